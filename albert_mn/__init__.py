@@ -1,0 +1,1 @@
+"""ALBERT and BERT for Mongolian: models, training, classification."""

@@ -1,0 +1,128 @@
+"""The model directory: all that is needed to predict, convert or go on.
+
+    albert_config.json   the shape, in google-research's format
+    model.ckpt.*         the weights, without optimizer slots
+    tokenizer.model      SentencePiece, with its normalisation inside
+    labels.json          a classifier's labels, in the order of its outputs
+    manifest.json        written last: its presence means whole
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from albert_mn import configs
+from data_prep import manifest, options, storage
+
+CONFIG, WEIGHTS, TOKENIZER, LABELS = (
+  "albert_config.json",
+  "model.ckpt",
+  "tokenizer.model",
+  "labels.json",
+)
+
+
+def save(
+  folder: str,
+  kind: str,
+  *,
+  config: configs.AlbertConfig,
+  parts: Mapping[str, Any],
+  tokenizer_file: str,
+  parameters: Mapping[str, Any],
+  counts: Mapping[str, Any],
+  inputs: Mapping[str, str],
+  labels: Sequence[str] = (),
+) -> None:
+  """Writes a model directory, its manifest last.
+
+  Args:
+    folder: where; what an earlier run left there is replaced.
+    kind: "pretrained_model" or "classifier".
+    config: the encoder's shape.
+    parts: name → trackable layer, as `restore` will ask for them.
+    tokenizer_file: the SentencePiece model to copy; "" for none.
+    parameters: what decided the content, for the manifest.
+    counts: steps, examples … for the manifest.
+    inputs: name → identity of what it was made from.
+    labels: a classifier's label names.
+  """
+  os.makedirs(folder, exist_ok=True)
+  manifest.begin(folder)
+  storage.remove_stale(folder, set(), f"{WEIGHTS}*")
+  with storage.writing(os.path.join(folder, CONFIG)) as file:
+    file.write(config.to_json())
+  tf.train.Checkpoint(**parts).write(os.path.join(folder, WEIGHTS))
+  if tokenizer_file:
+    copy_file(tokenizer_file, os.path.join(folder, TOKENIZER))
+  if labels:
+    with storage.writing(os.path.join(folder, LABELS)) as file:
+      json.dump(list(labels), file, ensure_ascii=False, indent=2)
+      file.write("\n")
+  manifest.write(
+    folder,
+    kind,
+    parameters=parameters,
+    files=[
+      name
+      for name in sorted(os.listdir(folder))
+      if name in (CONFIG, TOKENIZER, LABELS) or name.startswith(WEIGHTS)
+    ],
+    counts=counts,
+    inputs=inputs,
+  )
+
+
+def copy_file(source: str, target: str) -> None:
+  """Copies a file so that `target` is whole or absent; itself is fine."""
+  if os.path.abspath(source) != os.path.abspath(target):
+    with open(source, "rb") as read, storage.writing(target, "wb") as write:
+      shutil.copyfileobj(read, write)
+
+
+def restore(path: str, **parts: Any) -> None:
+  """Reads the weights of `parts` from a model directory or a checkpoint.
+
+  Every variable of the parts must be there; what the checkpoint holds
+  beyond them (a head, optimizer slots) is left over.
+
+  Args:
+    path: a model directory or a checkpoint's prefix.
+    **parts: the name under which each part was saved → the layer.
+
+  Raises:
+    options.InputError: when there is no checkpoint, or it does not fit.
+  """
+  prefix = weights_prefix(path)
+  try:
+    status = tf.train.Checkpoint(**parts).read(prefix)
+    status.expect_partial()
+    status.assert_existing_objects_matched()
+  except (AssertionError, ValueError, tf.errors.OpError) as error:
+    raise options.InputError(
+      f"a checkpoint at {path} with the weights of this configuration",
+      str(error).split("\n", maxsplit=1)[0],
+      "give the configuration it was trained with",
+    ) from error
+
+
+def weights_prefix(path: str) -> str:
+  """Returns the checkpoint prefix that a user's path stands for."""
+  for prefix in (os.path.join(path, WEIGHTS), path):
+    if os.path.exists(f"{prefix}.index"):
+      return prefix
+  raise options.InputError(
+    "a model directory or a checkpoint prefix (the path without .index)",
+    f"no checkpoint at {path!r}",
+    "mend the path",
+  )
+
+
+def adjacent(path: str, name: str) -> str:
+  """The file `name` in a model directory, or "" where there is none."""
+  found = os.path.join(path, name)
+  return found if os.path.isfile(found) else ""

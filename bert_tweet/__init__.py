@@ -1,0 +1,1 @@
+"""Who would have tweeted this? The tweet-author task."""

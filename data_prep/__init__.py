@@ -1,0 +1,1 @@
+"""Text in, TFRecords out: what happens before a model sees anything."""

@@ -1,0 +1,133 @@
+"""Encoded texts as batches of a few static lengths.
+
+A tweet of 20 pieces need not cost the 128 positions that the longest text
+needs: texts of like length share a batch, padded to a length from a short
+list, so that a compiled step is traced a few times only.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data_prep import tokenization
+
+# The shortest bucket. Below it a step costs hardly less (guess).
+SHORTEST = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """Rows of a like length; the last ones may be empty, with weight 0.
+
+  Attributes:
+    rows: [real rows] which texts these are, by their index.
+    input_ids: [batch, length] int32, padded with the tokenizer's pad id.
+    input_mask: [batch, length] int32, 1 on pieces.
+    weights: [batch] float32, 1 for a real row.
+  """
+
+  rows: np.ndarray
+  input_ids: np.ndarray
+  input_mask: np.ndarray
+  weights: np.ndarray
+
+
+def encode(
+  tokenizer: tokenization.Tokenizer, texts: Sequence[str], max_seq_length: int
+) -> tuple[list[np.ndarray], int]:
+  """Returns `[CLS] text [SEP]` as ids, and how many texts had to be cut.
+
+  Args:
+    tokenizer: of the model that will read the ids.
+    texts: `сайн байна уу` gives [CLS] ▁сайн ▁байна ▁уу [SEP].
+    max_seq_length: ids of a text, the two special ones included.
+  """
+  room = max_seq_length - 2
+  pieces = tokenizer.encode(list(texts))
+  cut = sum(len(ids) > room for ids in pieces)
+  framed = [
+    np.concatenate(([tokenizer.cls_id], ids[:room], [tokenizer.sep_id]))
+    for ids in pieces
+  ]
+  return [ids.astype(np.int32) for ids in framed], cut
+
+
+def lengths(max_seq_length: int) -> list[int]:
+  """Returns the static lengths: 32, 64 … and max_seq_length itself."""
+  found, length = [], SHORTEST
+  while length < max_seq_length:
+    found.append(length)
+    length *= 2
+  return [*found, max_seq_length]
+
+
+def batches(
+  encoded: Sequence[np.ndarray],
+  batch_size: int,
+  max_seq_length: int,
+  pad_id: int,
+  rng: np.random.Generator | None = None,
+) -> Iterator[Batch]:
+  """Yields ceil(texts / batch_size) batches that hold every text once.
+
+  Args:
+    encoded: ids of each text, at most max_seq_length.
+    batch_size: rows of every batch; the last one is filled with empty rows.
+    max_seq_length: the longest bucket.
+    pad_id: what fills up a row.
+    rng: orders the texts and the batches anew; None keeps their order.
+  """
+  order = (
+    np.arange(len(encoded)) if rng is None else rng.permutation(len(encoded))
+  )
+  groups = _groups(order, encoded, batch_size, lengths(max_seq_length))
+  if rng is not None:
+    groups = [groups[index] for index in rng.permutation(len(groups))]
+  for rows, length in groups:
+    yield _padded(rows, encoded, batch_size, length, pad_id)
+
+
+def _groups(
+  order: np.ndarray,
+  encoded: Sequence[np.ndarray],
+  batch_size: int,
+  static_lengths: Sequence[int],
+) -> list[tuple[np.ndarray, int]]:
+  """Cuts each bucket into full batches; what is over joins the next bucket."""
+  sizes = np.array([len(encoded[index]) for index in order])
+  bucket = np.searchsorted(static_lengths, sizes)
+  over, groups = order[:0], []
+  for number, length in enumerate(static_lengths):
+    waiting = np.concatenate((over, order[bucket == number]))
+    full = len(waiting) - len(waiting) % batch_size
+    groups += [
+      (waiting[start : start + batch_size], length)
+      for start in range(0, full, batch_size)
+    ]
+    over = waiting[full:]
+  if len(over):
+    longest = max(len(encoded[index]) for index in over)
+    groups.append(
+      (over, static_lengths[np.searchsorted(static_lengths, longest)])
+    )
+  return groups
+
+
+def _padded(
+  rows: np.ndarray,
+  encoded: Sequence[np.ndarray],
+  batch_size: int,
+  length: int,
+  pad_id: int,
+) -> Batch:
+  input_ids = np.full((batch_size, length), pad_id, np.int32)
+  input_mask = np.zeros((batch_size, length), np.int32)
+  for place, row in enumerate(rows):
+    input_ids[place, : len(encoded[row])] = encoded[row]
+    input_mask[place, : len(encoded[row])] = 1
+  # An empty row attends to its first position: a softmax over nothing but
+  # masked positions is a number in some implementations and NaN in others.
+  input_mask[len(rows) :, 0] = 1
+  weights = (np.arange(batch_size) < len(rows)).astype(np.float32)
+  return Batch(rows, input_ids, input_mask, weights)

@@ -1,0 +1,228 @@
+"""Which pieces the model must guess, and what it sees in their place.
+
+Masked language modelling of whole words (BERT's later release) and n-grams of
+words (ALBERT paper, section 4.1 and equation 1), for a whole batch at once.
+Pure functions of their arguments: chance is keyed by the instance.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from data_prep import randomness
+
+_PURPOSE = randomness.Purpose
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How much to mask, and in which units.
+
+  Attributes:
+    masked_lm_prob: share of the pieces of text.
+    max_predictions: at most so many pieces a sequence.
+    whole_words: a word is masked as a whole or not at all.
+    ngram: longest run of words that is masked together.
+    favor_shorter_ngram: the probability of n is proportional to 1/n; without
+      it, reversed (google-research/albert's flag).
+    seed: of the data set.
+  """
+
+  masked_lm_prob: float
+  max_predictions: int
+  whole_words: bool
+  ngram: int
+  favor_shorter_ngram: bool
+  seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """The words of a batch of sequences.
+
+  Attributes:
+    of_piece: int64 [rows, length], each piece's word; −1 outside of text.
+    lengths: int64 [rows, words], pieces; 0 where there are fewer words.
+    segments: int64 [rows, words], so that no n-gram crosses a [SEP].
+  """
+
+  of_piece: np.ndarray
+  lengths: np.ndarray
+  segments: np.ndarray
+
+
+def words(
+  ids: np.ndarray,
+  text: np.ndarray,
+  segments: np.ndarray,
+  word_starts: np.ndarray,
+  whole_words: bool,
+) -> Words:
+  """Finds the words.
+
+  Args:
+    ids: int64 [rows, length].
+    text: bool [rows, length], False on special pieces and padding.
+    segments: int64 [rows, length].
+    word_starts: bool [vocab_size].
+    whole_words: False makes every piece a word of its own.
+  """
+  starts = text.copy()
+  if whole_words:
+    starts &= word_starts[ids]
+    # What was cut off in front of a segment cannot be masked with its rest.
+    before = np.zeros_like(text)
+    before[:, 1:] = text[:, :-1]
+    starts |= text & ~before
+  of_piece = np.where(text, np.cumsum(starts, 1) - 1, -1)
+  rows, columns = np.nonzero(text)
+  shape = (len(ids), int(of_piece.max(initial=0)) + 1)
+  lengths, in_segment = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+  np.add.at(lengths, (rows, of_piece[rows, columns]), 1)
+  in_segment[rows, of_piece[rows, columns]] = segments[rows, columns]
+  return Words(of_piece, lengths, in_segment)
+
+
+def choose(found: Words, keys: np.ndarray, settings: Settings) -> np.ndarray:
+  """Chooses the words to mask.
+
+  In rounds over the batch: each row offers its next word in a random order
+  with a random n-gram length, shortened until it fits what is left of the
+  row's budget and its segment; skipped if it does not fit or is taken.
+
+  Args:
+    found: the batch's words.
+    keys: uint64 [rows, 3], the instances' keys.
+    settings: how much and in which units.
+
+  Returns:
+    bool [rows, words].
+  """
+  rows, most_words = found.lengths.shape
+  count = (found.lengths > 0).sum(1)
+  pieces = found.lengths.sum(1)
+  budget = np.minimum(
+    settings.max_predictions,
+    np.maximum(1, np.rint(pieces * settings.masked_lm_prob)),
+  ).astype(np.int64)
+  budget[pieces == 0] = 0
+  column = np.arange(most_words)
+  draw = (settings.seed, *keys.T[:, :, None], column[None])
+  chance = randomness.uniform(_PURPOSE.WORD_ORDER, *draw)
+  order = np.argsort(np.where(column < count[:, None], chance, 2.0), axis=1)
+  wanted = _ngram_lengths(
+    randomness.uniform(_PURPOSE.NGRAM, *draw), settings
+  )
+  # Room for n-grams that begin at the last word.
+  pad = ((0, 0), (0, settings.ngram))
+  lengths = np.pad(found.lengths, pad)
+  segments = np.pad(found.segments, pad, constant_values=-1)
+  taken = np.zeros(lengths.shape, bool)
+  active = np.arange(rows)
+  for turn in range(most_words):
+    active = active[(budget[active] > 0) & (turn < count[active])]
+    if not len(active):
+      break
+    _offer(active, order[active, turn], wanted, lengths, segments, taken, budget)
+  return taken[:, :most_words]
+
+
+def _offer(
+  active: np.ndarray,
+  first: np.ndarray,
+  wanted: np.ndarray,
+  lengths: np.ndarray,
+  segments: np.ndarray,
+  taken: np.ndarray,
+  budget: np.ndarray,
+) -> None:
+  """Takes the longest n-gram that fits at word `first` of each active row."""
+  left = budget[active].copy()
+  n = wanted[active, first]
+  alive = np.ones(len(active), bool)
+  chosen: list[np.ndarray] = []
+  for step in range(int(wanted.max())):
+    word = first + step
+    size = lengths[active, word]
+    same = segments[active, word] == segments[active, first]
+    alive = (
+      alive & (step < n) & same & (size > 0) & (size <= left)
+      & ~taken[active, word]
+    )  # fmt: skip
+    left = np.where(alive, left - size, left)
+    chosen.append(alive)
+  for step, ok in enumerate(chosen):
+    taken[active[ok], first[ok] + step] = True
+  budget[active] = left
+
+
+def _ngram_lengths(chance: np.ndarray, settings: Settings) -> np.ndarray:
+  """Draws n with p(n) ∝ 1/n (ALBERT, equation 1), or the reverse."""
+  weights = 1.0 / np.arange(1, settings.ngram + 1)
+  if not settings.favor_shorter_ngram:
+    weights = weights[::-1]
+  bounds = np.cumsum(weights / weights.sum())
+  bounds[-1] = 1.0  # chance is below 1, rounding must not reach past it
+  return 1 + np.searchsorted(bounds, chance, side="right")
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+  """What the model sees and what it must guess.
+
+  Attributes:
+    ids: int64 [rows, length], with replacements.
+    positions, targets: int64 [rows, max_predictions], 0 where unused.
+    weights: float32 [rows, max_predictions], 1 where used.
+  """
+
+  ids: np.ndarray
+  positions: np.ndarray
+  targets: np.ndarray
+  weights: np.ndarray
+
+
+def replace(
+  ids: np.ndarray,
+  chosen: np.ndarray,
+  keys: np.ndarray,
+  settings: Settings,
+  *,
+  mask_id: int,
+  ordinary_ids: np.ndarray,
+) -> Masked:
+  """Puts [MASK] on 80 % of the chosen pieces, leaves 10 %, changes 10 %.
+
+  BERT paper, section 3.1. The random piece is an ordinary one: upstream may
+  draw [PAD] or [CLS].
+
+  Args:
+    ids: int64 [rows, length].
+    chosen: bool [rows, length].
+    keys: uint64 [rows, 3].
+    settings: for max_predictions and the seed.
+    mask_id: [MASK].
+    ordinary_ids: [n], the ids that are not special.
+  """
+  rows, columns = np.nonzero(chosen)
+  draw = (settings.seed, *keys[rows].T, columns)
+  chance = randomness.uniform(_PURPOSE.REPLACEMENT, *draw)
+  other = ordinary_ids[
+    randomness.below(len(ordinary_ids), _PURPOSE.RANDOM_PIECE, *draw)
+  ]
+  targets = ids[rows, columns]
+  seen = ids.copy()
+  seen[rows, columns] = np.where(
+    chance < 0.8, mask_id, np.where(chance < 0.9, targets, other)
+  )
+  per_row = chosen.sum(1)
+  slot = np.arange(len(rows)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
+  shape = (len(ids), settings.max_predictions)
+  result = Masked(
+    seen, np.zeros(shape, np.int64), np.zeros(shape, np.int64),
+    np.zeros(shape, np.float32),
+  )  # fmt: skip
+  result.positions[rows, slot] = columns
+  result.targets[rows, slot] = targets
+  result.weights[rows, slot] = 1.0
+  return result

@@ -1,0 +1,162 @@
+"""How a program gets its options and says what is wrong with them.
+
+A program states its options once, as a frozen dataclass whose fields are
+made by `option`. `define` turns the fields into absl flags, `parsed` turns
+the parsed flags into an instance, and `run` is what every program's last
+line calls:
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+      input_file: str = options.option("", "text files, as globs")
+
+    if __name__ == "__main__":
+      options.run(main, Options)
+
+Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags.
+"""
+
+import dataclasses
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from absl import app, flags, logging
+
+T = TypeVar("T")
+
+
+class InputError(Exception):
+  """Something the user gave is not what the program can work with.
+
+  Args:
+    expected: what would have been right.
+    got: what was found, with its place.
+    action: what to do about it, as an imperative.
+  """
+
+  def __init__(self, expected: str, got: str, action: str):
+    super().__init__(f"expected {expected}; got {got}: {action}")
+    self.expected, self.got, self.action = expected, got, action
+
+
+def option(
+  default: Any,
+  help: str,
+  *,
+  choices: Sequence[str] = (),
+  minimum: float | None = None,
+  maximum: float | None = None,
+) -> Any:
+  """Returns a dataclass field that is also a flag.
+
+  Args:
+    default: the one place where the default is stated.
+    help: what `--help` prints.
+    choices: the values a string option may take; none means any.
+    minimum: the smallest value a numeric option may take.
+    maximum: the largest one.
+  """
+  metadata = dict(help=help, choices=choices, minimum=minimum, maximum=maximum)
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def define(*classes: type) -> None:
+  """Defines one flag for each option field of the given dataclasses.
+
+  A field whose name is a flag already (two classes sharing an option) is
+  defined once.
+  """
+  for cls in classes:
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+      if "help" in field.metadata and field.name not in flags.FLAGS:
+        _define_one(field, hints[field.name])
+        # Without this, `--help` lists only the flags of the program's module.
+        flags.declare_key_flag(field.name)
+
+
+def _define_one(field: dataclasses.Field, hint: Any) -> None:
+  kind = _without_none(hint)
+  meta, name, default = field.metadata, field.name, field.default
+  limits = dict(lower_bound=meta["minimum"], upper_bound=meta["maximum"])
+  if kind is bool:
+    flags.DEFINE_bool(name, default, meta["help"])
+  elif kind is int:
+    flags.DEFINE_integer(name, default, meta["help"], **limits)
+  elif kind is float:
+    flags.DEFINE_float(name, default, meta["help"], **limits)
+  elif meta["choices"]:
+    flags.DEFINE_enum(name, default, meta["choices"], meta["help"])
+  else:
+    flags.DEFINE_string(name, default, meta["help"])
+
+
+def _without_none(hint: Any) -> Any:
+  """The `int` of `int | None`."""
+  if isinstance(hint, types.UnionType):
+    return next(a for a in typing.get_args(hint) if a is not type(None))
+  return hint
+
+
+def parsed(cls: type[T]) -> T:
+  """Returns an instance of `cls` with the values of the parsed flags."""
+  names = [
+    field.name
+    for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+    if "help" in field.metadata
+  ]
+  return cls(**{name: flags.FLAGS[name].value for name in names})
+
+
+def run(main: Callable[..., None], *classes: type) -> None:
+  """Parses the flags, calls `main` with one instance a class, and exits."""
+  define(*classes)
+  app.run(lambda argv: _guarded(main, classes, argv), flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    return app.parse_flags_with_usage(argv)
+  except SystemExit as exit_:
+    # absl leaves with 1 on a bad flag; here 1 means bad input. `--help` also
+    # comes this way, and a person who asked for help made no mistake.
+    asked = any(a.startswith(("--help", "-help", "-h")) for a in argv)
+    raise SystemExit(0 if asked else (2 if exit_.code else 0)) from None
+
+
+def _guarded(
+  main: Callable[..., None], classes: Sequence[type], argv: Sequence[str]
+) -> None:
+  if len(argv) > 1:
+    print(
+      f"error: expected flags only; got {argv[1]!r}: write --name=value",
+      file=sys.stderr,
+    )
+    raise SystemExit(2)
+  logging.use_absl_handler()
+  logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
+  try:
+    main(*(parsed(cls) for cls in classes))
+  except (InputError, OSError) as error:
+    _fail(str(error) if isinstance(error, InputError) else _os_error(error))
+  except KeyboardInterrupt:
+    # 130 is what shells report for a program ended by Ctrl-C.
+    print("interrupted: nothing half-written was left", file=sys.stderr)
+    raise SystemExit(130) from None
+
+
+def _os_error(error: OSError) -> str:
+  """One line for what the system refused: no permission, a full disk …"""
+  place = error.filename or "a file"
+  reason = os.strerror(error.errno) if error.errno else str(error)
+  return f"expected to read or write {place}; got {reason}: mend that and rerun"
+
+
+def _fail(message: str) -> None:
+  if logging.get_verbosity() > logging.INFO:  # --v=1: the traceback too
+    raise  # noqa: PLE0704  re-raises what _guarded is handling
+  print("error: " + " ".join(message.split("\n")), file=sys.stderr)
+  raise SystemExit(1) from None

@@ -1,0 +1,60 @@
+"""Chance as a function of what it is for, not of what was drawn before.
+
+Every draw is a hash of (seed, document, duplicate, instance, position,
+purpose), computed for whole arrays. So no draw depends on the number of
+workers, on the shard, or on the order in which documents come.
+"""
+
+import enum
+
+import numpy as np
+
+
+class Purpose(enum.IntEnum):
+  """What a draw is for; two purposes never share a stream."""
+
+  HELD_OUT = 1
+  SHORT = 2
+  SHORT_LENGTH = 3
+  SEGMENT_END = 4
+  SWAP = 5
+  TRUNCATE_A = 6
+  TRUNCATE_B = 7
+  SHUFFLE = 8
+  WORD_ORDER = 9
+  NGRAM = 10
+  REPLACEMENT = 11
+  RANDOM_PIECE = 12
+
+
+Key = int | np.ndarray
+
+
+def bits(purpose: Purpose, *keys: Key) -> np.ndarray:
+  """Hashes the keys, which are broadcast against each other, to uint64.
+
+  Each key is mixed in with the finaliser of SplitMix64 (Steele et al., "Fast
+  splittable pseudorandom number generators", OOPSLA 2014).
+  """
+  state = _finalised(np.uint64(purpose))
+  for key in keys:
+    state = _finalised(state ^ np.asarray(key).astype(np.uint64))
+  return np.asarray(state)
+
+
+def _finalised(value: np.ndarray | np.uint64) -> np.ndarray:
+  with np.errstate(over="ignore"):
+    value = np.asarray(value) + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def uniform(purpose: Purpose, *keys: Key) -> np.ndarray:
+  """Returns float64 in [0, 1) for the broadcast keys."""
+  return (bits(purpose, *keys) >> np.uint64(11)) * 2.0**-53
+
+
+def below(limit: np.ndarray | int, purpose: Purpose, *keys: Key) -> np.ndarray:
+  """Returns int64 in [0, limit) for the broadcast keys."""
+  return (uniform(purpose, *keys) * limit).astype(np.int64)

@@ -1,0 +1,205 @@
+"""Every TFRecord schema, written and parsed side by side.
+
+The only place where feature names are spelled. Names and types are
+google-research/albert's. The writer makes the bytes of tf.train.Example for
+whole batches with numpy and does not import TensorFlow; the reader is
+tf.io's.
+"""
+
+import dataclasses
+import struct
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import google_crc32c
+import numpy as np
+
+from data_prep import options
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+
+INPUT_IDS = "input_ids"
+INPUT_MASK = "input_mask"
+SEGMENT_IDS = "segment_ids"
+TOKEN_BOUNDARY = "token_boundary"
+MASKED_LM_POSITIONS = "masked_lm_positions"
+MASKED_LM_IDS = "masked_lm_ids"
+MASKED_LM_WEIGHTS = "masked_lm_weights"
+NEXT_SENTENCE_LABELS = "next_sentence_labels"
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingBatch:
+  """The features of pretraining examples, one row an example.
+
+  Attributes:
+    input_ids: int64 [rows, length], padded with the pad id.
+    input_mask: bool [rows, length].
+    segment_ids: int64 [rows, length].
+    token_boundary: bool [rows, length], where a word begins.
+    masked_lm_positions, masked_lm_ids: int64 [rows, predictions].
+    masked_lm_weights: float32 [rows, predictions].
+    next_sentence_labels: int64 [rows], −1 for no pair.
+  """
+
+  input_ids: np.ndarray
+  input_mask: np.ndarray
+  segment_ids: np.ndarray
+  token_boundary: np.ndarray
+  masked_lm_positions: np.ndarray
+  masked_lm_ids: np.ndarray
+  masked_lm_weights: np.ndarray
+  next_sentence_labels: np.ndarray
+
+
+def serialize(batch: PretrainingBatch) -> list[bytes]:
+  """Returns one serialised tf.train.Example a row, features by name."""
+  columns = []
+  for field in sorted(f.name for f in dataclasses.fields(batch)):
+    values = getattr(batch, field)
+    if field == MASKED_LM_WEIGHTS:
+      payloads = [row.tobytes() for row in values.astype("<f4")]
+      columns.append([_feature(field, payload, 2) for payload in payloads])
+    else:
+      payloads = _packed(values.reshape(len(values), -1))
+      columns.append([_feature(field, payload, 3) for payload in payloads])
+  return [_field(1, b"".join(row)) for row in zip(*columns, strict=True)]
+
+
+def _packed(values: np.ndarray) -> list[bytes]:
+  """Returns each row's int64 values as protobuf's packed varints.
+
+  Args:
+    values: [rows, n] of at most 2^28 − 1; negative ones only where n is 1.
+  """
+  if values.shape[1] == 1 and (values < 0).any():
+    return [_varint(int(value[0]) & (1 << 64) - 1) for value in values]
+  value = values.astype(np.uint32)
+  assert int(value.max(initial=0)) < 1 << 28, "more than four varint bytes"
+  shifts = np.array([0, 7, 14, 21], np.uint32)
+  digits = (value[..., None] >> shifts) & 0x7F  # [rows, n, 4]
+  used = np.ones(digits.shape, bool)
+  used[..., 1:] = (value[..., None] >> shifts[1:]) > 0
+  more = np.zeros(digits.shape, bool)
+  more[..., :-1] = used[..., 1:]
+  digits = (digits | more * 0x80).astype(np.uint8)
+  flat = digits[used].tobytes()
+  ends = np.cumsum(used.sum((1, 2))).tolist()
+  return [
+    flat[start:end] for start, end in zip([0, *ends], ends, strict=False)
+  ]
+
+
+def _feature(name: str, payload: bytes, kind: int) -> bytes:
+  """One entry of Features' map; kind 2 is FloatList, 3 is Int64List."""
+  value = _field(kind, _field(1, payload))
+  return _field(1, _field(1, name.encode()) + _field(2, value))
+
+
+def _field(number: int, payload: bytes) -> bytes:
+  return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+  digits = bytearray()
+  while value > 0x7F:
+    digits.append(value & 0x7F | 0x80)
+    value >>= 7
+  digits.append(value)
+  return bytes(digits)
+
+
+def write(file: IO[bytes], serialized: Sequence[bytes]) -> None:
+  """Appends records in TFRecord's framing: length, its CRC, data, its CRC."""
+  for record in serialized:
+    length = struct.pack("<Q", len(record))
+    file.write(length + _masked_crc(length) + record + _masked_crc(record))
+
+
+def _masked_crc(data: bytes) -> bytes:
+  """TFRecord's rotation and offset (tensorflow/core/lib/hash/crc32c.h)."""
+  crc = google_crc32c.value(data)
+  return struct.pack(
+    "<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+  )
+
+
+def lengths(path: str) -> tuple[int, int]:
+  """Returns max_seq_length and max_predictions_per_seq of a file's records.
+
+  Raises:
+    options.InputError: when its first record is no pretraining example.
+  """
+  import tensorflow as tf
+
+  try:
+    first = next(iter(tf.data.TFRecordDataset(path).take(1)), None)
+    feature = tf.train.Example.FromString(
+      b"" if first is None else first.numpy()
+    ).features.feature
+  except Exception as error:  # TensorFlow's and protobuf's share no base
+    raise _no_records(path, str(error).split("\n")[0][:100]) from error
+  if first is None:
+    raise _no_records(path, "no record")
+  if INPUT_IDS not in feature or MASKED_LM_POSITIONS not in feature:
+    raise _no_records(path, f"features {sorted(feature)}")
+  return (
+    len(feature[INPUT_IDS].int64_list.value),
+    len(feature[MASKED_LM_POSITIONS].int64_list.value),
+  )
+
+
+def _no_records(path: str, got: str) -> options.InputError:
+  return options.InputError(
+    f"pretraining examples in {path}",
+    got,
+    "make them with data_prep.create_pretraining_data",
+  )
+
+
+def parse_pretraining(
+  serialized: "tf.Tensor", max_seq_length: int, max_predictions: int
+) -> "dict[str, tf.Tensor]":
+  """Parses a batch of serialised examples, ours or google-research/albert's.
+
+  Args:
+    serialized: string [batch].
+    max_seq_length: pieces.
+    max_predictions: masked positions.
+
+  Returns:
+    int32 [batch, length] or [batch, predictions] by name; float32 weights;
+    int32 [batch] next_sentence_labels.
+  """
+  import tensorflow as tf
+
+  def fixed(length: int, kind: Any = tf.int64) -> Any:
+    return tf.io.FixedLenFeature([length], kind)
+
+  parsed = tf.io.parse_example(
+    serialized,
+    {
+      INPUT_IDS: fixed(max_seq_length),
+      INPUT_MASK: fixed(max_seq_length),
+      SEGMENT_IDS: fixed(max_seq_length),
+      MASKED_LM_POSITIONS: fixed(max_predictions),
+      MASKED_LM_IDS: fixed(max_predictions),
+      MASKED_LM_WEIGHTS: fixed(max_predictions, tf.float32),
+      NEXT_SENTENCE_LABELS: fixed(1),
+    },
+  )
+  features = {
+    name: value if value.dtype == tf.float32 else tf.cast(value, tf.int32)
+    for name, value in parsed.items()
+  }
+  features[NEXT_SENTENCE_LABELS] = features[NEXT_SENTENCE_LABELS][:, 0]
+  return features
+
+
+def read_framed(file: IO[bytes]) -> Iterator[bytes]:
+  """Yields the records of a TFRecord file, without TensorFlow."""
+  while header := file.read(12):
+    (length,) = struct.unpack("<Q", header[:8])
+    yield file.read(length)
+    file.read(4)

@@ -1,0 +1,352 @@
+"""Text to pieces and back, with one SentencePiece model.
+
+A model trained here carries its normalisation inside the file: letters are
+composed (decomposed й becomes й, and stays), white space is unified, and an
+uncased model lower-cases. So every caller and every export has it.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+
+from data_prep import manifest, options, storage
+
+MODEL_NAME, VOCABULARY_NAME = "tokenizer.model", "tokenizer.vocab"
+
+# The names under which models from elsewhere hold them come second.
+_SPECIAL_NAMES = {
+  "pad": ("<pad>", "[PAD]"),
+  "unk": ("<unk>", "[UNK]"),
+  "cls": ("[CLS]",),
+  "sep": ("[SEP]",),
+  "mask": ("[MASK]",),
+}
+
+
+class Tokenizer:
+  """A SentencePiece model and what pretraining must know of its pieces.
+
+    tokenizer = Tokenizer("tokenizer.model")
+    tokenizer.encode(["сайн байна уу"])  # [array([812, 95, 240])]
+
+  Args:
+    model_file: SentencePiece's model.
+    do_lower_case: lower-case first, for a model that was trained on
+      lower-cased text but does not do it itself (mongolian-bert's).
+
+  Attributes:
+    vocab_size: pieces.
+    pad_id, unk_id, cls_id, sep_id, mask_id: looked up by name.
+    special: bool[vocab_size], pieces that text cannot produce, and unknown.
+    word_starts: bool[vocab_size], whether a piece begins a word.
+
+  Raises:
+    options.InputError: when it is no such model, or lacks a special piece.
+  """
+
+  def __init__(self, model_file: str, do_lower_case: bool = False):
+    self._processor = sentencepiece.SentencePieceProcessor()
+    try:
+      self._processor.LoadFromSerializedProto(_bytes(model_file))
+    except RuntimeError as error:
+      raise options.InputError(
+        f"a SentencePiece model at {model_file}",
+        "something else",
+        "give the tokenizer.model that train_tokenizer wrote",
+      ) from error
+    self._do_lower_case = do_lower_case
+    self.vocab_size = self._processor.get_piece_size()
+    self._pieces = self._processor.id_to_piece(list(range(self.vocab_size)))
+    ids = {
+      name: self._special_id(names, model_file)
+      for name, names in _SPECIAL_NAMES.items()
+    }
+    self.pad_id, self.unk_id = ids["pad"], ids["unk"]
+    self.cls_id, self.sep_id = ids["cls"], ids["sep"]
+    self.mask_id = ids["mask"]
+    self.special = np.array(
+      [
+        self._processor.is_control(i)
+        or self._processor.is_unknown(i)
+        or i in ids.values()
+        for i in range(self.vocab_size)
+      ]
+    )
+    self.word_starts = np.array([starts_word(p) for p in self._pieces])
+
+  def _special_id(self, names: Sequence[str], model_file: str) -> int:
+    for name in names:
+      if name in self._pieces:
+        return self._pieces.index(name)
+    raise options.InputError(
+      f"a piece {names[0]} in {model_file}",
+      "none",
+      "train the model with data_prep.train_tokenizer",
+    )
+
+  def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Returns the piece ids of each text, int32, without special pieces."""
+    if self._do_lower_case:
+      texts = [text.lower() for text in texts]
+    encoded = self._processor.encode(list(texts), num_threads=1)
+    return [np.array(ids, np.int32) for ids in encoded]
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Returns the text of piece ids."""
+    return self._processor.decode([int(i) for i in ids])
+
+  def pieces(self, ids: Sequence[int]) -> list[str]:
+    """Returns the pieces of ids, "▁" standing for the space before a word."""
+    return [self._pieces[int(i)] for i in ids]
+
+  def unreachable(self) -> list[str]:
+    """Returns the pieces that no normalised text can contain."""
+    return [
+      piece
+      for i, piece in enumerate(self._pieces)
+      if not self.special[i]
+      and not self._processor.is_byte(i)
+      and piece.strip("▁")
+      and piece.strip("▁") not in self._processor.normalize(piece)
+    ]
+
+
+def _bytes(path: str) -> bytes:
+  if not os.path.isfile(path):
+    raise options.InputError(
+      "a SentencePiece model", f"no file at {path!r}", "mend the path"
+    )
+  with open(path, "rb") as file:
+    return file.read()
+
+
+def starts_word(piece: str) -> bool:
+  """Says whether a word begins with this piece.
+
+  "▁" marks the space before a word; a piece without a letter, mark or digit
+  is punctuation, and stands for itself. google-research/albert takes every
+  non-ASCII piece for a word start, so that Cyrillic words come apart.
+  """
+  return piece.startswith("▁") or not any(
+    unicodedata.category(letter)[0] in "LMN" for letter in piece
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+  """What SentencePiece model to train, from which corpus."""
+
+  input_file: str = options.option("", "corpus files: globs, by commas")
+  output_dir: str = options.option("", "where tokenizer.model goes")
+  vocab_size: int = options.option(
+    30000, "pieces, special ones included (google-research/albert's)", minimum=8
+  )
+  model_type: str = options.option(
+    "unigram", "SentencePiece's algorithm", choices=("unigram", "bpe")
+  )
+  do_lower_case: bool = options.option(
+    False, "lower-case inside the model (google-research/albert: true)"
+  )
+  byte_fallback: bool = options.option(
+    False, "spell unknown letters as bytes instead of <unk>"
+  )
+  character_coverage: float = options.option(
+    0.9999, "share of the letters that become pieces", minimum=0.9, maximum=1.0
+  )
+  input_sentence_size: int = options.option(
+    2_000_000, "train on at most so many sentences, sampled", minimum=0
+  )
+  random_seed: int = options.option(12345, "of that sample", minimum=0)
+
+
+def train(settings: TrainingOptions) -> dict[str, float]:
+  """Trains a model; writes it, its vocabulary, report and manifest.
+
+  One thread, since the sums of several would depend on their order.
+
+  Returns:
+    The figures of report.json.
+
+  Raises:
+    options.InputError: for an empty corpus, or more pieces than it can give.
+  """
+  files = storage.matching(settings.input_file)
+  if not settings.output_dir:
+    raise options.InputError("--output_dir", "none", "give --output_dir")
+  model = _trained(_sentences(files), settings)
+  os.makedirs(settings.output_dir, exist_ok=True)
+  manifest.begin(settings.output_dir)
+  path = os.path.join(settings.output_dir, MODEL_NAME)
+  with storage.writing(path, "wb") as file:
+    file.write(model)
+  with storage.writing(
+    os.path.join(settings.output_dir, VOCABULARY_NAME)
+  ) as file:
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    for piece in proto.pieces:
+      file.write(f"{piece.piece}\t{piece.score:g}\n")
+  figures = report(Tokenizer(path), _sentences(files))
+  with storage.writing(os.path.join(settings.output_dir, "report.json")) as f:
+    f.write(json.dumps(figures, indent=2) + "\n")
+  parameters = dataclasses.asdict(settings)
+  del parameters["input_file"], parameters["output_dir"]
+  manifest.write(
+    settings.output_dir,
+    "tokenizer",
+    parameters=parameters,
+    files=[MODEL_NAME, VOCABULARY_NAME, "report.json"],
+    counts=dict(pieces=len(proto.pieces)),
+    inputs={
+      os.path.basename(path): storage.sha256(path) for path in files
+    },
+  )
+  return figures
+
+
+def _sentences(files: Sequence[str]) -> Iterator[str]:
+  for path in files:
+    yield from filter(None, (line.strip() for line in storage.lines(path)))
+
+
+def _trained(
+  sentences: Iterator[str], settings: TrainingOptions
+) -> bytes:
+  """Returns the model as bytes, without paths of this machine in it."""
+  first = next(sentences, None)
+  if first is None:
+    raise options.InputError(
+      "sentences to train on",
+      f"none in {settings.input_file}",
+      "build the corpus first",
+    )
+  sentencepiece.set_random_generator_seed(settings.random_seed)
+  model = io.BytesIO()
+  with tempfile.TemporaryDirectory() as folder:
+    rules = os.path.join(folder, "rules.tsv")
+    with open(rules, "w", encoding="ascii") as file:
+      file.writelines(normalization_rules(settings.do_lower_case))
+    try:
+      sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=_chained(first, sentences),
+        model_writer=model,
+        vocab_size=settings.vocab_size,
+        model_type=settings.model_type,
+        byte_fallback=settings.byte_fallback,
+        character_coverage=settings.character_coverage,
+        input_sentence_size=settings.input_sentence_size,
+        shuffle_input_sentence=True,
+        normalization_rule_tsv=rules,
+        max_sentence_length=1 << 16,
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        pad_piece="<pad>",
+        unk_piece="<unk>",
+        control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+        num_threads=1,
+        minloglevel=2,
+      )
+    except RuntimeError as error:
+      raise _explained(error, settings) from error
+  proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+  proto.normalizer_spec.normalization_rule_tsv = ""
+  return proto.SerializeToString(deterministic=True)
+
+
+def _chained(first: str, rest: Iterable[str]) -> Iterator[str]:
+  yield first
+  yield from rest
+
+
+def _explained(
+  error: RuntimeError, settings: TrainingOptions
+) -> options.InputError:
+  """Says in the user's terms why SentencePiece would not train."""
+  most = re.search(r"<= (\d+)", str(error))
+  least = re.search(r"smaller than required_chars. \d+ vs (\d+)", str(error))
+  if most:
+    return options.InputError(
+      f"--vocab_size of at most {most[1]} for this corpus",
+      f"{settings.vocab_size}",
+      "ask for fewer pieces, or give more text",
+    )
+  if least:
+    return options.InputError(
+      f"--vocab_size of more than {least[1]}, the letters of this corpus",
+      f"{settings.vocab_size}",
+      "ask for more pieces, or lower --character_coverage",
+    )
+  return options.InputError(
+    "a corpus that SentencePiece can train on",
+    str(error).strip().split("\n")[-1],
+    "check --input_file and --vocab_size",
+  )
+
+
+def normalization_rules(do_lower_case: bool) -> list[str]:
+  """Returns SentencePiece's rule table: "source<TAB>target" as hex, by line.
+
+  Canonical composition of what is written in Latin, Greek and Cyrillic
+  letters, white space to one kind, invisible characters away and, on demand,
+  lower case. Compatibility forms (ﬁ, ², №) stay as they are.
+  """
+  rules: dict[str, str] = {}
+  for code in (*range(0x80), *range(0xA0, 0x530), *range(0x1E00, 0x2000)):
+    letter = unicodedata.normalize("NFC", chr(code))
+    target = letter.lower() if do_lower_case else letter
+    target = unicodedata.normalize("NFC", target)
+    for source in (chr(code), unicodedata.normalize("NFD", chr(code))):
+      if source != target:
+        rules[source] = target
+  for space in "\t\n\r\v\f\x85\xa0\u2028\u2029\u202f\u205f\u3000":
+    rules[space] = " "
+  rules.update({chr(code): " " for code in range(0x2000, 0x200B)})
+  rules.update(dict.fromkeys("\ufeff\xad\u200b\u200e\u200f\u2060", ""))
+  return [
+    f"{_hexadecimal(source)}\t{_hexadecimal(target)}\n"
+    for source, target in sorted(rules.items())
+  ]
+
+
+def _hexadecimal(text: str) -> str:
+  return " ".join(f"{ord(letter):X}" for letter in text)
+
+
+def report(
+  tokenizer: Tokenizer, sentences: Iterable[str]
+) -> dict[str, float]:
+  """Measures a tokenizer on text: pieces a word, unknown share, dead pieces."""
+  words = pieces = unknown = 0
+  batch: list[str] = []
+  for sentence in sentences:
+    batch.append(sentence)
+    words += len(sentence.split())
+    if len(batch) == 10_000:
+      pieces, unknown = _counted(tokenizer, batch, pieces, unknown)
+      batch = []
+  pieces, unknown = _counted(tokenizer, batch, pieces, unknown)
+  return {
+    "words": words,
+    "pieces_per_word": round(pieces / max(words, 1), 4),
+    "unknown_share": round(unknown / max(pieces, 1), 6),
+    "unreachable_pieces": len(tokenizer.unreachable()),
+  }
+
+
+def _counted(
+  tokenizer: Tokenizer, batch: Sequence[str], pieces: int, unknown: int
+) -> tuple[int, int]:
+  for ids in tokenizer.encode(batch):
+    pieces += len(ids)
+    unknown += int((ids == tokenizer.unk_id).sum())
+  return pieces, unknown

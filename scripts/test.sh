@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Formats, lints, type-checks and tests.
+#
+#   scripts/test.sh [--slow] [PYTEST ARGUMENTS]    --slow: the slow tests too
+set -euo pipefail
+cd "$(dirname "$0")/.."
+slow=
+[ "${1:-}" = --slow ] && { slow=1; shift; }
+
+scripts/setup.sh --dev
+export PATH="$PWD/.venv/bin:$PATH"
+export TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+
+echo '=== format, lint, types'
+python -m ruff format --check .
+python -m ruff check .
+python -m mypy
+echo '=== fast tests'
+python -m pytest -m 'not slow' "$@"
+if [ -n "$slow" ]; then
+  echo '=== slow tests'
+  # pytest ends with 5 where it finds no test: no slow one is no failure.
+  python -m pytest -m slow "$@" || [ $? -eq 5 ]
+fi

@@ -1,0 +1,204 @@
+"""Rows by column name, clear messages, and a split that does not leak."""
+
+import gzip
+import pathlib
+import random
+
+import pytest
+
+from data_prep import classifier_data, options
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+WEATHER = ("Өнөөдөр цас орлоо", "Маргааш бороо орно", "Салхи шуурга тавина")
+SPORT = ("Бөхийн барилдаан болов", "Хоёр баг тоглолоо", "Хөлбөмбөг эхэллээ")
+
+
+def _file(folder: pathlib.Path, name: str, text: str) -> str:
+  path = folder / name
+  path.write_text(text, encoding="utf-8")
+  return str(path)
+
+
+def _rows(copies: int = 1) -> list[classifier_data.Row]:
+  return [
+    classifier_data.Row(0, f"{text} {number}", label)
+    for number in range(10)
+    for texts, label in ((WEATHER, "weather"), (SPORT, "sport"))
+    for text in texts
+    for _ in range(copies)
+  ]
+
+
+def test_a_tsv_takes_a_quotation_mark_as_text(tmp_path: pathlib.Path) -> None:
+  path = _file(tmp_path, "a.tsv", 'label\ttext\nx\t"Сайн уу\ny\tүг" гэв\n')
+  assert classifier_data.read(path, "text", "label") == [
+    classifier_data.Row(2, '"Сайн уу', "x"),
+    classifier_data.Row(3, 'үг" гэв', "y"),
+  ]
+
+
+def test_a_csv_takes_quoted_commas_quotes_and_line_breaks(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = _file(tmp_path, "a.csv", 'text,label\n"Тийм, ""за""\nгэв",x\nхоёр,y\n')
+  assert classifier_data.read(path, "text", "label") == [
+    classifier_data.Row(2, 'Тийм, "за"\nгэв', "x"),
+    classifier_data.Row(4, "хоёр", "y"),
+  ]
+
+
+def test_a_compressed_file_with_byte_order_mark_and_windows_line_ends_is_read(
+  tmp_path: pathlib.Path,
+) -> None:
+  content = "\ufefftext\tlabel\r\nхоёр\tx\r\n\r\nгурав\ty\r\n"
+  path = tmp_path / "a.tsv.gz"
+  path.write_bytes(gzip.compress(content.encode("utf-8")))
+  rows = classifier_data.read(str(path), "text", "label")
+  assert [(row.line, row.text, row.label) for row in rows] == [
+    (2, "хоёр", "x"),
+    (4, "гурав", "y"),
+  ]
+
+
+@pytest.mark.parametrize(
+  ("name", "text", "message"),
+  [
+    ("a.tsv", "", "got an empty file"),
+    ("a.tsv", "text\tlabel\n", "got a header only"),
+    ("a.tsv", "body\ttopic\na\tb\n", "got columns 'body', 'topic'"),
+    ("a.tsv", "text\ttext\tlabel\na\tb\tc\n", "got columns 'text', 'text'"),
+    ("a.tsv", "text\tlabel\na\tx\nb\n", "a.tsv:3; got 1"),
+    ("a.tsv", "text\tlabel\na\tx\tz\n", "a.tsv:2; got 3"),
+    ("a.csv", 'text,label\n"a\nb",x\nc,y,z\n', "a.csv:4; got 3"),
+    ("a.csv", 'text,label\na,x\n"b,y\nc,z\n', "a.csv:3; got unexpected end"),
+    ("a.tsv", "text\tlabel\na\tx\n\ty\nb\t\n", "2 rows without, the first on"),
+    ("a.txt", "text\tlabel\na\tx\n", "ends in .csv or .tsv"),
+  ],
+)
+def test_a_bad_file_is_named_with_its_place(
+  tmp_path: pathlib.Path, name: str, text: str, message: str
+) -> None:
+  with pytest.raises(options.InputError) as caught:
+    classifier_data.read(_file(tmp_path, name, text), "text", "label")
+  assert message in str(caught.value)
+
+
+def test_a_file_to_predict_needs_no_labels(tmp_path: pathlib.Path) -> None:
+  path = _file(tmp_path, "a.csv", 'id,text\n7,хоёр\n8,""\n')
+  assert classifier_data.read_texts(path, "text") == [
+    classifier_data.Row(2, "хоёр"),
+    classifier_data.Row(3, ""),
+  ]
+
+
+@pytest.mark.parametrize("header", ["label\ttext", "id\tlabel\ttext"])
+def test_tweets_are_read_by_name(tmp_path: pathlib.Path, header: str) -> None:
+  lead = "9\t" if header.startswith("id") else ""
+  path = _file(tmp_path, "a.tsv", f"{header}\n{lead}1\tтийм ээ\n")
+  assert classifier_data.read_tweets(path) == [
+    classifier_data.Row(2, "тийм ээ", "1")
+  ]
+  assert classifier_data.read_tweet_texts(path)[0].text == "тийм ээ"
+
+
+def test_tweets_under_other_names_are_the_first_two_columns(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = _file(tmp_path, "a.tsv", "tweet\tauthor\nтийм ээ\t1\n")
+  assert classifier_data.read_tweets(path) == [
+    classifier_data.Row(2, "тийм ээ", "1")
+  ]
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("text\tlabel\nтийм\t2\n", "expected label 0 or 1"),
+    ("тийм\t1\nүгүй\t0\n", "put the line text<TAB>label first"),
+  ],
+)
+def test_tweets_of_another_shape_are_refused(
+  tmp_path: pathlib.Path, text: str, message: str
+) -> None:
+  with pytest.raises(options.InputError) as caught:
+    classifier_data.read_tweets(_file(tmp_path, "a.tsv", text))
+  assert message in str(caught.value)
+
+
+def test_the_split_holds_out_its_share_of_every_label() -> None:
+  rows = _rows()
+  train, held_out = classifier_data.split(rows)
+  assert sorted(map(repr, train + held_out)) == sorted(map(repr, rows))
+  labels = [row.label for row in held_out]
+  assert labels.count("weather") == labels.count("sport") == 3
+
+
+def test_the_split_does_not_depend_on_the_order_of_the_rows() -> None:
+  rows = _rows()
+  expected = {row.text for row in classifier_data.split(rows)[1]}
+  random.Random(0).shuffle(rows)
+  assert {row.text for row in classifier_data.split(rows)[1]} == expected
+
+
+def test_copies_of_a_text_stay_on_one_side() -> None:
+  rows = _rows(copies=3)
+  shouted = [
+    classifier_data.Row(row.line, f" {row.text.upper()}", row.label)
+    for row in rows
+  ]
+  train, held_out = classifier_data.split(rows + shouted)
+  assert len(held_out) == 36
+  keys = [
+    {classifier_data.text_key(row.text) for row in side}
+    for side in (train, held_out)
+  ]
+  assert not keys[0] & keys[1]
+
+
+def test_copies_are_seen_through_composition_but_not_through_letters() -> None:
+  assert classifier_data.text_key("сайн") == classifier_data.text_key(
+    "Саи\u0306н "
+  )
+  assert classifier_data.text_key("сайн") != classifier_data.text_key("саин")
+
+
+def test_every_label_is_on_both_sides_of_the_split_even_with_two_texts() -> (
+  None
+):
+  rows = [*_rows(), *(classifier_data.Row(0, t, "news") for t in "аб")]
+  for side in classifier_data.split(rows):
+    assert [row.label for row in side].count("news") == 1
+
+
+@pytest.mark.parametrize("texts", ["а", "ааа"])
+def test_a_label_with_one_text_cannot_be_split(texts: str) -> None:
+  rows = [*_rows(), *(classifier_data.Row(0, t, "news") for t in texts)]
+  with pytest.raises(options.InputError) as caught:
+    classifier_data.split(rows)
+  assert "label 'news'" in str(caught.value)
+  assert "merge or remove it, or give --eval_file" in str(caught.value)
+
+
+def test_one_label_only_and_an_unknown_label_are_refused() -> None:
+  with pytest.raises(options.InputError, match="only 'sport'"):
+    classifier_data.check_several_labels(
+      [row for row in _rows() if row.label == "sport"]
+    )
+  with pytest.raises(options.InputError, match="'news' on line 7"):
+    classifier_data.check_known_labels(
+      ["sport", "weather"], [classifier_data.Row(7, "а", "news")]
+    )
+
+
+def test_the_sample_has_its_seven_topics_on_701_and_99_rows() -> None:
+  train, dev = (
+    classifier_data.read(
+      str(ROOT / "sample" / "sib200" / name), "text", "category"
+    )
+    for name in ("train.tsv", "dev.tsv")
+  )
+  assert (len(train), len(dev)) == (701, 99)
+  assert classifier_data.label_names(train) == [
+    "entertainment", "geography", "health", "politics", "science/technology",
+    "sports", "travel",
+  ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""Batches of a few static lengths: nothing lost, nothing read twice."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from data_prep import length_buckets
+
+PAD = 7
+
+
+def _texts(count: int, longest: int) -> list[np.ndarray]:
+  rng = np.random.default_rng(1)
+  return [
+    np.full(size, 100 + index, np.int32)
+    for index, size in enumerate(rng.integers(3, longest + 1, count))
+  ]
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+@pytest.mark.parametrize("count", [1, 5, 32, 99])
+def test_every_text_is_in_one_batch_whole_and_padded(
+  seed: int | None, count: int
+) -> None:
+  encoded = _texts(count, 128)
+  rng = None if seed is None else np.random.default_rng(seed)
+  seen: collections.Counter[int] = collections.Counter()
+  batches = list(length_buckets.batches(encoded, 8, 128, PAD, rng))
+  assert len(batches) == -(-count // 8)
+  for batch in batches:
+    assert batch.input_ids.shape == batch.input_mask.shape
+    assert batch.input_ids.shape[0] == 8
+    assert batch.input_ids.shape[1] in (32, 64, 128)
+    for place, row in enumerate(batch.rows):
+      seen[int(row)] += 1
+      size = len(encoded[row])
+      np.testing.assert_array_equal(batch.input_ids[place, :size], encoded[row])
+      assert set(batch.input_ids[place, size:]) <= {PAD}
+      assert batch.input_mask[place].sum() == size
+      assert batch.input_mask[place, :size].all()
+    assert batch.weights.tolist() == [
+      float(place < len(batch.rows)) for place in range(8)
+    ]
+  assert seen == collections.Counter(range(count))
+
+
+def test_short_texts_do_not_pay_for_the_longest() -> None:
+  encoded = [np.zeros(10, np.int32)] * 64 + [np.zeros(128, np.int32)] * 8
+  shapes = [
+    batch.input_ids.shape[1]
+    for batch in length_buckets.batches(encoded, 8, 128, PAD)
+  ]
+  assert shapes == [32] * 8 + [128]
+
+
+def test_a_few_short_texts_alone_are_not_padded_to_the_maximum() -> None:
+  encoded = [np.zeros(10, np.int32)] * 3
+  (batch,) = length_buckets.batches(encoded, 8, 512, PAD)
+  assert batch.input_ids.shape == (8, 32)
+
+
+@pytest.mark.parametrize(
+  ("maximum", "expected"),
+  [(16, [16]), (32, [32]), (100, [32, 64, 100]), (128, [32, 64, 128])],
+)
+def test_the_lengths_double_up_to_the_maximum(
+  maximum: int, expected: list[int]
+) -> None:
+  assert length_buckets.lengths(maximum) == expected
+
+
+def test_the_order_is_a_function_of_the_seed() -> None:
+  encoded = _texts(99, 128)
+  orders = [
+    [
+      tuple(batch.rows)
+      for batch in length_buckets.batches(
+        encoded, 8, 128, PAD, np.random.default_rng(seed)
+      )
+    ]
+    for seed in (3, 3, 4)
+  ]
+  assert orders[0] == orders[1] != orders[2]
+
+
+def test_the_partial_batch_does_not_always_come_last() -> None:
+  encoded = _texts(99, 128)
+  places = {
+    next(
+      number
+      for number, batch in enumerate(
+        length_buckets.batches(
+          encoded, 8, 128, PAD, np.random.default_rng(seed)
+        )
+      )
+      if len(batch.rows) < 8
+    )
+    for seed in range(8)
+  }
+  assert len(places) > 2

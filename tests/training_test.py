@@ -1,0 +1,251 @@
+"""The loop: order of data, resume after SIGKILL, evaluation of every record."""
+
+import collections
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from albert_mn import training
+from data_prep import options
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SENTENCES = (
+  "Монгол улсын нийслэл Улаанбаатар хот юм.",
+  "Өвлийн улиралд хүйтэн салхи үлээдэг.",
+  "Хүүхдүүд сургуульдаа явж хичээлээ хийлээ.",
+  "Малчид малаа бэлчээрт гаргаж хариулна.",
+  "Тэр өчигдөр шинэ ном уншиж дуусгав.",
+  "Хоёр найз голын эрэг дээр сууж ярилцана.",
+)
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+  return subprocess.run(
+    [sys.executable, *command],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def _must(*command: str) -> None:
+  done = _run(*command)
+  assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """Records, tokenizer and configuration of a model of 16 units."""
+  made = tmp_path_factory.mktemp("path")
+  rng = np.random.default_rng(0)
+  text = "\n\n".join(
+    "\n".join(rng.permutation(SENTENCES)) + f"\n{number} дугаар бүлэг дуусав."
+    for number in range(60)
+  )
+  (made / "raw.txt").write_text(text, encoding="utf-8")
+  _must(
+    "-m", "data_prep.build_corpus", "--source=text",
+    f"--input_file={made}/raw.txt", f"--output_dir={made}/corpus",
+  )
+  _must(
+    "-m", "data_prep.train_tokenizer", "--vocab_size=120",
+    f"--input_file={made}/corpus/corpus-*.txt",
+    f"--output_dir={made}/tokenizer",
+  )
+  _must(
+    "-m", "data_prep.create_pretraining_data", "--max_seq_length=48",
+    f"--input_file={made}/corpus/corpus-*.txt", "--num_shards=3",
+    f"--spm_model_file={made}/tokenizer/tokenizer.model",
+    f"--output_dir={made}/records", "--eval_fraction=0.1", "--num_workers=1",
+  )
+  shape = dict(
+    vocab_size=120, embedding_size=8, hidden_size=16, num_hidden_layers=2,
+    num_attention_heads=2, intermediate_size=32, hidden_act="gelu",
+    hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
+    max_position_embeddings=48, type_vocab_size=2,
+  )
+  (made / "config.json").write_text(json.dumps(shape))
+  return made
+
+
+def _pretraining(
+  folder: pathlib.Path, output: pathlib.Path, *more: str
+) -> list[str]:
+  return [
+    str(ROOT / "run_pretraining.py"), "--do_train", "--do_eval",
+    f"--input_file={folder}/records/train-*.tfrecord",
+    f"--eval_input_file={folder}/records/eval-*.tfrecord",
+    f"--albert_config_file={folder}/config.json", f"--output_dir={output}",
+    "--train_batch_size=8", "--num_train_steps=60", "--num_warmup_steps=6",
+    "--learning_rate=0.01", "--save_checkpoints_steps=10",
+    "--iterations_per_loop=10", *more,
+  ]  # fmt: skip
+
+
+def _weights(output: pathlib.Path) -> dict[str, np.ndarray]:
+  reader = tf.train.load_checkpoint(str(output / "model" / "model.ckpt"))
+  return {
+    name: reader.get_tensor(name)
+    for name in reader.get_variable_to_shape_map()
+    if "OBJECT_GRAPH" not in name and name != "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
+  }
+
+
+def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  _must(*_pretraining(folder, tmp_path / "whole"))
+  command = [sys.executable, *_pretraining(folder, tmp_path / "killed")]
+  process = subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
+  third = tmp_path / "killed" / "checkpoints" / "model.ckpt-30.index"
+  deadline = time.monotonic() + 120
+  while not third.exists() and time.monotonic() < deadline:
+    assert process.poll() is None, "ended before it could be killed"
+    time.sleep(0.005)
+  os.kill(process.pid, signal.SIGKILL)
+  process.wait()
+  assert not (tmp_path / "killed" / "model" / "manifest.json").exists()
+  again = _run(*_pretraining(folder, tmp_path / "killed"))
+  assert again.returncode == 0, again.stderr[-3000:]
+  assert "training from step 0" not in again.stderr
+  whole, killed = _weights(tmp_path / "whole"), _weights(tmp_path / "killed")
+  assert whole.keys() == killed.keys() and len(whole) > 20
+  for name, value in whole.items():
+    np.testing.assert_array_equal(value, killed[name], err_msg=name)
+  results = [
+    (tmp_path / name / "eval_results.txt").read_text()
+    for name in ("whole", "killed")
+  ]
+  assert results[0] == results[1]
+  names = [line.split(" = ")[0] for line in results[0].splitlines()]
+  assert names == [
+    "global_step", "loss", "masked_lm_accuracy", "masked_lm_loss",
+    "sentence_order_accuracy", "sentence_order_loss",
+  ]  # fmt: skip
+  assert "already at step 60 of 60" in _run(
+    *_pretraining(folder, tmp_path / "whole")
+  ).stderr  # fmt: skip
+
+
+def _settings(folder: pathlib.Path) -> training.Options:
+  return training.Options(
+    input_file=f"{folder}/records/train-*.tfrecord",
+    albert_config_file="x",
+    output_dir="x",
+    do_train=True,
+  )
+
+
+def _rows(dataset: tf.data.Dataset, batches: int) -> list[bytes]:
+  return [
+    row.tobytes()
+    for batch in dataset.take(batches)
+    for row in batch["input_ids"].numpy()
+  ]
+
+
+def test_batches_from_a_step_on_are_those_of_an_unbroken_run(
+  folder: pathlib.Path,
+) -> None:
+  settings = _settings(folder)
+  found = training.record_set(settings.input_file, settings)
+  count = found.count()
+  batches = 2 * count // 8 + 2
+  whole = _rows(training.train_dataset(found, count, 8, 7, 0), batches)
+  for step in (1, count // 8, count // 8 + 1, batches - 1):
+    rest = _rows(
+      training.train_dataset(found, count, 8, 7, step), batches - step
+    )
+    assert rest == whole[8 * step :], f"from step {step}"
+
+
+def test_every_epoch_holds_every_record_once(folder: pathlib.Path) -> None:
+  settings = _settings(folder)
+  found = training.record_set(settings.input_file, settings)
+  count = found.count()
+  rows = _rows(training.train_dataset(found, count, 1, 7, 0), 2 * count)
+  first, second = rows[:count], rows[count:]
+  assert collections.Counter(first) == collections.Counter(second)
+  assert first != second, "the files are permuted anew in each epoch"
+
+
+def test_evaluation_takes_every_record_and_fills_the_last_batch_with_nothing(
+  folder: pathlib.Path,
+) -> None:
+  settings = _settings(folder)
+  found = training.record_set(settings.input_file, settings)
+  masked = {
+    size: sum(
+      float(tf.reduce_sum(batch["masked_lm_weights"]))
+      for batch in training.eval_dataset(found, size)
+    )
+    for size in (1, 7, 1000)
+  }
+  assert masked[1] == masked[7] == masked[1000] > 0
+  last = list(training.eval_dataset(found, 1000))[-1]
+  empty = last["next_sentence_labels"].numpy()[found.count() % 1000 :]
+  assert set(empty) == {-1}
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--max_seq_length=64"], "expected records with --max_seq_length=64"),
+    (["--input_file=nothing-*"], "no file at 'nothing-*'"),
+    (["--init_checkpoint=nowhere"], "no checkpoint at 'nowhere'"),
+    (["--albert_config_file=nowhere"], "nowhere"),
+    (["--num_train_stepz=3"], "num_train_stepz"),
+    (["--nodo_train", "--nodo_eval"], "--do_train or --do_eval"),
+  ],
+)
+def test_bad_flags_end_in_one_clear_line(
+  folder: pathlib.Path, tmp_path: pathlib.Path, flags: list[str], message: str
+) -> None:
+  done = _run(*_pretraining(folder, tmp_path / "run", *flags))
+  assert done.returncode == (2 if "stepz" in flags[0] else 1), done.stderr
+  assert message in done.stderr
+  assert "Traceback" not in done.stderr
+  assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_vocabulary_that_does_not_match_the_config_is_refused(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  shape = json.loads((folder / "config.json").read_text())
+  (tmp_path / "other.json").write_text(json.dumps({**shape, "vocab_size": 99}))
+  done = _run(
+    *_pretraining(
+      folder, tmp_path / "run", f"--albert_config_file={tmp_path}/other.json"
+    )
+  )
+  assert done.returncode == 1
+  assert "error: expected a config with vocab_size 120" in done.stderr
+
+
+def test_a_run_does_not_resume_as_another_one(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  short = ["--num_train_steps=10"]
+  _must(*_pretraining(folder, tmp_path / "run", *short))
+  done = _run(
+    *_pretraining(folder, tmp_path / "run", *short, "--random_seed=1")
+  )
+  assert done.returncode == 1
+  assert "another random_seed" in done.stderr
+
+
+def test_neither_training_nor_evaluating_is_refused_before_anything_is_read(
+) -> None:
+  with pytest.raises(options.InputError, match="say what to do"):
+    training.Options()

@@ -297,8 +297,7 @@ def _evaluate(
   reports.write_confusion_matrix(
     os.path.join(out, "confusion_matrix.png"), truth, predicted, predictor.names
   )
-  for line in report.splitlines():
-    logging.info("%s", line)
+  logging.info("%s\n\n%s", os.path.join(out, "report.txt"), report)
   return results
 
 

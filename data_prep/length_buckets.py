@@ -108,9 +108,8 @@ def _groups(
     over = waiting[full:]
   if len(over):
     longest = max(len(encoded[index]) for index in over)
-    groups.append(
-      (over, static_lengths[np.searchsorted(static_lengths, longest)])
-    )
+    fitting = next(size for size in static_lengths if size >= longest)
+    groups.append((over, fitting))
   return groups
 
 

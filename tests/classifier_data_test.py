@@ -162,12 +162,13 @@ def test_copies_are_seen_through_composition_but_not_through_letters() -> None:
   assert classifier_data.text_key("сайн") != classifier_data.text_key("саин")
 
 
-def test_every_label_is_on_both_sides_of_the_split_even_with_two_texts() -> (
-  None
-):
-  rows = [*_rows(), *(classifier_data.Row(0, t, "news") for t in "аб")]
-  for side in classifier_data.split(rows):
-    assert [row.label for row in side].count("news") == 1
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.99])
+def test_every_label_is_on_both_sides_of_the_split_even_with_two_texts(
+  fraction: float,
+) -> None:
+  rows = [*_rows(), *(classifier_data.Row(0, t, "news") for t in "абаб")]
+  for side in classifier_data.split(rows, fraction):
+    assert [row.label for row in side].count("news") == 2
 
 
 @pytest.mark.parametrize("texts", ["а", "ааа"])

@@ -118,6 +118,8 @@ def test_the_confusion_matrix_is_a_picture_with_a_dark_diagonal(
   # The darkest blue of the colour map fills the cells of the diagonal.
   dark = np.all(np.abs(pixels[..., :3] - (0.03, 0.19, 0.42)) < 0.02, axis=-1)
   assert 0.05 < dark.mean() < 0.5
+  down, across = np.nonzero(dark)
+  assert np.corrcoef(down, across)[0, 1] > 0.8, "from top left to bottom right"
 
 
 def test_the_baseline_keeps_the_letters_that_make_a_word_mongolian() -> None:

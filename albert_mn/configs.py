@@ -1,0 +1,154 @@
+"""The shape of a model, in google-research's JSON format.
+
+The file's name tells the family: albert_config.json. Unknown keys are
+errors, since a misspelt one would silently train another model.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+from data_prep import options, storage
+
+# Keys of google's published configs that change nothing at these values.
+_INERT = {
+  "down_scale_factor": (1,),
+  "net_structure_type": (0,),
+  "gap_size": (0,),
+  "num_memory_blocks": (0,),
+}
+_INERT_PREFIX = "pooler_"  # in configs of multilingual BERT, read by no code
+_ACTIVATIONS = ("gelu", "relu", "tanh", "linear")
+
+
+@dataclasses.dataclass(frozen=True)
+class AlbertConfig:
+  """ALBERT's shape; names and defaults are google-research/albert's.
+
+  Attributes:
+    vocab_size: pieces.
+    embedding_size: width of the factorised embedding (ALBERT, section 3.1).
+    hidden_size: width of the layers.
+    num_hidden_layers: how often a block is applied.
+    num_hidden_groups: layers of a group share one set of weights.
+    inner_group_num: blocks inside a group.
+    num_attention_heads: must divide hidden_size.
+    intermediate_size: width of the feed-forward layer.
+    hidden_act: "gelu" is the tanh form, as google's code has it.
+    hidden_dropout_prob, attention_probs_dropout_prob: dropped shares.
+    max_position_embeddings: longest sequence.
+    type_vocab_size: segments.
+    initializer_range: standard deviation of the truncated normal.
+    layer_norm_eps: 1e-12 in google's code.
+    inert: keys that change nothing, kept for the round trip.
+  """
+
+  vocab_size: int
+  embedding_size: int = 128
+  hidden_size: int = 4096
+  num_hidden_layers: int = 12
+  num_hidden_groups: int = 1
+  inner_group_num: int = 1
+  num_attention_heads: int = 64
+  intermediate_size: int = 16384
+  hidden_act: str = "gelu"
+  hidden_dropout_prob: float = 0.0
+  attention_probs_dropout_prob: float = 0.0
+  max_position_embeddings: int = 512
+  type_vocab_size: int = 2
+  initializer_range: float = 0.02
+  layer_norm_eps: float = 1e-12
+  inert: tuple[tuple[str, Any], ...] = ()
+
+  def __post_init__(self) -> None:
+    if self.hidden_size % self.num_attention_heads:
+      raise options.InputError(
+        "a hidden_size that num_attention_heads divides",
+        f"{self.hidden_size} and {self.num_attention_heads}",
+        "mend the config",
+      )
+    if self.num_hidden_layers % self.num_hidden_groups:
+      raise options.InputError(
+        "num_hidden_layers that num_hidden_groups divides",
+        f"{self.num_hidden_layers} and {self.num_hidden_groups}",
+        "mend the config",
+      )
+    if self.hidden_act not in _ACTIVATIONS:
+      raise options.InputError(
+        f"hidden_act to be one of {', '.join(_ACTIVATIONS)}",
+        repr(self.hidden_act),
+        "mend the config",
+      )
+
+  @classmethod
+  def from_file(cls, path: str) -> "AlbertConfig":
+    """Reads a config.
+
+    Raises:
+      options.InputError: when it is missing, no JSON, or has a wrong key.
+    """
+    if not os.path.isfile(path):
+      raise options.InputError(
+        "a JSON config of the model", f"no file at {path!r}", "mend the path"
+      )
+    try:
+      values = json.loads(storage.read_text(path))
+    except json.JSONDecodeError as error:
+      raise options.InputError(
+        f"JSON in {path}", str(error), "mend the file"
+      ) from error
+    return cls.from_dict(values, path)
+
+  @classmethod
+  def from_dict(cls, values: Any, origin: str) -> "AlbertConfig":
+    """Makes a config of JSON's values; `origin` names them in errors."""
+    if not isinstance(values, dict):
+      raise options.InputError(
+        f"a JSON object in {origin}", type(values).__name__, "mend the file"
+      )
+    inert = {name: v for name, v in values.items() if _is_inert(name, v)}
+    known = {f.name: f.type for f in dataclasses.fields(cls)}
+    del known["inert"]
+    rest = {name: v for name, v in values.items() if name not in inert}
+    for name, value in rest.items():
+      if name not in known:
+        raise options.InputError(
+          f"keys of an ALBERT config in {origin}",
+          f"{name}={value!r}",
+          "take it out, or mend its spelling or value",
+        )
+      _check_type(name, value, known[name], origin)
+    if "vocab_size" not in rest:
+      raise options.InputError(
+        f"vocab_size in {origin}", "none", "set it to the tokenizer's"
+      )
+    return cls(**rest, inert=tuple(sorted(inert.items())))
+
+  def to_json(self) -> str:
+    """Returns the config as google-research writes it."""
+    values = dataclasses.asdict(self)
+    values.update(dict(values.pop("inert")))
+    if self.layer_norm_eps == 1e-12:
+      del values["layer_norm_eps"]  # upstream's classes do not know the key
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+def _is_inert(name: str, value: Any) -> bool:
+  return name.startswith(_INERT_PREFIX) or value in _INERT.get(name, ())
+
+
+def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
+  """The three kinds of values: a size, a share, a name."""
+  right = {
+    int: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    float: isinstance(value, int | float) and 0 <= value < 1,
+    str: isinstance(value, str),
+  }[kind]
+  if not right:
+    raise options.InputError(
+      f"{name} in {origin} to be a {kind.__name__}"
+      + (" above 0" if kind is int else " from 0 to 1" if kind is float else ""),
+      repr(value),
+      "mend the config",
+    )

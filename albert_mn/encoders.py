@@ -1,0 +1,264 @@
+"""The ALBERT encoder, of tf-models' layers.
+
+tf-models' own AlbertEncoder has neither hidden groups nor inner groups, and
+its dropout draws from a generator that no checkpoint holds. Here the blocks
+are put together as google-research/albert's modeling.py does, and dropout is
+a function of a seed, the layer and the place in the layer.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tf_keras
+from official.modeling import tf_utils
+from official.nlp.modeling import layers
+
+from albert_mn import configs
+
+
+class EncoderOutput(NamedTuple):
+  """What the encoder gives.
+
+  Attributes:
+    embedding_output: [batch, length, embedding_size], after layer norm.
+    layer_outputs: num_hidden_layers of [batch, length, hidden_size].
+    sequence_output: [batch, length, hidden_size], the last of them.
+    pooled_output: [batch, hidden_size], tanh of a dense layer on [CLS].
+  """
+
+  embedding_output: tf.Tensor
+  layer_outputs: list[tf.Tensor]
+  sequence_output: tf.Tensor
+  pooled_output: tf.Tensor
+
+
+class StatelessDropout(tf_keras.layers.Layer):
+  """Dropout by a seed that the caller sets before each call.
+
+  tf_keras' Dropout draws from a generator outside of checkpoints: a resumed
+  run would drop other units than an uninterrupted one.
+
+  Args:
+    rate: share that is dropped.
+    site: number of the place; places with one seed drop different units.
+  """
+
+  def __init__(self, rate: float, site: int):
+    super().__init__()
+    self._rate, self._site = rate, site
+    self._seed: tf.Tensor | None = None
+
+  def set_seed(self, seed: tf.Tensor | None) -> None:
+    """Takes the seed, int32 [2], for the next call; None drops nothing."""
+    self._seed = seed
+
+  def call(
+    self, inputs: tf.Tensor, training: bool | None = None
+  ) -> tf.Tensor:
+    """Drops; `training` is there because tf_keras passes it to dropout."""
+    if self._seed is None or not self._rate:
+      return inputs
+    return tf.nn.experimental.stateless_dropout(
+      inputs,
+      self._rate,
+      tf.random.experimental.stateless_fold_in(
+        self._seed, self._site, alg="philox"
+      ),
+      rng_alg="philox",  # the same units on every device
+    )
+
+
+class EncoderBlock(layers.TransformerEncoderBlock):
+  """tf-models' block with dropout by seed.
+
+  Args:
+    config: the shape.
+    name: of its variables.
+  """
+
+  def __init__(self, config: configs.AlbertConfig, name: str):
+    super().__init__(
+      num_attention_heads=config.num_attention_heads,
+      inner_dim=config.intermediate_size,
+      inner_activation=activation(config),
+      norm_epsilon=config.layer_norm_eps,
+      name=name,
+    )
+    with tf.init_scope():
+      self([tf.zeros([1, 1, config.hidden_size]), tf.ones([1, 1, 1])])
+    rate = config.hidden_dropout_prob
+    # The places where the upstream block drops: after attention, after the
+    # feed-forward layer, and on the attention's probabilities.
+    self._attention_dropout = StatelessDropout(rate, 0)
+    self._output_dropout = StatelessDropout(rate, 1)
+    self._attention_layer._dropout_layer = StatelessDropout(
+      config.attention_probs_dropout_prob, 2
+    )
+
+  def set_seed(self, seed: tf.Tensor | None) -> None:
+    """Takes the seed of the next application of this block."""
+    self._attention_dropout.set_seed(seed)
+    self._output_dropout.set_seed(seed)
+    self._attention_layer._dropout_layer.set_seed(seed)
+
+  def parts(self) -> dict[str, tf_keras.layers.Layer]:
+    """The layers inside, for tables of names in other formats."""
+    return {
+      "query": self._attention_layer._query_dense,
+      "key": self._attention_layer._key_dense,
+      "value": self._attention_layer._value_dense,
+      "attention_output": self._attention_layer._output_dense,
+      "attention_norm": self._attention_layer_norm,
+      "intermediate": self._intermediate_dense,
+      "output": self._output_dense,
+      "output_norm": self._output_layer_norm,
+    }
+
+
+class AlbertEncoder(tf_keras.layers.Layer):
+  """ALBERT (Lan et al. 2020, arXiv 1909.11942): shared, factorised BERT.
+
+  All variables exist after construction, and depend on the seed alone.
+
+  Args:
+    config: the shape.
+    seed: of the initial weights.
+
+  Attributes:
+    config: the shape.
+    projection: from the embeddings' width to the layers'; None where equal.
+    groups: EncoderBlocks by group and inner group.
+    pooler: the dense layer on [CLS].
+  """
+
+  def __init__(self, config: configs.AlbertConfig, seed: int):
+    super().__init__(name="encoder")
+    self.config = config
+    self._words = layers.OnDeviceEmbedding(
+      config.vocab_size, config.embedding_size, name="word_embeddings"
+    )
+    self._positions = layers.PositionEmbedding(
+      max_length=config.max_position_embeddings, name="position_embeddings"
+    )
+    self._segments = layers.OnDeviceEmbedding(
+      config.type_vocab_size,
+      config.embedding_size,
+      use_one_hot=True,
+      name="type_embeddings",
+    )
+    self._norm = tf_keras.layers.LayerNormalization(
+      axis=-1, epsilon=config.layer_norm_eps, name="embeddings/layer_norm"
+    )
+    self.projection = (
+      tf_keras.layers.Dense(config.hidden_size, name="embedding_projection")
+      if config.embedding_size != config.hidden_size
+      else None
+    )
+    self.groups = [
+      [
+        EncoderBlock(config, f"group_{group}/inner_group_{inner}")
+        for inner in range(config.inner_group_num)
+      ]
+      for group in range(config.num_hidden_groups)
+    ]
+    self.pooler = tf_keras.layers.Dense(
+      config.hidden_size, activation="tanh", name="pooler"
+    )
+    self._attention_mask = layers.SelfAttentionMask()
+    self._dropout = StatelessDropout(config.hidden_dropout_prob, 3)
+    with tf.init_scope():
+      ids = tf.zeros([1, 1], tf.int32)
+      self(ids, ids, ids)
+    initialize(self, config.initializer_range, seed)
+
+  @property
+  def embedding_table(self) -> tf.Variable:
+    """The word embeddings, [vocab_size, embedding_size]."""
+    return self._words.embeddings
+
+  def embedding_variables(self) -> dict[str, tf.Variable]:
+    """The other variables of the embeddings, by google-research's names."""
+    return {
+      "position_embeddings": self._positions.trainable_variables[0],
+      "token_type_embeddings": self._segments.embeddings,
+      "LayerNorm/gamma": self._norm.gamma,
+      "LayerNorm/beta": self._norm.beta,
+    }
+
+  def call(
+    self,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    dropout_seed: tf.Tensor | None = None,
+  ) -> EncoderOutput:
+    """Encodes a batch.
+
+    Args:
+      input_ids: int32 [batch, length].
+      input_mask: int32 [batch, length], 0 on padding.
+      segment_ids: int32 [batch, length].
+      dropout_seed: int32 [2]; None drops nothing.
+    """
+    embedded = self._words(input_ids) + self._segments(segment_ids)
+    embedded += self._positions(embedded)
+    embedded = self._norm(embedded)  # [batch, length, embedding_size]
+    self._dropout.set_seed(dropout_seed)
+    hidden = self._dropout(embedded)
+    if self.projection:
+      hidden = self.projection(hidden)  # [batch, length, hidden_size]
+    mask = self._attention_mask(hidden, input_mask)  # [batch, from, to]
+    outputs = []
+    for layer in range(self.config.num_hidden_layers):
+      hidden = self._layer(layer, hidden, mask, dropout_seed)
+      outputs.append(hidden)
+    return EncoderOutput(embedded, outputs, hidden, self.pooler(hidden[:, 0]))
+
+  def _layer(
+    self,
+    layer: int,
+    hidden: tf.Tensor,
+    mask: tf.Tensor,
+    dropout_seed: tf.Tensor | None,
+  ) -> tf.Tensor:
+    """Applies layer `layer`: all the inner blocks of its group."""
+    config = self.config
+    a_group = config.num_hidden_layers // config.num_hidden_groups
+    for inner, block in enumerate(self.groups[layer // a_group]):
+      seed = dropout_seed
+      if seed is not None:
+        # One block serves all layers of its group; each drops other units.
+        place = 16 + layer * config.inner_group_num + inner
+        seed = tf.random.experimental.stateless_fold_in(
+          seed, place, alg="philox"
+        )
+      block.set_seed(seed)
+      hidden = block([hidden, mask])
+    return hidden
+
+
+def activation(config: configs.AlbertConfig) -> object:
+  """The activation by google's name: its gelu is the tanh approximation."""
+  return tf_utils.get_activation(config.hidden_act)
+
+
+def initialize(
+  layer: tf_keras.layers.Layer, deviation: float, seed: int
+) -> None:
+  """Sets kernels and embeddings by (seed, place among the variables).
+
+  tf_keras' seeded initialisers give every variable of one shape the same
+  values, unseeded ones depend on what was made before.
+
+  Args:
+    layer: whose variables exist; biases and layer norms keep 0 and 1.
+    deviation: of the normal distribution, truncated at two of it.
+    seed: of the model.
+  """
+  for place, variable in enumerate(layer.trainable_variables):
+    if not any(n in variable.name for n in ("bias", "gamma", "beta")):
+      variable.assign(
+        tf.random.stateless_truncated_normal(
+          variable.shape, [seed, place], stddev=deviation, alg="philox"
+        )
+      )

@@ -1,0 +1,126 @@
+"""What pretraining predicts: masked pieces, and the order of two segments."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tf_keras
+from official.nlp.modeling import layers
+
+from albert_mn import configs, encoders
+from data_prep import records
+
+
+class PretrainingOutput(NamedTuple):
+  """Logits.
+
+  Attributes:
+    masked_lm_logits: [batch, predictions, vocab_size].
+    sentence_logits: [batch, 2]; 0 is "in order".
+  """
+
+  masked_lm_logits: tf.Tensor
+  sentence_logits: tf.Tensor
+
+
+class Sums(NamedTuple):
+  """Sums over a batch, to be added up over batches, then divided once.
+
+  Attributes:
+    masked_lm_loss_sum, masked_lm_correct, masked_lm_count: over the masked
+      positions; float32 scalars.
+    sentence_loss_sum, sentence_correct, sentence_count: over the pairs.
+  """
+
+  masked_lm_loss_sum: tf.Tensor
+  masked_lm_correct: tf.Tensor
+  masked_lm_count: tf.Tensor
+  sentence_loss_sum: tf.Tensor
+  sentence_correct: tf.Tensor
+  sentence_count: tf.Tensor
+
+
+class PretrainingModel(tf_keras.layers.Layer):
+  """The encoder with its two heads.
+
+  Args:
+    config: the shape.
+    seed: of the initial weights.
+
+  Attributes:
+    encoder: albert_mn.encoders.AlbertEncoder.
+    masked_lm: gathers the masked positions, then projects them on the word
+      embeddings (tied, as google-research/albert's get_masked_lm_output).
+    sentence: a dense layer on the pooled output.
+  """
+
+  def __init__(self, config: configs.AlbertConfig, seed: int):
+    super().__init__(name="pretraining")
+    self.encoder = encoders.AlbertEncoder(config, seed)
+    self.masked_lm = layers.MaskedLM(
+      self.encoder.embedding_table,
+      activation=encoders.activation(config),
+      name="masked_lm",
+    )
+    self.sentence = tf_keras.layers.Dense(2, name="sentence_order")
+    with tf.init_scope():
+      self.masked_lm(
+        tf.zeros([1, 1, config.hidden_size]), tf.zeros([1, 1], tf.int32)
+      )
+      self.sentence.build([None, config.hidden_size])
+    # The encoder has used `seed`; the table that masked_lm shares is its own.
+    encoders.initialize(
+      self.masked_lm.dense, config.initializer_range, seed + 1
+    )
+    encoders.initialize(self.sentence, config.initializer_range, seed + 2)
+
+  def call(
+    self,
+    features: dict[str, tf.Tensor],
+    dropout_seed: tf.Tensor | None = None,
+  ) -> PretrainingOutput:
+    """Gives logits for a batch of data_prep.records' features."""
+    encoded = self.encoder(
+      features[records.INPUT_IDS],
+      features[records.INPUT_MASK],
+      features[records.SEGMENT_IDS],
+      dropout_seed,
+    )
+    return PretrainingOutput(
+      self.masked_lm(
+        encoded.sequence_output, features[records.MASKED_LM_POSITIONS]
+      ),
+      self.sentence(encoded.pooled_output),
+    )
+
+
+def losses(output: PretrainingOutput, features: dict[str, tf.Tensor]) -> Sums:
+  """Sums up losses and hits of a batch.
+
+  Args:
+    output: logits.
+    features: labels by data_prep.records' names; a sentence label of −1 (no
+      pair) is left out of loss, hits and count.
+  """
+  ids = features[records.MASKED_LM_IDS]  # [batch, predictions]
+  weights = features[records.MASKED_LM_WEIGHTS]
+  masked = tf.nn.sparse_softmax_cross_entropy_with_logits(
+    ids, output.masked_lm_logits
+  )
+  order = features[records.NEXT_SENTENCE_LABELS]  # [batch]
+  paired = tf.cast(order >= 0, tf.float32)
+  sentence = tf.nn.sparse_softmax_cross_entropy_with_logits(
+    tf.maximum(order, 0), output.sentence_logits
+  )
+  return Sums(
+    tf.reduce_sum(masked * weights),
+    tf.reduce_sum(_hits(output.masked_lm_logits, ids) * weights),
+    tf.reduce_sum(weights),
+    tf.reduce_sum(sentence * paired),
+    tf.reduce_sum(_hits(output.sentence_logits, order) * paired),
+    tf.reduce_sum(paired),
+  )
+
+
+def _hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  best = tf.argmax(logits, -1, output_type=labels.dtype)
+  return tf.cast(tf.equal(best, labels), tf.float32)

@@ -1,0 +1,212 @@
+"""LAMB and AdamW, their schedule, and what they leave alone.
+
+tf-models' LAMB and AdamWeightDecay always correct the bias of the moments,
+which google-research's do not, and lose their lists of exclusions in
+get_config. These are the two, with the correction as a choice.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from data_prep import options
+
+# Biases and layer norms are neither decayed nor adapted (google-research).
+_EXCLUDED = ("LayerNorm", "layer_norm", "bias")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+  """How to train; names and defaults are google-research/albert's."""
+
+  optimizer: str = options.option(
+    "lamb", "what trains (upstream: adamw too)", choices=("lamb", "adamw")
+  )
+  learning_rate: float = options.option(
+    0.00176, "the highest; this one is for batches of 4096", minimum=0.0
+  )
+  poly_power: float = options.option(
+    1.0, "power of the polynomial decay; 1 is a line", minimum=0.0
+  )
+  num_train_steps: int = options.option(
+    125_000, "where the rate reaches 0 and the run ends", minimum=1
+  )
+  num_warmup_steps: int = options.option(
+    3125, "steps in which the rate rises", minimum=0
+  )
+  start_warmup_step: int = options.option(
+    0, "where the rise begins, for a second phase", minimum=0
+  )
+  weight_decay_rate: float = options.option(
+    0.01, "decoupled decay of kernels and embeddings", minimum=0.0
+  )
+  beta_1: float = options.option(
+    0.9, "decay of the first moment", minimum=0.0, maximum=1.0
+  )
+  beta_2: float = options.option(
+    0.999, "decay of the second moment", minimum=0.0, maximum=1.0
+  )
+  epsilon: float = options.option(
+    1e-6, "added to the root of the second moment", minimum=0.0
+  )
+  clip_norm: float = options.option(
+    1.0, "bound of the gradients' global norm; 0: none", minimum=0.0
+  )
+  bias_correction: bool = options.option(
+    True, "correct the moments' bias, as the papers do; upstream does not, and "
+    "without it fine-tuning is unstable (Mosbach et al. 2021)"
+  )  # fmt: skip
+
+  def __post_init__(self) -> None:
+    last = self.start_warmup_step + self.num_warmup_steps
+    if last > self.num_train_steps:
+      raise options.InputError(
+        f"the warm-up to end by --num_train_steps={self.num_train_steps}",
+        f"step {last}",
+        "lower --num_warmup_steps, or train for longer",
+      )
+
+
+class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
+  """Linear warm-up, then polynomial decay to 0 (google's optimization.py).
+
+  The decay counts from step 0, not from the end of the warm-up.
+
+  Args:
+    recipe: the rate and its steps.
+  """
+
+  def __init__(self, recipe: OptimizerOptions):
+    self._recipe = recipe
+
+  def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+    """Returns the rate at a step, float32."""
+    recipe = self._recipe
+    step = tf.cast(step, tf.float32)
+    done = tf.minimum(step / recipe.num_train_steps, 1.0)
+    rate = recipe.learning_rate * tf.pow(1.0 - done, recipe.poly_power)
+    if not recipe.num_warmup_steps:
+      return rate
+    risen = (step - recipe.start_warmup_step) / recipe.num_warmup_steps
+    return tf.where(risen < 1.0, recipe.learning_rate * risen, rate)
+
+  def get_config(self) -> dict[str, Any]:
+    """Returns what the constructor takes."""
+    return {"recipe": dataclasses.asdict(self._recipe)}
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> "Schedule":
+    """Makes the schedule of such a configuration."""
+    return cls(OptimizerOptions(**config["recipe"]))
+
+
+def adam_direction(
+  m: tf.Tensor,
+  v: tf.Tensor,
+  epsilon: float,
+  correction_1: tf.Tensor | float,
+  correction_2: tf.Tensor | float,
+) -> tf.Tensor:
+  """Returns m̂ / (√v̂ + ε) (Adam, arXiv 1412.6980, algorithm 1)."""
+  return (m / correction_1) / (tf.sqrt(v / correction_2) + epsilon)
+
+
+def trust_ratio(weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
+  """Returns ‖x‖ / ‖u‖, 1 where either is 0 (LAMB, arXiv 1904.00962, alg. 2)."""
+  x, u = tf.norm(weights), tf.norm(update)
+  # Both branches of where are computed; divide_no_nan keeps them finite.
+  return tf.where((x > 0) & (u > 0), tf.math.divide_no_nan(x, u), 1.0)
+
+
+class AdamW(tf_keras.optimizers.Optimizer):
+  """Adam with decoupled weight decay (arXiv 1711.05101, algorithm 2).
+
+  Args:
+    recipe: all of it.
+    name: of its variables.
+  """
+
+  def __init__(self, recipe: OptimizerOptions, name: str = "AdamW"):
+    super().__init__(
+      name=name,
+      global_clipnorm=recipe.clip_norm or None,
+      # The step is compiled as a whole where it is compiled.
+      jit_compile=False,
+    )
+    self.recipe = recipe
+    self._learning_rate = self._build_learning_rate(Schedule(recipe))
+
+  def build(self, var_list: list[tf.Variable]) -> None:
+    """Makes the moments of the variables, so that they can be restored."""
+    super().build(var_list)
+    if getattr(self, "_built", False):
+      return
+    self._built = True
+    self._m = [self.add_variable_from_reference(v, "m") for v in var_list]
+    self._v = [self.add_variable_from_reference(v, "v") for v in var_list]
+
+  def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+    """Applies one step to one variable."""
+    recipe = self.recipe
+    index = self._index_dict[self._var_key(variable)]
+    m, v = self._m[index], self._v[index]
+    gradient = tf.convert_to_tensor(gradient)
+    m.assign(recipe.beta_1 * m + (1 - recipe.beta_1) * gradient)
+    v.assign(recipe.beta_2 * v + (1 - recipe.beta_2) * tf.square(gradient))
+    update = adam_direction(
+      m, v, recipe.epsilon, *self._corrections(variable.dtype)
+    )
+    if not excluded(variable.name):
+      update += recipe.weight_decay_rate * variable
+    rate = tf.cast(self.learning_rate, variable.dtype)
+    variable.assign_sub(rate * self._adapted(update, variable))
+
+  def _corrections(
+    self, dtype: tf.DType
+  ) -> tuple[tf.Tensor | float, tf.Tensor | float]:
+    if not self.recipe.bias_correction:
+      return 1.0, 1.0
+    step = tf.cast(self.iterations + 1, dtype)
+    return 1 - self.recipe.beta_1**step, 1 - self.recipe.beta_2**step
+
+  def _adapted(self, update: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+    return update
+
+  def get_config(self) -> dict[str, Any]:
+    """Returns what `from_config` takes."""
+    return {"name": self.name, "recipe": dataclasses.asdict(self.recipe)}
+
+  @classmethod
+  def from_config(
+    cls, config: dict[str, Any], custom_objects: Any = None
+  ) -> "AdamW":
+    """Makes the optimizer of such a configuration."""
+    return cls(OptimizerOptions(**config["recipe"]), config["name"])
+
+
+class Lamb(AdamW):
+  """AdamW whose step has the length of the weights it changes.
+
+  You et al. 2020, arXiv 1904.00962, algorithm 2, with φ the identity.
+  """
+
+  def __init__(self, recipe: OptimizerOptions, name: str = "Lamb"):
+    super().__init__(recipe, name)
+
+  def _adapted(self, update: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+    if excluded(variable.name):
+      return update
+    return trust_ratio(variable, update) * update
+
+
+def excluded(variable_name: str) -> bool:
+  """Says whether a variable is neither decayed nor adapted."""
+  return any(re.search(pattern, variable_name) for pattern in _EXCLUDED)
+
+
+def create(recipe: OptimizerOptions) -> AdamW:
+  """Makes the optimizer that --optimizer names."""
+  return {"lamb": Lamb, "adamw": AdamW}[recipe.optimizer](recipe)

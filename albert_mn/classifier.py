@@ -19,8 +19,8 @@ from data_prep import length_buckets, manifest, storage, tokenization
 
 KIND = "classifier"
 
-# The head's call site in dropout's seed; the encoder's are small numbers.
-_HEAD = 1 << 20
+# The head's place in dropout's seed; the encoder's are 0 to 3 and from 16.
+_HEAD = 4
 
 
 class Classifier(tf_keras.layers.Layer):
@@ -44,7 +44,7 @@ class Classifier(tf_keras.layers.Layer):
       name="classifier",
     )
     self.classifier.build([None, config.hidden_size])
-    self._dropout = config.hidden_dropout_prob
+    self._dropout = encoders.StatelessDropout(config.hidden_dropout_prob, _HEAD)
 
   def call(
     self,
@@ -65,11 +65,8 @@ class Classifier(tf_keras.layers.Layer):
     pooled = self.encoder(
       input_ids, input_mask, tf.zeros_like(input_ids), dropout_seed
     ).pooled_output  # [batch, hidden]
-    if dropout_seed is not None and self._dropout:
-      pooled = tf.nn.experimental.stateless_dropout(
-        pooled, self._dropout, tf.random.fold_in(dropout_seed, _HEAD)
-      )
-    return self.classifier(pooled)
+    self._dropout.set_seed(dropout_seed)
+    return self.classifier(self._dropout(pooled))
 
   def parts(self) -> dict[str, Any]:
     """What a model directory holds, under the names `restore` asks for."""

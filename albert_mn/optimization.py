@@ -6,7 +6,9 @@ get_config. These are the two, with the correction as a choice.
 """
 
 import dataclasses
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,7 +17,7 @@ import tf_keras
 from data_prep import options
 
 # Biases and layer norms are neither decayed nor adapted (google-research).
-_EXCLUDED = ("LayerNorm", "layer_norm", "bias")
+EXCLUDED = ("LayerNorm", "layer_norm", "bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,13 @@ class OptimizerOptions:
   )  # fmt: skip
 
   def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      self._check(field)
+    for name in ("beta_1", "beta_2"):
+      # At 1 a moment never leaves 0, and its correction divides by 0.
+      _refuse(getattr(self, name) >= 1, name, "below 1", getattr(self, name))
+    # At 0 a weight without a gradient moves by 0 / 0.
+    _refuse(self.epsilon == 0, "epsilon", "above 0", self.epsilon)
     last = self.start_warmup_step + self.num_warmup_steps
     if last > self.num_train_steps:
       raise options.InputError(
@@ -69,11 +78,31 @@ class OptimizerOptions:
         "lower --num_warmup_steps, or train for longer",
       )
 
+  def _check(self, field: dataclasses.Field) -> None:
+    """Refuses what the flags refuse, and nan and inf, which they let by."""
+    value, limits = getattr(self, field.name), field.metadata
+    if limits["choices"]:
+      wrong = value not in limits["choices"]
+      _refuse(wrong, field.name, f"one of {limits['choices']}", value)
+    if limits["minimum"] is not None:
+      wrong = not (math.isfinite(value) and value >= limits["minimum"])
+      low = f"finite and at least {limits['minimum']}"
+      _refuse(wrong, field.name, low, value)
+
+
+def _refuse(wrong: bool, name: str, expected: str, got: Any) -> None:
+  if wrong:
+    raise options.InputError(
+      f"--{name} {expected}", f"{got!r}", "give another value"
+    )
+
 
 class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
   """Linear warm-up, then polynomial decay to 0 (google's optimization.py).
 
-  The decay counts from step 0, not from the end of the warm-up.
+  The decay counts from step 0, not from the end of the warm-up. Before
+  `start_warmup_step` the rate is 0; google's is negative there, which climbs
+  the loss.
 
   Args:
     recipe: the rate and its steps.
@@ -91,7 +120,8 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     if not recipe.num_warmup_steps:
       return rate
     risen = (step - recipe.start_warmup_step) / recipe.num_warmup_steps
-    return tf.where(risen < 1.0, recipe.learning_rate * risen, rate)
+    rising = recipe.learning_rate * tf.maximum(risen, 0.0)
+    return tf.where(risen < 1.0, rising, rate)
 
   def get_config(self) -> dict[str, Any]:
     """Returns what the constructor takes."""
@@ -124,12 +154,24 @@ def trust_ratio(weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
 class AdamW(tf_keras.optimizers.Optimizer):
   """Adam with decoupled weight decay (arXiv 1711.05101, algorithm 2).
 
+  Under tf.distribute, make it in the strategy's scope: `apply_gradients` sums
+  the replicas' gradients, so each gives its share of the gradient of the whole
+  batch's loss, and clips the sum. Already summed: give
+  `skip_gradients_aggregation=True`.
+
   Args:
     recipe: all of it.
+    excluded: regular expressions; a variable whose name holds a match is
+      neither decayed nor adapted.
     name: of its variables.
   """
 
-  def __init__(self, recipe: OptimizerOptions, name: str = "AdamW"):
+  def __init__(
+    self,
+    recipe: OptimizerOptions,
+    excluded: Sequence[str] = EXCLUDED,
+    name: str = "AdamW",
+  ):
     super().__init__(
       name=name,
       global_clipnorm=recipe.clip_norm or None,
@@ -137,6 +179,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
       jit_compile=False,
     )
     self.recipe = recipe
+    self.excluded = tuple(excluded)
     self._learning_rate = self._build_learning_rate(Schedule(recipe))
 
   def build(self, var_list: list[tf.Variable]) -> None:
@@ -159,7 +202,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     update = adam_direction(
       m, v, recipe.epsilon, *self._corrections(variable.dtype)
     )
-    if not excluded(variable.name):
+    if not self.leaves_alone(variable.name):
       update += recipe.weight_decay_rate * variable
     rate = tf.cast(self.learning_rate, variable.dtype)
     variable.assign_sub(rate * self._adapted(update, variable))
@@ -175,16 +218,25 @@ class AdamW(tf_keras.optimizers.Optimizer):
   def _adapted(self, update: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
     return update
 
+  def leaves_alone(self, variable_name: str) -> bool:
+    """Says whether a variable is neither decayed nor adapted."""
+    return any(re.search(pattern, variable_name) for pattern in self.excluded)
+
   def get_config(self) -> dict[str, Any]:
     """Returns what `from_config` takes."""
-    return {"name": self.name, "recipe": dataclasses.asdict(self.recipe)}
+    return {
+      "name": self.name,
+      "recipe": dataclasses.asdict(self.recipe),
+      "excluded": list(self.excluded),
+    }
 
   @classmethod
   def from_config(
     cls, config: dict[str, Any], custom_objects: Any = None
   ) -> "AdamW":
     """Makes the optimizer of such a configuration."""
-    return cls(OptimizerOptions(**config["recipe"]), config["name"])
+    recipe = OptimizerOptions(**config["recipe"])
+    return cls(recipe, config["excluded"], config["name"])
 
 
 class Lamb(AdamW):
@@ -193,18 +245,43 @@ class Lamb(AdamW):
   You et al. 2020, arXiv 1904.00962, algorithm 2, with φ the identity.
   """
 
-  def __init__(self, recipe: OptimizerOptions, name: str = "Lamb"):
-    super().__init__(recipe, name)
+  def __init__(
+    self,
+    recipe: OptimizerOptions,
+    excluded: Sequence[str] = EXCLUDED,
+    name: str = "Lamb",
+  ):
+    super().__init__(recipe, excluded, name)
+
+  def build(self, var_list: list[tf.Variable]) -> None:
+    """Makes the moments, and a place for each variable's last trust ratio."""
+    if getattr(self, "_built", False):
+      return
+    super().build(var_list)
+    self._names = [variable.name for variable in var_list]
+    self._ratios = [
+      self.add_variable_from_reference(v, "trust_ratio", shape=[])
+      for v in var_list
+    ]
+
+  def trust_ratios(self) -> dict[str, tf.Tensor]:
+    """Returns variable name → ‖x‖ / ‖u‖ of the last step, a float32 scalar.
+
+    Excluded variables are left out. Before the first step all are 0.
+    """
+    pairs = zip(self._names, self._ratios, strict=True)
+    return {
+      name: tf.convert_to_tensor(ratio)
+      for name, ratio in pairs
+      if not self.leaves_alone(name)
+    }
 
   def _adapted(self, update: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
-    if excluded(variable.name):
+    if self.leaves_alone(variable.name):
       return update
-    return trust_ratio(variable, update) * update
-
-
-def excluded(variable_name: str) -> bool:
-  """Says whether a variable is neither decayed nor adapted."""
-  return any(re.search(pattern, variable_name) for pattern in _EXCLUDED)
+    ratio = trust_ratio(variable, update)
+    self._ratios[self._index_dict[self._var_key(variable)]].assign(ratio)
+    return ratio * update
 
 
 def create(recipe: OptimizerOptions) -> AdamW:

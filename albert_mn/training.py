@@ -188,7 +188,7 @@ def train_dataset(
   def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
     order = tf.random.experimental.index_shuffle(
       tf.range(len(found.files)),
-      seed=tf.stack([tf.constant(seed, tf.int64), number, 0]),
+      seed=tf.stack([tf.constant(seed, tf.int64), number]),
       max_index=len(found.files) - 1,
     )
     return tf.data.TFRecordDataset(tf.gather(files, order))

@@ -16,6 +16,7 @@ Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags.
 """
 
 import dataclasses
+import logging as py_logging
 import os
 import sys
 import types
@@ -138,6 +139,9 @@ def _guarded(
     raise SystemExit(2)
   logging.use_absl_handler()
   logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
+  logging.get_absl_handler().setFormatter(
+    py_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+  )
   try:
     main(*(parsed(cls) for cls in classes))
   except (InputError, OSError) as error:

@@ -11,7 +11,7 @@ out=${1:-runs/quickstart}
 steps=${PRETRAINING_STEPS:-1200}
 epochs=${EPOCHS:-15}
 
-scripts/setup.sh
+[ -n "${SKIP_SETUP:-}" ] || scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
 export TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 

@@ -19,8 +19,8 @@ chosen_python() {
     if usable "$candidate"; then echo "$candidate"; return; fi
   done
   echo "error: expected Python 3.11, 3.12 or 3.13; got" \
-    "$("${PYTHON:-python3}" --version 2>&1 || true): apt-get install python3," \
-    'or name one with PYTHON=' >&2
+    "$("${PYTHON:-python3}" --version 2>&1 | head -n 1 || true):" \
+    'apt-get install python3, or name one with PYTHON=' >&2
   return 1
 }
 

@@ -42,7 +42,8 @@ SHAPE = {
   "attention_probs_dropout_prob": 0.1,
   "max_position_embeddings": 64,
   "type_vocab_size": 2,
-  "initializer_range": 0.02,
+  # A model this narrow hardly begins to learn from 0.02.
+  "initializer_range": 0.2,
 }
 Settings = tuple[classification.Options, fine_tuning.Recipe]
 
@@ -103,7 +104,7 @@ def _tiny(folder: pathlib.Path, **more: object) -> dict[str, object]:
     "albert_config_file": str(folder / "config.json"),
     "max_seq_length": 64,
     "learning_rate": 2e-3,
-    "train_batch_size": 16,
+    "train_batch_size": 8,
     "num_train_epochs": 4.0,
     **more,
   }
@@ -151,7 +152,7 @@ def test_a_run_learns_and_leaves_every_promised_file(
   assert set(results) == {"eval_accuracy", "eval_loss", "global_step", "loss"}
   # Each word belongs to one label: three labels by chance would be 0.33.
   assert float(results["eval_accuracy"]) > 0.9
-  assert results["global_step"] == str(12 * 6)
+  assert results["global_step"] == str(12 * 12)
   report = (trained / "report.txt").read_text()
   assert "Baseline: TF-IDF + linear SVM, same rows" in report
   assert report.count("95 % interval") == 2
@@ -286,7 +287,7 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
-  third = killed / "checkpoints" / "model.ckpt-18.index"
+  third = killed / "checkpoints" / "model.ckpt-36.index"
   deadline = time.monotonic() + 120
   while not third.exists() and time.monotonic() < deadline:
     assert process.poll() is None, "ended before it could be killed"
@@ -296,7 +297,7 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   assert not (killed / "model" / "manifest.json").exists()
   again = _program(*flags)
   assert again.returncode == 0, again.stderr[-2000:]
-  assert "steps 0 to 180" not in again.stderr
+  assert "steps 0 to 360" not in again.stderr
   expected, found = _weights(whole), _weights(killed)
   assert expected.keys() == found.keys()
   for name, value in expected.items():

@@ -1,6 +1,7 @@
 """LAMB and AdamW against google-research's numbers and the papers' formulas."""
 
 import dataclasses
+import multiprocessing
 import pathlib
 
 import numpy as np
@@ -20,9 +21,7 @@ RECIPE = optimization.OptimizerOptions(
 
 def _variables() -> dict[str, tf.Variable]:
   return {
-    key.split("|", 1)[1]: tf.Variable(
-      REFERENCE[key], name=key.split("|", 1)[1]
-    )
+    key.split("|", 1)[1]: tf.Variable(REFERENCE[key], name=key.split("|", 1)[1])
     for key in REFERENCE.files
     if key.startswith("P0|")
   }
@@ -79,6 +78,7 @@ def test_the_rates_equal_google_research() -> None:
 def test_the_schedule_rises_from_start_warmup_step_and_ends_at_zero() -> None:
   recipe = dataclasses.replace(RECIPE, start_warmup_step=10, poly_power=2.0)
   rate = optimization.Schedule(recipe)
+  assert float(rate(0)) == float(rate(9)) == 0.0
   assert float(rate(10)) == 0.0
   assert float(rate(12)) == pytest.approx(0.5e-2)
   assert float(rate(50)) == pytest.approx(1e-2 * 0.5**2)
@@ -112,7 +112,9 @@ def test_ten_steps_with_bias_correction_equal_the_papers_formulas(
   before = {k: v.numpy().astype(np.float64) for k, v in variables.items()}
   _run(recipe, variables, range(10))
   for key, variable in variables.items():
-    gradients = [REFERENCE[f"G|{s}|{key}"].astype(np.float64) for s in range(10)]
+    gradients = [
+      REFERENCE[f"G|{s}|{key}"].astype(np.float64) for s in range(10)
+    ]
     kept_out = "LayerNorm" in key or "bias" in key
     want = _textbook(name, before[key], gradients, kept_out)
     np.testing.assert_allclose(
@@ -151,12 +153,133 @@ def test_weights_of_norm_zero_are_not_adapted() -> None:
   assert float(optimization.trust_ratio(tf.ones([3]), tf.zeros([3]))) == 1.0
 
 
-def test_a_configuration_makes_the_same_optimizer() -> None:
-  optimizer = optimization.create(RECIPE)
-  again = optimization.Lamb.from_config(optimizer.get_config())
-  assert again.recipe == RECIPE
+@pytest.mark.parametrize("name", ["lamb", "adamw"])
+def test_without_a_gradient_only_what_is_not_excluded_decays(name: str) -> None:
+  recipe = dataclasses.replace(RECIPE, optimizer=name, num_warmup_steps=0)
+  names = {
+    "self_attention/query/kernel": True,
+    "word_embeddings/embeddings": True,
+    "self_attention/query/bias": False,
+    "self_attention_layer_norm/gamma": False,
+    "embeddings/layer_norm/beta": False,
+    "transform/LayerNorm/gamma": False,
+  }
+  variables = [tf.Variable(tf.ones([2]), name=key) for key in names]
+  optimizer = optimization.create(recipe)
+  optimizer.apply_gradients([(tf.zeros([2]), v) for v in variables])
+  # LAMB takes the decay, 0.01 x, for the direction and ‖x‖ for its length.
+  kept = {"lamb": 1 - 1e-2, "adamw": 1 - 1e-2 * 0.01}[name]
+  for variable, decays in zip(variables, names.values(), strict=True):
+    want = [kept if decays else 1.0] * 2
+    np.testing.assert_allclose(variable, want, rtol=1e-6, err_msg=variable.name)
+
+
+def test_layer_norms_of_any_length_take_the_same_step_under_lamb() -> None:
+  recipe = dataclasses.replace(RECIPE, num_warmup_steps=0)
+  steps = []
+  for length in (1.0, 100.0):
+    gamma = tf.Variable([length], name="output_layer_norm/gamma")
+    optimization.create(recipe).apply_gradients([(tf.ones([1]), gamma)])
+    steps.append(length - float(gamma[0]))
+  assert steps[0] == pytest.approx(steps[1], rel=1e-3)
+
+
+def test_lamb_tells_the_trust_ratios_of_its_last_step() -> None:
+  recipe = dataclasses.replace(RECIPE, num_warmup_steps=0)
+  kernel = tf.Variable([3.0, 4.0], name="kernel")
+  zero = tf.Variable([0.0, 0.0], name="zero/kernel")
+  bias = tf.Variable([1.0, 1.0], name="bias")
+  optimizer = optimization.create(recipe)
+  optimizer.apply_gradients([(tf.ones([2]), v) for v in (kernel, zero, bias)])
+  ratios = optimizer.trust_ratios()
+  assert sorted(ratios) == ["kernel:0", "zero/kernel:0"]
+  r = 0.1 / (np.sqrt(0.001) + 1e-6)
+  length = np.hypot(r + 0.01 * 3, r + 0.01 * 4)
+  assert float(ratios["kernel:0"]) == pytest.approx(5 / length, rel=1e-5)
+  assert float(ratios["zero/kernel:0"]) == 1.0
+
+
+@pytest.mark.parametrize("name", ["lamb", "adamw"])
+def test_a_configuration_makes_the_same_optimizer(name: str) -> None:
+  recipe = dataclasses.replace(RECIPE, optimizer=name, clip_norm=2.0)
+  kind = type(optimization.create(recipe))
+  optimizer = kind(recipe, excluded=["bias", "embeddings"], name="mine")
+  again = kind.from_config(optimizer.get_config())
+  assert again.recipe == recipe
+  assert again.global_clipnorm == 2.0
+  assert again.leaves_alone("word_embeddings") and not again.leaves_alone("LN")
+  assert again.get_config() == optimizer.get_config()
+
+
+def _weights_of_replicas(name: str, count: int) -> dict[str, np.ndarray]:
+  """Runs three clipped steps on `count` logical CPUs, in a process of its own.
+
+  The first replica gets g − (n − 1) d and the others d, which sum to g. Mere
+  shares of g would not do: clipping makes them equal.
+  """
+  cpu = tf.config.list_physical_devices("CPU")[0]
+  tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * count
+  )
+  strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
+  recipe = dataclasses.replace(
+    RECIPE, optimizer=name, clip_norm=1.0, bias_correction=True
+  )
+  with strategy.scope():
+    variables = _variables()
+    optimizer = optimization.create(recipe)
+    optimizer.build(list(variables.values()))
+
+  def step(gradients: list[tf.Tensor], others: list[tf.Tensor]) -> None:
+    context = tf.distribute.get_replica_context()
+    first = context.replica_id_in_sync_group == 0
+    own = [
+      tf.where(first, g - (count - 1) * d, d)
+      for g, d in zip(gradients, others, strict=True)
+    ]
+    optimizer.apply_gradients(zip(own, variables.values(), strict=True))
+
+  names = list(variables)
+  run = tf.function(lambda g, d: strategy.run(step, (g, d)))
+  for number in range(3):
+    run(_gradients(number, names), _gradients(number + 5, names))
+  assert optimizer.iterations.numpy() == 3
+  for variable in variables.values():
+    parts = strategy.experimental_local_results(variable)
+    assert len(parts) == count
+    assert all((part.numpy() == parts[0].numpy()).all() for part in parts)
+  return {key: variable.numpy() for key, variable in variables.items()}
+
+
+@pytest.mark.parametrize("name", ["lamb", "adamw"])
+def test_two_replicas_give_the_weights_of_one(name: str) -> None:
+  # Logical devices are fixed once TensorFlow has started: a fresh process.
+  context = multiprocessing.get_context("spawn")
+  with context.Pool(2, maxtasksperchild=1) as pool:
+    asked = [(name, 1), (name, 2)]
+    one, two = pool.starmap(_weights_of_replicas, asked, chunksize=1)
+  for key, weights in one.items():
+    np.testing.assert_allclose(two[key], weights, rtol=1e-5, atol=1e-7)
 
 
 def test_a_warmup_longer_than_the_run_is_refused() -> None:
   with pytest.raises(options.InputError, match="lower --num_warmup_steps"):
     optimization.OptimizerOptions(num_train_steps=10, num_warmup_steps=11)
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "expected"),
+  [
+    ("optimizer", "sgd", "one of .*lamb.*got 'sgd'"),
+    ("learning_rate", float("nan"), "finite and at least 0.0; got nan"),
+    ("clip_norm", float("inf"), "finite and at least 0.0; got inf"),
+    ("num_train_steps", 0, "at least 1; got 0"),
+    ("beta_2", 1.0, "below 1; got 1.0"),
+    ("epsilon", 0.0, "above 0; got 0.0"),
+  ],
+)
+def test_an_option_out_of_range_is_refused_by_name(
+  name: str, value: object, expected: str
+) -> None:
+  with pytest.raises(options.InputError, match=f"--{name} .*{expected}"):
+    dataclasses.replace(RECIPE, **{name: value})

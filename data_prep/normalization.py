@@ -1,0 +1,73 @@
+"""Mongolian text without accidents: one form of each letter, none lost.
+
+    normalize("Саи\\u0306н\\u00a0 байна уу")  # "Сайн байна уу"
+
+Letters are composed (NFC), so that й and ё are one letter each however they
+were typed; google-research's preprocessing decomposes them and drops the
+marks (сайн → саин). Compatibility forms stay (№ is not No).
+"""
+
+import re
+import unicodedata
+
+ALPHABET = "абвгдеёжзийклмноөпрстуүфхцчшщъыьэюя"
+
+# Format characters that change what is seen and must stay: the joiners of
+# emoji and of the traditional script, and that script's vowel separator.
+_KEPT_FORMAT = "\u200c\u200d\u180e"
+
+_LEGACY = str.maketrans("єїѳvЄЇѲVY", "өүөүӨҮӨҮҮ")
+_WORD = re.compile(r"[^\W\d_]+")
+_LEGACY_LETTER = re.compile("[єїѳvЄЇѲVY]")
+_LATIN_LEGACY = re.compile("[vVY]")
+_BACK_VOWEL = re.compile("[аоуёяАОУЁЯ]")
+# In Mongolian no ө or ү follows another vowel, but for юү and long ones.
+_HIATUS = re.compile("[аеёийоуыэяАЕЁИЙОУЫЭЯ][єїѳЄЇѲ]")
+
+
+def normalize(text: str, repair_legacy: bool = False) -> str:
+  """Returns the text composed, without control characters, spaces unified.
+
+  Args:
+    text: one line or paragraph.
+    repair_legacy: also put ө and ү where a legacy font left є, ї, ѳ or v.
+  """
+  kept = "".join(letter for letter in text if not _dropped(letter))
+  composed = " ".join(unicodedata.normalize("NFC", kept).split())
+  return repair_legacy_letters(composed) if repair_legacy else composed
+
+
+def _dropped(letter: str) -> bool:
+  """Control and format characters that are neither white space nor needed."""
+  return (
+    unicodedata.category(letter) in ("Cc", "Cf")
+    and not letter.isspace()
+    and letter not in _KEPT_FORMAT
+  )
+
+
+def repair_legacy_letters(text: str) -> str:
+  """Replaces legacy-font letters in words that are Mongolian otherwise.
+
+  A word is left alone unless all its letters are Mongolian after the repair,
+  at least one was before, and the sounds agree: with є, ї and ѳ, which are
+  letters of other languages, no back vowel may stand in the word and no
+  other vowel in front of them. So Ukrainian "Європа", "неї", "Київ" stay.
+  """
+  return _WORD.sub(lambda word: _repaired(word[0]), text)
+
+
+def _repaired(word: str) -> str:
+  if len(word) < 3 or not _LEGACY_LETTER.search(word):
+    return word
+  proper = set(_LEGACY_LETTER.sub("", word).lower())
+  if not proper or not proper <= set(ALPHABET):
+    return word
+  if "Y" in word and not word.isupper():
+    return word
+  # v, V and Y inside a Cyrillic word are evidence enough; in the others'
+  # case the word could be Ukrainian or Old Russian.
+  cyrillic = _LEGACY_LETTER.search(_LATIN_LEGACY.sub("", word))
+  if cyrillic and (_BACK_VOWEL.search(word) or _HIATUS.search(word)):
+    return word
+  return word.translate(_LEGACY)

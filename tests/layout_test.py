@@ -1,0 +1,453 @@
+"""The tree is what BUILD, the README's map and the design say it is.
+
+Every failure prints what to paste, or which line to move.
+"""
+
+import ast
+import functools
+import importlib.metadata
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Imports go right, never left.
+_DIRECTION = ("bert_tweet", "albert_mn", "data_prep")
+_PACKAGES = (*_DIRECTION, "tests")
+# Where the name of an import is not the name of its package.
+_DISTRIBUTIONS = {
+  "absl": "absl-py",
+  "google.cloud": "google-cloud-storage",
+  "google.protobuf": "protobuf",
+  "official": "tf-models-official",
+  "orbit": "tf-models-official",
+  "sklearn": "scikit-learn",
+  "yaml": "pyyaml",
+}
+_FEATURE_NAMES = {
+  "input_ids",
+  "input_mask",
+  "segment_ids",
+  "masked_lm_positions",
+  "masked_lm_ids",
+  "masked_lm_weights",
+  "next_sentence_labels",
+  "token_boundary",
+}
+# Spelled in two parts, so that this file does not match itself.
+_ABSOLUTE_PATH = re.compile(
+  r"(?<![\w.:/~-])/" + r"(?:work|tmp|root|home|Users|opt)/[\w.]"
+)
+
+
+@functools.cache
+def _files() -> tuple[str, ...]:
+  """Lists what git tracks or would track, relative to the root."""
+  try:
+    listed = subprocess.run(
+      ["git", "ls-files", "-z", "-co", "--exclude-standard"],
+      cwd=_ROOT,
+      check=True,
+      capture_output=True,
+      text=True,
+    ).stdout
+  except (OSError, subprocess.CalledProcessError) as error:
+    pytest.skip(f"needs a git checkout to know its files: {error}")
+  names = sorted(set(filter(None, listed.split("\0"))))
+  return tuple(name for name in names if (_ROOT / name).exists())
+
+
+def _sources() -> list[str]:
+  return [name for name in _files() if name.endswith(".py")]
+
+
+def _library_sources() -> list[str]:
+  return [name for name in _sources() if not name.startswith("tests/")]
+
+
+@functools.cache
+def _tree(name: str) -> ast.Module:
+  return ast.parse((_ROOT / name).read_text(encoding="utf-8"), name)
+
+
+def _package(name: str) -> str:
+  """Returns the folder of a file, `` for the root."""
+  return name.rpartition("/")[0]
+
+
+def _imports(name: str) -> Iterator[tuple[str, int]]:
+  """Yields every imported module of a file, lazy imports too, with its line.
+
+  `from a import b` is `a.b` where that is a file of this repository, else `a`.
+  """
+  for node in ast.walk(_tree(name)):
+    if isinstance(node, ast.Import):
+      for alias in node.names:
+        yield alias.name, node.lineno
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{name}:{node.lineno}: relative import"
+      assert node.module is not None
+      for alias in node.names:
+        inner = f"{node.module}.{alias.name}"
+        is_module = _source(inner) is not None or node.module == "google"
+        yield (inner if is_module else node.module), node.lineno
+
+
+def _source(module: str) -> str | None:
+  """Returns the file of a module of this repository, None for any other."""
+  name = module.replace(".", "/") + ".py"
+  return name if name in _files() else None
+
+
+def _is_program(name: str) -> bool:
+  return any(
+    isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+    for node in _tree(name).body
+  )
+
+
+def _distribution(module: str) -> str:
+  for prefix in (".".join(module.split(".")[:2]), module.split(".")[0]):
+    if prefix in _DISTRIBUTIONS:
+      return _DISTRIBUTIONS[prefix]
+  return module.split(".")[0].replace("_", "-").lower()
+
+
+def _third_party(name: str) -> set[str]:
+  """Returns the packages that a file imports, as PyPI spells them."""
+  modules = {module for module, _ in _imports(name)}
+  return {
+    _distribution(module)
+    for module in modules
+    if module.split(".")[0] not in sys.stdlib_module_names
+    and module.split(".")[0] not in _PACKAGES
+    and _source(module) is None
+  }
+
+
+# Direction.
+
+
+def test_imports_go_from_tweets_to_models_to_data_and_never_back() -> None:
+  wrong = []
+  for name in _library_sources():
+    if _package(name) not in _DIRECTION:
+      continue
+    left = _DIRECTION[: _DIRECTION.index(_package(name))]
+    wrong += [
+      f"{name}:{line} imports {module}"
+      for module, line in _imports(name)
+      if module.split(".")[0] in left or module.split(".")[0] == "tests"
+    ]
+  assert not wrong, f"imports go {' -> '.join(_DIRECTION)}: {wrong}"
+
+
+def test_nothing_imports_a_program() -> None:
+  wrong = [
+    f"{name}:{line} imports {module}"
+    for name in _sources()
+    for module, line in _imports(name)
+    if (source := _source(module)) is not None and _is_program(source)
+  ]
+  assert not wrong, f"move what is shared into a library: {wrong}"
+
+
+def test_data_prep_imports_no_keras_and_no_model_garden() -> None:
+  wrong = [
+    f"{name}:{line} imports {module}"
+    for name in _library_sources()
+    if _package(name) == "data_prep"
+    for module, line in _imports(name)
+    if module.split(".")[0] in {"keras", "tf_keras", "official", "orbit"}
+  ]
+  assert not wrong, f"data_prep runs without them: {wrong}"
+
+
+def test_importing_data_prep_does_not_load_tensorflow() -> None:
+  """TensorFlow takes seconds to import, and a worker does not need it."""
+  modules = [
+    name.removesuffix(".py").replace("/", ".")
+    for name in _library_sources()
+    if _package(name) == "data_prep"
+  ]
+  lines = [f"import {module}" for module in modules]
+  code = "; ".join([*lines, "import sys; print('tensorflow' in sys.modules)"])
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.strip() == "False", "import tensorflow inside a function"
+
+
+# Names.
+
+
+def test_feature_names_are_spelled_in_records_alone() -> None:
+  wrong = [
+    f"{name}:{node.lineno}: {node.value!r}"
+    for name in _library_sources()
+    if name != "data_prep/records.py"
+    for node in ast.walk(_tree(name))
+    if isinstance(node, ast.Constant) and node.value in _FEATURE_NAMES
+  ]
+  assert not wrong, f"use the constants of data_prep/records.py: {wrong}"
+
+
+def test_every_module_says_in_its_first_sentence_what_lives_there() -> None:
+  silent = [name for name in _sources() if not ast.get_docstring(_tree(name))]
+  assert not silent, f"no docstring: {silent}"
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+  drawers = {"utils", "util", "helpers", "common", "misc"}
+  found = [n for n in _sources() if pathlib.PurePath(n).stem in drawers]
+  assert not found, f"name it after its one concept: {found}"
+
+
+def test_no_file_names_a_path_of_somebodys_machine() -> None:
+  wrong = []
+  for name in _files():
+    try:
+      text = (_ROOT / name).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+      continue  # a checkpoint or array of tests/reference
+    for number, line in enumerate(text.splitlines(), 1):
+      if _ABSOLUTE_PATH.search(line):
+        wrong.append(f"{name}:{number}: {line.strip()[:60]}")
+  assert not wrong, f"use a path relative to the root: {wrong}"
+
+
+# BUILD.
+
+
+def _expected_rule(name: str) -> str:
+  if _package(name) == "tests" and name.endswith("_test.py"):
+    return "py_test"
+  return "py_binary" if _is_program(name) else "py_library"
+
+
+def _target(name: str) -> str:
+  """Names a target after its file; a package's own after the package."""
+  stem = pathlib.PurePath(name).stem
+  return _package(name) if stem == "__init__" else stem
+
+
+def _expected_deps(name: str) -> list[str]:
+  """Turns a file's imports into labels, in buildifier's order."""
+  labels = {
+    f"@pypi//{package.replace('-', '_')}" for package in _third_party(name)
+  }
+  for module, _ in _imports(name):
+    source = _source(module)
+    if source is None and module in _PACKAGES:
+      source = f"{module}/__init__.py"
+    if source is None:
+      continue
+    same = _package(source) == _package(name)
+    labels.add(f"{'' if same else '//' + _package(source)}:{_target(source)}")
+  return sorted(labels, key=lambda label: (":/@".index(label[0]), label))
+
+
+def _stanza(rule: str, name: str, source: str, deps: list[str]) -> str:
+  lines = [f"{rule}(", f'    name = "{name}",', f'    srcs = ["{source}"],']
+  if len(deps) == 1:
+    lines.append(f'    deps = ["{deps[0]}"],')
+  elif deps:
+    lines.append("    deps = [")
+    lines += [f'        "{dep}",' for dep in deps]
+    lines.append("    ],")
+  return "\n".join([*lines, ")"])
+
+
+def _expected_stanzas(folder: str) -> dict[str, str]:
+  """Maps a target's name to the stanza its file's imports ask for."""
+  return {
+    _target(name): _stanza(
+      _expected_rule(name),
+      _target(name),
+      pathlib.PurePath(name).name,
+      _expected_deps(name),
+    )
+    for name in _sources()
+    if _package(name) == folder
+  }
+
+
+def _build_stanzas(folder: str) -> dict[str, str]:
+  """Reads BUILD's py_ targets; data, size and the like are left free."""
+  path = _ROOT / folder / "BUILD"
+  assert path.exists(), f"no BUILD in {folder or 'the root'}"
+  stanzas = {}
+  for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+      continue
+    call = node.value
+    if not (isinstance(call.func, ast.Name) and call.func.id[:3] == "py_"):
+      continue
+    # glob(...) and such stand only in attributes that are left free.
+    fields = {
+      key.arg: ast.literal_eval(key.value)
+      for key in call.keywords
+      if key.arg in {"name", "srcs", "deps"}
+    }
+    (source,) = fields["srcs"]
+    stanzas[fields["name"]] = _stanza(
+      call.func.id, fields["name"], source, fields.get("deps", [])
+    )
+  return stanzas
+
+
+@pytest.mark.parametrize("folder", ["", *_PACKAGES])
+def test_build_says_what_the_imports_say(folder: str) -> None:
+  expected = _expected_stanzas(folder)
+  actual = _build_stanzas(folder)
+  gone = sorted(actual.keys() - expected.keys())
+  changed = [
+    text for name, text in expected.items() if actual.get(name) != text
+  ]
+  assert not changed and not gone, (
+    f"{folder or '.'}/BUILD: delete {gone}; put in:\n\n" + "\n\n".join(changed)
+  )
+
+
+# Requirements.
+
+
+def _normal(package: str) -> str:
+  return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _requirements(pattern: str) -> set[str]:
+  """Returns the packages named at the start of the lines of some files."""
+  return {
+    _normal(match.group())
+    for path in _ROOT.glob(pattern)
+    for line in path.read_text(encoding="utf-8").splitlines()
+    if (match := re.match(r"[A-Za-z0-9][\w.-]*", line))
+  }
+
+
+def test_every_import_is_a_stated_requirement() -> None:
+  stated = _requirements("requirements*.in")
+  missing = {
+    (name, package)
+    for name in _sources()
+    for package in _third_party(name)
+    if package not in stated
+  }
+  assert not missing, (
+    f"name it in requirements.in, run scripts/lock.sh: {sorted(missing)}"
+  )
+
+
+def test_every_stated_requirement_is_locked() -> None:
+  missing = _requirements("requirements*.in") - _requirements(
+    "requirements*.txt"
+  )
+  assert not missing, f"run scripts/lock.sh for {sorted(missing)}"
+
+
+def test_what_runs_is_what_is_locked() -> None:
+  locked = dict(
+    re.findall(
+      r"^([\w.-]+)==(\S+)",
+      (_ROOT / "requirements.txt").read_text(encoding="utf-8"),
+      re.MULTILINE,
+    )
+  )
+  other = {}
+  for package, version in locked.items():
+    try:
+      found = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      found = "none"
+    if found != version:
+      other[package] = f"{found}, locked {version}"
+  assert not other, f"run scripts/setup.sh: {other}"
+
+
+# The README's map.
+
+_MAP_ENTRY = re.compile(
+  r"^(?:[-*] )?(?P<paths>`[^`]+`(?:, `[^`]+`)*)(?: – (?P<sentence>\S.*))?$"
+)
+
+
+def _map_entries() -> dict[str, str]:
+  """Reads the section `## Map`: path -> its sentence.
+
+  A line is one or more paths in backticks, a dash and a sentence. A path that
+  ends in / stands for a folder of data.
+  """
+  readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+  _, found, section = readme.partition("\n## Map\n")
+  assert found, "README.md has no section '## Map'"
+  entries = {}
+  for line in section.partition("\n## ")[0].splitlines():
+    if match := _MAP_ENTRY.match(line):
+      for path in re.findall(r"`([^`]+)`", match.group("paths")):
+        assert path not in entries, f"twice in the map: {path}"
+        entries[path] = match.group("sentence") or ""
+  return entries
+
+
+def _is_covered(name: str, entries: dict[str, str]) -> bool:
+  return name in entries or any(
+    path.endswith("/") and name.startswith(path) for path in entries
+  )
+
+
+def _map_line(name: str) -> str:
+  """Proposes a line of the map from the first words of a file."""
+  about = "…"
+  if name.endswith(".py"):
+    about = (ast.get_docstring(_tree(name)) or about).partition("\n")[0]
+  elif name.endswith((".sh", ".in")) or name == ".ci/run":
+    text = (_ROOT / name).read_text(encoding="utf-8")
+    comments = re.findall(r"^# (.+)$", text, re.MULTILINE)
+    about = comments[0] if comments else about
+  return f"- `{name}` – {about}"
+
+
+def test_the_readme_maps_every_file() -> None:
+  entries = _map_entries()
+  missing = [
+    _map_line(name) for name in _files() if not _is_covered(name, entries)
+  ]
+  assert not missing, "README.md, ## Map, lacks:\n" + "\n".join(missing)
+
+
+def test_the_readme_maps_no_file_that_is_not_there() -> None:
+  gone = [
+    path
+    for path in _map_entries()
+    if not any(
+      name == path or (path.endswith("/") and name.startswith(path))
+      for name in _files()
+    )
+  ]
+  assert not gone, f"README.md, ## Map, names what does not exist: {gone}"
+
+
+def test_the_readme_says_what_each_entry_is() -> None:
+  silent = [path for path, sentence in _map_entries().items() if not sentence]
+  assert not silent, f"`path` – sentence: no sentence for {silent}"
+
+
+def test_only_folders_of_data_are_mapped_as_one() -> None:
+  hidden = [
+    name
+    for path in _map_entries()
+    if path.endswith("/")
+    for name in _files()
+    if name.startswith(path) and name.endswith((".py", ".sh", ".in", "BUILD"))
+  ]
+  assert not hidden, f"code has a line of its own in the map: {hidden}"

@@ -148,7 +148,9 @@ def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
   if not right:
     raise options.InputError(
       f"{name} in {origin} to be a {kind.__name__}"
-      + (" above 0" if kind is int else " from 0 to 1" if kind is float else ""),
+      + (
+        " above 0" if kind is int else " from 0 to 1" if kind is float else ""
+      ),
       repr(value),
       "mend the config",
     )

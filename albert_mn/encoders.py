@@ -52,9 +52,7 @@ class StatelessDropout(tf_keras.layers.Layer):
     """Takes the seed, int32 [2], for the next call; None drops nothing."""
     self._seed = seed
 
-  def call(
-    self, inputs: tf.Tensor, training: bool | None = None
-  ) -> tf.Tensor:
+  def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     """Drops; `training` is there because tf_keras passes it to dropout."""
     if self._seed is None or not self._rate:
       return inputs

@@ -1,10 +1,10 @@
 """The model directory: all that is needed to predict, convert or go on.
 
-    albert_config.json   the shape, in google-research's format
-    model.ckpt.*         the weights, without optimizer slots
-    tokenizer.model      SentencePiece, with its normalisation inside
-    labels.json          a classifier's labels, in the order of its outputs
-    manifest.json        written last: its presence means whole
+albert_config.json   the shape, in google-research's format
+model.ckpt.*         the weights, without optimizer slots
+tokenizer.model      SentencePiece, with its normalisation inside
+labels.json          a classifier's labels, in the order of its outputs
+manifest.json        written last: its presence means whole
 """
 
 import json

@@ -60,11 +60,14 @@ class Options:
     5, "how many checkpoints stay", minimum=1
   )
   iterations_per_loop: int = options.option(
-    100, "steps inside one tf.function, and from one log line to the next "
-    "(google-research/albert: 1000)", minimum=1
+    100,
+    "steps inside one tf.function, and from one log line to the next "
+    "(google-research/albert: 1000)",
+    minimum=1,
   )
   max_eval_steps: int = options.option(
-    0, "batches an evaluation; 0: all of them (google-research/albert: 100)",
+    0,
+    "batches an evaluation; 0: all of them (google-research/albert: 100)",
     minimum=0,
   )
   random_seed: int = options.option(
@@ -186,11 +189,12 @@ def train_dataset(
   files = tf.constant(found.files)
 
   def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
-    order = tf.random.experimental.index_shuffle(
-      tf.range(len(found.files)),
-      seed=tf.stack([tf.constant(seed, tf.int64), number]),
-      max_index=len(found.files) - 1,
+    place = tf.random.stateless_uniform(
+      [len(found.files)],
+      tf.stack([tf.constant(seed, tf.int64), number]),
+      alg="philox",
     )
+    order = tf.argsort(place)
     return tf.data.TFRecordDataset(tf.gather(files, order))
 
   dataset = tf.data.Dataset.counter(epoch).flat_map(one_epoch).skip(offset)
@@ -479,7 +483,11 @@ def _train(
 
 
 def _remember(
-  settings: Options, optimizer_options: Any, training: RecordSet, *, resumed: bool
+  settings: Options,
+  optimizer_options: Any,
+  training: RecordSet,
+  *,
+  resumed: bool,
 ) -> None:
   """Writes run.json; refuses to resume a run that was another one."""
   path = os.path.join(settings.output_dir, "run.json")

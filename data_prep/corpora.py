@@ -85,9 +85,7 @@ def build(settings: Options) -> Stats:
         "check the files, or lower --min_words",
       )
   storage.remove_stale(settings.output_dir, set(names), "corpus-*.txt")
-  with storage.writing(
-    os.path.join(settings.output_dir, "stats.json")
-  ) as file:
+  with storage.writing(os.path.join(settings.output_dir, "stats.json")) as file:
     file.write(json.dumps(dict(sorted(stats.items())), indent=2) + "\n")
   parameters = dataclasses.asdict(settings)
   del parameters["input_file"], parameters["output_dir"]

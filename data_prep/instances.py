@@ -64,9 +64,7 @@ def create(
   most = max_seq_length - 3
   target = most
   if randomness.uniform(_PURPOSE.SHORT, *draw) < short_seq_prob:
-    target = 2 + int(
-      randomness.below(most - 1, _PURPOSE.SHORT_LENGTH, *draw)
-    )
+    target = 2 + int(randomness.below(most - 1, _PURPOSE.SHORT_LENGTH, *draw))
   borders = [0, *ends]
   chunks = _chunks(borders, target)
   numbers = np.arange(len(chunks))
@@ -107,13 +105,13 @@ def _pair(
   return (begin, middle, middle - begin, stop - middle, IN_ORDER)
 
 
-def _truncated(
-  found: Instances, max_seq_length: int, seed: int
-) -> Instances:
+def _truncated(found: Instances, max_seq_length: int, seed: int) -> Instances:
   """Shortens the longer segment first, at both its ends, until all fits."""
   a, b = found.lengths[:, 0], found.lengths[:, 1]
   # A lone segment needs no second [SEP].
-  most = np.where(found.labels == NO_PAIR, max_seq_length - 2, max_seq_length - 3)
+  most = np.where(
+    found.labels == NO_PAIR, max_seq_length - 2, max_seq_length - 3
+  )
   excess = np.maximum(a + b - most, 0)
   from_longer = np.minimum(excess, np.abs(a - b))
   rest = excess - from_longer
@@ -133,7 +131,9 @@ def _truncated(
   )
 
 
-def concatenate(parts: Sequence[Instances], offsets: Sequence[int]) -> Instances:
+def concatenate(
+  parts: Sequence[Instances], offsets: Sequence[int]
+) -> Instances:
   """Joins the instances of documents whose streams begin at `offsets`."""
   return Instances(
     np.concatenate([part.keys for part in parts]),

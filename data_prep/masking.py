@@ -110,9 +110,7 @@ def choose(found: Words, keys: np.ndarray, settings: Settings) -> np.ndarray:
   draw = (settings.seed, *keys.T[:, :, None], column[None])
   chance = randomness.uniform(_PURPOSE.WORD_ORDER, *draw)
   order = np.argsort(np.where(column < count[:, None], chance, 2.0), axis=1)
-  wanted = _ngram_lengths(
-    randomness.uniform(_PURPOSE.NGRAM, *draw), settings
-  )
+  wanted = _ngram_lengths(randomness.uniform(_PURPOSE.NGRAM, *draw), settings)
   # Room for n-grams that begin at the last word.
   pad = ((0, 0), (0, settings.ngram))
   lengths = np.pad(found.lengths, pad)
@@ -123,7 +121,9 @@ def choose(found: Words, keys: np.ndarray, settings: Settings) -> np.ndarray:
     active = active[(budget[active] > 0) & (turn < count[active])]
     if not len(active):
       break
-    _offer(active, order[active, turn], wanted, lengths, segments, taken, budget)
+    _offer(
+      active, order[active, turn], wanted, lengths, segments, taken, budget
+    )
   return taken[:, :most_words]
 
 

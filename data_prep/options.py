@@ -76,12 +76,15 @@ def define(*classes: type) -> None:
       if "help" in field.metadata and field.name not in flags.FLAGS:
         _define_one(field, hints[field.name])
         # Without this, `--help` lists only the flags of the program's module.
-        flags.declare_key_flag(field.name)
+        flags.FLAGS.register_key_flag_for_module(
+          sys.argv[0], flags.FLAGS[field.name]
+        )
 
 
 def _define_one(field: dataclasses.Field, hint: Any) -> None:
   kind = _without_none(hint)
-  meta, name, default = field.metadata, field.name, field.default
+  meta, name = field.metadata, field.name
+  default: Any = field.default
   limits = dict(lower_bound=meta["minimum"], upper_bound=meta["maximum"])
   if kind is bool:
     flags.DEFINE_bool(name, default, meta["help"])
@@ -120,7 +123,7 @@ def run(main: Callable[..., None], *classes: type) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
-    return app.parse_flags_with_usage(argv)
+    return app.parse_flags_with_usage(list(argv))
   except SystemExit as exit_:
     # absl leaves with 1 on a bad flag; here 1 means bad input. `--help` also
     # comes this way, and a person who asked for help made no mistake.

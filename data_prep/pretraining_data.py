@@ -125,24 +125,27 @@ def create(settings: Options) -> Counts:
   shards = settings.num_shards or _forecast_shards(files, settings)
   os.makedirs(settings.output_dir, exist_ok=True)
   manifest.begin(settings.output_dir)
-  with tempfile.TemporaryDirectory(
-    prefix=".spill-", dir=settings.output_dir
-  ) as spill:
-    with _pool(settings) as pool:
-      counts = _spill(pool, files, held_out, shards, settings, spill)
-      if not counts["train_examples"]:
-        raise options.InputError(
-          "documents to train on",
-          f"none beside the {counts['eval_documents']} held out",
-          "give more documents, or --eval_fraction=0",
-        )
-      names = _finish(pool, shards, bool(held_out), settings, spill)
+  with (
+    tempfile.TemporaryDirectory(
+      prefix=".spill-", dir=settings.output_dir
+    ) as spill,
+    _pool(settings) as pool,
+  ):
+    counts = _spill(pool, files, held_out, shards, settings, spill)
+    if not counts["train_examples"]:
+      raise options.InputError(
+        "documents to train on",
+        f"none beside the {counts['eval_documents']} held out",
+        "give more documents, or --eval_fraction=0",
+      )
+    names = _finish(pool, shards, bool(held_out), settings, spill)
   for pattern in ("train-*.tfrecord", "eval-*.tfrecord"):
     storage.remove_stale(settings.output_dir, set(names), pattern)
   target = os.path.join(settings.output_dir, tokenization.MODEL_NAME)
-  with storage.writing(target, "wb") as file, open(
-    settings.spm_model_file, "rb"
-  ) as source:
+  with (
+    storage.writing(target, "wb") as file,
+    open(settings.spm_model_file, "rb") as source,
+  ):
     shutil.copyfileobj(source, file)
   _describe(settings, files, names, counts, tokenizer)
   return counts
@@ -202,9 +205,7 @@ class _Range:
   documents: tuple[documents.Document, ...]
 
 
-def _ranges(
-  files: Sequence[str], held_out: frozenset[int]
-) -> Iterator[_Range]:
+def _ranges(files: Sequence[str], held_out: frozenset[int]) -> Iterator[_Range]:
   gathered: dict[bool, list[documents.Document]] = {True: [], False: []}
   number = itertools.count()
   for document in documents.read(files):
@@ -313,10 +314,10 @@ def _instances(
       offsets.append(at)
     at += ends[-1]
   if not parts:
+    none = np.zeros((0, 2), np.int64)
     return instances.Instances(
-      np.zeros((0, 3), np.uint64), *np.zeros((2, 0, 2), np.int64),
-      np.zeros(0, np.int64),
-    )  # fmt: skip
+      np.zeros((0, 3), np.uint64), none, none, np.zeros(0, np.int64)
+    )
   return instances.concatenate(parts, offsets)
 
 

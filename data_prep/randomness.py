@@ -36,18 +36,18 @@ def bits(purpose: Purpose, *keys: Key) -> np.ndarray:
   Each key is mixed in with the finaliser of SplitMix64 (Steele et al., "Fast
   splittable pseudorandom number generators", OOPSLA 2014).
   """
-  state = _finalised(np.uint64(purpose))
+  state = _finalised(np.asarray(purpose, np.uint64))
   for key in keys:
     state = _finalised(state ^ np.asarray(key).astype(np.uint64))
-  return np.asarray(state)
+  return state
 
 
-def _finalised(value: np.ndarray | np.uint64) -> np.ndarray:
+def _finalised(value: np.ndarray) -> np.ndarray:
   with np.errstate(over="ignore"):
-    value = np.asarray(value) + np.uint64(0x9E3779B97F4A7C15)
+    value = value + np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    return np.asarray(value ^ (value >> np.uint64(31)))
 
 
 def uniform(purpose: Purpose, *keys: Key) -> np.ndarray:

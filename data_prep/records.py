@@ -86,9 +86,7 @@ def _packed(values: np.ndarray) -> list[bytes]:
   digits = (digits | more * 0x80).astype(np.uint8)
   flat = digits[used].tobytes()
   ends = np.cumsum(used.sum((1, 2))).tolist()
-  return [
-    flat[start:end] for start, end in zip([0, *ends], ends, strict=False)
-  ]
+  return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _feature(name: str, payload: bytes, kind: int) -> bytes:
@@ -120,9 +118,7 @@ def write(file: IO[bytes], serialized: Sequence[bytes]) -> None:
 def _masked_crc(data: bytes) -> bytes:
   """TFRecord's rotation and offset (tensorflow/core/lib/hash/crc32c.h)."""
   crc = google_crc32c.value(data)
-  return struct.pack(
-    "<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-  )
+  return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def lengths(path: str) -> tuple[int, int]:

@@ -117,7 +117,9 @@ def writing(path: str, mode: str = "w") -> Iterator[Any]:
   _local(path)
   folder = os.path.dirname(path) or "."
   os.makedirs(folder, exist_ok=True)
-  text: dict[str, Any] = {} if "b" in mode else dict(encoding="utf-8", newline="")
+  text: dict[str, Any] = (
+    {} if "b" in mode else dict(encoding="utf-8", newline="")
+  )
   handle, temporary = tempfile.mkstemp(
     prefix=f".{os.path.basename(path)}.", suffix=".tmp", dir=folder
   )

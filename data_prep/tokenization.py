@@ -205,9 +205,7 @@ def train(settings: TrainingOptions) -> dict[str, float]:
     parameters=parameters,
     files=[MODEL_NAME, VOCABULARY_NAME, "report.json"],
     counts=dict(pieces=len(proto.pieces)),
-    inputs={
-      os.path.basename(path): storage.sha256(path) for path in files
-    },
+    inputs={os.path.basename(path): storage.sha256(path) for path in files},
   )
   return figures
 
@@ -217,9 +215,7 @@ def _sentences(files: Sequence[str]) -> Iterator[str]:
     yield from filter(None, (line.strip() for line in storage.lines(path)))
 
 
-def _trained(
-  sentences: Iterator[str], settings: TrainingOptions
-) -> bytes:
+def _trained(sentences: Iterator[str], settings: TrainingOptions) -> bytes:
   """Returns the model as bytes, without paths of this machine in it."""
   first = next(sentences, None)
   if first is None:
@@ -322,9 +318,7 @@ def _hexadecimal(text: str) -> str:
   return " ".join(f"{ord(letter):X}" for letter in text)
 
 
-def report(
-  tokenizer: Tokenizer, sentences: Iterable[str]
-) -> dict[str, float]:
+def report(tokenizer: Tokenizer, sentences: Iterable[str]) -> dict[str, float]:
   """Measures a tokenizer on text: pieces a word, unknown share, dead pieces."""
   words = pieces = unknown = 0
   batch: list[str] = []

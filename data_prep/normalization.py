@@ -51,14 +51,15 @@ def repair_legacy_letters(text: str) -> str:
 
   A word is left alone unless all its letters are Mongolian after the repair,
   at least one was before, and the sounds agree: with є, ї and ѳ, which are
-  letters of other languages, no back vowel may stand in the word and no
-  other vowel in front of them. So Ukrainian "Європа", "неї", "Київ" stay.
+  letters of other languages, the word has three letters or more, no back
+  vowel, and no other vowel in front of them. So Ukrainian "Європа", "неї",
+  "їх" and "Київ" stay.
   """
   return _WORD.sub(lambda word: _repaired(word[0]), text)
 
 
 def _repaired(word: str) -> str:
-  if len(word) < 3 or not _LEGACY_LETTER.search(word):
+  if not _LEGACY_LETTER.search(word):
     return word
   proper = set(_LEGACY_LETTER.sub("", word).lower())
   if not proper or not proper <= set(ALPHABET):
@@ -68,6 +69,8 @@ def _repaired(word: str) -> str:
   # v, V and Y inside a Cyrillic word are evidence enough; in the others'
   # case the word could be Ukrainian or Old Russian.
   cyrillic = _LEGACY_LETTER.search(_LATIN_LEGACY.sub("", word))
-  if cyrillic and (_BACK_VOWEL.search(word) or _HIATUS.search(word)):
+  if cyrillic and (
+    len(word) < 3 or _BACK_VOWEL.search(word) or _HIATUS.search(word)
+  ):
     return word
   return word.translate(_LEGACY)

@@ -85,7 +85,7 @@ ABBREVIATIONS = frozenset(
 
 _BOUNDARY = re.compile(
   r"(?P<stop>[.!?…]+)"
-  r"(?P<close>(?:[\"'»”’)\]]|\[\d+\])*)"
+  r"(?P<close>(?:[\"'»”’)\]]|\s?\[\d+\])*)"
   r"\s+"
   r"(?P<open>[\"'«“‘(\[—–-]*\s?)"
   r"(?P<next>\S)"
@@ -127,8 +127,10 @@ def _ends_sentence(paragraph: str, start: int, found: re.Match[str]) -> bool:
     return False
   if _INITIALS.fullmatch(word) and word[0].isupper():
     return not found["next"].isalpha()
+  if word.isdigit() and found["next"].isdigit():
+    return False  # a date: "2019. 05. 03"
+  # "1. Гэр бүл": the number of a list.
   at_start = not before[: token.start()].strip() and found.start() - start < 64
   if _NUMBER.fullmatch(word):
-    # "1. Гэр бүл": the number of a list; "2019. 05. 03": a date.
-    return not (at_start or (word.isdigit() and found["next"].isdigit()))
+    return not at_start
   return True

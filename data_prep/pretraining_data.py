@@ -12,9 +12,12 @@ import dataclasses
 import itertools
 import math
 import multiprocessing
+import multiprocessing.connection
 import os
+import pathlib
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -125,6 +128,8 @@ def create(settings: Options) -> Counts:
   shards = settings.num_shards or _forecast_shards(files, settings)
   os.makedirs(settings.output_dir, exist_ok=True)
   manifest.begin(settings.output_dir)
+  for left in pathlib.Path(settings.output_dir).glob(".spill-*"):
+    shutil.rmtree(left)  # of a run that was killed
   with (
     tempfile.TemporaryDirectory(
       prefix=".spill-", dir=settings.output_dir
@@ -193,7 +198,20 @@ def _pool(settings: Options) -> concurrent.futures.ProcessPoolExecutor:
   return concurrent.futures.ProcessPoolExecutor(
     settings.num_workers or os.cpu_count(),
     mp_context=multiprocessing.get_context("spawn"),
+    initializer=_end_with_parent,
   )
+
+
+def _end_with_parent() -> None:
+  """Ends this worker when its parent is killed; it would wait for ever."""
+  parent = multiprocessing.parent_process()
+  assert parent is not None, "an initializer runs in a worker"
+
+  def watch() -> None:
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,7 +294,9 @@ def spill_range(
     batch = _masked(part, stream, tokenizer, settings, task.held_out)
     counts += _counted(role, batch, part)
     order = randomness.bits(
-      randomness.Purpose.SHUFFLE, settings.random_seed, *part.keys.T
+      randomness.Purpose.SHUFFLE,
+      _seed(settings, task.held_out),
+      *part.keys.T,
     )
     serialized = records.serialize(batch)
     for bucket in range(buckets):

@@ -28,8 +28,8 @@ def _ends(parts: list[str] | tuple[str, ...]) -> set[int]:
 
 
 def test_the_gold_file_is_as_large_as_it_should_be() -> None:
-  assert len(_gold()) >= 50
-  assert sum(map(len, _gold())) >= 150
+  assert len(_gold()) >= 60
+  assert sum(map(len, _gold())) >= 200
 
 
 def test_boundaries_agree_with_the_gold_file() -> None:
@@ -44,7 +44,7 @@ def test_boundaries_agree_with_the_gold_file() -> None:
   precision, recall = right / found, right / wanted
   f1 = 2 * precision * recall / (precision + recall)
   print(f"precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f}")
-  assert f1 > 0.96  # measured: see docs/log.md
+  assert f1 > 0.99  # measured 0.998
 
 
 @hypothesis.given(strategies.text("аБ .!?…\"'»(12IХ[]", max_size=80))

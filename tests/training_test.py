@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from albert_mn import training
 from data_prep import options
+from tests import running
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SENTENCES = (
@@ -26,19 +27,8 @@ SENTENCES = (
 )
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-  return subprocess.run(
-    [sys.executable, *command],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-
-
-def _must(*command: str) -> None:
-  done = _run(*command)
-  assert done.returncode == 0, done.stderr[-3000:]
+_run = running.Programs().run
+_must = running.Programs().succeed
 
 
 @pytest.fixture(scope="module")

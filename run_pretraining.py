@@ -5,15 +5,8 @@
       --albert_config_file=configs/albert_tiny.json --output_dir=run
 """
 
-import os
-
-# tf-models is written for Keras 2, and asks for it through this variable,
-# which TensorFlow reads when it is imported.
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from albert_mn import optimization, training  # noqa: E402
-from data_prep import options  # noqa: E402
+from albert_mn import optimization, training
+from data_prep import options
 
 
 def main(

@@ -56,14 +56,39 @@ class StatelessDropout(tf_keras.layers.Layer):
     """Drops; `training` is there because tf_keras passes it to dropout."""
     if self._seed is None or not self._rate:
       return inputs
-    return tf.nn.experimental.stateless_dropout(
-      inputs,
-      self._rate,
-      tf.random.experimental.stateless_fold_in(
-        self._seed, self._site, alg="philox"
-      ),
-      rng_alg="philox",  # the same units on every device
+    kept = random_bits(tf.shape(inputs), self._seed, self._site) >= tf.constant(
+      round(self._rate * 2**32), tf.uint32
     )
+    return tf.where(kept, inputs / (1 - self._rate), 0.0)
+
+
+def random_bits(shape: tf.Tensor, seed: tf.Tensor, site: int) -> tf.Tensor:
+  """Hashes each index of a tensor with a seed, to uint32.
+
+  tf.random.stateless_uniform gives other numbers when XLA compiles it, so a
+  run could not move from one device to another. These are integer operations,
+  the same everywhere, and XLA fuses them into what uses them.
+
+  Args:
+    shape: of the result.
+    seed: int32 [2].
+    site: tells apart the places that share a seed.
+  """
+  seed = tf.cast(seed, tf.uint32)
+  first = _mixed(seed[0] ^ _mixed(tf.constant(site, tf.uint32)))
+  second = _mixed(seed[1] ^ first)
+  index = tf.cast(tf.range(tf.reduce_prod(shape)), tf.uint32)
+  # Keyed twice: with one key, two seeds would give permuted equal bits.
+  bits = _mixed(_mixed(index ^ first) + second)
+  return tf.reshape(bits, shape)
+
+
+def _mixed(value: tf.Tensor) -> tf.Tensor:
+  """MurmurHash3's finaliser (Appleby 2011), after adding the golden ratio."""
+  value = value + tf.constant(0x9E3779B9, tf.uint32)  # 0 would stay 0
+  value = (value ^ tf.bitwise.right_shift(value, 16)) * 0x85EBCA6B
+  value = (value ^ tf.bitwise.right_shift(value, 13)) * 0xC2B2AE35
+  return value ^ tf.bitwise.right_shift(value, 16)
 
 
 class EncoderBlock(layers.TransformerEncoderBlock):

@@ -63,7 +63,9 @@ def split(paragraph: str) -> list[str]:
 def _ends_sentence(paragraph: str, start: int, found: re.Match[str]) -> bool:
   """Says whether the sentence that began at `start` ends here."""
   before = paragraph[max(start, found.start() - _LOOK_BACK) : found.start()]
-  if found["next"].islower() or not any(map(str.isalnum, before)):
+  following = paragraph[found.start("next") : found.start("next") + 3]
+  goes_on = found["next"].islower() and following[1:2] != ")"  # no "а) Ном"
+  if goes_on or not any(map(str.isalnum, before)):
     return False
   aside = _ASIDE.search(before)
   if aside and found["close"].startswith(")"):
@@ -78,7 +80,6 @@ def _ends_sentence(paragraph: str, start: int, found: re.Match[str]) -> bool:
   at_start = found.start() - start < _LOOK_BACK and not any(
     map(str.isalnum, before[: token.start()])
   )
-  following = paragraph[found.start("next") : found.start("next") + 3]
   return _word_ends_sentence(token[0].lstrip("\"'«“„‘(["), following, at_start)
 
 

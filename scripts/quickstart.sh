@@ -13,7 +13,6 @@ epochs=${EPOCHS:-15}
 
 [ -n "${SKIP_SETUP:-}" ] || scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
-export TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 
 stage() { printf '\n=== %s of 6: %s (%dm%02ds so far)\n' \
   "$1" "$2" $((SECONDS / 60)) $((SECONDS % 60)); }

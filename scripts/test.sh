@@ -9,7 +9,6 @@ slow=
 
 scripts/setup.sh --dev
 export PATH="$PWD/.venv/bin:$PATH"
-export TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 
 echo '=== format, lint, types'
 python -m ruff format --check .

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+import albert_mn  # noqa: F401  first: it sets what TensorFlow reads
 from data_prep import tokenization
 from tests import running
 

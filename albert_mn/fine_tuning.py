@@ -6,18 +6,23 @@ again ends where an uninterrupted one does.
 """
 
 import dataclasses
-import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from albert_mn import classifier, configs, model_directory, optimization
+from albert_mn import (
+  classifier,
+  configs,
+  model_directory,
+  optimization,
+  runs,
+)
 from data_prep import (
   classifier_data,
   length_buckets,
@@ -204,8 +209,10 @@ def train(
   predictor = classifier.Predictor(
     model, start.tokenizer, names, recipe.max_seq_length
   )
-  loop = _Loop(output_dir, recipe, model, examples, predictor, held_out)
-  _remember(output_dir, recipe, start, origin, resumed=loop.step() > 0)
+  settings = _settings(recipe, start) | origin
+  loop = _Loop(
+    output_dir, recipe, model, examples, predictor, held_out, settings
+  )
   loop.run()
   model_directory.save(
     folder,
@@ -225,6 +232,16 @@ def train(
     inputs=origin,
     labels=names,
   )
+
+
+def _settings(recipe: Recipe, start: Start) -> dict[str, Any]:
+  """What decides where a run ends, its rows and starting weights apart."""
+  return {
+    **dataclasses.asdict(recipe),
+    "config": dataclasses.asdict(start.config),
+    "tokenizer": storage.sha256(start.tokenizer_file),
+    "do_lower_case": start.do_lower_case,
+  }
 
 
 def _identity(path: str) -> str:
@@ -261,6 +278,7 @@ class _Loop:
     examples: Examples,
     predictor: classifier.Predictor,
     held_out: Sequence[classifier_data.Row],
+    settings: Mapping[str, Any],
   ):
     self._recipe, self._examples = recipe, examples
     self._predictor, self._held_out = predictor, held_out
@@ -271,13 +289,11 @@ class _Loop:
     )
     self._optimizer.build(model.trainable_variables)
     self._train_on = Step(model, self._optimizer, recipe.random_seed)
-    self._manager = tf.train.CheckpointManager(
-      tf.train.Checkpoint(optimizer=self._optimizer, **model.parts()),
-      os.path.join(output_dir, "checkpoints"),
-      max_to_keep=2,
-      checkpoint_name="model.ckpt",
+    self._checkpoints = runs.Checkpoints(
+      output_dir, {"optimizer": self._optimizer, **model.parts()}, keep=2
     )
-    _restore_newest(self._manager)
+    self._checkpoints.remember(settings)
+    self._checkpoints.restore_or_initialize()
 
   def step(self) -> int:
     """How many steps were taken."""
@@ -305,7 +321,7 @@ class _Loop:
       losses.append(float(loss))
       done = step + 1
       pace = (time.monotonic() - began) / (done - first)
-      left = _clock(pace * (self._total - done))
+      left = runs.clock(pace * (self._total - done))
       logging.log_every_n_seconds(
         logging.INFO, "step %d of %d, %s left", 30, done, self._total, left
       )
@@ -321,7 +337,7 @@ class _Loop:
         f"{loss} by step {done}",
         "start again in another --output_dir with a smaller --learning_rate",
       )
-    self._manager.save(checkpoint_number=done)
+    self._checkpoints.save(checkpoint_number=done)
     guesses = self._predictor.best([row.text for row in self._held_out])
     right = sum(
       row.label == guess
@@ -337,11 +353,6 @@ class _Loop:
     )
 
 
-def _clock(seconds: float) -> str:
-  minutes, rest = divmod(round(seconds), 60)
-  return f"{minutes}m{rest:02d}s"
-
-
 def _optimizer_options(
   recipe: Recipe, total_steps: int
 ) -> optimization.OptimizerOptions:
@@ -351,50 +362,3 @@ def _optimizer_options(
     num_train_steps=total_steps,
     num_warmup_steps=int(total_steps * recipe.warmup_proportion),
   )
-
-
-def _restore_newest(manager: tf.train.CheckpointManager) -> None:
-  """Goes on from the last checkpoint of the run directory, if there is one."""
-  if not manager.latest_checkpoint:
-    return
-  try:
-    manager.checkpoint.restore(
-      manager.latest_checkpoint
-    ).assert_existing_objects_matched()
-  except (AssertionError, ValueError, tf.errors.OpError) as error:
-    raise options.InputError(
-      f"a checkpoint of this configuration in {manager.directory}",
-      str(error).split("\n", maxsplit=1)[0],
-      "give another --output_dir",
-    ) from error
-
-
-def _remember(
-  output_dir: str,
-  recipe: Recipe,
-  start: Start,
-  origin: dict[str, str],
-  *,
-  resumed: bool,
-) -> None:
-  """Writes run.json; refuses to resume a run that was another one."""
-  path = os.path.join(output_dir, "run.json")
-  now = {
-    **dataclasses.asdict(recipe),
-    "config": json.loads(start.config.to_json()),
-    "tokenizer": storage.sha256(start.tokenizer_file),
-    "do_lower_case": start.do_lower_case,
-    **origin,
-    "tensorflow": tf.__version__,
-  }
-  if resumed and os.path.exists(path):
-    before = json.loads(storage.read_text(path))
-    changed = [name for name in now if before.get(name) != now[name]]
-    if changed:
-      raise options.InputError(
-        f"the flags and rows with which {output_dir} was begun",
-        f"another {', '.join(changed)} (see {path})",
-        "give the same ones, or another --output_dir",
-      )
-  with storage.writing(path) as file:
-    file.write(json.dumps(now, indent=2, sort_keys=True) + "\n")

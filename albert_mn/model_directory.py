@@ -110,6 +110,12 @@ def restore(path: str, **parts: Any) -> None:
     ) from error
 
 
+def held_parts(path: str) -> set[str]:
+  """Returns the names of the parts whose weights a checkpoint holds."""
+  stored = tf.train.list_variables(weights_prefix(path))
+  return {name.split("/")[0] for name, _ in stored}
+
+
 def weights_prefix(path: str) -> str:
   """Returns the checkpoint prefix that a user's path stands for."""
   for prefix in (os.path.join(path, WEIGHTS), path):

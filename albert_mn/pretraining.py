@@ -92,6 +92,14 @@ class PretrainingModel(tf_keras.layers.Layer):
       self.sentence(encoded.pooled_output),
     )
 
+  def parts(self) -> dict[str, tf_keras.layers.Layer]:
+    """What a model directory holds, under the names `restore` asks for."""
+    return {
+      "encoder": self.encoder,
+      "masked_lm": self.masked_lm,
+      "sentence": self.sentence,
+    }
+
 
 def losses(output: PretrainingOutput, features: dict[str, tf.Tensor]) -> Sums:
   """Sums up losses and hits of a batch.

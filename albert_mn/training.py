@@ -5,11 +5,14 @@ killed and started again ends where an uninterrupted one does. The loop itself
 is orbit's; this file says what one step and one evaluation are.
 """
 
+import contextlib
 import dataclasses
-import json
+import logging as py_logging
 import math
 import os
+import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import orbit
@@ -22,6 +25,7 @@ from albert_mn import (
   model_directory,
   optimization,
   pretraining,
+  runs,
 )
 from data_prep import manifest, options, records, storage
 
@@ -334,7 +338,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       metrics["masked_lm_accuracy"],
       metrics["sentence_order_accuracy"],
       pace * self._batch_size,
-      _clock((self._total_steps - step) / pace),
+      runs.clock((self._total_steps - step) / pace),
     )
     rate = self._optimizer.learning_rate
     metrics["learning_rate"] = float(rate(step) if callable(rate) else rate)
@@ -373,11 +377,6 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     }
 
 
-def _clock(seconds: float) -> str:
-  minutes, rest = divmod(round(seconds), 60)
-  return f"{minutes}m{rest:02d}s"
-
-
 def run(settings: Options, optimizer_options: Any) -> dict[str, float]:
   """Pretrains and evaluates as the flags say; returns the last metrics."""
   tf.config.experimental.enable_op_determinism()
@@ -391,7 +390,7 @@ def run(settings: Options, optimizer_options: Any) -> dict[str, float]:
   check_fit(config, [found for found in (training, held_out) if found])
   model = pretraining.PretrainingModel(config, settings.random_seed)
   if settings.init_checkpoint:
-    model_directory.restore(settings.init_checkpoint, encoder=model.encoder)
+    _warm_start(model, settings.init_checkpoint)
   optimizer = optimization.create(optimizer_options)
   optimizer.build(model.trainable_variables)
   trainer = Trainer(
@@ -405,7 +404,12 @@ def run(settings: Options, optimizer_options: Any) -> dict[str, float]:
     seed=settings.random_seed,
     jit_compile=settings.jit_compile,
   )
-  controller = _controller(settings, model, optimizer, trainer)
+  remembered = (
+    _settings(settings, optimizer_options, config, training)
+    if training
+    else None
+  )
+  controller = _controller(settings, model, optimizer, trainer, remembered)
   if training:
     _train(settings, training, controller, trainer, optimizer_options)
     _save_model(settings, config, model, training, int(optimizer.iterations))
@@ -418,37 +422,88 @@ def run(settings: Options, optimizer_options: Any) -> dict[str, float]:
   return _evaluate(settings, controller, optimizer) if held_out else {}
 
 
+def _warm_start(model: pretraining.PretrainingModel, path: str) -> None:
+  """Takes the encoder, and the heads where the checkpoint has them."""
+  held = model_directory.held_parts(path)
+  parts = model.parts()
+  model_directory.restore(
+    path, **{n: p for n, p in parts.items() if n in held or n == "encoder"}
+  )
+  logging.info(
+    "weights from %s; new: %s", path, ", ".join(parts.keys() - held) or "none"
+  )
+
+
+def _settings(
+  settings: Options,
+  optimizer_options: Any,
+  config: configs.AlbertConfig,
+  training: RecordSet,
+) -> dict[str, Any]:
+  """What decides where the run ends."""
+  return {
+    "random_seed": settings.random_seed,
+    "train_batch_size": settings.train_batch_size,
+    "jit_compile": settings.jit_compile,
+    "records": (
+      manifest.identity(training.folder) if training.parameters else None
+    ),
+    "optimizer": dataclasses.asdict(optimizer_options),
+    "config": dataclasses.asdict(config),
+  }
+
+
 def _controller(
   settings: Options,
   model: pretraining.PretrainingModel,
   optimizer: Any,
   trainer: Trainer,
+  remembered: dict[str, Any] | None,
 ) -> orbit.Controller:
   """Makes orbit's controller, which restores the newest checkpoint."""
-  manager = tf.train.CheckpointManager(
-    tf.train.Checkpoint(
-      encoder=model.encoder,
-      masked_lm=model.masked_lm,
-      sentence=model.sentence,
-      optimizer=optimizer,
-    ),
-    os.path.join(settings.output_dir, "checkpoints"),
-    max_to_keep=settings.keep_checkpoint_max,
-    step_counter=optimizer.iterations,
-    checkpoint_name="model.ckpt",
-    checkpoint_interval=settings.save_checkpoints_steps,
+  checkpoints = runs.Checkpoints(
+    settings.output_dir,
+    {"optimizer": optimizer, **model.parts()},
+    keep=settings.keep_checkpoint_max,
+    interval=settings.save_checkpoints_steps,
   )
-  return orbit.Controller(
-    global_step=optimizer.iterations,
-    trainer=trainer if settings.do_train else None,
-    evaluator=trainer if settings.do_eval else None,
-    steps_per_loop=math.gcd(
-      settings.iterations_per_loop, settings.save_checkpoints_steps
-    ),
-    checkpoint_manager=manager,
-    summary_dir=os.path.join(settings.output_dir, "events", "train"),
-    eval_summary_dir=os.path.join(settings.output_dir, "events", "eval"),
-  )
+  if remembered:
+    checkpoints.remember(remembered)
+  with _quiet_orbit():
+    return orbit.Controller(
+      global_step=optimizer.iterations,
+      trainer=trainer if settings.do_train else None,
+      evaluator=trainer if settings.do_eval else None,
+      steps_per_loop=math.gcd(
+        settings.iterations_per_loop, settings.save_checkpoints_steps
+      ),
+      checkpoint_manager=checkpoints,
+      summary_dir=os.path.join(settings.output_dir, "events", "train"),
+      eval_summary_dir=os.path.join(settings.output_dir, "events", "eval"),
+    )
+
+
+@contextlib.contextmanager
+def _quiet_orbit() -> Iterator[None]:
+  """Keeps of orbit's lines those about checkpoints, once each.
+
+  orbit both prints and logs a line, and says of the steps what ours say.
+  """
+
+  def keep(record: py_logging.LogRecord) -> bool:
+    ours = "orbit" not in pathlib.PurePath(record.pathname).parts
+    return ours or "checkpoint" in record.getMessage()
+
+  handler = logging.get_absl_handler()
+  handler.addFilter(keep)
+  try:
+    with (
+      open(os.devnull, "w", encoding="utf-8") as nowhere,
+      contextlib.redirect_stdout(nowhere),
+    ):
+      yield
+  finally:
+    handler.removeFilter(keep)
 
 
 def _train(
@@ -460,7 +515,6 @@ def _train(
 ) -> None:
   """Trains from the restored step to the last one."""
   step, total = int(controller.global_step), optimizer_options.num_train_steps
-  _remember(settings, optimizer_options, training, resumed=step > 0)
   if step >= total:
     logging.info("already at step %d of %d: nothing to train", step, total)
     return
@@ -479,40 +533,8 @@ def _train(
   trainer.train_dataset = train_dataset(
     training, count, settings.train_batch_size, settings.random_seed, step
   )
-  controller.train(total)
-
-
-def _remember(
-  settings: Options,
-  optimizer_options: Any,
-  training: RecordSet,
-  *,
-  resumed: bool,
-) -> None:
-  """Writes run.json; refuses to resume a run that was another one."""
-  path = os.path.join(settings.output_dir, "run.json")
-  now = {
-    "random_seed": settings.random_seed,
-    "train_batch_size": settings.train_batch_size,
-    "jit_compile": settings.jit_compile,
-    "records": (
-      manifest.identity(training.folder) if training.parameters else None
-    ),
-    "optimizer": dataclasses.asdict(optimizer_options),
-    "tensorflow": tf.__version__,
-  }
-  if resumed and os.path.exists(path):
-    before = json.loads(storage.read_text(path))
-    changed = [name for name in now if before.get(name) != now[name]]
-    if changed:
-      raise options.InputError(
-        f"the flags with which {settings.output_dir} was begun",
-        f"another {', '.join(changed)} (see {path})",
-        "give the same ones, or another --output_dir; to go on from the "
-        "weights alone, give --init_checkpoint",
-      )
-  with storage.writing(path) as file:
-    file.write(json.dumps(now, indent=2, sort_keys=True) + "\n")
+  with _quiet_orbit():
+    controller.train(total)
 
 
 def _save_model(
@@ -533,9 +555,7 @@ def _save_model(
     os.path.join(settings.output_dir, "model"),
     "pretrained_model",
     config=config,
-    parts=dict(
-      encoder=model.encoder, masked_lm=model.masked_lm, sentence=model.sentence
-    ),
+    parts=model.parts(),
     tokenizer_file=tokenizer,
     parameters=dict(random_seed=settings.random_seed),
     counts=dict(global_step=step),
@@ -551,7 +571,8 @@ def _evaluate(
   settings: Options, controller: orbit.Controller, optimizer: Any
 ) -> dict[str, float]:
   """Evaluates and writes google-research/albert's eval_results.txt."""
-  metrics = dict(controller.evaluate(settings.max_eval_steps or -1))
+  with _quiet_orbit():
+    metrics = dict(controller.evaluate(settings.max_eval_steps or -1))
   results = {"global_step": int(optimizer.iterations), **metrics}
   path = os.path.join(settings.output_dir, "eval_results.txt")
   with storage.writing(path) as file:

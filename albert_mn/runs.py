@@ -1,0 +1,100 @@
+"""The run directory: what was begun there, and how far it came.
+
+checkpoints/model.ckpt-N.*   to go on from: weights, optimizer slots, step
+run.json                     what decides where the run ends
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from data_prep import options, storage
+
+_SETTINGS = "run.json"
+
+
+class Checkpoints(tf.train.CheckpointManager):
+  """Writes a run's checkpoints, and reads the newest one whole or not at all.
+
+  Args:
+    output_dir: the run directory.
+    parts: name → what is saved; "optimizer" counts the steps.
+    keep: how many checkpoints stay.
+    interval: steps between those that orbit's controller asks for.
+  """
+
+  def __init__(
+    self,
+    output_dir: str,
+    parts: Mapping[str, Any],
+    keep: int,
+    interval: int | None = None,
+  ):
+    super().__init__(
+      tf.train.Checkpoint(**parts),
+      os.path.join(output_dir, "checkpoints"),
+      max_to_keep=keep,
+      step_counter=parts["optimizer"].iterations,
+      checkpoint_name="model.ckpt",
+      checkpoint_interval=interval,
+    )
+
+  def restore_or_initialize(self) -> str | None:
+    """Restores the newest checkpoint, every variable of it.
+
+    Raises:
+      options.InputError: when it is damaged or of another configuration.
+    """
+    newest = self.latest_checkpoint
+    if newest is None:
+      return None
+    try:
+      self.checkpoint.restore(newest).assert_existing_objects_matched()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+      raise options.InputError(
+        f"a whole checkpoint of this configuration at {newest}",
+        str(error).split("\n", maxsplit=1)[0],
+        "give another --output_dir, or remove that checkpoint to go on from "
+        "an older one",
+      ) from error
+    return newest
+
+  def remember(self, settings: Mapping[str, Any]) -> None:
+    """Writes run.json; refuses to go on with a run that was another one.
+
+    Args:
+      settings: whatever decides where the run ends, as JSON's values.
+
+    Raises:
+      options.InputError: when there is a checkpoint of other settings.
+    """
+    output_dir = os.path.dirname(self.directory)
+    path = os.path.join(output_dir, _SETTINGS)
+    now = {**settings, "tensorflow": tf.__version__}
+    text = json.dumps(now, indent=2, sort_keys=True) + "\n"
+    if self.latest_checkpoint and os.path.exists(path):
+      before = json.loads(storage.read_text(path))
+      changed = [
+        name
+        for name, value in json.loads(text).items()
+        if before.get(name) != value
+      ]
+      if changed:
+        raise options.InputError(
+          f"the settings with which {output_dir} was begun",
+          f"another {', '.join(changed)} (see {path})",
+          "give the same ones, or another --output_dir; to go on from the "
+          "weights alone, give that and --init_checkpoint",
+        )
+    with storage.writing(path) as file:
+      file.write(text)
+
+
+def clock(seconds: float) -> str:
+  """Returns a span of time as a person reads it: 2h05m, 3m07s."""
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes_left = divmod(minutes, 60)
+  return f"{hours}h{minutes_left:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -84,8 +84,7 @@ class Options:
       raise options.InputError(
         "--do_train, --do_eval or --do_predict", "none", "say what to do"
       )
-    if not self.output_dir:
-      raise options.InputError("--output_dir", "none", "give --output_dir")
+    options.require(self, "output_dir")
     start = self.albert_config_file or self.init_checkpoint
     if self.do_train and not start:
       raise options.InputError(

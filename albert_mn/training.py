@@ -86,14 +86,12 @@ class Options:
       raise options.InputError(
         "--do_train or --do_eval", "neither", "say what to do"
       )
-    for name, needed in (
-      ("output_dir", True),
-      ("albert_config_file", True),
-      ("input_file", self.do_train),
-      ("eval_input_file", self.do_eval),
-    ):
-      if needed and not getattr(self, name):
-        raise options.InputError(f"--{name}", "none", f"give --{name}")
+    options.require(self, "output_dir", "albert_config_file")
+    options.require(
+      self,
+      *(["input_file"] if self.do_train else []),
+      *(["eval_input_file"] if self.do_eval else []),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

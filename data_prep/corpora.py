@@ -49,9 +49,7 @@ class Options:
   num_shards: int = options.option(1, "files", minimum=1, maximum=100_000)
 
   def __post_init__(self) -> None:
-    for name in ("input_file", "output_dir"):
-      if not getattr(self, name):
-        raise options.InputError(f"--{name}", "none", f"give --{name}")
+    options.require(self, "input_file", "output_dir")
 
 
 Stats = collections.Counter[str]

@@ -64,6 +64,13 @@ def option(
   return dataclasses.field(default=default, metadata=metadata)
 
 
+def require(settings: Any, *names: str) -> None:
+  """Refuses settings in which one of the named options was not given."""
+  for name in names:
+    if not getattr(settings, name):
+      raise InputError(f"--{name}", "none", f"give --{name}")
+
+
 def define(*classes: type) -> None:
   """Defines one flag for each option field of the given dataclasses.
 

@@ -100,9 +100,7 @@ class Options:
   )
 
   def __post_init__(self) -> None:
-    for name in ("input_file", "spm_model_file", "output_dir"):
-      if not getattr(self, name):
-        raise options.InputError(f"--{name}", "none", f"give --{name}")
+    options.require(self, "input_file", "spm_model_file", "output_dir")
 
   def predictions(self) -> int:
     """The length of the masked_lm_* features."""

@@ -167,6 +167,9 @@ class TrainingOptions:
   )
   random_seed: int = options.option(12345, "of that sample", minimum=0)
 
+  def __post_init__(self) -> None:
+    options.require(self, "input_file", "output_dir")
+
 
 def train(settings: TrainingOptions) -> dict[str, float]:
   """Trains a model; writes it, its vocabulary, report and manifest.
@@ -180,8 +183,6 @@ def train(settings: TrainingOptions) -> dict[str, float]:
     options.InputError: for an empty corpus, or more pieces than it can give.
   """
   files = storage.matching(settings.input_file)
-  if not settings.output_dir:
-    raise options.InputError("--output_dir", "none", "give --output_dir")
   model = _trained(_sentences(files), settings)
   os.makedirs(settings.output_dir, exist_ok=True)
   manifest.begin(settings.output_dir)

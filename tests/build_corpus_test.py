@@ -1,0 +1,229 @@
+"""Raw text to a corpus: what is kept, what is dropped, what is refused."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import running
+
+RAW = """\
+Монгол Улс нь\u00a0Төв Азид оршдог. Нийслэл нь Улаанбаатар хот юм.
+Хүн ам нь гурван сая гаруй.
+
+Ц. Дамдинсүрэн \u201cТаван хурд\u201d номоо бичжээ. Саи\u0306н ном шүү.
+
+Зураг 1
+
+12 345 67 89 0 1
+
+Ц. Дамдинсүрэн \u201cТаван хурд\u201d номоо бичжээ. Сайн ном шүү.
+"""
+CORPUS = """\
+Монгол Улс нь Төв Азид оршдог.
+Нийслэл нь Улаанбаатар хот юм.
+Хүн ам нь гурван сая гаруй.
+
+Ц. Дамдинсүрэн \u201cТаван хурд\u201d номоо бичжээ.
+Сайн ном шүү.
+
+"""
+
+
+def _flags(source: pathlib.Path, out: pathlib.Path, *more: str) -> list[str]:
+  return [
+    "-m", "data_prep.build_corpus", f"--input_file={source}",
+    f"--output_dir={out}", *more,
+  ]  # fmt: skip
+
+
+@pytest.fixture
+def raw(tmp_path: pathlib.Path) -> pathlib.Path:
+  path = tmp_path / "raw.txt"
+  path.write_text(RAW, encoding="utf-8")
+  return path
+
+
+@pytest.fixture
+def large(tmp_path: pathlib.Path) -> pathlib.Path:
+  """Some seconds of work: 60,000 different documents."""
+  path = tmp_path / "large.txt"
+  with path.open("w", encoding="utf-8") as file:
+    for number in range(60_000):
+      file.write(f"Энэ бол {number} дугаар баримт бичиг юм. Сайн уу.\n\n")
+  return path
+
+
+def test_text_becomes_sentences_and_every_loss_has_a_reason(
+  programs: running.Programs, raw: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  out = tmp_path / "out"
+  programs.succeed(*_flags(raw, out))
+  assert (out / "corpus-00000-of-00001.txt").read_text("utf-8") == CORPUS
+  stats = json.loads((out / "stats.json").read_text())
+  assert stats == {
+    "documents": 2,
+    "sentences": 5,
+    "words": 26,
+    "dropped: exact duplicate": 1,
+    "dropped: no letters": 1,
+    "dropped: too short": 1,
+  }
+  manifest = json.loads((out / "manifest.json").read_text())
+  assert manifest["counts"] == stats
+  assert str(tmp_path) not in json.dumps(manifest)
+  assert not list(out.glob(".*"))
+
+
+def test_a_second_run_changes_nothing_and_leaves_no_shard_of_the_first(
+  programs: running.Programs, raw: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  out = tmp_path / "out"
+
+  def content(*more: str) -> dict[str, bytes]:
+    programs.succeed(*_flags(raw, out, *more))
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+  one = content()
+  assert len(content("--num_shards=2")) == len(one) + 1
+  assert content() == one
+
+
+def test_legacy_letters_are_repaired_only_on_demand(
+  programs: running.Programs, tmp_path: pathlib.Path
+) -> None:
+  source = tmp_path / "raw.txt"
+  source.write_text("Тэр бєгєєд би їйлдвэрт ажилладаг байв.\n", "utf-8")
+  for flag, word in (("", "бєгєєд"), ("--repair_legacy_letters", "бөгөөд")):
+    out = tmp_path / word
+    programs.succeed(*_flags(source, out, *filter(None, [flag])))
+    corpus = (out / "corpus-00000-of-00001.txt").read_text("utf-8")
+    assert corpus.split()[1] == word
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    (b"", "expected text with letters; got nothing to keep"),
+    (b"1 2 3\n\n4 5 6 7 8 9\n", "2 no letters"),
+    ("Сайн байна уу".encode("utf-16"), "iconv -f UTF-16"),
+    ("Сайн байна уу".encode("cp1251"), "byte 0xd1 on line 1"),
+    ("сайн байна уу ".encode() * 100_000, "expected lines of at most"),
+  ],
+  ids=["empty", "numbers", "utf-16", "cp1251", "one endless line"],
+)
+def test_bad_text_ends_in_one_clear_line_and_leaves_nothing(
+  programs: running.Programs,
+  tmp_path: pathlib.Path,
+  content: bytes,
+  message: str,
+) -> None:
+  (tmp_path / "bad.txt").write_bytes(content)
+  out = tmp_path / "out"
+  assert message in programs.refuse(*_flags(tmp_path / "bad.txt", out))
+  assert not out.exists() or not list(out.iterdir())
+
+
+def test_a_refused_run_leaves_the_finished_corpus_as_it_was(
+  programs: running.Programs, raw: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  out = tmp_path / "out"
+  programs.succeed(*_flags(raw, out))
+  before = (out / "corpus-00000-of-00001.txt").read_bytes()
+  raw.write_bytes(b"\xff\xfe\x00")
+  programs.refuse(*_flags(raw, out))
+  assert (out / "corpus-00000-of-00001.txt").read_bytes() == before
+
+
+def test_a_corpus_without_a_blank_line_is_warned_of(
+  programs: running.Programs, tmp_path: pathlib.Path
+) -> None:
+  source = tmp_path / "raw.txt"
+  source.write_text("Тэр ирэв. Би явлаа.\nБид уулзсан.\n" * 3, "utf-8")
+  log = programs.succeed(*_flags(source, tmp_path / "out"))
+  assert "no blank line between documents" in log
+
+
+def test_long_documents_are_cut_into_passages_of_about_a_size(
+  programs: running.Programs, tmp_path: pathlib.Path
+) -> None:
+  source = tmp_path / "raw.txt"
+  sentences = [f"Энэ бол {n} дугаар өгүүлбэр мөн." for n in range(25)]
+  source.write_text("\n".join(sentences), "utf-8")
+  programs.succeed(*_flags(source, tmp_path / "out", "--section_sentences=12"))
+  corpus = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")
+  documents = corpus.strip().split("\n\n")
+  assert [len(d.split("\n")) for d in documents] == [12, 13]
+  assert "\n".join(documents).split("\n") == sentences
+
+
+def test_a_disk_that_fills_up_is_said_and_nothing_half_written_stays(
+  large: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  out = tmp_path / "out"
+  done = subprocess.run(
+    [sys.executable, *_flags(large, out)],
+    cwd=running.ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+    # What a full disk does to a writer, on a disk of 1 MB.
+    preexec_fn=lambda: resource.setrlimit(
+      resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)
+    ),
+  )
+  assert done.returncode == 1, done.stderr
+  assert "error: expected to read or write" in done.stderr
+  assert "Traceback" not in done.stderr
+  assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+  ("blow", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_an_interrupted_run_leaves_no_file_under_its_final_name(
+  large: pathlib.Path, tmp_path: pathlib.Path, blow: signal.Signals, code: int
+) -> None:
+  out = tmp_path / "out"
+  process = subprocess.Popen(
+    [sys.executable, *_flags(large, out)],
+    cwd=running.ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  deadline = time.monotonic() + 60
+  while not list(out.glob(".corpus-*")):
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.01)
+  os.kill(process.pid, blow)
+  _, log = process.communicate(timeout=60)
+  assert process.returncode == code, log
+  assert "Traceback" not in log
+  assert not list(out.glob("[!.]*"))
+
+
+@pytest.mark.parametrize(
+  ("source", "out", "message"),
+  [
+    ("nothing-*.txt", "out", "no file at"),
+    ("raw.txt", "raw.txt/out", "Not a directory"),
+    ("raw.txt", "gs://bucket/corpus", "expected a local path"),
+  ],
+)
+def test_paths_that_cannot_be_are_named(
+  programs: running.Programs,
+  raw: pathlib.Path,
+  source: str,
+  out: str,
+  message: str,
+) -> None:
+  where = raw.parent / out if "://" not in out else pathlib.Path(out)
+  flags = _flags(raw.parent / source, where)
+  flags[-1] = f"--output_dir={out}" if "://" in out else flags[-1]
+  assert message in programs.refuse(*flags)

@@ -108,6 +108,10 @@ class Options:
       self.max_seq_length * self.masked_lm_prob
     )
 
+  def uses(self, held_out: bool) -> int:
+    """How often a document is cut into examples."""
+    return 1 if held_out else self.dupe_factor
+
 
 Counts = collections.Counter[str]
 
@@ -281,6 +285,8 @@ def spill_range(
   )
   stream = np.concatenate([*encoded, np.zeros(1, np.int32)])
   found = _instances(task, encoded, settings)
+  text = sum(map(len, encoded)) * settings.uses(task.held_out)
+  counts[f"{role}_cut"] = text - int(found.lengths.sum())
   rows = max(1, (1 << 19) // settings.max_seq_length)
   spilled: dict[int, list[tuple[np.ndarray, list[bytes]]]] = (
     collections.defaultdict(list)
@@ -318,7 +324,7 @@ def _instances(
     ends = list(itertools.accumulate(length for length in lengths if length))
     if not ends:
       continue
-    for duplicate in range(1 if task.held_out else settings.dupe_factor):
+    for duplicate in range(settings.uses(task.held_out)):
       parts.append(
         instances.create(
           document.id,

@@ -135,7 +135,9 @@ def lengths(path: str) -> tuple[int, int]:
       b"" if first is None else first.numpy()
     ).features.feature
   except Exception as error:  # TensorFlow's and protobuf's share no base
-    raise _no_records(path, str(error).split("\n")[0][:100]) from error
+    # TensorFlow puts the node's name, in double braces, first.
+    reason = str(error).split("\n")[0].rsplit("}} ", 1)[-1]
+    raise _no_records(path, reason) from error
   if first is None:
     raise _no_records(path, "no record")
   if INPUT_IDS not in feature or MASKED_LM_POSITIONS not in feature:

@@ -16,9 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import sentencepiece
+from absl import logging
 from sentencepiece import sentencepiece_model_pb2
 
 from data_prep import manifest, options, storage
+
+# SentencePiece leaves out longer ones, silently.
+_LONGEST_SENTENCE_BYTES = 1 << 16
 
 MODEL_NAME, VOCABULARY_NAME = "tokenizer.model", "tokenizer.vocab"
 
@@ -218,12 +222,15 @@ def _sentences(files: Sequence[str]) -> Iterator[str]:
 
 def _trained(sentences: Iterator[str], settings: TrainingOptions) -> bytes:
   """Returns the model as bytes, without paths of this machine in it."""
+  too_long: list[int] = []
+  sentences = _short_enough(sentences, too_long)
   first = next(sentences, None)
   if first is None:
     raise options.InputError(
-      "sentences to train on",
-      f"none in {settings.input_file}",
-      "build the corpus first",
+      f"sentences of at most {_LONGEST_SENTENCE_BYTES:,} bytes to train on",
+      f"{len(too_long) or 'none'} in {settings.input_file}"
+      + (f", the shortest of {min(too_long):,} bytes" if too_long else ""),
+      "build the corpus first: it puts each sentence on a line",
     )
   sentencepiece.set_random_generator_seed(settings.random_seed)
   model = io.BytesIO()
@@ -242,7 +249,7 @@ def _trained(sentences: Iterator[str], settings: TrainingOptions) -> bytes:
         input_sentence_size=settings.input_sentence_size,
         shuffle_input_sentence=True,
         normalization_rule_tsv=rules,
-        max_sentence_length=1 << 16,
+        max_sentence_length=_LONGEST_SENTENCE_BYTES,
         pad_id=0,
         unk_id=1,
         bos_id=-1,
@@ -255,9 +262,27 @@ def _trained(sentences: Iterator[str], settings: TrainingOptions) -> bytes:
       )
     except RuntimeError as error:
       raise _explained(error, settings) from error
+  if too_long:
+    logging.warning(
+      "%d sentences of more than %d bytes were left out",
+      len(too_long),
+      _LONGEST_SENTENCE_BYTES,
+    )
   proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
   proto.normalizer_spec.normalization_rule_tsv = ""
   return proto.SerializeToString(deterministic=True)
+
+
+def _short_enough(
+  sentences: Iterable[str], too_long: list[int]
+) -> Iterator[str]:
+  """Yields what SentencePiece takes; the bytes of the rest go to `too_long`."""
+  for sentence in sentences:
+    size = len(sentence.encode())
+    if size <= _LONGEST_SENTENCE_BYTES:
+      yield sentence
+    else:
+      too_long.append(size)
 
 
 def _chained(first: str, rest: Iterable[str]) -> Iterator[str]:

@@ -96,7 +96,7 @@ def test_the_named_limit_is_one_that_trains(
 
 def test_an_empty_corpus_is_refused(tmp_path: pathlib.Path) -> None:
   (tmp_path / "empty.txt").write_text("\n\n")
-  with pytest.raises(options.InputError, match="sentences to train on"):
+  with pytest.raises(options.InputError, match="got none in"):
     _train(tmp_path / "empty.txt", tmp_path / "out")
 
 

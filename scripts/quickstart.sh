@@ -8,10 +8,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/quickstart}
-steps=${PRETRAINING_STEPS:-1200}
-epochs=${EPOCHS:-15}
+steps=${PRETRAINING_STEPS:-1000}
+epochs=${EPOCHS:-10}
 
-[ -n "${SKIP_SETUP:-}" ] || scripts/setup.sh
+scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
 
 stage() { printf '\n=== %s of 6: %s (%dm%02ds so far)\n' \
@@ -28,7 +28,7 @@ python -m data_prep.train_tokenizer --vocab_size=4000 \
   --input_file="$out/corpus/corpus-*.txt" --output_dir="$out/tokenizer"
 
 stage 3 'write the TFRecords'
-python -m data_prep.create_pretraining_data --max_seq_length=128 \
+python -m data_prep.create_pretraining_data --max_seq_length=64 \
   --eval_fraction=0.08 --dupe_factor=20 \
   --input_file="$out/corpus/corpus-*.txt" \
   --spm_model_file="$out/tokenizer/tokenizer.model" \
@@ -39,14 +39,14 @@ python run_pretraining.py --do_train --do_eval \
   --input_file="$out/records/train-*.tfrecord" \
   --eval_input_file="$out/records/eval-*.tfrecord" \
   --albert_config_file=configs/albert_tiny.json \
-  --optimizer=lamb --learning_rate=0.005 --train_batch_size=32 \
+  --optimizer=lamb --learning_rate=0.02 --train_batch_size=32 \
   --num_train_steps="$steps" --num_warmup_steps=$((steps / 10)) \
   --save_checkpoints_steps=200 --output_dir="$out/pretraining"
 
 stage 5 'fine-tune on the SIB-200 topics'
 python run_classifier.py --task_name=csv --do_train --do_eval \
   --data_dir=sample/sib200 --text_column=text --label_column=category \
-  --init_checkpoint="$out/pretraining/model" --max_seq_length=128 \
+  --init_checkpoint="$out/pretraining/model" --max_seq_length=64 \
   --train_batch_size=16 --learning_rate=0.001 --num_train_epochs="$epochs" \
   --output_dir="$out/classifier"
 

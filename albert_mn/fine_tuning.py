@@ -322,9 +322,10 @@ class _Loop:
       done = step + 1
       pace = (time.monotonic() - began) / (done - first)
       left = runs.clock(pace * (self._total - done))
-      logging.log_every_n_seconds(
-        logging.INFO, "step %d of %d, %s left", 30, done, self._total, left
-      )
+      if done - first > 20:  # the pace of the first is that of compilation
+        logging.log_every_n_seconds(
+          logging.INFO, "step %d of %d, %s left", 30, done, self._total, left
+        )
       if done % self._per_epoch == 0 or done == self._total:
         self._end_epoch(done, losses, left)
         losses = []

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from data_prep import options, storage
 
@@ -60,7 +61,15 @@ class Checkpoints(tf.train.CheckpointManager):
         "give another --output_dir, or remove that checkpoint to go on from "
         "an older one",
       ) from error
+    logging.info("going on from %s", newest)
     return newest
+
+  def save(self, *args: Any, **kwargs: Any) -> str | None:
+    """Saves as tf.train.CheckpointManager does, and says so."""
+    path = super().save(*args, **kwargs)
+    if path:
+      logging.info("saved %s", path)
+    return path
 
   def remember(self, settings: Mapping[str, Any]) -> None:
     """Writes run.json; refuses to go on with a run that was another one.

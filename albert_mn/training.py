@@ -7,10 +7,8 @@ is orbit's; this file says what one step and one evaluation are.
 
 import contextlib
 import dataclasses
-import logging as py_logging
 import math
 import os
-import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -483,25 +481,12 @@ def _controller(
 
 @contextlib.contextmanager
 def _quiet_orbit() -> Iterator[None]:
-  """Keeps of orbit's lines those about checkpoints, once each.
-
-  orbit both prints and logs a line, and says of the steps what ours say.
-  """
-
-  def keep(record: py_logging.LogRecord) -> bool:
-    ours = "orbit" not in pathlib.PurePath(record.pathname).parts
-    return ours or "checkpoint" in record.getMessage()
-
-  handler = logging.get_absl_handler()
-  handler.addFilter(keep)
-  try:
-    with (
-      open(os.devnull, "w", encoding="utf-8") as nowhere,
-      contextlib.redirect_stdout(nowhere),
-    ):
-      yield
-  finally:
-    handler.removeFilter(keep)
+  """Takes away what orbit prints on standard output: it logs the same."""
+  with (
+    open(os.devnull, "w", encoding="utf-8") as nowhere,
+    contextlib.redirect_stdout(nowhere),
+  ):
+    yield
 
 
 def _train(

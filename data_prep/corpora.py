@@ -140,7 +140,7 @@ def _documents(path: str, settings: Options) -> Iterator[list[str]]:
     whole += 1
     found = [s for line in lines for s in _sentences(line, settings)]
     yield from _passages(found, settings.section_sentences)
-  if whole == 1:
+  if whole == 1 and not settings.section_sentences:
     logging.warning(
       "%s has no blank line between documents: all of it is one document, so "
       "nothing of it can be held out by itself",

@@ -18,6 +18,7 @@ Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags.
 import dataclasses
 import logging as py_logging
 import os
+import pathlib
 import sys
 import types
 import typing
@@ -149,9 +150,11 @@ def _guarded(
     raise SystemExit(2)
   logging.use_absl_handler()
   logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
-  logging.get_absl_handler().setFormatter(
+  handler = logging.get_absl_handler()
+  handler.setFormatter(
     py_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
   )
+  handler.addFilter(_ours_or_a_warning)
   try:
     main(*(parsed(cls) for cls in classes))
   except (InputError, OSError) as error:
@@ -160,6 +163,14 @@ def _guarded(
     # 130 is what shells report for a program ended by Ctrl-C.
     print("interrupted: nothing half-written was left", file=sys.stderr)
     raise SystemExit(130) from None
+
+
+def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
+  """What libraries merely tell is for their authors; orbit repeats our lines."""
+  return (
+    record.levelno >= py_logging.WARNING
+    or "site-packages" not in pathlib.PurePath(record.pathname).parts
+  )
 
 
 def _os_error(error: OSError) -> str:

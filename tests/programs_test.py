@@ -161,3 +161,14 @@ def test_the_report_stands_beside_the_baseline(path: pathlib.Path) -> None:
   report = (path / "classifier/report.txt").read_text()
   assert "This model" in report and "Baseline: TF-IDF" in report
   assert "The baseline wins by" in report
+
+
+def test_tensorboard_finds_the_curves(
+  path: pathlib.Path, programs: running.Programs
+) -> None:
+  done = programs.run(
+    "-m", "tensorboard.main", "--inspect",
+    f"--logdir={path}/pretraining/events",
+  )  # fmt: skip
+  for name in ("masked_lm_loss", "sentence_order_accuracy", "learning_rate"):
+    assert name in done.stdout, done.stdout + done.stderr

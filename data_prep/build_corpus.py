@@ -6,14 +6,14 @@ python -m data_prep.build_corpus --source=text --input_file='raw/*.txt' \\
 
 from absl import logging
 
-from data_prep import corpora, options
+from data_prep import corpora, options, texts
 
 
-def main(settings: corpora.Options) -> None:
+def main(settings: corpora.Options, text: texts.Options) -> None:
   """Builds the corpus and says what it holds."""
-  for name, count in sorted(corpora.build(settings).items()):
+  for name, count in sorted(corpora.build(settings, text).items()):
     logging.info("%s: %s", name, f"{count:,}")
 
 
 if __name__ == "__main__":
-  options.run(main, corpora.Options)
+  options.run(main, corpora.Options, texts.Options)

@@ -49,8 +49,8 @@ def read(path: str, text_column: str, label_column: str) -> list[Row]:
       header (with its line), an empty file, text or label.
   """
   header, body = _header_and_body(path)
-  text = _column(header, text_column, "--text_column", path)
-  label = _column(header, label_column, "--label_column", path)
+  text = column(header, text_column, "--text_column", path)
+  label = column(header, label_column, "--label_column", path)
   return _labelled(path, body, text, label)
 
 
@@ -75,7 +75,7 @@ def read_tweets(path: str) -> list[Row]:
 def read_texts(path: str, text_column: str) -> list[Row]:
   """Returns the rows of a file to predict, labels unread; empty texts stay."""
   header, body = _header_and_body(path)
-  text = _column(header, text_column, "--text_column", path)
+  text = column(header, text_column, "--text_column", path)
   return [Row(line, fields[text].strip()) for line, fields in body]
 
 
@@ -93,14 +93,14 @@ def _header_and_body(
   path: str,
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
   """Returns the column names, and the line and fields of every row."""
-  table = list(_table(path))
-  if len(table) < 2:
+  rows = list(table(path))
+  if len(rows) < 2:
     raise options.InputError(
       f"a header and at least one row in {path}",
-      "a header only" if table else "an empty file",
+      "a header only" if rows else "an empty file",
       "give a file with rows",
     )
-  (_, header), *body = table
+  (_, header), *body = rows
   for line, fields in body:
     if len(fields) != len(header):
       raise options.InputError(
@@ -111,8 +111,15 @@ def _header_and_body(
   return [name.strip() for name in header], body
 
 
-def _table(path: str) -> Iterator[tuple[int, list[str]]]:
-  """Yields the first line and the fields of every row that is not blank."""
+def table(path: str) -> Iterator[tuple[int, list[str]]]:
+  """Yields the line and the fields of every row that is not blank.
+
+  Args:
+    path: a `.csv` or `.tsv` file, compressed or not.
+
+  Raises:
+    options.InputError: for another name, or a CSV that is not well-formed.
+  """
   plain = path.removesuffix(".gz")
   if plain.endswith(".tsv"):
     for line, row in enumerate(storage.lines(path), start=1):
@@ -148,7 +155,8 @@ def _comma_separated(path: str) -> Iterator[tuple[int, list[str]]]:
     ) from error
 
 
-def _column(header: Sequence[str], name: str, flag: str, path: str) -> int:
+def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
+  """Returns the place of a column; `flag` is what names it."""
   if header.count(name) != 1:
     columns = ", ".join(map(repr, header))
     raise options.InputError(

@@ -11,13 +11,10 @@ import concurrent.futures
 import dataclasses
 import itertools
 import math
-import multiprocessing
-import multiprocessing.connection
 import os
 import pathlib
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -30,6 +27,7 @@ from data_prep import (
   manifest,
   masking,
   options,
+  parallel,
   randomness,
   records,
   storage,
@@ -136,7 +134,7 @@ def create(settings: Options) -> Counts:
     tempfile.TemporaryDirectory(
       prefix=".spill-", dir=settings.output_dir
     ) as spill,
-    _pool(settings) as pool,
+    parallel.pool(settings.num_workers) as pool,
   ):
     counts = _spill(pool, files, held_out, shards, settings, spill)
     if not counts["train_examples"]:
@@ -193,27 +191,6 @@ def _forecast_shards(files: Sequence[str], settings: Options) -> int:
   size = sum(os.path.getsize(path) for path in files)
   forecast = size * settings.dupe_factor * _BYTES_A_TEXT_BYTE
   return max(4, math.ceil(forecast / _BYTES_A_SHARD))
-
-
-def _pool(settings: Options) -> concurrent.futures.ProcessPoolExecutor:
-  # spawn: a forked child would share the parent's threads' locks.
-  return concurrent.futures.ProcessPoolExecutor(
-    settings.num_workers or os.cpu_count(),
-    mp_context=multiprocessing.get_context("spawn"),
-    initializer=_end_with_parent,
-  )
-
-
-def _end_with_parent() -> None:
-  """Ends this worker when its parent is killed; it would wait for ever."""
-  parent = multiprocessing.parent_process()
-  assert parent is not None, "an initializer runs in a worker"
-
-  def watch() -> None:
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,6 +95,37 @@ def test_a_second_run_changes_nothing_and_leaves_no_shard_of_the_first(
   assert content() == one
 
 
+def test_the_bytes_do_not_depend_on_the_number_of_workers(
+  programs: running.Programs, large: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  made = []
+  for workers in (1, 2, 3):
+    out = tmp_path / str(workers)
+    programs.succeed(*_flags(large, out, f"--num_workers={workers}"))
+    made.append({path.name: path.read_bytes() for path in out.iterdir()})
+  assert made[0] == made[1] == made[2]
+  assert len(made[0]["corpus-00000-of-00001.txt"].split(b"\n\n")) == 60_001
+
+
+def test_an_article_a_line_and_tables_are_read_too(
+  programs: running.Programs, tmp_path: pathlib.Path
+) -> None:
+  news = tmp_path / "news.txt"
+  news.write_text("Тэр ирэв. Би явлаа даа.\nБид энд уулзсан байв.\n", "utf-8")
+  table = tmp_path / "news.csv"
+  table.write_text(
+    'id,text\n1,"Тэр ирэв. Би явлаа даа."\n2,Бид энд уулзсан байв.\n', "utf-8"
+  )
+  made = []
+  for source in (news, table):
+    programs.succeed(
+      *_flags(source, tmp_path / "out", "--documents=line", "--min_words=1")
+    )
+    made.append((tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8"))
+  assert made[0] == made[1]
+  assert made[0] == "Тэр ирэв.\nБи явлаа даа.\n\nБид энд уулзсан байв.\n\n"
+
+
 def test_legacy_letters_are_repaired_only_on_demand(
   programs: running.Programs, tmp_path: pathlib.Path
 ) -> None:

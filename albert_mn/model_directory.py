@@ -26,6 +26,10 @@ CONFIG, WEIGHTS, TOKENIZER, LABELS = (
 )
 
 
+# What TensorFlow raises for a checkpoint that is damaged or does not fit.
+UNREADABLE = (AssertionError, IndexError, ValueError, tf.errors.OpError)
+
+
 def save(
   folder: str,
   kind: str,
@@ -102,7 +106,7 @@ def restore(path: str, **parts: Any) -> None:
     status = tf.train.Checkpoint(**parts).read(prefix)
     status.expect_partial()
     status.assert_existing_objects_matched()
-  except (AssertionError, ValueError, tf.errors.OpError) as error:
+  except UNREADABLE as error:
     raise options.InputError(
       f"a checkpoint at {path} with the weights of this configuration",
       str(error).split("\n", maxsplit=1)[0],

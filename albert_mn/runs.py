@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from albert_mn import model_directory
 from data_prep import options, storage
 
 _SETTINGS = "run.json"
@@ -54,7 +55,7 @@ class Checkpoints(tf.train.CheckpointManager):
       return None
     try:
       self.checkpoint.restore(newest).assert_existing_objects_matched()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
+    except model_directory.UNREADABLE as error:
       raise options.InputError(
         f"a whole checkpoint of this configuration at {newest}",
         str(error).split("\n", maxsplit=1)[0],

@@ -251,6 +251,45 @@ def test_a_run_does_not_resume_as_another_one(
   )
   assert done.returncode == 1
   assert "another random_seed" in done.stderr
+  shape = json.loads((folder / "config.json").read_text())
+  (tmp_path / "other.json").write_text(
+    json.dumps({**shape, "intermediate_size": 48})
+  )
+  done = _run(
+    *_pretraining(
+      folder, tmp_path / "run", *short,
+      f"--albert_config_file={tmp_path}/other.json",
+    )
+  )  # fmt: skip
+  assert done.returncode == 1
+  assert "another config" in done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_a_damaged_checkpoint_is_named(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  run = tmp_path / "run"
+  process = subprocess.Popen(
+    [sys.executable, *_pretraining(folder, run)],
+    cwd=ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  newest = run / "checkpoints" / "model.ckpt-10.index"
+  deadline = time.monotonic() + 120
+  while not newest.exists() and time.monotonic() < deadline:
+    assert process.poll() is None, "ended before it could be interrupted"
+    time.sleep(0.005)
+  process.send_signal(signal.SIGINT)
+  _, log = process.communicate(timeout=60)
+  assert process.returncode == 130, log
+  assert "interrupted" in log and "Traceback" not in log
+  for data in run.glob("checkpoints/*.data*"):
+    os.truncate(data, 1000)
+  done = _run(*_pretraining(folder, run))
+  assert done.returncode == 1, done.stderr
+  assert "error: expected a whole checkpoint" in done.stderr
+  assert "Traceback" not in done.stderr
 
 
 def test_neither_training_nor_evaluating_is_refused_before_anything_is_read() -> (

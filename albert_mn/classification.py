@@ -157,7 +157,7 @@ def _in_data_dir(settings: Options, name: str) -> str:
   """The file `name`.tsv or .csv of --data_dir, or ""."""
   for suffix in (".tsv", ".csv"):
     path = os.path.join(settings.data_dir, name + suffix)
-    if settings.data_dir and os.path.isfile(path):
+    if settings.data_dir and storage.exists(path):
       return path
   return ""
 
@@ -224,7 +224,7 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
         flag, f"none, nor a file in {folder!r}", "give it"
       )
   _check_same_tokenizer(settings, folder)
-  described = manifest.find(folder) if os.path.isdir(folder) else None
+  described = manifest.find(folder) if folder else None
   lower = settings.do_lower_case or bool(
     described and described["parameters"].get("do_lower_case")
   )

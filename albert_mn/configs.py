@@ -6,7 +6,6 @@ errors, since a misspelt one would silently train another model.
 
 import dataclasses
 import json
-import os
 from typing import Any
 
 from data_prep import options, storage
@@ -88,7 +87,7 @@ class AlbertConfig:
     Raises:
       options.InputError: when it is missing, no JSON, or has a wrong key.
     """
-    if not os.path.isfile(path):
+    if not storage.exists(path):
       raise options.InputError(
         "a JSON config of the model", f"no file at {path!r}", "mend the path"
       )

@@ -7,7 +7,6 @@ again ends where an uninterrupted one does.
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -246,7 +245,7 @@ def _settings(recipe: Recipe, start: Start) -> dict[str, Any]:
 
 def _identity(path: str) -> str:
   """The hash that stands for a model directory or a bare checkpoint."""
-  if os.path.isdir(path) and manifest.find(path):
+  if manifest.find(path):
     return manifest.identity(path)
   # The index holds the checksum of every tensor in the data file.
   return manifest.identity(model_directory.weights_prefix(path) + ".index")

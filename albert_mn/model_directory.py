@@ -9,7 +9,6 @@ manifest.json        written last: its presence means whole
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,14 +54,13 @@ def save(
     inputs: name → identity of what it was made from.
     labels: a classifier's label names.
   """
-  os.makedirs(folder, exist_ok=True)
   manifest.begin(folder)
   storage.remove_stale(folder, set(), f"{WEIGHTS}*")
   with storage.writing(os.path.join(folder, CONFIG)) as file:
     file.write(config.to_json())
   tf.train.Checkpoint(**parts).write(os.path.join(folder, WEIGHTS))
   if tokenizer_file:
-    copy_file(tokenizer_file, os.path.join(folder, TOKENIZER))
+    storage.copy(tokenizer_file, os.path.join(folder, TOKENIZER))
   if labels:
     with storage.writing(os.path.join(folder, LABELS)) as file:
       json.dump(list(labels), file, ensure_ascii=False, indent=2)
@@ -73,19 +71,12 @@ def save(
     parameters=parameters,
     files=[
       name
-      for name in sorted(os.listdir(folder))
+      for name in storage.names(folder)
       if name in (CONFIG, TOKENIZER, LABELS) or name.startswith(WEIGHTS)
     ],
     counts=counts,
     inputs=inputs,
   )
-
-
-def copy_file(source: str, target: str) -> None:
-  """Copies a file so that `target` is whole or absent; itself is fine."""
-  if os.path.abspath(source) != os.path.abspath(target):
-    with open(source, "rb") as read, storage.writing(target, "wb") as write:
-      shutil.copyfileobj(read, write)
 
 
 def restore(path: str, **parts: Any) -> None:
@@ -123,7 +114,7 @@ def held_parts(path: str) -> set[str]:
 def weights_prefix(path: str) -> str:
   """Returns the checkpoint prefix that a user's path stands for."""
   for prefix in (os.path.join(path, WEIGHTS), path):
-    if os.path.exists(f"{prefix}.index"):
+    if storage.exists(f"{prefix}.index"):
       return prefix
   raise options.InputError(
     "a model directory or a checkpoint prefix (the path without .index)",
@@ -135,4 +126,4 @@ def weights_prefix(path: str) -> str:
 def adjacent(path: str, name: str) -> str:
   """The file `name` in a model directory, or "" where there is none."""
   found = os.path.join(path, name)
-  return found if os.path.isfile(found) else ""
+  return found if storage.exists(found) else ""

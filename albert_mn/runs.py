@@ -85,7 +85,7 @@ class Checkpoints(tf.train.CheckpointManager):
     path = os.path.join(output_dir, _SETTINGS)
     now = {**settings, "tensorflow": tf.__version__}
     text = json.dumps(now, indent=2, sort_keys=True) + "\n"
-    if self.latest_checkpoint and os.path.exists(path):
+    if self.latest_checkpoint and storage.exists(path):
       before = json.loads(storage.read_text(path))
       changed = [
         name

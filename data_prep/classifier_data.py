@@ -120,16 +120,16 @@ def table(path: str) -> Iterator[tuple[int, list[str]]]:
   Raises:
     options.InputError: for another name, or a CSV that is not well-formed.
   """
-  plain = path.removesuffix(".gz")
-  if plain.endswith(".tsv"):
+  kind = storage.kind(path)
+  if kind == ".tsv":
     for line, row in enumerate(storage.lines(path), start=1):
       if row.strip():
         yield line, row.split("\t")
-  elif plain.endswith(".csv"):
+  elif kind == ".csv":
     yield from _comma_separated(path)
   else:
     raise options.InputError(
-      "a file that ends in .csv or .tsv (.gz too)",
+      "a file that ends in .csv or .tsv (.gz and such too)",
       path,
       "rename it after what separates its columns",
     )

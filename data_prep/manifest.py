@@ -17,10 +17,9 @@ FORMAT_VERSION = 1
 
 
 def begin(folder: str) -> None:
-  """Takes the old manifest away, before the files it describes change."""
-  path = os.path.join(folder, NAME)
-  if os.path.exists(path):
-    os.unlink(path)
+  """Makes the folder; takes an old manifest away before its files change."""
+  storage.make_folder(folder)
+  storage.remove(os.path.join(folder, NAME))
 
 
 def write(
@@ -44,7 +43,7 @@ def write(
   """
   described = {
     name: {
-      "bytes": os.path.getsize(os.path.join(folder, name)),
+      "bytes": storage.size(os.path.join(folder, name)),
       "sha256": storage.sha256(os.path.join(folder, name)),
     }
     for name in sorted(files)
@@ -64,7 +63,7 @@ def write(
 def find(folder: str) -> dict[str, Any] | None:
   """Returns the manifest of `folder`, or None where there is none."""
   path = os.path.join(folder, NAME)
-  if not os.path.exists(path):
+  if not storage.exists(path):
     return None
   try:
     content = json.loads(storage.read_text(path))
@@ -102,7 +101,7 @@ def check(folder: str, kind: str) -> dict[str, Any]:
     )
   for name, entry in content["files"].items():
     path = os.path.join(folder, name)
-    size = os.path.getsize(path) if os.path.exists(path) else None
+    size = storage.size(path)
     if size != entry["bytes"]:
       raise options.InputError(
         f"{path} of {entry['bytes']:,} bytes",
@@ -115,4 +114,4 @@ def check(folder: str, kind: str) -> dict[str, Any]:
 def identity(folder_or_file: str) -> str:
   """The hash that stands for an artefact: its manifest's, or the file's."""
   path = os.path.join(folder_or_file, NAME)
-  return storage.sha256(path if os.path.exists(path) else folder_or_file)
+  return storage.sha256(path if storage.exists(path) else folder_or_file)

@@ -9,6 +9,7 @@ not depend on the number of workers.
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -126,14 +127,9 @@ def create(settings: Options) -> Counts:
   )
   held_out = _held_out(files, settings)
   shards = settings.num_shards or _forecast_shards(files, settings)
-  os.makedirs(settings.output_dir, exist_ok=True)
   manifest.begin(settings.output_dir)
-  for left in pathlib.Path(settings.output_dir).glob(".spill-*"):
-    shutil.rmtree(left)  # of a run that was killed
   with (
-    tempfile.TemporaryDirectory(
-      prefix=".spill-", dir=settings.output_dir
-    ) as spill,
+    _spill_folder(settings.output_dir) as spill,
     parallel.pool(settings.num_workers) as pool,
   ):
     counts = _spill(pool, files, held_out, shards, settings, spill)
@@ -146,14 +142,21 @@ def create(settings: Options) -> Counts:
     names = _finish(pool, shards, bool(held_out), settings, spill)
   for pattern in ("train-*.tfrecord", "eval-*.tfrecord"):
     storage.remove_stale(settings.output_dir, set(names), pattern)
-  target = os.path.join(settings.output_dir, tokenization.MODEL_NAME)
-  with (
-    storage.writing(target, "wb") as file,
-    open(settings.spm_model_file, "rb") as source,
-  ):
-    shutil.copyfileobj(source, file)
+  storage.copy(
+    settings.spm_model_file,
+    os.path.join(settings.output_dir, tokenization.MODEL_NAME),
+  )
   _describe(settings, files, names, counts, tokenizer)
   return counts
+
+
+def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
+  """Makes a folder for the buckets: beside the result, where that is local."""
+  if storage.is_remote(output_dir):
+    return tempfile.TemporaryDirectory(prefix="spill-")
+  for left in pathlib.Path(output_dir).glob(".spill-*"):
+    shutil.rmtree(left)  # of a run that was killed
+  return tempfile.TemporaryDirectory(prefix=".spill-", dir=output_dir)
 
 
 def _held_out(files: Sequence[str], settings: Options) -> frozenset[int]:
@@ -188,7 +191,7 @@ def _held_out(files: Sequence[str], settings: Options) -> frozenset[int]:
 
 
 def _forecast_shards(files: Sequence[str], settings: Options) -> int:
-  size = sum(os.path.getsize(path) for path in files)
+  size = sum(storage.size(path) or 0 for path in files)
   forecast = size * settings.dupe_factor * _BYTES_A_TEXT_BYTE
   return max(4, math.ceil(forecast / _BYTES_A_SHARD))
 
@@ -245,13 +248,17 @@ def _spill(
   return counts
 
 
+@functools.cache
+def _tokenizer(model_file: str, lower: bool) -> tokenization.Tokenizer:
+  """Read once a process."""
+  return tokenization.Tokenizer(model_file, lower)
+
+
 def spill_range(
   task: _Range, shards: int, settings: Options, spill: str
 ) -> Counts:
   """Stage one: turns documents into examples, spilled by bucket."""
-  tokenizer = tokenization.Tokenizer(
-    settings.spm_model_file, settings.do_lower_case
-  )
+  tokenizer = _tokenizer(settings.spm_model_file, settings.do_lower_case)
   role = "eval" if task.held_out else "train"
   buckets = 1 if task.held_out else shards
   counts: Counts = collections.Counter(

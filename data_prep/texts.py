@@ -2,12 +2,9 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Iterator
 
 from data_prep import classifier_data, documents, options, storage
-
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 Lines = tuple[str, ...]
 
@@ -37,18 +34,12 @@ def items(path: str, settings: Options) -> Iterator[Lines]:
   Raises:
     options.InputError: when the file is not what its name says, with the line.
   """
-  kind = _kind(path)
+  kind = storage.kind(path)
   if kind == ".jsonl":
     return _json_lines(path, settings.text_field)
   if kind in (".csv", ".tsv"):
     return _cells(path, settings.text_field)
   return parted(storage.lines(path), settings.documents)
-
-
-def _kind(path: str) -> str:
-  """The name's ending, in front of that of a compression."""
-  stem, ending = os.path.splitext(path.lower())
-  return os.path.splitext(stem)[1] if ending in _COMPRESSED else ending
 
 
 def parted(lines: Iterable[str], by: str) -> Iterator[Lines]:

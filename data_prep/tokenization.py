@@ -125,12 +125,11 @@ class Tokenizer:
 
 
 def _bytes(path: str) -> bytes:
-  if not os.path.isfile(path):
+  if not storage.exists(path):
     raise options.InputError(
       "a SentencePiece model", f"no file at {path!r}", "mend the path"
     )
-  with open(path, "rb") as file:
-    return file.read()
+  return storage.read_bytes(path)
 
 
 def starts_word(piece: str) -> bool:
@@ -188,7 +187,6 @@ def train(settings: TrainingOptions) -> dict[str, float]:
   """
   files = storage.matching(settings.input_file)
   model = _trained(_sentences(files), settings)
-  os.makedirs(settings.output_dir, exist_ok=True)
   manifest.begin(settings.output_dir)
   path = os.path.join(settings.output_dir, MODEL_NAME)
   with storage.writing(path, "wb") as file:

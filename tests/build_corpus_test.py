@@ -244,7 +244,7 @@ def test_an_interrupted_run_leaves_no_file_under_its_final_name(
   [
     ("nothing-*.txt", "out", "no file at"),
     ("raw.txt", "raw.txt/out", "Not a directory"),
-    ("raw.txt", "gs://bucket/corpus", "expected a local path"),
+    ("raw.txt", "https://a.mn/corpus", "expected a local path or gs://"),
   ],
 )
 def test_paths_that_cannot_be_are_named(

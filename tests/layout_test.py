@@ -21,6 +21,8 @@ _PACKAGES = (*_DIRECTION, "tests")
 # Where the name of an import is not the name of its package.
 _DISTRIBUTIONS = {
   "absl": "absl-py",
+  "google.api_core": "google-api-core",
+  "google.auth": "google-auth",
   "google.cloud": "google-cloud-storage",
   "google.protobuf": "protobuf",
   "official": "tf-models-official",

@@ -1,10 +1,13 @@
 """Files: found in order, read by line, written whole or not at all."""
 
+import bz2
 import gzip
+import lzma
 import os
 import pathlib
 
 import pytest
+import zstandard
 
 from data_prep import manifest, options, storage
 
@@ -18,24 +21,38 @@ def test_files_are_found_in_order_and_once(tmp_path: pathlib.Path) -> None:
   ]  # fmt: skip
   with pytest.raises(options.InputError, match="no file at"):
     storage.matching(f"{tmp_path}/a.txt,{tmp_path}/d*")
-  with pytest.raises(options.InputError, match="expected a local path"):
-    storage.matching("gs://bucket/corpus-*")
+  with pytest.raises(options.InputError, match="expected a local path or gs"):
+    storage.matching("https://example.com/corpus.txt")
 
 
-def test_a_compressed_file_reads_as_its_text(tmp_path: pathlib.Path) -> None:
-  path = tmp_path / "a.txt.gz"
-  path.write_bytes(gzip.compress("\ufeffсайн\r\nбайна\n\nуу".encode()))
+COMPRESS = {
+  ".gz": gzip.compress,
+  ".bz2": bz2.compress,
+  ".xz": lzma.compress,
+  ".zst": zstandard.compress,
+}
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_a_compressed_file_reads_as_its_text(
+  tmp_path: pathlib.Path, ending: str
+) -> None:
+  path = tmp_path / f"a.txt{ending}"
+  content = "\ufeffсайн\r\nбайна\n\nуу".encode()
+  path.write_bytes(COMPRESS[ending](content))
   assert list(storage.lines(str(path))) == ["сайн", "байна", "", "уу"]
 
 
-def test_a_cut_compressed_file_is_refused(tmp_path: pathlib.Path) -> None:
-  path = tmp_path / "a.txt.gz"
-  path.write_bytes(gzip.compress("сайн байна уу\n".encode() * 1000)[:-20])
-  with pytest.raises(options.InputError, match="expected a whole gzip file"):
-    list(storage.lines(str(path)))
-  path.write_text("сайн")
-  with pytest.raises(options.InputError, match="expected a whole gzip file"):
-    list(storage.lines(str(path)))
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_a_cut_compressed_file_is_refused(
+  tmp_path: pathlib.Path, ending: str
+) -> None:
+  path = tmp_path / f"a.txt{ending}"
+  text = "\n".join(map(str, range(9000))).encode()
+  for content in (COMPRESS[ending](text)[:-20], "сайн".encode()):
+    path.write_bytes(content)
+    with pytest.raises(options.InputError, match="expected a whole"):
+      list(storage.lines(str(path)))
 
 
 def test_a_file_appears_when_its_block_ends_well(

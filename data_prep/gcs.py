@@ -1,0 +1,232 @@
+"""Objects on Google Cloud Storage, through google-cloud-storage.
+
+What helps to be tried again (429, 5xx, a cut connection) is, with back-off
+and a line each time; what does not ends in one clear line. An object that
+exists is whole: it is uploaded from a finished file, with its checksum, and
+only if nobody else has written it meanwhile. `data_prep.storage` alone calls
+this.
+
+The client honours STORAGE_EMULATOR_HOST, for a server of one's own.
+"""
+
+import base64
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+import google_crc32c
+import requests
+from absl import logging
+
+from data_prep import options
+
+if TYPE_CHECKING:
+  from google.cloud import storage
+
+SCHEME = "gs://"
+
+_CHUNK = 8 << 20  # bytes a request; a multiple of 256 KiB, as uploads ask
+_PATIENCE = 120.0  # seconds of trying again
+
+
+@functools.cache
+def _client() -> "storage.Client":
+  # Imported here, since a run on local files should not wait for it.
+  from google.auth import credentials, exceptions
+  from google.cloud import storage
+
+  if os.environ.get("STORAGE_EMULATOR_HOST"):
+    return storage.Client(
+      project="local", credentials=credentials.AnonymousCredentials()
+    )
+  try:
+    return storage.Client()
+  except (exceptions.DefaultCredentialsError, OSError) as error:
+    raise options.InputError(
+      "credentials for Google Cloud Storage",
+      "none",
+      "run `gcloud auth application-default login`, or set "
+      "GOOGLE_APPLICATION_CREDENTIALS",
+    ) from error
+
+
+def _errors() -> Any:
+  """google-api-core's exceptions, imported as late as the client."""
+  from google.api_core import exceptions
+
+  return exceptions
+
+
+@functools.cache
+def _retry() -> Any:
+  """The client's own policy on what to try again, made to speak."""
+  from google.cloud.storage import retry
+
+  def say(error: Exception) -> None:
+    logging.warning("Google Cloud Storage: %s; trying again", _short(error))
+
+  policy = retry.DEFAULT_RETRY.with_timeout(_PATIENCE).with_delay(0.2, 20.0)
+  policy._on_error = say  # its with_… methods do not offer it
+  return policy
+
+
+def _short(error: BaseException) -> str:
+  """An exception in a line: the server's answers run over many."""
+  return f"{type(error).__name__} {str(error)[:120]}".split("\n")[0].strip()
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+  """Says in a line what the server refuses for good."""
+  try:
+    yield
+  except _errors().NotFound as error:
+    raise options.InputError(
+      f"an object or bucket at {path}", "404 not found", "mend the path"
+    ) from error
+  except (_errors().Forbidden, _errors().Unauthorized) as error:
+    raise options.InputError(
+      f"permission for {path}",
+      f"{error.code} {error.__class__.__name__.lower()}",
+      "ask for the role Storage Object Admin on the bucket, or log in as "
+      "somebody who has it",
+    ) from error
+  except _errors().PreconditionFailed as error:
+    raise options.InputError(
+      f"nobody else to write {path} at the same time",
+      "another writer",
+      "let one run end, or give another --output_dir",
+    ) from error
+  except (
+    _errors().GoogleAPIError,
+    requests.RequestException,
+    ConnectionError,
+  ) as error:
+    raise options.InputError(
+      f"an answer of Google Cloud Storage about {path}",
+      _short(error),
+      "check the network and run it again",
+    ) from error
+
+
+def _parts(path: str) -> tuple[str, str]:
+  """Returns bucket and object name."""
+  bucket, _, name = path.removeprefix(SCHEME).partition("/")
+  if not bucket:
+    raise options.InputError("gs://BUCKET/NAME", repr(path), "name the bucket")
+  return bucket, name
+
+
+def _blob(path: str) -> "storage.Blob":
+  bucket, name = _parts(path)
+  return _client().bucket(bucket).blob(name, chunk_size=_CHUNK)
+
+
+def find(pattern: str) -> list[str]:
+  """Returns the objects that a glob names, sorted; `*` stops at a slash."""
+  bucket, name = _parts(pattern)
+  prefix = re.split(r"[*?\[]", name)[0]
+  expression = re.compile(_expression(name))
+  with _explained(pattern):
+    blobs = _client().list_blobs(bucket, prefix=prefix, retry=_retry())
+    names = [blob.name for blob in blobs]
+  return sorted(
+    f"{SCHEME}{bucket}/{name}" for name in names if expression.fullmatch(name)
+  )
+
+
+def _expression(pattern: str) -> str:
+  """Returns the regular expression of a glob."""
+  parts = re.split(r"(\*|\?|\[[^\]]+\])", pattern)
+  special = {"*": "[^/]*", "?": "[^/]"}
+  return "".join(
+    special.get(part) or (part if part[:1] == "[" else re.escape(part))
+    for part in parts
+  )
+
+
+def check(folder: str) -> None:
+  """Sees that the bucket is there and may be listed."""
+  bucket, name = _parts(folder)
+  with _explained(folder):
+    first = _client().list_blobs(
+      bucket, prefix=name, max_results=1, retry=_retry()
+    )
+    next(iter(first), None)
+
+
+def size(path: str) -> int | None:
+  """Returns an object's bytes, or None where there is none."""
+  blob = _blob(path)
+  with _explained(path):
+    try:
+      blob.reload(retry=_retry())
+    except _errors().NotFound:
+      return None
+  return int(blob.size)
+
+
+def read(path: str) -> IO[bytes]:
+  """Opens an object; what is read is of the generation that was opened."""
+  blob = _blob(path)
+  with _explained(path):
+    blob.reload(retry=_retry())
+  stream: IO[bytes] = blob.open(
+    "rb", retry=_retry(), if_generation_match=blob.generation
+  )
+  return stream
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[IO[bytes]]:
+  """Gives an object's bytes as a file."""
+  with _explained(path), read(path) as stream:
+    yield stream
+
+
+def upload(source: str, path: str) -> None:
+  """Writes a local file to an object, whole or not at all."""
+  blob = _blob(path)
+  checksum = _crc32c(source)
+  with _explained(path):
+    generation = _generation(path)
+    try:
+      blob.upload_from_filename(
+        source,
+        checksum="crc32c",
+        if_generation_match=generation,
+        retry=_retry(),
+      )
+    except _errors().PreconditionFailed:
+      # Either somebody else wrote it, or an answer was lost after ours had.
+      blob.reload(retry=_retry())
+      if blob.crc32c != checksum:
+        raise
+
+
+def _generation(path: str) -> int:
+  """Returns which version of an object is there; 0 is none."""
+  blob = _blob(path)
+  try:
+    blob.reload(retry=_retry())
+  except _errors().NotFound:
+    return 0
+  return int(blob.generation)
+
+
+def _crc32c(path: str) -> str:
+  """Returns a file's checksum as the service writes it."""
+  checksum = google_crc32c.Checksum()
+  with open(path, "rb") as file:
+    while chunk := file.read(_CHUNK):
+      checksum.update(chunk)
+  return base64.b64encode(checksum.digest()).decode()
+
+
+def delete(path: str) -> None:
+  """Removes an object, if it is there."""
+  with _explained(path), contextlib.suppress(_errors().NotFound):
+    _blob(path).delete(retry=_retry())

@@ -1,0 +1,193 @@
+"""gs:// in and out, against a real server, with what networks do to it."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from data_prep import gcs, manifest, options, storage
+from tests import gcs_server, running
+
+TEXT = "Сайн байна уу?\n" * 1000
+
+
+@pytest.fixture(scope="module")
+def _running(
+  tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[gcs_server.Front]:
+  with gcs_server.running(tmp_path_factory.mktemp("gcs")) as front:
+    yield front
+
+
+@pytest.fixture
+def server(
+  _running: gcs_server.Front, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[gcs_server.Front]:
+  monkeypatch.setenv("STORAGE_EMULATOR_HOST", _running.url)
+  _running.faults, _running.requests = [], []
+  gcs._client.cache_clear()
+  for path in storage._find("gs://bucket/**"):
+    storage.remove(path)
+  yield _running
+  gcs._client.cache_clear()
+
+
+def _write(path: str, text: str = TEXT) -> None:
+  with storage.writing(path) as file:
+    file.write(text)
+
+
+def test_what_is_written_is_read_found_measured_and_removed(
+  server: gcs_server.Front,
+) -> None:
+  for name in ("b/2.txt", "b/1.txt", "b/c/3.txt", "b/4.csv"):
+    _write(f"gs://bucket/{name}", name)
+  assert storage.matching("gs://bucket/b/*.txt") == [
+    "gs://bucket/b/1.txt", "gs://bucket/b/2.txt",
+  ]  # fmt: skip
+  assert storage.names("gs://bucket/b") == ["1.txt", "2.txt", "4.csv"]
+  assert list(storage.lines("gs://bucket/b/c/3.txt")) == ["b/c/3.txt"]
+  assert storage.size("gs://bucket/b/1.txt") == 7
+  storage.remove("gs://bucket/b/1.txt")
+  storage.remove("gs://bucket/b/1.txt")
+  assert not storage.exists("gs://bucket/b/1.txt")
+  with pytest.raises(options.InputError, match="no file at"):
+    storage.matching("gs://bucket/b/1.*")
+
+
+def test_an_object_is_replaced_as_a_whole_or_left_as_it_was(
+  server: gcs_server.Front,
+) -> None:
+  _write("gs://bucket/a.txt", "old")
+  with (
+    pytest.raises(RuntimeError),
+    storage.writing("gs://bucket/a.txt") as file,
+  ):
+    file.write("half")
+    raise RuntimeError
+  assert storage.read_text("gs://bucket/a.txt") == "old\n"
+  _write("gs://bucket/a.txt", "new")
+  assert storage.read_text("gs://bucket/a.txt") == "new\n"
+
+
+@pytest.mark.parametrize("fault", ["503", "cut"])
+def test_a_fault_on_the_way_is_tried_again(
+  server: gcs_server.Front, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+  server.faults = ["", fault, fault]
+  _write("gs://bucket/a.txt")
+  server.faults = [fault, "", fault]
+  assert "".join(f"{s}\n" for s in storage.lines("gs://bucket/a.txt")) == TEXT
+  server.faults = [fault]
+  assert storage.sha256("gs://bucket/a.txt")
+  assert "trying again" in caplog.text
+  assert server.faults == []
+
+
+def test_what_two_write_at_once_is_not_overwritten(
+  server: gcs_server.Front, tmp_path: pathlib.Path
+) -> None:
+  (tmp_path / "ours").write_text("ours")
+  real = gcs._generation
+
+  def late(path: str) -> int:
+    generation = real(path)
+    gcs._generation = real
+    _write(path, "theirs")
+    return generation
+
+  gcs._generation = late
+  try:
+    with pytest.raises(options.InputError, match="nobody else to write"):
+      gcs.upload(str(tmp_path / "ours"), "gs://bucket/a.txt")
+  finally:
+    gcs._generation = real
+  assert storage.read_text("gs://bucket/a.txt") == "theirs\n"
+
+
+@pytest.mark.parametrize(
+  ("path", "message"),
+  [
+    ("gs://forbidden/a.txt", "expected permission for"),
+    ("gs://nowhere/a.txt", "404 not found"),
+    ("gs:///a.txt", "name the bucket"),
+  ],
+)
+def test_what_is_forbidden_or_missing_ends_in_one_line(
+  server: gcs_server.Front, path: str, message: str
+) -> None:
+  with pytest.raises(options.InputError, match=message):
+    _write(path)
+  with pytest.raises(options.InputError, match=message):
+    storage.read_text(path)
+  with pytest.raises(options.InputError, match=message):
+    manifest.begin(path.removesuffix("/a.txt"))
+
+
+def _programs(folder: str, out: str) -> list[list[str]]:
+  return [
+    [
+      "-m", "data_prep.build_corpus", f"--input_file={folder}/raw.txt",
+      "--section_sentences=6", f"--output_dir={out}/corpus",
+    ],
+    [
+      "-m", "data_prep.train_tokenizer", "--vocab_size=400",
+      f"--input_file={out}/corpus/corpus-*", f"--output_dir={out}/tokenizer",
+    ],
+    [
+      "-m", "data_prep.create_pretraining_data", "--max_seq_length=32",
+      f"--input_file={out}/corpus/corpus-*", "--dupe_factor=2",
+      f"--spm_model_file={out}/tokenizer/tokenizer.model",
+      f"--output_dir={out}/records",
+    ],
+  ]  # fmt: skip
+
+
+def test_the_programs_write_the_same_bytes_to_a_bucket(
+  server: gcs_server.Front, programs: running.Programs, tmp_path: pathlib.Path
+) -> None:
+  storage.copy("sample/pretrain/udhr.txt", "gs://bucket/raw.txt")
+  storage.copy("sample/pretrain/udhr.txt", str(tmp_path / "raw.txt"))
+  server.faults = ["", "503", "", "cut", "", "", "503"]
+  for where in ("gs://bucket", str(tmp_path)):
+    for command in _programs(where, f"{where}/out"):
+      programs.succeed(*command)
+  assert server.faults == []
+  for folder in ("corpus", "tokenizer", "records"):
+    names = storage.names(f"gs://bucket/out/{folder}")
+    assert names == sorted(os.listdir(tmp_path / "out" / folder))
+    for name in names:
+      assert (
+        storage.read_bytes(f"gs://bucket/out/{folder}/{name}")
+        == (tmp_path / "out" / folder / name).read_bytes()
+      ), name
+
+
+def test_a_killed_run_leaves_no_manifest_in_the_bucket(
+  server: gcs_server.Front,
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+) -> None:
+  command = [
+    "-m", "data_prep.create_pretraining_data", "--max_seq_length=32",
+    f"--input_file={udhr}", f"--spm_model_file={tokenizer_file}",
+    "--num_shards=20", "--output_dir=gs://bucket/records",
+  ]  # fmt: skip
+  process = subprocess.Popen(
+    [sys.executable, *command],
+    cwd=running.ROOT,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  deadline = time.monotonic() + 60
+  while not any("upload" in request for request in server.requests):
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.002)
+  os.kill(process.pid, signal.SIGKILL)
+  process.wait()
+  assert not storage.exists("gs://bucket/records/manifest.json")

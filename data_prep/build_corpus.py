@@ -6,14 +6,17 @@ python -m data_prep.build_corpus --source=text --input_file='raw/*.txt' \\
 
 from absl import logging
 
-from data_prep import corpora, options, texts
+from data_prep import corpora, downloads, options, texts
 
 
-def main(settings: corpora.Options, text: texts.Options) -> None:
+def main(
+  settings: corpora.Options, text: texts.Options, download: downloads.Options
+) -> None:
   """Builds the corpus and says what it holds."""
-  for name, count in sorted(corpora.build(settings, text).items()):
+  stats = corpora.build(corpora.Settings(settings, text, download))
+  for name, count in sorted(stats.items()):
     logging.info("%s: %s", name, f"{count:,}")
 
 
 if __name__ == "__main__":
-  options.run(main, corpora.Options, texts.Options)
+  options.run(main, corpora.Options, texts.Options, downloads.Options)

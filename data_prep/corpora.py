@@ -8,14 +8,15 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any
 
 from absl import logging
 
 from data_prep import (
   cleaning,
   documents,
+  downloads,
   manifest,
   normalization,
   options,
@@ -23,6 +24,7 @@ from data_prep import (
   sentences,
   storage,
   texts,
+  wikipedia,
 )
 
 _LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
@@ -34,8 +36,9 @@ class Options:
 
   source: str = options.option(
     "text",
-    "text: plain UTF-8 text (see --documents), .jsonl, .csv or .tsv",
-    choices=("text",),
+    "text: plain UTF-8 text (see --documents), .jsonl, .csv or .tsv; "
+    "wikipedia: a dump, .xml or .xml.bz2",
+    choices=("text", "wikipedia"),
   )
   input_file: str = options.option("", "files: globs, by commas")
   output_dir: str = options.option("", "where corpus-*.txt go")
@@ -58,54 +61,113 @@ class Options:
   )
 
   def __post_init__(self) -> None:
-    options.require(self, "input_file", "output_dir")
+    options.require(self, "output_dir")
 
 
 Stats = collections.Counter[str]
 
 
-def build(settings: Options, text: texts.Options) -> Stats:
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """All that decides what a corpus holds, beside its files."""
+
+  corpus: Options
+  text: texts.Options
+  download: downloads.Options
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """How to read one kind of raw text.
+
+  Attributes:
+    items: the raw documents of a file, streamed in this process.
+    documents: the paragraphs of each document in such an item; pure, since it
+      runs in others.
+    letters: about how much work an item is.
+  """
+
+  items: Callable[[str, Settings], Iterator[Any]]
+  documents: Callable[[Any], Sequence[Sequence[str]] | cleaning.Drop]
+  letters: Callable[[Any], int]
+
+
+def _article(page: wikipedia.Page) -> Sequence[Sequence[str]] | cleaning.Drop:
+  found = wikipedia.paragraphs(page)
+  return found if isinstance(found, cleaning.Drop) else [found]
+
+
+SOURCES = {
+  "text": Source(
+    lambda path, settings: texts.items(path, settings.text),
+    lambda lines: [lines],
+    lambda lines: sum(map(len, lines)),
+  ),
+  "wikipedia": Source(
+    lambda path, settings: wikipedia.items(path),
+    _article,
+    lambda page: len(page.text),
+  ),
+}
+
+
+def build(settings: Settings) -> Stats:
   """Builds the corpus; returns what was kept and what was dropped.
 
   Raises:
     options.InputError: when no document is left.
   """
-  files = storage.matching(settings.input_file)
-  manifest.begin(settings.output_dir)
+  corpus = settings.corpus
+  files = _files(settings)
+  manifest.begin(corpus.output_dir)
   stats: Stats = collections.Counter()
   names = [
-    f"corpus-{shard:05d}-of-{settings.num_shards:05d}.txt"
-    for shard in range(settings.num_shards)
+    f"corpus-{shard:05d}-of-{corpus.num_shards:05d}.txt"
+    for shard in range(corpus.num_shards)
   ]
   with contextlib.ExitStack() as stack:
     shards = [
       stack.enter_context(
-        storage.writing(os.path.join(settings.output_dir, name))
+        storage.writing(os.path.join(corpus.output_dir, name))
       )
       for name in names
     ]
-    _write(settings, text, files, shards, stats)
+    _write(settings, files, shards, stats)
     if not stats["documents"]:
       raise options.InputError(
         "text with letters",
-        f"nothing to keep in {settings.input_file}: {_dropped(stats)}",
+        f"nothing to keep in {', '.join(files)}: {_dropped(stats)}",
         "check the files, or lower --min_words",
       )
-  storage.remove_stale(settings.output_dir, set(names), "corpus-*.txt")
-  with storage.writing(os.path.join(settings.output_dir, "stats.json")) as file:
+  storage.remove_stale(corpus.output_dir, set(names), "corpus-*.txt")
+  with storage.writing(os.path.join(corpus.output_dir, "stats.json")) as file:
     file.write(json.dumps(dict(sorted(stats.items())), indent=2) + "\n")
-  parameters = dataclasses.asdict(settings) | dataclasses.asdict(text)
-  for name in ("input_file", "output_dir", "num_workers"):
-    del parameters[name]
   manifest.write(
-    settings.output_dir,
+    corpus.output_dir,
     "corpus",
-    parameters=parameters,
+    parameters=_parameters(settings),
     files=[*names, "stats.json"],
     counts=dict(sorted(stats.items())),
     inputs={os.path.basename(path): storage.sha256(path) for path in files},
   )
   return stats
+
+
+def _files(settings: Settings) -> list[str]:
+  if settings.download.download:
+    return [downloads.fetch(settings.corpus.source, settings.download)]
+  options.require(settings.corpus, "input_file")
+  return storage.matching(settings.corpus.input_file)
+
+
+def _parameters(settings: Settings) -> dict[str, Any]:
+  """What decides the content, for the manifest."""
+  found = dataclasses.asdict(settings.corpus) | dataclasses.asdict(
+    settings.text
+  )
+  for name in ("input_file", "output_dir", "num_workers"):
+    del found[name]
+  return found
 
 
 def _dropped(stats: Stats) -> str:
@@ -118,24 +180,27 @@ def _dropped(stats: Stats) -> str:
 
 
 def _write(
-  settings: Options,
-  text: texts.Options,
+  settings: Settings,
   files: Sequence[str],
   shards: Sequence[IO[str]],
   stats: Stats,
 ) -> None:
   """Streams the documents into the shards, in turn."""
-  cleaner = cleaning.Cleaner(settings.min_words)
+  corpus = settings.corpus
+  cleaner = cleaning.Cleaner(corpus.min_words)
   began = said = time.monotonic()
   with contextlib.closing(
     parallel.ordered(
-      functools.partial(_prepared, settings=settings),
-      _batches(_items(files, settings, text)),
-      settings.num_workers,
+      functools.partial(_prepared, settings=corpus),
+      _batches(_items(files, settings), SOURCES[corpus.source]),
+      corpus.num_workers,
     )
   ) as found:
     for document in itertools.chain.from_iterable(found):
-      _write_one(cleaner(document), shards, stats)
+      verdict = (
+        document if isinstance(document, cleaning.Drop) else cleaner(document)
+      )
+      _write_one(verdict, shards, stats)
       if time.monotonic() - said > 10:
         said = time.monotonic()
         rate = stats["documents"] / (said - began)
@@ -157,30 +222,30 @@ def _write_one(
   stats["words"] += sum(len(s.split()) for s in verdict.sentences)
 
 
-def _items(
-  files: Sequence[str], settings: Options, text: texts.Options
-) -> Iterator[texts.Lines]:
+def _items(files: Sequence[str], settings: Settings) -> Iterator[Any]:
   """Yields the raw documents of the files, in order."""
+  source = SOURCES[settings.corpus.source]
   for path in files:
-    count, lines = 0, 0
-    for item in texts.items(path, text):
-      count, lines = count + 1, len(item)
+    count, item = 0, None
+    for item in source.items(path, settings):
+      count += 1
       yield item
-    if count == 1 and lines > 1 and not settings.section_sentences:
+    one = count == 1 and isinstance(item, tuple) and len(item) > 1
+    if one and not settings.corpus.section_sentences:
       logging.warning(
-        "%s has no blank line between documents: all of it is one document, "
-        "so nothing of it can be held out by itself",
+        "%s has no blank line between documents: all of it is one document. "
+        "--section_sentences cuts it into passages",
         path,
       )
 
 
-def _batches(items: Iterable[texts.Lines]) -> Iterator[list[texts.Lines]]:
+def _batches(items: Iterable[Any], source: Source) -> Iterator[list[Any]]:
   """Groups documents into tasks of about a size."""
-  batch: list[texts.Lines] = []
+  batch: list[Any] = []
   size = 0
   for item in items:
     batch.append(item)
-    size += sum(map(len, item))
+    size += source.letters(item)
     if size >= _LETTERS_A_TASK:
       yield batch
       batch, size = [], 0
@@ -189,13 +254,18 @@ def _batches(items: Iterable[texts.Lines]) -> Iterator[list[texts.Lines]]:
 
 
 def _prepared(
-  batch: Sequence[texts.Lines], settings: Options
-) -> list[list[str]]:
-  """Normalises and splits raw documents; cuts long ones into passages."""
-  found: list[list[str]] = []
+  batch: Sequence[Any], settings: Options
+) -> list[list[str] | cleaning.Drop]:
+  """Makes documents of raw ones: normalised, split, cut into passages."""
+  found: list[list[str] | cleaning.Drop] = []
   for item in batch:
-    lines = [s for line in item for s in _sentences(line, settings)]
-    found += _passages(lines, settings.section_sentences)
+    texts_or_drop = SOURCES[settings.source].documents(item)
+    if isinstance(texts_or_drop, cleaning.Drop):
+      found.append(texts_or_drop)
+      continue
+    for paragraphs in texts_or_drop:
+      parts = [s for line in paragraphs for s in _sentences(line, settings)]
+      found += _passages(parts, settings.section_sentences)
   return found
 
 

@@ -17,7 +17,7 @@ import pytest
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Imports go right, never left.
 _DIRECTION = ("bert_tweet", "albert_mn", "data_prep")
-_PACKAGES = (*_DIRECTION, "tests")
+_PACKAGES = (*_DIRECTION, "benchmarks", "tests")
 # Where the name of an import is not the name of its package.
 _DISTRIBUTIONS = {
   "absl": "absl-py",

@@ -18,9 +18,10 @@ class Keep:
 
 @dataclasses.dataclass(frozen=True)
 class Drop:
-  """The document goes, for a reason that is counted."""
+  """The document goes, for a reason that is counted; `example` is logged."""
 
   reason: str
+  example: str = ""
 
 
 class Cleaner:

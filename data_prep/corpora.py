@@ -17,6 +17,7 @@ from data_prep import (
   cleaning,
   documents,
   downloads,
+  epub,
   manifest,
   normalization,
   options,
@@ -36,9 +37,10 @@ class Options:
 
   source: str = options.option(
     "text",
-    "text: plain UTF-8 text (see --documents), .jsonl, .csv or .tsv; "
-    "wikipedia: a dump, .xml or .xml.bz2",
-    choices=("text", "wikipedia"),
+    "text: plain UTF-8 text (see --documents), .jsonl, .csv, .tsv, or an "
+    "archive of text files (.zip, .tar, .rar); news: the same; "
+    "wikipedia: a dump, .xml or .xml.bz2; epub: books, a chapter a document",
+    choices=("text", "news", "wikipedia", "epub"),
   )
   input_file: str = options.option("", "files: globs, by commas")
   output_dir: str = options.option("", "where corpus-*.txt go")
@@ -97,16 +99,23 @@ def _article(page: wikipedia.Page) -> Sequence[Sequence[str]] | cleaning.Drop:
   return found if isinstance(found, cleaning.Drop) else [found]
 
 
+_TEXT = Source(
+  lambda path, settings: texts.items(path, settings.text),
+  lambda lines: [lines],
+  lambda lines: sum(map(len, lines)),
+)
 SOURCES = {
-  "text": Source(
-    lambda path, settings: texts.items(path, settings.text),
-    lambda lines: [lines],
-    lambda lines: sum(map(len, lines)),
-  ),
+  "text": _TEXT,
+  "news": _TEXT,  # a name of its own for --download
   "wikipedia": Source(
     lambda path, settings: wikipedia.items(path),
     _article,
     lambda page: len(page.text),
+  ),
+  "epub": Source(
+    lambda path, settings: epub.items(path),
+    epub.chapters,
+    lambda book: len(book.content),
   ),
 }
 
@@ -215,6 +224,8 @@ def _write_one(
   """Writes a document that is kept into the next shard; counts all."""
   if isinstance(verdict, cleaning.Drop):
     stats[f"dropped: {verdict.reason}"] += 1
+    if verdict.example:
+      logging.warning("%s: %s", verdict.reason, verdict.example)
     return
   documents.write(shards[stats["documents"] % len(shards)], verdict.sentences)
   stats["documents"] += 1

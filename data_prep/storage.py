@@ -172,19 +172,24 @@ def lines(path: str) -> Iterator[str]:
       MAX_LINE_BYTES.
   """
   with decompressed(path) as file:
-    for number in range(1, 1 << 62):
-      raw = file.readline(MAX_LINE_BYTES + 1)
-      if not raw:
-        return
-      if len(raw) > MAX_LINE_BYTES:
-        raise options.InputError(
-          f"lines of at most {MAX_LINE_BYTES:,} bytes",
-          f"a longer one at {path}:{number}",
-          "put one sentence, paragraph or article on a line",
-        )
-      if number == 1:
-        raw = _without_byte_order_mark(raw, path)
-      yield _decoded(raw, path, number).rstrip("\r\n")
+    yield from decoded_lines(file, path)
+
+
+def decoded_lines(file: IO[bytes], name: str) -> Iterator[str]:
+  """Yields the lines of UTF-8 bytes; `name` is for the messages of `lines`."""
+  for number in range(1, 1 << 62):
+    raw = file.readline(MAX_LINE_BYTES + 1)
+    if not raw:
+      return
+    if len(raw) > MAX_LINE_BYTES:
+      raise options.InputError(
+        f"lines of at most {MAX_LINE_BYTES:,} bytes",
+        f"a longer one at {name}:{number}",
+        "put one sentence, paragraph or article on a line",
+      )
+    if number == 1:
+      raw = _without_byte_order_mark(raw, name)
+    yield _decoded(raw, name, number).rstrip("\r\n")
 
 
 def _without_byte_order_mark(raw: bytes, path: str) -> bytes:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 
-from data_prep import classifier_data, documents, options, storage
+from data_prep import archives, classifier_data, documents, options, storage
 
 Lines = tuple[str, ...]
 
@@ -28,12 +28,15 @@ def items(path: str, settings: Options) -> Iterator[Lines]:
   """Yields the documents of a file as their lines.
 
   Args:
-    path: .jsonl, .csv, .tsv, anything else being plain text; compressed too.
+    path: .jsonl, .csv, .tsv, anything else being plain text; compressed too,
+      or an archive of text files.
     settings: how documents are parted.
 
   Raises:
     options.InputError: when the file is not what its name says, with the line.
   """
+  if archives.is_archive(path):
+    return _members(path, settings.documents)
   kind = storage.kind(path)
   if kind == ".jsonl":
     return _json_lines(path, settings.text_field)
@@ -50,6 +53,11 @@ def parted(lines: Iterable[str], by: str) -> Iterator[Lines]:
     yield from ((line.strip(),) for line in lines if line.strip())
   elif whole := tuple(line.strip() for line in lines if line.strip()):
     yield whole
+
+
+def _members(path: str, by: str) -> Iterator[Lines]:
+  for name, file in archives.members(path):
+    yield from parted(storage.decoded_lines(file, f"{path}:{name}"), by)
 
 
 def _json_lines(path: str, field: str) -> Iterator[Lines]:

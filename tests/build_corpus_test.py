@@ -227,6 +227,7 @@ def test_an_interrupted_run_leaves_no_file_under_its_final_name(
     cwd=running.ROOT,
     stderr=subprocess.PIPE,
     text=True,
+    preexec_fn=running.heed_ctrl_c,
   )
   deadline = time.monotonic() + 60
   while not list(out.glob(".corpus-*")):

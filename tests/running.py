@@ -1,10 +1,16 @@
 """Runs the project's programs as a user would: in processes of their own."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def heed_ctrl_c() -> None:
+  """For preexec_fn: a shell starts background jobs deaf to SIGINT."""
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Programs:

@@ -274,6 +274,7 @@ def test_ctrl_c_ends_with_130_and_a_damaged_checkpoint_is_named(
     cwd=ROOT,
     stderr=subprocess.PIPE,
     text=True,
+    preexec_fn=running.heed_ctrl_c,
   )
   newest = run / "checkpoints" / "model.ckpt-10.index"
   deadline = time.monotonic() + 120

@@ -6,17 +6,22 @@ python -m data_prep.build_corpus --source=text --input_file='raw/*.txt' \\
 
 from absl import logging
 
-from data_prep import corpora, downloads, options, texts
+from data_prep import cleaning, corpora, downloads, options, texts
 
 
 def main(
-  settings: corpora.Options, text: texts.Options, download: downloads.Options
+  settings: corpora.Options,
+  rules: cleaning.Options,
+  text: texts.Options,
+  download: downloads.Options,
 ) -> None:
   """Builds the corpus and says what it holds."""
-  stats = corpora.build(corpora.Settings(settings, text, download))
-  for name, count in sorted(stats.items()):
+  stats = corpora.build(corpora.Settings(settings, rules, text, download))
+  for name, count in sorted(stats.totals.items()):
     logging.info("%s: %s", name, f"{count:,}")
 
 
 if __name__ == "__main__":
-  options.run(main, corpora.Options, texts.Options, downloads.Options)
+  options.run(
+    main, corpora.Options, cleaning.Options, texts.Options, downloads.Options
+  )

@@ -1,12 +1,52 @@
-"""Which documents are worth keeping, and why not.
+"""Which documents and sentences are worth keeping, and why not.
 
-Each rule takes a document's sentences and gives Keep or Drop with a reason;
-the reasons are counted and stand in stats.json.
+Every rule has a name, a switch and a count; what goes is said in stats.json,
+with examples. `clean` is pure, so that it runs on all cores; duplicates are
+`deduplication`'s.
 """
 
+import collections
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from data_prep import language, options
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """Which rules apply, and their bounds."""
+
+  language: str = options.option(
+    "mn", "mn: drop documents that are clearly in another language, or "
+    "mojibake; any: keep all", choices=("mn", "any"),
+  )  # fmt: skip
+  min_words: int = options.option(
+    5, "drop documents of fewer words (a guess: less is a caption)", minimum=0
+  )
+  min_characters: int = options.option(
+    0, "drop documents of fewer characters (mongolian-bert's news: 150)",
+    minimum=0,
+  )  # fmt: skip
+  min_sentences: int = options.option(
+    0, "drop documents of fewer sentences (mongolian-bert's news: 6)", minimum=0
+  )
+  drop_first_and_last_sentence: bool = options.option(
+    False, "they are by-line and source in news (mongolian-bert: true)"
+  )
+  drop_lines_without_letters: bool = options.option(
+    True, "such as rules, page numbers and tables of figures"
+  )
+  drop_repeated_lines: bool = options.option(
+    True, "drop a sentence that stood in the document before (as C4 does)"
+  )
+  drop_boilerplate: bool = options.option(
+    True, "drop what web pages say about themselves: share, comment, copyright"
+  )
+  scrub_personal_data: bool = options.option(
+    False, "put [имэйл], [утас] and [регистр] for e-mail addresses, phone "
+    "numbers and register numbers",
+  )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,33 +58,139 @@ class Keep:
 
 @dataclasses.dataclass(frozen=True)
 class Drop:
-  """The document goes, for a reason that is counted; `example` is logged."""
+  """The document goes, for a reason that is counted; `example` is shown."""
 
   reason: str
   example: str = ""
 
 
-class Cleaner:
-  """Applies the rules to one document after another.
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What became of a document.
 
-  Args:
-    min_words: documents of fewer words are dropped.
+  Attributes:
+    verdict: whether it stays.
+    lines: reason → the sentences that went or changed for it.
   """
 
-  def __init__(self, min_words: int):
-    self._min_words = min_words
-    self._seen: set[bytes] = set()
+  verdict: Keep | Drop
+  lines: dict[str, list[str]]
 
-  def __call__(self, sentences: Sequence[str]) -> Keep | Drop:
-    """Decides about one document."""
-    lettered = tuple(s for s in sentences if any(map(str.isalpha, s)))
-    if not lettered:
-      return Drop("no letters")
-    if sum(len(s.split()) for s in lettered) < self._min_words:
-      return Drop("too short")
-    # 16 bytes a document: the memory of a corpus of 10 million is 1 GB.
-    digest = hashlib.sha256("\n".join(lettered).encode()).digest()[:16]
-    if digest in self._seen:
-      return Drop("exact duplicate")
-    self._seen.add(digest)
-    return Keep(lettered)
+
+Sentences = Iterator[tuple[str, str]]  # what stays ("" for nothing), the reason
+
+
+def clean(sentences: Sequence[str], settings: Options) -> Result:
+  """Applies the rules to one document.
+
+  Args:
+    sentences: normalised ones, in their order.
+    settings: which rules.
+  """
+  lines: dict[str, list[str]] = collections.defaultdict(list)
+  kept = list(sentences)
+  if settings.drop_first_and_last_sentence:
+    lines["first or last sentence"] += [*kept[:1], *kept[1:][-1:]]
+    kept = kept[1:-1]
+  for switch, rule in _LINE_RULES:
+    if getattr(settings, switch):
+      kept = _applied(rule, kept, lines)
+  return Result(_verdict(kept, settings), dict(lines))
+
+
+def _applied(
+  rule: Callable[[Sequence[str]], Sentences],
+  sentences: Sequence[str],
+  lines: dict[str, list[str]],
+) -> list[str]:
+  """Returns what a rule leaves; writes down what it took."""
+  kept = []
+  for sentence, (left, reason) in zip(sentences, rule(sentences), strict=True):
+    if reason:
+      lines[reason].append(sentence)
+    if left:
+      kept.append(left)
+  return kept
+
+
+def _without_letters(sentences: Sequence[str]) -> Sentences:
+  """A line without a letter is no sentence (C4: Raffel et al. 2020, 2.2)."""
+  for sentence in sentences:
+    lettered = any(map(str.isalpha, sentence))
+    yield (sentence, "") if lettered else ("", "line without letters")
+
+
+def _repeated(sentences: Sequence[str]) -> Sentences:
+  """A line that stood there before (Gopher: Rae et al. 2021, A.1.1)."""
+  seen: set[str] = set()
+  for sentence in sentences:
+    yield ("", "repeated line") if sentence in seen else (sentence, "")
+    seen.add(sentence)
+
+
+# From common knowledge of Mongolian news pages.
+_BOILERPLATE = re.compile(
+  r"^(эх сурвалж ?[:：]|дэлгэрэнгүй(г|( унших)?\W*$)|цааш унших|хуваалцах\W*$"
+  r"|сэтгэгдэл (бичих|үлдээх)|холбоотой мэдээ|бусад мэдээ\W*$|сурталчилгаа\W*$"
+  r"|та сэтгэгдэл|анхааруулга: та сэтгэгдэл|нэвтрэх\W*$|бүртгүүлэх\W*$"
+  r"|https?://\S+$|www\.\S+$|share\b|tweet\b|like\b.{0,20}$|copyright\b|©)"
+  r"|бүх эрх (нь )?хуулиар хамгаалагдсан|зохиогчийн эрх хуулиар хамгаалагдсан"
+  r"|javascript|cookies?\b",
+  re.IGNORECASE,
+)
+
+
+def _boilerplate(sentences: Sequence[str]) -> Sentences:
+  """What a web page says about itself (C4, section 2.2, in Mongolian)."""
+  for sentence in sentences:
+    found = _BOILERPLATE.search(sentence)
+    yield ("", "boilerplate") if found else (sentence, "")
+
+
+# A phone number here has eight digits, with or without the country's 976; a
+# register number two letters, then the date of birth and two digits.
+_PERSONAL = {
+  "[имэйл]": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+  "[регистр]": re.compile(r"\b[А-ЯӨҮЁа-яөүё]{2} ?\d{8}\b"),
+  "[утас]": re.compile(
+    r"(?<![\d.,/-])(?:\(?\+?976\)?[ -]?)?[5-9]\d{3}[ -]?\d{4}(?![\d%]|[.,/-]\d)"
+    r"(?! ?(?:төг|₮|\$|доллар|ам\.|юань|рубль|хүн|тонн|га\b))"
+  ),
+}
+
+
+def _personal(sentences: Sequence[str]) -> Sentences:
+  """Fixed words for personal data, so that a sentence stays one."""
+  for sentence in sentences:
+    scrubbed = sentence
+    for placeholder, pattern in _PERSONAL.items():
+      scrubbed = pattern.sub(placeholder, scrubbed)
+    changed = scrubbed != sentence
+    yield scrubbed, "personal data scrubbed" if changed else ""
+
+
+# Option → rule, in the order in which they apply.
+_LINE_RULES: tuple[tuple[str, Callable[[Sequence[str]], Sentences]], ...] = (
+  ("drop_lines_without_letters", _without_letters),
+  ("drop_boilerplate", _boilerplate),
+  ("drop_repeated_lines", _repeated),
+  ("scrub_personal_data", _personal),
+)
+
+
+def _verdict(sentences: Sequence[str], settings: Options) -> Keep | Drop:
+  """Decides about the document, by what its rules left of it."""
+  text = " ".join(sentences)
+  if not any(map(str.isalpha, text)):
+    return Drop("no letters", text[:80])
+  if len(text.split()) < settings.min_words:
+    return Drop("too few words", text[:80])
+  if len(text) < settings.min_characters:
+    return Drop("too few characters", text[:80])
+  if len(sentences) < settings.min_sentences:
+    return Drop("too few sentences", text[:80])
+  if settings.language == "mn":
+    found = language.identify(text)
+    if found not in ("mn", "unknown"):
+      return Drop(f"not Mongolian: {found}", text[:80])
+  return Keep(tuple(sentences))

@@ -8,13 +8,15 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
+import numpy as np
 from absl import logging
 
 from data_prep import (
   cleaning,
+  deduplication,
   documents,
   downloads,
   epub,
@@ -54,9 +56,11 @@ class Options:
     0, "cut longer documents into passages of about so many sentences; 0: "
     "leave them whole", minimum=0,
   )  # fmt: skip
-  min_words: int = options.option(
-    5, "drop documents of fewer words (a guess: less is a caption)", minimum=0
-  )
+  near_duplicates: float = options.option(
+    0.0, "drop documents that share so much of their runs of five words with "
+    "an earlier one (0.8 is usual); 0: exact copies alone",
+    minimum=0.0, maximum=1.0,
+  )  # fmt: skip
   num_shards: int = options.option(1, "files", minimum=1, maximum=100_000)
   num_workers: int = options.option(
     0, "processes; 0: one a core. Does not change the bytes", minimum=0
@@ -66,14 +70,12 @@ class Options:
     options.require(self, "output_dir")
 
 
-Stats = collections.Counter[str]
-
-
 @dataclasses.dataclass(frozen=True)
 class Settings:
   """All that decides what a corpus holds, beside its files."""
 
   corpus: Options
+  cleaning: cleaning.Options
   text: texts.Options
   download: downloads.Options
 
@@ -120,6 +122,58 @@ SOURCES = {
 }
 
 
+class Stats:
+  """What was kept and what was lost, in all and by file.
+
+  Attributes:
+    totals: documents, sentences, words, and what was dropped by reason.
+    files: the same by the name of the file.
+    examples: reason → the first few of what was dropped for it.
+  """
+
+  _EXAMPLES = 3
+
+  def __init__(self) -> None:
+    self.totals: collections.Counter[str] = collections.Counter()
+    self.files: dict[str, collections.Counter[str]] = {}
+    self.examples: dict[str, list[str]] = {}
+
+  def count(self, file: str, what: str, number: int = 1) -> None:
+    """Counts something of a file."""
+    if number:
+      self.totals[what] += number
+      self.files.setdefault(file, collections.Counter())[what] += number
+
+  def drop(self, file: str, reason: str, examples: Sequence[str]) -> None:
+    """Counts what was dropped, and keeps the first examples of it."""
+    self.count(file, f"dropped: {reason}", len(examples))
+    kept = self.examples.setdefault(reason, [])
+    kept += [
+      text[:80] for text in examples[: self._EXAMPLES - len(kept)] if text
+    ]
+
+  def to_json(self) -> str:
+    """Returns the content of stats.json."""
+    content = {
+      **dict(sorted(self.totals.items())),
+      "examples": dict(sorted(self.examples.items())),
+      "files": {
+        name: dict(sorted(counts.items()))
+        for name, counts in self.files.items()
+      },
+    }
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+  def dropped(self) -> str:
+    """Says in a line what documents were dropped for."""
+    reasons = [
+      f"{count} {name.removeprefix('dropped: ')}"
+      for name, count in sorted(self.totals.items())
+      if name.startswith("dropped: ")
+    ]
+    return ", ".join(reasons) or "no text"
+
+
 def build(settings: Settings) -> Stats:
   """Builds the corpus; returns what was kept and what was dropped.
 
@@ -129,7 +183,7 @@ def build(settings: Settings) -> Stats:
   corpus = settings.corpus
   files = _files(settings)
   manifest.begin(corpus.output_dir)
-  stats: Stats = collections.Counter()
+  stats = Stats()
   names = [
     f"corpus-{shard:05d}-of-{corpus.num_shards:05d}.txt"
     for shard in range(corpus.num_shards)
@@ -142,21 +196,21 @@ def build(settings: Settings) -> Stats:
       for name in names
     ]
     _write(settings, files, shards, stats)
-    if not stats["documents"]:
+    if not stats.totals["documents"]:
       raise options.InputError(
         "text with letters",
-        f"nothing to keep in {', '.join(files)}: {_dropped(stats)}",
+        f"nothing to keep in {', '.join(files)}: {stats.dropped()}",
         "check the files, or lower --min_words",
       )
   storage.remove_stale(corpus.output_dir, set(names), "corpus-*.txt")
   with storage.writing(os.path.join(corpus.output_dir, "stats.json")) as file:
-    file.write(json.dumps(dict(sorted(stats.items())), indent=2) + "\n")
+    file.write(stats.to_json())
   manifest.write(
     corpus.output_dir,
     "corpus",
     parameters=_parameters(settings),
     files=[*names, "stats.json"],
-    counts=dict(sorted(stats.items())),
+    counts=dict(sorted(stats.totals.items())),
     inputs={os.path.basename(path): storage.sha256(path) for path in files},
   )
   return stats
@@ -171,21 +225,12 @@ def _files(settings: Settings) -> list[str]:
 
 def _parameters(settings: Settings) -> dict[str, Any]:
   """What decides the content, for the manifest."""
-  found = dataclasses.asdict(settings.corpus) | dataclasses.asdict(
-    settings.text
-  )
+  found: dict[str, Any] = {}
+  for part in (settings.corpus, settings.cleaning, settings.text):
+    found |= dataclasses.asdict(part)
   for name in ("input_file", "output_dir", "num_workers"):
     del found[name]
   return found
-
-
-def _dropped(stats: Stats) -> str:
-  reasons = [
-    f"{count} {name.removeprefix('dropped: ')}"
-    for name, count in sorted(stats.items())
-    if name.startswith("dropped: ")
-  ]
-  return ", ".join(reasons) or "no text"
 
 
 def _write(
@@ -196,88 +241,128 @@ def _write(
 ) -> None:
   """Streams the documents into the shards, in turn."""
   corpus = settings.corpus
-  cleaner = cleaning.Cleaner(corpus.min_words)
+  duplicates = deduplication.Duplicates(corpus.near_duplicates)
   began = said = time.monotonic()
   with contextlib.closing(
     parallel.ordered(
-      functools.partial(_prepared, settings=corpus),
-      _batches(_items(files, settings), SOURCES[corpus.source]),
+      functools.partial(_prepared, settings=settings),
+      _tasks(files, settings),
       corpus.num_workers,
     )
   ) as found:
     for document in itertools.chain.from_iterable(found):
-      verdict = (
-        document if isinstance(document, cleaning.Drop) else cleaner(document)
-      )
-      _write_one(verdict, shards, stats)
+      _write_one(document, duplicates, shards, stats)
       if time.monotonic() - said > 10:
         said = time.monotonic()
-        rate = stats["documents"] / (said - began)
-        logging.info("%d documents, %.0f a second", stats["documents"], rate)
+        count = stats.totals["documents"]
+        logging.info(
+          "%d documents, %.0f a second", count, count / (said - began)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Document:
+  """A cleaned document on its way from a worker.
+
+  Attributes:
+    file: the name of the file that it comes from.
+    result: what the rules made of it.
+    minhash: its signature where near duplicates are looked for.
+  """
+
+  file: str
+  result: cleaning.Result
+  minhash: np.ndarray | None = None
 
 
 def _write_one(
-  verdict: cleaning.Keep | cleaning.Drop,
+  document: _Document,
+  duplicates: deduplication.Duplicates,
   shards: Sequence[IO[str]],
   stats: Stats,
 ) -> None:
   """Writes a document that is kept into the next shard; counts all."""
+  file, verdict = document.file, document.result.verdict
+  for reason, lines in document.result.lines.items():
+    stats.drop(file, reason, lines)
   if isinstance(verdict, cleaning.Drop):
-    stats[f"dropped: {verdict.reason}"] += 1
-    if verdict.example:
-      logging.warning("%s: %s", verdict.reason, verdict.example)
+    if verdict.reason not in stats.examples:
+      logging.info(
+        "dropping, for example: %s: %s", verdict.reason, verdict.example
+      )
+    stats.drop(file, verdict.reason, [verdict.example])
     return
-  documents.write(shards[stats["documents"] % len(shards)], verdict.sentences)
-  stats["documents"] += 1
-  stats["sentences"] += len(verdict.sentences)
-  stats["words"] += sum(len(s.split()) for s in verdict.sentences)
+  sentences = verdict.sentences
+  if copied := duplicates.seen(sentences, document.minhash):
+    stats.drop(file, copied, [sentences[0]])
+    return
+  documents.write(shards[stats.totals["documents"] % len(shards)], sentences)
+  stats.count(file, "documents")
+  stats.count(file, "sentences", len(sentences))
+  stats.count(file, "words", sum(len(s.split()) for s in sentences))
 
 
-def _items(files: Sequence[str], settings: Settings) -> Iterator[Any]:
-  """Yields the raw documents of the files, in order."""
+def _tasks(
+  files: Sequence[str], settings: Settings
+) -> Iterator[tuple[str, list[Any]]]:
+  """Groups the raw documents of each file into tasks of about a size."""
   source = SOURCES[settings.corpus.source]
   for path in files:
-    count, item = 0, None
-    for item in source.items(path, settings):
-      count += 1
-      yield item
-    one = count == 1 and isinstance(item, tuple) and len(item) > 1
-    if one and not settings.corpus.section_sentences:
-      logging.warning(
-        "%s has no blank line between documents: all of it is one document. "
-        "--section_sentences cuts it into passages",
-        path,
-      )
+    name, batch, size = os.path.basename(path), [], 0
+    for item in _items(path, settings):
+      batch.append(item)
+      size += source.letters(item)
+      if size >= _LETTERS_A_TASK:
+        yield name, batch
+        batch, size = [], 0
+    if batch:
+      yield name, batch
 
 
-def _batches(items: Iterable[Any], source: Source) -> Iterator[list[Any]]:
-  """Groups documents into tasks of about a size."""
-  batch: list[Any] = []
-  size = 0
-  for item in items:
-    batch.append(item)
-    size += source.letters(item)
-    if size >= _LETTERS_A_TASK:
-      yield batch
-      batch, size = [], 0
-  if batch:
-    yield batch
+def _items(path: str, settings: Settings) -> Iterator[Any]:
+  """Yields the raw documents of a file."""
+  count, item = 0, None
+  for item in SOURCES[settings.corpus.source].items(path, settings):
+    count += 1
+    yield item
+  one = count == 1 and isinstance(item, tuple) and len(item) > 1
+  if one and not settings.corpus.section_sentences:
+    logging.warning(
+      "%s has no blank line between documents: all of it is one document. "
+      "--section_sentences cuts it into passages",
+      path,
+    )
 
 
 def _prepared(
-  batch: Sequence[Any], settings: Options
-) -> list[list[str] | cleaning.Drop]:
-  """Makes documents of raw ones: normalised, split, cut into passages."""
-  found: list[list[str] | cleaning.Drop] = []
+  task: tuple[str, list[Any]], settings: Settings
+) -> list[_Document]:
+  """Makes documents of raw ones: normalised, split, cut, cleaned."""
+  file, batch = task
+  corpus = settings.corpus
+  found = []
   for item in batch:
-    texts_or_drop = SOURCES[settings.source].documents(item)
+    texts_or_drop = SOURCES[corpus.source].documents(item)
     if isinstance(texts_or_drop, cleaning.Drop):
-      found.append(texts_or_drop)
+      found.append(_Document(file, cleaning.Result(texts_or_drop, {})))
       continue
     for paragraphs in texts_or_drop:
-      parts = [s for line in paragraphs for s in _sentences(line, settings)]
-      found += _passages(parts, settings.section_sentences)
+      parts = [s for line in paragraphs for s in _sentences(line, corpus)]
+      passages = _passages(parts, corpus.section_sentences)
+      found += [_cleaned(file, passage, settings) for passage in passages]
   return found
+
+
+def _cleaned(
+  file: str, passage: Sequence[str], settings: Settings
+) -> _Document:
+  result = cleaning.clean(passage, settings.cleaning)
+  if settings.corpus.near_duplicates and isinstance(
+    result.verdict, cleaning.Keep
+  ):
+    minhash = deduplication.signature(result.verdict.sentences)
+    return _Document(file, result, minhash)
+  return _Document(file, result)
 
 
 def _sentences(line: str, settings: Options) -> list[str]:

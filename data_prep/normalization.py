@@ -12,9 +12,15 @@ import unicodedata
 
 ALPHABET = "абвгдеёжзийклмноөпрстуүфхцчшщъыьэюя"
 
-# Format characters that change what is seen and must stay: the joiners of
-# emoji and of the traditional script, and that script's vowel separator.
-_KEPT_FORMAT = "\u200c\u200d\u180e"
+# Control and format characters (Unicode's Cc and Cf) but for white space, the
+# joiners of emoji, and the joiners and vowel separator of the old script.
+_INVISIBLE = re.compile(
+  "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f"
+  "\u0890\u0891\u08e2\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f"
+  "\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+  "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001"
+  "\U000e0020-\U000e007f]"
+)
 
 _LEGACY = str.maketrans("єїѳvЄЇѲVY", "өүөүӨҮӨҮҮ")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -32,18 +38,9 @@ def normalize(text: str, repair_legacy: bool = False) -> str:
     text: one line or paragraph.
     repair_legacy: also put ө and ү where a legacy font left є, ї, ѳ or v.
   """
-  kept = "".join(letter for letter in text if not _dropped(letter))
-  composed = " ".join(unicodedata.normalize("NFC", kept).split())
-  return repair_legacy_letters(composed) if repair_legacy else composed
-
-
-def _dropped(letter: str) -> bool:
-  """Control and format characters that are neither white space nor needed."""
-  return (
-    unicodedata.category(letter) in ("Cc", "Cf")
-    and not letter.isspace()
-    and letter not in _KEPT_FORMAT
-  )
+  composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+  unified = " ".join(composed.split())
+  return repair_legacy_letters(unified) if repair_legacy else unified
 
 
 def repair_legacy_letters(text: str) -> str:

@@ -67,16 +67,25 @@ def test_text_becomes_sentences_and_every_loss_has_a_reason(
   programs.succeed(*_flags(raw, out))
   assert (out / "corpus-00000-of-00001.txt").read_text("utf-8") == CORPUS
   stats = json.loads((out / "stats.json").read_text())
-  assert stats == {
+  counts = {
     "documents": 2,
+    "dropped: exact duplicate": 1,
+    "dropped: line without letters": 1,
+    "dropped: no letters": 1,
+    "dropped: too few words": 1,
     "sentences": 5,
     "words": 26,
-    "dropped: exact duplicate": 1,
-    "dropped: no letters": 1,
-    "dropped: too short": 1,
   }
+  assert stats.pop("files") == {"raw.txt": counts}
+  assert stats.pop("examples") == {
+    "exact duplicate": ["Ц. Дамдинсүрэн “Таван хурд” номоо бичжээ."],
+    "line without letters": ["12 345 67 89 0 1"],
+    "no letters": [],
+    "too few words": ["Зураг 1"],
+  }
+  assert stats == counts
   manifest = json.loads((out / "manifest.json").read_text())
-  assert manifest["counts"] == stats
+  assert manifest["counts"] == counts
   assert str(tmp_path) not in json.dumps(manifest)
   assert not list(out.glob(".*"))
 

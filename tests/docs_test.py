@@ -7,7 +7,14 @@ import re
 import pytest
 
 from albert_mn import classification, fine_tuning, optimization, training
-from data_prep import corpora, downloads, pretraining_data, texts, tokenization
+from data_prep import (
+  cleaning,
+  corpora,
+  downloads,
+  pretraining_data,
+  texts,
+  tokenization,
+)
 from tests import running
 
 PAGES = ["README.md", "README.mn.md"]
@@ -18,7 +25,12 @@ RUN_BY = {
   "./scripts/test.sh": ".ci/run",
 }
 OPTIONS = {
-  "data_prep.build_corpus": [corpora.Options, texts.Options, downloads.Options],
+  "data_prep.build_corpus": [
+    corpora.Options,
+    cleaning.Options,
+    texts.Options,
+    downloads.Options,
+  ],
   "data_prep.train_tokenizer": [tokenization.TrainingOptions],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
   "run_pretraining": [training.Options, optimization.OptimizerOptions],

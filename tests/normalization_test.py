@@ -73,6 +73,17 @@ def test_white_space_becomes_one_space_and_control_characters_go() -> None:
   assert normalization.normalize(typed) == "Сайн байна уу"
 
 
+def test_what_is_invisible_is_what_unicode_says() -> None:
+  for code in range(0x110000):
+    letter = chr(code)
+    kept = letter.isspace() or letter in "\u200c\u200d\u180e"
+    if unicodedata.category(letter) in ("Cc", "Cf") and not kept:
+      assert normalization.normalize(f"а{letter}б") == "аб", hex(code)
+    elif normalization._INVISIBLE.match(letter):
+      # Assigned in a later Unicode than this Python's.
+      assert unicodedata.category(letter) == "Cn", hex(code)
+
+
 def test_emoji_compatibility_forms_and_the_old_script_stay() -> None:
   for text in ("№ 5 ½ м²", "👨\u200d👩\u200d👧", "ᠮᠣᠩᠭᠣᠯ ᠬᠡᠯᠡ\u180eᠡ"):
     assert normalization.normalize(text) == text

@@ -270,13 +270,13 @@ def test_ctrl_c_ends_with_130_and_a_damaged_checkpoint_is_named(
 ) -> None:
   run = tmp_path / "run"
   process = subprocess.Popen(
-    [sys.executable, *_pretraining(folder, run)],
+    [sys.executable, *_pretraining(folder, run, "--num_train_steps=50000")],
     cwd=ROOT,
     stderr=subprocess.PIPE,
     text=True,
     preexec_fn=running.heed_ctrl_c,
   )
-  newest = run / "checkpoints" / "model.ckpt-10.index"
+  newest = run / "checkpoints" / "model.ckpt-30.index"
   deadline = time.monotonic() + 120
   while not newest.exists() and time.monotonic() < deadline:
     assert process.poll() is None, "ended before it could be interrupted"
@@ -287,7 +287,7 @@ def test_ctrl_c_ends_with_130_and_a_damaged_checkpoint_is_named(
   assert "interrupted" in log and "Traceback" not in log
   for data in run.glob("checkpoints/*.data*"):
     os.truncate(data, 1000)
-  done = _run(*_pretraining(folder, run))
+  done = _run(*_pretraining(folder, run, "--num_train_steps=50000"))
   assert done.returncode == 1, done.stderr
   assert "error: expected a whole checkpoint" in done.stderr
   assert "Traceback" not in done.stderr

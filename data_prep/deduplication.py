@@ -1,0 +1,85 @@
+"""Documents that were there before, word for word or nearly.
+
+Duplicates make a model learn by heart, and evaluation documents known (Lee et
+al. 2022, arXiv 2107.06499). The first copy stays, in the order of the input.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+  import datasketch
+
+# 128 permutations give the similarity to 0.09 (1/√128), datasketch's default.
+_PERMUTATIONS = 128
+_SCHEME = "affine32"  # hashes of 32 bits
+_WORDS_A_SHINGLE = 5  # as Lee et al.
+
+
+def _minhash(values: np.ndarray | None = None) -> "datasketch.MinHash":
+  # Imported here, since it takes a second that most runs need not wait.
+  import datasketch
+
+  return datasketch.MinHash(
+    _PERMUTATIONS, seed=1, scheme=_SCHEME, hashvalues=values
+  )
+
+
+def signature(sentences: Sequence[str]) -> np.ndarray:
+  """Returns the MinHash of a document's runs of five words, uint64 [128].
+
+  Broder 1997, "On the resemblance and containment of documents".
+  """
+  words = " ".join(sentences).lower().split()
+  count = max(1, len(words) - _WORDS_A_SHINGLE + 1)
+  shingles = {
+    " ".join(words[i : i + _WORDS_A_SHINGLE]).encode() for i in range(count)
+  }
+  found = _minhash()
+  found.update_batch(sorted(shingles))
+  return np.array(found.hashvalues, np.uint64)
+
+
+class Duplicates:
+  """Remembers documents.
+
+  Memory: 16 bytes a document and a table's overhead for exact ones, and some
+  5 kB a document for near ones.
+
+  Args:
+    threshold: the Jaccard similarity of two documents' runs of words from
+      which they are near duplicates; 0 for exact ones alone.
+  """
+
+  def __init__(self, threshold: float):
+    self._seen: set[bytes] = set()
+    self._near: Any = None
+    if threshold:
+      import datasketch
+
+      self._near = datasketch.MinHashLSH(threshold, _PERMUTATIONS)
+
+  def seen(
+    self, sentences: Sequence[str], minhash: np.ndarray | None
+  ) -> str | None:
+    """Returns how a document was there before, or None, and remembers it.
+
+    Args:
+      sentences: the document.
+      minhash: its signature; needed where there is a threshold.
+    """
+    digest = hashlib.sha256("\n".join(sentences).encode()).digest()[:16]
+    if digest in self._seen:
+      return "exact duplicate"
+    self._seen.add(digest)
+    if self._near is None:
+      return None
+    assert minhash is not None, "near duplicates are found by signature"
+    found = _minhash(minhash)
+    if self._near.query(found):
+      return "near duplicate"
+    self._near.insert(len(self._seen), found)
+    return None

@@ -7,6 +7,7 @@ becomes `[CLS] A [SEP]` with label NO_PAIR. And too long pairs lose a share of
 their ends chosen by one draw, not one draw a piece.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Sequence
 
@@ -37,72 +38,106 @@ class Instances:
 
 
 def create(
-  document_id: int,
-  ends: Sequence[int],
+  document_ids: Sequence[int],
+  ends: Sequence[Sequence[int]],
   *,
   max_seq_length: int,
   short_seq_prob: float,
-  duplicate: int,
+  duplicates: int,
   seed: int,
 ) -> Instances:
-  """Cuts one document into instances, once.
+  """Cuts documents into instances, several times over.
 
   Sentences are gathered until they fill the sequence; the gathered chunk is
   parted in two at a sentence border, and the parts are swapped half the time.
 
   Args:
-    document_id: keys the chance.
-    ends: where each sentence ends in the document's stream of pieces; the
-      first begins at 0.
+    document_ids: [documents], key the chance.
+    ends: where each sentence of each document ends in its stream of pieces;
+      the first begins at 0, and each document where the one before ended.
     max_seq_length: pieces of an example, special ones included.
     short_seq_prob: share of the documents whose instances are shorter (BERT
       paper, appendix A.2), so that the model sees all lengths.
-    duplicate: which pass over the document this is.
+    duplicates: how often each document is used.
     seed: of the whole data set.
   """
-  draw = (seed, document_id, duplicate)
-  most = max_seq_length - 3
-  target = most
-  if randomness.uniform(_PURPOSE.SHORT, *draw) < short_seq_prob:
-    target = 2 + int(randomness.below(most - 1, _PURPOSE.SHORT_LENGTH, *draw))
-  borders = [0, *ends]
-  chunks = _chunks(borders, target)
-  numbers = np.arange(len(chunks))
-  ends_of_a = randomness.uniform(_PURPOSE.SEGMENT_END, *draw, numbers)
-  swaps = randomness.uniform(_PURPOSE.SWAP, *draw, numbers) < 0.5
-  rows = [
-    _pair(borders, first, last, ends_of_a[i], bool(swaps[i]))
-    for i, (first, last) in enumerate(chunks)
-  ]
+  ids = np.array(document_ids, np.uint64)
+  targets = _targets(ids, duplicates, max_seq_length - 3, short_seq_prob, seed)
+  rows: list[tuple[int, int, int, int, int]] = []
+  for place, wanted in enumerate(targets.tolist()):
+    borders = [0, *ends[place]]
+    for duplicate, target in enumerate(wanted):
+      rows += [
+        (place, duplicate, number, first, last)
+        for number, (first, last) in enumerate(_chunks(borders, target))
+      ]
   table = np.array(rows, np.int64).reshape(-1, 5)
-  keys = np.zeros((len(rows), 3), np.uint64)
-  keys[:, 0], keys[:, 1], keys[:, 2] = document_id, duplicate, numbers
-  found = Instances(keys, table[:, :2], table[:, 2:4], table[:, 4])
-  return _truncated(found, max_seq_length, seed)
+  document, start, stop = table[:, 0], table[:, 3], table[:, 4]
+  keys = table[:, :3].astype(np.uint64)
+  keys[:, 0] = ids[document]
+  lengths = [len(e) + 1 for e in ends]
+  begin = np.cumsum([0, *lengths], dtype=np.int64)[:-1][document]
+  flat = _stream_borders(ends)
+  end_of_a = randomness.uniform(_PURPOSE.SEGMENT_END, seed, *keys.T)
+  middle = start + 1 + (end_of_a * (stop - start - 1)).astype(np.int64)
+  swap = randomness.uniform(_PURPOSE.SWAP, seed, *keys.T) < 0.5
+  cuts = flat[begin + start], flat[begin + middle], flat[begin + stop]
+  return _truncated(
+    _pairs(keys, *cuts, stop - start < 2, swap), max_seq_length, seed
+  )
+
+
+def _targets(
+  ids: np.ndarray, duplicates: int, most: int, short_seq_prob: float, seed: int
+) -> np.ndarray:
+  """Returns how long the examples should be, int64 [documents, duplicates]."""
+  draw = (seed, ids[:, None], np.arange(duplicates)[None])
+  short = randomness.uniform(_PURPOSE.SHORT, *draw) < short_seq_prob
+  length = 2 + randomness.below(most - 1, _PURPOSE.SHORT_LENGTH, *draw)
+  return np.where(short, length, most)
 
 
 def _chunks(borders: Sequence[int], target: int) -> list[tuple[int, int]]:
   """Returns sentence ranges [first, last) of at least `target` pieces each."""
-  chunks, first = [], 0
-  for last in range(1, len(borders)):
-    full = borders[last] - borders[first] >= target
-    if full or last == len(borders) - 1:
-      chunks.append((first, last))
-      first = last
+  chunks, first, end = [], 0, len(borders) - 1
+  while first < end:
+    full = bisect.bisect_left(borders, borders[first] + target, first + 1)
+    last = min(full, end)
+    chunks.append((first, last))
+    first = last
   return chunks
 
 
-def _pair(
-  borders: Sequence[int], first: int, last: int, end: float, swap: bool
-) -> tuple[int, int, int, int, int]:
-  """Returns start of A and B, length of A and B, label."""
-  if last - first < 2:
-    return (borders[first], 0, borders[last] - borders[first], 0, NO_PAIR)
-  middle = borders[first + 1 + int(end * (last - first - 1))]
-  begin, stop = borders[first], borders[last]
-  if swap:
-    return (middle, begin, stop - middle, middle - begin, SWAPPED)
-  return (begin, middle, middle - begin, stop - middle, IN_ORDER)
+def _stream_borders(ends: Sequence[Sequence[int]]) -> np.ndarray:
+  """Returns every document's borders, 0 first, as places in one stream."""
+  borders, offset = [], 0
+  for of_document in ends:
+    borders.append(np.array([0, *of_document], np.int64) + offset)
+    offset += of_document[-1]
+  return np.concatenate(borders or [np.zeros(0, np.int64)])
+
+
+def _pairs(
+  keys: np.ndarray,
+  begin: np.ndarray,
+  middle: np.ndarray,
+  stop: np.ndarray,
+  lone: np.ndarray,
+  swap: np.ndarray,
+) -> Instances:
+  """Lays segments A and B into the chunks; `lone` ones have no border."""
+  swap = swap & ~lone
+  middle = np.where(lone, stop, middle)
+  starts = np.stack(
+    [np.where(swap, middle, begin), np.where(swap, begin, middle)], 1
+  )
+  front, back = middle - begin, stop - middle
+  lengths = np.stack(
+    [np.where(swap, back, front), np.where(swap, front, back)], 1
+  )
+  starts[lone, 1] = 0
+  labels = np.where(lone, NO_PAIR, np.where(swap, SWAPPED, IN_ORDER))
+  return Instances(keys, starts, lengths, labels)
 
 
 def _truncated(found: Instances, max_seq_length: int, seed: int) -> Instances:
@@ -128,20 +163,6 @@ def _truncated(found: Instances, max_seq_length: int, seed: int) -> Instances:
   )
   return dataclasses.replace(
     found, starts=found.starts + from_front, lengths=found.lengths - cuts
-  )
-
-
-def concatenate(
-  parts: Sequence[Instances], offsets: Sequence[int]
-) -> Instances:
-  """Joins the instances of documents whose streams begin at `offsets`."""
-  return Instances(
-    np.concatenate([part.keys for part in parts]),
-    np.concatenate(
-      [part.starts + at for part, at in zip(parts, offsets, strict=True)]
-    ),
-    np.concatenate([part.lengths for part in parts]),
-    np.concatenate([part.labels for part in parts]),
   )
 
 

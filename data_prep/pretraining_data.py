@@ -197,7 +197,7 @@ def _forecast_shards(files: Sequence[str], settings: Options) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Range:
+class Range:
   """What stage one does at a time: some documents, all held out or none."""
 
   number: int
@@ -205,18 +205,18 @@ class _Range:
   documents: tuple[documents.Document, ...]
 
 
-def _ranges(files: Sequence[str], held_out: frozenset[int]) -> Iterator[_Range]:
+def _ranges(files: Sequence[str], held_out: frozenset[int]) -> Iterator[Range]:
   gathered: dict[bool, list[documents.Document]] = {True: [], False: []}
   number = itertools.count()
   for document in documents.read(files):
     apart = document.id in held_out
     gathered[apart].append(document)
     if len(gathered[apart]) == _DOCUMENTS_A_RANGE:
-      yield _Range(next(number), apart, tuple(gathered[apart]))
+      yield Range(next(number), apart, tuple(gathered[apart]))
       gathered[apart] = []
   for apart, rest in gathered.items():
     if rest:
-      yield _Range(next(number), apart, tuple(rest))
+      yield Range(next(number), apart, tuple(rest))
 
 
 def _spill(
@@ -255,7 +255,7 @@ def _tokenizer(model_file: str, lower: bool) -> tokenization.Tokenizer:
 
 
 def spill_range(
-  task: _Range, shards: int, settings: Options, spill: str
+  task: Range, shards: int, settings: Options, spill: str
 ) -> Counts:
   """Stage one: turns documents into examples, spilled by bucket."""
   tokenizer = _tokenizer(settings.spm_model_file, settings.do_lower_case)
@@ -297,36 +297,25 @@ def spill_range(
 
 
 def _instances(
-  task: _Range, encoded: Sequence[np.ndarray], settings: Options
+  task: Range, encoded: Sequence[np.ndarray], settings: Options
 ) -> instances.Instances:
   """Cuts every document of the range, once a duplicate."""
-  parts, offsets, at, first = [], [], 0, 0
+  lengths = iter(map(len, encoded))
+  ids, ends = [], []
   for document in task.documents:
-    lengths = [len(e) for e in encoded[first : first + len(document.sentences)]]
-    first += len(lengths)
     # A sentence of which the tokenizer leaves nothing is none.
-    ends = list(itertools.accumulate(length for length in lengths if length))
-    if not ends:
-      continue
-    for duplicate in range(settings.uses(task.held_out)):
-      parts.append(
-        instances.create(
-          document.id,
-          ends,
-          max_seq_length=settings.max_seq_length,
-          short_seq_prob=0.0 if task.held_out else settings.short_seq_prob,
-          duplicate=duplicate,
-          seed=_seed(settings, task.held_out),
-        )
-      )
-      offsets.append(at)
-    at += ends[-1]
-  if not parts:
-    none = np.zeros((0, 2), np.int64)
-    return instances.Instances(
-      np.zeros((0, 3), np.uint64), none, none, np.zeros(0, np.int64)
-    )
-  return instances.concatenate(parts, offsets)
+    sizes = filter(None, itertools.islice(lengths, len(document.sentences)))
+    if borders := list(itertools.accumulate(sizes)):
+      ids.append(document.id)
+      ends.append(borders)
+  return instances.create(
+    ids,
+    ends,
+    max_seq_length=settings.max_seq_length,
+    short_seq_prob=0.0 if task.held_out else settings.short_seq_prob,
+    duplicates=settings.uses(task.held_out),
+    seed=_seed(settings, task.held_out),
+  )
 
 
 def _seed(settings: Options, held_out: bool) -> int:

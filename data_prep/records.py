@@ -7,6 +7,7 @@ tf.io's.
 """
 
 import dataclasses
+import functools
 import struct
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -60,10 +61,10 @@ def serialize(batch: PretrainingBatch) -> list[bytes]:
     values = getattr(batch, field)
     if field == MASKED_LM_WEIGHTS:
       payloads = [row.tobytes() for row in values.astype("<f4")]
-      columns.append([_feature(field, payload, 2) for payload in payloads])
+      columns.append(_features(field, payloads, 2))
     else:
       payloads = _packed(values.reshape(len(values), -1))
-      columns.append([_feature(field, payload, 3) for payload in payloads])
+      columns.append(_features(field, payloads, 3))
   return [_field(1, b"".join(row)) for row in zip(*columns, strict=True)]
 
 
@@ -75,6 +76,9 @@ def _packed(values: np.ndarray) -> list[bytes]:
   """
   if values.shape[1] == 1 and (values < 0).any():
     return [_varint(int(value[0]) & (1 << 64) - 1) for value in values]
+  if int(values.max(initial=0)) < 0x80:  # a byte each: masks, segments
+    width, flat = values.shape[1], values.astype(np.uint8).tobytes()
+    return [flat[i * width : (i + 1) * width] for i in range(len(values))]
   value = values.astype(np.uint32)
   assert int(value.max(initial=0)) < 1 << 28, "more than four varint bytes"
   shifts = np.array([0, 7, 14, 21], np.uint32)
@@ -89,10 +93,18 @@ def _packed(values: np.ndarray) -> list[bytes]:
   return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _feature(name: str, payload: bytes, kind: int) -> bytes:
-  """One entry of Features' map; kind 2 is FloatList, 3 is Int64List."""
-  value = _field(kind, _field(1, payload))
-  return _field(1, _field(1, name.encode()) + _field(2, value))
+def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
+  """Returns an entry of Features' map a row; 2 is FloatList, 3 Int64List."""
+
+  @functools.cache
+  def start(size: int) -> bytes:
+    """What stands before a payload: it depends on its length alone."""
+    filler = bytes(size)
+    value = _field(kind, _field(1, filler))
+    entry = _field(1, _field(1, name.encode()) + _field(2, value))
+    return entry[: len(entry) - size]
+
+  return [start(len(payload)) + payload for payload in payloads]
 
 
 def _field(number: int, payload: bytes) -> bytes:

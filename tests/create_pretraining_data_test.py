@@ -192,8 +192,15 @@ def test_a_chunk_keeps_its_order_or_is_swapped_and_never_leaves_its_document() -
 ):
   ends = list(range(7, 7 * 40, 7))
   found = instances.create(
-    5, ends, max_seq_length=40, short_seq_prob=0.0, duplicate=0, seed=1
-  )
+    [5, 6], [ends, [4, 4 + 3]],
+    max_seq_length=40, short_seq_prob=0.0, duplicates=1, seed=1,
+  )  # fmt: skip
+  second = found.keys[:, 0] == 6
+  assert found.starts[second].min() >= ends[-1], "documents follow each other"
+  found = instances.Instances(
+    found.keys[~second], found.starts[~second], found.lengths[~second],
+    found.labels[~second],
+  )  # fmt: skip
   for start, length, label in zip(
     found.starts, found.lengths, found.labels, strict=True
   ):

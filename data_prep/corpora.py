@@ -61,6 +61,10 @@ class Options:
     "an earlier one (0.8 is usual); 0: exact copies alone",
     minimum=0.0, maximum=1.0,
   )  # fmt: skip
+  decontaminate: str = options.option(
+    "", "evaluation sets: .csv, .tsv, .jsonl or text, globs, by commas; "
+    "sentences that share eight words in a row with them are dropped",
+  )  # fmt: skip
   num_shards: int = options.option(1, "files", minimum=1, maximum=100_000)
   num_workers: int = options.option(
     0, "processes; 0: one a core. Does not change the bytes", minimum=0
@@ -182,6 +186,8 @@ def build(settings: Settings) -> Stats:
   """
   corpus = settings.corpus
   files = _files(settings)
+  if corpus.decontaminate:  # says what is wrong with it before any work
+    _evaluation(corpus.decontaminate, settings.text.text_field)
   manifest.begin(corpus.output_dir)
   stats = Stats()
   names = [
@@ -353,10 +359,32 @@ def _prepared(
   return found
 
 
+@functools.cache
+def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
+  """Read once a process."""
+  how = texts.Options(documents="line", text_field=text_field)
+  return deduplication.Evaluation(
+    line
+    for path in storage.matching(patterns)
+    for lines in texts.items(path, how)
+    for line in lines
+  )
+
+
 def _cleaned(
   file: str, passage: Sequence[str], settings: Settings
 ) -> _Document:
+  held: list[str] = []
+  if settings.corpus.decontaminate:
+    evaluation = _evaluation(
+      settings.corpus.decontaminate, settings.text.text_field
+    )
+    held = [sentence for sentence in passage if evaluation.holds(sentence)]
+    passage = [sentence for sentence in passage if sentence not in held]
   result = cleaning.clean(passage, settings.cleaning)
+  if held:
+    lines = {**result.lines, "in an evaluation set": held}
+    result = dataclasses.replace(result, lines=lines)
   if settings.corpus.near_duplicates and isinstance(
     result.verdict, cleaning.Keep
   ):

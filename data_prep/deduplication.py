@@ -5,7 +5,8 @@ al. 2022, arXiv 2107.06499). The first copy stays, in the order of the input.
 """
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 # 128 permutations give the similarity to 0.09 (1/√128), datasketch's default.
 _PERMUTATIONS = 128
 _SCHEME = "affine32"  # hashes of 32 bits
+_WORD = re.compile(r"\w+")
+# Shorter sentences (Тийм. Баярлалаа.) are everybody's.
+_FEWEST_WORDS = 4
 _WORDS_A_SHINGLE = 5  # as Lee et al.
 
 
@@ -83,3 +87,31 @@ class Duplicates:
       return "near duplicate"
     self._near.insert(len(self._seen), found)
     return None
+
+
+class Evaluation:
+  """The texts of evaluation sets, which training must not see.
+
+  A sentence is one of theirs when they share a run of eight words (the length
+  that the PaLM report counts overlap in, arXiv 2204.02311, section 8), or all
+  of its words where it has fewer. Case and punctuation do not count.
+
+  Args:
+    texts: of the sets.
+  """
+
+  _RUN = 8
+
+  def __init__(self, texts: Iterable[str]):
+    self._runs = {run for text in texts for run in self._runs_of(text)}
+
+  def holds(self, sentence: str) -> bool:
+    """Says whether a sentence overlaps with an evaluation text."""
+    return not self._runs.isdisjoint(self._runs_of(sentence))
+
+  def _runs_of(self, text: str) -> list[str]:
+    words = _WORD.findall(text.lower())
+    count = len(words) - self._RUN + 1
+    if count < 1:
+      return [" ".join(words)] if len(words) >= _FEWEST_WORDS else []
+    return [" ".join(words[i : i + self._RUN]) for i in range(count)]

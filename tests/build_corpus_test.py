@@ -116,6 +116,28 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(
   assert len(made[0]["corpus-00000-of-00001.txt"].split(b"\n\n")) == 60_001
 
 
+def test_evaluation_rows_planted_in_a_corpus_are_taken_out(
+  programs: running.Programs, tmp_path: pathlib.Path
+) -> None:
+  rows = (running.ROOT / "sample/sib200/dev.tsv").read_text("utf-8")
+  planted = [row.split("\t")[2] for row in rows.splitlines()[1:]]
+  own = [f"Энэ бол {n} дугаар өөрийн өгүүлбэр мөн." for n in range(99)]
+  source = tmp_path / "raw.txt"
+  source.write_text(
+    "\n\n".join(f"{a}\n{b}" for a, b in zip(own, planted, strict=True)), "utf-8"
+  )
+  programs.succeed(
+    *_flags(
+      source, tmp_path / "out", "--decontaminate=sample/sib200/dev.tsv",
+      "--nosplit_sentences",
+    )
+  )  # fmt: skip
+  corpus = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")
+  assert corpus.split("\n\n")[:-1] == own
+  stats = json.loads((tmp_path / "out/stats.json").read_text())
+  assert stats["dropped: in an evaluation set"] == 99
+
+
 def test_an_article_a_line_and_tables_are_read_too(
   programs: running.Programs, tmp_path: pathlib.Path
 ) -> None:

@@ -179,3 +179,19 @@ def test_the_estimate_of_the_similarity_is_near_the_truth() -> None:
   b = deduplication.signature([" ".join(words[500:])])
   # 1,496 of 1,996 runs of five words are shared.
   assert abs((a == b).mean() - 1496 / 1996) < 0.15
+
+
+def test_sentences_of_an_evaluation_set_are_known_again() -> None:
+  held = deduplication.Evaluation(
+    [
+      "Өнөөдөр Улаанбаатар хотод цас орж, салхи шуурга болно гэж мэдээллээ.",
+      "Энэ бол хамгийн богино.",
+      "Тийм.",
+    ]
+  )
+  assert held.holds(
+    "Тэд өнөөдөр улаанбаатар хотод цас орж салхи шуурга болно гэлээ."
+  )
+  assert held.holds("энэ бол хамгийн богино")
+  assert not held.holds("Өнөөдөр Улаанбаатар хотод цас орсонгүй.")
+  assert not held.holds("Тийм.")

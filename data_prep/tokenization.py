@@ -7,12 +7,14 @@ uncased model lower-cases. So every caller and every export has it.
 
 import dataclasses
 import io
+import itertools
 import json
 import os
 import re
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -51,7 +53,8 @@ class Tokenizer:
     vocab_size: pieces.
     pad_id, unk_id, cls_id, sep_id, mask_id: looked up by name.
     special: bool[vocab_size], pieces that text cannot produce, and unknown.
-    word_starts: bool[vocab_size], whether a piece begins a word.
+    word_starts: bool[vocab_size], whether a piece begins a word; one that the
+      user defined stands for itself.
 
   Raises:
     options.InputError: when it is no such model, or lacks a special piece.
@@ -85,7 +88,15 @@ class Tokenizer:
         for i in range(self.vocab_size)
       ]
     )
-    self.word_starts = np.array([starts_word(p) for p in self._pieces])
+    proto = sentencepiece_model_pb2.ModelProto.FromString(
+      self._processor.serialized_model_proto()
+    )
+    self.word_starts = np.array(
+      [
+        starts_word(piece.piece) or piece.type == piece.USER_DEFINED
+        for piece in proto.pieces
+      ]
+    )
 
   def _special_id(self, names: Sequence[str], model_file: str) -> int:
     for name in names:
@@ -165,6 +176,9 @@ class TrainingOptions:
   character_coverage: float = options.option(
     0.9999, "share of the letters that become pieces", minimum=0.9, maximum=1.0
   )
+  user_defined_symbols: str = options.option(
+    "", "pieces that are never split, by commas, such as @USER,@LINK"
+  )
   input_sentence_size: int = options.option(
     2_000_000, "train on at most so many sentences, sampled", minimum=0
   )
@@ -172,9 +186,22 @@ class TrainingOptions:
 
   def __post_init__(self) -> None:
     options.require(self, "input_file", "output_dir")
+    symbols = self.symbols()
+    taken = {name for names in _SPECIAL_NAMES.values() for name in names}
+    if len(set(symbols)) < len(symbols) or taken & set(symbols):
+      raise options.InputError(
+        "--user_defined_symbols that differ, and none of "
+        + ", ".join(sorted(taken)),
+        self.user_defined_symbols,
+        "leave out what is there already",
+      )
+
+  def symbols(self) -> list[str]:
+    """The user-defined pieces."""
+    return [s for s in self.user_defined_symbols.split(",") if s]
 
 
-def train(settings: TrainingOptions) -> dict[str, float]:
+def train(settings: TrainingOptions) -> dict[str, Any]:
   """Trains a model; writes it, its vocabulary, report and manifest.
 
   One thread, since the sums of several would depend on their order.
@@ -199,7 +226,7 @@ def train(settings: TrainingOptions) -> dict[str, float]:
       file.write(f"{piece.piece}\t{piece.score:g}\n")
   figures = report(Tokenizer(path), _sentences(files))
   with storage.writing(os.path.join(settings.output_dir, "report.json")) as f:
-    f.write(json.dumps(figures, indent=2) + "\n")
+    f.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
   parameters = dataclasses.asdict(settings)
   del parameters["input_file"], parameters["output_dir"]
   manifest.write(
@@ -255,6 +282,7 @@ def _trained(sentences: Iterator[str], settings: TrainingOptions) -> bytes:
         pad_piece="<pad>",
         unk_piece="<unk>",
         control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+        user_defined_symbols=settings.symbols(),
         num_threads=1,
         minloglevel=2,
       )
@@ -342,29 +370,45 @@ def _hexadecimal(text: str) -> str:
   return " ".join(f"{ord(letter):X}" for letter in text)
 
 
-def report(tokenizer: Tokenizer, sentences: Iterable[str]) -> dict[str, float]:
-  """Measures a tokenizer on text: pieces a word, unknown share, dead pieces."""
-  words = pieces = unknown = 0
-  batch: list[str] = []
-  for sentence in sentences:
-    batch.append(sentence)
-    words += len(sentence.split())
-    if len(batch) == 10_000:
-      pieces, unknown = _counted(tokenizer, batch, pieces, unknown)
-      batch = []
-  pieces, unknown = _counted(tokenizer, batch, pieces, unknown)
+_LISTED = 10  # how many of the longest and rarest pieces a report names
+
+
+def report(tokenizer: Tokenizer, sentences: Iterable[str]) -> dict[str, Any]:
+  """Measures a tokenizer on text.
+
+  Returns:
+    words, pieces_per_word, characters_per_piece, unknown_share (of the
+    pieces), unreachable_pieces (dead after normalisation), used_share (of the
+    ordinary pieces, on this text), longest_pieces and rarest_pieces.
+  """
+  words = characters = 0
+  uses = np.zeros(tokenizer.vocab_size, np.int64)
+  for batch in _batches(sentences, 10_000):
+    words += sum(len(sentence.split()) for sentence in batch)
+    characters += sum(len(sentence.replace(" ", "")) for sentence in batch)
+    ids = np.concatenate([*tokenizer.encode(batch), np.zeros(0, np.int32)])
+    uses += np.bincount(ids, minlength=tokenizer.vocab_size)
+  pieces = int(uses.sum())
+  ordinary = np.nonzero(~tokenizer.special)[0]
+  # Sorted by the piece too, so that equals have one order.
+  names = dict(
+    zip(ordinary.tolist(), tokenizer.pieces(ordinary.tolist()), strict=True)
+  )
+  longest = sorted(names.values(), key=lambda p: (-len(p), p))[:_LISTED]
+  rarest = sorted(names, key=lambda i: (uses[i], names[i]))[:_LISTED]
   return {
     "words": words,
     "pieces_per_word": round(pieces / max(words, 1), 4),
-    "unknown_share": round(unknown / max(pieces, 1), 6),
+    "characters_per_piece": round(characters / max(pieces, 1), 4),
+    "unknown_share": round(int(uses[tokenizer.unk_id]) / max(pieces, 1), 6),
     "unreachable_pieces": len(tokenizer.unreachable()),
+    "used_share": round(float((uses[ordinary] > 0).mean()), 4),
+    "longest_pieces": longest,
+    "rarest_pieces": {names[i]: int(uses[i]) for i in rarest},
   }
 
 
-def _counted(
-  tokenizer: Tokenizer, batch: Sequence[str], pieces: int, unknown: int
-) -> tuple[int, int]:
-  for ids in tokenizer.encode(batch):
-    pieces += len(ids)
-    unknown += int((ids == tokenizer.unk_id).sum())
-  return pieces, unknown
+def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
+  sentences = iter(sentences)
+  while batch := list(itertools.islice(sentences, size)):
+    yield batch

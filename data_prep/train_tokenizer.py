@@ -13,7 +13,8 @@ def main(settings: tokenization.TrainingOptions) -> None:
   figures = tokenization.train(settings)
   logging.info("%s/%s", settings.output_dir, tokenization.MODEL_NAME)
   for name, value in figures.items():
-    logging.info("%s: %s", name.replace("_", " "), value)
+    listed = ", ".join(value) if isinstance(value, list | dict) else value
+    logging.info("%s: %s", name.replace("_", " "), listed)
 
 
 if __name__ == "__main__":

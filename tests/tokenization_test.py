@@ -52,6 +52,45 @@ def test_the_special_pieces_have_their_places_and_none_is_dead(
   assert 1 < report["pieces_per_word"] < 6
 
 
+def test_the_report_counts_what_the_model_does(
+  udhr: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  tokenizer = _train(udhr, tmp_path, vocab_size=300)
+  text = ["Хүн бүр эрх чөлөөтэй.", "Хүн"]
+  found = tokenization.report(tokenizer, text)
+  pieces = [p for ids in tokenizer.encode(text) for p in tokenizer.pieces(ids)]
+  assert found["words"] == 5
+  assert found["pieces_per_word"] == round(len(pieces) / 5, 4)
+  assert found["characters_per_piece"] == round(21 / len(pieces), 4)
+  assert found["unknown_share"] == 0
+  assert found["used_share"] == round(len(set(pieces)) / 295, 4)
+  assert len(found["longest_pieces"]) == 10
+  assert len(found["longest_pieces"][0]) >= len(found["longest_pieces"][-1])
+  assert set(found["rarest_pieces"].values()) == {0}
+
+
+def test_a_user_defined_symbol_is_one_piece_and_one_word(
+  udhr: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  tokenizer = _train(
+    udhr, tmp_path, vocab_size=300, user_defined_symbols="@ХЭРЭГЛЭГЧ,@ХОЛБООС"
+  )
+  (ids,) = tokenizer.encode(["хүн@ХЭРЭГЛЭГЧ эрх@ХОЛБООС"])
+  pieces = tokenizer.pieces(ids)
+  for symbol in ("@ХЭРЭГЛЭГЧ", "@ХОЛБООС"):
+    assert pieces.count(symbol) == 1
+    assert tokenizer.word_starts[ids[pieces.index(symbol)]]
+  assert tokenizer.unreachable() == []
+
+
+@pytest.mark.parametrize("symbols", ["@А,@А", "[MASK]", "@А,<pad>"])
+def test_a_symbol_that_is_there_already_is_refused(symbols: str) -> None:
+  with pytest.raises(options.InputError, match="--user_defined_symbols"):
+    tokenization.TrainingOptions(
+      input_file="a", output_dir="b", user_defined_symbols=symbols
+    )
+
+
 def test_an_uncased_model_lower_cases_by_itself(
   udhr: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -25,7 +25,15 @@ from albert_mn import (
   pretraining,
   runs,
 )
-from data_prep import manifest, options, records, storage
+from data_prep import (
+  dynamic_masking,
+  manifest,
+  masking,
+  options,
+  records,
+  storage,
+  tokenization,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +107,8 @@ class RecordSet:
   Attributes:
     files: in order.
     max_seq_length: pieces a sequence.
-    max_predictions_per_seq: masked positions a sequence.
+    max_predictions_per_seq: masked positions a sequence; 0 where the masks
+      are made in training.
     parameters: their manifest's, {} for records from elsewhere.
     folder: where they lie.
   """
@@ -130,6 +139,12 @@ def record_set(patterns: str, settings: Options) -> RecordSet:
       "parameters"
     ]
   found = records.lengths(files[0])
+  if not found[1] and "masked_lm_prob" not in parameters:
+    raise options.InputError(
+      f"masks in {files[0]}, or a manifest that says how to make them",
+      "neither",
+      "keep manifest.json and tokenizer.model beside dynamic records",
+    )
   lengths = [
     _settled(name, getattr(settings, name), length, files[0])
     for name, length in zip(
@@ -198,7 +213,30 @@ def train_dataset(
     return tf.data.TFRecordDataset(tf.gather(files, order))
 
   dataset = tf.data.Dataset.counter(epoch).flat_map(one_epoch).skip(offset)
-  return _parsed(dataset.batch(batch_size, drop_remainder=True), found)
+  batches = _parsed(dataset.batch(batch_size, drop_remainder=True), found)
+  if found.max_predictions_per_seq:
+    return batches
+  return dynamic_masking.masked_batches(
+    batches, step, *_masks(found, seed)
+  ).prefetch(2)
+
+
+def _masks(
+  found: RecordSet, seed: int
+) -> tuple[masking.Settings, tokenization.Tokenizer]:
+  """How to mask, as the records' manifest says, and with which tokenizer."""
+  recipe = found.parameters
+  return masking.Settings(
+    masked_lm_prob=recipe["masked_lm_prob"],
+    max_predictions=recipe["max_predictions_per_seq"],
+    whole_words=recipe["do_whole_word_mask"],
+    ngram=recipe["ngram"],
+    favor_shorter_ngram=recipe["favor_shorter_ngram"],
+    seed=seed,
+  ), tokenization.Tokenizer(
+    os.path.join(found.folder, tokenization.MODEL_NAME),
+    do_lower_case=recipe["do_lower_case"],
+  )
 
 
 def eval_dataset(found: RecordSet, batch_size: int) -> tf.data.Dataset:

@@ -52,7 +52,6 @@ class Words:
 
 
 def words(
-  ids: np.ndarray,
   text: np.ndarray,
   segments: np.ndarray,
   word_starts: np.ndarray,
@@ -61,22 +60,21 @@ def words(
   """Finds the words.
 
   Args:
-    ids: int64 [rows, length].
     text: bool [rows, length], False on special pieces and padding.
     segments: int64 [rows, length].
-    word_starts: bool [vocab_size].
+    word_starts: bool [rows, length], where a piece begins a word.
     whole_words: False makes every piece a word of its own.
   """
   starts = text.copy()
   if whole_words:
-    starts &= word_starts[ids]
+    starts &= word_starts
     # What was cut off in front of a segment cannot be masked with its rest.
     before = np.zeros_like(text)
     before[:, 1:] = text[:, :-1]
     starts |= text & ~before
   of_piece = np.where(text, np.cumsum(starts, 1) - 1, -1)
   rows, columns = np.nonzero(text)
-  shape = (len(ids), int(of_piece.max(initial=0)) + 1)
+  shape = (len(text), int(of_piece.max(initial=0)) + 1)
   lengths, in_segment = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
   np.add.at(lengths, (rows, of_piece[rows, columns]), 1)
   in_segment[rows, of_piece[rows, columns]] = segments[rows, columns]
@@ -164,6 +162,33 @@ def _ngram_lengths(chance: np.ndarray, settings: Settings) -> np.ndarray:
   bounds = np.cumsum(weights / weights.sum())
   bounds[-1] = 1.0  # chance is below 1, rounding must not reach past it
   return 1 + np.searchsorted(bounds, chance, side="right")
+
+
+def mask(
+  ids: np.ndarray,
+  text: np.ndarray,
+  segments: np.ndarray,
+  word_starts: np.ndarray,
+  keys: np.ndarray,
+  settings: Settings,
+  *,
+  mask_id: int,
+  ordinary_ids: np.ndarray,
+) -> "Masked":
+  """Chooses and replaces: static records and dynamic masks alike.
+
+  Args:
+    ids, text, segments, word_starts: [rows, length], as in `words`.
+    keys: uint64 [rows, 3], what chance is keyed by.
+    settings: how much and in which units.
+    mask_id, ordinary_ids: as in `replace`.
+  """
+  found = words(text, segments, word_starts, settings.whole_words)
+  taken = choose(found, keys, settings)
+  chosen = text & np.take_along_axis(taken, np.maximum(found.of_piece, 0), 1)
+  return replace(
+    ids, chosen, keys, settings, mask_id=mask_id, ordinary_ids=ordinary_ids
+  )
 
 
 @dataclasses.dataclass(frozen=True)

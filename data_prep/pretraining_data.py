@@ -86,6 +86,11 @@ class Options:
   favor_shorter_ngram: bool = options.option(
     True, "shorter n-grams more often (upstream: false)"
   )
+  masking: str = options.option(
+    "static", "static: masks are written, others in each duplicate; dynamic: "
+    "training masks anew at each step (evaluation records stay static)",
+    choices=("static", "dynamic"),
+  )  # fmt: skip
   eval_fraction: float = options.option(
     0.01, "share of the documents held out, at least one; 0: none",
     minimum=0.0, maximum=0.9,
@@ -110,6 +115,10 @@ class Options:
   def uses(self, held_out: bool) -> int:
     """How often a document is cut into examples."""
     return 1 if held_out else self.dupe_factor
+
+  def seed(self, held_out: bool) -> int:
+    """Evaluation examples stay the same whatever the seed of training is."""
+    return _HELD_OUT_SALT if held_out else self.random_seed
 
 
 Counts = collections.Counter[str]
@@ -283,7 +292,7 @@ def spill_range(
     counts += _counted(role, batch, part)
     order = randomness.bits(
       randomness.Purpose.SHUFFLE,
-      _seed(settings, task.held_out),
+      settings.seed(task.held_out),
       *part.keys.T,
     )
     serialized = records.serialize(batch)
@@ -314,13 +323,8 @@ def _instances(
     max_seq_length=settings.max_seq_length,
     short_seq_prob=0.0 if task.held_out else settings.short_seq_prob,
     duplicates=settings.uses(task.held_out),
-    seed=_seed(settings, task.held_out),
+    seed=settings.seed(task.held_out),
   )
-
-
-def _seed(settings: Options, held_out: bool) -> int:
-  """Evaluation examples stay the same whatever the seed of training is."""
-  return _HELD_OUT_SALT if held_out else settings.random_seed
 
 
 def _masked(
@@ -337,7 +341,7 @@ def _masked(
     whole_words=settings.do_whole_word_mask,
     ngram=1 if held_out else settings.ngram,
     favor_shorter_ngram=settings.favor_shorter_ngram,
-    seed=_seed(settings, held_out),
+    seed=settings.seed(held_out),
   )
   rows = instances.assemble(
     found,
@@ -347,31 +351,32 @@ def _masked(
     cls_id=tokenizer.cls_id,
     sep_id=tokenizer.sep_id,
   )
-  starts = tokenizer.word_starts
-  words = masking.words(
-    rows.ids, rows.text, rows.segments, starts, how.whole_words
+  starts = tokenizer.word_starts[rows.ids]
+  batch = records.PretrainingBatch(
+    input_ids=rows.ids,
+    input_mask=rows.mask,
+    segment_ids=rows.segments,
+    token_boundary=rows.mask & (~rows.text | starts),
+    next_sentence_labels=found.labels,
   )
-  taken = masking.choose(words, found.keys, how)
-  chosen = rows.text & np.take_along_axis(
-    taken, np.maximum(words.of_piece, 0), 1
-  )
-  masked = masking.replace(
+  if settings.masking == "dynamic" and not held_out:
+    return batch
+  masked = masking.mask(
     rows.ids,
-    chosen,
+    rows.text,
+    rows.segments,
+    starts,
     found.keys,
     how,
     mask_id=tokenizer.mask_id,
     ordinary_ids=np.nonzero(~tokenizer.special)[0],
   )
-  return records.PretrainingBatch(
+  return dataclasses.replace(
+    batch,
     input_ids=masked.ids,
-    input_mask=rows.mask,
-    segment_ids=rows.segments,
-    token_boundary=rows.mask & (~rows.text | starts[rows.ids]),
     masked_lm_positions=masked.positions,
     masked_lm_ids=masked.targets,
     masked_lm_weights=masked.weights,
-    next_sentence_labels=found.labels,
   )
 
 
@@ -384,7 +389,11 @@ def _counted(
       f"{role}_positions": batch.input_mask.size,
       f"{role}_pieces": int(found.lengths.sum()),
       f"{role}_padding": int((~batch.input_mask).sum()),
-      f"{role}_masked": int(batch.masked_lm_weights.sum()),
+      f"{role}_masked": (
+        0
+        if batch.masked_lm_weights is None
+        else int(batch.masked_lm_weights.sum())
+      ),
       f"{role}_pairs": int((found.labels != instances.NO_PAIR).sum()),
     }
   )

@@ -39,19 +39,20 @@ class PretrainingBatch:
     input_mask: bool [rows, length].
     segment_ids: int64 [rows, length].
     token_boundary: bool [rows, length], where a word begins.
-    masked_lm_positions, masked_lm_ids: int64 [rows, predictions].
-    masked_lm_weights: float32 [rows, predictions].
     next_sentence_labels: int64 [rows], −1 for no pair.
+    masked_lm_positions, masked_lm_ids: int64 [rows, predictions]; None where
+      masks are made in training.
+    masked_lm_weights: float32 [rows, predictions]; likewise.
   """
 
   input_ids: np.ndarray
   input_mask: np.ndarray
   segment_ids: np.ndarray
   token_boundary: np.ndarray
-  masked_lm_positions: np.ndarray
-  masked_lm_ids: np.ndarray
-  masked_lm_weights: np.ndarray
   next_sentence_labels: np.ndarray
+  masked_lm_positions: np.ndarray | None = None
+  masked_lm_ids: np.ndarray | None = None
+  masked_lm_weights: np.ndarray | None = None
 
 
 def serialize(batch: PretrainingBatch) -> list[bytes]:
@@ -59,6 +60,8 @@ def serialize(batch: PretrainingBatch) -> list[bytes]:
   columns = []
   for field in sorted(f.name for f in dataclasses.fields(batch)):
     values = getattr(batch, field)
+    if values is None:
+      continue
     if field == MASKED_LM_WEIGHTS:
       payloads = [row.tobytes() for row in values.astype("<f4")]
       columns.append(_features(field, payloads, 2))
@@ -136,6 +139,8 @@ def _masked_crc(data: bytes) -> bytes:
 def lengths(path: str) -> tuple[int, int]:
   """Returns max_seq_length and max_predictions_per_seq of a file's records.
 
+  The second is 0 for records that are masked in training.
+
   Raises:
     options.InputError: when its first record is no pretraining example.
   """
@@ -152,7 +157,9 @@ def lengths(path: str) -> tuple[int, int]:
     raise _no_records(path, reason) from error
   if first is None:
     raise _no_records(path, "no record")
-  if INPUT_IDS not in feature or MASKED_LM_POSITIONS not in feature:
+  if INPUT_IDS not in feature or not (
+    MASKED_LM_POSITIONS in feature or TOKEN_BOUNDARY in feature
+  ):
     raise _no_records(path, f"features {sorted(feature)}")
   return (
     len(feature[INPUT_IDS].int64_list.value),
@@ -176,7 +183,8 @@ def parse_pretraining(
   Args:
     serialized: string [batch].
     max_seq_length: pieces.
-    max_predictions: masked positions.
+    max_predictions: masked positions; 0 for records that are masked in
+      training, which have token_boundary instead.
 
   Returns:
     int32 [batch, length] or [batch, predictions] by name; float32 weights;
@@ -193,10 +201,16 @@ def parse_pretraining(
       INPUT_IDS: fixed(max_seq_length),
       INPUT_MASK: fixed(max_seq_length),
       SEGMENT_IDS: fixed(max_seq_length),
-      MASKED_LM_POSITIONS: fixed(max_predictions),
-      MASKED_LM_IDS: fixed(max_predictions),
-      MASKED_LM_WEIGHTS: fixed(max_predictions, tf.float32),
       NEXT_SENTENCE_LABELS: fixed(1),
+      **(
+        {
+          MASKED_LM_POSITIONS: fixed(max_predictions),
+          MASKED_LM_IDS: fixed(max_predictions),
+          MASKED_LM_WEIGHTS: fixed(max_predictions, tf.float32),
+        }
+        if max_predictions
+        else {TOKEN_BOUNDARY: fixed(max_seq_length)}
+      ),
     },
   )
   features = {

@@ -214,9 +214,15 @@ def test_a_chunk_keeps_its_order_or_is_swapped_and_never_leaves_its_document() -
 def test_numbers_of_every_length_survive_serialisation(value: int) -> None:
   rows = np.full((2, 8), value, np.int64)
   batch = records.PretrainingBatch(
-    rows, rows > 0, rows, rows > 0, rows[:, :3], rows[:, :3],
-    np.ones((2, 3), np.float32), np.array([-1, 1]),
-  )  # fmt: skip
+    input_ids=rows,
+    input_mask=rows > 0,
+    segment_ids=rows,
+    token_boundary=rows > 0,
+    next_sentence_labels=np.array([-1, 1]),
+    masked_lm_positions=rows[:, :3],
+    masked_lm_ids=rows[:, :3],
+    masked_lm_weights=np.ones((2, 3), np.float32),
+  )
   for raw, label in zip(records.serialize(batch), (-1, 1), strict=True):
     feature = tf.train.Example.FromString(raw).features.feature
     assert list(feature["input_ids"].int64_list.value) == [value] * 8

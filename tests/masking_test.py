@@ -56,10 +56,9 @@ def _batch(
     sep_id=tokenizer.sep_id,
   )
   words = masking.words(
-    laid.ids,
     laid.text,
     laid.segments,
-    tokenizer.word_starts,
+    tokenizer.word_starts[laid.ids],
     settings.whole_words,
   )
   taken = masking.choose(words, keys, settings)

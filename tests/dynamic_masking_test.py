@@ -1,0 +1,186 @@
+"""Masks made in training: as in records, and functions of (seed, step, row)."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from albert_mn import training
+from data_prep import (
+  dynamic_masking,
+  masking,
+  options,
+  pretraining_data,
+  records,
+  tokenization,
+)
+
+LENGTH = 32
+
+
+@pytest.fixture(scope="module")
+def folder(
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
+  """A set of dynamic records."""
+  out = tmp_path_factory.mktemp("dynamic")
+  pretraining_data.create(
+    pretraining_data.Options(
+      input_file=str(udhr),
+      spm_model_file=tokenizer_file,
+      output_dir=str(out),
+      max_seq_length=LENGTH,
+      dupe_factor=4,
+      eval_fraction=0.2,
+      masking="dynamic",
+      num_workers=1,
+    )
+  )
+  return out
+
+
+def _found(folder: pathlib.Path, pattern: str) -> training.RecordSet:
+  settings = training.Options(
+    do_train=True,
+    input_file="x",
+    albert_config_file="x",
+    output_dir="x",
+  )
+  return training.record_set(f"{folder}/{pattern}", settings)
+
+
+def _batches(
+  folder: pathlib.Path, step: int, count: int, seed: int = 3
+) -> list[dict[str, np.ndarray]]:
+  found = _found(folder, "train-*")
+  dataset = training.train_dataset(found, found.count(), 8, seed, step)
+  return list(dataset.take(count).as_numpy_iterator())
+
+
+def test_training_records_have_no_masks_and_held_out_ones_have(
+  folder: pathlib.Path,
+) -> None:
+  assert _found(folder, "train-*").max_predictions_per_seq == 0
+  held_out = _found(folder, "eval-*")
+  assert held_out.max_predictions_per_seq == 5
+  (raw,) = tf.data.TFRecordDataset(list(held_out.files)).take(1)
+  features = records.parse_pretraining(raw[None], LENGTH, 5)
+  assert features["masked_lm_weights"].numpy().sum() > 0
+
+
+def test_a_batch_has_the_shapes_and_names_of_a_static_one(
+  folder: pathlib.Path,
+) -> None:
+  found = _found(folder, "train-*")
+  dataset = training.train_dataset(found, found.count(), 8, 3, 0)
+  shapes = {n: s.shape.as_list() for n, s in dataset.element_spec.items()}
+  assert shapes == {
+    "input_ids": [8, LENGTH],
+    "input_mask": [8, LENGTH],
+    "segment_ids": [8, LENGTH],
+    "masked_lm_positions": [8, 5],
+    "masked_lm_ids": [8, 5],
+    "masked_lm_weights": [8, 5],
+    "next_sentence_labels": [8],
+  }
+
+
+def test_masks_from_a_step_on_are_those_of_an_unbroken_run(
+  folder: pathlib.Path,
+) -> None:
+  whole, resumed = _batches(folder, 0, 9), _batches(folder, 4, 5)
+  for a, b in zip(whole[4:], resumed, strict=True):
+    for name, value in a.items():
+      np.testing.assert_array_equal(value, b[name], name)
+
+
+def test_another_step_seed_or_row_has_other_masks(
+  folder: pathlib.Path, tokenizer_file: str
+) -> None:
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  found = _found(folder, "train-*")
+  (raw,) = tf.data.TFRecordDataset(list(found.files)).batch(8).take(1)
+  features = {
+    name: np.repeat(value.numpy()[:1], 8, axis=0)
+    for name, value in records.parse_pretraining(raw, LENGTH, 0).items()
+  }
+  how, _ = training._masks(found, 3)
+  first = dynamic_masking.mask(features, 5, how, tokenizer)
+  again = dynamic_masking.mask(features, 5, how, tokenizer)
+  np.testing.assert_array_equal(first.ids, again.ids)
+  other = dynamic_masking.mask(features, 6, how, tokenizer)
+  seeded = dynamic_masking.mask(
+    features, 5, dataclasses.replace(how, seed=4), tokenizer
+  )
+  for masks in (other, seeded):
+    assert (masks.positions != first.positions).any(axis=1).mean() > 0.5
+  rows = {tuple(row) for row in first.positions.tolist()}
+  assert len(rows) > 4, "rows of one text are masked differently"
+
+
+def test_the_masked_text_is_the_text_with_masks_of_whole_words(
+  folder: pathlib.Path, tokenizer_file: str
+) -> None:
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  found = _found(folder, "train-*")
+  plain = training._parsed(
+    tf.data.TFRecordDataset(list(found.files)).batch(64), found
+  )
+  how, _ = training._masks(found, 3)
+  masked = pieces = hidden = 0
+  for step, batch in enumerate(plain.as_numpy_iterator()):
+    result = dynamic_masking.mask(batch, step, how, tokenizer)
+    restored = result.ids.copy()
+    rows, slots = np.nonzero(result.weights)
+    places = result.positions[rows, slots]
+    hidden += (result.ids[rows, places] == tokenizer.mask_id).sum()
+    restored[rows, places] = result.targets[rows, slots]
+    np.testing.assert_array_equal(restored, batch["input_ids"])
+    chosen = np.zeros(restored.shape, bool)
+    chosen[rows, places] = True
+    text = ~tokenizer.special[batch["input_ids"]]
+    inside = text[:, 1:] & ~tokenizer.word_starts[batch["input_ids"][:, 1:]]
+    inside &= text[:, :-1]
+    assert (chosen[:, 1:] == chosen[:, :-1])[inside].all()
+    assert not chosen[~text & (batch["input_ids"] != tokenizer.unk_id)].any()
+    masked, pieces = masked + len(rows), pieces + text.sum()
+  assert 0.12 < masked / pieces < 0.17
+  assert 0.7 < hidden / masked < 0.9
+
+
+def test_dynamic_records_without_their_manifest_are_refused(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  for path in folder.glob("train-*"):
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  with pytest.raises(options.InputError, match="keep manifest.json"):
+    _found(tmp_path, "train-*")
+
+
+def test_masks_are_those_of_static_records_for_the_same_keys(
+  folder: pathlib.Path, tokenizer_file: str
+) -> None:
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  how = masking.Settings(0.15, 5, True, 3, True, 3)
+  found = _found(folder, "train-*")
+  (raw,) = tf.data.TFRecordDataset(list(found.files)).batch(8).take(1)
+  features = {
+    name: value.numpy()
+    for name, value in records.parse_pretraining(raw, LENGTH, 0).items()
+  }
+  ids = features["input_ids"].astype(np.int64)
+  text = ~np.isin(ids, (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id))
+  keys = np.zeros((8, 3), np.uint64)
+  keys[:, 0], keys[:, 1] = 7, np.arange(8)
+  static = masking.mask(
+    ids, text, features["segment_ids"].astype(np.int64),
+    tokenizer.word_starts[ids], keys, how, mask_id=tokenizer.mask_id,
+    ordinary_ids=np.nonzero(~tokenizer.special)[0],
+  )  # fmt: skip
+  dynamic = dynamic_masking.mask(features, 7, how, tokenizer)
+  np.testing.assert_array_equal(static.ids, dynamic.ids)
+  np.testing.assert_array_equal(static.positions, dynamic.positions)

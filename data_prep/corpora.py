@@ -188,7 +188,7 @@ def build(settings: Settings) -> Stats:
   files = _files(settings)
   if corpus.decontaminate:  # says what is wrong with it before any work
     _evaluation(corpus.decontaminate, settings.text.text_field)
-  manifest.begin(corpus.output_dir)
+  storage.make_folder(corpus.output_dir)
   stats = Stats()
   names = [
     f"corpus-{shard:05d}-of-{corpus.num_shards:05d}.txt"
@@ -208,6 +208,8 @@ def build(settings: Settings) -> Stats:
         f"nothing to keep in {', '.join(files)}: {stats.dropped()}",
         "check the files, or lower --min_words",
       )
+    # The shards take their names when this block ends, not before.
+    manifest.begin(corpus.output_dir)
   storage.remove_stale(corpus.output_dir, set(names), "corpus-*.txt")
   with storage.writing(os.path.join(corpus.output_dir, "stats.json")) as file:
     file.write(stats.to_json())

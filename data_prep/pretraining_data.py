@@ -136,7 +136,7 @@ def create(settings: Options) -> Counts:
   )
   held_out = _held_out(files, settings)
   shards = settings.num_shards or _forecast_shards(files, settings)
-  manifest.begin(settings.output_dir)
+  storage.make_folder(settings.output_dir)
   with (
     _spill_folder(settings.output_dir) as spill,
     parallel.pool(settings.num_workers) as pool,
@@ -148,6 +148,7 @@ def create(settings: Options) -> Counts:
         f"none beside the {counts['eval_documents']} held out",
         "give more documents, or --eval_fraction=0",
       )
+    manifest.begin(settings.output_dir)
     names = _finish(pool, shards, bool(held_out), settings, spill)
   for pattern in ("train-*.tfrecord", "eval-*.tfrecord"):
     storage.remove_stale(settings.output_dir, set(names), pattern)

@@ -25,7 +25,6 @@ from albert_mn import (
 from data_prep import (
   classifier_data,
   length_buckets,
-  manifest,
   options,
   storage,
   tokenization,
@@ -203,7 +202,7 @@ def train(
   origin = {"training_rows": classifier_data.fingerprint(rows)}
   if start.init_checkpoint:
     model_directory.restore(start.init_checkpoint, encoder=model.encoder)
-    origin["init_checkpoint"] = _identity(start.init_checkpoint)
+    origin["init_checkpoint"] = model_directory.identity(start.init_checkpoint)
   examples = _examples(start, recipe, rows, names)
   predictor = classifier.Predictor(
     model, start.tokenizer, names, recipe.max_seq_length
@@ -241,14 +240,6 @@ def _settings(recipe: Recipe, start: Start) -> dict[str, Any]:
     "tokenizer": storage.sha256(start.tokenizer_file),
     "do_lower_case": start.do_lower_case,
   }
-
-
-def _identity(path: str) -> str:
-  """The hash that stands for a model directory or a bare checkpoint."""
-  if manifest.find(path):
-    return manifest.identity(path)
-  # The index holds the checksum of every tensor in the data file.
-  return manifest.identity(model_directory.weights_prefix(path) + ".index")
 
 
 def _examples(

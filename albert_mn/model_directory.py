@@ -107,8 +107,23 @@ def restore(path: str, **parts: Any) -> None:
 
 def held_parts(path: str) -> set[str]:
   """Returns the names of the parts whose weights a checkpoint holds."""
-  stored = tf.train.list_variables(weights_prefix(path))
+  try:
+    stored = tf.train.list_variables(weights_prefix(path))
+  except UNREADABLE as error:
+    raise options.InputError(
+      f"a whole checkpoint at {path}",
+      str(error).split("\n", maxsplit=1)[0],
+      "copy it again",
+    ) from error
   return {name.split("/")[0] for name, _ in stored}
+
+
+def identity(path: str) -> str:
+  """The hash that stands for a model directory or a bare checkpoint."""
+  if manifest.find(path):
+    return manifest.identity(path)
+  # The index holds the checksum of every tensor in the data file.
+  return manifest.identity(weights_prefix(path) + ".index")
 
 
 def weights_prefix(path: str) -> str:

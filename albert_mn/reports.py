@@ -144,15 +144,18 @@ def write_confusion_matrix(
 ) -> None:
   """Draws which label was taken for which, counts in the cells, as PNG."""
   counts = metrics.confusion_matrix(truth, predicted, labels=list(names))
-  side = 3.0 + 0.6 * len(names)
+  side = min(3.0 + 0.6 * len(names), 40.0)  # inches
   # Without pyplot: no window system, and no state shared between pictures.
   picture = figure.Figure(figsize=(side, side), layout="constrained")
   backend_agg.FigureCanvasAgg(picture)
   axes = picture.add_subplot()
   share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
-  axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-  axes.set_yticks(range(len(names)), names)
+  # A label is no formula, whatever dollar signs it holds.
+  axes.set_xticks(
+    range(len(names)), names, rotation=45, ha="right", parse_math=False
+  )
+  axes.set_yticks(range(len(names)), names, parse_math=False)
   axes.set(xlabel="predicted", ylabel="true")
   if len(names) <= 30:  # beyond, the numbers would not be legible
     for (row, column), count in np.ndenumerate(counts):

@@ -52,6 +52,7 @@ class Checkpoints(tf.train.CheckpointManager):
     """
     newest = self.latest_checkpoint
     if newest is None:
+      self._count_from_here()
       return None
     try:
       self.checkpoint.restore(newest).assert_existing_objects_matched()
@@ -59,11 +60,17 @@ class Checkpoints(tf.train.CheckpointManager):
       raise options.InputError(
         f"a whole checkpoint of this configuration at {newest}",
         str(error).split("\n", maxsplit=1)[0],
-        "give another --output_dir, or remove that checkpoint to go on from "
-        "an older one",
+        "give another --output_dir; with --init_checkpoint it starts from the "
+        "weights of an older checkpoint",
       ) from error
+    self._count_from_here()
     logging.info("going on from %s", newest)
     return newest
+
+  def _count_from_here(self) -> None:
+    """Counts the interval to the next checkpoint, as the class above does."""
+    if self.checkpoint_interval:
+      self._last_checkpoint_step = int(self._step_counter)
 
   def save(self, *args: Any, **kwargs: Any) -> str | None:
     """Saves as tf.train.CheckpointManager does, and says so."""
@@ -86,12 +93,9 @@ class Checkpoints(tf.train.CheckpointManager):
     now = {**settings, "tensorflow": tf.__version__}
     text = json.dumps(now, indent=2, sort_keys=True) + "\n"
     if self.latest_checkpoint and storage.exists(path):
-      before = json.loads(storage.read_text(path))
-      changed = [
-        name
-        for name, value in json.loads(text).items()
-        if before.get(name) != value
-      ]
+      before, after = read_settings(output_dir), json.loads(text)
+      names = sorted(before.keys() | after.keys())
+      changed = [n for n in names if before.get(n) != after.get(n)]
       if changed:
         raise options.InputError(
           f"the settings with which {output_dir} was begun",
@@ -101,6 +105,19 @@ class Checkpoints(tf.train.CheckpointManager):
         )
     with storage.writing(path) as file:
       file.write(text)
+
+
+def read_settings(output_dir: str) -> dict[str, Any]:
+  """Returns what run.json says a run was begun with; {} where there is none."""
+  path = os.path.join(output_dir, _SETTINGS)
+  if not storage.exists(path):
+    return {}
+  try:
+    return dict(json.loads(storage.read_text(path)))
+  except (json.JSONDecodeError, TypeError, ValueError) as error:
+    raise options.InputError(
+      f"the settings of a run in {path}", str(error), "remove the file"
+    ) from error
 
 
 def clock(seconds: float) -> str:

@@ -122,7 +122,14 @@ class RecordSet:
   def count(self) -> int:
     """Counts the examples by reading through the files."""
     dataset = tf.data.TFRecordDataset(list(self.files))
-    return int(dataset.reduce(tf.constant(0, tf.int64), lambda n, _: n + 1))
+    try:
+      return int(dataset.reduce(tf.constant(0, tf.int64), lambda n, _: n + 1))
+    except tf.errors.DataLossError as error:
+      raise options.InputError(
+        f"whole TFRecords in {self.folder or '.'}",
+        error.message.rsplit("}} ", 1)[-1],
+        "copy them again, or make them anew",
+      ) from error
 
 
 def record_set(patterns: str, settings: Options) -> RecordSet:
@@ -425,6 +432,10 @@ def run(settings: Options, optimizer_options: Any) -> dict[str, float]:
   model = pretraining.PretrainingModel(config, settings.random_seed)
   if settings.init_checkpoint:
     _warm_start(model, settings.init_checkpoint)
+  if not training:  # the checkpoint holds the slots of its own optimizer
+    begun = runs.read_settings(settings.output_dir).get("optimizer")
+    if begun:
+      optimizer_options = optimization.OptimizerOptions(**begun)
   optimizer = optimization.create(optimizer_options)
   optimizer.build(model.trainable_variables)
   trainer = Trainer(
@@ -483,6 +494,11 @@ def _settings(
       manifest.identity(training.folder) if training.parameters else None
     ),
     "optimizer": dataclasses.asdict(optimizer_options),
+    "init_checkpoint": (
+      model_directory.identity(settings.init_checkpoint)
+      if settings.init_checkpoint
+      else None
+    ),
     "config": dataclasses.asdict(config),
   }
 
@@ -578,7 +594,10 @@ def _save_model(
     config=config,
     parts=model.parts(),
     tokenizer_file=tokenizer,
-    parameters=dict(random_seed=settings.random_seed),
+    parameters=dict(
+      random_seed=settings.random_seed,
+      do_lower_case=training.parameters.get("do_lower_case", False),
+    ),
     counts=dict(global_step=step),
     inputs=(
       {"records": manifest.identity(training.folder)}
@@ -594,6 +613,7 @@ def _evaluate(
   """Evaluates and writes google-research/albert's eval_results.txt."""
   with _quiet_orbit():
     metrics = dict(controller.evaluate(settings.max_eval_steps or -1))
+  metrics.pop("steps_per_second", None)  # orbit's, where batches are bounded
   results = {"global_step": int(optimizer.iterations), **metrics}
   path = os.path.join(settings.output_dir, "eval_results.txt")
   with storage.writing(path) as file:

@@ -141,6 +141,7 @@ def _comma_separated(path: str) -> Iterator[tuple[int, list[str]]]:
   reader = csv.reader(
     (f"{line}\n" for line in storage.lines(path)), strict=True
   )
+  csv.field_size_limit(storage.MAX_LINE_BYTES)
   line = 1
   try:
     for fields in reader:
@@ -170,7 +171,8 @@ def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
 def _tweet_columns(header: Sequence[str], path: str) -> tuple[int, int]:
   if "text" in header and "label" in header:
     return header.index("text"), header.index("label")
-  if len(header) < 2 or header[1] in ("0", "1"):
+  named = "text" in header or "label" in header
+  if named or len(header) < 2 or header[1] in ("0", "1"):
     raise options.InputError(
       f"a header of at least two columns, text and label, in {path}",
       repr("\t".join(header)),

@@ -135,7 +135,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
   except SystemExit as exit_:
     # absl leaves with 1 on a bad flag; here 1 means bad input. `--help` also
     # comes this way, and a person who asked for help made no mistake.
-    asked = any(a.startswith(("--help", "-help", "-h")) for a in argv)
+    asked = any(a.lstrip("-") in ("h", "help", "helpfull") for a in argv[1:])
     raise SystemExit(0 if asked else (2 if exit_.code else 0)) from None
 
 

@@ -42,7 +42,8 @@ python run_pretraining.py --do_train --do_eval \
   --albert_config_file=configs/albert_tiny.json \
   --optimizer=lamb --learning_rate=0.02 --train_batch_size=32 \
   --num_train_steps="$steps" --num_warmup_steps=$((steps / 10)) \
-  --nojit_compile --save_checkpoints_steps=200 --output_dir="$out/pretraining"
+  --nojit_compile --iterations_per_loop=50 --save_checkpoints_steps=200 \
+  --output_dir="$out/pretraining"
 
 stage 5 'fine-tune on the SIB-200 topics'
 python run_classifier.py --task_name=csv --do_train --do_eval \

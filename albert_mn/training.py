@@ -240,6 +240,7 @@ def _masks(
     ngram=recipe["ngram"],
     favor_shorter_ngram=recipe["favor_shorter_ngram"],
     seed=seed,
+    permutation=recipe["do_permutation"],
   ), tokenization.Tokenizer(
     os.path.join(found.folder, tokenization.MODEL_NAME),
     do_lower_case=recipe["do_lower_case"],

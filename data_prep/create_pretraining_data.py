@@ -4,6 +4,8 @@ python -m data_prep.create_pretraining_data --input_file='corpus/*.txt' \\
   --spm_model_file=spm/tokenizer.model --output_dir=records
 """
 
+import functools
+
 from absl import logging
 
 from data_prep import options, pretraining_data
@@ -11,21 +13,38 @@ from data_prep import options, pretraining_data
 
 def main(settings: pretraining_data.Options) -> None:
   """Writes the records and says what they are."""
-  counts = pretraining_data.create(settings)
+  runner = None
+  if settings.runner == "beam":
+    from data_prep import beam_runner
+
+    runner = functools.partial(beam_runner.run, settings.beam_options)
+  counts = pretraining_data.create(settings, runner)
   for role in ("train", "eval"):
     text = counts[f"{role}_pieces"] + counts[f"{role}_cut"]
+
+    def percent(part: str, whole: int, role: str = role) -> float:
+      return 100 * counts[f"{role}_{part}"] / max(whole, 1)
+
     logging.info(
       "%s: %d examples of %d documents, %d with a sentence pair; "
-      "%.1f %% of the pieces masked, %.1f %% of the positions padding, "
+      "%.1f %% of the pieces masked, %.1f %% of the masked words as a whole, "
+      "%.1f %% of the positions padding, "
       "%.1f %% of the text cut off at the ends of long examples",
       role,
       counts[f"{role}_examples"],
       counts[f"{role}_documents"],
       counts[f"{role}_pairs"],
-      100 * counts[f"{role}_masked"] / max(counts[f"{role}_pieces"], 1),
-      100 * counts[f"{role}_padding"] / max(counts[f"{role}_positions"], 1),
-      100 * counts[f"{role}_cut"] / max(text, 1),
+      percent("masked", counts[f"{role}_pieces"]),
+      percent("whole_words", counts[f"{role}_masked_words"]),
+      percent("padding", counts[f"{role}_positions"]),
+      percent("cut", text),
     )
+  if alike := counts["train_documents_like_held_out"]:
+    logging.info("%d documents are versions of held-out ones: left out", alike)
+  logging.info(
+    "google-research/albert reads the set with %s",
+    pretraining_data.googles_flags(settings, counts),
+  )
 
 
 if __name__ == "__main__":

@@ -4,45 +4,89 @@ google-research/albert and bert read and write the same. A document is what
 belongs together as running text: an article, an article's section, a chapter.
 """
 
-import collections
 import dataclasses
 import hashlib
+import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
-from data_prep import storage
+import numpy as np
+
+from data_prep import options, storage
+
+# Isolated lines have no documents; this many stand or fall together.
+_LINES_A_GROUP = 100
+
+_WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d*)?|\.\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-  """A document and the number that stands for it wherever chance is keyed.
+  """Sentences that belong together.
 
   Attributes:
-    id: 64 bits of the content's hash and its occurrence number, so that it
-      depends neither on the shard nor on the order of the others.
     sentences: in their order, none empty.
+    weight: how often it is used, against others of weight 1.
+    isolated: the order of its lines means nothing: headlines, lyrics.
   """
 
-  id: int
   sentences: tuple[str, ...]
+  weight: float = 1.0
+  isolated: bool = False
+
+  def content(self) -> int:
+    """Returns 64 bits of the hash of the sentences."""
+    digest = hashlib.sha256("\n".join(self.sentences).encode()).digest()
+    return int.from_bytes(digest[:8], "little")
 
 
-def read(paths: Sequence[str]) -> Iterator[Document]:
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """Corpus files that are read alike."""
+
+  paths: tuple[str, ...]
+  weight: float = 1.0
+  isolated: bool = False
+
+
+def weighted(patterns: str, isolated: bool = False) -> list[Files]:
+  """Finds the files of `pattern:weight,pattern`; no weight stands for 1.
+
+  A file that two patterns name is read once, with the first one's weight.
+
+  Raises:
+    options.InputError: for a pattern that no file matches, or weight 0.
+  """
+  found: list[Files] = []
+  for pattern in filter(None, map(str.strip, patterns.split(","))):
+    match = _WEIGHTED.fullmatch(pattern)
+    path, weight = (match[1], float(match[2])) if match else (pattern, 1.0)
+    if not weight:
+      raise options.InputError(
+        "weights above 0", pattern, "leave the files out instead"
+      )
+    known = {path for files in found for path in files.paths}
+    new = (path for path in storage.matching(path) if path not in known)
+    found.append(Files(tuple(new), weight, isolated))
+  return found
+
+
+def read(parts: Iterable[Files]) -> Iterator[Document]:
   """Yields the documents of corpus files; a file's end ends a document."""
-  seen: collections.Counter[bytes] = collections.Counter()
-  for path in paths:
-    for sentences in split(storage.lines(path)):
-      digest = _digest(sentences)
-      yield Document(_document_id(digest, seen[digest]), sentences)
-      seen[digest] += 1
+  for files in parts:
+    for path in files.paths:
+      lines = storage.lines(path)
+      for sentences in _groups(lines) if files.isolated else split(lines):
+        yield Document(sentences, files.weight, files.isolated)
 
 
 def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
   """Yields the runs of lines between blank lines."""
   sentences: list[str] = []
   for line in lines:
-    if line.strip():
-      sentences.append(line.strip())
+    if stripped := line.strip():
+      sentences.append(stripped)
     elif sentences:
       yield tuple(sentences)
       sentences = []
@@ -50,14 +94,34 @@ def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
     yield tuple(sentences)
 
 
-def _digest(sentences: Sequence[str]) -> bytes:
-  return hashlib.sha256("\n".join(sentences).encode()).digest()[:16]
+def _groups(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
+  """Yields isolated lines in groups, whatever blank lines stand between."""
+  full = filter(None, map(str.strip, lines))
+  while group := tuple(itertools.islice(full, _LINES_A_GROUP)):
+    yield group
 
 
-def _document_id(digest: bytes, occurrence: int) -> int:
-  number = occurrence.to_bytes(8, "little")
-  hashed = hashlib.blake2b(digest + number, digest_size=8).digest()
-  return int.from_bytes(hashed, "little")
+def ids(contents: np.ndarray) -> np.ndarray:
+  """Returns the numbers that stand for documents wherever chance is keyed.
+
+  They depend neither on the shard nor on the order of other documents; the
+  second of two equal documents has another number than the first.
+
+  Args:
+    contents: uint64 [documents], in the order of the corpus.
+
+  Returns:
+    uint64 [documents].
+  """
+  order = np.argsort(contents, kind="stable")
+  ordered = contents[order]
+  first = np.ones(len(order), bool)
+  first[1:] = ordered[1:] != ordered[:-1]
+  place = np.arange(len(order))
+  occurrence = np.empty(len(order), np.uint64)
+  occurrence[order] = place - np.maximum.accumulate(np.where(first, place, 0))
+  with np.errstate(over="ignore"):
+    return contents + occurrence * np.uint64(0x9E3779B97F4A7C15)
 
 
 def write(file: IO[str], sentences: Sequence[str]) -> None:

@@ -88,7 +88,7 @@ def masked_batches(
       records.MASKED_LM_WEIGHTS,
     )
     length = features[records.INPUT_IDS].shape
-    shapes = (length, *3 * ([length[0], how.max_predictions],))
+    shapes = (length, *3 * ([length[0], how.width()],))
     masked = {
       name: tf.ensure_shape(value, shape)
       for name, value, shape in zip(names, found, shapes, strict=True)

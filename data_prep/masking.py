@@ -26,6 +26,9 @@ class Settings:
     favor_shorter_ngram: the probability of n is proportional to 1/n; without
       it, reversed (google-research/albert's flag).
     seed: of the data set.
+    slots: length of the result's rows; 0 for what is needed.
+    permutation: as many pieces again, in words or n-grams, exchange their
+      places and must be guessed (google-research/albert's do_permutation).
   """
 
   masked_lm_prob: float
@@ -34,6 +37,13 @@ class Settings:
   ngram: int
   favor_shorter_ngram: bool
   seed: int
+  slots: int = 0
+  permutation: bool = False
+
+  def width(self) -> int:
+    """The length of the result's rows."""
+    needed = self.max_predictions * (2 if self.permutation else 1)
+    return self.slots or needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +75,7 @@ def words(
     word_starts: bool [rows, length], where a piece begins a word.
     whole_words: False makes every piece a word of its own.
   """
-  starts = text.copy()
-  if whole_words:
-    starts &= word_starts
-    # What was cut off in front of a segment cannot be masked with its rest.
-    before = np.zeros_like(text)
-    before[:, 1:] = text[:, :-1]
-    starts |= text & ~before
+  starts = word_begins(text, word_starts) if whole_words else text
   of_piece = np.where(text, np.cumsum(starts, 1) - 1, -1)
   rows, columns = np.nonzero(text)
   shape = (len(text), int(of_piece.max(initial=0)) + 1)
@@ -81,8 +85,24 @@ def words(
   return Words(of_piece, lengths, in_segment)
 
 
-def choose(found: Words, keys: np.ndarray, settings: Settings) -> np.ndarray:
-  """Chooses the words to mask.
+def word_begins(text: np.ndarray, word_starts: np.ndarray) -> np.ndarray:
+  """Returns where words begin, bool [rows, length] as the arguments.
+
+  What is left of a word that a cut took the beginning of is a word too: it
+  cannot be masked with the rest.
+  """
+  before = np.zeros_like(text)
+  before[:, 1:] = text[:, :-1]
+  return text & (word_starts | ~before)
+
+
+def choose(
+  found: Words,
+  keys: np.ndarray,
+  settings: Settings,
+  beside: np.ndarray | None = None,
+) -> np.ndarray:
+  """Chooses the words to mask, or, beside those, the words to permute.
 
   In rounds over the batch: each row offers its next word in a random order
   with a random n-gram length, shortened until it fits what is left of the
@@ -92,10 +112,16 @@ def choose(found: Words, keys: np.ndarray, settings: Settings) -> np.ndarray:
     found: the batch's words.
     keys: uint64 [rows, 3], the instances' keys.
     settings: how much and in which units.
+    beside: bool [rows, words], those that are masked already.
 
   Returns:
     bool [rows, words].
   """
+  in_order, of_length = (
+    (_PURPOSE.WORD_ORDER, _PURPOSE.NGRAM)
+    if beside is None
+    else (_PURPOSE.PERMUTED_ORDER, _PURPOSE.PERMUTED_NGRAM)
+  )
   rows, most_words = found.lengths.shape
   count = (found.lengths > 0).sum(1)
   pieces = found.lengths.sum(1)
@@ -106,14 +132,16 @@ def choose(found: Words, keys: np.ndarray, settings: Settings) -> np.ndarray:
   budget[pieces == 0] = 0
   column = np.arange(most_words)
   draw = (settings.seed, *keys.T[:, :, None], column[None])
-  chance = randomness.uniform(_PURPOSE.WORD_ORDER, *draw)
+  chance = randomness.uniform(in_order, *draw)
   order = np.argsort(np.where(column < count[:, None], chance, 2.0), axis=1)
-  wanted = _ngram_lengths(randomness.uniform(_PURPOSE.NGRAM, *draw), settings)
+  wanted = _ngram_lengths(randomness.uniform(of_length, *draw), settings)
   # Room for n-grams that begin at the last word.
   pad = ((0, 0), (0, settings.ngram))
   lengths = np.pad(found.lengths, pad)
   segments = np.pad(found.segments, pad, constant_values=-1)
   taken = np.zeros(lengths.shape, bool)
+  if beside is not None:
+    taken[:, :most_words] = beside
   active = np.arange(rows)
   for turn in range(most_words):
     active = active[(budget[active] > 0) & (turn < count[active])]
@@ -122,7 +150,8 @@ def choose(found: Words, keys: np.ndarray, settings: Settings) -> np.ndarray:
     _offer(
       active, order[active, turn], wanted, lengths, segments, taken, budget
     )
-  return taken[:, :most_words]
+  chosen = taken[:, :most_words]
+  return chosen if beside is None else chosen & ~beside
 
 
 def _offer(
@@ -184,10 +213,21 @@ def mask(
     mask_id, ordinary_ids: as in `replace`.
   """
   found = words(text, segments, word_starts, settings.whole_words)
+  of_piece = np.maximum(found.of_piece, 0)
   taken = choose(found, keys, settings)
-  chosen = text & np.take_along_axis(taken, np.maximum(found.of_piece, 0), 1)
+  chosen = text & np.take_along_axis(taken, of_piece, 1)
+  moved = None
+  if settings.permutation:
+    other = choose(found, keys, settings, taken)
+    moved = text & np.take_along_axis(other, of_piece, 1)
   return replace(
-    ids, chosen, keys, settings, mask_id=mask_id, ordinary_ids=ordinary_ids
+    ids,
+    chosen,
+    keys,
+    settings,
+    mask_id=mask_id,
+    ordinary_ids=ordinary_ids,
+    moved=moved,
   )
 
 
@@ -197,8 +237,8 @@ class Masked:
 
   Attributes:
     ids: int64 [rows, length], with replacements.
-    positions, targets: int64 [rows, max_predictions], 0 where unused.
-    weights: float32 [rows, max_predictions], 1 where used.
+    positions, targets: int64 [rows, slots], 0 where unused.
+    weights: float32 [rows, slots], 1 where used.
   """
 
   ids: np.ndarray
@@ -215,6 +255,7 @@ def replace(
   *,
   mask_id: int,
   ordinary_ids: np.ndarray,
+  moved: np.ndarray | None = None,
 ) -> Masked:
   """Puts [MASK] on 80 % of the chosen pieces, leaves 10 %, changes 10 %.
 
@@ -225,9 +266,10 @@ def replace(
     ids: int64 [rows, length].
     chosen: bool [rows, length].
     keys: uint64 [rows, 3].
-    settings: for max_predictions and the seed.
+    settings: for the slots and the seed.
     mask_id: [MASK].
     ordinary_ids: [n], the ids that are not special.
+    moved: bool [rows, length], the pieces that exchange their places.
   """
   rows, columns = np.nonzero(chosen)
   draw = (settings.seed, *keys[rows].T, columns)
@@ -235,19 +277,33 @@ def replace(
   other = ordinary_ids[
     randomness.below(len(ordinary_ids), _PURPOSE.RANDOM_PIECE, *draw)
   ]
-  targets = ids[rows, columns]
   seen = ids.copy()
   seen[rows, columns] = np.where(
-    chance < 0.8, mask_id, np.where(chance < 0.9, targets, other)
+    chance < 0.8, mask_id, np.where(chance < 0.9, ids[rows, columns], other)
   )
+  if moved is not None:
+    _permute(seen, moved, keys, settings.seed)
+    chosen = chosen | moved
+    rows, columns = np.nonzero(chosen)
   per_row = chosen.sum(1)
   slot = np.arange(len(rows)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
-  shape = (len(ids), settings.max_predictions)
+  shape = (len(ids), settings.width())
   result = Masked(
     seen, np.zeros(shape, np.int64), np.zeros(shape, np.int64),
     np.zeros(shape, np.float32),
   )  # fmt: skip
   result.positions[rows, slot] = columns
-  result.targets[rows, slot] = targets
+  result.targets[rows, slot] = ids[rows, columns]
   result.weights[rows, slot] = 1.0
   return result
+
+
+def _permute(
+  seen: np.ndarray, moved: np.ndarray, keys: np.ndarray, seed: int
+) -> None:
+  """Shuffles the pieces at the `moved` places of each row, in place."""
+  rows, columns = np.nonzero(moved)
+  draw = (seed, *keys[rows].T, columns)
+  chance = randomness.uniform(_PURPOSE.PERMUTATION, *draw)
+  order = np.lexsort((chance, rows))
+  seen[rows, columns] = seen[rows, columns[order]]

@@ -17,15 +17,15 @@ R = TypeVar("R")
 _TASKS_A_WORKER = 4
 
 
-def pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
   """Returns a pool of processes that end when this one is killed.
 
   Args:
-    workers: processes; 0 for one a core.
+    workers: processes.
   """
   # spawn: a forked child would share the parent's threads' locks.
   return concurrent.futures.ProcessPoolExecutor(
-    workers or os.cpu_count(),
+    workers,
     mp_context=multiprocessing.get_context("spawn"),
     initializer=_end_with_parent,
   )
@@ -43,38 +43,68 @@ def _end_with_parent() -> None:
   threading.Thread(target=watch, daemon=True).start()
 
 
-def ordered(
-  function: Callable[[T], R], tasks: Iterable[T], workers: int
-) -> Generator[R, None, None]:
-  """Yields function(task) for each task, in the order of the tasks.
+def count(workers: int) -> int:
+  """Returns the processes that `workers` stands for; 0 is one a core."""
+  return workers or os.cpu_count() or 1
 
-  Close it (contextlib.closing), so that its processes end with it. A bounded
-  number of tasks is in work, however many there are. A single task
-  is done here, since a process takes longer to start than most of them take.
 
-  Args:
-    function: of a module, so that a process can find it.
-    tasks: picklable.
-    workers: processes; 0 for one a core, 1 for none beside this one.
+class Workers:
+  """Processes for several rounds of work; started when there is some.
+
+  One worker means none beside this process. A single task is done here too,
+  since a process takes longer to start than most of them take.
   """
-  tasks = iter(tasks)
-  first = list(itertools.islice(tasks, 2))
-  if workers == 1 or len(first) < 2:
-    yield from map(function, first)
-    yield from map(function, tasks)
-    return
-  with pool(workers) as processes:
-    most = _TASKS_A_WORKER * (workers or os.cpu_count() or 1)
+
+  def __init__(self, workers: int):
+    self._count = count(workers)
+    self._processes: concurrent.futures.ProcessPoolExecutor | None = None
+
+  def __enter__(self) -> "Workers":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    if self._processes:
+      self._processes.shutdown(cancel_futures=True)
+
+  def ordered(
+    self, function: Callable[[T], R], tasks: Iterable[T]
+  ) -> Generator[R, None, None]:
+    """Yields function(task) for each task, in the order of the tasks.
+
+    A bounded number of tasks is in work, however many there are.
+
+    Args:
+      function: picklable: of a module, or a small dataclass that is called.
+      tasks: picklable.
+    """
+    tasks = iter(tasks)
+    first = list(itertools.islice(tasks, 2))
+    if self._count == 1 or len(first) < 2:
+      yield from map(function, first)
+      yield from map(function, tasks)
+      return
+    self._processes = self._processes or _pool(self._count)
     waiting = collections.deque(
-      processes.submit(function, task) for task in first
+      self._processes.submit(function, t) for t in first
     )
     try:
       for task in tasks:
-        waiting.append(processes.submit(function, task))
-        if len(waiting) >= most:
+        waiting.append(self._processes.submit(function, task))
+        if len(waiting) >= _TASKS_A_WORKER * self._count:
           yield waiting.popleft().result()
       while waiting:
         yield waiting.popleft().result()
     finally:
       for future in waiting:  # left over when the caller gives up
         future.cancel()
+
+
+def ordered(
+  function: Callable[[T], R], tasks: Iterable[T], workers: int
+) -> Generator[R, None, None]:
+  """Does one round of work, as Workers.ordered.
+
+  Close it (contextlib.closing), so that its processes end with it.
+  """
+  with Workers(workers) as processes:
+    yield from processes.ordered(function, tasks)

@@ -25,6 +25,13 @@ class Purpose(enum.IntEnum):
   NGRAM = 10
   REPLACEMENT = 11
   RANDOM_PIECE = 12
+  PERMUTED_ORDER = 13
+  PERMUTED_NGRAM = 14
+  PERMUTATION = 15
+  WEIGHT = 16
+  RANDOM_NEXT = 17
+  OTHER_DOCUMENT = 18
+  OTHER_SENTENCE = 19
 
 
 Key = int | np.ndarray

@@ -25,3 +25,8 @@ mv requirements.txt.new requirements.txt
   compile requirements-dev.in
 } > requirements-dev.txt.new
 mv requirements-dev.txt.new requirements-dev.txt
+{
+  echo '# Made by scripts/lock.sh; for --runner=beam, installed apart.'
+  compile requirements-beam.in
+} > requirements-beam.txt.new
+mv requirements-beam.txt.new requirements-beam.txt

@@ -2,6 +2,7 @@
 # Makes .venv from the locks; does nothing where it is up to date.
 #
 #   scripts/setup.sh [--dev]     --dev: the test tools too
+#   scripts/setup.sh --beam      .venv-beam, for data_prep's --runner=beam
 #
 # PYTHON names the interpreter to use. Where requirements.txt has changed, or an
 # install was interrupted, .venv is made anew, so that nothing stale stays in it.
@@ -32,28 +33,38 @@ make_venv() {
       'apt-get install python3-venv' >&2
     return 1
   }
-  "$python" -m venv --clear .venv
+  "$python" -m venv --clear "$venv"
 }
 
 is_installed() {  # A stamp is written last, so it says that all is there.
-  [ "$(cat ".venv/$1.sha256" 2> /dev/null)" = "$(sha256sum < "$1")" ]
+  [ "$(cat "$venv/$1.sha256" 2> /dev/null)" = "$(sha256sum < "$1")" ]
 }
 
 install() {
-  echo "installing $1 into .venv ($2)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+  echo "installing $1 into $venv ($2)"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-deps --require-hashes --only-binary=:all: -r "$1"
-  sha256sum < "$1" > ".venv/$1.sha256"
+  sha256sum < "$1" > "$venv/$1.sha256"
+}
+
+make_anew() {
+  if ! { usable "$venv/bin/python" && is_installed "$1"; }; then
+    make_venv
+    install "$@"
+  fi
 }
 
 # One at a time: a second script waits for the first one's install.
 exec 9< scripts/setup.sh
 flock --nonblock 9 || { echo 'waiting for another setup.sh'; flock 9; }
 
-if ! { usable .venv/bin/python && is_installed requirements.txt; }; then
-  make_venv
-  install requirements.txt '2 to 5 minutes, 0.9 GB to fetch, 3 GB on disk'
+if [ "${1:-}" = --beam ]; then
+  venv=.venv-beam
+  make_anew requirements-beam.txt 'a minute, 0.5 GB on disk'
+  exit
 fi
+venv=.venv
+make_anew requirements.txt '2 to 5 minutes, 0.9 GB to fetch, 3 GB on disk'
 if [ "${1:-}" = --dev ] && ! is_installed requirements-dev.txt; then
   install requirements-dev.txt 'seconds'
 fi

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import instances, records, tokenization
+from data_prep import instances, records, stages, tokenization
 from tests import running
 
 
@@ -192,8 +193,8 @@ def test_a_chunk_keeps_its_order_or_is_swapped_and_never_leaves_its_document() -
 ):
   ends = list(range(7, 7 * 40, 7))
   found = instances.create(
-    [5, 6], [ends, [4, 4 + 3]],
-    max_seq_length=40, short_seq_prob=0.0, duplicates=1, seed=1,
+    [instances.Span(5, ends), instances.Span(6, [4, 4 + 3])],
+    max_seq_length=40, short_seq_prob=0.0, seed=1,
   )  # fmt: skip
   second = found.keys[:, 0] == 6
   assert found.starts[second].min() >= ends[-1], "documents follow each other"
@@ -208,6 +209,121 @@ def test_a_chunk_keeps_its_order_or_is_swapped_and_never_leaves_its_document() -
     assert length.sum() <= 37 and length.min() > 0
     assert (start[0] < start[1]) == (label == instances.IN_ORDER)
   assert set(found.labels) == {instances.IN_ORDER, instances.SWAPPED}
+
+
+def test_a_random_next_sentence_is_anothers_and_what_it_displaced_comes_next() -> (
+  None
+):
+  spans = [
+    instances.Span(i, list(range(5, 5 * 40, 5)), uses=2) for i in range(9)
+  ]
+  size = spans[0].ends[-1]
+  found = instances.create(
+    spans, max_seq_length=48, short_seq_prob=0.1, random_next_sentence=True,
+    seed=1,
+  )  # fmt: skip
+  own = found.keys[:, :1].astype(np.int64) * size
+  inside = (found.starts >= own) & (found.starts + found.lengths <= own + size)
+  labels = found.labels
+  assert set(labels) <= {instances.IN_ORDER, instances.SWAPPED, -1}
+  assert inside[:, 0].all()
+  pair = labels >= 0
+  assert (inside[:, 1] == (labels == instances.IN_ORDER))[pair].all()
+  paired = labels[pair]
+  assert 0.35 < np.mean(paired) < 0.65
+  assert (found.lengths[labels >= 0] > 0).all()
+  assert found.lengths.sum(1).max() <= 45
+  # Nothing goes to waste: every piece stands in an A or an in-order B.
+  for document in range(9):
+    for use in range(2):
+      rows = (found.keys[:, 0] == document) & (found.keys[:, 1] == use)
+      covered = np.zeros(9 * size + 99, int)
+      for row in np.nonzero(rows)[0]:
+        for side in range(1 if labels[row] == instances.SWAPPED else 2):
+          start, length = found.starts[row, side], found.lengths[row, side]
+          covered[start : start + length] += 1
+      assert covered[document * size : (document + 1) * size].mean() > 0.9
+      assert covered.max() == 1
+
+
+def test_isolated_lines_fill_examples_without_a_pair(
+  programs: running.Programs,
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path: pathlib.Path,
+) -> None:
+  lines = tmp_path / "headlines.txt"
+  words = udhr.read_text("utf-8").split()
+  lines.write_text(
+    "\n".join(map(" ".join, zip(words, words[1:], strict=False)))
+  )
+  programs.succeed(
+    "-m", "data_prep.create_pretraining_data",
+    f"--isolated_lines_file={lines}", f"--spm_model_file={tokenizer_file}",
+    f"--output_dir={tmp_path / 'out'}", "--max_seq_length=64",
+    "--short_seq_prob=0",
+  )  # fmt: skip
+  counts = json.loads((tmp_path / "out/manifest.json").read_text())["counts"]
+  assert counts["train_pairs"] == 0
+  assert counts["train_padding"] < 0.1 * counts["train_positions"]
+  rows = _parsed(f"{tmp_path}/out/train-*")
+  assert {int(row[records.NEXT_SENTENCE_LABELS]) for row in rows} == {-1}
+
+
+def test_a_weight_decides_how_often_files_are_used(
+  programs: running.Programs,
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path: pathlib.Path,
+) -> None:
+  found = {}
+  for weight in ("", ":2", ":0.5"):
+    out = tmp_path / f"out{weight}"
+    flags = _flags(f"{udhr}{weight}", tokenizer_file, out, "--dupe_factor=2")
+    programs.succeed(*flags, "--eval_fraction=0")
+    counts = json.loads((out / "manifest.json").read_text())["counts"]
+    found[weight] = counts["train_letters"]
+  assert found[":2"] == 2 * found[""] == 4 * found[":0.5"]
+  settings = stages.Recipe(dupe_factor=1)
+  uses = [stages._uses(i, 0.3, settings) for i in range(4000)]
+  assert set(uses) == {0, 1} and abs(np.mean(uses) - 0.3) < 0.03
+
+
+def test_the_set_google_reads_has_the_names_given_and_no_label_minus_one(
+  programs: running.Programs,
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path: pathlib.Path,
+) -> None:
+  names = [f"{tmp_path}/tf_examples.tfrecord-{i}" for i in range(2)]
+  said = programs.succeed(
+    "-m", "data_prep.create_pretraining_data", f"--input_file={udhr}",
+    f"--spm_model_file={tokenizer_file}", f"--output_file={','.join(names)}",
+    "--max_seq_length=64", "--sentence_pairs_only", "--do_permutation",
+  )  # fmt: skip
+  assert (
+    f"--input_file={','.join(names)} --max_seq_length=64 "
+    "--max_predictions_per_seq=20" in said
+  )
+  for name in names:
+    for raw in tf.data.TFRecordDataset(name):
+      feature = tf.train.Example.FromString(raw.numpy()).features.feature
+      assert feature["next_sentence_labels"].int64_list.value[0] in (0, 1)
+      assert len(feature["masked_lm_positions"].int64_list.value) == 20
+
+
+def test_the_forecast_is_near_what_is_made(
+  programs: running.Programs,
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+  folder: pathlib.Path,
+  tmp_path: pathlib.Path,
+) -> None:
+  said = programs.succeed(*_flags(udhr, tokenizer_file, tmp_path))
+  (forecast,) = re.findall(r"about ([\d,]+) examples to train on", said)
+  counts = json.loads((folder / "manifest.json").read_text())["counts"]
+  made = counts["train_examples"]
+  assert abs(int(forecast.replace(",", "")) - made) < 0.15 * made
 
 
 @pytest.mark.parametrize("value", [0, 127, 128, 16383, 16384, 99999])

@@ -236,3 +236,38 @@ def test_words_begin_where_sentencepiece_says_so(
   piece: str, starts: bool
 ) -> None:
   assert tokenization.starts_word(piece) == starts
+
+
+def test_permutation_exchanges_as_many_other_words_to_be_guessed_too(
+  tokenizer_file: str, lines: list[str]
+) -> None:
+  settings = dataclasses.replace(SETTINGS, max_predictions=12, permutation=True)
+  assert settings.width() == 24
+  batch = _batch(tokenizer_file, lines, SETTINGS)
+  plain, both = (
+    masking.mask(
+      batch.ids, batch.text, batch.segments,
+      batch.tokenizer.word_starts[batch.ids], batch.keys, how,
+      mask_id=batch.tokenizer.mask_id,
+      ordinary_ids=np.nonzero(~batch.tokenizer.special)[0],
+    )
+    for how in (dataclasses.replace(settings, permutation=False, slots=24), settings)
+  )  # fmt: skip
+  differing = 0
+  for row in range(len(batch.ids)):
+    masked = set(plain.positions[row][plain.weights[row] == 1])
+    guessed = both.positions[row][both.weights[row] == 1]
+    moved = np.array(sorted(set(guessed) - masked), int)
+    assert masked <= set(guessed), "the masks are those without permutation"
+    assert (np.diff(guessed) > 0).all()
+    assert len(moved) <= 12
+    assert sorted(both.ids[row][moved]) == sorted(batch.ids[row][moved])
+    rest = np.setdiff1d(np.arange(128), moved)
+    assert (both.ids[row][rest] == plain.ids[row][rest]).all()
+    targets = both.targets[row][both.weights[row] == 1]
+    assert (targets == batch.ids[row][guessed]).all()
+    differing += (both.ids[row][moved] != batch.ids[row][moved]).sum()
+    words = batch.words.of_piece[row]
+    for word in set(words[moved]):
+      assert set(np.nonzero(words == word)[0]) <= set(moved), "whole words"
+  assert differing > 5 * len(batch.ids)

@@ -1,0 +1,158 @@
+"""The two stages on Apache Beam: Dataflow, Flink, Spark, or local processes.
+
+A pipeline does not carry a corpus, so the ranges are written to files beside
+the result, and the workers read them. What they make goes through a
+GroupByKey to our own writer: the bytes are those of the local runner.
+
+Beam lives in an environment of its own (requirements-beam.txt), since it
+needs another protobuf than TensorFlow. Its workers need this package, the
+tokenizer's path and the output folder.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from data_prep import manifest, options, pretraining_data, stages, storage
+
+_FOLDER = "beam-ranges"  # of the output folder, while the pipeline runs
+_COUNTS = "counts"
+
+Keyed = tuple[tuple[str, int], tuple[int, bytes] | None]
+
+
+def run(
+  beam_options: str,
+  job: pretraining_data.Job,
+  tasks: Iterable[stages.Range],
+  forecast: pretraining_data.Forecast,
+) -> stages.Counts:
+  """Runs the pipeline to its end; returns the counts.
+
+  Args:
+    beam_options: as Beam's own programs take them, by spaces.
+    job, tasks, forecast: as pretraining_data.Runner's.
+
+  Raises:
+    options.InputError: without Apache Beam, or where it refuses its options.
+  """
+  try:
+    import apache_beam as beam
+    from apache_beam.options import pipeline_options
+  except ImportError as error:
+    raise options.InputError(
+      "Apache Beam for --runner=beam",
+      "none installed",
+      "run scripts/setup.sh --beam and use .venv-beam/bin/python",
+    ) from error
+  folder = os.path.join(job.folder, _FOLDER)
+  _remove(folder)
+  try:
+    paths = list(_written(tasks, folder))
+    manifest.begin(job.folder)
+    with beam.Pipeline(
+      options=pipeline_options.PipelineOptions(shlex.split(beam_options))
+    ) as pipeline:
+      made = (
+        pipeline
+        | beam.Create(paths)
+        | beam.Reshuffle()
+        | beam.FlatMap(_StageOne(job)).with_outputs(_COUNTS, main="examples")
+      )
+      # So that a bucket without examples becomes a file too.
+      buckets = pipeline | "Buckets" >> beam.Create(list(_empty(job)))
+      (
+        (made.examples, buckets)
+        | beam.Flatten()
+        | beam.GroupByKey()
+        | beam.Map(_StageTwo(job))
+      )
+      (
+        made[_COUNTS]
+        | beam.CombineGlobally(_sum)
+        | "Counts" >> beam.Map(_write_counts, os.path.join(folder, _COUNTS))
+      )
+    counts: stages.Counts = collections.Counter(
+      json.loads(storage.read_text(os.path.join(folder, _COUNTS)))
+    )
+  finally:
+    _remove(folder)
+  pretraining_data.require_examples(counts)
+  return counts
+
+
+def _written(tasks: Iterable[stages.Range], folder: str) -> Iterator[str]:
+  """Writes each range to a file; yields their paths."""
+  storage.make_folder(folder)
+  for number, task in enumerate(tasks):
+    path = os.path.join(folder, f"{number:07d}.json")
+    with storage.writing(path) as file:
+      file.write(json.dumps(dataclasses.asdict(task), ensure_ascii=False))
+    yield path
+
+
+def _read(path: str) -> stages.Range:
+  content = json.loads(storage.read_text(path))
+  texts = (
+    stages.Text(**text | {"sentences": tuple(text["sentences"])})
+    for text in content["texts"]
+  )
+  return stages.Range(content["held_out"], tuple(texts))
+
+
+def _remove(folder: str) -> None:
+  for name in storage.names(folder):
+    storage.remove(os.path.join(folder, name))
+  if os.path.isdir(folder):
+    os.rmdir(folder)
+
+
+def _empty(job: pretraining_data.Job) -> Iterator[Keyed]:
+  for role, names in job.names.items():
+    yield from (((role, bucket), None) for bucket in range(len(names)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _StageOne:
+  """From a range's path to examples by bucket, and its counts beside them."""
+
+  job: pretraining_data.Job
+
+  def __call__(self, path: str) -> Iterator[Any]:
+    import apache_beam as beam
+
+    task = _read(path)
+    made = self.job.examples(task)
+    yield beam.pvalue.TaggedOutput(_COUNTS, dict(made.counts))
+    for bucket, keyed in made.buckets.items():
+      for entry in keyed:
+        yield (task.role, bucket), entry
+
+
+@dataclasses.dataclass(frozen=True)
+class _StageTwo:
+  """From a bucket's examples to its file."""
+
+  job: pretraining_data.Job
+
+  def __call__(
+    self, grouped: tuple[tuple[str, int], Iterable[tuple[int, bytes] | None]]
+  ) -> None:
+    (role, bucket), entries = grouped
+    self.job.finish(role, bucket, [e for e in entries if e is not None])
+
+
+def _sum(parts: Iterable[dict[str, int]]) -> dict[str, int]:
+  total: stages.Counts = collections.Counter()
+  for part in parts:
+    total.update(part)
+  return dict(total)
+
+
+def _write_counts(counts: dict[str, int], path: str) -> None:
+  with storage.writing(path) as file:
+    file.write(json.dumps(counts))

@@ -1,0 +1,218 @@
+"""Which documents are held out for evaluation, and what is like them.
+
+A first reading of the corpus: every document's number, who is held out, how
+much text there is, and a sample to make a forecast from. It holds some 30
+bytes a document, and of the held-out text 8 bytes a sentence.
+"""
+
+import array
+import dataclasses
+import hashlib
+import heapq
+import zlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from absl import logging
+
+from data_prep import documents, options, randomness
+
+# Not the seed: another seed must not move documents from evaluation to
+# training. The value is arbitrary.
+SALT = 20190926
+
+# Shorter sentences return in texts that have nothing to do with each other.
+_TELLING_LENGTH = 40  # guess, in letters
+
+_SAMPLE_DOCUMENTS = 128
+_SAMPLE_SENTENCES = 100  # a document
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+  """What one reading of the corpus tells.
+
+  Attributes:
+    ids: uint64 [documents], in the corpus's order: what chance is keyed by.
+    held_out: bool [documents].
+    clustered: versions of a document are held out together, so that what is
+      left of them may be left out; not where most documents are versions.
+    letters: of all documents.
+    weighted_letters: of those to train on, times their weights.
+    held_out_letters: of the others.
+    sample: documents chosen by their content alone, long ones cut.
+  """
+
+  ids: np.ndarray
+  held_out: np.ndarray
+  clustered: bool
+  letters: int
+  weighted_letters: float
+  held_out_letters: int
+  sample: tuple[documents.Document, ...]
+
+
+def survey(
+  parts: Sequence[documents.Files], eval_fraction: float, at_least: int
+) -> Survey:
+  """Reads the corpus and chooses whom to hold out, by salted hashes.
+
+  Versions of a document are held out together, where they share the sentence
+  of the lowest hash (a MinHash of one value).
+
+  Args:
+    parts: the corpus.
+    eval_fraction: share of the documents; 0 for none.
+    at_least: documents held out, where eval_fraction is above 0.
+
+  Raises:
+    options.InputError: for a corpus without a sentence.
+  """
+  contents, letters = array.array("Q"), array.array("Q")
+  clusters = array.array("Q")
+  weights = array.array("d")
+  lowest: list[tuple[int, int, documents.Document]] = []
+  longest = 0
+  for number, document in enumerate(documents.read(parts)):
+    contents.append(document.content())
+    clusters.append(_cluster(document.sentences, contents[-1]))
+    letters.append(sum(map(len, document.sentences)))
+    weights.append(document.weight)
+    longest = max(longest, 0 if document.isolated else len(document.sentences))
+    _keep_lowest(lowest, (-contents[-1], number, document))
+  if not contents:
+    raise options.InputError(
+      "a corpus with sentences", "none in its files", "build the corpus first"
+    )
+  if longest < 2:
+    logging.warning(
+      "no document has two sentences: no example will have a sentence pair. "
+      "Documents are parted by blank lines, sentences by line ends."
+    )
+  content, letter = np.array(contents), np.array(letters)
+  held_out, clustered = _choose(
+    content, np.array(clusters), eval_fraction, at_least
+  )
+  return Survey(
+    ids=documents.ids(content),
+    held_out=held_out,
+    clustered=clustered,
+    letters=int(letter.sum()),
+    weighted_letters=float((letter * np.array(weights))[~held_out].sum()),
+    held_out_letters=int(letter[held_out].sum()),
+    sample=tuple(d for _, _, d in sorted(lowest, key=lambda entry: -entry[0])),
+  )
+
+
+def _cluster(sentences: Sequence[str], content: int) -> int:
+  """Returns what versions of a document are likely to have in common."""
+  telling = (s.encode() for s in sentences if len(s) >= _TELLING_LENGTH)
+  return min((zlib.crc32(s, SALT) for s in telling), default=content)
+
+
+def _keep_lowest(
+  lowest: list[tuple[int, int, documents.Document]],
+  entry: tuple[int, int, documents.Document],
+) -> None:
+  """Keeps the documents of the lowest content hashes: a sample without luck."""
+  full = len(lowest) == _SAMPLE_DOCUMENTS
+  if full and entry[:2] < lowest[0][:2]:
+    return
+  content, number, document = entry
+  cut = dataclasses.replace(
+    document, sentences=document.sentences[:_SAMPLE_SENTENCES]
+  )
+  push = heapq.heapreplace if full else heapq.heappush
+  push(lowest, (content, number, cut))
+
+
+def _choose(
+  contents: np.ndarray,
+  clusters: np.ndarray,
+  eval_fraction: float,
+  at_least: int,
+) -> tuple[np.ndarray, bool]:
+  """Returns who is held out, bool [documents], and whether by clusters."""
+  none = np.zeros(len(contents), bool)
+  if not eval_fraction:
+    return none, False
+  wanted = max(at_least, round(len(contents) * eval_fraction))
+  by_cluster = _lowest(clusters, wanted)
+  if by_cluster.any() and not by_cluster.all():
+    return by_cluster, True
+  by_content = _lowest(contents, wanted)
+  if by_content.any() and not by_content.all():
+    logging.warning(
+      "most documents have sentences in common, so that training will see "
+      "sentences of those that are held out"
+    )
+    return by_content, False
+  logging.warning(
+    "the corpus is one document, so nothing can be held out: documents are "
+    "parted by blank lines"
+  )
+  return none, False
+
+
+def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
+  """Chooses keys by the lowest salted hash until there are enough documents.
+
+  A key of more documents than are wanted, such as that of a sentence which
+  stands in every article, is passed over.
+
+  Args:
+    keys: uint64 [documents].
+    wanted: documents.
+
+  Returns:
+    bool [documents].
+  """
+  salted = randomness.bits(randomness.Purpose.HELD_OUT, SALT, keys)
+  _, place, sizes = np.unique(salted, return_inverse=True, return_counts=True)
+  fitting = np.where(sizes <= wanted, sizes, 0)
+  chosen = (fitting > 0) & (np.cumsum(fitting) - fitting < wanted)
+  return np.asarray(chosen[place])
+
+
+class Likeness:
+  """Tells what repeats the held-out text, so that nobody trains on it."""
+
+  def __init__(self, held_out: Iterable[documents.Document]):
+    telling = [
+      sentence.encode()
+      for document in held_out
+      for sentence in document.sentences
+      if len(sentence) >= _TELLING_LENGTH
+    ]
+    # The checksum is what nearly every sentence is turned away by.
+    self._checksums = frozenset(map(zlib.crc32, telling))
+    self._digests = frozenset(map(_digest, telling))
+
+  def without(self, document: documents.Document) -> documents.Document | None:
+    """Returns what may be trained on of a document, None for nothing.
+
+    Running text that shares half of its telling sentences with held-out
+    documents is a version of one of them. Isolated lines go one by one.
+    """
+    known = list(map(self._knows, document.sentences))
+    if not any(known):
+      return document
+    if document.isolated:
+      kept = tuple(
+        s for s, k in zip(document.sentences, known, strict=True) if not k
+      )
+      return dataclasses.replace(document, sentences=kept) if kept else None
+    telling = sum(len(s) >= _TELLING_LENGTH for s in document.sentences)
+    return None if 2 * sum(known) >= telling else document
+
+  def _knows(self, sentence: str) -> bool:
+    if len(sentence) < _TELLING_LENGTH:
+      return False
+    data = sentence.encode()
+    return zlib.crc32(data) in self._checksums and (
+      _digest(data) in self._digests
+    )
+
+
+def _digest(data: bytes) -> bytes:
+  return hashlib.blake2b(data, digest_size=8).digest()

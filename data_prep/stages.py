@@ -1,0 +1,367 @@
+"""The two stages of making pretraining examples, whoever runs them.
+
+Stage one turns a range of documents into serialised examples, each with its
+bucket and its place there; stage two sorts one bucket into the bytes of one
+file. Both are functions of their input and the recipe, so the bytes depend
+neither on the number of workers nor on the runner.
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
+
+import numpy as np
+
+from data_prep import (
+  documents,
+  held_out,
+  instances,
+  masking,
+  options,
+  randomness,
+  records,
+  tokenization,
+)
+
+Counts = collections.Counter[str]
+
+# Stage one works through a range's examples in blocks of about so many pieces.
+_PIECES_A_BLOCK = 1 << 19
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What decides the examples' content, beside corpus and tokenizer.
+
+  The names are google-research/albert's. max_predictions_per_seq follows the
+  length (upstream: 20, which masks 3.9 % of 512 pieces).
+  """
+
+  do_lower_case: bool = options.option(
+    False, "lower-case what the model file does not (upstream: true)"
+  )
+  max_seq_length: int = options.option(
+    512, "pieces of an example", minimum=8, maximum=1 << 16
+  )
+  max_predictions_per_seq: int = options.option(
+    0, "masked pieces an example; 0: length x masked_lm_prob, rounded up",
+    minimum=0,
+  )  # fmt: skip
+  masked_lm_prob: float = options.option(
+    0.15, "share of the pieces that are masked", minimum=0.0, maximum=1.0
+  )
+  short_seq_prob: float = options.option(
+    0.1, "share of the documents cut into shorter examples",
+    minimum=0.0, maximum=1.0,
+  )  # fmt: skip
+  dupe_factor: int = options.option(
+    10, "how often each document is used, masked anew (upstream: 40)",
+    minimum=1,
+  )  # fmt: skip
+  random_seed: int = options.option(12345, "of cuts and masks", minimum=0)
+  do_whole_word_mask: bool = options.option(
+    True, "mask words as a whole, Cyrillic ones too"
+  )
+  ngram: int = options.option(
+    3, "longest run of words that is masked together", minimum=1, maximum=10
+  )
+  favor_shorter_ngram: bool = options.option(
+    True, "shorter n-grams more often (upstream: false)"
+  )
+  do_permutation: bool = options.option(
+    False, "beside the masked words, exchange as many others, to be guessed "
+    "too: doubles the masked_lm_* features",
+  )  # fmt: skip
+  random_next_sentence: bool = options.option(
+    False, "BERT's task: is B what follows A, or from another document? "
+    "Without it ALBERT's: are A and B in their order?",
+  )  # fmt: skip
+  sentence_pairs_only: bool = options.option(
+    False, "leave out examples without a sentence pair (label -1), which "
+    "google-research's readers do not know",
+  )  # fmt: skip
+  masking: str = options.option(
+    "static", "static: masks are written, others in each duplicate; dynamic: "
+    "training masks anew at each step (evaluation records stay static)",
+    choices=("static", "dynamic"),
+  )  # fmt: skip
+
+  def predictions(self) -> int:
+    """The most pieces that are masked in an example."""
+    return self.max_predictions_per_seq or math.ceil(
+      self.max_seq_length * self.masked_lm_prob
+    )
+
+  def slots(self) -> int:
+    """The length of the masked_lm_* features, as google-research/albert's."""
+    return self.predictions() * (2 if self.do_permutation else 1)
+
+  def seed(self, apart: bool) -> int:
+    """Evaluation examples stay the same whatever the seed of training is."""
+    return held_out.SALT if apart else self.random_seed
+
+
+def masks(recipe: Recipe, apart: bool) -> masking.Settings:
+  """Returns how examples are masked: plainly where they are held out."""
+  return masking.Settings(
+    masked_lm_prob=recipe.masked_lm_prob,
+    max_predictions=recipe.predictions(),
+    whole_words=recipe.do_whole_word_mask,
+    ngram=1 if apart else recipe.ngram,
+    favor_shorter_ngram=recipe.favor_shorter_ngram,
+    seed=recipe.seed(apart),
+    slots=recipe.slots(),
+    permutation=recipe.do_permutation and not apart,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """A document on its way to examples.
+
+  Attributes:
+    id: what chance about it is keyed by.
+    uses: how often it is cut into examples.
+    sentences: none empty.
+    isolated: its lines make no sentence pairs.
+  """
+
+  id: int
+  uses: int
+  sentences: tuple[str, ...]
+  isolated: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """What stage one does at a time: some documents, all held out or none."""
+
+  held_out: bool
+  texts: tuple[Text, ...]
+
+  @property
+  def role(self) -> str:
+    return "eval" if self.held_out else "train"
+
+  def letters(self) -> int:
+    """Letters of the sentences, each use counted."""
+    return sum(sum(map(len, text.sentences)) * text.uses for text in self.texts)
+
+
+def texts(
+  found: Iterable[documents.Document], survey: held_out.Survey, recipe: Recipe
+) -> Iterator[tuple[bool, documents.Document, Text]]:
+  """Yields (held out?, document, text) in the order that was surveyed."""
+  for document, number, apart in zip(
+    found, survey.ids.tolist(), survey.held_out.tolist(), strict=True
+  ):
+    uses = 1 if apart else _uses(number, document.weight, recipe)
+    yield apart, document, Text(
+      number, uses, document.sentences, document.isolated
+    )  # fmt: skip
+
+
+def _uses(number: int, weight: float, recipe: Recipe) -> int:
+  """Returns dupe_factor x weight, its fraction as a chance of one use more."""
+  whole, fraction = divmod(recipe.dupe_factor * weight, 1)
+  if not fraction:
+    return int(whole)
+  key = np.array([number], np.uint64)
+  chance = randomness.uniform(
+    randomness.Purpose.WEIGHT, recipe.random_seed, key
+  )
+  return int(whole) + bool(chance[0] < fraction)
+
+
+@dataclasses.dataclass
+class Examples:
+  """What stage one makes of a range.
+
+  Attributes:
+    counts: by `train_` or `eval_` and what is counted.
+    buckets: each bucket's (sort key, serialised example).
+  """
+
+  counts: Counts
+  buckets: dict[int, list[tuple[int, bytes]]]
+
+
+def examples(
+  task: Range, buckets: int, recipe: Recipe, spm_model_file: str
+) -> Examples:
+  """Stage one: turns documents into examples, by bucket."""
+  tokenizer = _tokenizer(spm_model_file, recipe.do_lower_case)
+  encoded = tokenizer.encode([s for text in task.texts for s in text.sentences])
+  stream = np.concatenate([*encoded, np.zeros(1, np.int32)])
+  found = _instances(task, encoded, recipe)
+  result = Examples(
+    _counted_text(task, encoded, found), collections.defaultdict(list)
+  )
+  if recipe.sentence_pairs_only:
+    found = _rows(found, np.nonzero(found.labels != instances.NO_PAIR)[0])
+  step = max(1, _PIECES_A_BLOCK // recipe.max_seq_length)
+  for start in range(0, len(found.labels), step):
+    part = _rows(found, slice(start, start + step))
+    rows = instances.assemble(
+      part,
+      stream,
+      max_seq_length=recipe.max_seq_length,
+      pad_id=tokenizer.pad_id,
+      cls_id=tokenizer.cls_id,
+      sep_id=tokenizer.sep_id,
+    )
+    starts = tokenizer.word_starts[rows.ids]
+    batch = _masked(part, rows, starts, tokenizer, recipe, task.held_out)
+    result.counts.update(_counted(task.role, part, rows, starts, batch))
+    order = randomness.bits(
+      randomness.Purpose.SHUFFLE, recipe.seed(task.held_out), *part.keys.T
+    )
+    for key, place, example in zip(
+      order.tolist(),
+      (order % np.uint64(buckets)).tolist(),
+      records.serialize(batch),
+      strict=True,
+    ):
+      result.buckets[place].append((key, example))
+  return result
+
+
+@functools.cache
+def _tokenizer(model_file: str, lower: bool) -> tokenization.Tokenizer:
+  """Read once a process."""
+  return tokenization.Tokenizer(model_file, lower)
+
+
+def _rows(
+  found: instances.Instances, chosen: slice | np.ndarray
+) -> instances.Instances:
+  return instances.Instances(
+    found.keys[chosen],
+    found.starts[chosen],
+    found.lengths[chosen],
+    found.labels[chosen],
+  )
+
+
+def _instances(
+  task: Range, encoded: Sequence[np.ndarray], recipe: Recipe
+) -> instances.Instances:
+  """Cuts every document of the range, once a use."""
+  lengths = iter(map(len, encoded))
+  spans = []
+  for text in task.texts:
+    # A sentence of which the tokenizer leaves nothing is none.
+    sizes = filter(None, itertools.islice(lengths, len(text.sentences)))
+    ends = tuple(itertools.accumulate(sizes))
+    spans.append(instances.Span(text.id, ends, text.uses, text.isolated))
+  return instances.create(
+    [span for span in spans if span.ends],
+    max_seq_length=recipe.max_seq_length,
+    short_seq_prob=0.0 if task.held_out else recipe.short_seq_prob,
+    random_next_sentence=recipe.random_next_sentence,
+    seed=recipe.seed(task.held_out),
+  )
+
+
+def _masked(
+  found: instances.Instances,
+  rows: instances.Sequences,
+  starts: np.ndarray,
+  tokenizer: tokenization.Tokenizer,
+  recipe: Recipe,
+  apart: bool,
+) -> records.PretrainingBatch:
+  """Masks the laid out instances, where masks are written.
+
+  Args:
+    found, rows: the instances and their layout, [rows, length].
+    starts: bool [rows, length], where a piece begins a word.
+    tokenizer, recipe: what they are made with.
+    apart: held out.
+  """
+  batch = records.PretrainingBatch(
+    input_ids=rows.ids,
+    input_mask=rows.mask,
+    segment_ids=rows.segments,
+    token_boundary=rows.mask & (~rows.text | starts),
+    next_sentence_labels=found.labels,
+  )
+  if recipe.masking == "dynamic" and not apart:
+    return batch
+  masked = masking.mask(
+    rows.ids,
+    rows.text,
+    rows.segments,
+    starts,
+    found.keys,
+    masks(recipe, apart),
+    mask_id=tokenizer.mask_id,
+    ordinary_ids=np.nonzero(~tokenizer.special)[0],
+  )
+  return dataclasses.replace(
+    batch,
+    input_ids=masked.ids,
+    masked_lm_positions=masked.positions,
+    masked_lm_ids=masked.targets,
+    masked_lm_weights=masked.weights,
+  )
+
+
+def _counted_text(
+  task: Range, encoded: Sequence[np.ndarray], found: instances.Instances
+) -> Counts:
+  """Counts documents and what of their text no example shows."""
+  lengths = iter(map(len, encoded))
+  pieces = sum(
+    text.uses * sum(itertools.islice(lengths, len(text.sentences)))
+    for text in task.texts
+  )
+  return collections.Counter(
+    {
+      f"{task.role}_documents": len(task.texts),
+      f"{task.role}_letters": task.letters(),
+      # Random segments are shown beside the text of the documents.
+      f"{task.role}_cut": max(0, pieces - int(found.lengths.sum())),
+    }
+  )
+
+
+def _counted(
+  role: str,
+  found: instances.Instances,
+  rows: instances.Sequences,
+  starts: np.ndarray,
+  batch: records.PretrainingBatch,
+) -> Counts:
+  counts = {
+    "examples": len(found.labels),
+    "positions": rows.mask.size,
+    "pieces": int(found.lengths.sum()),
+    "padding": int((~rows.mask).sum()),
+    "pairs": int((found.labels != instances.NO_PAIR).sum()),
+  }
+  if batch.masked_lm_weights is not None:
+    assert batch.masked_lm_positions is not None
+    row, slot = np.nonzero(batch.masked_lm_weights)
+    column = batch.masked_lm_positions[row, slot]
+    begins = masking.word_begins(rows.text, starts)
+    word = np.cumsum(begins.ravel()).reshape(begins.shape)
+    size = np.bincount(word[rows.text])
+    masked = np.bincount(word[row, column], minlength=len(size))
+    counts["masked"] = len(row)
+    counts["masked_words"] = int((masked > 0).sum())
+    counts["whole_words"] = int(((masked > 0) & (masked == size)).sum())
+  return collections.Counter({f"{role}_{k}": n for k, n in counts.items()})
+
+
+# Stage two.
+
+
+def write_bucket(file: IO[bytes], keyed: list[tuple[int, bytes]]) -> None:
+  """Writes one bucket's examples in the order of their keys."""
+  keyed.sort()
+  records.write(file, [example for _, example in keyed])

@@ -1,12 +1,13 @@
 """The shape of a model, in google-research's JSON format.
 
-The file's name tells the family: albert_config.json. Unknown keys are
-errors, since a misspelt one would silently train another model.
+The file's name tells the family: albert_config.json or bert_config.json.
+Unknown keys are errors, since a misspelt one would silently train another
+model.
 """
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from data_prep import options, storage
 
@@ -42,6 +43,9 @@ class AlbertConfig:
     layer_norm_eps: 1e-12 in google's code.
     inert: keys that change nothing, kept for the round trip.
   """
+
+  FILE: ClassVar[str] = "albert_config.json"
+  FAMILY: ClassVar[str] = "ALBERT"
 
   vocab_size: int
   embedding_size: int = 128
@@ -107,13 +111,13 @@ class AlbertConfig:
         f"a JSON object in {origin}", type(values).__name__, "mend the file"
       )
     inert = {name: v for name, v in values.items() if _is_inert(name, v)}
-    known = {f.name: f.type for f in dataclasses.fields(cls)}
+    known = {f.name: f.type for f in dataclasses.fields(cls) if f.init}
     del known["inert"]
     rest = {name: v for name, v in values.items() if name not in inert}
     for name, value in rest.items():
       if name not in known:
         raise options.InputError(
-          f"keys of an ALBERT config in {origin}",
+          f"keys of {cls.FAMILY}'s config in {origin}",
           f"{name}={value!r}",
           "take it out, or mend its spelling or value",
         )
@@ -126,11 +130,43 @@ class AlbertConfig:
 
   def to_json(self) -> str:
     """Returns the config as google-research writes it."""
-    values = dataclasses.asdict(self)
+    values = {
+      f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init
+    }
     values.update(dict(values.pop("inert")))
     if self.layer_norm_eps == 1e-12:
       del values["layer_norm_eps"]  # upstream's classes do not know the key
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig(AlbertConfig):
+  """BERT's shape; names and defaults are google-research/bert's.
+
+  To the encoder, BERT is an ALBERT whose layers share nothing and whose
+  embedding is as wide as its layers.
+  """
+
+  FILE: ClassVar[str] = "bert_config.json"
+  FAMILY: ClassVar[str] = "BERT"
+
+  embedding_size: int = dataclasses.field(init=False, default=0)
+  hidden_size: int = 768
+  num_hidden_groups: int = dataclasses.field(init=False, default=1)
+  inner_group_num: int = dataclasses.field(init=False, default=1)
+  num_attention_heads: int = 12
+  intermediate_size: int = 3072
+  hidden_dropout_prob: float = 0.1
+  attention_probs_dropout_prob: float = 0.1
+  type_vocab_size: int = 16
+
+  def __post_init__(self) -> None:
+    object.__setattr__(self, "embedding_size", self.hidden_size)
+    object.__setattr__(self, "num_hidden_groups", self.num_hidden_layers)
+    super().__post_init__()
+
+
+FAMILIES: tuple[type[AlbertConfig], ...] = (AlbertConfig, BertConfig)
 
 
 def _is_inert(name: str, value: Any) -> bool:

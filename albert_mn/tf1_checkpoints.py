@@ -1,4 +1,4 @@
-"""google-research/albert's TF 1 checkpoints: its names, our variables."""
+"""google-research's TF 1 checkpoints, ALBERT's and BERT's: names to variables."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import pretraining
+from albert_mn import configs, pretraining
 from data_prep import options
 
 # What a training checkpoint holds beside weights.
@@ -75,8 +75,11 @@ def _table(
     yield from _dense(name, encoder.projection)
   for group, blocks in enumerate(encoder.groups):
     for inner, block in enumerate(blocks):
-      place = f"bert/encoder/transformer/group_{group}/inner_group_{inner}"
-      yield from _block(place, block)
+      if isinstance(encoder.config, configs.BertConfig):
+        yield from _berts_block(f"bert/encoder/layer_{group}", block)
+      else:
+        place = f"bert/encoder/transformer/group_{group}/inner_group_{inner}"
+        yield from _alberts_block(place, block)
   yield from _dense("bert/pooler/dense", encoder.pooler)
   yield from _dense("cls/predictions/transform/dense", head.dense)
   yield from _norm("cls/predictions/transform/LayerNorm", head.layer_norm)
@@ -100,7 +103,7 @@ def _norm(place: str, layer: Any) -> Iterator[tuple[str, Any]]:
   yield f"{place}/beta", layer.beta
 
 
-def _block(place: str, block: Any) -> Iterator[tuple[str, Any]]:
+def _alberts_block(place: str, block: Any) -> Iterator[tuple[str, Any]]:
   parts = block.parts()
   attention = f"{place}/attention_1"
   for name in ("query", "key", "value"):
@@ -111,3 +114,15 @@ def _block(place: str, block: Any) -> Iterator[tuple[str, Any]]:
   yield from _dense(f"{middle}/dense", parts["intermediate"])
   yield from _dense(f"{middle}/output/dense", parts["output"])
   yield from _norm(f"{place}/LayerNorm_1", parts["output_norm"])
+
+
+def _berts_block(place: str, block: Any) -> Iterator[tuple[str, Any]]:
+  parts = block.parts()
+  for name in ("query", "key", "value"):
+    yield from _dense(f"{place}/attention/self/{name}", parts[name])
+  attention = f"{place}/attention/output"
+  yield from _dense(f"{attention}/dense", parts["attention_output"])
+  yield from _norm(f"{attention}/LayerNorm", parts["attention_norm"])
+  yield from _dense(f"{place}/intermediate/dense", parts["intermediate"])
+  yield from _dense(f"{place}/output/dense", parts["output"])
+  yield from _norm(f"{place}/output/LayerNorm", parts["output_norm"])

@@ -13,8 +13,11 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 
 def _model(name: str) -> pretraining.PretrainingModel:
+  family = (
+    configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
+  )
   path = str(REFERENCE / name / "config.json")
-  return pretraining.PretrainingModel(configs.AlbertConfig.from_file(path), 0)
+  return pretraining.PretrainingModel(family.from_file(path), 0)
 
 
 def _features() -> dict[str, tf.Tensor]:
@@ -23,12 +26,14 @@ def _features() -> dict[str, tf.Tensor]:
   return {name: tf.constant(value) for name, value in features.items()}
 
 
-@pytest.mark.parametrize("name", ["albert_g1_trained", "albert_g3"])
-def test_outputs_equal_those_of_google_research_albert(name: str) -> None:
+@pytest.mark.parametrize(
+  "name", ["albert_g1_trained", "albert_g3", "bert_trained"]
+)
+def test_outputs_equal_those_of_google_research(name: str) -> None:
   model, features = _model(name), _features()
   arrays = tf1_checkpoints.read(str(REFERENCE / name / "model.ckpt"))
   left = tf1_checkpoints.assign(model, arrays)
-  assert ("global_step" in left) == (name == "albert_g1_trained")
+  assert ("global_step" in left) == name.endswith("_trained")
   expected = np.load(REFERENCE / name / "outputs.npz")
   encoded = model.encoder(
     features["input_ids"], features["input_mask"], features["segment_ids"]

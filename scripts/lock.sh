@@ -9,7 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 compile() {
-  uv pip compile --quiet --python-version 3.11 --python-platform linux \
+  uv pip compile --quiet --python-version 3.11 \
+    --python-platform "${platform:-linux}" \
     --generate-hashes --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links "$@"
 }
@@ -30,3 +31,11 @@ mv requirements-dev.txt.new requirements-dev.txt
   compile requirements-beam.in
 } > requirements-beam.txt.new
 mv requirements-beam.txt.new requirements-beam.txt
+{
+  echo '# Made by scripts/lock.sh; for Cloud TPU VMs, instead of requirements.txt.'
+  # libtpu has wheels for this platform alone.
+  platform=x86_64-manylinux_2_31 compile --no-emit-package tensorflow \
+    requirements.in requirements-tpu.in
+  compile --no-deps requirements-models.in
+} > requirements-tpu.txt.new
+mv requirements-tpu.txt.new requirements-tpu.txt

@@ -2,6 +2,7 @@
 # Makes .venv from the locks; does nothing where it is up to date.
 #
 #   scripts/setup.sh [--dev]     --dev: the test tools too
+#   scripts/setup.sh --tpu       .venv for a Cloud TPU VM: tensorflow-tpu
 #   scripts/setup.sh --beam      .venv-beam, for data_prep's --runner=beam
 #
 # PYTHON names the interpreter to use. Where requirements.txt has changed, or an
@@ -64,6 +65,11 @@ if [ "${1:-}" = --beam ]; then
   exit
 fi
 venv=.venv
+if [ "${1:-}" = --tpu ]; then
+  # tensorflow and tensorflow-tpu own the same folder: never both.
+  make_anew requirements-tpu.txt '2 to 5 minutes, 1 GB to fetch, 3 GB on disk'
+  exit
+fi
 make_anew requirements.txt '2 to 5 minutes, 0.9 GB to fetch, 3 GB on disk'
 if [ "${1:-}" = --dev ] && ! is_installed requirements-dev.txt; then
   install requirements-dev.txt 'seconds'

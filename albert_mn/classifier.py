@@ -50,22 +50,22 @@ class Classifier(tf_keras.layers.Layer):
     self,
     input_ids: tf.Tensor,
     input_mask: tf.Tensor,
-    dropout_seed: tf.Tensor | None = None,
+    dropout_seeds: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Gives logits.
 
     Args:
       input_ids: [batch, length] int32.
       input_mask: [batch, length] int32, 1 on pieces.
-      dropout_seed: [2] int32; None for no dropout.
+      dropout_seeds: of `encoders.example_seeds`; None drops nothing.
 
     Returns:
       [batch, num_labels] float32.
     """
     pooled = self.encoder(
-      input_ids, input_mask, tf.zeros_like(input_ids), dropout_seed
+      input_ids, input_mask, tf.zeros_like(input_ids), dropout_seeds
     ).pooled_output  # [batch, hidden]
-    self._dropout.set_seed(dropout_seed)
+    self._dropout.set_seed(dropout_seeds)
     return self.classifier(self._dropout(pooled))
 
   def parts(self) -> dict[str, Any]:

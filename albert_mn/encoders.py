@@ -6,7 +6,7 @@ are put together as google-research/albert's modeling.py does, and dropout is
 a function of a seed, the layer and the place in the layer.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_keras
@@ -46,40 +46,62 @@ class StatelessDropout(tf_keras.layers.Layer):
   def __init__(self, rate: float, site: int):
     super().__init__()
     self._rate, self._site = rate, site
-    self._seed: tf.Tensor | None = None
+    self._seeds: tf.Tensor | None = None
 
-  def set_seed(self, seed: tf.Tensor | None) -> None:
-    """Takes the seed, int32 [2], for the next call; None drops nothing."""
-    self._seed = seed
+  def set_seed(self, seeds: tf.Tensor | None) -> None:
+    """Takes `example_seeds` for the next call; None drops nothing."""
+    self._seeds = seeds
 
   def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     """Drops; `training` is there because tf_keras passes it to dropout."""
-    if self._seed is None or not self._rate:
+    if self._seeds is None or not self._rate:
       return inputs
-    kept = random_bits(tf.shape(inputs), self._seed, self._site) >= tf.constant(
-      round(self._rate * 2**32), tf.uint32
-    )
-    return tf.where(kept, inputs / (1 - self._rate), 0.0)
+    bits = random_bits(tf.shape(inputs), self._seeds, self._site)
+    kept = bits >= tf.constant(round(self._rate * 2**32), tf.uint32)
+    return tf.where(kept, inputs / (1 - self._rate), tf.zeros_like(inputs))
 
 
-def random_bits(shape: tf.Tensor, seed: tf.Tensor, site: int) -> tf.Tensor:
-  """Hashes each index of a tensor with a seed, to uint32.
+def example_seeds(seed: int, step: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+  """Returns what each example's dropout is keyed by.
+
+  Args:
+    seed: of the run.
+    step: int32 scalar.
+    rows: int32 [batch], each example's place in the whole batch of the step,
+      so that a part of a batch, on another device, drops the same units.
+
+  Returns:
+    uint32 [batch, 2].
+  """
+  row = _mixed(
+    tf.cast(rows, tf.uint32) ^ tf.constant(seed & 0xFFFFFFFF, tf.uint32)
+  )
+  return tf.stack([row, tf.fill(tf.shape(row), tf.cast(step, tf.uint32))], 1)
+
+
+def fold_in(seeds: tf.Tensor, number: int) -> tf.Tensor:
+  """Returns other seeds, uint32 [batch, 2], for each number."""
+  first = _mixed(seeds[:, 0] ^ _mixed(tf.constant(number, tf.uint32)))
+  return tf.stack([first, seeds[:, 1]], 1)
+
+
+def random_bits(shape: tf.Tensor, seeds: tf.Tensor, site: int) -> tf.Tensor:
+  """Hashes each place of a tensor with its example's seed, to uint32.
 
   tf.random.stateless_uniform gives other numbers when XLA compiles it, so a
   run could not move from one device to another. These are integer operations,
   the same everywhere, and XLA fuses them into what uses them.
 
   Args:
-    shape: of the result.
-    seed: int32 [2].
-    site: tells apart the places that share a seed.
+    shape: of the result; the first dimension is the batch.
+    seeds: uint32 [batch, 2].
+    site: tells apart the places that share seeds.
   """
-  seed = tf.cast(seed, tf.uint32)
-  first = _mixed(seed[0] ^ _mixed(tf.constant(site, tf.uint32)))
-  second = _mixed(seed[1] ^ first)
-  index = tf.cast(tf.range(tf.reduce_prod(shape)), tf.uint32)
+  first = _mixed(seeds[:, :1] ^ _mixed(tf.constant(site, tf.uint32)))
+  second = _mixed(seeds[:, 1:] ^ first)
+  index = tf.cast(tf.range(tf.reduce_prod(shape[1:])), tf.uint32)[None]
   # Keyed twice: with one key, two seeds would give permuted equal bits.
-  bits = _mixed(_mixed(index ^ first) + second)
+  bits = _mixed(_mixed(index ^ first) + second)  # [batch, places]
   return tf.reshape(bits, shape)
 
 
@@ -118,11 +140,11 @@ class EncoderBlock(layers.TransformerEncoderBlock):
       config.attention_probs_dropout_prob, 2
     )
 
-  def set_seed(self, seed: tf.Tensor | None) -> None:
-    """Takes the seed of the next application of this block."""
-    self._attention_dropout.set_seed(seed)
-    self._output_dropout.set_seed(seed)
-    self._attention_layer._dropout_layer.set_seed(seed)
+  def set_seed(self, seeds: tf.Tensor | None) -> None:
+    """Takes the seeds of the next application of this block."""
+    self._attention_dropout.set_seed(seeds)
+    self._output_dropout.set_seed(seeds)
+    self._attention_layer._dropout_layer.set_seed(seeds)
 
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
     """The layers inside, for tables of names in other formats."""
@@ -146,6 +168,8 @@ class AlbertEncoder(tf_keras.layers.Layer):
   Args:
     config: the shape.
     seed: of the initial weights.
+    rematerialize: compute the layers' insides again for the gradient instead
+      of keeping them (Chen et al. 2016): memory for a third more time.
 
   Attributes:
     config: the shape.
@@ -154,9 +178,11 @@ class AlbertEncoder(tf_keras.layers.Layer):
     pooler: the dense layer on [CLS].
   """
 
-  def __init__(self, config: configs.AlbertConfig, seed: int):
+  def __init__(
+    self, config: configs.AlbertConfig, seed: int, rematerialize: bool = False
+  ):
     super().__init__(name="encoder")
-    self.config = config
+    self.config, self._rematerialize = config, rematerialize
     self._words = layers.OnDeviceEmbedding(
       config.vocab_size, config.embedding_size, name="word_embeddings"
     )
@@ -213,7 +239,7 @@ class AlbertEncoder(tf_keras.layers.Layer):
     input_ids: tf.Tensor,
     input_mask: tf.Tensor,
     segment_ids: tf.Tensor,
-    dropout_seed: tf.Tensor | None = None,
+    dropout_seeds: tf.Tensor | None = None,
   ) -> EncoderOutput:
     """Encodes a batch.
 
@@ -221,19 +247,19 @@ class AlbertEncoder(tf_keras.layers.Layer):
       input_ids: int32 [batch, length].
       input_mask: int32 [batch, length], 0 on padding.
       segment_ids: int32 [batch, length].
-      dropout_seed: int32 [2]; None drops nothing.
+      dropout_seeds: of `example_seeds`; None drops nothing.
     """
     embedded = self._words(input_ids) + self._segments(segment_ids)
     embedded += self._positions(embedded)
     embedded = self._norm(embedded)  # [batch, length, embedding_size]
-    self._dropout.set_seed(dropout_seed)
+    self._dropout.set_seed(dropout_seeds)
     hidden = self._dropout(embedded)
     if self.projection:
       hidden = self.projection(hidden)  # [batch, length, hidden_size]
     mask = self._attention_mask(hidden, input_mask)  # [batch, from, to]
     outputs = []
     for layer in range(self.config.num_hidden_layers):
-      hidden = self._layer(layer, hidden, mask, dropout_seed)
+      hidden = self._layer(layer, hidden, mask, dropout_seeds)
       outputs.append(hidden)
     return EncoderOutput(embedded, outputs, hidden, self.pooler(hidden[:, 0]))
 
@@ -242,21 +268,25 @@ class AlbertEncoder(tf_keras.layers.Layer):
     layer: int,
     hidden: tf.Tensor,
     mask: tf.Tensor,
-    dropout_seed: tf.Tensor | None,
+    dropout_seeds: tf.Tensor | None,
   ) -> tf.Tensor:
     """Applies layer `layer`: all the inner blocks of its group."""
     config = self.config
     a_group = config.num_hidden_layers // config.num_hidden_groups
     for inner, block in enumerate(self.groups[layer // a_group]):
-      seed = dropout_seed
-      if seed is not None:
-        # One block serves all layers of its group; each drops other units.
-        place = 16 + layer * config.inner_group_num + inner
-        seed = tf.random.experimental.stateless_fold_in(
-          seed, place, alg="philox"
-        )
-      block.set_seed(seed)
-      hidden = block([hidden, mask])
+      # One block serves all layers of its group; each drops other units.
+      place = 16 + layer * config.inner_group_num + inner
+      seeds = None if dropout_seeds is None else fold_in(dropout_seeds, place)
+
+      def apply(
+        hidden: tf.Tensor, block: EncoderBlock = block, seeds: Any = seeds
+      ) -> tf.Tensor:
+        block.set_seed(seeds)
+        return block([hidden, mask])
+
+      hidden = (tf.recompute_grad(apply) if self._rematerialize else apply)(
+        hidden
+      )
     return hidden
 
 

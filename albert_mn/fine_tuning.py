@@ -18,6 +18,7 @@ from absl import logging
 from albert_mn import (
   classifier,
   configs,
+  encoders,
   model_directory,
   optimization,
   runs,
@@ -164,7 +165,9 @@ class Step:
     step = tf.cast(self._optimizer.iterations, tf.int32)
     variables = self._model.trainable_variables
     with tf.GradientTape() as tape:
-      logits = self._model(input_ids, input_mask, tf.stack([self._seed, step]))
+      rows = tf.range(tf.shape(input_ids)[0])
+      seeds = encoders.example_seeds(self._seed, step, rows)
+      logits = self._model(input_ids, input_mask, seeds)
       losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
       loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
     gradients = tape.gradient(loss, variables)

@@ -45,6 +45,7 @@ class PretrainingModel(tf_keras.layers.Layer):
   Args:
     config: the shape.
     seed: of the initial weights.
+    rematerialize: as the encoder's.
 
   Attributes:
     encoder: albert_mn.encoders.AlbertEncoder.
@@ -53,9 +54,11 @@ class PretrainingModel(tf_keras.layers.Layer):
     sentence: a dense layer on the pooled output.
   """
 
-  def __init__(self, config: configs.AlbertConfig, seed: int):
+  def __init__(
+    self, config: configs.AlbertConfig, seed: int, rematerialize: bool = False
+  ):
     super().__init__(name="pretraining")
-    self.encoder = encoders.AlbertEncoder(config, seed)
+    self.encoder = encoders.AlbertEncoder(config, seed, rematerialize)
     self.masked_lm = layers.MaskedLM(
       self.encoder.embedding_table,
       activation=encoders.activation(config),
@@ -76,14 +79,14 @@ class PretrainingModel(tf_keras.layers.Layer):
   def call(
     self,
     features: dict[str, tf.Tensor],
-    dropout_seed: tf.Tensor | None = None,
+    dropout_seeds: tf.Tensor | None = None,
   ) -> PretrainingOutput:
     """Gives logits for a batch of data_prep.records' features."""
     encoded = self.encoder(
       features[records.INPUT_IDS],
       features[records.INPUT_MASK],
       features[records.SEGMENT_IDS],
-      dropout_seed,
+      dropout_seeds,
     )
     return PretrainingOutput(
       self.masked_lm(

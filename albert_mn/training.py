@@ -20,6 +20,7 @@ from absl import logging
 
 from albert_mn import (
   configs,
+  encoders,
   model_directory,
   optimization,
   pretraining,
@@ -331,15 +332,15 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._started = (0.0, 0)
 
   def _sums(
-    self, features: dict[str, tf.Tensor], seed: tf.Tensor | None = None
+    self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
   ) -> pretraining.Sums:
-    return pretraining.losses(self._model(features, seed), features)
+    return pretraining.losses(self._model(features, seeds), features)
 
   def _loss_and_gradients(
-    self, features: dict[str, tf.Tensor], seed: tf.Tensor
+    self, features: dict[str, tf.Tensor], seeds: tf.Tensor
   ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
     with tf.GradientTape() as tape:
-      sums = self._sums(features, seed)
+      sums = self._sums(features, seeds)
       loss = tf.math.divide_no_nan(
         sums.masked_lm_loss_sum, sums.masked_lm_count
       ) + tf.math.divide_no_nan(sums.sentence_loss_sum, sums.sentence_count)
@@ -354,7 +355,9 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def train_step(self, iterator: Any) -> None:
     features = next(iterator)
     step = tf.cast(self._optimizer.iterations, tf.int32)
-    sums, gradients = self._gradients(features, tf.stack([self._seed, step]))
+    rows = tf.range(self._batch_size)
+    seeds = encoders.example_seeds(self._seed, step, rows)
+    sums, gradients = self._gradients(features, seeds)
     self._optimizer.apply_gradients(
       zip(gradients, self._model.trainable_variables, strict=True)
     )

@@ -35,6 +35,11 @@ def _features(rows: int, seed: int = 0) -> dict[str, tf.Tensor]:
   }
 
 
+def _seeds(seed: list[int], rows: int) -> tf.Tensor:
+  first, step = seed
+  return encoders.example_seeds(first, tf.constant(step), tf.range(rows))
+
+
 def _encoded(
   encoder: encoders.AlbertEncoder, seed: list[int] | None
 ) -> encoders.EncoderOutput:
@@ -43,7 +48,7 @@ def _encoded(
     features["input_ids"],
     features["input_mask"],
     features["segment_ids"],
-    None if seed is None else tf.constant(seed),
+    None if seed is None else _seeds(seed, 2),
   )
 
 
@@ -96,19 +101,40 @@ def test_layers_that_share_weights_drop_different_units() -> None:
   shared = block.groups[0][0]
   shared.set_seed = lambda seed: seeds.append(seed.numpy())  # type: ignore[method-assign]
   _encoded(block, [3, 4])
-  assert len({tuple(seed) for seed in seeds}) == CONFIG.num_hidden_layers
+  assert len({tuple(seed[0]) for seed in seeds}) == CONFIG.num_hidden_layers
   masks = []
   for seed in seeds:
     dropout.set_seed(tf.constant(seed))
-    masks.append(dropout(tf.ones([1000])).numpy() == 0)
+    masks.append(dropout(tf.ones([2, 1000])).numpy() == 0)
   for mask in masks:
     assert 0.4 < mask.mean() < 0.6
   assert 0.4 < (masks[0] != masks[1]).mean() < 0.6
 
 
+def test_an_example_drops_the_same_units_wherever_it_stands_in_a_part() -> None:
+  seeds = _seeds([7, 9], 6)
+  shape = tf.constant([6, 4, 5])
+  whole = encoders.random_bits(shape, seeds, 1).numpy()
+  part = encoders.random_bits(tf.constant([2, 4, 5]), seeds[3:5], 1).numpy()
+  np.testing.assert_array_equal(whole[3:5], part)
+  assert len(np.unique(whole)) == whole.size
+
+
+def test_rematerialised_layers_have_the_same_gradients() -> None:
+  features, seeds = _features(4), _seeds([1, 2], 4)
+  kept, again = (
+    tf.function(_gradients)(
+      pretraining.PretrainingModel(CONFIG, 0, rematerialize), features, seeds
+    )
+    for rematerialize in (False, True)
+  )
+  for a, b in zip(tf.nest.flatten(kept), tf.nest.flatten(again), strict=True):
+    np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_xla_compiles_the_step_and_gives_the_same_numbers() -> None:
   model, features = pretraining.PretrainingModel(CONFIG, 0), _features(4)
-  seed = tf.constant([1, 2])
+  seed = _seeds([1, 2], 4)
   plain = tf.function(_gradients)(model, features, seed)
   compiled = tf.function(_gradients, jit_compile=True)(model, features, seed)
   for a, b in zip(

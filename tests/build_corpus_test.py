@@ -239,7 +239,8 @@ def test_a_line_of_nothing_visible_does_not_cut_a_document(
   programs.succeed(
     *_flags(
       source, tmp_path / "out", "--nosplit_sentences",
-      "--nodrop_lines_without_letters",
+      "--nodrop_lines_without_letters", "--nodrop_boilerplate",
+      "--nodrop_repeated_lines",
     )
   )  # fmt: skip
   corpus = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")

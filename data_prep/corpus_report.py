@@ -86,7 +86,7 @@ th, td { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0;
   border-bottom: 1px solid var(--soft); overflow-wrap: break-word; }
 th { font-weight: normal; }
 thead th { vertical-align: bottom; opacity: .75; }
-td:last-child:not([class]) { min-width: 14rem; max-width: 36rem; }
+td:last-child:not([class]) { min-width: 10rem; max-width: 36rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 td.number { white-space: nowrap; }
 tbody th { min-width: 6rem; max-width: 16rem; }

@@ -159,12 +159,17 @@ _PERSONAL = {
 }
 
 
+def scrub(text: str) -> str:
+  """Returns the text with placeholders for personal data."""
+  for placeholder, pattern in _PERSONAL.items():
+    text = pattern.sub(placeholder, text)
+  return text
+
+
 def _personal(sentences: Sequence[str]) -> Sentences:
   """Fixed words for personal data, so that a sentence stays one."""
   for sentence in sentences:
-    scrubbed = sentence
-    for placeholder, pattern in _PERSONAL.items():
-      scrubbed = pattern.sub(placeholder, scrubbed)
+    scrubbed = scrub(sentence)
     changed = scrubbed != sentence
     yield scrubbed, "personal data scrubbed" if changed else ""
 

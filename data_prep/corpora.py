@@ -1,11 +1,8 @@
 """Raw text to a corpus: read, normalise, split, clean, write in shards."""
 
-import collections
 import contextlib
 import dataclasses
 import functools
-import itertools
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +13,8 @@ from absl import logging
 
 from data_prep import (
   cleaning,
+  corpus_report,
+  corpus_stats,
   deduplication,
   documents,
   downloads,
@@ -126,59 +125,7 @@ SOURCES = {
 }
 
 
-class Stats:
-  """What was kept and what was lost, in all and by file.
-
-  Attributes:
-    totals: documents, sentences, words, and what was dropped by reason.
-    files: the same by the name of the file.
-    examples: reason → the first few of what was dropped for it.
-  """
-
-  _EXAMPLES = 3
-
-  def __init__(self) -> None:
-    self.totals: collections.Counter[str] = collections.Counter()
-    self.files: dict[str, collections.Counter[str]] = {}
-    self.examples: dict[str, list[str]] = {}
-
-  def count(self, file: str, what: str, number: int = 1) -> None:
-    """Counts something of a file."""
-    if number:
-      self.totals[what] += number
-      self.files.setdefault(file, collections.Counter())[what] += number
-
-  def drop(self, file: str, reason: str, examples: Sequence[str]) -> None:
-    """Counts what was dropped, and keeps the first examples of it."""
-    self.count(file, f"dropped: {reason}", len(examples))
-    kept = self.examples.setdefault(reason, [])
-    kept += [
-      text[:80] for text in examples[: self._EXAMPLES - len(kept)] if text
-    ]
-
-  def to_json(self) -> str:
-    """Returns the content of stats.json."""
-    content = {
-      **dict(sorted(self.totals.items())),
-      "examples": dict(sorted(self.examples.items())),
-      "files": {
-        name: dict(sorted(counts.items()))
-        for name, counts in self.files.items()
-      },
-    }
-    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-
-  def dropped(self) -> str:
-    """Says in a line what documents were dropped for."""
-    reasons = [
-      f"{count} {name.removeprefix('dropped: ')}"
-      for name, count in sorted(self.totals.items())
-      if name.startswith("dropped: ")
-    ]
-    return ", ".join(reasons) or "no text"
-
-
-def build(settings: Settings) -> Stats:
+def build(settings: Settings) -> corpus_stats.Stats:
   """Builds the corpus; returns what was kept and what was dropped.
 
   Raises:
@@ -189,7 +136,9 @@ def build(settings: Settings) -> Stats:
   if corpus.decontaminate:  # says what is wrong with it before any work
     _evaluation(corpus.decontaminate, settings.text.text_field)
   storage.make_folder(corpus.output_dir)
-  stats = Stats()
+  stats = corpus_stats.Stats(
+    cleaning.scrub if settings.cleaning.scrub_personal_data else str
+  )
   names = [
     f"corpus-{shard:05d}-of-{corpus.num_shards:05d}.txt"
     for shard in range(corpus.num_shards)
@@ -205,19 +154,25 @@ def build(settings: Settings) -> Stats:
     if not stats.totals["documents"]:
       raise options.InputError(
         "text with letters",
-        f"nothing to keep in {', '.join(files)}: {stats.dropped()}",
+        f"nothing to keep in {', '.join(files)}: {stats.losses()}",
         "check the files, or lower --min_words",
       )
     # The shards take their names when this block ends, not before.
     manifest.begin(corpus.output_dir)
   storage.remove_stale(corpus.output_dir, set(names), "corpus-*.txt")
-  with storage.writing(os.path.join(corpus.output_dir, "stats.json")) as file:
-    file.write(stats.to_json())
+  content, parameters = stats.content(), _parameters(settings)
+  reports = {
+    "stats.json": corpus_stats.to_json(content),
+    "corpus_report.html": corpus_report.page(content, parameters),
+  }
+  for name, text in reports.items():
+    with storage.writing(os.path.join(corpus.output_dir, name)) as file:
+      file.write(text)
   manifest.write(
     corpus.output_dir,
     "corpus",
-    parameters=_parameters(settings),
-    files=[*names, "stats.json"],
+    parameters=parameters,
+    files=[*names, *reports],
     counts=dict(sorted(stats.totals.items())),
     inputs={os.path.basename(path): storage.sha256(path) for path in files},
   )
@@ -238,6 +193,9 @@ def _parameters(settings: Settings) -> dict[str, Any]:
     found |= dataclasses.asdict(part)
   for name in ("input_file", "output_dir", "num_workers"):
     del found[name]
+  if patterns := settings.corpus.decontaminate:
+    sets = map(os.path.basename, storage.matching(patterns))
+    found["decontaminate"] = ",".join(sets)
   return found
 
 
@@ -245,7 +203,7 @@ def _write(
   settings: Settings,
   files: Sequence[str],
   shards: Sequence[IO[str]],
-  stats: Stats,
+  stats: corpus_stats.Stats,
 ) -> None:
   """Streams the documents into the shards, in turn."""
   corpus = settings.corpus
@@ -258,8 +216,8 @@ def _write(
       corpus.num_workers,
     )
   ) as found:
-    for document in itertools.chain.from_iterable(found):
-      _write_one(document, duplicates, shards, stats)
+    for batch in found:
+      _write_batch(batch, duplicates, shards, stats)
       if time.monotonic() - said > 10:
         said = time.monotonic()
         count = stats.totals["documents"]
@@ -273,41 +231,68 @@ class _Document:
   """A cleaned document on its way from a worker.
 
   Attributes:
-    file: the name of the file that it comes from.
     result: what the rules made of it.
     minhash: its signature where near duplicates are looked for.
   """
 
-  file: str
   result: cleaning.Result
   minhash: np.ndarray | None = None
 
 
-def _write_one(
-  document: _Document,
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+  """The documents of a task.
+
+  Attributes:
+    file: the name of the file that they come from.
+    read: how many documents, sentences and words they were before the rules.
+    documents: in their order, the dropped ones too.
+  """
+
+  file: str
+  read: tuple[int, int, int]
+  documents: list[_Document]
+
+
+def _write_batch(
+  batch: _Batch,
   duplicates: deduplication.Duplicates,
   shards: Sequence[IO[str]],
-  stats: Stats,
+  stats: corpus_stats.Stats,
 ) -> None:
-  """Writes a document that is kept into the next shard; counts all."""
-  file, verdict = document.file, document.result.verdict
+  """Writes the documents that are kept into the shards, in turn."""
+  stats.read(batch.file, *batch.read)
+  kept = [
+    sentences
+    for document in batch.documents
+    if (sentences := _kept(batch.file, document, duplicates, stats))
+  ]
+  for number, sentences in enumerate(kept, start=stats.totals["documents"]):
+    documents.write(shards[number % len(shards)], sentences)
+  stats.keep(batch.file, kept)
+
+
+def _kept(
+  file: str,
+  document: _Document,
+  duplicates: deduplication.Duplicates,
+  stats: corpus_stats.Stats,
+) -> tuple[str, ...]:
+  """Returns the sentences of a document, none where it goes; counts losses."""
+  verdict = document.result.verdict
   for reason, lines in document.result.lines.items():
-    stats.drop(file, reason, lines)
+    stats.lose(file, reason, lines)
   if isinstance(verdict, cleaning.Drop):
     if verdict.reason not in stats.examples:
       logging.info(
         "dropping, for example: %s: %s", verdict.reason, verdict.example
       )
-    stats.drop(file, verdict.reason, [verdict.example])
-    return
-  sentences = verdict.sentences
-  if copied := duplicates.seen(sentences, document.minhash):
-    stats.drop(file, copied, [sentences[0]])
-    return
-  documents.write(shards[stats.totals["documents"] % len(shards)], sentences)
-  stats.count(file, "documents")
-  stats.count(file, "sentences", len(sentences))
-  stats.count(file, "words", sum(len(s.split()) for s in sentences))
+    stats.drop(file, verdict.reason, verdict.example)
+    return ()
+  if copied := duplicates.seen(verdict.sentences, document.minhash):
+    stats.drop(file, copied, verdict.sentences[0])
+    return ()
+  return verdict.sentences
 
 
 def _tasks(
@@ -342,23 +327,23 @@ def _items(path: str, settings: Settings) -> Iterator[Any]:
     )
 
 
-def _prepared(
-  task: tuple[str, list[Any]], settings: Settings
-) -> list[_Document]:
+def _prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
   """Makes documents of raw ones: normalised, split, cut, cleaned."""
-  file, batch = task
+  file, items = task
   corpus = settings.corpus
-  found = []
-  for item in batch:
+  found, read_sentences, read_words = [], 0, 0
+  for item in items:
     texts_or_drop = SOURCES[corpus.source].documents(item)
     if isinstance(texts_or_drop, cleaning.Drop):
-      found.append(_Document(file, cleaning.Result(texts_or_drop, {})))
+      found.append(_Document(cleaning.Result(texts_or_drop, {})))
       continue
     for paragraphs in texts_or_drop:
-      parts = [s for line in paragraphs for s in _sentences(line, corpus)]
+      parts = [s for line in paragraphs for s in _sentences(line, corpus) if s]
+      read_sentences += len(parts)
+      read_words += corpus_stats.count_words(" ".join(parts))
       passages = _passages(parts, corpus.section_sentences)
-      found += [_cleaned(file, passage, settings) for passage in passages]
-  return found
+      found += [_cleaned(passage, settings) for passage in passages]
+  return _Batch(file, (len(found), read_sentences, read_words), found)
 
 
 @functools.cache
@@ -373,9 +358,7 @@ def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
   )
 
 
-def _cleaned(
-  file: str, passage: Sequence[str], settings: Settings
-) -> _Document:
+def _cleaned(passage: Sequence[str], settings: Settings) -> _Document:
   held: list[str] = []
   if settings.corpus.decontaminate:
     evaluation = _evaluation(
@@ -391,8 +374,8 @@ def _cleaned(
     result.verdict, cleaning.Keep
   ):
     minhash = deduplication.signature(result.verdict.sentences)
-    return _Document(file, result, minhash)
-  return _Document(file, result)
+    return _Document(result, minhash)
+  return _Document(result)
 
 
 def _sentences(line: str, settings: Options) -> list[str]:

@@ -69,12 +69,15 @@ def test_text_becomes_sentences_and_every_loss_has_a_reason(
   stats = json.loads((out / "stats.json").read_text())
   counts = {
     "documents": 2,
+    "documents read": 5,
     "dropped: exact duplicate": 1,
-    "dropped: line without letters": 1,
     "dropped: no letters": 1,
     "dropped: too few words": 1,
+    "lines: line without letters": 1,
     "sentences": 5,
+    "sentences read": 9,
     "words": 26,
+    "words read": 43,
   }
   assert stats.pop("files") == {"raw.txt": counts}
   assert stats.pop("examples") == {
@@ -83,6 +86,9 @@ def test_text_becomes_sentences_and_every_loss_has_a_reason(
     "no letters": [],
     "too few words": ["Зураг 1"],
   }
+  assert stats.pop("document_sentences") == {"2": 1, "3": 1}
+  assert stats.pop("sentence_words") == {"3": 1, "4-5": 1, "6-7": 3}
+  assert stats.pop("letters")["ү"] == 4
   assert stats == counts
   manifest = json.loads((out / "manifest.json").read_text())
   assert manifest["counts"] == counts
@@ -135,7 +141,7 @@ def test_evaluation_rows_planted_in_a_corpus_are_taken_out(
   corpus = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")
   assert corpus.split("\n\n")[:-1] == own
   stats = json.loads((tmp_path / "out/stats.json").read_text())
-  assert stats["dropped: in an evaluation set"] == 99
+  assert stats["lines: in an evaluation set"] == 99
 
 
 def test_an_article_a_line_and_tables_are_read_too(
@@ -223,6 +229,22 @@ def test_long_documents_are_cut_into_passages_of_about_a_size(
   documents = corpus.strip().split("\n\n")
   assert [len(d.split("\n")) for d in documents] == [12, 13]
   assert "\n".join(documents).split("\n") == sentences
+
+
+def test_a_line_of_nothing_visible_does_not_cut_a_document(
+  programs: running.Programs, tmp_path: pathlib.Path
+) -> None:
+  source = tmp_path / "raw.txt"
+  source.write_text("Тэр ирэв.\n\u200b\nБи одоо явлаа.\n", "utf-8")
+  programs.succeed(
+    *_flags(
+      source, tmp_path / "out", "--nosplit_sentences",
+      "--nodrop_lines_without_letters", "--nodrop_boilerplate",
+      "--nodrop_repeated_lines",
+    )
+  )  # fmt: skip
+  corpus = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")
+  assert corpus == "Тэр ирэв.\nБи одоо явлаа.\n\n"
 
 
 def test_a_disk_that_fills_up_is_said_and_nothing_half_written_stays(

@@ -18,9 +18,10 @@ from collections.abc import Callable
 
 from data_prep import (
   documents,
+  examples,
   options,
   pretraining_data,
-  stages,
+  records,
   tokenization,
 )
 
@@ -116,18 +117,19 @@ def _shard(
   dupe_factor: int,
   kind: str,
 ) -> float:
-  """CPU-seconds of both stages on one range of documents."""
-  recipe = stages.Recipe(
+  """CPU-seconds of both examples on one range of documents."""
+  recipe = examples.Recipe(
     max_seq_length=length, dupe_factor=dupe_factor, masking=kind
   )
-  task = stages.Range(
+  task = examples.Range(
     False,
-    tuple(stages.Text(d.content(), dupe_factor, d.sentences) for d in text),
+    tuple(examples.Text(d.content(), dupe_factor, d.sentences) for d in text),
   )
 
   def work() -> None:
-    made = stages.examples(task, 1, recipe, settings.spm_model_file)
-    stages.write_bucket(io.BytesIO(), made.buckets[0])
+    made = examples.of_range(task, 1, recipe, settings.spm_model_file)
+    keyed = sorted(made.buckets[0])
+    records.write(io.BytesIO(), (example for _, example in keyed))
 
   return _seconds(work)
 

@@ -17,7 +17,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from data_prep import manifest, options, pretraining_data, stages, storage
+from data_prep import examples, manifest, options, pretraining_data, storage
 
 _FOLDER = "beam-ranges"  # of the output folder, while the pipeline runs
 _COUNTS = "counts"
@@ -28,9 +28,9 @@ Keyed = tuple[tuple[str, int], tuple[int, bytes] | None]
 def run(
   beam_options: str,
   job: pretraining_data.Job,
-  tasks: Iterable[stages.Range],
+  tasks: Iterable[examples.Range],
   forecast: pretraining_data.Forecast,
-) -> stages.Counts:
+) -> examples.Counts:
   """Runs the pipeline to its end; returns the counts.
 
   Args:
@@ -76,7 +76,7 @@ def run(
         | beam.CombineGlobally(_sum)
         | "Counts" >> beam.Map(_write_counts, os.path.join(folder, _COUNTS))
       )
-    counts: stages.Counts = collections.Counter(
+    counts: examples.Counts = collections.Counter(
       json.loads(storage.read_text(os.path.join(folder, _COUNTS)))
     )
   finally:
@@ -85,7 +85,7 @@ def run(
   return counts
 
 
-def _written(tasks: Iterable[stages.Range], folder: str) -> Iterator[str]:
+def _written(tasks: Iterable[examples.Range], folder: str) -> Iterator[str]:
   """Writes each range to a file; yields their paths."""
   storage.make_folder(folder)
   for number, task in enumerate(tasks):
@@ -95,13 +95,13 @@ def _written(tasks: Iterable[stages.Range], folder: str) -> Iterator[str]:
     yield path
 
 
-def _read(path: str) -> stages.Range:
+def _read(path: str) -> examples.Range:
   content = json.loads(storage.read_text(path))
   texts = (
-    stages.Text(**text | {"sentences": tuple(text["sentences"])})
+    examples.Text(**text | {"sentences": tuple(text["sentences"])})
     for text in content["texts"]
   )
-  return stages.Range(content["held_out"], tuple(texts))
+  return examples.Range(content["held_out"], tuple(texts))
 
 
 def _remove(folder: str) -> None:
@@ -143,11 +143,12 @@ class _StageTwo:
     self, grouped: tuple[tuple[str, int], Iterable[tuple[int, bytes] | None]]
   ) -> None:
     (role, bucket), entries = grouped
-    self.job.finish(role, bucket, [e for e in entries if e is not None])
+    keyed = sorted(entry for entry in entries if entry is not None)
+    self.job.finish(role, bucket, [example for _, example in keyed])
 
 
 def _sum(parts: Iterable[dict[str, int]]) -> dict[str, int]:
-  total: stages.Counts = collections.Counter()
+  total: examples.Counts = collections.Counter()
   for part in parts:
     total.update(part)
   return dict(total)

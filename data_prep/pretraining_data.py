@@ -2,7 +2,7 @@
 
 A first reading finds who is held out and how much there is (`held_out`); a
 second one learns the held-out sentences; a third hands ranges of documents to
-the runner, which calls the two stages (`stages`) on this machine's cores or
+the runner, which calls the two stages on this machine's cores or
 on Apache Beam.
 """
 
@@ -18,16 +18,18 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO
 
 from absl import logging
 
 from data_prep import (
   documents,
+  examples,
   held_out,
   manifest,
   options,
   parallel,
-  stages,
+  records,
   storage,
   tokenization,
 )
@@ -39,7 +41,7 @@ _BYTES_A_SHARD = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(stages.Recipe):
+class Options(examples.Recipe):
   """What to make examples of, and where."""
 
   input_file: str = options.option(
@@ -134,35 +136,33 @@ class Job:
     num_workers: processes; 0 for one a core.
   """
 
-  recipe: stages.Recipe
+  recipe: examples.Recipe
   spm_model_file: str
   folder: str
   names: dict[str, list[str]]
   num_workers: int
 
-  def examples(self, task: stages.Range) -> stages.Examples:
+  def examples(self, task: examples.Range) -> examples.Made:
     """Stage one."""
     buckets = len(self.names[task.role])
-    return stages.examples(task, buckets, self.recipe, self.spm_model_file)
+    return examples.of_range(task, buckets, self.recipe, self.spm_model_file)
 
-  def finish(
-    self, role: str, bucket: int, keyed: list[tuple[int, bytes]]
-  ) -> None:
+  def finish(self, role: str, bucket: int, ordered: Iterable[bytes]) -> None:
     """Stage two: writes one file, from its beginning to its end."""
     path = os.path.join(self.folder, self.names[role][bucket])
     with storage.writing(path, "wb") as file:
-      stages.write_bucket(file, keyed)
+      records.write(file, ordered)
 
 
-Runner = Callable[[Job, Iterable[stages.Range], Forecast], stages.Counts]
+Runner = Callable[[Job, Iterable[examples.Range], Forecast], examples.Counts]
 
 
-def create(settings: Options, runner: Runner | None = None) -> stages.Counts:
+def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
   """Writes the data set; returns its counts.
 
   Args:
     settings: of what, and how.
-    runner: who calls the stages; none for this machine's cores.
+    runner: who calls the examples; none for this machine's cores.
 
   Raises:
     options.InputError: for an empty corpus or an unfit model.
@@ -189,7 +189,7 @@ def create(settings: Options, runner: Runner | None = None) -> stages.Counts:
   )
   _say_forecast(forecast, job)
   storage.make_folder(job.folder)
-  skipped: stages.Counts = collections.Counter()
+  skipped: examples.Counts = collections.Counter()
   tasks = ranges(parts, survey, likeness, settings, skipped)
   counts = (runner or run_on_cores)(job, tasks, forecast)
   counts.update(skipped)
@@ -206,22 +206,22 @@ def _held_out(
 def _forecast(survey: held_out.Survey, settings: Options) -> Forecast:
   """Makes examples of a sample, and reckons from its letters to all."""
   sample = tuple(
-    stages.Text(i, settings.dupe_factor, d.sentences, d.isolated)
+    examples.Text(i, settings.dupe_factor, d.sentences, d.isolated)
     for i, d in enumerate(survey.sample)
   )
-  task = stages.Range(False, sample)
+  task = examples.Range(False, sample)
   began = time.process_time()
-  made = stages.examples(task, 1, settings, settings.spm_model_file)
+  made = examples.of_range(task, 1, settings, settings.spm_model_file)
   spent = time.process_time() - began
   size = sum(len(example) + 16 for _, example in made.buckets[0])
   letters = max(task.letters(), 1) / settings.dupe_factor
-  share = survey.weighted_letters / letters
-  eval_share = survey.held_out_letters / letters / settings.dupe_factor
+  share = survey.letters / letters
+  apart = float(survey.held_out.mean())
   return Forecast(
-    examples=round(made.counts["train_examples"] * share),
-    bytes=round(size * share),
-    eval_bytes=round(size * eval_share),
-    seconds=spent * (share + eval_share),
+    examples=round(made.counts["train_examples"] * share * (1 - apart)),
+    bytes=round(size * share * (1 - apart)),
+    eval_bytes=round(size * share * apart / settings.dupe_factor),
+    seconds=spent * share,
   )
 
 
@@ -261,14 +261,14 @@ def ranges(
   parts: Sequence[documents.Files],
   survey: held_out.Survey,
   likeness: held_out.Likeness,
-  recipe: stages.Recipe,
-  skipped: stages.Counts,
-) -> Iterator[stages.Range]:
+  recipe: examples.Recipe,
+  skipped: examples.Counts,
+) -> Iterator[examples.Range]:
   """Yields the tasks of stage one; counts in `skipped` what is in none."""
-  gathered: dict[bool, list[stages.Text]] = {True: [], False: []}
+  gathered: dict[bool, list[examples.Text]] = {True: [], False: []}
   letters = {True: 0, False: 0}
   found = documents.read(parts)
-  for apart, document, text in stages.texts(found, survey, recipe):
+  for apart, document, text in examples.texts(found, survey, recipe):
     if not text.uses:
       skipped["train_unused_documents"] += 1
       continue
@@ -284,25 +284,25 @@ def ranges(
       len(gathered[apart]) == _DOCUMENTS_A_RANGE
       or letters[apart] >= _LETTERS_A_RANGE
     ):
-      yield stages.Range(apart, tuple(gathered[apart]))
+      yield examples.Range(apart, tuple(gathered[apart]))
       gathered[apart], letters[apart] = [], 0
   for apart, rest in gathered.items():
     if rest:
-      yield stages.Range(apart, tuple(rest))
+      yield examples.Range(apart, tuple(rest))
 
 
 # The local runner: stage one spills to files, one a bucket and process.
 
 
 def run_on_cores(
-  job: Job, tasks: Iterable[stages.Range], forecast: Forecast
-) -> stages.Counts:
-  """Calls the stages on this machine's cores; the default runner."""
+  job: Job, tasks: Iterable[examples.Range], forecast: Forecast
+) -> examples.Counts:
+  """Calls the examples on this machine's cores; the default runner."""
   with (
     _spill_folder(job.folder) as spill,
     parallel.Workers(job.num_workers) as workers,
   ):
-    counts: stages.Counts = collections.Counter()
+    counts: examples.Counts = collections.Counter()
     with contextlib.closing(
       workers.ordered(Spill(job, spill), tasks)
     ) as results:
@@ -318,7 +318,7 @@ def run_on_cores(
   return counts
 
 
-def require_examples(counts: stages.Counts) -> None:
+def require_examples(counts: examples.Counts) -> None:
   """Refuses a set with nothing to train on."""
   if not counts["train_examples"]:
     raise options.InputError(
@@ -329,8 +329,8 @@ def require_examples(counts: stages.Counts) -> None:
 
 
 def _watched(
-  results: Iterable[stages.Counts], forecast: Forecast
-) -> Iterator[stages.Counts]:
+  results: Iterable[examples.Counts], forecast: Forecast
+) -> Iterator[examples.Counts]:
   """Says every ten seconds how far the work is."""
   began = said = time.monotonic()
   done = 0
@@ -365,7 +365,7 @@ class Spill:
   job: Job
   folder: str
 
-  def __call__(self, task: stages.Range) -> stages.Counts:
+  def __call__(self, task: examples.Range) -> examples.Counts:
     made = self.job.examples(task)
     for bucket, keyed in made.buckets.items():
       name = f"{task.role}-{bucket}-{os.getpid()}"
@@ -383,23 +383,50 @@ class Finish:
   folder: str
 
   def __call__(self, bucket: tuple[str, int]) -> None:
-    keyed: list[tuple[int, bytes]] = []
-    for path in pathlib.Path(self.folder).glob(
-      "-".join(map(str, bucket)) + "-*"
-    ):
-      with open(path, "rb") as file:
-        while header := file.read(_HEADER.size):
-          key, length = _HEADER.unpack(header)
-          keyed.append((key, file.read(length)))
+    pattern = "-".join(map(str, bucket)) + "-*"
+    paths = sorted(pathlib.Path(self.folder).glob(pattern))
+    with contextlib.ExitStack() as stack:
+      files = [stack.enter_context(open(path, "rb")) for path in paths]
+      self.job.finish(*bucket, _in_order(files))
+    for path in paths:
       path.unlink()
-    self.job.finish(*bucket, keyed)
+
+
+def _in_order(files: Sequence[BinaryIO]) -> Iterator[bytes]:
+  """Yields spilled examples by their keys, reading each when its turn comes.
+
+  Two examples of one key, which is a matter of chance, go by their bytes.
+  """
+  places = sorted(
+    place
+    for number, file in enumerate(files)
+    for place in _places(number, file)
+  )
+  for _, same in itertools.groupby(places, key=lambda place: place[0]):
+    yield from sorted(_at(files, place) for place in same)
+
+
+_Place = tuple[int, int, int, int]  # key, file, where in it, length
+
+
+def _places(number: int, file: BinaryIO) -> Iterator[_Place]:
+  while header := file.read(_HEADER.size):
+    key, length = _HEADER.unpack(header)
+    yield key, number, file.tell(), length
+    file.seek(length, os.SEEK_CUR)
+
+
+def _at(files: Sequence[BinaryIO], place: _Place) -> bytes:
+  _, number, start, length = place
+  files[number].seek(start)
+  return files[number].read(length)
 
 
 def _describe(
   settings: Options,
   job: Job,
   parts: Sequence[documents.Files],
-  counts: stages.Counts,
+  counts: examples.Counts,
   tokenizer: tokenization.Tokenizer,
 ) -> None:
   """Leaves the folder whole: the tokenizer, no stale files, the manifest."""
@@ -411,7 +438,7 @@ def _describe(
   )
   recipe = {
     field.name: getattr(settings, field.name)
-    for field in dataclasses.fields(stages.Recipe)
+    for field in dataclasses.fields(examples.Recipe)
   }
   manifest.write(
     job.folder,
@@ -447,7 +474,7 @@ def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
   return found
 
 
-def googles_flags(settings: Options, counts: stages.Counts) -> str:
+def googles_flags(settings: Options, counts: examples.Counts) -> str:
   """Says how google-research/albert's run_pretraining reads the set."""
   if settings.masking == "dynamic":
     return "--masking=static only: it knows no others"

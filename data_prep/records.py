@@ -9,7 +9,7 @@ tf.io's.
 import dataclasses
 import functools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import google_crc32c
@@ -123,7 +123,7 @@ def _varint(value: int) -> bytes:
   return bytes(digits)
 
 
-def write(file: IO[bytes], serialized: Sequence[bytes]) -> None:
+def write(file: IO[bytes], serialized: Iterable[bytes]) -> None:
   """Appends records in TFRecord's framing: length, its CRC, data, its CRC."""
   for record in serialized:
     length = struct.pack("<Q", len(record))

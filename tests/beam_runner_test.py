@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from data_prep import beam_runner, documents, held_out, options, stages
+from data_prep import beam_runner, documents, examples, held_out, options
 from data_prep import pretraining_data as pretraining
 from tests import running
 
@@ -80,14 +80,14 @@ def test_beam_with_several_workers_writes_the_local_runners_bytes(
 def test_without_beam_its_runner_names_the_environment_to_use(
   tmp_path: pathlib.Path,
 ) -> None:
-  job = pretraining.Job(stages.Recipe(), "model", str(tmp_path), {}, 1)
+  job = pretraining.Job(examples.Recipe(), "model", str(tmp_path), {}, 1)
   with pytest.raises(options.InputError, match=r"setup\.sh --beam"):
     beam_runner.run("", job, [], pretraining.Forecast(0, 0, 0, 0.0))
   assert not list(tmp_path.iterdir())
 
 
 def test_ranges_survive_the_way_through_a_file(tmp_path: pathlib.Path) -> None:
-  text = stages.Text(2**64 - 1, 3, ("Сайн байна уу?", "Өглөө."), True)
-  task = stages.Range(True, (text,))
+  text = examples.Text(2**64 - 1, 3, ("Сайн байна уу?", "Өглөө."), True)
+  task = examples.Range(True, (text,))
   (path,) = beam_runner._written([task], str(tmp_path))
   assert beam_runner._read(path) == task

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import instances, records, stages, tokenization
+from data_prep import examples, instances, records, tokenization
 from tests import running
 
 
@@ -284,8 +284,8 @@ def test_a_weight_decides_how_often_files_are_used(
     counts = json.loads((out / "manifest.json").read_text())["counts"]
     found[weight] = counts["train_letters"]
   assert found[":2"] == 2 * found[""] == 4 * found[":0.5"]
-  settings = stages.Recipe(dupe_factor=1)
-  uses = [stages._uses(i, 0.3, settings) for i in range(4000)]
+  settings = examples.Recipe(dupe_factor=1)
+  uses = [examples._uses(i, 0.3, settings) for i in range(4000)]
   assert set(uses) == {0, 1} and abs(np.mean(uses) - 0.3) < 0.03
 
 

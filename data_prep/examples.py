@@ -1,9 +1,9 @@
-"""The two stages of making pretraining examples, whoever runs them.
+"""Documents to examples: the stage that takes the time, whoever runs it.
 
-Stage one turns a range of documents into serialised examples, each with its
-bucket and its place there; stage two sorts one bucket into the bytes of one
-file. Both are functions of their input and the recipe, so the bytes depend
-neither on the number of workers nor on the runner.
+A range of documents becomes serialised examples, each with its bucket and its
+key: a function of the range and the recipe. A bucket in the order of its keys
+is a file, so the bytes depend neither on the number of workers nor on the
+runner.
 """
 
 import collections
@@ -12,7 +12,6 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
 
 import numpy as np
 
@@ -179,7 +178,7 @@ def _uses(number: int, weight: float, recipe: Recipe) -> int:
 
 
 @dataclasses.dataclass
-class Examples:
+class Made:
   """What stage one makes of a range.
 
   Attributes:
@@ -191,15 +190,15 @@ class Examples:
   buckets: dict[int, list[tuple[int, bytes]]]
 
 
-def examples(
+def of_range(
   task: Range, buckets: int, recipe: Recipe, spm_model_file: str
-) -> Examples:
+) -> Made:
   """Stage one: turns documents into examples, by bucket."""
   tokenizer = _tokenizer(spm_model_file, recipe.do_lower_case)
   encoded = tokenizer.encode([s for text in task.texts for s in text.sentences])
   stream = np.concatenate([*encoded, np.zeros(1, np.int32)])
   found = _instances(task, encoded, recipe)
-  result = Examples(
+  result = Made(
     _counted_text(task, encoded, found), collections.defaultdict(list)
   )
   if recipe.sentence_pairs_only:
@@ -357,12 +356,3 @@ def _counted(
     counts["masked_words"] = int((masked > 0).sum())
     counts["whole_words"] = int(((masked > 0) & (masked == size)).sum())
   return collections.Counter({f"{role}_{k}": n for k, n in counts.items()})
-
-
-# Stage two.
-
-
-def write_bucket(file: IO[bytes], keyed: list[tuple[int, bytes]]) -> None:
-  """Writes one bucket's examples in the order of their keys."""
-  keyed.sort()
-  records.write(file, [example for _, example in keyed])

@@ -5,16 +5,23 @@
       --albert_config_file=configs/albert_tiny.json --output_dir=run
 """
 
-from albert_mn import optimization, training
+from albert_mn import distribution, optimization, training
 from data_prep import options
 
 
 def main(
-  settings: training.Options, optimizer: optimization.OptimizerOptions
+  settings: training.Options,
+  optimizer: optimization.OptimizerOptions,
+  devices: distribution.Options,
 ) -> None:
   """Trains, evaluates, writes."""
-  training.run(settings, optimizer)
+  training.run(settings, optimizer, devices)
 
 
 if __name__ == "__main__":
-  options.run(main, training.Options, optimization.OptimizerOptions)
+  options.run(
+    main,
+    training.Options,
+    optimization.OptimizerOptions,
+    distribution.Options,
+  )

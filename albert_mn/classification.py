@@ -16,7 +16,6 @@ from absl import logging
 from albert_mn import (
   baseline,
   classifier,
-  configs,
   fine_tuning,
   model_directory,
   reports,
@@ -63,6 +62,7 @@ class Options:
   albert_config_file: str = options.option(
     "", "the encoder's shape, as JSON; a model directory has its own"
   )
+  bert_config_file: str = options.option("", "instead, for BERT")
   init_checkpoint: str = options.option(
     "", "what to start from: a model directory or a checkpoint prefix; without "
     "it training starts from nothing; without --do_train, the classifier to "
@@ -85,7 +85,9 @@ class Options:
         "--do_train, --do_eval or --do_predict", "none", "say what to do"
       )
     options.require(self, "output_dir")
-    start = self.albert_config_file or self.init_checkpoint
+    start = (
+      self.albert_config_file or self.bert_config_file or self.init_checkpoint
+    )
     if self.do_train and not start:
       raise options.InputError(
         "a model to train",
@@ -209,27 +211,23 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   folder = settings.init_checkpoint
   if folder:
     model_directory.weights_prefix(folder)  # says when there is no checkpoint
-  config_file = settings.albert_config_file or model_directory.adjacent(
-    folder, model_directory.CONFIG
+  config = model_directory.settle_config(
+    settings.albert_config_file, settings.bert_config_file, folder
   )
   tokenizer_file = settings.spm_model_file or model_directory.adjacent(
     folder, model_directory.TOKENIZER
   )
-  for path, flag in (
-    (config_file, "--albert_config_file"),
-    (tokenizer_file, "--spm_model_file"),
-  ):
-    if not path:
-      raise options.InputError(
-        flag, f"none, nor a file in {folder!r}", "give it"
-      )
+  if not tokenizer_file:
+    raise options.InputError(
+      "--spm_model_file", f"none, nor a file in {folder!r}", "give it"
+    )
   _check_same_tokenizer(settings, folder)
   described = manifest.find(folder) if folder else None
   lower = settings.do_lower_case or bool(
     described and described["parameters"].get("do_lower_case")
   )
   start = fine_tuning.Start(
-    configs.AlbertConfig.from_file(config_file),
+    config,
     tokenization.Tokenizer(tokenizer_file, do_lower_case=lower),
     tokenizer_file,
     lower,

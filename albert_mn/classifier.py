@@ -102,9 +102,7 @@ class Predictor:
     """Reads a classifier's model directory; nothing else is needed."""
     described = manifest.check(folder, KIND)
     parameters = described["parameters"]
-    config = configs.AlbertConfig.from_file(
-      os.path.join(folder, model_directory.CONFIG)
-    )
+    config = model_directory.settle_config("", "", folder)
     names = json.loads(
       storage.read_text(os.path.join(folder, model_directory.LABELS))
     )

@@ -1,6 +1,6 @@
 """The model directory: all that is needed to predict, convert or go on.
 
-albert_config.json   the shape, in google-research's format
+albert_config.json   the shape, in google-research's format; bert_config.json
 model.ckpt.*         the weights, without optimizer slots
 tokenizer.model      SentencePiece, with its normalisation inside
 labels.json          a classifier's labels, in the order of its outputs
@@ -17,8 +17,7 @@ import tensorflow as tf
 from albert_mn import configs
 from data_prep import manifest, options, storage
 
-CONFIG, WEIGHTS, TOKENIZER, LABELS = (
-  "albert_config.json",
+WEIGHTS, TOKENIZER, LABELS = (
   "model.ckpt",
   "tokenizer.model",
   "labels.json",
@@ -55,8 +54,10 @@ def save(
     labels: a classifier's label names.
   """
   manifest.begin(folder)
+  for family in configs.FAMILIES:
+    storage.remove(os.path.join(folder, family.FILE))
   storage.remove_stale(folder, set(), f"{WEIGHTS}*")
-  with storage.writing(os.path.join(folder, CONFIG)) as file:
+  with storage.writing(os.path.join(folder, config.FILE)) as file:
     file.write(config.to_json())
   tf.train.Checkpoint(**parts).write(os.path.join(folder, WEIGHTS))
   if tokenizer_file:
@@ -72,7 +73,7 @@ def save(
     files=[
       name
       for name in storage.names(folder)
-      if name in (CONFIG, TOKENIZER, LABELS) or name.startswith(WEIGHTS)
+      if name in (config.FILE, TOKENIZER, LABELS) or name.startswith(WEIGHTS)
     ],
     counts=counts,
     inputs=inputs,
@@ -116,6 +117,61 @@ def held_parts(path: str) -> set[str]:
       "copy it again",
     ) from error
   return {name.split("/")[0] for name, _ in stored}
+
+
+def config(path: str) -> configs.AlbertConfig | None:
+  """Reads the config in a model directory; None where there is none."""
+  for family in configs.FAMILIES:
+    if found := adjacent(path, family.FILE):
+      return family.from_file(found)
+  return None
+
+
+def settle_config(
+  albert_config_file: str, bert_config_file: str, path: str
+) -> configs.AlbertConfig:
+  """Reads the config that the flags name, or takes that of a model directory.
+
+  Args:
+    albert_config_file, bert_config_file: "" for none; at most one.
+    path: a model directory, a checkpoint prefix, or "".
+
+  Raises:
+    options.InputError: when there is none, or two that differ.
+  """
+  flags = "--albert_config_file or --bert_config_file"
+  if albert_config_file and bert_config_file:
+    raise options.InputError(flags, "both", "leave one out")
+  held = config(path) if path else None
+  given = None
+  if albert_config_file:
+    given = configs.AlbertConfig.from_file(albert_config_file)
+  elif bert_config_file:
+    given = configs.BertConfig.from_file(bert_config_file)
+  if given and held and given != held:
+    raise options.InputError(
+      f"the config of {path}",
+      f"another one in {albert_config_file or bert_config_file}",
+      "leave the config out: the model directory has it",
+    )
+  found = given or held
+  if not found:
+    raise options.InputError(
+      flags, f"none, nor a config in {path!r}", "give one"
+    )
+  return found
+
+
+def tokenizer_hash(path: str) -> str:
+  """The sha256 of a model directory's tokenizer, "" where there is none."""
+  found = adjacent(path, TOKENIZER)
+  return storage.sha256(found) if found else ""
+
+
+def step(path: str) -> int:
+  """The step at which a model directory was saved, as far as it is known."""
+  content = manifest.find(path) or {}
+  return int(content.get("counts", {}).get("global_step", 0))
 
 
 def identity(path: str) -> str:

@@ -222,6 +222,14 @@ class AdamW(tf_keras.optimizers.Optimizer):
     """Says whether a variable is neither decayed nor adapted."""
     return any(re.search(pattern, variable_name) for pattern in self.excluded)
 
+  def rate(self, step: int) -> float:
+    """Returns the learning rate at a step."""
+    return float(Schedule(self.recipe)(step))
+
+  def trust_ratio_summary(self) -> dict[str, float]:
+    """Returns what to watch of the trust ratios, by name: AdamW has none."""
+    return {}
+
   def get_config(self) -> dict[str, Any]:
     """Returns what `from_config` takes."""
     return {
@@ -275,6 +283,12 @@ class Lamb(AdamW):
       for name, ratio in pairs
       if not self.leaves_alone(name)
     }
+
+  def trust_ratio_summary(self) -> dict[str, float]:
+    """Returns the least, middle and greatest ratio of the last step."""
+    ratios = sorted(float(ratio) for ratio in self.trust_ratios().values())
+    places = {"least": 0, "median": len(ratios) // 2, "greatest": -1}
+    return {f"trust_ratio_{n}": ratios[place] for n, place in places.items()}
 
   def _adapted(self, update: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
     if self.leaves_alone(variable.name):

@@ -28,12 +28,15 @@ class Sums(NamedTuple):
   Attributes:
     masked_lm_loss_sum, masked_lm_correct, masked_lm_count: over the masked
       positions; float32 scalars.
+    masked_characters: that the masked pieces stand for; 0 where the
+      tokenizer is not known.
     sentence_loss_sum, sentence_correct, sentence_count: over the pairs.
   """
 
   masked_lm_loss_sum: tf.Tensor
   masked_lm_correct: tf.Tensor
   masked_lm_count: tf.Tensor
+  masked_characters: tf.Tensor
   sentence_loss_sum: tf.Tensor
   sentence_correct: tf.Tensor
   sentence_count: tf.Tensor
@@ -88,11 +91,13 @@ class PretrainingModel(tf_keras.layers.Layer):
       features[records.SEGMENT_IDS],
       dropout_seeds,
     )
+    masked_lm = self.masked_lm(
+      encoded.sequence_output, features[records.MASKED_LM_POSITIONS]
+    )
+    sentence = self.sentence(encoded.pooled_output)
+    # Losses are float32 whatever the layers compute in.
     return PretrainingOutput(
-      self.masked_lm(
-        encoded.sequence_output, features[records.MASKED_LM_POSITIONS]
-      ),
-      self.sentence(encoded.pooled_output),
+      tf.cast(masked_lm, tf.float32), tf.cast(sentence, tf.float32)
     )
 
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
@@ -104,13 +109,27 @@ class PretrainingModel(tf_keras.layers.Layer):
     }
 
 
-def losses(output: PretrainingOutput, features: dict[str, tf.Tensor]) -> Sums:
+def counts(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns masked positions and sentence pairs of a batch, float32 scalars."""
+  pairs = features[records.NEXT_SENTENCE_LABELS] >= 0
+  return (
+    tf.reduce_sum(features[records.MASKED_LM_WEIGHTS]),
+    tf.reduce_sum(tf.cast(pairs, tf.float32)),
+  )
+
+
+def losses(
+  output: PretrainingOutput,
+  features: dict[str, tf.Tensor],
+  characters: tf.Tensor | None = None,
+) -> Sums:
   """Sums up losses and hits of a batch.
 
   Args:
     output: logits.
     features: labels by data_prep.records' names; a sentence label of −1 (no
       pair) is left out of loss, hits and count.
+    characters: float32 [vocab_size], that each piece stands for.
   """
   ids = features[records.MASKED_LM_IDS]  # [batch, predictions]
   weights = features[records.MASKED_LM_WEIGHTS]
@@ -126,6 +145,7 @@ def losses(output: PretrainingOutput, features: dict[str, tf.Tensor]) -> Sums:
     tf.reduce_sum(masked * weights),
     tf.reduce_sum(_hits(output.masked_lm_logits, ids) * weights),
     tf.reduce_sum(weights),
+    _characters(ids, weights, characters),
     tf.reduce_sum(sentence * paired),
     tf.reduce_sum(_hits(output.sentence_logits, order) * paired),
     tf.reduce_sum(paired),
@@ -135,3 +155,11 @@ def losses(output: PretrainingOutput, features: dict[str, tf.Tensor]) -> Sums:
 def _hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
   best = tf.argmax(logits, -1, output_type=labels.dtype)
   return tf.cast(tf.equal(best, labels), tf.float32)
+
+
+def _characters(
+  ids: tf.Tensor, weights: tf.Tensor, characters: tf.Tensor | None
+) -> tf.Tensor:
+  if characters is None:
+    return tf.constant(0.0)
+  return tf.reduce_sum(weights * tf.gather(characters, ids))

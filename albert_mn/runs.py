@@ -26,6 +26,7 @@ class Checkpoints(tf.train.CheckpointManager):
     parts: name → what is saved; "optimizer" counts the steps.
     keep: how many checkpoints stay.
     interval: steps between those that orbit's controller asks for.
+    writes: whether this process writes; of several workers, one does.
   """
 
   def __init__(
@@ -34,7 +35,9 @@ class Checkpoints(tf.train.CheckpointManager):
     parts: Mapping[str, Any],
     keep: int,
     interval: int | None = None,
+    writes: bool = True,
   ):
+    self._writes = writes
     super().__init__(
       tf.train.Checkpoint(**parts),
       os.path.join(output_dir, "checkpoints"),
@@ -74,6 +77,8 @@ class Checkpoints(tf.train.CheckpointManager):
 
   def save(self, *args: Any, **kwargs: Any) -> str | None:
     """Saves as tf.train.CheckpointManager does, and says so."""
+    if not self._writes:
+      return None
     path = super().save(*args, **kwargs)
     if path:
       logging.info("saved %s", path)
@@ -94,17 +99,31 @@ class Checkpoints(tf.train.CheckpointManager):
     text = json.dumps(now, indent=2, sort_keys=True) + "\n"
     if self.latest_checkpoint and storage.exists(path):
       before, after = read_settings(output_dir), json.loads(text)
-      names = sorted(before.keys() | after.keys())
-      changed = [n for n in names if before.get(n) != after.get(n)]
+      changed = _differences(before, after)
       if changed:
         raise options.InputError(
           f"the settings with which {output_dir} was begun",
-          f"another {', '.join(changed)} (see {path})",
+          f"another {'; '.join(changed)} (see {path})",
           "give the same ones, or another --output_dir; to go on from the "
           "weights alone, give that and --init_checkpoint",
         )
-    with storage.writing(path) as file:
-      file.write(text)
+    if self._writes:
+      with storage.writing(path) as file:
+        file.write(text)
+
+
+def _differences(
+  before: Mapping[str, Any], after: Mapping[str, Any], within: str = ""
+) -> list[str]:
+  """Names the settings that differ, to their leaves: `optimizer.beta_1 0 → 1`."""
+  found = []
+  for name in sorted(before.keys() | after.keys()):
+    old, new = before.get(name), after.get(name)
+    if isinstance(old, dict) and isinstance(new, dict):
+      found += _differences(old, new, f"{within}{name}.")
+    elif old != new:
+      found.append(f"{within}{name} ({old} → {new})")
+  return found
 
 
 def read_settings(output_dir: str) -> dict[str, Any]:

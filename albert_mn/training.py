@@ -1,8 +1,8 @@
-"""The pretraining loop: batches in a fixed order, steps, evaluation, resume.
+"""The pretraining loop: what one step and one evaluation are, and when.
 
 Order, masks and dropout are functions of (seed, step), so that a run that was
 killed and started again ends where an uninterrupted one does. The loop itself
-is orbit's; this file says what one step and one evaluation are.
+is orbit's.
 """
 
 import contextlib
@@ -20,21 +20,18 @@ from absl import logging
 
 from albert_mn import (
   configs,
+  distribution,
   encoders,
+  inputs,
   model_directory,
   optimization,
   pretraining,
+  reports,
   runs,
 )
-from data_prep import (
-  dynamic_masking,
-  manifest,
-  masking,
-  options,
-  records,
-  storage,
-  tokenization,
-)
+from data_prep import manifest, options, tokenization
+
+_SUM = tf.distribute.ReduceOp.SUM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +44,10 @@ class Options:
 
   input_file: str = options.option("", "training TFRecords: globs, by commas")
   eval_input_file: str = options.option("", "held-out TFRecords, likewise")
-  albert_config_file: str = options.option("", "the model's shape, as JSON")
+  albert_config_file: str = options.option(
+    "", "the model's shape, as JSON; none: that of --init_checkpoint"
+  )
+  bert_config_file: str = options.option("", "instead, for BERT")
   output_dir: str = options.option("", "the run directory")
   init_checkpoint: str = options.option(
     "", "warm start: a model directory or a checkpoint prefix"
@@ -58,6 +58,10 @@ class Options:
     4096, "sequences a step (google-research/albert's default)", minimum=1
   )
   eval_batch_size: int = options.option(64, "sequences a batch", minimum=1)
+  gradient_accumulation_steps: int = options.option(
+    1, "compute a device's share of a batch in so many parts, for want of "
+    "memory; the numbers stay the same", minimum=1,
+  )  # fmt: skip
   max_seq_length: int = options.option(
     0, "pieces a sequence; 0: as the records' manifest says", minimum=0
   )
@@ -70,6 +74,10 @@ class Options:
   keep_checkpoint_max: int = options.option(
     5, "how many checkpoints stay", minimum=1
   )
+  eval_interval: int = options.option(
+    0, "steps from one held-out evaluation to the next, under --do_train; "
+    "0: as often as checkpoints", minimum=0,
+  )  # fmt: skip
   iterations_per_loop: int = options.option(
     100,
     "steps inside one tf.function, and from one log line to the next "
@@ -87,231 +95,52 @@ class Options:
   jit_compile: bool = options.option(
     True, "compile the forward and backward pass with XLA"
   )
+  rematerialize: bool = options.option(
+    False, "compute the layers' insides again for the gradient instead of "
+    "keeping them: less memory, a third more time",
+  )  # fmt: skip
 
   def __post_init__(self) -> None:
     if not (self.do_train or self.do_eval):
       raise options.InputError(
         "--do_train or --do_eval", "neither", "say what to do"
       )
-    options.require(self, "output_dir", "albert_config_file")
     options.require(
       self,
+      "output_dir",
       *(["input_file"] if self.do_train else []),
       *(["eval_input_file"] if self.do_eval else []),
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordSet:
-  """TFRecord files, the shape of their examples, and where they came from.
-
-  Attributes:
-    files: in order.
-    max_seq_length: pieces a sequence.
-    max_predictions_per_seq: masked positions a sequence; 0 where the masks
-      are made in training.
-    parameters: their manifest's, {} for records from elsewhere.
-    folder: where they lie.
-  """
-
-  files: tuple[str, ...]
-  max_seq_length: int
-  max_predictions_per_seq: int
-  parameters: dict[str, Any]
-  folder: str
-
-  def count(self) -> int:
-    """Counts the examples by reading through the files."""
-    dataset = tf.data.TFRecordDataset(list(self.files))
-    try:
-      return int(dataset.reduce(tf.constant(0, tf.int64), lambda n, _: n + 1))
-    except tf.errors.DataLossError as error:
-      raise options.InputError(
-        f"whole TFRecords in {self.folder or '.'}",
-        error.message.rsplit("}} ", 1)[-1],
-        "copy them again, or make them anew",
-      ) from error
-
-
-def record_set(patterns: str, settings: Options) -> RecordSet:
-  """Finds records and settles their lengths from manifest, flags and data.
-
-  Raises:
-    options.InputError: when flags, manifest and the first record disagree.
-  """
-  files = storage.matching(patterns)
-  folder = os.path.dirname(files[0])
-  parameters: dict[str, Any] = {}
-  if manifest.find(folder or "."):
-    parameters = manifest.check(folder or ".", "pretraining_records")[
-      "parameters"
-    ]
-  found = records.lengths(files[0])
-  if not found[1] and "masked_lm_prob" not in parameters:
-    raise options.InputError(
-      f"masks in {files[0]}, or a manifest that says how to make them",
-      "neither",
-      "keep manifest.json and tokenizer.model beside dynamic records",
-    )
-  lengths = [
-    _settled(name, getattr(settings, name), length, files[0])
-    for name, length in zip(
-      ("max_seq_length", "max_predictions_per_seq"), found, strict=True
-    )
-  ]
-  return RecordSet(tuple(files), lengths[0], lengths[1], parameters, folder)
-
-
-def _settled(name: str, flag: int, found: int, path: str) -> int:
-  if flag and flag != found:
-    raise options.InputError(
-      f"records with --{name}={flag}",
-      f"{found} in {path}",
-      f"leave --{name} out, or make records of that length",
-    )
-  return found
-
-
-def check_fit(
-  config: configs.AlbertConfig, record_sets: list[RecordSet]
-) -> None:
-  """Refuses records that the model cannot take, before any time is spent."""
-  for found in record_sets:
-    vocabulary = found.parameters.get("vocab_size", config.vocab_size)
-    if vocabulary != config.vocab_size:
-      raise options.InputError(
-        f"a config with vocab_size {vocabulary}, as the records' tokenizer",
-        f"vocab_size {config.vocab_size}",
-        "set vocab_size in the config, or make records with its tokenizer",
-      )
-    if found.max_seq_length > config.max_position_embeddings:
-      raise options.InputError(
-        f"records of at most max_position_embeddings = "
-        f"{config.max_position_embeddings} pieces",
-        f"{found.max_seq_length}",
-        "make shorter records, or raise max_position_embeddings",
-      )
-
-
-def train_dataset(
-  found: RecordSet, count: int, batch_size: int, seed: int, step: int
-) -> tf.data.Dataset:
-  """Gives the batches from `step` on; batch k is a function of (seed, k).
-
-  Records were shuffled when they were written; each epoch permutes the files.
-  Batches run across the ends of epochs, so that no record is left out.
-
-  Args:
-    found: the records.
-    count: how many examples they hold.
-    batch_size: sequences a batch.
-    seed: decides the order of the files in each epoch.
-    step: how many batches were taken already.
-  """
-  epoch, offset = divmod(step * batch_size, count)
-  files = tf.constant(found.files)
-
-  def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
-    place = tf.random.stateless_uniform(
-      [len(found.files)],
-      tf.stack([tf.constant(seed, tf.int64), number]),
-      alg="philox",
-    )
-    order = tf.argsort(place)
-    return tf.data.TFRecordDataset(tf.gather(files, order))
-
-  dataset = tf.data.Dataset.counter(epoch).flat_map(one_epoch).skip(offset)
-  batches = _parsed(dataset.batch(batch_size, drop_remainder=True), found)
-  if found.max_predictions_per_seq:
-    return batches
-  return dynamic_masking.masked_batches(
-    batches, step, *_masks(found, seed)
-  ).prefetch(2)
-
-
-def _masks(
-  found: RecordSet, seed: int
-) -> tuple[masking.Settings, tokenization.Tokenizer]:
-  """How to mask, as the records' manifest says, and with which tokenizer."""
-  recipe = found.parameters
-  return masking.Settings(
-    masked_lm_prob=recipe["masked_lm_prob"],
-    max_predictions=recipe["max_predictions_per_seq"],
-    whole_words=recipe["do_whole_word_mask"],
-    ngram=recipe["ngram"],
-    favor_shorter_ngram=recipe["favor_shorter_ngram"],
-    seed=seed,
-    permutation=recipe["do_permutation"],
-  ), tokenization.Tokenizer(
-    os.path.join(found.folder, tokenization.MODEL_NAME),
-    do_lower_case=recipe["do_lower_case"],
-  )
-
-
-def eval_dataset(found: RecordSet, batch_size: int) -> tf.data.Dataset:
-  """Gives every record once; the last batch is filled with empty records.
-
-  An empty record has no masked positions and no sentence label, so it counts
-  in no metric: batches keep their static shape and no record is left out.
-  """
-  serialized = tf.data.TFRecordDataset(list(found.files)).batch(batch_size)
-
-  def fill(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    return {
-      name: _fill_up(
-        value, batch_size, -1 if name == records.NEXT_SENTENCE_LABELS else 0
-      )
-      for name, value in features.items()
-    }
-
-  return _parsed(serialized, found).map(fill)
-
-
-def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
-  """[rows, ...] → [batch_size, ...]."""
-  missing = batch_size - tf.shape(value)[0]
-  padding = [[0, missing]] + [[0, 0]] * (value.shape.rank - 1)
-  filled = tf.pad(value, padding, constant_values=filler)
-  return tf.ensure_shape(filled, [batch_size] + value.shape[1:])
-
-
-def _parsed(batches: tf.data.Dataset, found: RecordSet) -> tf.data.Dataset:
-  return batches.map(
-    lambda serialized: records.parse_pretraining(
-      serialized, found.max_seq_length, found.max_predictions_per_seq
-    ),
-    num_parallel_calls=2,
-    deterministic=True,
-  ).prefetch(2)
-
-
 class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
-  """One step and one evaluation of ALBERT pretraining, for orbit.
+  """One step and one evaluation of pretraining, for orbit.
 
   The loss of a batch is the sum of the masked-LM losses over the number of
-  masked positions plus the same for the sentence pairs, both numbers taken
-  over the whole global batch (ALBERT paper, section 3.1; DESIGN contracts).
+  masked positions plus the same for the sentence pairs (ALBERT paper, section
+  3.1). Both numbers are those of the whole batch, over all devices and parts,
+  so that the gradient does not depend on how the batch was cut.
 
   Args:
     model: gives logits for features.
     optimizer: its `iterations` is the global step.
+    strategy: where to compute.
     evaluation: the held-out batches, or None.
+    characters: float32 [vocab_size], for bits per character; or None.
     total_steps: where the run ends, for the log.
-    batch_size: sequences a step, for the log.
-    seed: dropout is a function of it and of the step.
-    jit_compile: compile forward and backward pass with XLA.
+    settings: of the run.
   """
 
   def __init__(
     self,
     model: pretraining.PretrainingModel,
-    optimizer: Any,
+    optimizer: optimization.AdamW,
+    strategy: tf.distribute.Strategy,
     *,
     evaluation: tf.data.Dataset | None,
+    characters: Any,
     total_steps: int,
-    batch_size: int,
-    seed: int,
-    jit_compile: bool,
+    settings: Options,
   ):
     orbit.StandardTrainer.__init__(self, None)
     orbit.StandardEvaluator.__init__(
@@ -319,31 +148,74 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       evaluation,
       options=orbit.StandardEvaluatorOptions(use_tf_function=True),
     )
-    self._model, self._optimizer, self._seed = model, optimizer, seed
-    self._total_steps, self._batch_size = total_steps, batch_size
+    self._model, self._optimizer = model, optimizer
+    self._strategy, self._settings = strategy, settings
+    self._characters = None if characters is None else tf.constant(characters)
+    self._total_steps = total_steps
     self._gradients = tf.function(
-      self._loss_and_gradients, jit_compile=jit_compile
+      self._sums_and_gradients, jit_compile=settings.jit_compile
     )
-    self._eval_sums = tf.function(self._sums, jit_compile=jit_compile)
-    self._totals = {
-      name: tf_keras.metrics.Sum(name=name, dtype="float64")
-      for name in pretraining.Sums._fields
-    }
+    self._eval_sums = tf.function(self._sums, jit_compile=settings.jit_compile)
+    # float64 counts beyond 2^24 exactly; TPUs have none.
+    exact = not isinstance(strategy, tf.distribute.TPUStrategy)
+    with strategy.scope():
+      self._totals = {
+        name: tf_keras.metrics.Sum(
+          name=name, dtype="float64" if exact else "float32"
+        )
+        for name in pretraining.Sums._fields
+      }
+      self._norm = tf_keras.metrics.Mean(name="gradient_norm", dtype="float32")
     self._started = (0.0, 0)
 
   def _sums(
     self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
   ) -> pretraining.Sums:
-    return pretraining.losses(self._model(features, seeds), features)
+    output = self._model(features, seeds)
+    return pretraining.losses(output, features, self._characters)
 
-  def _loss_and_gradients(
-    self, features: dict[str, tf.Tensor], seeds: tf.Tensor
+  def _sums_and_gradients(
+    self,
+    features: dict[str, tf.Tensor],
+    seeds: tf.Tensor,
+    counts: tuple[tf.Tensor, tf.Tensor],
   ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
+    """Adds up the parts that one device's rows are computed in."""
+    parts = self._settings.gradient_accumulation_steps
+    if parts == 1:
+      return self._part(features, seeds, counts)
+    cut = {
+      name: tf.reshape(value, [parts, -1] + value.shape[1:].as_list())
+      for name, value in {**features, "seeds": seeds}.items()
+    }
+    first = {name: value[0] for name, value in cut.items()}
+    total = self._part(first, first.pop("seeds"), counts)
+
+    def add(number: tf.Tensor, total: Any) -> tuple[tf.Tensor, Any]:
+      part = {name: value[number] for name, value in cut.items()}
+      more = self._part(part, part.pop("seeds"), counts)
+      return number + 1, tf.nest.map_structure(tf.add, total, more)
+
+    _, total = tf.while_loop(
+      lambda number, _: number < parts,
+      add,
+      (tf.constant(1), total),
+      maximum_iterations=parts - 1,
+    )
+    return total
+
+  def _part(
+    self,
+    features: dict[str, tf.Tensor],
+    seeds: tf.Tensor,
+    counts: tuple[tf.Tensor, tf.Tensor],
+  ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
+    masked, pairs = counts
     with tf.GradientTape() as tape:
       sums = self._sums(features, seeds)
       loss = tf.math.divide_no_nan(
-        sums.masked_lm_loss_sum, sums.masked_lm_count
-      ) + tf.math.divide_no_nan(sums.sentence_loss_sum, sums.sentence_count)
+        sums.masked_lm_loss_sum, masked
+      ) + tf.math.divide_no_nan(sums.sentence_loss_sum, pairs)
     gradients = tape.gradient(loss, self._model.trainable_variables)
     return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
@@ -353,14 +225,23 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._started = (time.monotonic(), int(self._optimizer.iterations))
 
   def train_step(self, iterator: Any) -> None:
-    features = next(iterator)
+    self._strategy.run(self._replica_step, args=(next(iterator),))
+
+  def _replica_step(self, features: dict[str, tf.Tensor]) -> None:
+    """Computes this device's rows, then takes the step of the whole batch."""
+    context = tf.distribute.get_replica_context()
     step = tf.cast(self._optimizer.iterations, tf.int32)
-    rows = tf.range(self._batch_size)
-    seeds = encoders.example_seeds(self._seed, step, rows)
-    sums, gradients = self._gradients(features, seeds)
-    self._optimizer.apply_gradients(
-      zip(gradients, self._model.trainable_variables, strict=True)
+    seeds = encoders.example_seeds(
+      self._settings.random_seed, step, features.pop(inputs.ROWS)
     )
+    counts = context.all_reduce(_SUM, pretraining.counts(features))
+    sums, gradients = self._gradients(features, seeds, counts)
+    gradients = context.all_reduce(_SUM, gradients)
+    self._optimizer.apply_gradients(
+      zip(gradients, self._model.trainable_variables, strict=True),
+      skip_gradients_aggregation=True,
+    )
+    self._norm.update_state(tf.linalg.global_norm(gradients))
     self._add(sums)
 
   def train_loop_end(self) -> dict[str, float]:
@@ -374,6 +255,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
         f"{metrics['loss']} by step {step}",
         "start again from the last checkpoint with a smaller --learning_rate",
       )
+    batch_size = self._settings.train_batch_size
     logging.info(
       "step %d of %d: loss %.3f, masked_lm_accuracy %.3f, "
       "sentence_order_accuracy %.3f; %.0f sequences/s, %s left",
@@ -382,24 +264,29 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       metrics["loss"],
       metrics["masked_lm_accuracy"],
       metrics["sentence_order_accuracy"],
-      pace * self._batch_size,
+      pace * batch_size,
       runs.clock((self._total_steps - step) / pace),
     )
-    rate = self._optimizer.learning_rate
-    metrics["learning_rate"] = float(rate(step) if callable(rate) else rate)
+    metrics["learning_rate"] = self._optimizer.rate(step)
+    metrics["gradient_norm"] = float(self._norm.result())
+    metrics["sequences_per_second"] = pace * batch_size
+    metrics |= self._optimizer.trust_ratio_summary()
     return metrics
 
   def eval_begin(self) -> None:
     self._reset()
 
   def eval_step(self, iterator: Any) -> None:
-    self._add(self._eval_sums(next(iterator)))
+    def one(features: dict[str, tf.Tensor]) -> None:
+      self._add(self._eval_sums(features))
+
+    self._strategy.run(one, args=(next(iterator),))
 
   def eval_end(self) -> dict[str, float]:
     return self._metrics()
 
   def _reset(self) -> None:
-    for total in self._totals.values():
+    for total in (*self._totals.values(), self._norm):
       total.reset_state()
 
   def _add(self, sums: pretraining.Sums) -> None:
@@ -407,68 +294,154 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       self._totals[name].update_state(value)
 
   def _metrics(self) -> dict[str, float]:
-    """The names and meanings of google-research/albert's metric_fn."""
+    """The names and meanings of google-research/albert's metric_fn.
+
+    Without sentence pairs their accuracy and loss are nan, not 0. Bits per
+    character (−Σ log2 p of the masked pieces over the characters they stand
+    for) can be compared between tokenizers that mask the same words.
+    """
     total = {name: float(sum_.result()) for name, sum_ in self._totals.items()}
-    masked = total["masked_lm_count"] or 1.0
-    pairs = total["sentence_count"] or 1.0
+    masked, pairs = total["masked_lm_count"] or 1.0, total["sentence_count"]
     masked_loss = total["masked_lm_loss_sum"] / masked
-    order_loss = total["sentence_loss_sum"] / pairs
-    return {
-      "loss": masked_loss + order_loss,
+    order_loss = total["sentence_loss_sum"] / pairs if pairs else math.nan
+    characters = total["masked_characters"]
+    metrics = {
+      "loss": masked_loss + (order_loss if pairs else 0.0),
       "masked_lm_accuracy": total["masked_lm_correct"] / masked,
       "masked_lm_loss": masked_loss,
-      "sentence_order_accuracy": total["sentence_correct"] / pairs,
+      "sentence_order_accuracy": (
+        total["sentence_correct"] / pairs if pairs else math.nan
+      ),
       "sentence_order_loss": order_loss,
     }
+    if characters:
+      bits = total["masked_lm_loss_sum"] / math.log(2)
+      metrics["bits_per_character"] = bits / characters
+    return metrics
 
 
-def run(settings: Options, optimizer_options: Any) -> dict[str, float]:
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a run works with, after all its input was checked.
+
+  Attributes:
+    settings, recipe: the flags.
+    config: the model's shape.
+    strategy: where to compute.
+    training, held_out: the records, None where not wanted.
+  """
+
+  settings: Options
+  recipe: optimization.OptimizerOptions
+  config: configs.AlbertConfig
+  strategy: tf.distribute.Strategy
+  training: inputs.RecordSet | None
+  held_out: inputs.RecordSet | None
+
+  @property
+  def chief(self) -> bool:
+    """Whether this process writes what one of them writes."""
+    return distribution.is_chief(self.strategy)
+
+  def tokenizer_file(self) -> str:
+    """The tokenizer beside the records, "" where there is none."""
+    for found in (self.training, self.held_out):
+      path = found and model_directory.adjacent(
+        found.folder, model_directory.TOKENIZER
+      )
+      if path:
+        return path
+    return ""
+
+
+def run(
+  settings: Options,
+  recipe: optimization.OptimizerOptions,
+  devices: distribution.Options,
+) -> dict[str, float]:
   """Pretrains and evaluates as the flags say; returns the last metrics."""
   tf.config.experimental.enable_op_determinism()
-  config = configs.AlbertConfig.from_file(settings.albert_config_file)
-  training = (
-    record_set(settings.input_file, settings) if settings.do_train else None
-  )
-  held_out = (
-    record_set(settings.eval_input_file, settings) if settings.do_eval else None
-  )
-  check_fit(config, [found for found in (training, held_out) if found])
-  model = pretraining.PretrainingModel(config, settings.random_seed)
-  if settings.init_checkpoint:
-    _warm_start(model, settings.init_checkpoint)
-  if not training:  # the checkpoint holds the slots of its own optimizer
+  strategy = distribution.strategy(devices)
+  if not settings.do_train:  # the checkpoint holds the slots of its optimizer
     begun = runs.read_settings(settings.output_dir).get("optimizer")
-    if begun:
-      optimizer_options = optimization.OptimizerOptions(**begun)
-  optimizer = optimization.create(optimizer_options)
-  optimizer.build(model.trainable_variables)
-  trainer = Trainer(
-    model,
-    optimizer,
-    evaluation=(
-      eval_dataset(held_out, settings.eval_batch_size) if held_out else None
-    ),
-    total_steps=optimizer_options.num_train_steps,
-    batch_size=settings.train_batch_size,
-    seed=settings.random_seed,
-    jit_compile=settings.jit_compile,
-  )
-  remembered = (
-    _settings(settings, optimizer_options, config, training)
-    if training
-    else None
-  )
-  controller = _controller(settings, model, optimizer, trainer, remembered)
-  if training:
-    _train(settings, training, controller, trainer, optimizer_options)
-    _save_model(settings, config, model, training, int(optimizer.iterations))
+    recipe = optimization.OptimizerOptions(**begun) if begun else recipe
+  work = _checked(settings, recipe, strategy)
+  with strategy.scope():
+    model = pretraining.PretrainingModel(
+      work.config, settings.random_seed, settings.rematerialize
+    )
+    if settings.init_checkpoint:
+      _warm_start(model, settings.init_checkpoint)
+    optimizer = optimization.create(recipe)
+    optimizer.build(model.trainable_variables)
+  trainer = _trainer(work, model, optimizer)
+  controller = _controller(work, devices, model, optimizer, trainer)
+  metrics: dict[str, float] = {}
+  if work.training:
+    metrics = _train(work, controller, trainer, model, optimizer)
+    _save_model(work, model, int(optimizer.iterations), "model")
   elif not int(optimizer.iterations) and not settings.init_checkpoint:
     raise options.InputError(
       f"a checkpoint in {settings.output_dir}/checkpoints to evaluate",
       "none",
       "train first, or give --init_checkpoint",
     )
-  return _evaluate(settings, controller, optimizer) if held_out else {}
+  if work.held_out and not metrics:
+    metrics = _evaluated(work, controller)
+  if metrics and work.chief:
+    step = int(optimizer.iterations) or model_directory.step(
+      settings.init_checkpoint
+    )
+    reports.write_eval_results(
+      os.path.join(settings.output_dir, "eval_results.txt"),
+      {"global_step": step, **metrics},
+    )
+  distribution.wait_for_all(strategy)
+  return metrics
+
+
+def _checked(
+  settings: Options,
+  recipe: optimization.OptimizerOptions,
+  strategy: tf.distribute.Strategy,
+) -> Run:
+  """Finds records and config, and refuses what does not fit together."""
+  config = model_directory.settle_config(
+    settings.albert_config_file,
+    settings.bert_config_file,
+    settings.init_checkpoint,
+  )
+  lengths = (settings.max_seq_length, settings.max_predictions_per_seq)
+  training, held_out = (
+    inputs.record_set(patterns, *lengths) if wanted else None
+    for wanted, patterns in (
+      (settings.do_train, settings.input_file),
+      (settings.do_eval, settings.eval_input_file),
+    )
+  )
+  inputs.check_fit(config, [found for found in (training, held_out) if found])
+  hashes = {}
+  if settings.init_checkpoint:
+    hashes[settings.init_checkpoint] = model_directory.tokenizer_hash(
+      settings.init_checkpoint
+    )
+  for patterns, found in (
+    (settings.input_file, training),
+    (settings.eval_input_file, held_out),
+  ):
+    if found:
+      hashes[patterns] = found.tokenizer
+  inputs.require_one_tokenizer(hashes)
+  devices = strategy.num_replicas_in_sync
+  inputs.Share(settings.eval_batch_size, devices)
+  share = inputs.Share(settings.train_batch_size, devices)
+  if share.rows % settings.gradient_accumulation_steps:
+    raise options.InputError(
+      f"{share.rows} sequences a device that can be computed in equal parts",
+      f"--gradient_accumulation_steps={settings.gradient_accumulation_steps}",
+      "give a divisor of it",
+    )
+  return Run(settings, recipe, config, strategy, training, held_out)
 
 
 def _warm_start(model: pretraining.PretrainingModel, path: str) -> None:
@@ -483,57 +456,92 @@ def _warm_start(model: pretraining.PretrainingModel, path: str) -> None:
   )
 
 
-def _settings(
-  settings: Options,
-  optimizer_options: Any,
-  config: configs.AlbertConfig,
-  training: RecordSet,
-) -> dict[str, Any]:
+def _trainer(
+  work: Run,
+  model: pretraining.PretrainingModel,
+  optimizer: optimization.AdamW,
+) -> Trainer:
+  held_out, path = work.held_out, work.tokenizer_file()
+  batch_size = work.settings.eval_batch_size
+  evaluation = (
+    work.strategy.distribute_datasets_from_function(
+      lambda context: inputs.eval_dataset(
+        held_out, inputs.Share.of(batch_size, context)
+      )
+    )
+    if held_out
+    else None
+  )
+  return Trainer(
+    model,
+    optimizer,
+    work.strategy,
+    evaluation=evaluation,
+    characters=tokenization.Tokenizer(path).characters() if path else None,
+    total_steps=work.recipe.num_train_steps,
+    settings=work.settings,
+  )
+
+
+def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
   """What decides where the run ends."""
+  settings, training = work.settings, work.training
+  assert training is not None
   return {
     "random_seed": settings.random_seed,
     "train_batch_size": settings.train_batch_size,
     "jit_compile": settings.jit_compile,
-    "records": (
-      manifest.identity(training.folder) if training.parameters else None
-    ),
-    "optimizer": dataclasses.asdict(optimizer_options),
+    "precision": devices.precision,
+    "records": training.identity,
+    "optimizer": dataclasses.asdict(work.recipe),
     "init_checkpoint": (
       model_directory.identity(settings.init_checkpoint)
       if settings.init_checkpoint
       else None
     ),
-    "config": dataclasses.asdict(config),
+    "config": dataclasses.asdict(work.config),
   }
 
 
 def _controller(
-  settings: Options,
+  work: Run,
+  devices: distribution.Options,
   model: pretraining.PretrainingModel,
-  optimizer: Any,
+  optimizer: optimization.AdamW,
   trainer: Trainer,
-  remembered: dict[str, Any] | None,
 ) -> orbit.Controller:
   """Makes orbit's controller, which restores the newest checkpoint."""
+  settings = work.settings
   checkpoints = runs.Checkpoints(
     settings.output_dir,
     {"optimizer": optimizer, **model.parts()},
     keep=settings.keep_checkpoint_max,
     interval=settings.save_checkpoints_steps,
+    writes=work.chief,
   )
-  if remembered:
-    checkpoints.remember(remembered)
+  if work.training:
+    checkpoints.remember(_remembered(work, devices))
+
+  def steps_per_loop(step: int) -> int:
+    """Up to the next log line or checkpoint: one program for all lengths."""
+    intervals = (settings.iterations_per_loop, settings.save_checkpoints_steps)
+    return min(interval - step % interval for interval in intervals)
+
+  def events(name: str) -> str | None:
+    if not work.chief:
+      return None
+    return os.path.join(settings.output_dir, "events", name)
+
   with _quiet_orbit():
     return orbit.Controller(
       global_step=optimizer.iterations,
       trainer=trainer if settings.do_train else None,
       evaluator=trainer if settings.do_eval else None,
-      steps_per_loop=math.gcd(
-        settings.iterations_per_loop, settings.save_checkpoints_steps
-      ),
+      strategy=work.strategy,
+      steps_per_loop=steps_per_loop,
       checkpoint_manager=checkpoints,
-      summary_dir=os.path.join(settings.output_dir, "events", "train"),
-      eval_summary_dir=os.path.join(settings.output_dir, "events", "eval"),
+      summary_dir=events("train"),
+      eval_summary_dir=events("eval"),
     )
 
 
@@ -548,17 +556,19 @@ def _quiet_orbit() -> Iterator[None]:
 
 
 def _train(
-  settings: Options,
-  training: RecordSet,
+  work: Run,
   controller: orbit.Controller,
   trainer: Trainer,
-  optimizer_options: Any,
-) -> None:
-  """Trains from the restored step to the last one."""
-  step, total = int(controller.global_step), optimizer_options.num_train_steps
+  model: pretraining.PretrainingModel,
+  optimizer: optimization.AdamW,
+) -> dict[str, float]:
+  """Trains to the last step; returns the last held-out metrics, if any."""
+  settings, training = work.settings, work.training
+  assert training is not None
+  step, total = int(controller.global_step), work.recipe.num_train_steps
   if step >= total:
     logging.info("already at step %d of %d: nothing to train", step, total)
-    return
+    return {}
   count = training.count()
   if not count:
     raise options.InputError(
@@ -571,57 +581,87 @@ def _train(
     count,
     total * settings.train_batch_size / count,
   )
-  trainer.train_dataset = train_dataset(
-    training, count, settings.train_batch_size, settings.random_seed, step
+  trainer.train_dataset = work.strategy.distribute_datasets_from_function(
+    lambda context: inputs.train_dataset(
+      training,
+      count,
+      inputs.Share.of(settings.train_batch_size, context),
+      settings.random_seed,
+      step,
+    )
   )
+  metrics: dict[str, float] = {}
+  interval = settings.eval_interval or settings.save_checkpoints_steps
+  while step < total:
+    until = min(total, step + interval - step % interval)
+    with _quiet_orbit():
+      controller.train(
+        until if work.held_out else total,
+        checkpoint_at_completion=until == total,
+      )
+    step = int(controller.global_step)
+    if work.held_out:
+      metrics = _evaluated(work, controller)
+      _keep_best(work, model, step, metrics)
+  return metrics
+
+
+def _evaluated(work: Run, controller: orbit.Controller) -> dict[str, float]:
   with _quiet_orbit():
-    controller.train(total)
+    metrics = dict(controller.evaluate(work.settings.max_eval_steps or -1))
+  metrics.pop("steps_per_second", None)  # orbit's, where batches are bounded
+  logging.info(
+    "held out: %s", ", ".join(f"{n} {v:.4g}" for n, v in metrics.items())
+  )
+  if math.isnan(metrics["sentence_order_accuracy"]):
+    logging.warning("the held-out records have no sentence pairs")
+  return metrics
+
+
+def _keep_best(
+  work: Run,
+  model: pretraining.PretrainingModel,
+  step: int,
+  metrics: dict[str, float],
+) -> None:
+  """Saves the model as best/, unless an earlier step's loss was lower."""
+  best = manifest.find(os.path.join(work.settings.output_dir, "best"))
+  if (
+    best
+    and best["counts"]["global_step"] <= step
+    and best["counts"]["loss"] <= metrics["loss"]
+  ):
+    return
+  _save_model(work, model, step, "best", loss=metrics["loss"])
 
 
 def _save_model(
-  settings: Options,
-  config: configs.AlbertConfig,
+  work: Run,
   model: pretraining.PretrainingModel,
-  training: RecordSet,
   step: int,
+  name: str,
+  **counts: float,
 ) -> None:
-  tokenizer = model_directory.adjacent(
-    training.folder, model_directory.TOKENIZER
-  )
+  """Writes a model directory in the run directory."""
+  if not work.chief:
+    return
+  training = work.training
+  assert training is not None
+  tokenizer = work.tokenizer_file()
   if not tokenizer:
     logging.warning(
       "no tokenizer.model beside the records: the model directory has none"
     )
   model_directory.save(
-    os.path.join(settings.output_dir, "model"),
+    os.path.join(work.settings.output_dir, name),
     "pretrained_model",
-    config=config,
+    config=work.config,
     parts=model.parts(),
     tokenizer_file=tokenizer,
     parameters=dict(
-      random_seed=settings.random_seed,
+      random_seed=work.settings.random_seed,
       do_lower_case=training.parameters.get("do_lower_case", False),
     ),
-    counts=dict(global_step=step),
-    inputs=(
-      {"records": manifest.identity(training.folder)}
-      if training.parameters
-      else {}
-    ),
+    counts=dict(global_step=step, **counts),
+    inputs={"records": training.identity} if training.identity else {},
   )
-
-
-def _evaluate(
-  settings: Options, controller: orbit.Controller, optimizer: Any
-) -> dict[str, float]:
-  """Evaluates and writes google-research/albert's eval_results.txt."""
-  with _quiet_orbit():
-    metrics = dict(controller.evaluate(settings.max_eval_steps or -1))
-  metrics.pop("steps_per_second", None)  # orbit's, where batches are bounded
-  results = {"global_step": int(optimizer.iterations), **metrics}
-  path = os.path.join(settings.output_dir, "eval_results.txt")
-  with storage.writing(path) as file:
-    for name, value in sorted(results.items()):
-      logging.info("held out: %s = %s", name, value)
-      file.write(f"{name} = {value}\n")
-  return metrics

@@ -5,6 +5,7 @@ those of an uninterrupted one. It runs in numpy on the host: a TPU that is
 fed by other machines takes static records.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 def mask(
   features: dict[str, np.ndarray],
   step: int,
+  rows: np.ndarray,
   how: masking.Settings,
   tokenizer: tokenization.Tokenizer,
 ) -> masking.Masked:
-  """Masks a batch.
+  """Masks a batch, or the part of one that a device computes.
 
   Args:
     features: input_ids, input_mask, segment_ids and token_boundary, int
       [rows, length].
     step: of training; with the row it keys the chance.
+    rows: int [rows], each example's place in the whole batch.
     how: how much and in which units.
     tokenizer: for the special ids.
   """
@@ -34,7 +37,7 @@ def mask(
   ends = (tokenizer.cls_id, tokenizer.sep_id)
   text = (features[records.INPUT_MASK] == 1) & ~np.isin(ids, ends)
   keys = np.zeros((len(ids), 3), np.uint64)
-  keys[:, 0], keys[:, 1] = step, np.arange(len(ids))
+  keys[:, 0], keys[:, 1] = step, rows
   return masking.mask(
     ids,
     text,
@@ -47,13 +50,16 @@ def mask(
   )
 
 
-def masked_batches(
-  batches: "tf.data.Dataset",
-  first_step: int,
-  how: masking.Settings,
-  tokenizer: tokenization.Tokenizer,
-) -> "tf.data.Dataset":
-  """Masks batches of parsed records, the first one for `first_step`."""
+def masker(
+  how: masking.Settings, tokenizer: tokenization.Tokenizer
+) -> (
+  "Callable[[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]], dict[str, tf.Tensor]]"
+):
+  """Returns a function for tf.data that masks parsed records.
+
+  It takes the step, the rows' places in the whole batch, int32 [rows], and the
+  features of records; what it returns has the names and shapes of static ones.
+  """
   import tensorflow as tf
 
   inputs = (
@@ -62,11 +68,18 @@ def masked_batches(
     records.SEGMENT_IDS,
     records.TOKEN_BOUNDARY,
   )
+  names = (
+    records.INPUT_IDS,
+    records.MASKED_LM_POSITIONS,
+    records.MASKED_LM_IDS,
+    records.MASKED_LM_WEIGHTS,
+  )
 
-  def in_numpy(step: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
-    found = mask(
-      dict(zip(inputs, values, strict=True)), int(step), how, tokenizer
-    )
+  def in_numpy(
+    step: np.ndarray, rows: np.ndarray, *values: np.ndarray
+  ) -> tuple[np.ndarray, ...]:
+    features = dict(zip(inputs, values, strict=True))
+    found = mask(features, int(step), rows, how, tokenizer)
     return (
       found.ids.astype(np.int32),
       found.positions.astype(np.int32),
@@ -74,18 +87,14 @@ def masked_batches(
       found.weights,
     )
 
-  def one(step: "tf.Tensor", features: "dict[str, tf.Tensor]") -> object:
+  def one(
+    step: tf.Tensor, rows: tf.Tensor, features: dict[str, tf.Tensor]
+  ) -> dict[str, tf.Tensor]:
     found = tf.numpy_function(
       in_numpy,
-      [step, *(features[name] for name in inputs)],
+      [step, rows, *(features[name] for name in inputs)],
       (tf.int32, tf.int32, tf.int32, tf.float32),
       stateful=False,
-    )
-    names = (
-      records.INPUT_IDS,
-      records.MASKED_LM_POSITIONS,
-      records.MASKED_LM_IDS,
-      records.MASKED_LM_WEIGHTS,
     )
     length = features[records.INPUT_IDS].shape
     shapes = (length, *3 * ([length[0], how.width()],))
@@ -96,6 +105,4 @@ def masked_batches(
     kept = {n: v for n, v in features.items() if n != records.TOKEN_BOUNDARY}
     return kept | masked
 
-  return batches.enumerate(first_step).map(
-    one, num_parallel_calls=2, deterministic=True
-  )
+  return one

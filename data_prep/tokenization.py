@@ -123,6 +123,19 @@ class Tokenizer:
     """Returns the pieces of ids, "▁" standing for the space before a word."""
     return [self._pieces[int(i)] for i in ids]
 
+  def characters(self) -> np.ndarray:
+    """Returns how many characters each piece stands for, float32 [vocab_size].
+
+    Spaces are none; of the bytes that spell a character one counts.
+    """
+    return np.array(
+      [
+        _characters(piece, s)
+        for piece, s in zip(self._pieces, self.special, strict=True)
+      ],
+      np.float32,
+    )
+
   def unreachable(self) -> list[str]:
     """Returns the pieces that no normalised text can contain."""
     return [
@@ -141,6 +154,14 @@ def _bytes(path: str) -> bytes:
       "a SentencePiece model", f"no file at {path!r}", "mend the path"
     )
   return storage.read_bytes(path)
+
+
+def _characters(piece: str, special: bool) -> int:
+  if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):
+    return int(int(byte[1], 16) & 0xC0 != 0x80)  # not a continuation byte
+  if special:
+    return int(piece == "<unk>")
+  return len(piece.replace("▁", ""))
 
 
 def starts_word(piece: str) -> bool:

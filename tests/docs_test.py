@@ -6,7 +6,13 @@ import re
 
 import pytest
 
-from albert_mn import classification, fine_tuning, optimization, training
+from albert_mn import (
+  classification,
+  distribution,
+  fine_tuning,
+  optimization,
+  training,
+)
 from data_prep import (
   cleaning,
   corpora,
@@ -40,7 +46,11 @@ OPTIONS = {
   ],
   "data_prep.train_tokenizer": [tokenization.TrainingOptions],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
-  "run_pretraining": [training.Options, optimization.OptimizerOptions],
+  "run_pretraining": [
+    training.Options,
+    optimization.OptimizerOptions,
+    distribution.Options,
+  ],
   "run_classifier": [classification.Options, fine_tuning.Recipe],
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import training
+from albert_mn import inputs
 from data_prep import (
   dynamic_masking,
   masking,
@@ -18,6 +18,7 @@ from data_prep import (
 )
 
 LENGTH = 32
+ROWS = np.arange(8)
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +44,17 @@ def folder(
   return out
 
 
-def _found(folder: pathlib.Path, pattern: str) -> training.RecordSet:
-  settings = training.Options(
-    do_train=True,
-    input_file="x",
-    albert_config_file="x",
-    output_dir="x",
-  )
-  return training.record_set(f"{folder}/{pattern}", settings)
+def _found(folder: pathlib.Path, pattern: str) -> inputs.RecordSet:
+  return inputs.record_set(f"{folder}/{pattern}")
 
 
 def _batches(
   folder: pathlib.Path, step: int, count: int, seed: int = 3
 ) -> list[dict[str, np.ndarray]]:
   found = _found(folder, "train-*")
-  dataset = training.train_dataset(found, found.count(), 8, seed, step)
+  dataset = inputs.train_dataset(
+    found, found.count(), inputs.Share(8), seed, step
+  )
   return list(dataset.take(count).as_numpy_iterator())
 
 
@@ -76,11 +73,12 @@ def test_a_batch_has_the_shapes_and_names_of_a_static_one(
   folder: pathlib.Path,
 ) -> None:
   found = _found(folder, "train-*")
-  dataset = training.train_dataset(found, found.count(), 8, 3, 0)
+  dataset = inputs.train_dataset(found, found.count(), inputs.Share(8), 3, 0)
   shapes = {n: s.shape.as_list() for n, s in dataset.element_spec.items()}
   assert shapes == {
     "input_ids": [8, LENGTH],
     "input_mask": [8, LENGTH],
+    "rows": [8],
     "segment_ids": [8, LENGTH],
     "masked_lm_positions": [8, 5],
     "masked_lm_ids": [8, 5],
@@ -108,13 +106,13 @@ def test_another_step_seed_or_row_has_other_masks(
     name: np.repeat(value.numpy()[:1], 8, axis=0)
     for name, value in records.parse_pretraining(raw, LENGTH, 0).items()
   }
-  how, _ = training._masks(found, 3)
-  first = dynamic_masking.mask(features, 5, how, tokenizer)
-  again = dynamic_masking.mask(features, 5, how, tokenizer)
+  how, _ = inputs._masks(found, 3)
+  first = dynamic_masking.mask(features, 5, ROWS, how, tokenizer)
+  again = dynamic_masking.mask(features, 5, ROWS, how, tokenizer)
   np.testing.assert_array_equal(first.ids, again.ids)
-  other = dynamic_masking.mask(features, 6, how, tokenizer)
+  other = dynamic_masking.mask(features, 6, ROWS, how, tokenizer)
   seeded = dynamic_masking.mask(
-    features, 5, dataclasses.replace(how, seed=4), tokenizer
+    features, 5, ROWS, dataclasses.replace(how, seed=4), tokenizer
   )
   for masks in (other, seeded):
     assert (masks.positions != first.positions).any(axis=1).mean() > 0.5
@@ -127,13 +125,14 @@ def test_the_masked_text_is_the_text_with_masks_of_whole_words(
 ) -> None:
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   found = _found(folder, "train-*")
-  plain = training._parsed(
+  plain = inputs._parsed(
     tf.data.TFRecordDataset(list(found.files)).batch(64), found
   )
-  how, _ = training._masks(found, 3)
+  how, _ = inputs._masks(found, 3)
   masked = pieces = hidden = 0
   for step, batch in enumerate(plain.as_numpy_iterator()):
-    result = dynamic_masking.mask(batch, step, how, tokenizer)
+    places = np.arange(len(batch["input_ids"]))
+    result = dynamic_masking.mask(batch, step, places, how, tokenizer)
     restored = result.ids.copy()
     rows, slots = np.nonzero(result.weights)
     places = result.positions[rows, slots]
@@ -181,6 +180,6 @@ def test_masks_are_those_of_static_records_for_the_same_keys(
     tokenizer.word_starts[ids], keys, how, mask_id=tokenizer.mask_id,
     ordinary_ids=np.nonzero(~tokenizer.special)[0],
   )  # fmt: skip
-  dynamic = dynamic_masking.mask(features, 7, how, tokenizer)
+  dynamic = dynamic_masking.mask(features, 7, ROWS, how, tokenizer)
   np.testing.assert_array_equal(static.ids, dynamic.ids)
   np.testing.assert_array_equal(static.positions, dynamic.positions)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import training
+from albert_mn import inputs, training
 from data_prep import options
 from tests import running
 
@@ -137,7 +137,7 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   assert results[0] == results[1]
   names = [line.split(" = ")[0] for line in results[0].splitlines()]
   assert names == [
-    "global_step", "loss", "masked_lm_accuracy", "masked_lm_loss",
+    "bits_per_character", "global_step", "loss", "masked_lm_accuracy", "masked_lm_loss",
     "sentence_order_accuracy", "sentence_order_loss",
   ]  # fmt: skip
   assert "already at step 60 of 60" in _run(
@@ -166,22 +166,27 @@ def test_batches_from_a_step_on_are_those_of_an_unbroken_run(
   folder: pathlib.Path,
 ) -> None:
   settings = _settings(folder)
-  found = training.record_set(settings.input_file, settings)
+  found = inputs.record_set(settings.input_file)
   count = found.count()
   batches = 2 * count // 8 + 2
-  whole = _rows(training.train_dataset(found, count, 8, 7, 0), batches)
+  whole = _rows(
+    inputs.train_dataset(found, count, inputs.Share(8), 7, 0), batches
+  )
   for step in (1, count // 8, count // 8 + 1, batches - 1):
     rest = _rows(
-      training.train_dataset(found, count, 8, 7, step), batches - step
+      inputs.train_dataset(found, count, inputs.Share(8), 7, step),
+      batches - step,
     )
     assert rest == whole[8 * step :], f"from step {step}"
 
 
 def test_every_epoch_holds_every_record_once(folder: pathlib.Path) -> None:
   settings = _settings(folder)
-  found = training.record_set(settings.input_file, settings)
+  found = inputs.record_set(settings.input_file)
   count = found.count()
-  rows = _rows(training.train_dataset(found, count, 1, 7, 0), 4 * count)
+  rows = _rows(
+    inputs.train_dataset(found, count, inputs.Share(1), 7, 0), 4 * count
+  )
   epochs = [rows[at : at + count] for at in range(0, 4 * count, count)]
   assert len({tuple(sorted(epoch)) for epoch in epochs}) == 1
   orders = {tuple(epoch) for epoch in epochs}
@@ -192,16 +197,16 @@ def test_evaluation_takes_every_record_and_fills_the_last_batch_with_nothing(
   folder: pathlib.Path,
 ) -> None:
   settings = _settings(folder)
-  found = training.record_set(settings.input_file, settings)
+  found = inputs.record_set(settings.input_file)
   masked = {
     size: sum(
       float(tf.reduce_sum(batch["masked_lm_weights"]))
-      for batch in training.eval_dataset(found, size)
+      for batch in inputs.eval_dataset(found, inputs.Share(size))
     )
     for size in (1, 7, 1000)
   }
   assert masked[1] == masked[7] == masked[1000] > 0
-  last = list(training.eval_dataset(found, 1000))[-1]
+  last = list(inputs.eval_dataset(found, inputs.Share(1000)))[-1]
   empty = last["next_sentence_labels"].numpy()[found.count() % 1000 :]
   assert set(empty) == {-1}
 
@@ -250,7 +255,7 @@ def test_a_run_does_not_resume_as_another_one(
     *_pretraining(folder, tmp_path / "run", *short, "--random_seed=1")
   )
   assert done.returncode == 1
-  assert "another random_seed" in done.stderr
+  assert "another random_seed (12345 → 1)" in done.stderr
   shape = json.loads((folder / "config.json").read_text())
   (tmp_path / "other.json").write_text(
     json.dumps({**shape, "intermediate_size": 48})
@@ -262,7 +267,7 @@ def test_a_run_does_not_resume_as_another_one(
     )
   )  # fmt: skip
   assert done.returncode == 1
-  assert "another config" in done.stderr
+  assert "config.intermediate_size (32 → 48)" in done.stderr
 
 
 def test_ctrl_c_ends_with_130_and_a_damaged_checkpoint_is_named(

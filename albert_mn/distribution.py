@@ -1,0 +1,156 @@
+"""Where a run computes: one device, several GPUs, several workers, TPUs.
+
+A strategy is all that the rest of the code knows of it. The numbers do not
+depend on it: batches are cut by rows, losses and gradients are summed over
+all parts and divided once, and dropout is keyed by the row.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+from absl import logging
+
+from data_prep import options
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """Devices and precision; the TPU flags are google-research's."""
+
+  distribution: str = options.option(
+    "auto", "where to compute; auto: tpu where one is named, multi_worker "
+    "under TF_CONFIG, mirrored on several GPUs, else one_device",
+    choices=("auto", "one_device", "mirrored", "multi_worker", "tpu"),
+  )  # fmt: skip
+  precision: str = options.option(
+    "float32", "of the layers; the weights stay float32",
+    choices=("float32", "bfloat16"),
+  )  # fmt: skip
+  logical_devices: int = options.option(
+    1, "split the CPU into so many devices, to try mirrored without GPUs",
+    minimum=1, maximum=64,
+  )  # fmt: skip
+  use_tpu: bool = options.option(False, "as --distribution=tpu")
+  tpu_name: str = options.option(
+    "", "a Cloud TPU's name or address; 'local' on a TPU VM, the default there"
+  )
+  tpu_zone: str = options.option("", "its zone, where not this machine's")
+  gcp_project: str = options.option("", "its project, likewise")
+  num_tpu_cores: int = options.option(
+    0, "checked against what the TPU has; 0: whatever there is", minimum=0
+  )
+  master: str = options.option("", "ignored: TensorFlow 1's way to name a TPU")
+
+  def kind(self) -> str:
+    """Returns what auto stands for here."""
+    if self.distribution != "auto":
+      return self.distribution
+    if self.use_tpu or self.tpu_name:
+      return "tpu"
+    if len(_cluster().get("worker", ())) + len(_cluster().get("chief", ())) > 1:
+      return "multi_worker"
+    several = len(tf.config.list_physical_devices("GPU")) > 1
+    return "mirrored" if several or self.logical_devices > 1 else "one_device"
+
+
+def _cluster() -> dict[str, Any]:
+  """Returns the cluster of TF_CONFIG, {} where there is none."""
+  text = os.environ.get("TF_CONFIG", "")
+  try:
+    return dict(json.loads(text or "{}").get("cluster", {}))
+  except (json.JSONDecodeError, AttributeError, TypeError) as error:
+    raise options.InputError(
+      "JSON with a cluster in TF_CONFIG", text[:80], "mend or unset it"
+    ) from error
+
+
+def strategy(settings: Options) -> tf.distribute.Strategy:
+  """Connects to the devices; the first thing that a program does with them.
+
+  Raises:
+    options.InputError: when they are not there.
+  """
+  if settings.master:
+    logging.info("--master is ignored: name the TPU with --tpu_name")
+  kind = settings.kind()
+  if settings.logical_devices > 1:
+    (cpu, *_) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+      cpu, [tf.config.LogicalDeviceConfiguration()] * settings.logical_devices
+    )
+  policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+  tf_keras.mixed_precision.set_global_policy(policy[settings.precision])
+  made: tf.distribute.Strategy = {
+    "one_device": tf.distribute.get_strategy,
+    "mirrored": lambda: tf.distribute.MirroredStrategy(_devices(settings)),
+    "multi_worker": tf.distribute.MultiWorkerMirroredStrategy,
+    "tpu": lambda: _tpu(settings),
+  }[kind]()
+  logging.info(
+    "%s: %d devices, %s", kind, made.num_replicas_in_sync, settings.precision
+  )
+  return made
+
+
+def _devices(settings: Options) -> list[str] | None:
+  """The logical CPUs, or None for all GPUs."""
+  if settings.logical_devices == 1:
+    return None
+  return [f"CPU:{number}" for number in range(settings.logical_devices)]
+
+
+def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
+  """Follows cloud.google.com/tpu/docs/tensorflow-quickstart-tf2 ."""
+  name = settings.tpu_name or os.environ.get("TPU_NAME", "local")
+  try:
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+      name, zone=settings.tpu_zone or None, project=settings.gcp_project or None
+    )
+    tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+  except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    raise options.InputError(
+      f"a TPU named {name!r}",
+      str(error).split("\n", maxsplit=1)[0],
+      "run on a TPU VM with scripts/setup.sh --tpu, or mend --tpu_name",
+    ) from error
+  made = tf.distribute.TPUStrategy(resolver)
+  wanted = settings.num_tpu_cores
+  if wanted and wanted != made.num_replicas_in_sync:
+    raise options.InputError(
+      f"{wanted} TPU cores",
+      f"{made.num_replicas_in_sync}",
+      "leave --num_tpu_cores out, or name another TPU",
+    )
+  return made
+
+
+def is_chief(made: tf.distribute.Strategy) -> bool:
+  """Says whether this process writes what one process writes."""
+  resolver = made.cluster_resolver
+  if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
+    return True
+  return resolver.task_type in (None, "chief") or (
+    resolver.task_type == "worker"
+    and resolver.task_id == 0
+    and "chief" not in resolver.cluster_spec().jobs
+  )
+
+
+def wait_for_all(made: tf.distribute.Strategy) -> None:
+  """Returns when every worker has come here: none may leave the others."""
+  if isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
+
+    @tf.function
+    def together() -> tf.Tensor:
+      return made.run(
+        lambda: tf.distribute.get_replica_context().all_reduce(
+          tf.distribute.ReduceOp.SUM, tf.constant(1.0)
+        )
+      )
+
+    together()

@@ -1,0 +1,411 @@
+"""Records to batches: which files, in which order, which rows for whom.
+
+Batch k of a run is a function of (seed, k), whatever the devices: each takes
+its rows of it. So a run that was killed goes on with the batch it was at.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from albert_mn import configs
+from data_prep import (
+  dynamic_masking,
+  manifest,
+  masking,
+  options,
+  records,
+  storage,
+  tokenization,
+)
+
+# Beside the features: each example's place in the whole batch, int32 [rows].
+ROWS = "rows"
+
+_RECIPE = (
+  "masked_lm_prob", "max_predictions_per_seq", "do_whole_word_mask", "ngram",
+  "favor_shorter_ngram", "do_permutation", "do_lower_case",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSet:
+  """TFRecord files, the shape of their examples, and where they came from.
+
+  Attributes:
+    files: in order.
+    max_seq_length: pieces a sequence.
+    max_predictions_per_seq: masked positions a sequence; 0 where the masks
+      are made in training.
+    parameters: the first manifest's, {} for records from elsewhere.
+    folder: where the first ones lie.
+    tokenizer: its file's sha256, "" for records from elsewhere.
+    known: how many examples the manifests say there are; None for unknown.
+    identity: what stands for the set in manifests; None for unknown.
+  """
+
+  files: tuple[str, ...]
+  max_seq_length: int
+  max_predictions_per_seq: int
+  parameters: dict[str, Any]
+  folder: str
+  tokenizer: str
+  known: int | None
+  identity: str | None
+
+  def count(self) -> int:
+    """Returns the number of examples; reads the files where it must."""
+    if self.known is not None:
+      return self.known
+    dataset = tf.data.TFRecordDataset(list(self.files))
+    try:
+      return int(dataset.reduce(tf.constant(0, tf.int64), lambda n, _: n + 1))
+    except tf.errors.DataLossError as error:
+      raise options.InputError(
+        f"whole TFRecords in {self.folder or '.'}",
+        error.message.rsplit("}} ", 1)[-1],
+        "copy them again, or make them anew",
+      ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+  """The chosen files of one folder."""
+
+  folder: str
+  files: list[str]
+  content: dict[str, Any]  # its manifest's, or {}
+
+  def shapes(self) -> dict[str, tuple[int, int]]:
+    """Returns the lengths of one file of the manifest, and of all others."""
+    listed = self.content.get("files", {})
+    known = [f for f in self.files if os.path.basename(f) in listed]
+    rest = [f for f in self.files if f not in known]
+    return {path: records.lengths(path) for path in known[:1] + rest}
+
+  def count(self) -> int | None:
+    """Returns the manifest's count, where all files of a role are chosen."""
+    chosen = {os.path.basename(path) for path in self.files}
+    listed = self.content.get("files", {}).keys() - {tokenization.MODEL_NAME}
+    held_out = {name for name in listed if name.startswith("eval-")}
+    for role, names in (("train", listed - held_out), ("eval", held_out)):
+      if chosen == names:
+        return int(self.content["counts"].get(f"{role}_examples", 0))
+    return None
+
+
+def record_set(
+  patterns: str, max_seq_length: int = 0, max_predictions_per_seq: int = 0
+) -> RecordSet:
+  """Finds records and settles their lengths from manifests, flags and data.
+
+  Args:
+    patterns: globs, by commas.
+    max_seq_length, max_predictions_per_seq: what the user expects; 0: nothing.
+
+  Raises:
+    options.InputError: when flags, manifests and records disagree.
+  """
+  files = storage.matching(patterns)
+  parts = [
+    _part(folder, [f for f in files if os.path.dirname(f) == folder])
+    for folder in dict.fromkeys(map(os.path.dirname, files))
+  ]
+  shapes = {p: s for part in parts for p, s in part.shapes().items()}
+  first = next(iter(shapes))
+  for path, shape in shapes.items():
+    if shape != shapes[first]:
+      raise options.InputError(
+        f"records of one shape, as in {first}: {_said(shapes[first])}",
+        f"{_said(shape)} in {path}",
+        "train on them in runs of their own, or make them alike",
+      )
+  flags = (max_seq_length, max_predictions_per_seq)
+  names = ("max_seq_length", "max_predictions_per_seq")
+  for name, flag, found in zip(names, flags, shapes[first], strict=True):
+    if flag and flag != found:
+      raise options.InputError(
+        f"records with --{name}={flag}",
+        f"{found} in {first}",
+        f"leave --{name} out, or make records of that length",
+      )
+  tokenizers = {p.content["inputs"]["tokenizer"]: p for p in parts if p.content}
+  if len(tokenizers) > 1:
+    raise options.InputError(
+      "records of one tokenizer",
+      "others in " + " and ".join(p.folder for p in tokenizers.values()),
+      "make them with the same tokenizer.model",
+    )
+  if not shapes[first][1]:
+    _require_one_recipe(parts)
+  counts = [part.count() for part in parts]
+  identities = [manifest.identity(p.folder or ".") for p in parts if p.content]
+  return RecordSet(
+    tuple(files),
+    *shapes[first],
+    parameters=parts[0].content.get("parameters", {}),
+    folder=parts[0].folder,
+    tokenizer=next(iter(tokenizers), ""),
+    known=None if None in counts else sum(filter(None, counts)),
+    identity=" ".join(identities) or None,
+  )
+
+
+def _part(folder: str, files: list[str]) -> _Part:
+  place = folder or "."
+  if not manifest.find(place):
+    return _Part(folder, files, {})
+  return _Part(folder, files, manifest.check(place, "pretraining_records"))
+
+
+def _said(shape: tuple[int, int]) -> str:
+  return f"{shape[0]} pieces, {shape[1] or 'no'} masked positions"
+
+
+def _require_one_recipe(parts: Sequence[_Part]) -> None:
+  """Refuses dynamic records that are to be masked in more than one way."""
+  recipes = []
+  for part in parts:
+    parameters = part.content.get("parameters", {})
+    if "masked_lm_prob" not in parameters:
+      raise options.InputError(
+        f"masks in {part.files[0]}, or a manifest that says how to make them",
+        "neither",
+        "keep manifest.json and tokenizer.model beside dynamic records",
+      )
+    recipes.append({name: parameters.get(name) for name in _RECIPE})
+  for part, recipe in zip(parts, recipes, strict=True):
+    for name, value in recipe.items():
+      if value != recipes[0][name]:
+        raise options.InputError(
+          f"{name}={recipes[0][name]} in all dynamic records",
+          f"{value} in {part.folder}",
+          "make them alike",
+        )
+
+
+def check_fit(
+  config: configs.AlbertConfig, record_sets: Sequence[RecordSet]
+) -> None:
+  """Refuses records that the model cannot take, before any time is spent."""
+  for found in record_sets:
+    vocabulary = found.parameters.get("vocab_size", config.vocab_size)
+    if vocabulary != config.vocab_size:
+      raise options.InputError(
+        f"a config with vocab_size {vocabulary}, as the records' tokenizer",
+        f"vocab_size {config.vocab_size}",
+        "set vocab_size in the config, or make records with its tokenizer",
+      )
+    if found.max_seq_length > config.max_position_embeddings:
+      raise options.InputError(
+        f"records of at most max_position_embeddings = "
+        f"{config.max_position_embeddings} pieces",
+        f"{found.max_seq_length}",
+        "make shorter records, or raise max_position_embeddings",
+      )
+    if not found.parameters:
+      _check_ids(found, config.vocab_size)
+
+
+def _check_ids(found: RecordSet, vocab_size: int) -> None:
+  """Looks at the first records: on some devices a wrong id is no error."""
+  dataset = tf.data.TFRecordDataset(list(found.files)).batch(256)
+  for batch in _parsed(dataset.take(1), found):
+    for name in (records.INPUT_IDS, records.MASKED_LM_IDS):
+      largest = int(tf.reduce_max(batch[name])) if name in batch else 0
+      if largest >= vocab_size:
+        raise options.InputError(
+          f"{name} below vocab_size {vocab_size} in {found.files[0]}",
+          f"{largest}",
+          "give the config of the tokenizer that the records were made with",
+        )
+
+
+def require_one_tokenizer(hashes: dict[str, str]) -> None:
+  """Refuses artefacts of different tokenizers.
+
+  Args:
+    hashes: what it is → its tokenizer's sha256; "" for unknown.
+
+  Raises:
+    options.InputError: naming the first two that differ.
+  """
+  known = [(name, value) for name, value in hashes.items() if value]
+  for name, value in known[1:]:
+    if value != known[0][1]:
+      raise options.InputError(
+        f"{name} with the tokenizer of {known[0][0]}",
+        "another tokenizer.model",
+        "make the records with the same one",
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """Which rows of each batch of the whole run a process computes.
+
+  Attributes:
+    batch_size: rows of the whole batch.
+    replicas: devices of all processes.
+    first: the first device of this process.
+    local: its devices, one after the other.
+  """
+
+  batch_size: int
+  replicas: int = 1
+  first: int = 0
+  local: int = 1
+
+  def __post_init__(self) -> None:
+    if self.batch_size % self.replicas:
+      raise options.InputError(
+        f"a batch that {self.replicas} devices can share",
+        f"{self.batch_size} sequences",
+        "give a multiple of the number of devices",
+      )
+
+  @classmethod
+  def of(cls, batch_size: int, context: tf.distribute.InputContext) -> "Share":
+    """The share of a tf.distribute worker."""
+    local = context.num_replicas_in_sync // context.num_input_pipelines
+    return cls(
+      batch_size,
+      context.num_replicas_in_sync,
+      context.input_pipeline_id * local,
+      local,
+    )
+
+  @property
+  def rows(self) -> int:
+    """Rows that one device computes."""
+    return self.batch_size // self.replicas
+
+  def take(self, values: tf.Tensor) -> tf.Tensor:
+    """[batch_size, ...] → [local, rows, ...], what this process computes."""
+    begin = self.first * self.rows
+    chosen = values[begin : begin + self.local * self.rows]
+    return tf.reshape(
+      chosen, [self.local, self.rows] + values.shape[1:].as_list()
+    )
+
+
+def train_dataset(
+  found: RecordSet, count: int, share: Share, seed: int, step: int
+) -> tf.data.Dataset:
+  """Gives the batches from `step` on; batch k is a function of (seed, k).
+
+  Records were shuffled when they were written; each epoch permutes the files.
+  Batches run across the ends of epochs, so that no record is left out.
+
+  Args:
+    found: the records.
+    count: how many examples they hold.
+    share: the rows of each batch that are wanted here.
+    seed: decides the order of the files in each epoch.
+    step: how many batches were taken already.
+
+  Returns:
+    features of [share.rows, ...] and ROWS, `share.local` times a step.
+  """
+  epoch, offset = divmod(step * share.batch_size, count)
+  files = tf.constant(found.files)
+
+  def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
+    place = tf.random.stateless_uniform(
+      [len(found.files)],
+      tf.stack([tf.constant(seed, tf.int64), number]),
+      alg="philox",
+    )
+    order = tf.argsort(place)
+    return tf.data.TFRecordDataset(tf.gather(files, order))
+
+  def parts(number: tf.Tensor, serialized: tf.Tensor) -> tf.data.Dataset:
+    rows = share.take(tf.range(share.batch_size))
+    steps = tf.fill([share.local], number)
+    return tf.data.Dataset.from_tensor_slices(
+      (steps, rows, share.take(serialized))
+    )
+
+  dataset = tf.data.Dataset.counter(epoch).flat_map(one_epoch).skip(offset)
+  batches = dataset.batch(share.batch_size, drop_remainder=True)
+  shared = batches.enumerate(step).flat_map(parts)
+  if found.max_predictions_per_seq:
+    mask = None
+  else:
+    mask = dynamic_masking.masker(*_masks(found, seed))
+
+  def features(
+    step: tf.Tensor, rows: tf.Tensor, serialized: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    parsed = records.parse_pretraining(
+      serialized, found.max_seq_length, found.max_predictions_per_seq
+    )
+    return (mask(step, rows, parsed) if mask else parsed) | {ROWS: rows}
+
+  return shared.map(
+    features, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+  ).prefetch(4)
+
+
+def _masks(
+  found: RecordSet, seed: int
+) -> tuple[masking.Settings, tokenization.Tokenizer]:
+  """How to mask, as the records' manifest says, and with which tokenizer."""
+  recipe = found.parameters
+  return masking.Settings(
+    masked_lm_prob=recipe["masked_lm_prob"],
+    max_predictions=recipe["max_predictions_per_seq"],
+    whole_words=recipe["do_whole_word_mask"],
+    ngram=recipe["ngram"],
+    favor_shorter_ngram=recipe["favor_shorter_ngram"],
+    seed=seed,
+    permutation=recipe["do_permutation"],
+  ), tokenization.Tokenizer(
+    os.path.join(found.folder, tokenization.MODEL_NAME),
+    do_lower_case=recipe["do_lower_case"],
+  )
+
+
+def eval_dataset(found: RecordSet, share: Share) -> tf.data.Dataset:
+  """Gives every record once; the last batch is filled with empty records.
+
+  An empty record has no masked positions and no sentence label, so it counts
+  in no metric: batches keep their static shape and no record is left out.
+  """
+  serialized = tf.data.TFRecordDataset(list(found.files))
+
+  def fill(features: dict[str, tf.Tensor]) -> tf.data.Dataset:
+    filled = {
+      name: _fill_up(
+        value,
+        share.batch_size,
+        -1 if name == records.NEXT_SENTENCE_LABELS else 0,
+      )
+      for name, value in features.items()
+    }
+    return tf.data.Dataset.from_tensor_slices(
+      {name: share.take(value) for name, value in filled.items()}
+    )
+
+  return _parsed(serialized.batch(share.batch_size), found).flat_map(fill)
+
+
+def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
+  """[rows, ...] → [batch_size, ...]."""
+  missing = batch_size - tf.shape(value)[0]
+  padding = [[0, missing]] + [[0, 0]] * (value.shape.rank - 1)
+  filled = tf.pad(value, padding, constant_values=filler)
+  return tf.ensure_shape(filled, [batch_size] + value.shape[1:])
+
+
+def _parsed(batches: tf.data.Dataset, found: RecordSet) -> tf.data.Dataset:
+  return batches.map(
+    lambda serialized: records.parse_pretraining(
+      serialized, found.max_seq_length, found.max_predictions_per_seq
+    ),
+    num_parallel_calls=2,
+    deterministic=True,
+  ).prefetch(2)

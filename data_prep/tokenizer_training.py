@@ -278,17 +278,18 @@ def _trained(drawn: Sample, settings: Options, size: int) -> bytes:
         minloglevel=2,
       )
     except RuntimeError as error:
-      flag = "compare_vocab_sizes"
-      if size == settings.vocab_size:
-        flag = "vocab_size"
-      raise _explained(error, f"--{flag}", size) from error
+      raise _explained(error, settings, size) from error
   proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
   proto.normalizer_spec.normalization_rule_tsv = ""
   return proto.SerializeToString(deterministic=True)
 
 
-def _explained(error: RuntimeError, flag: str, size: int) -> options.InputError:
+def _explained(
+  error: RuntimeError, settings: Options, size: int
+) -> options.InputError:
   """Says in the user's terms why SentencePiece would not train."""
+  chosen = size == settings.vocab_size
+  flag = "--vocab_size" if chosen else "--compare_vocab_sizes"
   most = re.search(r"<= (\d+)", str(error))
   least = re.search(r"smaller than required_chars. \d+ vs (\d+)", str(error))
   if most:
@@ -299,7 +300,7 @@ def _explained(error: RuntimeError, flag: str, size: int) -> options.InputError:
     )
   if least:
     return options.InputError(
-      f"{flag} of more than {least[1]}, the letters of this corpus",
+      f"{flag} of at least {least[1]}, the letters of this corpus",
       str(size),
       "ask for more pieces, or lower --character_coverage",
     )

@@ -188,18 +188,18 @@ def train(settings: Options) -> dict[str, Any]:
   gold_file = settings.morphemes_file
   gold = morphemes.read(gold_file) if gold_file else None
   drawn = sample(settings)
-  found = {}
+  models, found = {}, {}
   # The largest first, since it is the one that the corpus may not fill.
   for size in reversed(settings.vocab_sizes()):
     logging.info("training %d pieces", size)
-    trained = _trained(drawn, settings, size)
-    found[size] = _figures(trained, drawn, gold)
-    if size == settings.vocab_size:
-      model = trained
-  figures = dict(sentences=drawn.size, **found.pop(settings.vocab_size))
+    models[size] = _trained(drawn, settings, size)
+    found[size] = _figures(models[size], drawn, gold)
+  chosen = settings.vocab_size
+  figures = dict(sentences=drawn.size, **found.pop(chosen))
   if found:
     figures["compared"] = [found[size] for size in sorted(found)]
-  _write(model, figures, settings, [*drawn.files, *filter(None, [gold_file])])
+  inputs = [*drawn.files, *filter(None, [gold_file])]
+  _write(models[chosen], figures, settings, inputs)
   return figures
 
 

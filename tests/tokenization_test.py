@@ -95,14 +95,15 @@ def test_the_report_compares_sizes_without_changing_the_model(
   _train(udhr, tmp_path / "other", vocab_size=400, morphemes_file=SAMPLE)
   _train(
     udhr, tmp_path / "both", vocab_size=300, morphemes_file=SAMPLE,
-    compare_vocab_sizes="400,300",
+    compare_vocab_sizes="400,200,300",
   )  # fmt: skip
   alone, other, both = (
     json.loads((tmp_path / name / "report.json").read_text("utf-8"))
     for name in ("alone", "other", "both")
   )
   del other["sentences"]
-  assert both.pop("compared") == [other]
+  least, most = both.pop("compared")
+  assert least["vocab_size"] == 200 and most == other
   assert both == alone
   assert (tmp_path / "both/tokenizer.model").read_bytes() == (
     tmp_path / "alone/tokenizer.model"

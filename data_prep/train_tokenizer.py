@@ -1,21 +1,31 @@
 """Trains the SentencePiece model of a corpus.
 
-python -m data_prep.train_tokenizer --input_file='corpus/*' --output_dir=spm
+python -m data_prep.train_tokenizer --input_file='corpus/*' --output_dir=spm \\
+  --vocab_size=16000 --compare_vocab_sizes=8000,32000
 """
 
 from absl import logging
 
-from data_prep import options, tokenization
+from data_prep import (
+  options,
+  tokenization,
+  tokenizer_report,
+  tokenizer_training,
+)
 
 
-def main(settings: tokenization.TrainingOptions) -> None:
+def main(settings: tokenizer_training.Options) -> None:
   """Trains and says what came of it."""
-  figures = tokenization.train(settings)
-  logging.info("%s/%s", settings.output_dir, tokenization.MODEL_NAME)
-  for name, value in figures.items():
-    listed = ", ".join(value) if isinstance(value, list | dict) else value
-    logging.info("%s: %s", name.replace("_", " "), listed)
+  figures = tokenizer_training.train(settings)
+  for line in tokenizer_report.lines(figures):
+    logging.info("%s", line)
+  logging.info(
+    "%s/%s: %d pieces",
+    settings.output_dir,
+    tokenization.MODEL_NAME,
+    settings.vocab_size,
+  )
 
 
 if __name__ == "__main__":
-  options.run(main, tokenization.TrainingOptions)
+  options.run(main, tokenizer_training.Options)

@@ -25,6 +25,7 @@ python -m data_prep.build_corpus --source=text --section_sentences=12 \
 
 stage 2 'train the SentencePiece model'
 python -m data_prep.train_tokenizer --vocab_size=4000 \
+  --morphemes_file=sample/morphemes/sigmorphon2022.tsv \
   --input_file="$out/corpus/corpus-*.txt" --output_dir="$out/tokenizer"
 
 stage 3 'write the TFRecords'

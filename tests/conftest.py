@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 import albert_mn  # noqa: F401  first: it sets what TensorFlow reads
-from data_prep import tokenization
+from data_prep import tokenization, tokenizer_training
 from tests import running
 
 
@@ -33,8 +33,8 @@ def udhr(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def tokenizer_file(udhr: pathlib.Path) -> str:
   """A SentencePiece model of 400 pieces trained on it."""
   folder = str(udhr.parent / "tokenizer")
-  tokenization.train(
-    tokenization.TrainingOptions(
+  tokenizer_training.train(
+    tokenizer_training.Options(
       input_file=str(udhr), output_dir=folder, vocab_size=400
     )
   )

@@ -19,7 +19,7 @@ from data_prep import (
   downloads,
   pretraining_data,
   texts,
-  tokenization,
+  tokenizer_training,
 )
 from tests import running
 
@@ -44,7 +44,7 @@ OPTIONS = {
     texts.Options,
     downloads.Options,
   ],
-  "data_prep.train_tokenizer": [tokenization.TrainingOptions],
+  "data_prep.train_tokenizer": [tokenizer_training.Options],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
   "run_pretraining": [
     training.Options,

@@ -9,7 +9,12 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from data_prep import documents, normalization, tokenization
+from data_prep import (
+  documents,
+  normalization,
+  tokenization,
+  tokenizer_training,
+)
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[1] / "sample" / "pretrain"
 LETTERS = normalization.ALPHABET + normalization.ALPHABET.upper()
@@ -51,8 +56,8 @@ def tokenizer(
   text = (SAMPLE / "udhr.txt").read_text(encoding="utf-8")
   letters = "\n".join(f"а{letter}а {letter}" for letter in LETTERS)
   corpus.write_text(text + letters, encoding="utf-8")
-  tokenization.train(
-    tokenization.TrainingOptions(
+  tokenizer_training.train(
+    tokenizer_training.Options(
       input_file=str(corpus),
       output_dir=str(folder),
       vocab_size=500,

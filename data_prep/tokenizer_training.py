@@ -1,0 +1,340 @@
+"""Training a SentencePiece model: on a sample, with the normalisation inside.
+
+Letters are composed (decomposed й becomes й, and stays), white space is
+unified, and an uncased model lower-cases. So no caller can forget it.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import random
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sentencepiece
+from absl import logging
+from sentencepiece import sentencepiece_model_pb2
+
+from data_prep import (
+  manifest,
+  morphemes,
+  options,
+  storage,
+  tokenization,
+  tokenizer_report,
+)
+
+# SentencePiece leaves out longer ones, silently.
+_LONGEST_SENTENCE_BYTES = 1 << 16
+
+_VOCABULARY_NAME, _REPORT_NAME = "tokenizer.vocab", "report.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What SentencePiece model to train, from which corpus."""
+
+  input_file: str = options.option("", "corpus files: globs, by commas")
+  output_dir: str = options.option("", "where tokenizer.model goes")
+  vocab_size: int = options.option(
+    30000, "pieces, special ones included (google-research/albert's)", minimum=8
+  )
+  model_type: str = options.option(
+    "unigram", "SentencePiece's algorithm", choices=("unigram", "bpe")
+  )
+  do_lower_case: bool = options.option(
+    False, "lower-case inside the model (google-research/albert: true)"
+  )
+  byte_fallback: bool = options.option(
+    False, "spell unknown letters as bytes instead of <unk>"
+  )
+  character_coverage: float = options.option(
+    0.9999, "share of the letters that become pieces", minimum=0.9, maximum=1.0
+  )
+  user_defined_symbols: str = options.option(
+    "", "pieces that are never split, by commas, such as @USER,@LINK"
+  )
+  input_sentence_size: int = options.option(
+    2_000_000,
+    "train and report on so many sentences, drawn evenly; 0 for all. It bounds "
+    "the memory: about 2 kB a sentence",
+    minimum=0,
+  )
+  random_seed: int = options.option(12345, "of that sample", minimum=0)
+  compare_vocab_sizes: str = options.option(
+    "", "sizes to report beside --vocab_size, by commas, such as 8000,16000"
+  )
+  morphemes_file: str = options.option(
+    "",
+    "gold segmentation in SIGMORPHON 2022's format, such as "
+    "sample/morphemes/sigmorphon2022.tsv: report how well pieces agree with morphemes",
+  )
+
+  def __post_init__(self) -> None:
+    options.require(self, "input_file", "output_dir")
+    self.vocab_sizes()
+    symbols = self.symbols()
+    taken = {
+      name for names in tokenization.SPECIAL_NAMES.values() for name in names
+    }
+    if len(set(symbols)) < len(symbols) or taken & set(symbols):
+      raise options.InputError(
+        "--user_defined_symbols that differ, and none of "
+        + ", ".join(sorted(taken)),
+        self.user_defined_symbols,
+        "leave out what is there already",
+      )
+
+  def symbols(self) -> list[str]:
+    """The user-defined pieces."""
+    return [s for s in self.user_defined_symbols.split(",") if s]
+
+  def vocab_sizes(self) -> list[int]:
+    """The size to write and those to compare it with, ascending."""
+    compared = [s for s in self.compare_vocab_sizes.split(",") if s]
+    if not all(s.strip().isdecimal() and int(s) >= 8 for s in compared):
+      raise options.InputError(
+        "--compare_vocab_sizes of 8 or more, by commas",
+        self.compare_vocab_sizes,
+        "write them as in 8000,16000",
+      )
+    return sorted({self.vocab_size, *map(int, compared)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """Sentences of a corpus, drawn evenly; iterated again, the same ones again.
+
+  Nothing is held: the draw is Knuth's Algorithm S (The Art of Computer
+  Programming, volume 2, 3.4.2), which needs the number of sentences first.
+  SentencePiece's own sampling has a fixed seed.
+
+  Attributes:
+    files: the corpus.
+    size: sentences to draw.
+    available: sentences to draw from, all but too long ones.
+    seed: other seeds, other sentences.
+  """
+
+  files: Sequence[str]
+  size: int
+  available: int
+  seed: int
+
+  def __iter__(self) -> Iterator[str]:
+    draws = random.Random(self.seed)
+    wanted, left = self.size, self.available
+    for sentence in _sentences(self.files):
+      if _is_short_enough(sentence):
+        if draws.random() * left < wanted:
+          yield sentence
+          wanted -= 1
+        left -= 1
+
+
+def _sentences(files: Sequence[str]) -> Iterator[str]:
+  for path in files:
+    yield from filter(None, (line.strip() for line in storage.lines(path)))
+
+
+def _is_short_enough(sentence: str) -> bool:
+  return len(sentence.encode()) <= _LONGEST_SENTENCE_BYTES
+
+
+def sample(settings: Options) -> Sample:
+  """Counts the corpus's sentences and returns what to train on.
+
+  Raises:
+    options.InputError: where there are none.
+  """
+  files = storage.matching(settings.input_file)
+  short = [0, 0]
+  for sentence in _sentences(files):
+    short[_is_short_enough(sentence)] += 1
+  too_long, available = short
+  if not available:
+    raise options.InputError(
+      f"sentences of at most {_LONGEST_SENTENCE_BYTES:,} bytes to train on",
+      f"{too_long or 'none'} in {settings.input_file}"
+      + (", all longer" if too_long else ""),
+      "build the corpus first: it puts each sentence on a line",
+    )
+  if too_long:
+    logging.warning(
+      "%d sentences of more than %d bytes are left out",
+      too_long,
+      _LONGEST_SENTENCE_BYTES,
+    )
+  size = min(settings.input_sentence_size or available, available)
+  logging.info("%d of %d sentences to train on", size, available)
+  return Sample(files, size, available, settings.random_seed)
+
+
+def train(settings: Options) -> dict[str, Any]:
+  """Trains a model; writes it, its vocabulary, report and manifest.
+
+  Other sizes to compare are trained on the same sample, and only reported.
+
+  Returns:
+    The figures of report.json.
+
+  Raises:
+    options.InputError: for an empty corpus, or more pieces than it can give.
+  """
+  gold_file = settings.morphemes_file
+  gold = morphemes.read(gold_file) if gold_file else None
+  drawn = sample(settings)
+  models, found = {}, {}
+  # The largest first, since it is the one that the corpus may not fill.
+  for size in reversed(settings.vocab_sizes()):
+    logging.info("training %d pieces", size)
+    models[size] = _trained(drawn, settings, size)
+    found[size] = _figures(models[size], drawn, gold)
+  chosen = settings.vocab_size
+  figures = dict(sentences=drawn.size, **found.pop(chosen))
+  if found:
+    figures["compared"] = [found[size] for size in sorted(found)]
+  inputs = [*drawn.files, *filter(None, [gold_file])]
+  _write(models[chosen], figures, settings, inputs)
+  return figures
+
+
+def _figures(
+  model: bytes, drawn: Sample, gold: morphemes.Gold | None
+) -> dict[str, Any]:
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, tokenization.MODEL_NAME)
+    with open(path, "wb") as file:
+      file.write(model)
+    tokenizer = tokenization.Tokenizer(path)
+  return tokenizer_report.figures(tokenizer, drawn, gold)
+
+
+def _write(
+  model: bytes,
+  figures: dict[str, Any],
+  settings: Options,
+  inputs: Sequence[str],
+) -> None:
+  """Writes the artefact; its manifest comes last."""
+  folder = settings.output_dir
+  manifest.begin(folder)
+  with storage.writing(
+    os.path.join(folder, tokenization.MODEL_NAME), "wb"
+  ) as file:
+    file.write(model)
+  pieces = sentencepiece_model_pb2.ModelProto.FromString(model).pieces
+  with storage.writing(os.path.join(folder, _VOCABULARY_NAME)) as file:
+    for piece in pieces:
+      file.write(f"{piece.piece}\t{piece.score:g}\n")
+  with storage.writing(os.path.join(folder, _REPORT_NAME)) as file:
+    file.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
+  parameters = dataclasses.asdict(settings)
+  for path_option in ("input_file", "output_dir", "morphemes_file"):
+    del parameters[path_option]
+  manifest.write(
+    folder,
+    "tokenizer",
+    parameters=parameters,
+    files=[tokenization.MODEL_NAME, _VOCABULARY_NAME, _REPORT_NAME],
+    counts=dict(pieces=len(pieces)),
+    inputs={os.path.basename(path): storage.sha256(path) for path in inputs},
+  )
+
+
+def _trained(drawn: Sample, settings: Options, size: int) -> bytes:
+  """Returns a model of `size` pieces, without paths of this machine in it.
+
+  One thread, since the sums of several would depend on their order.
+  """
+  model = io.BytesIO()
+  with tempfile.TemporaryDirectory() as folder:
+    rules = os.path.join(folder, "rules.tsv")
+    with open(rules, "w", encoding="ascii") as file:
+      file.writelines(normalization_rules(settings.do_lower_case))
+    try:
+      sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(drawn),
+        model_writer=model,
+        vocab_size=size,
+        model_type=settings.model_type,
+        byte_fallback=settings.byte_fallback,
+        character_coverage=settings.character_coverage,
+        normalization_rule_tsv=rules,
+        max_sentence_length=_LONGEST_SENTENCE_BYTES,
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        pad_piece="<pad>",
+        unk_piece="<unk>",
+        control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+        user_defined_symbols=settings.symbols(),
+        num_threads=1,
+        minloglevel=2,
+      )
+    except RuntimeError as error:
+      raise _explained(error, settings, size) from error
+  proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+  proto.normalizer_spec.normalization_rule_tsv = ""
+  return proto.SerializeToString(deterministic=True)
+
+
+def _explained(
+  error: RuntimeError, settings: Options, size: int
+) -> options.InputError:
+  """Says in the user's terms why SentencePiece would not train."""
+  chosen = size == settings.vocab_size
+  flag = "--vocab_size" if chosen else "--compare_vocab_sizes"
+  most = re.search(r"<= (\d+)", str(error))
+  least = re.search(r"smaller than required_chars. \d+ vs (\d+)", str(error))
+  if most:
+    return options.InputError(
+      f"{flag} of at most {most[1]} for this corpus",
+      str(size),
+      "ask for fewer pieces, or give more text",
+    )
+  if least:
+    return options.InputError(
+      f"{flag} of at least {least[1]}, the letters of this corpus",
+      str(size),
+      "ask for more pieces, or lower --character_coverage",
+    )
+  return options.InputError(
+    "a corpus that SentencePiece can train on",
+    str(error).strip().split("\n")[-1],
+    "check --input_file and --vocab_size",
+  )
+
+
+def normalization_rules(do_lower_case: bool) -> list[str]:
+  """Returns SentencePiece's rule table: "source<TAB>target" as hex, by line.
+
+  Canonical composition of what is written in Latin, Greek and Cyrillic
+  letters, white space to one kind, invisible characters away and, on demand,
+  lower case. Compatibility forms (ﬁ, ², №) stay as they are.
+  """
+  rules: dict[str, str] = {}
+  for code in (*range(0x80), *range(0xA0, 0x530), *range(0x1E00, 0x2000)):
+    letter = unicodedata.normalize("NFC", chr(code))
+    target = letter.lower() if do_lower_case else letter
+    target = unicodedata.normalize("NFC", target)
+    for source in (chr(code), unicodedata.normalize("NFD", chr(code))):
+      if source != target:
+        rules[source] = target
+  for space in "\t\n\r\v\f\x85\xa0\u2028\u2029\u202f\u205f\u3000":
+    rules[space] = " "
+  rules.update({chr(code): " " for code in range(0x2000, 0x200B)})
+  rules.update(dict.fromkeys("\ufeff\xad\u200b\u200e\u200f\u2060", ""))
+  return [
+    f"{_hexadecimal(source)}\t{_hexadecimal(target)}\n"
+    for source, target in sorted(rules.items())
+  ]
+
+
+def _hexadecimal(text: str) -> str:
+  return " ".join(f"{ord(letter):X}" for letter in text)

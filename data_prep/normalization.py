@@ -10,6 +10,8 @@ marks (сайн → саин). Compatibility forms stay (№ is not No).
 import re
 import unicodedata
 
+from data_prep import legacy_letters
+
 ALPHABET = "абвгдеёжзийклмноөпрстуүфхцчшщъыьэюя"
 
 # Control and format characters (Unicode's Cc and Cf) but for white space, the
@@ -22,14 +24,6 @@ _INVISIBLE = re.compile(
   "\U000e0020-\U000e007f]"
 )
 
-_LEGACY = str.maketrans("єїѳvЄЇѲVY", "өүөүӨҮӨҮҮ")
-_WORD = re.compile(r"[^\W\d_]+")
-_LEGACY_LETTER = re.compile("[єїѳvЄЇѲVY]")
-_LATIN_LEGACY = re.compile("[vVY]")
-_BACK_VOWEL = re.compile("[аоуёяАОУЁЯ]")
-# In Mongolian no ө or ү follows another vowel, but for юү and long ones.
-_HIATUS = re.compile("[аеёийоуыэяАЕЁИЙОУЫЭЯ][єїѳЄЇѲ]")
-
 
 def normalize(text: str, repair_legacy: bool = False) -> str:
   """Returns the text composed, without control characters, spaces unified.
@@ -38,36 +32,7 @@ def normalize(text: str, repair_legacy: bool = False) -> str:
     text: one line or paragraph.
     repair_legacy: also put ө and ү where a legacy font left є, ї, ѳ or v.
   """
-  composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
-  unified = " ".join(composed.split())
-  return repair_legacy_letters(unified) if repair_legacy else unified
-
-
-def repair_legacy_letters(text: str) -> str:
-  """Replaces legacy-font letters in words that are Mongolian otherwise.
-
-  A word is left alone unless all its letters are Mongolian after the repair,
-  at least one was before, and the sounds agree: with є, ї and ѳ, which are
-  letters of other languages, the word has three letters or more, no back
-  vowel, and no other vowel in front of them. So Ukrainian "Європа", "неї",
-  "їх" and "Київ" stay.
-  """
-  return _WORD.sub(lambda word: _repaired(word[0]), text)
-
-
-def _repaired(word: str) -> str:
-  if not _LEGACY_LETTER.search(word):
-    return word
-  proper = set(_LEGACY_LETTER.sub("", word).lower())
-  if not proper or not proper <= set(ALPHABET):
-    return word
-  if "Y" in word and not word.isupper():
-    return word
-  # v, V and Y inside a Cyrillic word are evidence enough; in the others'
-  # case the word could be Ukrainian or Old Russian.
-  cyrillic = _LEGACY_LETTER.search(_LATIN_LEGACY.sub("", word))
-  if cyrillic and (
-    len(word) < 3 or _BACK_VOWEL.search(word) or _HIATUS.search(word)
-  ):
-    return word
-  return word.translate(_LEGACY)
+  if not text.isprintable():  # which is faster, and has nothing invisible
+    text = _INVISIBLE.sub("", text)
+  unified = " ".join(unicodedata.normalize("NFC", text).split())
+  return legacy_letters.repair(unified) if repair_legacy else unified

@@ -19,6 +19,7 @@ ABBREVIATIONS = frozenset(
   ж.нь ө.х өөрөөр.х д.х т.х х.н тухайлб
   м.э м.э.ө н.т.ө н.т н.э мэ мэө нтө
   зур хүс хуу хэвл эмх орч ред бот дэв
+  inc ltd corp mr mrs dr prof
   """.split()
 )
 # These stand after a number or a list: a sentence ends there unless a number
@@ -27,35 +28,40 @@ UNITS = frozenset(
   "км см мм дм га кг гр мг мл сек мин мян тэрб төг г.м гм".split()
 )
 
-# The possessive quantifiers and the look-behind keep a line of a million full
-# stops linear.
-_BOUNDARY = re.compile(
-  r"(?<![.!?…])(?P<stop>[.!?…]++)"
-  r"(?P<close>(?:[\"'»“”’)\]]|\s?\[\d+\])*+)"
-  r"\s++"
-  r"(?P<open>[\"'«“„‘(\[—–-]*+\s?)"
-  r"(?P<next>\S)"
+# Possessive quantifiers keep a line of a million full stops linear: a run of
+# stops is taken whole, whether or not white space follows. Emoji, like the
+# marks of notes, belong to the sentence that they follow.
+_STOP = re.compile(
+  r"(?P<stop>[.!?…]++)"
+  r"(?:(?P<close>(?:[\"'»“”’)\]]|\s?\[\d+\]"
+  r"|\s?[☀-➿\U0001f300-\U0001faff]\ufe0f?)*+)"
+  r"(?=\s++(?P<open>[\"'«“„‘(\[—–-]*+)\s?(?P<next>\S)))?"
 )
-_LAST_TOKEN = re.compile(r"\S+$")
+_QUOTE = re.compile("[\"'»“”’]")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]$")
 _LIST_NUMBER = re.compile(r"(?:\d{1,3}(?:\.\d{1,3})*|[IVXLC]+|[а-яөүё])$")
+# What a heading or caption begins with: "4 дүгээр зүйл.", "Хүснэгт 3.".
+_LABEL = re.compile(
+  r"(?:\d+(?:\s?-?\s?р|\s(?:дугаар|дүгээр))?|[IVXLC]+)\s(?:зүйл|бүлэг|хэсэг)"
+  r"|(?:хүснэгт|зураг|график|диаграмм|бүдүүвч|хавсралт)\s\d+(?:\.\d+)*",
+  re.IGNORECASE,
+)
 _DAY_OR_MONTH = re.compile(r"\d{1,2}(?!\d)")
 _ASIDE = re.compile(r"\((?P<first>\w)[^()]*$")  # an unclosed parenthesis
 _LOOK_BACK = 64  # characters; no abbreviation and few asides are longer
 
 
 def split(paragraph: str) -> list[str]:
-  """Returns the sentences of a paragraph, white space at the ends taken off.
+  """Returns the sentences of a normalised paragraph, stripped.
 
   split("Ц. Элбэгдорж ирэв. Тэр явна.")
   # ["Ц. Элбэгдорж ирэв.", "Тэр явна."]
   """
-  sentences, start, position = [], 0, 0
-  while found := _BOUNDARY.search(paragraph, position):
-    position = found.end("close")
-    if _ends_sentence(paragraph, start, found):
-      sentences.append(paragraph[start:position].strip())
-      start = position
+  sentences, start = [], 0
+  for found in _STOP.finditer(paragraph):
+    if found["next"] and _ends_sentence(paragraph, start, found):
+      sentences.append(paragraph[start : found.end()].strip())
+      start = found.end()
   sentences.append(paragraph[start:].strip())
   return [sentence for sentence in sentences if sentence]
 
@@ -64,33 +70,39 @@ def _ends_sentence(paragraph: str, start: int, found: re.Match[str]) -> bool:
   """Says whether the sentence that began at `start` ends here."""
   before = paragraph[max(start, found.start() - _LOOK_BACK) : found.start()]
   following = paragraph[found.start("next") : found.start("next") + 3]
-  goes_on = found["next"].islower() and following[1:2] != ")"  # no "а) Ном"
-  if goes_on or not any(map(str.isalnum, before)):
+  if _goes_on(following) or not any(map(str.isalnum, before)):
     return False
+  if _QUOTE.search(found["close"]) and found["open"].startswith("("):
+    return False  # a title and its gloss: "Хэн бэ?" ("Who?")
   aside = _ASIDE.search(before)
   if aside and found["close"].startswith(")"):
     return not aside["first"].islower()  # "эцэг нэгт ах (дүү?) Хүлгэн"
   if found["stop"] != "." or found["close"]:
     return True
-  if aside and found["next"].isdigit():
+  if aside and following[0].isdigit():
     return False  # "(Жэймс нар. 1995)"
-  token = _LAST_TOKEN.search(before)
-  if token is None:
-    return True
-  at_start = found.start() - start < _LOOK_BACK and not any(
-    map(str.isalnum, before[: token.start()])
+  whole = found.start() - start < _LOOK_BACK
+  return _full_stop_ends_sentence(before, following, whole)
+
+
+def _goes_on(following: str) -> bool:
+  """Says whether what follows is in lower case; "а) Ном", "iPhone" are not."""
+  return following[0].islower() and not (
+    following[1:2] == ")" or following[1:2].isupper()
   )
-  return _word_ends_sentence(token[0].lstrip("\"'«“„‘(["), following, at_start)
 
 
-def _word_ends_sentence(word: str, following: str, at_start: bool) -> bool:
-  """Says whether a full stop after `word` ends a sentence.
+def _full_stop_ends_sentence(before: str, following: str, whole: bool) -> bool:
+  """Says whether a single full stop ends a sentence.
 
   Args:
-    word: what stands before the full stop.
+    before: what stands before it.
     following: the first characters after it; not in lower case.
-    at_start: the sentence consists of the word so far.
+    whole: `before` is the sentence so far, not just its end.
   """
+  earlier, word = _last_word(before)
+  if not word:
+    return True
   if word.lower() in ABBREVIATIONS:
     return False
   if word.lower() in UNITS:
@@ -99,5 +111,15 @@ def _word_ends_sentence(word: str, following: str, at_start: bool) -> bool:
     return not following[0].isalpha()
   if word.isdigit() and _DAY_OR_MONTH.match(following):
     return False  # a date: "2019. 05. 03"
+  if whole and _LABEL.fullmatch(before.strip()):
+    return False
   # "1. Гэр бүл": the number of a list.
-  return not (at_start and _LIST_NUMBER.fullmatch(word))
+  alone = whole and not any(map(str.isalnum, earlier))
+  return not (alone and _LIST_NUMBER.fullmatch(word))
+
+
+def _last_word(text: str) -> tuple[str, str]:
+  """Cuts the last word off; its opening marks stay with what is before it."""
+  start = text.rfind(" ") + 1
+  word = text[start:].lstrip("\"'«“„‘([")
+  return text[: len(text) - len(word)], word

@@ -1,0 +1,132 @@
+"""How well legacy fonts' letters are repaired, what is hurt, and how fast.
+
+    python -m benchmarks.legacy_letters --broken_file=secret_history.txt \\
+      --clean_file='verne.txt,bible.txt' --foreign_file=ukrainian.txt
+
+A broken file's words are judged by the eye: the most frequent ones left are
+printed, and how many repaired ones stand in the clean files. Of a clean file no
+word should be touched; then є, ї or v are put for its ө and ү, a word a line
+and in whole lines, and the words counted that come back. Of a foreign file, in
+which є and ї are right, each word is tried alone.
+"""
+
+import collections
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Sequence
+
+from data_prep import legacy_letters, normalization, options, storage
+
+_WORD = re.compile(r"[^\W\d_]+")
+_CYRILLIC = re.compile("[а-яА-ЯёЁөӨүҮ]")
+_LEGACY = re.compile("[єїѳvЄЇѲVY]")
+_BROKEN = {
+  kind: str.maketrans("өүӨҮ", kind) for kind in ("єїЄЇ", "єvЄY", "ѳvѲV")
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """Which files."""
+
+  broken_file: str = options.option("", "text from legacy fonts: globs")
+  clean_file: str = options.option("", "text with ө and ү: globs")
+  foreign_file: str = options.option("", "text in other languages: globs")
+
+  def __post_init__(self) -> None:
+    options.require(self, "broken_file", "clean_file")
+
+
+def main(settings: Options) -> None:
+  """Prints the figures, a file a line."""
+  vocabulary: set[str] = set()
+  everything: list[str] = []
+  for path in storage.matching(settings.clean_file):
+    lines = list(storage.lines(path))
+    everything += lines
+    vocabulary.update(_words([line.lower() for line in lines]))
+    _print_clean(os.path.basename(path), lines)
+  for path in storage.matching(settings.broken_file):
+    lines = list(storage.lines(path))
+    everything += lines
+    _print_broken(os.path.basename(path), lines, vocabulary)
+  if settings.foreign_file:
+    for path in storage.matching(settings.foreign_file):
+      _print_foreign(os.path.basename(path), list(storage.lines(path)))
+  _print_speed(everything)
+
+
+def _words(lines: Sequence[str]) -> list[str]:
+  return [word for line in lines for word in _WORD.findall(line)]
+
+
+def _repaired(lines: Sequence[str]) -> list[str]:
+  return _words([legacy_letters.repair(line) for line in lines])
+
+
+def _print_clean(name: str, lines: Sequence[str]) -> None:
+  words = _words(lines)
+  pairs = zip(words, _repaired(lines), strict=True)
+  touched = [word for word, repaired in pairs if word != repaired]
+  print(
+    f"clean    {name}: {len(touched)} of {len(words):,} words touched"
+    f" {touched[:12] or ''}"
+  )
+  for kind, letters in _BROKEN.items():
+    broken = [line.translate(letters) for line in lines]
+    hurt = [old != new for old, new in zip(words, _words(broken), strict=True)]
+    shares = [
+      sum(
+        was_hurt and word.lower() == now.lower()
+        for was_hurt, word, now in zip(hurt, words, repaired, strict=True)
+      )
+      / max(1, sum(hurt))
+      for repaired in (_repaired(_words(broken)), _repaired(broken))
+    ]
+    print(
+      f"         {kind[:2]} for ө, ү: of {sum(hurt):,} words "
+      f"{shares[0]:.2%} come back alone, {shares[1]:.2%} in their lines"
+    )
+
+
+def _print_broken(
+  name: str, lines: Sequence[str], vocabulary: set[str]
+) -> None:
+  pairs = [
+    (word, repaired)
+    for word, repaired in zip(_words(lines), _repaired(lines), strict=True)
+    if _LEGACY.search(word) and _CYRILLIC.search(word)
+  ]
+  good = [repaired for word, repaired in pairs if word != repaired]
+  known = sum(word.lower() in vocabulary for word in good)
+  left = collections.Counter(w for w, repaired in pairs if w == repaired)
+  print(
+    f"broken   {name}: {len(good) / max(1, len(pairs)):.2%} of "
+    f"{len(pairs):,} words repaired, {known / max(1, len(good)):.2%} of these "
+    f"stand in the clean files\n         left: {dict(left.most_common(12))}"
+  )
+
+
+def _print_foreign(name: str, lines: Sequence[str]) -> None:
+  words = sorted({word for word in _words(lines) if _LEGACY.search(word)})
+  taken = [word for word in words if legacy_letters.repair(word) != word]
+  print(
+    f"foreign  {name}: {len(taken)} of {len(words):,} different words taken for "
+    f"Mongolian: {taken[:12]}"
+  )
+
+
+def _print_speed(lines: Sequence[str]) -> None:
+  size = sum(len(line.encode()) for line in lines) / 1e6
+  for repair in (False, True):
+    began = time.process_time()
+    for line in lines:
+      normalization.normalize(line, repair)
+    rate = size / (time.process_time() - began)
+    print(f"speed    normalised{', repaired' * repair}: {rate:.1f} MB/s")
+
+
+if __name__ == "__main__":
+  options.run(main, Options)

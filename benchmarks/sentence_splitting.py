@@ -1,0 +1,108 @@
+"""How well sentences are split, against NLTK's punkt.
+
+    NLTK_DATA=nltk_data python -m benchmarks.sentence_splitting \\
+      --train_file='sample/pretrain/*.txt'
+
+Precision, recall and F1 of the boundaries inside paragraphs: of
+data_prep.sentences, of punkt's English model, and of punkt trained on
+Mongolian text. The English model, punkt_tab, comes with NLTK's data, in the
+folder that the environment variable NLTK_DATA names.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from nltk.tokenize import punkt
+
+from data_prep import documents, options, sentences, storage
+
+Split = Callable[[str], Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What to measure on, and what punkt learns from."""
+
+  gold_file: str = options.option(
+    "tests/gold/*.txt", "sentences by line, # for notes: globs, by commas"
+  )
+  train_file: str = options.option(
+    "", "Mongolian text to train punkt on: globs, by commas"
+  )
+
+  def __post_init__(self) -> None:
+    options.require(self, "gold_file", "train_file")
+
+
+def main(settings: Options) -> None:
+  """Prints a line for each splitter and gold file, and MB/s."""
+  splitters: dict[str, Split | None] = {
+    "data_prep.sentences": sentences.split,
+    "punkt, English": _english_punkt(),
+    "punkt, Mongolian": _trained_punkt(settings.train_file),
+  }
+  golds = {path: _gold(path) for path in storage.matching(settings.gold_file)}
+  for name, split in splitters.items():
+    if split is None:
+      print(f"{name:20} not there: NLTK_DATA names no folder with punkt_tab")
+      continue
+    for path, gold in golds.items():
+      print(f"{name:20} {path}: {_scores(split, gold)}")
+    everything = [" ".join(parts) for gold in golds.values() for parts in gold]
+    print(f"{name:20} {_speed(split, everything):.1f} MB/s")
+
+
+def _english_punkt() -> Split | None:
+  try:
+    return punkt.PunktTokenizer("english").tokenize
+  except LookupError:
+    return None
+
+
+def _trained_punkt(patterns: str) -> Split:
+  text = "\n".join(
+    line for path in storage.matching(patterns) for line in storage.lines(path)
+  )
+  return punkt.PunktSentenceTokenizer(text).tokenize
+
+
+def _gold(path: str) -> list[Sequence[str]]:
+  lines = (line for line in storage.lines(path) if not line.startswith("#"))
+  return list(documents.split(lines))
+
+
+def _scores(split: Split, gold: Iterable[Sequence[str]]) -> str:
+  pairs = [(_ends(split(" ".join(parts))), _ends(parts)) for parts in gold]
+  right = sum(len(ours & theirs) for ours, theirs in pairs)
+  found, wanted = (sum(map(len, ends)) for ends in zip(*pairs, strict=True))
+  return (
+    f"precision {right / found:.3f}, recall {right / wanted:.3f}, "
+    f"F1 {2 * right / (found + wanted):.3f} of {wanted} boundaries"
+  )
+
+
+def _ends(parts: Sequence[str]) -> set[int]:
+  """Characters but white space before each boundary inside the paragraph.
+
+  White space is not counted, since splitters differ in what they keep of it.
+  """
+  ends, position = set(), 0
+  for part in parts[:-1]:
+    position += len("".join(part.split()))
+    ends.add(position)
+  return ends
+
+
+def _speed(split: Split, paragraphs: Sequence[str]) -> float:
+  """MB of text a CPU-second."""
+  began = time.process_time()
+  for _ in range(10):
+    for paragraph in paragraphs:
+      split(paragraph)
+  size = 10 * sum(len(paragraph.encode()) for paragraph in paragraphs) / 1e6
+  return size / (time.process_time() - began)
+
+
+if __name__ == "__main__":
+  options.run(main, Options)

@@ -1,0 +1,44 @@
+"""Learns which letters follow each other in Mongolian words with ө and ү.
+
+The table in the repository, data_prep/letter_runs.tsv, was learnt from
+sample/ (see sample/README.md), the Mongolian sentences of SIGMORPHON's
+segmentation task (CC BY-SA 3.0) and Tatoeba's (CC BY 2.0 FR):
+
+    python -m data_prep.learn_letter_runs \\
+      --input_file='sample/*/*.txt,sample/*/*.tsv,sigmorphon.txt,tatoeba.txt'
+"""
+
+import dataclasses
+import itertools
+
+from absl import logging
+
+from data_prep import legacy_letters, options, storage
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What to learn from, and where the table goes."""
+
+  input_file: str = options.option("", "clean Mongolian text: globs, by commas")
+  output_file: str = options.option(
+    legacy_letters.TABLE, "the table; by default the program's own"
+  )
+
+  def __post_init__(self) -> None:
+    options.require(self, "input_file")
+
+
+def main(settings: Options) -> None:
+  """Learns, writes the table and says how large it is."""
+  files = storage.matching(settings.input_file)
+  lines = itertools.chain.from_iterable(map(storage.lines, files))
+  table = legacy_letters.learn(lines)
+  with storage.writing(settings.output_file) as file:
+    file.writelines(f"{two}\t{thirds}\n" for two, thirds in table.items())
+  runs = sum(map(len, table.values()))
+  logging.info("%s: %d runs of letters", settings.output_file, runs)
+
+
+if __name__ == "__main__":
+  options.run(main, Options)

@@ -1,0 +1,99 @@
+"""Puts ө and ү where a legacy font left є, ї, ѳ, v or Y.
+
+    repair("Тэмvжин бєгєєд їе")  # "Тэмүжин бөгөөд үе"
+
+These letters are other languages' own, too: є and ї Ukrainian's, ѳ old
+Russian's, v of "ХV" and Y of "Yлаанбаатар" are Latin. So a word is repaired on
+evidence: its spelling is impossible elsewhere, or its letters follow each other
+as in Mongolian words. What neither proves, such as "їе", goes with the others
+of its line.
+"""
+
+import functools
+import os
+import re
+from collections.abc import Iterable
+
+from data_prep import storage
+
+# The runs of three letters in Mongolian words, as learn_letter_runs found them:
+# a line has two letters, a tab, and those that follow the two.
+TABLE = os.path.join(os.path.dirname(__file__), "letter_runs.tsv")
+
+_MEANT = str.maketrans("єїѳvyЄЇѲVY", "өүөүүӨҮӨҮҮ")
+_LEGACY = re.compile("[єїѳvЄЇѲVY]")
+_WORD = re.compile(r"[^\W\d_]+")
+_LETTERS = re.compile("[а-яА-ЯёЁөӨүҮєїѳvЄЇѲVY]{2,}")
+# "ХV", fifteen, with a Cyrillic Х; "ТV"; and "Yлаанбаатар" and "Vитамин", in
+# which the Latin letter is the У or В that it looks like, since no word begins
+# with ү and goes on with back vowels.
+_LATIN = re.compile("[ХСМV]+|[А-ЯЁӨҮVY]{2}|[VvY].*[аоуёяАОУЁЯ].*")
+
+# In Mongolian no vowel but their like, and ю, stands before ө or ү; in
+# Ukrainian there is "має", "Україна", "своєї", and і in nearly every line.
+_FOREIGN = re.compile("[іґ]|[аеёиоуыэя][єїѳ]|ю[єѳ]", re.IGNORECASE)
+# Ukrainian has no ї after a consonant and none of э, ы, ё; v is no Cyrillic.
+_OURS = re.compile("[бвгджзклмнпрстфхцчшщ]ї|[эыёөү]|[а-я]v|v[а-я]")
+# A word with ө or ү and without back vowels (а, о, у, ё, я).
+_FRONT = re.compile("(?=.*[өү])[б-нп-тф-юөү]{3,}")
+
+
+def repair(text: str) -> str:
+  """Returns the text, a line or paragraph, with its Mongolian words repaired.
+
+  Words are left alone that have letters of another alphabet, are Roman
+  numerals, or have no evidence in a line that is foreign in part.
+  """
+  if not _LEGACY.search(text):
+    return text
+  words = {word for word in _WORD.findall(text) if _may_be_ours(word)}
+  ours = {word for word in words if _is_ours(word.lower())}
+  if ours and not _FOREIGN.search(text):
+    ours = words
+  return _WORD.sub(
+    lambda word: word[0].translate(_MEANT) if word[0] in ours else word[0], text
+  )
+
+
+def _may_be_ours(word: str) -> bool:
+  return bool(
+    _LEGACY.search(word)
+    and _LETTERS.fullmatch(word)
+    and not _LATIN.fullmatch(word)
+  )
+
+
+@functools.lru_cache(maxsize=1 << 16)  # the same words come again
+def _is_ours(word: str) -> bool:
+  """Says whether the word, in lower case, proves by itself to be Mongolian."""
+  if _FOREIGN.search(word):
+    return False
+  if _OURS.search(word):
+    return True
+  meant = word.translate(_MEANT)
+  return bool(_FRONT.fullmatch(meant)) and _runs(meant) <= _known_runs()
+
+
+def _runs(word: str) -> set[str]:
+  """The runs of three letters; "^" is before the word and "$" after it."""
+  marked = f"^{word}$"
+  return {marked[start : start + 3] for start in range(len(word))}
+
+
+@functools.cache
+def _known_runs() -> frozenset[str]:
+  rows = (line.split("\t") for line in storage.lines(TABLE))
+  return frozenset(two + third for two, thirds in rows for third in thirds)
+
+
+def learn(text: Iterable[str]) -> dict[str, str]:
+  """Returns the table for clean text: two letters to those that follow them.
+
+  Of the words only those count that the table is asked about: with ө or ү and
+  without back vowels.
+  """
+  words = {word for line in text for word in _WORD.findall(line.lower())}
+  table: dict[str, str] = {}
+  for run in sorted(set().union(*map(_runs, filter(_FRONT.fullmatch, words)))):
+    table[run[:2]] = table.get(run[:2], "") + run[2]
+  return table

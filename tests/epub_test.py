@@ -83,6 +83,12 @@ def _one(page: str) -> list[str]:
     # Imprints go, sentences about such things stay.
     ("<p>ISBN 978-99929</p><p>© 2020 он</p><p>ДАА 894.2</p><p>Үлдэнэ шүү.</p>",
      ["Үлдэнэ шүү."]),
+    ("<p>К. Окада, Ж. Баянсан нарын Монгол хэлний хэлц үгийн толь бичиг, арван "
+     "мянган үгтэй, ISBN 99929-0-107-6, худалдаанд гарав.</p>",
+     ["К. Окада, Ж. Баянсан нарын Монгол хэлний хэлц үгийн толь бичиг, арван "
+      "мянган үгтэй, ISBN 99929-0-107-6, худалдаанд гарав."]),
+    ("<p>Зохиолч Ц.</p><p>Дамдинсүрэн бичжээ.</p>",
+     ["Зохиолч Ц. Дамдинсүрэн бичжээ."]),
     ("<p>Тэр хэвлэлийн газарт ажиллав.</p><p>Номоо печатлахаар явлаа.</p>"
      "<p>Зохиогчийн эрхийн тухай ярив.</p><p>ISBN гэж юу вэ?</p>",
      ["Тэр хэвлэлийн газарт ажиллав.", "Номоо печатлахаар явлаа.",
@@ -210,6 +216,7 @@ LEGAL = (
     "<p>АЛТАН ӨДӨР</p><p>Роман</p><p>Улаанбаатар 2015</p>",
     "<p>Ээждээ зориулав.</p>",
     f"<p>ДАА 894.2</p><p>{LEGAL}</p><p>ISBN 978-99929-0-123-4</p>",
+    f"<p>{LEGAL}</p><p>© Ц. Дорж, 2015</p>",
     f"<h1>Алтан өдөр</h1><p>ННА-84(5)</p><p>{LEGAL}</p><p>© Ц. Дорж</p>",
     "<p>ГАРЧИГ</p>" + "<p>Тэр өдрийн явдал ба уулзалт 5</p>" * 20,
     "<p>Хэсгүүд</p>" + "<p>Тэр өдрийн явдал ба уулзалт ...... 5</p>" * 20,
@@ -228,6 +235,12 @@ def test_front_and_back_matter_of_calibres_books_is_left_out(
   pages = [page, text * 9] if in_front else [text * 9, page]
   found = epub.chapters(_book(dict(zip(names, pages, strict=True))))
   assert found == [[LONG.strip()] * 9]
+
+
+def test_a_short_chapter_with_one_line_of_an_imprint_stays() -> None:
+  pages = {"a.xhtml": f"<p>{LONG}</p>" * 9}
+  pages["b.xhtml"] = f"<h1>Хэвлэл</h1><p>{LONG}</p><p>© Ц. Дорж</p>"
+  assert epub.chapters(_book(pages)) == [[LONG.strip()] * 9, [LONG.strip()]]
 
 
 def test_a_book_of_one_page_is_read_whatever_it_is_called() -> None:

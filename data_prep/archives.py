@@ -1,106 +1,203 @@
 """Archives of text files, read member by member; nothing is unpacked.
 
-.zip, .tar (compressed too) and, where the system has a program for it, .rar.
-Since no name in the archive becomes a path here, none can lead outside.
+.zip, .tar (compressed too) and .rar, which needs a program of the system where
+it is compressed. Since no name in an archive becomes a path here, none can lead
+outside.
 """
 
+import collections
 import contextlib
+import errno
+import functools
+import lzma
+import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 import rarfile
+from absl import logging
 
 from data_prep import options, storage
 
-_ENDINGS = (".zip", ".rar", ".tar", ".tgz", ".tbz2", ".txz")
-# A text of news compresses to a fifth; a bomb to a thousandth.
-_HIGHEST_RATIO = 200
+_Members = Iterator[tuple[str, str, Callable[[], IO[bytes] | None]]]
 _TEXTS = (".txt", ".text", "")
+_MAX_NAME_BYTES = 1 << 20  # guess: of a tar's extension headers
+_DAMAGED = (
+  zipfile.BadZipFile,
+  tarfile.TarError,
+  rarfile.Error,
+  zlib.error,
+  lzma.LZMAError,
+  EOFError,
+  ValueError,  # zipfile, of a place before the file or a name not in UTF-8
+  RuntimeError,  # an encrypted member of a zip
+  NotImplementedError,  # a compression that zipfile does not know
+)
 
 
 def is_archive(path: str) -> bool:
   """Says so by the name."""
-  return storage.kind(path) in _ENDINGS
+  return storage.kind(path) in _READERS
 
 
-def members(path: str) -> Iterator[tuple[str, IO[bytes]]]:
-  """Yields the name and the bytes of each text file, in the archive's order.
+def members(path: str) -> Iterator[tuple[str, Iterator[str]]]:
+  """Yields the name and the lines of each text file, in the archive's order.
 
-  Links, folders, hidden files, nested archives and files of other kinds are
-  passed over.
+  The lines are to be read before the next file is asked for. What is passed
+  over, such as links, hidden files, nested archives and names that lead
+  outside, is counted in the log.
 
   Raises:
-    options.InputError: when it is damaged, packed beyond reason, or a .rar
-      where nothing can read one.
+    options.InputError: also from the lines, when the archive is damaged,
+      encrypted, packed beyond reason, or a .rar where nothing can read one.
   """
-  reader = {".zip": _zip, ".rar": _rar}.get(storage.kind(path), _tar)
+  passed_over: collections.Counter[str] = collections.Counter()
+  with _whole(path):
+    for name, problem, opened in _READERS[storage.kind(path)](path):
+      problem = problem or _problem(name)
+      if problem:
+        passed_over[problem] += 1
+        continue
+      file = opened()
+      assert file is not None, "tarfile has content for what is a file"
+      with file:
+        yield name, _lines(file, path, name)
+  if passed_over:
+    reasons = ", ".join(f"{n} {reason}" for reason, n in passed_over.items())
+    logging.info("%s: passed over: %s", path, reasons)
+
+
+def _lines(file: IO[bytes], path: str, name: str) -> Iterator[str]:
+  with _whole(path):
+    yield from storage.decoded_lines(file, f"{path}:{name}")
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[None]:
+  """Makes one error of what the libraries say of a damaged archive."""
   try:
-    yield from reader(path)
-  except (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    rarfile.Error,
-    zlib.error,
-    EOFError,
-    RuntimeError,  # an encrypted member of a zip
-    NotImplementedError,  # a compression that zipfile does not know
-  ) as error:
-    if isinstance(error, rarfile.RarCannotExec):
-      raise options.InputError(
-        f"a program that reads {path}",
-        "none of unrar, unar, 7z and bsdtar",
-        "apt-get install unar, or repack it as .zip",
-      ) from error
+    yield
+  except rarfile.RarCannotExec as error:
     raise options.InputError(
-      f"a whole, open archive at {path}", str(error), "copy it again"
+      f"a program that unpacks {path}",
+      "none of unrar, unar and 7z",
+      "apt-get install unar, or repack it as .zip",
+    ) from error
+  except (*_DAMAGED, OSError) as error:
+    # bz2's errors have no number; EINVAL is a place before the file.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+      raise
+    raise options.InputError(
+      f"a whole, open archive at {path}",
+      str(error) or type(error).__name__,
+      "copy it again",
     ) from error
 
 
-def _is_text(name: str) -> bool:
+def _problem(name: str) -> str:
+  """Says why a file of this name is passed over; nothing when it is read."""
   parts = name.replace("\\", "/").split("/")
-  hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-  return not hidden and storage.kind(name) in _TEXTS
+  if not parts[0] or parts[0].endswith(":") or ".." in parts:
+    return "with a name that leads outside"
+  if any(p.startswith((".", "__MACOSX")) and p != "." for p in parts):
+    return "hidden"
+  return "" if storage.kind(name) in _TEXTS else "of another kind"
 
 
-def _zip(path: str) -> Iterator[tuple[str, IO[bytes]]]:
+def _zip(path: str) -> _Members:
   with storage.reading(path) as raw, zipfile.ZipFile(raw) as archive:
     for info in archive.infolist():
-      if not info.is_dir() and _is_text(info.filename):
-        _check_ratio(path, info.filename, info.file_size, info.compress_size)
-        with archive.open(info) as file:
-          yield info.filename, file
+      if not info.is_dir():
+        mode = info.external_attr >> 16
+        linked = info.create_system == 3 and stat.S_ISLNK(mode)  # 3 is Unix
+        problem = "a link or a device" if linked else ""
+        opened = functools.partial(_open, archive, info, path)
+        yield info.filename, problem, opened
 
 
-def _rar(path: str) -> Iterator[tuple[str, IO[bytes]]]:
+def _rar(path: str) -> _Members:
   with contextlib.ExitStack() as stack:
     raw = stack.enter_context(storage.reading(path))
-    archive = stack.enter_context(rarfile.RarFile(raw))
+    blocks: list[Any] = []
+    archive = stack.enter_context(
+      rarfile.RarFile(raw, errors="strict", info_callback=blocks.append)
+    )
+    if archive.needs_password() and not archive.infolist():
+      raise rarfile.PasswordRequired("its names are encrypted")
+    # Before version 2.9 no block said that the archive ends.
+    marked = any(getattr(b, "extract_version", 0) >= 29 for b in blocks)
+    if marked and blocks[-1].type != rarfile.RAR_BLOCK_ENDARC:
+      raise rarfile.BadRarFile("it ends too early")
+    if any(i.compress_type != rarfile.RAR_M0 for i in archive.infolist()):
+      # rarfile 4.5 orders bsdtar's options as bsdtar refuses them.
+      rarfile.tool_setup(bsdtar=False, force=True)
     for info in archive.infolist():
-      if info.is_file() and _is_text(info.filename):
-        _check_ratio(path, info.filename, info.file_size, info.compress_size)
-        with archive.open(info) as file:
-          yield info.filename, file
+      if not info.is_dir():
+        problem = "" if info.is_file() else "a link or a device"
+        opened = functools.partial(_open, archive, info, path)
+        yield info.filename, problem, opened
 
 
-def _tar(path: str) -> Iterator[tuple[str, IO[bytes]]]:
-  with contextlib.ExitStack() as stack:
-    raw = stack.enter_context(storage.decompressed(path))
-    # "r|*" reads forward only, as a bucket's objects and .zst can be read.
-    archive = stack.enter_context(tarfile.open(fileobj=raw, mode="r|*"))
-    for info in archive:
-      if info.isfile() and _is_text(info.name):
-        file = archive.extractfile(info)
-        assert file is not None, "isfile() says that there is content"
-        yield info.name, file
-
-
-def _check_ratio(path: str, name: str, size: int, packed: int) -> None:
-  if size > _HIGHEST_RATIO * max(packed, 1 << 10):
+def _open(
+  archive: zipfile.ZipFile | rarfile.RarFile, info: Any, path: str
+) -> IO[bytes]:
+  if info.file_size > storage.HIGHEST_RATIO * max(info.compress_size, 1 << 10):
+    ratio = info.file_size / max(info.compress_size, 1)
     raise options.InputError(
       f"text in {path}",
-      f"{name}, which unpacks to {size / max(packed, 1):,.0f} times its size",
+      f"{info.filename}, which unpacks to {ratio:,.0f} times its size",
       "leave it out: it is made to fill a disk",
     )
+  return archive.open(info)
+
+
+class _TarInfo(tarfile.TarInfo):
+  """A header; a damaged one is no end, and none asks for gigabytes of name.
+
+  tarfile takes a header that it cannot read for the end of the archive.
+  """
+
+  @classmethod
+  def frombuf(
+    cls, buf: bytes | bytearray, encoding: str, errors: str
+  ) -> "_TarInfo":
+    try:
+      info = super().frombuf(buf, encoding, errors)
+    except tarfile.HeaderError as error:
+      if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+        raise  # a block of zeros is the end
+      raise tarfile.ReadError(f"a header is damaged: {error}") from error
+    if info.type in _NAMING and info.size > _MAX_NAME_BYTES:
+      raise tarfile.ReadError(f"a name of {info.size:,} bytes")
+    return info
+
+
+_NAMING = (
+  tarfile.GNUTYPE_LONGNAME,
+  tarfile.GNUTYPE_LONGLINK,
+  tarfile.SOLARIS_XHDTYPE,
+  tarfile.XGLTYPE,
+  tarfile.XHDTYPE,
+)
+
+
+def _tar(path: str) -> _Members:
+  with contextlib.ExitStack() as stack:
+    raw = stack.enter_context(storage.decompressed(path))
+    # "r|" reads forward only, as a bucket's objects and .zst can be read.
+    archive = stack.enter_context(
+      tarfile.open(fileobj=raw, mode="r|", tarinfo=_TarInfo)
+    )
+    while info := archive.next():
+      archive.members.clear()  # type: ignore[attr-defined]  # it keeps them all
+      if not info.isdir():
+        problem = "" if info.isfile() else "a link or a device"
+        yield info.name, problem, functools.partial(archive.extractfile, info)
+    while raw.read(1 << 16):
+      pass  # behind the archive's end stands the compression's checksum
+
+
+_READERS = {".zip": _zip, ".rar": _rar, ".tar": _tar}

@@ -6,6 +6,8 @@ member, and nothing is unpacked; XML may neither declare entities nor fetch.
 
 import dataclasses
 import io
+import itertools
+import lzma
 import posixpath
 import re
 import zipfile
@@ -14,11 +16,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib import parse
 
-import defusedxml
 from defusedxml import ElementTree
 from lxml import etree, html
 
-from data_prep import cleaning, options, storage
+from data_prep import cleaning, options, storage, typesetting
 
 _LARGEST_BOOK = 200 << 20
 _LARGEST_PAGE = 20 << 20
@@ -29,35 +30,68 @@ _BLOCKS = frozenset(
   "th table pre figure figcaption aside body hr h1 h2 h3 h4 h5 h6".split()
 )
 _HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
+_APART = frozenset("li dt dd blockquote pre hr".split())  # no paragraph goes on
 _SILENT = frozenset(
   "script style head svg math nav img audio video table object iframe rt rp"
   " figcaption".split()
 )
-# What epub:type, the guide and class names call what is no running text.
-_MATTER = re.compile(
-  r"(^|[\s_./-])(cover|title-?page|halftitle\w*|copyright\w*|imprint|colophon"
-  r"|toc|nav|contents|dedication|epigraph|acknowledge?ments?|footnotes?"
-  r"|endnotes?|noteref|index|bibliography|glossary|loi|lot|pageno|pagebreak"
-  r"|pgheader|pgfooter|backlink)(?=$|[\s_./-])",
+# What epub:type, role (without "doc-") and the guide call what is no running
+# text: names of the EPUB structural vocabulary and of EPUB 2's guide.
+_MATTER = frozenset(
+  "acknowledgements acknowledgments backlink bibliography colophon"
+  " copyright-page cover dedication endnote endnotes epigraph footnote"
+  " footnotes glossary halftitle halftitlepage imprint index landmarks loi lot"
+  " noteref notes page-list pagebreak rearnote rearnotes title-page titlepage"
+  " toc".split()
+)
+_MATTER_FILE = re.compile(
+  r"(\d+[_-])?(back_?cover|cover|half-?title|title|copyright|imprint|colophon"
+  r"|dedication|toc|contents|nav|garchig|bibliography|jacket)"
+  r"([_-]?page)?[_-]?\d*",
   re.IGNORECASE,
 )
-# Headings of sections without running text; compared in lower case.
+_MATTER_CLASS = re.compile(
+  r"(pg-?(header|footer|boilerplate)|page-?(no|num|number|break)|pagenumber"
+  r"|(fig)?caption|foot-?note(-?(ref|mark|link))?|noteref|toc|copyright)\d*",
+  re.IGNORECASE,
+)
+# Headings of sections without running text: letters alone, in lower case.
 _NO_CHAPTERS = frozenset(
-  "гарчиг агуулга зохиогчийн эрх тайлбар зүүлт ном зүй талархал товъёог "
-  "contents copyright dedication index notes bibliography".split()
-) | {"зохиогчийн эрх", "ном зүй", "table of contents"}
-_LEGAL = re.compile(
-  r"ISBN|©|\(c\) ?\d{4}|all rights reserved|бүх эрх хуулиар|зохиогчийн эрх"
-  r"|Project Gutenberg|хэвлэлийн газар|печатлах",
-  re.IGNORECASE,
+  "агуулга ашигласанматериал ашигласанном ашигласанномзүй ашигласанхэвлэл"
+  " гарчиг зориулалт зохиогчийнэрх зүүлт зүүлттайлбар номзүй номынгарчиг"
+  " нэрийнхэлхээ тайлбар талархал товчагуулга товчилсонүг товъёог эхсурвалж"
+  " acknowledgements acknowledgments bibliography contents copyright dedication"
+  " endnotes footnotes index notes references tableofcontents".split()
 )
+# Lines of an imprint. "даа" in lower case ends many a sentence.
+_IMPRINT = re.compile(
+  r"\bISBN\b[\s:–-]*\d|©|\b(УДК|ББК|ДАА|ННА)\b[\s:№-]*\d"
+  r"|(?i:\(c\) ?\d{4}|copyright,? \d{4}|all rights reserved"
+  r"|бүх эрх (нь )?хуулиар хамгаалагдсан|хэвлэлийн хуудас\W*\d"
+  r"|хэвлэлийн эх\w* бэлтгэ|Project Gutenberg)"
+)
+_SHORT_WORDS = 12  # guess: longer ones are sentences that speak of an imprint
+_IMPRINT_WORDS = 300  # guess: of a whole imprint
+_LEADER = re.compile(r"(\.{4,}|…{2,}|( \.){3,}|_{3,})\s*\d{1,4}\.?$")
 _START = re.compile(r"\*\*\* ?START OF TH", re.IGNORECASE)
 _END = re.compile(r"\*\*\* ?END OF TH", re.IGNORECASE)
+_CHAPTER_WORDS = (
+  60  # guess: what is shorter is part of another, or front matter
+)
 
-_FIRST_CHAPTER_WORDS = 60  # guess: what comes before so much is front matter
-_HYPHEN = re.compile(r"(?<=[^\W\d_])(?:-|\u00ad)\s*\n\s*(?=[^\W\d_])")
-_SPACE_BEFORE = re.compile(r"(?<=\w)\s+([,;:!?.…])(?=\s|$)")
-_NO_SPACE = re.compile(r"(?<=[^\W\d_]{2})([,;!?.])(?=[^\W\d_]{2})")
+_MARK = re.compile(r"\s*([\[(]?)(\d{1,3}|[*†‡]{1,3})[\])]?\s*")
+_NOTE = re.compile(r"#.*(note|ftn|fn|edn|zuult|tailbar)", re.IGNORECASE)
+_MEASURED = re.compile(r"(\d|\b[кдсмkdcm]?[мm])\s*$", re.IGNORECASE)
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_CAPITAL = re.compile(r"[«“„\"]?[А-ЯӨҮЁ]")  # "A" is a word, "С" none
+_ENCODING = re.compile(
+  rb"<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)|<meta[^>]*charset\s*=\s*"
+  rb"[\"']?([\w.:-]+)",
+  re.IGNORECASE,
+)
+_DECLARATIONS = re.compile(
+  r"\s*(<\?xml[^>]*>)?\s*(<!DOCTYPE[^>\[]*\[.*?\]\s*>)?", re.DOTALL
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,13 +127,14 @@ def chapters(book: Book) -> list[list[str]] | cleaning.Drop:
   except (
     zipfile.BadZipFile,
     zlib.error,
-    KeyError,  # a member that the book names and does not hold
+    lzma.LZMAError,
+    OSError,  # of bz2
+    LookupError,  # a member that the book does not hold, an unknown encoding
     EOFError,
     NotImplementedError,  # a compression that zipfile does not know
     RuntimeError,  # an encrypted member
-    UnicodeDecodeError,
+    ValueError,  # no text, XML with entities, a place in front of the file
     ElementTree.ParseError,
-    defusedxml.DefusedXmlException,
     etree.LxmlError,
   ) as error:
     return cleaning.Drop("broken book", f"{book.name}: {error}"[:120])
@@ -108,46 +143,127 @@ def chapters(book: Book) -> list[list[str]] | cleaning.Drop:
 def _chapters(archive: zipfile.ZipFile) -> list[list[str]] | cleaning.Drop:
   if _is_encrypted(archive):
     return cleaning.Drop("encrypted book")
-  sections = [_Section("")]
-  total = 0
-  for name in _reading_order(archive):
+  pages, total = [], 0
+  for name, is_matter in _reading_order(archive):
     page = _member(archive, name)
     total += len(page)
     if total > _LARGEST_TEXT:
       return cleaning.Drop("book of more than 200 MB of text")
-    for is_heading, text in _blocks(page):
-      if _START.search(text):
-        sections = [_Section("")]  # before it stands the licence's front page
-      elif _END.search(text):
-        return _running(sections)
-      elif is_heading:
-        sections.append(_Section(text))
-      else:
-        sections[-1].paragraphs.append(text)
-  return _running(sections)
+    pages.append((is_matter, _blocks(page)))
+  shown = [blocks for is_matter, blocks in pages if not is_matter]
+  if 2 * _letters(shown) < _letters([blocks for _, blocks in pages]):
+    shown = [blocks for _, blocks in pages]  # the book is called cover.html
+  return _running(_sections(shown))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+  """A paragraph, or a line of one.
+
+  Attributes:
+    text: with line breaks.
+    is_heading: whether it is h1 to h6.
+    is_link: whether it is nothing but links.
+  """
+
+  text: str
+  is_heading: bool = False
+  is_link: bool = False
+
+
+def _letters(pages: Sequence[Sequence[_Block]]) -> int:
+  return sum(len(block.text) for blocks in pages for block in blocks)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Section:
-  """What stands under a heading."""
+  """What stands under a heading, or from a page's top to the first one."""
 
-  heading: str
-  paragraphs: list[str] = dataclasses.field(default_factory=list)
+  page: int
+  heading: str = ""
+  blocks: list[_Block] = dataclasses.field(default_factory=list)
+
+  def words(self) -> int:
+    return sum(len(block.text.split()) for block in self.blocks)
+
+  def is_matter(self) -> bool:
+    """Says whether it is a contents list, notes, an imprint …"""
+    imprint = sum(_is_imprint(block.text) for block in self.blocks)
+    if self.words() < _IMPRINT_WORDS and imprint > bool(self.heading):
+      return True
+    first = next((block.text for block in self.blocks if block.text), "")
+    return _label(self.heading or first) in _NO_CHAPTERS
+
+  def text(self) -> list[str]:
+    """Returns the running text: no contents list, no line of an imprint."""
+    kept = []
+    for is_link, row in itertools.groupby(self.blocks, lambda b: b.is_link):
+      texts = [block.text for block in row]
+      if not is_link or sum(map(bool, texts)) < 3:
+        kept += [
+          text
+          for text in texts
+          if not _LEADER.search(text[-200:]) and not _is_imprint(text)
+        ]
+    return kept
+
+
+def _is_imprint(text: str) -> bool:
+  """Says so of short lines, and of long ones by how they begin."""
+  short = len(text.split()) <= _SHORT_WORDS
+  return bool(_IMPRINT.search(text if short else text[:20]))
+
+
+def _label(text: str) -> str:
+  """Returns what the spellings of a heading have in common."""
+  return "".join(filter(str.isalpha, text.lower()))
+
+
+def _sections(pages: Sequence[Sequence[_Block]]) -> list[_Section]:
+  """Parts pages at headings; cuts off what Project Gutenberg puts around."""
+  sections: list[_Section] = []
+  for number, blocks in enumerate(pages):
+    sections.append(_Section(number))
+    for block in blocks:
+      if _START.search(block.text):
+        sections = [_Section(number)]
+      elif _END.search(block.text):
+        return sections
+      elif block.is_heading:
+        sections.append(_Section(number, block.text))
+      else:
+        sections[-1].blocks.append(block)
+  return sections
 
 
 def _running(sections: Sequence[_Section]) -> list[list[str]] | cleaning.Drop:
-  """Drops headings, front matter and legal notes; joins short sections."""
+  """Drops what is no running text; joins short sections to the one before.
+
+  A short one on a page behind the last chapter's is an advertisement.
+  """
+  half = sum(section.words() for section in sections) / 2
   kept: list[list[str]] = []
+  short: list[str] = []
+  page = -1  # of the last section that was kept
   for section in sections:
-    if section.heading.strip(" .:").lower() in _NO_CHAPTERS:
+    text = section.text()
+    if not any(text) or (section.words() < half and section.is_matter()):
       continue
-    text = [p for p in section.paragraphs if not _LEGAL.search(p)]
-    words = sum(len(p.split()) for p in text)
-    if words >= _FIRST_CHAPTER_WORDS:
+    goes_on = kept and not section.heading and text[0][:1].islower()
+    words = sum(len(paragraph.split()) for paragraph in text)
+    if words >= _CHAPTER_WORDS and not goes_on:
+      if kept:
+        kept[-1] += short
       kept.append(text)
-    elif kept:
-      kept[-1] += text
-  return kept or cleaning.Drop("book without running text")
+      short, page = [], section.page
+    elif goes_on or section.page == page:
+      kept[-1] += [*short, *text]
+      short, page = [], section.page
+    else:
+      short += text
+  known = typesetting.words(text for texts in kept for text in texts)
+  found = [typesetting.paragraphs(texts, known) for texts in kept]
+  return found or cleaning.Drop("book without running text")
 
 
 def _is_encrypted(archive: zipfile.ZipFile) -> bool:
@@ -175,107 +291,164 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
   return content
 
 
-def _reading_order(archive: zipfile.ZipFile) -> list[str]:
-  """Returns the names of the pages that hold text, as the spine orders them."""
+def _reading_order(archive: zipfile.ZipFile) -> Iterator[tuple[str, bool]]:
+  """Yields the pages of the spine; True with what is called no running text."""
   container = ElementTree.fromstring(_member(archive, "META-INF/container.xml"))
   package = next(
     (e.get("full-path", "") for e in container.iter() if _is(e, "rootfile")), ""
   )
   root = ElementTree.fromstring(_member(archive, package))
   folder = posixpath.dirname(package)
-  hrefs, other = {}, set()
+  hrefs, matter = {}, set()
   for element in root.iter():
-    if _is(element, "item"):
-      hrefs[element.get("id")] = element.get("href", "")
-      if _MATTER.search(element.get("properties", "")):
-        other.add(element.get("href"))
-    elif _is(element, "reference") and _MATTER.search(element.get("type", "")):
-      other.add(element.get("href", "").partition("#")[0])
-  spine = [e.get("idref") for e in root.iter() if _is(e, "itemref")]
-  pages = [hrefs[name] for name in spine if name in hrefs]
-  if len(pages) > 1:  # a book of one page has its front matter inside
-    pages = [
-      page for page in pages if page not in other and not _MATTER.search(page)
-    ]
-  return [
-    posixpath.normpath(posixpath.join(folder, parse.unquote(page)))
-    for page in pages
-  ]
+    href = element.get("href", "")
+    if _is(element, "item") and not element.get("media-type", "").startswith(
+      "image/"
+    ):
+      hrefs[element.get("id")] = href
+      if "nav" in element.get("properties", "").split():
+        matter.add(href)
+    elif _is(element, "reference") and element.get("type") in _MATTER:
+      matter.add(href)  # with a #, it is only a part of that page
+  for element in root.iter():
+    # linear="no" is what readers show on demand: notes, answers.
+    if not _is(element, "itemref") or element.get("linear") == "no":
+      continue
+    if (href := hrefs.get(element.get("idref"))) is not None:
+      name = posixpath.normpath(posixpath.join(folder, parse.unquote(href)))
+      stem = posixpath.splitext(posixpath.basename(name))[0]
+      yield name, href in matter or bool(_MATTER_FILE.fullmatch(stem))
 
 
-def _blocks(page: bytes) -> list[tuple[bool, str]]:
-  """Returns the paragraphs of a page; True with a heading."""
-  if not page.strip():
+def _blocks(page: bytes) -> list[_Block]:
+  """Returns the paragraphs of a page.
+
+  Raises:
+    ValueError: when it is not text, or nested too deeply.
+  """
+  text = _DECLARATIONS.sub("", _decoded(page), count=1)
+  if not text.strip():
     return []
-  parser = html.HTMLParser(encoding="utf-8", no_network=True)
+  # Unclosed <font> lie deeper than the 256 levels of the default.
+  parser = html.HTMLParser(
+    encoding="utf-8", no_network=True, huge_tree=True,
+    remove_comments=True, remove_pis=True,
+  )  # fmt: skip
   reader = _Reader()
-  reader.read(html.document_fromstring(page, parser=parser))
-  return [
-    (is_heading, text)
-    for is_heading, raw in reader.blocks
-    for text in _paragraphs(raw, is_heading)
-  ]
+  reader.read(html.document_fromstring(text.encode(), parser=parser))
+  # The parser leaves out what lies too deep, and only its log says so.
+  if any(e.type_name == "ERR_RESOURCE_LIMIT" for e in parser.error_log):
+    raise ValueError("a page is nested too deeply")
+  return reader.blocks
+
+
+def _decoded(page: bytes) -> str:
+  """Returns a page's text, by its byte order mark or what it says."""
+  stated = _ENCODING.search(page[:1024])
+  encoding = (stated[1] or stated[2]).decode() if stated else "utf-8"
+  if page.startswith((b"\xff\xfe", b"\xfe\xff")):
+    encoding = "utf-16"
+  text = page.decode(encoding).removeprefix("\ufeff")
+  if "\0" in text:
+    raise ValueError("a page holds the byte 0x00")
+  return text
 
 
 class _Reader:
   """Walks a page; gathers the text of its innermost blocks.
 
   Attributes:
-    blocks: whether it is a heading, and its text, \\x00 for a line break.
+    blocks: in the order of the page; an empty one parts paragraphs.
   """
 
   def __init__(self) -> None:
-    self.blocks: list[tuple[bool, str]] = []
-    self._text: list[str] = []
+    self.blocks: list[_Block] = []
+    self._text: list[str] = []  # \0 is a line break
+    self._links = self._linked = 0  # how deep in links; letters in them
 
-  def read(self, element: Any) -> None:
-    """Takes in an element and all in it."""
-    name = element.tag if isinstance(element.tag, str) else "comment"
-    if name == "br":
-      self._text.append("\x00")
-    elif name != "comment" and not _is_silent(element):
-      if name in _BLOCKS:
-        self._end_block(False)
-      self._text.append(element.text or "")
-      for child in element:
-        self.read(child)
-        self._text.append(child.tail or "")
-      if name in _BLOCKS:
-        self._end_block(name in _HEADINGS)
+  def read(self, root: Any) -> None:
+    """Takes in an element and all in it, however deep."""
+    walk = etree.iterwalk(root, events=("start", "end"))
+    for event, element in walk:
+      if event == "end":
+        self._leave(element)
+      elif not self._enter(element):
+        walk.skip_subtree()
+
+  def _enter(self, element: Any) -> bool:
+    """Goes into an element; False when nothing in it is running text."""
+    if element.tag in _BLOCKS:
+      self._end_block(False)
+    if element.tag == "a":
+      self._links += 1
+    if element.tag == "br":
+      self._text.append("\0")
+    elif element.tag == "img" and _CAPITAL.fullmatch(element.get("alt", "")):
+      self._text.append(element.get("alt"))  # a picture of a first letter
+    if self._is_note_mark(element) or _is_silent(element):
+      return False
+    self._add(element.text)
+    return True
+
+  def _leave(self, element: Any) -> None:
+    if element.tag in _BLOCKS:
+      self._end_block(element.tag in _HEADINGS)
+    if element.tag in _APART:
+      in_list = bool(self.blocks) and self.blocks[-1].is_link
+      self.blocks.append(_Block("", is_link=in_list))
+    if element.tag == "a":
+      self._links -= 1
+    tail = element.tail or ""
+    if element.tag in ("span", "font", "big") and self._is_first_letter():
+      tail = tail.lstrip() if tail.lstrip()[:1].islower() else tail
+    self._add(tail)
+
+  def _is_first_letter(self) -> bool:
+    """Says whether a block has only its large first letter so far."""
+    return len(self._text) < 8 and bool(
+      _CAPITAL.fullmatch("".join(self._text).strip())
+    )
+
+  def _add(self, text: str | None) -> None:
+    if text:
+      self._text.append(text)
+      self._linked += sum(map(str.isalnum, text)) if self._links else 0
+
+  def _is_note_mark(self, element: Any) -> bool:
+    """Says whether an element is a note's number; writes 10⁶ and км² so."""
+    if element.tag not in ("a", "sup"):
+      return False
+    text = "".join(itertools.islice(element.itertext(), 8))
+    mark = _MARK.fullmatch(text)
+    if mark is None:
+      return False
+    href = element.get("href", "")
+    if element.tag == "a":
+      return "#" in href and bool(mark[1] or _NOTE.search(href))
+    linked = self._links or element.find(".//a") is not None
+    if not linked and _MEASURED.search("".join(self._text[-3:])):
+      self._text.append(text.translate(_SUPERSCRIPT))
+    return True
 
   def _end_block(self, is_heading: bool) -> None:
-    text = "".join(self._text)
-    self._text = []
-    if text.strip(" \t\r\n\x00\xa0"):
-      self.blocks.append((is_heading, text))
+    whole, linked = "".join(self._text), self._linked
+    self._text, self._linked = [], 0
+    is_link = linked > 0 and linked >= 0.8 * sum(map(str.isalnum, whole))
+    # Calibre's older conversions part paragraphs by two <br/>.
+    parts = [whole] if is_heading else re.split(r"\0\s*\0[\s\0]*", whole)
+    for part in parts:
+      if text := part.replace("\0", "\n").strip():
+        self.blocks.append(_Block(text, is_heading, is_link))
 
 
 def _is_silent(element: Any) -> bool:
   """Says whether an element shows no running text: pictures, note marks …"""
   if element.tag in _SILENT or element.get("hidden") is not None:
     return True
-  if element.tag == "sup" and element.find(".//a") is not None:
-    return True
-  named = (element.get(key, "") for key in ("class", "epub:type", "role"))
-  return element.tag not in ("html", "body") and any(
-    _MATTER.search(name.removeprefix("doc-")) for name in named
+  if element.tag in ("html", "body"):
+    return False
+  types = element.get("epub:type", "") + " " + element.get("role", "")
+  named = (name.removeprefix("doc-") for name in types.lower().split())
+  return not _MATTER.isdisjoint(named) or any(
+    map(_MATTER_CLASS.fullmatch, element.get("class", "").split())
   )
-
-
-def _paragraphs(raw: str, is_heading: bool) -> list[str]:
-  """Undoes what print and converters did to a block's text."""
-  # Calibre's older conversions part paragraphs by two <br/>.
-  parts = [raw] if is_heading else re.split(r"\x00\s*\x00[\s\x00]*", raw)
-  return [text for part in parts if (text := _mended(part))]
-
-
-def _mended(raw: str) -> str:
-  text = _HYPHEN.sub(_joined, raw.replace("\x00", "\n")).replace("\u00ad", "")
-  text = _SPACE_BEFORE.sub(r"\1", " ".join(text.split()))
-  return _NO_SPACE.sub(r"\1 ", text)
-
-
-def _joined(found: re.Match[str]) -> str:
-  """хэл-/ний becomes one word; УИХ-/ын keeps its hyphen."""
-  before = found.string[max(0, found.start() - 2) : found.start()]
-  return "-" if before.isupper() else ""

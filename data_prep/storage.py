@@ -9,7 +9,6 @@ stopped.
 import bz2
 import contextlib
 import glob
-import gzip
 import hashlib
 import io
 import lzma
@@ -19,7 +18,7 @@ import posixpath
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import zstandard
@@ -31,53 +30,136 @@ from data_prep import gcs, options
 MAX_LINE_BYTES = 1 << 20
 
 
-class _Zstandard(io.RawIOBase):
-  """Frames of Zstandard, one after another.
+class _Gzip:
+  """zlib's decompressor as bz2's and lzma's are."""
 
-  zstandard's own reader takes a cut file for a whole one.
+  def __init__(self) -> None:
+    self._inner = zlib.decompressobj(wbits=31)  # gzip's header and checksum
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._inner, name)
+
+  @property
+  def needs_input(self) -> bool:
+    return not self._inner.unconsumed_tail
+
+  def decompress(self, packed: bytes, most: int) -> bytes:
+    return self._inner.decompress(self._inner.unconsumed_tail + packed, most)
+
+
+class _Zstandard:
+  """zstandard's decompressor as bz2's and lzma's are, but without a limit."""
+
+  needs_input = True
+
+  def __init__(self) -> None:
+    self._inner = zstandard.ZstdDecompressor().decompressobj()
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._inner, name)
+
+  def decompress(self, packed: bytes, most: int) -> bytes:
+    del most
+    return self._inner.decompress(packed)
+
+
+# The endings of compressed files, with what unpacks one stream of theirs. xz -9
+# needs 65 MiB for its dictionary, a hostile file 4 GiB; zstandard has a limit.
+COMPRESSIONS: dict[str, Callable[[], Any]] = {
+  ".gz": _Gzip,
+  ".bz2": bz2.BZ2Decompressor,
+  ".xz": lambda: lzma.LZMADecompressor(memlimit=256 << 20),
+  ".zst": _Zstandard,
+}
+_SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz"}
+# Four bytes of zstandard can stand for 128 KB, so these for 128 MB at most.
+_PIECE_BYTES = 1 << 12
+# News compresses to a fifth, a bomb to a thousandth; a small file may do either.
+HIGHEST_RATIO = 200
+_ALWAYS_FREE_BYTES = 256 << 20
+
+
+class _Unpacked(io.RawIOBase):
+  """What streams of a compression, laid end to end, hold.
+
+  The libraries' own files take a damaged stream behind a whole one for the end
+  (bz2, lzma), a cut one for a whole one (zstandard), no bytes at all for an
+  empty text (gzip), or any amount of memory (lzma).
+
+  Args:
+    raw: the compressed bytes.
+    path: their file, for messages.
+    start: makes the decompressor of a stream.
   """
 
-  def __init__(self, raw: IO[bytes]):
-    self._raw, self._left = raw, b""
-    self._frame: Any = None
+  def __init__(self, raw: IO[bytes], path: str, start: Callable[[], Any]):
+    self._raw, self._path, self._start = raw, path, start
+    self._stream: Any = None
+    self._left = memoryview(b"")
+    self._taken = self._given = 0
 
   def readable(self) -> bool:
     return True
 
   def readinto(self, buffer: Any) -> int:
-    while not self._left:
-      packed = self._raw.read(1 << 16)
-      if not packed:
-        if self._frame is not None:
-          raise EOFError("it ends within a frame")
-        return 0
-      self._left = self._unpacked(packed)
+    try:
+      self._left = self._left or memoryview(self._next(len(buffer)))
+    except _DAMAGED as error:
+      raise self._refused(error) from error
+    except OSError as error:
+      # bz2 raises OSErrors without a number for what is no such file.
+      if error.errno is not None:
+        raise
+      raise self._refused(error) from error
     part = self._left[: len(buffer)]
     buffer[: len(part)], self._left = part, self._left[len(part) :]
     return len(part)
 
-  def _unpacked(self, packed: bytes) -> bytes:
-    parts = []
-    while packed:
-      self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-      parts.append(self._frame.decompress(packed))
-      packed = self._frame.unused_data
-      if self._frame.eof:
-        self._frame = None
-    return b"".join(parts)
+  def _next(self, most: int) -> bytes:
+    """Returns up to about `most` bytes; none at the end of the last stream."""
+    found = b""
+    while not found:
+      if self._stream is None or self._stream.eof:
+        packed = self._beginning()
+        if not packed and self._stream:
+          return b""
+        self._stream = self._start()
+      else:
+        packed = self._read() if self._stream.needs_input else b""
+        if not packed and self._stream.needs_input:
+          raise EOFError("it ends too early")
+      found = self._stream.decompress(packed, most)
+    self._given += len(found)
+    if self._given > max(_ALWAYS_FREE_BYTES, HIGHEST_RATIO * self._taken):
+      raise options.InputError(
+        f"text in {self._path}",
+        f"more than {self._given >> 20} MB from {self._taken:,} bytes",
+        "leave it out: it is made to fill a disk",
+      )
+    return found
+
+  def _beginning(self) -> bytes:
+    """Returns a stream's first bytes; zeros may pad the one before it."""
+    packed = self._stream.unused_data if self._stream else b""
+    while not (packed := packed.lstrip(b"\0")):
+      packed = self._read()
+      if not packed:
+        break
+    return packed
+
+  def _read(self) -> bytes:
+    packed = self._raw.read(_PIECE_BYTES)
+    self._taken += len(packed)
+    return packed
+
+  def _refused(self, error: Exception) -> options.InputError:
+    return options.InputError(
+      f"a whole {_endings(self._path)[1]} file at {self._path}",
+      str(error),
+      "copy or compress it again",
+    )
 
 
-def _zstandard(raw: IO[bytes], mode: str) -> IO[bytes]:
-  return io.BufferedReader(_Zstandard(raw), 1 << 16)
-
-
-# The endings of compressed files, with what opens a stream of their bytes.
-COMPRESSIONS: dict[str, Any] = {
-  ".gz": gzip.open,
-  ".bz2": bz2.open,
-  ".xz": lzma.open,
-  ".zst": _zstandard,
-}
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
@@ -137,31 +219,28 @@ def decompressed(path: str) -> Iterator[IO[bytes]]:
   """Gives what is in a file, by its ending: .gz, .bz2, .xz, .zst or as it is.
 
   Raises:
-    options.InputError: when it is damaged or cut.
+    options.InputError: from the reads, when it is damaged, cut or a bomb.
   """
   with reading(path) as raw:
-    opener = COMPRESSIONS.get(os.path.splitext(path)[1].lower())
-    if opener is None:
-      yield raw
-      return
-    try:
-      with opener(raw, "rb") as file:
-        yield file
-    except (*_DAMAGED, OSError) as error:
-      # gzip and bz2 raise OSErrors without a number for what is no such file.
-      if isinstance(error, OSError) and error.errno is not None:
-        raise
-      raise options.InputError(
-        f"a whole {os.path.splitext(path)[1]} file at {path}",
-        str(error),
-        "copy or compress it again",
-      ) from error
+    start = COMPRESSIONS.get(_endings(path)[1])
+    # The body's own errors are not the file's: _Unpacked names its own.
+    yield (
+      io.BufferedReader(_Unpacked(raw, path, start), 1 << 16) if start else raw
+    )
 
 
 def kind(path: str) -> str:
   """The name's ending, in front of that of a compression."""
+  return _endings(path)[0]
+
+
+def _endings(path: str) -> tuple[str, str]:
+  """Returns .tar and .gz for a.tar.gz and a.tgz, .txt and "" for a.txt."""
   stem, ending = os.path.splitext(path.lower())
-  return os.path.splitext(stem)[1] if ending in COMPRESSIONS else ending
+  stem, ending = os.path.splitext(stem + _SHORT.get(ending, ending))
+  if ending in COMPRESSIONS:
+    return os.path.splitext(stem)[1], ending
+  return ending, ""
 
 
 def lines(path: str) -> Iterator[str]:

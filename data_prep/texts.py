@@ -56,8 +56,8 @@ def parted(lines: Iterable[str], by: str) -> Iterator[Lines]:
 
 
 def _members(path: str, by: str) -> Iterator[Lines]:
-  for name, file in archives.members(path):
-    yield from parted(storage.decoded_lines(file, f"{path}:{name}"), by)
+  for _, lines in archives.members(path):
+    yield from parted(lines, by)
 
 
 def _json_lines(path: str, field: str) -> Iterator[Lines]:

@@ -5,6 +5,8 @@ import gzip
 import lzma
 import os
 import pathlib
+import tracemalloc
+import zlib
 
 import pytest
 import zstandard
@@ -43,16 +45,74 @@ def test_a_compressed_file_reads_as_its_text(
   assert list(storage.lines(str(path))) == ["сайн", "байна", "", "уу"]
 
 
+TEXT = "\n".join(map(str, range(9000))).encode()
+
+
+def _refused(path: pathlib.Path, message: str) -> None:
+  with pytest.raises(options.InputError, match=message):
+    list(storage.lines(str(path)))
+
+
 @pytest.mark.parametrize("ending", COMPRESS)
-def test_a_cut_compressed_file_is_refused(
+def test_a_compressed_file_is_refused_wherever_it_was_cut(
   tmp_path: pathlib.Path, ending: str
 ) -> None:
   path = tmp_path / f"a.txt{ending}"
-  text = "\n".join(map(str, range(9000))).encode()
-  for content in (COMPRESS[ending](text)[:-20], "сайн".encode()):
-    path.write_bytes(content)
-    with pytest.raises(options.InputError, match="expected a whole"):
-      list(storage.lines(str(path)))
+  packed = COMPRESS[ending](TEXT)
+  for end in (0, 1, 3, 20, len(packed) // 2, len(packed) - 5, len(packed) - 1):
+    path.write_bytes(packed[:end])
+    _refused(path, f"expected a whole {ending} file")
+  path.write_bytes("сайн".encode())
+  _refused(path, "expected a whole")
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_streams_laid_end_to_end_are_one_file_and_each_must_be_whole(
+  tmp_path: pathlib.Path, ending: str
+) -> None:
+  path = tmp_path / f"a.txt{ending}"
+  one, two = COMPRESS[ending](TEXT + b"\n"), COMPRESS[ending](b"uu")
+  path.write_bytes(one + two + bytes(20_000))  # zeros pad streams of .xz
+  assert list(storage.lines(str(path))) == [*map(str, range(9000)), "uu"]
+  for damaged in (two[:3], two[:-1], b"\xa5" + two[1:], two[:2] + b"\xa5" * 9):
+    path.write_bytes(one + damaged)
+    _refused(path, f"expected a whole {ending} file")
+
+
+def test_an_xz_file_that_asks_for_a_huge_dictionary_is_refused(
+  tmp_path: pathlib.Path,
+) -> None:
+  packed = bytearray(lzma.compress(b"text"))
+  # A block's header (.xz format 1.2, 3.1): its size, flags, the filter LZMA2,
+  # the length of its properties, these: 40 is a dictionary of 4 GiB.
+  assert packed[12:16] == b"\x02\x00\x21\x01"
+  packed[16] = 40
+  packed[20:24] = zlib.crc32(packed[12:20]).to_bytes(4, "little")
+  path = tmp_path / "a.txt.xz"
+  path.write_bytes(packed)
+  _refused(path, "[Mm]emory")
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_a_bomb_takes_little_memory_and_is_refused(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+  monkeypatch.setattr(storage, "_ALWAYS_FREE_BYTES", 24 << 20)
+  path = tmp_path / f"a.txt{ending}"
+  path.write_bytes(COMPRESS[ending](b"\n" * (1 << 20)) * 32)
+  tracemalloc.start()
+  read = 0
+  with (
+    pytest.raises(options.InputError, match="made to fill a disk"),
+    storage.decompressed(str(path)) as file,
+  ):
+    while piece := file.read(1 << 16):
+      read += len(piece)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert 20 << 20 < read <= 24 << 20
+  # xz has a dictionary of 8 MB; 4 KB of zstandard are unpacked at once.
+  assert peak < (64 if ending == ".zst" else 16) << 20, f"{peak:,} bytes"
 
 
 def test_a_file_appears_when_its_block_ends_well(

@@ -1,0 +1,133 @@
+"""Undoes what print did to text: broken lines and words, odd spaces.
+
+known = typesetting.words(["Монгол хэл-", "ний толь , УИХ-", "ын тогтоол."])
+typesetting.paragraphs(["Монгол хэл-", "ний толь , УИХ-", "ын тогтоол."], known)
+# ["Монгол хэлний толь, УИХ-ын тогтоол."]
+"""
+
+import re
+from collections.abc import Iterable, Sequence, Set
+
+_SOFT_HYPHEN = re.compile("\u00ad\\s*")
+_WORD = re.compile(r"[^\W\d_]+(?:[-‐][^\W\d_]+)*")
+_BROKEN = re.compile(r"\b(\w+)[-‐](\s+)(\w+)")
+_CLOSED = re.compile(r"[.!?…:][\"'»“”’)\]]*$")
+# "Ц." in front of "Дорж" ends no sentence.
+_INITIAL = re.compile(r"(?<!\w)[А-ЯӨҮЁA-Z]\.$")
+_SPEECH = re.compile(r"[-–—•]\s")
+_LONE_CAPITAL = re.compile(r"[«“„\"(]?[А-ЯӨҮЁ]$")
+_NO_LETTERS = re.compile(r"[\W\d_]*")
+_PAGE_NUMBER = re.compile(r"\W*\d{1,4}\W*")
+
+
+def words(texts: Iterable[str]) -> frozenset[str]:
+  """Returns a book's words, in lower case: хэлний, аав-ээж.
+
+  They say later whether a hyphen at a line's end is part of its word.
+  """
+  return frozenset(
+    word
+    for text in texts
+    for word in _WORD.findall(_SOFT_HYPHEN.sub("", text).lower())
+  )
+
+
+def paragraphs(blocks: Sequence[str], known: Set[str]) -> list[str]:
+  """Returns a chapter's paragraphs out of its blocks, which may be lines.
+
+  Page numbers go; other blocks without letters go too, and part paragraphs.
+
+  Args:
+    blocks: the texts; line breaks in them count as spaces.
+    known: from `words`.
+  """
+  width = _width(blocks)
+  whole: list[list[str]] = []  # of pieces, since a paragraph may be long
+  last = ""  # the block that may go on
+  for block in blocks:
+    if _NO_LETTERS.fullmatch(block):
+      last = last if _PAGE_NUMBER.fullmatch(block) else ""
+    elif last and _goes_on(last, block, width):
+      glued = _LONE_CAPITAL.match(last) and block[0].islower()
+      whole[-1] += ["" if glued else "\n", block]
+      last = block
+    else:
+      whole.append([block])
+      last = block
+  return [mended("".join(pieces), known) for pieces in whole]
+
+
+def _width(blocks: Sequence[str]) -> float:
+  """Returns the letters of a full line; infinity where blocks are no lines.
+
+  Lines of print are nearly all of one length, and many begin in lower case;
+  those of a verse begin with capitals. The bounds are guesses.
+  """
+  lengths = sorted(map(len, blocks))
+  width = lengths[len(lengths) * 9 // 10] if len(lengths) > 3 else 0
+  full = sum(length >= 0.75 * width for length in lengths)
+  going_on = sum(block[:1].islower() for block in blocks)
+  printed = full >= 0.6 * len(blocks) and going_on >= 0.4 * len(blocks)
+  return 0.75 * width if 25 <= width <= 120 and printed else float("inf")
+
+
+def _goes_on(line: str, following: str, width: float) -> bool:
+  """Says whether a paragraph goes on behind its line."""
+  if _INITIAL.search(line[-9:]):
+    return True
+  if _CLOSED.search(line[-9:]):
+    return len(line) >= width and not _SPEECH.match(following)
+  return following[:1].islower() or len(line) >= width
+
+
+def mended(text: str, known: Set[str]) -> str:
+  """Puts broken words together and the spaces around punctuation in order."""
+  text = _SOFT_HYPHEN.sub("", text)
+  text = _BROKEN.sub(lambda found: _joined(found, known), text)
+  return respaced(" ".join(text.split()))
+
+
+def _joined(found: re.Match[str], known: Set[str]) -> str:
+  """хэл-/ний becomes one word; УИХ-/ын, Улаан-/Үд, 2019-/он keep the hyphen.
+
+  What the book writes elsewhere decides, and else how such words look.
+  """
+  left, space, right = found.groups()
+  joined, hyphenated = left + right, f"{left}-{right}"
+  if hyphenated.lower() in known:
+    return hyphenated
+  if joined.lower() in known:
+    return joined
+  if "\n" not in space:
+    return found[0]  # "аж- үйлдвэр": no line ended here
+  alike = (
+    left.isalpha()
+    and right.isalpha()
+    and left[-1].isascii() == right[0].isascii()
+    and (left.isupper() == right.isupper() or not left[-1].isupper())
+    and (right[0].islower() or left.isupper())
+  )
+  return joined if alike else hyphenated
+
+
+# “ closes in „Сайн“ and opens in “Сайн”, so what stands around decides.
+_AFTER_OPENING = re.compile(r"(?<!\S)([«“„(\[]) (?=\S)")
+_BEFORE_CLOSING = re.compile(r"(?<=\S) ([»”)\]])(?=\W|$)")
+# Not ".mn", ":)", "3 , 4" or "2 : 1".
+_BEFORE_STOP = re.compile(
+  r"(?<=[\w»”\"')\]…%°])(?<!\d(?= [,.:;] \d)) ([,;:]|[.!?]{1,3}|…)"
+  r"(?=$|[\s»”\]])"
+)
+_LETTER = "[А-Яа-яӨөҮүЁё]"
+# Not "Ц.Дорж", "ж.нь", "www.news.mn".
+_BEHIND_STOP = re.compile(
+  rf"(?<={_LETTER})([,;!?]|(?<=[а-яөүё][а-яөүё])[.:](?=[А-ЯӨҮЁ]))(?={_LETTER})"
+)
+
+
+def respaced(text: str) -> str:
+  """Mends text of single spaces: "Тэр ,« Сайн уу ? »гэв.Би" and such."""
+  text = _AFTER_OPENING.sub(r"\1", text)
+  text = _BEFORE_STOP.sub(r"\1", text)
+  text = _BEFORE_CLOSING.sub(r"\1", text)
+  return _BEHIND_STOP.sub(r"\1 ", text)

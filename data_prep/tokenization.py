@@ -4,6 +4,7 @@ A model that tokenizer_training made carries its normalisation inside the file,
 so every caller and every export has it.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 

@@ -147,9 +147,7 @@ def test_a_line_too_short_to_tell_is_kept() -> None:
 def test_every_passage_of_the_sample_is_mongolian() -> None:
   folder = pathlib.Path(__file__).resolve().parents[1] / "sample" / "pretrain"
   count = 0
-  for document in documents.read(
-    [str(p) for p in sorted(folder.glob("*.txt"))]
-  ):
+  for document in documents.read(documents.weighted(f"{folder}/*.txt")):
     for i in range(0, len(document.sentences), 8):
       text = " ".join(document.sentences[i : i + 8])
       assert language.identify(text) in ("mn", "unknown"), text

@@ -109,7 +109,8 @@ def test_the_whole_path_leaves_google_research_alberts_results(
   lines = (path / "pretraining/eval_results.txt").read_text().splitlines()
   values = dict(line.split(" = ") for line in lines)
   assert list(values) == [
-    "global_step", "loss", "masked_lm_accuracy", "masked_lm_loss",
+    "bits_per_character", "global_step", "loss", "masked_lm_accuracy",
+    "masked_lm_loss",
     "sentence_order_accuracy", "sentence_order_loss",
   ]  # fmt: skip
   assert values["global_step"] == "6"

@@ -112,7 +112,7 @@ def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
     )
     tf.config.experimental_connect_to_cluster(resolver)
     tf.tpu.experimental.initialize_tpu_system(resolver)
-  except (ValueError, RuntimeError, tf.errors.OpError) as error:
+  except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
     raise options.InputError(
       f"a TPU named {name!r}",
       str(error).split("\n", maxsplit=1)[0],

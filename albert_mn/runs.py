@@ -6,6 +6,7 @@ run.json                     what decides where the run ends
 
 import json
 import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,7 +74,7 @@ class Checkpoints(tf.train.CheckpointManager):
   def _count_from_here(self) -> None:
     """Counts the interval to the next checkpoint, as the class above does."""
     if self.checkpoint_interval:
-      self._last_checkpoint_step = int(self._step_counter)
+      self._last_checkpoint_step = int(self._step_counter.numpy())
 
   def save(self, *args: Any, **kwargs: Any) -> str | None:
     """Saves as tf.train.CheckpointManager does, and says so."""
@@ -137,6 +138,46 @@ def read_settings(output_dir: str) -> dict[str, Any]:
     raise options.InputError(
       f"the settings of a run in {path}", str(error), "remove the file"
     ) from error
+
+
+class Stopped(Exception):  # noqa: N818  like KeyboardInterrupt, no error
+  """Somebody asked the run to end: a person, or a machine that is taken away.
+
+  Args:
+    number: the signal's.
+  """
+
+  def __init__(self, number: int):
+    super().__init__(signal.Signals(number).name)
+    self.number = number
+
+
+class Stop:
+  """Notes SIGTERM and SIGINT, to be heeded between steps.
+
+  Within it, as a context, neither ends the process at once.
+  """
+
+  def __init__(self) -> None:
+    self._number = 0
+    self._before: dict[int, Any] = {}
+
+  def __enter__(self) -> "Stop":
+    for number in (signal.SIGTERM, signal.SIGINT):
+      self._before[number] = signal.signal(number, self._note)
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _note(self, number: int, _: Any) -> None:
+    self._number = number
+
+  def heed(self) -> None:
+    """Raises Stopped where a signal came."""
+    if self._number:
+      raise Stopped(self._number)
 
 
 def clock(seconds: float) -> str:

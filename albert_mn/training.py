@@ -9,9 +9,10 @@ import contextlib
 import dataclasses
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import orbit
 import tensorflow as tf
@@ -32,6 +33,9 @@ from albert_mn import (
 from data_prep import manifest, options, tokenization
 
 _SUM = tf.distribute.ReduceOp.SUM
+
+# How long a signal may wait for the steps that are under way.
+_SECONDS_A_STRETCH = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +171,10 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       }
       self._norm = tf_keras.metrics.Mean(name="gradient_norm", dtype="float32")
     self._started = (0.0, 0)
+    self._stretch = 1
+    self._loop: Any = None
+    self._batches: Any = None
+    self.stop = runs.Stop()
 
   def _sums(
     self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
@@ -222,7 +230,29 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def train_loop_begin(self) -> None:
     super().train_loop_begin()
     self._reset()
-    self._started = (time.monotonic(), int(self._optimizer.iterations))
+    self._started = (time.monotonic(), int(self._optimizer.iterations.numpy()))
+
+  def train(self, num_steps: tf.Tensor) -> dict[str, float]:
+    """Trains in stretches of some seconds, to heed signals in between.
+
+    One compiled loop serves all lengths.
+
+    Raises:
+      runs.Stopped: after a whole step.
+    """
+    self.train_loop_begin()
+    if self._loop is None:
+      self._loop = self.create_train_loop_fn()
+      self._batches = iter(self.train_dataset)
+    left = int(num_steps)
+    while left:
+      began, steps = time.monotonic(), min(left, self._stretch)
+      self._loop(self._batches, tf.constant(steps))
+      self.stop.heed()
+      left -= steps
+      pace = steps / (time.monotonic() - began)
+      self._stretch = max(1, int(_SECONDS_A_STRETCH * pace))
+    return self.train_loop_end()
 
   def train_step(self, iterator: Any) -> None:
     self._strategy.run(self._replica_step, args=(next(iterator),))
@@ -246,7 +276,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
 
   def train_loop_end(self) -> dict[str, float]:
     metrics = self._metrics()
-    step = int(self._optimizer.iterations)
+    step = int(self._optimizer.iterations.numpy())
     began, first_step = self._started
     pace = (step - first_step) / (time.monotonic() - began)
     if not math.isfinite(metrics["loss"]):
@@ -378,9 +408,13 @@ def run(
   controller = _controller(work, devices, model, optimizer, trainer)
   metrics: dict[str, float] = {}
   if work.training:
-    metrics = _train(work, controller, trainer, model, optimizer)
-    _save_model(work, model, int(optimizer.iterations), "model")
-  elif not int(optimizer.iterations) and not settings.init_checkpoint:
+    with trainer.stop:
+      try:
+        metrics = _train(work, controller, trainer, model, optimizer)
+      except runs.Stopped as stopped:
+        _leave(controller, stopped)
+    _save_model(work, model, int(optimizer.iterations.numpy()), "model")
+  elif not int(optimizer.iterations.numpy()) and not settings.init_checkpoint:
     raise options.InputError(
       f"a checkpoint in {settings.output_dir}/checkpoints to evaluate",
       "none",
@@ -389,7 +423,7 @@ def run(
   if work.held_out and not metrics:
     metrics = _evaluated(work, controller)
   if metrics and work.chief:
-    step = int(optimizer.iterations) or model_directory.step(
+    step = int(optimizer.iterations.numpy()) or model_directory.step(
       settings.init_checkpoint
     )
     reports.write_eval_results(
@@ -565,7 +599,7 @@ def _train(
   """Trains to the last step; returns the last held-out metrics, if any."""
   settings, training = work.settings, work.training
   assert training is not None
-  step, total = int(controller.global_step), work.recipe.num_train_steps
+  step, total = int(controller.global_step.numpy()), work.recipe.num_train_steps
   if step >= total:
     logging.info("already at step %d of %d: nothing to train", step, total)
     return {}
@@ -599,11 +633,24 @@ def _train(
         until if work.held_out else total,
         checkpoint_at_completion=until == total,
       )
-    step = int(controller.global_step)
+    step = int(controller.global_step.numpy())
     if work.held_out:
       metrics = _evaluated(work, controller)
       _keep_best(work, model, step, metrics)
   return metrics
+
+
+def _leave(controller: orbit.Controller, stopped: runs.Stopped) -> NoReturn:
+  """Saves where the run is, and ends as the signal asks."""
+  controller.save_checkpoint()
+  logging.warning(
+    "%s: saved; the same command goes on from step %d",
+    stopped,
+    int(controller.global_step.numpy()),
+  )
+  if stopped.number == signal.SIGINT:
+    raise KeyboardInterrupt
+  raise SystemExit(options.TERMINATED)
 
 
 def _evaluated(work: Run, controller: orbit.Controller) -> dict[str, float]:

@@ -12,7 +12,9 @@ line calls:
     if __name__ == "__main__":
       options.run(main, Options)
 
-Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags.
+Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags, 130
+Ctrl-C, 143 SIGTERM in pretraining, which is saved and goes on when it is
+started again.
 """
 
 import dataclasses
@@ -28,6 +30,8 @@ from typing import Any, TypeVar
 from absl import app, flags, logging
 
 T = TypeVar("T")
+
+TERMINATED = 143  # 128 + SIGTERM, as shells report it
 
 
 class InputError(Exception):

@@ -298,6 +298,36 @@ def test_ctrl_c_ends_with_130_and_a_damaged_checkpoint_is_named(
   assert "Traceback" not in done.stderr
 
 
+def test_sigterm_saves_within_seconds_and_the_run_ends_where_it_would_have(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  _must(*_pretraining(folder, tmp_path / "whole"))
+  command = _pretraining(folder, tmp_path / "run", "--iterations_per_loop=60")
+  command = [c for c in command if "save_checkpoints" not in c]
+  process = subprocess.Popen(
+    [sys.executable, *command, "--save_checkpoints_steps=60"],
+    cwd=ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stderr is not None
+  log = ""
+  for line in process.stderr:
+    log += line
+    if "training from step 0" in line:
+      # Before the first step is compiled: the notice is heeded after it.
+      time.sleep(1)
+      process.send_signal(signal.SIGTERM)
+  assert process.wait(timeout=120) == 143, log
+  assert "SIGTERM: saved; the same command goes on from step" in log
+  (saved,) = (tmp_path / "run/checkpoints").glob("*.index")
+  assert 0 < int(saved.stem.rsplit("-", 1)[1]) < 60
+  _must(*command, "--save_checkpoints_steps=60")
+  whole, stopped = _weights(tmp_path / "whole"), _weights(tmp_path / "run")
+  for name, value in whole.items():
+    np.testing.assert_array_equal(value, stopped[name], err_msg=name)
+
+
 def test_neither_training_nor_evaluating_is_refused_before_anything_is_read() -> (
   None
 ):

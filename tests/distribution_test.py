@@ -1,0 +1,283 @@
+"""The same losses on one device, on two, in parts, and in two processes."""
+
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from albert_mn import configs, distribution, inputs, pretraining
+from data_prep import options, pretraining_data
+from tests import running
+
+LENGTH = 32
+STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def folder(
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
+  """Dynamic records, whose masks are made row by row in training."""
+  out = tmp_path_factory.mktemp("records")
+  pretraining_data.create(
+    pretraining_data.Options(
+      input_file=str(udhr),
+      spm_model_file=tokenizer_file,
+      output_dir=str(out),
+      max_seq_length=LENGTH,
+      dupe_factor=4,
+      eval_fraction=0.2,
+      masking="dynamic",
+      num_workers=1,
+    )
+  )
+  shape = dict(
+    vocab_size=400,
+    embedding_size=16,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    max_position_embeddings=LENGTH,
+  )
+  (out / "config.json").write_text(json.dumps(shape))
+  return out
+
+
+def _flags(folder: pathlib.Path, output: pathlib.Path) -> list[str]:
+  return [
+    str(running.ROOT / "run_pretraining.py"), "--do_train", "--do_eval",
+    f"--input_file={folder}/train-*.tfrecord",
+    f"--eval_input_file={folder}/eval-*.tfrecord",
+    f"--albert_config_file={folder}/config.json", f"--output_dir={output}",
+    "--train_batch_size=8", f"--num_train_steps={STEPS}",
+    "--num_warmup_steps=2", "--learning_rate=0.01",
+    "--iterations_per_loop=1", "--save_checkpoints_steps=100",
+    "--eval_batch_size=8",
+  ]  # fmt: skip
+
+
+def _curve(output: pathlib.Path) -> list[float]:
+  """The training losses, step by step, as TensorBoard shows them."""
+  found = {}
+  for path in sorted((output / "events/train").glob("events*")):
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+      for value in event.summary.value:
+        if value.tag == "loss":
+          found[event.step] = float(tf.make_ndarray(value.tensor))
+  return [found[step] for step in sorted(found)]
+
+
+def _results(output: pathlib.Path) -> dict[str, float]:
+  lines = (output / "eval_results.txt").read_text().splitlines()
+  return {k: float(v) for k, v in (line.split(" = ") for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def alone(
+  folder: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+  """A run on one device, in one part."""
+  output = tmp_path_factory.mktemp("alone")
+  running.Programs().succeed(*_flags(folder, output))
+  return output
+
+
+@pytest.mark.parametrize(
+  "more",
+  [
+    ["--logical_devices=2"],
+    *(
+      pytest.param(flags, marks=pytest.mark.slow)
+      for flags in (
+        ["--gradient_accumulation_steps=4"],
+        ["--logical_devices=2", "--gradient_accumulation_steps=2"],
+        ["--rematerialize"],
+      )
+    ),
+  ],
+)
+def test_the_losses_are_those_of_one_device(
+  folder: pathlib.Path,
+  alone: pathlib.Path,
+  tmp_path: pathlib.Path,
+  more: list[str],
+) -> None:
+  running.Programs().succeed(*_flags(folder, tmp_path), *more)
+  want, found = _curve(alone), _curve(tmp_path)
+  assert len(want) == STEPS and want[0] > want[-1]
+  np.testing.assert_allclose(found, want, rtol=1e-5)
+  results = _results(tmp_path)
+  for name, value in _results(alone).items():
+    assert results[name] == pytest.approx(value, rel=1e-5), name
+
+
+@pytest.mark.slow
+def test_two_worker_processes_have_the_losses_of_one_device(
+  folder: pathlib.Path, alone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  ports = _free_ports(2)
+  cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+  workers = [
+    subprocess.Popen(
+      [sys.executable, *_flags(folder, tmp_path)],
+      cwd=running.ROOT,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=os.environ
+      | {
+        "TF_CONFIG": json.dumps(
+          {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        )
+      },
+    )
+    for index in range(2)
+  ]
+  try:
+    logs = [worker.communicate(timeout=240)[1] for worker in workers]
+  finally:
+    for worker in workers:
+      worker.kill()
+  assert [worker.returncode for worker in workers] == [0, 0], logs
+  assert "multi_worker: 2 devices" in logs[0]
+  np.testing.assert_allclose(_curve(tmp_path), _curve(alone), rtol=1e-5)
+  names = sorted(path.name for path in tmp_path.iterdir())
+  assert names == sorted(path.name for path in alone.iterdir())
+
+
+def _free_ports(count: int) -> list[int]:
+  held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+  ports = [server.getsockname()[1] for server in held]
+  for server in held:
+    server.close()
+  return ports
+
+
+@pytest.mark.slow
+def test_bfloat16_trains_with_float32_weights_and_nearly_the_same_loss(
+  folder: pathlib.Path, alone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  running.Programs().succeed(*_flags(folder, tmp_path), "--precision=bfloat16")
+  want, found = _curve(alone), _curve(tmp_path)
+  np.testing.assert_allclose(found, want, rtol=0.05)
+  assert found != want
+  reader = tf.train.load_checkpoint(str(tmp_path / "model/model.ckpt"))
+  kinds = {
+    kind
+    for name, kind in reader.get_variable_to_dtype_map().items()
+    if "VARIABLE_VALUE" in name and "save_counter" not in name
+  }
+  assert kinds == {tf.float32}
+
+
+def test_parts_of_a_batch_are_its_rows_in_order(folder: pathlib.Path) -> None:
+  found = inputs.record_set(f"{folder}/train-*.tfrecord")
+  whole = next(
+    iter(inputs.train_dataset(found, found.count(), inputs.Share(8), 3, 5))
+  )
+  parts = [
+    part
+    for first in (0, 2)
+    for part in inputs.train_dataset(
+      found, found.count(), inputs.Share(8, 4, first, 2), 3, 5
+    ).take(2)
+  ]
+  for name, value in whole.items():
+    joined = np.concatenate([part[name] for part in parts])
+    np.testing.assert_array_equal(joined, value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--logical_devices=3"], "expected a batch that 3 devices can share"),
+    (["--gradient_accumulation_steps=3"], "give a divisor of it"),
+    (["--bert_config_file=x"], "got both: leave one out"),
+  ],
+)
+def test_devices_that_do_not_fit_end_in_one_clear_line(
+  folder: pathlib.Path, tmp_path: pathlib.Path, flags: list[str], message: str
+) -> None:
+  line = running.Programs().refuse(*_flags(folder, tmp_path), *flags)
+  assert message in line
+
+
+def test_the_whole_step_compiles_with_static_shapes() -> None:
+  """What a TPU asks for: forward, backward and the optimizer in one program."""
+  from albert_mn import encoders, optimization
+
+  config = configs.AlbertConfig(
+    vocab_size=50, embedding_size=8, hidden_size=16, num_hidden_layers=2,
+    num_attention_heads=2, intermediate_size=32, max_position_embeddings=16,
+    hidden_dropout_prob=0.1,
+  )  # fmt: skip
+  model = pretraining.PretrainingModel(config, 0)
+  optimizer = optimization.create(optimization.OptimizerOptions())
+  optimizer.build(model.trainable_variables)
+  features = {
+    "input_ids": tf.ones([4, 16], tf.int32),
+    "input_mask": tf.ones([4, 16], tf.int32),
+    "segment_ids": tf.zeros([4, 16], tf.int32),
+    "masked_lm_positions": tf.ones([4, 2], tf.int32),
+    "masked_lm_ids": tf.ones([4, 2], tf.int32),
+    "masked_lm_weights": tf.ones([4, 2]),
+    "next_sentence_labels": tf.zeros([4], tf.int32),
+  }
+
+  @tf.function(jit_compile=True)
+  def step() -> tf.Tensor:
+    seeds = encoders.example_seeds(
+      1, tf.cast(optimizer.iterations, tf.int32), tf.range(4)
+    )
+    with tf.GradientTape() as tape:
+      sums = pretraining.losses(model(features, seeds), features)
+      loss = sums.masked_lm_loss_sum / sums.masked_lm_count
+    gradients = tape.gradient(
+      loss, model.trainable_variables, unconnected_gradients="zero"
+    )
+    optimizer.apply_gradients(
+      zip(
+        map(tf.convert_to_tensor, gradients),
+        model.trainable_variables,
+        strict=True,
+      )
+    )
+    return loss
+
+  first = float(step())
+  assert float(step()) != first
+  graph = step.get_concrete_function().graph
+  unknown = [
+    tensor.name
+    for op in graph.get_operations()
+    for tensor in op.outputs
+    if tensor.dtype.is_floating and not tensor.shape.is_fully_defined()
+  ]
+  assert not unknown
+
+
+def test_auto_takes_what_the_environment_names(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.delenv("TF_CONFIG", raising=False)
+  assert distribution.Options().kind() == "one_device"
+  assert distribution.Options(logical_devices=2).kind() == "mirrored"
+  assert distribution.Options(use_tpu=True).kind() == "tpu"
+  two = {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}}
+  monkeypatch.setenv("TF_CONFIG", json.dumps(two))
+  assert distribution.Options().kind() == "multi_worker"
+  monkeypatch.setenv("TF_CONFIG", "{")
+  with pytest.raises(options.InputError, match=re.escape("in TF_CONFIG")):
+    distribution.Options().kind()

@@ -40,7 +40,7 @@ class Options:
     "text",
     "text: plain UTF-8 text (see --documents), .jsonl, .csv, .tsv, or an "
     "archive of text files (.zip, .tar, .rar); news: the same; "
-    "wikipedia: a dump, .xml or .xml.bz2; epub: books, a chapter a document",
+    "wikipedia: a dump, .xml; epub: books, a chapter a document",
     choices=("text", "news", "wikipedia", "epub"),
   )
   input_file: str = options.option("", "files: globs, by commas")
@@ -115,7 +115,7 @@ SOURCES = {
   "wikipedia": Source(
     lambda path, settings: wikipedia.items(path),
     _article,
-    lambda page: len(page.text),
+    lambda page: len(page.title) + len(page.text),
   ),
   "epub": Source(
     lambda path, settings: epub.items(path),

@@ -1,139 +1,156 @@
-"""Wikipedia dumps: articles one by one, wikitext to running text.
+"""Wikipedia dumps: articles one by one, each its running text or a reason.
 
-    pages = items("mnwiki-20261101-pages-articles.xml.bz2")
-    paragraphs(next(pages))  # ["Монгол Улс нь Төв Азид оршдог.", ...]
+    for page in wikipedia.items("mnwiki-latest-pages-articles.xml.bz2"):
+      found = wikipedia.paragraphs(page)  # or a cleaning.Drop
 
-The dump is streamed; wikitext is parsed by mwparserfromhell.
+`items` streams the XML; the work is in `paragraphs`, a pure function, which
+worker processes can call. The format: www.mediawiki.org/xml.
 """
 
 import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
 
-import defusedxml
-import mwparserfromhell
 from defusedxml import ElementTree as DefusedElementTree
-from mwparserfromhell import nodes
 
-from data_prep import cleaning, options, storage
+from data_prep import cleaning, options, storage, wikitext
 
-# Beyond it a page is a list or a table of data, and its parse takes minutes.
-_LONGEST_PAGE = 1 << 20
+# MediaWiki refuses to save more (2048 KiB, $wgMaxArticleSize).
+LONGEST_TEXT = 2 << 20  # characters
+# All that text as &quot; in UTF-16 is 24 MB.
+_LARGEST_PAGE = 32 << 20  # bytes of XML
+_CHUNK = 1 << 20  # bytes
+_MOST_TAGS = 100_000  # in a page; dumps of last revisions have some 40
 
-# Namespaces whose links show a picture or file a page, in every dump's own
-# names (from its siteinfo), English and those of the Mongolian Wikipedia.
-_FILE_AND_CATEGORY_KEYS = ("6", "14")
-_FILES_AND_CATEGORIES = frozenset(
-  ("file", "image", "media", "category", "файл", "зураг", "медиа", "ангилал")
+_FILE, _TEMPLATE, _CATEGORY = "6", "10", "14"  # keys of namespaces
+# The redirects that dumps without <redirect> hold; bg and mn have their own
+# words beside the English one.
+_REDIRECT = re.compile(
+  r"\s*+#\s*+(?:redirect|чиглүүлэг|виж|пренасочване|перенаправление)"
+  r"\s*+:?\s*+\[\[",
+  re.IGNORECASE,
 )
-
-_DISAMBIGUATIONS = frozenset(
-  "disambig disambiguation disamb dab hndis geodis surname салаа "
-  "пояснение ambig".split()
-) | {"салаа утгатай", "салаа утга", "утга салаалах", "given name"}
-
-# What harmless templates show, by the places of their arguments.
-_SHOWN = {
-  "convert": "{1} {2}", "cvt": "{1} {2}", "val": "{1}", "num": "{1}",
-  "nowrap": "{1}", "nobr": "{1}", "small": "{1}", "big": "{1}", "abbr": "{1}",
-  "lang": "{2}", "transl": "{2}", "transliteration": "{2}", "unicode": "{1}",
-  "quote": "{1}", "cquote": "{1}", "blockquote": "{1}", "ишлэл": "{1}",
-  "frac": "{1}/{2}", "fraction": "{1}/{2}", "sup": "{1}", "sub": "{1}",
-  "birth date": "{1}-{2}-{3}", "death date": "{1}-{2}-{3}",
-  "date": "{1} {2} {3}", "start date": "{1}-{2}-{3}", "as of": "{1}",
-  "circa": "{1}", "c.": "{1}", "ndash": "–", "mdash": "—", "snd": " – ",
-  "spaced ndash": " – ", "–": "–", "—": "—", "nbsp": " ", "·": "·", "•": "•",
-  "pad": " ", "br": " ", "formatnum": "{1}", "plainlist": "", "mvar": "{1}",
-}  # fmt: skip
-
-# Tags whose content is no running text.
-_DROPPED_TAGS = frozenset(
-  "ref references gallery table timeline math chem ce score syntaxhighlight "
-  "source imagemap templatedata graph mapframe maplink hiero noinclude "
-  "categorytree inputbox section indicator style pre code".split()
+_DISAMBIGUATION = re.compile(
+  r"\{\{\s*+(?:[^\W\d_]++:\s*+)?(?:"
+  r"disambig(?:uation)?|disamb|dab|ambig|hndis|geodis|surname|given[ _]name|"
+  r"[\w \t-]{1,40}[ _-]disambig(?:uation)?|"
+  r"салаа(?:[ _]утга(?:тай)?)?|утга[ _]салаалах|олон[ _]утгатай|"
+  r"пояснение|пояснителна[ _]страница|неоднозначность|многозначность"
+  r")\s*+(?:\||\}\})"
+  r"|__DISAMBIG__",
+  re.IGNORECASE,
 )
-
-# Sections that are no running text, by their headings.
-_DROPPED_SECTIONS = frozenset(
-  (
-    "see also", "references", "external links", "notes", "further reading",
-    "bibliography", "sources", "footnotes", "works cited", "gallery",
-    "мөн үзэх", "мөн үз", "лавлах бичиг", "эх сурвалж", "гадаад холбоос",
-    "гадны холбоос", "холбоос", "тайлбар", "зүүлт", "зүүлт тайлбар", "ном зүй",
-    "ишлэл", "эшлэл", "зураг", "зургийн цомог", "цахим холбоос", "ашигласан ном",
-    "вижте също", "външни препратки", "бележки", "източници", "литература",
-  )
-)  # fmt: skip
-
-_HEADING = "\x00"  # marks a line that was a heading; dumps cannot hold it
-_BREAK = re.compile(r"\n\s*\n|\n(?=[*#:;\x00])|(?<=\x00)\n")
-_QUOTES = re.compile("'{2,}")
-_SWITCH = re.compile(r"__[A-Z]{3,}__")
-_LEFT_OPEN = re.compile(r"\{\{.*|\{\|.*", re.DOTALL)
-_LEFT_OVER = re.compile(r"\[\[|\]\]|\}\}|\|\}|</?\w+[^<>]*/?>|\{\{\{|\}\}\}")
-_EMPTY_BRACKETS = re.compile(r"\s*[(\[][\s,;:–—-]*[)\]]")
-_BRACKET_START = re.compile(r"\(\s*[,;:]\s*")
-_BEFORE_STOP = re.compile(r"\s+([,.;:!?)](?=\s|$))")
-_SENTENCE_END = re.compile(r"[.!?…][\"'»”’)]*$")
+_DISAMBIGUATION_TITLE = re.compile(
+  r"\((?:салаа утга(?:тай)?|disambiguation|пояснение|значения)\)$",
+  re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-  """An article as the dump holds it.
+  """A page of a dump.
 
   Attributes:
     title: its name.
-    text: wikitext; "" for a redirect.
-    redirect: whether it only points to another.
-    prefixes: lower-case names of the file and category namespaces.
+    text: wikitext of its last revision in the dump.
+    dropped: why the dump itself says that it has no running text; "" for an
+      article. The text of others is "".
+    namespaces: the wiki's names of files, categories and templates.
   """
 
   title: str
   text: str
-  redirect: bool
-  prefixes: frozenset[str]
+  dropped: str = ""
+  namespaces: wikitext.Namespaces = wikitext.Namespaces()
+
+
+def paragraphs(page: Page) -> list[str] | cleaning.Drop:
+  """Returns a page's paragraphs of running text, or why it has none."""
+  if reason := page.dropped or _unwanted(page):
+    return cleaning.Drop(reason, page.title)
+  try:
+    found = wikitext.paragraphs(page.text, page.title, page.namespaces)
+  except wikitext.BrokenMarkupError:
+    return cleaning.Drop("broken markup", page.title)
+  return found or cleaning.Drop("no running text", page.title)
+
+
+def _unwanted(page: Page) -> str:
+  """Says why an article's wikitext is none, "" if it is."""
+  if _REDIRECT.match(page.text):
+    return "redirect"
+  if _DISAMBIGUATION_TITLE.search(page.title) or _DISAMBIGUATION.search(
+    page.text
+  ):
+    return "disambiguation"
+  return ""
 
 
 def items(path: str) -> Iterator[Page]:
-  """Yields the pages of the article namespace.
+  """Yields all pages of a dump, in their order.
 
   Args:
     path: .xml, compressed or not, multistream or not, UTF-8 or UTF-16.
 
   Raises:
-    options.InputError: when it is no dump, or ends before its time.
+    options.InputError: when it is no dump, damaged or cut.
   """
-  prefixes = set(_FILES_AND_CATEGORIES)
   with storage.decompressed(path) as file:
     try:
-      events = DefusedElementTree.iterparse(
-        file, ("start", "end"), forbid_dtd=True
+      yield from _pages(_Bounded(file))
+    # The last two are an encoding that is unknown, or not an XML parser's;
+    # and what defusedxml and _Bounded refuse.
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+      raise options.InputError(
+        f"a whole MediaWiki dump (pages-articles XML) at {path}",
+        str(error),
+        "download it again",
+      ) from error
+
+
+class _Bounded:
+  """A file that stops a parser for which no page ever ends."""
+
+  def __init__(self, file: IO[bytes]):
+    self._file = file
+    self.since_page = 0  # bytes
+
+  def read(self, size: int) -> bytes:
+    """Gives more than was asked for; expat reads a tag anew with each piece."""
+    chunk = self._file.read(max(size, _CHUNK))
+    self.since_page += len(chunk)
+    if self.since_page > _LARGEST_PAGE:
+      raise ValueError(f"more than {_LARGEST_PAGE >> 20} MB without a page")
+    return chunk
+
+
+def _pages(file: _Bounded) -> Iterator[Page]:
+  """Parses the XML; without a document type, no entity can be defined."""
+  names: dict[str, str] = {}  # of namespaces, by their keys
+  namespaces = wikitext.Namespaces()
+  events = DefusedElementTree.iterparse(file, ("start", "end"), forbid_dtd=True)
+  _, root = next(events)
+  if _name(root) != "mediawiki":
+    raise ValueError(f"XML of <{_name(root)}>")
+  tags = 0
+  for event, element in events:
+    tags += 1
+    if tags > _MOST_TAGS:
+      raise ValueError(f"more than {_MOST_TAGS:,} tags without a page")
+    name = _name(element) if event == "end" else ""
+    if name == "namespace":
+      names[element.get("key", "")] = (element.text or "").strip().lower()
+    elif name == "siteinfo":
+      namespaces = wikitext.Namespaces(
+        frozenset({names.get(_FILE, ""), names.get(_CATEGORY, "")}) - {""},
+        frozenset({names.get(_TEMPLATE, "")}) - {""},
       )
-      _, root = next(events)
-      if _name(root) != "mediawiki":
-        raise _no_dump(path, f"<{_name(root)}>")
-      for event, element in events:
-        if event != "end":
-          continue
-        name = _name(element)
-        if name == "namespace":
-          if element.get("key") in _FILE_AND_CATEGORY_KEYS:
-            prefixes.add((element.text or "").lower())
-        elif name == "page":
-          page = _page(element, frozenset(prefixes))
-          root.clear()
-          if page:
-            yield page
-    except (ElementTree.ParseError, defusedxml.DefusedXmlException) as error:
-      raise _no_dump(path, str(error)) from error
-
-
-def _no_dump(path: str, got: str) -> options.InputError:
-  return options.InputError(
-    f"a whole MediaWiki dump at {path}", got, "download it again"
-  )
+    elif name == "page":
+      yield _page(element, names, namespaces)
+      root.clear()
+      file.since_page = tags = 0
 
 
 def _name(element: Any) -> str:
@@ -141,136 +158,31 @@ def _name(element: Any) -> str:
   return str(element.tag).rpartition("}")[2]
 
 
-def _page(element: Any, prefixes: frozenset[str]) -> Page | None:
-  """Returns the page, or None outside of the article namespace."""
-  found: dict[str, Any] = {_name(child): child for child in element.iter()}
-  if "ns" in found and found["ns"].text != "0":
-    return None
-  redirect = "redirect" in found
-  text = found["text"].text or "" if "text" in found else ""
-  title = found["title"].text or "" if "title" in found else ""
-  return Page(title, "" if redirect else text, redirect, prefixes)
+def _page(
+  element: Any, names: Mapping[str, str], namespaces: wikitext.Namespaces
+) -> Page:
+  # Its own fields and its revisions', of which the last is the newest.
+  fields = {
+    _name(field): field.text or ""
+    for part in (element, *element)
+    for field in part
+  }
+  dropped = _not_an_article(fields, names)
+  text = "" if dropped else fields.get("text", "")
+  return Page(fields.get("title", "").strip(), text, dropped, namespaces)
 
 
-def paragraphs(page: Page) -> list[str] | cleaning.Drop:
-  """Returns an article's running text, a paragraph an entry.
-
-  Items of a list count where they are sentences: they end in a full stop and
-  have five words (a guess) or more. Other paragraphs do with one of the two,
-  so that labels such as "Романууд:" go.
-  """
-  if page.redirect:
-    return cleaning.Drop("redirect")
-  if len(page.text) > _LONGEST_PAGE:
-    return cleaning.Drop(f"page of more than {_LONGEST_PAGE >> 20} MB")
-  code = mwparserfromhell.parse(page.text, skip_style_tags=True)
-  if _is_disambiguation(page.text, code):
-    return cleaning.Drop("disambiguation")
-  found = list(_running(_shown(code, page.prefixes)))
-  return found or cleaning.Drop("no running text")
-
-
-def _is_disambiguation(text: str, code: Any) -> bool:
-  if "__DISAMBIG__" in text:
-    return True
-  templates = (n for n in code.nodes if isinstance(n, nodes.Template))
-  return any(_template_name(t) in _DISAMBIGUATIONS for t in templates)
-
-
-def _template_name(template: nodes.Template) -> str:
-  return str(template.name).strip().lower().replace("_", " ")
-
-
-def _shown(code: Any, prefixes: frozenset[str]) -> str:
-  """Returns what a reader sees of parsed wikitext, lists still marked."""
-  return "".join(_node(node, prefixes) for node in code.nodes)
-
-
-def _node(node: Any, prefixes: frozenset[str]) -> str:
-  match node:
-    case nodes.Text():
-      return str(node.value)
-    case nodes.Wikilink():
-      return _link(node, prefixes)
-    case nodes.Tag():
-      return _tag(node, prefixes)
-    case nodes.Template():
-      return _template(node, prefixes)
-    case nodes.Heading():
-      title = _shown(node.title, prefixes)
-      return f"\n{_HEADING}{node.level}{title}{_HEADING}\n"
-    case nodes.HTMLEntity():
-      return str(node.normalize())
-    case nodes.ExternalLink():
-      return _shown(node.title, prefixes) if node.title else ""
-  return ""  # a comment, an argument of a template
-
-
-def _link(node: nodes.Wikilink, prefixes: frozenset[str]) -> str:
-  title = str(node.title).strip()
-  prefix, colon, _ = title.partition(":")
-  if colon and prefix.strip().lower() in prefixes:
-    return ""
-  if node.text is not None:
-    return _shown(node.text, prefixes)
-  if colon and re.fullmatch(r"[a-z]{2,3}(-[a-z]+)*|simple", prefix):
-    return ""  # the same article in another language
-  return title.removeprefix(":").partition("#")[0]
-
-
-def _tag(node: nodes.Tag, prefixes: frozenset[str]) -> str:
-  name = str(node.tag).strip().lower()
-  if name in _DROPPED_TAGS:
-    return ""
-  if node.wiki_markup and name in ("li", "dt", "dd"):
-    return str(node.wiki_markup)
-  if name in ("br", "hr", "p", "div", "li"):
-    inner = _shown(node.contents, prefixes) if node.contents else ""
-    return f"\n\n{inner}\n\n" if name in ("p", "div", "li") else f" {inner}"
-  return _shown(node.contents, prefixes) if node.contents else ""
-
-
-def _template(node: nodes.Template, prefixes: frozenset[str]) -> str:
-  """What a template shows, by the table; nothing where it is not there."""
-  name = _template_name(node)
-  if name.startswith("formatnum:"):
-    return str(node.name).partition(":")[2].strip()
-  if name.startswith("lang-"):
-    name, form = "lang", "{1}"
-  else:
-    form = _SHOWN.get(name, "")
-  if not form:
-    return ""
-  places = (
-    _shown(node.get(place).value, prefixes).strip() if node.has(place) else ""
-    for place in (1, 2, 3)
-  )
-  return form.format("", *places).strip(" -/") if "{" in form else form
-
-
-def _running(shown: str) -> Iterator[str]:
-  """Yields the paragraphs of running text."""
-  dropped = 0  # the level of the section that is left out
-  for block in _BREAK.split(shown):
-    block = block.strip()
-    if block.startswith(_HEADING):
-      heading, _, block = block[1:].partition(_HEADING)
-      level, title = int(heading[0]), heading[1:].strip().lower()
-      if not dropped or level <= dropped:
-        dropped = level if title in _DROPPED_SECTIONS else 0
-    if dropped:
-      continue
-    text = _mended(block.lstrip("*#:; "))
-    ends, long = bool(_SENTENCE_END.search(text)), len(text.split()) >= 5
-    is_item = block[:1] in tuple("*#:;")
-    if (ends and long) if is_item else (ends or long):
-      yield text
-
-
-def _mended(text: str) -> str:
-  """Takes away what the markup leaves behind."""
-  rows = [r for r in text.split("\n") if not r.startswith(("|", "!", "{|"))]
-  text = _LEFT_OPEN.sub("", " ".join(rows))
-  text = _LEFT_OVER.sub("", _SWITCH.sub("", _QUOTES.sub("", text)))
-  text = _BRACKET_START.sub("(", _EMPTY_BRACKETS.sub("", text))
-  return _BEFORE_STOP.sub(r"\1", " ".join(text.split()))
+def _not_an_article(fields: Mapping[str, str], names: Mapping[str, str]) -> str:
+  """Says by a page's fields why it is no article, "" if it is one."""
+  space, colon, _ = fields.get("title", "").partition(":")
+  # Dumps before version 0.6 have no <ns>.
+  named = bool(colon) and space.strip().lower() in names.values()
+  if fields.get("ns", "1" if named else "0").strip() != "0":
+    return "not in the article namespace"
+  if "redirect" in fields:
+    return "redirect"
+  if (fields.get("model", "").strip() or "wikitext") != "wikitext":
+    return "not wikitext"
+  if len(fields.get("text", "")) > LONGEST_TEXT:
+    return "longer than MediaWiki allows"
+  return ""

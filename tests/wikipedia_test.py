@@ -1,168 +1,660 @@
-"""Wikipedia dumps: every trap of wikitext, and real dumps."""
+"""Wikipedia dumps: every form, every trap of wikitext, and real dumps."""
 
 import bz2
+import collections
+import gzip
+import json
+import lzma
 import os
 import pathlib
+import pickle
 import re
+import time
+import tracemalloc
+from collections.abc import Callable
 
+import hypothesis
 import pytest
+import zstandard
+from hypothesis import strategies
 
-from data_prep import cleaning, options, wikipedia
+from data_prep import cleaning, options, wikipedia, wikitext
 from tests import running
 
-HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/">
-<siteinfo><namespaces><namespace key="0" /><namespace key="6">Файл</namespace>
-<namespace key="14">Ангилал</namespace></namespaces></siteinfo>"""
+_SITEINFO = """
+  <siteinfo>
+    <sitename>Википедиа</sitename>
+    <namespaces>
+      <namespace key="0" case="first-letter" />
+      <namespace key="1" case="first-letter">Хэлэлцүүлэг</namespace>
+      <namespace key="6" case="first-letter">Файл</namespace>
+      <namespace key="10" case="first-letter">Хэвлэмэл</namespace>
+      <namespace key="14" case="first-letter">Бүлэг</namespace>
+    </namespaces>
+  </siteinfo>
+"""
 
 
-def _dump(*pages: tuple[str, str, str]) -> str:
-  """A dump of pages: title, namespace, wikitext (already escaped)."""
-  return HEAD + "".join(
-    f"<page><title>{title}</title><ns>{ns}</ns>"
-    + ("<redirect title='Б'/>" if text.startswith("#") else "")
-    + f"<revision><text>{text}</text></revision></page>"
-    for title, ns, text in pages
-  ) + "</mediawiki>"  # fmt: skip
+def _page(title: str, text: str, ns: str = "<ns>0</ns>", more: str = "") -> str:
+  return (
+    f"<page><title>{title}</title>{ns}<id>7</id>{more}<revision><id>8</id>"
+    f"<contributor><username>Бат</username></contributor>"
+    f'<text xml:space="preserve">{text}</text></revision></page>\n'
+  )
 
 
-def _paragraphs(text: str) -> list[str] | cleaning.Drop:
-  return wikipedia.paragraphs(
-    wikipedia.Page("А", text, False, wikipedia._FILES_AND_CATEGORIES)
+def _dump(*pages: str) -> str:
+  return (
+    '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" '
+    f'version="0.10">{_SITEINFO}{"".join(pages)}</mediawiki>'
+  )
+
+
+_TUUL = "'''Туул гол''' нь [[Монгол Улс|Монгол]] орны гол."
+_DUMP = _dump(
+  _page("Туул гол", _TUUL),
+  _page("Хэлэлцүүлэг:Туул", "Сайн байна уу?", "<ns>1</ns>"),
+  _page("Туул", "#REDIRECT [[Туул гол]]", more='<redirect title="Туул гол" />'),
+  _page("Орхон гол", "1124 км &amp;nbsp; урт."),
+)
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> pathlib.Path:
+  return tmp_path / "mnwiki-pages-articles.xml"
+
+
+# Dumps.
+
+
+def _multistream(text: str) -> bytes:
+  middle = text.index("<page><title>Туул</title>")
+  return bz2.compress(text[:middle].encode()) + bz2.compress(
+    text[middle:].encode()
   )
 
 
 @pytest.mark.parametrize(
-  ("wikitext", "shown"),
+  ("name", "content"),
   [
-    ("'''Монгол Улс''' нь ''Төв'' [[Ази]]д оршдог.",
-     "Монгол Улс нь Төв Азид оршдог."),
-    ("[[Улаанбаатар хот|Нийслэл]]д 1,5 сая хүн [[#Хүн ам|суудаг]].",
-     "Нийслэлд 1,5 сая хүн суудаг."),
-    ("Гол нь {{convert|1124|км|миль}} урт, {{nowrap|5 000 га}} газартай.",
-     "Гол нь 1124 км урт, 5 000 га газартай."),
-    ("Тэр {{lang|zh|成吉思汗}} ({{lang-en|Genghis}}; {{IPA|x}}) байв.",
-     "Тэр 成吉思汗 (Genghis;) байв."),
-    ("Өндөр нь {{formatnum:4374}}&nbsp;м<ref>Атлас, 5-р тал</ref> юм.",
-     "Өндөр нь 4374 м юм."),
-    ("[[Файл:a.jpg|thumb|Зураг [[энд]] байна]]Тэр 1990 онд ирсэн.",
-     "Тэр 1990 онд ирсэн."),
-    ("[[Ангилал:Улс]][[en:Mongolia]]Тэр ([http://a.mn эх], {{x}}) ирсэн.",
-     "Тэр (эх,) ирсэн."),
-    ("{|class=a\n|нүд||нүд\n{|\n|дотор\n|}\n|}\nХүснэгтийн дараах өгүүлбэр.",
-     "Хүснэгтийн дараах өгүүлбэр."),
-    ("{{Инфобокс\n|нэр=[[А]]\n|x={{y|{{z}}}}\n}}\nИнфобоксын дараа ирэв.",
-     "Инфобоксын дараа ирэв."),
-    ("Томьёо <math>a<b</math> ба H<sub>2</sub>O, 3 < 5 <!-- нуусан --> юм.",
-     "Томьёо ба H2O, 3 < 5 юм."),
-    ("Нэг<br />хоёр, <span style='x'>гурав</span> {{хаагдаагүй|загвар.",
-     "Нэг хоёр, гурав"),
-    ("__NOTOC__Тэр (  , {{x}} ) ирээд ({{x}}) явсан билээ.",
-     "Тэр ирээд явсан билээ."),
+    ("plain.xml", _DUMP.encode()),
+    ("bom.xml", b"\xef\xbb\xbf" + _DUMP.encode()),
+    ("xml.bz2", bz2.compress(_DUMP.encode())),
+    ("multistream.xml.bz2", _multistream(_DUMP)),
+    ("xml.gz", gzip.compress(_DUMP.encode())),
+    ("xml.xz", lzma.compress(_DUMP.encode())),
+    ("xml.zst", zstandard.compress(_DUMP.encode())),
+    ("utf-16.xml", _DUMP.encode("utf-16")),
+    (
+      "utf-16-be.xml.bz2",
+      bz2.compress(b"\xfe\xff" + _DUMP.encode("utf-16-be")),
+    ),
+    (
+      "declared.xml",
+      b'<?xml version="1.0" encoding="windows-1251"?>\n'
+      + _DUMP.encode("cp1251", "xmlcharrefreplace"),
+    ),
   ],
-)  # fmt: skip
-def test_wikitext_becomes_what_a_reader_sees(wikitext: str, shown: str) -> None:
-  found = _paragraphs(wikitext + " Үүнийг тэр хожим бичсэн юм.")
-  if "хаагдаагүй" in wikitext:
-    found = _paragraphs("Эхний өгүүлбэр энд байна. " + wikitext)
-    shown = f"Эхний өгүүлбэр энд байна. {shown}"
-  else:
-    shown += " Үүнийг тэр хожим бичсэн юм."
-  assert found == [shown]
-
-
-def test_sections_lists_and_labels() -> None:
-  found = _paragraphs(
-    "Эхлэл нь энд байна.\n\n== Түүх ==\nТүүх нь урт.\n"
-    "* Энэ бол жагсаалтын бүтэн өгүүлбэр мөн.\n* [[Холбоос]]\n"
-    "# Хоёр үг.\nРоманууд:\n\n=== Эрт үе ===\nЭрт үеийн түүх.\n"
-    "== Эх сурвалж ==\nЭнэ ном бол эх сурвалж юм.\n"
-    "=== Ном ===\nЭнэ ном ч бас эх сурвалж юм.\n== Шинэ үе ==\nШинэ үе ирэв."
-  )
-  assert found == [
-    "Эхлэл нь энд байна.", "Түүх нь урт.",
-    "Энэ бол жагсаалтын бүтэн өгүүлбэр мөн.", "Эрт үеийн түүх.",
-    "Шинэ үе ирэв.",
+)
+def test_every_form_of_a_dump_gives_the_same_pages(
+  tmp_path: pathlib.Path, name: str, content: bytes
+) -> None:
+  path = tmp_path / name
+  path.write_bytes(content)
+  assert [
+    (page.title, page.dropped, page.text) for page in wikipedia.items(str(path))
+  ] == [
+    ("Туул гол", "", _TUUL),
+    ("Хэлэлцүүлэг:Туул", "not in the article namespace", ""),
+    ("Туул", "redirect", ""),
+    ("Орхон гол", "", "1124 км &nbsp; урт."),
   ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-  ("text", "reason"),
-  [
-    ("{{Салаа утгатай}}\n* [[А (гол)]]", "disambiguation"),
-    ("Тэр. __DISAMBIG__", "disambiguation"),
-    ("{{Инфобокс|a=b}}\n* [[А]]", "no running text"),
-    ("а" * (1 << 20) + "!", "page of more than 1 MB"),
-  ],
-)
-def test_a_page_without_running_text_is_dropped(text: str, reason: str) -> None:
-  assert _paragraphs(text) == cleaning.Drop(reason)
-
-
-PAGES = [
-  ("А", "0", "Энэ бол анхны өгүүлэл мөн."),
-  ("Хэлэлцүүлэг:А", "1", "Энэ бол яриа юм."),
-  ("В", "0", "#ЧИГЛҮҮЛЭГ [[А]]"),
-  ("Б", "0", "Энэ бол хоёр дахь өгүүлэл мөн. &lt;ref>x&lt;/ref>"),
-]
-WANTED = "Энэ бол анхны өгүүлэл мөн.\n\nЭнэ бол хоёр дахь өгүүлэл мөн.\n\n"
-
-
-@pytest.mark.parametrize("form", ["xml", "utf-16", "bz2", "multistream"])
-def test_every_form_of_a_dump_gives_its_articles(
-  programs: running.Programs, tmp_path: pathlib.Path, form: str
+def test_a_dump_becomes_a_corpus_that_counts_what_it_drops(
+  programs: running.Programs, tmp_path: pathlib.Path
 ) -> None:
-  text = _dump(*PAGES)
-  path = tmp_path / ("dump.xml" if form == "xml" else "dump.xml.bz2")
-  content = text.encode("utf-16" if form == "utf-16" else "utf-8")
-  if form == "multistream":
-    half = content.index(b"<page>")
-    content = bz2.compress(content[:half]) + bz2.compress(content[half:])
-  elif form != "xml":
-    content = bz2.compress(content)
-  path.write_bytes(content)
+  path = tmp_path / "mnwiki.xml.bz2"
+  path.write_bytes(
+    _multistream(_DUMP.replace("1124 км", "Орхон гол нь 10&lt;sup>6&lt;/sup>"))
+  )
   log = programs.succeed(
     "-m", "data_prep.build_corpus", "--source=wikipedia",
     f"--input_file={path}", f"--output_dir={tmp_path}/out",
   )  # fmt: skip
   made = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")
-  assert made == WANTED
-  assert "dropped: redirect: 1" in log
+  assert made == "Туул гол нь Монгол орны гол.\n\nОрхон гол нь 10⁶ урт.\n\n"
+  stats = json.loads((tmp_path / "out/stats.json").read_text("utf-8"))
+  assert stats["dropped: redirect"] == 1
+  assert stats["dropped: not in the article namespace"] == 1
+  assert stats["examples"]["redirect"] == ["Туул"]
+  assert "dropping, for example: redirect: Туул" in log
+
+
+def test_a_page_knows_its_wikis_own_namespaces(path: pathlib.Path) -> None:
+  text = "{{Хэвлэмэл:nowrap|1 206 он}} [[Бүлэг:Он]][[Файл:а.jpg|thumb|Зураг]]."
+  path.write_text(_dump(_page("1206 он", text)), encoding="utf-8")
+  (page,) = wikipedia.items(str(path))
+  assert wikipedia.paragraphs(page) == ["1 206 он."]
+  assert page.namespaces == wikitext.Namespaces(
+    hidden=frozenset({"файл", "бүлэг"}), template=frozenset({"хэвлэмэл"})
+  )
+
+
+def test_dumps_without_ns_tell_the_namespace_by_the_title(
+  path: pathlib.Path,
+) -> None:
+  pages = [
+    _page(title, "Текст.", ns="")
+    for title in ("Туул", "Файл:Туул.jpg", "Хэлэлцүүлэг:Туул", "Кино: 1-р анги")
+  ]
+  path.write_text(_dump(*pages), encoding="utf-8")
+  pages = wikipedia.items(str(path))
+  kept = [page.title for page in pages if not page.dropped]
+  assert kept == ["Туул", "Кино: 1-р анги"]
+
+
+def test_of_many_revisions_the_last_is_read(path: pathlib.Path) -> None:
+  page = _page("Туул", "Эхний.").replace(
+    "</page>",
+    "<revision><model>wikitext</model><text>Сүүлчийн.</text></revision></page>",
+  )
+  path.write_text(_dump(page), encoding="utf-8")
+  (found,) = wikipedia.items(str(path))
+  assert found.text == "Сүүлчийн."
+
+
+def test_pages_go_to_other_processes_and_come_back() -> None:
+  page = wikipedia.Page("Туул", _TUUL)
+  assert pickle.loads(pickle.dumps(page)) == page
 
 
 @pytest.mark.parametrize(
-  ("content", "message"),
+  ("title", "page", "reason"),
   [
-    (b"", "no element found"),
-    ("Сайн уу".encode(), "syntax error"),
-    (b"<html><body/></html>", "got <html>"),
-    (_dump(*PAGES).encode()[:-60], "expected a whole MediaWiki dump"),
-    (b'<!DOCTYPE m [<!ENTITY a "b">]><mediawiki>&a;</mediawiki>', "DTD"),
-    (b'<!DOCTYPE m SYSTEM "file:///etc/passwd"><mediawiki/>', "DTD"),
+    (
+      "а.css",
+      _page("а.css", "а {}").replace("<text", "<model>css</model><text"),
+      "not wikitext",
+    ),
+    (
+      "Туул",
+      _page("Туул", "а" * (wikipedia.LONGEST_TEXT + 1)),
+      "longer than MediaWiki allows",
+    ),
   ],
 )
-def test_what_is_no_whole_dump_ends_in_one_line(
-  tmp_path: pathlib.Path, content: bytes, message: str
+def test_the_dump_says_what_is_no_article(
+  path: pathlib.Path, title: str, page: str, reason: str
 ) -> None:
-  (tmp_path / "dump.xml").write_bytes(content)
-  with pytest.raises(options.InputError, match=message):
-    list(wikipedia.items(str(tmp_path / "dump.xml")))
+  path.write_text(_dump(page), encoding="utf-8")
+  (found,) = wikipedia.items(str(path))
+  assert found == wikipedia.Page(title, "", reason, found.namespaces)
+  assert wikipedia.paragraphs(found) == cleaning.Drop(reason, title)
 
 
-def test_real_dumps_leave_no_markup_behind() -> None:
-  shared = os.environ.get("ALBERT_MN_SHARED")
-  if not shared:
-    pytest.skip("ALBERT_MN_SHARED is unset: no real dumps here")
-  folder = pathlib.Path(shared) / "data" / "wiki_dumps"
-  kept = marked = 0
-  for path in sorted(folder.iterdir()):
-    for page in wikipedia.items(str(path)):
-      found = wikipedia.paragraphs(page)
-      if isinstance(found, cleaning.Drop):
-        continue
-      kept += len(found)
-      marked += sum(
-        bool(re.search(r"\[\[|\]\]|\{\{|\}\}|''|==|</|\{\||__", paragraph))
-        for paragraph in found
-      )
-  assert kept > 5000
-  assert marked <= kept / 1000  # measured: 0 of 5,600
+def _refuse(path: pathlib.Path) -> str:
+  """Reads a file that is no whole dump; returns what is said to be there."""
+  with pytest.raises(options.InputError) as caught:
+    list(wikipedia.items(str(path)))
+  assert "expected a whole " in str(caught.value)
+  assert str(path) in str(caught.value)
+  return caught.value.got
+
+
+_PACKED = [
+  ("xml", bytes), ("bz2", bz2.compress), ("gz", gzip.compress),
+  ("xz", lzma.compress), ("zst", zstandard.compress),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ending", "pack"), _PACKED)
+def test_a_dump_cut_anywhere_is_refused(
+  tmp_path: pathlib.Path, ending: str, pack: Callable[[bytes], bytes]
+) -> None:
+  content = pack(_DUMP.encode())
+  for end in range(0, len(content) - 1, 97):
+    (tmp_path / f"cut.{ending}").write_bytes(content[:end])
+    _refuse(tmp_path / f"cut.{ending}")
+
+
+def test_a_multistream_dump_that_ends_between_streams_is_refused(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tmp_path / "cut.bz2"
+  path.write_bytes(bz2.compress(_DUMP[: _DUMP.index("<page>")].encode()))
+  assert "no element found" in _refuse(path)
+
+
+@pytest.mark.parametrize(("ending", "pack"), _PACKED[1:3])
+def test_a_damaged_file_is_refused(
+  tmp_path: pathlib.Path, ending: str, pack: Callable[[bytes], bytes]
+) -> None:
+  content = bytearray(pack(_DUMP.encode() * 20))
+  content[len(content) // 2] ^= 0xFF
+  (tmp_path / f"damaged.{ending}").write_bytes(bytes(content))
+  _refuse(tmp_path / f"damaged.{ending}")
+
+
+_BOMB = (
+  '<?xml version="1.0"?><!DOCTYPE mediawiki [<!ENTITY a "аааааааааа">'
+  '<!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+  + _dump(_page("Туул", "&b;"))
+)  # fmt: skip
+_THIEF = (
+  '<!DOCTYPE mediawiki [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
+  + _dump(_page("Туул", "&a;"))
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("content", "got"),
+  [
+    (b"", "no element found"),
+    ("Сайн байна уу".encode(), "syntax error"),
+    (b"<html><head><title>404</title></head></html>", "XML of <html>"),
+    (b'{"error": "not found"}', "not well-formed"),
+    (_BOMB.encode(), "DTDForbidden"),
+    (_THIEF.encode(), "DTDForbidden"),
+    (_dump(_page("Туул", "&b;")).encode(), "undefined entity"),
+    (b"<mediawiki>" + b"<a>" * 100_001, "more than 100,000 tags"),
+    (b'<mediawiki a="' + b"a" * (33 << 20), "more than 32 MB without a page"),
+    (b'<?xml version="1.0" encoding="martian"?><mediawiki/>', "martian"),
+    (b'<?xml version="1.0" encoding="big5"?><mediawiki/>', "multi-byte"),
+    (_DUMP.encode() + b"<mediawiki/>", "junk after document element"),
+    (_DUMP.encode("cp1251", "replace"), "not well-formed"),
+  ],
+)
+def test_what_is_no_dump_is_refused(
+  path: pathlib.Path, content: bytes, got: str
+) -> None:
+  path.write_bytes(content)
+  assert got in _refuse(path)
+
+
+def test_a_missing_file_is_the_systems_error(path: pathlib.Path) -> None:
+  with pytest.raises(FileNotFoundError):
+    list(wikipedia.items(str(path)))
+
+
+def test_the_bounds_of_a_page_are_not_those_of_a_dump(
+  path: pathlib.Path,
+) -> None:
+  pages = [_page("Орхон гол", "а" * (1 << 19))] * 40 + [_page("Эг", "а")] * 6000
+  path.write_text(_dump(*pages), encoding="utf-8")
+  assert path.stat().st_size > 33 << 20
+  assert sum(1 for _ in wikipedia.items(str(path))) == len(pages)
+
+
+def test_memory_stays_flat_as_the_dump_grows(path: pathlib.Path) -> None:
+  text = "Туул гол нь Монгол орны төв хэсгээр урсана. " * 2000
+  peaks = []
+  for count in (10, 100):
+    pages = [_page(f"Гол {number}", text) for number in range(count)]
+    packed = path.with_suffix(".gz")
+    packed.write_bytes(gzip.compress(_dump(*pages).encode(), 1))
+    del pages
+    tracemalloc.start()
+    assert sum(1 for _ in wikipedia.items(str(packed))) == count
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  assert peaks[1] < peaks[0] + (4 << 20), peaks
+
+
+# Pages.
+
+
+def _said(text: str, title: str = "Туул гол") -> list[str]:
+  found = wikipedia.paragraphs(wikipedia.Page(title, text))
+  assert not isinstance(found, cleaning.Drop), found
+  return found
+
+
+@pytest.mark.parametrize(
+  ("page", "reason"),
+  [
+    (wikipedia.Page("Туул", "#REDIRECT [[Туул гол]]"), "redirect"),
+    (wikipedia.Page("Туул", "#ЧИГЛҮҮЛЭГ [[Туул гол]]"), "redirect"),
+    (wikipedia.Page("Туул", "#виж: [[Туул гол]]"), "redirect"),
+    (wikipedia.Page("Т", "'''Т''' нь үсэг.\n{{disambig}}"), "disambiguation"),
+    (wikipedia.Page("Т", "{{Салаа утгатай}}\n* [[Тэ]]"), "disambiguation"),
+    (wikipedia.Page("Т", "{{салаа|нэр}}\n* [[Тэ]]"), "disambiguation"),
+    (wikipedia.Page("Т", "{{Загвар:Салаа_утга}}"), "disambiguation"),
+    (wikipedia.Page("Т", "{{пояснение}}"), "disambiguation"),
+    (wikipedia.Page("Т", "{{Утга салаалах}}"), "disambiguation"),
+    (wikipedia.Page("Бат", "{{surname}}\n* [[Д. Бат]]"), "disambiguation"),
+    (wikipedia.Page("Т", "{{Place name disambiguation}}"), "disambiguation"),
+    (wikipedia.Page("Т", "Үсэг. __DISAMBIG__"), "disambiguation"),
+    (wikipedia.Page("Т (салаа утгатай)", "Т бол үсэг."), "disambiguation"),
+    (wikipedia.Page("Туул", ""), "no running text"),
+    (wikipedia.Page("Туул", "{{Хайрцаг|урт=704}}"), "no running text"),
+    (wikipedia.Page("Голууд", "* [[Туул]]\n* [[Орхон]]"), "no running text"),
+    (wikipedia.Page("Туул", "{{а|" * 100 + "}}" * 100), "broken markup"),
+  ],
+)
+def test_a_page_without_running_text_is_dropped_for_a_reason(
+  page: wikipedia.Page, reason: str
+) -> None:
+  assert wikipedia.paragraphs(page) == cleaning.Drop(reason, page.title)
+
+
+def test_a_note_about_other_meanings_makes_no_disambiguation() -> None:
+  assert _said("{{Disambiguation needed}}{{For|гол|Туул (disambiguation)}}Гол.")
+
+
+# Running text.
+
+_GOLDEN = {
+  "bold, italics and links": (
+    "'''''Туул''''' нь ''[[Монгол Улс|Монгол]]'' [[орон|орны]] [[гол]]ууд.",
+    ["Туул нь Монгол орны голууд."],
+  ),
+  "a link's tail, a section, a namespace that shows": (
+    "[[Чингис хаан]]ы [[#Намтар|намтар]], [[:Ангилал:Хаан]], [[wikt:гол|гол]], "
+    "[[Туул гол#Урт]]ын [[#Урт]].",
+    ["Чингис хааны намтар, Ангилал:Хаан, гол, Туул голын Урт."],
+  ),
+  "numbers, dates and units in templates": (
+    "Урт {{convert|704|km|mi}}, {{convert|49840|km2|sqmi}}, {{nowrap|1 206 он}}, "
+    "{{formatnum:3407000}} хүн, {{date|2020|5|3}}, {{date|2020-05-03}}, "
+    "{{Start date|1921|7|11|df=y}}, 5{{frac|1|2}}, {{val|6.02|e=23|u=mol}}, "
+    "{{convert|5|to|10|°C}}, {{lang|en|Mongolia}}, {{lang-ru|Улан-Батор}}.",
+    [
+      "Урт 704 km, 49840 km², 1 206 он, 3407000 хүн, 2020-05-03, 2020-05-03, "
+      "1921-07-11, 5¹⁄₂, 6.02×10²³ mol, 5–10 °C, Mongolia, Улан-Батор."
+    ],
+  ),
+  "entities": (
+    "5&nbsp;000&thinsp;км&sup2; &mdash; 3&#160;&#x441;ая, A&amp;B, 5 &lt; 6 &хүн;",
+    ["5 000 км² — 3 сая, A&B, 5 < 6 &хүн;"],
+  ),
+  "small digits keep their value": (
+    "10<sup>6</sup> м<sup>2</sup>, [[шоо метр|м<sup>3</sup>]], H<sub>2</sub>O, "
+    "10<sup>{{nowrap|&minus;3}}</sup>, 10<sup>1,5</sup>, 21<sup>st</sup>, "
+    "{{chem2|2CO2}}, {{chem|SO|4|2-}}, 10{{sup|-3}}.",
+    ["10⁶ м², м³, H₂O, 10⁻³, 10^1,5, 21st, 2CO₂, SO₄²⁻, 10⁻³."],
+  ),
+  "measures of several parts": (
+    "{{convert|5|ft|10|in|m}}, {{cvt|3|x|4|m|ft}}, {{convert|5|km|mi|1}}, "
+    "{{val|5|-|7|u=м}}, {{val|1.5|0.1}}, {{frac|1|2|3}}, {{frac|а|б}}.",
+    ["5 ft 10 in, 3 × 4 m, 5 km, 5–7 м, 1.5±0.1, 1²⁄₃, а/б."],
+  ),
+  "formulas that fit in a line": (
+    "<math>6{,}02 \\times 10^{23}</math>, <math>x_1^2 < y^{ab}</math>, "
+    "<math>90^\\circ</math>, <chem>SO4^2-</chem>, <ce>\\alpha</ce> "
+    "<math>5\\,\\mathrm{км}</math>.",
+    ["6,02 × 10²³, x₁² < y^(ab), 90°, SO₄²⁻, 5 км."],
+  ),
+  "references, comments and what they leave behind": (
+    "Хүн<ref name=\"а\">{{cite web|title=[[Ном]]}}</ref> ам<ref name=а /> "
+    "3 сая<!-- 2015 он -->.<ref>Х. 5</ref>\n\nТөв ({{IPA|tʊ}}; {{audio-х}}, "
+    "төв) нь ({{IPA|а}}) хот <ref>а</ref>.",
+    ["Хүн ам 3 сая.", "Төв (төв) нь хот."],
+  ),
+  "half a tag": (
+    "Хүн ам 3 сая.<ref name=а\n\n5 <br 6 ба 5 < 6, а<б.",
+    ["Хүн ам 3 сая. name=а", "5 6 ба 5 < 6, а<б."],
+  ),
+  "a reference that is never closed costs its line": (
+    "Хүн ам 3 сая.<ref name=а>Статистик\nНийслэл нь Улаанбаатар.",
+    ["Хүн ам 3 сая. Нийслэл нь Улаанбаатар."],
+  ),
+  "a comment that is never closed runs to the end": (
+    "Хүн ам.\n\n<!-- Нийслэл", ["Хүн ам."],
+  ),
+  "files, categories and other languages": (
+    "[[Файл:Туул.jpg|thumb|[[Туул гол|Туул]] [http://а.mn эх]]]Гол.\n"
+    "[[Зураг:а.png|100px]] [[Ангилал:Гол|Туул]] [[en:Tuul River]]\n"
+    "[[Image:а.jpg|thumb|{{nowrap|а}}]] [[Категория:Реки]] [[zh-yue:土拉河]]",
+    ["Гол."],
+  ),
+  "headings and sections of links": (
+    "Эхлэл.\n== Түүх ==\nТүүх.\n=== Эрт ===\nЭрт үе.\n==Эх сурвалж==\n"
+    "Ном, 5-р хуудас.\n===Бас===\nӨөр ном.\n== [[Соёл]] ==\nСоёл.\n"
+    "== '''External links''': ==\n[http://а.mn Сайт].\n",
+    ["Эхлэл.", "Түүх.", "Эрт үе.", "Соёл."],
+  ),
+  "line ends of Windows": (
+    "Эхлэл.\r\n== Түүх ==\r\nТүүх\r\nэрт.\r\n\r\n== Мөн үзэх ==\r\nҮз.",
+    ["Эхлэл.", "Түүх эрт."],
+  ),
+  "headings of the first level, and half of one": (
+    "Эхлэл.\n= Гадаад холбоос =\nХолбоос.\n== Мөн үзэх ==\nҮз.\n= Түүх =\n"
+    "Түүх.\n== Хагас\nҮлдсэн.",
+    ["Эхлэл.", "Түүх.", "Хагас Үлдсэн."],
+  ),
+  "tables, nested": (
+    "Өмнө.\n{| class=\"wikitable\"\n! Он !! Тоо\n|-\n| 1990 || 5\n"
+    "{| \n| дотор\n|}\n| төгсгөл {{nowrap|а}}\n|}\nДараа.",
+    ["Өмнө.", "Дараа."],
+  ),
+  "a table that is never closed": (
+    "Өмнө.\n{| class=wikitable\n|-\n| 1990 || 5\n! Он\n\nДараа.",
+    ["Өмнө.", "Дараа."],
+  ),
+  "a table of HTML": (
+    "Өмнө.<table><tr><td>1990<td>5</table>Дараа.", ["Өмнө.", "Дараа."],
+  ),
+  "a box that is never closed": (
+    "{{Хайрцаг гол\n| нэр = Туул\n| урт = [[704]] км\n\n'''Туул''' нь гол.",
+    ["Туул нь гол."],
+  ),
+  "a box within a box, with references and tables": (
+    "{{Хайрцаг\n| а = {{plainlist|\n* б\n}}\n| в = <ref>{{cite|а=б}}</ref>\n"
+    "| г =\n{|\n| д\n|}\n}}\nТуул нь гол.",
+    ["Туул нь гол."],
+  ),
+  "links that are never closed, and brackets never opened": (
+    "Туул [[гол|гол нь урт. {{cite web|а=б Орхонд\n\nХангайд]] цутгана.}} [[Файл:а|б.",
+    ["Туул гол нь урт.", "Хангайд цутгана. б."],
+  ),
+  "list items are text if they are sentences": (
+    "Гурван гол:\n* [[Туул]]\n* Туул, 704 км.\n* Туул гол нь Хэнтийн нуруунаас эх авдаг.\n"
+    "* [[Гол|Туул гол нь Хэнтийн нуруунаас эх авч урсдаг]].\n"
+    "# Бат Д. (1990). Монгол орны гол мөрөн. Улаанбаатар. ISBN 99929-0\n"
+    ":: [[Орхон гол]] нь [[1206 он]]ы үед [[Сэлэнгэ]]д цутгадаг.\n; Тодорхойлолт",
+    [
+      "Туул гол нь Хэнтийн нуруунаас эх авдаг.",
+      "Орхон гол нь 1206 оны үед Сэлэнгэд цутгадаг.",
+    ],
+  ),
+  "labels and captions are no text": (
+    "Романууд:\n\nЗураг 1\n\nТуул гол.\n\nТөрийн дуулал нь Монгол Улсынх",
+    ["Туул гол.", "Төрийн дуулал нь Монгол Улсынх"],
+  ),
+  "lines are joined, paragraphs are not, breaks are spaces": (
+    "Туул гол\nурт.\n\nОрхон<br>гол.<br /><br/>Хэрлэн.<p>Онон.</p>----\nЭг.",
+    ["Туул гол урт.", "Орхон гол.", "Хэрлэн.", "Онон.", "Эг."],
+  ),
+  "external links": (
+    "[http://а.mn/б?в=г Сайт], [https://а.mn] (http://а.mn/б) [//а.mn Өөр].",
+    ["Сайт, Өөр."],
+  ),
+  "what templates leave in brackets": (
+    "__NOTOC__Тэр (  , {{x}} ) ирээд ([http://а.mn эх], {{x}}) явсан ({{x}}).",
+    ["Тэр ирээд (эх) явсан."],
+  ),
+  "nowiki, formulas and code": (
+    "<nowiki>[[а]] ''б''</nowiki>, <math>x + 1</math>, <math>\\frac{1}{2}</math>"
+    "<source lang=c>int x;</source> <code>y</code>.",
+    ["[[а]] ''б'', x + 1, y."],
+  ),
+  "galleries, timelines, magic words": (
+    "__NOTOC__ __БЕЗСЪДЪРЖАНИЕ__<gallery>\nФайл:а.jpg|Тайлбар\n</gallery>"
+    "<timeline>а</timeline>Туул. ~~~~ <references />",
+    ["Туул."],
+  ),
+  "the page's name, arguments and hidden text": (
+    "'''{{PAGENAME}}''' {{{1|гол}}}<span style=\"display:none\">а</span>.",
+    ["Туул гол гол."],
+  ),
+  "quotations in templates and in angle brackets": (
+    "Тэр хэлэв:{{цитат|Морь сайн.|Бат}}Гэв. <<Үнэн>> сонин.",
+    ["Морь сайн.", "Гэв. <<Үнэн>> сонин."],
+  ),
+  "a bold line is a heading": ("'''Түүх'''\nТүүх.\n\n'''Гол.'''", ["Түүх.", "Гол."]),
+  "apostrophes": ("О'''нон''' ба Д''''Артаньян'''.", ["Онон ба Д'Артаньян."]),
+  "й and ё stay": ("Хоёр аймгийн сайн ай&#x0306;маг.", ["Хоёр аймгийн сайн ай̆маг."]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _GOLDEN)
+def test_running_text_of(name: str) -> None:
+  text, expected = _GOLDEN[name]
+  assert _said(text) == expected
+
+
+_WRAPPERS = (
+  "{}", "'''{}'''", "''{}''", "[[Гол|{}]]", "{{{{nowrap|{}}}}}", "<small>{}</small>",
+  "<span style='color:red'>{}</span>", "{{{{lang|mn|{}}}}}", "{}<ref>а</ref>",
+  "{}<!-- а -->", "<nowiki>{}</nowiki>", "[http://а.mn {}]", "{}{{{{efn|а}}}}",
+  "{{{{small|'''{}'''}}}}", "{{{{color|red|[[а|{}]]}}}}",
+)  # fmt: skip
+_MEASURES = strategies.sampled_from(
+  ["1206", "3,4 сая", "12:30", "704 км", "−40 °C", "2020.05.03", "1/2", "50%"]
+)
+
+
+@hypothesis.given(
+  strategies.lists(
+    strategies.tuples(_MEASURES, strategies.sampled_from(_WRAPPERS)),
+    min_size=1,
+    max_size=6,
+  )
+)
+def test_no_number_in_running_text_is_lost(
+  parts: list[tuple[str, str]],
+) -> None:
+  text = " ".join(f"тоо {wrapper.format(part)}" for part, wrapper in parts)
+  shown = " ".join(_said(f"{text}."))
+  assert shown == " ".join(f"тоо {part}" for part, _ in parts) + "."
+
+
+_FRAGMENTS = (
+  """
+  {{ }} [[ ]] {| |} | = { } [ ] '' ''' < > <ref> </ref> <ref/> <!-- --> <b> </b>
+  <div> </div> <br> <nowiki> </nowiki> <math> </math> <table> <td> </table> {{{
+  }}} ! == http:// [http://a.b ---- &lt; & ; * # : а хүн {{convert|1|km}} {{nowrap|
+  [[Файл:а| {{#if: ( ) , ~~~~ __TOC__ {{lang| -{ }- [// mailto:а
+  """.split()
+  + ["\n", "\n\n", "\n* ", "\n{|\n", "\n|}\n", "\n| ", "\n|-\n", " "]
+)
+_MARKUP = ("[[", "]]", "{{", "}}", "{|", "<ref", "<!--", "__TOC__")
+
+
+@hypothesis.settings(max_examples=300)
+@hypothesis.given(
+  strategies.lists(strategies.sampled_from(_FRAGMENTS), max_size=40)
+)
+def test_no_mess_leaves_markup_or_an_error(fragments: list[str]) -> None:
+  text = "".join(fragments)
+  # What stands within <nowiki> is to be seen; a long row of braces is broken.
+  hypothesis.assume("<nowiki>" not in text)
+  found = wikipedia.paragraphs(wikipedia.Page("Туул", text))
+  for paragraph in [] if isinstance(found, cleaning.Drop) else found:
+    assert paragraph == " ".join(paragraph.split())
+    assert any(map(str.isalpha, paragraph))
+    assert not re.search("[\x00-\x1f]", paragraph)
+    assert not [mark for mark in _MARKUP if mark in paragraph], paragraph
+
+
+@pytest.mark.parametrize(
+  "motif",
+  [
+    "{{а|", "[[а|", "{{{а|", "\n{|\n| а", "<ref>", "<math>", "<!--", "[http://а.б ",
+    "{{а|\n==", "{{а|}}", "\n* ", "'''", "<div>\n*", "{{а|[[б|", "}}", "(,", "&lt;",
+    ("{{а|" * 30 + "}}" * 30), ("[[а|\n==" * 30 + "]]" * 30), "<span style=display:none>",
+    ("{{{а|" * 20 + "}}}" * 20), "{|\n|}", "<sup>1", "а ",
+    "#REDIRECT" + " " * 100_000, "{{" + " " * 100_000,
+  ],
+)  # fmt: skip
+def test_no_page_takes_long(motif: str) -> None:
+  began = time.process_time()
+  page = wikipedia.Page("Туул", motif * max(1, 100_000 // len(motif)))
+  wikipedia.paragraphs(page)
+  # 0.1 to 0.5 s; what is not linear takes minutes.
+  assert time.process_time() - began < 5
+
+
+# Real dumps.
+
+_SHARED = os.environ.get("ALBERT_MN_SHARED")
+_REAL = pathlib.Path(_SHARED or "") / "data" / "wiki_dumps"
+needs_dumps = pytest.mark.skipif(
+  not _SHARED, reason="ALBERT_MN_SHARED does not name the shared folder"
+)
+
+
+_Verdicts = list[tuple[wikipedia.Page, list[str] | cleaning.Drop]]
+
+
+def _verdicts(name: str) -> _Verdicts:
+  (path,) = _REAL.glob(name)
+  return [
+    (page, wikipedia.paragraphs(page)) for page in wikipedia.items(str(path))
+  ]
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, _Verdicts]:
+  return {
+    name: _verdicts(f"{name}*") for name in ("bgwiki", "enwiki-l", "enwiki-t")
+  }
+
+
+@needs_dumps
+def test_real_dumps_give_these_pages(real: dict[str, _Verdicts]) -> None:
+  reasons = {
+    name: collections.Counter(
+      found.reason if isinstance(found, cleaning.Drop) else "kept"
+      for _, found in verdicts
+    )
+    for name, verdicts in real.items()
+  }
+  assert reasons == {
+    "bgwiki": {"kept": 1, "not in the article namespace": 2},  # UTF-16
+    "enwiki-l": {
+      "kept": 97, "redirect": 99, "disambiguation": 8, "no running text": 1,
+      "not in the article namespace": 1,
+    },
+    "enwiki-t": {"kept": 5},
+  }  # fmt: skip
+
+
+@needs_dumps
+def test_hardly_a_paragraph_of_real_dumps_holds_markup(
+  real: dict[str, _Verdicts],
+) -> None:
+  found = [
+    paragraph
+    for verdicts in real.values()
+    for _, verdict in verdicts
+    if not isinstance(verdict, cleaning.Drop)
+    for paragraph in verdict
+  ]
+  marks = "[[ ]] {{ }} {| '' == __ <ref </ &nbsp;".split()
+  assert len(found) > 5000
+  assert not [p for p in found if any(mark in p for mark in marks)]
+  # 4 of 5,900: three speak of the sign, one is a reference without its start.
+  piped = [p for p in found if "|" in p]
+  assert len(piped) < 0.001 * len(found), piped
+
+
+@needs_dumps
+def test_a_real_article_keeps_its_numbers_dates_and_units(
+  real: dict[str, _Verdicts],
+) -> None:
+  (gregorian,) = [
+    found for _, found in real["bgwiki"] if isinstance(found, list)
+  ]
+  assert gregorian[1].startswith(
+    "Григорианският календар е въведен в употреба на 4 октомври 1582 г."
+  )
+  assert any("е 365,242 190 419 дни" in paragraph for paragraph in gregorian)
+  (alberta,) = [
+    "\n".join(found)
+    for page, found in real["enwiki-l"]
+    if page.title == "Alberta" and isinstance(found, list)
+  ]
+  assert "Alberta, with an area of 661848 km², is the fourth" in alberta
+  assert "an estimated population of 4,196,457 as of July 1, 2015" in alberta

@@ -1,0 +1,593 @@
+"""Wikitext to the running text a reader of the page would see.
+
+    paragraphs("'''Туул гол''' нь [[Монгол]]д {{convert|704|km}} урсана.")
+    # ["Туул гол нь Монголд 704 km урсана."]
+
+Four passes, each linear in the page: opaque tags and HTML are turned into
+text and line breaks (what MediaWiki's preprocessor does first); brackets
+without a partner are cut, because a parser looks for the partner of each to
+the page's end; mwparserfromhell's tokenizer finds templates, links and
+tables, of which only what reads as text is kept (of tables nothing); and the
+lines are sorted into paragraphs, list items, headings and remains of tables.
+
+The tokenizer is used without the tree that the library builds on top of it:
+the tree costs nine tenths of the library's time.
+"""
+
+import dataclasses
+import html
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mwparserfromhell import parser
+from mwparserfromhell.parser import tokenizer, tokens
+
+from data_prep import wikitext_templates
+
+# Deeper nesting than in any article seen (8); the tokenizer's time grows with
+# the depth of brackets.
+MAX_DEPTH = 40
+
+
+class BrokenMarkupError(Exception):
+  """The brackets nest so deep that the page cannot be read in fair time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Namespaces:
+  """The wiki's own names of what is not an article, in lower case.
+
+  Attributes:
+    hidden: of files and categories: a link to one shows no running text.
+    template: of templates, which may stand in front of a template's name.
+  """
+
+  hidden: frozenset[str] = frozenset()
+  template: frozenset[str] = frozenset()
+
+
+# The names that dumps do not state: English ones work in every wiki, and
+# older ones go on working. Mongolian, Bulgarian, Russian.
+_HIDDEN = frozenset(
+  """
+  file image media category
+  файл зураг медиа ангилал
+  картинка категория
+  изображение
+  """.split()
+)
+_TEMPLATE = frozenset("template загвар шаблон subst safesubst".split())
+
+# Sections of links and sources, by their headings in lower case.
+_SKIPPED_SECTIONS = frozenset(
+  name.strip()
+  for name in """
+  гадаад холбоос, гадаад холбоосууд, гадны холбоос, гадаад линк, холбоос,
+  холбоосууд, цахим холбоос, вэб холбоос, эх сурвалж, эх сурвалжууд, эх үүсвэр,
+  сурвалж, лавлах бичиг, лавлагаа, лавлах, тайлбар, ашигласан материал,
+  ашигласан ном, ашигласан бүтээл, ном зүй, номзүй, ном, зүүлт, зүүлт тайлбар,
+  эшлэл, эшлэлүүд, эшлэл ба тайлбар, ишлэл, мөн үзэх, мөн үз, мөн үзнэ үү,
+  бас үзэх, зураг, зургийн цомог,
+  external links, external link, see also, references, notes,
+  notes and references, references and notes, footnotes, citations, sources,
+  bibliography, further reading, works cited, gallery, links, literature,
+  външни препратки, препратки, източници, бележки, бележки и източници, литература,
+  използвана литература, допълнителна литература, вижте също, галерия,
+  ссылки, примечания, источники, см. также, галерея
+  """.split(",")
+)
+
+# Private marks between the passes; XML 1.0 allows none of them in a dump.
+_LINE_BREAK = "\v"
+_LINK_START, _LINK_END = "\x02", "\x03"
+_HEADING = "\x04"
+_CUT = "\x05"
+_RAISED, _LOWERED, _LEVEL = "\x06", "\x07", "\x08"  # around small digits
+
+
+def paragraphs(
+  text: str, title: str = "", namespaces: Namespaces = Namespaces()
+) -> list[str]:
+  """Returns the paragraphs of running text of a page.
+
+  Args:
+    text: wikitext.
+    title: the page's, for {{PAGENAME}}.
+    namespaces: what the dump's <siteinfo> says.
+
+  Raises:
+    BrokenMarkupError: for brackets more than MAX_DEPTH deep.
+  """
+  text = _OPAQUE.sub(_opaque, text.replace("\r", ""))
+  text = _HTML_HEADING.sub("\n\n", text)
+  text = _HALF_TAG.sub("", _TAG.sub(_tag, text)).replace("<", "&lt;")
+  text = _EXTERNAL_LINK.sub(_external_link, text)
+  text = _SINGLE_BRACKET.sub("&#91;", text)
+  text = _BOLD_LINE.sub("\n", text)
+  text = _APOSTROPHES.sub(_apostrophes, text)
+  text = _HEADING_LINE.sub(_heading, text)
+  text = _ARGUMENT.sub(r"\g<value>", text)
+  text = _BRACES.sub(_braces, text)
+  text = _balanced(text)
+  text = _Renderer(title, namespaces).render(text)
+  return list(_sorted_lines(text))
+
+
+# Pass one: tags.
+
+# Their content is not wikitext, or nothing that is read in a line.
+_OPAQUE_TAGS = """
+  ref references math chem ce nowiki pre source syntaxhighlight gallery score
+  timeline imagemap hiero graph inputbox categorytree templatedata
+  templatestyles mapframe maplink indicator section includeonly style script
+  """.split()
+# A tag's content ends at its closing tag, and before the next of its name: a
+# tag that is never closed costs its line, and the search stays linear.
+_OPAQUE = re.compile(
+  r"<!--.*?(?:-->|\Z)"
+  rf"|<(?P<name>{'|'.join(_OPAQUE_TAGS)})\b"
+  r"(?:[^<>]*/>|[^<>]*>"
+  r"(?:(?P<body>[^<]*+(?:<(?!/?(?P=name)\b)[^<]*+)*+)</(?P=name)\s*>"
+  r"|[^<\n]*+))"
+  r"|<(?P<hidden>span|div)\b[^<>]*\bdisplay:\s*none\b[^<>]*>"
+  r"[^<]*+</(?P=hidden)\s*>",
+  re.DOTALL | re.IGNORECASE,
+)
+_MARKUP_LETTER = re.compile(r"[\[\]{}|<>'=*#:;_~!&-]")
+
+
+def _opaque(found: re.Match[str]) -> str:
+  """What is seen of <nowiki> and of formulas that fit in a line."""
+  name, body = (found["name"] or "").lower(), found["body"] or ""
+  if name == "math":
+    body = wikitext_templates.formula(body)
+  elif name in ("chem", "ce"):
+    body = wikitext_templates.molecule(body)
+  elif name != "nowiki":
+    return ""
+  return _escaped(body)
+
+
+def _escaped(text: str) -> str:
+  """Writes letters that mean something in wikitext as entities."""
+  # A blank line would end the paragraph; within <nowiki> it does not.
+  return _MARKUP_LETTER.sub(
+    lambda found: f"&#{ord(found[0])};", " ".join(text.split("\n"))
+  )
+
+
+_HTML_HEADING = re.compile(
+  r"<(h[1-6])\b[^<>]*>[^<]*+(?:<(?!/?\1\b)[^<]*+)*+</\1\s*>", re.IGNORECASE
+)
+# Cyrillic in angle brackets is a quotation: <<Зууны мэдээ>>.
+_TAG = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9]*)\b[^<>]*+>")
+# Without its end; "<" with another word behind it is a sign in the text.
+_HALF_TAG = re.compile(
+  r"</?(?:ref|references|br|small|sup|sub|div|span|center|table|gallery|math"
+  r"|nowiki)(?![a-z])",
+  re.IGNORECASE,
+)
+_BREAK = wikitext_templates.BREAK
+_OPENING_TAGS = {
+  "br": _LINE_BREAK,
+  "sup": _RAISED,
+  "sub": _LOWERED,
+  "li": "\n* ",
+  "dd": "\n: ",
+  "dt": "\n; ",
+  "table": "\n{|\n",
+  "tr": "\n|-\n",
+  "td": "\n|",
+  "th": "\n|",
+} | dict.fromkeys("p div blockquote center poem ul ol dl hr".split(), _BREAK)
+_CLOSING_TAGS = {
+  "br": _LINE_BREAK,
+  "sup": _LEVEL,
+  "sub": _LEVEL,
+  "table": "\n|}\n",
+} | dict.fromkeys("p div blockquote center poem ul ol dl".split(), _BREAK)
+
+
+def _tag(found: re.Match[str]) -> str:
+  table = _CLOSING_TAGS if found["close"] else _OPENING_TAGS
+  return table.get(found["name"].lower(), "")
+
+
+_URL = r"(?:(?:https?|ftps?|ircs?|news|mailto|tel):|//(?=\w))"
+_EXTERNAL_LINK = re.compile(
+  rf"\[{_URL}[^\s\[\]|{{}}]*+"
+  r"(?P<shown>[^\[\]\n]*+(?:\[\[[^\[\]\n]*+\]\][^\[\]\n]*+)*+)\]",
+  re.IGNORECASE,
+)
+# What is left of them is text; the tokenizer would look for the end of each.
+_SINGLE_BRACKET = re.compile(r"\[(?!\[)(?<!\[\[)")
+
+
+def _external_link(found: re.Match[str]) -> str:
+  shown = found["shown"].strip()
+  return f"{_LINK_START}{shown}{_LINK_END}" if shown else ""
+
+
+# A line in bold stands for a heading.
+_BOLD_LINE = re.compile(
+  r"^[ \t]*'''+[^'\n]{1,80}(?<![.!?…])'''+[ \t:]*$", re.MULTILINE
+)
+_APOSTROPHES = re.compile("''+")
+
+
+def _apostrophes(found: re.Match[str]) -> str:
+  """Takes bold and italic off; of four apostrophes one is to be seen."""
+  count = len(found[0])
+  return "'" * (count - 5 if count > 5 else count == 4)
+
+
+# The tokenizer takes minutes for a page of headings within templates.
+_HEADING_LINE = re.compile(
+  r"^(?P<marks>={1,6})(?P<title>[^\n]+?)(?P=marks)[ \t]*$|^=+", re.MULTILINE
+)
+
+
+def _heading(found: re.Match[str]) -> str:
+  """Marks a heading; of a line that only begins as one the text stays."""
+  if found["marks"] is None:
+    return _BREAK if len(found[0]) > 1 else ""
+  level, title = len(found["marks"]), found["title"].strip(" \t=")
+  return f"{_BREAK}{_HEADING}{level}{title}{_BREAK}"
+
+
+# Pass two: brackets.
+
+# {{{name|value}}}, a slip outside templates, shows its value.
+_ARGUMENT = re.compile(r"\{\{\{[^{}|]*+(?:\|(?P<value>[^{}]*+))?\}\}\}")
+_BRACES = re.compile(r"\{\{\{+")
+
+
+def _braces(found: re.Match[str]) -> str:
+  """Leaves no other run of braces than those that open templates.
+
+  The tokenizer takes seconds for a page of {{{a|{{{a| … }}}}}}.
+  """
+  return " ".join(["{{"] * (len(found[0]) // 2))
+
+
+# Most links and templates hold no other: they are passed over as one.
+_BRACKET = re.compile(
+  r"(?P<pair>\[\[[^\[\]{}]*+\]\]|\{\{[^\[\]{}]*+\}\})"
+  r"|\{\{|\}\}|\[\[|\]\]|^[ \t:*#]*\{\||^[ \t]*\|\}(?!\})",
+  re.MULTILINE,
+)
+_PARTNER = {"}}": "{{", "]]": "[[", "|}": "{|"}
+_TO_LINE_END = re.compile(r"[^\n\[\]{}]*")
+_TO_LAST_PIPE = re.compile(r"\[\[(?:[^\n\[\]{}]*\|)?")
+
+
+def _balanced(text: str) -> str:
+  """Cuts brackets without a partner, and what cannot be read without it.
+
+  Of "{{" and "{|" the rest of the line goes, as far as no other bracket
+  stands there; of "[[Файл:а.jpg|thumb|" all up to the last pipe.
+  """
+  opened: list[tuple[str, int]] = []
+  cuts: list[tuple[int, int]] = []
+  for found in _BRACKET.finditer(text):
+    if found.lastgroup:
+      continue
+    bracket = found[0].strip(" \t:*#")
+    start = found.end() - 2
+    partner = _PARTNER.get(bracket)
+    if partner is None:
+      opened.append((bracket, start))
+      if len(opened) > MAX_DEPTH:
+        raise BrokenMarkupError(f"more than {MAX_DEPTH} brackets open")
+    elif any(kind == partner for kind, _ in opened):
+      while (last := opened.pop())[0] != partner:
+        cuts.append(_cut(text, *last))
+    else:
+      # A line that begins with "|" is known as a table's.
+      cuts.append((start + (bracket == "|}"), found.end()))
+  cuts += [_cut(text, *last) for last in opened]
+  return _without(text, sorted(cuts)) if cuts else text
+
+
+def _cut(text: str, bracket: str, start: int) -> tuple[int, int]:
+  """Returns the range to cut for an opening bracket without a partner."""
+  if bracket == "[[":
+    found = _TO_LAST_PIPE.match(text, start)
+    assert found is not None, "it begins with the bracket"
+    return start, found.end()
+  found = _TO_LINE_END.match(text, start + 2)
+  assert found is not None, "it matches the empty string"
+  return start, found.end()
+
+
+def _without(text: str, cuts: Sequence[tuple[int, int]]) -> str:
+  parts, position = [], 0
+  for start, end in cuts:
+    # Nothing in its place could make a new bracket of what stands around it.
+    parts += [text[position:start], _CUT]
+    position = max(position, end)
+  return "".join([*parts, text[position:]])
+
+
+# Pass three: templates, links and tables.
+
+_PAGE_NAMES = frozenset("pagename fullpagename basepagename страница".split())
+# A link to the same article elsewhere; [[wikt:гол|гол]] and the like show.
+_LANGUAGE_LINK = re.compile(r"(?:[a-z]{2,3}|simple)(?:-[a-z]{2,8})*:(?!\s)")
+
+_NAME_STOPS = frozenset((tokens.TemplateParamSeparator, tokens.TemplateClose))
+_VALUE_STOPS = _NAME_STOPS | {tokens.TemplateParamEquals}
+_LINK_STOPS = frozenset((tokens.WikilinkSeparator, tokens.WikilinkClose))
+_URL_STOPS = frozenset((tokens.ExternalLinkSeparator, tokens.ExternalLinkClose))
+# A stretch of tokens goes by counting what opens and what closes.
+_TEMPLATE_DEPTH = {tokens.TemplateOpen: 1, tokens.TemplateClose: -1}
+_LINK_DEPTH = {tokens.WikilinkOpen: 1, tokens.WikilinkClose: -1}
+_TAG_DEPTH = {
+  tokens.TagOpenOpen: 1,
+  tokens.TagCloseClose: -1,
+  tokens.TagCloseSelfclose: -1,
+}
+
+_Stream = Iterator[Any]  # of mwparserfromhell's tokens, which have no types
+
+
+class _Renderer:
+  """Turns one page's tokens into text; the marks above are put in."""
+
+  def __init__(self, title: str, namespaces: Namespaces):
+    self._title = title
+    self._hidden = _HIDDEN | namespaces.hidden
+    self._template_names = _TEMPLATE | namespaces.template
+    self._nodes: dict[type, Callable[[Any, _Stream], str]] = {
+      tokens.TemplateOpen: self._template,
+      tokens.WikilinkOpen: self._link,
+      tokens.ExternalLinkOpen: self._url,
+      tokens.HTMLEntityStart: self._entity,
+      tokens.TagOpenOpen: self._tag,
+    }
+
+  def render(self, text: str) -> str:
+    """Returns what is to be seen of a page whose brackets are balanced."""
+    return self._text(iter(_tokenized(text)), frozenset())[0]
+
+  def _text(self, stream: _Stream, stops: frozenset[type]) -> tuple[str, type]:
+    """Renders up to one of the stops; returns the text and the stop."""
+    parts = []
+    for token in stream:
+      kind = type(token)
+      if kind is tokens.Text:
+        parts.append(token["text"])
+      elif kind in stops:
+        return "".join(parts), kind
+      else:
+        # Markup that no article needs shows nothing; its content does.
+        parts.append(self._nodes.get(kind, _nothing)(token, stream))
+    return "".join(parts), tokens.Text
+
+  def _template(self, token: Any, stream: _Stream) -> str:
+    name, stop = self._text(stream, _NAME_STOPS)
+    name = self._without_namespace(name)
+    if template := wikitext_templates.named(name.lower()):
+      return template(*self._parameters(stream, stop))
+    if stop is tokens.TemplateParamSeparator:
+      _skip(stream, _TEMPLATE_DEPTH)
+    return self._title if name.lower() in _PAGE_NAMES else _function(name)
+
+  def _without_namespace(self, name: str) -> str:
+    name = " ".join(name.replace("_", " ").split())
+    space, colon, rest = name.partition(":")
+    if colon and space.strip().lower() in self._template_names:
+      return self._without_namespace(rest)
+    return name
+
+  def _parameters(
+    self, stream: _Stream, stop: type
+  ) -> tuple[list[str], dict[str, str]]:
+    """Returns a template's parameters: in their order, and by name."""
+    given: dict[int, str] = {}
+    named: dict[str, str] = {}
+    count = 0
+    while stop is tokens.TemplateParamSeparator:
+      value, stop = self._text(stream, _VALUE_STOPS)
+      if stop is not tokens.TemplateParamEquals:
+        count += 1
+        given[count] = value.strip()
+        continue
+      key = value.strip().lower()
+      value, stop = self._text(stream, _NAME_STOPS)
+      if key.isdecimal():
+        given[int(key)] = value.strip()
+      else:
+        named[key] = value.strip()
+    return [given[number] for number in sorted(given)], named
+
+  def _link(self, token: Any, stream: _Stream) -> str:
+    target, stop = self._text(stream, _LINK_STOPS)
+    space, colon, _ = target.partition(":")
+    name = space.replace("_", " ").strip().lower()
+    if colon and (name in self._hidden or _LANGUAGE_LINK.match(target)):
+      if stop is tokens.WikilinkSeparator:
+        _skip(stream, _LINK_DEPTH)
+      return ""
+    page, _, section = target.strip().removeprefix(":").partition("#")
+    shown = page or section
+    if stop is tokens.WikilinkSeparator:
+      text, _ = self._text(stream, frozenset((tokens.WikilinkClose,)))
+      shown = text.rpartition("|")[2] or shown
+    return f"{_LINK_START}{_without_links(shown)}{_LINK_END}"
+
+  def _url(self, token: Any, stream: _Stream) -> str:
+    _, stop = self._text(stream, _URL_STOPS)
+    if stop is tokens.ExternalLinkSeparator:
+      return self._text(stream, frozenset((tokens.ExternalLinkClose,)))[0]
+    return ""
+
+  def _entity(self, token: Any, stream: _Stream) -> str:
+    """Puts it together again: it is read when the paragraphs are known."""
+    written = ["&"]
+    for part in stream:
+      kind = type(part)
+      if kind is tokens.HTMLEntityEnd:
+        break
+      if kind is tokens.HTMLEntityNumeric:
+        written.append("#")
+      else:
+        written.append(part["char" if kind is tokens.HTMLEntityHex else "text"])
+    return "".join([*written, ";"])
+
+  def _tag(self, token: Any, stream: _Stream) -> str:
+    """Drops a table or a rule; gives back the mark of a list."""
+    _skip(stream, _TAG_DEPTH)
+    mark = token["wiki_markup"]
+    return mark if mark in _LIST_MARKS else _BREAK
+
+
+_LIST_MARKS = frozenset("*#:;")
+
+
+def _tokenized(text: str) -> list[Any]:
+  """Returns the library's flat list of tokens."""
+  reader = parser.CTokenizer() if parser.use_c else tokenizer.Tokenizer()
+  # Bold and italics are gone; a lone apostrophe means nothing.
+  return reader.tokenize(text, 0, True)
+
+
+def _nothing(token: Any, stream: _Stream) -> str:
+  return ""
+
+
+def _skip(stream: _Stream, depths: Mapping[type, int]) -> None:
+  """Takes tokens up to the one that closes what has been opened."""
+  depth = 1
+  for token in stream:
+    depth += depths.get(type(token), 0)
+    if not depth:
+      return
+
+
+def _function(call: str) -> str:
+  """Returns what a parser function shows, such as formatnum:1206."""
+  name, _, argument = call.partition(":")
+  template = wikitext_templates.named(f"{name.lower()}:")
+  return template([argument.strip()], {}) if template else ""
+
+
+def _without_links(text: str) -> str:
+  return _without_marks(text, _LINK_START + _LINK_END + _CUT)
+
+
+def _without_marks(text: str, marks: str) -> str:
+  for mark in marks:  # faster than one pass for all, as most are not there
+    text = text.replace(mark, "")
+  return text
+
+
+# Pass four: lines.
+
+_TWO_BREAKS = re.compile(r"\v\s*\v")
+# A table's remains, where it was never opened or closed; "!Кунг" is a people.
+_TABLE_LINE = re.compile(r"\||!(?=\s)|!.*!!|\}|\{\||.*\|\|")
+
+
+def _sorted_lines(text: str) -> Iterator[str]:
+  """Yields the paragraphs: running lines joined, and list items that read."""
+  text = _TWO_BREAKS.sub(_BREAK, text).replace(_LINE_BREAK, " ")
+  for block in _blocks(text):
+    paragraph = _tidy(" ".join(block))
+    if paragraph and not _is_label(paragraph):
+      yield paragraph
+
+
+def _blocks(text: str) -> list[list[str]]:
+  """Returns the lines of each paragraph, those of skipped sections left out."""
+  blocks: list[list[str]] = []
+  skipped = 0  # the level of the heading whose section is left out
+  goes_on = False
+  for line in map(str.strip, text.split("\n")):
+    joined, goes_on = goes_on, False
+    if line.startswith(_HEADING):
+      skipped = _skipped_level(int(line[1]), line[2:], skipped)
+    elif skipped or not line or _TABLE_LINE.match(line):
+      continue
+    elif line[0] in _LIST_MARKS:
+      if _is_running_text(line):
+        blocks.append([line.lstrip("*#:; ")])
+    elif joined:
+      blocks[-1].append(line)
+      goes_on = True
+    else:
+      blocks.append([line])
+      goes_on = True
+  return blocks
+
+
+def _skipped_level(level: int, title: str, skipped: int) -> int:
+  """Says which section is left out below a heading: its level, 0 for none."""
+  if skipped and level > skipped:
+    return skipped
+  name = _without_links(title).strip(" :.").lower()
+  return level if name in _SKIPPED_SECTIONS else 0
+
+
+_LINKED = re.compile(f"{_LINK_START}([^{_LINK_END}]*){_LINK_END}")
+_SENTENCE_END = re.compile(r"[.!?…;][\"'»“”’)\]]*$")
+_CATALOGUE = re.compile(r"\b(?:ISBN|ISSN|DOI|OCLC|PMID)\b", re.IGNORECASE)
+
+
+def _is_running_text(item: str) -> bool:
+  """Tells a sentence in a list from a bare entry, link or book.
+
+  It ends as a sentence does and has six words or more, of whose letters a
+  quarter is no link's; or it has twelve words, half of them no link's. It has
+  no catalogue number. (Guesses, checked by eye on English and Bulgarian
+  articles.)
+  """
+  shown = _without_links(item).lstrip("*#:; ").rstrip()
+  linked = sum(map(len, _LINKED.findall(item))) / max(1, len(shown))
+  words = len(shown.split())
+  ends = bool(_SENTENCE_END.search(shown))
+  least, most = (6, 0.75) if ends else (12, 0.5)
+  return words >= least and linked < most and not _CATALOGUE.search(shown)
+
+
+def _is_label(paragraph: str) -> bool:
+  """Tells "Романууд:" and captions from text: short, and no sentence."""
+  return len(paragraph.split()) < 5 and not _SENTENCE_END.search(paragraph)
+
+
+_RESIDUE = re.compile(
+  r"\{\{[^{}]*\}\}|\[\[|\]\]|\{\{+|\}\}+|\{\||__[^\W\d_]+(?:_[^\W\d_]+)*__|~{3,}"
+)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[A-Za-z]\w{1,31});")
+_SCRIPT = re.compile(
+  f"(?P<kind>[{_RAISED}{_LOWERED}])"
+  f"(?P<body>[^{_RAISED}{_LOWERED}{_LEVEL}]*){_LEVEL}"
+)
+# What a dropped template or reference leaves: "( , ; )", "(; ", "word ."
+_EMPTY_PARENTHESES = re.compile(r" ?\([ ,;:/–—-]*\)")
+_AFTER_OPENING = re.compile(r"\([ ,;:]+")
+_BEFORE_CLOSING = re.compile(r"(?<![ ,;:])[ ,;:]++\)")
+_BEFORE_STOP = re.compile(r" ([,.;:!?])(?![^ ])")
+
+
+def _tidy(text: str) -> str:
+  """Finishes a paragraph; returns "" for one without a letter."""
+  text = _RESIDUE.sub("", _without_links(text))
+  text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+  text = _without_marks(_SCRIPT.sub(_script, text), _RAISED + _LOWERED + _LEVEL)
+  text = " ".join(text.split())
+  if "(" in text:
+    text = _EMPTY_PARENTHESES.sub("", text)
+    text = _AFTER_OPENING.sub("(", text)
+    text = _BEFORE_CLOSING.sub(")", text)
+  text = _BEFORE_STOP.sub(r"\1", text).strip()
+  return text if any(map(str.isalpha, text)) else ""
+
+
+def _script(found: re.Match[str]) -> str:
+  """10<sup>6</sup> must not become 106, nor м<sup>2</sup> become м2."""
+  body = found["body"].strip()
+  if found["kind"] == _RAISED:
+    return wikitext_templates.raised(body)
+  return wikitext_templates.lowered(body)

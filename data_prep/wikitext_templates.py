@@ -1,0 +1,283 @@
+"""Which templates of a wiki belong to the sentence around them.
+
+    named("convert")(["704", "km", "mi"], {})  # "704 km"
+
+A dump holds a template's call, not what it shows. Those that only dress a
+word, a number or a date are shown by this table; every other one (boxes,
+notes, references) shows nothing.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+_Arguments = Sequence[str]
+_Named = Mapping[str, str]
+Template = Callable[[_Arguments, _Named], str]
+
+BREAK = "\n\n"  # between paragraphs
+_RAISED = str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ")
+_LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
+_POWER = re.compile(r"[+−–-]?[\w.,/+−–-]*\d[\w.,/+−–-]*")
+
+
+def raised(text: str) -> str:
+  """Writes 10^6 as 10⁶, 10^1.5 as it is; of 19th the letters."""
+  if _all_in(text, _RAISED):
+    return text.translate(_RAISED)
+  return f"^{text}" if _POWER.fullmatch(text) else text
+
+
+def lowered(text: str) -> str:
+  """Writes the 2 of H2O as ₂; what has no such letters stays."""
+  return text.translate(_LOWERED) if _all_in(text, _LOWERED) else text
+
+
+def _all_in(text: str, table: Mapping[int, int]) -> bool:
+  return all(ord(letter) in table for letter in text)
+
+
+_TEX = {
+  r"\times": "×", r"\cdot": "·", r"\div": "÷", r"\pm": "±", r"\approx": "≈",
+  r"\le": "≤", r"\leq": "≤", r"\ge": "≥", r"\geq": "≥", r"\ne": "≠",
+  r"\neq": "≠", r"\pi": "π", r"\alpha": "α", r"\beta": "β", r"\gamma": "γ",
+  r"\lambda": "λ", r"\mu": "μ", r"\circ": "°", r"\%": "%", r"\,": " ",
+  r"\;": " ", r"\:": " ", r"\ ": " ", "{,}": ",",
+}  # fmt: skip
+_TEX_COMMAND = re.compile(r"\\(?:[A-Za-z]+|.)|\{,\}")
+_TEX_TEXT = re.compile(r"\\(?:mathrm|mathit|mathbf|text|rm)\s*+\{([^{}]*)\}")
+_TEX_SCRIPT = re.compile(r"([\^_])\s*+(?:\{([^{}]*)\}|(\S))")
+_IN_A_LINE = re.compile(r"[\w\s.,:+−=<>()/%°·×÷±≈≤≥≠^⁺⁻⁼⁽⁾₊₋₌₍₎-]*")
+
+
+def formula(tex: str) -> str:
+  r"""Writes TeX that fits in a line: 6{,}02 \times 10^{23} is 6,02 × 10²³.
+
+  Of any other it returns "".
+  """
+  text = _TEX_TEXT.sub(r"\1", tex)
+  text = _TEX_COMMAND.sub(lambda found: _TEX.get(found[0], found[0]), text)
+  text = _TEX_SCRIPT.sub(_tex_script, text)
+  return text if _IN_A_LINE.fullmatch(text) else ""
+
+
+def _tex_script(found: re.Match[str]) -> str:
+  body = found[2] or found[3] or ""
+  if body == "°":
+    return body
+  table = _RAISED if found[1] == "^" else _LOWERED
+  if _all_in(body, table):
+    return body.translate(table)
+  return f"{found[1]}({body})" if len(body) > 1 else found[0]
+
+
+_COUNT = re.compile(r"(?<=[A-Za-z)\]])\d+")
+_CHARGE = re.compile(r"\^\{?(\d*[+−-])\}?")
+_ION = re.compile(r"\d*[+−-]")
+
+
+def molecule(text: str) -> str:
+  """Writes 2H2O as 2H₂O, SO4^2- as SO₄²⁻; "" for TeX's commands."""
+  text = _COUNT.sub(lambda found: lowered(found[0]), text)
+  text = _CHARGE.sub(lambda found: raised(found[1]), text)
+  return "" if "\\" in text else text
+
+
+def _first(given: _Arguments, named: _Named) -> str:
+  return given[0] if given else ""
+
+
+def _second(given: _Arguments, named: _Named) -> str:
+  return given[1] if len(given) > 1 else named.get("text", "")
+
+
+def _last(given: _Arguments, named: _Named) -> str:
+  return given[-1] if given else ""
+
+
+def _joined(given: _Arguments, named: _Named) -> str:
+  return " ".join(given)
+
+
+def _quotation(given: _Arguments, named: _Named) -> str:
+  shown = named.get("text") or named.get("quote") or _first(given, named)
+  return f"{BREAK}{shown}{BREAK}"
+
+
+def _link_to_other_wiki(given: _Arguments, named: _Named) -> str:
+  return named.get("lt") or _first(given, named)
+
+
+def _date(given: _Arguments, named: _Named) -> str:
+  """{{date|2020|5|3}}: 2020-05-03; what is no number stays as it is."""
+  parts = [part.strip() for part in given[:3] if part.strip()]
+  if not all(map(str.isdecimal, parts)):
+    return " ".join(parts)
+  return "-".join(part.zfill(2) for part in parts)
+
+
+_JOINTS = {
+  "-": "–", "–": "–", "to": "–", "до": "–", "+/-": "±", "±": "±", "and": " and ",
+  "ба": " ба ", "or": " or ", "x": " × ", "×": " × ", "by": " × ",
+}  # fmt: skip
+_UNITS = {"c": "°C", "f": "°F", "sqkm": "km²", "sqm": "m²", "sqmi": "sq mi"}
+_PARTS = {"mi": "yd", "yd": "ft", "ft": "in", "st": "lb", "lb": "oz"}
+_UNIT_POWER = re.compile(r"(?<=[^\W\d])[23]$")
+
+
+def _convert(given: _Arguments, named: _Named) -> str:
+  """Returns what was measured: of {{convert|5|to|10|km2|sqmi}} 5–10 km²."""
+  parts = [part.strip() for part in given]
+  shown = ""
+  for place in range(0, len(parts), 2):
+    number, joint = [*parts, ""][place : place + 2]
+    shown += number
+    if joint in _JOINTS:
+      shown += _JOINTS[joint]
+      continue
+    shown = f"{shown} {_unit(joint)}".rstrip()
+    # Behind 5 ft may stand 10 in, or what to convert it to.
+    if parts[place + 3 : place + 4] != [_PARTS.get(joint)]:
+      break
+    shown += " "
+  return shown
+
+
+def _unit(code: str) -> str:
+  known = _UNITS.get(code.lower())
+  return known or _UNIT_POWER.sub(lambda power: raised(power[0]), code)
+
+
+def _fraction(given: _Arguments, named: _Named) -> str:
+  """{{frac|2}} is ¹⁄₂, {{frac|1|2|3}} is 1²⁄₃; 12/3 would be another number."""
+  if not given:
+    return ""
+  *whole, above, below = given if len(given) > 1 else ("1", given[0])
+  if above.isdecimal() and below.isdecimal():
+    return f"{''.join(whole)}{raised(above)}⁄{lowered(below)}"
+  return " ".join((*whole, f"{above}/{below}"))
+
+
+def _value(given: _Arguments, named: _Named) -> str:
+  """{{val|1.5|0.1|e=6|u=km}}: 1.5±0.1×10⁶ km."""
+  shown, *more = given or ("",)
+  if more and more[0] in _JOINTS:
+    shown += _JOINTS[more[0]] + "".join(more[1:2])
+  else:
+    shown += "±" * (len(more) == 1) + "".join(more)
+  if named.get("e"):
+    shown += f"×10{raised(named['e'])}"
+  unit = named.get("u") or named.get("ul") or named.get("up") or ""
+  return f"{shown} {unit}".strip()
+
+
+def _height(given: _Arguments, named: _Named) -> str:
+  """{{height|m=1.80}}: 1.80 m."""
+  units = ("m", "cm", "ft", "in")
+  return " ".join(f"{named[unit]} {unit}" for unit in units if unit in named)
+
+
+def _chem(given: _Arguments, named: _Named) -> str:
+  """{{chem|SO|4|2-}} is SO₄²⁻, {{chem2|2H2O}} is 2H₂O."""
+  return "".join(map(_chem_part, given))
+
+
+def _chem_part(part: str) -> str:
+  if part.isdecimal():
+    return lowered(part)
+  return raised(part) if _ION.fullmatch(part) else molecule(part)
+
+
+def _prefix(sign: str) -> Template:
+  return lambda given, named: sign + _first(given, named)
+
+
+def _sign(sign: str) -> Template:
+  return lambda given, named: sign
+
+
+def _under(names: str, template: Template) -> dict[str, Template]:
+  return {name.strip(): template for name in names.split(",")}
+
+
+# Every template whose content belongs to the sentence around it, by its name
+# in lower case; others show nothing. Parser functions end in a colon.
+_TEMPLATES: dict[str, Template] = {
+  **_under(
+    "nowrap, nobr, nowrapped, small, smaller, big, bigger, large, larger, sc, "
+    "smallcaps, strong, em, b, i, bold, italic, italics, nobold, noitalic, "
+    "abbr, abbrlink, tooltip, tt, unicode, юникод, script, mongolian, "
+    "mongolunicode, mongol, монгол бичиг, mn, sic, nihongo, korean, zh, "
+    "linktext, visible anchor, vanchor, anchor text, angbr, nts, num, number, "
+    "formatnum:, #formatdate:, #dateformat:, lc:, uc:, lcfirst:, ucfirst:, "
+    "mvar, math, var, samp, kbd, code, sronly, railgauge, track gauge, bibleref, "
+    "bibleverse, format price",
+    _first,
+  ),
+  **_under("lang, langx, хэл, rtl-lang, script-text", _second),
+  **_under(
+    "transl, transliteration, color, colour, font color, font colour, "
+    "fontcolor, font, background color, hover, resize, font size, size",
+    _last,
+  ),
+  **_under("audio", _second),
+  **_under("gaps", _joined),
+  **_under("oldstyledate", lambda given, named: " ".join(given[:2])),
+  **_under(
+    "quote, quotation, cquote, blockquote, bquote, rquote, centered quote, "
+    "цитат, ишлэл, эшлэл текст, цитата",
+    _quotation,
+  ),
+  **_under(
+    "ill, interlanguage link, interlanguage link multi, iw, link-interwiki",
+    _link_to_other_wiki,
+  ),
+  **_under(
+    "date, огноо, дата, dts, start date, end date, birth date, birth-date, "
+    "birth date and age, birth-date and age, death date, death-date, "
+    "death date and age, film date, start date and age, dob, dod, as of, "
+    "төрсөн огноо, нас барсан огноо",
+    _date,
+  ),
+  **_under("convert, cvt, хөрвүүлэх", _convert),
+  **_under("frac, fraction, sfrac", _fraction),
+  **_under("val", _value),
+  **_under("height", _height),
+  **_under("chem, chem2", _chem),
+  **_under("sup, superscript", lambda given, named: raised(_first(given, named))),
+  **_under("sub, subscript", lambda given, named: lowered(_first(given, named))),
+  **_under("circa, c., ca.", _prefix("c. ")),
+  **_under("e, esp", lambda given, named: f"×10{raised(_first(given, named))}"),
+  **_under("hms", _prefix("HMS ")),
+  **_under("uss", _prefix("USS ")),
+  **_under("us$, usd", _prefix("US$")),
+  **_under("€, euro, eur", _prefix("€")),
+  **_under("£, gbp", _prefix("£")),
+  **_under("¥, jpy, cny", _prefix("¥")),
+  **_under("₮, mnt", _prefix("₮")),
+  **_under("-, ndash, en dash, –", _sign("–")),
+  **_under("spaced ndash, snd, spnd, sndash, spaced en dash", _sign(" – ")),
+  **_under("mdash, em dash, mdashb, —", _sign("—")),
+  **_under("spaced mdash, spaced em dash", _sign(" — ")),
+  **_under("nbsp, space, spaces, sp, thin space, thinsp, hair space", _sign(" ")),
+  **_under("·, dot, middot, •, bull, bullet", _sign(" · ")),
+  **_under("deg, degree", _sign("°")),
+  **_under("'", _sign("'")),
+  **_under("'s", _sign("'s")),
+  **_under("' \"", _sign("'\"")),
+  **_under("-\"", _sign("\"")),
+  **_under("eqm", _sign("⇌")),
+  **_under("=", _sign("=")),
+  **_under("!", _sign("|")),
+}  # fmt: skip
+_LANGUAGE_PREFIXES = ("lang-", "хэл-", "lang ")
+
+
+def named(name: str) -> Template | None:
+  """Returns how a template is shown, None for one that shows nothing.
+
+  Args:
+    name: in lower case, with spaces; of a parser function, with its colon.
+  """
+  if name.startswith(_LANGUAGE_PREFIXES):
+    return _first
+  return _TEMPLATES.get(name)

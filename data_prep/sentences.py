@@ -30,11 +30,12 @@ UNITS = frozenset(
 
 # Possessive quantifiers keep a line of a million full stops linear: a run of
 # stops is taken whole, whether or not white space follows. Emoji, like the
-# marks of notes, belong to the sentence that they follow.
+# marks of notes, belong to the sentence that they follow; they are taken whole
+# by a lookahead, since Python before 3.11.5 matches possessive groups wrongly.
 _STOP = re.compile(
   r"(?P<stop>[.!?…]++)"
-  r"(?:(?P<close>(?:[\"'»“”’)\]]|\s?\[\d+\]"
-  r"|\s?[☀-➿\U0001f300-\U0001faff]\ufe0f?)*+)"
+  r"(?:(?=(?P<close>(?:[\"'»“”’)\]]|\s?\[\d+\]"
+  r"|\s?[☀-➿\U0001f300-\U0001faff]\ufe0f?)*))(?P=close)"
   r"(?=\s++(?P<open>[\"'«“„‘(\[—–-]*+)\s?(?P<next>\S)))?"
 )
 _QUOTE = re.compile("[\"'»“”’]")

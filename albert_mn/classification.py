@@ -221,7 +221,14 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
     raise options.InputError(
       "--spm_model_file", f"none, nor a file in {folder!r}", "give it"
     )
-  _check_same_tokenizer(settings, folder)
+  if folder:
+    model_directory.require_one_tokenizer(
+      {
+        folder: model_directory.tokenizer_hash(folder),
+        tokenizer_file: storage.sha256(tokenizer_file),
+      },
+      "leave --spm_model_file out",
+    )
   described = manifest.find(folder) if folder else None
   lower = settings.do_lower_case or bool(
     described and described["parameters"].get("do_lower_case")
@@ -235,18 +242,6 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   )
   _check_fit(start, max_seq_length)
   return start
-
-
-def _check_same_tokenizer(settings: Options, folder: str) -> None:
-  """Another tokenizer's ids would mean other pieces to the same weights."""
-  own = model_directory.adjacent(folder, model_directory.TOKENIZER)
-  given = settings.spm_model_file
-  if own and given and storage.sha256(own) != storage.sha256(given):
-    raise options.InputError(
-      f"the tokenizer of the model, {own}",
-      given,
-      "leave --spm_model_file out",
-    )
 
 
 def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:

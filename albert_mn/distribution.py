@@ -51,7 +51,8 @@ class Options:
       return self.distribution
     if self.use_tpu or self.tpu_name:
       return "tpu"
-    if len(_cluster().get("worker", ())) + len(_cluster().get("chief", ())) > 1:
+    cluster = _cluster()
+    if len(cluster.get("worker", ())) + len(cluster.get("chief", ())) > 1:
       return "multi_worker"
     several = len(tf.config.list_physical_devices("GPU")) > 1
     return "mirrored" if several or self.logical_devices > 1 else "one_device"

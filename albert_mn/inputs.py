@@ -4,9 +4,10 @@ Batch k of a run is a function of (seed, k), whatever the devices: each takes
 its rows of it. So a run that was killed goes on with the batch it was at.
 """
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +15,7 @@ import tensorflow as tf
 from albert_mn import configs
 from data_prep import (
   dynamic_masking,
+  examples,
   manifest,
   masking,
   options,
@@ -61,12 +63,18 @@ class RecordSet:
     if self.known is not None:
       return self.known
     dataset = tf.data.TFRecordDataset(list(self.files))
-    try:
+    with self.reading():
       return int(dataset.reduce(tf.constant(0, tf.int64), lambda n, _: n + 1))
+
+  @contextlib.contextmanager
+  def reading(self) -> Iterator[None]:
+    """Names damage that TensorFlow meets in the files, within it."""
+    try:
+      yield
     except tf.errors.DataLossError as error:
       raise options.InputError(
         f"whole TFRecords in {self.folder or '.'}",
-        error.message.rsplit("}} ", 1)[-1],
+        error.message.split("\n")[0].rsplit("}} ", 1)[-1],
         "copy them again, or make them anew",
       ) from error
 
@@ -224,25 +232,6 @@ def _check_ids(found: RecordSet, vocab_size: int) -> None:
         )
 
 
-def require_one_tokenizer(hashes: dict[str, str]) -> None:
-  """Refuses artefacts of different tokenizers.
-
-  Args:
-    hashes: what it is → its tokenizer's sha256; "" for unknown.
-
-  Raises:
-    options.InputError: naming the first two that differ.
-  """
-  known = [(name, value) for name, value in hashes.items() if value]
-  for name, value in known[1:]:
-    if value != known[0][1]:
-      raise options.InputError(
-        f"{name} with the tokenizer of {known[0][0]}",
-        "another tokenizer.model",
-        "make the records with the same one",
-      )
-
-
 @dataclasses.dataclass(frozen=True)
 class Share:
   """Which rows of each batch of the whole run a process computes.
@@ -354,18 +343,10 @@ def _masks(
   found: RecordSet, seed: int
 ) -> tuple[masking.Settings, tokenization.Tokenizer]:
   """How to mask, as the records' manifest says, and with which tokenizer."""
-  recipe = found.parameters
-  return masking.Settings(
-    masked_lm_prob=recipe["masked_lm_prob"],
-    max_predictions=recipe["max_predictions_per_seq"],
-    whole_words=recipe["do_whole_word_mask"],
-    ngram=recipe["ngram"],
-    favor_shorter_ngram=recipe["favor_shorter_ngram"],
-    seed=seed,
-    permutation=recipe["do_permutation"],
-  ), tokenization.Tokenizer(
+  recipe = examples.Recipe.of(found.parameters | {"random_seed": seed})
+  return examples.masks(recipe, False), tokenization.Tokenizer(
     os.path.join(found.folder, tokenization.MODEL_NAME),
-    do_lower_case=recipe["do_lower_case"],
+    do_lower_case=recipe.do_lower_case,
   )
 
 

@@ -9,6 +9,7 @@ manifest.json        written last: its presence means whole
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -168,9 +169,31 @@ def tokenizer_hash(path: str) -> str:
   return storage.sha256(found) if found else ""
 
 
+def require_one_tokenizer(hashes: Mapping[str, str], action: str) -> None:
+  """Refuses another tokenizer: its ids mean other pieces to the same weights.
+
+  Args:
+    hashes: what it is → its tokenizer's sha256; "" for unknown.
+    action: what the user should do.
+
+  Raises:
+    options.InputError: naming the first two that differ.
+  """
+  known = [(name, value) for name, value in hashes.items() if value]
+  for name, value in known[1:]:
+    if value != known[0][1]:
+      raise options.InputError(
+        f"{name} with the tokenizer of {known[0][0]}",
+        "another tokenizer.model",
+        action,
+      )
+
+
 def step(path: str) -> int:
-  """The step at which a model directory was saved, as far as it is known."""
+  """The step of a model directory or a checkpoint prefix; 0 for unknown."""
   content = manifest.find(path) or {}
+  if named := re.search(r"ckpt-(\d+)$", path):
+    return int(named[1])
   return int(content.get("counts", {}).get("global_step", 0))
 
 

@@ -135,6 +135,10 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     settings: of the run.
   """
 
+  # Of the base class, which does not say their types.
+  _train_loop_fn: Any
+  _train_iter: Any
+
   def __init__(
     self,
     model: pretraining.PretrainingModel,
@@ -172,8 +176,6 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       self._norm = tf_keras.metrics.Mean(name="gradient_norm", dtype="float32")
     self._started = (0.0, 0)
     self._stretch = 1
-    self._loop: Any = None
-    self._batches: Any = None
     self.stop = runs.Stop()
 
   def _sums(
@@ -241,13 +243,12 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       runs.Stopped: after a whole step.
     """
     self.train_loop_begin()
-    if self._loop is None:
-      self._loop = self.create_train_loop_fn()
-      self._batches = iter(self.train_dataset)
+    self._train_loop_fn = self._train_loop_fn or self.create_train_loop_fn()
+    self._train_iter = self._train_iter or iter(self.train_dataset)
     left = int(num_steps)
     while left:
       began, steps = time.monotonic(), min(left, self._stretch)
-      self._loop(self._batches, tf.constant(steps))
+      self._train_loop_fn(self._train_iter, tf.constant(steps))
       self.stop.heed()
       left -= steps
       pace = steps / (time.monotonic() - began)
@@ -454,6 +455,12 @@ def _checked(
     )
   )
   inputs.check_fit(config, [found for found in (training, held_out) if found])
+  if held_out and not held_out.max_predictions_per_seq:
+    raise options.InputError(
+      "evaluation records, whose masks are written",
+      f"records that are masked in training, {held_out.files[0]}",
+      "give the eval-*.tfrecord files",
+    )
   hashes = {}
   if settings.init_checkpoint:
     hashes[settings.init_checkpoint] = model_directory.tokenizer_hash(
@@ -465,7 +472,9 @@ def _checked(
   ):
     if found:
       hashes[patterns] = found.tokenizer
-  inputs.require_one_tokenizer(hashes)
+  model_directory.require_one_tokenizer(
+    hashes, "make the records with the same one"
+  )
   devices = strategy.num_replicas_in_sync
   inputs.Share(settings.eval_batch_size, devices)
   share = inputs.Share(settings.train_batch_size, devices)
@@ -628,7 +637,7 @@ def _train(
   interval = settings.eval_interval or settings.save_checkpoints_steps
   while step < total:
     until = min(total, step + interval - step % interval)
-    with _quiet_orbit():
+    with _quiet_orbit(), training.reading():
       controller.train(
         until if work.held_out else total,
         checkpoint_at_completion=until == total,
@@ -654,7 +663,8 @@ def _leave(controller: orbit.Controller, stopped: runs.Stopped) -> NoReturn:
 
 
 def _evaluated(work: Run, controller: orbit.Controller) -> dict[str, float]:
-  with _quiet_orbit():
+  assert work.held_out is not None
+  with _quiet_orbit(), work.held_out.reading():
     metrics = dict(controller.evaluate(work.settings.max_eval_steps or -1))
   metrics.pop("steps_per_second", None)  # orbit's, where batches are bounded
   logging.info(

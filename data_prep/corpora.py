@@ -174,7 +174,7 @@ def build(settings: Settings) -> corpus_stats.Stats:
     parameters=parameters,
     files=[*names, *reports],
     counts=dict(sorted(stats.totals.items())),
-    inputs={os.path.basename(path): storage.sha256(path) for path in files},
+    inputs=manifest.hashes(files),
   )
   return stats
 

@@ -11,7 +11,8 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -88,6 +89,12 @@ class Recipe:
     "training masks anew at each step (evaluation records stay static)",
     choices=("static", "dynamic"),
   )  # fmt: skip
+
+  @classmethod
+  def of(cls, parameters: Mapping[str, Any]) -> "Recipe":
+    """The recipe that a manifest's parameters tell of."""
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    return cls(**{n: v for n, v in parameters.items() if n in names})
 
   def predictions(self) -> int:
     """The most pieces that are masked in an example."""

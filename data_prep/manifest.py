@@ -5,9 +5,10 @@ means that they are complete. It holds no time, host or absolute path: the
 same input and seed give the same manifest.
 """
 
+import collections
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data_prep import options, storage
@@ -58,6 +59,21 @@ def write(
   )
   with storage.writing(os.path.join(folder, NAME)) as file:
     file.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+def hashes(paths: Iterable[str]) -> dict[str, str]:
+  """Returns `inputs` for files: name → sha256; folders are no part of a name.
+
+  The second file of one name is "name #2".
+  """
+  found: dict[str, str] = {}
+  seen: collections.Counter[str] = collections.Counter()
+  for path in paths:
+    name = os.path.basename(path)
+    seen[name] += 1
+    label = name if seen[name] == 1 else f"{name} #{seen[name]}"
+    found[label] = storage.sha256(path)
+  return found
 
 
 def find(folder: str) -> dict[str, Any] | None:

@@ -162,7 +162,7 @@ def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
 
   Args:
     settings: of what, and how.
-    runner: who calls the examples; none for this machine's cores.
+    runner: who calls the stages; none for this machine's cores.
 
   Raises:
     options.InputError: for an empty corpus or an unfit model.
@@ -297,7 +297,7 @@ def ranges(
 def run_on_cores(
   job: Job, tasks: Iterable[examples.Range], forecast: Forecast
 ) -> examples.Counts:
-  """Calls the examples on this machine's cores; the default runner."""
+  """Calls the stages on this machine's cores; the default runner."""
   with (
     _spill_folder(job.folder) as spill,
     parallel.Workers(job.num_workers) as workers,
@@ -461,17 +461,13 @@ def _describe(
 
 
 def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
-  """Names what the set was made of: folders are no part of the names."""
-  found: dict[str, str] = {}
-  for files in parts:
-    for path in files.paths:
-      name = os.path.basename(path)
-      number = sum(n == name or n.startswith(f"{name} #") for n in found) + 1
-      name = name if number == 1 else f"{name} #{number}"
-      if files.weight != 1:
-        name += f" x{files.weight:g}"
-      found[name] = storage.sha256(path)
-  return found
+  """Names what the set was made of, and how often each file is used."""
+  files = [(path, part.weight) for part in parts for path in part.paths]
+  hashes = manifest.hashes(path for path, _ in files)
+  return {
+    name if weight == 1 else f"{name} x{weight:g}": digest
+    for (name, digest), (_, weight) in zip(hashes.items(), files, strict=True)
+  }
 
 
 def googles_flags(settings: Options, counts: examples.Counts) -> str:

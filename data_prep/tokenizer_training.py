@@ -242,7 +242,7 @@ def _write(
     parameters=parameters,
     files=[tokenization.MODEL_NAME, _VOCABULARY_NAME, _REPORT_NAME],
     counts=dict(pieces=len(pieces)),
-    inputs={os.path.basename(path): storage.sha256(path) for path in inputs},
+    inputs=manifest.hashes(inputs),
   )
 
 

@@ -1,6 +1,5 @@
 """Apache Beam, with several worker processes: the local runner's bytes."""
 
-import hashlib
 import pathlib
 import subprocess
 
@@ -25,13 +24,6 @@ def _flags(corpus: pathlib.Path, model: str, out: pathlib.Path) -> list[str]:
     "--random_next_sentence",
     "--do_permutation",
   ]
-
-
-def _bytes(folder: pathlib.Path) -> dict[str, str]:
-  return {
-    path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(folder.iterdir())
-  }
 
 
 def _large(udhr: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
@@ -74,7 +66,9 @@ def test_beam_with_several_workers_writes_the_local_runners_bytes(
     check=False,
   )
   assert done.returncode == 0, done.stderr[-3000:]
-  assert _bytes(tmp_path / "beam") == _bytes(tmp_path / "local")
+  assert running.digests(tmp_path / "beam") == running.digests(
+    tmp_path / "local"
+  )
 
 
 def test_without_beam_its_runner_names_the_environment_to_use(

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 import albert_mn  # noqa: F401  first: it sets what TensorFlow reads
-from data_prep import tokenization, tokenizer_training
+from data_prep import pretraining_data, tokenization, tokenizer_training
 from tests import running
 
 
@@ -39,3 +39,29 @@ def tokenizer_file(udhr: pathlib.Path) -> str:
     )
   )
   return f"{folder}/{tokenization.MODEL_NAME}"
+
+
+DYNAMIC_LENGTH = 32  # of the records below
+
+
+@pytest.fixture(scope="session")
+def dynamic_records(
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
+  """Records that are masked in training, those held out apart."""
+  out = tmp_path_factory.mktemp("dynamic") / "records"
+  pretraining_data.create(
+    pretraining_data.Options(
+      input_file=str(udhr),
+      spm_model_file=tokenizer_file,
+      output_dir=str(out),
+      max_seq_length=DYNAMIC_LENGTH,
+      dupe_factor=4,
+      eval_fraction=0.2,
+      masking="dynamic",
+      num_workers=1,
+    )
+  )
+  return out

@@ -1,6 +1,5 @@
 """Documents to TFRecords: order, pairs, held-out documents, bytes."""
 
-import hashlib
 import json
 import os
 import pathlib
@@ -32,13 +31,6 @@ def _flags(corpus: object, model: str, out: object, *more: str) -> list[str]:
   ]
 
 
-def _bytes(folder: pathlib.Path) -> dict[str, str]:
-  return {
-    path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(folder.iterdir())
-  }
-
-
 def _parsed(pattern: str) -> list[dict[str, np.ndarray]]:
   files = sorted(tf.io.gfile.glob(pattern))
   return [
@@ -68,18 +60,18 @@ def test_the_bytes_do_not_depend_on_workers_and_a_second_run_changes_nothing(
   folder: pathlib.Path,
   tmp_path: pathlib.Path,
 ) -> None:
-  first = _bytes(folder)
+  first = running.digests(folder)
   assert "manifest.json" in first and "tokenizer.model" in first
   for workers in (2, 3):
     out = tmp_path / "same"
     programs.succeed(
       *_flags(udhr, tokenizer_file, out, f"--num_workers={workers}")
     )
-    assert _bytes(out) == first
+    assert running.digests(out) == first
   programs.succeed(
     *_flags(udhr, tokenizer_file, tmp_path / "same", "--random_seed=2")
   )
-  other = _bytes(tmp_path / "same")
+  other = running.digests(tmp_path / "same")
   assert (
     other["eval-00000-of-00001.tfrecord"]
     == first["eval-00000-of-00001.tfrecord"]

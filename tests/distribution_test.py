@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,33 +14,15 @@ import pytest
 import tensorflow as tf
 
 from albert_mn import configs, distribution, inputs, pretraining
-from data_prep import options, pretraining_data
-from tests import running
+from data_prep import options
+from tests import conftest, running
 
-LENGTH = 32
 STEPS = 10
 
 
 @pytest.fixture(scope="module")
-def folder(
-  udhr: pathlib.Path,
-  tokenizer_file: str,
-  tmp_path_factory: pytest.TempPathFactory,
-) -> pathlib.Path:
-  """Dynamic records, whose masks are made row by row in training."""
-  out = tmp_path_factory.mktemp("records")
-  pretraining_data.create(
-    pretraining_data.Options(
-      input_file=str(udhr),
-      spm_model_file=tokenizer_file,
-      output_dir=str(out),
-      max_seq_length=LENGTH,
-      dupe_factor=4,
-      eval_fraction=0.2,
-      masking="dynamic",
-      num_workers=1,
-    )
-  )
+def folder(dynamic_records: pathlib.Path) -> pathlib.Path:
+  """Records whose masks are made row by row, and a config beside them."""
   shape = dict(
     vocab_size=400,
     embedding_size=16,
@@ -49,10 +32,10 @@ def folder(
     intermediate_size=64,
     hidden_dropout_prob=0.1,
     attention_probs_dropout_prob=0.1,
-    max_position_embeddings=LENGTH,
+    max_position_embeddings=conftest.DYNAMIC_LENGTH,
   )
-  (out / "config.json").write_text(json.dumps(shape))
-  return out
+  (dynamic_records.parent / "config.json").write_text(json.dumps(shape))
+  return dynamic_records
 
 
 def _flags(folder: pathlib.Path, output: pathlib.Path) -> list[str]:
@@ -60,7 +43,7 @@ def _flags(folder: pathlib.Path, output: pathlib.Path) -> list[str]:
     str(running.ROOT / "run_pretraining.py"), "--do_train", "--do_eval",
     f"--input_file={folder}/train-*.tfrecord",
     f"--eval_input_file={folder}/eval-*.tfrecord",
-    f"--albert_config_file={folder}/config.json", f"--output_dir={output}",
+    f"--albert_config_file={folder.parent}/config.json", f"--output_dir={output}",
     "--train_batch_size=8", f"--num_train_steps={STEPS}",
     "--num_warmup_steps=2", "--learning_rate=0.01",
     "--iterations_per_loop=1", "--save_checkpoints_steps=100",
@@ -199,17 +182,38 @@ def test_parts_of_a_batch_are_its_rows_in_order(folder: pathlib.Path) -> None:
     np.testing.assert_array_equal(joined, value, err_msg=name)
 
 
+def test_a_damaged_record_is_named_when_training_comes_to_it(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  damaged = tmp_path / "records"
+  shutil.copytree(folder, damaged)
+  for path in damaged.glob("train-*"):
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1  # in the last record: the first is read at the start
+    path.write_bytes(content)
+  (damaged.parent / "config.json").write_bytes(
+    (folder.parent / "config.json").read_bytes()
+  )
+  line = running.Programs().refuse(
+    *_flags(damaged, tmp_path / "out"), "--num_train_steps=1000"
+  )
+  assert f"expected whole TFRecords in {damaged}" in line
+  assert "copy them again" in line
+
+
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
+    (["--eval_input_file={folder}/train-*"], "expected evaluation records"),
     (["--logical_devices=3"], "expected a batch that 3 devices can share"),
     (["--gradient_accumulation_steps=3"], "give a divisor of it"),
     (["--bert_config_file=x"], "got both: leave one out"),
   ],
 )
-def test_devices_that_do_not_fit_end_in_one_clear_line(
+def test_devices_and_records_that_do_not_fit_end_in_one_clear_line(
   folder: pathlib.Path, tmp_path: pathlib.Path, flags: list[str], message: str
 ) -> None:
+  flags = [flag.format(folder=folder) for flag in flags]
   line = running.Programs().refuse(*_flags(folder, tmp_path), *flags)
   assert message in line
 

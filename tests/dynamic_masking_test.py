@@ -12,36 +12,13 @@ from data_prep import (
   dynamic_masking,
   masking,
   options,
-  pretraining_data,
   records,
   tokenization,
 )
+from tests import conftest
 
-LENGTH = 32
+LENGTH = conftest.DYNAMIC_LENGTH
 ROWS = np.arange(8)
-
-
-@pytest.fixture(scope="module")
-def folder(
-  udhr: pathlib.Path,
-  tokenizer_file: str,
-  tmp_path_factory: pytest.TempPathFactory,
-) -> pathlib.Path:
-  """A set of dynamic records."""
-  out = tmp_path_factory.mktemp("dynamic")
-  pretraining_data.create(
-    pretraining_data.Options(
-      input_file=str(udhr),
-      spm_model_file=tokenizer_file,
-      output_dir=str(out),
-      max_seq_length=LENGTH,
-      dupe_factor=4,
-      eval_fraction=0.2,
-      masking="dynamic",
-      num_workers=1,
-    )
-  )
-  return out
 
 
 def _found(folder: pathlib.Path, pattern: str) -> inputs.RecordSet:
@@ -59,10 +36,10 @@ def _batches(
 
 
 def test_training_records_have_no_masks_and_held_out_ones_have(
-  folder: pathlib.Path,
+  dynamic_records: pathlib.Path,
 ) -> None:
-  assert _found(folder, "train-*").max_predictions_per_seq == 0
-  held_out = _found(folder, "eval-*")
+  assert _found(dynamic_records, "train-*").max_predictions_per_seq == 0
+  held_out = _found(dynamic_records, "eval-*")
   assert held_out.max_predictions_per_seq == 5
   (raw,) = tf.data.TFRecordDataset(list(held_out.files)).take(1)
   features = records.parse_pretraining(raw[None], LENGTH, 5)
@@ -70,9 +47,9 @@ def test_training_records_have_no_masks_and_held_out_ones_have(
 
 
 def test_a_batch_has_the_shapes_and_names_of_a_static_one(
-  folder: pathlib.Path,
+  dynamic_records: pathlib.Path,
 ) -> None:
-  found = _found(folder, "train-*")
+  found = _found(dynamic_records, "train-*")
   dataset = inputs.train_dataset(found, found.count(), inputs.Share(8), 3, 0)
   shapes = {n: s.shape.as_list() for n, s in dataset.element_spec.items()}
   assert shapes == {
@@ -88,19 +65,22 @@ def test_a_batch_has_the_shapes_and_names_of_a_static_one(
 
 
 def test_masks_from_a_step_on_are_those_of_an_unbroken_run(
-  folder: pathlib.Path,
+  dynamic_records: pathlib.Path,
 ) -> None:
-  whole, resumed = _batches(folder, 0, 9), _batches(folder, 4, 5)
+  whole, resumed = (
+    _batches(dynamic_records, 0, 9),
+    _batches(dynamic_records, 4, 5),
+  )
   for a, b in zip(whole[4:], resumed, strict=True):
     for name, value in a.items():
       np.testing.assert_array_equal(value, b[name], name)
 
 
 def test_another_step_seed_or_row_has_other_masks(
-  folder: pathlib.Path, tokenizer_file: str
+  dynamic_records: pathlib.Path, tokenizer_file: str
 ) -> None:
   tokenizer = tokenization.Tokenizer(tokenizer_file)
-  found = _found(folder, "train-*")
+  found = _found(dynamic_records, "train-*")
   (raw,) = tf.data.TFRecordDataset(list(found.files)).batch(8).take(1)
   features = {
     name: np.repeat(value.numpy()[:1], 8, axis=0)
@@ -121,10 +101,10 @@ def test_another_step_seed_or_row_has_other_masks(
 
 
 def test_the_masked_text_is_the_text_with_masks_of_whole_words(
-  folder: pathlib.Path, tokenizer_file: str
+  dynamic_records: pathlib.Path, tokenizer_file: str
 ) -> None:
   tokenizer = tokenization.Tokenizer(tokenizer_file)
-  found = _found(folder, "train-*")
+  found = _found(dynamic_records, "train-*")
   plain = inputs._parsed(
     tf.data.TFRecordDataset(list(found.files)).batch(64), found
   )
@@ -152,20 +132,20 @@ def test_the_masked_text_is_the_text_with_masks_of_whole_words(
 
 
 def test_dynamic_records_without_their_manifest_are_refused(
-  folder: pathlib.Path, tmp_path: pathlib.Path
+  dynamic_records: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  for path in folder.glob("train-*"):
+  for path in dynamic_records.glob("train-*"):
     (tmp_path / path.name).write_bytes(path.read_bytes())
   with pytest.raises(options.InputError, match="keep manifest.json"):
     _found(tmp_path, "train-*")
 
 
 def test_masks_are_those_of_static_records_for_the_same_keys(
-  folder: pathlib.Path, tokenizer_file: str
+  dynamic_records: pathlib.Path, tokenizer_file: str
 ) -> None:
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   how = masking.Settings(0.15, 5, True, 3, True, 3)
-  found = _found(folder, "train-*")
+  found = _found(dynamic_records, "train-*")
   (raw,) = tf.data.TFRecordDataset(list(found.files)).batch(8).take(1)
   features = {
     name: value.numpy()

@@ -1,5 +1,6 @@
 """Runs the project's programs as a user would: in processes of their own."""
 
+import hashlib
 import pathlib
 import signal
 import subprocess
@@ -11,6 +12,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def heed_ctrl_c() -> None:
   """For preexec_fn: a shell starts background jobs deaf to SIGINT."""
   signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def digests(folder: pathlib.Path) -> dict[str, str]:
+  """Returns name → sha256 of the files in a folder."""
+  return {
+    path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(folder.iterdir())
+  }
 
 
 class Programs:

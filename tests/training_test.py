@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import inputs, training
+from albert_mn import inputs, model_directory, training
 from data_prep import options
 from tests import running
 
@@ -326,6 +326,17 @@ def test_sigterm_saves_within_seconds_and_the_run_ends_where_it_would_have(
   whole, stopped = _weights(tmp_path / "whole"), _weights(tmp_path / "run")
   for name, value in whole.items():
     np.testing.assert_array_equal(value, stopped[name], err_msg=name)
+
+
+def test_the_step_of_what_is_evaluated_is_in_its_manifest_or_its_name(
+  tmp_path: pathlib.Path,
+) -> None:
+  (tmp_path / "manifest.json").write_text(
+    json.dumps({"format_version": 1, "counts": {"global_step": 60}})
+  )
+  assert model_directory.step(str(tmp_path)) == 60
+  assert model_directory.step(f"{tmp_path}/checkpoints/model.ckpt-30") == 30
+  assert model_directory.step(f"{tmp_path}/elsewhere/model.ckpt") == 0
 
 
 def test_neither_training_nor_evaluating_is_refused_before_anything_is_read() -> (

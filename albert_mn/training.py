@@ -1,8 +1,8 @@
-"""The pretraining loop: what one step and one evaluation are, and when.
+"""A pretraining run: its flags, its checks, and what happens when.
 
 Order, masks and dropout are functions of (seed, step), so that a run that was
-killed and started again ends where an uninterrupted one does. The loop itself
-is orbit's.
+killed and started again ends where an uninterrupted one does. One step is in
+trainer.py; the loop itself is orbit's.
 """
 
 import contextlib
@@ -10,32 +10,25 @@ import dataclasses
 import math
 import os
 import signal
-import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import orbit
 import tensorflow as tf
-import tf_keras
 from absl import logging
 
 from albert_mn import (
   configs,
   distribution,
-  encoders,
   inputs,
   model_directory,
   optimization,
   pretraining,
   reports,
   runs,
+  trainer,
 )
 from data_prep import manifest, options, tokenization
-
-_SUM = tf.distribute.ReduceOp.SUM
-
-# How long a signal may wait for the steps that are under way.
-_SECONDS_A_STRETCH = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,240 +110,6 @@ class Options:
     )
 
 
-class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
-  """One step and one evaluation of pretraining, for orbit.
-
-  The loss of a batch is the sum of the masked-LM losses over the number of
-  masked positions plus the same for the sentence pairs (ALBERT paper, section
-  3.1). Both numbers are those of the whole batch, over all devices and parts,
-  so that the gradient does not depend on how the batch was cut.
-
-  Args:
-    model: gives logits for features.
-    optimizer: its `iterations` is the global step.
-    strategy: where to compute.
-    evaluation: the held-out batches, or None.
-    characters: float32 [vocab_size], for bits per character; or None.
-    total_steps: where the run ends, for the log.
-    settings: of the run.
-  """
-
-  # Of the base class, which does not say their types.
-  _train_loop_fn: Any
-  _train_iter: Any
-
-  def __init__(
-    self,
-    model: pretraining.PretrainingModel,
-    optimizer: optimization.AdamW,
-    strategy: tf.distribute.Strategy,
-    *,
-    evaluation: tf.data.Dataset | None,
-    characters: Any,
-    total_steps: int,
-    settings: Options,
-  ):
-    orbit.StandardTrainer.__init__(self, None)
-    orbit.StandardEvaluator.__init__(
-      self,
-      evaluation,
-      options=orbit.StandardEvaluatorOptions(use_tf_function=True),
-    )
-    self._model, self._optimizer = model, optimizer
-    self._strategy, self._settings = strategy, settings
-    self._characters = None if characters is None else tf.constant(characters)
-    self._total_steps = total_steps
-    self._gradients = tf.function(
-      self._sums_and_gradients, jit_compile=settings.jit_compile
-    )
-    self._eval_sums = tf.function(self._sums, jit_compile=settings.jit_compile)
-    # float64 counts beyond 2^24 exactly; TPUs have none.
-    exact = not isinstance(strategy, tf.distribute.TPUStrategy)
-    with strategy.scope():
-      self._totals = {
-        name: tf_keras.metrics.Sum(
-          name=name, dtype="float64" if exact else "float32"
-        )
-        for name in pretraining.Sums._fields
-      }
-      self._norm = tf_keras.metrics.Mean(name="gradient_norm", dtype="float32")
-    self._started = (0.0, 0)
-    self._stretch = 1
-    self.stop = runs.Stop()
-
-  def _sums(
-    self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
-  ) -> pretraining.Sums:
-    output = self._model(features, seeds)
-    return pretraining.losses(output, features, self._characters)
-
-  def _sums_and_gradients(
-    self,
-    features: dict[str, tf.Tensor],
-    seeds: tf.Tensor,
-    counts: tuple[tf.Tensor, tf.Tensor],
-  ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
-    """Adds up the parts that one device's rows are computed in."""
-    parts = self._settings.gradient_accumulation_steps
-    if parts == 1:
-      return self._part(features, seeds, counts)
-    cut = {
-      name: tf.reshape(value, [parts, -1] + value.shape[1:].as_list())
-      for name, value in {**features, "seeds": seeds}.items()
-    }
-    first = {name: value[0] for name, value in cut.items()}
-    total = self._part(first, first.pop("seeds"), counts)
-
-    def add(number: tf.Tensor, total: Any) -> tuple[tf.Tensor, Any]:
-      part = {name: value[number] for name, value in cut.items()}
-      more = self._part(part, part.pop("seeds"), counts)
-      return number + 1, tf.nest.map_structure(tf.add, total, more)
-
-    _, total = tf.while_loop(
-      lambda number, _: number < parts,
-      add,
-      (tf.constant(1), total),
-      maximum_iterations=parts - 1,
-    )
-    return total
-
-  def _part(
-    self,
-    features: dict[str, tf.Tensor],
-    seeds: tf.Tensor,
-    counts: tuple[tf.Tensor, tf.Tensor],
-  ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
-    masked, pairs = counts
-    with tf.GradientTape() as tape:
-      sums = self._sums(features, seeds)
-      loss = tf.math.divide_no_nan(
-        sums.masked_lm_loss_sum, masked
-      ) + tf.math.divide_no_nan(sums.sentence_loss_sum, pairs)
-    gradients = tape.gradient(loss, self._model.trainable_variables)
-    return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-  def train_loop_begin(self) -> None:
-    super().train_loop_begin()
-    self._reset()
-    self._started = (time.monotonic(), int(self._optimizer.iterations.numpy()))
-
-  def train(self, num_steps: tf.Tensor) -> dict[str, float]:
-    """Trains in stretches of some seconds, to heed signals in between.
-
-    One compiled loop serves all lengths.
-
-    Raises:
-      runs.Stopped: after a whole step.
-    """
-    self.train_loop_begin()
-    self._train_loop_fn = self._train_loop_fn or self.create_train_loop_fn()
-    self._train_iter = self._train_iter or iter(self.train_dataset)
-    left = int(num_steps)
-    while left:
-      began, steps = time.monotonic(), min(left, self._stretch)
-      self._train_loop_fn(self._train_iter, tf.constant(steps))
-      self.stop.heed()
-      left -= steps
-      pace = steps / (time.monotonic() - began)
-      self._stretch = max(1, int(_SECONDS_A_STRETCH * pace))
-    return self.train_loop_end()
-
-  def train_step(self, iterator: Any) -> None:
-    self._strategy.run(self._replica_step, args=(next(iterator),))
-
-  def _replica_step(self, features: dict[str, tf.Tensor]) -> None:
-    """Computes this device's rows, then takes the step of the whole batch."""
-    context = tf.distribute.get_replica_context()
-    step = tf.cast(self._optimizer.iterations, tf.int32)
-    seeds = encoders.example_seeds(
-      self._settings.random_seed, step, features.pop(inputs.ROWS)
-    )
-    counts = context.all_reduce(_SUM, pretraining.counts(features))
-    sums, gradients = self._gradients(features, seeds, counts)
-    gradients = context.all_reduce(_SUM, gradients)
-    self._optimizer.apply_gradients(
-      zip(gradients, self._model.trainable_variables, strict=True),
-      skip_gradients_aggregation=True,
-    )
-    self._norm.update_state(tf.linalg.global_norm(gradients))
-    self._add(sums)
-
-  def train_loop_end(self) -> dict[str, float]:
-    metrics = self._metrics()
-    step = int(self._optimizer.iterations.numpy())
-    began, first_step = self._started
-    pace = (step - first_step) / (time.monotonic() - began)
-    if not math.isfinite(metrics["loss"]):
-      raise options.InputError(
-        "a finite loss",
-        f"{metrics['loss']} by step {step}",
-        "start again from the last checkpoint with a smaller --learning_rate",
-      )
-    batch_size = self._settings.train_batch_size
-    logging.info(
-      "step %d of %d: loss %.3f, masked_lm_accuracy %.3f, "
-      "sentence_order_accuracy %.3f; %.0f sequences/s, %s left",
-      step,
-      self._total_steps,
-      metrics["loss"],
-      metrics["masked_lm_accuracy"],
-      metrics["sentence_order_accuracy"],
-      pace * batch_size,
-      runs.clock((self._total_steps - step) / pace),
-    )
-    metrics["learning_rate"] = self._optimizer.rate(step)
-    metrics["gradient_norm"] = float(self._norm.result())
-    metrics["sequences_per_second"] = pace * batch_size
-    metrics |= self._optimizer.trust_ratio_summary()
-    return metrics
-
-  def eval_begin(self) -> None:
-    self._reset()
-
-  def eval_step(self, iterator: Any) -> None:
-    def one(features: dict[str, tf.Tensor]) -> None:
-      self._add(self._eval_sums(features))
-
-    self._strategy.run(one, args=(next(iterator),))
-
-  def eval_end(self) -> dict[str, float]:
-    return self._metrics()
-
-  def _reset(self) -> None:
-    for total in (*self._totals.values(), self._norm):
-      total.reset_state()
-
-  def _add(self, sums: pretraining.Sums) -> None:
-    for name, value in sums._asdict().items():
-      self._totals[name].update_state(value)
-
-  def _metrics(self) -> dict[str, float]:
-    """The names and meanings of google-research/albert's metric_fn.
-
-    Without sentence pairs their accuracy and loss are nan, not 0. Bits per
-    character (−Σ log2 p of the masked pieces over the characters they stand
-    for) can be compared between tokenizers that mask the same words.
-    """
-    total = {name: float(sum_.result()) for name, sum_ in self._totals.items()}
-    masked, pairs = total["masked_lm_count"] or 1.0, total["sentence_count"]
-    masked_loss = total["masked_lm_loss_sum"] / masked
-    order_loss = total["sentence_loss_sum"] / pairs if pairs else math.nan
-    characters = total["masked_characters"]
-    metrics = {
-      "loss": masked_loss + (order_loss if pairs else 0.0),
-      "masked_lm_accuracy": total["masked_lm_correct"] / masked,
-      "masked_lm_loss": masked_loss,
-      "sentence_order_accuracy": (
-        total["sentence_correct"] / pairs if pairs else math.nan
-      ),
-      "sentence_order_loss": order_loss,
-    }
-    if characters:
-      bits = total["masked_lm_loss_sum"] / math.log(2)
-      metrics["bits_per_character"] = bits / characters
-    return metrics
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
   """What a run works with, after all its input was checked.
@@ -405,13 +164,13 @@ def run(
       _warm_start(model, settings.init_checkpoint)
     optimizer = optimization.create(recipe)
     optimizer.build(model.trainable_variables)
-  trainer = _trainer(work, model, optimizer)
-  controller = _controller(work, devices, model, optimizer, trainer)
+  steps = _trainer(work, model, optimizer)
+  controller = _controller(work, devices, model, optimizer, steps)
   metrics: dict[str, float] = {}
   if work.training:
-    with trainer.stop:
+    with steps.stop:
       try:
-        metrics = _train(work, controller, trainer, model, optimizer)
+        metrics = _train(work, controller, steps, model, optimizer)
       except runs.Stopped as stopped:
         _leave(controller, stopped)
     _save_model(work, model, int(optimizer.iterations.numpy()), "model")
@@ -503,26 +262,29 @@ def _trainer(
   work: Run,
   model: pretraining.PretrainingModel,
   optimizer: optimization.AdamW,
-) -> Trainer:
-  held_out, path = work.held_out, work.tokenizer_file()
-  batch_size = work.settings.eval_batch_size
+) -> trainer.Trainer:
+  settings, held_out = work.settings, work.held_out
+  path = work.tokenizer_file()
   evaluation = (
     work.strategy.distribute_datasets_from_function(
       lambda context: inputs.eval_dataset(
-        held_out, inputs.Share.of(batch_size, context)
+        held_out, inputs.Share.of(settings.eval_batch_size, context)
       )
     )
     if held_out
     else None
   )
-  return Trainer(
+  return trainer.Trainer(
     model,
     optimizer,
     work.strategy,
     evaluation=evaluation,
     characters=tokenization.Tokenizer(path).characters() if path else None,
     total_steps=work.recipe.num_train_steps,
-    settings=work.settings,
+    batch_size=settings.train_batch_size,
+    parts=settings.gradient_accumulation_steps,
+    seed=settings.random_seed,
+    jit_compile=settings.jit_compile,
   )
 
 
@@ -551,7 +313,7 @@ def _controller(
   devices: distribution.Options,
   model: pretraining.PretrainingModel,
   optimizer: optimization.AdamW,
-  trainer: Trainer,
+  steps: trainer.Trainer,
 ) -> orbit.Controller:
   """Makes orbit's controller, which restores the newest checkpoint."""
   settings = work.settings
@@ -578,8 +340,8 @@ def _controller(
   with _quiet_orbit():
     return orbit.Controller(
       global_step=optimizer.iterations,
-      trainer=trainer if settings.do_train else None,
-      evaluator=trainer if settings.do_eval else None,
+      trainer=steps if settings.do_train else None,
+      evaluator=steps if settings.do_eval else None,
       strategy=work.strategy,
       steps_per_loop=steps_per_loop,
       checkpoint_manager=checkpoints,
@@ -601,7 +363,7 @@ def _quiet_orbit() -> Iterator[None]:
 def _train(
   work: Run,
   controller: orbit.Controller,
-  trainer: Trainer,
+  steps: trainer.Trainer,
   model: pretraining.PretrainingModel,
   optimizer: optimization.AdamW,
 ) -> dict[str, float]:
@@ -624,7 +386,7 @@ def _train(
     count,
     total * settings.train_batch_size / count,
   )
-  trainer.train_dataset = work.strategy.distribute_datasets_from_function(
+  steps.train_dataset = work.strategy.distribute_datasets_from_function(
     lambda context: inputs.train_dataset(
       training,
       count,

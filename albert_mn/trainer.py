@@ -1,0 +1,260 @@
+"""One step and one evaluation of pretraining, and what they log.
+
+orbit's controller says when. Between two of its log lines the steps run in
+stretches of some seconds, so that a signal need not wait for longer.
+"""
+
+import math
+import time
+from typing import Any
+
+import orbit
+import tensorflow as tf
+import tf_keras
+from absl import logging
+
+from albert_mn import encoders, inputs, optimization, pretraining, runs
+from data_prep import options
+
+_SUM = tf.distribute.ReduceOp.SUM
+
+# How long a signal may wait for the steps that are under way.
+_SECONDS_A_STRETCH = 2.0
+
+
+class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
+  """One step and one evaluation of pretraining, for orbit.
+
+  The loss of a batch is the sum of the masked-LM losses over the number of
+  masked positions plus the same for the sentence pairs (ALBERT paper, section
+  3.1). Both numbers are those of the whole batch, over all devices and parts,
+  so that the gradient does not depend on how the batch was cut.
+
+  Args:
+    model: gives logits for features.
+    optimizer: its `iterations` is the global step.
+    strategy: where to compute.
+    evaluation: the held-out batches, or None.
+    characters: float32 [vocab_size], for bits per character; or None.
+    total_steps: where the run ends, for the log.
+    batch_size: sequences of a step, over all devices.
+    parts: how many the rows of a device are computed in.
+    seed: dropout follows from it.
+    jit_compile: whether XLA compiles the forward and backward pass.
+  """
+
+  # Of the base class, which does not say their types.
+  _train_loop_fn: Any
+  _train_iter: Any
+
+  def __init__(
+    self,
+    model: pretraining.PretrainingModel,
+    optimizer: optimization.AdamW,
+    strategy: tf.distribute.Strategy,
+    *,
+    evaluation: tf.data.Dataset | None,
+    characters: Any,
+    total_steps: int,
+    batch_size: int,
+    parts: int,
+    seed: int,
+    jit_compile: bool,
+  ):
+    orbit.StandardTrainer.__init__(self, None)
+    orbit.StandardEvaluator.__init__(
+      self,
+      evaluation,
+      options=orbit.StandardEvaluatorOptions(use_tf_function=True),
+    )
+    self._model, self._optimizer = model, optimizer
+    self._strategy, self._seed = strategy, seed
+    self._characters = None if characters is None else tf.constant(characters)
+    self._total_steps = total_steps
+    self._batch_size, self._parts = batch_size, parts
+    self._gradients = tf.function(
+      self._sums_and_gradients, jit_compile=jit_compile
+    )
+    self._eval_sums = tf.function(self._sums, jit_compile=jit_compile)
+    # float64 counts beyond 2^24 exactly; TPUs have none.
+    exact = not isinstance(strategy, tf.distribute.TPUStrategy)
+    with strategy.scope():
+      self._totals = {
+        name: tf_keras.metrics.Sum(
+          name=name, dtype="float64" if exact else "float32"
+        )
+        for name in pretraining.Sums._fields
+      }
+      self._norm = tf_keras.metrics.Mean(name="gradient_norm", dtype="float32")
+    self._started = (0.0, 0)
+    self._stretch = 1
+    self.stop = runs.Stop()
+
+  def _sums(
+    self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
+  ) -> pretraining.Sums:
+    output = self._model(features, seeds)
+    return pretraining.losses(output, features, self._characters)
+
+  def _sums_and_gradients(
+    self,
+    features: dict[str, tf.Tensor],
+    seeds: tf.Tensor,
+    counts: tuple[tf.Tensor, tf.Tensor],
+  ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
+    """Adds up the parts that one device's rows are computed in."""
+    parts = self._parts
+    if parts == 1:
+      return self._part(features, seeds, counts)
+    cut = {
+      name: tf.reshape(value, [parts, -1] + value.shape[1:].as_list())
+      for name, value in {**features, "seeds": seeds}.items()
+    }
+    first = {name: value[0] for name, value in cut.items()}
+    total = self._part(first, first.pop("seeds"), counts)
+
+    def add(number: tf.Tensor, total: Any) -> tuple[tf.Tensor, Any]:
+      part = {name: value[number] for name, value in cut.items()}
+      more = self._part(part, part.pop("seeds"), counts)
+      return number + 1, tf.nest.map_structure(tf.add, total, more)
+
+    _, total = tf.while_loop(
+      lambda number, _: number < parts,
+      add,
+      (tf.constant(1), total),
+      maximum_iterations=parts - 1,
+    )
+    return total
+
+  def _part(
+    self,
+    features: dict[str, tf.Tensor],
+    seeds: tf.Tensor,
+    counts: tuple[tf.Tensor, tf.Tensor],
+  ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
+    masked, pairs = counts
+    with tf.GradientTape() as tape:
+      sums = self._sums(features, seeds)
+      loss = tf.math.divide_no_nan(
+        sums.masked_lm_loss_sum, masked
+      ) + tf.math.divide_no_nan(sums.sentence_loss_sum, pairs)
+    gradients = tape.gradient(loss, self._model.trainable_variables)
+    return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+  def train_loop_begin(self) -> None:
+    super().train_loop_begin()
+    self._reset()
+    self._started = (time.monotonic(), int(self._optimizer.iterations.numpy()))
+
+  def train(self, num_steps: tf.Tensor) -> dict[str, float]:
+    """Trains in stretches of some seconds, to heed signals in between.
+
+    One compiled loop serves all lengths.
+
+    Raises:
+      runs.Stopped: after a whole step.
+    """
+    self.train_loop_begin()
+    self._train_loop_fn = self._train_loop_fn or self.create_train_loop_fn()
+    self._train_iter = self._train_iter or iter(self.train_dataset)
+    left = int(num_steps)
+    while left:
+      began, steps = time.monotonic(), min(left, self._stretch)
+      self._train_loop_fn(self._train_iter, tf.constant(steps))
+      self.stop.heed()
+      left -= steps
+      pace = steps / (time.monotonic() - began)
+      self._stretch = max(1, int(_SECONDS_A_STRETCH * pace))
+    return self.train_loop_end()
+
+  def train_step(self, iterator: Any) -> None:
+    self._strategy.run(self._replica_step, args=(next(iterator),))
+
+  def _replica_step(self, features: dict[str, tf.Tensor]) -> None:
+    """Computes this device's rows, then takes the step of the whole batch."""
+    context = tf.distribute.get_replica_context()
+    step = tf.cast(self._optimizer.iterations, tf.int32)
+    seeds = encoders.example_seeds(self._seed, step, features.pop(inputs.ROWS))
+    counts = context.all_reduce(_SUM, pretraining.counts(features))
+    sums, gradients = self._gradients(features, seeds, counts)
+    gradients = context.all_reduce(_SUM, gradients)
+    self._optimizer.apply_gradients(
+      zip(gradients, self._model.trainable_variables, strict=True),
+      skip_gradients_aggregation=True,
+    )
+    self._norm.update_state(tf.linalg.global_norm(gradients))
+    self._add(sums)
+
+  def train_loop_end(self) -> dict[str, float]:
+    metrics = self._metrics()
+    step = int(self._optimizer.iterations.numpy())
+    began, first_step = self._started
+    pace = (step - first_step) / (time.monotonic() - began)
+    if not math.isfinite(metrics["loss"]):
+      raise options.InputError(
+        "a finite loss",
+        f"{metrics['loss']} by step {step}",
+        "start again from the last checkpoint with a smaller --learning_rate",
+      )
+    logging.info(
+      "step %d of %d: loss %.3f, masked_lm_accuracy %.3f, "
+      "sentence_order_accuracy %.3f; %.0f sequences/s, %s left",
+      step,
+      self._total_steps,
+      metrics["loss"],
+      metrics["masked_lm_accuracy"],
+      metrics["sentence_order_accuracy"],
+      pace * self._batch_size,
+      runs.clock((self._total_steps - step) / pace),
+    )
+    metrics["learning_rate"] = self._optimizer.rate(step)
+    metrics["gradient_norm"] = float(self._norm.result())
+    metrics["sequences_per_second"] = pace * self._batch_size
+    metrics |= self._optimizer.trust_ratio_summary()
+    return metrics
+
+  def eval_begin(self) -> None:
+    self._reset()
+
+  def eval_step(self, iterator: Any) -> None:
+    def one(features: dict[str, tf.Tensor]) -> None:
+      self._add(self._eval_sums(features))
+
+    self._strategy.run(one, args=(next(iterator),))
+
+  def eval_end(self) -> dict[str, float]:
+    return self._metrics()
+
+  def _reset(self) -> None:
+    for total in (*self._totals.values(), self._norm):
+      total.reset_state()
+
+  def _add(self, sums: pretraining.Sums) -> None:
+    for name, value in sums._asdict().items():
+      self._totals[name].update_state(value)
+
+  def _metrics(self) -> dict[str, float]:
+    """The names and meanings of google-research/albert's metric_fn.
+
+    Without sentence pairs their accuracy and loss are nan, not 0. Bits per
+    character (−Σ log2 p of the masked pieces over the characters they stand
+    for) can be compared between tokenizers that mask the same words.
+    """
+    total = {name: float(sum_.result()) for name, sum_ in self._totals.items()}
+    masked, pairs = total["masked_lm_count"] or 1.0, total["sentence_count"]
+    masked_loss = total["masked_lm_loss_sum"] / masked
+    order_loss = total["sentence_loss_sum"] / pairs if pairs else math.nan
+    characters = total["masked_characters"]
+    metrics = {
+      "loss": masked_loss + (order_loss if pairs else 0.0),
+      "masked_lm_accuracy": total["masked_lm_correct"] / masked,
+      "masked_lm_loss": masked_loss,
+      "sentence_order_accuracy": (
+        total["sentence_correct"] / pairs if pairs else math.nan
+      ),
+      "sentence_order_loss": order_loss,
+    }
+    if characters:
+      bits = total["masked_lm_loss_sum"] / math.log(2)
+      metrics["bits_per_character"] = bits / characters
+    return metrics

@@ -300,8 +300,9 @@ def _tasks(
 ) -> Iterator[tuple[str, list[Any]]]:
   """Groups the raw documents of each file into tasks of about a size."""
   source = SOURCES[settings.corpus.source]
-  for path in files:
-    name, batch, size = os.path.basename(path), [], 0
+  for path, name in zip(files, manifest.labels(files), strict=True):
+    batch: list[Any] = []
+    size = 0
     for item in _items(path, settings):
       batch.append(item)
       size += source.letters(item)

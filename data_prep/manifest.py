@@ -6,6 +6,7 @@ same input and seed give the same manifest.
 """
 
 import collections
+import concurrent.futures
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,12 +43,15 @@ def write(
     counts: documents, examples, words …
     inputs: name → identity (see `identity`) of what it was made from.
   """
+  names = sorted(files)
+  paths = [os.path.join(folder, name) for name in names]
+  # Threads: hashing and reading leave the interpreter free.
+  with concurrent.futures.ThreadPoolExecutor() as threads:
+    digests = list(threads.map(storage.sha256, paths))
+    sizes = list(threads.map(storage.size, paths))
   described = {
-    name: {
-      "bytes": storage.size(os.path.join(folder, name)),
-      "sha256": storage.sha256(os.path.join(folder, name)),
-    }
-    for name in sorted(files)
+    name: {"bytes": size, "sha256": digest}
+    for name, size, digest in zip(names, sizes, digests, strict=True)
   }
   content = dict(
     format_version=FORMAT_VERSION,
@@ -61,19 +65,19 @@ def write(
     file.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
 
-def hashes(paths: Iterable[str]) -> dict[str, str]:
-  """Returns `inputs` for files: name → sha256; folders are no part of a name.
-
-  The second file of one name is "name #2".
-  """
-  found: dict[str, str] = {}
+def labels(paths: Iterable[str]) -> list[str]:
+  """Names files without their folders: the second a.txt is "a.txt #2"."""
   seen: collections.Counter[str] = collections.Counter()
-  for path in paths:
-    name = os.path.basename(path)
+  found = []
+  for name in map(os.path.basename, paths):
     seen[name] += 1
-    label = name if seen[name] == 1 else f"{name} #{seen[name]}"
-    found[label] = storage.sha256(path)
+    found.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
   return found
+
+
+def hashes(paths: Sequence[str]) -> dict[str, str]:
+  """Returns `inputs` for files: label → sha256."""
+  return dict(zip(labels(paths), map(storage.sha256, paths), strict=True))
 
 
 def find(folder: str) -> dict[str, Any] | None:

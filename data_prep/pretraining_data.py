@@ -463,7 +463,7 @@ def _describe(
 def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
   """Names what the set was made of, and how often each file is used."""
   files = [(path, part.weight) for part in parts for path in part.paths]
-  hashes = manifest.hashes(path for path, _ in files)
+  hashes = manifest.hashes([path for path, _ in files])
   return {
     name if weight == 1 else f"{name} x{weight:g}": digest
     for (name, digest), (_, weight) in zip(hashes.items(), files, strict=True)

@@ -73,7 +73,12 @@ def _json_lines(path: str, field: str) -> Iterator[Lines]:
         line[:60],
         "mend the line, or name the key with --text_field",
       ) from error
-    yield from parted(text.split("\n"), "file")
+    yield from parted(_whole(text).split("\n"), "file")
+
+
+def _whole(text: str) -> str:
+  r"""Puts U+FFFD for half a character: JSON can say "\ud83d", UTF-8 cannot."""
+  return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _cells(path: str, column: str) -> Iterator[Lines]:

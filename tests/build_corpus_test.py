@@ -96,6 +96,19 @@ def test_text_becomes_sentences_and_every_loss_has_a_reason(
   assert not list(out.glob(".*"))
 
 
+def test_files_of_one_name_are_counted_apart(
+  programs: running.Programs, raw: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  other = tmp_path / "other/raw.txt"
+  other.parent.mkdir()
+  other.write_text("Энэ бол өөр хавтасны ижил нэртэй файл.\n", "utf-8")
+  flags = (*_flags(raw, tmp_path / "out"), f"--input_file={raw},{other}")
+  programs.succeed(*flags)
+  stats = json.loads((tmp_path / "out/stats.json").read_text())
+  found = {name: counts["documents"] for name, counts in stats["files"].items()}
+  assert found == {"raw.txt": 2, "raw.txt #2": 1}
+
+
 def test_a_second_run_changes_nothing_and_leaves_no_shard_of_the_first(
   programs: running.Programs, raw: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -27,6 +27,37 @@ def test_files_are_found_in_order_and_once(tmp_path: pathlib.Path) -> None:
     storage.matching("https://example.com/corpus.txt")
 
 
+# Files are read by the megabyte; these are longer.
+MANY = "".join(f"мөр {number}\r\n" for number in range(90_000)).encode()
+
+
+def test_lines_are_whole_wherever_a_block_ends(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / "a.txt"
+  path.write_bytes(MANY + "сүүлчийн".encode())
+  assert len(MANY) > storage.MAX_LINE_BYTES
+  assert list(storage.lines(str(path))) == [
+    *(f"мөр {number}" for number in range(90_000)), "сүүлчийн",
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("bad", "message"),
+  [
+    (b"\xf1\n", "byte 0xf1 on line 90001"),
+    (b"a" * (storage.MAX_LINE_BYTES + 1), "a longer one at .*a.txt:90001"),
+  ],
+)
+def test_a_bad_line_is_named_wherever_it_stands(
+  tmp_path: pathlib.Path, bad: bytes, message: str
+) -> None:
+  path = tmp_path / "a.txt"
+  path.write_bytes(MANY + bad)
+  with pytest.raises(options.InputError, match=message):
+    list(storage.lines(str(path)))
+  path.write_bytes(MANY + b"a" * (storage.MAX_LINE_BYTES - 1) + b"\n")
+  assert len(list(storage.lines(str(path)))) == 90_001
+
+
 COMPRESS = {
   ".gz": gzip.compress,
   ".bz2": bz2.compress,

@@ -40,6 +40,14 @@ def test_a_json_line_is_a_document(tmp_path: pathlib.Path) -> None:
   ]
 
 
+def test_half_a_character_of_json_does_not_end_the_work(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tmp_path / "a.jsonl"
+  path.write_text(r'{"text": "Сайн \ud83d уу \ud83d\ude00"}')
+  assert _items(path) == [("Сайн \ufffd уу 😀",)]
+
+
 @pytest.mark.parametrize("line", ['{"text": 1}', '{"txt": "а"}', "[]", "{"])
 def test_a_bad_json_line_is_named(tmp_path: pathlib.Path, line: str) -> None:
   path = tmp_path / "a.jsonl"

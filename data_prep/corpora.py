@@ -57,7 +57,8 @@ class Options:
   )  # fmt: skip
   near_duplicates: float = options.option(
     0.0, "drop documents that share so much of their runs of five words with "
-    "an earlier one (0.8 is usual); 0: exact copies alone",
+    "an earlier one (0.8 is usual), for 3.5 kB of memory a document; 0: exact "
+    "copies alone",
     minimum=0.0, maximum=1.0,
   )  # fmt: skip
   decontaminate: str = options.option(

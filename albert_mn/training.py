@@ -20,6 +20,7 @@ from absl import logging
 from albert_mn import (
   configs,
   distribution,
+  initial_weights,
   inputs,
   model_directory,
   optimization,
@@ -47,7 +48,11 @@ class Options:
   bert_config_file: str = options.option("", "instead, for BERT")
   output_dir: str = options.option("", "the run directory")
   init_checkpoint: str = options.option(
-    "", "warm start: a model directory or a checkpoint prefix"
+    "", "warm start: a model directory, a checkpoint's prefix (a TF 1 one of "
+    "google-research too) or a Hugging Face directory"
+  )  # fmt: skip
+  init_from_group0: bool = options.option(
+    False, "hidden groups that --init_checkpoint lacks begin as its group 0"
   )
   do_train: bool = options.option(False, "train")
   do_eval: bool = options.option(False, "evaluate on --eval_input_file")
@@ -161,7 +166,9 @@ def run(
       work.config, settings.random_seed, settings.rematerialize
     )
     if settings.init_checkpoint:
-      _warm_start(model, settings.init_checkpoint)
+      initial_weights.load(
+        settings.init_checkpoint, model.parts(), settings.init_from_group0
+      )
     optimizer = optimization.create(recipe)
     optimizer.build(model.trainable_variables)
   steps = _trainer(work, model, optimizer)
@@ -200,10 +207,11 @@ def _checked(
   strategy: tf.distribute.Strategy,
 ) -> Run:
   """Finds records and config, and refuses what does not fit together."""
-  config = model_directory.settle_config(
+  config = initial_weights.settle_config(
     settings.albert_config_file,
     settings.bert_config_file,
     settings.init_checkpoint,
+    settings.init_from_group0,
   )
   lengths = (settings.max_seq_length, settings.max_predictions_per_seq)
   training, held_out = (
@@ -222,7 +230,7 @@ def _checked(
     )
   hashes = {}
   if settings.init_checkpoint:
-    hashes[settings.init_checkpoint] = model_directory.tokenizer_hash(
+    hashes[settings.init_checkpoint] = initial_weights.tokenizer_hash(
       settings.init_checkpoint
     )
   for patterns, found in (
@@ -244,18 +252,6 @@ def _checked(
       "give a divisor of it",
     )
   return Run(settings, recipe, config, strategy, training, held_out)
-
-
-def _warm_start(model: pretraining.PretrainingModel, path: str) -> None:
-  """Takes the encoder, and the heads where the checkpoint has them."""
-  held = model_directory.held_parts(path)
-  parts = model.parts()
-  model_directory.restore(
-    path, **{n: p for n, p in parts.items() if n in held or n == "encoder"}
-  )
-  logging.info(
-    "weights from %s; new: %s", path, ", ".join(parts.keys() - held) or "none"
-  )
 
 
 def _trainer(
@@ -300,7 +296,7 @@ def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
     "records": training.identity,
     "optimizer": dataclasses.asdict(work.recipe),
     "init_checkpoint": (
-      model_directory.identity(settings.init_checkpoint)
+      initial_weights.identity(settings.init_checkpoint)
       if settings.init_checkpoint
       else None
     ),

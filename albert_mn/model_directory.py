@@ -81,6 +81,15 @@ def save(
   )
 
 
+def copy(folder: str, target: str) -> None:
+  """Copies a finished model directory, its manifest last."""
+  content = manifest.find(folder)
+  assert content, "it was just saved"
+  manifest.begin(target)
+  for name in (*content["files"], manifest.NAME):
+    storage.copy(os.path.join(folder, name), os.path.join(target, name))
+
+
 def restore(path: str, **parts: Any) -> None:
   """Reads the weights of `parts` from a model directory or a checkpoint.
 

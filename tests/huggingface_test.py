@@ -207,6 +207,17 @@ def test_a_cut_or_garbled_file_is_named_in_one_line(
       tensor_files.read(str(path))
 
 
+def test_a_header_that_points_back_into_itself_is_refused(
+  tmp_path: pathlib.Path,
+) -> None:
+  entry = dict(dtype="U8", shape=[4], data_offsets=[-4, 0])
+  text = json.dumps({"a": entry}).encode()
+  path = tmp_path / "model.safetensors"
+  path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+  with pytest.raises(options.InputError, match="a outside of the file"):
+    tensor_files.read(str(path))
+
+
 def _config(tmp_path: pathlib.Path, **changes: Any) -> configs.AlbertConfig:
   values = json.loads((BERT / "config.json").read_text())
   (tmp_path / "config.json").write_text(json.dumps({**values, **changes}))

@@ -13,12 +13,14 @@ import tensorflow as tf
 from albert_mn import (
   classification,
   configs,
+  distribution,
   fine_tuning,
   huggingface,
   initial_weights,
   model_directory,
   optimization,
   pretraining,
+  training,
 )
 from data_prep import options
 
@@ -186,3 +188,25 @@ def test_a_classifier_begins_from_a_hugging_face_directory_and_its_tokenizer(
   )
   spiece = (theirs / "spiece.model").read_bytes()
   assert (ours / "tokenizer.model").read_bytes() == spiece
+
+
+def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
+  tmp_path: pathlib.Path, tokenizer_file: str, dynamic_records: pathlib.Path
+) -> None:
+  _hugging_face(tmp_path, tokenizer_file)
+  settings = training.Options(
+    input_file=f"{dynamic_records}/train-*.tfrecord", do_train=True,
+    init_checkpoint=str(tmp_path), output_dir=f"{tmp_path}/run",
+    train_batch_size=2, jit_compile=False,
+  )  # fmt: skip
+  recipe = optimization.OptimizerOptions(
+    learning_rate=0.0, num_train_steps=1, num_warmup_steps=0
+  )
+  training.run(settings, recipe, distribution.Options())
+  model = _model(2)
+  initial_weights.load(f"{tmp_path}/run/model", model.parts())
+  _equal(model, _model(1))
+  (tmp_path / "spiece.model").write_bytes(b"of another language")
+  settings = dataclasses.replace(settings, output_dir=f"{tmp_path}/other")
+  with pytest.raises(options.InputError, match="with the tokenizer of"):
+    training.run(settings, recipe, distribution.Options())

@@ -292,6 +292,8 @@ class AlbertEncoder(tf_keras.layers.Layer):
 
 def activation(config: configs.AlbertConfig) -> object:
   """The activation by google's name: its gelu is the tanh approximation."""
+  if config.hidden_act == "gelu_erf":
+    return tf.nn.gelu
   return tf_utils.get_activation(config.hidden_act)
 
 

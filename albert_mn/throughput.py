@@ -76,20 +76,21 @@ class Meter:
 
   Args:
     work: what a step does.
+    clock: gives seconds.
   """
 
-  def __init__(self, work: Work):
-    self._work = work
+  def __init__(self, work: Work, clock: Callable[[], float] = time.monotonic):
+    self._work, self._clock = work, clock
     self._began, self._first = 0.0, 0
 
   def begin(self, step: int) -> None:
     """Starts to measure."""
-    self._began, self._first = time.monotonic(), step
+    self._began, self._first = self._clock(), step
 
   def metrics(self, step: int) -> dict[str, float]:
     """Returns what happened since `begin`, under TensorBoard's names."""
     work = self._work
-    seconds = time.monotonic() - self._began
+    seconds = self._clock() - self._began
     pace = (step - self._first) / seconds
     found = {
       "epochs": step * work.sequences / work.examples,

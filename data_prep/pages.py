@@ -172,9 +172,12 @@ def _class(value: Cell) -> str:
 
 
 def chart(caption: str, lines: Sequence[Line]) -> str:
-  """Returns curves over the steps of a run, each with its last height."""
+  """Returns curves over the steps of a run, each with its last height.
+
+  Where no more than limits can be drawn: nothing.
+  """
   lines = [line for line in map(_finite, lines) if line.points]
-  if not lines:
+  if all(line.kind == "limit" for line in lines):
     return ""
   axes = _Axes.around(lines)
   drawn = "".join(

@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from albert_mn import (
+  checkpoints,
   classifier,
   configs,
   encoders,
@@ -283,11 +284,12 @@ class _Loop:
     )
     self._optimizer.build(model.trainable_variables)
     self._train_on = Step(model, self._optimizer, recipe.random_seed)
-    self._checkpoints = runs.Checkpoints(
+    self._checkpoints = checkpoints.Checkpoints(
       output_dir, {"optimizer": self._optimizer, **model.parts()}, keep=2
     )
-    self._checkpoints.remember(settings)
-    self._checkpoints.restore_or_initialize()
+    begun = bool(self._checkpoints.steps())
+    runs.remember(output_dir, settings, begun=begun)
+    self._checkpoints.restore()
 
   def step(self) -> int:
     """How many steps were taken."""
@@ -332,7 +334,7 @@ class _Loop:
         f"{loss} by step {done}",
         "start again in another --output_dir with a smaller --learning_rate",
       )
-    self._checkpoints.save(checkpoint_number=done)
+    self._checkpoints.save()
     guesses = self._predictor.best([row.text for row in self._held_out])
     right = sum(
       row.label == guess

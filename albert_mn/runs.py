@@ -1,8 +1,7 @@
-"""The run directory: what was begun there, and how far it came.
+"""A run: what was begun in its directory, and what asks it to end.
 
-checkpoints/model.ckpt-N.*   to go on from: weights, optimizer slots, step
-run.json                     what decides where the run ends; beside it the
-                             flags and versions of the last start
+run.json holds what decides where the run ends, and beside it the flags and
+versions of the last start.
 """
 
 import json
@@ -17,9 +16,7 @@ import numpy as np
 import sentencepiece
 import tensorflow as tf
 import tf_keras
-from absl import logging
 
-from albert_mn import model_directory
 from data_prep import options, storage
 
 _SETTINGS = "run.json"
@@ -27,104 +24,43 @@ _SETTINGS = "run.json"
 _BESIDE = ("flags", "versions")
 
 
-class Checkpoints(tf.train.CheckpointManager):
-  """Writes a run's checkpoints, and reads the newest one whole or not at all.
+def remember(
+  output_dir: str,
+  settings: Mapping[str, Any],
+  flags: Mapping[str, Any] | None = None,
+  *,
+  begun: bool,
+  writes: bool = True,
+) -> None:
+  """Writes run.json; refuses to go on with a run that was another one.
 
   Args:
     output_dir: the run directory.
-    parts: name → what is saved; "optimizer" counts the steps.
-    keep: how many checkpoints stay.
-    interval: steps between those that orbit's controller asks for.
+    settings: whatever decides where the run ends, as JSON's values.
+    flags: all that were given or have a default, to be looked up.
+    begun: whether there is a checkpoint.
     writes: whether this process writes; of several workers, one does.
+
+  Raises:
+    options.InputError: when there is a checkpoint of other settings.
   """
-
-  def __init__(
-    self,
-    output_dir: str,
-    parts: Mapping[str, Any],
-    keep: int,
-    interval: int | None = None,
-    writes: bool = True,
-  ):
-    self._writes = writes
-    super().__init__(
-      tf.train.Checkpoint(**parts),
-      os.path.join(output_dir, "checkpoints"),
-      max_to_keep=keep,
-      step_counter=parts["optimizer"].iterations,
-      checkpoint_name="model.ckpt",
-      checkpoint_interval=interval,
-    )
-
-  def restore_or_initialize(self) -> str | None:
-    """Restores the newest checkpoint, every variable of it.
-
-    Raises:
-      options.InputError: when it is damaged or of another configuration.
-    """
-    newest = self.latest_checkpoint
-    if newest is None:
-      self._count_from_here()
-      return None
-    try:
-      self.checkpoint.restore(newest).assert_existing_objects_matched()
-    except model_directory.UNREADABLE as error:
+  path = os.path.join(output_dir, _SETTINGS)
+  now = {**settings, "tensorflow": tf.__version__}
+  now |= {"flags": dict(flags or {}), "versions": versions()}
+  text = json.dumps(now, indent=2, sort_keys=True) + "\n"
+  if begun and storage.exists(path):
+    before, after = read_settings(output_dir), json.loads(text)
+    changed = _differences(deciding(before), deciding(after))
+    if changed:
       raise options.InputError(
-        f"a whole checkpoint of this configuration at {newest}",
-        str(error).split("\n", maxsplit=1)[0],
-        "give another --output_dir; with --init_checkpoint it starts from the "
-        "weights of an older checkpoint",
-      ) from error
-    self._count_from_here()
-    logging.info("going on from %s", newest)
-    return newest
-
-  def _count_from_here(self) -> None:
-    """Counts the interval to the next checkpoint, as the class above does."""
-    if self.checkpoint_interval:
-      self._last_checkpoint_step = int(self._step_counter.numpy())
-
-  def save(self, *args: Any, **kwargs: Any) -> str | None:
-    """Saves as tf.train.CheckpointManager does, and says so."""
-    if not self._writes:
-      return None
-    path = super().save(*args, **kwargs)
-    if path:
-      logging.info("saved %s", path)
-    return path
-
-  def remember(
-    self,
-    settings: Mapping[str, Any],
-    flags: Mapping[str, Any] | None = None,
-  ) -> None:
-    """Writes run.json; refuses to go on with a run that was another one.
-
-    Args:
-      settings: whatever decides where the run ends, as JSON's values.
-      flags: all that were given or have a default, to be looked up.
-
-    Raises:
-      options.InputError: when there is a checkpoint of other settings.
-    """
-    output_dir = os.path.dirname(self.directory)
-    path = os.path.join(output_dir, _SETTINGS)
-    now = {**settings, "tensorflow": tf.__version__}
-    now |= {"flags": dict(flags or {}), "versions": versions()}
-    text = json.dumps(now, indent=2, sort_keys=True) + "\n"
-    if self.latest_checkpoint and storage.exists(path):
-      before, after = read_settings(output_dir), json.loads(text)
-      changed = _differences(deciding(before), deciding(after))
-      if changed:
-        raise options.InputError(
-          f"the settings with which {output_dir} was begun",
-          f"another {'; '.join(changed)} (see {path})",
-          "give the same ones, or another --output_dir; to go on from the "
-          "weights alone, give that and --init_checkpoint",
-        )
-    if self._writes:
-      with storage.writing(path) as file:
-        file.write(text)
+        f"the settings with which {output_dir} was begun",
+        f"another {'; '.join(changed)} (see {path})",
+        "give the same ones, or another --output_dir; to go on from the "
+        "weights alone, give that and --init_checkpoint",
+      )
+  if writes:
+    with storage.writing(path) as file:
+      file.write(text)
 
 
 def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import tensorflow as tf
 from absl import logging
 
 from albert_mn import (
+  checkpoints,
   configs,
   distribution,
   initial_weights,
@@ -211,14 +212,31 @@ def run(
     for given in (settings, recipe, devices, probing)
     for name, value in dataclasses.asdict(given).items()
   }
-  controller = _controller(work, devices, flags, model, optimizer, steps)
+  saved = checkpoints.Checkpoints(
+    settings.output_dir,
+    {"optimizer": optimizer, **model.parts()},
+    keep=settings.keep_checkpoint_max,
+    writes=work.chief and settings.do_train,
+  )
+  if settings.do_train:
+    runs.remember(
+      settings.output_dir,
+      _remembered(work, devices),
+      flags,
+      begun=bool(saved.steps()),
+      writes=work.chief,
+    )
+  with strategy.scope():
+    saved.restore()
+  controller = _controller(work, optimizer, steps)
   metrics: dict[str, float] = {}
   if work.training:
     with steps.stop:
       try:
-        metrics = _train(work, controller, steps, model, optimizer)
+        metrics = _train(work, controller, steps, saved, model)
       except runs.Stopped as stopped:
-        _leave(controller, stopped)
+        saved.save()
+        _leave(stopped, int(optimizer.iterations.numpy()))
     _save_model(work, model, int(optimizer.iterations.numpy()), "model")
     if settings.export_dir and work.chief:
       finished = os.path.join(settings.output_dir, "model")
@@ -379,29 +397,14 @@ def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
 
 
 def _controller(
-  work: Run,
-  devices: distribution.Options,
-  flags: dict[str, Any],
-  model: pretraining.PretrainingModel,
-  optimizer: optimization.AdamW,
-  steps: trainer.Trainer,
+  work: Run, optimizer: optimization.AdamW, steps: trainer.Trainer
 ) -> orbit.Controller:
-  """Makes orbit's controller, which restores the newest checkpoint."""
+  """Makes orbit's controller. Checkpoints are ours: see checkpoints.py."""
   settings = work.settings
-  checkpoints = runs.Checkpoints(
-    settings.output_dir,
-    {"optimizer": optimizer, **model.parts()},
-    keep=settings.keep_checkpoint_max,
-    interval=settings.save_checkpoints_steps,
-    writes=work.chief,
-  )
-  if work.training:
-    checkpoints.remember(_remembered(work, devices), flags)
 
   def steps_per_loop(step: int) -> int:
-    """Up to the next log line or checkpoint: one program for all lengths."""
-    intervals = (settings.iterations_per_loop, settings.save_checkpoints_steps)
-    return min(interval - step % interval for interval in intervals)
+    """Up to the next log line: one program for all lengths."""
+    return settings.iterations_per_loop - step % settings.iterations_per_loop
 
   def events(name: str) -> str | None:
     if not work.chief:
@@ -415,7 +418,6 @@ def _controller(
       evaluator=steps if settings.do_eval else None,
       strategy=work.strategy,
       steps_per_loop=steps_per_loop,
-      checkpoint_manager=checkpoints,
       summary_dir=events("train"),
       eval_summary_dir=events("eval"),
     )
@@ -435,8 +437,8 @@ def _train(
   work: Run,
   controller: orbit.Controller,
   steps: trainer.Trainer,
+  saved: checkpoints.Checkpoints,
   model: pretraining.PretrainingModel,
-  optimizer: optimization.AdamW,
 ) -> dict[str, float]:
   """Trains to the last step; returns the last held-out metrics, if any."""
   settings, training = work.settings, work.training
@@ -469,23 +471,28 @@ def _train(
   )
   steps.meter = throughput.Meter(_step_work(work, training, count, batches))
   metrics: dict[str, float] = {}
-  interval = settings.eval_interval or settings.save_checkpoints_steps
+  kept = settings.save_checkpoints_steps
+  interval = settings.eval_interval or kept
   evaluated = interval if work.held_out else total
   probed = (work.probe.interval or interval) if work.probe else total
   if not step:
     _probe(work, controller, model)
   while step < total:
-    until = min(total, *(step + n - step % n for n in (evaluated, probed)))
+    stops = (kept, evaluated, probed)
+    until = min(total, *(step + every - step % every for every in stops))
     with _quiet_orbit(), training.reading():
-      controller.train(until, checkpoint_at_completion=until == total)
+      controller.train(until)
     step = int(controller.global_step.numpy())
-    if work.held_out and (step % evaluated == 0 or step == total):
-      metrics = _evaluated(work, controller)
-      _keep_best(work, model, step, metrics)
+    if step % kept == 0 or step == total:
+      saved.save()
     if step % probed == 0 or step == total:
       _probe(work, controller, model)
-    if work.chief:
-      training_report.write(settings.output_dir)
+    if step % evaluated == 0 or step == total:
+      if work.held_out:
+        metrics = _evaluated(work, controller)
+        _keep_best(work, model, step, metrics)
+      if work.chief:
+        training_report.write(settings.output_dir)
   return metrics
 
 
@@ -520,13 +527,10 @@ def _step_work(
   )
 
 
-def _leave(controller: orbit.Controller, stopped: runs.Stopped) -> NoReturn:
-  """Saves where the run is, and ends as the signal asks."""
-  controller.save_checkpoint()
+def _leave(stopped: runs.Stopped, step: int) -> NoReturn:
+  """Ends as the signal asks, after all was saved."""
   logging.warning(
-    "%s: saved; the same command goes on from step %d",
-    stopped,
-    int(controller.global_step.numpy()),
+    "%s: saved; the same command goes on from step %d", stopped, step
   )
   if stopped.number == signal.SIGINT:
     raise KeyboardInterrupt

@@ -20,6 +20,7 @@ from albert_mn import (
   model_directory,
   optimization,
   pretraining,
+  probe,
   training,
 )
 from data_prep import options
@@ -202,11 +203,11 @@ def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
   recipe = optimization.OptimizerOptions(
     learning_rate=0.0, num_train_steps=1, num_warmup_steps=0
   )
-  training.run(settings, recipe, distribution.Options())
+  training.run(settings, recipe, distribution.Options(), probe.Options())
   model = _model(2)
   initial_weights.load(f"{tmp_path}/run/model", model.parts())
   _equal(model, _model(1))
   (tmp_path / "spiece.model").write_bytes(b"of another language")
   settings = dataclasses.replace(settings, output_dir=f"{tmp_path}/other")
   with pytest.raises(options.InputError, match="with the tokenizer of"):
-    training.run(settings, recipe, distribution.Options())
+    training.run(settings, recipe, distribution.Options(), probe.Options())

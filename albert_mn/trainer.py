@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from albert_mn import encoders, inputs, optimization, pretraining, runs
+from albert_mn import encoders, inputs, lean, optimization, pretraining, runs
 from data_prep import options
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -41,6 +41,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     parts: how many the rows of a device are computed in.
     seed: dropout follows from it.
     jit_compile: whether XLA compiles the forward and backward pass.
+    lean_step: whether to compute by lean.Lean.
   """
 
   # Of the base class, which does not say their types.
@@ -60,6 +61,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     parts: int,
     seed: int,
     jit_compile: bool,
+    lean_step: bool,
   ):
     orbit.StandardTrainer.__init__(self, None)
     orbit.StandardEvaluator.__init__(
@@ -72,10 +74,11 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._characters = None if characters is None else tf.constant(characters)
     self._total_steps = total_steps
     self._batch_size, self._parts = batch_size, parts
-    self._gradients = tf.function(
-      self._sums_and_gradients, jit_compile=jit_compile
-    )
-    self._eval_sums = tf.function(self._sums, jit_compile=jit_compile)
+    self._forward = lean.Lean(model, jit_compile) if lean_step else model
+    # The lean step compiles what stands between its products by itself.
+    whole = jit_compile and not lean_step
+    self._gradients = tf.function(self._sums_and_gradients, jit_compile=whole)
+    self._eval_sums = tf.function(self._sums, jit_compile=whole)
     # float64 counts beyond 2^24 exactly; TPUs have none.
     exact = not isinstance(strategy, tf.distribute.TPUStrategy)
     with strategy.scope():
@@ -93,7 +96,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def _sums(
     self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
   ) -> pretraining.Sums:
-    output = self._model(features, seeds)
+    output = self._forward(features, seeds)
     return pretraining.losses(output, features, self._characters)
 
   def _sums_and_gradients(

@@ -1,0 +1,311 @@
+"""The model on a CPU: the layers' numbers, with less between the products.
+
+Layer by layer, two fifths of a step go to what is no matrix product: each bias,
+activation, norm and mask reads and writes memory of its own. Here what stands
+between two products is one function, which XLA compiles; the products are left
+to oneDNN, which is faster at them than XLA; query, key and value are one.
+Numbers and gradients are the layers' to 1e-5, dropout's choices the same.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from albert_mn import encoders, pretraining
+from data_prep import records
+
+Function = Callable[..., tf.Tensor]
+
+# What tf_keras' masked softmax adds to the score of padding.
+_MASKED = -1e9
+_HEAD_EPSILON = 1e-12  # of tf-models' MaskedLM
+
+
+class _Weights(NamedTuple):
+  """A block's, as the products take them; N heads of width D make the width H.
+
+  Attributes:
+    attention: [H, 3 * H] and [3 * H], query, key and value side by side.
+    joined: [H, H], and bias, gamma and beta of what follows, each [H].
+    inner: [H, intermediate_size] and its bias.
+    outer: [intermediate_size, H], and bias, gamma and beta of what follows.
+  """
+
+  attention: tuple[tf.Tensor, tf.Tensor]
+  joined: tuple[tf.Tensor, tuple[tf.Tensor, ...]]
+  inner: tuple[tf.Tensor, tf.Tensor]
+  outer: tuple[tf.Tensor, tuple[tf.Tensor, ...]]
+
+  @classmethod
+  def of(cls, block: encoders.EncoderBlock) -> "_Weights":
+    parts, width = block.parts(), block.parts()["attention_norm"].gamma.shape[0]
+    three = [parts[name] for name in ("query", "key", "value")]
+
+    def joined(dense: str, norm: str) -> tuple[tf.Tensor, ...]:
+      found = (parts[dense].bias, parts[norm].gamma, parts[norm].beta)
+      return tuple(map(tf.convert_to_tensor, found))
+
+    return cls(
+      attention=(
+        tf.concat([tf.reshape(p.kernel, [width, width]) for p in three], 1),
+        tf.concat([tf.reshape(p.bias, [width]) for p in three], 0),
+      ),
+      joined=(
+        tf.reshape(parts["attention_output"].kernel, [width, width]),
+        joined("attention_output", "attention_norm"),
+      ),
+      inner=(
+        tf.convert_to_tensor(parts["intermediate"].kernel),
+        tf.convert_to_tensor(parts["intermediate"].bias),
+      ),
+      outer=(
+        tf.convert_to_tensor(parts["output"].kernel),
+        joined("output", "output_norm"),
+      ),
+    )
+
+
+class Lean:
+  """Computes what a PretrainingModel computes, with its variables.
+
+  Args:
+    model: of float32 layers.
+    jit_compile: whether XLA compiles what stands between the products.
+  """
+
+  def __init__(self, model: pretraining.PretrainingModel, jit_compile: bool):
+    self._model, self._config = model, model.encoder.config
+    config = self._config
+    activation = encoders.activation(config)
+
+    def fused(function: Function, learnt: int, **fixed: float) -> Function:
+      return _fused(functools.partial(function, **fixed), learnt, jit_compile)
+
+    self._activated = fused(lambda x, bias: activation(x + bias), 2)
+    self._embedded = fused(
+      _embedded, 3, rate=config.hidden_dropout_prob,
+      epsilon=config.layer_norm_eps,
+    )  # fmt: skip
+    self._joined = {
+      site: fused(
+        _joined, 5, rate=config.hidden_dropout_prob,
+        epsilon=config.layer_norm_eps, site=site,
+      )
+      for site in (encoders.AFTER_ATTENTION, encoders.AFTER_FEED_FORWARD)
+    }  # fmt: skip
+    self._attention = fused(
+      _attention, 1, rate=config.attention_probs_dropout_prob,
+      scale=1 / math.sqrt(config.hidden_size // config.num_attention_heads),
+    )  # fmt: skip
+    self._head = fused(_normed, 3, epsilon=_HEAD_EPSILON)
+
+  def __call__(
+    self,
+    features: dict[str, tf.Tensor],
+    dropout_seeds: tf.Tensor | None = None,
+  ) -> pretraining.PretrainingOutput:
+    """Gives logits, as PretrainingModel.call does."""
+    model, encoder = self._model, self._model.encoder
+    rows, length = features[records.INPUT_IDS].shape
+    hidden = self._embeddings(features, dropout_seeds)
+    mask = tf.cast(features[records.INPUT_MASK], tf.float32)
+    mask = (1.0 - mask)[:, None, None, :] * _MASKED  # [batch, 1, 1, length]
+    weights = {
+      id(block): _Weights.of(block)
+      for group in encoder.groups
+      for block in group
+    }
+    for block, seeds in encoder.applications(dropout_seeds):
+      hidden = self._block(hidden, mask, weights[id(block)], seeds)
+    places = features[records.MASKED_LM_POSITIONS] + (
+      tf.range(rows)[:, None] * length
+    )
+    first = tf.gather(hidden, tf.range(rows) * length)  # [batch, hidden_size]
+    return pretraining.PretrainingOutput(
+      tf.reshape(
+        self._masked_lm(tf.gather(hidden, tf.reshape(places, [-1]))),
+        [*places.shape, self._config.vocab_size],
+      ),
+      model.sentence(encoder.pooler(first)),
+    )
+
+  def _embeddings(
+    self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None
+  ) -> tf.Tensor:
+    """Returns the first layer's input, [batch * length, hidden_size]."""
+    encoder = self._model.encoder
+    ids, segments = features[records.INPUT_IDS], features[records.SEGMENT_IDS]
+    of = encoder.embedding_variables()
+    types = of["token_type_embeddings"]
+    kinds = tf.one_hot(tf.reshape(segments, [-1]), types.shape[0])
+    found = (
+      tf.gather(encoder.embedding_table, ids)
+      + tf.reshape(tf.matmul(kinds, types), [*ids.shape, -1])
+      + of["position_embeddings"][: ids.shape[1]]
+    )
+    gamma, beta = of["LayerNorm/gamma"], of["LayerNorm/beta"]
+    found = self._embedded(found, *_tensors(gamma, beta), *_given(seeds))
+    flat = tf.reshape(found, [-1, found.shape[-1]])
+    if encoder.projection is None:
+      return flat
+    return tf.nn.bias_add(
+      tf.matmul(flat, encoder.projection.kernel), encoder.projection.bias
+    )
+
+  def _block(
+    self,
+    hidden: tf.Tensor,
+    mask: tf.Tensor,
+    weights: _Weights,
+    seeds: tf.Tensor | None,
+  ) -> tf.Tensor:
+    """Applies a layer to [batch * length, hidden_size]."""
+    rows, length = mask.shape[0], mask.shape[3]
+    heads = self._config.num_attention_heads
+    three = tf.nn.bias_add(
+      tf.matmul(hidden, weights.attention[0]), weights.attention[1]
+    )
+    query, key, value = tf.unstack(
+      tf.transpose(
+        tf.reshape(three, [rows, length, 3, heads, -1]), [2, 0, 3, 1, 4]
+      )
+    )  # each [batch, heads, length, width of a head]
+    scores = tf.matmul(query, key, transpose_b=True)
+    shares = self._attention(scores, mask, *_given(seeds))
+    context = tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
+    hidden = self._residual(
+      tf.reshape(context, hidden.shape), hidden, weights.joined, seeds, rows,
+      encoders.AFTER_ATTENTION,
+    )  # fmt: skip
+    inner = self._activated(
+      tf.matmul(hidden, weights.inner[0]), weights.inner[1]
+    )
+    return self._residual(
+      inner, hidden, weights.outer, seeds, rows, encoders.AFTER_FEED_FORWARD
+    )
+
+  def _residual(
+    self,
+    inputs: tf.Tensor,
+    residual: tf.Tensor,
+    weights: tuple[tf.Tensor, tuple[tf.Tensor, ...]],
+    seeds: tf.Tensor | None,
+    rows: int,
+    site: int,
+  ) -> tf.Tensor:
+    """Returns the norm of a product with dropout and the residual."""
+    kernel, rest = weights
+    product, shape = tf.matmul(inputs, kernel), [rows, -1, kernel.shape[1]]
+    found = self._joined[site](
+      tf.reshape(product, shape), tf.reshape(residual, shape), *rest,
+      *_given(seeds),
+    )  # fmt: skip
+    return tf.reshape(found, product.shape)
+
+  def _masked_lm(self, hidden: tf.Tensor) -> tf.Tensor:
+    """Returns [batch * predictions, vocab_size]."""
+    head = self._model.masked_lm
+    found = self._activated(
+      tf.matmul(hidden, head.dense.kernel), *_tensors(head.dense.bias)
+    )
+    norm = head.layer_norm
+    found = self._head(found, *_tensors(norm.gamma, norm.beta))
+    table = self._model.encoder.embedding_table
+    return tf.nn.bias_add(tf.matmul(found, table, transpose_b=True), head.bias)
+
+
+def _tensors(*variables: tf.Variable) -> list[tf.Tensor]:
+  return [tf.convert_to_tensor(variable) for variable in variables]
+
+
+def _given(seeds: tf.Tensor | None) -> tuple[tf.Tensor, ...]:
+  return () if seeds is None else (seeds,)
+
+
+def _fused(function: Function, learnt: int, jit_compile: bool) -> Function:
+  """Makes one operation of a function, and one of its gradient.
+
+  The gradient computes the inside again: cheaper than to keep it in memory.
+
+  Args:
+    function: of tensors.
+    learnt: how many of them, the first ones, have a gradient.
+    jit_compile: whether XLA compiles both.
+  """
+  forward = tf.function(function, jit_compile=jit_compile)
+
+  @tf.function(jit_compile=jit_compile)
+  def backward(upstream: tf.Tensor, *arguments: tf.Tensor) -> list[tf.Tensor]:
+    sources = list(arguments[:learnt])
+    with tf.GradientTape() as tape:
+      tape.watch(sources)
+      result = function(*arguments)
+    return tape.gradient(result, sources, upstream)
+
+  @tf.custom_gradient
+  def both(*arguments: tf.Tensor) -> tuple[tf.Tensor, Function]:
+    def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
+      rest = [None] * (len(arguments) - learnt)
+      return [*backward(upstream, *arguments), *rest]
+
+    return forward(*arguments), gradient
+
+  return both
+
+
+def _normed(
+  x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
+) -> tf.Tensor:
+  """Normalises the last dimension (Ba et al. 2016, arXiv 1607.06450)."""
+  apart = x - tf.reduce_mean(x, -1, keepdims=True)
+  variance = tf.reduce_mean(tf.square(apart), -1, keepdims=True)
+  return apart * tf.math.rsqrt(variance + epsilon) * gamma + beta
+
+
+def _embedded(
+  x: tf.Tensor,
+  gamma: tf.Tensor,
+  beta: tf.Tensor,
+  seeds: tf.Tensor | None = None,
+  *,
+  rate: float,
+  epsilon: float,
+) -> tf.Tensor:
+  """Returns dropout(norm(x)); x is [batch, length, embedding_size]."""
+  normed = _normed(x, gamma, beta, epsilon)
+  return encoders.dropout(normed, seeds, encoders.ON_EMBEDDINGS, rate)
+
+
+def _joined(
+  x: tf.Tensor,
+  residual: tf.Tensor,
+  bias: tf.Tensor,
+  gamma: tf.Tensor,
+  beta: tf.Tensor,
+  seeds: tf.Tensor | None = None,
+  *,
+  rate: float,
+  epsilon: float,
+  site: int,
+) -> tf.Tensor:
+  """Returns norm(dropout(x + bias) + residual)."""
+  dropped = encoders.dropout(x + bias, seeds, site, rate)
+  return _normed(dropped + residual, gamma, beta, epsilon)
+
+
+def _attention(
+  scores: tf.Tensor,
+  mask: tf.Tensor,
+  seeds: tf.Tensor | None = None,
+  *,
+  rate: float,
+  scale: float,
+) -> tf.Tensor:
+  """Returns the dropout of the softmax of [batch, heads, from, to]."""
+  scores = scores * scale + mask
+  shares = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
+  shares /= tf.reduce_sum(shares, -1, keepdims=True)
+  return encoders.dropout(shares, seeds, encoders.ON_ATTENTION, rate)

@@ -7,6 +7,7 @@ to oneDNN, which is faster at them than XLA; query, key and value are one.
 Numbers and gradients are the layers' to 1e-5, dropout's choices the same.
 """
 
+import collections
 import functools
 import math
 from collections.abc import Callable
@@ -85,6 +86,7 @@ class Lean:
       return _fused(functools.partial(function, **fixed), learnt, jit_compile)
 
     self._activated = fused(lambda x, bias: activation(x + bias), 2)
+    self._feed_forward = _feed_forward(activation, jit_compile)
     self._embedded = fused(
       _embedded, 3, rate=config.hidden_dropout_prob,
       epsilon=config.layer_norm_eps,
@@ -96,10 +98,13 @@ class Lean:
       )
       for site in (encoders.AFTER_ATTENTION, encoders.AFTER_FEED_FORWARD)
     }  # fmt: skip
-    self._attention = fused(
-      _attention, 1, rate=config.attention_probs_dropout_prob,
-      scale=1 / math.sqrt(config.hidden_size // config.num_attention_heads),
+    width = config.hidden_size // config.num_attention_heads
+    self._attention = _softmax(1 / math.sqrt(width), jit_compile)
+    self._chosen = fused(
+      encoders.dropout, 1, site=encoders.ON_ATTENTION,
+      rate=config.attention_probs_dropout_prob,
     )  # fmt: skip
+    self._two = _twice(jit_compile)
     self._head = fused(_normed, 3, epsilon=_HEAD_EPSILON)
 
   def __call__(
@@ -114,12 +119,14 @@ class Lean:
     mask = tf.cast(features[records.INPUT_MASK], tf.float32)
     mask = (1.0 - mask)[:, None, None, :] * _MASKED  # [batch, 1, 1, length]
     weights = {
-      id(block): _Weights.of(block)
-      for group in encoder.groups
-      for block in group
+      block: _Weights.of(block) for group in encoder.groups for block in group
     }
+    uses = collections.Counter(b for b, _ in encoder.applications(None))
     for block, seeds in encoder.applications(dropout_seeds):
-      hidden = self._block(hidden, mask, weights[id(block)], seeds)
+      now, uses[block] = weights[block], uses[block] - 1
+      if uses[block]:
+        now, weights[block] = self._shared(now)
+      hidden = self._block(hidden, mask, now, seeds)
     places = features[records.MASKED_LM_POSITIONS] + (
       tf.range(rows)[:, None] * length
     )
@@ -155,6 +162,13 @@ class Lean:
       tf.matmul(flat, encoder.projection.kernel), encoder.projection.bias
     )
 
+  def _shared(self, weights: _Weights) -> tuple[_Weights, _Weights]:
+    """Gives the weights to one layer, and to those that come after it."""
+    flat = tf.nest.flatten(weights)
+    both = self._two(*flat)
+    one, other = both[: len(flat)], both[len(flat) :]
+    return tuple(tf.nest.pack_sequence_as(weights, w) for w in (one, other))
+
   def _block(
     self,
     hidden: tf.Tensor,
@@ -174,33 +188,38 @@ class Lean:
       )
     )  # each [batch, heads, length, width of a head]
     scores = tf.matmul(query, key, transpose_b=True)
-    shares = self._attention(scores, mask, *_given(seeds))
+    shares = self._attention(scores, mask)
+    if seeds is not None and self._config.attention_probs_dropout_prob:
+      shares = self._chosen(shares, seeds)
     context = tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
+    product = tf.matmul(tf.reshape(context, hidden.shape), weights.joined[0])
     hidden = self._residual(
-      tf.reshape(context, hidden.shape), hidden, weights.joined, seeds, rows,
-      encoders.AFTER_ATTENTION,
-    )  # fmt: skip
-    inner = self._activated(
-      tf.matmul(hidden, weights.inner[0]), weights.inner[1]
+      encoders.AFTER_ATTENTION, product, hidden, rows, weights.joined[1], seeds
     )
+    product = tf.matmul(hidden, weights.inner[0])
+    product = self._feed_forward(product, weights.inner[1], weights.outer[0])
     return self._residual(
-      inner, hidden, weights.outer, seeds, rows, encoders.AFTER_FEED_FORWARD
+      encoders.AFTER_FEED_FORWARD,
+      product,
+      hidden,
+      rows,
+      weights.outer[1],
+      seeds,
     )
 
   def _residual(
     self,
-    inputs: tf.Tensor,
-    residual: tf.Tensor,
-    weights: tuple[tf.Tensor, tuple[tf.Tensor, ...]],
-    seeds: tf.Tensor | None,
-    rows: int,
     site: int,
+    product: tf.Tensor,
+    residual: tf.Tensor,
+    rows: int,
+    learnt: tuple[tf.Tensor, ...],
+    seeds: tf.Tensor | None,
   ) -> tf.Tensor:
-    """Returns the norm of a product with dropout and the residual."""
-    kernel, rest = weights
-    product, shape = tf.matmul(inputs, kernel), [rows, -1, kernel.shape[1]]
+    """Drops, adds and normalises, by bias, gamma and beta."""
+    shape = [rows, -1, product.shape[-1]]
     found = self._joined[site](
-      tf.reshape(product, shape), tf.reshape(residual, shape), *rest,
+      tf.reshape(product, shape), tf.reshape(residual, shape), *learnt,
       *_given(seeds),
     )  # fmt: skip
     return tf.reshape(found, product.shape)
@@ -256,6 +275,85 @@ def _fused(function: Function, learnt: int, jit_compile: bool) -> Function:
   return both
 
 
+def _feed_forward(activation: Function, jit_compile: bool) -> Function:
+  """Makes activation(x + bias) · kernel, which keeps x alone for its gradient.
+
+  The activation is a quarter of a layer's memory; the gradient computes it
+  again, with its derivative.
+  """
+  activated = tf.function(
+    lambda x, bias: activation(x + bias), jit_compile=jit_compile
+  )
+
+  @tf.function(jit_compile=jit_compile)
+  def again(
+    x: tf.Tensor, bias: tf.Tensor, upstream: tf.Tensor
+  ) -> tuple[tf.Tensor, ...]:
+    with tf.GradientTape() as tape:
+      tape.watch([x, bias])
+      result = activation(x + bias)
+    return result, *tape.gradient(result, [x, bias], upstream)
+
+  @tf.custom_gradient
+  def product(
+    x: tf.Tensor, bias: tf.Tensor, kernel: tf.Tensor
+  ) -> tuple[tf.Tensor, Function]:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+      inner = tf.matmul(upstream, kernel, transpose_b=True)
+      result, dx, dbias = again(x, bias, inner)
+      return dx, dbias, tf.matmul(result, upstream, transpose_a=True)
+
+    return tf.matmul(activated(x, bias), kernel), gradient
+
+  return product
+
+
+def _softmax(scale: float, jit_compile: bool) -> Function:
+  """Makes the softmax of scaled scores and a mask; it keeps its result alone.
+
+  Scores are [batch, heads, from, to], the mask [batch, 1, 1, to].
+  """
+
+  @tf.function(jit_compile=jit_compile)
+  def forward(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    scores = scores * scale + mask
+    shares = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
+    return shares / tf.reduce_sum(shares, -1, keepdims=True)
+
+  @tf.function(jit_compile=jit_compile)
+  def backward(shares: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    mean = tf.reduce_sum(shares * upstream, -1, keepdims=True)
+    return shares * (upstream - mean) * scale
+
+  @tf.custom_gradient
+  def softmax(scores: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, Function]:
+    shares = forward(scores, mask)
+    return shares, lambda upstream: (backward(shares, upstream), None)
+
+  return softmax
+
+
+def _twice(jit_compile: bool) -> Callable[..., tuple[tf.Tensor, ...]]:
+  """Makes (*x, *x) of tensors, whose gradients are added at once.
+
+  The tape adds the gradients of shared weights when it has those of all
+  layers: twelve times the weights in memory.
+  """
+
+  @tf.function(jit_compile=jit_compile)
+  def added(*upstream: tf.Tensor) -> list[tf.Tensor]:
+    half = len(upstream) // 2
+    return [
+      a + b for a, b in zip(upstream[:half], upstream[half:], strict=True)
+    ]
+
+  @tf.custom_gradient
+  def both(*weights: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Function]:
+    return (*map(tf.identity, weights), *map(tf.identity, weights)), added
+
+  return both
+
+
 def _normed(
   x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
 ) -> tf.Tensor:
@@ -294,18 +392,3 @@ def _joined(
   """Returns norm(dropout(x + bias) + residual)."""
   dropped = encoders.dropout(x + bias, seeds, site, rate)
   return _normed(dropped + residual, gamma, beta, epsilon)
-
-
-def _attention(
-  scores: tf.Tensor,
-  mask: tf.Tensor,
-  seeds: tf.Tensor | None = None,
-  *,
-  rate: float,
-  scale: float,
-) -> tf.Tensor:
-  """Returns the dropout of the softmax of [batch, heads, from, to]."""
-  scores = scores * scale + mask
-  shares = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
-  shares /= tf.reduce_sum(shares, -1, keepdims=True)
-  return encoders.dropout(shares, seeds, encoders.ON_ATTENTION, rate)

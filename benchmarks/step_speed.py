@@ -99,7 +99,9 @@ def _predictions(settings: Options) -> int:
 def _step_seconds(settings: Options, config: configs.AlbertConfig) -> float:
   """Returns the CPU-seconds of a step, the fastest of those timed."""
   model = pretraining.PretrainingModel(config, 0)
-  optimizer = optimization.create(optimization.OptimizerOptions())
+  optimizer = optimization.create(
+    optimization.OptimizerOptions(), fused=settings.lean
+  )
   optimizer.build(model.trainable_variables)
   steps = trainer.Trainer(
     model,

@@ -98,12 +98,11 @@ class Lean:
       )
       for site in (encoders.AFTER_ATTENTION, encoders.AFTER_FEED_FORWARD)
     }  # fmt: skip
-    width = config.hidden_size // config.num_attention_heads
-    self._attention = _softmax(1 / math.sqrt(width), jit_compile)
-    self._chosen = fused(
-      encoders.dropout, 1, site=encoders.ON_ATTENTION,
-      rate=config.attention_probs_dropout_prob,
-    )  # fmt: skip
+    self._attention = _attention(
+      1 / math.sqrt(config.hidden_size // config.num_attention_heads),
+      config.attention_probs_dropout_prob,
+      jit_compile,
+    )
     self._two = _twice(jit_compile)
     self._head = fused(_normed, 3, epsilon=_HEAD_EPSILON)
 
@@ -187,11 +186,8 @@ class Lean:
         tf.reshape(three, [rows, length, 3, heads, -1]), [2, 0, 3, 1, 4]
       )
     )  # each [batch, heads, length, width of a head]
-    scores = tf.matmul(query, key, transpose_b=True)
-    shares = self._attention(scores, mask)
-    if seeds is not None and self._config.attention_probs_dropout_prob:
-      shares = self._chosen(shares, seeds)
-    context = tf.transpose(tf.matmul(shares, value), [0, 2, 1, 3])
+    context = self._attention(query, key, value, mask, *_given(seeds))
+    context = tf.transpose(context, [0, 2, 1, 3])
     product = tf.matmul(tf.reshape(context, hidden.shape), weights.joined[0])
     hidden = self._residual(
       encoders.AFTER_ATTENTION, product, hidden, rows, weights.joined[1], seeds
@@ -308,29 +304,67 @@ def _feed_forward(activation: Function, jit_compile: bool) -> Function:
   return product
 
 
-def _softmax(scale: float, jit_compile: bool) -> Function:
-  """Makes the softmax of scaled scores and a mask; it keeps its result alone.
+def _attention(scale: float, rate: float, jit_compile: bool) -> Function:
+  """Makes dropout(softmax(scale · q · kᵀ + mask)) · v, and keeps q, k and v.
 
-  Scores are [batch, heads, from, to], the mask [batch, 1, 1, to].
+  The shares of attention grow with the square of the length; the gradient
+  computes them again (Dao et al. 2022, arXiv 2205.14135, section 3.1).
+  Query, key and value are [batch, heads, length, width], the mask is
+  [batch, 1, 1, length].
   """
+  compiled = functools.partial(tf.function, jit_compile=jit_compile)
 
-  @tf.function(jit_compile=jit_compile)
-  def forward(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+  @compiled
+  def softmax(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     scores = scores * scale + mask
     shares = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
     return shares / tf.reduce_sum(shares, -1, keepdims=True)
 
-  @tf.function(jit_compile=jit_compile)
-  def backward(shares: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+  @compiled
+  def dropped(shares: tf.Tensor, *seeds: tf.Tensor) -> tf.Tensor:
+    (seed,) = seeds
+    return encoders.dropout(shares, seed, encoders.ON_ATTENTION, rate)
+
+  @compiled
+  def backward(
+    shares: tf.Tensor, upstream: tf.Tensor, *seeds: tf.Tensor
+  ) -> tf.Tensor:
+    if rate and seeds:
+      upstream = dropped(upstream, *seeds)
     mean = tf.reduce_sum(shares * upstream, -1, keepdims=True)
     return shares * (upstream - mean) * scale
 
-  @tf.custom_gradient
-  def softmax(scores: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, Function]:
-    shares = forward(scores, mask)
-    return shares, lambda upstream: (backward(shares, upstream), None)
+  def shared(
+    q: tf.Tensor, k: tf.Tensor, mask: tf.Tensor, *seeds: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    shares = softmax(tf.matmul(q, k, transpose_b=True), mask)
+    return shares, dropped(shares, *seeds) if rate and seeds else shares
 
-  return softmax
+  @tf.custom_gradient
+  def attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    mask: tf.Tensor,
+    *seeds: tf.Tensor,
+  ) -> tuple[tf.Tensor, Function]:
+    def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
+      # Else TensorFlow sees that it has these already, and keeps them.
+      with tf.control_dependencies([upstream]):
+        again = tf.identity(q)
+      shares, chosen = shared(again, k, mask, *seeds)
+      inner = tf.matmul(upstream, v, transpose_b=True)
+      scores = backward(shares, inner, *seeds)
+      return [
+        tf.matmul(scores, k),
+        tf.matmul(scores, q, transpose_a=True),
+        tf.matmul(chosen, upstream, transpose_a=True),
+        *[None] * (1 + len(seeds)),
+      ]
+
+    return tf.matmul(shared(q, k, mask, *seeds)[1], v), gradient
+
+  return attention
 
 
 def _twice(jit_compile: bool) -> Callable[..., tuple[tf.Tensor, ...]]:

@@ -17,6 +17,7 @@ from albert_mn import (
   baseline,
   classifier,
   fine_tuning,
+  initial_weights,
   model_directory,
   reports,
 )
@@ -64,9 +65,10 @@ class Options:
   )
   bert_config_file: str = options.option("", "instead, for BERT")
   init_checkpoint: str = options.option(
-    "", "what to start from: a model directory or a checkpoint prefix; without "
-    "it training starts from nothing; without --do_train, the classifier to "
-    "use (default: the one in --output_dir)"
+    "", "what to start from: a model directory, a checkpoint's prefix (a TF 1 "
+    "one of google-research too) or a Hugging Face directory; without it "
+    "training starts from nothing; without --do_train, the classifier to use "
+    "(default: the one in --output_dir)"
   )  # fmt: skip
   output_dir: str = options.option("", "the run directory")
   do_train: bool = options.option(False, "train")
@@ -209,13 +211,11 @@ def _rows_to_predict(settings: Options) -> list[classifier_data.Row]:
 def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   """Finds configuration and tokenizer, by flag or in the model directory."""
   folder = settings.init_checkpoint
-  if folder:
-    model_directory.weights_prefix(folder)  # says when there is no checkpoint
-  config = model_directory.settle_config(
+  config = initial_weights.settle_config(
     settings.albert_config_file, settings.bert_config_file, folder
   )
-  tokenizer_file = settings.spm_model_file or model_directory.adjacent(
-    folder, model_directory.TOKENIZER
+  tokenizer_file = settings.spm_model_file or (
+    initial_weights.tokenizer_file(folder) if folder else ""
   )
   if not tokenizer_file:
     raise options.InputError(
@@ -224,12 +224,14 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   if folder:
     model_directory.require_one_tokenizer(
       {
-        folder: model_directory.tokenizer_hash(folder),
+        folder: initial_weights.tokenizer_hash(folder),
         tokenizer_file: storage.sha256(tokenizer_file),
       },
       "leave --spm_model_file out",
     )
-  described = manifest.find(folder) if folder else None
+  described = (
+    manifest.find(model_directory.folder_of(folder)) if folder else None
+  )
   lower = settings.do_lower_case or bool(
     described and described["parameters"].get("do_lower_case")
   )

@@ -102,7 +102,8 @@ class Predictor:
     """Reads a classifier's model directory; nothing else is needed."""
     described = manifest.check(folder, KIND)
     parameters = described["parameters"]
-    config = model_directory.settle_config("", "", folder)
+    config = model_directory.config(folder)
+    assert config, "the manifest lists it"
     names = json.loads(
       storage.read_text(os.path.join(folder, model_directory.LABELS))
     )

@@ -17,9 +17,11 @@ _INERT = {
   "net_structure_type": (0,),
   "gap_size": (0,),
   "num_memory_blocks": (0,),
+  "layers_to_keep": ([],),
+  "directionality": ("bidi",),
 }
 _INERT_PREFIX = "pooler_"  # in configs of multilingual BERT, read by no code
-_ACTIVATIONS = ("gelu", "relu", "tanh", "linear")
+_ACTIVATIONS = ("gelu", "gelu_erf", "relu", "tanh", "linear")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,8 @@ class AlbertConfig:
     inner_group_num: blocks inside a group.
     num_attention_heads: must divide hidden_size.
     intermediate_size: width of the feed-forward layer.
-    hidden_act: "gelu" is the tanh form, as google's code has it.
+    hidden_act: "gelu" is the tanh form, as google's code has it; "gelu_erf"
+      the exact one, which is Hugging Face's "gelu".
     hidden_dropout_prob, attention_probs_dropout_prob: dropped shares.
     max_position_embeddings: longest sequence.
     type_vocab_size: segments.

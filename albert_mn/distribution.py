@@ -44,6 +44,7 @@ class Options:
     0, "checked against what the TPU has; 0: whatever there is", minimum=0
   )
   master: str = options.option("", "ignored: TensorFlow 1's way to name a TPU")
+  tpu_job_name: str = options.option("", "ignored: TensorFlow 1's, likewise")
 
   def kind(self) -> str:
     """Returns what auto stands for here."""
@@ -75,8 +76,9 @@ def strategy(settings: Options) -> tf.distribute.Strategy:
   Raises:
     options.InputError: when they are not there.
   """
-  if settings.master:
-    logging.info("--master is ignored: name the TPU with --tpu_name")
+  for name in ("master", "tpu_job_name"):
+    if getattr(settings, name):
+      logging.info("--%s is ignored: name the TPU with --tpu_name", name)
   kind = settings.kind()
   if settings.logical_devices > 1:
     (cpu, *_) = tf.config.list_physical_devices("CPU")

@@ -311,6 +311,8 @@ def activation(
   config: configs.AlbertConfig,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
   """The activation by google's name: its gelu is the tanh approximation."""
+  if config.hidden_act == "gelu_erf":
+    return tf.nn.gelu
   return tf_utils.get_activation(config.hidden_act)
 
 

@@ -19,6 +19,7 @@ from albert_mn import (
   classifier,
   configs,
   encoders,
+  initial_weights,
   model_directory,
   optimization,
   runs,
@@ -77,7 +78,7 @@ class Start:
     tokenizer: of `tokenizer_file`.
     tokenizer_file: goes into the model directory.
     do_lower_case: whether `tokenizer` lower-cases before it.
-    init_checkpoint: a model directory, a checkpoint prefix, or "".
+    init_checkpoint: what initial_weights takes, or "".
   """
 
   config: configs.AlbertConfig
@@ -204,8 +205,8 @@ def train(
   model = classifier.Classifier(start.config, len(names), recipe.random_seed)
   origin = {"training_rows": classifier_data.fingerprint(rows)}
   if start.init_checkpoint:
-    model_directory.restore(start.init_checkpoint, encoder=model.encoder)
-    origin["init_checkpoint"] = model_directory.identity(start.init_checkpoint)
+    initial_weights.load(start.init_checkpoint, {"encoder": model.encoder})
+    origin["init_checkpoint"] = initial_weights.identity(start.init_checkpoint)
   examples = _examples(start, recipe, rows, names)
   predictor = classifier.Predictor(
     model, start.tokenizer, names, recipe.max_seq_length

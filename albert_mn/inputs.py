@@ -339,6 +339,24 @@ def train_dataset(
   ).prefetch(4)
 
 
+def masked_anew(found: RecordSet, budget: float) -> RecordSet:
+  """Masks records in another share of their pieces than their manifest's.
+
+  This is what google-research/albert's masked_lm_budget was for.
+
+  Raises:
+    options.InputError: when their masks are written.
+  """
+  if found.max_predictions_per_seq:
+    raise options.InputError(
+      "records that are masked in training, for --masked_lm_budget",
+      f"written masks in {found.files[0]}",
+      "leave it out, or make records with --masking=dynamic",
+    )
+  changed = dict(masked_lm_prob=budget, max_predictions_per_seq=0)
+  return dataclasses.replace(found, parameters=found.parameters | changed)
+
+
 def _masks(
   found: RecordSet, seed: int
 ) -> tuple[masking.Settings, tokenization.Tokenizer]:

@@ -81,6 +81,15 @@ def save(
   )
 
 
+def copy(folder: str, target: str) -> None:
+  """Copies a finished model directory, its manifest last."""
+  content = manifest.find(folder)
+  assert content, "it was just saved"
+  manifest.begin(target)
+  for name in (*content["files"], manifest.NAME):
+    storage.copy(os.path.join(folder, name), os.path.join(target, name))
+
+
 def restore(path: str, **parts: Any) -> None:
   """Reads the weights of `parts` from a model directory or a checkpoint.
 
@@ -107,66 +116,29 @@ def restore(path: str, **parts: Any) -> None:
     ) from error
 
 
-def held_parts(path: str) -> set[str]:
-  """Returns the names of the parts whose weights a checkpoint holds."""
+def held_names(path: str) -> list[str]:
+  """Returns the names of what a checkpoint holds, ours or another one."""
   try:
-    stored = tf.train.list_variables(weights_prefix(path))
+    return [n for n, _ in tf.train.list_variables(weights_prefix(path))]
   except UNREADABLE as error:
     raise options.InputError(
       f"a whole checkpoint at {path}",
       str(error).split("\n", maxsplit=1)[0],
       "copy it again",
     ) from error
-  return {name.split("/")[0] for name, _ in stored}
+
+
+def folder_of(path: str) -> str:
+  """The folder with config and tokenizer: `path`, or where a prefix lies."""
+  return os.path.dirname(path) if storage.exists(f"{path}.index") else path
 
 
 def config(path: str) -> configs.AlbertConfig | None:
-  """Reads the config in a model directory; None where there is none."""
+  """Reads the config of a model directory or checkpoint; None for none."""
   for family in configs.FAMILIES:
-    if found := adjacent(path, family.FILE):
+    if found := adjacent(folder_of(path), family.FILE):
       return family.from_file(found)
   return None
-
-
-def settle_config(
-  albert_config_file: str, bert_config_file: str, path: str
-) -> configs.AlbertConfig:
-  """Reads the config that the flags name, or takes that of a model directory.
-
-  Args:
-    albert_config_file, bert_config_file: "" for none; at most one.
-    path: a model directory, a checkpoint prefix, or "".
-
-  Raises:
-    options.InputError: when there is none, or two that differ.
-  """
-  flags = "--albert_config_file or --bert_config_file"
-  if albert_config_file and bert_config_file:
-    raise options.InputError(flags, "both", "leave one out")
-  held = config(path) if path else None
-  given = None
-  if albert_config_file:
-    given = configs.AlbertConfig.from_file(albert_config_file)
-  elif bert_config_file:
-    given = configs.BertConfig.from_file(bert_config_file)
-  if given and held and given != held:
-    raise options.InputError(
-      f"the config of {path}",
-      f"another one in {albert_config_file or bert_config_file}",
-      "leave the config out: the model directory has it",
-    )
-  found = given or held
-  if not found:
-    raise options.InputError(
-      flags, f"none, nor a config in {path!r}", "give one"
-    )
-  return found
-
-
-def tokenizer_hash(path: str) -> str:
-  """The sha256 of a model directory's tokenizer, "" where there is none."""
-  found = adjacent(path, TOKENIZER)
-  return storage.sha256(found) if found else ""
 
 
 def require_one_tokenizer(hashes: Mapping[str, str], action: str) -> None:

@@ -1,73 +1,80 @@
 """google-research's TF 1 checkpoints, ALBERT's and BERT's: names to variables."""
 
-from collections.abc import Iterator
+import collections
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import configs, pretraining
+from albert_mn import configs, model_directory
 from data_prep import options
 
-# What a training checkpoint holds beside weights.
-_LEFT_OVER = ("global_step", "/lamb_m", "/lamb_v", "/adam_m", "/adam_v")
+# An encoder's weights begin so.
+ENCODER = ("bert/",)
+# What a training checkpoint holds beside weights, by the last part of a name.
+_SLOTS = {"global_step", "lamb_m", "lamb_v", "adam_m", "adam_v"}
+# The variables of tf.train's optimizers.
+_SLOTS |= {"Adam", "Adam_1", "beta1_power", "beta2_power"}
 
 
-def read(path: str) -> dict[str, np.ndarray]:
-  """Returns the variables of a checkpoint by name.
+def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
+  """Returns the weights by their name in `tables`, and what was left out.
 
   Raises:
-    options.InputError: when there is none.
+    options.InputError: when the checkpoint is damaged.
   """
+  names = model_directory.held_names(path)
+  slots = collections.Counter(_last(name) for name in names)
+  weights = [name for name in names if _last(name) not in _SLOTS]
   try:
-    reader = tf.train.load_checkpoint(path)
-  except (tf.errors.OpError, ValueError) as error:
+    reader = tf.train.load_checkpoint(model_directory.weights_prefix(path))
+    arrays = {name: reader.get_tensor(name) for name in weights}
+  except model_directory.UNREADABLE as error:
     raise options.InputError(
-      "a TF 1 checkpoint (the path without .index)",
-      f"none at {path!r}",
-      "mend the path",
+      f"a whole TF 1 checkpoint at {path}",
+      str(error).split("\n", maxsplit=1)[0],
+      "copy it again",
     ) from error
-  return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
+  output = "cls/seq_relationship/output_weights"
+  if output in arrays:
+    arrays[output] = arrays[output].T  # [2, hidden] there
+  skipped = [f"{slots[n]} x {n}" for n in sorted(_SLOTS) if slots[n]]
+  return arrays, skipped
 
 
-def assign(
-  model: pretraining.PretrainingModel, arrays: dict[str, np.ndarray]
-) -> list[str]:
-  """Copies the arrays into the model; returns the names of what is left over.
+def _last(name: str) -> str:
+  return name.rsplit("/", 1)[-1]
 
-  Raises:
-    options.InputError: when a weight is missing, unused or of another shape.
+
+def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """Returns name → variable of the encoder, its pooler and the given heads.
+
+  The names are those of upstream's modeling.py and run_pretraining.py.
+
+  Args:
+    parts: as PretrainingModel.parts(); the heads may be left out.
   """
-  table = dict(_table(model))
-  left = [n for n in arrays if any(part in n for part in _LEFT_OVER)]
-  unused = sorted(set(arrays) - set(table) - set(left))
-  missing = sorted(set(table) - set(arrays))
-  if unused or missing:
-    raise options.InputError(
-      "a checkpoint with exactly the weights of this configuration",
-      f"missing {missing[:3]}, unused {unused[:3]}",
-      "give the configuration it was trained with",
-    )
-  for name, variable in table.items():
-    array = arrays[name]
-    if name.endswith("seq_relationship/output_weights"):
-      array = array.T  # [2, hidden] there
-    if array.size != variable.shape.num_elements():
-      raise options.InputError(
-        f"{name} with the size of {tuple(variable.shape)}",
-        f"{array.shape}",
-        "give the configuration it was trained with",
-      )
-    # Attention kernels are [hidden, hidden] there, [hidden, heads, d] here.
-    variable.assign(array.reshape(variable.shape))
-  return left
+  encoder = parts["encoder"]
+  found = {
+    "encoder": dict(_encoder(encoder)),
+    "pooler": dict(_dense("bert/pooler/dense", encoder.pooler)),
+  }
+  if head := parts.get("masked_lm"):
+    found["masked_lm"] = {
+      **dict(_dense("cls/predictions/transform/dense", head.dense)),
+      **dict(_norm("cls/predictions/transform/LayerNorm", head.layer_norm)),
+      "cls/predictions/output_bias": head.bias,
+    }
+  if sentence := parts.get("sentence"):
+    found["sentence"] = {
+      "cls/seq_relationship/output_weights": sentence.kernel,
+      "cls/seq_relationship/output_bias": sentence.bias,
+    }
+  return found
 
 
-def _table(
-  model: pretraining.PretrainingModel,
-) -> Iterator[tuple[str, Any]]:
-  """Yields upstream's name (modeling.py, run_pretraining.py) and variable."""
-  encoder, head = model.encoder, model.masked_lm
+def _encoder(encoder: Any) -> Iterator[tuple[str, Any]]:
   yield "bert/embeddings/word_embeddings", encoder.embedding_table
   yield from _named("bert/embeddings", encoder.embedding_variables())
   if encoder.projection:
@@ -80,12 +87,6 @@ def _table(
       else:
         place = f"bert/encoder/transformer/group_{group}/inner_group_{inner}"
         yield from _alberts_block(place, block)
-  yield from _dense("bert/pooler/dense", encoder.pooler)
-  yield from _dense("cls/predictions/transform/dense", head.dense)
-  yield from _norm("cls/predictions/transform/LayerNorm", head.layer_norm)
-  yield "cls/predictions/output_bias", head.bias
-  yield "cls/seq_relationship/output_weights", model.sentence.kernel
-  yield "cls/seq_relationship/output_bias", model.sentence.bias
 
 
 def _named(place: str, variables: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,9 @@ from absl import logging
 from albert_mn import (
   configs,
   distribution,
+  initial_weights,
   inputs,
+  learning_rates,
   model_directory,
   optimization,
   pretraining,
@@ -47,7 +49,11 @@ class Options:
   bert_config_file: str = options.option("", "instead, for BERT")
   output_dir: str = options.option("", "the run directory")
   init_checkpoint: str = options.option(
-    "", "warm start: a model directory or a checkpoint prefix"
+    "", "warm start: a model directory, a checkpoint's prefix (a TF 1 one of "
+    "google-research too) or a Hugging Face directory"
+  )  # fmt: skip
+  init_from_group0: bool = options.option(
+    False, "hidden groups that --init_checkpoint lacks begin as its group 0"
   )
   do_train: bool = options.option(False, "train")
   do_eval: bool = options.option(False, "evaluate on --eval_input_file")
@@ -92,12 +98,28 @@ class Options:
   jit_compile: bool = options.option(
     True, "compile the forward and backward pass with XLA"
   )
+  scale_learning_rate: bool = options.option(
+    False, "take --learning_rate for batches of 4096, and scale it by the "
+    "square root of the batch (You et al. 2020)",
+  )  # fmt: skip
+  print_schedule: bool = options.option(
+    False, "print the learning rate over the run, and do nothing else"
+  )
+  masked_lm_budget: float = options.option(
+    0.0, "share of the pieces to mask in records that are masked in training; "
+    "0: as their manifest says", minimum=0.0, maximum=1.0,
+  )  # fmt: skip
+  export_dir: str = options.option(
+    "", "where a copy of the finished model directory goes"
+  )
   rematerialize: bool = options.option(
     False, "compute the layers' insides again for the gradient instead of "
     "keeping them: less memory, a third more time",
   )  # fmt: skip
 
   def __post_init__(self) -> None:
+    if self.print_schedule:
+      return
     if not (self.do_train or self.do_eval):
       raise options.InputError(
         "--do_train or --do_eval", "neither", "say what to do"
@@ -150,18 +172,27 @@ def run(
   devices: distribution.Options,
 ) -> dict[str, float]:
   """Pretrains and evaluates as the flags say; returns the last metrics."""
-  tf.config.experimental.enable_op_determinism()
-  strategy = distribution.strategy(devices)
-  if not settings.do_train:  # the checkpoint holds the slots of its optimizer
+  if settings.do_train or settings.print_schedule:
+    recipe = learning_rates.for_batch(
+      recipe, settings.train_batch_size, settings.scale_learning_rate
+    )
+  else:  # the checkpoint holds the slots of its optimizer
     begun = runs.read_settings(settings.output_dir).get("optimizer")
     recipe = optimization.OptimizerOptions(**begun) if begun else recipe
+  if settings.print_schedule:
+    print(learning_rates.table(recipe))
+    return {}
+  tf.config.experimental.enable_op_determinism()
+  strategy = distribution.strategy(devices)
   work = _checked(settings, recipe, strategy)
   with strategy.scope():
     model = pretraining.PretrainingModel(
       work.config, settings.random_seed, settings.rematerialize
     )
     if settings.init_checkpoint:
-      _warm_start(model, settings.init_checkpoint)
+      initial_weights.load(
+        settings.init_checkpoint, model.parts(), settings.init_from_group0
+      )
     optimizer = optimization.create(recipe)
     optimizer.build(model.trainable_variables)
   steps = _trainer(work, model, optimizer)
@@ -174,6 +205,9 @@ def run(
       except runs.Stopped as stopped:
         _leave(controller, stopped)
     _save_model(work, model, int(optimizer.iterations.numpy()), "model")
+    if settings.export_dir and work.chief:
+      finished = os.path.join(settings.output_dir, "model")
+      model_directory.copy(finished, settings.export_dir)
   elif not int(optimizer.iterations.numpy()) and not settings.init_checkpoint:
     raise options.InputError(
       f"a checkpoint in {settings.output_dir}/checkpoints to evaluate",
@@ -200,10 +234,11 @@ def _checked(
   strategy: tf.distribute.Strategy,
 ) -> Run:
   """Finds records and config, and refuses what does not fit together."""
-  config = model_directory.settle_config(
+  config = initial_weights.settle_config(
     settings.albert_config_file,
     settings.bert_config_file,
     settings.init_checkpoint,
+    settings.init_from_group0,
   )
   lengths = (settings.max_seq_length, settings.max_predictions_per_seq)
   training, held_out = (
@@ -213,6 +248,8 @@ def _checked(
       (settings.do_eval, settings.eval_input_file),
     )
   )
+  if training and settings.masked_lm_budget:
+    training = inputs.masked_anew(training, settings.masked_lm_budget)
   inputs.check_fit(config, [found for found in (training, held_out) if found])
   if held_out and not held_out.max_predictions_per_seq:
     raise options.InputError(
@@ -222,7 +259,7 @@ def _checked(
     )
   hashes = {}
   if settings.init_checkpoint:
-    hashes[settings.init_checkpoint] = model_directory.tokenizer_hash(
+    hashes[settings.init_checkpoint] = initial_weights.tokenizer_hash(
       settings.init_checkpoint
     )
   for patterns, found in (
@@ -244,18 +281,6 @@ def _checked(
       "give a divisor of it",
     )
   return Run(settings, recipe, config, strategy, training, held_out)
-
-
-def _warm_start(model: pretraining.PretrainingModel, path: str) -> None:
-  """Takes the encoder, and the heads where the checkpoint has them."""
-  held = model_directory.held_parts(path)
-  parts = model.parts()
-  model_directory.restore(
-    path, **{n: p for n, p in parts.items() if n in held or n == "encoder"}
-  )
-  logging.info(
-    "weights from %s; new: %s", path, ", ".join(parts.keys() - held) or "none"
-  )
 
 
 def _trainer(
@@ -298,9 +323,10 @@ def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
     "jit_compile": settings.jit_compile,
     "precision": devices.precision,
     "records": training.identity,
+    "masked_lm_budget": settings.masked_lm_budget or None,
     "optimizer": dataclasses.asdict(work.recipe),
     "init_checkpoint": (
-      model_directory.identity(settings.init_checkpoint)
+      initial_weights.identity(settings.init_checkpoint)
       if settings.init_checkpoint
       else None
     ),

@@ -1,6 +1,7 @@
 """LAMB and AdamW against google-research's numbers and the papers' formulas."""
 
 import dataclasses
+import logging
 import multiprocessing
 import pathlib
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import optimization
+from albert_mn import learning_rates, optimization
 from data_prep import options
 
 REFERENCE = np.load(pathlib.Path(__file__).parent / "reference/optimizers.npz")
@@ -83,6 +84,43 @@ def test_the_schedule_rises_from_start_warmup_step_and_ends_at_zero() -> None:
   assert float(rate(12)) == pytest.approx(0.5e-2)
   assert float(rate(50)) == pytest.approx(1e-2 * 0.5**2)
   assert float(rate(100)) == 0.0
+
+
+def test_a_smaller_batch_takes_the_rate_of_the_square_root_rule_or_is_told_it(
+  caplog: pytest.LogCaptureFixture,
+) -> None:
+  recipe = optimization.OptimizerOptions()
+  with caplog.at_level(logging.INFO, "absl"):
+    assert learning_rates.for_batch(recipe, 512, scale=False) == recipe
+    scaled = learning_rates.for_batch(recipe, 512, scale=True)
+  warned, told = caplog.records
+  assert warned.levelname == "WARNING"
+  assert "for 512 the square-root rule gives 0.000622" in warned.message
+  assert told.message == "learning rate 0.000622: 0.00176 x √(512 / 4096)"
+  assert scaled.learning_rate == pytest.approx(0.00176 / 8**0.5)
+  assert dataclasses.replace(scaled, learning_rate=0.00176) == recipe
+
+
+def test_a_rate_of_the_users_own_or_the_recipes_batch_is_not_warned_of(
+  caplog: pytest.LogCaptureFixture,
+) -> None:
+  with caplog.at_level(logging.WARNING, "absl"):
+    learning_rates.for_batch(RECIPE, 8, scale=False)
+    recipe = optimization.OptimizerOptions()
+    learning_rates.for_batch(recipe, 4096, scale=False)
+  assert not caplog.records
+
+
+def test_the_table_shows_warm_up_peak_and_end() -> None:
+  recipe = dataclasses.replace(RECIPE, start_warmup_step=10)
+  _, *rows, line = learning_rates.table(recipe).splitlines()
+  told = {row.split()[0]: row.split()[1:] for row in rows}
+  assert list(told)[0] == "0" and told["0"] == told["10"] == ["0"]
+  # The decay counts from step 0: at 14 it is below the last of the rise.
+  assert told["14"] == ["0.0086", "highest"]
+  assert list(told)[-1] == "100" and told["100"] == ["0"]
+  assert 20 <= len(rows) <= 22
+  assert line[0] == line[-1] == "▁" and line[9] == "█" and len(line) == 60
 
 
 def _textbook(

@@ -1,12 +1,14 @@
 """The encoder and its heads against numbers of google-research's own code."""
 
+import logging
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, pretraining, tf1_checkpoints
+from albert_mn import configs, initial_weights, pretraining, tf1_checkpoints
 from data_prep import options
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -29,11 +31,15 @@ def _features() -> dict[str, tf.Tensor]:
 @pytest.mark.parametrize(
   "name", ["albert_g1_trained", "albert_g3", "bert_trained"]
 )
-def test_outputs_equal_those_of_google_research(name: str) -> None:
+def test_outputs_equal_those_of_google_research(
+  name: str, caplog: pytest.LogCaptureFixture
+) -> None:
   model, features = _model(name), _features()
-  arrays = tf1_checkpoints.read(str(REFERENCE / name / "model.ckpt"))
-  left = tf1_checkpoints.assign(model, arrays)
-  assert ("global_step" in left) == name.endswith("_trained")
+  with caplog.at_level(logging.INFO, "absl"):
+    initial_weights.load(str(REFERENCE / name / "model.ckpt"), model.parts())
+  slots = {"albert_g1_trained": 32, "albert_g3": 0, "bert_trained": 62}[name]
+  left = f"{slots} x adam_m, {slots} x adam_v, 1 x global_step"
+  assert f"new: none; left over: {left if slots else 'none'}" in caplog.text
   expected = np.load(REFERENCE / name / "outputs.npz")
   encoded = model.encoder(
     features["input_ids"], features["input_mask"], features["segment_ids"]
@@ -66,9 +72,93 @@ def test_outputs_equal_those_of_google_research(name: str) -> None:
   )
 
 
-def test_a_renamed_weight_is_an_error_that_names_it() -> None:
-  model = _model("albert_g3")
-  arrays = tf1_checkpoints.read(str(REFERENCE / "albert_g3" / "model.ckpt"))
+def _written(
+  arrays: dict[str, np.ndarray], folder: pathlib.Path, config: str
+) -> str:
+  """Writes a TF 1 checkpoint as tf.train.Saver does; returns its prefix."""
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    for name, array in arrays.items():
+      tf.compat.v1.get_variable(name, initializer=array)
+    session.run(tf.compat.v1.global_variables_initializer())
+    tf.compat.v1.train.Saver().save(session, f"{folder}/model.ckpt-30")
+  shutil.copy(REFERENCE / config / "config.json", folder / "albert_config.json")
+  return f"{folder}/model.ckpt-30"
+
+
+def _arrays(name: str) -> dict[str, np.ndarray]:
+  """The weights as they are stored."""
+  reader = tf.train.load_checkpoint(str(REFERENCE / name / "model.ckpt"))
+  return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
+
+
+def test_a_renamed_weight_is_an_error_that_names_it(
+  tmp_path: pathlib.Path,
+) -> None:
+  arrays = _arrays("albert_g3")
   arrays["bert/pooler/dense/kernal"] = arrays.pop("bert/pooler/dense/kernel")
+  path = _written(arrays, tmp_path, "albert_g3")
   with pytest.raises(options.InputError, match="kernel.*kernal"):
-    tf1_checkpoints.assign(model, arrays)
+    initial_weights.load(path, _model("albert_g3").parts())
+
+
+def test_a_transposed_weight_is_an_error_though_its_size_is_right(
+  tmp_path: pathlib.Path,
+) -> None:
+  arrays = _arrays("albert_g3")
+  name = "bert/encoder/embedding_hidden_mapping_in/kernel"
+  arrays[name] = arrays[name].T.copy()
+  path = _written(arrays, tmp_path, "albert_g3")
+  with pytest.raises(options.InputError, match=rf"{name} of .*\(64, 32\)"):
+    initial_weights.load(path, _model("albert_g3").parts())
+
+
+def test_a_fine_tuned_checkpoint_brings_the_encoder_and_its_head_is_left_over(
+  tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+  arrays = {n: a for n, a in _arrays("albert_g3").items() if n[:4] != "cls/"}
+  arrays["output_weights"] = np.ones([9, 64], np.float32)
+  path = _written(arrays, tmp_path, "albert_g3")
+  model = _model("albert_g3")
+  before = model.sentence.kernel.numpy()
+  with caplog.at_level(logging.INFO, "absl"):
+    initial_weights.load(path, model.parts())
+  assert "new: masked_lm, sentence; left over: output_weights" in caplog.text
+  np.testing.assert_array_equal(before, model.sentence.kernel.numpy())
+
+
+def test_init_from_group0_fills_the_groups_that_the_checkpoint_lacks(
+  tmp_path: pathlib.Path,
+) -> None:
+  """As upstream's get_assignment_map_from_checkpoint: own weights go first."""
+  arrays = _arrays("albert_g3")
+  for name in [n for n in arrays if "/group_2/" in n]:
+    del arrays[name]
+  path = _written(arrays, tmp_path, "albert_g3")
+  model = _model("albert_g3")
+  with pytest.raises(options.InputError, match="give --init_from_group0, or"):
+    initial_weights.load(path, model.parts())
+  initial_weights.load(path, model.parts(), init_from_group0=True)
+  filled = tf1_checkpoints.tables(model.parts())["encoder"]
+  place = "bert/encoder/transformer/group_{}/inner_group_0/{}"
+  for part in ("ffn_1/intermediate/dense/kernel", "LayerNorm_1/beta"):
+    for group, source in enumerate((0, 1, 0)):
+      np.testing.assert_array_equal(
+        filled[place.format(group, part)].numpy(),
+        arrays[place.format(source, part)],
+      )
+
+
+def test_a_config_is_found_beside_a_prefix_and_may_have_more_groups(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = _written(_arrays("albert_g3"), tmp_path, "albert_g1_trained")
+  given = str(REFERENCE / "albert_g3" / "config.json")
+  assert initial_weights.settle_config("", "", path).num_hidden_groups == 1
+  with pytest.raises(options.InputError, match="the config of"):
+    initial_weights.settle_config(given, "", path)
+  settled = initial_weights.settle_config(given, "", path, True)
+  assert settled.num_hidden_groups == 3
+  with pytest.raises(options.InputError, match="none, nor a config in"):
+    initial_weights.settle_config(
+      "", "", str(REFERENCE / "albert_g3/model.ckpt")
+    )

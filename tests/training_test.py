@@ -1,5 +1,6 @@
 """The loop: order of data, resume after SIGKILL, evaluation of every record."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,7 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import inputs, model_directory, training
+from albert_mn import (
+  distribution,
+  inputs,
+  model_directory,
+  optimization,
+  training,
+)
 from data_prep import options
 from tests import running
 
@@ -344,3 +351,80 @@ def test_neither_training_nor_evaluating_is_refused_before_anything_is_read() ->
 ):
   with pytest.raises(options.InputError, match="say what to do"):
     training.Options()
+
+
+# As of google-research/albert's last commit to run_pretraining.py, with what
+# earlier ones and its README have, and google-research/bert's.
+UPSTREAM = """
+  albert_config_file bert_config_file input_file output_dir export_dir
+  init_checkpoint init_from_group0 max_seq_length max_predictions_per_seq
+  do_train do_eval train_batch_size eval_batch_size optimizer learning_rate
+  poly_power num_train_steps num_warmup_steps start_warmup_step
+  save_checkpoints_steps keep_checkpoint_max iterations_per_loop max_eval_steps
+  masked_lm_budget use_tpu tpu_name tpu_zone tpu_job_name gcp_project master
+  num_tpu_cores
+"""
+
+
+def test_every_flag_of_google_researchs_programs_is_taken() -> None:
+  classes = (
+    training.Options,
+    optimization.OptimizerOptions,
+    distribution.Options,
+  )
+  ours = {field.name for cls in classes for field in dataclasses.fields(cls)}
+  assert set(UPSTREAM.split()) - ours == set()
+
+
+def test_the_schedule_of_a_flagfile_is_printed_and_nothing_is_touched(
+  tmp_path: pathlib.Path,
+) -> None:
+  done = _run(
+    "run_pretraining.py", "--flagfile=configs/albert_base.flags",
+    f"--output_dir={tmp_path}/run", "--print_schedule",
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert "learning rate 0.000622: 0.00176 x √(512 / 4096)" in done.stderr
+  assert "3,124     0.0006221  highest\n" in done.stdout
+  assert "1,000,000             0\n" in done.stdout
+  assert not (tmp_path / "run").exists()
+
+
+def test_the_scaled_rate_is_remembered_and_the_model_is_exported(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  flags = ["--num_train_steps=10", "--scale_learning_rate"]
+  log = _must(
+    *_pretraining(
+      folder, tmp_path / "run", *flags, f"--export_dir={tmp_path}/out"
+    )
+  )
+  assert "learning rate 0.000442: 0.01 x √(8 / 4096)" in log
+  begun = json.loads((tmp_path / "run" / "run.json").read_text())
+  assert begun["optimizer"]["learning_rate"] == 0.01 * (8 / 4096) ** 0.5
+  model = running.digests(tmp_path / "run" / "model")
+  assert running.digests(tmp_path / "out") == model
+  done = _run(*_pretraining(folder, tmp_path / "run", *flags[:1]))
+  assert "another optimizer.learning_rate (0.000441941" in done.stderr
+
+
+def test_a_budget_is_refused_where_masks_are_written(
+  folder: pathlib.Path,
+) -> None:
+  found = inputs.record_set(f"{folder}/records/train-*.tfrecord")
+  with pytest.raises(options.InputError, match="written masks in .*train-"):
+    inputs.masked_anew(found, 0.4)
+
+
+def test_a_budget_is_the_share_that_is_masked_in_training(
+  dynamic_records: pathlib.Path,
+) -> None:
+  found = inputs.record_set(f"{dynamic_records}/train-*.tfrecord")
+  for budget in (0.1, 0.4):
+    masked = inputs.masked_anew(found, budget)
+    (batch,) = inputs.train_dataset(
+      masked, found.count(), inputs.Share(64), 7, 0
+    ).take(1)
+    pieces = float(tf.reduce_sum(batch["input_mask"]) - 3 * 64)  # no specials
+    share = float(tf.reduce_sum(batch["masked_lm_weights"])) / pieces
+    assert share == pytest.approx(budget, abs=0.05)

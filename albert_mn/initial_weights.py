@@ -1,0 +1,283 @@
+"""What --init_checkpoint takes: four formats, and one door to them.
+
+A model directory of ours; a checkpoint of ours, from a run's checkpoints/ too;
+a TF 1 checkpoint of google-research/albert or google-research/bert, with its
+config beside it or given; a directory of Hugging Face's. Weights by name are
+copied by a table of the format's own file, and none is overlooked: each
+weight of the encoder must be there, and what is not taken is logged.
+"""
+
+import dataclasses
+import enum
+import itertools
+import math
+import operator
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from albert_mn import (
+  configs,
+  encoders,
+  huggingface,
+  model_directory,
+  tf1_checkpoints,
+)
+from data_prep import options, storage
+
+# The key under which an object-based checkpoint tells of its objects.
+_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+class Format(enum.Enum):
+  """Who wrote it."""
+
+  OURS = "this project"
+  TF1 = "google-research, TF 1"
+  HUGGING_FACE = "Hugging Face"
+
+
+def format_of(path: str) -> Format:
+  """Finds out what a path holds.
+
+  Raises:
+    options.InputError: when it is nothing that can be started from.
+  """
+  prefixes = (os.path.join(path, model_directory.WEIGHTS), path)
+  if any(storage.exists(f"{prefix}.index") for prefix in prefixes):
+    names = model_directory.held_names(path)
+    return Format.OURS if _OBJECTS in names else Format.TF1
+  if model_directory.adjacent(path, huggingface.CONFIG):
+    return Format.HUGGING_FACE
+  raise options.InputError(
+    "a model directory, a checkpoint's prefix (the path without .index) or a "
+    "Hugging Face directory (with config.json)",
+    f"no checkpoint at {path!r}",
+    "mend the path",
+  )
+
+
+def settle_config(
+  albert_config_file: str,
+  bert_config_file: str,
+  path: str,
+  init_from_group0: bool = False,
+) -> configs.AlbertConfig:
+  """Reads the config that the flags name, or takes that beside the weights.
+
+  Args:
+    albert_config_file, bert_config_file: "" for none; at most one.
+    path: what to start from, or "".
+    init_from_group0: whether the two may differ in num_hidden_groups.
+
+  Raises:
+    options.InputError: when there is none, or two that differ.
+  """
+  flags = "--albert_config_file or --bert_config_file"
+  if albert_config_file and bert_config_file:
+    raise options.InputError(flags, "both", "leave one out")
+  held = _held_config(path) if path else None
+  given = None
+  if albert_config_file:
+    given = configs.AlbertConfig.from_file(albert_config_file)
+  elif bert_config_file:
+    given = configs.BertConfig.from_file(bert_config_file)
+  if given and held and not _same(given, held, init_from_group0):
+    raise options.InputError(
+      f"the config of {path}",
+      f"another one in {albert_config_file or bert_config_file}",
+      "leave the config out: the weights bring theirs",
+    )
+  found = given or held
+  if not found:
+    raise options.InputError(
+      flags, f"none, nor a config in {path!r}", "give one"
+    )
+  if init_from_group0 and isinstance(found, configs.BertConfig):
+    raise options.InputError(
+      "--init_from_group0 for an ALBERT", "a BERT, which has no groups",
+      "leave it out",
+    )  # fmt: skip
+  return found
+
+
+def _held_config(path: str) -> configs.AlbertConfig | None:
+  if format_of(path) is Format.HUGGING_FACE:
+    return huggingface.config(path)
+  return model_directory.config(path)
+
+
+def _same(
+  given: configs.AlbertConfig,
+  held: configs.AlbertConfig,
+  init_from_group0: bool,
+) -> bool:
+  """Compares what decides the model: keys that change nothing do not."""
+  free = {"inert"} | ({"num_hidden_groups"} if init_from_group0 else set())
+  one, other = dataclasses.asdict(given), dataclasses.asdict(held)
+  same = all(one[name] == other[name] for name in one.keys() - free)
+  return type(given) is type(held) and same
+
+
+def tokenizer_file(path: str) -> str:
+  """The SentencePiece model beside the weights, "" where there is none."""
+  folder = model_directory.folder_of(path)
+  names = (model_directory.TOKENIZER, huggingface.TOKENIZER)
+  found = (model_directory.adjacent(folder, name) for name in names)
+  return next(filter(None, found), "")
+
+
+def tokenizer_hash(path: str) -> str:
+  """The sha256 of `tokenizer_file`, "" where there is none."""
+  found = tokenizer_file(path)
+  return storage.sha256(found) if found else ""
+
+
+def identity(path: str) -> str:
+  """What stands for the weights in manifests and in run.json."""
+  if format_of(path) is Format.HUGGING_FACE:
+    return " ".join(map(storage.sha256, huggingface.files(path)))
+  return model_directory.identity(path)
+
+
+def load(
+  path: str, parts: Mapping[str, Any], init_from_group0: bool = False
+) -> None:
+  """Copies weights into a model; logs what stays new and what is left over.
+
+  Args:
+    path: any of the four.
+    parts: PretrainingModel's, or its encoder alone. The encoder's weights
+      must all be there; pooler and heads stay as they are where the file has
+      nothing of them, as models without them are common.
+    init_from_group0: hidden groups that the file lacks begin as its group 0
+      (google-research/albert's flag).
+
+  Raises:
+    options.InputError: when a weight is missing, unused or of another shape.
+  """
+  kind = format_of(path)
+  if kind is Format.OURS:
+    new, left = _load_ours(path, parts, init_from_group0)
+  else:
+    theirs = {
+      Format.TF1: tf1_checkpoints,
+      Format.HUGGING_FACE: huggingface,
+    }[kind]
+    arrays, skipped = theirs.read(path)
+    new, left = _assign(
+      theirs.tables(parts), arrays, theirs.ENCODER, init_from_group0
+    )
+    left += skipped
+  logging.info(
+    "weights from %s (%s); new: %s; left over: %s",
+    path,
+    kind.value,
+    ", ".join(new) or "none",
+    ", ".join(left) or "none",
+  )
+
+
+def _load_ours(
+  path: str, parts: Mapping[str, Any], init_from_group0: bool
+) -> tuple[list[str], list[str]]:
+  names = model_directory.held_names(path)
+  held = {name.split("/")[0] for name in names if "/" in name}
+  wanted = {n: p for n, p in parts.items() if n in held or n == "encoder"}
+  if init_from_group0:
+    _spread_groups(path, names, wanted.pop("encoder"))
+  model_directory.restore(path, **wanted)
+  left = held - parts.keys() - {"save_counter"}
+  return sorted(parts.keys() - held), sorted(left)
+
+
+def _spread_groups(path: str, names: Sequence[str], encoder: Any) -> None:
+  """Fills an encoder from a checkpoint of ours that has fewer groups."""
+  found = (re.match(r"encoder/groups/(\d+)/", name) for name in names)
+  groups = 1 + max((int(match[1]) for match in found if match), default=0)
+  held = encoders.AlbertEncoder(
+    dataclasses.replace(
+      encoder.config, num_hidden_layers=groups, num_hidden_groups=groups
+    ),
+    seed=0,
+  )
+  model_directory.restore(path, encoder=held)
+  arrays = {v.name: v.numpy() for v in held.variables}
+  table = {v.name: v for v in encoder.variables}
+  _assign({"encoder": table}, arrays, ("",), True)
+
+
+def _assign(
+  tables: Mapping[str, Mapping[str, Any]],
+  arrays: Mapping[str, np.ndarray],
+  encoder_begins: tuple[str, ...],
+  init_from_group0: bool,
+) -> tuple[list[str], list[str]]:
+  """Copies arrays into variables by name.
+
+  Args:
+    tables: part → name → variable.
+    arrays: by the same names.
+    encoder_begins: how the names of an encoder's weights begin: no such
+      array may be left over.
+    init_from_group0: whether a group may stand in for others.
+
+  Returns:
+    The parts of which there is nothing, and the names that are left over.
+  """
+  new, missing = [], []
+  pairs: dict[str, tuple[str, Any]] = {}  # name → its array's name, variable
+  for part, table in tables.items():
+    source = {
+      name: _in_group_0(name)
+      if init_from_group0 and name not in arrays
+      else name
+      for name in table
+    }
+    absent = [name for name, held in source.items() if held not in arrays]
+    if part != "encoder" and len(absent) == len(table):
+      new.append(part)
+      continue
+    missing += absent
+    pairs |= {name: (source[name], table[name]) for name in table}
+  left = sorted(arrays.keys() - {held for held, _ in pairs.values()})
+  unused = [name for name in left if name.startswith(encoder_begins)]
+  if missing or unused:
+    grouped = all(_in_group_0(name) in arrays for name in missing)
+    raise options.InputError(
+      "a checkpoint with exactly the weights of this configuration",
+      f"missing {missing[:3]}, unused {unused[:3]}",
+      "give --init_from_group0, or the configuration it was trained with"
+      if grouped and not unused
+      else "give the configuration it was trained with",
+    )
+  for name, (held, variable) in pairs.items():
+    _fill(variable, name, arrays[held])
+  return new, left
+
+
+def _in_group_0(name: str) -> str:
+  """`…/group_2/inner_group_1/…` → `…/group_0/inner_group_1/…`, as others."""
+  return re.sub(r"(group_|groups\.)\d+", r"\g<1>0", name, count=1)
+
+
+def _fill(variable: Any, name: str, array: np.ndarray) -> None:
+  """Assigns an array that has the shape, with heads and width joined or not.
+
+  Attention kernels are [hidden, hidden] elsewhere, [hidden, heads, d] here.
+  """
+  joined = set(itertools.accumulate(variable.shape, operator.mul))
+  if (
+    array.size != math.prod(variable.shape)
+    or not set(itertools.accumulate(array.shape, operator.mul)) <= joined
+  ):
+    raise options.InputError(
+      f"{name} of the shape {tuple(variable.shape)}",
+      f"{array.shape}",
+      "give the configuration it was trained with",
+    )
+  variable.assign(array.reshape(variable.shape))

@@ -1,0 +1,202 @@
+"""Tensors in safetensors and PyTorch files, read without running anything.
+
+safetensors: a length, a JSON header, raw data. PyTorch: a pickle that names
+tensors and points into raw data, in a zip or, before 1.6, one after the other.
+A pickle is a program; the unpickler here knows the few names that tensors need
+and refuses the others.
+"""
+
+import collections
+import contextlib
+import io
+import json
+import math
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_prep import options, storage
+
+# numpy's types, by safetensors' names; it has none for BF16.
+_TYPES = {
+  "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8",
+  "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+# The same, by PyTorch's.
+_STORAGES = {
+  "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16",
+  "BFloat16Storage": "BF16", "LongStorage": "I64", "IntStorage": "I32",
+  "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
+  "BoolStorage": "BOOL",
+}  # fmt: skip
+_LEGACY_BEGINS = (0x1950A86A20F9469CFC6C, 1001)  # magic number, version
+# What reading a damaged or hostile file ends in.
+_DAMAGE = (
+  ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
+  NotImplementedError, pickle.UnpicklingError, RecursionError, struct.error,
+  TypeError, ValueError, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+  """Returns the tensors of a .safetensors or .bin file by name.
+
+  Floating-point ones become float32.
+
+  Raises:
+    options.InputError: when the file is damaged, or is more than tensors.
+  """
+  raw = storage.read_bytes(path)
+  with _naming_damage(path):
+    if path.endswith(".safetensors"):
+      return _safetensors(raw)
+    if zipfile.is_zipfile(io.BytesIO(raw)):
+      return _zipped(raw)
+    return _legacy(raw)
+
+
+@contextlib.contextmanager
+def _naming_damage(path: str) -> Iterator[None]:
+  try:
+    yield
+  except _DAMAGE as error:
+    raise options.InputError(
+      f"whole tensors in {path}",
+      f"{type(error).__name__}: {str(error)[:200]}",
+      "copy it again, or save it as safetensors",
+    ) from error
+
+
+def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
+  """Reads the layout of huggingface.co/docs/safetensors, "Format"."""
+  (length,) = struct.unpack_from("<Q", raw)
+  begin = 8 + length
+  header = json.loads(raw[8:begin])
+  header.pop("__metadata__", None)
+  found = {}
+  for name, entry in header.items():
+    first, last = entry["data_offsets"]
+    if not 0 <= first <= last <= len(raw) - begin:
+      raise ValueError(f"{name} outside of the file")
+    flat = _flat(raw[begin + first : begin + last], entry["dtype"])
+    found[name] = flat.reshape(entry["shape"])
+  return found
+
+
+def _flat(raw: bytes, kind: str) -> np.ndarray:
+  """Returns the numbers in raw data, floating-point ones as float32."""
+  values = np.frombuffer(raw, _TYPES[kind])
+  if kind == "BF16":  # the upper half of a float32
+    return (values.astype("<u4") << 16).view("<f4")
+  return values.astype(np.float32) if values.dtype.kind == "f" else values
+
+
+class _Storage(NamedTuple):
+  """Raw data that a pickle points at."""
+
+  kind: str
+  key: str
+  numbers: int
+
+  def bytes(self) -> int:
+    return self.numbers * np.dtype(_TYPES[self.kind]).itemsize
+
+
+class _Tensor(NamedTuple):
+  """A tensor as a pickle tells of it: places in raw data."""
+
+  storage: _Storage
+  offset: int
+  shape: Sequence[int]
+  strides: Sequence[int]
+
+  def take(self, flat: np.ndarray) -> np.ndarray:
+    """Copies the tensor out of its storage's numbers."""
+    shape, strides = tuple(self.shape), tuple(self.strides)
+    ends = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
+    if (
+      min((self.offset, *shape, *strides)) < 0
+      or self.offset + sum(ends) >= flat.size
+      or math.prod(shape) > flat.size
+    ):
+      raise ValueError("a tensor outside of its storage")
+    steps = [step * flat.itemsize for step in strides]
+    return np.lib.stride_tricks.as_strided(
+      flat[self.offset :], shape, steps
+    ).copy()
+
+
+class _Unpickler(pickle.Unpickler):
+  """Unpickles dictionaries of _Tensor, and nothing that could run."""
+
+  def find_class(self, module: str, name: str) -> Any:
+    # Functions are made anew each time: a pickle could change a shared one.
+    known: dict[tuple[str, str], Callable[..., Any]] = {
+      ("collections", "OrderedDict"): collections.OrderedDict,
+      ("torch._utils", "_rebuild_tensor"): lambda *told: _Tensor(*told[:4]),
+      ("torch._utils", "_rebuild_tensor_v2"): lambda *told: _Tensor(*told[:4]),
+      ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+    }
+    if module == "torch" and name in _STORAGES:
+      return _STORAGES[name]
+    if (module, name) not in known:
+      raise pickle.UnpicklingError(f"{module}.{name}, which no tensor needs")
+    return known[module, name]
+
+  def persistent_load(self, pid: Any) -> _Storage:
+    """Takes ("storage", kind, key, device, numbers), and a view before 1.6."""
+    _, kind, key, _, numbers, *view = pid
+    if any(view):
+      raise pickle.UnpicklingError("a storage within a storage")
+    return _Storage(kind, key, numbers)
+
+
+def _zipped(raw: bytes) -> dict[str, np.ndarray]:
+  with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+    if any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist()):
+      raise ValueError("compressed, which PyTorch's files are not")
+    (pickled,) = [n for n in archive.namelist() if n.endswith("/data.pkl")]
+    folder = pickled.removesuffix("data.pkl")
+    if f"{folder}byteorder" in archive.namelist():
+      order = archive.read(f"{folder}byteorder")
+      if order != b"little":
+        raise ValueError(f"{order!r} byte order")
+    told = _Unpickler(io.BytesIO(archive.read(pickled))).load()
+    return _taken(told, lambda place: archive.read(f"{folder}data/{place.key}"))
+
+
+def _legacy(raw: bytes) -> dict[str, np.ndarray]:
+  file = io.BytesIO(raw)
+  for expected in _LEGACY_BEGINS:
+    if _Unpickler(file).load() != expected:
+      raise ValueError("not PyTorch's")
+  _Unpickler(file).load()  # the sizes of types on the machine that wrote it
+  told = _Unpickler(file).load()
+  storages = {
+    tensor.storage.key: tensor.storage
+    for tensor in told.values()
+    if isinstance(tensor, _Tensor)
+  }
+  data = {}
+  for key in _Unpickler(file).load():
+    (numbers,) = struct.unpack("<q", file.read(8))
+    if numbers != storages[key].numbers:
+      raise ValueError(f"a storage of {numbers} numbers")
+    data[key] = file.read(storages[key].bytes())
+  return _taken(told, lambda place: data[place.key])
+
+
+def _taken(
+  told: Any, data: Callable[[_Storage], bytes]
+) -> dict[str, np.ndarray]:
+  if not isinstance(told, dict):
+    raise ValueError(f"{type(told).__name__} instead of tensors by name")
+  return {
+    name: tensor.take(_flat(data(tensor.storage), tensor.storage.kind))
+    for name, tensor in told.items()
+    if isinstance(tensor, _Tensor)
+  }

@@ -5,7 +5,7 @@
       --albert_config_file=configs/albert_tiny.json --output_dir=run
 """
 
-from albert_mn import distribution, optimization, training
+from albert_mn import distribution, optimization, probe, training
 from data_prep import options
 
 
@@ -13,9 +13,10 @@ def main(
   settings: training.Options,
   optimizer: optimization.OptimizerOptions,
   devices: distribution.Options,
+  probing: probe.Options,
 ) -> None:
   """Trains, evaluates, writes."""
-  training.run(settings, optimizer, devices)
+  training.run(settings, optimizer, devices, probing)
 
 
 if __name__ == "__main__":
@@ -24,4 +25,5 @@ if __name__ == "__main__":
     training.Options,
     optimization.OptimizerOptions,
     distribution.Options,
+    probe.Options,
   )

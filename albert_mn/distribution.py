@@ -153,6 +153,14 @@ def is_chief(made: tf.distribute.Strategy) -> bool:
   )
 
 
+def processes(made: tf.distribute.Strategy) -> int:
+  """Returns how many workers compute together."""
+  if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
+    return 1
+  tasks = made.cluster_resolver.cluster_spec().as_dict()
+  return len(tasks.get("worker", ())) + len(tasks.get("chief", ()))
+
+
 def wait_for_all(made: tf.distribute.Strategy) -> None:
   """Returns when every worker has come here: none may leave the others."""
   if isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):

@@ -46,6 +46,7 @@ class RecordSet:
     folder: where the first ones lie.
     tokenizer: its file's sha256, "" for records from elsewhere.
     known: how many examples the manifests say there are; None for unknown.
+    filled: the share of their positions that is not padding; likewise.
     identity: what stands for the set in manifests; None for unknown.
   """
 
@@ -56,6 +57,7 @@ class RecordSet:
   folder: str
   tokenizer: str
   known: int | None
+  filled: float | None
   identity: str | None
 
   def count(self) -> int:
@@ -104,6 +106,12 @@ class _Part:
         return int(self.content["counts"].get(f"{role}_examples", 0))
     return None
 
+  def filled(self) -> tuple[int, int]:
+    """Returns the training positions without padding, and all of them."""
+    counts = self.content.get("counts", {})
+    positions = int(counts.get("train_positions", 0))
+    return positions - int(counts.get("train_padding", 0)), positions
+
 
 def record_set(
   patterns: str, max_seq_length: int = 0, max_predictions_per_seq: int = 0
@@ -150,6 +158,9 @@ def record_set(
   if not shapes[first][1]:
     _require_one_recipe(parts)
   counts = [part.count() for part in parts]
+  filled, positions = map(
+    sum, zip(*(part.filled() for part in parts), strict=True)
+  )
   identities = [manifest.identity(p.folder or ".") for p in parts if p.content]
   return RecordSet(
     tuple(files),
@@ -158,6 +169,7 @@ def record_set(
     folder=parts[0].folder,
     tokenizer=next(iter(tokenizers), ""),
     known=None if None in counts else sum(filter(None, counts)),
+    filled=filled / positions if positions else None,
     identity=" ".join(identities) or None,
   )
 

@@ -1,22 +1,30 @@
 """The run directory: what was begun there, and how far it came.
 
 checkpoints/model.ckpt-N.*   to go on from: weights, optimizer slots, step
-run.json                     what decides where the run ends
+run.json                     what decides where the run ends; beside it the
+                             flags and versions of the last start
 """
 
 import json
 import os
+import platform
 import signal
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
+import numpy as np
+import sentencepiece
 import tensorflow as tf
+import tf_keras
 from absl import logging
 
 from albert_mn import model_directory
 from data_prep import options, storage
 
 _SETTINGS = "run.json"
+# The keys of it that a run may go on without.
+_BESIDE = ("flags", "versions")
 
 
 class Checkpoints(tf.train.CheckpointManager):
@@ -85,11 +93,16 @@ class Checkpoints(tf.train.CheckpointManager):
       logging.info("saved %s", path)
     return path
 
-  def remember(self, settings: Mapping[str, Any]) -> None:
+  def remember(
+    self,
+    settings: Mapping[str, Any],
+    flags: Mapping[str, Any] | None = None,
+  ) -> None:
     """Writes run.json; refuses to go on with a run that was another one.
 
     Args:
       settings: whatever decides where the run ends, as JSON's values.
+      flags: all that were given or have a default, to be looked up.
 
     Raises:
       options.InputError: when there is a checkpoint of other settings.
@@ -97,10 +110,11 @@ class Checkpoints(tf.train.CheckpointManager):
     output_dir = os.path.dirname(self.directory)
     path = os.path.join(output_dir, _SETTINGS)
     now = {**settings, "tensorflow": tf.__version__}
+    now |= {"flags": dict(flags or {}), "versions": versions()}
     text = json.dumps(now, indent=2, sort_keys=True) + "\n"
     if self.latest_checkpoint and storage.exists(path):
       before, after = read_settings(output_dir), json.loads(text)
-      changed = _differences(before, after)
+      changed = _differences(deciding(before), deciding(after))
       if changed:
         raise options.InputError(
           f"the settings with which {output_dir} was begun",
@@ -111,6 +125,23 @@ class Checkpoints(tf.train.CheckpointManager):
     if self._writes:
       with storage.writing(path) as file:
         file.write(text)
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what of run.json decides where a run ends."""
+  return {n: value for n, value in settings.items() if n not in _BESIDE}
+
+
+def versions() -> dict[str, str]:
+  """Returns what computes: the name of each package → its version."""
+  return {
+    "python": platform.python_version(),
+    "tensorflow": tf.__version__,
+    "tf_keras": tf_keras.__version__,
+    "numpy": np.__version__,
+    "sentencepiece": sentencepiece.__version__,
+    "tf-models-official": metadata.version("tf-models-official"),
+  }
 
 
 def _differences(

@@ -13,7 +13,15 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from albert_mn import encoders, inputs, lean, optimization, pretraining, runs
+from albert_mn import (
+  encoders,
+  inputs,
+  lean,
+  optimization,
+  pretraining,
+  runs,
+  throughput,
+)
 from data_prep import options
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -37,13 +45,17 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     evaluation: the held-out batches, or None.
     characters: float32 [vocab_size], for bits per character; or None.
     total_steps: where the run ends, for the log.
-    batch_size: sequences of a step, over all devices.
     parts: how many the rows of a device are computed in.
     seed: dropout follows from it.
     jit_compile: whether XLA compiles the forward and backward pass.
     lean_step: whether to compute by lean.Lean.
+
+  Attributes:
+    meter: to be set with `train_dataset` before training.
+    stop: notes the signals.
   """
 
+  meter: throughput.Meter
   # Of the base class, which does not say their types.
   _train_loop_fn: Any
   _train_iter: Any
@@ -57,7 +69,6 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     evaluation: tf.data.Dataset | None,
     characters: Any,
     total_steps: int,
-    batch_size: int,
     parts: int,
     seed: int,
     jit_compile: bool,
@@ -73,7 +84,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._strategy, self._seed = strategy, seed
     self._characters = None if characters is None else tf.constant(characters)
     self._total_steps = total_steps
-    self._batch_size, self._parts = batch_size, parts
+    self._parts = parts
     self._forward = lean.Lean(model, jit_compile) if lean_step else model
     # The lean step compiles what stands between its products by itself.
     whole = jit_compile and not lean_step
@@ -89,7 +100,6 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
         for name in pretraining.Sums._fields
       }
       self._norm = tf_keras.metrics.Mean(name="gradient_norm", dtype="float32")
-    self._started = (0.0, 0)
     self._stretch = 1
     self.stop = runs.Stop()
 
@@ -147,7 +157,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def train_loop_begin(self) -> None:
     super().train_loop_begin()
     self._reset()
-    self._started = (time.monotonic(), int(self._optimizer.iterations.numpy()))
+    self.meter.begin(int(self._optimizer.iterations.numpy()))
 
   def train(self, num_steps: tf.Tensor) -> dict[str, float]:
     """Trains in stretches of some seconds, to heed signals in between.
@@ -191,30 +201,26 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def train_loop_end(self) -> dict[str, float]:
     metrics = self._metrics()
     step = int(self._optimizer.iterations.numpy())
-    began, first_step = self._started
-    pace = (step - first_step) / (time.monotonic() - began)
     if not math.isfinite(metrics["loss"]):
       raise options.InputError(
         "a finite loss",
         f"{metrics['loss']} by step {step}",
         "start again from the last checkpoint with a smaller --learning_rate",
       )
+    speed = self.meter.metrics(step)
     logging.info(
       "step %d of %d: loss %.3f, masked_lm_accuracy %.3f, "
-      "sentence_order_accuracy %.3f; %.0f sequences/s, %s left",
+      "sentence_order_accuracy %.3f; %s",
       step,
       self._total_steps,
       metrics["loss"],
       metrics["masked_lm_accuracy"],
       metrics["sentence_order_accuracy"],
-      pace * self._batch_size,
-      runs.clock((self._total_steps - step) / pace),
+      self.meter.said(step, speed),
     )
     metrics["learning_rate"] = self._optimizer.rate(step)
     metrics["gradient_norm"] = float(self._norm.result())
-    metrics["sequences_per_second"] = pace * self._batch_size
-    metrics |= self._optimizer.trust_ratio_summary()
-    return metrics
+    return metrics | speed | self._optimizer.trust_ratio_summary()
 
   def eval_begin(self) -> None:
     self._reset()

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import orbit
@@ -26,9 +26,12 @@ from albert_mn import (
   model_directory,
   optimization,
   pretraining,
+  probe,
   reports,
   runs,
+  throughput,
   trainer,
+  training_report,
 )
 from data_prep import manifest, options, tokenization
 
@@ -145,6 +148,7 @@ class Run:
     config: the model's shape.
     strategy: where to compute.
     training, held_out: the records, None where not wanted.
+    probe: what the encoder is probed with; likewise.
   """
 
   settings: Options
@@ -153,6 +157,7 @@ class Run:
   strategy: tf.distribute.Strategy
   training: inputs.RecordSet | None
   held_out: inputs.RecordSet | None
+  probe: probe.Probe | None
 
   @property
   def chief(self) -> bool:
@@ -161,19 +166,24 @@ class Run:
 
   def tokenizer_file(self) -> str:
     """The tokenizer beside the records, "" where there is none."""
-    for found in (self.training, self.held_out):
-      path = found and model_directory.adjacent(
-        found.folder, model_directory.TOKENIZER
-      )
-      if path:
-        return path
-    return ""
+    return _tokenizer_file(self.training, self.held_out)
+
+
+def _tokenizer_file(*record_sets: inputs.RecordSet | None) -> str:
+  for found in record_sets:
+    path = found and model_directory.adjacent(
+      found.folder, model_directory.TOKENIZER
+    )
+    if path:
+      return path
+  return ""
 
 
 def run(
   settings: Options,
   recipe: optimization.OptimizerOptions,
   devices: distribution.Options,
+  probing: probe.Options,
 ) -> dict[str, float]:
   """Pretrains and evaluates as the flags say; returns the last metrics."""
   if settings.do_train or settings.print_schedule:
@@ -188,7 +198,7 @@ def run(
     return {}
   tf.config.experimental.enable_op_determinism()
   strategy = distribution.strategy(devices)
-  work = _checked(settings, recipe, strategy)
+  work = _checked(settings, recipe, strategy, probing)
   with strategy.scope():
     model = pretraining.PretrainingModel(
       work.config, settings.random_seed, settings.rematerialize
@@ -205,7 +215,12 @@ def run(
     optimizer = optimization.create(recipe, settings.jit_compile and lean)
     optimizer.build(model.trainable_variables)
   steps = _trainer(work, model, optimizer, lean)
-  controller = _controller(work, devices, model, optimizer, steps)
+  flags = {
+    name: value
+    for given in (settings, recipe, devices, probing)
+    for name, value in dataclasses.asdict(given).items()
+  }
+  controller = _controller(work, devices, flags, model, optimizer, steps)
   metrics: dict[str, float] = {}
   if work.training:
     with steps.stop:
@@ -241,6 +256,7 @@ def _checked(
   settings: Options,
   recipe: optimization.OptimizerOptions,
   strategy: tf.distribute.Strategy,
+  probing: probe.Options,
 ) -> Run:
   """Finds records and config, and refuses what does not fit together."""
   config = initial_weights.settle_config(
@@ -289,7 +305,36 @@ def _checked(
       f"--gradient_accumulation_steps={settings.gradient_accumulation_steps}",
       "give a divisor of it",
     )
-  return Run(settings, recipe, config, strategy, training, held_out)
+  probed = _prepared(probing, training, held_out, settings.random_seed)
+  return Run(settings, recipe, config, strategy, training, held_out, probed)
+
+
+def _prepared(
+  probing: probe.Options,
+  training: inputs.RecordSet | None,
+  held_out: inputs.RecordSet | None,
+  seed: int,
+) -> probe.Probe | None:
+  """Reads the labelled set, with the tokenizer of the records."""
+  if not probing.probe_file:
+    return None
+  if not training:
+    raise options.InputError(
+      "--do_train with --probe_file", "none", "leave --probe_file out"
+    )
+  path = _tokenizer_file(training, held_out)
+  if not path:
+    raise options.InputError(
+      "a tokenizer.model beside the records, to read --probe_file with",
+      f"none in {training.folder}",
+      "copy it there, or leave --probe_file out",
+    )
+  lower = bool(training.parameters.get("do_lower_case"))
+  tokenizer = tokenization.Tokenizer(path, do_lower_case=lower)
+  rows = probe.rows(probing)
+  return probe.Probe(
+    rows, tokenizer, training.max_seq_length, seed, probing.probe_interval
+  )
 
 
 def _trainer(
@@ -316,7 +361,6 @@ def _trainer(
     evaluation=evaluation,
     characters=tokenization.Tokenizer(path).characters() if path else None,
     total_steps=work.recipe.num_train_steps,
-    batch_size=settings.train_batch_size,
     parts=settings.gradient_accumulation_steps,
     seed=settings.random_seed,
     jit_compile=settings.jit_compile,
@@ -349,6 +393,7 @@ def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
 def _controller(
   work: Run,
   devices: distribution.Options,
+  flags: dict[str, Any],
   model: pretraining.PretrainingModel,
   optimizer: optimization.AdamW,
   steps: trainer.Trainer,
@@ -363,7 +408,7 @@ def _controller(
     writes=work.chief,
   )
   if work.training:
-    checkpoints.remember(_remembered(work, devices))
+    checkpoints.remember(_remembered(work, devices), flags)
 
   def steps_per_loop(step: int) -> int:
     """Up to the next log line or checkpoint: one program for all lengths."""
@@ -424,29 +469,67 @@ def _train(
     count,
     total * settings.train_batch_size / count,
   )
+
+  def batches(share: inputs.Share, step: int) -> tf.data.Dataset:
+    seed = settings.random_seed
+    return inputs.train_dataset(training, count, share, seed, step)
+
   steps.train_dataset = work.strategy.distribute_datasets_from_function(
-    lambda context: inputs.train_dataset(
-      training,
-      count,
-      inputs.Share.of(settings.train_batch_size, context),
-      settings.random_seed,
-      step,
+    lambda context: batches(
+      inputs.Share.of(settings.train_batch_size, context), step
     )
   )
+  steps.meter = throughput.Meter(_step_work(work, training, count, batches))
   metrics: dict[str, float] = {}
   interval = settings.eval_interval or settings.save_checkpoints_steps
+  evaluated = interval if work.held_out else total
+  probed = (work.probe.interval or interval) if work.probe else total
+  if not step:
+    _probe(work, controller, model)
   while step < total:
-    until = min(total, step + interval - step % interval)
+    until = min(total, *(step + n - step % n for n in (evaluated, probed)))
     with _quiet_orbit(), training.reading():
-      controller.train(
-        until if work.held_out else total,
-        checkpoint_at_completion=until == total,
-      )
+      controller.train(until, checkpoint_at_completion=until == total)
     step = int(controller.global_step.numpy())
-    if work.held_out:
+    if work.held_out and (step % evaluated == 0 or step == total):
       metrics = _evaluated(work, controller)
       _keep_best(work, model, step, metrics)
+    if step % probed == 0 or step == total:
+      _probe(work, controller, model)
+    if work.chief:
+      training_report.write(settings.output_dir)
   return metrics
+
+
+def _step_work(
+  work: Run,
+  training: inputs.RecordSet,
+  count: int,
+  batches: Callable[[inputs.Share, int], tf.data.Dataset],
+) -> throughput.Work:
+  """Says what a step does, and measures what it is compared with."""
+  batch, length = work.settings.train_batch_size, training.max_seq_length
+  replicas = work.strategy.num_replicas_in_sync
+  local = replicas // distribution.processes(work.strategy)
+  predictions = training.max_predictions_per_seq or int(
+    training.parameters["max_predictions_per_seq"]
+  )
+  with training.reading():
+    alone = throughput.input_seconds(
+      # From the first step, whose records are found at once.
+      batches(inputs.Share(batch, replicas, 0, local), 0),
+      local,
+    )
+  return throughput.Work(
+    steps=work.recipe.num_train_steps,
+    sequences=batch,
+    positions=length,
+    filled=training.filled,
+    examples=count,
+    flops=throughput.step_flops(work.config, batch, length, predictions),
+    peak=throughput.peak(work.strategy),
+    input_seconds=alone,
+  )
 
 
 def _leave(controller: orbit.Controller, stopped: runs.Stopped) -> NoReturn:
@@ -473,6 +556,18 @@ def _evaluated(work: Run, controller: orbit.Controller) -> dict[str, float]:
   if math.isnan(metrics["sentence_order_accuracy"]):
     logging.warning("the held-out records have no sentence pairs")
   return metrics
+
+
+def _probe(
+  work: Run, controller: orbit.Controller, model: pretraining.PretrainingModel
+) -> None:
+  """Logs what the encoder's features are good for, beside the held-out."""
+  if not (work.probe and work.chief):
+    return
+  found = work.probe.score(work.probe.features(model.encoder, work.strategy))
+  logging.info("probe: %s", found)
+  controller.eval_summary_manager.write_summaries(found.metrics())
+  controller.eval_summary_manager.flush()
 
 
 def _keep_best(

@@ -17,7 +17,14 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import configs, inputs, optimization, pretraining, trainer
+from albert_mn import (
+  configs,
+  inputs,
+  optimization,
+  pretraining,
+  throughput,
+  trainer,
+)
 from data_prep import options, records
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -46,7 +53,15 @@ def main(settings: Options) -> None:
   before = peak(config)
   seconds = _step_seconds(settings, config)
   best = max(before, peak(config))
-  work = 3 * forward_flops(config, settings) / seconds
+  work = (
+    throughput.step_flops(
+      config,
+      settings.batch_size,
+      settings.max_seq_length,
+      _predictions(settings),
+    )
+    / seconds
+  )
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
   print(
     f"{settings.model}, {settings.batch_size} x {settings.max_seq_length}: "
@@ -78,20 +93,6 @@ def _seconds(work: Callable[[], object]) -> float:
   return time.process_time() - began
 
 
-def forward_flops(config: configs.AlbertConfig, settings: Options) -> float:
-  """Counts two operations a weight and position, and those of attention."""
-  length, width = settings.max_seq_length, config.hidden_size
-  layer = 2 * width * (4 * width + 2 * config.intermediate_size)
-  attention = 4 * length * width
-  positions = config.num_hidden_layers * (layer + attention)
-  if config.embedding_size != width:
-    positions += 2 * config.embedding_size * width
-  head = 2 * config.embedding_size * (width + config.vocab_size)
-  return settings.batch_size * float(
-    length * positions + _predictions(settings) * head + 2 * width * width
-  )
-
-
 def _predictions(settings: Options) -> int:
   return int(np.ceil(0.15 * settings.max_seq_length))
 
@@ -110,7 +111,6 @@ def _step_seconds(settings: Options, config: configs.AlbertConfig) -> float:
     evaluation=None,
     characters=None,
     total_steps=settings.steps,
-    batch_size=settings.batch_size,
     parts=1,
     seed=0,
     jit_compile=True,

@@ -4,37 +4,16 @@ It is drawn from what stats.json and the manifest hold and from nothing else.
 """
 
 import collections
-import dataclasses
-import html
 import itertools
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_prep import corpus_stats, normalization
+from data_prep import corpus_stats, normalization, pages
 
 _MOST_FILES = 200  # a row each; a corpus can be of as many thousand books
 _MOST_LETTERS = 50  # beside the alphabet's; a dump has thousands, most once
-
-
-@dataclasses.dataclass(frozen=True)
-class _Share:
-  """A part of a whole, in percent."""
-
-  part: int
-  whole: int
-
-  @property
-  def percent(self) -> str:
-    return f"{100 * self.part / self.whole if self.whole else 0:.2f}"
-
-
-class _Bar(_Share):
-  """The same drawn; its whole is the longest bar of the table."""
-
-
-_Cell = str | int | _Share
 
 
 def page(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
@@ -44,111 +23,17 @@ def page(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     content: what `corpus_stats.Stats.content` returns, or stats.json holds.
     parameters: option → value.
   """
-  return f"""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>Corpus report</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<header>
-<h1>Corpus report</h1>
-<p lang="mn">Корпусын тайлан: юу уншиж, юуг үлдээж, юуг яагаад хассан бэ</p>
-</header>
-<main>
-{_section("Kept", _READ, _totals(content), _files(content))}
-{_section("Lost", *_losses(content), _copies(content, parameters))}
-{_section("Lengths", *_lengths(content))}
-{_section("Letters", *_letters(content["letters"]))}
-{_section("Settings", _settings(parameters))}
-</main>
-</body>
-</html>
-"""
-
-
-# The page runs nothing and loads nothing, whatever its texts say.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_STYLE = """
-:root { color-scheme: light dark; --bar: #2f6db3; --soft: #8883; }
-@media (prefers-color-scheme: dark) { :root { --bar: #7db2ef; } }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 56rem;
-  margin: 0 auto; padding: 1rem; }
-h2 { margin-top: 2.5rem; border-bottom: 2px solid var(--bar); }
-.table { overflow-x: auto; margin: 1.5rem 0; }
-table { border-collapse: collapse; }
-caption { text-align: left; font-weight: bold; padding-bottom: .25rem; }
-th, td { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0;
-  border-bottom: 1px solid var(--soft); overflow-wrap: break-word; }
-th { font-weight: normal; }
-thead th { vertical-align: bottom; opacity: .75; }
-td:last-child:not([class]) { min-width: 10rem; max-width: 36rem; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-td.number { white-space: nowrap; }
-tbody th { min-width: 6rem; max-width: 16rem; }
-.bar { width: 100%; min-width: 5rem; padding-right: 0; }
-svg { display: block; width: 100%; height: 1rem; margin-top: .25rem; }
-rect { fill: var(--bar); }
-"""
-
-
-def _section(title: str, *parts: str) -> str:
-  return f"<section>\n<h2>{title}</h2>\n{''.join(parts)}</section>"
-
-
-def _table(
-  caption: str, head: Sequence[str], rows: Sequence[Sequence[_Cell]]
-) -> str:
-  """Returns a table whose first column names its rows."""
-  if not rows:
-    return f"<p>{_text(caption)}: none.</p>\n"
-  heads = "".join(
-    f'<th scope="col"{_class(cell)}>{_text(name)}</th>'
-    for name, cell in zip(head, rows[0], strict=True)
+  return pages.page(
+    "Corpus report",
+    "Корпусын тайлан: юу уншиж, юуг үлдээж, юуг яагаад хассан бэ",
+    [
+      pages.section("Kept", _READ, _totals(content), _files(content)),
+      pages.section("Lost", *_losses(content), _copies(content, parameters)),
+      pages.section("Lengths", *_lengths(content)),
+      pages.section("Letters", *_letters(content["letters"])),
+      pages.section("Settings", _settings(parameters)),
+    ],
   )
-  body = "".join(
-    f'<tr><th scope="row"><bdi>{_text(str(first))}</bdi></th>'
-    f"{''.join(map(_cell, rest))}</tr>\n"
-    for first, *rest in rows
-  )
-  # To be scrolled by keyboard too where it is wider than the screen.
-  return (
-    f'<div class="table" role="region" aria-label="{_text(caption)}" '
-    f'tabindex="0">\n<table>\n<caption>{_text(caption)}</caption>\n'
-    f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody>\n"
-    "</table>\n</div>\n"
-  )
-
-
-def _cell(value: _Cell) -> str:
-  if isinstance(value, _Bar):
-    shown = (
-      '<svg aria-hidden="true">'
-      f'<rect width="{value.percent}%" height="100%"/></svg>'
-    )
-  elif isinstance(value, _Share):
-    shown = f"{value.percent} %"
-  elif isinstance(value, int):
-    shown = f"{value:,}"
-  else:
-    shown = f"<bdi>{_text(value)}</bdi>"
-  return f"<td{_class(value)}>{shown}</td>"
-
-
-def _class(value: _Cell) -> str:
-  """Returns the attribute by which a cell and its head are set alike."""
-  if isinstance(value, _Bar):
-    return ' class="bar"'
-  return "" if isinstance(value, str) else ' class="number"'
-
-
-def _text(text: str) -> str:
-  """Escapes a text; what has no shape, or turns the line, is made visible."""
-  return html.escape("".join(x if x.isprintable() else "\ufffd" for x in text))
 
 
 _READ = """\
@@ -158,7 +43,7 @@ documents cut; kept is what the corpus holds.</p>
 
 
 def _totals(content: Mapping[str, Any]) -> str:
-  return _table(
+  return pages.table(
     "In all",
     ["", "read", "kept", "share"],
     [
@@ -172,13 +57,13 @@ def _kept(counts: Mapping[str, int], measure: str) -> list[int]:
   return [counts.get(f"{measure} read", 0), counts.get(measure, 0)]
 
 
-def _kept_share(counts: Mapping[str, int], measure: str) -> _Share:
+def _kept_share(counts: Mapping[str, int], measure: str) -> pages.Share:
   read, kept = _kept(counts, measure)
-  return _Share(kept, read)
+  return pages.Share(kept, read)
 
 
 def _files(content: Mapping[str, Any]) -> str:
-  return _table(
+  return pages.table(
     "By file",
     [
       "file",
@@ -227,11 +112,16 @@ def _reasons(
   reasons = _of_kind(content, kind)
   read = content.get(f"{whole} read", 0)
   examples = content["examples"]
-  return _table(
+  return pages.table(
     caption,
     ["reason", whole, "share of all read", "for example"],
     [
-      [name, count, _Share(count, read), next(iter(examples.get(name, [])), "")]
+      [
+        name,
+        count,
+        pages.Share(count, read),
+        next(iter(examples.get(name, [])), ""),
+      ]
       for name, count in sorted(reasons.items(), key=lambda x: (-x[1], x[0]))
     ],
   )
@@ -244,7 +134,7 @@ def _reasons_by_file(
   reasons = sorted(_of_kind(content, kind))
   if len(content["files"]) < 2 or not reasons:
     return ""
-  return _table(
+  return pages.table(
     f"{caption}, by file",
     ["file", *reasons],
     [
@@ -266,7 +156,7 @@ def _copies(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
   """Tells "none found" from "not looked for"."""
   near, sets = parameters["near_duplicates"], parameters["decontaminate"]
   found = collections.Counter(content)
-  return _table(
+  return pages.table(
     "Copies and overlap",
     ["", "found", "looked for"],
     [
@@ -300,11 +190,11 @@ def _bars(
   caption: str, head: Sequence[str], counts: Mapping[str, int], total: int
 ) -> str:
   most = max(counts.values(), default=0)
-  return _table(
+  return pages.table(
     caption,
     [*head, "share", ""],
     [
-      [name, count, _Share(count, total), _Bar(count, most)]
+      [name, count, pages.Share(count, total), pages.Bar(count, most)]
       for name, count in counts.items()
     ],
   )
@@ -332,10 +222,10 @@ def _others(others: Mapping[str, int], total: int) -> str:
       [("others", f"{len(rest):,}, see stats.json", sum(rest))] if rest else []
     ),
   ]
-  return _table(
+  return pages.table(
     "Letters outside the Mongolian alphabet",
     ["letter", "times", "share of all letters", "which"],
-    [[x, n, _Share(n, total), which] for x, which, n in rows],
+    [[x, n, pages.Share(n, total), which] for x, which, n in rows],
   )
 
 
@@ -345,7 +235,7 @@ def _name(letter: str) -> str:
 
 
 def _settings(parameters: Mapping[str, Any]) -> str:
-  return _table(
+  return pages.table(
     "What decides the content",
     ["option", "value"],
     [

@@ -1,0 +1,58 @@
+"""What a run wrote for TensorBoard, read back as curves.
+
+A run that was killed and started again leaves several files, and steps that
+were taken twice; one that is killed while it writes leaves half a record.
+"""
+
+import os
+import struct
+
+import tensorflow as tf
+from google.protobuf import message
+
+from data_prep import records, storage
+
+# (step, value), in the order of the steps.
+Curve = list[tuple[int, float]]
+
+
+def curves(folder: str) -> dict[str, Curve]:
+  """Returns tag → curve of the scalars in a folder of event files.
+
+  A step that comes again makes what was written from there on void: the run
+  went back to a checkpoint. So the curves are those of a run that was never
+  interrupted.
+  """
+  found: dict[str, Curve] = {}
+  for path in _files(folder):
+    for tag, step, value in _scalars(path):
+      curve = found.setdefault(tag, [])
+      while curve and curve[-1][0] >= step:
+        curve.pop()
+      curve.append((step, value))
+  return found
+
+
+def _files(folder: str) -> list[str]:
+  """Returns them in order of their names, which begin with the second."""
+  return [
+    os.path.join(folder, name)
+    for name in storage.names(folder)
+    if ".tfevents." in name
+  ]
+
+
+def _scalars(path: str) -> list[tuple[str, int, float]]:
+  """Returns tag, step and value of each scalar, up to a cut record."""
+  found = []
+  with storage.reading(path) as file:
+    try:
+      for record in records.read_framed(file):
+        event = tf.compat.v1.Event.FromString(record)
+        for value in event.summary.value:
+          if value.metadata.plugin_data.plugin_name == "scalars":
+            number = float(tf.make_ndarray(value.tensor))
+            found.append((value.tag, event.step, number))
+    except (struct.error, message.DecodeError):
+      pass  # the writer was killed; the next start has a file of its own
+  return found

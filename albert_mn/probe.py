@@ -1,0 +1,224 @@
+"""Whether pretraining goes anywhere: a linear classifier on frozen features.
+
+The mean of the last layer's vectors stands for a text, and logistic
+regression is cross-validated on a small labelled set. Nothing is trained but
+that, so the figure moves only with the encoder.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import statistics
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+from sklearn import linear_model, model_selection, pipeline, preprocessing
+
+from albert_mn import encoders
+from data_prep import classifier_data, length_buckets, options, tokenization
+
+FOLDS = 5
+_BATCH = 32  # texts; the features do not depend on it
+# scikit-learn's C. On SIB-200 with albert_tiny's features, new and after 100
+# steps, 0.01 to 10 differ by less than their deviation, and 0.1 takes a third
+# of 1's time; at 0.01 the commonest label hides what few texts tell.
+_C = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """The labelled set that a pretraining run is probed with, and how often."""
+
+  probe_file: str = options.option(
+    "", "labelled texts, .tsv or .csv; the encoder's features of them are "
+    "classified as training goes on"
+  )  # fmt: skip
+  probe_interval: int = options.option(
+    0, "steps from one probe to the next; 0: with the held-out evaluation",
+    minimum=0,
+  )  # fmt: skip
+  probe_rows: int = options.option(
+    1000, "texts of it that are used at most", minimum=FOLDS
+  )
+  text_column: str = options.option("text", "header of its texts")
+  label_column: str = options.option("label", "header of its labels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a probe found.
+
+  Attributes:
+    accuracy: mean over the folds.
+    deviation: standard deviation over the folds.
+    majority: the commonest label's share, which needs no encoder.
+    rows: texts.
+  """
+
+  accuracy: float
+  deviation: float
+  majority: float
+  rows: int
+
+  def metrics(self) -> dict[str, float]:
+    """Returns the figures under TensorBoard's names."""
+    return {
+      "probe_accuracy": self.accuracy,
+      "probe_deviation": self.deviation,
+      "probe_majority": self.majority,
+    }
+
+  def __str__(self) -> str:
+    return (
+      f"accuracy {self.accuracy:.3f} ± {self.deviation:.3f} over {FOLDS} "
+      f"folds of {self.rows} texts; the commonest label's share is "
+      f"{self.majority:.3f}"
+    )
+
+
+def rows(settings: Options) -> list[classifier_data.Row]:
+  """Reads the labelled texts.
+
+  Raises:
+    options.InputError: when a column is missing, a row has no text or label,
+      or there are too few rows or labels to cross-validate.
+  """
+  path = settings.probe_file
+  found = classifier_data.read(
+    path, settings.text_column, settings.label_column
+  )
+  names = classifier_data.label_names(found)
+  if len(names) < 2:
+    raise options.InputError(
+      f"at least two labels in {path}",
+      f"only {names[0]!r}",
+      "check --label_column, or give another --probe_file",
+    )
+  labels = [row.label for row in found]
+  rare = [name for name in names if labels.count(name) < FOLDS]
+  if rare:
+    raise options.InputError(
+      f"at least {FOLDS} rows of every label in {path}, one for each fold",
+      f"{labels.count(rare[0])} of {rare[0]!r}",
+      "remove or merge the label, or give more rows",
+    )
+  return _chosen(found, settings.probe_rows)
+
+
+def _chosen(
+  found: Sequence[classifier_data.Row], most: int
+) -> list[classifier_data.Row]:
+  """Takes the rows of the lowest hashes, but FOLDS of every label."""
+
+  def place(row: classifier_data.Row) -> bytes:
+    return hashlib.sha256(row.text.encode()).digest()
+
+  ordered = sorted(found, key=place)
+  taken: collections.Counter[str] = collections.Counter()
+  first: list[classifier_data.Row] = []
+  others: list[classifier_data.Row] = []
+  for row in ordered:
+    taken[row.label] += 1
+    (first if taken[row.label] <= FOLDS else others).append(row)
+  kept = {id(row) for row in (first + others)[: max(most, len(first))]}
+  return [row for row in found if id(row) in kept]
+
+
+class Probe:
+  """Features and scores of one labelled set.
+
+  Args:
+    found: its rows.
+    tokenizer: the encoder's.
+    max_seq_length: pieces of a text that are read, special ones included.
+    seed: of the folds.
+    interval: steps from one probe to the next; 0: as evaluation.
+  """
+
+  def __init__(
+    self,
+    found: Sequence[classifier_data.Row],
+    tokenizer: tokenization.Tokenizer,
+    max_seq_length: int,
+    seed: int,
+    interval: int = 0,
+  ):
+    self.interval = interval
+    self._labels = np.array([row.label for row in found])
+    encoded, _ = length_buckets.encode(
+      tokenizer, [row.text for row in found], max_seq_length
+    )
+    self._batches = list(
+      length_buckets.batches(encoded, _BATCH, max_seq_length, tokenizer.pad_id)
+    )
+    self._frames = [tokenizer.cls_id, tokenizer.sep_id]
+    self._seed = seed
+    self._forward: Callable[..., tf.Tensor] | None = None
+
+  def features(
+    self, encoder: encoders.AlbertEncoder, strategy: tf.distribute.Strategy
+  ) -> np.ndarray:
+    """Returns the mean vector of each text, [rows, hidden] float32.
+
+    [CLS], [SEP] and padding are apart. Nothing is dropped, no variable is
+    written, and no random number is drawn: training goes on as without it.
+    """
+    forward = self._forward = self._forward or tf.function(
+      lambda ids, mask: strategy.run(
+        mean_vectors, args=(encoder, ids, mask, self._frames)
+      )
+    )
+    found = np.zeros((len(self._labels), encoder.config.hidden_size), "f4")
+    for batch in self._batches:
+      # Each device computes all of it: it is small, and their weights agree.
+      (vectors, *_) = strategy.experimental_local_results(
+        forward(tf.constant(batch.input_ids), tf.constant(batch.input_mask))
+      )
+      found[batch.rows] = vectors.numpy()[: len(batch.rows)]
+    return found
+
+  def score(self, features: np.ndarray) -> Result:
+    """Cross-validates a linear classifier on [rows, hidden]."""
+    folds = model_selection.StratifiedKFold(
+      FOLDS, shuffle=True, random_state=self._seed
+    )
+    model = pipeline.make_pipeline(
+      preprocessing.StandardScaler(),
+      linear_model.LogisticRegression(C=_C, max_iter=1000),
+    )
+    accuracies = model_selection.cross_val_score(
+      model, features.astype("f8"), self._labels, cv=folds
+    )
+    _, counts = np.unique(self._labels, return_counts=True)
+    return Result(
+      float(accuracies.mean()),
+      statistics.stdev(map(float, accuracies)),
+      float(counts.max() / counts.sum()),
+      len(self._labels),
+    )
+
+
+def mean_vectors(
+  encoder: encoders.AlbertEncoder,
+  input_ids: tf.Tensor,
+  input_mask: tf.Tensor,
+  frames: Sequence[int],
+) -> tf.Tensor:
+  """Returns the mean of the last layer's vectors over a text's own pieces.
+
+  Args:
+    encoder: any.
+    input_ids, input_mask: int32 [batch, length].
+    frames: ids that are no text's, such as [CLS]'s and [SEP]'s.
+
+  Returns:
+    [batch, hidden] float32; zeros for a text without pieces.
+  """
+  outputs = encoder(input_ids, input_mask, tf.zeros_like(input_ids))
+  vectors = tf.cast(outputs.sequence_output, tf.float32)
+  own = tf.cast(input_mask, tf.float32)  # [batch, length]
+  for frame in frames:
+    own *= tf.cast(input_ids != frame, tf.float32)
+  total = tf.reduce_sum(vectors * own[:, :, None], 1)  # [batch, hidden]
+  return tf.math.divide_no_nan(total, tf.reduce_sum(own, 1, keepdims=True))

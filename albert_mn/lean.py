@@ -26,7 +26,7 @@ _HEAD_EPSILON = 1e-12  # of tf-models' MaskedLM
 
 
 class _Weights(NamedTuple):
-  """A block's, as the products take them; N heads of width D make the width H.
+  """A block's, as the products take them; H is hidden_size.
 
   Attributes:
     attention: [H, 3 * H] and [3 * H], query, key and value side by side.
@@ -113,7 +113,6 @@ class Lean:
   ) -> pretraining.PretrainingOutput:
     """Gives logits, as PretrainingModel.call does."""
     model, encoder = self._model, self._model.encoder
-    rows, length = features[records.INPUT_IDS].shape
     hidden = self._embeddings(features, dropout_seeds)
     mask = tf.cast(features[records.INPUT_MASK], tf.float32)
     mask = (1.0 - mask)[:, None, None, :] * _MASKED  # [batch, 1, 1, length]
@@ -126,39 +125,30 @@ class Lean:
       if uses[block]:
         now, weights[block] = self._shared(now)
       hidden = self._block(hidden, mask, now, seeds)
-    places = features[records.MASKED_LM_POSITIONS] + (
-      tf.range(rows)[:, None] * length
-    )
-    first = tf.gather(hidden, tf.range(rows) * length)  # [batch, hidden_size]
     return pretraining.PretrainingOutput(
-      tf.reshape(
-        self._masked_lm(tf.gather(hidden, tf.reshape(places, [-1]))),
-        [*places.shape, self._config.vocab_size],
-      ),
-      model.sentence(encoder.pooler(first)),
+      self._masked_lm(hidden, features[records.MASKED_LM_POSITIONS]),
+      model.sentence(encoder.pooler(hidden[:, 0])),
     )
 
   def _embeddings(
     self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None
   ) -> tf.Tensor:
-    """Returns the first layer's input, [batch * length, hidden_size]."""
+    """Returns the first layer's input, [batch, length, hidden_size]."""
     encoder = self._model.encoder
     ids, segments = features[records.INPUT_IDS], features[records.SEGMENT_IDS]
     of = encoder.embedding_variables()
     types = of["token_type_embeddings"]
-    kinds = tf.one_hot(tf.reshape(segments, [-1]), types.shape[0])
     found = (
       tf.gather(encoder.embedding_table, ids)
-      + tf.reshape(tf.matmul(kinds, types), [*ids.shape, -1])
+      + _product(tf.one_hot(segments, types.shape[0]), types)
       + of["position_embeddings"][: ids.shape[1]]
     )
     gamma, beta = of["LayerNorm/gamma"], of["LayerNorm/beta"]
     found = self._embedded(found, *_tensors(gamma, beta), *_given(seeds))
-    flat = tf.reshape(found, [-1, found.shape[-1]])
     if encoder.projection is None:
-      return flat
+      return found
     return tf.nn.bias_add(
-      tf.matmul(flat, encoder.projection.kernel), encoder.projection.bias
+      _product(found, encoder.projection.kernel), encoder.projection.bias
     )
 
   def _shared(self, weights: _Weights) -> tuple[_Weights, _Weights]:
@@ -175,61 +165,56 @@ class Lean:
     weights: _Weights,
     seeds: tf.Tensor | None,
   ) -> tf.Tensor:
-    """Applies a layer to [batch * length, hidden_size]."""
-    rows, length = mask.shape[0], mask.shape[3]
+    """Applies a layer to [batch, length, hidden_size]."""
+    length, width = hidden.shape[1:]
     heads = self._config.num_attention_heads
     three = tf.nn.bias_add(
-      tf.matmul(hidden, weights.attention[0]), weights.attention[1]
+      _product(hidden, weights.attention[0]), weights.attention[1]
     )
     query, key, value = tf.unstack(
       tf.transpose(
-        tf.reshape(three, [rows, length, 3, heads, -1]), [2, 0, 3, 1, 4]
+        tf.reshape(three, [-1, length, 3, heads, width // heads]),
+        [2, 0, 3, 1, 4],
       )
     )  # each [batch, heads, length, width of a head]
     context = self._attention(query, key, value, mask, *_given(seeds))
     context = tf.transpose(context, [0, 2, 1, 3])
-    product = tf.matmul(tf.reshape(context, hidden.shape), weights.joined[0])
-    hidden = self._residual(
-      encoders.AFTER_ATTENTION, product, hidden, rows, weights.joined[1], seeds
+    product = _product(
+      tf.reshape(context, [-1, length, width]), weights.joined[0]
     )
-    product = tf.matmul(hidden, weights.inner[0])
-    product = self._feed_forward(product, weights.inner[1], weights.outer[0])
-    return self._residual(
-      encoders.AFTER_FEED_FORWARD,
-      product,
-      hidden,
-      rows,
-      weights.outer[1],
-      seeds,
+    hidden = self._joined[encoders.AFTER_ATTENTION](
+      product, hidden, *weights.joined[1], *_given(seeds)
+    )
+    product = self._feed_forward(
+      _product(hidden, weights.inner[0]), weights.inner[1], weights.outer[0]
+    )
+    return self._joined[encoders.AFTER_FEED_FORWARD](
+      product, hidden, *weights.outer[1], *_given(seeds)
     )
 
-  def _residual(
-    self,
-    site: int,
-    product: tf.Tensor,
-    residual: tf.Tensor,
-    rows: int,
-    learnt: tuple[tf.Tensor, ...],
-    seeds: tf.Tensor | None,
-  ) -> tf.Tensor:
-    """Drops, adds and normalises, by bias, gamma and beta."""
-    shape = [rows, -1, product.shape[-1]]
-    found = self._joined[site](
-      tf.reshape(product, shape), tf.reshape(residual, shape), *learnt,
-      *_given(seeds),
-    )  # fmt: skip
-    return tf.reshape(found, product.shape)
-
-  def _masked_lm(self, hidden: tf.Tensor) -> tf.Tensor:
-    """Returns [batch * predictions, vocab_size]."""
+  def _masked_lm(self, hidden: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Returns the logits of masked positions, as tf-models' MaskedLM."""
+    length, width = hidden.shape[1:]
+    rows = tf.range(tf.shape(hidden)[0])[:, None] * length
+    found = tf.gather(tf.reshape(hidden, [-1, width]), rows + places)
     head = self._model.masked_lm
     found = self._activated(
-      tf.matmul(hidden, head.dense.kernel), *_tensors(head.dense.bias)
+      _product(found, head.dense.kernel), *_tensors(head.dense.bias)
     )
     norm = head.layer_norm
     found = self._head(found, *_tensors(norm.gamma, norm.beta))
     table = self._model.encoder.embedding_table
-    return tf.nn.bias_add(tf.matmul(found, table, transpose_b=True), head.bias)
+    return tf.nn.bias_add(_product(found, table, transposed=True), head.bias)
+
+
+def _product(
+  x: tf.Tensor, kernel: tf.Tensor, transposed: bool = False
+) -> tf.Tensor:
+  """Multiplies [batch, length, in] by [in, out], as two matrices."""
+  width = kernel.shape[0 if transposed else 1]
+  flat = tf.reshape(x, [-1, x.shape[2]])
+  found = tf.matmul(flat, kernel, transpose_b=transposed)
+  return tf.reshape(found, [-1, x.shape[1], width])
 
 
 def _tensors(*variables: tf.Variable) -> list[tf.Tensor]:
@@ -295,11 +280,12 @@ def _feed_forward(activation: Function, jit_compile: bool) -> Function:
     x: tf.Tensor, bias: tf.Tensor, kernel: tf.Tensor
   ) -> tuple[tf.Tensor, Function]:
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-      inner = tf.matmul(upstream, kernel, transpose_b=True)
+      inner = _product(upstream, kernel, transposed=True)
       result, dx, dbias = again(x, bias, inner)
-      return dx, dbias, tf.matmul(result, upstream, transpose_a=True)
+      flat = [tf.reshape(a, [-1, a.shape[-1]]) for a in (result, upstream)]
+      return dx, dbias, tf.matmul(*flat, transpose_a=True)
 
-    return tf.matmul(activated(x, bias), kernel), gradient
+    return _product(activated(x, bias), kernel), gradient
 
   return product
 

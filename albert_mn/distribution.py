@@ -132,6 +132,15 @@ def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
   return made
 
 
+def is_plain_cpu(made: tf.distribute.Strategy, settings: Options) -> bool:
+  """Says whether all devices are CPUs that compute in float32."""
+  return (
+    settings.precision == "float32"
+    and not tf.config.list_physical_devices("GPU")
+    and not isinstance(made, tf.distribute.TPUStrategy)
+  )
+
+
 def is_chief(made: tf.distribute.Strategy) -> bool:
   """Says whether this process writes what one process writes."""
   resolver = made.cluster_resolver

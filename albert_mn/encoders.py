@@ -6,7 +6,8 @@ are put together as google-research/albert's modeling.py does, and dropout is
 a function of a seed, the layer and the place in the layer.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras
@@ -32,6 +33,10 @@ class EncoderOutput(NamedTuple):
   pooled_output: tf.Tensor
 
 
+# The places where a layer drops units, as google-research's modeling.py.
+AFTER_ATTENTION, AFTER_FEED_FORWARD, ON_ATTENTION, ON_EMBEDDINGS = range(4)
+
+
 class StatelessDropout(tf_keras.layers.Layer):
   """Dropout by a seed that the caller sets before each call.
 
@@ -54,11 +59,18 @@ class StatelessDropout(tf_keras.layers.Layer):
 
   def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     """Drops; `training` is there because tf_keras passes it to dropout."""
-    if self._seeds is None or not self._rate:
-      return inputs
-    bits = random_bits(tf.shape(inputs), self._seeds, self._site)
-    kept = bits >= tf.constant(round(self._rate * 2**32), tf.uint32)
-    return tf.where(kept, inputs / (1 - self._rate), tf.zeros_like(inputs))
+    return dropout(inputs, self._seeds, self._site, self._rate)
+
+
+def dropout(
+  inputs: tf.Tensor, seeds: tf.Tensor | None, site: int, rate: float
+) -> tf.Tensor:
+  """Drops a share of the units, by `example_seeds`; None drops nothing."""
+  if seeds is None or not rate:
+    return inputs
+  bits = random_bits(tf.shape(inputs), seeds, site)
+  kept = bits >= tf.constant(round(rate * 2**32), tf.uint32)
+  return tf.where(kept, inputs / (1 - rate), tf.zeros_like(inputs))
 
 
 def example_seeds(seed: int, step: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -132,12 +144,10 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     with tf.init_scope():
       self([tf.zeros([1, 1, config.hidden_size]), tf.ones([1, 1, 1])])
     rate = config.hidden_dropout_prob
-    # The places where the upstream block drops: after attention, after the
-    # feed-forward layer, and on the attention's probabilities.
-    self._attention_dropout = StatelessDropout(rate, 0)
-    self._output_dropout = StatelessDropout(rate, 1)
+    self._attention_dropout = StatelessDropout(rate, AFTER_ATTENTION)
+    self._output_dropout = StatelessDropout(rate, AFTER_FEED_FORWARD)
     self._attention_layer._dropout_layer = StatelessDropout(
-      config.attention_probs_dropout_prob, 2
+      config.attention_probs_dropout_prob, ON_ATTENTION
     )
 
   def set_seed(self, seeds: tf.Tensor | None) -> None:
@@ -214,7 +224,7 @@ class AlbertEncoder(tf_keras.layers.Layer):
       config.hidden_size, activation="tanh", name="pooler"
     )
     self._attention_mask = layers.SelfAttentionMask()
-    self._dropout = StatelessDropout(config.hidden_dropout_prob, 3)
+    self._dropout = StatelessDropout(config.hidden_dropout_prob, ON_EMBEDDINGS)
     with tf.init_scope():
       ids = tf.zeros([1, 1], tf.int32)
       self(ids, ids, ids)
@@ -258,39 +268,48 @@ class AlbertEncoder(tf_keras.layers.Layer):
       hidden = self.projection(hidden)  # [batch, length, hidden_size]
     mask = self._attention_mask(hidden, input_mask)  # [batch, from, to]
     outputs = []
-    for layer in range(self.config.num_hidden_layers):
-      hidden = self._layer(layer, hidden, mask, dropout_seeds)
+    for block, seeds in self.applications(dropout_seeds):
+      hidden = self._applied(block, hidden, mask, seeds)
       outputs.append(hidden)
+    outputs = outputs[
+      self.config.inner_group_num - 1 :: self.config.inner_group_num
+    ]
     return EncoderOutput(embedded, outputs, hidden, self.pooler(hidden[:, 0]))
 
-  def _layer(
-    self,
-    layer: int,
-    hidden: tf.Tensor,
-    mask: tf.Tensor,
-    dropout_seeds: tf.Tensor | None,
-  ) -> tf.Tensor:
-    """Applies layer `layer`: all the inner blocks of its group."""
+  def applications(
+    self, dropout_seeds: tf.Tensor | None
+  ) -> Iterator[tuple[EncoderBlock, tf.Tensor | None]]:
+    """Yields the blocks in the order of their use, with the seeds of each.
+
+    One block serves all layers of its group; each drops other units.
+    """
     config = self.config
     a_group = config.num_hidden_layers // config.num_hidden_groups
-    for inner, block in enumerate(self.groups[layer // a_group]):
-      # One block serves all layers of its group; each drops other units.
-      place = 16 + layer * config.inner_group_num + inner
-      seeds = None if dropout_seeds is None else fold_in(dropout_seeds, place)
+    for layer in range(config.num_hidden_layers):
+      for inner, block in enumerate(self.groups[layer // a_group]):
+        place = 16 + layer * config.inner_group_num + inner
+        yield (
+          block,
+          (None if dropout_seeds is None else fold_in(dropout_seeds, place)),
+        )
 
-      def apply(
-        hidden: tf.Tensor, block: EncoderBlock = block, seeds: Any = seeds
-      ) -> tf.Tensor:
-        block.set_seed(seeds)
-        return block([hidden, mask])
+  def _applied(
+    self,
+    block: EncoderBlock,
+    hidden: tf.Tensor,
+    mask: tf.Tensor,
+    seeds: tf.Tensor | None,
+  ) -> tf.Tensor:
+    def apply(hidden: tf.Tensor) -> tf.Tensor:
+      block.set_seed(seeds)
+      return block([hidden, mask])
 
-      hidden = (tf.recompute_grad(apply) if self._rematerialize else apply)(
-        hidden
-      )
-    return hidden
+    return (tf.recompute_grad(apply) if self._rematerialize else apply)(hidden)
 
 
-def activation(config: configs.AlbertConfig) -> object:
+def activation(
+  config: configs.AlbertConfig,
+) -> Callable[[tf.Tensor], tf.Tensor]:
   """The activation by google's name: its gelu is the tanh approximation."""
   if config.hidden_act == "gelu_erf":
     return tf.nn.gelu

@@ -164,6 +164,8 @@ class AdamW(tf_keras.optimizers.Optimizer):
     excluded: regular expressions; a variable whose name holds a match is
       neither decayed nor adapted.
     name: of its variables.
+    fused: whether XLA makes one operation of a variable's step: less memory
+      read and written, where the step is not compiled as a whole.
   """
 
   def __init__(
@@ -171,12 +173,16 @@ class AdamW(tf_keras.optimizers.Optimizer):
     recipe: OptimizerOptions,
     excluded: Sequence[str] = EXCLUDED,
     name: str = "AdamW",
+    fused: bool = False,
   ):
     super().__init__(
       name=name,
       global_clipnorm=recipe.clip_norm or None,
-      # The step is compiled as a whole where it is compiled.
+      # That of tf_keras compiles each variable's step anew, not each shape's.
       jit_compile=False,
+    )
+    self._moved = (
+      tf.function(self._move, jit_compile=True) if fused else self._move
     )
     self.recipe = recipe
     self.excluded = tuple(excluded)
@@ -193,19 +199,43 @@ class AdamW(tf_keras.optimizers.Optimizer):
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
     """Applies one step to one variable."""
-    recipe = self.recipe
     index = self._index_dict[self._var_key(variable)]
     m, v = self._m[index], self._v[index]
-    gradient = tf.convert_to_tensor(gradient)
-    m.assign(recipe.beta_1 * m + (1 - recipe.beta_1) * gradient)
-    v.assign(recipe.beta_2 * v + (1 - recipe.beta_2) * tf.square(gradient))
-    update = adam_direction(
-      m, v, recipe.epsilon, *self._corrections(variable.dtype)
+    moved, new_m, new_v, ratio = self._moved(
+      tf.convert_to_tensor(variable),
+      tf.convert_to_tensor(gradient),
+      tf.convert_to_tensor(m),
+      tf.convert_to_tensor(v),
+      tf.cast(self.learning_rate, variable.dtype),
+      *self._corrections(variable.dtype),
+      self.leaves_alone(variable.name),
     )
-    if not self.leaves_alone(variable.name):
-      update += recipe.weight_decay_rate * variable
-    rate = tf.cast(self.learning_rate, variable.dtype)
-    variable.assign_sub(rate * self._adapted(update, variable))
+    variable.assign(moved)
+    m.assign(new_m)
+    v.assign(new_v)
+    self._note(index, ratio)
+
+  def _move(
+    self,
+    weights: tf.Tensor,
+    gradient: tf.Tensor,
+    m: tf.Tensor,
+    v: tf.Tensor,
+    rate: tf.Tensor,
+    correction_1: tf.Tensor | float,
+    correction_2: tf.Tensor | float,
+    left_alone: bool,
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the next weights, m and v, and the trust ratio."""
+    recipe = self.recipe
+    m = recipe.beta_1 * m + (1 - recipe.beta_1) * gradient
+    v = recipe.beta_2 * v + (1 - recipe.beta_2) * tf.square(gradient)
+    update = adam_direction(m, v, recipe.epsilon, correction_1, correction_2)
+    ratio = tf.ones([], weights.dtype)
+    if not left_alone:
+      update += recipe.weight_decay_rate * weights
+      ratio = self._ratio(weights, update)
+    return weights - rate * ratio * update, m, v, ratio
 
   def _corrections(
     self, dtype: tf.DType
@@ -215,8 +245,11 @@ class AdamW(tf_keras.optimizers.Optimizer):
     step = tf.cast(self.iterations + 1, dtype)
     return 1 - self.recipe.beta_1**step, 1 - self.recipe.beta_2**step
 
-  def _adapted(self, update: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
-    return update
+  def _ratio(self, weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
+    return tf.ones([], weights.dtype)
+
+  def _note(self, index: int, ratio: tf.Tensor) -> None:
+    """Keeps the trust ratio of a variable's step, where there are any."""
 
   def leaves_alone(self, variable_name: str) -> bool:
     """Says whether a variable is neither decayed nor adapted."""
@@ -258,8 +291,9 @@ class Lamb(AdamW):
     recipe: OptimizerOptions,
     excluded: Sequence[str] = EXCLUDED,
     name: str = "Lamb",
+    fused: bool = False,
   ):
-    super().__init__(recipe, excluded, name)
+    super().__init__(recipe, excluded, name, fused)
 
   def build(self, var_list: list[tf.Variable]) -> None:
     """Makes the moments, and a place for each variable's last trust ratio."""
@@ -290,14 +324,14 @@ class Lamb(AdamW):
     places = {"least": 0, "median": len(ratios) // 2, "greatest": -1}
     return {f"trust_ratio_{n}": ratios[place] for n, place in places.items()}
 
-  def _adapted(self, update: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
-    if self.leaves_alone(variable.name):
-      return update
-    ratio = trust_ratio(variable, update)
-    self._ratios[self._index_dict[self._var_key(variable)]].assign(ratio)
-    return ratio * update
+  def _ratio(self, weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
+    return trust_ratio(weights, update)
+
+  def _note(self, index: int, ratio: tf.Tensor) -> None:
+    self._ratios[index].assign(ratio)
 
 
-def create(recipe: OptimizerOptions) -> AdamW:
+def create(recipe: OptimizerOptions, fused: bool = False) -> AdamW:
   """Makes the optimizer that --optimizer names."""
-  return {"lamb": Lamb, "adamw": AdamW}[recipe.optimizer](recipe)
+  kind = {"lamb": Lamb, "adamw": AdamW}[recipe.optimizer]
+  return kind(recipe, fused=fused)

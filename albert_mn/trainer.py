@@ -16,6 +16,7 @@ from absl import logging
 from albert_mn import (
   encoders,
   inputs,
+  lean,
   optimization,
   pretraining,
   runs,
@@ -47,6 +48,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     parts: how many the rows of a device are computed in.
     seed: dropout follows from it.
     jit_compile: whether XLA compiles the forward and backward pass.
+    lean_step: whether to compute by lean.Lean.
 
   Attributes:
     meter: to be set with `train_dataset` before training.
@@ -70,6 +72,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     parts: int,
     seed: int,
     jit_compile: bool,
+    lean_step: bool,
   ):
     orbit.StandardTrainer.__init__(self, None)
     orbit.StandardEvaluator.__init__(
@@ -82,10 +85,11 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._characters = None if characters is None else tf.constant(characters)
     self._total_steps = total_steps
     self._parts = parts
-    self._gradients = tf.function(
-      self._sums_and_gradients, jit_compile=jit_compile
-    )
-    self._eval_sums = tf.function(self._sums, jit_compile=jit_compile)
+    self._forward = lean.Lean(model, jit_compile) if lean_step else model
+    # The lean step compiles what stands between its products by itself.
+    whole = jit_compile and not lean_step
+    self._gradients = tf.function(self._sums_and_gradients, jit_compile=whole)
+    self._eval_sums = tf.function(self._sums, jit_compile=whole)
     # float64 counts beyond 2^24 exactly; TPUs have none.
     exact = not isinstance(strategy, tf.distribute.TPUStrategy)
     with strategy.scope():
@@ -102,7 +106,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def _sums(
     self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
   ) -> pretraining.Sums:
-    output = self._model(features, seeds)
+    output = self._forward(features, seeds)
     return pretraining.losses(output, features, self._characters)
 
   def _sums_and_gradients(

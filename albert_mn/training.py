@@ -116,6 +116,10 @@ class Options:
   export_dir: str = options.option(
     "", "where a copy of the finished model directory goes"
   )
+  lean_step: bool = options.option(
+    True, "on CPUs, in float32: compute with less between the matrix products; "
+    "the layers' numbers to 1e-5",
+  )  # fmt: skip
   rematerialize: bool = options.option(
     False, "compute the layers' insides again for the gradient instead of "
     "keeping them: less memory, a third more time",
@@ -204,9 +208,14 @@ def run(
       initial_weights.load(
         settings.init_checkpoint, model.parts(), settings.init_from_group0
       )
-    optimizer = optimization.create(recipe)
+    lean = (
+      settings.lean_step
+      and not settings.rematerialize
+      and distribution.is_plain_cpu(strategy, devices)
+    )
+    optimizer = optimization.create(recipe, settings.jit_compile and lean)
     optimizer.build(model.trainable_variables)
-  steps = _trainer(work, model, optimizer)
+  steps = _trainer(work, model, optimizer, lean)
   flags = {
     name: value
     for given in (settings, recipe, devices, probing)
@@ -350,6 +359,7 @@ def _trainer(
   work: Run,
   model: pretraining.PretrainingModel,
   optimizer: optimization.AdamW,
+  lean_step: bool,
 ) -> trainer.Trainer:
   settings, held_out = work.settings, work.held_out
   path = work.tokenizer_file()
@@ -372,6 +382,7 @@ def _trainer(
     parts=settings.gradient_accumulation_steps,
     seed=settings.random_seed,
     jit_compile=settings.jit_compile,
+    lean_step=lean_step,
   )
 
 
@@ -383,6 +394,7 @@ def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
     "random_seed": settings.random_seed,
     "train_batch_size": settings.train_batch_size,
     "jit_compile": settings.jit_compile,
+    "lean_step": settings.lean_step,
     "precision": devices.precision,
     "records": training.identity,
     "masked_lm_budget": settings.masked_lm_budget or None,

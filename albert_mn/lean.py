@@ -1,0 +1,414 @@
+"""The model on a CPU: the layers' numbers, with less between the products.
+
+Layer by layer, two fifths of a step go to what is no matrix product: each bias,
+activation, norm and mask reads and writes memory of its own. Here what stands
+between two products is one function, which XLA compiles; the products are left
+to oneDNN, which is faster at them than XLA; query, key and value are one.
+Numbers and gradients are the layers' to 1e-5, dropout's choices the same.
+"""
+
+import collections
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from albert_mn import encoders, pretraining
+from data_prep import records
+
+Function = Callable[..., tf.Tensor]
+
+# What tf_keras' masked softmax adds to the score of padding.
+_MASKED = -1e9
+_HEAD_EPSILON = 1e-12  # of tf-models' MaskedLM
+
+
+class _Weights(NamedTuple):
+  """A block's, as the products take them; H is hidden_size.
+
+  Attributes:
+    attention: [H, 3 * H] and [3 * H], query, key and value side by side.
+    joined: [H, H], and bias, gamma and beta of what follows, each [H].
+    inner: [H, intermediate_size] and its bias.
+    outer: [intermediate_size, H], and bias, gamma and beta of what follows.
+  """
+
+  attention: tuple[tf.Tensor, tf.Tensor]
+  joined: tuple[tf.Tensor, tuple[tf.Tensor, ...]]
+  inner: tuple[tf.Tensor, tf.Tensor]
+  outer: tuple[tf.Tensor, tuple[tf.Tensor, ...]]
+
+  @classmethod
+  def of(cls, block: encoders.EncoderBlock) -> "_Weights":
+    parts, width = block.parts(), block.parts()["attention_norm"].gamma.shape[0]
+    three = [parts[name] for name in ("query", "key", "value")]
+
+    def joined(dense: str, norm: str) -> tuple[tf.Tensor, ...]:
+      found = (parts[dense].bias, parts[norm].gamma, parts[norm].beta)
+      return tuple(map(tf.convert_to_tensor, found))
+
+    return cls(
+      attention=(
+        tf.concat([tf.reshape(p.kernel, [width, width]) for p in three], 1),
+        tf.concat([tf.reshape(p.bias, [width]) for p in three], 0),
+      ),
+      joined=(
+        tf.reshape(parts["attention_output"].kernel, [width, width]),
+        joined("attention_output", "attention_norm"),
+      ),
+      inner=(
+        tf.convert_to_tensor(parts["intermediate"].kernel),
+        tf.convert_to_tensor(parts["intermediate"].bias),
+      ),
+      outer=(
+        tf.convert_to_tensor(parts["output"].kernel),
+        joined("output", "output_norm"),
+      ),
+    )
+
+
+class Lean:
+  """Computes what a PretrainingModel computes, with its variables.
+
+  Args:
+    model: of float32 layers.
+    jit_compile: whether XLA compiles what stands between the products.
+  """
+
+  def __init__(self, model: pretraining.PretrainingModel, jit_compile: bool):
+    self._model, self._config = model, model.encoder.config
+    config = self._config
+    activation = encoders.activation(config)
+
+    def fused(function: Function, learnt: int, **fixed: float) -> Function:
+      return _fused(functools.partial(function, **fixed), learnt, jit_compile)
+
+    self._activated = fused(lambda x, bias: activation(x + bias), 2)
+    self._feed_forward = _feed_forward(activation, jit_compile)
+    self._embedded = fused(
+      _embedded, 3, rate=config.hidden_dropout_prob,
+      epsilon=config.layer_norm_eps,
+    )  # fmt: skip
+    self._joined = {
+      site: fused(
+        _joined, 5, rate=config.hidden_dropout_prob,
+        epsilon=config.layer_norm_eps, site=site,
+      )
+      for site in (encoders.AFTER_ATTENTION, encoders.AFTER_FEED_FORWARD)
+    }  # fmt: skip
+    self._attention = _attention(
+      1 / math.sqrt(config.hidden_size // config.num_attention_heads),
+      config.attention_probs_dropout_prob,
+      jit_compile,
+    )
+    self._two = _twice(jit_compile)
+    self._head = fused(_normed, 3, epsilon=_HEAD_EPSILON)
+
+  def __call__(
+    self,
+    features: dict[str, tf.Tensor],
+    dropout_seeds: tf.Tensor | None = None,
+  ) -> pretraining.PretrainingOutput:
+    """Gives logits, as PretrainingModel.call does."""
+    model, encoder = self._model, self._model.encoder
+    hidden = self._embeddings(features, dropout_seeds)
+    mask = tf.cast(features[records.INPUT_MASK], tf.float32)
+    mask = (1.0 - mask)[:, None, None, :] * _MASKED  # [batch, 1, 1, length]
+    weights = {
+      block: _Weights.of(block) for group in encoder.groups for block in group
+    }
+    uses = collections.Counter(b for b, _ in encoder.applications(None))
+    for block, seeds in encoder.applications(dropout_seeds):
+      now, uses[block] = weights[block], uses[block] - 1
+      if uses[block]:
+        now, weights[block] = self._shared(now)
+      hidden = self._block(hidden, mask, now, seeds)
+    return pretraining.PretrainingOutput(
+      self._masked_lm(hidden, features[records.MASKED_LM_POSITIONS]),
+      model.sentence(encoder.pooler(hidden[:, 0])),
+    )
+
+  def _embeddings(
+    self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None
+  ) -> tf.Tensor:
+    """Returns the first layer's input, [batch, length, hidden_size]."""
+    encoder = self._model.encoder
+    ids, segments = features[records.INPUT_IDS], features[records.SEGMENT_IDS]
+    of = encoder.embedding_variables()
+    types = of["token_type_embeddings"]
+    found = (
+      tf.gather(encoder.embedding_table, ids)
+      + _product(tf.one_hot(segments, types.shape[0]), types)
+      + of["position_embeddings"][: ids.shape[1]]
+    )
+    gamma, beta = of["LayerNorm/gamma"], of["LayerNorm/beta"]
+    found = self._embedded(found, *_tensors(gamma, beta), *_given(seeds))
+    if encoder.projection is None:
+      return found
+    return tf.nn.bias_add(
+      _product(found, encoder.projection.kernel), encoder.projection.bias
+    )
+
+  def _shared(self, weights: _Weights) -> tuple[_Weights, _Weights]:
+    """Gives the weights to one layer, and to those that come after it."""
+    flat = tf.nest.flatten(weights)
+    both = self._two(*flat)
+    one, other = both[: len(flat)], both[len(flat) :]
+    return tuple(tf.nest.pack_sequence_as(weights, w) for w in (one, other))
+
+  def _block(
+    self,
+    hidden: tf.Tensor,
+    mask: tf.Tensor,
+    weights: _Weights,
+    seeds: tf.Tensor | None,
+  ) -> tf.Tensor:
+    """Applies a layer to [batch, length, hidden_size]."""
+    length, width = hidden.shape[1:]
+    heads = self._config.num_attention_heads
+    three = tf.nn.bias_add(
+      _product(hidden, weights.attention[0]), weights.attention[1]
+    )
+    query, key, value = tf.unstack(
+      tf.transpose(
+        tf.reshape(three, [-1, length, 3, heads, width // heads]),
+        [2, 0, 3, 1, 4],
+      )
+    )  # each [batch, heads, length, width of a head]
+    context = self._attention(query, key, value, mask, *_given(seeds))
+    context = tf.transpose(context, [0, 2, 1, 3])
+    product = _product(
+      tf.reshape(context, [-1, length, width]), weights.joined[0]
+    )
+    hidden = self._joined[encoders.AFTER_ATTENTION](
+      product, hidden, *weights.joined[1], *_given(seeds)
+    )
+    product = self._feed_forward(
+      _product(hidden, weights.inner[0]), weights.inner[1], weights.outer[0]
+    )
+    return self._joined[encoders.AFTER_FEED_FORWARD](
+      product, hidden, *weights.outer[1], *_given(seeds)
+    )
+
+  def _masked_lm(self, hidden: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Returns the logits of masked positions, as tf-models' MaskedLM."""
+    length, width = hidden.shape[1:]
+    rows = tf.range(tf.shape(hidden)[0])[:, None] * length
+    found = tf.gather(tf.reshape(hidden, [-1, width]), rows + places)
+    head = self._model.masked_lm
+    found = self._activated(
+      _product(found, head.dense.kernel), *_tensors(head.dense.bias)
+    )
+    norm = head.layer_norm
+    found = self._head(found, *_tensors(norm.gamma, norm.beta))
+    table = self._model.encoder.embedding_table
+    return tf.nn.bias_add(_product(found, table, transposed=True), head.bias)
+
+
+def _product(
+  x: tf.Tensor, kernel: tf.Tensor, transposed: bool = False
+) -> tf.Tensor:
+  """Multiplies [batch, length, in] by [in, out], as two matrices."""
+  width = kernel.shape[0 if transposed else 1]
+  flat = tf.reshape(x, [-1, x.shape[2]])
+  found = tf.matmul(flat, kernel, transpose_b=transposed)
+  return tf.reshape(found, [-1, x.shape[1], width])
+
+
+def _tensors(*variables: tf.Variable) -> list[tf.Tensor]:
+  return [tf.convert_to_tensor(variable) for variable in variables]
+
+
+def _given(seeds: tf.Tensor | None) -> tuple[tf.Tensor, ...]:
+  return () if seeds is None else (seeds,)
+
+
+def _fused(function: Function, learnt: int, jit_compile: bool) -> Function:
+  """Makes one operation of a function, and one of its gradient.
+
+  The gradient computes the inside again: cheaper than to keep it in memory.
+
+  Args:
+    function: of tensors.
+    learnt: how many of them, the first ones, have a gradient.
+    jit_compile: whether XLA compiles both.
+  """
+  forward = tf.function(function, jit_compile=jit_compile)
+
+  @tf.function(jit_compile=jit_compile)
+  def backward(upstream: tf.Tensor, *arguments: tf.Tensor) -> list[tf.Tensor]:
+    sources = list(arguments[:learnt])
+    with tf.GradientTape() as tape:
+      tape.watch(sources)
+      result = function(*arguments)
+    return tape.gradient(result, sources, upstream)
+
+  @tf.custom_gradient
+  def both(*arguments: tf.Tensor) -> tuple[tf.Tensor, Function]:
+    def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
+      rest = [None] * (len(arguments) - learnt)
+      return [*backward(upstream, *arguments), *rest]
+
+    return forward(*arguments), gradient
+
+  return both
+
+
+def _feed_forward(activation: Function, jit_compile: bool) -> Function:
+  """Makes activation(x + bias) · kernel, which keeps x alone for its gradient.
+
+  The activation is a quarter of a layer's memory; the gradient computes it
+  again, with its derivative.
+  """
+  activated = tf.function(
+    lambda x, bias: activation(x + bias), jit_compile=jit_compile
+  )
+
+  @tf.function(jit_compile=jit_compile)
+  def again(
+    x: tf.Tensor, bias: tf.Tensor, upstream: tf.Tensor
+  ) -> tuple[tf.Tensor, ...]:
+    with tf.GradientTape() as tape:
+      tape.watch([x, bias])
+      result = activation(x + bias)
+    return result, *tape.gradient(result, [x, bias], upstream)
+
+  @tf.custom_gradient
+  def product(
+    x: tf.Tensor, bias: tf.Tensor, kernel: tf.Tensor
+  ) -> tuple[tf.Tensor, Function]:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+      inner = _product(upstream, kernel, transposed=True)
+      result, dx, dbias = again(x, bias, inner)
+      flat = [tf.reshape(a, [-1, a.shape[-1]]) for a in (result, upstream)]
+      return dx, dbias, tf.matmul(*flat, transpose_a=True)
+
+    return _product(activated(x, bias), kernel), gradient
+
+  return product
+
+
+def _attention(scale: float, rate: float, jit_compile: bool) -> Function:
+  """Makes dropout(softmax(scale · q · kᵀ + mask)) · v, and keeps q, k and v.
+
+  The shares of attention grow with the square of the length; the gradient
+  computes them again (Dao et al. 2022, arXiv 2205.14135, section 3.1).
+  Query, key and value are [batch, heads, length, width], the mask is
+  [batch, 1, 1, length].
+  """
+  compiled = functools.partial(tf.function, jit_compile=jit_compile)
+
+  @compiled
+  def softmax(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    scores = scores * scale + mask
+    shares = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
+    return shares / tf.reduce_sum(shares, -1, keepdims=True)
+
+  @compiled
+  def dropped(shares: tf.Tensor, *seeds: tf.Tensor) -> tf.Tensor:
+    (seed,) = seeds
+    return encoders.dropout(shares, seed, encoders.ON_ATTENTION, rate)
+
+  @compiled
+  def backward(
+    shares: tf.Tensor, upstream: tf.Tensor, *seeds: tf.Tensor
+  ) -> tf.Tensor:
+    if rate and seeds:
+      upstream = dropped(upstream, *seeds)
+    mean = tf.reduce_sum(shares * upstream, -1, keepdims=True)
+    return shares * (upstream - mean) * scale
+
+  def shared(
+    q: tf.Tensor, k: tf.Tensor, mask: tf.Tensor, *seeds: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    shares = softmax(tf.matmul(q, k, transpose_b=True), mask)
+    return shares, dropped(shares, *seeds) if rate and seeds else shares
+
+  @tf.custom_gradient
+  def attention(
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    mask: tf.Tensor,
+    *seeds: tf.Tensor,
+  ) -> tuple[tf.Tensor, Function]:
+    def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
+      # Else TensorFlow sees that it has these already, and keeps them.
+      with tf.control_dependencies([upstream]):
+        again = tf.identity(q)
+      shares, chosen = shared(again, k, mask, *seeds)
+      inner = tf.matmul(upstream, v, transpose_b=True)
+      scores = backward(shares, inner, *seeds)
+      return [
+        tf.matmul(scores, k),
+        tf.matmul(scores, q, transpose_a=True),
+        tf.matmul(chosen, upstream, transpose_a=True),
+        *[None] * (1 + len(seeds)),
+      ]
+
+    return tf.matmul(shared(q, k, mask, *seeds)[1], v), gradient
+
+  return attention
+
+
+def _twice(jit_compile: bool) -> Callable[..., tuple[tf.Tensor, ...]]:
+  """Makes (*x, *x) of tensors, whose gradients are added at once.
+
+  The tape adds the gradients of shared weights when it has those of all
+  layers: twelve times the weights in memory.
+  """
+
+  @tf.function(jit_compile=jit_compile)
+  def added(*upstream: tf.Tensor) -> list[tf.Tensor]:
+    half = len(upstream) // 2
+    return [
+      a + b for a, b in zip(upstream[:half], upstream[half:], strict=True)
+    ]
+
+  @tf.custom_gradient
+  def both(*weights: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Function]:
+    return (*map(tf.identity, weights), *map(tf.identity, weights)), added
+
+  return both
+
+
+def _normed(
+  x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
+) -> tf.Tensor:
+  """Normalises the last dimension (Ba et al. 2016, arXiv 1607.06450)."""
+  apart = x - tf.reduce_mean(x, -1, keepdims=True)
+  variance = tf.reduce_mean(tf.square(apart), -1, keepdims=True)
+  return apart * tf.math.rsqrt(variance + epsilon) * gamma + beta
+
+
+def _embedded(
+  x: tf.Tensor,
+  gamma: tf.Tensor,
+  beta: tf.Tensor,
+  seeds: tf.Tensor | None = None,
+  *,
+  rate: float,
+  epsilon: float,
+) -> tf.Tensor:
+  """Returns dropout(norm(x)); x is [batch, length, embedding_size]."""
+  normed = _normed(x, gamma, beta, epsilon)
+  return encoders.dropout(normed, seeds, encoders.ON_EMBEDDINGS, rate)
+
+
+def _joined(
+  x: tf.Tensor,
+  residual: tf.Tensor,
+  bias: tf.Tensor,
+  gamma: tf.Tensor,
+  beta: tf.Tensor,
+  seeds: tf.Tensor | None = None,
+  *,
+  rate: float,
+  epsilon: float,
+  site: int,
+) -> tf.Tensor:
+  """Returns norm(dropout(x + bias) + residual)."""
+  dropped = encoders.dropout(x + bias, seeds, site, rate)
+  return _normed(dropped + residual, gamma, beta, epsilon)

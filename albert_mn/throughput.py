@@ -180,13 +180,20 @@ def input_seconds(
     seconds: about how long to look.
     clock: gives seconds.
   """
-  elements = iter(dataset)
-  next(elements)  # opening files is not the pace
-  taken, began = 0, clock()
-  while taken < parts or clock() - began < seconds:
-    next(elements)
-    taken += 1
-  return (clock() - began) * parts / taken
+
+  # In one operation each: an iterator of Python's that is given up while the
+  # pipeline works, on an error too, waits for it for ever.
+  def drained(elements: int) -> float:
+    began = clock()
+    dataset.take(elements).reduce(tf.constant(0), lambda n, _: n + 1).numpy()
+    return clock() - began
+
+  opening, taken = drained(parts), parts  # opening files is not the pace
+  spent = 0.0
+  while spent < seconds:
+    taken *= 2
+    spent = drained(taken) - opening
+  return spent * parts / (taken - parts)
 
 
 def peak(strategy: tf.distribute.Strategy) -> float:

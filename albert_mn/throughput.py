@@ -188,6 +188,7 @@ def input_seconds(
     dataset.take(elements).reduce(tf.constant(0), lambda n, _: n + 1).numpy()
     return clock() - began
 
+  drained(parts)
   opening, taken = drained(parts), parts  # opening files is not the pace
   spent = 0.0
   while spent < seconds:

@@ -166,6 +166,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
 
     Raises:
       runs.Stopped: after a whole step.
+      options.InputError: when the loss or the gradient is not finite.
     """
     self.train_loop_begin()
     self._train_loop_fn = self._train_loop_fn or self.create_train_loop_fn()
@@ -174,6 +175,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     while left:
       began, steps = time.monotonic(), min(left, self._stretch)
       self._train_loop_fn(self._train_iter, tf.constant(steps))
+      self._require_finite()  # before a signal makes anybody save
       self.stop.heed()
       left -= steps
       pace = steps / (time.monotonic() - began)
@@ -201,12 +203,6 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def train_loop_end(self) -> dict[str, float]:
     metrics = self._metrics()
     step = int(self._optimizer.iterations.numpy())
-    if not math.isfinite(metrics["loss"]):
-      raise options.InputError(
-        "a finite loss",
-        f"{metrics['loss']} by step {step}",
-        "start again from the last checkpoint with a smaller --learning_rate",
-      )
     speed = self.meter.metrics(step)
     logging.info(
       "step %d of %d: loss %.3f, masked_lm_accuracy %.3f, "
@@ -221,6 +217,26 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     metrics["learning_rate"] = self._optimizer.rate(step)
     metrics["gradient_norm"] = float(self._norm.result())
     return metrics | speed | self._optimizer.trust_ratio_summary()
+
+  def _require_finite(self) -> None:
+    """Refuses to go on from weights that are lost.
+
+    Raises:
+      options.InputError: where a loss or gradient since the last log line was
+        infinite or not a number.
+    """
+    found = {
+      "loss": self._metrics()["loss"],
+      "gradient norm": float(self._norm.result()),
+    }
+    for name, value in found.items():
+      if not math.isfinite(value):
+        raise options.InputError(
+          f"a finite {name}",
+          f"{value} by step {int(self._optimizer.iterations.numpy())}",
+          "start in another --output_dir with a smaller --learning_rate, from "
+          "the last checkpoint with --init_checkpoint; it was saved before",
+        )
 
   def eval_begin(self) -> None:
     self._reset()

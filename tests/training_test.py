@@ -335,6 +335,16 @@ def test_sigterm_saves_within_seconds_and_the_run_ends_where_it_would_have(
     np.testing.assert_array_equal(value, stopped[name], err_msg=name)
 
 
+def test_weights_that_are_lost_are_not_saved(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  line = running.Programs().refuse(
+    *_pretraining(folder, tmp_path, "--learning_rate=1e30", "--optimizer=adamw")
+  )
+  assert "expected a finite" in line and "smaller --learning_rate" in line
+  assert not list(tmp_path.glob("checkpoints/*"))
+
+
 def test_the_step_of_what_is_evaluated_is_in_its_manifest_or_its_name(
   tmp_path: pathlib.Path,
 ) -> None:

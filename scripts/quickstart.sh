@@ -35,15 +35,11 @@ python -m data_prep.create_pretraining_data --max_seq_length=64 \
   --spm_model_file="$out/tokenizer/tokenizer.model" \
   --output_dir="$out/records"
 
-# XLA takes longer to compile than it saves in so few steps on a CPU.
 stage 4 "pretrain ALBERT for $steps steps"
-python run_pretraining.py --do_train --do_eval \
+python run_pretraining.py --flagfile=configs/albert_tiny.flags \
   --input_file="$out/records/train-*.tfrecord" \
   --eval_input_file="$out/records/eval-*.tfrecord" \
-  --albert_config_file=configs/albert_tiny.json \
-  --optimizer=lamb --learning_rate=0.02 --train_batch_size=32 \
   --num_train_steps="$steps" --num_warmup_steps=$((steps / 10)) \
-  --nojit_compile --iterations_per_loop=50 --save_checkpoints_steps=200 \
   --output_dir="$out/pretraining"
 
 stage 5 'fine-tune on the SIB-200 topics'

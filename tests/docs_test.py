@@ -11,6 +11,7 @@ from albert_mn import (
   distribution,
   fine_tuning,
   optimization,
+  probe,
   training,
 )
 from data_prep import (
@@ -33,7 +34,7 @@ RUN_BY = {
 }
 # Flags of absl, of our scripts, of TensorBoard, Beam, pip.
 ELSEWHERE = set(
-  "help slow logdir beam direct_num_workers direct_running_mode no require "
+  "help slow flagfile logdir beam direct_num_workers direct_running_mode no require "
   "project region temp_location sdk_location sdk_container_image flink_master "
   "environment_type environment_config".split()
 )
@@ -50,6 +51,7 @@ OPTIONS = {
     training.Options,
     optimization.OptimizerOptions,
     distribution.Options,
+    probe.Options,
   ],
   "run_classifier": [classification.Options, fine_tuning.Recipe],
 }

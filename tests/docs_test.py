@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ ELSEWHERE = set(
   "project region temp_location sdk_location sdk_container_image flink_master "
   "environment_type environment_config".split()
 )
-OPTIONS = {
+OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [
     corpora.Options,
     cleaning.Options,

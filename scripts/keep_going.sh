@@ -79,6 +79,12 @@ supervise() {
 }
 
 follow() {  # From byte $1 of the log on.
+  local tries
+  for tries in {1..50}; do  # Who began it may not have said so yet.
+    [ ! -s "$folder/pid" ] || break
+    [ "$tries" -lt 50 ] || return 75
+    sleep 0.1
+  done
   tail --pid="$(cat "$folder/pid")" -c "$1" -f "$folder/log"
   if [ ! -e "$folder/ended" ]; then
     echo "$0: killed: call this again" >&2
@@ -89,7 +95,7 @@ follow() {  # From byte $1 of the log on.
 
 start() {
   local size
-  rm -f "$folder/ended" "$folder/stop"
+  rm -f "$folder/ended" "$folder/stop" "$folder/pid"
   touch "$folder/log"
   size=$(stat -c %s "$folder/log")
   # It inherits the lock, and COMMAND does: no second one while either lives.

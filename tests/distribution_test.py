@@ -296,7 +296,7 @@ def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
   The masks of these records are made in numpy, by the input pipeline of the
   host: the program sees static shapes.
   """
-  from albert_mn import optimization, throughput, trainer
+  from albert_mn import optimization, trainer
 
   config = configs.AlbertConfig.from_file(f"{folder.parent}/config.json")
   model = pretraining.PretrainingModel(config, 0)

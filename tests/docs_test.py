@@ -25,19 +25,23 @@ from data_prep import (
 )
 from tests import running
 
-PAGES = ["README.md", "README.mn.md", "docs/beam.md"]
+PAGES = ["README.md", "README.mn.md", "docs/beam.md", "docs/tpu.md"]
 
 # Command → where CI runs it.
 RUN_BY = {
   "./scripts/quickstart.sh": "tests/quickstart_test.py",
   "./scripts/test.sh": ".ci/run",
   "./scripts/setup.sh --beam": "tests/beam_runner_test.py",
+  "./scripts/tpu_vm.sh delete": "tests/tpu_scripts_test.py",
 }
-# Flags of absl, of our scripts, of TensorBoard, Beam, pip.
+# Flags of absl, of our scripts, of TensorBoard, Beam, pip, gcloud; those of
+# gcloud and tpu_vm.sh are looked at in tests/tpu_scripts_test.py.
 ELSEWHERE = set(
   "help slow flagfile logdir beam direct_num_workers direct_running_mode no require "
   "project region temp_location sdk_location sdk_container_image flink_master "
-  "environment_type environment_config".split()
+  "environment_type environment_config tpu name type zone spot preemptible "
+  "queued delete_when_done flagfile worker command format location uniform "
+  "member role recursive dry".split()
 )
 OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [

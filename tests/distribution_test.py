@@ -287,7 +287,7 @@ def test_auto_takes_what_the_environment_names(
     distribution.Options().kind()
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
   folder: pathlib.Path, parts: int
 ) -> None:

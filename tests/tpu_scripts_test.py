@@ -257,7 +257,7 @@ def _pid(path: pathlib.Path) -> int:
 
 SAVES_ON_SIGTERM = """
 trap 'echo saving; exit 143' TERM
-echo "training: $*"
+printf 'training:'; printf ' [%s]' "$@"; echo
 while :; do sleep 0.05; done
 """
 
@@ -290,7 +290,7 @@ def test_ctrl_c_ends_the_watching_and_leaves_tpu_and_training(
     assert cloud.run("stop", "--name=a").returncode == 0
     _until(lambda: not pathlib.Path(f"/proc/{training}").exists())
     log = (there / "run/log").read_text()
-    assert f"training: run_pretraining.py {OUTPUT} {records}" in log
+    assert f"training: [run_pretraining.py] [{OUTPUT}] [{records}]" in log
     assert "saving" in log
   finally:
     _stop(there)

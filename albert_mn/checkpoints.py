@@ -49,6 +49,10 @@ class Checkpoints:
     found = (_FILE.fullmatch(name) for name in self._names())
     return sorted(int(m[1]) for m in found if m and m[2] == ".index")
 
+  def step(self) -> int:
+    """Returns the step at which the run is."""
+    return int(self._step.numpy())
+
   def restore(self) -> int | None:
     """Restores the newest whole checkpoint; returns its step, None for none.
 
@@ -62,10 +66,10 @@ class Checkpoints:
       self._remove_remnants()
     damaged: dict[int, str] = {}
     for step in reversed(self.steps()):
-      if fault := _fault(self._prefix(step)):
+      if fault := _fault(self.prefix(step)):
         damaged[step] = fault
         continue
-      self._restore(self._prefix(step))
+      self._restore(self.prefix(step))
       for number, why in damaged.items():
         self._set_aside(number, why)
       return step
@@ -73,7 +77,7 @@ class Checkpoints:
       newest = max(damaged)
       raise options.InputError(
         f"a whole checkpoint in {self.folder}",
-        f"{len(damaged)} damaged ones: {self._prefix(newest)}: "
+        f"{len(damaged)} damaged ones: {self.prefix(newest)}: "
         f"{damaged[newest]}",
         "copy one back, or give another --output_dir",
       )
@@ -101,7 +105,7 @@ class Checkpoints:
     """
     if not self._writes:
       return
-    prefix = self._prefix(int(self._step.numpy()))
+    prefix = self.prefix(self.step())
     try:
       self._checkpoint.write(prefix)
       fault = _fault(prefix)
@@ -118,6 +122,12 @@ class Checkpoints:
     for step in self.steps()[: -self._keep]:
       self._delete(step)
     logging.info("saved %s", prefix)
+
+  def discard_after(self, step: int) -> None:
+    """Deletes the checkpoints that are newer than that of a step."""
+    for newer in reversed([s for s in self.steps() if s > step]):
+      self._delete(newer)
+    self._list()
 
   def _list(self) -> None:
     """Writes TensorFlow's list."""
@@ -142,7 +152,7 @@ class Checkpoints:
 
   def _set_aside(self, step: int, why: str) -> None:
     """Renames a checkpoint to damaged-*."""
-    logging.warning("%s is damaged: %s", self._prefix(step), why)
+    logging.warning("%s is damaged: %s", self.prefix(step), why)
     if self._writes:
       logging.warning("it is set aside as damaged-%s-%d.*", _NAME, step)
       for name in self._files(step):
@@ -167,7 +177,8 @@ class Checkpoints:
       return []
     return list(tf.io.gfile.listdir(self.folder))
 
-  def _prefix(self, step: int) -> str:
+  def prefix(self, step: int) -> str:
+    """Returns the path of a step's checkpoint, without its endings."""
     return os.path.join(self.folder, f"{_NAME}-{step}")
 
 

@@ -106,10 +106,13 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
 
   Args:
     recipe: the rate and its steps.
+    scale: what the rate is multiplied by; a variable may change in the run.
   """
 
-  def __init__(self, recipe: OptimizerOptions):
-    self._recipe = recipe
+  def __init__(
+    self, recipe: OptimizerOptions, scale: tf.Variable | float = 1.0
+  ):
+    self._recipe, self._scale = recipe, scale
 
   def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
     """Returns the rate at a step, float32."""
@@ -118,10 +121,10 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     done = tf.minimum(step / recipe.num_train_steps, 1.0)
     rate = recipe.learning_rate * tf.pow(1.0 - done, recipe.poly_power)
     if not recipe.num_warmup_steps:
-      return rate
+      return rate * self._scale
     risen = (step - recipe.start_warmup_step) / recipe.num_warmup_steps
     rising = recipe.learning_rate * tf.maximum(risen, 0.0)
-    return tf.where(risen < 1.0, rising, rate)
+    return tf.where(risen < 1.0, rising, rate) * self._scale
 
   def get_config(self) -> dict[str, Any]:
     """Returns what the constructor takes."""
@@ -166,6 +169,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     name: of its variables.
     fused: whether XLA makes one operation of a variable's step: less memory
       read and written, where the step is not compiled as a whole.
+    scale: as Schedule's.
   """
 
   def __init__(
@@ -174,6 +178,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     excluded: Sequence[str] = EXCLUDED,
     name: str = "AdamW",
     fused: bool = False,
+    scale: tf.Variable | float = 1.0,
   ):
     super().__init__(
       name=name,
@@ -186,7 +191,8 @@ class AdamW(tf_keras.optimizers.Optimizer):
     )
     self.recipe = recipe
     self.excluded = tuple(excluded)
-    self._learning_rate = self._build_learning_rate(Schedule(recipe))
+    self._schedule = Schedule(recipe, scale)
+    self._learning_rate = self._build_learning_rate(self._schedule)
 
   def build(self, var_list: list[tf.Variable]) -> None:
     """Makes the moments of the variables, so that they can be restored."""
@@ -257,7 +263,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
 
   def rate(self, step: int) -> float:
     """Returns the learning rate at a step."""
-    return float(Schedule(self.recipe)(step))
+    return float(self._schedule(step))
 
   def trust_ratio_summary(self) -> dict[str, float]:
     """Returns what to watch of the trust ratios, by name: AdamW has none."""
@@ -292,8 +298,9 @@ class Lamb(AdamW):
     excluded: Sequence[str] = EXCLUDED,
     name: str = "Lamb",
     fused: bool = False,
+    scale: tf.Variable | float = 1.0,
   ):
-    super().__init__(recipe, excluded, name, fused)
+    super().__init__(recipe, excluded, name, fused, scale)
 
   def build(self, var_list: list[tf.Variable]) -> None:
     """Makes the moments, and a place for each variable's last trust ratio."""
@@ -331,7 +338,11 @@ class Lamb(AdamW):
     self._ratios[index].assign(ratio)
 
 
-def create(recipe: OptimizerOptions, fused: bool = False) -> AdamW:
+def create(
+  recipe: OptimizerOptions,
+  fused: bool = False,
+  scale: tf.Variable | float = 1.0,
+) -> AdamW:
   """Makes the optimizer that --optimizer names."""
   kind = {"lamb": Lamb, "adamw": AdamW}[recipe.optimizer]
-  return kind(recipe, fused=fused)
+  return kind(recipe, fused=fused, scale=scale)

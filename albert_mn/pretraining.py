@@ -41,6 +41,17 @@ class Sums(NamedTuple):
   sentence_correct: tf.Tensor
   sentence_count: tf.Tensor
 
+  def loss(self, counts: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """Returns the share of these sums in the loss of the whole batch.
+
+    Args:
+      counts: of the whole batch, as `counts` says.
+    """
+    masked, pairs = counts
+    return tf.math.divide_no_nan(
+      self.masked_lm_loss_sum, masked
+    ) + tf.math.divide_no_nan(self.sentence_loss_sum, pairs)
+
 
 class PretrainingModel(tf_keras.layers.Layer):
   """The encoder with its two heads.

@@ -14,6 +14,7 @@ import tf_keras
 from absl import logging
 
 from albert_mn import (
+  divergence,
   encoders,
   inputs,
   lean,
@@ -22,7 +23,6 @@ from albert_mn import (
   runs,
   throughput,
 )
-from data_prep import options
 
 _SUM = tf.distribute.ReduceOp.SUM
 
@@ -42,6 +42,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     model: gives logits for features.
     optimizer: its `iterations` is the global step.
     strategy: where to compute.
+    watch: which steps may be taken; it sets the optimizer's rate to 0.
     evaluation: the held-out batches, or None.
     characters: float32 [vocab_size], for bits per character; or None.
     total_steps: where the run ends, for the log.
@@ -66,6 +67,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     optimizer: optimization.AdamW,
     strategy: tf.distribute.Strategy,
     *,
+    watch: divergence.Watch,
     evaluation: tf.data.Dataset | None,
     characters: Any,
     total_steps: int,
@@ -81,7 +83,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       options=orbit.StandardEvaluatorOptions(use_tf_function=True),
     )
     self._model, self._optimizer = model, optimizer
-    self._strategy, self._seed = strategy, seed
+    self._strategy, self._seed, self._watch = strategy, seed, watch
     self._characters = None if characters is None else tf.constant(characters)
     self._total_steps = total_steps
     self._parts = parts
@@ -145,12 +147,9 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     seeds: tf.Tensor,
     counts: tuple[tf.Tensor, tf.Tensor],
   ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
-    masked, pairs = counts
     with tf.GradientTape() as tape:
       sums = self._sums(features, seeds)
-      loss = tf.math.divide_no_nan(
-        sums.masked_lm_loss_sum, masked
-      ) + tf.math.divide_no_nan(sums.sentence_loss_sum, pairs)
+      loss = sums.loss(counts)
     gradients = tape.gradient(loss, self._model.trainable_variables)
     return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
@@ -166,7 +165,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
 
     Raises:
       runs.Stopped: after a whole step.
-      options.InputError: when the loss or the gradient is not finite.
+      divergence.Diverged: where a step was not taken.
     """
     self.train_loop_begin()
     self._train_loop_fn = self._train_loop_fn or self.create_train_loop_fn()
@@ -175,7 +174,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     while left:
       began, steps = time.monotonic(), min(left, self._stretch)
       self._train_loop_fn(self._train_iter, tf.constant(steps))
-      self._require_finite()  # before a signal makes anybody save
+      self._watch.heed()  # before a signal makes anybody save
       self.stop.heed()
       left -= steps
       pace = steps / (time.monotonic() - began)
@@ -192,12 +191,17 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     seeds = encoders.example_seeds(self._seed, step, features.pop(inputs.ROWS))
     counts = context.all_reduce(_SUM, pretraining.counts(features))
     sums, gradients = self._gradients(features, seeds, counts)
-    gradients = context.all_reduce(_SUM, gradients)
+    *gradients, loss = context.all_reduce(_SUM, [*gradients, sums.loss(counts)])
+    norm = tf.linalg.global_norm(gradients)
+    good = self._watch.look(self._optimizer.iterations, loss, norm)
+    # At a rate of 0, which the watch sets, they move no weight: but no numbers
+    # would.
+    gradients = [tf.where(good, g, tf.zeros_like(g)) for g in gradients]
     self._optimizer.apply_gradients(
       zip(gradients, self._model.trainable_variables, strict=True),
       skip_gradients_aggregation=True,
     )
-    self._norm.update_state(tf.linalg.global_norm(gradients))
+    self._norm.update_state(norm)
     self._add(sums)
 
   def train_loop_end(self) -> dict[str, float]:
@@ -217,26 +221,6 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     metrics["learning_rate"] = self._optimizer.rate(step)
     metrics["gradient_norm"] = float(self._norm.result())
     return metrics | speed | self._optimizer.trust_ratio_summary()
-
-  def _require_finite(self) -> None:
-    """Refuses to go on from weights that are lost.
-
-    Raises:
-      options.InputError: where a loss or gradient since the last log line was
-        infinite or not a number.
-    """
-    found = {
-      "loss": self._metrics()["loss"],
-      "gradient norm": float(self._norm.result()),
-    }
-    for name, value in found.items():
-      if not math.isfinite(value):
-        raise options.InputError(
-          f"a finite {name}",
-          f"{value} by step {int(self._optimizer.iterations.numpy())}",
-          "start in another --output_dir with a smaller --learning_rate, from "
-          "the last checkpoint with --init_checkpoint; it was saved before",
-        )
 
   def eval_begin(self) -> None:
     self._reset()

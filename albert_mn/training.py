@@ -21,6 +21,7 @@ from albert_mn import (
   checkpoints,
   configs,
   distribution,
+  divergence,
   initial_weights,
   inputs,
   learning_rates,
@@ -74,6 +75,18 @@ class Options:
   )
   max_predictions_per_seq: int = options.option(
     0, "masked positions a sequence; 0: as the manifest says", minimum=0
+  )
+  on_divergence: str = options.option(
+    "stop", "when the loss is not finite, or far above what it was: stop, or "
+    "go back to the last good checkpoint, with a smaller rate and past the "
+    "batches that were taken since",
+    choices=("stop", "rollback"),
+  )  # fmt: skip
+  rollback_factor: float = options.option(
+    0.5, "of the learning rate, each time", minimum=0.0, maximum=1.0
+  )
+  max_rollbacks: int = options.option(
+    5, "how often in a run, before it stops after all", minimum=0
   )
   save_checkpoints_steps: int = options.option(
     1000, "steps from one checkpoint to the next", minimum=1
@@ -213,9 +226,12 @@ def run(
       and not settings.rematerialize
       and distribution.is_plain_cpu(strategy, devices)
     )
-    optimizer = optimization.create(recipe, settings.jit_compile and lean)
+    watch = divergence.Watch()
+    optimizer = optimization.create(
+      recipe, settings.jit_compile and lean, watch.scale
+    )
     optimizer.build(model.trainable_variables)
-  steps = _trainer(work, model, optimizer, lean)
+  steps = _trainer(work, model, optimizer, watch, lean)
   flags = {
     name: value
     for given in (settings, recipe, devices, probing)
@@ -223,7 +239,7 @@ def run(
   }
   saved = checkpoints.Checkpoints(
     settings.output_dir,
-    {"optimizer": optimizer, **model.parts()},
+    {"optimizer": optimizer, "watch": watch, **model.parts()},
     keep=settings.keep_checkpoint_max,
     writes=work.chief and settings.do_train,
   )
@@ -235,17 +251,26 @@ def run(
       begun=bool(saved.steps()),
       writes=work.chief,
     )
+  guard = divergence.Guard(
+    watch,
+    saved,
+    model.trainable_variables,
+    _policy(settings),
+    settings.output_dir,
+    work.chief,
+  )
   with strategy.scope():
-    saved.restore()
+    begun = saved.restore()
+    if settings.do_train:
+      guard.begin(begun)
   controller = _controller(work, optimizer, steps)
   metrics: dict[str, float] = {}
   if work.training:
     with steps.stop:
       try:
-        metrics = _train(work, controller, steps, saved, model)
+        metrics = _train_through(work, controller, steps, guard, model)
       except runs.Stopped as stopped:
-        saved.save()
-        _leave(stopped, int(optimizer.iterations.numpy()))
+        _leave(stopped, guard.leave())
     _save_model(work, model, int(optimizer.iterations.numpy()), "model")
     if settings.export_dir and work.chief:
       finished = os.path.join(settings.output_dir, "model")
@@ -359,6 +384,7 @@ def _trainer(
   work: Run,
   model: pretraining.PretrainingModel,
   optimizer: optimization.AdamW,
+  watch: divergence.Watch,
   lean_step: bool,
 ) -> trainer.Trainer:
   settings, held_out = work.settings, work.held_out
@@ -376,6 +402,7 @@ def _trainer(
     model,
     optimizer,
     work.strategy,
+    watch=watch,
     evaluation=evaluation,
     characters=tokenization.Tokenizer(path).characters() if path else None,
     total_steps=work.recipe.num_train_steps,
@@ -445,11 +472,39 @@ def _quiet_orbit() -> Iterator[None]:
     yield
 
 
+def _policy(settings: Options) -> divergence.Policy:
+  return divergence.Policy(
+    rolls_back=settings.on_divergence == "rollback",
+    factor=settings.rollback_factor,
+    most=settings.max_rollbacks,
+    every=settings.save_checkpoints_steps,
+  )
+
+
+def _train_through(
+  work: Run,
+  controller: orbit.Controller,
+  steps: trainer.Trainer,
+  guard: divergence.Guard,
+  model: pretraining.PretrainingModel,
+) -> dict[str, float]:
+  """Trains to the last step, from wherever a divergence throws it back to."""
+  while True:
+    try:
+      return _train(work, controller, steps, guard, model)
+    except divergence.Diverged as found:
+      guard.answer(found)
+      distribution.wait_for_all(work.strategy)
+      with work.strategy.scope():
+        guard.go_back(found)
+      controller.step_timer = None  # it knows no steps that come again
+
+
 def _train(
   work: Run,
   controller: orbit.Controller,
   steps: trainer.Trainer,
-  saved: checkpoints.Checkpoints,
+  guard: divergence.Guard,
   model: pretraining.PretrainingModel,
 ) -> dict[str, float]:
   """Trains to the last step; returns the last held-out metrics, if any."""
@@ -478,7 +533,7 @@ def _train(
 
   steps.train_dataset = work.strategy.distribute_datasets_from_function(
     lambda context: batches(
-      inputs.Share.of(settings.train_batch_size, context), step
+      inputs.Share.of(settings.train_batch_size, context), step + guard.skipped
     )
   )
   steps.meter = throughput.Meter(_step_work(work, training, count, batches))
@@ -496,7 +551,7 @@ def _train(
       controller.train(until)
     step = int(controller.global_step.numpy())
     if step % kept == 0 or step == total:
-      saved.save()
+      guard.save()
     if step % probed == 0 or step == total:
       _probe(work, controller, model)
     if step % evaluated == 0 or step == total:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, distribution, inputs, pretraining
+from albert_mn import configs, distribution, divergence, inputs, pretraining
 from data_prep import options
 from tests import conftest, running
 
@@ -300,13 +300,16 @@ def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
 
   config = configs.AlbertConfig.from_file(f"{folder.parent}/config.json")
   model = pretraining.PretrainingModel(config, 0)
+  watch = divergence.Watch()
   optimizer = optimization.create(
-    optimization.OptimizerOptions(num_train_steps=9, num_warmup_steps=2)
+    optimization.OptimizerOptions(num_train_steps=9, num_warmup_steps=2),
+    scale=watch.scale,
   )
   optimizer.build(model.trainable_variables)
   steps = trainer.Trainer(
-    model, optimizer, tf.distribute.get_strategy(), evaluation=None,
-    characters=None, total_steps=9, parts=parts, seed=5, jit_compile=True,
+    model, optimizer, tf.distribute.get_strategy(), watch=watch,
+    evaluation=None, characters=None, total_steps=9, parts=parts, seed=5,
+    jit_compile=True, lean_step=False,
   )  # fmt: skip
   found = inputs.record_set(f"{folder}/train-*.tfrecord")
   assert not found.max_predictions_per_seq

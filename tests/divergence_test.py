@@ -177,7 +177,9 @@ def test_a_run_goes_back_past_bad_records_the_same_way_when_it_is_killed(
   assert whole.keys() == killed.keys() and len(whole) > 20
   for name, value in whole.items():
     np.testing.assert_array_equal(value, killed[name], err_msg=name)
-  assert decided.read_bytes() == (tmp_path / "whole/rollbacks.json").read_bytes()
+  assert (
+    decided.read_bytes() == (tmp_path / "whole/rollbacks.json").read_bytes()
+  )
 
 
 def _looked(
@@ -208,22 +210,23 @@ def test_a_spike_is_the_mean_of_an_interval_far_above_the_last_ones() -> None:
   with pytest.raises(divergence.Diverged) as caught:
     watch.heed()
   assert caught.value.at == 9 * every
-  assert "a mean loss near the usual 2.0" in str(caught.value)
+  assert "a mean loss near the usual 1.989; got 3.059" in str(caught.value)
 
 
 @pytest.mark.parametrize(
   "losses",
   [
     np.linspace(10, 2, 10 * divergence.INTERVAL),
-    np.r_[np.full(6 * divergence.INTERVAL, 2.0), [50.0], np.full(100, 2.0)][
-      : 8 * divergence.INTERVAL
-    ]
-    * np.where(np.arange(8 * divergence.INTERVAL) < 1e9, 1, 1),
+    np.r_[
+      np.full(6 * divergence.INTERVAL, 2.0),
+      [10.0],
+      np.full(divergence.INTERVAL, 2.0),
+    ],
     np.r_[
       np.full(3 * divergence.INTERVAL, 2.0), np.full(divergence.INTERVAL, 5.0)
     ],
   ],
-  ids=["a falling loss", "a batch of 25 times the loss", "too early to say"],
+  ids=["a falling loss", "a batch of five times the loss", "too early to say"],
 )
 def test_no_spike(losses: np.ndarray) -> None:
   watch = divergence.Watch()

@@ -9,6 +9,7 @@ import array
 import dataclasses
 import hashlib
 import heapq
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 
@@ -24,7 +25,7 @@ SALT = 20190926
 # Shorter sentences return in texts that have nothing to do with each other.
 _TELLING_LENGTH = 40  # guess, in letters
 
-_SAMPLE_DOCUMENTS = 128
+_SAMPLE_DOCUMENTS = 64
 _SAMPLE_SENTENCES = 100  # a document
 
 
@@ -38,7 +39,9 @@ class Survey:
     clustered: versions of a document are held out together, so that what is
       left of them may be left out; not where most documents are versions.
     letters: of all documents, times their weights.
-    sample: documents chosen by their content alone, long ones cut.
+    sample: documents chosen by their content alone, long ones first of all,
+      cut.
+    shares: of the corpus's letters, what each of the sample stands for.
   """
 
   ids: np.ndarray
@@ -46,6 +49,7 @@ class Survey:
   clustered: bool
   letters: float
   sample: tuple[documents.Document, ...]
+  shares: tuple[float, ...]
 
 
 def survey(
@@ -65,14 +69,16 @@ def survey(
     options.InputError: for a corpus without a sentence.
   """
   contents, clusters = array.array("Q"), array.array("I")
-  lowest: list[tuple[int, int, documents.Document]] = []
+  lowest: list[_Lot] = []
   letters, longest = 0.0, 0
   for number, document in enumerate(documents.read(parts)):
     contents.append(document.content())
     clusters.append(_cluster(document.sentences, contents[-1]))
-    letters += document.weight * sum(map(len, document.sentences))
+    size = document.weight * sum(map(len, document.sentences))
+    letters += size
     longest = max(longest, 0 if document.isolated else len(document.sentences))
-    _keep_lowest(lowest, (-contents[-1], number, document))
+    lot = -math.log((contents[-1] + 1) / 2**64) / size
+    _keep_lowest(lowest, (-lot, number, size, document))
   if not contents:
     raise options.InputError(
       "a corpus with sentences", "none in its files", "build the corpus first"
@@ -91,7 +97,8 @@ def survey(
     held_out=held_out,
     clustered=clustered,
     letters=letters,
-    sample=tuple(d for _, _, d in sorted(lowest, key=lambda entry: -entry[0])),
+    sample=tuple(document for *_, document in lowest),
+    shares=_shares(lowest, letters),
   )
 
 
@@ -103,20 +110,35 @@ def _cluster(sentences: Sequence[str], content: int) -> int:
   )
 
 
-def _keep_lowest(
-  lowest: list[tuple[int, int, documents.Document]],
-  entry: tuple[int, int, documents.Document],
-) -> None:
-  """Keeps the documents of the lowest content hashes: a sample without luck."""
+# Negated exponential number with the document's size as its rate, the
+# document's number, its size, itself.
+_Lot = tuple[float, int, float, documents.Document]
+
+
+def _keep_lowest(lowest: list[_Lot], entry: _Lot) -> None:
+  """Keeps the lowest lots: a sample by size (Efraimidis and Spirakis 2006)."""
   full = len(lowest) == _SAMPLE_DOCUMENTS
   if full and entry[:2] < lowest[0][:2]:
     return
-  content, number, document = entry
+  lot, number, size, document = entry
   cut = dataclasses.replace(
     document, sentences=document.sentences[:_SAMPLE_SENTENCES]
   )
   push = heapq.heapreplace if full else heapq.heappush
-  push(lowest, (content, number, cut))
+  push(lowest, (lot, number, size, cut))
+
+
+def _shares(lowest: list[_Lot], letters: float) -> tuple[float, ...]:
+  """Returns how much of the corpus's letters each of the sample stands for.
+
+  Its size over its chance to be chosen, which is that of a lot below the
+  highest one (Cohen and Kaplan 2007, bottom-k sketches).
+  """
+  if len(lowest) < _SAMPLE_DOCUMENTS:  # all of the corpus
+    return tuple(size / letters for _, _, size, _ in lowest)
+  highest = -lowest[0][0]
+  stands = [size / -math.expm1(-size * highest) for _, _, size, _ in lowest]
+  return tuple(size / sum(stands) for size in stands)
 
 
 def _choose(

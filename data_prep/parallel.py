@@ -66,6 +66,13 @@ class Workers:
     if self._processes:
       self._processes.shutdown(cancel_futures=True)
 
+  def start(self) -> None:
+    """Starts the processes before there is work, to save waiting for them."""
+    if self._count > 1 and not self._processes:
+      self._processes = _pool(self._count)
+      for _ in range(self._count):
+        self._processes.submit(os.getpid)
+
   def ordered(
     self, function: Callable[[T], R], tasks: Iterable[T]
   ) -> Generator[R, None, None]:

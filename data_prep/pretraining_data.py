@@ -9,6 +9,7 @@ on Apache Beam.
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -167,6 +168,13 @@ def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
   Raises:
     options.InputError: for an empty corpus or an unfit model.
   """
+  with parallel.Workers(settings.num_workers) as workers:
+    return _create(settings, runner, workers)
+
+
+def _create(
+  settings: Options, runner: Runner | None, workers: parallel.Workers
+) -> examples.Counts:
   parts = documents.weighted(settings.input_file) + documents.weighted(
     settings.isolated_lines_file, isolated=True
   )
@@ -176,6 +184,8 @@ def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
   # A random next sentence takes two documents.
   at_least = 2 if settings.random_next_sentence else 1
   survey = held_out.survey(parts, settings.eval_fraction, at_least)
+  if runner is None and survey.letters > 2 * _LETTERS_A_RANGE:
+    workers.start()  # beside the second reading
   likeness = held_out.Likeness(
     _held_out(parts, survey) if survey.clustered else ()
   )
@@ -191,7 +201,8 @@ def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
   storage.make_folder(job.folder)
   skipped: examples.Counts = collections.Counter()
   tasks = ranges(parts, survey, likeness, settings, skipped)
-  counts = (runner or run_on_cores)(job, tasks, forecast)
+  runner = runner or functools.partial(_run_on_cores, workers)
+  counts = runner(job, tasks, forecast)
   counts.update(skipped)
   _describe(settings, job, parts, counts, tokenizer)
   return counts
@@ -205,24 +216,36 @@ def _held_out(
 
 def _forecast(survey: held_out.Survey, settings: Options) -> Forecast:
   """Makes examples of a sample, and reckons from its letters to all."""
-  sample = tuple(
-    examples.Text(i, settings.dupe_factor, d.sentences, d.isolated)
+  sample = [
+    examples.Text(i, 1, d.sentences, d.isolated)
     for i, d in enumerate(survey.sample)
-  )
-  task = examples.Range(False, sample)
+  ]
+  made = settings.dupe_factor * sum(
+    survey.letters * share / sum(map(len, text.sentences))
+    * _make([text], settings).counts["train_examples"]
+    for text, share in zip(sample, survey.shares, strict=True)
+  )  # fmt: skip
+  # A quarter is enough to tell an example's bytes and time.
+  used = [
+    dataclasses.replace(text, uses=settings.dupe_factor) for text in sample[::4]
+  ]
   began = time.process_time()
-  made = examples.of_range(task, 1, settings, settings.spm_model_file)
+  together = _make(used, settings).buckets[0]
   spent = time.process_time() - began
-  size = sum(len(example) + 16 for _, example in made.buckets[0])
-  letters = max(task.letters(), 1) / settings.dupe_factor
-  share = survey.letters / letters
+  times = made / max(len(together), 1)
+  size = times * sum(len(example) + 16 for _, example in together)
   apart = float(survey.held_out.mean())
   return Forecast(
-    examples=round(made.counts["train_examples"] * share * (1 - apart)),
-    bytes=round(size * share * (1 - apart)),
-    eval_bytes=round(size * share * apart / settings.dupe_factor),
-    seconds=spent * share,
+    examples=round(made * (1 - apart)),
+    bytes=round(size * (1 - apart)),
+    eval_bytes=round(size * apart / settings.dupe_factor),
+    seconds=spent * times,
   )
+
+
+def _make(texts: Sequence[examples.Text], settings: Options) -> examples.Made:
+  task = examples.Range(False, tuple(texts))
+  return examples.of_range(task, 1, settings, settings.spm_model_file)
 
 
 def _names(
@@ -294,14 +317,14 @@ def ranges(
 # The local runner: stage one spills to files, one a bucket and process.
 
 
-def run_on_cores(
-  job: Job, tasks: Iterable[examples.Range], forecast: Forecast
+def _run_on_cores(
+  workers: parallel.Workers,
+  job: Job,
+  tasks: Iterable[examples.Range],
+  forecast: Forecast,
 ) -> examples.Counts:
   """Calls the stages on this machine's cores; the default runner."""
-  with (
-    _spill_folder(job.folder) as spill,
-    parallel.Workers(job.num_workers) as workers,
-  ):
+  with _spill_folder(job.folder) as spill:
     counts: examples.Counts = collections.Counter()
     with contextlib.closing(
       workers.ordered(Spill(job, spill), tasks)
@@ -418,8 +441,7 @@ def _places(number: int, file: BinaryIO) -> Iterator[_Place]:
 
 def _at(files: Sequence[BinaryIO], place: _Place) -> bytes:
   _, number, start, length = place
-  files[number].seek(start)
-  return files[number].read(length)
+  return os.pread(files[number].fileno(), length, start)
 
 
 def _describe(

@@ -126,8 +126,13 @@ def _varint(value: int) -> bytes:
 def write(file: IO[bytes], serialized: Iterable[bytes]) -> None:
   """Appends records in TFRecord's framing: length, its CRC, data, its CRC."""
   for record in serialized:
-    length = struct.pack("<Q", len(record))
-    file.write(length + _masked_crc(length) + record + _masked_crc(record))
+    file.write(_header(len(record)) + record + _masked_crc(record))
+
+
+@functools.lru_cache  # records of one file are of few lengths
+def _header(length: int) -> bytes:
+  packed = struct.pack("<Q", length)
+  return packed + _masked_crc(packed)
 
 
 def _masked_crc(data: bytes) -> bytes:

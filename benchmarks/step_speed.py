@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from albert_mn import (
   configs,
+  divergence,
   inputs,
   optimization,
   pretraining,
@@ -100,14 +101,16 @@ def _predictions(settings: Options) -> int:
 def _step_seconds(settings: Options, config: configs.AlbertConfig) -> float:
   """Returns the CPU-seconds of a step, the fastest of those timed."""
   model = pretraining.PretrainingModel(config, 0)
+  watch = divergence.Watch()
   optimizer = optimization.create(
-    optimization.OptimizerOptions(), fused=settings.lean
+    optimization.OptimizerOptions(), fused=settings.lean, scale=watch.scale
   )
   optimizer.build(model.trainable_variables)
   steps = trainer.Trainer(
     model,
     optimizer,
     tf.distribute.get_strategy(),
+    watch=watch,
     evaluation=None,
     characters=None,
     total_steps=settings.steps,

@@ -177,7 +177,9 @@ def test_a_run_goes_back_past_bad_records_the_same_way_when_it_is_killed(
   assert whole.keys() == killed.keys() and len(whole) > 20
   for name, value in whole.items():
     np.testing.assert_array_equal(value, killed[name], err_msg=name)
-  assert decided.read_bytes() == (tmp_path / "whole/rollbacks.json").read_bytes()
+  assert (
+    decided.read_bytes() == (tmp_path / "whole/rollbacks.json").read_bytes()
+  )
 
 
 def _looked(

@@ -169,12 +169,12 @@ def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
   wanted = (keep + 1) * each + 2 * each // 3 - held
   if free < wanted:
     raise options.InputError(
-      f"{_gb(wanted)} free in {output_dir}, for {keep} + 1 checkpoints of "
-      f"{_gb(each)}, model/ and best/",
-      _gb(free),
+      f"{_said(wanted)} free in {output_dir}, for {keep} + 1 checkpoints of "
+      f"{_said(each)}, model/ and best/",
+      _said(free),
       "make room, or lower --keep_checkpoint_max",
     )
-  return f"{_gb(max(wanted, 0))} wanted, {_gb(free)} free"
+  return f"{_said(max(wanted, 0))} wanted, {_said(free)} free"
 
 
 def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
@@ -185,11 +185,11 @@ def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
     strategy: where to compute.
   """
   if tf.config.list_physical_devices("GPU"):
-    return f"about {_gb(wanted)} a device; a GPU's is not known"
+    return f"about {_said(wanted)} a device; a GPU's is not known"
   if isinstance(strategy, tf.distribute.TPUStrategy):
     there = memory.tpu_bytes(throughput.accelerator_type())
     if not there:
-      return f"about {_gb(wanted)} a device; this TPU's is not known"
+      return f"about {_said(wanted)} a device; this TPU's is not known"
   else:  # logical devices share the machine's
     local = strategy.num_replicas_in_sync // distribution.processes(strategy)
     wanted = wanted * local + memory.PROGRAM
@@ -199,14 +199,16 @@ def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
       "expected a step that fits %s of memory; got about %s: lower "
       "--train_batch_size, raise --gradient_accumulation_steps, or give "
       "--rematerialize",
-      _gb(there),
-      _gb(wanted),
+      _said(there),
+      _said(wanted),
     )
-  return f"about {_gb(wanted)} of {_gb(there)}"
+  return f"about {_said(wanted)} of {_said(there)}"
 
 
-def _gb(size: float) -> str:
-  return f"{size / 1e9:.2g} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"
+def _said(size: int) -> str:
+  """Returns bytes as a person reads them: 0.54 MB, 1.9 GB, 41 GB."""
+  number, unit = (size / 1e9, "GB") if size >= 1e9 else (size / 1e6, "MB")
+  return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
 
 
 # What the records, the model and the tokenizer say of each other.
@@ -385,4 +387,4 @@ def _batch(found: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
 def hashes(folders: Sequence[str]) -> str:
   """Rehashes every file that the manifests of some folders name."""
   known = [folder for folder in folders if manifest.find(folder)]
-  return f"{_gb(sum(map(manifest.rehash, known)))} in {len(known)} folders"
+  return f"{_said(sum(map(manifest.rehash, known)))} in {len(known)} folders"

@@ -198,6 +198,24 @@ def _looked(
   ]
 
 
+@pytest.mark.slow
+def test_two_devices_decide_as_one(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  for devices in (1, 2):
+    settings = dataclasses.replace(
+      _settings(folder, tmp_path / str(devices)), on_divergence="rollback"
+    )
+    running.Programs().succeed(
+      *_command(settings, _recipe(num_train_steps=20)),
+      f"--logical_devices={devices}",
+    )
+  one, two = (
+    (tmp_path / name / "rollbacks.json").read_bytes() for name in "12"
+  )
+  assert one == two
+
+
 def test_a_spike_is_the_mean_of_an_interval_far_above_the_last_ones() -> None:
   every = divergence.INTERVAL
   rng = np.random.default_rng(0)

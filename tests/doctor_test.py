@@ -320,6 +320,33 @@ def test_the_config_comes_with_the_weights_and_its_tokenizer_is_compared(
   assert "another tokenizer.model" in lines["one tokenizer"]
 
 
+def test_records_without_sentence_pairs_pass_and_are_trained_on(
+  folder: pathlib.Path,
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path: pathlib.Path,
+) -> None:
+  lines = filter(None, udhr.read_text(encoding="utf-8").splitlines())
+  (tmp_path / "single.txt").write_text("\n\n".join(lines), encoding="utf-8")
+  _create(
+    tmp_path / "single.txt", tokenizer_file, tmp_path / "records",
+    eval_fraction=0.0,
+  )  # fmt: skip
+  shutil.copy(folder / "config.json", tmp_path)
+  told, work = _examined(
+    _settings(tmp_path, tmp_path / "run", do_eval=False, eval_input_file="")
+  )
+  assert work and work.training, told
+  (batch,) = inputs.train_dataset(
+    work.training, work.training.count(), inputs.Share(32), 0, 0
+  ).take(1)
+  assert set(batch[records.NEXT_SENTENCE_LABELS].numpy()) == {-1}
+  said = training.rehearse(work, distribution.Options())
+  loss = float(said.removeprefix("loss ").split(",")[0])
+  assert loss == pytest.approx(np.log(400), abs=0.5), said
+  assert not (tmp_path / "run").exists()
+
+
 def test_fewer_files_than_workers_are_refused(folder: pathlib.Path) -> None:
   found = _found(folder / "records")
   assert checks.shards(found, 2) == "2 files"

@@ -5,6 +5,7 @@ were taken twice; one that is killed while it writes leaves half a record.
 """
 
 import os
+import re
 import struct
 
 import tensorflow as tf
@@ -34,12 +35,17 @@ def curves(folder: str) -> dict[str, Curve]:
 
 
 def _files(folder: str) -> list[str]:
-  """Returns them in order of their names, which begin with the second."""
-  return [
-    os.path.join(folder, name)
-    for name in storage.names(folder)
-    if ".tfevents." in name
-  ]
+  """Returns them in the order they were begun: second, process, number.
+
+  As numbers: the tenth file of a process comes after its ninth.
+  """
+  names = [name for name in storage.names(folder) if ".tfevents." in name]
+  return [os.path.join(folder, name) for name in sorted(names, key=_numbers)]
+
+
+def _numbers(name: str) -> list[tuple[int, str]]:
+  parts = re.split(r"(\d+)", name)
+  return [(int(p), "") if p.isdecimal() else (0, p) for p in parts]
 
 
 def _scalars(path: str) -> list[tuple[str, int, float]]:

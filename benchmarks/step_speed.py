@@ -103,7 +103,7 @@ def _step_seconds(settings: Options, config: configs.AlbertConfig) -> float:
   model = pretraining.PretrainingModel(config, 0)
   watch = divergence.Watch()
   optimizer = optimization.create(
-    optimization.OptimizerOptions(), fused=settings.lean, scale=watch.scale
+    optimization.OptimizerOptions(), settings.lean, watch.scale
   )
   optimizer.build(model.trainable_variables)
   steps = trainer.Trainer(

@@ -12,9 +12,9 @@ line calls:
     if __name__ == "__main__":
       options.run(main, Options)
 
-Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags, 130
-Ctrl-C, 143 SIGTERM in pretraining, which is saved and goes on when it is
-started again.
+Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags, 70 any
+other exception (a traceback; trying again may help), 130 Ctrl-C, 143 SIGTERM in
+pretraining, which is saved and goes on when it is started again.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ import logging as py_logging
 import os
 import pathlib
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from absl import app, flags, logging
 T = TypeVar("T")
 
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
+_CRASHED = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is bad input here
 
 
 class InputError(Exception):
@@ -167,6 +169,9 @@ def _guarded(
     # 130 is what shells report for a program ended by Ctrl-C.
     print("interrupted: nothing half-written was left", file=sys.stderr)
     raise SystemExit(130) from None
+  except Exception:  # noqa: BLE001  the last door; what else could it be?
+    traceback.print_exc()
+    raise SystemExit(_CRASHED) from None
 
 
 def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:

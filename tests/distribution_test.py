@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, distribution, inputs, pretraining
+from albert_mn import configs, distribution, divergence, inputs, pretraining
 from data_prep import options
 from tests import conftest, running
 
@@ -285,3 +285,49 @@ def test_auto_takes_what_the_environment_names(
   monkeypatch.setenv("TF_CONFIG", "{")
   with pytest.raises(options.InputError, match=re.escape("in TF_CONFIG")):
     distribution.Options().kind()
+
+
+@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
+  folder: pathlib.Path, parts: int
+) -> None:
+  """One device's share as TPUStrategy compiles it: counts, sums, optimizer.
+
+  The masks of these records are made in numpy, by the input pipeline of the
+  host: the program sees static shapes.
+  """
+  from albert_mn import optimization, trainer
+
+  config = configs.AlbertConfig.from_file(f"{folder.parent}/config.json")
+  model = pretraining.PretrainingModel(config, 0)
+  watch = divergence.Watch()
+  optimizer = optimization.create(
+    optimization.OptimizerOptions(num_train_steps=9, num_warmup_steps=2),
+    scale=watch.scale,
+  )
+  optimizer.build(model.trainable_variables)
+  steps = trainer.Trainer(
+    model, optimizer, tf.distribute.get_strategy(), watch=watch,
+    evaluation=None, characters=None, total_steps=9, parts=parts, seed=5,
+    jit_compile=True, lean_step=False,
+  )  # fmt: skip
+  found = inputs.record_set(f"{folder}/train-*.tfrecord")
+  assert not found.max_predictions_per_seq
+  dataset = inputs.train_dataset(found, found.count(), inputs.Share(8), 5, 0)
+  for spec in dataset.element_spec.values():
+    assert spec.shape.is_fully_defined()
+  whole = tf.function(
+    lambda batch: steps._replica_step(dict(batch)), jit_compile=True
+  )
+  before = [tf.identity(v) for v in model.trainable_variables]
+  for batch in dataset.take(2):
+    whole(batch)
+  assert int(optimizer.iterations) == 2
+  moved = [
+    bool(tf.reduce_any(value != old))
+    for value, old in zip(model.trainable_variables, before, strict=True)
+  ]
+  assert all(moved)
+  graph = whole.get_concrete_function(batch).graph
+  operations = {op.type for op in graph.get_operations()}
+  assert not {"PyFunc", "EagerPyFunc", "PyFuncStateless"} & operations

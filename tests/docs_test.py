@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from albert_mn import (
   distribution,
   fine_tuning,
   optimization,
+  probe,
   training,
 )
 from data_prep import (
@@ -23,21 +25,25 @@ from data_prep import (
 )
 from tests import running
 
-PAGES = ["README.md", "README.mn.md", "docs/beam.md"]
+PAGES = ["README.md", "README.mn.md", "docs/beam.md", "docs/tpu.md"]
 
 # Command → where CI runs it.
 RUN_BY = {
   "./scripts/quickstart.sh": "tests/quickstart_test.py",
   "./scripts/test.sh": ".ci/run",
   "./scripts/setup.sh --beam": "tests/beam_runner_test.py",
+  "./scripts/tpu_vm.sh delete": "tests/tpu_scripts_test.py",
 }
-# Flags of absl, of our scripts, of TensorBoard, Beam, pip.
+# Flags of absl, of our scripts, of TensorBoard, Beam, pip, gcloud; those of
+# gcloud and tpu_vm.sh are looked at in tests/tpu_scripts_test.py.
 ELSEWHERE = set(
-  "help slow logdir beam direct_num_workers direct_running_mode no require "
+  "help slow flagfile logdir beam direct_num_workers direct_running_mode no require "
   "project region temp_location sdk_location sdk_container_image flink_master "
-  "environment_type environment_config".split()
+  "environment_type environment_config tpu name type zone spot preemptible "
+  "queued delete_when_done flagfile worker command format location uniform "
+  "member role recursive dry".split()
 )
-OPTIONS = {
+OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [
     corpora.Options,
     cleaning.Options,
@@ -50,6 +56,7 @@ OPTIONS = {
     training.Options,
     optimization.OptimizerOptions,
     distribution.Options,
+    probe.Options,
   ],
   "run_classifier": [classification.Options, fine_tuning.Recipe],
 }

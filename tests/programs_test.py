@@ -174,3 +174,20 @@ def test_tensorboard_finds_the_curves(
   )  # fmt: skip
   for name in ("masked_lm_loss", "sentence_order_accuracy", "learning_rate"):
     assert name in done.stdout, done.stdout + done.stderr
+
+
+def test_what_is_nobodys_input_ends_with_70_and_a_traceback(
+  programs: running.Programs,
+) -> None:
+  """So that a supervisor tells what may pass from what will not."""
+  program = """
+from data_prep import options
+
+def main() -> None:
+  raise RuntimeError("the TPU worker went away")
+
+options.run(main)
+"""
+  done = programs.run("-c", program)
+  assert done.returncode == 70
+  assert "RuntimeError: the TPU worker went away" in done.stderr

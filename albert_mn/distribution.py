@@ -106,9 +106,18 @@ def _devices(settings: Options) -> list[str] | None:
   return [f"CPU:{number}" for number in range(settings.logical_devices)]
 
 
+def is_elsewhere(settings: Options) -> bool:
+  """Says whether a TPU is meant that is not this machine's."""
+  return settings.kind() == "tpu" and _tpu_name(settings) != "local"
+
+
+def _tpu_name(settings: Options) -> str:
+  return settings.tpu_name or os.environ.get("TPU_NAME") or "local"
+
+
 def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
   """Follows cloud.google.com/tpu/docs/tensorflow-quickstart-tf2 ."""
-  name = settings.tpu_name or os.environ.get("TPU_NAME", "local")
+  name = _tpu_name(settings)
   try:
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
       name, zone=settings.tpu_zone or None, project=settings.gcp_project or None

@@ -12,7 +12,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from albert_mn import configs
 from data_prep import (
   dynamic_masking,
   examples,
@@ -59,6 +58,16 @@ class RecordSet:
   known: int | None
   filled: float | None
   identity: str | None
+
+  def predictions(self) -> int:
+    """Returns the masked positions of a sequence, made in training or not."""
+    made = self.max_predictions_per_seq
+    return made or examples.Recipe.of(self.parameters).slots()
+
+  def tokenizer_file(self) -> str:
+    """The tokenizer beside the first records, "" where there is none."""
+    path = os.path.join(self.folder, tokenization.MODEL_NAME)
+    return path if storage.exists(path) else ""
 
   def count(self) -> int:
     """Returns the number of examples; reads the files where it must."""
@@ -204,43 +213,6 @@ def _require_one_recipe(parts: Sequence[_Part]) -> None:
           f"{name}={recipes[0][name]} in all dynamic records",
           f"{value} in {part.folder}",
           "make them alike",
-        )
-
-
-def check_fit(
-  config: configs.AlbertConfig, record_sets: Sequence[RecordSet]
-) -> None:
-  """Refuses records that the model cannot take, before any time is spent."""
-  for found in record_sets:
-    vocabulary = found.parameters.get("vocab_size", config.vocab_size)
-    if vocabulary != config.vocab_size:
-      raise options.InputError(
-        f"a config with vocab_size {vocabulary}, as the records' tokenizer",
-        f"vocab_size {config.vocab_size}",
-        "set vocab_size in the config, or make records with its tokenizer",
-      )
-    if found.max_seq_length > config.max_position_embeddings:
-      raise options.InputError(
-        f"records of at most max_position_embeddings = "
-        f"{config.max_position_embeddings} pieces",
-        f"{found.max_seq_length}",
-        "make shorter records, or raise max_position_embeddings",
-      )
-    if not found.parameters:
-      _check_ids(found, config.vocab_size)
-
-
-def _check_ids(found: RecordSet, vocab_size: int) -> None:
-  """Looks at the first records: on some devices a wrong id is no error."""
-  dataset = tf.data.TFRecordDataset(list(found.files)).batch(256)
-  for batch in _parsed(dataset.take(1), found):
-    for name in (records.INPUT_IDS, records.MASKED_LM_IDS):
-      largest = int(tf.reduce_max(batch[name])) if name in batch else 0
-      if largest >= vocab_size:
-        raise options.InputError(
-          f"{name} below vocab_size {vocab_size} in {found.files[0]}",
-          f"{largest}",
-          "give the config of the tokenizer that the records were made with",
         )
 
 

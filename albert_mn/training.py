@@ -19,12 +19,14 @@ from absl import logging
 
 from albert_mn import (
   checkpoints,
+  checks,
   configs,
   distribution,
   divergence,
   initial_weights,
   inputs,
   learning_rates,
+  memory,
   model_directory,
   optimization,
   pretraining,
@@ -35,7 +37,7 @@ from albert_mn import (
   trainer,
   training_report,
 )
-from data_prep import manifest, options, tokenization
+from data_prep import manifest, options, storage, tokenization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +140,10 @@ class Options:
     "keeping them: less memory, a third more time",
   )  # fmt: skip
 
+  def lengths(self) -> tuple[int, int]:
+    """Returns what the user expects of the records; 0: nothing."""
+    return self.max_seq_length, self.max_predictions_per_seq
+
   def __post_init__(self) -> None:
     if self.print_schedule:
       return
@@ -184,13 +190,8 @@ class Run:
 
 
 def _tokenizer_file(*record_sets: inputs.RecordSet | None) -> str:
-  for found in record_sets:
-    path = found and model_directory.adjacent(
-      found.folder, model_directory.TOKENIZER
-    )
-    if path:
-      return path
-  return ""
+  paths = (found.tokenizer_file() for found in record_sets if found)
+  return next(filter(None, paths), "")
 
 
 def run(
@@ -200,38 +201,14 @@ def run(
   probing: probe.Options,
 ) -> dict[str, float]:
   """Pretrains and evaluates as the flags say; returns the last metrics."""
-  if settings.do_train or settings.print_schedule:
-    recipe = learning_rates.for_batch(
-      recipe, settings.train_batch_size, settings.scale_learning_rate
-    )
-  else:  # the checkpoint holds the slots of its optimizer
-    begun = runs.read_settings(settings.output_dir).get("optimizer")
-    recipe = optimization.OptimizerOptions(**begun) if begun else recipe
+  recipe = settled(settings, recipe)
   if settings.print_schedule:
     print(learning_rates.table(recipe))
     return {}
-  tf.config.experimental.enable_op_determinism()
-  strategy = distribution.strategy(devices)
-  work = _checked(settings, recipe, strategy, probing)
-  with strategy.scope():
-    model = pretraining.PretrainingModel(
-      work.config, settings.random_seed, settings.rematerialize
-    )
-    if settings.init_checkpoint:
-      initial_weights.load(
-        settings.init_checkpoint, model.parts(), settings.init_from_group0
-      )
-    lean = (
-      settings.lean_step
-      and not settings.rematerialize
-      and distribution.is_plain_cpu(strategy, devices)
-    )
-    watch = divergence.Watch()
-    optimizer = optimization.create(
-      recipe, settings.jit_compile and lean, watch.scale
-    )
-    optimizer.build(model.trainable_variables)
-  steps = _trainer(work, model, optimizer, watch, lean)
+  work = examined(settings, recipe, devices, probing, checks.Examination())
+  assert work, "the first failure was raised"
+  strategy = work.strategy
+  model, optimizer, watch, steps = _built(work, devices)
   flags = {
     name: value
     for given in (settings, recipe, devices, probing)
@@ -295,36 +272,104 @@ def run(
   return metrics
 
 
-def _checked(
+def settled(
+  settings: Options, recipe: optimization.OptimizerOptions
+) -> optimization.OptimizerOptions:
+  """Returns the recipe to use: with the batch's rate, or the run's own."""
+  if settings.do_train or settings.print_schedule:
+    return learning_rates.for_batch(
+      recipe, settings.train_batch_size, settings.scale_learning_rate
+    )
+  # The checkpoint holds the slots of its optimizer.
+  begun = runs.read_settings(settings.output_dir).get("optimizer")
+  return optimization.OptimizerOptions(**begun) if begun else recipe
+
+
+def examined(
   settings: Options,
   recipe: optimization.OptimizerOptions,
-  strategy: tf.distribute.Strategy,
+  devices: distribution.Options,
   probing: probe.Options,
-) -> Run:
-  """Finds records and config, and refuses what does not fit together."""
-  config = initial_weights.settle_config(
+  exam: checks.Examination,
+) -> Run | None:
+  """Checks what can be known before a step; None where something is wrong."""
+  tf.config.experimental.enable_op_determinism()
+  check = exam.check
+  check("versions", checks.versions, checks.installed())
+  check("paths", checks.paths, devices, _paths(settings))
+  strategy = check("devices", distribution.strategy, devices)
+  check("output_dir", _writable, settings, strategy)
+  config = check(
+    "config",
+    initial_weights.settle_config,
     settings.albert_config_file,
     settings.bert_config_file,
     settings.init_checkpoint,
     settings.init_from_group0,
   )
-  lengths = (settings.max_seq_length, settings.max_predictions_per_seq)
-  training, held_out = (
-    inputs.record_set(patterns, *lengths) if wanted else None
-    for wanted, patterns in (
-      (settings.do_train, settings.input_file),
-      (settings.do_eval, settings.eval_input_file),
-    )
+  training = settings.do_train and check("training records", _records, settings)
+  held_out = settings.do_eval and check(
+    "held-out records",
+    inputs.record_set,
+    settings.eval_input_file,
+    *settings.lengths(),
   )
-  if training and settings.masked_lm_budget:
-    training = inputs.masked_anew(training, settings.masked_lm_budget)
-  inputs.check_fit(config, [found for found in (training, held_out) if found])
-  if held_out and not held_out.max_predictions_per_seq:
-    raise options.InputError(
-      "evaluation records, whose masks are written",
-      f"records that are masked in training, {held_out.files[0]}",
-      "give the eval-*.tfrecord files",
-    )
+  for name, found in (("training", training), ("held-out", held_out)):
+    if found:
+      check(f"{name} vocabulary", checks.vocabulary, config, found)
+      check(f"{name} lengths", checks.lengths, config, found)
+      check(f"{name} tokenizer", checks.tokenizer, config, found)
+      check(f"{name} values", checks.values, config, found)
+  if held_out:
+    check("held-out masks", checks.masks_written, held_out)
+  check("one tokenizer", _one_tokenizer, settings, training, held_out)
+  check("batches", _batches, settings, strategy)
+  if training:
+    check("shards", _shards, training, strategy)
+    check("disk", _disk, settings, config, strategy)
+    check("memory", _memory, settings, devices, config, strategy, training)
+  seed = settings.random_seed
+  probed = check("probe", _prepared, probing, training, held_out, seed)
+  if exam.failed:
+    return None
+  return Run(
+    settings,
+    recipe,
+    config,
+    strategy,
+    training or None,
+    held_out or None,
+    probed,
+  )
+
+
+def _paths(settings: Options) -> dict[str, str]:
+  """Returns flag → path of what the devices read and write by themselves."""
+  names = ["output_dir", "init_checkpoint"]
+  names += ["input_file"] if settings.do_train else []
+  names += ["eval_input_file"] if settings.do_eval else []
+  return {name: getattr(settings, name) for name in names}
+
+
+def _writable(settings: Options, strategy: tf.distribute.Strategy) -> None:
+  if distribution.is_chief(strategy):
+    for folder in filter(None, (settings.output_dir, settings.export_dir)):
+      storage.require_writable(folder)
+
+
+def _records(settings: Options) -> inputs.RecordSet:
+  found = inputs.record_set(settings.input_file, *settings.lengths())
+  if settings.masked_lm_budget:
+    return inputs.masked_anew(found, settings.masked_lm_budget)
+  return found
+
+
+def _one_tokenizer(
+  settings: Options,
+  training: inputs.RecordSet | None,
+  held_out: inputs.RecordSet | None,
+) -> None:
+  """Refuses weights and records whose ids mean other pieces."""
   hashes = {}
   if settings.init_checkpoint:
     hashes[settings.init_checkpoint] = initial_weights.tokenizer_hash(
@@ -339,6 +384,10 @@ def _checked(
   model_directory.require_one_tokenizer(
     hashes, "make the records with the same one"
   )
+
+
+def _batches(settings: Options, strategy: tf.distribute.Strategy) -> str:
+  """Refuses batches that devices, or their parts, cannot share."""
   devices = strategy.num_replicas_in_sync
   inputs.Share(settings.eval_batch_size, devices)
   share = inputs.Share(settings.train_batch_size, devices)
@@ -348,8 +397,112 @@ def _checked(
       f"--gradient_accumulation_steps={settings.gradient_accumulation_steps}",
       "give a divisor of it",
     )
-  probed = _prepared(probing, training, held_out, settings.random_seed)
-  return Run(settings, recipe, config, strategy, training, held_out, probed)
+  return f"{share.rows} sequences a device"
+
+
+def _shards(
+  training: inputs.RecordSet, strategy: tf.distribute.Strategy
+) -> str:
+  return checks.shards(training, distribution.processes(strategy))
+
+
+def _disk(
+  settings: Options,
+  config: configs.AlbertConfig,
+  strategy: tf.distribute.Strategy,
+) -> str:
+  if not distribution.is_chief(strategy):
+    return "another process writes"
+  keep = settings.keep_checkpoint_max
+  return checks.disk(settings.output_dir, config, keep)
+
+
+def _memory(
+  settings: Options,
+  devices: distribution.Options,
+  config: configs.AlbertConfig,
+  strategy: tf.distribute.Strategy,
+  training: inputs.RecordSet,
+) -> str:
+  parts = settings.gradient_accumulation_steps
+  rows = settings.train_batch_size // strategy.num_replicas_in_sync // parts
+  wanted = memory.step_bytes(
+    config,
+    max(rows, 1),
+    training.max_seq_length,
+    training.predictions(),
+    in_parts=parts > 1,
+    lean=_is_lean(settings, strategy, devices),
+    rematerialize=settings.rematerialize,
+    activation_bytes=2 if devices.precision == "bfloat16" else 4,
+  )
+  return checks.enough_memory(wanted, strategy)
+
+
+def _is_lean(
+  settings: Options,
+  strategy: tf.distribute.Strategy,
+  devices: distribution.Options,
+) -> bool:
+  return (
+    settings.lean_step
+    and not settings.rematerialize
+    and distribution.is_plain_cpu(strategy, devices)
+  )
+
+
+def _built(
+  work: Run, devices: distribution.Options
+) -> tuple[
+  pretraining.PretrainingModel,
+  optimization.AdamW,
+  divergence.Watch,
+  trainer.Trainer,
+]:
+  """Makes what trains, from new or given weights."""
+  settings = work.settings
+  lean = _is_lean(settings, work.strategy, devices)
+  with work.strategy.scope():
+    model = pretraining.PretrainingModel(
+      work.config, settings.random_seed, settings.rematerialize
+    )
+    if settings.init_checkpoint:
+      initial_weights.load(
+        settings.init_checkpoint, model.parts(), settings.init_from_group0
+      )
+    watch = divergence.Watch()
+    optimizer = optimization.create(
+      work.recipe, settings.jit_compile and lean, watch.scale
+    )
+    optimizer.build(model.trainable_variables)
+  return model, optimizer, watch, _trainer(work, model, optimizer, watch, lean)
+
+
+def rehearse(work: Run, devices: distribution.Options) -> str:
+  """Takes two steps on the first records, and writes nothing.
+
+  Raises:
+    options.InputError: when they do not fit, or their loss is not finite.
+  """
+  _, _, _, steps = _built(work, devices)
+  assert work.training
+  _feed(work, steps, work.training.count(), 0)
+  try:
+    with work.training.reading():
+      metrics = steps.train(tf.constant(2))
+  except divergence.Diverged as found:
+    raise options.InputError(
+      found.expected, found.got, "look at the records and --init_checkpoint"
+    ) from found
+  except tf.errors.ResourceExhaustedError as error:
+    raise options.InputError(
+      "a step that fits in memory",
+      error.message.split("\n")[0],
+      "lower --train_batch_size, or raise --gradient_accumulation_steps",
+    ) from error
+  return (
+    f"loss {metrics['loss']:.4g}, gradient norm {metrics['gradient_norm']:.3g}"
+  )
 
 
 def _prepared(
@@ -527,16 +680,7 @@ def _train(
     total * settings.train_batch_size / count,
   )
 
-  def batches(share: inputs.Share, step: int) -> tf.data.Dataset:
-    seed = settings.random_seed
-    return inputs.train_dataset(training, count, share, seed, step)
-
-  steps.train_dataset = work.strategy.distribute_datasets_from_function(
-    lambda context: batches(
-      inputs.Share.of(settings.train_batch_size, context), step + guard.skipped
-    )
-  )
-  steps.meter = throughput.Meter(_step_work(work, training, count, batches))
+  _feed(work, steps, count, step + guard.skipped)
   metrics: dict[str, float] = {}
   kept = settings.save_checkpoints_steps
   interval = settings.eval_interval or kept
@@ -563,6 +707,23 @@ def _train(
   return metrics
 
 
+def _feed(work: Run, steps: trainer.Trainer, count: int, first: int) -> None:
+  """Gives the trainer its batches from the `first` on, and its meter."""
+  settings, training = work.settings, work.training
+  assert training is not None
+
+  def batches(share: inputs.Share, step: int) -> tf.data.Dataset:
+    seed = settings.random_seed
+    return inputs.train_dataset(training, count, share, seed, step)
+
+  steps.train_dataset = work.strategy.distribute_datasets_from_function(
+    lambda context: batches(
+      inputs.Share.of(settings.train_batch_size, context), first
+    )
+  )
+  steps.meter = throughput.Meter(_step_work(work, training, count, batches))
+
+
 def _step_work(
   work: Run,
   training: inputs.RecordSet,
@@ -573,9 +734,6 @@ def _step_work(
   batch, length = work.settings.train_batch_size, training.max_seq_length
   replicas = work.strategy.num_replicas_in_sync
   local = replicas // distribution.processes(work.strategy)
-  predictions = training.max_predictions_per_seq or int(
-    training.parameters["max_predictions_per_seq"]
-  )
   with training.reading():
     alone = throughput.input_seconds(
       # From the first step, whose records are found at once.
@@ -588,7 +746,9 @@ def _step_work(
     positions=length,
     filled=training.filled,
     examples=count,
-    flops=throughput.step_flops(work.config, batch, length, predictions),
+    flops=throughput.step_flops(
+      work.config, batch, length, training.predictions()
+    ),
     peak=throughput.peak(work.strategy),
     input_seconds=alone,
   )

@@ -131,6 +131,26 @@ def check(folder: str, kind: str) -> dict[str, Any]:
   return content
 
 
+def rehash(folder: str) -> int:
+  """Reads every file that the manifest names; returns their bytes.
+
+  Raises:
+    options.InputError: where one has other bytes than were written.
+  """
+  content = find(folder)
+  assert content, "its manifest was checked"
+  for name, entry in content["files"].items():
+    path = os.path.join(folder, name)
+    digest = storage.sha256(path)
+    if digest != entry["sha256"]:
+      raise options.InputError(
+        f"{path} with the sha256 {entry['sha256'][:12]}… of {NAME}",
+        f"{digest[:12]}…",
+        "copy it again, or make the artefact again",
+      )
+  return sum(entry["bytes"] for entry in content["files"].values())
+
+
 def identity(folder_or_file: str) -> str:
   """The hash that stands for an artefact: its manifest's, or the file's."""
   path = os.path.join(folder_or_file, NAME)

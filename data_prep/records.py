@@ -8,6 +8,8 @@ tf.io's.
 
 import dataclasses
 import functools
+import io
+import itertools
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -224,6 +226,62 @@ def parse_pretraining(
   }
   features[NEXT_SENTENCE_LABELS] = features[NEXT_SENTENCE_LABELS][:, 0]
   return features
+
+
+def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
+  """Returns a file's first `count` records and about as many of the last.
+
+  Its end is read alone, and the beginning of a record found there by the
+  checksum of its length.
+
+  Args:
+    file: of TFRecords, that can be sought in.
+    size: its bytes.
+    count: how many.
+
+  Raises:
+    ValueError: where a record is damaged or cut.
+  """
+  first = list(itertools.islice(_whole(file), count))
+  stretch = file.tell()
+  if stretch == size:
+    return first
+  while stretch < size:
+    file.seek(size - stretch)
+    tail = file.read()
+    for start in range(len(tail)):
+      if _begins(tail[start : start + 12]):
+        return first + list(_whole(io.BytesIO(tail[start:])))
+    stretch *= 2
+  raise ValueError("no whole record behind the first ones")
+
+
+def _begins(header: bytes) -> bool:
+  """Says whether a record's length and its checksum stand here."""
+  return (
+    len(header) == 12
+    and header[4:8] == bytes(4)  # shorter than 4 GB; spares the checksum
+    and _masked_crc(header[:8]) == header[8:]
+  )
+
+
+def _whole(file: IO[bytes]) -> Iterator[bytes]:
+  """Yields records; compares their checksums.
+
+  Raises:
+    ValueError: where a record is damaged or cut.
+  """
+  while header := file.read(12):
+    place = f"at {file.tell() - len(header):,} bytes"
+    if not _begins(header):
+      raise ValueError(f"a damaged record {place}")
+    (length,) = struct.unpack("<Q", header[:8])
+    record, checksum = file.read(length), file.read(4)
+    if len(record) < length or len(checksum) < 4:
+      raise ValueError(f"a cut record {place}")
+    if _masked_crc(record) != checksum:
+      raise ValueError(f"a damaged record {place}")
+    yield record
 
 
 def read_framed(file: IO[bytes]) -> Iterator[bytes]:

@@ -366,6 +366,45 @@ def make_folder(path: str) -> None:
     os.makedirs(path, exist_ok=True)
 
 
+def require_writable(folder: str) -> None:
+  """Sees that files can be written in a folder that may not be there yet.
+
+  Raises:
+    options.InputError, OSError: where they cannot.
+  """
+  if is_remote(folder):
+    probe = f"{folder}/.writable"
+    with writing(probe) as file:
+      file.write("")
+    remove(probe)
+    return
+  place = _standing(folder)
+  try:
+    with tempfile.TemporaryFile(dir=place):
+      pass
+  except OSError as error:
+    raise options.InputError(
+      f"to write in {folder}",
+      f"{os.strerror(error.errno or 0)}: {place}",
+      "give another folder, or ask for permission",
+    ) from error
+
+
+def free_bytes(folder: str) -> int | None:
+  """Returns what is free on a folder's disk; None for a bucket."""
+  if is_remote(folder):
+    return None
+  return shutil.disk_usage(_standing(folder)).free
+
+
+def _standing(folder: str) -> str:
+  """Returns the folder, or the nearest one above it that is there."""
+  place = os.path.abspath(folder)
+  while not os.path.exists(place):
+    place = os.path.dirname(place)
+  return place
+
+
 def names(folder: str) -> list[str]:
   """Returns the names of the files in a folder, sorted."""
   return [posixpath.basename(path) for path in _find(f"{folder}/*")]

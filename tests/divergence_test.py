@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from albert_mn import (
+  checkpoints,
   distribution,
   divergence,
   optimization,
@@ -197,6 +198,24 @@ def _looked(
   ]
 
 
+@pytest.mark.slow
+def test_two_devices_decide_as_one(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  for devices in (1, 2):
+    settings = dataclasses.replace(
+      _settings(folder, tmp_path / str(devices)), on_divergence="rollback"
+    )
+    running.Programs().succeed(
+      *_command(settings, _recipe(num_train_steps=20)),
+      f"--logical_devices={devices}",
+    )
+  one, two = (
+    (tmp_path / name / "rollbacks.json").read_bytes() for name in "12"
+  )
+  assert one == two
+
+
 def test_a_spike_is_the_mean_of_an_interval_far_above_the_last_ones() -> None:
   every = divergence.INTERVAL
   rng = np.random.default_rng(0)
@@ -213,23 +232,104 @@ def test_a_spike_is_the_mean_of_an_interval_far_above_the_last_ones() -> None:
   assert "a mean loss near the usual 1.989; got 3.059" in str(caught.value)
 
 
+EVERY = divergence.INTERVAL
+
+
 @pytest.mark.parametrize(
   "losses",
   [
-    np.linspace(10, 2, 10 * divergence.INTERVAL),
-    np.r_[
-      np.full(6 * divergence.INTERVAL, 2.0),
-      [10.0],
-      np.full(divergence.INTERVAL, 2.0),
-    ],
-    np.r_[
-      np.full(3 * divergence.INTERVAL, 2.0), np.full(divergence.INTERVAL, 5.0)
-    ],
+    np.linspace(10, 2, 10 * EVERY),
+    np.r_[np.full(6 * EVERY, 2.0), [10.0], np.full(2 * EVERY - 1, 2.0)],
+    np.r_[np.full(3 * EVERY, 2.0), np.full(EVERY, 5.0)],
   ],
-  ids=["a falling loss", "a batch of five times the loss", "too early to say"],
+  ids=["a falling loss", "one batch of five times the loss", "too early"],
 )
 def test_no_spike(losses: np.ndarray) -> None:
   watch = divergence.Watch()
-  allowed = _looked(watch, losses)
-  assert all(allowed)
+  assert all(_looked(watch, losses))
   watch.heed()
+
+
+def test_an_absurd_rate_is_seen_as_a_spike_and_tried_again_but_not_for_ever(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  settings = dataclasses.replace(
+    _settings(folder, tmp_path, "records"),
+    on_divergence="rollback",
+    max_rollbacks=1,
+    save_checkpoints_steps=100,
+    iterations_per_loop=100,
+  )
+  # A calm of 6 intervals at a rate of 0, then a rise to 20.
+  recipe = _recipe(
+    num_train_steps=500, start_warmup_step=6 * EVERY, num_warmup_steps=50,
+    learning_rate=20.0,
+  )  # fmt: skip
+  with pytest.raises(options.InputError) as caught:
+    _run(settings, dataclasses.replace(recipe, optimizer="adamw"))
+  line = str(caught.value)
+  assert "expected a mean loss near the usual 6." in line, line
+  assert f"after 1 rollbacks, {tmp_path}/checkpoints/model.ckpt-300 is" in line
+  (entry,) = json.loads((tmp_path / "rollbacks.json").read_text())
+  assert (entry["at"], entry["to"], entry["factor"]) == (350, 300, 0.5)
+  saved = tmp_path / "checkpoints"
+  assert not (saved / "model.ckpt-400.index").exists()
+
+
+def _guard(
+  output: pathlib.Path, weights: list[tf.Variable]
+) -> tuple[divergence.Guard, divergence.Watch, tf.Variable]:
+  watch = divergence.Watch()
+  step = tf.Variable(0, dtype=tf.int64)
+  counter = tf.train.Checkpoint(iterations=step)
+  saved = checkpoints.Checkpoints(str(output), {"optimizer": counter}, keep=9)
+  policy = divergence.Policy(True, 0.5, 9, every=100)
+  guard = divergence.Guard(watch, saved, weights, policy, str(output), True)
+  return guard, watch, step
+
+
+def test_what_was_decided_after_the_checkpoint_will_be_decided_again(
+  tmp_path: pathlib.Path,
+) -> None:
+  made = [
+    dataclasses.asdict(divergence.Rollback(at, to, 0.5, "бие"))
+    for at, to in ((1500, 1000), (1400, 500), (900, 800))
+  ]
+  (tmp_path / "rollbacks.json").write_text(json.dumps(made))
+  guard, watch, _ = _guard(tmp_path, [])
+  for step, skipped, scale in (
+    (800, 500 + 900 + 100, 0.125),
+    (700, 500 + 900, 0.25),
+    (400, 0, 1.0),
+  ):
+    guard.begin(step)
+    assert guard.skipped == skipped and float(watch.scale) == scale
+  guard.begin(None)
+  assert guard.skipped == 0, "of another run, whose checkpoints are gone"
+
+
+def test_the_run_goes_back_an_interval_at_least_and_never_saves_lost_weights(
+  tmp_path: pathlib.Path,
+) -> None:
+  weight = tf.Variable([1.0, 2.0])
+  guard, _, step = _guard(tmp_path, [weight])
+  guard.begin(None)
+  for number in (100, 150, 200, 300):
+    step.assign(number)
+    guard.save()
+  weight.assign([1.0, np.inf])
+  step.assign(301)
+  with pytest.raises(divergence.Diverged, match="finite weights"):
+    guard.save()
+  assert guard.leave() == 300
+  found = divergence.Diverged(300 + EVERY - 1, "a finite loss", "nan")
+  guard.answer(found)
+  guard.go_back(found)
+  assert int(step) == 200, "300 is too near"
+  names = {path.name for path in (tmp_path / "checkpoints").glob("*.index")}
+  assert names == {f"model.ckpt-{n}.index" for n in (0, 100, 150, 200)}
+  found = divergence.Diverged(200, "a finite loss", "nan")
+  guard.answer(found)
+  guard.go_back(found)
+  assert int(step) == 100, "150 was saved on a signal"
+  assert guard.skipped == 300 + EVERY - 1 - 200 + 100

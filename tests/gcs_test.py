@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from data_prep import gcs, manifest, options, storage
+from data_prep import gcs, manifest, options, records, storage
 from tests import gcs_server, running
 
 TEXT = "Сайн байна уу?\n" * 1000
@@ -191,3 +191,25 @@ def test_a_killed_run_leaves_no_manifest_in_the_bucket(
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
   assert not storage.exists("gs://bucket/records/manifest.json")
+
+
+def test_a_bucket_that_may_not_be_written_is_seen_before_a_run(
+  server: gcs_server.Front,
+) -> None:
+  storage.require_writable("gs://bucket/run")
+  assert not storage._find("gs://bucket/**")
+  with pytest.raises(options.InputError, match="permission for gs://forbidden"):
+    storage.require_writable("gs://forbidden/run")
+  assert storage.free_bytes("gs://bucket/run") is None
+
+
+def test_the_ends_of_a_file_of_records_are_read_on_gs_too(
+  server: gcs_server.Front,
+) -> None:
+  made = [f"бичлэг {number}".encode() * 9 for number in range(40)]
+  with storage.writing("gs://bucket/a.tfrecord", "wb") as file:
+    records.write(file, made)
+  with storage.reading("gs://bucket/a.tfrecord") as file:
+    size = storage.size("gs://bucket/a.tfrecord")
+    ends = records.ends(file, size, 3)
+  assert ends[:3] == made[:3] and ends[-1] == made[-1] and len(ends) < 9

@@ -15,6 +15,7 @@ PROGRAMS = {
   "create_pretraining_data": ("-m", "data_prep.create_pretraining_data"),
   "run_pretraining": ("run_pretraining.py",),
   "run_classifier": ("run_classifier.py",),
+  "doctor": ("-m", "albert_mn.doctor"),
 }
 
 

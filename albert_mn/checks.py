@@ -1,0 +1,390 @@
+"""What must be right before accelerator time is spent, check by check.
+
+A check is a function that raises options.InputError, and may return what it
+found: text for a person, or a value that later checks look at. Pretraining
+ends at the first that fails, albert_mn.doctor runs all.
+"""
+
+import concurrent.futures
+import functools
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from albert_mn import configs, distribution, inputs, memory, throughput
+from data_prep import manifest, options, records, storage, tokenization
+
+# What the numbers of a run depend on; the versions are those of the locks.
+_PACKAGES = (
+  "tensorflow", "tensorflow-tpu", "libtpu", "tf-keras", "tf-models-official",
+  "numpy",
+)  # fmt: skip
+_LOCKS = pathlib.Path(__file__).resolve().parent.parent
+
+# So many records of a file's beginning and of its end are looked at.
+_LOOKED_AT = 32
+_FILES_AT_A_TIME = 16
+
+UNKNOWN = object()  # what a check that failed would have found
+
+
+class Examination:
+  """Runs checks one by one.
+
+    exam = checks.Examination(print)
+    found = exam.check("records", inputs.record_set, "records/train-*")
+    exam.check("shards", checks.shards, found, 8)
+    exam.failed  # how many
+
+  Args:
+    say: takes a line a check, and all run that do not need what a failed one
+      would have found. None: the first failure is raised.
+  """
+
+  def __init__(self, say: Callable[[str], None] | None = None):
+    self._say = say
+    self.failed = 0
+
+  def check(self, name: str, function: Callable[..., Any], *given: Any) -> Any:
+    """Returns what the function finds in what is given, UNKNOWN on failure."""
+    if any(value is UNKNOWN for value in given):
+      self._tell("-", name, "not checked: it needs what is wrong above")
+      return UNKNOWN
+    try:
+      found = function(*given)
+    except (options.InputError, OSError) as error:
+      if not self._say:
+        raise
+      self.failed += 1
+      self._tell("WRONG", name, " ".join(str(error).split("\n")))
+      return UNKNOWN
+    self._tell("ok", name, found if isinstance(found, str) else "")
+    return found
+
+  def _tell(self, outcome: str, name: str, more: str) -> None:
+    if self._say:
+      self._say(f"{outcome:<6}{name}" + (f": {more}" if more else ""))
+
+
+# The machine.
+
+
+def installed() -> dict[str, str]:
+  """Returns package → version of those that matter and are there."""
+  found = {}
+  for package in _PACKAGES:
+    try:
+      found[package] = metadata.version(package)
+    except metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def pinned(tpu: bool) -> dict[str, str]:
+  """Returns package → version of the lock, {} where it was not copied along."""
+  path = _LOCKS / ("requirements-tpu.txt" if tpu else "requirements.txt")
+  if not path.exists():
+    return {}
+  return dict(
+    re.findall(r"^([\w.-]+)==(\S+)", path.read_text("utf-8"), re.MULTILINE)
+  )
+
+
+def versions(found: Mapping[str, str]) -> str:
+  """Compares what is installed with the locks.
+
+  tensorflow and tensorflow-tpu own the same folder: where both are installed,
+  pip is content, and the one that came last is what runs.
+  """
+  if {"tensorflow", "tensorflow-tpu"} <= found.keys():
+    raise options.InputError(
+      "tensorflow or tensorflow-tpu",
+      "both, which own the same folder: it holds the one that came last",
+      "make the environment anew with scripts/setup.sh, on a TPU VM with "
+      "scripts/setup.sh --tpu",
+    )
+  tpu = "tensorflow-tpu" in found
+  expected = pinned(tpu)
+  for package, version in found.items():
+    if expected.get(package, version) != version:
+      raise options.InputError(
+        f"{package} {expected[package]}, as locked",
+        version,
+        f"run scripts/setup.sh{' --tpu' if tpu else ''}",
+      )
+  told = ", ".join(f"{n} {v}" for n, v in found.items())
+  return told if expected else f"{told}; not compared: no lock is here"
+
+
+def paths(devices: distribution.Options, named: Mapping[str, str]) -> str:
+  """Refuses paths that are not reached from where it is computed.
+
+  Args:
+    devices: a TPU that is not this machine's reads and writes by itself.
+    named: flag → its paths, by commas; "" for not given.
+  """
+  given = {
+    flag: path.strip()
+    for flag, listed in named.items()
+    for path in listed.split(",")
+    if path.strip()
+  }
+  local = [f for f, path in given.items() if not storage.is_remote(path)]
+  if distribution.is_elsewhere(devices) and local:
+    raise options.InputError(
+      f"gs:// in --{local[0]}: the TPU {devices.tpu_name} reads and writes it",
+      given[local[0]],
+      "copy it to a bucket, or run on the TPU VM itself",
+    )
+  return f"{len(given) - len(local)} of {len(given)} on gs://"
+
+
+def shards(found: inputs.RecordSet, processes: int) -> str:
+  """Refuses fewer files than processes that read them."""
+  if len(found.files) < processes:
+    raise options.InputError(
+      f"at least {processes} files to train on, one for each worker",
+      f"{len(found.files)}",
+      f"make the records with --num_shards={processes} or more",
+    )
+  return f"{len(found.files)} files"
+
+
+def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
+  """Refuses a disk on which the checkpoints do not find room."""
+  free = storage.free_bytes(output_dir)
+  if free is None:
+    return "a bucket has room"
+  folder = os.path.join(output_dir, "checkpoints")
+  held = sum(storage.size(f"{folder}/{n}") or 0 for n in storage.names(folder))
+  each = memory.checkpoint_bytes(config)
+  # One more is written before the oldest goes; model/ and best/ are weights.
+  wanted = (keep + 1) * each + 2 * each // 3 - held
+  if free < wanted:
+    raise options.InputError(
+      f"{_said(wanted)} free in {output_dir}, for {keep} + 1 checkpoints of "
+      f"{_said(each)}, model/ and best/",
+      _said(free),
+      "make room, or lower --keep_checkpoint_max",
+    )
+  return f"{_said(max(wanted, 0))} wanted, {_said(free)} free"
+
+
+def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
+  """Compares an estimate with what there is; above it, warns: it is rough.
+
+  Args:
+    wanted: bytes a device, as memory.step_bytes says.
+    strategy: where to compute.
+  """
+  if tf.config.list_physical_devices("GPU"):
+    return f"about {_said(wanted)} a device; a GPU's is not known"
+  if isinstance(strategy, tf.distribute.TPUStrategy):
+    there = memory.tpu_bytes(throughput.accelerator_type())
+    if not there:
+      return f"about {_said(wanted)} a device; this TPU's is not known"
+  else:  # logical devices share the machine's
+    local = strategy.num_replicas_in_sync // distribution.processes(strategy)
+    wanted = wanted * local + memory.PROGRAM
+    there = memory.machine_bytes()
+  if wanted > there:
+    logging.warning(
+      "expected a step that fits %s of memory; got about %s: lower "
+      "--train_batch_size, raise --gradient_accumulation_steps, or give "
+      "--rematerialize",
+      _said(there),
+      _said(wanted),
+    )
+  return f"about {_said(wanted)} of {_said(there)}"
+
+
+def _said(size: int) -> str:
+  """Returns bytes as a person reads them: 0.54 MB, 1.9 GB, 41 GB."""
+  number, unit = (size / 1e9, "GB") if size >= 1e9 else (size / 1e6, "MB")
+  return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
+
+
+# What the records, the model and the tokenizer say of each other.
+
+
+def vocabulary(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
+  """Refuses a config of another vocabulary than the records'."""
+  size = found.parameters.get("vocab_size", config.vocab_size)
+  if size != config.vocab_size:
+    raise options.InputError(
+      f"a config with vocab_size {size}, as the records' tokenizer",
+      f"vocab_size {config.vocab_size}",
+      "set vocab_size in the config, or make records with its tokenizer",
+    )
+  return f"{size:,} pieces"
+
+
+def lengths(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
+  """Refuses records that are longer than the model's positions."""
+  if found.max_seq_length > config.max_position_embeddings:
+    raise options.InputError(
+      f"records of at most max_position_embeddings = "
+      f"{config.max_position_embeddings} pieces",
+      f"{found.max_seq_length}",
+      "make shorter records, or raise max_position_embeddings",
+    )
+  return f"{found.max_seq_length} pieces"
+
+
+def masks_written(found: inputs.RecordSet) -> None:
+  """Refuses to evaluate on masks that would be others each time."""
+  if not found.max_predictions_per_seq:
+    raise options.InputError(
+      "evaluation records, whose masks are written",
+      f"records that are masked in training, {found.files[0]}",
+      "give the eval-*.tfrecord files",
+    )
+
+
+def tokenizer(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
+  """Refuses a tokenizer beside the records that did not make them.
+
+  Its special pieces are looked for where examples have them: [CLS] first,
+  [SEP] last, padding behind, [MASK] on masked positions.
+  """
+  path = found.tokenizer_file()
+  if not path:
+    return "none beside the records"
+  if found.tokenizer and storage.sha256(path) != found.tokenizer:
+    raise options.InputError(
+      f"{path} to be the one that the records' {manifest.NAME} names",
+      "another one",
+      "copy the one that the records were made with",
+    )
+  pieces = tokenization.Tokenizer(path)
+  if pieces.vocab_size > config.vocab_size:
+    raise options.InputError(
+      f"a config with vocab_size {pieces.vocab_size}, as {path}",
+      f"vocab_size {config.vocab_size}",
+      "set vocab_size in the config, or make records with its tokenizer",
+    )
+  batch = _batch(found, found.files[0])
+  rows = np.arange(len(batch[records.INPUT_IDS]))
+  ids, mask = batch[records.INPUT_IDS], batch[records.INPUT_MASK]
+  at = {
+    "[CLS]": (pieces.cls_id, ids[:, 0]),
+    "[SEP]": (pieces.sep_id, ids[rows, mask.sum(1) - 1]),
+    "padding": (pieces.pad_id, ids[mask == 0]),
+  }
+  for name, (wanted, there) in at.items():
+    if (other := there[there != wanted]).size:
+      raise _other_special(name, wanted, int(other[0]), found)
+  if found.max_predictions_per_seq:
+    places = batch[records.MASKED_LM_POSITIONS]
+    masked = ids[rows[:, None], places][batch[records.MASKED_LM_WEIGHTS] == 1]
+    if masked.size and pieces.mask_id not in masked:
+      other_id = int(np.bincount(masked).argmax())
+      raise _other_special("[MASK]", pieces.mask_id, other_id, found)
+  return (
+    f"[CLS] {pieces.cls_id}, [SEP] {pieces.sep_id}, [MASK] {pieces.mask_id}"
+  )
+
+
+def _other_special(
+  name: str, wanted: int, there: int, found: inputs.RecordSet
+) -> options.InputError:
+  return options.InputError(
+    f"id {wanted} for {name} in {found.files[0]}, as its tokenizer.model says",
+    f"{there}",
+    "put the tokenizer.model beside the records that made them",
+  )
+
+
+def values(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
+  """Refuses numbers that the model cannot take, at both ends of every file.
+
+  On some devices an id out of range is no error, but nonsense.
+  """
+  look = functools.partial(_look, config, found)
+  with concurrent.futures.ThreadPoolExecutor(_FILES_AT_A_TIME) as threads:
+    rows = sum(threads.map(look, found.files))
+  return f"{rows:,} records at the ends of {len(found.files)} files"
+
+
+def _look(
+  config: configs.AlbertConfig, found: inputs.RecordSet, path: str
+) -> int:
+  batch = _batch(found, path)
+  bounds = {
+    records.INPUT_IDS: (0, config.vocab_size - 1),
+    records.MASKED_LM_IDS: (0, config.vocab_size - 1),
+    records.INPUT_MASK: (0, 1),
+    records.SEGMENT_IDS: (0, config.type_vocab_size - 1),
+    records.NEXT_SENTENCE_LABELS: (-1, 1),
+    records.MASKED_LM_POSITIONS: (0, found.max_seq_length - 1),
+  }
+  for name in bounds.keys() & batch.keys():
+    low, high = bounds[name]
+    value = batch[name]
+    wrong = value[(value < low) | (value > high)]
+    if wrong.size:
+      action = "make the records anew"
+      if name in (records.INPUT_IDS, records.MASKED_LM_IDS):
+        action = (
+          "give the config of the tokenizer that the records were made with"
+        )
+      elif name == records.SEGMENT_IDS:
+        action = "set type_vocab_size in the config"
+      raise options.InputError(
+        f"{name} from {low} to {high} in {path}", f"{wrong[0]}", action
+      )
+  if records.MASKED_LM_WEIGHTS in batch:
+    _look_at_masks(batch, path)
+  return len(batch[records.INPUT_IDS])
+
+
+def _look_at_masks(batch: Mapping[str, np.ndarray], path: str) -> None:
+  weights = batch[records.MASKED_LM_WEIGHTS]
+  wrong = weights[(weights != 0) & (weights != 1)]
+  if wrong.size:
+    raise options.InputError(
+      f"{records.MASKED_LM_WEIGHTS} of 0 or 1 in {path}",
+      f"{wrong[0]}",
+      "make the records anew",
+    )
+  rows = np.arange(len(weights))[:, None]
+  places = batch[records.MASKED_LM_POSITIONS]
+  if (batch[records.INPUT_MASK][rows, places][weights == 1] == 0).any():
+    raise options.InputError(
+      f"masked positions inside the sequences in {path}",
+      "one on padding",
+      "make the records anew",
+    )
+
+
+def _batch(found: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
+  """Returns the records at both ends of a file, as numpy."""
+  try:
+    with storage.reading(path) as file:
+      size = storage.size(path) or 0
+      serialized = records.ends(file, size, _LOOKED_AT)
+    batch = records.parse_pretraining(
+      tf.constant(serialized, tf.string),
+      found.max_seq_length,
+      found.max_predictions_per_seq,
+    )
+  except (ValueError, tf.errors.InvalidArgumentError) as error:
+    raise options.InputError(
+      f"whole TFRecords of one shape in {path}",
+      str(error).split("\n", maxsplit=1)[0].rsplit("}} ", 1)[-1],
+      "copy them again, or make them anew",
+    ) from error
+  return {name: value.numpy() for name, value in batch.items()}
+
+
+def hashes(folders: Sequence[str]) -> str:
+  """Rehashes every file that the manifests of some folders name."""
+  known = [folder for folder in folders if manifest.find(folder)]
+  return f"{_said(sum(map(manifest.rehash, known)))} in {len(known)} folders"

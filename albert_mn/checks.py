@@ -68,6 +68,15 @@ class Examination:
     self._tell("ok", name, found if isinstance(found, str) else "")
     return found
 
+  def advise(
+    self, name: str, function: Callable[..., Any], *given: Any
+  ) -> None:
+    """As check; but where the first failure is raised, this one only warns."""
+    try:
+      self.check(name, function, *given)
+    except options.InputError as error:
+      logging.warning("%s", " ".join(str(error).split("\n")))
+
   def _tell(self, outcome: str, name: str, more: str) -> None:
     if self._say:
       self._say(f"{outcome:<6}{name}" + (f": {more}" if more else ""))
@@ -97,11 +106,10 @@ def pinned(tpu: bool) -> dict[str, str]:
   )
 
 
-def versions(found: Mapping[str, str]) -> str:
-  """Compares what is installed with the locks.
+def one_tensorflow(found: Mapping[str, str]) -> None:
+  """Refuses tensorflow and tensorflow-tpu, which own the same folder.
 
-  tensorflow and tensorflow-tpu own the same folder: where both are installed,
-  pip is content, and the one that came last is what runs.
+  Where both are installed, pip is content, and the last that came is what runs.
   """
   if {"tensorflow", "tensorflow-tpu"} <= found.keys():
     raise options.InputError(
@@ -110,6 +118,10 @@ def versions(found: Mapping[str, str]) -> str:
       "make the environment anew with scripts/setup.sh, on a TPU VM with "
       "scripts/setup.sh --tpu",
     )
+
+
+def versions(found: Mapping[str, str]) -> str:
+  """Compares what is installed with the locks."""
   tpu = "tensorflow-tpu" in found
   expected = pinned(tpu)
   for package, version in found.items():
@@ -130,17 +142,18 @@ def paths(devices: distribution.Options, named: Mapping[str, str]) -> str:
     devices: a TPU that is not this machine's reads and writes by itself.
     named: flag → its paths, by commas; "" for not given.
   """
-  given = {
-    flag: path.strip()
+  given = [
+    (flag, path.strip())
     for flag, listed in named.items()
     for path in listed.split(",")
     if path.strip()
-  }
-  local = [f for f, path in given.items() if not storage.is_remote(path)]
+  ]
+  local = [pair for pair in given if not storage.is_remote(pair[1])]
   if distribution.is_elsewhere(devices) and local:
     raise options.InputError(
-      f"gs:// in --{local[0]}: the TPU {devices.tpu_name} reads and writes it",
-      given[local[0]],
+      f"gs:// in --{local[0][0]}: the TPU {devices.tpu_name} reads and writes "
+      "it",
+      local[0][1],
       "copy it to a bucket, or run on the TPU VM itself",
     )
   return f"{len(given) - len(local)} of {len(given)} on gs://"

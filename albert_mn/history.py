@@ -6,7 +6,6 @@ were taken twice; one that is killed while it writes leaves half a record.
 
 import os
 import re
-import struct
 
 import tensorflow as tf
 from google.protobuf import message
@@ -59,6 +58,6 @@ def _scalars(path: str) -> list[tuple[str, int, float]]:
           if value.metadata.plugin_data.plugin_name == "scalars":
             number = float(tf.make_ndarray(value.tensor))
             found.append((value.tag, event.step, number))
-    except (struct.error, message.DecodeError):
+    except (ValueError, message.DecodeError):
       pass  # the writer was killed; the next start has a file of its own
   return found

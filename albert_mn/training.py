@@ -295,7 +295,8 @@ def examined(
   """Checks what can be known before a step; None where something is wrong."""
   tf.config.experimental.enable_op_determinism()
   check = exam.check
-  check("versions", checks.versions, checks.installed())
+  check("one TensorFlow", checks.one_tensorflow, checks.installed())
+  exam.advise("versions", checks.versions, checks.installed())
   check("paths", checks.paths, devices, _paths(settings))
   strategy = check("devices", distribution.strategy, devices)
   check("output_dir", _writable, settings, strategy)

@@ -242,7 +242,7 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
   Raises:
     ValueError: where a record is damaged or cut.
   """
-  first = list(itertools.islice(_whole(file), count))
+  first = list(itertools.islice(read_framed(file), count))
   stretch = file.tell()
   if stretch == size:
     return first
@@ -251,7 +251,7 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
     tail = file.read()
     for start in range(len(tail)):
       if _begins(tail[start : start + 12]):
-        return first + list(_whole(io.BytesIO(tail[start:])))
+        return first + list(read_framed(io.BytesIO(tail[start:])))
     stretch *= 2
   raise ValueError("no whole record behind the first ones")
 
@@ -265,8 +265,8 @@ def _begins(header: bytes) -> bool:
   )
 
 
-def _whole(file: IO[bytes]) -> Iterator[bytes]:
-  """Yields records; compares their checksums.
+def read_framed(file: IO[bytes]) -> Iterator[bytes]:
+  """Yields the records of a TFRecord file; compares their checksums.
 
   Raises:
     ValueError: where a record is damaged or cut.
@@ -282,11 +282,3 @@ def _whole(file: IO[bytes]) -> Iterator[bytes]:
     if _masked_crc(record) != checksum:
       raise ValueError(f"a damaged record {place}")
     yield record
-
-
-def read_framed(file: IO[bytes]) -> Iterator[bytes]:
-  """Yields the records of a TFRecord file, without TensorFlow."""
-  while header := file.read(12):
-    (length,) = struct.unpack("<Q", header[:8])
-    yield file.read(length)
-    file.read(4)

@@ -360,14 +360,17 @@ def test_a_tpu_elsewhere_reads_and_writes_on_gs_alone(
   monkeypatch.delenv("TPU_NAME", raising=False)
   named = {"input_file": "gs://bucket/a-*,b-*", "output_dir": "gs://bucket/run"}
   local = distribution.Options(distribution="tpu")
-  assert checks.paths(local, named) == "1 of 2 on gs://"
+  assert checks.paths(local, named) == "2 of 3 on gs://"
   there = distribution.Options(tpu_name="миний-tpu")
   with pytest.raises(
     options.InputError, match="gs:// in --input_file: the TPU"
   ):
     checks.paths(there, named)
+  named["input_file"] = "a-*,gs://bucket/b-*"
+  with pytest.raises(options.InputError, match="got a-\\*"):
+    checks.paths(there, named)
   named["input_file"] = "gs://bucket/a-*,gs://bucket/b-*"
-  assert checks.paths(there, named) == "2 of 2 on gs://"
+  assert checks.paths(there, named) == "3 of 3 on gs://"
 
 
 def test_versions_are_those_of_the_locks_and_two_tensorflows_clash() -> None:
@@ -376,12 +379,21 @@ def test_versions_are_those_of_the_locks_and_two_tensorflows_clash() -> None:
   with pytest.raises(options.InputError, match="numpy .*as locked; got 1.0"):
     checks.versions(found | {"numpy": "1.0"})
   with pytest.raises(options.InputError, match="both, which own the same fol"):
-    checks.versions(found | {"tensorflow-tpu": found["tensorflow"]})
+    checks.one_tensorflow(found | {"tensorflow-tpu": found["tensorflow"]})
   tpu = checks.pinned(tpu=True)
   with pytest.raises(options.InputError, match="libtpu .*setup.sh --tpu"):
     checks.versions(
       {"tensorflow-tpu": tpu["tensorflow-tpu"], "libtpu": "0.0.52"}
     )
+
+
+def test_a_version_off_the_lock_is_wrong_for_the_doctor_alone() -> None:
+  lines: list[str] = []
+  doctor = checks.Examination(lines.append)
+  for examination in (checks.Examination(), doctor):
+    examination.advise("versions", checks.versions, {"numpy": "1.0"})
+  assert doctor.failed == 1
+  assert lines[0].startswith("WRONG versions: expected numpy")
 
 
 def test_room_for_the_checkpoints_is_asked_for(tmp_path: pathlib.Path) -> None:

@@ -1,10 +1,12 @@
-"""What a run goes on from: written whole, read back, and only then relied on.
+"""What a run goes on from: written aside, read back, and only then put here.
 
-model.ckpt-N.*   weights, optimizer slots and step N; there when its index is
+model.ckpt-N.*   weights, optimizer slots and step N
 checkpoint       TensorFlow's list of them, for tf.train.latest_checkpoint
+unfinished/      the one that is being written, or taken away
 damaged-*        what could not be read, for a person to look at
 """
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -17,8 +19,17 @@ from albert_mn import model_directory
 from data_prep import options, storage
 
 _NAME = "model.ckpt"
-_FILE = re.compile(re.escape(_NAME) + r"-(\d+)(\.\S+|_temp)/?")
-_LIST = "checkpoint"
+_FILE = re.compile(re.escape(_NAME) + r"-(\d+)\.\S+")
+_LIST, _UNFINISHED = "checkpoint", "unfinished"
+
+# What TensorFlow raises for a file that is cut, changed or gone. Others, such
+# as a server that does not answer, say nothing about the file.
+_DAMAGE = (
+  tf.errors.DataLossError,
+  tf.errors.InvalidArgumentError,
+  tf.errors.NotFoundError,
+  tf.errors.OutOfRangeError,
+)
 
 
 class Checkpoints:
@@ -43,11 +54,12 @@ class Checkpoints:
     self._checkpoint = tf.train.Checkpoint(**parts)
     self._step = parts["optimizer"].iterations
     self._keep, self._writes = keep, writes
+    self._newest: int | None = None
 
   def steps(self) -> list[int]:
-    """Returns the steps of the checkpoints that are there, in order."""
-    found = (_FILE.fullmatch(name) for name in self._names())
-    return sorted(int(m[1]) for m in found if m and m[2] == ".index")
+    """Returns the steps of which there is anything, in order."""
+    found = map(_FILE.fullmatch, _names(self.folder))
+    return sorted({int(match[1]) for match in found if match})
 
   def step(self) -> int:
     """Returns the step at which the run is."""
@@ -63,7 +75,7 @@ class Checkpoints:
         another configuration.
     """
     if self._writes:
-      self._remove_remnants()
+      self._remove_unfinished()
     damaged: dict[int, str] = {}
     for step in reversed(self.steps()):
       if fault := _fault(self.prefix(step)):
@@ -72,12 +84,15 @@ class Checkpoints:
       self._restore(self.prefix(step))
       for number, why in damaged.items():
         self._set_aside(number, why)
+      if self._writes:
+        self._list()
+      self._newest = step
       return step
     if damaged:
       newest = max(damaged)
       raise options.InputError(
         f"a whole checkpoint in {self.folder}",
-        f"{len(damaged)} damaged ones: {self.prefix(newest)}: "
+        f"{len(damaged)} damaged, the newest of step {newest}: "
         f"{damaged[newest]}",
         "copy one back, or give another --output_dir",
       )
@@ -103,25 +118,29 @@ class Checkpoints:
     Raises:
       options.InputError: when it cannot be written; the others are kept.
     """
-    if not self._writes:
+    step = self.step()
+    if not self._writes or step == self._newest:
       return
-    prefix = self.prefix(self.step())
+    aside = os.path.join(self.folder, _UNFINISHED, f"{_NAME}-{step}")
     try:
-      self._checkpoint.write(prefix)
-      fault = _fault(prefix)
+      self._checkpoint.write(aside)
+      fault = _fault(aside)
+      if not fault:
+        self._publish(step)
     except (tf.errors.OpError, OSError) as error:
       fault = _first_line(error)
     if fault:
       raise options.InputError(
-        f"to write {prefix} and to read it back",
+        f"to write {self.prefix(step)} and to read it back",
         fault,
-        "make room there, then start the same command: the older checkpoints "
-        "are kept",
+        "see to room and permission there, then start the same command: the "
+        "older checkpoints are kept",
       )
+    for old in self.steps()[: -self._keep]:
+      self._delete(old)
     self._list()
-    for step in self.steps()[: -self._keep]:
-      self._delete(step)
-    logging.info("saved %s", prefix)
+    self._newest = step
+    logging.info("saved %s", self.prefix(step))
 
   def discard_after(self, step: int) -> None:
     """Deletes the checkpoints that are newer than that of a step."""
@@ -129,69 +148,118 @@ class Checkpoints:
       self._delete(newer)
     self._list()
 
+  def _publish(self, step: int) -> None:
+    """Moves the finished files of a step to their place, the index last.
+
+    TensorFlow writes an index in place, which a kill would leave in half.
+    """
+    folder = os.path.join(self.folder, _UNFINISHED)
+    for name in _index_last(self._files(step, folder)):
+      path = os.path.join(folder, name)
+      if not storage.is_remote(path):
+        _sync(path)
+      tf.io.gfile.rename(path, os.path.join(self.folder, name), overwrite=True)
+
   def _list(self) -> None:
     """Writes TensorFlow's list."""
-    names = [f"{_NAME}-{step}" for step in self.steps()[-self._keep :]]
+    names = [f"{_NAME}-{step}" for step in self.steps()]
     with storage.writing(os.path.join(self.folder, _LIST)) as file:
       file.write(f'model_checkpoint_path: "{names[-1]}"\n')
       for name in names:
         file.write(f'all_model_checkpoint_paths: "{name}"\n')
 
-  def _remove_remnants(self) -> None:
-    """Removes what a killed process left of a checkpoint half written."""
-    whole = set(self.steps())
-    for name in self._names():
+  def _remove_unfinished(self) -> None:
+    """Removes what a killed process left of the one it was writing."""
+    folder = os.path.join(self.folder, _UNFINISHED)
+    here = _names(self.folder)
+    for name in _names(folder):
       match = _FILE.fullmatch(name)
-      if not match:
-        continue
-      path = os.path.join(self.folder, name)
-      if match[2] == "_temp":
-        tf.io.gfile.rmtree(path)
-      elif int(match[1]) not in whole or ".tempstate" in name:
-        tf.io.gfile.remove(path)
+      # It was moving: there may be data at their place, the index is not.
+      if match and name.endswith(".index") and name not in here:
+        self._delete(int(match[1]))
+    if tf.io.gfile.isdir(folder):
+      tf.io.gfile.rmtree(folder)
 
   def _set_aside(self, step: int, why: str) -> None:
     """Renames a checkpoint to damaged-*."""
     logging.warning("%s is damaged: %s", self.prefix(step), why)
-    if self._writes:
-      logging.warning("it is set aside as damaged-%s-%d.*", _NAME, step)
-      for name in self._files(step):
-        tf.io.gfile.rename(
-          os.path.join(self.folder, name),
-          os.path.join(self.folder, f"damaged-{name}"),
-          overwrite=True,
-        )
+    if not self._writes:
+      return
+    for name in self._files(step):
+      here = _names(self.folder)
+      marks = itertools.chain([""], (f"{n}-" for n in itertools.count(2)))
+      free = (f"damaged-{mark}{name}" for mark in marks)
+      aside = next(target for target in free if target not in here)
+      logging.warning("%s is set aside as %s", name, aside)
+      tf.io.gfile.rename(
+        os.path.join(self.folder, name), os.path.join(self.folder, aside)
+      )
 
   def _delete(self, step: int) -> None:
-    # The index first: what it does not name is a remnant.
-    for name in sorted(
-      self._files(step), key=lambda name: not name.endswith(".index")
-    ):
-      tf.io.gfile.remove(os.path.join(self.folder, name))
+    """Deletes a checkpoint; its index goes back to where it was written.
 
-  def _files(self, step: int) -> list[str]:
-    return [n for n in self._names() if n.startswith(f"{_NAME}-{step}.")]
+    There it tells the next start that the rest may go, if a kill leaves any.
+    """
+    folder = os.path.join(self.folder, _UNFINISHED)
+    tf.io.gfile.makedirs(folder)
+    back = os.path.join(folder, f"{_NAME}-{step}.index")
+    for name in reversed(_index_last(self._files(step))):
+      path = os.path.join(self.folder, name)
+      if name.endswith(".index"):
+        tf.io.gfile.rename(path, back, overwrite=True)
+      else:
+        tf.io.gfile.remove(path)
+    if tf.io.gfile.exists(back):
+      tf.io.gfile.remove(back)
 
-  def _names(self) -> list[str]:
-    if not tf.io.gfile.isdir(self.folder):
-      return []
-    return list(tf.io.gfile.listdir(self.folder))
+  def _files(self, step: int, folder: str = "") -> list[str]:
+    names = _names(folder or self.folder)
+    return [name for name in names if name.startswith(f"{_NAME}-{step}.")]
 
   def prefix(self, step: int) -> str:
     """Returns the path of a step's checkpoint, without its endings."""
     return os.path.join(self.folder, f"{_NAME}-{step}")
 
 
+def _names(folder: str) -> list[str]:
+  """Returns what is in a folder, nothing where there is none."""
+  if not tf.io.gfile.isdir(folder):
+    return []
+  return sorted(tf.io.gfile.listdir(folder))
+
+
+def _index_last(names: list[str]) -> list[str]:
+  """Orders the files of a checkpoint: only with its index it is one."""
+  return sorted(names, key=lambda name: name.endswith(".index"))
+
+
+def _sync(path: str) -> None:
+  """Sees a file to the disk, for the machine that is taken away with it."""
+  with open(path, "rb") as file:
+    os.fsync(file.fileno())
+
+
 def _fault(prefix: str) -> str:
   """Reads all of a checkpoint, with its checksums; says what is wrong."""
+
+  def read(name: str, kind: tf.DType) -> None:
+    # An op and not tf.train.CheckpointReader, which hides what it met: the
+    # codes of its errors are guesses from their texts.
+    tf.raw_ops.RestoreV2(
+      prefix=prefix, tensor_names=[name], shape_and_slices=[""], dtypes=[kind]
+    )
+
   try:
-    reader = tf.train.load_checkpoint(prefix)
-    for name in reader.get_variable_to_shape_map():
-      reader.get_tensor(name)
-  except model_directory.UNREADABLE as error:
+    with tf.device("CPU"):
+      read("_CHECKPOINTABLE_OBJECT_GRAPH", tf.string)
+      reader = tf.train.load_checkpoint(prefix)
+      for name, kind in reader.get_variable_to_dtype_map().items():
+        read(name, kind)
+  except _DAMAGE as error:
     return _first_line(error)
   return ""
 
 
 def _first_line(error: BaseException) -> str:
-  return str(error).split("\n", maxsplit=1)[0]
+  """An error in a line: TensorFlow's name the op in front, and run on."""
+  return str(error).split("\n", maxsplit=1)[0].rsplit("}} ", 1)[-1]

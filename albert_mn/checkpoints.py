@@ -7,9 +7,11 @@ damaged-*        what could not be read, for a person to look at
 """
 
 import itertools
+import math
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -21,6 +23,10 @@ from data_prep import options, storage
 _NAME = "model.ckpt"
 _FILE = re.compile(re.escape(_NAME) + r"-(\d+)\.\S+")
 _LIST, _UNFINISHED = "checkpoint", "unfinished"
+
+_BYTES_A_READING = 256 << 20
+# Seconds before a bucket is tried again: a run of a month meets its bad moment.
+_PAUSES = (1, 10, 60)
 
 # What TensorFlow raises for a file that is cut, changed or gone. Others, such
 # as a server that does not answer, say nothing about the file.
@@ -121,14 +127,14 @@ class Checkpoints:
     step = self.step()
     if not self._writes or step == self._newest:
       return
-    aside = os.path.join(self.folder, _UNFINISHED, f"{_NAME}-{step}")
-    try:
-      self._checkpoint.write(aside)
-      fault = _fault(aside)
-      if not fault:
-        self._publish(step)
-    except (tf.errors.OpError, OSError) as error:
-      fault = _first_line(error)
+    fault = self._write(step)
+    for pause in _PAUSES if storage.is_remote(self.folder) else ():
+      if fault:
+        logging.warning(
+          "%s: %s; again in %d s", self.prefix(step), fault, pause
+        )
+        time.sleep(pause)
+        fault = self._write(step)
     if fault:
       raise options.InputError(
         f"to write {self.prefix(step)} and to read it back",
@@ -141,6 +147,18 @@ class Checkpoints:
     self._list()
     self._newest = step
     logging.info("saved %s", self.prefix(step))
+
+  def _write(self, step: int) -> str:
+    """Writes a checkpoint and reads it back; says what went wrong."""
+    aside = os.path.join(self.folder, _UNFINISHED, f"{_NAME}-{step}")
+    try:
+      self._checkpoint.write(aside)
+      fault = _fault(aside)
+      if not fault:
+        self._publish(step)
+    except (tf.errors.OpError, OSError) as error:
+      return _first_line(error)
+    return fault
 
   def discard_after(self, step: int) -> None:
     """Deletes the checkpoints that are newer than that of a step."""
@@ -242,22 +260,44 @@ def _sync(path: str) -> None:
 def _fault(prefix: str) -> str:
   """Reads all of a checkpoint, with its checksums; says what is wrong."""
 
-  def read(name: str, kind: tf.DType) -> None:
+  def read(kinds: Mapping[str, tf.DType]) -> None:
     # An op and not tf.train.CheckpointReader, which hides what it met: the
     # codes of its errors are guesses from their texts.
     tf.raw_ops.RestoreV2(
-      prefix=prefix, tensor_names=[name], shape_and_slices=[""], dtypes=[kind]
+      prefix=prefix,
+      tensor_names=list(kinds),
+      shape_and_slices=[""] * len(kinds),
+      dtypes=list(kinds.values()),
     )
 
   try:
     with tf.device("CPU"):
-      read("_CHECKPOINTABLE_OBJECT_GRAPH", tf.string)
-      reader = tf.train.load_checkpoint(prefix)
-      for name, kind in reader.get_variable_to_dtype_map().items():
-        read(name, kind)
+      read({"_CHECKPOINTABLE_OBJECT_GRAPH": tf.string})
+      for kinds in _portions(tf.train.load_checkpoint(prefix)):
+        read(kinds)
   except _DAMAGE as error:
     return _first_line(error)
   return ""
+
+
+def _portions(
+  reader: Any,
+) -> Iterator[dict[str, tf.DType]]:
+  """Yields name → type of as many tensors as are well read at a time.
+
+  Each time the index is read, in a bucket by requests of their own.
+  """
+  portion: dict[str, tf.DType] = {}
+  size = 0
+  shapes = reader.get_variable_to_shape_map()
+  for name, kind in reader.get_variable_to_dtype_map().items():
+    portion[name] = kind
+    size += math.prod(shapes[name]) * max(kind.size or 1, 1)
+    if size >= _BYTES_A_READING:
+      yield portion
+      portion, size = {}, 0
+  if portion:
+    yield portion
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,12 +1,15 @@
-"""What a run wrote for TensorBoard, read back as curves.
+"""What a run writes for TensorBoard, and reads back as curves.
 
 A run that was killed and started again leaves several files, and steps that
 were taken twice; one that is killed while it writes leaves half a record.
 """
 
+import functools
 import os
 import re
+from collections.abc import Mapping
 
+import orbit
 import tensorflow as tf
 from google.protobuf import message
 
@@ -14,6 +17,39 @@ from data_prep import records, storage
 
 # (step, value), in the order of the steps.
 Curve = list[tuple[int, float]]
+
+
+class Events(orbit.utils.SummaryManagerInterface):
+  """Writes a step's scalars together.
+
+  orbit's own manager lets each scalar through by itself, and in a bucket each
+  time the whole file is uploaded anew.
+
+  Args:
+    folder: of event files; None where another process writes them.
+    step: the run's step.
+  """
+
+  def __init__(self, folder: str | None, step: tf.Variable):
+    self._folder, self._step = folder, step
+
+  @functools.cached_property
+  def _writer(self) -> tf.summary.SummaryWriter:
+    if self._folder is None:
+      return tf.summary.create_noop_writer()
+    return tf.summary.create_file_writer(self._folder, max_queue=1000)
+
+  def summary_writer(self, relative_path: str = "") -> tf.summary.SummaryWriter:
+    del relative_path  # none is asked for
+    return self._writer
+
+  def write_summaries(self, summary_dict: Mapping[str, float]) -> None:
+    with self._writer.as_default(self._step):  # flushes at its end
+      for name, value in summary_dict.items():
+        tf.summary.scalar(name, value)
+
+  def flush(self) -> None:
+    """Nothing is left to be flushed."""
 
 
 def curves(folder: str) -> dict[str, Curve]:

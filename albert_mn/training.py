@@ -23,6 +23,7 @@ from albert_mn import (
   configs,
   distribution,
   divergence,
+  history,
   initial_weights,
   inputs,
   learning_rates,
@@ -187,6 +188,15 @@ class Run:
   def tokenizer_file(self) -> str:
     """The tokenizer beside the records, "" where there is none."""
     return _tokenizer_file(self.training, self.held_out)
+
+  def looks(self) -> tuple[int, int]:
+    """Every how many steps it is evaluated, and probed."""
+    interval = (
+      self.settings.eval_interval or self.settings.save_checkpoints_steps
+    )
+    last = self.recipe.num_train_steps
+    evaluated = interval if self.held_out else last
+    return evaluated, (self.probe.interval or interval) if self.probe else last
 
 
 def _tokenizer_file(*record_sets: inputs.RecordSet | None) -> str:
@@ -599,10 +609,9 @@ def _controller(
     """Up to the next log line: one program for all lengths."""
     return settings.iterations_per_loop - step % settings.iterations_per_loop
 
-  def events(name: str) -> str | None:
-    if not work.chief:
-      return None
-    return os.path.join(settings.output_dir, "events", name)
+  def events(name: str) -> history.Events:
+    folder = os.path.join(settings.output_dir, "events", name)
+    return history.Events(folder if work.chief else None, optimizer.iterations)
 
   with _quiet_orbit():
     return orbit.Controller(
@@ -611,8 +620,10 @@ def _controller(
       evaluator=steps if settings.do_eval else None,
       strategy=work.strategy,
       steps_per_loop=steps_per_loop,
-      summary_dir=events("train"),
-      eval_summary_dir=events("eval"),
+      summary_manager=events("train"),
+      # Without a folder of another name it would take the first for both.
+      eval_summary_dir="eval",
+      eval_summary_manager=events("eval"),
     )
 
 
@@ -665,46 +676,58 @@ def _train(
   settings, training = work.settings, work.training
   assert training is not None
   step, total = int(controller.global_step.numpy()), work.recipe.num_train_steps
-  if step >= total:
-    logging.info("already at step %d of %d: nothing to train", step, total)
-    return {}
   count = training.count()
   if not count:
     raise options.InputError(
       "training examples", f"none in {settings.input_file}", "make the records"
     )
-  logging.info(
-    "training from step %d to %d on %d examples: %.1f epochs in all",
-    step,
-    total,
-    count,
-    total * settings.train_batch_size / count,
-  )
-
-  _feed(work, steps, count, step + guard.skipped)
-  metrics: dict[str, float] = {}
+  if step >= total:
+    logging.info("already at step %d of %d: nothing to train", step, total)
+  else:
+    logging.info(
+      "training from step %d to %d on %d examples: %.1f epochs in all",
+      step,
+      total,
+      count,
+      total * settings.train_batch_size / count,
+    )
+    _feed(work, steps, count, step + guard.skipped)
   kept = settings.save_checkpoints_steps
-  interval = settings.eval_interval or kept
-  evaluated = interval if work.held_out else total
-  probed = (work.probe.interval or interval) if work.probe else total
-  if not step:
-    _probe(work, controller, model)
+  # A kill may have come between a checkpoint and the look at it.
+  metrics = _look(work, controller, model, step)
   while step < total:
-    stops = (kept, evaluated, probed)
+    stops = (kept, *work.looks())
     until = min(total, *(step + every - step % every for every in stops))
     with _quiet_orbit(), training.reading():
       controller.train(until)
     step = int(controller.global_step.numpy())
     if step % kept == 0 or step == total:
       guard.save()
-    if step % probed == 0 or step == total:
-      _probe(work, controller, model)
-    if step % evaluated == 0 or step == total:
-      if work.held_out:
-        metrics = _evaluated(work, controller)
-        _keep_best(work, model, step, metrics)
-      if work.chief:
-        training_report.write(settings.output_dir)
+    metrics = _look(work, controller, model, step) or metrics
+  return metrics
+
+
+def _look(
+  work: Run,
+  controller: orbit.Controller,
+  model: pretraining.PretrainingModel,
+  step: int,
+) -> dict[str, float]:
+  """Probes and evaluates, where it is time; returns the held-out metrics.
+
+  A run that goes on at the same step looks again, and finds the same.
+  """
+  evaluated, probed = work.looks()
+  last = step == work.recipe.num_train_steps
+  metrics: dict[str, float] = {}
+  if step % probed == 0 or last:
+    _probe(work, controller, model)
+  if step and (step % evaluated == 0 or last):
+    if work.held_out:
+      metrics = _evaluated(work, controller)
+      _keep_best(work, model, step, metrics)
+    if work.chief:
+      training_report.write(work.settings.output_dir)
   return metrics
 
 
@@ -787,7 +810,6 @@ def _probe(
   found = work.probe.score(work.probe.features(model.encoder, work.strategy))
   logging.info("probe: %s", found)
   controller.eval_summary_manager.write_summaries(found.metrics())
-  controller.eval_summary_manager.flush()
 
 
 def _keep_best(

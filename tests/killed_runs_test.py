@@ -18,7 +18,7 @@ from data_prep import gcs, pretraining_data, storage
 from tests import gcs_server, running
 
 LENGTH = 32
-KILLS = 8
+KILLS = 6
 STEPS = 200
 
 

@@ -30,6 +30,21 @@ _SAMPLE_SENTENCES = 100  # a document
 
 
 @dataclasses.dataclass(frozen=True)
+class Sample:
+  """What to make a forecast from.
+
+  Attributes:
+    documents: chosen by their content alone, long ones first of all, cut.
+    shares: of the corpus's letters, what each of them stands for.
+    letters: of the whole corpus, times their weights.
+  """
+
+  documents: tuple[documents.Document, ...]
+  shares: tuple[float, ...]
+  letters: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Survey:
   """What one reading of the corpus tells.
 
@@ -38,18 +53,13 @@ class Survey:
     held_out: bool [documents].
     clustered: versions of a document are held out together, so that what is
       left of them may be left out; not where most documents are versions.
-    letters: of all documents, times their weights.
-    sample: documents chosen by their content alone, long ones first of all,
-      cut.
-    shares: of the corpus's letters, what each of the sample stands for.
+    sample: of its documents.
   """
 
   ids: np.ndarray
   held_out: np.ndarray
   clustered: bool
-  letters: float
-  sample: tuple[documents.Document, ...]
-  shares: tuple[float, ...]
+  sample: Sample
 
 
 def survey(
@@ -96,18 +106,23 @@ def survey(
     ids=documents.ids(content),
     held_out=held_out,
     clustered=clustered,
-    letters=letters,
-    sample=tuple(document for *_, document in lowest),
-    shares=_shares(lowest, letters),
+    sample=Sample(
+      tuple(document for *_, document in lowest),
+      _shares(lowest, letters),
+      letters,
+    ),
   )
 
 
 def _cluster(sentences: Sequence[str], content: int) -> int:
   """Returns what versions of a document are likely to have in common."""
-  telling = (s.encode() for s in sentences if len(s) >= _TELLING_LENGTH)
-  return min(
-    (zlib.crc32(s, SALT) for s in telling), default=content & 0xFFFFFFFF
-  )
+  encoded = "\n".join(sentences).encode().split(b"\n")
+  checksums = [
+    zlib.crc32(data, SALT)
+    for sentence, data in zip(sentences, encoded, strict=True)
+    if len(sentence) >= _TELLING_LENGTH
+  ]
+  return min(checksums, default=content & 0xFFFFFFFF)
 
 
 # Negated exponential number with the document's size as its rate, the

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import functools
 import itertools
 import multiprocessing
 import multiprocessing.connection
@@ -72,6 +73,15 @@ class Workers:
       self._processes = _pool(self._count)
       for _ in range(self._count):
         self._processes.submit(os.getpid)
+
+  def beside(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
+    """Begins function(task), where processes run; returns what waits for it.
+
+    Where none run, it is done when it is asked for.
+    """
+    if self._processes:
+      return self._processes.submit(function, task).result
+    return functools.partial(function, task)
 
   def ordered(
     self, function: Callable[[T], R], tasks: Iterable[T]

@@ -184,12 +184,16 @@ def _create(
   # A random next sentence takes two documents.
   at_least = 2 if settings.random_next_sentence else 1
   survey = held_out.survey(parts, settings.eval_fraction, at_least)
-  if runner is None and survey.letters > 2 * _LETTERS_A_RANGE:
+  if runner is None and survey.sample.letters > 2 * _LETTERS_A_RANGE:
     workers.start()  # beside the second reading
+  forecasting = functools.partial(
+    _forecast, settings, float(survey.held_out.mean())
+  )
+  forecast_of = workers.beside(forecasting, survey.sample)
   likeness = held_out.Likeness(
     _held_out(parts, survey) if survey.clustered else ()
   )
-  forecast = _forecast(survey, settings)
+  forecast = forecast_of()
   job = Job(
     recipe=settings,
     spm_model_file=settings.spm_model_file,
@@ -214,27 +218,34 @@ def _held_out(
   return itertools.compress(documents.read(parts), survey.held_out)
 
 
-def _forecast(survey: held_out.Survey, settings: Options) -> Forecast:
-  """Makes examples of a sample, and reckons from its letters to all."""
-  sample = [
+def _forecast(
+  settings: Options, apart: float, sample: held_out.Sample
+) -> Forecast:
+  """Makes examples of a sample, and reckons from its letters to all.
+
+  Args:
+    settings: how examples are made.
+    apart: the share of the documents that is held out.
+    sample: of the corpus.
+  """
+  texts = [
     examples.Text(i, 1, d.sentences, d.isolated)
-    for i, d in enumerate(survey.sample)
+    for i, d in enumerate(sample.documents)
   ]
   made = settings.dupe_factor * sum(
-    survey.letters * share / sum(map(len, text.sentences))
+    sample.letters * share / sum(map(len, text.sentences))
     * _make([text], settings).counts["train_examples"]
-    for text, share in zip(sample, survey.shares, strict=True)
+    for text, share in zip(texts, sample.shares, strict=True)
   )  # fmt: skip
   # A quarter is enough to tell an example's bytes and time.
   used = [
-    dataclasses.replace(text, uses=settings.dupe_factor) for text in sample[::4]
+    dataclasses.replace(text, uses=settings.dupe_factor) for text in texts[::4]
   ]
   began = time.process_time()
   together = _make(used, settings).buckets[0]
   spent = time.process_time() - began
   times = made / max(len(together), 1)
   size = times * sum(len(example) + 16 for _, example in together)
-  apart = float(survey.held_out.mean())
   return Forecast(
     examples=round(made * (1 - apart)),
     bytes=round(size * (1 - apart)),

@@ -45,8 +45,8 @@ def test_numbers_and_choice_do_not_depend_on_order_or_files(
   first, second = (held_out.survey(p, 0.2, 1) for p in (one, two))
   assert np.array_equal(first.ids, np.roll(second.ids, 30))
   assert np.array_equal(first.held_out, np.roll(second.held_out, 30))
-  assert {d.content() for d in first.sample} == {
-    d.content() for d in second.sample
+  assert {d.content() for d in first.sample.documents} == {
+    d.content() for d in second.sample.documents
   }
 
 

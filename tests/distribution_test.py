@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from albert_mn import configs, distribution, divergence, inputs, pretraining
-from data_prep import options
+from data_prep import manifest, options
 from tests import conftest, running
 
 STEPS = 10
@@ -186,10 +185,20 @@ def test_a_damaged_record_is_named_when_training_comes_to_it(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   damaged = tmp_path / "records"
-  shutil.copytree(folder, damaged)
+  damaged.mkdir()
+  files = sorted(folder.glob("train-*")) + sorted(folder.glob("eval-*"))
+  for path in files:  # long enough: both ends are read at the start
+    (damaged / path.name).write_bytes(path.read_bytes() * 4)
+  made = manifest.find(str(folder))
+  assert made
+  manifest.write(
+    str(damaged), made["kind"], parameters=made["parameters"],
+    files=[path.name for path in files], inputs=made["inputs"],
+    counts={name: 4 * number for name, number in made["counts"].items()},
+  )  # fmt: skip
   for path in damaged.glob("train-*"):
     content = bytearray(path.read_bytes())
-    content[-20] ^= 1  # in the last record: the first is read at the start
+    content[len(content) // 2 - 20] ^= 1
     path.write_bytes(content)
   (damaged.parent / "config.json").write_bytes(
     (folder.parent / "config.json").read_bytes()

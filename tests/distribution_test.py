@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -185,15 +186,14 @@ def test_a_damaged_record_is_named_when_training_comes_to_it(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   damaged = tmp_path / "records"
-  damaged.mkdir()
-  files = sorted(folder.glob("train-*")) + sorted(folder.glob("eval-*"))
-  for path in files:  # long enough: both ends are read at the start
-    (damaged / path.name).write_bytes(path.read_bytes() * 4)
+  shutil.copytree(folder, damaged)
   made = manifest.find(str(folder))
   assert made
+  for path in damaged.glob("*.tfrecord"):  # both ends are read at the start
+    path.write_bytes(path.read_bytes() * 4)
   manifest.write(
     str(damaged), made["kind"], parameters=made["parameters"],
-    files=[path.name for path in files], inputs=made["inputs"],
+    files=list(made["files"]), inputs=made["inputs"],
     counts={name: 4 * number for name, number in made["counts"].items()},
   )  # fmt: skip
   for path in damaged.glob("train-*"):

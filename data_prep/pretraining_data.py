@@ -181,11 +181,11 @@ def _create(
   tokenizer = tokenization.Tokenizer(
     settings.spm_model_file, settings.do_lower_case
   )
+  if runner is None and _is_large(parts):
+    workers.start()  # beside the survey
   # A random next sentence takes two documents.
   at_least = 2 if settings.random_next_sentence else 1
   survey = held_out.survey(parts, settings.eval_fraction, at_least)
-  if runner is None and survey.sample.letters > 2 * _LETTERS_A_RANGE:
-    workers.start()  # beside the second reading
   forecasting = functools.partial(
     _forecast, settings, float(survey.held_out.mean())
   )
@@ -210,6 +210,14 @@ def _create(
   counts.update(skipped)
   _describe(settings, job, parts, counts, tokenizer)
   return counts
+
+
+def _is_large(parts: Sequence[documents.Files]) -> bool:
+  """Says whether there is surely work for several processes."""
+  sizes = (storage.size(path) or 0 for files in parts for path in files.paths)
+  return any(
+    size > 8 * _LETTERS_A_RANGE for size in itertools.accumulate(sizes)
+  )
 
 
 def _held_out(

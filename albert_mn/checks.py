@@ -241,19 +241,19 @@ def vocabulary(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
 
 def lengths(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
   """Refuses records that are longer than the model's positions."""
-  if found.max_seq_length > config.max_position_embeddings:
+  if found.shape.max_seq_length > config.max_position_embeddings:
     raise options.InputError(
       f"records of at most max_position_embeddings = "
       f"{config.max_position_embeddings} pieces",
-      f"{found.max_seq_length}",
+      f"{found.shape.max_seq_length}",
       "make shorter records, or raise max_position_embeddings",
     )
-  return f"{found.max_seq_length} pieces"
+  return f"{found.shape.max_seq_length} pieces"
 
 
 def masks_written(found: inputs.RecordSet) -> None:
   """Refuses to evaluate on masks that would be others each time."""
-  if not found.max_predictions_per_seq:
+  if not found.shape.max_predictions_per_seq:
     raise options.InputError(
       "evaluation records, whose masks are written",
       f"records that are masked in training, {found.files[0]}",
@@ -286,15 +286,17 @@ def tokenizer(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
   batch = _batch(found, found.files[0])
   rows = np.arange(len(batch[records.INPUT_IDS]))
   ids, mask = batch[records.INPUT_IDS], batch[records.INPUT_MASK]
+  # Where another example, or padding, begins behind a position.
+  ends = np.diff(mask, axis=1, append=0) != 0
   at = {
     "[CLS]": (pieces.cls_id, ids[:, 0]),
-    "[SEP]": (pieces.sep_id, ids[rows, mask.sum(1) - 1]),
+    "[SEP]": (pieces.sep_id, ids[ends & (mask > 0)]),
     "padding": (pieces.pad_id, ids[mask == 0]),
   }
   for name, (wanted, there) in at.items():
     if (other := there[there != wanted]).size:
       raise _other_special(name, wanted, int(other[0]), found)
-  if found.max_predictions_per_seq:
+  if found.shape.max_predictions_per_seq:
     places = batch[records.MASKED_LM_POSITIONS]
     masked = ids[rows[:, None], places][batch[records.MASKED_LM_WEIGHTS] == 1]
     if masked.size and pieces.mask_id not in masked:
@@ -333,10 +335,11 @@ def _look(
   bounds = {
     records.INPUT_IDS: (0, config.vocab_size - 1),
     records.MASKED_LM_IDS: (0, config.vocab_size - 1),
-    records.INPUT_MASK: (0, 1),
+    records.INPUT_MASK: (0, found.shape.labels or 1),
     records.SEGMENT_IDS: (0, config.type_vocab_size - 1),
     records.NEXT_SENTENCE_LABELS: (-1, 1),
-    records.MASKED_LM_POSITIONS: (0, found.max_seq_length - 1),
+    records.MASKED_LM_POSITIONS: (0, found.shape.max_seq_length - 1),
+    records.NEXT_SENTENCE_POSITIONS: (0, found.shape.max_seq_length - 1),
   }
   for name in bounds.keys() & batch.keys():
     low, high = bounds[name]
@@ -384,9 +387,7 @@ def _batch(found: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
       size = storage.size(path) or 0
       serialized = records.ends(file, size, _LOOKED_AT)
     batch = records.parse_pretraining(
-      tf.constant(serialized, tf.string),
-      found.max_seq_length,
-      found.max_predictions_per_seq,
+      tf.constant(serialized, tf.string), found.shape
     )
   except (ValueError, tf.errors.InvalidArgumentError) as error:
     raise options.InputError(

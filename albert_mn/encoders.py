@@ -24,7 +24,8 @@ class EncoderOutput(NamedTuple):
     embedding_output: [batch, length, embedding_size], after layer norm.
     layer_outputs: num_hidden_layers of [batch, length, hidden_size].
     sequence_output: [batch, length, hidden_size], the last of them.
-    pooled_output: [batch, hidden_size], tanh of a dense layer on [CLS].
+    pooled_output: [batch, hidden_size], tanh of a dense layer on [CLS]; of
+      packed records [batch, labels, hidden_size].
   """
 
   embedding_output: tf.Tensor
@@ -223,10 +224,10 @@ class AlbertEncoder(tf_keras.layers.Layer):
     self.pooler = tf_keras.layers.Dense(
       config.hidden_size, activation="tanh", name="pooler"
     )
-    self._attention_mask = layers.SelfAttentionMask()
     self._dropout = StatelessDropout(config.hidden_dropout_prob, ON_EMBEDDINGS)
     with tf.init_scope():
       ids = tf.zeros([1, 1], tf.int32)
+      self._positions(tf.zeros([1, 1, config.embedding_size]))
       self(ids, ids, ids)
     initialize(self, config.initializer_range, seed)
 
@@ -250,23 +251,29 @@ class AlbertEncoder(tf_keras.layers.Layer):
     input_mask: tf.Tensor,
     segment_ids: tf.Tensor,
     dropout_seeds: tf.Tensor | None = None,
+    firsts: tf.Tensor | None = None,
   ) -> EncoderOutput:
     """Encodes a batch.
 
     Args:
       input_ids: int32 [batch, length].
-      input_mask: int32 [batch, length], 0 on padding.
+      input_mask: int32 [batch, length], 0 on padding; of packed records the
+        number of each position's example, from 1.
       segment_ids: int32 [batch, length].
       dropout_seeds: of `example_seeds`; None drops nothing.
+      firsts: int32 [batch, labels], where the examples of a packed row begin;
+        None: one a row.
     """
     embedded = self._words(input_ids) + self._segments(segment_ids)
-    embedded += self._positions(embedded)
+    table = self._positions.trainable_variables[0]
+    embedded += tf.cast(positions(table, input_mask, firsts), embedded.dtype)
     embedded = self._norm(embedded)  # [batch, length, embedding_size]
     self._dropout.set_seed(dropout_seeds)
     hidden = self._dropout(embedded)
     if self.projection:
       hidden = self.projection(hidden)  # [batch, length, hidden_size]
-    mask = self._attention_mask(hidden, input_mask)  # [batch, from, to]
+    mask = attention_mask(input_mask, firsts is not None)
+    mask = tf.cast(mask, hidden.dtype)  # [batch, 1 or from, to]
     outputs = []
     for block, seeds in self.applications(dropout_seeds):
       hidden = self._applied(block, hidden, mask, seeds)
@@ -274,7 +281,8 @@ class AlbertEncoder(tf_keras.layers.Layer):
     outputs = outputs[
       self.config.inner_group_num - 1 :: self.config.inner_group_num
     ]
-    return EncoderOutput(embedded, outputs, hidden, self.pooler(hidden[:, 0]))
+    pooled = self.pooler(at(hidden, firsts))
+    return EncoderOutput(embedded, outputs, hidden, pooled)
 
   def applications(
     self, dropout_seeds: tf.Tensor | None
@@ -305,6 +313,54 @@ class AlbertEncoder(tf_keras.layers.Layer):
       return block([hidden, mask])
 
     return (tf.recompute_grad(apply) if self._rematerialize else apply)(hidden)
+
+
+def attention_mask(input_mask: tf.Tensor, packed: bool) -> tf.Tensor:
+  """Says what each position attends to: its own example, and no padding.
+
+  Args:
+    input_mask: int32 [batch, length], as the encoder's.
+    packed: whether there are several examples a row.
+
+  Returns:
+    float32 [batch, length, length], or [batch, 1, length].
+  """
+  there = input_mask[:, None, :] > 0
+  if packed:
+    there &= input_mask[:, :, None] == input_mask[:, None, :]
+  return tf.cast(there, tf.float32)
+
+
+def positions(
+  table: tf.Tensor, input_mask: tf.Tensor, firsts: tf.Tensor | None
+) -> tf.Tensor:
+  """Returns position embeddings, which begin anew in each packed example.
+
+  Args:
+    table: [max_position_embeddings, embedding_size].
+    input_mask, firsts: as the encoder's.
+
+  Returns:
+    [length, embedding_size], or [batch, length, embedding_size].
+  """
+  length = input_mask.shape[1]
+  if firsts is None:
+    return table[:length]
+  number = tf.maximum(input_mask - 1, 0)
+  place = tf.range(length) - tf.gather(firsts, number, batch_dims=1)
+  return tf.gather(table, place)
+
+
+def at(hidden: tf.Tensor, firsts: tf.Tensor | None) -> tf.Tensor:
+  """Returns what stands at [CLS], [batch, hidden_size].
+
+  Args:
+    hidden: [batch, length, hidden_size].
+    firsts: as the encoder's; given, the result is [batch, labels, hidden_size].
+  """
+  if firsts is None:
+    return hidden[:, 0]
+  return tf.gather(hidden, firsts, batch_dims=1)
 
 
 def activation(

@@ -38,9 +38,7 @@ class RecordSet:
 
   Attributes:
     files: in order.
-    max_seq_length: pieces a sequence.
-    max_predictions_per_seq: masked positions a sequence; 0 where the masks
-      are made in training.
+    shape: of their rows.
     parameters: the first manifest's, {} for records from elsewhere.
     folder: where the first ones lie.
     tokenizer: its file's sha256, "" for records from elsewhere.
@@ -50,8 +48,7 @@ class RecordSet:
   """
 
   files: tuple[str, ...]
-  max_seq_length: int
-  max_predictions_per_seq: int
+  shape: records.Shape
   parameters: dict[str, Any]
   folder: str
   tokenizer: str
@@ -60,8 +57,8 @@ class RecordSet:
   identity: str | None
 
   def predictions(self) -> int:
-    """Returns the masked positions of a sequence, made in training or not."""
-    made = self.max_predictions_per_seq
+    """Returns the masked positions of a row, made in training or not."""
+    made = self.shape.max_predictions_per_seq
     return made or examples.Recipe.of(self.parameters).slots()
 
   def tokenizer_file(self) -> str:
@@ -98,12 +95,12 @@ class _Part:
   files: list[str]
   content: dict[str, Any]  # its manifest's, or {}
 
-  def shapes(self) -> dict[str, tuple[int, int]]:
-    """Returns the lengths of one file of the manifest, and of all others."""
+  def shapes(self) -> dict[str, records.Shape]:
+    """Returns the shape of one file of the manifest, and of all others."""
     listed = self.content.get("files", {})
     known = [f for f in self.files if os.path.basename(f) in listed]
     rest = [f for f in self.files if f not in known]
-    return {path: records.lengths(path) for path in known[:1] + rest}
+    return {path: records.shape(path) for path in known[:1] + rest}
 
   def count(self) -> int | None:
     """Returns the manifest's count, where all files of a role are chosen."""
@@ -149,8 +146,9 @@ def record_set(
         "train on them in runs of their own, or make them alike",
       )
   flags = (max_seq_length, max_predictions_per_seq)
-  names = ("max_seq_length", "max_predictions_per_seq")
-  for name, flag, found in zip(names, flags, shapes[first], strict=True):
+  for name, flag, found in zip(
+    records.Shape._fields, flags, shapes[first], strict=False
+  ):
     if flag and flag != found:
       raise options.InputError(
         f"records with --{name}={flag}",
@@ -164,7 +162,7 @@ def record_set(
       "others in " + " and ".join(p.folder for p in tokenizers.values()),
       "make them with the same tokenizer.model",
     )
-  if not shapes[first][1]:
+  if not shapes[first].max_predictions_per_seq:
     _require_one_recipe(parts)
   counts = [part.count() for part in parts]
   filled, positions = map(
@@ -173,7 +171,7 @@ def record_set(
   identities = [manifest.identity(p.folder or ".") for p in parts if p.content]
   return RecordSet(
     tuple(files),
-    *shapes[first],
+    shapes[first],
     parameters=parts[0].content.get("parameters", {}),
     folder=parts[0].folder,
     tokenizer=next(iter(tokenizers), ""),
@@ -190,8 +188,10 @@ def _part(folder: str, files: list[str]) -> _Part:
   return _Part(folder, files, manifest.check(place, "pretraining_records"))
 
 
-def _said(shape: tuple[int, int]) -> str:
-  return f"{shape[0]} pieces, {shape[1] or 'no'} masked positions"
+def _said(shape: records.Shape) -> str:
+  masked = shape.max_predictions_per_seq or "no"
+  packed = f", {shape.labels} examples packed" if shape.labels else ""
+  return f"{shape.max_seq_length} pieces, {masked} masked positions{packed}"
 
 
 def _require_one_recipe(parts: Sequence[_Part]) -> None:
@@ -305,7 +305,7 @@ def train_dataset(
   dataset = tf.data.Dataset.counter(epoch).flat_map(one_epoch).skip(offset)
   batches = dataset.batch(share.batch_size, drop_remainder=True)
   shared = batches.enumerate(step).flat_map(parts)
-  if found.max_predictions_per_seq:
+  if found.shape.max_predictions_per_seq:
     mask = None
   else:
     mask = dynamic_masking.masker(*_masks(found, seed))
@@ -313,9 +313,7 @@ def train_dataset(
   def features(
     step: tf.Tensor, rows: tf.Tensor, serialized: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    parsed = records.parse_pretraining(
-      serialized, found.max_seq_length, found.max_predictions_per_seq
-    )
+    parsed = records.parse_pretraining(serialized, found.shape)
     return (mask(step, rows, parsed) if mask else parsed) | {ROWS: rows}
 
   return shared.map(
@@ -331,12 +329,13 @@ def masked_anew(found: RecordSet, budget: float) -> RecordSet:
   Raises:
     options.InputError: when their masks are written.
   """
-  if found.max_predictions_per_seq:
+  if found.shape.max_predictions_per_seq:
     raise options.InputError(
       "records that are masked in training, for --masked_lm_budget",
       f"written masks in {found.files[0]}",
       "leave it out, or make records with --masking=dynamic",
     )
+  # 0 here: as many as the budget asks for.
   changed = dict(masked_lm_prob=budget, max_predictions_per_seq=0)
   return dataclasses.replace(found, parameters=found.parameters | changed)
 
@@ -386,9 +385,7 @@ def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
 
 def _parsed(batches: tf.data.Dataset, found: RecordSet) -> tf.data.Dataset:
   return batches.map(
-    lambda serialized: records.parse_pretraining(
-      serialized, found.max_seq_length, found.max_predictions_per_seq
-    ),
+    lambda serialized: records.parse_pretraining(serialized, found.shape),
     num_parallel_calls=2,
     deterministic=True,
   ).prefetch(2)

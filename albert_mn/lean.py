@@ -114,8 +114,10 @@ class Lean:
     """Gives logits, as PretrainingModel.call does."""
     model, encoder = self._model, self._model.encoder
     hidden = self._embeddings(features, dropout_seeds)
-    mask = tf.cast(features[records.INPUT_MASK], tf.float32)
-    mask = (1.0 - mask)[:, None, None, :] * _MASKED  # [batch, 1, 1, length]
+    mask = encoders.attention_mask(
+      features[records.INPUT_MASK], records.NEXT_SENTENCE_POSITIONS in features
+    )
+    mask = (1.0 - mask)[:, None] * _MASKED  # [batch, 1, 1 or length, length]
     weights = {
       block: _Weights.of(block) for group in encoder.groups for block in group
     }
@@ -127,7 +129,11 @@ class Lean:
       hidden = self._block(hidden, mask, now, seeds)
     return pretraining.PretrainingOutput(
       self._masked_lm(hidden, features[records.MASKED_LM_POSITIONS]),
-      model.sentence(encoder.pooler(hidden[:, 0])),
+      model.sentence(
+        encoder.pooler(
+          encoders.at(hidden, features.get(records.NEXT_SENTENCE_POSITIONS))
+        )
+      ),
     )
 
   def _embeddings(
@@ -141,7 +147,11 @@ class Lean:
     found = (
       tf.gather(encoder.embedding_table, ids)
       + _product(tf.one_hot(segments, types.shape[0]), types)
-      + of["position_embeddings"][: ids.shape[1]]
+      + encoders.positions(
+        of["position_embeddings"],
+        features[records.INPUT_MASK],
+        features.get(records.NEXT_SENTENCE_POSITIONS),
+      )
     )
     gamma, beta = of["LayerNorm/gamma"], of["LayerNorm/beta"]
     found = self._embedded(found, *_tensors(gamma, beta), *_given(seeds))
@@ -296,7 +306,7 @@ def _attention(scale: float, rate: float, jit_compile: bool) -> Function:
   The shares of attention grow with the square of the length; the gradient
   computes them again (Dao et al. 2022, arXiv 2205.14135, section 3.1).
   Query, key and value are [batch, heads, length, width], the mask is
-  [batch, 1, 1, length].
+  [batch, 1, 1 or length, length].
   """
   compiled = functools.partial(tf.function, jit_compile=jit_compile)
 

@@ -15,7 +15,8 @@ class PretrainingOutput(NamedTuple):
 
   Attributes:
     masked_lm_logits: [batch, predictions, vocab_size].
-    sentence_logits: [batch, 2]; 0 is "in order".
+    sentence_logits: [batch, 2], or [batch, labels, 2] of packed records; 0 is
+      "in order".
   """
 
   masked_lm_logits: tf.Tensor
@@ -101,6 +102,7 @@ class PretrainingModel(tf_keras.layers.Layer):
       features[records.INPUT_MASK],
       features[records.SEGMENT_IDS],
       dropout_seeds,
+      features.get(records.NEXT_SENTENCE_POSITIONS),
     )
     masked_lm = self.masked_lm(
       encoded.sequence_output, features[records.MASKED_LM_POSITIONS]
@@ -147,7 +149,7 @@ def losses(
   masked = tf.nn.sparse_softmax_cross_entropy_with_logits(
     ids, output.masked_lm_logits
   )
-  order = features[records.NEXT_SENTENCE_LABELS]  # [batch]
+  order = features[records.NEXT_SENTENCE_LABELS]  # [batch] or [batch, labels]
   paired = tf.cast(order >= 0, tf.float32)
   sentence = tf.nn.sparse_softmax_cross_entropy_with_logits(
     tf.maximum(order, 0), output.sentence_logits

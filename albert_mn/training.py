@@ -440,7 +440,7 @@ def _memory(
   wanted = memory.step_bytes(
     config,
     max(rows, 1),
-    training.max_seq_length,
+    training.shape.max_seq_length,
     training.predictions(),
     in_parts=parts > 1,
     lean=_is_lean(settings, strategy, devices),
@@ -540,7 +540,7 @@ def _prepared(
   tokenizer = tokenization.Tokenizer(path, do_lower_case=lower)
   rows = probe.rows(probing)
   return probe.Probe(
-    rows, tokenizer, training.max_seq_length, seed, probing.probe_interval
+    rows, tokenizer, training.shape.max_seq_length, seed, probing.probe_interval
   )
 
 
@@ -755,7 +755,7 @@ def _step_work(
   batches: Callable[[inputs.Share, int], tf.data.Dataset],
 ) -> throughput.Work:
   """Says what a step does, and measures what it is compared with."""
-  batch, length = work.settings.train_batch_size, training.max_seq_length
+  batch, length = work.settings.train_batch_size, training.shape.max_seq_length
   replicas = work.strategy.num_replicas_in_sync
   local = replicas // distribution.processes(work.strategy)
   with training.reading():

@@ -35,13 +35,14 @@ def mask(
   """
   ids = features[records.INPUT_IDS].astype(np.int64)
   ends = (tokenizer.cls_id, tokenizer.sep_id)
-  text = (features[records.INPUT_MASK] == 1) & ~np.isin(ids, ends)
+  number = features[records.INPUT_MASK].astype(np.int64)
+  text = (number > 0) & ~np.isin(ids, ends)
   keys = np.zeros((len(ids), 3), np.uint64)
   keys[:, 0], keys[:, 1] = step, rows
   return masking.mask(
     ids,
     text,
-    features[records.SEGMENT_IDS].astype(np.int64),
+    masking.segments(number, features[records.SEGMENT_IDS]),
     features[records.TOKEN_BOUNDARY] == 1,
     keys,
     how,

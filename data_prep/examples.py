@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from data_prep import (
   instances,
   masking,
   options,
+  packing,
   randomness,
   records,
   tokenization,
@@ -84,11 +85,23 @@ class Recipe:
     False, "leave out examples without a sentence pair (label -1), which "
     "google-research's readers do not know",
   )  # fmt: skip
+  pack_sequences: bool = options.option(
+    False, "training records of several examples a row, hardly padded, for "
+    "run_pretraining.py alone: attention stays inside of each",
+  )  # fmt: skip
   masking: str = options.option(
     "static", "static: masks are written, others in each duplicate; dynamic: "
     "training masks anew at each step (evaluation records stay static)",
     choices=("static", "dynamic"),
   )  # fmt: skip
+
+  def __post_init__(self) -> None:
+    if self.pack_sequences and self.do_permutation:
+      raise options.InputError(
+        "--pack_sequences or --do_permutation",
+        "both",
+        "leave one out: pieces would move into another example",
+      )
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Recipe":
@@ -221,15 +234,18 @@ def of_range(
       cls_id=tokenizer.cls_id,
       sep_id=tokenizer.sep_id,
     )
-    starts = tokenizer.word_starts[rows.ids]
-    batch = _masked(part, rows, starts, tokenizer, recipe, task.held_out)
-    result.counts.update(_counted(task.role, part, rows, starts, batch))
     order = randomness.bits(
       randomness.Purpose.SHUFFLE, recipe.seed(task.held_out), *part.keys.T
     )
+    laid = _Laid(rows, part.keys, order, part.labels)
+    if recipe.pack_sequences and not task.held_out:
+      laid = _packed(laid, recipe.max_seq_length, tokenizer.pad_id)
+    starts = tokenizer.word_starts[laid.rows.ids]
+    batch = _masked(laid, starts, tokenizer, recipe, task.held_out)
+    result.counts.update(_counted(task.role, part, laid.rows, starts, batch))
     for key, place, example in zip(
-      order.tolist(),
-      (order % np.uint64(buckets)).tolist(),
+      laid.order.tolist(),
+      (laid.order % np.uint64(buckets)).tolist(),
       records.serialize(batch),
       strict=True,
     ):
@@ -274,37 +290,76 @@ def _instances(
   )
 
 
+class _Laid(NamedTuple):
+  """Examples in the rows of records.
+
+  Attributes:
+    rows: [rows, length].
+    keys: uint64 [rows, 3], what their chance is keyed by.
+    order: uint64 [rows], their place in the file.
+    labels: int64 [rows], or [rows, labels] where packed.
+    firsts: int64 [rows, labels], where each example begins; None: at 0.
+  """
+
+  rows: instances.Sequences
+  keys: np.ndarray
+  order: np.ndarray
+  labels: np.ndarray
+  firsts: np.ndarray | None = None
+
+
+def _packed(laid: _Laid, max_seq_length: int, pad_id: int) -> _Laid:
+  """Puts examples together in rows; the first one's key is the row's."""
+  one, mask = laid.rows, laid.rows.mask
+  where = packing.places(mask.sum(1), laid.order, max_seq_length)
+  rows = instances.Sequences(
+    where.lay(one.ids, mask, pad_id),
+    where.numbers(mask),
+    where.lay(one.segments, mask, 0),
+    where.lay(one.text, mask, False),
+  )
+  first = where.first()
+  return _Laid(
+    rows,
+    laid.keys[first],
+    laid.order[first],
+    where.one_each(laid.labels, instances.NO_PAIR),
+    where.one_each(where.start, 0),
+  )
+
+
 def _masked(
-  found: instances.Instances,
-  rows: instances.Sequences,
+  laid: _Laid,
   starts: np.ndarray,
   tokenizer: tokenization.Tokenizer,
   recipe: Recipe,
   apart: bool,
 ) -> records.PretrainingBatch:
-  """Masks the laid out instances, where masks are written.
+  """Masks the laid out examples, where masks are written.
 
   Args:
-    found, rows: the instances and their layout, [rows, length].
+    laid: the examples.
     starts: bool [rows, length], where a piece begins a word.
     tokenizer, recipe: what they are made with.
     apart: held out.
   """
+  rows = laid.rows
   batch = records.PretrainingBatch(
     input_ids=rows.ids,
     input_mask=rows.mask,
     segment_ids=rows.segments,
-    token_boundary=rows.mask & (~rows.text | starts),
-    next_sentence_labels=found.labels,
+    token_boundary=(rows.mask > 0) & (~rows.text | starts),
+    next_sentence_labels=laid.labels,
+    next_sentence_positions=laid.firsts,
   )
   if recipe.masking == "dynamic" and not apart:
     return batch
   masked = masking.mask(
     rows.ids,
     rows.text,
-    rows.segments,
+    masking.segments(rows.mask, rows.segments),
     starts,
-    found.keys,
+    laid.keys,
     masks(recipe, apart),
     mask_id=tokenizer.mask_id,
     ordinary_ids=np.nonzero(~tokenizer.special)[0],
@@ -345,12 +400,14 @@ def _counted(
   batch: records.PretrainingBatch,
 ) -> Counts:
   counts = {
-    "examples": len(found.labels),
+    "examples": len(rows.mask),
     "positions": rows.mask.size,
     "pieces": int(found.lengths.sum()),
-    "padding": int((~rows.mask).sum()),
+    "padding": int((rows.mask == 0).sum()),
     "pairs": int((found.labels != instances.NO_PAIR).sum()),
   }
+  if batch.next_sentence_positions is not None:
+    counts["packed"] = len(found.labels)
   if batch.masked_lm_weights is not None:
     assert batch.masked_lm_positions is not None
     row, slot = np.nonzero(batch.masked_lm_weights)

@@ -282,7 +282,8 @@ class Sequences:
 
   Attributes:
     ids: int64 [rows, length], padded.
-    mask: bool [rows, length], where there is a piece.
+    mask: bool [rows, length], where there is a piece; once packed int64, the
+      number of its example, from 1.
     segments: int64 [rows, length], 1 in B and its [SEP].
     text: bool [rows, length], where there is a piece of text: no special one.
   """

@@ -61,6 +61,19 @@ class Words:
   segments: np.ndarray
 
 
+def segments(number: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
+  """Tells apart the segments of all the examples of a row.
+
+  Args:
+    number: int [rows, length], of the example; 0 on padding.
+    segment_ids: int [rows, length], 0 or 1.
+
+  Returns:
+    int64 [rows, length].
+  """
+  return 2 * number.astype(np.int64) + segment_ids
+
+
 def words(
   text: np.ndarray,
   segments: np.ndarray,

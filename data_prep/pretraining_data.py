@@ -79,6 +79,7 @@ class Options(examples.Recipe):
   )
 
   def __post_init__(self) -> None:
+    super().__post_init__()
     if not self.input_file and self.isolated_lines_file:
       options.require(self, "spm_model_file")
     else:
@@ -515,6 +516,8 @@ def googles_flags(settings: Options, counts: examples.Counts) -> str:
   """Says how google-research/albert's run_pretraining reads the set."""
   if settings.masking == "dynamic":
     return "--masking=static only: it knows no others"
+  if settings.pack_sequences:
+    return "--nopack_sequences only: it knows one example a row"
   if counts["train_pairs"] < counts["train_examples"]:
     return "--sentence_pairs_only only: it knows no label -1"
   files = settings.output_file or os.path.join(

@@ -12,7 +12,7 @@ import io
 import itertools
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -30,18 +30,23 @@ MASKED_LM_POSITIONS = "masked_lm_positions"
 MASKED_LM_IDS = "masked_lm_ids"
 MASKED_LM_WEIGHTS = "masked_lm_weights"
 NEXT_SENTENCE_LABELS = "next_sentence_labels"
+NEXT_SENTENCE_POSITIONS = "next_sentence_positions"
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingBatch:
-  """The features of pretraining examples, one row an example.
+  """The features of pretraining examples, one a row or packed (`packing`).
 
   Attributes:
     input_ids: int64 [rows, length], padded with the pad id.
-    input_mask: bool [rows, length].
+    input_mask: bool [rows, length]; where packed int64, an example's number
+      in its row from 1, 0 on padding.
     segment_ids: int64 [rows, length].
     token_boundary: bool [rows, length], where a word begins.
-    next_sentence_labels: int64 [rows], −1 for no pair.
+    next_sentence_labels: int64 [rows], −1 for no pair; where packed
+      [rows, labels].
+    next_sentence_positions: int64 [rows, labels], each example's [CLS]; None
+      where not packed.
     masked_lm_positions, masked_lm_ids: int64 [rows, predictions]; None where
       masks are made in training.
     masked_lm_weights: float32 [rows, predictions]; likewise.
@@ -52,6 +57,7 @@ class PretrainingBatch:
   segment_ids: np.ndarray
   token_boundary: np.ndarray
   next_sentence_labels: np.ndarray
+  next_sentence_positions: np.ndarray | None = None
   masked_lm_positions: np.ndarray | None = None
   masked_lm_ids: np.ndarray | None = None
   masked_lm_weights: np.ndarray | None = None
@@ -77,10 +83,11 @@ def _packed(values: np.ndarray) -> list[bytes]:
   """Returns each row's int64 values as protobuf's packed varints.
 
   Args:
-    values: [rows, n] of at most 2^28 − 1; negative ones only where n is 1.
+    values: [rows, n] of at most 2^28 − 1; negative ones among few.
   """
-  if values.shape[1] == 1 and (values < 0).any():
-    return [_varint(int(value[0]) & (1 << 64) - 1) for value in values]
+  if (values < 0).any():
+    of = {int(v): _varint(int(v) & (1 << 64) - 1) for v in np.unique(values)}
+    return [b"".join(map(of.__getitem__, row)) for row in values.tolist()]
   if int(values.max(initial=0)) < 0x80:  # a byte each: masks, segments
     width, flat = values.shape[1], values.astype(np.uint8).tobytes()
     return [flat[i * width : (i + 1) * width] for i in range(len(values))]
@@ -143,10 +150,23 @@ def _masked_crc(data: bytes) -> bytes:
   return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def lengths(path: str) -> tuple[int, int]:
-  """Returns max_seq_length and max_predictions_per_seq of a file's records.
+class Shape(NamedTuple):
+  """What records of one kind have in common.
 
-  The second is 0 for records that are masked in training.
+  Attributes:
+    max_seq_length: positions of a row.
+    max_predictions_per_seq: masked positions of a row; 0 where the masks are
+      made in training.
+    labels: examples that share a row at most; 0 where none do.
+  """
+
+  max_seq_length: int
+  max_predictions_per_seq: int
+  labels: int = 0
+
+
+def shape(path: str) -> Shape:
+  """Returns that of a file's records.
 
   Raises:
     options.InputError: when its first record is no pretraining example.
@@ -168,10 +188,8 @@ def lengths(path: str) -> tuple[int, int]:
     MASKED_LM_POSITIONS in feature or TOKEN_BOUNDARY in feature
   ):
     raise _no_records(path, f"features {sorted(feature)}")
-  return (
-    len(feature[INPUT_IDS].int64_list.value),
-    len(feature[MASKED_LM_POSITIONS].int64_list.value),
-  )
+  names = (INPUT_IDS, MASKED_LM_POSITIONS, NEXT_SENTENCE_POSITIONS)
+  return Shape(*(len(feature[name].int64_list.value) for name in names))
 
 
 def _no_records(path: str, got: str) -> options.InputError:
@@ -183,40 +201,41 @@ def _no_records(path: str, got: str) -> options.InputError:
 
 
 def parse_pretraining(
-  serialized: "tf.Tensor", max_seq_length: int, max_predictions: int
+  serialized: "tf.Tensor", of: Shape
 ) -> "dict[str, tf.Tensor]":
   """Parses a batch of serialised examples, ours or google-research/albert's.
 
   Args:
     serialized: string [batch].
-    max_seq_length: pieces.
-    max_predictions: masked positions; 0 for records that are masked in
-      training, which have token_boundary instead.
+    of: their shape. Records that are masked in training have token_boundary
+      and no masked positions.
 
   Returns:
     int32 [batch, length] or [batch, predictions] by name; float32 weights;
-    int32 [batch] next_sentence_labels.
+    int32 [batch] next_sentence_labels, [batch, labels] where packed.
   """
   import tensorflow as tf
 
   def fixed(length: int, kind: Any = tf.int64) -> Any:
     return tf.io.FixedLenFeature([length], kind)
 
+  masked = of.max_predictions_per_seq
   parsed = tf.io.parse_example(
     serialized,
     {
-      INPUT_IDS: fixed(max_seq_length),
-      INPUT_MASK: fixed(max_seq_length),
-      SEGMENT_IDS: fixed(max_seq_length),
-      NEXT_SENTENCE_LABELS: fixed(1),
+      INPUT_IDS: fixed(of.max_seq_length),
+      INPUT_MASK: fixed(of.max_seq_length),
+      SEGMENT_IDS: fixed(of.max_seq_length),
+      NEXT_SENTENCE_LABELS: fixed(of.labels or 1),
+      **({NEXT_SENTENCE_POSITIONS: fixed(of.labels)} if of.labels else {}),
       **(
         {
-          MASKED_LM_POSITIONS: fixed(max_predictions),
-          MASKED_LM_IDS: fixed(max_predictions),
-          MASKED_LM_WEIGHTS: fixed(max_predictions, tf.float32),
+          MASKED_LM_POSITIONS: fixed(masked),
+          MASKED_LM_IDS: fixed(masked),
+          MASKED_LM_WEIGHTS: fixed(masked, tf.float32),
         }
-        if max_predictions
-        else {TOKEN_BOUNDARY: fixed(max_seq_length)}
+        if masked
+        else {TOKEN_BOUNDARY: fixed(of.max_seq_length)}
       ),
     },
   )
@@ -224,7 +243,8 @@ def parse_pretraining(
     name: value if value.dtype == tf.float32 else tf.cast(value, tf.int32)
     for name, value in parsed.items()
   }
-  features[NEXT_SENTENCE_LABELS] = features[NEXT_SENTENCE_LABELS][:, 0]
+  if not of.labels:
+    features[NEXT_SENTENCE_LABELS] = features[NEXT_SENTENCE_LABELS][:, 0]
   return features
 
 

@@ -37,7 +37,7 @@ def _parsed(pattern: str) -> list[dict[str, np.ndarray]]:
     {k: v.numpy()[0] for k, v in row.items()}
     for row in tf.data.TFRecordDataset(files)
     .batch(1)
-    .map(lambda s: records.parse_pretraining(s, 64, 10))
+    .map(lambda s: records.parse_pretraining(s, records.Shape(64, 10)))
   ]
 
 

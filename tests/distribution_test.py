@@ -321,7 +321,7 @@ def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
     jit_compile=True, lean_step=False,
   )  # fmt: skip
   found = inputs.record_set(f"{folder}/train-*.tfrecord")
-  assert not found.max_predictions_per_seq
+  assert not found.shape.max_predictions_per_seq
   dataset = inputs.train_dataset(found, found.count(), inputs.Share(8), 5, 0)
   for spec in dataset.element_spec.values():
     assert spec.shape.is_fully_defined()

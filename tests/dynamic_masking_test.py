@@ -38,11 +38,11 @@ def _batches(
 def test_training_records_have_no_masks_and_held_out_ones_have(
   dynamic_records: pathlib.Path,
 ) -> None:
-  assert _found(dynamic_records, "train-*").max_predictions_per_seq == 0
+  assert _found(dynamic_records, "train-*").shape.max_predictions_per_seq == 0
   held_out = _found(dynamic_records, "eval-*")
-  assert held_out.max_predictions_per_seq == 5
+  assert held_out.shape.max_predictions_per_seq == 5
   (raw,) = tf.data.TFRecordDataset(list(held_out.files)).take(1)
-  features = records.parse_pretraining(raw[None], LENGTH, 5)
+  features = records.parse_pretraining(raw[None], held_out.shape)
   assert features["masked_lm_weights"].numpy().sum() > 0
 
 
@@ -84,7 +84,9 @@ def test_another_step_seed_or_row_has_other_masks(
   (raw,) = tf.data.TFRecordDataset(list(found.files)).batch(8).take(1)
   features = {
     name: np.repeat(value.numpy()[:1], 8, axis=0)
-    for name, value in records.parse_pretraining(raw, LENGTH, 0).items()
+    for name, value in records.parse_pretraining(
+      raw, records.Shape(LENGTH, 0)
+    ).items()
   }
   how, _ = inputs._masks(found, 3)
   first = dynamic_masking.mask(features, 5, ROWS, how, tokenizer)
@@ -149,7 +151,9 @@ def test_masks_are_those_of_static_records_for_the_same_keys(
   (raw,) = tf.data.TFRecordDataset(list(found.files)).batch(8).take(1)
   features = {
     name: value.numpy()
-    for name, value in records.parse_pretraining(raw, LENGTH, 0).items()
+    for name, value in records.parse_pretraining(
+      raw, records.Shape(LENGTH, 0)
+    ).items()
   }
   ids = features["input_ids"].astype(np.int64)
   text = ~np.isin(ids, (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id))

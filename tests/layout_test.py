@@ -38,6 +38,7 @@ _FEATURE_NAMES = {
   "masked_lm_ids",
   "masked_lm_weights",
   "next_sentence_labels",
+  "next_sentence_positions",
   "token_boundary",
 }
 # Spelled in two parts, so that this file does not match itself.

@@ -170,16 +170,26 @@ def processes(made: tf.distribute.Strategy) -> int:
   return len(tasks.get("worker", ())) + len(tasks.get("chief", ()))
 
 
+def mean(made: tf.distribute.Strategy, *values: float) -> list[float]:
+  """Returns what the workers say on average; each of them must come here.
+
+  Where there is one process, that is what it says.
+  """
+  if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
+    return list(values)
+
+  @tf.function
+  def together(said: tf.Tensor) -> tf.Tensor:
+    def total() -> tf.Tensor:
+      context = tf.distribute.get_replica_context()
+      return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(said))
+
+    return made.experimental_local_results(made.run(total))[0]
+
+  found = together(tf.constant(values, tf.float32)).numpy()
+  return [float(value) / made.num_replicas_in_sync for value in found]
+
+
 def wait_for_all(made: tf.distribute.Strategy) -> None:
   """Returns when every worker has come here: none may leave the others."""
-  if isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
-
-    @tf.function
-    def together() -> tf.Tensor:
-      return made.run(
-        lambda: tf.distribute.get_replica_context().all_reduce(
-          tf.distribute.ReduceOp.SUM, tf.constant(1.0)
-        )
-      )
-
-    together()
+  mean(made, 0.0)

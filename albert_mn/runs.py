@@ -10,7 +10,7 @@ import platform
 import signal
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import sentencepiece
@@ -141,10 +141,13 @@ class Stop:
   def _note(self, number: int, _: Any) -> None:
     self._number = number
 
-  def heed(self) -> None:
-    """Raises Stopped where a signal came."""
-    if self._number:
-      raise Stopped(self._number)
+  def came(self) -> bool:
+    """Says whether a signal came to this process."""
+    return bool(self._number)
+
+  def leave(self) -> NoReturn:
+    """Raises Stopped, for the signal that came here or to another worker."""
+    raise Stopped(self._number or signal.SIGTERM)
 
 
 def clock(seconds: float) -> str:

@@ -14,6 +14,7 @@ import tf_keras
 from absl import logging
 
 from albert_mn import (
+  distribution,
   divergence,
   encoders,
   inputs,
@@ -161,7 +162,9 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def train(self, num_steps: tf.Tensor) -> dict[str, float]:
     """Trains in stretches of some seconds, to heed signals in between.
 
-    One compiled loop serves all lengths.
+    One compiled loop serves all lengths. Workers agree on the length, and
+    leave together when a signal came to one of them: alone, it would let the
+    others wait for it.
 
     Raises:
       runs.Stopped: after a whole step.
@@ -175,9 +178,14 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       began, steps = time.monotonic(), min(left, self._stretch)
       self._train_loop_fn(self._train_iter, tf.constant(steps))
       self._watch.heed()  # before a signal makes anybody save
-      self.stop.heed()
       left -= steps
-      pace = steps / (time.monotonic() - began)
+      pace, stopped = distribution.mean(
+        self._strategy,
+        steps / (time.monotonic() - began),
+        float(self.stop.came()),
+      )
+      if stopped:
+        self.stop.leave()
       self._stretch = max(1, int(_SECONDS_A_STRETCH * pace))
     return self.train_loop_end()
 

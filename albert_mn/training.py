@@ -257,7 +257,9 @@ def run(
       try:
         metrics = _train_through(work, controller, steps, guard, model)
       except runs.Stopped as stopped:
-        _leave(stopped, guard.leave())
+        step = guard.leave()
+        distribution.wait_for_all(strategy)
+        _leave(stopped, step)
     _save_model(work, model, int(optimizer.iterations.numpy()), "model")
     if settings.export_dir and work.chief:
       finished = os.path.join(settings.output_dir, "model")

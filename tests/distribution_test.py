@@ -1,5 +1,6 @@
 """The same losses on one device, on two, in parts, and in two processes."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -106,15 +108,14 @@ def test_the_losses_are_those_of_one_device(
     assert results[name] == pytest.approx(value, rel=1e-5), name
 
 
-@pytest.mark.slow
-def test_two_worker_processes_have_the_losses_of_one_device(
-  folder: pathlib.Path, alone: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+@contextlib.contextmanager
+def _two_workers(*flags: str) -> Iterator[list[subprocess.Popen[str]]]:
+  """Starts them; ends them with the context."""
   ports = _free_ports(2)
   cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
   workers = [
     subprocess.Popen(
-      [sys.executable, *_flags(folder, tmp_path)],
+      [sys.executable, *flags],
       cwd=running.ROOT,
       stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE,
@@ -129,15 +130,42 @@ def test_two_worker_processes_have_the_losses_of_one_device(
     for index in range(2)
   ]
   try:
-    logs = [worker.communicate(timeout=240)[1] for worker in workers]
+    yield workers
   finally:
     for worker in workers:
       worker.kill()
+      worker.wait()
+
+
+@pytest.mark.slow
+def test_two_worker_processes_have_the_losses_of_one_device(
+  folder: pathlib.Path, alone: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  with _two_workers(*_flags(folder, tmp_path)) as workers:
+    logs = [worker.communicate(timeout=240)[1] for worker in workers]
   assert [worker.returncode for worker in workers] == [0, 0], logs
   assert "multi_worker: 2 devices" in logs[0]
   np.testing.assert_allclose(_curve(tmp_path), _curve(alone), rtol=1e-5)
   names = sorted(path.name for path in tmp_path.iterdir())
   assert names == sorted(path.name for path in alone.iterdir())
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_worker_ends_all_of_them_saved(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  with _two_workers(
+    *_flags(folder, tmp_path), "--num_train_steps=100000"
+  ) as workers:
+    log = workers[0].stderr
+    assert log is not None
+    assert any(" step 3 of " in line for line in log)
+    workers[1].terminate()
+    left = log.read()
+    assert [worker.wait(60) for worker in workers] == [143, 143], left
+  assert "goes on from step" in left
+  (saved,) = (tmp_path / "checkpoints").glob("*.index")
+  assert int(saved.stem.rpartition("-")[2]) >= 3
 
 
 def _free_ports(count: int) -> list[int]:

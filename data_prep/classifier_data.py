@@ -23,17 +23,25 @@ _SALT = b"albert-mn held-out rows"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One text to classify.
+  """One text to classify, or a pair of them.
 
   Attributes:
     line: where it begins in its file, the header being line 1.
     text: as it stands there, without white space around it.
-    label: its name; "" where the file has none.
+    label: its name, or for regression the number as it was written; "" where
+      the file has none.
+    text_pair: the second text; "" where there is none.
+    labels: the names of a row that may have several, or none.
+    entities: (start, end, type) of each named entity, in characters of `text`,
+      in order, the end not included.
   """
 
   line: int
   text: str
   label: str = ""
+  text_pair: str = ""
+  labels: tuple[str, ...] = ()
+  entities: tuple[tuple[int, int, str], ...] = ()
 
 
 def read(path: str, text_column: str, label_column: str) -> list[Row]:

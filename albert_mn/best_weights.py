@@ -27,7 +27,7 @@ class Best(tf.Module):
       for place, variable in enumerate(variables)
     ]
     self.score, self.loss = (
-      tf.Variable(float("nan"), trainable=False, name=f"best_{name}")
+      tf.Variable(0.0, trainable=False, name=f"best_{name}", dtype=tf.float64)
       for name in ("score", "loss")
     )
     self.epochs, self.since = (

@@ -82,5 +82,7 @@ def temperature(
 
   # Beyond a factor of 20 the rows are all right, or few.
   limit = float(np.log(20))
-  found = optimize.minimize_scalar(loss, bounds=(-limit, limit), method="bounded")
+  found = optimize.minimize_scalar(
+    loss, bounds=(-limit, limit), method="bounded"
+  )
   return float(np.exp(found.x))

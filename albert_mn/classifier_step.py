@@ -74,9 +74,7 @@ class Step:
       tf.TensorSpec([], tf.int32),
     )
     if self._features is None:
-      return classifier.compiled(
-        self._of_inputs, (*common, *classifier.INPUTS)
-      )
+      return classifier.compiled(self._of_inputs, (*common, *classifier.INPUTS))
     features = tf.TensorSpec([None, self._features.shape[1]], tf.float32)
     return classifier.compiled(self._of_features, (*common, features))
 

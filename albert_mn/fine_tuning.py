@@ -230,7 +230,9 @@ def train(
     recipe.long_text,
     remembered=sum(map(len, (data.train, data.validation, data.held_out))),
   )
-  loop, restarts = _learnt(output_dir, recipe, start, problem, data, framer, origin)
+  loop, restarts = _learnt(
+    output_dir, recipe, start, problem, data, framer, origin
+  )
   model_directory.save(
     folder,
     classifier.KIND,
@@ -491,7 +493,9 @@ class _Loop:
     long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)
     if not (long and recipe.learning_rate and recipe.max_restarts):
       return ""
-    rows = self._data.train[:: -(-len(self._data.train) // degenerate_runs.ROWS)]
+    rows = self._data.train[
+      :: -(-len(self._data.train) // degenerate_runs.ROWS)
+    ]
     judge = _Judge(self._predictor, rows, frozen=False)
     return degenerate_runs.fault(self._problem, judge.logits(), judge.targets)
 

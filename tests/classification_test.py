@@ -18,6 +18,7 @@ import tensorflow as tf
 from albert_mn import (
   classification,
   classifier,
+  classifier_step,
   configs,
   fine_tuning,
   model_directory,
@@ -313,8 +314,9 @@ def test_batches_from_a_step_on_are_those_of_an_unbroken_run(
   encoded, _ = length_buckets.encode(
     tokenizer, [text for text, _ in _texts(50, 0)], 64
   )
-  examples = fine_tuning.Examples(
-    encoded, np.zeros(50, np.int32), tokenizer.pad_id
+  none = np.zeros(50, np.int32)
+  examples = classifier_step.Examples(
+    encoded, none, none, np.ones(50, np.float32), tokenizer.pad_id
   )
   recipe = fine_tuning.Recipe(max_seq_length=64, train_batch_size=8)
 

@@ -1,0 +1,120 @@
+"""Predictions of a file of any size: in its order, in constant memory.
+
+    line  label   sports  weather  text
+    2     sports  0.97    0.03     Бөхийн барилдаан боллоо
+
+A row that cannot be read is there too, without label and probabilities, and
+bad_rows.tsv says of each what is wrong.
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
+
+import numpy as np
+from absl import logging
+
+from albert_mn import classifier, fine_tuning, problems
+from data_prep import classifier_data, storage, tables
+
+NAME, BAD_NAME = "predictions.tsv", "bad_rows.tsv"
+
+# Rows in memory at a time: enough to find neighbours of like length.
+_CHUNK = 2048
+
+_Read = tuple[int, classifier_data.Row | tables.Bad]
+
+
+def write(
+  output_dir: str,
+  predictor: classifier.Predictor,
+  rows: Iterable[_Read],
+  batch_size: int,
+) -> None:
+  """Writes predictions.tsv, and bad_rows.tsv where there are any.
+
+  Args:
+    output_dir: where to.
+    predictor: what predicts.
+    rows: line and row, or what is wrong with it.
+    batch_size: texts a batch.
+  """
+  path, count = os.path.join(output_dir, NAME), 0
+  bad: list[tuple[int, str]] = []
+  with storage.writing(path) as file:
+    tab_separated(file, ["line", "label", *predictor.names, "text"])
+    for chunk in _chunks(rows):
+      _write_chunk(file, predictor, chunk, batch_size)
+      count += len(chunk)
+      for line, row in chunk:
+        if isinstance(row, tables.Bad):
+          bad.append((line, row.reason))
+      logging.log_every_n_seconds(logging.INFO, "%d rows predicted", 30, count)
+  report_bad(output_dir, bad, count)
+  logging.info("%d predictions in %s", count - len(bad), path)
+
+
+def report_bad(
+  output_dir: str, bad: Sequence[tuple[int, str]], count: int
+) -> None:
+  """Writes bad_rows.tsv and says how many; removes that of an earlier run."""
+  path = os.path.join(output_dir, BAD_NAME)
+  if not bad:
+    storage.remove(path)
+    return
+  with storage.writing(path) as file:
+    tab_separated(file, ["line", "reason"])
+    for line, reason in bad:
+      tab_separated(file, [str(line), reason])
+  line, reason = bad[0]
+  logging.warning(
+    "%d of %d rows cannot be predicted, the first on line %d (%s): see %s",
+    len(bad),
+    count,
+    line,
+    reason,
+    path,
+  )
+
+
+def _chunks(rows: Iterable[_Read]) -> Iterator[list[_Read]]:
+  remaining = iter(rows)
+  while chunk := list(itertools.islice(remaining, _CHUNK)):
+    yield chunk
+
+
+def _write_chunk(
+  file: IO[str],
+  predictor: classifier.Predictor,
+  chunk: Sequence[_Read],
+  batch_size: int,
+) -> None:
+  good = [row for _, row in chunk if isinstance(row, classifier_data.Row)]
+  texts = [fine_tuning.text_of(row) for row in good]
+  found = iter(predictor.probabilities(texts, batch_size))
+  for line, row in chunk:
+    if isinstance(row, tables.Bad):
+      tab_separated(file, [str(line), *[""] * (len(predictor.names) + 2)])
+      continue
+    shares = next(found)
+    label = told(predictor.problem, shares)
+    text = " | ".join(filter(None, (row.text, row.text_pair)))
+    shown = [f"{share:.6f}" for share in shares]
+    tab_separated(file, [str(line), label, *shown, text])
+
+
+def told(problem: problems.Problem, shares: np.ndarray) -> str:
+  """Returns the answer: a name, a JSON list of names, or a number."""
+  if problem.TYPE == problems.REGRESSION:
+    return f"{shares[0]:.6g}"
+  if problem.TYPE == problems.MULTI_LABEL:
+    names = [n for n, s in zip(problem.names, shares, strict=True) if s > 0.5]
+    return json.dumps(names, ensure_ascii=False)
+  return problem.names[int(np.argmax(shares))]
+
+
+def tab_separated(file: IO[str], fields: Sequence[str]) -> None:
+  """Writes a row; white space within a field becomes one space."""
+  file.write("\t".join(" ".join(field.split()) for field in fields) + "\n")

@@ -1,0 +1,160 @@
+"""Which rows a classification run trains on, validates, evaluates, predicts."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+from absl import logging
+
+from data_prep import classifier_data, options, storage, tables
+
+CSV, TWEETS = "csv", "tweetmn"
+
+
+@dataclasses.dataclass(frozen=True)
+class Files(classifier_data.Columns):
+  """Where the rows are, and which of their columns are what."""
+
+  task_name: str = options.option(
+    CSV, "csv: any .csv, .tsv or .jsonl by column name; tweetmn: text and label "
+    "0 or 1", choices=(CSV, TWEETS),
+  )  # fmt: skip
+  data_dir: str = options.option(
+    "", "a folder with train.tsv and, where there are, validation.tsv, dev.tsv, "
+    "test.tsv (or .csv, .jsonl)"
+  )  # fmt: skip
+  train_file: str = options.option("", "training rows, instead of --data_dir")
+  eval_file: str = options.option(
+    "", "rows to evaluate on; without any, a tenth of the training rows is "
+    "held out by the hash of the text"
+  )  # fmt: skip
+  validation_file: str = options.option(
+    "", "rows that decide which weights are kept, and calibrate; without any, a "
+    "tenth of the training rows where they are needed"
+  )  # fmt: skip
+  predict_file: str = options.option("", "rows to predict, with labels or not")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """The labelled rows of a run; `held_out` may be all there is."""
+
+  train: list[classifier_data.Row]
+  validation: list[classifier_data.Row]
+  held_out: list[classifier_data.Row]
+
+
+def labelled(files: Files, trains: bool, validates: bool) -> Rows:
+  """Reads and checks what training and evaluation need.
+
+  Args:
+    files: where they are.
+    trains: whether there must be training rows.
+    validates: whether there must be validation rows.
+
+  Raises:
+    options.InputError: for rows that are bad or missing.
+  """
+  train_file = files.train_file or _in_data_dir(files, "train")
+  eval_file = files.eval_file or _in_data_dir(files, "dev")
+  if not train_file and (trains or not eval_file):
+    raise options.InputError(
+      "training rows" if trains else "rows to evaluate on",
+      f"no train.tsv in {files.data_dir!r}" if files.data_dir else "none",
+      "give --data_dir, or --train_file and --eval_file",
+    )
+  train = _read(files, train_file) if train_file else []
+  if eval_file:
+    held_out = _read(files, eval_file)
+    _warn_of_copies(train, held_out, "evaluation")
+  else:
+    train, held_out = _split(files, train)
+  path = files.validation_file or _in_data_dir(files, "validation")
+  if path:
+    validation = _read(files, path)
+    _warn_of_copies(train, validation, "validation")
+  elif validates:
+    train, validation = _split(files, train)
+  else:
+    validation = []
+  if files.label_type == "class":
+    _warn_of_rare_labels(train)
+  return Rows(train, validation, held_out)
+
+
+def _split(
+  files: Files, rows: list[classifier_data.Row]
+) -> tuple[list[classifier_data.Row], list[classifier_data.Row]]:
+  if files.label_type == "class":
+    classifier_data.check_several_labels(rows)
+  return classifier_data.split(rows)
+
+
+def _in_data_dir(files: Files, name: str) -> str:
+  """The file `name`.tsv, .csv or .jsonl of --data_dir, or ""."""
+  for suffix in (".tsv", ".csv", ".jsonl"):
+    path = os.path.join(files.data_dir, name + suffix)
+    if files.data_dir and storage.exists(path):
+      return path
+  return ""
+
+
+def _read(files: Files, path: str) -> list[classifier_data.Row]:
+  if files.task_name == TWEETS:
+    return classifier_data.read_tweets(path)
+  return classifier_data.read_rows(path, files)
+
+
+def _warn_of_rare_labels(train: Sequence[classifier_data.Row]) -> None:
+  counts = collections.Counter(row.label for row in train)
+  once = sorted(name for name, count in counts.items() if count == 1)
+  if once:
+    shown = ", ".join(map(repr, once[:10])) + (" …" if len(once) > 10 else "")
+    logging.warning(
+      "%d labels with a single training row, hardly learnable: %s",
+      len(once),
+      shown,
+    )
+
+
+def _warn_of_copies(
+  train: Sequence[classifier_data.Row],
+  others: Sequence[classifier_data.Row],
+  purpose: str,
+) -> None:
+  seen = set(map(_key, train))
+  copies = sum(_key(row) in seen for row in others)
+  if copies:
+    logging.warning(
+      "%d of %d %s texts are also training texts: the score flatters",
+      copies,
+      len(others),
+      purpose,
+    )
+
+
+def _key(row: classifier_data.Row) -> tuple[str, str]:
+  key = classifier_data.text_key
+  return key(row.text), key(row.text_pair)
+
+
+def to_predict(
+  files: Files,
+) -> Iterator[tuple[int, classifier_data.Row | tables.Bad]]:
+  """Yields line and row, or what is wrong with it, one by one.
+
+  Raises:
+    options.InputError: for a missing file or column, before the first.
+  """
+  path = files.predict_file or _in_data_dir(files, "test")
+  if not path:
+    raise options.InputError(
+      "rows to predict",
+      "none",
+      "give --predict_file, or test.tsv in --data_dir",
+    )
+  columns: classifier_data.Columns = files
+  if files.task_name == TWEETS:
+    columns = classifier_data.tweet_columns(path, labelled=False)
+  return classifier_data.stream(path, columns)

@@ -23,7 +23,9 @@ from albert_mn import (
 )
 from data_prep import (
   classifier_data,
+  classifier_splits,
   manifest,
+  near_duplicates,
   options,
   storage,
   tokenization,
@@ -150,7 +152,7 @@ def _labelled_rows(settings: Options) -> Rows:
   if train:
     classifier_data.check_several_labels(train)
   if not eval_file:
-    return Rows(*classifier_data.split(train))
+    return Rows(*classifier_splits.split(train))
   held_out = _read(settings, eval_file)
   if train:
     _check_given_split(train, held_out)
@@ -185,8 +187,8 @@ def _check_given_split(
     logging.warning(
       "labels with a single training row, hardly learnable: %s", once
     )
-  seen = {classifier_data.text_key(row.text) for row in train}
-  copies = sum(classifier_data.text_key(row.text) in seen for row in held_out)
+  seen = {near_duplicates.text_key(row.text) for row in train}
+  copies = sum(near_duplicates.text_key(row.text) in seen for row in held_out)
   if copies:
     logging.warning(
       "%d of %d evaluation texts are also training texts: the score flatters",

@@ -214,7 +214,7 @@ def _entities(
       raise _CellError(expected, repr([start, end, kind]))
     start += text[start:end].index(inside) - lead
     found.append((start, start + len(inside), kind))
-  found.sort()
+  found = sorted(set(found))  # a span that is there twice is one
   for one, other in itertools.pairwise(found):
     if other[0] < one[1]:
       raise _CellError("spans that do not overlap", f"{one} and {other}")

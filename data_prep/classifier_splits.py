@@ -93,8 +93,8 @@ def by_hash(
     groups: indices of the rows to choose from; they stay together.
     fraction: how many of each stratum's rows.
     every_label: hold out something of each stratum. Else of each, unless that
-      is more than twice what was asked for, as with thousands of labels of a
-      few rows; then small ones give a row by chance.
+      is more than twice what was asked for (and more than 20 rows), as with
+      thousands of labels of a few rows; then small ones give a row by chance.
 
   Returns:
     Indices of rows. A stratum of one group gives none.
@@ -104,7 +104,7 @@ def by_hash(
     parted[min(strata[index] for index in group)].append(group)
   sizes = {name: sum(map(len, parted[name])) for name in parted}
   least = sum(max(1, round(fraction * size)) for size in sizes.values())
-  each = every_label or least <= 2 * fraction * sum(sizes.values())
+  each = every_label or least <= max(2 * fraction * sum(sizes.values()), 20)
   held_out: set[int] = set()
   for name, members in parted.items():
     share = fraction * sizes[name]

@@ -92,7 +92,8 @@ def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
   policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
   tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])
   # Everything that can be wrong with the rows is said before anything runs.
-  rows = task_rows.Rows([], [], [])
+  settings = task_rows.settle(settings, settings.output_dir)
+  rows = task_rows.Rows()
   if settings.do_train or settings.do_eval:
     validates = settings.do_train and recipe.validates
     rows = task_rows.labelled(settings, settings.do_train, validates)

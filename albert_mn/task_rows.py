@@ -4,12 +4,24 @@ import collections
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from absl import logging
 
-from data_prep import classifier_data, options, storage, tables
+from data_prep import (
+  classifier_data,
+  classifier_sets,
+  classifier_splits,
+  eduge,
+  manifest,
+  near_duplicates,
+  options,
+  storage,
+  tables,
+)
 
-CSV, TWEETS = "csv", "tweetmn"
+CSV, TWEETS, EDUGE, NER = TASKS = ("csv", "tweetmn", "eduge", "ner")
+ENTITIES = "entities"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,11 +30,15 @@ class Files(classifier_data.Columns):
 
   task_name: str = options.option(
     CSV, "csv: any .csv, .tsv or .jsonl by column name; tweetmn: text and label "
-    "0 or 1", choices=(CSV, TWEETS),
+    "0 or 1; eduge: its CSV as published in --train_file, or a set in "
+    "--data_dir; ner: entities, from JSON lines of text and labels, likewise",
+    choices=TASKS,
   )  # fmt: skip
   data_dir: str = options.option(
-    "", "a folder with train.tsv and, where there are, validation.tsv, dev.tsv, "
-    "test.tsv (or .csv, .jsonl)"
+    "", "a folder with train.tsv and, where there are, validation.tsv, dev.tsv "
+    "to evaluate on, test.tsv to predict (or .csv, .jsonl); or a set of "
+    "create_classifier_data, whose dev part validates and whose test part is "
+    "evaluated on"
   )  # fmt: skip
   train_file: str = options.option("", "training rows, instead of --data_dir")
   eval_file: str = options.option(
@@ -38,11 +54,66 @@ class Files(classifier_data.Columns):
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """The labelled rows of a run; `held_out` may be all there is."""
+  """The labelled rows of a run; `held_out` may be all there is.
 
-  train: list[classifier_data.Row]
-  validation: list[classifier_data.Row]
-  held_out: list[classifier_data.Row]
+  Attributes:
+    copied: lines of held-out rows that training rows are near copies of; None
+      where nobody looked.
+  """
+
+  train: list[classifier_data.Row] = dataclasses.field(default_factory=list)
+  validation: list[classifier_data.Row] = dataclasses.field(
+    default_factory=list
+  )
+  held_out: list[classifier_data.Row] = dataclasses.field(default_factory=list)
+  copied: set[int] | None = None
+
+
+F = TypeVar("F", bound=Files)
+
+
+def settle(files: F, output_dir: str) -> F:
+  """Returns what the task and the set say about columns and files.
+
+  The published files of a task are split once, into `output_dir`/rows.
+  """
+  if files.task_name in (EDUGE, NER) and files.train_file:
+    if not files.eval_file:
+      return _settled_set(_frozen(files, os.path.join(output_dir, "rows")))
+  if files.data_dir and _is_set(files.data_dir):
+    return _settled_set(files)
+  if files.task_name == EDUGE:
+    return dataclasses.replace(files, **dataclasses.asdict(eduge.COLUMNS))
+  if files.task_name == NER:
+    return dataclasses.replace(files, label_type=ENTITIES)
+  return files
+
+
+def _is_set(folder: str) -> bool:
+  described = manifest.find(folder)
+  return bool(described and described["kind"] == classifier_sets.KIND)
+
+
+def _frozen(files: F, folder: str) -> F:
+  """Splits --train_file into a set of its own."""
+  classifier_sets.build(
+    classifier_sets.Options(
+      input_file=files.train_file, output_dir=folder, source=files.task_name
+    ),
+    files,
+  )
+  return dataclasses.replace(files, train_file="", data_dir=folder)
+
+
+def _settled_set(files: F) -> F:
+  columns = classifier_sets.columns_of(files.data_dir)
+  return dataclasses.replace(
+    files,
+    task_name=CSV if files.task_name == TWEETS else files.task_name,
+    **dataclasses.asdict(columns),
+    eval_file=files.eval_file or _in_data_dir(files, "test"),
+    validation_file=files.validation_file or _in_data_dir(files, "dev"),
+  )
 
 
 def labelled(files: Files, trains: bool, validates: bool) -> Rows:
@@ -68,27 +139,58 @@ def labelled(files: Files, trains: bool, validates: bool) -> Rows:
   if eval_file:
     held_out = _read(files, eval_file)
     _warn_of_copies(train, held_out, "evaluation")
+    copied = _copied(files, eval_file)
   else:
-    train, held_out = _split(files, train)
+    train, held_out = _split(files, train, files.label_type == "class")
+    copied = set()
   path = files.validation_file or _in_data_dir(files, "validation")
   if path:
     validation = _read(files, path)
     _warn_of_copies(train, validation, "validation")
   elif validates:
-    train, validation = _split(files, train)
+    train, validation = _split(files, train, False)
   else:
     validation = []
   if files.label_type == "class":
     _warn_of_rare_labels(train)
-  return Rows(train, validation, held_out)
+  return Rows(train, validation, held_out, copied)
+
+
+def _copied(files: Files, eval_file: str) -> set[int] | None:
+  if not (files.data_dir and _is_set(files.data_dir)):
+    return None
+  for part in ("dev", "test"):
+    if eval_file == _in_data_dir(files, part):
+      return classifier_sets.copied_lines(files.data_dir, part)
+  return None
 
 
 def _split(
-  files: Files, rows: list[classifier_data.Row]
+  files: Files, rows: list[classifier_data.Row], every_label: bool
 ) -> tuple[list[classifier_data.Row], list[classifier_data.Row]]:
-  if files.label_type == "class":
+  """Holds out a tenth; copies of a text stay on one side.
+
+  Args:
+    files: what the rows are.
+    rows: to be split.
+    every_label: refuse a label that cannot stand on both sides.
+  """
+  if every_label:
     classifier_data.check_several_labels(rows)
-  return classifier_data.split(rows)
+    return classifier_splits.split(rows)
+  strata = classifier_splits.strata(rows, files.label_type)
+  groups = classifier_splits.copies(rows)
+  apart = classifier_splits.by_hash(rows, strata, groups, 0.1)
+  parts: tuple[list[classifier_data.Row], list[classifier_data.Row]] = ([], [])
+  for index, row in enumerate(rows):
+    parts[index in apart].append(row)
+  if not all(parts):
+    raise options.InputError(
+      "at least two different texts, to train on one and judge by the other",
+      f"{len(rows)} rows",
+      "give more rows, or --eval_file and --validation_file",
+    )
+  return parts
 
 
 def _in_data_dir(files: Files, name: str) -> str:
@@ -135,7 +237,7 @@ def _warn_of_copies(
 
 
 def _key(row: classifier_data.Row) -> tuple[str, str]:
-  key = classifier_data.text_key
+  key = near_duplicates.text_key
   return key(row.text), key(row.text_pair)
 
 

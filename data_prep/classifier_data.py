@@ -10,21 +10,16 @@ with a header; a `.jsonl` file has an object a line:
     {"text": "Өнөөдөр цас орлоо", "label": "weather"}
 """
 
-import collections
 import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import math
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from data_prep import options, tables
-
-# A constant, so that the split depends neither on the seed nor on the order.
-_SALT = b"albert-mn held-out rows"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +214,7 @@ def _entities(
       raise _CellError(expected, repr([start, end, kind]))
     start += text[start:end].index(inside) - lead
     found.append((start, start + len(inside), kind))
-  found.sort()
+  found = sorted(set(found))  # a span that is there twice is one
   for one, other in itertools.pairwise(found):
     if other[0] < one[1]:
       raise _CellError("spans that do not overlap", f"{one} and {other}")
@@ -317,87 +312,6 @@ def read_tweet_texts(path: str) -> list[Row]:
 def label_names(rows: Sequence[Row]) -> list[str]:
   """Returns the names of the labels that occur, sorted."""
   return sorted({row.label for row in rows})
-
-
-def split(
-  rows: Sequence[Row], fraction: float = 0.1
-) -> tuple[list[Row], list[Row]]:
-  """Holds out a fraction of the rows of each label, by the hash of the text.
-
-  The same rows give the same split in any order and with any seed. Rows with
-  the same text (letter case and white space aside) stay on one side: a copy
-  of a training row in the evaluation would be counted as understood.
-
-  Args:
-    rows: labelled rows.
-    fraction: how many of each label's rows to hold out, at least one text.
-
-  Returns:
-    The training and the held-out rows, each in their given order.
-
-  Raises:
-    options.InputError: for a label with a single text, which cannot stand on
-      both sides.
-  """
-  by_label: dict[str, list[list[int]]] = collections.defaultdict(list)
-  for group in _copies(rows):
-    # Copies that contradict each other count for one of their labels.
-    by_label[min(rows[index].label for index in group)].append(group)
-  _check_divisible(rows, by_label)
-  held_out: set[int] = set()
-  for groups in by_label.values():
-    held_out.update(_lowest_hashes(rows, groups, fraction))
-  return (
-    [row for index, row in enumerate(rows) if index not in held_out],
-    [row for index, row in enumerate(rows) if index in held_out],
-  )
-
-
-def text_key(text: str) -> str:
-  """What copies of a text have in common: its composed lower-case words."""
-  return " ".join(unicodedata.normalize("NFC", text).lower().split())
-
-
-def _copies(rows: Sequence[Row]) -> list[list[int]]:
-  """Groups the indices of the rows that have the same text."""
-  groups: dict[str, list[int]] = collections.defaultdict(list)
-  for index, row in enumerate(rows):
-    groups[text_key(row.text)].append(index)
-  return list(groups.values())
-
-
-def _check_divisible(
-  rows: Sequence[Row], by_label: dict[str, list[list[int]]]
-) -> None:
-  lone = [name for name in label_names(rows) if len(by_label[name]) < 2]
-  if lone:
-    count = sum(row.label == lone[0] for row in rows)
-    times = "once" if count == 1 else f"{count} times, with one text"
-    more = f" (and {len(lone) - 1} labels more)" if len(lone) > 1 else ""
-    raise options.InputError(
-      "at least two texts of every label, to train on one and evaluate on "
-      "the other",
-      f"label {lone[0]!r} {times}{more}",
-      "merge or remove it, or give --eval_file",
-    )
-
-
-def _lowest_hashes(
-  rows: Sequence[Row], groups: Sequence[list[int]], fraction: float
-) -> list[int]:
-  """Takes groups in the order of their hashes, never the last one."""
-  wanted = round(fraction * sum(map(len, groups)))
-  ordered = sorted(groups, key=lambda group: _hash(rows[group[0]].text))
-  taken = list(ordered[0])
-  for group in ordered[1:-1]:
-    if len(taken) >= wanted:
-      break
-    taken += group
-  return taken
-
-
-def _hash(text: str) -> bytes:
-  return hashlib.sha256(_SALT + text_key(text).encode()).digest()
 
 
 def check_several_labels(rows: Sequence[Row]) -> None:

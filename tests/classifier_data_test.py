@@ -1,9 +1,8 @@
-"""Rows by column name, clear messages, and a split that does not leak."""
+"""Rows by column name, labels of every type, and clear messages."""
 
 import gzip
 import json
 import pathlib
-import random
 
 import pytest
 
@@ -254,61 +253,6 @@ def test_tweets_of_another_shape_are_refused(
   with pytest.raises(options.InputError) as caught:
     classifier_data.read_tweets(_file(tmp_path, "a.tsv", text))
   assert message in str(caught.value)
-
-
-def test_the_split_holds_out_its_share_of_every_label() -> None:
-  rows = _rows()
-  train, held_out = classifier_data.split(rows)
-  assert sorted(map(repr, train + held_out)) == sorted(map(repr, rows))
-  labels = [row.label for row in held_out]
-  assert labels.count("weather") == labels.count("sport") == 3
-
-
-def test_the_split_does_not_depend_on_the_order_of_the_rows() -> None:
-  rows = _rows()
-  expected = {row.text for row in classifier_data.split(rows)[1]}
-  random.Random(0).shuffle(rows)
-  assert {row.text for row in classifier_data.split(rows)[1]} == expected
-
-
-def test_copies_of_a_text_stay_on_one_side() -> None:
-  rows = _rows(copies=3)
-  shouted = [
-    classifier_data.Row(row.line, f" {row.text.upper()}", row.label)
-    for row in rows
-  ]
-  train, held_out = classifier_data.split(rows + shouted)
-  assert len(held_out) == 36
-  keys = [
-    {classifier_data.text_key(row.text) for row in side}
-    for side in (train, held_out)
-  ]
-  assert not keys[0] & keys[1]
-
-
-def test_copies_are_seen_through_composition_but_not_through_letters() -> None:
-  assert classifier_data.text_key("сайн") == classifier_data.text_key(
-    "Саи\u0306н "
-  )
-  assert classifier_data.text_key("сайн") != classifier_data.text_key("саин")
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.99])
-def test_every_label_is_on_both_sides_of_the_split_even_with_two_texts(
-  fraction: float,
-) -> None:
-  rows = [*_rows(), *(classifier_data.Row(0, t, "news") for t in "абаб")]
-  for side in classifier_data.split(rows, fraction):
-    assert [row.label for row in side].count("news") == 2
-
-
-@pytest.mark.parametrize("texts", ["а", "ааа"])
-def test_a_label_with_one_text_cannot_be_split(texts: str) -> None:
-  rows = [*_rows(), *(classifier_data.Row(0, t, "news") for t in texts)]
-  with pytest.raises(options.InputError) as caught:
-    classifier_data.split(rows)
-  assert "label 'news'" in str(caught.value)
-  assert "merge or remove it, or give --eval_file" in str(caught.value)
 
 
 def test_one_label_only_and_an_unknown_label_are_refused() -> None:

@@ -20,14 +20,14 @@ class Bin(NamedTuple):
 
   Attributes:
     low, high: its ends; the upper one belongs to it.
-    count: rows.
+    rows: how many.
     confidence: their mean probability.
     accuracy: the share of them that is right.
   """
 
   low: float
   high: float
-  count: int
+  rows: int
   confidence: float
   accuracy: float
 
@@ -59,9 +59,9 @@ def bins(
 
 def expected_error(found: list[Bin]) -> float:
   """Returns the mean distance of confidence and accuracy, by rows."""
-  rows = sum(one.count for one in found)
+  rows = sum(one.rows for one in found)
   return sum(
-    one.count * abs(one.confidence - one.accuracy) for one in found
+    one.rows * abs(one.confidence - one.accuracy) for one in found
   ) / max(rows, 1)
 
 

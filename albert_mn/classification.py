@@ -6,22 +6,19 @@ is reported is what was saved.
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
-from absl import logging
 
 from albert_mn import (
-  baseline,
   classifier,
+  evaluation,
   fine_tuning,
   initial_weights,
   model_directory,
   predictions,
   problems,
-  reports,
   task_rows,
 )
 from data_prep import (
@@ -65,6 +62,10 @@ class Options(task_rows.Files):
   eval_batch_size: int = options.option(
     32, "texts a batch (google-research/albert: 8)", minimum=1
   )
+  num_seeds: int = options.option(
+    1, "trainings, with --random_seed and the seeds after it; the report gives "
+    "mean and deviation, the first one's model is kept", minimum=1,
+  )  # fmt: skip
   predict_batch_size: int = options.option(
     32, "texts a batch (google-research/albert: 8)", minimum=1
   )
@@ -98,22 +99,50 @@ def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
     validates = settings.do_train and recipe.validates
     rows = task_rows.labelled(settings, settings.do_train, validates)
   to_predict = task_rows.to_predict(settings) if settings.do_predict else ()
+  others: list[classifier.Predictor] = []
   if settings.do_train:
     folder = os.path.join(settings.output_dir, "model")
-    _train(folder, settings, recipe, rows)
+    _train(folder, settings.output_dir, settings, recipe, rows)
+    others = _other_seeds(settings, recipe, rows)
   else:
     folder = _trained(settings)
   if not (settings.do_eval or settings.do_predict):
     return {}
   predictor = classifier.Predictor.load(folder)
-  results = _evaluate(settings, predictor, rows) if settings.do_eval else {}
+  results = {}
+  if settings.do_eval:
+    predictor.problem.targets(rows.held_out)  # refuses unknown labels
+    results = evaluation.evaluate(
+      settings.output_dir,
+      settings.task_name,
+      predictor,
+      rows,
+      settings.eval_batch_size,
+      others,
+    )
   if settings.do_predict:
     _predict(settings, predictor, to_predict)
   return results
 
 
+def _other_seeds(
+  settings: Options, recipe: fine_tuning.Recipe, rows: task_rows.Rows
+) -> list[classifier.Predictor]:
+  """Trains with the seeds after the first, each in a folder of its own."""
+  found = []
+  for number in range(1, settings.num_seeds):
+    seed = recipe.random_seed + number
+    run_folder = os.path.join(settings.output_dir, f"seed_{seed}")
+    folder = os.path.join(run_folder, "model")
+    again = dataclasses.replace(recipe, random_seed=seed)
+    _train(folder, run_folder, settings, again, rows)
+    found.append(classifier.Predictor.load(folder))
+  return found
+
+
 def _train(
   folder: str,
+  run_folder: str,
   settings: Options,
   recipe: fine_tuning.Recipe,
   rows: task_rows.Rows,
@@ -183,75 +212,6 @@ def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
       str(max_seq_length),
       f"give --max_seq_length={longest}",
     )
-
-
-def _evaluate(
-  settings: Options,
-  predictor: classifier.Predictor,
-  rows: task_rows.Rows,
-) -> dict[str, object]:
-  """Writes eval_results.txt, report.txt and confusion_matrix.png."""
-  classifier_data.check_known_labels(predictor.names, rows.held_out)
-  texts = [fine_tuning.text_of(row) for row in rows.held_out]
-  truth = [row.label for row in rows.held_out]
-  scores = problems.log_softmax(
-    predictor.logits(texts, settings.eval_batch_size)
-  )
-  predicted = [predictor.names[index] for index in scores.argmax(axis=1)]
-  right = [predictor.names.index(label) for label in truth]
-  loss = -float(scores[np.arange(len(right)), right].mean())
-  results = _results(settings.task_name, loss, truth, predicted)
-  results["global_step"] = predictor.manifest["counts"]["global_step"]
-  out = settings.output_dir
-  reports.write_eval_results(os.path.join(out, "eval_results.txt"), results)
-  report = reports.write(
-    os.path.join(out, "report.txt"),
-    truth,
-    predicted,
-    predictor.names,
-    _rival(predictor, rows),
-  )
-  reports.write_confusion_matrix(
-    os.path.join(out, "confusion_matrix.png"), truth, predicted, predictor.names
-  )
-  logging.info("%s\n\n%s", os.path.join(out, "report.txt"), report)
-  return results
-
-
-def _results(
-  task_name: str, loss: float, truth: Sequence[str], predicted: Sequence[str]
-) -> dict[str, object]:
-  """The lines of eval_results.txt, under the names of the predecessors.
-
-  `loss` is the Estimator's mean over batches there, `eval_loss` the mean over
-  rows; here both are the latter.
-  """
-  accuracy = reports.accuracy(truth, predicted)
-  if task_name == "csv":
-    return {"eval_accuracy": accuracy, "eval_loss": loss, "loss": loss}
-  f1 = reports.positive_f1(truth, predicted)
-  tweets = {"acc": accuracy, "f1": f1, "acc_and_f1": (accuracy + f1) / 2}
-  return {"eval_loss": loss, "loss": loss, "tweetmn": tweets}
-
-
-def _rival(
-  predictor: classifier.Predictor, rows: task_rows.Rows
-) -> list[str] | None:
-  """Returns the baseline's labels, trained on the model's training rows."""
-  if not rows.train:
-    logging.warning("no training rows given: the report has no baseline")
-    return None
-  trained = predictor.manifest["inputs"].get("training_rows")
-  if trained != classifier_data.fingerprint(rows.train):
-    logging.warning(
-      "the model was trained on other rows than those given: the baseline is "
-      "not on the same footing, and evaluation rows may have been trained on"
-    )
-  return baseline.predictions(
-    [row.text for row in rows.train],
-    [row.label for row in rows.train],
-    [row.text for row in rows.held_out],
-  )
 
 
 def _predict(

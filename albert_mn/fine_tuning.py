@@ -276,7 +276,7 @@ def _learnt(
       recipe, random_seed=recipe.random_seed + restart * _RESTART
     )
     folder = os.path.join(output_dir, *([f"restart_{restart}"] * bool(restart)))
-    settings = _settings(attempt, start, problem) | origin
+    settings = {**_settings(attempt, start, problem), **origin}
     loop = _Loop(folder, attempt, start, problem, data, framer, settings)
     loop.run()
     fault = loop.fault()

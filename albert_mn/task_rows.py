@@ -77,9 +77,9 @@ def settle(files: F, output_dir: str) -> F:
 
   The published files of a task are split once, into `output_dir`/rows.
   """
-  if files.task_name in (EDUGE, NER) and files.train_file:
-    if not files.eval_file:
-      return _settled_set(_frozen(files, os.path.join(output_dir, "rows")))
+  published = files.task_name in (EDUGE, NER) and not files.eval_file
+  if published and files.train_file:
+    return _settled_set(_frozen(files, os.path.join(output_dir, "rows")))
   if files.data_dir and _is_set(files.data_dir):
     return _settled_set(files)
   if files.task_name == EDUGE:

@@ -144,7 +144,7 @@ def test_a_run_learns_and_leaves_every_promised_file(
 ) -> None:
   assert {path.name for path in trained.iterdir()} == {
     "checkpoints", "confusion_matrix.png", "eval_results.txt", "model",
-    "predictions.tsv", "report.txt", "run.json",
+    "predictions.tsv", "report.html", "report.json", "report.txt", "run.json",
   }  # fmt: skip
   results = dict(
     line.split(" = ")

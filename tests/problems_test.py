@@ -129,13 +129,13 @@ def test_calibration_of_a_textbook_case() -> None:
   confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
   right = np.array([1, 1, 1, 0, 1, 0])
   found = calibration.bins(confidence, right, 10)
-  assert [(one.count, one.accuracy) for one in found] == [(2, 0.5), (4, 0.75)]
+  assert [(one.rows, one.accuracy) for one in found] == [(2, 0.5), (4, 0.75)]
   assert calibration.expected_error(found) == pytest.approx(
     (4 * 0.20 + 2 * 0.05) / 6
   )
   # The edges belong to the lower bin, 0 and 1 to the outer ones.
   ends = calibration.bins(np.array([0.0, 0.1, 1.0]), np.array([0, 1, 1]), 10)
-  assert [(one.low, one.count) for one in ends] == [(0.0, 2), (0.9, 1)]
+  assert [(one.low, one.rows) for one in ends] == [(0.0, 2), (0.9, 1)]
 
 
 def test_the_temperature_undoes_what_made_a_model_too_sure() -> None:

@@ -18,7 +18,7 @@ from albert_mn import (
   initial_weights,
   model_directory,
   predictions,
-  problems,
+  tagging,
   task_rows,
 )
 from data_prep import (
@@ -108,10 +108,11 @@ def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
     folder = _trained(settings)
   if not (settings.do_eval or settings.do_predict):
     return {}
-  predictor = classifier.Predictor.load(folder)
+  predictor = load(folder)
+  _check_pairs(settings, predictor)
   results = {}
   if settings.do_eval:
-    predictor.problem.targets(rows.held_out)  # refuses unknown labels
+    predictor.problem.check(rows.held_out)
     results = evaluation.evaluate(
       settings.output_dir,
       settings.task_name,
@@ -125,6 +126,25 @@ def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
   return results
 
 
+def load(folder: str) -> classifier.Predictor:
+  """Reads a model directory of either kind."""
+  described = manifest.find(folder) or {}
+  if described.get("kind") == tagging.KIND:
+    return tagging.TagPredictor.load(folder)
+  return classifier.Predictor.load(folder)
+
+
+def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
+  pairs = bool(predictor.manifest["parameters"].get("text_pair"))
+  if pairs != bool(settings.text_pair_column):
+    raise options.InputError(
+      f"rows of {'two texts' if pairs else 'one text'}, as the model was "
+      "trained on",
+      f"--text_pair_column={settings.text_pair_column!r}",
+      "name the column of the second texts" if pairs else "leave it out",
+    )
+
+
 def _other_seeds(
   settings: Options, recipe: fine_tuning.Recipe, rows: task_rows.Rows
 ) -> list[classifier.Predictor]:
@@ -136,7 +156,7 @@ def _other_seeds(
     folder = os.path.join(run_folder, "model")
     again = dataclasses.replace(recipe, random_seed=seed)
     _train(folder, run_folder, settings, again, rows)
-    found.append(classifier.Predictor.load(folder))
+    found.append(load(folder))
   return found
 
 
@@ -147,8 +167,8 @@ def _train(
   recipe: fine_tuning.Recipe,
   rows: task_rows.Rows,
 ) -> None:
-  problem = problems.of_rows(settings.label_type, rows.train)
-  problem.targets([*rows.validation, *rows.held_out])  # refuses unknown labels
+  problem = fine_tuning.problem_of(settings.label_type, rows.train)
+  problem.check([*rows.validation, *rows.held_out])
   start = _start(settings, recipe.max_seq_length)
   data = fine_tuning.Data(rows.train, rows.validation, rows.held_out)
   fine_tuning.train(folder, settings.output_dir, recipe, start, problem, data)

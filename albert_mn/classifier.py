@@ -6,7 +6,7 @@ position.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from absl import logging
 
 from albert_mn import configs, encoders, lean, model_directory, problems
 from data_prep import (
+  classifier_data,
   framing,
   length_buckets,
   manifest,
@@ -177,6 +178,9 @@ class Predictor:
     temperature: divides the logits before they become probabilities.
   """
 
+  KIND = KIND
+  MODEL = Classifier
+
   def __init__(
     self,
     model: Classifier,
@@ -200,12 +204,19 @@ class Predictor:
   @classmethod
   def load(cls, folder: str) -> "Predictor":
     """Reads a classifier's model directory; nothing else is needed."""
-    described = manifest.check(folder, KIND)
-    names = read_names(folder)
-    model = Classifier(_config(folder), len(names), seed=0)
+    described = manifest.check(folder, cls.KIND)
+    names = _names(folder)
+    model = cls.MODEL(_config(folder), len(names), seed=0)
     model_directory.restore(folder, **model.parts())
-    problem = problems.of_model(names, described["parameters"])
-    return cls(model, read_framer(folder, described), problem, described)
+    problem = cls.read_problem(names, described["parameters"])
+    return cls(model, _framer(folder, described), problem, described)
+
+  @staticmethod
+  def read_problem(
+    names: Sequence[str], parameters: Mapping[str, Any]
+  ) -> problems.Problem:
+    """Returns what the outputs of a model directory mean."""
+    return problems.of_model(names, parameters)
 
   def logits(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
     """Returns [texts, labels] float32, in the order of the texts.
@@ -219,6 +230,16 @@ class Predictor:
     ):
       found[batch.rows] = scores[: len(batch.rows)]
     return framed.pooled(found)
+
+  def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
+    """Returns what the losses of the logits of rows compare with."""
+    return self.problem.targets(rows)
+
+  def score(
+    self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
+  ) -> float:
+    """Returns the measure that decides which weights are the best."""
+    return self.problem.score(logits, self.problem.targets(rows))
 
   def features(self, texts: Sequence[Text]) -> np.ndarray:
     """Returns what the head reads, [texts, hidden] float32.
@@ -259,13 +280,13 @@ class Predictor:
     return self.problem.probabilities(scores)
 
 
-def read_names(folder: str) -> list[str]:
+def _names(folder: str) -> list[str]:
   """Returns the names of the outputs of a model directory."""
   path = os.path.join(folder, model_directory.LABELS)
   return list(json.loads(storage.read_text(path)))
 
 
-def read_framer(folder: str, described: dict[str, Any]) -> framing.Framer:
+def _framer(folder: str, described: dict[str, Any]) -> framing.Framer:
   """Returns what frames texts for the model in a model directory."""
   parameters = described["parameters"]
   tokenizer = tokenization.Tokenizer(

@@ -1,6 +1,5 @@
 """One step of fine-tuning: a batch, in parts where memory is short."""
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,25 +8,6 @@ import tensorflow as tf
 
 from albert_mn import classifier, encoders, optimization, problems
 from data_prep import length_buckets
-
-
-@dataclasses.dataclass(frozen=True)
-class Examples:
-  """The training rows as the model reads them.
-
-  Attributes:
-    encoded: the ids of each input; several windows may be of one row.
-    seconds: [inputs] where the second text of a pair begins.
-    targets: [inputs, …] of `problems.Problem.targets`.
-    weights: [inputs] float32, how much each counts in the loss.
-    pad_id: what fills up an input.
-  """
-
-  encoded: list[np.ndarray]
-  seconds: np.ndarray
-  targets: np.ndarray
-  weights: np.ndarray
-  pad_id: int
 
 
 class Step:
@@ -40,7 +20,8 @@ class Step:
     seed: dropout is a function of it and of the step.
     parts: in how many a batch is computed; the gradients are those of the
       whole to rounding.
-    features: [inputs, hidden] of a frozen encoder: only the head is trained.
+    head_only: whether the encoder is frozen.
+    features: [inputs, hidden] of it, where the head reads one vector a text.
   """
 
   def __init__(
@@ -50,15 +31,14 @@ class Step:
     problem: problems.Problem,
     seed: int,
     parts: int = 1,
+    head_only: bool = False,
     features: np.ndarray | None = None,
   ):
     self._model, self._optimizer, self._problem = model, optimizer, problem
     self._seed, self._parts, self._features = seed, parts, features
     self._variables = (
-      model.trainable_variables
-      if features is None
-      else model.classifier.trainable_variables
-    )
+      model.classifier if head_only else model
+    ).trainable_variables
     optimizer.build(self._variables)
     self._gradients = self._compiled()
     self._apply = tf.function(self._applied)
@@ -79,7 +59,7 @@ class Step:
     return classifier.compiled(self._of_features, (*common, features))
 
   def __call__(
-    self, batch: length_buckets.Batch, examples: Examples
+    self, batch: length_buckets.Batch, examples: problems.Examples
   ) -> tf.Tensor:
     """Trains on a batch of the examples; returns its weighted mean loss."""
     rows = np.zeros(len(batch.weights), np.int64)

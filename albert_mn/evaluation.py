@@ -12,11 +12,12 @@ from absl import logging
 from albert_mn import (
   baseline,
   classifier,
-  fine_tuning,
+  entity_scores,
   judgements,
   problems,
   report_page,
   reports,
+  tagging,
   task_rows,
 )
 from data_prep import classifier_data, storage
@@ -59,7 +60,7 @@ def evaluate(
   fresh = _without_copies(rows)
   notes = _notes(seeds)
   path = os.path.join(output_dir, "report.txt")
-  text = reports.write(path, model, rival, fresh, notes)
+  text = reports.write(path, model, rival, rival_name(predictor), fresh, notes)
   _write_json(output_dir, loss, model, rival, fresh, seeds)
   if isinstance(model, judgements.OneLabel):
     picture = os.path.join(output_dir, "confusion_matrix.png")
@@ -67,13 +68,22 @@ def evaluate(
   page = report_page.write(
     output_dir,
     report_page.Findings(
-      model, rival, rows.held_out, fresh, seeds, notes,
+      rival_name(predictor), model, rival, rows.held_out, fresh, seeds, notes,
       predictor.manifest["parameters"],
     ),
   )  # fmt: skip
   short = len(model.names) <= _LOGGED_LABELS
   logging.info("%s and %s\n\n%s", path, page, text if short else "")
   return results
+
+
+def rival_name(predictor: classifier.Predictor) -> str:
+  """Returns what the baseline is."""
+  if predictor.problem.TYPE == tagging.ENTITIES:
+    return "the training rows' entities, found again by their words"
+  if predictor.problem.TYPE == problems.REGRESSION:
+    return "TF-IDF + ridge regression"
+  return baseline.NAME
 
 
 def judge(
@@ -83,14 +93,31 @@ def judge(
 ) -> tuple[judgements.Judgement, float]:
   """Returns the answers to rows, and their mean loss at temperature 1."""
   problem = predictor.problem
-  targets = problem.targets(rows)
-  texts = [fine_tuning.text_of(row) for row in rows]
+  targets = predictor.targets(rows)
+  texts = [problems.text_of(row) for row in rows]
   logits = predictor.logits(texts, batch_size)
   losses = problem.losses(
     tf.constant(logits, tf.float64), tf.constant(_float64(targets))
   )
+  loss = float(tf.reduce_mean(losses))
+  if isinstance(predictor, tagging.TagPredictor):
+    found = predictor.decoded([row.text for row in rows], logits)
+    spans = [[entity[:3] for entity in entities] for entities in found]
+    return _entities(predictor, rows, spans), loss
   shares = problem.probabilities(logits / predictor.temperature)
-  return judgements.of(problem, targets, shares), float(tf.reduce_mean(losses))
+  return judgements.of(problem, targets, shares), loss
+
+
+def _entities(
+  predictor: classifier.Predictor,
+  rows: Sequence[classifier_data.Row],
+  spans: Sequence[Sequence[baseline.Span]],
+) -> entity_scores.Entities:
+  assert isinstance(predictor.problem, tagging.Tagging)
+  truth, answers = (np.empty(len(rows), object) for _ in range(2))
+  for place, (row, found) in enumerate(zip(rows, spans, strict=True)):
+    truth[place], answers[place] = frozenset(row.entities), frozenset(found)
+  return entity_scores.Entities(predictor.problem.kinds, truth, answers)
 
 
 def _float64(targets: np.ndarray) -> np.ndarray:
@@ -191,6 +218,10 @@ def _rival(
     [" ".join(filter(None, (row.text, row.text_pair))) for row in part]
     for part in (rows.train, rows.held_out)
   )
+  if problem.TYPE == tagging.ENTITIES:
+    spans = [row.entities for row in rows.train]
+    known = baseline.entities(texts, spans, new_texts)
+    return _entities(predictor, rows.held_out, known)
   truth = problem.targets(rows.held_out)
   if problem.TYPE == problems.CLASS:
     labels = [row.label for row in rows.train]

@@ -30,6 +30,7 @@ from albert_mn import (
   optimization,
   problems,
   runs,
+  tagging,
 )
 from data_prep import (
   classifier_data,
@@ -169,13 +170,8 @@ class Data:
   held_out: Sequence[classifier_data.Row] = ()
 
 
-def text_of(row: classifier_data.Row) -> framing.Text:
-  """Returns a row's text, or its two."""
-  return (row.text, row.text_pair) if row.text_pair else row.text
-
-
 def training_batches(
-  examples: classifier_step.Examples, recipe: Recipe, first: int, last: int
+  examples: problems.Examples, recipe: Recipe, first: int, last: int
 ) -> Iterator[tuple[int, length_buckets.Batch]]:
   """Yields the steps from `first` to before `last`, each with its batch.
 
@@ -235,13 +231,14 @@ def train(
   )
   model_directory.save(
     folder,
-    classifier.KIND,
+    predictor_of(problem).KIND,
     config=start.config,
     parts=loop.model.parts(),
     tokenizer_file=start.tokenizer_file,
     parameters={
       **dataclasses.asdict(recipe),
       "do_lower_case": start.do_lower_case,
+      "text_pair": any(row.text_pair for row in data.train),
       **problem.parameters(),
       **loop.calibrated(),
     },
@@ -312,19 +309,29 @@ def _examples(
   recipe: Recipe,
   problem: problems.Problem,
   rows: Sequence[classifier_data.Row],
-) -> classifier_step.Examples:
-  framed = framer.frame([text_of(row) for row in rows])
+) -> tuple[framing.Framed, problems.Examples]:
+  framed, examples = problem.examples(framer, rows)
   classifier.report_cut(framed, recipe.max_seq_length)
-  targets, weights = problem.targets(rows), framed.shares()
   if recipe.class_weights == "balanced":
-    weights = weights * problem.weights(targets)[framed.owners]
-  return classifier_step.Examples(
-    framed.ids,
-    framed.seconds,
-    targets[framed.owners],
-    weights,
-    framer.tokenizer.pad_id,
-  )
+    weights = examples.weights * problem.weights(examples.targets)
+    examples = dataclasses.replace(examples, weights=weights)
+  return framed, examples
+
+
+def problem_of(
+  label_type: str, rows: Sequence[classifier_data.Row]
+) -> problems.Problem:
+  """Learns from training rows what there is to predict."""
+  if label_type == tagging.ENTITIES:
+    return tagging.Tagging.of(rows)
+  return problems.of_rows(label_type, rows)
+
+
+def predictor_of(problem: problems.Problem) -> type[classifier.Predictor]:
+  """Returns what predicts such a problem, with its kind of model."""
+  if problem.TYPE == tagging.ENTITIES:
+    return tagging.TagPredictor
+  return classifier.Predictor
 
 
 class _Judge:
@@ -336,22 +343,25 @@ class _Judge:
     rows: Sequence[classifier_data.Row],
     frozen: bool,
   ):
-    self._predictor = predictor
-    self._texts = [text_of(row) for row in rows]
+    self._predictor, self._rows = predictor, rows
+    self._texts = [problems.text_of(row) for row in rows]
     self._features = predictor.features(self._texts) if frozen else None
-    self.targets = predictor.problem.targets(rows)
+    self.targets = predictor.targets(rows)
 
   def logits(self) -> np.ndarray:
-    """Returns [rows, outputs] of the weights as they are now."""
+    """Returns what the predictor gives with the weights as they are now."""
     if self._features is None:
       return self._predictor.logits(self._texts)
     return self._predictor.model.head(tf.constant(self._features)).numpy()
 
   def score_and_loss(self) -> tuple[float, float]:
-    """Returns the problem's score, and the mean loss."""
-    logits, problem = self.logits(), self._predictor.problem
-    losses = problem.losses(tf.constant(logits), tf.constant(self.targets))
-    return problem.score(logits, self.targets), float(tf.reduce_mean(losses))
+    """Returns the predictor's score, and the mean loss."""
+    logits = self.logits()
+    losses = self._predictor.problem.losses(
+      tf.constant(logits), tf.constant(self.targets)
+    )
+    score = self._predictor.score(logits, self._rows)
+    return score, float(tf.reduce_mean(losses))
 
 
 class _Loop:
@@ -368,17 +378,20 @@ class _Loop:
     settings: Mapping[str, Any],
   ):
     self._recipe, self._problem, self._data = recipe, problem, data
-    self.model = classifier.Classifier(
+    kind = predictor_of(problem)
+    self.model = kind.MODEL(
       start.config, len(problem.names), recipe.random_seed
     )
     if start.init_checkpoint:
       initial_weights.load(
         start.init_checkpoint, {"encoder": self.model.encoder}
       )
-    self._examples = _examples(framer, recipe, problem, data.train)
-    self._predictor = classifier.Predictor(self.model, framer, problem)
+    framed, self._examples = _examples(framer, recipe, problem, data.train)
+    self._predictor = kind(self.model, framer, problem)
+    # A tagger reads all positions: too much to keep.
+    cached = recipe.freeze_encoder and problem.TYPE != tagging.ENTITIES
     self._judge = _Judge(
-      self._predictor, data.validation or data.held_out, recipe.freeze_encoder
+      self._predictor, data.validation or data.held_out, cached
     )
     inputs = len(self._examples.encoded)
     self._per_epoch = recipe.steps_per_epoch(inputs)
@@ -387,7 +400,15 @@ class _Loop:
       _optimizer_options(recipe, self._total),
       factors=layer_rates.factors(self.model, recipe.layer_decay),
     )
-    self._step = self._made_step(framer, data.train)
+    self._step = classifier_step.Step(
+      self.model,
+      self._optimizer,
+      problem,
+      recipe.random_seed,
+      recipe.gradient_accumulation_steps,
+      recipe.freeze_encoder,
+      self._predictor.features_of(framed) if cached else None,
+    )
     parts = {"optimizer": self._optimizer, **self.model.parts()}
     self._best = None
     if data.validation:
@@ -399,22 +420,6 @@ class _Loop:
     begun = bool(self._checkpoints.steps())
     runs.remember(output_dir, settings, begun=begun)
     self._checkpoints.restore()
-
-  def _made_step(
-    self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
-  ) -> classifier_step.Step:
-    recipe, features = self._recipe, None
-    if recipe.freeze_encoder:
-      framed = framer.frame([text_of(row) for row in rows])
-      features = self._predictor.features_of(framed)
-    return classifier_step.Step(
-      self.model,
-      self._optimizer,
-      self._problem,
-      recipe.random_seed,
-      recipe.gradient_accumulation_steps,
-      features,
-    )
 
   def step(self) -> int:
     """How many steps were taken."""

@@ -4,22 +4,26 @@
     2     sports  0.97    0.03     Бөхийн барилдаан боллоо
 
 A row that cannot be read is there too, without label and probabilities, and
-bad_rows.tsv says of each what is wrong.
+bad_rows.tsv says of each what is wrong. Entities are JSON lines:
+
+    {"line": 2, "text": "Баянгол дүүрэг", "entities": [{"start": 0, "end": 14,
+     "type": "LOC", "text": "Баянгол дүүрэг", "probability": 0.97}]}
 """
 
 import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from absl import logging
 
-from albert_mn import classifier, fine_tuning, problems
+from albert_mn import classifier, problems, tagging
 from data_prep import classifier_data, storage, tables
 
 NAME, BAD_NAME = "predictions.tsv", "bad_rows.tsv"
+ENTITIES_NAME = "predictions.jsonl"
 
 # Rows in memory at a time: enough to find neighbours of like length.
 _CHUNK = 2048
@@ -41,12 +45,17 @@ def write(
     rows: line and row, or what is wrong with it.
     batch_size: texts a batch.
   """
-  path, count = os.path.join(output_dir, NAME), 0
-  bad: list[tuple[int, str]] = []
+  tags = isinstance(predictor, tagging.TagPredictor)
+  path = os.path.join(output_dir, ENTITIES_NAME if tags else NAME)
+  count, bad = 0, list[tuple[int, str]]()
   with storage.writing(path) as file:
-    tab_separated(file, ["line", "label", *predictor.names, "text"])
+    if not tags:
+      tab_separated(file, ["line", "label", *predictor.names, "text"])
     for chunk in _chunks(rows):
-      _write_chunk(file, predictor, chunk, batch_size)
+      if isinstance(predictor, tagging.TagPredictor):
+        _write_entities(file, predictor, chunk, batch_size)
+      else:
+        _write_chunk(file, predictor, chunk, batch_size)
       count += len(chunk)
       for line, row in chunk:
         if isinstance(row, tables.Bad):
@@ -92,7 +101,7 @@ def _write_chunk(
   batch_size: int,
 ) -> None:
   good = [row for _, row in chunk if isinstance(row, classifier_data.Row)]
-  texts = [fine_tuning.text_of(row) for row in good]
+  texts = [problems.text_of(row) for row in good]
   found = iter(predictor.probabilities(texts, batch_size))
   for line, row in chunk:
     if isinstance(row, tables.Bad):
@@ -103,6 +112,33 @@ def _write_chunk(
     text = " | ".join(filter(None, (row.text, row.text_pair)))
     shown = [f"{share:.6f}" for share in shares]
     tab_separated(file, [str(line), label, *shown, text])
+
+
+def _write_entities(
+  file: IO[str],
+  predictor: tagging.TagPredictor,
+  chunk: Sequence[_Read],
+  batch_size: int,
+) -> None:
+  texts = [r.text for _, r in chunk if isinstance(r, classifier_data.Row)]
+  found = iter(predictor.entities(texts, batch_size))
+  for line, row in chunk:
+    said: dict[str, Any] = {"line": line}
+    if isinstance(row, tables.Bad):
+      said["error"] = row.reason
+    else:
+      said["text"] = row.text
+      said["entities"] = [
+        {
+          "start": one.start,
+          "end": one.end,
+          "type": one.type,
+          "text": row.text[one.start : one.end],
+          "probability": round(one.probability, 6),
+        }
+        for one in next(found)
+      ]
+    file.write(json.dumps(said, ensure_ascii=False) + "\n")
 
 
 def told(problem: problems.Problem, shares: np.ndarray) -> str:

@@ -12,9 +12,33 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_prep import classifier_data, options
+from data_prep import classifier_data, framing, options
 
 CLASS, MULTI_LABEL, REGRESSION = "class", "multi_label", "regression"
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """The training rows as the model reads them.
+
+  Attributes:
+    encoded: the ids of each input; several windows may be of one row.
+    seconds: [inputs] where the second text of a pair begins.
+    targets: [inputs, …] of `problems.Problem.targets`.
+    weights: [inputs] float32, how much each counts in the loss.
+    pad_id: what fills up an input.
+  """
+
+  encoded: list[np.ndarray]
+  seconds: np.ndarray
+  targets: np.ndarray
+  weights: np.ndarray
+  pad_id: int
+
+
+def text_of(row: classifier_data.Row) -> framing.Text:
+  """Returns a row's text, or its two."""
+  return (row.text, row.text_pair) if row.text_pair else row.text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +64,14 @@ class Problem:
     """Returns what the manifest of a model must hold, beside the names."""
     return {"label_type": self.TYPE}
 
+  def check(self, rows: Sequence[classifier_data.Row]) -> None:
+    """Refuses rows with a label that was not trained.
+
+    Raises:
+      options.InputError: naming the first one.
+    """
+    self.targets(rows)
+
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
     """Returns [rows] or [rows, outputs], what `losses` compares with.
 
@@ -47,6 +79,19 @@ class Problem:
       options.InputError: for a label that was not trained.
     """
     raise NotImplementedError
+
+  def examples(
+    self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
+  ) -> tuple[framing.Framed, Examples]:
+    """Returns the inputs of training rows, and all that a step needs."""
+    framed = framer.frame([text_of(row) for row in rows])
+    return framed, Examples(
+      framed.ids,
+      framed.seconds,
+      self.targets(rows)[framed.owners],
+      framed.shares(),
+      framer.tokenizer.pad_id,
+    )
 
   def filled(
     self, targets: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from albert_mn import baseline, judgements, reports
+from albert_mn import judgements, reports
 from data_prep import classifier_data, pages, storage
 
 NAME = "report.html"
@@ -20,6 +20,7 @@ class Findings:
   """What the page shows.
 
   Attributes:
+    rival_name: what the baseline is.
     model, rival: the answers; the baseline's may be None.
     rows: the held-out ones.
     without_copies: which of them no training row is a near copy of, or None.
@@ -28,6 +29,7 @@ class Findings:
     settings: of the model's manifest.
   """
 
+  rival_name: str
   model: judgements.Judgement
   rival: judgements.Judgement | None
   rows: Sequence[classifier_data.Row]
@@ -69,7 +71,7 @@ def page(found: Findings) -> str:
 def _scores(found: Findings) -> str:
   columns = {"this model": found.model.scores()}
   if found.rival is not None:
-    columns[baseline.NAME] = found.rival.scores()
+    columns[found.rival_name] = found.rival.scores()
   kept = found.without_copies
   if kept is not None and kept.any() and not kept.all():
     columns["without near copies"] = found.model.part(kept).scores()

@@ -29,6 +29,7 @@ def write(
   path: str,
   model: judgements.Judgement,
   rival: judgements.Judgement | None,
+  rival_name: str = baseline.NAME,
   without_copies: np.ndarray | None = None,
   notes: Sequence[str] = (),
 ) -> str:
@@ -38,13 +39,14 @@ def write(
     path: the file.
     model: what it answered.
     rival: the baseline's answers, or None where there was nothing to train on.
+    rival_name: what the baseline is.
     without_copies: which rows no training row is a near copy of; None: all.
     notes: paragraphs to come last.
   """
   parts = [_scores("This model", model)]
   if rival is not None:
     parts += [
-      _scores(f"Baseline: {baseline.NAME}, same rows", rival),
+      _scores(f"Baseline: {rival_name}, same rows", rival),
       _paragraphs(*verdict(model, rival)),
     ]
   if without_copies is not None:
@@ -103,7 +105,8 @@ def verdict(
     f"model on {ours} and the baseline on {theirs} (sign test: p = "
     f"{chance:.2g}, {sure})."
   )
-  return [text, _MORE_BUDGET] if theirs > ours else [text]
+  published = isinstance(model, judgements.OneLabel)
+  return [text, _MORE_BUDGET] if theirs > ours and published else [text]
 
 
 def _of_the_rest(

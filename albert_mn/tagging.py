@@ -7,13 +7,13 @@ Mongolian an entity often ends inside a word, before its case ending:
     УИХ-ын  →  ▁УИХ B-ORG   - O   ын O
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import classifier, classifier_step, problems
+from albert_mn import classifier, problems
 from data_prep import classifier_data, framing, options
 
 KIND = "tagger"
@@ -125,7 +125,9 @@ class Tagging(problems.SingleLabel):
     kinds = sorted({kind for row in rows for _, _, kind in row.entities})
     if not kinds:
       raise options.InputError(
-        "at least one entity in the training rows", "none", "check --label_column"
+        "at least one entity in the training rows",
+        "none",
+        "check --label_column",
       )
     return cls((_OUTSIDE, *(f"{m}-{kind}" for kind in kinds for m in "BI")))
 
@@ -135,6 +137,7 @@ class Tagging(problems.SingleLabel):
     return tuple(name[2:] for name in self.names if name.startswith("B-"))
 
   def check(self, rows: Sequence[classifier_data.Row]) -> None:
+    """Refuses rows with a type that was not trained."""
     for row in rows:
       for _, _, kind in row.entities:
         if kind not in self.kinds:
@@ -152,6 +155,9 @@ class Tagging(problems.SingleLabel):
       found[place, : len(targets[row])] = targets[row]
     return found
 
+  def weights(self, targets: np.ndarray) -> np.ndarray:
+    return problems.Problem.weights(self, targets)  # refuses
+
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Returns [rows] of [rows, length, tags]; or [pieces] of [pieces, tags]."""
     if len(targets.shape) == 1:
@@ -162,7 +168,7 @@ class Tagging(problems.SingleLabel):
 
   def examples(
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
-  ) -> tuple[framing.Framed, classifier_step.Examples]:
+  ) -> tuple[framing.Framed, problems.Examples]:
     """Returns the inputs with the tags of their pieces."""
     texts = [row.text for row in rows]
     framed, tags = framer.frame(texts), self.numbers(framer, rows)
@@ -173,7 +179,7 @@ class Tagging(problems.SingleLabel):
       inside = tags[owner][start : start + len(ids) - 2]
       targets[place] = np.array([_UNREAD, *inside, _UNREAD], np.int32)
     weights = np.array([max(len(ids) - 2, 0) for ids in framed.ids], np.float32)
-    return framed, classifier_step.Examples(
+    return framed, problems.Examples(
       framed.ids, framed.seconds, targets, weights, framer.tokenizer.pad_id
     )
 
@@ -192,12 +198,19 @@ class Tagging(problems.SingleLabel):
 class TagPredictor(classifier.Predictor):
   """Texts in, entities out.
 
-    tagger = TagPredictor.load("runs/ner/model")
-    tagger.entities(["Баянгол дүүрэг"])  # [[Entity(0, 14, "LOC", 0.97)]]
+  tagger = TagPredictor.load("runs/ner/model")
+  tagger.entities(["Баянгол дүүрэг"])  # [[Entity(0, 14, "LOC", 0.97)]]
   """
 
   KIND = KIND
   MODEL = Tagger
+
+  @staticmethod
+  def read_problem(
+    names: Sequence[str], parameters: Mapping[str, Any]
+  ) -> problems.Problem:
+    """Returns the tags of a model directory."""
+    return Tagging(tuple(names))
 
   def logits(
     self, texts: Sequence[classifier.Text], batch_size: int = 32
@@ -255,7 +268,9 @@ class TagPredictor(classifier.Predictor):
       found.append(
         list(
           self._of_text(
-            places(text, pieces), best[first:last], shares[first:last].max(axis=1)
+            places(text, pieces),
+            best[first:last],
+            shares[first:last].max(axis=1),
           )
         )
       )

@@ -22,6 +22,7 @@ from data_prep import (
 
 CSV, TWEETS, EDUGE, NER = TASKS = ("csv", "tweetmn", "eduge", "ner")
 ENTITIES = "entities"
+_NO_COLUMN = "\0"  # which no header holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,4 +260,6 @@ def to_predict(
   columns: classifier_data.Columns = files
   if files.task_name == TWEETS:
     columns = classifier_data.tweet_columns(path, labelled=False)
+  # Labels decide nothing here: a broken one makes no bad row.
+  columns = dataclasses.replace(columns, label_column=_NO_COLUMN)
   return classifier_data.stream(path, columns)

@@ -139,7 +139,7 @@ class _Work:
   ) -> None:
     """Trains for an epoch."""
     size, framed = self._settings.batch_size, framer.frame(texts)
-    examples = classifier_step.Examples(
+    examples = problems.Examples(
       framed.ids,
       framed.seconds,
       np.arange(len(texts), dtype=np.int32) % 2,

@@ -18,10 +18,10 @@ import tensorflow as tf
 from albert_mn import (
   classification,
   classifier,
-  classifier_step,
   configs,
   fine_tuning,
   model_directory,
+  problems,
 )
 from data_prep import length_buckets, options, tokenization
 
@@ -71,8 +71,11 @@ def _tsv(path: pathlib.Path, rows: Sequence[tuple[str, str]]) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """train.tsv, dev.tsv, test.tsv, spm.model and config.json."""
-  made = tmp_path_factory.mktemp("classification")
+  return made_folder(tmp_path_factory.mktemp("classification"))
+
+
+def made_folder(made: pathlib.Path) -> pathlib.Path:
+  """Puts train.tsv, dev.tsv, test.tsv, spm.model and config.json there."""
   _tsv(made / "train.tsv", _texts(90, 0))
   _tsv(made / "dev.tsv", _texts(21, 1))
   _tsv(made / "test.tsv", _texts(10, 2))
@@ -315,7 +318,7 @@ def test_batches_from_a_step_on_are_those_of_an_unbroken_run(
     tokenizer, [text for text, _ in _texts(50, 0)], 64
   )
   none = np.zeros(50, np.int32)
-  examples = classifier_step.Examples(
+  examples = problems.Examples(
     encoded, none, none, np.ones(50, np.float32), tokenizer.pad_id
   )
   recipe = fine_tuning.Recipe(max_seq_length=64, train_batch_size=8)

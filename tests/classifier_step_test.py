@@ -23,10 +23,10 @@ PROBLEM = problems.SingleLabel(("a", "b", "c"))
 ROWS, PAD = 8, 0
 
 
-def _examples() -> classifier_step.Examples:
+def _examples() -> problems.Examples:
   rng = np.random.default_rng(3)
   sizes = [3, 9, 12, 5, 7, 16, 4, 11]
-  return classifier_step.Examples(
+  return problems.Examples(
     [rng.integers(5, CONFIG.vocab_size, size, np.int32) for size in sizes],
     np.array([2, 5, 12, 3, 7, 9, 4, 6]),
     rng.integers(0, 3, ROWS).astype(np.int32),
@@ -36,7 +36,7 @@ def _examples() -> classifier_step.Examples:
 
 
 def _batch(
-  examples: classifier_step.Examples, length: int = 16
+  examples: problems.Examples, length: int = 16
 ) -> length_buckets.Batch:
   (batch,) = length_buckets.batches(
     examples.encoded, ROWS, length, PAD, seconds=examples.seconds
@@ -111,7 +111,7 @@ def test_a_frozen_encoders_head_is_trained_as_if_the_rest_stood_still() -> None:
   features = np.zeros(read.shape, np.float32)
   features[batch.rows] = read.numpy()
   step = classifier_step.Step(
-    model, _optimizer(model), problem, 7, features=features
+    model, _optimizer(model), problem, 7, head_only=True, features=features
   )
   before = [v.numpy() for v in model.encoder.trainable_variables]
   head = model.classifier.kernel.numpy()

@@ -240,7 +240,7 @@ def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
   rows = [classifier_data.Row(line, text, "") for line in range(2, 6)]
   page = report_page.page(
     report_page.Findings(
-      model, model, rows, np.array([True, True, True, False]),
+      baseline.NAME, model, model, rows, np.array([True, True, True, False]),
       [model.scores(), model.scores()], ["Note <i>"], {"seed": "<u>"},
     )
   )  # fmt: skip

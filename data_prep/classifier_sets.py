@@ -30,6 +30,7 @@ from data_prep import (
   options,
   storage,
   tables,
+  tweets,
 )
 
 KIND = "classifier_rows"
@@ -49,8 +50,9 @@ class Options:
   output_dir: str = options.option("", "the set")
   source: str = options.option(
     "table", "table: any file by column name; eduge: its CSV, columns news and "
-    "label; ner: JSON lines of text and labels, [[start, end, type], …]",
-    choices=("table", "eduge", "ner"),
+    "label; tweets: dumps of tweets, cleaned; ner: JSON lines of text and "
+    "labels, [[start, end, type], …]",
+    choices=("table", "eduge", "tweets", "ner"),
   )  # fmt: skip
   split: str = options.option(
     "hash", "hash: by content, the labels' shares and copies of a text kept "
@@ -94,12 +96,21 @@ class Read:
 
 
 def build(
-  settings: Options, columns: classifier_data.Columns
+  settings: Options,
+  columns: classifier_data.Columns,
+  cleaning: tweets.Options | None = None,
 ) -> dict[str, Any]:
-  """Reads, splits and writes a set; returns the counts of its manifest."""
+  """Reads, splits and writes a set; returns the counts of its manifest.
+
+  Args:
+    settings: what to read and how to split it.
+    columns: for --source=table.
+    cleaning: for --source=tweets.
+  """
+  cleaning = cleaning or tweets.Options()
   columns = _columns(settings, columns)
   paths = storage.matching(settings.input_file)
-  read = _read(settings, columns, paths)
+  read = _read(settings, columns, cleaning, paths)
   if settings.source == "eduge" and settings.split == "predecessor":
     _, test = classifier_splits.predecessor(len(read.rows))
     eduge.check(read.rows, test.tolist(), settings.input_file)
@@ -117,10 +128,13 @@ def build(
   storage.remove_stale(settings.output_dir, {*files}, "*.tsv")
   storage.remove_stale(settings.output_dir, {*files}, "*.jsonl")
   counts = _counts(columns, read, parts, copies)
+  if settings.source == "tweets":
+    latin = sum(tweets.is_latin(row.text) for row in read.rows)
+    counts["latin_mongolian"] = latin
   manifest.write(
     settings.output_dir,
     KIND,
-    parameters=_parameters(settings, columns),
+    parameters=_parameters(settings, columns, cleaning),
     files=files,
     counts=counts,
     inputs=manifest.hashes(paths),
@@ -154,13 +168,18 @@ def _columns(
 ) -> classifier_data.Columns:
   if settings.source == "eduge":
     return eduge.COLUMNS
+  if settings.source == "tweets":
+    return classifier_data.Columns()
   if settings.source == "ner":
     return classifier_data.Columns(label_column="labels", label_type="entities")
   return columns
 
 
 def _read(
-  settings: Options, columns: classifier_data.Columns, paths: Sequence[str]
+  settings: Options,
+  columns: classifier_data.Columns,
+  cleaning: tweets.Options,
+  paths: Sequence[str],
 ) -> Read:
   """Reads all rows.
 
@@ -169,18 +188,38 @@ def _read(
   """
   found = Read([], [], [])
   for path, name in zip(paths, manifest.labels(paths), strict=True):
-    for line, row in classifier_data.stream(path, columns, labelled=True):
-      if not isinstance(row, tables.Bad):
+    for line, row in _stream(path, settings, columns, cleaning):
+      origin = f"{name}:{line}"
+      if isinstance(row, classifier_data.Row):
         found.rows.append(row)
-        found.origins.append(f"{name}:{line}")
-        continue
-      if settings.bad_rows == "stop" or settings.split == "predecessor":
-        # A row less would move all behind it to other positions.
+        found.origins.append(origin)
+      elif isinstance(row, str):
+        found.left_out.append((origin, row))
+      elif settings.bad_rows == "leave_out":
+        found.left_out.append((origin, row.reason))
+      else:
         raise row.error(path, line)
-      found.left_out.append((f"{name}:{line}", row.reason))
+  if found.left_out and settings.split == "predecessor":
+    raise options.InputError(
+      "every row to be used, for --split=predecessor goes by their positions",
+      f"{len(found.left_out)} to leave out, the first at "
+      f"{': '.join(found.left_out[0])}",
+      "mend it, or give --split=hash",
+    )
   if columns.label_type == "class":
     classifier_data.check_several_labels(found.rows)
   return found
+
+
+def _stream(
+  path: str,
+  settings: Options,
+  columns: classifier_data.Columns,
+  cleaning: tweets.Options,
+) -> Iterator[tuple[int, tweets.Found]]:
+  if settings.source == "tweets":
+    return tweets.stream(path, cleaning)
+  return classifier_data.stream(path, columns, labelled=True)
 
 
 Parts = dict[str, list[int]]
@@ -375,17 +414,28 @@ def _counts(
 
 
 def _parameters(
-  settings: Options, columns: classifier_data.Columns
+  settings: Options,
+  columns: classifier_data.Columns,
+  cleaning: tweets.Options,
 ) -> dict[str, Any]:
   chosen = dataclasses.asdict(settings)
   del chosen["input_file"], chosen["output_dir"]
   if settings.split == "predecessor":
     del chosen["test_fraction"]
+  if settings.source == "tweets":
+    chosen["cleaning"] = dataclasses.asdict(cleaning)
+  else:
+    chosen["read"] = _values(columns)
   return {
     **chosen,
-    "read": dataclasses.asdict(columns),
-    "columns": dataclasses.asdict(_written(columns)),
+    "columns": _values(_written(columns)),
   }
+
+
+def _values(columns: classifier_data.Columns) -> dict[str, str]:
+  """Names of columns, without what a program's options add to them."""
+  names = (field.name for field in dataclasses.fields(classifier_data.Columns))
+  return {name: getattr(columns, name) for name in names}
 
 
 def _log(folder: str, counts: Mapping[str, Any]) -> None:
@@ -411,5 +461,9 @@ def _log(folder: str, counts: Mapping[str, Any]) -> None:
       "%s: %d exact and %d near copies of training rows, listed in %s",
       name, found["exact"], found["near"], _COPIES,
     )  # fmt: skip
+  if "latin_mongolian" in counts:
+    logging.info(
+      "%d texts are Mongolian in Latin letters", counts["latin_mongolian"]
+    )
   for reason, count in counts["left_out"].items():
     logging.warning("left out: %d rows: %s", count, reason)

@@ -9,6 +9,7 @@ text, near ones too, stay on one side.
 import collections
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,9 +50,15 @@ def split(
   )
 
 
+# What `tweets.clean` puts for a link and a mention; the same words with another
+# link are a copy.
+_PLACEHOLDER = re.compile(r"(?<!\S)(?:http|@)(?!\S)")
+
+
 def content(row: classifier_data.Row) -> str:
   """What copies of a row have in common: its text, or its two texts."""
-  return f"{row.text} {row.text_pair}" if row.text_pair else row.text
+  text = f"{row.text} {row.text_pair}" if row.text_pair else row.text
+  return _PLACEHOLDER.sub("", text) or text
 
 
 def copies(

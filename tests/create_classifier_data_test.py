@@ -17,6 +17,7 @@ from data_prep import (
   manifest,
   options,
   tables,
+  tweets,
 )
 from tests import eduge_rows, running
 
@@ -25,13 +26,15 @@ def _build(
   folder: pathlib.Path, *paths: pathlib.Path, **given: Any
 ) -> dict[str, list[classifier_data.Row]]:
   """Builds a set and reads its parts back."""
-  fields = {field.name for field in dataclasses.fields(classifier_data.Columns)}
-  columns = {name: given.pop(name) for name in fields & given.keys()}
+  chosen: list[Any] = []
+  for options_ in (classifier_data.Columns, tweets.Options):
+    fields = {field.name for field in dataclasses.fields(options_)}
+    chosen.append(options_(**{n: given.pop(n) for n in fields & given.keys()}))
   classifier_sets.build(
     classifier_sets.Options(
       input_file=",".join(map(str, paths)), output_dir=str(folder), **given
     ),
-    classifier_data.Columns(**columns),
+    *chosen,
   )
   return {
     part: classifier_data.read_rows(

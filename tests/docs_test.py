@@ -16,12 +16,15 @@ from albert_mn import (
   training,
 )
 from data_prep import (
+  classifier_data,
+  classifier_sets,
   cleaning,
   corpora,
   downloads,
   pretraining_data,
   texts,
   tokenizer_training,
+  tweets,
 )
 from tests import running
 
@@ -49,6 +52,11 @@ OPTIONS: dict[str, list[Any]] = {
     cleaning.Options,
     texts.Options,
     downloads.Options,
+  ],
+  "data_prep.create_classifier_data": [
+    classifier_sets.Options,
+    classifier_data.Columns,
+    tweets.Options,
   ],
   "data_prep.train_tokenizer": [tokenizer_training.Options],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
@@ -80,6 +88,16 @@ def test_the_flags_of_a_programs_example_exist(program: str) -> None:
   used = re.findall(r"--(\w+)", path.read_text("utf-8").split('"""')[1])
   known = {f.name for cls in OPTIONS[program] for f in dataclasses.fields(cls)}
   assert used and set(used) <= known
+
+
+def test_the_recipes_of_run_classifier_name_flags_that_exist() -> None:
+  known = {
+    f.name for cls in OPTIONS["run_classifier"] for f in dataclasses.fields(cls)
+  }
+  for name in ("eduge", "tweetmn"):
+    recipe = running.ROOT / f"configs/{name}.flags"
+    used = re.findall(r"^--(\w+)", recipe.read_text("utf-8"), re.MULTILINE)
+    assert len(used) == 7 and set(used) <= known
 
 
 def test_the_readme_names_every_flag_it_mentions_as_the_programs_do() -> None:

@@ -171,7 +171,7 @@ def _train(
   problem.check([*rows.validation, *rows.held_out])
   start = _start(settings, recipe.max_seq_length)
   data = fine_tuning.Data(rows.train, rows.validation, rows.held_out)
-  fine_tuning.train(folder, settings.output_dir, recipe, start, problem, data)
+  fine_tuning.train(folder, run_folder, recipe, start, problem, data)
 
 
 def _trained(settings: Options) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from absl import logging
 
 from albert_mn import configs, encoders, lean, model_directory, problems
 from data_prep import (
@@ -335,23 +334,3 @@ def outputs(
       tf.constant(batch.segment_ids),
     )
     yield batch, scores.numpy()
-
-
-def report_cut(framed: framing.Framed, max_seq_length: int) -> None:
-  """Logs how many texts are longer than an input, and what becomes of them."""
-  room = max_seq_length - 2
-  long = int((framed.sizes > room).sum())
-  if not long:
-    return
-  lost = int((framed.sizes - framed.read).sum())
-  windows = len(framed.ids) - len(framed.sizes)
-  logging.info(
-    "%d of %d texts are longer than %d pieces: %s",
-    long,
-    len(framed.sizes),
-    max_seq_length,
-    f"{100 * lost / framed.sizes.sum():.1f} % of all pieces are not read "
-    "(see --long_text)"
-    if lost
-    else f"they are read in {windows + long} windows",
-  )

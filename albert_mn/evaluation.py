@@ -58,7 +58,7 @@ def evaluate(
     os.path.join(output_dir, "eval_results.txt"), results
   )
   fresh = _without_copies(rows)
-  notes = _notes(seeds)
+  notes = _notes(predictor, seeds)
   path = os.path.join(output_dir, "report.txt")
   text = reports.write(path, model, rival, rival_name(predictor), fresh, notes)
   _write_json(output_dir, loss, model, rival, fresh, seeds)
@@ -151,10 +151,22 @@ def _without_copies(rows: task_rows.Rows) -> np.ndarray | None:
   return np.array([row.line not in rows.copied for row in rows.held_out])
 
 
-def _notes(seeds: Sequence[Mapping[str, float]]) -> list[str]:
-  """Says what several seeds scored: mean ± sample deviation."""
-  if len(seeds) < 2:
-    return []
+def _notes(
+  predictor: classifier.Predictor, seeds: Sequence[Mapping[str, float]]
+) -> list[str]:
+  """Says what was not read, and what several seeds scored."""
+  cut = predictor.framer.counts.said(predictor.max_seq_length)
+  notes = [f"{cut}."] if cut else []
+  if predictor.temperature != 1:
+    notes.append(
+      f"The logits are divided by {predictor.temperature:.3f}, as fitted on the "
+      "validation rows."
+    )
+  return notes + ([_of_seeds(seeds)] if len(seeds) > 1 else [])
+
+
+def _of_seeds(seeds: Sequence[Mapping[str, float]]) -> str:
+  """Gives mean ± sample deviation of the scores."""
   said = []
   for name in seeds[0]:
     values = [seed[name] for seed in seeds]
@@ -163,7 +175,7 @@ def _notes(seeds: Sequence[Mapping[str, float]]) -> list[str]:
         f"{name.replace('_', ' ')} {np.mean(values):.3f} ± "
         f"{np.std(values, ddof=1):.3f}"
       )
-  return [f"Mean ± deviation of {len(seeds)} seeds: {', '.join(said)}."]
+  return f"Mean ± deviation of {len(seeds)} seeds: {', '.join(said)}."
 
 
 def _write_json(

@@ -311,7 +311,9 @@ def _examples(
   rows: Sequence[classifier_data.Row],
 ) -> tuple[framing.Framed, problems.Examples]:
   framed, examples = problem.examples(framer, rows)
-  classifier.report_cut(framed, recipe.max_seq_length)
+  length = recipe.max_seq_length
+  if said := framed.counts(length).said(length):
+    logging.info("training rows: %s", said)
   if recipe.class_weights == "balanced":
     weights = examples.weights * problem.weights(examples.targets)
     examples = dataclasses.replace(examples, weights=weights)

@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 
 from albert_mn import classifier, problems, tagging
-from data_prep import classifier_data, storage, tables
+from data_prep import classifier_data, framing, storage, tables
 
 NAME, BAD_NAME = "predictions.tsv", "bad_rows.tsv"
 ENTITIES_NAME = "predictions.jsonl"
@@ -48,6 +48,7 @@ def write(
   tags = isinstance(predictor, tagging.TagPredictor)
   path = os.path.join(output_dir, ENTITIES_NAME if tags else NAME)
   count, bad = 0, list[tuple[int, str]]()
+  predictor.framer.counts = framing.Counts()
   with storage.writing(path) as file:
     if not tags:
       tab_separated(file, ["line", "label", *predictor.names, "text"])
@@ -62,6 +63,9 @@ def write(
           bad.append((line, row.reason))
       logging.log_every_n_seconds(logging.INFO, "%d rows predicted", 30, count)
   report_bad(output_dir, bad, count)
+  said = predictor.framer.counts.said(predictor.max_seq_length)
+  if said:
+    logging.info("%s", said)
   logging.info("%d predictions in %s", count - len(bad), path)
 
 

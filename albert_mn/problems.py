@@ -137,8 +137,10 @@ class SingleLabel(Problem):
     return cls(tuple(classifier_data.label_names(rows)))
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    classifier_data.check_known_labels(self.names, rows)
     number = {name: index for index, name in enumerate(self.names)}
+    for row in rows:
+      if row.label not in number:
+        raise _untrained(self.names, row.label, row.line)
     return np.array([number[row.label] for row in rows], np.int32)
 
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
@@ -186,11 +188,7 @@ class MultiLabel(Problem):
     for place, row in enumerate(rows):
       for name in row.labels:
         if name not in number:
-          raise options.InputError(
-            f"labels that were trained ({known(self.names)})",
-            f"{name!r} on line {row.line} of the evaluation rows",
-            "train on rows of that label too, or remove it",
-          )
+          raise _untrained(self.names, name, row.line)
         found[place, number[name]] = 1
     return found
 
@@ -290,6 +288,16 @@ def known(names: Sequence[str]) -> str:
   """Lists names in a message: all where few, else the first ones."""
   shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:20])
   return shown + (f" … {len(names)} in all" if len(names) > 20 else "")
+
+
+def _untrained(
+  names: Sequence[str], label: str, line: int
+) -> options.InputError:
+  return options.InputError(
+    f"labels that were trained ({known(names)})",
+    f"{label!r} on line {line} of the rows to judge by",
+    "train on rows of that label too, or remove it",
+  )
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -110,7 +110,6 @@ def _settled_set(files: F) -> F:
   columns = classifier_sets.columns_of(files.data_dir)
   return dataclasses.replace(
     files,
-    task_name=CSV if files.task_name == TWEETS else files.task_name,
     **dataclasses.asdict(columns),
     eval_file=files.eval_file or _in_data_dir(files, "test"),
     validation_file=files.validation_file or _in_data_dir(files, "dev"),

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,17 @@ class Framed:
   sizes: np.ndarray
   read: np.ndarray
 
+  def counts(self, max_seq_length: int) -> "Counts":
+    """Returns how much of them was too long, and how much is not read."""
+    long = self.sizes > max_seq_length - 2
+    return Counts(
+      len(self.sizes),
+      int(long.sum()),
+      int(self.sizes.sum()),
+      int((self.sizes - self.read).sum()),
+      len(self.ids),
+    )
+
   @property
   def cut(self) -> int:
     """How many texts are not read to their end."""
@@ -54,6 +66,40 @@ class Framed:
     return (1 / counts[self.owners]).astype(np.float32)
 
 
+class Counts(NamedTuple):
+  """What became of long texts.
+
+  Attributes:
+    texts, long: how many, and how many of them are longer than an input.
+    pieces, lost: of all texts, and those that no input holds.
+    inputs: windows, and texts that need none.
+  """
+
+  texts: int = 0
+  long: int = 0
+  pieces: int = 0
+  lost: int = 0
+  inputs: int = 0
+
+  def plus(self, others: "Counts") -> "Counts":
+    """Returns the sums."""
+    return Counts(*map(sum, zip(self, others, strict=True)))
+
+  def said(self, max_seq_length: int) -> str:
+    """Says it in a line; "" where no text is too long."""
+    if not self.long:
+      return ""
+    start = (
+      f"{self.long} of {self.texts} texts are longer than {max_seq_length} "
+      "pieces"
+    )
+    if not self.lost:
+      windows = self.inputs - self.texts + self.long
+      return f"{start}: they are read in {windows} windows"
+    lost = 100 * self.lost / self.pieces
+    return f"{start}: {lost:.1f} % of all pieces are not read (--long_text)"
+
+
 class Framer:
   """Frames texts for one model.
 
@@ -68,6 +114,9 @@ class Framer:
       arXiv 1905.05583, section 5.3.1); "windows": all of it, in windows that
       overlap by half. Of a pair the longer text is cut first, at its end.
     remembered: of how many texts to keep the pieces, by the hash of the text.
+
+  Attributes:
+    counts: of all that was framed.
   """
 
   def __init__(
@@ -79,6 +128,7 @@ class Framer:
   ):
     self.tokenizer, self.max_seq_length = tokenizer, max_seq_length
     self.long_text = long_text
+    self.counts = Counts()
     self._most = remembered
     self._known: dict[bytes, np.ndarray] = {}
 
@@ -102,7 +152,9 @@ class Framer:
       made += [(*part, owner) for part in parts]
     columns = list(zip(*made, strict=True)) or [(), (), (), ()]
     seconds, starts, owners = (np.array(c, np.int64) for c in columns[1:])
-    return Framed(list(columns[0]), seconds, owners, starts, sizes, read)
+    framed = Framed(list(columns[0]), seconds, owners, starts, sizes, read)
+    self.counts = self.counts.plus(framed.counts(self.max_seq_length))
+    return framed
 
   def _pieces(self, texts: Sequence[str]) -> list[np.ndarray]:
     """Tokenises, each text once where it is remembered."""

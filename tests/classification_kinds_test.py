@@ -10,6 +10,7 @@ import pytest
 import tf_keras
 
 from albert_mn import (
+  checkpoints,
   classification,
   classifier,
   degenerate_runs,
@@ -213,21 +214,17 @@ def test_numbers_are_learnt_from_pairs_by_a_frozen_encoder_too(
 
 
 def _sentences(count: int, seed: int) -> list[dict[str, object]]:
-  """Weather words are places, and health words people where they are two."""
+  """Weather words are places, pairs of health words people, sport is neither."""
   rng, rows = np.random.default_rng(seed), []
   for _ in range(count):
-    parts: list[tuple[str, str]] = []
-    for _ in range(int(rng.integers(1, 5))):
-      name = str(rng.choice(sorted(base.WORDS)))
-      size = int(rng.integers(1, 3)) if name == "health" else 1
-      kind = {"weather": "LOC", "sport": "", "health": "PER"}[name]
-      parts.append((_words(rng, name, size), kind))
-    text, labels = "", []
-    for words, kind in parts:
-      start = len(text) + bool(text)
-      text = f"{text} {words}".strip()
-      if kind:
-        labels.append([start, len(text), kind])
+    text, labels = _words(rng, "sport", 1), []
+    for _ in range(int(rng.integers(1, 4))):
+      name, size, kind = [("weather", 1, "LOC"), ("health", 2, "PER")][
+        int(rng.integers(2))
+      ]
+      words, start = _words(rng, name, size), len(text) + 1
+      labels.append([start, start + len(words), kind])
+      text = f"{text} {words} {_words(rng, 'sport', 1)}"
     rows.append({"text": text, "labels": labels})
   return rows
 
@@ -243,14 +240,13 @@ def ner(
   _run(
     folder, made / "out", task_name="ner", train_file=str(made / "all.jsonl"),
     data_dir="", predict_file=str(made / "new.jsonl"), do_eval=True,
-    do_predict=True, num_train_epochs=15.0, gradient_accumulation_steps=2,
+    do_predict=True, num_train_epochs=25.0, gradient_accumulation_steps=2,
   )  # fmt: skip
   return made
 
 
 def test_entities_are_learnt_and_found(ner: pathlib.Path) -> None:
   report = json.loads((ner / "out" / "report.json").read_text())
-  # Two people side by side look like one: not all can be right.
   assert report["model"]["micro_f1"] > 0.8
   assert [row["label"] for row in report["labels"]] == ["LOC", "PER"]
   text = (ner / "out" / "report.txt").read_text()
@@ -300,8 +296,17 @@ def test_a_degenerate_run_is_begun_again_with_another_seed(
   monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
   monkeypatch.setattr(degenerate_runs, "FEWEST_STEPS", 10)
-  # So high a rate drives the model to one answer for all.
-  flags = dict(learning_rate=30.0, num_train_epochs=1.0, max_restarts=1)
+  # Nothing can be learnt of these labels but that most are "often".
+  rng = np.random.default_rng(0)
+  rows = [
+    (text, "often" if rng.random() < 0.85 else "seldom")
+    for text, _ in base._texts(60, 0)
+  ]
+  base._tsv(tmp_path / "train.tsv", rows)
+  flags = dict(
+    data_dir=str(tmp_path), learning_rate=1e-4, num_train_epochs=3.0,
+    max_restarts=1,
+  )  # fmt: skip
   _run(folder, tmp_path / "out", **flags)
   assert caplog.text.count("DEGENERATE RUN: one answer for all") == 2
   assert "Beginning again with seed 1012348" in caplog.text
@@ -316,3 +321,41 @@ def test_a_degenerate_run_is_begun_again_with_another_seed(
   assert caplog.text.count("nothing to train") == 2
   again = json.loads((tmp_path / "out/model/manifest.json").read_text())
   assert again == described
+
+
+@pytest.mark.slow
+def test_early_stopping_and_a_death_between_epochs_change_nothing(
+  folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  # Each time with other rows held out by chance, some labels are noise.
+  flags = dict(
+    early_stopping_patience=2, num_train_epochs=40.0, calibrate=True,
+    learning_rate=3e-3,
+  )  # fmt: skip
+  _run(folder, tmp_path / "whole", **flags)
+  save, saved = checkpoints.Checkpoints.save, []
+
+  def dies(self: checkpoints.Checkpoints) -> None:
+    save(self)
+    saved.append(1)
+    if len(saved) in (2, 5):
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(checkpoints.Checkpoints, "save", dies)
+  for _ in range(2):
+    with pytest.raises(KeyboardInterrupt):
+      _run(folder, tmp_path / "killed", **flags)
+  _run(folder, tmp_path / "killed", **flags)
+  whole, killed = (
+    json.loads((tmp_path / name / "model/manifest.json").read_text())
+    for name in ("whole", "killed")
+  )
+  assert killed["counts"] == whole["counts"]
+  assert killed["parameters"] == whole["parameters"]
+  # It stopped early, and not with the last weights.
+  assert whole["counts"]["global_step"] < 40 * 11
+  expected, found = (
+    base._weights(tmp_path / name) for name in ("whole", "killed")
+  )
+  for name, value in expected.items():
+    np.testing.assert_array_equal(value, found[name], err_msg=name)

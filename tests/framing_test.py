@@ -119,3 +119,22 @@ def test_no_texts_are_no_inputs(tokenizer: tokenization.Tokenizer) -> None:
   framed = framing.Framer(tokenizer, 16, "windows").frame([])
   assert framed.ids == [] and framed.cut == 0
   assert framed.pooled(np.zeros([0, 3])).shape == (0, 3)
+
+
+def test_what_is_not_read_is_counted(
+  tokenizer: tokenization.Tokenizer,
+) -> None:
+  (pieces,) = tokenizer.encode([TEXT])
+  framer = framing.Framer(tokenizer, 14)
+  framer.frame(["нэг"])
+  assert framer.counts.said(14) == ""
+  framer.frame([TEXT])
+  lost = 100 * (len(pieces) - 12) / framer.counts.pieces
+  assert framer.counts.said(14).startswith(
+    f"1 of 2 texts are longer than 14 pieces: {lost:.1f} % of all pieces"
+  )
+  windows = framing.Framer(tokenizer, 14, "windows")
+  framed = windows.frame(["нэг", TEXT])
+  assert windows.counts.said(14).endswith(
+    f"are read in {len(framed.ids) - 1} windows"
+  )

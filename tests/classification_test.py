@@ -74,17 +74,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   return made_folder(tmp_path_factory.mktemp("classification"))
 
 
-def made_folder(made: pathlib.Path) -> pathlib.Path:
-  """Puts train.tsv, dev.tsv, test.tsv, spm.model and config.json there."""
+def made_folder(made: pathlib.Path, words: Sequence[str] = ()) -> pathlib.Path:
+  """Puts train.tsv, dev.tsv, test.tsv, spm.model and config.json there.
+
+  Args:
+    made: where.
+    words: that are pieces; others are spelled.
+  """
+  size = 50 if words else 60
   _tsv(made / "train.tsv", _texts(90, 0))
   _tsv(made / "dev.tsv", _texts(21, 1))
   _tsv(made / "test.tsv", _texts(10, 2))
-  (made / "config.json").write_text(json.dumps(SHAPE))
+  (made / "config.json").write_text(json.dumps({**SHAPE, "vocab_size": size}))
   sentencepiece.SentencePieceTrainer.Train(
     sentence_iterator=iter(text for text, _ in _texts(200, 3)),
-    model_prefix=str(made / "spm"), vocab_size=60, hard_vocab_limit=True,
+    model_prefix=str(made / "spm"), vocab_size=size, hard_vocab_limit=True,
     pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, character_coverage=1.0,
-    control_symbols="[CLS],[SEP]", user_defined_symbols="[MASK]",
+    control_symbols="[CLS],[SEP]", user_defined_symbols=",".join(["[MASK]", *words]),
     normalization_rule_name="identity", minloglevel=2,
   )  # fmt: skip
   return made

@@ -109,6 +109,7 @@ def build(
   """
   cleaning = cleaning or tweets.Options()
   columns = _columns(settings, columns)
+  storage.require_writable(settings.output_dir)
   paths = storage.matching(settings.input_file)
   read = _read(settings, columns, cleaning, paths)
   if settings.source == "eduge" and settings.split == "predecessor":
@@ -252,10 +253,19 @@ def _parts(
     else set()
   )
   train = set(range(len(rows))) - test - dev
-  return {
-    name: sorted(part)
-    for name, part in zip(PARTS, (train, dev, test), strict=True)
-  }
+  parts = dict(zip(PARTS, map(sorted, (train, dev, test)), strict=True))
+  for name, share in (
+    ("train", 1),
+    ("dev", settings.dev_fraction),
+    ("test", settings.test_fraction),
+  ):
+    if share and not parts[name]:
+      raise options.InputError(
+        f"rows enough for a {name} part",
+        f"{len(rows)} with {len(groups)} different texts",
+        "give more rows of each label, or --dev_fraction=0 --test_fraction=0",
+      )
+  return parts
 
 
 Copies = Mapping[int, tuple[int, near_duplicates.Copy]]

@@ -83,8 +83,8 @@ def stream(
   Args:
     path: .csv, .tsv or .jsonl, compressed or not.
     columns: which of its columns are what.
-    labelled: a row without a label is bad. Else labels are read where there
-      are any, and the column may be missing.
+    labelled: a row without a proper label is bad. Else labels are read where
+      there are proper ones, and the column may be missing.
 
   Raises:
     options.InputError: for a missing column or a file without rows, before the
@@ -138,10 +138,13 @@ def _row(
       _text(text, columns.text_column),
       text_pair=_text(pair[0], columns.text_pair_column) if pair else "",
     )
-    if label is None and not labelled:
-      return found
     parse = _LABELS[columns.label_type]
-    return dataclasses.replace(found, **parse(label, text, columns, labelled))
+    try:
+      return dataclasses.replace(found, **parse(label, text, columns))
+    except _CellError:
+      if labelled:
+        raise
+      return found
   except _CellError as error:
     expected, got = error.args
     return tables.Bad(expected, got, "mend or remove the row")
@@ -169,49 +172,38 @@ def _name(label: Any) -> str:
   raise _CellError("the name of a label", _shown(label))
 
 
-def _class(
-  label: Any, text: str, columns: Columns, labelled: bool
-) -> dict[str, Any]:
+def _class(label: Any, text: str, columns: Columns) -> dict[str, Any]:
   name = "" if label is None else _name(label)
-  if labelled and not name:
+  if not name:
     raise _CellError(f"a label under {columns.label_column!r}", "none")
   return {"label": name}
 
 
-def _number(
-  label: Any, text: str, columns: Columns, labelled: bool
-) -> dict[str, Any]:
-  found = _class(label, text, columns, labelled)
-  try:
-    valid = not found["label"] or math.isfinite(float(found["label"]))
-  except ValueError:
-    valid = False
-  if not valid:
-    raise _CellError("a number such as 3.5", repr(found["label"]))
-  return found
+def _number(label: Any, text: str, columns: Columns) -> dict[str, Any]:
+  found = _class(label, text, columns)
+  with contextlib.suppress(ValueError):
+    if math.isfinite(float(found["label"])):
+      return found
+  raise _CellError("a number such as 3.5", repr(found["label"]))
 
 
-def _several(
-  label: Any, text: str, columns: Columns, labelled: bool
-) -> dict[str, Any]:
+def _several(label: Any, text: str, columns: Columns) -> dict[str, Any]:
   if isinstance(label, str) and columns.label_separator:
     label = label.split(columns.label_separator)
-  names = map(_name, _list(label, columns, labelled))
+  names = map(_name, _list(label, columns))
   # In their order, each once.
   return {"labels": tuple(dict.fromkeys(filter(None, names)))}
 
 
-def _entities(
-  label: Any, text: str, columns: Columns, labelled: bool
-) -> dict[str, Any]:
+def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
   """Checks spans; they lose the white space at their ends, as the text has."""
   lead = len(text) - len(text.lstrip())
   found = []
-  for start, end, kind in map(_span, _list(label, columns, labelled)):
+  for start, end, kind in map(_span, _list(label, columns)):
     inside = text[start:end].strip() if 0 <= start < end <= len(text) else ""
     if not inside:
-      expected = f"a span with letters in the text of {len(text)} characters"
-      raise _CellError(expected, repr([start, end, kind]))
+      got = f"{[start, end, kind]} in one of {len(text)} characters"
+      raise _CellError("a span with letters of the text", got)
     start += text[start:end].index(inside) - lead
     found.append((start, start + len(inside), kind))
   found = sorted(set(found))  # a span that is there twice is one
@@ -229,13 +221,11 @@ def _span(span: Any) -> tuple[int, int, str]:
       raise _CellError("[start, end, type]", _shown(span))
 
 
-def _list(label: Any, columns: Columns, labelled: bool) -> list[Any]:
+def _list(label: Any, columns: Columns) -> list[Any]:
   """What a cell lists: JSON in a CSV or TSV."""
   if isinstance(label, str):
-    with contextlib.suppress(json.JSONDecodeError, RecursionError):
-      label = json.loads(label) if label.strip() or labelled else []
-  if label is None and not labelled:
-    return []
+    with contextlib.suppress(ValueError, RecursionError):
+      label = json.loads(label)
   if not isinstance(label, list):
     expected = f"a JSON list under {columns.label_column!r}"
     if columns.label_type == "multi_label":
@@ -244,7 +234,7 @@ def _list(label: Any, columns: Columns, labelled: bool) -> list[Any]:
   return label
 
 
-_LABELS: dict[str, Callable[[Any, str, Columns, bool], dict[str, Any]]] = {
+_LABELS: dict[str, Callable[[Any, str, Columns], dict[str, Any]]] = {
   "class": _class,
   "multi_label": _several,
   "regression": _number,

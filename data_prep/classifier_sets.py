@@ -87,12 +87,12 @@ class Read:
   Attributes:
     rows: all that can be used, in their order.
     origins: file:line of each.
-    left_out: file:line and the reason of each row that cannot.
+    left_out: file:line, the rule and the reason of each row that cannot.
   """
 
   rows: list[classifier_data.Row]
   origins: list[str]
-  left_out: list[tuple[str, str]]
+  left_out: list[tuple[str, str, str]]
 
 
 def build(
@@ -109,7 +109,9 @@ def build(
   """
   cleaning = cleaning or tweets.Options()
   columns = _columns(settings, columns)
+  storage.require_writable(settings.output_dir)
   paths = storage.matching(settings.input_file)
+  _check_apart(settings.output_dir, paths)
   read = _read(settings, columns, cleaning, paths)
   if settings.source == "eduge" and settings.split == "predecessor":
     _, test = classifier_splits.predecessor(len(read.rows))
@@ -125,8 +127,8 @@ def build(
   files = _write_parts(settings.output_dir, suffix, columns, read, parts)
   files.append(_write_copies(settings.output_dir, suffix, read, parts, copies))
   files.append(_write_left_out(settings.output_dir, read))
-  storage.remove_stale(settings.output_dir, {*files}, "*.tsv")
-  storage.remove_stale(settings.output_dir, {*files}, "*.jsonl")
+  for name in _names() - {*files}:  # of an earlier run
+    storage.remove(os.path.join(settings.output_dir, name))
   counts = _counts(columns, read, parts, copies)
   if settings.source == "tweets":
     latin = sum(tweets.is_latin(row.text) for row in read.rows)
@@ -143,10 +145,34 @@ def build(
   return counts
 
 
+def _names() -> set[str]:
+  """What a set's files may be called."""
+  parts = {name + suffix for name in PARTS for suffix in (".tsv", ".jsonl")}
+  return {*parts, _COPIES, _LEFT_OUT, manifest.NAME}
+
+
+def _check_apart(folder: str, paths: Sequence[str]) -> None:
+  """Refuses to write over what is read."""
+  for path in paths:
+    same = os.path.abspath(os.path.dirname(path)) == os.path.abspath(folder)
+    if same and os.path.basename(path) in _names():
+      raise options.InputError(
+        "an --output_dir whose files are not the input",
+        path,
+        "give another folder",
+      )
+
+
 def columns_of(folder: str) -> classifier_data.Columns:
   """Returns the columns of a finished set's files."""
   found = manifest.check(folder, KIND)["parameters"]["columns"]
   return classifier_data.Columns(**found)
+
+
+def cleaning_of(folder: str) -> tweets.Options | None:
+  """Returns how a set's texts were cleaned, for `tweets.clean`; or None."""
+  found = manifest.check(folder, KIND)["parameters"].get("cleaning")
+  return tweets.Options(**found) if found else None
 
 
 def copied_lines(folder: str, part: str) -> set[int]:
@@ -194,16 +220,17 @@ def _read(
         found.rows.append(row)
         found.origins.append(origin)
       elif isinstance(row, str):
-        found.left_out.append((origin, row))
+        found.left_out.append((origin, row, row))
       elif settings.bad_rows == "leave_out":
-        found.left_out.append((origin, row.reason))
+        rule = f"expected {row.expected}"
+        found.left_out.append((origin, rule, row.reason))
       else:
         raise row.error(path, line)
   if found.left_out and settings.split == "predecessor":
     raise options.InputError(
       "every row to be used, for --split=predecessor goes by their positions",
       f"{len(found.left_out)} to leave out, the first at "
-      f"{': '.join(found.left_out[0])}",
+      f"{found.left_out[0][0]}: {found.left_out[0][2]}",
       "mend it, or give --split=hash",
     )
   if columns.label_type == "class":
@@ -252,10 +279,19 @@ def _parts(
     else set()
   )
   train = set(range(len(rows))) - test - dev
-  return {
-    name: sorted(part)
-    for name, part in zip(PARTS, (train, dev, test), strict=True)
-  }
+  parts = dict(zip(PARTS, map(sorted, (train, dev, test)), strict=True))
+  for name, share in (
+    ("train", 1),
+    ("dev", settings.dev_fraction),
+    ("test", settings.test_fraction),
+  ):
+    if share and not parts[name]:
+      raise options.InputError(
+        f"rows enough for a {name} part",
+        f"{len(rows)} with {len(groups)} different texts",
+        "give more rows of each label, or --dev_fraction=0 --test_fraction=0",
+      )
+  return parts
 
 
 Copies = Mapping[int, tuple[int, near_duplicates.Copy]]
@@ -372,7 +408,7 @@ def _write_left_out(folder: str, read: Read) -> str:
     file.write("origin\treason\n")
     file.writelines(
       f"{origin}\t{' '.join(reason.split())}\n"
-      for origin, reason in read.left_out
+      for origin, _, reason in read.left_out
     )
   return _LEFT_OUT
 
@@ -398,7 +434,7 @@ def _counts(
     for index in part:
       for label in _labels(read.rows[index], columns):
         labels.setdefault(label, dict.fromkeys(PARTS, 0))[name] += 1
-  reasons = collections.Counter(reason for _, reason in read.left_out)
+  rules = collections.Counter(rule for _, rule, _ in read.left_out)
   return {
     "rows": {name: len(part) for name, part in parts.items()},
     "labels": dict(sorted(labels.items())),
@@ -409,7 +445,7 @@ def _counts(
       }
       for name, found in copies.items()
     },
-    "left_out": dict(sorted(reasons.items())),
+    "left_out": dict(sorted(rules.items())),
   }
 
 
@@ -465,5 +501,5 @@ def _log(folder: str, counts: Mapping[str, Any]) -> None:
     logging.info(
       "%d texts are Mongolian in Latin letters", counts["latin_mongolian"]
     )
-  for reason, count in counts["left_out"].items():
-    logging.warning("left out: %d rows: %s", count, reason)
+  for rule, count in counts["left_out"].items():
+    logging.warning("left out, see %s: %d rows: %s", _LEFT_OUT, count, rule)

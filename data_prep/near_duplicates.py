@@ -8,19 +8,20 @@ Datasets", 3.4).
 
 `deduplication` compares documents of a corpus by runs of five words, of which a
 tweet has too few: one word changed of fifteen leaves 6 of 16 of these, but 13
-of 17 pairs. And it takes 0.3 ms and 3.5 kB a text, this a fiftieth and a
-seventh (benchmarks/classifier_rows.py).
+of 17 pairs. And it takes 0.3 ms and 3.5 kB a text, this 0.02 ms and 1 kB
+(benchmarks/classifier_rows.py).
 """
 
 import collections
 import dataclasses
 import functools
 import hashlib
-import itertools
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 # The estimate's standard deviation is at most 1 / (2 sqrt(128)) = 0.044.
 _VALUES = 128
@@ -30,6 +31,7 @@ _PAIRS = 1 << 15  # hashed at once: they stay in the cache
 # Members of a band from which all are taken for one cluster, unlooked at: their
 # pairs grow with the square, and so many texts alike were filled in by machine.
 _CROWD = 500
+_COMPARED = 1 << 14  # pairs at once: 16 MB
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 
 
@@ -87,21 +89,26 @@ def between(
 def _near(
   train: Sequence[str], held_out: Sequence[str], threshold: float
 ) -> dict[int, Copy]:
-  values = signatures(itertools.chain(train, held_out))
-  best: dict[int, Copy] = {}
-  for group in _bands(values):
-    known, new = group[group < len(train)], group[group >= len(train)]
-    if not len(known):
-      continue
-    for index in new:
-      share = (values[known] == values[index]).mean(axis=1)
-      at, score = int(share.argmax()), float(share.max())
-      row = int(index) - len(train)
-      if score >= threshold and (
-        row not in best or score > best[row].similarity
-      ):
-        best[row] = Copy(int(known[at]), score, False)
-  return best
+  values = signatures([*train, *held_out])
+  count = len(train)
+  best = np.zeros(len(held_out))
+  others = np.zeros(len(held_out), np.int64)
+  for band in _bands(values):
+    for known, new in band.pairs(limit=count):
+      torn = (known < count) & (new >= count)
+      known, new = known[torn], new[torn] - count
+      score = _similarity(values, known, new + count)
+      # Of each new one the most similar; of these the first.
+      order = np.lexsort((known, -score, new))
+      known, new, score = known[order], new[order], score[order]
+      first = np.r_[True, new[1:] != new[:-1]][: len(new)]
+      known, new, score = known[first], new[first], score[first]
+      more = score > best[new]
+      best[new[more]], others[new[more]] = score[more], known[more]
+  return {
+    int(at): Copy(int(others[at]), float(best[at]), False)
+    for at in np.flatnonzero(best >= threshold)
+  }
 
 
 def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
@@ -120,42 +127,93 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
   groups = list(copies.values())
   if not threshold:
     return groups
-  union = _Union(len(groups))
-  values = signatures(texts[group[0]] for group in groups)
+  values = signatures([texts[group[0]] for group in groups])
+  label = np.arange(len(groups))
   for band in _bands(values):
-    if len(band) > _CROWD:
-      union.join(band[:-1], band[1:])
-      continue
-    one, other = np.triu_indices(len(band), 1)
-    one, other = band[one], band[other]
-    alike = (values[one] == values[other]).mean(axis=1) >= threshold
-    union.join(one[alike], other[alike])
+    edges = [(crowd[:-1], crowd[1:]) for crowd in band.crowds()]
+    for one, other in band.pairs():
+      apart = label[one] != label[other]
+      one, other = one[apart], other[apart]
+      alike = _similarity(values, one, other) >= threshold
+      edges.append((one[alike], other[alike]))
+    label = _joined(label, edges)
   joined: dict[int, list[int]] = collections.defaultdict(list)
-  for number, group in enumerate(groups):
-    joined[union.root(number)] += group
+  for number, group in zip(label.tolist(), groups, strict=True):
+    joined[number] += group
   return [sorted(group) for group in joined.values()]
 
 
-class _Union:
-  """Sets that grow together (Tarjan 1975)."""
-
-  def __init__(self, count: int):
-    self._parent = list(range(count))
-
-  def root(self, item: int) -> int:
-    parent = self._parent
-    while parent[item] != item:
-      parent[item] = item = parent[parent[item]]
-    return item
-
-  def join(self, one: Iterable[int], other: Iterable[int]) -> None:
-    for a, b in zip(one, other, strict=True):
-      first, second = sorted((self.root(int(a)), self.root(int(b))))
-      self._parent[second] = first
+def _joined(
+  label: np.ndarray, edges: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+  """Returns a cluster's number for each row, after joining rows by edges."""
+  if not any(len(one) for one, _ in edges):
+    return label
+  one, other = (
+    label[np.concatenate([edge[side] for edge in edges])] for side in (0, 1)
+  )
+  graph = sparse.coo_matrix(
+    (np.ones(len(one), bool), (one, other)), (len(label), len(label))
+  )
+  _, component = csgraph.connected_components(graph, directed=False)
+  return component[label]
 
 
-def _bands(values: np.ndarray) -> Iterator[np.ndarray]:
-  """Yields the indices of rows that agree in a band, of every band.
+def _similarity(
+  values: np.ndarray, one: np.ndarray, other: np.ndarray
+) -> np.ndarray:
+  """Returns the share of values that rows have in common, [pairs]."""
+  found = np.empty(len(one))
+  for begin in range(0, len(one), _COMPARED):
+    part = slice(begin, begin + _COMPARED)
+    found[part] = (values[one[part]] == values[other[part]]).mean(axis=1)
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Band:
+  """Rows that agree in one band.
+
+  Attributes:
+    order: [rows], those that agree side by side, in their own order.
+    starts: where each group of more than one begins in it.
+    sizes: of the groups.
+  """
+
+  order: np.ndarray
+  starts: np.ndarray
+  sizes: np.ndarray
+
+  def crowds(self) -> Iterator[np.ndarray]:
+    """Yields the groups of more than _CROWD rows."""
+    large = self.sizes > _CROWD
+    for start, size in zip(self.starts[large], self.sizes[large], strict=True):
+      yield self.order[start : start + size]
+
+  def pairs(
+    self, limit: int | None = None
+  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the pairs of the other groups, many at once, the first row first.
+
+    Args:
+      limit: pairs of crowds too, of a row before the limit with one behind.
+    """
+    for size in np.unique(self.sizes[self.sizes <= _CROWD]):
+      starts = self.starts[self.sizes == size]
+      one, other = np.triu_indices(size, 1)
+      step = max(1, _COMPARED // len(one))
+      for begin in range(0, len(starts), step):
+        places = starts[begin : begin + step, None] + np.arange(size)
+        members = self.order[places]
+        yield members[:, one].ravel(), members[:, other].ravel()
+    for crowd in self.crowds() if limit is not None else ():
+      known, new = crowd[crowd < limit], crowd[crowd >= limit]
+      for row in new if len(known) else ():
+        yield known, np.full(len(known), row)
+
+
+def _bands(values: np.ndarray) -> Iterator[_Band]:
+  """Yields who agrees with whom, band by band.
 
   Args:
     values: uint32 [rows, _VALUES].
@@ -167,24 +225,21 @@ def _bands(values: np.ndarray) -> Iterator[np.ndarray]:
       key ^= key >> np.uint64(29)
     order = np.argsort(key, kind="stable")
     ordered = key[order]
-    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    sizes = np.diff(np.r_[first, len(key)])
-    for start, size in zip(first[sizes > 1], sizes[sizes > 1], strict=True):
-      yield order[start : start + size]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    sizes = np.diff(np.r_[starts, len(key)])
+    yield _Band(order, starts[sizes > 1], sizes[sizes > 1])
 
 
-def signatures(texts: Iterable[str]) -> np.ndarray:
+def signatures(texts: Sequence[str]) -> np.ndarray:
   """Returns the MinHash of each text's pairs of words, uint32 [texts, 128].
 
   Letter case, punctuation and white space do not count.
   """
-  source = iter(texts)
-  batches = []
-  while batch := list(itertools.islice(source, _TEXTS)):
-    batches.append(_lowest(*_word_pairs([text_key(text) for text in batch])))
-  if not batches:
-    return np.zeros((0, _VALUES), np.uint32)
-  return np.concatenate(batches)
+  found = np.empty((len(texts), _VALUES), np.uint32)
+  for begin in range(0, len(texts), _TEXTS):
+    keys = [text_key(text) for text in texts[begin : begin + _TEXTS]]
+    found[begin : begin + _TEXTS] = _lowest(*_word_pairs(keys))
+  return found
 
 
 def _constants() -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ import dataclasses
 import io
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
@@ -126,10 +127,13 @@ def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
   wanted = name.strip()
   if header.count(wanted) != 1:
     columns = ", ".join(map(repr, header))
+    glued = len(header) == 1 and re.search(r"[;\t|]", header[0])
     raise options.InputError(
       f"one column {wanted!r} in {path}",
       f"columns {columns}",
-      f"name the column with {flag}",
+      f"part the columns by commas or, in a .tsv, tabs, not by {glued[0]!r}"
+      if glued
+      else f"name the column with {flag}",
     )
   return header.index(wanted)
 
@@ -233,7 +237,7 @@ def _json_lines(source: Lines) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
 def _object(line: str) -> dict[str, Any] | Bad:
   try:
     found = json.loads(line)
-  except (json.JSONDecodeError, RecursionError):
+  except (ValueError, RecursionError):  # of a number of 5,000 digits too
     found = None
   if isinstance(found, dict):
     return _whole(found) if "\\ud" in line.lower() else found

@@ -133,6 +133,7 @@ def test_rows_to_predict_may_lack_labels_but_not_texts(
   path = _jsonl(
     tmp_path, {"text": "нэг"}, {"text": "хоёр", "label": "x"}, {"text": " "},
     {"label": "x"}, {"text": 3, "label": "x"}, {"text": "дөрөв", "label": ""},
+    {"text": "тав", "label": ["x"]},
   )  # fmt: skip
   assert _streamed(path, labelled=False) == [
     classifier_data.Row(1, "нэг"),
@@ -141,6 +142,7 @@ def test_rows_to_predict_may_lack_labels_but_not_texts(
     "expected a text under 'text', got none",
     "expected a text under 'text', got 3",
     classifier_data.Row(6, "дөрөв"),
+    classifier_data.Row(7, "тав"),
   ]
   bare = _file(tmp_path, "bare.csv", "text\nнэг\n")
   assert _streamed(bare, labelled=False) == [classifier_data.Row(2, "нэг")]
@@ -211,8 +213,8 @@ def test_entities_are_checked_and_move_with_the_text(
     refused,
     (
       "do not overlap",
-      "a span with letters in the text of 16",
-      "a span with letters in the text of 16",
+      "in one of 16 characters",
+      "in one of 16 characters",
       "[start, end, type]",
       "a JSON list",
     ),

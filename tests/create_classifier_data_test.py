@@ -195,10 +195,12 @@ def test_texts_with_tabs_and_line_breaks_survive(
   folder = tmp_path / "set"
   folder.mkdir()
   (folder / "train.tsv").write_text("of an earlier run")
-  parts = _build(folder, path)
+  (folder / "mine.tsv").write_text("mine")
+  parts = _build(folder, path, dev_fraction=0.0)
   assert {file.name for file in folder.glob("t*")} == {
     "train.jsonl", "test.jsonl",
   }  # fmt: skip
+  assert (folder / "mine.tsv").exists()
   found = [row for part in parts.values() for row in part]
   assert sorted(row.text for row in found) == sorted(texts)
   assert {row.label for row in found} == {"x 0 🙂", "x 1 🙂"}
@@ -242,7 +244,7 @@ def test_bad_rows_stop_the_work_or_are_written_down(
   with pytest.raises(options.InputError, match="a.tsv:3"):
     _build(folder, path)
   assert not folder.exists()
-  _build(folder, path, bad_rows="leave_out")
+  _build(folder, path, bad_rows="leave_out", dev_fraction=0.0)
   assert (folder / "left_out.tsv").read_text("utf-8") == (
     "origin\treason\n"
     "a.tsv:3\texpected 2 columns, as in the header, got 1\n"
@@ -262,6 +264,21 @@ def test_a_label_with_one_text_trains_and_is_named(
   parts = _build(tmp_path / "set", path)
   assert "ганц" in {row.label for row in parts["train"]}
   assert "1 labels without a row in the test part: 'ганц'" in caplog.text
+
+
+def test_what_is_read_is_not_written_over(tmp_path: pathlib.Path) -> None:
+  rows = [{"text": f"{n}", "label": "xy"[n % 2]} for n in range(40)]
+  path = _table(tmp_path / "train.jsonl", *rows)
+  before = path.read_bytes()
+  with pytest.raises(options.InputError, match="give another folder"):
+    _build(tmp_path, path)
+  assert path.read_bytes() == before
+
+
+def test_too_few_rows_for_a_part_are_refused(tmp_path: pathlib.Path) -> None:
+  path = _table(tmp_path / "a.jsonl", *({"text": t, "label": t} for t in "аб"))
+  with pytest.raises(options.InputError, match="rows enough for a dev part"):
+    _build(tmp_path / "set", path)
 
 
 def test_one_label_alone_is_refused(tmp_path: pathlib.Path) -> None:

@@ -111,6 +111,8 @@ def test_texts_filled_in_by_machine_are_one_cluster() -> None:
     for n in range(3000)
   ]
   assert len(near_duplicates.clusters(texts, 0.6)) == 1
+  found = near_duplicates.between(texts[:2900], texts[2900:], 0.6)
+  assert len(found) == 100
 
 
 def test_no_text_at_all_is_no_copy() -> None:

@@ -180,7 +180,7 @@ def test_what_pythons_csv_writes_is_read_back(
     ("a.jsonl", "", "at least one JSON object"),
     ("a.csv", "", "got an empty file"),
     ("a.csv", "text\n", "got a header only"),
-    ("a.csv", "text;label\nа;б\n", "got columns 'text;label'"),
+    ("a.csv", "text;label\nа;б\n", "or, in a .tsv, tabs, not by ';'"),
     ("a.xlsx", "text\n", "ends in .csv, .tsv or .jsonl"),
     ("a.csv", b"\xe0\n", "UTF-8 text at"),
   ],

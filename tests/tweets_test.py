@@ -181,6 +181,7 @@ def test_a_stand_in_for_two_authors_is_told_apart_by_its_words(
     running.ROOT / "sample/pretrain/wiki_articles.txt",
   )
   assert min(counts["labels"][label]["test"] for label in "01") > 5
+  assert classifier_sets.cleaning_of(str(tmp_path / "set")) == tweets.Options()
   assert accuracy > 0.9
 
 

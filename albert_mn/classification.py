@@ -170,7 +170,9 @@ def _train(
   problem = fine_tuning.problem_of(settings.label_type, rows.train)
   problem.check([*rows.validation, *rows.held_out])
   start = _start(settings, recipe.max_seq_length)
-  data = fine_tuning.Data(rows.train, rows.validation, rows.held_out)
+  data = fine_tuning.Data(
+    rows.train, rows.validation, rows.held_out, task_rows.cleaning(settings)
+  )
   fine_tuning.train(folder, run_folder, recipe, start, problem, data)
 
 

@@ -21,6 +21,7 @@ from data_prep import (
   manifest,
   storage,
   tokenization,
+  tweets,
 )
 
 KIND = "classifier"
@@ -29,6 +30,7 @@ KIND = "classifier"
 _HEAD = 4
 
 Text = framing.Text
+log_softmax = problems.log_softmax  # where other modules look for it
 
 
 class Classifier(tf_keras.layers.Layer):
@@ -196,6 +198,7 @@ class Predictor:
     )
     parameters = self.manifest.get("parameters", {})
     self.temperature = float(parameters.get("temperature", 1.0))
+    self._cleaning = parameters.get("cleaning")
     self._forward = compiled(
       lambda ids, mask, segments: model.call(ids, mask, None, segments), INPUTS
     )
@@ -222,13 +225,28 @@ class Predictor:
 
     Those of a text in several windows are the mean of the windows'.
     """
-    framed = self.framer.frame(texts)
+    framed = self.framer.frame(self.cleaned(texts))
     found = np.zeros((len(framed.ids), len(self.names)), np.float32)
     for batch, scores in outputs(
       self._forward, self.framer, framed, batch_size
     ):
       found[batch.rows] = scores[: len(batch.rows)]
     return framed.pooled(found)
+
+  def cleaned(self, texts: Sequence[Text]) -> Sequence[Text]:
+    """Does to texts what was done to the training rows, as to tweets."""
+    if not self._cleaning:
+      return texts
+    latin = self._cleaning["latin_mongolian"]
+
+    def clean(text: str) -> str:
+      marked = text.startswith(f"{tweets.MARK} ")  # twice would be too often
+      return text if marked else tweets.clean(text, latin)
+
+    return [
+      clean(text) if isinstance(text, str) else (clean(text[0]), clean(text[1]))
+      for text in texts
+    ]
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
     """Returns what the losses of the logits of rows compare with."""

@@ -163,11 +163,14 @@ class Data:
     validation: what decides which weights are kept; may be empty.
     held_out: what is evaluated on afterwards: only counted, and shown where
       there is no validation.
+    cleaning: what was done to them, for the manifest: texts to predict get it
+      too.
   """
 
   train: Sequence[classifier_data.Row]
   validation: Sequence[classifier_data.Row] = ()
   held_out: Sequence[classifier_data.Row] = ()
+  cleaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def training_batches(
@@ -238,6 +241,7 @@ def train(
     parameters={
       **dataclasses.asdict(recipe),
       "do_lower_case": start.do_lower_case,
+      "cleaning": dict(data.cleaning),
       "text_pair": any(row.text_pair for row in data.train),
       **problem.parameters(),
       **loop.calibrated(),

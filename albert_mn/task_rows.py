@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from absl import logging
 
@@ -22,7 +22,6 @@ from data_prep import (
 
 CSV, TWEETS, EDUGE, NER = TASKS = ("csv", "tweetmn", "eduge", "ner")
 ENTITIES = "entities"
-_NO_COLUMN = "\0"  # which no header holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +87,14 @@ def settle(files: F, output_dir: str) -> F:
   if files.task_name == NER:
     return dataclasses.replace(files, label_type=ENTITIES)
   return files
+
+
+def cleaning(files: Files) -> dict[str, Any]:
+  """Returns what was done to the texts of a set; {} for nothing."""
+  if not (files.data_dir and _is_set(files.data_dir)):
+    return {}
+  found = classifier_sets.cleaning_of(files.data_dir)
+  return dataclasses.asdict(found) if found else {}
 
 
 def _is_set(folder: str) -> bool:
@@ -259,6 +266,4 @@ def to_predict(
   columns: classifier_data.Columns = files
   if files.task_name == TWEETS:
     columns = classifier_data.tweet_columns(path, labelled=False)
-  # Labels decide nothing here: a broken one makes no bad row.
-  columns = dataclasses.replace(columns, label_column=_NO_COLUMN)
   return classifier_data.stream(path, columns)

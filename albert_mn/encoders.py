@@ -343,7 +343,7 @@ def positions(
   Returns:
     [length, embedding_size], or [batch, length, embedding_size].
   """
-  length = input_mask.shape[1]
+  length = input_mask.shape[1] or tf.shape(input_mask)[1]
   if firsts is None:
     return table[:length]
   number = tf.maximum(input_mask - 1, 0)

@@ -109,9 +109,9 @@ class Predictor:
     )
     model = Classifier(config, len(names), seed=0)
     model_directory.restore(folder, **model.parts())
-    tokenizer = tokenization.Tokenizer(
-      os.path.join(folder, model_directory.TOKENIZER),
-      do_lower_case=parameters["do_lower_case"],
+    tokenizer = tokenization.Tokenizer.with_settings(
+      model_directory.tokenizer_file(folder),
+      tokenization.Settings.of(parameters),
     )
     length = parameters["max_seq_length"]
     return cls(model, tokenizer, names, length, described)

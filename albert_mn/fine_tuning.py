@@ -78,14 +78,12 @@ class Start:
     config: the encoder's shape.
     tokenizer: of `tokenizer_file`.
     tokenizer_file: goes into the model directory.
-    do_lower_case: whether `tokenizer` lower-cases before it.
     init_checkpoint: what initial_weights takes, or "".
   """
 
   config: configs.AlbertConfig
   tokenizer: tokenization.Tokenizer
   tokenizer_file: str
-  do_lower_case: bool
   init_checkpoint: str
 
 
@@ -225,7 +223,7 @@ def train(
     tokenizer_file=start.tokenizer_file,
     parameters={
       **dataclasses.asdict(recipe),
-      "do_lower_case": start.do_lower_case,
+      **start.tokenizer.settings.parameters(),
     },
     counts={
       "global_step": loop.step(),
@@ -243,7 +241,7 @@ def _settings(recipe: Recipe, start: Start) -> dict[str, Any]:
     **dataclasses.asdict(recipe),
     "config": dataclasses.asdict(start.config),
     "tokenizer": storage.sha256(start.tokenizer_file),
-    "do_lower_case": start.do_lower_case,
+    **start.tokenizer.settings.parameters(),
   }
 
 

@@ -538,8 +538,9 @@ def _prepared(
       f"none in {training.folder}",
       "copy it there, or leave --probe_file out",
     )
-  lower = bool(training.parameters.get("do_lower_case"))
-  tokenizer = tokenization.Tokenizer(path, do_lower_case=lower)
+  tokenizer = tokenization.Tokenizer.with_settings(
+    path, tokenization.Settings.of(training.parameters)
+  )
   rows = probe.rows(probing)
   return probe.Probe(
     rows, tokenizer, training.shape.max_seq_length, seed, probing.probe_interval
@@ -856,7 +857,7 @@ def _save_model(
     tokenizer_file=tokenizer,
     parameters=dict(
       random_seed=work.settings.random_seed,
-      do_lower_case=training.parameters.get("do_lower_case", False),
+      **tokenization.Settings.of(training.parameters).parameters(),
     ),
     counts=dict(global_step=step, **counts),
     inputs={"records": training.identity} if training.identity else {},

@@ -179,8 +179,8 @@ def _create(
   parts = documents.weighted(settings.input_file) + documents.weighted(
     settings.isolated_lines_file, isolated=True
   )
-  tokenizer = tokenization.Tokenizer(
-    settings.spm_model_file, settings.do_lower_case
+  tokenizer = tokenization.Tokenizer.with_settings(
+    settings.spm_model_file, tokenization.Settings.of(vars(settings))
   )
   if runner is None and _is_large(parts):
     workers.start()  # beside the survey

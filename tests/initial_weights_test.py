@@ -150,6 +150,9 @@ def _hugging_face(folder: pathlib.Path, tokenizer_file: str) -> None:
   (folder / "model.safetensors").write_bytes(
     struct.pack("<Q", len(text)) + text + data
   )
+  (folder / "tokenizer_config.json").write_text(
+    '{"keep_accents": true, "do_lower_case": false}'
+  )
   (folder / "spiece.model").write_bytes(
     pathlib.Path(tokenizer_file).read_bytes()
   )

@@ -20,6 +20,7 @@ from albert_mn import (
   fine_tuning,
   initial_weights,
   model_directory,
+  remote_weights,
   reports,
 )
 from data_prep import (
@@ -73,7 +74,8 @@ class Options:
   bert_config_file: str = options.option("", "instead, for BERT")
   init_checkpoint: str = options.option(
     "", "what to start from: a model directory, a checkpoint's prefix (a TF 1 "
-    "one of google-research too) or a Hugging Face directory; without it "
+    "one of google-research too), a Hugging Face directory or a file of "
+    "PyTorch's weights; local, gs:// or https://; without it "
     "training starts from nothing; without --do_train, the classifier to use "
     "(default: the one in --output_dir)"
   )  # fmt: skip
@@ -116,6 +118,9 @@ class Rows:
 def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
   """Trains, evaluates, predicts as the flags say; returns the results."""
   tf.config.experimental.enable_op_determinism()
+  settings = dataclasses.replace(
+    settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
+  )
   # Everything that can be wrong with the rows is said before anything runs.
   rows = _labelled_rows(settings)
   to_predict = _rows_to_predict(settings) if settings.do_predict else []

@@ -25,6 +25,7 @@ from albert_mn import (
   model_directory,
   plain_forward,
   pretraining,
+  remote_weights,
   tf1_checkpoints,
 )
 from data_prep import (
@@ -64,7 +65,9 @@ class Options:
     choices=("auto", *_FORMATS),
   )  # fmt: skip
   init_checkpoint: str = options.option(
-    "", "a folder, a checkpoint's prefix or a file of weights"
+    "",
+    "a folder, a checkpoint's prefix or a file of weights; local, gs:// or "
+    "https://, also an archive there",
   )
   albert_config_file: str = options.option(
     "", "the shape, where none lies beside the weights"
@@ -131,6 +134,9 @@ class Opened:
 def run(settings: Options) -> None:
   """Converts, checks, puts in place, and prints what was done."""
   storage.require_writable(settings.output_dir)
+  settings = dataclasses.replace(
+    settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
+  )
   opened = _opened(settings)
   model = opened.model()
   loaded = initial_weights.fill(opened.source, model.parts())

@@ -26,7 +26,7 @@ WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
   "labels.json",
 )
 # Behind a checkpoint's prefix.
-_FILE_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+FILE_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 # What TensorFlow raises for a checkpoint that is damaged or does not fit.
 UNREADABLE = (AssertionError, IndexError, ValueError, tf.errors.OpError)
@@ -144,7 +144,7 @@ def held_names(path: str) -> list[str]:
 
 def folder_of(path: str) -> str:
   """The folder with config and tokenizer: `path`, or where a prefix lies."""
-  prefix = _FILE_OF_CHECKPOINT.sub("", path)
+  prefix = FILE_OF_CHECKPOINT.sub("", path)
   is_file = storage.exists(f"{prefix}.index") or storage.exists(path)
   return os.path.dirname(path) or "." if is_file else path
 
@@ -208,7 +208,7 @@ def find_weights(path: str) -> str:
   Raises:
     options.InputError: for a folder with several.
   """
-  stem = _FILE_OF_CHECKPOINT.sub("", path)
+  stem = FILE_OF_CHECKPOINT.sub("", path)
   for prefix in (os.path.join(path, WEIGHTS), path, stem):
     if storage.exists(f"{prefix}.index"):
       return prefix

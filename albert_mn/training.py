@@ -32,6 +32,7 @@ from albert_mn import (
   optimization,
   pretraining,
   probe,
+  remote_weights,
   reports,
   runs,
   throughput,
@@ -58,7 +59,8 @@ class Options:
   output_dir: str = options.option("", "the run directory")
   init_checkpoint: str = options.option(
     "", "warm start: a model directory, a checkpoint's prefix (a TF 1 one of "
-    "google-research too) or a Hugging Face directory"
+    "google-research too), a Hugging Face directory or a file of PyTorch's "
+    "weights; local, gs:// or https://"
   )  # fmt: skip
   init_from_group0: bool = options.option(
     False, "hidden groups that --init_checkpoint lacks begin as its group 0"
@@ -215,6 +217,7 @@ def run(
   if settings.print_schedule:
     print(learning_rates.table(recipe))
     return {}
+  settings = localized(settings, devices)
   work = examined(settings, recipe, devices, probing, checks.Examination())
   assert work, "the first failure was raised"
   strategy = work.strategy
@@ -282,6 +285,14 @@ def run(
     )
   distribution.wait_for_all(strategy)
   return metrics
+
+
+def localized(settings: Options, devices: distribution.Options) -> Options:
+  """Brings --init_checkpoint here, but where a TPU reads it by itself."""
+  if distribution.is_elsewhere(devices):
+    return settings
+  path = remote_weights.local(settings.init_checkpoint)
+  return dataclasses.replace(settings, init_checkpoint=path)
 
 
 def settled(

@@ -27,6 +27,7 @@ from albert_mn import (
   pretraining,
   remote_weights,
   tf1_checkpoints,
+  vocabulary,
 )
 from data_prep import (
   length_buckets,
@@ -92,10 +93,30 @@ class Options:
     False, "for further training: let й and ё be, though the model was trained "
     "on text without them; its published scores do not come back so"
   )  # fmt: skip
+  resize_vocabulary: str = options.option(
+    "", "another SentencePiece model to move the weights to: pieces of both "
+    "keep theirs, new ones begin as the mean of their old pieces"
+  )  # fmt: skip
+  held_out_file: str = options.option(
+    "", "text, as globs, on which --resize_vocabulary measures the masked-LM "
+    "loss before and after"
+  )  # fmt: skip
   output_dir: str = options.option("", "the model directory")
 
   def __post_init__(self) -> None:
     options.require(self, "init_checkpoint", "output_dir")
+    if bool(self.resize_vocabulary) != bool(self.held_out_file):
+      raise options.InputError(
+        "--resize_vocabulary with --held_out_file, to see what it does",
+        "one of them",
+        "give both or neither",
+      )
+    if tokenization.is_wordpiece(self.resize_vocabulary):
+      raise options.InputError(
+        "a SentencePiece model as --resize_vocabulary",
+        self.resize_vocabulary,
+        "train one with data_prep.train_tokenizer",
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +169,57 @@ def run(settings: Options) -> None:
   if opened.source.arrays:
     plain = plain_forward.PlainModel(opened.source.arrays, opened.config)
     _compare("the source's arrays", plain.outputs(ids, mask), expected)
+  if settings.resize_vocabulary:
+    opened, model = _moved(settings, opened, model, parts)
+    parts = {name: model.parts()[name] for name in parts}
+    ids, mask = sentences(opened)
+    expected = outputs(model, parts, ids, mask)
   write(settings, opened, parts, (ids, mask), expected)
   print(f"written to {settings.output_dir}")
+
+
+def _moved(
+  settings: Options, opened: Opened, model: Any, parts: Mapping[str, Any]
+) -> tuple[Opened, Any]:
+  """Moves a model to --resize_vocabulary; prints what that does to its loss."""
+  old = opened.tokenizer()
+  if not old:
+    raise options.InputError(
+      "the model's own tokenizer, to divide new pieces with",
+      f"none beside {opened.source.path}",
+      "give --spm_model_file or --vocab_file",
+    )
+  new = tokenization.Tokenizer(settings.resize_vocabulary)
+  found = vocabulary.origins(old, new)
+  moved = dataclasses.replace(
+    opened,
+    config=dataclasses.replace(opened.config, vocab_size=new.vocab_size),
+    tokenizer_file=settings.resize_vocabulary,
+    text=foreign_text.Found(new.settings, "the new tokenizer's own"),
+  )
+  other = vocabulary.moved(model, moved.config, found, len(opened.labels))
+  print(
+    f"pieces: {old.vocab_size:,} before, {new.vocab_size:,} after: "
+    f"{found.kept:,} kept, {found.divided:,} of the mean of their old pieces, "
+    f"{found.without:,} that the old tokenizer does not know"
+  )
+  if "masked_lm" not in parts:
+    print("no masked-LM head: there is no loss to measure")
+    return moved, other
+  lines = [
+    line
+    for path in storage.matching(settings.held_out_file)
+    for line in storage.lines(path)
+  ]
+  guessed = vocabulary.contexts(lines, (old, new))
+  before = vocabulary.bits_per_character(model, old, guessed)
+  after = vocabulary.bits_per_character(other, new, guessed)
+  words = sum(len(context.masked) for context in guessed)
+  print(
+    f"masked-LM loss on {words:,} words of {settings.held_out_file}: "
+    f"{before:.3f} bits per character before, {after:.3f} after"
+  )
+  return moved, other
 
 
 def write(

@@ -83,6 +83,7 @@ class _Model(Protocol):
   def decode(self, ids: Sequence[int]) -> str: ...
   def is_control(self, number: int) -> bool: ...
   def starts_word(self, number: int) -> bool: ...
+  def begins(self, number: int) -> bool: ...
   def letters(self, number: int) -> str: ...
   def reaches(self, number: int) -> bool: ...
 
@@ -167,6 +168,10 @@ class Tokenizer:
   def letters(self, number: int) -> str:
     """Returns the letters of a piece, without what marks its place."""
     return self._model.letters(number)
+
+  def begins(self, number: int) -> bool:
+    """Says whether a piece is marked as the beginning of a word."""
+    return self._model.begins(number)
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of piece ids."""
@@ -267,6 +272,9 @@ class _SentencePiece:
   def starts_word(self, number: int) -> bool:
     piece = self._proto.pieces[number]
     return starts_word(piece.piece) or piece.type == _PIECE.USER_DEFINED
+
+  def begins(self, number: int) -> bool:
+    return self.pieces[number].startswith("▁")
 
   def letters(self, number: int) -> str:
     return self.pieces[number].replace("▁", "")

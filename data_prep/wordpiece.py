@@ -170,6 +170,10 @@ class Vocabulary:
     """Says whether a word begins with a piece."""
     return not self.pieces[number].startswith(CONTINUES)
 
+  def begins(self, number: int) -> bool:
+    """Says whether a piece is marked as the beginning of a word."""
+    return self.starts_word(number)
+
   def letters(self, number: int) -> str:
     """Returns what a piece stands for."""
     return self.pieces[number].removeprefix(CONTINUES)

@@ -15,6 +15,13 @@ from typing import Any
 from albert_mn import configs, huggingface
 from data_prep import storage, tokenization
 
+# What models and tokenizers are compared on: every letter, other scripts, marks.
+SENTENCES = (
+  "Сайн байна уу? Өнөөдөр Улаанбаатарт дулаан, салхигүй байна.",
+  "Хоёр найз ёлкны өмнө зогсоод, «шинэ жилийн мэнд!» гэж хэлэв.",
+  "Ерөнхийлөгч 2026 оны 11 дүгээр сарын 26-нд e-mail бичжээ 🙂.",
+  "ЦАХИЛГААН ЭРЧИМ ХҮЧНИЙ ҮЙЛДВЭРЛЭЛИЙГ нэмэгдүүлэхгүй юу?",
+)
 _MARKED = "йёЙЁ"
 _CYRILLIC = "абвгдежзиклмнопрстухцчшыэюя"
 
@@ -40,6 +47,20 @@ class Found:
     """Says it in a line."""
     on = [n for n, value in dataclasses.asdict(self.settings).items() if value]
     return f"{', '.join(on) or 'the text as it is'} ({self.reason})"
+
+
+def alike(
+  tokenizer_file: str,
+  one: tokenization.Settings,
+  other: tokenization.Settings,
+) -> bool:
+  """Says whether two settings give the same ids: a model may lower-case too."""
+  first, second = (
+    tokenization.Tokenizer.with_settings(tokenizer_file, s).encode(SENTENCES)
+    for s in (one, other)
+  )
+  pairs = zip(first, second, strict=True)
+  return all(a.tolist() == b.tolist() for a, b in pairs)
 
 
 def found(

@@ -24,6 +24,7 @@ from absl import logging
 from albert_mn import (
   configs,
   encoders,
+  fast_tokenizers,
   foreign_text,
   huggingface,
   model_directory,
@@ -152,14 +153,16 @@ def _same(
 def tokenizer_file(path: str) -> str:
   """The SentencePiece model or vocab.txt beside the weights, "" for none.
 
+  Where there is a tokenizer.json alone, what it was made from.
+
   Raises:
     options.InputError: when there are several of other names.
   """
   folder = folder_of(path)
   names = (model_directory.TOKENIZER, huggingface.TOKENIZER)
-  found = (model_directory.adjacent(folder, name) for name in names)
-  if known := next(filter(None, found), ""):
-    return known
+  known = (model_directory.adjacent(folder, name) for name in names)
+  if found := next(filter(None, known), ""):
+    return found
   models = [n for n in storage.names(folder) if n.endswith(".model")]
   if len(models) > 1:
     raise options.InputError(
@@ -168,7 +171,10 @@ def tokenizer_file(path: str) -> str:
     )  # fmt: skip
   if models:
     return os.path.join(folder, models[0])
-  return model_directory.adjacent(folder, model_directory.VOCABULARY)
+  if found := model_directory.adjacent(folder, model_directory.VOCABULARY):
+    return found
+  fast = model_directory.adjacent(folder, huggingface.FAST_TOKENIZER)
+  return fast_tokenizers.extracted(fast) if fast else ""
 
 
 def text_settings(

@@ -204,7 +204,9 @@ def _moved(
     for path in storage.matching(settings.held_out_file)
     for line in storage.lines(path)
   ]
-  guessed = vocabulary.contexts(lines, (old, new))
+  guessed = vocabulary.contexts(
+    lines, (old, new), opened.config.max_position_embeddings
+  )
   before = vocabulary.bits_per_character(model, old, guessed)
   after = vocabulary.bits_per_character(other, new, guessed)
   words = sum(len(context.masked) for context in guessed)

@@ -9,23 +9,30 @@ import pytest
 
 from albert_mn import (
   classification,
+  conversion,
   distribution,
   fine_tuning,
   optimization,
   probe,
+  remote_weights,
   training,
 )
 from data_prep import (
   cleaning,
   corpora,
   downloads,
+  options,
   pretraining_data,
   texts,
   tokenizer_training,
 )
 from tests import running
 
-PAGES = ["README.md", "README.mn.md", "docs/beam.md", "docs/tpu.md"]
+PAGES = [
+  "README.md", "README.mn.md", "docs/beam.md", "docs/migration.md", "docs/tpu.md",
+]  # fmt: skip
+# Page → the test that takes its commands from it and runs them.
+WHOLE = {"docs/migration.md": "tests/migration_test.py"}
 
 # Command → where CI runs it.
 RUN_BY = {
@@ -59,6 +66,8 @@ OPTIONS: dict[str, list[Any]] = {
     probe.Options,
   ],
   "run_classifier": [classification.Options, fine_tuning.Recipe],
+  "albert_mn.convert_checkpoint": [conversion.Options],
+  "albert_mn.download_checkpoint": [remote_weights.Options],
 }
 
 
@@ -68,6 +77,10 @@ def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
   blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
   commands = [line for block in blocks for line in block.splitlines() if line]
   assert commands
+  if page in WHOLE:
+    where = (running.ROOT / WHOLE[page]).read_text("utf-8")
+    assert page in where and "in COMMANDS" in where
+    return
   for command in commands:
     assert command in RUN_BY, f"{command}: run it in a test, name that here"
     where = (running.ROOT / RUN_BY[command]).read_text("utf-8")
@@ -78,13 +91,17 @@ def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
 def test_the_flags_of_a_programs_example_exist(program: str) -> None:
   path = running.ROOT / (program.replace(".", "/") + ".py")
   used = re.findall(r"--(\w+)", path.read_text("utf-8").split('"""')[1])
-  known = {f.name for cls in OPTIONS[program] for f in dataclasses.fields(cls)}
+  known = {
+    options.flag_name(f)
+    for cls in OPTIONS[program]
+    for f in dataclasses.fields(cls)
+  }
   assert used and set(used) <= known
 
 
 def test_the_readme_names_every_flag_it_mentions_as_the_programs_do() -> None:
   known = {
-    f.name for classes in OPTIONS.values() for cls in classes
+    options.flag_name(f) for classes in OPTIONS.values() for cls in classes
     for f in dataclasses.fields(cls)
   }  # fmt: skip
   for page in PAGES:

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 
 import pytest
+import requests
 
 from albert_mn import (
   conversion,
@@ -277,6 +278,27 @@ def test_an_archive_may_not_hold_more_than_there_is_room_for(
   monkeypatch.setattr(archives, "_MOST_FILES", 2)
   with pytest.raises(options.InputError, match="more than 2"):
     archives.unpack(str(path), str(tmp_path / "two"))
+
+
+def test_a_manifests_checksum_is_no_path(
+  server: http_server.Server, tmp_path: pathlib.Path
+) -> None:
+  (tmp_path / "secret").write_text("x")
+  entry = {"bytes": 1, "sha256": f"../../../../{tmp_path}"}
+  content = {"files": {"secret": entry}}
+  server.files["/m/manifest.json"] = json.dumps(content).encode()
+  with pytest.raises(options.InputError, match="64 hexadecimal digits"):
+    remote_weights.local(f"{server.url}/m")
+
+
+def test_https_that_leads_to_plain_http_is_refused(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  answer = requests.Response()
+  answer.status_code, answer.url = 200, "http://example.invalid/a.zip"
+  monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
+  with pytest.raises(options.InputError, match="expected https://; got http:"):
+    transfers.opened("https://example.invalid/a.zip", {}, "")
 
 
 def test_a_manifest_may_not_name_files_elsewhere(

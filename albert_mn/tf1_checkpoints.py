@@ -13,9 +13,9 @@ from data_prep import options
 # An encoder's weights begin so.
 ENCODER = ("bert/",)
 # What a training checkpoint holds beside weights, by the last part of a name.
-_SLOTS = {"global_step", "lamb_m", "lamb_v", "adam_m", "adam_v"}
+SLOTS = {"global_step", "lamb_m", "lamb_v", "adam_m", "adam_v"}
 # The variables of tf.train's optimizers.
-_SLOTS |= {"Adam", "Adam_1", "beta1_power", "beta2_power"}
+SLOTS |= {"Adam", "Adam_1", "beta1_power", "beta2_power"}
 
 
 def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -26,7 +26,7 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
   """
   names = model_directory.held_names(path)
   slots = collections.Counter(_last(name) for name in names)
-  weights = [name for name in names if _last(name) not in _SLOTS]
+  weights = [name for name in names if _last(name) not in SLOTS]
   try:
     reader = tf.train.load_checkpoint(model_directory.weights_prefix(path))
     arrays = {name: reader.get_tensor(name) for name in weights}
@@ -36,10 +36,10 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
       str(error).split("\n", maxsplit=1)[0],
       "copy it again",
     ) from error
-  output = "cls/seq_relationship/output_weights"
-  if output in arrays:
-    arrays[output] = arrays[output].T  # [2, hidden] there
-  skipped = [f"{slots[n]} x {n}" for n in sorted(_SLOTS) if slots[n]]
+  for output in ("cls/seq_relationship/output_weights", "output_weights"):
+    if output in arrays:
+      arrays[output] = arrays[output].T  # [labels, hidden] there
+  skipped = [f"{slots[n]} x {n}" for n in sorted(SLOTS) if slots[n]]
   return arrays, skipped
 
 
@@ -50,7 +50,8 @@ def _last(name: str) -> str:
 def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   """Returns name → variable of the encoder, its pooler and the given heads.
 
-  The names are those of upstream's modeling.py and run_pretraining.py.
+  The names are those of upstream's modeling.py, run_pretraining.py and
+  run_classifier.py.
 
   Args:
     parts: as PretrainingModel.parts(); the heads may be left out.
@@ -70,6 +71,11 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found["sentence"] = {
       "cls/seq_relationship/output_weights": sentence.kernel,
       "cls/seq_relationship/output_bias": sentence.bias,
+    }
+  if classifier := parts.get("classifier"):
+    found["classifier"] = {
+      "output_weights": classifier.kernel,
+      "output_bias": classifier.bias,
     }
   return found
 

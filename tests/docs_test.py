@@ -9,10 +9,12 @@ import pytest
 
 from albert_mn import (
   classification,
+  conversion,
   distribution,
   fine_tuning,
   optimization,
   probe,
+  remote_weights,
   training,
 )
 from data_prep import (
@@ -21,6 +23,7 @@ from data_prep import (
   cleaning,
   corpora,
   downloads,
+  options,
   pretraining_data,
   texts,
   tokenizer_training,
@@ -28,7 +31,11 @@ from data_prep import (
 )
 from tests import running
 
-PAGES = ["README.md", "README.mn.md", "docs/beam.md", "docs/tpu.md"]
+PAGES = [
+  "README.md", "README.mn.md", "docs/beam.md", "docs/migration.md", "docs/tpu.md",
+]  # fmt: skip
+# Page → the test that takes its commands from it and runs them.
+WHOLE = {"docs/migration.md": "tests/migration_test.py"}
 
 # Command → where CI runs it.
 RUN_BY = {
@@ -67,6 +74,8 @@ OPTIONS: dict[str, list[Any]] = {
     probe.Options,
   ],
   "run_classifier": [classification.Options, fine_tuning.Recipe],
+  "albert_mn.convert_checkpoint": [conversion.Options],
+  "albert_mn.download_checkpoint": [remote_weights.Options],
 }
 
 
@@ -76,6 +85,10 @@ def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
   blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
   commands = [line for block in blocks for line in block.splitlines() if line]
   assert commands
+  if page in WHOLE:
+    where = (running.ROOT / WHOLE[page]).read_text("utf-8")
+    assert page in where and "in COMMANDS" in where
+    return
   for command in commands:
     assert command in RUN_BY, f"{command}: run it in a test, name that here"
     where = (running.ROOT / RUN_BY[command]).read_text("utf-8")
@@ -86,7 +99,11 @@ def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
 def test_the_flags_of_a_programs_example_exist(program: str) -> None:
   path = running.ROOT / (program.replace(".", "/") + ".py")
   used = re.findall(r"--(\w+)", path.read_text("utf-8").split('"""')[1])
-  known = {f.name for cls in OPTIONS[program] for f in dataclasses.fields(cls)}
+  known = {
+    options.flag_name(f)
+    for cls in OPTIONS[program]
+    for f in dataclasses.fields(cls)
+  }
   assert used and set(used) <= known
 
 
@@ -102,7 +119,7 @@ def test_the_recipes_of_run_classifier_name_flags_that_exist() -> None:
 
 def test_the_readme_names_every_flag_it_mentions_as_the_programs_do() -> None:
   known = {
-    f.name for classes in OPTIONS.values() for cls in classes
+    options.flag_name(f) for classes in OPTIONS.values() for cls in classes
     for f in dataclasses.fields(cls)
   }  # fmt: skip
   for page in PAGES:

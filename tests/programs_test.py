@@ -15,7 +15,9 @@ PROGRAMS = {
   "create_pretraining_data": ("-m", "data_prep.create_pretraining_data"),
   "run_pretraining": ("run_pretraining.py",),
   "run_classifier": ("run_classifier.py",),
+  "convert_checkpoint": ("-m", "albert_mn.convert_checkpoint"),
   "doctor": ("-m", "albert_mn.doctor"),
+  "download_checkpoint": ("-m", "albert_mn.download_checkpoint"),
 }
 
 

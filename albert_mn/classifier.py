@@ -82,6 +82,7 @@ class Predictor:
   Attributes:
     names: the labels, in the order of the scores.
     manifest: the model directory's.
+    model, tokenizer, max_seq_length: what it computes with.
   """
 
   def __init__(
@@ -95,6 +96,8 @@ class Predictor:
     self.names = list(names)
     self.manifest = manifest or {}
     self._tokenizer, self._max_seq_length = tokenizer, max_seq_length
+    self.model, self.tokenizer = model, tokenizer
+    self.max_seq_length = max_seq_length
     self._forward = tf.function(model.call)
 
   @classmethod

@@ -17,6 +17,7 @@ import numpy as np
 
 from albert_mn import explanation
 from bert_tweet import web
+from data_prep import options
 
 # Bytes, after compression, that a page's attention may take; base64 makes a
 # third more of them. With 512 pieces, 12 layers and 12 heads the scales are
@@ -27,6 +28,23 @@ PAGE_LIMIT = 4 << 20
 _AN_ENTRY = 1.5
 
 _LEVELS, _SCALES = 255, 65535
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  model_dir: str = options.option(
+    "", "the model: a classifier or a pretrained one, a TF 1 checkpoint or a "
+    "directory of Hugging Face's",
+  )  # fmt: skip
+  input_text: str = options.option("", "what it reads")
+  input_text_pair: str = options.option("", "the second text of a pair")
+  output_file: str = options.option("attention.html", "the page")
+  spm_model_file: str = options.option(
+    "", "the SentencePiece model, where none lies beside the weights"
+  )
+
+  def __post_init__(self) -> None:
+    options.require(self, "model_dir", "input_text", "output_file")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """The pages in a real browser: typed into, clicked, attacked, left alone."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
+import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +19,7 @@ from bert_tweet import attention, web
 from tests import running, serving
 
 WEB = running.ROOT / "bert_tweet/web"
+BIN = pathlib.Path(sys.executable).parent
 TEXT = "хүн бүр эрхтэй"
 ATTACK = "</script><script>window.hit = 1</script><img src=x onerror='hit = 1'>"
 FLAGS = (
@@ -361,6 +366,23 @@ def test_a_server_that_is_killed_is_told_of_and_its_return_is_noticed(
     assert _answered(page).first.locator(".name").text_content() == "үүрэг"
   watched.context.close()
   assert all("ERR_" in text for text in watched.wrong)
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_readme_can_be_taken_again(
+  browser: sync_api.Browser, topics: str, tmp_path: pathlib.Path
+) -> None:
+  del browser  # there is one
+  subprocess.run(
+    ["scripts/screenshots.sh", topics, str(tmp_path / "docs")],
+    cwd=running.ROOT, check=True,
+    env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+  )  # fmt: skip
+  taken = sorted((tmp_path / "docs").iterdir())
+  assert [path.name for path in taken] == ["attention.png", "page.png"]
+  for path in taken:
+    width, height = struct.unpack(">II", path.read_bytes()[16:24])
+    assert width == 980 and 400 < height < 3000
 
 
 def _luminance(colour: str) -> float:

@@ -58,7 +58,8 @@ async function predict() {
     showLabels(found);
     tell("looking");
     view.setAttribute("aria-busy", "true");
-    await showView(view, await post("api/attention", text, signal));
+    const seen = await post("api/attention", text, signal);
+    await showView(view, seen);
     tell("answered", found.label, percent(found.probabilities[found.label]));
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -98,7 +99,7 @@ function showLabels(found) {
   lastLabels = found;
   const rows = Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]);
   const shown = bars(rows.slice(0, MOST_LABELS));
-  shown.firstChild.classList.add("first");
+  shown.classList.add("first");
   const more = rows.length - MOST_LABELS;
   document
     .getElementById("labels")

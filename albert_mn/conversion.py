@@ -227,7 +227,7 @@ def write(
   Raises:
     options.InputError: when it gives other outputs.
   """
-  with tempfile.TemporaryDirectory(dir=_beside(settings.output_dir)) as folder:
+  with tempfile.TemporaryDirectory(dir=beside(settings.output_dir)) as folder:
     model_directory.save(
       folder,
       classifier.KIND if opened.labels else "pretrained_model",
@@ -253,7 +253,7 @@ def _step(path: str) -> int:
   )
 
 
-def _beside(path: str) -> str | None:
+def beside(path: str) -> str | None:
   """The folder above a local path, where a large model has room."""
   if storage.is_remote(path):
     return None

@@ -18,6 +18,7 @@ from albert_mn import (
   inputs,
   model_directory,
   optimization,
+  runs,
   training,
 )
 from data_prep import options
@@ -145,7 +146,8 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   names = [line.split(" = ")[0] for line in results[0].splitlines()]
   assert names == [
     "bits_per_character", "global_step", "loss", "masked_lm_accuracy", "masked_lm_loss",
-    "sentence_order_accuracy", "sentence_order_loss",
+    "sentence_order_accuracy", "sentence_order_accuracy_high",
+    "sentence_order_accuracy_low", "sentence_order_loss",
   ]  # fmt: skip
   assert "already at step 60 of 60" in _run(
     *_pretraining(folder, tmp_path / "whole")
@@ -251,6 +253,20 @@ def test_a_vocabulary_that_does_not_match_the_config_is_refused(
   )
   assert done.returncode == 1
   assert "error: expected a config with vocab_size 80" in done.stderr
+
+
+def test_a_setting_that_came_later_and_is_off_does_not_stop_an_older_run(
+  tmp_path: pathlib.Path,
+) -> None:
+  for name, later, refused in (("off", 0, False), ("on", 20, True)):
+    folder, recipe = str(tmp_path / name), {"learning_rate": 0.01}
+    runs.remember(folder, {"optimizer": recipe}, begun=False)
+    now = {"optimizer": recipe | {"num_decay_steps": later}}
+    if refused:
+      with pytest.raises(options.InputError, match=r"steps \(None → 20\)"):
+        runs.remember(folder, now, begun=True)
+    else:
+      runs.remember(folder, now, begun=True)
 
 
 def test_a_run_does_not_resume_as_another_one(

@@ -21,7 +21,6 @@ _INERT = {
   "directionality": ("bidi",),
 }
 _INERT_PREFIX = "pooler_"  # in configs of multilingual BERT, read by no code
-_UNKNOWN_UPSTREAM = ("layer_norm_eps", "norm_first")
 _ACTIVATIONS = ("gelu", "gelu_erf", "relu", "tanh", "linear")
 
 
@@ -45,9 +44,6 @@ class AlbertConfig:
     type_vocab_size: segments.
     initializer_range: standard deviation of the truncated normal.
     layer_norm_eps: 1e-12 in google's code.
-    norm_first: a key of ours: norms stand before attention and feed-forward
-      instead of behind the sums, and one at the end (Xiong et al. 2020, arXiv
-      2002.04745, table 1).
     inert: keys that change nothing, kept for the round trip.
   """
 
@@ -69,7 +65,6 @@ class AlbertConfig:
   type_vocab_size: int = 2
   initializer_range: float = 0.02
   layer_norm_eps: float = 1e-12
-  norm_first: bool = False
   inert: tuple[tuple[str, Any], ...] = ()
 
   def __post_init__(self) -> None:
@@ -142,29 +137,9 @@ class AlbertConfig:
       f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init
     }
     values.update(dict(values.pop("inert")))
-    for field in dataclasses.fields(self):
-      # Upstream's classes do not know these keys.
-      if (
-        field.name in _UNKNOWN_UPSTREAM and values[field.name] == field.default
-      ):
-        del values[field.name]
+    if self.layer_norm_eps == 1e-12:
+      del values["layer_norm_eps"]  # upstream's classes do not know the key
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
-
-  def require_published_shape(self, target: str) -> None:
-    """Refuses a shape that nobody else's code computes.
-
-    Args:
-      target: who is to read it, for the message.
-
-    Raises:
-      options.InputError: when norms come first.
-    """
-    if self.norm_first:
-      raise options.InputError(
-        f"a model that {target} can compute, norms behind the sums",
-        '"norm_first": true in its config, which is a key of ours',
-        "keep it in a model directory, or train one without the key",
-      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,9 +177,8 @@ def _is_inert(name: str, value: Any) -> bool:
 
 
 def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
-  """The kinds of values: a choice, a size, a share, a name."""
+  """The three kinds of values: a size, a share, a name."""
   right = {
-    bool: isinstance(value, bool),
     int: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     float: isinstance(value, int | float) and 0 <= value < 1,
     str: isinstance(value, str),

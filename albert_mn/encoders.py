@@ -23,8 +23,7 @@ class EncoderOutput(NamedTuple):
   Attributes:
     embedding_output: [batch, length, embedding_size], after layer norm.
     layer_outputs: num_hidden_layers of [batch, length, hidden_size].
-    sequence_output: [batch, length, hidden_size], the last of them; after the
-      norm at the end where config.norm_first.
+    sequence_output: [batch, length, hidden_size], the last of them.
     pooled_output: [batch, hidden_size], tanh of a dense layer on [CLS]; of
       packed records [batch, labels, hidden_size].
   """
@@ -140,7 +139,6 @@ class EncoderBlock(layers.TransformerEncoderBlock):
       num_attention_heads=config.num_attention_heads,
       inner_dim=config.intermediate_size,
       inner_activation=activation(config),
-      norm_first=config.norm_first,
       norm_epsilon=config.layer_norm_eps,
       name=name,
     )
@@ -188,7 +186,6 @@ class AlbertEncoder(tf_keras.layers.Layer):
     config: the shape.
     projection: from the embeddings' width to the layers'; None where equal.
     groups: EncoderBlocks by group and inner group.
-    final_norm: what stands at the end where config.norm_first; else None.
     pooler: the dense layer on [CLS].
   """
 
@@ -224,13 +221,6 @@ class AlbertEncoder(tf_keras.layers.Layer):
       ]
       for group in range(config.num_hidden_groups)
     ]
-    self.final_norm = (
-      tf_keras.layers.LayerNormalization(
-        axis=-1, epsilon=config.layer_norm_eps, name="final_layer_norm"
-      )
-      if config.norm_first
-      else None
-    )
     self.pooler = tf_keras.layers.Dense(
       config.hidden_size, activation="tanh", name="pooler"
     )
@@ -291,8 +281,6 @@ class AlbertEncoder(tf_keras.layers.Layer):
     outputs = outputs[
       self.config.inner_group_num - 1 :: self.config.inner_group_num
     ]
-    if self.final_norm:
-      hidden = self.final_norm(hidden)
     pooled = self.pooler(at(hidden, firsts))
     return EncoderOutput(embedded, outputs, hidden, pooled)
 

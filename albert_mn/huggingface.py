@@ -176,12 +176,8 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
   Args:
     parts: as PretrainingModel.parts(); the heads may be left out.
-
-  Raises:
-    options.InputError: when transformers cannot compute the encoder.
   """
   encoder = parts["encoder"]
-  encoder.config.require_published_shape("transformers")
   bert = isinstance(encoder.config, configs.BertConfig)
   pooler = "pooler.dense" if bert else "pooler"
   found = {

@@ -30,9 +30,9 @@ class _Weights(NamedTuple):
 
   Attributes:
     attention: [H, 3 * H] and [3 * H], query, key and value side by side.
-    joined: [H, H], with its bias and its norm's gamma and beta, each [H].
+    joined: [H, H], and bias, gamma and beta of what follows, each [H].
     inner: [H, intermediate_size] and its bias.
-    outer: [intermediate_size, H], likewise.
+    outer: [intermediate_size, H], and bias, gamma and beta of what follows.
   """
 
   attention: tuple[tf.Tensor, tf.Tensor]
@@ -98,11 +98,6 @@ class Lean:
       )
       for site in (encoders.AFTER_ATTENTION, encoders.AFTER_FEED_FORWARD)
     }  # fmt: skip
-    self._normed = fused(_normed, 3, epsilon=config.layer_norm_eps)
-    self._added = {
-      site: fused(_added, 3, rate=config.hidden_dropout_prob, site=site)
-      for site in (encoders.AFTER_ATTENTION, encoders.AFTER_FEED_FORWARD)
-    }
     self._attention = _attention(
       1 / math.sqrt(config.hidden_size // config.num_attention_heads),
       config.attention_probs_dropout_prob,
@@ -132,8 +127,6 @@ class Lean:
       if uses[block]:
         now, weights[block] = self._shared(now)
       hidden = self._block(hidden, mask, now, seeds)
-    if last := encoder.final_norm:
-      hidden = self._normed(hidden, *_tensors(last.gamma, last.beta))
     return pretraining.PretrainingOutput(
       self._masked_lm(hidden, features[records.MASKED_LM_POSITIONS]),
       model.sentence(
@@ -183,36 +176,6 @@ class Lean:
     seeds: tf.Tensor | None,
   ) -> tf.Tensor:
     """Applies a layer to [batch, length, hidden_size]."""
-
-    def attended(x: tf.Tensor) -> tf.Tensor:
-      return self._attended(x, mask, weights, seeds)
-
-    def fed_forward(x: tf.Tensor) -> tf.Tensor:
-      inner, bias = weights.inner
-      return self._feed_forward(_product(x, inner), bias, weights.outer[0])
-
-    for site, product, rest in (
-      (encoders.AFTER_ATTENTION, attended, weights.joined[1]),
-      (encoders.AFTER_FEED_FORWARD, fed_forward, weights.outer[1]),
-    ):
-      bias, *norm = rest
-      if self._config.norm_first:
-        found = product(self._normed(hidden, *norm))
-        hidden = self._added[site](found, hidden, bias, *_given(seeds))
-      else:
-        hidden = self._joined[site](
-          product(hidden), hidden, *rest, *_given(seeds)
-        )
-    return hidden
-
-  def _attended(
-    self,
-    hidden: tf.Tensor,
-    mask: tf.Tensor,
-    weights: _Weights,
-    seeds: tf.Tensor | None,
-  ) -> tf.Tensor:
-    """Returns attention's product, before its bias, shaped as `hidden`."""
     length, width = hidden.shape[1:]
     heads = self._config.num_attention_heads
     three = tf.nn.bias_add(
@@ -226,7 +189,18 @@ class Lean:
     )  # each [batch, heads, length, width of a head]
     context = self._attention(query, key, value, mask, *_given(seeds))
     context = tf.transpose(context, [0, 2, 1, 3])
-    return _product(tf.reshape(context, [-1, length, width]), weights.joined[0])
+    product = _product(
+      tf.reshape(context, [-1, length, width]), weights.joined[0]
+    )
+    hidden = self._joined[encoders.AFTER_ATTENTION](
+      product, hidden, *weights.joined[1], *_given(seeds)
+    )
+    product = self._feed_forward(
+      _product(hidden, weights.inner[0]), weights.inner[1], weights.outer[0]
+    )
+    return self._joined[encoders.AFTER_FEED_FORWARD](
+      product, hidden, *weights.outer[1], *_given(seeds)
+    )
 
   def _masked_lm(self, hidden: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """Returns the logits of masked positions, as tf-models' MaskedLM."""
@@ -433,19 +407,6 @@ def _embedded(
   return encoders.dropout(normed, seeds, encoders.ON_EMBEDDINGS, rate)
 
 
-def _added(
-  x: tf.Tensor,
-  residual: tf.Tensor,
-  bias: tf.Tensor,
-  seeds: tf.Tensor | None = None,
-  *,
-  rate: float,
-  site: int,
-) -> tf.Tensor:
-  """Returns dropout(x + bias) + residual."""
-  return encoders.dropout(x + bias, seeds, site, rate) + residual
-
-
 def _joined(
   x: tf.Tensor,
   residual: tf.Tensor,
@@ -459,5 +420,5 @@ def _joined(
   site: int,
 ) -> tf.Tensor:
   """Returns norm(dropout(x + bias) + residual)."""
-  added = _added(x, residual, bias, seeds, rate=rate, site=site)
-  return _normed(added, gamma, beta, epsilon)
+  dropped = encoders.dropout(x + bias, seeds, site, rate)
+  return _normed(dropped + residual, gamma, beta, epsilon)

@@ -53,7 +53,6 @@ def parameters(config: configs.AlbertConfig) -> int:
     (rows + 2) * embedding
     + projection
     + config.num_hidden_groups * config.inner_group_num * block
-    + 2 * hidden * config.norm_first  # the norm at the end
     + (hidden + 1) * hidden  # the pooler
     + head
     + (hidden + 1) * 2  # the order of two segments

@@ -39,10 +39,6 @@ class OptimizerOptions:
   num_warmup_steps: int = options.option(
     3125, "steps in which the rate rises", minimum=0
   )
-  num_decay_steps: int = options.option(
-    0, "steps at the end in which the rate falls, constant before; 0: all",
-    minimum=0,
-  )  # fmt: skip
   start_warmup_step: int = options.option(
     0, "where the rise begins, for a second phase", minimum=0
   )
@@ -122,10 +118,8 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     """Returns the rate at a step, float32."""
     recipe = self._recipe
     step = tf.cast(step, tf.float32)
-    falling = recipe.num_decay_steps or recipe.num_train_steps
-    left = (recipe.num_train_steps - step) / falling
-    left = tf.clip_by_value(left, 0.0, 1.0)
-    rate = recipe.learning_rate * tf.pow(left, recipe.poly_power)
+    done = tf.minimum(step / recipe.num_train_steps, 1.0)
+    rate = recipe.learning_rate * tf.pow(1.0 - done, recipe.poly_power)
     if not recipe.num_warmup_steps:
       return rate * self._scale
     risen = (step - recipe.start_warmup_step) / recipe.num_warmup_steps

@@ -89,8 +89,7 @@ def _differences(
     old, new = before.get(name), after.get(name)
     if isinstance(old, dict) and isinstance(new, dict):
       found += _differences(old, new, f"{within}{name}.")
-    elif old != new and (name in before or new):
-      # Else it is a key that came later, and off: as if it were not there.
+    elif old != new:
       found.append(f"{within}{name} ({old} → {new})")
   return found
 

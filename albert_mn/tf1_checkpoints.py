@@ -54,12 +54,8 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
   Args:
     parts: as PretrainingModel.parts(); the heads may be left out.
-
-  Raises:
-    options.InputError: when google-research's code cannot compute the encoder.
   """
   encoder = parts["encoder"]
-  encoder.config.require_published_shape("google-research's code")
   found = {
     "encoder": dict(_encoder(encoder)),
     "pooler": dict(_dense("bert/pooler/dense", encoder.pooler)),

@@ -1,13 +1,10 @@
 """The shipped configs have the sizes that were published, and are read."""
 
-import dataclasses
-import json
 import pathlib
 
 import pytest
 
 from albert_mn import configs, encoders
-from data_prep import options
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 # Millions of parameters: ALBERT (arXiv 1909.11942, table 1), BERT (1810.04805,
@@ -77,15 +74,3 @@ def test_every_config_is_read_and_its_heads_are_of_one_width() -> None:
   assert {name: width for name, width in widths.items() if width != 64} == {
     "albert_tiny": 32
   }
-
-
-def test_keys_of_ours_are_written_where_they_decide_and_only_there() -> None:
-  for family in configs.FAMILIES:
-    plain = family(60)
-    assert "norm_first" not in plain.to_json()
-    ours = dataclasses.replace(plain, norm_first=True)
-    assert json.loads(ours.to_json())["norm_first"] is True
-    for config in (plain, ours):
-      assert family.from_dict(json.loads(config.to_json()), "x") == config
-  with pytest.raises(options.InputError, match="norm_first in x to be a bool"):
-    configs.AlbertConfig.from_dict({"vocab_size": 60, "norm_first": 1}, "x")

@@ -417,13 +417,12 @@ def test_a_folder_that_cannot_be_written_in_is_refused(
   [
     SHAPE,
     dataclasses.replace(SHAPE, num_hidden_groups=2, inner_group_num=2),
-    dataclasses.replace(SHAPE, norm_first=True),
     configs.BertConfig(
       vocab_size=90, hidden_size=16, num_hidden_layers=2,
       num_attention_heads=2, intermediate_size=32, max_position_embeddings=20,
     ),
   ],
-  ids=["ALBERT", "groups", "norms first", "BERT"],
+  ids=["ALBERT", "groups", "BERT"],
 )  # fmt: skip
 def test_the_weights_are_counted_from_the_shape(
   config: configs.AlbertConfig,

@@ -171,26 +171,6 @@ def test_groups_have_weights_of_their_own_and_layers_share(
   assert len(_encoded(encoder, None).layer_outputs) == 3
 
 
-def test_with_norms_first_layers_that_add_nothing_leave_one_norm() -> None:
-  """The residual stream reaches the end as it began (arXiv 2002.04745)."""
-  config = dataclasses.replace(CONFIG, norm_first=True)
-  encoder = encoders.AlbertEncoder(config, 0)
-  block = encoder.groups[0][0].parts()
-  for name in ("attention_output", "output"):
-    kernel = block[name].kernel
-    kernel.assign(tf.zeros_like(kernel))
-  found = _encoded(encoder, None)
-  projected = encoder.projection(found.embedding_output)
-  np.testing.assert_allclose(found.layer_outputs[-1], projected, atol=1e-6)
-  mean, variance = tf.nn.moments(projected, [-1], keepdims=True)
-  np.testing.assert_allclose(
-    found.sequence_output,
-    (projected - mean) / tf.sqrt(variance + config.layer_norm_eps),
-    rtol=1e-4,
-    atol=1e-5,
-  )
-
-
 def test_a_missing_pair_counts_in_no_sum() -> None:
   model, features = pretraining.PretrainingModel(CONFIG, 0), _features(3)
   output = model(features)

@@ -21,7 +21,6 @@ from albert_mn import (
   optimization,
   pretraining,
   probe,
-  tf1_checkpoints,
   training,
 )
 from data_prep import options
@@ -124,18 +123,6 @@ def test_groups_of_a_bert_are_refused(tmp_path: pathlib.Path) -> None:
   (tmp_path / "bert.json").write_text(configs.BertConfig(400).to_json())
   with pytest.raises(options.InputError, match="a BERT, which has no groups"):
     initial_weights.settle_config("", f"{tmp_path}/bert.json", "", True)
-
-
-def test_norms_that_come_first_are_refused_in_formats_that_know_none() -> None:
-  config = dataclasses.replace(CONFIG, norm_first=True)
-  parts = pretraining.PretrainingModel(config, 0).parts()
-  for tables, theirs in (
-    (huggingface.tables, "transformers"),
-    (tf1_checkpoints.tables, "google-research's code"),
-  ):
-    with pytest.raises(options.InputError) as caught:
-      tables(parts)
-    assert theirs in str(caught.value) and "norm_first" in str(caught.value)
 
 
 def _hugging_face(folder: pathlib.Path, tokenizer_file: str) -> None:

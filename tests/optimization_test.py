@@ -86,19 +86,6 @@ def test_the_schedule_rises_from_start_warmup_step_and_ends_at_zero() -> None:
   assert float(rate(100)) == 0.0
 
 
-def test_a_decay_at_the_end_leaves_the_rate_constant_until_then() -> None:
-  recipe = dataclasses.replace(RECIPE, num_decay_steps=20, poly_power=2.0)
-  rate = optimization.Schedule(recipe)
-  told = [float(rate(step)) for step in (0, 4, 50, 80, 90, 100, 101)]
-  assert told == pytest.approx([0, 1e-2, 1e-2, 1e-2, 0.25e-2, 0, 0])
-  all_of_it = dataclasses.replace(recipe, num_decay_steps=100)
-  google = dataclasses.replace(recipe, num_decay_steps=0)
-  for step in range(101):
-    assert float(optimization.Schedule(all_of_it)(step)) == float(
-      optimization.Schedule(google)(step)
-    )
-
-
 def test_a_smaller_batch_takes_the_rate_of_the_square_root_rule_or_is_told_it(
   caplog: pytest.LogCaptureFixture,
 ) -> None:

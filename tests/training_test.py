@@ -19,7 +19,6 @@ from albert_mn import (
   inputs,
   model_directory,
   optimization,
-  runs,
   training,
 )
 from data_prep import options
@@ -285,20 +284,6 @@ def test_a_vocabulary_that_does_not_match_the_config_is_refused(
   )
   assert done.returncode == 1
   assert "error: expected a config with vocab_size 80" in done.stderr
-
-
-def test_a_setting_that_came_later_and_is_off_does_not_stop_an_older_run(
-  tmp_path: pathlib.Path,
-) -> None:
-  for name, later, refused in (("off", 0, False), ("on", 20, True)):
-    folder, recipe = str(tmp_path / name), {"learning_rate": 0.01}
-    runs.remember(folder, {"optimizer": recipe}, begun=False)
-    now = {"optimizer": recipe | {"num_decay_steps": later}}
-    if refused:
-      with pytest.raises(options.InputError, match=r"steps \(None → 20\)"):
-        runs.remember(folder, now, begun=True)
-    else:
-      runs.remember(folder, now, begun=True)
 
 
 def test_a_run_does_not_resume_as_another_one(

@@ -103,7 +103,9 @@ class Lean:
       config.attention_probs_dropout_prob,
       jit_compile,
     )
-    self._two = _twice(jit_compile)
+    self._handed_out = {
+      shared: _handed_out(shared, jit_compile) for shared in (False, True)
+    }
     self._head = fused(_normed, 3, epsilon=_HEAD_EPSILON)
 
   def __call__(
@@ -123,9 +125,10 @@ class Lean:
     }
     uses = collections.Counter(b for b, _ in encoder.applications(None))
     for block, seeds in encoder.applications(dropout_seeds):
-      now, uses[block] = weights[block], uses[block] - 1
-      if uses[block]:
-        now, weights[block] = self._shared(now)
+      uses[block] -= 1
+      hidden, now, weights[block] = self._layer(
+        hidden, weights[block], shared=uses[block] > 0
+      )
       hidden = self._block(hidden, mask, now, seeds)
     return pretraining.PretrainingOutput(
       self._masked_lm(hidden, features[records.MASKED_LM_POSITIONS]),
@@ -161,12 +164,14 @@ class Lean:
       _product(found, encoder.projection.kernel), encoder.projection.bias
     )
 
-  def _shared(self, weights: _Weights) -> tuple[_Weights, _Weights]:
-    """Gives the weights to one layer, and to those that come after it."""
+  def _layer(
+    self, hidden: tf.Tensor, weights: _Weights, shared: bool
+  ) -> tuple[tf.Tensor, _Weights, _Weights]:
+    """Gives a layer its input and weights, and those after it the weights."""
     flat = tf.nest.flatten(weights)
-    both = self._two(*flat)
-    one, other = both[: len(flat)], both[len(flat) :]
-    return tuple(tf.nest.pack_sequence_as(weights, w) for w in (one, other))
+    hidden, *given = self._handed_out[shared](hidden, *flat)
+    one, other = given[: len(flat)], given[-len(flat) :]
+    return hidden, *(tf.nest.pack_sequence_as(weights, w) for w in (one, other))
 
   def _block(
     self,
@@ -363,11 +368,20 @@ def _attention(scale: float, rate: float, jit_compile: bool) -> Function:
   return attention
 
 
-def _twice(jit_compile: bool) -> Callable[..., tuple[tf.Tensor, ...]]:
-  """Makes (*x, *x) of tensors, whose gradients are added at once.
+def _handed_out(
+  shared: bool, jit_compile: bool
+) -> Callable[..., tuple[tf.Tensor, ...]]:
+  """Makes (x, *weights) of the same for a layer, and for those after it.
 
-  The tape adds the gradients of shared weights when it has those of all
-  layers: twelve times the weights in memory.
+  Its gradient lets that of x wait for those of the weights. Left to itself,
+  TensorFlow follows x through all layers first and keeps what each needs for
+  its weights until then, and the tape adds up the gradients of shared weights
+  when it has those of all layers.
+
+  Args:
+    shared: whether layers after it have these weights too: then they are
+      given out twice, and what comes back is added.
+    jit_compile: whether XLA compiles the addition.
   """
 
   @tf.function(jit_compile=jit_compile)
@@ -378,10 +392,18 @@ def _twice(jit_compile: bool) -> Callable[..., tuple[tf.Tensor, ...]]:
     ]
 
   @tf.custom_gradient
-  def both(*weights: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Function]:
-    return (*map(tf.identity, weights), *map(tf.identity, weights)), added
+  def handed_out(
+    x: tf.Tensor, *weights: tf.Tensor
+  ) -> tuple[tuple[tf.Tensor, ...], Function]:
+    def gradient(dx: tf.Tensor, *upstream: tf.Tensor) -> list[tf.Tensor]:
+      sums = added(*upstream) if shared else list(upstream)
+      with tf.control_dependencies(sums):
+        return [tf.identity(dx), *sums]
 
-  return both
+    outputs = (x, *weights, *weights) if shared else (x, *weights)
+    return tuple(map(tf.identity, outputs)), gradient
+
+  return handed_out
 
 
 def _normed(

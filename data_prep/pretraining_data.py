@@ -243,7 +243,7 @@ def _forecast(
   ]
   made = settings.dupe_factor * sum(
     sample.letters * share / sum(map(len, text.sentences))
-    * _make([text], settings).counts["train_examples"]
+    * _rows(_make([text], settings).counts, settings)
     for text, share in zip(texts, sample.shares, strict=True)
   )  # fmt: skip
   # A quarter is enough to tell an example's bytes and time.
@@ -260,6 +260,15 @@ def _forecast(
     bytes=round(size * (1 - apart)),
     eval_bytes=round(size * apart / settings.dupe_factor),
     seconds=spent * times,
+  )
+
+
+def _rows(counts: examples.Counts, settings: Options) -> float:
+  """How many rows a document adds: where rows are packed, no padding."""
+  if not settings.pack_sequences:
+    return counts["train_examples"]
+  return counts["train_examples"] - (
+    counts["train_padding"] / settings.max_seq_length
   )
 
 

@@ -10,14 +10,17 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 import tf_keras
+from absl import logging
 
 from albert_mn import (
   classifier,
+  configs,
   evaluation,
   fine_tuning,
   initial_weights,
   model_directory,
   predictions,
+  remote_weights,
   tagging,
   task_rows,
 )
@@ -41,9 +44,16 @@ class Options(task_rows.Files):
   spm_model_file: str = options.option(
     "", "SentencePiece model; --init_checkpoint=<model directory> has its own"
   )
+  vocab_file: str = options.option(
+    "", "instead, WordPiece's vocab.txt; likewise"
+  )
   do_lower_case: bool = options.option(
     False, "lower-case what the SentencePiece model does not "
     "(google-research/albert: true)"
+  )  # fmt: skip
+  repair_normalization: bool = options.option(
+    False, "train a model that was trained on text without й and ё on intact "
+    "text: its pieces with them begin untrained"
   )  # fmt: skip
   albert_config_file: str = options.option(
     "", "the encoder's shape, as JSON; a model directory has its own"
@@ -51,7 +61,8 @@ class Options(task_rows.Files):
   bert_config_file: str = options.option("", "instead, for BERT")
   init_checkpoint: str = options.option(
     "", "what to start from: a model directory, a checkpoint's prefix (a TF 1 "
-    "one of google-research too) or a Hugging Face directory; without it "
+    "one of google-research too), a Hugging Face directory or a file of "
+    "PyTorch's weights; local, gs:// or https://; without it "
     "training starts from nothing; without --do_train, the classifier to use "
     "(default: the one in --output_dir)"
   )  # fmt: skip
@@ -92,6 +103,9 @@ def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
   tf.config.experimental.enable_op_determinism()
   policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
   tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])
+  settings = dataclasses.replace(
+    settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
+  )
   # Everything that can be wrong with the rows is said before anything runs.
   settings = task_rows.settle(settings, settings.output_dir)
   rows = task_rows.Rows()
@@ -187,12 +201,17 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   config = initial_weights.settle_config(
     settings.albert_config_file, settings.bert_config_file, folder
   )
-  tokenizer_file = settings.spm_model_file or (
+  given = settings.spm_model_file or settings.vocab_file
+  if settings.spm_model_file and settings.vocab_file:
+    logging.info("--vocab_file is ignored beside --spm_model_file")
+  tokenizer_file = given or (
     initial_weights.tokenizer_file(folder) if folder else ""
   )
   if not tokenizer_file:
     raise options.InputError(
-      "--spm_model_file", f"none, nor a file in {folder!r}", "give it"
+      "--spm_model_file or --vocab_file",
+      f"none, nor a file in {folder!r}",
+      "give it",
     )
   if folder:
     model_directory.require_one_tokenizer(
@@ -202,25 +221,46 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
       },
       "leave --spm_model_file out",
     )
-  described = (
-    manifest.find(model_directory.folder_of(folder)) if folder else None
-  )
-  lower = settings.do_lower_case or bool(
-    described and described["parameters"].get("do_lower_case")
-  )
+  text = _text(settings, config, tokenizer_file)
   start = fine_tuning.Start(
     config,
-    tokenization.Tokenizer(tokenizer_file, do_lower_case=lower),
+    tokenization.Tokenizer.with_settings(tokenizer_file, text),
     tokenizer_file,
-    lower,
     folder,
   )
   _check_fit(start, max_seq_length)
   return start
 
 
+def _text(
+  settings: Options, config: configs.AlbertConfig, tokenizer_file: str
+) -> tokenization.Settings:
+  """Settles what happens to a text before the tokenizer, and says so."""
+  given = tokenization.Settings(settings.do_lower_case)
+  if not settings.init_checkpoint:
+    strip = given.do_lower_case and tokenization.is_wordpiece(tokenizer_file)
+    return dataclasses.replace(given, strip_accents=strip)
+  found = initial_weights.text_settings(
+    settings.init_checkpoint, tokenizer_file, config
+  )
+  if settings.repair_normalization:
+    found = found.repaired()
+  logging.info("before the tokenizer: %s", found.described())
+  lower = found.settings.do_lower_case or settings.do_lower_case
+  return dataclasses.replace(found.settings, do_lower_case=lower)
+
+
 def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
-  if start.tokenizer.vocab_size != start.config.vocab_size:
+  size = start.tokenizer.vocab_size
+  # Elsewhere embeddings are filled up with rows that no piece uses.
+  brought = (
+    start.init_checkpoint
+    and start.tokenizer_file
+    == initial_weights.tokenizer_file(start.init_checkpoint)
+  )
+  if size > start.config.vocab_size or (
+    size != start.config.vocab_size and not brought
+  ):
     raise options.InputError(
       f"a config with vocab_size {start.tokenizer.vocab_size}, as "
       f"{start.tokenizer_file}",

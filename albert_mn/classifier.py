@@ -306,9 +306,9 @@ def _names(folder: str) -> list[str]:
 def _framer(folder: str, described: dict[str, Any]) -> framing.Framer:
   """Returns what frames texts for the model in a model directory."""
   parameters = described["parameters"]
-  tokenizer = tokenization.Tokenizer(
-    os.path.join(folder, model_directory.TOKENIZER),
-    do_lower_case=parameters["do_lower_case"],
+  tokenizer = tokenization.Tokenizer.with_settings(
+    model_directory.tokenizer_file(folder),
+    tokenization.Settings.of(parameters),
   )
   return framing.Framer(
     tokenizer,

@@ -143,14 +143,12 @@ class Start:
     config: the encoder's shape.
     tokenizer: of `tokenizer_file`.
     tokenizer_file: goes into the model directory.
-    do_lower_case: whether `tokenizer` lower-cases before it.
     init_checkpoint: what initial_weights takes, or "".
   """
 
   config: configs.AlbertConfig
   tokenizer: tokenization.Tokenizer
   tokenizer_file: str
-  do_lower_case: bool
   init_checkpoint: str
 
 
@@ -240,7 +238,7 @@ def train(
     tokenizer_file=start.tokenizer_file,
     parameters={
       **dataclasses.asdict(recipe),
-      "do_lower_case": start.do_lower_case,
+      **start.tokenizer.settings.parameters(),
       "cleaning": dict(data.cleaning),
       "text_pair": any(row.text_pair for row in data.train),
       **problem.parameters(),
@@ -303,7 +301,7 @@ def _settings(
     **dataclasses.asdict(recipe),
     "config": dataclasses.asdict(start.config),
     "tokenizer": storage.sha256(start.tokenizer_file),
-    "do_lower_case": start.do_lower_case,
+    **start.tokenizer.settings.parameters(),
     **problem.parameters(),
   }
 

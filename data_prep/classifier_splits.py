@@ -96,7 +96,8 @@ def by_hash(
 
   Args:
     rows: all of them.
-    strata: of each row; copies that contradict each other count for one.
+    strata: of each row; copies that contradict each other count for the
+      commonest of theirs.
     groups: indices of the rows to choose from; they stay together.
     fraction: how many of each stratum's rows.
     every_label: hold out something of each stratum. Else of each, unless that
@@ -108,7 +109,7 @@ def by_hash(
   """
   parted: dict[str, list[list[int]]] = collections.defaultdict(list)
   for group in groups:
-    parted[min(strata[index] for index in group)].append(group)
+    parted[_commonest([strata[index] for index in group])].append(group)
   sizes = {name: sum(map(len, parted[name])) for name in parted}
   least = sum(max(1, round(fraction * size)) for size in sizes.values())
   each = every_label or least <= max(2 * fraction * sum(sizes.values()), 20)
@@ -119,6 +120,11 @@ def by_hash(
     if wanted:
       held_out.update(_lowest_hashes(rows, members, wanted))
   return held_out
+
+
+def _commonest(names: Sequence[str]) -> str:
+  count = collections.Counter(names)
+  return min(count, key=lambda name: (-count[name], name))
 
 
 def _by_chance(name: str, share: float) -> int:
@@ -136,8 +142,9 @@ def _lowest_hashes(
 
   What does not fit is passed over; if nothing does, the smallest is taken.
   """
+  # The hash of one text of each: the lowest of several would favour large groups.
   ordered = sorted(
-    groups, key=lambda group: min(_hash(content(rows[i])) for i in group)
+    groups, key=lambda group: _hash(min(content(rows[i]) for i in group))
   )
   taken: list[int] = []
   number = 0
@@ -160,7 +167,7 @@ def _check_divisible(
   labels: Sequence[str], groups: Sequence[list[int]]
 ) -> None:
   texts = collections.Counter(
-    min(labels[index] for index in group) for group in groups
+    _commonest([labels[index] for index in group]) for group in groups
   )
   lone = [name for name in sorted(set(labels)) if texts[name] < 2]
   if lone:

@@ -68,6 +68,21 @@ def copies(
   return near_duplicates.clusters(list(map(content, rows)), similarity)
 
 
+def copied(
+  train: Sequence[classifier_data.Row],
+  held_out: Sequence[classifier_data.Row],
+  similarity: float = SIMILARITY,
+) -> dict[int, near_duplicates.Copy]:
+  """Finds the held-out rows that training rows are copies of.
+
+  Returns:
+    Index of a held-out row → the index of a training row, and how alike.
+  """
+  return near_duplicates.between(
+    list(map(content, train)), list(map(content, held_out)), similarity
+  )
+
+
 def strata(rows: Sequence[classifier_data.Row], label_type: str) -> list[str]:
   """Returns what a split keeps the shares of: the label, where there is one.
 

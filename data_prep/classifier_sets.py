@@ -315,10 +315,8 @@ def _copies(
   ]
   known = sorted(i for group in torn for i in group if i in train)
   new = sorted(i for group in torn for i in group if i in part)
-  found = near_duplicates.between(
-    [classifier_splits.content(rows[i]) for i in known],
-    [classifier_splits.content(rows[i]) for i in new],
-    similarity,
+  found = classifier_splits.copied(
+    [rows[i] for i in known], [rows[i] for i in new], similarity
   )
   return {new[at]: (known[copy.other], copy) for at, copy in found.items()}
 

@@ -184,6 +184,8 @@ def _train(
   problem = fine_tuning.problem_of(settings.label_type, rows.train)
   problem.check([*rows.validation, *rows.held_out])
   start = _start(settings, recipe.max_seq_length)
+  if problem.TYPE == tagging.ENTITIES:
+    tagging.check_tokenizer(start.tokenizer_file)
   data = fine_tuning.Data(
     rows.train, rows.validation, rows.held_out, task_rows.cleaning(settings)
   )

@@ -173,10 +173,10 @@ class Tagging(problems.SingleLabel):
     """Returns the inputs with the tags of their pieces."""
     texts = [row.text for row in rows]
     framed, tags = framer.frame(texts), self.numbers(framer, rows)
-    if inside := unalignable(rows, framer.tokenizer.segment):
+    if stuck := unalignable(rows, framer.tokenizer.segment):
       logging.info(
         "%d of %d entities begin or end inside a piece: never found exactly",
-        inside,
+        stuck,
         sum(len(row.entities) for row in rows),
       )
     targets = np.empty(len(framed.ids), object)

@@ -281,10 +281,8 @@ def _opened(settings: Options) -> Opened:
   config = initial_weights.settle_config(
     settings.albert_config_file, settings.bert_config_file, path
   )
-  tokenizer_file = (
-    settings.spm_model_file
-    or settings.vocab_file
-    or initial_weights.tokenizer_file(path)
+  tokenizer_file = initial_weights.settle_tokenizer(
+    path, settings.spm_model_file, settings.vocab_file
   )
   source = initial_weights.read(path)
   opened = Opened(

@@ -269,6 +269,27 @@ def test_a_checkpoint_that_is_something_else_than_told_is_refused(
     )
 
 
+def test_another_tokenizer_than_the_one_beside_the_weights_is_refused(
+  tmp_path: pathlib.Path, tokenizer_file: str
+) -> None:
+  source = tmp_path / "theirs"
+  source.mkdir()
+  _fine_tuned(source)
+  (tmp_path / "labels.txt").write_text("а\nб\nв\n", encoding="utf-8")
+  for name in ("mn_cased.model", "mn_uncased.model"):
+    shutil.copy(tokenizer_file, source / name)
+  flags = {"labels_file": f"{tmp_path}/labels.txt"}
+  with pytest.raises(options.InputError, match="mn_cased.model, mn_uncased"):
+    _converted(source, tmp_path / "model", **flags)
+  flags["spm_model_file"] = f"{source}/mn_uncased.model"
+  _converted(source, tmp_path / "model", **flags)
+  (source / "mn_cased.model").unlink()
+  (tmp_path / "other.model").write_bytes(b"of another language")
+  flags["spm_model_file"] = f"{tmp_path}/other.model"
+  with pytest.raises(options.InputError, match="leave --spm_model_file out"):
+    _converted(source, tmp_path / "other", **flags)
+
+
 def _text(folder: pathlib.Path, tokenizer: str) -> foreign_text.Found:
   config = initial_weights.settle_config("", "", str(folder))
   return initial_weights.text_settings(str(folder), tokenizer, config)

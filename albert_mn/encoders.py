@@ -9,6 +9,7 @@ a function of a seed, the layer and the place in the layer.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 from official.modeling import tf_utils
@@ -370,6 +371,20 @@ def activation(
   if config.hidden_act == "gelu_erf":
     return tf.nn.gelu
   return tf_utils.get_activation(config.hidden_act)
+
+
+def joined(name: str, array: np.ndarray) -> np.ndarray:
+  """Joins an attention layer's heads and their width, which are apart here.
+
+  Args:
+    name: of the weight, elsewhere.
+    array: [hidden, heads, width], [heads, width, hidden], a bias of
+      [heads, width], or any other weight, which is returned as it is.
+  """
+  if array.ndim == 3:
+    hidden = round(array.size**0.5)
+    return array.reshape(hidden, hidden)
+  return array.reshape(-1) if name.endswith("bias") else array
 
 
 def initialize(

@@ -146,7 +146,7 @@ def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
     strip = bert.get("strip_accents")
     return tokenization.Settings(lower, lower if strip is None else bool(strip))
   return tokenization.Settings(
-    "Lowercase" in kinds, "StripAccents" in kinds, quotes
+    "Lowercase" in kinds, bool({"NFKD", "StripAccents"} & kinds), quotes
   )
 
 

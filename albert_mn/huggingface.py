@@ -1,20 +1,22 @@
-"""Hugging Face's directories of ALBERT and BERT: config and weights to ours.
+"""Hugging Face's directories of ALBERT and BERT: config and weights, both ways.
 
 Names are those that transformers writes for PyTorch, from its first releases
 (gamma, beta, position_ids) and its forks, such as mn-tweet-bert's, to 5.24.
 """
 
+import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from albert_mn import configs, tensor_files
+from albert_mn import configs, encoders, tensor_files
 from data_prep import options, storage
 
-CONFIG, TOKENIZER = "config.json", "spiece.model"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TOKENIZER = "spiece.model"
 TOKENIZER_CONFIG, FAST_TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 # The names under which PyTorch and safetensors keep weights.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
@@ -178,7 +180,7 @@ def files(path: str) -> list[str]:
   if is_weights(path):
     return [path]
   folder = path
-  for name in ("model.safetensors", "pytorch_model.bin"):
+  for name in (WEIGHTS, "pytorch_model.bin"):
     path = os.path.join(folder, name)
     if storage.exists(path):
       return [path]
@@ -253,6 +255,98 @@ def _drop_idle_projection(found: dict[str, np.ndarray]) -> None:
     return
   if np.array_equal(kernel, np.eye(*kernel.shape)) and not bias.any():
     del found[f"{_PROJECTION}.weight"], found[f"{_PROJECTION}.bias"]
+
+
+def write(
+  folder: str,
+  parts: Mapping[str, Any],
+  config: configs.AlbertConfig,
+  *,
+  labels: Sequence[str],
+  specials: Mapping[str, int],
+) -> None:
+  """Writes config.json and model.safetensors.
+
+  Args:
+    folder: where.
+    parts: as those of `tables`.
+    config: the shape.
+    labels: a classifier's, () for another model.
+    specials: "pad", "cls" and "sep" → id; {} where there is no tokenizer.
+  """
+  kind = _kind_of(config)
+  values = _theirs(config) | {
+    "model_type": kind,
+    "architectures": [_architecture(config, parts)],
+    "dtype": "float32",
+  }
+  if specials:
+    values["pad_token_id"] = specials["pad"]
+    values["bos_token_id"] = specials["cls"]
+    values["eos_token_id"] = specials["sep"]
+  if labels:
+    values["id2label"] = {str(i): label for i, label in enumerate(labels)}
+    values["label2id"] = {label: i for i, label in enumerate(labels)}
+    values["problem_type"] = "single_label_classification"
+  with storage.writing(os.path.join(folder, CONFIG)) as file:
+    json.dump(values, file, ensure_ascii=False, indent=2, sort_keys=True)
+    file.write("\n")
+  arrays = {
+    f"{kind}.{name}" if name.startswith(ENCODER) else name: array
+    for name, array in _arrays(parts, config).items()
+  }
+  tensor_files.write(os.path.join(folder, WEIGHTS), arrays)
+
+
+def _kind_of(config: configs.AlbertConfig) -> str:
+  return next(k for k, c in _FAMILIES.items() if type(config) is c)
+
+
+def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
+  """Returns our config's values under transformers' names for them."""
+  values = json.loads(config.to_json())
+  values = {name: value for name, value in values.items() if name in _SHAPE}
+  values["layer_norm_eps"] = config.layer_norm_eps
+  values["hidden_act"] = next(
+    theirs for theirs, ours in _ACTIVATIONS.items() if ours == config.hidden_act
+  )
+  if _kind_of(config) == "albert":
+    values["classifier_dropout_prob"] = config.hidden_dropout_prob
+  return values
+
+
+_SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {"inert"}
+
+
+def _architecture(
+  config: configs.AlbertConfig, parts: Mapping[str, Any]
+) -> str:
+  """Names the class of transformers' that has exactly these parts."""
+  if "classifier" in parts:
+    head = "ForSequenceClassification"
+  elif "masked_lm" in parts:
+    head = "ForPreTraining" if "sentence" in parts else "ForMaskedLM"
+  else:
+    head = "Model"
+  return _kind_of(config).capitalize() + head
+
+
+def _arrays(
+  parts: Mapping[str, Any], config: configs.AlbertConfig
+) -> dict[str, np.ndarray]:
+  """Returns the weights as PyTorch has them: kernels are [out, in]."""
+  arrays = {
+    name: _turned(name, encoders.joined(name, variable.numpy()))
+    for table in tables(parts).values()
+    for name, variable in table.items()
+  }
+  if _kind_of(config) == "albert" and parts["encoder"].projection is None:
+    # transformers has a projection at equal widths too.
+    arrays[f"{_PROJECTION}.weight"] = np.eye(
+      config.hidden_size, dtype=np.float32
+    )
+    arrays[f"{_PROJECTION}.bias"] = np.zeros(config.hidden_size, np.float32)
+  return arrays
 
 
 def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -215,8 +215,9 @@ def text_settings(
     config: of the weights.
   """
   kind, folder = format_of(path), folder_of(path)
-  if kind is Format.OURS:
-    described = manifest.find(folder) or {"parameters": {}}
+  described = manifest.find(folder)
+  if kind is Format.OURS or described:  # ours, or an export of ours
+    described = described or {"parameters": {}}
     settings = tokenization.Settings.of(described["parameters"])
     return foreign_text.Found(settings, manifest.NAME)
   return foreign_text.found(

@@ -14,7 +14,7 @@ import math
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,6 +107,27 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   if len(dict(pairs)) != len(pairs):
     raise ValueError("a name that occurs twice")
   return dict(pairs)
+
+
+def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
+  """Writes float32 tensors as safetensors, for PyTorch.
+
+  The same tensors give the same bytes, in whatever order they come.
+  """
+  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+  end = 0
+  for name, array in sorted(tensors.items()):
+    assert array.dtype == np.float32, f"{name}: models are float32"
+    begin, end = end, end + array.nbytes
+    header[name] = dict(
+      dtype="F32", shape=list(array.shape), data_offsets=[begin, end]
+    )
+  text = json.dumps(header, separators=(",", ":")).encode()
+  text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+  with storage.writing(path, "wb") as file:
+    file.write(struct.pack("<Q", len(text)) + text)
+    for _, array in sorted(tensors.items()):
+      file.write(np.ascontiguousarray(array, "<f4").tobytes())
 
 
 def _flat(raw: bytes, kind: str) -> np.ndarray:

@@ -7,6 +7,7 @@ so every caller and every export has it.
 import dataclasses
 import functools
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -70,6 +71,16 @@ class Settings:
       decomposed = unicodedata.normalize("NFKD", text)
       text = "".join(c for c in decomposed if not unicodedata.combining(c))
     return text.lower() if self.do_lower_case else text
+
+
+def combining_marks() -> str:
+  """Returns the marks that `strip_accents` drops, as ranges for [] of a regex."""
+  marks = [i for i in range(sys.maxunicode) if unicodedata.combining(chr(i))]
+  first = [i for i in marks if not unicodedata.combining(chr(i - 1))]
+  last = [i for i in marks if not unicodedata.combining(chr(i + 1))]
+  return "".join(
+    rf"\x{{{a:X}}}-\x{{{b:X}}}" for a, b in zip(first, last, strict=True)
+  )
 
 
 class _Model(Protocol):

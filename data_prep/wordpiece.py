@@ -13,7 +13,7 @@ from data_prep import options, storage
 
 CONTINUES = "##"
 _UNKNOWN = "[UNK]"
-_LONGEST_WORD = 200  # characters; longer ones are unknown, as upstream
+LONGEST_WORD = 200  # characters; longer ones are unknown, as upstream
 _MOST_KNOWN = 1 << 18  # words that are remembered, some 100 MB (guess)
 
 # The blocks that upstream takes for Chinese, each character a word of its own.
@@ -131,7 +131,7 @@ class Vocabulary:
   def _greedy(self, word: str, before: str) -> list[int]:
     """Takes the longest piece from the left, again and again."""
     unknown = [self._ids[_UNKNOWN]]
-    if len(word) > _LONGEST_WORD:
+    if len(word) > LONGEST_WORD:
       return unknown
     found: list[int] = []
     begin = 0

@@ -11,6 +11,7 @@ from albert_mn import (
   classification,
   conversion,
   distribution,
+  exports,
   fine_tuning,
   optimization,
   probe,
@@ -68,6 +69,7 @@ OPTIONS: dict[str, list[Any]] = {
   "run_classifier": [classification.Options, fine_tuning.Recipe],
   "albert_mn.convert_checkpoint": [conversion.Options],
   "albert_mn.download_checkpoint": [remote_weights.Options],
+  "albert_mn.export_model": [exports.Options],
 }
 
 

@@ -229,7 +229,9 @@ def write(
   Raises:
     options.InputError: when it gives other outputs.
   """
-  with tempfile.TemporaryDirectory(dir=beside(settings.output_dir)) as folder:
+  with tempfile.TemporaryDirectory(
+    prefix=".converting-", dir=beside(settings.output_dir)
+  ) as folder:
     model_directory.save(
       folder,
       classifier.KIND if opened.labels else "pretrained_model",

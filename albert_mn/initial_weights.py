@@ -55,7 +55,7 @@ def format_of(path: str) -> Format:
   if model_directory.find_weights(path):
     names = model_directory.held_names(path)
     return Format.OURS if _OBJECTS in names else Format.TF1
-  if huggingface.config_file(path):
+  if huggingface.config_file(path) or huggingface.has_weights(path):
     return Format.HUGGING_FACE
   raise options.InputError(
     "a model directory, a checkpoint's prefix (the path without .index), a "

@@ -290,6 +290,42 @@ def test_another_tokenizer_than_the_one_beside_the_weights_is_refused(
     _converted(source, tmp_path / "other", **flags)
 
 
+@pytest.mark.parametrize(
+  ("names", "texts", "message"),
+  [
+    ([], {}, "got no checkpoint at"),
+    (["model.safetensors"], {}, "none, nor a config in"),
+    (["config.json"], {"pytorch_model.bin": ""}, "whole tensors in .*EOFError"),
+    (["config.json"], {"model.safetensors.index.json": '{"weight_map": [1]}'},
+     "weight_map in .*copy it again"),
+    (["config.json", "model.safetensors"], {"tokenizer.json": '{"model": 3}'},
+     "a Unigram or WordPiece tokenizer"),
+    (["config.json", "model.safetensors", "vocab.txt"],
+     {"tokenizer.json": '{"normalizer": {"normalizers": [3]}}'},
+     "a normalizer in .*tokenizer.json"),
+    (["config.json", "model.safetensors", "vocab.txt"],
+     {"tokenizer_config.json": "x"}, "a JSON object in .*tokenizer_config"),
+    (["model.safetensors", "vocab.txt"],
+     {"config.json": '{"model_type": "roberta"}'}, "albert or bert"),
+  ],
+)  # fmt: skip
+def test_a_folder_in_which_something_is_wrong_is_told_in_one_line(
+  tmp_path: pathlib.Path,
+  names: list[str],
+  texts: dict[str, str],
+  message: str,
+) -> None:
+  source = tmp_path / "theirs"
+  source.mkdir()
+  for name in names:
+    shutil.copy(TOPICS / name, source)
+  for name, text in texts.items():
+    (source / name).write_text(text)
+  with pytest.raises(options.InputError, match=message):
+    _converted(source, tmp_path / "model")
+  assert not (tmp_path / "model").exists()
+
+
 def _text(folder: pathlib.Path, tokenizer: str) -> foreign_text.Found:
   config = initial_weights.settle_config("", "", str(folder))
   return initial_weights.text_settings(str(folder), tokenizer, config)

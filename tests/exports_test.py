@@ -225,9 +225,9 @@ assert signature["encoder_outputs"].shape[0] == len(found["encoder_outputs"])
 assert set(found) == {"pooled_output", "sequence_output", "encoder_outputs", "default"}
 assert (found["encoder_outputs"][-1].numpy() == found["sequence_output"].numpy()).all()
 ids = tf.constant([[2, 9, 3]], tf.int32)
-width = model.signatures["ids"].structured_input_signature[1]["input_mask"].shape[1]
+width = model.signatures["ids"].structured_input_signature[1]["input_word_ids"].shape[1]
 ids = tf.pad(ids, [[0, 0], [0, width - 3]])
-again = model({"input_word_ids": ids, "input_mask": tf.minimum(ids, 1), "input_type_ids": 0 * ids})
+again = model(dict(zip(sys.argv[3:], [ids, tf.minimum(ids, 1), 0 * ids])))
 print(json.dumps([found["pooled_output"].numpy().tolist(), again["default"].numpy().tolist()]))
 """
 
@@ -236,7 +236,9 @@ def test_an_encoder_takes_strings_and_ids_as_tf_hubs_do(
   pretrained_dir: str, tmp_path: pathlib.Path
 ) -> None:
   out = _export(pretrained_dir, "encoder", tmp_path / "out", max_seq_length=16)
-  of_texts, of_ids = _alone(_ENCODE, out, json.dumps(_TEXTS[:2]))
+  of_texts, of_ids = _alone(
+    _ENCODE, out, json.dumps(_TEXTS[:2]), *serving.ENCODER_INPUTS
+  )
   source = exports.opened(pretrained_dir)
   pieces = source.tokenizer().encode(_TEXTS[:1])[0]
   for ids, found in (([2, *pieces, 3], of_texts[0]), ([2, 9, 3], of_ids[0])):

@@ -10,6 +10,7 @@ import pytest
 from albert_mn import (
   classification,
   distribution,
+  exports,
   fine_tuning,
   optimization,
   probe,
@@ -25,13 +26,27 @@ from data_prep import (
 )
 from tests import running
 
-PAGES = ["README.md", "README.mn.md", "docs/beam.md", "docs/tpu.md"]
+PAGES = [
+  "README.md",
+  "README.mn.md",
+  "docs/beam.md",
+  "docs/export.md",
+  "docs/tpu.md",
+]
 
 # Command → where CI runs it.
 RUN_BY = {
   "./scripts/quickstart.sh": "tests/quickstart_test.py",
   "./scripts/test.sh": ".ci/run",
   "./scripts/setup.sh --beam": "tests/beam_runner_test.py",
+  "./scripts/setup.sh --interop": "tests/interop_test.py",
+  **{
+    line: "tests/exports_test.py"
+    for line in (running.ROOT / "docs/export.md")
+    .read_text("utf-8")
+    .splitlines()
+    if line.startswith("python -m albert_mn.export_model ")
+  },  # all of the page, whatever they are
   "./scripts/tpu_vm.sh delete": "tests/tpu_scripts_test.py",
 }
 # Flags of absl, of our scripts, of TensorBoard, Beam, pip, gcloud; those of
@@ -52,6 +67,7 @@ OPTIONS: dict[str, list[Any]] = {
   ],
   "data_prep.train_tokenizer": [tokenizer_training.Options],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
+  "albert_mn.export_model": [exports.Options],
   "run_pretraining": [
     training.Options,
     optimization.OptimizerOptions,

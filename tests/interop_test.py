@@ -32,7 +32,12 @@ def environment() -> None:
 
 def _ask(what: str, folder: pathlib.Path, texts: Sequence[str]) -> Any:
   done = subprocess.run(
-    [".venv-interop/bin/python", "tests/transformers_side.py", what, str(folder)],
+    [
+      ".venv-interop/bin/python",
+      "tests/transformers_side.py",
+      what,
+      str(folder),
+    ],
     cwd=running.ROOT,
     input=json.dumps(list(texts)),
     capture_output=True,
@@ -109,7 +114,9 @@ def _ours(folder: pathlib.Path, **settings: Any) -> str:
 def _foreign(folder: pathlib.Path) -> str:
   """A model as ALBERT's and mongolian-bert's: SentencePiece's own rules."""
   model = io.BytesIO()
-  lines = (running.ROOT / "sample/pretrain/wiki_articles.txt").read_text("utf-8")
+  lines = (running.ROOT / "sample/pretrain/wiki_articles.txt").read_text(
+    "utf-8"
+  )
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(lines.splitlines()),
     model_writer=model,

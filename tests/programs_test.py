@@ -15,6 +15,7 @@ PROGRAMS = {
   "create_pretraining_data": ("-m", "data_prep.create_pretraining_data"),
   "run_pretraining": ("run_pretraining.py",),
   "run_classifier": ("run_classifier.py",),
+  "export_model": ("-m", "albert_mn.export_model"),
   "doctor": ("-m", "albert_mn.doctor"),
 }
 

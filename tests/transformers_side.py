@@ -22,9 +22,7 @@ def ids(folder: str, texts: list[str]) -> Any:
 def model(folder: str, texts: list[str]) -> Any:
   """Returns what AutoModel, the heads and the pipelines give for texts."""
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-  batch = tokenizer(
-    texts, padding=True, truncation=True, return_tensors="pt"
-  )
+  batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
   pair = tokenizer("сайн уу", "байна уу")
   # Not `input_ids`: the answer has names of its own.
   found: dict[str, Any] = {

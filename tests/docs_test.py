@@ -30,8 +30,13 @@ from data_prep import (
 from tests import running
 
 PAGES = [
-  "README.md", "README.mn.md", "docs/beam.md", "docs/migration.md", "docs/tpu.md",
-]  # fmt: skip
+  "README.md",
+  "README.mn.md",
+  "docs/beam.md",
+  "docs/export.md",
+  "docs/migration.md",
+  "docs/tpu.md",
+]
 # Page → the test that takes its commands from it and runs them.
 WHOLE = {"docs/migration.md": "tests/migration_test.py"}
 
@@ -40,6 +45,14 @@ RUN_BY = {
   "./scripts/quickstart.sh": "tests/quickstart_test.py",
   "./scripts/test.sh": ".ci/run",
   "./scripts/setup.sh --beam": "tests/beam_runner_test.py",
+  "./scripts/setup.sh --interop": "tests/interop_test.py",
+  **{
+    line: "tests/exports_test.py"
+    for line in (running.ROOT / "docs/export.md")
+    .read_text("utf-8")
+    .splitlines()
+    if line.startswith("python -m albert_mn.export_model ")
+  },  # all of the page, whatever they are
   "./scripts/tpu_vm.sh delete": "tests/tpu_scripts_test.py",
 }
 # Flags of absl, of our scripts, of TensorBoard, Beam, pip, gcloud; those of
@@ -49,7 +62,7 @@ ELSEWHERE = set(
   "project region temp_location sdk_location sdk_container_image flink_master "
   "environment_type environment_config tpu name type zone spot preemptible "
   "queued delete_when_done flagfile worker command format location uniform "
-  "member role recursive dry".split()
+  "member role recursive dry interop".split()
 )
 OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [
@@ -60,6 +73,7 @@ OPTIONS: dict[str, list[Any]] = {
   ],
   "data_prep.train_tokenizer": [tokenizer_training.Options],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
+  "albert_mn.export_model": [exports.Options],
   "run_pretraining": [
     training.Options,
     optimization.OptimizerOptions,
@@ -69,7 +83,6 @@ OPTIONS: dict[str, list[Any]] = {
   "run_classifier": [classification.Options, fine_tuning.Recipe],
   "albert_mn.convert_checkpoint": [conversion.Options],
   "albert_mn.download_checkpoint": [remote_weights.Options],
-  "albert_mn.export_model": [exports.Options],
 }
 
 

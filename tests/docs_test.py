@@ -56,7 +56,7 @@ ELSEWHERE = set(
   "project region temp_location sdk_location sdk_container_image flink_master "
   "environment_type environment_config tpu name type zone spot preemptible "
   "queued delete_when_done flagfile worker command format location uniform "
-  "member role recursive dry".split()
+  "member role recursive dry interop".split()
 )
 OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [

@@ -65,16 +65,17 @@ def _fuzz() -> list[str]:
   """Random strings of trouble, of any letters, and of repeated ones."""
   draw = random.Random(6)
   found = ["", " ", "\t", "▁", " ▁ ", "\u200b"]
-  for _ in range(3_000):
-    found.append("".join(draw.choices(_TROUBLE, k=draw.randint(1, 30))))
+  found += [
+    "".join(draw.choices(_TROUBLE, k=draw.randint(1, 30))) for _ in range(3_000)
+  ]
   planes = ((0x20, 0x600), (0x20, 0x3000), (0x20, 0xD800), (0xE000, 0x20000))
   for _ in range(1_000):
     letters = (chr(draw.randrange(*draw.choice(planes))) for _ in range(20))
     # Single jamo are among what is not promised for NFKC.
     found.append("".join(c for c in letters if not 0x1100 <= ord(c) < 0x1200))
-  for _ in range(500):
-    found.append(draw.choice("аоунлсэ") * draw.randint(1, 60) + " лалала")
-  return found
+  return found + [
+    draw.choice("аоунлсэ") * draw.randint(1, 60) + " лалала" for _ in range(500)
+  ]
 
 
 def _real_lines() -> list[str]:
@@ -181,10 +182,14 @@ def test_ids_of_our_models_are_equal_on_any_text(
 def test_ids_of_foreign_models_are_equal(
   settings: tokenization.Settings, environment: None, tmp_path: pathlib.Path
 ) -> None:
-  """Without what huggingface_tokenizer excepts: rare letters with accents."""
+  """Without what docs/export.md excepts: letters with accents, and ууууу."""
   del environment
   marks = {chr(i) for i in range(0x300, 0x370)}
-  texts = [t for t in _fuzz() if not marks & set(t)] + _real_lines()
+  texts = [
+    text
+    for text in _fuzz()
+    if not marks & set(text) and not text.endswith(" лалала")
+  ] + _real_lines()
   _compare(_foreign(tmp_path), texts, tmp_path / "out", settings)
 
 

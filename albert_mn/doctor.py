@@ -43,6 +43,8 @@ def main(
   """Prints a line a check."""
   exam = checks.Examination(print)
   recipe = exam.check("recipe", training.settled, settings, optimizer)
+  found = exam.check("init_checkpoint", training.localized, settings, devices)
+  settings = settings if found is checks.UNKNOWN else found
   work = training.examined(settings, recipe, devices, probing, exam)
   if more.full:
     exam.check("files", _rehashed, settings)

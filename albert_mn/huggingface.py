@@ -1,25 +1,30 @@
-"""Hugging Face's directories of ALBERT and BERT: config and weights to ours.
+"""Hugging Face's directories of ALBERT and BERT: config and weights, both ways.
 
 Names are those that transformers writes for PyTorch, from its first releases
-(gamma, beta, position_ids) to 5.17.
+(gamma, beta, position_ids) and its forks, such as mn-tweet-bert's, to 5.24.
 """
 
+import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from albert_mn import configs, tensor_files
+from albert_mn import configs, encoders, tensor_files
 from data_prep import options, storage
 
-CONFIG, TOKENIZER = "config.json", "spiece.model"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TOKENIZER = "spiece.model"
+TOKENIZER_CONFIG, FAST_TOKENIZER = "tokenizer_config.json", "tokenizer.json"
+# The names under which PyTorch and safetensors keep weights.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 # After the family's name, which is left out, an encoder's weights begin so.
 ENCODER = ("embeddings.", "encoder.", "pooler.")
-_PREFIXES = ("albert.", "bert.")
-_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+_PREFIXES = ("module.", "albert.", "bert.")  # DataParallel's comes first
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 _PROJECTION = "encoder.embedding_hidden_mapping_in"
 
 _FAMILIES: dict[str, type[configs.AlbertConfig]] = {
@@ -39,8 +44,9 @@ _ACTIVATIONS = {
 }  # fmt: skip
 # Keys that change nothing about the encoder, whatever they say …
 _INERT = {
-  "_name_or_path", "_num_labels", "architecture", "architectures",
-  "attn_implementation", "bos_token_id", "classifier_dropout",
+  "_commit_hash", "_name_or_path", "_num_labels", "architecture", "architectures",
+  "attn_implementation", "bos_token_id", "chunk_size_feed_forward",
+  "classifier_dropout",
   "classifier_dropout_prob", "dtype", "eos_token_id", "finetuning_task",
   "gradient_checkpointing", "id2label", "label2id", "language", "model_type",
   "name", "num_labels", "output_attentions", "output_hidden_states",
@@ -49,23 +55,53 @@ _INERT = {
   "transformers_version", "use_cache",
 }  # fmt: skip
 # … and those that change nothing at this value.
-_INERT_AT = {
-  "add_cross_attention": False, "chunk_size_feed_forward": 0,
+_INERT_AT: dict[str, Any] = {
+  "add_cross_attention": False, "cross_attention_hidden_size": None,
   "is_decoder": False, "is_encoder_decoder": False,
   "position_embedding_type": "absolute", "pruned_heads": {},
   "tie_word_embeddings": True,
 }  # fmt: skip
 
 
-def config(folder: str) -> configs.AlbertConfig:
-  """Converts config.json.
+def is_weights(path: str) -> bool:
+  """Says whether a path names a file of weights."""
+  return path.endswith(_WEIGHTS)
+
+
+def folder_of(path: str) -> str:
+  """The folder of a file of weights; a folder itself."""
+  return os.path.dirname(path) or "." if is_weights(path) else path
+
+
+def config_file(path: str) -> str:
+  """The config beside weights, "" for none.
+
+  pytorch-transformers' forks have google's names, but their own meaning.
+  """
+  folder = folder_of(path)
+  names = (CONFIG, *(family.FILE for family in configs.FAMILIES))
+  paths = (os.path.join(folder, name) for name in names)
+  return next(filter(storage.exists, paths), "")
+
+
+def config(path: str) -> configs.AlbertConfig:
+  """Converts a config that lies beside PyTorch's weights.
+
+  Args:
+    path: config.json, or another name of it; or the folder, or the weights.
 
   Raises:
     options.InputError: when the encoder is another one than ours computes.
   """
-  path = os.path.join(folder, CONFIG)
-  values = _json(path)
-  kind = str(values.get("model_type"))
+  path = path if path.endswith(".json") else config_file(path)
+  if not path:
+    raise options.InputError(
+      f"{CONFIG} beside the weights",
+      "none",
+      "give --albert_config_file or --bert_config_file",
+    )
+  values = json_object(path)
+  kind = str(values.get("model_type") or _kind(values))
   if kind not in _FAMILIES:
     raise options.InputError(
       f"model_type albert or bert in {path}", repr(kind), "give such a model"
@@ -86,7 +122,47 @@ def config(folder: str) -> configs.AlbertConfig:
   return _FAMILIES[kind].from_dict(values, path)
 
 
-def _json(path: str) -> dict[str, Any]:
+def _kind(values: Mapping[str, Any]) -> str:
+  """Tells the family by its keys, as before 2020 none named it."""
+  return "albert" if "num_hidden_groups" in values else "bert"
+
+
+def labels(folder: str) -> list[str]:
+  """Returns a classifier's label names in their order, [] for none.
+
+  What classifies each piece, or a choice among texts, has weights of the same
+  names; config.json's `architectures` tells them apart.
+  """
+  path = os.path.join(folder, CONFIG)
+  values = json_object(path) if storage.exists(path) else {}
+  names = values.get("id2label") or {}
+  kinds = values.get("architectures") or []
+  if any("ForSequenceClassification" not in str(kind) for kind in kinds):
+    return []
+  try:
+    return [str(names[key]) for key in sorted(names, key=int)]
+  except (TypeError, ValueError) as error:
+    raise options.InputError(
+      f"numbered labels as id2label in {path}", str(error), "mend the file"
+    ) from error
+
+
+def other_head(folder: str) -> str:
+  """Names the class of a model that classifies something else than texts."""
+  path = os.path.join(folder, CONFIG)
+  kinds = (
+    json_object(path).get("architectures") or [] if storage.exists(path) else []
+  )
+  others = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswer")
+  return next((str(k) for k in kinds if any(o in str(k) for o in others)), "")
+
+
+def json_object(path: str) -> dict[str, Any]:
+  """Returns the content of a JSON file.
+
+  Raises:
+    options.InputError: when it is none.
+  """
   try:
     return dict(json.loads(storage.read_text(path)))
   except (TypeError, ValueError) as error:
@@ -95,14 +171,21 @@ def _json(path: str) -> dict[str, Any]:
     ) from error
 
 
-def files(folder: str) -> list[str]:
-  """Returns the paths of the weights: one file, or the shards of an index."""
-  for name in ("model.safetensors", "pytorch_model.bin"):
+def files(path: str) -> list[str]:
+  """Returns the paths of the weights: one file, or the shards of an index.
+
+  Args:
+    path: a folder, or a file of weights.
+  """
+  if is_weights(path):
+    return [path]
+  folder = path
+  for name in (WEIGHTS, "pytorch_model.bin"):
     path = os.path.join(folder, name)
     if storage.exists(path):
       return [path]
     if storage.exists(f"{path}.index.json"):
-      shards = _json(f"{path}.index.json").get("weight_map", {})
+      shards = json_object(f"{path}.index.json").get("weight_map", {})
       # The names come from elsewhere: none may lead out of the folder.
       names = sorted({os.path.basename(shard) for shard in shards.values()})
       return [os.path.join(folder, name) for name in names]
@@ -116,6 +199,9 @@ def files(folder: str) -> list[str]:
 def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
   """Returns the weights by their name in `tables`, and what was left out.
 
+  Args:
+    folder: or a file of weights.
+
   Raises:
     options.InputError: when a file is missing or damaged, or the output
       layer is not tied to the word embeddings.
@@ -124,7 +210,7 @@ def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
   for path in files(folder):
     for name, array in tensor_files.read(path).items():
       found[_renamed(name)] = _turned(name, array)
-  skipped = [name for name in _BUFFERS if found.pop(name, None) is not None]
+  skipped = [name for name in BUFFERS if found.pop(name, None) is not None]
   for place in ("predictions", "cls.predictions"):
     _untie(found, place, folder)
   _drop_idle_projection(found)
@@ -171,6 +257,98 @@ def _drop_idle_projection(found: dict[str, np.ndarray]) -> None:
     del found[f"{_PROJECTION}.weight"], found[f"{_PROJECTION}.bias"]
 
 
+def write(
+  folder: str,
+  parts: Mapping[str, Any],
+  config: configs.AlbertConfig,
+  *,
+  labels: Sequence[str],
+  specials: Mapping[str, int],
+) -> None:
+  """Writes config.json and model.safetensors.
+
+  Args:
+    folder: where.
+    parts: as those of `tables`.
+    config: the shape.
+    labels: a classifier's, () for another model.
+    specials: "pad", "cls" and "sep" → id; {} where there is no tokenizer.
+  """
+  kind = _kind_of(config)
+  values = _theirs(config) | {
+    "model_type": kind,
+    "architectures": [_architecture(config, parts)],
+    "dtype": "float32",
+  }
+  if specials:
+    values["pad_token_id"] = specials["pad"]
+    values["bos_token_id"] = specials["cls"]
+    values["eos_token_id"] = specials["sep"]
+  if labels:
+    values["id2label"] = {str(i): label for i, label in enumerate(labels)}
+    values["label2id"] = {label: i for i, label in enumerate(labels)}
+    values["problem_type"] = "single_label_classification"
+  with storage.writing(os.path.join(folder, CONFIG)) as file:
+    json.dump(values, file, ensure_ascii=False, indent=2, sort_keys=True)
+    file.write("\n")
+  arrays = {
+    f"{kind}.{name}" if name.startswith(ENCODER) else name: array
+    for name, array in _arrays(parts, config).items()
+  }
+  tensor_files.write(os.path.join(folder, WEIGHTS), arrays)
+
+
+def _kind_of(config: configs.AlbertConfig) -> str:
+  return next(k for k, c in _FAMILIES.items() if type(config) is c)
+
+
+def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
+  """Returns our config's values under transformers' names for them."""
+  values = json.loads(config.to_json())
+  values = {name: value for name, value in values.items() if name in _SHAPE}
+  values["layer_norm_eps"] = config.layer_norm_eps
+  values["hidden_act"] = next(
+    theirs for theirs, ours in _ACTIVATIONS.items() if ours == config.hidden_act
+  )
+  if _kind_of(config) == "albert":
+    values["classifier_dropout_prob"] = config.hidden_dropout_prob
+  return values
+
+
+_SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {"inert"}
+
+
+def _architecture(
+  config: configs.AlbertConfig, parts: Mapping[str, Any]
+) -> str:
+  """Names the class of transformers' that has exactly these parts."""
+  if "classifier" in parts:
+    head = "ForSequenceClassification"
+  elif "masked_lm" in parts:
+    head = "ForPreTraining" if "sentence" in parts else "ForMaskedLM"
+  else:
+    head = "Model"
+  return _kind_of(config).capitalize() + head
+
+
+def _arrays(
+  parts: Mapping[str, Any], config: configs.AlbertConfig
+) -> dict[str, np.ndarray]:
+  """Returns the weights as PyTorch has them: kernels are [out, in]."""
+  arrays = {
+    name: _turned(name, encoders.joined(name, variable.numpy()))
+    for table in tables(parts).values()
+    for name, variable in table.items()
+  }
+  if _kind_of(config) == "albert" and parts["encoder"].projection is None:
+    # transformers has a projection at equal widths too.
+    arrays[f"{_PROJECTION}.weight"] = np.eye(
+      config.hidden_size, dtype=np.float32
+    )
+    arrays[f"{_PROJECTION}.bias"] = np.zeros(config.hidden_size, np.float32)
+  return arrays
+
+
 def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   """Returns name → variable of the encoder, its pooler and the given heads.
 
@@ -195,6 +373,8 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   if sentence := parts.get("sentence"):
     name = "cls.seq_relationship" if bert else "sop_classifier.classifier"
     found["sentence"] = dict(_layer(name, sentence))
+  if classifier := parts.get("classifier"):
+    found["classifier"] = dict(_layer("classifier", classifier))
   return found
 
 

@@ -2,9 +2,10 @@
 
 A model directory of ours; a checkpoint of ours, from a run's checkpoints/ too;
 a TF 1 checkpoint of google-research/albert or google-research/bert, with its
-config beside it or given; a directory of Hugging Face's. Weights by name are
-copied by a table of the format's own file, and none is overlooked: each
-weight of the encoder must be there, and what is not taken is logged.
+config beside it or given; a directory of Hugging Face's, or a file of PyTorch's.
+Weights by name are copied by a table of the format's own file, and none is
+overlooked: each weight of the encoder must be there, and what is not taken is
+logged with the reason.
 """
 
 import dataclasses
@@ -23,11 +24,13 @@ from absl import logging
 from albert_mn import (
   configs,
   encoders,
+  fast_tokenizers,
+  foreign_text,
   huggingface,
   model_directory,
   tf1_checkpoints,
 )
-from data_prep import options, storage
+from data_prep import manifest, options, storage, tokenization
 
 # The key under which an object-based checkpoint tells of its objects.
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -47,18 +50,26 @@ def format_of(path: str) -> Format:
   Raises:
     options.InputError: when it is nothing that can be started from.
   """
-  prefixes = (os.path.join(path, model_directory.WEIGHTS), path)
-  if any(storage.exists(f"{prefix}.index") for prefix in prefixes):
+  if huggingface.is_weights(path) and storage.exists(path):
+    return Format.HUGGING_FACE
+  if model_directory.find_weights(path):
     names = model_directory.held_names(path)
     return Format.OURS if _OBJECTS in names else Format.TF1
-  if model_directory.adjacent(path, huggingface.CONFIG):
+  if huggingface.config_file(path):
     return Format.HUGGING_FACE
   raise options.InputError(
-    "a model directory, a checkpoint's prefix (the path without .index) or a "
-    "Hugging Face directory (with config.json)",
+    "a model directory, a checkpoint's prefix (the path without .index), a "
+    "Hugging Face directory (with config.json) or a file of PyTorch's weights",
     f"no checkpoint at {path!r}",
     "mend the path",
   )
+
+
+def folder_of(path: str) -> str:
+  """The folder in which config and tokenizer lie."""
+  if huggingface.is_weights(path):
+    return huggingface.folder_of(path)
+  return model_directory.folder_of(path)
 
 
 def settle_config(
@@ -81,11 +92,7 @@ def settle_config(
   if albert_config_file and bert_config_file:
     raise options.InputError(flags, "both", "leave one out")
   held = _held_config(path) if path else None
-  given = None
-  if albert_config_file:
-    given = configs.AlbertConfig.from_file(albert_config_file)
-  elif bert_config_file:
-    given = configs.BertConfig.from_file(bert_config_file)
+  given = _given_config(albert_config_file, bert_config_file, path, held)
   if given and held and not _same(given, held, init_from_group0):
     raise options.InputError(
       f"the config of {path}",
@@ -107,8 +114,28 @@ def settle_config(
 
 def _held_config(path: str) -> configs.AlbertConfig | None:
   if format_of(path) is Format.HUGGING_FACE:
-    return huggingface.config(path)
+    found = huggingface.config_file(path)
+    return huggingface.config(found) if found else None
   return model_directory.config(path)
+
+
+def _given_config(
+  albert_config_file: str,
+  bert_config_file: str,
+  path: str,
+  held: configs.AlbertConfig | None,
+) -> configs.AlbertConfig | None:
+  """Reads the config that a flag names, as those read it who wrote the weights.
+
+  PyTorch's "gelu" is not google's, though the file be google's.
+  """
+  file = albert_config_file or bert_config_file
+  if not file:
+    return None
+  if path and not held and format_of(path) is Format.HUGGING_FACE:
+    return huggingface.config(file)
+  family = configs.AlbertConfig if albert_config_file else configs.BertConfig
+  return family.from_file(file)
 
 
 def _same(
@@ -124,11 +151,51 @@ def _same(
 
 
 def tokenizer_file(path: str) -> str:
-  """The SentencePiece model beside the weights, "" where there is none."""
-  folder = model_directory.folder_of(path)
+  """The SentencePiece model or vocab.txt beside the weights, "" for none.
+
+  Where there is a tokenizer.json alone, what it was made from.
+
+  Raises:
+    options.InputError: when there are several of other names.
+  """
+  folder = folder_of(path)
   names = (model_directory.TOKENIZER, huggingface.TOKENIZER)
-  found = (model_directory.adjacent(folder, name) for name in names)
-  return next(filter(None, found), "")
+  known = (model_directory.adjacent(folder, name) for name in names)
+  if found := next(filter(None, known), ""):
+    return found
+  models = [n for n in storage.names(folder) if n.endswith(".model")]
+  if len(models) > 1:
+    raise options.InputError(
+      f"one SentencePiece model in {folder}", ", ".join(models),
+      "give --spm_model_file",
+    )  # fmt: skip
+  if models:
+    return os.path.join(folder, models[0])
+  if found := model_directory.adjacent(folder, model_directory.VOCABULARY):
+    return found
+  fast = model_directory.adjacent(folder, huggingface.FAST_TOKENIZER)
+  return fast_tokenizers.extracted(fast) if fast else ""
+
+
+def text_settings(
+  path: str, tokenizer: str, config: configs.AlbertConfig
+) -> foreign_text.Found:
+  """Says what is to be done to a text before the tokenizer.
+
+  Args:
+    path: the weights.
+    tokenizer: its file.
+    config: of the weights.
+  """
+  kind, folder = format_of(path), folder_of(path)
+  described = manifest.find(folder)
+  if kind is Format.OURS or described:  # ours, or an export of ours
+    described = described or {"parameters": {}}
+    settings = tokenization.Settings.of(described["parameters"])
+    return foreign_text.Found(settings, manifest.NAME)
+  return foreign_text.found(
+    folder, tokenizer, type(config), kind is Format.HUGGING_FACE
+  )
 
 
 def tokenizer_hash(path: str) -> str:
@@ -144,9 +211,22 @@ def identity(path: str) -> str:
   return model_directory.identity(path)
 
 
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """What became of a checkpoint's content.
+
+  Attributes:
+    new: parts of which it has nothing.
+    left: what it has beyond the parts.
+  """
+
+  new: tuple[str, ...]
+  left: tuple[str, ...]
+
+
 def load(
   path: str, parts: Mapping[str, Any], init_from_group0: bool = False
-) -> None:
+) -> Loaded:
   """Copies weights into a model; logs what stays new and what is left over.
 
   Args:
@@ -160,19 +240,58 @@ def load(
   Raises:
     options.InputError: when a weight is missing, unused or of another shape.
   """
+  return fill(read(path), parts, init_from_group0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """What to start from, opened.
+
+  Attributes:
+    path, kind: what it is.
+    arrays: by the names of its format's `tables`; {} for ours, of which
+      TensorFlow reads what it needs.
+    skipped: names of what is no weight there.
+  """
+
+  path: str
+  kind: Format
+  arrays: dict[str, np.ndarray]
+  skipped: list[str]
+
+
+# Format → the file with its names.
+_NAMES: dict[Format, Any] = {
+  Format.TF1: tf1_checkpoints,
+  Format.HUGGING_FACE: huggingface,
+}
+
+
+def read(path: str) -> Source:
+  """Opens a checkpoint of any format.
+
+  Raises:
+    options.InputError: when it is none, or damaged.
+  """
   kind = format_of(path)
+  if kind is Format.OURS:
+    return Source(path, kind, {}, [])
+  return Source(path, kind, *_NAMES[kind].read(path))
+
+
+def fill(
+  source: Source, parts: Mapping[str, Any], init_from_group0: bool = False
+) -> Loaded:
+  """As `load`, from what was read."""
+  path, kind = source.path, source.kind
   if kind is Format.OURS:
     new, left = _load_ours(path, parts, init_from_group0)
   else:
-    theirs = {
-      Format.TF1: tf1_checkpoints,
-      Format.HUGGING_FACE: huggingface,
-    }[kind]
-    arrays, skipped = theirs.read(path)
+    theirs = _NAMES[kind]
     new, left = _assign(
-      theirs.tables(parts), arrays, theirs.ENCODER, init_from_group0
+      theirs.tables(parts), source.arrays, theirs.ENCODER, init_from_group0
     )
-    left += skipped
+    left += source.skipped
   logging.info(
     "weights from %s (%s); new: %s; left over: %s",
     path,
@@ -180,6 +299,7 @@ def load(
     ", ".join(new) or "none",
     ", ".join(left) or "none",
   )
+  return Loaded(tuple(new), tuple(left))
 
 
 def _load_ours(

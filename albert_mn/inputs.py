@@ -29,6 +29,7 @@ ROWS = "rows"
 _RECIPE = (
   "masked_lm_prob", "max_predictions_per_seq", "do_whole_word_mask", "ngram",
   "favor_shorter_ngram", "do_permutation", "do_lower_case",
+  "strip_accents", "replace_quotes",
 )  # fmt: skip
 
 
@@ -205,7 +206,8 @@ def _require_one_recipe(parts: Sequence[_Part]) -> None:
         "neither",
         "keep manifest.json and tokenizer.model beside dynamic records",
       )
-    recipes.append({name: parameters.get(name) for name in _RECIPE})
+    # What an older manifest does not know was off.
+    recipes.append({name: parameters.get(name) or 0 for name in _RECIPE})
   for part, recipe in zip(parts, recipes, strict=True):
     for name, value in recipe.items():
       if value != recipes[0][name]:
@@ -345,9 +347,9 @@ def _masks(
 ) -> tuple[masking.Settings, tokenization.Tokenizer]:
   """How to mask, as the records' manifest says, and with which tokenizer."""
   recipe = examples.Recipe.of(found.parameters | {"random_seed": seed})
-  return examples.masks(recipe, False), tokenization.Tokenizer(
+  return examples.masks(recipe, False), tokenization.Tokenizer.with_settings(
     os.path.join(found.folder, tokenization.MODEL_NAME),
-    do_lower_case=recipe.do_lower_case,
+    tokenization.Settings.of(vars(recipe)),
   )
 
 

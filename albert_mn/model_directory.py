@@ -2,7 +2,8 @@
 
 albert_config.json   the shape, in google-research's format; bert_config.json
 model.ckpt.*         the weights, without optimizer slots
-tokenizer.model      SentencePiece, with its normalisation inside
+tokenizer.model      SentencePiece, with its normalisation inside; or, of a
+                     WordPiece model from elsewhere, vocab.txt
 labels.json          a classifier's labels, in the order of its outputs
 manifest.json        written last: its presence means whole
 """
@@ -16,14 +17,16 @@ from typing import Any
 import tensorflow as tf
 
 from albert_mn import configs
-from data_prep import manifest, options, storage
+from data_prep import manifest, options, storage, tokenization
 
-WEIGHTS, TOKENIZER, LABELS = (
+WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
   "model.ckpt",
   "tokenizer.model",
+  "vocab.txt",
   "labels.json",
 )
-
+# Behind a checkpoint's prefix.
+FILE_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 # What TensorFlow raises for a checkpoint that is damaged or does not fit.
 UNREADABLE = (AssertionError, IndexError, ValueError, tf.errors.OpError)
@@ -48,21 +51,23 @@ def save(
     kind: "pretrained_model" or "classifier".
     config: the encoder's shape.
     parts: name → trackable layer, as `restore` will ask for them.
-    tokenizer_file: the SentencePiece model to copy; "" for none.
+    tokenizer_file: the SentencePiece model or vocab.txt to copy; "" for none.
     parameters: what decided the content, for the manifest.
     counts: steps, examples … for the manifest.
     inputs: name → identity of what it was made from.
     labels: a classifier's label names.
   """
   manifest.begin(folder)
-  for family in configs.FAMILIES:
-    storage.remove(os.path.join(folder, family.FILE))
-  storage.remove_stale(folder, set(), f"{WEIGHTS}*")
+  _remove_stale(folder, set())
   with storage.writing(os.path.join(folder, config.FILE)) as file:
     file.write(config.to_json())
   tf.train.Checkpoint(**parts).write(os.path.join(folder, WEIGHTS))
   if tokenizer_file:
-    storage.copy(tokenizer_file, os.path.join(folder, TOKENIZER))
+    wordpiece = tokenization.is_wordpiece(tokenizer_file)
+    storage.copy(
+      tokenizer_file,
+      os.path.join(folder, VOCABULARY if wordpiece else TOKENIZER),
+    )
   if labels:
     with storage.writing(os.path.join(folder, LABELS)) as file:
       json.dump(list(labels), file, ensure_ascii=False, indent=2)
@@ -71,11 +76,7 @@ def save(
     folder,
     kind,
     parameters=parameters,
-    files=[
-      name
-      for name in storage.names(folder)
-      if name in (config.FILE, TOKENIZER, LABELS) or name.startswith(WEIGHTS)
-    ],
+    files=[name for name in storage.names(folder) if _is_part(name)],
     counts=counts,
     inputs=inputs,
   )
@@ -86,8 +87,21 @@ def copy(folder: str, target: str) -> None:
   content = manifest.find(folder)
   assert content, "it was just saved"
   manifest.begin(target)
+  _remove_stale(target, set(content["files"]))
   for name in (*content["files"], manifest.NAME):
     storage.copy(os.path.join(folder, name), os.path.join(target, name))
+
+
+def _is_part(name: str) -> bool:
+  return name.startswith(WEIGHTS) or name in (
+    TOKENIZER, VOCABULARY, LABELS, *(c.FILE for c in configs.FAMILIES)
+  )  # fmt: skip
+
+
+def _remove_stale(folder: str, keep: set[str]) -> None:
+  """Removes what an earlier model left: two configs would be one too many."""
+  for name in set(filter(_is_part, storage.names(folder))) - keep:
+    storage.remove(os.path.join(folder, name))
 
 
 def restore(path: str, **parts: Any) -> None:
@@ -130,7 +144,9 @@ def held_names(path: str) -> list[str]:
 
 def folder_of(path: str) -> str:
   """The folder with config and tokenizer: `path`, or where a prefix lies."""
-  return os.path.dirname(path) if storage.exists(f"{path}.index") else path
+  prefix = FILE_OF_CHECKPOINT.sub("", path)
+  is_file = storage.exists(f"{prefix}.index") or storage.exists(path)
+  return os.path.dirname(path) or "." if is_file else path
 
 
 def config(path: str) -> configs.AlbertConfig | None:
@@ -177,11 +193,43 @@ def identity(path: str) -> str:
   return manifest.identity(weights_prefix(path) + ".index")
 
 
-def weights_prefix(path: str) -> str:
-  """Returns the checkpoint prefix that a user's path stands for."""
-  for prefix in (os.path.join(path, WEIGHTS), path):
+def tokenizer_file(folder: str) -> str:
+  """The tokenizer of a model directory, "" where there is none."""
+  names = (TOKENIZER, VOCABULARY)
+  return next(filter(None, (adjacent(folder, name) for name in names)), "")
+
+
+def find_weights(path: str) -> str:
+  """Returns the checkpoint prefix that a user's path stands for, or "".
+
+  A prefix; one of its files; a folder with model.ckpt, or with one checkpoint
+  of any name, as those that google-research publishes.
+
+  Raises:
+    options.InputError: for a folder with several.
+  """
+  stem = FILE_OF_CHECKPOINT.sub("", path)
+  for prefix in (os.path.join(path, WEIGHTS), path, stem):
     if storage.exists(f"{prefix}.index"):
       return prefix
+  found = [
+    name.removesuffix(".index")
+    for name in storage.names(path)
+    if name.endswith(".index")
+  ]
+  if len(found) > 1:
+    raise options.InputError(
+      f"one checkpoint in {path}",
+      ", ".join(found[:5]),
+      "name one, as FOLDER/NAME without .index",
+    )
+  return os.path.join(path, found[0]) if found else ""
+
+
+def weights_prefix(path: str) -> str:
+  """Returns `find_weights`, which must be there."""
+  if found := find_weights(path):
+    return found
   raise options.InputError(
     "a model directory or a checkpoint prefix (the path without .index)",
     f"no checkpoint at {path!r}",

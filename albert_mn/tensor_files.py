@@ -14,7 +14,7 @@ import math
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,12 @@ _STORAGES = {
   "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
   "BoolStorage": "BOOL",
 }  # fmt: skip
+_LONGEST_HEADER = 100 << 20  # bytes, as in the safetensors library
+# Numbers that a pickle's tensors may hold for each byte of its file: 1 of bool,
+# and as many again for each name that shares a storage with others.
+_MOST_PER_BYTE = 8
+# Where training programs keep the weights among other things.
+_NESTED = ("state_dict", "model_state_dict", "model")
 _LEGACY_BEGINS = (0x1950A86A20F9469CFC6C, 1001)  # magic number, version
 # What reading a damaged or hostile file ends in.
 _DAMAGE = (
@@ -75,16 +81,53 @@ def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
   """Reads the layout of huggingface.co/docs/safetensors, "Format"."""
   (length,) = struct.unpack_from("<Q", raw)
   begin = 8 + length
-  header = json.loads(raw[8:begin])
+  if length > min(_LONGEST_HEADER, len(raw) - 8):
+    raise ValueError(f"a header of {length:,} bytes")
+  header = json.loads(raw[8:begin], object_pairs_hook=_once)
   header.pop("__metadata__", None)
   found = {}
-  for name, entry in header.items():
+  end = 0  # of the tensor before
+  by_place = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
+  for name, entry in by_place:
     first, last = entry["data_offsets"]
     if not 0 <= first <= last <= len(raw) - begin:
       raise ValueError(f"{name} outside of the file")
+    if first < end:
+      raise ValueError(f"{name} overlaps the tensor before it")
     flat = _flat(raw[begin + first : begin + last], entry["dtype"])
+    if min(entry["shape"], default=0) < 0:
+      raise ValueError(f"{name} of the shape {entry['shape']}")
     found[name] = flat.reshape(entry["shape"])
+    end = last
   return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Refuses a JSON object that names one thing twice."""
+  if len(dict(pairs)) != len(pairs):
+    raise ValueError("a name that occurs twice")
+  return dict(pairs)
+
+
+def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
+  """Writes float32 tensors as safetensors, for PyTorch.
+
+  The same tensors give the same bytes, in whatever order they come.
+  """
+  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+  end = 0
+  for name, array in sorted(tensors.items()):
+    assert array.dtype == np.float32, f"{name}: models are float32"
+    begin, end = end, end + array.nbytes
+    header[name] = dict(
+      dtype="F32", shape=list(array.shape), data_offsets=[begin, end]
+    )
+  text = json.dumps(header, separators=(",", ":")).encode()
+  text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+  with storage.writing(path, "wb") as file:
+    file.write(struct.pack("<Q", len(text)) + text)
+    for _, array in sorted(tensors.items()):
+      file.write(np.ascontiguousarray(array, "<f4").tobytes())
 
 
 def _flat(raw: bytes, kind: str) -> np.ndarray:
@@ -166,7 +209,11 @@ def _zipped(raw: bytes) -> dict[str, np.ndarray]:
       if order != b"little":
         raise ValueError(f"{order!r} byte order")
     told = _Unpickler(io.BytesIO(archive.read(pickled))).load()
-    return _taken(told, lambda place: archive.read(f"{folder}data/{place.key}"))
+    return _taken(
+      told,
+      lambda place: archive.read(f"{folder}data/{place.key}"),
+      _MOST_PER_BYTE * len(raw),
+    )
 
 
 def _legacy(raw: bytes) -> dict[str, np.ndarray]:
@@ -175,7 +222,7 @@ def _legacy(raw: bytes) -> dict[str, np.ndarray]:
     if _Unpickler(file).load() != expected:
       raise ValueError("not PyTorch's")
   _Unpickler(file).load()  # the sizes of types on the machine that wrote it
-  told = _Unpickler(file).load()
+  told = _unwrapped(_Unpickler(file).load())
   storages = {
     tensor.storage.key: tensor.storage
     for tensor in told.values()
@@ -187,16 +234,38 @@ def _legacy(raw: bytes) -> dict[str, np.ndarray]:
     if numbers != storages[key].numbers:
       raise ValueError(f"a storage of {numbers} numbers")
     data[key] = file.read(storages[key].bytes())
-  return _taken(told, lambda place: data[place.key])
+  most = _MOST_PER_BYTE * len(raw)
+  return _taken(told, lambda place: data[place.key], most)
+
+
+def _unwrapped(told: Any) -> dict[str, Any]:
+  """Returns the tensors by name, which may lie among other things."""
+  for name in _NESTED:
+    if isinstance(told, dict) and isinstance(told.get(name), dict):
+      told = told[name]
+  if not isinstance(told, dict):
+    raise ValueError(f"{type(told).__name__} instead of tensors by name")
+  return told
 
 
 def _taken(
-  told: Any, data: Callable[[_Storage], bytes]
+  told: Any, data: Callable[[_Storage], bytes], most: int
 ) -> dict[str, np.ndarray]:
-  if not isinstance(told, dict):
-    raise ValueError(f"{type(told).__name__} instead of tensors by name")
-  return {
-    name: tensor.take(_flat(data(tensor.storage), tensor.storage.kind))
-    for name, tensor in told.items()
-    if isinstance(tensor, _Tensor)
-  }
+  """Copies tensors out of their storages.
+
+  Args:
+    told: the unpickled file.
+    data: gives a storage's bytes.
+    most: numbers that all of them may hold: thousands of names for one storage
+      would fill any memory.
+  """
+  found, numbers = {}, 0
+  for name, tensor in _unwrapped(told).items():
+    if not isinstance(tensor, _Tensor):
+      continue
+    numbers += math.prod(tensor.shape)
+    if numbers > most:
+      raise ValueError(f"more than {most:,} numbers")
+    flat = _flat(data(tensor.storage), tensor.storage.kind)
+    found[str(name)] = tensor.take(flat)
+  return found

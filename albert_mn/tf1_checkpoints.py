@@ -1,4 +1,4 @@
-"""google-research's TF 1 checkpoints, ALBERT's and BERT's: names to variables."""
+"""google-research's TF 1 checkpoints, ALBERT's and BERT's: its names, both ways."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import configs, model_directory
+from albert_mn import configs, encoders, model_directory
 from data_prep import options
 
 # An encoder's weights begin so.
 ENCODER = ("bert/",)
 # What a training checkpoint holds beside weights, by the last part of a name.
-_SLOTS = {"global_step", "lamb_m", "lamb_v", "adam_m", "adam_v"}
+SLOTS = {"global_step", "lamb_m", "lamb_v", "adam_m", "adam_v"}
 # The variables of tf.train's optimizers.
-_SLOTS |= {"Adam", "Adam_1", "beta1_power", "beta2_power"}
+SLOTS |= {"Adam", "Adam_1", "beta1_power", "beta2_power"}
+# [labels, hidden] there, [hidden, labels] here.
+_TURNED = ("cls/seq_relationship/output_weights", "output_weights")
 
 
 def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -26,7 +28,7 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
   """
   names = model_directory.held_names(path)
   slots = collections.Counter(_last(name) for name in names)
-  weights = [name for name in names if _last(name) not in _SLOTS]
+  weights = [name for name in names if _last(name) not in SLOTS]
   try:
     reader = tf.train.load_checkpoint(model_directory.weights_prefix(path))
     arrays = {name: reader.get_tensor(name) for name in weights}
@@ -36,11 +38,47 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
       str(error).split("\n", maxsplit=1)[0],
       "copy it again",
     ) from error
-  output = "cls/seq_relationship/output_weights"
-  if output in arrays:
-    arrays[output] = arrays[output].T  # [2, hidden] there
-  skipped = [f"{slots[n]} x {n}" for n in sorted(_SLOTS) if slots[n]]
+  arrays |= {n: arrays[n].T for n in _TURNED if n in arrays}
+  skipped = [f"{slots[n]} x {n}" for n in sorted(SLOTS) if slots[n]]
   return arrays, skipped
+
+
+def write(
+  path: str, parts: Mapping[str, Any], config: configs.AlbertConfig
+) -> None:
+  """Writes a checkpoint that upstream's init_checkpoint takes.
+
+  Args:
+    path: the checkpoint's prefix.
+    parts: as those of `tables`.
+    config: the shape.
+
+  Raises:
+    options.InputError: for a model that upstream's code cannot compute.
+  """
+  if config.hidden_act == "gelu_erf" or config.layer_norm_eps != 1e-12:
+    raise options.InputError(
+      "hidden_act other than gelu_erf and layer_norm_eps of 1e-12, as "
+      "google-research's code has them",
+      f"{config.hidden_act} and {config.layer_norm_eps}",
+      "export it as huggingface",
+    )
+  arrays = {
+    name: _upstreams_shape(name, variable.numpy())
+    for table in tables(parts).values()
+    for name, variable in table.items()
+  }
+  names = sorted(arrays)
+  tf.raw_ops.SaveV2(
+    prefix=path,
+    tensor_names=names,
+    shape_and_slices=[""] * len(names),
+    tensors=[arrays[name] for name in names],
+  )
+
+
+def _upstreams_shape(name: str, array: np.ndarray) -> np.ndarray:
+  return array.T if name in _TURNED else encoders.joined(name, array)
 
 
 def _last(name: str) -> str:
@@ -50,7 +88,8 @@ def _last(name: str) -> str:
 def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   """Returns name → variable of the encoder, its pooler and the given heads.
 
-  The names are those of upstream's modeling.py and run_pretraining.py.
+  The names are those of upstream's modeling.py, run_pretraining.py and
+  run_classifier.py.
 
   Args:
     parts: as PretrainingModel.parts(); the heads may be left out.
@@ -70,6 +109,11 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found["sentence"] = {
       "cls/seq_relationship/output_weights": sentence.kernel,
       "cls/seq_relationship/output_bias": sentence.bias,
+    }
+  if classifier := parts.get("classifier"):
+    found["classifier"] = {
+      "output_weights": classifier.kernel,
+      "output_bias": classifier.bias,
     }
   return found
 

@@ -18,10 +18,10 @@ from albert_mn import (
   divergence,
   encoders,
   inputs,
+  judgements,
   lean,
   optimization,
   pretraining,
-  reports,
   runs,
   throughput,
 )
@@ -248,7 +248,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       for name in ("sentence_correct", "sentence_count")
     )
     if pairs:
-      low, high = reports.wilson_interval(right, pairs)
+      low, high = judgements.wilson_interval(right, pairs)
       metrics["sentence_order_accuracy_low"] = low
       metrics["sentence_order_accuracy_high"] = high
     return metrics

@@ -23,6 +23,7 @@ from albert_mn import (
   configs,
   distribution,
   divergence,
+  foreign_text,
   history,
   initial_weights,
   inputs,
@@ -32,6 +33,7 @@ from albert_mn import (
   optimization,
   pretraining,
   probe,
+  remote_weights,
   reports,
   runs,
   throughput,
@@ -58,7 +60,12 @@ class Options:
   output_dir: str = options.option("", "the run directory")
   init_checkpoint: str = options.option(
     "", "warm start: a model directory, a checkpoint's prefix (a TF 1 one of "
-    "google-research too) or a Hugging Face directory"
+    "google-research too), a Hugging Face directory or a file of PyTorch's "
+    "weights; local, gs:// or https://"
+  )  # fmt: skip
+  repair_normalization: bool = options.option(
+    False, "go on on intact text, where --init_checkpoint was trained on text "
+    "without й and ё: its pieces with them begin untrained"
   )  # fmt: skip
   init_from_group0: bool = options.option(
     False, "hidden groups that --init_checkpoint lacks begin as its group 0"
@@ -215,6 +222,7 @@ def run(
   if settings.print_schedule:
     print(learning_rates.table(recipe))
     return {}
+  settings = localized(settings, devices)
   work = examined(settings, recipe, devices, probing, checks.Examination())
   assert work, "the first failure was raised"
   strategy = work.strategy
@@ -284,6 +292,14 @@ def run(
   return metrics
 
 
+def localized(settings: Options, devices: distribution.Options) -> Options:
+  """Brings --init_checkpoint here, but where a TPU reads it by itself."""
+  if distribution.is_elsewhere(devices):
+    return settings
+  path = remote_weights.local(settings.init_checkpoint)
+  return dataclasses.replace(settings, init_checkpoint=path)
+
+
 def settled(
   settings: Options, recipe: optimization.OptimizerOptions
 ) -> optimization.OptimizerOptions:
@@ -336,6 +352,7 @@ def examined(
   if held_out:
     check("held-out masks", checks.masks_written, held_out)
   check("one tokenizer", _one_tokenizer, settings, training, held_out)
+  check("text", _one_text, settings, config, training, held_out)
   check("batches", _batches, settings, strategy)
   if training:
     check("shards", _shards, training, strategy)
@@ -397,6 +414,36 @@ def _one_tokenizer(
   model_directory.require_one_tokenizer(
     hashes, "make the records with the same one"
   )
+
+
+def _one_text(
+  settings: Options,
+  config: configs.AlbertConfig,
+  *record_sets: inputs.RecordSet | None,
+) -> str:
+  """Refuses records of text that was changed otherwise than the weights'."""
+  path = settings.init_checkpoint
+  beside = path and initial_weights.tokenizer_file(path)
+  if not beside:
+    return ""
+  wanted = initial_weights.text_settings(path, beside, config)
+  if settings.repair_normalization:
+    wanted = wanted.repaired()
+  for found in record_sets:
+    if not found or not found.tokenizer:
+      continue  # of records from elsewhere nobody knows
+    there = tokenization.Settings.of(found.parameters)
+    if not foreign_text.alike(beside, wanted.settings, there):
+      flags = wanted.settings.parameters().items()
+      raise options.InputError(
+        f"records of text as {path} was trained on: {wanted.described()}",
+        f"{there.parameters()} in the manifest of {found.folder}",
+        "make them with "
+        + " ".join(f"--{'' if on else 'no'}{name}" for name, on in flags)
+        + ("" if settings.repair_normalization else ", or, to train on intact "
+        "text from now on, give --repair_normalization"),
+      )  # fmt: skip
+  return wanted.described()
 
 
 def _batches(settings: Options, strategy: tf.distribute.Strategy) -> str:
@@ -538,8 +585,9 @@ def _prepared(
       f"none in {training.folder}",
       "copy it there, or leave --probe_file out",
     )
-  lower = bool(training.parameters.get("do_lower_case"))
-  tokenizer = tokenization.Tokenizer(path, do_lower_case=lower)
+  tokenizer = tokenization.Tokenizer.with_settings(
+    path, tokenization.Settings.of(training.parameters)
+  )
   rows = probe.rows(probing)
   return probe.Probe(
     rows, tokenizer, training.shape.max_seq_length, seed, probing.probe_interval
@@ -856,7 +904,7 @@ def _save_model(
     tokenizer_file=tokenizer,
     parameters=dict(
       random_seed=work.settings.random_seed,
-      do_lower_case=training.parameters.get("do_lower_case", False),
+      **tokenization.Settings.of(training.parameters).parameters(),
     ),
     counts=dict(global_step=step, **counts),
     inputs={"records": training.identity} if training.identity else {},

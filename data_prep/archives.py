@@ -1,8 +1,8 @@
-"""Archives of text files, read member by member; nothing is unpacked.
+"""Archives: of text files, read member by member; of a model, unpacked.
 
 .zip, .tar (compressed too) and .rar, which needs a program of the system where
-it is compressed. Since no name in an archive becomes a path here, none can lead
-outside.
+it is compressed. What leads outside, is a link, or unpacks beyond reason is no
+part of a model, and an archive that has it is refused.
 """
 
 import collections
@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import lzma
+import os
 import stat
 import tarfile
 import zipfile
@@ -24,6 +25,9 @@ from data_prep import options, storage
 
 _Members = Iterator[tuple[str, str, Callable[[], IO[bytes] | None]]]
 _TEXTS = (".txt", ".text", "")
+_ALWAYS_FREE_BYTES = 256 << 20
+_MOST_FILES = 10_000  # of a model (guess)
+_CHUNK = 1 << 20
 _MAX_NAME_BYTES = 1 << 20  # guess: of a tar's extension headers
 _DAMAGED = (
   zipfile.BadZipFile,
@@ -99,12 +103,76 @@ def _whole(path: str) -> Iterator[None]:
 
 def _problem(name: str) -> str:
   """Says why a file of this name is passed over; nothing when it is read."""
-  parts = name.replace("\\", "/").split("/")
-  if not parts[0] or parts[0].endswith(":") or ".." in parts:
+  parts = _parts(name)
+  if _leads_outside(parts):
     return "with a name that leads outside"
-  if any(p.startswith((".", "__MACOSX")) and p != "." for p in parts):
+  if _is_hidden(parts):
     return "hidden"
   return "" if storage.kind(name) in _TEXTS else "of another kind"
+
+
+def _parts(name: str) -> list[str]:
+  return name.replace("\\", "/").split("/")
+
+
+def _leads_outside(parts: list[str]) -> bool:
+  return not parts[0] or parts[0].endswith(":") or ".." in parts
+
+
+def _is_hidden(parts: list[str]) -> bool:
+  return any(p.startswith((".", "__MACOSX")) and p != "." for p in parts)
+
+
+def unpack(path: str, folder: str) -> None:
+  """Unpacks a model's archive into an empty folder.
+
+  Args:
+    path: the archive.
+    folder: where to; on an error the caller removes it.
+
+  Raises:
+    options.InputError: when the archive is damaged, or made to do harm.
+  """
+  most = max(
+    _ALWAYS_FREE_BYTES, storage.HIGHEST_RATIO * (storage.size(path) or 0)
+  )
+  room = min(most, storage.free_bytes(folder) or most)
+  with _whole(path):
+    for count, (name, problem, opened) in enumerate(
+      _READERS[storage.kind(path)](path)
+    ):
+      parts = _parts(name)
+      if problem or _leads_outside(parts) or count >= _MOST_FILES:
+        raise options.InputError(
+          f"the files of a model in {path}",
+          f"{name[:200]}: {problem or 'a name that leads outside'}"
+          if count < _MOST_FILES
+          else f"more than {_MOST_FILES:,}",
+          "leave it out, or unpack by hand what you trust",
+        )
+      if _is_hidden(parts):
+        continue
+      target = os.path.join(folder, *parts)
+      os.makedirs(os.path.dirname(target), exist_ok=True)
+      file = opened()
+      assert file is not None, "it is a file"
+      with file, open(target, "xb") as write:
+        room -= _copied(file, write, room, path)
+
+
+def _copied(file: IO[bytes], write: IO[bytes], room: int, path: str) -> int:
+  """Copies a file; returns its bytes, of which there is `room`."""
+  size = 0
+  while chunk := file.read(_CHUNK):
+    size += len(chunk)
+    if size > room:
+      raise options.InputError(
+        f"a model in {path} for which there is room",
+        f"more than {room >> 20:,} MB left to write",
+        "free disk; if it is small, leave it out: it is made to fill a disk",
+      )
+    write.write(chunk)
+  return size
 
 
 def _zip(path: str) -> _Members:

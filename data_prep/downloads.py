@@ -12,24 +12,24 @@ import hashlib
 import json
 import os
 import re
-import time
-from typing import IO
 from urllib import parse
 
-import requests
 from absl import logging
 
-from data_prep import options, storage
+from data_prep import options, transfers
 
 WIKIPEDIA_HOST = "https://dumps.wikimedia.org"
 NEWS_HOST = "https://cloud-api.yandex.net"
 # As tugstugi/mongolian-nlp's README names it.
 _NEWS_KEY = "https://yadi.sk/d/z5e3MVnKvFvF6w"
 
-_TIMEOUT = (30, 60)  # seconds to connect, and between two bytes
-_CHUNK = 1 << 20
-_MOST_TRIES = 5  # without a byte of progress between them
 _MOST_DESCRIPTION = 1 << 20  # bytes of a checksum list or an API's answer
+
+
+_ADVICE = (
+  "it may have moved or been taken down: try --dump_date=latest or "
+  "--download_host, or download by hand and give --input_file"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def fetch(source: str, settings: Options) -> str:
     logging.info("%s is here already", path)
     return path
   os.makedirs(settings.download_dir, exist_ok=True)
-  part = _Part(f"{path}.part", located)
+  part = transfers.Part(f"{path}.part", located.url, _ADVICE)
   part.complete()
   if _checksum(part.path, located) != located.checksum:
     part.discard()
@@ -152,120 +152,8 @@ def _news(settings: Options) -> Located:
 
 def _small(url: str) -> str:
   """Returns the text of a short file."""
-  with _opened(url, {}) as response:
-    text = b""
-    for chunk in response.iter_content(_CHUNK):
-      text += chunk
-      if len(text) > _MOST_DESCRIPTION:
-        raise options.InputError(
-          f"at most {_MOST_DESCRIPTION:,} bytes from {url}",
-          "more",
-          "check --download_host",
-        )
+  text = transfers.small(url, _MOST_DESCRIPTION, _ADVICE)
   return text.decode("utf-8", "replace")
-
-
-def _opened(url: str, headers: dict[str, str]) -> requests.Response:
-  """Opens a URL; what the server or the network refuses is said in a line."""
-  try:
-    response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
-  except requests.RequestException as error:
-    raise options.InputError(
-      f"an answer from {parse.urlsplit(url).netloc}",
-      type(error).__name__,
-      f"check the network, or download {url} by hand and give --input_file",
-    ) from error
-  if response.status_code not in (200, 206, 416):
-    response.close()
-    raise options.InputError(
-      f"{url}",
-      f"{response.status_code} {response.reason}",
-      "it may have moved or been taken down: try --dump_date=latest or "
-      "--download_host, or download by hand and give --input_file",
-    )
-  return response
-
-
-class _Part:
-  """A download that goes on where it stopped.
-
-  The server's ETag is kept beside it, so that two halves of different files
-  are never joined.
-  """
-
-  def __init__(self, path: str, located: Located):
-    self.path, self._located = path, located
-    self._note = f"{path}.json"
-
-  def complete(self) -> None:
-    """Fetches what is missing; a cut connection is taken up again."""
-    tries = 0
-    while tries < _MOST_TRIES:
-      before = self._size()
-      try:
-        if self._more():
-          return
-      except (requests.RequestException, OSError) as error:
-        if not isinstance(error, requests.RequestException):
-          raise
-        logging.warning("%s: %s", self._located.url, type(error).__name__)
-      tries = 0 if self._size() > before else tries + 1
-      time.sleep(min(2.0**tries / 8, 10))
-    raise options.InputError(
-      f"the rest of {self._located.url} after {self._size():,} bytes",
-      f"nothing in {_MOST_TRIES} tries",
-      "run it again later: it goes on from there",
-    )
-
-  def discard(self) -> None:
-    """Removes what is left of it."""
-    for path in (self.path, self._note):
-      if os.path.exists(path):
-        os.unlink(path)
-
-  def _size(self) -> int:
-    return os.path.getsize(self.path) if os.path.exists(self.path) else 0
-
-  def _more(self) -> bool:
-    """Takes one connection as far as it goes; says whether that is the end."""
-    have, headers = self._size(), {}
-    if have and os.path.exists(self._note):
-      tag = json.loads(storage.read_text(self._note))
-      headers = {"Range": f"bytes={have}-", "If-Range": tag}
-    with _opened(self._located.url, headers) as response:
-      if response.status_code == 416:  # nothing beyond what is here
-        return True
-      if response.status_code == 200:  # another file now, or no ranges there
-        have = 0
-      self._remember(response)
-      total = have + int(response.headers.get("Content-Length", 0))
-      with open(self.path, "ab" if have else "wb") as file:
-        self._copy(response, file, have, total)
-    return self._size() >= total
-
-  def _remember(self, response: requests.Response) -> None:
-    tag = response.headers.get("ETag", "")
-    if tag and not tag.startswith("W/"):
-      with storage.writing(self._note) as file:
-        json.dump(tag, file)
-    elif os.path.exists(self._note):
-      os.unlink(self._note)
-
-  def _copy(
-    self, response: requests.Response, file: IO[bytes], have: int, total: int
-  ) -> None:
-    began, first = time.monotonic(), have
-    said = began
-    for chunk in response.iter_content(_CHUNK):
-      file.write(chunk)
-      have += len(chunk)
-      if time.monotonic() - said > 10:
-        said = time.monotonic()
-        rate = (have - first) / (said - began)
-        logging.info(
-          "%s: %.0f of %.0f MB, %.1f MB/s",
-          self._located.name, have / 1e6, total / 1e6, rate / 1e6,
-        )  # fmt: skip
 
 
 def _checksum(path: str, located: Located) -> str:

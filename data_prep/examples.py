@@ -45,6 +45,13 @@ class Recipe:
   do_lower_case: bool = options.option(
     False, "lower-case what the model file does not (upstream: true)"
   )
+  strip_accents: bool = options.option(
+    False, "drop the marks of letters (й → и) for a checkpoint that was "
+    "trained so; --do_lower_case likewise"
+  )  # fmt: skip
+  replace_quotes: bool = options.option(
+    False, "make a quotation mark of two backticks or apostrophes, likewise"
+  )
   max_seq_length: int = options.option(
     512, "pieces of an example", minimum=8, maximum=1 << 16
   )
@@ -214,7 +221,7 @@ def of_range(
   task: Range, buckets: int, recipe: Recipe, spm_model_file: str
 ) -> Made:
   """Stage one: turns documents into examples, by bucket."""
-  tokenizer = _tokenizer(spm_model_file, recipe.do_lower_case)
+  tokenizer = _tokenizer(spm_model_file, tokenization.Settings.of(vars(recipe)))
   encoded = tokenizer.encode([s for text in task.texts for s in text.sentences])
   stream = np.concatenate([*encoded, np.zeros(1, np.int32)])
   found = _instances(task, encoded, recipe)
@@ -254,9 +261,11 @@ def of_range(
 
 
 @functools.cache
-def _tokenizer(model_file: str, lower: bool) -> tokenization.Tokenizer:
+def _tokenizer(
+  model_file: str, settings: tokenization.Settings
+) -> tokenization.Tokenizer:
   """Read once a process."""
-  return tokenization.Tokenizer(model_file, lower)
+  return tokenization.Tokenizer.with_settings(model_file, settings)
 
 
 def _rows(

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
@@ -185,6 +186,41 @@ def reading(path: str) -> Iterator[IO[bytes]]:
   """Gives an object's bytes as a file."""
   with _explained(path), read(path) as stream:
     yield stream
+
+
+def version(path: str) -> str:
+  """Returns what tells an object's versions apart: its generation."""
+  blob = _blob(path)
+  with _explained(path):
+    blob.reload(retry=_retry())
+  return str(blob.generation)
+
+
+def download(path: str, target: str) -> None:
+  """Fetches an object to a local file, or what is missing of it there.
+
+  `target` may be the beginning of the same version of the object.
+
+  Raises:
+    options.InputError: when it cannot be had, or came damaged.
+  """
+  blob = _blob(path)
+  with _explained(path):
+    blob.reload(retry=_retry())
+    have = os.path.getsize(target) if os.path.exists(target) else 0
+    with (
+      blob.open(
+        "rb", retry=_retry(), if_generation_match=blob.generation
+      ) as stream,
+      open(target, "ab") as file,
+    ):
+      stream.seek(have)
+      shutil.copyfileobj(stream, file, _CHUNK)
+  if _crc32c(target) != blob.crc32c:
+    os.unlink(target)
+    raise options.InputError(
+      f"{path} with its checksum", "another one", "run it again"
+    )
 
 
 def upload(source: str, path: str) -> None:

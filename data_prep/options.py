@@ -87,17 +87,21 @@ def define(*classes: type) -> None:
   for cls in classes:
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-      if "help" in field.metadata and field.name not in flags.FLAGS:
+      name = flag_name(field)
+      if "help" in field.metadata and name not in flags.FLAGS:
         _define_one(field, hints[field.name])
         # Without this, `--help` lists only the flags of the program's module.
-        flags.FLAGS.register_key_flag_for_module(
-          sys.argv[0], flags.FLAGS[field.name]
-        )
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
+def flag_name(field: dataclasses.Field) -> str:
+  """The flag of a field: --from is `from_`, as Python keeps the word."""
+  return field.name.rstrip("_")
 
 
 def _define_one(field: dataclasses.Field, hint: Any) -> None:
   kind = _without_none(hint)
-  meta, name = field.metadata, field.name
+  meta, name = field.metadata, flag_name(field)
   default: Any = field.default
   limits = dict(lower_bound=meta["minimum"], upper_bound=meta["maximum"])
   if kind is bool:
@@ -121,12 +125,13 @@ def _without_none(hint: Any) -> Any:
 
 def parsed(cls: type[T]) -> T:
   """Returns an instance of `cls` with the values of the parsed flags."""
-  names = [
-    field.name
-    for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-    if "help" in field.metadata
-  ]
-  return cls(**{name: flags.FLAGS[name].value for name in names})
+  return cls(
+    **{
+      field.name: flags.FLAGS[flag_name(field)].value
+      for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+      if "help" in field.metadata
+    }
+  )
 
 
 def run(main: Callable[..., None], *classes: type) -> None:

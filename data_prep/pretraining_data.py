@@ -84,6 +84,13 @@ class Options(examples.Recipe):
       options.require(self, "spm_model_file")
     else:
       options.require(self, "input_file", "spm_model_file")
+    if tokenization.is_wordpiece(self.spm_model_file):
+      raise options.InputError(
+        "a SentencePiece model as --spm_model_file",
+        self.spm_model_file,
+        "move the model to one: albert_mn.convert_checkpoint "
+        "--resize_vocabulary",
+      )
     if bool(self.output_dir) == bool(self.output_file):
       raise options.InputError(
         "--output_dir or --output_file",
@@ -179,8 +186,8 @@ def _create(
   parts = documents.weighted(settings.input_file) + documents.weighted(
     settings.isolated_lines_file, isolated=True
   )
-  tokenizer = tokenization.Tokenizer(
-    settings.spm_model_file, settings.do_lower_case
+  tokenizer = tokenization.Tokenizer.with_settings(
+    settings.spm_model_file, tokenization.Settings.of(vars(settings))
   )
   if runner is None and _is_large(parts):
     workers.start()  # beside the survey

@@ -1,18 +1,22 @@
-"""Text to pieces and back, with one SentencePiece model.
+"""Text to pieces and back: SentencePiece, and WordPiece from elsewhere.
 
 A model that tokenizer_training made carries its normalisation inside the file,
 so every caller and every export has it.
 """
 
+import dataclasses
+import functools
 import re
+import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
-from data_prep import options, storage
+from data_prep import options, storage, wordpiece
 
 MODEL_NAME = "tokenizer.model"
 
@@ -26,18 +30,87 @@ SPECIAL_NAMES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What happens to a text before the model file sees it.
+
+  A model that tokenizer_training made needs none of it. Models from elsewhere
+  give the numbers they were trained for under the settings of their training
+  alone; they stand among the parameters of a model directory's manifest.
+
+  Attributes:
+    do_lower_case: lower-case.
+    strip_accents: SentencePiece: decompose (NFKD) and drop combining marks,
+      as google-research/albert's preprocess_text does, so that й becomes и;
+      WordPiece: NFD and its marks, as google-research/bert's BasicTokenizer.
+    replace_quotes: two backticks or apostrophes are a quotation mark, as in
+      transformers' AlbertTokenizer.
+  """
+
+  do_lower_case: bool = False
+  strip_accents: bool = False
+  replace_quotes: bool = False
+
+  @classmethod
+  def of(cls, parameters: Mapping[str, Any]) -> "Settings":
+    """Takes them from a manifest's parameters; what is not there is off."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    return cls(**{name: bool(parameters.get(name)) for name in names})
+
+  def parameters(self) -> dict[str, bool]:
+    """Returns what a manifest says of them: what is off, but for the case, is
+    left out."""
+    values = dataclasses.asdict(self)
+    return {n: v for n, v in values.items() if v or n == "do_lower_case"}
+
+  def apply(self, text: str) -> str:
+    """Returns what a SentencePiece model is to see."""
+    if self.replace_quotes:
+      text = text.replace("``", '"').replace("''", '"')
+    if self.strip_accents:
+      decomposed = unicodedata.normalize("NFKD", text)
+      text = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return text.lower() if self.do_lower_case else text
+
+
+def combining_marks() -> str:
+  """Returns the marks that `strip_accents` drops, as ranges for [] of a regex."""
+  marks = [i for i in range(sys.maxunicode) if unicodedata.combining(chr(i))]
+  first = [i for i in marks if not unicodedata.combining(chr(i - 1))]
+  last = [i for i in marks if not unicodedata.combining(chr(i + 1))]
+  return "".join(
+    rf"\x{{{a:X}}}-\x{{{b:X}}}" for a, b in zip(first, last, strict=True)
+  )
+
+
+class _Model(Protocol):
+  """A vocabulary and how text falls into it; see wordpiece.Vocabulary."""
+
+  pieces: list[str]
+
+  def encode(self, texts: Sequence[str]) -> Sequence[Sequence[int]]: ...
+  def segment(self, texts: Sequence[str]) -> list[list[str]]: ...
+  def inside(self, text: str, begins: bool) -> list[int]: ...
+  def decode(self, ids: Sequence[int]) -> str: ...
+  def is_control(self, number: int) -> bool: ...
+  def starts_word(self, number: int) -> bool: ...
+  def begins(self, number: int) -> bool: ...
+  def letters(self, number: int) -> str: ...
+  def reaches(self, number: int) -> bool: ...
+
+
 class Tokenizer:
-  """A SentencePiece model and what pretraining must know of its pieces.
+  """A model file and what pretraining must know of its pieces.
 
     tokenizer = Tokenizer("tokenizer.model")
     tokenizer.encode(["сайн байна уу"])  # [array([812, 95, 240])]
 
   Args:
-    model_file: SentencePiece's model.
-    do_lower_case: lower-case first, for a model that was trained on
-      lower-cased text but does not do it itself (mongolian-bert's).
+    model_file: SentencePiece's model, or WordPiece's vocab.txt.
+    do_lower_case, strip_accents, replace_quotes: see Settings.
 
   Attributes:
+    settings: the same.
     vocab_size: pieces.
     pad_id, unk_id, cls_id, sep_id, mask_id: looked up by name.
     special: bool[vocab_size], pieces that text cannot produce, and unknown.
@@ -48,19 +121,21 @@ class Tokenizer:
     options.InputError: when it is no such model, or lacks a special piece.
   """
 
-  def __init__(self, model_file: str, do_lower_case: bool = False):
-    self._processor = sentencepiece.SentencePieceProcessor()
-    try:
-      self._processor.LoadFromSerializedProto(_bytes(model_file))
-    except RuntimeError as error:
-      raise options.InputError(
-        f"a SentencePiece model at {model_file}",
-        "something else",
-        "give the tokenizer.model that train_tokenizer wrote",
-      ) from error
-    self._do_lower_case = do_lower_case
-    self.vocab_size = self._processor.get_piece_size()
-    self._pieces = self._processor.id_to_piece(list(range(self.vocab_size)))
+  def __init__(
+    self,
+    model_file: str,
+    do_lower_case: bool = False,
+    strip_accents: bool = False,
+    replace_quotes: bool = False,
+  ):
+    self.settings = Settings(do_lower_case, strip_accents, replace_quotes)
+    self._model: _Model = (
+      wordpiece.Vocabulary(model_file, do_lower_case, strip_accents)
+      if is_wordpiece(model_file)
+      else _SentencePiece(model_file, self.settings)
+    )
+    self._pieces = self._model.pieces
+    self.vocab_size = len(self._pieces)
     ids = {
       name: self._special_id(names, model_file)
       for name, names in SPECIAL_NAMES.items()
@@ -68,23 +143,16 @@ class Tokenizer:
     self.pad_id, self.unk_id = ids["pad"], ids["unk"]
     self.cls_id, self.sep_id = ids["cls"], ids["sep"]
     self.mask_id = ids["mask"]
+    every = range(self.vocab_size)
     self.special = np.array(
-      [
-        self._processor.is_control(i)
-        or self._processor.is_unknown(i)
-        or i in ids.values()
-        for i in range(self.vocab_size)
-      ]
+      [self._model.is_control(i) or i in ids.values() for i in every]
     )
-    proto = sentencepiece_model_pb2.ModelProto.FromString(
-      self._processor.serialized_model_proto()
-    )
-    self.word_starts = np.array(
-      [
-        starts_word(piece.piece) or piece.type == piece.USER_DEFINED
-        for piece in proto.pieces
-      ]
-    )
+    self.word_starts = np.array([self._model.starts_word(i) for i in every])
+
+  @classmethod
+  def with_settings(cls, model_file: str, settings: Settings) -> "Tokenizer":
+    """Makes one with the settings of a manifest."""
+    return cls(model_file, **dataclasses.asdict(settings))
 
   def _special_id(self, names: Sequence[str], model_file: str) -> int:
     for name in names:
@@ -98,22 +166,27 @@ class Tokenizer:
 
   def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
     """Returns the piece ids of each text, int32, without special pieces."""
-    encoded = self._processor.encode(self._lowered(texts), num_threads=1)
-    return [np.array(ids, np.int32) for ids in encoded]
+    return [np.array(ids, np.int32) for ids in self._model.encode(texts)]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
     """Returns the stretch of each text that each of its pieces stands for."""
-    encoded = self._processor.encode(
-      self._lowered(texts), return_type="proto", num_threads=1
-    )
-    return [[piece.surface for piece in text.pieces] for text in encoded]
+    return self._model.segment(texts)
 
-  def _lowered(self, texts: Sequence[str]) -> list[str]:
-    return [text.lower() if self._do_lower_case else text for text in texts]
+  def inside(self, text: str, begins: bool) -> list[int]:
+    """Returns the ids of a stretch of a word, which begins a word or not."""
+    return self._model.inside(text, begins)
+
+  def letters(self, number: int) -> str:
+    """Returns the letters of a piece, without what marks its place."""
+    return self._model.letters(number)
+
+  def begins(self, number: int) -> bool:
+    """Says whether a piece is marked as the beginning of a word."""
+    return self._model.begins(number)
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of piece ids."""
-    return self._processor.decode([int(i) for i in ids])
+    return self._model.decode([int(i) for i in ids])
 
   def pieces(self, ids: Sequence[int]) -> list[str]:
     """Returns the pieces of ids, "▁" standing for the space before a word."""
@@ -126,8 +199,10 @@ class Tokenizer:
     """
     return np.array(
       [
-        _characters(piece, s)
-        for piece, s in zip(self._pieces, self.special, strict=True)
+        int(i == self.unk_id)
+        if self.special[i]
+        else _characters(self._model.letters(i))
+        for i in range(self.vocab_size)
       ],
       np.float32,
     )
@@ -137,11 +212,98 @@ class Tokenizer:
     return [
       piece
       for i, piece in enumerate(self._pieces)
-      if not self.special[i]
-      and not self._processor.is_byte(i)
-      and piece.strip("▁")
-      and piece.strip("▁") not in self._processor.normalize(piece)
+      if not self.special[i] and not self._model.reaches(i)
     ]
+
+
+class _SentencePiece:
+  """SentencePiece's model behind the settings; methods as wordpiece's.
+
+  Args:
+    model_file: its path.
+    settings: what happens before it.
+  """
+
+  def __init__(self, model_file: str, settings: Settings):
+    self._apply = settings.apply
+    self._plain = settings == Settings()
+    self._processor = sentencepiece.SentencePieceProcessor()
+    try:
+      self._processor.LoadFromSerializedProto(_bytes(model_file))
+    except RuntimeError as error:
+      raise options.InputError(
+        f"a SentencePiece model at {model_file}",
+        "something else",
+        "give the tokenizer.model that train_tokenizer wrote",
+      ) from error
+    self._proto = sentencepiece_model_pb2.ModelProto.FromString(
+      self._processor.serialized_model_proto()
+    )
+    self.pieces = [piece.piece for piece in self._proto.pieces]
+
+  def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    found: list[list[int]] = self._processor.encode(
+      self._prepared(texts), num_threads=1
+    )
+    return found
+
+  def segment(self, texts: Sequence[str]) -> list[list[str]]:
+    encoded = self._processor.encode(
+      self._prepared(texts), return_type="proto", num_threads=1
+    )
+    return [[piece.surface for piece in text.pieces] for text in encoded]
+
+  def _prepared(self, texts: Sequence[str]) -> list[str]:
+    return list(texts) if self._plain else list(map(self._apply, texts))
+
+  def inside(self, text: str, begins: bool) -> list[int]:
+    prepared = self._apply(text).strip()
+    found: list[int] = self._inner.encode(("▁" if begins else "") + prepared)
+    return found
+
+  @functools.cached_property
+  def _inner(self) -> sentencepiece.SentencePieceProcessor:
+    """The model without the space that it puts in front of a text."""
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.CopyFrom(self._proto)
+    proto.normalizer_spec.add_dummy_prefix = False
+    proto.normalizer_spec.remove_extra_whitespaces = False
+    return sentencepiece.SentencePieceProcessor(
+      model_proto=proto.SerializeToString()
+    )
+
+  def decode(self, ids: Sequence[int]) -> str:
+    found: str = self._processor.decode(list(ids))
+    return found
+
+  def is_control(self, number: int) -> bool:
+    kind = self._proto.pieces[number].type
+    return kind in (_PIECE.CONTROL, _PIECE.UNKNOWN)
+
+  def starts_word(self, number: int) -> bool:
+    piece = self._proto.pieces[number]
+    return starts_word(piece.piece) or piece.type == _PIECE.USER_DEFINED
+
+  def begins(self, number: int) -> bool:
+    return self.pieces[number].startswith("▁")
+
+  def letters(self, number: int) -> str:
+    return self.pieces[number].replace("▁", "")
+
+  def reaches(self, number: int) -> bool:
+    piece = self.pieces[number]
+    seen = self._processor.normalize(self._apply(piece))
+    bare = piece.strip("▁")
+    is_byte = self._proto.pieces[number].type == _PIECE.BYTE
+    return is_byte or not bare or bare in seen
+
+
+_PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
+
+
+def is_wordpiece(path: str) -> bool:
+  """Says whether a file is WordPiece's vocabulary, by its name."""
+  return path.endswith(".txt")
 
 
 def _bytes(path: str) -> bytes:
@@ -152,12 +314,10 @@ def _bytes(path: str) -> bytes:
   return storage.read_bytes(path)
 
 
-def _characters(piece: str, special: bool) -> int:
-  if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):
+def _characters(letters: str) -> int:
+  if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", letters):
     return int(int(byte[1], 16) & 0xC0 != 0x80)  # not a continuation byte
-  if special:
-    return int(piece == "<unk>")
-  return len(piece.replace("▁", ""))
+  return len(letters)
 
 
 def starts_word(piece: str) -> bool:

@@ -7,6 +7,18 @@ cd "$(dirname "$0")/.."
 slow=
 [ "${1:-}" = --slow ] && { slow=1; shift; }
 
+install_chromium() {  # For the tests of the pages.
+  local as_root=(env)
+  if command -v chromium google-chrome > /dev/null; then return; fi
+  if [ "$(id -u)" != 0 ]; then as_root=(sudo --non-interactive); fi
+  if ! "${as_root[@]}" true 2> /dev/null || ! command -v apt-get > /dev/null; then
+    echo 'no Chromium, and no right to install it: the pages are not tested'
+    return
+  fi
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" apt-get install -qq --yes --no-install-recommends chromium
+}
+
 scripts/setup.sh --dev
 export PATH="$PWD/.venv/bin:$PATH"
 
@@ -19,5 +31,6 @@ echo '=== fast tests'
 python -m pytest -m 'not slow' "$@" || [ $? -eq 5 ]
 if [ -n "$slow" ]; then
   echo '=== slow tests'
+  install_chromium
   python -m pytest -m slow "$@" || [ $? -eq 5 ]
 fi

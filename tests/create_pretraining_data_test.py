@@ -13,8 +13,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import examples, instances, records, tokenization
+from data_prep import (
+  examples,
+  instances,
+  options,
+  pretraining_data,
+  records,
+  tokenization,
+)
 from tests import running
+
+
+def test_wordpiece_makes_no_records() -> None:
+  with pytest.raises(options.InputError, match="--resize_vocabulary"):
+    pretraining_data.Options(
+      input_file="x", spm_model_file="vocab.txt", output_dir="y"
+    )
 
 
 def _flags(corpus: object, model: str, out: object, *more: str) -> list[str]:

@@ -1,77 +1,23 @@
 """Downloads against a server on loopback that cuts, lies and goes away."""
 
 import hashlib
-import http.server
 import json
 import os
 import pathlib
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from data_prep import downloads, options
+from data_prep import downloads, options, transfers
+from tests import http_server
 
 DUMP = os.urandom(3 << 20)
 NAME = "mnwiki-20261101-pages-articles.xml.bz2"
 
 
-class Server(http.server.ThreadingHTTPServer):
-  """Serves files with ranges and ETags, as dumps.wikimedia.org does.
-
-  Attributes:
-    files: path → content.
-    cuts: how many answers still break off after a third.
-    ranges: the Range headers that came.
-  """
-
-  def __init__(self) -> None:
-    super().__init__(("127.0.0.1", 0), Handler)
-    self.files: dict[str, bytes] = {}
-    self.cuts = 0
-    self.ranges: list[str | None] = []
-
-  @property
-  def url(self) -> str:
-    return f"http://127.0.0.1:{self.server_port}"
-
-  def handle_error(self, request: object, client_address: object) -> None:
-    """A client that left is no news."""
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-  server: Server
-
-  def do_GET(self) -> None:
-    content = self.server.files.get(self.path.split("?")[0])
-    if content is None:
-      self.send_error(404)
-      return
-    tag = f'"{hashlib.md5(content).hexdigest()}"'
-    wanted = self.headers.get("Range")
-    self.server.ranges.append(wanted)
-    start = 0
-    if wanted and self.headers.get("If-Range") == tag:
-      start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-    self.send_response(206 if start else 200)
-    self.send_header("ETag", tag)
-    self.send_header("Content-Length", str(len(content) - start))
-    self.end_headers()
-    body = content[start:]
-    if self.server.cuts and len(body) > 1000:
-      self.server.cuts -= 1
-      body = body[: len(body) // 3]
-    self.wfile.write(body)
-
-  def log_message(self, format: str, *args: object) -> None:
-    """Silence."""
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-  with Server() as running:
-    thread = threading.Thread(target=running.serve_forever)
-    thread.start()
+def server() -> Iterator[http_server.Server]:
+  with http_server.running() as running:
     checksum = hashlib.sha1(DUMP).hexdigest()
     for date in ("latest", "20261101"):
       running.files[f"/mnwiki/{date}/mnwiki-{date}-sha1sums.txt"] = (
@@ -79,12 +25,10 @@ def server() -> Iterator[Server]:
       ).encode()
     running.files[f"/mnwiki/20261101/{NAME}"] = DUMP
     yield running
-    running.shutdown()
-    thread.join()
 
 
 def _options(
-  server: Server, folder: pathlib.Path, **more: str
+  server: http_server.Server, folder: pathlib.Path, **more: str
 ) -> downloads.Options:
   return downloads.Options(
     download_dir=str(folder), download_host=server.url, **more
@@ -93,7 +37,7 @@ def _options(
 
 @pytest.mark.parametrize("date", ["latest", "20261101"])
 def test_a_dump_comes_whole_and_once(
-  server: Server, tmp_path: pathlib.Path, date: str
+  server: http_server.Server, tmp_path: pathlib.Path, date: str
 ) -> None:
   for _ in range(2):
     path = downloads.fetch(
@@ -105,7 +49,7 @@ def test_a_dump_comes_whole_and_once(
 
 
 def test_a_cut_connection_is_taken_up_where_it_broke(
-  server: Server, tmp_path: pathlib.Path
+  server: http_server.Server, tmp_path: pathlib.Path
 ) -> None:
   server.cuts = 3
   path = downloads.fetch("wikipedia", _options(server, tmp_path))
@@ -116,22 +60,25 @@ def test_a_cut_connection_is_taken_up_where_it_broke(
 
 
 def test_a_later_run_goes_on_where_an_earlier_one_gave_up(
-  server: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+  server: http_server.Server,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-  monkeypatch.setattr(downloads, "_MOST_TRIES", 0)
-  with pytest.raises(options.InputError, match="run it again later"):
-    downloads.fetch("wikipedia", _options(server, tmp_path))
-  monkeypatch.undo()
   (tmp_path / f"{NAME}.part").write_bytes(DUMP[:-900])
   tag = f'"{hashlib.md5(DUMP).hexdigest()}"'
   (tmp_path / f"{NAME}.part.json").write_text(json.dumps(tag))
+  monkeypatch.setattr(transfers, "_MOST_TRIES", 1)
+  server.answers[f"/mnwiki/20261101/{NAME}"] = [503]
+  with pytest.raises(options.InputError, match="run it again later"):
+    downloads.fetch("wikipedia", _options(server, tmp_path))
+  monkeypatch.undo()
   path = downloads.fetch("wikipedia", _options(server, tmp_path))
   assert pathlib.Path(path).read_bytes() == DUMP
   assert server.ranges[-1] == f"bytes={len(DUMP) - 900}-"
 
 
 def test_halves_of_two_files_are_never_joined(
-  server: Server, tmp_path: pathlib.Path
+  server: http_server.Server, tmp_path: pathlib.Path
 ) -> None:
   (tmp_path / f"{NAME}.part").write_bytes(b"x" * 1000)
   (tmp_path / f"{NAME}.part.json").write_text(json.dumps('"an older one"'))
@@ -140,7 +87,7 @@ def test_halves_of_two_files_are_never_joined(
 
 
 def test_a_damaged_file_is_refused_and_not_kept(
-  server: Server, tmp_path: pathlib.Path
+  server: http_server.Server, tmp_path: pathlib.Path
 ) -> None:
   server.files[f"/mnwiki/20261101/{NAME}"] = DUMP[:-1] + b"?"
   with pytest.raises(options.InputError, match="expected sha1"):
@@ -149,7 +96,7 @@ def test_a_damaged_file_is_refused_and_not_kept(
 
 
 def test_the_news_archive_is_found_through_its_public_link(
-  server: Server, tmp_path: pathlib.Path
+  server: http_server.Server, tmp_path: pathlib.Path
 ) -> None:
   server.files["/archive"] = DUMP
   server.files["/v1/disk/public/resources"] = json.dumps(
@@ -165,7 +112,7 @@ def test_the_news_archive_is_found_through_its_public_link(
 
 
 def test_what_is_gone_is_named_with_what_to_do(
-  server: Server, tmp_path: pathlib.Path
+  server: http_server.Server, tmp_path: pathlib.Path
 ) -> None:
   with pytest.raises(options.InputError, match="404.*--dump_date=latest"):
     downloads.fetch(

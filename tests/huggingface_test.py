@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import struct
 import zipfile
@@ -216,6 +217,48 @@ def test_a_header_that_points_back_into_itself_is_refused(
   path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
   with pytest.raises(options.InputError, match="a outside of the file"):
     tensor_files.read(str(path))
+
+
+@pytest.mark.parametrize(
+  ("header", "message"),
+  [
+    ('{"a": [0, 4], "b": [2, 6]}', "b overlaps the tensor before it"),
+    ('{"a": [0, 4], "a": [4, 8]}', "a name that occurs twice"),
+    ('{"a": [0, 9]}', "a outside of the file"),
+    ('{"a": [4, 0]}', "a outside of the file"),
+    ('{"a": [0, 4], "long": [4, 7]}', "cannot reshape|must be a multiple"),
+  ],
+)
+def test_offsets_that_no_writer_makes_are_refused(
+  tmp_path: pathlib.Path, header: str, message: str
+) -> None:
+  entry = '{"dtype": "F16", "shape": [2], "data_offsets": '
+  text = re.sub(r"(\[\d, \d\])", rf"{entry}\1}}", header).encode()
+  path = tmp_path / "model.safetensors"
+  path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+  with pytest.raises(options.InputError, match=message):
+    tensor_files.read(str(path))
+
+
+def test_a_header_longer_than_the_file_is_refused_unread(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tmp_path / "model.safetensors"
+  for length in (2**63, 101 << 20, 3):
+    path.write_bytes(struct.pack("<Q", length) + b"{}")
+    with pytest.raises(options.InputError, match=f"a header of {length:,} by"):
+      tensor_files.read(str(path))
+
+
+def test_many_names_for_one_storage_do_not_fill_the_memory() -> None:
+  place = tensor_files._Storage("F32", "0", 1000)
+  tensor = tensor_files._Tensor(place, 0, (1000,), (1,))
+  names = {str(n): tensor for n in range(1000)}
+  with pytest.raises(ValueError, match="more than 32,000 numbers"):
+    tensor_files._taken(names, lambda _: bytes(4000), 32_000)
+  two = {"state_dict": {"a": tensor, "b": tensor}, "epoch": 3}
+  found = tensor_files._taken(two, lambda _: bytes(4000), 32_000)
+  assert found.keys() == {"a", "b"}
 
 
 def _config(tmp_path: pathlib.Path, **changes: Any) -> configs.AlbertConfig:

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from albert_mn import (
+  checks,
   classification,
   configs,
   distribution,
@@ -150,6 +151,9 @@ def _hugging_face(folder: pathlib.Path, tokenizer_file: str) -> None:
   (folder / "model.safetensors").write_bytes(
     struct.pack("<Q", len(text)) + text + data
   )
+  (folder / "tokenizer_config.json").write_text(
+    '{"keep_accents": true, "do_lower_case": false}'
+  )
   (folder / "spiece.model").write_bytes(
     pathlib.Path(tokenizer_file).read_bytes()
   )
@@ -207,6 +211,15 @@ def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
   model = _model(2)
   initial_weights.load(f"{tmp_path}/run/model", model.parts())
   _equal(model, _model(1))
+  (tmp_path / "tokenizer_config.json").write_text(
+    '{"keep_accents": false, "do_lower_case": false}'
+  )
+  other = dataclasses.replace(settings, output_dir=f"{tmp_path}/other")
+  given = (recipe, distribution.Options(), probe.Options())
+  with pytest.raises(options.InputError, match="--strip_accents.*--repair_no"):
+    training.run(other, *given)
+  repaired = dataclasses.replace(other, repair_normalization=True)
+  assert training.examined(repaired, *given, checks.Examination())
   (tmp_path / "spiece.model").write_bytes(b"of another language")
   settings = dataclasses.replace(settings, output_dir=f"{tmp_path}/other")
   with pytest.raises(options.InputError, match="with the tokenizer of"):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from albert_mn import reports
+from albert_mn import judgements
 from data_prep import manifest
 from tests import running
 
@@ -16,7 +16,9 @@ PROGRAMS = {
   "create_pretraining_data": ("-m", "data_prep.create_pretraining_data"),
   "run_pretraining": ("run_pretraining.py",),
   "run_classifier": ("run_classifier.py",),
+  "convert_checkpoint": ("-m", "albert_mn.convert_checkpoint"),
   "doctor": ("-m", "albert_mn.doctor"),
+  "download_checkpoint": ("-m", "albert_mn.download_checkpoint"),
 }
 
 
@@ -122,7 +124,7 @@ def test_the_whole_path_leaves_google_research_alberts_results(
   pairs = manifest.check(str(path / "records"), "pretraining_records")
   total = pairs["counts"]["eval_pairs"]
   right = round(float(values["sentence_order_accuracy"]) * total)
-  assert reports.wilson_interval(right, total) == pytest.approx(
+  assert judgements.wilson_interval(right, total) == pytest.approx(
     [float(values[f"sentence_order_accuracy_{end}"]) for end in ("low", "high")]
   )
   # A model that has hardly begun: near the logarithm of 400 pieces.

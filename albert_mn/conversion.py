@@ -1,0 +1,535 @@
+"""A checkpoint from anywhere to a model directory that gives the same numbers.
+
+Nothing stands under the output's name before what was written there was read
+back and its outputs held against the source: those of the model in memory, and
+of a plain computation from the source's own arrays.
+"""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from albert_mn import (
+  classifier,
+  configs,
+  foreign_text,
+  huggingface,
+  initial_weights,
+  model_directory,
+  plain_forward,
+  pretraining,
+  remote_weights,
+  tf1_checkpoints,
+  vocabulary,
+)
+from data_prep import (
+  length_buckets,
+  manifest,
+  options,
+  storage,
+  tokenization,
+)
+
+# How far outputs may be from the source's; relative where they are above 1.
+TOLERANCE = 1e-4
+
+_LONGEST = 64  # pieces of a sentence
+
+_FORMATS = {
+  "ours": initial_weights.Format.OURS,
+  "tf1": initial_weights.Format.TF1,
+  "huggingface": initial_weights.Format.HUGGING_FACE,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What to convert, with what beside it, to where."""
+
+  from_: str = options.option(
+    "auto", "what --init_checkpoint is: found out, or google-research's TF 1, "
+    "Hugging Face's (PyTorch's files too), or ours (a run's checkpoint)",
+    choices=("auto", *_FORMATS),
+  )  # fmt: skip
+  init_checkpoint: str = options.option(
+    "",
+    "a folder, a checkpoint's prefix or a file of weights; local, gs:// or "
+    "https://, also an archive there",
+  )
+  albert_config_file: str = options.option(
+    "", "the shape, where none lies beside the weights"
+  )
+  bert_config_file: str = options.option("", "instead, for BERT")
+  spm_model_file: str = options.option(
+    "", "the SentencePiece model, where none lies beside the weights"
+  )
+  vocab_file: str = options.option("", "instead, WordPiece's vocab.txt")
+  do_lower_case: bool = options.option(
+    False, "lower-case before the tokenizer, where nothing beside the weights "
+    "says so"
+  )  # fmt: skip
+  labels_file: str = options.option(
+    "", "a classifier's labels in the order of its outputs: one a line, or a "
+    "JSON list"
+  )  # fmt: skip
+  max_seq_length: int = options.option(
+    128, "pieces of a text that a classifier reads", minimum=3
+  )
+  repair_normalization: bool = options.option(
+    False, "for further training: let й and ё be, though the model was trained "
+    "on text without them; its published scores do not come back so"
+  )  # fmt: skip
+  resize_vocabulary: str = options.option(
+    "", "another SentencePiece model to move the weights to: pieces of both "
+    "keep theirs, new ones begin as the mean of their old pieces"
+  )  # fmt: skip
+  held_out_file: str = options.option(
+    "", "text, as globs, on which --resize_vocabulary measures the masked-LM "
+    "loss before and after"
+  )  # fmt: skip
+  output_dir: str = options.option("", "the model directory")
+
+  def __post_init__(self) -> None:
+    options.require(self, "init_checkpoint", "output_dir")
+    if bool(self.resize_vocabulary) != bool(self.held_out_file):
+      raise options.InputError(
+        "--resize_vocabulary with --held_out_file, to see what it does",
+        "one of them",
+        "give both or neither",
+      )
+    if tokenization.is_wordpiece(self.resize_vocabulary):
+      raise options.InputError(
+        "a SentencePiece model as --resize_vocabulary",
+        self.resize_vocabulary,
+        "train one with data_prep.train_tokenizer",
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+  """A checkpoint with all that belongs to it.
+
+  Attributes:
+    source: the weights.
+    config: the shape.
+    tokenizer_file: "" for none.
+    text: what to do before the tokenizer; None without one.
+    labels: a classifier's, () for a pretrained model.
+  """
+
+  source: initial_weights.Source
+  config: configs.AlbertConfig
+  tokenizer_file: str
+  text: foreign_text.Found | None
+  labels: tuple[str, ...]
+
+  def tokenizer(self) -> tokenization.Tokenizer | None:
+    """Reads the tokenizer, with its settings."""
+    if not self.text:
+      return None
+    return tokenization.Tokenizer.with_settings(
+      self.tokenizer_file, self.text.settings
+    )
+
+  def model(self) -> Any:
+    """Makes a model of the shape: of two kinds, with the same interface."""
+    if self.labels:
+      return classifier.Classifier(self.config, len(self.labels), seed=0)
+    return pretraining.PretrainingModel(self.config, 0)
+
+
+def run(settings: Options) -> None:
+  """Converts, checks, puts in place, and prints what was done."""
+  storage.require_writable(settings.output_dir)
+  settings = dataclasses.replace(
+    settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
+  )
+  opened = _opened(settings)
+  model = opened.model()
+  loaded = initial_weights.fill(opened.source, model.parts())
+  for line in described(opened, loaded):
+    print(line)
+  ids, mask = sentences(opened)
+  parts = {n: p for n, p in model.parts().items() if n not in loaded.new}
+  expected = outputs(model, parts, ids, mask)
+  if opened.source.arrays:
+    plain = plain_forward.PlainModel(opened.source.arrays, opened.config)
+    _compare("the source's arrays", plain.outputs(ids, mask), expected)
+  if settings.resize_vocabulary:
+    opened, model = _moved(settings, opened, model, parts)
+    parts = {name: model.parts()[name] for name in parts}
+    ids, mask = sentences(opened)
+    expected = outputs(model, parts, ids, mask)
+  write(settings, opened, parts, (ids, mask), expected)
+  print(f"written to {settings.output_dir}")
+
+
+def _moved(
+  settings: Options, opened: Opened, model: Any, parts: Mapping[str, Any]
+) -> tuple[Opened, Any]:
+  """Moves a model to --resize_vocabulary; prints what that does to its loss."""
+  old = opened.tokenizer()
+  if not old:
+    raise options.InputError(
+      "the model's own tokenizer, to divide new pieces with",
+      f"none beside {opened.source.path}",
+      "give --spm_model_file or --vocab_file",
+    )
+  new = tokenization.Tokenizer(settings.resize_vocabulary)
+  found = vocabulary.origins(old, new)
+  moved = dataclasses.replace(
+    opened,
+    config=dataclasses.replace(opened.config, vocab_size=new.vocab_size),
+    tokenizer_file=settings.resize_vocabulary,
+    text=foreign_text.Found(new.settings, "the new tokenizer's own"),
+  )
+  other = vocabulary.moved(model, moved.config, found, len(opened.labels))
+  print(
+    f"pieces: {old.vocab_size:,} before, {new.vocab_size:,} after: "
+    f"{found.kept:,} kept, {found.divided:,} of the mean of their old pieces, "
+    f"{found.without:,} that the old tokenizer does not know"
+  )
+  if "masked_lm" not in parts:
+    print("no masked-LM head: there is no loss to measure")
+    return moved, other
+  lines = [
+    line
+    for path in storage.matching(settings.held_out_file)
+    for line in storage.lines(path)
+  ]
+  guessed = vocabulary.contexts(
+    lines, (old, new), opened.config.max_position_embeddings
+  )
+  before = vocabulary.bits_per_character(model, old, guessed)
+  after = vocabulary.bits_per_character(other, new, guessed)
+  words = sum(len(context.masked) for context in guessed)
+  print(
+    f"masked-LM loss on {words:,} words of {settings.held_out_file}: "
+    f"{before:.3f} bits per character before, {after:.3f} after"
+  )
+  return moved, other
+
+
+def write(
+  settings: Options,
+  opened: Opened,
+  parts: Mapping[str, Any],
+  inputs: tuple[np.ndarray, np.ndarray],
+  expected: Mapping[str, np.ndarray],
+) -> None:
+  """Writes a model directory aside, reads it back, and moves it into place.
+
+  Raises:
+    options.InputError: when it gives other outputs.
+  """
+  with tempfile.TemporaryDirectory(dir=beside(settings.output_dir)) as folder:
+    model_directory.save(
+      folder,
+      classifier.KIND if opened.labels else "pretrained_model",
+      config=opened.config,
+      parts=parts,
+      tokenizer_file=opened.tokenizer_file,
+      parameters=_parameters(settings, opened),
+      counts={"global_step": _step(opened.source.path)},
+      inputs={"init_checkpoint": initial_weights.identity(opened.source.path)},
+      labels=opened.labels,
+    )
+    again = opened.model()
+    held = {name: again.parts()[name] for name in parts}
+    model_directory.restore(folder, **held)
+    _compare("what was written", outputs(again, held, *inputs), expected)
+    model_directory.copy(folder, settings.output_dir)
+
+
+def _step(path: str) -> int:
+  """The step of weights, which a folder's only checkpoint may name; or 0."""
+  return model_directory.step(path) or model_directory.step(
+    "" if huggingface.is_weights(path) else model_directory.find_weights(path)
+  )
+
+
+def beside(path: str) -> str | None:
+  """The folder above a local path, where a large model has room."""
+  if storage.is_remote(path):
+    return None
+  above = os.path.dirname(os.path.abspath(path))
+  os.makedirs(above, exist_ok=True)
+  return above
+
+
+def _opened(settings: Options) -> Opened:
+  """Finds out what there is, and reads it.
+
+  Raises:
+    options.InputError: when something is missing or contradicts a flag.
+  """
+  path = settings.init_checkpoint
+  kind = initial_weights.format_of(path)
+  if settings.from_ != "auto" and _FORMATS[settings.from_] is not kind:
+    raise options.InputError(
+      f"{_FORMATS[settings.from_].value}'s weights at {path}",
+      f"{kind.value}'s",
+      "leave --from out",
+    )
+  config = initial_weights.settle_config(
+    settings.albert_config_file, settings.bert_config_file, path
+  )
+  tokenizer_file = (
+    settings.spm_model_file
+    or settings.vocab_file
+    or initial_weights.tokenizer_file(path)
+  )
+  source = initial_weights.read(path)
+  opened = Opened(
+    source,
+    config,
+    tokenizer_file,
+    _text(settings, config, tokenizer_file) if tokenizer_file else None,
+    tuple(_labels(settings, source)),
+  )
+  _require_fit(opened)
+  return opened
+
+
+def _text(
+  settings: Options, config: configs.AlbertConfig, tokenizer_file: str
+) -> foreign_text.Found:
+  found = initial_weights.text_settings(
+    settings.init_checkpoint, tokenizer_file, config
+  )
+  if settings.repair_normalization:
+    found = found.repaired()
+  if settings.do_lower_case and not found.settings.do_lower_case:
+    lower = dataclasses.replace(found.settings, do_lower_case=True)
+    found = foreign_text.Found(lower, f"--do_lower_case; {found.reason}")
+  return found
+
+
+def _require_fit(opened: Opened) -> None:
+  tokenizer = opened.tokenizer()
+  if opened.labels and not tokenizer:
+    raise options.InputError(
+      "--spm_model_file or --vocab_file, without which a classifier reads no "
+      "text",
+      f"none, nor a file beside {opened.source.path}",
+      "give the one that it was trained with",
+    )
+  if tokenizer and tokenizer.vocab_size > opened.config.vocab_size:
+    raise options.InputError(
+      f"a tokenizer of at most {opened.config.vocab_size:,} pieces",
+      f"{tokenizer.vocab_size:,} in {opened.tokenizer_file}",
+      "give the one that the model was trained with",
+    )
+
+
+def _labels(settings: Options, source: initial_weights.Source) -> Sequence[str]:
+  """Returns a classifier's labels; none for another model.
+
+  Raises:
+    options.InputError: when there are others than outputs, or none.
+  """
+  outputs_ = _classifier_outputs(source)
+  if not outputs_:
+    if settings.labels_file:
+      raise options.InputError(
+        f"a classifier's weights in {source.path}, for --labels_file",
+        "none",
+        "leave --labels_file out",
+      )
+    return []
+  names = _named_labels(settings, source, outputs_)
+  if len(names) != outputs_ or len(set(names)) != len(names):
+    raise options.InputError(
+      f"{outputs_} different labels, as the classifier has outputs",
+      f"{len(names)}: {', '.join(names[:5])}",
+      "give --labels_file, a label a line in the order of the outputs",
+    )
+  if outputs_ == 1:
+    raise options.InputError(
+      "a classifier of two labels or more", "a regression", "use its encoder: "
+      "give it to run_classifier.py",
+    )  # fmt: skip
+  return names
+
+
+def _classifier_outputs(source: initial_weights.Source) -> int:
+  """Returns how many labels a text classifier has; 0 where it is none."""
+  if source.kind is initial_weights.Format.OURS:
+    folder = initial_weights.folder_of(source.path)
+    path = os.path.join(folder, model_directory.LABELS)
+    return len(read_labels(path)) if storage.exists(path) else 0
+  name, pooler = {
+    initial_weights.Format.TF1: ("output_bias", "bert/pooler/dense/bias"),
+    initial_weights.Format.HUGGING_FACE: ("classifier.bias", "pooler."),
+  }[source.kind]
+  if name not in source.arrays:
+    return 0
+  if not any(held.startswith(pooler) for held in source.arrays):
+    return 0  # what classifies pieces needs no pooler
+  if source.kind is initial_weights.Format.HUGGING_FACE:
+    folder = initial_weights.folder_of(source.path)
+    if other := huggingface.other_head(folder):
+      logging.info("the head is that of a %s, and is left over", other)
+      return 0
+  return int(source.arrays[name].size)
+
+
+def _named_labels(
+  settings: Options, source: initial_weights.Source, number: int
+) -> list[str]:
+  """Returns labels of the file, those beside the weights, or numbered ones."""
+  if settings.labels_file:
+    return read_labels(settings.labels_file)
+  folder = initial_weights.folder_of(source.path)
+  beside = os.path.join(folder, model_directory.LABELS)
+  if storage.exists(beside):
+    return read_labels(beside)
+  if source.kind is initial_weights.Format.HUGGING_FACE:
+    # What transformers calls them where nobody did.
+    return huggingface.labels(folder) or [f"LABEL_{i}" for i in range(number)]
+  raise options.InputError(
+    f"--labels_file with the {number} labels of the classifier",
+    "none, and TF 1 checkpoints hold no names",
+    "give it, a label a line in the order of the outputs",
+  )
+
+
+def read_labels(path: str) -> list[str]:
+  """Reads labels, one a line or as a JSON list."""
+  text = storage.read_text(path)
+  if not text.lstrip().startswith("["):
+    return [line.strip() for line in text.splitlines() if line.strip()]
+  try:
+    return [str(name) for name in json.loads(text)]
+  except json.JSONDecodeError as error:
+    raise options.InputError(
+      f"a JSON list in {path}", str(error), "mend the file"
+    ) from error
+
+
+def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
+  """What decided the content, and what a predictor must know."""
+  path = opened.source.path
+  if opened.source.kind is initial_weights.Format.OURS:
+    content = manifest.find(initial_weights.folder_of(path)) or {}
+    known = dict(content.get("parameters", {}))
+  else:
+    known = {"from": opened.source.kind.value}
+    if opened.labels:
+      longest = opened.config.max_position_embeddings
+      known["max_seq_length"] = min(settings.max_seq_length, longest)
+  text = opened.text.settings if opened.text else tokenization.Settings()
+  for name in dataclasses.asdict(text):
+    known.pop(name, None)
+  return {**known, **text.parameters()}
+
+
+def described(opened: Opened, loaded: initial_weights.Loaded) -> list[str]:
+  """Says what was found, line by line."""
+  config, source = opened.config, opened.source
+  lines = [
+    f"{source.path}: {config.FAMILY} of {source.kind.value}, "
+    f"{config.num_hidden_layers} layers of {config.hidden_size}, "
+    f"{config.vocab_size:,} pieces",
+    f"tokenizer: {opened.tokenizer_file or 'none: give --spm_model_file'}",
+  ]
+  if opened.text:
+    lines.append(f"before the tokenizer: {opened.text.described()}")
+    if opened.text.settings.strip_accents:
+      lines.append(
+        "the model was trained on text without й and ё, and so it is used: "
+        "--repair_normalization, for further training, lets them be"
+      )
+  if opened.labels:
+    lines.append(f"labels: {', '.join(opened.labels)}")
+  lines += [f"new: {name} (the source has none)" for name in loaded.new]
+  return lines + [f"left over: {name} ({why(name)})" for name in loaded.left]
+
+
+def why(name: str) -> str:
+  """Says why a name is no weight of ours."""
+  if name in huggingface.BUFFERS:
+    return "counts positions, which needs no weight"
+  if name == "optimizer" or name.split()[-1] in tf1_checkpoints.SLOTS:
+    return "the optimizer's, for going on with the same run"
+  if name == "watch":
+    return "a run's own record of its losses"
+  return "a head for another task"
+
+
+def sentences(opened: Opened) -> tuple[np.ndarray, np.ndarray]:
+  """Returns ids and mask of real sentences; without a tokenizer of random pieces."""
+  tokenizer, config = opened.tokenizer(), opened.config
+  longest = min(_LONGEST, config.max_position_embeddings)
+  if tokenizer:
+    encoded, _ = length_buckets.encode(
+      tokenizer, foreign_text.SENTENCES, longest
+    )
+    pad = tokenizer.pad_id
+  else:
+    draw = np.random.default_rng(0)
+    sizes = (longest, longest // 2, longest // 3 + 1)
+    encoded = [draw.integers(0, config.vocab_size, size) for size in sizes]
+    pad = 0
+  width = max(map(len, encoded))
+  ids = np.full((len(encoded), width), pad, np.int32)
+  mask = np.zeros_like(ids)
+  for row, found in enumerate(encoded):
+    ids[row, : len(found)], mask[row, : len(found)] = found, 1
+  return ids, mask
+
+
+def outputs(
+  model: Any, parts: Mapping[str, Any], ids: np.ndarray, mask: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Computes what the parts give, by the names of PlainModel.outputs."""
+  segments = np.zeros_like(ids)
+  encoded = model.encoder(tf.constant(ids), tf.constant(mask), segments)
+  found = {
+    "sequence": encoded.sequence_output,
+    "pooled": encoded.pooled_output,
+  }
+  if "classifier" in parts:
+    found["classifier"] = model.classifier(encoded.pooled_output)
+  if "sentence" in parts:
+    found["sentence"] = model.sentence(encoded.pooled_output)
+  if "masked_lm" in parts:
+    every = np.tile(np.arange(ids.shape[1], dtype=np.int32), [len(ids), 1])
+    found["masked_lm"] = model.masked_lm(
+      encoded.sequence_output, tf.constant(every)
+    )
+  real = mask.astype(bool)
+  return {
+    name: value.numpy()[real] if name in ("sequence", "masked_lm")
+    else value.numpy()
+    for name, value in found.items()
+  }  # fmt: skip
+
+
+def _compare(
+  what: str,
+  found: Mapping[str, np.ndarray],
+  expected: Mapping[str, np.ndarray],
+) -> None:
+  """Refuses outputs that are further apart than TOLERANCE; prints how far."""
+  worst = 0.0
+  for name in found.keys() & expected.keys():
+    one, other = found[name], expected[name]
+    apart = np.abs(one - other) / np.maximum(1, np.abs(other))
+    # nan is further than any tolerance.
+    worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
+  names = ", ".join(sorted(found.keys() & expected.keys()))
+  if not worst <= TOLERANCE:
+    raise options.InputError(
+      f"outputs within {TOLERANCE:g} of {what} ({names})",
+      f"{worst:.3g}",
+      "report it with the config: nothing was written",
+    )
+  print(f"outputs against {what}: {worst:.1e} apart at most ({names})")

@@ -1,0 +1,17 @@
+"""Makes a model directory of a checkpoint from elsewhere, and checks it.
+
+    python -m albert_mn.convert_checkpoint --from=tf1 \\
+      --init_checkpoint=uncased_L-12_H-768_A-12 --output_dir=model
+"""
+
+from albert_mn import conversion
+from data_prep import options
+
+
+def main(settings: conversion.Options) -> None:
+  """Converts."""
+  conversion.run(settings)
+
+
+if __name__ == "__main__":
+  options.run(main, conversion.Options)

@@ -1,0 +1,17 @@
+"""Fetches weights from gs:// or https:// and says where they lie.
+
+    python -m albert_mn.download_checkpoint \\
+      --init_checkpoint=gs://bucket/run/model --output_dir=model
+"""
+
+from albert_mn import remote_weights
+from data_prep import options
+
+
+def main(settings: remote_weights.Options) -> None:
+  """Fetches."""
+  remote_weights.fetch(settings)
+
+
+if __name__ == "__main__":
+  options.run(main, remote_weights.Options)

@@ -1,0 +1,285 @@
+"""The model card: README.md of a model, from its manifest and its results.
+
+In the form of ALBERT-Mongolian's card. What the files do not say is said to be
+missing; nothing is filled in.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from albert_mn import configs
+from data_prep import storage, tokenization
+
+NAME = "README.md"
+
+_MISSING = "*Not known: no file beside the model says it.*"
+_RESULTS, _REPORT = "eval_results.txt", "report.txt"
+# Parameters of a manifest that the card tells elsewhere, or that are its own.
+_TOLD = {"checked", "to"}
+
+_HOW_TO_USE = {
+  "weights": """\
+```bash
+python run_classifier.py --init_checkpoint=THIS_FOLDER --do_predict \\
+  --predict_file=texts.tsv --output_dir=run
+```""",
+  "tf1": """\
+`--init_checkpoint=THIS_FOLDER/model.ckpt` of google-research's `run_*.py`, with
+the config of this folder as `--albert_config_file` or `--bert_config_file`, and
+`tokenizer.model` as `--spm_model_file`. Its `preprocess_text` strips the marks
+of й and ё from every text: take its NFKD step out, or the ids are others.""",
+  "huggingface": """\
+```python
+from transformers import pipeline
+
+model = pipeline({task!r}, "THIS_FOLDER")
+model({example!r})
+```
+
+Texts longer than {longest} pieces: pass `truncation=True`. The tokenizer is
+`tokenizer.json`; `AlbertTokenizer` would drop the marks of й and ё.""",
+  "saved_model": """\
+```python
+import tensorflow as tf
+import tensorflow_text  # its operations
+
+model = tf.saved_model.load("THIS_FOLDER").signatures["serving_default"]
+model(texts=tf.constant(["сайн байна уу"]))  # labels, probabilities, logits
+```""",
+  "tflite": """\
+Inputs are ids, {batch}: `[CLS]`, the pieces of `{tokenizer}`, `[SEP]`, then the
+pad id. Outputs are logits; `labels.json` names them in their order.""",
+  "encoder": """\
+```python
+import tensorflow as tf
+import tensorflow_text  # its operations
+
+encoder = tf.saved_model.load("THIS_FOLDER")
+encoder(tf.constant(["сайн байна уу"]))["pooled_output"]
+```
+
+It also takes a dictionary of input_word_ids, input_mask and input_type_ids, as
+`tensorflow_hub.KerasLayer` gives it.""",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+  """What is exported, beside the model itself.
+
+  Attributes:
+    to: the format; "" where the card stands alone.
+    tokenizer: a line on it and on what comes before it.
+    checked: what was compared after writing, line by line.
+    shape: what the inputs look like, of formats whose shapes are fixed.
+    license_, data: as the user gave them; "" for not.
+  """
+
+  to: str
+  tokenizer: str
+  checked: Sequence[str]
+  shape: str
+  license_: str
+  data: str
+
+
+def text(
+  described: Mapping[str, Any],
+  config: configs.AlbertConfig,
+  labels: Sequence[str],
+  export: Export,
+  results_dir: str,
+) -> str:
+  """Returns the card.
+
+  Args:
+    described: the model directory's manifest.
+    config: the shape.
+    labels: a classifier's, () for a pretrained model.
+    export: what is exported.
+    results_dir: where eval_results.txt and report.txt may lie.
+  """
+  results = read_results(results_dir)
+  sections = {
+    "Description": _description(described, config, labels),
+    "Data": export.data or f"{_MISSING}\n\n{_origin(described)}",
+    "Evaluation": _evaluation(results),
+    "Fine-tuning report": _report(labels, results_dir),
+    "How to use": _how_to_use(described, config, labels, export),
+    "Checked": "\n".join(f"- {line}" for line in export.checked) or _MISSING,
+    "Limits": _limits(described, config, labels),
+    "Citation": _citation(config),
+  }
+  body = "\n\n".join(f"## {name}\n\n{part}" for name, part in sections.items())
+  title = f"# {config.FAMILY} in Mongolian" + (
+    f": {', '.join(labels)}" if labels else ""
+  )
+  matter = _front_matter(described, labels, results, export.license_)
+  return f"{matter}\n{title}\n\n{body}\n"
+
+
+def read_results(folder: str) -> dict[str, str]:
+  """Returns the lines `name = value` of a run; {} where there are none."""
+  path = os.path.join(folder, _RESULTS)
+  if not storage.exists(path):
+    return {}
+  pairs = (
+    line.split(" = ", 1) for line in storage.lines(path) if " = " in line
+  )
+  return dict(pairs)
+
+
+def _front_matter(
+  described: Mapping[str, Any],
+  labels: Sequence[str],
+  results: Mapping[str, str],
+  license_: str,
+) -> str:
+  """Hugging Face's metadata, as YAML; JSON's strings are YAML's."""
+  task = "text-classification" if labels else "fill-mask"
+  lines = ["---", "language: mn", "library_name: transformers"]
+  if license_:
+    lines.append(f"license: {json.dumps(license_, ensure_ascii=False)}")
+  lines += [f"pipeline_tag: {task}", "tags:", "- mongolian"]
+  accuracy = results.get("eval_accuracy")
+  if labels and accuracy:
+    origin = described["inputs"].get("training_rows", "")[:16] or "unknown"
+    lines += [
+      "model-index:",
+      "- name: " + json.dumps(f"classifier of rows {origin}"),
+      "  results:",
+      "  - task:",
+      f"      type: {task}",
+      "    dataset:",
+      "      type: held-out-rows",
+      "      name: held-out rows",
+      "    metrics:",
+      "    - type: accuracy",
+      f"      value: {float(accuracy):.6f}",
+    ]
+  return "\n".join([*lines, "---"])
+
+
+def _description(
+  described: Mapping[str, Any],
+  config: configs.AlbertConfig,
+  labels: Sequence[str],
+) -> str:
+  step = described["counts"].get("global_step")
+  what = (
+    f"A classifier of texts into {len(labels)} labels"
+    if labels
+    else "A pretrained encoder"
+  )
+  lines = [
+    f"{what}: {config.FAMILY} of {config.num_hidden_layers} layers of "
+    f"{config.hidden_size} units, {config.num_attention_heads} heads, "
+    f"embeddings of {config.embedding_size}, {config.vocab_size:,} pieces, "
+    f"{config.max_position_embeddings} positions.",
+    f"Steps of the last training: {step:,}."
+    if step
+    else "Steps of training: not known.",
+  ]
+  settings = {
+    n: v for n, v in described["parameters"].items() if n not in _TOLD
+  }
+  table = ["| setting | value |", "| --- | --- |"]
+  table += [f"| {name} | {_cell(value)} |" for name, value in settings.items()]
+  return "\n".join(lines) + "\n\n" + "\n".join(table)
+
+
+def _cell(value: Any) -> str:
+  """A value in one cell of a table."""
+  return json.dumps(value, ensure_ascii=False).replace("|", "\\|")
+
+
+def _origin(described: Mapping[str, Any]) -> str:
+  """The hashes by which the inputs can be recognised."""
+  if not described["inputs"]:
+    return "The manifest names no inputs."
+  lines = [
+    f"- {name}: `{identity[:16]}`"
+    for name, identity in described["inputs"].items()
+  ]
+  return "By their hashes it was made from:\n\n" + "\n".join(lines)
+
+
+def _evaluation(results: Mapping[str, str]) -> str:
+  if not results:
+    return _MISSING
+  return "On held-out rows or documents:\n\n```text\n" + "\n".join(
+    f"{name} = {value}" for name, value in results.items()
+  ) + "\n```"  # fmt: skip
+
+
+def _report(labels: Sequence[str], results_dir: str) -> str:
+  if not labels:
+    return "Not fine-tuned."
+  path = os.path.join(results_dir, _REPORT)
+  if not storage.exists(path):
+    return _MISSING
+  return f"```text\n{storage.read_text(path).rstrip()}\n```"
+
+
+def _how_to_use(
+  described: Mapping[str, Any],
+  config: configs.AlbertConfig,
+  labels: Sequence[str],
+  export: Export,
+) -> str:
+  form = _HOW_TO_USE.get(
+    export.to.removesuffix("_int8") or "weights", _HOW_TO_USE["weights"]
+  )
+  values = {
+    "task": "text-classification" if labels else "fill-mask",
+    "example": "сайн байна уу" if labels else "Монгол Улсын [MASK]",
+    "longest": described["parameters"].get(
+      "max_seq_length", config.max_position_embeddings
+    ),
+    "batch": export.shape,
+    "tokenizer": "the tokenizer's file",
+  }
+  if export.to in ("huggingface", "tflite", "tflite_int8"):
+    form = form.format(**values)
+  return f"{form}\n\n{export.tokenizer[0].upper()}{export.tokenizer[1:]}."
+
+
+def _limits(
+  described: Mapping[str, Any],
+  config: configs.AlbertConfig,
+  labels: Sequence[str],
+) -> str:
+  longest = described["parameters"].get(
+    "max_seq_length", config.max_position_embeddings
+  )
+  lines = [
+    f"- Reads at most {longest} pieces of a text.",
+    "- Trained on Mongolian in Cyrillic letters; other languages and the "
+    "traditional script were not evaluated.",
+  ]
+  if labels:
+    lines.append(
+      "- Knows its labels alone: a text of none of them gets one all the same."
+    )
+  if tokenization.Settings.of(described["parameters"]).strip_accents:
+    lines.append("- Trained on text without й and ё: they are read as и and е.")
+  if "temperature" in described["parameters"]:
+    lines.append(
+      f"- Calibrated: logits are divided by {described['parameters']['temperature']}"
+      " before they become probabilities; transformers' pipeline does not."
+    )
+  return "\n".join(lines)
+
+
+def _citation(config: configs.AlbertConfig) -> str:
+  paper = {
+    "ALBERT": "Zhenzhong Lan and others: ALBERT: A Lite BERT for "
+    "Self-supervised Learning of Language Representations. ICLR 2020. "
+    "arXiv 1909.11942.",
+    "BERT": "Jacob Devlin and others: BERT: Pre-training of Deep Bidirectional "
+    "Transformers for Language Understanding. NAACL 2019. arXiv 1810.04805.",
+  }[config.FAMILY]
+  return f"The architecture: {paper}\n\nThis model: {_MISSING}"

@@ -1,0 +1,267 @@
+"""Weights behind an address, brought here with all that belongs to them.
+
+    local("gs://bucket/run/model")                     # a model directory
+    local("https://host/albert_base_mn.tar.gz")        # an archive of anything
+    local("https://host/model/pytorch_model.bin")      # a file of weights
+    local("gs://bucket/run/checkpoints/model.ckpt-30") # a checkpoint's prefix
+
+Each gives a local path that initial_weights takes. A bucket's folder is listed;
+behind https:// nothing is, so the names come from manifest.json, or are those
+that Hugging Face and google-research use.
+"""
+
+import dataclasses
+import json
+import os
+import posixpath
+import shutil
+
+from albert_mn import configs, huggingface, initial_weights, model_directory
+from data_prep import (
+  archives,
+  fetched,
+  gcs,
+  manifest,
+  options,
+  storage,
+)
+
+# What may lie beside weights, and is needed to use them.
+_COMPANIONS = (
+  huggingface.CONFIG,
+  *(family.FILE for family in configs.FAMILIES),
+  model_directory.TOKENIZER,
+  huggingface.TOKENIZER,
+  model_directory.VOCABULARY,
+  huggingface.TOKENIZER_CONFIG,
+  huggingface.FAST_TOKENIZER,
+  model_directory.LABELS,
+)
+_SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What to fetch, and where it stays."""
+
+  init_checkpoint: str = options.option(
+    "", "gs:// or https://: a model directory, a Hugging Face directory, a "
+    "checkpoint's prefix, a file of weights, or an archive (.zip, .tar.gz)"
+  )  # fmt: skip
+  sha256: str = options.option("", "that an archive or a file must have")
+  cache_dir: str = options.option(
+    "", "where what was fetched stays; default: albert-mn in XDG_CACHE_HOME"
+  )
+  output_dir: str = options.option("", "where a copy goes; default: none")
+
+  def __post_init__(self) -> None:
+    options.require(self, "init_checkpoint")
+    if not fetched.is_address(self.init_checkpoint):
+      raise options.InputError(
+        "gs:// or https:// as --init_checkpoint",
+        repr(self.init_checkpoint),
+        "use the local path as it is",
+      )
+    if self.output_dir and os.path.exists(self.output_dir):
+      raise options.InputError(
+        "an --output_dir that is not there yet",
+        f"{self.output_dir}",
+        "give another",
+      )
+
+
+def fetch(settings: Options) -> None:
+  """Fetches, and prints the local path for --init_checkpoint."""
+  path = local(settings.init_checkpoint, settings.cache_dir, settings.sha256)
+  kind = initial_weights.format_of(path)
+  if settings.output_dir:
+    path = _copied(path, settings.output_dir)
+  print(f"{kind.value}'s weights at {path}")
+
+
+def _copied(path: str, folder: str) -> str:
+  """Copies the folder of weights; returns their path there."""
+  source = initial_weights.folder_of(path)
+  aside = f"{folder}.partial"
+  shutil.rmtree(aside, ignore_errors=True)
+  shutil.copytree(source, aside)
+  os.rename(aside, folder)
+  return os.path.normpath(os.path.join(folder, os.path.relpath(path, source)))
+
+
+def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
+  """Returns the local path of weights; a local one as it is.
+
+  Args:
+    path: what initial_weights takes, here or behind an address.
+    cache_dir: where fetched files stay; "" for the user's cache.
+    sha256: of a single file or archive.
+
+  Raises:
+    options.InputError: when it cannot be had, or holds no weights.
+  """
+  if not fetched.is_address(path):
+    return path
+  cache = fetched.Cache(cache_dir)
+  if archives.is_archive(path.split("?")[0]):
+    return _model_in(cache.unpacked(cache.file(path, sha256)), path)
+  if huggingface.is_weights(path.split("?")[0]):
+    return _with_companions(cache, path, sha256)
+  if sha256:
+    raise options.InputError(
+      "--sha256 of an archive or a file of weights",
+      f"it, of {path}",
+      "leave it out: a manifest.json has those of its files",
+    )
+  if path.startswith(gcs.SCHEME):
+    return _of_bucket(cache, path)
+  return _of_server(cache, path)
+
+
+def _model_in(folder: str, origin: str) -> str:
+  """Finds the one model in what an archive holds."""
+  found = []
+  for place, _, _ in sorted(os.walk(folder)):
+    try:
+      initial_weights.format_of(place)
+    except options.InputError:
+      continue
+    found.append(place)
+  if len(found) != 1:
+    names = [os.path.relpath(place, folder) for place in found]
+    raise options.InputError(
+      f"one model in {origin}",
+      ", ".join(names[:5]) or "none",
+      f"unpacked, it lies in {folder}: name the path of one"
+      if found
+      else "give an archive with a checkpoint",
+    )
+  return found[0]
+
+
+def _with_companions(cache: fetched.Cache, address: str, sha256: str) -> str:
+  name = fetched.name_of(address.split("?")[0])
+  files = {name: cache.file(address, sha256)}
+  above, _, asked = address.partition("?")
+  above = posixpath.dirname(above) + (f"?{asked}" if asked else "")
+  files |= _there(cache, above, _COMPANIONS)
+  return os.path.join(cache.together(files), name)
+
+
+def _there(
+  cache: fetched.Cache, address: str, names: tuple[str, ...]
+) -> dict[str, str]:
+  """Fetches those of some files that are there: name → local path."""
+  found = {}
+  for name in names:
+    if path := cache.find(fetched.beside(address, name)):
+      found[name] = path
+  return found
+
+
+def _of_bucket(cache: fetched.Cache, address: str) -> str:
+  """Fetches a folder of a bucket, or a checkpoint with what lies beside it."""
+  prefix = model_directory.FILE_OF_CHECKPOINT.sub("", address.rstrip("/"))
+  above, name = posixpath.split(prefix)
+  if storage.exists(f"{prefix}.index"):
+    names = [
+      n
+      for n in storage.names(above)
+      if n.startswith(f"{name}.") or _is_companion(n)
+    ]
+    folder = _together(cache, above, names)
+    return os.path.join(folder, name)
+  names = storage.names(prefix)
+  if not names:
+    raise options.InputError(
+      "a folder or a checkpoint in a bucket", f"404, nothing at {address}",
+      "mend the address",
+    )  # fmt: skip
+  described = manifest.NAME in names
+  folder = (
+    _described(cache, prefix, cache.file(fetched.beside(prefix, manifest.NAME)))
+    if described
+    else _together(cache, prefix, [n for n in names if _is_part(n)])
+  )
+  initial_weights.format_of(folder)  # or it says what is missing
+  return folder
+
+
+def _is_companion(name: str) -> bool:
+  return name in _COMPANIONS or name.endswith(".model")
+
+
+def _is_part(name: str) -> bool:
+  """Says whether a file of a folder may be a model's: records are none."""
+  return (
+    _is_companion(name)
+    or huggingface.is_weights(name)
+    or name in (*_SHARDED, "checkpoint")
+    or bool(model_directory.FILE_OF_CHECKPOINT.search(name))
+  )
+
+
+def _together(cache: fetched.Cache, folder: str, names: list[str]) -> str:
+  return cache.together(
+    {name: cache.file(fetched.beside(folder, name)) for name in names}
+  )
+
+
+def _of_server(cache: fetched.Cache, address: str) -> str:
+  """Fetches a folder behind https://, by what must be in it, or a prefix."""
+  if path := cache.find(fetched.beside(address, manifest.NAME)):
+    return _described(cache, address, path)
+  for name in _SHARDED:
+    if index := _there(cache, address, (name,)):
+      weights = huggingface.json_object(index[name]).get("weight_map", {})
+      shards = tuple(sorted(map(os.path.basename, set(weights.values()))))
+      files = _there(cache, address, (*_COMPANIONS, *shards))
+      return cache.together(index | files)
+  for name in _WHOLE:
+    if whole := _there(cache, address, (name,)):
+      return cache.together(whole | _there(cache, address, _COMPANIONS))
+  return _prefix_of_server(cache, address)
+
+
+def _prefix_of_server(cache: fetched.Cache, address: str) -> str:
+  """Fetches a checkpoint of one shard, as google-research's are."""
+  prefix = model_directory.FILE_OF_CHECKPOINT.sub("", address)
+  above, name = posixpath.split(prefix)
+  parts = (f"{name}.index", f"{name}.data-00000-of-00001")
+  files = _there(cache, above, parts)
+  if len(files) != len(parts):
+    if files:
+      cache.file(fetched.beside(above, parts[1]))  # says what is wrong
+    raise options.InputError(
+      f"an archive, {manifest.NAME}, {' or '.join(_WHOLE)} in a folder, or a "
+      "checkpoint's prefix",
+      f"404 or 403 for each of them at {address}",
+      "mend the address, or get access",
+    )
+  files |= _there(cache, above, _COMPANIONS)
+  return os.path.join(cache.together(files), name)
+
+
+def _described(cache: fetched.Cache, address: str, path: str) -> str:
+  """Fetches what a manifest at `path` names, with its checksums."""
+  try:
+    content = json.loads(storage.read_text(path))
+    wanted = {name: e["sha256"] for name, e in content["files"].items()}
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise options.InputError(
+      f"a manifest at {address}", f"{type(error).__name__} {error}"[:200],
+      "name the folder of a model",
+    ) from error  # fmt: skip
+  files = {
+    name: cache.file(fetched.beside(address, name), digest)
+    for name, digest in wanted.items()
+    if os.path.basename(name) == name
+  }
+  if files.keys() != wanted.keys():
+    raise options.InputError(
+      f"names of files in the manifest at {address}",
+      "one that leads outside",
+      "do not trust where it comes from",
+    )
+  return cache.together({manifest.NAME: path, **files})

@@ -1,0 +1,184 @@
+"""WordPiece, as google-research/bert's checkpoints were trained with it.
+
+A vocab.txt has a piece a line, "##" before what goes on with a word. Ids are
+those of its tokenization.py, for every text: tensorflow-text's BertTokenizer
+puts spaces where that drops control characters.
+"""
+
+import itertools
+import unicodedata
+from collections.abc import Sequence
+
+from data_prep import options, storage
+
+CONTINUES = "##"
+_UNKNOWN = "[UNK]"
+LONGEST_WORD = 200  # characters; longer ones are unknown, as upstream
+_MOST_KNOWN = 1 << 18  # words that are remembered, some 100 MB (guess)
+
+# The blocks that upstream takes for Chinese, each character a word of its own.
+_CHINESE = (
+  (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+  (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+_ASCII_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+
+
+class _Cleaned(dict[int, str]):
+  """str.translate's table: upstream's _clean_text, _tokenize_chinese_chars."""
+
+  def __missing__(self, point: int) -> str:
+    letter = chr(point)
+    kind = unicodedata.category(letter)
+    if letter in "\t\n\r" or kind == "Zs":
+      found = " "
+    elif kind in ("Cc", "Cf") or point == 0xFFFD:
+      found = ""
+    elif any(first <= point <= last for first, last in _CHINESE):
+      found = f" {letter} "
+    else:
+      found = letter
+    self[point] = found
+    return found
+
+
+class _Apart(dict[int, str]):
+  """str.translate's table: spaces around punctuation."""
+
+  def __missing__(self, point: int) -> str:
+    letter = chr(point)
+    mark = letter in _ASCII_MARKS or unicodedata.category(letter)[0] == "P"
+    self[point] = f" {letter} " if mark else letter
+    return self[point]
+
+
+_CLEANED, _APART = _Cleaned(), _Apart()
+
+
+def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
+  """Splits a text as upstream's BasicTokenizer does.
+
+  `words("Сайн уу?", True, True)` is `["саин", "уу", "?"]`.
+  """
+  text = text.translate(_CLEANED)
+  if do_lower_case:
+    text = text.lower()
+  if strip_accents:
+    text = "".join(
+      letter
+      for letter in unicodedata.normalize("NFD", text)
+      if unicodedata.category(letter) != "Mn"
+    )
+  return text.translate(_APART).split()
+
+
+class Vocabulary:
+  """The pieces of a vocab.txt, and the longest ones that a word begins with.
+
+  Args:
+    path: the file.
+    do_lower_case, strip_accents: as the model was trained.
+
+  Attributes:
+    pieces: by id.
+
+  Raises:
+    options.InputError: when it is no such file.
+  """
+
+  def __init__(self, path: str, do_lower_case: bool, strip_accents: bool):
+    self.pieces = [line.strip() for line in storage.lines(path)]
+    if _UNKNOWN not in self.pieces:
+      raise options.InputError(
+        f"a vocabulary with {_UNKNOWN} in {path}",
+        f"{len(self.pieces):,} lines without it",
+        "give BERT's vocab.txt, or SentencePiece's .model",
+      )
+    self._lower, self._strip = do_lower_case, strip_accents
+    self._ids = {piece: i for i, piece in enumerate(self.pieces)}
+    self._known: dict[str, list[int]] = {}  # word → ids
+
+  def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the piece ids of each text."""
+    return [
+      list(
+        itertools.chain.from_iterable(
+          self._word(word) for word in words(text, self._lower, self._strip)
+        )
+      )
+      for text in texts
+    ]
+
+  def inside(self, text: str, begins: bool) -> list[int]:
+    """Returns the ids of a stretch of a word.
+
+    Args:
+      text: without a space.
+      begins: whether the word begins with it.
+    """
+    found = []
+    for place, word in enumerate(words(text, self._lower, self._strip)):
+      found += self._greedy(word, "" if begins or place else CONTINUES)
+    return found
+
+  def _word(self, word: str) -> list[int]:
+    if word not in self._known:
+      if len(self._known) >= _MOST_KNOWN:
+        self._known.clear()
+      self._known[word] = self._greedy(word, "")
+    return self._known[word]
+
+  def _greedy(self, word: str, before: str) -> list[int]:
+    """Takes the longest piece from the left, again and again."""
+    unknown = [self._ids[_UNKNOWN]]
+    if len(word) > LONGEST_WORD:
+      return unknown
+    found: list[int] = []
+    begin = 0
+    while begin < len(word):
+      for end in range(len(word), begin, -1):
+        piece = self._ids.get(before + word[begin:end])
+        if piece is not None:
+          break
+      else:
+        return unknown
+      found.append(piece)
+      begin, before = end, CONTINUES
+    return found
+
+  def segment(self, texts: Sequence[str]) -> list[list[str]]:
+    """Returns the letters that each piece of each text stands for."""
+    return [
+      [self.pieces[i].removeprefix(CONTINUES) for i in ids]
+      for ids in self.encode(texts)
+    ]
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Returns the words of piece ids, a space between any two."""
+    text = " ".join(self.pieces[i] for i in ids)
+    return text.replace(f" {CONTINUES}", "")
+
+  def is_control(self, number: int) -> bool:
+    """Says whether text cannot produce a piece, `[CLS]` or `[unused7]`.
+
+    Upstream splits brackets from what is in them.
+    """
+    piece = self.pieces[number]
+    return len(piece) > 2 and piece[0] == "[" and piece[-1] == "]"
+
+  def starts_word(self, number: int) -> bool:
+    """Says whether a word begins with a piece."""
+    return not self.pieces[number].startswith(CONTINUES)
+
+  def begins(self, number: int) -> bool:
+    """Says whether a piece is marked as the beginning of a word."""
+    return self.starts_word(number)
+
+  def letters(self, number: int) -> str:
+    """Returns what a piece stands for."""
+    return self.pieces[number].removeprefix(CONTINUES)
+
+  def reaches(self, number: int) -> bool:
+    """Says whether some text contains a piece after its normalisation."""
+    letters = self.letters(number)
+    return words(letters, self._lower, self._strip) == [letters]

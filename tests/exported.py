@@ -1,0 +1,72 @@
+"""Small models to export: random weights, all of them, at a large scale."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from albert_mn import classifier, configs, model_directory, pretraining
+
+LABELS = ("спорт", "улс төр", "эдийн засаг")
+LENGTH = 24
+SHAPE: dict[str, Any] = dict(
+  vocab_size=400, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+  intermediate_size=32, max_position_embeddings=32, type_vocab_size=2,
+)  # fmt: skip
+SHAPES: dict[str, configs.AlbertConfig] = {
+  "albert": configs.AlbertConfig(
+    embedding_size=8, num_hidden_groups=2, inner_group_num=2, **SHAPE
+  ),
+  "equal_widths": configs.AlbertConfig(embedding_size=16, **SHAPE),
+  "bert": configs.BertConfig(**SHAPE),
+}
+
+
+def _scatter(model: Any) -> None:
+  for seed, variable in enumerate(model.variables):
+    noise = tf.random.stateless_normal(variable.shape, [seed, 7])
+    variable.assign_add(0.3 * noise)
+
+
+def save_classifier(
+  folder: pathlib.Path,
+  config: configs.AlbertConfig,
+  tokenizer_file: str,
+  labels: Sequence[str] = LABELS,
+  **parameters: Any,
+) -> str:
+  """Writes a classifier's model directory."""
+  model = classifier.Classifier(config, len(labels), seed=1)
+  _scatter(model)
+  model_directory.save(
+    str(folder),
+    classifier.KIND,
+    config=config,
+    parts=model.parts(),
+    tokenizer_file=tokenizer_file,
+    parameters=dict(max_seq_length=LENGTH, do_lower_case=False) | parameters,
+    counts=dict(global_step=12),
+    inputs=dict(training_rows="0123456789abcdef0123"),
+    labels=labels,
+  )
+  return str(folder)
+
+
+def save_pretrained(
+  folder: pathlib.Path, config: configs.AlbertConfig, tokenizer_file: str
+) -> str:
+  """Writes a pretrained model's directory."""
+  model = pretraining.PretrainingModel(config, seed=1)
+  _scatter(model)
+  model_directory.save(
+    str(folder),
+    "pretrained_model",
+    config=config,
+    parts=model.parts(),
+    tokenizer_file=tokenizer_file,
+    parameters=dict(random_seed=1, do_lower_case=False),
+    counts=dict(global_step=7),
+    inputs={},
+  )
+  return str(folder)

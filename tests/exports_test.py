@@ -1,0 +1,355 @@
+"""Exports: the model's outputs and ids, wherever they are read, or nothing."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from albert_mn import (
+  classifier,
+  conversion,
+  exports,
+  foreign_text,
+  initial_weights,
+  serving,
+  tensor_files,
+  tf1_checkpoints,
+)
+from data_prep import manifest, options, storage, tokenization
+from tests import exported, running
+
+REFERENCE = pathlib.Path(__file__).parent / "reference"
+
+
+def _export(model_dir: str, to: str, out: pathlib.Path, **more: Any) -> str:
+  exports.run(
+    exports.Options(model_dir=model_dir, to=to, output_dir=str(out), **more)
+  )
+  return str(out)
+
+
+@pytest.fixture(scope="module")
+def classifier_dir(
+  tokenizer_file: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+  folder = tmp_path_factory.mktemp("run") / "model"
+  return exported.save_classifier(
+    folder, exported.SHAPES["albert"], tokenizer_file
+  )
+
+
+@pytest.fixture(scope="module")
+def pretrained_dir(
+  tokenizer_file: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+  folder = tmp_path_factory.mktemp("pretraining") / "model"
+  return exported.save_pretrained(
+    folder, exported.SHAPES["albert"], tokenizer_file
+  )
+
+
+def _weights(folder: str) -> dict[str, np.ndarray]:
+  found = exports.opened(folder)
+  return {
+    f"{part}{i}": variable.numpy()
+    for part, layer in found.parts.items()
+    for i, variable in enumerate(layer.variables)
+  }
+
+
+def _assert_equal(
+  one: dict[str, np.ndarray], other: dict[str, np.ndarray]
+) -> None:
+  assert one.keys() == other.keys()
+  for name, array in one.items():
+    np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_weights_alone_keep_all_but_the_optimizer(
+  pretrained_dir: str, tmp_path: pathlib.Path
+) -> None:
+  out = _export(pretrained_dir, "weights", tmp_path / "out")
+  _assert_equal(_weights(out), _weights(pretrained_dir))
+  assert set(exports.opened(out).parts) == {"encoder", "masked_lm", "sentence"}
+
+
+@pytest.mark.parametrize("to", ["tf1", "huggingface"])
+@pytest.mark.parametrize("shape", exported.SHAPES)
+@pytest.mark.parametrize("kind", ["classifier", "pretrained"])
+def test_there_and_back_changes_no_bit(
+  to: str, shape: str, kind: str, tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  save = {
+    "classifier": exported.save_classifier,
+    "pretrained": exported.save_pretrained,
+  }[kind]
+  folder = save(tmp_path / "model", exported.SHAPES[shape], tokenizer_file)
+  out = _export(folder, to, tmp_path / "out")
+  more = {} if to == "huggingface" else {"labels_file": f"{out}/labels.json"}
+  conversion.run(
+    conversion.Options(
+      init_checkpoint=out,
+      output_dir=str(tmp_path / "back"),
+      **(more if kind == "classifier" else {}),
+    )
+  )
+  _assert_equal(_weights(str(tmp_path / "back")), _weights(folder))
+  source, back = exports.opened(folder), exports.opened(str(tmp_path / "back"))
+  assert (source.config, source.labels) == (back.config, back.labels)
+  texts = [*foreign_text.SENTENCES, "саи\u0306н  ХОЁР \u200bА\u0301"]
+  for one, other in zip(
+    source.tokenizer().encode(texts),
+    back.tokenizer().encode(texts),
+    strict=True,
+  ):
+    assert one.tolist() == other.tolist()
+
+
+@pytest.mark.parametrize(
+  "name", ["albert_g1_trained", "albert_g3", "bert_trained"]
+)
+def test_tf1_names_and_values_are_google_researchs(
+  name: str, tmp_path: pathlib.Path
+) -> None:
+  """A checkpoint of theirs, taken in and given out again, is the same."""
+  theirs = str(REFERENCE / name / "model.ckpt")
+  kind = "bert" if name.startswith("bert") else "albert"
+  config = initial_weights.settle_config(
+    *(
+      str(REFERENCE / name / "config.json") if kind == family else ""
+      for family in ("albert", "bert")
+    ),
+    theirs,
+  )
+  model = conversion.pretraining.PretrainingModel(config, 0)
+  initial_weights.load(theirs, model.parts())
+  prefix = str(tmp_path / "model.ckpt")
+  tf1_checkpoints.write(prefix, model.parts(), config)
+  expected = {
+    n: tf.train.load_variable(theirs, n)
+    for n, _ in tf.train.list_variables(theirs)
+    if n.rsplit("/", 1)[-1] not in tf1_checkpoints.SLOTS
+  }
+  found = {
+    n: tf.train.load_variable(prefix, n)
+    for n, _ in tf.train.list_variables(prefix)
+  }
+  _assert_equal(found, expected)
+
+
+def _alone(code: str, *arguments: str) -> Any:
+  """Runs code in a process that knows nothing of this project."""
+  done = subprocess.run(
+    [sys.executable, "-I", "-c", code, *arguments],
+    cwd="/",
+    capture_output=True,
+    text=True,
+    check=False,
+    env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout)
+
+
+_SERVE = """
+import json, sys
+import tensorflow as tf, tensorflow_text
+model = tf.saved_model.load(sys.argv[1])
+served = model.signatures["serving_default"]
+texts = json.loads(sys.argv[2])
+found = {n: v.numpy().tolist() for n, v in served(texts=tf.constant(texts)).items()}
+found["labels"] = [label.decode() for label in found["labels"]]
+names = model.signatures["label_names"]()["label_names"].numpy()
+found["names"] = [name.decode() for name in names]
+assert not any(m.startswith(("albert_mn", "data_prep", "official")) for m in sys.modules)
+print(json.dumps(found))
+"""
+_TEXTS = [
+  "сайн байна уу", "", " \t", "Саи\u0306н Е\u0308лка ХОЁР", "\u200bа\u00a0 б  ", "☺️ 5%",
+  "Их Хурлын гишүүд өнөөдөр хуралдаж, шинэ хуулийг хэлэлцэв. " * 9,
+]  # fmt: skip
+
+
+def test_a_saved_model_needs_tensorflow_and_tensorflow_text_alone(
+  classifier_dir: str, tmp_path: pathlib.Path
+) -> None:
+  out = _export(classifier_dir, "saved_model", tmp_path / "out")
+  found = _alone(_SERVE, out, json.dumps(_TEXTS))
+  predictor = classifier.Predictor.load(classifier_dir)
+  assert found["names"] == list(exported.LABELS)
+  assert found["labels"] == predictor.best(_TEXTS)
+  assert len(set(found["labels"])) > 1, "a test that any label would pass"
+  np.testing.assert_allclose(
+    found["probabilities"], predictor.probabilities(_TEXTS), atol=1e-5
+  )
+  np.testing.assert_allclose(
+    found["logits"], predictor.logits(_TEXTS), atol=1e-4
+  )
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    dict(do_lower_case=True),
+    dict(strip_accents=True),
+    dict(do_lower_case=True, strip_accents=True, replace_quotes=True),
+  ],
+)
+def test_strings_are_prepared_as_the_tokenizer_prepares_them(
+  settings: dict[str, bool], tokenizer_file: str
+) -> None:
+  tokenizer = tokenization.Tokenizer(tokenizer_file, **settings)
+  texts = [*_TEXTS, "``Йо ёо\u0301'' ÀÉ ﬁ Ⅳ", "ЁЛКА İ ẞ", "के ☺️"]
+  module = serving.TextToIds(tokenizer, tokenizer_file, 64)
+  ids, mask = module(tf.constant(texts))
+  for row, (expected, size) in enumerate(
+    zip(tokenizer.encode(texts), mask.numpy().sum(1), strict=True)
+  ):
+    assert ids[row, 1 : size - 1].numpy().tolist() == expected[:62].tolist()
+
+
+_ENCODE = """
+import json, sys
+import tensorflow as tf, tensorflow_text
+model = tf.saved_model.load(sys.argv[1])
+found = model(tf.constant(json.loads(sys.argv[2])))
+signature = model.signatures["serving_default"](texts=tf.constant(json.loads(sys.argv[2])))
+assert float(tf.reduce_max(tf.abs(signature["pooled_output"] - found["default"]))) == 0
+assert signature["encoder_outputs"].shape[0] == len(found["encoder_outputs"])
+assert set(found) == {"pooled_output", "sequence_output", "encoder_outputs", "default"}
+assert (found["encoder_outputs"][-1].numpy() == found["sequence_output"].numpy()).all()
+ids = tf.constant([[2, 9, 3]], tf.int32)
+width = model.signatures["ids"].structured_input_signature[1]["input_mask"].shape[1]
+ids = tf.pad(ids, [[0, 0], [0, width - 3]])
+again = model({"input_word_ids": ids, "input_mask": tf.minimum(ids, 1), "input_type_ids": 0 * ids})
+print(json.dumps([found["pooled_output"].numpy().tolist(), again["default"].numpy().tolist()]))
+"""
+
+
+def test_an_encoder_takes_strings_and_ids_as_tf_hubs_do(
+  pretrained_dir: str, tmp_path: pathlib.Path
+) -> None:
+  out = _export(pretrained_dir, "encoder", tmp_path / "out", max_seq_length=16)
+  of_texts, of_ids = _alone(_ENCODE, out, json.dumps(_TEXTS[:2]))
+  source = exports.opened(pretrained_dir)
+  pieces = source.tokenizer().encode(_TEXTS[:1])[0]
+  for ids, found in (([2, *pieces, 3], of_texts[0]), ([2, 9, 3], of_ids[0])):
+    row = np.array([ids], np.int32)
+    given = (row, np.ones_like(row), np.zeros_like(row))
+    expected = source.model.encoder(*given).pooled_output[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_pretrained_model_without_a_tokenizer_exports_an_encoder_of_ids(
+  tmp_path: pathlib.Path,
+) -> None:
+  folder = exported.save_pretrained(
+    tmp_path / "model", exported.SHAPES["bert"], ""
+  )
+  _export(folder, "encoder", tmp_path / "out", max_seq_length=8)
+  _export(folder, "huggingface", tmp_path / "hf")
+  assert "not known" in (tmp_path / "out/README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("to", ["tflite", "tflite_int8"])
+def test_tflite_has_no_flex_and_says_how_well_it_agrees(
+  to: str, classifier_dir: str, tmp_path: pathlib.Path, capsys: Any
+) -> None:
+  rows = tmp_path / "rows.tsv"
+  lines = [
+    f"{t.strip()}\t{exported.LABELS[i % 3]}"
+    for i, t in enumerate(_TEXTS)
+    if t.strip()
+  ]
+  rows.write_text("text\tlabel\n" + "\n".join(lines) + "\n", "utf-8")
+  out = _export(
+    classifier_dir, to, tmp_path / "out", batch_size=4, eval_file=str(rows)
+  )
+  told = capsys.readouterr().out
+  assert "sentences as the original's" in told
+  lite = tf.lite.Interpreter(f"{out}/{serving.TFLITE}")
+  names = {op["op_name"] for op in lite._get_ops_details()}
+  assert not [n for n in names if "Flex" in n or n == "CUSTOM"], names
+  assert lite.get_input_details()[0]["shape"].tolist() == [4, exported.LENGTH]
+  for name in ("tokenizer.model", "labels.json"):
+    assert storage.sha256(f"{out}/{name}") == storage.sha256(
+      f"{classifier_dir}/{name}"
+    )
+  if to == "tflite_int8":
+    assert "accuracy on 5 rows of rows.tsv" in told
+    types = {t["dtype"] for t in lite.get_tensor_details()}
+    assert np.int8 in types
+
+
+def test_an_export_that_gives_other_outputs_leaves_nothing(
+  classifier_dir: str, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+  """Every writer's file is damaged after it was written."""
+  whole = tensor_files.write
+
+  def damaged(path: str, tensors: Any) -> None:
+    whole(path, {n: a + 0.01 * ("ffn.weight" in n) for n, a in tensors.items()})
+
+  monkeypatch.setattr(tensor_files, "write", damaged)
+  with pytest.raises(options.InputError, match="within 0.0001 of the model"):
+    _export(classifier_dir, "huggingface", tmp_path / "out")
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_earlier_export_is_replaced_and_another_folder_is_not(
+  classifier_dir: str, tmp_path: pathlib.Path
+) -> None:
+  out = tmp_path / "out"
+  _export(classifier_dir, "tflite", out)
+  _export(classifier_dir, "tf1", out)
+  assert not (out / serving.TFLITE).exists()
+  described = manifest.check(str(out), exports.KIND)
+  assert described["parameters"]["to"] == "tf1"
+  assert described["inputs"]["model"] == manifest.identity(classifier_dir)
+  assert [p.name for p in tmp_path.iterdir()] == ["out"]
+  mine = tmp_path / "mine"
+  mine.mkdir()
+  (mine / "thesis.txt").write_text("x")
+  with pytest.raises(options.InputError, match="new, empty, or an earlier"):
+    _export(classifier_dir, "tf1", mine)
+  assert [p.name for p in mine.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("to", ["saved_model", "tflite"])
+def test_a_pretrained_model_is_no_classifier(
+  to: str, pretrained_dir: str, tmp_path: pathlib.Path
+) -> None:
+  with pytest.raises(
+    options.InputError, match="give a classifier, or --to=encoder"
+  ):
+    _export(pretrained_dir, to, tmp_path / "out")
+  assert not list(tmp_path.iterdir())
+
+
+def test_google_researchs_code_gets_no_model_that_it_computes_otherwise(
+  tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  config = exported.configs.BertConfig(**exported.SHAPE, hidden_act="gelu_erf")
+  folder = exported.save_classifier(tmp_path / "model", config, tokenizer_file)
+  with pytest.raises(options.InputError, match="export it as huggingface"):
+    _export(folder, "tf1", tmp_path / "out")
+
+
+def test_the_program_refuses_in_one_line(
+  programs: running.Programs, tmp_path: pathlib.Path, classifier_dir: str
+) -> None:
+  run = ("-m", "albert_mn.export_model", f"--output_dir={tmp_path}/out")
+  assert "finished classifier" in programs.refuse(
+    *run, f"--model_dir={tmp_path}"
+  )
+  refused = programs.refuse(
+    *run, f"--model_dir={classifier_dir}", "--max_seq_length=33"
+  )
+  assert "max_position_embeddings = 32" in refused
+  assert not (tmp_path / "out").exists()

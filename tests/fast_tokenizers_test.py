@@ -1,0 +1,124 @@
+"""tokenizer.json alone: the ids of the file that it was made from."""
+
+import base64
+import json
+import pathlib
+from typing import Any
+
+import pytest
+from sentencepiece import sentencepiece_model_pb2
+
+from albert_mn import configs, fast_tokenizers, foreign_text
+from data_prep import options, tokenization
+
+REFERENCE = pathlib.Path(__file__).parent / "reference"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def _special(pieces: list[str]) -> list[dict[str, Any]]:
+  return [
+    {"id": i, "content": piece, "special": True}
+    for i, piece in enumerate(pieces)
+    if piece in ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
+  ]
+
+
+def _of_sentencepiece(model_file: str) -> dict[str, Any]:
+  """What transformers 5.24 makes of a SentencePiece model for an ALBERT."""
+  proto = sentencepiece_model_pb2.ModelProto.FromString(
+    pathlib.Path(model_file).read_bytes()
+  )
+  table = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+  steps: list[dict[str, Any]] = [
+    {"type": "Replace", "pattern": {"String": mark}, "content": '"'}
+    for mark in ("``", "''")
+  ]
+  steps.append({"type": "Precompiled", "precompiled_charsmap": table})
+  steps.append({"type": "Lowercase"})
+  pieces = [piece.piece for piece in proto.pieces]
+  return {
+    "added_tokens": _special(pieces),
+    "normalizer": {"type": "Sequence", "normalizers": steps},
+    "model": {
+      "type": "Unigram",
+      "unk_id": 1,
+      "vocab": [[piece.piece, piece.score] for piece in proto.pieces],
+      "byte_fallback": False,
+    },
+  }
+
+
+def _written(folder: pathlib.Path, content: object) -> str:
+  path = folder / "tokenizer.json"
+  path.write_text(json.dumps(content), encoding="utf-8")
+  return str(path)
+
+
+def test_a_sentencepiece_model_comes_back_with_its_normalisation(
+  tmp_path: pathlib.Path, tokenizer_file: str, udhr: pathlib.Path
+) -> None:
+  path = _written(tmp_path, _of_sentencepiece(tokenizer_file))
+  found = fast_tokenizers.extracted(path)
+  assert found == fast_tokenizers.extracted(path)
+  ours = tokenization.Tokenizer(tokenizer_file)
+  again = tokenization.Tokenizer(found)
+  texts = udhr.read_text("utf-8").splitlines()
+  texts += ["Саи\u0306н\u00a0 байна  уу", "ХОЁР ё 🙂 abc 2026", "", "a\u200bb"]
+  for text, one, other in zip(
+    texts, ours.encode(texts), again.encode(texts), strict=True
+  ):
+    assert one.tolist() == other.tolist(), text
+  assert again.special.tolist() == ours.special.tolist()
+  assert again.mask_id == ours.mask_id and again.pad_id == ours.pad_id
+  text = foreign_text.found(
+    str(tmp_path), found, configs.AlbertConfig, transformers=True
+  )
+  assert text.settings == tokenization.Settings(True, replace_quotes=True)
+
+
+def test_a_wordpiece_vocabulary_comes_back_line_by_line(
+  tmp_path: pathlib.Path,
+) -> None:
+  whole = (REFERENCE / "hf_topics" / "vocab.txt").read_text("utf-8")
+  pieces = whole.splitlines()
+  content = {
+    "added_tokens": [*_special(pieces), {"id": len(pieces), "content": "[new]"}],
+    "normalizer": {
+      "type": "BertNormalizer", "lowercase": True, "strip_accents": None,
+    },
+    "model": {
+      "type": "WordPiece", "vocab": {p: i for i, p in enumerate(pieces)},
+    },
+  }  # fmt: skip
+  found = fast_tokenizers.extracted(_written(tmp_path, content))
+  assert pathlib.Path(found).read_text("utf-8") == f"{whole}[new]\n"
+  text = foreign_text.found(
+    str(tmp_path), found, configs.BertConfig, transformers=True
+  )
+  assert text.settings == tokenization.Settings(True, True)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"model": {"type": "BPE"}}, "a model of type BPE"),
+    ({"model": {"type": "Unigram"}}, "KeyError"),
+    ({"normalizer": {"type": "NFC"}}, "a normalizer with NFC"),
+    ({"added_tokens": [{"id": 9999, "content": "x"}]}, "ids with gaps"),
+    ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "?"}},
+     "base64"),
+  ],
+)  # fmt: skip
+def test_what_no_file_gives_is_refused(
+  tmp_path: pathlib.Path,
+  tokenizer_file: str,
+  change: dict[str, Any],
+  message: str,
+) -> None:
+  content = _of_sentencepiece(tokenizer_file) | change
+  with pytest.raises(options.InputError, match=f"{message}.*--spm_model_file"):
+    fast_tokenizers.extracted(_written(tmp_path, content))

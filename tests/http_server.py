@@ -1,0 +1,84 @@
+"""A server of files on loopback that cuts, refuses, is busy and goes away."""
+
+import contextlib
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+
+
+class Server(http.server.ThreadingHTTPServer):
+  """Serves files with ranges and ETags, as dumps.wikimedia.org does.
+
+  Attributes:
+    files: path → content.
+    answers: path → the statuses of its next answers, instead of content.
+    cuts: how many answers still break off after a third.
+    ranges: the Range headers that came, for each answer with content.
+    unchanged: how many answers said that nothing is new.
+  """
+
+  def __init__(self) -> None:
+    super().__init__(("127.0.0.1", 0), Handler)
+    self.files: dict[str, bytes] = {}
+    self.answers: dict[str, list[int]] = {}
+    self.cuts = 0
+    self.ranges: list[str | None] = []
+    self.unchanged = 0
+
+  @property
+  def url(self) -> str:
+    return f"http://127.0.0.1:{self.server_port}"
+
+  def handle_error(self, request: object, client_address: object) -> None:
+    """A client that left is no news."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+  server: Server
+
+  def do_GET(self) -> None:
+    path = self.path.split("?")[0]
+    if waiting := self.server.answers.get(path):
+      self.send_error(waiting.pop(0))
+      return
+    content = self.server.files.get(path)
+    if content is None:
+      self.send_error(404)
+      return
+    tag = f'"{hashlib.md5(content).hexdigest()}"'
+    if self.headers.get("If-None-Match") == tag:
+      self.server.unchanged += 1
+      self.send_response(304)
+      self.end_headers()
+      return
+    wanted = self.headers.get("Range")
+    self.server.ranges.append(wanted)
+    start = 0
+    if wanted and self.headers.get("If-Range") == tag:
+      start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+    self.send_response(206 if start else 200)
+    self.send_header("ETag", tag)
+    self.send_header("Content-Length", str(len(content) - start))
+    self.end_headers()
+    body = content[start:]
+    if self.server.cuts and len(body) > 1000:
+      self.server.cuts -= 1
+      body = body[: len(body) // 3]
+    self.wfile.write(body)
+
+  def log_message(self, format: str, *args: object) -> None:
+    """Silence."""
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Server]:
+  """Serves while the block runs."""
+  with Server() as server:
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+      yield server
+    finally:
+      server.shutdown()
+      thread.join()

@@ -1,0 +1,445 @@
+"""Weights behind addresses: fetched once, whole, and from nowhere unsafe."""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import pathlib
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+from albert_mn import (
+  conversion,
+  initial_weights,
+  model_directory,
+  remote_weights,
+)
+from data_prep import (
+  archives,
+  fetched,
+  gcs,
+  manifest,
+  options,
+  storage,
+  transfers,
+)
+from tests import gcs_server, http_server, running
+
+REFERENCE = pathlib.Path(__file__).parent / "reference"
+ALBERT, TOPICS = REFERENCE / "albert_g3", REFERENCE / "hf_topics"
+_OURS = initial_weights.Format.OURS
+
+
+@pytest.fixture
+def server(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[http_server.Server]:
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  with http_server.running() as found:
+    yield found
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A model directory of ours."""
+  folder = tmp_path_factory.mktemp("ours") / "model"
+  conversion.run(
+    conversion.Options(init_checkpoint=str(TOPICS), output_dir=str(folder))
+  )
+  return folder
+
+
+def _serve(server: http_server.Server, folder: pathlib.Path, place: str) -> str:
+  for path in folder.iterdir():
+    server.files[f"/{place}/{path.name}"] = path.read_bytes()
+  return f"{server.url}/{place}"
+
+
+def _zipped(folder: pathlib.Path, top: str) -> bytes:
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    for path in sorted(folder.iterdir()):
+      archive.write(path, f"{top}/{path.name}")
+    archive.writestr("__MACOSX/._x", "hidden")
+  return file.getvalue()
+
+
+def _tarred(folder: pathlib.Path, top: str) -> bytes:
+  file = io.BytesIO()
+  with tarfile.open(fileobj=file, mode="w:gz") as archive:
+    archive.add(folder, top)
+  return file.getvalue()
+
+
+def test_a_model_directory_comes_with_its_manifests_checksums(
+  server: http_server.Server, model: pathlib.Path
+) -> None:
+  address = _serve(server, model, "models/topics")
+  path = remote_weights.local(address)
+  assert running.digests(pathlib.Path(path)) == running.digests(model)
+  assert manifest.check(path, "classifier")
+  fetches = len(server.ranges)
+  assert remote_weights.local(address) == path
+  assert len(server.ranges) == fetches and server.unchanged == 1, (
+    "the manifest is asked for, the rest is known by its hash"
+  )
+  server.files["/models/topics/vocab.txt"] += b"x"
+  (pathlib.Path(path) / "vocab.txt").unlink()
+  cache = pathlib.Path(fetched.default_folder())
+  digest = hashlib.sha256((model / "vocab.txt").read_bytes()).hexdigest()
+  (cache / "content" / digest / "vocab.txt").unlink()
+  with pytest.raises(options.InputError, match="expected the sha256"):
+    remote_weights.local(address)
+
+
+@pytest.mark.parametrize(
+  ("name", "pack"), [("bert.zip", _zipped), ("bert.tar.gz", _tarred)]
+)
+def test_an_archive_is_unpacked_once_and_its_model_found(
+  server: http_server.Server,
+  name: str,
+  pack: Callable[[pathlib.Path, str], bytes],
+) -> None:
+  server.files[f"/{name}"] = content = pack(TOPICS, "uncased_L-2")
+  address = f"{server.url}/{name}?alt=media"
+  path = remote_weights.local(address)
+  assert path.endswith("unpacked/uncased_L-2")
+  assert running.digests(pathlib.Path(path)) == running.digests(TOPICS)
+  digest = hashlib.sha256(content).hexdigest()
+  assert remote_weights.local(address, sha256=digest) == path
+  assert len(server.ranges) == 1
+  with pytest.raises(options.InputError, match=f"sha256 {'0' * 64}.*{digest}"):
+    remote_weights.local(address, sha256="0" * 64)
+
+
+def test_files_of_weights_prefixes_and_hugging_faces_folders_bring_the_rest(
+  server: http_server.Server,
+) -> None:
+  address = _serve(server, TOPICS, "hf/resolve/main")
+  folder = remote_weights.local(address)
+  names = set(os.listdir(folder))
+  assert {"model.safetensors", "vocab.txt", "tokenizer_config.json"} <= names
+  assert "outputs.json" not in names
+  path = remote_weights.local(f"{address}/model.safetensors")
+  assert os.path.basename(path) == "model.safetensors"
+  assert initial_weights.tokenizer_file(path).endswith("vocab.txt")
+  prefix = remote_weights.local(f"{_serve(server, ALBERT, 'g')}/model.ckpt")
+  assert initial_weights.format_of(prefix) is initial_weights.Format.TF1
+
+
+def test_what_is_missing_or_forbidden_is_said_in_a_line(
+  server: http_server.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(transfers, "_MOST_TRIES", 2)
+  with pytest.raises(options.InputError, match="404 .*: mend the address"):
+    remote_weights.local(f"{server.url}/none.zip")
+  with pytest.raises(options.InputError, match="404 or 403 for each of them"):
+    remote_weights.local(f"{server.url}/none")
+  server.answers["/secret.zip"] = [403]
+  with pytest.raises(options.InputError, match="permission for .*; got 403"):
+    remote_weights.local(f"{server.url}/secret.zip")
+  server.answers["/busy.zip"] = [503] * 9
+  with pytest.raises(options.InputError, match="an answer from .*; got 503"):
+    remote_weights.local(f"{server.url}/busy.zip")
+  with pytest.raises(options.InputError, match="expected https://; got http:"):
+    remote_weights.local("http://example.invalid/model.zip")
+  cache = pathlib.Path(fetched.default_folder())
+  assert not (cache / "content").exists()
+
+
+def test_a_busy_server_and_a_cut_connection_are_outlasted(
+  server: http_server.Server,
+) -> None:
+  server.files["/large.bin"] = content = os.urandom(3 << 20)
+  server.answers["/large.bin"] = [503, 429]
+  server.cuts = 2
+  path = fetched.Cache().file(f"{server.url}/large.bin")
+  assert pathlib.Path(path).read_bytes() == content
+  starts = [int(r[6:-1]) for r in server.ranges if r]
+  assert len(starts) == 2 and 0 < starts[0] < starts[1], "taken up, not begun"
+
+
+def test_a_server_that_is_away_is_no_reason_to_fetch_again(
+  server: http_server.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(transfers, "_MOST_TRIES", 1)
+  server.files["/bert.zip"] = _zipped(TOPICS, "bert")
+  address = f"{server.url}/bert.zip"
+  path = remote_weights.local(address)
+  server.server_close()
+  server.shutdown()
+  assert remote_weights.local(address) == path
+
+
+def test_another_file_under_the_same_address_is_fetched(
+  server: http_server.Server,
+) -> None:
+  server.files["/a.zip"] = _zipped(TOPICS, "one")
+  first = remote_weights.local(f"{server.url}/a.zip")
+  server.files["/a.zip"] = _zipped(TOPICS, "two")
+  second = remote_weights.local(f"{server.url}/a.zip")
+  assert first.endswith("one") and second.endswith("two")
+  assert os.path.exists(first), "who uses the old one keeps it"
+
+
+def _fetch(address: str, found: "multiprocessing.Queue[str]") -> None:
+  found.put(remote_weights.local(address))
+
+
+def test_many_processes_may_fetch_the_same_at_once(
+  server: http_server.Server,
+) -> None:
+  server.files["/bert.zip"] = _zipped(TOPICS, "bert")
+  server.cuts = 1
+  fork = multiprocessing.get_context("fork")
+  found = fork.Queue()
+  processes = [
+    fork.Process(target=_fetch, args=(f"{server.url}/bert.zip", found))
+    for _ in range(3)
+  ]
+  for process in processes:
+    process.start()
+  paths = {found.get(timeout=60) for _ in processes}
+  for process in processes:
+    process.join()
+  assert len(paths) == 1
+  assert running.digests(pathlib.Path(paths.pop())) == running.digests(TOPICS)
+  assert len(server.ranges) == 2, "one fetched, cut once; the others waited"
+
+
+def _hostile_tar(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
+  file = io.BytesIO()
+  with tarfile.open(fileobj=file, mode="w") as archive:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, "/etc/passwd", 0
+    archive.addfile(info)
+  return file.getvalue()
+
+
+def _linked_zip() -> bytes:
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, "w") as archive:
+    info = zipfile.ZipInfo("model/config.json")
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    archive.writestr(info, "/etc/passwd")
+  return file.getvalue()
+
+
+def _bomb() -> bytes:
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr("model.ckpt.data-00000-of-00001", bytes(64 << 20))
+  return file.getvalue()
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "message"),
+  [
+    ("a.tar", _hostile_tar("../outside"), "a name that leads outside"),
+    ("a.tar", _hostile_tar("/outside"), "a name that leads outside"),
+    ("a.tar", _hostile_tar("config.json", tarfile.SYMTYPE), "a link or a"),
+    ("a.tar", _hostile_tar("config.json", tarfile.LNKTYPE), "a link or a"),
+    ("a.tar", _hostile_tar("config.json", tarfile.FIFOTYPE), "a link or a"),
+    ("a.zip", _linked_zip(), "a link or a device"),
+    ("a.zip", _bomb(), "made to fill a disk"),
+    ("a.zip", b"PK\x03\x04 no zip", "a whole, open archive"),
+    ("a.zip", _zipped(REFERENCE / "albert_g3", "x")[:-9000], "a whole, open"),
+  ],
+)
+def test_an_archive_that_is_made_to_do_harm_leaves_nothing(
+  server: http_server.Server,
+  tmp_path: pathlib.Path,
+  name: str,
+  content: bytes,
+  message: str,
+) -> None:
+  server.files[f"/{name}"] = content
+  with pytest.raises(options.InputError, match=message):
+    remote_weights.local(f"{server.url}/{name}")
+  assert not list(tmp_path.rglob("unpacked")) + list(tmp_path.rglob("outside"))
+  kept = next((tmp_path / "cache/albert-mn/content").iterdir())
+  assert os.listdir(kept) == [name]
+
+
+def test_an_archive_may_not_hold_more_than_there_is_room_for(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  path = tmp_path / "a.tar.gz"
+  path.write_bytes(_tarred(ALBERT, "x"))
+  monkeypatch.setattr(storage, "free_bytes", lambda _: 20_000)
+  with pytest.raises(options.InputError, match="for which there is room"):
+    archives.unpack(str(path), str(tmp_path))
+  monkeypatch.setattr(archives, "_MOST_FILES", 2)
+  with pytest.raises(options.InputError, match="more than 2"):
+    archives.unpack(str(path), str(tmp_path / "two"))
+
+
+def test_a_manifests_checksum_is_no_path(
+  server: http_server.Server, tmp_path: pathlib.Path
+) -> None:
+  (tmp_path / "secret").write_text("x")
+  entry = {"bytes": 1, "sha256": f"../../../../{tmp_path}"}
+  content = {"files": {"secret": entry}}
+  server.files["/m/manifest.json"] = json.dumps(content).encode()
+  with pytest.raises(options.InputError, match="64 hexadecimal digits"):
+    remote_weights.local(f"{server.url}/m")
+
+
+def test_https_that_leads_to_plain_http_is_refused(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  answer = requests.Response()
+  answer.status_code, answer.url = 200, "http://example.invalid/a.zip"
+  monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
+  with pytest.raises(options.InputError, match="expected https://; got http:"):
+    transfers.opened("https://example.invalid/a.zip", {}, "")
+
+
+def test_a_manifest_may_not_name_files_elsewhere(
+  server: http_server.Server, model: pathlib.Path
+) -> None:
+  content = json.loads((model / manifest.NAME).read_text("utf-8"))
+  entry = content["files"].pop("vocab.txt")
+  content["files"]["../vocab.txt"] = entry
+  server.files["/m/manifest.json"] = json.dumps(content).encode()
+  for path in model.iterdir():
+    server.files.setdefault(f"/m/{path.name}", path.read_bytes())
+  with pytest.raises(options.InputError, match="one that leads outside"):
+    remote_weights.local(f"{server.url}/m")
+
+
+def test_an_archive_of_two_models_asks_which(
+  server: http_server.Server, tmp_path: pathlib.Path
+) -> None:
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, "w") as archive:
+    for top in ("one", "two"):
+      for path in sorted(TOPICS.iterdir()):
+        archive.write(path, f"{top}/{path.name}")
+  server.files["/both.zip"] = file.getvalue()
+  with pytest.raises(options.InputError, match="one model in .*one, two"):
+    remote_weights.local(f"{server.url}/both.zip")
+  server.files["/none.zip"] = _zipped(REFERENCE.parent / "gold", "x")
+  with pytest.raises(options.InputError, match="got none"):
+    remote_weights.local(f"{server.url}/none.zip")
+
+
+@pytest.fixture(scope="module")
+def bucket(
+  tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[gcs_server.Front]:
+  with gcs_server.running(tmp_path_factory.mktemp("gcs")) as front:
+    yield front
+
+
+@pytest.fixture
+def gs(
+  bucket: gcs_server.Front,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[gcs_server.Front]:
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket.url)
+  bucket.faults, bucket.requests = [], []
+  gcs._client.cache_clear()
+  yield bucket
+  gcs._client.cache_clear()
+
+
+def _upload(folder: pathlib.Path, place: str) -> str:
+  for path in folder.iterdir():
+    storage.copy(str(path), f"gs://bucket/{place}/{path.name}")
+  return f"gs://bucket/{place}"
+
+
+def test_a_bucket_gives_folders_prefixes_and_archives(
+  gs: gcs_server.Front, model: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  address = _upload(model, "ours")
+  path = remote_weights.local(address)
+  assert running.digests(pathlib.Path(path)) == running.digests(model)
+  sizes = [r for r in gs.requests if "alt=media" in r]
+  assert remote_weights.local(address) == path
+  assert [r for r in gs.requests if "alt=media" in r] == sizes
+  _upload(ALBERT, "theirs")
+  prefix = remote_weights.local("gs://bucket/theirs/model.ckpt")
+  assert initial_weights.format_of(prefix) is initial_weights.Format.TF1
+  archive = tmp_path / "bert.zip"
+  archive.write_bytes(_zipped(TOPICS, "bert"))
+  storage.copy(str(archive), "gs://bucket/bert.zip")
+  unpacked = remote_weights.local("gs://bucket/bert.zip")
+  assert running.digests(pathlib.Path(unpacked)) == running.digests(TOPICS)
+
+
+def test_a_bucket_that_is_busy_cuts_or_forbids(
+  gs: gcs_server.Front, tmp_path: pathlib.Path
+) -> None:
+  content = os.urandom(1 << 16)
+  (tmp_path / "x").write_bytes(content)
+  storage.copy(str(tmp_path / "x"), "gs://bucket/x.bin")
+  gs.faults = ["503", "", "503", "cut"]
+  path = fetched.Cache().file("gs://bucket/x.bin")
+  assert pathlib.Path(path).read_bytes() == content
+  with pytest.raises(options.InputError, match="404 not found"):
+    fetched.Cache().file("gs://bucket/none.bin")
+  with pytest.raises(options.InputError, match="404, nothing at gs://bucket/n"):
+    remote_weights.local("gs://bucket/nothing")
+  with pytest.raises(options.InputError, match="permission for .*403"):
+    remote_weights.local("gs://forbidden/model")
+
+
+def test_what_a_bucket_gave_before_a_kill_is_not_fetched_again(
+  gs: gcs_server.Front, tmp_path: pathlib.Path
+) -> None:
+  content = os.urandom(1 << 16)
+  (tmp_path / "x").write_bytes(content)
+  storage.copy(str(tmp_path / "x"), "gs://bucket/y.bin")
+  address = "gs://bucket/y.bin"
+  key = hashlib.sha256(address.encode()).hexdigest()
+  part = tmp_path / "cache/albert-mn/parts" / key
+  part.parent.mkdir(parents=True)
+  for begun, tag in ((content[:60_000], gcs.version(address)), (b"?", "1")):
+    part.write_bytes(begun)
+    pathlib.Path(f"{part}.json").write_text(tag)
+    (tmp_path / "cache/albert-mn/addresses" / f"{key}.json").unlink(True)
+    path = fetched.Cache().file(address)
+    assert pathlib.Path(path).read_bytes() == content
+  part.write_bytes(b"?" * 60_000)
+  pathlib.Path(f"{part}.json").write_text(gcs.version(address))
+  (tmp_path / "cache/albert-mn/addresses" / f"{key}.json").unlink()
+  with pytest.raises(options.InputError, match="with its checksum"):
+    fetched.Cache().file(address)
+  assert not part.exists()
+
+
+@pytest.mark.slow
+def test_the_program_fetches_and_the_converter_takes_an_address(
+  server: http_server.Server,
+  tmp_path: pathlib.Path,
+  programs: running.Programs,
+) -> None:
+  server.files["/bert.zip"] = _zipped(TOPICS, "bert")
+  address = f"{server.url}/bert.zip"
+  done = programs.run(
+    "-m", "albert_mn.download_checkpoint", f"--init_checkpoint={address}",
+    f"--output_dir={tmp_path}/theirs",
+  )  # fmt: skip
+  assert done.stdout.endswith(f"Hugging Face's weights at {tmp_path}/theirs\n")
+  assert running.digests(tmp_path / "theirs") == running.digests(TOPICS)
+  programs.succeed(
+    "-m", "albert_mn.convert_checkpoint", f"--init_checkpoint={address}",
+    f"--output_dir={tmp_path}/model",
+  )  # fmt: skip
+  assert initial_weights.format_of(str(tmp_path / "model")) is _OURS
+  assert model_directory.config(str(tmp_path / "model"))
+  said = programs.refuse(
+    "-m", "albert_mn.download_checkpoint", "--init_checkpoint=here",
+    f"--output_dir={tmp_path}/theirs",
+  )  # fmt: skip
+  assert "gs:// or https://" in said

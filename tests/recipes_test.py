@@ -3,6 +3,7 @@
 import collections
 import math
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,45 +12,76 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
-from albert_mn import configs, distribution, history, optimization, training
+from albert_mn import (
+  classification,
+  configs,
+  distribution,
+  fine_tuning,
+  history,
+  optimization,
+  training,
+)
 from data_prep import options, records
 from tests import running
 
-RECIPES = sorted((running.ROOT / "configs").glob("*.flags"))
+FOLDER = running.ROOT / "configs"
+RECIPES = sorted(FOLDER.glob("*.flags"))
+# What each program takes, and what a recipe leaves to whoever uses it.
+PROGRAMS = {
+  "run_pretraining.py": (
+    (training.Options, optimization.OptimizerOptions, distribution.Options),
+    ["--input_file=i", "--eval_input_file=e", "--output_dir=o"],
+  ),
+  "run_classifier.py": (
+    (classification.Options, fine_tuning.Recipe),
+    ["--data_dir=d", "--init_checkpoint=m", "--output_dir=o"],
+  ),
+}
 
 SAMPLE = running.ROOT / "sample" / "pretrain"
 VOCABULARY = 4000
 SPECIAL = {0, 2, 3, 4}  # padding, [CLS], [SEP], [MASK]
 
 
+def _parsed(path: pathlib.Path) -> list[Any]:
+  """Returns the options of the program that the recipe's head runs."""
+  head = path.read_text("utf-8")
+  called = re.search(rf"python (\S+) --flagfile=configs/{path.name} ", head)
+  assert called, "no example"
+  classes, given = PROGRAMS[called[1]]
+  before = set(flags.FLAGS)
+  options.define(*classes)
+  try:
+    with flagsaver.flagsaver():
+      # What is no flag would stay in the list; what is none of its is refused.
+      assert flags.FLAGS(["run", f"--flagfile={path}", *given]) == ["run"]
+      return [options.parsed(cls) for cls in classes]
+  finally:
+    for name in set(flags.FLAGS) - before:  # the next program has its own
+      delattr(flags.FLAGS, name)
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_taken_whole_and_says_where_it_is_from_and_what_it_costs(
   path: pathlib.Path,
 ) -> None:
-  for word in ("Source", "Cost", "Curve"):
-    assert f"\n# {word}" in path.read_text("utf-8"), word
-  classes = (
-    training.Options, optimization.OptimizerOptions, distribution.Options
-  )  # fmt: skip
-  given = ["--input_file=i", "--eval_input_file=e", "--output_dir=o"]
-  options.define(*classes)
-  with flagsaver.flagsaver():
-    # What is no flag would stay in the list, what is none of ours is refused.
-    assert flags.FLAGS(["run", f"--flagfile={path}", *given]) == ["run"]
-    settings, recipe, _ = (options.parsed(cls) for cls in classes)
-  config = configs.AlbertConfig.from_file(
-    str(running.ROOT / settings.albert_config_file)
-  )
-  assert path.with_suffix(".json").name in settings.albert_config_file
+  for words in ("Source:", "Cost[:,]", "(Curve|Score)"):
+    assert re.search(rf"^# {words}", path.read_text("utf-8"), re.M), words
+  settings, *_ = _parsed(path)
   assert settings.do_train and settings.do_eval
-  assert config.vocab_size in (4000, 16_000, 30_000)
-  assert 0 < recipe.num_warmup_steps < recipe.num_train_steps
 
 
 def test_there_is_a_recipe_for_minutes_for_a_day_and_for_a_grant() -> None:
-  assert [path.stem for path in RECIPES] == [
-    "albert_base", "albert_small", "albert_tiny",
-  ]  # fmt: skip
+  positions = []
+  for size, length in (("tiny", 64), ("small", 128), ("base", 512)):
+    settings, recipe, _ = _parsed(FOLDER / f"albert_{size}.flags")
+    assert settings.albert_config_file == f"configs/albert_{size}.json"
+    configs.AlbertConfig.from_file(str(FOLDER / f"albert_{size}.json"))
+    steps = recipe.num_train_steps
+    assert 0 < recipe.num_warmup_steps < steps / 2
+    positions.append(steps * settings.train_batch_size * length)
+  # As their heads reckon.
+  assert positions == pytest.approx([2.05e6, 328e6, 262e9], rel=0.01)
 
 
 def _features(folder: pathlib.Path, role: str) -> Iterator[Any]:

@@ -18,7 +18,6 @@ from albert_mn import (
   evaluation,
   fine_tuning,
   initial_weights,
-  model_directory,
   predictions,
   remote_weights,
   tagging,
@@ -28,7 +27,6 @@ from data_prep import (
   classifier_data,
   manifest,
   options,
-  storage,
   tables,
   tokenization,
 )
@@ -183,7 +181,15 @@ def _train(
 ) -> None:
   problem = fine_tuning.problem_of(settings.label_type, rows.train)
   problem.check([*rows.validation, *rows.held_out])
+  if recipe.freeze_encoder and not settings.init_checkpoint:
+    raise options.InputError(
+      "--init_checkpoint, whose encoder is to be frozen",
+      "none",
+      "give it, or leave --freeze_encoder out",
+    )
   start = _start(settings, recipe.max_seq_length)
+  if problem.TYPE == tagging.ENTITIES:
+    tagging.check_tokenizer(start.tokenizer_file)
   data = fine_tuning.Data(
     rows.train, rows.validation, rows.held_out, task_rows.cleaning(settings)
   )
@@ -201,25 +207,16 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   config = initial_weights.settle_config(
     settings.albert_config_file, settings.bert_config_file, folder
   )
-  given = settings.spm_model_file or settings.vocab_file
   if settings.spm_model_file and settings.vocab_file:
     logging.info("--vocab_file is ignored beside --spm_model_file")
-  tokenizer_file = given or (
-    initial_weights.tokenizer_file(folder) if folder else ""
+  tokenizer_file = initial_weights.settle_tokenizer(
+    folder, settings.spm_model_file, settings.vocab_file
   )
   if not tokenizer_file:
     raise options.InputError(
       "--spm_model_file or --vocab_file",
       f"none, nor a file in {folder!r}",
       "give it",
-    )
-  if folder:
-    model_directory.require_one_tokenizer(
-      {
-        folder: initial_weights.tokenizer_hash(folder),
-        tokenizer_file: storage.sha256(tokenizer_file),
-      },
-      "leave --spm_model_file out",
     )
   text = _text(settings, config, tokenizer_file)
   start = fine_tuning.Start(
@@ -253,11 +250,9 @@ def _text(
 def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
   size = start.tokenizer.vocab_size
   # Elsewhere embeddings are filled up with rows that no piece uses.
-  brought = (
-    start.init_checkpoint
-    and start.tokenizer_file
-    == initial_weights.tokenizer_file(start.init_checkpoint)
-  )
+  brought = start.init_checkpoint and os.path.dirname(
+    start.tokenizer_file
+  ) == initial_weights.folder_of(start.init_checkpoint)
   if size > start.config.vocab_size or (
     size != start.config.vocab_size and not brought
   ):

@@ -16,7 +16,7 @@ from typing import Any
 from absl import logging
 
 from albert_mn import configs, huggingface
-from data_prep import storage, tokenization
+from data_prep import options, storage, tokenization
 
 # What models and tokenizers are compared on: every letter, other scripts, marks.
 SENTENCES = (
@@ -93,7 +93,12 @@ def found(
     )
   if storage.exists(fast):
     content = huggingface.json_object(fast)
-    settings = _of_normalizer(content.get("normalizer") or {})
+    try:
+      settings = _of_normalizer(content.get("normalizer") or {})
+    except (AttributeError, TypeError) as error:
+      raise options.InputError(
+        f"a normalizer in {fast}", str(error), "copy it again"
+      ) from error
     return Found(settings, f"the normalizer of {huggingface.FAST_TOKENIZER}")
   if wordpiece and "do_lower_case" in config:
     lower = bool(config["do_lower_case"])

@@ -24,7 +24,7 @@ from typing import Any
 from sentencepiece import sentencepiece_model_pb2
 
 from albert_mn import huggingface
-from data_prep import options, storage, tokenization, wordpiece
+from data_prep import options, records, storage, tokenization, wordpiece
 
 _SPACE = "▁"
 # Begins what stands for something else: this and a letter from _STANDS_FOR on.
@@ -83,7 +83,11 @@ def write(
     # A class of its own would make its normalisation anew, from nothing.
     "tokenizer_class": "PreTrainedTokenizerFast",
     "model_max_length": longest,
-    "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    "model_input_names": [
+      records.INPUT_IDS,
+      "token_type_ids",
+      "attention_mask",
+    ],
     "clean_up_tokenization_spaces": False,
     **{f"{name}_token": piece for name, (_, piece) in specials.items()},
   }

@@ -224,9 +224,9 @@ def tflite(
   ids = tf.TensorSpec([batch_size, length], tf.int32, name=records.INPUT_IDS)
 
   @tf.function(input_signature=[ids])
-  def logits(input_ids: tf.Tensor) -> dict[str, tf.Tensor]:
-    mask = tf.cast(input_ids != pad_id, tf.int32)
-    return {"logits": forward(input_ids, mask)}
+  def logits(pieces: tf.Tensor) -> dict[str, tf.Tensor]:
+    mask = tf.cast(pieces != pad_id, tf.int32)
+    return {"logits": forward(pieces, mask)}
 
   module = tf.Module()
   module.parts = [model.encoder, model.classifier]

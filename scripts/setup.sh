@@ -4,6 +4,8 @@
 #   scripts/setup.sh [--dev]     --dev: the test tools too
 #   scripts/setup.sh --tpu       .venv for a Cloud TPU VM: tensorflow-tpu
 #   scripts/setup.sh --beam      .venv-beam, for data_prep's --runner=beam
+#   scripts/setup.sh --interop   .venv-interop: PyTorch and transformers, with
+#                                which tests read what is exported
 #
 # PYTHON names the interpreter to use. Where requirements.txt has changed, or an
 # install was interrupted, .venv is made anew, so that nothing stale stays in it.
@@ -62,6 +64,19 @@ flock --nonblock 9 || { echo 'waiting for another setup.sh'; flock 9; }
 if [ "${1:-}" = --beam ]; then
   venv=.venv-beam
   make_anew requirements-beam.txt 'a minute, 0.5 GB on disk'
+  exit
+fi
+if [ "${1:-}" = --interop ]; then
+  # Pinned, but without hashes: PyTorch's builds for CPUs and for CUDA have one
+  # version and different files, and either will do.
+  venv=.venv-interop
+  if ! { usable "$venv/bin/python" && is_installed requirements-interop.in; }; then
+    make_venv
+    echo "installing requirements-interop.in into $venv (minutes, 1 to 6 GB)"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+      --only-binary=:all: -r requirements-interop.in
+    sha256sum < requirements-interop.in > "$venv/requirements-interop.in.sha256"
+  fi
   exit
 fi
 venv=.venv

@@ -26,11 +26,14 @@ echo '=== format, lint, types'
 python -m ruff format --check .
 python -m ruff check .
 python -m mypy
+# Two at a time: a test keeps a core busy, and TensorFlow takes 1 GB. A file's
+# tests stay together, for what they share is made once.
+workers=(--numprocesses=2 --dist=loadfile)
 echo '=== fast tests'
 # pytest ends with 5 where it finds no test: none of a kind is no failure.
-python -m pytest -m 'not slow' "$@" || [ $? -eq 5 ]
+python -m pytest "${workers[@]}" -m 'not slow' "$@" || [ $? -eq 5 ]
 if [ -n "$slow" ]; then
   echo '=== slow tests'
   install_chromium
-  python -m pytest -m slow "$@" || [ $? -eq 5 ]
+  python -m pytest "${workers[@]}" -m slow "$@" || [ $? -eq 5 ]
 fi

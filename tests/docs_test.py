@@ -15,6 +15,7 @@ from albert_mn import (
   classification,
   conversion,
   distribution,
+  exports,
   fine_tuning,
   optimization,
   probe,
@@ -41,6 +42,7 @@ PAGES = [
   "README.md",
   "README.mn.md",
   "docs/beam.md",
+  "docs/export.md",
   "docs/migration.md",
   "docs/tpu.md",
   TWEET_PAGE,
@@ -53,6 +55,14 @@ RUN_BY = {
   "./scripts/quickstart.sh": "tests/quickstart_test.py",
   "./scripts/test.sh": ".ci/run",
   "./scripts/setup.sh --beam": "tests/beam_runner_test.py",
+  "./scripts/setup.sh --interop": "tests/interop_test.py",
+  **{
+    line: "tests/exports_test.py"
+    for line in (running.ROOT / "docs/export.md")
+    .read_text("utf-8")
+    .splitlines()
+    if line.startswith("python -m albert_mn.export_model ")
+  },  # all of the page, whatever they are
   "./scripts/tpu_vm.sh delete": "tests/tpu_scripts_test.py",
 }
 # Flags of absl, of our scripts, of TensorBoard, Beam, pip, gcloud; those of
@@ -62,7 +72,7 @@ ELSEWHERE = set(
   "project region temp_location sdk_location sdk_container_image flink_master "
   "environment_type environment_config tpu name type zone spot preemptible "
   "queued delete_when_done flagfile worker command format location uniform "
-  "member role recursive dry data urlencode".split()
+  "member role recursive dry data urlencode interop".split()
 )
 OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [
@@ -78,6 +88,7 @@ OPTIONS: dict[str, list[Any]] = {
   ],
   "data_prep.train_tokenizer": [tokenizer_training.Options],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
+  "albert_mn.export_model": [exports.Options],
   "run_pretraining": [
     training.Options,
     optimization.OptimizerOptions,

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -80,8 +81,20 @@ def test_weights_alone_keep_all_but_the_optimizer(
 
 
 @pytest.mark.parametrize("to", ["tf1", "huggingface"])
-@pytest.mark.parametrize("shape", exported.SHAPES)
-@pytest.mark.parametrize("kind", ["classifier", "pretrained"])
+@pytest.mark.parametrize(
+  ("kind", "shape"),
+  [
+    ("classifier", "albert"),
+    ("pretrained", "bert"),
+    *(
+      pytest.param(kind, shape, marks=pytest.mark.slow)
+      for kind, shape in (
+        ("classifier", "bert"), ("classifier", "equal_widths"),
+        ("pretrained", "albert"), ("pretrained", "equal_widths"),
+      )
+    ),
+  ],
+)  # fmt: skip
 def test_there_and_back_changes_no_bit(
   to: str, shape: str, kind: str, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
@@ -225,18 +238,21 @@ assert signature["encoder_outputs"].shape[0] == len(found["encoder_outputs"])
 assert set(found) == {"pooled_output", "sequence_output", "encoder_outputs", "default"}
 assert (found["encoder_outputs"][-1].numpy() == found["sequence_output"].numpy()).all()
 ids = tf.constant([[2, 9, 3]], tf.int32)
-width = model.signatures["ids"].structured_input_signature[1]["input_mask"].shape[1]
+width = model.signatures["ids"].structured_input_signature[1]["input_word_ids"].shape[1]
 ids = tf.pad(ids, [[0, 0], [0, width - 3]])
-again = model({"input_word_ids": ids, "input_mask": tf.minimum(ids, 1), "input_type_ids": 0 * ids})
+again = model(dict(zip(sys.argv[3:], [ids, tf.minimum(ids, 1), 0 * ids])))
 print(json.dumps([found["pooled_output"].numpy().tolist(), again["default"].numpy().tolist()]))
 """
 
 
+@pytest.mark.slow
 def test_an_encoder_takes_strings_and_ids_as_tf_hubs_do(
   pretrained_dir: str, tmp_path: pathlib.Path
 ) -> None:
   out = _export(pretrained_dir, "encoder", tmp_path / "out", max_seq_length=16)
-  of_texts, of_ids = _alone(_ENCODE, out, json.dumps(_TEXTS[:2]))
+  of_texts, of_ids = _alone(
+    _ENCODE, out, json.dumps(_TEXTS[:2]), *serving.ENCODER_INPUTS
+  )
   source = exports.opened(pretrained_dir)
   pieces = source.tokenizer().encode(_TEXTS[:1])[0]
   for ids, found in (([2, *pieces, 3], of_texts[0]), ([2, 9, 3], of_ids[0])):
@@ -341,6 +357,38 @@ def test_google_researchs_code_gets_no_model_that_it_computes_otherwise(
     _export(folder, "tf1", tmp_path / "out")
 
 
+def _commands() -> list[str]:
+  page = (running.ROOT / "docs/export.md").read_text("utf-8")
+  return re.findall(
+    r"^python (-m albert_mn.export_model .*)$", page, re.MULTILINE
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", _commands())
+def test_the_commands_of_docs_export_do_what_they_say(
+  command: str, programs: running.Programs, tmp_path: pathlib.Path,
+  classifier_dir: str,
+) -> None:  # fmt: skip
+  (tmp_path / "data.md").write_text("Сургалтын өгөгдөл: CC BY 4.0.\n", "utf-8")
+  for ours, here in (
+    ("run/model", classifier_dir),
+    ("=export", f"={tmp_path}/export"),
+    ("=card", f"={tmp_path}/export"),
+    ("=data.md", f"={tmp_path}/data.md"),
+  ):
+    command = command.replace(ours, here)
+  programs.succeed(*command.split())
+  card = (tmp_path / "export/README.md").read_text("utf-8")
+  assert card.startswith("---\nlanguage: mn\n")
+  if "--model_card" in command:
+    assert "CC BY 4.0" in card and 'license: "apache-2.0"' in card
+    assert os.listdir(tmp_path / "export") == ["README.md"]
+  else:
+    assert manifest.find(str(tmp_path / "export"))
+
+
+@pytest.mark.slow
 def test_the_program_refuses_in_one_line(
   programs: running.Programs, tmp_path: pathlib.Path, classifier_dir: str
 ) -> None:

@@ -19,6 +19,7 @@ PROGRAMS = {
   "convert_checkpoint": ("-m", "albert_mn.convert_checkpoint"),
   "doctor": ("-m", "albert_mn.doctor"),
   "download_checkpoint": ("-m", "albert_mn.download_checkpoint"),
+  "export_model": ("-m", "albert_mn.export_model"),
 }
 
 

@@ -16,9 +16,11 @@ import requests
 
 from albert_mn import (
   conversion,
+  distribution,
   initial_weights,
   model_directory,
   remote_weights,
+  training,
 )
 from data_prep import (
   archives,
@@ -416,6 +418,19 @@ def test_what_a_bucket_gave_before_a_kill_is_not_fetched_again(
   with pytest.raises(options.InputError, match="with its checksum"):
     fetched.Cache().file(address)
   assert not part.exists()
+
+
+def test_pretraining_brings_weights_here_but_not_for_a_tpu_elsewhere(
+  server: http_server.Server,
+) -> None:
+  server.files["/bert.zip"] = _zipped(TOPICS, "bert")
+  settings = training.Options(
+    print_schedule=True, init_checkpoint=f"{server.url}/bert.zip"
+  )
+  found = training.localized(settings, distribution.Options())
+  assert found.init_checkpoint.endswith("unpacked/bert")
+  tpu = distribution.Options(use_tpu=True, tpu_name="far")
+  assert training.localized(settings, tpu) == settings
 
 
 @pytest.mark.slow

@@ -1,0 +1,125 @@
+"""How much faster the int8 export is than the float SavedModel, and what it costs.
+
+    TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \\
+      python -m benchmarks.export_speed --length=128
+
+ALBERT-base's shape with random weights, one thread, CPU seconds: the ratio is
+what to read. With --model_dir, a trained classifier and, by --eval_file, its
+accuracy in both forms.
+"""
+
+import dataclasses
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from albert_mn import classifier, configs, exports, serving
+from data_prep import options, records
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What to measure."""
+
+  batch_size: int = options.option(1, "texts at once", minimum=1)
+  length: int = options.option(128, "pieces of a text", minimum=3)
+  runs: int = options.option(10, "times each is run", minimum=1)
+  albert_config_file: str = options.option(
+    "configs/albert_base.json", "the shape, where there is no --model_dir"
+  )
+  model_dir: str = options.option("", "a trained classifier to measure instead")
+  eval_file: str = options.option("", "labelled rows for its accuracy")
+  text_column: str = options.option("text", "header of their texts")
+  label_column: str = options.option("label", "header of their labels")
+
+
+def main(settings: Options) -> None:
+  """Prints seconds a text of each form, and the ratio."""
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+  model = _model(settings)
+  shape = (settings.batch_size, settings.length)
+  vocabulary = model.encoder.config.vocab_size
+  ids = np.random.default_rng(0).integers(5, vocabulary, shape, np.int32)
+  seconds = {}
+  with tempfile.TemporaryDirectory() as folder:
+    saved = _saved_model(folder, model, settings)
+    given = {records.INPUT_IDS: tf.constant(ids)}
+    seconds["SavedModel, float32"] = _seconds(
+      lambda: saved(**given), settings.runs
+    )
+  for name, quantized in (("TFLite, float32", False), ("TFLite, int8", True)):
+    content = serving.tflite(model, 0, *shape, quantized)
+    lite = serving.LiteClassifier(content)
+    seconds[name] = _seconds(functools.partial(lite.logits, ids), settings.runs)
+  slowest = seconds["SavedModel, float32"]
+  print(f"batch {shape[0]}, length {shape[1]}, one thread")
+  for name, value in seconds.items():
+    print(f"{name:<20} {value:8.4f} CPU-s a batch  {slowest / value:5.2f} x")
+  if settings.model_dir and settings.eval_file:
+    _print_accuracies(settings)
+
+
+def _model(settings: Options) -> classifier.Classifier:
+  if settings.model_dir:
+    model: classifier.Classifier = exports.opened(settings.model_dir).model
+    return model
+  config = configs.AlbertConfig.from_file(settings.albert_config_file)
+  return classifier.Classifier(config, 9, seed=0)
+
+
+def _saved_model(
+  folder: str, model: classifier.Classifier, settings: Options
+) -> Callable[..., dict[str, tf.Tensor]]:
+  """Saves and loads the classifier of ids, without the strings' part."""
+  forward = serving.logits_of(model)
+  shape = [None, settings.length]
+
+  @tf.function(
+    input_signature=[tf.TensorSpec(shape, tf.int32, name=records.INPUT_IDS)]
+  )
+  def logits(pieces: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {"logits": forward(pieces, tf.cast(pieces != 0, tf.int32))}
+
+  module = tf.Module()
+  module.parts = [model.encoder, model.classifier]
+  tf.saved_model.save(module, folder, signatures=logits)
+  loaded: Callable[..., dict[str, tf.Tensor]] = tf.saved_model.load(
+    folder
+  ).signatures["serving_default"]
+  return loaded
+
+
+def _seconds(run: Callable[[], object], runs: int) -> float:
+  """Returns the least CPU seconds of a run: the others were disturbed."""
+  run()
+  found = []
+  for _ in range(runs):
+    begin = time.process_time()
+    run()
+    found.append(time.process_time() - begin)
+  return min(found)
+
+
+def _print_accuracies(settings: Options) -> None:
+  with tempfile.TemporaryDirectory() as folder:
+    exports.run(
+      exports.Options(
+        model_dir=settings.model_dir,
+        to="tflite_int8",
+        output_dir=os.path.join(folder, "out"),
+        max_seq_length=settings.length,
+        eval_file=settings.eval_file,
+        text_column=settings.text_column,
+        label_column=settings.label_column,
+      )
+    )
+
+
+if __name__ == "__main__":
+  options.run(main, Options)

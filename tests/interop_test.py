@@ -1,0 +1,254 @@
+"""Exports as today's transformers reads them: the same ids, the same outputs."""
+
+import io
+import json
+import os
+import pathlib
+import random
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece
+
+from albert_mn import classifier, conversion, exports, huggingface_tokenizer
+from data_prep import tokenization, tokenizer_training
+from tests import exported, running
+
+pytestmark = pytest.mark.slow
+
+_REAL_LINES = 3_000
+
+
+@pytest.fixture(scope="session")
+def environment() -> None:
+  """./scripts/setup.sh --interop"""
+  subprocess.run(
+    ["scripts/setup.sh", "--interop"], cwd=running.ROOT, check=True
+  )
+
+
+def _ask(what: str, folder: pathlib.Path, texts: Sequence[str]) -> Any:
+  done = subprocess.run(
+    [
+      ".venv-interop/bin/python",
+      "tests/transformers_side.py",
+      what,
+      str(folder),
+    ],
+    cwd=running.ROOT,
+    input=json.dumps(list(texts)),
+    capture_output=True,
+    text=True,
+    check=False,
+    env=os.environ | {"HF_HUB_OFFLINE": "1"},
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout)
+
+
+# Whatever has been seen to part two tokenizers.
+_TROUBLE = (
+  *"абвгдеёжзийклмноөпрстуүфхцчшщъыьэюяАБЙЁӨҮІїєabcXYZ019.,!?-()@#:",
+  *([" "] * 12), *"\t\n\r\v\f\0\x01\x1f\x7f\x85\xa0\xad",
+  *"\u200b\u200c\u200d\u200e\u2028\u2029\u202f\u2060\u3000\ufeff\ufff0\ufff1",
+  *"\uffff\ue000\U000f0000\U000f0001", *map(chr, range(0x300, 0x346)),
+  "и\u0306", "е\u0308", "И\u0306", "Е\u0308", "u\u0308\u0304", "α\u0313\u0301\u0345",
+  "か\u3099", "ﬁ", "²", "№", "Ⅰ", "①", "Ａ", "İ", "ß", "Σ", "ς", "😀", "👨‍👩‍👧‍👦", "🇲🇳", "☺️",
+  "▁", "▁▁", "ᠮᠣᠩᠭᠣᠯ", "漢字", "العربية", "हिन्दी", "@USER", "@LINK", ":-)", "@user",
+)  # fmt: skip
+
+
+def _fuzz() -> list[str]:
+  """Random strings of trouble, of any letters, and of repeated ones."""
+  draw = random.Random(6)
+  found = ["", " ", "\t", "▁", " ▁ ", "\u200b"]
+  found += [
+    "".join(draw.choices(_TROUBLE, k=draw.randint(1, 30))) for _ in range(3_000)
+  ]
+  planes = ((0x20, 0x600), (0x20, 0x3000), (0x20, 0xD800), (0xE000, 0x20000))
+  for _ in range(1_000):
+    letters = (chr(draw.randrange(*draw.choice(planes))) for _ in range(20))
+    # Single jamo are among what is not promised for NFKC.
+    found.append("".join(c for c in letters if not 0x1100 <= ord(c) < 0x1200))
+  return found + [
+    draw.choice("аоунлсэ") * draw.randint(1, 60) + " лалала" for _ in range(500)
+  ]
+
+
+def _real_lines() -> list[str]:
+  """Lines of the sample, and of the shared texts where there are."""
+  folders = [running.ROOT / "sample/pretrain"]
+  if shared := os.environ.get("ALBERT_MN_SHARED"):
+    folders.append(pathlib.Path(shared) / "data/pretrain")
+  lines = [
+    line
+    for folder in folders
+    for path in sorted(folder.glob("*.txt"))
+    for line in path.read_text("utf-8").splitlines()
+    if line and "[MASK]" not in line
+  ]
+  return random.Random(1).sample(lines, min(len(lines), _REAL_LINES))
+
+
+_MODELS: dict[str, dict[str, Any]] = {
+  "cased": {},
+  "uncased": dict(do_lower_case=True),
+  "bytes": dict(byte_fallback=True),
+  "bpe": dict(model_type="bpe", byte_fallback=True, do_lower_case=True),
+  "users": dict(user_defined_symbols="@USER,@LINK,:-)"),
+}
+_CORPUS = str(running.ROOT / "sample/pretrain/*.txt")
+
+
+def _ours(folder: pathlib.Path, **settings: Any) -> str:
+  tokenizer_training.train(
+    tokenizer_training.Options(
+      input_file=_CORPUS, output_dir=str(folder), vocab_size=3000, **settings
+    )
+  )
+  return str(folder / tokenization.MODEL_NAME)
+
+
+def _foreign(folder: pathlib.Path) -> str:
+  """A model as ALBERT's and mongolian-bert's: SentencePiece's own rules."""
+  model = io.BytesIO()
+  lines = (running.ROOT / "sample/pretrain/wiki_articles.txt").read_text(
+    "utf-8"
+  )
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(lines.splitlines()),
+    model_writer=model,
+    vocab_size=2000,
+    control_symbols=["[PAD]", "[CLS]", "[SEP]", "[MASK]"],
+    minloglevel=2,
+  )
+  path = folder / "foreign.model"
+  path.write_bytes(model.getvalue())
+  return str(path)
+
+
+def _wordpiece(folder: pathlib.Path) -> str:
+  words = {w for line in _real_lines()[:200] for w in line.lower().split()}
+  letters = sorted({c for word in words for c in word})
+  pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
+  pieces += [f"##{c}" for c in letters]
+  pieces += sorted(w for w in words if len(w) > 1 and w.isalpha())
+  path = folder / "vocab.txt"
+  path.write_text("\n".join(pieces) + "\n", "utf-8")
+  return str(path)
+
+
+def _compare(
+  model_file: str,
+  texts: Sequence[str],
+  out: pathlib.Path,
+  settings: tokenization.Settings,
+) -> None:
+  tokenizer = tokenization.Tokenizer.with_settings(model_file, settings)
+  out.mkdir()
+  huggingface_tokenizer.write(str(out), tokenizer, model_file, 128)
+  (out / "config.json").write_text('{"model_type": "albert"}')
+  found = _ask("ids", out, texts)
+  expected = [ids.tolist() for ids in tokenizer.encode(texts)]
+  other = [
+    (text, one, two)
+    for text, one, two in zip(texts, found, expected, strict=True)
+    if one != two
+  ]
+  assert not other, f"{len(other)} of {len(texts)}: {other[:3]!a}"
+
+
+@pytest.mark.parametrize("name", _MODELS)
+def test_ids_of_our_models_are_equal_on_any_text(
+  name: str, environment: None, tmp_path: pathlib.Path
+) -> None:
+  del environment
+  texts = _fuzz() + _real_lines()
+  model = _ours(tmp_path / "spm", **_MODELS[name])
+  _compare(model, texts, tmp_path / "out", tokenization.Settings())
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    tokenization.Settings(),
+    tokenization.Settings(do_lower_case=True),
+    tokenization.Settings(True, True, True),
+  ],
+)
+def test_ids_of_foreign_models_are_equal(
+  settings: tokenization.Settings, environment: None, tmp_path: pathlib.Path
+) -> None:
+  """Without what docs/export.md excepts: letters with accents, and ууууу."""
+  del environment
+  marks = {chr(i) for i in range(0x300, 0x370)}
+  texts = [
+    text
+    for text in _fuzz()
+    if not marks & set(text) and not text.endswith(" лалала")
+  ] + _real_lines()
+  _compare(_foreign(tmp_path), texts, tmp_path / "out", settings)
+
+
+@pytest.mark.parametrize("uncased", [False, True])
+def test_ids_of_wordpiece_are_equal(
+  uncased: bool, environment: None, tmp_path: pathlib.Path
+) -> None:
+  del environment
+  settings = tokenization.Settings(uncased, uncased)
+  _compare(_wordpiece(tmp_path), _real_lines(), tmp_path / "out", settings)
+
+
+@pytest.mark.parametrize("shape", exported.SHAPES)
+@pytest.mark.parametrize("kind", ["classifier", "pretrained"])
+def test_models_heads_and_pipelines_give_our_outputs(
+  shape: str,
+  kind: str,
+  tokenizer_file: str,
+  environment: None,
+  tmp_path: pathlib.Path,
+) -> None:
+  del environment
+  save = getattr(exported, f"save_{kind}")
+  folder = save(tmp_path / "model", exported.SHAPES[shape], tokenizer_file)
+  out = tmp_path / "out"
+  exports.run(
+    exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
+  )
+  texts = ["сайн байна уу", "", "Саи\u0306н ХОЁР " * 30]
+  found = _ask("model", out, texts)
+  assert not any(found["loading"].values()), found["loading"]
+  source = exports.opened(folder)
+  tokenizer = source.tokenizer()
+  ids = np.array(found["ids"], np.int32)
+  mask = np.array(found["mask"], np.int32)
+  for row, pieces in zip(ids, tokenizer.encode(texts), strict=True):
+    cut = pieces[: ids.shape[1] - 2].tolist()
+    framed = [tokenizer.cls_id, *cut, tokenizer.sep_id]
+    assert row[: len(framed)].tolist() == framed
+    assert set(row[len(framed) :].tolist()) <= {tokenizer.pad_id}
+  expected = conversion.outputs(source.model, source.parts, ids, mask)
+  real = mask.astype(bool)
+  for name in ("sequence", "pooled", "masked_lm", "sentence"):
+    if name in expected:
+      value = np.array(found[name])
+      value = value[real] if value.ndim == 3 else value
+      np.testing.assert_allclose(value, expected[name], atol=2e-5, err_msg=name)
+  pair_ids, segments = found["pair"]
+  assert len(pair_ids) == len(segments)
+  assert sorted(segments) == segments and set(segments) == {0, 1}
+  assert pair_ids.count(tokenizer.sep_id) == 2
+  if kind == "classifier":
+    np.testing.assert_allclose(
+      found["logits"], expected["classifier"], atol=2e-5
+    )
+    predictor = classifier.Predictor.load(folder)
+    shares = predictor.probabilities(texts)
+    for told, row in zip(found["pipeline"], shares, strict=True):
+      assert told["label"] == exported.LABELS[int(row.argmax())]
+      assert told["score"] == pytest.approx(row.max(), abs=1e-5)
+  else:
+    assert len(found["pipeline"]) == 5

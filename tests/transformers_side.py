@@ -1,0 +1,73 @@
+"""What transformers makes of an export: run in .venv-interop, in a process.
+
+    .venv-interop/bin/python tests/transformers_side.py ids FOLDER < texts.json
+
+It imports nothing of this project. Texts come as JSON, and so does the answer.
+"""
+
+import json
+import sys
+from typing import Any
+
+import torch
+import transformers
+
+
+def ids(folder: str, texts: list[str]) -> Any:
+  """Returns the ids of each text, as AutoTokenizer gives them."""
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+def model(folder: str, texts: list[str]) -> Any:
+  """Returns what AutoModel, the heads and the pipelines give for texts."""
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+  pair = tokenizer("сайн уу", "байна уу")
+  # Not `input_ids`: the answer has names of its own.
+  found: dict[str, Any] = {
+    "ids": list(batch.values())[0].tolist(),
+    "mask": batch["attention_mask"].tolist(),
+    "pair": [list(pair.values())[0], pair["token_type_ids"]],
+    "decoded": tokenizer.decode(
+      tokenizer("Сайн  байна уу")[tokenizer.model_input_names[0]],
+      skip_special_tokens=True,
+    ),
+  }
+  kind = transformers.AutoConfig.from_pretrained(folder).architectures[0]
+  with torch.no_grad():
+    encoded, loading = _loaded(transformers.AutoModel, folder)
+    output = encoded(**batch)
+    found["sequence"] = output.last_hidden_state.tolist()
+    found["pooled"] = output.pooler_output.tolist()
+    if "Classification" in kind:
+      head, loading = _loaded(
+        transformers.AutoModelForSequenceClassification, folder
+      )
+      found["logits"] = head(**batch).logits.tolist()
+      classify = transformers.pipeline("text-classification", folder)
+      found["pipeline"] = classify(texts, truncation=True)
+    if "PreTraining" in kind:
+      head, loading = _loaded(transformers.AutoModelForPreTraining, folder)
+      output = head(**batch)
+      found["masked_lm"] = output.prediction_logits.tolist()
+      sentence = getattr(output, "sop_logits", None)
+      if sentence is None:
+        sentence = output.seq_relationship_logits
+      found["sentence"] = sentence.tolist()
+      fill = transformers.pipeline("fill-mask", folder)
+      found["pipeline"] = fill(f"сайн {tokenizer.mask_token} уу")
+  found["loading"] = loading
+  return found
+
+
+def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
+  """Loads a model, and says which weights were missing or left over."""
+  found, info = kind.from_pretrained(folder, output_loading_info=True)
+  names = ("missing_keys", "unexpected_keys", "mismatched_keys")
+  return found.eval(), {name: sorted(map(str, info[name])) for name in names}
+
+
+if __name__ == "__main__":
+  asked = {"ids": ids, "model": model}[sys.argv[1]]
+  print(json.dumps(asked(sys.argv[2], json.load(sys.stdin))))

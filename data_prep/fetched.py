@@ -171,7 +171,9 @@ class Cache:
     os.replace(part, kept)
     _discard(part)
     with storage.writing(note) as file:
-      json.dump({"address": address, "tag": tag, "sha256": digest}, file)
+      # Behind the question mark may stand a key that is nobody's business.
+      shown = address.split("?")[0]
+      json.dump({"address": shown, "tag": tag, "sha256": digest}, file)
     return kept
 
   @contextlib.contextmanager

@@ -261,6 +261,22 @@ def masks_written(found: inputs.RecordSet) -> None:
     )
 
 
+def masks_reachable(
+  devices: distribution.Options, found: inputs.RecordSet
+) -> None:
+  """Refuses masks made in training, in Python, for devices that have none.
+
+  The host of a TPU elsewhere, and the other machines of a pod, run graphs only.
+  """
+  dynamic = not found.shape.max_predictions_per_seq
+  if dynamic and distribution.is_elsewhere(devices):
+    raise options.InputError(
+      "records whose masks are written, for a TPU that is not this machine's",
+      f"records that are masked in training, {found.files[0]}",
+      "make them with --masking=static, or run on the TPU VM itself",
+    )
+
+
 def tokenizer(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
   """Refuses a tokenizer beside the records that did not make them.
 

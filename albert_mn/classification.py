@@ -4,56 +4,41 @@ Training writes a model directory, and evaluation and prediction read one: what
 is reported is what was saved.
 """
 
-import collections
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-import numpy as np
 import tensorflow as tf
+import tf_keras
 from absl import logging
 
 from albert_mn import (
-  baseline,
   classifier,
   configs,
+  evaluation,
   fine_tuning,
   initial_weights,
-  model_directory,
+  predictions,
   remote_weights,
-  reports,
+  tagging,
+  task_rows,
 )
 from data_prep import (
   classifier_data,
+  manifest,
   options,
-  storage,
+  tables,
   tokenization,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(task_rows.Files):
   """What to classify, from which model to start, where the results go.
 
   The names are those of google-research/albert's run_classifier.
   """
 
-  task_name: str = options.option(
-    "csv",
-    "csv: any .csv or .tsv by column name; tweetmn: text and label 0 or 1",
-    choices=("csv", "tweetmn"),
-  )
-  data_dir: str = options.option(
-    "", "a folder with train.tsv and, where there are, dev.tsv, test.tsv"
-  )
-  train_file: str = options.option("", "training rows, instead of --data_dir")
-  eval_file: str = options.option(
-    "", "rows to evaluate on; without any, a tenth of the training rows is "
-    "held out by the hash of the text"
-  )  # fmt: skip
-  predict_file: str = options.option("", "rows to predict")
-  text_column: str = options.option("text", "header of the texts (csv)")
-  label_column: str = options.option("label", "header of the labels (csv)")
   spm_model_file: str = options.option(
     "", "SentencePiece model; --init_checkpoint=<model directory> has its own"
   )
@@ -86,6 +71,10 @@ class Options:
   eval_batch_size: int = options.option(
     32, "texts a batch (google-research/albert: 8)", minimum=1
   )
+  num_seeds: int = options.option(
+    1, "trainings, with --random_seed and the seeds after it; the report gives "
+    "mean and deviation, the first one's model is kept", minimum=1,
+  )  # fmt: skip
   predict_batch_size: int = options.option(
     32, "texts a batch (google-research/albert: 8)", minimum=1
   )
@@ -107,117 +96,101 @@ class Options:
       )
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-  """The labelled rows of a run; `held_out` may be all there is."""
-
-  train: list[classifier_data.Row]
-  held_out: list[classifier_data.Row]
-
-
 def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
   """Trains, evaluates, predicts as the flags say; returns the results."""
   tf.config.experimental.enable_op_determinism()
+  policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+  tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])
   settings = dataclasses.replace(
     settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
   )
   # Everything that can be wrong with the rows is said before anything runs.
-  rows = _labelled_rows(settings)
-  to_predict = _rows_to_predict(settings) if settings.do_predict else []
+  settings = task_rows.settle(settings, settings.output_dir)
+  rows = task_rows.Rows()
+  if settings.do_train or settings.do_eval:
+    validates = settings.do_train and recipe.validates
+    rows = task_rows.labelled(settings, settings.do_train, validates)
+  to_predict = task_rows.to_predict(settings) if settings.do_predict else ()
+  others: list[classifier.Predictor] = []
   if settings.do_train:
     folder = os.path.join(settings.output_dir, "model")
-    start = _start(settings, recipe.max_seq_length)
-    fine_tuning.train(
-      folder, settings.output_dir, recipe, start, rows.train, rows.held_out
-    )
+    _train(folder, settings.output_dir, settings, recipe, rows)
+    others = _other_seeds(settings, recipe, rows)
   else:
     folder = _trained(settings)
   if not (settings.do_eval or settings.do_predict):
     return {}
-  predictor = classifier.Predictor.load(folder)
-  results = _evaluate(settings, predictor, rows) if settings.do_eval else {}
+  predictor = load(folder)
+  _check_pairs(settings, predictor)
+  results = {}
+  if settings.do_eval:
+    predictor.problem.check(rows.held_out)
+    results = evaluation.evaluate(
+      settings.output_dir,
+      settings.task_name,
+      predictor,
+      rows,
+      settings.eval_batch_size,
+      others,
+    )
   if settings.do_predict:
     _predict(settings, predictor, to_predict)
   return results
 
 
+def load(folder: str) -> classifier.Predictor:
+  """Reads a model directory of either kind."""
+  described = manifest.find(folder) or {}
+  if described.get("kind") == tagging.KIND:
+    return tagging.TagPredictor.load(folder)
+  return classifier.Predictor.load(folder)
+
+
+def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
+  pairs = bool(predictor.manifest["parameters"].get("text_pair"))
+  if pairs != bool(settings.text_pair_column):
+    raise options.InputError(
+      f"rows of {'two texts' if pairs else 'one text'}, as the model was "
+      "trained on",
+      f"--text_pair_column={settings.text_pair_column!r}",
+      "name the column of the second texts" if pairs else "leave it out",
+    )
+
+
+def _other_seeds(
+  settings: Options, recipe: fine_tuning.Recipe, rows: task_rows.Rows
+) -> list[classifier.Predictor]:
+  """Trains with the seeds after the first, each in a folder of its own."""
+  found = []
+  for number in range(1, settings.num_seeds):
+    seed = recipe.random_seed + number
+    run_folder = os.path.join(settings.output_dir, f"seed_{seed}")
+    folder = os.path.join(run_folder, "model")
+    again = dataclasses.replace(recipe, random_seed=seed)
+    _train(folder, run_folder, settings, again, rows)
+    found.append(load(folder))
+  return found
+
+
+def _train(
+  folder: str,
+  run_folder: str,
+  settings: Options,
+  recipe: fine_tuning.Recipe,
+  rows: task_rows.Rows,
+) -> None:
+  problem = fine_tuning.problem_of(settings.label_type, rows.train)
+  problem.check([*rows.validation, *rows.held_out])
+  start = _start(settings, recipe.max_seq_length)
+  data = fine_tuning.Data(
+    rows.train, rows.validation, rows.held_out, task_rows.cleaning(settings)
+  )
+  fine_tuning.train(folder, run_folder, recipe, start, problem, data)
+
+
 def _trained(settings: Options) -> str:
   """The model directory of a run that does not train."""
   return settings.init_checkpoint or os.path.join(settings.output_dir, "model")
-
-
-def _labelled_rows(settings: Options) -> Rows:
-  """Reads and checks what training and evaluation need."""
-  if not (settings.do_train or settings.do_eval):
-    return Rows([], [])
-  train_file = settings.train_file or _in_data_dir(settings, "train")
-  eval_file = settings.eval_file or _in_data_dir(settings, "dev")
-  if not train_file and (settings.do_train or not eval_file):
-    raise options.InputError(
-      "training rows" if settings.do_train else "rows to evaluate on",
-      f"no train.tsv in {settings.data_dir!r}" if settings.data_dir else "none",
-      "give --data_dir, or --train_file and --eval_file",
-    )
-  train = _read(settings, train_file) if train_file else []
-  if train:
-    classifier_data.check_several_labels(train)
-  if not eval_file:
-    return Rows(*classifier_data.split(train))
-  held_out = _read(settings, eval_file)
-  if train:
-    _check_given_split(train, held_out)
-  return Rows(train, held_out)
-
-
-def _in_data_dir(settings: Options, name: str) -> str:
-  """The file `name`.tsv or .csv of --data_dir, or ""."""
-  for suffix in (".tsv", ".csv"):
-    path = os.path.join(settings.data_dir, name + suffix)
-    if settings.data_dir and storage.exists(path):
-      return path
-  return ""
-
-
-def _read(settings: Options, path: str) -> list[classifier_data.Row]:
-  if settings.task_name == "tweetmn":
-    return classifier_data.read_tweets(path)
-  return classifier_data.read(path, settings.text_column, settings.label_column)
-
-
-def _check_given_split(
-  train: Sequence[classifier_data.Row],
-  held_out: Sequence[classifier_data.Row],
-) -> None:
-  classifier_data.check_known_labels(
-    classifier_data.label_names(train), held_out
-  )
-  counts = collections.Counter(row.label for row in train)
-  once = sorted(name for name, count in counts.items() if count == 1)
-  if once:
-    logging.warning(
-      "labels with a single training row, hardly learnable: %s", once
-    )
-  seen = {classifier_data.text_key(row.text) for row in train}
-  copies = sum(classifier_data.text_key(row.text) in seen for row in held_out)
-  if copies:
-    logging.warning(
-      "%d of %d evaluation texts are also training texts: the score flatters",
-      copies,
-      len(held_out),
-    )
-
-
-def _rows_to_predict(settings: Options) -> list[classifier_data.Row]:
-  path = settings.predict_file or _in_data_dir(settings, "test")
-  if not path:
-    raise options.InputError(
-      "rows to predict",
-      "none",
-      "give --predict_file, or test.tsv in --data_dir",
-    )
-  if settings.task_name == "tweetmn":
-    return classifier_data.read_tweet_texts(path)
-  return classifier_data.read_texts(path, settings.text_column)
 
 
 def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
@@ -226,25 +199,16 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   config = initial_weights.settle_config(
     settings.albert_config_file, settings.bert_config_file, folder
   )
-  given = settings.spm_model_file or settings.vocab_file
   if settings.spm_model_file and settings.vocab_file:
     logging.info("--vocab_file is ignored beside --spm_model_file")
-  tokenizer_file = given or (
-    initial_weights.tokenizer_file(folder) if folder else ""
+  tokenizer_file = initial_weights.settle_tokenizer(
+    folder, settings.spm_model_file, settings.vocab_file
   )
   if not tokenizer_file:
     raise options.InputError(
       "--spm_model_file or --vocab_file",
       f"none, nor a file in {folder!r}",
       "give it",
-    )
-  if folder:
-    model_directory.require_one_tokenizer(
-      {
-        folder: initial_weights.tokenizer_hash(folder),
-        tokenizer_file: storage.sha256(tokenizer_file),
-      },
-      "leave --spm_model_file out",
     )
   text = _text(settings, config, tokenizer_file)
   start = fine_tuning.Start(
@@ -278,11 +242,9 @@ def _text(
 def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
   size = start.tokenizer.vocab_size
   # Elsewhere embeddings are filled up with rows that no piece uses.
-  brought = (
-    start.init_checkpoint
-    and start.tokenizer_file
-    == initial_weights.tokenizer_file(start.init_checkpoint)
-  )
+  brought = start.init_checkpoint and os.path.dirname(
+    start.tokenizer_file
+  ) == initial_weights.folder_of(start.init_checkpoint)
   if size > start.config.vocab_size or (
     size != start.config.vocab_size and not brought
   ):
@@ -301,86 +263,12 @@ def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
     )
 
 
-def _evaluate(
-  settings: Options, predictor: classifier.Predictor, rows: Rows
-) -> dict[str, object]:
-  """Writes eval_results.txt, report.txt and confusion_matrix.png."""
-  classifier_data.check_known_labels(predictor.names, rows.held_out)
-  texts = [row.text for row in rows.held_out]
-  truth = [row.label for row in rows.held_out]
-  predictor.report_cut(texts)
-  scores = classifier.log_softmax(
-    predictor.logits(texts, settings.eval_batch_size)
-  )
-  predicted = [predictor.names[index] for index in scores.argmax(axis=1)]
-  right = [predictor.names.index(label) for label in truth]
-  loss = -float(scores[np.arange(len(right)), right].mean())
-  results = _results(settings.task_name, loss, truth, predicted)
-  results["global_step"] = predictor.manifest["counts"]["global_step"]
-  out = settings.output_dir
-  reports.write_eval_results(os.path.join(out, "eval_results.txt"), results)
-  report = reports.write(
-    os.path.join(out, "report.txt"),
-    truth,
-    predicted,
-    predictor.names,
-    _rival(predictor, rows),
-  )
-  reports.write_confusion_matrix(
-    os.path.join(out, "confusion_matrix.png"), truth, predicted, predictor.names
-  )
-  logging.info("%s\n\n%s", os.path.join(out, "report.txt"), report)
-  return results
-
-
-def _results(
-  task_name: str, loss: float, truth: Sequence[str], predicted: Sequence[str]
-) -> dict[str, object]:
-  """The lines of eval_results.txt, under the names of the predecessors.
-
-  `loss` is the Estimator's mean over batches there, `eval_loss` the mean over
-  rows; here both are the latter.
-  """
-  accuracy = reports.accuracy(truth, predicted)
-  if task_name == "csv":
-    return {"eval_accuracy": accuracy, "eval_loss": loss, "loss": loss}
-  f1 = reports.positive_f1(truth, predicted)
-  tweets = {"acc": accuracy, "f1": f1, "acc_and_f1": (accuracy + f1) / 2}
-  return {"eval_loss": loss, "loss": loss, "tweetmn": tweets}
-
-
-def _rival(predictor: classifier.Predictor, rows: Rows) -> list[str] | None:
-  """Returns the baseline's labels, trained on the model's training rows."""
-  if not rows.train:
-    logging.warning("no training rows given: the report has no baseline")
-    return None
-  trained = predictor.manifest["inputs"].get("training_rows")
-  if trained != classifier_data.fingerprint(rows.train):
-    logging.warning(
-      "the model was trained on other rows than those given: the baseline is "
-      "not on the same footing, and evaluation rows may have been trained on"
-    )
-  return baseline.predictions(
-    [row.text for row in rows.train],
-    [row.label for row in rows.train],
-    [row.text for row in rows.held_out],
-  )
-
-
 def _predict(
   settings: Options,
   predictor: classifier.Predictor,
-  rows: Sequence[classifier_data.Row],
+  rows: Iterable[tuple[int, classifier_data.Row | tables.Bad]],
 ) -> None:
   """Writes predictions.tsv."""
-  texts = [row.text for row in rows]
-  predictor.report_cut(texts)
-  path = os.path.join(settings.output_dir, "predictions.tsv")
-  reports.write_predictions(
-    path,
-    [row.line for row in rows],
-    texts,
-    predictor.names,
-    predictor.probabilities(texts, settings.predict_batch_size),
+  predictions.write(
+    settings.output_dir, predictor, rows, settings.predict_batch_size
   )
-  logging.info("%d predictions in %s", len(texts), path)

@@ -6,21 +6,31 @@ position.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from absl import logging
 
-from albert_mn import configs, encoders, model_directory
-from data_prep import length_buckets, manifest, storage, tokenization
+from albert_mn import configs, encoders, lean, model_directory, problems
+from data_prep import (
+  classifier_data,
+  framing,
+  length_buckets,
+  manifest,
+  storage,
+  tokenization,
+  tweets,
+)
 
 KIND = "classifier"
 
 # The head's place in dropout's seed; the encoder's are 0 to 3 and from 16.
 _HEAD = 4
+
+Text = framing.Text
+log_softmax = problems.log_softmax  # where other modules look for it
 
 
 class Classifier(tf_keras.layers.Layer):
@@ -30,9 +40,19 @@ class Classifier(tf_keras.layers.Layer):
     config: the encoder's shape; its hidden_dropout_prob is the head's too.
     num_labels: outputs.
     seed: of the initial weights.
+    lean_step: whether lean.LeanEncoder computes it; None: where it can.
+
+  Attributes:
+    encoder, classifier: its two parts.
   """
 
-  def __init__(self, config: configs.AlbertConfig, num_labels: int, seed: int):
+  def __init__(
+    self,
+    config: configs.AlbertConfig,
+    num_labels: int,
+    seed: int,
+    lean_step: bool | None = None,
+  ):
     super().__init__(name="classifier_model")
     self.encoder = encoders.AlbertEncoder(config, seed)
     self.classifier = tf_keras.layers.Dense(
@@ -45,12 +65,18 @@ class Classifier(tf_keras.layers.Layer):
     )
     self.classifier.build([None, config.hidden_size])
     self._dropout = encoders.StatelessDropout(config.hidden_dropout_prob, _HEAD)
+    self._lean = (
+      lean.LeanEncoder(self.encoder, jit_compile=False)
+      if (is_plain_cpu() if lean_step is None else lean_step)
+      else None
+    )
 
   def call(
     self,
     input_ids: tf.Tensor,
     input_mask: tf.Tensor,
     dropout_seeds: tf.Tensor | None = None,
+    segment_ids: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Gives logits.
 
@@ -58,19 +84,77 @@ class Classifier(tf_keras.layers.Layer):
       input_ids: [batch, length] int32.
       input_mask: [batch, length] int32, 1 on pieces.
       dropout_seeds: of `encoders.example_seeds`; None drops nothing.
+      segment_ids: [batch, length] int32, 1 on the second text of a pair;
+        None: 0.
 
     Returns:
       [batch, num_labels] float32.
     """
-    pooled = self.encoder(
-      input_ids, input_mask, tf.zeros_like(input_ids), dropout_seeds
-    ).pooled_output  # [batch, hidden]
+    if segment_ids is None:
+      segment_ids = tf.zeros_like(input_ids)
+    features = self.features(input_ids, input_mask, segment_ids, dropout_seeds)
+    return self.head(features, dropout_seeds)
+
+  def features(
+    self,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    dropout_seeds: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """Returns what the head reads, [batch, hidden]: the pooled position."""
+    hidden = self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
+    return self.encoder.pooler(hidden[:, 0])
+
+  def hidden(
+    self,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    dropout_seeds: tf.Tensor | None,
+  ) -> tf.Tensor:
+    """Returns the encoder's last layer, [batch, length, hidden]."""
+    given = (input_ids, input_mask, segment_ids, dropout_seeds)
+    if self._lean:
+      return self._lean.sequence_output(*given)
+    return self.encoder(*given).sequence_output
+
+  def head(
+    self, features: tf.Tensor, dropout_seeds: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """Returns the logits of features, float32 whatever layers compute in."""
     self._dropout.set_seed(dropout_seeds)
-    return self.classifier(self._dropout(pooled))
+    return tf.cast(self.classifier(self._dropout(features)), tf.float32)
 
   def parts(self) -> dict[str, Any]:
     """What a model directory holds, under the names `restore` asks for."""
     return {"encoder": self.encoder, "classifier": self.classifier}
+
+
+def is_plain_cpu() -> bool:
+  """Says whether a CPU computes in float32."""
+  return tf_keras.mixed_precision.global_policy().name == "float32" and not (
+    tf.config.list_physical_devices("GPU")
+    or tf.config.list_physical_devices("TPU")
+  )
+
+
+def compiled(
+  function: Callable[..., Any], signature: Sequence[tf.TensorSpec]
+) -> Any:
+  """Makes one graph of a function for all shapes, or one for each.
+
+  On a CPU one trace serves all lengths: a trace takes seconds, and compiling
+  gains nothing (docs/log.md). Elsewhere XLA compiles each static shape, of
+  which length_buckets has a few.
+  """
+  if is_plain_cpu():
+    return tf.function(function, input_signature=list(signature))
+  return tf.function(function, jit_compile=True)
+
+
+# input_ids, input_mask, segment_ids
+INPUTS = tuple(tf.TensorSpec([None, None], tf.int32) for _ in range(3))
 
 
 class Predictor:
@@ -79,87 +163,192 @@ class Predictor:
     predictor = Predictor.load("runs/tweets/model")
     predictor.probabilities(["сайн байна уу"])  # [[0.93, 0.07]]
 
+  A text may be a pair: ("сайн байна уу", "сайн, та сайн уу").
+
+  Args:
+    model: with its weights.
+    framer: of the model's tokenizer.
+    problem: what the outputs mean.
+    described: the manifest of the model directory.
+
   Attributes:
     names: the labels, in the order of the scores.
     manifest: the model directory's.
+    model, framer, problem: what it computes with.
+    tokenizer, max_seq_length: the framer's.
+    temperature: divides the logits before they become probabilities.
   """
+
+  KIND = KIND
+  MODEL = Classifier
 
   def __init__(
     self,
     model: Classifier,
-    tokenizer: tokenization.Tokenizer,
-    names: Sequence[str],
-    max_seq_length: int,
-    manifest: dict[str, Any] | None = None,
+    framer: framing.Framer,
+    problem: problems.Problem,
+    described: dict[str, Any] | None = None,
   ):
-    self.names = list(names)
-    self.manifest = manifest or {}
-    self._tokenizer, self._max_seq_length = tokenizer, max_seq_length
-    self._forward = tf.function(model.call)
+    self.model, self.framer, self.problem = model, framer, problem
+    self.names = list(problem.names)
+    self.manifest = described or {}
+    self.tokenizer, self.max_seq_length = (
+      framer.tokenizer,
+      framer.max_seq_length,
+    )
+    parameters = self.manifest.get("parameters", {})
+    self.temperature = float(parameters.get("temperature", 1.0))
+    self._cleaning = parameters.get("cleaning")
+    self._forward = compiled(
+      lambda ids, mask, segments: model.call(ids, mask, None, segments), INPUTS
+    )
 
   @classmethod
   def load(cls, folder: str) -> "Predictor":
     """Reads a classifier's model directory; nothing else is needed."""
-    described = manifest.check(folder, KIND)
-    parameters = described["parameters"]
-    config = model_directory.config(folder)
-    assert config, "the manifest lists it"
-    names = json.loads(
-      storage.read_text(os.path.join(folder, model_directory.LABELS))
-    )
-    model = Classifier(config, len(names), seed=0)
+    described = manifest.check(folder, cls.KIND)
+    names = _names(folder)
+    model = cls.MODEL(_config(folder), len(names), seed=0)
     model_directory.restore(folder, **model.parts())
-    tokenizer = tokenization.Tokenizer.with_settings(
-      model_directory.tokenizer_file(folder),
-      tokenization.Settings.of(parameters),
-    )
-    length = parameters["max_seq_length"]
-    return cls(model, tokenizer, names, length, described)
+    problem = cls.read_problem(names, described["parameters"])
+    return cls(model, _framer(folder, described), problem, described)
 
-  def logits(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-    """Returns [texts, labels] float32, in the order of the texts."""
-    encoded, _ = length_buckets.encode(
-      self._tokenizer, texts, self._max_seq_length
-    )
-    found = np.zeros((len(texts), len(self.names)), np.float32)
-    for batch in length_buckets.batches(
-      encoded, batch_size, self._max_seq_length, self._tokenizer.pad_id
+  @staticmethod
+  def read_problem(
+    names: Sequence[str], parameters: Mapping[str, Any]
+  ) -> problems.Problem:
+    """Returns what the outputs of a model directory mean."""
+    return problems.of_model(names, parameters)
+
+  def logits(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+    """Returns [texts, labels] float32, in the order of the texts.
+
+    Those of a text in several windows are the mean of the windows'.
+    """
+    framed = self.framer.frame(self.cleaned(texts))
+    found = np.zeros((len(framed.ids), len(self.names)), np.float32)
+    for batch, scores in outputs(
+      self._forward, self.framer, framed, batch_size
     ):
-      scores = self._forward(
-        tf.constant(batch.input_ids), tf.constant(batch.input_mask)
-      )
-      found[batch.rows] = scores.numpy()[: len(batch.rows)]
+      found[batch.rows] = scores[: len(batch.rows)]
+    return framed.pooled(found)
+
+  def cleaned(self, texts: Sequence[Text]) -> Sequence[Text]:
+    """Does to texts what was done to the training rows, as to tweets."""
+    if not self._cleaning:
+      return texts
+    latin = self._cleaning["latin_mongolian"]
+
+    def clean(text: str) -> str:
+      marked = text.startswith(f"{tweets.MARK} ")  # twice would be too often
+      return text if marked else tweets.clean(text, latin)
+
+    return [
+      clean(text) if isinstance(text, str) else (clean(text[0]), clean(text[1]))
+      for text in texts
+    ]
+
+  def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
+    """Returns what the losses of the logits of rows compare with."""
+    return self.problem.targets(rows)
+
+  def score(
+    self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
+  ) -> float:
+    """Returns the measure that decides which weights are the best."""
+    return self.problem.score(logits, self.problem.targets(rows))
+
+  def features(self, texts: Sequence[Text]) -> np.ndarray:
+    """Returns what the head reads, [texts, hidden] float32.
+
+    The mean of a text's windows: the head is linear, so its logits are the
+    mean of theirs.
+    """
+    framed = self.framer.frame(texts)
+    return framed.pooled(self.features_of(framed))
+
+  def features_of(
+    self, framed: framing.Framed, batch_size: int = 32
+  ) -> np.ndarray:
+    """Returns what the head reads of each input, [inputs, hidden] float32."""
+    forward = compiled(
+      lambda *given: tf.cast(self.model.features(*given), tf.float32), INPUTS
+    )
+    width = self.model.encoder.config.hidden_size
+    found = np.zeros((len(framed.ids), width), np.float32)
+    for batch, features in outputs(forward, self.framer, framed, batch_size):
+      found[batch.rows] = features[: len(batch.rows)]
     return found
 
-  def report_cut(self, texts: Sequence[str]) -> None:
-    """Logs how many of the texts are longer than what the model reads."""
-    _, cut = length_buckets.encode(self._tokenizer, texts, self._max_seq_length)
-    report_cut(cut, len(texts), self._max_seq_length)
-
-  def best(self, texts: Sequence[str], batch_size: int = 32) -> list[str]:
+  def best(self, texts: Sequence[Text], batch_size: int = 32) -> list[str]:
     """Returns the likeliest label of each text."""
     scores = self.logits(texts, batch_size)
     return [self.names[index] for index in scores.argmax(axis=1)]
 
   def probabilities(
-    self, texts: Sequence[str], batch_size: int = 32
+    self, texts: Sequence[Text], batch_size: int = 32
   ) -> np.ndarray:
-    """Returns [texts, labels] float64 whose rows sum to 1."""
-    return np.exp(log_softmax(self.logits(texts, batch_size)))
+    """Returns [texts, labels] float64.
+
+    Of one label a text the rows sum to 1; of several labels each stands for
+    itself; a regression's is the number.
+    """
+    scores = self.logits(texts, batch_size) / self.temperature
+    return self.problem.probabilities(scores)
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-  """Returns [rows, labels] float64, the logarithms of the probabilities."""
-  shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-  return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+def _names(folder: str) -> list[str]:
+  """Returns the names of the outputs of a model directory."""
+  path = os.path.join(folder, model_directory.LABELS)
+  return list(json.loads(storage.read_text(path)))
 
 
-def report_cut(cut: int, texts: int, max_seq_length: int) -> None:
-  """Logs how many texts lose their ends."""
-  if cut:
-    logging.info(
-      "%d of %d texts are longer than %d pieces: their ends are not read",
-      cut,
-      texts,
-      max_seq_length,
+def _framer(folder: str, described: dict[str, Any]) -> framing.Framer:
+  """Returns what frames texts for the model in a model directory."""
+  parameters = described["parameters"]
+  tokenizer = tokenization.Tokenizer.with_settings(
+    model_directory.tokenizer_file(folder),
+    tokenization.Settings.of(parameters),
+  )
+  return framing.Framer(
+    tokenizer,
+    parameters["max_seq_length"],
+    parameters.get("long_text", framing.HEAD),
+  )
+
+
+def _config(folder: str) -> configs.AlbertConfig:
+  config = model_directory.config(folder)
+  assert config, "the manifest lists it"
+  return config
+
+
+def outputs(
+  forward: Callable[..., tf.Tensor],
+  framer: framing.Framer,
+  framed: framing.Framed,
+  batch_size: int,
+) -> Iterator[tuple[length_buckets.Batch, np.ndarray]]:
+  """Yields batches of like lengths, each with what the model gives for it.
+
+  Args:
+    forward: of input_ids, input_mask and segment_ids.
+    framer: that framed the inputs.
+    framed: the inputs.
+    batch_size: inputs a batch; fewer where there are fewer in all.
+  """
+  # One text alone need not cost a whole batch; powers of two stay few shapes.
+  fitting = 1 << max(len(framed.ids) - 1, 0).bit_length()
+  for batch in length_buckets.batches(
+    framed.ids,
+    min(batch_size, fitting),
+    framer.max_seq_length,
+    framer.tokenizer.pad_id,
+    seconds=framed.seconds,
+  ):
+    scores = forward(
+      tf.constant(batch.input_ids),
+      tf.constant(batch.input_mask),
+      tf.constant(batch.segment_ids),
     )
+    yield batch, scores.numpy()

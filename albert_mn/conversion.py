@@ -204,7 +204,9 @@ def _moved(
     for path in storage.matching(settings.held_out_file)
     for line in storage.lines(path)
   ]
-  guessed = vocabulary.contexts(lines, (old, new))
+  guessed = vocabulary.contexts(
+    lines, (old, new), opened.config.max_position_embeddings
+  )
   before = vocabulary.bits_per_character(model, old, guessed)
   after = vocabulary.bits_per_character(other, new, guessed)
   words = sum(len(context.masked) for context in guessed)
@@ -227,7 +229,9 @@ def write(
   Raises:
     options.InputError: when it gives other outputs.
   """
-  with tempfile.TemporaryDirectory(dir=beside(settings.output_dir)) as folder:
+  with tempfile.TemporaryDirectory(
+    prefix=".converting-", dir=beside(settings.output_dir)
+  ) as folder:
     model_directory.save(
       folder,
       classifier.KIND if opened.labels else "pretrained_model",
@@ -279,10 +283,8 @@ def _opened(settings: Options) -> Opened:
   config = initial_weights.settle_config(
     settings.albert_config_file, settings.bert_config_file, path
   )
-  tokenizer_file = (
-    settings.spm_model_file
-    or settings.vocab_file
-    or initial_weights.tokenizer_file(path)
+  tokenizer_file = initial_weights.settle_tokenizer(
+    path, settings.spm_model_file, settings.vocab_file
   )
   source = initial_weights.read(path)
   opened = Opened(

@@ -27,12 +27,15 @@ class EncoderOutput(NamedTuple):
     sequence_output: [batch, length, hidden_size], the last of them.
     pooled_output: [batch, hidden_size], tanh of a dense layer on [CLS]; of
       packed records [batch, labels, hidden_size].
+    attentions: of each block in the order of their use, where asked for:
+      [batch, heads, from, to], what each position takes from which.
   """
 
   embedding_output: tf.Tensor
   layer_outputs: list[tf.Tensor]
   sequence_output: tf.Tensor
   pooled_output: tf.Tensor
+  attentions: tuple[tf.Tensor, ...] = ()
 
 
 # The places where a layer drops units, as google-research's modeling.py.
@@ -158,6 +161,24 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     self._output_dropout.set_seed(seeds)
     self._attention_layer._dropout_layer.set_seed(seeds)
 
+  def attention(self, hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns [batch, heads, from, to], each row of which sums to 1.
+
+    Computed beside the block's output: a block that returned both would need
+    a switch, which a second thread that traces would find in either position.
+
+    Args:
+      hidden: [batch, length, hidden_size], what the block is applied to.
+      mask: of `attention_mask`.
+    """
+    _, shares = self._attention_layer(
+      query=hidden,
+      value=hidden,
+      attention_mask=mask,
+      return_attention_scores=True,
+    )
+    return shares
+
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
     """The layers inside, for tables of names in other formats."""
     return {
@@ -253,6 +274,8 @@ class AlbertEncoder(tf_keras.layers.Layer):
     segment_ids: tf.Tensor,
     dropout_seeds: tf.Tensor | None = None,
     firsts: tf.Tensor | None = None,
+    words: tf.Tensor | None = None,
+    with_attentions: bool = False,
   ) -> EncoderOutput:
     """Encodes a batch.
 
@@ -264,8 +287,11 @@ class AlbertEncoder(tf_keras.layers.Layer):
       dropout_seeds: of `example_seeds`; None drops nothing.
       firsts: int32 [batch, labels], where the examples of a packed row begin;
         None: one a row.
+      words: [batch, length, embedding_size], in place of the ids' embeddings.
+      with_attentions: whether to return them.
     """
-    embedded = self._words(input_ids) + self._segments(segment_ids)
+    found = self._words(input_ids) if words is None else words
+    embedded = found + self._segments(segment_ids)
     table = self._positions.trainable_variables[0]
     embedded += tf.cast(positions(table, input_mask, firsts), embedded.dtype)
     embedded = self._norm(embedded)  # [batch, length, embedding_size]
@@ -275,15 +301,17 @@ class AlbertEncoder(tf_keras.layers.Layer):
       hidden = self.projection(hidden)  # [batch, length, hidden_size]
     mask = attention_mask(input_mask, firsts is not None)
     mask = tf.cast(mask, hidden.dtype)  # [batch, 1 or from, to]
-    outputs = []
+    outputs, attentions = [], []
     for block, seeds in self.applications(dropout_seeds):
+      if with_attentions:
+        attentions.append(block.attention(hidden, mask))
       hidden = self._applied(block, hidden, mask, seeds)
       outputs.append(hidden)
     outputs = outputs[
       self.config.inner_group_num - 1 :: self.config.inner_group_num
     ]
     pooled = self.pooler(at(hidden, firsts))
-    return EncoderOutput(embedded, outputs, hidden, pooled)
+    return EncoderOutput(embedded, outputs, hidden, pooled, tuple(attentions))
 
   def applications(
     self, dropout_seeds: tf.Tensor | None
@@ -344,7 +372,7 @@ def positions(
   Returns:
     [length, embedding_size], or [batch, length, embedding_size].
   """
-  length = input_mask.shape[1]
+  length = input_mask.shape[1] or tf.shape(input_mask)[1]
   if firsts is None:
     return table[:length]
   number = tf.maximum(input_mask - 1, 0)

@@ -31,9 +31,8 @@ def extracted(path: str) -> str:
     options.InputError: where it is of a kind that none of the two gives.
   """
   content = huggingface.json_object(path)
-  model = content.get("model") or {}
-  kind = model.get("type")
   try:
+    kind = content["model"]["type"]
     if kind == "WordPiece":
       name, data = model_directory.VOCABULARY, _vocabulary(content)
     elif kind == "Unigram":

@@ -7,6 +7,7 @@ again ends where an uninterrupted one does.
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,22 +17,32 @@ import tensorflow as tf
 from absl import logging
 
 from albert_mn import (
+  best_weights,
+  calibration,
   checkpoints,
   classifier,
+  classifier_step,
   configs,
-  encoders,
+  degenerate_runs,
   initial_weights,
+  layer_rates,
   model_directory,
   optimization,
+  problems,
   runs,
+  tagging,
 )
 from data_prep import (
   classifier_data,
+  framing,
   length_buckets,
   options,
   storage,
   tokenization,
 )
+
+# A restart's seed is this much further; --num_seeds takes the next ones.
+_RESTART = 1_000_003
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +72,67 @@ class Recipe:
     12345, "weights, order and dropout follow from it", minimum=0
   )
 
-  def steps_per_epoch(self, rows: int) -> int:
-    """The last step of an epoch may be filled with empty rows."""
-    return math.ceil(rows / self.train_batch_size)
+  layer_decay: float = options.option(
+    1.0, "what the rate of each group of layers is of the next one's, from the "
+    "head down: 1 for pooler and head; ALBERT's one group counts as one layer, "
+    "then come the embeddings (ELECTRA: 0.8; google-research/albert: 1)",
+    minimum=0.0, maximum=1.0,
+  )  # fmt: skip
+  class_weights: str = options.option(
+    "none", "balanced: every label weighs the same in the loss, however rare",
+    choices=("none", "balanced"),
+  )  # fmt: skip
+  early_stopping_patience: int = options.option(
+    0, "epochs without a better score on the validation rows after which to "
+    "stop; 0: never. The validation rows are those of --validation_file, or a "
+    "tenth of the training rows, never those that are evaluated on", minimum=0,
+  )  # fmt: skip
+  calibrate: bool = options.option(
+    False, "fit on validation rows by how much the model is too sure (Guo et "
+    "al. 2017), and divide by it from then on"
+  )  # fmt: skip
+  max_restarts: int = options.option(
+    2, "how often a run that learnt nothing at all is begun again with another "
+    "seed", minimum=0,
+  )  # fmt: skip
+  gradient_accumulation_steps: int = options.option(
+    1, "parts in which a batch is computed, where memory is short", minimum=1
+  )
+  precision: str = options.option(
+    "float32", "bfloat16: mixed, for TPUs and newer GPUs",
+    choices=("float32", "bfloat16"),
+  )  # fmt: skip
+  freeze_encoder: bool = options.option(
+    False, "train the head alone, on the encoder's output, computed once"
+  )
+  long_text: str = options.option(
+    framing.HEAD, "of a text longer than --max_seq_length: read its head; "
+    "head_tail: a quarter from its beginning, the rest from its end; windows: "
+    "all, in windows that overlap by half, whose scores are averaged",
+    choices=framing.LONG_TEXTS,
+  )  # fmt: skip
 
-  def total_steps(self, rows: int) -> int:
+  def __post_init__(self) -> None:
+    parts = self.gradient_accumulation_steps
+    if self.train_batch_size % parts:
+      raise options.InputError(
+        "a --train_batch_size that --gradient_accumulation_steps divides",
+        f"{self.train_batch_size} and {parts}",
+        f"give --train_batch_size={math.ceil(self.train_batch_size / parts) * parts}",
+      )
+
+  @property
+  def validates(self) -> bool:
+    """Whether validation rows are needed."""
+    return bool(self.early_stopping_patience or self.calibrate)
+
+  def steps_per_epoch(self, inputs: int) -> int:
+    """The last step of an epoch may be filled with empty rows."""
+    return math.ceil(inputs / self.train_batch_size)
+
+  def total_steps(self, inputs: int) -> int:
     """At least one, however small the fraction of an epoch."""
-    return max(1, round(self.steps_per_epoch(rows) * self.num_train_epochs))
+    return max(1, round(self.steps_per_epoch(inputs) * self.num_train_epochs))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,26 +153,30 @@ class Start:
 
 
 @dataclasses.dataclass(frozen=True)
-class Examples:
-  """The training rows as the model reads them.
+class Data:
+  """The rows of a training, by what they are for.
 
   Attributes:
-    encoded: the ids of each text.
-    labels: [rows] int32, each label's place among the sorted names.
-    pad_id: what fills up a row.
+    train: what to train on.
+    validation: what decides which weights are kept; may be empty.
+    held_out: what is evaluated on afterwards: only counted, and shown where
+      there is no validation.
+    cleaning: what was done to them, for the manifest: texts to predict get it
+      too.
   """
 
-  encoded: list[np.ndarray]
-  labels: np.ndarray
-  pad_id: int
+  train: Sequence[classifier_data.Row]
+  validation: Sequence[classifier_data.Row] = ()
+  held_out: Sequence[classifier_data.Row] = ()
+  cleaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def training_batches(
-  examples: Examples, recipe: Recipe, first: int, last: int
+  examples: problems.Examples, recipe: Recipe, first: int, last: int
 ) -> Iterator[tuple[int, length_buckets.Batch]]:
   """Yields the steps from `first` to before `last`, each with its batch.
 
-  A step's batch is a function of (seed, step); every epoch holds every row
+  A step's batch is a function of (seed, step); every epoch holds every input
   once.
   """
   per_epoch = recipe.steps_per_epoch(len(examples.encoded))
@@ -118,64 +187,11 @@ def training_batches(
       recipe.max_seq_length,
       examples.pad_id,
       np.random.default_rng([recipe.random_seed, epoch]),
+      examples.seconds,
     )
     for step, batch in enumerate(batches, start=epoch * per_epoch):
       if first <= step < last:
         yield step, batch
-
-
-class Step:
-  """One training step, compiled once for each static length.
-
-  Args:
-    model: what is trained.
-    optimizer: its `iterations` is the global step.
-    seed: dropout is a function of it and of the step.
-  """
-
-  def __init__(self, model: classifier.Classifier, optimizer: Any, seed: int):
-    self._model, self._optimizer, self._seed = model, optimizer, seed
-    self._step = tf.function(self._train_step)
-
-  def __call__(
-    self, batch: length_buckets.Batch, labels: np.ndarray
-  ) -> tf.Tensor:
-    """Trains on a batch; returns its mean loss.
-
-    Args:
-      batch: the padded rows.
-      labels: [real rows] int32, their label's number.
-    """
-    filled = np.zeros(len(batch.weights), np.int32)
-    filled[: len(labels)] = labels
-    return self._step(
-      tf.constant(batch.input_ids),
-      tf.constant(batch.input_mask),
-      tf.constant(filled),
-      tf.constant(batch.weights),
-    )
-
-  def _train_step(
-    self,
-    input_ids: tf.Tensor,
-    input_mask: tf.Tensor,
-    labels: tf.Tensor,
-    weights: tf.Tensor,
-  ) -> tf.Tensor:
-    step = tf.cast(self._optimizer.iterations, tf.int32)
-    variables = self._model.trainable_variables
-    with tf.GradientTape() as tape:
-      rows = tf.range(tf.shape(input_ids)[0])
-      seeds = encoders.example_seeds(self._seed, step, rows)
-      logits = self._model(input_ids, input_mask, seeds)
-      losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-      loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
-    gradients = tape.gradient(loss, variables)
-    self._optimizer.apply_gradients(
-      (tf.convert_to_tensor(gradient), variable)
-      for gradient, variable in zip(gradients, variables, strict=True)
-    )
-    return loss
 
 
 def train(
@@ -183,8 +199,8 @@ def train(
   output_dir: str,
   recipe: Recipe,
   start: Start,
-  rows: Sequence[classifier_data.Row],
-  held_out: Sequence[classifier_data.Row],
+  problem: problems.Problem,
+  data: Data,
 ) -> None:
   """Fine-tunes, or goes on, and writes the model directory.
 
@@ -193,71 +209,163 @@ def train(
     output_dir: the run directory, for `checkpoints/` and `run.json`.
     recipe: how to train.
     start: what to begin from.
-    rows: what to train on.
-    held_out: what to show the progress on; decides nothing.
+    problem: what is predicted, learnt from the training rows.
+    data: the rows.
 
   Raises:
     options.InputError: when the start does not fit, when `output_dir` was
       begun as another run, or when the loss is not finite.
   """
-  names = classifier_data.label_names(rows)
-  model = classifier.Classifier(start.config, len(names), recipe.random_seed)
-  origin = {"training_rows": classifier_data.fingerprint(rows)}
+  origin = {"training_rows": classifier_data.fingerprint(data.train)}
+  if data.validation:
+    origin["validation_rows"] = classifier_data.fingerprint(data.validation)
   if start.init_checkpoint:
-    initial_weights.load(start.init_checkpoint, {"encoder": model.encoder})
     origin["init_checkpoint"] = initial_weights.identity(start.init_checkpoint)
-  examples = _examples(start, recipe, rows, names)
-  predictor = classifier.Predictor(
-    model, start.tokenizer, names, recipe.max_seq_length
+  framer = framing.Framer(
+    start.tokenizer,
+    recipe.max_seq_length,
+    recipe.long_text,
+    remembered=sum(map(len, (data.train, data.validation, data.held_out))),
   )
-  settings = _settings(recipe, start) | origin
-  loop = _Loop(
-    output_dir, recipe, model, examples, predictor, held_out, settings
+  loop, restarts = _learnt(
+    output_dir, recipe, start, problem, data, framer, origin
   )
-  loop.run()
   model_directory.save(
     folder,
-    classifier.KIND,
+    predictor_of(problem).KIND,
     config=start.config,
-    parts=model.parts(),
+    parts=loop.model.parts(),
     tokenizer_file=start.tokenizer_file,
     parameters={
       **dataclasses.asdict(recipe),
       **start.tokenizer.settings.parameters(),
+      "cleaning": dict(data.cleaning),
+      "text_pair": any(row.text_pair for row in data.train),
+      **problem.parameters(),
+      **loop.calibrated(),
     },
     counts={
       "global_step": loop.step(),
-      "train_rows": len(rows),
-      "held_out_rows": len(held_out),
+      "train_rows": len(data.train),
+      "validation_rows": len(data.validation),
+      "held_out_rows": len(data.held_out),
+      "restarts": restarts,
     },
     inputs=origin,
-    labels=names,
+    labels=problem.names,
   )
 
 
-def _settings(recipe: Recipe, start: Start) -> dict[str, Any]:
+def _learnt(
+  output_dir: str,
+  recipe: Recipe,
+  start: Start,
+  problem: problems.Problem,
+  data: Data,
+  framer: framing.Framer,
+  origin: Mapping[str, str],
+) -> tuple["_Loop", int]:
+  """Trains, and begins again where nothing was learnt; counts the restarts.
+
+  Whether anything was is a function of the weights that a run ends with, so a
+  start after a kill takes the same way.
+  """
+  for restart in range(recipe.max_restarts + 1):
+    attempt = dataclasses.replace(
+      recipe, random_seed=recipe.random_seed + restart * _RESTART
+    )
+    folder = os.path.join(output_dir, *([f"restart_{restart}"] * bool(restart)))
+    settings = {**_settings(attempt, start, problem), **origin}
+    loop = _Loop(folder, attempt, start, problem, data, framer, settings)
+    loop.run()
+    fault = loop.fault()
+    if not fault:
+      return loop, restart
+    again = restart < recipe.max_restarts
+    logging.warning(
+      "DEGENERATE RUN: %s. %s",
+      fault,
+      f"Beginning again with seed {attempt.random_seed + _RESTART}"
+      if again
+      else "This model is of no use: try a smaller --learning_rate, a longer "
+      "warm-up (--warmup_proportion) or another --init_checkpoint",
+    )
+  return loop, restart
+
+
+def _settings(
+  recipe: Recipe, start: Start, problem: problems.Problem
+) -> dict[str, Any]:
   """What decides where a run ends, its rows and starting weights apart."""
   return {
     **dataclasses.asdict(recipe),
     "config": dataclasses.asdict(start.config),
     "tokenizer": storage.sha256(start.tokenizer_file),
     **start.tokenizer.settings.parameters(),
+    **problem.parameters(),
   }
 
 
 def _examples(
-  start: Start,
+  framer: framing.Framer,
   recipe: Recipe,
+  problem: problems.Problem,
   rows: Sequence[classifier_data.Row],
-  names: Sequence[str],
-) -> Examples:
-  encoded, cut = length_buckets.encode(
-    start.tokenizer, [row.text for row in rows], recipe.max_seq_length
-  )
-  classifier.report_cut(cut, len(rows), recipe.max_seq_length)
-  number = {name: index for index, name in enumerate(names)}
-  labels = np.array([number[row.label] for row in rows], np.int32)
-  return Examples(encoded, labels, start.tokenizer.pad_id)
+) -> tuple[framing.Framed, problems.Examples]:
+  framed, examples = problem.examples(framer, rows)
+  length = recipe.max_seq_length
+  if said := framed.counts(length).said(length):
+    logging.info("training rows: %s", said)
+  if recipe.class_weights == "balanced":
+    weights = examples.weights * problem.weights(examples.targets)
+    examples = dataclasses.replace(examples, weights=weights)
+  return framed, examples
+
+
+def problem_of(
+  label_type: str, rows: Sequence[classifier_data.Row]
+) -> problems.Problem:
+  """Learns from training rows what there is to predict."""
+  if label_type == tagging.ENTITIES:
+    return tagging.Tagging.of(rows)
+  return problems.of_rows(label_type, rows)
+
+
+def predictor_of(problem: problems.Problem) -> type[classifier.Predictor]:
+  """Returns what predicts such a problem, with its kind of model."""
+  if problem.TYPE == tagging.ENTITIES:
+    return tagging.TagPredictor
+  return classifier.Predictor
+
+
+class _Judge:
+  """Some rows, to be scored again and again as the weights change."""
+
+  def __init__(
+    self,
+    predictor: classifier.Predictor,
+    rows: Sequence[classifier_data.Row],
+    frozen: bool,
+  ):
+    self._predictor, self._rows = predictor, rows
+    self._texts = [problems.text_of(row) for row in rows]
+    self._features = predictor.features(self._texts) if frozen else None
+    self.targets = predictor.targets(rows)
+
+  def logits(self) -> np.ndarray:
+    """Returns what the predictor gives with the weights as they are now."""
+    if self._features is None:
+      return self._predictor.logits(self._texts)
+    return self._predictor.model.head(tf.constant(self._features)).numpy()
+
+  def score_and_loss(self) -> tuple[float, float]:
+    """Returns the predictor's score, and the mean loss."""
+    logits = self.logits()
+    losses = self._predictor.problem.losses(
+      tf.constant(logits), tf.constant(self.targets)
+    )
+    score = self._predictor.score(logits, self._rows)
+    return score, float(tf.reduce_mean(losses))
 
 
 class _Loop:
@@ -267,24 +375,52 @@ class _Loop:
     self,
     output_dir: str,
     recipe: Recipe,
-    model: classifier.Classifier,
-    examples: Examples,
-    predictor: classifier.Predictor,
-    held_out: Sequence[classifier_data.Row],
+    start: Start,
+    problem: problems.Problem,
+    data: Data,
+    framer: framing.Framer,
     settings: Mapping[str, Any],
   ):
-    self._recipe, self._examples = recipe, examples
-    self._predictor, self._held_out = predictor, held_out
-    self._per_epoch = recipe.steps_per_epoch(len(examples.encoded))
-    self._total = recipe.total_steps(len(examples.encoded))
+    self._recipe, self._problem, self._data = recipe, problem, data
+    kind = predictor_of(problem)
+    self.model = kind.MODEL(
+      start.config, len(problem.names), recipe.random_seed
+    )
+    if start.init_checkpoint:
+      initial_weights.load(
+        start.init_checkpoint, {"encoder": self.model.encoder}
+      )
+    framed, self._examples = _examples(framer, recipe, problem, data.train)
+    self._predictor = kind(self.model, framer, problem)
+    # A tagger reads all positions: too much to keep.
+    cached = recipe.freeze_encoder and problem.TYPE != tagging.ENTITIES
+    self._judge = _Judge(
+      self._predictor, data.validation or data.held_out, cached
+    )
+    inputs = len(self._examples.encoded)
+    self._per_epoch = recipe.steps_per_epoch(inputs)
+    self._total = recipe.total_steps(inputs)
     self._optimizer = optimization.create(
-      _optimizer_options(recipe, self._total)
+      _optimizer_options(recipe, self._total),
+      factors=layer_rates.factors(self.model, recipe.layer_decay),
     )
-    self._optimizer.build(model.trainable_variables)
-    self._train_on = Step(model, self._optimizer, recipe.random_seed)
-    self._checkpoints = checkpoints.Checkpoints(
-      output_dir, {"optimizer": self._optimizer, **model.parts()}, keep=2
+    self._step = classifier_step.Step(
+      self.model,
+      self._optimizer,
+      problem,
+      recipe.random_seed,
+      recipe.gradient_accumulation_steps,
+      recipe.freeze_encoder,
+      self._predictor.features_of(framed) if cached else None,
     )
+    parts = {"optimizer": self._optimizer, **self.model.parts()}
+    self._best = None
+    if data.validation:
+      self._best = best_weights.Best(
+        self.model.trainable_variables, recipe.early_stopping_patience
+      )
+      parts["best"] = self._best
+    self._checkpoints = checkpoints.Checkpoints(output_dir, parts, keep=2)
     begun = bool(self._checkpoints.steps())
     runs.remember(output_dir, settings, begun=begun)
     self._checkpoints.restore()
@@ -296,13 +432,23 @@ class _Loop:
   def run(self) -> None:
     """Trains from the restored step to the last one."""
     first = self.step()
-    if first >= self._total:
+    if first >= self._total or self._stops():
       logging.info("already at step %d: nothing to train", first)
-      return
+    else:
+      self._train(first)
+    if self._best:
+      self._best.restore()
+
+  def _stops(self) -> bool:
+    return self._best is not None and self._best.stops()
+
+  def _train(self, first: int) -> None:
     logging.info(
-      "training on %d rows, %d held out: steps %d to %d, %d an epoch",
-      len(self._examples.encoded),
-      len(self._held_out),
+      "training on %d rows, %d for validation, %d held out: steps %d to %d, "
+      "%d an epoch",
+      len(self._data.train),
+      len(self._data.validation),
+      len(self._data.held_out),
       first,
       self._total,
       self._per_epoch,
@@ -311,8 +457,7 @@ class _Loop:
     for step, batch in training_batches(
       self._examples, self._recipe, first, self._total
     ):
-      loss = self._train_on(batch, self._examples.labels[batch.rows])
-      losses.append(float(loss))
+      losses.append(float(self._step(batch, self._examples)))
       done = step + 1
       pace = (time.monotonic() - began) / (done - first)
       left = runs.clock(pace * (self._total - done))
@@ -323,6 +468,9 @@ class _Loop:
       if done % self._per_epoch == 0 or done == self._total:
         self._end_epoch(done, losses, left)
         losses = []
+        if self._stops():
+          logging.info("no better score for as long as patience lasts: the end")
+          return
 
   def _end_epoch(self, done: int, losses: Sequence[float], left: str) -> None:
     loss = sum(losses) / len(losses)
@@ -332,20 +480,43 @@ class _Loop:
         f"{loss} by step {done}",
         "start again in another --output_dir with a smaller --learning_rate",
       )
+    score, judged = self._judge.score_and_loss()
+    better = self._best is not None and self._best.take(score, judged)
     self._checkpoints.save()
-    guesses = self._predictor.best([row.text for row in self._held_out])
-    right = sum(
-      row.label == guess
-      for row, guess in zip(self._held_out, guesses, strict=True)
-    )
     logging.info(
-      "epoch %.3g of %.3g: loss %.3f, eval accuracy %.3f; %s left",
+      "epoch %.3g of %.3g: loss %.3f; %s: loss %.3f, %s %.3f%s; %s left",
       done / self._per_epoch,
       self._total / self._per_epoch,
       loss,
-      right / len(guesses),
+      "validation" if self._best else "evaluation rows",
+      judged,
+      self._problem.SCORE,
+      score,
+      " (the best so far)" if better else "",
       left,
     )
+
+  def fault(self) -> str:
+    """Says in what the finished run is degenerate; "" where it is not."""
+    recipe = self._recipe
+    long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)
+    if not (long and recipe.learning_rate and recipe.max_restarts):
+      return ""
+    rows = self._data.train[
+      :: -(-len(self._data.train) // degenerate_runs.ROWS)
+    ]
+    judge = _Judge(self._predictor, rows, frozen=False)
+    return degenerate_runs.fault(self._problem, judge.logits(), judge.targets)
+
+  def calibrated(self) -> dict[str, float]:
+    """Returns the temperature for the manifest, where it was asked for."""
+    if not self._recipe.calibrate:
+      return {}
+    found = calibration.temperature(
+      self._problem, self._judge.logits(), self._judge.targets
+    )
+    logging.info("temperature fitted on the validation rows: %.3f", found)
+    return {"temperature": found}
 
 
 def _optimizer_options(

@@ -9,11 +9,14 @@ back under the same settings alone.
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from absl import logging
+
 from albert_mn import configs, huggingface
-from data_prep import storage, tokenization
+from data_prep import options, storage, tokenization
 
 # What models and tokenizers are compared on: every letter, other scripts, marks.
 SENTENCES = (
@@ -84,9 +87,18 @@ def found(
   told = os.path.join(folder, huggingface.TOKENIZER_CONFIG)
   wordpiece = tokenization.is_wordpiece(tokenizer_file)
   config = huggingface.json_object(told) if storage.exists(told) else {}
+  if config.get("tokenize_chinese_chars") is False:
+    logging.warning(
+      "Chinese characters were no words of their own in %s; here they are", told
+    )
   if storage.exists(fast):
     content = huggingface.json_object(fast)
-    settings = _of_normalizer(content.get("normalizer") or {})
+    try:
+      settings = _of_normalizer(content.get("normalizer") or {})
+    except (AttributeError, TypeError) as error:
+      raise options.InputError(
+        f"a normalizer in {fast}", str(error), "copy it again"
+      ) from error
     return Found(settings, f"the normalizer of {huggingface.FAST_TOKENIZER}")
   if wordpiece and "do_lower_case" in config:
     lower = bool(config["do_lower_case"])
@@ -143,22 +155,24 @@ def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
   )
 
 
-def _letters(tokenizer: tokenization.Tokenizer) -> str:
-  return "".join(
+def _letters(tokenizer: tokenization.Tokenizer) -> list[str]:
+  return [
     tokenizer.letters(i)
     for i in range(tokenizer.vocab_size)
     if not tokenizer.special[i] and not tokenizer.letters(i).startswith("<0x")
-  )
+  ]
 
 
 def _has_capitals(tokenizer: tokenization.Tokenizer) -> bool:
-  letters = _letters(tokenizer)
-  return letters != letters.lower()
+  """Says so where a hundredth of the pieces has one, more than a few symbols."""
+  pieces = _letters(tokenizer)
+  found = sum(bool(re.search("[A-ZА-ЯЁӨҮ]", piece)) for piece in pieces)
+  return found > len(pieces) / 100
 
 
 def _has_marks(tokenizer: tokenization.Tokenizer) -> bool:
   """Says so of a vocabulary that has й or ё, or no Cyrillic at all."""
-  letters = set(_letters(tokenizer))
+  letters = set("".join(_letters(tokenizer)))
   return bool(letters & set(_MARKED)) or not letters & set(_CYRILLIC)
 
 

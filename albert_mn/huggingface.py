@@ -19,6 +19,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TOKENIZER = "spiece.model"
 TOKENIZER_CONFIG, FAST_TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 # The names under which PyTorch and safetensors keep weights.
+_FILES = (WEIGHTS, "pytorch_model.bin")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 # After the family's name, which is left out, an encoder's weights begin so.
@@ -66,6 +67,15 @@ _INERT_AT: dict[str, Any] = {
 def is_weights(path: str) -> bool:
   """Says whether a path names a file of weights."""
   return path.endswith(_WEIGHTS)
+
+
+def has_weights(folder: str) -> bool:
+  """Says whether weights lie in a folder under the names of transformers."""
+  return any(
+    storage.exists(os.path.join(folder, f"{name}{ending}"))
+    for name in _FILES
+    for ending in ("", ".index.json")
+  )
 
 
 def folder_of(path: str) -> str:
@@ -141,7 +151,7 @@ def labels(folder: str) -> list[str]:
     return []
   try:
     return [str(names[key]) for key in sorted(names, key=int)]
-  except (TypeError, ValueError) as error:
+  except (LookupError, TypeError, ValueError) as error:
     raise options.InputError(
       f"numbered labels as id2label in {path}", str(error), "mend the file"
     ) from error
@@ -180,14 +190,18 @@ def files(path: str) -> list[str]:
   if is_weights(path):
     return [path]
   folder = path
-  for name in (WEIGHTS, "pytorch_model.bin"):
+  for name in _FILES:
     path = os.path.join(folder, name)
     if storage.exists(path):
       return [path]
     if storage.exists(f"{path}.index.json"):
-      shards = json_object(f"{path}.index.json").get("weight_map", {})
+      shards = json_object(f"{path}.index.json").get("weight_map")
+      if not isinstance(shards, dict) or not shards:
+        raise options.InputError(
+          f"weight_map in {path}.index.json", repr(shards)[:80], "copy it again"
+        )
       # The names come from elsewhere: none may lead out of the folder.
-      names = sorted({os.path.basename(shard) for shard in shards.values()})
+      names = sorted({os.path.basename(str(s)) for s in shards.values()})
       return [os.path.join(folder, name) for name in names]
   raise options.InputError(
     f"model.safetensors or pytorch_model.bin in {folder}",

@@ -55,7 +55,7 @@ def format_of(path: str) -> Format:
   if model_directory.find_weights(path):
     names = model_directory.held_names(path)
     return Format.OURS if _OBJECTS in names else Format.TF1
-  if huggingface.config_file(path):
+  if huggingface.config_file(path) or huggingface.has_weights(path):
     return Format.HUGGING_FACE
   raise options.InputError(
     "a model directory, a checkpoint's prefix (the path without .index), a "
@@ -158,23 +158,50 @@ def tokenizer_file(path: str) -> str:
   Raises:
     options.InputError: when there are several of other names.
   """
-  folder = folder_of(path)
-  names = (model_directory.TOKENIZER, huggingface.TOKENIZER)
-  known = (model_directory.adjacent(folder, name) for name in names)
-  if found := next(filter(None, known), ""):
-    return found
-  models = [n for n in storage.names(folder) if n.endswith(".model")]
-  if len(models) > 1:
+  found = _tokenizer_files(path)
+  if len(found) > 1:
     raise options.InputError(
-      f"one SentencePiece model in {folder}", ", ".join(models),
+      f"one SentencePiece model in {folder_of(path)}",
+      ", ".join(map(os.path.basename, found)),
       "give --spm_model_file",
-    )  # fmt: skip
-  if models:
-    return os.path.join(folder, models[0])
-  if found := model_directory.adjacent(folder, model_directory.VOCABULARY):
-    return found
-  fast = model_directory.adjacent(folder, huggingface.FAST_TOKENIZER)
+    )
+  if found:
+    return found[0]
+  fast = model_directory.adjacent(folder_of(path), huggingface.FAST_TOKENIZER)
   return fast_tokenizers.extracted(fast) if fast else ""
+
+
+def _tokenizer_files(path: str) -> list[str]:
+  """Returns the tokenizers beside weights: of the likeliest name, or all."""
+  folder = folder_of(path)
+  for name in (model_directory.TOKENIZER, huggingface.TOKENIZER):
+    if known := model_directory.adjacent(folder, name):
+      return [known]
+  models = [n for n in storage.names(folder) if n.endswith(".model")]
+  if models:
+    return [os.path.join(folder, name) for name in models]
+  words = model_directory.adjacent(folder, model_directory.VOCABULARY)
+  return [words] if words else []
+
+
+def settle_tokenizer(path: str, *given: str) -> str:
+  """Returns the tokenizer that a flag names, or that beside the weights.
+
+  Args:
+    path: the weights, or "".
+    *given: what the flags say, "" for nothing.
+
+  Raises:
+    options.InputError: when the two differ, or there are several.
+  """
+  named = next(filter(None, given), "")
+  if not named or not path:
+    return named or (tokenizer_file(path) if path else "")
+  model_directory.require_one_tokenizer(
+    {path: tokenizer_hash(path), named: storage.sha256(named)},
+    "leave --spm_model_file out",
+  )
+  return named
 
 
 def text_settings(
@@ -199,9 +226,12 @@ def text_settings(
 
 
 def tokenizer_hash(path: str) -> str:
-  """The sha256 of `tokenizer_file`, "" where there is none."""
-  found = tokenizer_file(path)
-  return storage.sha256(found) if found else ""
+  """The sha256 of the one tokenizer beside weights, "" where there is none.
+
+  That of a tokenizer.json is not known: it may come from any file.
+  """
+  found = _tokenizer_files(path)
+  return storage.sha256(found[0]) if len(found) == 1 else ""
 
 
 def identity(path: str) -> str:

@@ -69,24 +69,25 @@ class _Weights(NamedTuple):
     )
 
 
-class Lean:
-  """Computes what a PretrainingModel computes, with its variables.
+class LeanEncoder:
+  """Computes what an AlbertEncoder computes, with its variables.
+
+  The batch and the length may be unknown where it is traced: then one trace
+  serves all, and only what stands between the products is compiled for each.
 
   Args:
-    model: of float32 layers.
+    encoder: of float32 layers.
     jit_compile: whether XLA compiles what stands between the products.
   """
 
-  def __init__(self, model: pretraining.PretrainingModel, jit_compile: bool):
-    self._model, self._config = model, model.encoder.config
+  def __init__(self, encoder: encoders.AlbertEncoder, jit_compile: bool):
+    self._encoder, self._config = encoder, encoder.config
     config = self._config
-    activation = encoders.activation(config)
 
     def fused(function: Function, learnt: int, **fixed: float) -> Function:
       return _fused(functools.partial(function, **fixed), learnt, jit_compile)
 
-    self._activated = fused(lambda x, bias: activation(x + bias), 2)
-    self._feed_forward = _feed_forward(activation, jit_compile)
+    self._feed_forward = _feed_forward(encoders.activation(config), jit_compile)
     self._embedded = fused(
       _embedded, 3, rate=config.hidden_dropout_prob,
       epsilon=config.layer_norm_eps,
@@ -103,55 +104,53 @@ class Lean:
       config.attention_probs_dropout_prob,
       jit_compile,
     )
-    self._two = _twice(jit_compile)
-    self._head = fused(_normed, 3, epsilon=_HEAD_EPSILON)
+    self._handed_out = {
+      shared: _handed_out(shared, jit_compile) for shared in (False, True)
+    }
 
-  def __call__(
+  def sequence_output(
     self,
-    features: dict[str, tf.Tensor],
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
     dropout_seeds: tf.Tensor | None = None,
-  ) -> pretraining.PretrainingOutput:
-    """Gives logits, as PretrainingModel.call does."""
-    model, encoder = self._model, self._model.encoder
-    hidden = self._embeddings(features, dropout_seeds)
-    mask = encoders.attention_mask(
-      features[records.INPUT_MASK], records.NEXT_SENTENCE_POSITIONS in features
+    firsts: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """Gives the last layer, [batch, length, hidden_size]; see AlbertEncoder."""
+    encoder = self._encoder
+    hidden = self._embeddings(
+      input_ids, input_mask, segment_ids, dropout_seeds, firsts
     )
+    mask = encoders.attention_mask(input_mask, firsts is not None)
     mask = (1.0 - mask)[:, None] * _MASKED  # [batch, 1, 1 or length, length]
     weights = {
       block: _Weights.of(block) for group in encoder.groups for block in group
     }
     uses = collections.Counter(b for b, _ in encoder.applications(None))
     for block, seeds in encoder.applications(dropout_seeds):
-      now, uses[block] = weights[block], uses[block] - 1
-      if uses[block]:
-        now, weights[block] = self._shared(now)
+      uses[block] -= 1
+      hidden, now, weights[block] = self._layer(
+        hidden, weights[block], shared=uses[block] > 0
+      )
       hidden = self._block(hidden, mask, now, seeds)
-    return pretraining.PretrainingOutput(
-      self._masked_lm(hidden, features[records.MASKED_LM_POSITIONS]),
-      model.sentence(
-        encoder.pooler(
-          encoders.at(hidden, features.get(records.NEXT_SENTENCE_POSITIONS))
-        )
-      ),
-    )
+    return hidden
 
   def _embeddings(
-    self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None
+    self,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    seeds: tf.Tensor | None,
+    firsts: tf.Tensor | None,
   ) -> tf.Tensor:
     """Returns the first layer's input, [batch, length, hidden_size]."""
-    encoder = self._model.encoder
-    ids, segments = features[records.INPUT_IDS], features[records.SEGMENT_IDS]
+    encoder = self._encoder
     of = encoder.embedding_variables()
     types = of["token_type_embeddings"]
     found = (
-      tf.gather(encoder.embedding_table, ids)
-      + _product(tf.one_hot(segments, types.shape[0]), types)
-      + encoders.positions(
-        of["position_embeddings"],
-        features[records.INPUT_MASK],
-        features.get(records.NEXT_SENTENCE_POSITIONS),
-      )
+      tf.gather(encoder.embedding_table, input_ids)
+      + _product(tf.one_hot(segment_ids, types.shape[0]), types)
+      + encoders.positions(of["position_embeddings"], input_mask, firsts)
     )
     gamma, beta = of["LayerNorm/gamma"], of["LayerNorm/beta"]
     found = self._embedded(found, *_tensors(gamma, beta), *_given(seeds))
@@ -161,12 +160,14 @@ class Lean:
       _product(found, encoder.projection.kernel), encoder.projection.bias
     )
 
-  def _shared(self, weights: _Weights) -> tuple[_Weights, _Weights]:
-    """Gives the weights to one layer, and to those that come after it."""
+  def _layer(
+    self, hidden: tf.Tensor, weights: _Weights, shared: bool
+  ) -> tuple[tf.Tensor, _Weights, _Weights]:
+    """Gives a layer its input and weights, and those after it the weights."""
     flat = tf.nest.flatten(weights)
-    both = self._two(*flat)
-    one, other = both[: len(flat)], both[len(flat) :]
-    return tuple(tf.nest.pack_sequence_as(weights, w) for w in (one, other))
+    hidden, *given = self._handed_out[shared](hidden, *flat)
+    one, other = given[: len(flat)], given[-len(flat) :]
+    return hidden, *(tf.nest.pack_sequence_as(weights, w) for w in (one, other))
 
   def _block(
     self,
@@ -176,7 +177,7 @@ class Lean:
     seeds: tf.Tensor | None,
   ) -> tf.Tensor:
     """Applies a layer to [batch, length, hidden_size]."""
-    length, width = hidden.shape[1:]
+    length, width = _length(hidden), hidden.shape[2]
     heads = self._config.num_attention_heads
     three = tf.nn.bias_add(
       _product(hidden, weights.attention[0]), weights.attention[1]
@@ -202,6 +203,46 @@ class Lean:
       product, hidden, *weights.outer[1], *_given(seeds)
     )
 
+
+class Lean:
+  """Computes what a PretrainingModel computes, with its variables.
+
+  Args:
+    model: of float32 layers.
+    jit_compile: as LeanEncoder's.
+  """
+
+  def __init__(self, model: pretraining.PretrainingModel, jit_compile: bool):
+    self._model = model
+    self._encode = LeanEncoder(model.encoder, jit_compile).sequence_output
+    activation = encoders.activation(model.encoder.config)
+    self._activated = _fused(
+      lambda x, bias: activation(x + bias), 2, jit_compile
+    )
+    self._head = _fused(
+      functools.partial(_normed, epsilon=_HEAD_EPSILON), 3, jit_compile
+    )
+
+  def __call__(
+    self,
+    features: dict[str, tf.Tensor],
+    dropout_seeds: tf.Tensor | None = None,
+  ) -> pretraining.PretrainingOutput:
+    """Gives logits, as PretrainingModel.call does."""
+    model = self._model
+    firsts = features.get(records.NEXT_SENTENCE_POSITIONS)
+    hidden = self._encode(
+      features[records.INPUT_IDS],
+      features[records.INPUT_MASK],
+      features[records.SEGMENT_IDS],
+      dropout_seeds,
+      firsts,
+    )
+    return pretraining.PretrainingOutput(
+      self._masked_lm(hidden, features[records.MASKED_LM_POSITIONS]),
+      model.sentence(model.encoder.pooler(encoders.at(hidden, firsts))),
+    )
+
   def _masked_lm(self, hidden: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """Returns the logits of masked positions, as tf-models' MaskedLM."""
     length, width = hidden.shape[1:]
@@ -217,6 +258,11 @@ class Lean:
     return tf.nn.bias_add(_product(found, table, transposed=True), head.bias)
 
 
+def _length(x: tf.Tensor) -> tf.Tensor | int:
+  """The second dimension, known when traced or not."""
+  return tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+
+
 def _product(
   x: tf.Tensor, kernel: tf.Tensor, transposed: bool = False
 ) -> tf.Tensor:
@@ -224,7 +270,7 @@ def _product(
   width = kernel.shape[0 if transposed else 1]
   flat = tf.reshape(x, [-1, x.shape[2]])
   found = tf.matmul(flat, kernel, transpose_b=transposed)
-  return tf.reshape(found, [-1, x.shape[1], width])
+  return tf.reshape(found, [-1, _length(x), width])
 
 
 def _tensors(*variables: tf.Variable) -> list[tf.Tensor]:
@@ -363,11 +409,20 @@ def _attention(scale: float, rate: float, jit_compile: bool) -> Function:
   return attention
 
 
-def _twice(jit_compile: bool) -> Callable[..., tuple[tf.Tensor, ...]]:
-  """Makes (*x, *x) of tensors, whose gradients are added at once.
+def _handed_out(
+  shared: bool, jit_compile: bool
+) -> Callable[..., tuple[tf.Tensor, ...]]:
+  """Makes (x, *weights) of the same for a layer, and for those after it.
 
-  The tape adds the gradients of shared weights when it has those of all
-  layers: twelve times the weights in memory.
+  Its gradient lets that of x wait for those of the weights. Left to itself,
+  TensorFlow follows x through all layers first and keeps what each needs for
+  its weights until then, and the tape adds up the gradients of shared weights
+  when it has those of all layers.
+
+  Args:
+    shared: whether layers after it have these weights too: then they are
+      given out twice, and what comes back is added.
+    jit_compile: whether XLA compiles the addition.
   """
 
   @tf.function(jit_compile=jit_compile)
@@ -378,10 +433,18 @@ def _twice(jit_compile: bool) -> Callable[..., tuple[tf.Tensor, ...]]:
     ]
 
   @tf.custom_gradient
-  def both(*weights: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Function]:
-    return (*map(tf.identity, weights), *map(tf.identity, weights)), added
+  def handed_out(
+    x: tf.Tensor, *weights: tf.Tensor
+  ) -> tuple[tuple[tf.Tensor, ...], Function]:
+    def gradient(dx: tf.Tensor, *upstream: tf.Tensor) -> list[tf.Tensor]:
+      sums = added(*upstream) if shared else list(upstream)
+      with tf.control_dependencies(sums):
+        return [tf.identity(dx), *sums]
 
-  return both
+    outputs = (x, *weights, *weights) if shared else (x, *weights)
+    return tuple(map(tf.identity, outputs)), gradient
+
+  return handed_out
 
 
 def _normed(

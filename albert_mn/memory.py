@@ -14,8 +14,8 @@ Of a device, in bytes, for P weights and b sequences at a time:
   what the masked-LM head keeps: logits, their softmax and its gradient.
 
 It is an estimate: a runtime's own buffers and what compilers fuse are not in
-it. On a CPU it says 1.8 GB for ALBERT-base at 8 x 128, with the program's;
-2.0 to 2.2 GB were measured.
+it. On a CPU it says 1.8 GB for ALBERT-base at 8 x 128, with the program's, and
+1.8 GB were measured (benchmarks/step_speed.py).
 """
 
 import os

@@ -8,7 +8,7 @@ get_config. These are the two, with the correction as a choice.
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -170,6 +170,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     fused: whether XLA makes one operation of a variable's step: less memory
       read and written, where the step is not compiled as a whole.
     scale: as Schedule's.
+    factors: `ref()` of a variable → what multiplies its rate; else 1.
   """
 
   def __init__(
@@ -179,6 +180,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     name: str = "AdamW",
     fused: bool = False,
     scale: tf.Variable | float = 1.0,
+    factors: Mapping[Any, float] | None = None,
   ):
     super().__init__(
       name=name,
@@ -191,6 +193,8 @@ class AdamW(tf_keras.optimizers.Optimizer):
     )
     self.recipe = recipe
     self.excluded = tuple(excluded)
+    # A method and no dictionary, which tf.train.Checkpoint would try to save.
+    self._factor_of = (factors or {}).get
     self._schedule = Schedule(recipe, scale)
     self._learning_rate = self._build_learning_rate(self._schedule)
 
@@ -212,7 +216,8 @@ class AdamW(tf_keras.optimizers.Optimizer):
       tf.convert_to_tensor(gradient),
       tf.convert_to_tensor(m),
       tf.convert_to_tensor(v),
-      tf.cast(self.learning_rate, variable.dtype),
+      tf.cast(self.learning_rate, variable.dtype)
+      * self._factor_of(variable.ref(), 1.0),
       *self._corrections(variable.dtype),
       self.leaves_alone(variable.name),
     )
@@ -299,8 +304,9 @@ class Lamb(AdamW):
     name: str = "Lamb",
     fused: bool = False,
     scale: tf.Variable | float = 1.0,
+    factors: Mapping[Any, float] | None = None,
   ):
-    super().__init__(recipe, excluded, name, fused, scale)
+    super().__init__(recipe, excluded, name, fused, scale, factors)
 
   def build(self, var_list: list[tf.Variable]) -> None:
     """Makes the moments, and a place for each variable's last trust ratio."""
@@ -342,7 +348,8 @@ def create(
   recipe: OptimizerOptions,
   fused: bool = False,
   scale: tf.Variable | float = 1.0,
+  factors: Mapping[Any, float] | None = None,
 ) -> AdamW:
   """Makes the optimizer that --optimizer names."""
   kind = {"lamb": Lamb, "adamw": AdamW}[recipe.optimizer]
-  return kind(recipe, fused=fused, scale=scale)
+  return kind(recipe, fused=fused, scale=scale, factors=factors)

@@ -1,22 +1,19 @@
-"""What a classifier did on held-out rows, as numbers, words and a picture."""
+"""What a classifier did on held-out rows, as words and pictures."""
 
 import collections
-import math
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import IO
 
 import numpy as np
 from matplotlib import figure
 from matplotlib.backends import backend_agg
-from scipy import stats
-from sklearn import metrics
 
-from albert_mn import baseline
+from albert_mn import baseline, calibration, judgements
 from data_prep import storage
 
-# Two-sided 95 % of the normal distribution.
-_Z = 1.959963984540054
+# More labels than this are not legible in a picture, nor their rarest in a line.
+_MOST_LABELS = 30
 
 _MORE_BUDGET = (
   "What would change it is budget, not patience with this run (a guess from"
@@ -28,141 +25,189 @@ _MORE_BUDGET = (
 )
 
 
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-  """Returns the 95 % interval of a proportion (Wilson 1927).
-
-  Unlike accuracy ± 2 standard errors it stays inside [0, 1] and does not
-  shrink to nothing at 0 or 1: 10 of 10 gives 0.722 to 1.
-  """
-  share, z2 = correct / total, _Z * _Z
-  middle = (share + z2 / (2 * total)) / (1 + z2 / total)
-  spread = math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-  half = _Z * spread / (1 + z2 / total)
-  return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def accuracy(truth: Sequence[str], predicted: Sequence[str]) -> float:
-  """Returns the share of labels that were met."""
-  return float(metrics.accuracy_score(truth, predicted))
-
-
-def positive_f1(truth: Sequence[str], predicted: Sequence[str]) -> float:
-  """Returns F1 of the label "1", the measure of the tweet task."""
-  return float(
-    metrics.f1_score(truth, predicted, pos_label="1", zero_division=0.0)
-  )
-
-
 def write(
   path: str,
-  truth: Sequence[str],
-  predicted: Sequence[str],
-  names: Sequence[str],
-  rival: Sequence[str] | None,
+  model: judgements.Judgement,
+  rival: judgements.Judgement | None,
+  rival_name: str = baseline.NAME,
+  without_copies: np.ndarray | None = None,
+  notes: Sequence[str] = (),
 ) -> str:
   """Writes `report.txt` and returns its text.
 
   Args:
     path: the file.
-    truth: the label of each held-out row.
-    predicted: the model's.
-    names: every label, in the order of the report.
-    rival: the baseline's, or None where there were no rows to train it on.
+    model: what it answered.
+    rival: the baseline's answers, or None where there was nothing to train on.
+    rival_name: what the baseline is.
+    without_copies: which rows no training row is a near copy of; None: all.
+    notes: paragraphs to come last.
   """
-  parts = [_scores("This model", truth, predicted, names)]
+  parts = [_scores("This model", model)]
   if rival is not None:
     parts += [
-      _scores(f"Baseline: {baseline.NAME}, same rows", truth, rival, names),
-      _verdict(truth, predicted, rival),
+      _scores(f"Baseline: {rival_name}, same rows", rival),
+      _paragraphs(*verdict(model, rival)),
     ]
-  parts += _warnings(truth, names)
+  if without_copies is not None:
+    parts.append(_paragraphs(_of_the_rest(model, rival, without_copies)))
+  parts += [_paragraphs(*notes)] if notes else []
+  parts += [_paragraphs(*found) for found in [rare(model)] if found]
   text = "\n".join(parts)
   with storage.writing(path) as file:
     file.write(text)
   return text
 
 
-def _scores(
-  title: str,
-  truth: Sequence[str],
-  predicted: Sequence[str],
-  names: Sequence[str],
-) -> str:
-  """scikit-learn's classification report under a title and the interval."""
-  table = metrics.classification_report(
-    truth, predicted, labels=list(names), digits=3, zero_division=0.0
-  )
-  correct = _correct(truth, predicted)
-  low, high = wilson_interval(correct, len(truth))
-  return (
-    f"{title}\n{table}\n"
-    f"accuracy {correct / len(truth):.3f} ({correct} of {len(truth)}), "
-    f"95 % interval {low:.3f} to {high:.3f} (Wilson)\n"
-  )
+def _scores(title: str, judged: judgements.Judgement) -> str:
+  """scikit-learn's report of each label under a title, and the whole."""
+  lines = [title, judged.table(), headline(judged)]
+  if bins := judged.bins():
+    error = calibration.expected_error(bins)
+    sure = sum(one.rows * one.confidence for one in bins)
+    mean = sure / sum(one.rows for one in bins)
+    lines.append(
+      f"calibration: {mean:.3f} sure on average; expected calibration error "
+      f"{error:.3f}"
+    )
+  return "\n".join(lines) + "\n"
 
 
-def _correct(truth: Sequence[str], predicted: Sequence[str]) -> int:
-  return sum(a == b for a, b in zip(truth, predicted, strict=True))
+def headline(judged: judgements.Judgement) -> str:
+  """Returns the measure of the whole with its interval, in a line."""
+  scores, total = judged.scores(), len(judged.truth)
+  for name, words in {
+    "accuracy": "accuracy",
+    "exact_rows": "all right",
+  }.items():
+    if name in scores:
+      return (
+        f"{words} {scores[name]:.3f} ({round(scores[name] * total)} of {total}), "
+        f"95 % interval {scores[name + '_low']:.3f} to "
+        f"{scores[name + '_high']:.3f} (Wilson)"
+      )
+  return f"{total} rows"
 
 
-def _verdict(
-  truth: Sequence[str], predicted: Sequence[str], rival: Sequence[str]
-) -> str:
+def verdict(
+  model: judgements.Judgement, rival: judgements.Judgement
+) -> list[str]:
   """Says who wins, whether by more than chance, and what would change it."""
-  rows = list(zip(truth, predicted, rival, strict=True))
-  ours = sum(label == a != b for label, a, b in rows)
-  theirs = sum(label == b != a for label, a, b in rows)
+  ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
   if ours == theirs:
-    return "This model and the baseline tie.\n"
+    return ["This model and the baseline tie."]
   winner = "This model" if ours > theirs else "The baseline"
-  chance = stats.binomtest(ours, ours + theirs).pvalue
   sure = "more than chance explains" if chance < 0.05 else "chance may do that"
+  closer = model.right().dtype.kind == "f"
   text = (
-    f"{winner} wins by {abs(ours - theirs)} of {len(rows)} rows: where only "
-    f"one of the two is right, it is the model on {ours} and the baseline on "
-    f"{theirs} (sign test: p = {chance:.2g}, {sure})."
+    f"{winner} wins by {abs(ours - theirs)} of {len(model.truth)} rows: where "
+    f"only one of the two is {'closer' if closer else 'right'}, it is the "
+    f"model on {ours} and the baseline on {theirs} (sign test: p = "
+    f"{chance:.2g}, {sure})."
   )
-  paragraphs = [text, _MORE_BUDGET] if theirs > ours else [text]
-  return "".join(textwrap.fill(part, 80) + "\n" for part in paragraphs)
+  published = isinstance(model, judgements.OneLabel)
+  return [text, _MORE_BUDGET] if theirs > ours and published else [text]
 
 
-def _warnings(truth: Sequence[str], names: Sequence[str]) -> list[str]:
+def _of_the_rest(
+  model: judgements.Judgement,
+  rival: judgements.Judgement | None,
+  rows: np.ndarray,
+) -> str:
+  """Gives the score without the rows that training rows are copies of."""
+  copies, total = int((~rows).sum()), len(rows)
+  if not copies or copies == total:
+    return f"{copies} of {total} rows have a near copy in the training rows."
+  said = [f"this model {headline(model.part(rows))}"]
+  if rival is not None:
+    said.append(f"the baseline {headline(rival.part(rows))}")
+  return (
+    f"{copies} of {total} rows have a near copy in the training rows. Without "
+    f"them: {'; '.join(said)}."
+  )
+
+
+def _paragraphs(*texts: str) -> str:
+  return "".join(textwrap.fill(text, 80) + "\n" for text in texts)
+
+
+def rare(judged: judgements.Judgement) -> list[str]:
   """Names the labels too rare for their line in the table to mean much."""
-  support = collections.Counter(truth)
-  rare = [f"{name} ({support[name]})" for name in names if support[name] < 10]
-  if not rare:
+  rows = [(name, row[-1]) for name, *row in judged.per_label() if row[-1] < 10]
+  if not rows:
     return []
-  line = f"Fewer than 10 rows to judge by: {', '.join(rare)}."
-  return [textwrap.fill(line, 80) + "\n"]
+  shown = ", ".join(f"{name} ({count})" for name, count in rows[:_MOST_LABELS])
+  more = f" and {len(rows) - _MOST_LABELS} labels more"
+  ending = more if len(rows) > _MOST_LABELS else ""
+  return [f"Fewer than 10 rows to judge by: {shown}{ending}."]
 
 
-def write_confusion_matrix(
-  path: str,
-  truth: Sequence[str],
-  predicted: Sequence[str],
-  names: Sequence[str],
-) -> None:
-  """Draws which label was taken for which, counts in the cells, as PNG."""
-  counts = metrics.confusion_matrix(truth, predicted, labels=list(names))
-  side = min(3.0 + 0.6 * len(names), 40.0)  # inches
+def confusions(
+  model: judgements.OneLabel,
+) -> list[tuple[tuple[int, int], int]]:
+  """Returns (true, answered) numbers of labels that differ, commonest first."""
+  wrong = ~model.right()
+  pairs = zip(
+    model.truth[wrong].tolist(), model.answers[wrong].tolist(), strict=True
+  )
+  return collections.Counter(pairs).most_common()
+
+
+def write_confusion_matrix(path: str, model: judgements.OneLabel) -> None:
+  """Draws which label was taken for which, counts in the cells, as PNG.
+
+  Of more than 30 labels, those that are confused most.
+  """
+  shown = _most_confused(model)
+  place = {label: number for number, label in enumerate(shown)}
+  counts = np.zeros([len(shown), len(shown)], np.int64)
+  for true, answer in zip(
+    model.truth.tolist(), model.answers.tolist(), strict=True
+  ):
+    if true in place and answer in place:
+      counts[place[true], place[answer]] += 1
+  support = np.bincount(model.truth, minlength=len(model.names))[shown]
+  side = 3.0 + 0.6 * len(shown)  # inches
   # Without pyplot: no window system, and no state shared between pictures.
   picture = figure.Figure(figsize=(side, side), layout="constrained")
   backend_agg.FigureCanvasAgg(picture)
   axes = picture.add_subplot()
-  share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+  share = counts / np.maximum(support, 1)[:, None]
   axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+  names = [textwrap.shorten(model.names[label], 40) for label in shown]
   # A label is no formula, whatever dollar signs it holds.
   axes.set_xticks(
     range(len(names)), names, rotation=45, ha="right", parse_math=False
   )
   axes.set_yticks(range(len(names)), names, parse_math=False)
   axes.set(xlabel="predicted", ylabel="true")
-  if len(names) <= 30:  # beyond, the numbers would not be legible
-    for (row, column), count in np.ndenumerate(counts):
-      color = "white" if share[row, column] > 0.5 else "black"
-      axes.text(column, row, str(count), ha="center", va="center", color=color)
-  with storage.writing(path, "wb") as file:
+  if len(shown) < len(model.names):
+    axes.set_title(
+      f"the {len(shown)} of {len(model.names)} labels that are confused most"
+    )
+  for (row, column), count in np.ndenumerate(counts):
+    color = "white" if share[row, column] > 0.5 else "black"
+    axes.text(column, row, str(count), ha="center", va="center", color=color)
+  with storage.writing(path, "wb") as file, warnings.catch_warnings():
+    # An emoji in a name is drawn as a box.
+    warnings.filterwarnings("ignore", "Glyph", UserWarning)
     picture.savefig(file, format="png", dpi=120)
+
+
+def _most_confused(model: judgements.OneLabel) -> list[int]:
+  """Returns the labels to draw, in their order: all, or the most confused."""
+  count = len(model.names)
+  if count <= _MOST_LABELS:
+    return list(range(count))
+  chosen: dict[int, None] = {}
+  for pair, _ in confusions(model):
+    for label in pair:
+      if len(chosen) < _MOST_LABELS:
+        chosen[label] = None
+  for label in np.argsort(-np.bincount(model.truth, minlength=count)).tolist():
+    if len(chosen) < _MOST_LABELS:
+      chosen[label] = None
+  return sorted(chosen)
 
 
 def write_eval_results(path: str, results: Mapping[str, object]) -> None:
@@ -170,31 +215,3 @@ def write_eval_results(path: str, results: Mapping[str, object]) -> None:
   with storage.writing(path) as file:
     for name, value in sorted(results.items()):
       file.write(f"{name} = {value}\n")
-
-
-def write_predictions(
-  path: str,
-  lines: Sequence[int],
-  texts: Sequence[str],
-  names: Sequence[str],
-  probabilities: np.ndarray,
-) -> None:
-  """Writes a TSV: line, label, the probability of each label, text.
-
-  Args:
-    path: the file.
-    lines: where each text stands in the file it came from.
-    texts: white space in them becomes one space, so that a row is a line.
-    names: the labels, in the order of the columns.
-    probabilities: [texts, labels].
-  """
-  with storage.writing(path) as file:
-    _tab_separated(file, ["line", "label", *names, "text"])
-    for line, text, row in zip(lines, texts, probabilities, strict=True):
-      shares = [f"{share:.6f}" for share in row]
-      label = names[int(np.argmax(row))]
-      _tab_separated(file, [str(line), label, *shares, text])
-
-
-def _tab_separated(file: IO[str], fields: Sequence[str]) -> None:
-  file.write("\t".join(" ".join(field.split()) for field in fields) + "\n")

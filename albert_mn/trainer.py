@@ -18,6 +18,7 @@ from albert_mn import (
   divergence,
   encoders,
   inputs,
+  judgements,
   lean,
   optimization,
   pretraining,
@@ -240,7 +241,17 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._strategy.run(one, args=(next(iterator),))
 
   def eval_end(self) -> dict[str, float]:
-    return self._metrics()
+    """Adds what chance leaves open: held-out pairs may be few."""
+    metrics = self._metrics()
+    right, pairs = (
+      round(float(self._totals[name].result()))
+      for name in ("sentence_correct", "sentence_count")
+    )
+    if pairs:
+      low, high = judgements.wilson_interval(right, pairs)
+      metrics["sentence_order_accuracy_low"] = low
+      metrics["sentence_order_accuracy_high"] = high
+    return metrics
 
   def _reset(self) -> None:
     for total in (*self._totals.values(), self._norm):

@@ -355,6 +355,7 @@ def examined(
   check("text", _one_text, settings, config, training, held_out)
   check("batches", _batches, settings, strategy)
   if training:
+    check("training masks", checks.masks_reachable, devices, training)
     check("shards", _shards, training, strategy)
     check("disk", _disk, settings, config, strategy)
     check("memory", _memory, settings, devices, config, strategy, training)

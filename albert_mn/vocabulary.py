@@ -21,7 +21,7 @@ _SPECIAL = ("pad_id", "unk_id", "cls_id", "sep_id", "mask_id")
 # Of held-out text: words that share a context, of which so many are masked.
 _WORDS, _MASKED = 16, 0.15
 _MOST_CONTEXTS = 2000
-_LENGTH, _BATCH = 96, 32
+_LENGTH, _BATCH = 96, 32  # pieces of a context at most, contexts at a time
 _SEED = 12345
 
 
@@ -115,24 +115,33 @@ class Context:
 
 
 def contexts(
-  lines: Sequence[str], tokenizers: Sequence[tokenization.Tokenizer]
+  lines: Sequence[str],
+  tokenizers: Sequence[tokenization.Tokenizer],
+  longest: int = _LENGTH,
 ) -> list[Context]:
   """Returns what is guessed under each of the tokenizers, the same words.
 
   Words that one of them does not know are not guessed; contexts that are too
   long for one are left out.
 
+  Args:
+    lines: of text.
+    tokenizers: under which the contexts are to be read.
+    longest: pieces that the model reads.
+
   Raises:
     options.InputError: when there is nothing to guess.
   """
   draw = np.random.default_rng(_SEED)
   found: list[Context] = []
+  longest = min(longest, _LENGTH)
+  size = max(1, min(_WORDS, longest // 6))  # words of six pieces still fit
   for line in lines:
     words = line.split()
-    for begin in range(0, len(words), _WORDS):
-      part = tuple(words[begin : begin + _WORDS])
+    for begin in range(0, len(words), size):
+      part = tuple(words[begin : begin + size])
       encoded = [t.encode(part) for t in tokenizers]
-      if any(sum(map(len, ids)) > _LENGTH - 2 for ids in encoded):
+      if any(sum(map(len, ids)) > longest - 2 for ids in encoded):
         continue
       known = [
         place

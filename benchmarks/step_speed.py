@@ -11,14 +11,19 @@ Given text, it says what counts in the end: the corpus words that a CPU-second
 trains on, in packed records, against google-research/albert's, which pads
 every example, takes й and ё apart, and reaches 63 % of the peak (measured at
 128 with TensorFlow 1's graph, docs/log.md); masked positions are equally many.
+
+--rival_python=.venv-interop/bin/python (`scripts/setup.sh --interop`) runs the
+same step by transformers on PyTorch afterwards.
 """
 
 import collections
 import dataclasses
 import itertools
+import json
 import os
 import pathlib
 import resource
+import subprocess
 import time
 import unicodedata
 from collections.abc import Callable
@@ -56,6 +61,9 @@ class Options:
   input_file: str = options.option("", "corpus files, for words a CPU-second")
   spm_model_file: str = options.option("", "the SentencePiece model, likewise")
   documents: int = options.option(2000, "how many of them", minimum=1)
+  rival_python: str = options.option(
+    "", "a Python that has torch and transformers, to compare with"
+  )
 
 
 def main(settings: Options) -> None:
@@ -86,10 +94,28 @@ def main(settings: Options) -> None:
     f"{work / best:.0%} of the peak of {best / 1e9:.1f} GFLOP/s; "
     f"{memory:.2f} GB at most"
   )
+  if settings.rival_python:
+    _compare_rival(settings, seconds)
   if settings.input_file:
     _compare_words(
       settings, settings.batch_size / seconds, seconds * work / best
     )
+
+
+def _compare_rival(settings: Options, ours: float) -> None:
+  """Prints what rival_step.py says, beside our CPU-seconds of a step."""
+  command = [
+    settings.rival_python,
+    str(_ROOT / "benchmarks/rival_step.py"),
+    str(_config_file(settings.model)),
+    *map(str, (settings.batch_size, settings.max_seq_length, settings.steps)),
+  ]
+  done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+  rival = json.loads(done.stdout)
+  print(
+    f"transformers on PyTorch: {rival['seconds']:.2f} CPU-seconds a step and "
+    f"{rival['bytes'] / 1e9:.2f} GB; {rival['seconds'] / ours:.2f} times ours"
+  )
 
 
 def _compare_words(settings: Options, ours: float, ideal: float) -> None:
@@ -154,7 +180,11 @@ def _config(name: str) -> configs.AlbertConfig:
   family = (
     configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
   )
-  return family.from_file(str(_ROOT / "configs" / f"{name}.json"))
+  return family.from_file(str(_config_file(name)))
+
+
+def _config_file(name: str) -> pathlib.Path:
+  return _ROOT / "configs" / f"{name}.json"
 
 
 def peak(config: configs.AlbertConfig) -> float:

@@ -1,57 +1,245 @@
-"""Rows of a classification set: read by column name, checked, split.
+"""Rows of a classification set: read by column name, and checked.
 
 A `.csv` file is comma separated and quotes fields that need it; a `.tsv` file
 is tab separated and a quotation mark in it is text like any other. Both begin
-with a header:
+with a header; a `.jsonl` file has an object a line:
 
     text	label
     Өнөөдөр цас орлоо	weather
+
+    {"text": "Өнөөдөр цас орлоо", "label": "weather"}
 """
 
-import collections
-import csv
+import contextlib
 import dataclasses
 import hashlib
-import unicodedata
-from collections.abc import Iterator, Sequence
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from data_prep import options, storage
-
-# A constant, so that the split depends neither on the seed nor on the order.
-_SALT = b"albert-mn held-out rows"
+from data_prep import options, tables
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One text to classify.
+  """One text to classify, or a pair of them.
 
   Attributes:
     line: where it begins in its file, the header being line 1.
     text: as it stands there, without white space around it.
-    label: its name; "" where the file has none.
+    label: its name, or for regression the number as it was written; "" where
+      the file has none.
+    text_pair: the second text; "" where there is none.
+    labels: the names of a row that may have several, or none.
+    entities: (start, end, type) of each named entity, in characters of `text`,
+      in order, the end not included.
   """
 
   line: int
   text: str
   label: str = ""
+  text_pair: str = ""
+  labels: tuple[str, ...] = ()
+  entities: tuple[tuple[int, int, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+  """Which columns of a file, or keys of JSON lines, are what."""
+
+  text_column: str = options.option("text", "header, or JSON key, of the texts")
+  label_column: str = options.option("label", "that of the labels")
+  text_pair_column: str = options.option(
+    "", "that of the second texts, where pairs are classified"
+  )
+  label_type: str = options.option(
+    "class", "class: one name a row; multi_label: several or none; regression: "
+    "a number; entities: [[start, end, type], …] in characters of the text",
+    choices=("class", "multi_label", "regression", "entities"),
+  )  # fmt: skip
+  label_separator: str = options.option(
+    "", "what stands between the names of a row (multi_label); without it they "
+    "are a JSON list",
+  )  # fmt: skip
+
+  def wanted(self, labelled: bool) -> list[tables.Wanted]:
+    """The columns of the text, the label and, if any, the second text."""
+    text = tables.Wanted(self.text_column, "--text_column")
+    label = tables.Wanted(self.label_column, "--label_column", labelled)
+    pair = tables.Wanted(self.text_pair_column, "--text_pair_column")
+    return [text, label, *([pair] if self.text_pair_column else [])]
+
+
+def stream(
+  path: str, columns: Columns, labelled: bool = False
+) -> Iterator[tuple[int, Row | tables.Bad]]:
+  """Returns the rows of a file one by one, bad ones as what is wrong.
+
+  Nothing but the current row is held. `reason` of a `tables.Bad` says in words
+  what is wrong.
+
+  Args:
+    path: .csv, .tsv or .jsonl, compressed or not.
+    columns: which of its columns are what.
+    labelled: a row without a proper label is bad. Else labels are read where
+      there are proper ones, and the column may be missing.
+
+  Raises:
+    options.InputError: for a missing column or a file without rows, before the
+      first row is taken.
+  """
+  rows = tables.cells(path, columns.wanted(labelled))
+  return ((line, _row(line, cells, columns, labelled)) for line, cells in rows)
 
 
 def read(path: str, text_column: str, label_column: str) -> list[Row]:
-  """Returns the rows of a file of labelled texts.
+  """Returns the rows of a file of texts with one label each."""
+  return read_rows(path, Columns(text_column, label_column))
 
-  Args:
-    path: a `.csv` or `.tsv` file, or one of these with `.gz`.
-    text_column: the header of the texts.
-    label_column: the header of the label names.
+
+def read_rows(path: str, columns: Columns) -> list[Row]:
+  """Returns the labelled rows of a file.
 
   Raises:
-    options.InputError: for a missing column, a row of another width than the
-      header (with its line), an empty file, text or label.
+    options.InputError: for a missing column, an empty file, and bad rows, with
+      the line of the first and their number.
   """
-  header, body = _header_and_body(path)
-  text = column(header, text_column, "--text_column", path)
-  label = column(header, label_column, "--label_column", path)
-  return _labelled(path, body, text, label)
+  rows, bad = [], []
+  for line, row in stream(path, columns, labelled=True):
+    if isinstance(row, tables.Bad):
+      bad.append((line, row))
+    else:
+      rows.append(row)
+  if bad:
+    (line, first), *others = bad
+    more = f" (and {len(others)} bad rows more)" if others else ""
+    raise dataclasses.replace(first, got=first.got + more).error(path, line)
+  return rows
+
+
+class _CellError(Exception):
+  """A cell that is not what its column should hold: expected, got."""
+
+
+def _row(
+  line: int,
+  cells: tables.Cells | tables.Bad,
+  columns: Columns,
+  labelled: bool,
+) -> Row | tables.Bad:
+  if isinstance(cells, tables.Bad):
+    return cells
+  text, label, *pair = cells
+  try:
+    found = Row(
+      line,
+      _text(text, columns.text_column),
+      text_pair=_text(pair[0], columns.text_pair_column) if pair else "",
+    )
+    parse = _LABELS[columns.label_type]
+    try:
+      return dataclasses.replace(found, **parse(label, text, columns))
+    except _CellError:
+      if labelled:
+        raise
+      return found
+  except _CellError as error:
+    expected, got = error.args
+    return tables.Bad(expected, got, "mend or remove the row")
+
+
+def _text(cell: Any, column: str) -> str:
+  if not isinstance(cell, str):
+    raise _CellError(f"a text under {column!r}", _shown(cell))
+  text = cell.strip()
+  if not text:
+    raise _CellError(f"a text under {column!r}", "an empty one")
+  return text
+
+
+def _shown(cell: Any) -> str:
+  return "none" if cell is None else repr(cell)[:60]
+
+
+def _name(label: Any) -> str:
+  """The name of a label: JSON's numbers and true, false as JSON writes them."""
+  if isinstance(label, str):
+    return label.strip()
+  if isinstance(label, int | float):
+    return json.dumps(label)
+  raise _CellError("the name of a label", _shown(label))
+
+
+def _class(label: Any, text: str, columns: Columns) -> dict[str, Any]:
+  name = "" if label is None else _name(label)
+  if not name:
+    raise _CellError(f"a label under {columns.label_column!r}", "none")
+  return {"label": name}
+
+
+def _number(label: Any, text: str, columns: Columns) -> dict[str, Any]:
+  found = _class(label, text, columns)
+  with contextlib.suppress(ValueError):
+    if math.isfinite(float(found["label"])):
+      return found
+  raise _CellError("a number such as 3.5", repr(found["label"]))
+
+
+def _several(label: Any, text: str, columns: Columns) -> dict[str, Any]:
+  if isinstance(label, str) and columns.label_separator:
+    label = label.split(columns.label_separator)
+  names = map(_name, _list(label, columns))
+  # In their order, each once.
+  return {"labels": tuple(dict.fromkeys(filter(None, names)))}
+
+
+def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
+  """Checks spans; they lose the white space at their ends, as the text has."""
+  lead = len(text) - len(text.lstrip())
+  found = []
+  for start, end, kind in map(_span, _list(label, columns)):
+    inside = text[start:end].strip() if 0 <= start < end <= len(text) else ""
+    if not inside:
+      got = f"{[start, end, kind]} in one of {len(text)} characters"
+      raise _CellError("a span with letters of the text", got)
+    start += text[start:end].index(inside) - lead
+    found.append((start, start + len(inside), kind))
+  found = sorted(set(found))  # a span that is there twice is one
+  for one, other in itertools.pairwise(found):
+    if other[0] < one[1]:
+      raise _CellError("spans that do not overlap", f"{one} and {other}")
+  return {"entities": tuple(found)}
+
+
+def _span(span: Any) -> tuple[int, int, str]:
+  match span:
+    case [int(start), int(end), str(kind)] if kind.strip():
+      return start, end, kind.strip()
+    case _:
+      raise _CellError("[start, end, type]", _shown(span))
+
+
+def _list(label: Any, columns: Columns) -> list[Any]:
+  """What a cell lists: JSON in a CSV or TSV."""
+  if isinstance(label, str):
+    with contextlib.suppress(ValueError, RecursionError):
+      label = json.loads(label)
+  if not isinstance(label, list):
+    expected = f"a JSON list under {columns.label_column!r}"
+    if columns.label_type == "multi_label":
+      expected += " (or give --label_separator)"
+    raise _CellError(expected, _shown(label))
+  return label
+
+
+_LABELS: dict[str, Callable[[Any, str, Columns], dict[str, Any]]] = {
+  "class": _class,
+  "multi_label": _several,
+  "regression": _number,
+  "entities": _entities,
+}
 
 
 def read_tweets(path: str) -> list[Row]:
@@ -60,8 +248,7 @@ def read_tweets(path: str) -> list[Row]:
   Where the header names neither, the first column is the text and the second
   the label.
   """
-  header, body = _header_and_body(path)
-  rows = _labelled(path, body, *_tweet_columns(header, path))
+  rows = read_rows(path, tweet_columns(path))
   for row in rows:
     if row.label not in ("0", "1"):
       raise options.InputError(
@@ -72,105 +259,17 @@ def read_tweets(path: str) -> list[Row]:
   return rows
 
 
-def read_texts(path: str, text_column: str) -> list[Row]:
-  """Returns the rows of a file to predict, labels unread; empty texts stay."""
-  header, body = _header_and_body(path)
-  text = column(header, text_column, "--text_column", path)
-  return [Row(line, fields[text].strip()) for line, fields in body]
-
-
-def read_tweet_texts(path: str) -> list[Row]:
-  """Returns the texts of a tweet set to predict, labels unread.
-
-  As in `read_tweets`, but a column `text`, or a single column, is enough.
-  """
-  header, body = _header_and_body(path)
-  text = header.index("text") if "text" in header else 0
-  return [Row(line, fields[text].strip()) for line, fields in body]
-
-
-def _header_and_body(
-  path: str,
-) -> tuple[list[str], list[tuple[int, list[str]]]]:
-  """Returns the column names, and the line and fields of every row."""
-  rows = list(table(path))
-  if len(rows) < 2:
-    raise options.InputError(
-      f"a header and at least one row in {path}",
-      "a header only" if rows else "an empty file",
-      "give a file with rows",
-    )
-  (_, header), *body = rows
-  for line, fields in body:
-    if len(fields) != len(header):
-      raise options.InputError(
-        f"{len(header)} columns, as in the header, at {path}:{line}",
-        str(len(fields)),
-        "mend the row (a separator inside a text?)",
-      )
-  return [name.strip() for name in header], body
-
-
-def table(path: str) -> Iterator[tuple[int, list[str]]]:
-  """Yields the line and the fields of every row that is not blank.
-
-  Args:
-    path: a `.csv` or `.tsv` file, compressed or not.
+def tweet_columns(path: str, labelled: bool = True) -> Columns:
+  """Returns which columns of a tweet set are text and label.
 
   Raises:
-    options.InputError: for another name, or a CSV that is not well-formed.
+    options.InputError: for a file without such a header.
   """
-  kind = storage.kind(path)
-  if kind == ".tsv":
-    for line, row in enumerate(storage.lines(path), start=1):
-      if row.strip():
-        yield line, row.split("\t")
-  elif kind == ".csv":
-    yield from _comma_separated(path)
-  else:
-    raise options.InputError(
-      "a file that ends in .csv or .tsv (.gz and such too)",
-      path,
-      "rename it after what separates its columns",
-    )
-
-
-def _comma_separated(path: str) -> Iterator[tuple[int, list[str]]]:
-  # strict: an unclosed quotation mark is an error, not a text that swallows
-  # the rest of the file. A quoted field keeps its line breaks.
-  reader = csv.reader(
-    (f"{line}\n" for line in storage.lines(path)), strict=True
-  )
-  csv.field_size_limit(storage.MAX_LINE_BYTES)
-  line = 1
-  try:
-    for fields in reader:
-      if fields:
-        yield line, fields
-      line = reader.line_num + 1
-  except csv.Error as error:
-    raise options.InputError(
-      f"a well-formed CSV row at {path}:{line}",
-      str(error),
-      "mend its quotation marks; a .tsv file needs none",
-    ) from error
-
-
-def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
-  """Returns the place of a column; `flag` is what names it."""
-  if header.count(name) != 1:
-    columns = ", ".join(map(repr, header))
-    raise options.InputError(
-      f"one column {name!r} in {path}",
-      f"columns {columns}",
-      f"name the column with {flag}",
-    )
-  return header.index(name)
-
-
-def _tweet_columns(header: Sequence[str], path: str) -> tuple[int, int]:
-  if "text" in header and "label" in header:
-    return header.index("text"), header.index("label")
+  header = tables.header(path)
+  if header is None or "text" in header and ("label" in header or not labelled):
+    return Columns()
+  if not labelled and header:
+    return Columns(header[0])
   named = "text" in header or "label" in header
   if named or len(header) < 2 or header[1] in ("0", "1"):
     raise options.InputError(
@@ -178,110 +277,31 @@ def _tweet_columns(header: Sequence[str], path: str) -> tuple[int, int]:
       repr("\t".join(header)),
       "put the line text<TAB>label first",
     )
-  return 0, 1
+  return Columns(*header[:2])
 
 
-def _labelled(
-  path: str, body: Sequence[tuple[int, list[str]]], text: int, label: int
-) -> list[Row]:
-  rows = [
-    Row(line, fields[text].strip(), fields[label].strip())
-    for line, fields in body
-  ]
-  bad = [row.line for row in rows if not (row.text and row.label)]
-  if bad:
-    raise options.InputError(
-      f"a text and a label in every row of {path}",
-      f"{len(bad)} rows without, the first on line {bad[0]}",
-      "fill or remove them",
-    )
+def read_texts(path: str, text_column: str) -> list[Row]:
+  """Returns the rows of a file to predict, labels unread; empty texts stay."""
+  rows = []
+  wanted = [tables.Wanted(text_column, "--text_column")]
+  for line, cells in tables.cells(path, wanted):
+    if isinstance(cells, tables.Bad):
+      raise cells.error(path, line)
+    rows.append(Row(line, str(cells[0]).strip()))
   return rows
+
+
+def read_tweet_texts(path: str) -> list[Row]:
+  """Returns the texts of a tweet set to predict, labels unread.
+
+  As in `read_tweets`, but a column `text`, or a single column, is enough.
+  """
+  return read_texts(path, tweet_columns(path, labelled=False).text_column)
 
 
 def label_names(rows: Sequence[Row]) -> list[str]:
   """Returns the names of the labels that occur, sorted."""
   return sorted({row.label for row in rows})
-
-
-def split(
-  rows: Sequence[Row], fraction: float = 0.1
-) -> tuple[list[Row], list[Row]]:
-  """Holds out a fraction of the rows of each label, by the hash of the text.
-
-  The same rows give the same split in any order and with any seed. Rows with
-  the same text (letter case and white space aside) stay on one side: a copy
-  of a training row in the evaluation would be counted as understood.
-
-  Args:
-    rows: labelled rows.
-    fraction: how many of each label's rows to hold out, at least one text.
-
-  Returns:
-    The training and the held-out rows, each in their given order.
-
-  Raises:
-    options.InputError: for a label with a single text, which cannot stand on
-      both sides.
-  """
-  by_label: dict[str, list[list[int]]] = collections.defaultdict(list)
-  for group in _copies(rows):
-    # Copies that contradict each other count for one of their labels.
-    by_label[min(rows[index].label for index in group)].append(group)
-  _check_divisible(rows, by_label)
-  held_out: set[int] = set()
-  for groups in by_label.values():
-    held_out.update(_lowest_hashes(rows, groups, fraction))
-  return (
-    [row for index, row in enumerate(rows) if index not in held_out],
-    [row for index, row in enumerate(rows) if index in held_out],
-  )
-
-
-def text_key(text: str) -> str:
-  """What copies of a text have in common: its composed lower-case words."""
-  return " ".join(unicodedata.normalize("NFC", text).lower().split())
-
-
-def _copies(rows: Sequence[Row]) -> list[list[int]]:
-  """Groups the indices of the rows that have the same text."""
-  groups: dict[str, list[int]] = collections.defaultdict(list)
-  for index, row in enumerate(rows):
-    groups[text_key(row.text)].append(index)
-  return list(groups.values())
-
-
-def _check_divisible(
-  rows: Sequence[Row], by_label: dict[str, list[list[int]]]
-) -> None:
-  lone = [name for name in label_names(rows) if len(by_label[name]) < 2]
-  if lone:
-    count = sum(row.label == lone[0] for row in rows)
-    times = "once" if count == 1 else f"{count} times, with one text"
-    more = f" (and {len(lone) - 1} labels more)" if len(lone) > 1 else ""
-    raise options.InputError(
-      "at least two texts of every label, to train on one and evaluate on "
-      "the other",
-      f"label {lone[0]!r} {times}{more}",
-      "merge or remove it, or give --eval_file",
-    )
-
-
-def _lowest_hashes(
-  rows: Sequence[Row], groups: Sequence[list[int]], fraction: float
-) -> list[int]:
-  """Takes groups in the order of their hashes, never the last one."""
-  wanted = round(fraction * sum(map(len, groups)))
-  ordered = sorted(groups, key=lambda group: _hash(rows[group[0]].text))
-  taken = list(ordered[0])
-  for group in ordered[1:-1]:
-    if len(taken) >= wanted:
-      break
-    taken += group
-  return taken
-
-
-def _hash(text: str) -> bytes:
-  return hashlib.sha256(_SALT + text_key(text).encode()).digest()
 
 
 def check_several_labels(rows: Sequence[Row]) -> None:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -84,6 +85,10 @@ class Cache:
       options.InputError: when it cannot be had, or is another one.
     """
     name = name_of(address)
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+      raise options.InputError(
+        "64 hexadecimal digits as a sha256", repr(sha256)[:100], "mend it"
+      )
     if sha256 and os.path.exists(kept := self._kept(sha256, name)):
       return kept
     if not address.startswith(gcs.SCHEME):

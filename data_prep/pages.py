@@ -123,6 +123,11 @@ def section(title: str, *parts: str) -> str:
   return f"<section>\n<h2>{_text(title)}</h2>\n{''.join(parts)}</section>"
 
 
+def paragraph(text: str) -> str:
+  """Returns a text as it stands."""
+  return f"<p>{_text(text)}</p>\n"
+
+
 def table(
   caption: str, head: Sequence[str], rows: Sequence[Sequence[Cell]]
 ) -> str:

@@ -84,6 +84,13 @@ class Options(examples.Recipe):
       options.require(self, "spm_model_file")
     else:
       options.require(self, "input_file", "spm_model_file")
+    if tokenization.is_wordpiece(self.spm_model_file):
+      raise options.InputError(
+        "a SentencePiece model as --spm_model_file",
+        self.spm_model_file,
+        "move the model to one: albert_mn.convert_checkpoint "
+        "--resize_vocabulary",
+      )
     if bool(self.output_dir) == bool(self.output_file):
       raise options.InputError(
         "--output_dir or --output_file",
@@ -243,7 +250,7 @@ def _forecast(
   ]
   made = settings.dupe_factor * sum(
     sample.letters * share / sum(map(len, text.sentences))
-    * _make([text], settings).counts["train_examples"]
+    * _rows(_make([text], settings).counts, settings)
     for text, share in zip(texts, sample.shares, strict=True)
   )  # fmt: skip
   # A quarter is enough to tell an example's bytes and time.
@@ -260,6 +267,15 @@ def _forecast(
     bytes=round(size * (1 - apart)),
     eval_bytes=round(size * apart / settings.dupe_factor),
     seconds=spent * times,
+  )
+
+
+def _rows(counts: examples.Counts, settings: Options) -> float:
+  """How many rows a document adds: where rows are packed, no padding."""
+  if not settings.pack_sequences:
+    return counts["train_examples"]
+  return counts["train_examples"] - (
+    counts["train_padding"] / settings.max_seq_length
   )
 
 

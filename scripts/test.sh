@@ -7,6 +7,18 @@ cd "$(dirname "$0")/.."
 slow=
 [ "${1:-}" = --slow ] && { slow=1; shift; }
 
+install_chromium() {  # For the tests of the pages.
+  local as_root=(env)
+  if command -v chromium google-chrome > /dev/null; then return; fi
+  if [ "$(id -u)" != 0 ]; then as_root=(sudo --non-interactive); fi
+  if ! "${as_root[@]}" true 2> /dev/null || ! command -v apt-get > /dev/null; then
+    echo 'no Chromium, and no right to install it: the pages are not tested'
+    return
+  fi
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" apt-get install -qq --yes --no-install-recommends chromium
+}
+
 scripts/setup.sh --dev
 export PATH="$PWD/.venv/bin:$PATH"
 
@@ -14,10 +26,14 @@ echo '=== format, lint, types'
 python -m ruff format --check .
 python -m ruff check .
 python -m mypy
+# Two at a time: a test keeps a core busy, and TensorFlow takes 1 GB. A file's
+# tests stay together, for what they share is made once.
+workers=(--numprocesses=2 --dist=loadfile)
 echo '=== fast tests'
 # pytest ends with 5 where it finds no test: none of a kind is no failure.
-python -m pytest -m 'not slow' "$@" || [ $? -eq 5 ]
+python -m pytest "${workers[@]}" -m 'not slow' "$@" || [ $? -eq 5 ]
 if [ -n "$slow" ]; then
   echo '=== slow tests'
-  python -m pytest -m slow "$@" || [ $? -eq 5 ]
+  install_chromium
+  python -m pytest "${workers[@]}" -m slow "$@" || [ $? -eq 5 ]
 fi

@@ -21,6 +21,7 @@ from albert_mn import (
   configs,
   fine_tuning,
   model_directory,
+  problems,
 )
 from data_prep import length_buckets, options, tokenization
 
@@ -70,17 +71,26 @@ def _tsv(path: pathlib.Path, rows: Sequence[tuple[str, str]]) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """train.tsv, dev.tsv, test.tsv, spm.model and config.json."""
-  made = tmp_path_factory.mktemp("classification")
+  return made_folder(tmp_path_factory.mktemp("classification"))
+
+
+def made_folder(made: pathlib.Path, words: Sequence[str] = ()) -> pathlib.Path:
+  """Puts train.tsv, dev.tsv, test.tsv, spm.model and config.json there.
+
+  Args:
+    made: where.
+    words: that are pieces; others are spelled.
+  """
+  size = 50 if words else 60
   _tsv(made / "train.tsv", _texts(90, 0))
   _tsv(made / "dev.tsv", _texts(21, 1))
   _tsv(made / "test.tsv", _texts(10, 2))
-  (made / "config.json").write_text(json.dumps(SHAPE))
+  (made / "config.json").write_text(json.dumps({**SHAPE, "vocab_size": size}))
   sentencepiece.SentencePieceTrainer.Train(
     sentence_iterator=iter(text for text, _ in _texts(200, 3)),
-    model_prefix=str(made / "spm"), vocab_size=60, hard_vocab_limit=True,
+    model_prefix=str(made / "spm"), vocab_size=size, hard_vocab_limit=True,
     pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, character_coverage=1.0,
-    control_symbols="[CLS],[SEP]", user_defined_symbols="[MASK]",
+    control_symbols="[CLS],[SEP]", user_defined_symbols=",".join(["[MASK]", *words]),
     normalization_rule_name="identity", minloglevel=2,
   )  # fmt: skip
   return made
@@ -143,7 +153,7 @@ def test_a_run_learns_and_leaves_every_promised_file(
 ) -> None:
   assert {path.name for path in trained.iterdir()} == {
     "checkpoints", "confusion_matrix.png", "eval_results.txt", "model",
-    "predictions.tsv", "report.txt", "run.json",
+    "predictions.tsv", "report.html", "report.json", "report.txt", "run.json",
   }  # fmt: skip
   results = dict(
     line.split(" = ")
@@ -313,8 +323,9 @@ def test_batches_from_a_step_on_are_those_of_an_unbroken_run(
   encoded, _ = length_buckets.encode(
     tokenizer, [text for text, _ in _texts(50, 0)], 64
   )
-  examples = fine_tuning.Examples(
-    encoded, np.zeros(50, np.int32), tokenizer.pad_id
+  none = np.zeros(50, np.int32)
+  examples = problems.Examples(
+    encoded, none, none, np.ones(50, np.float32), tokenizer.pad_id
   )
   recipe = fine_tuning.Recipe(max_seq_length=64, train_batch_size=8)
 

@@ -1,12 +1,12 @@
-"""Rows by column name, clear messages, and a split that does not leak."""
+"""Rows by column name, labels of every type, and clear messages."""
 
 import gzip
+import json
 import pathlib
-import random
 
 import pytest
 
-from data_prep import classifier_data, options
+from data_prep import classifier_data, options, tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WEATHER = ("Өнөөдөр цас орлоо", "Маргааш бороо орно", "Салхи шуурга тавина")
@@ -71,8 +71,12 @@ def test_a_compressed_file_with_byte_order_mark_and_windows_line_ends_is_read(
     ("a.tsv", "text\tlabel\na\tx\tz\n", "a.tsv:2; got 3"),
     ("a.csv", 'text,label\n"a\nb",x\nc,y,z\n', "a.csv:4; got 3"),
     ("a.csv", 'text,label\na,x\n"b,y\nc,z\n', "a.csv:3; got unexpected end"),
-    ("a.tsv", "text\tlabel\na\tx\n\ty\nb\t\n", "2 rows without, the first on"),
-    ("a.txt", "text\tlabel\na\tx\n", "ends in .csv or .tsv"),
+    (
+      "a.tsv",
+      "text\tlabel\na\tx\n\ty\nb\t\n",
+      "a.tsv:3; got an empty one (and 1 bad rows more)",
+    ),
+    ("a.txt", "text\tlabel\na\tx\n", "ends in .csv, .tsv or .jsonl"),
   ],
 )
 def test_a_bad_file_is_named_with_its_place(
@@ -89,6 +93,134 @@ def test_a_file_to_predict_needs_no_labels(tmp_path: pathlib.Path) -> None:
     classifier_data.Row(2, "хоёр"),
     classifier_data.Row(3, ""),
   ]
+
+
+def _jsonl(folder: pathlib.Path, *rows: object) -> str:
+  lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+  return _file(folder, "a.jsonl", "".join(lines))
+
+
+def _streamed(
+  path: str, labelled: bool = True, **columns: str
+) -> list[classifier_data.Row | str]:
+  """Rows, and in the place of bad ones what is wrong."""
+  chosen = classifier_data.Columns(**columns)
+  return [
+    row.reason if isinstance(row, tables.Bad) else row
+    for _, row in classifier_data.stream(path, chosen, labelled)
+  ]
+
+
+def test_labels_of_json_are_names_whatever_their_type(
+  tmp_path: pathlib.Path,
+) -> None:
+  labels = ("цаг агаар ☀️", " x ", 1, 2.5, True, None, "", ["x"])
+  path = _jsonl(tmp_path, *({"text": "хоёр", "label": n} for n in labels))
+  found = _streamed(path)
+  assert [row.label for row in found[:5] if not isinstance(row, str)] == [
+    "цаг агаар ☀️", "x", "1", "2.5", "true",
+  ]  # fmt: skip
+  assert found[5:] == [
+    "expected a label under 'label', got none",
+    "expected a label under 'label', got none",
+    "expected the name of a label, got ['x']",
+  ]
+
+
+def test_rows_to_predict_may_lack_labels_but_not_texts(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = _jsonl(
+    tmp_path, {"text": "нэг"}, {"text": "хоёр", "label": "x"}, {"text": " "},
+    {"label": "x"}, {"text": 3, "label": "x"}, {"text": "дөрөв", "label": ""},
+    {"text": "тав", "label": ["x"]},
+  )  # fmt: skip
+  assert _streamed(path, labelled=False) == [
+    classifier_data.Row(1, "нэг"),
+    classifier_data.Row(2, "хоёр", "x"),
+    "expected a text under 'text', got an empty one",
+    "expected a text under 'text', got none",
+    "expected a text under 'text', got 3",
+    classifier_data.Row(6, "дөрөв"),
+    classifier_data.Row(7, "тав"),
+  ]
+  bare = _file(tmp_path, "bare.csv", "text\nнэг\n")
+  assert _streamed(bare, labelled=False) == [classifier_data.Row(2, "нэг")]
+  with pytest.raises(options.InputError, match="--label_column"):
+    _streamed(bare)
+
+
+def test_pairs_of_texts_are_read(tmp_path: pathlib.Path) -> None:
+  path = _file(tmp_path, "a.tsv", "a\tb\tlabel\nнэг\tхоёр\tx\nнэг\t\tx\n")
+  assert _streamed(path, text_column="a", text_pair_column="b") == [
+    classifier_data.Row(2, "нэг", "x", text_pair="хоёр"),
+    "expected a text under 'b', got an empty one",
+  ]
+
+
+def test_rows_with_several_labels_are_read_by_separator_or_as_json(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = _file(tmp_path, "a.csv", 'text,label\nнэг,"x; y z;x"\nхоёр,\n')
+  several = [("x", "y z"), ()]
+  assert [
+    getattr(row, "labels", row)
+    for row in _streamed(path, label_type="multi_label", label_separator=";")
+  ] == several
+  refused = _streamed(path, label_type="multi_label")[0]
+  assert "or give --label_separator" in str(refused)
+  path = _jsonl(
+    tmp_path,
+    {"text": "нэг", "label": ["x", "y z"]},
+    {"text": "хоёр", "label": []},
+  )
+  assert [
+    getattr(row, "labels", row)
+    for row in _streamed(path, label_type="multi_label")
+  ] == several
+
+
+def test_numbers_are_checked_and_kept_as_written(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = _file(tmp_path, "a.tsv", "text\tlabel\nа\t1.50\nб\t3,5\nв\tnan\n")
+  assert _streamed(path, label_type="regression") == [
+    classifier_data.Row(2, "а", "1.50"),
+    "expected a number such as 3.5, got '3,5'",
+    "expected a number such as 3.5, got 'nan'",
+  ]
+
+
+def test_entities_are_checked_and_move_with_the_text(
+  tmp_path: pathlib.Path,
+) -> None:
+  spans = (
+    [[9, 14, "PER"], [0, 8, "LOC"]],
+    [[0, 3, "LOC"], [2, 5, "PER"]],
+    [[5, 5, "LOC"]],
+    [[9, 18, "PER"]],
+    [["0", 3, "LOC"]],
+    "LOC",
+  )
+  path = _jsonl(
+    tmp_path, *({"text": " Монголд Дорж оо", "label": s} for s in spans)
+  )
+  first, *refused = _streamed(path, label_type="entities")
+  assert first == classifier_data.Row(
+    1, "Монголд Дорж оо", entities=((0, 7, "LOC"), (8, 12, "PER"))
+  )
+  for reason, part in zip(
+    refused,
+    (
+      "do not overlap",
+      "in one of 16 characters",
+      "in one of 16 characters",
+      "[start, end, type]",
+      "a JSON list",
+    ),
+    strict=True,
+  ):
+    assert part in str(reason)
 
 
 @pytest.mark.parametrize("header", ["label\ttext", "id\tlabel\ttext"])
@@ -123,61 +255,6 @@ def test_tweets_of_another_shape_are_refused(
   with pytest.raises(options.InputError) as caught:
     classifier_data.read_tweets(_file(tmp_path, "a.tsv", text))
   assert message in str(caught.value)
-
-
-def test_the_split_holds_out_its_share_of_every_label() -> None:
-  rows = _rows()
-  train, held_out = classifier_data.split(rows)
-  assert sorted(map(repr, train + held_out)) == sorted(map(repr, rows))
-  labels = [row.label for row in held_out]
-  assert labels.count("weather") == labels.count("sport") == 3
-
-
-def test_the_split_does_not_depend_on_the_order_of_the_rows() -> None:
-  rows = _rows()
-  expected = {row.text for row in classifier_data.split(rows)[1]}
-  random.Random(0).shuffle(rows)
-  assert {row.text for row in classifier_data.split(rows)[1]} == expected
-
-
-def test_copies_of_a_text_stay_on_one_side() -> None:
-  rows = _rows(copies=3)
-  shouted = [
-    classifier_data.Row(row.line, f" {row.text.upper()}", row.label)
-    for row in rows
-  ]
-  train, held_out = classifier_data.split(rows + shouted)
-  assert len(held_out) == 36
-  keys = [
-    {classifier_data.text_key(row.text) for row in side}
-    for side in (train, held_out)
-  ]
-  assert not keys[0] & keys[1]
-
-
-def test_copies_are_seen_through_composition_but_not_through_letters() -> None:
-  assert classifier_data.text_key("сайн") == classifier_data.text_key(
-    "Саи\u0306н "
-  )
-  assert classifier_data.text_key("сайн") != classifier_data.text_key("саин")
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.99])
-def test_every_label_is_on_both_sides_of_the_split_even_with_two_texts(
-  fraction: float,
-) -> None:
-  rows = [*_rows(), *(classifier_data.Row(0, t, "news") for t in "абаб")]
-  for side in classifier_data.split(rows, fraction):
-    assert [row.label for row in side].count("news") == 2
-
-
-@pytest.mark.parametrize("texts", ["а", "ааа"])
-def test_a_label_with_one_text_cannot_be_split(texts: str) -> None:
-  rows = [*_rows(), *(classifier_data.Row(0, t, "news") for t in texts)]
-  with pytest.raises(options.InputError) as caught:
-    classifier_data.split(rows)
-  assert "label 'news'" in str(caught.value)
-  assert "merge or remove it, or give --eval_file" in str(caught.value)
 
 
 def test_one_label_only_and_an_unknown_label_are_refused() -> None:

@@ -1,10 +1,12 @@
 """What several tests start from: a runner, a corpus, a tokenizer."""
 
+import json
 import pathlib
 
 import pytest
 
 import albert_mn  # noqa: F401  first: it sets what TensorFlow reads
+from albert_mn import classification, fine_tuning
 from data_prep import pretraining_data, tokenization, tokenizer_training
 from tests import running
 
@@ -65,3 +67,40 @@ def dynamic_records(
     )
   )
   return out
+
+
+@pytest.fixture(scope="session")
+def topics(
+  tokenizer_file: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+  """A classifier's model directory: rights or duties, told by those words."""
+  folder = tmp_path_factory.mktemp("topics")
+  words = {"эрх": "эрх эрхтэй хүн бүр тэгш", "үүрэг": "үүрэг хуулиар ёсоор улс"}
+  rows = [
+    f"{' '.join((text.split() * 3)[i % 5 : i % 5 + 2 + i % 7])}\t{label}\n"
+    for i in range(32)
+    for label, text in words.items()
+  ]
+  (folder / "train.tsv").write_text("text\tlabel\n" + "".join(rows), "utf-8")
+  shape = {
+    "vocab_size": 400, "embedding_size": 16, "hidden_size": 32,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+    "max_position_embeddings": 64, "initializer_range": 0.2,
+  }  # fmt: skip
+  (folder / "config.json").write_text(json.dumps(shape))
+  classification.run(
+    classification.Options(
+      do_train=True,
+      data_dir=str(folder),
+      spm_model_file=tokenizer_file,
+      albert_config_file=str(folder / "config.json"),
+      output_dir=str(folder / "run"),
+    ),
+    fine_tuning.Recipe(
+      max_seq_length=64,
+      learning_rate=3e-3,
+      train_batch_size=16,
+      num_train_epochs=8.0,
+    ),
+  )
+  return str(folder / "run/model")

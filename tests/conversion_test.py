@@ -269,6 +269,63 @@ def test_a_checkpoint_that_is_something_else_than_told_is_refused(
     )
 
 
+def test_another_tokenizer_than_the_one_beside_the_weights_is_refused(
+  tmp_path: pathlib.Path, tokenizer_file: str
+) -> None:
+  source = tmp_path / "theirs"
+  source.mkdir()
+  _fine_tuned(source)
+  (tmp_path / "labels.txt").write_text("а\nб\nв\n", encoding="utf-8")
+  for name in ("mn_cased.model", "mn_uncased.model"):
+    shutil.copy(tokenizer_file, source / name)
+  flags = {"labels_file": f"{tmp_path}/labels.txt"}
+  with pytest.raises(options.InputError, match="mn_cased.model, mn_uncased"):
+    _converted(source, tmp_path / "model", **flags)
+  flags["spm_model_file"] = f"{source}/mn_uncased.model"
+  _converted(source, tmp_path / "model", **flags)
+  (source / "mn_cased.model").unlink()
+  (tmp_path / "other.model").write_bytes(b"of another language")
+  flags["spm_model_file"] = f"{tmp_path}/other.model"
+  with pytest.raises(options.InputError, match="leave --spm_model_file out"):
+    _converted(source, tmp_path / "other", **flags)
+
+
+@pytest.mark.parametrize(
+  ("names", "texts", "message"),
+  [
+    ([], {}, "got no checkpoint at"),
+    (["model.safetensors"], {}, "none, nor a config in"),
+    (["config.json"], {"pytorch_model.bin": ""}, "whole tensors in .*EOFError"),
+    (["config.json"], {"model.safetensors.index.json": '{"weight_map": [1]}'},
+     "weight_map in .*copy it again"),
+    (["config.json", "model.safetensors"], {"tokenizer.json": '{"model": 3}'},
+     "a Unigram or WordPiece tokenizer"),
+    (["config.json", "model.safetensors", "vocab.txt"],
+     {"tokenizer.json": '{"normalizer": {"normalizers": [3]}}'},
+     "a normalizer in .*tokenizer.json"),
+    (["config.json", "model.safetensors", "vocab.txt"],
+     {"tokenizer_config.json": "x"}, "a JSON object in .*tokenizer_config"),
+    (["model.safetensors", "vocab.txt"],
+     {"config.json": '{"model_type": "roberta"}'}, "albert or bert"),
+  ],
+)  # fmt: skip
+def test_a_folder_in_which_something_is_wrong_is_told_in_one_line(
+  tmp_path: pathlib.Path,
+  names: list[str],
+  texts: dict[str, str],
+  message: str,
+) -> None:
+  source = tmp_path / "theirs"
+  source.mkdir()
+  for name in names:
+    shutil.copy(TOPICS / name, source)
+  for name, text in texts.items():
+    (source / name).write_text(text)
+  with pytest.raises(options.InputError, match=message):
+    _converted(source, tmp_path / "model")
+  assert not (tmp_path / "model").exists()
+
+
 def _text(folder: pathlib.Path, tokenizer: str) -> foreign_text.Found:
   config = initial_weights.settle_config("", "", str(folder))
   return initial_weights.text_settings(str(folder), tokenizer, config)

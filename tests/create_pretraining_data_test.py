@@ -13,8 +13,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import examples, instances, records, tokenization
+from data_prep import (
+  examples,
+  instances,
+  options,
+  pretraining_data,
+  records,
+  tokenization,
+)
 from tests import running
+
+
+def test_wordpiece_makes_no_records() -> None:
+  with pytest.raises(options.InputError, match="--resize_vocabulary"):
+    pretraining_data.Options(
+      input_file="x", spm_model_file="vocab.txt", output_dir="y"
+    )
 
 
 def _flags(corpus: object, model: str, out: object, *more: str) -> list[str]:
@@ -304,16 +318,22 @@ def test_the_set_google_reads_has_the_names_given_and_no_label_minus_one(
       assert len(feature["masked_lm_positions"].int64_list.value) == 20
 
 
+@pytest.mark.parametrize("packs", [False, True])
 def test_the_forecast_is_near_what_is_made(
   programs: running.Programs,
   udhr: pathlib.Path,
   tokenizer_file: str,
-  folder: pathlib.Path,
   tmp_path: pathlib.Path,
+  packs: bool,
 ) -> None:
-  said = programs.succeed(*_flags(udhr, tokenizer_file, tmp_path))
+  more = ["--pack_sequences"] if packs else []
+  corpus = tmp_path / "corpus.txt"
+  text = udhr.read_text(encoding="utf-8")
+  # Documents of a sentence: several fit into a row.
+  corpus.write_text(text.replace("\n", "\n\n") if packs else text, "utf-8")
+  said = programs.succeed(*_flags(corpus, tokenizer_file, tmp_path, *more))
   (forecast,) = re.findall(r"about ([\d,]+) examples to train on", said)
-  counts = json.loads((folder / "manifest.json").read_text())["counts"]
+  counts = json.loads((tmp_path / "manifest.json").read_text())["counts"]
   made = counts["train_examples"]
   assert abs(int(forecast.replace(",", "")) - made) < 0.15 * made
 

@@ -1,15 +1,9 @@
 """The same losses on one device, on two, in parts, and in two processes."""
 
-import contextlib
 import json
-import os
 import pathlib
 import re
 import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -108,40 +102,11 @@ def test_the_losses_are_those_of_one_device(
     assert results[name] == pytest.approx(value, rel=1e-5), name
 
 
-@contextlib.contextmanager
-def _two_workers(*flags: str) -> Iterator[list[subprocess.Popen[str]]]:
-  """Starts them; ends them with the context."""
-  ports = _free_ports(2)
-  cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-  workers = [
-    subprocess.Popen(
-      [sys.executable, *flags],
-      cwd=running.ROOT,
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.PIPE,
-      text=True,
-      env=os.environ
-      | {
-        "TF_CONFIG": json.dumps(
-          {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        )
-      },
-    )
-    for index in range(2)
-  ]
-  try:
-    yield workers
-  finally:
-    for worker in workers:
-      worker.kill()
-      worker.wait()
-
-
 @pytest.mark.slow
 def test_two_worker_processes_have_the_losses_of_one_device(
   folder: pathlib.Path, alone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  with _two_workers(*_flags(folder, tmp_path)) as workers:
+  with running.two_workers(*_flags(folder, tmp_path)) as workers:
     logs = [worker.communicate(timeout=240)[1] for worker in workers]
   assert [worker.returncode for worker in workers] == [0, 0], logs
   assert "multi_worker: 2 devices" in logs[0]
@@ -154,7 +119,7 @@ def test_two_worker_processes_have_the_losses_of_one_device(
 def test_a_signal_to_one_worker_ends_all_of_them_saved(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  with _two_workers(
+  with running.two_workers(
     *_flags(folder, tmp_path), "--num_train_steps=100000"
   ) as workers:
     log = workers[0].stderr
@@ -166,14 +131,6 @@ def test_a_signal_to_one_worker_ends_all_of_them_saved(
   assert "goes on from step" in left
   (saved,) = (tmp_path / "checkpoints").glob("*.index")
   assert int(saved.stem.rpartition("-")[2]) >= 3
-
-
-def _free_ports(count: int) -> list[int]:
-  held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-  ports = [server.getsockname()[1] for server in held]
-  for server in held:
-    server.close()
-  return ports
 
 
 @pytest.mark.slow

@@ -199,6 +199,36 @@ def _looked(
 
 
 @pytest.mark.slow
+def test_two_worker_processes_go_back_as_one(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  one, two = (
+    _command(
+      dataclasses.replace(
+        _settings(folder, tmp_path / name), on_divergence="rollback"
+      ),
+      _recipe(num_train_steps=20),
+    )
+    for name in ("one", "two")
+  )
+  running.Programs().succeed(*one)
+  with running.two_workers(*two) as workers:
+    logs = [worker.communicate(timeout=240)[1] for worker in workers]
+  assert [worker.returncode for worker in workers] == [0, 0], logs
+  assert all("rolled back to step 0" in log for log in logs)
+  decided = [tmp_path / name / "rollbacks.json" for name in ("one", "two")]
+  assert decided[0].read_bytes() == decided[1].read_bytes()
+  want, found = (
+    _weights(path.parent / "checkpoints/model.ckpt-20") for path in decided
+  )
+  for name, value in want.items():
+    if value.dtype != object:
+      np.testing.assert_allclose(
+        found[name], value, rtol=1e-3, atol=1e-5, err_msg=name
+      )
+
+
+@pytest.mark.slow
 def test_two_devices_decide_as_one(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

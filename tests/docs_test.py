@@ -1,38 +1,54 @@
 """What the documentation tells a reader to type is what CI runs."""
 
 import dataclasses
+import json
 import pathlib
 import re
+import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from albert_mn import (
   classification,
+  conversion,
   distribution,
   exports,
   fine_tuning,
   optimization,
   probe,
+  remote_weights,
   training,
 )
+from bert_tweet import attention, predictions, server
 from data_prep import (
+  classifier_data,
+  classifier_sets,
   cleaning,
   corpora,
   downloads,
+  options,
   pretraining_data,
   texts,
   tokenizer_training,
+  tweets,
 )
-from tests import running
+from tests import running, serving
 
+TWEET_PAGE = "docs/tweet_page.md"
 PAGES = [
   "README.md",
   "README.mn.md",
   "docs/beam.md",
   "docs/export.md",
+  "docs/migration.md",
   "docs/tpu.md",
+  TWEET_PAGE,
 ]
+# Page → the test that takes its commands from it and runs them.
+WHOLE = {"docs/migration.md": "tests/migration_test.py"}
 
 # Command → where CI runs it.
 RUN_BY = {
@@ -56,7 +72,7 @@ ELSEWHERE = set(
   "project region temp_location sdk_location sdk_container_image flink_master "
   "environment_type environment_config tpu name type zone spot preemptible "
   "queued delete_when_done flagfile worker command format location uniform "
-  "member role recursive dry interop".split()
+  "member role recursive dry interop data urlencode".split()
 )
 OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [
@@ -64,6 +80,11 @@ OPTIONS: dict[str, list[Any]] = {
     cleaning.Options,
     texts.Options,
     downloads.Options,
+  ],
+  "data_prep.create_classifier_data": [
+    classifier_sets.Options,
+    classifier_data.Columns,
+    tweets.Options,
   ],
   "data_prep.train_tokenizer": [tokenizer_training.Options],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
@@ -75,6 +96,11 @@ OPTIONS: dict[str, list[Any]] = {
     probe.Options,
   ],
   "run_classifier": [classification.Options, fine_tuning.Recipe],
+  "albert_mn.convert_checkpoint": [conversion.Options],
+  "albert_mn.download_checkpoint": [remote_weights.Options],
+  "bert_tweet.predict": [predictions.Options],
+  "bert_tweet.serve": [server.Options],
+  "bert_tweet.visualize": [attention.Options],
 }
 
 
@@ -84,7 +110,13 @@ def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
   blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
   commands = [line for block in blocks for line in block.splitlines() if line]
   assert commands
+  if page in WHOLE:
+    where = (running.ROOT / WHOLE[page]).read_text("utf-8")
+    assert page in where and "in COMMANDS" in where
+    return
   for command in commands:
+    if page == TWEET_PAGE:
+      continue  # below, all of them
     assert command in RUN_BY, f"{command}: run it in a test, name that here"
     where = (running.ROOT / RUN_BY[command]).read_text("utf-8")
     assert pathlib.PurePath(command.split()[0]).name in where
@@ -94,18 +126,72 @@ def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
 def test_the_flags_of_a_programs_example_exist(program: str) -> None:
   path = running.ROOT / (program.replace(".", "/") + ".py")
   used = re.findall(r"--(\w+)", path.read_text("utf-8").split('"""')[1])
-  known = {f.name for cls in OPTIONS[program] for f in dataclasses.fields(cls)}
+  known = {
+    options.flag_name(f)
+    for cls in OPTIONS[program]
+    for f in dataclasses.fields(cls)
+  }
   assert used and set(used) <= known
+
+
+def test_the_recipes_of_run_classifier_name_flags_that_exist() -> None:
+  known = {
+    f.name for cls in OPTIONS["run_classifier"] for f in dataclasses.fields(cls)
+  }
+  for name in ("eduge", "tweetmn"):
+    recipe = running.ROOT / f"configs/{name}.flags"
+    used = re.findall(r"^--(\w+)", recipe.read_text("utf-8"), re.MULTILINE)
+    assert len(used) == 7 and set(used) <= known
 
 
 def test_the_readme_names_every_flag_it_mentions_as_the_programs_do() -> None:
   known = {
-    f.name for classes in OPTIONS.values() for cls in classes
+    options.flag_name(f) for classes in OPTIONS.values() for cls in classes
     for f in dataclasses.fields(cls)
   }  # fmt: skip
   for page in PAGES:
     used = re.findall(r"--(\w+)", (running.ROOT / page).read_text("utf-8"))
     assert set(used) - ELSEWHERE <= known, page
+
+
+@pytest.mark.slow
+def test_every_command_of_the_tweet_page_does_what_the_page_says(
+  topics: str, tmp_path: pathlib.Path
+) -> None:
+  if not shutil.which("curl"):
+    pytest.skip("needs curl: apt-get install curl")
+  text = (running.ROOT / TWEET_PAGE).read_text("utf-8")
+  blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+  commands = [line for block in blocks for line in block.splitlines()]
+  (serve,) = (c for c in commands if "bert_tweet.serve" in c)
+  model = serve.split("--model_dir=")[1].split()[0]
+
+  def run(command: str) -> str:
+    for there, here in (
+      ("python", sys.executable),
+      (model, topics),
+      ("runs/quickstart/pretraining/model", topics),
+      ("predictions.jsonl", f"{tmp_path}/predictions.jsonl"),
+      ("--output_file=", f"--output_file={tmp_path}/"),
+      ("http://127.0.0.1:8000", served.url),
+    ):
+      command = command.replace(there, here)
+    done = subprocess.run(
+      ["bash", "-c", command], cwd=running.ROOT, capture_output=True,
+      text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  with serving.serving(topics, tmp_path / "log") as served:
+    said = {c: run(c) for c in commands if c != serve}
+  answers = [json.loads(said[c]) for c in commands if "/api/" in c]
+  assert [sorted(answer)[0] for answer in answers] == [
+    "label", "predictions", "answer", "req_count",
+  ]  # fmt: skip
+  lines = (tmp_path / "predictions.jsonl").read_text("utf-8").splitlines()
+  assert len(lines) == 99
+  assert {path.suffix for path in tmp_path.iterdir()} == {"", ".jsonl", ".html"}
 
 
 def test_the_readme_shows_what_the_quickstart_prints() -> None:

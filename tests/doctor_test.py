@@ -373,6 +373,21 @@ def test_a_tpu_elsewhere_reads_and_writes_on_gs_alone(
   assert checks.paths(there, named) == "3 of 3 on gs://"
 
 
+def test_a_tpu_elsewhere_takes_records_whose_masks_are_written(
+  folder: pathlib.Path,
+  dynamic_records: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.delenv("TPU_NAME", raising=False)
+  there = distribution.Options(tpu_name="миний-pod")
+  written = _found(folder / "records")
+  made = inputs.record_set(f"{dynamic_records}/train-*.tfrecord")
+  checks.masks_reachable(there, written)
+  checks.masks_reachable(distribution.Options(distribution="tpu"), made)
+  with pytest.raises(options.InputError, match="--masking=static"):
+    checks.masks_reachable(there, made)
+
+
 def test_versions_are_those_of_the_locks_and_two_tensorflows_clash() -> None:
   found = checks.installed()
   assert "tf-keras" in checks.versions(found)

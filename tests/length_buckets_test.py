@@ -31,7 +31,7 @@ def test_every_text_is_in_one_batch_whole_and_padded(
   for batch in batches:
     assert batch.input_ids.shape == batch.input_mask.shape
     assert batch.input_ids.shape[0] == 8
-    assert batch.input_ids.shape[1] in (32, 64, 128)
+    assert batch.input_ids.shape[1] in length_buckets.lengths(128)
     for place, row in enumerate(batch.rows):
       seen[int(row)] += 1
       size = len(encoded[row])
@@ -51,20 +51,26 @@ def test_short_texts_do_not_pay_for_the_longest() -> None:
     batch.input_ids.shape[1]
     for batch in length_buckets.batches(encoded, 8, 128, PAD)
   ]
-  assert shapes == [32] * 8 + [128]
+  assert shapes == [16] * 8 + [128]
 
 
 def test_a_few_short_texts_alone_are_not_padded_to_the_maximum() -> None:
   encoded = [np.zeros(10, np.int32)] * 3
   (batch,) = length_buckets.batches(encoded, 8, 512, PAD)
-  assert batch.input_ids.shape == (8, 32)
+  assert batch.input_ids.shape == (8, 16)
 
 
 @pytest.mark.parametrize(
   ("maximum", "expected"),
-  [(16, [16]), (32, [32]), (100, [32, 64, 100]), (128, [32, 64, 128])],
+  [
+    (8, [8]),
+    (16, [16]),
+    (32, [16, 24, 32]),
+    (100, [16, 24, 32, 48, 64, 96, 100]),
+    (128, [16, 24, 32, 48, 64, 96, 128]),
+  ],
 )
-def test_the_lengths_double_up_to_the_maximum(
+def test_the_lengths_grow_by_a_half_or_a_third_up_to_the_maximum(
   maximum: int, expected: list[int]
 ) -> None:
   assert length_buckets.lengths(maximum) == expected
@@ -99,3 +105,12 @@ def test_the_partial_batch_does_not_always_come_last() -> None:
     for seed in range(8)
   }
   assert len(places) > 2
+
+
+def test_a_pairs_second_text_is_marked() -> None:
+  encoded = [np.arange(5, dtype=np.int32), np.arange(4, dtype=np.int32)]
+  (batch,) = length_buckets.batches(
+    encoded, 2, 16, PAD, seconds=np.array([3, 4])
+  )
+  assert batch.segment_ids[0].tolist() == [0, 0, 0, 1, 1] + [0] * 11
+  assert not batch.segment_ids[1].any()

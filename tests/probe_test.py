@@ -46,7 +46,7 @@ def _rows(*counts: int) -> list[str]:
   [
     (["text\tcategory", "Цас орлоо\tspорт"], "one column 'label' in"),
     (["text\tlabel"], "a header and at least one row in"),
-    (["text\tlabel", "\tспорт"], "a text and a label in every row"),
+    (["text\tlabel", "\tспорт"], "a text under 'text' at"),
     (_rows(9), "expected at least two labels .* got only 'шошго 0'"),
     (_rows(9, 4), "at least 5 rows of every label .* got 4 of 'шошго 1'"),
   ],

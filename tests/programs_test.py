@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from albert_mn import judgements
 from data_prep import manifest
 from tests import running
 
@@ -15,8 +16,10 @@ PROGRAMS = {
   "create_pretraining_data": ("-m", "data_prep.create_pretraining_data"),
   "run_pretraining": ("run_pretraining.py",),
   "run_classifier": ("run_classifier.py",),
-  "export_model": ("-m", "albert_mn.export_model"),
+  "convert_checkpoint": ("-m", "albert_mn.convert_checkpoint"),
   "doctor": ("-m", "albert_mn.doctor"),
+  "download_checkpoint": ("-m", "albert_mn.download_checkpoint"),
+  "export_model": ("-m", "albert_mn.export_model"),
 }
 
 
@@ -113,11 +116,18 @@ def test_the_whole_path_leaves_google_research_alberts_results(
   assert list(values) == [
     "bits_per_character", "global_step", "loss", "masked_lm_accuracy",
     "masked_lm_loss",
-    "sentence_order_accuracy", "sentence_order_loss",
+    "sentence_order_accuracy", "sentence_order_accuracy_high",
+    "sentence_order_accuracy_low", "sentence_order_loss",
   ]  # fmt: skip
   assert values["global_step"] == "6"
   loss = float(values["masked_lm_loss"]) + float(values["sentence_order_loss"])
   assert float(values["loss"]) == pytest.approx(loss)
+  pairs = manifest.check(str(path / "records"), "pretraining_records")
+  total = pairs["counts"]["eval_pairs"]
+  right = round(float(values["sentence_order_accuracy"]) * total)
+  assert judgements.wilson_interval(right, total) == pytest.approx(
+    [float(values[f"sentence_order_accuracy_{end}"]) for end in ("low", "high")]
+  )
   # A model that has hardly begun: near the logarithm of 400 pieces.
   assert 5.5 < float(values["masked_lm_loss"]) < 6.5
 

@@ -6,13 +6,47 @@ import pathlib
 
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 
-from albert_mn import history
-from data_prep import records
+from albert_mn import configs, distribution, history, optimization, training
+from data_prep import options, records
 from tests import running
+
+RECIPES = sorted((running.ROOT / "configs").glob("*.flags"))
 
 SAMPLE = running.ROOT / "sample" / "pretrain"
 VOCABULARY = 4000
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_taken_whole_and_says_where_it_is_from_and_what_it_costs(
+  path: pathlib.Path,
+) -> None:
+  for word in ("Source", "Cost", "Curve"):
+    assert f"\n# {word}" in path.read_text("utf-8"), word
+  classes = (
+    training.Options, optimization.OptimizerOptions, distribution.Options
+  )  # fmt: skip
+  given = ["--input_file=i", "--eval_input_file=e", "--output_dir=o"]
+  options.define(*classes)
+  with flagsaver.flagsaver():
+    # What is no flag would stay in the list, what is none of ours is refused.
+    assert flags.FLAGS(["run", f"--flagfile={path}", *given]) == ["run"]
+    settings, recipe, _ = (options.parsed(cls) for cls in classes)
+  config = configs.AlbertConfig.from_file(
+    str(running.ROOT / settings.albert_config_file)
+  )
+  assert path.with_suffix(".json").name in settings.albert_config_file
+  assert settings.do_train and settings.do_eval
+  assert config.vocab_size in (4000, 16_000, 30_000)
+  assert 0 < recipe.num_warmup_steps < recipe.num_train_steps
+
+
+def test_there_is_a_recipe_for_minutes_for_a_day_and_for_a_grant() -> None:
+  assert [path.stem for path in RECIPES] == [
+    "albert_base", "albert_small", "albert_tiny",
+  ]  # fmt: skip
 
 
 def _masked(folder: pathlib.Path, role: str) -> list[int]:

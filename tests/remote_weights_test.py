@@ -12,12 +12,15 @@ import zipfile
 from collections.abc import Callable, Iterator
 
 import pytest
+import requests
 
 from albert_mn import (
   conversion,
+  distribution,
   initial_weights,
   model_directory,
   remote_weights,
+  training,
 )
 from data_prep import (
   archives,
@@ -279,6 +282,27 @@ def test_an_archive_may_not_hold_more_than_there_is_room_for(
     archives.unpack(str(path), str(tmp_path / "two"))
 
 
+def test_a_manifests_checksum_is_no_path(
+  server: http_server.Server, tmp_path: pathlib.Path
+) -> None:
+  (tmp_path / "secret").write_text("x")
+  entry = {"bytes": 1, "sha256": f"../../../../{tmp_path}"}
+  content = {"files": {"secret": entry}}
+  server.files["/m/manifest.json"] = json.dumps(content).encode()
+  with pytest.raises(options.InputError, match="64 hexadecimal digits"):
+    remote_weights.local(f"{server.url}/m")
+
+
+def test_https_that_leads_to_plain_http_is_refused(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  answer = requests.Response()
+  answer.status_code, answer.url = 200, "http://example.invalid/a.zip"
+  monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
+  with pytest.raises(options.InputError, match="expected https://; got http:"):
+    transfers.opened("https://example.invalid/a.zip", {}, "")
+
+
 def test_a_manifest_may_not_name_files_elsewhere(
   server: http_server.Server, model: pathlib.Path
 ) -> None:
@@ -394,6 +418,19 @@ def test_what_a_bucket_gave_before_a_kill_is_not_fetched_again(
   with pytest.raises(options.InputError, match="with its checksum"):
     fetched.Cache().file(address)
   assert not part.exists()
+
+
+def test_pretraining_brings_weights_here_but_not_for_a_tpu_elsewhere(
+  server: http_server.Server,
+) -> None:
+  server.files["/bert.zip"] = _zipped(TOPICS, "bert")
+  settings = training.Options(
+    print_schedule=True, init_checkpoint=f"{server.url}/bert.zip"
+  )
+  found = training.localized(settings, distribution.Options())
+  assert found.init_checkpoint.endswith("unpacked/bert")
+  tpu = distribution.Options(use_tpu=True, tpu_name="far")
+  assert training.localized(settings, tpu) == settings
 
 
 @pytest.mark.slow

@@ -1,13 +1,14 @@
 """The numbers of a report against scikit-learn and textbook, its words."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib import image
 from sklearn import metrics
 
-from albert_mn import baseline, reports
+from albert_mn import baseline, judgements, report_page, reports
 from data_prep import classifier_data
 
 NAMES = ["спорт", "улс төр", "цаг агаар"]
@@ -21,15 +22,39 @@ def _guesses(seed: int) -> list[str]:
   ]
 
 
+def _judged(
+  answers: list[str], sure: float | None = None
+) -> judgements.OneLabel:
+  """Answers to TRUTH, each with the probability `sure`."""
+  truth, found = (
+    np.array([NAMES.index(name) for name in part]) for part in (TRUTH, answers)
+  )
+  shares = None
+  if sure is not None:
+    shares = np.full([len(found), len(NAMES)], (1 - sure) / (len(NAMES) - 1))
+    shares[np.arange(len(found)), found] = sure
+  return judgements.OneLabel(NAMES, truth, found, shares)
+
+
+def _written(
+  folder: pathlib.Path,
+  answers: list[str],
+  rival: list[str] | None = None,
+  **more: Any,
+) -> str:
+  path = folder / "report.txt"
+  other = None if rival is None else _judged(rival)
+  text = reports.write(str(path), _judged(answers, 0.9), other, **more)
+  assert path.read_text(encoding="utf-8") == text
+  return text
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_number_of_the_report_is_scikit_learns(
   tmp_path: pathlib.Path, seed: int
 ) -> None:
   guesses = _guesses(seed)
-  text = reports.write(
-    str(tmp_path / "report.txt"), TRUTH, guesses, NAMES, None
-  )
-  assert (tmp_path / "report.txt").read_text() == text
+  text = _written(tmp_path, guesses)
   expected = metrics.precision_recall_fscore_support(
     TRUTH, guesses, labels=NAMES, zero_division=0.0
   )
@@ -45,15 +70,17 @@ def test_every_number_of_the_report_is_scikit_learns(
 def test_wilsons_interval_ends_where_the_share_is_two_deviations_off(
   correct: int, total: int
 ) -> None:
-  for end in reports.wilson_interval(correct, total):
+  for end in judgements.wilson_interval(correct, total):
     deviation = (end * (1 - end) / total) ** 0.5
     assert abs(end - correct / total) == pytest.approx(1.959964 * deviation)
 
 
 def test_wilsons_interval_stays_within_0_and_1() -> None:
   # All or nothing of n: n / (n + z²) is the other end.
-  assert reports.wilson_interval(10, 10) == pytest.approx((0.722467, 1.0))
-  assert reports.wilson_interval(0, 10) == pytest.approx((0.0, 0.277533), 1e-5)
+  assert judgements.wilson_interval(10, 10) == pytest.approx((0.722467, 1.0))
+  assert judgements.wilson_interval(0, 10) == pytest.approx(
+    (0.0, 0.277533), 1e-5
+  )
 
 
 def _worse(rows: int) -> list[str]:
@@ -64,9 +91,7 @@ def _worse(rows: int) -> list[str]:
 def test_the_report_says_plainly_that_the_baseline_wins_and_what_to_do(
   tmp_path: pathlib.Path,
 ) -> None:
-  text = reports.write(
-    str(tmp_path / "r.txt"), TRUTH, _worse(5), NAMES, _worse(1)
-  )
+  text = _written(tmp_path, _worse(5), _worse(1))
   joined = " ".join(text.split())
   assert "The baseline wins by 4 of 12 rows" in joined
   assert "the model on 0 and the baseline on 4" in joined
@@ -78,41 +103,23 @@ def test_the_report_says_plainly_that_the_baseline_wins_and_what_to_do(
 def test_the_report_offers_no_excuse_where_the_model_wins_or_ties(
   tmp_path: pathlib.Path,
 ) -> None:
-  wins = reports.write(str(tmp_path / "r.txt"), TRUTH, TRUTH, NAMES, _worse(5))
+  wins = _written(tmp_path, TRUTH, _worse(5))
   assert "This model wins by 5 of 12 rows" in wins
   assert "budget" not in wins
-  tie = reports.write(str(tmp_path / "r.txt"), TRUTH, TRUTH, NAMES, TRUTH)
+  tie = _written(tmp_path, TRUTH, TRUTH)
   assert "This model and the baseline tie." in tie
 
 
 def test_rare_labels_are_named_as_such(tmp_path: pathlib.Path) -> None:
-  text = reports.write(str(tmp_path / "r.txt"), TRUTH, TRUTH, NAMES, None)
+  text = _written(tmp_path, TRUTH)
   assert "Fewer than 10 rows to judge by: спорт (5)" in text
-
-
-def test_a_row_of_the_predictions_is_one_line_whatever_the_text_holds(
-  tmp_path: pathlib.Path,
-) -> None:
-  path = tmp_path / "predictions.tsv"
-  reports.write_predictions(
-    str(path),
-    [2, 4],
-    ["нэг\tхоёр\nгурав", "“дөрөв"],
-    NAMES,
-    np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25]]),
-  )
-  assert path.read_text(encoding="utf-8").splitlines() == [
-    "line\tlabel\tспорт\tулс төр\tцаг агаар\ttext",
-    "2\tулс төр\t0.100000\t0.700000\t0.200000\tнэг хоёр гурав",
-    "4\tспорт\t0.500000\t0.250000\t0.250000\t“дөрөв",
-  ]
 
 
 def test_the_confusion_matrix_is_a_picture_with_a_dark_diagonal(
   tmp_path: pathlib.Path,
 ) -> None:
   path = tmp_path / "confusion_matrix.png"
-  reports.write_confusion_matrix(str(path), TRUTH, TRUTH, NAMES)
+  reports.write_confusion_matrix(str(path), _judged(TRUTH))
   pixels = image.imread(path)
   assert min(pixels.shape[:2]) > 300
   # The darkest blue of the colour map fills the cells of the diagonal.
@@ -140,6 +147,109 @@ def test_the_baseline_on_the_sample_scores_what_the_log_says() -> None:
     [row.label for row in train],
     [row.text for row in dev],
   )
+  assert guesses
   # Two rows of slack for other versions of scikit-learn.
-  accuracy = reports.accuracy([row.label for row in dev], guesses)
+  accuracy = metrics.accuracy_score([row.label for row in dev], guesses)
   assert accuracy == pytest.approx(72 / 99, abs=2.1 / 99)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_measures_of_the_whole_are_scikit_learns(seed: int) -> None:
+  model = _judged(_guesses(seed), 0.8)
+  scores = model.scores()
+  for kind in ("macro", "weighted"):
+    expected = metrics.precision_recall_fscore_support(
+      model.truth, model.answers, average=kind, zero_division=0.0
+    )
+    for name, value in zip(
+      ("precision", "recall", "f1"), expected, strict=False
+    ):
+      assert scores[f"{kind}_{name}"] == pytest.approx(value)
+  right = (model.truth == model.answers).mean()
+  assert scores["accuracy"] == pytest.approx(right)
+  assert scores["expected_calibration_error"] == pytest.approx(abs(0.8 - right))
+
+
+def test_the_measures_of_several_labels_are_scikit_learns() -> None:
+  rng = np.random.default_rng(0)
+  truth = rng.integers(0, 2, [30, 3])
+  answers = np.where(rng.random([30, 3]) < 0.8, truth, 1 - truth)
+  model = judgements.SeveralLabels(NAMES, truth, answers)
+  scores = model.scores()
+  for kind in ("micro", "macro", "weighted"):
+    assert scores[f"{kind}_f1"] == pytest.approx(
+      metrics.f1_score(truth, answers, average=kind)
+    )
+  assert scores["exact_rows"] == metrics.accuracy_score(truth, answers)
+  for name, _, _, f1, support in model.per_label():
+    column = NAMES.index(name)
+    assert f1 == metrics.f1_score(truth[:, column], answers[:, column])
+    assert support == truth[:, column].sum()
+
+
+def test_the_measures_of_numbers() -> None:
+  truth, answers = np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 8])
+  scores = judgements.Numbers(["value"], truth, answers).scores()
+  assert scores["mean_squared_error"] == 18 / 4
+  assert scores["pearson"] == pytest.approx(np.corrcoef(truth, answers)[0, 1])
+  assert scores["spearman"] == pytest.approx(0.8)
+  flat = judgements.Numbers(["value"], truth, np.ones(4)).scores()
+  assert np.isnan(flat["pearson"])
+
+
+def test_the_score_without_near_copies_is_given_too(
+  tmp_path: pathlib.Path,
+) -> None:
+  kept = np.arange(12) >= 4
+  text = " ".join(
+    _written(tmp_path, _worse(2), _worse(6), without_copies=kept).split()
+  )
+  assert "4 of 12 rows have a near copy in the training rows" in text
+  assert "this model accuracy 1.000 (8 of 8)" in text
+  assert "the baseline accuracy 0.750 (6 of 8)" in text
+
+
+def test_of_ten_thousand_labels_the_most_confused_are_drawn(
+  tmp_path: pathlib.Path,
+) -> None:
+  names = [f"шошго {n} 😀 $x$" for n in range(10_000)]
+  truth = np.arange(10_000).repeat(2)
+  answers = truth.copy()
+  answers[:100] = 9_999
+  model = judgements.OneLabel(names, truth, answers)
+  shown = reports._most_confused(model)
+  assert (
+    len(shown) == 30
+    and 9_999 in shown
+    and set(shown) - {9_999} <= set(range(50))
+  )
+  path = tmp_path / "confusion_matrix.png"
+  reports.write_confusion_matrix(str(path), model)
+  assert max(image.imread(path).shape) < 4000
+  text = reports.write(str(tmp_path / "report.txt"), model, None)
+  assert "and 9970 labels more" in " ".join(text.split())
+
+
+def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
+  names = ["<b>bold</b>", "b & c", "c"]
+  truth, answers = np.array([0, 1, 2, 0]), np.array([1, 1, 2, 2])
+  shares = np.full([4, 3], 0.1)
+  shares[np.arange(4), answers] = [0.7, 0.8, 0.8, 0.75]
+  model = judgements.OneLabel(names, truth, answers, shares)
+  text = "<script>alert(1)</script>" + "урт " * 300
+  rows = [classifier_data.Row(line, text, "") for line in range(2, 6)]
+  page = report_page.page(
+    report_page.Findings(
+      baseline.NAME, model, model, rows, np.array([True, True, True, False]),
+      [model.scores(), model.scores()], ["Note <i>"], {"seed": "<u>"},
+    )
+  )  # fmt: skip
+  assert "<script" not in page and "<b>" not in page and "<u>" not in page
+  assert "&lt;script&gt;" in page and "&lt;b&gt;bold" in page
+  assert "default-src" in page and "http" not in page.replace("http-equiv", "")
+  for title in ("Scores", "Labels", "Calibration", "Confusions", "mistakes"):
+    assert title in page
+  assert "mean of 2 seeds" in page and "without near copies" in page
+  # The surest mistake comes first.
+  mistakes = page.partition("Most confident mistakes")[2]
+  assert mistakes.index("0.75</td>") < mistakes.index("0.7</td>")

@@ -1,10 +1,15 @@
 """Runs the project's programs as a user would: in processes of their own."""
 
+import contextlib
 import hashlib
+import json
+import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -51,3 +56,40 @@ class Programs:
     errors = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
     assert len(errors) == 1, done.stderr
     return errors[0]
+
+
+@contextlib.contextmanager
+def two_workers(*flags: str) -> Iterator[list[subprocess.Popen[str]]]:
+  """Starts a program as two workers of TensorFlow's; ends them after all."""
+  ports = _free_ports(2)
+  cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+  workers = [
+    subprocess.Popen(
+      [sys.executable, *flags],
+      cwd=ROOT,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=os.environ
+      | {
+        "TF_CONFIG": json.dumps(
+          {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        )
+      },
+    )
+    for index in range(2)
+  ]
+  try:
+    yield workers
+  finally:
+    for worker in workers:
+      worker.kill()
+      worker.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+  held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+  ports = [server.getsockname()[1] for server in held]
+  for server in held:
+    server.close()
+  return ports

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from albert_mn import (
   distribution,
+  history,
   inputs,
   model_directory,
   optimization,
@@ -145,11 +146,43 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   names = [line.split(" = ")[0] for line in results[0].splitlines()]
   assert names == [
     "bits_per_character", "global_step", "loss", "masked_lm_accuracy", "masked_lm_loss",
-    "sentence_order_accuracy", "sentence_order_loss",
+    "sentence_order_accuracy", "sentence_order_accuracy_high",
+    "sentence_order_accuracy_low", "sentence_order_loss",
   ]  # fmt: skip
   assert "already at step 60 of 60" in _run(
     *_pretraining(folder, tmp_path / "whole")
   ).stderr  # fmt: skip
+
+
+@pytest.mark.slow
+def test_short_rows_come_first_and_long_ones_start_from_their_weights(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  _must(
+    "-m", "data_prep.create_pretraining_data", "--max_seq_length=16",
+    f"--input_file={folder}/corpus/corpus-*.txt", "--num_workers=1",
+    f"--spm_model_file={folder}/tokenizer/tokenizer.model",
+    f"--output_dir={tmp_path}/records", "--eval_fraction=0.1",
+  )  # fmt: skip
+  ten = ["--num_train_steps=10", "--num_warmup_steps=2"]
+  short = tmp_path / "short"
+  _must(
+    *_pretraining(
+      folder, short, *ten, "--poly_power=0",
+      f"--input_file={tmp_path}/records/train-*",
+    )
+  )  # fmt: skip
+  # At a rate of 0 the second run shows what it began with.
+  start = [f"--init_checkpoint={short}/model", "--learning_rate=0"]
+  _must(*_pretraining(folder, tmp_path / "long", *ten, *start))
+  ends, begins = (
+    (run / "eval_results.txt").read_text() for run in (short, tmp_path / "long")
+  )
+  assert begins == ends
+  events = history.curves(str(short / "events/train"))
+  assert [rate for _, rate in events["learning_rate"]] == [
+    pytest.approx(0.01)
+  ]  # constant until its end, for the second run to lower
 
 
 def _settings(folder: pathlib.Path) -> training.Options:

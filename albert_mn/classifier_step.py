@@ -1,0 +1,168 @@
+"""One step of fine-tuning: a batch, in parts where memory is short."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from albert_mn import classifier, encoders, optimization, problems
+from data_prep import length_buckets
+
+
+class Step:
+  """Trains on one batch after the other.
+
+  Args:
+    model: what is trained.
+    optimizer: its `iterations` is the global step.
+    problem: whose loss.
+    seed: dropout is a function of it and of the step.
+    parts: in how many a batch is computed; the gradients are those of the
+      whole to rounding.
+    head_only: whether the encoder is frozen.
+    features: [inputs, hidden] of it, where the head reads one vector a text.
+  """
+
+  def __init__(
+    self,
+    model: classifier.Classifier,
+    optimizer: optimization.AdamW,
+    problem: problems.Problem,
+    seed: int,
+    parts: int = 1,
+    head_only: bool = False,
+    features: np.ndarray | None = None,
+  ):
+    self._model, self._optimizer, self._problem = model, optimizer, problem
+    self._seed, self._parts, self._features = seed, parts, features
+    self._variables = (
+      model.classifier if head_only else model
+    ).trainable_variables
+    optimizer.build(self._variables)
+    self._gradients = self._compiled()
+    self._apply = tf.function(self._applied)
+
+  def _compiled(self) -> Any:
+    """Compiles the gradients of a part, by what it is given."""
+    problem = self._problem
+    targets = tf.TensorSpec([None] * problem.RANK, tf.as_dtype(problem.DTYPE))
+    common = (
+      targets,
+      tf.TensorSpec([None], tf.float32),
+      tf.TensorSpec([], tf.float32),
+      tf.TensorSpec([], tf.int32),
+    )
+    if self._features is None:
+      return classifier.compiled(self._of_inputs, (*common, *classifier.INPUTS))
+    features = tf.TensorSpec([None, self._features.shape[1]], tf.float32)
+    return classifier.compiled(self._of_features, (*common, features))
+
+  def __call__(
+    self, batch: length_buckets.Batch, examples: problems.Examples
+  ) -> tf.Tensor:
+    """Trains on a batch of the examples; returns its weighted mean loss."""
+    rows = np.zeros(len(batch.weights), np.int64)
+    rows[: len(batch.rows)] = batch.rows
+    weights = batch.weights * examples.weights[rows]
+    arrays = [
+      self._problem.filled(examples.targets, rows, batch.input_ids.shape),
+      weights,
+      *self._inputs(batch, rows),
+    ]
+    total, loss, sums = tf.constant(weights.sum()), 0.0, None
+    for first, part in self._cut(arrays):
+      targets, weight, *inputs = map(tf.constant, part)
+      found, gradients = self._gradients(
+        targets, weight, total, tf.constant(first), *inputs
+      )
+      loss += found
+      sums = (
+        [a + b for a, b in zip(sums, gradients, strict=True)]
+        if sums
+        else gradients
+      )
+    self._apply(sums)
+    return loss
+
+  def _inputs(
+    self, batch: length_buckets.Batch, rows: np.ndarray
+  ) -> list[np.ndarray]:
+    if self._features is not None:
+      return [self._features[rows]]
+    return [batch.input_ids, batch.input_mask, batch.segment_ids]
+
+  def _cut(
+    self, arrays: list[np.ndarray]
+  ) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Yields the first row of each part, and the part of each array."""
+    size = len(arrays[0]) // self._parts
+    for first in range(0, len(arrays[0]), size):
+      yield first, [array[first : first + size] for array in arrays]
+
+  def _of_inputs(
+    self,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+    total: tf.Tensor,
+    first: tf.Tensor,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+  ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Returns a part's share of the loss of the batch, and its gradients.
+
+    Args:
+      targets, weights: of the part's rows.
+      total: of the weights of the whole batch.
+      first: the part's first row in the batch, for dropout.
+      input_ids, input_mask, segment_ids: int32 [rows, length].
+    """
+    seeds = self._seeds(weights, first)
+    with tf.GradientTape() as tape:
+      logits = self._model(input_ids, input_mask, seeds, segment_ids)
+      loss = self._loss(logits, targets, weights, total)
+    return loss, self._dense(tape.gradient(loss, self._variables))
+
+  def _of_features(
+    self,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+    total: tf.Tensor,
+    first: tf.Tensor,
+    features: tf.Tensor,
+  ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The same of [rows, hidden] features, for the head alone."""
+    seeds = self._seeds(weights, first)
+    with tf.GradientTape() as tape:
+      logits = self._model.head(features, seeds)
+      loss = self._loss(logits, targets, weights, total)
+    return loss, self._dense(tape.gradient(loss, self._variables))
+
+  def _seeds(self, weights: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    step = tf.cast(self._optimizer.iterations, tf.int32)
+    rows = tf.range(tf.shape(weights)[0]) + first
+    return encoders.example_seeds(self._seed, step, rows)
+
+  def _loss(
+    self,
+    logits: tf.Tensor,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+    total: tf.Tensor,
+  ) -> tf.Tensor:
+    losses = self._problem.losses(logits, targets)
+    return tf.reduce_sum(losses * weights) / total
+
+  def _dense(self, gradients: list[Any]) -> list[tf.Tensor]:
+    return [
+      tf.zeros_like(variable)  # as of a pooler that a tagger does not read
+      if gradient is None
+      else tf.convert_to_tensor(gradient)
+      for gradient, variable in zip(gradients, self._variables, strict=True)
+    ]
+
+  def _applied(self, gradients: list[tf.Tensor]) -> None:
+    self._optimizer.apply_gradients(
+      zip(gradients, self._variables, strict=True)
+    )

@@ -1,0 +1,257 @@
+"""From held-out rows to the files that say how good a classifier is."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from albert_mn import (
+  baseline,
+  classifier,
+  entity_scores,
+  judgements,
+  problems,
+  report_page,
+  reports,
+  tagging,
+  task_rows,
+)
+from data_prep import classifier_data, storage
+
+# Longer reports are not repeated in the log.
+_LOGGED_LABELS = 40
+
+
+def evaluate(
+  output_dir: str,
+  task_name: str,
+  predictor: classifier.Predictor,
+  rows: task_rows.Rows,
+  batch_size: int,
+  others: Sequence[classifier.Predictor] = (),
+) -> dict[str, Any]:
+  """Writes eval_results.txt, report.txt, .html and .json, confusion_matrix.png.
+
+  Args:
+    output_dir: where to.
+    task_name: decides the names in eval_results.txt.
+    predictor: what is judged.
+    rows: held_out, and what the baseline is trained on.
+    batch_size: texts a batch.
+    others: the same trained with other seeds.
+
+  Returns:
+    What eval_results.txt holds.
+  """
+  model, loss = judge(predictor, rows.held_out, batch_size)
+  rival = _rival(predictor, rows)
+  judged = [model]
+  judged += [judge(other, rows.held_out, batch_size)[0] for other in others]
+  seeds = [one.scores() for one in judged]
+  results = _results(task_name, loss, model)
+  results["global_step"] = predictor.manifest["counts"]["global_step"]
+  reports.write_eval_results(
+    os.path.join(output_dir, "eval_results.txt"), results
+  )
+  fresh = _without_copies(rows)
+  notes = _notes(predictor, seeds)
+  path = os.path.join(output_dir, "report.txt")
+  text = reports.write(path, model, rival, rival_name(predictor), fresh, notes)
+  _write_json(output_dir, loss, model, rival, fresh, seeds)
+  if isinstance(model, judgements.OneLabel):
+    picture = os.path.join(output_dir, "confusion_matrix.png")
+    reports.write_confusion_matrix(picture, model)
+  page = report_page.write(
+    output_dir,
+    report_page.Findings(
+      rival_name(predictor), model, rival, rows.held_out, fresh, seeds, notes,
+      predictor.manifest["parameters"],
+    ),
+  )  # fmt: skip
+  short = len(model.names) <= _LOGGED_LABELS
+  logging.info("%s and %s\n\n%s", path, page, text if short else "")
+  return results
+
+
+def rival_name(predictor: classifier.Predictor) -> str:
+  """Returns what the baseline is."""
+  if predictor.problem.TYPE == tagging.ENTITIES:
+    return "the training rows' entities, found again by their words"
+  if predictor.problem.TYPE == problems.REGRESSION:
+    return "TF-IDF + ridge regression"
+  return baseline.NAME
+
+
+def judge(
+  predictor: classifier.Predictor,
+  rows: Sequence[classifier_data.Row],
+  batch_size: int,
+) -> tuple[judgements.Judgement, float]:
+  """Returns the answers to rows, and their mean loss at temperature 1."""
+  problem = predictor.problem
+  targets = predictor.targets(rows)
+  texts = [problems.text_of(row) for row in rows]
+  logits = predictor.logits(texts, batch_size)
+  losses = problem.losses(
+    tf.constant(logits, tf.float64), tf.constant(_float64(targets))
+  )
+  loss = float(tf.reduce_mean(losses))
+  if isinstance(predictor, tagging.TagPredictor):
+    found = predictor.decoded([row.text for row in rows], logits)
+    spans = [[entity[:3] for entity in entities] for entities in found]
+    return _entities(predictor, rows, spans), loss
+  shares = problem.probabilities(logits / predictor.temperature)
+  return judgements.of(problem, targets, shares), loss
+
+
+def _entities(
+  predictor: classifier.Predictor,
+  rows: Sequence[classifier_data.Row],
+  spans: Sequence[Sequence[baseline.Span]],
+) -> entity_scores.Entities:
+  assert isinstance(predictor.problem, tagging.Tagging)
+  truth, answers = (np.empty(len(rows), object) for _ in range(2))
+  for place, (row, found) in enumerate(zip(rows, spans, strict=True)):
+    truth[place], answers[place] = frozenset(row.entities), frozenset(found)
+  return entity_scores.Entities(predictor.problem.kinds, truth, answers)
+
+
+def _float64(targets: np.ndarray) -> np.ndarray:
+  return targets if targets.dtype.kind == "i" else targets.astype(np.float64)
+
+
+def _results(
+  task_name: str, loss: float, model: judgements.Judgement
+) -> dict[str, Any]:
+  """The lines of eval_results.txt, under the names of the predecessors.
+
+  `loss` is the Estimator's mean over batches there, `eval_loss` the mean over
+  rows; here both are the latter.
+  """
+  losses = {"eval_loss": loss, "loss": loss}
+  scores = model.scores()
+  if task_name == task_rows.TWEETS:
+    accuracy = scores["accuracy"]
+    f1 = {name: row[2] for name, *row in model.per_label()}["1"]
+    tweets = {"acc": accuracy, "f1": f1, "acc_and_f1": (accuracy + f1) / 2}
+    return {**losses, "tweetmn": tweets}
+  if isinstance(model, judgements.OneLabel):
+    return {**losses, "eval_accuracy": scores["accuracy"]}
+  return {**losses, **{f"eval_{n}": value for n, value in scores.items()}}
+
+
+def _without_copies(rows: task_rows.Rows) -> np.ndarray | None:
+  """Says which held-out rows no training row is a near copy of."""
+  if rows.copied is None:
+    return None
+  return np.array([row.line not in rows.copied for row in rows.held_out])
+
+
+def _notes(
+  predictor: classifier.Predictor, seeds: Sequence[Mapping[str, float]]
+) -> list[str]:
+  """Says what was not read, and what several seeds scored."""
+  cut = predictor.framer.counts.said(predictor.max_seq_length)
+  notes = [f"{cut}."] if cut else []
+  if predictor.temperature != 1:
+    notes.append(
+      f"The logits are divided by {predictor.temperature:.3f}, as fitted on the "
+      "validation rows."
+    )
+  return notes + ([_of_seeds(seeds)] if len(seeds) > 1 else [])
+
+
+def _of_seeds(seeds: Sequence[Mapping[str, float]]) -> str:
+  """Gives mean ± sample deviation of the scores."""
+  said = []
+  for name in seeds[0]:
+    values = [seed[name] for seed in seeds]
+    if not name.endswith(("_low", "_high")):
+      said.append(
+        f"{name.replace('_', ' ')} {np.mean(values):.3f} ± "
+        f"{np.std(values, ddof=1):.3f}"
+      )
+  return f"Mean ± deviation of {len(seeds)} seeds: {', '.join(said)}."
+
+
+def _write_json(
+  output_dir: str,
+  loss: float,
+  model: judgements.Judgement,
+  rival: judgements.Judgement | None,
+  fresh: np.ndarray | None,
+  seeds: Sequence[Mapping[str, float]],
+) -> None:
+  """Writes every number of the report for programs."""
+  content: dict[str, Any] = {
+    "rows": len(model.truth),
+    "loss": loss,
+    "model": model.scores(),
+    "labels": [
+      dict(zip(("label", "precision", "recall", "f1", "support"), row, strict=True))
+      for row in model.per_label()
+    ],
+    "reliability": [one._asdict() for one in model.bins()],
+    "seeds": list(seeds),
+  }  # fmt: skip
+  if rival is not None:
+    ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
+    content["baseline"] = rival.scores()
+    content["paired"] = {
+      "model_only": ours, "baseline_only": theirs, "p_value": chance,
+    }  # fmt: skip
+  if fresh is not None and fresh.any():
+    content["near_copies"] = int((~fresh).sum())
+    content["without_near_copies"] = model.part(fresh).scores()
+  with storage.writing(os.path.join(output_dir, "report.json")) as file:
+    json.dump(content, file, ensure_ascii=False, indent=2)
+    file.write("\n")
+
+
+def _rival(
+  predictor: classifier.Predictor, rows: task_rows.Rows
+) -> judgements.Judgement | None:
+  """Returns the baseline's answers, trained on the model's training rows."""
+  if not rows.train:
+    logging.warning("no training rows given: the report has no baseline")
+    return None
+  trained = predictor.manifest["inputs"].get("training_rows")
+  if trained != classifier_data.fingerprint(rows.train):
+    logging.warning(
+      "the model was trained on other rows than those given: the baseline is "
+      "not on the same footing, and evaluation rows may have been trained on"
+    )
+  problem = predictor.problem
+  texts, new_texts = (
+    [" ".join(filter(None, (row.text, row.text_pair))) for row in part]
+    for part in (rows.train, rows.held_out)
+  )
+  if problem.TYPE == tagging.ENTITIES:
+    spans = [row.entities for row in rows.train]
+    known = baseline.entities(texts, spans, new_texts)
+    return _entities(predictor, rows.held_out, known)
+  truth = problem.targets(rows.held_out)
+  if problem.TYPE == problems.CLASS:
+    labels = [row.label for row in rows.train]
+    found = baseline.predictions(texts, labels, new_texts)
+    if found is None:
+      return None
+    number = {name: index for index, name in enumerate(problem.names)}
+    answers = np.array([number.get(name, -1) for name in found])
+    return judgements.OneLabel(problem.names, truth, answers)
+  targets = problem.targets(rows.train)
+  if problem.TYPE == problems.MULTI_LABEL:
+    chosen = baseline.several(texts, targets.astype(int), new_texts)
+    if chosen is None:
+      return None
+    return judgements.SeveralLabels(problem.names, truth.astype(int), chosen)
+  values = baseline.numbers(texts, targets, new_texts)
+  assert values is not None, "a single output is never too many"
+  in_units = problem.probabilities(values[:, None])[:, 0]
+  return judgements.Numbers(
+    problem.names, problem.probabilities(truth[:, None])[:, 0], in_units
+  )

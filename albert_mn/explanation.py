@@ -1,0 +1,339 @@
+"""What a model looked at: its attention, and which pieces spoke for its answer.
+
+Attention is the model's own, as its softmax gave it. Attribution is integrated
+gradients (Sundararajan et al. 2017, arXiv 1703.01365): what each piece adds to
+the answer's score on the way from a baseline, here the same text with [MASK]
+in the place of each piece, to the text. The parts sum to the difference.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from albert_mn import classifier, encoders, initial_weights
+from data_prep import length_buckets, manifest, options, tokenization
+
+# Where the sum misses the difference by more, twice as many points are taken.
+_MOST_MISSED = 0.01
+_FEWEST_POINTS, _MOST_POINTS = 32, 256
+_AT_ONCE = 8  # points: memory is that of a training step of so many texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """A classifier's answer, and which pieces spoke for it.
+
+  Attributes:
+    names: the labels.
+    probabilities: [labels], of each.
+    attribution: float64 [length], what each piece adds to the score; 0 for
+      what is in the baseline too.
+    score: of the likeliest label, its log-odds: log(p / (1 - p)).
+    baseline_score: the same label's for the baseline.
+    points: on the way, at which gradients were taken.
+  """
+
+  names: list[str]
+  probabilities: np.ndarray
+  attribution: np.ndarray
+  score: float
+  baseline_score: float
+  points: int
+
+  @property
+  def label(self) -> str:
+    return self.names[int(self.probabilities.argmax())]
+
+  @property
+  def missed(self) -> float:
+    """By how much the parts fail to sum to what they are parts of."""
+    return self.attribution.sum() - (self.score - self.baseline_score)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+  """What a model looked at in a text, or in a pair of them.
+
+  Attributes:
+    pieces: [length], [CLS] and [SEP] too, "▁" before a word; what the
+      tokenizer does not know, as the text has it.
+    words: [length], the number of the word that each is a part of.
+    word_texts: of each word, as the text has it.
+    segments: [length], 1 in the second text of a pair.
+    cut: pieces of the text that the model has no room for.
+    attention: float32 [layers, heads, from, to]; rows sum to 1.
+    answer: None for a model that is no classifier.
+  """
+
+  pieces: list[str]
+  words: list[int]
+  word_texts: list[str]
+  segments: list[int]
+  cut: int
+  attention: np.ndarray
+  answer: Answer | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Framed:
+  """`[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`, in ids."""
+
+  ids: np.ndarray
+  surfaces: list[str]
+  segments: np.ndarray
+  cut: int
+
+
+class Explainer:
+  """Says what a model looked at.
+
+    explainer = Explainer.load("runs/topics/model")
+    explainer.explain("Бөхийн барилдаан").answer.label  # "sports"
+
+  Args:
+    encoder: of the model.
+    tokenizer: its own.
+    max_seq_length: ids of a text, the special ones included.
+    head: [batch, hidden_size] pooled to [batch, labels]; None for a model that
+      was only pretrained.
+    names: the labels.
+  """
+
+  def __init__(
+    self,
+    encoder: encoders.AlbertEncoder,
+    tokenizer: tokenization.Tokenizer,
+    max_seq_length: int,
+    head: tf.Module | None = None,
+    names: Sequence[str] = (),
+  ):
+    self._encoder, self._tokenizer = encoder, tokenizer
+    self._max_seq_length, self._names = max_seq_length, list(names)
+    # One output alone is a number, not an answer among several.
+    self._head = head if len(self._names) > 1 else None
+    self._look = tf.function(self._looked)
+    self._add = tf.function(self._added)
+
+  @classmethod
+  def of(cls, predictor: classifier.Predictor) -> "Explainer":
+    """Explains what a predictor says, with its weights."""
+    model = predictor.model
+    return cls(
+      model.encoder,
+      predictor.tokenizer,
+      predictor.max_seq_length,
+      model.classifier,
+      predictor.names,
+    )
+
+  @classmethod
+  def load(cls, path: str, spm_model_file: str = "") -> "Explainer":
+    """Reads a classifier, or anything that `initial_weights` can read.
+
+    Args:
+      path: a model directory of ours, a TF 1 checkpoint or a directory of
+        Hugging Face's.
+      spm_model_file: the SentencePiece model, where none lies beside it.
+    """
+    described = manifest.find(path) or {}
+    if described.get("kind") == classifier.KIND:
+      return cls.of(classifier.Predictor.load(path))
+    config = initial_weights.settle_config("", "", path)
+    encoder = encoders.AlbertEncoder(config, seed=0)
+    initial_weights.load(path, {"encoder": encoder})
+    found = spm_model_file or initial_weights.tokenizer_file(path)
+    if not found:
+      raise options.InputError(
+        f"a {tokenization.MODEL_NAME} beside the weights in {path!r}",
+        "none",
+        "give --spm_model_file",
+      )
+    lower = described.get("parameters", {}).get("do_lower_case", False)
+    tokenizer = tokenization.Tokenizer(found, do_lower_case=lower)
+    if tokenizer.vocab_size > config.vocab_size:
+      raise options.InputError(
+        f"a tokenizer of at most {config.vocab_size} pieces, the model's",
+        f"{tokenizer.vocab_size} in {found}",
+        "give the model's own",
+      )
+    return cls(encoder, tokenizer, config.max_position_embeddings)
+
+  def explain(self, text: str, pair: str = "") -> Explanation:
+    """Says what the model looked at.
+
+    Args:
+      text: `Бөхийн барилдаан эхэллээ.`
+      pair: the second text of a pair; "" for none.
+    """
+    framed = self._framed(text, pair)
+    ids = framed.ids
+    attention, logits = self._look(*self._padded(framed))
+    length = len(ids)
+    words = self._words(ids)
+    texts = [""] * (words[-1] + 1)
+    for word, surface in zip(words, framed.surfaces, strict=True):
+      texts[word] += surface
+    return Explanation(
+      pieces=self._pieces(framed),
+      words=words.tolist(),
+      word_texts=[text.strip() for text in texts],
+      segments=framed.segments.tolist(),
+      cut=framed.cut,
+      attention=attention.numpy()[:, 0, :, :length, :length],
+      answer=self._answer(framed, logits) if self._head else None,
+    )
+
+  def _framed(self, text: str, pair: str) -> _Framed:
+    """Cuts the longer of two texts first, as google-research's code does."""
+    tokenizer, texts = self._tokenizer, [text, pair] if pair else [text]
+    parts = [*tokenizer.encode(texts)]
+    stretches = tokenizer.segment(texts)
+    room = self._max_seq_length - 1 - len(parts)
+    over = cut = max(0, sum(map(len, parts)) - room)
+    while over:
+      longer = max(range(len(parts)), key=lambda part: len(parts[part]))
+      parts[longer], over = parts[longer][:-1], over - 1
+    cls, sep = tokenizer.pieces([tokenizer.cls_id, tokenizer.sep_id])
+    ids, surfaces, segments = [tokenizer.cls_id], [cls], [0]
+    for number, part in enumerate(parts):
+      ids += [*part, tokenizer.sep_id]
+      surfaces += [*stretches[number][: len(part)], sep]
+      segments += [number] * (len(part) + 1)
+    return _Framed(
+      np.array(ids, np.int32), surfaces, np.array(segments, np.int32), cut
+    )
+
+  def _padded(self, framed: _Framed) -> tuple[tf.Tensor, ...]:
+    """Returns ids, mask and segments, [1, length], of one of few lengths."""
+    known = length_buckets.lengths(self._max_seq_length)
+    room = next(size for size in known if size >= len(framed.ids))
+    after = (0, room - len(framed.ids))
+    return tuple(
+      tf.constant(np.pad(row, after, constant_values=filler)[None])
+      for row, filler in (
+        (framed.ids, self._tokenizer.pad_id),
+        (np.ones_like(framed.ids), 0),
+        (framed.segments, 0),
+      )
+    )
+
+  def _words(self, ids: np.ndarray) -> np.ndarray:
+    """Numbers the words; a special piece is one of its own."""
+    special = self._tokenizer.special[ids] & (ids != self._tokenizer.unk_id)
+    starts = self._tokenizer.word_starts[ids] | special
+    starts[1:] |= special[:-1]
+    starts[0] = True
+    return np.cumsum(starts) - 1
+
+  def _pieces(self, framed: _Framed) -> list[str]:
+    spelt = self._tokenizer.pieces(framed.ids.tolist())
+    for place in np.flatnonzero(framed.ids == self._tokenizer.unk_id):
+      surface = framed.surfaces[place]
+      # The space before it is a piece of its own, or a part of it.
+      spelt[place] = surface.replace(" ", "▁")
+    return spelt
+
+  def _looked(
+    self, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns [layers, batch, heads, from, to], and logits where there are."""
+    output = self._encoder(ids, mask, segments, with_attentions=True)
+    logits = self._head(output.pooled_output) if self._head else tf.zeros([1])
+    return tf.stack(output.attentions), logits
+
+  def _answer(self, framed: _Framed, logits: tf.Tensor) -> Answer:
+    label = int(tf.argmax(logits[0]))
+    special = self._tokenizer.special[framed.ids]
+    kept = special & (framed.ids != self._tokenizer.unk_id)
+    masked = np.where(kept, framed.ids, self._tokenizer.mask_id)
+    there = self._padded(dataclasses.replace(framed, ids=masked))
+    here = self._padded(framed)
+    _, baseline_logits = self._look(*there)
+    score = _log_odds(logits, label)
+    baseline_score = _log_odds(baseline_logits, label)
+    points = _FEWEST_POINTS
+    while True:
+      parts = self._integrated(here, there[0], label, points)
+      answer = Answer(
+        self._names,
+        np.exp(classifier.log_softmax(logits.numpy())[0]),
+        parts[: len(framed.ids)],
+        float(score[0]),
+        float(baseline_score[0]),
+        points,
+      )
+      allowed = _MOST_MISSED * max(
+        1.0, abs(answer.score - answer.baseline_score)
+      )
+      if abs(answer.missed) <= allowed or points == _MOST_POINTS:
+        return answer
+      points *= 2
+
+  def _integrated(
+    self,
+    here: tuple[tf.Tensor, ...],
+    baseline: tf.Tensor,
+    label: int,
+    points: int,
+  ) -> np.ndarray:
+    """Integrates by Gauss and Legendre; returns float64 [padded length]."""
+    places, weights = np.polynomial.legendre.leggauss(points)
+    places, weights = (places + 1) / 2, weights / 2
+    total = np.zeros(here[0].shape[1])
+    for start in range(0, points, _AT_ONCE):
+      some = slice(start, start + _AT_ONCE)
+      total += self._add(
+        *here,
+        baseline,
+        tf.constant(label),
+        tf.constant(places[some], tf.float32),
+        tf.constant(weights[some], tf.float32),
+      ).numpy()
+    return total
+
+  def _added(
+    self,
+    ids: tf.Tensor,
+    mask: tf.Tensor,
+    segments: tf.Tensor,
+    baseline: tf.Tensor,
+    label: tf.Tensor,
+    places: tf.Tensor,
+    weights: tf.Tensor,
+  ) -> tf.Tensor:
+    """Sums gradient times way over points of it.
+
+    Args:
+      ids, mask, segments: int32 [1, length].
+      baseline: int32 [1, length], ids.
+      label: whose score.
+      places: [points], 0 at the baseline and 1 at the text.
+      weights: [points], of each in the integral.
+
+    Returns:
+      [length].
+    """
+    assert self._head, "there is no score without it"
+    table = self._encoder.embedding_table
+    start = tf.gather(table, baseline)  # [1, length, embedding_size]
+    way = tf.gather(table, ids) - start
+    words = start + places[:, None, None] * way  # [points, length, size]
+    copies = [places.shape[0], 1]
+    with tf.GradientTape() as tape:
+      tape.watch(words)
+      output = self._encoder(
+        *(tf.tile(row, copies) for row in (ids, mask, segments)), words=words
+      )
+      score = _log_odds(self._head(output.pooled_output), label)
+    gradient = tape.gradient(score, words)
+    return tf.einsum("p,pls,ls->l", weights, gradient, way[0])
+
+
+def _log_odds(logits: tf.Tensor, label: tf.Tensor | int) -> tf.Tensor:
+  """Returns log(p / (1 - p)) of a label, [batch], of [batch, labels]."""
+  others = tf.one_hot(label, logits.shape[1], on_value=-np.inf, off_value=0.0)
+  return tf.gather(logits, label, axis=1) - tf.reduce_logsumexp(
+    logits + others, axis=1
+  )

@@ -1,0 +1,245 @@
+"""What a model said of held-out rows, as numbers: by scikit-learn and scipy."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics
+
+from albert_mn import calibration, problems
+
+# Two-sided 95 % of the normal distribution.
+_Z = 1.959963984540054
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+  """Returns the 95 % interval of a proportion (Wilson 1927).
+
+  Unlike accuracy ± 2 standard errors it stays inside [0, 1] and does not
+  shrink to nothing at 0 or 1: 10 of 10 gives 0.722 to 1.
+  """
+  share, z2 = correct / total, _Z * _Z
+  middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+  spread = math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
+  half = _Z * spread / (1 + z2 / total)
+  return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+  """Answers beside the truth.
+
+  Attributes:
+    names: of the labels.
+    truth, answers: [rows] numbers of labels; [rows, labels] of 0 and 1 where
+      there may be several; [rows] values of a regression.
+    probabilities: [rows, labels], or None where only answers are known, as of
+      the baseline.
+  """
+
+  names: Sequence[str]
+  truth: np.ndarray
+  answers: np.ndarray
+  probabilities: np.ndarray | None = None
+
+  def scores(self) -> dict[str, float]:
+    """Returns the measures of the whole."""
+    raise NotImplementedError
+
+  def right(self) -> np.ndarray:
+    """Returns [rows]: higher is better; what a paired test compares."""
+    raise NotImplementedError
+
+  def part(self, rows: np.ndarray) -> "Judgement":
+    """Returns the same of some of the rows."""
+    shares = self.probabilities
+    return dataclasses.replace(
+      self,
+      truth=self.truth[rows],
+      answers=self.answers[rows],
+      probabilities=None if shares is None else shares[rows],
+    )
+
+  def table(self) -> str:
+    """Returns the scores of each label, as scikit-learn prints them."""
+    raise NotImplementedError
+
+  def per_label(self) -> list[tuple[str, float, float, float, int]]:
+    """Returns name, precision, recall, F1 and support of each label."""
+    found = metrics.precision_recall_fscore_support(
+      self.truth,
+      self.answers,
+      labels=range(len(self.names)),
+      zero_division=0.0,
+    )
+    columns = zip(
+      *(np.asarray(column).tolist() for column in found), strict=True
+    )
+    return [(name, *row) for name, row in zip(self.names, columns, strict=True)]
+
+  def bins(self) -> list[calibration.Bin]:
+    """Returns how sure and how right, by stretches; [] where unknown."""
+    return []
+
+  def _averages(self, kinds: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for kind in kinds:
+      values = metrics.precision_recall_fscore_support(
+        self.truth, self.answers, average=kind, zero_division=0.0,
+        labels=range(len(self.names)),
+      )  # fmt: skip
+      for name, value in zip(
+        ("precision", "recall", "f1"), values, strict=False
+      ):
+        found[f"{kind}_{name}"] = float(value)
+    return found
+
+  def _calibration(self) -> dict[str, float]:
+    bins = self.bins()
+    if not bins:
+      return {}
+    return {"expected_calibration_error": calibration.expected_error(bins)}
+
+
+class OneLabel(Judgement):
+  """One label a row."""
+
+  def scores(self) -> dict[str, float]:
+    right, total = int(self.right().sum()), len(self.truth)
+    low, high = wilson_interval(right, total)
+    return {
+      "accuracy": right / total,
+      "accuracy_low": low,
+      "accuracy_high": high,
+      **self._averages(["macro", "weighted"]),
+      **self._calibration(),
+    }
+
+  def right(self) -> np.ndarray:
+    return self.truth == self.answers
+
+  def table(self) -> str:
+    return metrics.classification_report(
+      self.truth,
+      self.answers,
+      labels=range(len(self.names)),
+      target_names=list(self.names),
+      digits=3,
+      zero_division=0.0,
+    )
+
+  def bins(self) -> list[calibration.Bin]:
+    if self.probabilities is None:
+      return []
+    return calibration.bins(self.probabilities.max(axis=1), self.right())
+
+
+class SeveralLabels(Judgement):
+  """Any number of labels a row."""
+
+  def scores(self) -> dict[str, float]:
+    right, total = int(self.right().sum()), len(self.truth)
+    low, high = wilson_interval(right, total)
+    return {
+      "exact_rows": right / total,
+      "exact_rows_low": low,
+      "exact_rows_high": high,
+      **self._averages(["micro", "macro", "weighted"]),
+      **self._calibration(),
+    }
+
+  def right(self) -> np.ndarray:
+    return (self.truth == self.answers).all(axis=1)
+
+  def table(self) -> str:
+    return metrics.classification_report(
+      self.truth,
+      self.answers,
+      labels=range(len(self.names)),
+      target_names=list(self.names),
+      digits=3,
+      zero_division=0.0,
+    )
+
+  def bins(self) -> list[calibration.Bin]:
+    """Each label of each row counts as an answer."""
+    if self.probabilities is None:
+      return []
+    sure = np.maximum(self.probabilities, 1 - self.probabilities).ravel()
+    return calibration.bins(sure, (self.truth == self.answers).ravel())
+
+
+class Numbers(Judgement):
+  """A number a row."""
+
+  def scores(self) -> dict[str, float]:
+    error = self.answers - self.truth
+    varied = self.answers.std() > 0 and self.truth.std() > 0
+    pearson, spearman = (
+      (
+        float(stats.pearsonr(self.truth, self.answers).statistic),
+        float(stats.spearmanr(self.truth, self.answers).statistic),
+      )
+      if varied and len(error) > 1
+      else (math.nan, math.nan)
+    )
+    return {
+      "mean_squared_error": float(np.square(error).mean()),
+      "mean_absolute_error": float(np.abs(error).mean()),
+      "pearson": pearson,
+      "spearman": spearman,
+    }
+
+  def right(self) -> np.ndarray:
+    return -np.abs(self.answers - self.truth)
+
+  def table(self) -> str:
+    return "\n".join(
+      f"{name.replace('_', ' '):>20} {value:.4g}"
+      for name, value in self.scores().items()
+    )
+
+  def per_label(self) -> list[tuple[str, float, float, float, int]]:
+    return []
+
+
+_KINDS: Mapping[str, type[Judgement]] = {
+  problems.CLASS: OneLabel,
+  problems.MULTI_LABEL: SeveralLabels,
+  problems.REGRESSION: Numbers,
+}
+
+
+def of(
+  problem: problems.Problem, targets: np.ndarray, probabilities: np.ndarray
+) -> Judgement:
+  """Judges what a model tells.
+
+  Args:
+    problem: what was predicted.
+    targets: of the rows.
+    probabilities: [rows, outputs] of `Predictor.probabilities`.
+  """
+  kind = _KINDS[problem.TYPE]
+  if problem.TYPE == problems.CLASS:
+    return kind(
+      problem.names, targets, probabilities.argmax(axis=1), probabilities
+    )
+  if problem.TYPE == problems.MULTI_LABEL:
+    answers = (probabilities > 0.5).astype(int)
+    return kind(problem.names, targets.astype(int), answers, probabilities)
+  truth = problem.probabilities(targets[:, None])[:, 0]
+  return kind(problem.names, truth, probabilities[:, 0])
+
+
+def sign_test(one: np.ndarray, other: np.ndarray) -> tuple[int, int, float]:
+  """Returns on how many rows each is better, and the p-value of no difference.
+
+  The exact sign test; of right and wrong it is McNemar's exact test.
+  """
+  ours, theirs = int((one > other).sum()), int((other > one).sum())
+  if not ours + theirs:
+    return ours, theirs, 1.0
+  return ours, theirs, float(stats.binomtest(ours, ours + theirs).pvalue)

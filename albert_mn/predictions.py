@@ -1,0 +1,160 @@
+"""Predictions of a file of any size: in its order, in constant memory.
+
+    line  label   sports  weather  text
+    2     sports  0.97    0.03     Бөхийн барилдаан боллоо
+
+A row that cannot be read is there too, without label and probabilities, and
+bad_rows.tsv says of each what is wrong. Entities are JSON lines:
+
+    {"line": 2, "text": "Баянгол дүүрэг", "entities": [{"start": 0, "end": 14,
+     "type": "LOC", "text": "Баянгол дүүрэг", "probability": 0.97}]}
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+from absl import logging
+
+from albert_mn import classifier, problems, tagging
+from data_prep import classifier_data, framing, storage, tables
+
+NAME, BAD_NAME = "predictions.tsv", "bad_rows.tsv"
+ENTITIES_NAME = "predictions.jsonl"
+
+# Rows in memory at a time: enough to find neighbours of like length.
+_CHUNK = 2048
+
+_Read = tuple[int, classifier_data.Row | tables.Bad]
+
+
+def write(
+  output_dir: str,
+  predictor: classifier.Predictor,
+  rows: Iterable[_Read],
+  batch_size: int,
+) -> None:
+  """Writes predictions.tsv, and bad_rows.tsv where there are any.
+
+  Args:
+    output_dir: where to.
+    predictor: what predicts.
+    rows: line and row, or what is wrong with it.
+    batch_size: texts a batch.
+  """
+  tags = isinstance(predictor, tagging.TagPredictor)
+  path = os.path.join(output_dir, ENTITIES_NAME if tags else NAME)
+  count, bad = 0, list[tuple[int, str]]()
+  predictor.framer.counts = framing.Counts()
+  with storage.writing(path) as file:
+    if not tags:
+      tab_separated(file, ["line", "label", *predictor.names, "text"])
+    for chunk in _chunks(rows):
+      if isinstance(predictor, tagging.TagPredictor):
+        _write_entities(file, predictor, chunk, batch_size)
+      else:
+        _write_chunk(file, predictor, chunk, batch_size)
+      count += len(chunk)
+      for line, row in chunk:
+        if isinstance(row, tables.Bad):
+          bad.append((line, row.reason))
+      logging.log_every_n_seconds(logging.INFO, "%d rows predicted", 30, count)
+  report_bad(output_dir, bad, count)
+  said = predictor.framer.counts.said(predictor.max_seq_length)
+  if said:
+    logging.info("%s", said)
+  logging.info("%d predictions in %s", count - len(bad), path)
+
+
+def report_bad(
+  output_dir: str, bad: Sequence[tuple[int, str]], count: int
+) -> None:
+  """Writes bad_rows.tsv and says how many; removes that of an earlier run."""
+  path = os.path.join(output_dir, BAD_NAME)
+  if not bad:
+    storage.remove(path)
+    return
+  with storage.writing(path) as file:
+    tab_separated(file, ["line", "reason"])
+    for line, reason in bad:
+      tab_separated(file, [str(line), reason])
+  line, reason = bad[0]
+  logging.warning(
+    "%d of %d rows cannot be predicted, the first on line %d (%s): see %s",
+    len(bad),
+    count,
+    line,
+    reason,
+    path,
+  )
+
+
+def _chunks(rows: Iterable[_Read]) -> Iterator[list[_Read]]:
+  remaining = iter(rows)
+  while chunk := list(itertools.islice(remaining, _CHUNK)):
+    yield chunk
+
+
+def _write_chunk(
+  file: IO[str],
+  predictor: classifier.Predictor,
+  chunk: Sequence[_Read],
+  batch_size: int,
+) -> None:
+  good = [row for _, row in chunk if isinstance(row, classifier_data.Row)]
+  texts = [problems.text_of(row) for row in good]
+  found = iter(predictor.probabilities(texts, batch_size))
+  for line, row in chunk:
+    if isinstance(row, tables.Bad):
+      tab_separated(file, [str(line), *[""] * (len(predictor.names) + 2)])
+      continue
+    shares = next(found)
+    label = told(predictor.problem, shares)
+    text = " | ".join(filter(None, (row.text, row.text_pair)))
+    shown = [f"{share:.6f}" for share in shares]
+    tab_separated(file, [str(line), label, *shown, text])
+
+
+def _write_entities(
+  file: IO[str],
+  predictor: tagging.TagPredictor,
+  chunk: Sequence[_Read],
+  batch_size: int,
+) -> None:
+  texts = [r.text for _, r in chunk if isinstance(r, classifier_data.Row)]
+  found = iter(predictor.entities(texts, batch_size))
+  for line, row in chunk:
+    said: dict[str, Any] = {"line": line}
+    if isinstance(row, tables.Bad):
+      said["error"] = row.reason
+    else:
+      said["text"] = row.text
+      said["entities"] = [
+        {
+          "start": one.start,
+          "end": one.end,
+          "type": one.type,
+          "text": row.text[one.start : one.end],
+          "probability": round(one.probability, 6),
+        }
+        for one in next(found)
+      ]
+    file.write(json.dumps(said, ensure_ascii=False) + "\n")
+
+
+def told(problem: problems.Problem, shares: np.ndarray) -> str:
+  """Returns the answer: a name, a JSON list of names, or a number."""
+  if problem.TYPE == problems.REGRESSION:
+    return f"{shares[0]:.6g}"
+  if problem.TYPE == problems.MULTI_LABEL:
+    names = [n for n, s in zip(problem.names, shares, strict=True) if s > 0.5]
+    return json.dumps(names, ensure_ascii=False)
+  return problem.names[int(np.argmax(shares))]
+
+
+def tab_separated(file: IO[str], fields: Sequence[str]) -> None:
+  """Writes a row; white space within a field becomes one space."""
+  file.write("\t".join(" ".join(field.split()) for field in fields) + "\n")

@@ -1,0 +1,306 @@
+"""What is predicted of a text: one label, several, or a number.
+
+Each kind says what the model's outputs mean: how the loss compares them with
+the rows, and what is told to people.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep import classifier_data, framing, options
+
+CLASS, MULTI_LABEL, REGRESSION = "class", "multi_label", "regression"
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """The training rows as the model reads them.
+
+  Attributes:
+    encoded: the ids of each input; several windows may be of one row.
+    seconds: [inputs] where the second text of a pair begins.
+    targets: [inputs, …] of `problems.Problem.targets`.
+    weights: [inputs] float32, how much each counts in the loss.
+    pad_id: what fills up an input.
+  """
+
+  encoded: list[np.ndarray]
+  seconds: np.ndarray
+  targets: np.ndarray
+  weights: np.ndarray
+  pad_id: int
+
+
+def text_of(row: classifier_data.Row) -> framing.Text:
+  """Returns a row's text, or its two."""
+  return (row.text, row.text_pair) if row.text_pair else row.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """Rows on one side, [rows, outputs] on the other.
+
+  Attributes:
+    names: of the outputs, in their order.
+  """
+
+  names: tuple[str, ...]
+
+  TYPE = ""
+  DTYPE, RANK = "float32", 1  # of the targets
+  SCORE = ""  # the name of `score`
+
+  @classmethod
+  def of(cls, rows: Sequence[classifier_data.Row]) -> "Problem":
+    """Learns from the training rows what there is to predict."""
+    raise NotImplementedError
+
+  def parameters(self) -> dict[str, Any]:
+    """Returns what the manifest of a model must hold, beside the names."""
+    return {"label_type": self.TYPE}
+
+  def check(self, rows: Sequence[classifier_data.Row]) -> None:
+    """Refuses rows with a label that was not trained.
+
+    Raises:
+      options.InputError: naming the first one.
+    """
+    self.targets(rows)
+
+  def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
+    """Returns [rows] or [rows, outputs], what `losses` compares with.
+
+    Raises:
+      options.InputError: for a label that was not trained.
+    """
+    raise NotImplementedError
+
+  def examples(
+    self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
+  ) -> tuple[framing.Framed, Examples]:
+    """Returns the inputs of training rows, and all that a step needs."""
+    framed = framer.frame([text_of(row) for row in rows])
+    return framed, Examples(
+      framed.ids,
+      framed.seconds,
+      self.targets(rows)[framed.owners],
+      framed.shares(),
+      framer.tokenizer.pad_id,
+    )
+
+  def filled(
+    self, targets: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]
+  ) -> np.ndarray:
+    """Returns the targets of a batch's rows; `shape` is its inputs'."""
+    return targets[rows]
+
+  def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Returns [rows], of logits [rows, outputs] and targets."""
+    raise NotImplementedError
+
+  def probabilities(self, logits: np.ndarray) -> np.ndarray:
+    """Returns [rows, outputs] float64, what people are told."""
+    raise NotImplementedError
+
+  def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
+    """Returns the measure that decides which weights are the best."""
+    raise NotImplementedError
+
+  def weights(self, targets: np.ndarray) -> np.ndarray:
+    """Returns [rows] float32 with which each class weighs the same."""
+    raise options.InputError(
+      "--class_weights=none", "balanced", f"leave it out for {self.TYPE}"
+    )
+
+  def entropy(self, targets: np.ndarray) -> float:
+    """Returns the loss of the best answer that does not look at the text."""
+    raise NotImplementedError
+
+  def is_constant(self, logits: np.ndarray) -> bool:
+    """Says whether all rows get one answer."""
+    raise NotImplementedError
+
+
+class SingleLabel(Problem):
+  """Each row has one label: softmax, as in the BERT paper."""
+
+  TYPE, DTYPE, SCORE = CLASS, "int32", "accuracy"
+
+  @classmethod
+  def of(cls, rows: Sequence[classifier_data.Row]) -> "SingleLabel":
+    classifier_data.check_several_labels(rows)
+    return cls(tuple(classifier_data.label_names(rows)))
+
+  def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
+    number = {name: index for index, name in enumerate(self.names)}
+    for row in rows:
+      if row.label not in number:
+        raise _untrained(self.names, row.label, row.line)
+    return np.array([number[row.label] for row in rows], np.int32)
+
+  def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+
+  def probabilities(self, logits: np.ndarray) -> np.ndarray:
+    return np.exp(log_softmax(logits))
+
+  def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
+    return float((logits.argmax(axis=1) == targets).mean())
+
+  def weights(self, targets: np.ndarray) -> np.ndarray:
+    # scikit-learn's "balanced": rows / (labels · rows of the label).
+    counts = np.bincount(targets, minlength=len(self.names))
+    present = np.count_nonzero(counts)
+    return (len(targets) / (present * counts[targets])).astype(np.float32)
+
+  def entropy(self, targets: np.ndarray) -> float:
+    shares = np.bincount(targets) / len(targets)
+    return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+
+  def is_constant(self, logits: np.ndarray) -> bool:
+    return len(np.unique(logits.argmax(axis=1))) == 1
+
+
+class MultiLabel(Problem):
+  """Each row has any number of labels: a sigmoid for each, threshold 0.5."""
+
+  TYPE, RANK, SCORE = MULTI_LABEL, 2, "micro F1"
+
+  @classmethod
+  def of(cls, rows: Sequence[classifier_data.Row]) -> "MultiLabel":
+    names = sorted({name for row in rows for name in row.labels})
+    if not names:
+      raise options.InputError(
+        "at least one label in the training rows",
+        "none",
+        "check --label_column",
+      )
+    return cls(tuple(names))
+
+  def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
+    number = {name: index for index, name in enumerate(self.names)}
+    found = np.zeros([len(rows), len(self.names)], np.float32)
+    for place, row in enumerate(rows):
+      for name in row.labels:
+        if name not in number:
+          raise _untrained(self.names, name, row.line)
+        found[place, number[name]] = 1
+    return found
+
+  def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    found = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+    return tf.reduce_mean(found, axis=1)
+
+  def probabilities(self, logits: np.ndarray) -> np.ndarray:
+    # By tanh, which does not overflow.
+    return 0.5 * (1 + np.tanh(logits.astype(np.float64) / 2))
+
+  def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
+    """Returns micro F1."""
+    found, true = logits > 0, targets > 0
+    chosen = int(found.sum() + true.sum())
+    return 2 * int((found & true).sum()) / chosen if chosen else 1.0
+
+  def entropy(self, targets: np.ndarray) -> float:
+    share = np.clip(targets.mean(axis=0, dtype=np.float64), 1e-12, 1 - 1e-12)
+    each = share * np.log(share) + (1 - share) * np.log1p(-share)
+    return float(-each.mean())
+
+  def is_constant(self, logits: np.ndarray) -> bool:
+    return len(np.unique(logits > 0, axis=0)) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression(Problem):
+  """Each row has a number, learnt as its distance from the training rows' mean.
+
+  Attributes:
+    mean, deviation: of the training rows; outputs are standardised.
+  """
+
+  names: tuple[str, ...] = ("value",)
+  mean: float = 0.0
+  deviation: float = 1.0
+
+  TYPE, SCORE = REGRESSION, "R²"
+
+  @classmethod
+  def of(cls, rows: Sequence[classifier_data.Row]) -> "Regression":
+    values = np.array([float(row.label) for row in rows])
+    if not values.std():
+      raise options.InputError(
+        "at least two numbers in the training rows",
+        f"only {rows[0].label}",
+        "check --label_column",
+      )
+    return cls(mean=float(values.mean()), deviation=float(values.std()))
+
+  def parameters(self) -> dict[str, Any]:
+    numbers = {"mean": self.mean, "deviation": self.deviation}
+    return super().parameters() | {"standardised_by": numbers}
+
+  def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
+    values = np.array([float(row.label) for row in rows])
+    return ((values - self.mean) / self.deviation).astype(np.float32)
+
+  def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    return tf.square(logits[:, 0] - targets)
+
+  def probabilities(self, logits: np.ndarray) -> np.ndarray:
+    """Returns the numbers themselves, in the unit of the rows."""
+    return logits.astype(np.float64) * self.deviation + self.mean
+
+  def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
+    """Returns the share of the variance that is explained (R²)."""
+    left = np.square(logits[:, 0] - targets).mean()
+    variance = targets.var()
+    return float(1 - left / variance) if variance else float(-left)
+
+  def entropy(self, targets: np.ndarray) -> float:
+    return float(targets.var())
+
+  def is_constant(self, logits: np.ndarray) -> bool:
+    return bool(logits.std() < 0.05)  # of the training rows' deviation; guess
+
+
+_KINDS: dict[str, type[Problem]] = {
+  kind.TYPE: kind for kind in (SingleLabel, MultiLabel, Regression)
+}
+
+
+def of_rows(label_type: str, rows: Sequence[classifier_data.Row]) -> Problem:
+  """Learns from training rows what there is to predict."""
+  return _KINDS[label_type].of(rows)
+
+
+def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
+  """Reads it from the names and the manifest of a model directory."""
+  kind = _KINDS[parameters.get("label_type", CLASS)]
+  return kind(tuple(names), **parameters.get("standardised_by", {}))
+
+
+def known(names: Sequence[str]) -> str:
+  """Lists names in a message: all where few, else the first ones."""
+  shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:20])
+  return shown + (f" … {len(names)} in all" if len(names) > 20 else "")
+
+
+def _untrained(
+  names: Sequence[str], label: str, line: int
+) -> options.InputError:
+  return options.InputError(
+    f"labels that were trained ({known(names)})",
+    f"{label!r} on line {line} of the rows to judge by",
+    "train on rows of that label too, or remove it",
+  )
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+  """Returns [rows, labels] float64, the logarithms of the probabilities."""
+  shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+  return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

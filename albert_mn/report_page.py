@@ -1,0 +1,182 @@
+"""The page that shows how good a classifier is, and where it is wrong."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from albert_mn import judgements, reports
+from data_prep import classifier_data, pages, storage
+
+NAME = "report.html"
+_PAIRS, _MISTAKES = 30, 25
+_SHOWN = 400  # characters of a text
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """What the page shows.
+
+  Attributes:
+    rival_name: what the baseline is.
+    model, rival: the answers; the baseline's may be None.
+    rows: the held-out ones.
+    without_copies: which of them no training row is a near copy of, or None.
+    seeds: of each seed that was trained, its scores; one or more.
+    notes: paragraphs that stand under the scores.
+    settings: of the model's manifest.
+  """
+
+  rival_name: str
+  model: judgements.Judgement
+  rival: judgements.Judgement | None
+  rows: Sequence[classifier_data.Row]
+  without_copies: np.ndarray | None
+  seeds: Sequence[Mapping[str, float]]
+  notes: Sequence[str]
+  settings: Mapping[str, Any]
+
+
+def write(output_dir: str, found: Findings) -> str:
+  """Writes report.html; returns its path."""
+  path = os.path.join(output_dir, NAME)
+  with storage.writing(path) as file:
+    file.write(page(found))
+  return path
+
+
+def page(found: Findings) -> str:
+  """Returns the page as HTML."""
+  sections = {
+    "Scores": _scores(found),
+    "Labels": _labels(found.model),
+    "Calibration": _calibration(found.model),
+    "Confusions": _confusions(found.model),
+    "Most confident mistakes": _mistakes(found),
+    "Settings": pages.table(
+      "What the model was trained with",
+      ["", "value"],
+      [[name, str(value)] for name, value in found.settings.items()],
+    ),
+  }
+  return pages.page(
+    "Classification report",
+    "Ангиллын тайлан: загвар хэр зөв, хаана алддаг вэ",
+    [pages.section(name, part) for name, part in sections.items() if part],
+  )
+
+
+def _scores(found: Findings) -> str:
+  columns = {"this model": found.model.scores()}
+  if found.rival is not None:
+    columns[found.rival_name] = found.rival.scores()
+  kept = found.without_copies
+  if kept is not None and kept.any() and not kept.all():
+    columns["without near copies"] = found.model.part(kept).scores()
+  if len(found.seeds) > 1:
+    for name, function in (("mean", np.mean), ("deviation", _deviation)):
+      columns[f"{name} of {len(found.seeds)} seeds"] = {
+        score: float(function([seed[score] for seed in found.seeds]))
+        for score in found.seeds[0]
+      }
+  missing = float("nan")
+  table = pages.table(
+    f"Held out: {len(found.rows):,} rows",
+    ["", *columns],
+    [
+      [
+        name.replace("_", " "),
+        *(of.get(name, missing) for of in columns.values()),
+      ]
+      for name in columns["this model"]
+    ],
+  )
+  said = [reports.headline(found.model), *found.notes]
+  if found.rival is not None:
+    said += reports.verdict(found.model, found.rival)
+  return table + "".join(map(pages.paragraph, said))
+
+
+def _deviation(values: Sequence[float]) -> float:
+  return float(np.std(values, ddof=1))
+
+
+def _labels(model: judgements.Judgement) -> str:
+  rows = model.per_label()
+  if not rows:
+    return ""
+  return pages.table(
+    "Precision, recall, F1 and support",
+    ["label", "precision", "recall", "F1", "support", "F1 drawn"],
+    [
+      [
+        name,
+        precision,
+        recall,
+        f1,
+        int(support),
+        pages.Bar(round(100 * f1), 100),
+      ]
+      for name, precision, recall, f1, support in rows
+    ],
+  )
+
+
+def _calibration(model: judgements.Judgement) -> str:
+  bins = model.bins()
+  if not bins:
+    return ""
+  return pages.table(
+    "Of the answers that are so sure, as many are right",
+    ["probability", "answers", "mean probability", "right", "right, drawn"],
+    [
+      [
+        f"{one.low:.2f} to {one.high:.2f}", one.rows, one.confidence,
+        one.accuracy, pages.Bar(round(1000 * one.accuracy), 1000),
+      ]
+      for one in bins
+    ],
+  )  # fmt: skip
+
+
+def _confusions(model: judgements.Judgement) -> str:
+  if not isinstance(model, judgements.OneLabel):
+    return ""
+  return pages.table(
+    "True label, and what it was taken for; confusion_matrix.png draws them",
+    ["true", "predicted", "rows"],
+    [
+      [model.names[true], model.names[answer], count]
+      for (true, answer), count in reports.confusions(model)[:_PAIRS]
+    ],
+  )
+
+
+def _mistakes(found: Findings) -> str:
+  model = found.model
+  if not isinstance(model, judgements.OneLabel) or model.probabilities is None:
+    return ""
+  sure = model.probabilities.max(axis=1)
+  wrong = np.flatnonzero(~model.right())
+  wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:_MISTAKES]
+  return pages.table(
+    "Wrong, and sure of it: often the label is at fault",
+    ["line", "true", "predicted", "probability", "text"],
+    [
+      [
+        str(found.rows[row].line),
+        model.names[model.truth[row]],
+        model.names[model.answers[row]],
+        float(sure[row]),
+        _shortened(found.rows[row]),
+      ]
+      for row in wrong.tolist()
+    ],
+  )
+
+
+def _shortened(row: classifier_data.Row) -> str:
+  text = " | ".join(filter(None, (row.text, row.text_pair)))
+  return text if len(text) <= _SHOWN else text[:_SHOWN] + " …"

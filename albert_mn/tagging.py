@@ -1,0 +1,299 @@
+"""Named entities: spans of characters to tags of pieces, and back.
+
+Each piece of a text is tagged: B- begins an entity, I- goes on with it, O is
+outside (Ramshaw and Marcus 1995). Pieces, not first pieces of words, since in
+Mongolian an entity often ends inside a word, before its case ending:
+
+    УИХ-ын  →  ▁УИХ B-ORG   - O   ын O
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from albert_mn import classifier, problems
+from data_prep import classifier_data, framing, options
+
+KIND = "tagger"
+ENTITIES = "entities"
+_OUTSIDE = "O"
+_UNREAD = -1  # the target of frames and padding
+_SURE = 30.0  # the score of O for pieces beyond what the model reads
+
+Span = tuple[int, int, str]
+
+
+class Entity(NamedTuple):
+  """What was found in a text.
+
+  Attributes:
+    start, end: in characters, the end not included.
+    type: such as PER.
+    probability: the mean of its pieces'.
+  """
+
+  start: int
+  end: int
+  type: str
+  probability: float
+
+
+def places(text: str, surfaces: Sequence[str]) -> list[tuple[int, int]]:
+  """Returns the characters of each piece, without white space at their ends.
+
+  A piece of white space alone has none: its start is its end.
+
+  Args:
+    text: `Д.Цогтбаатар  ирлээ`
+    surfaces: of `Tokenizer.segment`; together they are the text.
+  """
+  found, end = [], 0
+  for surface in surfaces:
+    start, end = end, min(end + len(surface), len(text))
+    inside = text[start:end]
+    start += len(inside) - len(inside.lstrip())
+    found.append((start, max(start, end - len(inside) + len(inside.rstrip()))))
+  return found
+
+
+def tags_of(
+  entities: Sequence[Span], pieces: Sequence[tuple[int, int]]
+) -> list[str]:
+  """Returns the tag of each piece that lies at such characters.
+
+  A piece that sticks out of an entity belongs to it all the same: its
+  characters cannot be told apart.
+  """
+  tags = [_OUTSIDE] * len(pieces)
+  for start, end, kind in entities:
+    inside = [
+      number
+      for number, (first, last) in enumerate(pieces)
+      if first < end and (last > start if last > first else first > start)
+    ]
+    for number in inside:
+      mark = "B" if number == inside[0] else "I"
+      if tags[number] == _OUTSIDE:
+        tags[number] = f"{mark}-{kind}"
+  return tags
+
+
+def stretches(tags: Sequence[str]) -> list[Span]:
+  """Returns first and last piece and type of each entity that tags spell.
+
+  As seqeval's get_entities: an I- of another type, or after O, begins one too.
+  """
+  found: list[Span] = []
+  before = _OUTSIDE
+  for number, tag in enumerate(tags):
+    mark, _, kind = tag.partition("-")
+    if tag != _OUTSIDE:
+      if mark == "I" and before.partition("-")[2] == kind:
+        found[-1] = (found[-1][0], number, kind)
+      else:
+        found.append((number, number, kind))
+    before = tag
+  return found
+
+
+class Tagger(classifier.Classifier):
+  """The encoder, dropout, and one dense layer on every position."""
+
+  def features(
+    self,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    dropout_seeds: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """Returns what the head reads, [batch, length, hidden]."""
+    return self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
+
+
+class Tagging(problems.SingleLabel):
+  """One tag a piece; the names are the tags, O first.
+
+  A text's loss is the mean of its pieces, and it weighs as many.
+  """
+
+  TYPE, RANK, SCORE = ENTITIES, 2, "entity F1"
+
+  @classmethod
+  def of(cls, rows: Sequence[classifier_data.Row]) -> "Tagging":
+    kinds = sorted({kind for row in rows for _, _, kind in row.entities})
+    if not kinds:
+      raise options.InputError(
+        "at least one entity in the training rows",
+        "none",
+        "check --label_column",
+      )
+    return cls((_OUTSIDE, *(f"{m}-{kind}" for kind in kinds for m in "BI")))
+
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    """The types of the entities."""
+    return tuple(name[2:] for name in self.names if name.startswith("B-"))
+
+  def check(self, rows: Sequence[classifier_data.Row]) -> None:
+    """Refuses rows with a type that was not trained."""
+    for row in rows:
+      for _, _, kind in row.entities:
+        if kind not in self.kinds:
+          raise options.InputError(
+            f"types that were trained ({problems.known(self.kinds)})",
+            f"{kind!r} on line {row.line} of the evaluation rows",
+            "train on rows of that type too, or remove it",
+          )
+
+  def filled(
+    self, targets: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]
+  ) -> np.ndarray:
+    found = np.full(shape, _UNREAD, np.int32)
+    for place, row in enumerate(rows):
+      found[place, : len(targets[row])] = targets[row]
+    return found
+
+  def weights(self, targets: np.ndarray) -> np.ndarray:
+    return problems.Problem.weights(self, targets)  # refuses
+
+  def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Returns [rows] of [rows, length, tags]; or [pieces] of [pieces, tags]."""
+    if len(targets.shape) == 1:
+      return super().losses(logits, targets)
+    read = tf.cast(targets != _UNREAD, logits.dtype)
+    each = super().losses(logits, tf.maximum(targets, 0)) * read
+    return tf.math.divide_no_nan(tf.reduce_sum(each, 1), tf.reduce_sum(read, 1))
+
+  def examples(
+    self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
+  ) -> tuple[framing.Framed, problems.Examples]:
+    """Returns the inputs with the tags of their pieces."""
+    texts = [row.text for row in rows]
+    framed, tags = framer.frame(texts), self.numbers(framer, rows)
+    targets = np.empty(len(framed.ids), object)
+    for place, (ids, owner, start) in enumerate(
+      zip(framed.ids, framed.owners, framed.starts, strict=True)
+    ):
+      inside = tags[owner][start : start + len(ids) - 2]
+      targets[place] = np.array([_UNREAD, *inside, _UNREAD], np.int32)
+    weights = np.array([max(len(ids) - 2, 0) for ids in framed.ids], np.float32)
+    return framed, problems.Examples(
+      framed.ids, framed.seconds, targets, weights, framer.tokenizer.pad_id
+    )
+
+  def numbers(
+    self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
+  ) -> list[list[int]]:
+    """Returns of each row the numbers of its pieces' tags."""
+    number = {name: index for index, name in enumerate(self.names)}
+    surfaces = framer.tokenizer.segment([row.text for row in rows])
+    return [
+      [number[tag] for tag in tags_of(row.entities, places(row.text, pieces))]
+      for row, pieces in zip(rows, surfaces, strict=True)
+    ]
+
+
+class TagPredictor(classifier.Predictor):
+  """Texts in, entities out.
+
+  tagger = TagPredictor.load("runs/ner/model")
+  tagger.entities(["Баянгол дүүрэг"])  # [[Entity(0, 14, "LOC", 0.97)]]
+  """
+
+  KIND = KIND
+  MODEL = Tagger
+
+  @staticmethod
+  def read_problem(
+    names: Sequence[str], parameters: Mapping[str, Any]
+  ) -> problems.Problem:
+    """Returns the tags of a model directory."""
+    return Tagging(tuple(names))
+
+  def logits(
+    self, texts: Sequence[classifier.Text], batch_size: int = 32
+  ) -> np.ndarray:
+    """Returns [pieces of all texts, tags]; where windows overlap, their mean."""
+    framed = self.framer.frame(texts)
+    first = np.concatenate(([0], np.cumsum(framed.sizes)))
+    found = np.zeros([first[-1], len(self.names)], np.float32)
+    times = np.zeros(first[-1], np.float32)
+    for batch, scores in classifier.outputs(
+      self._forward, self.framer, framed, batch_size
+    ):
+      for place, row in enumerate(batch.rows):
+        size = len(framed.ids[row]) - 2
+        start = first[framed.owners[row]] + framed.starts[row]
+        found[start : start + size] += scores[place, 1 : size + 1]
+        times[start : start + size] += 1
+    found[times == 0, 0] = _SURE
+    return found / np.maximum(times, 1)[:, None]
+
+  def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
+    """Returns the numbers of the tags of the pieces of all rows."""
+    assert isinstance(self.problem, Tagging)
+    self.problem.check(rows)
+    found = [n for row in self.problem.numbers(self.framer, rows) for n in row]
+    return np.array(found, np.int32)
+
+  def score(
+    self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
+  ) -> float:
+    """Returns the micro F1 of whole entities."""
+    found = self.decoded([row.text for row in rows], logits)
+    right = sum(
+      len({entity[:3] for entity in entities} & set(row.entities))
+      for entities, row in zip(found, rows, strict=True)
+    )
+    both = sum(map(len, found)) + sum(len(row.entities) for row in rows)
+    return 2 * right / both if both else 1.0
+
+  def entities(
+    self, texts: Sequence[str], batch_size: int = 32
+  ) -> list[list[Entity]]:
+    """Returns the entities of each text, in order."""
+    return self.decoded(texts, self.logits(texts, batch_size))
+
+  def decoded(
+    self, texts: Sequence[str], logits: np.ndarray
+  ) -> list[list[Entity]]:
+    """Returns the entities that logits of all pieces stand for."""
+    shares = self.problem.probabilities(logits / self.temperature)
+    best, found, first = shares.argmax(axis=1), [], 0
+    surfaces = self.tokenizer.segment(texts)
+    for text, pieces in zip(texts, surfaces, strict=True):
+      last = first + len(pieces)
+      found.append(
+        list(
+          self._of_text(
+            places(text, pieces),
+            best[first:last],
+            shares[first:last].max(axis=1),
+          )
+        )
+      )
+      first = last
+    return found
+
+  def _of_text(
+    self, pieces: Sequence[tuple[int, int]], best: np.ndarray, sure: np.ndarray
+  ) -> Iterator[Entity]:
+    for first, last, kind in stretches([self.names[tag] for tag in best]):
+      start, end = pieces[first][0], pieces[last][1]
+      if end > start:
+        yield Entity(start, end, kind, float(sure[first : last + 1].mean()))
+
+
+def unalignable(
+  rows: Sequence[classifier_data.Row],
+  segment: Callable[[Sequence[str]], list[list[str]]],
+) -> int:
+  """Counts entities that begin or end inside a piece: never found exactly."""
+  texts, count = [row.text for row in rows], 0
+  for row, surfaces in zip(rows, segment(texts), strict=True):
+    pieces = places(row.text, surfaces)
+    starts, ends = {s for s, _ in pieces}, {e for _, e in pieces}
+    count += sum(s not in starts or e not in ends for s, e, _ in row.entities)
+  return count

@@ -1,0 +1,269 @@
+"""Which rows a classification run trains on, validates, evaluates, predicts."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from absl import logging
+
+from data_prep import (
+  classifier_data,
+  classifier_sets,
+  classifier_splits,
+  eduge,
+  manifest,
+  near_duplicates,
+  options,
+  storage,
+  tables,
+)
+
+CSV, TWEETS, EDUGE, NER = TASKS = ("csv", "tweetmn", "eduge", "ner")
+ENTITIES = "entities"
+
+
+@dataclasses.dataclass(frozen=True)
+class Files(classifier_data.Columns):
+  """Where the rows are, and which of their columns are what."""
+
+  task_name: str = options.option(
+    CSV, "csv: any .csv, .tsv or .jsonl by column name; tweetmn: text and label "
+    "0 or 1; eduge: its CSV as published in --train_file, or a set in "
+    "--data_dir; ner: entities, from JSON lines of text and labels, likewise",
+    choices=TASKS,
+  )  # fmt: skip
+  data_dir: str = options.option(
+    "", "a folder with train.tsv and, where there are, validation.tsv, dev.tsv "
+    "to evaluate on, test.tsv to predict (or .csv, .jsonl); or a set of "
+    "create_classifier_data, whose dev part validates and whose test part is "
+    "evaluated on"
+  )  # fmt: skip
+  train_file: str = options.option("", "training rows, instead of --data_dir")
+  eval_file: str = options.option(
+    "", "rows to evaluate on; without any, a tenth of the training rows is "
+    "held out by the hash of the text"
+  )  # fmt: skip
+  validation_file: str = options.option(
+    "", "rows that decide which weights are kept, and calibrate; without any, a "
+    "tenth of the training rows where they are needed"
+  )  # fmt: skip
+  predict_file: str = options.option("", "rows to predict, with labels or not")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """The labelled rows of a run; `held_out` may be all there is.
+
+  Attributes:
+    copied: lines of held-out rows that training rows are near copies of; None
+      where nobody looked.
+  """
+
+  train: list[classifier_data.Row] = dataclasses.field(default_factory=list)
+  validation: list[classifier_data.Row] = dataclasses.field(
+    default_factory=list
+  )
+  held_out: list[classifier_data.Row] = dataclasses.field(default_factory=list)
+  copied: set[int] | None = None
+
+
+F = TypeVar("F", bound=Files)
+
+
+def settle(files: F, output_dir: str) -> F:
+  """Returns what the task and the set say about columns and files.
+
+  The published files of a task are split once, into `output_dir`/rows.
+  """
+  published = files.task_name in (EDUGE, NER) and not files.eval_file
+  if published and files.train_file:
+    return _settled_set(_frozen(files, os.path.join(output_dir, "rows")))
+  if files.data_dir and _is_set(files.data_dir):
+    return _settled_set(files)
+  if files.task_name == EDUGE:
+    return dataclasses.replace(files, **dataclasses.asdict(eduge.COLUMNS))
+  if files.task_name == NER:
+    return dataclasses.replace(files, label_type=ENTITIES)
+  return files
+
+
+def cleaning(files: Files) -> dict[str, Any]:
+  """Returns what was done to the texts of a set; {} for nothing."""
+  if not (files.data_dir and _is_set(files.data_dir)):
+    return {}
+  found = classifier_sets.cleaning_of(files.data_dir)
+  return dataclasses.asdict(found) if found else {}
+
+
+def _is_set(folder: str) -> bool:
+  described = manifest.find(folder)
+  return bool(described and described["kind"] == classifier_sets.KIND)
+
+
+def _frozen(files: F, folder: str) -> F:
+  """Splits --train_file into a set of its own."""
+  classifier_sets.build(
+    classifier_sets.Options(
+      input_file=files.train_file, output_dir=folder, source=files.task_name
+    ),
+    files,
+  )
+  return dataclasses.replace(files, train_file="", data_dir=folder)
+
+
+def _settled_set(files: F) -> F:
+  columns = classifier_sets.columns_of(files.data_dir)
+  return dataclasses.replace(
+    files,
+    **dataclasses.asdict(columns),
+    eval_file=files.eval_file or _in_data_dir(files, "test"),
+    validation_file=files.validation_file or _in_data_dir(files, "dev"),
+  )
+
+
+def labelled(files: Files, trains: bool, validates: bool) -> Rows:
+  """Reads and checks what training and evaluation need.
+
+  Args:
+    files: where they are.
+    trains: whether there must be training rows.
+    validates: whether there must be validation rows.
+
+  Raises:
+    options.InputError: for rows that are bad or missing.
+  """
+  train_file = files.train_file or _in_data_dir(files, "train")
+  eval_file = files.eval_file or _in_data_dir(files, "dev")
+  if not train_file and (trains or not eval_file):
+    raise options.InputError(
+      "training rows" if trains else "rows to evaluate on",
+      f"no train.tsv in {files.data_dir!r}" if files.data_dir else "none",
+      "give --data_dir, or --train_file and --eval_file",
+    )
+  train = _read(files, train_file) if train_file else []
+  if eval_file:
+    held_out = _read(files, eval_file)
+    _warn_of_copies(train, held_out, "evaluation")
+    copied = _copied(files, eval_file)
+  else:
+    train, held_out = _split(files, train, files.label_type == "class")
+    copied = set()
+  path = files.validation_file or _in_data_dir(files, "validation")
+  if path:
+    validation = _read(files, path)
+    _warn_of_copies(train, validation, "validation")
+  elif validates:
+    train, validation = _split(files, train, False)
+  else:
+    validation = []
+  if files.label_type == "class":
+    _warn_of_rare_labels(train)
+  return Rows(train, validation, held_out, copied)
+
+
+def _copied(files: Files, eval_file: str) -> set[int] | None:
+  if not (files.data_dir and _is_set(files.data_dir)):
+    return None
+  for part in ("dev", "test"):
+    if eval_file == _in_data_dir(files, part):
+      return classifier_sets.copied_lines(files.data_dir, part)
+  return None
+
+
+def _split(
+  files: Files, rows: list[classifier_data.Row], every_label: bool
+) -> tuple[list[classifier_data.Row], list[classifier_data.Row]]:
+  """Holds out a tenth; copies of a text stay on one side.
+
+  Args:
+    files: what the rows are.
+    rows: to be split.
+    every_label: refuse a label that cannot stand on both sides.
+  """
+  if every_label:
+    classifier_data.check_several_labels(rows)
+    return classifier_splits.split(rows)
+  strata = classifier_splits.strata(rows, files.label_type)
+  groups = classifier_splits.copies(rows)
+  apart = classifier_splits.by_hash(rows, strata, groups, 0.1)
+  parts: tuple[list[classifier_data.Row], list[classifier_data.Row]] = ([], [])
+  for index, row in enumerate(rows):
+    parts[index in apart].append(row)
+  if not all(parts):
+    raise options.InputError(
+      "at least two different texts, to train on one and judge by the other",
+      f"{len(rows)} rows",
+      "give more rows, or --eval_file and --validation_file",
+    )
+  return parts
+
+
+def _in_data_dir(files: Files, name: str) -> str:
+  """The file `name`.tsv, .csv or .jsonl of --data_dir, or ""."""
+  for suffix in (".tsv", ".csv", ".jsonl"):
+    path = os.path.join(files.data_dir, name + suffix)
+    if files.data_dir and storage.exists(path):
+      return path
+  return ""
+
+
+def _read(files: Files, path: str) -> list[classifier_data.Row]:
+  if files.task_name == TWEETS:
+    return classifier_data.read_tweets(path)
+  return classifier_data.read_rows(path, files)
+
+
+def _warn_of_rare_labels(train: Sequence[classifier_data.Row]) -> None:
+  counts = collections.Counter(row.label for row in train)
+  once = sorted(name for name, count in counts.items() if count == 1)
+  if once:
+    shown = ", ".join(map(repr, once[:10])) + (" …" if len(once) > 10 else "")
+    logging.warning(
+      "%d labels with a single training row, hardly learnable: %s",
+      len(once),
+      shown,
+    )
+
+
+def _warn_of_copies(
+  train: Sequence[classifier_data.Row],
+  others: Sequence[classifier_data.Row],
+  purpose: str,
+) -> None:
+  seen = set(map(_key, train))
+  copies = sum(_key(row) in seen for row in others)
+  if copies:
+    logging.warning(
+      "%d of %d %s texts are also training texts: the score flatters",
+      copies,
+      len(others),
+      purpose,
+    )
+
+
+def _key(row: classifier_data.Row) -> tuple[str, str]:
+  key = near_duplicates.text_key
+  return key(row.text), key(row.text_pair)
+
+
+def to_predict(
+  files: Files,
+) -> Iterator[tuple[int, classifier_data.Row | tables.Bad]]:
+  """Yields line and row, or what is wrong with it, one by one.
+
+  Raises:
+    options.InputError: for a missing file or column, before the first.
+  """
+  path = files.predict_file or _in_data_dir(files, "test")
+  if not path:
+    raise options.InputError(
+      "rows to predict",
+      "none",
+      "give --predict_file, or test.tsv in --data_dir",
+    )
+  columns: classifier_data.Columns = files
+  if files.task_name == TWEETS:
+    columns = classifier_data.tweet_columns(path, labelled=False)
+  return classifier_data.stream(path, columns)

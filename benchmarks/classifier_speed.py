@@ -1,0 +1,211 @@
+"""How many texts a second a classifier reads, against padding all of them.
+
+    python -m benchmarks.classifier_speed --spm_model_file=tokenizer.model \
+      --sentences_file=news.txt --documents_file=passages.txt
+
+Batches of like length against batches padded to --max_seq_length, both on one
+core in one run, both after the graph is there; everything from the text on is
+timed, tokenising too. Real sentences at 128, real documents at 512; ALBERT-base
+with random weights. Then a cold start, and what one text takes.
+"""
+
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from albert_mn import (
+  classifier,
+  classifier_step,
+  configs,
+  fine_tuning,
+  optimization,
+  problems,
+)
+from data_prep import (
+  documents,
+  framing,
+  length_buckets,
+  options,
+  tokenization,
+)
+
+_ROOT = pathlib.Path(__file__).parent.parent
+_LABELS = ("a", "b")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What to measure."""
+
+  model: str = options.option("albert_base", "a config in configs/")
+  spm_model_file: str = options.option("", "the SentencePiece model")
+  sentences_file: str = options.option("", "one a line, read at 128")
+  documents_file: str = options.option("", "blank lines between, read at 512")
+  texts: int = options.option(128, "how many of each are drawn", minimum=8)
+  batch_size: int = options.option(8, "texts a batch", minimum=1)
+  seed: int = options.option(0, "of the draw", minimum=0)
+
+
+def main(settings: Options) -> None:
+  """Prints the ratios, then cold start and latency."""
+  options.require(settings, "spm_model_file")
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+  began = time.process_time()
+  tokenizer = tokenization.Tokenizer(settings.spm_model_file)
+  config = _config(settings.model, tokenizer.vocab_size)
+  work = _Work(settings, classifier.Classifier(config, 2, 0), tokenizer)
+  if settings.sentences_file:
+    work.compare(_drawn(settings, settings.sentences_file, whole=False), 128)
+  if settings.documents_file:
+    work.compare(_drawn(settings, settings.documents_file, whole=True), 512)
+  work.latency()
+  print(f"{time.process_time() - began:.0f} CPU-seconds in all")
+
+
+def _config(name: str, vocab_size: int) -> configs.AlbertConfig:
+  family = (
+    configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
+  )
+  found = family.from_file(str(_ROOT / "configs" / f"{name}.json"))
+  return dataclasses.replace(found, vocab_size=vocab_size)
+
+
+def _drawn(settings: Options, path: str, whole: bool) -> list[str]:
+  """Draws documents, or sentences."""
+  found = [
+    text
+    for document in documents.read(documents.weighted(path))
+    for text in (
+      [" ".join(document.sentences)] if whole else document.sentences
+    )
+  ]
+  rng = np.random.default_rng(settings.seed)
+  places = rng.choice(len(found), min(settings.texts, len(found)), False)
+  return [found[place] for place in places]
+
+
+class _Work:
+  """One model, read and trained in batches of either kind."""
+
+  def __init__(
+    self,
+    settings: Options,
+    model: classifier.Classifier,
+    tokenizer: tokenization.Tokenizer,
+  ):
+    self._settings, self._model, self._tokenizer = settings, model, tokenizer
+    self._problem = problems.SingleLabel(_LABELS)
+    recipe = optimization.OptimizerOptions(
+      optimizer="adamw", learning_rate=1e-5, num_warmup_steps=0
+    )
+    self._step = classifier_step.Step(
+      model, optimization.create(recipe), self._problem, seed=0
+    )
+
+  def compare(self, texts: Sequence[str], length: int) -> None:
+    """Prints the ratios for texts at a maximal length."""
+    size = self._settings.batch_size
+    framer = framing.Framer(self._tokenizer, length)
+    predictor = classifier.Predictor(self._model, framer, self._problem)
+    fixed = texts[: 2 * size]
+
+    def predict_fixed() -> None:
+      for batch in _padded(framer, fixed, size):
+        arrays = (batch.input_ids, batch.input_mask, batch.segment_ids)
+        predictor._forward(*map(tf.constant, arrays)).numpy()
+
+    predictor.logits(texts[:1])  # traces
+    ratio = _ratio(
+      lambda: predictor.logits(texts, size), len(texts),
+      predict_fixed, len(fixed),
+    )  # fmt: skip
+    print(f"length {length}, batch {size}, prediction: {ratio}")
+    fixed = texts[:size]
+    self._train(framer, texts[:size], fixed=False)  # traces
+    ratio = _ratio(
+      lambda: self._train(framer, texts, fixed=False), len(texts),
+      lambda: self._train(framer, fixed, fixed=True), len(fixed),
+    )  # fmt: skip
+    print(f"length {length}, batch {size}, training: {ratio}")
+
+  def _train(
+    self, framer: framing.Framer, texts: Sequence[str], fixed: bool
+  ) -> None:
+    """Trains for an epoch."""
+    size, framed = self._settings.batch_size, framer.frame(texts)
+    examples = problems.Examples(
+      framed.ids,
+      framed.seconds,
+      np.arange(len(texts), dtype=np.int32) % 2,
+      np.ones(len(texts), np.float32),
+      self._tokenizer.pad_id,
+    )
+    recipe = fine_tuning.Recipe(
+      max_seq_length=framer.max_seq_length, train_batch_size=size
+    )
+    steps = recipe.steps_per_epoch(len(texts))
+    bucketed = (
+      batch
+      for _, batch in fine_tuning.training_batches(examples, recipe, 0, steps)
+    )
+    for batch in _padded(framer, texts, size) if fixed else bucketed:
+      self._step(batch, examples)
+
+  def latency(self) -> None:
+    """Prints what a cold start and one text take."""
+    text = "Өнөөдөр Улаанбаатар хотод цас орж, салхитай байна."
+    framer = framing.Framer(self._tokenizer, 128)
+    predictor = classifier.Predictor(self._model, framer, self._problem)
+    cold = _seconds(lambda: predictor.logits([text]))
+    again = min(_seconds(lambda: predictor.logits([text])) for _ in range(5))
+    print(
+      f"the first prediction takes {cold:.2f} CPU-s (tracing), one text of "
+      f"{len(framer.frame([text]).ids[0])} pieces then {again * 1e3:.0f} ms"
+    )
+
+
+def _padded(
+  framer: framing.Framer, texts: Sequence[str], size: int
+) -> Iterator[length_buckets.Batch]:
+  """Yields what one would do without buckets: all at the maximal length."""
+  framed, length = framer.frame(texts), framer.max_seq_length
+  for first in range(0, len(texts), size):
+    rows = np.arange(first, min(first + size, len(texts)))
+    ids = np.full((size, length), framer.tokenizer.pad_id, np.int32)
+    mask = np.zeros((size, length), np.int32)
+    for place, row in enumerate(rows):
+      ids[place, : len(framed.ids[row])] = framed.ids[row]
+      mask[place, : len(framed.ids[row])] = 1
+    mask[len(rows) :, 0] = 1
+    weights = (np.arange(size) < len(rows)).astype(np.float32)
+    yield length_buckets.Batch(rows, ids, mask, np.zeros_like(ids), weights)
+
+
+def _ratio(
+  ours: Callable[[], object], texts: int,
+  theirs: Callable[[], object], fixed_texts: int,
+) -> str:  # fmt: skip
+  """Says both speeds; padded batches all cost the same, so a few will do."""
+  # Theirs before and after: the machine may have grown slower meanwhile.
+  first, own, last = _seconds(theirs), _seconds(ours), _seconds(theirs)
+  fast, slow = texts / own, 2 * fixed_texts / (first + last)
+  return (
+    f"{fast:.2f} texts a CPU-second, {slow:.2f} padded: {fast / slow:.2f} times"
+  )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+  began = time.process_time()
+  work()
+  return time.process_time() - began
+
+
+if __name__ == "__main__":
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  options.run(main, Options)

@@ -1,0 +1,220 @@
+"""How fast a server answers, alone and under load, against the model in a loop.
+
+    python -m benchmarks.serving_speed --texts=400
+
+Random weights, short Mongolian texts (the first eight words of SIB-200's).
+The clients take their share of the same cores. CPU is the server's, in all
+threads, for a text: on a machine that others use it says more than the clock.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import http.client
+import itertools
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from albert_mn import classifier, configs, model_directory
+from data_prep import options, tokenizer_training
+
+_PIECES = 4000
+_WORDS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  texts: int = options.option(400, "texts a measurement", minimum=32)
+  configs: str = options.option(
+    "configs/albert_tiny.json,configs/albert_base.json", "the models' shapes"
+  )
+  sample: str = options.option("sample", "the folder of the sample")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """What some callers saw.
+
+  Attributes:
+    seconds: of each text, from asking to the answer.
+    whole: from the first question to the last answer.
+    cpu: of the server, in all; nan where it is not known.
+  """
+
+  seconds: np.ndarray
+  whole: float
+  cpu: float
+
+  def __str__(self) -> str:
+    p50, p95 = 1000 * np.percentile(self.seconds, [50, 95])
+    count = len(self.seconds)
+    return (
+      f"p50 {p50:7.1f} ms, p95 {p95:7.1f} ms, {count / self.whole:7.1f} texts/s"
+      f", {1000 * self.cpu / count:6.1f} CPU-ms a text"
+    )
+
+
+def main(settings: Options) -> None:
+  """Prints a table for each shape."""
+  rows = pathlib.Path(settings.sample, "sib200/train.tsv").read_text("utf-8")
+  lines = [row.split("\t")[2] for row in rows.splitlines()[1:]]
+  texts = [" ".join(line.split()[:_WORDS]) for line in lines]
+  texts = list(itertools.islice(itertools.cycle(texts), settings.texts))
+  with tempfile.TemporaryDirectory() as folder:
+    tokenizer = _tokenizer(settings.sample, folder)
+    for path in settings.configs.split(","):
+      model = os.path.join(folder, pathlib.Path(path).stem)
+      _save(path, tokenizer, model)
+      _compare(path, model, texts)
+
+
+def _compare(name: str, model: str, texts: Sequence[str]) -> None:
+  print(f"\n{name}, {len(texts)} texts", flush=True)
+  predictor = classifier.Predictor.load(model)
+  for text in texts[:40]:
+    predictor.probabilities([text], 1)
+  predictor.probabilities(texts[:64])
+  loop = _timed(lambda text: predictor.probabilities([text], 1), texts, 1)
+  print(f"  model in a loop, one by one  {loop}", flush=True)
+  began, used = time.monotonic(), time.process_time()
+  predictor.probabilities(texts)
+  whole, used = time.monotonic() - began, time.process_time() - used
+  print(
+    f"  model, 32 at once: {len(texts) / whole:.1f} texts/s, "
+    f"{1000 * used / len(texts):.1f} CPU-ms a text"
+  )
+  found = {}
+  for batch in (1, 32):
+    with _served(model, batch) as (address, pid):
+      for clients in (1, 16):
+        _ask_all(address, pid, texts[: 4 * clients], clients)
+        found[batch, clients] = _ask_all(address, pid, texts, clients)
+        print(
+          f"  --max_batch_size={batch:<3} {clients:2} clients  "
+          f"{found[batch, clients]}",
+          flush=True,
+        )
+  gain = found[1, 16].whole / found[32, 16].whole
+  less = found[1, 16].cpu / found[32, 16].cpu
+  print(
+    f"  16 clients: batches give {gain:.2f} times the texts a second, for "
+    f"{1 / less:.2f} times the CPU a text"
+  )
+
+
+def _timed(
+  ask: Callable[[str], object], texts: Sequence[str], clients: int
+) -> Measured:
+  """Asks for every text, from so many threads."""
+
+  def one(text: str) -> float:
+    began = time.monotonic()
+    ask(text)
+    return time.monotonic() - began
+
+  began, used = time.monotonic(), time.process_time()
+  if clients == 1:
+    seconds = [one(text) for text in texts]
+  else:
+    with concurrent.futures.ThreadPoolExecutor(clients) as threads:
+      seconds = list(threads.map(one, texts))
+  return Measured(
+    np.array(seconds), time.monotonic() - began, time.process_time() - used
+  )
+
+
+def _ask_all(
+  address: str, pid: int, texts: Sequence[str], clients: int
+) -> Measured:
+  """Asks a server, each client over a connection of its own that stays."""
+  idle = [http.client.HTTPConnection(address) for _ in range(clients)]
+
+  def ask(text: str) -> None:
+    connection = idle.pop()
+    connection.request("POST", "/api/predict", json.dumps({"text": text}))
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    answer.read()
+    idle.append(connection)
+
+  used = _cpu_seconds(pid)
+  found = _timed(ask, texts, clients)
+  for connection in idle:
+    connection.close()
+  return dataclasses.replace(found, cpu=_cpu_seconds(pid) - used)
+
+
+def _cpu_seconds(pid: int) -> float:
+  """Returns what a process has used, in all its threads (Linux)."""
+  after_name = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+  user, system = map(int, after_name.split()[11:13])
+  return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def _served(model: str, batch: int) -> Iterator[tuple[str, int]]:
+  """Gives the address of a server, and its process."""
+  with subprocess.Popen(
+    [sys.executable, "-m", "bert_tweet.serve", f"--model_dir={model}",
+     "--port=0", f"--max_batch_size={batch}"],
+    stderr=subprocess.PIPE, text=True,
+  ) as process:  # fmt: skip
+    assert process.stderr
+    try:
+      for line in process.stderr:
+        if address := re.search(r" at (http://\S+)", line):
+          break
+      else:
+        raise AssertionError("it ended before it served")
+      threads = concurrent.futures.ThreadPoolExecutor(1)
+      threads.submit(process.stderr.read)  # or it would block when full
+      time.sleep(5)  # the first explanation traces beside it
+      yield urllib.parse.urlsplit(address[1]).netloc, process.pid
+    finally:
+      process.terminate()
+
+
+def _tokenizer(sample: str, folder: str) -> str:
+  target = os.path.join(folder, "tokenizer")
+  tokenizer_training.train(
+    tokenizer_training.Options(
+      input_file=os.path.join(sample, "pretrain/*.txt"),
+      output_dir=target,
+      vocab_size=_PIECES,
+    )
+  )
+  return os.path.join(target, model_directory.TOKENIZER)
+
+
+def _save(config_file: str, tokenizer: str, folder: str) -> None:
+  """Writes a classifier of random weights."""
+  config = dataclasses.replace(
+    configs.AlbertConfig.from_file(config_file), vocab_size=_PIECES
+  )
+  names = ["Болд", "Дулмаа"]
+  model = classifier.Classifier(config, len(names), seed=0)
+  model_directory.save(
+    folder,
+    classifier.KIND,
+    config=config,
+    parts=model.parts(),
+    tokenizer_file=tokenizer,
+    parameters={"do_lower_case": False, "max_seq_length": 64},
+    counts={},
+    inputs={},
+    labels=names,
+  )
+
+
+if __name__ == "__main__":
+  options.run(main, Options)

@@ -1,0 +1,156 @@
+"""The attention view: a model's attention and attributions, packed for a page.
+
+A page holds every head of every layer, in bytes: each row (what one piece takes
+from all others) is scaled by its largest entry, which stands beside it as a
+16-bit number, so that an entry is off by at most 1/510 of the largest of its
+row, plus 1/131,070. Where all of it would be too much, rows keep their largest
+entries only, and the page says how much of the attention that is.
+"""
+
+import base64
+import dataclasses
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+
+from albert_mn import explanation
+from bert_tweet import web
+from data_prep import options
+
+# Bytes, after compression, that a page's attention may take; base64 makes a
+# third more of them. With 512 pieces, 12 layers and 12 heads the scales are
+# 150 thousand beside it, and the page stays under 6 MB.
+PAGE_LIMIT = 4 << 20
+# Bytes that an entry takes which is kept among others that are not: 1.5 to 3
+# (measured), of which the least is tried first.
+_AN_ENTRY = 1.5
+
+_LEVELS, _SCALES = 255, 65535
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  model_dir: str = options.option(
+    "", "the model: a classifier or a pretrained one, a TF 1 checkpoint or a "
+    "directory of Hugging Face's",
+  )  # fmt: skip
+  input_text: str = options.option("", "what it reads")
+  input_text_pair: str = options.option("", "the second text of a pair")
+  output_file: str = options.option("attention.html", "the page")
+  spm_model_file: str = options.option(
+    "", "the SentencePiece model, where none lies beside the weights"
+  )
+
+  def __post_init__(self) -> None:
+    options.require(self, "model_dir", "input_text", "output_file")
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+  """Attention in few bytes.
+
+  Attributes:
+    levels: zlib of uint8 [layers, heads, from, to].
+    scales: little-endian uint16 [layers, heads, from].
+    kept: entries of each row that are kept; 0 for all.
+    share: of the attention that these have.
+  """
+
+  levels: bytes
+  scales: bytes
+  kept: int
+  share: float
+
+
+def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
+  """Packs [layers, heads, from, to] of rows that sum to 1.
+
+  Args:
+    attention: the model's.
+    limit: bytes of `levels`; rows keep fewer entries until it is met.
+  """
+  largest = attention.max(-1, keepdims=True)
+  scales = np.maximum(np.rint(largest * _SCALES), 1).astype("<u2")
+  levels = np.minimum(
+    np.rint(attention * (_LEVELS * _SCALES) / scales), _LEVELS
+  ).astype(np.uint8)
+  rows, length = scales.size, attention.shape[-1]
+  kept = 0
+  # Compression gains little on what is not sparse: do not try it in vain.
+  if levels.size > 3 * limit:
+    kept = min(length, max(1, int(limit / rows / _AN_ENTRY)))
+  while True:
+    some = _largest(attention, levels, kept)
+    packed = zlib.compress(some.tobytes(), 6)
+    if len(packed) <= limit or kept == 1:
+      break
+    kept = max(1, int((kept or length) * 0.97 * limit / len(packed)))
+  share = (attention * (some > 0)).sum() / attention.sum() if kept else 1.0
+  return Packed(packed, scales.tobytes(), kept, float(share))
+
+
+def unpack(packed: Packed, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns float64 of the shape, as a page reads it."""
+  levels = np.frombuffer(zlib.decompress(packed.levels), np.uint8)
+  scales = np.frombuffer(packed.scales, "<u2")
+  return (
+    levels.reshape(shape) / _LEVELS * (scales.reshape(shape[:-1])[..., None])
+  ) / _SCALES
+
+
+def _largest(
+  attention: np.ndarray, levels: np.ndarray, kept: int
+) -> np.ndarray:
+  """Sets to 0 what is not among the `kept` largest of its row."""
+  if not kept or kept >= attention.shape[-1]:
+    return levels
+  least = np.partition(attention, -kept, axis=-1)[..., -kept, None]
+  return np.where(attention >= least, levels, 0).astype(np.uint8)
+
+
+def view(
+  explained: explanation.Explanation, limit: int = PAGE_LIMIT
+) -> dict[str, Any]:
+  """Returns what web/view.js shows, for JSON."""
+  packed = pack(explained.attention, limit)
+  layers, heads, length, _ = explained.attention.shape
+  return {
+    "pieces": explained.pieces,
+    "words": explained.words,
+    "wordTexts": explained.word_texts,
+    "segments": explained.segments,
+    "cut": explained.cut,
+    "layers": layers,
+    "heads": heads,
+    "length": length,
+    "kept": packed.kept,
+    "share": round(packed.share, 4),
+    "levels": base64.b64encode(packed.levels).decode("ascii"),
+    "scales": base64.b64encode(packed.scales).decode("ascii"),
+    "answer": _answer(explained.answer),
+  }
+
+
+def _answer(answer: explanation.Answer | None) -> dict[str, Any] | None:
+  if not answer:
+    return None
+  return {
+    "label": answer.label,
+    "probability": round(float(answer.probabilities.max()), 6),
+    "attribution": [round(float(part), 4) for part in answer.attribution],
+    "score": round(answer.score, 4),
+    "baselineScore": round(answer.baseline_score, 4),
+    "missed": round(answer.missed, 4),
+    "points": answer.points,
+  }
+
+
+def page(explained: explanation.Explanation, limit: int = PAGE_LIMIT) -> str:
+  """Returns a page of its own that shows it, and fetches nothing."""
+  return web.document(
+    "file.html",
+    scripts=["texts.js", "view.js", "file.js"],
+    data=json.dumps(view(explained, limit), ensure_ascii=False),
+  )

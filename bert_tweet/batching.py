@@ -1,0 +1,178 @@
+"""Texts that arrive together are predicted together: a queue and one thread.
+
+While the model works on a batch, the next one gathers; so a busy server works
+in large batches and an idle one answers at once.
+"""
+
+import asyncio
+import collections
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+Predict = Callable[[Sequence[str]], np.ndarray]
+
+
+class QueueFullError(Exception):
+  """There is no room in the queue for so many texts."""
+
+
+class _Request:
+  """Texts of one caller, and where their scores go."""
+
+  def __init__(self, texts: Sequence[str]):
+    self._loop = asyncio.get_running_loop()
+    self._rows = [np.empty(0)] * len(texts)
+    self._missing = len(texts)
+    self.future: asyncio.Future[np.ndarray] = self._loop.create_future()
+
+  def deliver(self, place: int, row: np.ndarray) -> None:
+    """Takes a text's scores, in the worker's thread."""
+    self._rows[place] = row
+    self._missing -= 1
+    if not self._missing:
+      self._end(lambda: self.future.set_result(np.stack(self._rows)))
+
+  def fail(self, error: Exception) -> None:
+    """Takes what went wrong, in the worker's thread."""
+    self._end(lambda: self.future.set_exception(error))
+
+  def _end(self, settle: Callable[[], None]) -> None:
+    def unless_done() -> None:
+      if not self.future.done():  # failed before, or its caller is gone
+        settle()
+
+    self._loop.call_soon_threadsafe(unless_done)
+
+
+class _Waiting(NamedTuple):
+  """A text in the queue."""
+
+  text: str
+  place: int
+  request: _Request
+  since: float
+
+
+class Batcher:
+  """A bounded queue of texts before one thread with the model.
+
+    batcher = Batcher(predictor.probabilities, 32, 0.002, 512)
+    scores = await batcher.submit(["сайн байна уу"])  # [1, labels]
+
+  Args:
+    predict: texts to [texts, labels].
+    max_batch_size: texts of one call.
+    max_wait: seconds that the first text of a batch waits for others.
+    max_queue: texts that may wait; more are refused.
+    observe: is told the size of each batch, in the worker's thread.
+  """
+
+  def __init__(
+    self,
+    predict: Predict,
+    max_batch_size: int,
+    max_wait: float,
+    max_queue: int,
+    observe: Callable[[int], None] = lambda size: None,
+  ):
+    self._predict, self._observe = predict, observe
+    self._max_batch_size, self._max_wait = max_batch_size, max_wait
+    self._max_queue = max_queue
+    self._queue: collections.deque[_Waiting] = collections.deque()
+    self._changed = threading.Condition()
+    self._closed = False
+    self._thread = threading.Thread(
+      target=self._work, name="model", daemon=True
+    )
+    self._thread.start()
+
+  @property
+  def waiting(self) -> int:
+    return len(self._queue)
+
+  @property
+  def alive(self) -> bool:
+    return self._thread.is_alive()
+
+  async def submit(self, texts: Sequence[str]) -> np.ndarray:
+    """Returns [texts, labels].
+
+    Raises:
+      QueueFullError: at once, when the queue has no room for all of them.
+    """
+    request, now = _Request(texts), time.monotonic()
+    with self._changed:
+      if len(self._queue) + len(texts) > self._max_queue or self._closed:
+        raise QueueFullError
+      self._queue.extend(
+        _Waiting(text, place, request, now) for place, text in enumerate(texts)
+      )
+      self._changed.notify()
+    return await request.future
+
+  def close(self) -> None:
+    """Ends the thread, after what is in the queue."""
+    with self._changed:
+      self._closed = True
+      self._changed.notify()
+    self._thread.join()
+
+  def _work(self) -> None:
+    while batch := self._next():
+      try:
+        rows = self._predict([waiting.text for waiting in batch])
+      # The callers are told; the thread must live on for those who follow.
+      except Exception as error:  # noqa: BLE001
+        logging.exception("a batch of %d texts failed", len(batch))
+        for waiting in batch:
+          waiting.request.fail(error)
+      else:
+        self._observe(len(batch))
+        for waiting, row in zip(batch, rows, strict=True):
+          waiting.request.deliver(waiting.place, row)
+
+  def _next(self) -> list[_Waiting]:
+    """Waits for a batch; none after `close`."""
+    with self._changed:
+      self._changed.wait_for(lambda: self._queue or self._closed)
+      if not self._queue:
+        return []
+      rest = self._queue[0].since + self._max_wait - time.monotonic()
+      self._changed.wait_for(
+        lambda: len(self._queue) >= self._max_batch_size or self._closed,
+        timeout=max(0.0, rest),
+      )
+      size = min(self._max_batch_size, len(self._queue))
+      return [self._queue.popleft() for _ in range(size)]
+
+
+def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
+  """Makes a prediction of texts of any length, few shapes of which are traced.
+
+  A short text does not wait for the length of a long one: texts of up to twice
+  a length share a call. A call has a power of two of rows, the rest of which
+  stay empty.
+
+  Args:
+    predict: of texts and the rows of a call, `Predictor.probabilities`.
+    most: rows of a call.
+  """
+
+  def predicted(texts: Sequence[str]) -> np.ndarray:
+    groups = collections.defaultdict(list)
+    for place, text in enumerate(texts):
+      groups[(len(text) // 64).bit_length()].append(place)
+    rows: list[np.ndarray] = [np.empty(0)] * len(texts)
+    for places in groups.values():
+      size = min(most, 1 << (len(places) - 1).bit_length())
+      found = predict([texts[place] for place in places], size)
+      for place, row in zip(places, found, strict=True):
+        rows[place] = row
+    return np.stack(rows)
+
+  return predicted

@@ -1,0 +1,38 @@
+"""Predicts labels of texts: a text a line in, a JSON object a line out.
+
+python -m bert_tweet.predict --model_dir=run/model --input_file=tweets.txt
+{"line": 1, "text": "…", "label": "sports", "probabilities": {"sports": …}}
+"""
+
+import os
+import sys
+
+from absl import logging
+
+from albert_mn import classifier
+from bert_tweet import batching, predictions
+from data_prep import options
+
+
+def main(settings: predictions.Options) -> None:
+  """Loads once, and answers as lines come."""
+  predictor = classifier.Predictor.load(settings.model_dir)
+  most = settings.predict_batch_size
+  predict = batching.of_like_length(predictor.probabilities, most)
+  if not (settings.input_text or settings.input_file) and sys.stdin.isatty():
+    logging.info("type a text a line; Ctrl-D ends")
+  good = bad = 0
+  try:
+    for batch in predictions.gathered(predictions.lines(settings), most):
+      for answer in predictions.answers(batch, predictor.names, predict):
+        sys.stdout.write(answer + "\n")
+      sys.stdout.flush()
+      failed = sum(bool(line.error) for line in batch)
+      bad, good = bad + failed, good + len(batch) - failed
+  except BrokenPipeError:  # `| head` has read enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  logging.info("%d texts predicted, %d lines that are none", good, bad)
+
+
+if __name__ == "__main__":
+  options.run(main, predictions.Options)

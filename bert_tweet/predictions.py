@@ -1,0 +1,173 @@
+"""Lines of text in, JSON lines of predictions out: in order, as they come.
+
+Nobody's line is dropped: what cannot be read has a line that says why.
+"""
+
+import dataclasses
+import json
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from data_prep import options, storage
+
+# Lines read ahead of the model: memory stays flat, whatever the input.
+_AHEAD = 4096
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  model_dir: str = options.option("", "a classifier's model directory")
+  input_text: str = options.option("", "one text")
+  input_file: str = options.option(
+    "", "files of a text a line, as globs; .gz and the like too. Without it "
+    "and --input_text: standard input",
+  )  # fmt: skip
+  predict_batch_size: int = options.option(
+    32, "texts that the model reads at once", minimum=1
+  )
+
+  def __post_init__(self) -> None:
+    options.require(self, "model_dir")
+    if self.input_text and self.input_file:
+      raise options.InputError(
+        "one of --input_text and --input_file", "both", "leave one out"
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """A line of the input: its text, or what is wrong with it.
+
+  Attributes:
+    place: {"line": 3}, and the file where there are several.
+  """
+
+  place: dict[str, Any]
+  text: str = ""
+  error: str = ""
+
+
+def lines(settings: Options) -> Iterator[Line]:
+  """Yields the lines of what the options name."""
+  if settings.input_text:
+    yield _line(
+      settings.input_text.encode("utf-8", "surrogateescape"), {"line": 1}
+    )
+  elif settings.input_file:
+    files = storage.matching(settings.input_file)
+    for path in files:
+      with storage.decompressed(path) as file:
+        yield from _lines_of(file, {"file": path} if len(files) > 1 else {})
+  else:
+    yield from _lines_of(sys.stdin.buffer, {})
+
+
+def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:
+  number, most = 0, storage.MAX_LINE_BYTES
+  while raw := file.readline(most):
+    number += 1
+    here = {**place, "line": number}
+    if number == 1:
+      raw = raw.removeprefix(_BYTE_ORDER_MARK)
+    if len(raw) == most and not raw.endswith(b"\n"):
+      while (rest := file.readline(most)) and not rest.endswith(b"\n"):
+        pass
+      yield Line(here, error=f"longer than {most:,} bytes")
+    else:
+      yield _line(raw.removesuffix(b"\n").removesuffix(b"\r"), here)
+
+
+def _line(raw: bytes, place: dict[str, Any]) -> Line:
+  try:
+    text = raw.decode("utf-8")
+  except UnicodeDecodeError as error:
+    byte = raw[error.start]
+    return Line(place, error=f"not UTF-8: byte 0x{byte:02x} at {error.start}")
+  return Line(place, text) if text.strip() else Line(place, error="empty")
+
+
+def gathered(found: Iterable[Line], most: int) -> Iterator[list[Line]]:
+  """Yields what has come, so that neither a person nor the model waits.
+
+  Args:
+    found: lines, read in a thread of their own.
+    most: lines of a batch.
+  """
+  waiting: queue.Queue[Line | Exception | None] = queue.Queue(_AHEAD)
+
+  def read() -> None:
+    try:
+      for line in found:
+        waiting.put(line)
+    except Exception as error:  # noqa: BLE001  raised below, by who waits
+      waiting.put(error)
+    waiting.put(None)
+
+  threading.Thread(target=read, name="reader", daemon=True).start()
+  while True:
+    batch: list[Line] = []
+    while len(batch) < most:
+      try:
+        item = waiting.get(block=not batch)
+      except queue.Empty:
+        break
+      if item is None or isinstance(item, Exception):
+        if batch:
+          yield batch
+        if item:
+          raise item
+        return
+      batch.append(item)
+    yield batch
+
+
+def answers(
+  batch: Sequence[Line],
+  names: Sequence[str],
+  probabilities: Callable[[Sequence[str]], np.ndarray],
+) -> Iterator[str]:
+  """Yields a JSON object for each line.
+
+  Args:
+    batch: the lines.
+    names: the labels.
+    probabilities: of texts.
+  """
+  good = [line.text for line in batch if not line.error]
+  rows = iter(probabilities(good) if good else [])
+  for line in batch:
+    if line.error:
+      yield _json({**line.place, "error": line.error})
+    else:
+      found = labelled(names, next(rows))
+      yield _json({**line.place, "text": line.text, **found})
+
+
+def labelled(names: Sequence[str], row: np.ndarray) -> dict[str, Any]:
+  """Returns the likeliest label, and the probability of each by name.
+
+  Args:
+    names: the labels.
+    row: [labels], their probabilities.
+  """
+  return {
+    "label": names[int(row.argmax())],
+    "probabilities": {
+      name: round(float(share), 6)
+      for name, share in zip(names, row, strict=True)
+    },
+  }
+
+
+def _json(content: dict[str, Any]) -> str:
+  """Returns one line, for readers too to whom U+2028 ends one."""
+  text = json.dumps(content, ensure_ascii=False)
+  for letter in "\x7f\x85\u2028\u2029":
+    text = text.replace(letter, f"\\u{ord(letter):04x}")
+  return text

@@ -1,0 +1,449 @@
+"""The server: a page, predictions and attention of a classifier, over HTTP.
+
+It is for one machine or behind a proxy: it has no login, no TLS, no limit a
+caller. It keeps no text, and logs none unless it is asked to.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import dataclasses
+import json
+import time
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+from starlette import applications, exceptions, requests, responses, routing
+
+from albert_mn import classifier, explanation
+from bert_tweet import attention, batching, metrics, predictions, web
+from data_prep import options, storage
+
+_JSON = "application/json"
+# Cyrillic escaped as \u0441 is three times as long as in UTF-8, and a request
+# may hold several texts.
+_BODY_FACTOR = 8
+# A body that is too long is read up to here, so that the caller, who still
+# sends, comes to read why it was refused.
+_MOST_DISCARDED = 8 << 20
+_BODY_SECONDS = 15
+_MOST_EXPLANATIONS = 8  # that wait or run; each takes a second or so
+_ATTENTION_LIMIT = 1 << 20  # bytes of attention in an answer
+_HEADERS = {
+  "Cache-Control": "no-store",
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Resource-Policy": "same-origin",
+  "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+  "Referrer-Policy": "no-referrer",
+  "X-Content-Type-Options": "nosniff",
+  "X-Frame-Options": "DENY",
+}
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'"
+_NO_FRAMES = "; frame-ancestors 'none'"
+_EXAMPLES = (
+  "Залуу бөх барилдаанд түрүүлж, мөрөөдлөө биелүүлэв.",
+  "Засгийн газар шинэ хуулийн төслийг өргөн барилаа.",
+  "Эрдэмтэд хүний тархины ажиллагааг судалж байна.",
+  "Далайн эргийн зочид буудалд хоёр хоног амарлаа.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  model_dir: str = options.option("", "a classifier's model directory")
+  host: str = options.option(
+    "127.0.0.1",
+    "where to listen; the default is for this machine alone. There is no "
+    "login: put a proxy that has one before any other",
+  )
+  port: int = options.option(
+    8000, "the port; 0 takes a free one", minimum=0, maximum=65535
+  )
+  max_batch_size: int = options.option(
+    32, "texts that the model reads at once", minimum=1, maximum=4096
+  )
+  max_wait_ms: float = options.option(
+    2.0, "how long a text waits for others, to share a batch", minimum=0
+  )
+  max_queue: int = options.option(
+    512, "texts that may wait; who comes then is told to come back", minimum=1
+  )
+  max_text_bytes: int = options.option(
+    20_000, "the longest text, in bytes of UTF-8", minimum=1
+  )
+  log_texts: bool = options.option(False, "log what people type")
+  username: str = options.option(
+    "", "names to show in place of the labels, in the labels' order, with "
+    "commas: Болд,Дулмаа for the labels 0 and 1",
+  )  # fmt: skip
+  examples_file: str = options.option(
+    "", "texts to click, one a line, in place of the page's own"
+  )
+
+  def __post_init__(self) -> None:
+    options.require(self, "model_dir", "host")
+
+
+class RefusedError(exceptions.HTTPException):
+  """A request that gets no answer but a reason.
+
+  Args:
+    status: of HTTP.
+    reason: in words, for the caller.
+    retry_after: seconds after which it may go well; 0 for never.
+  """
+
+  def __init__(self, status: int, reason: str, retry_after: int = 0):
+    headers = {"Retry-After": str(retry_after)} if retry_after else None
+    super().__init__(status, reason, headers)
+
+
+class Server:
+  """The classifier behind the routes.
+
+  Args:
+    predictor: of the classifier.
+    settings: of the program.
+  """
+
+  def __init__(self, predictor: classifier.Predictor, settings: Options):
+    self._settings = settings
+    self._names = _names(predictor.names, settings.username)
+    self._metrics = metrics.Metrics()
+    self._explainer = explanation.Explainer.of(predictor)
+    self._explaining = 0
+    self._asked = 0  # the predecessor's req_count
+    self._predict = batching.of_like_length(
+      predictor.probabilities, settings.max_batch_size
+    )
+    self._page = web.document(
+      "page.html",
+      scripts=["texts.js", "view.js", "page.js"],
+      data=json.dumps(
+        {"examples": _examples(settings.examples_file)}, ensure_ascii=False
+      ),
+      connect="'self'",
+    )
+    self._page_policy = web.policy_of(self._page) + _NO_FRAMES
+
+  def warm_up(self) -> None:
+    """Traces the shapes of short texts, so that the first callers need not."""
+    size = 1
+    while size < self._settings.max_batch_size:
+      self._predict(["сайн байна уу"] * size)
+      size *= 2
+    self._predict(["сайн байна уу"] * self._settings.max_batch_size)
+
+  def app(self, started: Callable[[], None] = lambda: None) -> Any:
+    """Returns the ASGI application.
+
+    Args:
+      started: is called when it is ready.
+    """
+    settings = self._settings
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: applications.Starlette) -> AsyncIterator[None]:
+      self._batcher = batching.Batcher(
+        self._predict,
+        settings.max_batch_size,
+        settings.max_wait_ms / 1000,
+        settings.max_queue,
+        self._metrics.add_batch,
+      )
+      # A thread of its own: who only wants a label does not wait for it.
+      self._thread = concurrent.futures.ThreadPoolExecutor(1, "explanations")
+      # The first one traces: nobody need wait for that.
+      self._thread.submit(self._view, "сайн байна уу")
+      started()
+      yield
+      self._batcher.close()
+      self._thread.shutdown(cancel_futures=True)
+
+    routes = [
+      routing.Route("/", self._get_page),
+      routing.Route("/api/predict", self._post_predict, methods=["POST"]),
+      routing.Route("/api/attention", self._post_attention, methods=["POST"]),
+      routing.Route("/api/to_back_end/predict", self._get_to_back_end),
+      routing.Route("/healthz", self._get_health),
+      routing.Route("/metrics", self._get_metrics),
+    ]
+    inner = applications.Starlette(
+      routes=routes,
+      exception_handlers={
+        exceptions.HTTPException: _refusal,
+        Exception: _crash,
+      },
+      lifespan=lifespan,
+    )
+    paths = {route.path for route in routes}
+    return _Watched(inner, paths, self._metrics)
+
+  async def _get_page(self, request: requests.Request) -> responses.Response:
+    return responses.HTMLResponse(
+      self._page, headers={"Content-Security-Policy": self._page_policy}
+    )
+
+  async def _post_predict(
+    self, request: requests.Request
+  ) -> responses.Response:
+    content = await self._content(request)
+    if "texts" not in content:
+      (scores,) = await self._scores([self._text(content, "text")])
+      return _json(self._prediction(scores))
+    texts = content["texts"]
+    if not isinstance(texts, list) or not texts or "text" in content:
+      raise RefusedError(400, "expected one of text and texts, a list of texts")
+    if len(texts) > self._settings.max_queue:
+      raise RefusedError(
+        413, f"expected at most {self._settings.max_queue} texts at once; "
+        f"got {len(texts)}"
+      )  # fmt: skip
+    checked = [
+      self._checked(text, f"texts[{i}]") for i, text in enumerate(texts)
+    ]
+    scores = await self._scores(checked)
+    return _json({"predictions": [self._prediction(row) for row in scores]})
+
+  async def _post_attention(
+    self, request: requests.Request
+  ) -> responses.Response:
+    content = await self._content(request)
+    text = self._text(content, "text")
+    if self._explaining >= _MOST_EXPLANATIONS:
+      raise RefusedError(503, "other texts are waiting: try again", 2)
+    self._explaining += 1
+    try:
+      found = await asyncio.get_running_loop().run_in_executor(
+        self._thread, self._view, text
+      )
+    finally:
+      self._explaining -= 1
+    return responses.Response(found, media_type=_JSON)
+
+  def _view(self, text: str) -> bytes:
+    explained = self._explainer.explain(text)
+    found = attention.view(explained, _ATTENTION_LIMIT)
+    if explained.answer:
+      place = int(explained.answer.probabilities.argmax())
+      found["answer"]["label"] = self._names[place]
+    return _escaped(found)
+
+  async def _get_to_back_end(
+    self, request: requests.Request
+  ) -> responses.Response:
+    """Answers as mn-tweet-bert's back end did: the score is a string there."""
+    query = request.scope["query_string"].decode("latin-1")
+    try:
+      found = urllib.parse.parse_qs(query, errors="strict")
+    except UnicodeDecodeError as error:
+      raise RefusedError(400, _not_utf8(error)) from error
+    text = self._checked(found.get("text", [""])[0], "text")
+    (scores,) = await self._scores([text])
+    self._asked += 1
+    best = int(scores.argmax())
+    return _json(
+      {
+        "username": self._names[best],
+        "score": str(round(float(scores[best]), 6)),
+        "req_count": self._asked,
+      }
+    )
+
+  async def _get_health(self, request: requests.Request) -> responses.Response:
+    alive = self._batcher.alive
+    return _json(
+      {"status": "ok" if alive else "the model's thread has ended"},
+      200 if alive else 503,
+    )
+
+  async def _get_metrics(self, request: requests.Request) -> responses.Response:
+    found = self._metrics.text(
+      {
+        "queue_texts": self._batcher.waiting,
+        "explanations_waiting": self._explaining,
+      }
+    )
+    return responses.Response(
+      found, media_type="text/plain; version=0.0.4; charset=utf-8"
+    )
+
+  async def _scores(self, texts: Sequence[str]) -> np.ndarray:
+    """Returns [texts, labels]."""
+    if self._settings.log_texts:
+      for text in texts:
+        logging.info("text: %s", json.dumps(text, ensure_ascii=False))
+    try:
+      found = await self._batcher.submit(texts)
+    except batching.QueueFullError as error:
+      raise RefusedError(503, "the queue is full: try again", 1) from error
+    self._metrics.add_texts(len(texts))
+    return found
+
+  def _prediction(self, scores: np.ndarray) -> dict[str, Any]:
+    return predictions.labelled(self._names, scores)
+
+  async def _content(self, request: requests.Request) -> dict[str, Any]:
+    """Returns the JSON object of a request's body."""
+    raw = await _body(request, _BODY_FACTOR * self._settings.max_text_bytes)
+    try:
+      content = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+      raise RefusedError(400, _not_utf8(error)) from error
+    except (json.JSONDecodeError, RecursionError) as error:
+      raise RefusedError(400, f"expected JSON; got {error}") from error
+    if not isinstance(content, dict):
+      raise RefusedError(400, 'expected {"text": "…"} or {"texts": ["…"]}')
+    return content
+
+  def _text(self, content: dict[str, Any], name: str) -> str:
+    if name not in content:
+      raise RefusedError(400, 'expected {"text": "…"}; got no text')
+    return self._checked(content[name], name)
+
+  def _checked(self, text: Any, name: str) -> str:
+    if not isinstance(text, str):
+      raise RefusedError(400, f"expected {name} to be a string")
+    try:
+      size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+      raise RefusedError(
+        400, f"expected whole characters; got half of one in {name}"
+      ) from error
+    if size > self._settings.max_text_bytes:
+      raise RefusedError(
+        413, f"expected {name} of at most {self._settings.max_text_bytes} "
+        f"bytes; got {size}"
+      )  # fmt: skip
+    if not text.strip():
+      raise RefusedError(400, f"expected {name} to be a text; got nothing")
+    return text
+
+
+def _names(labels: Sequence[str], username: str) -> list[str]:
+  if not username:
+    return list(labels)
+  names = [name.strip() for name in username.split(",")]
+  if len(set(names)) != len(labels) or not all(names):
+    raise options.InputError(
+      f"{len(labels)} different names in --username, for {', '.join(labels)}",
+      repr(username),
+      "give one for each label",
+    )
+  return names
+
+
+def _examples(path: str) -> list[str]:
+  if not path:
+    return list(_EXAMPLES)
+  return [line for line in storage.lines(path) if line.strip()]
+
+
+async def _body(request: requests.Request, most: int) -> bytes:
+  """Returns the body; holds no more than `most` bytes of it."""
+  raw, size = bytearray(), 0
+  try:
+    async with asyncio.timeout(_BODY_SECONDS):
+      async for chunk in request.stream():
+        size += len(chunk)
+        if size <= most:
+          raw += chunk
+        elif size > _MOST_DISCARDED:
+          break
+  except TimeoutError as error:
+    raise RefusedError(
+      408, f"expected the body in {_BODY_SECONDS} s"
+    ) from error
+  except requests.ClientDisconnect as error:
+    raise RefusedError(400, "expected a whole body") from error
+  if size > most:
+    raise RefusedError(413, f"expected a body of at most {most} bytes")
+  return bytes(raw)
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+  byte = error.object[error.start]
+  return f"expected UTF-8; got byte 0x{byte:02x} at {error.start}"
+
+
+def _escaped(content: Any) -> bytes:
+  """Returns JSON that is harmless inside a page too."""
+  text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+  for letter in "<>&\u2028\u2029":
+    text = text.replace(letter, f"\\u{ord(letter):04x}")
+  return text.encode("utf-8")
+
+
+def _json(content: Any, status: int = 200) -> responses.Response:
+  return responses.Response(_escaped(content), status, media_type=_JSON)
+
+
+def _refusal(request: requests.Request, error: Exception) -> responses.Response:
+  assert isinstance(error, exceptions.HTTPException), "it is mapped to these"
+  found = _json({"error": error.detail}, error.status_code)
+  found.headers.update(error.headers or {})
+  return found
+
+
+def _crash(request: requests.Request, error: Exception) -> responses.Response:
+  return _json({"error": "something went wrong here: see the log"}, 500)
+
+
+class _Watched:
+  """Adds headers to every answer, counts it, and logs it without its text.
+
+  Args:
+    inner: the application.
+    paths: its routes.
+    counts: where it is counted.
+  """
+
+  def __init__(
+    self,
+    inner: applications.Starlette,
+    paths: Collection[str],
+    counts: metrics.Metrics,
+  ):
+    self._inner, self._paths, self._counts = inner, paths, counts
+
+  async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+      await self._inner(scope, receive, send)
+      return
+    began, status = time.monotonic(), 500
+
+    async def sent(message: Any) -> None:
+      nonlocal status
+      if message["type"] == "http.response.start":
+        status = message["status"]
+        message["headers"] = _with_headers(message["headers"])
+      await send(message)
+
+    try:
+      await self._inner(scope, receive, sent)
+    finally:
+      seconds = time.monotonic() - began
+      path = scope["path"] if scope["path"] in self._paths else "other"
+      self._counts.add_request(path, status, seconds)
+      # Never the query: the text is in it.
+      logging.info(
+        "%s %s %d, %.1f ms", scope["method"], path, status, 1000 * seconds
+      )
+
+
+def _with_headers(
+  headers: list[tuple[bytes, bytes]],
+) -> list[tuple[bytes, bytes]]:
+  there = {name.lower() for name, _ in headers}
+  ours = {**_HEADERS, "Content-Security-Policy": _POLICY + _NO_FRAMES}
+  return [
+    *headers,
+    *(
+      (name.lower().encode("ascii"), value.encode("ascii"))
+      for name, value in ours.items()
+      if name.lower().encode("ascii") not in there
+    ),
+  ]

@@ -1,0 +1,32 @@
+"""Writes a page that shows what a model looked at in a text.
+
+    python -m bert_tweet.visualize --model_dir=run/model \\
+      --input_text='Бөхийн барилдаан эхэллээ.' --output_file=attention.html
+"""
+
+from absl import logging
+
+from albert_mn import explanation
+from bert_tweet import attention
+from data_prep import options, storage
+
+
+def main(settings: attention.Options) -> None:
+  """Reads the model, looks, writes."""
+  explainer = explanation.Explainer.load(
+    settings.model_dir, settings.spm_model_file
+  )
+  explained = explainer.explain(settings.input_text, settings.input_text_pair)
+  with storage.writing(settings.output_file) as file:
+    file.write(attention.page(explained))
+  if explained.cut:
+    logging.info(
+      "%d pieces are not in it: the model has room for %d",
+      explained.cut,
+      len(explained.pieces),
+    )
+  logging.info("wrote %s: open it in a browser", settings.output_file)
+
+
+if __name__ == "__main__":
+  options.run(main, attention.Options)

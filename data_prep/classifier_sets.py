@@ -1,0 +1,505 @@
+"""Frozen sets of rows: train, dev and test, written once, with their hashes.
+
+A folder with `train.tsv`, `dev.tsv`, `test.tsv` and:
+
+- `near_duplicates.tsv`: the rows of dev and test that training rows are copies
+  of, so that a score without them can be given;
+- `left_out.tsv`: the rows that are in no part, each with its reason;
+- `manifest.json`: how they were made, the rows of each label, the hashes.
+
+Each row says where it came from (`origin`: file:line). The files are `.jsonl`
+where a line of a TSV cannot hold the rows: several labels, entities, and texts
+with a tab or a line break, which stay as they are.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from data_prep import (
+  classifier_data,
+  classifier_splits,
+  eduge,
+  manifest,
+  near_duplicates,
+  options,
+  storage,
+  tables,
+  tweets,
+)
+
+KIND = "classifier_rows"
+PARTS = ("train", "dev", "test")
+_COPIES = "near_duplicates.tsv"
+_LEFT_OUT = "left_out.tsv"
+_SHOWN_LABELS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What to read, how to split it, where it goes."""
+
+  input_file: str = options.option(
+    "", "rows: .csv, .tsv or .jsonl, compressed or not; globs, by commas"
+  )
+  output_dir: str = options.option("", "the set")
+  source: str = options.option(
+    "table", "table: any file by column name; eduge: its CSV, columns news and "
+    "label; tweets: dumps of tweets, cleaned; ner: JSON lines of text and "
+    "labels, [[start, end, type], …]",
+    choices=("table", "eduge", "tweets", "ner"),
+  )  # fmt: skip
+  split: str = options.option(
+    "hash", "hash: by content, the labels' shares and copies of a text kept "
+    "together; predecessor: by position, a fifth, as published scores have it",
+    choices=("hash", "predecessor"),
+  )  # fmt: skip
+  test_fraction: float = options.option(
+    0.1, "of the rows, for --split=hash", minimum=0.0, maximum=0.9
+  )
+  dev_fraction: float = options.option(
+    0.1, "of the rows that are not for the test; by content in either split",
+    minimum=0.0, maximum=0.9,
+  )  # fmt: skip
+  near_duplicates: float = options.option(
+    classifier_splits.SIMILARITY, "the share of word pairs in common from "
+    "which two texts are copies; 0: the same text only",
+    minimum=0.0, maximum=1.0,
+  )  # fmt: skip
+  bad_rows: str = options.option(
+    "stop", "stop: at the first; leave_out: count them and write them down",
+    choices=("stop", "leave_out"),
+  )  # fmt: skip
+
+  def __post_init__(self) -> None:
+    options.require(self, "input_file", "output_dir")
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+  """What was read.
+
+  Attributes:
+    rows: all that can be used, in their order.
+    origins: file:line of each.
+    left_out: file:line, the rule and the reason of each row that cannot.
+  """
+
+  rows: list[classifier_data.Row]
+  origins: list[str]
+  left_out: list[tuple[str, str, str]]
+
+
+def build(
+  settings: Options,
+  columns: classifier_data.Columns,
+  cleaning: tweets.Options | None = None,
+) -> dict[str, Any]:
+  """Reads, splits and writes a set; returns the counts of its manifest.
+
+  Args:
+    settings: what to read and how to split it.
+    columns: for --source=table.
+    cleaning: for --source=tweets.
+  """
+  cleaning = cleaning or tweets.Options()
+  columns = _columns(settings, columns)
+  storage.require_writable(settings.output_dir)
+  paths = storage.matching(settings.input_file)
+  _check_apart(settings.output_dir, paths)
+  read = _read(settings, columns, cleaning, paths)
+  if settings.source == "eduge" and settings.split == "predecessor":
+    _, test = classifier_splits.predecessor(len(read.rows))
+    eduge.check(read.rows, test.tolist(), settings.input_file)
+  groups = classifier_splits.copies(read.rows, settings.near_duplicates)
+  parts = _parts(settings, columns, read, groups)
+  copies = {
+    name: _copies(read.rows, parts, name, groups, settings.near_duplicates)
+    for name in ("dev", "test")
+  }
+  manifest.begin(settings.output_dir)
+  suffix = _suffix(read, columns)
+  files = _write_parts(settings.output_dir, suffix, columns, read, parts)
+  files.append(_write_copies(settings.output_dir, suffix, read, parts, copies))
+  files.append(_write_left_out(settings.output_dir, read))
+  for name in _names() - {*files}:  # of an earlier run
+    storage.remove(os.path.join(settings.output_dir, name))
+  counts = _counts(columns, read, parts, copies)
+  if settings.source == "tweets":
+    latin = sum(tweets.is_latin(row.text) for row in read.rows)
+    counts["latin_mongolian"] = latin
+  manifest.write(
+    settings.output_dir,
+    KIND,
+    parameters=_parameters(settings, columns, cleaning),
+    files=files,
+    counts=counts,
+    inputs=manifest.hashes(paths),
+  )
+  _log(settings.output_dir, counts)
+  return counts
+
+
+def _names() -> set[str]:
+  """What a set's files may be called."""
+  parts = {name + suffix for name in PARTS for suffix in (".tsv", ".jsonl")}
+  return {*parts, _COPIES, _LEFT_OUT, manifest.NAME}
+
+
+def _check_apart(folder: str, paths: Sequence[str]) -> None:
+  """Refuses to write over what is read."""
+  for path in paths:
+    same = os.path.abspath(os.path.dirname(path)) == os.path.abspath(folder)
+    if same and os.path.basename(path) in _names():
+      raise options.InputError(
+        "an --output_dir whose files are not the input",
+        path,
+        "give another folder",
+      )
+
+
+def columns_of(folder: str) -> classifier_data.Columns:
+  """Returns the columns of a finished set's files."""
+  found = manifest.check(folder, KIND)["parameters"]["columns"]
+  return classifier_data.Columns(**found)
+
+
+def cleaning_of(folder: str) -> tweets.Options | None:
+  """Returns how a set's texts were cleaned, for `tweets.clean`; or None."""
+  found = manifest.check(folder, KIND)["parameters"].get("cleaning")
+  return tweets.Options(**found) if found else None
+
+
+def copied_lines(folder: str, part: str) -> set[int]:
+  """Returns the lines of a part that training rows are copies of."""
+  wanted = [tables.Wanted(name, "") for name in ("part", "line")]
+  path = os.path.join(folder, _COPIES)
+  if storage.read_text(path).count("\n") < 2:
+    return set()
+  found = set()
+  for _, cells in tables.cells(path, wanted):
+    assert not isinstance(cells, tables.Bad), "we wrote it"
+    if cells[0] == part:
+      found.add(int(cells[1]))
+  return found
+
+
+def _columns(
+  settings: Options, columns: classifier_data.Columns
+) -> classifier_data.Columns:
+  if settings.source == "eduge":
+    return eduge.COLUMNS
+  if settings.source == "tweets":
+    return classifier_data.Columns()
+  if settings.source == "ner":
+    return classifier_data.Columns(label_column="labels", label_type="entities")
+  return columns
+
+
+def _read(
+  settings: Options,
+  columns: classifier_data.Columns,
+  cleaning: tweets.Options,
+  paths: Sequence[str],
+) -> Read:
+  """Reads all rows.
+
+  Raises:
+    options.InputError: for a bad row, unless these are left out.
+  """
+  found = Read([], [], [])
+  for path, name in zip(paths, manifest.labels(paths), strict=True):
+    for line, row in _stream(path, settings, columns, cleaning):
+      origin = f"{name}:{line}"
+      if isinstance(row, classifier_data.Row):
+        found.rows.append(row)
+        found.origins.append(origin)
+      elif isinstance(row, str):
+        found.left_out.append((origin, row, row))
+      elif settings.bad_rows == "leave_out":
+        rule = f"expected {row.expected}"
+        found.left_out.append((origin, rule, row.reason))
+      else:
+        raise row.error(path, line)
+  if found.left_out and settings.split == "predecessor":
+    raise options.InputError(
+      "every row to be used, for --split=predecessor goes by their positions",
+      f"{len(found.left_out)} to leave out, the first at "
+      f"{found.left_out[0][0]}: {found.left_out[0][2]}",
+      "mend it, or give --split=hash",
+    )
+  if columns.label_type == "class":
+    classifier_data.check_several_labels(found.rows)
+  return found
+
+
+def _stream(
+  path: str,
+  settings: Options,
+  columns: classifier_data.Columns,
+  cleaning: tweets.Options,
+) -> Iterator[tuple[int, tweets.Found]]:
+  if settings.source == "tweets":
+    return tweets.stream(path, cleaning)
+  return classifier_data.stream(path, columns, labelled=True)
+
+
+Parts = dict[str, list[int]]
+
+
+def _parts(
+  settings: Options,
+  columns: classifier_data.Columns,
+  read: Read,
+  groups: Sequence[list[int]],
+) -> Parts:
+  """Returns the indices of each part's rows, in their order."""
+  rows = read.rows
+  strata = classifier_splits.strata(rows, columns.label_type)
+  if settings.split == "predecessor":
+    test = set(classifier_splits.predecessor(len(rows))[1].tolist())
+  else:
+    fraction = settings.test_fraction
+    test = (
+      classifier_splits.by_hash(rows, strata, groups, fraction)
+      if fraction
+      else set()
+    )
+  rest = [[i for i in group if i not in test] for group in groups]
+  dev = (
+    classifier_splits.by_hash(
+      rows, strata, [group for group in rest if group], settings.dev_fraction
+    )
+    if settings.dev_fraction
+    else set()
+  )
+  train = set(range(len(rows))) - test - dev
+  parts = dict(zip(PARTS, map(sorted, (train, dev, test)), strict=True))
+  for name, share in (
+    ("train", 1),
+    ("dev", settings.dev_fraction),
+    ("test", settings.test_fraction),
+  ):
+    if share and not parts[name]:
+      raise options.InputError(
+        f"rows enough for a {name} part",
+        f"{len(rows)} with {len(groups)} different texts",
+        "give more rows of each label, or --dev_fraction=0 --test_fraction=0",
+      )
+  return parts
+
+
+Copies = Mapping[int, tuple[int, near_duplicates.Copy]]
+
+
+def _copies(
+  rows: Sequence[classifier_data.Row],
+  parts: Parts,
+  name: str,
+  groups: Sequence[list[int]],
+  similarity: float,
+) -> Copies:
+  """Returns index → the training row's, for rows of a part that are copies.
+
+  They are looked for within groups that have rows on both sides: others have
+  none.
+  """
+  train, part = set(parts["train"]), set(parts[name])
+  torn = [
+    g for g in groups if not train.isdisjoint(g) and not part.isdisjoint(g)
+  ]
+  known = sorted(i for group in torn for i in group if i in train)
+  new = sorted(i for group in torn for i in group if i in part)
+  found = near_duplicates.between(
+    [classifier_splits.content(rows[i]) for i in known],
+    [classifier_splits.content(rows[i]) for i in new],
+    similarity,
+  )
+  return {new[at]: (known[copy.other], copy) for at, copy in found.items()}
+
+
+def _suffix(read: Read, columns: classifier_data.Columns) -> str:
+  """Returns .tsv where each row fits on a line of one, else .jsonl."""
+  if columns.label_type in ("multi_label", "entities"):
+    return ".jsonl"
+  cells = (c for r in read.rows for c in (r.text, r.text_pair, r.label))
+  parted = any("\t" in c or "\n" in c or "\r" in c for c in cells)
+  return ".jsonl" if parted else ".tsv"
+
+
+def _written(columns: classifier_data.Columns) -> classifier_data.Columns:
+  """The columns of the files we write."""
+  label = {"multi_label": "labels", "entities": "entities"}
+  return classifier_data.Columns(
+    label_column=label.get(columns.label_type, "label"),
+    text_pair_column="text_pair" if columns.text_pair_column else "",
+    label_type=columns.label_type,
+  )
+
+
+def _write_parts(
+  folder: str,
+  suffix: str,
+  columns: classifier_data.Columns,
+  read: Read,
+  parts: Parts,
+) -> list[str]:
+  """Writes train, dev and test, those that have rows; returns their names."""
+  written = _written(columns)
+  names = [written.text_column, written.label_column]
+  names += [written.text_pair_column] if written.text_pair_column else []
+  files = []
+  for name, part in parts.items():
+    if not part:
+      continue
+    files.append(name + suffix)
+    with storage.writing(os.path.join(folder, files[-1])) as file:
+      if suffix == ".tsv":
+        file.write("\t".join([*names, "origin"]) + "\n")
+      for index in part:
+        row = dataclasses.asdict(read.rows[index])
+        cells = {key: row[key] for key in names}
+        cells["origin"] = read.origins[index]
+        file.write(_line(cells, suffix) + "\n")
+  return files
+
+
+def _line(cells: Mapping[str, Any], suffix: str) -> str:
+  if suffix == ".tsv":
+    return "\t".join(cells.values())
+  return json.dumps(cells, ensure_ascii=False)
+
+
+def _write_copies(
+  folder: str,
+  suffix: str,
+  read: Read,
+  parts: Parts,
+  copies: Mapping[str, Copies],
+) -> str:
+  header = 1 if suffix == ".tsv" else 0
+  lines = {
+    index: number
+    for part in parts.values()
+    for number, index in enumerate(part, start=1 + header)
+  }
+  with storage.writing(os.path.join(folder, _COPIES)) as file:
+    file.write(
+      "part\tline\torigin\tkind\tsimilarity\ttrain_line\ttrain_origin\n"
+    )
+    for name, found in copies.items():
+      for index, (other, copy) in found.items():
+        kind = "exact" if copy.exact else "near"
+        cells = (
+          name, lines[index], read.origins[index], kind,
+          f"{copy.similarity:.2f}", lines[other], read.origins[other],
+        )  # fmt: skip
+        file.write("\t".join(map(str, cells)) + "\n")
+  return _COPIES
+
+
+def _write_left_out(folder: str, read: Read) -> str:
+  with storage.writing(os.path.join(folder, _LEFT_OUT)) as file:
+    file.write("origin\treason\n")
+    file.writelines(
+      f"{origin}\t{' '.join(reason.split())}\n"
+      for origin, _, reason in read.left_out
+    )
+  return _LEFT_OUT
+
+
+def _labels(
+  row: classifier_data.Row, columns: classifier_data.Columns
+) -> Iterator[str]:
+  """What a row is counted under."""
+  if columns.label_type == "class":
+    yield row.label
+  yield from row.labels
+  yield from (kind for _, _, kind in row.entities)
+
+
+def _counts(
+  columns: classifier_data.Columns,
+  read: Read,
+  parts: Parts,
+  copies: Mapping[str, Copies],
+) -> dict[str, Any]:
+  labels: dict[str, dict[str, int]] = {}
+  for name, part in parts.items():
+    for index in part:
+      for label in _labels(read.rows[index], columns):
+        labels.setdefault(label, dict.fromkeys(PARTS, 0))[name] += 1
+  rules = collections.Counter(rule for _, rule, _ in read.left_out)
+  return {
+    "rows": {name: len(part) for name, part in parts.items()},
+    "labels": dict(sorted(labels.items())),
+    "copies_of_training_rows": {
+      name: {
+        "exact": sum(copy.exact for _, copy in found.values()),
+        "near": sum(not copy.exact for _, copy in found.values()),
+      }
+      for name, found in copies.items()
+    },
+    "left_out": dict(sorted(rules.items())),
+  }
+
+
+def _parameters(
+  settings: Options,
+  columns: classifier_data.Columns,
+  cleaning: tweets.Options,
+) -> dict[str, Any]:
+  chosen = dataclasses.asdict(settings)
+  del chosen["input_file"], chosen["output_dir"]
+  if settings.split == "predecessor":
+    del chosen["test_fraction"]
+  if settings.source == "tweets":
+    chosen["cleaning"] = dataclasses.asdict(cleaning)
+  else:
+    chosen["read"] = _values(columns)
+  return {
+    **chosen,
+    "columns": _values(_written(columns)),
+  }
+
+
+def _values(columns: classifier_data.Columns) -> dict[str, str]:
+  """Names of columns, without what a program's options add to them."""
+  names = (field.name for field in dataclasses.fields(classifier_data.Columns))
+  return {name: getattr(columns, name) for name in names}
+
+
+def _log(folder: str, counts: Mapping[str, Any]) -> None:
+  """Says what the set holds."""
+  logging.info(
+    "%s: %s rows", folder,
+    ", ".join(f"{n:,} {name}" for name, n in counts["rows"].items()),
+  )  # fmt: skip
+  for label, found in list(counts["labels"].items())[:_SHOWN_LABELS]:
+    logging.info("  %s: %s", label, ", ".join(map(str, found.values())))
+  hidden = len(counts["labels"]) - _SHOWN_LABELS
+  if hidden > 0:
+    logging.info("  and %d labels more, see %s", hidden, manifest.NAME)
+  untested = [n for n, found in counts["labels"].items() if not found["test"]]
+  if untested and counts["rows"]["test"]:
+    logging.warning(
+      "%d labels without a row in the test part: %s",
+      len(untested),
+      ", ".join(map(repr, untested[:_SHOWN_LABELS])),
+    )
+  for name, found in counts["copies_of_training_rows"].items():
+    logging.info(
+      "%s: %d exact and %d near copies of training rows, listed in %s",
+      name, found["exact"], found["near"], _COPIES,
+    )  # fmt: skip
+  if "latin_mongolian" in counts:
+    logging.info(
+      "%d texts are Mongolian in Latin letters", counts["latin_mongolian"]
+    )
+  for rule, count in counts["left_out"].items():
+    logging.warning("left out, see %s: %d rows: %s", _LEFT_OUT, count, rule)

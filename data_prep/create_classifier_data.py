@@ -1,0 +1,22 @@
+"""Splits labelled rows into frozen train, dev and test files.
+
+python -m data_prep.create_classifier_data --input_file=rows.csv \\
+  --text_column=text --label_column=label --output_dir=rows
+"""
+
+from data_prep import classifier_data, classifier_sets, options, tweets
+
+
+def main(
+  settings: classifier_sets.Options,
+  columns: classifier_data.Columns,
+  cleaning: tweets.Options,
+) -> None:
+  """Reads, splits, writes, and says what the set holds."""
+  classifier_sets.build(settings, columns, cleaning)
+
+
+if __name__ == "__main__":
+  options.run(
+    main, classifier_sets.Options, classifier_data.Columns, tweets.Options
+  )

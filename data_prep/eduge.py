@@ -1,0 +1,65 @@
+"""Eduge: 75,661 Mongolian news articles in nine classes, as published.
+
+A CSV with the columns `news` and ` label`, the second with a space ahead. The
+predecessors' scores are for a split of it by position, whose test part's rows
+of each class they published.
+"""
+
+import collections
+from collections.abc import Sequence
+
+from absl import logging
+
+from data_prep import classifier_data, options
+
+COLUMNS = classifier_data.Columns("news", "label")
+ROWS = 75_661
+# The classes in the order of scikit-learn's report, with their rows in the test
+# part of `classifier_splits.predecessor`.
+SUPPORTS = {
+  "байгал орчин": 999,
+  "боловсрол": 873,
+  "спорт": 2736,
+  "технологи": 1102,
+  "улс төр": 2647,
+  "урлаг соёл": 1457,
+  "хууль": 1651,
+  "эдийн засаг": 2509,
+  "эрүүл мэнд": 1159,
+}
+
+
+def check(
+  rows: Sequence[classifier_data.Row], test: Sequence[int], path: str
+) -> None:
+  """Compares the predecessors' test part of the published file with theirs.
+
+  Args:
+    rows: all, in their order. Files of another number are not the published
+      one, and only logged.
+    test: positions of the test rows.
+    path: for messages.
+
+  Raises:
+    options.InputError: for a difference.
+  """
+  if len(rows) != ROWS:
+    logging.info(
+      "%s has %d rows, the published Eduge %d: the rows of each class are not "
+      "compared with the published ones",
+      path,
+      len(rows),
+      ROWS,
+    )
+    return
+  found = collections.Counter(rows[index].label for index in test)
+  got = [found.pop(name, 0) for name in SUPPORTS]
+  if got != list(SUPPORTS.values()) or found:
+    others = "".join(f", {found[name]} of {name!r}" for name in sorted(found))
+    raise options.InputError(
+      f"the published rows of each class in the test part of {path}, "
+      f"{', '.join(map(str, SUPPORTS.values()))} of {', '.join(SUPPORTS)}",
+      ", ".join(map(str, got)) + others,
+      "give the file as it was published, its rows in their order, or "
+      "--split=hash",
+    )

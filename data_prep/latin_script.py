@@ -1,0 +1,130 @@
+"""Mongolian in Latin letters, as many tweet it: told from English, put right.
+
+    is_mongolian("sain baina uu, yu bgaa ve")  # True
+    to_cyrillic("sain baina uu")  # "сайн байна уу"
+
+Nobody agrees on a spelling (ө is o, u or 6; х is h, x or kh), so that what comes
+back is a good guess, no more: tests/latin_script_test.py has the figures.
+"""
+
+import re
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_LATIN = re.compile(r"[a-zA-Z]")
+_CYRILLIC = re.compile(r"[\u0400-\u052f]")
+
+# Small words of both languages, from common knowledge. What both have (bi, end,
+# yes, as, hen) is in neither.
+_MONGOLIAN = frozenset(
+  "bn bna baina bgaa baigaa bsan baisan bdag bdg baidag bol bolno bolson yu yum "
+  "ym yumaa shuu shvv shd shdee uu uuu yuu yum ene ter teed tegeed tgd gej gj "
+  "geed gsn gesen gedeg gdg ni min mini chin chini bas neg nig hoyor gurav "
+  "ih ikh mash sain sn sainuu mongol mongold hun hvn humuus humus ugui ugvi "
+  "bish bh bhgui baihgui buh odoo oroi uchir uchraas bidnii bid ted tednii "
+  "nadad chamd namaig chamaig hezee yaaj yahad yagaad yaagaad haana "
+  "za zaza tiim iim zugeer zvgeer bayarlalaa bayrlalaa ajil unuudur onoodor "
+  "margaash uchigdur hudlaa huurhun hairtai saihan goy goyo naiz naizuud "
+  "yavna yavlaa irsen ireh hiisen hiij hiih deer door ruu ruugaa daraa".split()
+)
+_ENGLISH = frozenset(
+  "the of and to in is that it was for on are with he be at this have from or "
+  "had by not but what all were we when your can said there an which she "
+  "do their if will up other about out many then them these so some her would "
+  "make like him into has look more go see no way could my than been who now "
+  "people i me you they our just get don't it's i'm love good new".split()
+)
+# Endings of Mongolian words that no common English one has.
+_ENDING = re.compile(
+  r"..(?:aa[dnrs]?|ee[gs]|oo[gs]|uud|uul|iig|iin|ii|san|sen|son|jee|chee|laa|"
+  r"lee|loo|dag|deg|dog|tai|tei|toi|gui|gvi|na|ne|no|aas|ees|oos|aar|oor|"
+  r"j|ch|h|kh|had|hed|h[ao]d|vv|uu)$"
+)
+_ENOUGH = 0.25  # of the words: finds 83 to 91 % of a novel, one of 4,690 English sentences
+
+
+def is_mongolian(text: str) -> bool:
+  """Says whether a text is Mongolian in Latin letters."""
+  if len(_LATIN.findall(text)) <= 2 * len(_CYRILLIC.findall(text)):
+    return False
+  words = [word.lower() for word in _WORD.findall(text)]
+  small = sum(word in _MONGOLIAN for word in words)
+  ending = sum(
+    word not in _MONGOLIAN and _ENDING.search(word) is not None
+    for word in words
+  )
+  english = sum(word in _ENGLISH for word in words)
+  return small + 0.7 * ending - english >= _ENOUGH * len(words)
+
+
+# Words without а or э from which their vowels could be known.
+_FRONT = frozenset(
+  "ugui hun hund hunii humuus humus buh bur burt odor udur unuudur onoodor "
+  "uchigdur uchigdor ug ugs uye ued uur oor uuriin ooriin uuruu ooroo nuhur "
+  "nohor huu huuhed huuhduud bugd buguud bogood zuv zov zuvhun zovhon zun hudul "
+  "shuu uglu ugluu ogloo uvul ovol ungu ongo mun mon tuunii tuuniig uunii "
+  "uuniig umnu omno nud nudnii bukh khun khund uzsen gund tumur tomor undur "
+  "ondor durvun dorvon burgud".split()
+)
+_IRREGULAR = {
+  "bn": "байна", "bna": "байна", "bgaa": "байгаа", "bsan": "байсан",
+  "bdag": "байдаг", "bdg": "байдаг", "bh": "байх", "bhgui": "байхгүй",
+  "gj": "гэж", "gsn": "гэсэн", "gdg": "гэдэг", "tgd": "тэгээд", "ym": "юм",
+  "shd": "шүү дээ", "sn": "сайн", "ni": "нь", "ve": "вэ", "be": "бэ",
+  "bi": "би", "chi": "чи", "ter": "тэр", "yu": "юу", "neg": "нэг",
+}  # fmt: skip
+_DIGRAPHS = (
+  ("shch", "щ"), ("tsh", "цх"), ("yoo", "ёо"), ("yuu", "юу"), ("yaa", "яа"), ("sh", "ш"),
+  ("ch", "ч"), ("ts", "ц"), ("tz", "ц"), ("kh", "х"), ("zh", "ж"), ("dz", "з"),
+  ("ya", "я"), ("ye", "е"), ("yo", "ё"), ("yu", "ю"), ("ii", "ий"),
+)  # fmt: skip
+_SINGLE = dict(
+  zip("abvwgdejziklmnoprstufhxcqy", "абввгдэжзиклмнопрстуфххцкы", strict=True)
+)
+_SINGLE |= {"ö": "ө", "ü": "ү", "6": "ө", "'": "ь"}
+
+
+def to_cyrillic(text: str) -> str:
+  """Returns the text in Cyrillic; words with other letters stay."""
+  return re.sub(r"[a-zA-ZöüÖÜ6']*[a-zA-ZöüÖÜ][a-zA-ZöüÖÜ6']*", _word, text)
+
+
+def _word(match: re.Match[str]) -> str:
+  word = match[0]
+  found = _lower(word.lower())
+  if word.isupper() and len(word) > 1:
+    return found.upper()
+  return found[0].upper() + found[1:] if word[0].isupper() else found
+
+
+def _lower(word: str) -> str:
+  if word in _IRREGULAR:
+    return _IRREGULAR[word]
+  found = word
+  for latin, cyrillic in _DIGRAPHS:
+    found = found.replace(latin, cyrillic)
+  # i and y behind a vowel are й: сайн, гой, үгүй.
+  found = re.sub(r"(?<=[aeouöüv])[iy]", "й", found)
+  # v away from any vowel is ү, as in hvn.
+  found = re.sub(
+    r"(?<![aeiouйяеёюи])v+(?![aeiou])", lambda m: "ү" * len(m[0]), found
+  )
+  found = "".join(_SINGLE.get(letter, letter) for letter in found)
+  if _is_front(word):
+    return found.translate(str.maketrans("оу", "өү"))
+  if not re.search("[ауоя]", found):
+    return found
+  return _BACK_ENDING.sub(lambda match: _BACK[match[0]], found)
+
+
+# The genitive and accusative after а, о, у: улсын, but багшийн.
+_BACK = {"ийн": "ын", "ийг": "ыг", "ний": "ны"}
+_BACK_ENDING = re.compile(r"(?<=[бвдзклмнпрстфхц])(?:ийн|ийг|ний)$")
+
+
+def _is_front(word: str) -> bool:
+  """Vowel harmony: а and э are never in one word, о and у go with а."""
+  if word in _FRONT:
+    return True
+  return (
+    "a" not in word and re.search("e|ö|ü|6|(?<![aeiou])v", word) is not None
+  )

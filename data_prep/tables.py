@@ -1,0 +1,409 @@
+"""Rows of CSV, TSV and JSON lines, one by one: what is broken is told, not lost.
+
+Other readers stop at the first bad row, or drop it, or let an open quotation
+mark swallow the rows behind it. Here every row comes out in its place, with its
+line, as its cells or as what is wrong with it, and no file is ever held whole.
+
+    for line, cells in tables.cells("a.csv", [Wanted("text", "--text_column")]):
+
+UTF-8, and UTF-16 with its byte order mark (Excel's "Unicode text").
+"""
+
+import codecs
+import collections
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from data_prep import options, storage
+
+# A text of a million words in Cyrillic. What is longer is told and passed over.
+MAX_ROW_BYTES = 16 << 20
+_BLOCK_BYTES = 1 << 20
+_FIRST_ROWS = 100  # of JSON lines, in which a key must occur
+_JSON = (".jsonl", ".ndjson", ".json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad:
+  """What is wrong with a row.
+
+  Attributes:
+    expected: what would have been right.
+    got: what stands there.
+    action: what to do about it, as an imperative.
+  """
+
+  expected: str
+  got: str
+  action: str
+
+  @property
+  def reason(self) -> str:
+    """In words, without the place."""
+    return f"expected {self.expected}, got {self.got}"
+
+  def error(self, path: str, line: int) -> options.InputError:
+    """The same as an exception."""
+    return options.InputError(
+      f"{self.expected} at {path}:{line}", self.got, self.action
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+  """A column, or a key of JSON lines.
+
+  Attributes:
+    name: of it; white space around a column's name does not count.
+    flag: what names it, for messages.
+    required: the file must have it.
+  """
+
+  name: str
+  flag: str
+  required: bool = True
+
+
+Cells = tuple[Any, ...]
+Lines = Iterator[tuple[int, str | Bad]]
+Fields = Iterator[tuple[int, list[str] | Bad]]
+
+
+def cells(
+  path: str, wanted: Sequence[Wanted]
+) -> Iterator[tuple[int, Cells | Bad]]:
+  """Returns the rows of a file: their lines, and their cells or what is wrong.
+
+  Args:
+    path: .csv, .tsv or .jsonl (.ndjson, .json), compressed or not.
+    wanted: the columns, or keys of JSON lines.
+
+  Returns:
+    The values of `wanted` in this order: what JSON says, or str; None where a
+    file or a JSON object has not got it.
+
+  Raises:
+    options.InputError: for another kind of file, a missing column, or a file
+      without rows; before the first row is taken.
+  """
+  if storage.kind(path) in _JSON:
+    return _objects(path, wanted)
+  return _columns(path, wanted)
+
+
+def is_table(path: str) -> bool:
+  """Says whether a file is one that `cells` reads, by its name."""
+  return storage.kind(path) in (".csv", ".tsv", *_JSON)
+
+
+def table(path: str) -> Fields:
+  """Yields the line and the fields of every CSV or TSV row that is not blank.
+
+  A quotation mark means something in CSV only.
+
+  Raises:
+    options.InputError: for a file of another name.
+  """
+  kind = storage.kind(path)
+  if kind == ".tsv":
+    return _tab_separated(lines(path))
+  if kind == ".csv":
+    return _comma_separated(lines(path))
+  raise options.InputError(
+    "a file that ends in .csv, .tsv or .jsonl (.gz and such too)",
+    path,
+    "rename it after what separates its columns",
+  )
+
+
+def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
+  """Returns the place of a column; `flag` is what names it."""
+  wanted = name.strip()
+  if header.count(wanted) != 1:
+    columns = ", ".join(map(repr, header))
+    glued = len(header) == 1 and re.search(r"[;\t|]", header[0])
+    raise options.InputError(
+      f"one column {wanted!r} in {path}",
+      f"columns {columns}",
+      f"part the columns by commas or, in a .tsv, tabs, not by {glued[0]!r}"
+      if glued
+      else f"name the column with {flag}",
+    )
+  return header.index(wanted)
+
+
+def _columns(
+  path: str, wanted: Sequence[Wanted]
+) -> Iterator[tuple[int, Cells | Bad]]:
+  rows = table(path)
+  names = _names(path, rows)
+  first = list(itertools.islice(rows, 1))
+  if not first:
+    raise options.InputError(
+      f"a header and at least one row in {path}",
+      "a header only",
+      "give a file with rows",
+    )
+  places = [
+    column(names, each.name, each.flag, path)
+    if each.required or each.name.strip() in names
+    else -1
+    for each in wanted
+  ]
+  return _picked(itertools.chain(first, rows), len(names), places)
+
+
+def header(path: str) -> list[str] | None:
+  """Returns the column names of a CSV or TSV; None for JSON lines.
+
+  Raises:
+    options.InputError: for another kind of file, or one without rows.
+  """
+  if storage.kind(path) in _JSON:
+    return None
+  return _names(path, table(path))
+
+
+def _names(path: str, rows: Fields) -> list[str]:
+  line, found = next(rows, (0, None))
+  if found is None:
+    raise options.InputError(
+      f"a header and at least one row in {path}",
+      "an empty file",
+      "give a file with rows",
+    )
+  if isinstance(found, Bad):
+    raise found.error(path, line)
+  return [name.strip() for name in found]
+
+
+def _picked(
+  rows: Fields, width: int, places: Sequence[int]
+) -> Iterator[tuple[int, Cells | Bad]]:
+  for line, fields in rows:
+    if isinstance(fields, Bad):
+      yield line, fields
+    elif len(fields) != width:
+      yield (
+        line,
+        Bad(
+          f"{width} columns, as in the header",
+          str(len(fields)),
+          "mend the row (a separator inside a text?)",
+        ),
+      )
+    else:
+      yield line, tuple(fields[at] if at >= 0 else None for at in places)
+
+
+def _objects(
+  path: str, wanted: Sequence[Wanted]
+) -> Iterator[tuple[int, Cells | Bad]]:
+  rows = _json_lines(lines(path))
+  first = list(itertools.islice(rows, _FIRST_ROWS))
+  if not first:
+    raise options.InputError(
+      f"at least one JSON object in {path}", "none", "give a file with rows"
+    )
+  found = [row for _, row in first if isinstance(row, dict)]
+  for each in wanted if found else ():
+    if each.required and not any(each.name in row for row in found):
+      raise options.InputError(
+        f"the key {each.name!r} in the objects of {path}",
+        ", ".join(map(repr, found[0])) or "none",
+        f"name the key with {each.flag}",
+      )
+  names = [each.name for each in wanted]
+  return (
+    (line, row if isinstance(row, Bad) else tuple(map(row.get, names)))
+    for line, row in itertools.chain(first, rows)
+  )
+
+
+def _json_lines(source: Lines) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
+  for number, line in source:
+    if isinstance(line, Bad):
+      yield number, line
+    elif line.strip():
+      yield number, _object(line)
+
+
+def _object(line: str) -> dict[str, Any] | Bad:
+  try:
+    found = json.loads(line)
+  except (ValueError, RecursionError):  # of a number of 5,000 digits too
+    found = None
+  if isinstance(found, dict):
+    return _whole(found) if "\\ud" in line.lower() else found
+  whole = line.lstrip().startswith("[")
+  return Bad(
+    "a JSON object",
+    repr(line[:60]),
+    "write one object a line: jq -c '.[]'" if whole else "mend the line",
+  )
+
+
+def _whole(found: dict[str, Any]) -> dict[str, Any]:
+  r"""Puts U+FFFD for half a character: JSON can say "\ud83d", UTF-8 cannot."""
+  text = json.dumps(found, ensure_ascii=False)
+  whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+  return json.loads(whole)
+
+
+def _tab_separated(source: Lines) -> Fields:
+  for number, line in source:
+    if isinstance(line, Bad):
+      yield number, line
+    elif line.strip():
+      yield number, line.split("\t")
+
+
+class _Source:
+  """Lines that can be given back."""
+
+  def __init__(self, source: Lines):
+    self._source = source
+    self._returned: collections.deque[tuple[int, str | Bad]] = (
+      collections.deque()
+    )
+
+  def __iter__(self) -> Lines:
+    return self
+
+  def __next__(self) -> tuple[int, str | Bad]:
+    return self._returned.popleft() if self._returned else next(self._source)
+
+  def give_back(self, taken: Sequence[tuple[int, str | Bad]]) -> None:
+    self._returned.extendleft(reversed(taken))
+
+
+def _comma_separated(lines_: Lines) -> Fields:
+  """Yields the fields of CSV rows; a quoted field keeps its line breaks.
+
+  The row behind one that is not well-formed begins on the next line: an open
+  quotation mark costs one row.
+  """
+  csv.field_size_limit(MAX_ROW_BYTES)
+  source = _Source(lines_)
+  for number, line in source:
+    if isinstance(line, Bad):
+      yield number, line
+    elif '"' in line:
+      yield number, _quoted(line, source)
+    elif line.strip():
+      yield number, line.split(",")  # as csv, in less time
+
+
+def _quoted(line: str, source: _Source) -> list[str] | Bad:
+  """Returns the row that begins with a line, and may take more of them."""
+  taken: list[tuple[int, str | Bad]] = []
+
+  def record() -> Iterator[str]:
+    yield line + "\n"
+    length = len(line)
+    for at in source:
+      taken.append(at)
+      length += 0 if isinstance(at[1], Bad) else len(at[1])
+      if isinstance(at[1], Bad) or length > MAX_ROW_BYTES:
+        return
+      yield at[1] + "\n"
+
+  try:
+    return next(csv.reader(record(), strict=True))
+  except csv.Error as error:
+    source.give_back(taken)
+    return Bad(
+      "a well-formed CSV row",
+      str(error),
+      "mend its quotation marks; a .tsv file needs none",
+    )
+
+
+def lines(path: str) -> Lines:
+  """Yields the number and the text of every line, the first being 1.
+
+  Line breaks are taken off, also those of Windows. A line that is not text, or
+  longer than MAX_ROW_BYTES, comes as what is wrong with it.
+  """
+  with storage.decompressed(path) as file:
+    start = file.read(2)
+  with storage.decompressed(path) as file:
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+      blocks = _utf16_blocks(file)
+    else:
+      blocks = _utf8_blocks(file)
+    yield from enumerate(itertools.chain.from_iterable(blocks), start=1)
+
+
+_TOO_LONG = Bad(
+  f"a row of at most {MAX_ROW_BYTES:,} bytes",
+  "a longer one",
+  "cut the text, or put its line breaks back",
+)
+
+
+def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
+  """Yields lines by the megabyte: a turn of a generator a line costs more."""
+  first = True
+  while raw := file.read(_BLOCK_BYTES):
+    rest = file.readline(MAX_ROW_BYTES)  # to the end of the block's last line
+    begun = raw.rfind(b"\n") + 1
+    too_long = rest != b"" and len(raw) - begun + len(rest) > MAX_ROW_BYTES
+    if too_long:
+      raw = raw[:begun]
+      while rest and not rest.endswith(b"\n"):
+        rest = file.readline(MAX_ROW_BYTES)
+    else:
+      raw += rest
+    if first:
+      raw, first = raw.removeprefix(codecs.BOM_UTF8), False
+    found = _decoded(raw)
+    yield [*found, _TOO_LONG] if too_long else found
+
+
+def _decoded(raw: bytes) -> list[str | Bad]:
+  """Returns the text of whole lines."""
+  try:
+    found: list[str | Bad] = list(raw.decode().split("\n"))
+  except UnicodeDecodeError:
+    found = list(map(_one_decoded, raw.split(b"\n")))
+  if not found[-1]:
+    del found[-1]  # what follows the last line break is no line
+  if b"\r" not in raw:
+    return found
+  return [a if isinstance(a, Bad) else a.rstrip("\r") for a in found]
+
+
+def _one_decoded(raw: bytes) -> str | Bad:
+  try:
+    return raw.decode()
+  except UnicodeDecodeError as error:
+    return Bad(
+      "UTF-8 text",
+      f"byte 0x{raw[error.start]:02x}",
+      "convert the file, for example: iconv -f CP1251 -t UTF-8",
+    )
+
+
+def _utf16_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
+  # What cannot be decoded becomes U+FFFD: half a character, or a cut file.
+  text = io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n")
+  try:
+    while line := text.readline(MAX_ROW_BYTES):
+      too_long = len(line) == MAX_ROW_BYTES and not line.endswith("\n")
+      while line and not line.endswith("\n") and too_long:
+        line = text.readline(MAX_ROW_BYTES)
+      if too_long:
+        yield [_TOO_LONG]
+      elif "\ufffd" in line:
+        yield [Bad("UTF-16 text", "half a character", "convert it to UTF-8")]
+      else:
+        yield [line.rstrip("\r\n")]
+  finally:
+    text.detach()

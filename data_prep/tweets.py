@@ -1,0 +1,203 @@
+"""Tweets: read from dumps of several kinds, and cleaned.
+
+    clean("RT-д баярлалааааа!!!!! @bold https://t.co/x")  # "RT-д баярлалаа!!! @ http"
+
+Read are the predecessor's TSV (text and label), and CSV or JSON lines of
+Twitter's API 1.1 (`full_text`, `user.screen_name`) and 2 (`text`, `author_id`)
+and of snscrape (`content`, `user.username`); the label is `label`, or else the
+author. Retweets go, since they are somebody else's words.
+
+This is data_prep's and not bert_tweet's, because what trains (data_prep), is
+evaluated (albert_mn) and is typed in (bert_tweet) has to be cleaned alike, and
+imports go from bert_tweet towards data_prep only.
+"""
+
+import dataclasses
+import html
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from data_prep import (
+  classifier_data,
+  latin_script,
+  normalization,
+  options,
+  tables,
+)
+
+RETWEET = "retweet"
+ANOTHER_AUTHOR = "another author"
+NOTHING_LEFT = "nothing but links and mentions"
+# Ahead of a text in Latin letters, where they are marked.
+MARK = "[латин]"
+
+_TEXTS = ("full_text", "text", "content", "rawContent", "renderedContent")
+_AUTHORS = (
+  "author",
+  "username",
+  "screen_name",
+  "user_screen_name",
+  "author_id",
+)
+_KEYS = (
+  *_TEXTS, *_AUTHORS, "label", "user", "user.screen_name", "user.username",
+  "extended_tweet", "retweeted_status", "retweetedTweet", "referenced_tweets",
+  "data",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What becomes of tweets."""
+
+  latin_mongolian: str = options.option(
+    "keep", "Mongolian in Latin letters (--source=tweets): keep it; mark it "
+    f"with {MARK} ahead; transliterate it, about five words of six rightly",
+    choices=("keep", "mark", "transliterate"),
+  )  # fmt: skip
+  authors: str = options.option(
+    "", "use the tweets of these authors alone, by commas (--source=tweets)"
+  )
+
+
+# A row, or what is wrong with it, or the reason why it is left out.
+Found = classifier_data.Row | tables.Bad | str
+
+
+def stream(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
+  """Yields the lines of a dump, and the cleaned tweets or why there is none.
+
+  Args:
+    path: .csv, .tsv or .jsonl, compressed or not.
+    settings: what becomes of them.
+
+  Raises:
+    options.InputError: for another kind of file or one without rows.
+  """
+  names = tables.header(path)
+  if names is None or (
+    any(name in names for name in _TEXTS) and "label" not in names
+  ):
+    yield from _dump(path, settings)
+    return
+  columns = classifier_data.tweet_columns(path)
+  for line, row in classifier_data.stream(path, columns, labelled=True):
+    if isinstance(row, tables.Bad):
+      yield line, row
+    else:
+      yield line, _row(line, row.text, row.label, settings)
+
+
+def _dump(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
+  wanted = [tables.Wanted(name, "", required=False) for name in _KEYS]
+  for line, cells in tables.cells(path, wanted):
+    if isinstance(cells, tables.Bad):
+      yield line, cells
+      continue
+    found = dict(zip(_KEYS, cells, strict=True))
+    # API 2 gives pages: {"data": [tweets]}.
+    data = found["data"]
+    for tweet in data if isinstance(data, list) else [data or found]:
+      yield line, _tweet(line, tweet, settings)
+
+
+def _tweet(line: int, tweet: Any, settings: Options) -> Found:
+  if not isinstance(tweet, Mapping):
+    return tables.Bad("a tweet", repr(tweet)[:60], "mend or remove the row")
+  text = _text(tweet)
+  if text is None:
+    return tables.Bad(
+      f"a text under {', '.join(_TEXTS)}", "none", "mend or remove the row"
+    )
+  if _is_retweet(tweet):
+    return RETWEET
+  label = tweet.get("label")
+  label = _author(tweet) if label in (None, "") else str(label).strip()
+  if not label:
+    return tables.Bad(
+      "a label or an author", "neither", "mend or remove the row"
+    )
+  return _row(line, text, label, settings)
+
+
+def _text(tweet: Mapping[str, Any]) -> str | None:
+  """The text, not cut after 140 characters where both are there."""
+  whole = tweet.get("extended_tweet")
+  if isinstance(whole, Mapping):
+    tweet = {**tweet, **whole}
+  found = (tweet.get(name) for name in _TEXTS)
+  return next((t for t in found if isinstance(t, str) and t.strip()), None)
+
+
+def _author(tweet: Mapping[str, Any]) -> str:
+  """The author's name; the number where there is no name."""
+  user = tweet.get("user")
+  names = [user] if isinstance(user, str) else []
+  for holder, keys in (
+    (user if isinstance(user, Mapping) else {}, ("screen_name", "username")),
+    (tweet, ("user.screen_name", "user.username", *_AUTHORS)),
+  ):
+    names += [str(holder[key]) for key in keys if holder.get(key)]
+  return next((name.strip().lstrip("@") for name in names if name.strip()), "")
+
+
+def _is_retweet(tweet: Mapping[str, Any]) -> bool:
+  if tweet.get("retweeted_status") or tweet.get("retweetedTweet"):
+    return True
+  others = tweet.get("referenced_tweets")
+  return "retweeted" in str(others) if others else False
+
+
+def _row(line: int, text: str, label: str, settings: Options) -> Found:
+  if re.match(r"RT @\w+", text):
+    return RETWEET
+  authors = [name.strip() for name in settings.authors.split(",")]
+  if settings.authors and label not in authors:
+    return ANOTHER_AUTHOR
+  cleaned = clean(text, settings.latin_mongolian)
+  if not cleaned.replace("http", "").replace("@", "").strip():
+    return NOTHING_LEFT
+  return classifier_data.Row(line, cleaned, label)
+
+
+_LINK = re.compile(r"(?:https?://|www\.|pic\.twitter\.com/)\S+", re.IGNORECASE)
+_MENTION = re.compile(r"(?<![\w@])@\w+")
+# How a picture or the colour of a skin is chosen.
+_VARIANT = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")
+# Long vowels have two letters, no word has three; Roman numbers do.
+_LETTERS = re.compile(r"([^\W\d_IVXLCM])\1{2,}")
+_REPEATED = re.compile(r"([^\s\d.]{1,4}?)\1{3,}|(\.)\.{3,}")
+
+
+def clean(text: str, latin_mongolian: str = "keep") -> str:
+  """Returns the text of a tweet as a model is to see it.
+
+  Links and mentions become `http` and `@`: that there is one tells something,
+  whom it names gives an author away. Letters that are drawn out stay double
+  (баярлалааааа), other signs, emoji and syllables triple (!!!!!, хахахаха).
+
+  Args:
+    text: as it was written.
+    latin_mongolian: as in `Options`.
+  """
+  text = html.unescape(text)
+  text = _MENTION.sub("@", _LINK.sub("http", text))
+  text = normalization.normalize(_VARIANT.sub("", text))
+  text = _LETTERS.sub(r"\1\1", text)
+  text = _REPEATED.sub(lambda match: 3 * (match[1] or match[2]), text)
+  if latin_mongolian == "keep" or not is_latin(text):
+    return text
+  if latin_mongolian == "mark":
+    return f"{MARK} {text}"
+  parts = _NO_WORDS.split(text)  # what lies between, and every second such
+  parts[::2] = map(latin_script.to_cyrillic, parts[::2])
+  return "".join(parts)
+
+
+_NO_WORDS = re.compile(r"(http\b|#\w+)")
+
+
+def is_latin(text: str) -> bool:
+  """Says whether a cleaned tweet is Mongolian in Latin letters."""
+  return latin_script.is_mongolian(_NO_WORDS.sub("", text))

@@ -1,0 +1,363 @@
+"""Pairs, several labels, numbers, entities; early stopping, seeds, bad rows."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from albert_mn import (
+  checkpoints,
+  classification,
+  classifier,
+  degenerate_runs,
+  predictions,
+  tagging,
+)
+from data_prep import classifier_data, options
+from tests import classification_test as base
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  words = [word for field in base.WORDS.values() for word in field]
+  return base.made_folder(tmp_path_factory.mktemp("kinds"), words)
+
+
+def _run(
+  folder: pathlib.Path, output: pathlib.Path, **flags: object
+) -> dict[str, object]:
+  return classification.run(
+    *base._settings(output, **base._tiny(folder, **flags))
+  )
+
+
+def _jsonl(path: pathlib.Path, rows: Sequence[dict[str, object]]) -> None:
+  lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _words(rng: np.random.Generator, label: str, count: int) -> str:
+  return " ".join(rng.choice(base.WORDS[label], count))
+
+
+def _several(count: int, seed: int) -> list[dict[str, object]]:
+  """Texts of none to three fields, some longer than the model reads."""
+  rng, rows = np.random.default_rng(seed), []
+  for _ in range(count):
+    names = [name for name in sorted(base.WORDS) if rng.random() < 0.5]
+    parts = [_words(rng, name, int(rng.integers(2, 9))) for name in names]
+    rows.append({"body": " ".join(parts) or "үг", "tags": names})
+  return rows
+
+
+@pytest.fixture(scope="module")
+def several(
+  folder: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[pathlib.Path, pathlib.Path]:
+  """The rows and the run of a multi-label model, by JSON lines, in windows."""
+  rows = tmp_path_factory.mktemp("several")
+  _jsonl(rows / "train.jsonl", _several(120, 0))
+  _jsonl(rows / "dev.jsonl", _several(30, 1))
+  test: list[dict[str, object]] = _several(5, 2)
+  _jsonl(rows / "test.jsonl", [*test[:2], {"tags": 7}, *test[2:]])
+  with (rows / "test.jsonl").open("a") as file:
+    file.write("{broken\n")
+  out = rows / "out"
+  _run(
+    folder, out, data_dir=str(rows), text_column="body", label_column="tags",
+    label_type="multi_label", max_seq_length=24, long_text="windows",
+    do_eval=True, do_predict=True, num_train_epochs=25.0, calibrate=True,
+    early_stopping_patience=8,
+  )  # fmt: skip
+  return rows, out
+
+
+def test_several_labels_are_learnt_from_long_texts(
+  several: tuple[pathlib.Path, pathlib.Path],
+) -> None:
+  _, out = several
+  report = json.loads((out / "report.json").read_text())
+  assert report["model"]["micro_f1"] > 0.8
+  assert "micro avg" in (out / "report.txt").read_text()
+  assert not (out / "confusion_matrix.png").exists()
+  predictor = classifier.Predictor.load(str(out / "model"))
+  parameters = predictor.manifest["parameters"]
+  assert parameters["temperature"] == predictor.temperature != 1.0
+  assert predictor.manifest["counts"]["validation_rows"] > 5
+  text = "цас орлоо " * 40 + "эмч өвчин эм " * 40
+  shares = dict(
+    zip(predictor.names, predictor.probabilities([text])[0], strict=True)
+  )
+  assert shares["weather"] > 0.5 and shares["health"] > 0.5 > shares["sport"]
+
+
+def test_bad_rows_keep_their_place_and_are_told(
+  several: tuple[pathlib.Path, pathlib.Path],
+) -> None:
+  _, out = several
+  head, *rows = (out / "predictions.tsv").read_text().splitlines()
+  assert head.split("\t") == [
+    "line", "label", "health", "sport", "weather", "text",
+  ]  # fmt: skip
+  assert [row.split("\t")[0] for row in rows] == list("1234567")
+  for row in rows:
+    line, label, *shares, text = row.split("\t")
+    if line in "37":
+      assert not any((label, *shares, text))
+    else:
+      assert json.loads(label) == [
+        name
+        for name, share in zip(sorted(base.WORDS), shares, strict=True)
+        if float(share) > 0.5
+      ]
+  bad = (out / "bad_rows.tsv").read_text().splitlines()
+  assert bad[0] == "line\treason"
+  assert [line.split("\t")[0] for line in bad[1:]] == ["3", "7"]
+  assert "body" in bad[1]
+
+
+def test_predictions_in_small_chunks_are_the_same(
+  folder: pathlib.Path,
+  several: tuple[pathlib.Path, pathlib.Path],
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  rows, out = several
+  monkeypatch.setattr(predictions, "_CHUNK", 3)
+  classification.run(
+    *base._settings(
+      tmp_path, do_predict=True, init_checkpoint=str(out / "model"),
+      predict_file=str(rows / "test.jsonl"), text_column="body",
+    )
+  )  # fmt: skip
+  for name in ("predictions.tsv", "bad_rows.tsv"):
+    assert (tmp_path / name).read_text() == (out / name).read_text()
+
+
+def test_a_prediction_that_dies_half_way_leaves_what_was_there(
+  several: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+  _, out = several
+  (tmp_path / "predictions.tsv").write_text("older")
+  predictor = classifier.Predictor.load(str(out / "model"))
+
+  def rows():  # noqa: ANN202
+    yield from [(n, classifier_data.Row(n, "цас")) for n in range(2100)]
+    raise OSError("the disk went away")
+
+  with pytest.raises(OSError, match="went away"):
+    predictions.write(str(tmp_path), predictor, rows(), 64)
+  assert [p.name for p in tmp_path.iterdir()] == ["predictions.tsv"]
+  assert (tmp_path / "predictions.tsv").read_text() == "older"
+
+
+def test_a_model_of_single_texts_refuses_pairs(
+  folder: pathlib.Path, several: tuple[pathlib.Path, pathlib.Path],
+  tmp_path: pathlib.Path,
+) -> None:  # fmt: skip
+  rows, out = several
+  with pytest.raises(options.InputError, match="rows of one text"):
+    classification.run(
+      *base._settings(
+        tmp_path, do_predict=True, init_checkpoint=str(out / "model"),
+        predict_file=str(rows / "test.jsonl"), text_column="body",
+        text_pair_column="tags",
+      )
+    )  # fmt: skip
+
+
+def _pairs(path: pathlib.Path, count: int, seed: int) -> None:
+  """Two texts and the number of weather words in the second."""
+  rng, lines = np.random.default_rng(seed), ["one\tother\tscore"]
+  for _ in range(count):
+    wanted = int(rng.integers(0, 7))
+    other = (
+      _words(rng, "weather", wanted) + " " + _words(rng, "sport", 7 - wanted)
+    )
+    one = _words(rng, "weather", int(rng.integers(1, 7)))
+    lines.append(f"{one}\t{other.strip()}\t{wanted * 10}")
+  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_numbers_are_learnt_from_pairs_by_a_frozen_encoder_too(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  _pairs(tmp_path / "train.tsv", 150, 0)
+  _pairs(tmp_path / "dev.tsv", 30, 1)
+  flags = dict(
+    data_dir=str(tmp_path), text_column="one", text_pair_column="other",
+    label_column="score", label_type="regression", do_eval=True,
+    do_predict=True, predict_file=str(tmp_path / "dev.tsv"),
+  )  # fmt: skip
+  results = _run(folder, tmp_path / "out", num_train_epochs=20.0, **flags)
+  assert results["eval_pearson"] > 0.9
+  assert results["eval_mean_squared_error"] < 100  # their variance is 400
+  assert "TF-IDF + ridge" in (tmp_path / "out" / "report.txt").read_text()
+  head, *rows = (tmp_path / "out" / "predictions.tsv").read_text().splitlines()
+  assert head == "line\tlabel\tvalue\ttext" and len(rows) == 30
+  frozen = _run(
+    folder, tmp_path / "frozen", freeze_encoder=True, **flags,
+    init_checkpoint=str(tmp_path / "out" / "model"), spm_model_file="",
+    albert_config_file="", num_train_epochs=20.0, learning_rate=0.02,
+  )  # fmt: skip
+  assert frozen["eval_pearson"] > 0.9
+  before, after = (
+    base._weights(tmp_path / "out"),
+    base._weights(tmp_path / "frozen"),
+  )
+  for name, value in before.items():
+    if name.startswith("encoder/"):
+      np.testing.assert_array_equal(value, after[name], err_msg=name)
+
+
+def _sentences(count: int, seed: int) -> list[dict[str, object]]:
+  """Weather words are places, pairs of health words people, sport is neither."""
+  rng, rows = np.random.default_rng(seed), []
+  for _ in range(count):
+    text, labels = _words(rng, "sport", 1), []
+    for _ in range(int(rng.integers(1, 4))):
+      name, size, kind = [("weather", 1, "LOC"), ("health", 2, "PER")][
+        int(rng.integers(2))
+      ]
+      words, start = _words(rng, name, size), len(text) + 1
+      labels.append([start, start + len(words), kind])
+      text = f"{text} {words} {_words(rng, 'sport', 1)}"
+    rows.append({"text": text, "labels": labels})
+  return rows
+
+
+@pytest.fixture(scope="module")
+def ner(
+  folder: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+  """The run of a tagger."""
+  made = tmp_path_factory.mktemp("ner")
+  _jsonl(made / "all.jsonl", _sentences(200, 0))
+  _jsonl(made / "new.jsonl", [*_sentences(4, 1), {"text": ""}])
+  _run(
+    folder, made / "out", task_name="ner", train_file=str(made / "all.jsonl"),
+    data_dir="", predict_file=str(made / "new.jsonl"), do_eval=True,
+    do_predict=True, num_train_epochs=25.0, gradient_accumulation_steps=2,
+  )  # fmt: skip
+  return made
+
+
+def test_entities_are_learnt_and_found(ner: pathlib.Path) -> None:
+  report = json.loads((ner / "out" / "report.json").read_text())
+  assert report["model"]["micro_f1"] > 0.6
+  assert [row["label"] for row in report["labels"]] == ["LOC", "PER"]
+  text = (ner / "out" / "report.txt").read_text()
+  assert "found again by their words" in text
+  lines = (ner / "out" / "predictions.jsonl").read_text().splitlines()
+  *rows, last = map(json.loads, lines)
+  assert [row["line"] for row in rows] == [1, 2, 3, 4]
+  assert last == {"line": 5, "error": last["error"]}
+  for row in rows:
+    for found in row["entities"]:
+      assert row["text"][found["start"] : found["end"]] == found["text"]
+      assert found["text"].strip() == found["text"] != ""
+      assert 0.3 < found["probability"] <= 1
+
+
+def test_a_tagger_is_no_classifier_and_the_reverse(
+  ner: pathlib.Path, several: tuple[pathlib.Path, pathlib.Path]
+) -> None:
+  with pytest.raises(options.InputError, match="got a tagger"):
+    classifier.Predictor.load(str(ner / "out" / "model"))
+  with pytest.raises(options.InputError, match="got a classifier"):
+    tagging.TagPredictor.load(str(several[1] / "model"))
+
+
+def test_seeds_are_reported_with_their_deviation(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  _run(
+    folder, tmp_path / "out", do_eval=True, num_seeds=2, num_train_epochs=2.0,
+    class_weights="balanced", layer_decay=0.8, max_restarts=0,
+  )  # fmt: skip
+  report = json.loads((tmp_path / "out" / "report.json").read_text())
+  accuracies = [seed["accuracy"] for seed in report["seeds"]]
+  assert len(accuracies) == 2
+  text = " ".join((tmp_path / "out" / "report.txt").read_text().split())
+  assert (
+    f"accuracy {np.mean(accuracies):.3f} ± {np.std(accuracies, ddof=1):.3f}"
+    in text
+  )
+  assert (tmp_path / "out" / "seed_12346" / "model" / "manifest.json").exists()
+
+
+def test_a_degenerate_run_is_begun_again_with_another_seed(
+  folder: pathlib.Path, tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+  caplog.set_level("INFO", logger="absl")
+  monkeypatch.setattr(degenerate_runs, "FEWEST_STEPS", 10)
+  # Nothing can be learnt of these labels but that most are "often".
+  rng = np.random.default_rng(0)
+  rows = [
+    (text, "often" if rng.random() < 0.85 else "seldom")
+    for text, _ in base._texts(60, 0)
+  ]
+  base._tsv(tmp_path / "train.tsv", rows)
+  flags = dict(
+    data_dir=str(tmp_path), learning_rate=1e-4, num_train_epochs=3.0,
+    max_restarts=1,
+  )  # fmt: skip
+  _run(folder, tmp_path / "out", **flags)
+  assert caplog.text.count("DEGENERATE RUN: one answer for all") == 2
+  assert "Beginning again with seed 1012348" in caplog.text
+  assert "This model is of no use" in caplog.text
+  assert (tmp_path / "out" / "restart_1" / "checkpoints").is_dir()
+  described = json.loads((tmp_path / "out/model/manifest.json").read_text())
+  assert described["counts"]["restarts"] == 1
+  # Started again, it finds both finished.
+  shutil.rmtree(tmp_path / "out" / "model")
+  caplog.clear()
+  _run(folder, tmp_path / "out", **flags)
+  assert caplog.text.count("nothing to train") == 2
+  again = json.loads((tmp_path / "out/model/manifest.json").read_text())
+  assert again == described
+
+
+@pytest.mark.slow
+def test_early_stopping_and_a_death_between_epochs_change_nothing(
+  folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  rng = np.random.default_rng(3)
+  labels = rng.choice(["one", "other"], 60)
+  texts = [text for text, _ in base._texts(60, 0)]
+  base._tsv(tmp_path / "train.tsv", list(zip(texts, labels, strict=True)))
+  flags = dict(
+    data_dir=str(tmp_path), early_stopping_patience=3, num_train_epochs=30.0,
+    calibrate=True,
+  )  # fmt: skip
+  _run(folder, tmp_path / "whole", **flags)
+  save, saved = checkpoints.Checkpoints.save, []
+
+  def dies(self: checkpoints.Checkpoints) -> None:
+    save(self)
+    saved.append(1)
+    if len(saved) in (2, 4):
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(checkpoints.Checkpoints, "save", dies)
+  for _ in range(2):
+    with pytest.raises(KeyboardInterrupt):
+      _run(folder, tmp_path / "killed", **flags)
+  _run(folder, tmp_path / "killed", **flags)
+  whole, killed = (
+    json.loads((tmp_path / name / "model/manifest.json").read_text())
+    for name in ("whole", "killed")
+  )
+  assert killed["counts"] == whole["counts"]
+  assert killed["parameters"] == whole["parameters"]
+  # It stopped early, and not with the last weights.
+  assert whole["counts"]["global_step"] < 30 * 6
+  expected, found = (
+    base._weights(tmp_path / name) for name in ("whole", "killed")
+  )
+  for name, value in expected.items():
+    np.testing.assert_array_equal(value, found[name], err_msg=name)

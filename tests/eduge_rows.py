@@ -1,0 +1,51 @@
+"""A file of Eduge's exact shape, from real sentences: its own is not ours to ship."""
+
+import csv
+import gzip
+import pathlib
+import random
+
+from data_prep import classifier_splits, eduge
+from tests import running
+
+_SENTENCES = running.ROOT / "sample/pretrain/wiki_articles.txt"
+
+
+def labels(count: int) -> list[str]:
+  """A class a row; of 75,661, the test part has the published numbers."""
+  chance = random.Random(0)
+  shares = list(eduge.SUPPORTS.values())
+  found = chance.choices(list(eduge.SUPPORTS), shares, k=count)
+  if count == eduge.ROWS:
+    names = [name for name, n in eduge.SUPPORTS.items() for _ in range(n)]
+    chance.shuffle(names)
+    _, test = classifier_splits.predecessor(count)
+    for position, name in zip(test.tolist(), names, strict=True):
+      found[position] = name
+  return found
+
+
+def write(path: pathlib.Path, count: int, classes: list[str]) -> None:
+  """Writes news of a few sentences under the columns `news` and ` label`.
+
+  Every hundredth is the one before it again, every hundredth but one nearly so.
+
+  Args:
+    path: .csv or .csv.gz.
+    count: rows.
+    classes: one a row.
+  """
+  chance = random.Random(1)
+  lines = _SENTENCES.read_text(encoding="utf-8").splitlines()
+  sentences = [line for line in lines if len(line.split()) > 4]
+  opened = gzip.open if path.suffix == ".gz" else open
+  with opened(path, "wt", encoding="utf-8", newline="") as file:
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["news", " label"])
+    news = ""
+    for number in range(count):
+      if number % 100 == 99:
+        news = f"{news} Эх сурвалж: МОНЦАМЭ."
+      elif number % 100 != 98:
+        news = " ".join(chance.choices(sentences, k=chance.randint(2, 6)))
+      table.writerow([news, classes[number]])

@@ -1,0 +1,273 @@
+"""Attention against google-research's numbers, attribution against its axioms."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from albert_mn import (
+  classifier,
+  configs,
+  encoders,
+  explanation,
+  initial_weights,
+  model_directory,
+)
+from bert_tweet import attention, web
+from data_prep import options, tokenization
+from tests import running
+
+REFERENCE = pathlib.Path(__file__).parent / "reference"
+TEXT = "Хүн бүр эрх чөлөөтэй, тэгш эрхтэй төрдөг."
+
+
+@pytest.mark.parametrize(
+  "name", ["albert_g1_trained", "albert_g3", "bert_trained"]
+)
+def test_attention_equals_that_of_google_research(name: str) -> None:
+  family = (
+    configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
+  )
+  config = family.from_file(str(REFERENCE / name / "config.json"))
+  encoder = encoders.AlbertEncoder(config, seed=0)
+  initial_weights.load(
+    str(REFERENCE / name / "model.ckpt"), {"encoder": encoder}
+  )
+  inputs = np.load(REFERENCE / "inputs.npz")
+  given = (inputs[x] for x in ("input_ids", "input_mask", "segment_ids"))
+  output = encoder(*map(tf.constant, given), with_attentions=True)
+  expected = np.load(REFERENCE / name / "outputs.npz")
+  real = inputs["input_mask"].astype(bool)
+  assert len(output.attentions) == 3
+  for layer, found in enumerate(output.attentions):
+    want = expected[f"attn_{layer}"]
+    for row in range(4):  # what padding attends to is nobody's business
+      np.testing.assert_allclose(
+        found.numpy()[row][:, real[row]], want[row][:, real[row]], atol=1e-5
+      )
+
+
+def _explainer(tokenizer_file: str, **shape: int) -> explanation.Explainer:
+  """A model of random weights, large ones, so that nothing is near 0."""
+  config = configs.AlbertConfig(
+    vocab_size=400, embedding_size=16, hidden_size=32, num_attention_heads=4,
+    intermediate_size=64, max_position_embeddings=64, initializer_range=0.3,
+    **{"num_hidden_layers": 3, **shape},
+  )  # fmt: skip
+  model = classifier.Classifier(config, 3, seed=1)
+  model.classifier.kernel.assign(tf.random.stateless_normal([32, 3], [1, 2]))
+  return explanation.Explainer(
+    model.encoder,
+    tokenization.Tokenizer(tokenizer_file),
+    64,
+    model.classifier,
+    ["нэг", "хоёр", "гурав"],
+  )
+
+
+@pytest.fixture(scope="module")
+def explainer(tokenizer_file: str) -> explanation.Explainer:
+  return _explainer(tokenizer_file)
+
+
+def test_attention_is_the_models_own_and_no_padding_is_in_it(
+  explainer: explanation.Explainer, tokenizer_file: str
+) -> None:
+  found = explainer.explain(TEXT)
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  (pieces,) = tokenizer.encode([TEXT])
+  ids = [tokenizer.cls_id, *pieces, tokenizer.sep_id]
+  assert found.pieces == tokenizer.pieces(ids)
+  row = tf.constant([ids])
+  output = explainer._encoder(
+    row, tf.ones_like(row), tf.zeros_like(row), with_attentions=True
+  )
+  assert found.attention.shape == (3, 4, len(ids), len(ids))
+  np.testing.assert_allclose(found.attention.sum(-1), 1, atol=1e-5)
+  for layer, expected in zip(found.attention, output.attentions, strict=True):
+    np.testing.assert_allclose(layer, expected.numpy()[0], atol=1e-5)
+
+
+def test_the_second_of_two_equal_blocks_of_a_group_is_shown_too(
+  tokenizer_file: str,
+) -> None:
+  found = _explainer(tokenizer_file, inner_group_num=2).explain("эрх")
+  assert found.attention.shape[:2] == (6, 4)
+
+
+def test_the_parts_of_an_attribution_sum_to_what_they_are_parts_of(
+  explainer: explanation.Explainer,
+) -> None:
+  """Completeness, the paper's proposition 1."""
+  answer = explainer.explain(TEXT).answer
+  assert answer
+  difference = answer.score - answer.baseline_score
+  assert abs(difference) > 0.5, "or there is nothing to explain"
+  assert abs(answer.attribution.sum() - difference) < 0.01 * max(
+    1, abs(difference)
+  )
+  share = answer.probabilities.max()
+  assert answer.score == pytest.approx(np.log(share / (1 - share)), rel=1e-3)
+  assert answer.names[answer.probabilities.argmax()] == answer.label
+
+
+def test_what_is_in_the_baseline_too_is_part_of_nothing(
+  explainer: explanation.Explainer,
+) -> None:
+  """The paper's axiom of sensitivity (b)."""
+  found = explainer.explain("эрх", "үүрэг")
+  assert found.answer
+  same = np.isin(found.pieces, ["[CLS]", "[SEP]"])
+  assert same.sum() == 3
+  assert not found.answer.attribution[same].any()
+  assert found.answer.attribution[~same].all()
+
+
+def test_a_pair_has_segments_and_loses_the_end_of_its_longer_text(
+  explainer: explanation.Explainer,
+) -> None:
+  found = explainer.explain("эрх", "үүрэг " * 60)
+  assert found.pieces[:1] + found.pieces[-1:] == ["[CLS]", "[SEP]"]
+  first = found.pieces.index("[SEP]")
+  assert found.segments == [0] * (first + 1) + [1] * (63 - first)
+  assert len(found.pieces) == 64 and found.cut > 0
+  assert "".join(found.pieces[1:first]) == "▁эрх"
+
+
+def test_pieces_are_joined_to_the_words_of_the_text(
+  explainer: explanation.Explainer,
+) -> None:
+  found = explainer.explain(f"{TEXT} 🙂")
+  assert found.word_texts == [
+    "[CLS]", "Хүн", "бүр", "эрх", "чөлөөтэй", ",", "тэгш", "эрхтэй", "төрдөг",
+    ".", *found.word_texts[10:],
+  ]  # fmt: skip
+  assert found.word_texts[10:] == ["🙂", "[SEP]"]
+  assert "🙂" in found.pieces, "a piece that the tokenizer does not know"
+  assert len(set(found.words)) == len(found.word_texts)
+  assert len(found.pieces) > len(found.word_texts)
+
+
+def _rows(shape: tuple[int, ...], sharpness: float) -> np.ndarray:
+  scores = np.random.default_rng(3).normal(size=shape) * sharpness
+  shares = np.exp(scores - scores.max(-1, keepdims=True))
+  return (shares / shares.sum(-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("sharpness", [0, 1, 5, 50])
+def test_a_packed_number_is_off_by_no_more_than_is_said(
+  sharpness: float,
+) -> None:
+  rows = _rows((2, 3, 40, 40), sharpness)
+  packed = attention.pack(rows)
+  assert (packed.kept, packed.share) == (0, 1)
+  off = np.abs(attention.unpack(packed, rows.shape) - rows)
+  bound = rows.max(-1, keepdims=True) / 510 + 1 / 131_070
+  assert (off <= bound + 1e-9).all()
+  assert off.any(), "then it says more than it must"
+
+
+def test_what_is_too_much_keeps_the_largest_of_each_row() -> None:
+  rows = _rows((2, 4, 64, 64), 2)
+  packed = attention.pack(rows, limit=6000)
+  assert len(packed.levels) <= 6000 and 1 < packed.kept < 64
+  found = attention.unpack(packed, rows.shape)
+  kept = (found > 0).sum(-1)
+  assert kept.max() == packed.kept
+  off = np.abs(found - rows) <= rows.max(-1, keepdims=True) / 500
+  best = np.argsort(rows, -1)[..., -packed.kept // 2 :]
+  assert np.take_along_axis(off, best, -1).all()
+  largest = np.sort(rows, -1)[..., -packed.kept :].sum() / rows.sum()
+  assert packed.share == pytest.approx(largest, abs=0.02)
+
+
+@pytest.mark.slow
+def test_a_page_of_512_pieces_12_layers_and_12_heads_stays_below_6_mb(
+  explainer: explanation.Explainer,
+) -> None:
+  """The worst case: rows without any structure to compress."""
+  found = explainer.explain(TEXT)
+  large = explanation.Explanation(
+    ["▁чөлөөтэй"] * 512, [*range(512)], ["чөлөөтэй"] * 512, [0] * 512, 0,
+    _rows((12, 12, 512, 512), 1.0), found.answer,
+  )  # fmt: skip
+  assert len(attention.page(large).encode("utf-8")) < 6_000_000
+
+
+def test_a_page_runs_its_own_scripts_alone_and_fetches_nothing(
+  explainer: explanation.Explainer,
+) -> None:
+  page = attention.page(explainer.explain("</script><script>alert(1)</script>"))
+  assert page.count("<script") == page.count("</script>") == 2
+  policy = web.policy_of(page)
+  assert "default-src 'none'" in policy and "unsafe" not in policy
+  assert "connect-src 'none'" in policy
+  outside = set(re.findall(r"https?://[^\s\"']+", page))
+  assert outside == {"http://www.w3.org/2000/svg"}, "a namespace is no address"
+  for place in ("script-src", "style-src"):
+    hashed = re.search(rf"{place} '(sha256-[^']+)'", policy)
+    assert hashed, policy
+  assert not re.search(r"\son\w+=|javascript:|style=", page.split("<script")[0])
+
+
+def test_a_page_holds_the_models_numbers(
+  explainer: explanation.Explainer,
+) -> None:
+  found = explainer.explain(TEXT)
+  page = attention.page(found)
+  data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])  # type: ignore[index]
+  assert data["pieces"] == found.pieces
+  assert (data["layers"], data["heads"]) == (3, 4)
+  assert found.answer
+  np.testing.assert_allclose(
+    data["answer"]["attribution"], found.answer.attribution, atol=5e-5
+  )
+  assert data["answer"]["label"] == found.answer.label
+
+
+def test_a_model_without_a_head_is_shown_without_an_answer(
+  tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  config = configs.AlbertConfig(
+    vocab_size=400, embedding_size=16, hidden_size=32, num_attention_heads=2,
+    num_hidden_layers=1, intermediate_size=32, max_position_embeddings=32,
+  )  # fmt: skip
+  encoder = encoders.AlbertEncoder(config, seed=0)
+  model_directory.save(
+    str(tmp_path), "pretrained_model", config=config,
+    parts={"encoder": encoder}, tokenizer_file=tokenizer_file,
+    parameters={"do_lower_case": False}, counts={}, inputs={},
+  )  # fmt: skip
+  found = explanation.Explainer.load(str(tmp_path)).explain(TEXT)
+  assert found.answer is None
+  assert found.attention.shape[:2] == (1, 2)
+  assert attention.view(found)["answer"] is None
+
+
+def test_weights_without_a_tokenizer_ask_for_one(
+  tmp_path: pathlib.Path, tokenizer_file: str
+) -> None:
+  path = str(REFERENCE / "hf_albert")
+  with pytest.raises(options.InputError, match="spm_model_file"):
+    explanation.Explainer.load(path)
+  with pytest.raises(options.InputError, match="at most 40 pieces"):
+    explanation.Explainer.load(path, tokenizer_file)
+
+
+def test_visualize_writes_a_page_for_a_classifier(
+  programs: running.Programs, topics: str, tmp_path: pathlib.Path
+) -> None:
+  target = tmp_path / "new/attention.html"
+  programs.succeed(
+    "-m", "bert_tweet.visualize", f"--model_dir={topics}",
+    "--input_text=хүн бүр эрхтэй", f"--output_file={target}",
+  )  # fmt: skip
+  assert '"label": "эрх"' in target.read_text("utf-8")
+
+
+def test_a_folder_that_is_no_model_is_refused() -> None:
+  with pytest.raises(options.InputError, match="a model directory"):
+    explanation.Explainer.load("nowhere")

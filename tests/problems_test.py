@@ -1,0 +1,156 @@
+"""What outputs mean: numbers against scikit-learn, messages, degenerate runs."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special
+from sklearn import metrics
+from sklearn.utils import class_weight
+
+from albert_mn import best_weights, calibration, degenerate_runs, problems
+from data_prep import classifier_data, options
+
+
+def _rows(*labels: str) -> list[classifier_data.Row]:
+  return [
+    classifier_data.Row(line, f"мөр {line}", label)
+    for line, label in enumerate(labels, 2)
+  ]
+
+
+def _tagged(*labels: tuple[str, ...]) -> list[classifier_data.Row]:
+  return [classifier_data.Row(2, "мөр", labels=names) for names in labels]
+
+
+def test_one_label_a_row() -> None:
+  rows = _rows("b", "a", "c", "b", "b")
+  problem = problems.of_rows("class", rows)
+  assert problem.names == ("a", "b", "c")
+  targets = problem.targets(rows)
+  assert targets.tolist() == [1, 0, 2, 1, 1]
+  logits = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+  np.testing.assert_allclose(
+    problem.probabilities(logits), special.softmax(logits, 1), rtol=1e-6
+  )
+  assert float(
+    tf.reduce_mean(problem.losses(tf.constant(logits), tf.constant(targets)))
+  ) == pytest.approx(metrics.log_loss(targets, special.softmax(logits, 1)))
+  np.testing.assert_allclose(
+    problem.weights(targets),
+    class_weight.compute_sample_weight("balanced", targets),
+    rtol=1e-6,
+  )
+  with pytest.raises(options.InputError, match="'d' on line 2"):
+    problem.targets(_rows("d"))
+  with pytest.raises(options.InputError, match="only 'a'"):
+    problems.of_rows("class", _rows("a", "a"))
+
+
+def test_several_labels_a_row() -> None:
+  rows = _tagged(("спорт", "😀 a"), (), ("спорт",))
+  problem = problems.of_rows("multi_label", rows)
+  targets = problem.targets(rows)
+  assert problem.names == ("спорт", "😀 a")
+  assert targets.tolist() == [[1, 1], [0, 0], [1, 0]]
+  logits = np.array([[2, -1], [0.5, -3], [1, 1]], np.float32)
+  np.testing.assert_allclose(
+    problem.probabilities(logits), special.expit(logits), rtol=1e-6
+  )
+  assert problem.score(logits, targets) == pytest.approx(
+    metrics.f1_score(targets, logits > 0, average="micro")
+  )
+  with pytest.raises(options.InputError, match="'гурав' on line 2"):
+    problem.targets(_tagged(("гурав",)))
+
+
+def test_a_number_a_row() -> None:
+  rows = _rows("1", "2", "6.5")
+  problem = problems.of_rows("regression", rows)
+  targets = problem.targets(rows)
+  assert targets.mean() == pytest.approx(0, abs=1e-6)
+  assert targets.std() == pytest.approx(1)
+  np.testing.assert_allclose(
+    problem.probabilities(targets[:, None])[:, 0], [1, 2, 6.5], rtol=1e-6
+  )
+  logits = np.array([[0.1], [0.2], [0.3]], np.float32)
+  assert problem.score(logits, targets) == pytest.approx(
+    metrics.r2_score(targets, logits[:, 0]), rel=1e-5
+  )
+  again = problems.of_model(problem.names, problem.parameters())
+  assert again == problem
+  with pytest.raises(options.InputError, match="at least two numbers"):
+    problems.of_rows("regression", _rows("3", "3"))
+
+
+@pytest.mark.parametrize(
+  ("problem", "rows"),
+  [
+    (problems.SingleLabel(("a", "b")), _rows(*"aabababb")),
+    (problems.MultiLabel(("a", "b")), _tagged(*[("a",), ("b",), ()] * 4)),
+    (problems.Regression(mean=4.5, deviation=2.3), _rows(*"12345678")),
+  ],
+)
+def test_a_run_that_answers_all_alike_is_degenerate(
+  problem: problems.Problem, rows: list[classifier_data.Row]
+) -> None:
+  targets = problem.targets(rows)
+  constant = np.full([len(rows), len(problem.names)], 0.01, np.float32)
+  if problem.TYPE == "multi_label":
+    constant -= 0.7
+  assert "one answer for all" in degenerate_runs.fault(
+    problem, constant, targets
+  )
+  learnt = (
+    targets[:, None]
+    if problem.TYPE == "regression"
+    else 9 * (targets - 0.5)
+    if problem.TYPE == "multi_label"
+    else 9 * np.eye(2)[targets]
+  )
+  assert not degenerate_runs.fault(problem, learnt.astype(np.float32), targets)
+
+
+def test_the_best_weights_come_back_and_patience_ends() -> None:
+  weight = tf.Variable([0.0])
+  best = best_weights.Best([weight], patience=2)
+  scores = [(0.5, 1.0), (0.7, 1.0), (0.7, 0.9), (0.7, 0.95), (0.6, 0.1)]
+  better, stops = [], []
+  for epoch, (score, loss) in enumerate(scores):
+    weight.assign([float(epoch)])
+    better.append(best.take(score, loss))
+    stops.append(best.stops())
+  assert better == [True, True, True, False, False]
+  assert stops == [False, False, False, False, True]
+  best.restore()
+  assert weight.numpy() == [2.0]
+
+
+def test_calibration_of_a_textbook_case() -> None:
+  confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
+  right = np.array([1, 1, 1, 0, 1, 0])
+  found = calibration.bins(confidence, right, 10)
+  assert [(one.rows, one.accuracy) for one in found] == [(2, 0.5), (4, 0.75)]
+  assert calibration.expected_error(found) == pytest.approx(
+    (4 * 0.20 + 2 * 0.05) / 6
+  )
+  # The edges belong to the lower bin, 0 and 1 to the outer ones.
+  ends = calibration.bins(np.array([0.0, 0.1, 1.0]), np.array([0, 1, 1]), 10)
+  assert [(one.low, one.rows) for one in ends] == [(0.0, 2), (0.9, 1)]
+
+
+def test_the_temperature_undoes_what_made_a_model_too_sure() -> None:
+  rng = np.random.default_rng(0)
+  problem = problems.SingleLabel(("a", "b", "c"))
+  logits = rng.normal(size=(4000, 3)) * 2
+  shares = special.softmax(logits, 1)
+  targets = np.array([rng.choice(3, p=p) for p in shares], np.int32)
+  sure = (logits * 3).astype(np.float32)
+  found = calibration.temperature(problem, sure, targets)
+  assert found == pytest.approx(3, rel=0.1)
+
+  def error(values: np.ndarray) -> float:
+    p = problem.probabilities(values)
+    bins = calibration.bins(p.max(axis=1), p.argmax(axis=1) == targets)
+    return calibration.expected_error(bins)
+
+  assert error(sure / found) < 0.03 < error(sure)

@@ -1,0 +1,422 @@
+"""The server over HTTP: good requests beside bad ones, under load, to its end."""
+
+import asyncio
+import concurrent.futures
+import json
+import pathlib
+import socket
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+import requests
+
+from albert_mn import classifier
+from bert_tweet import batching, server
+from data_prep import options
+from tests import running, serving
+
+TEXT = "хүн бүр эрхтэй"
+
+
+@pytest.fixture(scope="module")
+def running_server(
+  topics: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[serving.Serving]:
+  log = tmp_path_factory.mktemp("server") / "log"
+  with serving.serving(topics, log, "--max_text_bytes=2000") as found:
+    yield found
+
+
+@pytest.fixture(scope="module")
+def predictor(topics: str) -> classifier.Predictor:
+  return classifier.Predictor.load(topics)
+
+
+def _post(
+  found: serving.Serving, content: object, path: str = "predict"
+) -> requests.Response:
+  raw = content if isinstance(content, bytes) else json.dumps(content)
+  return requests.post(f"{found.url}/api/{path}", data=raw, timeout=60)
+
+
+def test_one_text_gets_the_predictors_answer(
+  running_server: serving.Serving, predictor: classifier.Predictor
+) -> None:
+  answer = _post(running_server, {"text": TEXT}).json()
+  assert answer["label"] == "эрх"
+  (expected,) = predictor.probabilities([TEXT])
+  assert list(answer["probabilities"]) == predictor.names
+  np.testing.assert_allclose(
+    list(answer["probabilities"].values()), expected, atol=1e-5
+  )
+
+
+def test_many_texts_are_answered_in_their_order(
+  running_server: serving.Serving, predictor: classifier.Predictor
+) -> None:
+  texts = [("улс " if i % 3 else "тэгш ") * (1 + i) for i in range(20)]
+  answer = _post(running_server, {"texts": texts}).json()["predictions"]
+  found = [list(row["probabilities"].values()) for row in answer]
+  np.testing.assert_allclose(found, predictor.probabilities(texts), atol=1e-5)
+
+
+def test_the_predecessors_address_answers_with_its_keys(
+  running_server: serving.Serving,
+) -> None:
+  def ask() -> dict[str, object]:
+    return requests.get(
+      f"{running_server.url}/api/to_back_end/predict",
+      params={"text": TEXT}, timeout=60,
+    ).json()  # fmt: skip
+
+  first, second = ask(), ask()
+  assert list(first) == ["username", "score", "req_count"]
+  assert first["username"] == "эрх"
+  assert isinstance(first["score"], str) and 0.5 < float(first["score"]) <= 1
+  assert second["req_count"] == first["req_count"] + 1  # type: ignore[operator]
+
+
+BAD: dict[str, tuple[object, int, str]] = {
+  "no JSON": (b"text=a", 400, "expected JSON"),
+  "nothing": (b"", 400, "expected JSON"),
+  "not UTF-8": ('{"text": "хүн"}'.encode("cp1251", "replace"), 400, "UTF-8"),
+  "deep": (b"[" * 10_000, 400, "JSON"),
+  "a list": ([TEXT], 400, '{"text"'),
+  "no text": ({"texte": TEXT}, 400, "no text"),
+  "a number": ({"text": 3}, 400, "text to be a string"),
+  "null": ({"text": None}, 400, "text to be a string"),
+  "both": ({"text": TEXT, "texts": [TEXT]}, 400, "one of"),
+  "no texts": ({"texts": []}, 400, "one of"),
+  "a bad one": ({"texts": [TEXT, ""]}, 400, "texts[1]"),
+  "empty": ({"text": " \n"}, 400, "got nothing"),
+  "half a letter": (b'{"text": "\\ud83d"}', 400, "half"),
+  "long": ({"text": "ө" * 1001}, 413, "at most 2000 bytes; got 2002"),
+  "a long one": ({"texts": [TEXT, "ө" * 1001]}, 413, "texts[1]"),
+  "too many": ({"texts": ["a"] * 513}, 413, "at most 512 texts"),
+  "a long body": (b'{"text": "' + b"a" * 3_000_000, 413, "at most 16000 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_request_is_told_why(
+  running_server: serving.Serving, name: str
+) -> None:
+  content, status, reason = BAD[name]
+  answer = _post(running_server, content)
+  assert answer.status_code == status
+  assert answer.headers["Content-Type"] == "application/json"
+  assert reason in answer.json()["error"]
+  if name not in ("both", "no texts", "too many", "a list"):
+    assert _post(running_server, content, "attention").status_code in (400, 413)
+
+
+def test_a_query_that_is_not_utf8_or_empty_is_told_why(
+  running_server: serving.Serving,
+) -> None:
+  address = f"{running_server.url}/api/to_back_end/predict"
+  for query, reason in (("text=%D1", "UTF-8"), ("", "got nothing")):
+    answer = requests.get(f"{address}?{query}", timeout=60)
+    assert answer.status_code == 400 and reason in answer.json()["error"]
+
+
+def test_the_longest_text_that_is_allowed_is_answered(
+  running_server: serving.Serving,
+) -> None:
+  escaped = b'{"text": "' + b"\\u04e9" * 1000 + b'"}'
+  assert _post(running_server, escaped).status_code == 200
+
+
+def test_a_caller_who_stops_half_way_holds_nobody_up(
+  running_server: serving.Serving,
+) -> None:
+  host, port = urllib.parse.urlsplit(running_server.url).netloc.split(":")
+  with socket.create_connection((host, int(port))) as half:
+    half.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\n"
+                 b"Content-Length: 100\r\n\r\n{")  # fmt: skip
+    assert _post(running_server, {"text": TEXT}).ok
+  assert _post(running_server, {"text": TEXT}).ok
+
+
+def test_every_answer_forbids_what_it_does_not_need(
+  running_server: serving.Serving,
+) -> None:
+  for path in ("", "healthz", "metrics", "nowhere", "api/predict"):
+    headers = requests.get(f"{running_server.url}/{path}", timeout=60).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "Access-Control-Allow-Origin" not in headers
+    assert "server" not in headers
+  page = requests.get(running_server.url, timeout=60).text
+  assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+  assert "https://" not in page
+
+
+def test_an_answer_holds_no_markup(running_server: serving.Serving) -> None:
+  text = "</script><img src=x onerror=alert(1)> эрх"
+  answer = _post(running_server, {"text": text}, "attention")
+  assert "<" not in answer.text
+  assert "<" in "".join(answer.json()["pieces"] + answer.json()["wordTexts"])
+
+
+def test_metrics_count_what_happened(running_server: serving.Serving) -> None:
+  def counts() -> dict[str, float]:
+    text = requests.get(f"{running_server.url}/metrics", timeout=60).text
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(v) for name, _, v in (x.rpartition(" ") for x in lines)}
+
+  before = counts()
+  _post(running_server, {"texts": [TEXT] * 5})
+  requests.get(f"{running_server.url}/a/{TEXT}", timeout=60)
+  after = counts()
+  grown = {name: after[name] - before.get(name, 0) for name in after}
+  route = 'bert_tweet_requests_total{path="%s",status="%d"}'
+  assert grown["bert_tweet_texts_total"] == 5
+  assert grown[route % ("/api/predict", 200)] == 1
+  assert grown[route % ("other", 404)] == 1, "no label for each path that comes"
+  assert grown["bert_tweet_batch_size_sum"] == 5
+  assert grown["bert_tweet_request_seconds_count"] == 3
+  assert after["bert_tweet_queue_texts"] == 0
+
+
+def test_no_text_is_in_the_log(running_server: serving.Serving) -> None:
+  _post(running_server, {"text": "нууц үг"})
+  requests.get(
+    f"{running_server.url}/api/to_back_end/predict",
+    params={"text": "нууц үг"}, timeout=60,
+  )  # fmt: skip
+  log = running_server.log.read_text()
+  assert "POST /api/predict 200" in log
+  assert "нууц" not in log and urllib.parse.quote("нууц") not in log
+
+
+def test_200_good_and_bad_requests_at_once_get_what_is_theirs(
+  running_server: serving.Serving, predictor: classifier.Predictor
+) -> None:
+  texts = ["эрх тэгш " * (1 + i % 20) + str(i) for i in range(200)]
+  expected = predictor.probabilities(texts)
+
+  def ask(i: int) -> None:
+    if i % 4 == 3:
+      content, status, _ = list(BAD.values())[i % len(BAD)]
+      assert _post(running_server, content).status_code == status
+    else:
+      answer = _post(running_server, {"text": texts[i]}).json()
+      np.testing.assert_allclose(
+        list(answer["probabilities"].values()), expected[i], atol=1e-5
+      )
+
+  with concurrent.futures.ThreadPoolExecutor(200) as callers:
+    for done in [callers.submit(ask, i) for i in range(200)]:
+      done.result()
+  assert requests.get(f"{running_server.url}/healthz", timeout=60).ok
+
+
+def test_sigterm_lets_a_request_under_way_end_and_texts_are_logged_on_request(
+  topics: str, predictor: classifier.Predictor, tmp_path: pathlib.Path
+) -> None:
+  # The text waits three seconds for others.
+  flags = ("--max_wait_ms=3000", "--log_texts", "--username=Болд, Дулмаа")
+  with serving.serving(topics, tmp_path / "log", *flags) as found:
+    with concurrent.futures.ThreadPoolExecutor() as callers:
+      waiting = callers.submit(_post, found, {"text": "эрх тэгш"})
+      while "эрх тэгш" not in found.log.read_text():
+        time.sleep(0.02)
+      code = found.stop()
+      answer = waiting.result()
+    named = dict(zip(predictor.names, ["Болд", "Дулмаа"], strict=True))
+    assert answer.ok and answer.json()["label"] == named["эрх"]
+    assert code == -15
+    with pytest.raises(requests.ConnectionError):
+      _post(found, {"text": TEXT})
+
+
+@pytest.fixture(scope="module")
+def taken() -> Iterator[int]:
+  with socket.create_server(("127.0.0.1", 0)) as other:
+    yield other.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_known_before_the_model_is_loaded(
+  programs: running.Programs, taken: int
+) -> None:
+  error = programs.refuse(
+    "-m", "bert_tweet.serve", "--model_dir=nowhere", f"--port={taken}"
+  )
+  assert f"port {taken}" in error
+
+
+@pytest.mark.parametrize("names", ["Болд", "Болд,Болд", "Болд,", "а,б,в"])
+def test_names_that_do_not_fit_the_labels_are_refused(
+  predictor: classifier.Predictor, names: str
+) -> None:
+  settings = server.Options(model_dir="x", username=names)
+  with pytest.raises(options.InputError, match="2 different names"):
+    server.Server(predictor, settings)
+
+
+# The queue, with a function in the place of a model.
+
+
+class _Slow:
+  """Doubles numbers, once it is let; remembers the sizes of its batches."""
+
+  def __init__(self) -> None:
+    self.go, self.sizes = threading.Event(), list[int]()
+
+  def __call__(self, texts: Sequence[str]) -> np.ndarray:
+    self.sizes.append(len(texts))
+    assert self.go.wait(30)
+    if "bad" in texts:
+      raise ValueError("bad")
+    return np.array([[2.0 * int(text)] for text in texts])
+
+
+def test_what_gathers_behind_a_batch_is_the_next_batch() -> None:
+  async def run() -> None:
+    model = _Slow()
+    batcher = batching.Batcher(model, 4, 0.0, 100)
+    calls = [asyncio.create_task(batcher.submit(["0"]))]
+    while not model.sizes:
+      await asyncio.sleep(0.01)
+    calls += [
+      asyncio.create_task(batcher.submit([str(i), str(i + 1)]))
+      for i in range(1, 7)
+    ]
+    await asyncio.sleep(0.05)
+    model.go.set()
+    found = await asyncio.gather(*calls)
+    assert [x.tolist() for x in found[1:]] == [
+      [[2.0 * i], [2.0 * i + 2]] for i in range(1, 7)
+    ]
+    assert model.sizes == [1, 4, 4, 4]
+    batcher.close()
+
+  asyncio.run(run())
+
+
+def test_a_full_queue_refuses_at_once_and_takes_again_when_there_is_room() -> (
+  None
+):
+  async def run() -> None:
+    model = _Slow()
+    batcher = batching.Batcher(model, 1, 0.0, 3)
+    first = asyncio.create_task(batcher.submit(["1"]))
+    while not model.sizes:  # then it is no longer in the queue
+      await asyncio.sleep(0.01)
+    rest = asyncio.create_task(batcher.submit(["2", "3"]))
+    await asyncio.sleep(0)
+    with pytest.raises(batching.QueueFullError):
+      await batcher.submit(["4", "5"])
+    last = asyncio.create_task(batcher.submit(["6"]))
+    await asyncio.sleep(0)
+    model.go.set()
+    assert [(await x).tolist() for x in (first, rest, last)] == [
+      [[2.0]], [[4.0], [6.0]], [[12.0]],
+    ]  # fmt: skip
+    assert (await batcher.submit(["7"])).tolist() == [[14.0]]
+    batcher.close()
+    with pytest.raises(batching.QueueFullError):
+      await batcher.submit(["8"])
+
+  asyncio.run(run())
+
+
+def test_a_batch_that_fails_is_told_to_its_callers_and_ends_nothing() -> None:
+  async def run() -> None:
+    model = _Slow()
+    model.go.set()
+    batcher = batching.Batcher(model, 4, 0.0, 100)
+    with pytest.raises(ValueError, match="bad"):
+      await batcher.submit(["bad", "1"])
+    assert (await batcher.submit(["1"])).tolist() == [[2.0]]
+    batcher.close()
+
+  asyncio.run(run())
+
+
+def test_texts_of_like_length_share_a_call_of_a_power_of_two_of_rows() -> None:
+  calls = []
+
+  def predict(texts: Sequence[str], size: int) -> np.ndarray:
+    calls.append((len(texts), size))
+    return np.array([[len(text)] for text in texts])
+
+  lengths = [3, 500, 9, 20, 400, 63, 64, 1]
+  found = batching.of_like_length(predict, 32)(["ө" * n for n in lengths])
+  assert found[:, 0].tolist() == lengths
+  assert sorted(calls) == [(1, 1), (2, 2), (5, 8)]
+
+
+def test_a_full_server_answers_503_and_when_to_come_back(
+  predictor: classifier.Predictor,
+) -> None:
+  settings = server.Options(
+    model_dir="x", max_queue=2, max_batch_size=2, max_wait_ms=60_000
+  )
+  app = server.Server(predictor, settings).app()
+
+  async def run() -> None:
+    async with _Asgi(app) as asgi:
+      waiting = asyncio.create_task(asgi.post({"text": TEXT}))
+      await asyncio.sleep(0.05)
+      status, headers, body = await asgi.post({"texts": [TEXT, TEXT]})
+      assert status == 503 and headers[b"retry-after"] == b"1"
+      assert "queue is full" in body["error"]
+      # The second text of a batch of two: both are answered.
+      assert (await asgi.post({"text": TEXT}))[0] == 200
+      assert (await waiting)[0] == 200
+
+  asyncio.run(run())
+
+
+class _Asgi:
+  """Calls an application as a server does, without a socket."""
+
+  def __init__(self, app: object):
+    self._app = app
+    self._events: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+
+  async def __aenter__(self) -> "_Asgi":
+    self._started = asyncio.Event()
+    self._events.put_nowait({"type": "lifespan.startup"})
+
+    async def send(message: dict[str, str]) -> None:
+      assert "failed" not in message["type"], message
+      self._started.set()
+
+    self._life = asyncio.create_task(
+      self._app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}},
+                self._events.get, send)  # type: ignore[operator]
+    )  # fmt: skip
+    await self._started.wait()
+    return self
+
+  async def __aexit__(self, *_: object) -> None:
+    self._events.put_nowait({"type": "lifespan.shutdown"})
+    await self._life
+
+  async def post(self, content: object) -> tuple[int, dict[bytes, bytes], dict]:
+    scope = {
+      "type": "http", "method": "POST", "path": "/api/predict", "headers": [],
+      "query_string": b"", "root_path": "",
+    }  # fmt: skip
+    body = {"type": "http.request", "body": json.dumps(content).encode()}
+    sent: list[dict] = []
+
+    async def receive() -> dict:
+      return body
+
+    async def send(message: dict) -> None:
+      sent.append(message)
+
+    await self._app(scope, receive, send)  # type: ignore[operator]
+    raw = b"".join(message.get("body", b"") for message in sent[1:])
+    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(raw)

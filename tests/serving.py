@@ -1,0 +1,63 @@
+"""A server of ours in a process of its own, as its users start it."""
+
+import contextlib
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import requests
+
+from tests import running
+
+
+class Serving:
+  """A server that runs.
+
+  Attributes:
+    process: its own.
+    url: where it answers, without a slash at its end.
+    log: what it wrote to standard error.
+  """
+
+  def __init__(self, model_dir: str, log: pathlib.Path, *flags: str):
+    self.log = log
+    with log.open("w") as file:
+      self.process = subprocess.Popen(
+        [sys.executable, "-m", "bert_tweet.serve", f"--model_dir={model_dir}",
+         "--port=0", *flags],
+        cwd=running.ROOT, stderr=file,
+      )  # fmt: skip
+    self.url = self._wait()
+
+  def _wait(self) -> str:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and self.process.poll() is None:
+      if found := re.search(r" at (http://\S+)/", self.log.read_text()):
+        with contextlib.suppress(requests.ConnectionError):
+          requests.get(f"{found[1]}/healthz", timeout=60)
+          return found[1]
+      time.sleep(0.05)
+    self.process.kill()
+    raise AssertionError(self.log.read_text())
+
+  def stop(self) -> int:
+    """Asks it to end; returns the exit code."""
+    self.process.send_signal(signal.SIGTERM)
+    return self.process.wait(timeout=60)
+
+
+@contextlib.contextmanager
+def serving(
+  model_dir: str, log: pathlib.Path, *flags: str
+) -> Iterator[Serving]:
+  """Gives a server, which is gone after the block."""
+  found = Serving(model_dir, log, *flags)
+  try:
+    yield found
+  finally:
+    found.process.kill()
+    found.process.wait()

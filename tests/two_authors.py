@@ -1,0 +1,42 @@
+"""Short texts of two authors, in place of tweets: sentences of their works.
+
+Where the works are a novel and essays, or a declaration and an encyclopedia,
+their topics help to tell them apart; the tweets of two people are harder.
+"""
+
+import pathlib
+
+_LONGEST = 140  # letters, as tweets had until 2017
+_FEWEST_WORDS = 4
+
+
+def short_texts(*works: pathlib.Path) -> dict[str, list[str]]:
+  """Returns "0" and "1" → the sentences of a work, cut at a word's end.
+
+  Args:
+    works: files of a sentence a line.
+  """
+  found: dict[str, list[str]] = {}
+  for author, work in enumerate(works):
+    lines = work.read_text(encoding="utf-8").splitlines()
+    cut = (line[:_LONGEST].rsplit(" ", 1)[0] if len(line) > _LONGEST else line
+           for line in lines)  # fmt: skip
+    found[str(author)] = [
+      " ".join(text.split())
+      for text in cut
+      if len(text.split()) >= _FEWEST_WORDS
+    ]
+  return found
+
+
+def write(path: pathlib.Path, *works: pathlib.Path) -> None:
+  """Writes a tweet set, text and label; of each author as many rows."""
+  texts = short_texts(*works)
+  count = min(map(len, texts.values()))
+  with path.open("w", encoding="utf-8") as file:
+    file.write("text\tlabel\n")
+    for author, found in texts.items():
+      step = len(found) / count
+      file.writelines(
+        f"{found[int(number * step)]}\t{author}\n" for number in range(count)
+      )

@@ -5,7 +5,6 @@ same outputs on real sentences as the model that it was made from.
 """
 
 import dataclasses
-import importlib
 import json
 import os
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tokenizers
 
 from albert_mn import (
   classifier,
@@ -398,14 +398,10 @@ def _huggingface(folder: str, source: Source, settings: Options) -> list[str]:
 
 
 def _same_ids(folder: str, source: Source) -> list[str]:
-  """Holds tokenizer.json against the model, where its library is installed."""
+  """Holds tokenizer.json against the model, by its own library."""
   if not source.tokenizer_file:
     return []
   path = os.path.join(folder, huggingface.FAST_TOKENIZER)
-  try:
-    tokenizers = importlib.import_module("tokenizers")
-  except ModuleNotFoundError:
-    return ["tokenizer.json: not read back, as `tokenizers` is not installed"]
   theirs = tokenizers.Tokenizer.from_file(path)
   texts = [*foreign_text.SENTENCES, *_AWKWARD]
   expected = source.tokenizer().encode(texts)

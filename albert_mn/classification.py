@@ -181,7 +181,15 @@ def _train(
 ) -> None:
   problem = fine_tuning.problem_of(settings.label_type, rows.train)
   problem.check([*rows.validation, *rows.held_out])
+  if recipe.freeze_encoder and not settings.init_checkpoint:
+    raise options.InputError(
+      "--init_checkpoint, whose encoder is to be frozen",
+      "none",
+      "give it, or leave --freeze_encoder out",
+    )
   start = _start(settings, recipe.max_seq_length)
+  if problem.TYPE == tagging.ENTITIES:
+    tagging.check_tokenizer(start.tokenizer_file)
   data = fine_tuning.Data(
     rows.train, rows.validation, rows.held_out, task_rows.cleaning(settings)
   )

@@ -7,12 +7,12 @@ in the place of each piece, to the text. The parts sum to the difference.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import classifier, encoders, initial_weights
+from albert_mn import classifier, encoders, initial_weights, problems
 from data_prep import length_buckets, manifest, options, tokenization
 
 # Where the sum misses the difference by more, twice as many points are taken.
@@ -97,8 +97,9 @@ class Explainer:
     tokenizer: its own.
     max_seq_length: ids of a text, the special ones included.
     head: [batch, hidden_size] pooled to [batch, labels]; None for a model that
-      was only pretrained.
-    names: the labels.
+      was only pretrained, or whose output is a number.
+    problem: what the head's outputs mean.
+    clean: what is done to a text before it is read.
   """
 
   def __init__(
@@ -106,26 +107,30 @@ class Explainer:
     encoder: encoders.AlbertEncoder,
     tokenizer: tokenization.Tokenizer,
     max_seq_length: int,
-    head: tf.Module | None = None,
-    names: Sequence[str] = (),
+    head: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    problem: problems.Problem | None = None,
+    clean: Callable[[str], str] = lambda text: text,
   ):
     self._encoder, self._tokenizer = encoder, tokenizer
-    self._max_seq_length, self._names = max_seq_length, list(names)
-    # One output alone is a number, not an answer among several.
-    self._head = head if len(self._names) > 1 else None
+    self._max_seq_length = max_seq_length
+    self._head, self._problem, self._clean = head, problem, clean
     self._look = tf.function(self._looked)
     self._add = tf.function(self._added)
 
   @classmethod
   def of(cls, predictor: classifier.Predictor) -> "Explainer":
     """Explains what a predictor says, with its weights."""
-    model = predictor.model
+    model, problem = predictor.model, predictor.problem
+    temperature = predictor.temperature
     return cls(
       model.encoder,
       predictor.tokenizer,
       predictor.max_seq_length,
-      model.classifier,
-      predictor.names,
+      None
+      if problem.TYPE == problems.REGRESSION
+      else lambda pooled: model.head(pooled) / temperature,
+      problem,
+      lambda text: str(predictor.cleaned([text])[0]),
     )
 
   @classmethod
@@ -150,8 +155,8 @@ class Explainer:
         "none",
         "give --spm_model_file",
       )
-    lower = described.get("parameters", {}).get("do_lower_case", False)
-    tokenizer = tokenization.Tokenizer(found, do_lower_case=lower)
+    text = initial_weights.text_settings(path, found, config)
+    tokenizer = tokenization.Tokenizer.with_settings(found, text.settings)
     if tokenizer.vocab_size > config.vocab_size:
       raise options.InputError(
         f"a tokenizer of at most {config.vocab_size} pieces, the model's",
@@ -187,7 +192,8 @@ class Explainer:
 
   def _framed(self, text: str, pair: str) -> _Framed:
     """Cuts the longer of two texts first, as google-research's code does."""
-    tokenizer, texts = self._tokenizer, [text, pair] if pair else [text]
+    tokenizer = self._tokenizer
+    texts = [self._clean(one) for one in ([text, pair] if pair else [text])]
     parts = [*tokenizer.encode(texts)]
     stretches = tokenizer.segment(texts)
     room = self._max_seq_length - 1 - len(parts)
@@ -244,6 +250,8 @@ class Explainer:
     return tf.stack(output.attentions), logits
 
   def _answer(self, framed: _Framed, logits: tf.Tensor) -> Answer:
+    assert self._problem, "a head has one"
+    probabilities = self._problem.probabilities(logits.numpy())[0]
     label = int(tf.argmax(logits[0]))
     special = self._tokenizer.special[framed.ids]
     kept = special & (framed.ids != self._tokenizer.unk_id)
@@ -251,14 +259,14 @@ class Explainer:
     there = self._padded(dataclasses.replace(framed, ids=masked))
     here = self._padded(framed)
     _, baseline_logits = self._look(*there)
-    score = _log_odds(logits, label)
-    baseline_score = _log_odds(baseline_logits, label)
+    score = self._log_odds(logits, label)
+    baseline_score = self._log_odds(baseline_logits, label)
     points = _FEWEST_POINTS
     while True:
       parts = self._integrated(here, there[0], label, points)
       answer = Answer(
-        self._names,
-        np.exp(classifier.log_softmax(logits.numpy())[0]),
+        list(self._problem.names),
+        probabilities,
         parts[: len(framed.ids)],
         float(score[0]),
         float(baseline_score[0]),
@@ -326,14 +334,14 @@ class Explainer:
       output = self._encoder(
         *(tf.tile(row, copies) for row in (ids, mask, segments)), words=words
       )
-      score = _log_odds(self._head(output.pooled_output), label)
+      score = self._log_odds(self._head(output.pooled_output), label)
     gradient = tape.gradient(score, words)
     return tf.einsum("p,pls,ls->l", weights, gradient, way[0])
 
-
-def _log_odds(logits: tf.Tensor, label: tf.Tensor | int) -> tf.Tensor:
-  """Returns log(p / (1 - p)) of a label, [batch], of [batch, labels]."""
-  others = tf.one_hot(label, logits.shape[1], on_value=-np.inf, off_value=0.0)
-  return tf.gather(logits, label, axis=1) - tf.reduce_logsumexp(
-    logits + others, axis=1
-  )
+  def _log_odds(self, logits: tf.Tensor, label: tf.Tensor | int) -> tf.Tensor:
+    """Returns log(p / (1 - p)) of a label, [batch], of [batch, labels]."""
+    found = tf.gather(logits, label, axis=1)
+    if self._problem and self._problem.TYPE == problems.MULTI_LABEL:
+      return found  # each label stands for itself
+    others = tf.one_hot(label, logits.shape[1], on_value=-np.inf, off_value=0.0)
+    return found - tf.reduce_logsumexp(logits + others, axis=1)

@@ -10,7 +10,7 @@ bad_rows.tsv says of each what is wrong. Entities are JSON lines:
      "type": "LOC", "text": "Баянгол дүүрэг", "probability": 0.97}]}
 """
 
-import itertools
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,8 +25,9 @@ from data_prep import classifier_data, framing, storage, tables
 NAME, BAD_NAME = "predictions.tsv", "bad_rows.tsv"
 ENTITIES_NAME = "predictions.jsonl"
 
-# Rows in memory at a time: enough to find neighbours of like length.
-_CHUNK = 2048
+# Rows in memory at a time: enough to find neighbours of like length. Long texts
+# fill their letters sooner.
+_CHUNK, _LETTERS = 2048, 4 << 20
 
 _Read = tuple[int, classifier_data.Row | tables.Bad]
 
@@ -47,9 +48,9 @@ def write(
   """
   tags = isinstance(predictor, tagging.TagPredictor)
   path = os.path.join(output_dir, ENTITIES_NAME if tags else NAME)
-  count, bad = 0, list[tuple[int, str]]()
+  count, bad = 0, _BadRows(output_dir)
   predictor.framer.counts = framing.Counts()
-  with storage.writing(path) as file:
+  with storage.writing(path) as file, bad:
     if not tags:
       tab_separated(file, ["line", "label", *predictor.names, "text"])
     for chunk in _chunks(rows):
@@ -57,44 +58,71 @@ def write(
         _write_entities(file, predictor, chunk, batch_size)
       else:
         _write_chunk(file, predictor, chunk, batch_size)
-      count += len(chunk)
       for line, row in chunk:
         if isinstance(row, tables.Bad):
-          bad.append((line, row.reason))
+          bad.tell(line, row.reason)
+      count += len(chunk)
       logging.log_every_n_seconds(logging.INFO, "%d rows predicted", 30, count)
-  report_bad(output_dir, bad, count)
+  bad.report(count)
   said = predictor.framer.counts.said(predictor.max_seq_length)
   if said:
     logging.info("%s", said)
-  logging.info("%d predictions in %s", count - len(bad), path)
+  logging.info("%d predictions in %s", count - bad.count, path)
 
 
-def report_bad(
-  output_dir: str, bad: Sequence[tuple[int, str]], count: int
-) -> None:
-  """Writes bad_rows.tsv and says how many; removes that of an earlier run."""
-  path = os.path.join(output_dir, BAD_NAME)
-  if not bad:
-    storage.remove(path)
-    return
-  with storage.writing(path) as file:
-    tab_separated(file, ["line", "reason"])
-    for line, reason in bad:
-      tab_separated(file, [str(line), reason])
-  line, reason = bad[0]
-  logging.warning(
-    "%d of %d rows cannot be predicted, the first on line %d (%s): see %s",
-    len(bad),
-    count,
-    line,
-    reason,
-    path,
-  )
+class _BadRows:
+  """bad_rows.tsv, which is there only where there are any.
+
+  Args:
+    output_dir: where to.
+  """
+
+  def __init__(self, output_dir: str):
+    self._path = os.path.join(output_dir, BAD_NAME)
+    self._open = contextlib.ExitStack()
+    self._file: IO[str] | None = None
+    self._first = ""
+    self.count = 0
+
+  def __enter__(self) -> "_BadRows":
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    self._open.__exit__(*error)
+    if error[0] is None and not self.count:
+      storage.remove(self._path)  # an earlier run's
+
+  def tell(self, line: int, reason: str) -> None:
+    """Writes a row."""
+    if self._file is None:
+      self._file = self._open.enter_context(storage.writing(self._path))
+      tab_separated(self._file, ["line", "reason"])
+      self._first = f"the first on line {line}: {reason}"
+    tab_separated(self._file, [str(line), reason])
+    self.count += 1
+
+  def report(self, rows: int) -> None:
+    """Says how many there were."""
+    if self.count:
+      logging.warning(
+        "%d of %d rows cannot be predicted, %s; see %s",
+        self.count,
+        rows,
+        self._first,
+        self._path,
+      )
 
 
 def _chunks(rows: Iterable[_Read]) -> Iterator[list[_Read]]:
-  remaining = iter(rows)
-  while chunk := list(itertools.islice(remaining, _CHUNK)):
+  chunk: list[_Read] = []
+  letters = 0
+  for line, row in rows:
+    chunk.append((line, row))
+    letters += len(row.text) if isinstance(row, classifier_data.Row) else 0
+    if len(chunk) == _CHUNK or letters > _LETTERS:
+      yield chunk
+      chunk, letters = [], 0
+  if chunk:
     yield chunk
 
 

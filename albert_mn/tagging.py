@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from albert_mn import classifier, problems
-from data_prep import classifier_data, framing, options
+from data_prep import classifier_data, framing, options, tokenization
 
 KIND = "tagger"
 ENTITIES = "entities"
@@ -172,6 +173,12 @@ class Tagging(problems.SingleLabel):
     """Returns the inputs with the tags of their pieces."""
     texts = [row.text for row in rows]
     framed, tags = framer.frame(texts), self.numbers(framer, rows)
+    if stuck := unalignable(rows, framer.tokenizer.segment):
+      logging.info(
+        "%d of %d entities begin or end inside a piece: never found exactly",
+        stuck,
+        sum(len(row.entities) for row in rows),
+      )
     targets = np.empty(len(framed.ids), object)
     for place, (ids, owner, start) in enumerate(
       zip(framed.ids, framed.owners, framed.starts, strict=True)
@@ -284,6 +291,16 @@ class TagPredictor(classifier.Predictor):
       start, end = pieces[first][0], pieces[last][1]
       if end > start:
         yield Entity(start, end, kind, float(sure[first : last + 1].mean()))
+
+
+def check_tokenizer(path: str) -> None:
+  """Refuses a vocabulary whose pieces do not say where they stand in a text."""
+  if tokenization.is_wordpiece(path):
+    raise options.InputError(
+      "a SentencePiece model, whose pieces add up to the text",
+      f"WordPiece in {path}",
+      "give a model with a tokenizer.model",
+    )
 
 
 def unalignable(

@@ -9,6 +9,7 @@ accuracy in both forms.
 """
 
 import dataclasses
+import functools
 import os
 import tempfile
 import time
@@ -55,7 +56,7 @@ def main(settings: Options) -> None:
   for name, quantized in (("TFLite, float32", False), ("TFLite, int8", True)):
     content = serving.tflite(model, 0, *shape, quantized)
     lite = serving.LiteClassifier(content)
-    seconds[name] = _seconds(lambda lite=lite: lite.logits(ids), settings.runs)
+    seconds[name] = _seconds(functools.partial(lite.logits, ids), settings.runs)
   slowest = seconds["SavedModel, float32"]
   print(f"batch {shape[0]}, length {shape[1]}, one thread")
   for name, value in seconds.items():

@@ -152,11 +152,9 @@ class Batcher:
 
 
 def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
-  """Makes a prediction of texts of any length, few shapes of which are traced.
+  """Makes a prediction in which no text waits for the length of a long one.
 
-  A short text does not wait for the length of a long one: texts of up to twice
-  a length share a call. A call has a power of two of rows, the rest of which
-  stay empty.
+  Texts of up to twice a length share a call, without an empty row.
 
   Args:
     predict: of texts and the rows of a call, `Predictor.probabilities`.
@@ -169,7 +167,7 @@ def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
       groups[(len(text) // 64).bit_length()].append(place)
     rows: list[np.ndarray] = [np.empty(0)] * len(texts)
     for places in groups.values():
-      size = min(most, 1 << (len(places) - 1).bit_length())
+      size = min(most, len(places))
       found = predict([texts[place] for place in places], size)
       for place, row in zip(places, found, strict=True):
         rows[place] = row

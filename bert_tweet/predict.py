@@ -24,7 +24,7 @@ def main(settings: predictions.Options) -> None:
   good = bad = 0
   try:
     for batch in predictions.gathered(predictions.lines(settings), most):
-      for answer in predictions.answers(batch, predictor.names, predict):
+      for answer in predictions.answers(batch, predictor.problem, predict):
         sys.stdout.write(answer + "\n")
       sys.stdout.flush()
       failed = sum(bool(line.error) for line in batch)

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from albert_mn import problems
 from data_prep import options, storage
 
 # Lines read ahead of the model: memory stays flat, whatever the input.
@@ -129,14 +130,14 @@ def gathered(found: Iterable[Line], most: int) -> Iterator[list[Line]]:
 
 def answers(
   batch: Sequence[Line],
-  names: Sequence[str],
+  problem: problems.Problem,
   probabilities: Callable[[Sequence[str]], np.ndarray],
 ) -> Iterator[str]:
   """Yields a JSON object for each line.
 
   Args:
     batch: the lines.
-    names: the labels.
+    problem: what the model's outputs mean.
     probabilities: of texts.
   """
   good = [line.text for line in batch if not line.error]
@@ -145,24 +146,28 @@ def answers(
     if line.error:
       yield _json({**line.place, "error": line.error})
     else:
-      found = labelled(names, next(rows))
+      found = told(problem, next(rows))
       yield _json({**line.place, "text": line.text, **found})
 
 
-def labelled(names: Sequence[str], row: np.ndarray) -> dict[str, Any]:
-  """Returns the likeliest label, and the probability of each by name.
+def told(problem: problems.Problem, row: np.ndarray) -> dict[str, Any]:
+  """Returns the answer: the likeliest label, all likely ones, or a number.
 
   Args:
-    names: the labels.
-    row: [labels], their probabilities.
+    problem: what the outputs mean.
+    row: [outputs], of `Problem.probabilities`.
   """
-  return {
-    "label": names[int(row.argmax())],
-    "probabilities": {
-      name: round(float(share), 6)
-      for name, share in zip(names, row, strict=True)
-    },
+  shares = {
+    name: round(float(share), 6)
+    for name, share in zip(problem.names, row, strict=True)
   }
+  if problem.TYPE == problems.REGRESSION:
+    return dict(shares)
+  if problem.TYPE == problems.MULTI_LABEL:
+    likely = [name for name, share in shares.items() if share > 0.5]
+    return {"labels": likely, "probabilities": shares}
+  label = problem.names[int(row.argmax())]
+  return {"label": label, "probabilities": shares}
 
 
 def _json(content: dict[str, Any]) -> str:

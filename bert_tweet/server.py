@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 from starlette import applications, exceptions, requests, responses, routing
 
-from albert_mn import classifier, explanation
+from albert_mn import classifier, explanation, problems
 from bert_tweet import attention, batching, metrics, predictions, web
 from data_prep import options, storage
 
@@ -111,7 +111,7 @@ class Server:
 
   def __init__(self, predictor: classifier.Predictor, settings: Options):
     self._settings = settings
-    self._names = _names(predictor.names, settings.username)
+    self._problem = _named(predictor.problem, settings.username)
     self._metrics = metrics.Metrics()
     self._explainer = explanation.Explainer.of(predictor)
     self._explaining = 0
@@ -229,7 +229,7 @@ class Server:
     found = attention.view(explained, _ATTENTION_LIMIT)
     if explained.answer:
       place = int(explained.answer.probabilities.argmax())
-      found["answer"]["label"] = self._names[place]
+      found["answer"]["label"] = self._problem.names[place]
     return _escaped(found)
 
   async def _get_to_back_end(
@@ -247,7 +247,7 @@ class Server:
     best = int(scores.argmax())
     return _json(
       {
-        "username": self._names[best],
+        "username": self._problem.names[best],
         "score": str(round(float(scores[best]), 6)),
         "req_count": self._asked,
       }
@@ -284,7 +284,7 @@ class Server:
     return found
 
   def _prediction(self, scores: np.ndarray) -> dict[str, Any]:
-    return predictions.labelled(self._names, scores)
+    return predictions.told(self._problem, scores)
 
   async def _content(self, request: requests.Request) -> dict[str, Any]:
     """Returns the JSON object of a request's body."""
@@ -323,17 +323,24 @@ class Server:
     return text
 
 
-def _names(labels: Sequence[str], username: str) -> list[str]:
-  if not username:
-    return list(labels)
-  names = [name.strip() for name in username.split(",")]
-  if len(set(names)) != len(labels) or not all(names):
+def _named(problem: problems.Problem, username: str) -> problems.Problem:
+  """Returns a problem with other names for its labels."""
+  if problem.TYPE == problems.REGRESSION:
     raise options.InputError(
-      f"{len(labels)} different names in --username, for {', '.join(labels)}",
+      "a classifier, with labels", "a regression",
+      "ask it with python -m bert_tweet.predict",
+    )  # fmt: skip
+  if not username:
+    return problem
+  names = tuple(name.strip() for name in username.split(","))
+  if len(set(names)) != len(problem.names) or not all(names):
+    raise options.InputError(
+      f"{len(problem.names)} different names in --username, for "
+      f"{problems.known(problem.names)}",
       repr(username),
       "give one for each label",
     )
-  return names
+  return dataclasses.replace(problem, names=names)
 
 
 def _examples(path: str) -> list[str]:

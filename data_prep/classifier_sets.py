@@ -7,14 +7,12 @@ A folder with `train.tsv`, `dev.tsv`, `test.tsv` and:
 - `left_out.tsv`: the rows that are in no part, each with its reason;
 - `manifest.json`: how they were made, the rows of each label, the hashes.
 
-Each row says where it came from (`origin`: file:line). The files are `.jsonl`
-where a line of a TSV cannot hold the rows: several labels, entities, and texts
-with a tab or a line break, which stay as they are.
+Each row says where it came from (`origin`: file:line). Where a line of a TSV
+cannot hold the rows, the files are `.jsonl` (`classifier_files`).
 """
 
 import collections
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,10 +21,10 @@ from absl import logging
 
 from data_prep import (
   classifier_data,
+  classifier_files,
   classifier_splits,
   eduge,
   manifest,
-  near_duplicates,
   options,
   storage,
   tables,
@@ -34,9 +32,7 @@ from data_prep import (
 )
 
 KIND = "classifier_rows"
-PARTS = ("train", "dev", "test")
-_COPIES = "near_duplicates.tsv"
-_LEFT_OUT = "left_out.tsv"
+PARTS = classifier_files.PARTS
 _SHOWN_LABELS = 20
 
 
@@ -80,21 +76,6 @@ class Options:
     options.require(self, "input_file", "output_dir")
 
 
-@dataclasses.dataclass(frozen=True)
-class Read:
-  """What was read.
-
-  Attributes:
-    rows: all that can be used, in their order.
-    origins: file:line of each.
-    left_out: file:line, the rule and the reason of each row that cannot.
-  """
-
-  rows: list[classifier_data.Row]
-  origins: list[str]
-  left_out: list[tuple[str, str, str]]
-
-
 def build(
   settings: Options,
   columns: classifier_data.Columns,
@@ -123,12 +104,9 @@ def build(
     for name in ("dev", "test")
   }
   manifest.begin(settings.output_dir)
-  suffix = _suffix(read, columns)
-  files = _write_parts(settings.output_dir, suffix, columns, read, parts)
-  files.append(_write_copies(settings.output_dir, suffix, read, parts, copies))
-  files.append(_write_left_out(settings.output_dir, read))
-  for name in _names() - {*files}:  # of an earlier run
-    storage.remove(os.path.join(settings.output_dir, name))
+  files = classifier_files.write(
+    settings.output_dir, columns, read, parts, copies
+  )
   counts = _counts(columns, read, parts, copies)
   if settings.source == "tweets":
     latin = sum(tweets.is_latin(row.text) for row in read.rows)
@@ -145,17 +123,11 @@ def build(
   return counts
 
 
-def _names() -> set[str]:
-  """What a set's files may be called."""
-  parts = {name + suffix for name in PARTS for suffix in (".tsv", ".jsonl")}
-  return {*parts, _COPIES, _LEFT_OUT, manifest.NAME}
-
-
 def _check_apart(folder: str, paths: Sequence[str]) -> None:
   """Refuses to write over what is read."""
   for path in paths:
     same = os.path.abspath(os.path.dirname(path)) == os.path.abspath(folder)
-    if same and os.path.basename(path) in _names():
+    if same and os.path.basename(path) in classifier_files.names():
       raise options.InputError(
         "an --output_dir whose files are not the input",
         path,
@@ -178,7 +150,7 @@ def cleaning_of(folder: str) -> tweets.Options | None:
 def copied_lines(folder: str, part: str) -> set[int]:
   """Returns the lines of a part that training rows are copies of."""
   wanted = [tables.Wanted(name, "") for name in ("part", "line")]
-  path = os.path.join(folder, _COPIES)
+  path = os.path.join(folder, classifier_files.COPIES)
   if storage.read_text(path).count("\n") < 2:
     return set()
   found = set()
@@ -206,13 +178,13 @@ def _read(
   columns: classifier_data.Columns,
   cleaning: tweets.Options,
   paths: Sequence[str],
-) -> Read:
+) -> classifier_files.Read:
   """Reads all rows.
 
   Raises:
     options.InputError: for a bad row, unless these are left out.
   """
-  found = Read([], [], [])
+  found = classifier_files.Read([], [], [])
   for path, name in zip(paths, manifest.labels(paths), strict=True):
     for line, row in _stream(path, settings, columns, cleaning):
       origin = f"{name}:{line}"
@@ -249,15 +221,12 @@ def _stream(
   return classifier_data.stream(path, columns, labelled=True)
 
 
-Parts = dict[str, list[int]]
-
-
 def _parts(
   settings: Options,
   columns: classifier_data.Columns,
-  read: Read,
+  read: classifier_files.Read,
   groups: Sequence[list[int]],
-) -> Parts:
+) -> classifier_files.Parts:
   """Returns the indices of each part's rows, in their order."""
   rows = read.rows
   strata = classifier_splits.strata(rows, columns.label_type)
@@ -294,16 +263,13 @@ def _parts(
   return parts
 
 
-Copies = Mapping[int, tuple[int, near_duplicates.Copy]]
-
-
 def _copies(
   rows: Sequence[classifier_data.Row],
-  parts: Parts,
+  parts: classifier_files.Parts,
   name: str,
   groups: Sequence[list[int]],
   similarity: float,
-) -> Copies:
+) -> classifier_files.Copies:
   """Returns index → the training row's, for rows of a part that are copies.
 
   They are looked for within groups that have rows on both sides: others have
@@ -315,102 +281,10 @@ def _copies(
   ]
   known = sorted(i for group in torn for i in group if i in train)
   new = sorted(i for group in torn for i in group if i in part)
-  found = near_duplicates.between(
-    [classifier_splits.content(rows[i]) for i in known],
-    [classifier_splits.content(rows[i]) for i in new],
-    similarity,
+  found = classifier_splits.copied(
+    [rows[i] for i in known], [rows[i] for i in new], similarity
   )
   return {new[at]: (known[copy.other], copy) for at, copy in found.items()}
-
-
-def _suffix(read: Read, columns: classifier_data.Columns) -> str:
-  """Returns .tsv where each row fits on a line of one, else .jsonl."""
-  if columns.label_type in ("multi_label", "entities"):
-    return ".jsonl"
-  cells = (c for r in read.rows for c in (r.text, r.text_pair, r.label))
-  parted = any("\t" in c or "\n" in c or "\r" in c for c in cells)
-  return ".jsonl" if parted else ".tsv"
-
-
-def _written(columns: classifier_data.Columns) -> classifier_data.Columns:
-  """The columns of the files we write."""
-  label = {"multi_label": "labels", "entities": "entities"}
-  return classifier_data.Columns(
-    label_column=label.get(columns.label_type, "label"),
-    text_pair_column="text_pair" if columns.text_pair_column else "",
-    label_type=columns.label_type,
-  )
-
-
-def _write_parts(
-  folder: str,
-  suffix: str,
-  columns: classifier_data.Columns,
-  read: Read,
-  parts: Parts,
-) -> list[str]:
-  """Writes train, dev and test, those that have rows; returns their names."""
-  written = _written(columns)
-  names = [written.text_column, written.label_column]
-  names += [written.text_pair_column] if written.text_pair_column else []
-  files = []
-  for name, part in parts.items():
-    if not part:
-      continue
-    files.append(name + suffix)
-    with storage.writing(os.path.join(folder, files[-1])) as file:
-      if suffix == ".tsv":
-        file.write("\t".join([*names, "origin"]) + "\n")
-      for index in part:
-        row = dataclasses.asdict(read.rows[index])
-        cells = {key: row[key] for key in names}
-        cells["origin"] = read.origins[index]
-        file.write(_line(cells, suffix) + "\n")
-  return files
-
-
-def _line(cells: Mapping[str, Any], suffix: str) -> str:
-  if suffix == ".tsv":
-    return "\t".join(cells.values())
-  return json.dumps(cells, ensure_ascii=False)
-
-
-def _write_copies(
-  folder: str,
-  suffix: str,
-  read: Read,
-  parts: Parts,
-  copies: Mapping[str, Copies],
-) -> str:
-  header = 1 if suffix == ".tsv" else 0
-  lines = {
-    index: number
-    for part in parts.values()
-    for number, index in enumerate(part, start=1 + header)
-  }
-  with storage.writing(os.path.join(folder, _COPIES)) as file:
-    file.write(
-      "part\tline\torigin\tkind\tsimilarity\ttrain_line\ttrain_origin\n"
-    )
-    for name, found in copies.items():
-      for index, (other, copy) in found.items():
-        kind = "exact" if copy.exact else "near"
-        cells = (
-          name, lines[index], read.origins[index], kind,
-          f"{copy.similarity:.2f}", lines[other], read.origins[other],
-        )  # fmt: skip
-        file.write("\t".join(map(str, cells)) + "\n")
-  return _COPIES
-
-
-def _write_left_out(folder: str, read: Read) -> str:
-  with storage.writing(os.path.join(folder, _LEFT_OUT)) as file:
-    file.write("origin\treason\n")
-    file.writelines(
-      f"{origin}\t{' '.join(reason.split())}\n"
-      for origin, _, reason in read.left_out
-    )
-  return _LEFT_OUT
 
 
 def _labels(
@@ -425,9 +299,9 @@ def _labels(
 
 def _counts(
   columns: classifier_data.Columns,
-  read: Read,
-  parts: Parts,
-  copies: Mapping[str, Copies],
+  read: classifier_files.Read,
+  parts: classifier_files.Parts,
+  copies: Mapping[str, classifier_files.Copies],
 ) -> dict[str, Any]:
   labels: dict[str, dict[str, int]] = {}
   for name, part in parts.items():
@@ -464,7 +338,7 @@ def _parameters(
     chosen["read"] = _values(columns)
   return {
     **chosen,
-    "columns": _values(_written(columns)),
+    "columns": _values(classifier_files.written(columns)),
   }
 
 
@@ -495,11 +369,13 @@ def _log(folder: str, counts: Mapping[str, Any]) -> None:
   for name, found in counts["copies_of_training_rows"].items():
     logging.info(
       "%s: %d exact and %d near copies of training rows, listed in %s",
-      name, found["exact"], found["near"], _COPIES,
+      name, found["exact"], found["near"], classifier_files.COPIES,
     )  # fmt: skip
   if "latin_mongolian" in counts:
     logging.info(
       "%d texts are Mongolian in Latin letters", counts["latin_mongolian"]
     )
   for rule, count in counts["left_out"].items():
-    logging.warning("left out, see %s: %d rows: %s", _LEFT_OUT, count, rule)
+    logging.warning(
+      "left out, see %s: %d rows: %s", classifier_files.LEFT_OUT, count, rule
+    )

@@ -68,6 +68,21 @@ def copies(
   return near_duplicates.clusters(list(map(content, rows)), similarity)
 
 
+def copied(
+  train: Sequence[classifier_data.Row],
+  held_out: Sequence[classifier_data.Row],
+  similarity: float = SIMILARITY,
+) -> dict[int, near_duplicates.Copy]:
+  """Finds the held-out rows that training rows are copies of.
+
+  Returns:
+    Index of a held-out row → the index of a training row, and how alike.
+  """
+  return near_duplicates.between(
+    list(map(content, train)), list(map(content, held_out)), similarity
+  )
+
+
 def strata(rows: Sequence[classifier_data.Row], label_type: str) -> list[str]:
   """Returns what a split keeps the shares of: the label, where there is one.
 
@@ -96,7 +111,8 @@ def by_hash(
 
   Args:
     rows: all of them.
-    strata: of each row; copies that contradict each other count for one.
+    strata: of each row; copies that contradict each other count for the
+      commonest of theirs.
     groups: indices of the rows to choose from; they stay together.
     fraction: how many of each stratum's rows.
     every_label: hold out something of each stratum. Else of each, unless that
@@ -108,7 +124,7 @@ def by_hash(
   """
   parted: dict[str, list[list[int]]] = collections.defaultdict(list)
   for group in groups:
-    parted[min(strata[index] for index in group)].append(group)
+    parted[_commonest([strata[index] for index in group])].append(group)
   sizes = {name: sum(map(len, parted[name])) for name in parted}
   least = sum(max(1, round(fraction * size)) for size in sizes.values())
   each = every_label or least <= max(2 * fraction * sum(sizes.values()), 20)
@@ -119,6 +135,11 @@ def by_hash(
     if wanted:
       held_out.update(_lowest_hashes(rows, members, wanted))
   return held_out
+
+
+def _commonest(names: Sequence[str]) -> str:
+  count = collections.Counter(names)
+  return min(count, key=lambda name: (-count[name], name))
 
 
 def _by_chance(name: str, share: float) -> int:
@@ -136,8 +157,9 @@ def _lowest_hashes(
 
   What does not fit is passed over; if nothing does, the smallest is taken.
   """
+  # The hash of one text of each: the lowest of several would favour large groups.
   ordered = sorted(
-    groups, key=lambda group: min(_hash(content(rows[i])) for i in group)
+    groups, key=lambda group: _hash(min(content(rows[i]) for i in group))
   )
   taken: list[int] = []
   number = 0
@@ -160,7 +182,7 @@ def _check_divisible(
   labels: Sequence[str], groups: Sequence[list[int]]
 ) -> None:
   texts = collections.Counter(
-    min(labels[index] for index in group) for group in groups
+    _commonest([labels[index] for index in group]) for group in groups
   )
   lone = [name for name in sorted(set(labels)) if texts[name] < 2]
   if lone:

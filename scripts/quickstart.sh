@@ -30,7 +30,7 @@ python -m data_prep.train_tokenizer --vocab_size=4000 \
 
 stage 3 'write the TFRecords'
 python -m data_prep.create_pretraining_data --max_seq_length=64 \
-  --eval_fraction=0.08 --dupe_factor=20 \
+  --eval_fraction=0.08 --dupe_factor=20 --masking=dynamic --pack_sequences \
   --input_file="$out/corpus/corpus-*.txt" \
   --spm_model_file="$out/tokenizer/tokenizer.model" \
   --output_dir="$out/records"

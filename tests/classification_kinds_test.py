@@ -271,6 +271,19 @@ def test_a_tagger_is_no_classifier_and_the_reverse(
     tagging.TagPredictor.load(str(several[1] / "model"))
 
 
+def test_pieces_that_do_not_add_up_to_the_text_are_refused(
+  folder: pathlib.Path, ner: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+  pieces += [f"үг{number}" for number in range(45)]
+  (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
+  with pytest.raises(options.InputError, match="WordPiece in"):
+    _run(
+      folder, tmp_path / "out", task_name="ner", data_dir=str(ner / "out/rows"),
+      spm_model_file="", vocab_file=str(tmp_path / "vocab.txt"),
+    )  # fmt: skip
+
+
 def test_seeds_are_reported_with_their_deviation(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

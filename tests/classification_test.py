@@ -378,6 +378,10 @@ def test_a_run_does_not_resume_as_another_one(
     ({"text_column": "body"}, "expected one column 'body'"),
     ({"data_dir": "nowhere"}, "no train.tsv in 'nowhere'"),
     ({"task_name": "tweetmn"}, "expected label 0 or 1"),
+    ({"freeze_encoder": True}, "whose encoder is to be frozen"),
+    ({"gradient_accumulation_steps": 3}, "give --train_batch_size=9"),
+    ({"label_type": "regression"}, "expected a number"),
+    ({"label_type": "multi_label"}, "expected a JSON list"),
     ({"do_predict": True, "predict_file": "x.tsv"}, "x.tsv"),
   ],
 )
@@ -387,9 +391,8 @@ def test_bad_settings_are_refused_before_anything_is_written(
   flags: dict[str, object],
   message: str,
 ) -> None:
-  settings = _settings(tmp_path / "out", **_tiny(folder, **flags))
   with pytest.raises((options.InputError, OSError)) as caught:
-    classification.run(*settings)
+    classification.run(*_settings(tmp_path / "out", **_tiny(folder, **flags)))
   assert message in str(caught.value)
   assert not (tmp_path / "out").exists()
 

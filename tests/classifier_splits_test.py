@@ -92,10 +92,9 @@ def test_near_copies_stay_on_one_side() -> None:
   lines = [{row.line for row in side} for side in (train, held_out)]
   assert not lines[0] & lines[1]
   assert len(held_out) == pytest.approx(len(versions) / 10, rel=0.05)
-  assert not near_duplicates.between(
-    [row.text for row in train],
-    [row.text for row in held_out],
-    classifier_splits.SIMILARITY,
+  assert not classifier_splits.copied(train, held_out)
+  assert set(classifier_splits.copied(versions, held_out)) == set(
+    range(len(held_out))
   )
 
 
@@ -126,6 +125,26 @@ def test_thousands_of_labels_of_a_few_rows_do_not_empty_the_training_part() -> (
   labels = [str(n // 3) for n in range(30_000)]
   assert 0.09 < len(_held_out(labels, 0.1)) / 30_000 < 0.11
   assert _held_out(["a"] * 6 + ["b"] * 14, 0.1) == ["a", "b"]
+
+
+def test_groups_are_held_out_as_often_as_single_rows() -> None:
+  texts = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(6000)]
+  rows = [classifier_data.Row(0, text, "x") for text in texts]
+  pairs = [[n, n + 1] for n in range(0, 3000, 2)]
+  groups = [*pairs, *([n] for n in range(3000, 6000))]
+  chosen = classifier_splits.by_hash(rows, ["x"] * 6000, groups, 0.2)
+  assert len(chosen) == 1200
+  assert sum(n < 3000 for n in chosen) == pytest.approx(600, abs=60)
+
+
+def test_copies_that_contradict_each_other_count_for_the_commonest() -> None:
+  rows = [classifier_data.Row(n, text, "x") for n, text in enumerate("ааабвгд")]
+  strata = ["x", "y", "y", "x", "x", "y", "y"]
+  groups = [[0, 1, 2], [3], [4], [5], [6]]
+  chosen = classifier_splits.by_hash(rows, strata, groups, 0.5)
+  # Of y, whose texts are а, г and д, a half of five rows; of x one of two.
+  assert sum(n in (3, 4) for n in chosen) == 1
+  assert sum(n in (0, 1, 2, 5, 6) for n in chosen) == 2
 
 
 def test_a_row_with_several_labels_counts_for_its_rarest() -> None:

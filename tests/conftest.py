@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 import albert_mn  # noqa: F401  first: it sets what TensorFlow reads
@@ -71,17 +72,20 @@ def dynamic_records(
 
 @pytest.fixture(scope="session")
 def topics(
-  tokenizer_file: str, tmp_path_factory: pytest.TempPathFactory
+  udhr: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
   """A classifier's model directory: rights or duties, told by those words."""
   folder = tmp_path_factory.mktemp("topics")
-  words = {"эрх": "эрх эрхтэй хүн бүр тэгш", "үүрэг": "үүрэг хуулиар ёсоор улс"}
-  rows = [
-    f"{' '.join((text.split() * 3)[i % 5 : i % 5 + 2 + i % 7])}\t{label}\n"
-    for i in range(32)
-    for label, text in words.items()
-  ]
-  (folder / "train.tsv").write_text("text\tlabel\n" + "".join(rows), "utf-8")
+  words = sorted(set(udhr.read_text("utf-8").split()))
+  rng = np.random.default_rng(0)
+  lines = ["text\tlabel"]
+  for i in range(96):
+    label = ["эрх", "үүрэг"][i % 2]
+    others = rng.choice(words, 2 + i % 5)
+    lines.append(f"{label} {' '.join(others)} {label}\t{label}")
+  (folder / "train.tsv").write_text("\n".join(lines) + "\n", "utf-8")
   shape = {
     "vocab_size": 400, "embedding_size": 16, "hidden_size": 32,
     "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
@@ -100,7 +104,7 @@ def topics(
       max_seq_length=64,
       learning_rate=3e-3,
       train_batch_size=16,
-      num_train_epochs=8.0,
+      num_train_epochs=12.0,
     ),
   )
   return str(folder / "run/model")

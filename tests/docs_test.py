@@ -72,7 +72,7 @@ ELSEWHERE = set(
   "project region temp_location sdk_location sdk_container_image flink_master "
   "environment_type environment_config tpu name type zone spot preemptible "
   "queued delete_when_done flagfile worker command format location uniform "
-  "member role recursive dry interop data urlencode".split()
+  "member role recursive dry data urlencode interop".split()
 )
 OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [

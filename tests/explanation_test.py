@@ -15,6 +15,7 @@ from albert_mn import (
   explanation,
   initial_weights,
   model_directory,
+  problems,
 )
 from bert_tweet import attention, web
 from data_prep import options, tokenization
@@ -64,7 +65,7 @@ def _explainer(tokenizer_file: str, **shape: int) -> explanation.Explainer:
     tokenization.Tokenizer(tokenizer_file),
     64,
     model.classifier,
-    ["нэг", "хоёр", "гурав"],
+    problems.SingleLabel(("нэг", "хоёр", "гурав")),
   )
 
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from albert_mn import classifier
+from albert_mn import classifier, problems
 from bert_tweet import batching, predictions
 from data_prep import options, storage
 from tests import running
@@ -22,7 +22,7 @@ def _answers(topics: str, **settings: str) -> list[dict]:
   return [
     json.loads(line)
     for batch in predictions.gathered(predictions.lines(given), 4)
-    for line in predictions.answers(batch, predictor.names, predict)
+    for line in predictions.answers(batch, predictor.problem, predict)
   ]
 
 
@@ -53,10 +53,10 @@ def test_every_line_is_answered_in_its_place(
 
 
 def test_an_answer_is_one_line_for_every_reader(topics: str) -> None:
-  names = ["a\u2029b", "c"]
+  problem = problems.SingleLabel(("a\u2029b", "c"))
   (answer,) = predictions.answers(
     [predictions.Line({"line": 1}, "x\u2028y\x85z")],
-    names,
+    problem,
     lambda texts: np.array([[0.25, 0.75]] * len(texts)),
   )
   assert len(answer.splitlines()) == 1
@@ -65,6 +65,18 @@ def test_an_answer_is_one_line_for_every_reader(topics: str) -> None:
     "text": "x\u2028y\x85z",
     "label": "c",
     "probabilities": {"a\u2029b": 0.25, "c": 0.75},
+  }
+
+
+def test_several_labels_and_numbers_are_told_as_what_they_are() -> None:
+  row = np.array([0.75, 0.25, 0.5000001])
+  several = problems.MultiLabel(("a", "b", "c"))
+  assert predictions.told(several, row) == {
+    "labels": ["a"],
+    "probabilities": {"a": 0.75, "b": 0.25, "c": 0.5},
+  }
+  assert predictions.told(problems.Regression(), np.array([-3.25])) == {
+    "value": -3.25
   }
 
 

@@ -60,7 +60,8 @@ async function predict() {
     view.setAttribute("aria-busy", "true");
     const seen = await post("api/attention", text, signal);
     await showView(view, seen);
-    tell("answered", found.label, percent(found.probabilities[found.label]));
+    const [best, share] = sorted(found)[0];
+    tell("answered", best, percent(share));
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
@@ -95,9 +96,14 @@ function tell(key, ...values) {
     : "";
 }
 
+/** Labels with their probabilities, the likeliest first. */
+function sorted(found) {
+  return Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]);
+}
+
 function showLabels(found) {
   lastLabels = found;
-  const rows = Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]);
+  const rows = sorted(found);
   const shown = bars(rows.slice(0, MOST_LABELS));
   shown.classList.add("first");
   const more = rows.length - MOST_LABELS;

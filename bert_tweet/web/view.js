@@ -82,7 +82,8 @@ class View {
     if (this.joined) return wordTexts.map((text) => ({ text, goesOn: false }));
     return pieces.map((piece, i) => {
       const goesOn = i > 0 && words[i] === words[i - 1];
-      const text = piece.replace(/^▁/, "") || "▁";
+      // "▁" before a word is SentencePiece's, "##" inside one WordPiece's.
+      const text = piece.replace(goesOn ? /^##/ : /^▁/, "") || "▁";
       return { text: goesOn ? `·${text}` : text, goesOn };
     });
   }

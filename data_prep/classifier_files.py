@@ -1,0 +1,150 @@
+"""What the folder of a frozen set holds: rows, copies, and what was left out.
+
+The files are `.jsonl` where a line of a TSV cannot hold the rows: several labels,
+entities, and texts with a tab or a line break, which stay as they are.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from data_prep import classifier_data, manifest, near_duplicates, storage
+
+PARTS = ("train", "dev", "test")
+COPIES = "near_duplicates.tsv"
+LEFT_OUT = "left_out.tsv"
+
+# Part → the indices of its rows.
+Parts = dict[str, list[int]]
+# Index of a row → that of the training row it is a copy of, and how alike.
+Copies = Mapping[int, tuple[int, near_duplicates.Copy]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+  """What was read.
+
+  Attributes:
+    rows: all that can be used, in their order.
+    origins: file:line of each.
+    left_out: file:line, the rule and the reason of each row that cannot.
+  """
+
+  rows: list[classifier_data.Row]
+  origins: list[str]
+  left_out: list[tuple[str, str, str]]
+
+
+def names() -> set[str]:
+  """What a set's files may be called."""
+  parts = {name + suffix for name in PARTS for suffix in (".tsv", ".jsonl")}
+  return {*parts, COPIES, LEFT_OUT, manifest.NAME}
+
+
+def write(
+  folder: str,
+  columns: classifier_data.Columns,
+  read: Read,
+  parts: Parts,
+  copies: Mapping[str, Copies],
+) -> list[str]:
+  """Writes all but the manifest; returns the names of the files."""
+  suffix = _suffix(read, columns)
+  files = _write_parts(folder, suffix, columns, read, parts)
+  files.append(_write_copies(folder, suffix, read, parts, copies))
+  files.append(_write_left_out(folder, read))
+  for name in names() - {*files, manifest.NAME}:  # of an earlier run
+    storage.remove(os.path.join(folder, name))
+  return files
+
+
+def _suffix(read: Read, columns: classifier_data.Columns) -> str:
+  """Returns .tsv where each row fits on a line of one, else .jsonl."""
+  if columns.label_type in ("multi_label", "entities"):
+    return ".jsonl"
+  cells = (c for r in read.rows for c in (r.text, r.text_pair, r.label))
+  parted = any("\t" in c or "\n" in c or "\r" in c for c in cells)
+  return ".jsonl" if parted else ".tsv"
+
+
+def written(columns: classifier_data.Columns) -> classifier_data.Columns:
+  """The columns of the files we write."""
+  label = {"multi_label": "labels", "entities": "entities"}
+  return classifier_data.Columns(
+    label_column=label.get(columns.label_type, "label"),
+    text_pair_column="text_pair" if columns.text_pair_column else "",
+    label_type=columns.label_type,
+  )
+
+
+def _write_parts(
+  folder: str,
+  suffix: str,
+  columns: classifier_data.Columns,
+  read: Read,
+  parts: Parts,
+) -> list[str]:
+  """Writes train, dev and test, those that have rows; returns their names."""
+  chosen = written(columns)
+  names = [chosen.text_column, chosen.label_column]
+  names += [chosen.text_pair_column] if chosen.text_pair_column else []
+  files = []
+  for name, part in parts.items():
+    if not part:
+      continue
+    files.append(name + suffix)
+    with storage.writing(os.path.join(folder, files[-1])) as file:
+      if suffix == ".tsv":
+        file.write("\t".join([*names, "origin"]) + "\n")
+      for index in part:
+        row = dataclasses.asdict(read.rows[index])
+        cells = {key: row[key] for key in names}
+        cells["origin"] = read.origins[index]
+        file.write(_line(cells, suffix) + "\n")
+  return files
+
+
+def _line(cells: Mapping[str, Any], suffix: str) -> str:
+  if suffix == ".tsv":
+    return "\t".join(cells.values())
+  return json.dumps(cells, ensure_ascii=False)
+
+
+def _write_copies(
+  folder: str,
+  suffix: str,
+  read: Read,
+  parts: Parts,
+  copies: Mapping[str, Copies],
+) -> str:
+  header = 1 if suffix == ".tsv" else 0
+  lines = {
+    index: number
+    for part in parts.values()
+    for number, index in enumerate(part, start=1 + header)
+  }
+  with storage.writing(os.path.join(folder, COPIES)) as file:
+    file.write(
+      "part\tline\torigin\tkind\tsimilarity\ttrain_line\ttrain_origin\n"
+    )
+    for name, found in copies.items():
+      for index, (other, copy) in found.items():
+        kind = "exact" if copy.exact else "near"
+        cells = (
+          name, lines[index], read.origins[index], kind,
+          f"{copy.similarity:.2f}", lines[other], read.origins[other],
+        )  # fmt: skip
+        file.write("\t".join(map(str, cells)) + "\n")
+  return COPIES
+
+
+def _write_left_out(folder: str, read: Read) -> str:
+  with storage.writing(os.path.join(folder, LEFT_OUT)) as file:
+    file.write("origin\treason\n")
+    file.writelines(
+      f"{origin}\t{' '.join(reason.split())}\n"
+      for origin, _, reason in read.left_out
+    )
+  return LEFT_OUT

@@ -1,0 +1,100 @@
+"""Which rows train, validate and are held out, by task, set and flags."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from albert_mn import task_rows
+from data_prep import classifier_data, classifier_sets, options, tables
+
+FIELDS = {
+  "спорт": "бөхийн барилдаан тэмцээн аварга баг тоглогч",
+  "улс төр": "их хурал сонгууль засгийн газар сайд гишүүн",
+}
+
+
+def _text(label: str, number: int) -> str:
+  rng = np.random.default_rng(number)
+  # Far enough from each other to be no copies.
+  return " ".join(rng.permutation(FIELDS[label].split() * 2)) + f" {number}"
+
+
+def _eduge(path: pathlib.Path, count: int = 80) -> None:
+  """As published: columns `news` and ` label`, quoted commas and breaks."""
+  rows = ["news, label"]
+  for number in range(count):
+    label = sorted(FIELDS)[number % 2]
+    rows.append(f'"{_text(label, number)},\nмөр",{label}')
+  path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _texts(rows: list[classifier_data.Row]) -> set[str]:
+  return {row.text for row in rows}
+
+
+def test_the_published_eduge_file_is_split_once(tmp_path: pathlib.Path) -> None:
+  _eduge(tmp_path / "eduge.csv")
+  files = task_rows.Files(
+    task_name="eduge", train_file=str(tmp_path / "eduge.csv")
+  )
+  settled = task_rows.settle(files, str(tmp_path / "out"))
+  rows = task_rows.labelled(settled, trains=True, validates=True)
+  parts = (rows.train, rows.validation, rows.held_out)
+  assert [len(part) for part in parts] == pytest.approx([65, 7, 8], abs=2)
+  assert sum(map(len, parts)) == len(set.union(*map(_texts, parts))) == 80
+  assert rows.copied == classifier_sets.copied_lines(settled.data_dir, "test")
+  again = task_rows.settle(
+    task_rows.Files(task_name="eduge", data_dir=str(tmp_path / "out/rows")), "x"
+  )
+  assert task_rows.labelled(again, True, True) == rows
+
+
+def test_rows_to_predict_of_eduge_are_its_columns(
+  tmp_path: pathlib.Path,
+) -> None:
+  _eduge(tmp_path / "new.csv", 4)
+  files = task_rows.settle(
+    task_rows.Files(task_name="eduge", predict_file=str(tmp_path / "new.csv")),
+    str(tmp_path / "out"),
+  )
+  found = [row for _, row in task_rows.to_predict(files)]
+  assert len(found) == 4 and not any(isinstance(r, tables.Bad) for r in found)
+
+
+def _tsv(path: pathlib.Path, numbers: range) -> None:
+  lines = [
+    f"{_text(label, number)}\t{label}"
+    for number in numbers
+    for label in sorted(FIELDS)
+  ]
+  path.write_text("\n".join(["text\tlabel", *lines]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_validation_rows_come_from_the_training_rows_alone(
+  validates: bool, tmp_path: pathlib.Path
+) -> None:
+  _tsv(tmp_path / "train.tsv", range(60))
+  _tsv(tmp_path / "dev.tsv", range(60, 70))
+  files = task_rows.Files(data_dir=str(tmp_path))
+  rows = task_rows.labelled(files, trains=True, validates=validates)
+  assert len(rows.held_out) == 20 and rows.copied is None
+  given = _texts(
+    classifier_data.read(str(tmp_path / "train.tsv"), "text", "label")
+  )
+  assert _texts(rows.train) | _texts(rows.validation) == given
+  assert not _texts(rows.train) & _texts(rows.validation)
+  assert bool(rows.validation) == validates
+  _tsv(tmp_path / "validation.tsv", range(80, 90))
+  rows = task_rows.labelled(files, trains=True, validates=validates)
+  assert (len(rows.train), len(rows.validation)) == (120, 20)
+
+
+def test_rows_of_one_text_cannot_be_split(tmp_path: pathlib.Path) -> None:
+  (tmp_path / "train.jsonl").write_text(
+    '{"text": "нэг", "label": "1"}\n' * 3, encoding="utf-8"
+  )
+  files = task_rows.Files(data_dir=str(tmp_path), label_type="regression")
+  with pytest.raises(options.InputError, match="two different texts"):
+    task_rows.labelled(files, trains=True, validates=False)

@@ -74,6 +74,7 @@ class Options:
   license: str = options.option(
     "", "of the model, for its card, such as apache-2.0"
   )
+  language: str = options.option("mn", "its code, for the card")
   data_file: str = options.option(
     "", "Markdown on the training data and its licences, for the card"
   )
@@ -203,6 +204,7 @@ def _card(settings: Options, source: Source, checked: Sequence[str]) -> str:
     shape=shape,
     license_=settings.license,
     data=storage.read_text(settings.data_file) if settings.data_file else "",
+    language=settings.language,
   )
   return model_card.text(
     source.described, source.config, source.labels, export, results

@@ -50,7 +50,7 @@ model = tf.saved_model.load("THIS_FOLDER").signatures["serving_default"]
 model(texts=tf.constant(["сайн байна уу"]))  # labels, probabilities, logits
 ```""",
   "tflite": """\
-Inputs are ids, {batch}: `[CLS]`, the pieces of `{tokenizer}`, `[SEP]`, then the
+Inputs are ids, {batch}: `[CLS]`, the pieces of `tokenizer.model`, `[SEP]`, then the
 pad id. Outputs are logits; `labels.json` names them in their order.""",
   "encoder": """\
 ```python
@@ -76,6 +76,7 @@ class Export:
     checked: what was compared after writing, line by line.
     shape: what the inputs look like, of formats whose shapes are fixed.
     license_, data: as the user gave them; "" for not.
+    language: its code.
   """
 
   to: str
@@ -84,6 +85,7 @@ class Export:
   shape: str
   license_: str
   data: str
+  language: str
 
 
 def text(
@@ -106,7 +108,7 @@ def text(
   sections = {
     "Description": _description(described, config, labels),
     "Data": export.data or f"{_MISSING}\n\n{_origin(described)}",
-    "Evaluation": _evaluation(results),
+    "Evaluation": _evaluation(described, results),
     "Fine-tuning report": _report(labels, results_dir),
     "How to use": _how_to_use(described, config, labels, export),
     "Checked": "\n".join(f"- {line}" for line in export.checked) or _MISSING,
@@ -114,10 +116,8 @@ def text(
     "Citation": _citation(config),
   }
   body = "\n\n".join(f"## {name}\n\n{part}" for name, part in sections.items())
-  title = f"# {config.FAMILY} in Mongolian" + (
-    f": {', '.join(labels)}" if labels else ""
-  )
-  matter = _front_matter(described, labels, results, export.license_)
+  title = f"# {config.FAMILY}" + (f": {', '.join(labels)}" if labels else "")
+  matter = _front_matter(described, labels, results, export)
   return f"{matter}\n{title}\n\n{body}\n"
 
 
@@ -136,16 +136,18 @@ def _front_matter(
   described: Mapping[str, Any],
   labels: Sequence[str],
   results: Mapping[str, str],
-  license_: str,
+  export: Export,
 ) -> str:
   """Hugging Face's metadata, as YAML; JSON's strings are YAML's."""
   task = "text-classification" if labels else "fill-mask"
-  lines = ["---", "language: mn", "library_name: transformers"]
-  if license_:
-    lines.append(f"license: {json.dumps(license_, ensure_ascii=False)}")
-  lines += [f"pipeline_tag: {task}", "tags:", "- mongolian"]
+  lines = ["---", f"language: {export.language}"]
+  if export.to == "huggingface":
+    lines.append("library_name: transformers")
+  if export.license_:
+    lines.append(f"license: {json.dumps(export.license_, ensure_ascii=False)}")
+  lines.append(f"pipeline_tag: {task}")
   accuracy = results.get("eval_accuracy")
-  if labels and accuracy:
+  if labels and accuracy and _is_of(described, results):
     origin = described["inputs"].get("training_rows", "")[:16] or "unknown"
     lines += [
       "model-index:",
@@ -207,9 +209,23 @@ def _origin(described: Mapping[str, Any]) -> str:
   return "By their hashes it was made from:\n\n" + "\n".join(lines)
 
 
-def _evaluation(results: Mapping[str, str]) -> str:
+def _is_of(described: Mapping[str, Any], results: Mapping[str, str]) -> bool:
+  """Says whether results are of the step at which the model was saved."""
+  return results.get("global_step") == str(
+    described["counts"].get("global_step")
+  )
+
+
+def _evaluation(
+  described: Mapping[str, Any], results: Mapping[str, str]
+) -> str:
   if not results:
     return _MISSING
+  if not _is_of(described, results):
+    return (
+      f"*Not known: the results beside the model are of step "
+      f"{results.get('global_step', 'unknown')}, not of this model's.*"
+    )
   return "On held-out rows or documents:\n\n```text\n" + "\n".join(
     f"{name} = {value}" for name, value in results.items()
   ) + "\n```"  # fmt: skip
@@ -240,7 +256,6 @@ def _how_to_use(
       "max_seq_length", config.max_position_embeddings
     ),
     "batch": export.shape,
-    "tokenizer": "the tokenizer's file",
   }
   if export.to in ("huggingface", "tflite", "tflite_int8"):
     form = form.format(**values)
@@ -257,8 +272,7 @@ def _limits(
   )
   lines = [
     f"- Reads at most {longest} pieces of a text.",
-    "- Trained on Mongolian in Cyrillic letters; other languages and the "
-    "traditional script were not evaluated.",
+    "- Nothing is known of text of other kinds than that of the evaluation.",
   ]
   if labels:
     lines.append(

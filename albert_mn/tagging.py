@@ -153,7 +153,8 @@ class Tagging(problems.SingleLabel):
   ) -> np.ndarray:
     found = np.full(shape, _UNREAD, np.int32)
     for place, row in enumerate(rows):
-      found[place, : len(targets[row])] = targets[row]
+      tags = targets[row][: shape[1]]  # of an empty row, whatever stands there
+      found[place, : len(tags)] = tags
     return found
 
   def weights(self, targets: np.ndarray) -> np.ndarray:

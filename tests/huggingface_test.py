@@ -370,3 +370,18 @@ def test_other_weights_have_another_identity_and_the_tokenizer_is_found(
   (tmp_path / "spiece.model").write_bytes(b"x")
   found = initial_weights.tokenizer_file(str(tmp_path))
   assert found == f"{tmp_path}/spiece.model"
+
+
+def test_tensors_that_are_written_are_read_again_as_the_same_bytes(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = str(tmp_path / "model.safetensors")
+  tensors = _albert()
+  tensor_files.write(path, tensors)
+  first = pathlib.Path(path).read_bytes()
+  found = tensor_files.read(path)
+  assert found.keys() == tensors.keys()
+  for name, array in tensors.items():
+    np.testing.assert_array_equal(found[name], array)
+  tensor_files.write(path, dict(reversed(tensors.items())))
+  assert pathlib.Path(path).read_bytes() == first

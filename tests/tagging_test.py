@@ -135,6 +135,9 @@ def test_what_a_tagger_learns_from_is_cut_with_its_text(
   assert last == whole[-8:]
   filled = problem.filled(examples.targets, np.array([0, 1]), (2, 16))
   assert filled.shape == (2, 16) and (filled[:, 10:] == -1).all()
+  # Rows that fill up a batch point to the first input, however long it is.
+  short = len(examples.targets) - 1
+  assert problem.filled(examples.targets, np.array([short, 0]), (2, 5)).shape
   with pytest.raises(options.InputError, match="'PER' on line 2"):
     problem.check([classifier_data.Row(2, "а", entities=((0, 1, "PER"),))])
   assert problem.TYPE != problems.CLASS

@@ -19,8 +19,6 @@ class Entities(judgements.Judgement):
   """
 
   def scores(self) -> dict[str, float]:
-    right, total = int(self.right().sum()), len(self.truth)
-    low, high = judgements.wilson_interval(right, total)
     found = {
       f"{kind}_{name}": value
       for kind in _AVERAGES
@@ -30,9 +28,7 @@ class Entities(judgements.Judgement):
     }
     return {
       **found,
-      "exact_rows": right / total,
-      "exact_rows_low": low,
-      "exact_rows_high": high,
+      **self.share_right("exact_rows"),
     }
 
   def right(self) -> np.ndarray:

@@ -83,6 +83,12 @@ class Judgement:
     """Returns how sure and how right, by stretches; [] where unknown."""
     return []
 
+  def share_right(self, name: str) -> dict[str, float]:
+    """Returns the share of rows that are right, and its 95 % interval."""
+    right, total = int(self.right().sum()), len(self.truth)
+    low, high = wilson_interval(right, total)
+    return {name: right / total, f"{name}_low": low, f"{name}_high": high}
+
   def _averages(self, kinds: Sequence[str]) -> dict[str, float]:
     found = {}
     for kind in kinds:
@@ -107,12 +113,8 @@ class OneLabel(Judgement):
   """One label a row."""
 
   def scores(self) -> dict[str, float]:
-    right, total = int(self.right().sum()), len(self.truth)
-    low, high = wilson_interval(right, total)
     return {
-      "accuracy": right / total,
-      "accuracy_low": low,
-      "accuracy_high": high,
+      **self.share_right("accuracy"),
       **self._averages(["macro", "weighted"]),
       **self._calibration(),
     }
@@ -140,12 +142,8 @@ class SeveralLabels(Judgement):
   """Any number of labels a row."""
 
   def scores(self) -> dict[str, float]:
-    right, total = int(self.right().sum()), len(self.truth)
-    low, high = wilson_interval(right, total)
     return {
-      "exact_rows": right / total,
-      "exact_rows_low": low,
-      "exact_rows_high": high,
+      **self.share_right("exact_rows"),
       **self._averages(["micro", "macro", "weighted"]),
       **self._calibration(),
     }

@@ -294,8 +294,19 @@ class TagPredictor(classifier.Predictor):
         yield Entity(start, end, kind, float(sure[first : last + 1].mean()))
 
 
-def check_tokenizer(path: str) -> None:
-  """Refuses a vocabulary whose pieces do not say where they stand in a text."""
+def check(path: str, long_text: str) -> None:
+  """Refuses what leaves open where in a text a piece stands.
+
+  Args:
+    path: of the tokenizer; WordPiece's pieces do not add up to the text.
+    long_text: how longer texts are read.
+  """
+  if long_text == framing.HEAD_TAIL:
+    raise options.InputError(
+      f"--long_text={framing.HEAD} or {framing.WINDOWS} for entities",
+      long_text,
+      "give windows: each piece is read, and has a tag",
+    )
   if tokenization.is_wordpiece(path):
     raise options.InputError(
       "a SentencePiece model, whose pieces add up to the text",

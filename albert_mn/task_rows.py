@@ -146,7 +146,7 @@ def labelled(files: Files, trains: bool, validates: bool) -> Rows:
   if eval_file:
     held_out = _read(files, eval_file)
     _warn_of_copies(train, held_out, "evaluation")
-    copied = _copied(files, eval_file)
+    copied = _copied(files, eval_file, train, held_out)
   else:
     train, held_out = _split(files, train, files.label_type == "class")
     copied = set()
@@ -163,13 +163,21 @@ def labelled(files: Files, trains: bool, validates: bool) -> Rows:
   return Rows(train, validation, held_out, copied)
 
 
-def _copied(files: Files, eval_file: str) -> set[int] | None:
-  if not (files.data_dir and _is_set(files.data_dir)):
+def _copied(
+  files: Files,
+  eval_file: str,
+  train: Sequence[classifier_data.Row],
+  held_out: Sequence[classifier_data.Row],
+) -> set[int] | None:
+  """Returns the lines that a set names, or else looks for them."""
+  if files.data_dir and _is_set(files.data_dir):
+    for part in ("dev", "test"):
+      if eval_file == _in_data_dir(files, part):
+        return classifier_sets.copied_lines(files.data_dir, part)
+  if not train:
     return None
-  for part in ("dev", "test"):
-    if eval_file == _in_data_dir(files, part):
-      return classifier_sets.copied_lines(files.data_dir, part)
-  return None
+  found = classifier_splits.copied(train, held_out)
+  return {held_out[index].line for index in found}
 
 
 def _split(

@@ -280,25 +280,6 @@ def tweet_columns(path: str, labelled: bool = True) -> Columns:
   return Columns(*header[:2])
 
 
-def read_texts(path: str, text_column: str) -> list[Row]:
-  """Returns the rows of a file to predict, labels unread; empty texts stay."""
-  rows = []
-  wanted = [tables.Wanted(text_column, "--text_column")]
-  for line, cells in tables.cells(path, wanted):
-    if isinstance(cells, tables.Bad):
-      raise cells.error(path, line)
-    rows.append(Row(line, str(cells[0]).strip()))
-  return rows
-
-
-def read_tweet_texts(path: str) -> list[Row]:
-  """Returns the texts of a tweet set to predict, labels unread.
-
-  As in `read_tweets`, but a column `text`, or a single column, is enough.
-  """
-  return read_texts(path, tweet_columns(path, labelled=False).text_column)
-
-
 def label_names(rows: Sequence[Row]) -> list[str]:
   """Returns the names of the labels that occur, sorted."""
   return sorted({row.label for row in rows})

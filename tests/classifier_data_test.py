@@ -89,10 +89,11 @@ def test_a_bad_file_is_named_with_its_place(
 
 def test_a_file_to_predict_needs_no_labels(tmp_path: pathlib.Path) -> None:
   path = _file(tmp_path, "a.csv", 'id,text\n7,хоёр\n8,""\n')
-  assert classifier_data.read_texts(path, "text") == [
-    classifier_data.Row(2, "хоёр"),
-    classifier_data.Row(3, ""),
-  ]
+  (_, first), (line, second) = classifier_data.stream(
+    path, classifier_data.Columns()
+  )
+  assert first == classifier_data.Row(2, "хоёр")
+  assert line == 3 and isinstance(second, tables.Bad)
 
 
 def _jsonl(folder: pathlib.Path, *rows: object) -> str:
@@ -230,7 +231,9 @@ def test_tweets_are_read_by_name(tmp_path: pathlib.Path, header: str) -> None:
   assert classifier_data.read_tweets(path) == [
     classifier_data.Row(2, "тийм ээ", "1")
   ]
-  assert classifier_data.read_tweet_texts(path)[0].text == "тийм ээ"
+  columns = classifier_data.tweet_columns(path, labelled=False)
+  ((_, row),) = classifier_data.stream(path, columns)
+  assert isinstance(row, classifier_data.Row) and row.text == "тийм ээ"
 
 
 def test_tweets_under_other_names_are_the_first_two_columns(

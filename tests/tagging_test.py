@@ -149,3 +149,14 @@ def test_the_baseline_finds_known_words_again() -> None:
   found = baseline.entities(texts, spans, ["цас Баянгол дүүрэг, Баянгол гол"])
   # Alone, the name is an entity once in its two places: no more than chance.
   assert found == [[(4, 18, "LOC")]]
+
+
+def test_pieces_that_cannot_be_placed_in_the_text_are_refused(
+  tokenizer_file: str,
+) -> None:
+  for way in (framing.HEAD, framing.WINDOWS):
+    tagging.check(tokenizer_file, way)
+  with pytest.raises(options.InputError, match="--long_text=head or windows"):
+    tagging.check(tokenizer_file, framing.HEAD_TAIL)
+  with pytest.raises(options.InputError, match="WordPiece in vocab.txt"):
+    tagging.check("vocab.txt", framing.HEAD)

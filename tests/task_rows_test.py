@@ -79,7 +79,7 @@ def test_validation_rows_come_from_the_training_rows_alone(
   _tsv(tmp_path / "dev.tsv", range(60, 70))
   files = task_rows.Files(data_dir=str(tmp_path))
   rows = task_rows.labelled(files, trains=True, validates=validates)
-  assert len(rows.held_out) == 20 and rows.copied is None
+  assert len(rows.held_out) == 20 and rows.copied == set()
   given = _texts(
     classifier_data.read(str(tmp_path / "train.tsv"), "text", "label")
   )
@@ -89,6 +89,19 @@ def test_validation_rows_come_from_the_training_rows_alone(
   _tsv(tmp_path / "validation.tsv", range(80, 90))
   rows = task_rows.labelled(files, trains=True, validates=validates)
   assert (len(rows.train), len(rows.validation)) == (120, 20)
+
+
+def test_rows_to_evaluate_on_that_are_near_training_rows_are_found(
+  tmp_path: pathlib.Path,
+) -> None:
+  _tsv(tmp_path / "train.tsv", range(60))
+  _tsv(tmp_path / "dev.tsv", range(60, 70))
+  train, dev = tmp_path / "train.tsv", tmp_path / "dev.tsv"
+  copy = train.read_text("utf-8").splitlines()[5]
+  dev.write_text(f"{dev.read_text('utf-8')}Ёстой {copy}\n", "utf-8")
+  files = task_rows.Files(data_dir=str(tmp_path))
+  rows = task_rows.labelled(files, trains=True, validates=False)
+  assert rows.copied == {rows.held_out[-1].line}
 
 
 def test_rows_of_one_text_cannot_be_split(tmp_path: pathlib.Path) -> None:

@@ -138,7 +138,7 @@ def test_every_text_file_is_read_and_nothing_is_written(
   path = tmp_path / "in" / name
   path.parent.mkdir()
   path.write_bytes(_packed(name))
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO", logger="absl"):
     assert _read(path) == WANTED
   assert [p.name for p in tmp_path.rglob("*")] == ["in", name]
   assert "4 with a name that leads outside, 2 of another kind" in caplog.text

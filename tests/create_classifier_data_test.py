@@ -168,7 +168,7 @@ def test_published_rows_of_each_class_are_compared_or_said_not_to_be(
     classifier_data.Row(n, "а", name)
     for n, name in enumerate(eduge_rows.labels(eduge.ROWS))
   ]
-  caplog.set_level("INFO")
+  caplog.set_level("INFO", logger="absl")
   eduge.check(rows, test.tolist(), "a.csv")
   assert not caplog.text
   rows[test[0]] = dataclasses.replace(rows[test[0]], label="бизнес")
@@ -258,7 +258,7 @@ def test_bad_rows_stop_the_work_or_are_written_down(
 def test_a_label_with_one_text_trains_and_is_named(
   tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-  caplog.set_level("INFO")
+  caplog.set_level("INFO", logger="absl")
   rows = [{"text": f"{n}", "label": "xy"[n % 2]} for n in range(40)]
   path = _table(tmp_path / "a.jsonl", *rows, {"text": "ганц", "label": "ганц"})
   parts = _build(tmp_path / "set", path)

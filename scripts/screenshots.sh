@@ -19,7 +19,7 @@ scratch=$(mktemp -d)
 trap 'kill "$server" 2> /dev/null || true; rm -r "$scratch"' EXIT
 python -m bert_tweet.serve --model_dir="$model" --port=0 2> "$scratch/log" &
 server=$!
-until address=$(grep -o 'http://[^ ]*' "$scratch/log"); do
+until address=$(grep -os 'http://[^ ]*' "$scratch/log"); do
   kill -0 "$server" || { cat "$scratch/log" >&2; exit 1; }
   sleep 0.2
 done

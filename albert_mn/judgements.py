@@ -64,7 +64,14 @@ class Judgement:
 
   def table(self) -> str:
     """Returns the scores of each label, as scikit-learn prints them."""
-    raise NotImplementedError
+    return metrics.classification_report(
+      self.truth,
+      self.answers,
+      labels=range(len(self.names)),
+      target_names=list(self.names),
+      digits=3,
+      zero_division=0.0,
+    )
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
     """Returns name, precision, recall, F1 and support of each label."""
@@ -122,16 +129,6 @@ class OneLabel(Judgement):
   def right(self) -> np.ndarray:
     return self.truth == self.answers
 
-  def table(self) -> str:
-    return metrics.classification_report(
-      self.truth,
-      self.answers,
-      labels=range(len(self.names)),
-      target_names=list(self.names),
-      digits=3,
-      zero_division=0.0,
-    )
-
   def bins(self) -> list[calibration.Bin]:
     if self.probabilities is None:
       return []
@@ -150,16 +147,6 @@ class SeveralLabels(Judgement):
 
   def right(self) -> np.ndarray:
     return (self.truth == self.answers).all(axis=1)
-
-  def table(self) -> str:
-    return metrics.classification_report(
-      self.truth,
-      self.answers,
-      labels=range(len(self.names)),
-      target_names=list(self.names),
-      digits=3,
-      zero_division=0.0,
-    )
 
   def bins(self) -> list[calibration.Bin]:
     """Each label of each row counts as an answer."""

@@ -22,6 +22,7 @@ from albert_mn import (
   pretraining,
 )
 from data_prep import manifest, options, tokenization
+from tests import tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 TOPICS = REFERENCE / "hf_topics"  # printed by transformers 5.24
@@ -149,12 +150,8 @@ def test_a_foreign_wordpiece_model_is_fine_tuned_with_its_normalisation(
 def _written(
   arrays: dict[str, np.ndarray], folder: pathlib.Path, name: str
 ) -> None:
-  """Writes a TF 1 checkpoint as tf.train.Saver does."""
-  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    for key, array in arrays.items():
-      tf.compat.v1.get_variable(key, initializer=array)
-    session.run(tf.compat.v1.global_variables_initializer())
-    tf.compat.v1.train.Saver().save(session, f"{folder}/model.ckpt-900")
+  """Writes a TF 1 checkpoint and its config."""
+  tf1_saver.save(arrays, folder / "model.ckpt-900")
   shutil.copy(REFERENCE / name / "config.json", folder / "albert_config.json")
 
 

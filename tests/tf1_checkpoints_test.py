@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from albert_mn import configs, initial_weights, pretraining, tf1_checkpoints
 from data_prep import options
+from tests import tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -75,14 +76,9 @@ def test_outputs_equal_those_of_google_research(
 def _written(
   arrays: dict[str, np.ndarray], folder: pathlib.Path, config: str
 ) -> str:
-  """Writes a TF 1 checkpoint as tf.train.Saver does; returns its prefix."""
-  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    for name, array in arrays.items():
-      tf.compat.v1.get_variable(name, initializer=array)
-    session.run(tf.compat.v1.global_variables_initializer())
-    tf.compat.v1.train.Saver().save(session, f"{folder}/model.ckpt-30")
+  """Writes a TF 1 checkpoint and its config; returns its prefix."""
   shutil.copy(REFERENCE / config / "config.json", folder / "albert_config.json")
-  return f"{folder}/model.ckpt-30"
+  return tf1_saver.save(arrays, folder / "model.ckpt-30")
 
 
 def _arrays(name: str) -> dict[str, np.ndarray]:

@@ -221,15 +221,11 @@ def needed(source: Source) -> str:
     else "SentencePiece"
   )
   text = tokenization.Settings.of(source.parameters)
-  on = [
-    name.replace("_", "-") for name, value in dataclasses.asdict(text).items()
-    if value
-  ]  # fmt: skip
   inside = "none: the normalisation is inside the file"
   return (
     f"tokenizer: {kind}, sha256 "
     f"{storage.sha256(source.tokenizer_file)[:16]}; before it: "
-    f"{', '.join(on) or inside}"
+    f"{text.described() or inside}"
   )
 
 
@@ -251,7 +247,7 @@ def _describe(
   text = tokenization.Settings.of(source.parameters)
   parameters: dict[str, Any] = {
     "to": settings.to,
-    **dataclasses.asdict(text),
+    **text.parameters(),
     "checked": list(checked),
   }
   if source.labels or settings.to == "encoder":

@@ -406,7 +406,10 @@ def _same_ids(folder: str, source: Source) -> list[str]:
       raise options.InputError(
         f"the ids of {text!r} from tokenizer.json", "others", "report it"
       )
-  return [f"ids of tokenizer.json: equal on {len(texts)} texts"]
+  return [
+    f"ids of tokenizer.json: equal on {len(texts)} texts",
+    *huggingface_tokenizer.limits(source.tokenizer_file),
+  ]
 
 
 # What tokenizers treat differently: decomposed letters, white space, emoji.

@@ -1,51 +1,36 @@
 """A SentencePiece model as Hugging Face's tokenizer.json: the same ids.
 
-Three things keep the usual conversion from them. Hugging Face's `Precompiled`
-normaliser looks at grapheme clusters and takes the shortest rule, where
-SentencePiece takes the longest: И with a breve of its own becomes и without
-any. White space is handled in a pre-tokenizer, part by part. And there are no
-pieces that the user defined. So the normalisation is written out here, as steps
-on the whole text:
+Three things keep the usual conversion from them. Hugging Face's normaliser takes
+other rules than SentencePiece (see rule_steps). White space is handled in a
+pre-tokenizer, part by part. And there are no pieces that the user defined. So
+the normalisation is written out here, as steps on the whole text:
 
  1. pieces that the user defined are put out of reach of what follows;
- 2. rules of several letters (и and a breve), the longest first;
- 3. rules of one letter;
- 4. white space: one space for several, none at the ends, one in front;
- 5. what step 1 took away comes back.
+ 2. the rules of the model;
+ 3. white space: one space for several, none at the ends, one in front;
+ 4. what step 1 took away comes back.
 """
 
-import base64
 import functools
 import json
 import os
-import struct
 import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_mn import huggingface
+from albert_mn import huggingface, rule_steps
 from data_prep import options, records, storage, tokenization, wordpiece
 
 _SPACE = "▁"
 # Begins what stands for something else: this and a letter from _STANDS_FOR on.
 _ESCAPE = "\ufff1"
 _STANDS_FOR = 0xF0000  # for the escape itself, then for the user's pieces
-# Latin, Greek, Cyrillic, their marks, punctuation, Roman and circled numbers,
-# full width.
-_COMMON = (
-  range(0x530), range(0x1E00, 0x2190), range(0x2460, 0x2500),
-  range(0x2581, 0x2582), range(0x3000, 0x3100), range(0xFB00, 0xFB07),
-  range(0xFEFF, 0xFF61),
-)  # fmt: skip
-# A model of ours has at most 1,481 rules; NFKC has 240,000.
-_MANY_RULES = 5_000
-_HANGUL = (range(0x1100, 0x1200), range(0xAC00, 0xD7A4))
+# What train_tokenizer rounds scores to: sums of them are exact in float32.
+_EXACT_SCORES = 1024
 # As SentencePiece's unigram model favours what the user defined.
 _USER_DEFINED_BONUS = 0.1
-
-_Step = dict[str, Any]
 
 
 def write(
@@ -116,7 +101,7 @@ def special_pieces(
   return {n: (i, tokenizer.pieces([i])[0]) for n, i in ids.items()}
 
 
-def _of_wordpiece(tokenizer: tokenization.Tokenizer) -> _Step:
+def _of_wordpiece(tokenizer: tokenization.Tokenizer) -> rule_steps.Step:
   """Describes a vocab.txt.
 
   Not by `BertNormalizer`: it drops private characters, knows an older table of
@@ -131,7 +116,7 @@ def _of_wordpiece(tokenizer: tokenization.Tokenizer) -> _Step:
     "pre_tokenizer": {
       "type": "Sequence",
       "pretokenizers": [
-        _split(f"[{tokenization.ranges(str.isspace)}]+", "Removed"),
+        _split(f"[{_spaces()}]+", "Removed"),
         _split(f"[{_words_of_their_own()}]", "Isolated"),
       ],
     },
@@ -146,7 +131,7 @@ def _of_wordpiece(tokenizer: tokenization.Tokenizer) -> _Step:
   }
 
 
-def _split(expression: str, behavior: str) -> _Step:
+def _split(expression: str, behavior: str) -> rule_steps.Step:
   return {
     "type": "Split",
     "pattern": {"Regex": expression},
@@ -155,54 +140,67 @@ def _split(expression: str, behavior: str) -> _Step:
   }
 
 
-def _bert_normalization(settings: tokenization.Settings) -> Iterator[_Step]:
+def _bert_normalization(
+  settings: tokenization.Settings,
+) -> Iterator[rule_steps.Step]:
   """As wordpiece.words does it, but for the words."""
-  yield _replace_all(f"[{_dropped()}]", "")
+  yield rule_steps.replace_all(f"[{_dropped()}]", "")
   if settings.do_lower_case:
     yield from _lower_case()
   if settings.strip_accents:
     yield {"type": "NFD"}
-    yield _replace_all(f"[{_marks()}]", "")
+    yield rule_steps.replace_all(f"[{_marks()}]", "")
 
 
 @functools.cache  # to ask a million characters takes half a second
 def _dropped() -> str:
-  return tokenization.ranges(lambda c: not wordpiece.cleaned(c))
+  return tokenization.ranges(
+    c for c in tokenization.every_letter() if not wordpiece.cleaned(c)
+  )
 
 
 @functools.cache
 def _marks() -> str:
-  return tokenization.ranges(lambda c: unicodedata.category(c) == "Mn")
+  return tokenization.ranges(
+    c for c in tokenization.every_letter() if unicodedata.category(c) == "Mn"
+  )
+
+
+@functools.cache
+def _spaces() -> str:
+  return tokenization.ranges(filter(str.isspace, tokenization.every_letter()))
 
 
 @functools.cache
 def _words_of_their_own() -> str:
   return tokenization.ranges(
-    lambda c: wordpiece.is_punctuation(c) or wordpiece.cleaned(c) == f" {c} "
+    c
+    for c in tokenization.every_letter()
+    if wordpiece.is_punctuation(c) or wordpiece.cleaned(c) == f" {c} "
   )
 
 
 @functools.cache
-def _lower_case() -> tuple[_Step, ...]:
+def _lower_case() -> tuple[rule_steps.Step, ...]:
   """As str.lower, which knows the ς at the end of a word."""
+  cased, inside = [], []  # what is looked at and what is passed over there
+  for letter in tokenization.every_letter():
+    if f"{letter}Σ".lower().endswith("ς"):
+      cased.append(letter)
+    elif f"a{letter}Σ".lower().endswith("ς"):
+      inside.append(letter)
+  one, between = tokenization.ranges(cased), tokenization.ranges(inside)
+  last = rf"[{one}][{between}]*\KΣ(?![{between}]*[{one}])"
+  return rule_steps.replace_all(last, "ς"), {"type": "Lowercase"}
 
-  def cased(letter: str) -> bool:
-    return f"{letter}Σ".lower().endswith("ς")
 
-  inside = tokenization.ranges(
-    lambda c: not cased(c) and f"a{c}Σ".lower().endswith("ς")
-  )
-  letters = tokenization.ranges(cased)
-  last = rf"[{letters}][{inside}]*\KΣ(?![{inside}]*[{letters}])"
-  return _replace_all(last, "ς"), {"type": "Lowercase"}
-
-
-def _of_sentencepiece(model: bytes, tokenizer: tokenization.Tokenizer) -> _Step:
+def _of_sentencepiece(
+  model: bytes, tokenizer: tokenization.Tokenizer
+) -> rule_steps.Step:
   """Describes a SentencePiece model.
 
   Equal ids are promised for every text without a literal special piece (bytes
-  such as <0x41> are some). Where the rules are NFKC's, Hangul in single jamo,
-  and what NFKC decomposes when it has an accent (𝐞́), are excepted.
+  such as <0x41> are some), as far as no two divisions are equally likely.
 
   Raises:
     options.InputError: for a model that cannot be expressed.
@@ -218,6 +216,23 @@ def _of_sentencepiece(model: bytes, tokenizer: tokenization.Tokenizer) -> _Step:
     "decoder": _decoder(),
     "model": _model(proto),
   }
+
+
+def limits(tokenizer_file: str) -> list[str]:
+  """Says, in a line each, on which texts tokenizer.json may give other ids."""
+  if tokenization.is_wordpiece(tokenizer_file):
+    return []
+  proto = sentencepiece_model_pb2.ModelProto.FromString(
+    storage.read_bytes(tokenizer_file)
+  )
+  unigram = proto.trainer_spec.model_type == proto.trainer_spec.UNIGRAM
+  found = []
+  if unigram and any(p.score * _EXACT_SCORES % 1 for p in proto.pieces):
+    found.append(
+      "tokenizer.json: other ids are possible where two divisions of a text "
+      "are equally likely (ууууу), as the model's scores are not rounded"
+    )
+  return found
 
 
 def _check(proto: Any) -> None:
@@ -238,7 +253,7 @@ def _check(proto: Any) -> None:
       )
 
 
-def _special(number: int, piece: str) -> _Step:
+def _special(number: int, piece: str) -> rule_steps.Step:
   return {
     "id": number,
     "content": piece,
@@ -250,13 +265,13 @@ def _special(number: int, piece: str) -> _Step:
   }
 
 
-def _frame(specials: Mapping[str, tuple[int, str]]) -> _Step:
+def _frame(specials: Mapping[str, tuple[int, str]]) -> rule_steps.Step:
   """`[CLS] A [SEP]`, and `B [SEP]` with the other segment id."""
 
-  def special(name: str, segment: int) -> _Step:
+  def special(name: str, segment: int) -> rule_steps.Step:
     return {"SpecialToken": {"id": specials[name][1], "type_id": segment}}
 
-  def text(name: str, segment: int) -> _Step:
+  def text(name: str, segment: int) -> rule_steps.Step:
     return {"Sequence": {"id": name, "type_id": segment}}
 
   single = [special("cls", 0), text("A", 0), special("sep", 0)]
@@ -272,11 +287,11 @@ def _frame(specials: Mapping[str, tuple[int, str]]) -> _Step:
   }
 
 
-def _decoder() -> _Step:
+def _decoder() -> rule_steps.Step:
   return {
     "type": "Sequence",
     "decoders": [
-      _replace(_SPACE, " "),
+      rule_steps.replace(_SPACE, " "),
       {"type": "ByteFallback"},
       {"type": "Fuse"},
       {"type": "Strip", "content": " ", "start": 1, "stop": 0},
@@ -284,110 +299,38 @@ def _decoder() -> _Step:
   }
 
 
-def _replace(source: str, target: str) -> _Step:
-  pattern = {"String": source}
-  return {"type": "Replace", "pattern": pattern, "content": target}
-
-
-def _replace_all(expression: str, target: str) -> _Step:
-  """Replaces what an expression matches; Ruby's syntax."""
-  pattern = {"Regex": expression}
-  return {"type": "Replace", "pattern": pattern, "content": target}
-
-
 def _normalization(
   proto: Any, settings: tokenization.Settings
-) -> Iterator[_Step]:
+) -> Iterator[rule_steps.Step]:
   spec = proto.normalizer_spec
   if settings.replace_quotes:
-    yield _replace("``", '"')
-    yield _replace("''", '"')
+    yield rule_steps.replace("``", '"')
+    yield rule_steps.replace("''", '"')
   if settings.strip_accents:
     yield {"type": "NFKD"}
     # Not `StripAccents`, which takes the signs of emoji for accents.
-    yield _replace_all(f"[{tokenization.combining_marks()}]", "")
+    yield rule_steps.replace_all(f"[{tokenization.combining_marks()}]", "")
   if settings.do_lower_case:
     yield from _lower_case()
   users = [p.piece for p in proto.pieces if p.type == p.USER_DEFINED]
-  hidden = [_ESCAPE, *sorted(users, key=len, reverse=True)] if users else []
+  hidden = [_ESCAPE, rule_steps.SEPARATOR]
+  hidden += sorted(users, key=len, reverse=True)
   codes = [_ESCAPE + chr(_STANDS_FOR + i) for i in range(len(hidden))]
   for piece, code in zip(hidden, codes, strict=True):
-    yield _replace(piece, code)
+    yield rule_steps.replace(piece, code)
   if spec.precompiled_charsmap:
-    yield from _rules(spec.precompiled_charsmap)
+    yield from rule_steps.of(spec.precompiled_charsmap)
   if spec.remove_extra_whitespaces:
-    yield _replace_all(" +", " ")
-    yield _replace_all(rf"\A |[ {_SPACE}]+\z", "")
+    yield rule_steps.replace_all(" +", " ")
+    yield rule_steps.replace_all(rf"\A |[ {_SPACE}]+\z", "")
   if spec.add_dummy_prefix:
     yield {"type": "Prepend", "prepend": _SPACE}
-  yield _replace(" ", _SPACE)
+  yield rule_steps.replace(" ", _SPACE)
   for piece, code in reversed(list(zip(hidden, codes, strict=True))):
-    yield _replace(code, piece.replace(" ", _SPACE))
+    yield rule_steps.replace(code, piece.replace(" ", _SPACE))
 
 
-def _rules(table: bytes) -> Iterator[_Step]:
-  """Yields a step a rule; of NFKC's those for what occurs here.
-
-  The other ones are left to `Precompiled`, which takes them for what they are
-  unless a mark follows.
-  """
-  rules = charsmap_rules(table)
-  own = [
-    source
-    for source in rules
-    if len(rules) < _MANY_RULES or _is_common(source, rules)
-  ]
-  for source in sorted(own, key=lambda source: (-len(source), source)):
-    yield _replace(source, rules[source])
-  if len(own) < len(rules):
-    encoded = base64.b64encode(table).decode("ascii")
-    yield {"type": "Precompiled", "precompiled_charsmap": encoded}
-
-
-def _is_common(source: str, rules: Mapping[str, str]) -> bool:
-  """Says whether a rule is for common letters, or composes a letter.
-
-  Hangul's 200,000 are left out.
-  """
-  if all(any(ord(c) in part for part in _COMMON) for c in source):
-    return True
-  return len(source) > 1 and all(
-    rules.get(c, c) == c and not any(ord(c) in part for part in _HANGUL)
-    for c in source
-  )
-
-
-def charsmap_rules(table: bytes) -> dict[str, str]:
-  """Reads SentencePiece's compiled rule table: source → target.
-
-  It is a Darts-clone double array (Yata's; sentencepiece's
-  normalizer.cc, DecodePrecompiledCharsMap) and the targets behind it.
-  """
-  (length,) = struct.unpack_from("<I", table)
-  units = struct.unpack_from(f"<{length // 4}I", table, 4)
-  targets = table[4 + length :]
-  rules: dict[str, str] = {}
-  waiting = [(_offset(units[0]), b"")]
-  while waiting:
-    place, source = waiting.pop()
-    for letter in range(1, 256):
-      here = place ^ letter
-      if here >= len(units) or units[here] & 0x800000FF != letter:
-        continue
-      inner, longer = here ^ _offset(units[here]), source + bytes([letter])
-      if units[here] >> 8 & 1:  # a source ends here
-        begin = units[inner] & 0x7FFFFFFF
-        target = targets[begin : targets.index(0, begin)]
-        rules[longer.decode()] = target.decode()
-      waiting.append((inner, longer))
-  return rules
-
-
-def _offset(unit: int) -> int:
-  return unit >> 10 << ((unit & 1 << 9) >> 6)
-
-
-def _model(proto: Any) -> _Step:
+def _model(proto: Any) -> rule_steps.Step:
   fallback = bool(proto.trainer_spec.byte_fallback)
   if proto.trainer_spec.model_type == proto.trainer_spec.BPE:
     return _bpe(proto, fallback)
@@ -410,7 +353,7 @@ def _unknown(proto: Any) -> int:
   return next(i for i, p in enumerate(proto.pieces) if p.type == p.UNKNOWN)
 
 
-def _bpe(proto: Any, fallback: bool) -> _Step:
+def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
   """Lists the merges that SentencePiece finds by their result's score."""
   normal = {p.piece: p.score for p in proto.pieces if p.type == p.NORMAL}
   merges = [

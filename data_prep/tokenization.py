@@ -9,7 +9,7 @@ import functools
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -89,16 +89,19 @@ class Settings:
 
 def combining_marks() -> str:
   """Returns the marks that `strip_accents` drops, as ranges for [] of a regex."""
-  return ranges(lambda letter: unicodedata.combining(letter) > 0)
+  return ranges(filter(unicodedata.combining, every_letter()))
 
 
-def ranges(chosen: Callable[[str], bool]) -> str:
-  """Returns the characters of which something is true, for [] of a regex."""
-  every = (
-    chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i < 0xE000
-  )
+def every_letter() -> Iterator[str]:
+  """Yields every character that a text may have, in order."""
+  points = range(sys.maxunicode + 1)
+  return (chr(i) for i in points if not 0xD800 <= i < 0xE000)
+
+
+def ranges(letters: Iterable[str]) -> str:
+  """Returns characters for [] of a regex."""
   found: list[list[int]] = []  # first and last of each range
-  for point in map(ord, filter(chosen, every)):
+  for point in map(ord, sorted(letters)):
     if found and found[-1][1] == point - 1:
       found[-1][1] = point
     else:

@@ -75,6 +75,10 @@ class Options:
     False, "lower-case before the tokenizer, where nothing beside the weights "
     "says so"
   )  # fmt: skip
+  split_digit_commas: bool = options.option(
+    False, "divide pieces that end in a digit and a comma anew, as "
+    "google-research/albert and transformers before 5 do; found out for TF 1"
+  )  # fmt: skip
   labels_file: str = options.option(
     "", "a classifier's labels in the order of its outputs: one a line, or a "
     "JSON list"
@@ -309,6 +313,9 @@ def _text(
   if settings.do_lower_case and not found.settings.do_lower_case:
     lower = dataclasses.replace(found.settings, do_lower_case=True)
     found = foreign_text.Found(lower, f"--do_lower_case; {found.reason}")
+  if settings.split_digit_commas and not found.settings.split_digit_commas:
+    divided = dataclasses.replace(found.settings, split_digit_commas=True)
+    found = foreign_text.Found(divided, f"--split_digit_commas; {found.reason}")
   return found
 
 

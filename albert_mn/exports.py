@@ -408,7 +408,9 @@ def _same_ids(folder: str, source: Source) -> list[str]:
       )
   return [
     f"ids of tokenizer.json: equal on {len(texts)} texts",
-    *huggingface_tokenizer.limits(source.tokenizer_file),
+    *huggingface_tokenizer.limits(
+      source.tokenizer_file, source.tokenizer().settings
+    ),
   ]
 
 

@@ -27,6 +27,8 @@ SENTENCES = (
 )
 # Of transformers' BertTokenizer, and of tokenizers' WordPiece.
 _LONGEST_WORD = 100
+# Below the score of any piece that a training leaves.
+_UNLIKELY = -50
 _MARKED = "йёЙЁ"
 _CYRILLIC = "абвгдежзиклмнопрстухцчшыэюя"
 
@@ -61,8 +63,9 @@ def alike(
   other: tokenization.Settings,
 ) -> bool:
   """Says whether two settings give the same ids: a model may lower-case too."""
+  texts = (*SENTENCES, *(f"{number}," for number in range(100)))
   first, second = (
-    tokenization.Tokenizer.with_settings(tokenizer_file, s).encode(SENTENCES)
+    tokenization.Tokenizer.with_settings(tokenizer_file, s).encode(texts)
     for s in (one, other)
   )
   pairs = zip(first, second, strict=True)
@@ -104,6 +107,8 @@ def found(
       if wordpiece:
         longest = content["model"].get("max_input_chars_per_word", longest)
         settings = dataclasses.replace(settings, longest_word=int(longest))
+      elif _lowers_digit_and_comma(content.get("model") or {}):
+        settings = dataclasses.replace(settings, split_digit_commas=True)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
       raise options.InputError(
         f"a normalizer and a model in {fast}",
@@ -135,8 +140,12 @@ def found(
   lower = not _has_capitals(bare) and not _lower_cases(bare)
   if family is configs.AlbertConfig:
     return Found(
-      tokenization.Settings(lower, strip_accents=True),
-      "google-research/albert drops the marks of letters",
+      tokenization.Settings(
+        lower,
+        strip_accents=True,
+        split_digit_commas=_joins_digit_and_comma(bare),
+      ),
+      "as google-research/albert's tokenization.py",
     )
   strip = not _has_marks(bare)
   return Found(tokenization.Settings(lower, strip), "the vocabulary's letters")
@@ -167,6 +176,22 @@ def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
   )
 
 
+def _lowers_digit_and_comma(model: Mapping[str, Any]) -> bool:
+  """Says whether pieces such as `▁22,` were made unlikely.
+
+  transformers 4 takes 100 from their scores, for its AlbertTokenizerFast to
+  come near AlbertTokenizer, which divides them.
+  """
+  if model.get("type") != "Unigram":
+    return False
+  scores = [
+    score
+    for piece, score in model["vocab"]
+    if tokenization.ends_in_digit_and_comma(piece)
+  ]
+  return bool(scores) and max(scores) < _UNLIKELY
+
+
 def _letters(tokenizer: tokenization.Tokenizer) -> list[str]:
   return [
     tokenizer.letters(i)
@@ -186,6 +211,12 @@ def _has_marks(tokenizer: tokenization.Tokenizer) -> bool:
   """Says so of a vocabulary that has й or ё, or no Cyrillic at all."""
   letters = set("".join(_letters(tokenizer)))
   return bool(letters & set(_MARKED)) or not letters & set(_CYRILLIC)
+
+
+def _joins_digit_and_comma(tokenizer: tokenization.Tokenizer) -> bool:
+  """Says whether a vocabulary has pieces for google-research/albert to divide."""
+  pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+  return any(map(tokenization.ends_in_digit_and_comma, pieces))
 
 
 def _lower_cases(tokenizer: tokenization.Tokenizer) -> bool:

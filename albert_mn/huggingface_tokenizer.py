@@ -27,6 +27,8 @@ _SPACE = "▁"
 # Begins what stands for something else: this and a letter from _STANDS_FOR on.
 _ESCAPE = "\ufff1"
 _STANDS_FOR = 0xF0000  # for the escape itself, then for the user's pieces
+# Taken from the score of a piece that is not to be chosen.
+_NEVER = 100
 # What train_tokenizer rounds scores to: sums of them are exact in float32.
 _EXACT_SCORES = 1024
 # As SentencePiece's unigram model favours what the user defined.
@@ -214,11 +216,11 @@ def _of_sentencepiece(
     },
     "pre_tokenizer": None,
     "decoder": _decoder(),
-    "model": _model(proto),
+    "model": _model(proto, tokenizer.settings),
   }
 
 
-def limits(tokenizer_file: str) -> list[str]:
+def limits(tokenizer_file: str, settings: tokenization.Settings) -> list[str]:
   """Says, in a line each, on which texts tokenizer.json may give other ids."""
   if tokenization.is_wordpiece(tokenizer_file):
     return []
@@ -231,6 +233,15 @@ def limits(tokenizer_file: str) -> list[str]:
     found.append(
       "tokenizer.json: other ids are possible where two divisions of a text "
       "are equally likely (ууууу), as the model's scores are not rounded"
+    )
+  pieces = [piece.piece for piece in proto.pieces]
+  if settings.split_digit_commas and any(
+    map(tokenization.ends_in_digit_and_comma, pieces)
+  ):
+    found.append(
+      "tokenizer.json: other ids are possible where a comma follows a digit: it "
+      "knows no pieces such as `▁22,`, which google-research/albert takes first "
+      "and divides then"
     )
   return found
 
@@ -330,7 +341,7 @@ def _normalization(
     yield rule_steps.replace(code, piece.replace(" ", _SPACE))
 
 
-def _model(proto: Any) -> rule_steps.Step:
+def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:
   fallback = bool(proto.trainer_spec.byte_fallback)
   if proto.trainer_spec.model_type == proto.trainer_spec.BPE:
     return _bpe(proto, fallback)
@@ -340,6 +351,10 @@ def _model(proto: Any) -> rule_steps.Step:
     score = piece.score
     if piece.type == piece.USER_DEFINED:
       score = len(piece.piece.encode()) * max(normal) - _USER_DEFINED_BONUS
+    elif settings.split_digit_commas and tokenization.ends_in_digit_and_comma(
+      piece.piece
+    ):
+      score -= _NEVER
     vocabulary.append([piece.piece, score])
   return {
     "type": "Unigram",

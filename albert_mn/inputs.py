@@ -29,7 +29,7 @@ ROWS = "rows"
 _RECIPE = (
   "masked_lm_prob", "max_predictions_per_seq", "do_whole_word_mask", "ngram",
   "favor_shorter_ngram", "do_permutation", "do_lower_case",
-  "strip_accents", "replace_quotes",
+  "strip_accents", "replace_quotes", "split_digit_commas",
 )  # fmt: skip
 
 

@@ -43,6 +43,14 @@ class TextToIds(tf.Module):
     self._settings, self._length = tokenizer.settings, length
     self._cls, self._sep = tokenizer.cls_id, tokenizer.sep_id
     self._pad = tokenizer.pad_id
+    self._divided = (
+      tf.ragged.constant(
+        [tokenizer.divided.get(i, [i]) for i in range(tokenizer.vocab_size)],
+        tf.int32,
+      )
+      if tokenizer.divided
+      else None
+    )
     self._pieces = tensorflow_text.SentencepieceTokenizer(
       model=storage.read_bytes(model_file)
     )
@@ -50,6 +58,8 @@ class TextToIds(tf.Module):
   def __call__(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns ids and mask, int32 [batch, length], of strings [batch]."""
     pieces = self._pieces.tokenize(self._prepared(texts))
+    if self._divided is not None:
+      pieces = tf.gather(self._divided, pieces).merge_dims(1, 2)
     pieces = tf.cast(pieces[:, : self._length - 2], tf.int32)
     ends = tf.ones([pieces.nrows(), 1], tf.int32)
     framed = tf.concat([self._cls * ends, pieces, self._sep * ends], axis=1)

@@ -52,6 +52,9 @@ class Recipe:
   replace_quotes: bool = options.option(
     False, "make a quotation mark of two backticks or apostrophes, likewise"
   )
+  split_digit_commas: bool = options.option(
+    False, "divide pieces that end in a digit and a comma anew, likewise"
+  )
   max_seq_length: int = options.option(
     512, "pieces of an example", minimum=8, maximum=1 << 16
   )

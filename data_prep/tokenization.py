@@ -45,6 +45,9 @@ class Settings:
       WordPiece: NFD and its marks, as google-research/bert's BasicTokenizer.
     replace_quotes: two backticks or apostrophes are a quotation mark, as in
       transformers' AlbertTokenizer.
+    split_digit_commas: SentencePiece: a piece that ends in a digit and a comma
+      (`▁22,`) is divided anew, without the comma, which follows by itself, as
+      in google-research/albert's encode_pieces.
     longest_word: WordPiece: characters of a word, above which it is unknown;
       google-research/bert's limit is 200, transformers' 100.
   """
@@ -52,6 +55,7 @@ class Settings:
   do_lower_case: bool = False
   strip_accents: bool = False
   replace_quotes: bool = False
+  split_digit_commas: bool = False
   longest_word: int = wordpiece.LONGEST_WORD
 
   @classmethod
@@ -133,7 +137,8 @@ class Tokenizer:
 
   Args:
     model_file: SentencePiece's model, or WordPiece's vocab.txt.
-    do_lower_case, strip_accents, replace_quotes, longest_word: see Settings.
+    do_lower_case, strip_accents, replace_quotes, split_digit_commas,
+      longest_word: see Settings.
 
   Attributes:
     settings: the same.
@@ -153,10 +158,15 @@ class Tokenizer:
     do_lower_case: bool = False,
     strip_accents: bool = False,
     replace_quotes: bool = False,
+    split_digit_commas: bool = False,
     longest_word: int = wordpiece.LONGEST_WORD,
   ):
     self.settings = Settings(
-      do_lower_case, strip_accents, replace_quotes, longest_word
+      do_lower_case,
+      strip_accents,
+      replace_quotes,
+      split_digit_commas,
+      longest_word,
     )
     self._model: _Model = (
       wordpiece.Vocabulary(
@@ -215,6 +225,11 @@ class Tokenizer:
     """Says whether a piece is marked as the beginning of a word."""
     return self._model.begins(number)
 
+  @property
+  def divided(self) -> Mapping[int, Sequence[int]]:
+    """What stands for the pieces that `split_digit_commas` divides."""
+    return getattr(self._model, "divided", {})
+
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of piece ids."""
     return self._model.decode([int(i) for i in ids])
@@ -257,7 +272,11 @@ class _SentencePiece:
 
   def __init__(self, model_file: str, settings: Settings):
     self._apply = settings.apply
-    self._plain = settings == Settings()
+    self._plain = not (
+      settings.do_lower_case
+      or settings.strip_accents
+      or settings.replace_quotes
+    )
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.LoadFromSerializedProto(_bytes(model_file))
@@ -271,18 +290,54 @@ class _SentencePiece:
       self._processor.serialized_model_proto()
     )
     self.pieces = [piece.piece for piece in self._proto.pieces]
+    self.divided = self._without_commas() if settings.split_digit_commas else {}
+
+  def _without_commas(self) -> dict[int, list[int]]:
+    """Returns what stands for each piece that ends in a digit and a comma."""
+    found: dict[int, list[int]] = {}
+    for number, piece in enumerate(self.pieces):
+      if ends_in_digit_and_comma(piece):
+        anew = self._processor.encode(piece[:-1].replace("▁", ""), out_type=str)
+        if not piece.startswith("▁") and anew[0].startswith("▁"):
+          anew[0] = anew[0][1:]
+        parts = [part for part in (*anew, ",") if part]
+        found[number] = [self._processor.piece_to_id(part) for part in parts]
+    return found
 
   def encode(self, texts: Sequence[str]) -> list[list[int]]:
     found: list[list[int]] = self._processor.encode(
       self._prepared(texts), num_threads=1
     )
-    return found
+    return [self._divide(ids) for ids in found] if self.divided else found
+
+  def _divide(self, ids: Sequence[int]) -> list[int]:
+    return [part for i in ids for part in self.divided.get(i, (i,))]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
     encoded = self._processor.encode(
       self._prepared(texts), return_type="proto", num_threads=1
     )
-    return [[piece.surface for piece in text.pieces] for text in encoded]
+    return [
+      [
+        stretch
+        for piece in text.pieces
+        for stretch in self._stretches(piece.id, piece.surface)
+      ]
+      for text in encoded
+    ]
+
+  def _stretches(self, number: int, surface: str) -> list[str]:
+    """Returns what each part of a piece that is divided stands for."""
+    if number not in self.divided:
+      return [surface]
+    found: list[str] = []
+    left, comma = surface[:-1], surface[-1:]
+    for part in self.divided[number][:-2]:
+      space = len(left) - len(left.lstrip()) if not found else 0
+      size = space + len(self.letters(part))
+      found.append(left[:size])
+      left = left[size:]
+    return [*found, left, comma]
 
   def _prepared(self, texts: Sequence[str]) -> list[str]:
     return list(texts) if self._plain else list(map(self._apply, texts))
@@ -290,7 +345,7 @@ class _SentencePiece:
   def inside(self, text: str, begins: bool) -> list[int]:
     prepared = self._apply(text).strip()
     found: list[int] = self._inner.encode(("▁" if begins else "") + prepared)
-    return found
+    return self._divide(found)
 
   @functools.cached_property
   def _inner(self) -> sentencepiece.SentencePieceProcessor:
@@ -335,6 +390,11 @@ _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 def is_wordpiece(path: str) -> bool:
   """Says whether a file is WordPiece's vocabulary, by its name."""
   return path.endswith(".txt")
+
+
+def ends_in_digit_and_comma(piece: str) -> bool:
+  """Says whether `split_digit_commas` divides a piece."""
+  return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 
 def _bytes(path: str) -> bytes:

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from sentencepiece import sentencepiece_model_pb2
 
 import albert_mn  # noqa: F401  first: it sets what TensorFlow reads
 from albert_mn import classification, fine_tuning
@@ -42,6 +43,19 @@ def tokenizer_file(udhr: pathlib.Path) -> str:
     )
   )
   return f"{folder}/{tokenization.MODEL_NAME}"
+
+
+@pytest.fixture(scope="session")
+def digit_comma_file(tokenizer_file: str) -> str:
+  """The same with `▁22,` and `5,`, which google-research/albert divides."""
+  proto = sentencepiece_model_pb2.ModelProto.FromString(
+    pathlib.Path(tokenizer_file).read_bytes()
+  )
+  for piece in ("▁22,", "5,", "▁22", "22", "5"):
+    proto.pieces.add(piece=piece, score=-1.0)
+  path = pathlib.Path(tokenizer_file).with_name("digit_commas.model")
+  path.write_bytes(proto.SerializeToString())
+  return str(path)
 
 
 DYNAMIC_LENGTH = 32  # of the records below

@@ -1,5 +1,6 @@
 """Conversion: every format to a model directory that gives the same numbers."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -330,7 +331,7 @@ def _text(folder: pathlib.Path, tokenizer: str) -> foreign_text.Found:
 
 
 def test_what_says_how_a_model_wants_its_text(
-  tmp_path: pathlib.Path, tokenizer_file: str
+  tmp_path: pathlib.Path, tokenizer_file: str, digit_comma_file: str
 ) -> None:
   theirs = tmp_path / "theirs"
   shutil.copytree(REFERENCE / "hf_albert", theirs)
@@ -355,6 +356,16 @@ def test_what_says_how_a_model_wants_its_text(
   found = _text(google, tokenizer_file)
   assert found.settings == tokenization.Settings(strip_accents=True)
   assert found.repaired().settings == tokenization.Settings()
+  divided = tokenization.Settings(split_digit_commas=True)
+  found = _text(google, digit_comma_file)
+  assert found.settings == dataclasses.replace(divided, strip_accents=True)
+  assert found.repaired().settings == divided
+  # transformers 4 made a tokenizer.json in which those pieces are unlikely.
+  vocab = [["▁22,", -101.0], ["5,", -101.0]]
+  (theirs / "tokenizer.json").write_text(
+    json.dumps({"model": {"type": "Unigram", "vocab": vocab}})
+  )
+  assert settings() == divided
 
 
 def test_repair_lets_letters_be_that_the_model_was_trained_without(

@@ -17,6 +17,7 @@ from albert_mn import (
   conversion,
   exports,
   foreign_text,
+  huggingface_tokenizer,
   initial_weights,
   serving,
   tensor_files,
@@ -212,19 +213,34 @@ def test_a_saved_model_needs_tensorflow_and_tensorflow_text_alone(
     dict(do_lower_case=True),
     dict(strip_accents=True),
     dict(do_lower_case=True, strip_accents=True, replace_quotes=True),
+    dict(split_digit_commas=True),
   ],
 )
 def test_strings_are_prepared_as_the_tokenizer_prepares_them(
-  settings: dict[str, bool], tokenizer_file: str
+  settings: dict[str, bool], digit_comma_file: str
 ) -> None:
-  tokenizer = tokenization.Tokenizer(tokenizer_file, **settings)
-  texts = [*_TEXTS, "``Йо ёо\u0301'' ÀÉ ﬁ Ⅳ", "ЁЛКА İ ẞ", "के ☺️"]
-  module = serving.TextToIds(tokenizer, tokenizer_file, 64)
+  tokenizer = tokenization.Tokenizer(digit_comma_file, **settings)
+  texts = [
+    *_TEXTS,
+    "22, 2022,5, 1,",
+    "``Йо ёо\u0301'' ÀÉ ﬁ Ⅳ",
+    "ЁЛКА İ ẞ",
+    "के ☺️",
+  ]
+  module = serving.TextToIds(tokenizer, digit_comma_file, 64)
   ids, mask = module(tf.constant(texts))
   for row, (expected, size) in enumerate(
     zip(tokenizer.encode(texts), mask.numpy().sum(1), strict=True)
   ):
     assert ids[row, 1 : size - 1].numpy().tolist() == expected[:62].tolist()
+
+
+def test_what_tokenizer_json_cannot_do_is_said(digit_comma_file: str) -> None:
+  limits = huggingface_tokenizer.limits
+  assert limits(digit_comma_file, tokenization.Settings()) == []
+  divided = tokenization.Settings(split_digit_commas=True)
+  (line,) = limits(digit_comma_file, divided)
+  assert "where a comma follows a digit" in line
 
 
 _ENCODE = """

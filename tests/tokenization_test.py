@@ -354,3 +354,28 @@ def test_models_from_elsewhere_work_with_their_own_special_ids(
   assert ours.unreachable() == []
   text = "Хоёр найз сайн ярилцав."
   assert ours.encode([text])[0].tolist() == processor.encode(text)
+
+
+def test_a_digit_and_a_comma_come_apart_as_in_google_research_albert(
+  digit_comma_file: str,
+) -> None:
+  as_trained, divided = (
+    tokenization.Tokenizer(digit_comma_file, split_digit_commas=on)
+    for on in (False, True)
+  )
+  text = "Он 22, 2022,5, уу, 1,"
+  ids = as_trained.encode([text])[0]
+  pieces = as_trained.pieces(ids)
+  assert "▁22," in pieces and "5," in pieces and "22" in pieces
+  want = []
+  for piece in pieces:
+    # "5," stands inside of a word, so that its "5" begins none.
+    want += {"▁22,": ["▁22", ","], "5,": ["5", ","]}.get(piece, [piece])
+  found = divided.encode([text])[0]
+  assert divided.pieces(found) == want
+  for tokenizer in (as_trained, divided):
+    stretches = tokenizer.segment([text])[0]
+    assert "".join(stretches) == text
+    assert len(stretches) == len(tokenizer.encode([text])[0])
+  assert divided.pieces(divided.inside("22,", True)) == ["▁22", ","]
+  assert divided.decode(found) == as_trained.decode(ids)

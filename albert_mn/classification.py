@@ -59,8 +59,8 @@ class Options(task_rows.Files):
   bert_config_file: str = options.option("", "instead, for BERT")
   init_checkpoint: str = options.option(
     "", "what to start from: a model directory, a checkpoint's prefix (a TF 1 "
-    "one of google-research too), a Hugging Face directory or a file of "
-    "PyTorch's weights; local, gs:// or https://; without it "
+    "one of google-research too), a Hugging Face directory, a file of "
+    "PyTorch's weights, or an archive of one; local, gs:// or https://; without it "
     "training starts from nothing; without --do_train, the classifier to use "
     "(default: the one in --output_dir)"
   )  # fmt: skip

@@ -60,8 +60,8 @@ class Options:
   )  # fmt: skip
   init_checkpoint: str = options.option(
     "",
-    "a folder, a checkpoint's prefix or a file of weights; local, gs:// or "
-    "https://, also an archive there",
+    "a folder, a checkpoint's prefix, a file of weights or an archive; local, "
+    "gs:// or https://",
   )
   albert_config_file: str = options.option(
     "", "the shape, where none lies beside the weights"

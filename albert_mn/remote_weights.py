@@ -4,6 +4,7 @@
     local("https://host/albert_base_mn.tar.gz")        # an archive of anything
     local("https://host/model/pytorch_model.bin")      # a file of weights
     local("gs://bucket/run/checkpoints/model.ckpt-30") # a checkpoint's prefix
+    local("albert_base_mn.zip")                        # an archive that is here
 
 Each gives a local path that initial_weights takes. A bucket's folder is listed;
 behind https:// nothing is, so the names come from manifest.json, or are those
@@ -14,6 +15,7 @@ import dataclasses
 import json
 import os
 import posixpath
+import re
 import shutil
 
 from albert_mn import configs, huggingface, initial_weights, model_directory
@@ -51,7 +53,9 @@ class Options:
   )  # fmt: skip
   sha256: str = options.option("", "that an archive or a file must have")
   cache_dir: str = options.option(
-    "", "where what was fetched stays; default: albert-mn in XDG_CACHE_HOME"
+    "",
+    "where what was fetched stays; default: $ALBERT_MN_CACHE, or albert-mn "
+    "in XDG_CACHE_HOME",
   )
   output_dir: str = options.option("", "where a copy goes; default: none")
 
@@ -91,7 +95,7 @@ def _copied(path: str, folder: str) -> str:
 
 
 def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
-  """Returns the local path of weights; a local one as it is.
+  """Returns the local path of weights; a local one as it is, but for archives.
 
   Args:
     path: what initial_weights takes, here or behind an address.
@@ -101,9 +105,11 @@ def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
   Raises:
     options.InputError: when it cannot be had, or holds no weights.
   """
-  if not fetched.is_address(path):
-    return path
   cache = fetched.Cache(cache_dir)
+  if not fetched.is_address(path):
+    if archives.is_archive(path) and os.path.isfile(path):
+      return _model_in(cache.unpacked(path), path)
+    return path
   if archives.is_archive(path.split("?")[0]):
     return _model_in(cache.unpacked(cache.file(path, sha256)), path)
   if huggingface.is_weights(path.split("?")[0]):
@@ -123,11 +129,9 @@ def _model_in(folder: str, origin: str) -> str:
   """Finds the one model in what an archive holds."""
   found = []
   for place, _, _ in sorted(os.walk(folder)):
-    try:
-      initial_weights.format_of(place)
-    except options.InputError:
-      continue
-    found.append(place)
+    # A config alone may be another part's, as sentence-transformers' 1_Pooling.
+    if huggingface.has_weights(place) or model_directory.find_weights(place):
+      found.append(place)
   if len(found) != 1:
     names = [os.path.relpath(place, folder) for place in found]
     raise options.InputError(
@@ -225,22 +229,39 @@ def _of_server(cache: fetched.Cache, address: str) -> str:
 
 
 def _prefix_of_server(cache: fetched.Cache, address: str) -> str:
-  """Fetches a checkpoint of one shard, as google-research's are."""
+  """Fetches a checkpoint of as many shards as its index says."""
   prefix = model_directory.FILE_OF_CHECKPOINT.sub("", address)
   above, name = posixpath.split(prefix)
-  parts = (f"{name}.index", f"{name}.data-00000-of-00001")
-  files = _there(cache, above, parts)
-  if len(files) != len(parts):
-    if files:
-      cache.file(fetched.beside(above, parts[1]))  # says what is wrong
+  index = f"{name}.index"
+  files = _there(cache, above, (index,))
+  if not files:
     raise options.InputError(
       f"an archive, {manifest.NAME}, {' or '.join(_WHOLE)} in a folder, or a "
       "checkpoint's prefix",
       f"404 or 403 for each of them at {address}",
       "mend the address, or get access",
     )
+  shards = _shards(storage.read_bytes(files[index]))
+  for number in range(shards):
+    shard = f"{name}.data-{number:05}-of-{shards:05}"
+    files[shard] = cache.file(fetched.beside(above, shard))
   files |= _there(cache, above, _COMPANIONS)
   return os.path.join(cache.together(files), name)
+
+
+def _shards(index: bytes) -> int:
+  """Reads how many data files a checkpoint has.
+
+  An index begins with the entry of no name: three lengths (0, 0, of what
+  follows), and a BundleHeaderProto, whose first field it is (TensorFlow's
+  tensor_bundle.proto). Where that is not so, it is damaged, which its reader
+  will say.
+  """
+  found = re.match(rb"\0\0.\x08([\x80-\xff]?)([\0-\x7f])", index, re.DOTALL)
+  if not found:
+    return 1
+  low, high = (ord(part) if part else 0 for part in found.groups())
+  return (low & 0x7F) + (high << 7) if found[1] else high
 
 
 def _described(cache: fetched.Cache, address: str, path: str) -> str:

@@ -56,11 +56,17 @@ def write(
   Raises:
     options.InputError: for a model that upstream's code cannot compute.
   """
-  if config.hidden_act == "gelu_erf" or config.layer_norm_eps != 1e-12:
+  if config.hidden_act == "gelu_erf":
     raise options.InputError(
-      "hidden_act other than gelu_erf and layer_norm_eps of 1e-12, as "
-      "google-research's code has them",
-      f"{config.hidden_act} and {config.layer_norm_eps}",
+      "a hidden_act that google-research's code computes: its gelu is the tanh "
+      "form",
+      "gelu_erf, the exact form, whose outputs would come out otherwise there",
+      "export it as huggingface",
+    )
+  if config.layer_norm_eps != 1e-12:
+    raise options.InputError(
+      "a layer_norm_eps of 1e-12, which stands in google-research's code",
+      f"{config.layer_norm_eps}",
       "export it as huggingface",
     )
   arrays = {

@@ -60,8 +60,8 @@ class Options:
   output_dir: str = options.option("", "the run directory")
   init_checkpoint: str = options.option(
     "", "warm start: a model directory, a checkpoint's prefix (a TF 1 one of "
-    "google-research too), a Hugging Face directory or a file of PyTorch's "
-    "weights; local, gs:// or https://"
+    "google-research too), a Hugging Face directory, a file of PyTorch's "
+    "weights, or an archive of one; local, gs:// or https://"
   )  # fmt: skip
   repair_normalization: bool = options.option(
     False, "go on on intact text, where --init_checkpoint was trained on text "

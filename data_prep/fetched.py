@@ -36,7 +36,9 @@ def is_address(path: str) -> bool:
 
 
 def default_folder() -> str:
-  """The cache where nobody names one."""
+  """The cache where no flag names one: $ALBERT_MN_CACHE, or the user's."""
+  if named := os.environ.get("ALBERT_MN_CACHE"):
+    return named
   home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   return os.path.join(home, "albert-mn")
 
@@ -132,8 +134,16 @@ class Cache:
     return target
 
   def unpacked(self, archive: str) -> str:
-    """Returns the folder into which an archive of this cache is unpacked."""
-    target = os.path.join(os.path.dirname(archive), "unpacked")
+    """Returns the folder into which an archive is unpacked.
+
+    Args:
+      archive: of this cache, or any local one, which stays where it is.
+    """
+    name = os.path.basename(archive)
+    digest = self._hash_of(archive)
+    if archive != self._kept(digest, name):
+      digest = storage.sha256(archive)
+    target = self._kept(digest, "unpacked")
     if not os.path.exists(target):
       with self._appearing(target) as folder:
         archives.unpack(archive, folder)
@@ -205,7 +215,9 @@ class Cache:
       shutil.rmtree(folder, ignore_errors=True)
     if not os.path.exists(target):
       raise options.InputError(
-        f"to write in {above}", "no permission", "give another --cache_dir"
+        f"to write in {above}",
+        "no permission",
+        "name another folder in $ALBERT_MN_CACHE",
       )
 
 

@@ -369,8 +369,10 @@ def test_google_researchs_code_gets_no_model_that_it_computes_otherwise(
 ) -> None:
   config = exported.configs.BertConfig(**exported.SHAPE, hidden_act="gelu_erf")
   folder = exported.save_classifier(tmp_path / "model", config, tokenizer_file)
-  with pytest.raises(options.InputError, match="export it as huggingface"):
+  with pytest.raises(options.InputError) as refused:
     _export(folder, "tf1", tmp_path / "out")
+  assert "its gelu is the tanh form; got gelu_erf" in str(refused.value)
+  assert "1e-12" not in str(refused.value), "that is as it should be"
 
 
 def _commands() -> list[str]:

@@ -1,5 +1,6 @@
 """Weights behind addresses: fetched once, whole, and from nowhere unsafe."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -13,10 +14,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
+import tensorflow as tf
 
 from albert_mn import (
   conversion,
   distribution,
+  exports,
   initial_weights,
   model_directory,
   remote_weights,
@@ -118,6 +121,65 @@ def test_an_archive_is_unpacked_once_and_its_model_found(
   assert len(server.ranges) == 1
   with pytest.raises(options.InputError, match=f"sha256 {'0' * 64}.*{digest}"):
     remote_weights.local(address, sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+  ("name", "pack"), [("bert.zip", _zipped), ("bert.tar.gz", _tarred)]
+)
+def test_an_archive_that_is_here_is_unpacked_into_the_cache(
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  name: str,
+  pack: Callable[[pathlib.Path, str], bytes],
+) -> None:
+  monkeypatch.setenv("ALBERT_MN_CACHE", str(tmp_path / "named"))
+  archive = tmp_path / "here" / name
+  archive.parent.mkdir()
+  archive.write_bytes(pack(TOPICS, "uncased_L-2"))
+  out = tmp_path / "model"
+  for _ in range(2):
+    conversion.run(
+      conversion.Options(init_checkpoint=str(archive), output_dir=str(out))
+    )
+    assert manifest.check(str(out), "classifier")
+  digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+  kept = tmp_path / "named/content" / digest / "unpacked/uncased_L-2"
+  assert remote_weights.local(str(archive)) == str(kept)
+  assert running.digests(kept) == running.digests(TOPICS)
+  assert os.listdir(archive.parent) == [name], "nothing is left beside it"
+  archive.write_bytes(_bomb() if name.endswith("zip") else b"\x1f\x8b no tar")
+  with pytest.raises(
+    options.InputError, match="to fill a disk|a whole .gz file"
+  ):
+    remote_weights.local(str(archive))
+
+
+def test_a_prefix_on_a_server_brings_all_of_its_shards(
+  server: http_server.Server, tmp_path: pathlib.Path
+) -> None:
+  names = ["bert/one", "bert/two", "bert/three"]
+  parts = []
+  for place, name in enumerate(names):
+    part = str(tmp_path / f"part_{place}")
+    value = tf.constant([float(place)])
+    tf.raw_ops.SaveV2(
+      prefix=part, tensor_names=[name], shape_and_slices=[""], tensors=[value]
+    )
+    parts.append(part)
+  folder = tmp_path / "sharded"
+  folder.mkdir()
+  tf.raw_ops.MergeV2Checkpoints(
+    checkpoint_prefixes=parts, destination_prefix=str(folder / "model.ckpt-900")
+  )
+  assert len(list(folder.glob("*.data-*-of-00003"))) == 3
+  address = _serve(server, folder, "sharded")
+  path = remote_weights.local(f"{address}/model.ckpt-900")
+  reader = tf.train.load_checkpoint(path)
+  assert [reader.get_tensor(n).item() for n in names] == [0.0, 1.0, 2.0]
+  del server.files["/sharded/model.ckpt-900.data-00001-of-00003"]
+  server.files["/sharded/model.ckpt-900.index"] += b" "  # another one
+  with pytest.raises(options.InputError, match="404.*: mend the address"):
+    remote_weights.local(f"{address}/model.ckpt-900")
 
 
 def test_files_of_weights_prefixes_and_hugging_faces_folders_bring_the_rest(
@@ -316,6 +378,17 @@ def test_a_manifest_may_not_name_files_elsewhere(
     remote_weights.local(f"{server.url}/m")
 
 
+def test_a_config_without_weights_is_no_second_model(
+  server: http_server.Server,
+) -> None:
+  """sentence-transformers put one into 1_Pooling/."""
+  file = io.BytesIO(_zipped(TOPICS, "one"))
+  with zipfile.ZipFile(file, "a") as archive:
+    archive.writestr("one/1_Pooling/config.json", "{}")
+  server.files["/one.zip"] = file.getvalue()
+  assert remote_weights.local(f"{server.url}/one.zip").endswith("unpacked/one")
+
+
 def test_an_archive_of_two_models_asks_which(
   server: http_server.Server, tmp_path: pathlib.Path
 ) -> None:
@@ -377,6 +450,32 @@ def test_a_bucket_gives_folders_prefixes_and_archives(
   storage.copy(str(archive), "gs://bucket/bert.zip")
   unpacked = remote_weights.local("gs://bucket/bert.zip")
   assert running.digests(pathlib.Path(unpacked)) == running.digests(TOPICS)
+
+
+@pytest.mark.parametrize("to", ["huggingface", "weights"])
+def test_an_export_to_a_bucket_is_whole_and_comes_back_from_there(
+  gs: gcs_server.Front, model: pathlib.Path, tmp_path: pathlib.Path, to: str
+) -> None:
+  folder = f"gs://bucket/exports/{to}"
+  given = exports.Options(model_dir=str(model), to=to, output_dir=folder)
+  exports.run(given)
+  local = dataclasses.replace(given, output_dir=str(tmp_path / "out"))
+  exports.run(local)
+  for path in (tmp_path / "out").iterdir():
+    assert storage.read_bytes(f"{folder}/{path.name}") == path.read_bytes()
+  exports.run(given)  # takes the place of the earlier one
+  conversion.run(
+    conversion.Options(
+      init_checkpoint=folder, output_dir=str(tmp_path / "again")
+    )
+  )
+  weights = "model.ckpt.data-00000-of-00001"
+  assert (tmp_path / "again" / weights).read_bytes() == (
+    model / weights
+  ).read_bytes()
+  storage.copy(str(tmp_path / "again/labels.json"), "gs://bucket/other/x")
+  with pytest.raises(options.InputError, match="1 other files in gs://bucket/"):
+    exports.run(dataclasses.replace(given, output_dir="gs://bucket/other"))
 
 
 def test_a_bucket_that_is_busy_cuts_or_forbids(

@@ -25,9 +25,8 @@ from data_prep import classifier_data, framing, storage, tables
 NAME, BAD_NAME = "predictions.tsv", "bad_rows.tsv"
 ENTITIES_NAME = "predictions.jsonl"
 
-# Rows in memory at a time: enough to find neighbours of like length. Long texts
-# fill their letters sooner.
-_CHUNK, _LETTERS = 2048, 4 << 20
+# In memory at a time, where long texts come before many rows.
+_LETTERS = 4 << 20
 
 _Read = tuple[int, classifier_data.Row | tables.Bad]
 
@@ -53,7 +52,7 @@ def write(
   with storage.writing(path) as file, bad:
     if not tags:
       tab_separated(file, ["line", "label", *predictor.names, "text"])
-    for chunk in _chunks(rows):
+    for chunk in _chunks(rows, problems.rows_at_once(len(predictor.names))):
       if isinstance(predictor, tagging.TagPredictor):
         _write_entities(file, predictor, chunk, batch_size)
       else:
@@ -113,13 +112,13 @@ class _BadRows:
       )
 
 
-def _chunks(rows: Iterable[_Read]) -> Iterator[list[_Read]]:
+def _chunks(rows: Iterable[_Read], most: int) -> Iterator[list[_Read]]:
   chunk: list[_Read] = []
   letters = 0
   for line, row in rows:
     chunk.append((line, row))
     letters += len(row.text) if isinstance(row, classifier_data.Row) else 0
-    if len(chunk) == _CHUNK or letters > _LETTERS:
+    if len(chunk) == most or letters > _LETTERS:
       yield chunk
       chunk, letters = [], 0
   if chunk:

@@ -13,7 +13,9 @@ from albert_mn import (
   classification,
   classifier,
   degenerate_runs,
+  evaluation,
   predictions,
+  problems,
   tagging,
 )
 from data_prep import classifier_data, options
@@ -126,7 +128,7 @@ def test_predictions_in_small_chunks_are_the_same(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
   rows, out = several
-  monkeypatch.setattr(predictions, "_CHUNK", 3)
+  monkeypatch.setattr(problems, "rows_at_once", lambda outputs: 3)
   classification.run(
     *base._settings(
       tmp_path, do_predict=True, init_checkpoint=str(out / "model"),
@@ -135,6 +137,27 @@ def test_predictions_in_small_chunks_are_the_same(
   )  # fmt: skip
   for name in ("predictions.tsv", "bad_rows.tsv"):
     assert (tmp_path / name).read_text() == (out / name).read_text()
+
+
+def test_rows_judged_in_small_chunks_score_the_same(
+  several: tuple[pathlib.Path, pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+  folder, out = several
+  predictor = classifier.Predictor.load(str(out / "model"))
+  columns = classifier_data.Columns("body", "tags", label_type="multi_label")
+  path = str(folder / "dev.jsonl")
+  rows = [
+    row
+    for _, row in classifier_data.stream(path, columns, labelled=True)
+    if isinstance(row, classifier_data.Row)
+  ]
+  whole, loss = evaluation.judge(predictor, rows, 8)
+  monkeypatch.setattr(problems, "rows_at_once", lambda outputs: 7)
+  pieces, again = evaluation.judge(predictor, rows, 8)
+  assert len(pieces.truth) == len(rows) == 30
+  assert again == pytest.approx(loss)
+  assert pieces.scores() == pytest.approx(whole.scores())
+  assert pieces.sure == pytest.approx(whole.sure, abs=1e-5)
 
 
 def test_a_prediction_that_dies_half_way_leaves_what_was_there(

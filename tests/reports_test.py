@@ -29,11 +29,8 @@ def _judged(
   truth, found = (
     np.array([NAMES.index(name) for name in part]) for part in (TRUTH, answers)
   )
-  shares = None
-  if sure is not None:
-    shares = np.full([len(found), len(NAMES)], (1 - sure) / (len(NAMES) - 1))
-    shares[np.arange(len(found)), found] = sure
-  return judgements.OneLabel(NAMES, truth, found, shares)
+  each = None if sure is None else np.full(len(found), sure)
+  return judgements.OneLabel(NAMES, truth, found, each)
 
 
 def _written(
@@ -233,9 +230,8 @@ def test_of_ten_thousand_labels_the_most_confused_are_drawn(
 def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
   names = ["<b>bold</b>", "b & c", "c"]
   truth, answers = np.array([0, 1, 2, 0]), np.array([1, 1, 2, 2])
-  shares = np.full([4, 3], 0.1)
-  shares[np.arange(4), answers] = [0.7, 0.8, 0.8, 0.75]
-  model = judgements.OneLabel(names, truth, answers, shares)
+  sure = np.array([0.7, 0.8, 0.8, 0.75])
+  model = judgements.OneLabel(names, truth, answers, sure)
   text = "<script>alert(1)</script>" + "урт " * 300
   rows = [classifier_data.Row(line, text, "") for line in range(2, 6)]
   page = report_page.page(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import tf_keras
 
 from albert_mn import (
   checkpoints,
@@ -18,8 +19,14 @@ from albert_mn import (
   problems,
   tagging,
 )
-from data_prep import classifier_data, options
+from data_prep import (
+  classifier_data,
+  classifier_sets,
+  eduge,
+  options,
+)
 from tests import classification_test as base
+from tests import eduge_rows
 
 
 @pytest.fixture(scope="module")
@@ -323,6 +330,53 @@ def test_seeds_are_reported_with_their_deviation(
     in text
   )
   assert (tmp_path / "out" / "seed_12346" / "model" / "manifest.json").exists()
+
+
+def test_eduge_goes_from_its_file_to_a_report_without_copies(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  path = tmp_path / "eduge.csv.gz"
+  eduge_rows.write(path, 1000, eduge_rows.labels(1000))
+  chosen = classifier_sets.Options(
+    source="eduge", split="predecessor", input_file=str(path),
+    output_dir=str(tmp_path / "rows"),
+  )  # fmt: skip
+  classifier_sets.build(chosen, classifier_data.Columns())
+  _run(
+    folder, tmp_path / "out", task_name="eduge",
+    data_dir=str(tmp_path / "rows"), do_eval=True, num_train_epochs=1.0, max_seq_length=32,
+    train_batch_size=32, long_text="head_tail", max_restarts=0,
+  )  # fmt: skip
+  report = json.loads((tmp_path / "out" / "report.json").read_text())
+  names = {row["label"] for row in report["labels"]}
+  assert names == set(eduge.SUPPORTS)
+  assert sum(row["support"] for row in report["labels"]) == report["rows"]
+  assert 0 < report["near_copies"] < 20
+  assert "without_near_copies" in report and "baseline" in report
+  text = " ".join((tmp_path / "out" / "report.txt").read_text().split())
+  assert f"{report['near_copies']} of {report['rows']} rows have a near" in text
+  assert "texts are longer than 32 pieces" in text
+
+
+@pytest.mark.slow
+def test_bfloat16_is_fine_tuned_with_float32_weights(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  try:
+    results = _run(
+      folder, tmp_path / "out", do_eval=True, precision="bfloat16",
+      num_train_epochs=6.0, max_seq_length=24,
+    )  # fmt: skip
+  finally:
+    tf_keras.mixed_precision.set_global_policy("float32")
+  assert results["eval_accuracy"] > 0.8
+  predictor = classifier.Predictor.load(str(tmp_path / "out" / "model"))
+  kinds = {v.dtype.name for v in predictor.model.trainable_variables}
+  assert kinds == {"float32"}
+  rows = classifier_data.read(str(folder / "dev.tsv"), "text", "label")
+  found = predictor.best([row.text for row in rows])
+  right = np.mean([a == row.label for a, row in zip(found, rows, strict=True)])
+  assert right == pytest.approx(results["eval_accuracy"], abs=0.1)
 
 
 def test_a_degenerate_run_is_begun_again_with_another_seed(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 from sklearn import metrics
+from sklearn.feature_extraction import text as features
 
 from albert_mn import baseline, judgements, report_page, reports
 from data_prep import classifier_data
@@ -131,6 +132,22 @@ def test_the_baseline_keeps_the_letters_that_make_a_word_mongolian() -> None:
     "сайн", "уу", "хоёр", "өдөр", "ба", "үнэ",
   ]  # fmt: skip
   assert baseline.words("саи\u0306н") == ["сайн"]
+
+
+def test_words_are_cut_up_once_and_count_as_scikit_learn_counts() -> None:
+  texts = [
+    "Сайн уу, ХОЁР найз?\n хоёр",
+    "саи\u0306н  а 😀😀 уу,",
+    "",
+    "уу, уу,",
+  ]
+  new = ["хоёр найзууд", "шинэ үг"]
+  theirs = features.CountVectorizer(
+    analyzer="char_wb", ngram_range=(2, 5), preprocessor=baseline._composed
+  )
+  ours = baseline._PartsOfWords()
+  assert (ours.fit_transform(texts) != theirs.fit_transform(texts)).nnz == 0
+  assert (ours.transform(new) != theirs.transform(new)).nnz == 0
 
 
 def test_the_baseline_on_the_sample_scores_what_the_log_says() -> None:

@@ -146,6 +146,40 @@ def test_predictions_in_small_chunks_are_the_same(
     assert (tmp_path / name).read_text() == (out / name).read_text()
 
 
+def test_the_likeliest_labels_alone_are_written_if_wanted(
+  several: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+  rows, out = several
+  classification.run(
+    *base._settings(
+      tmp_path, do_predict=True, init_checkpoint=str(out / "model"),
+      predict_file=str(rows / "test.jsonl"), text_column="body",
+      predict_labels=2,
+    )
+  )  # fmt: skip
+  (head, *few), (names, *all_) = (
+    [
+      line.split("\t")
+      for line in (folder / "predictions.tsv").read_text().splitlines()
+    ]
+    for folder in (tmp_path, out)
+  )
+  assert head == [
+    "line", "label", "label_1", "probability_1", "label_2", "probability_2",
+    "text",
+  ]  # fmt: skip
+  for short, whole in zip(few, all_, strict=True):
+    assert (short[:2], short[-1]) == (whole[:2], whole[-1])
+    shares = dict(zip(names[2:-1], whole[2:-1], strict=True))
+    told = dict(zip(short[2:-1:2], short[3:-1:2], strict=True))
+    if whole[1]:
+      best = sorted(shares.values(), reverse=True)[:2]
+      assert list(told.values()) == best
+      assert all(shares[name] == share for name, share in told.items())
+    else:
+      assert set(short[2:]) == {""}
+
+
 def test_rows_judged_in_small_chunks_score_the_same(
   several: tuple[pathlib.Path, pathlib.Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

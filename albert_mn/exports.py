@@ -4,7 +4,6 @@ Nothing stands under the output's name before what was written there gave the
 same outputs on real sentences as the model that it was made from.
 """
 
-import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -101,15 +100,11 @@ def needed(source: export_source.Source) -> str:
     else "SentencePiece"
   )
   text = tokenization.Settings.of(source.parameters)
-  on = [
-    name.replace("_", "-") for name, value in dataclasses.asdict(text).items()
-    if value
-  ]  # fmt: skip
   inside = "none: the normalisation is inside the file"
   return (
     f"tokenizer: {kind}, sha256 "
     f"{storage.sha256(source.tokenizer_file)[:16]}; before it: "
-    f"{', '.join(on) or inside}"
+    f"{text.described() or inside}"
   )
 
 
@@ -156,7 +151,7 @@ def _describe(
   text = tokenization.Settings.of(source.parameters)
   parameters: dict[str, Any] = {
     "to": settings.to,
-    **dataclasses.asdict(text),
+    **text.parameters(),
     "checked": list(checked),
   }
   if source.problem:

@@ -17,7 +17,7 @@ from albert_mn import (
   serving,
   text_graph,
 )
-from data_prep import classifier_data, framing, options, storage, tokenization
+from data_prep import classifier_data, framing, options, storage
 
 _BATCH = 32  # inputs that the original reads at once, where it is compared
 
@@ -75,8 +75,7 @@ def encoder(
   """Writes an encoder of strings and of ids, as TF Hub has them."""
   length = source.length(settings)
   text_to_ids = None
-  file = source.tokenizer_file
-  if file and not tokenization.is_wordpiece(file):
+  if source.tokenizer_file:
     text_to_ids = text_graph.TextToIds(
       source.tokenizer(), source.tokenizer_file, length
     )

@@ -3,14 +3,14 @@
 What tokenization.Tokenizer and framing.Framer do in Python, with their results.
 """
 
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_text
 
-from data_prep import framing, options, storage, tokenization
+from albert_mn import wordpiece_graph
+from data_prep import framing, storage, tokenization
 
 
 class Inputs(NamedTuple):
@@ -34,9 +34,6 @@ class TextToIds(tf.Module):
     model_file: its file.
     length: ids of an input.
     long_text: what is read of texts that are longer; see framing.Framer.
-
-  Raises:
-    options.InputError: for WordPiece, which no operation gives exactly.
   """
 
   def __init__(
@@ -47,14 +44,10 @@ class TextToIds(tf.Module):
     long_text: str = framing.HEAD,
   ):
     super().__init__()
-    if tokenization.is_wordpiece(model_file):
-      raise options.InputError(
-        "a SentencePiece model, for an export that takes strings",
-        f"{os.path.basename(model_file)}, of WordPiece",
-        "export it as tflite or huggingface",
-      )
-    self._pieces: Callable[[tf.Tensor], tf.RaggedTensor] = SentencePiece(
-      model_file, tokenizer.settings
+    self._pieces: Callable[[tf.Tensor], tf.RaggedTensor] = (
+      wordpiece_graph.WordPiece(tokenizer)
+      if tokenization.is_wordpiece(model_file)
+      else SentencePiece(model_file, tokenizer.settings)
     )
     self._length, self._long_text = length, long_text
     self._cls, self._sep = tokenizer.cls_id, tokenizer.sep_id

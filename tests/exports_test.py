@@ -204,9 +204,15 @@ _TEXTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+  "pieces",
+  ["SentencePiece", pytest.param("WordPiece", marks=pytest.mark.slow)],
+)
 def test_a_saved_model_needs_tensorflow_and_tensorflow_text_alone(
-  classifier_dir: str, tmp_path: pathlib.Path
+  pieces: str, classifier_dir: str, tmp_path: pathlib.Path
 ) -> None:
+  if pieces == "WordPiece":
+    classifier_dir = _of_wordpiece(tmp_path / "model")
   out = _export(classifier_dir, "saved_model", tmp_path / "out")
   found = _alone(_SERVE, out, json.dumps(_TEXTS))
   predictor = classifier.Predictor.load(classifier_dir)
@@ -218,6 +224,20 @@ def test_a_saved_model_needs_tensorflow_and_tensorflow_text_alone(
   )
   np.testing.assert_allclose(
     found["logits"], predictor.logits(_TEXTS), atol=1e-4
+  )
+
+
+def _of_wordpiece(folder: pathlib.Path) -> str:
+  """Saves a classifier of uncased WordPiece."""
+  known = json.loads((REFERENCE / "wordpiece.json").read_text("utf-8"))
+  vocabulary = folder.parent / "vocab.txt"
+  vocabulary.write_text("\n".join(known["vocabulary"]) + "\n", "utf-8")
+  return exported.save_classifier(
+    folder,
+    exported.SHAPES["bert"],
+    str(vocabulary),
+    do_lower_case=True,
+    strip_accents=True,
   )
 
 

@@ -64,6 +64,12 @@ def _classifier(
       if source.problem
       else "give a classifier, or --to=encoder",
     )
+  if source.parameters.get("text_pair"):
+    raise options.InputError(
+      "a classifier of single texts",
+      "one of pairs",
+      "export it as huggingface, whose pipeline takes text and text_pair",
+    )
   return source.problem, framing.Framer(
     source.tokenizer(), source.length(settings), source.long_text
   )

@@ -101,10 +101,16 @@ def needed(source: export_source.Source) -> str:
   )
   text = tokenization.Settings.of(source.parameters)
   inside = "none: the normalisation is inside the file"
+  cleaned = (
+    "; the training rows were cleaned as tweets (data_prep.tweets), which is not "
+    "in the export"
+    if source.parameters.get("cleaning")
+    else ""
+  )
   return (
     f"tokenizer: {kind}, sha256 "
     f"{storage.sha256(source.tokenizer_file)[:16]}; before it: "
-    f"{text.described() or inside}"
+    f"{text.described() or inside}{cleaned}"
   )
 
 

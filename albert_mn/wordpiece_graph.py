@@ -1,4 +1,4 @@
-"""WordPiece as a graph: the ids of data_prep.wordpiece for every string.
+"""WordPiece as a graph: the ids of Python's for every string.
 
 TensorFlow's own lower-casing and normalisation follow another version of Unicode
 than Python's, and tensorflow-text's BertTokenizer puts spaces where google's code
@@ -113,7 +113,8 @@ def _runs(
 
   What strings can hold has no surrogates: they go with what lies before them.
   """
-  starts, values = [], []
+  starts: list[int] = []
+  values: list[Hashable] = []
   for point in (*range(0xD800), *range(0xE000, 0x110000)):
     value = function(chr(point))
     if not values or value != values[-1]:

@@ -490,6 +490,28 @@ def test_a_pretrained_model_is_no_classifier(
   assert not list(tmp_path.iterdir())
 
 
+def test_what_an_export_cannot_read_is_refused_or_said(
+  tokenizer_file: str, tmp_path: pathlib.Path, capsys: Any
+) -> None:
+  shape = exported.SHAPES["bert"]
+  pairs = exported.save_classifier(
+    tmp_path / "pairs", shape, tokenizer_file, text_pair=True
+  )
+  tagger = exported.save_tagger(tmp_path / "tagger", shape, tokenizer_file)
+  for folder in (pairs, tagger):
+    for to in ("saved_model", "tflite"):
+      with pytest.raises(options.InputError, match="export it as huggingface"):
+        _export(folder, to, tmp_path / "out")
+  tweets = exported.save_classifier(
+    tmp_path / "tweets", shape, tokenizer_file,
+    cleaning=dict(latin_mongolian=False), long_text="windows",
+  )  # fmt: skip
+  _export(tweets, "huggingface", tmp_path / "out")
+  told = capsys.readouterr().out
+  assert "cleaned as tweets (data_prep.tweets), which is not in the" in told
+  assert "the beginning alone is read by others' programs" in told
+
+
 def test_google_researchs_code_gets_no_model_that_it_computes_otherwise(
   tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:

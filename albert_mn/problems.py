@@ -103,6 +103,19 @@ class Problem:
     """Returns [rows], of logits [rows, outputs] and targets."""
     raise NotImplementedError
 
+  def mean_loss(self, logits: np.ndarray, targets: np.ndarray) -> float:
+    """Returns the mean of `losses` over rows, in float64, a few at a time."""
+    total, step = 0.0, rows_at_once(len(self.names))
+    for first in range(0, len(logits), step):
+      some = targets[first : first + step]
+      if some.dtype.kind == "f":
+        some = some.astype(np.float64)
+      losses = self.losses(
+        tf.constant(logits[first : first + step], tf.float64), tf.constant(some)
+      )
+      total += float(tf.reduce_sum(losses))
+    return total / max(1, len(logits))
+
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     """Returns [rows, outputs] float64, what people are told."""
     raise NotImplementedError
@@ -343,6 +356,15 @@ def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
   """Reads it from the names and the manifest of a model directory."""
   kind = _KINDS[parameters.get("label_type", CLASS)]
   return kind(tuple(names), **parameters.get("standardised_by", {}))
+
+
+def rows_at_once(outputs: int) -> int:
+  """Returns how many rows to compute with at a time.
+
+  Enough to find neighbours of like length; with very many outputs fewer, so
+  that a float64 of each row and output takes no more than 32 MB.
+  """
+  return min(2048, max(32, (4 << 20) // outputs))
 
 
 def known(names: Sequence[str]) -> str:

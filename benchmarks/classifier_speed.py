@@ -113,6 +113,11 @@ class _Work:
     size = self._settings.batch_size
     framer = framing.Framer(self._tokenizer, length)
     predictor = classifier.Predictor(self._model, framer, self._problem)
+    pieces = np.mean([len(ids) for ids in framer.frame(texts).ids])
+    print(
+      f"length {length}: {pieces:.0f} pieces a text, 1 / {length / pieces:.2f} of "
+      "the positions"
+    )
     fixed = texts[: 2 * size]
 
     def predict_fixed() -> None:

@@ -15,18 +15,25 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece
+from sklearn import metrics
 
 from albert_mn import (
   classification,
   classifier,
   conversion,
+  evaluation,
   export_source,
   exports,
   fine_tuning,
   huggingface_tokenizer,
   tagging,
 )
-from data_prep import manifest, tokenization, tokenizer_training
+from data_prep import (
+  classifier_data,
+  manifest,
+  tokenization,
+  tokenizer_training,
+)
 from tests import exported, running
 
 pytestmark = pytest.mark.slow
@@ -422,3 +429,40 @@ def test_the_pipeline_finds_the_entities_that_our_tagger_finds(
       "several pieces" for one in ours if " " in text[one.start : one.end]
     }
   assert types == {"LOC", "PER", "several pieces"}
+
+
+def test_a_report_is_the_one_of_transformers_answers(
+  tokenizer_file: str, environment: None, tmp_path: pathlib.Path
+) -> None:
+  """The same model there, scikit-learn's report of its answers: ours."""
+  del environment
+  shape = next(iter(exported.SHAPES.values()))
+  folder = exported.save_classifier(tmp_path / "model", shape, tokenizer_file)
+  out = tmp_path / "out"
+  exports.run(
+    exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
+  )
+  rows = classifier_data.read(
+    str(running.ROOT / "sample/sib200/dev.tsv"), "text", "category"
+  )
+  # A model without training: what it says stands in for labels, in part.
+  theirs = _ask("model", out, [row.text for row in rows])["pipeline"]
+  names = exported.LABELS
+  truth = [
+    told["label"] if place % 3 else names[place % len(names)]
+    for place, told in enumerate(theirs)
+  ]
+  rows = [
+    dataclasses.replace(row, label=label)
+    for row, label in zip(rows, truth, strict=True)
+  ]
+  predictor = classifier.Predictor.load(folder)
+  ours, _ = evaluation.judge(predictor, rows, 8)
+  answers = [told["label"] for told in theirs]
+  assert len(set(answers)) > 1
+  assert ours.table() == metrics.classification_report(
+    truth, answers, labels=names, digits=3, zero_division=0.0
+  )
+  sure = [told["score"] for told in theirs]
+  np.testing.assert_allclose(ours.sure, sure, atol=1e-5)
+  assert ours.scores()["accuracy"] == metrics.accuracy_score(truth, answers)

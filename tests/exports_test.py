@@ -22,6 +22,7 @@ from albert_mn import (
   lite,
   predictions,
   serving,
+  tagging,
   tensor_files,
   tf1_checkpoints,
 )
@@ -510,6 +511,22 @@ def test_what_an_export_cannot_read_is_refused_or_said(
   told = capsys.readouterr().out
   assert "cleaned as tweets (data_prep.tweets), which is not in the" in told
   assert "the beginning alone is read by others' programs" in told
+
+
+def test_a_tagger_goes_out_as_weights_and_as_tf1_without_a_pooler(
+  tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  folder = exported.save_tagger(
+    tmp_path / "model", exported.SHAPES["albert"], tokenizer_file
+  )
+  out = _export(folder, "weights", tmp_path / "weights")
+  ours, again = map(tagging.TagPredictor.load, (folder, out))
+  assert again.entities(_TEXTS) == ours.entities(_TEXTS)
+  assert len({one.type for row in ours.entities(_TEXTS) for one in row}) > 1
+  out = _export(folder, "tf1", tmp_path / "tf1")
+  names = [n for n, _ in tf.train.list_variables(f"{out}/model.ckpt")]
+  assert "output_weights" in names
+  assert not [n for n in names if "pooler" in n], "readers know it by that"
 
 
 def test_google_researchs_code_gets_no_model_that_it_computes_otherwise(

@@ -25,6 +25,8 @@ SENTENCES = (
   "Ерөнхийлөгч 2026 оны 11 дүгээр сарын 26-нд e-mail бичжээ 🙂.",
   "ЦАХИЛГААН ЭРЧИМ ХҮЧНИЙ ҮЙЛДВЭРЛЭЛИЙГ нэмэгдүүлэхгүй юу?",
 )
+# Of transformers' BertTokenizer, and of tokenizers' WordPiece.
+_LONGEST_WORD = 100
 _MARKED = "йёЙЁ"
 _CYRILLIC = "абвгдежзиклмнопрстухцчшыэюя"
 
@@ -43,13 +45,14 @@ class Found:
 
   def repaired(self) -> "Found":
     """Returns what further training on intact text takes."""
-    kept = tokenization.Settings(self.settings.do_lower_case)
+    kept = dataclasses.replace(
+      self.settings, strip_accents=False, replace_quotes=False
+    )
     return Found(kept, f"--repair_normalization, instead of {self.reason}")
 
   def described(self) -> str:
     """Says it in a line."""
-    on = [n for n, value in dataclasses.asdict(self.settings).items() if value]
-    return f"{', '.join(on) or 'the text as it is'} ({self.reason})"
+    return f"{self.settings.described() or 'the text as it is'} ({self.reason})"
 
 
 def alike(
@@ -91,13 +94,21 @@ def found(
     logging.warning(
       "Chinese characters were no words of their own in %s; here they are", told
     )
+  longest = (
+    _LONGEST_WORD if transformers else tokenization.Settings.longest_word
+  )
   if storage.exists(fast):
     content = huggingface.json_object(fast)
     try:
       settings = _of_normalizer(content.get("normalizer") or {})
-    except (AttributeError, TypeError) as error:
+      if wordpiece:
+        longest = content["model"].get("max_input_chars_per_word", longest)
+        settings = dataclasses.replace(settings, longest_word=int(longest))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
       raise options.InputError(
-        f"a normalizer in {fast}", str(error), "copy it again"
+        f"a normalizer and a model in {fast}",
+        f"{type(error).__name__} {error}",
+        "copy it again",
       ) from error
     return Found(settings, f"the normalizer of {huggingface.FAST_TOKENIZER}")
   if wordpiece and "do_lower_case" in config:
@@ -105,7 +116,8 @@ def found(
     strip = config.get("strip_accents")
     strip = lower if strip is None else bool(strip)
     return Found(
-      tokenization.Settings(lower, strip), huggingface.TOKENIZER_CONFIG
+      tokenization.Settings(lower, strip, longest_word=longest),
+      huggingface.TOKENIZER_CONFIG,
     )
   if not wordpiece and "keep_accents" in config:
     return _of_albert_tokenizer(config, huggingface.TOKENIZER_CONFIG)
@@ -113,7 +125,7 @@ def found(
   if wordpiece:
     lower = not _has_capitals(bare)
     return Found(
-      tokenization.Settings(lower, lower),
+      tokenization.Settings(lower, lower, longest_word=longest),
       "no capital letter in the vocabulary, and BERT's uncased models drop marks"
       if lower
       else "capital letters in the vocabulary",
@@ -151,7 +163,7 @@ def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
     strip = bert.get("strip_accents")
     return tokenization.Settings(lower, lower if strip is None else bool(strip))
   return tokenization.Settings(
-    "Lowercase" in kinds, bool({"NFKD", "StripAccents"} & kinds), quotes
+    "Lowercase" in kinds, bool({"NFD", "NFKD", "StripAccents"} & kinds), quotes
   )
 
 

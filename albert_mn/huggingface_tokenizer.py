@@ -15,9 +15,11 @@ on the whole text:
 """
 
 import base64
+import functools
 import json
 import os
 import struct
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -115,25 +117,84 @@ def special_pieces(
 
 
 def _of_wordpiece(tokenizer: tokenization.Tokenizer) -> _Step:
+  """Describes a vocab.txt.
+
+  Not by `BertNormalizer`: it drops private characters, knows an older table of
+  punctuation than Python, takes every Σ for σ, and a block of Chinese for none.
+  """
   pieces = tokenizer.pieces(range(tokenizer.vocab_size))
   return {
     "normalizer": {
-      "type": "BertNormalizer",
-      "clean_text": True,
-      "handle_chinese_chars": True,
-      "strip_accents": tokenizer.settings.strip_accents,
-      "lowercase": tokenizer.settings.do_lower_case,
+      "type": "Sequence",
+      "normalizers": list(_bert_normalization(tokenizer.settings)),
     },
-    "pre_tokenizer": {"type": "BertPreTokenizer"},
+    "pre_tokenizer": {
+      "type": "Sequence",
+      "pretokenizers": [
+        _split(f"[{tokenization.ranges(str.isspace)}]+", "Removed"),
+        _split(f"[{_words_of_their_own()}]", "Isolated"),
+      ],
+    },
     "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": False},
     "model": {
       "type": "WordPiece",
       "unk_token": pieces[tokenizer.unk_id],
       "continuing_subword_prefix": "##",
-      "max_input_chars_per_word": wordpiece.LONGEST_WORD,
+      "max_input_chars_per_word": tokenizer.settings.longest_word,
       "vocab": {piece: i for i, piece in enumerate(pieces)},
     },
   }
+
+
+def _split(expression: str, behavior: str) -> _Step:
+  return {
+    "type": "Split",
+    "pattern": {"Regex": expression},
+    "behavior": behavior,
+    "invert": False,
+  }
+
+
+def _bert_normalization(settings: tokenization.Settings) -> Iterator[_Step]:
+  """As wordpiece.words does it, but for the words."""
+  yield _replace_all(f"[{_dropped()}]", "")
+  if settings.do_lower_case:
+    yield from _lower_case()
+  if settings.strip_accents:
+    yield {"type": "NFD"}
+    yield _replace_all(f"[{_marks()}]", "")
+
+
+@functools.cache  # to ask a million characters takes half a second
+def _dropped() -> str:
+  return tokenization.ranges(lambda c: not wordpiece.cleaned(c))
+
+
+@functools.cache
+def _marks() -> str:
+  return tokenization.ranges(lambda c: unicodedata.category(c) == "Mn")
+
+
+@functools.cache
+def _words_of_their_own() -> str:
+  return tokenization.ranges(
+    lambda c: wordpiece.is_punctuation(c) or wordpiece.cleaned(c) == f" {c} "
+  )
+
+
+@functools.cache
+def _lower_case() -> tuple[_Step, ...]:
+  """As str.lower, which knows the ς at the end of a word."""
+
+  def cased(letter: str) -> bool:
+    return f"{letter}Σ".lower().endswith("ς")
+
+  inside = tokenization.ranges(
+    lambda c: not cased(c) and f"a{c}Σ".lower().endswith("ς")
+  )
+  letters = tokenization.ranges(cased)
+  last = rf"[{letters}][{inside}]*\KΣ(?![{inside}]*[{letters}])"
+  return _replace_all(last, "ς"), {"type": "Lowercase"}
 
 
 def _of_sentencepiece(model: bytes, tokenizer: tokenization.Tokenizer) -> _Step:
@@ -246,7 +307,7 @@ def _normalization(
     # Not `StripAccents`, which takes the signs of emoji for accents.
     yield _replace_all(f"[{tokenization.combining_marks()}]", "")
   if settings.do_lower_case:
-    yield {"type": "Lowercase"}
+    yield from _lower_case()
   users = [p.piece for p in proto.pieces if p.type == p.USER_DEFINED]
   hidden = [_ESCAPE, *sorted(users, key=len, reverse=True)] if users else []
   codes = [_ESCAPE + chr(_STANDS_FOR + i) for i in range(len(hidden))]

@@ -120,6 +120,26 @@ class Problem:
     """Returns [rows, outputs] float64, what people are told."""
     raise NotImplementedError
 
+  def affine(self, temperature: float) -> tuple[float, float]:
+    """Returns what to multiply logits by, and what to add to them then.
+
+    With that in the head's weights a model needs no manifest: softmax or
+    sigmoid makes `probabilities` of its outputs, or they are the numbers.
+    """
+    return 1 / temperature, 0.0
+
+  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns what people are told, as named tensors of a row each.
+
+    Args:
+      told: [rows, outputs] logits after `affine`.
+    """
+    raise NotImplementedError
+
+  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
+    """Says how alike two models answer, by [rows, outputs] after `affine`."""
+    raise NotImplementedError
+
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     """Returns the measure that decides which weights are the best."""
     raise NotImplementedError
@@ -161,6 +181,17 @@ class SingleLabel(Problem):
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits))
+
+  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns labels [rows], probabilities and logits [rows, outputs]."""
+    best = tf.gather(tf.constant(self.names), tf.argmax(told, axis=-1))
+    shares = tf.nn.softmax(told)
+    return {"labels": best, "probabilities": shares, "logits": told}
+
+  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
+    same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    apart = np.exp(log_softmax(found)) - np.exp(log_softmax(expected))
+    return _same_labels(same, len(found), apart)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == targets).mean())
@@ -212,6 +243,21 @@ class MultiLabel(Problem):
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     # By tanh, which does not overflow.
     return 0.5 * (1 + np.tanh(logits.astype(np.float64) / 2))
+
+  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns labels, probabilities and logits, all [rows, outputs].
+
+    In the place of each label stands its name where the text has it, else "":
+    TensorFlow Serving's answers by row cannot be ragged.
+    """
+    labels = tf.where(told > 0, tf.constant(self.names), "")
+    shares = tf.nn.sigmoid(told)
+    return {"labels": labels, "probabilities": shares, "logits": told}
+
+  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
+    same = int(((found > 0) == (expected > 0)).sum())
+    apart = self.probabilities(found) - self.probabilities(expected)
+    return _same_labels(same, found.size, apart)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     """Returns micro F1."""
@@ -268,6 +314,21 @@ class Regression(Problem):
     """Returns the numbers themselves, in the unit of the rows."""
     return logits.astype(np.float64) * self.deviation + self.mean
 
+  def affine(self, temperature: float) -> tuple[float, float]:
+    del temperature  # numbers have none
+    return self.deviation, self.mean
+
+  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns values [rows], in the unit of the rows."""
+    return {"values": told[:, 0]}
+
+  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
+    apart = np.abs(found - expected).max()
+    return (
+      f"values: {apart:.3g} apart at most; the training rows' deviation is "
+      f"{self.deviation:.3g}"
+    )
+
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     """Returns the share of the variance that is explained (R²)."""
     left = np.square(logits[:, 0] - targets).mean()
@@ -310,6 +371,13 @@ def known(names: Sequence[str]) -> str:
   """Lists names in a message: all where few, else the first ones."""
   shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:20])
   return shown + (f" … {len(names)} in all" if len(names) > 20 else "")
+
+
+def _same_labels(same: int, of: int, apart: np.ndarray) -> str:
+  return (
+    f"labels: {same} of {of} as the original's; probabilities: "
+    f"{np.abs(apart).max():.3f} apart at most"
+  )
 
 
 def _untrained(

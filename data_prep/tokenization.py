@@ -9,7 +9,7 @@ import functools
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,23 +45,37 @@ class Settings:
       WordPiece: NFD and its marks, as google-research/bert's BasicTokenizer.
     replace_quotes: two backticks or apostrophes are a quotation mark, as in
       transformers' AlbertTokenizer.
+    longest_word: WordPiece: characters of a word, above which it is unknown;
+      google-research/bert's limit is 200, transformers' 100.
   """
 
   do_lower_case: bool = False
   strip_accents: bool = False
   replace_quotes: bool = False
+  longest_word: int = wordpiece.LONGEST_WORD
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Settings":
-    """Takes them from a manifest's parameters; what is not there is off."""
-    names = [field.name for field in dataclasses.fields(cls)]
-    return cls(**{name: bool(parameters.get(name)) for name in names})
+    """Takes them from a manifest's parameters; what is not there is usual."""
+    usual = dataclasses.asdict(cls())
+    kept = {n: type(v)(parameters.get(n, v)) for n, v in usual.items()}
+    return cls(**kept)
 
-  def parameters(self) -> dict[str, bool]:
-    """Returns what a manifest says of them: what is off, but for the case, is
-    left out."""
+  def parameters(self) -> dict[str, bool | int]:
+    """Returns what a manifest says of them: the case, and what is unusual."""
+    return {"do_lower_case": self.do_lower_case} | self._unusual()
+
+  def described(self) -> str:
+    """Names what is unusual, `do-lower-case, longest-word 100`; or ""."""
+    return ", ".join(
+      name.replace("_", "-") + (f" {value}" if value is not True else "")
+      for name, value in self._unusual().items()
+    )
+
+  def _unusual(self) -> dict[str, bool | int]:
+    usual = dataclasses.asdict(Settings())
     values = dataclasses.asdict(self)
-    return {n: v for n, v in values.items() if v or n == "do_lower_case"}
+    return {n: v for n, v in values.items() if v != usual[n]}
 
   def apply(self, text: str) -> str:
     """Returns what a SentencePiece model is to see."""
@@ -75,12 +89,21 @@ class Settings:
 
 def combining_marks() -> str:
   """Returns the marks that `strip_accents` drops, as ranges for [] of a regex."""
-  marks = [i for i in range(sys.maxunicode) if unicodedata.combining(chr(i))]
-  first = [i for i in marks if not unicodedata.combining(chr(i - 1))]
-  last = [i for i in marks if not unicodedata.combining(chr(i + 1))]
-  return "".join(
-    rf"\x{{{a:X}}}-\x{{{b:X}}}" for a, b in zip(first, last, strict=True)
+  return ranges(lambda letter: unicodedata.combining(letter) > 0)
+
+
+def ranges(chosen: Callable[[str], bool]) -> str:
+  """Returns the characters of which something is true, for [] of a regex."""
+  every = (
+    chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i < 0xE000
   )
+  found: list[list[int]] = []  # first and last of each range
+  for point in map(ord, filter(chosen, every)):
+    if found and found[-1][1] == point - 1:
+      found[-1][1] = point
+    else:
+      found.append([point, point])
+  return "".join(rf"\x{{{a:X}}}-\x{{{b:X}}}" for a, b in found)
 
 
 class _Model(Protocol):
@@ -107,7 +130,7 @@ class Tokenizer:
 
   Args:
     model_file: SentencePiece's model, or WordPiece's vocab.txt.
-    do_lower_case, strip_accents, replace_quotes: see Settings.
+    do_lower_case, strip_accents, replace_quotes, longest_word: see Settings.
 
   Attributes:
     settings: the same.
@@ -127,10 +150,15 @@ class Tokenizer:
     do_lower_case: bool = False,
     strip_accents: bool = False,
     replace_quotes: bool = False,
+    longest_word: int = wordpiece.LONGEST_WORD,
   ):
-    self.settings = Settings(do_lower_case, strip_accents, replace_quotes)
+    self.settings = Settings(
+      do_lower_case, strip_accents, replace_quotes, longest_word
+    )
     self._model: _Model = (
-      wordpiece.Vocabulary(model_file, do_lower_case, strip_accents)
+      wordpiece.Vocabulary(
+        model_file, do_lower_case, strip_accents, longest_word
+      )
       if is_wordpiece(model_file)
       else _SentencePiece(model_file, self.settings)
     )

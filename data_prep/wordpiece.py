@@ -13,7 +13,7 @@ from data_prep import options, storage
 
 CONTINUES = "##"
 _UNKNOWN = "[UNK]"
-LONGEST_WORD = 200  # characters; longer ones are unknown, as upstream
+LONGEST_WORD = 200  # characters; longer ones are unknown upstream
 _MOST_KNOWN = 1 << 18  # words that are remembered, some 100 MB (guess)
 
 # The blocks that upstream takes for Chinese, each character a word of its own.
@@ -47,9 +47,18 @@ class _Apart(dict[int, str]):
 
   def __missing__(self, point: int) -> str:
     letter = chr(point)
-    mark = letter in _ASCII_MARKS or unicodedata.category(letter)[0] == "P"
-    self[point] = f" {letter} " if mark else letter
+    self[point] = f" {letter} " if is_punctuation(letter) else letter
     return self[point]
+
+
+def is_punctuation(letter: str) -> bool:
+  """Says whether a character is a word of its own, as upstream."""
+  return letter in _ASCII_MARKS or unicodedata.category(letter)[0] == "P"
+
+
+def cleaned(letter: str) -> str:
+  """Returns what is read for a character: itself, "", or with spaces."""
+  return _CLEANED[ord(letter)]
 
 
 _CLEANED, _APART = _Cleaned(), _Apart()
@@ -78,6 +87,7 @@ class Vocabulary:
   Args:
     path: the file.
     do_lower_case, strip_accents: as the model was trained.
+    longest_word: characters of a word, above which it is unknown.
 
   Attributes:
     pieces: by id.
@@ -86,7 +96,13 @@ class Vocabulary:
     options.InputError: when it is no such file.
   """
 
-  def __init__(self, path: str, do_lower_case: bool, strip_accents: bool):
+  def __init__(
+    self,
+    path: str,
+    do_lower_case: bool,
+    strip_accents: bool,
+    longest_word: int = LONGEST_WORD,
+  ):
     self.pieces = [line.strip() for line in storage.lines(path)]
     if _UNKNOWN not in self.pieces:
       raise options.InputError(
@@ -95,6 +111,7 @@ class Vocabulary:
         "give BERT's vocab.txt, or SentencePiece's .model",
       )
     self._lower, self._strip = do_lower_case, strip_accents
+    self._longest_word = longest_word
     self._ids = {piece: i for i, piece in enumerate(self.pieces)}
     self._known: dict[str, list[int]] = {}  # word → ids
 
@@ -131,7 +148,7 @@ class Vocabulary:
   def _greedy(self, word: str, before: str) -> list[int]:
     """Takes the longest piece from the left, again and again."""
     unknown = [self._ids[_UNKNOWN]]
-    if len(word) > LONGEST_WORD:
+    if len(word) > self._longest_word:
       return unknown
     found: list[int] = []
     begin = 0

@@ -120,6 +120,7 @@ def test_a_classifier_of_transformers_predicts_here_what_it_did_there(
   )
   parameters = manifest.check(str(folder), "classifier")["parameters"]
   assert parameters["do_lower_case"] and parameters["strip_accents"]
+  assert parameters["longest_word"] == 100, "as transformers has it"
   assert parameters["max_seq_length"] == 24
   assert (folder / "vocab.txt").exists()
 
@@ -299,7 +300,7 @@ def test_another_tokenizer_than_the_one_beside_the_weights_is_refused(
      "a Unigram or WordPiece tokenizer"),
     (["config.json", "model.safetensors", "vocab.txt"],
      {"tokenizer.json": '{"normalizer": {"normalizers": [3]}}'},
-     "a normalizer in .*tokenizer.json"),
+     "a normalizer and a model in .*tokenizer.json"),
     (["config.json", "model.safetensors", "vocab.txt"],
      {"tokenizer_config.json": "x"}, "a JSON object in .*tokenizer_config"),
     (["model.safetensors", "vocab.txt"],

@@ -6,9 +6,15 @@ import pathlib
 from typing import Any
 
 import pytest
+import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_mn import configs, fast_tokenizers, foreign_text
+from albert_mn import (
+  configs,
+  fast_tokenizers,
+  foreign_text,
+  huggingface_tokenizer,
+)
 from data_prep import options, tokenization
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -92,6 +98,7 @@ def test_a_wordpiece_vocabulary_comes_back_line_by_line(
     },
     "model": {
       "type": "WordPiece", "vocab": {p: i for i, p in enumerate(pieces)},
+      "max_input_chars_per_word": 64,
     },
   }  # fmt: skip
   found = fast_tokenizers.extracted(_written(tmp_path, content))
@@ -99,7 +106,34 @@ def test_a_wordpiece_vocabulary_comes_back_line_by_line(
   text = foreign_text.found(
     str(tmp_path), found, configs.BertConfig, transformers=True
   )
-  assert text.settings == tokenization.Settings(True, True)
+  assert text.settings == tokenization.Settings(True, True, longest_word=64)
+
+
+def test_a_vocabulary_that_is_written_gives_its_ids_and_comes_back(
+  tmp_path: pathlib.Path,
+) -> None:
+  pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] а ##а ς σ ##ς ##σ \ue000 ⹉".split()
+  vocabulary = tmp_path / "vocab.txt"
+  vocabulary.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+  settings = tokenization.Settings(True, True, longest_word=30)
+  ours = tokenization.Tokenizer.with_settings(str(vocabulary), settings)
+  out = tmp_path / "out"
+  out.mkdir()
+  huggingface_tokenizer.write(str(out), ours, str(vocabulary), 128)
+  path = str(out / "tokenizer.json")
+  theirs = tokenizers.Tokenizer.from_file(path)
+  for text in (
+    "А́Σ\u200b' ΣΑ ΑΣΑ", "\ue000 а\ue000", "а⹉а", "а\U0002b820а", "а\x07\tа",
+    "а" * 30, "а" * 31,
+  ):  # fmt: skip
+    found = theirs.encode(text, add_special_tokens=False).ids
+    assert found == ours.encode([text])[0].tolist(), ascii(text)
+  again = pathlib.Path(fast_tokenizers.extracted(path))
+  assert again.read_text("utf-8") == vocabulary.read_text("utf-8")
+  found_text = foreign_text.found(
+    str(out), str(again), configs.BertConfig, True
+  )
+  assert found_text.settings == settings
 
 
 @pytest.mark.parametrize(

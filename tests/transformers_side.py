@@ -19,6 +19,27 @@ def ids(folder: str, texts: list[str]) -> Any:
   return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
+def encoder(folder: str, texts: list[str]) -> Any:
+  """Returns the ids of texts, and AutoModel's outputs of the last eight."""
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  every = tokenizer(texts, add_special_tokens=False)
+  batch = tokenizer(
+    texts[-8:], padding=True, truncation=True, max_length=64,
+    return_tensors="pt",
+  )  # fmt: skip
+  encoded, loading = _loaded(transformers.AutoModel, folder)
+  with torch.no_grad():
+    output = encoded(**batch)
+  return {
+    "all": list(every.values())[0],
+    "ids": list(batch.values())[0].tolist(),
+    "mask": batch["attention_mask"].tolist(),
+    "sequence": output.last_hidden_state.tolist(),
+    "pooled": output.pooler_output.tolist(),
+    "loading": loading,
+  }
+
+
 def model(folder: str, texts: list[str]) -> Any:
   """Returns what AutoModel, the heads and the pipelines give for texts."""
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -61,6 +82,35 @@ def model(folder: str, texts: list[str]) -> Any:
   return found
 
 
+def scores(folder: str, texts: list[str]) -> Any:
+  """Returns of each text its labels' scores, by the pipeline."""
+  classify = transformers.pipeline("text-classification", folder)
+  found = classify(texts, truncation=True, top_k=None)
+  return [{one["label"]: one["score"] for one in row} for row in found]
+
+
+def spans(folder: str, texts: list[str]) -> Any:
+  """Returns the entities of each text, by the pipeline, and its loading."""
+  kind = transformers.AutoModelForTokenClassification
+  model, loading = _loaded(kind, folder)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  tag = transformers.pipeline(
+    "token-classification",
+    model=model,
+    tokenizer=tokenizer,
+    aggregation_strategy="simple",
+  )
+  found = [
+    [
+      (one["start"], one["end"], one["entity_group"], float(one["score"]))
+      for one in tag(text)
+      if one["word"].strip()  # the space in front of a text alone
+    ]
+    for text in texts
+  ]
+  return {"loading": loading, "spans": found}
+
+
 def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
   """Loads a model, and says which weights were missing or left over."""
   found, info = kind.from_pretrained(folder, output_loading_info=True)
@@ -69,5 +119,11 @@ def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
 
 
 if __name__ == "__main__":
-  asked = {"ids": ids, "model": model}[sys.argv[1]]
-  print(json.dumps(asked(sys.argv[2], json.load(sys.stdin))))
+  asks = {
+    "ids": ids,
+    "encoder": encoder,
+    "model": model,
+    "scores": scores,
+    "spans": spans,
+  }
+  print(json.dumps(asks[sys.argv[1]](sys.argv[2], json.load(sys.stdin))))

@@ -57,13 +57,24 @@ def test_letters_with_marks_stay_where_the_model_kept_them(
   assert cased.unreachable() == []
 
 
-def test_a_word_of_200_letters_is_read_and_a_longer_one_unknown(
-  vocab_file: str,
+@pytest.mark.parametrize("longest", [100, 200])
+def test_a_word_above_the_longest_one_is_unknown(
+  vocab_file: str, longest: int
 ) -> None:
-  """google-research's limit; transformers' is 100."""
-  tokenizer = tokenization.Tokenizer(vocab_file)
-  known, unknown = tokenizer.encode(["й" * 200, "й" * 201])
-  assert len(known) == 200 and unknown.tolist() == [tokenizer.unk_id]
+  """google-research's limit is 200, transformers' 100."""
+  tokenizer = tokenization.Tokenizer(vocab_file, longest_word=longest)
+  known, unknown = tokenizer.encode(["й" * longest, "й" * (longest + 1)])
+  assert len(known) == longest and unknown.tolist() == [tokenizer.unk_id]
+
+
+def test_a_manifest_of_before_the_longest_word_means_200() -> None:
+  old = tokenization.Settings.of({"do_lower_case": True, "from": "Elsewhere"})
+  assert old == tokenization.Settings(True, longest_word=200)
+  assert old.parameters() == {"do_lower_case": True}
+  new = tokenization.Settings(True, longest_word=100)
+  assert new.parameters() == {"do_lower_case": True, "longest_word": 100}
+  assert tokenization.Settings.of(new.parameters()) == new
+  assert new.described() == "do-lower-case, longest-word 100"
 
 
 def test_a_tokenizer_knows_special_pieces_word_starts_and_characters(

@@ -7,7 +7,6 @@ number that mends most of it.
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from scipy import optimize
 
 from albert_mn import problems
@@ -77,8 +76,7 @@ def temperature(
   """
 
   def loss(logarithm: float) -> float:
-    scaled = tf.constant((logits / np.exp(logarithm)).astype(np.float32))
-    return float(tf.reduce_mean(problem.losses(scaled, tf.constant(targets))))
+    return problem.mean_loss(logits / np.exp(logarithm), targets)
 
   # Beyond a factor of 20 the rows are all right, or few.
   limit = float(np.log(20))

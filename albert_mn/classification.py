@@ -78,6 +78,10 @@ class Options(task_rows.Files):
   predict_batch_size: int = options.option(
     32, "texts a batch (google-research/albert: 8)", minimum=1
   )
+  predict_labels: int = options.option(
+    0, "how many labels of a row stand in predictions.tsv, the likeliest "
+    "first; 0: all, in their order", minimum=0,
+  )  # fmt: skip
 
   def __post_init__(self) -> None:
     if not (self.do_train or self.do_eval or self.do_predict):
@@ -278,5 +282,9 @@ def _predict(
 ) -> None:
   """Writes predictions.tsv."""
   predictions.write(
-    settings.output_dir, predictor, rows, settings.predict_batch_size
+    settings.output_dir,
+    predictor,
+    rows,
+    settings.predict_batch_size,
+    settings.predict_labels,
   )

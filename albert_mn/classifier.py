@@ -153,6 +153,16 @@ def compiled(
   return tf.function(function, jit_compile=True)
 
 
+def fitted(
+  batch: length_buckets.Batch,
+) -> Iterator[tuple[int, length_buckets.Batch]]:
+  """Cuts a batch to its lengths where `compiled` made one graph for all."""
+  if is_plain_cpu():
+    yield from length_buckets.fitted(batch)
+  else:
+    yield 0, batch
+
+
 # input_ids, input_mask, segment_ids
 INPUTS = tuple(tf.TensorSpec([None, None], tf.int32) for _ in range(3))
 
@@ -346,9 +356,10 @@ def outputs(
     framer.tokenizer.pad_id,
     seconds=framed.seconds,
   ):
-    scores = forward(
-      tf.constant(batch.input_ids),
-      tf.constant(batch.input_mask),
-      tf.constant(batch.segment_ids),
-    )
-    yield batch, scores.numpy()
+    for _, part in fitted(batch):
+      scores = forward(
+        tf.constant(part.input_ids),
+        tf.constant(part.input_mask),
+        tf.constant(part.segment_ids),
+      )
+      yield part, scores.numpy()

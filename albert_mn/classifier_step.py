@@ -22,6 +22,8 @@ class Step:
       whole to rounding.
     head_only: whether the encoder is frozen.
     features: [inputs, hidden] of it, where the head reads one vector a text.
+    fit: whether texts are computed no longer than they are, where shapes are
+      free; the gradients are the same to rounding.
   """
 
   def __init__(
@@ -33,9 +35,11 @@ class Step:
     parts: int = 1,
     head_only: bool = False,
     features: np.ndarray | None = None,
+    fit: bool = True,
   ):
     self._model, self._optimizer, self._problem = model, optimizer, problem
     self._seed, self._parts, self._features = seed, parts, features
+    self._fit = fit and features is None
     self._variables = (
       model.classifier if head_only else model
     ).trainable_variables
@@ -62,19 +66,20 @@ class Step:
     self, batch: length_buckets.Batch, examples: problems.Examples
   ) -> tf.Tensor:
     """Trains on a batch of the examples; returns its weighted mean loss."""
-    rows = np.zeros(len(batch.weights), np.int64)
-    rows[: len(batch.rows)] = batch.rows
-    weights = batch.weights * examples.weights[rows]
-    arrays = [
-      self._problem.filled(examples.targets, rows, batch.input_ids.shape),
-      weights,
-      *self._inputs(batch, rows),
-    ]
-    total, loss, sums = tf.constant(weights.sum()), 0.0, None
-    for first, part in self._cut(arrays):
-      targets, weight, *inputs = map(tf.constant, part)
+    total = tf.constant(examples.weights[batch.rows].sum())
+    loss, sums = 0.0, None
+    for first, part in self._cut(batch):
+      rows = np.zeros(len(part.weights), np.int64)
+      rows[: len(part.rows)] = part.rows
+      targets = self._problem.filled(
+        examples.targets, rows, part.input_ids.shape
+      )
       found, gradients = self._gradients(
-        targets, weight, total, tf.constant(first), *inputs
+        tf.constant(targets),
+        tf.constant(part.weights * examples.weights[rows]),
+        total,
+        tf.constant(first),
+        *map(tf.constant, self._inputs(part, rows)),
       )
       loss += found
       sums = (
@@ -93,12 +98,14 @@ class Step:
     return [batch.input_ids, batch.input_mask, batch.segment_ids]
 
   def _cut(
-    self, arrays: list[np.ndarray]
-  ) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Yields the first row of each part, and the part of each array."""
-    size = len(arrays[0]) // self._parts
-    for first in range(0, len(arrays[0]), size):
-      yield first, [array[first : first + size] for array in arrays]
+    self, batch: length_buckets.Batch
+  ) -> Iterator[tuple[int, length_buckets.Batch]]:
+    """Yields the place of each part's first row, and the part."""
+    size = len(batch.weights) // self._parts
+    for first in range(0, len(batch.weights), size):
+      part = batch.part(first, first + size)
+      for start, fit in classifier.fitted(part) if self._fit else [(0, part)]:
+        yield first + start, fit
 
   def _of_inputs(
     self,

@@ -25,6 +25,7 @@ from albert_mn import (
   model_directory,
   plain_forward,
   pretraining,
+  problems,
   remote_weights,
   tf1_checkpoints,
   vocabulary,
@@ -162,7 +163,7 @@ def run(settings: Options) -> None:
     print(line)
   ids, mask = sentences(opened)
   parts = {n: p for n, p in model.parts().items() if n not in loaded.new}
-  expected = outputs(model, parts, ids, mask)
+  expected = outputs(parts, ids, mask)
   if opened.source.arrays:
     plain = plain_forward.PlainModel(opened.source.arrays, opened.config)
     _compare("the source's arrays", plain.outputs(ids, mask), expected)
@@ -170,7 +171,7 @@ def run(settings: Options) -> None:
     opened, model = _moved(settings, opened, model, parts)
     parts = {name: model.parts()[name] for name in parts}
     ids, mask = sentences(opened)
-    expected = outputs(model, parts, ids, mask)
+    expected = outputs(parts, ids, mask)
   write(settings, opened, parts, (ids, mask), expected)
   print(f"written to {settings.output_dir}")
 
@@ -250,7 +251,7 @@ def write(
     again = opened.model()
     held = {name: again.parts()[name] for name in parts}
     model_directory.restore(folder, **held)
-    _compare("what was written", outputs(again, held, *inputs), expected)
+    _compare("what was written", outputs(held, *inputs), expected)
     model_directory.copy(folder, settings.output_dir)
 
 
@@ -358,12 +359,23 @@ def _labels(settings: Options, source: initial_weights.Source) -> Sequence[str]:
       f"{len(names)}: {', '.join(names[:5])}",
       "give --labels_file, a label a line in the order of the outputs",
     )
-  if outputs_ == 1:
+  if outputs_ == 1 and _label_type(source) == problems.CLASS:
     raise options.InputError(
-      "a classifier of two labels or more", "a regression", "use its encoder: "
-      "give it to run_classifier.py",
-    )  # fmt: skip
+      "a classifier of two labels or more, or problem_type in config.json",
+      "one output of unknown meaning",
+      "say there that it is a regression, or give its encoder to "
+      "run_classifier.py",
+    )
   return names
+
+
+def _label_type(source: initial_weights.Source) -> str:
+  """Returns what a classifier predicts, where something beside it says so."""
+  folder = initial_weights.folder_of(source.path)
+  if source.kind is initial_weights.Format.HUGGING_FACE:
+    return huggingface.label_type(folder)
+  content = manifest.find(folder) or {}  # a directory or an export of ours
+  return str(content.get("parameters", {}).get("label_type", problems.CLASS))
 
 
 def _classifier_outputs(source: initial_weights.Source) -> int:
@@ -430,6 +442,7 @@ def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
   else:
     known = {"from": opened.source.kind.value}
     if opened.labels:
+      known["label_type"] = _label_type(opened.source)
       longest = opened.config.max_position_embeddings
       known["max_seq_length"] = min(settings.max_seq_length, longest)
   text = opened.text.settings if opened.text else tokenization.Settings()
@@ -494,30 +507,34 @@ def sentences(opened: Opened) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outputs(
-  model: Any, parts: Mapping[str, Any], ids: np.ndarray, mask: np.ndarray
+  parts: Mapping[str, Any],
+  ids: np.ndarray,
+  mask: np.ndarray,
+  of_pieces: bool = False,
 ) -> dict[str, np.ndarray]:
   """Computes what the parts give, by the names of PlainModel.outputs."""
   segments = np.zeros_like(ids)
-  encoded = model.encoder(tf.constant(ids), tf.constant(mask), segments)
+  encoded = parts["encoder"](tf.constant(ids), tf.constant(mask), segments)
   found = {
     "sequence": encoded.sequence_output,
     "pooled": encoded.pooled_output,
   }
   if "classifier" in parts:
-    found["classifier"] = model.classifier(encoded.pooled_output)
+    found["classifier"] = parts["classifier"](
+      encoded.sequence_output if of_pieces else encoded.pooled_output
+    )
   if "sentence" in parts:
-    found["sentence"] = model.sentence(encoded.pooled_output)
+    found["sentence"] = parts["sentence"](encoded.pooled_output)
   if "masked_lm" in parts:
     every = np.tile(np.arange(ids.shape[1], dtype=np.int32), [len(ids), 1])
-    found["masked_lm"] = model.masked_lm(
+    found["masked_lm"] = parts["masked_lm"](
       encoded.sequence_output, tf.constant(every)
     )
   real = mask.astype(bool)
   return {
-    name: value.numpy()[real] if name in ("sequence", "masked_lm")
-    else value.numpy()
+    name: value.numpy()[real] if value.shape.rank == 3 else value.numpy()
     for name, value in found.items()
-  }  # fmt: skip
+  }
 
 
 def _compare(

@@ -67,6 +67,10 @@ class StatelessDropout(tf_keras.layers.Layer):
     return dropout(inputs, self._seeds, self._site, self._rate)
 
 
+# No text is longer; 128 heads of so many squared are the numbers of an int32.
+_LONGEST = 4096
+
+
 def dropout(
   inputs: tf.Tensor, seeds: tf.Tensor | None, site: int, rate: float
 ) -> tf.Tensor:
@@ -109,17 +113,29 @@ def random_bits(shape: tf.Tensor, seeds: tf.Tensor, site: int) -> tf.Tensor:
   run could not move from one device to another. These are integer operations,
   the same everywhere, and XLA fuses them into what uses them.
 
+  What is added at the end of a text, to fill it up, changes no other place.
+
   Args:
-    shape: of the result; the first dimension is the batch.
+    shape: of the result: [batch, units], [batch, length, units], or [batch,
+      heads, length, length].
     seeds: uint32 [batch, 2].
     site: tells apart the places that share seeds.
   """
   first = _mixed(seeds[:, :1] ^ _mixed(tf.constant(site, tf.uint32)))
   second = _mixed(seeds[:, 1:] ^ first)
-  index = tf.cast(tf.range(tf.reduce_prod(shape[1:])), tf.uint32)[None]
+  index = tf.cast(_places(shape), tf.uint32)[None]
   # Keyed twice: with one key, two seeds would give permuted equal bits.
   bits = _mixed(_mixed(index ^ first) + second)  # [batch, places]
   return tf.reshape(bits, shape)
+
+
+def _places(shape: tf.Tensor) -> tf.Tensor:
+  """Numbers the places of an example, [places] int32."""
+  if shape.shape[0] < 4:
+    return tf.range(tf.reduce_prod(shape[1:]))
+  heads, one, other = (tf.range(shape[axis]) for axis in (1, 2, 3))
+  rows = (heads[:, None] * _LONGEST + one)[:, :, None]
+  return tf.reshape(rows * _LONGEST + other, [-1])
 
 
 def _mixed(value: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from albert_mn import (
@@ -92,20 +91,30 @@ def judge(
   batch_size: int,
 ) -> tuple[judgements.Judgement, float]:
   """Returns the answers to rows, and their mean loss at temperature 1."""
-  problem = predictor.problem
-  targets = predictor.targets(rows)
-  texts = [problems.text_of(row) for row in rows]
-  logits = predictor.logits(texts, batch_size)
-  losses = problem.losses(
-    tf.constant(logits, tf.float64), tf.constant(_float64(targets))
-  )
-  loss = float(tf.reduce_mean(losses))
+  parts, loss, counted = [], 0.0, 0
+  step = problems.rows_at_once(len(predictor.names))
+  for first in range(0, len(rows), step):
+    some = rows[first : first + step]
+    targets = predictor.targets(some)
+    logits = predictor.logits([problems.text_of(r) for r in some], batch_size)
+    loss += predictor.problem.mean_loss(logits, targets) * len(targets)
+    counted += len(targets)
+    parts.append(_answers(predictor, some, targets, logits))
+  return judgements.Judgement.joined(parts), loss / max(1, counted)
+
+
+def _answers(
+  predictor: classifier.Predictor,
+  rows: Sequence[classifier_data.Row],
+  targets: np.ndarray,
+  logits: np.ndarray,
+) -> judgements.Judgement:
   if isinstance(predictor, tagging.TagPredictor):
     found = predictor.decoded([row.text for row in rows], logits)
     spans = [[entity[:3] for entity in entities] for entities in found]
-    return _entities(predictor, rows, spans), loss
-  shares = problem.probabilities(logits / predictor.temperature)
-  return judgements.of(problem, targets, shares), loss
+    return _entities(predictor, rows, spans)
+  shares = predictor.problem.probabilities(logits / predictor.temperature)
+  return judgements.of(predictor.problem, targets, shares)
 
 
 def _entities(
@@ -118,10 +127,6 @@ def _entities(
   for place, (row, found) in enumerate(zip(rows, spans, strict=True)):
     truth[place], answers[place] = frozenset(row.entities), frozenset(found)
   return entity_scores.Entities(predictor.problem.kinds, truth, answers)
-
-
-def _float64(targets: np.ndarray) -> np.ndarray:
-  return targets if targets.dtype.kind == "i" else targets.astype(np.float64)
 
 
 def _results(

@@ -361,11 +361,8 @@ class _Judge:
   def score_and_loss(self) -> tuple[float, float]:
     """Returns the predictor's score, and the mean loss."""
     logits = self.logits()
-    losses = self._predictor.problem.losses(
-      tf.constant(logits), tf.constant(self.targets)
-    )
-    score = self._predictor.score(logits, self._rows)
-    return score, float(tf.reduce_mean(losses))
+    loss = self._predictor.problem.mean_loss(logits, self.targets)
+    return self._predictor.score(logits, self._rows), loss
 
 
 class _Loop:

@@ -7,12 +7,12 @@ Names are those that transformers writes for PyTorch, from its first releases
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from albert_mn import configs, encoders, tensor_files
+from albert_mn import configs, encoders, problems, tagging, tensor_files
 from data_prep import options, storage
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -62,6 +62,17 @@ _INERT_AT: dict[str, Any] = {
   "position_embedding_type": "absolute", "pruned_heads": {},
   "tie_word_embeddings": True,
 }  # fmt: skip
+# What is predicted → the end of the name of transformers' class, and what it
+# calls the problem.
+_HEADS = {
+  problems.CLASS: ("ForSequenceClassification", "single_label_classification"),
+  problems.MULTI_LABEL: (
+    "ForSequenceClassification",
+    "multi_label_classification",
+  ),
+  problems.REGRESSION: ("ForSequenceClassification", "regression"),
+  tagging.ENTITIES: ("ForTokenClassification", None),
+}
 
 
 def is_weights(path: str) -> bool:
@@ -155,6 +166,21 @@ def labels(folder: str) -> list[str]:
     raise options.InputError(
       f"numbered labels as id2label in {path}", str(error), "mend the file"
     ) from error
+
+
+def label_type(folder: str) -> str:
+  """Returns what a classifier predicts, as config.json says, or one label."""
+  path = os.path.join(folder, CONFIG)
+  values = json_object(path) if storage.exists(path) else {}
+  given = values.get("problem_type")
+  known = {theirs: ours for ours, (_, theirs) in _HEADS.items() if theirs}
+  if given and given not in known:
+    raise options.InputError(
+      f"problem_type in {path} to be one of {', '.join(known)}",
+      repr(given),
+      "mend the file",
+    )
+  return known[given] if given else problems.CLASS
 
 
 def other_head(folder: str) -> str:
@@ -276,7 +302,7 @@ def write(
   parts: Mapping[str, Any],
   config: configs.AlbertConfig,
   *,
-  labels: Sequence[str],
+  problem: problems.Problem | None,
   specials: Mapping[str, int],
 ) -> None:
   """Writes config.json and model.safetensors.
@@ -285,29 +311,32 @@ def write(
     folder: where.
     parts: as those of `tables`.
     config: the shape.
-    labels: a classifier's, () for another model.
+    problem: what a classifier's or tagger's outputs are, None for another
+      model; a tagger's pooler is left out, since transformers' has none.
     specials: "pad", "cls" and "sep" → id; {} where there is no tokenizer.
   """
   kind = _kind_of(config)
+  of_pieces = isinstance(problem, tagging.Tagging)
   values = _theirs(config) | {
     "model_type": kind,
-    "architectures": [_architecture(config, parts)],
+    "architectures": [kind.capitalize() + _head(parts, problem)],
     "dtype": "float32",
   }
   if specials:
     values["pad_token_id"] = specials["pad"]
     values["bos_token_id"] = specials["cls"]
     values["eos_token_id"] = specials["sep"]
-  if labels:
-    values["id2label"] = {str(i): label for i, label in enumerate(labels)}
-    values["label2id"] = {label: i for i, label in enumerate(labels)}
-    values["problem_type"] = "single_label_classification"
+  if problem:
+    values["id2label"] = {str(i): n for i, n in enumerate(problem.names)}
+    values["label2id"] = {n: i for i, n in enumerate(problem.names)}
+    values["problem_type"] = _HEADS[problem.TYPE][1]
   with storage.writing(os.path.join(folder, CONFIG)) as file:
     json.dump(values, file, ensure_ascii=False, indent=2, sort_keys=True)
     file.write("\n")
   arrays = {
     f"{kind}.{name}" if name.startswith(ENCODER) else name: array
     for name, array in _arrays(parts, config).items()
+    if not (of_pieces and name.startswith("pooler."))
   }
   tensor_files.write(os.path.join(folder, WEIGHTS), arrays)
 
@@ -332,17 +361,13 @@ def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
 _SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {"inert"}
 
 
-def _architecture(
-  config: configs.AlbertConfig, parts: Mapping[str, Any]
-) -> str:
-  """Names the class of transformers' that has exactly these parts."""
-  if "classifier" in parts:
-    head = "ForSequenceClassification"
-  elif "masked_lm" in parts:
-    head = "ForPreTraining" if "sentence" in parts else "ForMaskedLM"
-  else:
-    head = "Model"
-  return _kind_of(config).capitalize() + head
+def _head(parts: Mapping[str, Any], problem: problems.Problem | None) -> str:
+  """Ends the name of the class of transformers' that has exactly these parts."""
+  if problem:
+    return _HEADS[problem.TYPE][0]
+  if "masked_lm" in parts:
+    return "ForPreTraining" if "sentence" in parts else "ForMaskedLM"
+  return "Model"
 
 
 def _arrays(

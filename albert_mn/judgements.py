@@ -35,14 +35,14 @@ class Judgement:
     names: of the labels.
     truth, answers: [rows] numbers of labels; [rows, labels] of 0 and 1 where
       there may be several; [rows] values of a regression.
-    probabilities: [rows, labels], or None where only answers are known, as of
-      the baseline.
+    sure: the probability of what was said, [rows]; [rows, labels] where there
+      may be several; None where only answers are known, as of the baseline.
   """
 
   names: Sequence[str]
   truth: np.ndarray
   answers: np.ndarray
-  probabilities: np.ndarray | None = None
+  sure: np.ndarray | None = None
 
   def scores(self) -> dict[str, float]:
     """Returns the measures of the whole."""
@@ -54,12 +54,22 @@ class Judgement:
 
   def part(self, rows: np.ndarray) -> "Judgement":
     """Returns the same of some of the rows."""
-    shares = self.probabilities
     return dataclasses.replace(
       self,
       truth=self.truth[rows],
       answers=self.answers[rows],
-      probabilities=None if shares is None else shares[rows],
+      sure=None if self.sure is None else self.sure[rows],
+    )
+
+  @staticmethod
+  def joined(parts: Sequence["Judgement"]) -> "Judgement":
+    """Returns one judgement of the rows of all; the inverse of `part`."""
+    sure = [part.sure for part in parts if part.sure is not None]
+    return dataclasses.replace(
+      parts[0],
+      truth=np.concatenate([part.truth for part in parts]),
+      answers=np.concatenate([part.answers for part in parts]),
+      sure=np.concatenate(sure) if sure else None,
     )
 
   def table(self) -> str:
@@ -130,9 +140,9 @@ class OneLabel(Judgement):
     return self.truth == self.answers
 
   def bins(self) -> list[calibration.Bin]:
-    if self.probabilities is None:
+    if self.sure is None:
       return []
-    return calibration.bins(self.probabilities.max(axis=1), self.right())
+    return calibration.bins(self.sure, self.right())
 
 
 class SeveralLabels(Judgement):
@@ -150,10 +160,11 @@ class SeveralLabels(Judgement):
 
   def bins(self) -> list[calibration.Bin]:
     """Each label of each row counts as an answer."""
-    if self.probabilities is None:
+    if self.sure is None:
       return []
-    sure = np.maximum(self.probabilities, 1 - self.probabilities).ravel()
-    return calibration.bins(sure, (self.truth == self.answers).ravel())
+    return calibration.bins(
+      self.sure.ravel(), (self.truth == self.answers).ravel()
+    )
 
 
 class Numbers(Judgement):
@@ -209,12 +220,12 @@ def of(
   """
   kind = _KINDS[problem.TYPE]
   if problem.TYPE == problems.CLASS:
-    return kind(
-      problem.names, targets, probabilities.argmax(axis=1), probabilities
-    )
+    sure = probabilities.max(axis=1)
+    return kind(problem.names, targets, probabilities.argmax(axis=1), sure)
   if problem.TYPE == problems.MULTI_LABEL:
     answers = (probabilities > 0.5).astype(int)
-    return kind(problem.names, targets.astype(int), answers, probabilities)
+    sure = np.maximum(probabilities, 1 - probabilities)
+    return kind(problem.names, targets.astype(int), answers, sure)
   truth = problem.probabilities(targets[:, None])[:, 0]
   return kind(problem.names, truth, probabilities[:, 0])
 

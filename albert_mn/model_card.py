@@ -8,9 +8,9 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from albert_mn import configs
+from albert_mn import configs, problems, tagging
 from data_prep import storage, tokenization
 
 NAME = "README.md"
@@ -35,11 +35,11 @@ of й and ё from every text: take its NFKD step out, or the ids are others.""",
 ```python
 from transformers import pipeline
 
-model = pipeline({task!r}, "THIS_FOLDER")
+model = pipeline({task!r}, "THIS_FOLDER"{more})
 model({example!r})
 ```
 
-Texts longer than {longest} pieces: pass `truncation=True`. The tokenizer is
+{cut}The tokenizer is
 `tokenizer.json`; `AlbertTokenizer` would drop the marks of й and ё.""",
   "saved_model": """\
 ```python
@@ -47,11 +47,11 @@ import tensorflow as tf
 import tensorflow_text  # its operations
 
 model = tf.saved_model.load("THIS_FOLDER").signatures["serving_default"]
-model(texts=tf.constant(["сайн байна уу"]))  # labels, probabilities, logits
+model(texts=tf.constant(["сайн байна уу"]))  # {answers}
 ```""",
   "tflite": """\
 Inputs are ids, {batch}: `[CLS]`, the pieces of `tokenizer.model`, `[SEP]`, then the
-pad id. Outputs are logits; `labels.json` names them in their order.""",
+pad id. {outputs}; `labels.json` names them in their order.""",
   "encoder": """\
 ```python
 import tensorflow as tf
@@ -75,6 +75,7 @@ class Export:
     tokenizer: a line on it and on what comes before it.
     checked: what was compared after writing, line by line.
     shape: what the inputs look like, of formats whose shapes are fixed.
+    long_texts: a line on what is read of them, "" for a pretrained model.
     license_, data: as the user gave them; "" for not.
     language: its code.
   """
@@ -83,9 +84,65 @@ class Export:
   tokenizer: str
   checked: Sequence[str]
   shape: str
+  long_texts: str
   license_: str
   data: str
   language: str
+
+
+class _Words(NamedTuple):
+  """What a card says of a kind of model.
+
+  Attributes:
+    task: Hugging Face's name of it.
+    what: what it is, of {n} outputs.
+    answers: a SavedModel's outputs.
+    outputs: a TFLite file's.
+    limit: what its answers are not.
+  """
+
+  task: str
+  what: str
+  answers: str = ""
+  outputs: str = ""
+  limit: str = ""
+
+
+_PRETRAINED = _Words("fill-mask", "A pretrained encoder")
+_KINDS = {
+  problems.CLASS: _Words(
+    "text-classification",
+    "A classifier of texts into {n} labels",
+    "labels, probabilities, logits",
+    "Outputs are logits, of which softmax makes probabilities",
+    "Knows its labels alone: a text of none of them gets one all the same.",
+  ),
+  problems.MULTI_LABEL: _Words(
+    "text-classification",
+    "A classifier of texts, each of which may have any of {n} labels",
+    'labels ("" for those that it has not), probabilities, logits',
+    "Outputs are logits, of which a sigmoid makes probabilities",
+    "Knows its labels alone, each for itself.",
+  ),
+  problems.REGRESSION: _Words(
+    "text-classification",
+    "A regression: of a text a number",
+    "values",
+    "The output is the number itself",
+    "Gives a number for any text, whatever it is about.",
+  ),
+  tagging.ENTITIES: _Words(
+    "token-classification",
+    "A tagger of named entities, by {n} tags of pieces",
+    limit="Knows its types of entities alone.",
+  ),
+}
+
+
+def _words(described: Mapping[str, Any], labels: Sequence[str]) -> _Words:
+  if not labels:
+    return _PRETRAINED
+  return _KINDS[described["parameters"].get("label_type", problems.CLASS)]
 
 
 def text(
@@ -112,7 +169,7 @@ def text(
     "Fine-tuning report": _report(labels, results_dir),
     "How to use": _how_to_use(described, config, labels, export),
     "Checked": "\n".join(f"- {line}" for line in export.checked) or _MISSING,
-    "Limits": _limits(described, config, labels),
+    "Limits": _limits(described, config, labels, export),
     "Citation": _citation(config),
   }
   body = "\n\n".join(f"## {name}\n\n{part}" for name, part in sections.items())
@@ -139,7 +196,7 @@ def _front_matter(
   export: Export,
 ) -> str:
   """Hugging Face's metadata, as YAML; JSON's strings are YAML's."""
-  task = "text-classification" if labels else "fill-mask"
+  task = _words(described, labels).task
   lines = ["---", f"language: {export.language}"]
   if export.to == "huggingface":
     lines.append("library_name: transformers")
@@ -171,11 +228,7 @@ def _description(
   labels: Sequence[str],
 ) -> str:
   step = described["counts"].get("global_step")
-  what = (
-    f"A classifier of texts into {len(labels)} labels"
-    if labels
-    else "A pretrained encoder"
-  )
+  what = _words(described, labels).what.format(n=len(labels))
   lines = [
     f"{what}: {config.FAMILY} of {config.num_hidden_layers} layers of "
     f"{config.hidden_size} units, {config.num_attention_heads} heads, "
@@ -249,15 +302,23 @@ def _how_to_use(
   form = _HOW_TO_USE.get(
     export.to.removesuffix("_int8") or "weights", _HOW_TO_USE["weights"]
   )
+  words = _words(described, labels)
+  longest = described["parameters"].get(
+    "max_seq_length", config.max_position_embeddings
+  )
+  tags = words.task == "token-classification"
   values = {
-    "task": "text-classification" if labels else "fill-mask",
+    "task": words.task,
+    "more": ', aggregation_strategy="simple"' if tags else "",
+    "cut": f"Texts longer than {longest} pieces: pass `truncation=True`. "
+    if not tags
+    else "Spans may begin with the space in front of them. ",
     "example": "сайн байна уу" if labels else "Монгол Улсын [MASK]",
-    "longest": described["parameters"].get(
-      "max_seq_length", config.max_position_embeddings
-    ),
+    "answers": words.answers,
+    "outputs": words.outputs,
     "batch": export.shape,
   }
-  if export.to in ("huggingface", "tflite", "tflite_int8"):
+  if "{" in form:
     form = form.format(**values)
   return f"{form}\n\n{export.tokenizer[0].upper()}{export.tokenizer[1:]}."
 
@@ -266,24 +327,24 @@ def _limits(
   described: Mapping[str, Any],
   config: configs.AlbertConfig,
   labels: Sequence[str],
+  export: Export,
 ) -> str:
   longest = described["parameters"].get(
     "max_seq_length", config.max_position_embeddings
   )
+  read = export.long_texts or f"reads at most {longest} pieces of a text"
   lines = [
-    f"- Reads at most {longest} pieces of a text.",
+    f"- {read[0].upper()}{read[1:]}.",
     "- Nothing is known of text of other kinds than that of the evaluation.",
   ]
-  if labels:
-    lines.append(
-      "- Knows its labels alone: a text of none of them gets one all the same."
-    )
+  if limit := _words(described, labels).limit:
+    lines.append(f"- {limit}")
   if tokenization.Settings.of(described["parameters"]).strip_accents:
     lines.append("- Trained on text without й and ё: they are read as и and е.")
   if "temperature" in described["parameters"]:
     lines.append(
       f"- Calibrated: logits are divided by {described['parameters']['temperature']}"
-      " before they become probabilities; transformers' pipeline does not."
+      " before they become probabilities; in an export the weights of the head are."
     )
   return "\n".join(lines)
 

@@ -62,11 +62,16 @@ class PlainModel:
   Args:
     arrays: by google-research's or transformers' names, kernels [in, out].
     config: the shape.
+    of_pieces: whether the classifier reads every position, not the pooled one.
   """
 
   def __init__(
-    self, arrays: Mapping[str, np.ndarray], config: configs.AlbertConfig
+    self,
+    arrays: Mapping[str, np.ndarray],
+    config: configs.AlbertConfig,
+    of_pieces: bool = False,
   ):
+    self._of_pieces = of_pieces
     self._arrays = {one_form(name): array for name, array in arrays.items()}
     self._config = config
 
@@ -81,7 +86,8 @@ class PlainModel:
 
     Returns:
       sequence, [real positions, hidden]; where there is such a part: masked_lm
-      at all real positions, pooled, sentence, classifier.
+      at all real positions, pooled, sentence, classifier (of pieces, at all
+      real positions).
     """
     sequence = self._encoded(input_ids, input_mask)
     real = sequence[input_mask.astype(bool)]
@@ -90,12 +96,16 @@ class PlainModel:
       found["masked_lm"] = self._masked_lm(real)
     if self._has("pooler.weight"):
       found["pooled"] = np.tanh(self._dense("pooler", sequence[:, 0]))
-      for name, place in (
-        ("sentence", "seq_relationship"),
-        ("classifier", "classifier"),
-      ):
-        if self._has(f"{place}.weight"):
-          found[name] = self._dense(place, found["pooled"])
+    for name, place, read in (
+      ("sentence", "seq_relationship", found.get("pooled")),
+      (
+        "classifier",
+        "classifier",
+        real if self._of_pieces else found.get("pooled"),
+      ),
+    ):
+      if read is not None and self._has(f"{place}.weight"):
+        found[name] = self._dense(place, read)
     return found
 
   def _has(self, name: str) -> bool:

@@ -3,6 +3,10 @@
     line  label   sports  weather  text
     2     sports  0.97    0.03     Бөхийн барилдаан боллоо
 
+With many labels, `likeliest=2` writes the best two of each row instead:
+
+    line  label   label_1  probability_1  label_2  probability_2  text
+
 A row that cannot be read is there too, without label and probabilities, and
 bad_rows.tsv says of each what is wrong. Entities are JSON lines:
 
@@ -25,9 +29,8 @@ from data_prep import classifier_data, framing, storage, tables
 NAME, BAD_NAME = "predictions.tsv", "bad_rows.tsv"
 ENTITIES_NAME = "predictions.jsonl"
 
-# Rows in memory at a time: enough to find neighbours of like length. Long texts
-# fill their letters sooner.
-_CHUNK, _LETTERS = 2048, 4 << 20
+# In memory at a time, where long texts come before many rows.
+_LETTERS = 4 << 20
 
 _Read = tuple[int, classifier_data.Row | tables.Bad]
 
@@ -37,6 +40,7 @@ def write(
   predictor: classifier.Predictor,
   rows: Iterable[_Read],
   batch_size: int,
+  likeliest: int = 0,
 ) -> None:
   """Writes predictions.tsv, and bad_rows.tsv where there are any.
 
@@ -45,19 +49,21 @@ def write(
     predictor: what predicts.
     rows: line and row, or what is wrong with it.
     batch_size: texts a batch.
+    likeliest: how many labels of a row are written; 0: all.
   """
   tags = isinstance(predictor, tagging.TagPredictor)
   path = os.path.join(output_dir, ENTITIES_NAME if tags else NAME)
   count, bad = 0, _BadRows(output_dir)
   predictor.framer.counts = framing.Counts()
   with storage.writing(path) as file, bad:
+    columns = _Columns(predictor.names, likeliest)
     if not tags:
-      tab_separated(file, ["line", "label", *predictor.names, "text"])
-    for chunk in _chunks(rows):
+      tab_separated(file, ["line", "label", *columns.head, "text"])
+    for chunk in _chunks(rows, problems.rows_at_once(len(predictor.names))):
       if isinstance(predictor, tagging.TagPredictor):
         _write_entities(file, predictor, chunk, batch_size)
       else:
-        _write_chunk(file, predictor, chunk, batch_size)
+        _write_chunk(file, predictor, chunk, batch_size, columns)
       for line, row in chunk:
         if isinstance(row, tables.Bad):
           bad.tell(line, row.reason)
@@ -68,6 +74,37 @@ def write(
   if said:
     logging.info("%s", said)
   logging.info("%d predictions in %s", count - bad.count, path)
+
+
+class _Columns:
+  """What stands between label and text: all labels, or the likeliest.
+
+  Args:
+    names: of the labels.
+    likeliest: how many; 0, or as many as there are: all, in their order.
+
+  Attributes:
+    head: the headers.
+  """
+
+  def __init__(self, names: Sequence[str], likeliest: int):
+    self._names = names
+    self._most = likeliest if 0 < likeliest < len(names) else 0
+    ranks = range(1, self._most + 1)
+    self.head = [
+      f"{what}_{rank}" for rank in ranks for what in ("label", "probability")
+    ] or list(names)
+
+  def cells(self, shares: np.ndarray) -> list[str]:
+    """Returns a row's, under the headers."""
+    if not self._most:
+      return [f"{share:.6f}" for share in shares]
+    best = np.argsort(-shares, kind="stable")[: self._most].tolist()
+    return [
+      cell
+      for place in best
+      for cell in (self._names[place], f"{shares[place]:.6f}")
+    ]
 
 
 class _BadRows:
@@ -113,13 +150,13 @@ class _BadRows:
       )
 
 
-def _chunks(rows: Iterable[_Read]) -> Iterator[list[_Read]]:
+def _chunks(rows: Iterable[_Read], most: int) -> Iterator[list[_Read]]:
   chunk: list[_Read] = []
   letters = 0
   for line, row in rows:
     chunk.append((line, row))
     letters += len(row.text) if isinstance(row, classifier_data.Row) else 0
-    if len(chunk) == _CHUNK or letters > _LETTERS:
+    if len(chunk) == most or letters > _LETTERS:
       yield chunk
       chunk, letters = [], 0
   if chunk:
@@ -131,19 +168,19 @@ def _write_chunk(
   predictor: classifier.Predictor,
   chunk: Sequence[_Read],
   batch_size: int,
+  columns: _Columns,
 ) -> None:
   good = [row for _, row in chunk if isinstance(row, classifier_data.Row)]
   texts = [problems.text_of(row) for row in good]
   found = iter(predictor.probabilities(texts, batch_size))
   for line, row in chunk:
     if isinstance(row, tables.Bad):
-      tab_separated(file, [str(line), *[""] * (len(predictor.names) + 2)])
+      tab_separated(file, [str(line), *[""] * (len(columns.head) + 2)])
       continue
     shares = next(found)
     label = told(predictor.problem, shares)
     text = " | ".join(filter(None, (row.text, row.text_pair)))
-    shown = [f"{share:.6f}" for share in shares]
-    tab_separated(file, [str(line), label, *shown, text])
+    tab_separated(file, [str(line), label, *columns.cells(shares), text])
 
 
 def _write_entities(

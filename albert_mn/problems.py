@@ -103,8 +103,41 @@ class Problem:
     """Returns [rows], of logits [rows, outputs] and targets."""
     raise NotImplementedError
 
+  def mean_loss(self, logits: np.ndarray, targets: np.ndarray) -> float:
+    """Returns the mean of `losses` over rows, in float64, a few at a time."""
+    total, step = 0.0, rows_at_once(len(self.names))
+    for first in range(0, len(logits), step):
+      some = targets[first : first + step]
+      if some.dtype.kind == "f":
+        some = some.astype(np.float64)
+      losses = self.losses(
+        tf.constant(logits[first : first + step], tf.float64), tf.constant(some)
+      )
+      total += float(tf.reduce_sum(losses))
+    return total / max(1, len(logits))
+
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     """Returns [rows, outputs] float64, what people are told."""
+    raise NotImplementedError
+
+  def affine(self, temperature: float) -> tuple[float, float]:
+    """Returns what to multiply logits by, and what to add to them then.
+
+    With that in the head's weights a model needs no manifest: softmax or
+    sigmoid makes `probabilities` of its outputs, or they are the numbers.
+    """
+    return 1 / temperature, 0.0
+
+  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns what people are told, as named tensors of a row each.
+
+    Args:
+      told: [rows, outputs] logits after `affine`.
+    """
+    raise NotImplementedError
+
+  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
+    """Says how alike two models answer, by [rows, outputs] after `affine`."""
     raise NotImplementedError
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
@@ -148,6 +181,17 @@ class SingleLabel(Problem):
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits))
+
+  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns labels [rows], probabilities and logits [rows, outputs]."""
+    best = tf.gather(tf.constant(self.names), tf.argmax(told, axis=-1))
+    shares = tf.nn.softmax(told)
+    return {"labels": best, "probabilities": shares, "logits": told}
+
+  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
+    same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    apart = np.exp(log_softmax(found)) - np.exp(log_softmax(expected))
+    return _same_labels(same, len(found), apart)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == targets).mean())
@@ -199,6 +243,21 @@ class MultiLabel(Problem):
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     # By tanh, which does not overflow.
     return 0.5 * (1 + np.tanh(logits.astype(np.float64) / 2))
+
+  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns labels, probabilities and logits, all [rows, outputs].
+
+    In the place of each label stands its name where the text has it, else "":
+    TensorFlow Serving's answers by row cannot be ragged.
+    """
+    labels = tf.where(told > 0, tf.constant(self.names), "")
+    shares = tf.nn.sigmoid(told)
+    return {"labels": labels, "probabilities": shares, "logits": told}
+
+  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
+    same = int(((found > 0) == (expected > 0)).sum())
+    apart = self.probabilities(found) - self.probabilities(expected)
+    return _same_labels(same, found.size, apart)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     """Returns micro F1."""
@@ -255,6 +314,21 @@ class Regression(Problem):
     """Returns the numbers themselves, in the unit of the rows."""
     return logits.astype(np.float64) * self.deviation + self.mean
 
+  def affine(self, temperature: float) -> tuple[float, float]:
+    del temperature  # numbers have none
+    return self.deviation, self.mean
+
+  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns values [rows], in the unit of the rows."""
+    return {"values": told[:, 0]}
+
+  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
+    apart = np.abs(found - expected).max()
+    return (
+      f"values: {apart:.3g} apart at most; the training rows' deviation is "
+      f"{self.deviation:.3g}"
+    )
+
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     """Returns the share of the variance that is explained (R²)."""
     left = np.square(logits[:, 0] - targets).mean()
@@ -284,10 +358,26 @@ def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
   return kind(tuple(names), **parameters.get("standardised_by", {}))
 
 
+def rows_at_once(outputs: int) -> int:
+  """Returns how many rows to compute with at a time.
+
+  Enough to find neighbours of like length; with very many outputs fewer, so
+  that a float64 of each row and output takes no more than 32 MB.
+  """
+  return min(2048, max(32, (4 << 20) // outputs))
+
+
 def known(names: Sequence[str]) -> str:
   """Lists names in a message: all where few, else the first ones."""
   shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:20])
   return shown + (f" … {len(names)} in all" if len(names) > 20 else "")
+
+
+def _same_labels(same: int, of: int, apart: np.ndarray) -> str:
+  return (
+    f"labels: {same} of {of} as the original's; probabilities: "
+    f"{np.abs(apart).max():.3f} apart at most"
+  )
 
 
 def _untrained(

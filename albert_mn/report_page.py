@@ -156,11 +156,10 @@ def _confusions(model: judgements.Judgement) -> str:
 
 def _mistakes(found: Findings) -> str:
   model = found.model
-  if not isinstance(model, judgements.OneLabel) or model.probabilities is None:
+  if not isinstance(model, judgements.OneLabel) or model.sure is None:
     return ""
-  sure = model.probabilities.max(axis=1)
   wrong = np.flatnonzero(~model.right())
-  wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:_MISTAKES]
+  wrong = wrong[np.argsort(-model.sure[wrong], kind="stable")][:_MISTAKES]
   return pages.table(
     "Wrong, and sure of it: often the label is at fault",
     ["line", "true", "predicted", "probability", "text"],
@@ -169,7 +168,7 @@ def _mistakes(found: Findings) -> str:
         str(found.rows[row].line),
         model.names[model.truth[row]],
         model.names[model.answers[row]],
-        float(sure[row]),
+        float(model.sure[row]),
         _shortened(found.rows[row]),
       ]
       for row in wrong.tolist()

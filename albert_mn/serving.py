@@ -1,142 +1,72 @@
-"""Models that run without this project: SavedModels of strings, and TFLite.
+"""SavedModels that run without this project, and take strings.
 
-A SavedModel holds its tokenizer: TensorFlow and tensorflow-text are all that it
-takes to load it. TFLite has no SentencePiece, so it takes ids.
+TensorFlow and tensorflow-text are all that it takes to load one.
 """
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-import tensorflow_text
 
-from data_prep import options, records, storage, tokenization
+from albert_mn import problems, text_graph
+from data_prep import records
 
-TFLITE = "model.tflite"
 LABEL_NAMES = "label_names"  # a SavedModel's second signature
-
-
-class TextToIds(tf.Module):
-  """Strings to `[CLS] text [SEP]`, in TensorFlow's operations.
-
-  Args:
-    tokenizer: with its settings.
-    model_file: its file.
-    length: ids of a text; what is longer loses its end.
-
-  Raises:
-    options.InputError: for WordPiece, which no operation gives exactly.
-  """
-
-  def __init__(
-    self, tokenizer: tokenization.Tokenizer, model_file: str, length: int
-  ):
-    super().__init__()
-    if tokenization.is_wordpiece(model_file):
-      raise options.InputError(
-        "a SentencePiece model, for an export that takes strings",
-        f"{os.path.basename(model_file)}, of WordPiece",
-        "export it as tflite or huggingface",
-      )
-    self._settings, self._length = tokenizer.settings, length
-    self._cls, self._sep = tokenizer.cls_id, tokenizer.sep_id
-    self._pad = tokenizer.pad_id
-    self._divided = (
-      tf.ragged.constant(
-        [tokenizer.divided.get(i, [i]) for i in range(tokenizer.vocab_size)],
-        tf.int32,
-      )
-      if tokenizer.divided
-      else None
-    )
-    self._pieces = tensorflow_text.SentencepieceTokenizer(
-      model=storage.read_bytes(model_file)
-    )
-
-  def __call__(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns ids and mask, int32 [batch, length], of strings [batch]."""
-    pieces = self._pieces.tokenize(self._prepared(texts))
-    if self._divided is not None:
-      pieces = tf.gather(self._divided, pieces).merge_dims(1, 2)
-    pieces = tf.cast(pieces[:, : self._length - 2], tf.int32)
-    ends = tf.ones([pieces.nrows(), 1], tf.int32)
-    framed = tf.concat([self._cls * ends, pieces, self._sep * ends], axis=1)
-    ids = framed.to_tensor(self._pad, shape=[None, self._length])
-    return ids, tf.sequence_mask(framed.row_lengths(), self._length, tf.int32)
-
-  def _prepared(self, texts: tf.Tensor) -> tf.Tensor:
-    """As tokenization.Settings.apply."""
-    if self._settings.replace_quotes:
-      texts = tf.strings.regex_replace(texts, "``|''", '"')
-    if self._settings.strip_accents:
-      texts = tensorflow_text.normalize_utf8(texts, "NFKD")
-      marks = tokenization.combining_marks()
-      texts = tf.strings.regex_replace(texts, f"[{marks}]", "")
-    if self._settings.do_lower_case:
-      texts = tf.strings.lower(texts, encoding="utf-8")
-    return texts
 
 
 class TextClassifier(tf.Module):
   """A classifier of strings.
 
   Args:
-    model: encoder and head.
+    parts: encoder and head, as `Problem.affine` wants it.
     text_to_ids: its tokenizer.
-    labels: in the order of its outputs.
-    temperature: divides the logits before they become probabilities.
+    problem: what the outputs mean.
   """
 
   def __init__(
     self,
-    model: Any,
-    text_to_ids: TextToIds,
-    labels: Sequence[str],
-    temperature: float,
+    parts: Mapping[str, Any],
+    text_to_ids: text_graph.TextToIds,
+    problem: problems.Problem,
   ):
     super().__init__()
-    self._parts = [model.encoder, model.classifier]
-    self._forward = logits_of(model)
-    self._text_to_ids, self._temperature = text_to_ids, temperature
-    self._names = tf.constant(list(labels))
+    self._parts = [parts["encoder"], parts["classifier"]]
+    self._forward = logits_of(parts)
+    self._text_to_ids, self._problem = text_to_ids, problem
 
   @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="texts")])
   def classify(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns labels [batch], probabilities and logits [batch, labels]."""
-    logits = self._forward(*self._text_to_ids(texts))
-    return {
-      "labels": tf.gather(self._names, tf.argmax(logits, axis=1)),
-      "probabilities": tf.nn.softmax(logits / self._temperature),
-      "logits": logits,
-    }
+    """Returns `Problem.answers` to texts [batch]."""
+    inputs = self._text_to_ids.inputs(texts)
+    logits = self._forward(inputs.ids, inputs.mask)
+    if inputs.owners is not None:
+      logits = tf.math.segment_mean(logits, inputs.owners)
+    return self._problem.answers(logits)
 
   @tf.function(input_signature=[])
   def label_names(self) -> dict[str, tf.Tensor]:
-    """Returns the labels in the order of the probabilities."""
-    return {LABEL_NAMES: self._names}
+    """Returns the names of the outputs in their order."""
+    return {LABEL_NAMES: tf.constant(self._problem.names)}
 
 
-def logits_of(model: Any) -> Any:
-  """Returns (ids, mask) → logits of a classifier, by its layers."""
+def logits_of(parts: Mapping[str, Any]) -> Callable[..., tf.Tensor]:
+  """Returns (ids, mask) → logits of a classifier, by its parts."""
 
   def forward(ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    encoded = model.encoder(ids, mask, tf.zeros_like(ids))
-    return model.classifier(encoded.pooled_output)
+    encoded = parts["encoder"](ids, mask, tf.zeros_like(ids))
+    return parts["classifier"](encoded.pooled_output)
 
   return forward
 
 
 def save_classifier(
   folder: str,
-  model: Any,
-  text_to_ids: TextToIds,
-  labels: Sequence[str],
-  temperature: float,
+  parts: Mapping[str, Any],
+  text_to_ids: text_graph.TextToIds,
+  problem: problems.Problem,
 ) -> None:
   """Writes a SavedModel whose `serving_default` takes strings."""
-  module = TextClassifier(model, text_to_ids, labels, temperature)
+  module = TextClassifier(parts, text_to_ids, problem)
   tf.saved_model.save(
     module,
     folder,
@@ -159,7 +89,9 @@ class TextEncoder(tf.Module):
     text_to_ids: its tokenizer; None for ids alone.
   """
 
-  def __init__(self, encoder: Any, length: int, text_to_ids: TextToIds | None):
+  def __init__(
+    self, encoder: Any, length: int, text_to_ids: text_graph.TextToIds | None
+  ):
     super().__init__()
     self._encoder, self._text_to_ids = encoder, text_to_ids
     ids = tf.TensorSpec([None, length], tf.int32)
@@ -173,8 +105,8 @@ class TextEncoder(tf.Module):
     """Returns pooled_output, sequence_output, encoder_outputs and default."""
     if not isinstance(inputs, Mapping):
       assert self._text_to_ids, "it was made without a tokenizer"
-      ids, mask = self._text_to_ids(inputs)
-      given = (ids, mask, tf.zeros_like(ids))
+      framed = self._text_to_ids.inputs(inputs)
+      given = (framed.ids, framed.mask, tf.zeros_like(framed.ids))
       inputs = dict(zip(ENCODER_INPUTS, given, strict=True))
     encoded = self._encoder(*(inputs[name] for name in ENCODER_INPUTS))
     return {
@@ -209,69 +141,11 @@ ENCODER_INPUTS = ("input_word_ids", records.INPUT_MASK, "input_type_ids")
 
 
 def save_encoder(
-  folder: str, encoder: Any, length: int, text_to_ids: TextToIds | None
+  folder: str,
+  encoder: Any,
+  length: int,
+  text_to_ids: text_graph.TextToIds | None,
 ) -> None:
   """Writes a SavedModel of an encoder, as TF Hub has them."""
   module = TextEncoder(encoder, length, text_to_ids)
   tf.saved_model.save(module, folder, signatures=module.signatures())
-
-
-def tflite(
-  model: Any, pad_id: int, batch_size: int, length: int, quantized: bool
-) -> bytes:
-  """Converts a classifier of ids, int32 [batch_size, length], to logits.
-
-  Built-in operations alone; what is the pad id is not read.
-
-  Args:
-    model: encoder and head.
-    pad_id: fills up what is shorter than length.
-    batch_size, length: fixed.
-    quantized: weights of 8 bits, activations quantised as they come (dynamic
-      range); otherwise all is float32.
-  """
-  forward = logits_of(model)
-  ids = tf.TensorSpec([batch_size, length], tf.int32, name=records.INPUT_IDS)
-
-  @tf.function(input_signature=[ids])
-  def logits(pieces: tf.Tensor) -> dict[str, tf.Tensor]:
-    mask = tf.cast(pieces != pad_id, tf.int32)
-    return {"logits": forward(pieces, mask)}
-
-  module = tf.Module()
-  module.parts = [model.encoder, model.classifier]
-  converter = tf.lite.TFLiteConverter.from_concrete_functions(
-    [logits.get_concrete_function()], module
-  )
-  converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-  if quantized:
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-  return bytes(converter.convert())
-
-
-class LiteClassifier:
-  """Runs a TFLite classifier, on one thread.
-
-  Args:
-    content: of the file.
-  """
-
-  def __init__(self, content: bytes):
-    self._interpreter = tf.lite.Interpreter(
-      model_content=content, num_threads=1
-    )
-    self._interpreter.allocate_tensors()
-    (self._input,) = self._interpreter.get_input_details()
-    (self._output,) = self._interpreter.get_output_details()
-
-  def logits(self, ids: np.ndarray) -> np.ndarray:
-    """Returns [rows, labels] of ids, [rows, length], for any number of rows."""
-    batch = self._input["shape"][0]
-    found = []
-    for begin in range(0, len(ids), batch):
-      rows = ids[begin : begin + batch]
-      filled = np.concatenate([rows, np.repeat(rows[:1], batch - len(rows), 0)])
-      self._interpreter.set_tensor(self._input["index"], filled)
-      self._interpreter.invoke()
-      found.append(self._interpreter.get_tensor(self._output["index"]))
-    return np.concatenate(found)[: len(ids)]

@@ -48,15 +48,20 @@ def places(text: str, surfaces: Sequence[str]) -> list[tuple[int, int]]:
 
   Args:
     text: `Д.Цогтбаатар  ирлээ`
-    surfaces: of `Tokenizer.segment`; together they are the text.
+    surfaces: of `Tokenizer.segment`; together they are the text, of which
+      SentencePiece leaves out white space at the ends.
   """
-  found, end = [], 0
+  found, end = [], _indent(text) - _indent("".join(surfaces))
   for surface in surfaces:
     start, end = end, min(end + len(surface), len(text))
     inside = text[start:end]
     start += len(inside) - len(inside.lstrip())
     found.append((start, max(start, end - len(inside) + len(inside.rstrip()))))
   return found
+
+
+def _indent(text: str) -> int:
+  return len(text) - len(text.lstrip())
 
 
 def tags_of(

@@ -44,7 +44,10 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def write(
-  path: str, parts: Mapping[str, Any], config: configs.AlbertConfig
+  path: str,
+  parts: Mapping[str, Any],
+  config: configs.AlbertConfig,
+  of_pieces: bool = False,
 ) -> None:
   """Writes a checkpoint that upstream's init_checkpoint takes.
 
@@ -52,6 +55,8 @@ def write(
     path: the checkpoint's prefix.
     parts: as those of `tables`.
     config: the shape.
+    of_pieces: whether the classifier reads every position; it has no pooler
+      then, by which readers know it.
 
   Raises:
     options.InputError: for a model that upstream's code cannot compute.
@@ -71,8 +76,9 @@ def write(
     )
   arrays = {
     name: _upstreams_shape(name, variable.numpy())
-    for table in tables(parts).values()
+    for part, table in tables(parts).items()
     for name, variable in table.items()
+    if not (of_pieces and part == "pooler")
   }
   names = sorted(arrays)
   tf.raw_ops.SaveV2(

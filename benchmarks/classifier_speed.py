@@ -104,15 +104,23 @@ class _Work:
     recipe = optimization.OptimizerOptions(
       optimizer="adamw", learning_rate=1e-5, num_warmup_steps=0
     )
-    self._step = classifier_step.Step(
-      model, optimization.create(recipe), self._problem, seed=0
-    )
+    self._steps = {
+      fit: classifier_step.Step(
+        model, optimization.create(recipe), self._problem, seed=0, fit=fit
+      )
+      for fit in (True, False)
+    }
 
   def compare(self, texts: Sequence[str], length: int) -> None:
     """Prints the ratios for texts at a maximal length."""
     size = self._settings.batch_size
     framer = framing.Framer(self._tokenizer, length)
     predictor = classifier.Predictor(self._model, framer, self._problem)
+    pieces = np.mean([len(ids) for ids in framer.frame(texts).ids])
+    print(
+      f"length {length}: {pieces:.0f} pieces a text, 1 / {length / pieces:.2f} of "
+      "the positions"
+    )
     fixed = texts[: 2 * size]
 
     def predict_fixed() -> None:
@@ -127,7 +135,8 @@ class _Work:
     )  # fmt: skip
     print(f"length {length}, batch {size}, prediction: {ratio}")
     fixed = texts[:size]
-    self._train(framer, texts[:size], fixed=False)  # traces
+    for whole in (False, True):
+      self._train(framer, texts[:size], fixed=whole)  # traces
     ratio = _ratio(
       lambda: self._train(framer, texts, fixed=False), len(texts),
       lambda: self._train(framer, fixed, fixed=True), len(fixed),
@@ -155,7 +164,7 @@ class _Work:
       for _, batch in fine_tuning.training_batches(examples, recipe, 0, steps)
     )
     for batch in _padded(framer, texts, size) if fixed else bucketed:
-      self._step(batch, examples)
+      self._steps[not fixed](batch, examples)
 
   def latency(self) -> None:
     """Prints what a cold start and one text take."""

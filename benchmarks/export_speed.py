@@ -14,11 +14,19 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import classifier, configs, exports, serving
+from albert_mn import (
+  classifier,
+  configs,
+  export_source,
+  exports,
+  lite,
+  serving,
+)
 from data_prep import options, records
 
 
@@ -42,21 +50,23 @@ def main(settings: Options) -> None:
   """Prints seconds a text of each form, and the ratio."""
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
-  model = _model(settings)
+  parts = _parts(settings)
   shape = (settings.batch_size, settings.length)
-  vocabulary = model.encoder.config.vocab_size
+  vocabulary = parts["encoder"].config.vocab_size
   ids = np.random.default_rng(0).integers(5, vocabulary, shape, np.int32)
   seconds = {}
   with tempfile.TemporaryDirectory() as folder:
-    saved = _saved_model(folder, model, settings)
+    saved = _saved_model(folder, parts, settings)
     given = {records.INPUT_IDS: tf.constant(ids)}
     seconds["SavedModel, float32"] = _seconds(
       lambda: saved(**given), settings.runs
     )
   for name, quantized in (("TFLite, float32", False), ("TFLite, int8", True)):
-    content = serving.tflite(model, 0, *shape, quantized)
-    lite = serving.LiteClassifier(content)
-    seconds[name] = _seconds(functools.partial(lite.logits, ids), settings.runs)
+    content = lite.converted(parts, 0, *shape, quantized)
+    classify = lite.LiteClassifier(content)
+    seconds[name] = _seconds(
+      functools.partial(classify.logits, ids), settings.runs
+    )
   slowest = seconds["SavedModel, float32"]
   print(f"batch {shape[0]}, length {shape[1]}, one thread")
   for name, value in seconds.items():
@@ -65,19 +75,18 @@ def main(settings: Options) -> None:
     _print_accuracies(settings)
 
 
-def _model(settings: Options) -> classifier.Classifier:
+def _parts(settings: Options) -> dict[str, Any]:
   if settings.model_dir:
-    model: classifier.Classifier = exports.opened(settings.model_dir).model
-    return model
+    return export_source.opened(settings.model_dir).parts
   config = configs.AlbertConfig.from_file(settings.albert_config_file)
-  return classifier.Classifier(config, 9, seed=0)
+  return classifier.Classifier(config, 9, seed=0).parts()
 
 
 def _saved_model(
-  folder: str, model: classifier.Classifier, settings: Options
+  folder: str, parts: dict[str, Any], settings: Options
 ) -> Callable[..., dict[str, tf.Tensor]]:
   """Saves and loads the classifier of ids, without the strings' part."""
-  forward = serving.logits_of(model)
+  forward = serving.logits_of(parts)
   shape = [None, settings.length]
 
   @tf.function(
@@ -87,7 +96,7 @@ def _saved_model(
     return {"logits": forward(pieces, tf.cast(pieces != 0, tf.int32))}
 
   module = tf.Module()
-  module.parts = [model.encoder, model.classifier]
+  module.parts = list(parts.values())
   tf.saved_model.save(module, folder, signatures=logits)
   loaded: Callable[..., dict[str, tf.Tensor]] = tf.saved_model.load(
     folder

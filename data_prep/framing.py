@@ -15,6 +15,16 @@ Text = str | tuple[str, str]
 HEAD, HEAD_TAIL, WINDOWS = LONG_TEXTS = ("head", "head_tail", "windows")
 
 
+def head_pieces(room: int) -> int:
+  """How many of `room` pieces HEAD_TAIL takes from the beginning of a text."""
+  return room // 4
+
+
+def window_step(room: int) -> int:
+  """How many pieces after another a window of WINDOWS begins."""
+  return (room + 1) // 2
+
+
 @dataclasses.dataclass(frozen=True)
 class Framed:
   """What the model reads of some texts.
@@ -185,10 +195,10 @@ class Framer:
     room = self.max_seq_length - 2
     starts = [0]
     if len(pieces) > room and self.long_text == WINDOWS:
-      starts = [*range(0, len(pieces) - room, (room + 1) // 2)]
+      starts = [*range(0, len(pieces) - room, window_step(room))]
       starts.append(len(pieces) - room)
     elif len(pieces) > room and self.long_text == HEAD_TAIL:
-      head = room // 4
+      head = head_pieces(room)
       pieces = np.concatenate((pieces[:head], pieces[head - room :]))
     cls, sep = [self.tokenizer.cls_id], [self.tokenizer.sep_id]
     windows = [

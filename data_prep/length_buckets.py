@@ -6,6 +6,7 @@ list, so that a compiled step is traced a few times only.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -35,6 +36,17 @@ class Batch:
   input_mask: np.ndarray
   segment_ids: np.ndarray
   weights: np.ndarray
+
+  def part(self, first: int, last: int, length: int | None = None) -> "Batch":
+    """Returns rows from `first` to before `last`, cut to a length."""
+    places = slice(first, last), slice(length)
+    return Batch(
+      self.rows[first:last],
+      self.input_ids[places],
+      self.input_mask[places],
+      self.segment_ids[places],
+      self.weights[first:last],
+    )
 
 
 def encode(
@@ -75,28 +87,48 @@ def batches(
     batch_size: rows of every batch; the last one is filled with empty rows.
     max_seq_length: the longest bucket.
     pad_id: what fills up a row.
-    rng: orders the texts and the batches anew; None keeps their order.
+    rng: orders the texts and the batches anew; None puts texts of one length
+      side by side, for what only reads them.
     seconds: [texts] where a second text begins in each; None: in none.
   """
+  sizes = np.array([len(ids) for ids in encoded])
   order = (
-    np.arange(len(encoded)) if rng is None else rng.permutation(len(encoded))
+    np.argsort(sizes, kind="stable")
+    if rng is None
+    else rng.permutation(len(encoded))
   )
-  groups = _groups(order, encoded, batch_size, lengths(max_seq_length))
+  groups = _groups(order, sizes, batch_size, lengths(max_seq_length))
   if rng is not None:
     groups = [groups[index] for index in rng.permutation(len(groups))]
   for rows, length in groups:
     yield _padded(rows, encoded, batch_size, length, pad_id, seconds)
 
 
+def fitted(batch: Batch) -> Iterator[tuple[int, Batch]]:
+  """Cuts a batch so that little is padding: for where any shape is as good.
+
+  What is over of a bucket joins longer texts (`batches`); here rows of one
+  bucket are apart again, without empty rows, as long as their longest.
+
+  Yields:
+    the place of the part's first row, and the part.
+  """
+  sizes = batch.input_mask[: len(batch.rows)].sum(axis=1)
+  bucket = np.searchsorted(lengths(batch.input_ids.shape[1]), sizes)
+  ends = [*(np.flatnonzero(np.diff(bucket)) + 1).tolist(), len(sizes)]
+  for first, last in itertools.pairwise([0, *ends]):
+    if last > first:
+      yield first, batch.part(first, last, int(sizes[first:last].max()))
+
+
 def _groups(
   order: np.ndarray,
-  encoded: Sequence[np.ndarray],
+  sizes: np.ndarray,
   batch_size: int,
   static_lengths: Sequence[int],
 ) -> list[tuple[np.ndarray, int]]:
   """Cuts each bucket into full batches; what is over joins the next bucket."""
-  sizes = np.array([len(encoded[index]) for index in order])
-  bucket = np.searchsorted(static_lengths, sizes)
+  bucket = np.searchsorted(static_lengths, sizes[order])
   over, groups = order[:0], []
   for number, length in enumerate(static_lengths):
     waiting = np.concatenate((over, order[bucket == number]))
@@ -107,7 +139,7 @@ def _groups(
     ]
     over = waiting[full:]
   if len(over):
-    longest = max(len(encoded[index]) for index in over)
+    longest = sizes[over].max()
     fitting = next(size for size in static_lengths if size >= longest)
     groups.append((over, fitting))
   return groups

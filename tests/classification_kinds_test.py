@@ -7,17 +7,26 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import tf_keras
 
 from albert_mn import (
   checkpoints,
   classification,
   classifier,
   degenerate_runs,
+  evaluation,
   predictions,
+  problems,
   tagging,
 )
-from data_prep import classifier_data, options
+from data_prep import (
+  classifier_data,
+  classifier_sets,
+  eduge,
+  options,
+)
 from tests import classification_test as base
+from tests import eduge_rows
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +135,7 @@ def test_predictions_in_small_chunks_are_the_same(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
   rows, out = several
-  monkeypatch.setattr(predictions, "_CHUNK", 3)
+  monkeypatch.setattr(problems, "rows_at_once", lambda outputs: 3)
   classification.run(
     *base._settings(
       tmp_path, do_predict=True, init_checkpoint=str(out / "model"),
@@ -135,6 +144,61 @@ def test_predictions_in_small_chunks_are_the_same(
   )  # fmt: skip
   for name in ("predictions.tsv", "bad_rows.tsv"):
     assert (tmp_path / name).read_text() == (out / name).read_text()
+
+
+def test_the_likeliest_labels_alone_are_written_if_wanted(
+  several: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+  rows, out = several
+  classification.run(
+    *base._settings(
+      tmp_path, do_predict=True, init_checkpoint=str(out / "model"),
+      predict_file=str(rows / "test.jsonl"), text_column="body",
+      predict_labels=2,
+    )
+  )  # fmt: skip
+  (head, *few), (names, *all_) = (
+    [
+      line.split("\t")
+      for line in (folder / "predictions.tsv").read_text().splitlines()
+    ]
+    for folder in (tmp_path, out)
+  )
+  assert head == [
+    "line", "label", "label_1", "probability_1", "label_2", "probability_2",
+    "text",
+  ]  # fmt: skip
+  for short, whole in zip(few, all_, strict=True):
+    assert (short[:2], short[-1]) == (whole[:2], whole[-1])
+    shares = dict(zip(names[2:-1], whole[2:-1], strict=True))
+    told = dict(zip(short[2:-1:2], short[3:-1:2], strict=True))
+    if whole[1]:
+      best = sorted(shares.values(), reverse=True)[:2]
+      assert list(told.values()) == best
+      assert all(shares[name] == share for name, share in told.items())
+    else:
+      assert set(short[2:]) == {""}
+
+
+def test_rows_judged_in_small_chunks_score_the_same(
+  several: tuple[pathlib.Path, pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+  folder, out = several
+  predictor = classifier.Predictor.load(str(out / "model"))
+  columns = classifier_data.Columns("body", "tags", label_type="multi_label")
+  path = str(folder / "dev.jsonl")
+  rows = [
+    row
+    for _, row in classifier_data.stream(path, columns, labelled=True)
+    if isinstance(row, classifier_data.Row)
+  ]
+  whole, loss = evaluation.judge(predictor, rows, 8)
+  monkeypatch.setattr(problems, "rows_at_once", lambda outputs: 7)
+  pieces, again = evaluation.judge(predictor, rows, 8)
+  assert len(pieces.truth) == len(rows) == 30
+  assert again == pytest.approx(loss)
+  assert pieces.scores() == pytest.approx(whole.scores())
+  assert pieces.sure == pytest.approx(whole.sure, abs=1e-5)
 
 
 def test_a_prediction_that_dies_half_way_leaves_what_was_there(
@@ -300,6 +364,53 @@ def test_seeds_are_reported_with_their_deviation(
     in text
   )
   assert (tmp_path / "out" / "seed_12346" / "model" / "manifest.json").exists()
+
+
+def test_eduge_goes_from_its_file_to_a_report_without_copies(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  path = tmp_path / "eduge.csv.gz"
+  eduge_rows.write(path, 1000, eduge_rows.labels(1000))
+  chosen = classifier_sets.Options(
+    source="eduge", split="predecessor", input_file=str(path),
+    output_dir=str(tmp_path / "rows"),
+  )  # fmt: skip
+  classifier_sets.build(chosen, classifier_data.Columns())
+  _run(
+    folder, tmp_path / "out", task_name="eduge",
+    data_dir=str(tmp_path / "rows"), do_eval=True, num_train_epochs=1.0, max_seq_length=32,
+    train_batch_size=32, long_text="head_tail", max_restarts=0,
+  )  # fmt: skip
+  report = json.loads((tmp_path / "out" / "report.json").read_text())
+  names = {row["label"] for row in report["labels"]}
+  assert names == set(eduge.SUPPORTS)
+  assert sum(row["support"] for row in report["labels"]) == report["rows"]
+  assert 0 < report["near_copies"] < 20
+  assert "without_near_copies" in report and "baseline" in report
+  text = " ".join((tmp_path / "out" / "report.txt").read_text().split())
+  assert f"{report['near_copies']} of {report['rows']} rows have a near" in text
+  assert "texts are longer than 32 pieces" in text
+
+
+@pytest.mark.slow
+def test_bfloat16_is_fine_tuned_with_float32_weights(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  try:
+    results = _run(
+      folder, tmp_path / "out", do_eval=True, precision="bfloat16",
+      num_train_epochs=6.0, max_seq_length=24,
+    )  # fmt: skip
+  finally:
+    tf_keras.mixed_precision.set_global_policy("float32")
+  assert results["eval_accuracy"] > 0.8
+  predictor = classifier.Predictor.load(str(tmp_path / "out" / "model"))
+  kinds = {v.dtype.name for v in predictor.model.trainable_variables}
+  assert kinds == {"float32"}
+  rows = classifier_data.read(str(folder / "dev.tsv"), "text", "label")
+  found = predictor.best([row.text for row in rows])
+  right = np.mean([a == row.label for a, row in zip(found, rows, strict=True)])
+  assert right == pytest.approx(results["eval_accuracy"], abs=0.1)
 
 
 def test_a_degenerate_run_is_begun_again_with_another_seed(

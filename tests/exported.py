@@ -6,9 +6,27 @@ from typing import Any
 
 import tensorflow as tf
 
-from albert_mn import classifier, configs, model_directory, pretraining
+from albert_mn import (
+  classifier,
+  configs,
+  model_directory,
+  pretraining,
+  tagging,
+)
 
 LABELS = ("спорт", "улс төр", "эдийн засаг")
+TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+# What is predicted → the outputs' names, and what a manifest says of it.
+KINDS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+  "class": (LABELS, dict(label_type="class", temperature=2.5)),
+  "multi_label": (LABELS, dict(label_type="multi_label", temperature=0.4)),
+  "regression": (
+    ("value",),
+    dict(
+      label_type="regression", standardised_by=dict(mean=37.5, deviation=12.25)
+    ),
+  ),
+}
 LENGTH = 24
 SHAPE: dict[str, Any] = dict(
   vocab_size=400, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -29,19 +47,32 @@ def _scatter(model: Any) -> None:
     variable.assign_add(0.3 * noise)
 
 
+def _balance(model: classifier.Classifier) -> None:
+  """Lets each tag be the likeliest somewhere, where else one would be always."""
+  ids = tf.range(model.encoder.config.vocab_size)[: 8 * LENGTH]
+  ids = tf.reshape(ids, [8, LENGTH])
+  hidden = model.encoder(ids, tf.ones_like(ids), 0 * ids).sequence_output
+  head = model.classifier
+  head.kernel.assign(8 * head.kernel)
+  head.bias.assign(-tf.reduce_mean(hidden @ head.kernel, [0, 1]))
+
+
 def save_classifier(
   folder: pathlib.Path,
   config: configs.AlbertConfig,
   tokenizer_file: str,
   labels: Sequence[str] = LABELS,
+  kind: str = classifier.KIND,
   **parameters: Any,
 ) -> str:
   """Writes a classifier's model directory."""
   model = classifier.Classifier(config, len(labels), seed=1)
   _scatter(model)
+  if kind == tagging.KIND:
+    _balance(model)
   model_directory.save(
     str(folder),
-    classifier.KIND,
+    kind,
     config=config,
     parts=model.parts(),
     tokenizer_file=tokenizer_file,
@@ -51,6 +82,20 @@ def save_classifier(
     labels=labels,
   )
   return str(folder)
+
+
+def save_tagger(
+  folder: pathlib.Path, config: configs.AlbertConfig, tokenizer_file: str
+) -> str:
+  """Writes a tagger's model directory."""
+  return save_classifier(
+    folder,
+    config,
+    tokenizer_file,
+    TAGS,
+    kind=tagging.KIND,
+    label_type="entities",
+  )
 
 
 def save_pretrained(

@@ -15,15 +15,25 @@ import tensorflow as tf
 from albert_mn import (
   classifier,
   conversion,
+  export_source,
   exports,
   foreign_text,
   huggingface_tokenizer,
   initial_weights,
+  lite,
+  predictions,
   serving,
+  tagging,
   tensor_files,
   tf1_checkpoints,
 )
-from data_prep import manifest, options, storage, tokenization
+from data_prep import (
+  classifier_data,
+  manifest,
+  options,
+  storage,
+  tokenization,
+)
 from tests import exported, running
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -57,7 +67,7 @@ def pretrained_dir(
 
 
 def _weights(folder: str) -> dict[str, np.ndarray]:
-  found = exports.opened(folder)
+  found = export_source.opened(folder)
   return {
     f"{part}{i}": variable.numpy()
     for part, layer in found.parts.items()
@@ -78,7 +88,11 @@ def test_weights_alone_keep_all_but_the_optimizer(
 ) -> None:
   out = _export(pretrained_dir, "weights", tmp_path / "out")
   _assert_equal(_weights(out), _weights(pretrained_dir))
-  assert set(exports.opened(out).parts) == {"encoder", "masked_lm", "sentence"}
+  assert set(export_source.opened(out).parts) == {
+    "encoder",
+    "masked_lm",
+    "sentence",
+  }
 
 
 @pytest.mark.parametrize("to", ["tf1", "huggingface"])
@@ -114,7 +128,10 @@ def test_there_and_back_changes_no_bit(
     )
   )
   _assert_equal(_weights(str(tmp_path / "back")), _weights(folder))
-  source, back = exports.opened(folder), exports.opened(str(tmp_path / "back"))
+  source, back = (
+    export_source.opened(folder),
+    export_source.opened(str(tmp_path / "back")),
+  )
   assert (source.config, source.labels) == (back.config, back.labels)
   texts = [*foreign_text.SENTENCES, "саи\u0306н  ХОЁР \u200bА\u0301"]
   for one, other in zip(
@@ -190,9 +207,15 @@ _TEXTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+  "pieces",
+  ["SentencePiece", pytest.param("WordPiece", marks=pytest.mark.slow)],
+)
 def test_a_saved_model_needs_tensorflow_and_tensorflow_text_alone(
-  classifier_dir: str, tmp_path: pathlib.Path
+  pieces: str, classifier_dir: str, tmp_path: pathlib.Path
 ) -> None:
+  if pieces == "WordPiece":
+    classifier_dir = _of_wordpiece(tmp_path / "model")
   out = _export(classifier_dir, "saved_model", tmp_path / "out")
   found = _alone(_SERVE, out, json.dumps(_TEXTS))
   predictor = classifier.Predictor.load(classifier_dir)
@@ -207,40 +230,127 @@ def test_a_saved_model_needs_tensorflow_and_tensorflow_text_alone(
   )
 
 
+def _of_wordpiece(folder: pathlib.Path) -> str:
+  """Saves a classifier of uncased WordPiece."""
+  known = json.loads((REFERENCE / "wordpiece.json").read_text("utf-8"))
+  vocabulary = folder.parent / "vocab.txt"
+  vocabulary.write_text("\n".join(known["vocabulary"]) + "\n", "utf-8")
+  return exported.save_classifier(
+    folder,
+    exported.SHAPES["bert"],
+    str(vocabulary),
+    do_lower_case=True,
+    strip_accents=True,
+  )
+
+
+def _saved(kind: str, folder: pathlib.Path, tokenizer_file: str) -> str:
+  """Saves a classifier of one of exported.KINDS."""
+  labels, parameters = exported.KINDS[kind]
+  shape = exported.SHAPES["albert"]
+  return exported.save_classifier(
+    folder, shape, tokenizer_file, labels, **parameters
+  )
+
+
+_KINDS = (
+  "multi_label",
+  *(pytest.param(k, marks=pytest.mark.slow) for k in ("class", "regression")),
+)
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_saved_model_answers_as_its_kind_does(
+  kind: str, tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  folder = _saved(kind, tmp_path / "model", tokenizer_file)
+  out = _export(folder, "saved_model", tmp_path / "out")
+  served = tf.saved_model.load(out).signatures["serving_default"]
+  found = {
+    name: value.numpy()
+    for name, value in served(texts=tf.constant(_TEXTS)).items()
+  }
+  predictor = classifier.Predictor.load(folder)
+  shares = predictor.probabilities(_TEXTS)
+  if kind == "regression":
+    assert set(found) == {"values"}
+    np.testing.assert_allclose(found["values"], shares[:, 0], rtol=1e-5)
+    return
+  np.testing.assert_allclose(found["probabilities"], shares, atol=1e-5)
+  told = [predictions.told(predictor.problem, row) for row in shares]
+  names = np.char.decode(found["labels"].astype("S"), "utf-8")
+  if kind == "multi_label":
+    assert [[n for n in row if n] for row in names] == list(
+      map(json.loads, told)
+    )
+    assert len(set(told)) > 1, "a test that any answer would pass"
+  else:
+    assert names.tolist() == told
+
+
 @pytest.mark.parametrize(
-  "settings",
+  "long_text",
   [
-    dict(do_lower_case=True),
-    dict(strip_accents=True),
-    dict(do_lower_case=True, strip_accents=True, replace_quotes=True),
-    dict(split_digit_commas=True),
+    "windows",
+    pytest.param("head_tail", marks=pytest.mark.slow),
   ],
 )
-def test_strings_are_prepared_as_the_tokenizer_prepares_them(
-  settings: dict[str, bool], digit_comma_file: str
+def test_a_saved_model_reads_long_texts_as_its_predictor(
+  long_text: str, tokenizer_file: str, tmp_path: pathlib.Path, capsys: Any
 ) -> None:
-  tokenizer = tokenization.Tokenizer(digit_comma_file, **settings)
-  texts = [
-    *_TEXTS,
-    "22, 2022,5, 1,",
-    "``Йо ёо\u0301'' ÀÉ ﬁ Ⅳ",
-    "ЁЛКА İ ẞ",
-    "के ☺️",
-  ]
-  module = serving.TextToIds(tokenizer, digit_comma_file, 64)
-  ids, mask = module(tf.constant(texts))
-  for row, (expected, size) in enumerate(
-    zip(tokenizer.encode(texts), mask.numpy().sum(1), strict=True)
-  ):
-    assert ids[row, 1 : size - 1].numpy().tolist() == expected[:62].tolist()
+  folder = exported.save_classifier(
+    tmp_path / "model",
+    exported.SHAPES["bert"],
+    tokenizer_file,
+    long_text=long_text,
+  )
+  out = _export(folder, "saved_model", tmp_path / "out")
+  served = tf.saved_model.load(out).signatures["serving_default"]
+  found = served(texts=tf.constant(_TEXTS))["logits"]
+  expected = classifier.Predictor.load(folder).logits(_TEXTS)
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+  told = {
+    "windows": "windows of 22 pieces, one every 11, the last up to the end",
+    "head_tail": "the first 5 and the last 17 pieces",
+  }[long_text]
+  assert told in capsys.readouterr().out
+  described = manifest.check(out, exports.KIND)
+  assert told in described["parameters"]["long_texts"]
+  assert told in (tmp_path / "out/README.md").read_text("utf-8")
 
 
-def test_what_tokenizer_json_cannot_do_is_said(digit_comma_file: str) -> None:
-  limits = huggingface_tokenizer.limits
-  assert limits(digit_comma_file, tokenization.Settings()) == []
-  divided = tokenization.Settings(split_digit_commas=True)
-  (line,) = limits(digit_comma_file, divided)
-  assert "where a comma follows a digit" in line
+@pytest.mark.parametrize(
+  ("kind", "to"),
+  [
+    ("regression", "huggingface"),
+    *(
+      pytest.param(kind, to, marks=pytest.mark.slow)
+      for kind, to in (
+        ("class", "huggingface"), ("multi_label", "huggingface"),
+        ("regression", "tf1"), ("multi_label", "tf1"),
+      )
+    ),
+  ],
+)  # fmt: skip
+def test_what_leaves_has_the_manifests_numbers_in_its_head(
+  kind: str, to: str, tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  """Softmax, sigmoid or nothing gives our answers, and so it comes back."""
+  folder = _saved(kind, tmp_path / "model", tokenizer_file)
+  before = classifier.Predictor.load(folder).probabilities(_TEXTS)
+  out = _export(folder, to, tmp_path / "out")
+  conversion.run(
+    conversion.Options(
+      init_checkpoint=out,
+      output_dir=str(tmp_path / "back"),
+      max_seq_length=exported.LENGTH,
+    )
+  )
+  after = classifier.Predictor.load(str(tmp_path / "back"))
+  assert exported.KINDS[kind][1]["label_type"] == after.problem.TYPE
+  np.testing.assert_allclose(
+    after.probabilities(_TEXTS), before, rtol=1e-5, atol=1e-6
+  )
 
 
 _ENCODE = """
@@ -249,7 +359,8 @@ import tensorflow as tf, tensorflow_text
 model = tf.saved_model.load(sys.argv[1])
 found = model(tf.constant(json.loads(sys.argv[2])))
 signature = model.signatures["serving_default"](texts=tf.constant(json.loads(sys.argv[2])))
-assert float(tf.reduce_max(tf.abs(signature["pooled_output"] - found["default"]))) == 0
+apart = tf.reduce_max(tf.abs(signature["pooled_output"] - found["default"]))
+assert apart < 1e-6, apart  # grappler fuses the two graphs differently
 assert signature["encoder_outputs"].shape[0] == len(found["encoder_outputs"])
 assert set(found) == {"pooled_output", "sequence_output", "encoder_outputs", "default"}
 assert (found["encoder_outputs"][-1].numpy() == found["sequence_output"].numpy()).all()
@@ -269,12 +380,12 @@ def test_an_encoder_takes_strings_and_ids_as_tf_hubs_do(
   of_texts, of_ids = _alone(
     _ENCODE, out, json.dumps(_TEXTS[:2]), *serving.ENCODER_INPUTS
   )
-  source = exports.opened(pretrained_dir)
+  source = export_source.opened(pretrained_dir)
   pieces = source.tokenizer().encode(_TEXTS[:1])[0]
   for ids, found in (([2, *pieces, 3], of_texts[0]), ([2, 9, 3], of_ids[0])):
     row = np.array([ids], np.int32)
     given = (row, np.ones_like(row), np.zeros_like(row))
-    expected = source.model.encoder(*given).pooled_output[0]
+    expected = source.parts["encoder"](*given).pooled_output[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -289,33 +400,51 @@ def test_a_pretrained_model_without_a_tokenizer_exports_an_encoder_of_ids(
   assert "not known" in (tmp_path / "out/README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("to", ["tflite", "tflite_int8"])
+_ROWS = {
+  "class": [exported.LABELS[i % 3] for i in range(5)],
+  "multi_label": ["спорт", "спорт,улс төр", "", "эдийн засаг", "улс төр"],
+  "regression": ["1.5", "-2", "30", "4e1", "5"],
+}
+
+
+@pytest.mark.parametrize(
+  ("to", "kind"),
+  [
+    ("tflite", "regression"),
+    ("tflite_int8", "multi_label"),
+    pytest.param("tflite_int8", "class", marks=pytest.mark.slow),
+  ],
+)
 def test_tflite_has_no_flex_and_says_how_well_it_agrees(
-  to: str, classifier_dir: str, tmp_path: pathlib.Path, capsys: Any
+  to: str, kind: str, tokenizer_file: str, tmp_path: pathlib.Path, capsys: Any
 ) -> None:
+  model_dir = _saved(kind, tmp_path / "model", tokenizer_file)
   rows = tmp_path / "rows.tsv"
-  lines = [
-    f"{t.strip()}\t{exported.LABELS[i % 3]}"
-    for i, t in enumerate(_TEXTS)
-    if t.strip()
-  ]
-  rows.write_text("text\tlabel\n" + "\n".join(lines) + "\n", "utf-8")
+  texts = [t.strip() for t in _TEXTS if t.strip()]
+  lines = map("\t".join, zip(texts, _ROWS[kind], strict=True))
+  rows.write_text("\n".join(["text\tlabel", *lines]) + "\n", "utf-8")
   out = _export(
-    classifier_dir, to, tmp_path / "out", batch_size=4, eval_file=str(rows)
-  )
+    model_dir, to, tmp_path / "out", batch_size=4, eval_file=str(rows),
+    label_separator=",",
+  )  # fmt: skip
   told = capsys.readouterr().out
-  assert "sentences as the original's" in told
-  lite = tf.lite.Interpreter(f"{out}/{serving.TFLITE}")
-  names = {op["op_name"] for op in lite._get_ops_details()}
+  predictor = classifier.Predictor.load(model_dir)
+  columns = classifier_data.Columns(label_type=kind, label_separator=",")
+  read = classifier_data.read_rows(str(rows), columns)
+  score = predictor.score(predictor.logits([row.text for row in read]), read)
+  assert "real sentences: " in told
+  assert f"{predictor.problem.SCORE} on 5 rows of rows.tsv: " in told
+  assert f", the original's {score:.4f}; " in told
+  made = tf.lite.Interpreter(f"{out}/{lite.NAME}")
+  names = {op["op_name"] for op in made._get_ops_details()}
   assert not [n for n in names if "Flex" in n or n == "CUSTOM"], names
-  assert lite.get_input_details()[0]["shape"].tolist() == [4, exported.LENGTH]
+  assert made.get_input_details()[0]["shape"].tolist() == [4, exported.LENGTH]
   for name in ("tokenizer.model", "labels.json"):
     assert storage.sha256(f"{out}/{name}") == storage.sha256(
-      f"{classifier_dir}/{name}"
+      f"{model_dir}/{name}"
     )
   if to == "tflite_int8":
-    assert "accuracy on 5 rows of rows.tsv" in told
-    types = {t["dtype"] for t in lite.get_tensor_details()}
+    types = {t["dtype"] for t in made.get_tensor_details()}
     assert np.int8 in types
 
 
@@ -340,7 +469,7 @@ def test_an_earlier_export_is_replaced_and_another_folder_is_not(
   out = tmp_path / "out"
   _export(classifier_dir, "tflite", out)
   _export(classifier_dir, "tf1", out)
-  assert not (out / serving.TFLITE).exists()
+  assert not (out / lite.NAME).exists()
   described = manifest.check(str(out), exports.KIND)
   assert described["parameters"]["to"] == "tf1"
   assert described["inputs"]["model"] == manifest.identity(classifier_dir)
@@ -364,6 +493,44 @@ def test_a_pretrained_model_is_no_classifier(
   assert not list(tmp_path.iterdir())
 
 
+def test_what_an_export_cannot_read_is_refused_or_said(
+  tokenizer_file: str, tmp_path: pathlib.Path, capsys: Any
+) -> None:
+  shape = exported.SHAPES["bert"]
+  pairs = exported.save_classifier(
+    tmp_path / "pairs", shape, tokenizer_file, text_pair=True
+  )
+  tagger = exported.save_tagger(tmp_path / "tagger", shape, tokenizer_file)
+  for folder in (pairs, tagger):
+    for to in ("saved_model", "tflite"):
+      with pytest.raises(options.InputError, match="export it as huggingface"):
+        _export(folder, to, tmp_path / "out")
+  tweets = exported.save_classifier(
+    tmp_path / "tweets", shape, tokenizer_file,
+    cleaning=dict(latin_mongolian=False), long_text="windows",
+  )  # fmt: skip
+  _export(tweets, "huggingface", tmp_path / "out")
+  told = capsys.readouterr().out
+  assert "cleaned as tweets (data_prep.tweets), which is not in the" in told
+  assert "the beginning alone is read by others' programs" in told
+
+
+def test_a_tagger_goes_out_as_weights_and_as_tf1_without_a_pooler(
+  tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  folder = exported.save_tagger(
+    tmp_path / "model", exported.SHAPES["albert"], tokenizer_file
+  )
+  out = _export(folder, "weights", tmp_path / "weights")
+  ours, again = map(tagging.TagPredictor.load, (folder, out))
+  assert again.entities(_TEXTS) == ours.entities(_TEXTS)
+  assert len({one.type for row in ours.entities(_TEXTS) for one in row}) > 1
+  out = _export(folder, "tf1", tmp_path / "tf1")
+  names = [n for n, _ in tf.train.list_variables(f"{out}/model.ckpt")]
+  assert "output_weights" in names
+  assert not [n for n in names if "pooler" in n], "readers know it by that"
+
+
 def test_google_researchs_code_gets_no_model_that_it_computes_otherwise(
   tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
@@ -373,6 +540,14 @@ def test_google_researchs_code_gets_no_model_that_it_computes_otherwise(
     _export(folder, "tf1", tmp_path / "out")
   assert "its gelu is the tanh form; got gelu_erf" in str(refused.value)
   assert "1e-12" not in str(refused.value), "that is as it should be"
+
+
+def test_what_tokenizer_json_cannot_do_is_said(digit_comma_file: str) -> None:
+  limits = huggingface_tokenizer.limits
+  assert limits(digit_comma_file, tokenization.Settings()) == []
+  divided = tokenization.Settings(split_digit_commas=True)
+  (line,) = limits(digit_comma_file, divided)
+  assert "where a comma follows a digit" in line
 
 
 def _commands() -> list[str]:

@@ -1,5 +1,6 @@
 """Exports as today's transformers reads them: the same ids, the same outputs."""
 
+import dataclasses
 import io
 import json
 import os
@@ -14,16 +15,25 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece
+from sklearn import metrics
 
 from albert_mn import (
   classification,
   classifier,
   conversion,
+  evaluation,
+  export_source,
   exports,
   fine_tuning,
   huggingface_tokenizer,
+  tagging,
 )
-from data_prep import manifest, tokenization, tokenizer_training
+from data_prep import (
+  classifier_data,
+  manifest,
+  tokenization,
+  tokenizer_training,
+)
 from tests import exported, running
 
 pytestmark = pytest.mark.slow
@@ -226,7 +236,7 @@ def _require_same(
   folder: pathlib.Path, other: pathlib.Path, texts: Sequence[str]
 ) -> None:
   """Holds a model directory's ids and outputs to transformers' of another."""
-  source = exports.opened(str(folder))
+  source = export_source.opened(str(folder))
   theirs = _ask("encoder", other, texts)
   found = [ids.tolist() for ids in source.tokenizer().encode(texts)]
   differ = [
@@ -239,7 +249,7 @@ def _require_same(
   assert told <= {"embeddings.position_ids"}
   mask = np.array(theirs["mask"], np.int32)
   ids = np.array(theirs["ids"], np.int32)
-  ours = conversion.outputs(source.model, source.parts, ids, mask)
+  ours = conversion.outputs(source.parts, ids, mask)
   real = np.array(theirs["sequence"])[mask.astype(bool)]
   np.testing.assert_allclose(ours["sequence"], real, atol=2e-5)
   np.testing.assert_allclose(ours["pooled"], theirs["pooled"], atol=2e-5)
@@ -326,7 +336,7 @@ def test_models_heads_and_pipelines_give_our_outputs(
   texts = ["сайн байна уу", "", "Саи\u0306н ХОЁР " * 30]
   found = _ask("model", out, texts)
   assert not any(found["loading"].values()), found["loading"]
-  source = exports.opened(folder)
+  source = export_source.opened(folder)
   tokenizer = source.tokenizer()
   ids = np.array(found["ids"], np.int32)
   mask = np.array(found["mask"], np.int32)
@@ -335,7 +345,7 @@ def test_models_heads_and_pipelines_give_our_outputs(
     framed = [tokenizer.cls_id, *cut, tokenizer.sep_id]
     assert row[: len(framed)].tolist() == framed
     assert set(row[len(framed) :].tolist()) <= {tokenizer.pad_id}
-  expected = conversion.outputs(source.model, source.parts, ids, mask)
+  expected = conversion.outputs(source.parts, ids, mask)
   real = mask.astype(bool)
   for name in ("sequence", "pooled", "masked_lm", "sentence"):
     if name in expected:
@@ -357,3 +367,97 @@ def test_models_heads_and_pipelines_give_our_outputs(
       assert told["score"] == pytest.approx(row.max(), abs=1e-5)
   else:
     assert len(found["pipeline"]) == 5
+
+
+@pytest.mark.parametrize("kind", exported.KINDS)
+def test_the_pipeline_gives_the_answers_of_each_kind_of_classifier(
+  kind: str, tokenizer_file: str, environment: None, tmp_path: pathlib.Path
+) -> None:
+  """A temperature, and the unit of a number, are in the exported head."""
+  del environment
+  labels, parameters = exported.KINDS[kind]
+  folder = exported.save_classifier(
+    tmp_path / "model", exported.SHAPES["bert"], tokenizer_file, labels,
+    **parameters,
+  )  # fmt: skip
+  out = tmp_path / "out"
+  exports.run(
+    exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
+  )
+  texts = _real_lines()[:20]
+  found = _ask("scores", out, texts)
+  expected = classifier.Predictor.load(folder).probabilities(texts)
+  ours = [[row[label] for label in labels] for row in found]
+  np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["albert", "bert"])
+def test_the_pipeline_finds_the_entities_that_our_tagger_finds(
+  shape: str, environment: None, tmp_path: pathlib.Path
+) -> None:
+  """As docs/export.md says: "simple", without the space in front."""
+  del environment
+  tokenizer_file = _ours(tmp_path / "spm")
+  config = dataclasses.replace(exported.SHAPES[shape], vocab_size=3000)
+  folder = exported.save_tagger(tmp_path / "model", config, tokenizer_file)
+  out = tmp_path / "out"
+  exports.run(
+    exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
+  )
+  texts = [*_real_lines()[:200], "Улаанбаатар \t хот   ", " Туул  гол"]
+  found = _ask("spans", out, texts)
+  assert not any(found["loading"].values()), found["loading"]
+  tagger = tagging.TagPredictor.load(folder)
+  types = set()
+  for text, theirs, ours in zip(
+    texts, found["spans"], tagger.entities(texts), strict=True
+  ):
+    trimmed = [
+      (end - len(text[start:end].lstrip()), end, kind, score)
+      for start, end, kind, score in theirs
+    ]
+    assert [one[:3] for one in trimmed] == [one[:3] for one in ours], text
+    for one, other in zip(trimmed, ours, strict=True):
+      assert one[3] == pytest.approx(other.probability, abs=1e-5)
+    types |= {one.type for one in ours}
+    types |= {
+      "several pieces" for one in ours if " " in text[one.start : one.end]
+    }
+  assert types == {"LOC", "PER", "several pieces"}
+
+
+def test_a_report_is_the_one_of_transformers_answers(
+  tokenizer_file: str, environment: None, tmp_path: pathlib.Path
+) -> None:
+  """The same model there, scikit-learn's report of its answers: ours."""
+  del environment
+  shape = next(iter(exported.SHAPES.values()))
+  folder = exported.save_classifier(tmp_path / "model", shape, tokenizer_file)
+  out = tmp_path / "out"
+  exports.run(
+    exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
+  )
+  rows = classifier_data.read(
+    str(running.ROOT / "sample/sib200/dev.tsv"), "text", "category"
+  )
+  # A model without training: what it says stands in for labels, in part.
+  theirs = _ask("model", out, [row.text for row in rows])["pipeline"]
+  names = exported.LABELS
+  truth = [
+    told["label"] if place % 3 else names[place % len(names)]
+    for place, told in enumerate(theirs)
+  ]
+  rows = [
+    dataclasses.replace(row, label=label)
+    for row, label in zip(rows, truth, strict=True)
+  ]
+  predictor = classifier.Predictor.load(folder)
+  ours, _ = evaluation.judge(predictor, rows, 8)
+  answers = [told["label"] for told in theirs]
+  assert len(set(answers)) > 1
+  assert ours.table() == metrics.classification_report(
+    truth, answers, labels=names, digits=3, zero_division=0.0
+  )
+  sure = [told["score"] for told in theirs]
+  np.testing.assert_allclose(ours.sure, sure, atol=1e-5)
+  assert ours.scores()["accuracy"] == metrics.accuracy_score(truth, answers)

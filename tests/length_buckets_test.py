@@ -112,5 +112,31 @@ def test_a_pairs_second_text_is_marked() -> None:
   (batch,) = length_buckets.batches(
     encoded, 2, 16, PAD, seconds=np.array([3, 4])
   )
-  assert batch.segment_ids[0].tolist() == [0, 0, 0, 1, 1] + [0] * 11
-  assert not batch.segment_ids[1].any()
+  assert batch.rows.tolist() == [1, 0]  # the shorter one comes first
+  assert batch.segment_ids[1].tolist() == [0, 0, 0, 1, 1] + [0] * 11
+  assert not batch.segment_ids[0].any()
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_fitted_batch_holds_each_row_and_hardly_any_padding(
+  seed: int | None,
+) -> None:
+  encoded = _texts(99, 128)
+  rng = None if seed is None else np.random.default_rng(seed)
+  filled, real = 0, sum(map(len, encoded))
+  for batch in length_buckets.batches(encoded, 32, 128, PAD, rng):
+    rows = 0
+    for first, part in length_buckets.fitted(batch):
+      assert first == rows
+      rows += len(part.rows)
+      assert len(part.rows) == len(part.weights) == len(part.input_ids)
+      assert part.weights.all()
+      for place, row in enumerate(part.rows):
+        assert batch.rows[first + place] == row
+        size = int(part.input_mask[place].sum())
+        assert size == len(encoded[row])
+        assert set(part.input_ids[place, :size]) == {100 + row}
+      assert part.input_mask.any(axis=0).all()  # no column is padding alone
+      filled += part.input_ids.size
+    assert rows == len(batch.rows)
+  assert filled < 1.25 * real

@@ -21,6 +21,7 @@ def _card(folder: pathlib.Path, to: str = "huggingface", **given: str) -> str:
     "tokenizer: SentencePiece",
     ["outputs: 1e-6 apart"],
     "",
+    "of texts longer than 24 pieces it reads the first 22 pieces",
     given.get("license_", ""),
     given.get("data", ""),
     "mn",

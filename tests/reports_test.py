@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 from sklearn import metrics
+from sklearn.feature_extraction import text as features
 
 from albert_mn import baseline, judgements, report_page, reports
 from data_prep import classifier_data
@@ -29,11 +30,8 @@ def _judged(
   truth, found = (
     np.array([NAMES.index(name) for name in part]) for part in (TRUTH, answers)
   )
-  shares = None
-  if sure is not None:
-    shares = np.full([len(found), len(NAMES)], (1 - sure) / (len(NAMES) - 1))
-    shares[np.arange(len(found)), found] = sure
-  return judgements.OneLabel(NAMES, truth, found, shares)
+  each = None if sure is None else np.full(len(found), sure)
+  return judgements.OneLabel(NAMES, truth, found, each)
 
 
 def _written(
@@ -136,6 +134,22 @@ def test_the_baseline_keeps_the_letters_that_make_a_word_mongolian() -> None:
   assert baseline.words("саи\u0306н") == ["сайн"]
 
 
+def test_words_are_cut_up_once_and_count_as_scikit_learn_counts() -> None:
+  texts = [
+    "Сайн уу, ХОЁР найз?\n хоёр",
+    "саи\u0306н  а 😀😀 уу,",
+    "",
+    "уу, уу,",
+  ]
+  new = ["хоёр найзууд", "шинэ үг"]
+  theirs = features.CountVectorizer(
+    analyzer="char_wb", ngram_range=(2, 5), preprocessor=baseline._composed
+  )
+  ours = baseline._PartsOfWords()
+  assert (ours.fit_transform(texts) != theirs.fit_transform(texts)).nnz == 0
+  assert (ours.transform(new) != theirs.transform(new)).nnz == 0
+
+
 def test_the_baseline_on_the_sample_scores_what_the_log_says() -> None:
   folder = pathlib.Path(__file__).resolve().parents[1] / "sample" / "sib200"
   train, dev = (
@@ -233,9 +247,8 @@ def test_of_ten_thousand_labels_the_most_confused_are_drawn(
 def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
   names = ["<b>bold</b>", "b & c", "c"]
   truth, answers = np.array([0, 1, 2, 0]), np.array([1, 1, 2, 2])
-  shares = np.full([4, 3], 0.1)
-  shares[np.arange(4), answers] = [0.7, 0.8, 0.8, 0.75]
-  model = judgements.OneLabel(names, truth, answers, shares)
+  sure = np.array([0.7, 0.8, 0.8, 0.75])
+  model = judgements.OneLabel(names, truth, answers, sure)
   text = "<script>alert(1)</script>" + "урт " * 300
   rows = [classifier_data.Row(line, text, "") for line in range(2, 6)]
   page = report_page.page(

@@ -51,6 +51,17 @@ def test_neighbours_of_one_type_stay_apart_and_white_space_is_none() -> None:
   assert tagging.stretches(tags) == [(0, 0, "X"), (1, 3, "X")]
 
 
+def test_white_space_in_front_of_a_text_moves_no_entity(
+  tokenizer_file: str,
+) -> None:
+  text = " \t Баянгол  дүүрэг "
+  surfaces = tokenization.Tokenizer(tokenizer_file).segment([text])[0]
+  found = tagging.places(text, surfaces)
+  assert (found[0][0], found[-1][1]) == (3, 18)
+  letters = "".join(text[first:last] for first, last in found)
+  assert letters == "Баянголдүүрэг"
+
+
 @pytest.mark.parametrize(
   ("tags", "expected"),
   [

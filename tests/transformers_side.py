@@ -82,6 +82,35 @@ def model(folder: str, texts: list[str]) -> Any:
   return found
 
 
+def scores(folder: str, texts: list[str]) -> Any:
+  """Returns of each text its labels' scores, by the pipeline."""
+  classify = transformers.pipeline("text-classification", folder)
+  found = classify(texts, truncation=True, top_k=None)
+  return [{one["label"]: one["score"] for one in row} for row in found]
+
+
+def spans(folder: str, texts: list[str]) -> Any:
+  """Returns the entities of each text, by the pipeline, and its loading."""
+  kind = transformers.AutoModelForTokenClassification
+  model, loading = _loaded(kind, folder)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  tag = transformers.pipeline(
+    "token-classification",
+    model=model,
+    tokenizer=tokenizer,
+    aggregation_strategy="simple",
+  )
+  found = [
+    [
+      (one["start"], one["end"], one["entity_group"], float(one["score"]))
+      for one in tag(text)
+      if one["word"].strip()  # the space in front of a text alone
+    ]
+    for text in texts
+  ]
+  return {"loading": loading, "spans": found}
+
+
 def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
   """Loads a model, and says which weights were missing or left over."""
   found, info = kind.from_pretrained(folder, output_loading_info=True)
@@ -90,5 +119,11 @@ def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
 
 
 if __name__ == "__main__":
-  asked = {"ids": ids, "encoder": encoder, "model": model}[sys.argv[1]]
-  print(json.dumps(asked(sys.argv[2], json.load(sys.stdin))))
+  asks = {
+    "ids": ids,
+    "encoder": encoder,
+    "model": model,
+    "scores": scores,
+    "spans": spans,
+  }
+  print(json.dumps(asks[sys.argv[1]](sys.argv[2], json.load(sys.stdin))))

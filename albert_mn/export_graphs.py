@@ -1,0 +1,200 @@
+"""Exports as graphs of TensorFlow: SavedModels of strings, TFLite of ids.
+
+Each writer fills a folder, reads it back, and says how it compared.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from albert_mn import (
+  export_checkpoints,
+  export_source,
+  lite,
+  problems,
+  serving,
+  text_graph,
+)
+from data_prep import classifier_data, framing, options, storage
+
+_BATCH = 32  # inputs that the original reads at once, where it is compared
+
+
+def saved_model(
+  folder: str, source: export_source.Source, settings: export_source.Options
+) -> list[str]:
+  """Writes a classifier of strings."""
+  problem, framer = _classifier(source, settings)
+  text_to_ids = text_graph.TextToIds(
+    framer.tokenizer,
+    source.tokenizer_file,
+    framer.max_seq_length,
+    framer.long_text,
+  )
+  serving.save_classifier(folder, source.told, text_to_ids, problem)
+  served = tf.saved_model.load(folder).signatures["serving_default"]
+  texts = export_source.texts()
+  texts.append(" ".join(texts * 3))  # longer than most models read
+  found = served(texts=tf.constant(texts))
+  logits = _answered(framer, texts, _original(source, framer))
+  expected = problem.answers(tf.constant(logits))
+  names = "labels"
+  if names in expected and tf.reduce_any(expected[names] != found[names]):
+    raise options.InputError("the model's labels", "others", "report it")
+  ours, other = (
+    {name: value.numpy() for name, value in answers.items() if name != names}
+    for answers in (found, expected)
+  )
+  return [export_source.compared("serving_default", ours, other)]
+
+
+def _classifier(
+  source: export_source.Source, settings: export_source.Options
+) -> tuple[problems.Problem, framing.Framer]:
+  """Returns what a classifier's outputs mean, and what it reads of texts."""
+  if not source.problem or source.of_pieces:
+    raise options.InputError(
+      "a classifier of texts",
+      "a tagger of pieces"
+      if source.problem
+      else f"a pretrained model in {source.folder}",
+      "export it as huggingface"
+      if source.problem
+      else "give a classifier, or --to=encoder",
+    )
+  if source.parameters.get("text_pair"):
+    raise options.InputError(
+      "a classifier of single texts",
+      "one of pairs",
+      "export it as huggingface, whose pipeline takes text and text_pair",
+    )
+  return source.problem, framing.Framer(
+    source.tokenizer(), source.length(settings), source.long_text
+  )
+
+
+def encoder(
+  folder: str, source: export_source.Source, settings: export_source.Options
+) -> list[str]:
+  """Writes an encoder of strings and of ids, as TF Hub has them."""
+  length = source.length(settings)
+  text_to_ids = None
+  if source.tokenizer_file:
+    text_to_ids = text_graph.TextToIds(
+      source.tokenizer(), source.tokenizer_file, length
+    )
+  serving.save_encoder(folder, source.parts["encoder"], length, text_to_ids)
+  loaded = tf.saved_model.load(folder)
+  texts = export_source.texts()
+  ids, mask = source.framed(texts, length)
+  if text_to_ids:
+    found = loaded(tf.constant(texts))
+  else:
+    given = (ids, mask, np.zeros_like(ids))
+    found = loaded(
+      dict(zip(serving.ENCODER_INPUTS, map(tf.constant, given), strict=True))
+    )
+  encoded = source.parts["encoder"](ids, mask, np.zeros_like(ids))
+  real = mask.astype(bool)
+  expected = {
+    "pooled": encoded.pooled_output.numpy(),
+    "sequence": encoded.sequence_output.numpy()[real],
+  }
+  ours = {
+    "pooled": found["pooled_output"].numpy(),
+    "sequence": found["sequence_output"].numpy()[real],
+  }
+  return [export_source.compared("the SavedModel", ours, expected)]
+
+
+def tflite(
+  folder: str, source: export_source.Source, settings: export_source.Options
+) -> list[str]:
+  """Writes a classifier of ids, its tokenizer and its labels."""
+  problem, framer = _classifier(source, settings)
+  quantized = settings.to == "tflite_int8"
+  content = lite.converted(
+    source.told,
+    framer.tokenizer.pad_id,
+    settings.batch_size,
+    framer.max_seq_length,
+    quantized,
+  )
+  path = os.path.join(folder, lite.NAME)
+  with storage.writing(path, "wb") as file:
+    file.write(content)
+  name = os.path.basename(source.tokenizer_file)
+  storage.copy(source.tokenizer_file, os.path.join(folder, name))
+  export_checkpoints.write_labels(folder, source.labels)
+  forwards = (
+    lite.LiteClassifier(storage.read_bytes(path)).logits,
+    _original(source, framer),
+  )
+  found, expected = (
+    _answered(framer, export_source.texts(), forward) for forward in forwards
+  )
+  lines = [f"real sentences: {problem.agreement(found, expected)}"]
+  if not quantized:
+    one, other = {"logits": found}, {"logits": expected}
+    lines.insert(0, export_source.compared(lite.NAME, one, other))
+  if settings.eval_file:
+    lines.append(_scores(problem, framer, settings, *forwards))
+  return lines
+
+
+_Forward = Callable[[np.ndarray], np.ndarray]
+
+
+def _original(source: export_source.Source, framer: framing.Framer) -> _Forward:
+  """Returns ids [inputs, length] → what the exported head is to give."""
+  forward = serving.logits_of(source.told)
+
+  def logits(ids: np.ndarray) -> np.ndarray:
+    mask = (ids != framer.tokenizer.pad_id).astype(np.int32)
+    starts = range(0, len(ids), _BATCH)
+    batches = [slice(start, start + _BATCH) for start in starts]
+    return np.concatenate([forward(ids[b], mask[b]).numpy() for b in batches])
+
+  return logits
+
+
+def _answered(
+  framer: framing.Framer, texts: Sequence[str], forward: _Forward
+) -> np.ndarray:
+  """Returns [texts, outputs]; of a text in windows their mean."""
+  framed = framer.frame(texts)
+  shape = (len(framed.ids), framer.max_seq_length)
+  ids = np.full(shape, framer.tokenizer.pad_id, np.int32)
+  for row, found in enumerate(framed.ids):
+    ids[row, : len(found)] = found
+  return framed.pooled(forward(ids))
+
+
+def _scores(
+  problem: problems.Problem,
+  framer: framing.Framer,
+  settings: export_source.Options,
+  *forwards: _Forward,
+) -> str:
+  """Measures a TFLite classifier and the original on labelled rows."""
+  columns = classifier_data.Columns(
+    settings.text_column,
+    settings.label_column,
+    label_type=problem.TYPE,
+    label_separator=settings.label_separator,
+  )
+  rows = classifier_data.read_rows(settings.eval_file, columns)
+  targets = problem.targets(rows)
+  texts = [row.text for row in rows]
+  ours, exact = (_answered(framer, texts, forward) for forward in forwards)
+  factor, shift = problem.affine(1)
+  lite_score, score = (
+    problem.score((told - shift) / factor, targets) for told in (ours, exact)
+  )
+  return (
+    f"{problem.SCORE} on {len(rows)} rows of "
+    f"{os.path.basename(settings.eval_file)}: {lite_score:.4f}, the original's "
+    f"{score:.4f}; {problem.agreement(ours, exact)}"
+  )

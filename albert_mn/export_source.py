@@ -1,0 +1,275 @@
+"""What is exported: a model directory, opened, and what its exports are held to.
+
+Outside a model directory no manifest tells what a model's outputs mean, so the
+head is exported with the numbers of the manifest in its weights: a temperature,
+or the mean and the deviation of a regression.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tf_keras
+
+from albert_mn import (
+  classifier,
+  configs,
+  conversion,
+  foreign_text,
+  initial_weights,
+  model_directory,
+  problems,
+  tagging,
+)
+from data_prep import (
+  framing,
+  length_buckets,
+  manifest,
+  options,
+  tokenization,
+)
+
+# How far outputs may be from the model's: absolute, or relative above 1.
+TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """Which model to export, as what, to where."""
+
+  model_dir: str = options.option(
+    "", "a model directory; of anything else, convert_checkpoint makes one"
+  )
+  to: str = options.option(
+    "saved_model", "weights: a model directory, without what training alone "
+    "needs; tf1: google-research's names; huggingface: transformers' files; "
+    "saved_model: a classifier that takes strings; tflite, tflite_int8: a "
+    "classifier that takes ids; encoder: a SavedModel of the encoder alone",
+    choices=("weights", "tf1", "huggingface", "saved_model", "tflite",
+             "tflite_int8", "encoder"),
+  )  # fmt: skip
+  output_dir: str = options.option("", "where the export goes")
+  max_seq_length: int = options.option(
+    0, "pieces of a text that saved_model, tflite and encoder read; 0: what the "
+    "classifier was trained with, or 128", minimum=0,
+  )  # fmt: skip
+  batch_size: int = options.option(
+    1, "texts at once, of tflite, whose shapes are fixed", minimum=1
+  )
+  results_dir: str = options.option(
+    "", "the run whose results the model card tells; default: the folder above "
+    "--model_dir"
+  )  # fmt: skip
+  license: str = options.option(
+    "", "of the model, for its card, such as apache-2.0"
+  )
+  language: str = options.option("mn", "its code, for the card")
+  data_file: str = options.option(
+    "", "Markdown on the training data and its licences, for the card"
+  )
+  eval_file: str = options.option(
+    "", "labelled rows on which tflite, tflite_int8 and the original are "
+    "measured"
+  )  # fmt: skip
+  text_column: str = options.option("text", "header of its texts")
+  label_column: str = options.option("label", "header of its labels")
+  label_separator: str = options.option(
+    "", "what stands between several labels of a row; without it they are a "
+    "JSON list"
+  )  # fmt: skip
+  model_card: bool = options.option(
+    False, "write the model card alone: README.md in --output_dir"
+  )
+
+  def __post_init__(self) -> None:
+    options.require(self, "model_dir", "output_dir")
+    one, other = (
+      os.path.abspath(path) for path in (self.model_dir, self.output_dir)
+    )
+    if one == other:
+      raise options.InputError(
+        "an --output_dir other than --model_dir",
+        self.output_dir,
+        "name another",
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A model directory, opened.
+
+  Attributes:
+    folder: where it lies.
+    described: its manifest.
+    config: the shape.
+    tokenizer_file: "" for none.
+    problem: what a classifier's or tagger's outputs mean; None for a
+      pretrained model.
+    parts: what the directory holds, with its weights.
+  """
+
+  folder: str
+  described: dict[str, Any]
+  config: configs.AlbertConfig
+  tokenizer_file: str
+  problem: problems.Problem | None
+  parts: dict[str, Any]
+
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """What the manifest says of how the model was made."""
+    return dict(self.described["parameters"])
+
+  @property
+  def labels(self) -> tuple[str, ...]:
+    """The names of the outputs, () for a pretrained model."""
+    return self.problem.names if self.problem else ()
+
+  @property
+  def of_pieces(self) -> bool:
+    """Whether the head reads every position, not the pooled one."""
+    return isinstance(self.problem, tagging.Tagging)
+
+  def tokenizer(self) -> tokenization.Tokenizer:
+    """Reads the tokenizer, with its settings."""
+    return tokenization.Tokenizer.with_settings(
+      self.tokenizer_file, tokenization.Settings.of(self.parameters)
+    )
+
+  @functools.cached_property
+  def told(self) -> dict[str, Any]:
+    """The parts, with the head that exports have: see `Problem.affine`."""
+    if not self.problem:
+      return self.parts
+    temperature = float(self.parameters.get("temperature", 1.0))
+    factor, shift = self.problem.affine(temperature)
+    head = _scaled(self.parts["classifier"], factor, shift)
+    return self.parts | {"classifier": head}
+
+  @property
+  def long_text(self) -> str:
+    """What the model was trained to read of longer texts."""
+    return str(self.parameters.get("long_text", framing.HEAD))
+
+  def length(self, settings: Options) -> int:
+    """How many pieces of a text are read."""
+    longest = self.config.max_position_embeddings
+    length = settings.max_seq_length or min(
+      self.parameters.get("max_seq_length", 128), longest
+    )
+    if not 3 <= length <= longest:
+      raise options.InputError(
+        f"--max_seq_length from 3 to max_position_embeddings = {longest}",
+        str(length),
+        "give another one",
+      )
+    return int(length)
+
+  def framed(
+    self, texts: Sequence[str], length: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids and mask, int32 [texts, length]; of random pieces where there
+    is no tokenizer."""
+    if not self.tokenizer_file:
+      draw = np.random.default_rng(0)
+      shape = (len(texts), length)
+      ids = draw.integers(0, self.config.vocab_size, shape, np.int32)
+      return ids, np.ones_like(ids)
+    tokenizer = self.tokenizer()
+    encoded, _ = length_buckets.encode(tokenizer, texts, length)
+    ids = np.full((len(texts), length), tokenizer.pad_id, np.int32)
+    mask = np.zeros_like(ids)
+    for row, found in enumerate(encoded):
+      ids[row, : len(found)], mask[row, : len(found)] = found, 1
+    return ids, mask
+
+
+def _scaled(head: Any, factor: float, shift: float) -> Any:
+  """Returns a dense layer whose outputs are those of `head` · factor + shift."""
+  if (factor, shift) == (1, 0):
+    return head  # bit for bit
+  layer = tf_keras.layers.Dense(head.units, name="classifier")
+  layer.build([None, head.kernel.shape[0]])
+  kernel, bias = (v.numpy().astype(np.float64) for v in head.variables)
+  layer.set_weights([kernel * factor, bias * factor + shift])
+  return layer
+
+
+_KINDS = (classifier.KIND, tagging.KIND, "pretrained_model")
+
+
+def opened(folder: str) -> Source:
+  """Reads a model directory.
+
+  Raises:
+    options.InputError: when it is none, or not whole.
+  """
+  described = manifest.find(folder) or {}
+  kind = described.get("kind")
+  described = manifest.check(folder, kind if kind in _KINDS else _KINDS[0])
+  config = model_directory.config(folder)
+  assert config, "the manifest lists it"
+  labels_file = model_directory.adjacent(folder, model_directory.LABELS)
+  found = conversion.Opened(
+    initial_weights.read(folder),
+    config,
+    model_directory.tokenizer_file(folder),
+    None,
+    tuple(conversion.read_labels(labels_file)) if labels_file else (),
+  )
+  parts = found.model().parts()
+  loaded = initial_weights.fill(found.source, parts)
+  predictor = (
+    tagging.TagPredictor if kind == tagging.KIND else classifier.Predictor
+  )
+  return Source(
+    folder,
+    described,
+    config,
+    found.tokenizer_file,
+    predictor.read_problem(found.labels, described["parameters"])
+    if found.labels
+    else None,
+    {name: part for name, part in parts.items() if name not in loaded.new},
+  )
+
+
+# What tokenizers treat differently: decomposed letters, white space, emoji.
+_AWKWARD = (
+  "", " ", "саи\u0306н  байна\tуу", "Е\u0308ЛКА ХОЁР", "\u200bа\u00a0б ", "А\u0301",
+  "☺️ 👨‍👩‍👧 №5 Ⅳ", "ааааа", "▁а▁",
+)  # fmt: skip
+
+
+def texts() -> list[str]:
+  """Returns real sentences, and awkward ones."""
+  return [*foreign_text.SENTENCES, *_AWKWARD]
+
+
+def compared(
+  what: str, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+) -> str:
+  """Says how far outputs are apart.
+
+  Raises:
+    options.InputError: for more than TOLERANCE, or other outputs.
+  """
+  worst = 0.0
+  if found.keys() != expected.keys():
+    worst = np.inf
+  for name in found.keys() & expected.keys():
+    one, other = found[name], expected[name]
+    apart = np.abs(one - other) / np.maximum(1, np.abs(other))
+    # nan is further than any tolerance.
+    worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
+  names = ", ".join(sorted(expected))
+  if not worst <= TOLERANCE:
+    raise options.InputError(
+      f"outputs of {what} within {TOLERANCE:g} of the model's ({names})",
+      f"{worst:.3g} apart",
+      "report it with the config: nothing was written",
+    )
+  return f"outputs of {what}: {worst:.1e} apart at most ({names})"

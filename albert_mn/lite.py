@@ -1,0 +1,80 @@
+"""TFLite: a classifier of ids, converted, and run.
+
+TFLite has no SentencePiece without TensorFlow's operations (Flex), so ids go in.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from albert_mn import serving
+from data_prep import records
+
+NAME = "model.tflite"
+
+
+def converted(
+  parts: Mapping[str, Any],
+  pad_id: int,
+  batch_size: int,
+  length: int,
+  quantized: bool,
+) -> bytes:
+  """Returns a TFLite file: ids, int32 [batch_size, length], to logits.
+
+  Built-in operations alone; what is the pad id is not read.
+
+  Args:
+    parts: encoder and classifier.
+    pad_id: fills up what is shorter than length.
+    batch_size, length: fixed.
+    quantized: weights of 8 bits, activations quantised as they come (dynamic
+      range); otherwise all is float32.
+  """
+  forward = serving.logits_of(parts)
+  ids = tf.TensorSpec([batch_size, length], tf.int32, name=records.INPUT_IDS)
+
+  @tf.function(input_signature=[ids])
+  def logits(pieces: tf.Tensor) -> dict[str, tf.Tensor]:
+    mask = tf.cast(pieces != pad_id, tf.int32)
+    return {"logits": forward(pieces, mask)}
+
+  module = tf.Module()
+  module.parts = [parts["encoder"], parts["classifier"]]
+  converter = tf.lite.TFLiteConverter.from_concrete_functions(
+    [logits.get_concrete_function()], module
+  )
+  converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+  if quantized:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+  return bytes(converter.convert())
+
+
+class LiteClassifier:
+  """Runs a TFLite classifier, on one thread.
+
+  Args:
+    content: of the file.
+  """
+
+  def __init__(self, content: bytes):
+    self._interpreter = tf.lite.Interpreter(
+      model_content=content, num_threads=1
+    )
+    self._interpreter.allocate_tensors()
+    (self._input,) = self._interpreter.get_input_details()
+    (self._output,) = self._interpreter.get_output_details()
+
+  def logits(self, ids: np.ndarray) -> np.ndarray:
+    """Returns [rows, labels] of ids, [rows, length], for any number of rows."""
+    batch = self._input["shape"][0]
+    found = []
+    for begin in range(0, len(ids), batch):
+      rows = ids[begin : begin + batch]
+      filled = np.concatenate([rows, np.repeat(rows[:1], batch - len(rows), 0)])
+      self._interpreter.set_tensor(self._input["index"], filled)
+      self._interpreter.invoke()
+      found.append(self._interpreter.get_tensor(self._output["index"]))
+    return np.concatenate(found)[: len(ids)]

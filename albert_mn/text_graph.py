@@ -1,0 +1,158 @@
+"""Strings to ids as graphs of TensorFlow's operations, for exports.
+
+What tokenization.Tokenizer and framing.Framer do in Python, with their results.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_text
+
+from albert_mn import wordpiece_graph
+from data_prep import framing, storage, tokenization
+
+
+class Inputs(NamedTuple):
+  """What a model reads.
+
+  Attributes:
+    ids, mask: int32 [inputs, length].
+    owners: [inputs] which text each is of; None where a text has one.
+  """
+
+  ids: tf.Tensor
+  mask: tf.Tensor
+  owners: tf.Tensor | None
+
+
+class TextToIds(tf.Module):
+  """Strings to `[CLS] text [SEP]`, in TensorFlow's operations.
+
+  Args:
+    tokenizer: with its settings.
+    model_file: its file.
+    length: ids of an input.
+    long_text: what is read of texts that are longer; see framing.Framer.
+  """
+
+  def __init__(
+    self,
+    tokenizer: tokenization.Tokenizer,
+    model_file: str,
+    length: int,
+    long_text: str = framing.HEAD,
+  ):
+    super().__init__()
+    self._pieces: Callable[[tf.Tensor], tf.RaggedTensor] = (
+      wordpiece_graph.WordPiece(tokenizer)
+      if tokenization.is_wordpiece(model_file)
+      else SentencePiece(model_file, tokenizer)
+    )
+    self._length, self._long_text = length, long_text
+    self._cls, self._sep = tokenizer.cls_id, tokenizer.sep_id
+    self._pad = tokenizer.pad_id
+
+  def inputs(self, texts: tf.Tensor) -> Inputs:
+    """Returns the inputs of strings [batch], in their order."""
+    pieces = self._pieces(texts)
+    sizes, room = pieces.row_lengths(), self._length - 2
+    over = tf.maximum(sizes - room, 0)
+    every = tf.range(pieces.nrows())
+    if self._long_text == framing.WINDOWS:
+      owners, before = _windows(over, room)
+      return Inputs(*self._framed(pieces, owners, before, 0), owners)
+    cuts_middle = self._long_text == framing.HEAD_TAIL
+    head = framing.head_pieces(room) if cuts_middle else room
+    every = tf.range(pieces.nrows())
+    return Inputs(*self._framed(pieces, every, over, head), None)
+
+  def _framed(
+    self,
+    pieces: tf.RaggedTensor,
+    owners: tf.Tensor,
+    skipped: tf.Tensor,
+    head: int,
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns ids and mask.
+
+    Args:
+      pieces: of the texts.
+      owners: [inputs] of which text each is.
+      skipped: [inputs] how many pieces are left out …
+      head: … behind the first so many.
+    """
+    place = tf.range(self._length - 1, dtype=tf.int64)[None]
+    size = tf.minimum(
+      tf.gather(pieces.row_lengths(), owners), self._length - 2
+    )[:, None]
+    index = place + tf.where(
+      place < head, tf.zeros_like(place), skipped[:, None]
+    )
+    index += tf.gather(pieces.row_starts(), owners)[:, None]
+    values = tf.concat([pieces.flat_values, [self._sep, self._pad]], 0)
+    end = tf.size(pieces.flat_values, tf.int64) + tf.cast(
+      place > size, tf.int64
+    )
+    body = tf.gather(values, tf.where(place < size, index, end))
+    first = tf.fill([tf.shape(body)[0], 1], self._cls)
+    mask = tf.sequence_mask(size[:, 0] + 2, self._length, tf.int32)
+    return tf.concat([first, body], 1), mask
+
+
+def _windows(over: tf.Tensor, room: int) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns of each window its text, and the pieces that lie before it.
+
+  Args:
+    over: [texts] pieces beyond `room`.
+    room: pieces of a window; two overlap by half.
+  """
+  step = framing.window_step(room)
+  counts = 1 + (over + step - 1) // step
+  owners = tf.repeat(tf.range(tf.size(over, tf.int64)), counts)
+  first = tf.gather(tf.cumsum(counts, exclusive=True), owners)
+  number = tf.range(tf.size(owners, tf.int64)) - first
+  return owners, tf.minimum(number * step, tf.gather(over, owners))
+
+
+class SentencePiece(tf.Module):
+  """Strings [batch] to ids, ragged int32 [batch, pieces].
+
+  Args:
+    model_file: its path.
+    tokenizer: of that file, with its settings.
+  """
+
+  def __init__(self, model_file: str, tokenizer: tokenization.Tokenizer):
+    super().__init__()
+    self._settings = tokenizer.settings
+    self._model = tensorflow_text.SentencepieceTokenizer(
+      model=storage.read_bytes(model_file)
+    )
+    every = range(tokenizer.vocab_size)
+    self._parts = (
+      tf.ragged.constant(
+        [tokenizer.divided.get(i, [i]) for i in every], tf.int32
+      )
+      if tokenizer.divided
+      else None
+    )
+
+  def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
+    """Returns the ids."""
+    ids = tf.cast(self._model.tokenize(self._prepared(texts)), tf.int32)
+    if self._parts is None:
+      return ids
+    return tf.gather(self._parts, ids).merge_dims(1, 2)
+
+  def _prepared(self, texts: tf.Tensor) -> tf.Tensor:
+    """As tokenization.Settings.apply."""
+    if self._settings.replace_quotes:
+      texts = tf.strings.regex_replace(texts, "``|''", '"')
+    if self._settings.strip_accents:
+      texts = tensorflow_text.normalize_utf8(texts, "NFKD")
+      marks = tokenization.combining_marks()
+      texts = tf.strings.regex_replace(texts, f"[{marks}]", "")
+    if self._settings.do_lower_case:
+      texts = tf.strings.lower(texts, encoding="utf-8")
+    return texts

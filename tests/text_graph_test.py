@@ -1,0 +1,70 @@
+"""Strings to ids in graphs: those of Python's tokenizer and framer, always."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from albert_mn import text_graph
+from data_prep import framing, tokenization
+
+_TEXTS = [
+  "сайн байна уу", "", " \t", "Саи\u0306н Е\u0308лка ХОЁР", "\u200bа\u00a0 б  ", "☺️ 5%",
+  "Их Хурлын гишүүд өнөөдөр хуралдаж, шинэ хуулийг хэлэлцэв. " * 9,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    dict(do_lower_case=True),
+    dict(strip_accents=True),
+    dict(do_lower_case=True, strip_accents=True, replace_quotes=True),
+    dict(split_digit_commas=True),
+  ],
+)
+def test_strings_are_prepared_as_the_tokenizer_prepares_them(
+  settings: dict[str, bool], digit_comma_file: str
+) -> None:
+  tokenizer = tokenization.Tokenizer(digit_comma_file, **settings)
+  texts = [
+    *_TEXTS,
+    "22, 2022,5, 1,",
+    "``Йо ёо\u0301'' ÀÉ ﬁ Ⅳ",
+    "ЁЛКА İ ẞ",
+    "के ☺️",
+  ]
+  module = text_graph.TextToIds(tokenizer, digit_comma_file, 64)
+  ids, mask, _ = module.inputs(tf.constant(texts))
+  for row, (expected, size) in enumerate(
+    zip(tokenizer.encode(texts), mask.numpy().sum(1), strict=True)
+  ):
+    assert ids[row, 1 : size - 1].numpy().tolist() == expected[:62].tolist()
+
+
+@pytest.mark.parametrize("long_text", framing.LONG_TEXTS)
+@pytest.mark.parametrize("length", [3, 4, 9, 16])
+def test_long_texts_are_framed_as_in_training(
+  long_text: str, length: int, tokenizer_file: str
+) -> None:
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  module = text_graph.TextToIds(tokenizer, tokenizer_file, length, long_text)
+  texts = ["", *("аб вг " * size for size in range(1, 14)), " "]
+  framed = framing.Framer(tokenizer, length, long_text).frame(texts)
+  ids, mask, owners = tf.function(module.inputs)(tf.constant(texts))
+  assert ids.shape[1] == mask.shape[1] == length
+  assert len(ids) == len(framed.ids)
+  for row, expected in enumerate(framed.ids):
+    size = int(mask[row].numpy().sum())
+    assert ids[row, :size].numpy().tolist() == expected.tolist()
+    assert set(ids[row, size:].numpy()) <= {tokenizer.pad_id}
+  if long_text == framing.WINDOWS:
+    np.testing.assert_array_equal(owners, framed.owners)
+  else:
+    assert owners is None
+
+
+def test_no_text_at_all_is_no_input(tokenizer_file: str) -> None:
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  for long_text in framing.LONG_TEXTS:
+    module = text_graph.TextToIds(tokenizer, tokenizer_file, 8, long_text)
+    assert module.inputs(tf.constant([], tf.string)).ids.shape == (0, 8)

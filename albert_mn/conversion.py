@@ -31,6 +31,7 @@ from albert_mn import (
   vocabulary,
 )
 from data_prep import (
+  framing,
   length_buckets,
   manifest,
   options,
@@ -76,6 +77,9 @@ class Options:
     False, "lower-case before the tokenizer, where nothing beside the weights "
     "says so"
   )  # fmt: skip
+  text_pair: bool = options.option(
+    False, "the classifier reads pairs of texts; known of our exports"
+  )
   split_digit_commas: bool = options.option(
     False, "divide pieces that end in a digit and a comma anew, as "
     "google-research/albert and transformers before 5 do; found out for TF 1"
@@ -85,7 +89,10 @@ class Options:
     "JSON list"
   )  # fmt: skip
   max_seq_length: int = options.option(
-    128, "pieces of a text that a classifier reads", minimum=3
+    0,
+    "pieces of a text that a classifier reads; 0: what an export of ours "
+    "says, or 128",
+    minimum=0,
   )
   repair_normalization: bool = options.option(
     False, "for further training: let й and ё be, though the model was trained "
@@ -361,10 +368,9 @@ def _labels(settings: Options, source: initial_weights.Source) -> Sequence[str]:
     )
   if outputs_ == 1 and _label_type(source) == problems.CLASS:
     raise options.InputError(
-      "a classifier of two labels or more, or problem_type in config.json",
+      "a classifier of two labels or more",
       "one output of unknown meaning",
-      "say there that it is a regression, or give its encoder to "
-      "run_classifier.py",
+      "give its encoder to run_classifier.py",
     )
   return names
 
@@ -374,8 +380,13 @@ def _label_type(source: initial_weights.Source) -> str:
   folder = initial_weights.folder_of(source.path)
   if source.kind is initial_weights.Format.HUGGING_FACE:
     return huggingface.label_type(folder)
-  content = manifest.find(folder) or {}  # a directory or an export of ours
-  return str(content.get("parameters", {}).get("label_type", problems.CLASS))
+  return str(_known_of(source).get("label_type", problems.CLASS))
+
+
+def _known_of(source: initial_weights.Source) -> dict[str, Any]:
+  """Returns what the manifest of a directory or an export of ours tells."""
+  found = manifest.find(initial_weights.folder_of(source.path)) or {}
+  return dict(found.get("parameters", {}))
 
 
 def _classifier_outputs(source: initial_weights.Source) -> int:
@@ -435,16 +446,16 @@ def read_labels(path: str) -> list[str]:
 
 def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
   """What decided the content, and what a predictor must know."""
-  path = opened.source.path
-  if opened.source.kind is initial_weights.Format.OURS:
-    content = manifest.find(initial_weights.folder_of(path)) or {}
-    known = dict(content.get("parameters", {}))
-  else:
-    known = {"from": opened.source.kind.value}
+  known = _known_of(opened.source)
+  if opened.source.kind is not initial_weights.Format.OURS:
+    told, known = known, {"from": opened.source.kind.value}
     if opened.labels:
+      known["text_pair"] = settings.text_pair or told.get("text_pair", False)
+      known["long_text"] = told.get("long_text", framing.HEAD)
       known["label_type"] = _label_type(opened.source)
       longest = opened.config.max_position_embeddings
-      known["max_seq_length"] = min(settings.max_seq_length, longest)
+      length = settings.max_seq_length or told.get("max_seq_length", 128)
+      known["max_seq_length"] = max(3, min(length, longest))
   text = opened.text.settings if opened.text else tokenization.Settings()
   for name in dataclasses.asdict(text):
     known.pop(name, None)

@@ -25,7 +25,7 @@ _BATCH = 32  # inputs that the original reads at once, where it is compared
 def saved_model(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes a classifier of strings."""
+  """Writes a classifier of strings, or of pairs of them."""
   problem, framer = _classifier(source, settings)
   text_to_ids = text_graph.TextToIds(
     framer.tokenizer,
@@ -33,11 +33,12 @@ def saved_model(
     framer.max_seq_length,
     framer.long_text,
   )
-  serving.save_classifier(folder, source.told, text_to_ids, problem)
+  serving.save_classifier(
+    folder, source.told, text_to_ids, problem, source.of_pairs
+  )
   served = tf.saved_model.load(folder).signatures["serving_default"]
-  texts = export_source.texts()
-  texts.append(" ".join(texts * 3))  # longer than most models read
-  found = served(texts=tf.constant(texts))
+  texts = _asked(source)
+  found = served(**_columns(texts, source.of_pairs))
   logits = _answered(framer, texts, _original(source, framer))
   expected = problem.answers(tf.constant(logits))
   names = "labels"
@@ -64,15 +65,33 @@ def _classifier(
       if source.problem
       else "give a classifier, or --to=encoder",
     )
-  if source.parameters.get("text_pair"):
-    raise options.InputError(
-      "a classifier of single texts",
-      "one of pairs",
-      "export it as huggingface, whose pipeline takes text and text_pair",
-    )
   return source.problem, framing.Framer(
     source.tokenizer(), source.length(settings), source.long_text
   )
+
+
+def _asked(source: export_source.Source) -> list[framing.Text]:
+  """Returns texts to compare outputs on, or pairs; each some that are too long."""
+  texts = export_source.texts()
+  texts.append(" ".join(texts * 3))
+  if not source.of_pairs:
+    return [*texts]
+  others = texts[::-1]
+  others[0] = others[0][::-1]  # that two long ones meet
+  pairs = zip([*texts, texts[-1]], [*others, texts[-1]], strict=True)
+  return [(one, other) if other else one for one, other in pairs]
+
+
+def _columns(
+  texts: Sequence[framing.Text], pairs: bool
+) -> dict[str, tf.Tensor]:
+  """Returns what a SavedModel takes."""
+  rows = [(text, "") if isinstance(text, str) else text for text in texts]
+  names = ("texts", "text_pairs") if pairs else ("texts",)
+  return {
+    name: tf.constant([row[place] for row in rows])
+    for place, name in enumerate(names)
+  }
 
 
 def encoder(
@@ -121,6 +140,7 @@ def tflite(
     settings.batch_size,
     framer.max_seq_length,
     quantized,
+    source.of_pairs,
   )
   path = os.path.join(folder, lite.NAME)
   with storage.writing(path, "wb") as file:
@@ -128,12 +148,14 @@ def tflite(
   name = os.path.basename(source.tokenizer_file)
   storage.copy(source.tokenizer_file, os.path.join(folder, name))
   export_checkpoints.write_labels(folder, source.labels)
-  forwards = (
-    lite.LiteClassifier(storage.read_bytes(path)).logits,
-    _original(source, framer),
-  )
+  runner = lite.LiteClassifier(storage.read_bytes(path))
+
+  def lite_logits(ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    return runner.logits(ids, segments if source.of_pairs else None)
+
+  forwards = (lite_logits, _original(source, framer))
   found, expected = (
-    _answered(framer, export_source.texts(), forward) for forward in forwards
+    _answered(framer, _asked(source), forward) for forward in forwards
   )
   lines = [f"real sentences: {problem.agreement(found, expected)}"]
   if not quantized:
@@ -144,32 +166,37 @@ def tflite(
   return lines
 
 
-_Forward = Callable[[np.ndarray], np.ndarray]
+# Of ids and segments, [inputs, length] each.
+_Forward = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _original(source: export_source.Source, framer: framing.Framer) -> _Forward:
-  """Returns ids [inputs, length] → what the exported head is to give."""
+  """Returns ids, segments [inputs, length] → what the exported head is to give."""
   forward = serving.logits_of(source.told)
 
-  def logits(ids: np.ndarray) -> np.ndarray:
+  def logits(ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
     mask = (ids != framer.tokenizer.pad_id).astype(np.int32)
     starts = range(0, len(ids), _BATCH)
     batches = [slice(start, start + _BATCH) for start in starts]
-    return np.concatenate([forward(ids[b], mask[b]).numpy() for b in batches])
+    return np.concatenate(
+      [forward(ids[b], mask[b], segments[b]).numpy() for b in batches]
+    )
 
   return logits
 
 
 def _answered(
-  framer: framing.Framer, texts: Sequence[str], forward: _Forward
+  framer: framing.Framer, texts: Sequence[framing.Text], forward: _Forward
 ) -> np.ndarray:
   """Returns [texts, outputs]; of a text in windows their mean."""
   framed = framer.frame(texts)
   shape = (len(framed.ids), framer.max_seq_length)
   ids = np.full(shape, framer.tokenizer.pad_id, np.int32)
+  segments = np.zeros_like(ids)
   for row, found in enumerate(framed.ids):
     ids[row, : len(found)] = found
-  return framed.pooled(forward(ids))
+    segments[row, framed.seconds[row] : len(found)] = 1
+  return framed.pooled(forward(ids, segments))
 
 
 def _scores(
@@ -182,12 +209,13 @@ def _scores(
   columns = classifier_data.Columns(
     settings.text_column,
     settings.label_column,
+    settings.text_pair_column,
     label_type=problem.TYPE,
     label_separator=settings.label_separator,
   )
   rows = classifier_data.read_rows(settings.eval_file, columns)
   targets = problem.targets(rows)
-  texts = [row.text for row in rows]
+  texts = [*map(problems.text_of, rows)]
   ours, exact = (_answered(framer, texts, forward) for forward in forwards)
   factor, shift = problem.affine(1)
   lite_score, score = (

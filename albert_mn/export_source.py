@@ -75,6 +75,7 @@ class Options:
     "measured"
   )  # fmt: skip
   text_column: str = options.option("text", "header of its texts")
+  text_pair_column: str = options.option("", "header of its second texts")
   label_column: str = options.option("label", "header of its labels")
   label_separator: str = options.option(
     "", "what stands between several labels of a row; without it they are a "
@@ -133,6 +134,11 @@ class Source:
     """Whether the head reads every position, not the pooled one."""
     return isinstance(self.problem, tagging.Tagging)
 
+  @property
+  def of_pairs(self) -> bool:
+    """Whether it reads two texts."""
+    return bool(self.parameters.get("text_pair"))
+
   def tokenizer(self) -> tokenization.Tokenizer:
     """Reads the tokenizer, with its settings."""
     return tokenization.Tokenizer.with_settings(
@@ -151,7 +157,9 @@ class Source:
 
   @property
   def long_text(self) -> str:
-    """What the model was trained to read of longer texts."""
+    """What the model was trained to read of longer texts, not pairs."""
+    if self.of_pairs:
+      return framing.HEAD
     return str(self.parameters.get("long_text", framing.HEAD))
 
   def length(self, settings: Options) -> int:

@@ -117,6 +117,11 @@ def needed(source: export_source.Source) -> str:
 def long_texts(source: export_source.Source, settings: Options) -> str:
   """Says what an export reads of texts longer than an input."""
   length = source.length(settings)
+  if source.of_pairs:
+    return (
+      f"of pairs longer than {length} pieces the longer text is cut first, at "
+      "its end"
+    )
   room = length - 2
   head, step = framing.head_pieces(room), framing.window_step(room)
   as_trained = {
@@ -164,6 +169,7 @@ def _describe(
     parameters["label_type"] = source.problem.TYPE
     parameters["long_text"] = source.long_text
     parameters["long_texts"] = long_texts(source, settings)
+    parameters["text_pair"] = source.of_pairs
   if source.problem or settings.to == "encoder":
     parameters["max_seq_length"] = source.length(settings)
   manifest.write(

@@ -169,7 +169,10 @@ def labels(folder: str) -> list[str]:
 
 
 def label_type(folder: str) -> str:
-  """Returns what a classifier predicts, as config.json says, or one label."""
+  """Returns what a classifier predicts, as transformers finds it out.
+
+  By config.json's problem_type; without one a single output is a number.
+  """
   path = os.path.join(folder, CONFIG)
   values = json_object(path) if storage.exists(path) else {}
   given = values.get("problem_type")
@@ -180,7 +183,10 @@ def label_type(folder: str) -> str:
       repr(given),
       "mend the file",
     )
-  return known[given] if given else problems.CLASS
+  if given:
+    return known[given]
+  one = len(values.get("id2label") or ()) == 1
+  return problems.REGRESSION if one else problems.CLASS
 
 
 def other_head(folder: str) -> str:

@@ -26,13 +26,17 @@ from data_prep import options, records, storage, tokenization, wordpiece
 _SPACE = "▁"
 # Begins what stands for something else: this and a letter from _STANDS_FOR on.
 _ESCAPE = "\ufff1"
-_STANDS_FOR = 0xF0000  # for the escape itself, then for the user's pieces
+_STANDS_FOR = 0xF0000
 # Taken from the score of a piece that is not to be chosen.
 _NEVER = 100
 # What train_tokenizer rounds scores to: sums of them are exact in float32.
 _EXACT_SCORES = 1024
-# As SentencePiece's unigram model favours what the user defined.
-_USER_DEFINED_BONUS = 0.1
+# For each byte after the first: as sentencepiece 0.2.3 favours what the user
+# defined. (The version in tensorflow-text takes -0.1 for all of it. No piece
+# that was trained has a score above 0, so either way none is divided.)
+_USER_DEFINED = 0.1
+# Their places in a BPE model: letters that nobody uses.
+_STAND_INS = 0x10F000
 
 
 def write(
@@ -215,7 +219,7 @@ def _of_sentencepiece(
       "normalizers": list(_normalization(proto, tokenizer.settings)),
     },
     "pre_tokenizer": None,
-    "decoder": _decoder(),
+    "decoder": _decoder(_stand_ins(proto)),
     "model": _model(proto, tokenizer.settings),
   }
 
@@ -247,12 +251,9 @@ def limits(tokenizer_file: str, settings: tokenization.Settings) -> list[str]:
 
 
 def _check(proto: Any) -> None:
-  users = [p.piece for p in proto.pieces if p.type == p.USER_DEFINED]
   kinds = (proto.trainer_spec.UNIGRAM, proto.trainer_spec.BPE)
-  bpe = proto.trainer_spec.model_type == proto.trainer_spec.BPE
   for wrong, what in (
     (proto.trainer_spec.model_type not in kinds, "neither unigram nor BPE"),
-    (bpe and users, f"BPE with pieces of the user: {users[:3]}"),
     (proto.trainer_spec.treat_whitespace_as_suffix, "spaces behind words"),
     (not proto.normalizer_spec.escape_whitespaces, "spaces that stay spaces"),
   ):
@@ -298,10 +299,28 @@ def _frame(specials: Mapping[str, tuple[int, str]]) -> rule_steps.Step:
   }
 
 
-def _decoder() -> rule_steps.Step:
+def _is_bpe(proto: Any) -> bool:
+  return bool(proto.trainer_spec.model_type == proto.trainer_spec.BPE)
+
+
+def _user_pieces(proto: Any) -> list[str]:
+  return [p.piece for p in proto.pieces if p.type == p.USER_DEFINED]
+
+
+def _stand_ins(proto: Any) -> dict[str, str]:
+  """Returns the user's pieces of a BPE model, each with a letter in its place.
+
+  No merge may touch them, and a letter is what tokenizers' BPE leaves whole.
+  """
+  pieces = _user_pieces(proto) if _is_bpe(proto) else []
+  return {p: chr(_STAND_INS + place) for place, p in enumerate(pieces)}
+
+
+def _decoder(stand_ins: Mapping[str, str]) -> rule_steps.Step:
   return {
     "type": "Sequence",
     "decoders": [
+      *(rule_steps.replace(code, piece) for piece, code in stand_ins.items()),
       rule_steps.replace(_SPACE, " "),
       {"type": "ByteFallback"},
       {"type": "Fuse"},
@@ -323,12 +342,12 @@ def _normalization(
     yield rule_steps.replace_all(f"[{tokenization.combining_marks()}]", "")
   if settings.do_lower_case:
     yield from _lower_case()
-  users = [p.piece for p in proto.pieces if p.type == p.USER_DEFINED]
-  hidden = [_ESCAPE, rule_steps.SEPARATOR]
-  hidden += sorted(users, key=len, reverse=True)
+  hidden = [_ESCAPE, rule_steps.SEPARATOR, *_user_pieces(proto)]
   codes = [_ESCAPE + chr(_STANDS_FOR + i) for i in range(len(hidden))]
-  for piece, code in zip(hidden, codes, strict=True):
+  both = list(zip(hidden, codes, strict=True))
+  for piece, code in both[:2]:
     yield rule_steps.replace(piece, code)
+  yield from rule_steps.in_turn(dict(both[2:]))
   if spec.precompiled_charsmap:
     yield from rule_steps.of(spec.precompiled_charsmap)
   if spec.remove_extra_whitespaces:
@@ -337,20 +356,23 @@ def _normalization(
   if spec.add_dummy_prefix:
     yield {"type": "Prepend", "prepend": _SPACE}
   yield rule_steps.replace(" ", _SPACE)
-  for piece, code in reversed(list(zip(hidden, codes, strict=True))):
+  for piece, code in reversed(both):
     yield rule_steps.replace(code, piece.replace(" ", _SPACE))
+  if stand_ins := _stand_ins(proto):
+    letters = tokenization.ranges(stand_ins.values())
+    yield rule_steps.replace_all(f"[{letters}]", _ESCAPE)  # as unknown as they
+    yield from rule_steps.in_turn(stand_ins)
 
 
 def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:
   fallback = bool(proto.trainer_spec.byte_fallback)
-  if proto.trainer_spec.model_type == proto.trainer_spec.BPE:
+  if _is_bpe(proto):
     return _bpe(proto, fallback)
-  normal = [p.score for p in proto.pieces if p.type == p.NORMAL]
   vocabulary = []
   for piece in proto.pieces:
     score = piece.score
     if piece.type == piece.USER_DEFINED:
-      score = len(piece.piece.encode()) * max(normal) - _USER_DEFINED_BONUS
+      score = _USER_DEFINED * (len(piece.piece.encode()) - 1)
     elif settings.split_digit_commas and tokenization.ends_in_digit_and_comma(
       piece.piece
     ):
@@ -371,6 +393,7 @@ def _unknown(proto: Any) -> int:
 def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
   """Lists the merges that SentencePiece finds by their result's score."""
   normal = {p.piece: p.score for p in proto.pieces if p.type == p.NORMAL}
+  stand_ins = _stand_ins(proto)
   merges = [
     (-score, piece, cut)
     for piece, score in normal.items()
@@ -386,6 +409,8 @@ def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
     "fuse_unk": True,
     "byte_fallback": fallback,
     "ignore_merges": False,
-    "vocab": {p.piece: i for i, p in enumerate(proto.pieces)},
+    "vocab": {
+      stand_ins.get(p.piece, p.piece): i for i, p in enumerate(proto.pieces)
+    },
     "merges": [[p[:cut], p[cut:]] for _, p, cut in sorted(merges)],
   }

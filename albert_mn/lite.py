@@ -21,6 +21,7 @@ def converted(
   batch_size: int,
   length: int,
   quantized: bool,
+  pairs: bool = False,
 ) -> bytes:
   """Returns a TFLite file: ids, int32 [batch_size, length], to logits.
 
@@ -32,14 +33,22 @@ def converted(
     batch_size, length: fixed.
     quantized: weights of 8 bits, activations quantised as they come (dynamic
       range); otherwise all is float32.
+    pairs: takes segment ids too, 1 from the second text on.
   """
   forward = serving.logits_of(parts)
-  ids = tf.TensorSpec([batch_size, length], tf.int32, name=records.INPUT_IDS)
+  names = (records.INPUT_IDS, *([records.SEGMENT_IDS] if pairs else []))
+  shape = [batch_size, length]
 
-  @tf.function(input_signature=[ids])
-  def logits(pieces: tf.Tensor) -> dict[str, tf.Tensor]:
+  @tf.function(
+    input_signature=[tf.TensorSpec(shape, tf.int32, name) for name in names]
+  )
+  def logits(
+    pieces: tf.Tensor, segments: tf.Tensor | None = None
+  ) -> dict[str, tf.Tensor]:
+    if segments is None:
+      segments = tf.zeros_like(pieces)
     mask = tf.cast(pieces != pad_id, tf.int32)
-    return {"logits": forward(pieces, mask)}
+    return {"logits": forward(pieces, mask, segments)}
 
   module = tf.Module()
   module.parts = [parts["encoder"], parts["classifier"]]
@@ -64,17 +73,30 @@ class LiteClassifier:
       model_content=content, num_threads=1
     )
     self._interpreter.allocate_tensors()
-    (self._input,) = self._interpreter.get_input_details()
+    self._inputs = self._interpreter.get_input_details()
+    # By their names: their order is the converter's.
+    self._inputs.sort(key=lambda given: records.INPUT_IDS not in given["name"])
     (self._output,) = self._interpreter.get_output_details()
 
-  def logits(self, ids: np.ndarray) -> np.ndarray:
-    """Returns [rows, labels] of ids, [rows, length], for any number of rows."""
-    batch = self._input["shape"][0]
+  def logits(
+    self, ids: np.ndarray, segments: np.ndarray | None = None
+  ) -> np.ndarray:
+    """Returns [rows, labels] of ids, [rows, length], for any number of rows.
+
+    Args:
+      ids: `[CLS] text [SEP]`, filled up.
+      segments: of a classifier of pairs, of the same shape.
+    """
+    batch = self._inputs[0]["shape"][0]
+    arrays = [ids] if segments is None else [ids, segments]
     found = []
     for begin in range(0, len(ids), batch):
-      rows = ids[begin : begin + batch]
-      filled = np.concatenate([rows, np.repeat(rows[:1], batch - len(rows), 0)])
-      self._interpreter.set_tensor(self._input["index"], filled)
+      for given, values in zip(self._inputs, arrays, strict=True):
+        rows = values[begin : begin + batch]
+        rest = np.repeat(rows[:1], batch - len(rows), 0)
+        self._interpreter.set_tensor(
+          given["index"], np.concatenate([rows, rest])
+        )
       self._interpreter.invoke()
       found.append(self._interpreter.get_tensor(self._output["index"]))
     return np.concatenate(found)[: len(ids)]

@@ -36,7 +36,7 @@ of й and ё from every text: take its NFKD step out, or the ids are others.""",
 from transformers import pipeline
 
 model = pipeline({task!r}, "THIS_FOLDER"{more})
-model({example!r})
+model({example})
 ```
 
 {cut}The tokenizer is
@@ -47,11 +47,11 @@ import tensorflow as tf
 import tensorflow_text  # its operations
 
 model = tf.saved_model.load("THIS_FOLDER").signatures["serving_default"]
-model(texts=tf.constant(["сайн байна уу"]))  # {answers}
+model(texts=tf.constant(["сайн байна уу"]){second})  # {answers}
 ```""",
   "tflite": """\
-Inputs are ids, {batch}: `[CLS]`, the pieces of `tokenizer.model`, `[SEP]`, then the
-pad id. {outputs}; `labels.json` names them in their order.""",
+Inputs are ids, {batch}: `[CLS]`, the pieces of `tokenizer.model`, `[SEP]`, {pair}then
+the pad id. {segments}{outputs}; `labels.json` names them in their order.""",
   "encoder": """\
 ```python
 import tensorflow as tf
@@ -307,13 +307,22 @@ def _how_to_use(
     "max_seq_length", config.max_position_embeddings
   )
   tags = words.task == "token-classification"
+  example = "сайн байна уу" if labels else "Монгол Улсын [MASK]"
+  pairs = described["parameters"].get("text_pair")
+  pair = {"text": example, "text_pair": "сайн уу"}
   values = {
     "task": words.task,
     "more": ', aggregation_strategy="simple"' if tags else "",
     "cut": f"Texts longer than {longest} pieces: pass `truncation=True`. "
     if not tags
     else "Spans may begin with the space in front of them. ",
-    "example": "сайн байна уу" if labels else "Монгол Улсын [MASK]",
+    "example": repr(pair if pairs else example),
+    "second": ', text_pairs=tf.constant(["сайн уу"])' if pairs else "",
+    "segments": "Segment ids, of the same shape, are 1 from the second text to "
+    "its `[SEP]`. "
+    if pairs
+    else "",
+    "pair": "the second text's pieces, `[SEP]`, " if pairs else "",
     "answers": words.answers,
     "outputs": words.outputs,
     "batch": export.shape,

@@ -75,7 +75,7 @@ def of(table: bytes) -> Iterator[Step]:
     turns[source] = next(free) if target in held else target
     if turns[source] != target:
       late[turns[source]] = target
-  yield from _in_turn(turns)
+  yield from in_turn(turns)
   if syllables:
     hidden = {letter: next(free) for letter in _changed_by_nfc(several, early)}
     yield from _letter_by_letter(hidden)
@@ -107,8 +107,8 @@ def _other(got: str) -> options.InputError:
   )
 
 
-def _in_turn(rules: _Rules) -> Iterator[Step]:
-  """Yields steps that take rules of several letters, the longest first.
+def in_turn(rules: _Rules) -> Iterator[Step]:
+  """Yields steps that take rules, at each place the longest.
 
   Where one may begin in the end of another (aab in aaab, beside aa), a
   separator first shows which ones are met from left to right.

@@ -37,8 +37,10 @@ class TextClassifier(tf.Module):
   @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="texts")])
   def classify(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns `Problem.answers` to texts [batch]."""
-    inputs = self._text_to_ids.inputs(texts)
-    logits = self._forward(inputs.ids, inputs.mask)
+    return self._answers(self._text_to_ids.inputs(texts))
+
+  def _answers(self, inputs: text_graph.Inputs) -> dict[str, tf.Tensor]:
+    logits = self._forward(inputs.ids, inputs.mask, inputs.segments)
     if inputs.owners is not None:
       logits = tf.math.segment_mean(logits, inputs.owners)
     return self._problem.answers(logits)
@@ -49,11 +51,29 @@ class TextClassifier(tf.Module):
     return {LABEL_NAMES: tf.constant(self._problem.names)}
 
 
-def logits_of(parts: Mapping[str, Any]) -> Callable[..., tf.Tensor]:
-  """Returns (ids, mask) → logits of a classifier, by its parts."""
+class PairClassifier(TextClassifier):
+  """The same of pairs of strings."""
 
-  def forward(ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    encoded = parts["encoder"](ids, mask, tf.zeros_like(ids))
+  @tf.function(
+    input_signature=[
+      tf.TensorSpec([None], tf.string, name=name)
+      for name in ("texts", "text_pairs")
+    ]
+  )
+  def classify(
+    self, texts: tf.Tensor, text_pairs: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """Returns `Problem.answers` to pairs of texts, [batch] each."""
+    return self._answers(self._text_to_ids.pairs(texts, text_pairs))
+
+
+def logits_of(parts: Mapping[str, Any]) -> Callable[..., tf.Tensor]:
+  """Returns (ids, mask, segments) → logits of a classifier, by its parts."""
+
+  def forward(
+    ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
+  ) -> tf.Tensor:
+    encoded = parts["encoder"](ids, mask, segments)
     return parts["classifier"](encoded.pooled_output)
 
   return forward
@@ -64,9 +84,11 @@ def save_classifier(
   parts: Mapping[str, Any],
   text_to_ids: text_graph.TextToIds,
   problem: problems.Problem,
+  pairs: bool,
 ) -> None:
-  """Writes a SavedModel whose `serving_default` takes strings."""
-  module = TextClassifier(parts, text_to_ids, problem)
+  """Writes a SavedModel whose `serving_default` takes strings, or pairs."""
+  kind = PairClassifier if pairs else TextClassifier
+  module = kind(parts, text_to_ids, problem)
   tf.saved_model.save(
     module,
     folder,
@@ -106,7 +128,7 @@ class TextEncoder(tf.Module):
     if not isinstance(inputs, Mapping):
       assert self._text_to_ids, "it was made without a tokenizer"
       framed = self._text_to_ids.inputs(inputs)
-      given = (framed.ids, framed.mask, tf.zeros_like(framed.ids))
+      given = (framed.ids, framed.mask, framed.segments)
       inputs = dict(zip(ENCODER_INPUTS, given, strict=True))
     encoded = self._encoder(*(inputs[name] for name in ENCODER_INPUTS))
     return {

@@ -17,17 +17,18 @@ class Inputs(NamedTuple):
   """What a model reads.
 
   Attributes:
-    ids, mask: int32 [inputs, length].
+    ids, mask, segments: int32 [inputs, length].
     owners: [inputs] which text each is of; None where a text has one.
   """
 
   ids: tf.Tensor
   mask: tf.Tensor
+  segments: tf.Tensor
   owners: tf.Tensor | None
 
 
 class TextToIds(tf.Module):
-  """Strings to `[CLS] text [SEP]`, in TensorFlow's operations.
+  """Strings, or pairs of them, to what a model reads of them.
 
   Args:
     tokenizer: with its settings.
@@ -53,12 +54,45 @@ class TextToIds(tf.Module):
     self._cls, self._sep = tokenizer.cls_id, tokenizer.sep_id
     self._pad = tokenizer.pad_id
 
+  def pairs(self, firsts: tf.Tensor, seconds: tf.Tensor) -> Inputs:
+    """Returns the inputs of pairs of strings, [batch] each.
+
+    `[CLS] first [SEP] second [SEP]`, the longer one cut first at its end; where
+    the second string is empty, `[CLS] first [SEP]`.
+    """
+    first, second = self._pieces(firsts), self._pieces(seconds)
+    paired = tf.cast(tf.strings.length(seconds) > 0, tf.int64)
+    room = self._length - 2 - paired
+    size = tf.minimum(
+      first.row_lengths(),
+      tf.maximum(room - second.row_lengths(), (room + 1) // 2),
+    )
+    rest = tf.minimum(second.row_lengths(), room - size)
+    one = tf.ones_like(size)
+    ids = tf.concat(
+      [
+        self._repeated(self._cls, one),
+        _beginnings(first, size),
+        self._repeated(self._sep, one),
+        _beginnings(second, rest),
+        self._repeated(self._sep, paired),
+      ],
+      1,
+    )
+    mask = tf.sequence_mask(ids.row_lengths(), self._length, tf.int32)
+    before = tf.sequence_mask(size + 2, self._length, tf.int32)
+    filled = ids.to_tensor(self._pad, shape=[None, self._length])
+    return Inputs(filled, mask, mask - before, None)
+
+  def _repeated(self, piece: int, counts: tf.Tensor) -> tf.RaggedTensor:
+    values = tf.fill([tf.reduce_sum(counts)], piece)
+    return tf.RaggedTensor.from_row_lengths(values, counts)
+
   def inputs(self, texts: tf.Tensor) -> Inputs:
-    """Returns the inputs of strings [batch], in their order."""
+    """Returns the inputs of strings [batch], `[CLS] text [SEP]`, in order."""
     pieces = self._pieces(texts)
     sizes, room = pieces.row_lengths(), self._length - 2
     over = tf.maximum(sizes - room, 0)
-    every = tf.range(pieces.nrows())
     if self._long_text == framing.WINDOWS:
       owners, before = _windows(over, room)
       return Inputs(*self._framed(pieces, owners, before, 0), owners)
@@ -73,8 +107,8 @@ class TextToIds(tf.Module):
     owners: tf.Tensor,
     skipped: tf.Tensor,
     head: int,
-  ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns ids and mask.
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns ids, mask and segments.
 
     Args:
       pieces: of the texts.
@@ -97,7 +131,12 @@ class TextToIds(tf.Module):
     body = tf.gather(values, tf.where(place < size, index, end))
     first = tf.fill([tf.shape(body)[0], 1], self._cls)
     mask = tf.sequence_mask(size[:, 0] + 2, self._length, tf.int32)
-    return tf.concat([first, body], 1), mask
+    return tf.concat([first, body], 1), mask, tf.zeros_like(mask)
+
+
+def _beginnings(rows: tf.RaggedTensor, sizes: tf.Tensor) -> tf.RaggedTensor:
+  """Returns the first so many values of each row."""
+  return tf.gather(rows, tf.ragged.range(sizes), batch_dims=1)
 
 
 def _windows(over: tf.Tensor, room: int) -> tuple[tf.Tensor, tf.Tensor]:

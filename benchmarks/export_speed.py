@@ -93,7 +93,8 @@ def _saved_model(
     input_signature=[tf.TensorSpec(shape, tf.int32, name=records.INPUT_IDS)]
   )
   def logits(pieces: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {"logits": forward(pieces, tf.cast(pieces != 0, tf.int32))}
+    mask = tf.cast(pieces != 0, tf.int32)
+    return {"logits": forward(pieces, mask, tf.zeros_like(pieces))}
 
   module = tf.Module()
   module.parts = list(parts.values())

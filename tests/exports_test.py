@@ -253,6 +253,8 @@ def _saved(kind: str, folder: pathlib.Path, tokenizer_file: str) -> str:
   )
 
 
+_SLOW = pytest.mark.slow
+_OTHERS = ("tflite", "tflite_int8", "huggingface", "tf1")
 _KINDS = (
   "multi_label",
   *(pytest.param(k, marks=pytest.mark.slow) for k in ("class", "regression")),
@@ -286,6 +288,53 @@ def test_a_saved_model_answers_as_its_kind_does(
     assert len(set(told)) > 1, "a test that any answer would pass"
   else:
     assert names.tolist() == told
+
+
+@pytest.mark.parametrize(
+  "to",
+  ["saved_model", *(pytest.param(to, marks=_SLOW) for to in _OTHERS)],
+)
+def test_pairs_are_read_as_their_predictor_reads_them(
+  to: str, tokenizer_file: str, tmp_path: pathlib.Path, capsys: Any
+) -> None:
+  folder = exported.save_classifier(
+    tmp_path / "model", exported.SHAPES["bert"], tokenizer_file, text_pair=True
+  )
+  rows = tmp_path / "rows.jsonl"
+  rows.write_text(
+    "".join(
+      json.dumps(dict(zip(("text", "pair", "label"), row, strict=True))) + "\n"
+      for row in zip(_TEXTS, _TEXTS[::-1], exported.LABELS * 9, strict=False)
+      if all(map(str.strip, row))
+    )
+  )
+  more = dict(eval_file=str(rows), text_pair_column="pair")
+  lite = to.startswith("tflite")
+  out = _export(folder, to, tmp_path / "out", **(more if lite else {}))
+  pairs = [
+    (a, b) if b else a for a, b in zip(_TEXTS, _TEXTS[::-1], strict=True)
+  ]
+  expected = classifier.Predictor.load(folder).logits(pairs)
+  if to == "saved_model":
+    served = tf.saved_model.load(out).signatures["serving_default"]
+    found = served(
+      texts=tf.constant(_TEXTS), text_pairs=tf.constant(_TEXTS[::-1])
+    )["logits"]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+  elif lite:
+    assert re.search(
+      r"accuracy on \d+ rows of rows.jsonl", capsys.readouterr().out
+    )
+  else:
+    conversion.run(
+      conversion.Options(init_checkpoint=out, output_dir=str(tmp_path / "back"))
+    )
+    back = classifier.Predictor.load(str(tmp_path / "back"))
+    assert back.manifest["parameters"]["text_pair"]
+    np.testing.assert_allclose(back.logits(pairs), expected, atol=1e-4)
+  told = (tmp_path / "out/README.md").read_text("utf-8")
+  how = {"saved_model": "text_pairs=tf", "huggingface": "'text_pair': '"}
+  assert how.get(to, "Segment ids" if lite else "of google-research") in told
 
 
 @pytest.mark.parametrize(
@@ -350,6 +399,24 @@ def test_what_leaves_has_the_manifests_numbers_in_its_head(
   assert exported.KINDS[kind][1]["label_type"] == after.problem.TYPE
   np.testing.assert_allclose(
     after.probabilities(_TEXTS), before, rtol=1e-5, atol=1e-6
+  )
+
+
+def test_one_output_without_a_problem_type_is_a_number_as_in_transformers(
+  tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  folder = _saved("regression", tmp_path / "model", tokenizer_file)
+  out = _export(folder, "huggingface", tmp_path / "out")
+  config = json.loads(storage.read_text(f"{out}/config.json"))
+  del config["problem_type"]
+  (tmp_path / "out/config.json").write_text(json.dumps(config), "utf-8")
+  (tmp_path / "out/manifest.json").unlink()
+  back = str(tmp_path / "back")
+  conversion.run(conversion.Options(init_checkpoint=out, output_dir=back))
+  np.testing.assert_allclose(
+    classifier.Predictor.load(back).probabilities(_TEXTS[:1]),
+    classifier.Predictor.load(folder).probabilities(_TEXTS[:1]),
+    rtol=1e-5,
   )
 
 
@@ -497,14 +564,10 @@ def test_what_an_export_cannot_read_is_refused_or_said(
   tokenizer_file: str, tmp_path: pathlib.Path, capsys: Any
 ) -> None:
   shape = exported.SHAPES["bert"]
-  pairs = exported.save_classifier(
-    tmp_path / "pairs", shape, tokenizer_file, text_pair=True
-  )
   tagger = exported.save_tagger(tmp_path / "tagger", shape, tokenizer_file)
-  for folder in (pairs, tagger):
-    for to in ("saved_model", "tflite"):
-      with pytest.raises(options.InputError, match="export it as huggingface"):
-        _export(folder, to, tmp_path / "out")
+  for to in ("saved_model", "tflite"):
+    with pytest.raises(options.InputError, match="export it as huggingface"):
+      _export(tagger, to, tmp_path / "out")
   tweets = exported.save_classifier(
     tmp_path / "tweets", shape, tokenizer_file,
     cleaning=dict(latin_mongolian=False), long_text="windows",

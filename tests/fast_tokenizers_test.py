@@ -3,6 +3,7 @@
 import base64
 import json
 import pathlib
+import random
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from albert_mn import (
   foreign_text,
   huggingface_tokenizer,
 )
-from data_prep import options, tokenization
+from data_prep import options, tokenization, tokenizer_training
+from tests import running
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -134,6 +136,39 @@ def test_a_vocabulary_that_is_written_gives_its_ids_and_comes_back(
     str(out), str(again), configs.BertConfig, True
   )
   assert found_text.settings == settings
+
+
+@pytest.mark.parametrize(
+  "more",
+  [{}, dict(model_type="bpe"), dict(model_type="bpe", byte_fallback=True)],
+)
+def test_pieces_of_the_user_are_never_divided(
+  more: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+  tokenizer_training.train(
+    tokenizer_training.Options(
+      input_file=str(running.ROOT / "sample/pretrain/*.txt"),
+      output_dir=str(tmp_path / "spm"),
+      vocab_size=1_000,
+      user_defined_symbols="@USER,@USERS,S@L,:-),-)),абв,вг,сайн бай",
+      **more,
+    )
+  )
+  model = str(tmp_path / "spm" / tokenization.MODEL_NAME)
+  ours = tokenization.Tokenizer(model)
+  huggingface_tokenizer.write(str(tmp_path), ours, model, 128)
+  theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  parts = [
+    "@USER", "S@L", "@USERS@", ":-", "-))", "абв", "вг", "а", "б", "г", " ", "▁",
+    "сайн", "байна", "＠ＵＳＥＲ", "\ufff0", "\ufff1", *"\U000f0000\U000f0002\U00100000",
+  ]  # fmt: skip
+  draw = random.Random(5)
+  texts = ["".join(draw.choices(parts, k=9)) for _ in range(500)]
+  for text, ids in zip(texts, ours.encode(texts), strict=True):
+    found = theirs.encode(text, add_special_tokens=False)
+    assert found.ids == ids.tolist(), ascii(text)
+  text = "сайн байна @USERS :-)"
+  assert theirs.decode(ours.encode([text])[0]) == text
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ _TROUBLE = (
   *"\uffff\ue000\U000f0000\U000f0001", *map(chr, range(0x300, 0x346)),
   "и\u0306", "е\u0308", "И\u0306", "Е\u0308", "u\u0308\u0304", "α\u0313\u0301\u0345",
   "か\u3099", "ﬁ", "²", "№", "Ⅰ", "①", "Ａ", "İ", "ß", "Σ", "ς", "😀", "👨‍👩‍👧‍👦", "🇲🇳", "☺️",
-  "▁", "▁▁", "ᠮᠣᠩᠭᠣᠯ", "漢字", "العربية", "हिन्दी", "@USER", "@LINK", ":-)", "@user",
+  "▁", "▁▁", "ᠮᠣᠩᠭᠣᠯ", "漢字", "العربية", "हिन्दी", "@USER", "S@L", ":-)", "@user",
 )  # fmt: skip
 
 
@@ -111,12 +111,15 @@ def _real_lines() -> list[str]:
   return random.Random(1).sample(lines, min(len(lines), _REAL_LINES))
 
 
+# Some overlap.
+_USERS = "@USER,@USERS,S@L,@LINK,:-),-)),но,оун,ун лал"
 _MODELS: dict[str, dict[str, Any]] = {
   "cased": {},
   "uncased": dict(do_lower_case=True),
   "bytes": dict(byte_fallback=True),
   "bpe": dict(model_type="bpe", byte_fallback=True, do_lower_case=True),
-  "users": dict(user_defined_symbols="@USER,@LINK,:-)"),
+  "users": dict(user_defined_symbols=_USERS),
+  "bpe_users": dict(model_type="bpe", user_defined_symbols=_USERS),
 }
 _CORPUS = str(running.ROOT / "sample/pretrain/*.txt")
 

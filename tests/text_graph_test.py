@@ -1,5 +1,7 @@
 """Strings to ids in graphs: those of Python's tokenizer and framer, always."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -34,7 +36,7 @@ def test_strings_are_prepared_as_the_tokenizer_prepares_them(
     "के ☺️",
   ]
   module = text_graph.TextToIds(tokenizer, digit_comma_file, 64)
-  ids, mask, _ = module.inputs(tf.constant(texts))
+  ids, mask, *_ = module.inputs(tf.constant(texts))
   for row, (expected, size) in enumerate(
     zip(tokenizer.encode(texts), mask.numpy().sum(1), strict=True)
   ):
@@ -50,7 +52,7 @@ def test_long_texts_are_framed_as_in_training(
   module = text_graph.TextToIds(tokenizer, tokenizer_file, length, long_text)
   texts = ["", *("аб вг " * size for size in range(1, 14)), " "]
   framed = framing.Framer(tokenizer, length, long_text).frame(texts)
-  ids, mask, owners = tf.function(module.inputs)(tf.constant(texts))
+  ids, mask, _, owners = tf.function(module.inputs)(tf.constant(texts))
   assert ids.shape[1] == mask.shape[1] == length
   assert len(ids) == len(framed.ids)
   for row, expected in enumerate(framed.ids):
@@ -61,6 +63,26 @@ def test_long_texts_are_framed_as_in_training(
     np.testing.assert_array_equal(owners, framed.owners)
   else:
     assert owners is None
+
+
+@pytest.mark.parametrize("length", [3, 4, 9, 16])
+def test_pairs_are_cut_as_in_training(length: int, tokenizer_file: str) -> None:
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  module = text_graph.TextToIds(tokenizer, tokenizer_file, length)
+  texts = ["", " ", *("аб вг " * size for size in (1, 2, 3, 5, 8))]
+  firsts, seconds = zip(*itertools.product(texts, texts), strict=True)
+  found = tf.function(module.pairs)(*map(tf.constant, (firsts, seconds)))
+  framed = framing.Framer(tokenizer, length).frame(
+    [(a, b) if b else a for a, b in zip(firsts, seconds, strict=True)]
+  )
+  assert found.ids.shape[1] == found.segments.shape[1] == length
+  for row, expected in enumerate(framed.ids):
+    size = int(found.mask[row].numpy().sum())
+    assert found.ids[row, :size].numpy().tolist() == expected.tolist()
+    assert set(found.ids[row, size:].numpy()) <= {tokenizer.pad_id}
+    before = framed.seconds[row]
+    segments = [0] * before + [1] * (size - before) + [0] * (length - size)
+    assert found.segments[row].numpy().tolist() == segments
 
 
 def test_no_text_at_all_is_no_input(tokenizer_file: str) -> None:

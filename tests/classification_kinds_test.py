@@ -277,6 +277,17 @@ def test_numbers_are_learnt_from_pairs_by_a_frozen_encoder_too(
       np.testing.assert_array_equal(value, after[name], err_msg=name)
 
 
+def test_numbers_have_no_temperature(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  _pairs(tmp_path / "train.tsv", 20, 0)
+  with pytest.raises(options.InputError, match="label_type=regression"):
+    _run(
+      folder, tmp_path / "out", data_dir=str(tmp_path), text_column="other",
+      label_column="score", label_type="regression", calibrate=True,
+    )  # fmt: skip
+
+
 def _sentences(count: int, seed: int) -> list[dict[str, object]]:
   """Weather words are places, pairs of health words people, sport is neither."""
   rng, rows = np.random.default_rng(seed), []

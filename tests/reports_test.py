@@ -1,6 +1,7 @@
 """The numbers of a report against scikit-learn and textbook, its words."""
 
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,13 @@ def test_the_report_offers_no_excuse_where_the_model_wins_or_ties(
 def test_rare_labels_are_named_as_such(tmp_path: pathlib.Path) -> None:
   text = _written(tmp_path, TRUTH)
   assert "Fewer than 10 rows to judge by: спорт (5)" in text
+
+
+def test_a_label_with_a_line_break_stays_on_its_line() -> None:
+  judged = judgements.OneLabel(
+    ["a\nb", "c"], np.array([0, 1]), np.array([0, 1])
+  )
+  assert re.search(r"^ +a b +1\.000", judged.table(), re.MULTILINE)
 
 
 def test_the_confusion_matrix_is_a_picture_with_a_dark_diagonal(

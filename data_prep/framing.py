@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import tokenization
+from data_prep import options, tokenization
 
 Text = str | tuple[str, str]
 
@@ -143,7 +143,15 @@ class Framer:
     self._known: dict[bytes, np.ndarray] = {}
 
   def frame(self, texts: Sequence[Text]) -> Framed:
-    """Returns the inputs of texts, or of pairs of them."""
+    """Returns the inputs of texts, or of pairs of them.
+
+    Raises:
+      options.InputError: for a single text, whose letters are texts to Python.
+    """
+    if isinstance(texts, str):
+      raise options.InputError(
+        "a list of texts", f"the text {texts[:60]!r}", "give it as [text]"
+      )
     firsts = [text if isinstance(text, str) else text[0] for text in texts]
     pairs = [text[1] for text in texts if not isinstance(text, str)]
     one, other = self._pieces(firsts), iter(self._pieces(pairs))

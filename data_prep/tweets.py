@@ -181,7 +181,7 @@ def clean(text: str, latin_mongolian: str = "keep") -> str:
     text: as it was written.
     latin_mongolian: as in `Options`.
   """
-  text = html.unescape(text)
+  text = _unescaped(text)
   text = _MENTION.sub("@", _LINK.sub("http", text))
   text = normalization.normalize(_VARIANT.sub("", text))
   text = _LETTERS.sub(r"\1\1", text)
@@ -193,6 +193,17 @@ def clean(text: str, latin_mongolian: str = "keep") -> str:
   parts = _NO_WORDS.split(text)  # what lies between, and every second such
   parts[::2] = map(latin_script.to_cyrillic, parts[::2])
   return "".join(parts)
+
+
+def _unescaped(text: str) -> str:
+  """Undoes HTML's escapes, however often a dump was escaped.
+
+  So what is cleaned stays as it is when it is cleaned again, as the rows of a
+  set are when they are judged.
+  """
+  while (found := html.unescape(text)) != text:
+    text = found
+  return text
 
 
 _NO_WORDS = re.compile(r"(http\b|#\w+)")

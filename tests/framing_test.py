@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_prep import framing, tokenization
+from data_prep import framing, options, tokenization
 
 TEXT = "Хүн бүр төрж мэндлэхдээ эрх чөлөөтэй, адилхан нэр төртэй, ижил эрхтэй."
 
@@ -24,6 +24,13 @@ def test_a_short_text_stands_between_its_frames(
     ]  # fmt: skip
     assert framed.ids[1].tolist() == [tokenizer.cls_id, tokenizer.sep_id]
     assert framed.cut == 0
+
+
+def test_a_text_is_not_taken_for_a_list_of_its_letters(
+  tokenizer: tokenization.Tokenizer,
+) -> None:
+  with pytest.raises(options.InputError, match=r"give it as \[text\]"):
+    framing.Framer(tokenizer, 128).frame(TEXT)
 
 
 def test_heads_and_tails_of_a_long_text(

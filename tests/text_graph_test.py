@@ -33,6 +33,9 @@ def test_strings_are_prepared_as_the_tokenizer_prepares_them(
     "22, 2022,5, 1,",
     "``Йо ёо\u0301'' ÀÉ ﬁ Ⅳ",
     "ЁЛКА İ ẞ",
+    "А\0Б ΑΣ",  # tf.strings.lower ends at the NUL
+    "\U0001e035\U000105c9Ⱟ",  # of Unicode 15 and 16: known to ICU alone
+    "q\u0307\u0323 ﷺ",
     "के ☺️",
   ]
   module = text_graph.TextToIds(tokenizer, digit_comma_file, 64)

@@ -40,7 +40,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 # transformers' "gelu" is the exact one; google's "gelu" the tanh form.
 _ACTIVATIONS = {
   "gelu": "gelu_erf", "gelu_python": "gelu_erf", "gelu_new": "gelu",
-  "gelu_pytorch_tanh": "gelu", "relu": "relu", "tanh": "tanh",
+  "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "relu": "relu", "tanh": "tanh",
   "linear": "linear",
 }  # fmt: skip
 # Keys that change nothing about the encoder, whatever they say …

@@ -34,6 +34,8 @@ def test_strings_are_prepared_as_the_tokenizer_prepares_them(
     "``Йо ёо\u0301'' ÀÉ ﬁ Ⅳ",
     "ЁЛКА İ ẞ",
     "के ☺️",
+    "са\0й\0",  # where a string in C ends
+    "ΟΔΟΣ ΑΣ, Σ \U0001d3b1\U0001fbf7",  # 🯷 is in Unicode since 13
   ]
   module = text_graph.TextToIds(tokenizer, digit_comma_file, 64)
   ids, mask, *_ = module.inputs(tf.constant(texts))

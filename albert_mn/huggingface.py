@@ -114,6 +114,7 @@ def config(path: str) -> configs.AlbertConfig:
   Raises:
     options.InputError: when the encoder is another one than ours computes.
   """
+  weights = os.path.dirname(path) if path.endswith(".json") else path
   path = path if path.endswith(".json") else config_file(path)
   if not path:
     raise options.InputError(
@@ -140,7 +141,18 @@ def config(path: str) -> configs.AlbertConfig:
       "give a model with one of them",
     )
   values["hidden_act"] = _ACTIVATIONS[activation]
-  return _FAMILIES[kind].from_dict(values, path)
+  found = _FAMILIES[kind].from_dict(values, path)
+  equal = found.embedding_size == found.hidden_size
+  if kind == "albert" and equal and _projects(weights):
+    return dataclasses.replace(found, embedding_projection=True)
+  return found
+
+
+def _projects(path: str) -> bool:
+  """Says whether weights, or those of a folder, project the embeddings."""
+  if not (is_weights(path) or has_weights(path)):
+    return False
+  return f"{_PROJECTION}.weight" in read(path)[0]
 
 
 def _kind(values: Mapping[str, Any]) -> str:
@@ -364,7 +376,10 @@ def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
   return values
 
 
-_SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {"inert"}
+_SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {
+  "inert",
+  "embedding_projection",  # always, there
+}
 
 
 def _head(parts: Mapping[str, Any], problem: problems.Problem | None) -> str:

@@ -336,7 +336,7 @@ def test_a_model_without_pooler_and_sentence_head_keeps_new_ones(
   assert "new: pooler, sentence; left over: classifier.weight" in caplog.text
 
 
-def test_an_idle_projection_at_equal_widths_is_dropped_and_a_real_one_refused(
+def test_an_idle_projection_at_equal_widths_is_dropped_and_a_real_one_kept(
   tmp_path: pathlib.Path,
 ) -> None:
   values = json.loads((ALBERT / "config.json").read_text())
@@ -355,8 +355,8 @@ def test_an_idle_projection_at_equal_widths_is_dropped_and_a_real_one_refused(
   assert _loaded(tmp_path).encoder.projection is None
   tensors[f"{place}.weight"] = 2 * np.eye(16)
   _safetensors(tensors, tmp_path / "model.safetensors")
-  with pytest.raises(options.InputError, match="unused .*mapping_in.weight"):
-    _loaded(tmp_path)
+  projection = _loaded(tmp_path).encoder.projection
+  np.testing.assert_array_equal(projection.kernel, 2 * np.eye(16))
 
 
 def test_other_weights_have_another_identity_and_the_tokenizer_is_found(

@@ -18,11 +18,6 @@ _RELATIVE = 1 << 22
 _SIGMA, _FINAL_SIGMA = ord("Σ"), ord("ς")
 # How characters are seen by the rule for Σ at the end of a word (Unicode 3.13).
 _OTHER, _IGNORED, _CASED = range(3)
-# One function each for good, by which `runs` remembers.
-_DECOMPOSED = {
-  form: functools.partial(unicodedata.normalize, form)
-  for form in ("NFD", "NFKD")
-}
 
 
 class Points(NamedTuple):
@@ -138,14 +133,13 @@ def _with_final_sigmas(points: Points) -> Points:
   return points._replace(values=tf.where(final, _FINAL_SIGMA, points.values))
 
 
-def decomposed(points: Points, form: str) -> Points:
-  """As unicodedata.normalize.
+def decomposed(points: Points) -> Points:
+  """As unicodedata.normalize to NFD."""
+  return _in_order(replaced(points, _decomposed))
 
-  Args:
-    points: of the texts.
-    form: "NFD" or "NFKD".
-  """
-  return _in_order(replaced(points, _DECOMPOSED[form]))
+
+def _decomposed(letter: str) -> str:
+  return unicodedata.normalize("NFD", letter)
 
 
 def _in_order(points: Points) -> Points:

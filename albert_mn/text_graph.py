@@ -3,7 +3,6 @@
 What tokenization.Tokenizer and framing.Framer do in Python, with their results.
 """
 
-import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -193,12 +192,7 @@ class SentencePiece(tf.Module):
       return texts
     points = code_points.Points.of(texts)
     if self._settings.strip_accents:
-      points = code_points.decomposed(points, "NFKD")
-      points = code_points.replaced(points, _without_marks)
+      points = code_points.replaced(points, tokenization.without_marks)
     if self._settings.do_lower_case:
       points = code_points.lower(points)
     return points.strings(texts)
-
-
-def _without_marks(letter: str) -> str:
-  return "" if unicodedata.combining(letter) else letter

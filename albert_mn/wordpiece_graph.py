@@ -59,7 +59,7 @@ class WordPiece(tf.Module):
     if self._settings.do_lower_case:
       points = code_points.lower(points)
     if self._settings.strip_accents:
-      points = code_points.decomposed(points, "NFD")
+      points = code_points.decomposed(points)
       points = code_points.replaced(points, _without_marks)
     return _divided(
       code_points.replaced(points, _apart), tf.size(texts, tf.int64)

@@ -91,9 +91,14 @@ class Settings:
     if self.replace_quotes:
       text = text.replace("``", '"').replace("''", '"')
     if self.strip_accents:
-      decomposed = unicodedata.normalize("NFKD", text)
-      text = "".join(c for c in decomposed if not unicodedata.combining(c))
+      text = without_marks(text)
     return text.lower() if self.do_lower_case else text
+
+
+def without_marks(text: str) -> str:
+  """Decomposes (NFKD), and drops combining marks, in whatever order they come."""
+  decomposed = unicodedata.normalize("NFKD", text)
+  return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 
 def combining_marks() -> str:

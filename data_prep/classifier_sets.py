@@ -210,6 +210,13 @@ def _read(
       f"{found.left_out[0][0]}: {found.left_out[0][2]}",
       "mend it, or give --split=hash",
     )
+  if not found.rows:
+    raise options.InputError(
+      "at least one row to use",
+      f"{len(found.left_out)} left out, the first at {found.left_out[0][0]}: "
+      f"{found.left_out[0][2]}",
+      "check --source, --authors and the columns",
+    )
   if columns.label_type == "class":
     classifier_data.check_several_labels(found.rows)
   return found

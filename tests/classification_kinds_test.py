@@ -278,6 +278,24 @@ def test_numbers_are_learnt_from_pairs_by_a_frozen_encoder_too(
       np.testing.assert_array_equal(value, after[name], err_msg=name)
 
 
+def test_what_one_row_cannot_tell_is_null_in_the_report(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  _pairs(tmp_path / "train.tsv", 20, 0)
+  _pairs(tmp_path / "dev.tsv", 1, 1)
+  _run(
+    folder, tmp_path / "out", data_dir=str(tmp_path), text_column="other",
+    label_column="score", label_type="regression", do_eval=True,
+    num_train_epochs=1.0,
+  )  # fmt: skip
+  report = json.loads(
+    (tmp_path / "out" / "report.json").read_text(),
+    parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
+  )
+  assert report["model"]["pearson"] is None
+  assert report["model"]["mean_absolute_error"] > 0
+
+
 def test_numbers_have_no_temperature(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -423,7 +441,8 @@ def test_class_weights_weigh_in_the_choice_of_the_best_weights_too(
       class_weights="balanced", early_stopping_patience=1, learning_rate=0.0,
     )  # fmt: skip
   predictor = classification.load(str(tmp_path / "out" / "model"))
-  rows = classifier_data.read(str(tmp_path / "validation.tsv"), "text", "label")
+  path = str(tmp_path / "validation.tsv")
+  judged = classifier_data.read(path, "text", "label")
   recall = metrics.balanced_accuracy_score(
     [row.label for row in judged], predictor.best([r.text for r in judged])
   )

@@ -19,6 +19,7 @@ from albert_mn import (
   fine_tuning,
   initial_weights,
   predictions,
+  problems,
   remote_weights,
   tagging,
   task_rows,
@@ -190,6 +191,12 @@ def _train(
       "--init_checkpoint, whose encoder is to be frozen",
       "none",
       "give it, or leave --freeze_encoder out",
+    )
+  if recipe.calibrate and problem.TYPE == problems.REGRESSION:
+    raise options.InputError(
+      "--calibrate with labels, which have probabilities",
+      f"--label_type={problem.TYPE}",
+      "leave it out",
     )
   start = _start(settings, recipe.max_seq_length)
   if problem.TYPE == tagging.ENTITIES:

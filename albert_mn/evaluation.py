@@ -1,6 +1,7 @@
 """From held-out rows to the files that say how good a classifier is."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -195,26 +196,31 @@ def _write_json(
   content: dict[str, Any] = {
     "rows": len(model.truth),
     "loss": loss,
-    "model": model.scores(),
+    "model": _as_json(model.scores()),
     "labels": [
       dict(zip(("label", "precision", "recall", "f1", "support"), row, strict=True))
       for row in model.per_label()
     ],
     "reliability": [one._asdict() for one in model.bins()],
-    "seeds": list(seeds),
+    "seeds": list(map(_as_json, seeds)),
   }  # fmt: skip
   if rival is not None:
     ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
-    content["baseline"] = rival.scores()
+    content["baseline"] = _as_json(rival.scores())
     content["paired"] = {
       "model_only": ours, "baseline_only": theirs, "p_value": chance,
     }  # fmt: skip
   if fresh is not None and fresh.any():
     content["near_copies"] = int((~fresh).sum())
-    content["without_near_copies"] = model.part(fresh).scores()
+    content["without_near_copies"] = _as_json(model.part(fresh).scores())
   with storage.writing(os.path.join(output_dir, "report.json")) as file:
-    json.dump(content, file, ensure_ascii=False, indent=2)
+    json.dump(content, file, ensure_ascii=False, indent=2, allow_nan=False)
     file.write("\n")
+
+
+def _as_json(scores: Mapping[str, float]) -> dict[str, float | None]:
+  """Puts null for what is undefined: JSON has no NaN."""
+  return {n: None if math.isnan(v) else v for n, v in scores.items()}
 
 
 def _rival(

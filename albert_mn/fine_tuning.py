@@ -79,7 +79,8 @@ class Recipe:
     minimum=0.0, maximum=1.0,
   )  # fmt: skip
   class_weights: str = options.option(
-    "none", "balanced: every label weighs the same in the loss, however rare",
+    "none", "balanced: every label weighs the same, however rare, in the loss "
+    "and in the score that decides which weights are kept",
     choices=("none", "balanced"),
   )  # fmt: skip
   early_stopping_patience: int = options.option(
@@ -339,15 +340,29 @@ def predictor_of(problem: problems.Problem) -> type[classifier.Predictor]:
 
 
 class _Judge:
-  """Some rows, to be scored again and again as the weights change."""
+  """Some rows, to be scored again and again as the weights change.
+
+  Args:
+    predictor: with the weights.
+    rows: to score.
+    frozen: whether the encoder is; its output is kept then.
+    balanced: whether each label weighs the same in the score, as in the loss:
+      by accuracy the best weights would be those that know no rare label.
+
+  Attributes:
+    targets: of the rows.
+    score_name: what `score_and_loss` gives.
+  """
 
   def __init__(
     self,
     predictor: classifier.Predictor,
     rows: Sequence[classifier_data.Row],
     frozen: bool,
+    balanced: bool = False,
   ):
-    self._predictor, self._rows = predictor, rows
+    self._predictor, self._rows, self._balanced = predictor, rows, balanced
+    self.score_name = "mean recall" if balanced else predictor.problem.SCORE
     self._texts = [problems.text_of(row) for row in rows]
     self._features = predictor.features(self._texts) if frozen else None
     self.targets = predictor.targets(rows)
@@ -359,9 +374,11 @@ class _Judge:
     return self._predictor.model.head(tf.constant(self._features)).numpy()
 
   def score_and_loss(self) -> tuple[float, float]:
-    """Returns the predictor's score, and the mean loss."""
-    logits = self.logits()
-    loss = self._predictor.problem.mean_loss(logits, self.targets)
+    """Returns the score, and the mean loss."""
+    logits, problem = self.logits(), self._predictor.problem
+    loss = problem.mean_loss(logits, self.targets)
+    if self._balanced:
+      return problem.mean_recall(logits, self.targets), loss
     return self._predictor.score(logits, self._rows), loss
 
 
@@ -392,7 +409,10 @@ class _Loop:
     # A tagger reads all positions: too much to keep.
     cached = recipe.freeze_encoder and problem.TYPE != tagging.ENTITIES
     self._judge = _Judge(
-      self._predictor, data.validation or data.held_out, cached
+      self._predictor,
+      data.validation or data.held_out,
+      cached,
+      recipe.class_weights == "balanced",
     )
     inputs = len(self._examples.encoded)
     self._per_epoch = recipe.steps_per_epoch(inputs)
@@ -487,7 +507,7 @@ class _Loop:
       loss,
       "validation" if self._best else "evaluation rows",
       judged,
-      self._problem.SCORE,
+      self._judge.score_name,
       score,
       " (the best so far)" if better else "",
       left,

@@ -78,7 +78,8 @@ class Judgement:
       self.truth,
       self.answers,
       labels=range(len(self.names)),
-      target_names=list(self.names),
+      # A line break in a label would end its line.
+      target_names=[" ".join(name.split()) for name in self.names],
       digits=3,
       zero_division=0.0,
     )

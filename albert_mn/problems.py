@@ -144,6 +144,10 @@ class Problem:
     """Returns the measure that decides which weights are the best."""
     raise NotImplementedError
 
+  def mean_recall(self, logits: np.ndarray, targets: np.ndarray) -> float:
+    """Returns the share of right rows where each class weighs the same."""
+    raise NotImplementedError
+
   def weights(self, targets: np.ndarray) -> np.ndarray:
     """Returns [rows] float32 with which each class weighs the same."""
     raise options.InputError(
@@ -195,6 +199,10 @@ class SingleLabel(Problem):
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == targets).mean())
+
+  def mean_recall(self, logits: np.ndarray, targets: np.ndarray) -> float:
+    right = logits.argmax(axis=1) == targets
+    return float(np.average(right, weights=self.weights(targets)))
 
   def weights(self, targets: np.ndarray) -> np.ndarray:
     # scikit-learn's "balanced": rows / (labels · rows of the label).

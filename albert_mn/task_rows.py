@@ -12,7 +12,6 @@ from data_prep import (
   classifier_data,
   classifier_sets,
   classifier_splits,
-  eduge,
   manifest,
   near_duplicates,
   options,
@@ -79,13 +78,12 @@ def settle(files: F, output_dir: str) -> F:
   """
   published = files.task_name in (EDUGE, NER) and not files.eval_file
   if published and files.train_file:
-    return _settled_set(_frozen(files, os.path.join(output_dir, "rows")))
+    files = _frozen(files, os.path.join(output_dir, "rows"))
+  if files.task_name in (EDUGE, NER):
+    columns = classifier_sets.source_columns(files.task_name, files)
+    files = dataclasses.replace(files, **dataclasses.asdict(columns))
   if files.data_dir and _is_set(files.data_dir):
     return _settled_set(files)
-  if files.task_name == EDUGE:
-    return dataclasses.replace(files, **dataclasses.asdict(eduge.COLUMNS))
-  if files.task_name == NER:
-    return dataclasses.replace(files, label_type=ENTITIES)
   return files
 
 
@@ -117,7 +115,8 @@ def _settled_set(files: F) -> F:
   columns = classifier_sets.columns_of(files.data_dir)
   return dataclasses.replace(
     files,
-    **dataclasses.asdict(columns),
+    label_type=columns.label_type,
+    text_pair_column=files.text_pair_column or columns.text_pair_column,
     eval_file=files.eval_file or _in_data_dir(files, "test"),
     validation_file=files.validation_file or _in_data_dir(files, "dev"),
   )
@@ -220,7 +219,16 @@ def _in_data_dir(files: Files, name: str) -> str:
 def _read(files: Files, path: str) -> list[classifier_data.Row]:
   if files.task_name == TWEETS:
     return classifier_data.read_tweets(path)
-  return classifier_data.read_rows(path, files)
+  return classifier_data.read_rows(path, _columns(files, path))
+
+
+def _columns(files: Files, path: str) -> classifier_data.Columns:
+  """Returns which columns of a file are what: a set says so of its own."""
+  folder = os.path.normpath(os.path.dirname(path))
+  own = files.data_dir and folder == os.path.normpath(files.data_dir)
+  if own and _is_set(files.data_dir):
+    return classifier_sets.columns_of(files.data_dir)
+  return files
 
 
 def _warn_of_rare_labels(train: Sequence[classifier_data.Row]) -> None:
@@ -271,7 +279,7 @@ def to_predict(
       "none",
       "give --predict_file, or test.tsv in --data_dir",
     )
-  columns: classifier_data.Columns = files
+  columns = _columns(files, path)
   if files.task_name == TWEETS:
     columns = classifier_data.tweet_columns(path, labelled=False)
   return classifier_data.stream(path, columns)

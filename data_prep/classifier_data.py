@@ -308,8 +308,11 @@ def check_known_labels(names: Sequence[str], held_out: Sequence[Row]) -> None:
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
-  """Returns the hexadecimal SHA-256 of texts and labels, in their order."""
+  """Returns the hexadecimal SHA-256 of what rows say, in their order."""
   digest = hashlib.sha256()
   for row in rows:
     digest.update(f"{row.label}\0{row.text}\0".encode())
+    more = (row.text_pair, row.labels, row.entities)
+    if any(more):  # without them the hash is that of earlier versions
+      digest.update(json.dumps(more).encode())
   return digest.hexdigest()

@@ -85,11 +85,11 @@ def build(
 
   Args:
     settings: what to read and how to split it.
-    columns: for --source=table.
+    columns: for --source=table; of --source=ner those of text and labels.
     cleaning: for --source=tweets.
   """
   cleaning = cleaning or tweets.Options()
-  columns = _columns(settings, columns)
+  columns = source_columns(settings.source, columns)
   storage.require_writable(settings.output_dir)
   paths = storage.matching(settings.input_file)
   _check_apart(settings.output_dir, paths)
@@ -135,6 +135,23 @@ def _check_apart(folder: str, paths: Sequence[str]) -> None:
       )
 
 
+def source_columns(
+  source: str, columns: classifier_data.Columns
+) -> classifier_data.Columns:
+  """Returns the columns of a source's files; `columns` are the chosen ones."""
+  if source == "eduge":
+    return eduge.COLUMNS
+  if source == "tweets":
+    return classifier_data.Columns()
+  if source == "ner":
+    name, default = columns.label_column, classifier_data.Columns().label_column
+    return classifier_data.Columns(
+      columns.text_column, "labels" if name == default else name,
+      label_type="entities",
+    )  # fmt: skip
+  return columns
+
+
 def columns_of(folder: str) -> classifier_data.Columns:
   """Returns the columns of a finished set's files."""
   found = manifest.check(folder, KIND)["parameters"]["columns"]
@@ -159,18 +176,6 @@ def copied_lines(folder: str, part: str) -> set[int]:
     if cells[0] == part:
       found.add(int(cells[1]))
   return found
-
-
-def _columns(
-  settings: Options, columns: classifier_data.Columns
-) -> classifier_data.Columns:
-  if settings.source == "eduge":
-    return eduge.COLUMNS
-  if settings.source == "tweets":
-    return classifier_data.Columns()
-  if settings.source == "ner":
-    return classifier_data.Columns(label_column="labels", label_type="entities")
-  return columns
 
 
 def _read(
@@ -204,6 +209,13 @@ def _read(
       f"{len(found.left_out)} to leave out, the first at "
       f"{found.left_out[0][0]}: {found.left_out[0][2]}",
       "mend it, or give --split=hash",
+    )
+  if not found.rows:
+    raise options.InputError(
+      "at least one row to use",
+      f"{len(found.left_out)} left out, the first at {found.left_out[0][0]}: "
+      f"{found.left_out[0][2]}",
+      "check --source, --authors and the columns",
     )
   if columns.label_type == "class":
     classifier_data.check_several_labels(found.rows)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import tf_keras
+from sklearn import metrics
 
 from albert_mn import (
   checkpoints,
@@ -277,6 +278,35 @@ def test_numbers_are_learnt_from_pairs_by_a_frozen_encoder_too(
       np.testing.assert_array_equal(value, after[name], err_msg=name)
 
 
+def test_what_one_row_cannot_tell_is_null_in_the_report(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  _pairs(tmp_path / "train.tsv", 20, 0)
+  _pairs(tmp_path / "dev.tsv", 1, 1)
+  _run(
+    folder, tmp_path / "out", data_dir=str(tmp_path), text_column="other",
+    label_column="score", label_type="regression", do_eval=True,
+    num_train_epochs=1.0,
+  )  # fmt: skip
+  report = json.loads(
+    (tmp_path / "out" / "report.json").read_text(),
+    parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
+  )
+  assert report["model"]["pearson"] is None
+  assert report["model"]["mean_absolute_error"] > 0
+
+
+def test_numbers_have_no_temperature(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  _pairs(tmp_path / "train.tsv", 20, 0)
+  with pytest.raises(options.InputError, match="label_type=regression"):
+    _run(
+      folder, tmp_path / "out", data_dir=str(tmp_path), text_column="other",
+      label_column="score", label_type="regression", calibrate=True,
+    )  # fmt: skip
+
+
 def _sentences(count: int, seed: int) -> list[dict[str, object]]:
   """Weather words are places, pairs of health words people, sport is neither."""
   rng, rows = np.random.default_rng(seed), []
@@ -390,6 +420,33 @@ def test_eduge_goes_from_its_file_to_a_report_without_copies(
   text = " ".join((tmp_path / "out" / "report.txt").read_text().split())
   assert f"{report['near_copies']} of {report['rows']} rows have a near" in text
   assert "texts are longer than 32 pieces" in text
+
+
+def test_class_weights_weigh_in_the_choice_of_the_best_weights_too(
+  folder: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+  rng = np.random.default_rng(0)
+  for name, count in (("train", 40), ("validation", 20), ("dev", 20)):
+    rows = [
+      (
+        _words(rng, "sport" if number % 10 else "health", 5),
+        str(number % 10 > 0),
+      )
+      for number in range(count)
+    ]
+    base._tsv(tmp_path / f"{name}.tsv", rows)
+  with caplog.at_level("INFO"):
+    _run(
+      folder, tmp_path / "out", data_dir=str(tmp_path), num_train_epochs=1.0,
+      class_weights="balanced", early_stopping_patience=1, learning_rate=0.0,
+    )  # fmt: skip
+  predictor = classification.load(str(tmp_path / "out" / "model"))
+  path = str(tmp_path / "validation.tsv")
+  judged = classifier_data.read(path, "text", "label")
+  recall = metrics.balanced_accuracy_score(
+    [row.label for row in judged], predictor.best([r.text for r in judged])
+  )
+  assert f"mean recall {recall:.3f} (the best so far)" in caplog.text
 
 
 @pytest.mark.slow

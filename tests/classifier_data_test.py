@@ -1,8 +1,10 @@
 """Rows by column name, labels of every type, and clear messages."""
 
+import dataclasses
 import gzip
 import json
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -283,3 +285,23 @@ def test_the_sample_has_its_seven_topics_on_701_and_99_rows() -> None:
     "entertainment", "geography", "health", "politics", "science/technology",
     "sports", "travel",
   ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"text": "б"},
+    {"label": "1"},
+    {"text_pair": "б"},
+    {"labels": ("x",)},
+    {"entities": ((0, 1, "LOC"),)},
+  ],
+)
+def test_the_fingerprint_changes_with_all_that_a_row_says(
+  change: dict[str, Any],
+) -> None:
+  row = classifier_data.Row(2, "а", text_pair="в", labels=("y",))
+  other = dataclasses.replace(row, **change)
+  assert classifier_data.fingerprint([row]) != classifier_data.fingerprint(
+    [other]
+  )

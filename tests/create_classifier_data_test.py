@@ -281,6 +281,15 @@ def test_too_few_rows_for_a_part_are_refused(tmp_path: pathlib.Path) -> None:
     _build(tmp_path / "set", path)
 
 
+def test_nothing_but_rows_to_leave_out_is_told_with_the_first_reason(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tmp_path / "a.tsv"
+  path.write_text("text\tlabel\nбөх\t0\nцас\t1\n", encoding="utf-8")
+  with pytest.raises(options.InputError, match="a.tsv:2: another author"):
+    _build(tmp_path / "out", path, source="tweets", authors="хэн ч биш")
+
+
 def test_one_label_alone_is_refused(tmp_path: pathlib.Path) -> None:
   path = _table(
     tmp_path / "a.jsonl", *({"text": t, "label": "x"} for t in "аб")

@@ -40,6 +40,9 @@ def test_one_label_a_row() -> None:
     class_weight.compute_sample_weight("balanced", targets),
     rtol=1e-6,
   )
+  assert problem.mean_recall(logits, targets) == pytest.approx(
+    metrics.balanced_accuracy_score(targets, logits.argmax(axis=1))
+  )
   with pytest.raises(options.InputError, match="'d' on line 2"):
     problem.targets(_rows("d"))
   with pytest.raises(options.InputError, match="only 'a'"):

@@ -113,6 +113,13 @@ def test_rare_labels_are_named_as_such(tmp_path: pathlib.Path) -> None:
   assert "Fewer than 10 rows to judge by: спорт (5)" in text
 
 
+def test_a_label_with_a_line_break_stays_on_its_line() -> None:
+  judged = judgements.OneLabel(
+    ["a\nb", "c"], np.array([0, 1]), np.array([0, 1])
+  )
+  assert "\n   a b      1.000" in judged.table()
+
+
 def test_the_confusion_matrix_is_a_picture_with_a_dark_diagonal(
   tmp_path: pathlib.Path,
 ) -> None:

@@ -62,6 +62,36 @@ def test_rows_to_predict_of_eduge_are_its_columns(
   assert len(found) == 4 and not any(isinstance(r, tables.Bad) for r in found)
 
 
+def test_a_set_names_the_columns_of_its_own_files_alone(
+  tmp_path: pathlib.Path,
+) -> None:
+  _eduge(tmp_path / "eduge.csv")
+  _eduge(tmp_path / "new.csv", 4)
+  train, new = str(tmp_path / "eduge.csv"), str(tmp_path / "new.csv")
+  files = task_rows.Files(task_name="eduge", train_file=train, predict_file=new)
+  settled = task_rows.settle(files, str(tmp_path / "out"))
+  assert len(list(task_rows.to_predict(settled))) == 4
+  judged = task_rows.Files(
+    data_dir=settled.data_dir, eval_file=new, text_column="news"
+  )
+  rows = task_rows.labelled(task_rows.settle(judged, "x"), True, False)
+  assert len(rows.held_out) == 4 and len(rows.train) > 50
+
+
+@pytest.mark.parametrize("key", ["labels", "entities"])
+def test_entities_to_judge_by_stand_under_labels_or_where_the_flag_says(
+  key: str, tmp_path: pathlib.Path
+) -> None:
+  path = tmp_path / "new.jsonl"
+  path.write_text(f'{{"text": "Баянгол", "{key}": [[0, 7, "LOC"]]}}\n', "utf-8")
+  files = task_rows.Files(
+    task_name="ner", train_file=str(path), eval_file=str(path),
+    **({} if key == "labels" else {"label_column": key}),
+  )  # fmt: skip
+  rows = task_rows.labelled(task_rows.settle(files, "x"), True, False)
+  assert rows.held_out[0].entities == ((0, 7, "LOC"),)
+
+
 def _tsv(path: pathlib.Path, numbers: range) -> None:
   lines = [
     f"{_text(label, number)}\t{label}"

@@ -44,6 +44,8 @@ class AlbertConfig:
     type_vocab_size: segments.
     initializer_range: standard deviation of the truncated normal.
     layer_norm_eps: 1e-12 in google's code.
+    embedding_projection: whether there is one where embeddings are as wide as
+      the layers, too, as in transformers' AlbertModel; google's code has none.
     inert: keys that change nothing, kept for the round trip.
   """
 
@@ -65,6 +67,7 @@ class AlbertConfig:
   type_vocab_size: int = 2
   initializer_range: float = 0.02
   layer_norm_eps: float = 1e-12
+  embedding_projection: bool = False
   inert: tuple[tuple[str, Any], ...] = ()
 
   def __post_init__(self) -> None:
@@ -86,6 +89,11 @@ class AlbertConfig:
         repr(self.hidden_act),
         "mend the config",
       )
+
+  @property
+  def projects_embeddings(self) -> bool:
+    """Whether a projection stands between embeddings and layers."""
+    return self.embedding_projection or self.embedding_size != self.hidden_size
 
   @classmethod
   def from_file(cls, path: str) -> "AlbertConfig":
@@ -139,6 +147,8 @@ class AlbertConfig:
     values.update(dict(values.pop("inert")))
     if self.layer_norm_eps == 1e-12:
       del values["layer_norm_eps"]  # upstream's classes do not know the key
+    if not self.embedding_projection:
+      values.pop("embedding_projection", None)  # nor this one
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
@@ -157,6 +167,7 @@ class BertConfig(AlbertConfig):
   hidden_size: int = 768
   num_hidden_groups: int = dataclasses.field(init=False, default=1)
   inner_group_num: int = dataclasses.field(init=False, default=1)
+  embedding_projection: bool = dataclasses.field(init=False, default=False)
   num_attention_heads: int = 12
   intermediate_size: int = 3072
   hidden_dropout_prob: float = 0.1
@@ -177,11 +188,12 @@ def _is_inert(name: str, value: Any) -> bool:
 
 
 def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
-  """The three kinds of values: a size, a share, a name."""
+  """The kinds of values: a size, a share, a name, yes or no."""
   right = {
     int: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     float: isinstance(value, int | float) and 0 <= value < 1,
     str: isinstance(value, str),
+    bool: isinstance(value, bool),
   }[kind]
   if not right:
     raise options.InputError(

@@ -492,6 +492,8 @@ def why(name: str) -> str:
     return "the optimizer's, for going on with the same run"
   if name == "watch":
     return "a run's own record of its losses"
+  if name.startswith(tuple(f"{place}." for place in huggingface.MASKED_LM)):
+    return "of an output layer that is not tied to the word embeddings"
   return "a head for another task"
 
 

@@ -249,7 +249,7 @@ class AlbertEncoder(tf_keras.layers.Layer):
     )
     self.projection = (
       tf_keras.layers.Dense(config.hidden_size, name="embedding_projection")
-      if config.embedding_size != config.hidden_size
+      if config.projects_embeddings
       else None
     )
     self.groups = [

@@ -138,9 +138,8 @@ def _same_ids(folder: str, source: export_source.Source) -> list[str]:
       )
   return [
     f"ids of tokenizer.json: equal on {len(texts)} texts",
-    *huggingface_tokenizer.limits(
-      source.tokenizer_file, source.tokenizer().settings
-    ),
+    *export_source.ties(source.tokenizer()),
+    *huggingface_tokenizer.limits(source.tokenizer()),
   ]
 
 

@@ -48,7 +48,10 @@ def saved_model(
     {name: value.numpy() for name, value in answers.items() if name != names}
     for answers in (found, expected)
   )
-  return [export_source.compared("serving_default", ours, other)]
+  return [
+    export_source.compared("serving_default", ours, other),
+    *export_source.ties(framer.tokenizer),
+  ]
 
 
 def _classifier(
@@ -125,7 +128,8 @@ def encoder(
     "pooled": found["pooled_output"].numpy(),
     "sequence": found["sequence_output"].numpy()[real],
   }
-  return [export_source.compared("the SavedModel", ours, expected)]
+  told = export_source.ties(source.tokenizer()) if text_to_ids else []
+  return [export_source.compared("the SavedModel", ours, expected), *told]
 
 
 def tflite(

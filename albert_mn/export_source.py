@@ -257,6 +257,16 @@ def texts() -> list[str]:
   return [*foreign_text.SENTENCES, *_AWKWARD]
 
 
+def ties(tokenizer: tokenization.Tokenizer) -> list[str]:
+  """Says where other programs' SentencePiece may give other ids than ours."""
+  if tokenizer.rounded:
+    return []
+  return [
+    "tokenizer: other ids are possible where two divisions of a text are equally "
+    "likely (ууууу), since the model's scores are not rounded"
+  ]
+
+
 def compared(
   what: str, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
 ) -> str:

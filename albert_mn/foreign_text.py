@@ -89,66 +89,90 @@ def found(
     family: of its config.
     transformers: whether the weights are PyTorch's, with transformers' rules.
   """
-  fast = os.path.join(folder, huggingface.FAST_TOKENIZER)
   told = os.path.join(folder, huggingface.TOKENIZER_CONFIG)
-  wordpiece = tokenization.is_wordpiece(tokenizer_file)
   config = huggingface.json_object(told) if storage.exists(told) else {}
   if config.get("tokenize_chinese_chars") is False:
     logging.warning(
       "Chinese characters were no words of their own in %s; here they are", told
     )
+  fast = os.path.join(folder, huggingface.FAST_TOKENIZER)
+  wordpiece = tokenization.is_wordpiece(tokenizer_file)
   longest = (
     _LONGEST_WORD if transformers else tokenization.Settings.longest_word
   )
   if storage.exists(fast):
-    content = huggingface.json_object(fast)
-    try:
-      settings = _of_normalizer(content.get("normalizer") or {})
-      if wordpiece:
-        longest = content["model"].get("max_input_chars_per_word", longest)
-        settings = dataclasses.replace(settings, longest_word=int(longest))
-      elif _lowers_digit_and_comma(content.get("model") or {}):
-        settings = dataclasses.replace(settings, split_digit_commas=True)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-      raise options.InputError(
-        f"a normalizer and a model in {fast}",
-        f"{type(error).__name__} {error}",
-        "copy it again",
-      ) from error
-    return Found(settings, f"the normalizer of {huggingface.FAST_TOKENIZER}")
-  if wordpiece and "do_lower_case" in config:
+    return _of_tokenizer_json(fast, longest if wordpiece else None)
+  if wordpiece:
+    return _of_wordpiece(config, tokenizer_file, longest)
+  if "keep_accents" in config:
+    return _of_albert_tokenizer(config, huggingface.TOKENIZER_CONFIG)
+  if family is configs.AlbertConfig and transformers:
+    return _of_albert_tokenizer(config, "transformers' defaults for ALBERT")
+  return _of_google(tokenization.Tokenizer(tokenizer_file), family)
+
+
+def _of_tokenizer_json(path: str, longest: int | None) -> Found:
+  """Reads tokenizer.json.
+
+  Args:
+    path: the file.
+    longest: letters of a word of WordPiece's, where it says nothing; None for
+      SentencePiece.
+  """
+  content = huggingface.json_object(path)
+  try:
+    settings = _of_normalizer(content.get("normalizer") or {})
+    model = content.get("model") or {}
+    if longest is not None:
+      longest = int(model.get("max_input_chars_per_word", longest))
+      settings = dataclasses.replace(settings, longest_word=longest)
+    elif _lowers_digit_and_comma(model):
+      settings = dataclasses.replace(settings, split_digit_commas=True)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise options.InputError(
+      f"a normalizer and a model in {path}",
+      f"{type(error).__name__} {error}",
+      "copy it again",
+    ) from error
+  return Found(settings, f"the normalizer of {huggingface.FAST_TOKENIZER}")
+
+
+def _of_wordpiece(
+  config: Mapping[str, Any], vocab_file: str, longest: int
+) -> Found:
+  """Follows tokenizer_config.json, or else the case of the vocabulary."""
+  if "do_lower_case" in config:
     lower = bool(config["do_lower_case"])
     strip = config.get("strip_accents")
     strip = lower if strip is None else bool(strip)
-    return Found(
-      tokenization.Settings(lower, strip, longest_word=longest),
-      huggingface.TOKENIZER_CONFIG,
-    )
-  if not wordpiece and "keep_accents" in config:
-    return _of_albert_tokenizer(config, huggingface.TOKENIZER_CONFIG)
-  bare = tokenization.Tokenizer(tokenizer_file)
-  if wordpiece:
-    lower = not _has_capitals(bare)
-    return Found(
-      tokenization.Settings(lower, lower, longest_word=longest),
-      "no capital letter in the vocabulary, and BERT's uncased models drop marks"
-      if lower
-      else "capital letters in the vocabulary",
-    )
-  if family is configs.AlbertConfig and transformers:
-    return _of_albert_tokenizer(config, "transformers' defaults for ALBERT")
+    reason = huggingface.TOKENIZER_CONFIG
+  else:
+    lower = strip = not _has_capitals(tokenization.Tokenizer(vocab_file))
+    reason = "capital letters in the vocabulary"
+    if lower:
+      reason = f"no {reason}, and BERT's uncased models drop marks"
+  settings = tokenization.Settings(lower, strip, longest_word=longest)
+  return Found(settings, reason)
+
+
+def _of_google(
+  bare: tokenization.Tokenizer, family: type[configs.AlbertConfig]
+) -> Found:
+  """Follows the programs with which google-research's checkpoints were made.
+
+  Args:
+    bare: the SentencePiece model, alone.
+    family: ALBERT, whose tokenization.py drops all marks; or BERT with
+      SentencePiece, as mongolian-bert, which did if no piece has any.
+  """
   lower = not _has_capitals(bare) and not _lower_cases(bare)
-  if family is configs.AlbertConfig:
-    return Found(
-      tokenization.Settings(
-        lower,
-        strip_accents=True,
-        split_digit_commas=_joins_digit_and_comma(bare),
-      ),
-      "as google-research/albert's tokenization.py",
-    )
-  strip = not _has_marks(bare)
-  return Found(tokenization.Settings(lower, strip), "the vocabulary's letters")
+  if family is not configs.AlbertConfig:
+    settings = tokenization.Settings(lower, not _has_marks(bare))
+    return Found(settings, "the vocabulary's letters")
+  settings = tokenization.Settings(
+    lower, strip_accents=True, split_digit_commas=_joins_digit_and_comma(bare)
+  )
+  return Found(settings, "as google-research/albert's tokenization.py")
 
 
 def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:

@@ -26,6 +26,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 ENCODER = ("embeddings.", "encoder.", "pooler.")
 _PREFIXES = ("module.", "albert.", "bert.")  # DataParallel's comes first
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+MASKED_LM = ("predictions", "cls.predictions")
 _PROJECTION = "encoder.embedding_hidden_mapping_in"
 
 _FAMILIES: dict[str, type[configs.AlbertConfig]] = {
@@ -40,7 +41,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 # transformers' "gelu" is the exact one; google's "gelu" the tanh form.
 _ACTIVATIONS = {
   "gelu": "gelu_erf", "gelu_python": "gelu_erf", "gelu_new": "gelu",
-  "gelu_pytorch_tanh": "gelu", "relu": "relu", "tanh": "tanh",
+  "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "relu": "relu", "tanh": "tanh",
   "linear": "linear",
 }  # fmt: skip
 # Keys that change nothing about the encoder, whatever they say …
@@ -52,7 +53,7 @@ _INERT = {
   "gradient_checkpointing", "id2label", "label2id", "language", "model_type",
   "name", "num_labels", "output_attentions", "output_hidden_states",
   "output_past", "pad_token_id", "problem_type", "return_dict",
-  "task_specific_params", "tokenizer_class", "torch_dtype", "torchscript",
+  "task_specific_params", "tie_word_embeddings", "tokenizer_class", "torch_dtype", "torchscript",
   "transformers_version", "use_cache",
 }  # fmt: skip
 # … and those that change nothing at this value.
@@ -60,7 +61,6 @@ _INERT_AT: dict[str, Any] = {
   "add_cross_attention": False, "cross_attention_hidden_size": None,
   "is_decoder": False, "is_encoder_decoder": False,
   "position_embedding_type": "absolute", "pruned_heads": {},
-  "tie_word_embeddings": True,
 }  # fmt: skip
 # What is predicted → the end of the name of transformers' class, and what it
 # calls the problem.
@@ -114,6 +114,7 @@ def config(path: str) -> configs.AlbertConfig:
   Raises:
     options.InputError: when the encoder is another one than ours computes.
   """
+  weights = os.path.dirname(path) if path.endswith(".json") else path
   path = path if path.endswith(".json") else config_file(path)
   if not path:
     raise options.InputError(
@@ -140,7 +141,18 @@ def config(path: str) -> configs.AlbertConfig:
       "give a model with one of them",
     )
   values["hidden_act"] = _ACTIVATIONS[activation]
-  return _FAMILIES[kind].from_dict(values, path)
+  found = _FAMILIES[kind].from_dict(values, path)
+  equal = found.embedding_size == found.hidden_size
+  if kind == "albert" and equal and _projects(weights):
+    return dataclasses.replace(found, embedding_projection=True)
+  return found
+
+
+def _projects(path: str) -> bool:
+  """Says whether weights, or those of a folder, project the embeddings."""
+  if not (is_weights(path) or has_weights(path)):
+    return False
+  return f"{_PROJECTION}.weight" in read(path)[0]
 
 
 def _kind(values: Mapping[str, Any]) -> str:
@@ -249,16 +261,15 @@ def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
     folder: or a file of weights.
 
   Raises:
-    options.InputError: when a file is missing or damaged, or the output
-      layer is not tied to the word embeddings.
+    options.InputError: when a file is missing or damaged.
   """
   found: dict[str, np.ndarray] = {}
   for path in files(folder):
     for name, array in tensor_files.read(path).items():
       found[_renamed(name)] = _turned(name, array)
   skipped = [name for name in BUFFERS if found.pop(name, None) is not None]
-  for place in ("predictions", "cls.predictions"):
-    _untie(found, place, folder)
+  for place in MASKED_LM:
+    skipped += _untie(found, place)
   _drop_idle_projection(found)
   return found, skipped
 
@@ -278,20 +289,26 @@ def _turned(name: str, array: np.ndarray) -> np.ndarray:
   return array if is_table or array.ndim != 2 else array.T
 
 
-def _untie(found: dict[str, np.ndarray], place: str, folder: str) -> None:
-  """Takes away the output layer's second names for weights held elsewhere."""
+def _untie(found: dict[str, np.ndarray], place: str) -> list[str]:
+  """Takes away the output layer's second names for weights held elsewhere.
+
+  A masked-LM head with weights of its own there is another one than ours: it
+  goes as a whole. Returns the names that it had.
+  """
   bias = found.pop(f"{place}.decoder.bias", None)
   if bias is not None:
     found.setdefault(f"{place}.bias", bias)
   kernel = found.pop(f"{place}.decoder.weight", None)
   twins = {f"{place}.bias": bias, "embeddings.word_embeddings.weight": kernel}
-  for name, twin in twins.items():
-    if twin is not None and not np.array_equal(twin, found.get(name, [])):
-      raise options.InputError(
-        f"an output layer in {folder} that is tied to the word embeddings",
-        "another one",
-        "take the model without its masked-LM head",
-      )
+  if all(
+    twin is None or np.array_equal(twin, found.get(name, []))
+    for name, twin in twins.items()
+  ):
+    return []
+  own = sorted(name for name in found if name.startswith(f"{place}."))
+  for name in own:
+    del found[name]
+  return [f"{place}.decoder.weight", *own]
 
 
 def _drop_idle_projection(found: dict[str, np.ndarray]) -> None:
@@ -364,7 +381,10 @@ def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
   return values
 
 
-_SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {"inert"}
+_SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {
+  "inert",
+  "embedding_projection",  # always, there
+}
 
 
 def _head(parts: Mapping[str, Any], problem: problems.Problem | None) -> str:

@@ -29,8 +29,6 @@ _ESCAPE = "\ufff1"
 _STANDS_FOR = 0xF0000
 # Taken from the score of a piece that is not to be chosen.
 _NEVER = 100
-# What train_tokenizer rounds scores to: sums of them are exact in float32.
-_EXACT_SCORES = 1024
 # For each byte after the first: as sentencepiece 0.2.3 favours what the user
 # defined. (The version in tensorflow-text takes -0.1 for all of it. No piece
 # that was trained has a score above 0, so either way none is divided.)
@@ -224,30 +222,15 @@ def _of_sentencepiece(
   }
 
 
-def limits(tokenizer_file: str, settings: tokenization.Settings) -> list[str]:
+def limits(tokenizer: tokenization.Tokenizer) -> list[str]:
   """Says, in a line each, on which texts tokenizer.json may give other ids."""
-  if tokenization.is_wordpiece(tokenizer_file):
+  if not tokenizer.divided:
     return []
-  proto = sentencepiece_model_pb2.ModelProto.FromString(
-    storage.read_bytes(tokenizer_file)
-  )
-  unigram = proto.trainer_spec.model_type == proto.trainer_spec.UNIGRAM
-  found = []
-  if unigram and any(p.score * _EXACT_SCORES % 1 for p in proto.pieces):
-    found.append(
-      "tokenizer.json: other ids are possible where two divisions of a text "
-      "are equally likely (ууууу), as the model's scores are not rounded"
-    )
-  pieces = [piece.piece for piece in proto.pieces]
-  if settings.split_digit_commas and any(
-    map(tokenization.ends_in_digit_and_comma, pieces)
-  ):
-    found.append(
-      "tokenizer.json: other ids are possible where a comma follows a digit: it "
-      "knows no pieces such as `▁22,`, which google-research/albert takes first "
-      "and divides then"
-    )
-  return found
+  return [
+    "tokenizer.json: other ids are possible where a comma follows a digit: it "
+    "knows no pieces such as `▁22,`, which google-research/albert takes first "
+    "and divides then"
+  ]
 
 
 def _check(proto: Any) -> None:
@@ -342,6 +325,9 @@ def _normalization(
     yield rule_steps.replace_all(f"[{tokenization.combining_marks()}]", "")
   if settings.do_lower_case:
     yield from _lower_case()
+  prefix = {"type": "Prepend", "prepend": _SPACE}  # of what is not empty
+  if spec.add_dummy_prefix and not spec.remove_extra_whitespaces:
+    yield prefix
   hidden = [_ESCAPE, rule_steps.SEPARATOR, *_user_pieces(proto)]
   codes = [_ESCAPE + chr(_STANDS_FOR + i) for i in range(len(hidden))]
   both = list(zip(hidden, codes, strict=True))
@@ -353,8 +339,8 @@ def _normalization(
   if spec.remove_extra_whitespaces:
     yield rule_steps.replace_all(" +", " ")
     yield rule_steps.replace_all(rf"\A |[ {_SPACE}]+\z", "")
-  if spec.add_dummy_prefix:
-    yield {"type": "Prepend", "prepend": _SPACE}
+    if spec.add_dummy_prefix:
+      yield prefix
   yield rule_steps.replace(" ", _SPACE)
   for piece, code in reversed(both):
     yield rule_steps.replace(code, piece.replace(" ", _SPACE))

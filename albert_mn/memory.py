@@ -47,7 +47,7 @@ def parameters(config: configs.AlbertConfig) -> int:
     + (config.intermediate_size + 1) * hidden
     + 4 * hidden  # two norms
   )
-  projection = (embedding + 1) * hidden if embedding != hidden else 0
+  projection = (embedding + 1) * hidden if config.projects_embeddings else 0
   head = (hidden + 1) * embedding + 2 * embedding + config.vocab_size
   return (
     (rows + 2) * embedding

@@ -142,7 +142,7 @@ class PlainModel:
     value += self._of(f"{place}.position_embeddings.weight")[: ids.shape[1]]
     value += self._of(f"{place}.token_type_embeddings.weight")[0]
     value = self._norm(f"{place}.LayerNorm", value)
-    if config.embedding_size != config.hidden_size:
+    if config.projects_embeddings:
       value = self._dense("encoder.embedding_hidden_mapping_in", value)
     away = np.where(mask[:, None, None, :] > 0, 0.0, -np.inf)
     of_a_group = config.num_hidden_layers // config.num_hidden_groups

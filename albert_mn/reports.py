@@ -98,12 +98,13 @@ def verdict(
     return ["This model and the baseline tie."]
   winner = "This model" if ours > theirs else "The baseline"
   sure = "more than chance explains" if chance < 0.05 else "chance may do that"
+  value = f"= {chance:.2g}" if chance else "< 1e-300"
   closer = model.right().dtype.kind == "f"
   text = (
     f"{winner} wins by {abs(ours - theirs)} of {len(model.truth)} rows: where "
     f"only one of the two is {'closer' if closer else 'right'}, it is the "
-    f"model on {ours} and the baseline on {theirs} (sign test: p = "
-    f"{chance:.2g}, {sure})."
+    f"model on {ours} and the baseline on {theirs} (sign test: p "
+    f"{value}, {sure})."
   )
   published = isinstance(model, judgements.OneLabel)
   return [text, _MORE_BUDGET] if theirs > ours and published else [text]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_text
 
-from albert_mn import wordpiece_graph
+from albert_mn import code_points, wordpiece_graph
 from data_prep import framing, storage, tokenization
 
 
@@ -188,10 +188,11 @@ class SentencePiece(tf.Module):
     """As tokenization.Settings.apply."""
     if self._settings.replace_quotes:
       texts = tf.strings.regex_replace(texts, "``|''", '"')
+    if not (self._settings.strip_accents or self._settings.do_lower_case):
+      return texts
+    points = code_points.Points.of(texts)
     if self._settings.strip_accents:
-      texts = tensorflow_text.normalize_utf8(texts, "NFKD")
-      marks = tokenization.combining_marks()
-      texts = tf.strings.regex_replace(texts, f"[{marks}]", "")
+      points = code_points.replaced(points, tokenization.without_marks)
     if self._settings.do_lower_case:
-      texts = tf.strings.lower(texts, encoding="utf-8")
-    return texts
+      points = code_points.lower(points)
+    return points.strings(texts)

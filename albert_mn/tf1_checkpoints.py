@@ -74,6 +74,13 @@ def write(
       f"{config.layer_norm_eps}",
       "export it as huggingface",
     )
+  if config.embedding_projection:
+    raise options.InputError(
+      "no projection of embeddings that are as wide as the layers, as in "
+      "google-research's code",
+      "one, of a model of transformers'",
+      "export it as huggingface",
+    )
   arrays = {
     name: _upstreams_shape(name, variable.numpy())
     for part, table in tables(parts).items()

@@ -152,7 +152,7 @@ def step_flops(
     + 2 * length * hidden * config.intermediate_size
   )
   products = (
-    (length * embedding * hidden if embedding != hidden else 0)
+    (length * embedding * hidden if config.projects_embeddings else 0)
     + config.num_hidden_layers * config.inner_group_num * block
     + predictions * embedding * (hidden + config.vocab_size)
     + hidden * hidden  # the pooler

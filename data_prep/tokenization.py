@@ -28,6 +28,11 @@ SPECIAL_NAMES = {
   "sep": ("[SEP]",),
   "mask": ("[MASK]",),
 }
+# Scores are multiples of 1/1024. Sums of a few thousand are then exact in
+# float32, and SentencePiece cuts ууууу as those do who add in float64 (Hugging
+# Face) or in another order (tensorflow-text): otherwise the rounding of sums
+# decides between equal divisions.
+SCORE_STEPS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +91,14 @@ class Settings:
     if self.replace_quotes:
       text = text.replace("``", '"').replace("''", '"')
     if self.strip_accents:
-      decomposed = unicodedata.normalize("NFKD", text)
-      text = "".join(c for c in decomposed if not unicodedata.combining(c))
+      text = without_marks(text)
     return text.lower() if self.do_lower_case else text
+
+
+def without_marks(text: str) -> str:
+  """Decomposes (NFKD), and drops combining marks, in whatever order they come."""
+  decomposed = unicodedata.normalize("NFKD", text)
+  return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 
 def combining_marks() -> str:
@@ -226,6 +236,11 @@ class Tokenizer:
     return self._model.begins(number)
 
   @property
+  def rounded(self) -> bool:
+    """Whether sums of scores are exact in float32, and ties broken alike."""
+    return bool(getattr(self._model, "rounded", True))
+
+  @property
   def divided(self) -> Mapping[int, Sequence[int]]:
     """What stands for the pieces that `split_digit_commas` divides."""
     return getattr(self._model, "divided", {})
@@ -291,6 +306,13 @@ class _SentencePiece:
     )
     self.pieces = [piece.piece for piece in self._proto.pieces]
     self.divided = self._without_commas() if settings.split_digit_commas else {}
+
+  @property
+  def rounded(self) -> bool:
+    spec = self._proto.trainer_spec
+    return spec.model_type != spec.UNIGRAM or all(
+      piece.score * SCORE_STEPS % 1 == 0 for piece in self._proto.pieces
+    )
 
   def _without_commas(self) -> dict[int, list[int]]:
     """Returns what stands for each piece that ends in a digit and a comma."""

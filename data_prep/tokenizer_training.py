@@ -31,11 +31,6 @@ from data_prep import (
 # SentencePiece leaves out longer ones, silently.
 _LONGEST_SENTENCE_BYTES = 1 << 16
 
-# Scores are multiples of 1/1024. Sums of a few thousand are then exact in
-# float32, and SentencePiece cuts ууууу as those do who add in float64 (Hugging
-# Face): otherwise the rounding of sums decides between equal divisions.
-_SCORE_STEPS = 1024
-
 _VOCABULARY_NAME, _REPORT_NAME = "tokenizer.vocab", "report.json"
 
 
@@ -287,7 +282,9 @@ def _trained(drawn: Sample, settings: Options, size: int) -> bytes:
   proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
   proto.normalizer_spec.normalization_rule_tsv = ""
   for piece in proto.pieces:
-    piece.score = round(piece.score * _SCORE_STEPS) / _SCORE_STEPS
+    piece.score = (
+      round(piece.score * tokenization.SCORE_STEPS) / tokenization.SCORE_STEPS
+    )
   return proto.SerializeToString(deterministic=True)
 
 

@@ -37,6 +37,9 @@ SHAPES: dict[str, configs.AlbertConfig] = {
     embedding_size=8, num_hidden_groups=2, inner_group_num=2, **SHAPE
   ),
   "equal_widths": configs.AlbertConfig(embedding_size=16, **SHAPE),
+  "projected": configs.AlbertConfig(
+    embedding_size=16, embedding_projection=True, **SHAPE
+  ),
   "bert": configs.BertConfig(**SHAPE),
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from sentencepiece import sentencepiece_model_pb2
 
 from albert_mn import (
   classifier,
@@ -605,12 +606,24 @@ def test_google_researchs_code_gets_no_model_that_it_computes_otherwise(
   assert "1e-12" not in str(refused.value), "that is as it should be"
 
 
-def test_what_tokenizer_json_cannot_do_is_said(digit_comma_file: str) -> None:
+def test_where_ids_may_be_others_is_said(
+  digit_comma_file: str, tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
   limits = huggingface_tokenizer.limits
-  assert limits(digit_comma_file, tokenization.Settings()) == []
-  divided = tokenization.Settings(split_digit_commas=True)
-  (line,) = limits(digit_comma_file, divided)
+  ours = tokenization.Tokenizer(digit_comma_file)
+  assert limits(ours) == [] == export_source.ties(ours)
+  divided = tokenization.Tokenizer(digit_comma_file, split_digit_commas=True)
+  (line,) = limits(divided)
   assert "where a comma follows a digit" in line
+  proto = sentencepiece_model_pb2.ModelProto.FromString(
+    pathlib.Path(tokenizer_file).read_bytes()
+  )
+  proto.pieces[-1].score += 1e-4
+  other = tmp_path / "unrounded.model"
+  other.write_bytes(proto.SerializeToString())
+  (line,) = export_source.ties(tokenization.Tokenizer(str(other)))
+  assert "equally likely" in line
+  assert export_source.ties(tokenization.Tokenizer(tokenizer_file)) == []
 
 
 def _commands() -> list[str]:

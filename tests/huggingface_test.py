@@ -281,7 +281,6 @@ def test_each_gelu_is_the_one_that_it_is_there(tmp_path: pathlib.Path) -> None:
     ({"num_experts": 8}, "num_experts=8"),
     ({"model_type": "roberta"}, "albert or bert in .*'roberta'"),
     ({"hidden_size": "16"}, "hidden_size in .*int"),
-    ({"tie_word_embeddings": False}, "tie_word_embeddings=False"),
   ],
 )
 def test_a_config_of_another_encoder_is_refused(
@@ -313,10 +312,21 @@ def test_a_missing_or_unknown_weight_and_a_wrong_shape_are_named(
   _refused(tmp_path, other, r"ffn.bias of the shape \(24,\); got \(23,\)")
 
 
-def test_an_output_layer_of_its_own_is_refused(tmp_path: pathlib.Path) -> None:
+def test_a_head_with_an_output_layer_of_its_own_is_left_over(
+  tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+  """transformers' `tie_word_embeddings` false: the encoder is as good."""
   words = _albert()["albert.embeddings.word_embeddings.weight"]
   untied = _albert() | {"predictions.decoder.weight": words + 1}
-  _refused(tmp_path, untied, "tied to the word embeddings")
+  values = json.loads((ALBERT / "config.json").read_text())
+  text = json.dumps(values | {"tie_word_embeddings": False})
+  (tmp_path / "config.json").write_text(text)
+  _safetensors(untied, tmp_path / "model.safetensors")
+  with caplog.at_level("INFO"):
+    encoder = _loaded(tmp_path).encoder
+  np.testing.assert_array_equal(encoder.embedding_table, words)
+  assert "new: masked_lm;" in caplog.text
+  assert "predictions.decoder.weight, predictions.LayerNorm" in caplog.text
 
 
 def test_a_model_without_pooler_and_sentence_head_keeps_new_ones(
@@ -336,7 +346,7 @@ def test_a_model_without_pooler_and_sentence_head_keeps_new_ones(
   assert "new: pooler, sentence; left over: classifier.weight" in caplog.text
 
 
-def test_an_idle_projection_at_equal_widths_is_dropped_and_a_real_one_refused(
+def test_an_idle_projection_at_equal_widths_is_dropped_and_a_real_one_kept(
   tmp_path: pathlib.Path,
 ) -> None:
   values = json.loads((ALBERT / "config.json").read_text())
@@ -355,8 +365,8 @@ def test_an_idle_projection_at_equal_widths_is_dropped_and_a_real_one_refused(
   assert _loaded(tmp_path).encoder.projection is None
   tensors[f"{place}.weight"] = 2 * np.eye(16)
   _safetensors(tensors, tmp_path / "model.safetensors")
-  with pytest.raises(options.InputError, match="unused .*mapping_in.weight"):
-    _loaded(tmp_path)
+  projection = _loaded(tmp_path).encoder.projection
+  np.testing.assert_array_equal(projection.kernel, 2 * np.eye(16))
 
 
 def test_other_weights_have_another_identity_and_the_tokenizer_is_found(

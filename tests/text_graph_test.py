@@ -33,7 +33,12 @@ def test_strings_are_prepared_as_the_tokenizer_prepares_them(
     "22, 2022,5, 1,",
     "``Йо ёо\u0301'' ÀÉ ﬁ Ⅳ",
     "ЁЛКА İ ẞ",
+    "А\0Б ΑΣ",  # tf.strings.lower ends at the NUL
+    "\U0001e035\U000105c9Ⱟ",  # of Unicode 15 and 16: known to ICU alone
+    "q\u0307\u0323 ﷺ",
     "के ☺️",
+    "са\0й\0",  # where a string in C ends
+    "ΟΔΟΣ ΑΣ, Σ \U0001d3b1\U0001fbf7",  # 🯷 is in Unicode since 13
   ]
   module = text_graph.TextToIds(tokenizer, digit_comma_file, 64)
   ids, mask, *_ = module.inputs(tf.constant(texts))

@@ -1,0 +1,152 @@
+"""Texts as code points in a graph, changed as Python changes strings.
+
+TensorFlow's own lower-casing and normalisation follow another version of Unicode
+than Python's, and its lower-casing ends at a NUL. So the graph works on code
+points, with tables that are taken from Python character by character.
+"""
+
+import functools
+import unicodedata
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+# In a table, what is below 0 is this far below a distance from the character.
+_RELATIVE = 1 << 22
+_SIGMA, _FINAL_SIGMA = ord("Σ"), ord("ς")
+# How characters are seen by the rule for Σ at the end of a word (Unicode 3.13).
+_OTHER, _IGNORED, _CASED = range(3)
+
+
+class Points(NamedTuple):
+  """The characters of some texts.
+
+  Attributes:
+    values: [characters] int32 code points, of all texts.
+    rows: [characters] int64, of which text each is, ascending.
+  """
+
+  values: tf.Tensor
+  rows: tf.Tensor
+
+  @classmethod
+  def of(cls, texts: tf.Tensor) -> "Points":
+    """Decodes strings [texts], UTF-8."""
+    decoded = tf.strings.unicode_decode(texts, "UTF-8")
+    return cls(decoded.values, decoded.value_rowids())
+
+  def strings(self, texts: tf.Tensor) -> tf.Tensor:
+    """Returns as many strings as `texts`, UTF-8."""
+    letters = tf.RaggedTensor.from_value_rowids(
+      self.values, self.rows, nrows=tf.size(texts, tf.int64)
+    )
+    return tf.strings.unicode_encode(letters, "UTF-8")
+
+
+def _sigma_sees(letter: str) -> int:
+  """Asks str.lower, which is the one that is to be followed."""
+  if f"{letter}Σ".lower()[-1] == "ς":
+    return _CASED
+  return _IGNORED if f"A{letter}Σ".lower()[-1] == "ς" else _OTHER
+
+
+@functools.cache
+def runs(
+  function: Callable[[str], Hashable],
+) -> tuple[np.ndarray, list[Hashable]]:
+  """Returns where each stretch of code points begins, and its value.
+
+  What strings can hold has no surrogates: they go with what lies before them.
+  """
+  starts: list[int] = []
+  values: list[Hashable] = []
+  for point in (*range(0xD800), *range(0xE000, 0x110000)):
+    value = function(chr(point))
+    if not values or value != values[-1]:
+      starts.append(point)
+      values.append(value)
+  return np.array(starts, np.int32), values
+
+
+def run_of(points: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
+  """Returns in which stretch each code point lies."""
+  return tf.searchsorted(starts, points, side="right") - 1
+
+
+@functools.cache
+def _replacement(
+  function: Callable[[str], str],
+) -> tuple[np.ndarray, list[Hashable]]:
+  """Returns runs of what to put for a character.
+
+  `str.lower` gives for А to Я, which lie 32 before а to я: (32 - _RELATIVE,).
+  """
+
+  def items(letter: str) -> tuple[int, ...]:
+    found = function(letter)
+    if letter in found or len(found) == 1:  # so that runs are long
+      point = ord(letter)
+      return tuple(
+        ord(c) if c == " " else ord(c) - point - _RELATIVE for c in found
+      )
+    return tuple(map(ord, found))
+
+  return runs(items)
+
+
+def replaced(points: Points, function: Callable[[str], str]) -> Points:
+  """Puts for each character the string that a function has for it."""
+  starts, items = _replacement(function)
+  table = tf.ragged.constant(items, tf.int32, ragged_rank=1)
+  found = tf.gather(table, run_of(points.values, starts))
+  owners = found.value_rowids()
+  relative = found.values + _RELATIVE + tf.gather(points.values, owners)
+  values = tf.where(found.values < 0, relative, found.values)
+  return Points(values, tf.gather(points.rows, owners))
+
+
+def lower(points: Points) -> Points:
+  """As str.lower."""
+  return replaced(_with_final_sigmas(points), str.lower)
+
+
+def _with_final_sigmas(points: Points) -> Points:
+  """Lower-cases Σ at the end of a word: Unicode's Final_Sigma."""
+  starts, kinds = runs(_sigma_sees)
+  kind = tf.gather(np.array(kinds, np.int32), run_of(points.values, starts))
+  size = tf.size(kind, tf.int64)
+  solid = kind != _IGNORED
+  # Before and behind all characters lies one that is none.
+  places = tf.concat([[size], tf.where(solid)[:, 0], [size]], 0)
+  rank = tf.cumsum(tf.cast(solid, tf.int64))
+  before = tf.gather(places, rank - tf.cast(solid, tf.int64))
+  behind = tf.gather(places, rank + 1)
+  cased = tf.concat([kind == _CASED, [False]], 0)
+  rows = tf.concat([points.rows, [-1]], 0)
+
+  def is_cased(other: tf.Tensor) -> tf.Tensor:
+    return tf.gather(cased, other) & (tf.gather(rows, other) == points.rows)
+
+  final = (points.values == _SIGMA) & is_cased(before) & ~is_cased(behind)
+  return points._replace(values=tf.where(final, _FINAL_SIGMA, points.values))
+
+
+def decomposed(points: Points) -> Points:
+  """As unicodedata.normalize to NFD."""
+  return _in_order(replaced(points, _decomposed))
+
+
+def _decomposed(letter: str) -> str:
+  return unicodedata.normalize("NFD", letter)
+
+
+def _in_order(points: Points) -> Points:
+  """Sorts marks by their class, between characters of class 0."""
+  starts, classes = runs(unicodedata.combining)
+  kind = tf.gather(np.array(classes, np.int64), run_of(points.values, starts))
+  # Rows are part of the key, since a text may begin with a mark.
+  group = tf.cumsum(tf.cast(kind == 0, tf.int64)) + points.rows
+  order = tf.argsort(group * 256 + kind, stable=True)
+  return points._replace(values=tf.gather(points.values, order))

@@ -103,9 +103,9 @@ def is_table(path: str) -> bool:
 
 
 def table(path: str) -> Fields:
-  """Yields the line and the fields of every CSV or TSV row that is not blank.
+  """Yields the line and the fields of every CSV or TSV row.
 
-  A quotation mark means something in CSV only.
+  A blank line has one field. A quotation mark means something in CSV only.
 
   Raises:
     options.InputError: for a file of another name.
@@ -143,6 +143,7 @@ def _columns(
 ) -> Iterator[tuple[int, Cells | Bad]]:
   rows = table(path)
   names = _names(path, rows)
+  rows = _without_blank_lines(rows, len(names))
   first = list(itertools.islice(rows, 1))
   if not first:
     raise options.InputError(
@@ -171,7 +172,7 @@ def header(path: str) -> list[str] | None:
 
 
 def _names(path: str, rows: Fields) -> list[str]:
-  line, found = next(rows, (0, None))
+  line, found = next(_without_blank_lines(rows, 0), (0, None))
   if found is None:
     raise options.InputError(
       f"a header and at least one row in {path}",
@@ -181,6 +182,15 @@ def _names(path: str, rows: Fields) -> list[str]:
   if isinstance(found, Bad):
     raise found.error(path, line)
   return [name.strip() for name in found]
+
+
+def _without_blank_lines(rows: Fields, width: int) -> Fields:
+  """Leaves out blank lines; of one column they are rows with an empty cell."""
+  for line, fields in rows:
+    match fields:
+      case [cell] if width != 1 and not cell.strip():
+        continue
+    yield line, fields
 
 
 def _picked(
@@ -258,10 +268,7 @@ def _whole(found: dict[str, Any]) -> dict[str, Any]:
 
 def _tab_separated(source: Lines) -> Fields:
   for number, line in source:
-    if isinstance(line, Bad):
-      yield number, line
-    elif line.strip():
-      yield number, line.split("\t")
+    yield number, line if isinstance(line, Bad) else line.split("\t")
 
 
 class _Source:
@@ -296,7 +303,7 @@ def _comma_separated(lines_: Lines) -> Fields:
       yield number, line
     elif '"' in line:
       yield number, _quoted(line, source)
-    elif line.strip():
+    else:
       yield number, line.split(",")  # as csv, in less time
 
 

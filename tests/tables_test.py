@@ -41,6 +41,21 @@ def _cells(
       ],
     ),
     (
+      "empty_cells.tsv",
+      "\n\ttext\n1\tнэг\n\t\n\n  \n2\tхоёр\n\n",
+      [(3, "нэг"), (4, ""), (7, "хоёр")],
+    ),
+    (
+      "one_column.tsv",
+      "text\nнэг\n\nхоёр\n",
+      [(2, "нэг"), (3, ""), (4, "хоёр")],
+    ),
+    (
+      "one_column.csv",
+      "text\nнэг\n\nхоёр\n",
+      [(2, "нэг"), (3, ""), (4, "хоёр")],
+    ),
+    (
       "coding.csv",
       b"text\n\xd0\xb0\n\xe0\xf1\n\xd0\xb1\n",
       [(2, "а"), (3, "expected UTF-8 text, got byte 0xe0"), (4, "б")],

@@ -18,6 +18,8 @@ class Entities(judgements.Judgement):
   frozensets.
   """
 
+  MUCH = "wrong entities"
+
   def scores(self) -> dict[str, float]:
     found = {
       f"{kind}_{name}": value
@@ -34,6 +36,20 @@ class Entities(judgements.Judgement):
   def right(self) -> np.ndarray:
     pairs = zip(self.truth, self.answers, strict=True)
     return np.array([truth == answer for truth, answer in pairs], bool)
+
+  def mistakes(self, most: int) -> list[judgements.Mistake]:
+    """Those that were missed, and those that are none, as TYPE start-end."""
+    found = []
+    for row, (truth, answer) in enumerate(
+      zip(self.truth, self.answers, strict=True)
+    ):
+      true, said = (
+        ", ".join(f"{kind} {start}-{end}" for start, end, kind in sorted(one))
+        for one in (truth - answer, answer - truth)
+      )
+      found.append(judgements.Mistake(row, true, said, len(truth ^ answer)))
+    found = [one for one in found if one.much]
+    return sorted(found, key=lambda one: -one.much)[:most]
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
     rows = []

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -27,17 +28,35 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
   return max(0.0, middle - half), min(1.0, middle + half)
 
 
+class Mistake(NamedTuple):
+  """A wrong answer.
+
+  Attributes:
+    row: its place.
+    true, said: in words.
+    much: how sure of it, or how far off: `Judgement.MUCH` says which.
+  """
+
+  row: int
+  true: str
+  said: str
+  much: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Judgement:
   """Answers beside the truth.
 
   Attributes:
+    MUCH: what orders the mistakes.
     names: of the labels.
     truth, answers: [rows] numbers of labels; [rows, labels] of 0 and 1 where
       there may be several; [rows] values of a regression.
     sure: the probability of what was said, [rows]; [rows, labels] where there
       may be several; None where only answers are known, as of the baseline.
   """
+
+  MUCH: ClassVar[str] = "probability"
 
   names: Sequence[str]
   truth: np.ndarray
@@ -50,6 +69,10 @@ class Judgement:
 
   def right(self) -> np.ndarray:
     """Returns [rows]: higher is better; what a paired test compares."""
+    raise NotImplementedError
+
+  def mistakes(self, most: int) -> list[Mistake]:
+    """Returns the worst; none where nothing says how bad they are."""
     raise NotImplementedError
 
   def part(self, rows: np.ndarray) -> "Judgement":
@@ -145,6 +168,21 @@ class OneLabel(Judgement):
       return []
     return calibration.bins(self.sure, self.right())
 
+  def mistakes(self, most: int) -> list[Mistake]:
+    if self.sure is None:
+      return []
+    wrong = np.flatnonzero(~self.right())
+    wrong = wrong[np.argsort(-self.sure[wrong], kind="stable")][:most]
+    return [
+      Mistake(
+        row,
+        self.names[self.truth[row]],
+        self.names[self.answers[row]],
+        float(self.sure[row]),
+      )
+      for row in wrong.tolist()
+    ]
+
 
 class SeveralLabels(Judgement):
   """Any number of labels a row."""
@@ -167,9 +205,24 @@ class SeveralLabels(Judgement):
       self.sure.ravel(), (self.truth == self.answers).ravel()
     )
 
+  def mistakes(self, most: int) -> list[Mistake]:
+    """Each label of each row counts as an answer."""
+    if self.sure is None:
+      return []
+    wrong = np.argwhere(self.truth != self.answers)
+    order = np.argsort(-self.sure[tuple(wrong.T)], kind="stable")[:most]
+    found = []
+    for row, label in wrong[order].tolist():
+      words = self.names[label], f"not {self.names[label]}"
+      true, said = words if self.truth[row, label] else words[::-1]
+      found.append(Mistake(row, true, said, float(self.sure[row, label])))
+    return found
+
 
 class Numbers(Judgement):
   """A number a row."""
+
+  MUCH = "off by"
 
   def scores(self) -> dict[str, float]:
     error = self.answers - self.truth
@@ -191,6 +244,20 @@ class Numbers(Judgement):
 
   def right(self) -> np.ndarray:
     return -np.abs(self.answers - self.truth)
+
+  def mistakes(self, most: int) -> list[Mistake]:
+    off = np.abs(self.answers - self.truth)
+    worst = np.argsort(-off, kind="stable")[:most]
+    return [
+      Mistake(
+        row,
+        f"{self.truth[row]:.6g}",
+        f"{self.answers[row]:.6g}",
+        float(off[row]),
+      )
+      for row in worst.tolist()
+      if off[row]
+    ]
 
   def table(self) -> str:
     return "\n".join(

@@ -49,12 +49,14 @@ def write(output_dir: str, found: Findings) -> str:
 
 def page(found: Findings) -> str:
   """Returns the page as HTML."""
+  sure = found.model.MUCH == "probability"
+  worst = "Most confident" if sure else "Worst"
   sections = {
     "Scores": _scores(found),
     "Labels": _labels(found.model),
     "Calibration": _calibration(found.model),
     "Confusions": _confusions(found.model),
-    "Most confident mistakes": _mistakes(found),
+    f"{worst} mistakes": _mistakes(found),
     "Settings": pages.table(
       "What the model was trained with",
       ["", "value"],
@@ -155,23 +157,21 @@ def _confusions(model: judgements.Judgement) -> str:
 
 
 def _mistakes(found: Findings) -> str:
-  model = found.model
-  if not isinstance(model, judgements.OneLabel) or model.sure is None:
+  worst = found.model.mistakes(_MISTAKES)
+  if not worst:
     return ""
-  wrong = np.flatnonzero(~model.right())
-  wrong = wrong[np.argsort(-model.sure[wrong], kind="stable")][:_MISTAKES]
   return pages.table(
-    "Wrong, and sure of it: often the label is at fault",
-    ["line", "true", "predicted", "probability", "text"],
+    "Wrong, the worst first: often the label is at fault",
+    ["line", "true", "predicted", found.model.MUCH, "text"],
     [
       [
-        str(found.rows[row].line),
-        model.names[model.truth[row]],
-        model.names[model.answers[row]],
-        float(model.sure[row]),
-        _shortened(found.rows[row]),
+        str(found.rows[one.row].line),
+        one.true,
+        one.said,
+        one.much,
+        _shortened(found.rows[one.row]),
       ]
-      for row in wrong.tolist()
+      for one in worst
     ],
   )
 

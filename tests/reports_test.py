@@ -10,7 +10,13 @@ from matplotlib import image
 from sklearn import metrics
 from sklearn.feature_extraction import text as features
 
-from albert_mn import baseline, judgements, report_page, reports
+from albert_mn import (
+  baseline,
+  entity_scores,
+  judgements,
+  report_page,
+  reports,
+)
 from data_prep import classifier_data
 
 NAMES = ["спорт", "улс төр", "цаг агаар"]
@@ -250,6 +256,44 @@ def test_of_ten_thousand_labels_the_most_confused_are_drawn(
   assert max(image.imread(path).shape) < 4000
   text = reports.write(str(tmp_path / "report.txt"), model, None)
   assert "and 9970 labels more" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+  ("model", "expected"),
+  [
+    (
+      judgements.SeveralLabels(
+        ["a", "b"], np.array([[1, 0], [0, 1]]), np.array([[0, 0], [1, 1]]),
+        np.array([[0.6, 0.9], [0.8, 0.7]]),
+      ),
+      [(1, "not a", "a", 0.8), (0, "a", "not a", 0.6)],
+    ),
+    (
+      judgements.Numbers(["value"], np.array([1.0, 2, 3]), np.array([1.5, 2, 9])),
+      [(2, "3", "9", 6.0), (0, "1", "1.5", 0.5)],
+    ),
+    (
+      entity_scores.Entities(
+        ["X"],
+        np.array([frozenset([(0, 2, "X")]), frozenset([(1, 2, "X")])]),
+        np.array([frozenset([(0, 2, "X")]), frozenset([(1, 3, "X")])]),
+      ),
+      [(1, "X 1-2", "X 1-3", 2)],
+    ),
+  ],
+)  # fmt: skip
+def test_the_worst_mistakes_come_first(
+  model: judgements.Judgement, expected: list[tuple[Any, ...]]
+) -> None:
+  assert model.mistakes(9) == expected
+  assert model.mistakes(1) == expected[:1]
+  rows = [classifier_data.Row(line, "text", "") for line in range(2, 5)]
+  page = report_page.page(
+    report_page.Findings(
+      baseline.NAME, model, None, rows, None, [model.scores()], [], {}
+    )
+  )
+  assert model.MUCH in page.partition("mistakes")[2]
 
 
 def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:

@@ -435,7 +435,7 @@ def test_class_weights_weigh_in_the_choice_of_the_best_weights_too(
       for number in range(count)
     ]
     base._tsv(tmp_path / f"{name}.tsv", rows)
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO", logger="absl"):
     _run(
       folder, tmp_path / "out", data_dir=str(tmp_path), num_train_epochs=1.0,
       class_weights="balanced", early_stopping_patience=1, learning_rate=0.0,

@@ -322,7 +322,7 @@ def test_a_head_with_an_output_layer_of_its_own_is_left_over(
   text = json.dumps(values | {"tie_word_embeddings": False})
   (tmp_path / "config.json").write_text(text)
   _safetensors(untied, tmp_path / "model.safetensors")
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO", logger="absl"):
     encoder = _loaded(tmp_path).encoder
   np.testing.assert_array_equal(encoder.embedding_table, words)
   assert "new: masked_lm;" in caplog.text

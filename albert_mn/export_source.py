@@ -259,11 +259,11 @@ def texts() -> list[str]:
 
 def ties(tokenizer: tokenization.Tokenizer) -> list[str]:
   """Says where other programs' SentencePiece may give other ids than ours."""
-  if tokenizer.rounded:
+  if tokenizer.sums_exactly:
     return []
   return [
     "tokenizer: other ids are possible where two divisions of a text are equally "
-    "likely (ууууу), since the model's scores are not rounded"
+    "likely (ууууу), since sums of the model's scores are not exact in float32"
   ]
 
 

@@ -238,6 +238,10 @@ def _check(proto: Any) -> None:
   for wrong, what in (
     (proto.trainer_spec.model_type not in kinds, "neither unigram nor BPE"),
     (proto.trainer_spec.treat_whitespace_as_suffix, "spaces behind words"),
+    (
+      not all(p.strip(f" {_SPACE}") for p in _user_pieces(proto)),
+      "pieces of the user that are spaces",
+    ),
     (not proto.normalizer_spec.escape_whitespaces, "spaces that stay spaces"),
   ):
     if wrong:

@@ -236,9 +236,9 @@ class Tokenizer:
     return self._model.begins(number)
 
   @property
-  def rounded(self) -> bool:
+  def sums_exactly(self) -> bool:
     """Whether sums of scores are exact in float32, and ties broken alike."""
-    return bool(getattr(self._model, "rounded", True))
+    return bool(getattr(self._model, "sums_exactly", True))
 
   @property
   def divided(self) -> Mapping[int, Sequence[int]]:
@@ -308,10 +308,12 @@ class _SentencePiece:
     self.divided = self._without_commas() if settings.split_digit_commas else {}
 
   @property
-  def rounded(self) -> bool:
+  def sums_exactly(self) -> bool:
     spec = self._proto.trainer_spec
     return spec.model_type != spec.UNIGRAM or all(
-      piece.score * SCORE_STEPS % 1 == 0 for piece in self._proto.pieces
+      # What the user defined counts tenths, whatever its score.
+      piece.score * SCORE_STEPS % 1 == 0 and piece.type != _PIECE.USER_DEFINED
+      for piece in self._proto.pieces
     )
 
   def _without_commas(self) -> dict[int, list[int]]:

@@ -624,6 +624,16 @@ def test_where_ids_may_be_others_is_said(
   (line,) = export_source.ties(tokenization.Tokenizer(str(other)))
   assert "equally likely" in line
   assert export_source.ties(tokenization.Tokenizer(tokenizer_file)) == []
+  proto.pieces[-1].score = -9
+  proto.pieces[-1].type = proto.pieces[-1].USER_DEFINED
+  other.write_bytes(proto.SerializeToString())
+  users = tokenization.Tokenizer(str(other))
+  assert "not exact" in export_source.ties(users)[0]
+  proto.pieces[-1].piece = "▁▁"
+  other.write_bytes(proto.SerializeToString())
+  spaces = tokenization.Tokenizer(str(other))
+  with pytest.raises(options.InputError, match="user that are spaces"):
+    huggingface_tokenizer.write(str(tmp_path), spaces, str(other), 64)
 
 
 def _commands() -> list[str]:

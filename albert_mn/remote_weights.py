@@ -219,9 +219,10 @@ def _of_server(cache: fetched.Cache, address: str) -> str:
   for name in _SHARDED:
     if index := _there(cache, address, (name,)):
       weights = huggingface.json_object(index[name]).get("weight_map", {})
-      shards = tuple(sorted(map(os.path.basename, set(weights.values()))))
-      files = _there(cache, address, (*_COMPANIONS, *shards))
-      return cache.together(index | files)
+      files = index | _there(cache, address, _COMPANIONS)
+      for shard in sorted(map(os.path.basename, set(weights.values()))):
+        files[shard] = cache.file(fetched.beside(address, shard))
+      return cache.together(files)
   for name in _WHOLE:
     if whole := _there(cache, address, (name,)):
       return cache.together(whole | _there(cache, address, _COMPANIONS))

@@ -31,6 +31,8 @@ from data_prep import options, tokenization
 SEPARATOR = "\ufff0"
 _SYLLABLES = range(0xAC00, 0xD7A4)
 _ENDINGS = 28  # of a syllable, none among them
+# Where step 1 leaves too few letters out, as of small tables: nobody uses these.
+_PRIVATE = range(0x10E000, 0x10F000)
 _LATER_JAMO = (range(0x1161, 0x1176), range(0x11A8, 0x11C3))
 
 Step = dict[str, Any]
@@ -94,8 +96,9 @@ def _read(table: bytes) -> dict[str, str]:
 
 
 def _free(early: set[str]) -> Iterator[str]:
-  """Yields letters to stand for others."""
+  """Yields letters to stand for others: none of them in a text, or hardly."""
   yield from sorted(filter(_is_inert, early))
+  yield from map(chr, _PRIVATE)
   raise _other("too few of one letter to hide others behind")
 
 

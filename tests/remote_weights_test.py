@@ -197,6 +197,15 @@ def test_files_of_weights_prefixes_and_hugging_faces_folders_bring_the_rest(
   assert initial_weights.format_of(prefix) is initial_weights.Format.TF1
 
 
+def test_a_missing_shard_of_a_hugging_face_folder_is_named(
+  server: http_server.Server,
+) -> None:
+  index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+  server.files["/cut/model.safetensors.index.json"] = json.dumps(index).encode()
+  with pytest.raises(options.InputError, match="model-00001.*404"):
+    remote_weights.local(f"{server.url}/cut")
+
+
 def test_what_is_missing_or_forbidden_is_said_in_a_line(
   server: http_server.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

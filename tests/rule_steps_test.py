@@ -140,6 +140,18 @@ def test_a_result_that_another_rule_is_about_stays_as_it_is() -> None:
     assert steps.normalizer.normalize_str(text) == want
 
 
+def test_a_small_table_hides_its_targets_behind_private_letters() -> None:
+  steps = _of_spec(_of_rules({"ab": "c", "c": "yy", "дд": "ab"}))
+  for text, want in {
+    "ab": "c",
+    "abc": "cyy",
+    "дд": "ab",
+    "ддc": "abyy",
+  }.items():
+    assert steps.normalizer.normalize_str(text) == want
+
+
 def test_rules_that_no_steps_express_are_refused() -> None:
+  many = {f"{chr(0x4E00 + i)}x": "c" for i in range(5_000)}
   with pytest.raises(options.InputError, match="too few of one letter"):
-    _of_spec(_of_rules({"ab": "c", "c": "yy"}))
+    _of_spec(_of_rules({**many, "c": "yy"}))

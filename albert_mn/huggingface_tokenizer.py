@@ -15,9 +15,10 @@ import functools
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
 from albert_mn import huggingface, rule_steps
@@ -33,8 +34,9 @@ _NEVER = 100
 # defined. (The version in tensorflow-text takes -0.1 for all of it. No piece
 # that was trained has a score above 0, so either way none is divided.)
 _USER_DEFINED = 0.1
-# Their places in a BPE model: letters that nobody uses.
-_STAND_INS = 0x10F000
+# Their places in a BPE model, and those of letters that Python and tokenizers
+# see differently: letters that nobody uses.
+_STAND_INS, _ODD = 0x10F000, 0x10D000
 
 
 def write(
@@ -149,11 +151,72 @@ def _bert_normalization(
 ) -> Iterator[rule_steps.Step]:
   """As wordpiece.words does it, but for the words."""
   yield rule_steps.replace_all(f"[{_dropped()}]", "")
-  if settings.do_lower_case:
-    yield from _lower_case()
+  steps = [*_lower_case()] if settings.do_lower_case else []
   if settings.strip_accents:
-    yield {"type": "NFD"}
-    yield rule_steps.replace_all(f"[{_marks()}]", "")
+    steps.append({"type": "NFD"})
+    steps.append(rule_steps.replace_all(f"[{_marks()}]", ""))
+  yield rule_steps.replace(rule_steps.SEPARATOR, _ESCAPE)  # as unknown
+  yield from _as_python(steps, _of_bert, settings)
+
+
+def _of_bert(settings: tokenization.Settings, letter: str) -> str:
+  """Returns what becomes of a letter by itself."""
+  if settings.do_lower_case:
+    letter = letter.lower()
+  if settings.strip_accents:
+    letter = unicodedata.normalize("NFD", letter)
+    letter = "".join(c for c in letter if unicodedata.category(c) != "Mn")
+  return letter
+
+
+def _as_python(
+  steps: Sequence[rule_steps.Step],
+  python: Callable[[tokenization.Settings, str], str],
+  settings: tokenization.Settings,
+) -> Iterator[rule_steps.Step]:
+  """Yields steps, and around them what keeps from them what they do not know.
+
+  tokenizers follows another version of Unicode than Python: 55 capitals are
+  letters with a small one to one of the two alone.
+
+  Args:
+    steps: for text without SEPARATOR.
+    python: what is to become of each letter.
+    settings: its first argument.
+  """
+  odd = _unlike(json.dumps(steps), python, settings) if steps else {}
+  hidden = {letter: chr(_ODD + place) for place, letter in enumerate(odd)}
+  yield from rule_steps.letter_by_letter(hidden)
+  yield from steps
+  back = {hidden[letter]: made for letter, made in odd.items()}
+  yield from rule_steps.letter_by_letter(back)
+
+
+@functools.cache  # a million characters take a second
+def _unlike(
+  steps: str,
+  python: Callable[[tokenization.Settings, str], str],
+  settings: tokenization.Settings,
+) -> dict[str, str]:
+  """Returns what Python makes of letters of which steps make something else."""
+  normalizer = tokenizers.Tokenizer.from_str(
+    json.dumps(
+      {
+        "version": "1.0",
+        "normalizer": {"type": "Sequence", "normalizers": json.loads(steps)},
+        "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+      }
+    )
+  ).normalizer
+  letters = [c for c in tokenization.every_letter() if c != "\n"]
+  found = {}
+  for begin in range(0, len(letters), 4096):
+    some = letters[begin : begin + 4096]
+    theirs = normalizer.normalize_str("\n".join(some)).split("\n")
+    for letter, their in zip(some, theirs, strict=True):
+      if (ours := python(settings, letter)) != their:
+        found[letter] = ours
+  return found
 
 
 @functools.cache  # to ask a million characters takes half a second
@@ -320,23 +383,26 @@ def _normalization(
   proto: Any, settings: tokenization.Settings
 ) -> Iterator[rule_steps.Step]:
   spec = proto.normalizer_spec
-  if settings.replace_quotes:
-    yield rule_steps.replace("``", '"')
-    yield rule_steps.replace("''", '"')
-  if settings.strip_accents:
-    yield {"type": "NFKD"}
-    # Not `StripAccents`, which takes the signs of emoji for accents.
-    yield rule_steps.replace_all(f"[{tokenization.combining_marks()}]", "")
-  if settings.do_lower_case:
-    yield from _lower_case()
-  prefix = {"type": "Prepend", "prepend": _SPACE}  # of what is not empty
-  if spec.add_dummy_prefix and not spec.remove_extra_whitespaces:
-    yield prefix
   hidden = [_ESCAPE, rule_steps.SEPARATOR, *_user_pieces(proto)]
   codes = [_ESCAPE + chr(_STANDS_FOR + i) for i in range(len(hidden))]
   both = list(zip(hidden, codes, strict=True))
   for piece, code in both[:2]:
     yield rule_steps.replace(piece, code)
+  if settings.replace_quotes:
+    yield rule_steps.replace("``", '"')
+    yield rule_steps.replace("''", '"')
+  steps: list[rule_steps.Step] = []
+  if settings.strip_accents:
+    steps.append({"type": "NFKD"})
+    # Not `StripAccents`, which takes the signs of emoji for accents.
+    marks = tokenization.combining_marks()
+    steps.append(rule_steps.replace_all(f"[{marks}]", ""))
+  if settings.do_lower_case:
+    steps += _lower_case()
+  yield from _as_python(steps, tokenization.Settings.apply, settings)
+  prefix = {"type": "Prepend", "prepend": _SPACE}  # of what is not empty
+  if spec.add_dummy_prefix and not spec.remove_extra_whitespaces:
+    yield prefix
   yield from rule_steps.in_turn(dict(both[2:]))
   if spec.precompiled_charsmap:
     yield from rule_steps.of(spec.precompiled_charsmap)

@@ -65,7 +65,7 @@ def of(table: bytes) -> Iterator[Step]:
   }
   late = {s: t for s, t in single.items() if s not in early}
   free = _free(early)
-  yield from _letter_by_letter({s: single[s] for s in early})
+  yield from letter_by_letter({s: single[s] for s in early})
 
   syllables = {s for s, t in several.items() if _composes_hangul(s, t)}
   if len(syllables) != len(_SYLLABLES):
@@ -80,10 +80,10 @@ def of(table: bytes) -> Iterator[Step]:
   yield from in_turn(turns)
   if syllables:
     hidden = {letter: next(free) for letter in _changed_by_nfc(several, early)}
-    yield from _letter_by_letter(hidden)
+    yield from letter_by_letter(hidden)
     yield {"type": "NFC"}
     late |= {code: late.get(letter, letter) for letter, code in hidden.items()}
-  yield from _letter_by_letter(late)
+  yield from letter_by_letter(late)
 
 
 def _read(table: bytes) -> dict[str, str]:
@@ -137,7 +137,7 @@ def _escaped(letter: str) -> str:
   return rf"\x{{{ord(letter):X}}}"
 
 
-def _letter_by_letter(rules: _Rules) -> Iterator[Step]:
+def letter_by_letter(rules: _Rules) -> Iterator[Step]:
   """Yields steps that take rules of one letter, whatever stands behind it."""
   if not rules:
     return

@@ -139,6 +139,34 @@ def test_a_vocabulary_that_is_written_gives_its_ids_and_comes_back(
 
 
 @pytest.mark.parametrize(
+  ("lower", "strip"), [(True, False), (False, True), (True, True)]
+)
+def test_letters_are_lowered_and_stripped_as_python_knows_them(
+  lower: bool, strip: bool, tmp_path: pathlib.Path
+) -> None:
+  """Bytes show which letter came: ㋿, and capitals newer than Python's tables."""
+  tokenizer_training.train(
+    tokenizer_training.Options(
+      input_file=str(running.ROOT / "sample/pretrain/*.txt"),
+      output_dir=str(tmp_path / "spm"),
+      vocab_size=600,
+      byte_fallback=True,
+    )
+  )
+  model = str(tmp_path / "spm" / tokenization.MODEL_NAME)
+  settings = tokenization.Settings(lower, strip)
+  ours = tokenization.Tokenizer.with_settings(model, settings)
+  huggingface_tokenizer.write(str(tmp_path), ours, model, 128)
+  theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  # The first planes, where no letter stands for another one meanwhile.
+  letters = [c for c in tokenization.every_letter() if ord(c) < 0x20000]
+  texts = ["а".join(letters[i : i + 40]) for i in range(0, len(letters), 40)]
+  for text, ids in zip(texts, ours.encode(texts), strict=True):
+    found = theirs.encode(text, add_special_tokens=False).ids
+    assert found == ids.tolist(), ascii(text)
+
+
+@pytest.mark.parametrize(
   "more",
   [{}, dict(model_type="bpe"), dict(model_type="bpe", byte_fallback=True)],
 )

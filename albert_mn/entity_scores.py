@@ -39,17 +39,19 @@ class Entities(judgements.Judgement):
 
   def mistakes(self, most: int) -> list[judgements.Mistake]:
     """Those that were missed, and those that are none, as TYPE start-end."""
-    found = []
-    for row, (truth, answer) in enumerate(
-      zip(self.truth, self.answers, strict=True)
-    ):
-      true, said = (
-        ", ".join(f"{kind} {start}-{end}" for start, end, kind in sorted(one))
-        for one in (truth - answer, answer - truth)
+    pairs = zip(self.truth, self.answers, strict=True)
+    wrong = np.array([len(truth ^ answer) for truth, answer in pairs], int)
+    worst = np.argsort(-wrong, kind="stable")[:most]
+    return [
+      judgements.Mistake(
+        row,
+        _listed(self.truth[row] - self.answers[row]),
+        _listed(self.answers[row] - self.truth[row]),
+        int(wrong[row]),
       )
-      found.append(judgements.Mistake(row, true, said, len(truth ^ answer)))
-    found = [one for one in found if one.much]
-    return sorted(found, key=lambda one: -one.much)[:most]
+      for row in worst.tolist()
+      if wrong[row]
+    ]
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
     rows = []
@@ -97,6 +99,10 @@ class Entities(judgements.Judgement):
       return 0.0, 0.0, 0.0
     p, r, f1 = np.average(each, axis=0, weights=weights).tolist()
     return p, r, f1
+
+
+def _listed(entities: frozenset[tuple[int, int, str]]) -> str:
+  return ", ".join(f"{kind} {s}-{e}" for s, e, kind in sorted(entities))
 
 
 def _measures(hits: int, told: int, true: int) -> tuple[float, float, float]:

@@ -14,7 +14,6 @@ the normalisation is written out here, as steps on the whole text:
 import functools
 import json
 import os
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -161,12 +160,9 @@ def _bert_normalization(
 
 def _of_bert(settings: tokenization.Settings, letter: str) -> str:
   """Returns what becomes of a letter by itself."""
-  if settings.do_lower_case:
-    letter = letter.lower()
-  if settings.strip_accents:
-    letter = unicodedata.normalize("NFD", letter)
-    letter = "".join(c for c in letter if unicodedata.category(c) != "Mn")
-  return letter
+  return wordpiece.folded(
+    letter, settings.do_lower_case, settings.strip_accents
+  )
 
 
 def _as_python(
@@ -229,7 +225,7 @@ def _dropped() -> str:
 @functools.cache
 def _marks() -> str:
   return tokenization.ranges(
-    c for c in tokenization.every_letter() if unicodedata.category(c) == "Mn"
+    filter(wordpiece.is_mark, tokenization.every_letter())
   )
 
 

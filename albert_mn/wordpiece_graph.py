@@ -4,8 +4,6 @@ tensorflow-text's BertTokenizer puts spaces where google's code drops characters
 and follows another version of Unicode than Python's.
 """
 
-import unicodedata
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_text
@@ -67,7 +65,7 @@ class WordPiece(tf.Module):
 
 
 def _without_marks(letter: str) -> str:
-  return "" if unicodedata.category(letter) == "Mn" else letter
+  return "" if wordpiece.is_mark(letter) else letter
 
 
 def _apart(letter: str) -> str:

@@ -69,16 +69,23 @@ def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
 
   `words("Сайн уу?", True, True)` is `["саин", "уу", "?"]`.
   """
-  text = text.translate(_CLEANED)
+  text = folded(text.translate(_CLEANED), do_lower_case, strip_accents)
+  return text.translate(_APART).split()
+
+
+def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
+  """Lower-cases and strips marks, as upstream's BasicTokenizer does."""
   if do_lower_case:
     text = text.lower()
   if strip_accents:
-    text = "".join(
-      letter
-      for letter in unicodedata.normalize("NFD", text)
-      if unicodedata.category(letter) != "Mn"
-    )
-  return text.translate(_APART).split()
+    decomposed = unicodedata.normalize("NFD", text)
+    text = "".join(letter for letter in decomposed if not is_mark(letter))
+  return text
+
+
+def is_mark(letter: str) -> bool:
+  """Says whether `strip_accents` drops a letter."""
+  return unicodedata.category(letter) == "Mn"
 
 
 class Vocabulary:

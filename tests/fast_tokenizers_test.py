@@ -138,6 +138,24 @@ def test_a_vocabulary_that_is_written_gives_its_ids_and_comes_back(
   assert found_text.settings == settings
 
 
+def _trained(
+  folder: pathlib.Path, settings: tokenization.Settings, **training: Any
+) -> tuple[tokenization.Tokenizer, tokenizers.Tokenizer]:
+  """Returns a model of the sample, and its tokenizer.json as read there."""
+  tokenizer_training.train(
+    tokenizer_training.Options(
+      input_file=str(running.ROOT / "sample/pretrain/*.txt"),
+      output_dir=str(folder / "spm"),
+      **training,
+    )
+  )
+  model = str(folder / "spm" / tokenization.MODEL_NAME)
+  ours = tokenization.Tokenizer.with_settings(model, settings)
+  huggingface_tokenizer.write(str(folder), ours, model, 128)
+  path = str(folder / "tokenizer.json")
+  return ours, tokenizers.Tokenizer.from_file(path)
+
+
 @pytest.mark.parametrize(
   ("lower", "strip"), [(True, False), (False, True), (True, True)]
 )
@@ -145,19 +163,12 @@ def test_letters_are_lowered_and_stripped_as_python_knows_them(
   lower: bool, strip: bool, tmp_path: pathlib.Path
 ) -> None:
   """Bytes show which letter came: ㋿, and capitals newer than Python's tables."""
-  tokenizer_training.train(
-    tokenizer_training.Options(
-      input_file=str(running.ROOT / "sample/pretrain/*.txt"),
-      output_dir=str(tmp_path / "spm"),
-      vocab_size=600,
-      byte_fallback=True,
-    )
+  ours, theirs = _trained(
+    tmp_path,
+    tokenization.Settings(lower, strip),
+    vocab_size=600,
+    byte_fallback=True,
   )
-  model = str(tmp_path / "spm" / tokenization.MODEL_NAME)
-  settings = tokenization.Settings(lower, strip)
-  ours = tokenization.Tokenizer.with_settings(model, settings)
-  huggingface_tokenizer.write(str(tmp_path), ours, model, 128)
-  theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   # The first planes, where no letter stands for another one meanwhile.
   letters = [c for c in tokenization.every_letter() if ord(c) < 0x20000]
   texts = ["а".join(letters[i : i + 40]) for i in range(0, len(letters), 40)]
@@ -173,19 +184,13 @@ def test_letters_are_lowered_and_stripped_as_python_knows_them(
 def test_pieces_of_the_user_are_never_divided(
   more: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
-  tokenizer_training.train(
-    tokenizer_training.Options(
-      input_file=str(running.ROOT / "sample/pretrain/*.txt"),
-      output_dir=str(tmp_path / "spm"),
-      vocab_size=1_000,
-      user_defined_symbols="@USER,@USERS,S@L,:-),-)),абв,вг,сайн бай",
-      **more,
-    )
+  ours, theirs = _trained(
+    tmp_path,
+    tokenization.Settings(),
+    vocab_size=1_000,
+    user_defined_symbols="@USER,@USERS,S@L,:-),-)),абв,вг,сайн бай",
+    **more,
   )
-  model = str(tmp_path / "spm" / tokenization.MODEL_NAME)
-  ours = tokenization.Tokenizer(model)
-  huggingface_tokenizer.write(str(tmp_path), ours, model, 128)
-  theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   parts = [
     "@USER", "S@L", "@USERS@", ":-", "-))", "абв", "вг", "а", "б", "г", " ", "▁",
     "сайн", "байна", "＠ＵＳＥＲ", "\ufff0", "\ufff1", *"\U000f0000\U000f0002\U00100000",

@@ -91,7 +91,7 @@ class Options:
   max_seq_length: int = options.option(
     0,
     "pieces of a text that a classifier reads; 0: what an export of ours "
-    "says, or 128",
+    f"says, or {framing.USUAL_LENGTH}",
     minimum=0,
   )
   repair_normalization: bool = options.option(
@@ -454,7 +454,9 @@ def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
       known["long_text"] = told.get("long_text", framing.HEAD)
       known["label_type"] = _label_type(opened.source)
       longest = opened.config.max_position_embeddings
-      length = settings.max_seq_length or told.get("max_seq_length", 128)
+      length = settings.max_seq_length or told.get(
+        "max_seq_length", framing.USUAL_LENGTH
+      )
       known["max_seq_length"] = max(3, min(length, longest))
   text = opened.text.settings if opened.text else tokenization.Settings()
   for name in dataclasses.asdict(text):

@@ -54,7 +54,7 @@ class Options:
   output_dir: str = options.option("", "where the export goes")
   max_seq_length: int = options.option(
     0, "pieces of a text that saved_model, tflite and encoder read; 0: what the "
-    "classifier was trained with, or 128", minimum=0,
+    f"classifier was trained with, or {framing.USUAL_LENGTH}", minimum=0,
   )  # fmt: skip
   batch_size: int = options.option(
     1, "texts at once, of tflite, whose shapes are fixed", minimum=1
@@ -166,7 +166,7 @@ class Source:
     """How many pieces of a text are read."""
     longest = self.config.max_position_embeddings
     length = settings.max_seq_length or min(
-      self.parameters.get("max_seq_length", 128), longest
+      self.parameters.get("max_seq_length", framing.USUAL_LENGTH), longest
     )
     if not 3 <= length <= longest:
       raise options.InputError(

@@ -53,7 +53,9 @@ class Recipe:
   """
 
   max_seq_length: int = options.option(
-    128, "pieces of a text; a trained classifier keeps its own", minimum=3
+    framing.USUAL_LENGTH,
+    "pieces of a text; a trained classifier keeps its own",
+    minimum=3,
   )
   train_batch_size: int = options.option(32, "texts a step", minimum=1)
   optimizer: str = options.option(

@@ -11,6 +11,10 @@ from data_prep import options, tokenization
 
 Text = str | tuple[str, str]
 
+# Pieces of an input where nobody says otherwise, as google-research's
+# run_classifier.py has it.
+USUAL_LENGTH = 128
+
 # What to read of a text that is longer than the model.
 HEAD, HEAD_TAIL, WINDOWS = LONG_TEXTS = ("head", "head_tail", "windows")
 

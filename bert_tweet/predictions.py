@@ -18,7 +18,6 @@ from data_prep import options, storage
 
 # Lines read ahead of the model: memory stays flat, whatever the input.
 _AHEAD = 4096
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +70,18 @@ def lines(settings: Options) -> Iterator[Line]:
 
 def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:
   number, most = 0, storage.MAX_LINE_BYTES
-  while raw := file.readline(most):
+  mark = storage.BYTE_ORDER_MARK
+  while raw := storage.read_line(file, most + (0 if number else len(mark))):
     number += 1
     here = {**place, "line": number}
     if number == 1:
-      raw = raw.removeprefix(_BYTE_ORDER_MARK)
-    if len(raw) == most and not raw.endswith(b"\n"):
-      while (rest := file.readline(most)) and not rest.endswith(b"\n"):
-        pass
+      raw = raw.removeprefix(mark)
+    line = storage.without_line_end(raw)
+    if len(line) > most:
+      storage.skip_line(file, raw)
       yield Line(here, error=f"longer than {most:,} bytes")
     else:
-      yield _line(raw.removesuffix(b"\n").removesuffix(b"\r"), here)
+      yield _line(line, here)
 
 
 def _line(raw: bytes, place: dict[str, Any]) -> Line:

@@ -59,6 +59,7 @@ def weighted(patterns: str, isolated: bool = False) -> list[Files]:
     options.InputError: for a pattern that no file matches, or weight 0.
   """
   found: list[Files] = []
+  known: set[str] = set()
   for pattern in filter(None, map(str.strip, patterns.split(","))):
     match = _WEIGHTED.fullmatch(pattern)
     path, weight = (match[1], float(match[2])) if match else (pattern, 1.0)
@@ -66,8 +67,8 @@ def weighted(patterns: str, isolated: bool = False) -> list[Files]:
       raise options.InputError(
         "weights above 0", pattern, "leave the files out instead"
       )
-    known = {path for files in found for path in files.paths}
-    new = (path for path in storage.matching(path) if path not in known)
+    new = [path for path in storage.matching(path) if path not in known]
+    known.update(new)
     found.append(Files(tuple(new), weight, isolated))
   return found
 

@@ -28,7 +28,8 @@ from data_prep import gcs, options
 
 # A paragraph or a whole article a line stays far below this; a file without
 # line breaks does not, and would otherwise be read into memory at once.
-MAX_LINE_BYTES = 1 << 20
+MAX_LINE_BYTES = 1 << 20  # line end not counted
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 
 
 class _Gzip:
@@ -180,22 +181,24 @@ def is_remote(path: str) -> bool:
 def matching(patterns: str) -> list[str]:
   """Returns the files that a comma-separated list of globs names, in order.
 
+  A file that several globs name is returned once, where the first names it.
+
   Raises:
     options.InputError: for a pattern that matches nothing.
   """
-  found: list[str] = []
+  found: dict[str, None] = {}  # a set that keeps the order
   for pattern in filter(None, (p.strip() for p in patterns.split(","))):
     files = _find(pattern)
     if not files:
       raise options.InputError(
         "a file or a glob of files", f"no file at {pattern!r}", "mend the path"
       )
-    found += [file for file in files if file not in found]
+    found |= dict.fromkeys(files)
   if not found:
     raise options.InputError(
       "at least one input file", "none", "give --input_file"
     )
-  return found
+  return list(found)
 
 
 def _find(pattern: str) -> list[str]:
@@ -264,24 +267,48 @@ def decoded_lines(file: IO[bytes], name: str) -> Iterator[str]:
   return itertools.chain.from_iterable(_blocks(file, name))
 
 
+def read_line(file: IO[bytes], most: int, begun: bytes = b"") -> bytes:
+  r"""Returns a line with its line end, or the beginning of a longer line.
+
+  The line is longer than allowed if and only if what `without_line_end` leaves
+  of the result is longer than `most`.
+
+  Args:
+    file: read from where it stands.
+    most: bytes of the longest line allowed. The line end, which is "\n", "\r\n"
+      or the end of the file, does not count.
+    begun: the beginning of the line, if it has been read already.
+  """
+  return begun + file.readline(max(0, most - len(begun)) + len(b"\r\n"))
+
+
+def without_line_end(line: bytes) -> bytes:
+  r"""Takes a final "\n" or "\r\n" off."""
+  return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def skip_line(file: IO[bytes], begun: bytes) -> None:
+  """Reads to the end of a line of which `begun` has been read."""
+  while begun and not begun.endswith(b"\n"):
+    begun = file.readline(MAX_LINE_BYTES)
+
+
 def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
   """Yields lines by the megabyte: a generator's turn a line is half the time."""
   number = 1
   while raw := file.read(MAX_LINE_BYTES):
-    rest = file.readline(
-      MAX_LINE_BYTES + 1
-    )  # to the end of the block's last line
+    if number == 1:
+      raw = _without_byte_order_mark(raw, name)
     begun = raw.rfind(b"\n") + 1
-    if rest and len(raw) - begun + len(rest) > MAX_LINE_BYTES:
+    last = read_line(file, MAX_LINE_BYTES, raw[begun:])
+    if len(without_line_end(last)) > MAX_LINE_BYTES:
       line = number + raw.count(b"\n")
       raise options.InputError(
         f"lines of at most {MAX_LINE_BYTES:,} bytes",
         f"a longer one at {name}:{line}",
         "put one sentence, paragraph or article on a line",
       )
-    raw += rest
-    if number == 1:
-      raw = _without_byte_order_mark(raw, name)
+    raw = raw[:begun] + last
     found = _decoded(raw, name, number).split("\n")
     if not found[-1]:
       del found[-1]  # what follows the last line break is no line
@@ -296,7 +323,7 @@ def _without_byte_order_mark(raw: bytes, path: str) -> bytes:
       "the byte order mark of UTF-16",
       f"convert it: iconv -f UTF-16 -t UTF-8 {path}",
     )
-  return raw.removeprefix(b"\xef\xbb\xbf")
+  return raw.removeprefix(BYTE_ORDER_MARK)
 
 
 def _decoded(raw: bytes, path: str, number: int) -> str:

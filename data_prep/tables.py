@@ -359,17 +359,16 @@ def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
   """Yields lines by the megabyte: a turn of a generator a line costs more."""
   first = True
   while raw := file.read(_BLOCK_BYTES):
-    rest = file.readline(MAX_ROW_BYTES)  # to the end of the block's last line
-    begun = raw.rfind(b"\n") + 1
-    too_long = rest != b"" and len(raw) - begun + len(rest) > MAX_ROW_BYTES
-    if too_long:
-      raw = raw[:begun]
-      while rest and not rest.endswith(b"\n"):
-        rest = file.readline(MAX_ROW_BYTES)
-    else:
-      raw += rest
     if first:
-      raw, first = raw.removeprefix(codecs.BOM_UTF8), False
+      raw, first = raw.removeprefix(storage.BYTE_ORDER_MARK), False
+    begun = raw.rfind(b"\n") + 1
+    last = storage.read_line(file, MAX_ROW_BYTES, raw[begun:])
+    raw = raw[:begun]
+    too_long = len(storage.without_line_end(last)) > MAX_ROW_BYTES
+    if too_long:
+      storage.skip_line(file, last)
+    else:
+      raw += last
     found = _decoded(raw)
     yield [*found, _TOO_LONG] if too_long else found
 
@@ -402,8 +401,9 @@ def _utf16_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
   # What cannot be decoded becomes U+FFFD: half a character, or a cut file.
   text = io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n")
   try:
-    while line := text.readline(MAX_ROW_BYTES):
-      too_long = len(line) == MAX_ROW_BYTES and not line.endswith("\n")
+    while line := text.readline(MAX_ROW_BYTES + len("\r\n")):
+      content = line.removesuffix("\n").removesuffix("\r")
+      too_long = len(content) > MAX_ROW_BYTES
       while line and not line.endswith("\n") and too_long:
         line = text.readline(MAX_ROW_BYTES)
       if too_long:

@@ -60,6 +60,18 @@ def test_what_is_written_is_read_found_measured_and_removed(
     storage.matching("gs://bucket/b/1.*")
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_line_of_exactly_the_limit_is_read_from_an_object(
+  server: gcs_server.Front, end: str
+) -> None:
+  most = storage.MAX_LINE_BYTES
+  _write("gs://bucket/a.txt", "мөр\n" + "a" * most + end)
+  assert list(storage.lines("gs://bucket/a.txt")) == ["мөр", "a" * most]
+  _write("gs://bucket/a.txt", "мөр\n" + "a" * (most + 1) + end)
+  with pytest.raises(options.InputError, match="a longer one at .*:2"):
+    list(storage.lines("gs://bucket/a.txt"))
+
+
 def test_an_object_is_replaced_as_a_whole_or_left_as_it_was(
   server: gcs_server.Front,
 ) -> None:

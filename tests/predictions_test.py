@@ -103,6 +103,28 @@ def test_a_line_without_end_is_named_and_not_held_in_memory(
   assert [line.place["line"] for line in found] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_line_of_exactly_the_limit_is_predicted_wherever_it_stands(
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  mark: bytes,
+  end: bytes,
+) -> None:
+  """The line end and the byte order mark are no part of the line."""
+  monkeypatch.setattr(storage, "MAX_LINE_BYTES", 100)
+  path = tmp_path / "lines"
+  given = predictions.Options(model_dir="x", input_file=str(path))
+  sizes = [100, 101, 99, 102, 103, 5, 104, 201, 205, 100]
+  for last in (99, 100, 101):
+    lines = [b"a" * size for size in (*sizes, last)]
+    path.write_bytes(mark + (end or b"\n").join(lines) + end)
+    found = [line.error for line in predictions.lines(given)]
+    assert found == [
+      "longer than 100 bytes" if size > 100 else "" for size in (*sizes, last)
+    ]
+
+
 def test_a_file_that_ends_in_the_middle_gives_what_came_before(
   tmp_path: pathlib.Path,
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import tracemalloc
 import zlib
+from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -25,6 +26,28 @@ def test_files_are_found_in_order_and_once(tmp_path: pathlib.Path) -> None:
     storage.matching(f"{tmp_path}/a.txt,{tmp_path}/d*")
   with pytest.raises(options.InputError, match="expected a local path or gs"):
     storage.matching("https://example.com/corpus.txt")
+
+
+def test_a_file_that_many_globs_name_is_read_once_where_the_first_names_it(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  names = [f"{number}.txt" for number in range(200)]
+  compared = 0
+
+  class Path(str):
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+      nonlocal compared
+      compared += 1
+      return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+  monkeypatch.setattr(storage, "_find", lambda _: list(map(Path, names)))
+  assert storage.matching("a*,b*,a*") == names
+  # Once for each further glob and file; one list searched for each: 60,000.
+  assert compared < 1000
 
 
 # Files are read by the megabyte; these are longer.
@@ -54,8 +77,32 @@ def test_a_bad_line_is_named_wherever_it_stands(
   path.write_bytes(MANY + bad)
   with pytest.raises(options.InputError, match=message):
     list(storage.lines(str(path)))
-  path.write_bytes(MANY + b"a" * (storage.MAX_LINE_BYTES - 1) + b"\n")
-  assert len(list(storage.lines(str(path)))) == 90_001
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+@pytest.mark.parametrize(
+  "before", [b"", b"\xef\xbb\xbf", "мөр\n".encode(), MANY]
+)
+def test_a_line_of_exactly_the_limit_is_read_and_a_longer_one_refused(
+  tmp_path: pathlib.Path,
+  before: bytes,
+  pack: Callable[[bytes], bytes],
+  end: bytes,
+) -> None:
+  """The line end and the byte order mark are no part of the line."""
+  most, number = storage.MAX_LINE_BYTES, before.count(b"\n") + 1
+  ending = {gzip.compress: ".gz", zstandard.compress: ".zst"}.get(pack, "")
+  path = tmp_path / f"a.txt{ending}"
+  for size in (most - 1, most):
+    for after in (b"", b"uu") if end else (b"",):
+      path.write_bytes(pack(before + b"a" * size + end + after))
+      found = list(storage.lines(str(path)))
+      assert found[number - 1 :] == [
+        "a" * size, *([after.decode()] if after else []),
+      ]  # fmt: skip
+  path.write_bytes(pack(before + b"a" * (most + 1) + end))
+  _refused(path, f"a longer one at .*:{number}")
 
 
 COMPRESS = {

@@ -146,6 +146,33 @@ def test_a_row_too_long_is_told_and_the_rest_read(
   assert [text for _, text in _cells(tmp_path, "b.tsv", content16)][1] == "б"
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize(
+  "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"]
+)
+def test_a_row_of_exactly_the_limit_is_read_wherever_it_stands(
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  encoding: str,
+  end: str,
+) -> None:
+  """The line end and the byte order mark are no part of the row."""
+  monkeypatch.setattr(tables, "MAX_ROW_BYTES", 500)
+  monkeypatch.setattr(tables, "_BLOCK_BYTES", 300)
+  sizes = [500, 501, 499, 502, 503, 5, 504]
+  mark = "\ufeff" if encoding == "utf-16-be" else ""
+  for last in (499, 500, 501):
+    rows = ["a" * size for size in (*sizes, last)]
+    content = (end or "\n").join(["text", *rows]) + end
+    found = _cells(tmp_path, "a.tsv", (mark + content).encode(encoding))
+    assert ["a longer one" in str(text) for _, text in found] == [
+      len(row) > 500 for row in rows
+    ]
+    assert [text for _, text in found if "a longer" not in str(text)] == [
+      row for row in rows if len(row) <= 500
+    ]
+
+
 def test_a_text_of_a_hundred_thousand_words_is_a_text_like_any_other(
   tmp_path: pathlib.Path,
 ) -> None:

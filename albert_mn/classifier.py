@@ -4,8 +4,6 @@ As in the BERT and ALBERT papers: one dense layer on the pooled `[CLS]`
 position.
 """
 
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,9 +15,10 @@ from albert_mn import configs, encoders, lean, model_directory, problems
 from data_prep import (
   classifier_data,
   framing,
+  json_files,
   length_buckets,
   manifest,
-  storage,
+  options,
   tokenization,
   tweets,
 )
@@ -208,7 +207,16 @@ class Predictor:
     )
     parameters = self.manifest.get("parameters", {})
     self.temperature = float(parameters.get("temperature", 1.0))
-    self._cleaning = parameters.get("cleaning")
+    if self.temperature <= 0:
+      raise options.InputError(
+        "temperature in a manifest to be above 0", f"{self.temperature}",
+        "copy the model again",
+      )  # fmt: skip
+    cleaning = parameters.get("cleaning")
+    origin = "cleaning in a classifier's manifest"
+    self._cleaning = (
+      json_files.made(tweets.Options, cleaning, origin) if cleaning else None
+    )
     self._forward = compiled(
       lambda ids, mask, segments: model.call(ids, mask, None, segments), INPUTS
     )
@@ -217,7 +225,7 @@ class Predictor:
   def load(cls, folder: str) -> "Predictor":
     """Reads a classifier's model directory; nothing else is needed."""
     described = manifest.check(folder, cls.KIND)
-    names = _names(folder)
+    names = model_directory.labels(folder)
     model = cls.MODEL(_config(folder), len(names), seed=0)
     model_directory.restore(folder, **model.parts())
     problem = cls.read_problem(names, described["parameters"])
@@ -247,7 +255,7 @@ class Predictor:
     """Does to texts what was done to the training rows, as to tweets."""
     if not self._cleaning:
       return texts
-    latin = self._cleaning["latin_mongolian"]
+    latin = self._cleaning.latin_mongolian
 
     def clean(text: str) -> str:
       marked = text.startswith(f"{tweets.MARK} ")  # twice would be too often
@@ -307,12 +315,6 @@ class Predictor:
     return self.problem.probabilities(scores)
 
 
-def _names(folder: str) -> list[str]:
-  """Returns the names of the outputs of a model directory."""
-  path = os.path.join(folder, model_directory.LABELS)
-  return list(json.loads(storage.read_text(path)))
-
-
 def _framer(folder: str, described: dict[str, Any]) -> framing.Framer:
   """Returns what frames texts for the model in a model directory."""
   parameters = described["parameters"]
@@ -322,14 +324,39 @@ def _framer(folder: str, described: dict[str, Any]) -> framing.Framer:
   )
   return framing.Framer(
     tokenizer,
-    parameters["max_seq_length"],
-    parameters.get("long_text", framing.HEAD),
+    parameters.get("max_seq_length", framing.USUAL_LENGTH),
+    long_text(parameters),
   )
 
 
+def long_text(parameters: Mapping[str, Any]) -> str:
+  """Returns what a model's manifest says is read of a longer text.
+
+  Raises:
+    options.InputError: when it is none of `framing.LONG_TEXTS`.
+  """
+  found = str(parameters.get("long_text", framing.HEAD))
+  if found not in framing.LONG_TEXTS:
+    raise options.InputError(
+      f"long_text in a manifest to be one of {', '.join(framing.LONG_TEXTS)}",
+      repr(found),
+      "use the release that wrote the model",
+    )
+  return found
+
+
 def _config(folder: str) -> configs.AlbertConfig:
+  """Returns the shape of a model directory's model.
+
+  Raises:
+    options.InputError: when the directory has no config.
+  """
   config = model_directory.config(folder)
-  assert config, "the manifest lists it"
+  if not config:
+    raise options.InputError(
+      f"albert_config.json or bert_config.json in {folder}", "neither",
+      "copy the model again",
+    )  # fmt: skip
   return config
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from typing import Any, ClassVar
 
-from data_prep import options, storage
+from data_prep import json_files, options, storage
 
 # Keys of google's published configs that change nothing at these values.
 _INERT = {
@@ -106,13 +106,7 @@ class AlbertConfig:
       raise options.InputError(
         "a JSON config of the model", f"no file at {path!r}", "mend the path"
       )
-    try:
-      values = json.loads(storage.read_text(path))
-    except json.JSONDecodeError as error:
-      raise options.InputError(
-        f"JSON in {path}", str(error), "mend the file"
-      ) from error
-    return cls.from_dict(values, path)
+    return cls.from_dict(json_files.read(path, "mend the file"), path)
 
   @classmethod
   def from_dict(cls, values: Any, origin: str) -> "AlbertConfig":

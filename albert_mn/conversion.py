@@ -6,7 +6,6 @@ of a plain computation from the source's own arrays.
 """
 
 import dataclasses
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ from albert_mn import (
 )
 from data_prep import (
   framing,
+  json_files,
   length_buckets,
   manifest,
   options,
@@ -432,16 +432,18 @@ def _named_labels(
 
 
 def read_labels(path: str) -> list[str]:
-  """Reads labels, one a line or as a JSON list."""
+  """Reads labels, one a line or as a JSON list.
+
+  Raises:
+    options.InputError: when the list holds anything but strings and numbers.
+  """
   text = storage.read_text(path)
   if not text.lstrip().startswith("["):
     return [line.strip() for line in text.splitlines() if line.strip()]
-  try:
-    return [str(name) for name in json.loads(text)]
-  except json.JSONDecodeError as error:
-    raise options.InputError(
-      f"a JSON list in {path}", str(error), "mend the file"
-    ) from error
+  names = json_files.read(path, "mend the file")
+  hint = list[str | int | float]
+  json_files.require_type(names, hint, f"the labels in {path}", "mend the file")
+  return [str(name) for name in names]
 
 
 def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:

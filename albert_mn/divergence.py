@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import logging
 
 from albert_mn import checkpoints
-from data_prep import options, storage
+from data_prep import json_files, options, storage
 
 INTERVAL = 50  # steps whose losses are averaged; their noise is not a spike
 
@@ -309,11 +309,17 @@ def _target(steps: Sequence[int], at: int, every: int) -> int:
 
 
 def _read(path: str) -> list[Rollback]:
+  """Returns the rollbacks that a run noted; [] where it noted none.
+
+  Raises:
+    options.InputError: when the file does not hold a list of them.
+  """
   if not storage.exists(path):
     return []
-  try:
-    return [Rollback(**entry) for entry in json.loads(storage.read_text(path))]
-  except (json.JSONDecodeError, TypeError) as error:
-    raise options.InputError(
-      f"the rollbacks of a run in {path}", str(error), "copy the file back"
-    ) from error
+  advice = "copy the file back"
+  entries = json_files.read(path, advice)
+  json_files.require_type(entries, list, f"the content of {path}", advice)
+  return [
+    json_files.made(Rollback, entry, f"a rollback in {path}", advice)
+    for entry in entries
+  ]

@@ -53,7 +53,7 @@ def evaluate(
   judged += [judge(other, rows.held_out, batch_size)[0] for other in others]
   seeds = [one.scores() for one in judged]
   results = _results(task_name, loss, model)
-  results["global_step"] = predictor.manifest["counts"]["global_step"]
+  results["global_step"] = predictor.manifest["counts"].get("global_step", 0)
   reports.write_eval_results(
     os.path.join(output_dir, "eval_results.txt"), results
   )

@@ -160,7 +160,7 @@ class Source:
     """What the model was trained to read of longer texts, not pairs."""
     if self.of_pairs:
       return framing.HEAD
-    return str(self.parameters.get("long_text", framing.HEAD))
+    return classifier.long_text(self.parameters)
 
   def length(self, settings: Options) -> int:
     """How many pieces of a text are read."""

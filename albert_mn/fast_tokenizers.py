@@ -11,8 +11,8 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_mn import huggingface, model_directory
-from data_prep import fetched, options, storage
+from albert_mn import model_directory
+from data_prep import fetched, json_files, options, storage
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 # Steps that are SentencePiece's own, or settings of tokenization.
@@ -30,7 +30,7 @@ def extracted(path: str) -> str:
   Raises:
     options.InputError: where it is of a kind that none of the two gives.
   """
-  content = huggingface.json_object(path)
+  content = json_files.read_object(path)
   try:
     kind = content["model"]["type"]
     if kind == "WordPiece":

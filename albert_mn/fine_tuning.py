@@ -278,7 +278,7 @@ def _learnt(
       recipe, random_seed=recipe.random_seed + restart * _RESTART
     )
     folder = os.path.join(output_dir, *([f"restart_{restart}"] * bool(restart)))
-    settings = {**_settings(attempt, start, problem), **origin}
+    settings = _settings(attempt, start, problem) | dict(origin)
     loop = _Loop(folder, attempt, start, problem, data, framer, settings)
     loop.run()
     fault = loop.fault()
@@ -299,12 +299,17 @@ def _learnt(
 def _settings(
   recipe: Recipe, start: Start, problem: problems.Problem
 ) -> dict[str, Any]:
-  """What decides where a run ends, its rows and starting weights apart."""
+  """Returns what decides where a run ends, but for its rows and weights.
+
+  None stands for weights and numbers that a run does without.
+  """
   return {
+    "init_checkpoint": None,
+    "standardised_by": None,
     **dataclasses.asdict(recipe),
     "config": dataclasses.asdict(start.config),
     "tokenizer": storage.sha256(start.tokenizer_file),
-    **start.tokenizer.settings.parameters(),
+    **dataclasses.asdict(start.tokenizer.settings),
     **problem.parameters(),
   }
 
@@ -441,7 +446,8 @@ class _Loop:
       parts["best"] = self._best
     self._checkpoints = checkpoints.Checkpoints(output_dir, parts, keep=2)
     begun = bool(self._checkpoints.steps())
-    runs.remember(output_dir, settings, begun=begun)
+    usual = dataclasses.asdict(tokenization.Settings())
+    runs.remember(output_dir, settings, begun=begun, implied=usual)
     self._checkpoints.restore()
 
   def step(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from absl import logging
 
 from albert_mn import configs, huggingface
-from data_prep import options, storage, tokenization
+from data_prep import json_files, options, storage, tokenization
 
 # What models and tokenizers are compared on: every letter, other scripts, marks.
 SENTENCES = (
@@ -90,7 +90,7 @@ def found(
     transformers: whether the weights are PyTorch's, with transformers' rules.
   """
   told = os.path.join(folder, huggingface.TOKENIZER_CONFIG)
-  config = huggingface.json_object(told) if storage.exists(told) else {}
+  config = json_files.read_object(told) if storage.exists(told) else {}
   if config.get("tokenize_chinese_chars") is False:
     logging.warning(
       "Chinese characters were no words of their own in %s; here they are", told
@@ -119,7 +119,7 @@ def _of_tokenizer_json(path: str, longest: int | None) -> Found:
     longest: letters of a word of WordPiece's, where it says nothing; None for
       SentencePiece.
   """
-  content = huggingface.json_object(path)
+  content = json_files.read_object(path)
   try:
     settings = _of_normalizer(content.get("normalizer") or {})
     model = content.get("model") or {}

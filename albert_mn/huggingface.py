@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from albert_mn import configs, encoders, problems, tagging, tensor_files
-from data_prep import options, storage
+from data_prep import json_files, options, storage
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TOKENIZER = "spiece.model"
@@ -122,7 +122,7 @@ def config(path: str) -> configs.AlbertConfig:
       "none",
       "give --albert_config_file or --bert_config_file",
     )
-  values = json_object(path)
+  values = json_files.read_object(path)
   kind = str(values.get("model_type") or _kind(values))
   if kind not in _FAMILIES:
     raise options.InputError(
@@ -167,7 +167,7 @@ def labels(folder: str) -> list[str]:
   names; config.json's `architectures` tells them apart.
   """
   path = os.path.join(folder, CONFIG)
-  values = json_object(path) if storage.exists(path) else {}
+  values = json_files.read_object(path) if storage.exists(path) else {}
   names = values.get("id2label") or {}
   kinds = values.get("architectures") or []
   if any("ForSequenceClassification" not in str(kind) for kind in kinds):
@@ -186,7 +186,7 @@ def label_type(folder: str) -> str:
   By config.json's problem_type; without one a single output is a number.
   """
   path = os.path.join(folder, CONFIG)
-  values = json_object(path) if storage.exists(path) else {}
+  values = json_files.read_object(path) if storage.exists(path) else {}
   given = values.get("problem_type")
   known = {theirs: ours for ours, (_, theirs) in _HEADS.items() if theirs}
   if given and given not in known:
@@ -205,24 +205,12 @@ def other_head(folder: str) -> str:
   """Names the class of a model that classifies something else than texts."""
   path = os.path.join(folder, CONFIG)
   kinds = (
-    json_object(path).get("architectures") or [] if storage.exists(path) else []
+    json_files.read_object(path).get("architectures") or []
+    if storage.exists(path)
+    else []
   )
   others = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswer")
   return next((str(k) for k in kinds if any(o in str(k) for o in others)), "")
-
-
-def json_object(path: str) -> dict[str, Any]:
-  """Returns the content of a JSON file.
-
-  Raises:
-    options.InputError: when it is none.
-  """
-  try:
-    return dict(json.loads(storage.read_text(path)))
-  except (TypeError, ValueError) as error:
-    raise options.InputError(
-      f"a JSON object in {path}", str(error), "copy it again"
-    ) from error
 
 
 def files(path: str) -> list[str]:
@@ -239,7 +227,7 @@ def files(path: str) -> list[str]:
     if storage.exists(path):
       return [path]
     if storage.exists(f"{path}.index.json"):
-      shards = json_object(f"{path}.index.json").get("weight_map")
+      shards = json_files.read_object(f"{path}.index.json").get("weight_map")
       if not isinstance(shards, dict) or not shards:
         raise options.InputError(
           f"weight_map in {path}.index.json", repr(shards)[:80], "copy it again"

@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from albert_mn import configs
-from data_prep import manifest, options, storage, tokenization
+from data_prep import json_files, manifest, options, storage, tokenization
 
 WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
   "model.ckpt",
@@ -197,6 +197,23 @@ def tokenizer_file(folder: str) -> str:
   """The tokenizer of a model directory, "" where there is none."""
   names = (TOKENIZER, VOCABULARY)
   return next(filter(None, (adjacent(folder, name) for name in names)), "")
+
+
+def labels(folder: str) -> list[str]:
+  """Returns a classifier's labels, in the order of its outputs.
+
+  Raises:
+    options.InputError: when labels.json holds no list of different strings.
+  """
+  path = os.path.join(folder, LABELS)
+  names = json_files.read(path)
+  json_files.require_type(names, list[str], f"the labels in {path}")
+  if not names or len(set(names)) != len(names):
+    raise options.InputError(
+      f"different labels in {path}", f"{len(names)}: {', '.join(names[:5])}",
+      "copy it again",
+    )  # fmt: skip
+  return list(names)
 
 
 def find_weights(path: str) -> str:

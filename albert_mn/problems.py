@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_prep import classifier_data, framing, options
+from data_prep import classifier_data, framing, json_files, options
 
 CLASS, MULTI_LABEL, REGRESSION = "class", "multi_label", "regression"
 
@@ -362,8 +362,16 @@ def of_rows(label_type: str, rows: Sequence[classifier_data.Row]) -> Problem:
 
 def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
   """Reads it from the names and the manifest of a model directory."""
-  kind = _KINDS[parameters.get("label_type", CLASS)]
-  return kind(tuple(names), **parameters.get("standardised_by", {}))
+  label_type = parameters.get("label_type", CLASS)
+  if label_type not in _KINDS:
+    raise options.InputError(
+      f"label_type in a manifest to be one of {', '.join(_KINDS)}",
+      repr(label_type),
+      "copy the model again",
+    )
+  origin = "standardised_by in a manifest"
+  numbers = {**parameters.get("standardised_by", {}), "names": list(names)}
+  return json_files.made(_KINDS[label_type], numbers, origin)
 
 
 def rows_at_once(outputs: int) -> int:

@@ -12,7 +12,6 @@ that Hugging Face and google-research use.
 """
 
 import dataclasses
-import json
 import os
 import posixpath
 import re
@@ -23,6 +22,7 @@ from data_prep import (
   archives,
   fetched,
   gcs,
+  json_files,
   manifest,
   options,
   storage,
@@ -218,7 +218,7 @@ def _of_server(cache: fetched.Cache, address: str) -> str:
     return _described(cache, address, path)
   for name in _SHARDED:
     if index := _there(cache, address, (name,)):
-      weights = huggingface.json_object(index[name]).get("weight_map", {})
+      weights = json_files.read_object(index[name]).get("weight_map", {})
       files = index | _there(cache, address, _COMPANIONS)
       for shard in sorted(map(os.path.basename, set(weights.values()))):
         files[shard] = cache.file(fetched.beside(address, shard))
@@ -268,13 +268,13 @@ def _shards(index: bytes) -> int:
 def _described(cache: fetched.Cache, address: str, path: str) -> str:
   """Fetches what a manifest at `path` names, with its checksums."""
   try:
-    content = json.loads(storage.read_text(path))
-    wanted = {name: e["sha256"] for name, e in content["files"].items()}
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    content = manifest.read(path)
+  except options.InputError as error:
     raise options.InputError(
-      f"a manifest at {address}", f"{type(error).__name__} {error}"[:200],
+      f"a manifest at {address}", f"no {error.expected}: {error.got}",
       "name the folder of a model",
     ) from error  # fmt: skip
+  wanted = {name: e["sha256"] for name, e in content["files"].items()}
   files = {
     name: cache.file(fetched.beside(address, name), digest)
     for name, digest in wanted.items()

@@ -309,8 +309,9 @@ def settled(
       recipe, settings.train_batch_size, settings.scale_learning_rate
     )
   # The checkpoint holds the slots of its optimizer.
-  begun = runs.read_settings(settings.output_dir).get("optimizer")
-  return optimization.OptimizerOptions(**begun) if begun else recipe
+  return runs.recipe(
+    optimization.OptimizerOptions, settings.output_dir, "optimizer", recipe
+  )
 
 
 def examined(
@@ -871,10 +872,10 @@ def _keep_best(
 ) -> None:
   """Saves the model as best/, unless an earlier step's loss was lower."""
   best = manifest.find(os.path.join(work.settings.output_dir, "best"))
+  held = best["counts"] if best else {}
   if (
-    best
-    and best["counts"]["global_step"] <= step
-    and best["counts"]["loss"] <= metrics["loss"]
+    held.get("global_step", math.inf) <= step
+    and held.get("loss", math.inf) <= metrics["loss"]
   ):
     return
   _save_model(work, model, step, "best", loss=metrics["loss"])

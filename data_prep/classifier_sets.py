@@ -24,6 +24,7 @@ from data_prep import (
   classifier_files,
   classifier_splits,
   eduge,
+  json_files,
   manifest,
   options,
   storage,
@@ -154,14 +155,19 @@ def source_columns(
 
 def columns_of(folder: str) -> classifier_data.Columns:
   """Returns the columns of a finished set's files."""
-  found = manifest.check(folder, KIND)["parameters"]["columns"]
-  return classifier_data.Columns(**found)
+  found = manifest.check(folder, KIND)["parameters"].get("columns", {})
+  return json_files.made(
+    classifier_data.Columns, found, f"the columns of the manifest in {folder}"
+  )
 
 
 def cleaning_of(folder: str) -> tweets.Options | None:
   """Returns how a set's texts were cleaned, for `tweets.clean`; or None."""
   found = manifest.check(folder, KIND)["parameters"].get("cleaning")
-  return tweets.Options(**found) if found else None
+  if not found:
+    return None
+  origin = f"cleaning in the manifest of {folder}"
+  return json_files.made(tweets.Options, found, origin)
 
 
 def copied_lines(folder: str, part: str) -> set[int]:

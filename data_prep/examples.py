@@ -20,6 +20,7 @@ from data_prep import (
   documents,
   held_out,
   instances,
+  json_files,
   masking,
   options,
   packing,
@@ -116,8 +117,8 @@ class Recipe:
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Recipe":
     """The recipe that a manifest's parameters tell of."""
-    names = {field.name for field in dataclasses.fields(Recipe)}
-    return cls(**{n: v for n, v in parameters.items() if n in names})
+    kept = json_files.known(Recipe, parameters)
+    return json_files.made(cls, kept, "the parameters of the records' manifest")
 
   def predictions(self) -> int:
     """The most pieces that are masked in an example."""

@@ -19,13 +19,12 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any
 from urllib import parse
 
 import requests
 from absl import logging
 
-from data_prep import archives, gcs, options, storage, transfers
+from data_prep import archives, gcs, json_files, options, storage, transfers
 
 _ADVICE = "mend the address"
 
@@ -158,9 +157,7 @@ class Cache:
 
   def _fetched(self, address: str, name: str, key: str, sha256: str) -> str:
     note = os.path.join(self.folder, "addresses", f"{key}.json")
-    known: dict[str, Any] = (
-      json.loads(storage.read_text(note)) if os.path.exists(note) else {}
-    )
+    known: dict[str, str] = json_files.read_note(note, dict[str, str]) or {}
     kept = self._kept(known.get("sha256", ""), name)
     if not known or not os.path.exists(kept):
       known = {}

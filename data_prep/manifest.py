@@ -3,6 +3,10 @@
 `manifest.json` is written after the files it describes, so its presence
 means that they are complete. It holds no time, host or absolute path: the
 same input and seed give the same manifest.
+
+What is read back is checked first, by the rule of json_files.py: parameters,
+counts and inputs that are missing are those of an earlier version, unknown ones
+are kept and change nothing, and a value of another type ends in an InputError.
 """
 
 import collections
@@ -12,10 +16,33 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from data_prep import options, storage
+from data_prep import json_files, options, storage
 
 NAME = "manifest.json"
 FORMAT_VERSION = 1
+
+_ADVICE = "make the artefact again, or copy it again"
+# Parameters and counts that programs read back → their types. Those of option
+# classes are checked where an instance is made of them.
+_PARAMETERS: dict[str, Any] = {
+  "cleaning": dict | None,
+  "columns": dict,
+  "label_type": str,
+  "long_text": str,
+  "max_seq_length": int,
+  "standardised_by": dict,
+  "temperature": float,
+  "text_pair": bool,
+  "vocab_size": int,
+}
+_COUNTS: dict[str, Any] = {
+  "eval_examples": int,
+  "global_step": int,
+  "loss": float,
+  "train_examples": int,
+  "train_padding": int,
+  "train_positions": int,
+}
 
 
 def begin(folder: str) -> None:
@@ -81,23 +108,60 @@ def hashes(paths: Sequence[str]) -> dict[str, str]:
 
 
 def find(folder: str) -> dict[str, Any] | None:
-  """Returns the manifest of `folder`, or None where there is none."""
+  """Returns the manifest of a folder, or None where there is none.
+
+  Raises:
+    options.InputError: when it is damaged, or of another format.
+  """
   path = os.path.join(folder, NAME)
-  if not storage.exists(path):
-    return None
-  try:
-    content = json.loads(storage.read_text(path))
-  except json.JSONDecodeError as error:
-    raise options.InputError(
-      f"JSON in {path}", str(error), "make the artefact again"
-    ) from error
+  return read(path) if storage.exists(path) else None
+
+
+def read(path: str) -> dict[str, Any]:
+  """Returns the content of a manifest, with all of its parts.
+
+  Raises:
+    options.InputError: when it is damaged, or of another format.
+  """
+  content = json_files.read_object(path, _ADVICE)
   if content.get("format_version") != FORMAT_VERSION:
     raise options.InputError(
       f"format_version {FORMAT_VERSION} in {path}",
       str(content.get("format_version")),
       "use the release that wrote it, or make the artefact again",
     )
+  content = {"parameters": {}, "counts": {}, "inputs": {}} | content
+  _require(content, {"kind": str, "files": dict}, path, True)
+  _require(
+    content, dict.fromkeys(("parameters", "counts", "inputs"), dict), path
+  )
+  _require(content["parameters"], _PARAMETERS, f"the parameters of {path}")
+  _require(content["counts"], _COUNTS, f"the counts of {path}")
+  for name, entry in content["files"].items():
+    json_files.require_type(entry, dict, f"{name} in {path}", _ADVICE)
+    _require(entry, {"bytes": int, "sha256": str}, f"{name} of {path}", True)
+    if os.path.isabs(name) or ".." in name.split("/"):
+      raise options.InputError(
+        f"names of files below its folder in {path}",
+        f"one that leads outside, {name}",
+        "do not trust where it comes from",
+      )  # fmt: skip
   return content
+
+
+def _require(
+  values: Mapping[str, Any],
+  hints: Mapping[str, Any],
+  place: str,
+  all_: bool = False,
+) -> None:
+  """Refuses values of another type than their hint; and missing ones, if all."""
+  for name, hint in hints.items():
+    if name in values:
+      what = f"{name} in {place}"
+      json_files.require_type(values[name], hint, what, _ADVICE)
+    elif all_:
+      raise options.InputError(f"{name} in {place}", "none", _ADVICE)
 
 
 def check(folder: str, kind: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
-from data_prep import options, storage, wordpiece
+from data_prep import json_files, options, storage, wordpiece
 
 MODEL_NAME = "tokenizer.model"
 
@@ -66,9 +66,8 @@ class Settings:
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Settings":
     """Takes them from a manifest's parameters; what is not there is usual."""
-    usual = dataclasses.asdict(cls())
-    kept = {n: type(v)(parameters.get(n, v)) for n, v in usual.items()}
-    return cls(**kept)
+    kept = json_files.known(cls, parameters)
+    return json_files.made(cls, kept, "the parameters of a manifest")
 
   def parameters(self) -> dict[str, bool | int]:
     """Returns what a manifest says of them: the case, and what is unusual."""

@@ -13,7 +13,7 @@ from urllib import parse
 import requests
 from absl import logging
 
-from data_prep import options, storage
+from data_prep import json_files, options, storage
 
 _TIMEOUT = (30, 60)  # seconds to connect, and between two bytes
 _CHUNK = 1 << 16  # what a cut connection loses at most
@@ -178,8 +178,9 @@ class Part:
       Whether there was something to fetch; None where it was cut.
     """
     have, headers = self._size(), {}
-    if have and os.path.exists(self._note):
-      self.tag = json.loads(storage.read_text(self._note))
+    noted = json_files.read_note(self._note, str) if have else None
+    if noted:
+      self.tag = noted
       headers = {"Range": f"bytes={have}-", "If-Range": self.tag}
     elif known_tag:
       headers = {"If-None-Match": known_tag}

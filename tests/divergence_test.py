@@ -338,6 +338,20 @@ def test_what_was_decided_after_the_checkpoint_will_be_decided_again(
   assert guard.skipped == 0, "of another run, whose checkpoints are gone"
 
 
+@pytest.mark.parametrize(
+  "content", ["{}", "[5]", '[{"at": 9}]', '[{"at": "9"}]', "[", '"a"']
+)
+def test_rollbacks_that_cannot_be_read_are_one_line(
+  content: str, tmp_path: pathlib.Path
+) -> None:
+  (tmp_path / "rollbacks.json").write_text(content)
+  guard, _, _ = _guard(tmp_path, [])
+  with pytest.raises(
+    options.InputError, match=r"rollbacks\.json.*copy the file"
+  ):
+    guard.begin(800)
+
+
 def test_the_run_goes_back_an_interval_at_least_and_never_saves_lost_weights(
   tmp_path: pathlib.Path,
 ) -> None:

@@ -353,12 +353,26 @@ def test_an_archive_may_not_hold_more_than_there_is_room_for(
     archives.unpack(str(path), str(tmp_path / "two"))
 
 
+@pytest.mark.parametrize("note", ["", "[]", '{"tag": 5}', "{", "null"])
+def test_a_note_of_the_cache_that_is_damaged_is_as_none(
+  note: str, server: http_server.Server, tmp_path: pathlib.Path
+) -> None:
+  server.files["/a/pytorch_model.bin"] = b"weights"
+  cache = fetched.Cache(str(tmp_path / "cache"))
+  address = f"{server.url}/a/pytorch_model.bin"
+  cache.file(address)
+  (path,) = (tmp_path / "cache/addresses").iterdir()
+  path.write_text(note)
+  assert pathlib.Path(cache.file(address)).read_bytes() == b"weights"
+  assert json.loads(path.read_text())["address"] == address
+
+
 def test_a_manifests_checksum_is_no_path(
   server: http_server.Server, tmp_path: pathlib.Path
 ) -> None:
   (tmp_path / "secret").write_text("x")
   entry = {"bytes": 1, "sha256": f"../../../../{tmp_path}"}
-  content = {"files": {"secret": entry}}
+  content = {"format_version": 1, "kind": "x", "files": {"secret": entry}}
   server.files["/m/manifest.json"] = json.dumps(content).encode()
   with pytest.raises(options.InputError, match="64 hexadecimal digits"):
     remote_weights.local(f"{server.url}/m")

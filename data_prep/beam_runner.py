@@ -143,8 +143,7 @@ class _StageTwo:
     self, grouped: tuple[tuple[str, int], Iterable[tuple[int, bytes] | None]]
   ) -> None:
     (role, bucket), entries = grouped
-    keyed = sorted(entry for entry in entries if entry is not None)
-    self.job.finish(role, bucket, [example for _, example in keyed])
+    self.job.finish(role, bucket, filter(None, entries))
 
 
 def _sum(parts: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -15,17 +15,16 @@ import math
 import os
 import pathlib
 import shutil
-import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO
 
 from absl import logging
 
 from data_prep import (
   documents,
   examples,
+  external_sort,
   held_out,
   manifest,
   options,
@@ -39,6 +38,9 @@ from data_prep import (
 _DOCUMENTS_A_RANGE = 256
 _LETTERS_A_RANGE = 1 << 20
 _BYTES_A_SHARD = 64 << 20
+# Bytes that a process sorts in memory: a file of the planned size, and half as
+# much again where the forecast was too low.
+_SORT_MEMORY = 96 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +158,25 @@ class Job:
     buckets = len(self.names[task.role])
     return examples.of_range(task, buckets, self.recipe, self.spm_model_file)
 
-  def finish(self, role: str, bucket: int, ordered: Iterable[bytes]) -> None:
-    """Stage two: writes one file, from its beginning to its end."""
+  def finish(
+    self,
+    role: str,
+    bucket: int,
+    entries: Iterable[external_sort.Entry],
+    scratch: str | None = None,
+  ) -> None:
+    """Stage two: sorts one bucket's examples by key, and writes its file.
+
+    Args:
+      role: "train" or "eval".
+      bucket: the number of the file in names[role].
+      entries: the examples with their keys, in any order.
+      scratch: a local folder for what does not fit in memory; None for the
+        system's place.
+    """
     path = os.path.join(self.folder, self.names[role][bucket])
     with storage.writing(path, "wb") as file:
-      records.write(file, ordered)
+      records.write(file, external_sort.ordered(entries, scratch, _SORT_MEMORY))
 
 
 Runner = Callable[[Job, Iterable[examples.Range], Forecast], examples.Counts]
@@ -414,9 +430,6 @@ def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
   return tempfile.TemporaryDirectory(prefix=".spill-", dir=output_dir)
 
 
-_HEADER = struct.Struct("<QQ")  # key and length
-
-
 @dataclasses.dataclass(frozen=True)
 class Spill:
   """Stage one in a process: appends the examples to its files."""
@@ -429,8 +442,7 @@ class Spill:
     for bucket, keyed in made.buckets.items():
       name = f"{task.role}-{bucket}-{os.getpid()}"
       with open(os.path.join(self.folder, name), "ab") as file:
-        for key, example in keyed:
-          file.write(_HEADER.pack(key, len(example)) + example)
+        external_sort.append(file, keyed)
     return made.counts
 
 
@@ -443,41 +455,13 @@ class Finish:
 
   def __call__(self, bucket: tuple[str, int]) -> None:
     pattern = "-".join(map(str, bucket)) + "-*"
-    paths = sorted(pathlib.Path(self.folder).glob(pattern))
+    paths = list(pathlib.Path(self.folder).glob(pattern))
     with contextlib.ExitStack() as stack:
-      files = [stack.enter_context(open(path, "rb")) for path in paths]
-      self.job.finish(*bucket, _in_order(files))
+      files = [stack.enter_context(path.open("rb")) for path in paths]
+      entries = itertools.chain.from_iterable(map(external_sort.read, files))
+      self.job.finish(*bucket, entries, self.folder)
     for path in paths:
       path.unlink()
-
-
-def _in_order(files: Sequence[BinaryIO]) -> Iterator[bytes]:
-  """Yields spilled examples by their keys, reading each when its turn comes.
-
-  Two examples of one key, which is a matter of chance, go by their bytes.
-  """
-  places = sorted(
-    place
-    for number, file in enumerate(files)
-    for place in _places(number, file)
-  )
-  for _, same in itertools.groupby(places, key=lambda place: place[0]):
-    yield from sorted(_at(files, place) for place in same)
-
-
-_Place = tuple[int, int, int, int]  # key, file, where in it, length
-
-
-def _places(number: int, file: BinaryIO) -> Iterator[_Place]:
-  while header := file.read(_HEADER.size):
-    key, length = _HEADER.unpack(header)
-    yield key, number, file.tell(), length
-    file.seek(length, os.SEEK_CUR)
-
-
-def _at(files: Sequence[BinaryIO], place: _Place) -> bytes:
-  _, number, start, length = place
-  return os.pread(files[number].fileno(), length, start)
 
 
 def _describe(

@@ -84,7 +84,7 @@ class Options(task_rows.Files):
     "first; 0: all, in their order", minimum=0,
   )  # fmt: skip
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     if not (self.do_train or self.do_eval or self.do_predict):
       raise options.InputError(
         "--do_train, --do_eval or --do_predict", "none", "say what to do"
@@ -168,7 +168,7 @@ def _other_seeds(
   """Trains with the seeds after the first, each in a folder of its own."""
   found = []
   for number in range(1, settings.num_seeds):
-    seed = recipe.random_seed + number
+    seed = (recipe.random_seed + number) % options.SEEDS
     run_folder = os.path.join(settings.output_dir, f"seed_{seed}")
     folder = os.path.join(run_folder, "model")
     again = dataclasses.replace(recipe, random_seed=seed)

@@ -71,6 +71,10 @@ class AlbertConfig:
   inert: tuple[tuple[str, Any], ...] = ()
 
   def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      if field.init and field.name != "inert":
+        value = getattr(self, field.name)
+        _check_type(field.name, value, field.type, "the config")
     if self.hidden_size % self.num_attention_heads:
       raise options.InputError(
         "a hidden_size that num_attention_heads divides",
@@ -185,7 +189,11 @@ def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
   """The kinds of values: a size, a share, a name, yes or no."""
   right = {
     int: isinstance(value, int) and not isinstance(value, bool) and value > 0,
-    float: isinstance(value, int | float) and 0 <= value < 1,
+    float: (
+      isinstance(value, int | float)
+      and not isinstance(value, bool)
+      and 0 <= value < 1
+    ),
     str: isinstance(value, str),
     bool: isinstance(value, bool),
   }[kind]

@@ -52,7 +52,7 @@ _FORMATS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to convert, with what beside it, to where."""
 
   from_: str = options.option(
@@ -108,7 +108,7 @@ class Options:
   )  # fmt: skip
   output_dir: str = options.option("", "the model directory")
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "init_checkpoint", "output_dir")
     if bool(self.resize_vocabulary) != bool(self.held_out_file):
       raise options.InputError(

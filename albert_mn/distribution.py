@@ -18,7 +18,7 @@ from data_prep import options
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """Devices and precision; the TPU flags are google-research's."""
 
   distribution: str = options.option(

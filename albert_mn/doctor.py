@@ -16,7 +16,7 @@ from data_prep import options, storage
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to do beyond what pretraining does at its start."""
 
   full: bool = options.option(

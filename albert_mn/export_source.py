@@ -37,7 +37,7 @@ TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """Which model to export, as what, to where."""
 
   model_dir: str = options.option(
@@ -85,7 +85,7 @@ class Options:
     False, "write the model card alone: README.md in --output_dir"
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "model_dir", "output_dir")
     one, other = (
       os.path.abspath(path) for path in (self.model_dir, self.output_dir)

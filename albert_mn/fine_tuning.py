@@ -46,7 +46,7 @@ _RESTART = 1_000_003
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(options.Group):
   """What decides, beside rows and starting weights, where training ends.
 
   The names and defaults are google-research/albert's run_classifier's.
@@ -65,13 +65,16 @@ class Recipe:
     5e-5, "the highest; a model from nothing wants about 1e-3", minimum=0.0
   )
   num_train_epochs: float = options.option(
-    3.0, "times through the training rows", minimum=0.0
+    3.0, "times through the training rows", minimum=0.0, maximum=1e6
   )
   warmup_proportion: float = options.option(
     0.1, "share of the steps in which the rate rises", minimum=0.0, maximum=1.0
   )
   random_seed: int = options.option(
-    12345, "weights, order and dropout follow from it", minimum=0
+    12345,
+    "weights, order and dropout follow from it",
+    minimum=0,
+    maximum=options.SEEDS - 1,
   )
 
   layer_decay: float = options.option(
@@ -115,7 +118,7 @@ class Recipe:
     choices=framing.LONG_TEXTS,
   )  # fmt: skip
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     parts = self.gradient_accumulation_steps
     if self.train_batch_size % parts:
       raise options.InputError(
@@ -275,7 +278,8 @@ def _learnt(
   """
   for restart in range(recipe.max_restarts + 1):
     attempt = dataclasses.replace(
-      recipe, random_seed=recipe.random_seed + restart * _RESTART
+      recipe,
+      random_seed=(recipe.random_seed + restart * _RESTART) % options.SEEDS,
     )
     folder = os.path.join(output_dir, *([f"restart_{restart}"] * bool(restart)))
     settings = _settings(attempt, start, problem) | dict(origin)

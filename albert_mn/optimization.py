@@ -6,7 +6,6 @@ get_config. These are the two, with the correction as a choice.
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ EXCLUDED = ("LayerNorm", "layer_norm", "bias")
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerOptions:
+class OptimizerOptions(options.Group):
   """How to train; names and defaults are google-research/albert's."""
 
   optimizer: str = options.option(
@@ -46,13 +45,13 @@ class OptimizerOptions:
     0.01, "decoupled decay of kernels and embeddings", minimum=0.0
   )
   beta_1: float = options.option(
-    0.9, "decay of the first moment", minimum=0.0, maximum=1.0
+    0.9, "decay of the first moment", minimum=0.0, under=1.0
   )
   beta_2: float = options.option(
-    0.999, "decay of the second moment", minimum=0.0, maximum=1.0
+    0.999, "decay of the second moment", minimum=0.0, under=1.0
   )
   epsilon: float = options.option(
-    1e-6, "added to the root of the second moment", minimum=0.0
+    1e-6, "added to the root of the second moment", above=0.0
   )
   clip_norm: float = options.option(
     1.0, "bound of the gradients' global norm; 0: none", minimum=0.0
@@ -62,14 +61,7 @@ class OptimizerOptions:
     "without it fine-tuning is unstable (Mosbach et al. 2021)"
   )  # fmt: skip
 
-  def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      self._check(field)
-    for name in ("beta_1", "beta_2"):
-      # At 1 a moment never leaves 0, and its correction divides by 0.
-      _refuse(getattr(self, name) >= 1, name, "below 1", getattr(self, name))
-    # At 0 a weight without a gradient moves by 0 / 0.
-    _refuse(self.epsilon == 0, "epsilon", "above 0", self.epsilon)
+  def check(self) -> None:
     last = self.start_warmup_step + self.num_warmup_steps
     if last > self.num_train_steps:
       raise options.InputError(
@@ -77,24 +69,6 @@ class OptimizerOptions:
         f"step {last}",
         "lower --num_warmup_steps, or train for longer",
       )
-
-  def _check(self, field: dataclasses.Field) -> None:
-    """Refuses what the flags refuse, and nan and inf, which they let by."""
-    value, limits = getattr(self, field.name), field.metadata
-    if limits["choices"]:
-      wrong = value not in limits["choices"]
-      _refuse(wrong, field.name, f"one of {limits['choices']}", value)
-    if limits["minimum"] is not None:
-      wrong = not (math.isfinite(value) and value >= limits["minimum"])
-      low = f"finite and at least {limits['minimum']}"
-      _refuse(wrong, field.name, low, value)
-
-
-def _refuse(wrong: bool, name: str, expected: str, got: Any) -> None:
-  if wrong:
-    raise options.InputError(
-      f"--{name} {expected}", f"{got!r}", "give another value"
-    )
 
 
 class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):

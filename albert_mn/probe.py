@@ -27,7 +27,7 @@ _C = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """The labelled set that a pretraining run is probed with, and how often."""
 
   probe_file: str = options.option(

@@ -44,7 +44,7 @@ _WHOLE = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to fetch, and where it stays."""
 
   init_checkpoint: str = options.option(
@@ -59,7 +59,7 @@ class Options:
   )
   output_dir: str = options.option("", "where a copy goes; default: none")
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "init_checkpoint")
     if not fetched.is_address(self.init_checkpoint):
       raise options.InputError(

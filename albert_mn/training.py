@@ -44,7 +44,7 @@ from data_prep import manifest, options, storage, tokenization
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to pretrain on, for how long, and where the results go.
 
   The names are google-research/albert's; lengths default to what the
@@ -120,7 +120,10 @@ class Options:
     minimum=0,
   )
   random_seed: int = options.option(
-    12345, "weights, order and dropout follow from it", minimum=0
+    12345,
+    "weights, order and dropout follow from it",
+    minimum=0,
+    maximum=options.SEEDS - 1,
   )
   jit_compile: bool = options.option(
     True, "compile the forward and backward pass with XLA"
@@ -152,7 +155,7 @@ class Options:
     """Returns what the user expects of the records; 0: nothing."""
     return self.max_seq_length, self.max_predictions_per_seq
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     if self.print_schedule:
       return
     if not (self.do_train or self.do_eval):

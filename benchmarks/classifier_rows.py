@@ -28,13 +28,13 @@ from data_prep import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """Which text, and how much of it."""
 
   input_file: str = options.option("", "text, a sentence a line: globs")
   num_rows: int = options.option(100_000, "rows to make of it", minimum=10)
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "input_file")
 
 

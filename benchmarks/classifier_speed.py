@@ -39,7 +39,7 @@ _LABELS = ("a", "b")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to measure."""
 
   model: str = options.option("albert_base", "a config in configs/")

@@ -31,7 +31,7 @@ from data_prep import options, records
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to measure."""
 
   batch_size: int = options.option(1, "texts at once", minimum=1)

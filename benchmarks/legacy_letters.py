@@ -28,14 +28,14 @@ _BROKEN = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """Which files."""
 
   broken_file: str = options.option("", "text from legacy fonts: globs")
   clean_file: str = options.option("", "text with ө and ү: globs")
   foreign_file: str = options.option("", "text in other languages: globs")
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "broken_file", "clean_file")
 
 

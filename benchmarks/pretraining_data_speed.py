@@ -30,14 +30,14 @@ _ROUNDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to measure on."""
 
   input_file: str = options.option("", "corpus files: globs, by commas")
   spm_model_file: str = options.option("", "the SentencePiece model")
   documents: int = options.option(2000, "how many documents", minimum=1)
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "input_file", "spm_model_file")
 
 

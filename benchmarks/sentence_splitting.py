@@ -21,7 +21,7 @@ Split = Callable[[str], Sequence[str]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to measure on, and what punkt learns from."""
 
   gold_file: str = options.option(
@@ -31,7 +31,7 @@ class Options:
     "", "Mongolian text to train punkt on: globs, by commas"
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "gold_file", "train_file")
 
 

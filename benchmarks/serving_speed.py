@@ -34,7 +34,7 @@ _WORDS = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   texts: int = options.option(400, "texts a measurement", minimum=32)
   configs: str = options.option(
     "configs/albert_tiny.json,configs/albert_base.json", "the models' shapes"

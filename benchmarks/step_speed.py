@@ -50,7 +50,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to measure."""
 
   model: str = options.option("albert_base", "a config in configs/")

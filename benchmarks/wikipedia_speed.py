@@ -19,7 +19,7 @@ from data_prep import options, storage, wikipedia
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to read."""
 
   input_file: str = options.option("", "MediaWiki dumps: globs, by commas")
@@ -27,7 +27,7 @@ class Options:
     20, "stop after so much wikitext; the library does one a second", minimum=1
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "input_file")
 
 

@@ -31,7 +31,7 @@ _LEVELS, _SCALES = 255, 65535
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   model_dir: str = options.option(
     "", "the model: a classifier or a pretrained one, a TF 1 checkpoint or a "
     "directory of Hugging Face's",
@@ -43,7 +43,7 @@ class Options:
     "", "the SentencePiece model, where none lies beside the weights"
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "model_dir", "input_text", "output_file")
 
 

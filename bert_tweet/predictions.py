@@ -21,7 +21,7 @@ _AHEAD = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   model_dir: str = options.option("", "a classifier's model directory")
   input_text: str = options.option("", "one text")
   input_file: str = options.option(
@@ -32,7 +32,7 @@ class Options:
     32, "texts that the model reads at once", minimum=1
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "model_dir")
     if self.input_text and self.input_file:
       raise options.InputError(

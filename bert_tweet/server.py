@@ -52,7 +52,7 @@ _EXAMPLES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   model_dir: str = options.option("", "a classifier's model directory")
   host: str = options.option(
     "127.0.0.1",
@@ -66,7 +66,10 @@ class Options:
     32, "texts that the model reads at once", minimum=1, maximum=4096
   )
   max_wait_ms: float = options.option(
-    2.0, "how long a text waits for others, to share a batch", minimum=0
+    2.0,
+    "how long a text waits for others, to share a batch",
+    minimum=0,
+    maximum=60_000,
   )
   max_queue: int = options.option(
     512, "texts that may wait; who comes then is told to come back", minimum=1
@@ -83,7 +86,7 @@ class Options:
     "", "texts to click, one a line, in place of the page's own"
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "model_dir", "host")
 
 

@@ -46,7 +46,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class Columns(options.Group):
   """Which columns of a file, or keys of JSON lines, are what."""
 
   text_column: str = options.option("text", "header, or JSON key, of the texts")

@@ -38,7 +38,7 @@ _SHOWN_LABELS = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to read, how to split it, where it goes."""
 
   input_file: str = options.option(
@@ -73,7 +73,7 @@ class Options:
     choices=("stop", "leave_out"),
   )  # fmt: skip
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "input_file", "output_dir")
 
 

@@ -14,7 +14,7 @@ from data_prep import language, options
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """Which rules apply, and their bounds."""
 
   language: str = options.option(

@@ -33,7 +33,7 @@ _LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """Which text to clean, and how."""
 
   source: str = options.option(
@@ -70,7 +70,7 @@ class Options:
     0, "processes; 0: one a core. Does not change the bytes", minimum=0
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "output_dir")
 
 

@@ -7,7 +7,6 @@ belongs together as running text: an article, an article's section, a chapter.
 import dataclasses
 import hashlib
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
@@ -18,7 +17,8 @@ from data_prep import options, storage
 # Isolated lines have no documents; this many stand or fall together.
 _LINES_A_GROUP = 100
 
-_WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d*)?|\.\d+)")
+# Larger weights are slips of the keyboard: nobody reads a text so often.
+_LARGEST_WEIGHT = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,21 +56,35 @@ def weighted(patterns: str, isolated: bool = False) -> list[Files]:
   A file that two patterns name is read once, with the first one's weight.
 
   Raises:
-    options.InputError: for a pattern that no file matches, or weight 0.
+    options.InputError: for a pattern that no file matches, and for a weight
+      that is not above 0, too large, or not finite.
   """
   found: list[Files] = []
   known: set[str] = set()
   for pattern in filter(None, map(str.strip, patterns.split(","))):
-    match = _WEIGHTED.fullmatch(pattern)
-    path, weight = (match[1], float(match[2])) if match else (pattern, 1.0)
-    if not weight:
-      raise options.InputError(
-        "weights above 0", pattern, "leave the files out instead"
-      )
+    path, weight = _weight(pattern)
     new = [path for path in storage.matching(path) if path not in known]
     known.update(new)
     found.append(Files(tuple(new), weight, isolated))
   return found
+
+
+def _weight(pattern: str) -> tuple[str, float]:
+  """Divides `pattern:weight`; what follows the last colon may be no number."""
+  path, colon, text = pattern.rpartition(":")
+  try:
+    weight = float(text) if colon and path else None
+  except ValueError:
+    weight = None
+  if weight is None:
+    return pattern, 1.0
+  if not 0 < weight <= _LARGEST_WEIGHT:  # nan is refused too
+    raise options.InputError(
+      f"weights above 0 and of at most {_LARGEST_WEIGHT:,.0f}",
+      pattern,
+      "give another weight, or leave the files out",
+    )
+  return path, weight
 
 
 def read(parts: Iterable[Files]) -> Iterator[Document]:

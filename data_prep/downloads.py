@@ -33,7 +33,7 @@ _ADVICE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to fetch, from where."""
 
   download: bool = options.option(
@@ -50,7 +50,7 @@ class Options:
     "", "a mirror, instead of the corpus' own host, as https://HOST"
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     if not re.fullmatch(r"latest|\d{8}", self.dump_date):
       raise options.InputError(
         "--dump_date=latest or eight digits",

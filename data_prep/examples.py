@@ -36,7 +36,7 @@ _PIECES_A_BLOCK = 1 << 19
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(options.Group):
   """What decides the examples' content, beside corpus and tokenizer.
 
   The names are google-research/albert's. max_predictions_per_seq follows the
@@ -74,7 +74,9 @@ class Recipe:
     10, "how often each document is used, masked anew (upstream: 40)",
     minimum=1,
   )  # fmt: skip
-  random_seed: int = options.option(12345, "of cuts and masks", minimum=0)
+  random_seed: int = options.option(
+    12345, "of cuts and masks", minimum=0, maximum=options.SEEDS - 1
+  )
   do_whole_word_mask: bool = options.option(
     True, "mask words as a whole, Cyrillic ones too"
   )
@@ -106,7 +108,7 @@ class Recipe:
     choices=("static", "dynamic"),
   )  # fmt: skip
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     if self.pack_sequences and self.do_permutation:
       raise options.InputError(
         "--pack_sequences or --do_permutation",

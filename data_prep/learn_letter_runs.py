@@ -17,7 +17,7 @@ from data_prep import legacy_letters, options, storage
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What to learn from, and where the table goes."""
 
   input_file: str = options.option("", "clean Mongolian text: globs, by commas")
@@ -25,7 +25,7 @@ class Options:
     legacy_letters.TABLE, "the table; by default the program's own"
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "input_file")
 
 

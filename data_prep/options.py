@@ -1,13 +1,14 @@
 """How a program gets its options and says what is wrong with them.
 
-A program states its options once, as a frozen dataclass whose fields are
-made by `option`. `define` turns the fields into absl flags, `parsed` turns
-the parsed flags into an instance, and `run` is what every program's last
-line calls:
+A program states its options once, in a frozen dataclass that derives from
+`Group` and whose fields are made by `option`. `Group` checks every instance,
+whether flags, a manifest or other code made it. `define` turns the fields into
+absl flags, `parsed` turns the parsed flags into an instance, and `run` is what
+the last line of every program calls:
 
     @dataclasses.dataclass(frozen=True)
-    class Options:
-      input_file: str = options.option("", "text files, as globs")
+    class Options(options.Group):  # its docstring heads the options in --help
+      input_file: str = options.option("", "Text files, as glob patterns.")
 
     if __name__ == "__main__":
       options.run(main, Options)
@@ -18,20 +19,23 @@ pretraining, which is saved and goes on when it is started again.
 """
 
 import dataclasses
+import inspect
 import logging as py_logging
+import math
 import os
 import pathlib
 import sys
 import traceback
-import types
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
-T = TypeVar("T")
+from data_prep import help_pages
 
+# Seeds are below this number: scikit-learn takes no larger ones.
+SEEDS = 1 << 32
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
 _CRASHED = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is bad input here
 
@@ -50,6 +54,37 @@ class InputError(Exception):
     self.expected, self.got, self.action = expected, got, action
 
 
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The base class of options that belong together.
+
+  A subclass is a frozen dataclass. The first line of the docstring of the
+  subclass is the heading under which `--help` lists the options.
+
+  Raises:
+    InputError: from the constructor, for a value of the wrong type, for a
+      number that is not finite or not within the bounds of the option, for a
+      text that is not one of the choices, and for what `check` refuses.
+  """
+
+  def __post_init__(self) -> None:
+    for field, kind in _options(type(self)):
+      value = getattr(self, field.name)
+      if not _is_valid(kind, field.metadata, value):
+        raise InputError(
+          f"--{flag_name(field)} to be {_expected(kind, field.metadata)}",
+          repr(value),
+          "give another value",
+        )
+    self.check()
+
+  def check(self) -> None:
+    """Raises InputError where options contradict each other; a hook."""
+
+
+G = TypeVar("G", bound=Group)
+
+
 def option(
   default: Any,
   help: str,
@@ -57,101 +92,254 @@ def option(
   choices: Sequence[str] = (),
   minimum: float | None = None,
   maximum: float | None = None,
+  above: float | None = None,
+  under: float | None = None,
 ) -> Any:
   """Returns a dataclass field that is also a flag.
 
   Args:
-    default: the one place where the default is stated.
-    help: what `--help` prints.
-    choices: the values a string option may take; none means any.
-    minimum: the smallest value a numeric option may take.
-    maximum: the largest one.
+    default: the default; no other place states the default.
+    help: the text that `--help` prints: a sentence that can be understood
+      without the text of any other option.
+    choices: the values that a text may have; empty: any text.
+    minimum: the smallest value of a number.
+    maximum: the largest value of a number. A whole number for which none is
+      given must be below 2**31, as TensorFlow's and SentencePiece's must.
+    above: a bound that a number must exceed.
+    under: a bound that a number must not reach.
   """
-  metadata = dict(help=help, choices=choices, minimum=minimum, maximum=maximum)
+  if type(default) is int and maximum is None:
+    maximum = (1 << 31) - 1
+  metadata = dict(
+    help=help,
+    choices=tuple(choices),
+    minimum=minimum,
+    maximum=maximum,
+    above=above,
+    under=under,
+  )
   return dataclasses.field(default=default, metadata=metadata)
 
 
-def require(settings: Any, *names: str) -> None:
-  """Refuses settings in which one of the named options was not given."""
+def is_option(field: dataclasses.Field) -> bool:
+  """Says whether `option` made a field of a dataclass."""
+  return "help" in field.metadata
+
+
+def flag_name(field: dataclasses.Field) -> str:
+  """Returns the flag of a field: `from` for `from_`, a keyword of Python."""
+  return field.name.rstrip("_")
+
+
+def require(settings: Group, *names: str) -> None:
+  """Raises InputError where one of the named options is empty."""
   for name in names:
     if not getattr(settings, name):
       raise InputError(f"--{name}", "none", f"give --{name}")
 
 
-def define(*classes: type) -> None:
-  """Defines one flag for each option field of the given dataclasses.
+def from_text(cls: type[Group], name: str, text: str) -> Any:
+  """Returns the value of an option that a text spells.
 
-  A field whose name is a flag already (two classes sharing an option) is
-  defined once.
+  Raises:
+    ValueError: for text that the flag would refuse; says what is expected.
+  """
+  (found,) = (pair for pair in _options(cls) if pair[0].name == name)
+  return _Parser(*found).parse(text)
+
+
+def _options(cls: type[Group]) -> list[tuple[dataclasses.Field, type]]:
+  """Returns the options of a class in their order, each with its type."""
+  kinds = typing.get_type_hints(cls)
+  fields = filter(is_option, dataclasses.fields(cls))
+  return [(field, kinds[field.name]) for field in fields]
+
+
+def _is_valid(kind: type, limits: Any, value: Any) -> bool:
+  """Says whether an option may have a value."""
+  if kind in (int, float):
+    return _is_number(kind, value) and _is_within(limits, value)
+  choices = limits["choices"]
+  return isinstance(value, kind) and (not choices or value in choices)
+
+
+def _is_number(kind: type, value: Any) -> bool:
+  """Says whether a value is finite and of a kind; an int is a float too."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  if kind is int and isinstance(value, float):
+    return False
+  try:
+    return math.isfinite(value)
+  except OverflowError:  # an int that no float can hold
+    return False
+
+
+def _is_within(limits: Any, value: float) -> bool:
+  return (
+    (limits["minimum"] is None or value >= limits["minimum"])
+    and (limits["maximum"] is None or value <= limits["maximum"])
+    and (limits["above"] is None or value > limits["above"])
+    and (limits["under"] is None or value < limits["under"])
+  )
+
+
+def _expected(kind: type, limits: Any) -> str:
+  """Describes the values of an option, as in "a whole number of at least 1"."""
+  if kind is bool:
+    return "true or false"
+  if limits["choices"]:
+    return "one of " + ", ".join(limits["choices"])
+  if kind is str:
+    return "text"
+  low, high = limits["minimum"], limits["maximum"]
+  words = "a whole number" if kind is int else "a finite number"
+  if low is not None and high is not None:
+    return f"{words} from {low:.16g} to {high:.16g}"
+  bounds = {
+    "of at least": low,
+    "above": limits["above"],
+    "of at most": high,
+    "below": limits["under"],
+  }
+  stated = [f"{word} {x:.16g}" for word, x in bounds.items() if x is not None]
+  return f"{words} {' and '.join(stated)}".strip()
+
+
+class _Parser(flags.ArgumentParser):
+  """Turns the text of a flag into the value of an option, and checks it."""
+
+  def __init__(self, field: dataclasses.Field, kind: type):
+    self.field, self._kind = field, kind
+
+  def flag_type(self) -> str:
+    """Returns the name of the type, for `--helpxml`."""
+    return self._kind.__name__
+
+  def parse(self, argument: Any) -> Any:
+    """Returns the value of the option.
+
+    Raises:
+      ValueError: for text that is no valid value of the option.
+    """
+    value = self._converted(argument) if isinstance(argument, str) else argument
+    if not _is_valid(self._kind, self.field.metadata, value):
+      raise ValueError(f"expected {_expected(self._kind, self.field.metadata)}")
+    return value
+
+  def _converted(self, text: str) -> Any:
+    """Returns the value that a text spells; None where it spells none."""
+    parsers: dict[type, type[flags.ArgumentParser]] = {
+      bool: flags.BooleanParser,
+      int: flags.IntegerParser,
+      float: flags.FloatParser,
+      str: flags.ArgumentParser,
+    }
+    try:
+      return parsers[self._kind]().parse(text)
+    except ValueError:
+      return None
+
+
+def define(*classes: type[Group], into: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines one flag for each option of the given classes.
+
+  Classes may share an option; all of them must then state it alike.
+
+  Args:
+    classes: the classes.
+    into: the flags to which these are added.
   """
   for cls in classes:
-    hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-      name = flag_name(field)
-      if "help" in field.metadata and name not in flags.FLAGS:
-        _define_one(field, hints[field.name])
-        # Without this, `--help` lists only the flags of the program's module.
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    for field, kind in _options(cls):
+      if flag_name(field) not in into:
+        flag = _flag(field, kind)
+        flags.DEFINE_flag(flag, into, module_name=sys.argv[0])
+      parser = into[flag_name(field)].parser
+      assert isinstance(parser, _Parser), f"a library has --{field.name} too"
+      shared = parser.field
+      assert (shared.default, shared.metadata) == (
+        field.default,
+        field.metadata,
+      ), f"two classes state --{field.name} differently"
 
 
-def flag_name(field: dataclasses.Field) -> str:
-  """The flag of a field: --from is `from_`, as Python keeps the word."""
-  return field.name.rstrip("_")
+def _flag(field: dataclasses.Field, kind: type) -> flags.Flag:
+  return flags.Flag(
+    _Parser(field, kind),
+    flags.ArgumentSerializer(),
+    flag_name(field),
+    field.default,
+    field.metadata["help"],
+    boolean=kind is bool,
+  )
 
 
-def _define_one(field: dataclasses.Field, hint: Any) -> None:
-  kind = _without_none(hint)
-  meta, name = field.metadata, flag_name(field)
-  default: Any = field.default
-  limits = dict(lower_bound=meta["minimum"], upper_bound=meta["maximum"])
-  if kind is bool:
-    flags.DEFINE_bool(name, default, meta["help"])
-  elif kind is int:
-    flags.DEFINE_integer(name, default, meta["help"], **limits)
-  elif kind is float:
-    flags.DEFINE_float(name, default, meta["help"], **limits)
-  elif meta["choices"]:
-    flags.DEFINE_enum(name, default, meta["choices"], meta["help"])
-  else:
-    flags.DEFINE_string(name, default, meta["help"])
+def sections(classes: Sequence[type[Group]]) -> list[help_pages.Section]:
+  """Returns the sections of a page of help, in the order of the classes.
+
+  The options that a class states itself come before those that the class
+  inherits, and have a heading of their own. An option that several classes
+  share stands under the first of them.
+  """
+  made: list[help_pages.Section] = []
+  seen: set[str] = set()
+  for cls in classes:
+    for owner in cls.__mro__:
+      stated = inspect.get_annotations(owner).keys() - seen
+      own = [pair for pair in _options(cls) if pair[0].name in stated]
+      seen |= {field.name for field, _ in own}
+      entries = [_entry(field, kind) for field, kind in own]
+      if entries:
+        heading = (inspect.getdoc(owner) or "").partition("\n")[0]
+        made.append(help_pages.Section(heading, entries))
+  return made
 
 
-def _without_none(hint: Any) -> Any:
-  """The `int` of `int | None`."""
-  if isinstance(hint, types.UnionType):
-    return next(a for a in typing.get_args(hint) if a is not type(None))
-  return hint
+def _entry(field: dataclasses.Field, kind: type) -> help_pages.Entry:
+  """Returns what a page of help says about an option."""
+  shown = str(field.default).lower() if kind is bool else field.default
+  values = f"default: {'none' if shown == '' else shown}"
+  if kind in (int, float) or field.metadata["choices"]:
+    values += f"; {_expected(kind, field.metadata)}"
+  return help_pages.Entry(
+    flag_name(field), kind is bool, field.metadata["help"], values
+  )
 
 
-def parsed(cls: type[T]) -> T:
+def parsed(cls: type[G]) -> G:
   """Returns an instance of `cls` with the values of the parsed flags."""
   return cls(
     **{
       field.name: flags.FLAGS[flag_name(field)].value
-      for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-      if "help" in field.metadata
+      for field in filter(is_option, dataclasses.fields(cls))
     }
   )
 
 
-def run(main: Callable[..., None], *classes: type) -> None:
-  """Parses the flags, calls `main` with one instance a class, and exits."""
+def run(main: Callable[..., None], *classes: type[Group]) -> None:
+  """Parses the flags, calls `main` with one instance of each class, exits."""
   define(*classes)
-  app.run(lambda argv: _guarded(main, classes, argv), flags_parser=_parse)
+  app.run(
+    lambda argv: _guarded(main, classes, argv),
+    flags_parser=lambda argv: _parse(classes, argv),
+  )
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(classes: Sequence[type[Group]], argv: Sequence[str]) -> list[str]:
+  """Returns the arguments that are no flags; leaves with 2 on a bad flag."""
+  usage = sys.modules["__main__"].__doc__ or ""
+  help_pages.define_flags(help_pages.page(usage, sections(classes)))
   try:
-    return app.parse_flags_with_usage(list(argv))
-  except SystemExit as exit_:
-    # absl leaves with 1 on a bad flag; here 1 means bad input. `--help` also
-    # comes this way, and a person who asked for help made no mistake.
-    asked = any(a.lstrip("-") in ("h", "help", "helpfull") for a in argv[1:])
-    raise SystemExit(0 if asked else (2 if exit_.code else 0)) from None
+    return flags.FLAGS(list(argv))
+  except flags.Error as error:
+    reason = " ".join(str(error).split())
+    print(f"error: {reason} (--help lists the flags)", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def _guarded(
-  main: Callable[..., None], classes: Sequence[type], argv: Sequence[str]
+  main: Callable[..., None], classes: Sequence[type[Group]], argv: Sequence[str]
 ) -> None:
   if len(argv) > 1:
     print(

@@ -80,8 +80,8 @@ class Options(examples.Recipe):
     "", "for Beam, by spaces: '--runner=DataflowRunner --project=P …'"
   )
 
-  def __post_init__(self) -> None:
-    super().__post_init__()
+  def check(self) -> None:
+    super().check()
     if not self.input_file and self.isolated_lines_file:
       options.require(self, "spm_model_file")
     else:

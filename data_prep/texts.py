@@ -9,7 +9,7 @@ Lines = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """Where a document begins and ends in a file."""
 
   documents: str = options.option(

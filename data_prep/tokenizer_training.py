@@ -35,7 +35,7 @@ _VOCABULARY_NAME, _REPORT_NAME = "tokenizer.vocab", "report.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What SentencePiece model to train, from which corpus."""
 
   input_file: str = options.option("", "corpus files: globs, by commas")
@@ -64,7 +64,9 @@ class Options:
     "the memory: about 2 kB a sentence",
     minimum=0,
   )
-  random_seed: int = options.option(12345, "of that sample", minimum=0)
+  random_seed: int = options.option(
+    12345, "of that sample", minimum=0, maximum=options.SEEDS - 1
+  )
   compare_vocab_sizes: str = options.option(
     "", "sizes to report beside --vocab_size, by commas, such as 8000,16000"
   )
@@ -74,7 +76,7 @@ class Options:
     "sample/morphemes/sigmorphon2022.tsv: report how well pieces agree with morphemes",
   )
 
-  def __post_init__(self) -> None:
+  def check(self) -> None:
     options.require(self, "input_file", "output_dir")
     self.vocab_sizes()
     symbols = self.symbols()
@@ -94,15 +96,19 @@ class Options:
     return [s for s in self.user_defined_symbols.split(",") if s]
 
   def vocab_sizes(self) -> list[int]:
-    """The size to write and those to compare it with, ascending."""
-    compared = [s for s in self.compare_vocab_sizes.split(",") if s]
-    if not all(s.strip().isdecimal() and int(s) >= 8 for s in compared):
+    """Returns the size to write and those to compare it with, ascending."""
+    texts = filter(None, map(str.strip, self.compare_vocab_sizes.split(",")))
+    try:
+      compared = [
+        options.from_text(Options, "vocab_size", text) for text in texts
+      ]
+    except ValueError as error:
       raise options.InputError(
         "--compare_vocab_sizes of 8 or more, by commas",
         self.compare_vocab_sizes,
-        "write them as in 8000,16000",
-      )
-    return sorted({self.vocab_size, *map(int, compared)})
+        f"{error}, as in 8000,16000",
+      ) from error
+    return sorted({self.vocab_size, *compared})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,7 +49,7 @@ _KEYS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(options.Group):
   """What becomes of tweets."""
 
   latin_mongolian: str = options.option(

@@ -1,10 +1,13 @@
 """The shipped configs have the sizes that were published, and are read."""
 
+import math
 import pathlib
+from typing import Any
 
 import pytest
 
 from albert_mn import configs, encoders
+from data_prep import options
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 # Millions of parameters: ALBERT (arXiv 1909.11942, table 1), BERT (1810.04805,
@@ -74,3 +77,29 @@ def test_every_config_is_read_and_its_heads_are_of_one_width() -> None:
   assert {name: width for name, width in widths.items() if width != 64} == {
     "albert_tiny": 32
   }
+
+
+@pytest.mark.parametrize(
+  "wrong",
+  [
+    {"hidden_size": 0},
+    {"num_hidden_layers": 1.5},
+    {"num_attention_heads": True},
+    {"hidden_dropout_prob": math.nan},
+    {"initializer_range": math.inf},
+    {"layer_norm_eps": -1e-12},
+    {"max_position_embeddings": "512"},
+    {"hidden_act": "swish"},
+  ],
+  ids=str,
+)
+@pytest.mark.parametrize("family", configs.FAMILIES)
+def test_a_config_refuses_wrong_values_whoever_makes_it(
+  family: type[configs.AlbertConfig], wrong: dict[str, Any]
+) -> None:
+  for make in (
+    lambda: family(**({"vocab_size": 60} | wrong)),
+    lambda: family.from_dict({"vocab_size": 60} | wrong, "a test"),
+  ):
+    with pytest.raises(options.InputError, match=next(iter(wrong))):
+      make()

@@ -109,8 +109,19 @@ def test_weights_follow_a_colon_and_each_file_is_read_once(
   names = [[pathlib.Path(p).name for p in f.paths] for f in found]
   assert names == [["wiki.txt"], ["news.txt"], []]
   assert [f.weight for f in found] == [2.5, 1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+  "weight", ["0", "0.0", "-1", "nan", "NaN", "inf", "-inf", "1e999", "1e7"]
+)
+def test_a_weight_that_is_no_positive_finite_number_is_refused(
+  weight: str, tmp_path: pathlib.Path
+) -> None:
+  _corpus(tmp_path / "wiki.txt", _distinct(2))
   with pytest.raises(options.InputError, match="weights above 0"):
-    documents.weighted(f"{tmp_path}/wiki.txt:0")
+    documents.weighted(f"{tmp_path}/wiki.txt:{weight}")
+  (files,) = documents.weighted(f"{tmp_path}/wiki.txt:1e-3")
+  assert files.weight == 0.001
 
 
 def test_isolated_lines_come_in_groups_whatever_parts_them(

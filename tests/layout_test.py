@@ -6,6 +6,7 @@ Every failure prints what to paste, or which line to move.
 import ast
 import functools
 import importlib.metadata
+import itertools
 import pathlib
 import re
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
+_THIS = "tests/layout_test.py"
 # Imports go right, never left.
 _DIRECTION = ("bert_tweet", "albert_mn", "data_prep")
 _PACKAGES = (*_DIRECTION, "benchmarks", "tests")
@@ -120,16 +122,17 @@ def _distribution(module: str) -> str:
   return module.split(".")[0].replace("_", "-").lower()
 
 
-def _third_party(name: str) -> set[str]:
+@functools.cache
+def _third_party(name: str) -> frozenset[str]:
   """Returns the packages that a file imports, as PyPI spells them."""
   modules = {module for module, _ in _imports(name)}
-  return {
+  return frozenset(
     _distribution(module)
     for module in modules
     if module.split(".")[0] not in sys.stdlib_module_names
     and module.split(".")[0] not in _PACKAGES
     and _source(module) is None
-  }
+  )
 
 
 # Direction.
@@ -328,27 +331,103 @@ def _normal(package: str) -> str:
   return re.sub(r"[-_.]+", "-", package).lower()
 
 
-def _requirements(pattern: str) -> set[str]:
+def _requirements(*patterns: str) -> set[str]:
   """Returns the packages named at the start of the lines of some files."""
   return {
     _normal(match.group())
+    for pattern in patterns
     for path in _ROOT.glob(pattern)
     for line in path.read_text(encoding="utf-8").splitlines()
     if (match := re.match(r"[A-Za-z0-9][\w.-]*", line))
   }
 
 
-def test_every_import_is_a_stated_requirement() -> None:
-  stated = _requirements("requirements*.in")
+# The files that name the packages of an environment of scripts/setup.sh.
+_MAIN = ("requirements.in", "requirements-models.in")
+_DEV = (*_MAIN, "requirements-dev.in")
+_BEAM = ("requirements-beam.in",)
+_INTEROP = ("requirements-interop.in",)
+
+
+def _environment(name: str) -> tuple[str, ...]:
+  """Returns the requirements*.in of the environment that a file runs in."""
+  packages = _third_party(name)
+  if packages & {"torch", "transformers"}:
+    return _INTEROP
+  if "apache-beam" in packages:
+    return _BEAM
+  return _DEV if _package(name) in ("benchmarks", "tests") else _MAIN
+
+
+def _constants(name: str) -> list[str]:
+  """Returns the strings of a file in their order."""
+  return [
+    node.value
+    for node in ast.walk(_tree(name))
+    if isinstance(node, ast.Constant) and isinstance(node.value, str)
+  ]
+
+
+def _needed(name: str) -> frozenset[str]:
+  """Returns the packages that a file imports or runs with `python -m`.
+
+  tf.summary is tensorboard's: TensorFlow 2.21 no longer requires tensorboard,
+  and has no tf.summary.scalar without it.
+  """
+  strings = _constants(name)
+  run = {
+    _distribution(module)
+    for option, module in itertools.pairwise(strings)
+    if option == "-m" and re.fullmatch(r"\w+(\.\w+)*", module)
+    if module.split(".")[0] not in {*sys.stdlib_module_names, *_PACKAGES}
+  }
+  summaries = "tf.summary" in (_ROOT / name).read_text(encoding="utf-8")
+  shown = {"tensorboard"} if summaries and name != _THIS else set()
+  return _third_party(name) | run | shown
+
+
+def test_every_package_is_named_in_the_requirements_of_its_environment() -> (
+  None
+):
+  missing = [
+    f"{name} needs {package}: name it in one of {_environment(name)}"
+    for name in _sources()
+    for package in sorted(
+      {_normal(p) for p in _needed(name)} - _requirements(*_environment(name))
+    )
+  ]
+  assert not missing, f"then run scripts/lock.sh: {missing}"
+
+
+def test_what_beam_imports_is_named_in_the_requirements_of_beam() -> None:
+  """Beam's environment has no TensorFlow: records.py imports it lazily."""
+  reached, left = set(), ["data_prep/create_pretraining_data.py"]
+  while left:
+    name = left.pop()
+    reached.add(name)
+    sources = (_source(module) for module, _ in _imports(name))
+    left += [source for source in sources if source and source not in reached]
   missing = {
     (name, package)
-    for name in _sources()
-    for package in _third_party(name)
-    if package not in stated
+    for name in reached
+    for package in _needed(name) - {"tensorflow"}
+    if _normal(package) not in _requirements(*_BEAM)
   }
-  assert not missing, (
-    f"name it in requirements.in, run scripts/lock.sh: {sorted(missing)}"
-  )
+  assert not missing, f"name it in requirements-beam.in: {sorted(missing)}"
+
+
+def test_a_tool_of_the_scripts_is_a_stated_requirement() -> None:
+  scripts = [n for n in _files() if n.endswith(".sh") or n == ".ci/run"]
+  run = {
+    module
+    for name in scripts
+    for module in re.findall(
+      r"python\S* -m ([a-z]\w*)", (_ROOT / name).read_text(encoding="utf-8")
+    )
+    if module not in {*sys.stdlib_module_names, *_PACKAGES, "pip"}
+  }
+  missing = {_distribution(m) for m in run} - _requirements(*_DEV)
+  assert run and not missing, f"name it in requirements-dev.in: {missing}"
 
 
 def test_every_stated_requirement_is_locked() -> None:

@@ -130,7 +130,9 @@ def test_the_table_has_a_column_for_each_size(
   assert not any("morph" in row for row in tokenizer_report.lines(report))
 
 
-@pytest.mark.parametrize("sizes", ["8000;16000", "7", "-300", "8k"])
+@pytest.mark.parametrize(
+  "sizes", ["8000;16000", "7", "-300", "8k", "nan", "inf", "9" * 5000]
+)
 def test_sizes_to_compare_that_are_none_are_refused(sizes: str) -> None:
   with pytest.raises(options.InputError, match="--compare_vocab_sizes of 8"):
     tokenizer_training.Options(

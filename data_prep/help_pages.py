@@ -1,0 +1,124 @@
+"""The pages that `--help` and `--helpfull` print.
+
+absl lists flags by the alphabet. These pages list the options of a program in
+the order in which the program states them, under one heading for each group.
+"""
+
+import dataclasses
+import io
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags
+
+_WIDTH = 80
+# --help=false does not ask for help; --help=WORD does, whatever the word.
+_NO = ("false", "f", "no", "n", "0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One option on a page.
+
+  Attributes:
+    name: the name of the flag.
+    boolean: whether --noNAME is a flag too.
+    text: what the option does.
+    values: the default and the possible values.
+  """
+
+  name: str
+  boolean: bool
+  text: str
+  values: str
+
+  def lines(self) -> list[str]:
+    """Returns the lines of the page that describe the option."""
+    negation = "[no]" if self.boolean else ""
+    return [
+      *_wrapped(f"--{negation}{self.name}: {self.text}", "  "),
+      *_wrapped(f"({self.values})", "    "),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """Options under one heading."""
+
+  heading: str
+  entries: Sequence[Entry]
+
+  def lines(self) -> list[str]:
+    """Returns the lines of the page: a blank line, the heading, the options."""
+    options = [line for entry in self.entries for line in entry.lines()]
+    return ["", f"{self.heading.rstrip('.')}:", *options]
+
+
+def page(usage: str, sections: Sequence[Section]) -> str:
+  """Returns the page of `--help`: what the program does, then the options."""
+  lines = [line for section in sections for line in section.lines()]
+  more = "--helpfull lists the flags of the libraries too, such as --flagfile."
+  return "\n".join([usage.strip(), *lines, "", more, ""])
+
+
+def define_flags(short: str) -> None:
+  """Makes the flags that ask for help print pages and leave with exit code 0.
+
+  The flags of the same names that absl defines leave with 1.
+
+  Args:
+    short: the page of `--help`.
+  """
+  app.define_help_flags()  # once defined, absl does not define them again
+  program = "Print the options of this program."
+  everything = "Print the options of this program and the flags of libraries."
+  for name, letter, about, text in (
+    ("help", "h", program, lambda: short),
+    ("helpshort", "?", program, lambda: short),
+    ("helpfull", None, everything, lambda: short + _libraries()),
+    ("helpxml", None, "Print all flags as XML.", _xml),
+  ):
+    flag = _HelpFlag(name, letter, about, text)
+    flags.DEFINE_flag(flag, module_name=app.__name__)
+
+
+class _HelpFlag(flags.BooleanFlag):
+  """A flag that prints a text to the standard output and ends the program."""
+
+  def __init__(
+    self, name: str, letter: str | None, about: str, text: Callable[[], str]
+  ):
+    self._text = text
+    super().__init__(name, False, about, short_name=letter, allow_override=True)
+
+  def parse(self, argument: Any) -> None:
+    """Ends the program unless the argument says no."""
+    if str(argument).lower() not in _NO:
+      sys.stdout.write(self._text())
+      sys.stdout.flush()
+      raise SystemExit(0)
+
+
+def _libraries() -> str:
+  """Returns the flags of all modules but the program."""
+  modules = sorted(set(flags.FLAGS.flags_by_module_dict()) - {sys.argv[0]})
+  return "".join(f"{flags.FLAGS.module_help(module)}\n" for module in modules)
+
+
+def _xml() -> str:
+  text = io.StringIO()
+  flags.FLAGS.write_help_in_xml_format(text)
+  return text.getvalue()
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+  return textwrap.wrap(
+    text,
+    _WIDTH,
+    initial_indent=indent,
+    subsequent_indent=indent + "    ",
+    break_long_words=False,
+    break_on_hyphens=False,
+  )

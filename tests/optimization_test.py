@@ -309,9 +309,9 @@ def test_a_warmup_longer_than_the_run_is_refused() -> None:
   ("name", "value", "expected"),
   [
     ("optimizer", "sgd", "one of .*lamb.*got 'sgd'"),
-    ("learning_rate", float("nan"), "finite and at least 0.0; got nan"),
-    ("clip_norm", float("inf"), "finite and at least 0.0; got inf"),
-    ("num_train_steps", 0, "at least 1; got 0"),
+    ("learning_rate", float("nan"), "finite number of at least 0; got nan"),
+    ("clip_norm", float("inf"), "finite number of at least 0; got inf"),
+    ("num_train_steps", 0, "from 1 to 2147483647; got 0"),
     ("beta_2", 1.0, "below 1; got 1.0"),
     ("epsilon", 0.0, "above 0; got 0.0"),
   ],

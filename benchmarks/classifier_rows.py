@@ -23,6 +23,7 @@ from data_prep import (
   classifier_splits,
   near_duplicates,
   options,
+  similarity,
   storage,
 )
 
@@ -54,8 +55,8 @@ def main(settings: Options) -> None:
       )
   texts = list(_texts(settings))
   began = _memory()
-  seconds = _timed(lambda: near_duplicates.signatures(texts))
-  print(f"signatures: {1e6 * seconds / len(texts):.1f} us a row")
+  seconds = _timed(lambda: similarity.sketches(texts, near_duplicates.RUNS))
+  print(f"sketches: {1e6 * seconds / len(texts):.1f} us a row")
   print(f"  {_memory() - began} MB more")
   groups: list[list[int]] = []
   seconds = _timed(

@@ -27,6 +27,7 @@ from data_prep import (
   json_files,
   manifest,
   options,
+  similarity,
   storage,
   tables,
   tweets,
@@ -75,6 +76,7 @@ class Options(options.Group):
 
   def check(self) -> None:
     options.require(self, "input_file", "output_dir")
+    similarity.check(self.near_duplicates)
 
 
 def build(

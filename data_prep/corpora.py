@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
-import numpy as np
 from absl import logging
 
 from data_prep import (
@@ -24,6 +23,7 @@ from data_prep import (
   options,
   parallel,
   sentences,
+  similarity,
   storage,
   texts,
   wikipedia,
@@ -56,9 +56,9 @@ class Options(options.Group):
     "leave them whole", minimum=0,
   )  # fmt: skip
   near_duplicates: float = options.option(
-    0.0, "drop documents that share so much of their runs of five words with "
-    "an earlier one (0.8 is usual), for 3.5 kB of memory a document; 0: exact "
-    "copies alone",
+    0.0, "drop a document if at least this share (0.8 is usual) of its and an "
+    "earlier kept document's different runs of five words stand in both; needs "
+    "3 to 9 kB of memory for each kept document; 0: drop exact copies alone",
     minimum=0.0, maximum=1.0,
   )  # fmt: skip
   decontaminate: str = options.option(
@@ -72,6 +72,7 @@ class Options(options.Group):
 
   def check(self) -> None:
     options.require(self, "output_dir")
+    similarity.check(self.near_duplicates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,11 +234,11 @@ class _Document:
 
   Attributes:
     result: what the rules made of it.
-    minhash: its signature where near duplicates are looked for.
+    signature: of a kept document where near duplicates are looked for.
   """
 
   result: cleaning.Result
-  minhash: np.ndarray | None = None
+  signature: deduplication.Signature | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,7 +291,7 @@ def _kept(
       )
     stats.drop(file, verdict.reason, verdict.example)
     return ()
-  if copied := duplicates.seen(verdict.sentences, document.minhash):
+  if copied := duplicates.seen(verdict.sentences, document.signature):
     stats.drop(file, copied, verdict.sentences[0])
     return ()
   return verdict.sentences
@@ -344,8 +345,29 @@ def _prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
       read_sentences += len(parts)
       read_words += corpus_stats.count_words(" ".join(parts))
       passages = _passages(parts, corpus.section_sentences)
-      found += [_cleaned(passage, settings) for passage in passages]
+      found += [_Document(_cleaned(passage, settings)) for passage in passages]
+  if corpus.near_duplicates:
+    found = _signed(found)
   return _Batch(file, (len(found), read_sentences, read_words), found)
+
+
+def _signed(found: Sequence[_Document]) -> list[_Document]:
+  """Returns the documents, with signatures for those that are kept."""
+  signatures = iter(
+    deduplication.signatures(
+      [
+        document.result.verdict.sentences
+        for document in found
+        if isinstance(document.result.verdict, cleaning.Keep)
+      ]
+    )
+  )
+  return [
+    dataclasses.replace(document, signature=next(signatures))
+    if isinstance(document.result.verdict, cleaning.Keep)
+    else document
+    for document in found
+  ]
 
 
 @functools.cache
@@ -360,7 +382,8 @@ def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
   )
 
 
-def _cleaned(passage: Sequence[str], settings: Settings) -> _Document:
+def _cleaned(passage: Sequence[str], settings: Settings) -> cleaning.Result:
+  """Applies the rules to a passage, and takes evaluation sentences out."""
   held: list[str] = []
   if settings.corpus.decontaminate:
     evaluation = _evaluation(
@@ -372,12 +395,7 @@ def _cleaned(passage: Sequence[str], settings: Settings) -> _Document:
   if held:
     lines = {**result.lines, "in an evaluation set": held}
     result = dataclasses.replace(result, lines=lines)
-  if settings.corpus.near_duplicates and isinstance(
-    result.verdict, cleaning.Keep
-  ):
-    minhash = deduplication.signature(result.verdict.sentences)
-    return _Document(result, minhash)
-  return _Document(result)
+  return result
 
 
 def _sentences(line: str, settings: Options) -> list[str]:

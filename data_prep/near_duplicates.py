@@ -1,38 +1,35 @@
 """Rows that are copies of each other, word for word or nearly, by the million.
 
 A copy of a training row in the evaluation is counted as understood. Texts are
-compared by their pairs of neighbouring words: MinHash (Broder 1997, "On the
-resemblance and containment of documents"), and for candidates only those that
-agree in one of 32 bands of four values (Leskovec et al., "Mining of Massive
-Datasets", 3.4).
+compared by their pairs of neighbouring words (`similarity`).
 
 `deduplication` compares documents of a corpus by runs of five words, of which a
 tweet has too few: one word changed of fifteen leaves 6 of 16 of these, but 13
-of 17 pairs. And it takes 0.3 ms and 3.5 kB a text, this 0.02 ms and 1 kB
-(benchmarks/classifier_rows.py).
+of 17 pairs.
 """
 
 import collections
 import dataclasses
-import functools
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from absl import logging
 from scipy import sparse
 from scipy.sparse import csgraph
 
-# The estimate's standard deviation is at most 1 / (2 sqrt(128)) = 0.044.
-_VALUES = 128
-_BAND = 4  # values: of pairs at 0.7, 99.98 % agree in one of the 32 bands
-_TEXTS = 1000  # a batch
-_PAIRS = 1 << 15  # hashed at once: they stay in the cache
-# Members of a band from which all are taken for one cluster, unlooked at: their
-# pairs grow with the square, and so many texts alike were filled in by machine.
+from data_prep import similarity
+
+# Letter case, punctuation and white space do not count. The last word and the
+# end of the text are a pair too, so that a text of one word has a pair.
+RUNS = similarity.Runs(length=2, with_end=True)
+# More texts that agree in a band are compared one with the rest, then those
+# that are similar to it with what is left, and so on: texts filled in by
+# machine are mostly similar. Each is compared with so many others at most.
 _CROWD = 500
-_COMPARED = 1 << 14  # pairs at once: 16 MB
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
+_TEXTS = 10_000  # sketched at once: 10 MB
+_COMPARED = 1 << 14  # pairs at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Copy:
   Attributes:
     other: the index of that row.
     similarity: the share of the word pairs of both that they have in common
-      (Jaccard), estimated; 1 for the same text, letter case and white space
+      (`similarity.jaccard`); 1 for the same text, letter case and white space
       aside.
     exact: it is the same text.
   """
@@ -53,7 +50,7 @@ class Copy:
 
 
 def text_key(text: str) -> str:
-  """What copies of a text have in common: its composed lower-case words."""
+  """Returns what copies of a text have in common: composed lower-case words."""
   return " ".join(unicodedata.normalize("NFC", text).lower().split())
 
 
@@ -69,41 +66,42 @@ def between(
       same texts only.
 
   Returns:
-    Index of a held-out text → the first training text that is the same, or the
-    most similar one that was found.
+    Index of a held-out text → the first training text that is the same, or
+    else the first of the most similar training texts.
   """
-  same = {}
-  for index, text in reversed(list(enumerate(train))):
-    same[_digest(text)] = index
-  found = {}
-  for index, text in enumerate(held_out):
-    if (other := same.get(_digest(text))) is not None:
-      found[index] = Copy(other, 1.0, True)
+  first: dict[bytes, int] = {}
+  for index, text in enumerate(train):
+    first.setdefault(_digest(text), index)
+  copies = {
+    index: Copy(first[digest], 1.0, True)
+    for index, digest in enumerate(map(_digest, held_out))
+    if digest in first
+  }
   if threshold:
-    others = [i for i in range(len(held_out)) if i not in found]
-    near = _near(list(train), [held_out[i] for i in others], threshold)
-    found.update((others[at], copy) for at, copy in near.items())
-  return dict(sorted(found.items()))
+    rest = [i for i in range(len(held_out)) if i not in copies]
+    near = _near(list(train), [held_out[i] for i in rest], threshold)
+    copies.update((rest[at], copy) for at, copy in near.items())
+  return dict(sorted(copies.items()))
 
 
 def _near(
   train: Sequence[str], held_out: Sequence[str], threshold: float
 ) -> dict[int, Copy]:
-  values = signatures([*train, *held_out])
+  rows = _Rows.of([*train, *held_out], threshold)
   count = len(train)
   best = np.zeros(len(held_out))
   others = np.zeros(len(held_out), np.int64)
-  for band in _bands(values):
+  for band in rows.bands():
     for known, new in band.pairs(limit=count):
       torn = (known < count) & (new >= count)
       known, new = known[torn], new[torn] - count
-      score = _similarity(values, known, new + count)
+      score = rows.similarity(known, new + count)
       # Of each new one the most similar; of these the first.
       order = np.lexsort((known, -score, new))
       known, new, score = known[order], new[order], score[order]
       first = np.r_[True, new[1:] != new[:-1]][: len(new)]
       known, new, score = known[first], new[first], score[first]
-      more = score > best[new]
+      more = (score > best[new]) | (score == best[new]) & (known < others[new])
       best[new[more]], others[new[more]] = score[more], known[more]
   return {
     int(at): Copy(int(others[at]), float(best[at]), False)
@@ -114,8 +112,8 @@ def _near(
 def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
   """Groups the indices of texts that are copies of each other, or of copies.
 
-  Texts of different groups are not copies as `between` has it. The order of the
-  texts does not matter.
+  A, B and C are one group where B is a copy of both, even if A and C are not
+  similar enough. The order of the texts does not matter.
 
   Args:
     texts: any.
@@ -127,15 +125,15 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
   groups = list(copies.values())
   if not threshold:
     return groups
-  values = signatures([texts[group[0]] for group in groups])
+  rows = _Rows.of([texts[group[0]] for group in groups], threshold)
   label = np.arange(len(groups))
-  for band in _bands(values):
-    edges = [(crowd[:-1], crowd[1:]) for crowd in band.crowds()]
-    for one, other in band.pairs():
-      apart = label[one] != label[other]
-      one, other = one[apart], other[apart]
-      alike = _similarity(values, one, other) >= threshold
-      edges.append((one[alike], other[alike]))
+  for band in rows.bands():
+    edges = [_edges(rows, crowd, threshold) for crowd in band.crowds()]
+    for left, right in band.pairs():
+      apart = label[left] != label[right]
+      left, right = left[apart], right[apart]
+      alike = rows.similarity(left, right) >= threshold
+      edges.append((left[alike], right[alike]))
     label = _joined(label, edges)
   joined: dict[int, list[int]] = collections.defaultdict(list)
   for number, group in zip(label.tolist(), groups, strict=True):
@@ -143,31 +141,97 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
   return [sorted(group) for group in joined.values()]
 
 
+def _edges(
+  rows: "_Rows", crowd: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns pairs of near duplicates that connect all of a crowd's clusters.
+
+  Args:
+    rows: all of them.
+    crowd: the rows to compare, more than _CROWD.
+    threshold: as in `between`.
+  """
+  # By content, so that the order of the rows decides nothing.
+  rest = crowd[np.lexsort(rows.keys[crowd].T)]
+  allowed = _CROWD * len(crowd)
+  left, right = [rest[:0]], [rest[:0]]
+  queue: collections.deque[int] = collections.deque()
+  while len(rest):
+    if not queue:
+      queue.append(int(rest[0]))
+      rest = rest[1:]
+    row = queue.popleft()
+    allowed -= len(rest)
+    if allowed < 0:
+      logging.warning(
+        "%d texts are similar but no copies, such as texts filled in by "
+        "machine: each was compared with %d of them on average",
+        len(crowd),
+        _CROWD,
+      )
+      break
+    partner = np.full(len(rest), row)
+    alike = rows.similarity(partner, rest) >= threshold
+    left.append(partner[alike])
+    right.append(rest[alike])
+    queue.extend(rest[alike].tolist())
+    rest = rest[~alike]
+  return np.concatenate(left), np.concatenate(right)
+
+
 def _joined(
   label: np.ndarray, edges: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
   """Returns a cluster's number for each row, after joining rows by edges."""
-  if not any(len(one) for one, _ in edges):
+  if not any(len(left) for left, _ in edges):
     return label
-  one, other = (
+  left, right = (
     label[np.concatenate([edge[side] for edge in edges])] for side in (0, 1)
   )
   graph = sparse.coo_matrix(
-    (np.ones(len(one), bool), (one, other)), (len(label), len(label))
+    (np.ones(len(left), bool), (left, right)), (len(label), len(label))
   )
   _, component = csgraph.connected_components(graph, directed=False)
   return component[label]
 
 
-def _similarity(
-  values: np.ndarray, one: np.ndarray, other: np.ndarray
-) -> np.ndarray:
-  """Returns the share of values that rows have in common, [pairs]."""
-  found = np.empty(len(one))
-  for begin in range(0, len(one), _COMPARED):
-    part = slice(begin, begin + _COMPARED)
-    found[part] = (values[one[part]] == values[other[part]]).mean(axis=1)
-  return found
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+  """What is compared of rows.
+
+  Attributes:
+    runs: their hashed pairs of words.
+    keys: int64 [rows, bands]; rows that agree in a band share its key.
+  """
+
+  runs: similarity.Sets
+  keys: np.ndarray
+
+  @classmethod
+  def of(cls, texts: Sequence[str], threshold: float) -> "_Rows":
+    """Returns the rows of texts, of which pairs at a threshold are proposed."""
+    grouped = similarity.bands(threshold)
+    keys = np.empty((len(texts), grouped.count), np.int64)
+    runs = []
+    for begin in range(0, len(texts), _TEXTS):
+      part = slice(begin, begin + _TEXTS)
+      sketches = similarity.sketches(list(map(text_key, texts[part])), RUNS)
+      keys[part] = similarity.band_keys(sketches.minima, grouped)
+      runs.append(sketches.runs)
+    return cls(similarity.Sets.joined(runs), keys)
+
+  def similarity(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Returns how similar rows are to their partners, float64 [pairs]."""
+    return similarity.jaccard(self.runs, left, right)
+
+  def bands(self) -> Iterator["_Band"]:
+    """Yields which rows agree with each other, band by band."""
+    for key in self.keys.T:
+      order = np.argsort(key, kind="stable")
+      ordered = key[order]
+      starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+      sizes = np.diff(np.r_[starts, len(key)])
+      yield _Band(order, starts[sizes > 1], sizes[sizes > 1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,133 +264,16 @@ class _Band:
     """
     for size in np.unique(self.sizes[self.sizes <= _CROWD]):
       starts = self.starts[self.sizes == size]
-      one, other = np.triu_indices(size, 1)
-      step = max(1, _COMPARED // len(one))
+      left, right = np.triu_indices(size, 1)
+      step = max(1, _COMPARED // len(left))
       for begin in range(0, len(starts), step):
         places = starts[begin : begin + step, None] + np.arange(size)
         members = self.order[places]
-        yield members[:, one].ravel(), members[:, other].ravel()
+        yield members[:, left].ravel(), members[:, right].ravel()
     for crowd in self.crowds() if limit is not None else ():
       known, new = crowd[crowd < limit], crowd[crowd >= limit]
       for row in new if len(known) else ():
         yield known, np.full(len(known), row)
-
-
-def _bands(values: np.ndarray) -> Iterator[_Band]:
-  """Yields who agrees with whom, band by band.
-
-  Args:
-    values: uint32 [rows, _VALUES].
-  """
-  for begin in range(0, _VALUES, _BAND):
-    key = np.zeros(len(values), np.uint64)
-    for at in range(begin, begin + _BAND):
-      key = (key + values[:, at]) * _MULTIPLIER
-      key ^= key >> np.uint64(29)
-    order = np.argsort(key, kind="stable")
-    ordered = key[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    sizes = np.diff(np.r_[starts, len(key)])
-    yield _Band(order, starts[sizes > 1], sizes[sizes > 1])
-
-
-def signatures(texts: Sequence[str]) -> np.ndarray:
-  """Returns the MinHash of each text's pairs of words, uint32 [texts, 128].
-
-  Letter case, punctuation and white space do not count.
-  """
-  found = np.empty((len(texts), _VALUES), np.uint32)
-  for begin in range(0, len(texts), _TEXTS):
-    keys = [text_key(text) for text in texts[begin : begin + _TEXTS]]
-    found[begin : begin + _TEXTS] = _lowest(*_word_pairs(keys))
-  return found
-
-
-def _constants() -> tuple[np.ndarray, np.ndarray]:
-  """Odd factors and summands of the hash functions, uint64 [_VALUES]."""
-  numbers = np.arange(1, 2 * _VALUES + 1, dtype=np.uint64)
-  mixed = _mix(numbers * _MULTIPLIER)
-  return mixed[:_VALUES] | np.uint64(1), mixed[_VALUES:]
-
-
-def _mix(bits: np.ndarray) -> np.ndarray:
-  """Spreads bits (the finaliser of splitmix64; Steele et al. 2014)."""
-  bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-  bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-  return bits ^ (bits >> np.uint64(31))
-
-
-def _lowest(pairs: np.ndarray, starts: np.ndarray) -> np.ndarray:
-  """Returns the lowest hash of each text by each function.
-
-  Multiply-shift (Dietzfelbinger et al. 1997): the upper half of a x + b.
-
-  Args:
-    pairs: uint64 [pairs], text by text.
-    starts: where each text's begin; none is empty.
-  """
-  found = np.empty((len(starts), _VALUES), np.uint32)
-  factors, summands = _constants()
-  begin = 0
-  while begin < len(starts):
-    limit = np.searchsorted(starts, starts[begin] + _PAIRS)
-    end = max(begin + 1, int(limit) - (limit < len(starts)))
-    last = starts[end] if end < len(starts) else len(pairs)
-    part, at = pairs[starts[begin] : last], starts[begin:end] - starts[begin]
-    hashed = np.empty_like(part)
-    for number in range(_VALUES):
-      np.multiply(part, factors[number], out=hashed)
-      hashed += summands[number]
-      hashed >>= np.uint64(32)
-      found[begin:end, number] = np.minimum.reduceat(hashed, at)
-    begin = end
-  return found
-
-
-def _word_pairs(keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the hashed pairs of words of texts, and where each text's begin.
-
-  The last word makes a pair with the end. A text without words is one of its
-  own.
-
-  Args:
-    keys: of `text_key`; without line breaks.
-  """
-  keys = [key if any(map(str.isalnum, key)) else _stand_in(key) for key in keys]
-  codes = np.frombuffer("\n".join(keys).encode("utf-32-le"), np.uint32)
-  inside = _word_table()[np.minimum(codes, 0xFFFF)]
-  begins = np.flatnonzero(inside & ~np.r_[False, inside[:-1]])
-  words = _word_hashes(codes, inside, begins)
-  text = np.cumsum(codes == ord("\n"))[begins]
-  last = np.r_[text[1:] != text[:-1], True]
-  following = np.where(last, np.uint64(0), np.r_[words[1:], words[:1]])
-  pairs = _mix(words * _MULTIPLIER + following)
-  return pairs, np.searchsorted(text, np.arange(len(keys)))
-
-
-def _word_hashes(
-  codes: np.ndarray, inside: np.ndarray, begins: np.ndarray
-) -> np.ndarray:
-  """Returns a hash of each word: a polynomial in its letters, uint64 [words]."""
-  place = np.zeros(len(codes), np.int64)
-  place[begins] = begins
-  place = np.arange(len(codes)) - np.maximum.accumulate(place)
-  powers = np.full(int(place.max()) + 1, _MULTIPLIER)
-  powers[0] = 1
-  powers = np.multiply.accumulate(powers)
-  terms = np.where(inside, codes.astype(np.uint64) * powers[place], 0)
-  return _mix(np.add.reduceat(terms.astype(np.uint64), begins))
-
-
-@functools.cache
-def _word_table() -> np.ndarray:
-  """Which code points below 0xFFFF are letters or digits."""
-  return np.array([chr(code).isalnum() for code in range(0x10000)])
-
-
-def _stand_in(text: str) -> str:
-  """A word for a text that has none, such as one of emoji."""
-  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(text: str) -> bytes:

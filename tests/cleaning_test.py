@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from data_prep import cleaning, deduplication, documents, language
+from data_prep import cleaning, documents, language
 
 OFF = cleaning.Options(
   language="any",
@@ -153,43 +153,3 @@ def test_every_passage_of_the_sample_is_mongolian() -> None:
       assert language.identify(text) in ("mn", "unknown"), text
       count += 1
   assert count > 250
-
-
-def _duplicates(threshold: float, *texts: str) -> list[str | None]:
-  found = deduplication.Duplicates(threshold)
-  return [found.seen([t], deduplication.signature([t])) for t in texts]
-
-
-def test_copies_and_near_copies_are_found_and_the_first_one_stays() -> None:
-  words = [f"үг{number}" for number in range(200)]
-  text, other = " ".join(words), " ".join(reversed(words))
-  near = " ".join([*words[:100], "шинэ", *words[100:]])
-  far = " ".join(words[:100] + [f"өөр{number}" for number in range(100)])
-  assert _duplicates(0.8, text, other, text, near, far) == [
-    None, None, "exact duplicate", "near duplicate", None,
-  ]  # fmt: skip
-  assert _duplicates(0.0, text, near) == [None, None]
-
-
-def test_the_estimate_of_the_similarity_is_near_the_truth() -> None:
-  words = [f"үг{number}" for number in range(2000)]
-  a = deduplication.signature([" ".join(words)])
-  b = deduplication.signature([" ".join(words[500:])])
-  # 1,496 of 1,996 runs of five words are shared.
-  assert abs((a == b).mean() - 1496 / 1996) < 0.15
-
-
-def test_sentences_of_an_evaluation_set_are_known_again() -> None:
-  held = deduplication.Evaluation(
-    [
-      "Өнөөдөр Улаанбаатар хотод цас орж, салхи шуурга болно гэж мэдээллээ.",
-      "Энэ бол хамгийн богино.",
-      "Тийм.",
-    ]
-  )
-  assert held.holds(
-    "Тэд өнөөдөр улаанбаатар хотод цас орж салхи шуурга болно гэлээ."
-  )
-  assert held.holds("энэ бол хамгийн богино")
-  assert not held.holds("Өнөөдөр Улаанбаатар хотод цас орсонгүй.")
-  assert not held.holds("Тийм.")

@@ -4,11 +4,12 @@ import itertools
 import pathlib
 import random
 
-import numpy as np
 import pytest
 
-from data_prep import near_duplicates
+from data_prep import near_duplicates, similarity
+from tests import likeness
 
+PAIRS = similarity.Runs(2, with_end=True)
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -26,6 +27,11 @@ def _changed(sentence: str, chance: random.Random, words: int = 1) -> str:
   return " ".join(found)
 
 
+def _similarity(left: str, right: str) -> float:
+  a, b = _pairs(left), _pairs(right)
+  return len(a & b) / len(a | b)
+
+
 def _pairs(text: str) -> set[tuple[str, str]]:
   """Word by word, what the arrays compute all at once."""
   letters = (c if c.isalnum() else " " for c in near_duplicates.text_key(text))
@@ -33,35 +39,33 @@ def _pairs(text: str) -> set[tuple[str, str]]:
   return set(itertools.pairwise([*words, ""]))
 
 
-def test_the_estimate_is_the_share_of_word_pairs_in_common(
-  sentences: list[str],
+@pytest.mark.parametrize("words", [6, 12, 40])
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1])
+def test_near_copies_are_those_whose_pairs_of_words_say_so(
+  threshold: float, words: int
 ) -> None:
-  chance = random.Random(0)
-  changed = [_changed(s, chance, 1 + n % 8) for n, s in enumerate(sentences)]
-  values = near_duplicates.signatures([*sentences, *changed])
-  ours, others = np.split(values, 2)
-  estimate = (ours == others).mean(axis=1)
-  exact = np.array(
-    [
-      len(a & b) / len(a | b)
-      for a, b in zip(map(_pairs, sentences), map(_pairs, changed), strict=True)
-    ]
-  )
-  assert len(exact) > 1000
-  assert abs((estimate - exact).mean()) < 0.003
-  assert (estimate - exact).std() < 0.044
-
-
-def test_a_signature_does_not_depend_on_the_texts_beside_it(
-  sentences: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-  texts = ["", "🙂", "үг", "...", *sentences[:50], "🙃", "а " * 9000]
-  together = near_duplicates.signatures(texts)
-  monkeypatch.setattr(near_duplicates, "_PAIRS", 30)
-  monkeypatch.setattr(near_duplicates, "_TEXTS", 7)
-  alone = near_duplicates.signatures(texts)
-  np.testing.assert_array_equal(together, alone)
-  assert len(np.unique(together[:4], axis=0)) == 4
+  """At least 98 % 0.05 above the threshold, at most 1 % 0.05 below."""
+  chance = random.Random(f"{threshold} {words}")
+  for change in (likeness.tail_changed, likeness.words_changed):
+    for limit, at_most in ((threshold + 0.05, False), (threshold - 0.05, True)):
+      texts = []
+      for _ in range(200):
+        text = likeness.words(chance, words)
+        other = change(chance, text, PAIRS, min(1, limit), at_most)
+        pair = (" ".join(text), ", ".join(other).upper())
+        assert at_most == (_similarity(*pair) < threshold)
+        texts.append(pair)
+      first, second = map(list, zip(*texts, strict=True))
+      copies = near_duplicates.between(first, second, threshold)
+      groups = near_duplicates.clusters([*first, *second], threshold)
+      if at_most:
+        assert len(copies) <= 2 and len(groups) >= 398
+      else:
+        assert len(copies) >= 196 and len(groups) <= 204
+      for index, copy in copies.items():
+        assert copy.other == index
+        exact = _similarity(first[index], second[index])
+        assert copy.similarity == pytest.approx(exact)
 
 
 def test_copies_of_training_texts_are_found_and_nothing_else(
@@ -79,8 +83,7 @@ def test_copies_of_training_texts_are_found_and_nothing_else(
   # What is left are sentences of the articles that are nearly the same.
   for n, copy in found.items():
     if n >= 60:
-      a, b = _pairs(new[n - 60]), _pairs(train[copy.other])
-      assert len(a & b) / len(a | b) > 0.5
+      assert _similarity(new[n - 60], train[copy.other]) >= 0.6
   assert set(near_duplicates.between(train, [*exact, *near], 0)) == set(
     range(20)
   )
@@ -113,6 +116,32 @@ def test_texts_filled_in_by_machine_are_one_cluster() -> None:
   assert len(near_duplicates.clusters(texts, 0.6)) == 1
   found = near_duplicates.between(texts[:2900], texts[2900:], 0.6)
   assert len(found) == 100
+
+
+def test_texts_filled_in_by_machine_that_differ_too_much_stay_apart() -> None:
+  """Of 13 pairs of words 5 are the same in all, and 9 in a text and its copy."""
+  texts = [
+    f"Долларын ханш өнөөдөр {n} төгрөг {n + 9000} мөнгө {n + 90000} болж байна"
+    for n in range(700)
+  ]
+  copies = [f"{text} шүү" for text in texts]
+  groups = near_duplicates.clusters([*texts, *copies], 0.6)
+  assert groups == [[n, n + 700] for n in range(700)]
+  found = near_duplicates.between(texts, copies, 0.6)
+  assert [copy.other for copy in found.values()] == list(range(700))
+  assert near_duplicates.between(texts[:350], copies[350:], 0.6) == {}
+
+
+def test_a_crowd_too_large_to_compare_is_said(
+  monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+  monkeypatch.setattr(near_duplicates, "_CROWD", 20)
+  texts = [
+    f"Долларын ханш өнөөдөр {n} төгрөг {n + 9000} мөнгө {n + 90000} болж байна"
+    for n in range(700)
+  ]
+  assert len(near_duplicates.clusters(texts, 0.6)) == 700
+  assert "each was compared with 20 of them" in caplog.text
 
 
 def test_no_text_at_all_is_no_copy() -> None:

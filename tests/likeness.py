@@ -1,0 +1,73 @@
+"""Pairs of texts of a given similarity, for tests of near duplicates."""
+
+import random
+from collections.abc import Sequence
+
+from data_prep import similarity
+
+
+def words(chance: random.Random, count: int) -> list[str]:
+  """Returns so many different words."""
+  return [f"үг{chance.getrandbits(60)}" for _ in range(count)]
+
+
+def tail_changed(
+  chance: random.Random,
+  text: Sequence[str],
+  runs: similarity.Runs,
+  wanted: float,
+  at_most: bool = False,
+) -> list[str]:
+  """Returns a text whose last words are new ones.
+
+  Args:
+    chance: makes the new words.
+    text: the words of a text.
+    runs: which runs of words are compared.
+    wanted: the least similarity of the two texts; they have the nearest to it
+      that changing one word after the other gives.
+    at_most: `wanted` is the greatest similarity instead.
+  """
+  order = range(len(text))[::-1]
+  return _changed(chance, text, runs, wanted, at_most, order)
+
+
+def words_changed(
+  chance: random.Random,
+  text: Sequence[str],
+  runs: similarity.Runs,
+  wanted: float,
+  at_most: bool = False,
+) -> list[str]:
+  """Returns a text of which words here and there are new, as tail_changed."""
+  order = list(range(len(text)))
+  chance.shuffle(order)
+  return _changed(chance, text, runs, wanted, at_most, order)
+
+
+def _changed(
+  chance: random.Random,
+  text: Sequence[str],
+  runs: similarity.Runs,
+  wanted: float,
+  at_most: bool,
+  order: Sequence[int],
+) -> list[str]:
+  """Changes words in an order until the texts are of the similarity.
+
+  Of n different runs, t of which hold a changed word, the texts share n - t of
+  n + t.
+  """
+  count = len(text) - runs.length + 1 + runs.with_end
+  touched: set[int] = set()
+  changed = list(text)
+  for at in order:
+    if at_most and (count - len(touched)) / (count + len(touched)) <= wanted:
+      break
+    touched.update(range(max(0, at - runs.length + 1), min(at + 1, count)))
+    # 1e-9: 0.8 + 0.05 is a little more than 0.85.
+    now = (count - len(touched)) / (count + len(touched)) + 1e-9
+    if not at_most and now < wanted:
+      break
+    (changed[at],) = words(chance, 1)
+  return changed

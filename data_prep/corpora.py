@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from absl import logging
@@ -27,6 +27,7 @@ from data_prep import (
   storage,
   texts,
   wikipedia,
+  wikitext,
 )
 
 _LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
@@ -97,12 +98,16 @@ class Source:
   """
 
   items: Callable[[str, Settings], Iterator[Any]]
-  documents: Callable[[Any], Sequence[Sequence[str]] | cleaning.Drop]
+  documents: Callable[
+    [Any], Sequence[Sequence[str] | wikitext.Rendered] | cleaning.Drop
+  ]
   letters: Callable[[Any], int]
 
 
-def _article(page: wikipedia.Page) -> Sequence[Sequence[str]] | cleaning.Drop:
-  found = wikipedia.paragraphs(page)
+def _article(
+  page: wikipedia.Page,
+) -> Sequence[wikitext.Rendered] | cleaning.Drop:
+  found = wikipedia.rendered(page)
   return found if isinstance(found, cleaning.Drop) else [found]
 
 
@@ -235,10 +240,13 @@ class _Document:
   Attributes:
     result: what the rules made of it.
     signature: of a kept document where near duplicates are looked for.
+    templates: of each sentence that was dropped for a hole, the names of the
+      templates that are not known.
   """
 
   result: cleaning.Result
   signature: deduplication.Signature | None = None
+  templates: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,6 +292,7 @@ def _kept(
   verdict = document.result.verdict
   for reason, lines in document.result.lines.items():
     stats.lose(file, reason, lines)
+  stats.miss(document.templates)
   if isinstance(verdict, cleaning.Drop):
     if verdict.reason not in stats.examples:
       logging.info(
@@ -340,12 +349,15 @@ def _prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
     if isinstance(texts_or_drop, cleaning.Drop):
       found.append(_Document(cleaning.Result(texts_or_drop, {})))
       continue
-    for paragraphs in texts_or_drop:
+    for text in texts_or_drop:
+      if not isinstance(text, wikitext.Rendered):
+        text = wikitext.Rendered(list(text))
+      paragraphs, holes = text.paragraphs, text.holes
       parts = [s for line in paragraphs for s in _sentences(line, corpus) if s]
       read_sentences += len(parts)
       read_words += corpus_stats.count_words(" ".join(parts))
       passages = _passages(parts, corpus.section_sentences)
-      found += [_Document(_cleaned(passage, settings)) for passage in passages]
+      found += [_cleaned(passage, settings, holes) for passage in passages]
   if corpus.near_duplicates:
     found = _signed(found)
   return _Batch(file, (len(found), read_sentences, read_words), found)
@@ -382,7 +394,29 @@ def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
   )
 
 
-def _cleaned(passage: Sequence[str], settings: Settings) -> cleaning.Result:
+def _cleaned(
+  passage: Sequence[str], settings: Settings, holes: Mapping[str, str]
+) -> _Document:
+  """Takes sentences with holes out of a passage, then applies the rules."""
+  torn, missing = [], []
+  for sentence in passage if holes else ():
+    if found := [x for x in sentence if x in holes]:
+      torn.append("".join(_named(x, holes) for x in sentence))
+      missing += sorted({holes[x] for x in found})
+  if torn:
+    passage = [s for s in passage if holes.keys().isdisjoint(s)]
+  result = _ruled(passage, settings)
+  if torn:
+    lines = {**result.lines, "unknown template": torn}
+    result = dataclasses.replace(result, lines=lines)
+  return _Document(result, templates=tuple(missing))
+
+
+def _named(character: str, holes: Mapping[str, str]) -> str:
+  return f"{{{{{holes[character]}}}}}" if character in holes else character
+
+
+def _ruled(passage: Sequence[str], settings: Settings) -> cleaning.Result:
   """Applies the rules to a passage, and takes evaluation sentences out."""
   held: list[str] = []
   if settings.corpus.decontaminate:

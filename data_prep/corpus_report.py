@@ -13,6 +13,7 @@ from typing import Any
 from data_prep import corpus_stats, normalization, pages
 
 _MOST_FILES = 200  # a row each; a corpus can be of as many thousand books
+_MOST_TEMPLATES = 100  # the rest is in stats.json
 _MOST_LETTERS = 50  # beside the alphabet's; a dump has thousands, most once
 
 
@@ -28,7 +29,12 @@ def page(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     "Корпусын тайлан: юу уншиж, юуг үлдээж, юуг яагаад хассан бэ",
     [
       pages.section("Kept", _READ, _totals(content), _files(content)),
-      pages.section("Lost", *_losses(content), _copies(content, parameters)),
+      pages.section(
+        "Lost",
+        *_losses(content),
+        _templates(content),
+        _copies(content, parameters),
+      ),
       pages.section("Lengths", *_lengths(content)),
       pages.section("Letters", *_letters(content["letters"])),
       pages.section("Settings", _settings(parameters)),
@@ -150,6 +156,22 @@ def _of_kind(content: Mapping[str, Any], kind: str) -> dict[str, int]:
     for name, count in content.items()
     if name.startswith(kind)
   }
+
+
+def _templates(content: Mapping[str, Any]) -> str:
+  """Shows which templates to add to data_prep/wikitext_templates.py first."""
+  counts = content.get("templates", {})
+  if not counts:
+    return ""
+  read = content.get("sentences read", 0)
+  return pages.table(
+    "Unknown templates of the wiki, to be added to wikitext_templates.py",
+    ["template", "sentences dropped", "share of all read"],
+    [
+      [name, count, pages.Share(count, read)]
+      for name, count in [*counts.items()][:_MOST_TEMPLATES]
+    ],
+  )
 
 
 def _copies(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:

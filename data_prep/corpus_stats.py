@@ -10,7 +10,9 @@ stats.json holds `Stats.content`:
      "examples": {"boilerplate": ["Сэтгэгдэл бичих"], …},
      "files": {"news.txt": {"documents": 7, …}}}
 
-"dropped" counts documents, and "lines" sentences that went or changed.
+"dropped" counts documents, and "lines" sentences that went or changed. Where
+sentences of a wiki were dropped because it is not known what a template in them
+shows, "templates" counts these sentences by the template's name.
 """
 
 import bisect
@@ -48,6 +50,7 @@ class Stats:
     self.files: dict[str, collections.Counter[str]] = {}
     self.examples: dict[str, list[str]] = {}
     self._shown = shown
+    self._templates: dict[str, list[Any]] = {}  # key → spelling, sentences
     self._document_sentences = _Lengths()
     self._sentence_words = _Lengths()
     self._letters = _Letters()
@@ -78,6 +81,16 @@ class Stats:
     self._count(file, LINES + reason, len(lines))
     self._remember(reason, lines)
 
+  def miss(self, templates: Iterable[str]) -> None:
+    """Counts templates for which a sentence was dropped, by their names.
+
+    The case of the first letter does not matter, as in MediaWiki; the first
+    spelling is shown.
+    """
+    for name in templates:
+      entry = self._templates.setdefault(name[:1].upper() + name[1:], [name, 0])
+      entry[1] += 1
+
   def _count(self, file: str, what: str, number: int = 1) -> None:
     if number:
       self.totals[what] += number
@@ -98,12 +111,18 @@ class Stats:
       "document_sentences": self._document_sentences.histogram(),
       "sentence_words": self._sentence_words.histogram(),
       "letters": self._letters.counts(),
+      **({"templates": self._missed()} if self._templates else {}),
       "examples": dict(sorted(self.examples.items())),
       "files": {
         name: dict(sorted(counts.items()))
         for name, counts in self.files.items()
       },
     }
+
+  def _missed(self) -> dict[str, int]:
+    """Returns template → sentences, those of the most sentences first."""
+    entries = sorted(self._templates.values(), key=lambda x: (-x[1], x[0]))
+    return dict(entries)
 
   def losses(self) -> str:
     """Says in a line what documents and lines were lost to."""

@@ -1,9 +1,9 @@
 """Wikipedia dumps: articles one by one, each its running text or a reason.
 
     for page in wikipedia.items("mnwiki-latest-pages-articles.xml.bz2"):
-      found = wikipedia.paragraphs(page)  # or a cleaning.Drop
+      found = wikipedia.rendered(page)  # or a cleaning.Drop
 
-`items` streams the XML; the work is in `paragraphs`, a pure function, which
+`items` streams the XML; the work is in `rendered`, a pure function, which
 worker processes can call. The format: www.mediawiki.org/xml.
 """
 
@@ -66,15 +66,17 @@ class Page:
   namespaces: wikitext.Namespaces = wikitext.Namespaces()
 
 
-def paragraphs(page: Page) -> list[str] | cleaning.Drop:
-  """Returns a page's paragraphs of running text, or why it has none."""
+def rendered(page: Page) -> wikitext.Rendered | cleaning.Drop:
+  """Returns a page's running text, or why it has none."""
   if reason := page.dropped or _unwanted(page):
     return cleaning.Drop(reason, page.title)
   try:
-    found = wikitext.paragraphs(page.text, page.title, page.namespaces)
+    text = wikitext.rendered(page.text, page.title, page.namespaces)
   except wikitext.BrokenMarkupError:
     return cleaning.Drop("broken markup", page.title)
-  return found or cleaning.Drop("no running text", page.title)
+  if not text.paragraphs:
+    return cleaning.Drop("no running text", page.title)
+  return text
 
 
 def _unwanted(page: Page) -> str:

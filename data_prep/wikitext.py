@@ -15,6 +15,7 @@ the tree costs five sixths of the library's time.
 """
 
 import dataclasses
+import functools
 import html
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import Any
 from mwparserfromhell import parser
 from mwparserfromhell.parser import tokenizer, tokens
 
-from data_prep import wikitext_templates
+from data_prep import wikitext_functions, wikitext_templates
 
 # Deeper nesting than in any article seen (8); the tokenizer's time grows with
 # the depth of brackets.
@@ -51,8 +52,8 @@ class Namespaces:
 # older ones go on working. Mongolian, Bulgarian, Russian.
 _HIDDEN = frozenset(
   """
-  file image media category
-  файл зураг медиа ангилал
+  file image category
+  файл зураг ангилал
   картинка категория
   изображение
   """.split()
@@ -86,10 +87,56 @@ _CUT = "\x05"
 _RAISED, _LOWERED, _LEVEL = "\x06", "\x07", "\x08"  # around small digits
 
 
-def paragraphs(
+# A hole is one character of a private plane, of which a dump has none left: of
+# the first plane for a template within a line, of the second for a box or a
+# template of several lines, which is no hole where it begins a line.
+_INLINE, _BOX = 0xF0000, 0x100000
+_HOLES_A_PLANE = 0xFFFE
+_HOLE = "[\U000f0000-\U0010fffd]"
+_ANY_HOLE = re.compile(_HOLE)
+_LEADING_BOX = re.compile(rf"(?:{_HOLE}|\s)*[\U00100000-\U0010fffd]\s*")
+_NO_TEXT = re.compile(rf"[\s*#:;]*{_HOLE}(?:{_HOLE}|[\s.,;:])*")
+# A template right behind the end of a sentence is a note to it.
+_NOTE = re.compile(rf"([^\W\d][.!?…][\"'»”’)]*){_HOLE}+(?=\s|$)")
+_IN_BRACKETS = re.compile(rf"(?<=[(,;])\s*({_HOLE})(?=\s*[,;)])")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendered:
+  """The running text of a page.
+
+  Attributes:
+    paragraphs: its text. Where a template stood of which it is not known what
+      it shows, stands one character of Unicode's private planes.
+    holes: such a character → the name of the template.
+  """
+
+  paragraphs: list[str]
+  holes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class _Holes:
+  """The templates of a page of which it is not known what they show."""
+
+  def __init__(self) -> None:
+    self.names: dict[str, str] = {}  # character → name
+    self._characters: dict[tuple[str, bool], str] = {}
+
+  def mark(self, name: str, box: bool = False) -> str:
+    """Returns the character that stands for a template's place."""
+    key = (name, box)
+    if key not in self._characters:
+      number = min(len(self._characters), _HOLES_A_PLANE - 1)
+      character = chr((_BOX if box else _INLINE) + number)
+      self._characters[key] = character
+      self.names.setdefault(character, name)
+    return self._characters[key]
+
+
+def rendered(
   text: str, title: str = "", namespaces: Namespaces = Namespaces()
-) -> list[str]:
-  """Returns the paragraphs of running text of a page.
+) -> Rendered:
+  """Returns the running text of a page.
 
   Args:
     text: wikitext.
@@ -99,9 +146,12 @@ def paragraphs(
   Raises:
     BrokenMarkupError: for brackets more than MAX_DEPTH deep.
   """
-  text = _OPAQUE.sub(_opaque, text.replace("\r", ""))
+  holes = _Holes()
+  text = _ANY_HOLE.sub("", text.replace("\r", ""))
+  text = _OPAQUE.sub(functools.partial(_opaque, holes=holes), text)
   text = _HTML_HEADING.sub("\n\n", text)
   text = _HALF_TAG.sub("", _TAG.sub(_tag, text)).replace("<", "&lt;")
+  text = text.replace(">", "&gt;")  # the tokenizer takes no such name
   text = _EXTERNAL_LINK.sub(_external_link, text)
   text = _SINGLE_BRACKET.sub("&#91;", text)
   text = _BOLD_LINE.sub("\n", text)
@@ -110,8 +160,8 @@ def paragraphs(
   text = _ARGUMENT.sub(r"\g<value>", text)
   text = _BRACES.sub(_braces, text)
   text = _balanced(text)
-  text = _Renderer(title, namespaces).render(text)
-  return list(_sorted_lines(text))
+  text = _Renderer(title, namespaces, holes).render(text)
+  return Rendered(list(_sorted_lines(text, holes)), holes.names)
 
 
 # Pass one: tags.
@@ -138,14 +188,21 @@ _OPAQUE = re.compile(
 _MARKUP_LETTER = re.compile(r"[\[\]{}|<>'=*#:;_~!&-]")
 
 
-def _opaque(found: re.Match[str]) -> str:
-  """What is seen of <nowiki> and of formulas that fit in a line."""
+def _opaque(found: re.Match[str], holes: "_Holes") -> str:
+  """Returns what is seen of <nowiki> and of formulas that fit in a line.
+
+  Another formula leaves a hole.
+  """
   name, body = (found["name"] or "").lower(), found["body"] or ""
-  if name == "math":
-    body = wikitext_templates.formula(body)
-  elif name in ("chem", "ce"):
-    body = wikitext_templates.molecule(body)
-  elif name != "nowiki":
+  if name in ("math", "chem", "ce"):
+    formula = (
+      wikitext_templates.formula
+      if name == "math"
+      else wikitext_templates.molecule
+    )
+    shown = formula(body)
+    return _escaped(shown) if shown.strip() else holes.mark(f"<{name}>")
+  if name != "nowiki":
     return ""
   return _escaped(body)
 
@@ -314,15 +371,38 @@ def _without(text: str, cuts: Sequence[tuple[int, int]]) -> str:
 # Pass three: templates, links and tables.
 
 _PAGE_NAMES = frozenset("pagename fullpagename basepagename страница".split())
-# A link to the same article elsewhere; [[wikt:гол|гол]] and the like show.
-_LANGUAGE_LINK = re.compile(r"(?:[a-z]{2,3}|simple)(?:-[a-z]{2,8})*:(?!\s)")
+# The languages of Wikipedia: a link to one of them stands beside the page and
+# shows nothing in it; [[wikt:гол|гол]] and [[doi:10.1/2|өгүүлэл]] do. Source:
+# the file langlist of github.com/wikimedia/operations-mediawiki-config, which
+# Wikimedia's servers read, as of commit 00d5da16, and zh-cn, zh-tw, nb, dk, jp
+# and cz, which MediaWiki leads to these.
+_LANGUAGES = frozenset(
+  """
+  aa ab ace ady af ak als alt am ami an ang anp ar arc ary arz as ast atj av
+  avk awa ay az azb ba ban bar bat-smg bcl be be-tarask be-x-old bg bh bi bjn
+  blk bm bn bo bpy br bs btm bug bxr ca cbk-zam cdo ce ceb ch cho chr chy ckb
+  co cr crh cs csb cu cv cy da dag de din diq dsb dty dv dz ee el eml en eo es
+  et eu ext fa fat ff fi fiu-vro fj fo fr frp frr fur fy ga gag gan gcr gd gl
+  glk gn gom gor got gpe gsw gu guc gur guw gv ha hak haw he hi hif ho hr hsb
+  ht hu hy hyw hz ia id ie ig ii ik ilo inh io is it iu ja jam jbo jv ka kaa
+  kab kbd kbp kcg kg ki kj kk kl km kn ko koi kr krc ks ksh ku kv kw ky la lad
+  lb lbe lez lfn lg li lij lld lmo ln lo lrc lt ltg lv lzh mad mai map-bms mdf
+  mg mh mhr mi min mk ml mn mni mnw mo mr mrj ms mt mus mwl my myv mzn na nah
+  nan nap nds nds-nl ne new ng nia nl nn no nov nqo nrm nso nv ny oc olo om or
+  os pa pag pam pap pcd pcm pdc pfl pi pih pl pms pnb pnt ps pt pwn qu rm rmy
+  rn ro roa-rup roa-tara ru rue rup rw sa sah sat sc scn sco sd se sg sgs sh
+  shi shn shy si simple sk skr sl sm smn sn so sq sr srn ss st stq su sv sw
+  szl szy ta tay tcy te tet tg th ti tk tl tly tn to tpi tr trv ts tt tum tw
+  ty tyv udm ug uk ur uz ve vec vep vi vls vo vro wa war wo wuu xal xh xmf yi
+  yo yue za zea zh zh-classical zh-min-nan zh-yue zu zh-cn zh-tw nb dk jp cz
+  """.split()
+)
 
 _NAME_STOPS = frozenset((tokens.TemplateParamSeparator, tokens.TemplateClose))
 _VALUE_STOPS = _NAME_STOPS | {tokens.TemplateParamEquals}
 _LINK_STOPS = frozenset((tokens.WikilinkSeparator, tokens.WikilinkClose))
 _URL_STOPS = frozenset((tokens.ExternalLinkSeparator, tokens.ExternalLinkClose))
 # A stretch of tokens goes by counting what opens and what closes.
-_TEMPLATE_DEPTH = {tokens.TemplateOpen: 1, tokens.TemplateClose: -1}
 _LINK_DEPTH = {tokens.WikilinkOpen: 1, tokens.WikilinkClose: -1}
 _TAG_DEPTH = {
   tokens.TagOpenOpen: 1,
@@ -336,8 +416,9 @@ _Stream = Iterator[Any]  # of mwparserfromhell's tokens, which have no types
 class _Renderer:
   """Turns one page's tokens into text; the marks above are put in."""
 
-  def __init__(self, title: str, namespaces: Namespaces):
+  def __init__(self, title: str, namespaces: Namespaces, holes: _Holes):
     self._title = title
+    self._holes = holes
     self._hidden = _HIDDEN | namespaces.hidden
     self._template_names = _TEMPLATE | namespaces.template
     self._nodes: dict[type, Callable[[Any, _Stream], str]] = {
@@ -367,13 +448,42 @@ class _Renderer:
     return "".join(parts), tokens.Text
 
   def _template(self, token: Any, stream: _Stream) -> str:
-    name, stop = self._text(stream, _NAME_STOPS)
-    name = self._without_namespace(name)
+    """Returns what a template shows, or the mark of a hole."""
+    raw, stop = self._text(stream, _NAME_STOPS)
+    arguments = self._arguments(stream, stop)
+    word, colon, first = raw.strip().partition(":")
+    if word.strip().lower() in ("subst", "safesubst"):
+      raw = first
+      word, colon, first = raw.strip().partition(":")
+    if colon and wikitext_functions.knows(word := word.strip().lower()):
+      return self._function(word, first, arguments)
+    name = self._without_namespace(_ANY_HOLE.sub("", raw))
     if template := wikitext_templates.named(name.lower()):
-      return template(*self._parameters(stream, stop))
-    if stop is tokens.TemplateParamSeparator:
-      _skip(stream, _TEMPLATE_DEPTH)
-    return self._title if name.lower() in _PAGE_NAMES else _function(name)
+      given, named = _parameters(arguments)
+      if named and not given and not template(given, named).strip():
+        return self._holes.mark(name)  # {{zh|s=…}}
+      return template(given, named)
+    if name.lower() in _PAGE_NAMES:
+      return self._title
+    if not name or wikitext_templates.shows_nothing(name.lower()):
+      return ""
+    box = wikitext_templates.is_box(name.lower()) or any(
+      "\n" in value for _, value in arguments
+    )
+    return self._holes.mark(name, box)
+
+  def _function(
+    self, name: str, first: str, arguments: Sequence[tuple[str | None, str]]
+  ) -> str:
+    """Returns what a parser function shows, or the mark of a hole."""
+    values = [
+      value if key is None else f"{key}={value}" for key, value in arguments
+    ]
+    shown = wikitext_functions.evaluate(name, [first, *values])
+    decides = _ANY_HOLE.search(first) and name.startswith(("#if", "#sw", "#ex"))
+    if shown is None or decides:
+      return self._holes.mark(name)
+    return shown
 
   def _without_namespace(self, name: str) -> str:
     name = " ".join(name.replace("_", " ").split())
@@ -382,32 +492,25 @@ class _Renderer:
       return self._without_namespace(rest)
     return name
 
-  def _parameters(
+  def _arguments(
     self, stream: _Stream, stop: type
-  ) -> tuple[list[str], dict[str, str]]:
-    """Returns a template's parameters: in their order, and by name."""
-    given: dict[int, str] = {}
-    named: dict[str, str] = {}
-    count = 0
+  ) -> list[tuple[str | None, str]]:
+    """Returns the name, None without "=", and the value of each parameter."""
+    arguments: list[tuple[str | None, str]] = []
     while stop is tokens.TemplateParamSeparator:
       value, stop = self._text(stream, _VALUE_STOPS)
-      if stop is not tokens.TemplateParamEquals:
-        count += 1
-        given[count] = value.strip()
-        continue
-      key = value.strip().lower()
-      value, stop = self._text(stream, _NAME_STOPS)
-      if key.isdecimal():
-        given[int(key)] = value.strip()
-      else:
-        named[key] = value.strip()
-    return [given[number] for number in sorted(given)], named
+      key = None
+      if stop is tokens.TemplateParamEquals:
+        key = value
+        value, stop = self._text(stream, _NAME_STOPS)
+      arguments.append((key, value))
+    return arguments
 
   def _link(self, token: Any, stream: _Stream) -> str:
     target, stop = self._text(stream, _LINK_STOPS)
     space, colon, _ = target.partition(":")
     name = space.replace("_", " ").strip().lower()
-    if colon and (name in self._hidden or _LANGUAGE_LINK.match(target)):
+    if colon and (name in self._hidden or name in _LANGUAGES):
       if stop is tokens.WikilinkSeparator:
         _skip(stream, _LINK_DEPTH)
       return ""
@@ -467,11 +570,22 @@ def _skip(stream: _Stream, depths: Mapping[type, int]) -> None:
       return
 
 
-def _function(call: str) -> str:
-  """Returns what a parser function shows, such as formatnum:1206."""
-  name, _, argument = call.partition(":")
-  template = wikitext_templates.named(f"{name.lower()}:")
-  return template([argument.strip()], {}) if template else ""
+def _parameters(
+  arguments: Sequence[tuple[str | None, str]],
+) -> tuple[list[str], dict[str, str]]:
+  """Returns a template's parameters: in their order, and by name."""
+  given: dict[int, str] = {}
+  named: dict[str, str] = {}
+  count = 0
+  for key, value in arguments:
+    if key is None:
+      count += 1
+      given[count] = value.strip()
+    elif key.strip().isdecimal():
+      given[int(key)] = value.strip()
+    else:
+      named[key.strip().lower()] = value.strip()
+  return [given[number] for number in sorted(given)], named
 
 
 def _without_links(text: str) -> str:
@@ -491,11 +605,11 @@ _TWO_BREAKS = re.compile(r"\v\s*\v")
 _TABLE_LINE = re.compile(r"\||!(?=\s)|!.*!!|\}|\{\||.*\|\|")
 
 
-def _sorted_lines(text: str) -> Iterator[str]:
+def _sorted_lines(text: str, holes: _Holes) -> Iterator[str]:
   """Yields the paragraphs: running lines joined, and list items that read."""
   text = _TWO_BREAKS.sub(_BREAK, text).replace(_LINE_BREAK, " ")
   for block in _blocks(text):
-    paragraph = _tidy(" ".join(block))
+    paragraph = _tidy(" ".join(block), holes)
     if paragraph and not _is_label(paragraph):
       yield paragraph
 
@@ -505,7 +619,7 @@ def _blocks(text: str) -> list[list[str]]:
   blocks: list[list[str]] = []
   skipped = 0  # the level of the heading whose section is left out
   goes_on = False
-  for line in map(str.strip, text.split("\n")):
+  for line in map(_without_boxes, text.split("\n")):
     joined, goes_on = goes_on, False
     if line.startswith(_HEADING):
       skipped = _skipped_level(int(line[1]), line[2:], skipped)
@@ -521,6 +635,20 @@ def _blocks(text: str) -> list[list[str]]:
       blocks.append([line])
       goes_on = True
   return blocks
+
+
+def _without_boxes(line: str) -> str:
+  """Returns a line without what stands beside the text, stripped.
+
+  These are boxes at its beginning, and templates that are all of the line.
+  """
+  line = line.strip()
+  if not _ANY_HOLE.search(line):
+    return line
+  line = (
+    _LEADING_BOX.sub("", line, count=1) if _LEADING_BOX.match(line) else line
+  )
+  return "" if _NO_TEXT.fullmatch(_without_links(line)) else line
 
 
 def _skipped_level(level: int, title: str, skipped: int) -> int:
@@ -572,9 +700,20 @@ _BEFORE_CLOSING = re.compile(r"(?<![ ,;:])[ ,;:]++\)")
 _BEFORE_STOP = re.compile(r" ([,.;:!?])(?![^ ])")
 
 
-def _tidy(text: str) -> str:
+def _tidy(text: str, holes: _Holes) -> str:
   """Finishes a paragraph; returns "" for one without a letter."""
-  text = _RESIDUE.sub("", _without_links(text))
+
+  def residue(found: re.Match[str]) -> str:
+    name = found[0].strip("{}").partition("|")[0].strip()
+    return holes.mark(name) if found[0].startswith("{{") and name else ""
+
+  def pronunciation(found: re.Match[str]) -> str:
+    name = holes.names.get(found[1], "")
+    return "" if wikitext_templates.is_pronunciation(name.lower()) else found[0]
+
+  text = _RESIDUE.sub(residue, _without_links(text))
+  if _ANY_HOLE.search(text):
+    text = _IN_BRACKETS.sub(pronunciation, _NOTE.sub(r"\1", text))
   text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
   text = _without_marks(_SCRIPT.sub(_script, text), _RAISED + _LOWERED + _LEVEL)
   text = " ".join(text.split())

@@ -3,8 +3,9 @@
     named("convert")(["704", "km", "mi"], {})  # "704 km"
 
 A dump holds a template's call, not what it shows. Those that only dress a
-word, a number or a date are shown by this table; every other one (boxes,
-notes, references) shows nothing.
+word, a number or a date are shown by this table. Notes, references and remarks
+to editors show nothing in a sentence. Of every other template it is not known
+what it shows: where one stands in a sentence, the sentence has a hole.
 """
 
 import re
@@ -208,7 +209,6 @@ _TEMPLATES: dict[str, Template] = {
     "abbr, abbrlink, tooltip, tt, unicode, юникод, script, mongolian, "
     "mongolunicode, mongol, монгол бичиг, mn, sic, nihongo, korean, zh, "
     "linktext, visible anchor, vanchor, anchor text, angbr, nts, num, number, "
-    "formatnum:, #formatdate:, #dateformat:, lc:, uc:, lcfirst:, ucfirst:, "
     "mvar, math, var, samp, kbd, code, sronly, railgauge, track gauge, bibleref, "
     "bibleverse, format price",
     _first,
@@ -273,11 +273,63 @@ _LANGUAGE_PREFIXES = ("lang-", "хэл-", "lang ")
 
 
 def named(name: str) -> Template | None:
-  """Returns how a template is shown, None for one that shows nothing.
+  """Returns how a template is shown, None for one that is not in the table.
 
   Args:
-    name: in lower case, with spaces; of a parser function, with its colon.
+    name: in lower case, with spaces.
   """
   if name.startswith(_LANGUAGE_PREFIXES):
     return _first
   return _TEMPLATES.get(name)
+
+
+# Notes, references, remarks to editors and to readers, by their names in lower
+# case: what they show is no part of the sentence.
+_NOTHING = frozenset(
+  name.strip()
+  for name in """
+  sfn, sfnp, sfnm, efn, efn-ua, efn-lr, refn, r, rp, ref, note, nb, ref label,
+  note label, notetag, cref, cnote, reflist, notelist, refbegin, refend, harv,
+  harvnb, harvid, sources, citation needed, cn, fact, fact or opinion, clarify,
+  when, who, by whom, according to whom, whom, why, which, where, vague, dubious,
+  dubious inline, disputed, disputed inline, page needed, pn, better source needed, failed verification,
+  verify source, unreliable source?, original research inline, or, synthesis inline,
+  specify, citation not found, full citation needed, dead link, webarchive, cbignore, update inline, update after, contradictory inline,
+  primary source inline, non-primary source needed, disambiguation needed, dn,
+  medcn, pov statement, pov-statement, weasel inline, peacock term, lopsided,
+  explain, example needed, jargon inline, expand section, section stub,
+  anchor, anchors, shy, zwsp, zwnj, zwj, wbr, break, br, clear, -, clr, coord,
+  portal, main, main article, see also, further, for, about, other uses,
+  redirect, hatnote, distinguish, short description, use dmy dates, use mdy dates,
+  use british english, use american english, good article, featured article,
+  pp, pp-move, pp-vandalism, italic title, lowercase title, displaytitle,
+  defaultsort, toc, toc limit, tocright, tocleft, commons, commons category, commonscat, wikisource,
+  wiktionary, wikiquote, authority control, official website, refimprove,
+  flag icon, flagicon, flagdeco, increase, decrease, steady,
+  эх сурвалж хэрэгтэй, эх сурвалж, баталгаа, лавлагаа, тайлбар, зүүлт, зүүлт тайлбар,
+  эшлэл хэрэгтэй, ишлэл хэрэгтэй, солбицол, үндсэн, мөн үзэх,
+  източник, нужен източник, факт, бележка, основна, вж,
+  нет аи, источник, уточнить, когда, кто, где, нет в источнике, основная статья
+  """.split(",")
+) - {"-"}
+_NOTES = ("cite ", "citation/", "pp-", "use ", "update ")
+_BOXES = (
+  "infobox", "taxobox", "automatic taxobox", "speciesbox", "navbox", "sidebar",
+  "инфобокс", "мэдээллийн хайрцаг", "хайрцаг", "картичка", "карточка",
+)  # fmt: skip
+_PRONUNCIATIONS = ("ipa", "audio", "respell", "pron", "монгол дуудлага")
+
+
+def shows_nothing(name: str) -> bool:
+  """Says of a name in lower case whether it shows nothing in a sentence."""
+  return name in _NOTHING or name.startswith(_NOTES)
+
+
+def is_box(name: str) -> bool:
+  """Says of a name in lower case whether it is a box beside the text."""
+  return name.startswith(_BOXES)
+
+
+def is_pronunciation(name: str) -> bool:
+  """Says of a name in lower case whether it tells how a word is spoken."""
+  return name.startswith(_PRONUNCIATIONS)

@@ -1,0 +1,178 @@
+"""Parser functions of MediaWiki whose result depends on their arguments alone.
+
+    evaluate("#if", ["1", "тийм", "үгүй"])  # "тийм"
+    evaluate("#expr", ["2015 - 1990"])  # "25"
+
+Those that depend on the date, on other pages or on the wiki are not evaluated.
+Manual: www.mediawiki.org/wiki/Help:Extension:ParserFunctions.
+"""
+
+import ast
+import html
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+
+_LONGEST_EXPRESSION = 100  # characters; longer ones are not evaluated
+
+
+def evaluate(name: str, arguments: Sequence[str]) -> str | None:
+  """Returns what a parser function shows, or None if that is not known.
+
+  Args:
+    name: in lower case, without the colon.
+    arguments: the text behind the colon, then what stands between the pipes.
+  """
+  function = _FUNCTIONS.get(name)
+  return function([x.strip() for x in arguments]) if function else None
+
+
+def knows(name: str) -> bool:
+  """Says of a name in lower case whether it is one of these functions."""
+  return name in _FUNCTIONS
+
+
+def _at(arguments: Sequence[str], place: int) -> str:
+  return arguments[place] if place < len(arguments) else ""
+
+
+def _if(arguments: Sequence[str]) -> str | None:
+  return _at(arguments, 1 if arguments[0] else 2)
+
+
+def _ifeq(arguments: Sequence[str]) -> str | None:
+  equal = _equal(arguments[0], _at(arguments, 1))
+  return _at(arguments, 2 if equal else 3)
+
+
+def _equal(left: str, right: str) -> bool:
+  """Compares numbers by their value, all else letter by letter."""
+  try:
+    return float(left) == float(right)
+  except ValueError:
+    return left == right
+
+
+def _switch(arguments: Sequence[str]) -> str | None:
+  """Returns the value of the first case that is equal, or the default."""
+  default, matched = "", False
+  for case in arguments[1:]:
+    key, equals, value = (part.strip() for part in case.partition("="))
+    matched = matched or _equal(key, arguments[0])
+    if equals and matched:
+      return value
+    if equals and key == "#default":
+      default = value
+  last = arguments[-1] if len(arguments) > 1 else ""
+  return default if "=" in last else last
+
+
+def _ifexpr(arguments: Sequence[str]) -> str | None:
+  value = _value(arguments[0]) if arguments[0] else 0.0
+  return None if value is None else _at(arguments, 1 if value else 2)
+
+
+def _expr(arguments: Sequence[str]) -> str | None:
+  value = _value(arguments[0])
+  if value is None or abs(value) >= 1e14:
+    return None
+  shown = f"{value:.14g}"
+  return None if "e" in shown else shown
+
+
+_OPERATORS: dict[type, Callable[[float, float], float]] = {
+  ast.Add: operator.add,
+  ast.Sub: operator.sub,
+  ast.Mult: operator.mul,
+  ast.Div: operator.truediv,
+  ast.Lt: operator.lt,
+  ast.Gt: operator.gt,
+  ast.LtE: operator.le,
+  ast.GtE: operator.ge,
+  ast.Eq: operator.eq,
+  ast.NotEq: operator.ne,
+}
+_ARITHMETIC = re.compile(r"(?:[\d.+*/()<>= −-]|!=|\bdiv\b)+")
+_ROUND = re.compile(r"(?P<value>.+?)\bround\s*(?P<digits>\d{1,2})", re.DOTALL)
+_EQUALS = re.compile(r"(?<![<>!=])=(?!=)")
+
+
+def _value(text: str) -> float | None:
+  """Returns the value of an arithmetic expression, None for any other text."""
+  text = html.unescape(text)
+  if rounded := _ROUND.fullmatch(text):
+    value = _value(rounded["value"])
+    if value is None:
+      return None
+    scale = 10.0 ** int(rounded["digits"])  # halves go away from zero
+    return math.copysign(math.floor(abs(value) * scale + 0.5) / scale, value)
+  if len(text) > _LONGEST_EXPRESSION or not _ARITHMETIC.fullmatch(text):
+    return None
+  if "**" in text or "//" in text:
+    return None
+  text = text.replace("−", "-").replace("div", "/").replace("<>", "!=")
+  try:
+    tree = ast.parse(_EQUALS.sub("==", text).strip(), mode="eval")
+    return _number(tree.body)
+  except (SyntaxError, ArithmeticError, ValueError, RecursionError):
+    return None
+
+
+def _number(node: ast.expr) -> float:
+  """Returns the value of a part of an expression.
+
+  Raises:
+    ValueError: for anything but arithmetic and a single comparison.
+  """
+  match node:
+    case ast.Constant(value=int() | float() as value):
+      return float(value)
+    case ast.UnaryOp(op=ast.USub(), operand=operand):
+      return -_number(operand)
+    case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+      return _number(operand)
+    case ast.BinOp(left=left, op=sign, right=right):
+      return _applied(sign, left, right)
+    case ast.Compare(left=left, ops=[sign], comparators=[right]):
+      return _applied(sign, left, right)
+  raise ValueError("no arithmetic")
+
+
+def _applied(sign: ast.AST, left: ast.expr, right: ast.expr) -> float:
+  if type(sign) not in _OPERATORS:
+    raise ValueError("no arithmetic")
+  return float(_OPERATORS[type(sign)](_number(left), _number(right)))
+
+
+def _nothing(arguments: Sequence[str]) -> str | None:
+  return ""
+
+
+def _first(arguments: Sequence[str]) -> str | None:
+  return arguments[0]
+
+
+def _tag(arguments: Sequence[str]) -> str | None:
+  """{{#tag:ref|…}} is a reference, which shows no text."""
+  return "" if arguments[0].lower() in ("ref", "references") else None
+
+
+_FUNCTIONS: dict[str, Callable[[Sequence[str]], str | None]] = {
+  "#if": _if,
+  "#ifeq": _ifeq,
+  "#switch": _switch,
+  "#expr": _expr,
+  "#ifexpr": _ifexpr,
+  "#tag": _tag,
+  "lc": lambda arguments: arguments[0].lower(),
+  "uc": lambda arguments: arguments[0].upper(),
+  "lcfirst": lambda arguments: arguments[0][:1].lower() + arguments[0][1:],
+  "ucfirst": lambda arguments: arguments[0][:1].upper() + arguments[0][1:],
+  "formatnum": _first,
+  "#formatdate": _first,
+  "#dateformat": _first,
+  "defaultsort": _nothing,
+  "displaytitle": _nothing,
+  "#coordinates": _nothing,
+}

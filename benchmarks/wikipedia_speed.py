@@ -43,7 +43,7 @@ def main(settings: Options) -> None:
   megabytes = _megabytes(pages)
   print(f"{len(pages):,} articles, {megabytes:.1f} MB of wikitext")
   print(f"reading the dump     {megabytes / reading:6.2f} MB/s")
-  print(f"wikipedia.rendered {megabytes / ours:6.2f} MB/s")
+  print(f"wikipedia.rendered   {megabytes / ours:6.2f} MB/s")
   print(f"mwparserfromhell     {megabytes / library:6.2f} MB/s")
   print(f"ratio                {library / ours:6.2f}")
 

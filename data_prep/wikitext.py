@@ -97,8 +97,11 @@ _ANY_HOLE = re.compile(_HOLE)
 _LEADING_BOX = re.compile(rf"(?:{_HOLE}|\s)*[\U00100000-\U0010fffd]\s*")
 _NO_TEXT = re.compile(rf"[\s*#:;]*{_HOLE}(?:{_HOLE}|[\s.,;:])*")
 # A template right behind the end of a sentence is a note to it.
-_NOTE = re.compile(rf"([^\W\d][.!?…][\"'»”’)]*){_HOLE}+(?=\s|$)")
-_IN_BRACKETS = re.compile(rf"(?<=[(,;])\s*({_HOLE})(?=\s*[,;)])")
+_NOTE = re.compile(
+  rf"([^\W\d][.!?…][\"'»“”’)]*){_HOLE}+(?=\s*\Z|\s+[^\sa-zа-яёөү])"
+)
+_LAST = re.compile(rf"(?<=[.!?…\"'»“”’)])\s(?:{_HOLE}|\s)*\Z")
+_IN_BRACKETS = re.compile(rf"(?<=[(,;])((?:\s*{_HOLE})+)(?=\s*[,;)])")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +160,9 @@ def rendered(
   text = _BOLD_LINE.sub("\n", text)
   text = _APOSTROPHES.sub(_apostrophes, text)
   text = _HEADING_LINE.sub(_heading, text)
-  text = _ARGUMENT.sub(r"\g<value>", text)
+  text = _ARGUMENT.sub(functools.partial(_argument, holes=holes), text)
   text = _BRACES.sub(_braces, text)
-  text = _balanced(text)
+  text = _balanced(text, holes)
   text = _Renderer(title, namespaces, holes).render(text)
   return Rendered(list(_sorted_lines(text, holes)), holes.names)
 
@@ -296,9 +299,15 @@ def _heading(found: re.Match[str]) -> str:
 
 # Pass two: brackets.
 
-# {{{name|value}}}, a slip outside templates, shows its value.
+# {{{name|value}}}, a slip outside templates, shows its value; without a value,
+# it shows itself, which leaves a hole here.
 _ARGUMENT = re.compile(r"\{\{\{[^{}|]*+(?:\|(?P<value>[^{}]*+))?\}\}\}")
 _BRACES = re.compile(r"\{\{\{+")
+
+
+def _argument(found: re.Match[str], holes: _Holes) -> str:
+  value: str | None = found["value"]
+  return holes.mark(found[0]) if value is None else value
 
 
 def _braces(found: re.Match[str]) -> str:
@@ -320,7 +329,7 @@ _TO_LINE_END = re.compile(r"[^\n\[\]{}]*")
 _TO_LAST_PIPE = re.compile(r"\[\[(?:[^\n\[\]{}]*\|)?")
 
 
-def _balanced(text: str) -> str:
+def _balanced(text: str, holes: _Holes) -> str:
   """Cuts brackets without a partner, and what cannot be read without it.
 
   Of "{{" and "{|" the rest of the line goes, as far as no other bracket
@@ -345,7 +354,7 @@ def _balanced(text: str) -> str:
       # A line that begins with "|" is known as a table's.
       cuts.append((start + (bracket == "|}"), found.end()))
   cuts += [_cut(text, *last) for last in opened]
-  return _without(text, sorted(cuts)) if cuts else text
+  return _without(text, sorted(cuts), holes) if cuts else text
 
 
 def _cut(text: str, bracket: str, start: int) -> tuple[int, int]:
@@ -359,11 +368,14 @@ def _cut(text: str, bracket: str, start: int) -> tuple[int, int]:
   return start, found.end()
 
 
-def _without(text: str, cuts: Sequence[tuple[int, int]]) -> str:
+def _without(text: str, cuts: Sequence[tuple[int, int]], holes: _Holes) -> str:
   parts, position = [], 0
   for start, end in cuts:
     # Nothing in its place could make a new bracket of what stands around it.
     parts += [text[position:start], _CUT]
+    name = text[start + 2 : end].partition("|")[0].strip()
+    if text.startswith("{{", start) and name:
+      parts.append(holes.mark(name))
     position = max(position, end)
   return "".join([*parts, text[position:]])
 
@@ -708,12 +720,14 @@ def _tidy(text: str, holes: _Holes) -> str:
     return holes.mark(name) if found[0].startswith("{{") and name else ""
 
   def pronunciation(found: re.Match[str]) -> str:
-    name = holes.names.get(found[1], "")
-    return "" if wikitext_templates.is_pronunciation(name.lower()) else found[0]
+    names = [holes.names.get(x, "").lower() for x in found[1].split()]
+    known = all(map(wikitext_templates.is_pronunciation, names))
+    return "" if known else found[0]
 
   text = _RESIDUE.sub(residue, _without_links(text))
   if _ANY_HOLE.search(text):
     text = _IN_BRACKETS.sub(pronunciation, _NOTE.sub(r"\1", text))
+    text = _LAST.sub("", text)
   text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
   text = _without_marks(_SCRIPT.sub(_script, text), _RAISED + _LOWERED + _LEVEL)
   text = " ".join(text.split())

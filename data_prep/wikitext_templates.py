@@ -258,7 +258,7 @@ _TEMPLATES: dict[str, Template] = {
   **_under("spaced ndash, snd, spnd, sndash, spaced en dash", _sign(" – ")),
   **_under("mdash, em dash, mdashb, —", _sign("—")),
   **_under("spaced mdash, spaced em dash", _sign(" — ")),
-  **_under("nbsp, space, spaces, sp, thin space, thinsp, hair space", _sign(" ")),
+  **_under("br, break, nbsp, space, spaces, sp, thin space, thinsp, hair space", _sign(" ")),
   **_under("·, dot, middot, •, bull, bullet", _sign(" · ")),
   **_under("deg, degree", _sign("°")),
   **_under("'", _sign("'")),
@@ -288,31 +288,32 @@ def named(name: str) -> Template | None:
 _NOTHING = frozenset(
   name.strip()
   for name in """
-  sfn, sfnp, sfnm, efn, efn-ua, efn-lr, refn, r, rp, ref, note, nb, ref label,
-  note label, notetag, cref, cnote, reflist, notelist, refbegin, refend, harv,
-  harvnb, harvid, sources, citation needed, cn, fact, fact or opinion, clarify,
+  sfn, sfnp, sfnm, efn, efn-ua, efn-lr, refn, r, rp, ref, note,  ref label,
+  note label, notetag, cref, cnote, reflist, notelist, refbegin, refend,
+     citation needed, cn, fact, fact or opinion, clarify,
   when, who, by whom, according to whom, whom, why, which, where, vague, dubious,
-  dubious inline, disputed, disputed inline, page needed, pn, better source needed, failed verification,
-  verify source, unreliable source?, original research inline, or, synthesis inline,
+  dubious inline, disputed, disputed inline, page needed, pn, full, better source, qualify evidence, inflation-fn,
+  nowrap begin, nowrap end, better source needed, failed verification,
+  verify source, unreliable source?, original research inline,  synthesis inline,
   specify, citation not found, full citation needed, dead link, webarchive, cbignore, update inline, update after, contradictory inline,
   primary source inline, non-primary source needed, disambiguation needed, dn,
-  medcn, pov statement, pov-statement, weasel inline, peacock term, lopsided,
+  medcn, pov statement, pov-statement, weasel inline, peacock term,
   explain, example needed, jargon inline, expand section, section stub,
-  anchor, anchors, shy, zwsp, zwnj, zwj, wbr, break, br, clear, -, clr, coord,
+  anchor, anchors, shy, zwsp, zwnj, zwj, wbr,   clear, clr,
   portal, main, main article, see also, further, for, about, other uses,
   redirect, hatnote, distinguish, short description, use dmy dates, use mdy dates,
   use british english, use american english, good article, featured article,
   pp, pp-move, pp-vandalism, italic title, lowercase title, displaytitle,
   defaultsort, toc, toc limit, tocright, tocleft, commons, commons category, commonscat, wikisource,
-  wiktionary, wikiquote, authority control, official website, refimprove,
+  wiktionary, wikiquote, authority control,  refimprove,
   flag icon, flagicon, flagdeco, increase, decrease, steady,
   эх сурвалж хэрэгтэй, эх сурвалж, баталгаа, лавлагаа, тайлбар, зүүлт, зүүлт тайлбар,
-  эшлэл хэрэгтэй, ишлэл хэрэгтэй, солбицол, үндсэн, мөн үзэх,
-  източник, нужен източник, факт, бележка, основна, вж,
+  эшлэл хэрэгтэй, ишлэл хэрэгтэй, үндсэн, мөн үзэх,
+  източник, нужен източник, факт, бележка, основна,
   нет аи, источник, уточнить, когда, кто, где, нет в источнике, основная статья
   """.split(",")
-) - {"-"}
-_NOTES = ("cite ", "citation/", "pp-", "use ", "update ")
+)
+_NOTES = ("pp-", "use ", "update ")
 _BOXES = (
   "infobox", "taxobox", "automatic taxobox", "speciesbox", "navbox", "sidebar",
   "инфобокс", "мэдээллийн хайрцаг", "хайрцаг", "картичка", "карточка",

@@ -154,7 +154,8 @@ def rendered(
   text = _OPAQUE.sub(functools.partial(_opaque, holes=holes), text)
   text = _HTML_HEADING.sub("\n\n", text)
   text = _HALF_TAG.sub("", _TAG.sub(_tag, text)).replace("<", "&lt;")
-  text = text.replace(">", "&gt;")  # the tokenizer takes no such name
+  # The tokenizer takes no template whose name holds ">" or begins a new line.
+  text = _FUNCTION_BREAK.sub(r"\1", text.replace(">", "&gt;"))
   text = _EXTERNAL_LINK.sub(_external_link, text)
   text = _SINGLE_BRACKET.sub("&#91;", text)
   text = _BOLD_LINE.sub("\n", text)
@@ -296,6 +297,8 @@ def _heading(found: re.Match[str]) -> str:
   level, title = len(found["marks"]), found["title"].strip(" \t=")
   return f"{_BREAK}{_HEADING}{level}{title}{_BREAK}"
 
+
+_FUNCTION_BREAK = re.compile(r"(\{\{[ \t]*#[a-z]+:)\s+", re.IGNORECASE)
 
 # Pass two: brackets.
 
@@ -479,6 +482,8 @@ class _Renderer:
       return self._title
     if not name or wikitext_templates.shows_nothing(name.lower()):
       return ""
+    if colon and wikitext_functions.depends(word):
+      name = word
     box = wikitext_templates.is_box(name.lower()) or any(
       "\n" in value for _, value in arguments
     )
@@ -631,7 +636,7 @@ def _blocks(text: str) -> list[list[str]]:
   blocks: list[list[str]] = []
   skipped = 0  # the level of the heading whose section is left out
   goes_on = False
-  for line in map(_without_boxes, text.split("\n")):
+  for line in _lines(text):
     joined, goes_on = goes_on, False
     if line.startswith(_HEADING):
       skipped = _skipped_level(int(line[1]), line[2:], skipped)
@@ -649,12 +654,28 @@ def _blocks(text: str) -> list[list[str]]:
   return blocks
 
 
+def _lines(text: str) -> Iterator[str]:
+  """Yields the lines of a page without what stands beside the text.
+
+  A template that is all of a line belongs to the sentence if the line before it
+  breaks off within a sentence that the line behind it ends in lower case.
+  """
+  before = ""
+  lines = list(map(str.strip, text.split("\n")))
+  for line, behind in zip(lines, [*lines[1:], ""], strict=True):
+    shown = _without_boxes(line)
+    within = before and not _SENTENCE_END.search(_without_links(before))
+    if line and not shown and within and _without_links(behind)[:1].islower():
+      shown = line
+    yield shown
+    before = shown if not shown.startswith(_HEADING) else ""
+
+
 def _without_boxes(line: str) -> str:
-  """Returns a line without what stands beside the text, stripped.
+  """Returns a stripped line without what stands beside the text.
 
   These are boxes at its beginning, and templates that are all of the line.
   """
-  line = line.strip()
   if not _ANY_HOLE.search(line):
     return line
   line = (

@@ -33,6 +33,24 @@ def knows(name: str) -> bool:
   return name in _FUNCTIONS
 
 
+# Those whose result depends on more than their arguments, or on the language.
+_DEPENDING = frozenset(
+  """
+  plural gender grammar int ns nse fullurl canonicalurl localurl filepath
+  urlencode anchorencode padleft padright pagesize pagesincategory
+  numberingroup protectionlevel bidi special
+  """.split()
+)
+
+
+def depends(name: str) -> bool:
+  """Says of a name in lower case whether it is a function not evaluated.
+
+  A module is a function of its own: #invoke is none here.
+  """
+  return name in _DEPENDING or (name[:1] == "#" and name != "#invoke")
+
+
 def _at(arguments: Sequence[str], place: int) -> str:
   return arguments[place] if place < len(arguments) else ""
 

@@ -424,7 +424,8 @@ def _ruled(passage: Sequence[str], settings: Settings) -> cleaning.Result:
       settings.corpus.decontaminate, settings.text.text_field
     )
     held = [sentence for sentence in passage if evaluation.holds(sentence)]
-    passage = [sentence for sentence in passage if sentence not in held]
+    gone = set(held)
+    passage = [sentence for sentence in passage if sentence not in gone]
   result = cleaning.clean(passage, settings.cleaning)
   if held:
     lines = {**result.lines, "in an evaluation set": held}

@@ -1,4 +1,4 @@
-"""LAMB and AdamW, their schedule, and what they leave alone.
+"""LAMB, AdamW and Muon, their schedule, and what they leave alone.
 
 tf-models' LAMB and AdamWeightDecay always correct the bias of the moments,
 which google-research's do not, and lose their lists of exclusions in
@@ -24,8 +24,11 @@ class OptimizerOptions(options.Group):
   """How to train; names and defaults are google-research/albert's."""
 
   optimizer: str = options.option(
-    "lamb", "what trains (upstream: adamw too)", choices=("lamb", "adamw")
-  )
+    "lamb", "The optimizer: lamb or adamw, as in google-research/albert, or "
+    "muon, which trains the matrices of the layers by Muon and all other "
+    "weights by AdamW.",
+    choices=("lamb", "adamw", "muon"),
+  )  # fmt: skip
   learning_rate: float = options.option(
     0.00176, "the highest; this one is for batches of 4096", minimum=0.0
   )
@@ -59,6 +62,15 @@ class OptimizerOptions(options.Group):
   bias_correction: bool = options.option(
     True, "correct the moments' bias, as the papers do; upstream does not, and "
     "without it fine-tuning is unstable (Mosbach et al. 2021)"
+  )  # fmt: skip
+  muon_rate_ratio: float = options.option(
+    20.0, "With --optimizer=muon, the learning rate of the matrices of the "
+    "layers, as a multiple of --learning_rate. All other weights train at "
+    "--learning_rate.", minimum=0.0,
+  )  # fmt: skip
+  muon_momentum: float = options.option(
+    0.95, "With --optimizer=muon, the decay of the momentum of the matrices of "
+    "the layers, from 0 to below 1.", minimum=0.0, under=1.0,
   )  # fmt: skip
 
   def check(self) -> None:
@@ -179,7 +191,10 @@ class AdamW(tf_keras.optimizers.Optimizer):
       return
     self._built = True
     self._m = [self.add_variable_from_reference(v, "m") for v in var_list]
-    self._v = [self.add_variable_from_reference(v, "v") for v in var_list]
+    self._v = [self._second_moment(v) for v in var_list]
+
+  def _second_moment(self, variable: tf.Variable) -> tf.Variable:
+    return self.add_variable_from_reference(variable, "v")
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
     """Applies one step to one variable."""
@@ -318,6 +333,105 @@ class Lamb(AdamW):
     self._ratios[index].assign(ratio)
 
 
+# The kernels inside the layers: encoders.EncoderBlock's names.
+_LAYER_KERNEL = re.compile(r"^group_\d+/inner_group_\d+/.*kernel")
+# Of the quintic iteration, and how often it is applied (Jordan et al. 2024).
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_NEWTON_SCHULZ_STEPS = 5
+
+
+class Muon(AdamW):
+  """Muon for the matrices of the layers, AdamW for all other variables.
+
+  Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural
+  networks": the step is the momentum with all its singular values near 1.
+  Weight decay is decoupled, as AdamW's. Query, key and value are matrices of
+  their own; embeddings, the projection behind them, the pooler and the heads
+  are AdamW's.
+  """
+
+  def __init__(
+    self,
+    recipe: OptimizerOptions,
+    excluded: Sequence[str] = EXCLUDED,
+    name: str = "Muon",
+    fused: bool = False,
+    scale: tf.Variable | float = 1.0,
+    factors: Mapping[Any, float] | None = None,
+  ):
+    super().__init__(recipe, excluded, name, fused, scale, factors)
+
+  def is_orthogonalized(self, variable: tf.Variable) -> bool:
+    """Says whether Muon, and not AdamW, trains a variable."""
+    return bool(_LAYER_KERNEL.match(variable.name))
+
+  def _second_moment(self, variable: tf.Variable) -> tf.Variable:
+    if self.is_orthogonalized(variable):  # which Muon has none of
+      return self.add_variable_from_reference(variable, "v", shape=[])
+    return super()._second_moment(variable)
+
+  def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+    """Applies one step to one variable."""
+    if not self.is_orthogonalized(variable):
+      super().update_step(gradient, variable)
+      return
+    recipe = self.recipe
+    m = self._m[self._index_dict[self._var_key(variable)]]
+    rate = (
+      tf.cast(self.learning_rate, variable.dtype)
+      * recipe.muon_rate_ratio
+      * self._factor_of(variable.ref(), 1.0)
+    )
+    # Both averages are of weights that sum to 1, as in torch.optim.Muon.
+    m.assign(m + (1 - recipe.muon_momentum) * (gradient - m))
+    nesterov = gradient + recipe.muon_momentum * (m - gradient)
+    update = tf.reshape(muon_update(as_matrix(nesterov)), variable.shape)
+    decayed = variable * (1 - rate * recipe.weight_decay_rate)
+    variable.assign(decayed - rate * update)
+
+
+def as_matrix(kernel: tf.Tensor) -> tf.Tensor:
+  """Returns a layer's kernel as [inputs, outputs].
+
+  Args:
+    kernel: [inputs, outputs], [hidden, heads, width] or [heads, width, hidden].
+  """
+  if kernel.shape.rank == 2:
+    return kernel
+  hidden = round(kernel.shape.num_elements() ** 0.5)
+  return tf.reshape(kernel, [hidden, hidden])
+
+
+def muon_update(matrix: tf.Tensor) -> tf.Tensor:
+  """Returns √max(1, outputs / inputs) times the nearest semi-orthogonal matrix.
+
+  The factor keeps the size of the outputs' change (Bernstein 2025, "Deriving
+  Muon"); torch.optim.Muon calls it the original adjustment.
+
+  Args:
+    matrix: [inputs, outputs], the momentum.
+  """
+  inputs, outputs = matrix.shape
+  factor = max(1.0, outputs / inputs) ** 0.5
+  return factor * newton_schulz(matrix)
+
+
+def newton_schulz(matrix: tf.Tensor) -> tf.Tensor:
+  """Returns U·Vᵀ of the matrix U·S·Vᵀ, with singular values of 0.7 to 1.2.
+
+  Args:
+    matrix: [rows, columns].
+  """
+  a, b, c = _NEWTON_SCHULZ
+  tall = matrix.shape[0] > matrix.shape[1]
+  x = tf.transpose(matrix) if tall else matrix
+  x = x / tf.maximum(tf.norm(x), 1e-7)
+  for _ in range(_NEWTON_SCHULZ_STEPS):
+    square = tf.matmul(x, x, transpose_b=True)
+    x = a * x + tf.matmul(b * square + c * tf.matmul(square, square), x)
+  return tf.transpose(x) if tall else x
+
+
 def create(
   recipe: OptimizerOptions,
   fused: bool = False,
@@ -325,5 +439,5 @@ def create(
   factors: Mapping[Any, float] | None = None,
 ) -> AdamW:
   """Makes the optimizer that --optimizer names."""
-  kind = {"lamb": Lamb, "adamw": AdamW}[recipe.optimizer]
+  kind = {"lamb": Lamb, "adamw": AdamW, "muon": Muon}[recipe.optimizer]
   return kind(recipe, fused=fused, scale=scale, factors=factors)

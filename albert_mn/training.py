@@ -21,6 +21,7 @@ from albert_mn import (
   checkpoints,
   checks,
   configs,
+  corpus_start,
   distribution,
   divergence,
   foreign_text,
@@ -66,6 +67,13 @@ class Options(options.Group):
   repair_normalization: bool = options.option(
     False, "go on on intact text, where --init_checkpoint was trained on text "
     "without й and ё: its pieces with them begin untrained"
+  )  # fmt: skip
+  initialization: str = options.option(
+    "random", "The first weights of a run without --init_checkpoint: random "
+    "numbers (random), or statistics of the training records (corpus), that is "
+    "the frequencies and the co-occurrence of pieces. The statistics need the "
+    "tokenizer.model beside the records.",
+    choices=("random", "corpus"),
   )  # fmt: skip
   init_from_group0: bool = options.option(
     False, "hidden groups that --init_checkpoint lacks begin as its group 0"
@@ -361,6 +369,7 @@ def examined(
   if training:
     check("training masks", checks.masks_reachable, devices, training)
     check("shards", _shards, training, strategy)
+    check("initialization", _startable, settings, training)
     check("disk", _disk, settings, config, strategy)
     check("memory", _memory, settings, devices, config, strategy, training)
   seed = settings.random_seed
@@ -465,6 +474,14 @@ def _batches(settings: Options, strategy: tf.distribute.Strategy) -> str:
   return f"{share.rows} sequences a device"
 
 
+def _startable(settings: Options, training: inputs.RecordSet) -> str:
+  """Refuses to count pieces whose tokenizer is not known."""
+  if settings.init_checkpoint or settings.initialization == "random":
+    return "random weights" if not settings.init_checkpoint else "given weights"
+  _tokenizer(training, "--initialization=corpus")
+  return "statistics of the training records"
+
+
 def _shards(
   training: inputs.RecordSet, strategy: tf.distribute.Strategy
 ) -> str:
@@ -517,24 +534,28 @@ def _is_lean(
 
 
 def _built(
-  work: Run, devices: distribution.Options
+  work: Run, devices: distribution.Options, initialize: bool = True
 ) -> tuple[
   pretraining.PretrainingModel,
   optimization.AdamW,
   divergence.Watch,
   trainer.Trainer,
 ]:
-  """Makes what trains, from new or given weights."""
+  """Makes what trains.
+
+  Args:
+    work, devices: the run.
+    initialize: whether to give the weights their first values, which may take
+      minutes; False leaves them random.
+  """
   settings = work.settings
   lean = _is_lean(settings, work.strategy, devices)
   with work.strategy.scope():
     model = pretraining.PretrainingModel(
       work.config, settings.random_seed, settings.rematerialize
     )
-    if settings.init_checkpoint:
-      initial_weights.load(
-        settings.init_checkpoint, model.parts(), settings.init_from_group0
-      )
+    if initialize:
+      _initialize(work, model)
     watch = divergence.Watch()
     optimizer = optimization.create(
       work.recipe, settings.jit_compile and lean, watch.scale
@@ -543,13 +564,49 @@ def _built(
   return model, optimizer, watch, _trainer(work, model, optimizer, watch, lean)
 
 
+def _initialize(work: Run, model: pretraining.PretrainingModel) -> None:
+  """Replaces the random weights of a new model, where the flags say so."""
+  settings = work.settings
+  if settings.init_checkpoint:
+    initial_weights.load(
+      settings.init_checkpoint, model.parts(), settings.init_from_group0
+    )
+  elif settings.initialization == "corpus" and work.training:
+    tokenizer = _tokenizer(work.training, "--initialization=corpus")
+    corpus_start.assign(
+      model,
+      _statistics(work, tokenizer),
+      tokenizer.special,
+      settings.random_seed,
+    )
+
+
+def _statistics(
+  work: Run, tokenizer: tokenization.Tokenizer
+) -> corpus_start.Statistics:
+  """Counts the training records, or reads what was counted before."""
+  training = work.training
+  assert training is not None
+  folder = os.path.join(work.settings.output_dir, corpus_start.FOLDER)
+  identities = {"records": training.identity or ""}
+  width = corpus_start.word_dimensions(work.config)
+  before = corpus_start.saved(folder, width, identities)
+  if before and training.identity:
+    return before
+  statistics = corpus_start.of_records(training, tokenizer, work.config)
+  if work.chief:
+    corpus_start.save(folder, statistics, identities)
+  return statistics
+
+
 def rehearse(work: Run, devices: distribution.Options) -> str:
   """Takes two steps on the first records, and writes nothing.
 
   Raises:
     options.InputError: when they do not fit, or their loss is not finite.
   """
-  _, _, _, steps = _built(work, devices)
+  given = bool(work.settings.init_checkpoint)
+  _, _, _, steps = _built(work, devices, initialize=given)
   assert work.training
   _feed(work, steps, work.training.count(), 0)
   try:
@@ -570,6 +627,26 @@ def rehearse(work: Run, devices: distribution.Options) -> str:
   )
 
 
+def _tokenizer(
+  training: inputs.RecordSet, flag: str, *record_sets: inputs.RecordSet | None
+) -> tokenization.Tokenizer:
+  """Returns the tokenizer of the records, which a flag needs.
+
+  Raises:
+    options.InputError: where there is none beside any of the records.
+  """
+  path = _tokenizer_file(training, *record_sets)
+  if not path:
+    raise options.InputError(
+      f"a tokenizer.model beside the records, for {flag}",
+      f"none in {training.folder}",
+      f"copy it there, or leave {flag} out",
+    )
+  return tokenization.Tokenizer.with_settings(
+    path, tokenization.Settings.of(training.parameters)
+  )
+
+
 def _prepared(
   probing: probe.Options,
   training: inputs.RecordSet | None,
@@ -583,16 +660,7 @@ def _prepared(
     raise options.InputError(
       "--do_train with --probe_file", "none", "leave --probe_file out"
     )
-  path = _tokenizer_file(training, held_out)
-  if not path:
-    raise options.InputError(
-      "a tokenizer.model beside the records, to read --probe_file with",
-      f"none in {training.folder}",
-      "copy it there, or leave --probe_file out",
-    )
-  tokenizer = tokenization.Tokenizer.with_settings(
-    path, tokenization.Settings.of(training.parameters)
-  )
+  tokenizer = _tokenizer(training, "--probe_file", held_out)
   rows = probe.rows(probing)
   return probe.Probe(
     rows, tokenizer, training.shape.max_seq_length, seed, probing.probe_interval
@@ -644,6 +712,9 @@ def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
     "precision": devices.precision,
     "records": training.identity,
     "masked_lm_budget": settings.masked_lm_budget or None,
+    "initialization": (
+      None if settings.initialization == "random" else settings.initialization
+    ),
     "optimizer": dataclasses.asdict(work.recipe),
     "init_checkpoint": (
       initial_weights.identity(settings.init_checkpoint)

@@ -321,3 +321,108 @@ def test_an_option_out_of_range_is_refused_by_name(
 ) -> None:
   with pytest.raises(options.InputError, match=f"--{name} .*{expected}"):
     dataclasses.replace(RECIPE, **{name: value})
+
+
+def _numpy_muon(
+  weights: np.ndarray, gradients: list[np.ndarray], rate: float, decay: float
+) -> np.ndarray:
+  """Muon as published, for a matrix [inputs, outputs], in float64.
+
+  The exact polynomial of the singular values takes the place of the matrix
+  products: each iteration maps s to a·s + b·s³ + c·s⁵.
+  """
+  momentum = np.zeros_like(weights)
+  for gradient in gradients:
+    momentum = 0.95 * momentum + 0.05 * gradient
+    direction = 0.05 * gradient + 0.95 * momentum
+    left, values, right = np.linalg.svd(direction, full_matrices=False)
+    values = values / np.linalg.norm(direction)
+    for _ in range(5):
+      values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    update = (left * values) @ right
+    inputs, outputs = weights.shape
+    update *= np.sqrt(max(1, outputs / inputs))
+    weights = weights * (1 - rate * decay) - rate * update
+  return weights
+
+
+def _layer_kernels() -> dict[str, tf.Variable]:
+  random = np.random.default_rng(7)
+  place = "group_0/inner_group_0/"
+  shapes = {
+    "self_attention/query/kernel": (12, 3, 4),
+    "self_attention/attention_output/kernel": (3, 4, 12),
+    "intermediate/kernel": (12, 48),
+    "output/kernel": (48, 12),
+  }
+  return {
+    place + name: tf.Variable(
+      random.normal(size=shape).astype(np.float32), name=place + name
+    )
+    for name, shape in shapes.items()
+  }
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_muon_orthogonalizes_the_momentum_of_layers_as_published(
+  jit_compile: bool,
+) -> None:
+  recipe = optimization.OptimizerOptions(
+    optimizer="muon", learning_rate=1e-3, muon_rate_ratio=20.0,
+    num_train_steps=10**6, num_warmup_steps=0, weight_decay_rate=0.1,
+    clip_norm=0.0,
+  )  # fmt: skip
+  kernels, random = _layer_kernels(), np.random.default_rng(8)
+  gradients = [
+    {n: random.normal(size=v.shape).astype(np.float32) for n, v in kernels.items()}
+    for _ in range(4)
+  ]  # fmt: skip
+  expected = {
+    name: _numpy_muon(
+      optimization.as_matrix(kernel).numpy().astype(np.float64),
+      [
+        optimization.as_matrix(tf.constant(step[name])).numpy()
+        for step in gradients
+      ],
+      rate=0.02,
+      decay=0.1,
+    )
+    for name, kernel in kernels.items()
+  }
+  optimizer = optimization.create(recipe)
+  optimizer.build(list(kernels.values()))
+
+  @tf.function(jit_compile=jit_compile)
+  def apply(step: list[tf.Tensor]) -> None:
+    optimizer.apply_gradients(zip(step, kernels.values(), strict=True))
+
+  for step in gradients:
+    apply([tf.constant(step[name]) for name in kernels])
+  for name, kernel in kernels.items():
+    np.testing.assert_allclose(
+      optimization.as_matrix(kernel).numpy(),
+      expected[name],
+      atol=2e-5,
+      err_msg=name,
+    )
+
+
+def test_muon_leaves_all_but_the_layers_matrices_to_adamw() -> None:
+  weights = {}
+  for name in ("muon", "adamw"):
+    recipe = dataclasses.replace(RECIPE, optimizer=name)
+    variables = _variables()
+    optimizer = _run(recipe, variables, range(3))
+    weights[name] = variables
+  assert isinstance(optimizer, optimization.AdamW)
+  for key, variable in weights["adamw"].items():
+    np.testing.assert_array_equal(weights["muon"][key], variable)
+
+
+def test_muon_keeps_one_moment_for_a_matrix_and_two_for_the_rest() -> None:
+  kernel = next(iter(_layer_kernels().values()))
+  bias = tf.Variable(tf.zeros(5), name="group_0/inner_group_0/output/bias")
+  optimizer = optimization.create(dataclasses.replace(RECIPE, optimizer="muon"))
+  optimizer.build([kernel, bias])
+  assert [v.shape for v in optimizer._m] == [kernel.shape, bias.shape]
+  assert [v.shape for v in optimizer._v] == [tf.TensorShape([]), bias.shape]

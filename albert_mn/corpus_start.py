@@ -1,0 +1,359 @@
+"""Initial weights from counts of the training text, for `--initialization`.
+
+A model that starts from random weights spends its first minutes on facts that
+can be counted in seconds: how frequent each piece is, which pieces stand near
+each other, and that neighbours matter more than distant positions. Here these
+facts are the initial weights. Architecture and names of weights stay ALBERT's
+and BERT's.
+
+  output bias           log frequency of each piece
+  word embeddings       factorised co-occurrence (Levy and Goldberg 2014)
+  position embeddings   sinusoids, in dimensions of their own
+  query and key         some heads look at fixed distances (the idea of
+                        Trockman and Kolter 2023, mimetic initialisation)
+
+All other weights keep their random values.
+"""
+
+import dataclasses
+import io
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import scipy.sparse
+import tensorflow as tf
+import threadpoolctl
+from absl import logging
+from sklearn.utils import extmath
+
+from albert_mn import configs, encoders, inputs, pretraining
+from data_prep import (
+  cooccurrence,
+  manifest,
+  records,
+  storage,
+  tokenization,
+)
+
+FOLDER = "initialization"
+
+# No more pieces are counted: records are shuffled, so that the first ones are
+# a fair sample, and the statistics of 64 million pieces no longer change much.
+MOST_PIECES = 1 << 26
+_RECORDS_A_STRETCH = 4096
+
+# Mean length of a word embedding and of a position embedding. Layer norm
+# removes the scale of their sum: the ratio of the two counts, and the scale of
+# the output layer's logits, which uses the word embeddings too.
+_LENGTH = 0.5
+# The exponent that makes frequent contexts count less (Levy et al. 2015,
+# section 3.1, context distribution smoothing).
+_SMOOTHING = 0.75
+# The shortest wave is just longer than two positions.
+_SHORTEST_WAVE = 2.5
+# What the heads look at, in the order in which they are given out.
+_OFFSETS = (-1, 1, -2, 2, -3, 3)
+_GAIN = 4.0  # of queries and keys in the dimensions of the positions
+_NOISE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+  """What is kept of the counts.
+
+  Attributes:
+    log_frequencies: float32 [vocab_size], with mean 0.
+    vectors: float32 [vocab_size, width], of mean length 1; zeros for pieces
+      that were not seen.
+  """
+
+  log_frequencies: np.ndarray
+  vectors: np.ndarray
+
+
+def of_records(
+  record_set: inputs.RecordSet,
+  tokenizer: tokenization.Tokenizer,
+  config: configs.AlbertConfig,
+  workers: int = 0,
+) -> Statistics:
+  """Counts the pieces of records, and factorises the counts.
+
+  Args:
+    record_set: what will be trained on.
+    tokenizer: the one that made the records.
+    config: the shape of the model to initialize.
+    workers: processes; 0 means one for each core.
+  """
+
+  def stretches() -> Iterator[np.ndarray]:
+    return _stretches(record_set, tokenizer.special)
+
+  frequencies = cooccurrence.frequencies(stretches(), tokenizer.vocab_size)
+  counts = cooccurrence.count(stretches(), frequencies, workers)
+  logging.info(
+    "initialization: counted %s pieces, %d of %d kinds",
+    f"{frequencies.sum():,}",
+    np.count_nonzero(frequencies),
+    tokenizer.vocab_size,
+  )
+  return of_counts(counts, word_dimensions(config))
+
+
+def _stretches(
+  record_set: inputs.RecordSet, special: np.ndarray
+) -> Iterator[np.ndarray]:
+  """Yields the records' text, int32 [n], −1 for what is no text."""
+  dataset = tf.data.TFRecordDataset(list(record_set.files))
+  left = MOST_PIECES
+  for serialized in dataset.batch(_RECORDS_A_STRETCH).prefetch(1):
+    features = records.parse_pretraining(serialized, record_set.shape)
+    ids = _unmasked({n: value.numpy() for n, value in features.items()})
+    text = (features[records.INPUT_MASK].numpy() > 0) & ~special[ids]
+    ids = np.where(text, ids, -1)
+    yield np.pad(ids, ((0, 0), (0, 1)), constant_values=-1).reshape(-1)
+    left -= int(text.sum())
+    if left <= 0:
+      return
+
+
+def _unmasked(features: dict[str, np.ndarray]) -> np.ndarray:
+  """Returns the ids before masking, int32 [rows, length]."""
+  ids = features[records.INPUT_IDS].copy()
+  if records.MASKED_LM_IDS in features:
+    rows, slots = np.nonzero(features[records.MASKED_LM_WEIGHTS])
+    positions = features[records.MASKED_LM_POSITIONS][rows, slots]
+    ids[rows, positions] = features[records.MASKED_LM_IDS][rows, slots]
+  return ids
+
+
+def of_counts(counts: cooccurrence.Counts, width: int) -> Statistics:
+  """Factorises counts into one vector for each piece.
+
+  Half of the dimensions come from near neighbours, which say how a piece is
+  used, half from the pieces of one block, which say what a text is about.
+
+  Args:
+    counts: of the text.
+    width: dimensions of the vectors, at least 2.
+  """
+  smoothed = np.log(counts.frequencies + 0.5)
+  # One thread: the bytes do not depend on the machine's number of cores.
+  with threadpoolctl.threadpool_limits(1):
+    halves = [
+      _factors(table, dimensions)
+      for table, dimensions in (
+        (counts.near, width - width // 2),
+        (counts.together, width // 2),
+      )
+    ]
+  return Statistics(
+    (smoothed - smoothed.mean()).astype(np.float32),
+    (np.hstack(halves) / np.sqrt(2)).astype(np.float32),
+  )
+
+
+def _factors(table: np.ndarray, width: int) -> np.ndarray:
+  """Returns U·√S of the positive pointwise mutual information.
+
+  Levy and Goldberg 2014, sections 3.1 and 4, on a sparse matrix.
+
+  Args:
+    table: int64 [vocab_size, contexts].
+    width: dimensions.
+
+  Returns:
+    float64 [vocab_size, width], of mean length 1 over the rows.
+  """
+  pairs = scipy.sparse.coo_matrix(table)
+  rows = table.sum(1).astype(np.float64)
+  columns = table.sum(0).astype(np.float64) ** _SMOOTHING
+  expected = rows[pairs.row] * columns[pairs.col] / max(columns.sum(), 1.0)
+  information = np.maximum(np.log(pairs.data / expected), 0.0)
+  matrix = scipy.sparse.csr_matrix(
+    (information, (pairs.row, pairs.col)), shape=table.shape
+  )
+  rank = min(width, *table.shape)
+  left, strengths, _ = extmath.randomized_svd(
+    matrix, rank, n_iter=4, random_state=0
+  )
+  factors = np.zeros((len(table), width))
+  factors[:, :rank] = left * np.sqrt(strengths)
+  length = np.linalg.norm(factors, axis=1).mean()
+  return factors / length if length else factors
+
+
+def position_dimensions(config: configs.AlbertConfig) -> int:
+  """Returns how many dimensions of the embeddings are the positions'.
+
+  A quarter of the embedding, at most 32, and no more than one attention head
+  can compare.
+  """
+  head = config.hidden_size // config.num_attention_heads
+  return min(config.embedding_size // 4, head, 32) // 2 * 2
+
+
+def word_dimensions(config: configs.AlbertConfig) -> int:
+  """Returns how many dimensions of the embeddings are the words'."""
+  return config.embedding_size - position_dimensions(config)
+
+
+def assign(
+  model: pretraining.PretrainingModel,
+  statistics: Statistics,
+  special: np.ndarray,
+  seed: int,
+) -> None:
+  """Sets the weights of a new model.
+
+  Args:
+    model: of random weights.
+    statistics: of `word_dimensions` dimensions.
+    special: bool [vocab_size], pieces that no text contains.
+    seed: of the special pieces' vectors, of the projection and of the noise.
+  """
+  config, encoder = model.encoder.config, model.encoder
+  random = np.random.default_rng(seed)
+  model.masked_lm.bias.assign(statistics.log_frequencies)
+  encoder.embedding_table.assign(
+    _word_table(config, statistics.vectors, special, random)
+  )
+  places = position_dimensions(config)
+  waves = _waves(config.max_position_embeddings, places)
+  positions = np.zeros((config.max_position_embeddings, config.embedding_size))
+  positions[:, :places] = _LENGTH * _sinusoids(
+    np.arange(config.max_position_embeddings), waves
+  )
+  encoder.embedding_variables()["position_embeddings"].assign(positions)
+  to_hidden = np.eye(config.embedding_size)
+  if encoder.projection:
+    square = random.normal(size=2 * (config.hidden_size,))
+    to_hidden = np.linalg.qr(square)[0][: config.embedding_size]
+    encoder.projection.kernel.assign(to_hidden)
+  for group in encoder.groups:
+    for block in group:
+      _look_at_neighbours(block, to_hidden[:places], waves, random)
+
+
+def _word_table(
+  config: configs.AlbertConfig,
+  vectors: np.ndarray,
+  special: np.ndarray,
+  random: np.random.Generator,
+) -> np.ndarray:
+  """Returns the word embeddings, [vocab_size, embedding_size]."""
+  places, width = position_dimensions(config), vectors.shape[1]
+  table = np.zeros((config.vocab_size, config.embedding_size))
+  table[:, places:] = _LENGTH * vectors
+  unseen = special | ~vectors.any(1)
+  table[unseen, places:] = random.normal(
+    scale=_LENGTH / np.sqrt(width), size=(int(unseen.sum()), width)
+  )
+  return table
+
+
+def _waves(length: int, dimensions: int) -> np.ndarray:
+  """Returns the waves' angular frequencies, [dimensions / 2]."""
+  lengths = np.geomspace(_SHORTEST_WAVE, 2 * length, dimensions // 2)
+  return 2 * np.pi / lengths
+
+
+def _sinusoids(positions: np.ndarray, waves: np.ndarray) -> np.ndarray:
+  """Returns cosines and sines, [positions, 2 · waves], each row of length 1."""
+  angles = positions[:, None] * waves
+  return np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(waves))
+
+
+def _look_at_neighbours(
+  block: encoders.EncoderBlock,
+  to_hidden: np.ndarray,
+  waves: np.ndarray,
+  random: np.random.Generator,
+) -> None:
+  """Makes some heads of a block look at fixed distances.
+
+  A query at position i is turned by the angle of the offset d, so that it is
+  most like the key at position i + d: q · k = Σ cos(ω (i + d − j)).
+
+  Args:
+    block: of random weights.
+    to_hidden: [places, hidden_size], where the positions' dimensions are in
+      the layers' inputs.
+    waves: [places / 2], angular frequencies.
+    random: of the noise.
+  """
+  query, key = (block.parts()[name].kernel for name in ("query", "key"))
+  queries, keys = query.numpy(), key.numpy()  # [hidden, heads, width]
+  hidden, heads, width = queries.shape
+  places = len(to_hidden)
+  for head, offset in enumerate(_offsets(heads)):
+    for kernel in (queries, keys):
+      kernel[:, head] = random.normal(scale=_NOISE, size=(hidden, width))
+    turned = _turn(offset, waves) @ to_hidden  # [places, hidden]
+    queries[:, head, :places] += _GAIN * turned.T
+    keys[:, head, :places] += _GAIN * to_hidden.T
+  query.assign(queries)
+  key.assign(keys)
+
+
+def _offsets(heads: int) -> Sequence[int]:
+  """Returns the distances, one a head; at least a quarter look anywhere."""
+  return _OFFSETS[: 3 * heads // 4]
+
+
+def _turn(offset: int, waves: np.ndarray) -> np.ndarray:
+  """Returns the rotation of cosines and sines by an offset, [places, places]."""
+  cosines = np.diag(np.cos(offset * waves))
+  sines = np.diag(np.sin(offset * waves))
+  return np.block([[cosines, -sines], [sines, cosines]])
+
+
+def save(
+  folder: str, statistics: Statistics, identities: dict[str, str]
+) -> None:
+  """Writes statistics with a manifest, so that a run that begins again need
+  not count again.
+
+  Args:
+    folder: where.
+    statistics: to write.
+    identities: name → identity of what was counted.
+  """
+  manifest.begin(folder)
+  for field in dataclasses.fields(statistics):
+    path = os.path.join(folder, f"{field.name}.npy")
+    with storage.writing(path, "wb") as file:
+      np.save(file, getattr(statistics, field.name))
+  manifest.write(
+    folder,
+    FOLDER,
+    parameters={"width": statistics.vectors.shape[1]},
+    files=[f"{field.name}.npy" for field in dataclasses.fields(statistics)],
+    counts={"vocab_size": len(statistics.vectors)},
+    inputs=identities,
+  )
+
+
+def saved(
+  folder: str, width: int, identities: dict[str, str]
+) -> Statistics | None:
+  """Returns what `save` wrote, or None where there is none of these inputs."""
+  content = manifest.find(folder)
+  if (
+    not content
+    or content["inputs"] != dict(identities)
+    or content["parameters"] != {"width": width}
+  ):
+    return None
+  manifest.check(folder, FOLDER)
+  names = [field.name for field in dataclasses.fields(Statistics)]
+  return Statistics(
+    *(
+      np.load(
+        io.BytesIO(storage.read_bytes(os.path.join(folder, f"{name}.npy"))),
+        allow_pickle=False,
+      )
+      for name in names
+    )
+  )

@@ -1,0 +1,148 @@
+"""Counts of pieces and of the pieces that stand near them.
+
+`count` turns sequences of piece ids into sums of integers, which depend neither
+on the order of the sequences nor on the number of processes. The memory depends
+on the vocabulary alone: rows are all pieces, columns the `CONTEXTS` most
+frequent ones.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterable
+
+import numpy as np
+import scipy.sparse
+
+from data_prep import parallel
+
+# Columns of the tables. A rarer piece has a row, but no column: as a neighbour
+# it says little, and 30,000 x 4,096 sums take 0.5 GB.
+CONTEXTS = 4096
+
+# Pieces at most so many places apart are neighbours. Neighbours at distance d
+# add 1 / d, in units of 1 / 60: 60 is the least common multiple of 1 to 6.
+WINDOW = 6
+_UNIT = 60
+
+# Pieces of one block count as being about one subject.
+BLOCK = 32
+# How often a piece counts in one block at most, so that a refrain does not
+# outweigh a text.
+_MOST_IN_BLOCK = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+  """Sums over all sequences.
+
+  Attributes:
+    frequencies: int64 [vocab_size], occurrences of each piece.
+    contexts: int64 [contexts], the ids of the columns, ascending.
+    near: int64 [vocab_size, contexts], 60 / distance for each pair of
+      neighbours within WINDOW places.
+    together: int64 [vocab_size, contexts], pairs of pieces of one block.
+  """
+
+  frequencies: np.ndarray
+  contexts: np.ndarray
+  near: np.ndarray
+  together: np.ndarray
+
+
+def count(
+  stretches: Iterable[np.ndarray],
+  frequencies: np.ndarray,
+  workers: int = 0,
+  contexts: int = CONTEXTS,
+) -> Counts:
+  """Counts which pieces stand near each other.
+
+  Args:
+    stretches: int32 [n] each, sequences of piece ids one after the other, with
+      −1 behind each sequence and in the place of every special piece.
+    frequencies: int64 [vocab_size], of the same stretches, see `frequencies`.
+    workers: processes; 0 means one for each core. The sums do not depend on it.
+    contexts: the number of columns at most.
+  """
+  order = np.argsort(-frequencies, kind="stable")[:contexts]
+  columns = np.sort(order[frequencies[order] > 0])
+  shape = (len(frequencies), len(columns))
+  near, together = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+  pairs = functools.partial(_pairs, columns=columns, vocab_size=shape[0])
+  with contextlib.closing(
+    parallel.ordered(pairs, stretches, workers)
+  ) as results:
+    for part_near, part_together in results:
+      _add(near, part_near)
+      _add(together, part_together)
+  return Counts(frequencies, columns, near, together)
+
+
+def frequencies(stretches: Iterable[np.ndarray], vocab_size: int) -> np.ndarray:
+  """Returns how often each piece occurs, int64 [vocab_size]."""
+  total = np.zeros(vocab_size, np.int64)
+  for ids in stretches:
+    total += np.bincount(ids[ids >= 0], minlength=vocab_size)
+  return total
+
+
+def _add(table: np.ndarray, part: scipy.sparse.csr_matrix) -> None:
+  rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+  table[rows, part.indices] += part.data
+
+
+def _pairs(
+  ids: np.ndarray, columns: np.ndarray, vocab_size: int
+) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+  """Returns the neighbours and the pairs of blocks of one stretch."""
+  return (
+    _near(ids, vocab_size)[:, columns].tocsr(),
+    _together(ids, columns, vocab_size),
+  )
+
+
+def _near(ids: np.ndarray, vocab_size: int) -> scipy.sparse.csr_matrix:
+  """Returns the sums of 60 / distance, int64 [vocab_size, vocab_size]."""
+  shape = (vocab_size, vocab_size)
+  sequence = np.cumsum(ids < 0)
+  total = scipy.sparse.csr_matrix(shape, dtype=np.int64)
+  for distance in range(1, WINDOW + 1):
+    left, right = ids[:-distance], ids[distance:]
+    # A −1 begins a new number, so that its pairs with what precedes it differ.
+    inside = (sequence[:-distance] == sequence[distance:]) & (left >= 0)
+    weights = np.full(np.count_nonzero(inside), _UNIT // distance, np.int64)
+    total += scipy.sparse.coo_matrix(
+      (weights, (left[inside], right[inside])), shape=shape
+    ).tocsr()
+  return total + total.T
+
+
+def _together(
+  ids: np.ndarray, columns: np.ndarray, vocab_size: int
+) -> scipy.sparse.csr_matrix:
+  """Returns the pairs within blocks, int64 [vocab_size, contexts]."""
+  block, pieces = _blocks(ids)
+  occurrences = scipy.sparse.csr_matrix(
+    (np.ones(len(pieces), np.int64), (block, pieces)),
+    shape=(int(block.max(initial=-1)) + 1, vocab_size),
+  )
+  occurrences.sum_duplicates()
+  occurrences.data = np.minimum(occurrences.data, _MOST_IN_BLOCK)
+  pairs = (occurrences.T @ occurrences[:, columns]).tocoo()
+  # A piece is not evidence for itself.
+  distinct = pairs.row != columns[pairs.col]
+  return scipy.sparse.csr_matrix(
+    (pairs.data[distinct], (pairs.row[distinct], pairs.col[distinct])),
+    shape=pairs.shape,
+  )
+
+
+def _blocks(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Cuts each sequence into blocks; returns block numbers and pieces, [m]."""
+  real = ids >= 0
+  sequence, pieces = np.cumsum(~real)[real], ids[real]
+  starts = np.flatnonzero(np.diff(sequence, prepend=-1))
+  lengths = np.diff(np.append(starts, len(pieces)))
+  place = np.arange(len(pieces)) - np.repeat(starts, lengths)
+  return np.cumsum(place % BLOCK == 0) - 1, pieces

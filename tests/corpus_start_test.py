@@ -1,0 +1,152 @@
+"""What counted statistics make of a model's first weights."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from albert_mn import configs, corpus_start, encoders, pretraining
+from data_prep import cooccurrence
+
+VOCAB = 40
+SPECIAL = np.arange(VOCAB) < 5
+ALBERT = configs.AlbertConfig(
+  VOCAB, embedding_size=32, hidden_size=64, num_hidden_layers=2,
+  num_hidden_groups=2, num_attention_heads=4, intermediate_size=64,
+  max_position_embeddings=32,
+)  # fmt: skip
+BERT = configs.BertConfig(
+  VOCAB, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+  intermediate_size=64, max_position_embeddings=32,
+)  # fmt: skip
+FAMILIES = pytest.mark.parametrize("config", [ALBERT, BERT], ids=["A", "B"])
+
+
+def _statistics(width: int) -> corpus_start.Statistics:
+  """Of a text of two subjects: pieces 5 to 19, and pieces 20 to 34."""
+  random = np.random.default_rng(0)
+  sequences = [
+    np.append(random.integers(low, low + 15, 20), -1)
+    for low in 200 * [5] + 100 * [20]
+  ]
+  stretch = np.concatenate(sequences).astype(np.int32)
+  frequencies = cooccurrence.frequencies([stretch], VOCAB)
+  counts = cooccurrence.count([stretch], frequencies, workers=1)
+  return corpus_start.of_counts(counts, width)
+
+
+def _started(config: configs.AlbertConfig) -> pretraining.PretrainingModel:
+  model = pretraining.PretrainingModel(config, seed=1)
+  statistics = _statistics(corpus_start.word_dimensions(config))
+  corpus_start.assign(model, statistics, SPECIAL, seed=1)
+  return model
+
+
+def test_pieces_of_one_subject_have_like_vectors() -> None:
+  vectors = _statistics(8).vectors[5:35]
+  vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+  likeness = vectors @ vectors.T
+  within = (likeness[:15, :15].mean() + likeness[15:, 15:].mean()) / 2
+  across = likeness[:15, 15:].mean()
+  assert within > across + 0.5
+
+
+def test_log_frequencies_differ_by_the_ratio_of_counts() -> None:
+  log_frequencies = _statistics(8).log_frequencies
+  first, second = log_frequencies[5:20].mean(), log_frequencies[20:35].mean()
+  np.testing.assert_allclose(first - second, np.log(2), atol=0.05)
+
+
+def test_the_output_layer_begins_with_the_frequencies_of_pieces() -> None:
+  model = _started(ALBERT)
+  width = corpus_start.word_dimensions(ALBERT)
+  expected = _statistics(width).log_frequencies
+  np.testing.assert_array_equal(model.masked_lm.bias, expected)
+
+
+def _attention(model: pretraining.PretrainingModel) -> np.ndarray:
+  """Returns the first block's attention, [heads, from, to]."""
+  ids = tf.constant([np.random.default_rng(5).integers(5, 35, 20)])
+  ones = tf.ones_like(ids)
+  output = model.encoder(ids, ones, 0 * ones, with_attentions=True)
+  shares: np.ndarray = output.attentions[0].numpy()[0]
+  return shares
+
+
+@FAMILIES
+@pytest.mark.parametrize(("head", "offset"), [(0, -1), (1, 1), (2, -2)])
+def test_a_head_looks_at_its_offset(
+  config: configs.AlbertConfig, head: int, offset: int
+) -> None:
+  shares = _attention(_started(config))[head]
+  for position in range(2, 18):
+    assert shares[position].argmax() == position + offset
+
+
+@FAMILIES
+def test_the_last_head_looks_anywhere(config: configs.AlbertConfig) -> None:
+  assert _attention(_started(config))[3].max() < 0.2
+
+
+@FAMILIES
+def test_every_block_and_only_known_weights_change(
+  config: configs.AlbertConfig,
+) -> None:
+  before = pretraining.PretrainingModel(config, seed=1)
+  changed = {
+    old.name.split(":")[0]
+    for old, new in zip(
+      before.trainable_variables,
+      _started(config).trainable_variables,
+      strict=True,
+    )
+    if not np.array_equal(old, new)
+  }
+  expected = {
+    "encoder/word_embeddings/embeddings", "position_embeddings/embeddings",
+    "masked_lm/output_bias/bias",
+    *(
+      f"group_{group}/inner_group_0/self_attention/{part}/kernel"
+      for group in range(2) for part in ("query", "key")
+    ),
+  }  # fmt: skip
+  if config is ALBERT:
+    expected.add("encoder/embedding_projection/kernel")
+  assert changed == expected
+
+
+def test_the_same_counts_and_seed_give_the_same_bytes() -> None:
+  one, two = _started(ALBERT), _started(ALBERT)
+  for a, b in zip(one.variables, two.variables, strict=True):
+    assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def test_saved_statistics_come_back_and_those_of_other_records_do_not(
+  tmp_path: pathlib.Path,
+) -> None:
+  statistics, folder = _statistics(8), str(tmp_path / "initialization")
+  corpus_start.save(folder, statistics, {"records": "a"})
+  back = corpus_start.saved(folder, 8, {"records": "a"})
+  assert back
+  np.testing.assert_array_equal(back.vectors, statistics.vectors)
+  np.testing.assert_array_equal(
+    back.log_frequencies, statistics.log_frequencies
+  )
+  assert corpus_start.saved(folder, 8, {"records": "b"}) is None
+  assert corpus_start.saved(folder, 6, {"records": "a"}) is None
+
+
+def test_more_dimensions_than_columns_are_filled_with_zeros() -> None:
+  assert _statistics(2 * VOCAB).vectors.shape == (VOCAB, 2 * VOCAB)
+
+
+def test_dropout_and_packing_see_the_same_encoder() -> None:
+  """Layers of several examples a row begin their positions anew."""
+  model = _started(ALBERT)
+  ids = tf.constant([[2, 6, 7, 3, 2, 6, 7, 3]])
+  mask = tf.constant([[1, 1, 1, 1, 2, 2, 2, 2]])
+  firsts = tf.constant([[0, 4]])
+  hidden = model.encoder(ids, mask, 0 * ids, None, firsts).sequence_output
+  np.testing.assert_allclose(hidden[0, :4], hidden[0, 4:], atol=1e-5)
+  assert isinstance(model.encoder, encoders.AlbertEncoder)

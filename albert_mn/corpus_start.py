@@ -11,6 +11,8 @@ and BERT's.
   position embeddings   sinusoids, in dimensions of their own
   query and key         some heads look at fixed distances (the idea of
                         Trockman and Kolter 2023, mimetic initialisation)
+  value and output      the last head adds the mean of the text to each
+                        position, so that [CLS] begins as a summary
 
 All other weights keep their random values.
 """
@@ -234,6 +236,7 @@ def assign(
   for group in encoder.groups:
     for block in group:
       _look_at_neighbours(block, to_hidden[:places], waves, random)
+      _add_the_mean(block, to_hidden[places:])
 
 
 def _word_table(
@@ -295,6 +298,37 @@ def _look_at_neighbours(
     keys[:, head, :places] += _GAIN * to_hidden.T
   query.assign(queries)
   key.assign(keys)
+
+
+def _add_the_mean(block: encoders.EncoderBlock, to_hidden: np.ndarray) -> None:
+  """Makes the last head of a block add the mean of the text's word vectors.
+
+  The head's queries and keys are near 0, so that its attention is uniform; its
+  values are the leading dimensions of both halves of the vectors (`of_counts`),
+  which the output puts back where they were.
+
+  Args:
+    block: of random weights.
+    to_hidden: [width, hidden_size], where the dimensions of the word vectors
+      are in the layers' inputs.
+  """
+  query, key, value, output = (
+    block.parts()[name].kernel
+    for name in ("query", "key", "value", "attention_output")
+  )
+  size = min(query.shape[2], len(to_hidden)) // 2  # dimensions of each half
+  half = len(to_hidden) - len(to_hidden) // 2
+  copied = np.vstack([to_hidden[:size], to_hidden[half : half + size]])
+  for kernel in (query, key):
+    changed = kernel.numpy()  # [hidden, heads, width]
+    changed[:, -1] *= _NOISE
+    kernel.assign(changed)
+  values, outputs = value.numpy(), output.numpy()
+  values[:, -1], outputs[-1] = 0, 0
+  values[:, -1, : len(copied)] = copied.T
+  outputs[-1, : len(copied)] = copied
+  value.assign(values)
+  output.assign(outputs)
 
 
 def _offsets(heads: int) -> Sequence[int]:

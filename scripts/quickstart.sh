@@ -22,16 +22,21 @@ stage 1 'clean the corpus'
 python -m data_prep.build_corpus --source=text --section_sentences=12 \
   --input_file='sample/pretrain/wiki_articles.txt,sample/pretrain/udhr.txt' \
   --output_dir="$out/corpus"
+# Sentences without order: for masked LM, and for the tokenizer.
+python -m data_prep.build_corpus --source=text \
+  --input_file=sample/pretrain/common_voice.txt --output_dir="$out/sentences"
 
 stage 2 'train the SentencePiece model'
 python -m data_prep.train_tokenizer --vocab_size=4000 \
   --morphemes_file=sample/morphemes/sigmorphon2022.tsv \
-  --input_file="$out/corpus/corpus-*.txt" --output_dir="$out/tokenizer"
+  --input_file="$out/corpus/corpus-*.txt,$out/sentences/corpus-*.txt" \
+  --output_dir="$out/tokenizer"
 
 stage 3 'write the TFRecords'
 python -m data_prep.create_pretraining_data --max_seq_length=64 \
   --eval_fraction=0.08 --dupe_factor=20 --masking=dynamic --pack_sequences \
   --input_file="$out/corpus/corpus-*.txt" \
+  --isolated_lines_file="$out/sentences/corpus-*.txt" \
   --spm_model_file="$out/tokenizer/tokenizer.model" \
   --output_dir="$out/records"
 
@@ -60,7 +65,8 @@ Classification, SIB-200 dev ($out/classifier/report.txt)
 $(sed 's/^./  &/' "$out/classifier/report.txt")
 
 Where things lie
-  $out/corpus             cleaned text, one sentence a line
+  $out/corpus             cleaned documents, one sentence a line
+  $out/sentences          cleaned sentences without order
   $out/tokenizer          the SentencePiece model and its report
   $out/records            TFRecords, held-out documents apart
   $out/pretraining/model  the pretrained ALBERT

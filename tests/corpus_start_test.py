@@ -85,8 +85,38 @@ def test_a_head_looks_at_its_offset(
 
 
 @FAMILIES
-def test_the_last_head_looks_anywhere(config: configs.AlbertConfig) -> None:
-  assert _attention(_started(config))[3].max() < 0.2
+def test_the_last_head_takes_the_same_share_of_every_position(
+  config: configs.AlbertConfig,
+) -> None:
+  shares = _attention(_started(config))[3]
+  np.testing.assert_allclose(shares, 1 / shares.shape[1], rtol=0.05)
+
+
+def _cls_vectors(model: pretraining.PretrainingModel) -> np.ndarray:
+  """Returns what stands at [CLS] for 16 texts of each of two subjects."""
+  random = np.random.default_rng(4)
+  texts = [
+    random.integers(low, low + 15, 20) for low in (5, 20) for _ in range(16)
+  ]
+  ids = tf.constant(np.pad(texts, ((0, 0), (1, 0)), constant_values=2))
+  ones = tf.ones_like(ids)
+  hidden = model.encoder(ids, ones, 0 * ones).sequence_output
+  vectors: np.ndarray = hidden[:, 0].numpy()
+  return vectors
+
+
+@FAMILIES
+def test_cls_begins_as_a_summary_of_the_text(
+  config: configs.AlbertConfig,
+) -> None:
+  def subjects_apart(model: pretraining.PretrainingModel) -> float:
+    """Returns the distance of the subjects' centres, in deviations."""
+    first, second = np.split(_cls_vectors(model), 2)
+    distance = np.linalg.norm(first.mean(0) - second.mean(0))
+    return float(distance / np.sqrt(first.var(0).sum() + second.var(0).sum()))
+
+  random_weights = pretraining.PretrainingModel(config, seed=1)
+  assert subjects_apart(_started(config)) > 2 * subjects_apart(random_weights)
 
 
 @FAMILIES
@@ -108,7 +138,7 @@ def test_every_block_and_only_known_weights_change(
     "masked_lm/output_bias/bias",
     *(
       f"group_{group}/inner_group_0/self_attention/{part}/kernel"
-      for group in range(2) for part in ("query", "key")
+      for group in range(2) for part in ("query", "key", "value", "attention_output")
     ),
   }  # fmt: skip
   if config is ALBERT:

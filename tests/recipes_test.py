@@ -119,18 +119,25 @@ def test_the_tiny_recipe_learns_more_than_the_frequencies_of_pieces(
   tmp_path: pathlib.Path,
 ) -> None:
   must = running.Programs().succeed
-  corpus = f"--input_file={tmp_path}/corpus/corpus-*.txt"
+  corpus, sentences = (
+    f"{tmp_path}/{name}/corpus-*.txt" for name in ("corpus", "sentences")
+  )
   must(
     "-m", "data_prep.build_corpus", "--section_sentences=12",
     f"--input_file={SAMPLE}/wiki_articles.txt,{SAMPLE}/udhr.txt",
     f"--output_dir={tmp_path}/corpus",
   )  # fmt: skip
   must(
-    "-m", "data_prep.train_tokenizer", f"--vocab_size={VOCABULARY}", corpus,
-    f"--output_dir={tmp_path}/tokenizer",
+    "-m", "data_prep.build_corpus", f"--input_file={SAMPLE}/common_voice.txt",
+    f"--output_dir={tmp_path}/sentences",
   )  # fmt: skip
   must(
-    "-m", "data_prep.create_pretraining_data", corpus, "--max_seq_length=64",
+    "-m", "data_prep.train_tokenizer", f"--vocab_size={VOCABULARY}",
+    f"--input_file={corpus},{sentences}", f"--output_dir={tmp_path}/tokenizer",
+  )  # fmt: skip
+  must(
+    "-m", "data_prep.create_pretraining_data", f"--input_file={corpus}",
+    f"--isolated_lines_file={sentences}", "--max_seq_length=64",
     "--eval_fraction=0.08", "--dupe_factor=20", "--masking=dynamic",
     "--pack_sequences",
     f"--spm_model_file={tmp_path}/tokenizer/tokenizer.model",

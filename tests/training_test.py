@@ -115,11 +115,20 @@ def _weights(output: pathlib.Path) -> dict[str, np.ndarray]:
   }
 
 
+@pytest.mark.parametrize(
+  "more",
+  [
+    (),
+    ("--initialization=corpus", "--optimizer=muon", "--muon_rate_ratio=2"),
+  ],
+  ids=["random_lamb", "corpus_muon"],
+)
 def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
-  folder: pathlib.Path, tmp_path: pathlib.Path
+  folder: pathlib.Path, tmp_path: pathlib.Path, more: tuple[str, ...]
 ) -> None:
-  _must(*_pretraining(folder, tmp_path / "whole"))
-  command = [sys.executable, *_pretraining(folder, tmp_path / "killed")]
+  _must(*_pretraining(folder, tmp_path / "whole", *more))
+  killed_flags = _pretraining(folder, tmp_path / "killed", *more)
+  command = [sys.executable, *killed_flags]
   process = subprocess.Popen(
     command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
   )
@@ -131,7 +140,7 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
   assert not (tmp_path / "killed" / "model" / "manifest.json").exists()
-  again = _run(*_pretraining(folder, tmp_path / "killed"))
+  again = _run(*killed_flags)
   assert again.returncode == 0, again.stderr[-3000:]
   assert "training from step 0" not in again.stderr
   whole, killed = _weights(tmp_path / "whole"), _weights(tmp_path / "killed")
@@ -155,6 +164,38 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
 
 
 @pytest.mark.slow
+def test_a_run_from_counted_statistics_begins_below_random_weights(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  losses = {}
+  for name in ("random", "corpus"):
+    output = tmp_path / name
+    flags = [f"--initialization={name}", "--learning_rate=0"]
+    _must(*_pretraining(folder, output, "--num_train_steps=10", *flags))
+    curve = history.curves(str(output / "events/eval"))["masked_lm_loss"]
+    losses[name] = curve[-1][1]
+  # Random weights give each of the 80 pieces about the same probability.
+  assert losses["random"] > np.log(80) - 0.2
+  assert losses["corpus"] < losses["random"] - 0.3
+  saved = tmp_path / "corpus" / "initialization" / "manifest.json"
+  assert json.loads(saved.read_text())["kind"] == "initialization"
+
+
+def test_statistics_need_the_tokenizer_of_the_records(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  (tmp_path / "records").mkdir()
+  for path in (folder / "records").glob("*.tfrecord"):
+    (tmp_path / "records" / path.name).write_bytes(path.read_bytes())
+  line = running.Programs().refuse(
+    *_pretraining(folder, tmp_path / "out", "--initialization=corpus"),
+    f"--input_file={tmp_path}/records/train-*.tfrecord",
+    f"--eval_input_file={tmp_path}/records/eval-*.tfrecord",
+  )
+  assert "tokenizer.model" in line
+  assert "--initialization=corpus" in line
+
+
 def test_short_rows_come_first_and_long_ones_start_from_their_weights(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -256,6 +256,7 @@ def run(
       flags,
       begun=bool(saved.steps()),
       writes=work.chief,
+      implied={"initialization": None},
     )
   guard = divergence.Guard(
     watch,

@@ -44,7 +44,7 @@ stage 4 "pretrain ALBERT for $steps steps"
 python run_pretraining.py --flagfile=configs/albert_tiny.flags \
   --input_file="$out/records/train-*.tfrecord" \
   --eval_input_file="$out/records/eval-*.tfrecord" \
-  --num_train_steps="$steps" --num_warmup_steps=$((steps / 10)) \
+  --num_train_steps="$steps" --num_warmup_steps=$((steps / 20)) \
   --output_dir="$out/pretraining"
 
 stage 5 'fine-tune on the SIB-200 topics'

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# mwparserfromhell 0.7.2 takes no parser function for a template whose argument
-# before the first "|" holds ">" or "<", or begins with a line break.
+# mwparserfromhell 0.7.2: parser functions that are not read as templates.
+#
+# These are the functions whose text before the first "|" holds ">" or "<", or
+# begins with a line break.
 #
 # MediaWiki's ParserFunctions allow both: {{#ifexpr:5 > 3|а|б}} shows "а"
 # (https://www.mediawiki.org/wiki/Help:Extension:ParserFunctions). The parser

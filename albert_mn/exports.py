@@ -72,14 +72,16 @@ def _card(
   results = settings.results_dir or os.path.dirname(
     os.path.abspath(source.folder.rstrip("/"))
   )
-  shape = ""
-  if settings.to.startswith("tflite"):
-    shape = f"int32 [{settings.batch_size}, {source.length(settings)}]"
+  length = source.config.max_position_embeddings
+  if source.problem or settings.to == "encoder":
+    length = source.length(settings)
   export = model_card.Export(
     to="" if settings.model_card else settings.to,
     tokenizer=needed(source),
+    tokenizer_name=os.path.basename(source.tokenizer_file),
     checked=checked,
-    shape=shape,
+    length=length,
+    batch_size=settings.batch_size,
     long_texts=long_texts(source, settings) if source.problem else "",
     license_=settings.license,
     data=storage.read_text(settings.data_file) if settings.data_file else "",

@@ -1,18 +1,26 @@
 """tokenizer.json, as the SentencePiece model or vocab.txt that it was made from.
 
-Since version 5 transformers saves no other file. What its normalizer does beside
-SentencePiece's own table is read by foreign_text.
+Since version 5 transformers saves no other file of a tokenizer. A tokenizer.json
+that export_model wrote carries the file that it was made from, and the settings:
+see `carrier`. Of any other tokenizer.json the file is made anew from its pieces,
+scores and table; what its normalizer does beside SentencePiece's table is read by
+foreign_text.
 """
 
 import base64
+import dataclasses
+import io
+import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from absl import logging
+from google.protobuf import message
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_mn import model_directory
-from data_prep import fetched, json_files, options, storage
+from albert_mn import huggingface, model_directory, rule_steps
+from data_prep import fetched, json_files, options, storage, tokenization
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 # Steps that are SentencePiece's own, or settings of tokenization.
@@ -20,6 +28,59 @@ _STEPS = {
   "Precompiled", "Lowercase", "NFKD", "StripAccents", "Replace", "Strip",
   "Sequence", "None",
 }  # fmt: skip
+_DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
+# What the step that carries the file looks for: no normalised text has it.
+_CARRIED = f"{rule_steps.SEPARATOR} made from "
+
+
+class Carried(NamedTuple):
+  """What a tokenizer.json of ours was made from.
+
+  Attributes:
+    data: the bytes of the SentencePiece model or of the vocab.txt.
+    settings: what happens to a text before it.
+  """
+
+  data: bytes
+  settings: tokenization.Settings
+
+
+def carrier(
+  tokenizer_file: str, settings: tokenization.Settings
+) -> rule_steps.Step:
+  """Returns a normalizer's step that carries a tokenizer's file and settings.
+
+  The file cannot be read off the other steps, and transformers, which writes
+  tokenizer.json anew, drops keys that it does not know but keeps each step. This
+  step replaces a string by the file; no text contains the string, so the step
+  changes no text.
+
+  Args:
+    tokenizer_file: a SentencePiece model or a vocab.txt.
+    settings: what happens to a text before it.
+  """
+  data = base64.b64encode(storage.read_bytes(tokenizer_file)).decode("ascii")
+  values = {"data": data, "settings": dataclasses.asdict(settings)}
+  return rule_steps.replace(_CARRIED, json.dumps(values))
+
+
+def carried(content: Mapping[str, Any]) -> Carried | None:
+  """Returns what the step of `carrier` carries; None where there is none.
+
+  Args:
+    content: of tokenizer.json.
+
+  Raises:
+    AttributeError, KeyError, TypeError, ValueError: where it is damaged.
+  """
+  for step in _steps(content):
+    if (step.get("pattern") or {}).get("String") == _CARRIED:
+      values = json.loads(step["content"])
+      return Carried(
+        base64.b64decode(values["data"], validate=True),
+        tokenization.Settings.of(values["settings"]),
+      )
+  return None
 
 
 def extracted(path: str) -> str:
@@ -32,15 +93,13 @@ def extracted(path: str) -> str:
   """
   content = json_files.read_object(path)
   try:
-    kind = content["model"]["type"]
-    if kind == "WordPiece":
-      name, data = model_directory.VOCABULARY, _vocabulary(content)
-    elif kind == "Unigram":
-      name, data = model_directory.TOKENIZER, _sentencepiece(content)
-    else:
-      raise _other(path, f"a model of type {kind}")
-  except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-    raise _other(path, f"{type(error).__name__} {error}"[:200]) from error
+    name, data = _file(content)
+  except (*_DAMAGED, IndexError, message.DecodeError) as error:
+    raise options.InputError(
+      f"a Unigram or WordPiece tokenizer in {path}, or one of export_model's",
+      f"{type(error).__name__} {error}"[:200],
+      "give --spm_model_file or --vocab_file",
+    ) from error
   folder = os.path.join(fetched.default_folder(), "tokenizers")
   target = os.path.join(folder, storage.sha256(path), name)
   if not storage.exists(target):
@@ -49,12 +108,64 @@ def extracted(path: str) -> str:
   return target
 
 
-def _other(path: str, got: str) -> options.InputError:
-  return options.InputError(
-    f"a Unigram or WordPiece tokenizer in {path}",
-    got,
-    "give --spm_model_file or --vocab_file",
+def _file(content: Mapping[str, Any]) -> tuple[str, bytes]:
+  """Returns the name and the bytes of a tokenizer's file.
+
+  Raises:
+    ValueError and others: where no file gives the ids of the tokenizer.
+  """
+  kind, made_from = content["model"]["type"], carried(content)
+  if kind == "WordPiece":
+    return model_directory.VOCABULARY, (
+      _vocabulary_with_added(made_from.data, content)
+      if made_from
+      else _vocabulary(content)
+    )
+  if made_from:
+    return model_directory.TOKENIZER, _model_with_added(made_from.data, content)
+  if kind == "Unigram":
+    return model_directory.TOKENIZER, _sentencepiece(content)
+  raise ValueError(f"a model of type {kind}")
+
+
+def _vocabulary_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
+  """Returns a vocab.txt, with the tokens that were added to tokenizer.json."""
+  pieces = list(storage.decoded_lines(io.BytesIO(data), _CARRIED))
+  _require_same([piece.strip() for piece in pieces], content)
+  added = _added_behind(len(pieces), content)
+  return (
+    b"\n".join([data.rstrip(b"\r\n"), *map(str.encode, added), b""])
+    if added
+    else data
   )
+
+
+def _model_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
+  """Returns a SentencePiece model, with the tokens that were added."""
+  proto = sentencepiece_model_pb2.ModelProto.FromString(data)
+  _require_same([piece.piece for piece in proto.pieces], content)
+  added = _added_behind(len(proto.pieces), content)
+  for name in added:
+    proto.pieces.add(piece=name, score=0.0, type=_PIECE.CONTROL)
+  return proto.SerializeToString() if added else data
+
+
+def _require_same(pieces: Sequence[str], content: Mapping[str, Any]) -> None:
+  """Sees that tokenizer.json still has the pieces that it was made from.
+
+  A BPE's pieces of the user have other names there.
+
+  Raises:
+    ValueError: where it was trained anew, or cut.
+  """
+  held = content["model"]["vocab"]
+  if not isinstance(held, Mapping):
+    held = {piece: number for number, (piece, _) in enumerate(held)}
+  ids = {piece: number for number, piece in enumerate(pieces)}
+  if len(ids) != len(held) or any(
+    held.get(piece, number) != number for piece, number in ids.items()
+  ):
+    raise ValueError("other pieces than those that it was made from")
 
 
 def _vocabulary(content: Mapping[str, Any]) -> bytes:
@@ -67,8 +178,24 @@ def _vocabulary(content: Mapping[str, Any]) -> bytes:
 
 
 def _added(content: Mapping[str, Any]) -> dict[str, int]:
-  """Returns the special pieces, some of which the model may not hold."""
+  """Returns the added tokens, some of which the model may not hold."""
   return {t["content"]: int(t["id"]) for t in content.get("added_tokens") or []}
+
+
+def _added_behind(size: int, content: Mapping[str, Any]) -> list[str]:
+  """Returns the added tokens that stand behind a vocabulary of a size.
+
+  Raises:
+    ValueError: where ids are missing between them.
+  """
+  ids = {n: i for n, i in _added(content).items() if i >= size}
+  names = sorted(ids, key=lambda name: ids[name])
+  if sorted(ids.values()) != list(range(size, size + len(ids))):
+    raise ValueError("ids with gaps")
+  for token in content.get("added_tokens") or []:
+    if token["content"] in ids and token.get("special") is False:
+      logging.warning("no text gives the added token %r here", token["content"])
+  return names
 
 
 def _sentencepiece(content: Mapping[str, Any]) -> bytes:
@@ -78,13 +205,8 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
   if others := {str(step.get("type")) for step in steps} - _STEPS:
     raise ValueError(f"a normalizer with {', '.join(sorted(others))}")
   pieces = [(str(piece), float(score)) for piece, score in model["vocab"]]
+  pieces += [(name, 0.0) for name in _added_behind(len(pieces), content)]
   names = [piece for piece, _ in pieces]
-  for name, number in sorted(special.items(), key=lambda item: item[1]):
-    if number >= len(names):
-      if number != len(names):
-        raise ValueError("ids with gaps")
-      names.append(name)
-      pieces.append((name, 0.0))
   # transformers' AlbertTokenizer says 1 whatever the model has there.
   unknown = names.index("<unk>") if "<unk>" in names else int(model["unk_id"])
   proto = sentencepiece_model_pb2.ModelProto()

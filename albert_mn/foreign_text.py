@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import logging
 
-from albert_mn import configs, huggingface
+from albert_mn import configs, fast_tokenizers, huggingface
 from data_prep import json_files, options, storage, tokenization
 
 # What models and tokenizers are compared on: every letter, other scripts, marks.
@@ -121,6 +121,9 @@ def _of_tokenizer_json(path: str, longest: int | None) -> Found:
   """
   content = json_files.read_object(path)
   try:
+    if made_from := fast_tokenizers.carried(content):
+      reason = f"the export's own, in {huggingface.FAST_TOKENIZER}"
+      return Found(made_from.settings, reason)
     settings = _of_normalizer(content.get("normalizer") or {})
     model = content.get("model") or {}
     if longest is not None:

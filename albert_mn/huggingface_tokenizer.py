@@ -1,17 +1,21 @@
 """A SentencePiece model as Hugging Face's tokenizer.json: the same ids.
 
-Three things keep the usual conversion from them. Hugging Face's normaliser takes
-other rules than SentencePiece (see rule_steps). White space is handled in a
-pre-tokenizer, part by part. And there are no pieces that the user defined. So
-the normalisation is written out here, as steps on the whole text:
+transformers' own conversion of a SentencePiece model gives other ids, for three
+reasons: its normalizer applies rules in another way than SentencePiece (see
+rule_steps), its pre-tokenizer handles white space in one part of a text after
+the other, and it knows no user-defined pieces. So the normalizer is written out
+here, as steps on the whole text:
 
- 1. pieces that the user defined are put out of reach of what follows;
- 2. the rules of the model;
- 3. white space: one space for several, none at the ends, one in front;
- 4. what step 1 took away comes back.
+ 1. codes replace [MASK] and the user-defined pieces: no later step changes them;
+ 2. the settings and the rules of the model are applied;
+ 3. one space replaces several, those at the ends go, and one is put in front;
+ 4. the user-defined pieces and [MASK] replace their codes.
+
+A vocab.txt of WordPiece becomes a tokenizer.json too.
 """
 
 import functools
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,21 +24,32 @@ from typing import Any
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_mn import huggingface, rule_steps
+from albert_mn import (
+  fast_tokenizers,
+  huggingface,
+  mask_steps,
+  model_directory,
+  rule_steps,
+)
 from data_prep import options, records, storage, tokenization, wordpiece
 
 _SPACE = "▁"
-# Begins what stands for something else: this and a letter from _STANDS_FOR on.
+# A code, which replaces a piece while the normalizer works, is this letter and
+# one from _STANDS_FOR on.
 _ESCAPE = "\ufff1"
 _STANDS_FOR = 0xF0000
-# Taken from the score of a piece that is not to be chosen.
+# Subtracted from the score of a piece that must not be chosen.
 _NEVER = 100
 # For each byte after the first: as sentencepiece 0.2.3 favours what the user
 # defined. (The version in tensorflow-text takes -0.1 for all of it. No piece
 # that was trained has a score above 0, so either way none is divided.)
 _USER_DEFINED = 0.1
-# Their places in a BPE model, and those of letters that Python and tokenizers
-# see differently: letters that nobody uses.
+# The codes of [MASK] for WordPiece: two letters that Unicode has not assigned.
+_MASK_CODES = ("\ufff2", "\ufff3")
+_SHARP = "#"
+# Private letters, which texts do not contain. From the first one on, a letter
+# replaces each user-defined piece of a BPE model; from the second one on, a
+# letter replaces each letter that Python and tokenizers change differently.
 _STAND_INS, _ODD = 0x10F000, 0x10D000
 
 
@@ -47,18 +62,21 @@ def write(
   """Writes tokenizer.json, tokenizer_config.json and the model file itself.
 
   Args:
-    folder: where.
-    tokenizer: of that file, with its settings.
+    folder: the folder to write in.
+    tokenizer: the tokenizer of `tokenizer_file`, with its settings.
     tokenizer_file: SentencePiece's model, or WordPiece's vocab.txt.
-    longest: pieces of an input, to which transformers cuts when it is told to.
+    longest: pieces of an input, to which transformers truncates on demand.
   """
   by_words = tokenization.is_wordpiece(tokenizer_file)
-  name = "vocab.txt" if by_words else huggingface.TOKENIZER
+  name = model_directory.VOCABULARY if by_words else huggingface.TOKENIZER
   storage.copy(tokenizer_file, os.path.join(folder, name))
   content = (
     _of_wordpiece(tokenizer)
     if by_words
     else _of_sentencepiece(storage.read_bytes(tokenizer_file), tokenizer)
+  )
+  content["normalizer"]["normalizers"].append(
+    fast_tokenizers.carrier(tokenizer_file, tokenizer.settings)
   )
   specials = special_pieces(tokenizer)
   content = {
@@ -66,7 +84,7 @@ def write(
     "truncation": None,
     "padding": None,
     "added_tokens": [
-      _special(number, piece)
+      _special(number, piece, normalized=number == tokenizer.mask_id)
       for number, piece in sorted(set(specials.values()))
     ],
     "post_processor": _frame(specials),
@@ -92,6 +110,10 @@ def write(
       file.write("\n")
 
 
+def _mask(tokenizer: tokenization.Tokenizer) -> str:
+  return tokenizer.pieces([tokenizer.mask_id])[0]
+
+
 def special_pieces(
   tokenizer: tokenization.Tokenizer,
 ) -> dict[str, tuple[int, str]]:
@@ -109,14 +131,15 @@ def special_pieces(
 def _of_wordpiece(tokenizer: tokenization.Tokenizer) -> rule_steps.Step:
   """Describes a vocab.txt.
 
-  Not by `BertNormalizer`: it drops private characters, knows an older table of
-  punctuation than Python, takes every Σ for σ, and a block of Chinese for none.
+  The steps are spelled out, since tokenizers' `BertNormalizer` drops private
+  characters, knows an older table of punctuation than Python, makes σ of every
+  Σ, and takes a block of Chinese characters for letters of words.
   """
   pieces = tokenizer.pieces(range(tokenizer.vocab_size))
   return {
     "normalizer": {
       "type": "Sequence",
-      "normalizers": list(_bert_normalization(tokenizer.settings)),
+      "normalizers": list(_bert_normalization(tokenizer)),
     },
     "pre_tokenizer": {
       "type": "Sequence",
@@ -146,16 +169,30 @@ def _split(expression: str, behavior: str) -> rule_steps.Step:
 
 
 def _bert_normalization(
-  settings: tokenization.Settings,
+  tokenizer: tokenization.Tokenizer,
 ) -> Iterator[rule_steps.Step]:
-  """As wordpiece.words does it, but for the words."""
+  """Yields what wordpiece.words does before it splits a text into words.
+
+  What follows [MASK] without a space is the rest of a word, and gets ##. The
+  pre-tokenizer lets ## be; each # of the text stands between spaces by then.
+  """
+  settings = tokenizer.settings
+  mask = mask_steps.Mask(_mask(tokenizer), *_MASK_CODES)
+  for letter in (rule_steps.SEPARATOR, *_MASK_CODES):
+    yield rule_steps.replace(letter, _ESCAPE)  # as unknown
+  yield from mask.hidden()
   yield rule_steps.replace_all(f"[{_dropped()}]", "")
   steps = [*_lower_case()] if settings.do_lower_case else []
   if settings.strip_accents:
     steps.append({"type": "NFD"})
     steps.append(rule_steps.replace_all(f"[{_marks()}]", ""))
-  yield rule_steps.replace(rule_steps.SEPARATOR, _ESCAPE)  # as unknown
   yield from _as_python(steps, _of_bert, settings)
+  yield rule_steps.replace(_SHARP, f" {_SHARP} ")
+  # What has become [MASK] here, such as one with a soft hyphen inside, is none.
+  yield rule_steps.replace(mask.piece, f"{mask.piece[0]} {mask.piece[1:]}")
+  apart = f"^{_spaces()}{_words_of_their_own()}{mask.begin}"
+  yield mask.with_behind(apart, wordpiece.CONTINUES)
+  yield from mask.shown()
 
 
 def _of_bert(settings: tokenization.Settings, letter: str) -> str:
@@ -170,15 +207,16 @@ def _as_python(
   python: Callable[[tokenization.Settings, str], str],
   settings: tokenization.Settings,
 ) -> Iterator[rule_steps.Step]:
-  """Yields steps, and around them what keeps from them what they do not know.
+  """Yields steps that change each letter as Python does.
 
-  tokenizers follows another version of Unicode than Python: 55 capitals are
-  letters with a small one to one of the two alone.
+  tokenizers and Python know different versions of Unicode: 55 capitals have a
+  small letter in one of the two alone. Before `steps` such letters are replaced
+  by private ones, and after `steps` those by what Python makes of the letters.
 
   Args:
-    steps: for text without SEPARATOR.
-    python: what is to become of each letter.
-    settings: its first argument.
+    steps: the steps of tokenizers, for text without SEPARATOR.
+    python: returns what Python makes of a letter.
+    settings: the first argument of `python`.
   """
   odd = _unlike(json.dumps(steps), python, settings) if steps else {}
   hidden = {letter: chr(_ODD + place) for place, letter in enumerate(odd)}
@@ -194,7 +232,7 @@ def _unlike(
   python: Callable[[tokenization.Settings, str], str],
   settings: tokenization.Settings,
 ) -> dict[str, str]:
-  """Returns what Python makes of letters of which steps make something else."""
+  """Returns letter → Python's result, where the steps' result is another one."""
   normalizer = tokenizers.Tokenizer.from_str(
     json.dumps(
       {
@@ -236,16 +274,18 @@ def _spaces() -> str:
 
 @functools.cache
 def _words_of_their_own() -> str:
+  """Returns the characters that are words of their own, but for #."""
   return tokenization.ranges(
     c
     for c in tokenization.every_letter()
-    if wordpiece.is_punctuation(c) or wordpiece.cleaned(c) == f" {c} "
+    if c != _SHARP
+    and (wordpiece.is_punctuation(c) or wordpiece.cleaned(c) == f" {c} ")
   )
 
 
 @functools.cache
 def _lower_case() -> tuple[rule_steps.Step, ...]:
-  """As str.lower, which knows the ς at the end of a word."""
+  """Returns steps that lower-case as str.lower does: Σ ends a word as ς."""
   cased, inside = [], []  # what is looked at and what is passed over there
   for letter in tokenization.every_letter():
     if f"{letter}Σ".lower().endswith("ς"):
@@ -273,7 +313,7 @@ def _of_sentencepiece(
   return {
     "normalizer": {
       "type": "Sequence",
-      "normalizers": list(_normalization(proto, tokenizer.settings)),
+      "normalizers": list(_normalization(proto, tokenizer)),
     },
     "pre_tokenizer": None,
     "decoder": _decoder(_stand_ins(proto)),
@@ -311,14 +351,21 @@ def _check(proto: Any) -> None:
       )
 
 
-def _special(number: int, piece: str) -> rule_steps.Step:
+def _special(number: int, piece: str, normalized: bool) -> rule_steps.Step:
+  """Describes a special piece.
+
+  Args:
+    number: its id.
+    piece: its text.
+    normalized: whether it is looked for in the normalised text: see mask_steps.
+  """
   return {
     "id": number,
     "content": piece,
     "single_word": False,
     "lstrip": False,
     "rstrip": False,
-    "normalized": False,
+    "normalized": normalized,
     "special": True,
   }
 
@@ -354,9 +401,10 @@ def _user_pieces(proto: Any) -> list[str]:
 
 
 def _stand_ins(proto: Any) -> dict[str, str]:
-  """Returns the user's pieces of a BPE model, each with a letter in its place.
+  """Returns user-defined piece → the letter that replaces it in a BPE model.
 
-  No merge may touch them, and a letter is what tokenizers' BPE leaves whole.
+  SentencePiece excludes such pieces from all merges. tokenizers' BPE has no such
+  exclusion, but never divides a single letter.
   """
   pieces = _user_pieces(proto) if _is_bpe(proto) else []
   return {p: chr(_STAND_INS + place) for place, p in enumerate(pieces)}
@@ -376,14 +424,43 @@ def _decoder(stand_ins: Mapping[str, str]) -> rule_steps.Step:
 
 
 def _normalization(
-  proto: Any, settings: tokenization.Settings
+  proto: Any, tokenizer: tokenization.Tokenizer
 ) -> Iterator[rule_steps.Step]:
-  spec = proto.normalizer_spec
-  hidden = [_ESCAPE, rule_steps.SEPARATOR, *_user_pieces(proto)]
-  codes = [_ESCAPE + chr(_STANDS_FOR + i) for i in range(len(hidden))]
-  both = list(zip(hidden, codes, strict=True))
-  for piece, code in both[:2]:
-    yield rule_steps.replace(piece, code)
+  """Yields what SentencePiece and the settings do to a text, step by step."""
+  spec, settings = proto.normalizer_spec, tokenizer.settings
+  codes = (_ESCAPE + chr(place) for place in itertools.count(_STANDS_FOR))
+  letters = dict(zip((_ESCAPE, rule_steps.SEPARATOR), codes, strict=False))
+  mask = mask_steps.Mask(_mask(tokenizer), next(codes), next(codes))
+  pieces = dict(zip(_user_pieces(proto), codes, strict=False))
+  for letter, code in letters.items():
+    yield rule_steps.replace(letter, code)
+  yield from mask.hidden()
+  yield from _before_the_model(settings)
+  prefix = {"type": "Prepend", "prepend": _SPACE}  # of what is not empty
+  if spec.add_dummy_prefix and not spec.remove_extra_whitespaces:
+    yield prefix
+  yield from rule_steps.in_turn(pieces)
+  if spec.precompiled_charsmap:
+    yield from rule_steps.of(spec.precompiled_charsmap)
+  if spec.remove_extra_whitespaces:
+    yield rule_steps.replace_all(" +", " ")
+    yield rule_steps.replace_all(rf"\A |[ {_SPACE}]+\z", "")
+    if spec.add_dummy_prefix:
+      yield prefix
+  yield rule_steps.replace(" ", _SPACE)
+  for piece, code in reversed(pieces.items()):
+    yield rule_steps.replace(code, piece.replace(" ", _SPACE))
+  yield from _stood_in(_stand_ins(proto), letters[_ESCAPE])
+  yield mask.without_before(_SPACE)
+  yield from mask.shown()
+  for letter, code in reversed(letters.items()):
+    yield rule_steps.replace(code, letter)
+
+
+def _before_the_model(
+  settings: tokenization.Settings,
+) -> Iterator[rule_steps.Step]:
+  """Yields what `Settings.apply` does, for text without SEPARATOR."""
   if settings.replace_quotes:
     yield rule_steps.replace("``", '"')
     yield rule_steps.replace("''", '"')
@@ -396,23 +473,20 @@ def _normalization(
   if settings.do_lower_case:
     steps += _lower_case()
   yield from _as_python(steps, tokenization.Settings.apply, settings)
-  prefix = {"type": "Prepend", "prepend": _SPACE}  # of what is not empty
-  if spec.add_dummy_prefix and not spec.remove_extra_whitespaces:
-    yield prefix
-  yield from rule_steps.in_turn(dict(both[2:]))
-  if spec.precompiled_charsmap:
-    yield from rule_steps.of(spec.precompiled_charsmap)
-  if spec.remove_extra_whitespaces:
-    yield rule_steps.replace_all(" +", " ")
-    yield rule_steps.replace_all(rf"\A |[ {_SPACE}]+\z", "")
-    if spec.add_dummy_prefix:
-      yield prefix
-  yield rule_steps.replace(" ", _SPACE)
-  for piece, code in reversed(both):
-    yield rule_steps.replace(code, piece.replace(" ", _SPACE))
-  if stand_ins := _stand_ins(proto):
+
+
+def _stood_in(
+  stand_ins: Mapping[str, str], unknown: str
+) -> Iterator[rule_steps.Step]:
+  """Yields steps that put the letters of `_stand_ins` for a user's pieces.
+
+  Args:
+    stand_ins: piece → letter; of a BPE model alone.
+    unknown: what to put for such a letter where the text itself has it.
+  """
+  if stand_ins:
     letters = tokenization.ranges(stand_ins.values())
-    yield rule_steps.replace_all(f"[{letters}]", _ESCAPE)  # as unknown as they
+    yield rule_steps.replace_all(f"[{letters}]", unknown)
     yield from rule_steps.in_turn(stand_ins)
 
 
@@ -443,7 +517,7 @@ def _unknown(proto: Any) -> int:
 
 
 def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
-  """Lists the merges that SentencePiece finds by their result's score."""
+  """Describes a BPE model, whose merges follow the scores of their results."""
   normal = {p.piece: p.score for p in proto.pieces if p.type == p.NORMAL}
   stand_ins = _stand_ins(proto)
   merges = [

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from albert_mn import configs, problems, tagging
+from albert_mn import card_usage, configs, problems, tagging
 from data_prep import storage, tokenization
 
 NAME = "README.md"
@@ -20,51 +20,6 @@ _RESULTS, _REPORT = "eval_results.txt", "report.txt"
 # Parameters of a manifest that the card tells elsewhere, or that are its own.
 _TOLD = {"checked", "to"}
 
-_HOW_TO_USE = {
-  "weights": """\
-```bash
-python run_classifier.py --init_checkpoint=THIS_FOLDER --do_predict \\
-  --predict_file=texts.tsv --output_dir=run
-```""",
-  "tf1": """\
-`--init_checkpoint=THIS_FOLDER/model.ckpt` of google-research's `run_*.py`, with
-the config of this folder as `--albert_config_file` or `--bert_config_file`, and
-`tokenizer.model` as `--spm_model_file`. Its `preprocess_text` strips the marks
-of й and ё from every text: take its NFKD step out, or the ids are others.""",
-  "huggingface": """\
-```python
-from transformers import pipeline
-
-model = pipeline({task!r}, "THIS_FOLDER"{more})
-model({example})
-```
-
-{cut}The tokenizer is
-`tokenizer.json`; `AlbertTokenizer` would drop the marks of й and ё.""",
-  "saved_model": """\
-```python
-import tensorflow as tf
-import tensorflow_text  # its operations
-
-model = tf.saved_model.load("THIS_FOLDER").signatures["serving_default"]
-model(texts=tf.constant(["сайн байна уу"]){second})  # {answers}
-```""",
-  "tflite": """\
-Inputs are ids, {batch}: `[CLS]`, the pieces of `tokenizer.model`, `[SEP]`, {pair}then
-the pad id. {segments}{outputs}; `labels.json` names them in their order.""",
-  "encoder": """\
-```python
-import tensorflow as tf
-import tensorflow_text  # its operations
-
-encoder = tf.saved_model.load("THIS_FOLDER")
-encoder(tf.constant(["сайн байна уу"]))["pooled_output"]
-```
-
-It also takes a dictionary of input_word_ids, input_mask and input_type_ids, as
-`tensorflow_hub.KerasLayer` gives it.""",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Export:
@@ -73,8 +28,10 @@ class Export:
   Attributes:
     to: the format; "" where the card stands alone.
     tokenizer: a line on it and on what comes before it.
+    tokenizer_name: of its file; "" for none.
     checked: what was compared after writing, line by line.
-    shape: what the inputs look like, of formats whose shapes are fixed.
+    length: pieces of an input.
+    batch_size: texts at once, of formats whose shapes are fixed.
     long_texts: a line on what is read of them, "" for a pretrained model.
     license_, data: as the user gave them; "" for not.
     language: its code.
@@ -82,8 +39,10 @@ class Export:
 
   to: str
   tokenizer: str
+  tokenizer_name: str
   checked: Sequence[str]
-  shape: str
+  length: int
+  batch_size: int
   long_texts: str
   license_: str
   data: str
@@ -96,45 +55,35 @@ class _Words(NamedTuple):
   Attributes:
     task: Hugging Face's name of it.
     what: what it is, of {n} outputs.
-    answers: a SavedModel's outputs.
-    outputs: a TFLite file's.
     limit: what its answers are not.
   """
 
   task: str
   what: str
-  answers: str = ""
-  outputs: str = ""
   limit: str = ""
 
 
-_PRETRAINED = _Words("fill-mask", "A pretrained encoder")
+_PRETRAINED = _Words(card_usage.FILL_MASK, "A pretrained encoder")
 _KINDS = {
   problems.CLASS: _Words(
     "text-classification",
     "A classifier of texts into {n} labels",
-    "labels, probabilities, logits",
-    "Outputs are logits, of which softmax makes probabilities",
     "Knows its labels alone: a text of none of them gets one all the same.",
   ),
   problems.MULTI_LABEL: _Words(
     "text-classification",
     "A classifier of texts, each of which may have any of {n} labels",
-    'labels ("" for those that it has not), probabilities, logits',
-    "Outputs are logits, of which a sigmoid makes probabilities",
     "Knows its labels alone, each for itself.",
   ),
   problems.REGRESSION: _Words(
     "text-classification",
     "A regression: of a text a number",
-    "values",
-    "The output is the number itself",
     "Gives a number for any text, whatever it is about.",
   ),
   tagging.ENTITIES: _Words(
     "token-classification",
     "A tagger of named entities, by {n} tags of pieces",
-    limit="Knows its types of entities alone.",
+    "Knows its types of entities alone.",
   ),
 }
 
@@ -169,7 +118,7 @@ def text(
     "Fine-tuning report": _report(labels, results_dir),
     "How to use": _how_to_use(described, config, labels, export),
     "Checked": "\n".join(f"- {line}" for line in export.checked) or _MISSING,
-    "Limits": _limits(described, config, labels, export),
+    "Limits": _limits(described, labels, export),
     "Citation": _citation(config),
   }
   body = "\n\n".join(f"## {name}\n\n{part}" for name, part in sections.items())
@@ -299,49 +248,29 @@ def _how_to_use(
   labels: Sequence[str],
   export: Export,
 ) -> str:
-  form = _HOW_TO_USE.get(
-    export.to.removesuffix("_int8") or "weights", _HOW_TO_USE["weights"]
+  parameters = described["parameters"]
+  usage = card_usage.section(
+    card_usage.Model(
+      to=export.to,
+      task=_words(described, labels).task,
+      label_type=parameters.get("label_type", problems.CLASS) if labels else "",
+      pairs=bool(parameters.get("text_pair")),
+      family=config.FAMILY,
+      tokenizer_name=export.tokenizer_name,
+      text=tokenization.Settings.of(parameters),
+      length=export.length,
+      batch_size=export.batch_size,
+    )
   )
-  words = _words(described, labels)
-  longest = described["parameters"].get(
-    "max_seq_length", config.max_position_embeddings
-  )
-  tags = words.task == "token-classification"
-  example = "сайн байна уу" if labels else "Монгол Улсын [MASK]"
-  pairs = described["parameters"].get("text_pair")
-  pair = {"text": example, "text_pair": "сайн уу"}
-  values = {
-    "task": words.task,
-    "more": ', aggregation_strategy="simple"' if tags else "",
-    "cut": f"Texts longer than {longest} pieces: pass `truncation=True`. "
-    if not tags
-    else "Spans may begin with the space in front of them. ",
-    "example": repr(pair if pairs else example),
-    "second": ', text_pairs=tf.constant(["сайн уу"])' if pairs else "",
-    "segments": "Segment ids, of the same shape, are 1 from the second text to "
-    "its `[SEP]`. "
-    if pairs
-    else "",
-    "pair": "the second text's pieces, `[SEP]`, " if pairs else "",
-    "answers": words.answers,
-    "outputs": words.outputs,
-    "batch": export.shape,
-  }
-  if "{" in form:
-    form = form.format(**values)
-  return f"{form}\n\n{export.tokenizer[0].upper()}{export.tokenizer[1:]}."
+  return f"{usage}\n\n{export.tokenizer[0].upper()}{export.tokenizer[1:]}."
 
 
 def _limits(
   described: Mapping[str, Any],
-  config: configs.AlbertConfig,
   labels: Sequence[str],
   export: Export,
 ) -> str:
-  longest = described["parameters"].get(
-    "max_seq_length", config.max_position_embeddings
-  )
-  read = export.long_texts or f"reads at most {longest} pieces of a text"
+  read = export.long_texts or f"reads at most {export.length} pieces of a text"
   lines = [
     f"- {read[0].upper()}{read[1:]}.",
     "- Nothing is known of text of other kinds than that of the evaluation.",

@@ -126,15 +126,16 @@ def in_turn(rules: _Rules) -> Iterator[Step]:
   ordered = sorted(rules, key=lambda source: (-len(source), source))
   apart = [source for source in ordered if letters & set(source)]
   if apart:
-    each = "|".join("".join(map(_escaped, source)) for source in apart)
+    each = "|".join(map(escaped, apart))
     yield replace_all(rf"(?:{each})\K", SEPARATOR)
   for source in ordered:
     end = SEPARATOR if letters & set(source) else ""
     yield replace(source + end, rules[source])
 
 
-def _escaped(letter: str) -> str:
-  return rf"\x{{{ord(letter):X}}}"
+def escaped(text: str) -> str:
+  """Returns the regular expression that matches a text and nothing else."""
+  return "".join(rf"\x{{{ord(letter):X}}}" for letter in text)
 
 
 def letter_by_letter(rules: _Rules) -> Iterator[Step]:

@@ -334,7 +334,7 @@ def test_pairs_are_read_as_their_predictor_reads_them(
     assert back.manifest["parameters"]["text_pair"]
     np.testing.assert_allclose(back.logits(pairs), expected, atol=1e-4)
   told = (tmp_path / "out/README.md").read_text("utf-8")
-  how = {"saved_model": "text_pairs=tf", "huggingface": "'text_pair': '"}
+  how = {"saved_model": "text_pairs=tf", "huggingface": '"text_pair": "'}
   assert how.get(to, "Segment ids" if lite else "of google-research") in told
 
 

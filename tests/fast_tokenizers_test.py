@@ -16,8 +16,8 @@ from albert_mn import (
   foreign_text,
   huggingface_tokenizer,
 )
-from data_prep import options, tokenization, tokenizer_training
-from tests import running
+from data_prep import options, storage, tokenization, tokenizer_training
+from tests import running, tokenizer_kinds
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -66,6 +66,63 @@ def _written(folder: pathlib.Path, content: object) -> str:
   return str(path)
 
 
+@pytest.mark.parametrize("kind", tokenizer_kinds.KINDS)
+def test_what_is_written_comes_back_after_others_wrote_it_anew(
+  kind: str, tmp_path: pathlib.Path
+) -> None:
+  file, ours = tokenizer_kinds.KINDS[kind].made(tmp_path / "model")
+  huggingface_tokenizer.write(str(tmp_path), ours, file, 128)
+  saved = tmp_path / "saved"
+  saved.mkdir()
+  path = str(saved / "tokenizer.json")
+  written = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  written.save(path, pretty=False)
+  found = fast_tokenizers.extracted(path)
+  assert pathlib.Path(found).read_bytes() == pathlib.Path(file).read_bytes()
+  text = foreign_text.found(str(saved), found, configs.AlbertConfig, True)
+  assert text.settings == ours.settings
+  assert text.reason == "the export's own, in tokenizer.json"
+
+
+@pytest.mark.parametrize("kind", ["BPE", "cased", "WordPiece"])
+def test_tokens_that_were_added_since_are_pieces_behind_the_others(
+  kind: str, tmp_path: pathlib.Path
+) -> None:
+  file, ours = tokenizer_kinds.KINDS[kind].made(tmp_path / "model")
+  huggingface_tokenizer.write(str(tmp_path), ours, file, 128)
+  path = str(tmp_path / "tokenizer.json")
+  content = json.loads(pathlib.Path(path).read_bytes())
+  content["added_tokens"].append({"id": ours.vocab_size, "content": "[new]"})
+  found = fast_tokenizers.extracted(_written(tmp_path, content))
+  again = tokenization.Tokenizer.with_settings(found, ours.settings)
+  assert again.pieces(range(again.vocab_size)) == [
+    *ours.pieces(range(ours.vocab_size)), "[new]",
+  ]  # fmt: skip
+  content["added_tokens"][-1]["id"] += 1
+  with pytest.raises(options.InputError, match="ids with gaps"):
+    fast_tokenizers.extracted(_written(tmp_path, content))
+
+
+@pytest.mark.parametrize("kind", ["BPE", "cased", "WordPiece"])
+def test_an_export_with_other_pieces_or_a_damaged_file_is_refused(
+  kind: str, tmp_path: pathlib.Path
+) -> None:
+  file, ours = tokenizer_kinds.KINDS[kind].made(tmp_path / "model")
+  huggingface_tokenizer.write(str(tmp_path), ours, file, 128)
+  written = pathlib.Path(tmp_path / "tokenizer.json").read_bytes()
+  content = json.loads(written)
+  vocabulary = content["model"]["vocab"]
+  del vocabulary[list(vocabulary)[-1] if kind != "cased" else -1]
+  with pytest.raises(options.InputError, match="other pieces than those"):
+    fast_tokenizers.extracted(_written(tmp_path, content))
+  content = json.loads(written)
+  step = content["normalizer"]["normalizers"][-1]
+  for damaged in (step["content"][:-9], step["content"].replace("A", "B")):
+    step["content"] = damaged
+    with pytest.raises(options.InputError, match="--spm_model_file"):
+      fast_tokenizers.extracted(_written(tmp_path, content))
+
+
 def test_a_sentencepiece_model_comes_back_with_its_normalisation(
   tmp_path: pathlib.Path, tokenizer_file: str, udhr: pathlib.Path
 ) -> None:
@@ -86,6 +143,19 @@ def test_a_sentencepiece_model_comes_back_with_its_normalisation(
     str(tmp_path), found, configs.AlbertConfig, transformers=True
   )
   assert text.settings == tokenization.Settings(True, replace_quotes=True)
+
+
+def test_one_line_of_32_000_pieces_is_read(
+  tmp_path: pathlib.Path, tokenizer_file: str
+) -> None:
+  content = _of_sentencepiece(tokenizer_file)
+  more = [[f"▁{'үгүүлэл' * 2}{number}", -20.0] for number in range(31_600)]
+  content["model"]["vocab"] += more
+  path = tmp_path / "tokenizer.json"
+  path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+  assert path.stat().st_size > storage.MAX_LINE_BYTES
+  found = tokenization.Tokenizer(fast_tokenizers.extracted(str(path)))
+  assert found.vocab_size == 32_000
 
 
 def test_a_wordpiece_vocabulary_comes_back_line_by_line(

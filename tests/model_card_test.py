@@ -19,8 +19,10 @@ def _card(folder: pathlib.Path, to: str = "huggingface", **given: str) -> str:
   export = model_card.Export(
     to,
     "tokenizer: SentencePiece",
+    "tokenizer.model",
     ["outputs: 1e-6 apart"],
-    "",
+    24,
+    1,
     "of texts longer than 24 pieces it reads the first 22 pieces",
     given.get("license_", ""),
     given.get("data", ""),

@@ -111,6 +111,38 @@ def spans(folder: str, texts: list[str]) -> Any:
   return {"loading": loading, "spans": found}
 
 
+def code(folder: str, texts: list[str]) -> Any:
+  """Runs programs that append to `shown`; returns what each appended."""
+  del folder
+  found = []
+  for program in texts:
+    shown: list[Any] = []
+    exec(program, {"shown": shown})
+    found.append(
+      [v.tolist() if isinstance(v, torch.Tensor) else v for v in shown]
+    )
+  return json.loads(json.dumps(found, default=float))
+
+
+def saved(folder: str, texts: list[str]) -> Any:
+  """Saves model and tokenizer as others would; returns the ids of texts.
+
+  Args:
+    folder: of an export. Where it holds no weights, the tokenizer is saved alone.
+    texts: the folder to save in, and the texts.
+  """
+  target, *texts = texts
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  tokenizer(texts[:4], padding=True, truncation=True)  # what is then saved too
+  tokenizer.save_pretrained(target)
+  config = transformers.AutoConfig.from_pretrained(folder)
+  if config.architectures:
+    kind = getattr(transformers, config.architectures[0])
+    kind.from_pretrained(folder).save_pretrained(target)
+  again = transformers.AutoTokenizer.from_pretrained(target)
+  return again(texts, add_special_tokens=False)["input_ids"]
+
+
 def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
   """Loads a model, and says which weights were missing or left over."""
   found, info = kind.from_pretrained(folder, output_loading_info=True)
@@ -125,5 +157,7 @@ if __name__ == "__main__":
     "model": model,
     "scores": scores,
     "spans": spans,
+    "code": code,
+    "saved": saved,
   }
   print(json.dumps(asks[sys.argv[1]](sys.argv[2], json.load(sys.stdin))))

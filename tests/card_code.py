@@ -1,0 +1,73 @@
+"""The code of a model card, as a reader of the card would run it."""
+
+import ast
+import pathlib
+import re
+import shlex
+
+from tests import exported
+
+# What a card may be of → how its model directory is made.
+KINDS = (
+  "pretrained",
+  "class",
+  "multi_label",
+  "regression",
+  "entities",
+  "pairs",
+)
+
+
+def saved(
+  kind: str, folder: pathlib.Path, tokenizer_file: str, shape: str = "albert"
+) -> str:
+  """Writes the model directory of a kind; returns its path."""
+  config = exported.SHAPES[shape]
+  if kind == "pretrained":
+    return exported.save_pretrained(folder, config, tokenizer_file)
+  if kind == "entities":
+    return exported.save_tagger(folder, config, tokenizer_file)
+  if kind == "pairs":
+    return exported.save_classifier(
+      folder, config, tokenizer_file, text_pair=True
+    )
+  labels, parameters = exported.KINDS[kind]
+  return exported.save_classifier(
+    folder, config, tokenizer_file, labels, **parameters
+  )
+
+
+def python(export: str) -> str:
+  """Returns the Python of the card in an export, with the folder's path."""
+  (code,) = _blocks(export, "python")
+  return code
+
+
+def commands(export: str) -> list[list[str]]:
+  """Returns the arguments of each `python …` of the card in an export."""
+  (code,) = _blocks(export, "bash")
+  lines = code.replace("\\\n", " ").splitlines()
+  parted = [shlex.split(line) for line in lines if line.strip()]
+  assert all(words[0] == "python" for words in parted), parted
+  return [words[1:] for words in parted]
+
+
+def _blocks(export: str, language: str) -> list[str]:
+  card = (pathlib.Path(export) / "README.md").read_text("utf-8")
+  assert set(re.findall(r"^```(\w+)$", card, re.MULTILINE)) <= {
+    language, "text",
+  }  # fmt: skip
+  found = re.findall(rf"^```{language}\n(.*?)^```$", card, re.M | re.S)
+  return [block.replace("THIS_FOLDER", export) for block in found]
+
+
+def shown(code: str) -> str:
+  """Returns code that appends the value of each bare expression to `shown`."""
+  tree = ast.parse(code)
+  for statement in tree.body:
+    if isinstance(statement, ast.Expr):
+      call = ast.parse("shown.append(0)").body[0]
+      assert isinstance(call, ast.Expr) and isinstance(call.value, ast.Call)
+      call.value.args = [statement.value]
+      statement.value = call.value
+  return ast.unparse(ast.fix_missing_locations(tree))

@@ -5,6 +5,7 @@ back and its outputs held against the source: those of the model in memory, and
 of a plain computation from the source's own arrays.
 """
 
+import codecs
 import dataclasses
 import os
 import tempfile
@@ -18,6 +19,7 @@ from absl import logging
 from albert_mn import (
   classifier,
   configs,
+  fast_tokenizers,
   foreign_text,
   huggingface,
   initial_weights,
@@ -437,9 +439,9 @@ def read_labels(path: str) -> list[str]:
   Raises:
     options.InputError: when the list holds anything but strings and numbers.
   """
-  text = storage.read_text(path)
-  if not text.lstrip().startswith("["):
-    return [line.strip() for line in text.splitlines() if line.strip()]
+  content = storage.read_bytes(path).removeprefix(codecs.BOM_UTF8)
+  if not content.lstrip().startswith(b"["):
+    return [line.strip() for line in storage.lines(path) if line.strip()]
   names = json_files.read(path, "mend the file")
   hint = list[str | int | float]
   json_files.require_type(names, hint, f"the labels in {path}", "mend the file")
@@ -456,8 +458,13 @@ def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
       known["long_text"] = told.get("long_text", framing.HEAD)
       known["label_type"] = _label_type(opened.source)
       longest = opened.config.max_position_embeddings
-      length = settings.max_seq_length or told.get(
-        "max_seq_length", framing.USUAL_LENGTH
+      length = (
+        settings.max_seq_length
+        or told.get("max_seq_length")
+        or fast_tokenizers.exported_length(
+          initial_weights.folder_of(opened.source.path)
+        )
+        or framing.USUAL_LENGTH
       )
       known["max_seq_length"] = max(3, min(length, longest))
   text = opened.text.settings if opened.text else tokenization.Settings()

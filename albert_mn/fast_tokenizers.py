@@ -83,6 +83,24 @@ def carried(content: Mapping[str, Any]) -> Carried | None:
   return None
 
 
+def exported_length(folder: str) -> int:
+  """Returns how many pieces an export of ours told transformers to read.
+
+  Returns 0 where the tokenizer.json in `folder` is not of an export of ours.
+  """
+  fast, config = (
+    os.path.join(folder, name)
+    for name in (huggingface.FAST_TOKENIZER, huggingface.TOKENIZER_CONFIG)
+  )
+  if not (storage.exists(fast) and storage.exists(config)):
+    return 0
+  if not carried(json_files.read_object(fast)):
+    return 0
+  length = json_files.read_object(config).get("model_max_length", 0)
+  json_files.require_type(length, int, f"model_max_length in {config}")
+  return int(length)
+
+
 def extracted(path: str) -> str:
   """Returns the path of a tokenizer that gives a tokenizer.json's ids.
 

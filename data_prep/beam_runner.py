@@ -17,7 +17,14 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from data_prep import examples, manifest, options, pretraining_data, storage
+from data_prep import (
+  examples,
+  json_files,
+  manifest,
+  options,
+  pretraining_data,
+  storage,
+)
 
 _FOLDER = "beam-ranges"  # of the output folder, while the pipeline runs
 _COUNTS = "counts"
@@ -77,7 +84,7 @@ def run(
         | "Counts" >> beam.Map(_write_counts, os.path.join(folder, _COUNTS))
       )
     counts: examples.Counts = collections.Counter(
-      json.loads(storage.read_text(os.path.join(folder, _COUNTS)))
+      json_files.read(os.path.join(folder, _COUNTS))
     )
   finally:
     _remove(folder)
@@ -96,7 +103,7 @@ def _written(tasks: Iterable[examples.Range], folder: str) -> Iterator[str]:
 
 
 def _read(path: str) -> examples.Range:
-  content = json.loads(storage.read_text(path))
+  content = json_files.read(path)
   texts = (
     examples.Text(**text | {"sentences": tuple(text["sentences"])})
     for text in content["texts"]

@@ -22,7 +22,7 @@ from albert_mn import (
   plain_forward,
   pretraining,
 )
-from data_prep import manifest, options, tokenization
+from data_prep import manifest, options, storage, tokenization
 from tests import tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -412,3 +412,15 @@ def test_mongolian_berts_uncased_model_is_lower_cased_and_keeps_its_letters() ->
       ),
     )
     assert found.settings == tokenization.Settings(lower), name
+
+
+def test_labels_may_be_one_long_line_of_json_or_hold_separators(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tmp_path / "labels"
+  names = [f"{'шошго' * 20}{number}" for number in range(8_000)]
+  path.write_text("\ufeff" + json.dumps(names, ensure_ascii=False), "utf-8")
+  assert path.stat().st_size > storage.MAX_LINE_BYTES
+  assert conversion.read_labels(str(path)) == names
+  path.write_bytes("\ufeffa\u2028b\r\n\r\nc".encode())
+  assert conversion.read_labels(str(path)) == ["a\u2028b", "c"]

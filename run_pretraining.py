@@ -1,4 +1,4 @@
-"""Pretrains ALBERT on TFRecords and evaluates it on held-out ones.
+"""Pretrains ALBERT or BERT on TFRecords, and evaluates it on held-out records.
 
     python run_pretraining.py --do_train --do_eval \\
       --input_file='records/train-*' --eval_input_file='records/eval-*' \\

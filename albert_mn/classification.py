@@ -17,6 +17,7 @@ from albert_mn import (
   configs,
   evaluation,
   fine_tuning,
+  google_flags,
   initial_weights,
   predictions,
   problems,
@@ -34,55 +35,98 @@ from data_prep import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(task_rows.Files):
-  """What to classify, from which model to start, where the results go.
+class Options(task_rows.Files, google_flags.ClassifierFlags):
+  """What to do, with which model, and where the results go.
 
   The names are those of google-research/albert's run_classifier.
   """
 
+  do_train: bool = options.option(
+    False,
+    "Train a classifier on the training rows.",
+  )
+  do_eval: bool = options.option(
+    False,
+    "Evaluate the classifier on the evaluation rows, and compare the "
+    "result with a baseline without a neural network.",
+  )
+  do_predict: bool = options.option(
+    False,
+    "Predict the labels of the rows to predict, and write predictions.tsv.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for the trained model, the reports and the predictions. Required.",
+  )
+  init_checkpoint: str = options.option(
+    "",
+    "Model to start from: a model directory, the prefix of a checkpoint "
+    "(also of google-research's TensorFlow 1 checkpoints), a Hugging Face "
+    "directory, a file of PyTorch weights, or an archive of any of these; "
+    "a local path, gs:// or https://. Without this flag, --do_train "
+    "starts from random weights of the shape in --albert_config_file, and "
+    "--do_eval and --do_predict use the classifier in --output_dir.",
+  )
   spm_model_file: str = options.option(
-    "", "SentencePiece model; --init_checkpoint=<model directory> has its own"
+    "",
+    "SentencePiece model that divides texts into pieces. Not needed where "
+    "--init_checkpoint contains a tokenizer, as every model directory "
+    "does.",
   )
   vocab_file: str = options.option(
-    "", "instead, WordPiece's vocab.txt; likewise"
+    "",
+    "File vocab.txt of a WordPiece tokenizer, for BERT models without a "
+    "SentencePiece model. Ignored beside --spm_model_file. Not needed "
+    "where --init_checkpoint contains a tokenizer.",
+  )
+  albert_config_file: str = options.option(
+    "",
+    "JSON file with the shape of an ALBERT encoder, such as "
+    "configs/albert_base.json. Not needed where --init_checkpoint "
+    "contains a config, as every model directory does.",
+  )
+  bert_config_file: str = options.option(
+    "",
+    "JSON file with the shape of a BERT encoder, to fine-tune BERT and "
+    "not ALBERT. Not needed where --init_checkpoint contains a config.",
   )
   do_lower_case: bool = options.option(
-    False, "lower-case what the SentencePiece model does not "
-    "(google-research/albert: true)"
-  )  # fmt: skip
-  repair_normalization: bool = options.option(
-    False, "train a model that was trained on text without й and ё on intact "
-    "text: its pieces with them begin untrained"
-  )  # fmt: skip
-  albert_config_file: str = options.option(
-    "", "the encoder's shape, as JSON; a model directory has its own"
+    False,
+    "Lower-case texts before the tokenizer. Not needed for model "
+    "directories, which say whether to lower-case "
+    "(google-research/albert: true).",
   )
-  bert_config_file: str = options.option("", "instead, for BERT")
-  init_checkpoint: str = options.option(
-    "", "what to start from: a model directory, a checkpoint's prefix (a TF 1 "
-    "one of google-research too), a Hugging Face directory, a file of "
-    "PyTorch's weights, or an archive of one; local, gs:// or https://; without it "
-    "training starts from nothing; without --do_train, the classifier to use "
-    "(default: the one in --output_dir)"
-  )  # fmt: skip
-  output_dir: str = options.option("", "the run directory")
-  do_train: bool = options.option(False, "train")
-  do_eval: bool = options.option(False, "evaluate, beside the baseline")
-  do_predict: bool = options.option(False, "write predictions.tsv")
   eval_batch_size: int = options.option(
-    32, "texts a batch (google-research/albert: 8)", minimum=1
+    32,
+    "Number of texts that an evaluation computes at once "
+    "(google-research/albert: 8).",
+    minimum=1,
   )
-  num_seeds: int = options.option(
-    1, "trainings, with --random_seed and the seeds after it; the report gives "
-    "mean and deviation, the first one's model is kept", minimum=1,
-  )  # fmt: skip
   predict_batch_size: int = options.option(
-    32, "texts a batch (google-research/albert: 8)", minimum=1
+    32,
+    "Number of texts that a prediction computes at once "
+    "(google-research/albert: 8).",
+    minimum=1,
   )
   predict_labels: int = options.option(
-    0, "how many labels of a row stand in predictions.tsv, the likeliest "
-    "first; 0: all, in their order", minimum=0,
-  )  # fmt: skip
+    0,
+    "Number of labels that predictions.tsv lists for each row, the "
+    "likeliest first. 0 lists all labels in a fixed order.",
+    minimum=0,
+  )
+  num_seeds: int = options.option(
+    1,
+    "Number of trainings, with the seed of --random_seed and the seeds "
+    "that follow. The report gives the mean and the standard deviation of "
+    "the scores; the model of the first training is kept.",
+    minimum=1,
+  )
+  repair_normalization: bool = options.option(
+    False,
+    "Fine-tune, on text that keeps й and ё, a model that was pretrained "
+    "on text without these two letters. Pieces that contain й or ё start "
+    "untrained.",
+  )
 
   def check(self) -> None:
     if not (self.do_train or self.do_eval or self.do_predict):
@@ -94,10 +138,14 @@ class Options(task_rows.Files):
       self.albert_config_file or self.bert_config_file or self.init_checkpoint
     )
     if self.do_train and not start:
+      hub = self.albert_hub_module_handle
       raise options.InputError(
         "a model to train",
-        "none",
-        "give --init_checkpoint, or --albert_config_file to begin from nothing",
+        f"--albert_hub_module_handle={hub}" if hub else "none",
+        "download the TF Hub module, and give the folder as --init_checkpoint"
+        if hub
+        else "give --init_checkpoint, or --albert_config_file to begin from "
+        "nothing",
       )
 
 

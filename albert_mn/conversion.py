@@ -55,60 +55,94 @@ _FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to convert, with what beside it, to where."""
+  """What to convert, and where to."""
 
-  from_: str = options.option(
-    "auto", "what --init_checkpoint is: found out, or google-research's TF 1, "
-    "Hugging Face's (PyTorch's files too), or ours (a run's checkpoint)",
-    choices=("auto", *_FORMATS),
-  )  # fmt: skip
   init_checkpoint: str = options.option(
     "",
-    "a folder, a checkpoint's prefix, a file of weights or an archive; local, "
-    "gs:// or https://",
+    "Model to convert: a model directory, the prefix of a checkpoint "
+    "(also of google-research's TensorFlow 1 checkpoints), a Hugging Face "
+    "directory, a file of PyTorch weights, or an archive of any of these; "
+    "a local path, gs:// or https://. Required.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for the model directory that the program writes. Required.",
+  )
+  from_: str = options.option(
+    "auto",
+    "Format of --init_checkpoint. auto recognizes the format. tf1: "
+    "google-research's TensorFlow 1 checkpoints. huggingface: files of "
+    "transformers and of PyTorch. ours: a checkpoint or a model directory "
+    "of this project.",
+    choices=("auto", *_FORMATS),
   )
   albert_config_file: str = options.option(
-    "", "the shape, where none lies beside the weights"
+    "",
+    "JSON file with the shape of the ALBERT model. Not needed where a "
+    "config lies beside the weights.",
   )
-  bert_config_file: str = options.option("", "instead, for BERT")
+  bert_config_file: str = options.option(
+    "",
+    "JSON file with the shape of the BERT model, where the model is no "
+    "ALBERT. Not needed where a config lies beside the weights.",
+  )
   spm_model_file: str = options.option(
-    "", "the SentencePiece model, where none lies beside the weights"
+    "",
+    "SentencePiece model. Not needed where a SentencePiece model lies "
+    "beside the weights.",
   )
-  vocab_file: str = options.option("", "instead, WordPiece's vocab.txt")
+  vocab_file: str = options.option(
+    "",
+    "File vocab.txt of a WordPiece tokenizer, where the model has no "
+    "SentencePiece model. Not needed where vocab.txt lies beside the "
+    "weights.",
+  )
   do_lower_case: bool = options.option(
-    False, "lower-case before the tokenizer, where nothing beside the weights "
-    "says so"
-  )  # fmt: skip
-  text_pair: bool = options.option(
-    False, "the classifier reads pairs of texts; known of our exports"
+    False,
+    "Lower-case texts before the tokenizer. Needed only where the model "
+    "was trained on lower-cased text and no file beside the weights says "
+    "so.",
   )
-  split_digit_commas: bool = options.option(
-    False, "divide pieces that end in a digit and a comma anew, as "
-    "google-research/albert and transformers before 5 do; found out for TF 1"
-  )  # fmt: skip
   labels_file: str = options.option(
-    "", "a classifier's labels in the order of its outputs: one a line, or a "
-    "JSON list"
-  )  # fmt: skip
+    "",
+    "Names of the labels of a classifier, in the order of the outputs: "
+    "one name in each line, or a JSON list.",
+  )
+  text_pair: bool = options.option(
+    False,
+    "The classifier reads pairs of texts. Not needed for exports of this "
+    "project, which say so.",
+  )
   max_seq_length: int = options.option(
     0,
-    "pieces of a text that a classifier reads; 0: what an export of ours "
-    f"says, or {framing.USUAL_LENGTH}",
+    "Number of pieces that a classifier reads of a text. 0 takes the "
+    "number from an export of this project, and otherwise "
+    f"{framing.USUAL_LENGTH}.",
     minimum=0,
   )
+  split_digit_commas: bool = options.option(
+    False,
+    "Separate the comma from pieces that end in a digit and a comma, as "
+    "google-research/albert and versions of transformers before 5 do. Not "
+    "needed for TensorFlow 1 checkpoints, which are recognized.",
+  )
   repair_normalization: bool = options.option(
-    False, "for further training: let й and ё be, though the model was trained "
-    "on text without them; its published scores do not come back so"
-  )  # fmt: skip
+    False,
+    "Prepare a model that was trained on text without й and ё for further "
+    "training on text that keeps these two letters. The published scores "
+    "of the model do not hold after this change.",
+  )
   resize_vocabulary: str = options.option(
-    "", "another SentencePiece model to move the weights to: pieces of both "
-    "keep theirs, new ones begin as the mean of their old pieces"
-  )  # fmt: skip
+    "",
+    "Another SentencePiece model, to which the weights are moved. Pieces "
+    "of both vocabularies keep the embedding; a new piece starts with the "
+    "mean of the embeddings of the old pieces that spell the new one.",
+  )
   held_out_file: str = options.option(
-    "", "text, as globs, on which --resize_vocabulary measures the masked-LM "
-    "loss before and after"
-  )  # fmt: skip
-  output_dir: str = options.option("", "the model directory")
+    "",
+    "Text on which the masked-LM loss is measured before and after "
+    "--resize_vocabulary, as glob patterns separated by commas.",
+  )
 
   def check(self) -> None:
     options.require(self, "init_checkpoint", "output_dir")

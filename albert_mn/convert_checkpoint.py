@@ -1,4 +1,4 @@
-"""Makes a model directory of a checkpoint from elsewhere, and checks it.
+"""Turns a checkpoint from elsewhere into a model directory, and checks it.
 
     python -m albert_mn.convert_checkpoint --from=tf1 \\
       --init_checkpoint=uncased_L-12_H-768_A-12 --output_dir=model

@@ -19,32 +19,61 @@ from data_prep import options
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Devices and precision; the TPU flags are google-research's."""
+  """Devices and precision."""
 
   distribution: str = options.option(
-    "auto", "where to compute; auto: tpu where one is named, multi_worker "
-    "under TF_CONFIG, mirrored on several GPUs, else one_device",
+    "auto",
+    "Devices to compute on. auto means tpu with --use_tpu or --tpu_name, "
+    "multi_worker where the environment variable TF_CONFIG names several "
+    "workers, mirrored on several GPUs, and one_device otherwise.",
     choices=("auto", "one_device", "mirrored", "multi_worker", "tpu"),
-  )  # fmt: skip
+  )
   precision: str = options.option(
-    "float32", "of the layers; the weights stay float32",
+    "float32",
+    "Number format of the layers. bfloat16 is for TPUs and recent GPUs. "
+    "The weights are float32 with either format.",
     choices=("float32", "bfloat16"),
-  )  # fmt: skip
-  logical_devices: int = options.option(
-    1, "split the CPU into so many devices, to try mirrored without GPUs",
-    minimum=1, maximum=64,
-  )  # fmt: skip
-  use_tpu: bool = options.option(False, "as --distribution=tpu")
+  )
+  use_tpu: bool = options.option(
+    False,
+    "Compute on a TPU, like --distribution=tpu.",
+  )
   tpu_name: str = options.option(
-    "", "a Cloud TPU's name or address; 'local' on a TPU VM, the default there"
+    "",
+    "Name or address of a Cloud TPU. On a TPU VM the default is local, "
+    "the TPU of this machine.",
   )
-  tpu_zone: str = options.option("", "its zone, where not this machine's")
-  gcp_project: str = options.option("", "its project, likewise")
+  tpu_zone: str = options.option(
+    "",
+    "Google Cloud zone of the TPU that --tpu_name names. By default the "
+    "zone of this machine.",
+  )
+  gcp_project: str = options.option(
+    "",
+    "Google Cloud project of the TPU that --tpu_name names. By default "
+    "the project of this machine.",
+  )
   num_tpu_cores: int = options.option(
-    0, "checked against what the TPU has; 0: whatever there is", minimum=0
+    0,
+    "Number of TPU cores that the run expects; any other number is an "
+    "error. 0 accepts any number (google-research/albert: 8).",
+    minimum=0,
   )
-  master: str = options.option("", "ignored: TensorFlow 1's way to name a TPU")
-  tpu_job_name: str = options.option("", "ignored: TensorFlow 1's, likewise")
+  logical_devices: int = options.option(
+    1,
+    "Number of logical devices into which TensorFlow divides the CPU, to "
+    "try --distribution=mirrored without GPUs.",
+    minimum=1,
+    maximum=64,
+  )
+  master: str = options.ignored(
+    "",
+    "TensorFlow 1 named a TPU with this flag; use --tpu_name",
+  )
+  tpu_job_name: str = options.ignored(
+    "",
+    "TensorFlow 1 named the job of a TPU with this flag; use --tpu_name",
+  )
 
   def kind(self) -> str:
     """Returns what auto stands for here."""
@@ -76,9 +105,6 @@ def strategy(settings: Options) -> tf.distribute.Strategy:
   Raises:
     options.InputError: when they are not there.
   """
-  for name in ("master", "tpu_job_name"):
-    if getattr(settings, name):
-      logging.info("--%s is ignored: name the TPU with --tpu_name", name)
   kind = settings.kind()
   if settings.logical_devices > 1:
     (cpu, *_) = tf.config.list_physical_devices("CPU")

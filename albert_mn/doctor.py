@@ -1,11 +1,12 @@
-"""Says whether a pretraining run would go well, check by check.
+"""Checks, before a pretraining run, whether the run can succeed.
 
     python -m albert_mn.doctor --do_train --do_eval \\
       --input_file='records/train-*' --eval_input_file='records/eval-*' \\
       --albert_config_file=configs/albert_tiny.json --output_dir=run
 
-The flags are run_pretraining.py's. All checks run that can, and two steps are
-taken; nothing is written. Exit code 1 where one failed.
+The flags are those of run_pretraining.py. The program runs every check that
+is possible and takes two training steps, but writes nothing. The exit code is
+1 if a check fails.
 """
 
 import dataclasses
@@ -17,10 +18,12 @@ from data_prep import options, storage
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to do beyond what pretraining does at its start."""
+  """Checks beyond those of run_pretraining.py."""
 
   full: bool = options.option(
-    False, "read every file that a manifest names, and compare its sha256"
+    False,
+    "Also read every file that a manifest names, and compare the SHA-256 "
+    "hash of the file.",
   )
 
 

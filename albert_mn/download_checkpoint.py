@@ -1,4 +1,4 @@
-"""Fetches weights from gs:// or https:// and says where they lie.
+"""Downloads weights from gs:// or https://, and prints where the files are.
 
     python -m albert_mn.download_checkpoint \\
       --init_checkpoint=gs://bucket/run/model --output_dir=model

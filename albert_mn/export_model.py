@@ -1,9 +1,10 @@
-"""Exports a model for use elsewhere, and checks what it wrote.
+"""Exports a model for use elsewhere, and checks the export.
 
     python -m albert_mn.export_model --model_dir=run/model \\
       --to=huggingface --output_dir=export
 
-The export is put in place only when it gives the model's outputs.
+--output_dir receives the export only if the export gives the outputs of the
+model.
 """
 
 from albert_mn import exports

@@ -38,51 +38,92 @@ TOLERANCE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Which model to export, as what, to where."""
+  """What to export, in which form, and where to."""
 
   model_dir: str = options.option(
-    "", "a model directory; of anything else, convert_checkpoint makes one"
+    "",
+    "Model directory to export. Required. Models in other formats become "
+    "model directories with convert_checkpoint.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for the export. Required.",
   )
   to: str = options.option(
-    "saved_model", "weights: a model directory, without what training alone "
-    "needs; tf1: google-research's names; huggingface: transformers' files; "
-    "saved_model: a classifier that takes strings; tflite, tflite_int8: a "
-    "classifier that takes ids; encoder: a SavedModel of the encoder alone",
-    choices=("weights", "tf1", "huggingface", "saved_model", "tflite",
-             "tflite_int8", "encoder"),
-  )  # fmt: skip
-  output_dir: str = options.option("", "where the export goes")
+    "saved_model",
+    "Form of the export. weights: a model directory without the parts "
+    "that only training needs. tf1: a checkpoint for google-research's "
+    "code. huggingface: a directory for transformers. saved_model: a "
+    "classifier that takes strings. tflite and tflite_int8: a classifier "
+    "that takes piece ids. encoder: a SavedModel of the encoder alone.",
+    choices=(
+      "weights",
+      "tf1",
+      "huggingface",
+      "saved_model",
+      "tflite",
+      "tflite_int8",
+      "encoder",
+    ),
+  )
   max_seq_length: int = options.option(
-    0, "pieces of a text that saved_model, tflite and encoder read; 0: what the "
-    f"classifier was trained with, or {framing.USUAL_LENGTH}", minimum=0,
-  )  # fmt: skip
+    0,
+    "Number of pieces that an export with --to=saved_model, tflite, "
+    "tflite_int8 or encoder reads of a text. 0 takes the number from the "
+    f"classifier's training, and otherwise {framing.USUAL_LENGTH}.",
+    minimum=0,
+  )
   batch_size: int = options.option(
-    1, "texts at once, of tflite, whose shapes are fixed", minimum=1
-  )
-  results_dir: str = options.option(
-    "", "the run whose results the model card tells; default: the folder above "
-    "--model_dir"
-  )  # fmt: skip
-  license: str = options.option(
-    "", "of the model, for its card, such as apache-2.0"
-  )
-  language: str = options.option("mn", "its code, for the card")
-  data_file: str = options.option(
-    "", "Markdown on the training data and its licences, for the card"
+    1,
+    "Number of texts that an export with --to=tflite or tflite_int8 reads "
+    "at once. The shapes in such a file are fixed.",
+    minimum=1,
   )
   eval_file: str = options.option(
-    "", "labelled rows on which tflite, tflite_int8 and the original are "
-    "measured"
-  )  # fmt: skip
-  text_column: str = options.option("text", "header of its texts")
-  text_pair_column: str = options.option("", "header of its second texts")
-  label_column: str = options.option("label", "header of its labels")
+    "",
+    "Labelled rows on which the exports tflite and tflite_int8 are "
+    "compared with the original classifier.",
+  )
+  text_column: str = options.option(
+    "text",
+    "Header of the column with the texts in --eval_file.",
+  )
+  text_pair_column: str = options.option(
+    "",
+    "Header of the column with the second texts in --eval_file, for pairs "
+    "of texts.",
+  )
+  label_column: str = options.option(
+    "label",
+    "Header of the column with the labels in --eval_file.",
+  )
   label_separator: str = options.option(
-    "", "what stands between several labels of a row; without it they are a "
-    "JSON list"
-  )  # fmt: skip
+    "",
+    "Characters between the labels of a row in --eval_file, such as a "
+    "comma, where rows have several labels. By default the labels of a "
+    "row are a JSON list.",
+  )
   model_card: bool = options.option(
-    False, "write the model card alone: README.md in --output_dir"
+    False,
+    "Write only the model card: README.md in --output_dir.",
+  )
+  results_dir: str = options.option(
+    "",
+    "Output folder of the training whose results the model card reports. "
+    "By default the folder that contains --model_dir.",
+  )
+  license: str = options.option(
+    "",
+    "License of the model for the model card, such as apache-2.0.",
+  )
+  language: str = options.option(
+    "mn",
+    "Language code of the model for the model card, such as mn for Mongolian.",
+  )
+  data_file: str = options.option(
+    "",
+    "Markdown file about the training data and the licenses of the data, "
+    "for the model card.",
   )
 
   def check(self) -> None:

@@ -47,76 +47,126 @@ _RESTART = 1_000_003
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(options.Group):
-  """What decides, beside rows and starting weights, where training ends.
+  """How to train a classifier.
 
   The names and defaults are google-research/albert's run_classifier's.
   """
 
   max_seq_length: int = options.option(
     framing.USUAL_LENGTH,
-    "pieces of a text; a trained classifier keeps its own",
+    "Number of pieces that the model reads of a text, special pieces "
+    "included (google-research/albert: 512). A trained classifier reads "
+    "as many as in training, whatever this flag says.",
     minimum=3,
   )
-  train_batch_size: int = options.option(32, "texts a step", minimum=1)
+  train_batch_size: int = options.option(
+    32,
+    "Number of texts in a training step.",
+    minimum=1,
+  )
   optimizer: str = options.option(
-    "adamw", "what trains", choices=("adamw", "lamb")
+    "adamw",
+    "Algorithm that updates the weights.",
+    choices=("adamw", "lamb"),
   )
   learning_rate: float = options.option(
-    5e-5, "the highest; a model from nothing wants about 1e-3", minimum=0.0
+    5e-5,
+    "Peak of the learning rate. Training from random weights needs about 1e-3.",
+    minimum=0.0,
   )
   num_train_epochs: float = options.option(
-    3.0, "times through the training rows", minimum=0.0, maximum=1e6
+    3.0,
+    "Number of passes through the training rows, where --train_step is 0. "
+    "google-research/albert counts steps, with --train_step.",
+    minimum=0.0,
+    maximum=1e6,
   )
   warmup_proportion: float = options.option(
-    0.1, "share of the steps in which the rate rises", minimum=0.0, maximum=1.0
+    0.1,
+    "Share of the training steps in which the learning rate rises from 0, "
+    "where --warmup_step is -1.",
+    minimum=0.0,
+    maximum=1.0,
+  )
+  train_step: int = options.option(
+    0,
+    "Number of training steps. 0 trains for --num_train_epochs "
+    "(google-research/albert: 1000).",
+    minimum=0,
+  )
+  warmup_step: int = options.option(
+    -1,
+    "Number of steps in which the learning rate rises from 0. -1 takes "
+    "--warmup_proportion of the steps (google-research/albert: 0).",
+    minimum=-1,
   )
   random_seed: int = options.option(
     12345,
-    "weights, order and dropout follow from it",
+    "Seed of the initial weights of the head, the order of the rows, and "
+    "dropout.",
     minimum=0,
     maximum=options.SEEDS - 1,
   )
-
   layer_decay: float = options.option(
-    1.0, "what the rate of each group of layers is of the next one's, from the "
-    "head down: 1 for pooler and head; ALBERT's one group counts as one layer, "
-    "then come the embeddings (ELECTRA: 0.8; google-research/albert: 1)",
-    minimum=0.0, maximum=1.0,
-  )  # fmt: skip
+    1.0,
+    "Ratio of the learning rate of a group of layers to the rate of the "
+    "next group towards the head. The pooler and the head have the full "
+    "rate, the embeddings the lowest. The layers of an ALBERT with one "
+    "group count as one (ELECTRA: 0.8; google-research/albert: 1).",
+    minimum=0.0,
+    maximum=1.0,
+  )
   class_weights: str = options.option(
-    "none", "balanced: every label weighs the same, however rare, in the loss "
-    "and in the score that decides which weights are kept",
+    "none",
+    "Weight of the labels in the loss, and in the score that decides "
+    "which weights are kept. none: every row weighs 1. balanced: every "
+    "label weighs as much as any other, however rare.",
     choices=("none", "balanced"),
-  )  # fmt: skip
+  )
   early_stopping_patience: int = options.option(
-    0, "epochs without a better score on the validation rows after which to "
-    "stop; 0: never. The validation rows are those of --validation_file, or a "
-    "tenth of the training rows, never those that are evaluated on", minimum=0,
-  )  # fmt: skip
+    0,
+    "Number of epochs without a better score on the validation rows after "
+    "which training stops. 0 never stops early. Without --validation_file "
+    "a tenth of the training rows is for validation; evaluation rows "
+    "never are.",
+    minimum=0,
+  )
   calibrate: bool = options.option(
-    False, "fit on validation rows by how much the model is too sure (Guo et "
-    "al. 2017), and divide by it from then on"
-  )  # fmt: skip
+    False,
+    "Fit a temperature on the validation rows, and divide all scores by "
+    "the temperature, so that probabilities match how often the model is "
+    "right (Guo et al. 2017).",
+  )
   max_restarts: int = options.option(
-    2, "how often a run that learnt nothing at all is begun again with another "
-    "seed", minimum=0,
-  )  # fmt: skip
+    2,
+    "Number of times to start again, with another seed, after a training "
+    "in which the model learnt nothing at all.",
+    minimum=0,
+  )
   gradient_accumulation_steps: int = options.option(
-    1, "parts in which a batch is computed, where memory is short", minimum=1
+    1,
+    "Number of parts into which a batch is divided to save memory. "
+    "--train_batch_size must be a multiple of this number.",
+    minimum=1,
   )
   precision: str = options.option(
-    "float32", "bfloat16: mixed, for TPUs and newer GPUs",
+    "float32",
+    "Number format of the layers. bfloat16 is for recent GPUs.",
     choices=("float32", "bfloat16"),
-  )  # fmt: skip
+  )
   freeze_encoder: bool = options.option(
-    False, "train the head alone, on the encoder's output, computed once"
+    False,
+    "Train the head alone, and leave the encoder as in --init_checkpoint. "
+    "The encoder then reads every text only once.",
   )
   long_text: str = options.option(
-    framing.HEAD, "of a text longer than --max_seq_length: read its head; "
-    "head_tail: a quarter from its beginning, the rest from its end; windows: "
-    "all, in windows that overlap by half, whose scores are averaged",
+    framing.HEAD,
+    "What to read of a text with more pieces than --max_seq_length. head: "
+    "the beginning. head_tail: a quarter from the beginning, the rest "
+    "from the end. windows: everything, in windows that overlap by half; "
+    "the scores of the windows are averaged.",
     choices=framing.LONG_TEXTS,
-  )  # fmt: skip
+  )
 
   def check(self) -> None:
     parts = self.gradient_accumulation_steps
@@ -126,6 +176,8 @@ class Recipe(options.Group):
         f"{self.train_batch_size} and {parts}",
         f"give --train_batch_size={math.ceil(self.train_batch_size / parts) * parts}",
       )
+    if self.train_step:
+      self.warmup_steps(self.train_step)  # refuses more steps than there are
 
   @property
   def validates(self) -> bool:
@@ -137,8 +189,28 @@ class Recipe(options.Group):
     return math.ceil(inputs / self.train_batch_size)
 
   def total_steps(self, inputs: int) -> int:
-    """At least one, however small the fraction of an epoch."""
-    return max(1, round(self.steps_per_epoch(inputs) * self.num_train_epochs))
+    """Returns the number of training steps, at least one."""
+    by_epochs = round(self.steps_per_epoch(inputs) * self.num_train_epochs)
+    return self.train_step or max(1, by_epochs)
+
+  def warmup_steps(self, total: int) -> int:
+    """Returns the number of steps in which the learning rate rises.
+
+    Args:
+      total: the number of training steps.
+
+    Raises:
+      options.InputError: when --warmup_step is above `total`.
+    """
+    if self.warmup_step < 0:
+      return int(total * self.warmup_proportion)
+    if self.warmup_step > total:
+      raise options.InputError(
+        f"--warmup_step of at most {total}, the number of training steps",
+        f"{self.warmup_step}",
+        "give a smaller --warmup_step, or train for longer",
+      )
+    return self.warmup_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -555,5 +627,5 @@ def _optimizer_options(
     optimizer=recipe.optimizer,
     learning_rate=recipe.learning_rate,
     num_train_steps=total_steps,
-    num_warmup_steps=int(total_steps * recipe.warmup_proportion),
+    num_warmup_steps=recipe.warmup_steps(total_steps),
   )

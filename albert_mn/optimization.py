@@ -21,57 +21,97 @@ EXCLUDED = ("LayerNorm", "layer_norm", "bias")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions(options.Group):
-  """How to train; names and defaults are google-research/albert's."""
+  """Optimizer and learning rate."""
 
   optimizer: str = options.option(
-    "lamb", "The optimizer: lamb or adamw, as in google-research/albert, or "
-    "muon, which trains the matrices of the layers by Muon and all other "
-    "weights by AdamW.",
+    "lamb",
+    "Algorithm that updates the weights. lamb and adamw are those of "
+    "google-research/albert. muon trains the matrices of the layers by "
+    "Muon, and all other weights by AdamW.",
     choices=("lamb", "adamw", "muon"),
-  )  # fmt: skip
+  )
   learning_rate: float = options.option(
-    0.00176, "the highest; this one is for batches of 4096", minimum=0.0
+    0.00176,
+    "Peak of the learning rate. The default suits batches of 4096 sequences.",
+    minimum=0.0,
   )
   poly_power: float = options.option(
-    1.0, "power of the polynomial decay; 1 is a line", minimum=0.0
+    1.0,
+    "Power of the polynomial by which the learning rate decays to 0. 1 "
+    "decays in a straight line.",
+    minimum=0.0,
   )
   num_train_steps: int = options.option(
-    125_000, "where the rate reaches 0 and the run ends", minimum=1
+    125_000,
+    "Number of steps of the whole run. The learning rate reaches 0 at the "
+    "last step.",
+    minimum=1,
   )
   num_warmup_steps: int = options.option(
-    3125, "steps in which the rate rises", minimum=0
+    3125,
+    "Number of steps in which the learning rate rises from 0 to "
+    "--learning_rate.",
+    minimum=0,
   )
   start_warmup_step: int = options.option(
-    0, "where the rise begins, for a second phase", minimum=0
+    0,
+    "Step at which the learning rate starts to rise; before this step the "
+    "learning rate is 0. For a second phase of training.",
+    minimum=0,
   )
   weight_decay_rate: float = options.option(
-    0.01, "decoupled decay of kernels and embeddings", minimum=0.0
+    0.01,
+    "Decoupled weight decay of kernels and embeddings.",
+    minimum=0.0,
   )
+  # With a decay rate of 1 a moment never leaves 0, and the correction of its
+  # bias divides by 0.
   beta_1: float = options.option(
-    0.9, "decay of the first moment", minimum=0.0, under=1.0
+    0.9,
+    "Decay rate of the first moment, the running mean of the gradients.",
+    minimum=0.0,
+    under=1.0,
   )
   beta_2: float = options.option(
-    0.999, "decay of the second moment", minimum=0.0, under=1.0
+    0.999,
+    "Decay rate of the second moment, the running mean of the squared "
+    "gradients.",
+    minimum=0.0,
+    under=1.0,
   )
+  # With 0 a weight without a gradient moves by 0 / 0.
   epsilon: float = options.option(
-    1e-6, "added to the root of the second moment", above=0.0
+    1e-6,
+    "Number added to the square root of the second moment, so that no "
+    "update divides by 0.",
+    above=0.0,
   )
   clip_norm: float = options.option(
-    1.0, "bound of the gradients' global norm; 0: none", minimum=0.0
+    1.0,
+    "Largest global norm of the gradients; larger gradients are scaled "
+    "down. 0 turns clipping off.",
+    minimum=0.0,
   )
   bias_correction: bool = options.option(
-    True, "correct the moments' bias, as the papers do; upstream does not, and "
-    "without it fine-tuning is unstable (Mosbach et al. 2021)"
-  )  # fmt: skip
+    True,
+    "Correct the bias of the moments in the first steps, as the papers on "
+    "Adam and LAMB do (google-research/albert: false). Without the "
+    "correction fine-tuning is unstable (Mosbach et al. 2021).",
+  )
   muon_rate_ratio: float = options.option(
-    20.0, "With --optimizer=muon, the learning rate of the matrices of the "
+    20.0,
+    "With --optimizer=muon, the learning rate of the matrices of the "
     "layers, as a multiple of --learning_rate. All other weights train at "
-    "--learning_rate.", minimum=0.0,
-  )  # fmt: skip
+    "--learning_rate.",
+    minimum=0.0,
+  )
   muon_momentum: float = options.option(
-    0.95, "With --optimizer=muon, the decay of the momentum of the matrices of "
-    "the layers, from 0 to below 1.", minimum=0.0, under=1.0,
-  )  # fmt: skip
+    0.95,
+    "With --optimizer=muon, the decay rate of the momentum of the "
+    "matrices of the layers.",
+    minimum=0.0,
+    under=1.0,
+  )
 
   def check(self) -> None:
     last = self.start_warmup_step + self.num_warmup_steps

@@ -28,21 +28,33 @@ _C = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """The labelled set that a pretraining run is probed with, and how often."""
+  """Probe: how well a linear classifier works on the features of the encoder."""
 
   probe_file: str = options.option(
-    "", "labelled texts, .tsv or .csv; the encoder's features of them are "
-    "classified as training goes on"
-  )  # fmt: skip
-  probe_interval: int = options.option(
-    0, "steps from one probe to the next; 0: with the held-out evaluation",
-    minimum=0,
-  )  # fmt: skip
-  probe_rows: int = options.option(
-    1000, "texts of it that are used at most", minimum=FOLDS
+    "",
+    "Labelled texts (.tsv or .csv). From time to time during training, "
+    "logistic regression on the features of the encoder is "
+    "cross-validated on these texts. By default nothing is probed.",
   )
-  text_column: str = options.option("text", "header of its texts")
-  label_column: str = options.option("label", "header of its labels")
+  probe_interval: int = options.option(
+    0,
+    "Number of steps from one probe to the next. 0 probes whenever the "
+    "held-out records are evaluated.",
+    minimum=0,
+  )
+  probe_rows: int = options.option(
+    1000,
+    "Largest number of texts of --probe_file that a probe uses.",
+    minimum=FOLDS,
+  )
+  text_column: str = options.option(
+    "text",
+    "Header of the column with the texts in --probe_file.",
+  )
+  label_column: str = options.option(
+    "label",
+    "Header of the column with the labels in --probe_file.",
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,19 +45,30 @@ _WHOLE = ("model.safetensors", "pytorch_model.bin")
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to fetch, and where it stays."""
+  """What to download, and where to."""
 
   init_checkpoint: str = options.option(
-    "", "gs:// or https://: a model directory, a Hugging Face directory, a "
-    "checkpoint's prefix, a file of weights, or an archive (.zip, .tar.gz)"
-  )  # fmt: skip
-  sha256: str = options.option("", "that an archive or a file must have")
+    "",
+    "Address (gs:// or https://) of a model directory, a Hugging Face "
+    "directory, the prefix of a checkpoint, a file of weights, or an "
+    "archive (.zip, .tar.gz). Required.",
+  )
+  output_dir: str = options.option(
+    "",
+    "New folder for a copy of the downloaded files. By default the files "
+    "stay in the cache only.",
+  )
+  sha256: str = options.option(
+    "",
+    "SHA-256 hash that a downloaded file or archive must have. By default "
+    "the hash is not checked.",
+  )
   cache_dir: str = options.option(
     "",
-    "where what was fetched stays; default: $ALBERT_MN_CACHE, or albert-mn "
-    "in XDG_CACHE_HOME",
+    "Folder in which downloaded files stay for later runs. By default the "
+    "folder that the environment variable ALBERT_MN_CACHE names, or "
+    "albert-mn in XDG_CACHE_HOME.",
   )
-  output_dir: str = options.option("", "where a copy goes; default: none")
 
   def check(self) -> None:
     options.require(self, "init_checkpoint")

@@ -25,30 +25,46 @@ ENTITIES = "entities"
 
 @dataclasses.dataclass(frozen=True)
 class Files(classifier_data.Columns):
-  """Where the rows are, and which of their columns are what."""
+  """Files of labelled rows."""
 
   task_name: str = options.option(
-    CSV, "csv: any .csv, .tsv or .jsonl by column name; tweetmn: text and label "
-    "0 or 1; eduge: its CSV as published in --train_file, or a set in "
-    "--data_dir; ner: entities, from JSON lines of text and labels, likewise",
+    CSV,
+    "Kind of the rows. csv: any .csv, .tsv or .jsonl file, with columns "
+    "found by name. tweetmn: texts with the labels 0 and 1. eduge: "
+    "Mongolian news, as the published CSV in --train_file, or as a set of "
+    "create_classifier_data in --data_dir. ner: named entities, as JSON "
+    "lines of text and labels in --train_file, or as a set in --data_dir.",
     choices=TASKS,
-  )  # fmt: skip
+  )
   data_dir: str = options.option(
-    "", "a folder with train.tsv and, where there are, validation.tsv, dev.tsv "
-    "to evaluate on, test.tsv to predict (or .csv, .jsonl); or a set of "
-    "create_classifier_data, whose dev part validates and whose test part is "
-    "evaluated on"
-  )  # fmt: skip
-  train_file: str = options.option("", "training rows, instead of --data_dir")
+    "",
+    "Folder with train.tsv and, optionally, validation.tsv, dev.tsv to "
+    "evaluate on and test.tsv to predict (.csv and .jsonl files too). Of "
+    "a set of create_classifier_data, the dev part is for validation and "
+    "the test part for evaluation.",
+  )
+  train_file: str = options.option(
+    "",
+    "File of training rows. By default the train file in --data_dir.",
+  )
   eval_file: str = options.option(
-    "", "rows to evaluate on; without any, a tenth of the training rows is "
-    "held out by the hash of the text"
-  )  # fmt: skip
+    "",
+    "File of rows to evaluate on. By default the dev file in --data_dir "
+    "or, where there is none, a tenth of the training rows, held out by "
+    "the hash of the text.",
+  )
   validation_file: str = options.option(
-    "", "rows that decide which weights are kept, and calibrate; without any, a "
-    "tenth of the training rows where they are needed"
-  )  # fmt: skip
-  predict_file: str = options.option("", "rows to predict, with labels or not")
+    "",
+    "File of rows that decide which weights are kept, and on which "
+    "--calibrate fits. By default the validation file in --data_dir or, "
+    "where there is none, a tenth of the training rows if validation is "
+    "needed.",
+  )
+  predict_file: str = options.option(
+    "",
+    "File of rows to predict, with or without labels. By default the test "
+    "file in --data_dir.",
+  )
 
 
 @dataclasses.dataclass(frozen=True)

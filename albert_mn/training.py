@@ -46,118 +46,199 @@ from data_prep import manifest, options, storage, tokenization
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to pretrain on, for how long, and where the results go.
+  """Data, model, length and results of pretraining.
 
-  The names are google-research/albert's; lengths default to what the
-  records' manifest says, 0 there meaning "ask the manifest".
+  The names are google-research/albert's.
   """
 
-  input_file: str = options.option("", "training TFRecords: globs, by commas")
-  eval_input_file: str = options.option("", "held-out TFRecords, likewise")
-  albert_config_file: str = options.option(
-    "", "the model's shape, as JSON; none: that of --init_checkpoint"
+  input_file: str = options.option(
+    "",
+    "Training records: TFRecord files of create_pretraining_data, as glob "
+    "patterns separated by commas. Required with --do_train.",
   )
-  bert_config_file: str = options.option("", "instead, for BERT")
-  output_dir: str = options.option("", "the run directory")
+  eval_input_file: str = options.option(
+    "",
+    "Held-out records for the evaluation: TFRecord files of "
+    "create_pretraining_data, as glob patterns separated by commas. "
+    "Required with --do_eval.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for checkpoints, results, TensorBoard events and the trained "
+    "model. Required.",
+  )
+  do_train: bool = options.option(
+    False,
+    "Train the model on the records of --input_file "
+    "(google-research/albert: true).",
+  )
+  do_eval: bool = options.option(
+    False,
+    "Evaluate the model on the records of --eval_input_file, during "
+    "training and at the end.",
+  )
+  albert_config_file: str = options.option(
+    "",
+    "JSON file with the shape of an ALBERT model, such as "
+    "configs/albert_base.json. Not needed where --init_checkpoint names a "
+    "model with a config.",
+  )
+  bert_config_file: str = options.option(
+    "",
+    "JSON file with the shape of a BERT model, such as "
+    "configs/bert_base.json, to train BERT and not ALBERT.",
+  )
   init_checkpoint: str = options.option(
-    "", "warm start: a model directory, a checkpoint's prefix (a TF 1 one of "
-    "google-research too), a Hugging Face directory, a file of PyTorch's "
-    "weights, or an archive of one; local, gs:// or https://"
-  )  # fmt: skip
-  repair_normalization: bool = options.option(
-    False, "go on on intact text, where --init_checkpoint was trained on text "
-    "without й and ё: its pieces with them begin untrained"
-  )  # fmt: skip
+    "",
+    "Weights to start from: a model directory, the prefix of a checkpoint "
+    "(also of google-research's TensorFlow 1 checkpoints), a Hugging Face "
+    "directory, a file of PyTorch weights, or an archive of any of these; "
+    "a local path, gs:// or https://. By default --initialization decides "
+    "where training starts.",
+  )
   initialization: str = options.option(
-    "random", "The first weights of a run without --init_checkpoint: random "
-    "numbers (random), or statistics of the training records (corpus), that is "
-    "the frequencies and the co-occurrence of pieces. The statistics need the "
+    "random",
+    "Initial weights of a run without --init_checkpoint. random: random "
+    "numbers. corpus: statistics of the training records, that is the "
+    "frequencies and the co-occurrence of pieces; needs the "
     "tokenizer.model beside the records.",
     choices=("random", "corpus"),
-  )  # fmt: skip
-  init_from_group0: bool = options.option(
-    False, "hidden groups that --init_checkpoint lacks begin as its group 0"
   )
-  do_train: bool = options.option(False, "train")
-  do_eval: bool = options.option(False, "evaluate on --eval_input_file")
   train_batch_size: int = options.option(
-    4096, "sequences a step (google-research/albert's default)", minimum=1
+    4096,
+    "Number of sequences in a training step, over all devices. The "
+    "default is for TPUs; a laptop wants 8 to 64.",
+    minimum=1,
   )
-  eval_batch_size: int = options.option(64, "sequences a batch", minimum=1)
-  gradient_accumulation_steps: int = options.option(
-    1, "compute a device's share of a batch in so many parts, for want of "
-    "memory; the numbers stay the same", minimum=1,
-  )  # fmt: skip
+  eval_batch_size: int = options.option(
+    64,
+    "Number of sequences that the evaluation computes at once.",
+    minimum=1,
+  )
   max_seq_length: int = options.option(
-    0, "pieces a sequence; 0: as the records' manifest says", minimum=0
+    0,
+    "Number of pieces in a sequence. 0 takes the number from the manifest "
+    "beside the records (google-research/albert: 512).",
+    minimum=0,
   )
   max_predictions_per_seq: int = options.option(
-    0, "masked positions a sequence; 0: as the manifest says", minimum=0
-  )
-  on_divergence: str = options.option(
-    "stop", "when the loss is not finite, or far above what it was: stop, or "
-    "go back to the last good checkpoint, with a smaller rate and past the "
-    "batches that were taken since",
-    choices=("stop", "rollback"),
-  )  # fmt: skip
-  rollback_factor: float = options.option(
-    0.5, "of the learning rate, each time", minimum=0.0, maximum=1.0
-  )
-  max_rollbacks: int = options.option(
-    5, "how often in a run, before it stops after all", minimum=0
+    0,
+    "Number of masked pieces in a sequence. 0 takes the number from the "
+    "manifest beside the records (google-research/albert: 20).",
+    minimum=0,
   )
   save_checkpoints_steps: int = options.option(
-    1000, "steps from one checkpoint to the next", minimum=1
+    1000,
+    "Number of steps from one checkpoint to the next "
+    "(google-research/albert: 5000).",
+    minimum=1,
   )
   keep_checkpoint_max: int = options.option(
-    5, "how many checkpoints stay", minimum=1
+    5,
+    "Number of checkpoints to keep. Older checkpoints are deleted.",
+    minimum=1,
   )
   eval_interval: int = options.option(
-    0, "steps from one held-out evaluation to the next, under --do_train; "
-    "0: as often as checkpoints", minimum=0,
-  )  # fmt: skip
-  iterations_per_loop: int = options.option(
-    100,
-    "steps inside one tf.function, and from one log line to the next "
-    "(google-research/albert: 1000)",
-    minimum=1,
+    0,
+    "Number of steps from one evaluation during training to the next. 0 "
+    "evaluates whenever a checkpoint is saved.",
+    minimum=0,
   )
   max_eval_steps: int = options.option(
     0,
-    "batches an evaluation; 0: all of them (google-research/albert: 100)",
+    "Largest number of batches in an evaluation. 0 evaluates on all "
+    "held-out records (google-research/albert: 100).",
     minimum=0,
+  )
+  iterations_per_loop: int = options.option(
+    100,
+    "Number of steps inside one tf.function, and from one line of the log "
+    "to the next (google-research/albert: 1000).",
+    minimum=1,
+  )
+  export_dir: str = options.option(
+    "",
+    "Folder for a copy of the trained model directory, also on gs://. By "
+    "default no copy is made.",
   )
   random_seed: int = options.option(
     12345,
-    "weights, order and dropout follow from it",
+    "Seed of the initial weights, the order of the records, and dropout.",
     minimum=0,
     maximum=options.SEEDS - 1,
   )
-  jit_compile: bool = options.option(
-    True, "compile the forward and backward pass with XLA"
-  )
-  scale_learning_rate: bool = options.option(
-    False, "take --learning_rate for batches of 4096, and scale it by the "
-    "square root of the batch (You et al. 2020)",
-  )  # fmt: skip
-  print_schedule: bool = options.option(
-    False, "print the learning rate over the run, and do nothing else"
+  gradient_accumulation_steps: int = options.option(
+    1,
+    "Number of parts into which each device divides a batch to save "
+    "memory. The results do not depend on this number.",
+    minimum=1,
   )
   masked_lm_budget: float = options.option(
-    0.0, "share of the pieces to mask in records that are masked in training; "
-    "0: as their manifest says", minimum=0.0, maximum=1.0,
-  )  # fmt: skip
-  export_dir: str = options.option(
-    "", "where a copy of the finished model directory goes"
+    0.0,
+    "Share of the pieces to mask in records that are masked during "
+    "training (create_pretraining_data --masking=dynamic). 0 takes the "
+    "share from the manifest beside the records.",
+    minimum=0.0,
+    maximum=1.0,
+  )
+  scale_learning_rate: bool = options.option(
+    False,
+    "Read --learning_rate as the rate for batches of 4096 sequences, and "
+    "multiply by the square root of --train_batch_size / 4096 (You et al. "
+    "2020).",
+  )
+  print_schedule: bool = options.option(
+    False,
+    "Print the learning rate over the course of the run, and end without "
+    "training.",
+  )
+  repair_normalization: bool = options.option(
+    False,
+    "Continue, on text that keeps й and ё, a model that was pretrained on "
+    "text without these two letters. Pieces that contain й or ё start "
+    "untrained.",
+  )
+  init_from_group0: bool = options.option(
+    False,
+    "Give hidden groups that --init_checkpoint lacks the weights of "
+    "hidden group 0.",
+  )
+  on_divergence: str = options.option(
+    "stop",
+    "What to do when the loss is not finite or rises far beyond earlier "
+    "losses. stop ends the run. rollback returns to the last good "
+    "checkpoint, lowers the learning rate, and skips the batches taken "
+    "since that checkpoint.",
+    choices=("stop", "rollback"),
+  )
+  rollback_factor: float = options.option(
+    0.5,
+    "Number by which every rollback of --on_divergence=rollback "
+    "multiplies the learning rate.",
+    minimum=0.0,
+    maximum=1.0,
+  )
+  max_rollbacks: int = options.option(
+    5,
+    "Number of rollbacks of --on_divergence=rollback in a run, after "
+    "which the next divergence ends the run.",
+    minimum=0,
+  )
+  jit_compile: bool = options.option(
+    True,
+    "Compile the forward and the backward pass with XLA.",
   )
   lean_step: bool = options.option(
-    True, "on CPUs, in float32: compute with less between the matrix products; "
-    "the layers' numbers to 1e-5",
-  )  # fmt: skip
+    True,
+    "Use the faster training step on CPUs in float32, which does less "
+    "work between the matrix products. Losses and gradients agree with "
+    "the ordinary step to about 1e-5.",
+  )
   rematerialize: bool = options.option(
-    False, "compute the layers' insides again for the gradient instead of "
-    "keeping them: less memory, a third more time",
-  )  # fmt: skip
+    False,
+    "Compute the activations inside the layers a second time for the "
+    "backward pass, and store none: less memory, about a third more time.",
+  )
 
   def lengths(self) -> tuple[int, int]:
     """Returns what the user expects of the records; 0: nothing."""

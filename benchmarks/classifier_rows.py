@@ -1,9 +1,11 @@
-"""How fast rows are read and near copies found, and in how much memory.
+"""Measures how fast, and in how much memory, rows are read and compared.
 
-    python -m benchmarks.classifier_rows --input_file=verne.txt --num_rows=1000000
+    python -m benchmarks.classifier_rows --input_file=verne.txt \\
+      --num_rows=1000000
 
-The rows are runs of words of a text, as a TSV, a CSV and JSON lines; one in ten
-is nearly the one before. Seconds are those of one core.
+The rows are runs of words of a text, written as a TSV, as a CSV and as JSON
+lines. One row in ten is a near copy of the row before. The seconds are those of
+one core.
 """
 
 import collections
@@ -30,10 +32,18 @@ from data_prep import (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Which text, and how much of it."""
+  """Input."""
 
-  input_file: str = options.option("", "text, a sentence a line: globs")
-  num_rows: int = options.option(100_000, "rows to make of it", minimum=10)
+  input_file: str = options.option(
+    "",
+    "Text files with a sentence in each line, as glob patterns separated "
+    "by commas. Required.",
+  )
+  num_rows: int = options.option(
+    100_000,
+    "Number of rows to make of the text.",
+    minimum=10,
+  )
 
   def check(self) -> None:
     options.require(self, "input_file")

@@ -1,12 +1,13 @@
-"""How many texts a second a classifier reads, against padding all of them.
+"""Measures how many texts a classifier reads in a second, with and without padding.
 
-    python -m benchmarks.classifier_speed --spm_model_file=tokenizer.model \
+    python -m benchmarks.classifier_speed --spm_model_file=tokenizer.model \\
       --sentences_file=news.txt --documents_file=passages.txt
 
-Batches of like length against batches padded to --max_seq_length, both on one
-core in one run, both after the graph is there; everything from the text on is
-timed, tokenising too. Real sentences at 128, real documents at 512; ALBERT-base
-with random weights. Then a cold start, and what one text takes.
+Two ways of batching are compared in one run on one core: batches of texts of
+like length, and batches that are padded to the longest length. The time
+includes the tokenizer and excludes the tracing of the graph. Sentences are read
+at 128 pieces, documents at 512, by ALBERT-base with random weights. The time
+of a cold start and the time of a single text follow.
 """
 
 import dataclasses
@@ -40,15 +41,40 @@ _LABELS = ("a", "b")
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to measure."""
+  """Model and texts."""
 
-  model: str = options.option("albert_base", "a config in configs/")
-  spm_model_file: str = options.option("", "the SentencePiece model")
-  sentences_file: str = options.option("", "one a line, read at 128")
-  documents_file: str = options.option("", "blank lines between, read at 512")
-  texts: int = options.option(128, "how many of each are drawn", minimum=8)
-  batch_size: int = options.option(8, "texts a batch", minimum=1)
-  seed: int = options.option(0, "of the draw", minimum=0)
+  spm_model_file: str = options.option(
+    "",
+    "SentencePiece model that divides texts into pieces. Required.",
+  )
+  sentences_file: str = options.option(
+    "",
+    "Text file with a sentence in each line, read with at most 128 pieces.",
+  )
+  documents_file: str = options.option(
+    "",
+    "Text file with a blank line between documents, read with at most 512 "
+    "pieces.",
+  )
+  model: str = options.option(
+    "albert_base",
+    "Name of a config in the folder configs, such as albert_base.",
+  )
+  texts: int = options.option(
+    128,
+    "Number of sentences, and of documents, that are drawn from the files.",
+    minimum=8,
+  )
+  batch_size: int = options.option(
+    8,
+    "Number of texts in a batch.",
+    minimum=1,
+  )
+  seed: int = options.option(
+    0,
+    "Seed of the draw of texts.",
+    minimum=0,
+  )
 
 
 def main(settings: Options) -> None:

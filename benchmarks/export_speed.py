@@ -1,11 +1,11 @@
-"""How much faster the int8 export is than the float SavedModel, and what it costs.
+"""Measures the speed of the int8 export against that of the float SavedModel.
 
     TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \\
       python -m benchmarks.export_speed --length=128
 
-ALBERT-base's shape with random weights, one thread, CPU seconds: the ratio is
-what to read. With --model_dir, a trained classifier and, by --eval_file, its
-accuracy in both forms.
+The model has the shape of ALBERT-base and random weights; one thread computes,
+and the times are CPU seconds, of which the ratio counts. With --model_dir a
+trained classifier is measured, and with --eval_file the accuracy of both forms.
 """
 
 import dataclasses
@@ -32,18 +32,45 @@ from data_prep import options, records
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to measure."""
+  """Model and size of the measurement."""
 
-  batch_size: int = options.option(1, "texts at once", minimum=1)
-  length: int = options.option(128, "pieces of a text", minimum=3)
-  runs: int = options.option(10, "times each is run", minimum=1)
-  albert_config_file: str = options.option(
-    "configs/albert_base.json", "the shape, where there is no --model_dir"
+  model_dir: str = options.option(
+    "",
+    "Model directory of a trained classifier. By default a model with "
+    "random weights is measured.",
   )
-  model_dir: str = options.option("", "a trained classifier to measure instead")
-  eval_file: str = options.option("", "labelled rows for its accuracy")
-  text_column: str = options.option("text", "header of their texts")
-  label_column: str = options.option("label", "header of their labels")
+  albert_config_file: str = options.option(
+    "configs/albert_base.json",
+    "JSON file with the shape of the model that is measured without "
+    "--model_dir.",
+  )
+  eval_file: str = options.option(
+    "",
+    "Labelled rows on which the accuracy of --model_dir is measured.",
+  )
+  text_column: str = options.option(
+    "text",
+    "Header of the column with the texts in --eval_file.",
+  )
+  label_column: str = options.option(
+    "label",
+    "Header of the column with the labels in --eval_file.",
+  )
+  batch_size: int = options.option(
+    1,
+    "Number of texts in a batch.",
+    minimum=1,
+  )
+  length: int = options.option(
+    128,
+    "Number of pieces in a text.",
+    minimum=3,
+  )
+  runs: int = options.option(
+    10,
+    "Number of times that each form of the model is run.",
+    minimum=1,
+  )
 
 
 def main(settings: Options) -> None:

@@ -1,13 +1,14 @@
-"""How well legacy fonts' letters are repaired, what is hurt, and how fast.
+"""Measures how well, and how fast, letters of legacy fonts are repaired.
 
     python -m benchmarks.legacy_letters --broken_file=secret_history.txt \\
       --clean_file='verne.txt,bible.txt' --foreign_file=ukrainian.txt
 
-A broken file's words are judged by the eye: the most frequent ones left are
-printed, and how many repaired ones stand in the clean files. Of a clean file no
-word should be touched; then є, ї or v are put for its ө and ү, a word a line
-and in whole lines, and the words counted that come back. Of a foreign file, in
-which є and ї are right, each word is tried alone.
+Broken files: the program prints the most frequent words that are left as they
+were, to be judged by a reader, and the share of repaired words that occur in
+the clean files. Clean files: no word should be changed; then the program puts
+є, ї or v for ө and ү, in single words and in whole lines, and counts the words
+that the repair restores. Foreign files, where є and ї are right: the program
+counts the words that the repair changes.
 """
 
 import collections
@@ -29,11 +30,21 @@ _BROKEN = {
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Which files."""
+  """Input."""
 
-  broken_file: str = options.option("", "text from legacy fonts: globs")
-  clean_file: str = options.option("", "text with ө and ү: globs")
-  foreign_file: str = options.option("", "text in other languages: globs")
+  broken_file: str = options.option(
+    "",
+    "Text files with letters of legacy fonts, as glob patterns separated "
+    "by commas. Required.",
+  )
+  clean_file: str = options.option(
+    "",
+    "Text files with ө and ү, as glob patterns separated by commas. Required.",
+  )
+  foreign_file: str = options.option(
+    "",
+    "Text files in other languages, as glob patterns separated by commas.",
+  )
 
   def check(self) -> None:
     options.require(self, "broken_file", "clean_file")

@@ -1,11 +1,11 @@
-"""How fast examples are made, against encoding the same text alone.
+"""Measures how fast examples are made, against the tokenizer alone.
 
     python -m benchmarks.pretraining_data_speed --input_file='corpus/*.txt' \\
       --spm_model_file=tokenizer/tokenizer.model
 
-The limit of a first pass is SentencePiece's own time, with one thread. Then
-the whole program's time with one worker against that with two, on an input
-large enough (100 MB) that starting two processes is no part of it.
+No pass can be faster than SentencePiece on one thread, the first number. The
+last numbers are the times of the whole program with one worker and with two,
+on 100 MB of text, so that the start of the processes does not count.
 """
 
 import concurrent.futures
@@ -31,11 +31,21 @@ _ROUNDS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to measure on."""
+  """Input."""
 
-  input_file: str = options.option("", "corpus files: globs, by commas")
-  spm_model_file: str = options.option("", "the SentencePiece model")
-  documents: int = options.option(2000, "how many documents", minimum=1)
+  input_file: str = options.option(
+    "",
+    "Corpus files, as glob patterns separated by commas. Required.",
+  )
+  spm_model_file: str = options.option(
+    "",
+    "SentencePiece model that divides sentences into pieces. Required.",
+  )
+  documents: int = options.option(
+    2000,
+    "Number of documents of the corpus to use.",
+    minimum=1,
+  )
 
   def check(self) -> None:
     options.require(self, "input_file", "spm_model_file")

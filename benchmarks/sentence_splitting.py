@@ -1,12 +1,12 @@
-"""How well sentences are split, against NLTK's punkt.
+"""Measures how well sentences are split, against punkt of NLTK.
 
     NLTK_DATA=nltk_data python -m benchmarks.sentence_splitting \\
       --train_file='sample/pretrain/*.txt'
 
-Precision, recall and F1 of the boundaries inside paragraphs: of
-data_prep.sentences, of punkt's English model, and of punkt trained on
-Mongolian text. The English model, punkt_tab, comes with NLTK's data, in the
-folder that the environment variable NLTK_DATA names.
+The program prints precision, recall and F1 of the sentence boundaries inside
+paragraphs, for data_prep.sentences, for the English model of punkt, and for
+punkt trained on Mongolian text. The English model, punkt_tab, is part of the
+data of NLTK, in the folder that the environment variable NLTK_DATA names.
 """
 
 import dataclasses
@@ -22,13 +22,17 @@ Split = Callable[[str], Sequence[str]]
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to measure on, and what punkt learns from."""
+  """Input."""
 
   gold_file: str = options.option(
-    "tests/gold/*.txt", "sentences by line, # for notes: globs, by commas"
+    "tests/gold/*.txt",
+    "Text files with a sentence in each line and # before notes, as glob "
+    "patterns separated by commas.",
   )
   train_file: str = options.option(
-    "", "Mongolian text to train punkt on: globs, by commas"
+    "",
+    "Mongolian text files to train punkt on, as glob patterns separated "
+    "by commas. Required.",
   )
 
   def check(self) -> None:

@@ -1,10 +1,12 @@
-"""How fast a server answers, alone and under load, against the model in a loop.
+"""Measures how fast a server answers, alone and under load.
 
     python -m benchmarks.serving_speed --texts=400
 
-Random weights, short Mongolian texts (the first eight words of SIB-200's).
-The clients take their share of the same cores. CPU is the server's, in all
-threads, for a text: on a machine that others use it says more than the clock.
+The speed is compared with that of the model called in a loop. The weights are
+random; the texts are the first eight words of texts of SIB-200. The clients run
+on the same cores as the server. The CPU time is that of all threads of the
+server, divided by the number of texts: on a machine with other work the CPU
+time says more than the clock.
 """
 
 import concurrent.futures
@@ -35,11 +37,21 @@ _WORDS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  texts: int = options.option(400, "texts a measurement", minimum=32)
-  configs: str = options.option(
-    "configs/albert_tiny.json,configs/albert_base.json", "the models' shapes"
+  """Models and texts."""
+
+  texts: int = options.option(
+    400,
+    "Number of texts in a measurement.",
+    minimum=32,
   )
-  sample: str = options.option("sample", "the folder of the sample")
+  configs: str = options.option(
+    "configs/albert_tiny.json,configs/albert_base.json",
+    "JSON files with the shapes of the models, separated by commas.",
+  )
+  sample: str = options.option(
+    "sample",
+    "Folder of the sample, from which the texts come.",
+  )
 
 
 @dataclasses.dataclass(frozen=True)

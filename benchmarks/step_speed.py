@@ -1,19 +1,20 @@
-"""How fast a training step is: its share of the matrix product's peak.
+"""Measures the speed of a training step as a share of the peak of the processor.
 
-    python -m benchmarks.step_speed --input_file='corpus/*.txt' \
+    python -m benchmarks.step_speed --input_file='corpus/*.txt' \\
       --spm_model_file=tokenizer/tokenizer.model
 
-One core, float32, dropout 0. The peak is measured in the same run, on the
-shapes of the feed-forward layer. Only matrix products count as work, three
-times those of the forward pass; the rest of a step is time without work.
+One core computes in float32 with dropout 0. The peak is that of the matrix
+product, measured in the same run on the shapes of the feed-forward layer. Only
+matrix products count as work: three times those of the forward pass.
 
-Given text, it says what counts in the end: the corpus words that a CPU-second
-trains on, in packed records, against google-research/albert's, which pads
-every example, takes й and ё apart, and reaches 63 % of the peak (measured at
-128 with TensorFlow 1's graph, docs/log.md); masked positions are equally many.
+With --input_file the program also prints how many words of the corpus are
+trained on in a CPU second, in packed records. The comparison is with
+google-research/albert, which pads every example, divides й and ё into two
+characters, and reaches 63 % of the peak (measured at 128 pieces with the graph
+of TensorFlow 1, docs/log.md), at an equal number of masked positions.
 
---rival_python=.venv-interop/bin/python (`scripts/setup.sh --interop`) runs the
-same step by transformers on PyTorch afterwards.
+--rival_python=.venv-interop/bin/python (`scripts/setup.sh --interop`) then runs
+the step with transformers on PyTorch.
 """
 
 import collections
@@ -51,18 +52,50 @@ _ROOT = pathlib.Path(__file__).parent.parent
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to measure."""
+  """Model, batch and comparison."""
 
-  model: str = options.option("albert_base", "a config in configs/")
-  max_seq_length: int = options.option(128, "pieces a sequence", minimum=8)
-  batch_size: int = options.option(8, "sequences", minimum=1)
-  steps: int = options.option(4, "steps that are timed", minimum=1)
-  lean: bool = options.option(True, "the lean step; false: layer by layer")
-  input_file: str = options.option("", "corpus files, for words a CPU-second")
-  spm_model_file: str = options.option("", "the SentencePiece model, likewise")
-  documents: int = options.option(2000, "how many of them", minimum=1)
+  model: str = options.option(
+    "albert_base",
+    "Name of a config in the folder configs, such as albert_base.",
+  )
+  max_seq_length: int = options.option(
+    128,
+    "Number of pieces in a sequence.",
+    minimum=8,
+  )
+  batch_size: int = options.option(
+    8,
+    "Number of sequences in a step.",
+    minimum=1,
+  )
+  steps: int = options.option(
+    4,
+    "Number of steps that are timed.",
+    minimum=1,
+  )
+  lean: bool = options.option(
+    True,
+    "Measure the lean step. With --nolean the step goes layer by layer.",
+  )
+  input_file: str = options.option(
+    "",
+    "Corpus files, as glob patterns separated by commas, to measure how "
+    "many words are trained on in a second of CPU time.",
+  )
+  spm_model_file: str = options.option(
+    "",
+    "SentencePiece model that divides the sentences of --input_file into "
+    "pieces.",
+  )
+  documents: int = options.option(
+    2000,
+    "Number of documents of --input_file to use.",
+    minimum=1,
+  )
   rival_python: str = options.option(
-    "", "a Python that has torch and transformers, to compare with"
+    "",
+    "Python interpreter with torch and transformers, to run the step in "
+    "PyTorch too.",
   )
 
 

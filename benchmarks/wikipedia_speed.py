@@ -1,11 +1,12 @@
-"""How fast running text comes out of a dump, against the parser library alone.
+"""Measures how fast text comes out of a Wikipedia dump, against a parser alone.
 
-python -m benchmarks.wikipedia_speed --input_file=enwiki-pages-articles.xml.bz2
+    python -m benchmarks.wikipedia_speed \\
+      --input_file=enwiki-pages-articles.xml.bz2
 
-Both do the same pages in one process, in turn, page by page, so that whatever
-else the machine does slows both: `data_prep.wikipedia.rendered` against
-`mwparserfromhell.parse(text).strip_code()`. Reading the dump is left out of
-the ratio and printed beside it.
+`data_prep.wikipedia.rendered` and `mwparserfromhell.parse(text).strip_code()`
+read the same pages in one process, page by page in turn, so that other work on
+the machine slows both. The ratio does not include the reading of the dump, whose
+time is printed too.
 """
 
 import dataclasses
@@ -20,11 +21,17 @@ from data_prep import options, storage, wikipedia
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to read."""
+  """Input."""
 
-  input_file: str = options.option("", "MediaWiki dumps: globs, by commas")
+  input_file: str = options.option(
+    "",
+    "XML dumps of MediaWiki, as glob patterns separated by commas. Required.",
+  )
   max_megabytes: int = options.option(
-    20, "stop after so much wikitext; the library does one a second", minimum=1
+    20,
+    "Number of megabytes of wikitext to read. The library that is "
+    "compared reads about one in a second.",
+    minimum=1,
   )
 
   def check(self) -> None:

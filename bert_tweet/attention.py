@@ -32,15 +32,30 @@ _LEVELS, _SCALES = 255, 65535
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
+  """What to look at, and where the page goes."""
+
   model_dir: str = options.option(
-    "", "the model: a classifier or a pretrained one, a TF 1 checkpoint or a "
-    "directory of Hugging Face's",
-  )  # fmt: skip
-  input_text: str = options.option("", "what it reads")
-  input_text_pair: str = options.option("", "the second text of a pair")
-  output_file: str = options.option("attention.html", "the page")
+    "",
+    "Model to look into: a model directory of a classifier or a "
+    "pretrained model, a TensorFlow 1 checkpoint, or a Hugging Face "
+    "directory. Required.",
+  )
+  input_text: str = options.option(
+    "",
+    "Text that the model reads. Required.",
+  )
+  input_text_pair: str = options.option(
+    "",
+    "Second text, for models that read pairs of texts.",
+  )
+  output_file: str = options.option(
+    "attention.html",
+    "HTML file that the program writes.",
+  )
   spm_model_file: str = options.option(
-    "", "the SentencePiece model, where none lies beside the weights"
+    "",
+    "SentencePiece model. Not needed where a tokenizer lies beside the "
+    "weights.",
   )
 
   def check(self) -> None:

@@ -1,7 +1,10 @@
-"""Predicts labels of texts: a text a line in, a JSON object a line out.
+"""Predicts the labels of texts, with one JSON object for each text.
 
-python -m bert_tweet.predict --model_dir=run/model --input_file=tweets.txt
-{"line": 1, "text": "…", "label": "sports", "probabilities": {"sports": …}}
+    python -m bert_tweet.predict --model_dir=run/model --input_file=tweets.txt
+
+A line of the output:
+
+    {"line": 1, "text": "…", "label": "sports", "probabilities": {"sports": …}}
 """
 
 import os

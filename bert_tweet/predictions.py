@@ -22,14 +22,26 @@ _AHEAD = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  model_dir: str = options.option("", "a classifier's model directory")
-  input_text: str = options.option("", "one text")
+  """Classifier and texts."""
+
+  model_dir: str = options.option(
+    "",
+    "Model directory of a classifier. Required.",
+  )
+  input_text: str = options.option(
+    "",
+    "One text to classify.",
+  )
   input_file: str = options.option(
-    "", "files of a text a line, as globs; .gz and the like too. Without it "
-    "and --input_text: standard input",
-  )  # fmt: skip
+    "",
+    "Files with a text in each line, as glob patterns separated by "
+    "commas; compressed files (.gz and others) too. Without this flag and "
+    "--input_text, texts come from the standard input.",
+  )
   predict_batch_size: int = options.option(
-    32, "texts that the model reads at once", minimum=1
+    32,
+    "Number of texts that the model reads at once.",
+    minimum=1,
   )
 
   def check(self) -> None:

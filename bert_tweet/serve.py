@@ -1,8 +1,9 @@
-"""Serves a classifier: a page to type into, and predictions over HTTP.
+"""Serves a classifier over HTTP: a page to type into, and a JSON API.
 
     python -m bert_tweet.serve --model_dir=run/model --port=8000
 
-SIGTERM and Ctrl-C let requests under way end, ten seconds at most.
+After SIGTERM or Ctrl-C the server finishes the requests that it has begun, in
+ten seconds at most.
 """
 
 import ipaddress

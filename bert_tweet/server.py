@@ -53,37 +53,63 @@ _EXAMPLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  model_dir: str = options.option("", "a classifier's model directory")
+  """Classifier, address and limits of the server."""
+
+  model_dir: str = options.option(
+    "",
+    "Model directory of a classifier. Required.",
+  )
   host: str = options.option(
     "127.0.0.1",
-    "where to listen; the default is for this machine alone. There is no "
-    "login: put a proxy that has one before any other",
+    "Address to listen on. With the default only this machine can "
+    "connect. The server has no login: for any other address put a proxy "
+    "with a login in front of the server.",
   )
   port: int = options.option(
-    8000, "the port; 0 takes a free one", minimum=0, maximum=65535
+    8000,
+    "Port to listen on. 0 takes a free port.",
+    minimum=0,
+    maximum=65535,
+  )
+  username: str = options.option(
+    "",
+    "Names that the page shows for the labels, separated by commas, in "
+    "the order of the labels, such as Болд,Дулмаа for the labels 0 and 1. "
+    "By default the page shows the labels.",
+  )
+  examples_file: str = options.option(
+    "",
+    "Text file with an example text in each line, for the page. By "
+    "default the page has examples of this project.",
   )
   max_batch_size: int = options.option(
-    32, "texts that the model reads at once", minimum=1, maximum=4096
+    32,
+    "Number of texts that the model reads at once.",
+    minimum=1,
+    maximum=4096,
   )
   max_wait_ms: float = options.option(
     2.0,
-    "how long a text waits for others, to share a batch",
+    "Number of milliseconds that a text waits for further texts, so that "
+    "the model reads several at once.",
     minimum=0,
     maximum=60_000,
   )
   max_queue: int = options.option(
-    512, "texts that may wait; who comes then is told to come back", minimum=1
+    512,
+    "Number of texts that may wait. Further requests are refused with the "
+    "advice to try again.",
+    minimum=1,
   )
   max_text_bytes: int = options.option(
-    20_000, "the longest text, in bytes of UTF-8", minimum=1
+    20_000,
+    "Length of the longest text that the server accepts, in bytes of UTF-8.",
+    minimum=1,
   )
-  log_texts: bool = options.option(False, "log what people type")
-  username: str = options.option(
-    "", "names to show in place of the labels, in the labels' order, with "
-    "commas: Болд,Дулмаа for the labels 0 and 1",
-  )  # fmt: skip
-  examples_file: str = options.option(
-    "", "texts to click, one a line, in place of the page's own"
+  log_texts: bool = options.option(
+    False,
+    "Write the texts of the requests to the log. By default the log "
+    "contains no texts.",
   )
 
   def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Writes a page that shows what a model looked at in a text.
+"""Writes an HTML page with the attention of a model on a text.
 
     python -m bert_tweet.visualize --model_dir=run/model \\
       --input_text='Бөхийн барилдаан эхэллээ.' --output_file=attention.html

@@ -1,7 +1,7 @@
-"""Cleans raw text into a corpus: one sentence a line.
+"""Cleans raw text into a corpus with one sentence in each line.
 
-python -m data_prep.build_corpus --source=text --input_file='raw/*.txt' \\
-  --output_dir=corpus
+    python -m data_prep.build_corpus --source=text --input_file='raw/*.txt' \\
+      --output_dir=corpus
 """
 
 from absl import logging

@@ -47,22 +47,34 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Columns(options.Group):
-  """Which columns of a file, or keys of JSON lines, are what."""
+  """Columns of a file of labelled rows."""
 
-  text_column: str = options.option("text", "header, or JSON key, of the texts")
-  label_column: str = options.option("label", "that of the labels")
+  text_column: str = options.option(
+    "text",
+    "Column header, or JSON key, of the texts.",
+  )
+  label_column: str = options.option(
+    "label",
+    "Column header, or JSON key, of the labels.",
+  )
   text_pair_column: str = options.option(
-    "", "that of the second texts, where pairs are classified"
+    "",
+    "Column header, or JSON key, of the second texts, for pairs of texts. "
+    "By default rows have one text.",
   )
   label_type: str = options.option(
-    "class", "class: one name a row; multi_label: several or none; regression: "
-    "a number; entities: [[start, end, type], …] in characters of the text",
+    "class",
+    "Kind of the labels. class: one name in each row. multi_label: any "
+    "number of names. regression: a number. entities: [[start, end, "
+    "type], …], where start and end count characters of the text.",
     choices=("class", "multi_label", "regression", "entities"),
-  )  # fmt: skip
+  )
   label_separator: str = options.option(
-    "", "what stands between the names of a row (multi_label); without it they "
-    "are a JSON list",
-  )  # fmt: skip
+    "",
+    "Characters between the labels of a row, such as a comma, for "
+    "--label_type=multi_label. By default the labels of a row are a JSON "
+    "list.",
+  )
 
   def wanted(self, labelled: bool) -> list[tables.Wanted]:
     """The columns of the text, the label and, if any, the second text."""

@@ -40,39 +40,60 @@ _SHOWN_LABELS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to read, how to split it, where it goes."""
+  """Input, split and output."""
 
   input_file: str = options.option(
-    "", "rows: .csv, .tsv or .jsonl, compressed or not; globs, by commas"
+    "",
+    "Files of labelled rows (.csv, .tsv or .jsonl, compressed or not), as "
+    "glob patterns separated by commas. Required.",
   )
-  output_dir: str = options.option("", "the set")
+  output_dir: str = options.option(
+    "",
+    "Folder for the files train, dev and test with a manifest. Required.",
+  )
   source: str = options.option(
-    "table", "table: any file by column name; eduge: its CSV, columns news and "
-    "label; tweets: dumps of tweets, cleaned; ner: JSON lines of text and "
-    "labels, [[start, end, type], …]",
+    "table",
+    "Kind of the input. table: any file, with columns found by name. "
+    "eduge: the CSV of Eduge's news, with the columns news and label. "
+    "tweets: dumps of tweets, which are cleaned. ner: JSON lines of text "
+    "and labels, where labels are [[start, end, type], …].",
     choices=("table", "eduge", "tweets", "ner"),
-  )  # fmt: skip
+  )
   split: str = options.option(
-    "hash", "hash: by content, the labels' shares and copies of a text kept "
-    "together; predecessor: by position, a fifth, as published scores have it",
+    "hash",
+    "How rows are split. hash: by a hash of the text; labels are as "
+    "frequent in each part as in the whole, and copies of a text stay in "
+    "one part. predecessor: a fifth of the rows is the test part, drawn "
+    "by position as for the published scores of Eduge (scikit-learn, "
+    "random_state=42).",
     choices=("hash", "predecessor"),
-  )  # fmt: skip
+  )
   test_fraction: float = options.option(
-    0.1, "of the rows, for --split=hash", minimum=0.0, maximum=0.9
+    0.1,
+    "Share of the rows in the test part, for --split=hash.",
+    minimum=0.0,
+    maximum=0.9,
   )
   dev_fraction: float = options.option(
-    0.1, "of the rows that are not for the test; by content in either split",
-    minimum=0.0, maximum=0.9,
-  )  # fmt: skip
+    0.1,
+    "Share of the rows outside of the test part that go into the dev "
+    "part, chosen by a hash of the text.",
+    minimum=0.0,
+    maximum=0.9,
+  )
   near_duplicates: float = options.option(
-    classifier_splits.SIMILARITY, "the share of word pairs in common from "
-    "which two texts are copies; 0: the same text only",
-    minimum=0.0, maximum=1.0,
-  )  # fmt: skip
+    classifier_splits.SIMILARITY,
+    "Smallest share of common word pairs at which two texts count as "
+    "copies. 0 counts equal texts only.",
+    minimum=0.0,
+    maximum=1.0,
+  )
   bad_rows: str = options.option(
-    "stop", "stop: at the first; leave_out: count them and write them down",
+    "stop",
+    "What to do with a row that cannot be read. stop: end with an error "
+    "at the first. leave_out: leave out, count and list such rows.",
     choices=("stop", "leave_out"),
-  )  # fmt: skip
+  )
 
   def check(self) -> None:
     options.require(self, "input_file", "output_dir")

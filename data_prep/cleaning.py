@@ -15,38 +15,57 @@ from data_prep import language, options
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Which rules apply, and their bounds."""
+  """Rules of cleaning."""
 
   language: str = options.option(
-    "mn", "mn: drop documents that are clearly in another language, or "
-    "mojibake; any: keep all", choices=("mn", "any"),
-  )  # fmt: skip
+    "mn",
+    "Language of the documents to keep. mn: drop documents that are "
+    "clearly in another language than Mongolian or wrongly decoded. any: "
+    "keep documents in any language.",
+    choices=("mn", "any"),
+  )
   min_words: int = options.option(
-    5, "drop documents of fewer words (a guess: less is a caption)", minimum=0
+    5,
+    "Smallest number of words of a document; shorter documents are "
+    "dropped. The default is a guess: fewer words are a caption.",
+    minimum=0,
   )
   min_characters: int = options.option(
-    0, "drop documents of fewer characters (mongolian-bert's news: 150)",
+    0,
+    "Smallest number of characters of a document; shorter documents are "
+    "dropped (mongolian-bert's news: 150).",
     minimum=0,
-  )  # fmt: skip
+  )
   min_sentences: int = options.option(
-    0, "drop documents of fewer sentences (mongolian-bert's news: 6)", minimum=0
+    0,
+    "Smallest number of sentences of a document; shorter documents are "
+    "dropped (mongolian-bert's news: 6).",
+    minimum=0,
   )
   drop_first_and_last_sentence: bool = options.option(
-    False, "they are by-line and source in news (mongolian-bert: true)"
+    False,
+    "Drop the first and the last sentence of a document, which in news "
+    "articles are the by-line and the source (mongolian-bert: true).",
   )
   drop_lines_without_letters: bool = options.option(
-    True, "such as rules, page numbers and tables of figures"
+    True,
+    "Drop lines without letters, such as rules, page numbers and tables "
+    "of figures.",
   )
   drop_repeated_lines: bool = options.option(
-    True, "drop a sentence that stood in the document before (as C4 does)"
+    True,
+    "Drop a sentence that the document contained before, as C4 does.",
   )
   drop_boilerplate: bool = options.option(
-    True, "drop what web pages say about themselves: share, comment, copyright"
+    True,
+    "Drop sentences about the web page, such as requests to share, to "
+    "comment or to respect copyright.",
   )
   scrub_personal_data: bool = options.option(
-    False, "put [имэйл], [утас] and [регистр] for e-mail addresses, phone "
-    "numbers and register numbers",
-  )  # fmt: skip
+    False,
+    "Replace e-mail addresses with [имэйл], phone numbers with [утас] and "
+    "register numbers with [регистр].",
+  )
 
 
 @dataclasses.dataclass(frozen=True)

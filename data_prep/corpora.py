@@ -35,40 +35,67 @@ _LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Which text to clean, and how."""
+  """Input and output of the corpus."""
 
   source: str = options.option(
     "text",
-    "text: plain UTF-8 text (see --documents), .jsonl, .csv, .tsv, or an "
-    "archive of text files (.zip, .tar, .rar); news: the same; "
-    "wikipedia: a dump, .xml; epub: books, a chapter a document",
+    "Kind of the input. text: plain UTF-8 text, .jsonl, .csv or .tsv "
+    "files, or archives of such files (.zip, .tar, .rar). news: read like "
+    "text, with the news archive as --download. wikipedia: an XML dump. "
+    "epub: e-books, where each chapter becomes a document.",
     choices=("text", "news", "wikipedia", "epub"),
   )
-  input_file: str = options.option("", "files: globs, by commas")
-  output_dir: str = options.option("", "where corpus-*.txt go")
+  input_file: str = options.option(
+    "",
+    "Files to read, as glob patterns separated by commas. Required "
+    "without --download.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for the corpus: the files corpus-*.txt, a manifest and a "
+    "report. Required.",
+  )
   repair_legacy_letters: bool = options.option(
-    False, "put ө and ү where a legacy font left є, ї, ѳ or v"
+    False,
+    "Put ө and ү where a legacy font left є, ї, ѳ or v.",
   )
   split_sentences: bool = options.option(
-    True, "split lines into sentences; false: a line is a sentence"
+    True,
+    "Split lines into sentences. With --nosplit_sentences every line is a "
+    "sentence.",
   )
   section_sentences: int = options.option(
-    0, "cut longer documents into passages of about so many sentences; 0: "
-    "leave them whole", minimum=0,
-  )  # fmt: skip
+    0,
+    "Approximate number of sentences of a passage, where longer documents "
+    "are cut into passages. 0 leaves documents whole.",
+    minimum=0,
+  )
   near_duplicates: float = options.option(
-    0.0, "drop a document if at least this share (0.8 is usual) of its and an "
-    "earlier kept document's different runs of five words stand in both; needs "
-    "3 to 9 kB of memory for each kept document; 0: drop exact copies alone",
-    minimum=0.0, maximum=1.0,
-  )  # fmt: skip
+    0.0,
+    "Smallest Jaccard similarity at which a document is dropped as a near "
+    "copy of an earlier document in the corpus. The similarity compares "
+    "the sets of runs of five words; 0.8 is usual. 0 drops exact copies "
+    "only. Each document of the corpus takes 3 to 9 kB of memory.",
+    minimum=0.0,
+    maximum=1.0,
+  )
   decontaminate: str = options.option(
-    "", "evaluation sets: .csv, .tsv, .jsonl or text, globs, by commas; "
-    "sentences that share eight words in a row with them are dropped",
-  )  # fmt: skip
-  num_shards: int = options.option(1, "files", minimum=1, maximum=100_000)
+    "",
+    "Evaluation sets (.csv, .tsv, .jsonl or text files), as glob patterns "
+    "separated by commas. A sentence that shares eight words in a row "
+    "with an evaluation set is dropped from the corpus.",
+  )
+  num_shards: int = options.option(
+    1,
+    "Number of files into which the corpus is divided.",
+    minimum=1,
+    maximum=100_000,
+  )
   num_workers: int = options.option(
-    0, "processes; 0: one a core. Does not change the bytes", minimum=0
+    0,
+    "Number of processes. 0 starts one process for each core. The output "
+    "does not depend on this number.",
+    minimum=0,
   )
 
   def check(self) -> None:

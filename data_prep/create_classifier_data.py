@@ -1,7 +1,7 @@
 """Splits labelled rows into frozen train, dev and test files.
 
-python -m data_prep.create_classifier_data --input_file=rows.csv \\
-  --text_column=text --label_column=label --output_dir=rows
+    python -m data_prep.create_classifier_data --input_file=rows.csv \\
+      --text_column=text --label_column=label --output_dir=rows
 """
 
 from data_prep import classifier_data, classifier_sets, options, tweets

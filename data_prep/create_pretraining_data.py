@@ -1,7 +1,7 @@
-"""Writes pretraining TFRecords from a corpus.
+"""Turns a corpus into TFRecords with masked examples for pretraining.
 
-python -m data_prep.create_pretraining_data --input_file='corpus/*.txt' \\
-  --spm_model_file=spm/tokenizer.model --output_dir=records
+    python -m data_prep.create_pretraining_data --input_file='corpus/*.txt' \\
+      --spm_model_file=spm/tokenizer.model --output_dir=records
 """
 
 import functools

@@ -34,20 +34,29 @@ _ADVICE = (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to fetch, from where."""
+  """Downloads."""
 
   download: bool = options.option(
-    False, "fetch the --source's known corpus first (wikipedia, news)"
+    False,
+    "Download the known corpus of --source=wikipedia or --source=news "
+    "first, and read the download.",
   )
   download_dir: str = options.option(
-    "downloads", "where downloads go, and stay for the next run"
+    "downloads",
+    "Folder for downloaded files, where later runs find the files again.",
   )
   dump_date: str = options.option(
-    "latest", "which Wikipedia dump: latest, or a date such as 20261101"
+    "latest",
+    "Date of the Wikipedia dump, such as 20261101, or latest.",
   )
-  wiki: str = options.option("mnwiki", "which Wikipedia")
+  wiki: str = options.option(
+    "mnwiki",
+    "Name of the Wikipedia, such as mnwiki for the Mongolian one.",
+  )
   download_host: str = options.option(
-    "", "a mirror, instead of the corpus' own host, as https://HOST"
+    "",
+    "Mirror to download from, such as https://HOST. By default the host "
+    "of the corpus.",
   )
 
   def check(self) -> None:

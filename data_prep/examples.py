@@ -36,77 +36,124 @@ _PIECES_A_BLOCK = 1 << 19
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe(options.Group):
-  """What decides the examples' content, beside corpus and tokenizer.
+class TextPreparation(options.Group):
+  """Preparation of the text before the tokenizer.
+
+  For checkpoints from elsewhere. The SentencePiece models of train_tokenizer
+  prepare the text themselves.
+  """
+
+  do_lower_case: bool = options.option(
+    False,
+    "Lower-case text before the tokenizer, for a SentencePiece model that "
+    "does not lower-case (google-research/albert: true).",
+  )
+  strip_accents: bool = options.option(
+    False,
+    "Remove the marks of letters (й becomes и) before the tokenizer, for "
+    "a checkpoint that was trained on text without marks.",
+  )
+  replace_quotes: bool = options.option(
+    False,
+    "Turn two backticks or two apostrophes into a quotation mark before "
+    "the tokenizer, for a checkpoint that was trained on such text.",
+  )
+  split_digit_commas: bool = options.option(
+    False,
+    "Separate the comma from pieces that end in a digit and a comma, for "
+    "a checkpoint that was trained on such pieces.",
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe(TextPreparation):
+  """Length, masks and sentence pairs of the examples.
 
   The names are google-research/albert's. max_predictions_per_seq follows the
   length (upstream: 20, which masks 3.9 % of 512 pieces).
   """
 
-  do_lower_case: bool = options.option(
-    False, "lower-case what the model file does not (upstream: true)"
-  )
-  strip_accents: bool = options.option(
-    False, "drop the marks of letters (й → и) for a checkpoint that was "
-    "trained so; --do_lower_case likewise"
-  )  # fmt: skip
-  replace_quotes: bool = options.option(
-    False, "make a quotation mark of two backticks or apostrophes, likewise"
-  )
-  split_digit_commas: bool = options.option(
-    False, "divide pieces that end in a digit and a comma anew, likewise"
-  )
   max_seq_length: int = options.option(
-    512, "pieces of an example", minimum=8, maximum=1 << 16
+    512,
+    "Number of pieces in an example.",
+    minimum=8,
+    maximum=1 << 16,
   )
   max_predictions_per_seq: int = options.option(
-    0, "masked pieces an example; 0: length x masked_lm_prob, rounded up",
+    0,
+    "Largest number of masked pieces in an example. 0 takes "
+    "--max_seq_length times --masked_lm_prob, rounded up "
+    "(google-research/albert: 20, which is 3.9 % of 512 pieces).",
     minimum=0,
-  )  # fmt: skip
+  )
   masked_lm_prob: float = options.option(
-    0.15, "share of the pieces that are masked", minimum=0.0, maximum=1.0
+    0.15,
+    "Share of the pieces that are masked.",
+    minimum=0.0,
+    maximum=1.0,
   )
   short_seq_prob: float = options.option(
-    0.1, "share of the documents cut into shorter examples",
-    minimum=0.0, maximum=1.0,
-  )  # fmt: skip
+    0.1,
+    "Share of the documents that are cut into shorter examples.",
+    minimum=0.0,
+    maximum=1.0,
+  )
   dupe_factor: int = options.option(
-    10, "how often each document is used, masked anew (upstream: 40)",
+    10,
+    "Number of times that each document is used, every time with other "
+    "masks (google-research/albert: 40).",
     minimum=1,
-  )  # fmt: skip
+  )
   random_seed: int = options.option(
-    12345, "of cuts and masks", minimum=0, maximum=options.SEEDS - 1
+    12345,
+    "Seed of where documents are cut and what is masked.",
+    minimum=0,
+    maximum=options.SEEDS - 1,
   )
   do_whole_word_mask: bool = options.option(
-    True, "mask words as a whole, Cyrillic ones too"
+    True,
+    "Mask all pieces of a word together, in Cyrillic text too.",
   )
   ngram: int = options.option(
-    3, "longest run of words that is masked together", minimum=1, maximum=10
+    3,
+    "Largest number of neighbouring words that are masked together.",
+    minimum=1,
+    maximum=10,
   )
   favor_shorter_ngram: bool = options.option(
-    True, "shorter n-grams more often (upstream: false)"
+    True,
+    "Mask short runs of words more often than long runs.",
   )
   do_permutation: bool = options.option(
-    False, "beside the masked words, exchange as many others, to be guessed "
-    "too: doubles the masked_lm_* features",
-  )  # fmt: skip
+    False,
+    "Beside the masked words, exchange as many further words with each "
+    "other, which the model must guess too. The masked_lm_* features are "
+    "then twice as long.",
+  )
   random_next_sentence: bool = options.option(
-    False, "BERT's task: is B what follows A, or from another document? "
-    "Without it ALBERT's: are A and B in their order?",
-  )  # fmt: skip
+    False,
+    "Make examples for BERT's task, whether segment B follows segment A "
+    "or comes from another document. By default the examples are for "
+    "ALBERT's task, whether segments A and B are in the right order.",
+  )
   sentence_pairs_only: bool = options.option(
-    False, "leave out examples without a sentence pair (label -1), which "
-    "google-research's readers do not know",
-  )  # fmt: skip
+    False,
+    "Leave out examples without a sentence pair (label -1), which "
+    "google-research's readers do not know.",
+  )
   pack_sequences: bool = options.option(
-    False, "training records of several examples a row, hardly padded, for "
-    "run_pretraining.py alone: attention stays inside of each",
-  )  # fmt: skip
+    False,
+    "Put several short examples into one training record with little "
+    "padding, for run_pretraining.py only. Examples in one record do not "
+    "attend to each other.",
+  )
   masking: str = options.option(
-    "static", "static: masks are written, others in each duplicate; dynamic: "
-    "training masks anew at each step (evaluation records stay static)",
+    "static",
+    "When pieces are masked. static: when the records are written, "
+    "differently in each duplicate. dynamic: during training, anew at "
+    "each step; evaluation records are static in any case.",
     choices=("static", "dynamic"),
-  )  # fmt: skip
+  )
 
   def check(self) -> None:
     if self.pack_sequences and self.do_permutation:

@@ -18,11 +18,17 @@ from data_prep import legacy_letters, options, storage
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to learn from, and where the table goes."""
+  """Input and output."""
 
-  input_file: str = options.option("", "clean Mongolian text: globs, by commas")
+  input_file: str = options.option(
+    "",
+    "Clean Mongolian text files, as glob patterns separated by commas. "
+    "Required.",
+  )
   output_file: str = options.option(
-    legacy_letters.TABLE, "the table; by default the program's own"
+    "",
+    "File for the table of letter runs. By default the table that the "
+    "programs use, data_prep/letter_runs.tsv, is replaced.",
   )
 
   def check(self) -> None:
@@ -34,10 +40,11 @@ def main(settings: Options) -> None:
   files = storage.matching(settings.input_file)
   lines = itertools.chain.from_iterable(map(storage.lines, files))
   table = legacy_letters.learn(lines)
-  with storage.writing(settings.output_file) as file:
+  path = settings.output_file or legacy_letters.TABLE
+  with storage.writing(path) as file:
     file.writelines(f"{two}\t{thirds}\n" for two, thirds in table.items())
   runs = sum(map(len, table.values()))
-  logging.info("%s: %d runs of letters", settings.output_file, runs)
+  logging.info("%s: %d runs of letters", path, runs)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from absl import app, flags, logging
 
 from data_prep import help_pages
 
+_LARGEST = (1 << 31) - 1  # of whole numbers
 # Seeds are below this number: scikit-learn takes no larger ones.
 SEEDS = 1 << 32
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
@@ -94,6 +95,7 @@ def option(
   maximum: float | None = None,
   above: float | None = None,
   under: float | None = None,
+  ignored: str = "",
 ) -> Any:
   """Returns a dataclass field that is also a flag.
 
@@ -107,9 +109,11 @@ def option(
       given must be below 2**31, as TensorFlow's and SentencePiece's must.
     above: a bound that a number must exceed.
     under: a bound that a number must not reach.
+    ignored: for an option without effect, the reason and a substitute. A
+      program that is given such an option logs one line, and goes on.
   """
   if type(default) is int and maximum is None:
-    maximum = (1 << 31) - 1
+    maximum = _LARGEST
   metadata = dict(
     help=help,
     choices=tuple(choices),
@@ -117,8 +121,20 @@ def option(
     maximum=maximum,
     above=above,
     under=under,
+    ignored=ignored,
   )
   return dataclasses.field(default=default, metadata=metadata)
+
+
+def ignored(default: Any, reason: str, minimum: float | None = None) -> Any:
+  """Returns an option without effect, for flags that users know of elsewhere.
+
+  Args:
+    default: the default, which tells the type.
+    reason: why the option has no effect, and what to use in place of it.
+    minimum: the smallest value of a number.
+  """
+  return option(default, f"Ignored: {reason}.", ignored=reason, minimum=minimum)
 
 
 def is_option(field: dataclasses.Field) -> bool:
@@ -280,20 +296,23 @@ def sections(classes: Sequence[type[Group]]) -> list[help_pages.Section]:
 
   The options that a class states itself come before those that the class
   inherits, and have a heading of their own. An option that several classes
-  share stands under the first of them.
+  share stands under the first of them. Options without effect come last.
   """
   made: list[help_pages.Section] = []
+  last: list[help_pages.Section] = []
   seen: set[str] = set()
   for cls in classes:
     for owner in cls.__mro__:
       stated = inspect.get_annotations(owner).keys() - seen
       own = [pair for pair in _options(cls) if pair[0].name in stated]
       seen |= {field.name for field, _ in own}
-      entries = [_entry(field, kind) for field, kind in own]
-      if entries:
+      if own:
         heading = (inspect.getdoc(owner) or "").partition("\n")[0]
-        made.append(help_pages.Section(heading, entries))
-  return made
+        entries = [_entry(field, kind) for field, kind in own]
+        ignored = all(field.metadata["ignored"] for field, _ in own)
+        section = help_pages.Section(heading, entries)
+        (last if ignored else made).append(section)
+  return made + last
 
 
 def _entry(field: dataclasses.Field, kind: type) -> help_pages.Entry:
@@ -301,7 +320,10 @@ def _entry(field: dataclasses.Field, kind: type) -> help_pages.Entry:
   shown = str(field.default).lower() if kind is bool else field.default
   values = f"default: {'none' if shown == '' else shown}"
   if kind in (int, float) or field.metadata["choices"]:
-    values += f"; {_expected(kind, field.metadata)}"
+    limits = dict(field.metadata)
+    if limits["maximum"] == _LARGEST:  # of no interest to a reader
+      limits["maximum"] = None
+    values += f"; {_expected(kind, limits)}"
   return help_pages.Entry(
     flag_name(field), kind is bool, field.metadata["help"], values
   )
@@ -354,6 +376,7 @@ def _guarded(
     py_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
   )
   handler.addFilter(_ours_or_a_warning)
+  _say_ignored(classes)
   try:
     main(*(parsed(cls) for cls in classes))
   except (InputError, OSError) as error:
@@ -365,6 +388,15 @@ def _guarded(
   except Exception:  # noqa: BLE001  the last door; what else could it be?
     traceback.print_exc()
     raise SystemExit(_CRASHED) from None
+
+
+def _say_ignored(classes: Sequence[type[Group]]) -> None:
+  """Logs one line for each given flag without effect."""
+  for cls in classes:
+    for field, _ in _options(cls):
+      reason, name = field.metadata["ignored"], flag_name(field)
+      if reason and flags.FLAGS[name].present:
+        logging.warning("--%s is ignored: %s", name, reason)
 
 
 def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:

@@ -44,40 +44,84 @@ _SORT_MEMORY = 96 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(examples.Recipe):
-  """What to make examples of, and where."""
+class GoogleFlags(options.Group):
+  """Flags of google-research/albert without effect."""
+
+  vocab_file: str = options.ignored(
+    "",
+    "the vocabulary is part of the SentencePiece model; give --spm_model_file "
+    "alone",
+  )
+  input_file_mode: str = options.ignored(
+    "", "input files are read as UTF-8 text; leave the flag out"
+  )
+  parallel: bool = options.ignored(
+    False, "several processes work in any case; --num_workers sets how many"
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(examples.Recipe, GoogleFlags):
+  """Input and output."""
 
   input_file: str = options.option(
-    "", "corpus files: globs, by commas; FILES:2 uses them twice as often"
+    "",
+    "Corpus files with one sentence in each line and a blank line between "
+    "documents, as glob patterns separated by commas. FILES:2 uses files "
+    "twice as often as others. Required, unless --isolated_lines_file is "
+    "given.",
   )
   isolated_lines_file: str = options.option(
-    "", "files of lines whose order means nothing (headlines, lyrics): for "
-    "masked LM only, packed together; written as --input_file",
-  )  # fmt: skip
-  spm_model_file: str = options.option("", "the SentencePiece model")
-  output_dir: str = options.option("", "where the TFRecords go")
+    "",
+    "Files of lines whose order means nothing, such as headlines or "
+    "lyrics, as glob patterns separated by commas, with weights as in "
+    "FILES:2. The lines are packed together and serve the masked LM only.",
+  )
+  spm_model_file: str = options.option(
+    "",
+    "SentencePiece model that divides sentences into pieces. Required.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for the TFRecord files, the tokenizer and a manifest. "
+    "Required, unless --output_file is given.",
+  )
   output_file: str = options.option(
-    "", "google-research's way to name the training files, by commas, in one "
-    "folder; instead of --output_dir",
-  )  # fmt: skip
+    "",
+    "Names of the training files, separated by commas, all in one folder: "
+    "google-research's flag, which replaces --output_dir and "
+    "--num_shards.",
+  )
   eval_fraction: float = options.option(
-    0.01, "share of the documents held out, at least one; 0: none",
-    minimum=0.0, maximum=0.9,
-  )  # fmt: skip
+    0.01,
+    "Share of the documents that are held out for evaluation, at least "
+    "one document. 0 holds out none.",
+    minimum=0.0,
+    maximum=0.9,
+  )
   num_shards: int = options.option(
-    0, "training files; 0: by the forecast of their size, at least 4",
-    minimum=0, maximum=100_000,
-  )  # fmt: skip
+    0,
+    "Number of training files. 0 chooses at least 4, by a forecast of the "
+    "size.",
+    minimum=0,
+    maximum=100_000,
+  )
   num_workers: int = options.option(
-    0, "processes; 0: one a core. Does not change the bytes", minimum=0
+    0,
+    "Number of processes. 0 starts one process for each core. The output "
+    "does not depend on this number.",
+    minimum=0,
   )
   runner: str = options.option(
-    "local", "local: this machine's cores; beam: Apache Beam, whose own "
-    "options follow in --beam_options",
+    "local",
+    "What computes. local: the cores of this machine. beam: Apache Beam, "
+    "with the options in --beam_options.",
     choices=("local", "beam"),
-  )  # fmt: skip
+  )
   beam_options: str = options.option(
-    "", "for Beam, by spaces: '--runner=DataflowRunner --project=P …'"
+    "",
+    "Options of Apache Beam for --runner=beam, separated by spaces, such "
+    "as '--runner=DataflowRunner --project=P'.",
   )
 
   def check(self) -> None:

@@ -10,16 +10,19 @@ Lines = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Where a document begins and ends in a file."""
+  """Documents in text files."""
 
   documents: str = options.option(
     "blank_line",
-    "what parts documents in plain text: a blank line, the end of a line (an "
-    "article a line, as in news), the end of the file",
+    "What separates documents in plain text. blank_line: a blank line. "
+    "line: every line is a document, such as a news article. file: every "
+    "file is a document.",
     choices=("blank_line", "line", "file"),
   )
   text_field: str = options.option(
-    "text", "the text's key in .jsonl, its column in .csv and .tsv"
+    "text",
+    "JSON key of the text in .jsonl files, and column header of the text "
+    "in .csv and .tsv files.",
   )
 
 

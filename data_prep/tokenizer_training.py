@@ -36,44 +36,72 @@ _VOCABULARY_NAME, _REPORT_NAME = "tokenizer.vocab", "report.json"
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What SentencePiece model to train, from which corpus."""
+  """Corpus, size and kind of the tokenizer."""
 
-  input_file: str = options.option("", "corpus files: globs, by commas")
-  output_dir: str = options.option("", "where tokenizer.model goes")
+  input_file: str = options.option(
+    "",
+    "Corpus files with one sentence in each line, as glob patterns "
+    "separated by commas. Required.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for tokenizer.model, tokenizer.vocab, a report and a "
+    "manifest. Required.",
+  )
   vocab_size: int = options.option(
-    30000, "pieces, special ones included (google-research/albert's)", minimum=8
+    30000,
+    "Number of pieces in the vocabulary, special pieces included. The "
+    "default is google-research/albert's.",
+    minimum=8,
   )
   model_type: str = options.option(
-    "unigram", "SentencePiece's algorithm", choices=("unigram", "bpe")
+    "unigram",
+    "Algorithm of SentencePiece that chooses the pieces.",
+    choices=("unigram", "bpe"),
   )
   do_lower_case: bool = options.option(
-    False, "lower-case inside the model (google-research/albert: true)"
+    False,
+    "Lower-case all text inside the SentencePiece model "
+    "(google-research/albert: true).",
   )
   byte_fallback: bool = options.option(
-    False, "spell unknown letters as bytes instead of <unk>"
+    False,
+    "Spell letters outside of the vocabulary as bytes. By default such "
+    "letters become <unk>.",
   )
   character_coverage: float = options.option(
-    0.9999, "share of the letters that become pieces", minimum=0.9, maximum=1.0
+    0.9999,
+    "Share of the letters of the corpus that become pieces. Rarer letters "
+    "are left to <unk> or to --byte_fallback.",
+    minimum=0.9,
+    maximum=1.0,
   )
   user_defined_symbols: str = options.option(
-    "", "pieces that are never split, by commas, such as @USER,@LINK"
+    "",
+    "Pieces that are never split, separated by commas, such as @USER,@LINK.",
   )
   input_sentence_size: int = options.option(
     2_000_000,
-    "train and report on so many sentences, drawn evenly; 0 for all. It bounds "
-    "the memory: about 2 kB a sentence",
+    "Number of sentences to train on and to report on, drawn evenly from "
+    "the corpus. 0 takes all. Each sentence takes about 2 kB of memory.",
     minimum=0,
   )
   random_seed: int = options.option(
-    12345, "of that sample", minimum=0, maximum=options.SEEDS - 1
+    12345,
+    "Seed of the draw of --input_sentence_size sentences.",
+    minimum=0,
+    maximum=options.SEEDS - 1,
   )
   compare_vocab_sizes: str = options.option(
-    "", "sizes to report beside --vocab_size, by commas, such as 8000,16000"
+    "",
+    "Vocabulary sizes to report beside --vocab_size, separated by commas, "
+    "such as 8000,16000.",
   )
   morphemes_file: str = options.option(
     "",
-    "gold segmentation in SIGMORPHON 2022's format, such as "
-    "sample/morphemes/sigmorphon2022.tsv: report how well pieces agree with morphemes",
+    "Words divided into morphemes, in the format of SIGMORPHON 2022, such "
+    "as sample/morphemes/sigmorphon2022.tsv. The report then says how "
+    "well pieces agree with morphemes.",
   )
 
   def check(self) -> None:

@@ -1,7 +1,7 @@
-"""Trains the SentencePiece model of a corpus.
+"""Trains a SentencePiece model on a corpus.
 
-python -m data_prep.train_tokenizer --input_file='corpus/*' --output_dir=spm \\
-  --vocab_size=16000 --compare_vocab_sizes=8000,32000
+    python -m data_prep.train_tokenizer --input_file='corpus/*' \\
+      --output_dir=spm --vocab_size=16000 --compare_vocab_sizes=8000,32000
 """
 
 from absl import logging

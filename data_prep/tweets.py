@@ -50,15 +50,19 @@ _KEYS = (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What becomes of tweets."""
+  """Tweets."""
 
   latin_mongolian: str = options.option(
-    "keep", "Mongolian in Latin letters (--source=tweets): keep it; mark it "
-    f"with {MARK} ahead; transliterate it, about five words of six rightly",
+    "keep",
+    "What to do with Mongolian in Latin letters, for --source=tweets. "
+    f"keep: leave as written. mark: put {MARK} ahead. transliterate: write "
+    "in Cyrillic, which is right for about five words in six.",
     choices=("keep", "mark", "transliterate"),
-  )  # fmt: skip
+  )
   authors: str = options.option(
-    "", "use the tweets of these authors alone, by commas (--source=tweets)"
+    "",
+    "Authors whose tweets are used, separated by commas, for "
+    "--source=tweets. By default the tweets of all authors are used.",
   )
 
 

@@ -69,8 +69,8 @@ class Explanation:
       "##" inside one). A piece that shares its letter with the next one, such
       as a byte of an emoji, has its own name.
     words: [length], the number of the word that each is a part of.
-    word_texts: of each word, its letters in the text as it was given; the
-      names of its pieces, where it shares its letters with the next word.
+    word_texts: of each word, its letters in the text as it was given; "▁" for
+      white space alone.
     segments: [length], 1 in the second text of a pair.
     cut: pieces of the text that are not shown. The model has no room for them,
       or reads them in other windows than the first.
@@ -198,20 +198,14 @@ class Explainer:
     ids = framed.ids
     attention, logits = self._look(*self._padded(framed))
     length = len(ids)
-    words = self._words(ids)
-    pieces = list(map(self._shown, ids.tolist(), framed.surfaces))
-    texts, names = ([""] * (words[-1] + 1) for _ in range(2))
-    for word, surface, piece in zip(
-      words, framed.surfaces, pieces, strict=True
-    ):
+    words = self._words(framed)
+    texts = [""] * (words[-1] + 1)
+    for word, surface in zip(words, framed.surfaces, strict=True):
       texts[word] += surface
-      names[word] += piece
     return Explanation(
-      pieces=pieces,
+      pieces=list(map(self._shown, ids.tolist(), framed.surfaces)),
       words=words.tolist(),
-      word_texts=[
-        text.strip() or name for text, name in zip(texts, names, strict=True)
-      ],
+      word_texts=[text.strip() or "▁" for text in texts],
       segments=framed.segments.tolist(),
       cut=framed.cut,
       attention=attention.numpy()[:, 0, :, :length, :length],
@@ -253,10 +247,17 @@ class Explainer:
       )
     )
 
-  def _words(self, ids: np.ndarray) -> np.ndarray:
-    """Numbers the words; a special piece is one of its own."""
-    special = self._is_frame[ids]
-    starts = self._tokenizer.word_starts[ids] | special
+  def _words(self, framed: _Framed) -> np.ndarray:
+    """Numbers the words; a special piece is one of its own.
+
+    A piece without letters of the text, such as "▁" alone, begins the word of
+    the next piece.
+    """
+    special = self._is_frame[framed.ids]
+    is_blank = np.array([not surface.strip() for surface in framed.surfaces])
+    starts = self._tokenizer.word_starts[framed.ids]
+    starts[1:] &= ~is_blank[:-1]
+    starts |= special
     starts[1:] |= special[:-1]
     starts[0] = True
     return np.cumsum(starts) - 1

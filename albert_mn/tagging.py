@@ -55,7 +55,8 @@ def places(
   Args:
     text: `Д.Цогтбаатар  ирлээ`
     surfaces: of `Tokenizer.segment`; together they are the text.
-    is_blank: `Tokenizer.is_blank`, or what is true of white space at least.
+    is_blank: says which characters are blank; `Tokenizer.is_blank` knows those
+      that the tokenizer leaves out.
   """
   ends = itertools.accumulate(map(len, surfaces), initial=0)
   return [

@@ -111,7 +111,11 @@ class Traced(NamedTuple):
     return self.cut([*itertools.accumulate(map(len, parts))])
 
   def cut(self, ends: Sequence[int]) -> list[str]:
-    """Returns the same of parts that end at such places of `text`."""
+    """Returns what `stretches` does, for parts given by their ends.
+
+    Args:
+      ends: where in `text` each part ends; the last ends with the text.
+    """
     original, starts = self.original, self.starts
     cuts = [0, *(starts[end] for end in ends[:-1] if end < len(starts))]
     cuts += [len(original)] * (len(ends) + 1 - len(cuts))
@@ -128,8 +132,8 @@ def _shared(one: str, other: str, most: int) -> int:
 class LetterByLetter:
   """A function of texts that changes each character by itself.
 
-  What surrounds a character may decide only whether Σ becomes σ or ς, and in
-  which order neighbours come.
+  What surrounds a character may decide two things only: whether Σ becomes σ or
+  ς, and in which order neighbouring marks come.
 
   Args:
     function: such as `str.lower`.
@@ -167,9 +171,13 @@ class _Alone(dict[str, str]):
 
 
 def _joined(starts: Sequence[int], apart: str, after: str) -> Sequence[int]:
-  """Gives neighbours that changed places one start: they cannot be told apart.
+  """Gives one start to neighbours that changed places.
 
-  A single character that differs is ς.
+  Args:
+    starts: of each character.
+    apart: what became of each character alone.
+    after: what became of all characters together. A single character that
+      differs from `apart` is ς, and keeps its start.
   """
   joined = list(starts)
   differs = [one != other for one, other in zip(apart, after, strict=True)]

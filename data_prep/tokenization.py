@@ -243,10 +243,10 @@ class Tokenizer:
     return self._model.segment(texts)
 
   def is_blank(self, letter: str) -> bool:
-    """Says whether a character of a text is no part of a piece's letters.
+    """Says whether no piece has a letter for a character of a text.
 
-    Such are invisible characters, and those that the tokenizer drops or takes
-    for white space, as ´ where `strip_accents` is set.
+    True for invisible characters, and for those that the tokenizer drops or
+    takes for white space, such as ´ where `strip_accents` is set.
     """
     if letter not in self._blank:
       self._blank[letter] = alignment.is_invisible(letter) or (

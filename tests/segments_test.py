@@ -5,7 +5,6 @@ Their sources are bug reports of others: huggingface/transformers 9744 and
 """
 
 import functools
-import itertools
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from albert_mn import tagging
 from data_prep import tokenization, wordpiece
-from tests import running, troublesome_texts
+from tests import tokenizer_kinds, troublesome_texts
 
 _USERS = ["@USER", ":-)", "но", "№", "…", "б в"]
 _KINDS: dict[str, dict[str, Any]] = {
@@ -46,14 +45,6 @@ _SETTINGS = {
   "strip": tokenization.Settings(strip_accents=True),
   "all": tokenization.Settings(True, True, True, True, 5),
 }
-_PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
-
-
-@functools.cache
-def _lines() -> list[str]:
-  texts = (running.ROOT / "sample/pretrain").glob("*.txt")
-  lines = (t.read_text("utf-8").splitlines() for t in sorted(texts))
-  return [line for line in itertools.chain.from_iterable(lines) if line]
 
 
 @pytest.fixture(scope="module")
@@ -61,47 +52,40 @@ def model_file(
   tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], str]:
   """Returns the path of a tokenizer of a kind."""
-  folder = tmp_path_factory.mktemp("tokenizers")
 
   @functools.cache
-  def trained(kind: str) -> str:
+  def made(kind: str) -> str:
+    folder = tmp_path_factory.mktemp("tokenizer") / kind
     if kind == "wordpiece":
-      return _wordpiece(folder)
-    prefix = folder / kind
-    options = {"vocab_size": 400} | _KINDS[kind]
-    sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=iter(_lines()[:1500]), model_prefix=str(prefix),
-      control_symbols=["<pad>", "[CLS]", "[SEP]", "[MASK]"],
-      required_chars="ς⁄", minloglevel=2, **options,
-    )  # fmt: skip
-    path = prefix.with_suffix(".model")
+      return tokenizer_kinds.wordpiece(folder)
+    options = dict(vocab_size=400, required_chars="ς⁄") | _KINDS[kind]
+    path = tokenizer_kinds.foreign(folder, **options)
     if kind == "digit_commas":
       _add_pieces(path, ("▁22,", "5,", "▁22", "2,", "▁2,", "▁1⁄2,"))
-    return str(path)
+    return path
 
-  return trained
+  return made
 
 
-def _add_pieces(path: pathlib.Path, pieces: Sequence[str]) -> None:
-  proto = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+def _add_pieces(path: str, pieces: Sequence[str]) -> None:
+  content = pathlib.Path(path).read_bytes()
+  proto = sentencepiece_model_pb2.ModelProto.FromString(content)
   known = {piece.piece for piece in proto.pieces}
   for piece in pieces:
     if piece not in known:
       proto.pieces.add(piece=piece, score=-1.0)
-  path.write_bytes(proto.SerializeToString())
+  pathlib.Path(path).write_bytes(proto.SerializeToString())
 
 
-def _wordpiece(folder: pathlib.Path) -> str:
-  words = {word for line in _lines()[:300] for word in line.lower().split()}
-  letters = sorted(
-    {letter for word in (*words, "ςσi\u0307") for letter in word}
-  )
-  pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
-  pieces += [f"##{letter}" for letter in letters]
-  pieces += sorted(word for word in words if len(word) > 1 and word.isalpha())
-  path = folder / "vocab.txt"
-  path.write_text("\n".join(pieces) + "\n", "utf-8")
-  return str(path)
+@functools.cache
+def _lines() -> list[str]:
+  texts = sorted(tokenizer_kinds.CORPUS.glob("*.txt"))
+  return [
+    line
+    for text in texts
+    for line in text.read_text("utf-8").splitlines()[:30]
+    if line
+  ]
 
 
 class _Reader:
@@ -179,7 +163,7 @@ def test_stretches_are_the_whole_text_and_each_has_its_pieces_letters(
   kind: str, settings: str, model_file: Callable[[str], str]
 ) -> None:
   reader = _Reader(model_file(kind), _SETTINGS[settings])
-  texts = troublesome_texts.drawn(90) + _lines()[:60]
+  texts = troublesome_texts.drawn(90) + _lines()
   texts += [
     "½, 22,2022,5,",
     "а\x01 ",

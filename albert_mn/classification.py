@@ -248,7 +248,7 @@ def _train(
     )
   start = _start(settings, recipe.max_seq_length)
   if problem.TYPE == tagging.ENTITIES:
-    tagging.check(start.tokenizer_file, recipe.long_text)
+    tagging.check(recipe.long_text)
   data = fine_tuning.Data(
     rows.train, rows.validation, rows.held_out, task_rows.cleaning(settings)
   )

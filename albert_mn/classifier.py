@@ -13,6 +13,7 @@ import tf_keras
 
 from albert_mn import configs, encoders, lean, model_directory, problems
 from data_prep import (
+  alignment,
   classifier_data,
   framing,
   json_files,
@@ -255,16 +256,21 @@ class Predictor:
     """Does to texts what was done to the training rows, as to tweets."""
     if not self._cleaning:
       return texts
-    latin = self._cleaning.latin_mongolian
 
     def clean(text: str) -> str:
-      marked = text.startswith(f"{tweets.MARK} ")  # twice would be too often
-      return text if marked else tweets.clean(text, latin)
+      return self.traced(text).text
 
     return [
       clean(text) if isinstance(text, str) else (clean(text[0]), clean(text[1]))
       for text in texts
     ]
+
+  def traced(self, text: str) -> alignment.Traced:
+    """Returns a text as the model reads it, and where each letter came from."""
+    marked = text.startswith(f"{tweets.MARK} ")  # twice would be too often
+    if marked or not self._cleaning:
+      return alignment.Traced.of(text)
+    return tweets.traced(text, self._cleaning.latin_mongolian)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
     """Returns what the losses of the logits of rows compare with."""

@@ -13,7 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from albert_mn import classifier, encoders, initial_weights, problems
-from data_prep import length_buckets, manifest, options, tokenization
+from data_prep import (
+  alignment,
+  framing,
+  length_buckets,
+  manifest,
+  options,
+  tokenization,
+)
 
 # Where the sum misses the difference by more, twice as many points are taken.
 _MOST_MISSED = 0.01
@@ -57,12 +64,16 @@ class Explanation:
   """What a model looked at in a text, or in a pair of them.
 
   Attributes:
-    pieces: [length], [CLS] and [SEP] too, "▁" before a word; what the
-      tokenizer does not know, as the text has it.
+    pieces: [length], [CLS] and [SEP] too. Each has the letters of the text as
+      it was given, behind the tokenizer's mark of its place ("▁" before a word,
+      "##" inside one). A piece that shares its letter with the next one, such
+      as a byte of an emoji, has its own name.
     words: [length], the number of the word that each is a part of.
-    word_texts: of each word, as the text has it.
+    word_texts: of each word, its letters in the text as it was given; "▁" for
+      white space alone.
     segments: [length], 1 in the second text of a pair.
-    cut: pieces of the text that the model has no room for.
+    cut: pieces of the text that are not shown. The model has no room for them,
+      or reads them in other windows than the first.
     attention: float32 [layers, heads, from, to]; rows sum to 1.
     answer: None for a model that is no classifier.
   """
@@ -78,7 +89,13 @@ class Explanation:
 
 @dataclasses.dataclass(frozen=True)
 class _Framed:
-  """`[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`, in ids."""
+  """`[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`.
+
+  Attributes:
+    ids: of the pieces.
+    surfaces: of each piece, its stretch of the text as it was given.
+    segments, cut: as in Explanation.
+  """
 
   ids: np.ndarray
   surfaces: list[str]
@@ -100,6 +117,7 @@ class Explainer:
       was only pretrained, or whose output is a number.
     problem: what the head's outputs mean.
     clean: what is done to a text before it is read.
+    long_text: which part of a longer text is read, as in `framing.Framer`.
   """
 
   def __init__(
@@ -109,10 +127,13 @@ class Explainer:
     max_seq_length: int,
     head: Callable[[tf.Tensor], tf.Tensor] | None = None,
     problem: problems.Problem | None = None,
-    clean: Callable[[str], str] = lambda text: text,
+    clean: Callable[[str], alignment.Traced] = alignment.Traced.of,
+    long_text: str = framing.HEAD,
   ):
     self._encoder, self._tokenizer = encoder, tokenizer
-    self._max_seq_length = max_seq_length
+    self._framer = framing.Framer(tokenizer, max_seq_length, long_text)
+    self._is_frame = tokenizer.special.copy()  # [CLS] and the like
+    self._is_frame[tokenizer.unk_id] = False
     self._head, self._problem, self._clean = head, problem, clean
     self._look = tf.function(self._looked)
     self._add = tf.function(self._added)
@@ -130,7 +151,8 @@ class Explainer:
       if problem.TYPE == problems.REGRESSION
       else lambda pooled: model.head(pooled) / temperature,
       problem,
-      lambda text: str(predictor.cleaned([text])[0]),
+      predictor.traced,
+      predictor.framer.long_text,
     )
 
   @classmethod
@@ -176,14 +198,14 @@ class Explainer:
     ids = framed.ids
     attention, logits = self._look(*self._padded(framed))
     length = len(ids)
-    words = self._words(ids)
+    words = self._words(framed)
     texts = [""] * (words[-1] + 1)
     for word, surface in zip(words, framed.surfaces, strict=True):
       texts[word] += surface
     return Explanation(
-      pieces=self._pieces(framed),
+      pieces=list(map(self._shown, ids.tolist(), framed.surfaces)),
       words=words.tolist(),
-      word_texts=[text.strip() for text in texts],
+      word_texts=[text.strip() or "▁" for text in texts],
       segments=framed.segments.tolist(),
       cut=framed.cut,
       attention=attention.numpy()[:, 0, :, :length, :length],
@@ -191,29 +213,29 @@ class Explainer:
     )
 
   def _framed(self, text: str, pair: str) -> _Framed:
-    """Cuts the longer of two texts first, as google-research's code does."""
-    tokenizer = self._tokenizer
-    texts = [self._clean(one) for one in ([text, pair] if pair else [text])]
-    parts = [*tokenizer.encode(texts)]
-    stretches = tokenizer.segment(texts)
-    room = self._max_seq_length - 1 - len(parts)
-    over = cut = max(0, sum(map(len, parts)) - room)
-    while over:
-      longer = max(range(len(parts)), key=lambda part: len(parts[part]))
-      parts[longer], over = parts[longer][:-1], over - 1
-    cls, sep = tokenizer.pieces([tokenizer.cls_id, tokenizer.sep_id])
-    ids, surfaces, segments = [tokenizer.cls_id], [cls], [0]
-    for number, part in enumerate(parts):
-      ids += [*part, tokenizer.sep_id]
-      surfaces += [*stretches[number][: len(part)], sep]
-      segments += [number] * (len(part) + 1)
-    return _Framed(
-      np.array(ids, np.int32), surfaces, np.array(segments, np.int32), cut
-    )
+    """Frames what a classifier reads: of several windows, the first."""
+    traced = [self._clean(one) for one in ([text, pair] if pair else [text])]
+    texts = [one.text for one in traced]
+    framed = self._framer.frame([(texts[0], texts[1]) if pair else texts[0]])
+    ids, first = framed.ids[0], int(framed.seconds[0])
+    sizes = [first - 2, len(ids) - first - 1] if pair else [len(ids) - 2]
+    cut = int(framed.sizes[0]) - sum(sizes)
+    cls, sep = self._tokenizer.cls_id, self._tokenizer.sep_id
+    surfaces = self._tokenizer.pieces([cls])
+    parts = self._tokenizer.segment(texts)
+    for one, size, prepared in zip(traced, sizes, parts, strict=True):
+      stretches = one.stretches(prepared)
+      if cut and not pair and self._framer.long_text == framing.HEAD_TAIL:
+        read = framing.both_ends(len(stretches), size)
+        stretches = [stretches[i] for i in read]
+      surfaces += [*stretches[:size], *self._tokenizer.pieces([sep])]
+    segments = np.zeros(len(ids), np.int32)
+    segments[first:] = 1
+    return _Framed(ids, surfaces, segments, cut)
 
   def _padded(self, framed: _Framed) -> tuple[tf.Tensor, ...]:
     """Returns ids, mask and segments, [1, length], of one of few lengths."""
-    known = length_buckets.lengths(self._max_seq_length)
+    known = length_buckets.lengths(self._framer.max_seq_length)
     room = next(size for size in known if size >= len(framed.ids))
     after = (0, room - len(framed.ids))
     return tuple(
@@ -225,21 +247,30 @@ class Explainer:
       )
     )
 
-  def _words(self, ids: np.ndarray) -> np.ndarray:
-    """Numbers the words; a special piece is one of its own."""
-    special = self._tokenizer.special[ids] & (ids != self._tokenizer.unk_id)
-    starts = self._tokenizer.word_starts[ids] | special
+  def _words(self, framed: _Framed) -> np.ndarray:
+    """Numbers the words; a special piece is one of its own.
+
+    A piece without letters of the text, such as "▁" alone, begins the word of
+    the next piece.
+    """
+    special = self._is_frame[framed.ids]
+    is_blank = np.array([not surface.strip() for surface in framed.surfaces])
+    starts = self._tokenizer.word_starts[framed.ids]
+    starts[1:] &= ~is_blank[:-1]
+    starts |= special
     starts[1:] |= special[:-1]
     starts[0] = True
     return np.cumsum(starts) - 1
 
-  def _pieces(self, framed: _Framed) -> list[str]:
-    spelt = self._tokenizer.pieces(framed.ids.tolist())
-    for place in np.flatnonzero(framed.ids == self._tokenizer.unk_id):
-      surface = framed.surfaces[place]
-      # The space before it is a piece of its own, or a part of it.
-      spelt[place] = surface.replace(" ", "▁")
-    return spelt
+  def _shown(self, number: int, surface: str) -> str:
+    """Returns a piece with the letters that the text has for it."""
+    (name,) = self._tokenizer.pieces([number])
+    letters = "▁".join(surface.split())
+    if not letters or self._is_frame[number]:
+      return name
+    if number == self._tokenizer.unk_id and surface[0].isspace():
+      return "▁" + letters
+    return self._tokenizer.mark(number) + letters
 
   def _looked(
     self, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
@@ -253,8 +284,7 @@ class Explainer:
     assert self._problem, "a head has one"
     probabilities = self._problem.probabilities(logits.numpy())[0]
     label = int(tf.argmax(logits[0]))
-    special = self._tokenizer.special[framed.ids]
-    kept = special & (framed.ids != self._tokenizer.unk_id)
+    kept = self._is_frame[framed.ids]
     masked = np.where(kept, framed.ids, self._tokenizer.mask_id)
     there = self._padded(dataclasses.replace(framed, ids=masked))
     here = self._padded(framed)

@@ -196,18 +196,20 @@ def _write_entities(
     if isinstance(row, tables.Bad):
       said["error"] = row.reason
     else:
-      said["text"] = row.text
-      said["entities"] = [
-        {
-          "start": one.start,
-          "end": one.end,
-          "type": one.type,
-          "text": row.text[one.start : one.end],
-          "probability": round(one.probability, 6),
-        }
-        for one in next(found)
-      ]
+      said["text"] = row.indent + row.text
+      said["entities"] = [_entity(row, one) for one in next(found)]
     file.write(json.dumps(said, ensure_ascii=False) + "\n")
+
+
+def _entity(row: classifier_data.Row, entity: tagging.Entity) -> dict[str, Any]:
+  """Describes an entity by its place in the text as the file has it."""
+  return {
+    "start": len(row.indent) + entity.start,
+    "end": len(row.indent) + entity.end,
+    "type": entity.type,
+    "text": row.text[entity.start : entity.end],
+    "probability": round(entity.probability, 6),
+  }
 
 
 def told(problem: problems.Problem, shares: np.ndarray) -> str:

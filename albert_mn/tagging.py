@@ -7,6 +7,7 @@ Mongolian an entity often ends inside a word, before its case ending:
     УИХ-ын  →  ▁УИХ B-ORG   - O   ын O
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from albert_mn import classifier, problems
-from data_prep import classifier_data, framing, options, tokenization
+from data_prep import alignment, classifier_data, framing, options
 
 KIND = "tagger"
 ENTITIES = "entities"
@@ -41,27 +42,27 @@ class Entity(NamedTuple):
   probability: float
 
 
-def places(text: str, surfaces: Sequence[str]) -> list[tuple[int, int]]:
-  """Returns the characters of each piece, without white space at their ends.
+def places(
+  text: str,
+  surfaces: Sequence[str],
+  is_blank: Callable[[str], bool] = alignment.is_invisible,
+) -> list[tuple[int, int]]:
+  """Returns start and end of each piece, in characters of its text.
 
-  A piece of white space alone has none: its start is its end.
+  Blank characters at the ends of a piece are left out. A piece of blank
+  characters alone has its end as start and end.
 
   Args:
     text: `Д.Цогтбаатар  ирлээ`
-    surfaces: of `Tokenizer.segment`; together they are the text, of which
-      SentencePiece leaves out white space at the ends.
+    surfaces: of `Tokenizer.segment`; together they are the text.
+    is_blank: says which characters are blank; `Tokenizer.is_blank` knows those
+      that the tokenizer leaves out.
   """
-  found, end = [], _indent(text) - _indent("".join(surfaces))
-  for surface in surfaces:
-    start, end = end, min(end + len(surface), len(text))
-    inside = text[start:end]
-    start += len(inside) - len(inside.lstrip())
-    found.append((start, max(start, end - len(inside) + len(inside.rstrip()))))
-  return found
-
-
-def _indent(text: str) -> int:
-  return len(text) - len(text.lstrip())
+  ends = itertools.accumulate(map(len, surfaces), initial=0)
+  return [
+    alignment.trimmed(text, start, end, is_blank)
+    for start, end in itertools.pairwise(ends)
+  ]
 
 
 def tags_of(
@@ -179,7 +180,8 @@ class Tagging(problems.SingleLabel):
     """Returns the inputs with the tags of their pieces."""
     texts = [row.text for row in rows]
     framed, tags = framer.frame(texts), self.numbers(framer, rows)
-    if stuck := unalignable(rows, framer.tokenizer.segment):
+    tokenizer = framer.tokenizer
+    if stuck := unalignable(rows, tokenizer.segment, tokenizer.is_blank):
       logging.info(
         "%d of %d entities begin or end inside a piece: never found exactly",
         stuck,
@@ -202,8 +204,12 @@ class Tagging(problems.SingleLabel):
     """Returns of each row the numbers of its pieces' tags."""
     number = {name: index for index, name in enumerate(self.names)}
     surfaces = framer.tokenizer.segment([row.text for row in rows])
+    is_blank = framer.tokenizer.is_blank
     return [
-      [number[tag] for tag in tags_of(row.entities, places(row.text, pieces))]
+      [
+        number[tag]
+        for tag in tags_of(row.entities, places(row.text, pieces, is_blank))
+      ]
       for row, pieces in zip(rows, surfaces, strict=True)
     ]
 
@@ -281,7 +287,7 @@ class TagPredictor(classifier.Predictor):
       found.append(
         list(
           self._of_text(
-            places(text, pieces),
+            places(text, pieces, self.tokenizer.is_blank),
             best[first:last],
             shares[first:last].max(axis=1),
           )
@@ -299,12 +305,11 @@ class TagPredictor(classifier.Predictor):
         yield Entity(start, end, kind, float(sure[first : last + 1].mean()))
 
 
-def check(path: str, long_text: str) -> None:
-  """Refuses what leaves open where in a text a piece stands.
+def check(long_text: str) -> None:
+  """Refuses a way to read long texts that skips pieces between others.
 
-  Args:
-    path: of the tokenizer; WordPiece's pieces do not add up to the text.
-    long_text: how longer texts are read.
+  Raises:
+    options.InputError: for head_tail.
   """
   if long_text == framing.HEAD_TAIL:
     raise options.InputError(
@@ -312,22 +317,22 @@ def check(path: str, long_text: str) -> None:
       long_text,
       "give windows: each piece is read, and has a tag",
     )
-  if tokenization.is_wordpiece(path):
-    raise options.InputError(
-      "a SentencePiece model, whose pieces add up to the text",
-      f"WordPiece in {path}",
-      "give a model with a tokenizer.model",
-    )
 
 
 def unalignable(
   rows: Sequence[classifier_data.Row],
   segment: Callable[[Sequence[str]], list[list[str]]],
+  is_blank: Callable[[str], bool] = alignment.is_invisible,
 ) -> int:
-  """Counts entities that begin or end inside a piece: never found exactly."""
+  """Counts entities that begin or end inside a piece: never found exactly.
+
+  Args:
+    rows: with their entities.
+    segment, is_blank: the tokenizer's.
+  """
   texts, count = [row.text for row in rows], 0
   for row, surfaces in zip(rows, segment(texts), strict=True):
-    pieces = places(row.text, surfaces)
+    pieces = places(row.text, surfaces, is_blank)
     starts, ends = {s for s, _ in pieces}, {e for _, e in pieces}
     count += sum(s not in starts or e not in ends for s, e, _ in row.entities)
   return count

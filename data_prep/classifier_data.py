@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from data_prep import options, tables
+from data_prep import alignment, options, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Row:
   Attributes:
     line: where it begins in its file, the header being line 1.
     text: as it stands there, without white space around it.
+    indent: the white space that stands there in front of the text.
     label: its name, or for regression the number as it was written; "" where
       the file has none.
     text_pair: the second text; "" where there is none.
@@ -43,6 +44,7 @@ class Row:
   text_pair: str = ""
   labels: tuple[str, ...] = ()
   entities: tuple[tuple[int, int, str], ...] = ()
+  indent: str = dataclasses.field(default="", compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +151,7 @@ def _row(
       line,
       _text(text, columns.text_column),
       text_pair=_text(pair[0], columns.text_pair_column) if pair else "",
+      indent=text[: len(text) - len(text.lstrip())],
     )
     parse = _LABELS[columns.label_type]
     try:
@@ -208,16 +211,16 @@ def _several(label: Any, text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
-  """Checks spans; they lose the white space at their ends, as the text has."""
-  lead = len(text) - len(text.lstrip())
+  """Checks spans; they lose what cannot be seen at their ends."""
+  indent = len(text) - len(text.lstrip())
   found = []
   for start, end, kind in map(_span, _list(label, columns)):
-    inside = text[start:end].strip() if 0 <= start < end <= len(text) else ""
-    if not inside:
+    given = 0 <= start < end <= len(text)
+    first, last = alignment.trimmed(text, start, end) if given else (0, 0)
+    if first == last:
       got = f"{[start, end, kind]} in one of {len(text)} characters"
       raise _CellError("a span with letters of the text", got)
-    start += text[start:end].index(inside) - lead
-    found.append((start, start + len(inside), kind))
+    found.append((first - indent, last - indent, kind))
   found = sorted(set(found))  # a span that is there twice is one
   for one, other in itertools.pairwise(found):
     if other[0] < one[1]:

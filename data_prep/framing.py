@@ -24,6 +24,12 @@ def head_pieces(room: int) -> int:
   return room // 4
 
 
+def both_ends(size: int, room: int) -> np.ndarray:
+  """Returns which of `size` pieces HEAD_TAIL reads, where they are too many."""
+  head = head_pieces(room)
+  return np.r_[:head, size - room + head : size]
+
+
 def window_step(room: int) -> int:
   """How many pieces after another a window of WINDOWS begins."""
   return (room + 1) // 2
@@ -210,8 +216,7 @@ class Framer:
       starts = [*range(0, len(pieces) - room, window_step(room))]
       starts.append(len(pieces) - room)
     elif len(pieces) > room and self.long_text == HEAD_TAIL:
-      head = head_pieces(room)
-      pieces = np.concatenate((pieces[:head], pieces[head - room :]))
+      pieces = pieces[both_ends(len(pieces), room)]
     cls, sep = [self.tokenizer.cls_id], [self.tokenizer.sep_id]
     windows = [
       np.concatenate((cls, pieces[start : start + room], sep)).astype(np.int32)

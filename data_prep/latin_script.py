@@ -83,13 +83,16 @@ _SINGLE = dict(
 _SINGLE |= {"ö": "ө", "ü": "ү", "6": "ө", "'": "ь"}
 
 
+LATIN_WORD = re.compile(r"[a-zA-ZöüÖÜ6']*[a-zA-ZöüÖÜ][a-zA-ZöüÖÜ6']*")
+
+
 def to_cyrillic(text: str) -> str:
   """Returns the text in Cyrillic; words with other letters stay."""
-  return re.sub(r"[a-zA-ZöüÖÜ6']*[a-zA-ZöüÖÜ][a-zA-ZöüÖÜ6']*", _word, text)
+  return LATIN_WORD.sub(lambda match: cyrillic_word(match[0]), text)
 
 
-def _word(match: re.Match[str]) -> str:
-  word = match[0]
+def cyrillic_word(word: str) -> str:
+  """Returns a word that LATIN_WORD matches in Cyrillic."""
   found = _lower(word.lower())
   if word.isupper() and len(word) > 1:
     return found.upper()

@@ -9,8 +9,9 @@ marks (сайн → саин). Compatibility forms stay (№ is not No).
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
-from data_prep import legacy_letters
+from data_prep import alignment, legacy_letters
 
 ALPHABET = "абвгдеёжзийклмноөпрстуүфхцчшщъыьэюя"
 
@@ -36,3 +37,38 @@ def normalize(text: str, repair_legacy: bool = False) -> str:
     text = _INVISIBLE.sub("", text)
   unified = " ".join(unicodedata.normalize("NFC", text).split())
   return legacy_letters.repair(unified) if repair_legacy else unified
+
+
+# White space, but for single spaces; and a space at the ends of a text.
+_OTHER_SPACE, _OUTER_SPACE = (
+  re.compile(r"\s{2,}|[^\S ]"),
+  re.compile(r"\A | \Z"),
+)
+
+
+def traced(text: alignment.Traced) -> alignment.Traced:
+  """Returns what `normalize` makes of a text, and where it came from."""
+  text = text.sub(_INVISIBLE, "")
+  if not unicodedata.is_normalized("NFC", text.text):
+    text = text.edited(_compositions(text.text))
+  return text.sub(_OTHER_SPACE, " ").sub(_OUTER_SPACE, "")
+
+
+def _compositions(text: str) -> Iterator[alignment.Edit]:
+  """Yields the smallest stretches that can be composed one by one."""
+  begin = 0
+  for end in range(1, len(text) + 1):
+    if end == len(text) or _is_apart(text[begin:end], text[end]):
+      yield begin, end, unicodedata.normalize("NFC", text[begin:end])
+      begin = end
+
+
+def _is_apart(before: str, letter: str) -> bool:
+  """Says whether NFC never joins a character with those before it."""
+  if unicodedata.combining(unicodedata.normalize("NFD", letter)[0]):
+    return False
+  one, other, both = (
+    unicodedata.normalize("NFC", part)
+    for part in (before, letter, before + letter)
+  )
+  return one + other == both

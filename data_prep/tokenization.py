@@ -6,17 +6,18 @@ so every caller and every export has it.
 
 import dataclasses
 import functools
+import itertools
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
-from data_prep import json_files, options, storage, wordpiece
+from data_prep import alignment, json_files, options, storage, wordpiece
 
 MODEL_NAME = "tokenizer.model"
 
@@ -88,10 +89,17 @@ class Settings:
   def apply(self, text: str) -> str:
     """Returns what a SentencePiece model is to see."""
     if self.replace_quotes:
-      text = text.replace("``", '"').replace("''", '"')
+      text = _QUOTES.sub('"', text)
+    return self.folded(text)
+
+  def folded(self, text: str) -> str:
+    """Returns the text without marks and in lower case, where these are set."""
     if self.strip_accents:
       text = without_marks(text)
     return text.lower() if self.do_lower_case else text
+
+
+_QUOTES = re.compile("``|''")
 
 
 def without_marks(text: str) -> str:
@@ -130,10 +138,12 @@ class _Model(Protocol):
   def encode(self, texts: Sequence[str]) -> Sequence[Sequence[int]]: ...
   def segment(self, texts: Sequence[str]) -> list[list[str]]: ...
   def inside(self, text: str, begins: bool) -> list[int]: ...
+  def drops(self, letter: str) -> bool: ...
   def decode(self, ids: Sequence[int]) -> str: ...
   def is_control(self, number: int) -> bool: ...
   def starts_word(self, number: int) -> bool: ...
   def begins(self, number: int) -> bool: ...
+  def mark(self, number: int) -> str: ...
   def letters(self, number: int) -> str: ...
   def reaches(self, number: int) -> bool: ...
 
@@ -198,6 +208,7 @@ class Tokenizer:
       [self._model.is_control(i) or i in ids.values() for i in every]
     )
     self.word_starts = np.array([self._model.starts_word(i) for i in every])
+    self._blank: dict[str, bool] = {}
 
   @classmethod
   def with_settings(cls, model_file: str, settings: Settings) -> "Tokenizer":
@@ -219,8 +230,29 @@ class Tokenizer:
     return [np.array(ids, np.int32) for ids in self._model.encode(texts)]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
-    """Returns the stretch of each text that each of its pieces stands for."""
+    """Returns the stretch of each text that each of its pieces stands for.
+
+    The stretches of a text make up the whole text as it was given, if it has
+    pieces at all. White space belongs to the piece of the word behind it (of
+    the word before it, where a SentencePiece model marks the ends of words).
+    Characters that no piece stands for belong to the piece before them, and
+    those at the beginning of a text to its first piece. A character that
+    several pieces spell, such as an emoji in bytes or … as `...`, belongs to
+    the last of them; the stretches of the others are empty.
+    """
     return self._model.segment(texts)
+
+  def is_blank(self, letter: str) -> bool:
+    """Says whether no piece has a letter for a character of a text.
+
+    True for invisible characters, and for those that the tokenizer drops or
+    takes for white space, such as ´ where `strip_accents` is set.
+    """
+    if letter not in self._blank:
+      self._blank[letter] = alignment.is_invisible(letter) or (
+        self._model.drops(letter)
+      )
+    return self._blank[letter]
 
   def inside(self, text: str, begins: bool) -> list[int]:
     """Returns the ids of a stretch of a word, which begins a word or not."""
@@ -233,6 +265,10 @@ class Tokenizer:
   def begins(self, number: int) -> bool:
     """Says whether a piece is marked as the beginning of a word."""
     return self._model.begins(number)
+
+  def mark(self, number: int) -> str:
+    """Returns what marks the place of a piece in its word: "▁", "##" or ""."""
+    return self._model.mark(number)
 
   @property
   def sums_exactly(self) -> bool:
@@ -286,6 +322,8 @@ class _SentencePiece:
 
   def __init__(self, model_file: str, settings: Settings):
     self._apply = settings.apply
+    self._quotes = settings.replace_quotes
+    self._fold = alignment.LetterByLetter(settings.folded)
     self._plain = not (
       settings.do_lower_case
       or settings.strip_accents
@@ -304,7 +342,8 @@ class _SentencePiece:
       self._processor.serialized_model_proto()
     )
     self.pieces = [piece.piece for piece in self._proto.pieces]
-    self.divided = self._without_commas() if settings.split_digit_commas else {}
+    self._commas = self._without_commas() if settings.split_digit_commas else {}
+    self.divided = {i: parts.ids for i, parts in self._commas.items()}
 
   @property
   def sums_exactly(self) -> bool:
@@ -315,55 +354,81 @@ class _SentencePiece:
       for piece in self._proto.pieces
     )
 
-  def _without_commas(self) -> dict[int, list[int]]:
+  def _without_commas(self) -> dict[int, "_Parts"]:
     """Returns what stands for each piece that ends in a digit and a comma."""
-    found: dict[int, list[int]] = {}
+    found: dict[int, _Parts] = {}
     for number, piece in enumerate(self.pieces):
       if ends_in_digit_and_comma(piece):
-        anew = self._processor.encode(piece[:-1].replace("▁", ""), out_type=str)
-        if not piece.startswith("▁") and anew[0].startswith("▁"):
-          anew[0] = anew[0][1:]
-        parts = [part for part in (*anew, ",") if part]
-        found[number] = [self._processor.piece_to_id(part) for part in parts]
+        left = self._processor.encode(
+          piece[:-1].replace("▁", ""), return_type="proto"
+        )
+        names = [part.piece for part in left.pieces] + [","]
+        sizes = [len(part.surface) for part in left.pieces] + [1]
+        if not piece.startswith("▁"):
+          names[0] = names[0].removeprefix("▁")
+        first = 0 if names[0] else 1
+        ids = [self._processor.piece_to_id(name) for name in names[first:]]
+        found[number] = _Parts(ids, sizes[first:])
     return found
 
   def encode(self, texts: Sequence[str]) -> list[list[int]]:
-    found: list[list[int]] = self._processor.encode(
-      self._prepared(texts), num_threads=1
-    )
+    prepared = list(texts if self._plain else map(self._apply, texts))
+    found: list[list[int]] = self._processor.encode(prepared, num_threads=1)
     return [self._divide(ids) for ids in found] if self.divided else found
 
   def _divide(self, ids: Sequence[int]) -> list[int]:
     return [part for i in ids for part in self.divided.get(i, (i,))]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
+    traced = list(map(self._traced, texts))
     encoded = self._processor.encode(
-      self._prepared(texts), return_type="proto", num_threads=1
+      [one.text for one in traced], return_type="proto", num_threads=1
     )
     return [
-      [
-        stretch
-        for piece in text.pieces
-        for stretch in self._stretches(piece.id, piece.surface)
-      ]
-      for text in encoded
+      one.stretches(self._surfaces(one.text, pieces.pieces))
+      for one, pieces in zip(traced, encoded, strict=True)
     ]
 
-  def _stretches(self, number: int, surface: str) -> list[str]:
-    """Returns what each part of a piece that is divided stands for."""
-    if number not in self.divided:
-      return [surface]
-    found: list[str] = []
-    left, comma = surface[:-1], surface[-1:]
-    for part in self.divided[number][:-2]:
-      space = len(left) - len(left.lstrip()) if not found else 0
-      size = space + len(self.letters(part))
-      found.append(left[:size])
-      left = left[size:]
-    return [*found, left, comma]
+  def _traced(self, text: str) -> alignment.Traced:
+    traced = alignment.Traced.of(text)
+    if self._quotes:
+      traced = traced.sub(_QUOTES, '"')
+    return traced if self._plain else traced.each(self._fold)
 
-  def _prepared(self, texts: Sequence[str]) -> list[str]:
-    return list(texts) if self._plain else list(map(self._apply, texts))
+  def _surfaces(self, text: str, pieces: Sequence[Any]) -> list[str]:
+    """Returns stretches of a prepared text, which make up the whole text.
+
+    SentencePiece leaves out what it drops at the ends of a text.
+    """
+    found = [piece.surface for piece in pieces]
+    size = sum(map(len, found))
+    if found and size < len(text):
+      first = len(text.encode()[: pieces[0].begin].decode())
+      found[0] = text[:first] + found[0]
+      found[-1] += text[first + size :]
+    if not self._commas:
+      return found
+    return [
+      part
+      for piece, surface in zip(pieces, found, strict=True)
+      for part in self._divided_surface(piece.id, surface)
+    ]
+
+  def _divided_surface(self, number: int, surface: str) -> list[str]:
+    """Returns what each part of a piece stands for, if the piece is divided."""
+    if number not in self._commas:
+      return [surface]
+    text, starts = self._processor.normalize(surface, with_offsets=True)
+    begin = text.find(self.letters(number))
+    assert begin >= 0, "a piece stands for its own letters"
+    ends = itertools.accumulate(self._commas[number].sizes, initial=begin)
+    cuts = [0, *list(ends)[1:-1], len(text)]
+    parts = [text[a:b] for a, b in itertools.pairwise(cuts)]
+    return alignment.Traced(surface, text, starts).stretches(parts)
+
+  def drops(self, letter: str) -> bool:
+    seen: str = self._processor.normalize(self._apply(letter))
+    return not seen.strip(" ▁")
 
   def inside(self, text: str, begins: bool) -> list[int]:
     prepared = self._apply(text).strip()
@@ -396,6 +461,9 @@ class _SentencePiece:
   def begins(self, number: int) -> bool:
     return self.pieces[number].startswith("▁")
 
+  def mark(self, number: int) -> str:
+    return "▁" if self.begins(number) else ""
+
   def letters(self, number: int) -> str:
     return self.pieces[number].replace("▁", "")
 
@@ -405,6 +473,18 @@ class _SentencePiece:
     bare = piece.strip("▁")
     is_byte = self._proto.pieces[number].type == _PIECE.BYTE
     return is_byte or not bare or bare in seen
+
+
+class _Parts(NamedTuple):
+  """What stands for a piece that `split_digit_commas` divides.
+
+  Attributes:
+    ids: of the parts.
+    sizes: how many letters of the piece each part has.
+  """
+
+  ids: list[int]
+  sizes: list[int]
 
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece

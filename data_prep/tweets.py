@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_prep import (
+  alignment,
   classifier_data,
   latin_script,
   normalization,
@@ -186,34 +187,53 @@ def clean(text: str, latin_mongolian: str = "keep") -> str:
     text: as it was written.
     latin_mongolian: as in `Options`.
   """
-  text = _unescaped(text)
-  text = _MENTION.sub("@", _LINK.sub("http", text))
-  text = normalization.normalize(_VARIANT.sub("", text))
-  text = _LETTERS.sub(r"\1\1", text)
-  text = _REPEATED.sub(lambda match: 3 * (match[1] or match[2]), text)
-  if latin_mongolian == "keep" or not is_latin(text):
-    return text
+  return traced(text, latin_mongolian).text
+
+
+def traced(text: str, latin_mongolian: str = "keep") -> alignment.Traced:
+  """Returns what `clean` makes of a text, and where each letter came from."""
+  found = _unescaped(alignment.Traced.of(text))
+  found = found.sub(_LINK, "http").sub(_MENTION, "@").sub(_VARIANT, "")
+  found = normalization.traced(found).sub(_LETTERS, r"\1\1")
+  found = found.sub(_REPEATED, lambda match: 3 * (match[1] or match[2]))
+  if latin_mongolian == "keep" or not is_latin(found.text):
+    return found
   if latin_mongolian == "mark":
-    return f"{MARK} {text}"
-  parts = _NO_WORDS.split(text)  # what lies between, and every second such
-  parts[::2] = map(latin_script.to_cyrillic, parts[::2])
-  return "".join(parts)
+    return found.edited([(0, 0, f"{MARK} ")])
+  return found.edited(_in_cyrillic(found.text))
 
 
-def _unescaped(text: str) -> str:
+def _in_cyrillic(text: str) -> Iterator[alignment.Edit]:
+  """Yields the Latin words of a tweet, but links and hashtags, in Cyrillic."""
+  spans = [match.span() for match in _NO_WORDS.finditer(text)]
+  begins = [0, *(end for _, end in spans)]
+  ends = [*(begin for begin, _ in spans), len(text)]
+  for begin, end in zip(begins, ends, strict=True):
+    for match in latin_script.LATIN_WORD.finditer(text, begin, end):
+      yield *match.span(), latin_script.cyrillic_word(match[0])
+
+
+def _unescaped(text: alignment.Traced) -> alignment.Traced:
   """Undoes HTML's escapes, however often a dump was escaped.
 
   So what is cleaned stays as it is when it is cleaned again, as the rows of a
   set are when they are judged.
   """
   # A long chain would otherwise take a pass for each of its links.
-  text = _ESCAPED_AGAIN.sub("&", text)
-  while (found := html.unescape(text)) != text:
+  text = text.sub(_ESCAPED_AGAIN, "&")
+  while (found := text.sub(_ESCAPED, _meant)) is not text:
     text = found
   return text
 
 
-_NO_WORDS = re.compile(r"(http\b|#\w+)")
+_ESCAPED = re.compile("&[^&]+")
+
+
+def _meant(match: re.Match[str]) -> str:
+  return html.unescape(match[0])
+
+
+_NO_WORDS = re.compile(r"http\b|#\w+")
 
 
 def is_latin(text: str) -> bool:

@@ -6,10 +6,11 @@ puts spaces where that drops control characters.
 """
 
 import itertools
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from data_prep import options, storage
+from data_prep import alignment, options, storage
 
 CONTINUES = "##"
 _UNKNOWN = "[UNK]"
@@ -21,6 +22,7 @@ _CHINESE = (
   (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
   (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
+_WORD = re.compile(r"\S+")  # as str.split
 _ASCII_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
@@ -69,8 +71,13 @@ def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
 
   `words("Сайн уу?", True, True)` is `["саин", "уу", "?"]`.
   """
+  return _apart(text, do_lower_case, strip_accents).split()
+
+
+def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
+  """Returns the text with white space between any two words."""
   text = folded(text.translate(_CLEANED), do_lower_case, strip_accents)
-  return text.translate(_APART).split()
+  return text.translate(_APART)
 
 
 def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
@@ -118,6 +125,9 @@ class Vocabulary:
         "give BERT's vocab.txt, or SentencePiece's .model",
       )
     self._lower, self._strip = do_lower_case, strip_accents
+    self._apart = alignment.LetterByLetter(
+      lambda text: _apart(text, do_lower_case, strip_accents)
+    )
     self._longest_word = longest_word
     self._ids = {piece: i for i, piece in enumerate(self.pieces)}
     self._known: dict[str, list[int]] = {}  # word → ids
@@ -171,11 +181,27 @@ class Vocabulary:
     return found
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
-    """Returns the letters that each piece of each text stands for."""
-    return [
-      [self.pieces[i].removeprefix(CONTINUES) for i in ids]
-      for ids in self.encode(texts)
-    ]
+    """Returns the stretch of each text that each of its pieces stands for."""
+    traced = (alignment.Traced.of(text).each(self._apart) for text in texts)
+    return [each.cut([*self._ends(each)]) for each in traced]
+
+  def drops(self, letter: str) -> bool:
+    """Says whether a character becomes white space or nothing."""
+    return not words(letter, self._lower, self._strip)
+
+  def _ends(self, traced: alignment.Traced) -> Iterator[int]:
+    """Yields where each piece ends in a text that `_apart` made.
+
+    The space that was put behind punctuation ends with it.
+    """
+    text, starts = traced.text, traced.starts
+    for match in _WORD.finditer(text):
+      end, last = match.span()
+      for number in self._word(match[0])[:-1]:
+        end += len(self.letters(number))
+        yield end
+      added = last < len(text) and starts[last] == starts[last - 1]
+      yield last + added
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the words of piece ids, a space between any two."""
@@ -197,6 +223,10 @@ class Vocabulary:
   def begins(self, number: int) -> bool:
     """Says whether a piece is marked as the beginning of a word."""
     return self.starts_word(number)
+
+  def mark(self, number: int) -> str:
+    """Returns what marks a piece that goes on with a word; or ""."""
+    return "" if self.starts_word(number) else CONTINUES
 
   def letters(self, number: int) -> str:
     """Returns what a piece stands for."""

@@ -330,13 +330,19 @@ def ner(
   """The run of a tagger."""
   made = tmp_path_factory.mktemp("ner")
   _jsonl(made / "all.jsonl", _sentences(200, 0))
-  _jsonl(made / "new.jsonl", [*_sentences(4, 1), {"text": ""}])
+  first, *others = _sentences(4, 1)
+  first["text"] = f"\u2003 \t{first['text']} "
+  _jsonl(made / "new.jsonl", [first, *others, {"text": ""}])
   _run(
     folder, made / "out", task_name="ner", train_file=str(made / "all.jsonl"),
     data_dir="", predict_file=str(made / "new.jsonl"), do_eval=True,
     do_predict=True, num_train_epochs=25.0, gradient_accumulation_steps=2,
   )  # fmt: skip
   return made
+
+
+def _texts_of(path: pathlib.Path) -> list[str]:
+  return [json.loads(line)["text"] for line in path.read_text().splitlines()]
 
 
 def test_entities_are_learnt_and_found(ner: pathlib.Path) -> None:
@@ -349,7 +355,8 @@ def test_entities_are_learnt_and_found(ner: pathlib.Path) -> None:
   *rows, last = map(json.loads, lines)
   assert [row["line"] for row in rows] == [1, 2, 3, 4]
   assert last == {"line": 5, "error": last["error"]}
-  for row in rows:
+  for row, given in zip(rows, _texts_of(ner / "new.jsonl"), strict=False):
+    assert row["text"] == given.rstrip(), "places are those of the file"
     for found in row["entities"]:
       assert row["text"][found["start"] : found["end"]] == found["text"]
       assert found["text"].strip() == found["text"] != ""
@@ -365,17 +372,22 @@ def test_a_tagger_is_no_classifier_and_the_reverse(
     tagging.TagPredictor.load(str(several[1] / "model"))
 
 
-def test_pieces_that_do_not_add_up_to_the_text_are_refused(
+def test_a_tagger_reads_words_of_wordpiece_too(
   folder: pathlib.Path, ner: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-  pieces += [f"үг{number}" for number in range(45)]
+  config = json.loads((folder / "config.json").read_text())
+  words = [word for field in base.WORDS.values() for word in field]
+  pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+  pieces += [f"[unused{i}]" for i in range(config["vocab_size"] - len(pieces))]
   (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
-  with pytest.raises(options.InputError, match="WordPiece in"):
-    _run(
-      folder, tmp_path / "out", task_name="ner", data_dir=str(ner / "out/rows"),
-      spm_model_file="", vocab_file=str(tmp_path / "vocab.txt"),
-    )  # fmt: skip
+  _run(
+    folder, tmp_path / "out", task_name="ner", data_dir=str(ner / "out/rows"),
+    spm_model_file="", vocab_file=str(tmp_path / "vocab.txt"), do_eval=True,
+    do_predict=True, predict_file=str(ner / "new.jsonl"), num_train_epochs=25.0,
+    gradient_accumulation_steps=2, label_column="labels",
+  )  # fmt: skip
+  report = json.loads((tmp_path / "out" / "report.json").read_text())
+  assert report["model"]["micro_f1"] > 0.6
 
 
 def test_seeds_are_reported_with_their_deviation(

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from albert_mn import (
   problems,
 )
 from bert_tweet import attention, web
-from data_prep import options, tokenization
+from data_prep import alignment, framing, options, tokenization, tweets
 from tests import running
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -150,6 +151,93 @@ def test_pieces_are_joined_to_the_words_of_the_text(
   assert "🙂" in found.pieces, "a piece that the tokenizer does not know"
   assert len(set(found.words)) == len(found.word_texts)
   assert len(found.pieces) > len(found.word_texts)
+
+
+def _viewer(
+  tokenizer: tokenization.Tokenizer,
+  long_text: str = framing.HEAD,
+  clean: Callable[[str], alignment.Traced] = alignment.Traced.of,
+) -> explanation.Explainer:
+  """A model without an answer, which reads 16 pieces."""
+  config = configs.AlbertConfig(
+    vocab_size=400, embedding_size=8, hidden_size=8, num_attention_heads=1,
+    num_hidden_layers=1, intermediate_size=8, max_position_embeddings=16,
+  )  # fmt: skip
+  encoder = encoders.AlbertEncoder(config, seed=0)
+  return explanation.Explainer(
+    encoder, tokenizer, 16, clean=clean, long_text=long_text
+  )
+
+
+def test_a_page_shows_what_was_typed_and_not_what_the_model_reads(
+  tokenizer_file: str,
+) -> None:
+  """It once had Саин for Сайн, and letters of other words behind an …."""
+  reader = tokenization.Tokenizer(
+    tokenizer_file, do_lower_case=True, strip_accents=True
+  )
+  explainer = _viewer(reader)
+  for words in (
+    ["Сайн", "…", "Ё", "Хүн"],
+    ["Саи\u0306н", "ЁС", "№", "Хүн"],
+  ):
+    found = explainer.explain(" ".join(words))
+    assert found.word_texts == ["[CLS]", *words, "[SEP]"]
+    typed = [piece for piece in found.pieces[1:-1] if piece != "."]
+    shown = "".join(typed).replace("▁", " ").replace("No", "")
+    assert shown.split() == words
+
+
+def test_a_page_shows_a_tweet_as_it_was_typed(tokenizer_file: str) -> None:
+  """The model reads `@ http` and `баярлалаа`."""
+  explainer = _viewer(
+    tokenization.Tokenizer(tokenizer_file), clean=tweets.traced
+  )
+  found = explainer.explain("Эрх &amp; @bold, https://t.co/x ээээ")
+  joined = " ".join(found.word_texts)
+  assert joined == "[CLS] Эрх &amp; @bold , https://t.co/x ээээ [SEP]"
+  found = _viewer(
+    tokenization.Tokenizer(tokenizer_file),
+    clean=lambda text: tweets.traced(text, "mark"),
+  ).explain("sain baina uu")
+  assert " ".join(found.word_texts).endswith("sain baina uu [SEP]")
+
+
+def test_a_word_of_wordpiece_is_shown_as_it_was_typed(
+  tmp_path: pathlib.Path,
+) -> None:
+  pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] саи ##н ес ? ##тои".split()
+  path = tmp_path / "vocab.txt"
+  path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+  reader = tokenization.Tokenizer(str(path), True, True)
+  found = _viewer(reader).explain("Сайн ёстой  үг?")
+  assert found.pieces == [
+    "[CLS]", "Сай", "##н", "ёс", "##той", "▁үг", "?", "[SEP]",
+  ]  # fmt: skip
+  assert found.word_texts == ["[CLS]", "Сайн", "ёстой", "үг", "?", "[SEP]"]
+
+
+@pytest.mark.parametrize("long_text", framing.LONG_TEXTS)
+def test_a_page_is_of_the_pieces_that_a_classifier_reads(
+  tokenizer_file: str, long_text: str
+) -> None:
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  framer = framing.Framer(tokenizer, 16, long_text)
+  explainer = _viewer(tokenizer, long_text)
+  words = "эрх тэгш хүн бүр төр нийгэм ажил хөдөлмөр цалин".split()
+  for text, pair in (
+    (" ".join(words), ""),
+    (" ".join(words), " ".join(words[::-1])),
+    (" ".join(words[:3]), " ".join(words)),
+    ("эрх", "хүн"),
+  ):
+    framed = framer.frame([(text, pair) if pair else text])
+    found = explainer.explain(text, pair)
+    assert found.pieces == tokenizer.pieces(framed.ids[0])
+    assert found.segments == [
+      int(place >= framed.seconds[0]) for place in range(len(found.pieces))
+    ]
+    assert found.cut == framed.sizes[0] - len(found.pieces) + 2 + bool(pair)
 
 
 def _rows(shape: tuple[int, ...], sharpness: float) -> np.ndarray:

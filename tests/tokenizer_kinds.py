@@ -33,11 +33,9 @@ def foreign(folder: pathlib.Path, **settings: Any) -> str:
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(lines),
     model_writer=model,
-    vocab_size=2000,
     control_symbols=["[PAD]", "[CLS]", "[SEP]", "[MASK]"],
-    required_chars="αοσς",
     minloglevel=2,
-    **settings,
+    **dict(vocab_size=2000, required_chars="αοσς") | settings,
   )
   folder.mkdir()
   path = folder / "foreign.model"

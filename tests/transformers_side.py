@@ -19,6 +19,15 @@ def ids(folder: str, texts: list[str]) -> Any:
   return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
+def offsets(folder: str, texts: list[str]) -> Any:
+  """Returns the ids of each text, and start and end of each piece."""
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  found = tokenizer(
+    texts, add_special_tokens=False, return_offsets_mapping=True
+  )
+  return list(zip(found["input_ids"], found["offset_mapping"], strict=True))
+
+
 def encoder(folder: str, texts: list[str]) -> Any:
   """Returns the ids of texts, and AutoModel's outputs of the last eight."""
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -153,6 +162,7 @@ def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
 if __name__ == "__main__":
   asks = {
     "ids": ids,
+    "offsets": offsets,
     "encoder": encoder,
     "model": model,
     "scores": scores,

@@ -1,0 +1,218 @@
+"""Texts that are changed step by step, and where each character came from.
+
+    traced = Traced.of("Тэр… Дорж").each(LetterByLetter(str.lower))
+    traced = traced.sub(re.compile("…"), "...")
+    traced.text  # "тэр... дорж"
+    traced.stretches(["тэр", "...", " дорж"])  # ["Тэр", "…", " Дорж"]
+
+Tokenizers and the cleaning of tweets read another text than the one that a
+user gave. Positions and pages must show the user's text all the same.
+"""
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+Edit = tuple[int, int, str]
+_Replacement = str | Callable[[re.Match[str]], str]
+
+
+class Traced(NamedTuple):
+  """A changed text, and where in the original each of its characters began.
+
+  Attributes:
+    original: the text before all changes.
+    text: the text after them.
+    starts: for each character of `text`, the place in `original` where the
+      characters begin that it was made from; never descending.
+  """
+
+  original: str
+  text: str
+  starts: Sequence[int]
+
+  @classmethod
+  def of(cls, text: str) -> "Traced":
+    """Returns a text without a change."""
+    return cls(text, text, range(len(text)))
+
+  def each(self, function: "LetterByLetter") -> "Traced":
+    """Returns the text that a function makes of this one."""
+    text = function(self.text)
+    if text == self.text:
+      return self
+    return Traced(self.original, text, function.starts(self, text))
+
+  def sub(
+    self, pattern: re.Pattern[str], replacement: _Replacement
+  ) -> "Traced":
+    """Replaces every match of a pattern, as `re.sub` does."""
+    matches = pattern.finditer(self.text)
+    if callable(replacement):
+      return self.edited((*m.span(), replacement(m)) for m in matches)
+    return self.edited((*m.span(), m.expand(replacement)) for m in matches)
+
+  def edited(self, edits: Iterable[Edit]) -> "Traced":
+    """Replaces stretches of the text.
+
+    Characters that a stretch and its replacement have in common at their
+    beginnings and ends keep their places. The characters between these divide
+    the stretch evenly.
+
+    Args:
+      edits: (start, end, replacement), in their order and without overlap.
+    """
+    parts: list[str] = []
+    starts: list[int] = []
+    end = 0
+    for begin, after, new in edits:
+      if self.text[begin:after] == new:
+        continue
+      parts += [self.text[end:begin], new]
+      starts += self.starts[end:begin]
+      starts += self._starts_of(begin, after, new)
+      end = after
+    if not parts:
+      return self
+    parts.append(self.text[end:])
+    starts += self.starts[end:]
+    return Traced(self.original, "".join(parts), starts)
+
+  def _starts_of(self, begin: int, end: int, new: str) -> list[int]:
+    """Returns where the characters of a replacement began."""
+    old = self.text[begin:end]
+    shorter = min(len(old), len(new))
+    head = _shared(old, new, shorter)
+    tail = _shared(old[::-1], new[::-1], shorter - head)
+    old_size, new_size = (len(side) - head - tail for side in (old, new))
+    places = [
+      *range(head),
+      *(head + i * old_size // new_size for i in range(new_size)),
+      *range(len(old) - tail, len(old)),
+    ]
+    starts = [*self.starts[begin : end + 1], len(self.original)]
+    return [starts[place] for place in places]
+
+  def stretches(self, parts: Sequence[str]) -> list[str]:
+    """Returns the stretch of the original that each part stands for.
+
+    The stretches make up the whole original. Characters that were dropped
+    belong to the part before them, or to the first part. A character that
+    several parts share belongs to the last of them; the stretches of the
+    others are empty.
+
+    Args:
+      parts: together they are `text`.
+    """
+    if self.text is self.original:
+      return list(parts)
+    return self.cut([*itertools.accumulate(map(len, parts))])
+
+  def cut(self, ends: Sequence[int]) -> list[str]:
+    """Returns what `stretches` does, for parts given by their ends.
+
+    Args:
+      ends: where in `text` each part ends; the last ends with the text.
+    """
+    original, starts = self.original, self.starts
+    cuts = [0, *(starts[end] for end in ends[:-1] if end < len(starts))]
+    cuts += [len(original)] * (len(ends) + 1 - len(cuts))
+    pairs = itertools.pairwise(cuts) if ends else ()
+    return [original[begin:end] for begin, end in pairs]
+
+
+def _shared(one: str, other: str, most: int) -> int:
+  """Returns how many characters two texts share at their beginnings."""
+  pairs = zip(one[:most], other[:most], strict=True)
+  return next((i for i, (a, b) in enumerate(pairs) if a != b), most)
+
+
+class LetterByLetter:
+  """A function of texts that changes each character by itself.
+
+  What surrounds a character may decide two things only: whether Σ becomes σ or
+  ς, and in which order neighbouring marks come.
+
+  Args:
+    function: such as `str.lower`.
+  """
+
+  def __init__(self, function: Callable[[str], str]):
+    self._function = function
+    self._alone = _Alone(function)
+
+  def __call__(self, text: str) -> str:
+    return self._function(text)
+
+  def starts(self, before: Traced, after: str) -> Sequence[int]:
+    """Returns where the characters of `after` began, made from `before`."""
+    alone = [self._alone[letter] for letter in before.text]
+    starts = before.starts
+    if {*map(len, alone)} != {1}:
+      pairs = zip(starts, alone, strict=True)
+      starts = [start for start, made in pairs for _ in made]
+    apart = "".join(alone)
+    assert len(apart) == len(after), "the function changes single characters"
+    return starts if apart == after else _joined(starts, apart, after)
+
+
+class _Alone(dict[str, str]):
+  """What a function makes of single characters."""
+
+  def __init__(self, function: Callable[[str], str]):
+    super().__init__()
+    self._function = function
+
+  def __missing__(self, letter: str) -> str:
+    made = self[letter] = self._function(letter)
+    return made
+
+
+def _joined(starts: Sequence[int], apart: str, after: str) -> Sequence[int]:
+  """Gives one start to neighbours that changed places.
+
+  Args:
+    starts: of each character.
+    apart: what became of each character alone.
+    after: what became of all characters together. A single character that
+      differs from `apart` is ς, and keeps its start.
+  """
+  joined = list(starts)
+  differs = [one != other for one, other in zip(apart, after, strict=True)]
+  for place in range(1, len(joined)):
+    if differs[place - 1] and differs[place]:
+      joined[place] = joined[place - 1]
+  return joined
+
+
+def is_invisible(letter: str) -> bool:
+  """Says whether a character is white space, control or format character."""
+  return letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf")
+
+
+def trimmed(
+  text: str,
+  start: int,
+  end: int,
+  is_blank: Callable[[str], bool] = is_invisible,
+) -> tuple[int, int]:
+  """Returns start and end of a stretch without blank characters at its ends.
+
+  Marks stay with the letter that they stand on. A stretch of blank characters
+  alone keeps its end as start and end.
+
+  Args:
+    text: the whole text.
+    start, end: of the stretch.
+    is_blank: which characters are left out.
+  """
+  while start < end and is_blank(text[start]):
+    start += 1
+  last = end
+  while start < last and is_blank(text[last - 1]):
+    last -= 1
+  while start < last < end and unicodedata.category(text[last])[0] == "M":
+    last += 1
+  return start, last

@@ -25,6 +25,7 @@ from data_prep import (
   classifier_splits,
   eduge,
   json_files,
+  label_names,
   manifest,
   options,
   similarity,
@@ -227,6 +228,9 @@ def _read(
     )
   if columns.label_type == "class":
     classifier_data.check_several_labels(found.rows)
+  label_names.warn_of_alike(
+    classifier_data.label_counts(found.rows, columns.label_type)
+  )
   return found
 
 
@@ -307,16 +311,6 @@ def _copies(
   return {new[at]: (known[copy.other], copy) for at, copy in found.items()}
 
 
-def _labels(
-  row: classifier_data.Row, columns: classifier_data.Columns
-) -> Iterator[str]:
-  """What a row is counted under."""
-  if columns.label_type == "class":
-    yield row.label
-  yield from row.labels
-  yield from (kind for _, _, kind in row.entities)
-
-
 def _counts(
   columns: classifier_data.Columns,
   read: classifier_files.Read,
@@ -326,7 +320,9 @@ def _counts(
   labels: dict[str, dict[str, int]] = {}
   for name, part in parts.items():
     for index in part:
-      for label in _labels(read.rows[index], columns):
+      for label in classifier_data.names_of(
+        read.rows[index], columns.label_type
+      ):
         labels.setdefault(label, dict.fromkeys(PARTS, 0))[name] += 1
   rules = collections.Counter(rule for _, rule, _ in read.left_out)
   return {

@@ -56,6 +56,7 @@ class Recipe(options.Group):
     framing.USUAL_LENGTH,
     "pieces of a text; a trained classifier keeps its own",
     minimum=3,
+    maximum=framing.LONGEST,
   )
   train_batch_size: int = options.option(32, "texts a step", minimum=1)
   optimizer: str = options.option(

@@ -40,7 +40,7 @@ from albert_mn import (
   trainer,
   training_report,
 )
-from data_prep import manifest, options, storage, tokenization
+from data_prep import framing, manifest, options, storage, tokenization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +81,9 @@ class Options(options.Group):
     "memory; the numbers stay the same", minimum=1,
   )  # fmt: skip
   max_seq_length: int = options.option(
-    0, "pieces a sequence; 0: as the records' manifest says", minimum=0
-  )
+    0, "pieces a sequence; 0: as the records' manifest says", minimum=0,
+    maximum=framing.LONGEST,
+  )  # fmt: skip
   max_predictions_per_seq: int = options.option(
     0, "masked positions a sequence; 0: as the manifest says", minimum=0
   )
@@ -362,7 +363,9 @@ def examined(
     check("training masks", checks.masks_reachable, devices, training)
     check("shards", _shards, training, strategy)
     check("disk", _disk, settings, config, strategy)
-    check("memory", _memory, settings, devices, config, strategy, training)
+    exam.advise(
+      "memory", _memory, settings, devices, config, strategy, training
+    )
   seed = settings.random_seed
   probed = check("probe", _prepared, probing, training, held_out, seed)
   if exam.failed:

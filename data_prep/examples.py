@@ -18,6 +18,7 @@ import numpy as np
 
 from data_prep import (
   documents,
+  framing,
   held_out,
   instances,
   json_files,
@@ -57,7 +58,7 @@ class Recipe(options.Group):
     False, "divide pieces that end in a digit and a comma anew, likewise"
   )
   max_seq_length: int = options.option(
-    512, "pieces of an example", minimum=8, maximum=1 << 16
+    512, "pieces of an example", minimum=8, maximum=framing.LONGEST
   )
   max_predictions_per_seq: int = options.option(
     0, "masked pieces an example; 0: length x masked_lm_prob, rounded up",

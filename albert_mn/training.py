@@ -271,7 +271,7 @@ def run(
       except runs.Stopped as stopped:
         step = guard.leave()
         distribution.wait_for_all(strategy)
-        _leave(stopped, step)
+        _leave(stopped, step, distribution.processes(strategy))
     _save_model(work, model, int(optimizer.iterations.numpy()), "model")
     if settings.export_dir and work.chief:
       finished = os.path.join(settings.output_dir, "model")
@@ -836,14 +836,20 @@ def _step_work(
   )
 
 
-def _leave(stopped: runs.Stopped, step: int) -> NoReturn:
-  """Ends as the signal asks, after all was saved."""
+def _leave(stopped: runs.Stopped, step: int, processes: int) -> NoReturn:
+  """Ends as the signal asks, after all was saved.
+
+  One of several processes takes leave of the others, which a KeyboardInterrupt
+  would not wait for.
+  """
   logging.warning(
     "%s: saved; the same command goes on from step %d", stopped, step
   )
-  if stopped.number == signal.SIGINT:
-    raise KeyboardInterrupt
-  raise SystemExit(options.TERMINATED)
+  if stopped.number == signal.SIGTERM:
+    raise SystemExit(options.TERMINATED)
+  if processes > 1:
+    raise SystemExit(options.INTERRUPTED)
+  raise KeyboardInterrupt
 
 
 def _evaluated(work: Run, controller: orbit.Controller) -> dict[str, float]:

@@ -185,12 +185,13 @@ def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
   folder = os.path.join(output_dir, "checkpoints")
   held = sum(storage.size(f"{folder}/{n}") or 0 for n in storage.names(folder))
   each = memory.checkpoint_bytes(config)
-  # One more is written before the oldest goes; model/ and best/ are weights.
-  wanted = (keep + 1) * each + 2 * each // 3 - held
+  # One more is written before the oldest goes. Weights are a third of one: in
+  # model/, in best/, and in the one that is written before it replaces best/.
+  wanted = (keep + 2) * each - held
   if free < wanted:
     raise options.InputError(
       f"{_said(wanted)} free in {output_dir}, for {keep} + 1 checkpoints of "
-      f"{_said(each)}, model/ and best/",
+      f"{_said(each)}, model/, best/ and a new best/",
       _said(free),
       "make room, or lower --keep_checkpoint_max",
     )

@@ -40,7 +40,7 @@ from albert_mn import (
   trainer,
   training_report,
 )
-from data_prep import framing, manifest, options, storage, tokenization
+from data_prep import framing, options, storage, tokenization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -883,7 +883,9 @@ def _keep_best(
   metrics: dict[str, float],
 ) -> None:
   """Saves the model as best/, unless an earlier step's loss was lower."""
-  best = manifest.find(os.path.join(work.settings.output_dir, "best"))
+  if not work.chief:
+    return
+  best = model_directory.find(os.path.join(work.settings.output_dir, "best"))
   held = best["counts"] if best else {}
   if (
     held.get("global_step", math.inf) <= step

@@ -32,6 +32,7 @@ from data_prep import (
   storage,
   tables,
   tweets,
+  whole_folders,
 )
 
 KIND = "classifier_rows"
@@ -107,22 +108,20 @@ def build(
     name: _copies(read.rows, parts, name, groups, settings.near_duplicates)
     for name in ("dev", "test")
   }
-  manifest.begin(settings.output_dir)
-  files = classifier_files.write(
-    settings.output_dir, columns, read, parts, copies
-  )
   counts = _counts(columns, read, parts, copies)
   if settings.source == "tweets":
     latin = sum(tweets.is_latin(row.text) for row in read.rows)
     counts["latin_mongolian"] = latin
-  manifest.write(
-    settings.output_dir,
-    KIND,
-    parameters=_parameters(settings, columns, cleaning),
-    files=files,
-    counts=counts,
-    inputs=manifest.hashes(paths),
-  )
+  is_ours = classifier_files.names().__contains__
+  with whole_folders.replacing(settings.output_dir, is_ours) as folder:
+    manifest.write(
+      folder,
+      KIND,
+      parameters=_parameters(settings, columns, cleaning),
+      files=classifier_files.write(folder, columns, read, parts, copies),
+      counts=counts,
+      inputs=manifest.hashes(paths),
+    )
   _log(settings.output_dir, counts)
   return counts
 

@@ -124,7 +124,8 @@ def find(folder: str) -> dict[str, Any] | None:
 
 def _is_part(name: str) -> bool:
   """Says whether a file of this name is one of a model directory."""
-  return name.startswith(WEIGHTS) or name in (
+  weights = name.startswith(WEIGHTS) and "/" not in name
+  return weights or name in (
     TOKENIZER, VOCABULARY, LABELS, manifest.NAME,
     *(c.FILE for c in configs.FAMILIES),
   )  # fmt: skip

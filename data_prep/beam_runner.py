@@ -17,7 +17,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from data_prep import examples, manifest, options, pretraining_data, storage
+from data_prep import examples, options, pretraining_data, storage
 
 _FOLDER = "beam-ranges"  # of the output folder, while the pipeline runs
 _COUNTS = "counts"
@@ -53,7 +53,6 @@ def run(
   _remove(folder)
   try:
     paths = list(_written(tasks, folder))
-    manifest.begin(job.folder)
     with beam.Pipeline(
       options=pipeline_options.PipelineOptions(shlex.split(beam_options))
     ) as pipeline:

@@ -485,13 +485,6 @@ def remove(path: str) -> None:
     pathlib.Path(path).unlink(missing_ok=True)
 
 
-def remove_stale(folder: str, keep: set[str], pattern: str) -> None:
-  """Removes files of an earlier run in `folder` that match and are not kept."""
-  for path in _find(f"{folder}/{pattern}"):
-    if posixpath.basename(path) not in keep:
-      remove(path)
-
-
 def read_bytes(path: str) -> bytes:
   """Returns the content of a small file."""
   with reading(path) as file:

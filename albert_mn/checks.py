@@ -19,7 +19,14 @@ import tensorflow as tf
 from absl import logging
 
 from albert_mn import configs, distribution, inputs, memory, throughput
-from data_prep import manifest, options, records, storage, tokenization
+from data_prep import (
+  framing,
+  manifest,
+  options,
+  records,
+  storage,
+  tokenization,
+)
 
 # What the numbers of a run depend on; the versions are those of the locks.
 _PACKAGES = (
@@ -178,12 +185,13 @@ def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
   folder = os.path.join(output_dir, "checkpoints")
   held = sum(storage.size(f"{folder}/{n}") or 0 for n in storage.names(folder))
   each = memory.checkpoint_bytes(config)
-  # One more is written before the oldest goes; model/ and best/ are weights.
-  wanted = (keep + 1) * each + 2 * each // 3 - held
+  # One more is written before the oldest goes. Weights are a third of one: in
+  # model/, in best/, and in the one that is written before it replaces best/.
+  wanted = (keep + 2) * each - held
   if free < wanted:
     raise options.InputError(
       f"{_said(wanted)} free in {output_dir}, for {keep} + 1 checkpoints of "
-      f"{_said(each)}, model/ and best/",
+      f"{_said(each)}, model/, best/ and a new best/",
       _said(free),
       "make room, or lower --keep_checkpoint_max",
     )
@@ -191,7 +199,9 @@ def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
 
 
 def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
-  """Compares an estimate with what there is; above it, warns: it is rough.
+  """Refuses a step that is estimated to take more memory than there is.
+
+  The estimate is rough: `Examination.advise` is for such checks.
 
   Args:
     wanted: bytes a device, as memory.step_bytes says.
@@ -208,12 +218,11 @@ def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
     wanted = wanted * local + memory.PROGRAM
     there = memory.machine_bytes()
   if wanted > there:
-    logging.warning(
-      "expected a step that fits %s of memory; got about %s: lower "
-      "--train_batch_size, raise --gradient_accumulation_steps, or give "
+    raise options.InputError(
+      f"a step that fits {_said(there)} of memory",
+      f"about {_said(wanted)}",
+      "lower --train_batch_size, raise --gradient_accumulation_steps, or give "
       "--rematerialize",
-      _said(there),
-      _said(wanted),
     )
   return f"about {_said(wanted)} of {_said(there)}"
 
@@ -240,13 +249,19 @@ def vocabulary(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
 
 
 def lengths(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
-  """Refuses records that are longer than the model's positions."""
+  """Refuses records that are longer than the model can be trained on."""
   if found.shape.max_seq_length > config.max_position_embeddings:
     raise options.InputError(
       f"records of at most max_position_embeddings = "
       f"{config.max_position_embeddings} pieces",
       f"{found.shape.max_seq_length}",
       "make shorter records, or raise max_position_embeddings",
+    )
+  if found.shape.max_seq_length > framing.LONGEST:
+    raise options.InputError(
+      f"records of at most {framing.LONGEST:,} pieces",
+      f"{found.shape.max_seq_length:,}",
+      "make shorter records",
     )
   return f"{found.shape.max_seq_length} pieces"
 

@@ -16,6 +16,7 @@ from official.modeling import tf_utils
 from official.nlp.modeling import layers
 
 from albert_mn import configs
+from data_prep import framing, options
 
 
 class EncoderOutput(NamedTuple):
@@ -67,8 +68,9 @@ class StatelessDropout(tf_keras.layers.Layer):
     return dropout(inputs, self._seeds, self._site, self._rate)
 
 
-# No text is longer; 128 heads of so many squared are the numbers of an int32.
-_LONGEST = 4096
+# A place in an attention matrix is one of 2^32: 8 bits are for its head, 12 for
+# its row and 12 for its column.
+_MOST_HEADS = 256
 
 
 def dropout(
@@ -130,12 +132,39 @@ def random_bits(shape: tf.Tensor, seeds: tf.Tensor, site: int) -> tf.Tensor:
 
 
 def _places(shape: tf.Tensor) -> tf.Tensor:
-  """Numbers the places of an example, [places] int32."""
+  """Numbers the places of an example, [places] int32, all different.
+
+  From the 129th head on the numbers are negative: they are used as uint32.
+
+  Raises:
+    options.InputError: for an attention matrix with more heads or positions
+      than there are numbers for.
+  """
   if shape.shape[0] < 4:
     return tf.range(tf.reduce_prod(shape[1:]))
+  _check_places(tf.get_static_value(shape))
   heads, one, other = (tf.range(shape[axis]) for axis in (1, 2, 3))
-  rows = (heads[:, None] * _LONGEST + one)[:, :, None]
-  return tf.reshape(rows * _LONGEST + other, [-1])
+  rows = (heads[:, None] * framing.LONGEST + one)[:, :, None]
+  return tf.reshape(rows * framing.LONGEST + other, [-1])
+
+
+def _check_places(shape: np.ndarray | None) -> None:
+  """Refuses [batch, heads, length, length] in which places share a number.
+
+  Beyond these bounds two rows would drop the same units. A shape that is not
+  known while a graph is traced is None: options bound the length then.
+  """
+  if shape is None:
+    return
+  _, heads, *lengths = shape.tolist()
+  if heads > _MOST_HEADS or max(lengths) > framing.LONGEST:
+    raise options.InputError(
+      f"at most {_MOST_HEADS} heads and {framing.LONGEST:,} pieces of an input, "
+      "to train with dropout on attention",
+      f"{heads} heads and {max(lengths):,} pieces",
+      "train on shorter inputs (--max_seq_length), or set "
+      "attention_probs_dropout_prob to 0 in the config",
+    )
 
 
 def _mixed(value: tf.Tensor) -> tf.Tensor:

@@ -8,8 +8,6 @@ import numpy as np
 
 from albert_mn import judgements
 
-_AVERAGES = ("micro", "macro", "weighted")
-
 
 class Entities(judgements.Judgement):
   """Sets of (start, end, type) a text.
@@ -19,19 +17,10 @@ class Entities(judgements.Judgement):
   """
 
   MUCH = "wrong entities"
+  AVERAGES = ("micro", "macro", "weighted")
 
   def scores(self) -> dict[str, float]:
-    found = {
-      f"{kind}_{name}": value
-      for kind in _AVERAGES
-      for name, value in zip(
-        ("precision", "recall", "f1"), self._average(kind), strict=True
-      )
-    }
-    return {
-      **found,
-      **self.share_right("exact_rows"),
-    }
+    return {**self._averages(), **self.share_right("exact_rows")}
 
   def right(self) -> np.ndarray:
     pairs = zip(self.truth, self.answers, strict=True)
@@ -53,18 +42,12 @@ class Entities(judgements.Judgement):
       if wrong[row]
     ]
 
-  def per_label(self) -> list[tuple[str, float, float, float, int]]:
-    rows = []
-    for name, (hits, told, support) in zip(
-      self.names, self._counts(), strict=True
-    ):
-      rows.append((name, *_measures(hits, told, support), support))
-    return rows
-
   def table(self) -> str:
     rows = self.per_label()
     total = sum(row[-1] for row in rows)
-    rows += [(f"{kind} avg", *self._average(kind), total) for kind in _AVERAGES]
+    rows += [
+      (f"{kind} avg", *self.average(kind), total) for kind in self.AVERAGES
+    ]
     width = max(12, *(len(row[0]) for row in rows))
     head = " ".join(
       f"{name:>9}" for name in ("precision", "recall", "f1-score", "support")
@@ -73,41 +56,45 @@ class Entities(judgements.Judgement):
       f"{name:>{width}} {p:9.3f} {r:9.3f} {f1:9.3f} {support:9}"
       for name, p, r, f1, support in rows
     ]
-    lines.insert(len(lines) - len(_AVERAGES), "")
+    lines.insert(len(lines) - len(self.AVERAGES), "")
     return "\n".join([f"{'':>{width}} {head}", "", *lines, ""])
 
-  def _counts(self) -> list[tuple[int, int, int]]:
-    """Returns of each type how many were right, told and true."""
+  def counts(self) -> np.ndarray:
+    """Returns [types, 3] integers: entities right, told, and true."""
     found = {name: [0, 0, 0] for name in self.names}
     for truth, answer in zip(self.truth, self.answers, strict=True):
       for place, entities in enumerate((truth & answer, answer, truth)):
         for *_, kind in entities:
           found[kind][place] += 1
-    return [(hits, told, true) for hits, told, true in found.values()]
+    return np.array(list(found.values()), int).reshape(-1, 3)
 
-  def _average(self, kind: str) -> tuple[float, float, float]:
-    counts = np.array(self._counts())
-    if kind == "micro":
-      return _measures(*counts.sum(axis=0).tolist())
-    # As seqeval, without types that neither side has.
-    counts = counts[counts.any(axis=1)]
-    if not len(counts):
-      return 0.0, 0.0, 0.0
-    each = np.array([_measures(*row) for row in counts.tolist()])
-    weights = np.ones(len(counts)) if kind == "macro" else counts[:, 2]
-    if not weights.sum():
-      return 0.0, 0.0, 0.0
-    p, r, f1 = np.average(each, axis=0, weights=weights).tolist()
-    return p, r, f1
+  def average(self, kind: str) -> tuple[float, float, float]:
+    """Returns the average as seqeval: without types that neither side has."""
+    counts = self.counts()
+    present = counts[counts.any(axis=1)]
+    if kind == "micro" or not present[:, 2].any():
+      return judgements.averaged(counts.sum(axis=0, keepdims=True))
+    return judgements.averaged(
+      present, present[:, 2] if kind == "weighted" else None
+    )
+
+  def per_label(self) -> list[tuple[str, float, float, float, int]]:
+    """Returns the rows of all types, 0 for one that neither side has."""
+    return [
+      row if counts.any() else (row[0], 0.0, 0.0, 0.0, 0)
+      for row, counts in zip(super().per_label(), self.counts(), strict=True)
+    ]
+
+  def note(self) -> str:
+    """Says how the scores treat a type that is not there."""
+    if self.counts().any(axis=1).all():
+      return ""
+    return (
+      "A type that no text has and that was found in none stands with scores of "
+      "0; the averages leave it out, as seqeval does, and are 1 where no text "
+      "has an entity and none was found."
+    )
 
 
 def _listed(entities: frozenset[tuple[int, int, str]]) -> str:
   return ", ".join(f"{kind} {s}-{e}" for s, e, kind in sorted(entities))
-
-
-def _measures(hits: int, told: int, true: int) -> tuple[float, float, float]:
-  """Returns precision, recall and F1, 0 where there is nothing."""
-  precision = hits / told if told else 0.0
-  recall = hits / true if true else 0.0
-  f1 = 2 * hits / (told + true) if told + true else 0.0
-  return precision, recall, f1

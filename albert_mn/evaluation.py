@@ -58,10 +58,10 @@ def evaluate(
     os.path.join(output_dir, "eval_results.txt"), results
   )
   fresh = _without_copies(rows)
-  notes = _notes(predictor, seeds)
+  notes = _notes(predictor, model, seeds)
   path = os.path.join(output_dir, "report.txt")
   text = reports.write(path, model, rival, rival_name(predictor), fresh, notes)
-  _write_json(output_dir, loss, model, rival, fresh, seeds)
+  _write_json(output_dir, loss, model, rival, fresh, seeds, notes)
   if isinstance(model, judgements.OneLabel):
     picture = os.path.join(output_dir, "confusion_matrix.png")
     reports.write_confusion_matrix(picture, model)
@@ -158,9 +158,11 @@ def _without_copies(rows: task_rows.Rows) -> np.ndarray | None:
 
 
 def _notes(
-  predictor: classifier.Predictor, seeds: Sequence[Mapping[str, float]]
+  predictor: classifier.Predictor,
+  model: judgements.Judgement,
+  seeds: Sequence[Mapping[str, float]],
 ) -> list[str]:
-  """Says what was not read, and what several seeds scored."""
+  """Says what was not read, how to read the scores, and what seeds scored."""
   cut = predictor.framer.counts.said(predictor.max_seq_length)
   notes = [f"{cut}."] if cut else []
   if predictor.temperature != 1:
@@ -168,6 +170,7 @@ def _notes(
       f"The logits are divided by {predictor.temperature:.3f}, as fitted on the "
       "validation rows."
     )
+  notes += filter(None, [model.note()])
   return notes + ([_of_seeds(seeds)] if len(seeds) > 1 else [])
 
 
@@ -191,8 +194,9 @@ def _write_json(
   rival: judgements.Judgement | None,
   fresh: np.ndarray | None,
   seeds: Sequence[Mapping[str, float]],
+  notes: Sequence[str],
 ) -> None:
-  """Writes every number of the report for programs."""
+  """Writes every number of the report, and its notes, for programs."""
   content: dict[str, Any] = {
     "rows": len(model.truth),
     "loss": loss,
@@ -203,6 +207,7 @@ def _write_json(
     ],
     "reliability": [one._asdict() for one in model.bins()],
     "seeds": list(map(_as_json, seeds)),
+    "notes": list(notes),
   }  # fmt: skip
   if rival is not None:
     ours, theirs, chance = judgements.sign_test(model.right(), rival.right())

@@ -5,6 +5,7 @@ same outputs on real sentences as the model that it was made from.
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,14 @@ from albert_mn import (
   export_source,
   model_card,
 )
-from data_prep import framing, manifest, options, storage, tokenization
+from data_prep import (
+  framing,
+  manifest,
+  options,
+  storage,
+  tokenization,
+  whole_folders,
+)
 
 KIND = "export"
 
@@ -178,30 +186,25 @@ def _describe(
     folder,
     KIND,
     parameters=parameters,
-    files=_files(folder),
+    files=storage.below(folder),
     counts=source.described["counts"],
     inputs={"model": manifest.identity(source.folder)},
   )
 
 
-def _files(folder: str) -> list[str]:
-  """Returns the names of all files, those in folders too."""
-  return sorted(
-    os.path.relpath(os.path.join(place, name), folder)
-    for place, _, names in os.walk(folder)
-    for name in names
-  )
-
-
 def _put_in_place(folder: str, target: str) -> None:
-  """Moves a finished export under its name, its manifest last."""
-  if storage.is_remote(target):
-    storage.remove(os.path.join(target, manifest.NAME))
-    names = [name for name in _files(folder) if name != manifest.NAME]
-    for name in (*names, manifest.NAME):
-      storage.copy(os.path.join(folder, name), os.path.join(target, name))
-    return
-  if os.path.isdir(target):
-    # Moved aside first: at no time is there half of one and half of another.
-    os.rename(target, os.path.join(os.path.dirname(folder), "earlier"))
-  os.rename(folder, target)
+  """Moves a finished export under its name, in the place of an earlier one."""
+  earlier = manifest.find(target) or {"files": ()}
+  ours = {manifest.NAME, model_card.NAME, *earlier["files"]}
+
+  def is_ours(name: str) -> bool:
+    return name in ours or any(file.startswith(f"{name}/") for file in ours)
+
+  with whole_folders.replacing(target, is_ours) as aside:
+    for name in storage.below(folder):
+      source, place = os.path.join(folder, name), os.path.join(aside, name)
+      if storage.is_remote(target):
+        storage.copy(source, place)
+      else:
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        shutil.move(source, place)

@@ -58,6 +58,7 @@ class Recipe(options.Group):
     "included (google-research/albert: 512). A trained classifier reads "
     "as many as in training, whatever this flag says.",
     minimum=3,
+    maximum=framing.LONGEST,
   )
   train_batch_size: int = options.option(
     32,

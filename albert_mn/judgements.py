@@ -1,15 +1,24 @@
-"""What a model said of held-out rows, as numbers: by scikit-learn and scipy."""
+"""What a model said of held-out rows, as numbers.
+
+Precision, recall and F1 are scikit-learn's, but where there is neither a true
+nor a predicted row of a label: there all three are 1, so that answers that are
+all right score 1.000 in every line. scikit-learn has one value, zero_division,
+for this case and for a label that is never predicted although rows have it;
+the latter has the precision 0 here.
+"""
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy import stats
-from sklearn import metrics
 
 from albert_mn import calibration, problems
+
+# The names of `measures` in the scores.
+MEASURES = ("precision", "recall", "f1")
 
 # Two-sided 95 % of the normal distribution.
 _Z = 1.959963984540054
@@ -49,6 +58,7 @@ class Judgement:
 
   Attributes:
     MUCH: what orders the mistakes.
+    AVERAGES: the averages over labels that are among the scores.
     names: of the labels.
     truth, answers: [rows] numbers of labels; [rows, labels] of 0 and 1 where
       there may be several; [rows] values of a regression.
@@ -57,6 +67,7 @@ class Judgement:
   """
 
   MUCH: ClassVar[str] = "probability"
+  AVERAGES: ClassVar[Sequence[str]] = ()
 
   names: Sequence[str]
   truth: np.ndarray
@@ -95,30 +106,65 @@ class Judgement:
       sure=np.concatenate(sure) if sure else None,
     )
 
+  def counts(self) -> np.ndarray:
+    """Returns [labels, 3] integers: rows right, rows predicted, rows true."""
+    raise NotImplementedError
+
   def table(self) -> str:
     """Returns the scores of each label, as scikit-learn prints them."""
-    return metrics.classification_report(
-      self.truth,
-      self.answers,
-      labels=range(len(self.names)),
+    rows: list[tuple[Any, ...]] = [
       # A line break in a label would end its line.
-      target_names=[" ".join(name.split()) for name in self.names],
-      digits=3,
-      zero_division=0.0,
+      (" ".join(name.split()), *scores)
+      for name, *scores in self.per_label()
+    ]
+    support = sum(row[-1] for row in rows)
+    whole: list[tuple[Any, ...]] = [
+      (name, *row, support) for name, row in self.whole_rows()
+    ]
+    width = max(len(row[0]) for row in (*rows, ("weighted avg",)))
+    head = "".join(
+      f" {name:>9}" for name in ("precision", "recall", "f1-score", "support")
     )
+    parts = [
+      "\n".join(_line(width, row) for row in part) for part in (rows, whole)
+    ]
+    return "\n\n".join([f"{'':>{width}} {head}", *parts]) + "\n"
+
+  def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
+    """Returns the lines under those of the labels: name, and three scores."""
+    return [(f"{kind} avg", self.average(kind)) for kind in self.AVERAGES]
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
     """Returns name, precision, recall, F1 and support of each label."""
-    found = metrics.precision_recall_fscore_support(
-      self.truth,
-      self.answers,
-      labels=range(len(self.names)),
-      zero_division=0.0,
+    counts = self.counts()
+    columns = [*measures(counts), counts[:, 2]]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [(name, *row) for name, row in zip(self.names, rows, strict=True)]
+
+  def average(self, kind: str) -> tuple[float, float, float]:
+    """Returns precision, recall and F1 over all labels.
+
+    Args:
+      kind: "micro": of all labels' rows together; "macro": the mean of the
+        labels; "weighted": the same, each label by its true rows.
+    """
+    counts = self.counts()
+    if kind == "weighted" and counts[:, 2].any():
+      weights = counts[:, 2]
+    elif kind == "macro":
+      weights = None
+    else:
+      counts, weights = counts.sum(axis=0, keepdims=True), None
+    return averaged(counts, weights)
+
+  def note(self) -> str:
+    """Says how the scores treat what is not there; "" where all is there."""
+    if self.counts()[:, 1:].any(axis=1).all():
+      return ""
+    return (
+      "A label that no row has and that was predicted for none counts as "
+      "precision, recall and F1 of 1."
     )
-    columns = zip(
-      *(np.asarray(column).tolist() for column in found), strict=True
-    )
-    return [(name, *row) for name, row in zip(self.names, columns, strict=True)]
 
   def bins(self) -> list[calibration.Bin]:
     """Returns how sure and how right, by stretches; [] where unknown."""
@@ -130,18 +176,13 @@ class Judgement:
     low, high = wilson_interval(right, total)
     return {name: right / total, f"{name}_low": low, f"{name}_high": high}
 
-  def _averages(self, kinds: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for kind in kinds:
-      values = metrics.precision_recall_fscore_support(
-        self.truth, self.answers, average=kind, zero_division=0.0,
-        labels=range(len(self.names)),
-      )  # fmt: skip
-      for name, value in zip(
-        ("precision", "recall", "f1"), values, strict=False
-      ):
-        found[f"{kind}_{name}"] = float(value)
-    return found
+  def _averages(self) -> dict[str, float]:
+    """Returns the scores of the AVERAGES by name, such as micro_f1."""
+    return {
+      f"{kind}_{name}": value
+      for kind in self.AVERAGES
+      for name, value in zip(MEASURES, self.average(kind), strict=True)
+    }
 
   def _calibration(self) -> dict[str, float]:
     bins = self.bins()
@@ -150,13 +191,68 @@ class Judgement:
     return {"expected_calibration_error": calibration.expected_error(bins)}
 
 
+def measures(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns precision, recall and F1, each [...] float64 from 0 to 1.
+
+  Args:
+    counts: [..., 3] integers: how many are right, predicted, and true. Where
+      none is predicted and none is true, all three measures are 1; else a
+      measure whose divisor is 0 is 0.
+  """
+  hits, told, true = np.moveaxis(counts.astype(np.float64), -1, 0)
+  empty = (told + true == 0).astype(np.float64)
+
+  def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=empty.copy(), where=whole > 0)
+
+  return share(hits, told), share(hits, true), share(2 * hits, told + true)
+
+
+def averaged(
+  counts: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[float, float, float]:
+  """Returns the means of the `measures` of [labels or rows, 3] counts."""
+  precision, recall, f1 = (
+    float(np.average(each, weights=weights)) for each in measures(counts)
+  )
+  return precision, recall, f1
+
+
+def _line(width: int, row: Sequence[Any]) -> str:
+  """Returns a line of `Judgement.table`; None leaves its place empty."""
+  name, *scores, support = row
+  shown = ("" if score is None else f"{score:.3f}" for score in scores)
+  cells = "".join(f" {cell:>9}" for cell in (*shown, support))
+  return f"{name:>{width}} {cells}"
+
+
 class OneLabel(Judgement):
-  """One label a row."""
+  """One label a row; an answer of -1 is none of the labels."""
+
+  AVERAGES = ("macro", "weighted")
+
+  def counts(self) -> np.ndarray:
+    size = len(self.names)
+    told = self.answers[self.answers >= 0]
+    return np.stack(
+      [
+        np.bincount(numbers, minlength=size)
+        for numbers in (self.truth[self.right()], told, self.truth)
+      ],
+      axis=1,
+    )
+
+  def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
+    """Returns the accuracy too, which is the micro average of all three."""
+    precision, recall, f1 = self.average("micro")
+    if (self.answers < 0).any():
+      return [("micro avg", (precision, recall, f1)), *super().whole_rows()]
+    return [("accuracy", (None, None, f1)), *super().whole_rows()]
 
   def scores(self) -> dict[str, float]:
     return {
       **self.share_right("accuracy"),
-      **self._averages(["macro", "weighted"]),
+      **self._averages(),
       **self._calibration(),
     }
 
@@ -187,10 +283,36 @@ class OneLabel(Judgement):
 class SeveralLabels(Judgement):
   """Any number of labels a row."""
 
+  AVERAGES = ("micro", "macro", "weighted")
+
+  def counts(self) -> np.ndarray:
+    return self._counts(axis=0)
+
+  def _counts(self, axis: int) -> np.ndarray:
+    """Returns `counts` over the rows (axis 0), or of each row (axis 1)."""
+    both = self.truth & self.answers
+    return np.stack(
+      [part.sum(axis=axis) for part in (both, self.answers, self.truth)], axis=1
+    )
+
+  def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
+    """Returns the mean of the rows' scores too, "samples avg"."""
+    return [
+      *super().whole_rows(),
+      ("samples avg", averaged(self._counts(axis=1))),
+    ]
+
+  def note(self) -> str:
+    return (
+      "A label that no row has and that was predicted for none counts as "
+      "precision, recall and F1 of 1; so does, in the samples average, a row "
+      "that has no label and got none."
+    )
+
   def scores(self) -> dict[str, float]:
     return {
       **self.share_right("exact_rows"),
-      **self._averages(["micro", "macro", "weighted"]),
+      **self._averages(),
       **self._calibration(),
     }
 
@@ -267,6 +389,9 @@ class Numbers(Judgement):
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
     return []
+
+  def note(self) -> str:
+    return ""
 
 
 _KINDS: Mapping[str, type[Judgement]] = {

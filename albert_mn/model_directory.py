@@ -6,6 +6,8 @@ tokenizer.model      SentencePiece, with its normalisation inside; or, of a
                      WordPiece model from elsewhere, vocab.txt
 labels.json          a classifier's labels, in the order of its outputs
 manifest.json        written last: its presence means whole
+
+It is replaced as a whole (data_prep.whole_folders).
 """
 
 import json
@@ -17,7 +19,14 @@ from typing import Any
 import tensorflow as tf
 
 from albert_mn import configs
-from data_prep import json_files, manifest, options, storage, tokenization
+from data_prep import (
+  json_files,
+  manifest,
+  options,
+  storage,
+  tokenization,
+  whole_folders,
+)
 
 WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
   "model.ckpt",
@@ -44,10 +53,11 @@ def save(
   inputs: Mapping[str, str],
   labels: Sequence[str] = (),
 ) -> None:
-  """Writes a model directory, its manifest last.
+  """Writes a model directory, which appears under its name when it is whole.
 
   Args:
-    folder: where; what an earlier run left there is replaced.
+    folder: where; an earlier model there is replaced in one step, and kept
+      where this one cannot be written.
     kind: "pretrained_model" or "classifier".
     config: the encoder's shape.
     parts: name → trackable layer, as `restore` will ask for them.
@@ -56,52 +66,69 @@ def save(
     counts: steps, examples … for the manifest.
     inputs: name → identity of what it was made from.
     labels: a classifier's label names.
+
+  Raises:
+    options.InputError, OSError: where it cannot be written.
   """
-  manifest.begin(folder)
-  _remove_stale(folder, set())
-  with storage.writing(os.path.join(folder, config.FILE)) as file:
-    file.write(config.to_json())
-  tf.train.Checkpoint(**parts).write(os.path.join(folder, WEIGHTS))
-  if tokenizer_file:
-    wordpiece = tokenization.is_wordpiece(tokenizer_file)
-    storage.copy(
-      tokenizer_file,
-      os.path.join(folder, VOCABULARY if wordpiece else TOKENIZER),
+  with whole_folders.replacing(folder, _is_part) as aside:
+    with storage.writing(os.path.join(aside, config.FILE)) as file:
+      file.write(config.to_json())
+    _write_weights(os.path.join(aside, WEIGHTS), parts)
+    if tokenizer_file:
+      wordpiece = tokenization.is_wordpiece(tokenizer_file)
+      name = VOCABULARY if wordpiece else TOKENIZER
+      storage.copy(tokenizer_file, os.path.join(aside, name))
+    if labels:
+      with storage.writing(os.path.join(aside, LABELS)) as file:
+        json.dump(list(labels), file, ensure_ascii=False, indent=2)
+        file.write("\n")
+    manifest.write(
+      aside,
+      kind,
+      parameters=parameters,
+      files=storage.names(aside),
+      counts=counts,
+      inputs=inputs,
     )
-  if labels:
-    with storage.writing(os.path.join(folder, LABELS)) as file:
-      json.dump(list(labels), file, ensure_ascii=False, indent=2)
-      file.write("\n")
-  manifest.write(
-    folder,
-    kind,
-    parameters=parameters,
-    files=[name for name in storage.names(folder) if _is_part(name)],
-    counts=counts,
-    inputs=inputs,
-  )
+
+
+def _write_weights(prefix: str, parts: Mapping[str, Any]) -> None:
+  try:
+    tf.train.Checkpoint(**parts).write(prefix)
+  except tf.errors.OpError as error:
+    raise options.InputError(
+      f"to write {prefix}",
+      str(error).split("\n", maxsplit=1)[0],
+      "see to room and permission there, then start the same command: what was "
+      "there before is kept",
+    ) from error
 
 
 def copy(folder: str, target: str) -> None:
-  """Copies a finished model directory, its manifest last."""
+  """Copies a finished model directory; `target` is replaced as a whole."""
   content = manifest.find(folder)
   assert content, "it was just saved"
-  manifest.begin(target)
-  _remove_stale(target, set(content["files"]))
-  for name in (*content["files"], manifest.NAME):
-    storage.copy(os.path.join(folder, name), os.path.join(target, name))
+  with whole_folders.replacing(target, _is_part) as aside:
+    for name in (*content["files"], manifest.NAME):
+      storage.copy(os.path.join(folder, name), os.path.join(aside, name))
+
+
+def find(folder: str) -> dict[str, Any] | None:
+  """Returns the manifest of a model directory, or None where there is none.
+
+  Where a process ended while `folder` was replaced, that is completed first.
+  """
+  whole_folders.finish(folder, _is_part)
+  return manifest.find(folder)
 
 
 def _is_part(name: str) -> bool:
-  return name.startswith(WEIGHTS) or name in (
-    TOKENIZER, VOCABULARY, LABELS, *(c.FILE for c in configs.FAMILIES)
+  """Says whether a file of this name is one of a model directory."""
+  weights = name.startswith(WEIGHTS) and "/" not in name
+  return weights or name in (
+    TOKENIZER, VOCABULARY, LABELS, manifest.NAME,
+    *(c.FILE for c in configs.FAMILIES),
   )  # fmt: skip
-
-
-def _remove_stale(folder: str, keep: set[str]) -> None:
-  """Removes what an earlier model left: two configs would be one too many."""
-  for name in set(filter(_is_part, storage.names(folder))) - keep:
-    storage.remove(os.path.join(folder, name))
 
 
 def restore(path: str, **parts: Any) -> None:

@@ -7,6 +7,10 @@ With many labels, `likeliest=2` writes the best two of each row instead:
 
     line  label   label_1  probability_1  label_2  probability_2  text
 
+A label that would be read as another column or label, because it is named line,
+label or text or differs from another label by white space alone, has a number
+behind its name: "text (2)".
+
 A row that cannot be read is there too, without label and probabilities, and
 bad_rows.tsv says of each what is wrong. Entities are JSON lines:
 
@@ -17,6 +21,7 @@ bad_rows.tsv says of each what is wrong. Entities are JSON lines:
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
@@ -24,10 +29,19 @@ import numpy as np
 from absl import logging
 
 from albert_mn import classifier, problems, tagging
-from data_prep import classifier_data, framing, storage, tables
+from data_prep import (
+  classifier_data,
+  framing,
+  label_names,
+  storage,
+  tables,
+)
 
 NAME, BAD_NAME = "predictions.tsv", "bad_rows.tsv"
 ENTITIES_NAME = "predictions.jsonl"
+
+# The columns of predictions.tsv that every model has, around its labels'.
+_BEFORE, _BEHIND = ("line", "label"), "text"
 
 # In memory at a time, where long texts come before many rows.
 _LETTERS = 4 << 20
@@ -58,7 +72,7 @@ def write(
   with storage.writing(path) as file, bad:
     columns = _Columns(predictor.names, likeliest)
     if not tags:
-      tab_separated(file, ["line", "label", *columns.head, "text"])
+      tab_separated(file, [*_BEFORE, *columns.head, _BEHIND])
     for chunk in _chunks(rows, problems.rows_at_once(len(predictor.names))):
       if isinstance(predictor, tagging.TagPredictor):
         _write_entities(file, predictor, chunk, batch_size)
@@ -85,15 +99,16 @@ class _Columns:
 
   Attributes:
     head: the headers.
+    names: of the labels, as cells show them: each different, in one line.
   """
 
   def __init__(self, names: Sequence[str], likeliest: int):
-    self._names = names
+    self.names = label_names.distinct(names)
     self._most = likeliest if 0 < likeliest < len(names) else 0
     ranks = range(1, self._most + 1)
     self.head = [
       f"{what}_{rank}" for rank in ranks for what in ("label", "probability")
-    ] or list(names)
+    ] or label_names.distinct(self.names, {*_BEFORE, _BEHIND})
 
   def cells(self, shares: np.ndarray) -> list[str]:
     """Returns a row's, under the headers."""
@@ -103,7 +118,7 @@ class _Columns:
     return [
       cell
       for place in best
-      for cell in (self._names[place], f"{shares[place]:.6f}")
+      for cell in (self.names[place], f"{shares[place]:.6f}")
     ]
 
 
@@ -178,7 +193,7 @@ def _write_chunk(
       tab_separated(file, [str(line), *[""] * (len(columns.head) + 2)])
       continue
     shares = next(found)
-    label = told(predictor.problem, shares)
+    label = told(predictor.problem, shares, columns.names)
     text = " | ".join(filter(None, (row.text, row.text_pair)))
     tab_separated(file, [str(line), label, *columns.cells(shares), text])
 
@@ -212,14 +227,31 @@ def _entity(row: classifier_data.Row, entity: tagging.Entity) -> dict[str, Any]:
   }
 
 
-def told(problem: problems.Problem, shares: np.ndarray) -> str:
-  """Returns the answer: a name, a JSON list of names, or a number."""
+def told(
+  problem: problems.Problem, shares: np.ndarray, names: Sequence[str] = ()
+) -> str:
+  """Returns the answer: a name, a JSON list of names, or a number.
+
+  White space in a JSON list that a cell would lose is escaped.
+
+  Args:
+    problem: what is predicted.
+    shares: [outputs] of `Problem.probabilities`.
+    names: what to call each label where a row has one; (): as they are.
+  """
   if problem.TYPE == problems.REGRESSION:
     return f"{shares[0]:.6g}"
   if problem.TYPE == problems.MULTI_LABEL:
-    names = [n for n, s in zip(problem.names, shares, strict=True) if s > 0.5]
-    return json.dumps(names, ensure_ascii=False)
-  return problem.names[int(np.argmax(shares))]
+    labels = [n for n, s in zip(problem.names, shares, strict=True) if s > 0.5]
+    return _LOST.sub(
+      lambda lost: f"\\u{ord(lost[0]):04x}",
+      json.dumps(labels, ensure_ascii=False),
+    )
+  return (names or problem.names)[int(np.argmax(shares))]
+
+
+# White space that `tab_separated` changes: all but a space alone.
+_LOST = re.compile(r"(?<=\s)\s|[^\S ]")
 
 
 def tab_separated(file: IO[str], fields: Sequence[str]) -> None:

@@ -16,7 +16,13 @@ import tensorflow as tf
 from sklearn import linear_model, model_selection, pipeline, preprocessing
 
 from albert_mn import encoders
-from data_prep import classifier_data, length_buckets, options, tokenization
+from data_prep import (
+  classifier_data,
+  label_names,
+  length_buckets,
+  options,
+  tokenization,
+)
 
 FOLDS = 5
 _BATCH = 32  # texts; the features do not depend on it
@@ -115,6 +121,7 @@ def rows(settings: Options) -> list[classifier_data.Row]:
       f"{labels.count(rare[0])} of {rare[0]!r}",
       "remove or merge the label, or give more rows",
     )
+  label_names.warn_of_alike(classifier_data.label_counts(found, "class"))
   return _chosen(found, settings.probe_rows)
 
 

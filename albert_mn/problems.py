@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_prep import classifier_data, framing, json_files, options
+from data_prep import (
+  classifier_data,
+  framing,
+  json_files,
+  label_names,
+  options,
+)
 
 CLASS, MULTI_LABEL, REGRESSION = "class", "multi_label", "regression"
 
@@ -177,7 +183,7 @@ class SingleLabel(Problem):
     number = {name: index for index, name in enumerate(self.names)}
     for row in rows:
       if row.label not in number:
-        raise _untrained(self.names, row.label, row.line)
+        raise untrained(self.names, row.label, row.line)
     return np.array([number[row.label] for row in rows], np.int32)
 
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
@@ -240,7 +246,7 @@ class MultiLabel(Problem):
     for place, row in enumerate(rows):
       for name in row.labels:
         if name not in number:
-          raise _untrained(self.names, name, row.line)
+          raise untrained(self.names, name, row.line)
         found[place, number[name]] = 1
     return found
 
@@ -396,13 +402,27 @@ def _same_labels(same: int, of: int, apart: np.ndarray) -> str:
   )
 
 
-def _untrained(
-  names: Sequence[str], label: str, line: int
+def untrained(
+  names: Sequence[str], label: str, line: int, noun: str = "label"
 ) -> options.InputError:
+  """Says that a label is not one of those that a model was trained on.
+
+  Args:
+    names: the trained labels.
+    label: of a row to judge by.
+    line: of the row in its file.
+    noun: what a label is called.
+  """
+  action = f"train on rows of that {noun} too, or remove it"
+  spelling = label_names.spelling(label)
+  near = [name for name in names if label_names.spelling(name) == spelling]
+  if near:
+    shown = " or ".join(map(label_names.shown, near))
+    action += f"; if it means {shown}, write it so"
   return options.InputError(
-    f"labels that were trained ({known(names)})",
-    f"{label!r} on line {line} of the rows to judge by",
-    "train on rows of that label too, or remove it",
+    f"{noun}s that were trained ({known(names)})",
+    f"{label_names.shown(label)} on line {line} of the rows to judge by",
+    action,
   )
 
 

@@ -215,6 +215,11 @@ class Stop:
       signal.signal(number, handler)
 
   def _note(self, number: int, _: Any) -> None:
+    """Notes a signal, and says what is done before the process ends."""
+    logging.warning(
+      "%s: the run is saved after the steps under way, then it ends",
+      signal.Signals(number).name,
+    )
     self._number = number
 
   def came(self) -> bool:

@@ -148,11 +148,7 @@ class Tagging(problems.SingleLabel):
     for row in rows:
       for _, _, kind in row.entities:
         if kind not in self.kinds:
-          raise options.InputError(
-            f"types that were trained ({problems.known(self.kinds)})",
-            f"{kind!r} on line {row.line} of the evaluation rows",
-            "train on rows of that type too, or remove it",
-          )
+          raise problems.untrained(self.kinds, kind, row.line, "type")
 
   def filled(
     self, targets: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]

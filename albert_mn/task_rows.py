@@ -12,6 +12,7 @@ from data_prep import (
   classifier_data,
   classifier_sets,
   classifier_splits,
+  label_names,
   manifest,
   near_duplicates,
   options,
@@ -175,6 +176,11 @@ def labelled(files: Files, trains: bool, validates: bool) -> Rows:
     validation = []
   if files.label_type == "class":
     _warn_of_rare_labels(train)
+  label_names.warn_of_alike(
+    classifier_data.label_counts(
+      [*train, *validation, *held_out], files.label_type
+    )
+  )
   return Rows(train, validation, held_out, copied)
 
 

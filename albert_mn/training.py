@@ -41,7 +41,7 @@ from albert_mn import (
   trainer,
   training_report,
 )
-from data_prep import manifest, options, storage, tokenization
+from data_prep import framing, options, storage, tokenization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +120,7 @@ class Options(options.Group):
     "Number of pieces in a sequence. 0 takes the number from the manifest "
     "beside the records (google-research/albert: 512).",
     minimum=0,
+    maximum=framing.LONGEST,
   )
   max_predictions_per_seq: int = options.option(
     0,
@@ -360,7 +361,7 @@ def run(
       except runs.Stopped as stopped:
         step = guard.leave()
         distribution.wait_for_all(strategy)
-        _leave(stopped, step)
+        _leave(stopped, step, distribution.processes(strategy))
     _save_model(work, model, int(optimizer.iterations.numpy()), "model")
     if settings.export_dir and work.chief:
       finished = os.path.join(settings.output_dir, "model")
@@ -453,7 +454,9 @@ def examined(
     check("shards", _shards, training, strategy)
     check("initialization", _startable, settings, training)
     check("disk", _disk, settings, config, strategy)
-    check("memory", _memory, settings, devices, config, strategy, training)
+    exam.advise(
+      "memory", _memory, settings, devices, config, strategy, training
+    )
   seed = settings.random_seed
   probed = check("probe", _prepared, probing, training, held_out, seed)
   if exam.failed:
@@ -986,14 +989,20 @@ def _step_work(
   )
 
 
-def _leave(stopped: runs.Stopped, step: int) -> NoReturn:
-  """Ends as the signal asks, after all was saved."""
+def _leave(stopped: runs.Stopped, step: int, processes: int) -> NoReturn:
+  """Ends as the signal asks, after all was saved.
+
+  One of several processes takes leave of the others, which a KeyboardInterrupt
+  would not wait for.
+  """
   logging.warning(
     "%s: saved; the same command goes on from step %d", stopped, step
   )
-  if stopped.number == signal.SIGINT:
-    raise KeyboardInterrupt
-  raise SystemExit(options.TERMINATED)
+  if stopped.number == signal.SIGTERM:
+    raise SystemExit(options.TERMINATED)
+  if processes > 1:
+    raise SystemExit(options.INTERRUPTED)
+  raise KeyboardInterrupt
 
 
 def _evaluated(work: Run, controller: orbit.Controller) -> dict[str, float]:
@@ -1027,7 +1036,9 @@ def _keep_best(
   metrics: dict[str, float],
 ) -> None:
   """Saves the model as best/, unless an earlier step's loss was lower."""
-  best = manifest.find(os.path.join(work.settings.output_dir, "best"))
+  if not work.chief:
+    return
+  best = model_directory.find(os.path.join(work.settings.output_dir, "best"))
   held = best["counts"] if best else {}
   if (
     held.get("global_step", math.inf) <= step

@@ -100,11 +100,13 @@ class Batcher:
     return self._thread.is_alive()
 
   async def submit(self, texts: Sequence[str]) -> np.ndarray:
-    """Returns [texts, labels].
+    """Returns the scores of texts, [texts, labels]; of no texts [0, 0].
 
     Raises:
       QueueFullError: at once, when the queue has no room for all of them.
     """
+    if not texts:
+      return np.empty((0, 0))  # no row would ever end the wait for a batch
     request, now = _Request(texts), time.monotonic()
     with self._changed:
       if len(self._queue) + len(texts) > self._max_queue or self._closed:
@@ -162,6 +164,8 @@ def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
   """
 
   def predicted(texts: Sequence[str]) -> np.ndarray:
+    if not texts:
+      return predict(texts, most)
     groups = collections.defaultdict(list)
     for place, text in enumerate(texts):
       groups[(len(text) // 64).bit_length()].append(place)

@@ -20,6 +20,7 @@ from data_prep import options
 def main(settings: predictions.Options) -> None:
   """Loads once, and answers as lines come."""
   predictor = classifier.Predictor.load(settings.model_dir)
+  predictions.require_single_texts(predictor)
   most = settings.predict_batch_size
   predict = batching.of_like_length(predictor.probabilities, most)
   if not (settings.input_text or settings.input_file) and sys.stdin.isatty():

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from albert_mn import problems
+from albert_mn import classifier, problems
 from data_prep import options, storage
 
 # Lines read ahead of the model: memory stays flat, whatever the input.
@@ -50,6 +50,20 @@ class Options(options.Group):
       raise options.InputError(
         "one of --input_text and --input_file", "both", "leave one out"
       )
+
+
+def require_single_texts(predictor: classifier.Predictor) -> None:
+  """Refuses a classifier of pairs, for which a line is half of an input.
+
+  Raises:
+    options.InputError: for one that was trained on pairs of texts.
+  """
+  if predictor.manifest.get("parameters", {}).get("text_pair"):
+    raise options.InputError(
+      "a classifier of single texts",
+      "one of pairs of texts",
+      "predict pairs with run_classifier.py --do_predict --text_pair_column",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

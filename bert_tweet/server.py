@@ -20,7 +20,7 @@ from starlette import applications, exceptions, requests, responses, routing
 
 from albert_mn import classifier, explanation, problems
 from bert_tweet import attention, batching, metrics, predictions, web
-from data_prep import options, storage
+from data_prep import label_names, options, storage
 
 _JSON = "application/json"
 # Cyrillic escaped as \u0441 is three times as long as in UTF-8, and a request
@@ -139,6 +139,7 @@ class Server:
   """
 
   def __init__(self, predictor: classifier.Predictor, settings: Options):
+    predictions.require_single_texts(predictor)
     self._settings = settings
     self._problem = _named(predictor.problem, settings.username)
     self._metrics = metrics.Metrics()
@@ -225,17 +226,32 @@ class Server:
       return _json(self._prediction(scores))
     texts = content["texts"]
     if not isinstance(texts, list) or not texts or "text" in content:
-      raise RefusedError(400, "expected one of text and texts, a list of texts")
+      raise RefusedError(
+        400, "expected one of text and texts, a list of at least one text"
+      )
     if len(texts) > self._settings.max_queue:
       raise RefusedError(
         413, f"expected at most {self._settings.max_queue} texts at once; "
         f"got {len(texts)}"
       )  # fmt: skip
-    checked = [
-      self._checked(text, f"texts[{i}]") for i, text in enumerate(texts)
+    return _json({"predictions": await self._answers(texts)})
+
+  async def _answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
+    """Returns for each text its prediction, or {"error": reason}."""
+    good: list[str] = []
+    errors: dict[int, str] = {}
+    for place, text in enumerate(texts):
+      try:
+        good.append(self._checked(text, f"texts[{place}]"))
+      except RefusedError as error:
+        errors[place] = error.detail
+    rows = iter(await self._scores(good))
+    return [
+      {"error": errors[place]}
+      if place in errors
+      else self._prediction(next(rows))
+      for place in range(len(texts))
     ]
-    scores = await self._scores(checked)
-    return _json({"predictions": [self._prediction(row) for row in scores]})
 
   async def _post_attention(
     self, request: requests.Request
@@ -322,7 +338,8 @@ class Server:
       content = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
       raise RefusedError(400, _not_utf8(error)) from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    # A ValueError is an integer of more digits than Python converts.
+    except (ValueError, RecursionError) as error:
       raise RefusedError(400, f"expected JSON; got {error}") from error
     if not isinstance(content, dict):
       raise RefusedError(400, 'expected {"text": "…"} or {"texts": ["…"]}')
@@ -353,7 +370,16 @@ class Server:
 
 
 def _named(problem: problems.Problem, username: str) -> problems.Problem:
-  """Returns a problem with other names for its labels."""
+  """Returns a problem with other names for its labels.
+
+  Args:
+    problem: of the model.
+    username: the names with commas between them; "" keeps the labels.
+
+  Raises:
+    options.InputError: for a regression, which has no labels; for more or
+      fewer names than labels; for an empty name, or two that look the same.
+  """
   if problem.TYPE == problems.REGRESSION:
     raise options.InputError(
       "a classifier, with labels", "a regression",
@@ -362,12 +388,15 @@ def _named(problem: problems.Problem, username: str) -> problems.Problem:
   if not username:
     return problem
   names = tuple(name.strip() for name in username.split(","))
-  if len(set(names)) != len(problem.names) or not all(names):
+  looks = set(map(label_names.look, names))
+  if (
+    len(names) != len(problem.names) or len(looks) != len(names) or "" in looks
+  ):
     raise options.InputError(
       f"{len(problem.names)} different names in --username, for "
       f"{problems.known(problem.names)}",
-      repr(username),
-      "give one for each label",
+      f"{len(names)}: {', '.join(map(label_names.shown, names))}",
+      "give one for each label, with commas between them",
     )
   return dataclasses.replace(problem, names=names)
 

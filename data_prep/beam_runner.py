@@ -20,7 +20,6 @@ from typing import Any
 from data_prep import (
   examples,
   json_files,
-  manifest,
   options,
   pretraining_data,
   storage,
@@ -60,7 +59,6 @@ def run(
   _remove(folder)
   try:
     paths = list(_written(tasks, folder))
-    manifest.begin(job.folder)
     with beam.Pipeline(
       options=pipeline_options.PipelineOptions(shlex.split(beam_options))
     ) as pipeline:

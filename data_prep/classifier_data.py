@@ -10,13 +10,14 @@ with a header; a `.jsonl` file has an object a line:
     {"text": "Өнөөдөр цас орлоо", "label": "weather"}
 """
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from data_prep import alignment, options, tables
@@ -298,6 +299,25 @@ def tweet_columns(path: str, labelled: bool = True) -> Columns:
 def label_names(rows: Sequence[Row]) -> list[str]:
   """Returns the names of the labels that occur, sorted."""
   return sorted({row.label for row in rows})
+
+
+def label_counts(rows: Iterable[Row], label_type: str) -> dict[str, int]:
+  """Returns each label → how many rows have it, sorted by name.
+
+  Of label_type "entities" the types are counted, each once in a row; of
+  "regression" the result is empty: numbers are no names.
+  """
+  counts: collections.Counter[str] = collections.Counter()
+  for row in rows:
+    counts.update(names_of(row, label_type))
+  return dict(sorted(counts.items()))
+
+
+def names_of(row: Row, label_type: str) -> set[str]:
+  """Returns the labels of a row, as `label_counts` counts them."""
+  if label_type == "class":
+    return {row.label}
+  return {*row.labels, *(kind for _, _, kind in row.entities)}
 
 
 def check_several_labels(rows: Sequence[Row]) -> None:

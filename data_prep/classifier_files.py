@@ -50,13 +50,11 @@ def write(
   parts: Parts,
   copies: Mapping[str, Copies],
 ) -> list[str]:
-  """Writes all but the manifest; returns the names of the files."""
+  """Writes all but the manifest to an empty folder; returns the names."""
   suffix = _suffix(read, columns)
   files = _write_parts(folder, suffix, columns, read, parts)
   files.append(_write_copies(folder, suffix, read, parts, copies))
   files.append(_write_left_out(folder, read))
-  for name in names() - {*files, manifest.NAME}:  # of an earlier run
-    storage.remove(os.path.join(folder, name))
   return files
 
 

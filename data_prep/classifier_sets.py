@@ -25,12 +25,14 @@ from data_prep import (
   classifier_splits,
   eduge,
   json_files,
+  label_names,
   manifest,
   options,
   similarity,
   storage,
   tables,
   tweets,
+  whole_folders,
 )
 
 KIND = "classifier_rows"
@@ -127,22 +129,20 @@ def build(
     name: _copies(read.rows, parts, name, groups, settings.near_duplicates)
     for name in ("dev", "test")
   }
-  manifest.begin(settings.output_dir)
-  files = classifier_files.write(
-    settings.output_dir, columns, read, parts, copies
-  )
   counts = _counts(columns, read, parts, copies)
   if settings.source == "tweets":
     latin = sum(tweets.is_latin(row.text) for row in read.rows)
     counts["latin_mongolian"] = latin
-  manifest.write(
-    settings.output_dir,
-    KIND,
-    parameters=_parameters(settings, columns, cleaning),
-    files=files,
-    counts=counts,
-    inputs=manifest.hashes(paths),
-  )
+  is_ours = classifier_files.names().__contains__
+  with whole_folders.replacing(settings.output_dir, is_ours) as folder:
+    manifest.write(
+      folder,
+      KIND,
+      parameters=_parameters(settings, columns, cleaning),
+      files=classifier_files.write(folder, columns, read, parts, copies),
+      counts=counts,
+      inputs=manifest.hashes(paths),
+    )
   _log(settings.output_dir, counts)
   return counts
 
@@ -248,6 +248,9 @@ def _read(
     )
   if columns.label_type == "class":
     classifier_data.check_several_labels(found.rows)
+  label_names.warn_of_alike(
+    classifier_data.label_counts(found.rows, columns.label_type)
+  )
   return found
 
 
@@ -328,16 +331,6 @@ def _copies(
   return {new[at]: (known[copy.other], copy) for at, copy in found.items()}
 
 
-def _labels(
-  row: classifier_data.Row, columns: classifier_data.Columns
-) -> Iterator[str]:
-  """What a row is counted under."""
-  if columns.label_type == "class":
-    yield row.label
-  yield from row.labels
-  yield from (kind for _, _, kind in row.entities)
-
-
 def _counts(
   columns: classifier_data.Columns,
   read: classifier_files.Read,
@@ -347,7 +340,9 @@ def _counts(
   labels: dict[str, dict[str, int]] = {}
   for name, part in parts.items():
     for index in part:
-      for label in _labels(read.rows[index], columns):
+      for label in classifier_data.names_of(
+        read.rows[index], columns.label_type
+      ):
         labels.setdefault(label, dict.fromkeys(PARTS, 0))[name] += 1
   rules = collections.Counter(rule for _, rule, _ in read.left_out)
   return {

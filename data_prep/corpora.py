@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -26,9 +27,12 @@ from data_prep import (
   similarity,
   storage,
   texts,
+  whole_folders,
   wikipedia,
   wikitext,
 )
+
+_STATS, _REPORT = "stats.json", "corpus_report.html"
 
 _LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
 
@@ -169,7 +173,6 @@ def build(settings: Settings) -> corpus_stats.Stats:
   files = _files(settings)
   if corpus.decontaminate:  # says what is wrong with it before any work
     _evaluation(corpus.decontaminate, settings.text.text_field)
-  storage.make_folder(corpus.output_dir)
   stats = corpus_stats.Stats(
     cleaning.scrub if settings.cleaning.scrub_personal_data else str
   )
@@ -177,40 +180,61 @@ def build(settings: Settings) -> corpus_stats.Stats:
     f"corpus-{shard:05d}-of-{corpus.num_shards:05d}.txt"
     for shard in range(corpus.num_shards)
   ]
-  with contextlib.ExitStack() as stack:
-    shards = [
-      stack.enter_context(
-        storage.writing(os.path.join(corpus.output_dir, name))
-      )
-      for name in names
-    ]
-    _write(settings, files, shards, stats)
-    if not stats.totals["documents"]:
-      raise options.InputError(
-        "text with letters",
-        f"nothing to keep in {', '.join(files)}: {stats.losses()}",
-        "check the files, or lower --min_words",
-      )
-    # The shards take their names when this block ends, not before.
-    manifest.begin(corpus.output_dir)
-  storage.remove_stale(corpus.output_dir, set(names), "corpus-*.txt")
+  with whole_folders.replacing(corpus.output_dir, _is_ours) as folder:
+    with contextlib.ExitStack() as stack:
+      shards = [
+        stack.enter_context(storage.writing(os.path.join(folder, name)))
+        for name in names
+      ]
+      _write(settings, files, shards, stats)
+      if not stats.totals["documents"]:
+        raise options.InputError(
+          "text with letters",
+          f"nothing to keep in {', '.join(files)}: {stats.losses()}",
+          "check the files, or lower --min_words",
+        )
+    _describe(settings, folder, files, names, stats)
+  return stats
+
+
+def _is_ours(name: str) -> bool:
+  """Says whether a file of this name is one of a corpus."""
+  shard = re.fullmatch(r"corpus-[^/]*\.txt", name)
+  return bool(shard) or name in (manifest.NAME, _STATS, _REPORT)
+
+
+def _describe(
+  settings: Settings,
+  folder: str,
+  files: Sequence[str],
+  names: Sequence[str],
+  stats: corpus_stats.Stats,
+) -> None:
+  """Writes the reports and the manifest of the shards in `folder`.
+
+  Args:
+    settings: of the corpus.
+    folder: where they are.
+    files: what was read.
+    names: of the shards.
+    stats: what was kept and what was dropped.
+  """
   content, parameters = stats.content(), _parameters(settings)
   reports = {
-    "stats.json": corpus_stats.to_json(content),
-    "corpus_report.html": corpus_report.page(content, parameters),
+    _STATS: corpus_stats.to_json(content),
+    _REPORT: corpus_report.page(content, parameters),
   }
   for name, text in reports.items():
-    with storage.writing(os.path.join(corpus.output_dir, name)) as file:
+    with storage.writing(os.path.join(folder, name)) as file:
       file.write(text)
   manifest.write(
-    corpus.output_dir,
+    folder,
     "corpus",
     parameters=parameters,
     files=[*names, *reports],
     counts=dict(sorted(stats.totals.items())),
     inputs=manifest.hashes(files),
   )
-  return stats
 
 
 def _files(settings: Settings) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from data_prep import (
   documents,
+  framing,
   held_out,
   instances,
   json_files,
@@ -77,7 +78,7 @@ class Recipe(TextPreparation):
     512,
     "Number of pieces in an example.",
     minimum=8,
-    maximum=1 << 16,
+    maximum=framing.LONGEST,
   )
   max_predictions_per_seq: int = options.option(
     0,

@@ -14,6 +14,9 @@ Text = str | tuple[str, str]
 # Pieces of an input where nobody says otherwise, as google-research's
 # run_classifier.py has it.
 USUAL_LENGTH = 128
+# Pieces of the longest input that is trained on: dropout numbers the places of
+# an attention matrix by 12 bits for its row and 12 for its column.
+LONGEST = 4096
 
 # What to read of a text that is longer than the model.
 HEAD, HEAD_TAIL, WINDOWS = LONG_TEXTS = ("head", "head_tail", "windows")

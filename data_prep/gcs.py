@@ -139,6 +139,15 @@ def find(pattern: str) -> list[str]:
   )
 
 
+def below(folder: str) -> list[str]:
+  """Returns the objects under gs://BUCKET/FOLDER/, relative to it, sorted."""
+  bucket, name = _parts(folder)
+  prefix = name.rstrip("/") + "/"
+  with _explained(folder):
+    blobs = _client().list_blobs(bucket, prefix=prefix, retry=_retry())
+    return sorted(blob.name.removeprefix(prefix) for blob in blobs)
+
+
 def _expression(pattern: str) -> str:
   """Returns the regular expression of a glob."""
   parts = re.split(r"(\*|\?|\[[^\]]+\])", pattern)
@@ -241,6 +250,16 @@ def upload(source: str, path: str) -> None:
       blob.reload(retry=_retry())
       if blob.crc32c != checksum:
         raise
+
+
+def move(source: str, path: str) -> None:
+  """Moves an object inside its bucket, by a copy of the service's own."""
+  old, new = _blob(source), _blob(path)
+  with _explained(path):
+    token, _, _ = new.rewrite(old, retry=_retry())
+    while token:  # the service copies large objects in several requests
+      token, _, _ = new.rewrite(old, token=token, retry=_retry())
+  delete(source)
 
 
 def _generation(path: str) -> int:

@@ -14,10 +14,10 @@ import itertools
 import math
 import os
 import pathlib
-import shutil
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from absl import logging
 
@@ -32,6 +32,7 @@ from data_prep import (
   records,
   storage,
   tokenization,
+  whole_folders,
 )
 
 # A range is closed at either, so that books are no longer a task than tweets.
@@ -262,22 +263,40 @@ def _create(
     _held_out(parts, survey) if survey.clustered else ()
   )
   forecast = forecast_of()
-  job = Job(
-    recipe=settings,
-    spm_model_file=settings.spm_model_file,
-    folder=settings.folder(),
-    names=_names(settings, survey, forecast),
-    num_workers=settings.num_workers,
-  )
-  _say_forecast(forecast, job)
-  storage.make_folder(job.folder)
-  skipped: examples.Counts = collections.Counter()
-  tasks = ranges(parts, survey, likeness, settings, skipped)
-  runner = runner or functools.partial(_run_on_cores, workers)
-  counts = runner(job, tasks, forecast)
-  counts.update(skipped)
-  _describe(settings, job, parts, counts, tokenizer)
+  names = _names(settings, survey, forecast)
+  with whole_folders.replacing(
+    settings.folder(), functools.partial(_is_ours, names)
+  ) as folder:
+    job = Job(
+      recipe=settings,
+      spm_model_file=settings.spm_model_file,
+      folder=folder,
+      names=names,
+      num_workers=settings.num_workers,
+    )
+    _say_forecast(forecast, job)
+    skipped: examples.Counts = collections.Counter()
+    tasks = ranges(parts, survey, likeness, settings, skipped)
+    runner = runner or functools.partial(_run_on_cores, workers)
+    counts = runner(job, tasks, forecast)
+    counts.update(skipped)
+    _describe(settings, job, parts, counts, tokenizer)
   return counts
+
+
+def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
+  """Says whether a file in the folder is one of a data set.
+
+  Args:
+    names: of the files that are written.
+    name: of the file.
+  """
+  listed = (manifest.NAME, tokenization.MODEL_NAME)
+  return (
+    name in (*listed, *itertools.chain(*names.values()))
+    or re.fullmatch(r"(train|eval)-[^/]*\.tfrecord|\.spill-.*", name)
+    is not None
+  )
 
 
 def _is_large(parts: Sequence[documents.Files]) -> bool:
@@ -428,7 +447,6 @@ def _run_on_cores(
       for made in _watched(results, forecast):
         counts.update(made)  # not +=, which forgets zeros
     require_examples(counts)
-    manifest.begin(job.folder)
     buckets = [
       (r, i) for r, names in job.names.items() for i in range(len(names))
     ]
@@ -466,11 +484,9 @@ def _watched(
 
 
 def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
-  """Makes a folder for the buckets: beside the result, where that is local."""
+  """Makes a folder for the buckets: in that of the result, where it is local."""
   if storage.is_remote(output_dir):
     return tempfile.TemporaryDirectory(prefix="spill-")
-  for left in pathlib.Path(output_dir).glob(".spill-*"):
-    shutil.rmtree(left)  # of a run that was killed
   return tempfile.TemporaryDirectory(prefix=".spill-", dir=output_dir)
 
 
@@ -515,10 +531,8 @@ def _describe(
   counts: examples.Counts,
   tokenizer: tokenization.Tokenizer,
 ) -> None:
-  """Leaves the folder whole: the tokenizer, no stale files, the manifest."""
+  """Writes what belongs to the records: the tokenizer and the manifest."""
   names = job.names["train"] + job.names["eval"]
-  for pattern in ("train-*.tfrecord", "eval-*.tfrecord"):
-    storage.remove_stale(job.folder, set(names), pattern)
   storage.copy(
     settings.spm_model_file, os.path.join(job.folder, tokenization.MODEL_NAME)
   )

@@ -405,7 +405,7 @@ def require_writable(folder: str) -> None:
       file.write("")
     remove(probe)
     return
-  place = _standing(folder)
+  place = standing(folder)
   try:
     with tempfile.TemporaryFile(dir=place):
       pass
@@ -421,11 +421,11 @@ def free_bytes(folder: str) -> int | None:
   """Returns what is free on a folder's disk; None for a bucket."""
   if is_remote(folder):
     return None
-  return shutil.disk_usage(_standing(folder)).free
+  return shutil.disk_usage(standing(folder)).free
 
 
-def _standing(folder: str) -> str:
-  """Returns the folder, or the nearest one above it that is there."""
+def standing(folder: str) -> str:
+  """Returns the local folder, or the nearest one above it that is there."""
   place = os.path.abspath(folder)
   while not os.path.exists(place):
     place = os.path.dirname(place)
@@ -435,6 +435,34 @@ def _standing(folder: str) -> str:
 def names(folder: str) -> list[str]:
   """Returns the names of the files in a folder, sorted."""
   return [posixpath.basename(path) for path in _find(f"{folder}/*")]
+
+
+def below(folder: str) -> list[str]:
+  """Returns the files in a folder and its subfolders, sorted.
+
+  Their names are relative to the folder, with slashes. A folder that is not
+  there has none.
+  """
+  if is_remote(folder):
+    return gcs.below(folder)
+  found = (
+    os.path.relpath(os.path.join(place, name), folder)
+    for place, _, files in os.walk(folder)
+    for name in files
+  )
+  return sorted(name.replace(os.sep, "/") for name in found)
+
+
+def move(source: str, target: str) -> None:
+  """Moves a file to a path on the same disk or bucket; `target` may be there.
+
+  In a bucket, a process that ends half-way leaves the source, or both.
+  """
+  if is_remote(target):
+    gcs.move(source, target)
+  else:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    os.replace(source, target)
 
 
 def size(path: str) -> int | None:
@@ -455,13 +483,6 @@ def remove(path: str) -> None:
     gcs.delete(path)
   else:
     pathlib.Path(path).unlink(missing_ok=True)
-
-
-def remove_stale(folder: str, keep: set[str], pattern: str) -> None:
-  """Removes files of an earlier run in `folder` that match and are not kept."""
-  for path in _find(f"{folder}/{pattern}"):
-    if posixpath.basename(path) not in keep:
-      remove(path)
 
 
 def read_bytes(path: str) -> bytes:

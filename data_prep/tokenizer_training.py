@@ -26,6 +26,7 @@ from data_prep import (
   storage,
   tokenization,
   tokenizer_report,
+  whole_folders,
 )
 
 # SentencePiece leaves out longer ones, silently.
@@ -254,30 +255,30 @@ def _write(
   settings: Options,
   inputs: Sequence[str],
 ) -> None:
-  """Writes the artefact; its manifest comes last."""
-  folder = settings.output_dir
-  manifest.begin(folder)
-  with storage.writing(
-    os.path.join(folder, tokenization.MODEL_NAME), "wb"
-  ) as file:
-    file.write(model)
+  """Writes the model, its pieces, the report and the manifest."""
   pieces = sentencepiece_model_pb2.ModelProto.FromString(model).pieces
-  with storage.writing(os.path.join(folder, _VOCABULARY_NAME)) as file:
-    for piece in pieces:
-      file.write(f"{piece.piece}\t{piece.score:g}\n")
-  with storage.writing(os.path.join(folder, _REPORT_NAME)) as file:
-    file.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
   parameters = dataclasses.asdict(settings)
   for path_option in ("input_file", "output_dir", "morphemes_file"):
     del parameters[path_option]
-  manifest.write(
-    folder,
-    "tokenizer",
-    parameters=parameters,
-    files=[tokenization.MODEL_NAME, _VOCABULARY_NAME, _REPORT_NAME],
-    counts=dict(pieces=len(pieces)),
-    inputs=manifest.hashes(inputs),
-  )
+  files = (tokenization.MODEL_NAME, _VOCABULARY_NAME, _REPORT_NAME)
+  is_ours = {*files, manifest.NAME}.__contains__
+  with whole_folders.replacing(settings.output_dir, is_ours) as folder:
+    path = os.path.join(folder, tokenization.MODEL_NAME)
+    with storage.writing(path, "wb") as file:
+      file.write(model)
+    with storage.writing(os.path.join(folder, _VOCABULARY_NAME)) as file:
+      for piece in pieces:
+        file.write(f"{piece.piece}\t{piece.score:g}\n")
+    with storage.writing(os.path.join(folder, _REPORT_NAME)) as file:
+      file.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
+    manifest.write(
+      folder,
+      "tokenizer",
+      parameters=parameters,
+      files=files,
+      counts=dict(pieces=len(pieces)),
+      inputs=manifest.hashes(inputs),
+    )
 
 
 def _trained(drawn: Sample, settings: Options, size: int) -> bytes:

@@ -1,6 +1,7 @@
 """Pairs, several labels, numbers, entities; early stopping, seeds, bad rows."""
 
 import json
+import logging
 import pathlib
 import shutil
 from collections.abc import Sequence
@@ -217,6 +218,66 @@ def test_a_prediction_that_dies_half_way_leaves_what_was_there(
     predictions.write(str(tmp_path), predictor, rows(), 64)
   assert [p.name for p in tmp_path.iterdir()] == ["predictions.tsv"]
   assert (tmp_path / "predictions.tsv").read_text() == "older"
+
+
+def test_labels_named_as_columns_or_apart_by_white_space_have_own_columns(
+  folder: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+  """The bug report "Right where it is silently wrong", its labels alike."""
+  names = ["text", "label", "цас  их", "цас их", "Цас их", "line", "text (2)"]
+  rows = [
+    {"text": f"цас орлоо {i}", "label": n} for n in names for i in "12345"
+  ]
+  _jsonl(tmp_path / "train.jsonl", rows)
+  _jsonl(tmp_path / "dev.jsonl", rows[::5])
+  _jsonl(tmp_path / "test.jsonl", rows[::5])
+  with caplog.at_level(logging.WARNING):
+    _run(
+      folder, tmp_path / "out", data_dir=str(tmp_path), do_predict=True,
+      num_train_epochs=1.0,
+    )  # fmt: skip
+  assert "(6 rows), 'цас  их' (6 rows), 'цас их' (6 rows)" in caplog.text
+  head, *lines = (
+    (tmp_path / "out" / "predictions.tsv").read_text("utf-8").splitlines()
+  )
+  columns = head.split("\t")
+  assert columns == [
+    "line", "label", "label (2)", "line (2)", "text (3)", "text (2)", "Цас их",
+    "цас их", "цас их (2)", "text",
+  ]  # fmt: skip
+  shown = [
+    "label",
+    "line",
+    "text",
+    "text (2)",
+    "Цас их",
+    "цас их",
+    "цас их (2)",
+  ]
+  for line in lines:
+    _, label, *shares, _ = line.split("\t")
+    assert label == shown[int(np.argmax(np.array(shares, float)))]
+
+
+def test_a_list_of_labels_keeps_its_white_space_in_a_cell() -> None:
+  names = ("цас  их", "цас\u00a0их", "цас их", "a\tb", " \u3000 ")
+  told = predictions.told(problems.MultiLabel(names), np.ones(5))
+  assert json.loads(" ".join(told.split())) == list(names)
+  plain = problems.MultiLabel(("цас их", "бороо"))
+  assert predictions.told(plain, np.ones(2)) == '["цас их", "бороо"]'
+
+
+def test_a_label_spelt_otherwise_than_a_trained_one_is_refused_with_that_one(
+  tmp_path: pathlib.Path,
+) -> None:
+  problem = problems.SingleLabel(("Мэдээ", "спорт"))
+  with pytest.raises(options.InputError, match=r"if it means 'Мэдээ', write"):
+    problem.check([classifier_data.Row(2, "а", label="мэдээ")])
+  with pytest.raises(options.InputError, match=r"or remove it$"):
+    problem.check([classifier_data.Row(2, "а", label="улс төр")])
+  entities = tagging.Tagging(("O", "B-LOC", "I-LOC"))
+  with pytest.raises(options.InputError, match=r"if it means 'LOC', write"):
+    entities.check([classifier_data.Row(2, "аб", entities=((0, 2, "Loc"),))])
 
 
 def test_a_model_of_single_texts_refuses_pairs(

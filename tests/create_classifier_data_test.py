@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import pathlib
 import random
 from typing import Any
@@ -309,3 +310,27 @@ def test_the_program_writes_the_sets_or_says_what_is_wrong(
   assert "name the column with --label_column" in programs.refuse(*program)
   said = programs.succeed(*program, "--label_column=category")
   assert "647 train, 72 dev, 81 test rows" in said
+
+
+@pytest.mark.parametrize("label_type", ["class", "multi_label", "entities"])
+def test_labels_that_differ_by_case_alone_are_warned_of_with_their_counts(
+  tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, label_type: str
+) -> None:
+  """The bug report "Right where it is silently wrong": Мэдээ and мэдээ."""
+  lines = []
+  for i in range(40):
+    name = "мэдээ" if i % 10 == 0 else "Мэдээ"
+    label = {
+      "class": name if i % 2 == 0 else "спорт",
+      "multi_label": [name, "спорт"][i % 2 :],
+      "entities": [[0, 4, name]] if i % 2 == 0 else [],
+    }[label_type]
+    lines.append(json.dumps({"text": f"үг{i} нэг хоёр", "label": label}))
+  path = tmp_path / "rows.jsonl"
+  path.write_text("\n".join(lines), "utf-8")
+  with caplog.at_level(logging.WARNING):
+    _build(tmp_path / "set", path, label_type=label_type)
+  assert "'Мэдээ' (16 rows), 'мэдээ' (4 rows)" in caplog.text
+  assert "спорт" not in "".join(
+    line for line in caplog.text.splitlines() if "differ by case" in line
+  )

@@ -1,6 +1,7 @@
 """The checks before a run: what each refuses, and the program that runs all."""
 
 import dataclasses
+import logging
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -445,6 +446,60 @@ def test_the_weights_are_counted_from_the_shape(
   model = pretraining.PretrainingModel(config, 0)
   held = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
   assert memory.parameters(config) == held
+
+
+def test_memory_that_is_not_there_is_wrong_and_not_ok(
+  folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """The bug report "Right where it is silently wrong": ok, 144 GB of 25 GB."""
+  monkeypatch.setattr(memory, "machine_bytes", lambda: 900_000_000)
+  said: list[str] = []
+  exam = checks.Examination(said.append)
+  work = training.examined(
+    _settings(folder, tmp_path / "run"),
+    optimization.OptimizerOptions(num_train_steps=4, num_warmup_steps=0),
+    distribution.Options(),
+    probe.Options(),
+    exam,
+  )
+  assert work is None and exam.failed == 1
+  (wrong,) = [line for line in said if line.startswith("WRONG")]
+  assert (
+    "memory: expected a step that fits 900 MB of memory; got about" in wrong
+  )
+  assert not [
+    line for line in said if line.startswith("ok") and "memory" in line
+  ]
+
+
+def test_pretraining_only_warns_of_memory_as_the_estimate_is_rough(
+  folder: pathlib.Path,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  caplog: pytest.LogCaptureFixture,
+) -> None:
+  monkeypatch.setattr(memory, "machine_bytes", lambda: 900_000_000)
+  with caplog.at_level(logging.WARNING):
+    work = training.examined(
+      _settings(folder, tmp_path / "run"),
+      optimization.OptimizerOptions(num_train_steps=4, num_warmup_steps=0),
+      distribution.Options(),
+      probe.Options(),
+      checks.Examination(),
+    )
+  assert work and "expected a step that fits 900 MB of memory" in caplog.text
+
+
+def test_records_longer_than_dropout_can_number_are_refused(
+  folder: pathlib.Path,
+) -> None:
+  found = _found(folder / "records")
+  long = dataclasses.replace(
+    found, shape=found.shape._replace(max_seq_length=4097)
+  )
+  config = dataclasses.replace(SHAPE, max_position_embeddings=8192)
+  with pytest.raises(options.InputError, match="records of at most 4,096 piec"):
+    checks.lengths(config, long)
 
 
 def test_rehashing_finds_a_changed_byte(copied: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from albert_mn import configs, encoders, optimization, pretraining
+from data_prep import framing, options
 
 CONFIG = configs.AlbertConfig(
   vocab_size=200,
@@ -118,6 +119,39 @@ def test_an_example_drops_the_same_units_wherever_it_stands_in_a_part() -> None:
   part = encoders.random_bits(tf.constant([2, 4, 5]), seeds[3:5], 1).numpy()
   np.testing.assert_array_equal(whole[3:5], part)
   assert len(np.unique(whole)) == whole.size
+
+
+@pytest.mark.parametrize(
+  "shape", [(2, framing.LONGEST, framing.LONGEST), (256, 8, 8)]
+)
+def test_no_two_places_of_the_largest_attention_share_their_bits(
+  shape: tuple[int, int, int],
+) -> None:
+  """The bug report "Right where it is silently wrong": neighbouring rows did.
+
+  The bits are a bijection of a place's number, given the example's seed.
+  """
+  places = encoders._places(tf.constant([1, *shape])).numpy()
+  seen = np.sort(places.view(np.uint32))
+  assert len(seen) == np.prod(shape) and (seen[1:] != seen[:-1]).all()
+
+
+@pytest.mark.parametrize(
+  "shape",
+  [(1, 1, 1, 4097), (1, 1, 4097, 1), (1, 257, 2, 2), (4, 2, 8192, 8192)],
+)
+@pytest.mark.parametrize("traced", [False, True])
+def test_attention_whose_places_would_share_their_bits_is_refused(
+  shape: tuple[int, ...], traced: bool
+) -> None:
+  def drop() -> tf.Tensor:
+    seeds = tf.zeros([shape[0], 2], tf.uint32)
+    return encoders.random_bits(tf.constant(shape), seeds, 0)
+
+  with pytest.raises(
+    options.InputError, match="at most 256 heads and 4,096 pi"
+  ):
+    tf.function(drop, autograph=False)() if traced else drop()
 
 
 def test_rematerialised_layers_have_the_same_gradients() -> None:

@@ -27,8 +27,8 @@ class Front(http.server.ThreadingHTTPServer):
 
   Attributes:
     port: of the server behind.
-    faults: what happens to the next requests to objects: "503", "cut" (half an
-      answer), "" for nothing.
+    faults: what happens to the next requests to objects: "503", "403", "cut"
+      (half an answer), "" for nothing.
     forbidden: a bucket whose requests are answered with 403.
     requests: method and path of every request, in order.
   """
@@ -59,7 +59,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     body = self._body()
     self.server.requests.append(f"{self.command} {self.path}")
     fault = self.server.faults.pop(0) if self.server.faults else ""
-    if f"/b/{self.server.forbidden}" in self.path:
+    if fault == "403" or f"/b/{self.server.forbidden}" in self.path:
       self._answer(403, {}, b'{"error": {"message": "no"}}')
     elif fault == "503":
       self._answer(503, {}, b"")

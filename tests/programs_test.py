@@ -202,3 +202,30 @@ options.run(main)
   done = programs.run("-c", program)
   assert done.returncode == 70
   assert "RuntimeError: the TPU worker went away" in done.stderr
+
+
+def test_ctrl_c_ends_a_program_before_its_objects_are_taken_apart(
+  programs: running.Programs,
+) -> None:
+  """TensorFlow's take seconds; what is registered with atexit still runs."""
+  program = """
+import atexit
+from data_prep import options
+
+class Slow:
+  def __del__(self) -> None:
+    print("taken apart")
+
+slow = Slow()
+atexit.register(print, "tidied up")
+
+def main() -> None:
+  print("working")
+  raise KeyboardInterrupt
+
+options.run(main)
+"""
+  done = programs.run("-c", program)
+  assert done.returncode == 130
+  assert done.stdout.split("\n") == ["working", "tidied up", ""]
+  assert done.stderr == "interrupted: nothing half-written was left\n"

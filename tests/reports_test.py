@@ -318,3 +318,106 @@ def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
   # The surest mistake comes first.
   mistakes = page.partition("Most confident mistakes")[2]
   assert mistakes.index("0.75</td>") < mistakes.index("0.7</td>")
+
+
+def _numbers(table: str) -> list[float]:
+  """The scores in a table: what has three decimals."""
+  return [float(word) for word in re.findall(r"\d\.\d{3}\b", table)]
+
+
+def _several_of(truth: list[list[int]], answers: list[list[int]]) -> Any:
+  names = ["а", "б", "в", "г"][: len(truth[0])]
+  return judgements.SeveralLabels(names, np.array(truth), np.array(answers))
+
+
+PERFECT: dict[str, list[list[int]]] = {
+  "a row without labels": [[1, 0], [0, 0], [1, 1]],
+  "a label without rows": [[1, 0], [1, 0], [1, 0]],
+  "both": [[0, 1, 0], [0, 0, 0], [0, 1, 1]],
+  "no labels at all": [[0, 0], [0, 0]],
+  "one label": [[1], [0], [0]],
+  "one label without rows": [[0], [0]],
+  "nothing missing": [[1, 0, 1], [0, 1, 1]],
+}
+
+
+@pytest.mark.parametrize("kind", PERFECT)
+def test_several_labels_that_are_all_right_score_1_in_every_line(
+  kind: str,
+) -> None:
+  """The bug report "Right where it is silently wrong": samples avg 0.767.
+
+  scikit-learn 26713: by default a row without labels counts as 0.
+  """
+  truth = PERFECT[kind]
+  judged = _several_of(truth, truth)
+  numbers = _numbers(judged.table())
+  assert len(numbers) == 3 * (len(truth[0]) + 4) and set(numbers) == {1.0}
+  scores = judged.scores()
+  assert scores.pop("exact_rows_low") < 1.0
+  assert set(scores.values()) == {1.0}
+
+
+def test_one_label_and_entities_that_are_all_right_score_1_in_every_line() -> (
+  None
+):
+  right = np.array([2, 0, 2])  # of the label 1 there is no row
+  judged = judgements.OneLabel(NAMES, right, right)
+  assert set(_numbers(judged.table())) == {1.0}
+  assert judged.scores()["macro_f1"] == 1.0
+  for spans in ([set(), {(0, 3, "LOC")}], [set(), set()]):
+    sets = np.empty(2, object)
+    sets[:] = list(map(frozenset, spans))
+    entities = entity_scores.Entities(["LOC", "ORG"], sets, sets)
+    assert set(_numbers(entities.table().rsplit("\n\n", 1)[1])) == {1.0}
+    assert entities.scores()["micro_f1"] == entities.scores()["macro_f1"] == 1.0
+
+
+def test_what_is_missed_or_invented_counts_as_nothing_and_not_as_perfect() -> (
+  None
+):
+  # The first label is never predicted, the second never true; the third has
+  # neither, nor has the last row any label.
+  judged = _several_of(
+    [[1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]],
+    [[0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]],
+  )
+  assert [row[1:] for row in judged.per_label()] == [
+    (0.0, 0.0, 0.0, 2), (0.0, 0.0, 0.0, 0), (1.0, 1.0, 1.0, 0),
+  ]  # fmt: skip
+  assert judged.average("macro") == pytest.approx([1 / 3] * 3)
+  assert judged.average("micro") == judged.average("weighted") == (0, 0, 0)
+  assert dict(judged.whole_rows())["samples avg"] == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_tables_are_scikit_learns_where_no_label_or_row_is_empty(
+  seed: int,
+) -> None:
+  rng = np.random.default_rng(seed)
+  truth = rng.integers(0, 3, 40)
+  # In the last case the label 2 is never predicted, in the third -1 is.
+  answers = np.where(rng.random(40) < 0.7, truth, rng.integers(0, 3, 40))
+  answers[answers == 2] = [2, 2, -1, 1][seed]
+  judged = judgements.OneLabel(NAMES, truth, answers)
+  assert judged.table() == metrics.classification_report(
+    truth, answers, labels=range(3), target_names=NAMES, digits=3,
+    zero_division=0.0,
+  )  # fmt: skip
+  several = rng.integers(0, 2, [40, 3])
+  several[:, 0] |= several.sum(axis=1) == 0
+  told = np.where(rng.random([40, 3]) < 0.8, several, 1 - several)
+  told[:, 1] = [0, 1, told[0, 1], told[1, 1]][seed]
+  judged_several = judgements.SeveralLabels(NAMES, several, told)
+  assert judged_several.table() == metrics.classification_report(
+    several, told, labels=range(3), target_names=NAMES, digits=3,
+    zero_division=0.0,
+  )  # fmt: skip
+
+
+def test_the_report_says_what_counts_as_1_where_nothing_is_there() -> None:
+  several = _several_of([[1, 0]], [[1, 0]])
+  assert "a row that has no label and got none" in several.note()
+  absent = judgements.OneLabel(NAMES, np.array([0, 2]), np.array([0, 2]))
+  assert "counts as precision, recall and F1 of 1" in absent.note()
+  assert _judged(TRUTH).note() == ""

@@ -91,11 +91,12 @@ BAD: dict[str, tuple[object, int, str]] = {
   "null": ({"text": None}, 400, "text to be a string"),
   "both": ({"text": TEXT, "texts": [TEXT]}, 400, "one of"),
   "no texts": ({"texts": []}, 400, "one of"),
-  "a bad one": ({"texts": [TEXT, ""]}, 400, "texts[1]"),
+  "null texts": ({"texts": None}, 400, "one of"),
+  "texts by name": ({"texts": {"a": TEXT}}, 400, "one of"),
+  "a long number": (b'{"text": ' + b"1" * 5000 + b"}", 400, "expected JSON"),
   "empty": ({"text": " \n"}, 400, "got nothing"),
   "half a letter": (b'{"text": "\\ud83d"}', 400, "half"),
   "long": ({"text": "ө" * 1001}, 413, "at most 2000 bytes; got 2002"),
-  "a long one": ({"texts": [TEXT, "ө" * 1001]}, 413, "texts[1]"),
   "too many": ({"texts": ["a"] * 513}, 413, "at most 512 texts"),
   "a long body": (b'{"text": "' + b"a" * 3_000_000, 413, "at most 16000 bytes"),
 }
@@ -110,8 +111,60 @@ def test_what_is_no_request_is_told_why(
   assert answer.status_code == status
   assert answer.headers["Content-Type"] == "application/json"
   assert reason in answer.json()["error"]
-  if name not in ("both", "no texts", "too many", "a list"):
+  of_one_text = name not in (
+    "both", "no texts", "null texts", "texts by name", "too many", "a list"
+  )  # fmt: skip
+  if of_one_text:
     assert _post(running_server, content, "attention").status_code in (400, 413)
+
+
+BAD_TEXTS: dict[str, tuple[object, str]] = {
+  "empty": ("", "to be a text; got nothing"),
+  "spaces": (" \u00a0\u3000\t", "to be a text; got nothing"),
+  "a line break": ("\r\n", "to be a text; got nothing"),
+  "null": (None, "to be a string"),
+  "a number": (3.5, "to be a string"),
+  "a pair": ([TEXT, TEXT], "to be a string"),
+  "an object": ({"text": TEXT}, "to be a string"),
+  "long": ("ө" * 1001, "of at most 2000 bytes; got 2002"),
+  "half a letter": ("\ud83d", "got half of one"),
+}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("name", BAD_TEXTS)
+def test_a_bad_text_has_its_own_error_beside_the_answers_to_the_others(
+  running_server: serving.Serving,
+  predictor: classifier.Predictor,
+  name: str,
+  place: int,
+) -> None:
+  """The bug report "Right where it is silently wrong": 400 for all three."""
+  bad, reason = BAD_TEXTS[name]
+  good = ["хүн бүр эрхтэй", "үүрэг " * 150]
+  texts: list[object] = list(good)
+  texts.insert(place, bad)
+  response = _post(running_server, {"texts": texts})
+  assert response.status_code == 200
+  answers = response.json()["predictions"]
+  error = answers.pop(place)
+  assert list(error) == ["error"]
+  assert f"texts[{place}]" in error["error"] and reason in error["error"]
+  found = [list(answer["probabilities"].values()) for answer in answers]
+  np.testing.assert_allclose(found, predictor.probabilities(good), atol=1e-5)
+
+
+def test_texts_that_are_all_bad_are_answered_one_by_one(
+  running_server: serving.Serving,
+) -> None:
+  texts = [bad for bad, _ in BAD_TEXTS.values()]
+  response = _post(running_server, {"texts": texts})
+  assert response.status_code == 200
+  answers = response.json()["predictions"]
+  for place, (_, reason) in enumerate(BAD_TEXTS.values()):
+    assert list(answers[place]) == ["error"]
+    assert f"texts[{place}]" in answers[place]["error"]
+    assert reason in answers[place]["error"]
 
 
 def test_a_query_that_is_not_utf8_or_empty_is_told_why(
@@ -253,13 +306,39 @@ def test_a_port_that_is_taken_is_known_before_the_model_is_loaded(
   assert f"port {taken}" in error
 
 
-@pytest.mark.parametrize("names", ["Болд", "Болд,Болд", "Болд,", "а,б,в"])
+@pytest.mark.parametrize(
+  "names",
+  [
+    "Болд", "Болд,Болд", "Болд, Болд ", "Болд,", ",Болд", ",", " , ", "а,б,в",
+    "а,а,б", "а,б,б", "а,,б", "а,б,", "Болд,Бо\u200bлд", "Сүхэй,Сүхэи\u0306",
+    "Болд Б,Болд\u00a0 Б", "Болд,\u200b",
+  ],
+)  # fmt: skip
 def test_names_that_do_not_fit_the_labels_are_refused(
   predictor: classifier.Predictor, names: str
 ) -> None:
   settings = server.Options(model_dir="x", username=names)
   with pytest.raises(options.InputError, match="2 different names"):
     server.Server(predictor, settings)
+
+
+def test_names_for_all_labels_are_answered_in_their_place(
+  predictor: classifier.Predictor,
+) -> None:
+  settings = server.Options(model_dir="x", username="болд, Болд")
+  made = server.Server(predictor, settings)
+  assert made._prediction(np.array([0.25, 0.75])) == {
+    "label": "Болд", "probabilities": {"болд": 0.25, "Болд": 0.75},
+  }  # fmt: skip
+
+
+def test_a_classifier_of_pairs_is_refused(
+  predictor: classifier.Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  parameters = {**predictor.manifest["parameters"], "text_pair": True}
+  monkeypatch.setitem(predictor.manifest, "parameters", parameters)
+  with pytest.raises(options.InputError, match="a classifier of single texts"):
+    server.Server(predictor, server.Options(model_dir="x"))
 
 
 # The queue, with a function in the place of a model.
@@ -340,6 +419,29 @@ def test_a_batch_that_fails_is_told_to_its_callers_and_ends_nothing() -> None:
     batcher.close()
 
   asyncio.run(run())
+
+
+def test_no_texts_are_answered_at_once_even_while_others_wait() -> None:
+  """The bug report "Right where it is silently wrong": it never returned."""
+
+  async def run() -> None:
+    model = _Slow()
+    batcher = batching.Batcher(model, 4, 0.0, 1)
+    waiting = asyncio.create_task(batcher.submit(["1"]))
+    for _ in range(3):
+      async with asyncio.timeout(10):
+        assert len(await batcher.submit([])) == 0
+    model.go.set()
+    assert (await waiting).tolist() == [[2.0]]
+    batcher.close()
+    assert len(await batcher.submit([])) == 0
+
+  asyncio.run(run())
+
+
+def test_no_texts_have_no_scores(predictor: classifier.Predictor) -> None:
+  predict = batching.of_like_length(predictor.probabilities, 32)
+  assert predict([]).shape == (0, 2)
 
 
 def test_texts_of_like_length_share_a_call_without_an_empty_row() -> None:

@@ -1,0 +1,90 @@
+"""Disks that are full or fail at a chosen moment, without another disk.
+
+Python tells its audit hooks of each change of the disk before it is made
+(PEP 578), whoever asks for it; a hook that raises prevents it. What compiled
+code writes, as TensorFlow does, is bounded by RLIMIT_FSIZE.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import resource
+import sys
+from collections.abc import Iterator
+
+_CHANGES = {
+  "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink",
+  "os.truncate", "shutil.rmtree", "shutil.move",
+}  # fmt: skip
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class Faults:
+  """Makes the changes of a folder fail from one of them on.
+
+  Args:
+    folder: changes outside of it are let through.
+
+  Attributes:
+    left: how many changes go well; below 0 all do.
+    once: whether the changes after a failed one go well again.
+    seen: how many there were.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    self._folder = str(folder)
+    self.left, self.once, self.seen = -1, False, 0
+
+  def _look(self, event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open":
+      path, _, flags = arguments
+      changes = isinstance(flags, int) and bool(flags & _WRITES)
+    else:
+      path, changes = (*arguments, None)[0], event in _CHANGES
+    if not changes or not str(path).startswith(self._folder):
+      return
+    self.seen += 1
+    if self.left == 0:
+      self.left = -1 if self.once else 0
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    self.left -= 1 if self.left > 0 else 0
+
+
+_active: list[Faults] = []
+
+
+def _hook(event: str, arguments: tuple[object, ...]) -> None:
+  for faults in _active:
+    faults._look(event, arguments)
+
+
+_hooked: list[bool] = []
+
+
+@contextlib.contextmanager
+def failing(
+  folder: pathlib.Path, after: int = -1, once: bool = False
+) -> Iterator[Faults]:
+  """Lets `after` changes of a folder go well; -1: all, which are counted."""
+  if not _hooked:  # a hook cannot be taken away again
+    sys.addaudithook(_hook)
+    _hooked.append(True)
+  faults = Faults(folder)
+  faults.left, faults.once = after, once
+  _active.append(faults)
+  try:
+    yield faults
+  finally:
+    _active.remove(faults)
+
+
+@contextlib.contextmanager
+def full(most: int) -> Iterator[None]:
+  """Lets no file of this process grow beyond `most` bytes."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

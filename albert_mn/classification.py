@@ -17,6 +17,7 @@ from albert_mn import (
   configs,
   evaluation,
   fine_tuning,
+  foreign_configs,
   initial_weights,
   predictions,
   problems,
@@ -58,6 +59,7 @@ class Options(task_rows.Files):
     "", "the encoder's shape, as JSON; a model directory has its own"
   )
   bert_config_file: str = options.option("", "instead, for BERT")
+  gelu: str = foreign_configs.gelu_option()
   init_checkpoint: str = options.option(
     "", "what to start from: a model directory, a checkpoint's prefix (a TF 1 "
     "one of google-research too), a Hugging Face directory, a file of "
@@ -216,7 +218,10 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   """Finds configuration and tokenizer, by flag or in the model directory."""
   folder = settings.init_checkpoint
   config = initial_weights.settle_config(
-    settings.albert_config_file, settings.bert_config_file, folder
+    settings.albert_config_file,
+    settings.bert_config_file,
+    folder,
+    gelu=settings.gelu,
   )
   if settings.spm_model_file and settings.vocab_file:
     logging.info("--vocab_file is ignored beside --spm_model_file")

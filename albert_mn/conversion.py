@@ -18,6 +18,7 @@ from absl import logging
 from albert_mn import (
   classifier,
   configs,
+  foreign_configs,
   foreign_text,
   huggingface,
   initial_weights,
@@ -69,6 +70,7 @@ class Options(options.Group):
     "", "the shape, where none lies beside the weights"
   )
   bert_config_file: str = options.option("", "instead, for BERT")
+  gelu: str = foreign_configs.gelu_option()
   spm_model_file: str = options.option(
     "", "the SentencePiece model, where none lies beside the weights"
   )
@@ -293,7 +295,11 @@ def _opened(settings: Options) -> Opened:
       "leave --from out",
     )
   config = initial_weights.settle_config(
-    settings.albert_config_file, settings.bert_config_file, path
+    settings.albert_config_file,
+    settings.bert_config_file,
+    path,
+    gelu=settings.gelu,
+    say=print,
   )
   tokenizer_file = initial_weights.settle_tokenizer(
     path, settings.spm_model_file, settings.vocab_file

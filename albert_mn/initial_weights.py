@@ -15,7 +15,7 @@ import math
 import operator
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from albert_mn import (
   configs,
   encoders,
   fast_tokenizers,
+  foreign_configs,
   foreign_text,
   huggingface,
   model_directory,
@@ -42,6 +43,10 @@ class Format(enum.Enum):
   OURS = "this project"
   TF1 = "google-research, TF 1"
   HUGGING_FACE = "Hugging Face"
+
+
+# Who wrote a checkpoint of TensorFlow's from elsewhere.
+_PROGRAMS = {Format.TF1: foreign_configs.GOOGLE}
 
 
 def format_of(path: str) -> Format:
@@ -72,11 +77,17 @@ def folder_of(path: str) -> str:
   return model_directory.folder_of(path)
 
 
+def _log(line: str) -> None:
+  logging.info("%s", line)
+
+
 def settle_config(
   albert_config_file: str,
   bert_config_file: str,
   path: str,
   init_from_group0: bool = False,
+  gelu: str = "auto",
+  say: Callable[[str], None] = _log,
 ) -> configs.AlbertConfig:
   """Reads the config that the flags name, or takes that beside the weights.
 
@@ -84,6 +95,8 @@ def settle_config(
     albert_config_file, bert_config_file: "" for none; at most one.
     path: what to start from, or "".
     init_from_group0: whether the two may differ in num_hidden_groups.
+    gelu: of `foreign_configs.gelu_option`.
+    say: is called with a line for each thing that no file says for certain.
 
   Raises:
     options.InputError: when there is none, or two that differ.
@@ -91,9 +104,16 @@ def settle_config(
   flags = "--albert_config_file or --bert_config_file"
   if albert_config_file and bert_config_file:
     raise options.InputError(flags, "both", "leave one out")
-  held = _held_config(path) if path else None
-  given = _given_config(albert_config_file, bert_config_file, path, held)
-  if given and held and not _same(given, held, init_from_group0):
+  kind = format_of(path) if path else Format.OURS
+  if gelu != "auto" and kind is Format.OURS:
+    raise options.InputError(
+      "--gelu for --init_checkpoint of a model from elsewhere",
+      f"--gelu={gelu} for {path or 'no --init_checkpoint'}",
+      "leave it out: hidden_act says gelu or gelu_erf in a config of ours",
+    )
+  held = _held_config(path, kind, gelu) if path else None
+  given = _given_config(albert_config_file, bert_config_file, kind, gelu)
+  if given and held and not _same(given.config, held.config, init_from_group0):
     raise options.InputError(
       f"the config of {path}",
       f"another one in {albert_config_file or bert_config_file}",
@@ -104,38 +124,87 @@ def settle_config(
     raise options.InputError(
       flags, f"none, nor a config in {path!r}", "give one"
     )
-  if init_from_group0 and isinstance(found, configs.BertConfig):
+  if init_from_group0 and isinstance(found.config, configs.BertConfig):
     raise options.InputError(
       "--init_from_group0 for an ALBERT", "a BERT, which has no groups",
       "leave it out",
     )  # fmt: skip
-  return found
+  for line in found.lines:
+    say(line)
+  return found.config
 
 
-def _held_config(path: str) -> configs.AlbertConfig | None:
-  if format_of(path) is Format.HUGGING_FACE:
-    found = huggingface.config_file(path)
-    return huggingface.config(found) if found else None
-  return model_directory.config(path)
+def _held_config(
+  path: str, kind: Format, gelu: str
+) -> foreign_configs.Found | None:
+  """Reads the config beside weights; None where there is none."""
+  if kind is Format.HUGGING_FACE:
+    file = huggingface.config_file(path)
+    return huggingface.config(file, gelu) if file else None
+  if kind is Format.OURS:
+    config = model_directory.config(path)
+    return foreign_configs.Found(config) if config else None
+  if file := _config_file(path):
+    return _config_of_tensorflow(file, None, kind, gelu)
+  return None
+
+
+def _config_file(path: str) -> str:
+  """Returns the config of a TensorFlow checkpoint from elsewhere, "" for none.
+
+  The names go in this order: albert_config.json, bert_config.json, config.json.
+  """
+  folder = folder_of(path)
+  names = (*(family.FILE for family in configs.FAMILIES), huggingface.CONFIG)
+  found = (model_directory.adjacent(folder, name) for name in names)
+  return next(filter(None, found), "")
 
 
 def _given_config(
-  albert_config_file: str,
-  bert_config_file: str,
-  path: str,
-  held: configs.AlbertConfig | None,
-) -> configs.AlbertConfig | None:
-  """Reads the config that a flag names, as those read it who wrote the weights.
+  albert_config_file: str, bert_config_file: str, kind: Format, gelu: str
+) -> foreign_configs.Found | None:
+  """Reads the config that a flag names, as those who wrote the weights do.
 
   PyTorch's "gelu" is not google's, though the file be google's.
   """
   file = albert_config_file or bert_config_file
   if not file:
     return None
-  if path and not held and format_of(path) is Format.HUGGING_FACE:
-    return huggingface.config(file)
   family = configs.AlbertConfig if albert_config_file else configs.BertConfig
-  return family.from_file(file)
+  if kind is Format.OURS:
+    return foreign_configs.Found(family.from_file(file))
+  if kind is Format.HUGGING_FACE:
+    found = huggingface.config(file, gelu)
+  else:
+    found = _config_of_tensorflow(file, family, kind, gelu)
+  if type(found.config) is not family:
+    raise options.InputError(
+      f"an {family.FAMILY}'s config in {file}",
+      f"a {found.config.FAMILY}'s",
+      "give it with the other of --albert_config_file and --bert_config_file",
+    )
+  return found
+
+
+def _config_of_tensorflow(
+  path: str,
+  family: type[configs.AlbertConfig] | None,
+  kind: Format,
+  gelu: str,
+) -> foreign_configs.Found:
+  """Reads a config of google-research's format, or of transformers'.
+
+  Args:
+    path: the file.
+    family: what the user says that it is; None to tell by its name or keys.
+    kind: of the checkpoint.
+    gelu: of `foreign_configs.gelu_option`.
+  """
+  programs = _PROGRAMS[kind]
+  if huggingface.is_own_config(path):
+    return huggingface.config(path, gelu, programs)
+  family = family or huggingface.family_of(path)
+  return foreign_configs.of_google(path, family, programs, gelu)
 
 
 def _same(

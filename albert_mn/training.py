@@ -23,6 +23,7 @@ from albert_mn import (
   configs,
   distribution,
   divergence,
+  foreign_configs,
   foreign_text,
   history,
   initial_weights,
@@ -57,6 +58,7 @@ class Options(options.Group):
     "", "the model's shape, as JSON; none: that of --init_checkpoint"
   )
   bert_config_file: str = options.option("", "instead, for BERT")
+  gelu: str = foreign_configs.gelu_option()
   output_dir: str = options.option("", "the run directory")
   init_checkpoint: str = options.option(
     "", "warm start: a model directory, a checkpoint's prefix (a TF 1 one of "
@@ -339,6 +341,7 @@ def examined(
     settings.bert_config_file,
     settings.init_checkpoint,
     settings.init_from_group0,
+    settings.gelu,
   )
   training = settings.do_train and check("training records", _records, settings)
   held_out = settings.do_eval and check(

@@ -1,5 +1,7 @@
 """The encoder and its heads against numbers of google-research's own code."""
 
+import dataclasses
+import json
 import logging
 import pathlib
 import shutil
@@ -154,7 +156,42 @@ def test_a_config_is_found_beside_a_prefix_and_may_have_more_groups(
     initial_weights.settle_config(given, "", path)
   settled = initial_weights.settle_config(given, "", path, True)
   assert settled.num_hidden_groups == 3
+  bare = tmp_path / "bare"
+  bare.mkdir()
+  path = tf1_saver.save(_arrays("albert_g3"), bare / "model.ckpt")
   with pytest.raises(options.InputError, match="none, nor a config in"):
-    initial_weights.settle_config(
-      "", "", str(REFERENCE / "albert_g3/model.ckpt")
-    )
+    initial_weights.settle_config("", "", path)
+
+
+@pytest.mark.parametrize("name", ["albert_g3", "bert_trained"])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_config_json_beside_a_checkpoint_is_the_last_that_is_looked_for(
+  name: str, own: bool, tmp_path: pathlib.Path
+) -> None:
+  """config.json of google's or of transformers' form; google-research/albert
+  87, transformers 2022."""
+  family = configs.BertConfig if "bert_" in name[:5] else configs.AlbertConfig
+  for suffix in ("index", "data-00000-of-00001"):
+    shutil.copy(REFERENCE / name / f"model.ckpt.{suffix}", tmp_path)
+  values = json.loads((REFERENCE / name / "config.json").read_text("utf-8"))
+  own_values = {
+    "model_type": family.FAMILY.lower(), "transformers_version": "4.1",
+    "architectures": ["BertModel"], "id2label": {"0": "а"},
+  }  # fmt: skip
+  path = str(tmp_path / "model.ckpt")
+  right = family.from_file(str(REFERENCE / name / "config.json"))
+  text = json.dumps(values | own_values if own else values)
+  (tmp_path / "config.json").write_text(text)
+  found = initial_weights.settle_config("", "", path)
+  # "gelu" is google's there too, as the weights are.
+  assert dataclasses.replace(found, inert=()) == (
+    dataclasses.replace(right, inert=())
+  )
+  other = json.dumps(values | {"max_position_embeddings": 7})
+  for file in reversed(configs.FAMILIES):  # albert_config.json goes first
+    if file is family or family is configs.BertConfig:
+      (tmp_path / file.FILE).write_text(
+        other if file is family else '{"vocab_size": 5}'
+      )
+      found = initial_weights.settle_config("", "", path)
+      assert type(found) is file

@@ -61,9 +61,10 @@ class Options(task_rows.Files):
   bert_config_file: str = options.option("", "instead, for BERT")
   gelu: str = foreign_configs.gelu_option()
   init_checkpoint: str = options.option(
-    "", "what to start from: a model directory, a checkpoint's prefix (a TF 1 "
-    "one of google-research too), a Hugging Face directory, a file of "
-    "PyTorch's weights, or an archive of one; local, gs:// or https://; without it "
+    "", "what to start from: a model directory, a checkpoint's prefix (of "
+    "google-research and tf-models too), a TF Hub module, a Hugging Face "
+    "directory, a file of PyTorch's weights, or an archive of one; local, "
+    "gs:// or https://; without it "
     "training starts from nothing; without --do_train, the classifier to use "
     "(default: the one in --output_dir)"
   )  # fmt: skip

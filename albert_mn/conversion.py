@@ -18,6 +18,7 @@ from absl import logging
 from albert_mn import (
   classifier,
   configs,
+  encoders,
   foreign_configs,
   foreign_text,
   huggingface,
@@ -28,6 +29,7 @@ from albert_mn import (
   problems,
   remote_weights,
   tf1_checkpoints,
+  tf_models_checkpoints,
   vocabulary,
 )
 from data_prep import (
@@ -48,6 +50,7 @@ _LONGEST = 64  # pieces of a sentence
 _FORMATS = {
   "ours": initial_weights.Format.OURS,
   "tf1": initial_weights.Format.TF1,
+  "tf_models": initial_weights.Format.TF_MODELS,
   "huggingface": initial_weights.Format.HUGGING_FACE,
 }
 
@@ -57,8 +60,9 @@ class Options(options.Group):
   """What to convert, with what beside it, to where."""
 
   from_: str = options.option(
-    "auto", "what --init_checkpoint is: found out, or google-research's TF 1, "
-    "Hugging Face's (PyTorch's files too), or ours (a run's checkpoint)",
+    "auto", "what --init_checkpoint is: found out, or google-research's TF 1 "
+    "(TF Hub's modules too), tf-models' TF 2, Hugging Face's (PyTorch's files "
+    "too), or ours (a run's checkpoint)",
     choices=("auto", *_FORMATS),
   )  # fmt: skip
   init_checkpoint: str = options.option(
@@ -174,7 +178,8 @@ def run(settings: Options) -> None:
   parts = {n: p for n, p in model.parts().items() if n not in loaded.new}
   expected = outputs(parts, ids, mask)
   if opened.source.arrays:
-    plain = plain_forward.PlainModel(opened.source.arrays, opened.config)
+    arrays = {n: encoders.joined(n, a) for n, a in opened.source.arrays.items()}
+    plain = plain_forward.PlainModel(arrays, opened.config)
     _compare("the source's arrays", plain.outputs(ids, mask), expected)
   if settings.resize_vocabulary:
     opened, model = _moved(settings, opened, model, parts)
@@ -401,10 +406,9 @@ def _classifier_outputs(source: initial_weights.Source) -> int:
     folder = initial_weights.folder_of(source.path)
     path = os.path.join(folder, model_directory.LABELS)
     return len(read_labels(path)) if storage.exists(path) else 0
-  name, pooler = {
-    initial_weights.Format.TF1: ("output_bias", "bert/pooler/dense/bias"),
-    initial_weights.Format.HUGGING_FACE: ("classifier.bias", "pooler."),
-  }[source.kind]
+  name, pooler = ("output_bias", "bert/pooler/dense/bias")
+  if source.kind is initial_weights.Format.HUGGING_FACE:
+    name, pooler = ("classifier.bias", "pooler.")
   if name not in source.arrays:
     return 0
   if not any(held.startswith(pooler) for held in source.arrays):
@@ -432,7 +436,7 @@ def _named_labels(
     return huggingface.labels(folder) or [f"LABEL_{i}" for i in range(number)]
   raise options.InputError(
     f"--labels_file with the {number} labels of the classifier",
-    "none, and TF 1 checkpoints hold no names",
+    "none, and checkpoints of TensorFlow hold no names",
     "give it, a label a line in the order of the outputs",
   )
 
@@ -498,7 +502,10 @@ def why(name: str) -> str:
   """Says why a name is no weight of ours."""
   if name in huggingface.BUFFERS:
     return "counts positions, which needs no weight"
-  if name == "optimizer" or name.split()[-1] in tf1_checkpoints.SLOTS:
+  last = name.split()[-1]
+  if last == tf_models_checkpoints.IDLE_POOLER:
+    return "of the encoder alone: the head has a pooler of its own"
+  if last == tf_models_checkpoints.OPTIMIZER or last in tf1_checkpoints.SLOTS:
     return "the optimizer's, for going on with the same run"
   if name == "watch":
     return "a run's own record of its losses"

@@ -27,6 +27,8 @@ TOKENIZER = "spiece.model"
 TOKENIZER_CONFIG, FAST_TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 # The names under which PyTorch and safetensors keep weights.
 _FILES = (WEIGHTS, "pytorch_model.bin")
+# transformers' names of weights that are neither.
+_OTHERS = ("tf_model.h5", "flax_model.msgpack")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 # After the family's name, which is left out, an encoder's weights begin so.
@@ -276,10 +278,14 @@ def files(path: str) -> list[str]:
       # The names come from elsewhere: none may lead out of the folder.
       names = sorted({os.path.basename(str(s)) for s in shards.values()})
       return [os.path.join(folder, name) for name in names]
+  others = [n for n in _OTHERS if storage.exists(os.path.join(folder, n))]
   raise options.InputError(
     f"model.safetensors or pytorch_model.bin in {folder}",
-    "neither",
-    "save the model with transformers' save_pretrained",
+    f"{', '.join(others)} alone" if others else "neither",
+    "load it with transformers 4 and from_tf=True or from_flax=True, and save it "
+    "with save_pretrained"
+    if others
+    else "save the model with transformers' save_pretrained",
   )
 
 

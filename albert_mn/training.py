@@ -61,9 +61,10 @@ class Options(options.Group):
   gelu: str = foreign_configs.gelu_option()
   output_dir: str = options.option("", "the run directory")
   init_checkpoint: str = options.option(
-    "", "warm start: a model directory, a checkpoint's prefix (a TF 1 one of "
-    "google-research too), a Hugging Face directory, a file of PyTorch's "
-    "weights, or an archive of one; local, gs:// or https://"
+    "", "warm start: a model directory, a checkpoint's prefix (of "
+    "google-research and tf-models too), a TF Hub module, a Hugging Face "
+    "directory, a file of PyTorch's weights, or an archive of one; local, "
+    "gs:// or https://"
   )  # fmt: skip
   repair_normalization: bool = options.option(
     False, "go on on intact text, where --init_checkpoint was trained on text "

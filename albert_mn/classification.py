@@ -17,6 +17,7 @@ from albert_mn import (
   configs,
   evaluation,
   fine_tuning,
+  foreign_configs,
   google_flags,
   initial_weights,
   predictions,
@@ -61,8 +62,8 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
   init_checkpoint: str = options.option(
     "",
     "Model to start from: a model directory, the prefix of a checkpoint "
-    "(also of google-research's TensorFlow 1 checkpoints), a Hugging Face "
-    "directory, a file of PyTorch weights, or an archive of any of these; "
+    "(also of checkpoints of google-research and of tf-models), a TF Hub "
+    "module, a Hugging Face directory, a file of PyTorch weights, or an archive of any of these; "
     "a local path, gs:// or https://. Without this flag, --do_train "
     "starts from random weights of the shape in --albert_config_file, and "
     "--do_eval and --do_predict use the classifier in --output_dir.",
@@ -90,6 +91,7 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     "JSON file with the shape of a BERT encoder, to fine-tune BERT and "
     "not ALBERT. Not needed where --init_checkpoint contains a config.",
   )
+  gelu: str = foreign_configs.gelu_option()
   do_lower_case: bool = options.option(
     False,
     "Lower-case texts before the tokenizer. Not needed for model "
@@ -264,7 +266,10 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   """Finds configuration and tokenizer, by flag or in the model directory."""
   folder = settings.init_checkpoint
   config = initial_weights.settle_config(
-    settings.albert_config_file, settings.bert_config_file, folder
+    settings.albert_config_file,
+    settings.bert_config_file,
+    folder,
+    gelu=settings.gelu,
   )
   if settings.spm_model_file and settings.vocab_file:
     logging.info("--vocab_file is ignored beside --spm_model_file")

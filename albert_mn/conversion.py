@@ -19,7 +19,9 @@ from absl import logging
 from albert_mn import (
   classifier,
   configs,
+  encoders,
   fast_tokenizers,
+  foreign_configs,
   foreign_text,
   huggingface,
   initial_weights,
@@ -29,6 +31,7 @@ from albert_mn import (
   problems,
   remote_weights,
   tf1_checkpoints,
+  tf_models_checkpoints,
   vocabulary,
 )
 from data_prep import (
@@ -49,6 +52,7 @@ _LONGEST = 64  # pieces of a sentence
 _FORMATS = {
   "ours": initial_weights.Format.OURS,
   "tf1": initial_weights.Format.TF1,
+  "tf_models": initial_weights.Format.TF_MODELS,
   "huggingface": initial_weights.Format.HUGGING_FACE,
 }
 
@@ -60,8 +64,8 @@ class Options(options.Group):
   init_checkpoint: str = options.option(
     "",
     "Model to convert: a model directory, the prefix of a checkpoint "
-    "(also of google-research's TensorFlow 1 checkpoints), a Hugging Face "
-    "directory, a file of PyTorch weights, or an archive of any of these; "
+    "(also of checkpoints of google-research and of tf-models), a TF Hub "
+    "module, a Hugging Face directory, a file of PyTorch weights, or an archive of any of these; "
     "a local path, gs:// or https://. Required.",
   )
   output_dir: str = options.option(
@@ -71,7 +75,8 @@ class Options(options.Group):
   from_: str = options.option(
     "auto",
     "Format of --init_checkpoint. auto recognizes the format. tf1: "
-    "google-research's TensorFlow 1 checkpoints. huggingface: files of "
+    "google-research's TensorFlow 1 checkpoints and TF Hub modules. "
+    "tf_models: TensorFlow 2 checkpoints of tf-models. huggingface: files of "
     "transformers and of PyTorch. ours: a checkpoint or a model directory "
     "of this project.",
     choices=("auto", *_FORMATS),
@@ -86,6 +91,7 @@ class Options(options.Group):
     "JSON file with the shape of the BERT model, where the model is no "
     "ALBERT. Not needed where a config lies beside the weights.",
   )
+  gelu: str = foreign_configs.gelu_option()
   spm_model_file: str = options.option(
     "",
     "SentencePiece model. Not needed where a SentencePiece model lies "
@@ -208,7 +214,8 @@ def run(settings: Options) -> None:
   parts = {n: p for n, p in model.parts().items() if n not in loaded.new}
   expected = outputs(parts, ids, mask)
   if opened.source.arrays:
-    plain = plain_forward.PlainModel(opened.source.arrays, opened.config)
+    arrays = {n: encoders.joined(n, a) for n, a in opened.source.arrays.items()}
+    plain = plain_forward.PlainModel(arrays, opened.config)
     _compare("the source's arrays", plain.outputs(ids, mask), expected)
   if settings.resize_vocabulary:
     opened, model = _moved(settings, opened, model, parts)
@@ -329,7 +336,11 @@ def _opened(settings: Options) -> Opened:
       "leave --from out",
     )
   config = initial_weights.settle_config(
-    settings.albert_config_file, settings.bert_config_file, path
+    settings.albert_config_file,
+    settings.bert_config_file,
+    path,
+    gelu=settings.gelu,
+    say=print,
   )
   tokenizer_file = initial_weights.settle_tokenizer(
     path, settings.spm_model_file, settings.vocab_file
@@ -431,10 +442,9 @@ def _classifier_outputs(source: initial_weights.Source) -> int:
     folder = initial_weights.folder_of(source.path)
     path = os.path.join(folder, model_directory.LABELS)
     return len(read_labels(path)) if storage.exists(path) else 0
-  name, pooler = {
-    initial_weights.Format.TF1: ("output_bias", "bert/pooler/dense/bias"),
-    initial_weights.Format.HUGGING_FACE: ("classifier.bias", "pooler."),
-  }[source.kind]
+  name, pooler = ("output_bias", "bert/pooler/dense/bias")
+  if source.kind is initial_weights.Format.HUGGING_FACE:
+    name, pooler = ("classifier.bias", "pooler.")
   if name not in source.arrays:
     return 0
   if not any(held.startswith(pooler) for held in source.arrays):
@@ -462,7 +472,7 @@ def _named_labels(
     return huggingface.labels(folder) or [f"LABEL_{i}" for i in range(number)]
   raise options.InputError(
     f"--labels_file with the {number} labels of the classifier",
-    "none, and TF 1 checkpoints hold no names",
+    "none, and checkpoints of TensorFlow hold no names",
     "give it, a label a line in the order of the outputs",
   )
 
@@ -533,7 +543,10 @@ def why(name: str) -> str:
   """Says why a name is no weight of ours."""
   if name in huggingface.BUFFERS:
     return "counts positions, which needs no weight"
-  if name == "optimizer" or name.split()[-1] in tf1_checkpoints.SLOTS:
+  last = name.split()[-1]
+  if last == tf_models_checkpoints.IDLE_POOLER:
+    return "of the encoder alone: the head has a pooler of its own"
+  if last == tf_models_checkpoints.OPTIMIZER or last in tf1_checkpoints.SLOTS:
     return "the optimizer's, for going on with the same run"
   if name == "watch":
     return "a run's own record of its losses"

@@ -115,7 +115,9 @@ def transformers(
     problem=source.problem,
     specials=specials,
   )
-  if huggingface.config(folder) != dataclasses.replace(source.config, inert=()):
+  if huggingface.config(folder).config != dataclasses.replace(
+    source.config, inert=()
+  ):
     raise options.InputError(
       "the model's config in config.json", "another one", "report it"
     )

@@ -168,14 +168,27 @@ def _of_google(
     family: ALBERT, whose tokenization.py drops all marks; or BERT with
       SentencePiece, as mongolian-bert, which did if no piece has any.
   """
-  lower = not _has_capitals(bare) and not _lower_cases(bare)
+  lower, case = _case(bare)
   if family is not configs.AlbertConfig:
     settings = tokenization.Settings(lower, not _has_marks(bare))
-    return Found(settings, "the vocabulary's letters")
+    return Found(settings, f"the vocabulary's letters: {case}")
   settings = tokenization.Settings(
     lower, strip_accents=True, split_digit_commas=_joins_digit_and_comma(bare)
   )
-  return Found(settings, "as google-research/albert's tokenization.py")
+  return Found(settings, f"as google-research/albert's tokenization.py; {case}")
+
+
+def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
+  """Decides whether a text is lower-cased before a SentencePiece model.
+
+  Returns:
+    Whether it is, and the reason in words.
+  """
+  if _has_capitals(bare):
+    return False, "pieces have capital letters"
+  if _lower_cases(bare):
+    return False, "the SentencePiece model lower-cases by itself"
+  return True, "no piece has a capital letter"
 
 
 def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:

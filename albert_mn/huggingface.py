@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from albert_mn import configs, encoders, problems, tagging, tensor_files
+from albert_mn import (
+  configs,
+  encoders,
+  foreign_configs,
+  problems,
+  tagging,
+  tensor_files,
+)
 from data_prep import json_files, options, storage
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -20,6 +27,8 @@ TOKENIZER = "spiece.model"
 TOKENIZER_CONFIG, FAST_TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 # The names under which PyTorch and safetensors keep weights.
 _FILES = (WEIGHTS, "pytorch_model.bin")
+# transformers' names of weights that are neither.
+_OTHERS = ("tf_model.h5", "flax_model.msgpack")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 # After the family's name, which is left out, an encoder's weights begin so.
@@ -38,12 +47,15 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
   "albert": {"hidden_act": "gelu_new"},
   "bert": {"hidden_act": "gelu", "type_vocab_size": 2},
 }
-# transformers' "gelu" is the exact one; google's "gelu" the tanh form.
+# transformers' name → ours, but for "gelu", which is that of whoever trained
+# the weights.
 _ACTIVATIONS = {
-  "gelu": "gelu_erf", "gelu_python": "gelu_erf", "gelu_new": "gelu",
-  "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "relu": "relu", "tanh": "tanh",
-  "linear": "linear",
+  **foreign_configs.SPELLINGS, "relu": "relu", "tanh": "tanh", "linear": "linear",
 }  # fmt: skip
+# Our name → the one to write for transformers, where it is another one.
+_WRITTEN = {"gelu": "gelu_new", "gelu_erf": "gelu"}
+# Keys by one of which a config is transformers' own.
+_MARKS = {"architectures", "model_type", "transformers_version"}
 # Keys that change nothing about the encoder, whatever they say …
 _INERT = {
   "_commit_hash", "_name_or_path", "_num_labels", "architecture", "architectures",
@@ -105,11 +117,17 @@ def config_file(path: str) -> str:
   return next(filter(storage.exists, paths), "")
 
 
-def config(path: str) -> configs.AlbertConfig:
-  """Converts a config that lies beside PyTorch's weights.
+def config(
+  path: str,
+  gelu: str = "auto",
+  programs: foreign_configs.Programs = foreign_configs.PYTORCH,
+) -> foreign_configs.Found:
+  """Converts a config with transformers' keys, or one beside PyTorch's weights.
 
   Args:
     path: config.json, or another name of it; or the folder, or the weights.
+    gelu: of `foreign_configs.gelu_option`.
+    programs: who wrote the weights.
 
   Raises:
     options.InputError: when the encoder is another one than ours computes.
@@ -122,30 +140,41 @@ def config(path: str) -> configs.AlbertConfig:
       "none",
       "give --albert_config_file or --bert_config_file",
     )
-  values = json_files.read_object(path)
-  kind = str(values.get("model_type") or _kind(values))
+  given = json_files.read_object(path)
+  kind = str(given.get("model_type") or _kind(given))
   if kind not in _FAMILIES:
     raise options.InputError(
       f"model_type albert or bert in {path}", repr(kind), "give such a model"
     )
   values = _DEFAULTS[kind] | {
     name: value
-    for name, value in values.items()
+    for name, value in given.items()
     if name not in _INERT and _INERT_AT.get(name, ...) != value
   }
-  activation = values["hidden_act"]
-  if activation not in _ACTIVATIONS:
-    raise options.InputError(
-      f"hidden_act in {path} to be one of {', '.join(_ACTIVATIONS)}",
-      repr(activation),
-      "give a model with one of them",
-    )
-  values["hidden_act"] = _ACTIVATIONS[activation]
+  values["hidden_act"] = _activation(values["hidden_act"], path, programs)
   found = _FAMILIES[kind].from_dict(values, path)
+  if programs is foreign_configs.PYTORCH and not _MARKS & given.keys():
+    programs = foreign_configs.PYTORCH_FORKS
   equal = found.embedding_size == found.hidden_size
   if kind == "albert" and equal and _projects(weights):
-    return dataclasses.replace(found, embedding_projection=True)
-  return found
+    found = dataclasses.replace(found, embedding_projection=True)
+  return foreign_configs.decided(
+    found, given, given.get("hidden_act"), path, programs, gelu
+  )
+
+
+def _activation(
+  name: Any, path: str, programs: foreign_configs.Programs
+) -> str:
+  """Returns our name of an activation of transformers'."""
+  known = {"gelu": foreign_configs.GELUS[programs.gelu], **_ACTIVATIONS}
+  if not isinstance(name, str) or name not in known:
+    raise options.InputError(
+      f"hidden_act in {path} to be one of {', '.join(known)}",
+      repr(name),
+      "give a model with one of them",
+    )
+  return known[name]
 
 
 def _projects(path: str) -> bool:
@@ -155,9 +184,23 @@ def _projects(path: str) -> bool:
   return f"{_PROJECTION}.weight" in read(path)[0]
 
 
+def is_own_config(path: str) -> bool:
+  """Says whether a config has keys that transformers writes alone."""
+  return bool(_MARKS & json_files.read_object(path).keys())
+
+
+def family_of(path: str) -> type[configs.AlbertConfig]:
+  """Tells the family of a config by the name of its file, or by its keys."""
+  for family in configs.FAMILIES:
+    if os.path.basename(path) == family.FILE:
+      return family
+  return _FAMILIES[_kind(json_files.read_object(path))]
+
+
 def _kind(values: Mapping[str, Any]) -> str:
   """Tells the family by its keys, as before 2020 none named it."""
-  return "albert" if "num_hidden_groups" in values else "bert"
+  of_albert = {"embedding_size", "inner_group_num", "num_hidden_groups"}
+  return "albert" if of_albert & values.keys() else "bert"
 
 
 def labels(folder: str) -> list[str]:
@@ -235,10 +278,14 @@ def files(path: str) -> list[str]:
       # The names come from elsewhere: none may lead out of the folder.
       names = sorted({os.path.basename(str(s)) for s in shards.values()})
       return [os.path.join(folder, name) for name in names]
+  others = [n for n in _OTHERS if storage.exists(os.path.join(folder, n))]
   raise options.InputError(
     f"model.safetensors or pytorch_model.bin in {folder}",
-    "neither",
-    "save the model with transformers' save_pretrained",
+    f"{', '.join(others)} alone" if others else "neither",
+    "load it with transformers 4 and from_tf=True or from_flax=True, and save it "
+    "with save_pretrained"
+    if others
+    else "save the model with transformers' save_pretrained",
   )
 
 
@@ -361,9 +408,7 @@ def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
   values = json.loads(config.to_json())
   values = {name: value for name, value in values.items() if name in _SHAPE}
   values["layer_norm_eps"] = config.layer_norm_eps
-  values["hidden_act"] = next(
-    theirs for theirs, ours in _ACTIVATIONS.items() if ours == config.hidden_act
-  )
+  values["hidden_act"] = _WRITTEN.get(config.hidden_act, config.hidden_act)
   if _kind_of(config) == "albert":
     values["classifier_dropout_prob"] = config.hidden_dropout_prob
   return values

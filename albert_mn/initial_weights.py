@@ -1,8 +1,9 @@
-"""What --init_checkpoint takes: four formats, and one door to them.
+"""What --init_checkpoint takes: five formats, and one door to them.
 
 A model directory of ours; a checkpoint of ours, from a run's checkpoints/ too;
-a TF 1 checkpoint of google-research/albert or google-research/bert, with its
-config beside it or given; a directory of Hugging Face's, or a file of PyTorch's.
+a TF 1 checkpoint of google-research/albert or google-research/bert, or a TF Hub
+module of one; a TF 2 checkpoint of tf-models, or a SavedModel of one; a
+directory of Hugging Face's, or a file of PyTorch's.
 Weights by name are copied by a table of the format's own file, and none is
 overlooked: each weight of the encoder must be there, and what is not taken is
 logged with the reason.
@@ -15,7 +16,7 @@ import math
 import operator
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,18 @@ from albert_mn import (
   configs,
   encoders,
   fast_tokenizers,
+  foreign_configs,
   foreign_text,
   huggingface,
+  keras_files,
   model_directory,
   tf1_checkpoints,
+  tf_models_checkpoints,
 )
 from data_prep import manifest, options, storage, tokenization
 
-# The key under which an object-based checkpoint tells of its objects.
-_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# How names begin in a checkpoint of ours: no other project has groups there.
+_OURS = "encoder/groups/"
 
 
 class Format(enum.Enum):
@@ -41,7 +45,15 @@ class Format(enum.Enum):
 
   OURS = "this project"
   TF1 = "google-research, TF 1"
+  TF_MODELS = "tf-models, TF 2"
   HUGGING_FACE = "Hugging Face"
+
+
+# Who wrote a checkpoint of TensorFlow's from elsewhere.
+_PROGRAMS = {
+  Format.TF1: foreign_configs.GOOGLE,
+  Format.TF_MODELS: foreign_configs.TF_MODELS,
+}
 
 
 def format_of(path: str) -> Format:
@@ -50,18 +62,42 @@ def format_of(path: str) -> Format:
   Raises:
     options.InputError: when it is nothing that can be started from.
   """
+  keras_files.refuse(path)
   if huggingface.is_weights(path) and storage.exists(path):
     return Format.HUGGING_FACE
   if model_directory.find_weights(path):
-    names = model_directory.held_names(path)
-    return Format.OURS if _OBJECTS in names else Format.TF1
+    return _format_of_tensorflow(path)
   if huggingface.config_file(path) or huggingface.has_weights(path):
     return Format.HUGGING_FACE
   raise options.InputError(
     "a model directory, a checkpoint's prefix (the path without .index), a "
-    "Hugging Face directory (with config.json) or a file of PyTorch's weights",
+    "SavedModel or TF Hub module, a Hugging Face directory (with config.json) "
+    "or a file of PyTorch's weights",
     f"no checkpoint at {path!r}",
     "mend the path",
+  )
+
+
+def _format_of_tensorflow(path: str) -> Format:
+  """Tells checkpoints of TensorFlow's apart by what they hold.
+
+  Raises:
+    options.InputError: for a checkpoint of something else.
+  """
+  names = model_directory.held_names(path)
+  if tf_models_checkpoints.OBJECTS not in names:
+    return Format.TF1
+  if any(name.startswith(_OURS) for name in names):
+    return Format.OURS
+  if tf_models_checkpoints.holds_encoder(path):
+    return Format.TF_MODELS
+  parts = sorted({name.split("/")[0] for name in names if "/" in name})
+  raise options.InputError(
+    "weights of this project, of google-research, tf-models or Hugging Face",
+    f"an object-based checkpoint that holds {', '.join(parts[:5]) or 'nothing'} "
+    f"at {path!r}",
+    "give a checkpoint with an ALBERT or a BERT; of an export of this project, "
+    "the model directory that it was made of",
   )
 
 
@@ -72,11 +108,17 @@ def folder_of(path: str) -> str:
   return model_directory.folder_of(path)
 
 
+def _log(line: str) -> None:
+  logging.info("%s", line)
+
+
 def settle_config(
   albert_config_file: str,
   bert_config_file: str,
   path: str,
   init_from_group0: bool = False,
+  gelu: str = "auto",
+  say: Callable[[str], None] = _log,
 ) -> configs.AlbertConfig:
   """Reads the config that the flags name, or takes that beside the weights.
 
@@ -84,6 +126,8 @@ def settle_config(
     albert_config_file, bert_config_file: "" for none; at most one.
     path: what to start from, or "".
     init_from_group0: whether the two may differ in num_hidden_groups.
+    gelu: of `foreign_configs.gelu_option`.
+    say: is called with a line for each thing that no file says for certain.
 
   Raises:
     options.InputError: when there is none, or two that differ.
@@ -91,9 +135,16 @@ def settle_config(
   flags = "--albert_config_file or --bert_config_file"
   if albert_config_file and bert_config_file:
     raise options.InputError(flags, "both", "leave one out")
-  held = _held_config(path) if path else None
-  given = _given_config(albert_config_file, bert_config_file, path, held)
-  if given and held and not _same(given, held, init_from_group0):
+  kind = format_of(path) if path else Format.OURS
+  if gelu != "auto" and kind is Format.OURS:
+    raise options.InputError(
+      "--gelu for --init_checkpoint of a model from elsewhere",
+      f"--gelu={gelu} for {path or 'no --init_checkpoint'}",
+      "leave it out: hidden_act says gelu or gelu_erf in a config of ours",
+    )
+  held = _held_config(path, kind, gelu) if path else None
+  given = _given_config(albert_config_file, bert_config_file, kind, gelu)
+  if given and held and not _same(given.config, held.config, init_from_group0):
     raise options.InputError(
       f"the config of {path}",
       f"another one in {albert_config_file or bert_config_file}",
@@ -104,38 +155,91 @@ def settle_config(
     raise options.InputError(
       flags, f"none, nor a config in {path!r}", "give one"
     )
-  if init_from_group0 and isinstance(found, configs.BertConfig):
+  if init_from_group0 and isinstance(found.config, configs.BertConfig):
     raise options.InputError(
       "--init_from_group0 for an ALBERT", "a BERT, which has no groups",
       "leave it out",
     )  # fmt: skip
-  return found
+  for line in found.lines:
+    say(line)
+  return found.config
 
 
-def _held_config(path: str) -> configs.AlbertConfig | None:
-  if format_of(path) is Format.HUGGING_FACE:
-    found = huggingface.config_file(path)
-    return huggingface.config(found) if found else None
-  return model_directory.config(path)
+def _held_config(
+  path: str, kind: Format, gelu: str
+) -> foreign_configs.Found | None:
+  """Reads the config beside weights; None where there is none."""
+  if kind is Format.HUGGING_FACE:
+    file = huggingface.config_file(path)
+    return huggingface.config(file, gelu) if file else None
+  if kind is Format.OURS:
+    config = model_directory.config(path)
+    return foreign_configs.Found(config) if config else None
+  if file := _config_file(path):
+    return _config_of_tensorflow(file, None, kind, gelu)
+  return None
+
+
+def _config_file(path: str) -> str:
+  """Returns the config of a TensorFlow checkpoint from elsewhere, "" for none.
+
+  In each folder of `_folders` the names go in this order: albert_config.json,
+  bert_config.json, config.json.
+  """
+  names = (*(family.FILE for family in configs.FAMILIES), huggingface.CONFIG)
+  found = (
+    model_directory.adjacent(folder, name)
+    for folder in _folders(path)
+    for name in names
+  )
+  return next(filter(None, found), "")
 
 
 def _given_config(
-  albert_config_file: str,
-  bert_config_file: str,
-  path: str,
-  held: configs.AlbertConfig | None,
-) -> configs.AlbertConfig | None:
-  """Reads the config that a flag names, as those read it who wrote the weights.
+  albert_config_file: str, bert_config_file: str, kind: Format, gelu: str
+) -> foreign_configs.Found | None:
+  """Reads the config that a flag names, as those who wrote the weights do.
 
   PyTorch's "gelu" is not google's, though the file be google's.
   """
   file = albert_config_file or bert_config_file
   if not file:
     return None
-  if path and not held and format_of(path) is Format.HUGGING_FACE:
-    return huggingface.config(file)
   family = configs.AlbertConfig if albert_config_file else configs.BertConfig
-  return family.from_file(file)
+  if kind is Format.OURS:
+    return foreign_configs.Found(family.from_file(file))
+  if kind is Format.HUGGING_FACE:
+    found = huggingface.config(file, gelu)
+  else:
+    found = _config_of_tensorflow(file, family, kind, gelu)
+  if type(found.config) is not family:
+    raise options.InputError(
+      f"an {family.FAMILY}'s config in {file}",
+      f"a {found.config.FAMILY}'s",
+      "give it with the other of --albert_config_file and --bert_config_file",
+    )
+  return found
+
+
+def _config_of_tensorflow(
+  path: str,
+  family: type[configs.AlbertConfig] | None,
+  kind: Format,
+  gelu: str,
+) -> foreign_configs.Found:
+  """Reads a config of google-research's format, or of transformers'.
+
+  Args:
+    path: the file.
+    family: what the user says that it is; None to tell by its name or keys.
+    kind: of the checkpoint.
+    gelu: of `foreign_configs.gelu_option`.
+  """
+  programs = _PROGRAMS[kind]
+  if huggingface.is_own_config(path):
+    return huggingface.config(path, gelu, programs)
+  family = family or huggingface.family_of(path)
+  return foreign_configs.of_google(path, family, programs, gelu)
 
 
 def _same(
@@ -167,13 +271,30 @@ def tokenizer_file(path: str) -> str:
     )
   if found:
     return found[0]
-  fast = model_directory.adjacent(folder_of(path), huggingface.FAST_TOKENIZER)
+  fast = model_directory.adjacent(_folders(path)[0], huggingface.FAST_TOKENIZER)
   return fast_tokenizers.extracted(fast) if fast else ""
+
+
+def _folders(path: str) -> list[str]:
+  """Returns where a checkpoint's config and tokenizer may lie, in this order.
+
+  Beside it; of a SavedModel, such as a TF Hub module, also in its assets/.
+  """
+  folder = folder_of(path)
+  if os.path.basename(folder) == model_directory.VARIABLES:
+    folder = os.path.dirname(folder)
+  return [folder, os.path.join(folder, "assets")]
 
 
 def _tokenizer_files(path: str) -> list[str]:
   """Returns the tokenizers beside weights: of the likeliest name, or all."""
-  folder = folder_of(path)
+  for folder in _folders(path):
+    if found := _tokenizers_in(folder):
+      return found
+  return []
+
+
+def _tokenizers_in(folder: str) -> list[str]:
   for name in (model_directory.TOKENIZER, huggingface.TOKENIZER):
     if known := model_directory.adjacent(folder, name):
       return [known]
@@ -293,6 +414,7 @@ class Source:
 # Format → the file with its names.
 _NAMES: dict[Format, Any] = {
   Format.TF1: tf1_checkpoints,
+  Format.TF_MODELS: tf_models_checkpoints,
   Format.HUGGING_FACE: huggingface,
 }
 
@@ -319,8 +441,9 @@ def fill(
   else:
     theirs = _NAMES[kind]
     new, left = _assign(
-      theirs.tables(parts), source.arrays, theirs.ENCODER, init_from_group0
-    )
+      theirs.tables(parts), source.arrays, theirs.ENCODER, init_from_group0,
+      not isinstance(parts["encoder"].config, configs.BertConfig),
+    )  # fmt: skip
     left += source.skipped
   logging.info(
     "weights from %s (%s); new: %s; left over: %s",
@@ -358,7 +481,7 @@ def _spread_groups(path: str, names: Sequence[str], encoder: Any) -> None:
   model_directory.restore(path, encoder=held)
   arrays = {v.name: v.numpy() for v in held.variables}
   table = {v.name: v for v in encoder.variables}
-  _assign({"encoder": table}, arrays, ("",), True)
+  _assign({"encoder": table}, arrays, ("",), True, True)
 
 
 def _assign(
@@ -366,6 +489,7 @@ def _assign(
   arrays: Mapping[str, np.ndarray],
   encoder_begins: tuple[str, ...],
   init_from_group0: bool,
+  has_groups: bool,
 ) -> tuple[list[str], list[str]]:
   """Copies arrays into variables by name.
 
@@ -375,6 +499,7 @@ def _assign(
     encoder_begins: how the names of an encoder's weights begin: no such
       array may be left over.
     init_from_group0: whether a group may stand in for others.
+    has_groups: whether the model is an ALBERT.
 
   Returns:
     The parts of which there is nothing, and the names that are left over.
@@ -397,17 +522,55 @@ def _assign(
   left = sorted(arrays.keys() - {held for held, _ in pairs.values()})
   unused = [name for name in left if name.startswith(encoder_begins)]
   if missing or unused:
-    grouped = all(_in_group_0(name) in arrays for name in missing)
     raise options.InputError(
       "a checkpoint with exactly the weights of this configuration",
       f"missing {missing[:3]}, unused {unused[:3]}",
-      "give --init_from_group0, or the configuration it was trained with"
-      if grouped and not unused
-      else "give the configuration it was trained with",
+      _advice(missing, unused, arrays, tables["encoder"], has_groups),
     )
   for name, (held, variable) in pairs.items():
     _fill(variable, name, arrays[held])
   return new, left
+
+
+_CONFIGURE = "give the configuration it was trained with"
+
+
+def _advice(
+  missing: Sequence[str],
+  unused: Sequence[str],
+  arrays: Mapping[str, Any],
+  table: Mapping[str, Any],
+  has_groups: bool,
+) -> str:
+  """Says what to do where names do not fit.
+
+  Args:
+    missing, unused: names of a table, and of an encoder in the checkpoint.
+    arrays: all that the checkpoint has, by name.
+    table: the encoder's.
+    has_groups: whether the model is an ALBERT.
+  """
+  held, wanted = ({_numberless(n) for n in names} for names in (arrays, table))
+  shared = held & wanted
+  if not shared:
+    return "give weights of an ALBERT or a BERT: no name of theirs is there"
+  # Depth changes the numbers in names; the embeddings' width, a projection.
+  if any(
+    _numberless(name) not in shared and "embedding_hidden_mapping" not in name
+    for name in (*missing, *unused)
+  ):
+    return (
+      f"{_CONFIGURE} where that is of the other family, ALBERT or BERT; "
+      "otherwise another program wrote these names, and no configuration helps"
+    )
+  grouped = all(_in_group_0(name) in arrays for name in missing)
+  if has_groups and missing and grouped and not unused:
+    return "give --init_from_group0, or the configuration it was trained with"
+  return _CONFIGURE
+
+
+def _numberless(name: str) -> str:
+  return re.sub(r"\d+", "0", name)
 
 
 def _in_group_0(name: str) -> str:
@@ -428,6 +591,6 @@ def _fill(variable: Any, name: str, array: np.ndarray) -> None:
     raise options.InputError(
       f"{name} of the shape {tuple(variable.shape)}",
       f"{array.shape}",
-      "give the configuration it was trained with",
+      _CONFIGURE,
     )
   variable.assign(array.reshape(variable.shape))

@@ -34,6 +34,8 @@ WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
   "vocab.txt",
   "labels.json",
 )
+# Where a SavedModel has its checkpoint, of the same name.
+VARIABLES = "variables"
 # Behind a checkpoint's prefix.
 FILE_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
@@ -247,13 +249,14 @@ def find_weights(path: str) -> str:
   """Returns the checkpoint prefix that a user's path stands for, or "".
 
   A prefix; one of its files; a folder with model.ckpt, or with one checkpoint
-  of any name, as those that google-research publishes.
+  of any name, as those that google-research publishes; a SavedModel.
 
   Raises:
     options.InputError: for a folder with several.
   """
   stem = FILE_OF_CHECKPOINT.sub("", path)
-  for prefix in (os.path.join(path, WEIGHTS), path, stem):
+  saved_model = os.path.join(path, VARIABLES, VARIABLES)
+  for prefix in (os.path.join(path, WEIGHTS), path, stem, saved_model):
     if storage.exists(f"{prefix}.index"):
       return prefix
   found = [

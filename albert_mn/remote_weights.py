@@ -140,6 +140,9 @@ def _model_in(folder: str, origin: str) -> str:
   """Finds the one model in what an archive holds."""
   found = []
   for place, _, _ in sorted(os.walk(folder)):
+    above, name = os.path.split(place)
+    if name == model_directory.VARIABLES and above in found:
+      continue  # of the SavedModel above
     # A config alone may be another part's, as sentence-transformers' 1_Pooling.
     if huggingface.has_weights(place) or model_directory.find_weights(place):
       found.append(place)

@@ -1,7 +1,10 @@
-"""google-research's TF 1 checkpoints, ALBERT's and BERT's: its names, both ways."""
+"""google-research's TF 1 checkpoints, ALBERT's and BERT's: its names, both ways.
+
+TF Hub's modules of them have the same names, or have them below `module/`.
+"""
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,9 @@ from albert_mn import configs, encoders, model_directory
 from data_prep import options
 
 # An encoder's weights begin so.
-ENCODER = ("bert/",)
+_SCOPE = "bert/"
+ENCODER = (_SCOPE,)
+_WORDS = "embeddings/word_embeddings"
 # What a training checkpoint holds beside weights, by the last part of a name.
 SLOTS = {"global_step", "lamb_m", "lamb_v", "adam_m", "adam_v"}
 # The variables of tf.train's optimizers.
@@ -29,6 +34,7 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
   names = model_directory.held_names(path)
   slots = collections.Counter(_last(name) for name in names)
   weights = [name for name in names if _last(name) not in SLOTS]
+  scope = _scope(weights)
   try:
     reader = tf.train.load_checkpoint(model_directory.weights_prefix(path))
     arrays = {name: reader.get_tensor(name) for name in weights}
@@ -38,9 +44,38 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
       str(error).split("\n", maxsplit=1)[0],
       "copy it again",
     ) from error
+  arrays = {_upstreams_name(name, scope): a for name, a in arrays.items()}
   arrays |= {n: arrays[n].T for n in _TURNED if n in arrays}
   skipped = [f"{slots[n]} x {n}" for n in sorted(SLOTS) if slots[n]]
   return arrays, skipped
+
+
+def _scope(names: Sequence[str]) -> str:
+  """Returns the scope of the one encoder, `module/bert/`; else upstream's.
+
+  A TF Hub module that is loaded in a graph, and programs that build the encoder
+  in a scope of their own, put another one ahead of upstream's names.
+  """
+  scopes = [
+    name.removesuffix(_WORDS) for name in names if name.endswith(_WORDS)
+  ]
+  return scopes[0] if len(scopes) == 1 else _SCOPE
+
+
+def _upstreams_name(name: str, scope: str) -> str:
+  """Returns a weight's name as upstream's run_pretraining.py has it.
+
+  Args:
+    name: `module/bert/pooler/dense/bias`, `module/cls/predictions/output_bias`.
+    scope: of the encoder, `module/bert/`.
+  """
+  if not scope:
+    inside = name.startswith(("embeddings/", "encoder/", "pooler/"))
+    return f"{_SCOPE}{name}" if inside else name
+  if name.startswith(scope):
+    return _SCOPE + name.removeprefix(scope)
+  outer = scope.rstrip("/").rpartition("/")[0]
+  return name.removeprefix(f"{outer}/") if outer else name
 
 
 def write(
@@ -104,7 +139,9 @@ def _last(name: str) -> str:
   return name.rsplit("/", 1)[-1]
 
 
-def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def tables(
+  parts: Mapping[str, Any], by_group: bool = False
+) -> dict[str, dict[str, Any]]:
   """Returns name → variable of the encoder, its pooler and the given heads.
 
   The names are those of upstream's modeling.py, run_pretraining.py and
@@ -112,10 +149,12 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
   Args:
     parts: as PretrainingModel.parts(); the heads may be left out.
+    by_group: whether BERT's layers have the names of ALBERT's groups.
   """
   encoder = parts["encoder"]
+  bert = isinstance(encoder.config, configs.BertConfig) and not by_group
   found = {
-    "encoder": dict(_encoder(encoder)),
+    "encoder": dict(_encoder(encoder, bert)),
     "pooler": dict(_dense("bert/pooler/dense", encoder.pooler)),
   }
   if head := parts.get("masked_lm"):
@@ -137,7 +176,7 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   return found
 
 
-def _encoder(encoder: Any) -> Iterator[tuple[str, Any]]:
+def _encoder(encoder: Any, bert: bool) -> Iterator[tuple[str, Any]]:
   yield "bert/embeddings/word_embeddings", encoder.embedding_table
   yield from _named("bert/embeddings", encoder.embedding_variables())
   if encoder.projection:
@@ -145,7 +184,7 @@ def _encoder(encoder: Any) -> Iterator[tuple[str, Any]]:
     yield from _dense(name, encoder.projection)
   for group, blocks in enumerate(encoder.groups):
     for inner, block in enumerate(blocks):
-      if isinstance(encoder.config, configs.BertConfig):
+      if bert:
         yield from _berts_block(f"bert/encoder/layer_{group}", block)
       else:
         place = f"bert/encoder/transformer/group_{group}/inner_group_{inner}"

@@ -24,6 +24,7 @@ from albert_mn import (
   corpus_start,
   distribution,
   divergence,
+  foreign_configs,
   foreign_text,
   history,
   initial_weights,
@@ -88,11 +89,12 @@ class Options(options.Group):
     "JSON file with the shape of a BERT model, such as "
     "configs/bert_base.json, to train BERT and not ALBERT.",
   )
+  gelu: str = foreign_configs.gelu_option()
   init_checkpoint: str = options.option(
     "",
     "Weights to start from: a model directory, the prefix of a checkpoint "
-    "(also of google-research's TensorFlow 1 checkpoints), a Hugging Face "
-    "directory, a file of PyTorch weights, or an archive of any of these; "
+    "(also of checkpoints of google-research and of tf-models), a TF Hub "
+    "module, a Hugging Face directory, a file of PyTorch weights, or an archive of any of these; "
     "a local path, gs:// or https://. By default --initialization decides "
     "where training starts.",
   )
@@ -430,6 +432,7 @@ def examined(
     settings.bert_config_file,
     settings.init_checkpoint,
     settings.init_from_group0,
+    settings.gelu,
   )
   training = settings.do_train and check("training records", _records, settings)
   held_out = settings.do_eval and check(

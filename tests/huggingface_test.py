@@ -264,7 +264,7 @@ def test_many_names_for_one_storage_do_not_fill_the_memory() -> None:
 def _config(tmp_path: pathlib.Path, **changes: Any) -> configs.AlbertConfig:
   values = json.loads((BERT / "config.json").read_text())
   (tmp_path / "config.json").write_text(json.dumps({**values, **changes}))
-  return huggingface.config(str(tmp_path))
+  return huggingface.config(str(tmp_path)).config
 
 
 def test_each_gelu_is_the_one_that_it_is_there(tmp_path: pathlib.Path) -> None:

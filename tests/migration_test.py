@@ -6,6 +6,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import tarfile
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from official.nlp.modeling import networks
 
 from albert_mn import (
   classification,
   classifier,
+  configs,
   conversion,
   exports,
   fine_tuning,
@@ -24,7 +27,7 @@ from albert_mn import (
   remote_weights,
 )
 from data_prep import manifest, options, tokenizer_training
-from tests import http_server, running
+from tests import http_server, running, tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 PAGE = (running.ROOT / "docs/migration.md").read_text("utf-8")
@@ -127,6 +130,8 @@ def place(
   _tf1(place / "mongolian_bert", "bert_trained", "model.ckpt-4000000",
        "bert_config.json")  # fmt: skip
   shutil.copy(tokenizer_file, place / "mongolian_bert" / "mn_uncased.model")
+  _hub_modules(place, tokenizer_file, (google / "vocab.txt").read_bytes())
+  _of_tf_models(place / "tf_models_bert", google)
   tweets = place / "tweets"
   tweets.mkdir()
   shutil.copy(REFERENCE / "mn_tweet_bert.bin", tweets / "pytorch_model.bin")
@@ -147,6 +152,45 @@ def place(
   )
   shutil.copy(udhr, place / "held_out.txt")
   return place
+
+
+def _hub_modules(
+  place: pathlib.Path, tokenizer_file: str, words: bytes
+) -> None:
+  """Writes a module of ALBERT, in an archive, and one of BERT, in a folder."""
+
+  def arrays(name: str) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(REFERENCE / name / "model.ckpt"))
+    names = reader.get_variable_to_shape_map()
+    held = {n: reader.get_tensor(n) for n in names if "adam" not in n}
+    return {f"module/{n}": array for n, array in held.items()}
+
+  assets = {
+    "albert_config.json": (REFERENCE / "albert_g3/config.json").read_bytes(),
+    "30k-clean.model": pathlib.Path(tokenizer_file).read_bytes(),
+  }
+  module = place / "albert_hub"
+  tf1_saver.save_module(arrays("albert_g3"), module, assets)
+  with tarfile.open(place / "albert_base_2.tar.gz", "w:gz") as packed:
+    packed.add(module, ".")
+  tf1_saver.save_module(
+    arrays("bert_trained"), place / "bert_hub", {"vocab.txt": words}
+  )
+
+
+def _of_tf_models(folder: pathlib.Path, google: pathlib.Path) -> None:
+  """Writes a checkpoint of tf-models of the same shape as google's."""
+  folder.mkdir()
+  for name in ("bert_config.json", "vocab.txt"):
+    shutil.copy(google / name, folder)
+  config = configs.BertConfig.from_file(str(folder / "bert_config.json"))
+  encoder = networks.BertEncoder(
+    config.vocab_size, config.hidden_size, config.num_hidden_layers,
+    config.num_attention_heads, intermediate_size=config.intermediate_size,
+    max_sequence_length=config.max_position_embeddings,
+    type_vocab_size=config.type_vocab_size,
+  )  # fmt: skip
+  tf.train.Checkpoint(encoder=encoder).write(f"{folder}/bert_model.ckpt")
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,25 @@
 """The encoder and its heads against numbers of google-research's own code."""
 
+import dataclasses
+import json
 import logging
 import pathlib
 import shutil
+import tarfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, initial_weights, pretraining, tf1_checkpoints
+from albert_mn import (
+  configs,
+  conversion,
+  initial_weights,
+  model_directory,
+  pretraining,
+  tf1_checkpoints,
+)
 from data_prep import options
 from tests import tf1_saver
 
@@ -154,7 +165,177 @@ def test_a_config_is_found_beside_a_prefix_and_may_have_more_groups(
     initial_weights.settle_config(given, "", path)
   settled = initial_weights.settle_config(given, "", path, True)
   assert settled.num_hidden_groups == 3
+  bare = tmp_path / "bare"
+  bare.mkdir()
+  path = tf1_saver.save(_arrays("albert_g3"), bare / "model.ckpt")
   with pytest.raises(options.InputError, match="none, nor a config in"):
-    initial_weights.settle_config(
-      "", "", str(REFERENCE / "albert_g3/model.ckpt")
+    initial_weights.settle_config("", "", path)
+
+
+@pytest.mark.parametrize("name", ["albert_g3", "bert_trained"])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_config_json_beside_a_checkpoint_is_the_last_that_is_looked_for(
+  name: str, own: bool, tmp_path: pathlib.Path
+) -> None:
+  """config.json of google's or of transformers' form; google-research/albert
+  87, transformers 2022."""
+  family = configs.BertConfig if "bert_" in name[:5] else configs.AlbertConfig
+  for suffix in ("index", "data-00000-of-00001"):
+    shutil.copy(REFERENCE / name / f"model.ckpt.{suffix}", tmp_path)
+  values = json.loads((REFERENCE / name / "config.json").read_text("utf-8"))
+  own_values = {
+    "model_type": family.FAMILY.lower(), "transformers_version": "4.1",
+    "architectures": ["BertModel"], "id2label": {"0": "а"},
+  }  # fmt: skip
+  path = str(tmp_path / "model.ckpt")
+  right = family.from_file(str(REFERENCE / name / "config.json"))
+  text = json.dumps(values | own_values if own else values)
+  (tmp_path / "config.json").write_text(text)
+  found = initial_weights.settle_config("", "", path)
+  # "gelu" is google's there too, as the weights are.
+  assert dataclasses.replace(found, inert=()) == (
+    dataclasses.replace(right, inert=())
+  )
+  other = json.dumps(values | {"max_position_embeddings": 7})
+  for file in reversed(configs.FAMILIES):  # albert_config.json goes first
+    if file is family or family is configs.BertConfig:
+      (tmp_path / file.FILE).write_text(
+        other if file is family else '{"vocab_size": 5}'
+      )
+      found = initial_weights.settle_config("", "", path)
+      assert type(found) is file
+
+
+def _numbers(name: str, path: str) -> None:
+  """Holds a model that begins from a path against google-research's numbers."""
+  model, features = _model(name), _features()
+  initial_weights.load(path, model.parts())
+  expected = np.load(REFERENCE / name / "outputs.npz")
+  output = model(features)
+  for found, key in (
+    (output.masked_lm_logits.numpy().reshape(12, -1), "mlm_logits"),
+    (output.sentence_logits.numpy(), "sent_logits"),
+  ):
+    scale = np.abs(expected[key]).max()
+    np.testing.assert_allclose(found, expected[key], atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("scope", ["", "module/"])
+@pytest.mark.parametrize(
+  "name", ["albert_g1_trained", "albert_g3", "bert_trained"]
+)
+def test_a_module_of_tf_hub_gives_google_researchs_numbers(
+  name: str, scope: str, tmp_path: pathlib.Path
+) -> None:
+  """TF Hub's names: google-research/albert 87 and 22, transformers 2022."""
+  arrays = {
+    f"{scope}{key}": array
+    for key, array in _arrays(name).items()
+    if key.split("/")[-1] not in tf1_checkpoints.SLOTS
+  }
+  config = (REFERENCE / name / "config.json").read_bytes()
+  bert = name.startswith("bert")
+  assets = {
+    "bert_config.json" if bert else "albert_config.json": config,
+    "vocab.txt" if bert else "30k-clean.model": b"[PAD]\n",
+    "30k-clean.vocab": b"",
+  }
+  path = tf1_saver.save_module(arrays, tmp_path / "module", assets)
+  for place in (path, f"{path}/variables", f"{path}/variables/variables"):
+    assert initial_weights.format_of(place) is initial_weights.Format.TF1
+    config = initial_weights.settle_config("", "", place)
+    assert config == _model(name).encoder.config
+    found = pathlib.Path(initial_weights.tokenizer_file(place))
+    assert found.parent.name == "assets"
+    _numbers(name, place)
+
+
+@pytest.mark.parametrize("name", ["albert_g3", "bert_trained"])
+def test_the_scope_of_another_program_is_no_other_configuration(
+  name: str, tmp_path: pathlib.Path
+) -> None:
+  """A checkpoint that a program saved which loads a module in its graph, and one
+  without any scope."""
+  arrays = _arrays(name)
+  for scope, bert in (("module/", "bert/"), ("model/x/", "albert/"), ("", "")):
+    folder = tmp_path / f"in {scope}{bert}".replace("/", "_")
+    folder.mkdir()
+    renamed = {
+      scope + (bert + key[5:] if key.startswith("bert/") else key): array
+      for key, array in arrays.items()
+    }
+    path = tf1_saver.save(renamed, folder / "model.ckpt-7")
+    _numbers(name, path)
+
+
+def test_a_module_becomes_a_model_directory_from_an_archive_too(
+  tmp_path: pathlib.Path,
+  tokenizer_file: str,
+  capsys: pytest.CaptureFixture[str],
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.setenv("ALBERT_MN_CACHE", str(tmp_path / "cache"))
+  arrays = {f"module/{n}": a for n, a in _arrays("albert_g3").items()}
+  assets = {
+    "albert_config.json": (REFERENCE / "albert_g3/config.json").read_bytes(),
+    "30k-clean.model": pathlib.Path(tokenizer_file).read_bytes(),
+  }
+  tf1_saver.save_module(arrays, tmp_path / "module", assets)
+  archive = tmp_path / "albert_base_2.tar.gz"
+  with tarfile.open(archive, "w:gz") as packed:
+    packed.add(tmp_path / "module", ".")
+  for source, folder in ((tmp_path / "module", "a"), (archive, "b")):
+    conversion.run(
+      conversion.Options(
+        from_="tf1",
+        init_checkpoint=str(source),
+        output_dir=f"{tmp_path}/{folder}",
+      )
     )
+    said = capsys.readouterr().out
+    assert "ALBERT of google-research, TF 1" in said
+    assert "assets/30k-clean.model" in said
+    assert "activation: the tanh form of gelu, as google-research" in said
+    config = model_directory.config(f"{tmp_path}/{folder}")
+    model = pretraining.PretrainingModel(config, 0)
+    model_directory.restore(f"{tmp_path}/{folder}", **model.parts())
+    original = _model("albert_g3")
+    initial_weights.load(str(REFERENCE / "albert_g3"), original.parts())
+    for one, other in zip(model.variables, original.variables, strict=True):
+      np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+  ("rename", "message"),
+  [
+    # Of a changed google-research/albert under Keras (transformers 10774).
+    (
+      lambda n: n.replace("group_0/inner_group_0/LayerNorm/",
+                          "group_0_1/layer_1/inner_group_0/layer_normalization_3/"),
+      "another program wrote these names, and no configuration helps",
+    ),
+    (lambda n: f"x{n.replace('/', '_')}", "no name of theirs is there"),
+  ],
+)  # fmt: skip
+def test_names_of_other_programs_are_no_other_configuration(
+  rename: Callable[[str], str], message: str, tmp_path: pathlib.Path
+) -> None:
+  arrays = {rename(n): a for n, a in _arrays("albert_g3").items()}
+  path = _written(arrays, tmp_path, "albert_g3")
+  with pytest.raises(options.InputError, match=message):
+    initial_weights.load(path, _model("albert_g3").parts())
+
+
+def test_a_config_of_the_other_family_or_depth_is_said(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = _written(_arrays("albert_g3"), tmp_path, "albert_g3")
+  with pytest.raises(
+    options.InputError, match="where that is of the other fam"
+  ):
+    initial_weights.load(path, _model("bert_trained").parts())
+  path = _written(_arrays("albert_g3"), tmp_path, "albert_g3")
+  with pytest.raises(
+    options.InputError, match=": give the configuration it was"
+  ):
+    initial_weights.load(path, _model("albert_g1_trained").parts())

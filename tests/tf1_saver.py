@@ -1,6 +1,7 @@
 """Checkpoints as TensorFlow 1 wrote them, of given arrays."""
 
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -14,3 +15,36 @@ def save(arrays: dict[str, np.ndarray], prefix: pathlib.Path) -> str:
     session.run(tf.compat.v1.global_variables_initializer())
     tf.compat.v1.train.Saver().save(session, str(prefix))
   return str(prefix)
+
+
+def save_module(
+  arrays: Mapping[str, np.ndarray],
+  folder: pathlib.Path,
+  assets: Mapping[str, bytes],
+) -> str:
+  """Writes a TF 1 SavedModel, as TF Hub's modules are; returns its folder.
+
+  Args:
+    arrays: by the names of variables.
+    folder: where.
+    assets: by the names of the files in assets/.
+  """
+  sources = folder.with_name(f"{folder.name}_sources")
+  sources.mkdir()
+  with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+    for name, array in arrays.items():
+      tf.compat.v1.get_variable(name, initializer=array)
+    for name, content in assets.items():
+      (sources / name).write_bytes(content)
+      path = tf.constant(str(sources / name))
+      graph.add_to_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS, path)
+    session.run(tf.compat.v1.global_variables_initializer())
+    builder = tf.compat.v1.saved_model.Builder(str(folder))
+    builder.add_meta_graph_and_variables(
+      session, [],
+      assets_collection=graph.get_collection(
+        tf.compat.v1.GraphKeys.ASSET_FILEPATHS
+      ),
+    )  # fmt: skip
+    builder.save()
+  return str(folder)

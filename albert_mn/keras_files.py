@@ -1,0 +1,53 @@
+"""Weights that Keras wrote: named as such, as no program here reads them.
+
+A KerasHub preset is a folder with config.json, metadata.json, model.weights.h5
+and tokenizer.json, whose config names a class (`keras_hub>AlbertBackbone`).
+"""
+
+import os
+from typing import Any
+
+from albert_mn import huggingface
+from data_prep import json_files, options, storage
+
+_WEIGHTS = (".h5", ".keras")
+# The packages whose classes a preset names.
+_HUBS = ("keras_hub", "keras_nlp")
+
+
+def refuse(path: str) -> None:
+  """Refuses a KerasHub preset, and any other file of Keras'.
+
+  Args:
+    path: a folder or a file, local or remote.
+
+  Raises:
+    options.InputError: naming what it is.
+  """
+  if path.endswith(_WEIGHTS) and storage.exists(path):
+    preset = _preset(os.path.dirname(path))
+  else:
+    preset = _preset(path)
+    if not preset:
+      return
+  raise options.InputError(
+    "weights of this project, of google-research, tf-models or Hugging Face",
+    f"{preset or 'a file of Keras'} at {path}",
+    "give the checkpoint that it was made from: presets of KerasHub and other "
+    "files of Keras are not read here yet",
+  )
+
+
+def _preset(folder: str) -> str:
+  """Names a KerasHub preset, `a KerasHub preset (keras_hub>BertBackbone)`, or ""."""
+  path = os.path.join(folder, huggingface.CONFIG)
+  if not storage.exists(path):
+    return ""
+  values: Any = json_files.read(path)
+  name = values.get("registered_name") if isinstance(values, dict) else None
+  module = values.get("module") if isinstance(values, dict) else None
+  if str(name).startswith(tuple(f"{hub}>" for hub in _HUBS)):
+    return f"a KerasHub preset ({name})"
+  if str(module).split(".")[0] in _HUBS:
+    return f"a KerasHub preset ({module})"
+  return ""

@@ -83,7 +83,7 @@ def _lines() -> list[str]:
   return [
     line
     for text in texts
-    for line in text.read_text("utf-8").splitlines()[:30]
+    for line in text.read_text("utf-8").splitlines()[:12]
     if line
   ]
 
@@ -163,7 +163,7 @@ def test_stretches_are_the_whole_text_and_each_has_its_pieces_letters(
   kind: str, settings: str, model_file: Callable[[str], str]
 ) -> None:
   reader = _Reader(model_file(kind), _SETTINGS[settings])
-  texts = troublesome_texts.drawn(90) + _lines()
+  texts = troublesome_texts.drawn(60) + _lines()
   texts += [
     "½, 22,2022,5,",
     "а\x01 ",

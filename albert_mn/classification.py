@@ -6,7 +6,6 @@ is reported is what was saved.
 
 import dataclasses
 import os
-from collections.abc import Iterable
 
 import tensorflow as tf
 import tf_keras
@@ -27,10 +26,8 @@ from albert_mn import (
   task_rows,
 )
 from data_prep import (
-  classifier_data,
   manifest,
   options,
-  tables,
   tokenization,
 )
 
@@ -189,7 +186,13 @@ def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
       others,
     )
   if settings.do_predict:
-    _predict(settings, predictor, to_predict)
+    predictions.write(
+      settings.output_dir,
+      predictor,
+      to_predict,
+      settings.predict_batch_size,
+      settings.predict_labels,
+    )
   return results
 
 
@@ -333,18 +336,3 @@ def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
       str(max_seq_length),
       f"give --max_seq_length={longest}",
     )
-
-
-def _predict(
-  settings: Options,
-  predictor: classifier.Predictor,
-  rows: Iterable[tuple[int, classifier_data.Row | tables.Bad]],
-) -> None:
-  """Writes predictions.tsv."""
-  predictions.write(
-    settings.output_dir,
-    predictor,
-    rows,
-    settings.predict_batch_size,
-    settings.predict_labels,
-  )

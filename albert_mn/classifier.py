@@ -30,7 +30,6 @@ KIND = "classifier"
 _HEAD = 4
 
 Text = framing.Text
-log_softmax = problems.log_softmax  # where other modules look for it
 
 
 class Classifier(tf_keras.layers.Layer):

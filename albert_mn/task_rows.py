@@ -21,7 +21,6 @@ from data_prep import (
 )
 
 CSV, TWEETS, EDUGE, NER = TASKS = ("csv", "tweetmn", "eduge", "ner")
-ENTITIES = "entities"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,15 +106,6 @@ def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
   return Packed(packed, scales.tobytes(), kept, float(share))
 
 
-def unpack(packed: Packed, shape: tuple[int, ...]) -> np.ndarray:
-  """Returns float64 of the shape, as a page reads it."""
-  levels = np.frombuffer(zlib.decompress(packed.levels), np.uint8)
-  scales = np.frombuffer(packed.scales, "<u2")
-  return (
-    levels.reshape(shape) / _LEVELS * (scales.reshape(shape[:-1])[..., None])
-  ) / _SCALES
-
-
 def _largest(
   attention: np.ndarray, levels: np.ndarray, kept: int
 ) -> np.ndarray:

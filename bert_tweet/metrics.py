@@ -8,8 +8,6 @@ _PREFIX = "bert_tweet_"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
-Labels = tuple[tuple[str, str], ...]
-
 
 class _Histogram:
   """How many values were at most each of some limits."""

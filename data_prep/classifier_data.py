@@ -331,17 +331,6 @@ def check_several_labels(rows: Sequence[Row]) -> None:
     )
 
 
-def check_known_labels(names: Sequence[str], held_out: Sequence[Row]) -> None:
-  """Refuses rows to evaluate whose label is none of the trained `names`."""
-  for row in held_out:
-    if row.label not in names:
-      raise options.InputError(
-        f"labels that were trained ({', '.join(map(repr, names))})",
-        f"{row.label!r} on line {row.line} of the evaluation rows",
-        "train on rows of that label too, or remove it",
-      )
-
-
 def fingerprint(rows: Sequence[Row]) -> str:
   """Returns the hexadecimal SHA-256 of what rows say, in their order."""
   digest = hashlib.sha256()

@@ -262,14 +262,10 @@ def test_tweets_of_another_shape_are_refused(
   assert message in str(caught.value)
 
 
-def test_one_label_only_and_an_unknown_label_are_refused() -> None:
+def test_one_label_only_is_refused() -> None:
   with pytest.raises(options.InputError, match="only 'sport'"):
     classifier_data.check_several_labels(
       [row for row in _rows() if row.label == "sport"]
-    )
-  with pytest.raises(options.InputError, match="'news' on line 7"):
-    classifier_data.check_known_labels(
-      ["sport", "weather"], [classifier_data.Row(7, "а", "news")]
     )
 
 

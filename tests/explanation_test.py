@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -246,6 +247,13 @@ def _rows(shape: tuple[int, ...], sharpness: float) -> np.ndarray:
   return (shares / shares.sum(-1, keepdims=True)).astype(np.float32)
 
 
+def _unpacked(packed: attention.Packed, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns float64 of the shape, computed as the script of a page does."""
+  levels = np.frombuffer(zlib.decompress(packed.levels), np.uint8)
+  scales = np.frombuffer(packed.scales, "<u2").reshape(shape[:-1])
+  return levels.reshape(shape) / 255 * scales[..., None] / 65_535
+
+
 @pytest.mark.parametrize("sharpness", [0, 1, 5, 50])
 def test_a_packed_number_is_off_by_no_more_than_is_said(
   sharpness: float,
@@ -253,7 +261,7 @@ def test_a_packed_number_is_off_by_no_more_than_is_said(
   rows = _rows((2, 3, 40, 40), sharpness)
   packed = attention.pack(rows)
   assert (packed.kept, packed.share) == (0, 1)
-  off = np.abs(attention.unpack(packed, rows.shape) - rows)
+  off = np.abs(_unpacked(packed, rows.shape) - rows)
   bound = rows.max(-1, keepdims=True) / 510 + 1 / 131_070
   assert (off <= bound + 1e-9).all()
   assert off.any(), "then it says more than it must"
@@ -263,7 +271,7 @@ def test_what_is_too_much_keeps_the_largest_of_each_row() -> None:
   rows = _rows((2, 4, 64, 64), 2)
   packed = attention.pack(rows, limit=6000)
   assert len(packed.levels) <= 6000 and 1 < packed.kept < 64
-  found = attention.unpack(packed, rows.shape)
+  found = _unpacked(packed, rows.shape)
   kept = (found > 0).sum(-1)
   assert kept.max() == packed.kept
   off = np.abs(found - rows) <= rows.max(-1, keepdims=True) / 500

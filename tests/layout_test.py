@@ -108,6 +108,11 @@ def _source(module: str) -> str | None:
   return name if name in _files() else None
 
 
+def _module(name: str) -> str:
+  """Returns the module of a file: albert_mn.configs."""
+  return name.removesuffix(".py").replace("/", ".")
+
+
 def _is_program(name: str) -> bool:
   return any(
     isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
@@ -229,6 +234,66 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
       if _ABSOLUTE_PATH.search(line):
         wrong.append(f"{name}:{number}: {line.strip()[:60]}")
   assert not wrong, f"use a path relative to the root: {wrong}"
+
+
+# Dead code.
+
+
+def _modules_of(name: str) -> dict[str, str]:
+  """Returns the names under which a file has imported modules -> the module."""
+  return {
+    alias.asname or alias.name: f"{node.module}.{alias.name}"
+    for node in ast.walk(_tree(name))
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+  } | {
+    (alias.asname or alias.name).split(".")[0]: alias.name
+    for node in ast.walk(_tree(name))
+    if isinstance(node, ast.Import)
+    for alias in node.names
+  }
+
+
+def _root_of(node: ast.expr) -> str:
+  """Returns `tf` for the expression `tf.nn.softmax`, `` for a call and such."""
+  while isinstance(node, ast.Attribute):
+    node = node.value
+  return node.id if isinstance(node, ast.Name) else ""
+
+
+def _used(name: str) -> Iterator[tuple[str, str]]:
+  """Yields what a file uses: (module, name); module "" where it is not known."""
+  modules, own = _modules_of(name), _module(name)
+  for node in ast.walk(_tree(name)):
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+      yield own, node.id
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+      yield own, node.value  # a type that is named before it is defined
+    elif isinstance(node, ast.Attribute):
+      yield modules.get(_root_of(node), ""), node.attr
+
+
+def _defined(name: str) -> Iterator[str]:
+  """Yields the functions, classes and constants of a module."""
+  for node in _tree(name).body:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+      yield node.name
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+      targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+      for target in targets:
+        yield from (n.id for n in ast.walk(target) if isinstance(n, ast.Name))
+
+
+def test_nothing_is_there_that_only_tests_use() -> None:
+  used = {pair for name in _library_sources() for pair in _used(name)}
+  idle = [
+    f"{name}: {defined}"
+    for name in _library_sources()
+    for defined in _defined(name)
+    if defined != "main"
+    and not used & {(_module(name), defined), ("", defined)}
+  ]
+  assert not idle, f"delete it, or move it to the test: {idle}"
 
 
 # BUILD.

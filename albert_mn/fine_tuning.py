@@ -367,8 +367,10 @@ def _learnt(
       fault,
       f"Beginning again with seed {attempt.random_seed + _RESTART}"
       if again
-      else "This model is of no use: try a smaller --learning_rate, a longer "
-      "warm-up (--warmup_proportion) or another --init_checkpoint",
+      else "This model is of no use. Where the losses above hardly moved, give a "
+      "larger --learning_rate or more epochs; where they fell and came back, or "
+      "jumped, give a smaller --learning_rate or a longer warm-up "
+      "(--warmup_proportion)",
     )
   return loop, restart
 
@@ -602,7 +604,7 @@ class _Loop:
     """Says in what the finished run is degenerate; "" where it is not."""
     recipe = self._recipe
     long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)
-    if not (long and recipe.learning_rate and recipe.max_restarts):
+    if not (long and recipe.learning_rate):
       return ""
     rows = self._data.train[
       :: -(-len(self._data.train) // degenerate_runs.ROWS)

@@ -576,6 +576,26 @@ def test_a_degenerate_run_is_begun_again_with_another_seed(
   assert again == described
 
 
+def test_a_degenerate_run_is_named_where_no_restart_is_allowed(
+  folder: pathlib.Path, tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+  caplog.set_level("INFO", logger="absl")
+  monkeypatch.setattr(degenerate_runs, "FEWEST_STEPS", 10)
+  rng = np.random.default_rng(0)
+  rows = [
+    (text, "often" if rng.random() < 0.85 else "seldom")
+    for text, _ in base._texts(60, 0)
+  ]
+  base._tsv(tmp_path / "train.tsv", rows)
+  _run(
+    folder, tmp_path / "out", data_dir=str(tmp_path), learning_rate=1e-4,
+    num_train_epochs=3.0, max_restarts=0,
+  )  # fmt: skip
+  assert caplog.text.count("DEGENERATE RUN: one answer for all") == 1
+  assert "larger --learning_rate" in caplog.text
+
+
 @pytest.mark.slow
 def test_early_stopping_and_a_death_between_epochs_change_nothing(
   folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch

@@ -1,11 +1,12 @@
 """Learns which letters follow each other in Mongolian words with ө and ү.
 
 The table in the repository, data_prep/letter_runs.tsv, was learnt from
-sample/ (see sample/README.md), the Mongolian sentences of SIGMORPHON's
-segmentation task (CC BY-SA 3.0) and Tatoeba's (CC BY 2.0 FR):
+sample/ without Common Voice (see sample/README.md), the Mongolian sentences of
+SIGMORPHON's segmentation task (CC BY-SA 3.0) and Tatoeba's (CC BY 2.0 FR), the
+two FILES:
 
     python -m data_prep.learn_letter_runs \\
-      --input_file='sample/*/*.txt,sample/*/*.tsv,sigmorphon.txt,tatoeba.txt'
+      --input_file='sample/pretrain/[uw]*.txt,sample/*/*.tsv,FILES'
 """
 
 import dataclasses

@@ -106,7 +106,8 @@ def test_the_table_holds_what_the_sample_teaches(
   programs.succeed(
     "-m",
     "data_prep.learn_letter_runs",
-    f"--input_file={SAMPLE}/pretrain/*.txt,{SAMPLE}/sib200/*.tsv",
+    f"--input_file={SAMPLE}/pretrain/wiki_articles.txt,"
+    f"{SAMPLE}/pretrain/udhr.txt,{SAMPLE}/sib200/*.tsv",
     f"--output_file={tmp_path}/table.tsv",
   )
   learnt, known = (

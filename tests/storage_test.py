@@ -249,7 +249,7 @@ def test_a_manifest_says_what_its_artefact_is(artefact: pathlib.Path) -> None:
     ("data.txt", "сай", "of 8 bytes; got 6 bytes"),
     ("data.txt", None, "got no such file"),
     ("manifest.json", None, "expected a finished corpus"),
-    ("manifest.json", "{", "expected JSON"),
+    ("manifest.json", "{", "expected a JSON object"),
     ("manifest.json", '{"format_version": 99}', "got 99"),
   ],
 )

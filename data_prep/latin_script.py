@@ -1,7 +1,7 @@
 """Mongolian in Latin letters, as many tweet it: told from English, put right.
 
     is_mongolian("sain baina uu, yu bgaa ve")  # True
-    to_cyrillic("sain baina uu")  # "сайн байна уу"
+    cyrillic_word("sain")  # "сайн"
 
 Nobody agrees on a spelling (ө is o, u or 6; х is h, x or kh), so that what comes
 back is a good guess, no more: tests/latin_script_test.py has the figures.
@@ -84,11 +84,6 @@ _SINGLE |= {"ö": "ө", "ü": "ү", "6": "ө", "'": "ь"}
 
 
 LATIN_WORD = re.compile(r"[a-zA-ZöüÖÜ6']*[a-zA-ZöüÖÜ][a-zA-ZöüÖÜ6']*")
-
-
-def to_cyrillic(text: str) -> str:
-  """Returns the text in Cyrillic; words with other letters stay."""
-  return LATIN_WORD.sub(lambda match: cyrillic_word(match[0]), text)
 
 
 def cyrillic_word(word: str) -> str:

@@ -192,7 +192,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     recipe: all of it.
     excluded: regular expressions; a variable whose name holds a match is
       neither decayed nor adapted.
-    name: of its variables.
+    name: of the optimizer; by default that of the class.
     fused: whether XLA makes one operation of a variable's step: less memory
       read and written, where the step is not compiled as a whole.
     scale: as Schedule's.
@@ -203,13 +203,13 @@ class AdamW(tf_keras.optimizers.Optimizer):
     self,
     recipe: OptimizerOptions,
     excluded: Sequence[str] = EXCLUDED,
-    name: str = "AdamW",
+    name: str = "",
     fused: bool = False,
     scale: tf.Variable | float = 1.0,
     factors: Mapping[Any, float] | None = None,
   ):
     super().__init__(
-      name=name,
+      name=name or type(self).__name__,
       global_clipnorm=recipe.clip_norm or None,
       # That of tf_keras compiles each variable's step anew, not each shape's.
       jit_compile=False,
@@ -326,17 +326,6 @@ class Lamb(AdamW):
   You et al. 2020, arXiv 1904.00962, algorithm 2, with φ the identity.
   """
 
-  def __init__(
-    self,
-    recipe: OptimizerOptions,
-    excluded: Sequence[str] = EXCLUDED,
-    name: str = "Lamb",
-    fused: bool = False,
-    scale: tf.Variable | float = 1.0,
-    factors: Mapping[Any, float] | None = None,
-  ):
-    super().__init__(recipe, excluded, name, fused, scale, factors)
-
   def build(self, var_list: list[tf.Variable]) -> None:
     """Makes the moments, and a place for each variable's last trust ratio."""
     if getattr(self, "_built", False):
@@ -389,17 +378,6 @@ class Muon(AdamW):
   their own; embeddings, the projection behind them, the pooler and the heads
   are AdamW's.
   """
-
-  def __init__(
-    self,
-    recipe: OptimizerOptions,
-    excluded: Sequence[str] = EXCLUDED,
-    name: str = "Muon",
-    fused: bool = False,
-    scale: tf.Variable | float = 1.0,
-    factors: Mapping[Any, float] | None = None,
-  ):
-    super().__init__(recipe, excluded, name, fused, scale, factors)
 
   def is_orthogonalized(self, variable: tf.Variable) -> bool:
     """Says whether Muon, and not AdamW, trains a variable."""

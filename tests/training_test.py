@@ -118,10 +118,13 @@ def _weights(output: pathlib.Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
   "more",
   [
-    (),
-    ("--initialization=corpus", "--optimizer=muon", "--muon_rate_ratio=2"),
+    pytest.param((), id="random_lamb"),
+    pytest.param(
+      ("--initialization=corpus", "--optimizer=muon", "--muon_rate_ratio=2"),
+      id="corpus_muon",
+      marks=pytest.mark.slow,
+    ),
   ],
-  ids=["random_lamb", "corpus_muon"],
 )
 def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   folder: pathlib.Path, tmp_path: pathlib.Path, more: tuple[str, ...]
@@ -159,7 +162,7 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
     "sentence_order_accuracy_low", "sentence_order_loss",
   ]  # fmt: skip
   assert "already at step 60 of 60" in _run(
-    *_pretraining(folder, tmp_path / "whole")
+    *_pretraining(folder, tmp_path / "whole", *more)
   ).stderr  # fmt: skip
 
 
@@ -443,8 +446,11 @@ def test_the_step_of_what_is_evaluated_is_in_its_manifest_or_its_name(
   tmp_path: pathlib.Path,
 ) -> None:
   (tmp_path / "manifest.json").write_text(
-    json.dumps({"format_version": 1, "counts": {"global_step": 60}})
-  )
+    json.dumps(
+      {"format_version": 1, "kind": "model", "files": {},
+       "counts": {"global_step": 60}}
+    )
+  )  # fmt: skip
   assert model_directory.step(str(tmp_path)) == 60
   assert model_directory.step(f"{tmp_path}/checkpoints/model.ckpt-30") == 30
   assert model_directory.step(f"{tmp_path}/elsewhere/model.ckpt") == 0

@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from albert_mn import model_directory
+from albert_mn import model_directory, plain_paths
 from data_prep import options, storage
 
 _NAME = "model.ckpt"
@@ -57,6 +57,7 @@ class Checkpoints:
     writes: bool = True,
   ):
     self.folder = os.path.join(output_dir, "checkpoints")
+    plain_paths.require(self.folder)
     self._checkpoint = tf.train.Checkpoint(**parts)
     self._step = parts["optimizer"].iterations
     self._keep, self._writes = keep, writes
@@ -106,7 +107,8 @@ class Checkpoints:
 
   def _restore(self, prefix: str) -> None:
     try:
-      self._checkpoint.read(prefix).assert_existing_objects_matched()
+      status = self._checkpoint.read(plain_paths.plain(prefix))
+      status.assert_existing_objects_matched()
     except model_directory.UNREADABLE as error:
       raise options.InputError(
         f"a checkpoint of this configuration at {prefix}",
@@ -259,6 +261,7 @@ def _sync(path: str) -> None:
 
 def _fault(prefix: str) -> str:
   """Reads all of a checkpoint, with its checksums; says what is wrong."""
+  prefix = plain_paths.plain(prefix)
 
   def read(kinds: Mapping[str, tf.DType]) -> None:
     # An op and not tf.train.CheckpointReader, which hides what it met: the

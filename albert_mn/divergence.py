@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -284,7 +285,7 @@ class Guard:
     good = self._saved.prefix(to)
     elsewhere = (
       "start in another --output_dir with a smaller --learning_rate and "
-      f"--init_checkpoint={good}"
+      + shlex.quote(f"--init_checkpoint={good}")
     )
     if self._policy.rolls_back:
       return (

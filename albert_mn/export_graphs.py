@@ -13,6 +13,7 @@ from albert_mn import (
   export_checkpoints,
   export_source,
   lite,
+  plain_paths,
   problems,
   serving,
   text_graph,
@@ -36,7 +37,9 @@ def saved_model(
   serving.save_classifier(
     folder, source.told, text_to_ids, problem, source.of_pairs
   )
-  served = tf.saved_model.load(folder).signatures["serving_default"]
+  served = tf.saved_model.load(plain_paths.plain(folder)).signatures[
+    "serving_default"
+  ]
   texts = _asked(source)
   found = served(**_columns(texts, source.of_pairs))
   logits = _answered(framer, texts, _original(source, framer))
@@ -108,7 +111,7 @@ def encoder(
       source.tokenizer(), source.tokenizer_file, length
     )
   serving.save_encoder(folder, source.parts["encoder"], length, text_to_ids)
-  loaded = tf.saved_model.load(folder)
+  loaded = tf.saved_model.load(plain_paths.plain(folder))
   texts = export_source.texts()
   ids, mask = source.framed(texts, length)
   if text_to_ids:

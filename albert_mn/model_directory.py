@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from albert_mn import configs
+from albert_mn import configs, plain_paths
 from data_prep import (
   json_files,
   manifest,
@@ -148,7 +148,7 @@ def restore(path: str, **parts: Any) -> None:
   """
   prefix = weights_prefix(path)
   try:
-    status = tf.train.Checkpoint(**parts).read(prefix)
+    status = tf.train.Checkpoint(**parts).read(plain_paths.plain(prefix))
     status.expect_partial()
     status.assert_existing_objects_matched()
   except UNREADABLE as error:
@@ -162,7 +162,8 @@ def restore(path: str, **parts: Any) -> None:
 def held_names(path: str) -> list[str]:
   """Returns the names of what a checkpoint holds, ours or another one."""
   try:
-    return [n for n, _ in tf.train.list_variables(weights_prefix(path))]
+    prefix = plain_paths.plain(weights_prefix(path))
+    return [name for name, _ in tf.train.list_variables(prefix)]
   except UNREADABLE as error:
     raise options.InputError(
       f"a whole checkpoint at {path}",

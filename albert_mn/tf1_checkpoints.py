@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import configs, encoders, model_directory
+from albert_mn import configs, encoders, model_directory, plain_paths
 from data_prep import options
 
 # An encoder's weights begin so.
@@ -36,7 +36,8 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
   weights = [name for name in names if _last(name) not in SLOTS]
   scope = _scope(weights)
   try:
-    reader = tf.train.load_checkpoint(model_directory.weights_prefix(path))
+    prefix = plain_paths.plain(model_directory.weights_prefix(path))
+    reader = tf.train.load_checkpoint(prefix)
     arrays = {name: reader.get_tensor(name) for name in weights}
   except model_directory.UNREADABLE as error:
     raise options.InputError(

@@ -23,7 +23,7 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from albert_mn import model_directory, tf1_checkpoints
+from albert_mn import model_directory, plain_paths, tf1_checkpoints
 from data_prep import options
 
 # The key under which an object-based checkpoint tells of its objects.
@@ -179,7 +179,8 @@ def _opened(path: str) -> tuple[Any, _Graph]:
     options.InputError: when it is damaged.
   """
   try:
-    reader = tf.train.load_checkpoint(model_directory.weights_prefix(path))
+    prefix = plain_paths.plain(model_directory.weights_prefix(path))
+    reader = tf.train.load_checkpoint(prefix)
     return reader, _Graph(reader)
   except (*model_directory.UNREADABLE, message.DecodeError) as error:
     raise _damaged(path, error) from error

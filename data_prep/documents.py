@@ -61,7 +61,7 @@ def weighted(patterns: str, isolated: bool = False) -> list[Files]:
   """
   found: list[Files] = []
   known: set[str] = set()
-  for pattern in filter(None, map(str.strip, patterns.split(","))):
+  for pattern in storage.divided(patterns):
     path, weight = _weight(pattern)
     new = [path for path in storage.matching(path) if path not in known]
     known.update(new)
@@ -70,10 +70,14 @@ def weighted(patterns: str, isolated: bool = False) -> list[Files]:
 
 
 def _weight(pattern: str) -> tuple[str, float]:
-  """Divides `pattern:weight`; what follows the last colon may be no number."""
+  """Divides `pattern:weight`; what follows the last colon may be no number.
+
+  A file whose very name is `pattern:weight` has the weight 1.
+  """
   path, colon, text = pattern.rpartition(":")
   try:
-    weight = float(text) if colon and path else None
+    named = not colon or not path or storage.exists(pattern)
+    weight = None if named else float(text)
   except ValueError:
     weight = None
   if weight is None:

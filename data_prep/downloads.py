@@ -128,9 +128,8 @@ def _wikipedia(settings: Options) -> Located:
   base = f"{host}/{settings.wiki}"
   date = settings.dump_date
   sums = _small(f"{base}/{date}/{settings.wiki}-{date}-sha1sums.txt")
-  pattern = (
-    rf"([0-9a-f]{{40}})\s+({settings.wiki}-(\d{{8}})-pages-articles\.xml\.bz2)$"
-  )
+  dump = rf"{re.escape(settings.wiki)}-(\d{{8}})-pages-articles\.xml\.bz2"
+  pattern = rf"([0-9a-f]{{40}})\s+({dump})$"
   found = re.search(pattern, sums, re.MULTILINE)
   if not found:
     raise options.InputError(

@@ -11,11 +11,12 @@ The client honours STORAGE_EMULATOR_HOST, for a server of one's own.
 
 import base64
 import contextlib
+import fnmatch
 import functools
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import google_crc32c
@@ -127,16 +128,81 @@ def _blob(path: str) -> "storage.Blob":
 
 
 def find(pattern: str) -> list[str]:
-  """Returns the objects that a glob names, sorted; `*` stops at a slash."""
+  """Returns the objects that a glob names, sorted; `*` stops at a slash.
+
+  An object or folder of the very name of a part wins over what it matches.
+  """
   bucket, name = _parts(pattern)
-  prefix = re.split(r"[*?\[]", name)[0]
-  expression = re.compile(_expression(name))
+  *folders, last = name.split("/")
+  prefixes = [""]
   with _explained(pattern):
-    blobs = _client().list_blobs(bucket, prefix=prefix, retry=_retry())
-    names = [blob.name for blob in blobs]
-  return sorted(
-    f"{SCHEME}{bucket}/{name}" for name in names if expression.fullmatch(name)
+    for part in folders:
+      prefixes = [
+        f"{prefix}{folder}/"
+        for prefix in prefixes
+        for folder in _expanded(bucket, prefix, part)[1]
+      ]
+    return sorted(
+      f"{SCHEME}{bucket}/{prefix}{found}"
+      for prefix in prefixes
+      for found in _expanded(bucket, prefix, last)[0]
+    )
+
+
+def _expanded(
+  bucket: str, prefix: str, part: str
+) -> tuple[list[str], list[str]]:
+  """Returns the objects and the folders that a part of a glob stands for."""
+  start = re.split(r"[*?\[]", part)[0]
+  if start == part:
+    there = part and size(f"{SCHEME}{bucket}/{prefix}{part}") is not None
+    return [part] if there else [], [part]
+  objects, folders = _children(bucket, prefix, start)
+  return matched(objects, part), matched(folders, part)
+
+
+def matched(names: Sequence[str], pattern: str) -> list[str]:
+  """Returns the name that a glob spells, where it is there, or its matches.
+
+  As in a shell, `*` and `?` do not stand for the dot of a hidden name.
+  """
+  if pattern in names:
+    return [pattern]
+  hidden = pattern.startswith(".")
+  return [
+    name
+    for name in fnmatch.filter(names, pattern)
+    if hidden or not name.startswith(".")
+  ]
+
+
+def names(folder: str) -> list[str]:
+  """Returns the names of the objects in a folder, without its subfolders."""
+  bucket, name = _parts(folder)
+  prefix = f"{name.rstrip('/')}/" if name else ""
+  with _explained(folder):
+    return _children(bucket, prefix)[0]
+
+
+def _children(
+  bucket: str, prefix: str, start: str = ""
+) -> tuple[list[str], list[str]]:
+  """Returns the names of the objects and folders that are right in a folder.
+
+  Args:
+    bucket: its name.
+    prefix: that of the folder, with a final slash, or "".
+    start: what the names begin with.
+  """
+  listing = _client().list_blobs(
+    bucket, prefix=prefix + start, delimiter="/", retry=_retry()
   )
+  objects = [blob.name.removeprefix(prefix) for blob in listing]
+  # The folders are known when the objects have been listed.
+  folders = sorted(
+    name.removeprefix(prefix).removesuffix("/") for name in listing.prefixes
+  )
+  return [name for name in objects if name], folders
 
 
 def below(folder: str) -> list[str]:
@@ -146,16 +212,6 @@ def below(folder: str) -> list[str]:
   with _explained(folder):
     blobs = _client().list_blobs(bucket, prefix=prefix, retry=_retry())
     return sorted(blob.name.removeprefix(prefix) for blob in blobs)
-
-
-def _expression(pattern: str) -> str:
-  """Returns the regular expression of a glob."""
-  parts = re.split(r"(\*|\?|\[[^\]]+\])", pattern)
-  special = {"*": "[^/]*", "?": "[^/]"}
-  return "".join(
-    special.get(part) or (part if part[:1] == "[" else re.escape(part))
-    for part in parts
-  )
 
 
 def check(folder: str) -> None:

@@ -10,11 +10,13 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import glob
 import itertools
 import math
 import os
 import pathlib
 import re
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -578,10 +580,12 @@ def googles_flags(settings: Options, counts: examples.Counts) -> str:
     return "--nopack_sequences only: it knows one example a row"
   if counts["train_pairs"] < counts["train_examples"]:
     return "--sentence_pairs_only only: it knows no label -1"
-  files = settings.output_file or os.path.join(
-    settings.folder(), "train-*.tfrecord"
+  # google's program takes all of it for a glob; a folder's name is none.
+  files = ",".join(map(glob.escape, settings.output_files())) or os.path.join(
+    glob.escape(settings.folder()), "train-*.tfrecord"
   )
   return (
-    f"--input_file={files} --max_seq_length={settings.max_seq_length} "
+    f"{shlex.quote(f'--input_file={files}')} "
+    f"--max_seq_length={settings.max_seq_length} "
     f"--max_predictions_per_seq={settings.slots()}"
   )

@@ -15,7 +15,7 @@ import itertools
 import lzma
 import os
 import pathlib
-import posixpath
+import shlex
 import shutil
 import tempfile
 import zlib
@@ -182,12 +182,14 @@ def matching(patterns: str) -> list[str]:
   """Returns the files that a comma-separated list of globs names, in order.
 
   A file that several globs name is returned once, where the first names it.
+  What is there under its very name wins over the glob that the name spells: the
+  folder `e[1]`, where there is one, is never taken for `e1`.
 
   Raises:
     options.InputError: for a pattern that matches nothing.
   """
   found: dict[str, None] = {}  # a set that keeps the order
-  for pattern in filter(None, (p.strip() for p in patterns.split(","))):
+  for pattern in divided(patterns):
     files = _find(pattern)
     if not files:
       raise options.InputError(
@@ -201,10 +203,32 @@ def matching(patterns: str) -> list[str]:
   return list(found)
 
 
+def divided(patterns: str) -> list[str]:
+  """Divides a list at its commas, but for the name of one local file."""
+  if os.path.isfile(patterns):
+    return [patterns]
+  return [p.strip() for p in patterns.split(",") if p.strip()]
+
+
 def _find(pattern: str) -> list[str]:
   if is_remote(pattern):
     return gcs.find(pattern)
-  return sorted(p for p in glob.glob(pattern) if os.path.isfile(p))
+  paths = ["/" if pattern.startswith("/") else ""]
+  for part in filter(None, pattern.split("/")):
+    paths = [path for folder in paths for path in _expanded(folder, part)]
+  return sorted(filter(os.path.isfile, paths))
+
+
+def _expanded(folder: str, part: str) -> list[str]:
+  """Returns the paths in a local folder that a part of a pattern stands for."""
+  exact = os.path.join(folder, part)
+  if not glob.has_magic(part) or os.path.lexists(exact):
+    return [exact]
+  try:
+    found = os.listdir(folder or ".")
+  except OSError:  # no folder, or none of ours
+    return []
+  return [os.path.join(folder, name) for name in gcs.matched(found, part)]
 
 
 @contextlib.contextmanager
@@ -321,7 +345,7 @@ def _without_byte_order_mark(raw: bytes, path: str) -> bytes:
     raise options.InputError(
       f"UTF-8 text in {path}",
       "the byte order mark of UTF-16",
-      f"convert it: iconv -f UTF-16 -t UTF-8 {path}",
+      f"convert it: iconv -f UTF-16 -t UTF-8 {shlex.quote(path)}",
     )
   return raw.removeprefix(BYTE_ORDER_MARK)
 
@@ -335,7 +359,7 @@ def _decoded(raw: bytes, path: str, number: int) -> str:
     raise options.InputError(
       f"UTF-8 text in {path}",
       f"byte 0x{raw[error.start]:02x} on line {line}",
-      f"convert it, for example: iconv -f CP1251 -t UTF-8 {path}",
+      f"convert it, for example: iconv -f CP1251 -t UTF-8 {shlex.quote(path)}",
     ) from error
 
 
@@ -433,8 +457,14 @@ def standing(folder: str) -> str:
 
 
 def names(folder: str) -> list[str]:
-  """Returns the names of the files in a folder, sorted."""
-  return [posixpath.basename(path) for path in _find(f"{folder}/*")]
+  """Returns the names of the files in a folder, sorted, without hidden ones."""
+  if is_remote(folder):
+    found = gcs.names(folder)
+  elif os.path.isdir(place := folder or "."):
+    found = [entry.name for entry in os.scandir(place) if entry.is_file()]
+  else:
+    found = []
+  return sorted(name for name in found if not name.startswith("."))
 
 
 def below(folder: str) -> list[str]:

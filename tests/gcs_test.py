@@ -60,6 +60,28 @@ def test_what_is_written_is_read_found_measured_and_removed(
     storage.matching("gs://bucket/b/1.*")
 
 
+def test_a_folder_of_a_bucket_is_a_name_and_no_glob(
+  server: gcs_server.Front,
+) -> None:
+  folders = ("e[1]", "e1", "e*", "new\nline", "%s {}")
+  for folder in folders:
+    _write(f"gs://bucket/{folder}/a-1.txt", folder)
+    _write(f"gs://bucket/{folder}/.hidden", folder)
+  for folder in folders:
+    path = f"gs://bucket/{folder}"
+    assert storage.names(path) == ["a-1.txt"]
+    assert storage.matching(f"{path}/a-*") == [f"{path}/a-1.txt"]
+  assert storage.matching("gs://bucket/e[12]/a-?.txt") == [
+    "gs://bucket/e1/a-1.txt"
+  ]
+  assert storage.matching("gs://bucket/[!%n]*/a-1.t?t") == [
+    f"gs://bucket/{folder}/a-1.txt" for folder in ("e*", "e1", "e[1]")
+  ]
+  _write("gs://bucket/e1/a-*")
+  assert storage.matching("gs://bucket/e1/a-*") == ["gs://bucket/e1/a-*"]
+  storage.remove("gs://bucket/e1/a-*")
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_a_line_of_exactly_the_limit_is_read_from_an_object(
   server: gcs_server.Front, end: str

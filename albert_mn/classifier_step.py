@@ -10,6 +10,11 @@ from albert_mn import classifier, encoders, optimization, problems
 from data_prep import length_buckets
 
 
+def trained(model: classifier.Classifier, head_only: bool) -> list[tf.Variable]:
+  """Returns what training changes: all weights, or those of the head."""
+  return (model.classifier if head_only else model).trainable_variables
+
+
 class Step:
   """Trains on one batch after the other.
 
@@ -40,9 +45,7 @@ class Step:
     self._model, self._optimizer, self._problem = model, optimizer, problem
     self._seed, self._parts, self._features = seed, parts, features
     self._fit = fit and features is None
-    self._variables = (
-      model.classifier if head_only else model
-    ).trainable_variables
+    self._variables = trained(model, head_only)
     optimizer.build(self._variables)
     self._gradients = self._compiled()
     self._apply = tf.function(self._applied)

@@ -12,6 +12,7 @@ from absl import logging
 from albert_mn import (
   baseline,
   classifier,
+  degenerate_runs,
   entity_scores,
   judgements,
   problems,
@@ -59,9 +60,12 @@ def evaluate(
   )
   fresh = _without_copies(rows)
   notes = _notes(predictor, model, seeds)
+  faults = _faults([predictor, *others])
   path = os.path.join(output_dir, "report.txt")
-  text = reports.write(path, model, rival, rival_name(predictor), fresh, notes)
-  _write_json(output_dir, loss, model, rival, fresh, seeds, notes)
+  text = reports.write(
+    path, model, rival, rival_name(predictor), fresh, notes, faults
+  )
+  _write_json(output_dir, loss, model, rival, fresh, seeds, notes, faults)
   if isinstance(model, judgements.OneLabel):
     picture = os.path.join(output_dir, "confusion_matrix.png")
     reports.write_confusion_matrix(picture, model)
@@ -69,7 +73,7 @@ def evaluate(
     output_dir,
     report_page.Findings(
       rival_name(predictor), model, rival, rows.held_out, fresh, seeds, notes,
-      predictor.manifest["parameters"],
+      faults, predictor.manifest["parameters"],
     ),
   )  # fmt: skip
   short = len(model.names) <= _LOGGED_LABELS
@@ -174,6 +178,19 @@ def _notes(
   return notes + ([_of_seeds(seeds)] if len(seeds) > 1 else [])
 
 
+def _faults(predictors: Sequence[classifier.Predictor]) -> list[str]:
+  """Says which trainings learnt nothing, why, and what to do."""
+  said = []
+  for predictor in predictors:
+    parameters = predictor.manifest["parameters"]
+    if verdict := degenerate_runs.Verdict.of(parameters):
+      seed = parameters.get("random_seed")
+      said.append(
+        f"The training with seed {seed} learnt nothing: {verdict.said}"
+      )
+  return said
+
+
 def _of_seeds(seeds: Sequence[Mapping[str, float]]) -> str:
   """Gives mean ± sample deviation of the scores."""
   said = []
@@ -195,6 +212,7 @@ def _write_json(
   fresh: np.ndarray | None,
   seeds: Sequence[Mapping[str, float]],
   notes: Sequence[str],
+  faults: Sequence[str],
 ) -> None:
   """Writes every number of the report, and its notes, for programs."""
   content: dict[str, Any] = {
@@ -208,6 +226,7 @@ def _write_json(
     "reliability": [one._asdict() for one in model.bins()],
     "seeds": list(map(_as_json, seeds)),
     "notes": list(notes),
+    "faults": list(faults),
   }  # fmt: skip
   if rival is not None:
     ours, theirs, chance = judgements.sign_test(model.right(), rival.right())

@@ -141,7 +141,8 @@ class Recipe(options.Group):
   max_restarts: int = options.option(
     2,
     "Number of times to start again, with another seed, after a training "
-    "in which the model learnt nothing at all.",
+    "in which the model learnt nothing at all. A training that moved the "
+    "weights too little is not repeated: another seed does not change that.",
     minimum=0,
   )
   gradient_accumulation_steps: int = options.option(
@@ -306,7 +307,7 @@ def train(
     recipe.long_text,
     remembered=sum(map(len, (data.train, data.validation, data.held_out))),
   )
-  loop, restarts = _learnt(
+  loop, restarts, verdict = _learnt(
     output_dir, recipe, start, problem, data, framer, origin
   )
   model_directory.save(
@@ -322,6 +323,7 @@ def train(
       "text_pair": any(row.text_pair for row in data.train),
       **problem.parameters(),
       **loop.calibrated(),
+      **(verdict.parameters() if verdict else {}),
     },
     counts={
       "global_step": loop.step(),
@@ -343,11 +345,15 @@ def _learnt(
   data: Data,
   framer: framing.Framer,
   origin: Mapping[str, str],
-) -> tuple["_Loop", int]:
+) -> tuple["_Loop", int, degenerate_runs.Verdict | None]:
   """Trains, and begins again where nothing was learnt; counts the restarts.
 
-  Whether anything was is a function of the weights that a run ends with, so a
-  start after a kill takes the same way.
+  Whether anything was is a function of the weights that a run begins and ends
+  with, so a start after a kill takes the same way.
+
+  Returns:
+    The last training, the number of restarts, and what is wrong with the
+    training; None where nothing is.
   """
   for restart in range(recipe.max_restarts + 1):
     attempt = dataclasses.replace(
@@ -358,21 +364,20 @@ def _learnt(
     settings = _settings(attempt, start, problem) | dict(origin)
     loop = _Loop(folder, attempt, start, problem, data, framer, settings)
     loop.run()
-    fault = loop.fault()
-    if not fault:
-      return loop, restart
-    again = restart < recipe.max_restarts
+    verdict = loop.verdict()
+    if not verdict:
+      break
+    again = restart < recipe.max_restarts and verdict.another_seed_may_do
     logging.warning(
-      "DEGENERATE RUN: %s. %s",
-      fault,
+      "DEGENERATE RUN: %s %s",
+      verdict.said,
       f"Beginning again with seed {attempt.random_seed + _RESTART}"
       if again
-      else "This model is of no use. Where the losses above hardly moved, give a "
-      "larger --learning_rate or more epochs; where they fell and came back, or "
-      "jumped, give a smaller --learning_rate or a longer warm-up "
-      "(--warmup_proportion)",
+      else "This model is of no use",
     )
-  return loop, restart
+    if not again:
+      break
+  return loop, restart, verdict
 
 
 def _settings(
@@ -482,16 +487,10 @@ class _Loop:
     settings: Mapping[str, Any],
   ):
     self._recipe, self._problem, self._data = recipe, problem, data
-    kind = predictor_of(problem)
-    self.model = kind.MODEL(
-      start.config, len(problem.names), recipe.random_seed
-    )
-    if start.init_checkpoint:
-      initial_weights.load(
-        start.init_checkpoint, {"encoder": self.model.encoder}
-      )
+    self._start = start
+    self.model = self._begun()
     framed, self._examples = _examples(framer, recipe, problem, data.train)
-    self._predictor = kind(self.model, framer, problem)
+    self._predictor = predictor_of(problem)(self.model, framer, problem)
     # A tagger reads all positions: too much to keep.
     cached = recipe.freeze_encoder and problem.TYPE != tagging.ENTITIES
     self._judge = _Judge(
@@ -528,6 +527,17 @@ class _Loop:
     usual = dataclasses.asdict(tokenization.Settings())
     runs.remember(output_dir, settings, begun=begun, implied=usual)
     self._checkpoints.restore()
+
+  def _begun(self) -> classifier.Classifier:
+    """Returns the model with the weights from which this training begins."""
+    model = predictor_of(self._problem).MODEL(
+      self._start.config, len(self._problem.names), self._recipe.random_seed
+    )
+    if self._start.init_checkpoint:
+      initial_weights.load(
+        self._start.init_checkpoint, {"encoder": model.encoder}
+      )
+    return model
 
   def step(self) -> int:
     """How many steps were taken."""
@@ -600,17 +610,50 @@ class _Loop:
       left,
     )
 
-  def fault(self) -> str:
-    """Says in what the finished run is degenerate; "" where it is not."""
+  def verdict(self) -> degenerate_runs.Verdict | None:
+    """Says what is wrong with a finished run; None where it learnt something.
+
+    Too short a run is not judged.
+    """
     recipe = self._recipe
     long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)
     if not (long and recipe.learning_rate):
-      return ""
+      return None
     rows = self._data.train[
       :: -(-len(self._data.train) // degenerate_runs.ROWS)
     ]
     judge = _Judge(self._predictor, rows, frozen=False)
-    return degenerate_runs.fault(self._problem, judge.logits(), judge.targets)
+    weights = None
+    if recipe.class_weights == "balanced":
+      weights = self._problem.weights(judge.targets)
+    seen = degenerate_runs.finding(
+      self._problem, judge.logits(), judge.targets, weights
+    )
+    if not seen:
+      return None
+    return degenerate_runs.verdict(
+      seen, self._moved(), recipe.learning_rate, recipe.freeze_encoder
+    )
+
+  def _moved(self) -> float:
+    """Returns how far the last step's weights, not the best, are from the start.
+
+    The start is made anew: a run that was killed and started again has it too.
+    """
+    if self._best:
+      self._checkpoints.restore()
+    begun, ended = (
+      [
+        variable.numpy()
+        for variable in classifier_step.trained(
+          model, self._recipe.freeze_encoder
+        )
+      ]
+      for model in (self._begun(), self.model)
+    )
+    if self._best:
+      self._best.restore()
+    return degenerate_runs.movement(begun, ended)
 
   def calibrated(self) -> dict[str, float]:
     """Returns the temperature for the manifest, where it was asked for."""

@@ -10,7 +10,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from albert_mn import card_usage, configs, problems, tagging
+from albert_mn import (
+  card_usage,
+  configs,
+  degenerate_runs,
+  problems,
+  tagging,
+)
 from data_prep import storage, tokenization
 
 NAME = "README.md"
@@ -18,7 +24,7 @@ NAME = "README.md"
 _MISSING = "*Not known: no file beside the model says it.*"
 _RESULTS, _REPORT = "eval_results.txt", "report.txt"
 # Parameters of a manifest that the card tells elsewhere, or that are its own.
-_TOLD = {"checked", "to"}
+_TOLD = {"checked", "to", "learnt_nothing"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +283,8 @@ def _limits(
   ]
   if limit := _words(described, labels).limit:
     lines.append(f"- {limit}")
+  if verdict := degenerate_runs.Verdict.of(described["parameters"]):
+    lines.append(f"- Of no use: {verdict.said}")
   if tokenization.Settings.of(described["parameters"]).strip_accents:
     lines.append("- Trained on text without й and ё: they are read as и and е.")
   if "temperature" in described["parameters"]:

@@ -60,6 +60,8 @@ class Problem:
   TYPE = ""
   DTYPE, RANK = "float32", 1  # of the targets
   SCORE = ""  # the name of `score`
+  RIGHT = ""  # the name of `right`
+  UNIT = "rows"  # what has a loss of its own
 
   @classmethod
   def of(cls, rows: Sequence[classifier_data.Row]) -> "Problem":
@@ -109,8 +111,19 @@ class Problem:
     """Returns [rows], of logits [rows, outputs] and targets."""
     raise NotImplementedError
 
-  def mean_loss(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the mean of `losses` over rows, in float64, a few at a time."""
+  def mean_loss(
+    self,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
+  ) -> float:
+    """Returns the mean of `losses` over rows, in float64, a few at a time.
+
+    Args:
+      logits: [rows, outputs].
+      targets: [rows, …].
+      weights: [rows], 1 in the mean; None weighs each row as 1.
+    """
     total, step = 0.0, rows_at_once(len(self.names))
     for first in range(0, len(logits), step):
       some = targets[first : first + step]
@@ -119,6 +132,8 @@ class Problem:
       losses = self.losses(
         tf.constant(logits[first : first + step], tf.float64), tf.constant(some)
       )
+      if weights is not None:
+        losses *= tf.constant(weights[first : first + step], losses.dtype)
       total += float(tf.reduce_sum(losses))
     return total / max(1, len(logits))
 
@@ -160,8 +175,25 @@ class Problem:
       "--class_weights=none", "balanced", f"leave it out for {self.TYPE}"
     )
 
-  def entropy(self, targets: np.ndarray) -> float:
+  def entropy(
+    self, targets: np.ndarray, weights: np.ndarray | None = None
+  ) -> float:
     """Returns the loss of the best answer that does not look at the text."""
+    raise NotImplementedError
+
+  def right(
+    self,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
+  ) -> tuple[float, float]:
+    """Returns how much of the answers is right, and of one answer for all.
+
+    Args:
+      logits: [rows, outputs].
+      targets: [rows, …].
+      weights: [rows], as in `mean_loss`.
+    """
     raise NotImplementedError
 
   def is_constant(self, logits: np.ndarray) -> bool:
@@ -172,7 +204,7 @@ class Problem:
 class SingleLabel(Problem):
   """Each row has one label: softmax, as in the BERT paper."""
 
-  TYPE, DTYPE, SCORE = CLASS, "int32", "accuracy"
+  TYPE, DTYPE, SCORE, RIGHT = CLASS, "int32", "accuracy", "accuracy"
 
   @classmethod
   def of(cls, rows: Sequence[classifier_data.Row]) -> "SingleLabel":
@@ -216,9 +248,21 @@ class SingleLabel(Problem):
     present = np.count_nonzero(counts)
     return (len(targets) / (present * counts[targets])).astype(np.float32)
 
-  def entropy(self, targets: np.ndarray) -> float:
-    shares = np.bincount(targets) / len(targets)
+  def entropy(
+    self, targets: np.ndarray, weights: np.ndarray | None = None
+  ) -> float:
+    shares = np.bincount(targets, weights) / len(targets)
     return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+
+  def right(
+    self,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
+  ) -> tuple[float, float]:
+    right = np.average(logits.argmax(axis=1) == targets, weights=weights)
+    shares = np.bincount(targets, weights) / len(targets)
+    return float(right), float(shares.max())
 
   def is_constant(self, logits: np.ndarray) -> bool:
     return len(np.unique(logits.argmax(axis=1))) == 1
@@ -228,6 +272,7 @@ class MultiLabel(Problem):
   """Each row has any number of labels: a sigmoid for each, threshold 0.5."""
 
   TYPE, RANK, SCORE = MULTI_LABEL, 2, "micro F1"
+  RIGHT = "accuracy label by label"
 
   @classmethod
   def of(cls, rows: Sequence[classifier_data.Row]) -> "MultiLabel":
@@ -279,10 +324,26 @@ class MultiLabel(Problem):
     chosen = int(found.sum() + true.sum())
     return 2 * int((found & true).sum()) / chosen if chosen else 1.0
 
-  def entropy(self, targets: np.ndarray) -> float:
-    share = np.clip(targets.mean(axis=0, dtype=np.float64), 1e-12, 1 - 1e-12)
+  def entropy(
+    self, targets: np.ndarray, weights: np.ndarray | None = None
+  ) -> float:
+    share = np.average(targets.astype(np.float64), axis=0, weights=weights)
+    share = np.clip(share, 1e-12, 1 - 1e-12)
     each = share * np.log(share) + (1 - share) * np.log1p(-share)
     return float(-each.mean())
+
+  def right(
+    self,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
+  ) -> tuple[float, float]:
+    same = ((logits > 0) == (targets > 0)).mean(axis=1)
+    share = np.average(targets, axis=0, weights=weights)
+    return (
+      float(np.average(same, weights=weights)),
+      float(np.maximum(share, 1 - share).mean()),
+    )
 
   def is_constant(self, logits: np.ndarray) -> bool:
     return len(np.unique(logits > 0, axis=0)) == 1
@@ -300,7 +361,7 @@ class Regression(Problem):
   mean: float = 0.0
   deviation: float = 1.0
 
-  TYPE, SCORE = REGRESSION, "R²"
+  TYPE, SCORE, RIGHT = REGRESSION, "R²", "R²"
 
   @classmethod
   def of(cls, rows: Sequence[classifier_data.Row]) -> "Regression":
@@ -349,8 +410,19 @@ class Regression(Problem):
     variance = targets.var()
     return float(1 - left / variance) if variance else float(-left)
 
-  def entropy(self, targets: np.ndarray) -> float:
+  def entropy(
+    self, targets: np.ndarray, weights: np.ndarray | None = None
+  ) -> float:
+    del weights  # numbers have none
     return float(targets.var())
+
+  def right(
+    self,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
+  ) -> tuple[float, float]:
+    return self.score(logits, targets), 0.0
 
   def is_constant(self, logits: np.ndarray) -> bool:
     return bool(logits.std() < 0.05)  # of the training rows' deviation; guess

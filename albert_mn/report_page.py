@@ -26,6 +26,7 @@ class Findings:
     without_copies: which of them no training row is a near copy of, or None.
     seeds: of each seed that was trained, its scores; one or more.
     notes: paragraphs that stand under the scores.
+    faults: paragraphs that stand above everything.
     settings: of the model's manifest.
   """
 
@@ -36,6 +37,7 @@ class Findings:
   without_copies: np.ndarray | None
   seeds: Sequence[Mapping[str, float]]
   notes: Sequence[str]
+  faults: Sequence[str]
   settings: Mapping[str, Any]
 
 
@@ -52,6 +54,7 @@ def page(found: Findings) -> str:
   sure = found.model.MUCH == "probability"
   worst = "Most confident" if sure else "Worst"
   sections = {
+    "Runs that learnt nothing": "".join(map(pages.paragraph, found.faults)),
     "Scores": _scores(found),
     "Labels": _labels(found.model),
     "Calibration": _calibration(found.model),

@@ -32,6 +32,7 @@ def write(
   rival_name: str = baseline.NAME,
   without_copies: np.ndarray | None = None,
   notes: Sequence[str] = (),
+  faults: Sequence[str] = (),
 ) -> str:
   """Writes `report.txt` and returns its text.
 
@@ -42,8 +43,10 @@ def write(
     rival_name: what the baseline is.
     without_copies: which rows no training row is a near copy of; None: all.
     notes: paragraphs to come last.
+    faults: paragraphs to come first.
   """
-  parts = [_scores("This model", model)]
+  parts = [_paragraphs(*faults)] if faults else []
+  parts.append(_scores("This model", model))
   if rival is not None:
     parts += [
       _scores(f"Baseline: {rival_name}, same rows", rival),

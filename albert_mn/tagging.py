@@ -126,6 +126,7 @@ class Tagging(problems.SingleLabel):
   """
 
   TYPE, RANK, SCORE = ENTITIES, 2, "entity F1"
+  RIGHT, UNIT = "accuracy of the tags", "pieces"
 
   @classmethod
   def of(cls, rows: Sequence[classifier_data.Row]) -> "Tagging":

@@ -92,6 +92,7 @@ def test_several_labels_are_learnt_from_long_texts(
   _, out = several
   report = json.loads((out / "report.json").read_text())
   assert report["model"]["micro_f1"] > 0.8
+  assert report["faults"] == []
   assert "micro avg" in (out / "report.txt").read_text()
   assert not (out / "confusion_matrix.png").exists()
   predictor = classifier.Predictor.load(str(out / "model"))
@@ -409,6 +410,7 @@ def _texts_of(path: pathlib.Path) -> list[str]:
 def test_entities_are_learnt_and_found(ner: pathlib.Path) -> None:
   report = json.loads((ner / "out" / "report.json").read_text())
   assert report["model"]["micro_f1"] > 0.6
+  assert report["faults"] == []
   assert [row["label"] for row in report["labels"]] == ["LOC", "PER"]
   text = (ner / "out" / "report.txt").read_text()
   assert "found again by their words" in text
@@ -543,21 +545,31 @@ def test_bfloat16_is_fine_tuned_with_float32_weights(
   assert right == pytest.approx(results["eval_accuracy"], abs=0.1)
 
 
-def test_a_degenerate_run_is_begun_again_with_another_seed(
-  folder: pathlib.Path, tmp_path: pathlib.Path,
-  monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-  caplog.set_level("INFO", logger="absl")
-  monkeypatch.setattr(degenerate_runs, "FEWEST_STEPS", 10)
-  # Nothing can be learnt of these labels but that most are "often".
+def _unlearnable(folder: pathlib.Path) -> None:
+  """Puts rows there of which can be learnt that most are "often", no more."""
   rng = np.random.default_rng(0)
   rows = [
     (text, "often" if rng.random() < 0.85 else "seldom")
     for text, _ in base._texts(60, 0)
   ]
-  base._tsv(tmp_path / "train.tsv", rows)
+  base._tsv(folder / "train.tsv", rows)
+  base._tsv(folder / "dev.tsv", rows[:9])
+
+
+def _verdict(output: pathlib.Path) -> dict[str, str]:
+  described = json.loads((output / "model/manifest.json").read_text())
+  return described["parameters"].get("learnt_nothing", {})
+
+
+def test_a_run_that_diverged_is_begun_again_with_another_seed(
+  folder: pathlib.Path, tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+  caplog.set_level("INFO", logger="absl")
+  monkeypatch.setattr(degenerate_runs, "FEWEST_STEPS", 10)
+  _unlearnable(tmp_path)
   flags = dict(
-    data_dir=str(tmp_path), learning_rate=1e-4, num_train_epochs=3.0,
+    data_dir=str(tmp_path), learning_rate=0.2, num_train_epochs=3.0,
     max_restarts=1,
   )  # fmt: skip
   _run(folder, tmp_path / "out", **flags)
@@ -567,6 +579,7 @@ def test_a_degenerate_run_is_begun_again_with_another_seed(
   assert (tmp_path / "out" / "restart_1" / "checkpoints").is_dir()
   described = json.loads((tmp_path / "out/model/manifest.json").read_text())
   assert described["counts"]["restarts"] == 1
+  assert _verdict(tmp_path / "out")["cause"] == degenerate_runs.DIVERGED
   # Started again, it finds both finished.
   shutil.rmtree(tmp_path / "out" / "model")
   caplog.clear()
@@ -576,24 +589,23 @@ def test_a_degenerate_run_is_begun_again_with_another_seed(
   assert again == described
 
 
-def test_a_degenerate_run_is_named_where_no_restart_is_allowed(
+def test_a_run_that_learnt_too_little_is_named_in_the_report(
   folder: pathlib.Path, tmp_path: pathlib.Path,
   monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-  caplog.set_level("INFO", logger="absl")
   monkeypatch.setattr(degenerate_runs, "FEWEST_STEPS", 10)
-  rng = np.random.default_rng(0)
-  rows = [
-    (text, "often" if rng.random() < 0.85 else "seldom")
-    for text, _ in base._texts(60, 0)
-  ]
-  base._tsv(tmp_path / "train.tsv", rows)
   _run(
-    folder, tmp_path / "out", data_dir=str(tmp_path), learning_rate=1e-4,
-    num_train_epochs=3.0, max_restarts=0,
+    folder, tmp_path / "out", learning_rate=2e-6, num_train_epochs=1.0,
+    do_eval=True,
   )  # fmt: skip
-  assert caplog.text.count("DEGENERATE RUN: one answer for all") == 1
-  assert "larger --learning_rate" in caplog.text
+  assert caplog.text.count("DEGENERATE RUN: ") == 1, "another seed will not do"
+  described = json.loads((tmp_path / "out/model/manifest.json").read_text())
+  assert described["counts"]["restarts"] == 0
+  assert _verdict(tmp_path / "out")["cause"] == degenerate_runs.TOO_LITTLE
+  for name in ("report.txt", "report.html", "report.json"):
+    text = " ".join((tmp_path / "out" / name).read_text("utf-8").split())
+    assert "The training with seed 12345 learnt nothing" in text, name
+    assert "give --learning_rate=0.001, or more" in text, name
 
 
 @pytest.mark.slow

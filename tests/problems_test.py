@@ -1,5 +1,8 @@
 """What outputs mean: numbers against scikit-learn, messages, degenerate runs."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -100,17 +103,96 @@ def test_a_run_that_answers_all_alike_is_degenerate(
   constant = np.full([len(rows), len(problem.names)], 0.01, np.float32)
   if problem.TYPE == "multi_label":
     constant -= 0.7
-  assert "one answer for all" in degenerate_runs.fault(
-    problem, constant, targets
-  )
+  seen = degenerate_runs.finding(problem, constant, targets)
+  assert seen and "one answer for all" in seen.words
+  assert seen.spread < 1e-6 and seen.excess == pytest.approx(1, abs=0.1)
   learnt = (
     targets[:, None]
     if problem.TYPE == "regression"
     else 9 * (targets - 0.5)
     if problem.TYPE == "multi_label"
     else 9 * np.eye(2)[targets]
+  ).astype(np.float32)
+  assert not degenerate_runs.finding(problem, learnt, targets)
+  # As sure as that, and wrong.
+  wrong = degenerate_runs.finding(problem, -learnt, targets)
+  assert wrong and "hardly better than one answer" in wrong.words
+  assert wrong.excess > 2
+  learnt[0] = np.nan
+  lost = degenerate_runs.finding(problem, learnt, targets)
+  assert lost and "no numbers" in lost.words
+
+
+def test_answers_that_vary_by_chance_are_no_learning() -> None:
+  """Of google-research's rate of 2e-5 at a small encoder: 0.279 of three."""
+  rng = np.random.default_rng(0)
+  problem = problems.SingleLabel(("a", "b", "c"))
+  targets = rng.choice(3, 500, p=[0.4, 0.3, 0.3]).astype(np.int32)
+  logits = rng.normal(size=(500, 3), scale=0.02).astype(np.float32)
+  seen = degenerate_runs.finding(problem, logits, targets)
+  assert seen and "accuracy 0.3" in seen.words and "one answer" in seen.words
+  # A little is something, even at a loss like that without a look.
+  little = logits + 0.03 * np.eye(3, dtype=np.float32)[targets]
+  assert problem.mean_loss(little, targets) > 0.95 * problem.entropy(targets)
+  assert not degenerate_runs.finding(problem, little, targets)
+
+
+def test_a_training_that_weighs_labels_is_judged_by_them() -> None:
+  targets = np.array([0] * 90 + [1] * 10, np.int32)
+  problem = problems.SingleLabel(("often", "seldom"))
+  # It knows half of the rare label, at a loss far above the entropy of 0.325.
+  logits = np.array([[0.7, -0.7]] * 85 + [[-0.7, 0.7]] * 15, np.float32)
+  weights = problem.weights(targets)
+  assert degenerate_runs.finding(problem, 0 * logits, targets, weights)
+  assert problem.entropy(targets, weights) == pytest.approx(np.log(2))
+  assert problem.mean_loss(0 * logits, targets, weights) == pytest.approx(
+    np.log(2)
   )
-  assert not degenerate_runs.fault(problem, learnt.astype(np.float32), targets)
+  assert not degenerate_runs.finding(problem, logits, targets, weights)
+
+
+@pytest.mark.parametrize(
+  ("rate", "moved", "spread", "excess", "cause", "advised"),
+  [
+    # docs/log.md, 2026-11-30: rates, and how far an ALBERT-tiny's weights moved.
+    (2e-6, 0.001, 0.02, 1.04, "learnt too little", "--learning_rate=0.0001"),
+    (2e-5, 0.007, 0.02, 1.02, "learnt too little", "--learning_rate=0.0002"),
+    (5e-3, 0.416, 0.0, 1.0, "diverged", "--learning_rate=0.0008"),
+    (1e-2, 0.34, 0.0, 1.0, "diverged", "--learning_rate=0.001"),
+    (1e-1, 2.32, 0.0, 1.04, "diverged", "--learning_rate=0.001"),
+    (1e-3, 0.07, 0.5, 3.0, "diverged", "--learning_rate=0.0005"),
+    (1e-3, math.nan, 0.0, math.inf, "diverged", "--learning_rate=0.0001"),
+    (2e-4, 0.05, 0.02, 1.0, "unclear", "labels may not follow"),
+    # A rate that is high already: not the rate but the steps are too few.
+    (2e-3, 0.007, 0.02, 1.0, "learnt too little", "epochs of 10 times"),
+  ],
+)
+def test_movement_tells_too_little_from_too_much(
+  rate: float, moved: float, spread: float, excess: float, cause: str,
+  advised: str,
+) -> None:  # fmt: skip
+  seen = degenerate_runs.Finding("", excess, spread)
+  verdict = degenerate_runs.verdict(seen, moved, rate, head_only=False)
+  assert verdict.cause == cause
+  assert advised in verdict.advice
+  assert verdict.another_seed_may_do == (cause != "learnt too little")
+  assert degenerate_runs.Verdict.of(verdict.parameters()) == verdict
+
+
+def test_a_head_alone_is_told_by_its_loss() -> None:
+  seen = degenerate_runs.Finding("", 1.04, 0.02)
+  small = degenerate_runs.verdict(seen, 1.1, 1e-5, head_only=True)
+  assert small.cause == "learnt too little"
+  assert "--learning_rate=0.0001" in small.advice
+  wild = dataclasses.replace(seen, excess=4.0)
+  large = degenerate_runs.verdict(wild, 80.0, 10.0, head_only=True)
+  assert large.cause == "diverged" and "--learning_rate=1," in large.advice
+
+
+def test_movement_is_the_share_of_the_norm() -> None:
+  begun = [np.array([3.0, 0.0]), np.array([[4.0]])]
+  ended = [np.array([3.0, 1.0]), np.array([[4.0]])]
+  assert degenerate_runs.movement(begun, ended) == pytest.approx(0.2)
 
 
 def test_the_best_weights_come_back_and_patience_ends() -> None:

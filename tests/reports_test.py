@@ -290,7 +290,7 @@ def test_the_worst_mistakes_come_first(
   rows = [classifier_data.Row(line, "text", "") for line in range(2, 5)]
   page = report_page.page(
     report_page.Findings(
-      baseline.NAME, model, None, rows, None, [model.scores()], [], {}
+      baseline.NAME, model, None, rows, None, [model.scores()], [], [], {}
     )
   )
   assert model.MUCH in page.partition("mistakes")[2]
@@ -306,7 +306,8 @@ def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
   page = report_page.page(
     report_page.Findings(
       baseline.NAME, model, model, rows, np.array([True, True, True, False]),
-      [model.scores(), model.scores()], ["Note <i>"], {"seed": "<u>"},
+      [model.scores(), model.scores()], ["Note <i>"],
+      ["The seed <s> learnt nothing"], {"seed": "<u>"},
     )
   )  # fmt: skip
   assert "<script" not in page and "<b>" not in page and "<u>" not in page
@@ -314,6 +315,7 @@ def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
   assert "default-src" in page and "http" not in page.replace("http-equiv", "")
   for title in ("Scores", "Labels", "Calibration", "Confusions", "mistakes"):
     assert title in page
+  assert page.index("seed &lt;s&gt; learnt") < page.index("Held out")
   assert "mean of 2 seeds" in page and "without near copies" in page
   # The surest mistake comes first.
   mistakes = page.partition("Most confident mistakes")[2]

@@ -62,8 +62,8 @@ def _packed(name: str) -> bytes:
   """An archive of the format that its name asks for."""
   if name.endswith(".rar"):
     files = {"a.txt": NEWS.encode(), "folder/b.txt": NEWS.encode()}
-    other = dict.fromkeys((n for n in OTHER if n[-1] != "/"), b"x")
-    return _rar5({**files, **other})
+    extras = dict.fromkeys((n for n in OTHER if n[-1] != "/"), b"x")
+    return _rar5({**files, **extras})
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, name)
     (_zip if name.endswith(".zip") else _tar)(path)

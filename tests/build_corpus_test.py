@@ -99,14 +99,16 @@ def test_text_becomes_sentences_and_every_loss_has_a_reason(
 def test_files_of_one_name_are_counted_apart(
   programs: running.Programs, raw: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  other = tmp_path / "other/raw.txt"
-  other.parent.mkdir()
-  other.write_text("Энэ бол өөр хавтасны ижил нэртэй файл.\n", "utf-8")
-  flags = (*_flags(raw, tmp_path / "out"), f"--input_file={raw},{other}")
+  namesake = tmp_path / "other/raw.txt"
+  namesake.parent.mkdir()
+  namesake.write_text("Энэ бол өөр хавтасны ижил нэртэй файл.\n", "utf-8")
+  flags = (*_flags(raw, tmp_path / "out"), f"--input_file={raw},{namesake}")
   programs.succeed(*flags)
   stats = json.loads((tmp_path / "out/stats.json").read_text())
-  found = {name: counts["documents"] for name, counts in stats["files"].items()}
-  assert found == {"raw.txt": 2, "raw.txt #2": 1}
+  document_counts = {
+    name: counts["documents"] for name, counts in stats["files"].items()
+  }
+  assert document_counts == {"raw.txt": 2, "raw.txt #2": 1}
 
 
 def test_a_second_run_changes_nothing_and_leaves_no_shard_of_the_first(
@@ -118,9 +120,9 @@ def test_a_second_run_changes_nothing_and_leaves_no_shard_of_the_first(
     programs.succeed(*_flags(raw, out, *more))
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
-  one = content()
-  assert len(content("--num_shards=2")) == len(one) + 1
-  assert content() == one
+  first_content = content()
+  assert len(content("--num_shards=2")) == len(first_content) + 1
+  assert content() == first_content
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(

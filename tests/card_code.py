@@ -57,8 +57,8 @@ def _blocks(export: str, language: str) -> list[str]:
   assert set(re.findall(r"^```(\w+)$", card, re.MULTILINE)) <= {
     language, "text",
   }  # fmt: skip
-  found = re.findall(rf"^```{language}\n(.*?)^```$", card, re.M | re.S)
-  return [block.replace("THIS_FOLDER", export) for block in found]
+  blocks = re.findall(rf"^```{language}\n(.*?)^```$", card, re.M | re.S)
+  return [block.replace("THIS_FOLDER", export) for block in blocks]
 
 
 def shown(code: str) -> str:

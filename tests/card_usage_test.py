@@ -47,16 +47,16 @@ def test_the_code_of_a_saved_models_card_gives_the_predictors_answer(
   kind: str, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
   folder = card_code.saved(kind, tmp_path / "model", tokenizer_file)
-  (found,) = _values(_export(folder, "saved_model", tmp_path / "out"))
+  (outputs,) = _values(_export(folder, "saved_model", tmp_path / "out"))
   text = (_TEXT, "сайн уу") if kind == "pairs" else _TEXT
   expected = classifier.Predictor.load(folder).probabilities([text])
-  told = found["values" if kind == "regression" else "probabilities"]
+  told = outputs["values" if kind == "regression" else "probabilities"]
   np.testing.assert_allclose(
     np.reshape(told, [1, -1]), expected, rtol=1e-4, atol=1e-5
   )
   card = pathlib.Path(tmp_path / "out/README.md").read_text("utf-8")
   assert all(
-    name in card.split("It gives ")[1].split("\n")[0] for name in found
+    name in card.split("It gives ")[1].split("\n")[0] for name in outputs
   )
 
 
@@ -69,13 +69,13 @@ def test_the_code_of_an_encoders_card_gives_the_pooled_output(
     "pretrained", tmp_path / "model", tokenizer_file if with_tokenizer else ""
   )
   out = _export(folder, "encoder", tmp_path / "out", max_seq_length=9)
-  found = _values(out)
+  pooled = _values(out)
   source = export_source.opened(folder)
   rows = [[2, 3]]
   if with_tokenizer:
     pieces = source.tokenizer().encode([_TEXT])[0]
     rows.insert(0, [2, *pieces, 3])
-  for ids, value in zip(rows, found, strict=True):
+  for ids, value in zip(rows, pooled, strict=True):
     row = np.array([ids], np.int32)
     given = (row, np.ones_like(row), np.zeros_like(row))
     expected = source.parts["encoder"](*given).pooled_output

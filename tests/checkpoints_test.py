@@ -85,10 +85,10 @@ def test_a_kill_between_any_two_changes_of_the_disk_leaves_whole_checkpoints(
       patched.setattr(tf.io.gfile, name, leaving(getattr(tf.io.gfile, name)))
     run.save(3)
     run.saved.discard_after(2)
-  found = []
+  restored_steps = []
   for folder in left:
     after = _Run(folder)
-    found.append(after.restore())
+    restored_steps.append(after.restore())
     after.save(5)
     assert _Run(folder).restore() == 5
     assert not [name for name in _names(folder) if "damaged" in name]
@@ -96,7 +96,7 @@ def test_a_kill_between_any_two_changes_of_the_disk_leaves_whole_checkpoints(
       (folder / "checkpoints/unfinished").iterdir()
     )
   # Before step 3 is in its place, after that, and without it again.
-  assert [step for step, _ in itertools.groupby(found)] == [2, 3, 2]
+  assert [step for step, _ in itertools.groupby(restored_steps)] == [2, 3, 2]
 
 
 @pytest.mark.parametrize("size", [0, 1, 40, -1])

@@ -308,10 +308,10 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   again = _program(*flags)
   assert again.returncode == 0, again.stderr[-2000:]
   assert "steps 0 to 360" not in again.stderr
-  expected, found = _weights(whole), _weights(killed)
-  assert expected.keys() == found.keys()
+  expected, resumed = _weights(whole), _weights(killed)
+  assert expected.keys() == resumed.keys()
   for name, value in expected.items():
-    np.testing.assert_array_equal(value, found[name], err_msg=name)
+    np.testing.assert_array_equal(value, resumed[name], err_msg=name)
   for name in ("eval_results.txt", "report.txt"):
     assert (whole / name).read_text() == (killed / name).read_text()
 
@@ -416,13 +416,13 @@ def test_a_vocabulary_that_does_not_match_the_config_is_refused(
 def test_another_tokenizer_than_the_models_is_refused(
   trained: pathlib.Path, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  other = ROOT / "tests" / "classification_test.py"
+  wrong_model_file = ROOT / "tests" / "classification_test.py"
   settings = _settings(
     tmp_path / "out",
     **_tiny(
       folder,
       init_checkpoint=str(trained / "model"),
-      spm_model_file=str(other),
+      spm_model_file=str(wrong_model_file),
     ),
   )
   with pytest.raises(options.InputError, match="leave --spm_model_file out"):

@@ -119,11 +119,11 @@ def test_labels_of_json_are_names_whatever_their_type(
 ) -> None:
   labels = ("цаг агаар ☀️", " x ", 1, 2.5, True, None, "", ["x"])
   path = _jsonl(tmp_path, *({"text": "хоёр", "label": n} for n in labels))
-  found = _streamed(path)
-  assert [row.label for row in found[:5] if not isinstance(row, str)] == [
+  rows = _streamed(path)
+  assert [row.label for row in rows[:5] if not isinstance(row, str)] == [
     "цаг агаар ☀️", "x", "1", "2.5", "true",
   ]  # fmt: skip
-  assert found[5:] == [
+  assert rows[5:] == [
     "expected a label under 'label', got none",
     "expected a label under 'label', got none",
     "expected the name of a label, got ['x']",
@@ -297,7 +297,7 @@ def test_the_fingerprint_changes_with_all_that_a_row_says(
   change: dict[str, Any],
 ) -> None:
   row = classifier_data.Row(2, "а", text_pair="в", labels=("y",))
-  other = dataclasses.replace(row, **change)
+  changed = dataclasses.replace(row, **change)
   assert classifier_data.fingerprint([row]) != classifier_data.fingerprint(
-    [other]
+    [changed]
   )

@@ -69,10 +69,10 @@ def test_the_lean_step_in_parts_is_the_step_of_the_layers() -> None:
   expected, before = _trained(lean_step=False)
   loss, weights = _trained(lean_step=True, parts=4)
   assert loss == pytest.approx(expected, rel=1e-5)
-  for one, other in zip(before, weights, strict=True):
+  for layer_weight, lean_weight in zip(before, weights, strict=True):
     # Adam's first step is the gradient's sign; where that is nearly 0 it may
     # turn.
-    far = np.abs(one - other) > 1e-5
+    far = np.abs(layer_weight - lean_weight) > 1e-5
     assert far.mean() < 0.002
 
 
@@ -87,16 +87,18 @@ def test_what_is_read_of_a_text_does_not_depend_on_padding() -> None:
   expected = forward(whole.input_ids, whole.input_mask, whole.segment_ids)
   for place, row in enumerate(whole.rows):
     alone = whole.part(place, place + 1, len(examples.encoded[row]))
-    found = forward(alone.input_ids, alone.input_mask, alone.segment_ids)
-    np.testing.assert_allclose(found[0], expected[place], atol=1e-5)
+    logits = forward(alone.input_ids, alone.input_mask, alone.segment_ids)
+    np.testing.assert_allclose(logits[0], expected[place], atol=1e-5)
 
 
 def test_the_second_segment_changes_what_is_read() -> None:
   model = classifier.Classifier(CONFIG, 3, 0)
   batch = _batch(_examples())
-  one = model(batch.input_ids, batch.input_mask, None, batch.segment_ids)
-  other = model(batch.input_ids, batch.input_mask)
-  assert np.abs(one - other).max() > 1e-5
+  with_segments = model(
+    batch.input_ids, batch.input_mask, None, batch.segment_ids
+  )
+  without_segments = model(batch.input_ids, batch.input_mask)
+  assert np.abs(with_segments - without_segments).max() > 1e-5
 
 
 def test_a_frozen_encoders_head_is_trained_as_if_the_rest_stood_still() -> None:

@@ -97,8 +97,8 @@ def topics(
   lines = ["text\tlabel"]
   for i in range(96):
     label = ["эрх", "үүрэг"][i % 2]
-    others = rng.choice(words, 2 + i % 5)
-    lines.append(f"{label} {' '.join(others)} {label}\t{label}")
+    filler = rng.choice(words, 2 + i % 5)
+    lines.append(f"{label} {' '.join(filler)} {label}\t{label}")
   (folder / "train.tsv").write_text("\n".join(lines) + "\n", "utf-8")
   shape = {
     "vocab_size": 400, "embedding_size": 16, "hidden_size": 32,

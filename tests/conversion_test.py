@@ -68,12 +68,12 @@ def test_a_tf1_checkpoint_gives_google_researchs_numbers_after_conversion(
   given = dict(np.load(REFERENCE / "inputs.npz"))
   expected = np.load(REFERENCE / name / "outputs.npz")
   output = model({n: tf.constant(v) for n, v in given.items()})
-  for found, key in (
+  for logits, key in (
     (output.masked_lm_logits.numpy().reshape(12, -1), "mlm_logits"),
     (output.sentence_logits.numpy(), "sent_logits"),
   ):
     scale = np.abs(expected[key]).max()
-    np.testing.assert_allclose(found, expected[key], atol=1e-5 * scale)
+    np.testing.assert_allclose(logits, expected[key], atol=1e-5 * scale)
   assert manifest.check(str(folder), "pretrained_model")
 
 
@@ -96,17 +96,17 @@ def test_the_plain_computation_gives_google_researchs_numbers(
     shifted = names["embeddings.position_embeddings.weight"].copy()
     shifted[: len(kinds)] += table[kinds] - table[0]
     model._arrays = names | {"embeddings.position_embeddings.weight": shifted}
-    found = model.outputs(ids[row : row + 1], mask[row : row + 1])
+    outputs = model.outputs(ids[row : row + 1], mask[row : row + 1])
     np.testing.assert_allclose(
-      found["sequence"],
+      outputs["sequence"],
       expected["sequence_output"][row][mask[row].astype(bool)],
       rtol=1e-4,
       atol=2e-5,
     )
 
 
-def _both(one: dict[str, str]) -> dict[str, str]:
-  return {"albert_config_file": "", "bert_config_file": ""} | one
+def _both(config_flag: dict[str, str]) -> dict[str, str]:
+  return {"albert_config_file": "", "bert_config_file": ""} | config_flag
 
 
 def test_a_classifier_of_transformers_predicts_here_what_it_did_there(
@@ -145,8 +145,8 @@ def test_a_foreign_wordpiece_model_is_fine_tuned_with_its_normalisation(
   content = manifest.check(f"{tmp_path}/out/model", "classifier")
   assert content["parameters"]["strip_accents"] is True
   predictor = classifier.Predictor.load(f"{tmp_path}/out/model")
-  one, other = predictor.logits(["САЙН хоёр", "саин хоер"])
-  np.testing.assert_array_equal(one, other)
+  accented, normalized = predictor.logits(["САЙН хоёр", "саин хоер"])
+  np.testing.assert_array_equal(accented, normalized)
 
 
 def _written(
@@ -234,9 +234,9 @@ def test_a_pickle_of_mn_tweet_bert_keeps_its_own_gelu(
   path = theirs / "pytorch_model.bin"
   folder = _converted(path, tmp_path / "one", bert_config_file=given)
   shutil.copy(given, theirs / "bert_config.json")
-  other = _converted(theirs, tmp_path / "two")
-  for found in (folder, other):
-    config = model_directory.config(str(found))
+  with_own_config = _converted(theirs, tmp_path / "two")
+  for converted in (folder, with_own_config):
+    config = model_directory.config(str(converted))
     assert config and config.hidden_act == "gelu_erf"
   whole = _converted(REFERENCE / "hf_bert", tmp_path / "three")
   names = ("model.ckpt.data-00000-of-00001", "bert_config.json")
@@ -353,13 +353,13 @@ def test_what_says_how_a_model_wants_its_text(
   google = tmp_path / "google"
   google.mkdir()
   _fine_tuned(google)
-  found = _text(google, tokenizer_file)
-  assert found.settings == tokenization.Settings(strip_accents=True)
-  assert found.repaired().settings == tokenization.Settings()
+  text = _text(google, tokenizer_file)
+  assert text.settings == tokenization.Settings(strip_accents=True)
+  assert text.repaired().settings == tokenization.Settings()
   divided = tokenization.Settings(split_digit_commas=True)
-  found = _text(google, digit_comma_file)
-  assert found.settings == dataclasses.replace(divided, strip_accents=True)
-  assert found.repaired().settings == divided
+  text = _text(google, digit_comma_file)
+  assert text.settings == dataclasses.replace(divided, strip_accents=True)
+  assert text.repaired().settings == divided
   # transformers 4 made a tokenizer.json in which those pieces are unlikely.
   vocab = [["▁22,", -101.0], ["5,", -101.0]]
   (theirs / "tokenizer.json").write_text(
@@ -404,14 +404,14 @@ def test_mongolian_berts_uncased_model_is_lower_cased_and_keeps_its_letters() ->
   if not shared:
     pytest.skip("ALBERT_MN_SHARED is unset: no foreign models here")
   for name, lower in (("mn_uncased", True), ("mn_cased", False)):
-    found = initial_weights.text_settings(
+    text = initial_weights.text_settings(
       str(REFERENCE / "bert_trained"),
       f"{shared}/data/spm/{name}.model",
       initial_weights.settle_config(
         path="", **_both(_config_of("bert_trained"))
       ),
     )
-    assert found.settings == tokenization.Settings(lower), name
+    assert text.settings == tokenization.Settings(lower), name
 
 
 def test_labels_may_be_one_long_line_of_json_or_hold_separators(

@@ -66,10 +66,10 @@ def _settings(folder: pathlib.Path) -> corpora.Settings:
 
 
 def _stats(folder: pathlib.Path) -> dict[str, Any]:
-  found: dict[str, Any] = json.loads(
+  stats: dict[str, Any] = json.loads(
     (folder / "out/stats.json").read_text("utf-8")
   )
-  return found
+  return stats
 
 
 def _tables(page: str) -> dict[str, dict[str, list[str]]]:
@@ -198,12 +198,12 @@ def test_the_page_says_what_stats_json_says(made: pathlib.Path) -> None:
   )
   assert _numbers(tables["Words in a sentence"]) == stats["sentence_words"]
   own = _numbers(tables["The Mongolian alphabet, in either case"])
-  others = _numbers(tables["Letters outside the Mongolian alphabet"])
+  foreign_letters = _numbers(tables["Letters outside the Mongolian alphabet"])
   assert len(own) == 35
-  assert others.pop("all of them") == sum(others.values())
-  shown = {name: n for name, n in (own | others).items() if n}
+  assert foreign_letters.pop("all of them") == sum(foreign_letters.values())
+  shown = {name: n for name, n in (own | foreign_letters).items() if n}
   assert shown == stats["letters"]
-  assert not own.keys() & others.keys()
+  assert not own.keys() & foreign_letters.keys()
 
 
 def test_it_tells_not_found_from_not_looked_for(made: pathlib.Path) -> None:
@@ -217,8 +217,8 @@ def test_it_tells_not_found_from_not_looked_for(made: pathlib.Path) -> None:
 
 def test_letters_that_only_look_mongolian_are_named(made: pathlib.Path) -> None:
   tables = _tables((made / "out/corpus_report.html").read_text())
-  others = tables["Letters outside the Mongolian alphabet"]
-  assert others["c"][2] == "U+0063 LATIN SMALL LETTER C"
+  foreign_letters = tables["Letters outside the Mongolian alphabet"]
+  assert foreign_letters["c"][2] == "U+0063 LATIN SMALL LETTER C"
 
 
 def test_texts_are_shown_as_text_and_nothing_runs_or_is_fetched(
@@ -313,5 +313,8 @@ def test_thousands_of_books_and_letters_are_summed_up(
   tables = _tables(page)
   assert len(tables["By file"]) == 201
   assert tables["By file"]["100 more, see stats.json"][:2] == ["200", "100"]
-  others = tables["Letters outside the Mongolian alphabet"]
-  assert others["all of them"][0] == "300" and others["others"][0] == "250"
+  foreign_letters = tables["Letters outside the Mongolian alphabet"]
+  assert (
+    foreign_letters["all of them"][0] == "300"
+    and foreign_letters["others"][0] == "250"
+  )

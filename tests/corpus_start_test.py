@@ -147,8 +147,8 @@ def test_every_block_and_only_known_weights_change(
 
 
 def test_the_same_counts_and_seed_give_the_same_bytes() -> None:
-  one, two = _started(ALBERT), _started(ALBERT)
-  for a, b in zip(one.variables, two.variables, strict=True):
+  first, second = _started(ALBERT), _started(ALBERT)
+  for a, b in zip(first.variables, second.variables, strict=True):
     assert a.numpy().tobytes() == b.numpy().tobytes()
 
 

@@ -47,9 +47,9 @@ def _build(
 
 
 def _counts(folder: pathlib.Path) -> dict:
-  found = manifest.check(str(folder), classifier_sets.KIND)
+  content = manifest.check(str(folder), classifier_sets.KIND)
   assert manifest.rehash(str(folder))
-  return found["counts"]
+  return content["counts"]
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_the_predecessors_split_has_its_rows_and_its_copies_marked(
   marked = classifier_sets.copied_lines(str(tmp_path), "test")
   assert 0 < len(exact) < len(marked) < 24  # of 40 that were put in
   assert exact < marked
-  found = counts["copies_of_training_rows"]["test"]
-  assert found == {"exact": len(exact), "near": len(marked - exact)}
+  copies = counts["copies_of_training_rows"]["test"]
+  assert copies == {"exact": len(exact), "near": len(marked - exact)}
 
 
 def test_our_split_has_no_copies_and_each_class_its_share(
@@ -87,10 +87,10 @@ def test_our_split_has_no_copies_and_each_class_its_share(
 ) -> None:
   parts = _build(tmp_path, news, source="eduge")
   counts = _counts(tmp_path)
-  for found in counts["labels"].values():
-    total = sum(found.values())
-    assert found["test"] == pytest.approx(total / 10, abs=4)
-    assert found["dev"] == pytest.approx(0.09 * total, abs=4)
+  for part_counts in counts["labels"].values():
+    total = sum(part_counts.values())
+    assert part_counts["test"] == pytest.approx(total / 10, abs=4)
+    assert part_counts["dev"] == pytest.approx(0.09 * total, abs=4)
   assert set(counts["copies_of_training_rows"]["test"].values()) == {0}
   texts = [{row.text for row in part} for part in parts.values()]
   assert sum(map(len, texts)) == len(set.union(*texts))
@@ -121,17 +121,17 @@ def _lines(path: pathlib.Path) -> list[str]:
 def test_the_same_rows_give_the_same_bytes_and_any_order_the_same_parts(
   news: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  one, two = tmp_path / "one", tmp_path / "two"
-  parts = _build(one, news, source="eduge")
-  _build(two, news, source="eduge")
-  assert (one / "manifest.json").read_bytes() == (
-    two / "manifest.json"
+  first, second = tmp_path / "one", tmp_path / "two"
+  parts = _build(first, news, source="eduge")
+  _build(second, news, source="eduge")
+  assert (first / "manifest.json").read_bytes() == (
+    second / "manifest.json"
   ).read_bytes()
   header, *lines = _lines(news)
   random.Random(2).shuffle(lines)
   shuffled = tmp_path / "shuffled.csv"
   shuffled.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-  again = _build(two, shuffled, source="eduge")
+  again = _build(second, shuffled, source="eduge")
   for name, part in parts.items():
     assert {r.text for r in part} == {r.text for r in again[name]}
 
@@ -148,9 +148,9 @@ def test_a_file_of_eduges_size_gives_the_published_test_part(
   counts = _counts(folder)
   assert sum(counts["rows"].values()) == 75_661
   assert counts["rows"]["test"] == 15_133
-  assert [found["test"] for found in counts["labels"].values()] == list(
-    eduge.SUPPORTS.values()
-  )
+  assert [
+    part_counts["test"] for part_counts in counts["labels"].values()
+  ] == list(eduge.SUPPORTS.values())
   assert list(counts["labels"]) == list(eduge.SUPPORTS)
   _, test = classifier_splits.predecessor(eduge.ROWS)
   classes[test[0]] = "спорт" if classes[test[0]] == "хууль" else "хууль"
@@ -202,9 +202,9 @@ def test_texts_with_tabs_and_line_breaks_survive(
     "train.jsonl", "test.jsonl",
   }  # fmt: skip
   assert (folder / "mine.tsv").exists()
-  found = [row for part in parts.values() for row in part]
-  assert sorted(row.text for row in found) == sorted(texts)
-  assert {row.label for row in found} == {"x 0 🙂", "x 1 🙂"}
+  rows = [row for part in parts.values() for row in part]
+  assert sorted(row.text for row in rows) == sorted(texts)
+  assert {row.label for row in rows} == {"x 0 🙂", "x 1 🙂"}
 
 
 def test_pairs_several_labels_numbers_and_entities_are_read_back(
@@ -229,8 +229,8 @@ def test_pairs_several_labels_numbers_and_entities_are_read_back(
     columns = classifier_data.Columns(**given, label_type=kind)
     expected = classifier_data.read_rows(str(path), columns)
     parts = _build(tmp_path / kind, path, label_type=kind, **given)
-    found = [dataclasses.replace(r, line=0) for p in parts.values() for r in p]
-    assert set(found) == {dataclasses.replace(row, line=0) for row in expected}
+    rows = [dataclasses.replace(r, line=0) for p in parts.values() for r in p]
+    assert set(rows) == {dataclasses.replace(row, line=0) for row in expected}
     assert len(parts["test"]) == pytest.approx(4, abs=1)
 
 

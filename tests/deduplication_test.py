@@ -24,10 +24,10 @@ def _seen(threshold: float, *texts: str) -> list[str | None]:
 
 def test_copies_and_near_copies_are_seen_and_the_first_one_stays() -> None:
   words = [f"үг{number}" for number in range(200)]
-  text, other = " ".join(words), " ".join(reversed(words))
+  text, reordered = " ".join(words), " ".join(reversed(words))
   near = " ".join([*words[:100], "шинэ", *words[100:]])
   far = " ".join(words[:100] + [f"өөр{number}" for number in range(100)])
-  assert _seen(0.8, text, other, text, near, far) == [
+  assert _seen(0.8, text, reordered, text, near, far) == [
     None, None, "exact duplicate", "near duplicate", None,
   ]  # fmt: skip
   assert _seen(0.0, text, near) == [None, None]

@@ -49,13 +49,13 @@ def _flags(folder: pathlib.Path, output: pathlib.Path) -> list[str]:
 
 def _curve(output: pathlib.Path) -> list[float]:
   """The training losses, step by step, as TensorBoard shows them."""
-  found = {}
+  losses = {}
   for path in sorted((output / "events/train").glob("events*")):
     for event in tf.compat.v1.train.summary_iterator(str(path)):
       for value in event.summary.value:
         if value.tag == "loss":
-          found[event.step] = float(tf.make_ndarray(value.tensor))
-  return [found[step] for step in sorted(found)]
+          losses[event.step] = float(tf.make_ndarray(value.tensor))
+  return [losses[step] for step in sorted(losses)]
 
 
 def _results(output: pathlib.Path) -> dict[str, float]:
@@ -94,9 +94,9 @@ def test_the_losses_are_those_of_one_device(
   more: list[str],
 ) -> None:
   running.Programs().succeed(*_flags(folder, tmp_path), *more)
-  want, found = _curve(alone), _curve(tmp_path)
+  want, losses = _curve(alone), _curve(tmp_path)
   assert len(want) == STEPS and want[0] > want[-1]
-  np.testing.assert_allclose(found, want, rtol=1e-5)
+  np.testing.assert_allclose(losses, want, rtol=1e-5)
   results = _results(tmp_path)
   for name, value in _results(alone).items():
     assert results[name] == pytest.approx(value, rel=1e-5), name
@@ -138,9 +138,9 @@ def test_bfloat16_trains_with_float32_weights_and_nearly_the_same_loss(
   folder: pathlib.Path, alone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   running.Programs().succeed(*_flags(folder, tmp_path), "--precision=bfloat16")
-  want, found = _curve(alone), _curve(tmp_path)
-  np.testing.assert_allclose(found, want, rtol=0.05)
-  assert found != want
+  want, losses = _curve(alone), _curve(tmp_path)
+  np.testing.assert_allclose(losses, want, rtol=0.05)
+  assert losses != want
   reader = tf.train.load_checkpoint(str(tmp_path / "model/model.ckpt"))
   kinds = {
     kind
@@ -151,15 +151,19 @@ def test_bfloat16_trains_with_float32_weights_and_nearly_the_same_loss(
 
 
 def test_parts_of_a_batch_are_its_rows_in_order(folder: pathlib.Path) -> None:
-  found = inputs.record_set(f"{folder}/train-*.tfrecord")
+  record_set = inputs.record_set(f"{folder}/train-*.tfrecord")
   whole = next(
-    iter(inputs.train_dataset(found, found.count(), inputs.Share(8), 3, 5))
+    iter(
+      inputs.train_dataset(
+        record_set, record_set.count(), inputs.Share(8), 3, 5
+      )
+    )
   )
   parts = [
     part
     for first in (0, 2)
     for part in inputs.train_dataset(
-      found, found.count(), inputs.Share(8, 4, first, 2), 3, 5
+      record_set, record_set.count(), inputs.Share(8, 4, first, 2), 3, 5
     ).take(2)
   ]
   for name, value in whole.items():
@@ -305,9 +309,11 @@ def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
     evaluation=None, characters=None, total_steps=9, parts=parts, seed=5,
     jit_compile=True, lean_step=False,
   )  # fmt: skip
-  found = inputs.record_set(f"{folder}/train-*.tfrecord")
-  assert not found.shape.max_predictions_per_seq
-  dataset = inputs.train_dataset(found, found.count(), inputs.Share(8), 5, 0)
+  record_set = inputs.record_set(f"{folder}/train-*.tfrecord")
+  assert not record_set.shape.max_predictions_per_seq
+  dataset = inputs.train_dataset(
+    record_set, record_set.count(), inputs.Share(8), 5, 0
+  )
   for spec in dataset.element_spec.values():
     assert spec.shape.is_fully_defined()
   whole = tf.function(

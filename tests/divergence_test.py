@@ -66,13 +66,13 @@ def _poison(source: pathlib.Path, target: pathlib.Path) -> None:
   files = sorted(source.glob("*.tfrecord"))
   for path in files:
     with path.open("rb") as file:
-      found = list(records.read_framed(file))
-    middle = tf.train.Example.FromString(found[len(found) // 2])
+      examples = list(records.read_framed(file))
+    middle = tf.train.Example.FromString(examples[len(examples) // 2])
     weights = middle.features.feature[records.MASKED_LM_WEIGHTS].float_list
     weights.value[:] = [3e38] * len(weights.value)
-    found[len(found) // 2] = middle.SerializeToString()
+    examples[len(examples) // 2] = middle.SerializeToString()
     with (target / path.name).open("wb") as file:
-      records.write(file, found)
+      records.write(file, examples)
   content = manifest.find(str(source))
   assert content
   manifest.write(
@@ -202,7 +202,7 @@ def _looked(
 def test_two_worker_processes_go_back_as_one(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  one, two = (
+  command_of_one, command_of_two = (
     _command(
       dataclasses.replace(
         _settings(folder, tmp_path / name), on_divergence="rollback"
@@ -211,20 +211,20 @@ def test_two_worker_processes_go_back_as_one(
     )
     for name in ("one", "two")
   )
-  running.Programs().succeed(*one)
-  with running.two_workers(*two) as workers:
+  running.Programs().succeed(*command_of_one)
+  with running.two_workers(*command_of_two) as workers:
     logs = [worker.communicate(timeout=240)[1] for worker in workers]
   assert [worker.returncode for worker in workers] == [0, 0], logs
   assert all("rolled back to step 0" in log for log in logs)
   decided = [tmp_path / name / "rollbacks.json" for name in ("one", "two")]
   assert decided[0].read_bytes() == decided[1].read_bytes()
-  want, found = (
+  want, distributed = (
     _weights(path.parent / "checkpoints/model.ckpt-20") for path in decided
   )
   for name, value in want.items():
     if value.dtype != object:
       np.testing.assert_allclose(
-        found[name], value, rtol=1e-3, atol=1e-5, err_msg=name
+        distributed[name], value, rtol=1e-3, atol=1e-5, err_msg=name
       )
 
 
@@ -240,10 +240,10 @@ def test_two_devices_decide_as_one(
       *_command(settings, _recipe(num_train_steps=20)),
       f"--logical_devices={devices}",
     )
-  one, two = (
+  by_one_device, by_two_devices = (
     (tmp_path / name / "rollbacks.json").read_bytes() for name in "12"
   )
-  assert one == two
+  assert by_one_device == by_two_devices
 
 
 def test_a_spike_is_the_mean_of_an_interval_far_above_the_last_ones() -> None:
@@ -366,14 +366,14 @@ def test_the_run_goes_back_an_interval_at_least_and_never_saves_lost_weights(
   with pytest.raises(divergence.Diverged, match="finite weights"):
     guard.save()
   assert guard.leave() == 300
-  found = divergence.Diverged(300 + EVERY - 1, "a finite loss", "nan")
-  guard.answer(found)
-  guard.go_back(found)
+  diverged = divergence.Diverged(300 + EVERY - 1, "a finite loss", "nan")
+  guard.answer(diverged)
+  guard.go_back(diverged)
   assert int(step) == 200, "300 is too near"
   names = {path.name for path in (tmp_path / "checkpoints").glob("*.index")}
   assert names == {f"model.ckpt-{n}.index" for n in (0, 100, 150, 200)}
-  found = divergence.Diverged(200, "a finite loss", "nan")
-  guard.answer(found)
-  guard.go_back(found)
+  diverged = divergence.Diverged(200, "a finite loss", "nan")
+  guard.answer(diverged)
+  guard.go_back(diverged)
   assert int(step) == 100, "150 was saved on a signal"
   assert guard.skipped == 300 + EVERY - 1 - 200 + 100

@@ -108,14 +108,14 @@ def _weigh(feature: dict) -> None:
 def test_an_id_out_of_range_is_found_at_both_ends_of_every_file(
   copied: pathlib.Path, file: int, place: int
 ) -> None:
-  found = _found(copied)
-  checks.values(SHAPE, found)
-  path = pathlib.Path(found.files[file])
+  record_set = _found(copied)
+  checks.values(SHAPE, record_set)
+  path = pathlib.Path(record_set.files[file])
   _spoil(path, place, _set(records.INPUT_IDS, 3, 400))
   with pytest.raises(
     options.InputError, match=f"input_ids from 0 to 399 in {path}; got 400"
   ):
-    checks.values(SHAPE, found)
+    checks.values(SHAPE, record_set)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_an_id_out_of_range_is_found_at_both_ends_of_every_file(
 def test_numbers_that_the_model_cannot_take_are_refused(
   copied: pathlib.Path, change: Callable[[dict], None], message: str
 ) -> None:
-  found = _found(copied)
-  _spoil(pathlib.Path(found.files[0]), 2, change)
+  record_set = _found(copied)
+  _spoil(pathlib.Path(record_set.files[0]), 2, change)
   with pytest.raises(options.InputError, match=message):
-    checks.values(SHAPE, found)
+    checks.values(SHAPE, record_set)
 
 
 def test_the_ends_of_a_file_are_its_first_and_last_records(
@@ -175,10 +175,10 @@ def test_the_ends_of_a_file_are_its_first_and_last_records(
 def test_the_special_ids_of_another_tokenizer_are_seen_in_the_records(
   copied: pathlib.Path, udhr: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  found = _found(copied)
-  assert checks.tokenizer(SHAPE, found).startswith("[CLS] ")
-  right = tokenization.Tokenizer(found.tokenizer_file())
-  unknown = dataclasses.replace(found, tokenizer="")
+  record_set = _found(copied)
+  assert checks.tokenizer(SHAPE, record_set).startswith("[CLS] ")
+  right = tokenization.Tokenizer(record_set.tokenizer_file())
+  unknown = dataclasses.replace(record_set, tokenizer="")
 
   def padded_with_text(feature: dict) -> None:
     feature[records.INPUT_MASK].int64_list.value[-1] = 0
@@ -201,7 +201,7 @@ def test_the_special_ids_of_another_tokenizer_are_seen_in_the_records(
   )
   shutil.copy(tmp_path / "other" / tokenization.MODEL_NAME, copied)
   with pytest.raises(options.InputError, match="the one that the records' man"):
-    checks.tokenizer(SHAPE, found)
+    checks.tokenizer(SHAPE, record_set)
   with pytest.raises(options.InputError, match="vocab_size 401, as "):
     checks.tokenizer(SHAPE, unknown)
 
@@ -217,8 +217,8 @@ def test_records_of_two_tokenizers_or_two_lengths_are_refused(
       input_file=str(udhr), output_dir=str(tmp_path / "other"), vocab_size=390
     )
   )
-  other = str(tmp_path / "other" / tokenization.MODEL_NAME)
-  _create(udhr, other, tmp_path / "mixed", eval_fraction=0.0)
+  smaller_model = str(tmp_path / "other" / tokenization.MODEL_NAME)
+  _create(udhr, smaller_model, tmp_path / "mixed", eval_fraction=0.0)
   _create(
     udhr, tokenizer_file, tmp_path / "short", eval_fraction=0.0,
     max_seq_length=24,
@@ -349,10 +349,10 @@ def test_records_without_sentence_pairs_pass_and_are_trained_on(
 
 
 def test_fewer_files_than_workers_are_refused(folder: pathlib.Path) -> None:
-  found = _found(folder / "records")
-  assert checks.shards(found, 2) == "2 files"
+  record_set = _found(folder / "records")
+  assert checks.shards(record_set, 2) == "2 files"
   with pytest.raises(options.InputError, match="--num_shards=3 or more"):
-    checks.shards(found, 3)
+    checks.shards(record_set, 3)
 
 
 def test_a_tpu_elsewhere_reads_and_writes_on_gs_alone(
@@ -390,12 +390,14 @@ def test_a_tpu_elsewhere_takes_records_whose_masks_are_written(
 
 
 def test_versions_are_those_of_the_locks_and_two_tensorflows_clash() -> None:
-  found = checks.installed()
-  assert "tf-keras" in checks.versions(found)
+  installed = checks.installed()
+  assert "tf-keras" in checks.versions(installed)
   with pytest.raises(options.InputError, match="numpy .*as locked; got 1.0"):
-    checks.versions(found | {"numpy": "1.0"})
+    checks.versions(installed | {"numpy": "1.0"})
   with pytest.raises(options.InputError, match="both, which own the same fol"):
-    checks.one_tensorflow(found | {"tensorflow-tpu": found["tensorflow"]})
+    checks.one_tensorflow(
+      installed | {"tensorflow-tpu": installed["tensorflow"]}
+    )
   tpu = checks.pinned(tpu=True)
   with pytest.raises(options.InputError, match="libtpu .*setup.sh --tpu"):
     checks.versions(
@@ -493,9 +495,9 @@ def test_pretraining_only_warns_of_memory_as_the_estimate_is_rough(
 def test_records_longer_than_dropout_can_number_are_refused(
   folder: pathlib.Path,
 ) -> None:
-  found = _found(folder / "records")
+  record_set = _found(folder / "records")
   long = dataclasses.replace(
-    found, shape=found.shape._replace(max_seq_length=4097)
+    record_set, shape=record_set.shape._replace(max_seq_length=4097)
   )
   config = dataclasses.replace(SHAPE, max_position_embeddings=8192)
   with pytest.raises(options.InputError, match="records of at most 4,096 piec"):

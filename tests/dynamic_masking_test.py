@@ -28,9 +28,9 @@ def _found(folder: pathlib.Path, pattern: str) -> inputs.RecordSet:
 def _batches(
   folder: pathlib.Path, step: int, count: int, seed: int = 3
 ) -> list[dict[str, np.ndarray]]:
-  found = _found(folder, "train-*")
+  record_set = _found(folder, "train-*")
   dataset = inputs.train_dataset(
-    found, found.count(), inputs.Share(8), seed, step
+    record_set, record_set.count(), inputs.Share(8), seed, step
   )
   return list(dataset.take(count).as_numpy_iterator())
 
@@ -49,8 +49,10 @@ def test_training_records_have_no_masks_and_held_out_ones_have(
 def test_a_batch_has_the_shapes_and_names_of_a_static_one(
   dynamic_records: pathlib.Path,
 ) -> None:
-  found = _found(dynamic_records, "train-*")
-  dataset = inputs.train_dataset(found, found.count(), inputs.Share(8), 3, 0)
+  record_set = _found(dynamic_records, "train-*")
+  dataset = inputs.train_dataset(
+    record_set, record_set.count(), inputs.Share(8), 3, 0
+  )
   shapes = {n: s.shape.as_list() for n, s in dataset.element_spec.items()}
   assert shapes == {
     "input_ids": [8, LENGTH],
@@ -80,23 +82,23 @@ def test_another_step_seed_or_row_has_other_masks(
   dynamic_records: pathlib.Path, tokenizer_file: str
 ) -> None:
   tokenizer = tokenization.Tokenizer(tokenizer_file)
-  found = _found(dynamic_records, "train-*")
-  (raw,) = tf.data.TFRecordDataset(list(found.files)).batch(8).take(1)
+  record_set = _found(dynamic_records, "train-*")
+  (raw,) = tf.data.TFRecordDataset(list(record_set.files)).batch(8).take(1)
   features = {
     name: np.repeat(value.numpy()[:1], 8, axis=0)
     for name, value in records.parse_pretraining(
       raw, records.Shape(LENGTH, 0)
     ).items()
   }
-  how, _ = inputs._masks(found, 3)
+  how, _ = inputs._masks(record_set, 3)
   first = dynamic_masking.mask(features, 5, ROWS, how, tokenizer)
   again = dynamic_masking.mask(features, 5, ROWS, how, tokenizer)
   np.testing.assert_array_equal(first.ids, again.ids)
-  other = dynamic_masking.mask(features, 6, ROWS, how, tokenizer)
+  next_step = dynamic_masking.mask(features, 6, ROWS, how, tokenizer)
   seeded = dynamic_masking.mask(
     features, 5, ROWS, dataclasses.replace(how, seed=4), tokenizer
   )
-  for masks in (other, seeded):
+  for masks in (next_step, seeded):
     assert (masks.positions != first.positions).any(axis=1).mean() > 0.5
   rows = {tuple(row) for row in first.positions.tolist()}
   assert len(rows) > 4, "rows of one text are masked differently"
@@ -106,11 +108,11 @@ def test_the_masked_text_is_the_text_with_masks_of_whole_words(
   dynamic_records: pathlib.Path, tokenizer_file: str
 ) -> None:
   tokenizer = tokenization.Tokenizer(tokenizer_file)
-  found = _found(dynamic_records, "train-*")
+  record_set = _found(dynamic_records, "train-*")
   plain = inputs._parsed(
-    tf.data.TFRecordDataset(list(found.files)).batch(64), found
+    tf.data.TFRecordDataset(list(record_set.files)).batch(64), record_set
   )
-  how, _ = inputs._masks(found, 3)
+  how, _ = inputs._masks(record_set, 3)
   masked = pieces = hidden = 0
   for step, batch in enumerate(plain.as_numpy_iterator()):
     places = np.arange(len(batch["input_ids"]))
@@ -147,8 +149,8 @@ def test_masks_are_those_of_static_records_for_the_same_keys(
 ) -> None:
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   how = masking.Settings(0.15, 5, True, 3, True, 3)
-  found = _found(dynamic_records, "train-*")
-  (raw,) = tf.data.TFRecordDataset(list(found.files)).batch(8).take(1)
+  record_set = _found(dynamic_records, "train-*")
+  (raw,) = tf.data.TFRecordDataset(list(record_set.files)).batch(8).take(1)
   features = {
     name: value.numpy()
     for name, value in records.parse_pretraining(

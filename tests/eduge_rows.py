@@ -15,14 +15,14 @@ def labels(count: int) -> list[str]:
   """A class a row; of 75,661, the test part has the published numbers."""
   chance = random.Random(0)
   shares = list(eduge.SUPPORTS.values())
-  found = chance.choices(list(eduge.SUPPORTS), shares, k=count)
+  classes = chance.choices(list(eduge.SUPPORTS), shares, k=count)
   if count == eduge.ROWS:
     names = [name for name, n in eduge.SUPPORTS.items() for _ in range(n)]
     chance.shuffle(names)
     _, test = classifier_splits.predecessor(count)
     for position, name in zip(test.tolist(), names, strict=True):
-      found[position] = name
-  return found
+      classes[position] = name
+  return classes
 
 
 def write(path: pathlib.Path, count: int, classes: list[str]) -> None:

@@ -69,10 +69,12 @@ def _gradients(
 
 
 def test_weights_depend_on_the_seed_alone() -> None:
-  first, again, other = (
+  first, again, reseeded = (
     pretraining.PretrainingModel(CONFIG, seed) for seed in (1, 1, 2)
   )
-  for a, b, c in zip(first.weights, again.weights, other.weights, strict=True):
+  for a, b, c in zip(
+    first.weights, again.weights, reseeded.weights, strict=True
+  ):
     np.testing.assert_array_equal(a.numpy(), b.numpy(), a.name)
     if "kernel" in a.name or a.name.endswith("embeddings:0"):
       assert not np.array_equal(a.numpy(), c.numpy()), a.name
@@ -89,8 +91,8 @@ def test_dropout_is_a_function_of_its_seed() -> None:
   same = [_encoded(encoder, [3, 4]).sequence_output.numpy() for _ in range(2)]
   np.testing.assert_array_equal(*same)
   for seed in ([3, 5], [2, 4], None):
-    other = _encoded(encoder, seed).sequence_output.numpy()
-    assert not np.array_equal(same[0], other)
+    different = _encoded(encoder, seed).sequence_output.numpy()
+    assert not np.array_equal(same[0], different)
   whole = [_encoded(encoder, None).sequence_output.numpy() for _ in range(2)]
   np.testing.assert_array_equal(*whole)
 

@@ -49,10 +49,10 @@ def _book(
 
 def _one(page: str) -> list[str]:
   """The paragraphs of a chapter in front of a long one."""
-  found = epub.chapters(_book({"a.xhtml": f"<h1>I</h1>{page}<p>{LONG}</p>"}))
-  assert not isinstance(found, cleaning.Drop), found
-  assert found[0][-1] == LONG.strip()
-  return found[0][:-1]
+  chapters = epub.chapters(_book({"a.xhtml": f"<h1>I</h1>{page}<p>{LONG}</p>"}))
+  assert not isinstance(chapters, cleaning.Drop), chapters
+  assert chapters[0][-1] == LONG.strip()
+  return chapters[0][:-1]
 
 
 @pytest.mark.parametrize(
@@ -233,8 +233,8 @@ def test_front_and_back_matter_of_calibres_books_is_left_out(
   text = f"<p class='calibre1'>{LONG}</p>"
   names = ["index_split_000.html", "index_split_001.html"]
   pages = [page, text * 9] if in_front else [text * 9, page]
-  found = epub.chapters(_book(dict(zip(names, pages, strict=True))))
-  assert found == [[LONG.strip()] * 9]
+  chapters = epub.chapters(_book(dict(zip(names, pages, strict=True))))
+  assert chapters == [[LONG.strip()] * 9]
 
 
 def test_a_short_chapter_with_one_line_of_an_imprint_stays() -> None:
@@ -245,10 +245,10 @@ def test_a_short_chapter_with_one_line_of_an_imprint_stays() -> None:
 
 def test_a_book_of_one_page_is_read_whatever_it_is_called() -> None:
   for name in ("cover.html", "toc.html"):
-    found = epub.chapters(
+    chapters = epub.chapters(
       _book({"x.html": "<p>АЛТАН ӨДӨР</p>", name: f"<p>{LONG}</p>"})
     )
-    assert found == [[LONG.strip()]]
+    assert chapters == [[LONG.strip()]]
 
 
 def test_pages_are_read_in_the_encoding_that_they_state() -> None:
@@ -262,8 +262,8 @@ def test_pages_are_read_in_the_encoding_that_they_state() -> None:
   ):  # fmt: skip
     assert epub.chapters(_book({"a.xhtml": raw})) == [[text.strip()]]
   for raw in (page.encode("cp1251"), page.encode("utf-16-le")):
-    found = epub.chapters(_book({"a.xhtml": raw}))
-    assert isinstance(found, cleaning.Drop) and found.reason == "broken book"
+    drop = epub.chapters(_book({"a.xhtml": raw}))
+    assert isinstance(drop, cleaning.Drop) and drop.reason == "broken book"
 
 
 def test_deep_and_broad_pages_take_linear_time() -> None:
@@ -287,8 +287,8 @@ def test_a_book_damaged_at_any_byte_is_dropped_or_read() -> None:
     changed = bytearray(content)
     changed[place] ^= 0x55
     for damaged in (bytes(changed), content[:place]):
-      found = epub.chapters(epub.Book("ном.epub", damaged))
-      assert isinstance(found, cleaning.Drop) or found == [[LONG.strip()]]
+      chapters = epub.chapters(epub.Book("ном.epub", damaged))
+      assert isinstance(chapters, cleaning.Drop) or chapters == [[LONG.strip()]]
 
 
 def _bomb() -> epub.Book:
@@ -333,9 +333,9 @@ def _bomb() -> epub.Book:
 def test_what_cannot_be_read_is_dropped_with_its_reason(
   book: epub.Book, reason: str
 ) -> None:
-  found = epub.chapters(book)
-  assert isinstance(found, cleaning.Drop)
-  assert found.reason == reason
+  drop = epub.chapters(book)
+  assert isinstance(drop, cleaning.Drop)
+  assert drop.reason == reason
 
 
 def test_a_shelf_is_built_into_a_corpus_and_a_broken_book_is_counted(
@@ -362,12 +362,12 @@ def test_a_real_book_is_read_from_its_first_to_its_last_sentence() -> None:
   for name in ("alice.epub", "alice_broken.epub"):
     path = os.path.join(shared, "data", "epub", name)
     (book,) = epub.items(path)
-    found = epub.chapters(book)
-    assert not isinstance(found, cleaning.Drop)
-    assert len(found) == 10
-    assert found[0][0].startswith("Alice was beginning to get very tired")
-    assert found[-1][-1].endswith("what a wonderful dream it had been.")
-    text = "\n".join(p for chapter in found for p in chapter)
+    chapters = epub.chapters(book)
+    assert not isinstance(chapters, cleaning.Drop)
+    assert len(chapters) == 10
+    assert chapters[0][0].startswith("Alice was beginning to get very tired")
+    assert chapters[-1][-1].endswith("what a wonderful dream it had been.")
+    text = "\n".join(p for chapter in chapters for p in chapter)
     assert len(text.split()) == 9601
     for word in ("Gutenberg", "Copyright", "[Pg", "<", "\x00", "Tea Party."):
       assert word not in text

@@ -45,11 +45,11 @@ def test_attention_equals_that_of_google_research(name: str) -> None:
   expected = np.load(REFERENCE / name / "outputs.npz")
   real = inputs["input_mask"].astype(bool)
   assert len(output.attentions) == 3
-  for layer, found in enumerate(output.attentions):
+  for layer, weights in enumerate(output.attentions):
     want = expected[f"attn_{layer}"]
     for row in range(4):  # what padding attends to is nobody's business
       np.testing.assert_allclose(
-        found.numpy()[row][:, real[row]], want[row][:, real[row]], atol=1e-5
+        weights.numpy()[row][:, real[row]], want[row][:, real[row]], atol=1e-5
       )
 
 
@@ -79,26 +79,28 @@ def explainer(tokenizer_file: str) -> explanation.Explainer:
 def test_attention_is_the_models_own_and_no_padding_is_in_it(
   explainer: explanation.Explainer, tokenizer_file: str
 ) -> None:
-  found = explainer.explain(TEXT)
+  explained = explainer.explain(TEXT)
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   (pieces,) = tokenizer.encode([TEXT])
   ids = [tokenizer.cls_id, *pieces, tokenizer.sep_id]
-  assert found.pieces == tokenizer.pieces(ids)
+  assert explained.pieces == tokenizer.pieces(ids)
   row = tf.constant([ids])
   output = explainer._encoder(
     row, tf.ones_like(row), tf.zeros_like(row), with_attentions=True
   )
-  assert found.attention.shape == (3, 4, len(ids), len(ids))
-  np.testing.assert_allclose(found.attention.sum(-1), 1, atol=1e-5)
-  for layer, expected in zip(found.attention, output.attentions, strict=True):
+  assert explained.attention.shape == (3, 4, len(ids), len(ids))
+  np.testing.assert_allclose(explained.attention.sum(-1), 1, atol=1e-5)
+  for layer, expected in zip(
+    explained.attention, output.attentions, strict=True
+  ):
     np.testing.assert_allclose(layer, expected.numpy()[0], atol=1e-5)
 
 
 def test_the_second_of_two_equal_blocks_of_a_group_is_shown_too(
   tokenizer_file: str,
 ) -> None:
-  found = _explainer(tokenizer_file, inner_group_num=2).explain("эрх")
-  assert found.attention.shape[:2] == (6, 4)
+  explained = _explainer(tokenizer_file, inner_group_num=2).explain("эрх")
+  assert explained.attention.shape[:2] == (6, 4)
 
 
 def test_the_parts_of_an_attribution_sum_to_what_they_are_parts_of(
@@ -121,37 +123,37 @@ def test_what_is_in_the_baseline_too_is_part_of_nothing(
   explainer: explanation.Explainer,
 ) -> None:
   """The paper's axiom of sensitivity (b)."""
-  found = explainer.explain("эрх", "үүрэг")
-  assert found.answer
-  same = np.isin(found.pieces, ["[CLS]", "[SEP]"])
+  explained = explainer.explain("эрх", "үүрэг")
+  assert explained.answer
+  same = np.isin(explained.pieces, ["[CLS]", "[SEP]"])
   assert same.sum() == 3
-  assert not found.answer.attribution[same].any()
-  assert found.answer.attribution[~same].all()
+  assert not explained.answer.attribution[same].any()
+  assert explained.answer.attribution[~same].all()
 
 
 def test_a_pair_has_segments_and_loses_the_end_of_its_longer_text(
   explainer: explanation.Explainer,
 ) -> None:
-  found = explainer.explain("эрх", "үүрэг " * 60)
-  assert found.pieces[:1] + found.pieces[-1:] == ["[CLS]", "[SEP]"]
-  first = found.pieces.index("[SEP]")
-  assert found.segments == [0] * (first + 1) + [1] * (63 - first)
-  assert len(found.pieces) == 64 and found.cut > 0
-  assert "".join(found.pieces[1:first]) == "▁эрх"
+  explained = explainer.explain("эрх", "үүрэг " * 60)
+  assert explained.pieces[:1] + explained.pieces[-1:] == ["[CLS]", "[SEP]"]
+  first = explained.pieces.index("[SEP]")
+  assert explained.segments == [0] * (first + 1) + [1] * (63 - first)
+  assert len(explained.pieces) == 64 and explained.cut > 0
+  assert "".join(explained.pieces[1:first]) == "▁эрх"
 
 
 def test_pieces_are_joined_to_the_words_of_the_text(
   explainer: explanation.Explainer,
 ) -> None:
-  found = explainer.explain(f"{TEXT} 🙂")
-  assert found.word_texts == [
+  explained = explainer.explain(f"{TEXT} 🙂")
+  assert explained.word_texts == [
     "[CLS]", "Хүн", "бүр", "эрх", "чөлөөтэй", ",", "тэгш", "эрхтэй", "төрдөг",
-    ".", *found.word_texts[10:],
+    ".", *explained.word_texts[10:],
   ]  # fmt: skip
-  assert found.word_texts[10:] == ["🙂", "[SEP]"]
-  assert "🙂" in found.pieces, "a piece that the tokenizer does not know"
-  assert len(set(found.words)) == len(found.word_texts)
-  assert len(found.pieces) > len(found.word_texts)
+  assert explained.word_texts[10:] == ["🙂", "[SEP]"]
+  assert "🙂" in explained.pieces, "a piece that the tokenizer does not know"
+  assert len(set(explained.words)) == len(explained.word_texts)
+  assert len(explained.pieces) > len(explained.word_texts)
 
 
 def _viewer(
@@ -182,9 +184,9 @@ def test_a_page_shows_what_was_typed_and_not_what_the_model_reads(
     ["Сайн", "…", "Ё", "Хүн"],
     ["Саи\u0306н", "ЁС", "№", "Хүн"],
   ):
-    found = explainer.explain(" ".join(words))
-    assert found.word_texts == ["[CLS]", *words, "[SEP]"]
-    typed = [piece for piece in found.pieces[1:-1] if piece != "."]
+    explained = explainer.explain(" ".join(words))
+    assert explained.word_texts == ["[CLS]", *words, "[SEP]"]
+    typed = [piece for piece in explained.pieces[1:-1] if piece != "."]
     shown = "".join(typed).replace("▁", " ").replace("No", "")
     assert shown.split() == words
 
@@ -194,14 +196,14 @@ def test_a_page_shows_a_tweet_as_it_was_typed(tokenizer_file: str) -> None:
   explainer = _viewer(
     tokenization.Tokenizer(tokenizer_file), clean=tweets.traced
   )
-  found = explainer.explain("Эрх &amp; @bold, https://t.co/x ээээ")
-  joined = " ".join(found.word_texts)
+  explained = explainer.explain("Эрх &amp; @bold, https://t.co/x ээээ")
+  joined = " ".join(explained.word_texts)
   assert joined == "[CLS] Эрх &amp; @bold , https://t.co/x ээээ [SEP]"
-  found = _viewer(
+  explained = _viewer(
     tokenization.Tokenizer(tokenizer_file),
     clean=lambda text: tweets.traced(text, "mark"),
   ).explain("sain baina uu")
-  assert " ".join(found.word_texts).endswith("sain baina uu [SEP]")
+  assert " ".join(explained.word_texts).endswith("sain baina uu [SEP]")
 
 
 def test_a_word_of_wordpiece_is_shown_as_it_was_typed(
@@ -211,11 +213,11 @@ def test_a_word_of_wordpiece_is_shown_as_it_was_typed(
   path = tmp_path / "vocab.txt"
   path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
   reader = tokenization.Tokenizer(str(path), True, True)
-  found = _viewer(reader).explain("Сайн ёстой  үг?")
-  assert found.pieces == [
+  explained = _viewer(reader).explain("Сайн ёстой  үг?")
+  assert explained.pieces == [
     "[CLS]", "Сай", "##н", "ёс", "##той", "▁үг", "?", "[SEP]",
   ]  # fmt: skip
-  assert found.word_texts == ["[CLS]", "Сайн", "ёстой", "үг", "?", "[SEP]"]
+  assert explained.word_texts == ["[CLS]", "Сайн", "ёстой", "үг", "?", "[SEP]"]
 
 
 @pytest.mark.parametrize("long_text", framing.LONG_TEXTS)
@@ -233,12 +235,14 @@ def test_a_page_is_of_the_pieces_that_a_classifier_reads(
     ("эрх", "хүн"),
   ):
     framed = framer.frame([(text, pair) if pair else text])
-    found = explainer.explain(text, pair)
-    assert found.pieces == tokenizer.pieces(framed.ids[0])
-    assert found.segments == [
-      int(place >= framed.seconds[0]) for place in range(len(found.pieces))
+    explained = explainer.explain(text, pair)
+    assert explained.pieces == tokenizer.pieces(framed.ids[0])
+    assert explained.segments == [
+      int(place >= framed.seconds[0]) for place in range(len(explained.pieces))
     ]
-    assert found.cut == framed.sizes[0] - len(found.pieces) + 2 + bool(pair)
+    assert explained.cut == framed.sizes[0] - len(explained.pieces) + 2 + bool(
+      pair
+    )
 
 
 def _rows(shape: tuple[int, ...], sharpness: float) -> np.ndarray:
@@ -271,10 +275,10 @@ def test_what_is_too_much_keeps_the_largest_of_each_row() -> None:
   rows = _rows((2, 4, 64, 64), 2)
   packed = attention.pack(rows, limit=6000)
   assert len(packed.levels) <= 6000 and 1 < packed.kept < 64
-  found = _unpacked(packed, rows.shape)
-  kept = (found > 0).sum(-1)
+  unpacked = _unpacked(packed, rows.shape)
+  kept = (unpacked > 0).sum(-1)
   assert kept.max() == packed.kept
-  off = np.abs(found - rows) <= rows.max(-1, keepdims=True) / 500
+  off = np.abs(unpacked - rows) <= rows.max(-1, keepdims=True) / 500
   best = np.argsort(rows, -1)[..., -packed.kept // 2 :]
   assert np.take_along_axis(off, best, -1).all()
   largest = np.sort(rows, -1)[..., -packed.kept :].sum() / rows.sum()
@@ -286,10 +290,10 @@ def test_a_page_of_512_pieces_12_layers_and_12_heads_stays_below_6_mb(
   explainer: explanation.Explainer,
 ) -> None:
   """The worst case: rows without any structure to compress."""
-  found = explainer.explain(TEXT)
+  explained = explainer.explain(TEXT)
   large = explanation.Explanation(
     ["▁чөлөөтэй"] * 512, [*range(512)], ["чөлөөтэй"] * 512, [0] * 512, 0,
-    _rows((12, 12, 512, 512), 1.0), found.answer,
+    _rows((12, 12, 512, 512), 1.0), explained.answer,
   )  # fmt: skip
   assert len(attention.page(large).encode("utf-8")) < 6_000_000
 
@@ -313,16 +317,16 @@ def test_a_page_runs_its_own_scripts_alone_and_fetches_nothing(
 def test_a_page_holds_the_models_numbers(
   explainer: explanation.Explainer,
 ) -> None:
-  found = explainer.explain(TEXT)
-  page = attention.page(found)
+  explained = explainer.explain(TEXT)
+  page = attention.page(explained)
   data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])  # type: ignore[index]
-  assert data["pieces"] == found.pieces
+  assert data["pieces"] == explained.pieces
   assert (data["layers"], data["heads"]) == (3, 4)
-  assert found.answer
+  assert explained.answer
   np.testing.assert_allclose(
-    data["answer"]["attribution"], found.answer.attribution, atol=5e-5
+    data["answer"]["attribution"], explained.answer.attribution, atol=5e-5
   )
-  assert data["answer"]["label"] == found.answer.label
+  assert data["answer"]["label"] == explained.answer.label
 
 
 def test_a_model_without_a_head_is_shown_without_an_answer(
@@ -338,10 +342,10 @@ def test_a_model_without_a_head_is_shown_without_an_answer(
     parts={"encoder": encoder}, tokenizer_file=tokenizer_file,
     parameters={"do_lower_case": False}, counts={}, inputs={},
   )  # fmt: skip
-  found = explanation.Explainer.load(str(tmp_path)).explain(TEXT)
-  assert found.answer is None
-  assert found.attention.shape[:2] == (1, 2)
-  assert attention.view(found)["answer"] is None
+  explained = explanation.Explainer.load(str(tmp_path)).explain(TEXT)
+  assert explained.answer is None
+  assert explained.attention.shape[:2] == (1, 2)
+  assert attention.view(explained)["answer"] is None
 
 
 def test_weights_without_a_tokenizer_ask_for_one(

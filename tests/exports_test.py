@@ -68,20 +68,20 @@ def pretrained_dir(
 
 
 def _weights(folder: str) -> dict[str, np.ndarray]:
-  found = export_source.opened(folder)
+  source = export_source.opened(folder)
   return {
     f"{part}{i}": variable.numpy()
-    for part, layer in found.parts.items()
+    for part, layer in source.parts.items()
     for i, variable in enumerate(layer.variables)
   }
 
 
 def _assert_equal(
-  one: dict[str, np.ndarray], other: dict[str, np.ndarray]
+  arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray]
 ) -> None:
-  assert one.keys() == other.keys()
-  for name, array in one.items():
-    np.testing.assert_array_equal(array, other[name], err_msg=name)
+  assert arrays.keys() == expected.keys()
+  for name, array in arrays.items():
+    np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
 def test_weights_alone_keep_all_but_the_optimizer(
@@ -135,12 +135,12 @@ def test_there_and_back_changes_no_bit(
   )
   assert (source.config, source.labels) == (back.config, back.labels)
   texts = [*foreign_text.SENTENCES, "саи\u0306н  ХОЁР \u200bА\u0301"]
-  for one, other in zip(
+  for ids, ids_back in zip(
     source.tokenizer().encode(texts),
     back.tokenizer().encode(texts),
     strict=True,
   ):
-    assert one.tolist() == other.tolist()
+    assert ids.tolist() == ids_back.tolist()
 
 
 @pytest.mark.parametrize(
@@ -168,11 +168,11 @@ def test_tf1_names_and_values_are_google_researchs(
     for n, _ in tf.train.list_variables(theirs)
     if n.rsplit("/", 1)[-1] not in tf1_checkpoints.SLOTS
   }
-  found = {
+  written = {
     n: tf.train.load_variable(prefix, n)
     for n, _ in tf.train.list_variables(prefix)
   }
-  _assert_equal(found, expected)
+  _assert_equal(written, expected)
 
 
 def _alone(code: str, *arguments: str) -> Any:
@@ -218,16 +218,16 @@ def test_a_saved_model_needs_tensorflow_and_tensorflow_text_alone(
   if pieces == "WordPiece":
     classifier_dir = _of_wordpiece(tmp_path / "model")
   out = _export(classifier_dir, "saved_model", tmp_path / "out")
-  found = _alone(_SERVE, out, json.dumps(_TEXTS))
+  outputs = _alone(_SERVE, out, json.dumps(_TEXTS))
   predictor = classifier.Predictor.load(classifier_dir)
-  assert found["names"] == list(exported.LABELS)
-  assert found["labels"] == predictor.best(_TEXTS)
-  assert len(set(found["labels"])) > 1, "a test that any label would pass"
+  assert outputs["names"] == list(exported.LABELS)
+  assert outputs["labels"] == predictor.best(_TEXTS)
+  assert len(set(outputs["labels"])) > 1, "a test that any label would pass"
   np.testing.assert_allclose(
-    found["probabilities"], predictor.probabilities(_TEXTS), atol=1e-5
+    outputs["probabilities"], predictor.probabilities(_TEXTS), atol=1e-5
   )
   np.testing.assert_allclose(
-    found["logits"], predictor.logits(_TEXTS), atol=1e-4
+    outputs["logits"], predictor.logits(_TEXTS), atol=1e-4
   )
 
 
@@ -269,19 +269,19 @@ def test_a_saved_model_answers_as_its_kind_does(
   folder = _saved(kind, tmp_path / "model", tokenizer_file)
   out = _export(folder, "saved_model", tmp_path / "out")
   served = tf.saved_model.load(out).signatures["serving_default"]
-  found = {
+  outputs = {
     name: value.numpy()
     for name, value in served(texts=tf.constant(_TEXTS)).items()
   }
   predictor = classifier.Predictor.load(folder)
   shares = predictor.probabilities(_TEXTS)
   if kind == "regression":
-    assert set(found) == {"values"}
-    np.testing.assert_allclose(found["values"], shares[:, 0], rtol=1e-5)
+    assert set(outputs) == {"values"}
+    np.testing.assert_allclose(outputs["values"], shares[:, 0], rtol=1e-5)
     return
-  np.testing.assert_allclose(found["probabilities"], shares, atol=1e-5)
+  np.testing.assert_allclose(outputs["probabilities"], shares, atol=1e-5)
   told = [predictions.told(predictor.problem, row) for row in shares]
-  names = np.char.decode(found["labels"].astype("S"), "utf-8")
+  names = np.char.decode(outputs["labels"].astype("S"), "utf-8")
   if kind == "multi_label":
     assert [[n for n in row if n] for row in names] == list(
       map(json.loads, told)
@@ -318,10 +318,10 @@ def test_pairs_are_read_as_their_predictor_reads_them(
   expected = classifier.Predictor.load(folder).logits(pairs)
   if to == "saved_model":
     served = tf.saved_model.load(out).signatures["serving_default"]
-    found = served(
+    logits = served(
       texts=tf.constant(_TEXTS), text_pairs=tf.constant(_TEXTS[::-1])
     )["logits"]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
   elif lite:
     assert re.search(
       r"accuracy on \d+ rows of rows.jsonl", capsys.readouterr().out
@@ -356,9 +356,9 @@ def test_a_saved_model_reads_long_texts_as_its_predictor(
   )
   out = _export(folder, "saved_model", tmp_path / "out")
   served = tf.saved_model.load(out).signatures["serving_default"]
-  found = served(texts=tf.constant(_TEXTS))["logits"]
+  logits = served(texts=tf.constant(_TEXTS))["logits"]
   expected = classifier.Predictor.load(folder).logits(_TEXTS)
-  np.testing.assert_allclose(found, expected, atol=1e-4)
+  np.testing.assert_allclose(logits, expected, atol=1e-4)
   told = {
     "windows": "windows of 22 pieces, one every 11, the last up to the end",
     "head_tail": "the first 5 and the last 17 pieces",
@@ -450,11 +450,11 @@ def test_an_encoder_takes_strings_and_ids_as_tf_hubs_do(
   )
   source = export_source.opened(pretrained_dir)
   pieces = source.tokenizer().encode(_TEXTS[:1])[0]
-  for ids, found in (([2, *pieces, 3], of_texts[0]), ([2, 9, 3], of_ids[0])):
+  for ids, pooled in (([2, *pieces, 3], of_texts[0]), ([2, 9, 3], of_ids[0])):
     row = np.array([ids], np.int32)
     given = (row, np.ones_like(row), np.zeros_like(row))
     expected = source.parts["encoder"](*given).pooled_output[0]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)
 
 
 def test_a_pretrained_model_without_a_tokenizer_exports_an_encoder_of_ids(
@@ -588,7 +588,9 @@ def test_a_tagger_goes_out_as_weights_and_as_tf1_without_a_pooler(
   out = _export(folder, "weights", tmp_path / "weights")
   ours, again = map(tagging.TagPredictor.load, (folder, out))
   assert again.entities(_TEXTS) == ours.entities(_TEXTS)
-  assert len({one.type for row in ours.entities(_TEXTS) for one in row}) > 1
+  assert (
+    len({entity.type for row in ours.entities(_TEXTS) for entity in row}) > 1
+  )
   out = _export(folder, "tf1", tmp_path / "tf1")
   names = [n for n, _ in tf.train.list_variables(f"{out}/model.ckpt")]
   assert "output_weights" in names
@@ -619,21 +621,21 @@ def test_where_ids_may_be_others_is_said(
     pathlib.Path(tokenizer_file).read_bytes()
   )
   proto.pieces[-1].score += 1e-4
-  other = tmp_path / "unrounded.model"
-  other.write_bytes(proto.SerializeToString())
-  (line,) = export_source.ties(tokenization.Tokenizer(str(other)))
+  altered = tmp_path / "unrounded.model"
+  altered.write_bytes(proto.SerializeToString())
+  (line,) = export_source.ties(tokenization.Tokenizer(str(altered)))
   assert "equally likely" in line
   assert export_source.ties(tokenization.Tokenizer(tokenizer_file)) == []
   proto.pieces[-1].score = -9
   proto.pieces[-1].type = proto.pieces[-1].USER_DEFINED
-  other.write_bytes(proto.SerializeToString())
-  users = tokenization.Tokenizer(str(other))
+  altered.write_bytes(proto.SerializeToString())
+  users = tokenization.Tokenizer(str(altered))
   assert "not exact" in export_source.ties(users)[0]
   proto.pieces[-1].piece = "▁▁"
-  other.write_bytes(proto.SerializeToString())
-  spaces = tokenization.Tokenizer(str(other))
+  altered.write_bytes(proto.SerializeToString())
+  spaces = tokenization.Tokenizer(str(altered))
   with pytest.raises(options.InputError, match="user that are spaces"):
-    huggingface_tokenizer.write(str(tmp_path), spaces, str(other), 64)
+    huggingface_tokenizer.write(str(tmp_path), spaces, str(altered), 64)
 
 
 def _commands() -> list[str]:

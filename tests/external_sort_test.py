@@ -23,8 +23,8 @@ _KEYS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**60])
 def test_records_come_by_key_and_then_by_bytes_whatever_fits_in_memory(
   entries: list[external_sort.Entry], memory: int
 ) -> None:
-  found = list(external_sort.ordered(entries, None, memory))
-  assert found == [record for _, record in sorted(entries)]
+  ordered = list(external_sort.ordered(entries, None, memory))
+  assert ordered == [record for _, record in sorted(entries)]
 
 
 def test_no_temporary_file_stays(tmp_path: pathlib.Path) -> None:
@@ -72,8 +72,8 @@ def test_one_large_file_takes_no_more_memory_than_a_small_one(
 def test_equal_keys_of_many_records_end_in_memory() -> None:
   """Keys that no bit tells apart cannot be spread over files for ever."""
   entries = [(7, bytes([i % 256])) for i in range(2000)]
-  found = list(external_sort.ordered(entries, None, 1000))
-  assert collections.Counter(found) == collections.Counter(
+  ordered = list(external_sort.ordered(entries, None, 1000))
+  assert collections.Counter(ordered) == collections.Counter(
     r for _, r in entries
   )
-  assert found == sorted(found)
+  assert ordered == sorted(ordered)

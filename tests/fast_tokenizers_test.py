@@ -77,9 +77,11 @@ def test_what_is_written_comes_back_after_others_wrote_it_anew(
   path = str(saved / "tokenizer.json")
   written = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   written.save(path, pretty=False)
-  found = fast_tokenizers.extracted(path)
-  assert pathlib.Path(found).read_bytes() == pathlib.Path(file).read_bytes()
-  text = foreign_text.found(str(saved), found, configs.AlbertConfig, True)
+  model_file = fast_tokenizers.extracted(path)
+  assert (
+    pathlib.Path(model_file).read_bytes() == pathlib.Path(file).read_bytes()
+  )
+  text = foreign_text.found(str(saved), model_file, configs.AlbertConfig, True)
   assert text.settings == ours.settings
   assert text.reason == "the export's own, in tokenizer.json"
 
@@ -93,8 +95,8 @@ def test_tokens_that_were_added_since_are_pieces_behind_the_others(
   path = str(tmp_path / "tokenizer.json")
   content = json.loads(pathlib.Path(path).read_bytes())
   content["added_tokens"].append({"id": ours.vocab_size, "content": "[new]"})
-  found = fast_tokenizers.extracted(_written(tmp_path, content))
-  again = tokenization.Tokenizer.with_settings(found, ours.settings)
+  model_file = fast_tokenizers.extracted(_written(tmp_path, content))
+  again = tokenization.Tokenizer.with_settings(model_file, ours.settings)
   assert again.pieces(range(again.vocab_size)) == [
     *ours.pieces(range(ours.vocab_size)), "[new]",
   ]  # fmt: skip
@@ -127,20 +129,20 @@ def test_a_sentencepiece_model_comes_back_with_its_normalisation(
   tmp_path: pathlib.Path, tokenizer_file: str, udhr: pathlib.Path
 ) -> None:
   path = _written(tmp_path, _of_sentencepiece(tokenizer_file))
-  found = fast_tokenizers.extracted(path)
-  assert found == fast_tokenizers.extracted(path)
+  model_file = fast_tokenizers.extracted(path)
+  assert model_file == fast_tokenizers.extracted(path)
   ours = tokenization.Tokenizer(tokenizer_file)
-  again = tokenization.Tokenizer(found)
+  again = tokenization.Tokenizer(model_file)
   texts = udhr.read_text("utf-8").splitlines()
   texts += ["Саи\u0306н\u00a0 байна  уу", "ХОЁР ё 🙂 abc 2026", "", "a\u200bb"]
-  for text, one, other in zip(
+  for text, our_ids, ids_again in zip(
     texts, ours.encode(texts), again.encode(texts), strict=True
   ):
-    assert one.tolist() == other.tolist(), text
+    assert our_ids.tolist() == ids_again.tolist(), text
   assert again.special.tolist() == ours.special.tolist()
   assert again.mask_id == ours.mask_id and again.pad_id == ours.pad_id
   text = foreign_text.found(
-    str(tmp_path), found, configs.AlbertConfig, transformers=True
+    str(tmp_path), model_file, configs.AlbertConfig, transformers=True
   )
   assert text.settings == tokenization.Settings(True, replace_quotes=True)
 
@@ -154,8 +156,8 @@ def test_one_line_of_32_000_pieces_is_read(
   path = tmp_path / "tokenizer.json"
   path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
   assert path.stat().st_size > storage.MAX_LINE_BYTES
-  found = tokenization.Tokenizer(fast_tokenizers.extracted(str(path)))
-  assert found.vocab_size == 32_000
+  tokenizer = tokenization.Tokenizer(fast_tokenizers.extracted(str(path)))
+  assert tokenizer.vocab_size == 32_000
 
 
 def test_a_wordpiece_vocabulary_comes_back_line_by_line(
@@ -173,10 +175,10 @@ def test_a_wordpiece_vocabulary_comes_back_line_by_line(
       "max_input_chars_per_word": 64,
     },
   }  # fmt: skip
-  found = fast_tokenizers.extracted(_written(tmp_path, content))
-  assert pathlib.Path(found).read_text("utf-8") == f"{whole}[new]\n"
+  model_file = fast_tokenizers.extracted(_written(tmp_path, content))
+  assert pathlib.Path(model_file).read_text("utf-8") == f"{whole}[new]\n"
   text = foreign_text.found(
-    str(tmp_path), found, configs.BertConfig, transformers=True
+    str(tmp_path), model_file, configs.BertConfig, transformers=True
   )
   assert text.settings == tokenization.Settings(True, True, longest_word=64)
 
@@ -198,14 +200,14 @@ def test_a_vocabulary_that_is_written_gives_its_ids_and_comes_back(
     "А́Σ\u200b' ΣΑ ΑΣΑ", "\ue000 а\ue000", "а⹉а", "а\U0002b820а", "а\x07\tа",
     "а" * 30, "а" * 31,
   ):  # fmt: skip
-    found = theirs.encode(text, add_special_tokens=False).ids
-    assert found == ours.encode([text])[0].tolist(), ascii(text)
+    ids = theirs.encode(text, add_special_tokens=False).ids
+    assert ids == ours.encode([text])[0].tolist(), ascii(text)
   again = pathlib.Path(fast_tokenizers.extracted(path))
   assert again.read_text("utf-8") == vocabulary.read_text("utf-8")
-  found_text = foreign_text.found(
+  text_settings = foreign_text.found(
     str(out), str(again), configs.BertConfig, True
   )
-  assert found_text.settings == settings
+  assert text_settings.settings == settings
 
 
 def _trained(
@@ -243,8 +245,8 @@ def test_letters_are_lowered_and_stripped_as_python_knows_them(
   letters = [c for c in tokenization.every_letter() if ord(c) < 0x20000]
   texts = ["а".join(letters[i : i + 40]) for i in range(0, len(letters), 40)]
   for text, ids in zip(texts, ours.encode(texts), strict=True):
-    found = theirs.encode(text, add_special_tokens=False).ids
-    assert found == ids.tolist(), ascii(text)
+    their_ids = theirs.encode(text, add_special_tokens=False).ids
+    assert their_ids == ids.tolist(), ascii(text)
 
 
 @pytest.mark.parametrize(
@@ -268,8 +270,8 @@ def test_pieces_of_the_user_are_never_divided(
   draw = random.Random(5)
   texts = ["".join(draw.choices(parts, k=9)) for _ in range(500)]
   for text, ids in zip(texts, ours.encode(texts), strict=True):
-    found = theirs.encode(text, add_special_tokens=False)
-    assert found.ids == ids.tolist(), ascii(text)
+    encoding = theirs.encode(text, add_special_tokens=False)
+    assert encoding.ids == ids.tolist(), ascii(text)
   text = "сайн байна @USERS :-)"
   assert theirs.decode(ours.encode([text])[0]) == text
 

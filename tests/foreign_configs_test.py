@@ -86,7 +86,7 @@ def test_the_flag_changes_the_numbers_to_those_of_the_other_form(
   arrays, _ = huggingface.read(str(source))
   ids = np.arange(12, dtype=np.int32).reshape(2, 6)
   mask = np.ones_like(ids)
-  found = {}
+  vectors = {}
   for gelu, act in (
     ("auto", "gelu_erf"),
     ("erf", "gelu_erf"),
@@ -96,11 +96,11 @@ def test_the_flag_changes_the_numbers_to_those_of_the_other_form(
     encoder = encoders.AlbertEncoder(config, 0)
     initial_weights.load(str(source), {"encoder": encoder})
     output = encoder(tf.constant(ids), tf.constant(mask), np.zeros_like(ids))
-    found[gelu] = output.sequence_output.numpy().reshape(12, -1)
+    vectors[gelu] = output.sequence_output.numpy().reshape(12, -1)
     right = dataclasses.replace(config, hidden_act=act)
     plain = plain_forward.PlainModel(arrays, right).outputs(ids, mask)
-    np.testing.assert_allclose(found[gelu], plain["sequence"], atol=1e-5)
-  assert np.abs(found["auto"] - found["tanh"]).max() > 5e-5
+    np.testing.assert_allclose(vectors[gelu], plain["sequence"], atol=1e-5)
+  assert np.abs(vectors["auto"] - vectors["tanh"]).max() > 5e-5
 
 
 _X = np.linspace(-4, 4, 81)
@@ -123,12 +123,12 @@ def test_each_spelling_of_transformers_is_computed_as_there_and_said(
   values = json.loads((TOPICS / "config.json").read_text("utf-8"))
   path = tmp_path / "config.json"
   path.write_text(json.dumps(values | {"hidden_act": written}))
-  found = huggingface.config(str(path))
-  activation = encoders.activation(found.config)
+  settled = huggingface.config(str(path))
+  activation = encoders.activation(settled.config)
   np.testing.assert_allclose(
     activation(tf.constant(_X, tf.float32)), expected, atol=1e-6
   )
-  (line,) = found.lines
+  (line,) = settled.lines
   assert f"{written!r}" in line and "--gelu=" in line
   for gelu, act in foreign_configs.GELUS.items():
     forced = huggingface.config(str(path), gelu)
@@ -143,8 +143,8 @@ def test_another_activation_needs_no_line_and_the_flag_leaves_it(
   values = json.loads((TOPICS / "config.json").read_text("utf-8"))
   path = tmp_path / "config.json"
   path.write_text(json.dumps(values | {"hidden_act": act}))
-  found = huggingface.config(str(path), "tanh")
-  assert found.config.hidden_act == act and not found.lines
+  settled = huggingface.config(str(path), "tanh")
+  assert settled.config.hidden_act == act and not settled.lines
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_googles_names_of_activations_heed_no_case(
   values = {n: v for n, v in values.items() if v is not ...}
   path = tmp_path / family.FILE
   path.write_text(json.dumps(values))
-  found = foreign_configs.of_google(str(path), family, foreign_configs.GOOGLE)
-  assert found.config.hidden_act == act
+  settled = foreign_configs.of_google(str(path), family, foreign_configs.GOOGLE)
+  assert settled.config.hidden_act == act
 
 
 @pytest.mark.parametrize("written", [5, False, ["gelu"], {}, "silu", "swish"])

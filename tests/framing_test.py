@@ -65,8 +65,8 @@ def test_windows_hold_every_piece_and_overlap(
     assert ids == pieces[start : start + len(ids)].tolist()
     held.update(range(start, start + len(ids)))
   assert held == set(range(len(pieces)))
-  for (one, ids), (other, _) in zip(windows, windows[1:], strict=False):
-    assert one < other <= one + (len(ids) + 1) // 2
+  for (earlier, ids), (later, _) in zip(windows, windows[1:], strict=False):
+    assert earlier < later <= earlier + (len(ids) + 1) // 2
   assert framed.cut == 0
   np.testing.assert_allclose(framed.shares()[0], 1.0)
   np.testing.assert_allclose(framed.shares()[1:].sum(), 1.0, rtol=1e-6)
@@ -77,13 +77,13 @@ def test_windows_hold_every_piece_and_overlap(
 
 
 def _google_truncated(
-  one: list[int], other: list[int], most: int
+  first: list[int], second: list[int], most: int
 ) -> tuple[list[int], list[int]]:
   """What google-research/bert's _truncate_seq_pair says, piece by piece."""
-  one, other = list(one), list(other)
-  while len(one) + len(other) > most:
-    (one if len(one) > len(other) else other).pop()
-  return one, other
+  first, second = list(first), list(second)
+  while len(first) + len(second) > most:
+    (first if len(first) > len(second) else second).pop()
+  return first, second
 
 
 @pytest.mark.parametrize("length", range(3, 40, 4))
@@ -95,10 +95,12 @@ def test_a_pair_is_cut_as_googles(
     for second in texts:
       framed = framing.Framer(tokenizer, length).frame([(first, second)])
       pieces = [ids.tolist() for ids in tokenizer.encode([first, second])]
-      one, other = _google_truncated(pieces[0], pieces[1], length - 3)
+      first_ids, second_ids = _google_truncated(
+        pieces[0], pieces[1], length - 3
+      )
       cls, sep = tokenizer.cls_id, tokenizer.sep_id
-      assert framed.ids[0].tolist() == [cls, *one, sep, *other, sep]
-      assert framed.seconds[0] == len(one) + 2
+      assert framed.ids[0].tolist() == [cls, *first_ids, sep, *second_ids, sep]
+      assert framed.seconds[0] == len(first_ids) + 2
       assert framed.cut == (sum(map(len, pieces)) > length - 3)
 
 

@@ -38,11 +38,11 @@ def test_numbers_and_choice_do_not_depend_on_order_or_files(
   tmp_path: pathlib.Path,
 ) -> None:
   texts = _distinct(60)
-  one = documents.weighted(_corpus(tmp_path / "one.txt", texts))
+  whole = documents.weighted(_corpus(tmp_path / "one.txt", texts))
   _corpus(tmp_path / "two-1.txt", texts[30:])
   _corpus(tmp_path / "two-2.txt", texts[:30])
-  two = documents.weighted(str(tmp_path / "two-*.txt"))
-  first, second = (held_out.survey(p, 0.2, 1) for p in (one, two))
+  halves = documents.weighted(str(tmp_path / "two-*.txt"))
+  first, second = (held_out.survey(p, 0.2, 1) for p in (whole, halves))
   assert np.array_equal(first.ids, np.roll(second.ids, 30))
   assert np.array_equal(first.held_out, np.roll(second.held_out, 30))
   assert {d.content() for d in first.sample.documents} == {
@@ -103,12 +103,12 @@ def test_weights_follow_a_colon_and_each_file_is_read_once(
 ) -> None:
   for name in ("wiki", "news"):
     _corpus(tmp_path / f"{name}.txt", _distinct(2))
-  found = documents.weighted(
+  corpora = documents.weighted(
     f"{tmp_path}/wiki.txt:2.5, {tmp_path}/*.txt,{tmp_path}/news.txt:3"
   )
-  names = [[pathlib.Path(p).name for p in f.paths] for f in found]
+  names = [[pathlib.Path(p).name for p in f.paths] for f in corpora]
   assert names == [["wiki.txt"], ["news.txt"], []]
-  assert [f.weight for f in found] == [2.5, 1.0, 3.0]
+  assert [f.weight for f in corpora] == [2.5, 1.0, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,6 @@ def test_isolated_lines_come_in_groups_whatever_parts_them(
   tmp_path: pathlib.Path,
 ) -> None:
   path = _corpus(tmp_path / "a.txt", [[line] for line in SENTENCES[:250]])
-  found = list(documents.read(documents.weighted(path, isolated=True)))
-  assert [len(d.sentences) for d in found] == [100, 100, 50]
-  assert all(d.isolated for d in found)
+  groups = list(documents.read(documents.weighted(path, isolated=True)))
+  assert [len(d.sentences) for d in groups] == [100, 100, 50]
+  assert all(d.isolated for d in groups)

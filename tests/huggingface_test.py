@@ -52,13 +52,13 @@ def _compare(
     )
   )
   output = model(features | {records.MASKED_LM_POSITIONS: every})
-  found = {
+  arrays = {
     "sequence_output": encoded.sequence_output.numpy(),
     "pooled_output": encoded.pooled_output.numpy(),
     "mlm_logits": output.masked_lm_logits.numpy(),
     "sent_logits": output.sentence_logits.numpy(),
   }
-  for key, value in found.items():
+  for key, value in arrays.items():
     want = expected[key]
     if value.ndim == 3:
       value, want = value[real], want[real]
@@ -257,8 +257,8 @@ def test_many_names_for_one_storage_do_not_fill_the_memory() -> None:
   with pytest.raises(ValueError, match="more than 32,000 numbers"):
     tensor_files._taken(names, lambda _: bytes(4000), 32_000)
   two = {"state_dict": {"a": tensor, "b": tensor}, "epoch": 3}
-  found = tensor_files._taken(two, lambda _: bytes(4000), 32_000)
-  assert found.keys() == {"a", "b"}
+  arrays = tensor_files._taken(two, lambda _: bytes(4000), 32_000)
+  assert arrays.keys() == {"a", "b"}
 
 
 def _config(tmp_path: pathlib.Path, **changes: Any) -> configs.AlbertConfig:
@@ -308,8 +308,8 @@ def test_a_missing_or_unknown_weight_and_a_wrong_shape_are_named(
   _refused(tmp_path, lacking, "missing .*groups.1.albert_layers.1.ffn.bias")
   more = _albert() | {"albert.encoder.albert_layer_groups.2.x": np.zeros(2)}
   _refused(tmp_path, more, "unused .*groups.2.x")
-  other = _albert() | {name: np.zeros(23)}
-  _refused(tmp_path, other, r"ffn.bias of the shape \(24,\); got \(23,\)")
+  misshapen = _albert() | {name: np.zeros(23)}
+  _refused(tmp_path, misshapen, r"ffn.bias of the shape \(24,\); got \(23,\)")
 
 
 def test_a_head_with_an_output_layer_of_its_own_is_left_over(
@@ -378,8 +378,8 @@ def test_other_weights_have_another_identity_and_the_tokenizer_is_found(
   assert initial_weights.tokenizer_file(str(ALBERT)) == ""
   shutil.copy(ALBERT / "config.json", tmp_path)
   (tmp_path / "spiece.model").write_bytes(b"x")
-  found = initial_weights.tokenizer_file(str(tmp_path))
-  assert found == f"{tmp_path}/spiece.model"
+  path = initial_weights.tokenizer_file(str(tmp_path))
+  assert path == f"{tmp_path}/spiece.model"
 
 
 def test_tensors_that_are_written_are_read_again_as_the_same_bytes(
@@ -389,9 +389,9 @@ def test_tensors_that_are_written_are_read_again_as_the_same_bytes(
   tensors = _albert()
   tensor_files.write(path, tensors)
   first = pathlib.Path(path).read_bytes()
-  found = tensor_files.read(path)
-  assert found.keys() == tensors.keys()
+  arrays = tensor_files.read(path)
+  assert arrays.keys() == tensors.keys()
   for name, array in tensors.items():
-    np.testing.assert_array_equal(found[name], array)
+    np.testing.assert_array_equal(arrays[name], array)
   tensor_files.write(path, dict(reversed(tensors.items())))
   assert pathlib.Path(path).read_bytes() == first

@@ -62,9 +62,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def _equal(
-  one: pretraining.PretrainingModel, other: pretraining.PretrainingModel
+  model: pretraining.PretrainingModel,
+  expected_model: pretraining.PretrainingModel,
 ) -> None:
-  pairs = zip(one.variables, other.variables, strict=True)
+  pairs = zip(model.variables, expected_model.variables, strict=True)
   for variable, expected in pairs:
     np.testing.assert_array_equal(variable, expected, err_msg=variable.name)
 
@@ -86,8 +87,8 @@ def test_a_model_directory_or_a_checkpoint_gives_all_its_weights(
 def test_a_prefix_in_a_model_directory_finds_the_config_beside_it(
   saved: pathlib.Path,
 ) -> None:
-  found = initial_weights.settle_config("", "", f"{saved}/model/model.ckpt")
-  assert found == CONFIG
+  config = initial_weights.settle_config("", "", f"{saved}/model/model.ckpt")
+  assert config == CONFIG
   with pytest.raises(options.InputError, match="none, nor a config"):
     initial_weights.settle_config("", "", f"{saved}/checkpoints/model.ckpt-30")
 
@@ -107,16 +108,16 @@ def test_init_from_group0_unties_the_groups_of_our_own_checkpoint(
         held.encoder.groups[source][inner].get_weights(),
         strict=True,
       )
-      for found, expected in pairs:
-        np.testing.assert_array_equal(found, expected)
+      for weights, expected in pairs:
+        np.testing.assert_array_equal(weights, expected)
   for part in ("embedding_table", "projection", "pooler"):
-    found, expected = (
+    weights, expected = (
       np.concatenate(
         [np.ravel(v) for v in getattr(value, "variables", [value])]
       )
       for value in (getattr(m.encoder, part) for m in (untied, held))
     )
-    np.testing.assert_array_equal(found, expected, err_msg=part)
+    np.testing.assert_array_equal(weights, expected, err_msg=part)
   np.testing.assert_array_equal(untied.sentence.kernel, held.sentence.kernel)
 
 
@@ -214,11 +215,11 @@ def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
   (tmp_path / "tokenizer_config.json").write_text(
     '{"keep_accents": false, "do_lower_case": false}'
   )
-  other = dataclasses.replace(settings, output_dir=f"{tmp_path}/other")
+  in_new_folder = dataclasses.replace(settings, output_dir=f"{tmp_path}/other")
   given = (recipe, distribution.Options(), probe.Options())
   with pytest.raises(options.InputError, match="--strip_accents.*--repair_no"):
-    training.run(other, *given)
-  repaired = dataclasses.replace(other, repair_normalization=True)
+    training.run(in_new_folder, *given)
+  repaired = dataclasses.replace(in_new_folder, repair_normalization=True)
   assert training.examined(repaired, *given, checks.Examination())
   (tmp_path / "spiece.model").write_bytes(b"of another language")
   settings = dataclasses.replace(settings, output_dir=f"{tmp_path}/other")

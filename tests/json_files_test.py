@@ -22,8 +22,8 @@ class Recipe:
 
 
 def test_what_a_file_does_not_name_has_its_default() -> None:
-  found = json_files.made(Recipe, {"steps": 3, "sizes": [1, 2]}, "a file")
-  assert found == Recipe(3, sizes=(1, 2))
+  recipe = json_files.made(Recipe, {"steps": 3, "sizes": [1, 2]}, "a file")
+  assert recipe == Recipe(3, sizes=(1, 2))
 
 
 def test_fields_of_a_later_version_are_left_out_and_named_in_one_line(

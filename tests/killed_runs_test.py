@@ -121,10 +121,10 @@ def _weights(prefix: pathlib.Path) -> dict[str, np.ndarray]:
 def _must_be_equal(whole: pathlib.Path, killed: pathlib.Path) -> None:
   places = ("checkpoints/model.ckpt-200", "model/model.ckpt", "best/model.ckpt")
   for place in places:
-    expected, found = _weights(whole / place), _weights(killed / place)
-    assert expected.keys() == found.keys() and len(expected) > 20
+    expected, resumed = _weights(whole / place), _weights(killed / place)
+    assert expected.keys() == resumed.keys() and len(expected) > 20
     for name, value in expected.items():
-      np.testing.assert_array_equal(value, found[name], err_msg=name)
+      np.testing.assert_array_equal(value, resumed[name], err_msg=name)
   results = [(run / "eval_results.txt").read_text() for run in (whole, killed)]
   assert results[0] == results[1]
 
@@ -180,8 +180,8 @@ def test_a_run_on_gs_killed_at_many_moments_ends_with_the_same_weights(
 
   def newest() -> object:
     front.faults = front.faults or [""] * 97 + ["503"]
-    found = output.glob("checkpoints/*.index")
-    return max(found, default=None, key=_step)
+    indexes = output.glob("checkpoints/*.index")
+    return max(indexes, default=None, key=_step)
 
   _kill_many_times(
     _command("gs://bucket", "gs://bucket/run"), environment, newest, log, 3.0

@@ -97,9 +97,9 @@ def test_different_names_are_not_warned_of(
 def test_names_of_columns_are_distinct(
   names: list[str], expected: list[str]
 ) -> None:
-  found = label_names.distinct(names, {"line", "label", "text"})
-  assert found == expected
-  assert len({"line", "label", "text", *found}) == 3 + len(names)
+  distinct = label_names.distinct(names, {"line", "label", "text"})
+  assert distinct == expected
+  assert len({"line", "label", "text", *distinct}) == 3 + len(names)
 
 
 def test_rows_are_counted_under_their_labels_of_any_type() -> None:

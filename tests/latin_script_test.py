@@ -36,26 +36,26 @@ def _latin(sentence: str, spelling: str) -> str:
 
 
 @pytest.mark.parametrize(
-  ("spelling", "found", "right"),
+  ("spelling", "least_recognized", "least_right"),
   [("u", 0.85, 0.75), ("o, kh", 0.7, 0.75), ("o, v, x, c", 0.75, 0.8)],
 )
 def test_sentences_in_latin_letters_are_found_and_mostly_put_right(
-  spelling: str, found: float, right: float
+  spelling: str, least_recognized: float, least_right: float
 ) -> None:
   sentences = _sentences()
   latin = [_latin(sentence, spelling) for sentence in sentences]
   share = sum(map(latin_script.is_mongolian, latin)) / len(latin)
   pairs = [
     (word, guess)
-    for sentence, other in zip(sentences, latin, strict=True)
+    for sentence, latin_sentence in zip(sentences, latin, strict=True)
     for word, guess in zip(
-      sentence.split(), _to_cyrillic(other).split(), strict=True
+      sentence.split(), _to_cyrillic(latin_sentence).split(), strict=True
     )
   ]
   words = sum(word == guess for word, guess in pairs) / len(pairs)
   print(f"{spelling}: {share:.3f} found, {words:.3f} of the words right")
-  assert share > found
-  assert words > right
+  assert share > least_recognized
+  assert words > least_right
   assert not any(map(latin_script.is_mongolian, sentences))
 
 

@@ -219,8 +219,8 @@ def test_every_module_says_in_its_first_sentence_what_lives_there() -> None:
 
 def test_no_module_is_a_drawer_for_everything() -> None:
   drawers = {"utils", "util", "helpers", "common", "misc"}
-  found = [n for n in _sources() if pathlib.PurePath(n).stem in drawers]
-  assert not found, f"name it after its one concept: {found}"
+  modules = [n for n in _sources() if pathlib.PurePath(n).stem in drawers]
+  assert not modules, f"name it after its one concept: {modules}"
 
 
 def test_no_file_names_a_path_of_somebodys_machine() -> None:
@@ -518,15 +518,15 @@ def test_what_runs_is_what_is_locked() -> None:
       re.MULTILINE,
     )
   )
-  other = {}
+  mismatches = {}
   for package, version in locked.items():
     try:
-      found = importlib.metadata.version(package)
+      installed = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-      found = "none"
-    if found != version:
-      other[package] = f"{found}, locked {version}"
-  assert not other, f"run scripts/setup.sh: {other}"
+      installed = "none"
+    if installed != version:
+      mismatches[package] = f"{installed}, locked {version}"
+  assert not mismatches, f"run scripts/setup.sh: {mismatches}"
 
 
 # The README's map.
@@ -543,8 +543,8 @@ def _map_entries() -> dict[str, str]:
   ends in / stands for a folder of data.
   """
   readme = (_ROOT / "README.md").read_text(encoding="utf-8")
-  _, found, section = readme.partition("\n## Map\n")
-  assert found, "README.md has no section '## Map'"
+  _, heading, section = readme.partition("\n## Map\n")
+  assert heading, "README.md has no section '## Map'"
   entries = {}
   for line in section.partition("\n## ")[0].splitlines():
     if match := _MAP_ENTRY.match(line):

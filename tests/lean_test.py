@@ -54,8 +54,10 @@ def test_losses_and_gradients_are_those_of_the_layers(
   loss, gradients = _sums(model, model, dropped)
   same_loss, same = _sums(lean.Lean(model, jit_compile), model, dropped)
   assert same_loss == pytest.approx(loss, rel=1e-5)
-  for variable, one, other in zip(
+  for variable, layer_gradient, lean_gradient in zip(
     model.trainable_variables, gradients, same, strict=True
   ):
-    scale = np.abs(one).max()
-    assert np.abs(one - other).max() <= 1e-5 * scale + 1e-7, variable.name
+    scale = np.abs(layer_gradient).max()
+    assert (
+      np.abs(layer_gradient - lean_gradient).max() <= 1e-5 * scale + 1e-7
+    ), variable.name

@@ -65,14 +65,14 @@ _TEXTS: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...] = (
 def _expected(
   ours: tokenization.Tokenizer, words: tuple[tuple[str, bool], ...]
 ) -> list[int]:
-  found: list[int] = []
+  ids: list[int] = []
   for stretch, begins in words:
     if stretch == _MASK:
-      found.append(ours.mask_id)
+      ids.append(ours.mask_id)
     else:  # WordPiece's punctuation is never the rest of a word
       apart = not stretch[0].isalnum() and not _joins(ours)
-      found += ours.inside(stretch, begins or apart)
-  return found
+      ids += ours.inside(stretch, begins or apart)
+  return ids
 
 
 def _joins(ours: tokenization.Tokenizer) -> bool:
@@ -89,13 +89,15 @@ def test_the_pieces_around_a_mask_are_those_of_training(
   if name == "all spaces" and text != " ".join(text.split()):
     pytest.skip("there a second space is a piece")
   ours, theirs = both
-  found = theirs.encode(text, add_special_tokens=False)
+  encoding = theirs.encode(text, add_special_tokens=False)
   if name == "no space in front":
     words = ((words[0][0], False), *words[1:])
   expected = _expected(ours, words)
-  assert found.ids == expected, found.tokens
+  assert encoding.ids == expected, encoding.tokens
   shown = [
-    t for i, t in zip(found.ids, found.tokens, strict=True) if i == ours.mask_id
+    t
+    for i, t in zip(encoding.ids, encoding.tokens, strict=True)
+    if i == ours.mask_id
   ]
   assert shown == [_MASK] * text.count(_MASK)
 
@@ -135,21 +137,25 @@ def test_a_run_of_pieces_is_replaced_as_by_trainings_masking(
   texts = dict(_masked(ours, random.Random(18)))
   assert len(texts) > 200
   for text, expected in texts.items():
-    found = theirs.encode(text, add_special_tokens=False)
-    assert found.ids == expected, (text, found.tokens, ours.pieces(expected))
+    encoding = theirs.encode(text, add_special_tokens=False)
+    assert encoding.ids == expected, (
+      text,
+      encoding.tokens,
+      ours.pieces(expected),
+    )
 
 
 def test_the_offsets_of_a_mask_are_its_place_in_the_text(both: _Both) -> None:
   ours, theirs = both
   text = "хотын [MASK]-аас, [MASK][MASK]."
-  found = theirs.encode(text, add_special_tokens=False)
+  encoding = theirs.encode(text, add_special_tokens=False)
   places = [
-    found.offsets[place]
-    for place, number in enumerate(found.ids)
+    encoding.offsets[place]
+    for place, number in enumerate(encoding.ids)
     if number == ours.mask_id
   ]
   assert places == [(6, 12), (18, 24), (24, 30)]
-  assert found.offsets[-1] == (30, 31)
+  assert encoding.offsets[-1] == (30, 31)
 
 
 def test_letters_of_the_codes_are_not_taken_for_a_mask(both: _Both) -> None:
@@ -162,5 +168,5 @@ def test_letters_of_the_codes_are_not_taken_for_a_mask(both: _Both) -> None:
   texts = ["".join(draw.choices(letters, k=8)) for _ in range(300)]
   texts = [text for text in texts if _MASK not in text]
   for text, ids in zip(texts, ours.encode(texts), strict=True):
-    found = theirs.encode(text, add_special_tokens=False)
-    assert found.ids == ids.tolist(), ascii(text)
+    encoding = theirs.encode(text, add_special_tokens=False)
+    assert encoding.ids == ids.tolist(), ascii(text)

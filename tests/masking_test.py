@@ -41,14 +41,14 @@ def _batch(
   halves = np.array([len(row) // 2 for row in rows])
   keys = np.zeros((len(rows), 3), np.uint64)
   keys[:, 0] = np.arange(len(rows))
-  found = instances.Instances(
+  segment_pairs = instances.Instances(
     keys,
     np.stack([starts, starts + halves], 1),
     np.stack([halves, np.array([len(r) for r in rows]) - halves], 1),
     np.zeros(len(rows), np.int64),
   )
   laid = instances.assemble(
-    found,
+    segment_pairs,
     stream,
     max_seq_length=128,
     pad_id=tokenizer.pad_id,
@@ -198,9 +198,9 @@ def test_eighty_ten_ten(tokenizer_file: str, lines: list[str]) -> None:
   truth = batch.ids[batch.chosen]
   assert (seen == tokenizer.mask_id).mean() == pytest.approx(0.8, abs=0.02)
   assert (seen == truth).mean() == pytest.approx(0.1, abs=0.02)
-  other = seen[(seen != tokenizer.mask_id) & (seen != truth)]
-  assert len(other) / len(seen) == pytest.approx(0.1, abs=0.02)
-  assert not tokenizer.special[other].any()
+  replaced = seen[(seen != tokenizer.mask_id) & (seen != truth)]
+  assert len(replaced) / len(seen) == pytest.approx(0.1, abs=0.02)
+  assert not tokenizer.special[replaced].any()
   assert (masked.ids[~batch.chosen] == batch.ids[~batch.chosen]).all()
   rows = np.arange(len(batch.ids))[:, None]
   real = masked.weights == 1

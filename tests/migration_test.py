@@ -70,14 +70,16 @@ def _flag(word: str) -> tuple[str, str]:
 def _fields(cls: Any, flags: dict[str, str]) -> dict[str, Any]:
   """Takes out of `flags` what a class of options has."""
   hints = typing.get_type_hints(cls)
-  found = {}
+  values = {}
   for name in cls.__dataclass_fields__:
     flag = options.flag_name(cls.__dataclass_fields__[name])
     if flag in flags:
       value = flags.pop(flag)
-      found[name] = {bool: value == "true", int: value, str: value}[hints[name]]
-      found[name] = hints[name](found[name])
-  return found
+      values[name] = {bool: value == "true", int: value, str: value}[
+        hints[name]
+      ]
+      values[name] = hints[name](values[name])
+  return values
 
 
 def _tf1(
@@ -224,8 +226,8 @@ def test_every_command_of_the_page_does_what_it_says(
     folder = str(place / "models" / name)
     assert parameters(f"models/{name}", classifier.KIND)
     predictor = classifier.Predictor.load(folder)
-    found = predictor.probabilities(["Сайн байна уу"])
-    np.testing.assert_allclose(found.sum(), 1)
+    probabilities = predictor.probabilities(["Сайн байна уу"])
+    np.testing.assert_allclose(probabilities.sum(), 1)
   for name, kind in (("albert", "pretrained_model"), ("topics", "classifier")):
     again = f"models/{name}_again"
     held = running.digests(place / "models" / name)
@@ -233,12 +235,12 @@ def test_every_command_of_the_page_does_what_it_says(
     for file in ("manifest.json", "albert_config.json"):
       del held[file], came[file]
     assert came == held, "there and back is the same to the last bit"
-    one, other = (
+    original, returned = (
       dataclasses.replace(shape, inert=())  # google's idle keys stay there
       for shape in map(model_directory.config, (f"models/{name}", again))
       if shape
     )
-    assert one == other
+    assert original == returned
     there = parameters(f"models/{name}", kind)
     back = parameters(again, kind)
     assert there["strip_accents"] and back["strip_accents"]

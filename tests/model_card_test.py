@@ -35,8 +35,8 @@ def _card(folder: pathlib.Path, to: str = "huggingface", **given: str) -> str:
 
 
 def _matter(card: str) -> dict[str, Any]:
-  found: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
-  return found
+  matter: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+  return matter
 
 
 def _section(card: str, name: str) -> str:

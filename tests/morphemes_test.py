@@ -111,15 +111,15 @@ def _gold(*words: str) -> morphemes.Gold:
 
 def test_agreement_counts_boundaries_by_occurrence() -> None:
   gold = _gold("бай|на", "бай|на", "хүн", "эрх|лэг|ч")
-  found = morphemes.agreement(
+  scores = morphemes.agreement(
     gold, [["", "бай", "на"], ["хү", "н"], ["эрх", "лэгч"]]
   )
   # Found: 1 twice, 1, 1; wanted: 1 twice, 0, 2; right: 1 twice, 0, 1.
-  assert found["words"] == 4
-  assert found["precision"] == 0.75
-  assert found["recall"] == 0.75
-  assert found["f1"] == 0.75
-  assert found["exact_share"] == 0.5
+  assert scores["words"] == 4
+  assert scores["precision"] == 0.75
+  assert scores["recall"] == 0.75
+  assert scores["f1"] == 0.75
+  assert scores["exact_share"] == 0.5
 
 
 def test_what_chance_gives_is_the_mean_over_all_ways_to_cut() -> None:
@@ -127,9 +127,9 @@ def test_what_chance_gives_is_the_mean_over_all_ways_to_cut() -> None:
   ways = list(itertools.combinations(range(1, 7), cuts))
   right = sum(len(wanted & set(way)) for way in ways) / len(ways)
   exact = sum(wanted == set(way) for way in ways) / len(ways)
-  found = morphemes.agreement(_gold("эр|хлэ|гч"), [["э", "р", "хлэгч"]])
+  scores = morphemes.agreement(_gold("эр|хлэ|гч"), [["э", "р", "хлэгч"]])
   assert len(ways) == math.comb(6, cuts)
-  assert found["at_random"] == {
+  assert scores["at_random"] == {
     "precision": round(right / cuts, 4),
     "recall": round(right / len(wanted), 4),
     "f1": round(right / cuts, 4),
@@ -138,6 +138,6 @@ def test_what_chance_gives_is_the_mean_over_all_ways_to_cut() -> None:
 
 
 def test_words_without_boundaries_give_no_division_by_zero() -> None:
-  found = morphemes.agreement(_gold("хүн", "я"), [["хүн"], ["я"]])
-  assert found["precision"] == found["recall"] == found["f1"] == 0
-  assert found["exact_share"] == found["at_random"]["exact_share"] == 1
+  scores = morphemes.agreement(_gold("хүн", "я"), [["хүн"], ["я"]])
+  assert scores["precision"] == scores["recall"] == scores["f1"] == 0
+  assert scores["exact_share"] == scores["at_random"]["exact_share"] == 1

@@ -21,10 +21,10 @@ def sentences() -> list[str]:
 
 
 def _changed(sentence: str, chance: random.Random, words: int = 1) -> str:
-  found = sentence.split()
-  for at in chance.sample(range(len(found)), words):
-    found[at] = f"үг{chance.random()}"
-  return " ".join(found)
+  changed = sentence.split()
+  for at in chance.sample(range(len(changed)), words):
+    changed[at] = f"үг{chance.random()}"
+  return " ".join(changed)
 
 
 def _similarity(left: str, right: str) -> float:
@@ -51,8 +51,8 @@ def test_near_copies_are_those_whose_pairs_of_words_say_so(
       texts = []
       for _ in range(200):
         text = likeness.words(chance, words)
-        other = change(chance, text, PAIRS, min(1, limit), at_most)
-        pair = (" ".join(text), ", ".join(other).upper())
+        changed_words = change(chance, text, PAIRS, min(1, limit), at_most)
+        pair = (" ".join(text), ", ".join(changed_words).upper())
         assert at_most == (_similarity(*pair) < threshold)
         texts.append(pair)
       first, second = map(list, zip(*texts, strict=True))
@@ -75,13 +75,13 @@ def test_copies_of_training_texts_are_found_and_nothing_else(
   train, new = sentences[:600], sentences[600:800]
   exact = [f" {train[n].upper()} " for n in range(20)]
   near = [_changed(train[n], chance) for n in range(20, 60)]
-  found = near_duplicates.between(train, [*exact, *near, *new], 0.6)
-  assert [found[n].other for n in range(20)] == list(range(20))
-  assert all(found[n].exact and found[n].similarity == 1 for n in range(20))
-  assert {n for n in found if n < 60} == set(range(60))
-  assert all(found[n].other == n for n in range(60))
+  copies = near_duplicates.between(train, [*exact, *near, *new], 0.6)
+  assert [copies[n].other for n in range(20)] == list(range(20))
+  assert all(copies[n].exact and copies[n].similarity == 1 for n in range(20))
+  assert {n for n in copies if n < 60} == set(range(60))
+  assert all(copies[n].other == n for n in range(60))
   # What is left are sentences of the articles that are nearly the same.
-  for n, copy in found.items():
+  for n, copy in copies.items():
     if n >= 60:
       assert _similarity(new[n - 60], train[copy.other]) >= 0.6
   assert set(near_duplicates.between(train, [*exact, *near], 0)) == set(
@@ -99,9 +99,9 @@ def test_clusters_join_copies_of_copies_in_any_order(
     chains.append([sentence, once, _changed(once, chance), once.upper()])
   texts = list(itertools.chain.from_iterable(chains[:100]))
   for _ in range(2):
-    found = near_duplicates.clusters(texts, 0.6)
-    assert sorted(itertools.chain(*found)) == list(range(400))
-    groups = [{texts[i] for i in group} for group in found]
+    clusters = near_duplicates.clusters(texts, 0.6)
+    assert sorted(itertools.chain(*clusters)) == list(range(400))
+    groups = [{texts[i] for i in group} for group in clusters]
     assert all(any(group >= set(c) for group in groups) for c in chains[:100])
     assert len(groups) > 95  # some of the sentences are copies themselves
     chance.shuffle(texts)
@@ -114,8 +114,8 @@ def test_texts_filled_in_by_machine_are_one_cluster() -> None:
     for n in range(3000)
   ]
   assert len(near_duplicates.clusters(texts, 0.6)) == 1
-  found = near_duplicates.between(texts[:2900], texts[2900:], 0.6)
-  assert len(found) == 100
+  copies = near_duplicates.between(texts[:2900], texts[2900:], 0.6)
+  assert len(copies) == 100
 
 
 def test_texts_filled_in_by_machine_that_differ_too_much_stay_apart() -> None:
@@ -127,8 +127,8 @@ def test_texts_filled_in_by_machine_that_differ_too_much_stay_apart() -> None:
   copies = [f"{text} шүү" for text in texts]
   groups = near_duplicates.clusters([*texts, *copies], 0.6)
   assert groups == [[n, n + 700] for n in range(700)]
-  found = near_duplicates.between(texts, copies, 0.6)
-  assert [copy.other for copy in found.values()] == list(range(700))
+  copy_of = near_duplicates.between(texts, copies, 0.6)
+  assert [copy.other for copy in copy_of.values()] == list(range(700))
   assert near_duplicates.between(texts[:350], copies[350:], 0.6) == {}
 
 

@@ -268,12 +268,12 @@ def _weights_of_replicas(name: str, count: int) -> dict[str, np.ndarray]:
     optimizer = optimization.create(recipe)
     optimizer.build(list(variables.values()))
 
-  def step(gradients: list[tf.Tensor], others: list[tf.Tensor]) -> None:
+  def step(gradients: list[tf.Tensor], deviations: list[tf.Tensor]) -> None:
     context = tf.distribute.get_replica_context()
     first = context.replica_id_in_sync_group == 0
     own = [
       tf.where(first, g - (count - 1) * d, d)
-      for g, d in zip(gradients, others, strict=True)
+      for g, d in zip(gradients, deviations, strict=True)
     ]
     optimizer.apply_gradients(zip(own, variables.values(), strict=True))
 
@@ -295,9 +295,13 @@ def test_two_replicas_give_the_weights_of_one(name: str) -> None:
   context = multiprocessing.get_context("spawn")
   with context.Pool(2, maxtasksperchild=1) as pool:
     asked = [(name, 1), (name, 2)]
-    one, two = pool.starmap(_weights_of_replicas, asked, chunksize=1)
-  for key, weights in one.items():
-    np.testing.assert_allclose(two[key], weights, rtol=1e-5, atol=1e-7)
+    by_one_replica, by_two_replicas = pool.starmap(
+      _weights_of_replicas, asked, chunksize=1
+    )
+  for key, weights in by_one_replica.items():
+    np.testing.assert_allclose(
+      by_two_replicas[key], weights, rtol=1e-5, atol=1e-7
+    )
 
 
 def test_a_warmup_longer_than_the_run_is_refused() -> None:

@@ -38,18 +38,18 @@ def _states_options(node: ast.AST) -> bool:
 
 def every() -> list[type[Any]]:
   """Returns each class that states an option, found in the sources."""
-  found = []
+  classes = []
   for module, tree in _sources():
     for node in filter(_states_options, ast.walk(tree)):
       assert isinstance(node, ast.ClassDef)
       assert node in tree.body, f"{module}.{node.name} is no class of a module"
-      found.append(getattr(importlib.import_module(module), node.name))
-  return found
+      classes.append(getattr(importlib.import_module(module), node.name))
+  return classes
 
 
 def by_program() -> dict[str, list[type[Any]]]:
   """Returns the module of each program, and the classes that it takes."""
-  found = {}
+  classes = {}
   for module, tree in _sources():
     for node in ast.walk(tree):
       if (
@@ -59,8 +59,8 @@ def by_program() -> dict[str, list[type[Any]]]:
       ):
         place = vars(importlib.import_module(module))
         names = [ast.unparse(name).split(".") for name in node.args[1:]]
-        found[module] = [
+        classes[module] = [
           getattr(place[first], *rest) if rest else place[first]
           for first, *rest in names
         ]
-  return found
+  return classes

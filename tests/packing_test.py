@@ -24,25 +24,25 @@ def test_every_example_has_positions_of_its_own(
 ) -> None:
   lengths = np.array(sizes)
   order = np.random.default_rng(seed).integers(0, 99, len(sizes), np.uint64)
-  found = packing.places(lengths, order, LENGTH)
-  taken = np.zeros(found.shape[:2], int)
-  for row, start, length in zip(found.row, found.start, lengths, strict=True):
+  places = packing.places(lengths, order, LENGTH)
+  taken = np.zeros(places.shape[:2], int)
+  for row, start, length in zip(places.row, places.start, lengths, strict=True):
     assert start + length <= LENGTH
     taken[row, start : start + length] += 1
   assert taken.max() == 1 and (taken[:, 0] == 1).all()
-  pairs = set(zip(found.row.tolist(), found.number.tolist(), strict=True))
-  assert len(pairs) == len(sizes) and found.number.max() < found.shape[2]
-  begins = [found.row[e] for e in found.first()]
-  assert begins == list(range(found.shape[0]))
-  assert (found.start[found.first()] == 0).all()
+  pairs = set(zip(places.row.tolist(), places.number.tolist(), strict=True))
+  assert len(pairs) == len(sizes) and places.number.max() < places.shape[2]
+  begins = [places.row[e] for e in places.first()]
+  assert begins == list(range(places.shape[0]))
+  assert (places.start[places.first()] == 0).all()
 
 
 def test_rows_are_filled_as_the_best_fit_fills_them() -> None:
   lengths = np.array([40, 30, 24, 20, 14])
-  found = packing.places(lengths, np.zeros(5, np.uint64), 64)
-  assert found.row.tolist() == [0, 1, 0, 1, 1]
-  assert found.start.tolist() == [0, 0, 40, 30, 50]
-  assert found.number.tolist() == [0, 0, 1, 1, 2]
+  places = packing.places(lengths, np.zeros(5, np.uint64), 64)
+  assert places.row.tolist() == [0, 1, 0, 1, 1]
+  assert places.start.tolist() == [0, 0, 40, 30, 50]
+  assert places.number.tolist() == [0, 0, 1, 1, 2]
 
 
 def _records(
@@ -73,9 +73,9 @@ def packed(
   return _records(udhr, tokenizer_file, folder, pack_sequences=True)
 
 
-def _all(found: inputs.RecordSet) -> dict[str, np.ndarray]:
-  serialized = list(tf.data.TFRecordDataset(list(found.files)))
-  batch = records.parse_pretraining(tf.stack(serialized), found.shape)
+def _all(record_set: inputs.RecordSet) -> dict[str, np.ndarray]:
+  serialized = list(tf.data.TFRecordDataset(list(record_set.files)))
+  batch = records.parse_pretraining(tf.stack(serialized), record_set.shape)
   return {name: value.numpy() for name, value in batch.items()}
 
 
@@ -85,7 +85,10 @@ def test_packed_records_hold_the_text_of_unpacked_ones(
   tmp_path: pathlib.Path,
   packed: inputs.RecordSet,
 ) -> None:
-  one, many = _all(_records(udhr, tokenizer_file, tmp_path)), _all(packed)
+  unpacked, packed_batch = (
+    _all(_records(udhr, tokenizer_file, tmp_path)),
+    _all(packed),
+  )
 
   def seen(batch: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
     ids = batch["input_ids"].copy()
@@ -99,10 +102,12 @@ def test_packed_records_hold_the_text_of_unpacked_ones(
       for n in range(1, numbers.max() + 1)
     )
 
-  assert seen(one) == seen(many)
-  assert len(many["input_ids"]) < 0.9 * len(one["input_ids"])
-  labels = [np.sort(b["next_sentence_labels"], None) for b in (one, many)]
-  pairs = [found[found >= 0] for found in labels]
+  assert seen(unpacked) == seen(packed_batch)
+  assert len(packed_batch["input_ids"]) < 0.9 * len(unpacked["input_ids"])
+  labels = [
+    np.sort(b["next_sentence_labels"], None) for b in (unpacked, packed_batch)
+  ]
+  pairs = [values[values >= 0] for values in labels]
   assert np.array_equal(*pairs)
 
 
@@ -167,16 +172,16 @@ def test_a_packed_row_has_the_losses_and_gradients_of_its_examples(
   forward = model if step == "layers" else lean.Lean(model, False)
   batch = _all(packed)
   row = int(batch["input_mask"].max(1).argmax())
-  one = {name: value[row] for name, value in batch.items()}
-  assert one["input_mask"].max() >= 3
-  found = [
+  fullest = {name: value[row] for name, value in batch.items()}
+  assert fullest["input_mask"].max() >= 3
+  outcomes = [
     _loss(model, forward, features)
     for features in (
-      {name: tf.constant(value[None]) for name, value in one.items()},
-      _unpacked(one),
+      {name: tf.constant(value[None]) for name, value in fullest.items()},
+      _unpacked(fullest),
     )
   ]
-  (sums, gradients), (same_sums, same) = found
+  (sums, gradients), (same_sums, same) = outcomes
   np.testing.assert_allclose(sums, same_sums, rtol=1e-5)
   for a, b in zip(gradients, same, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max() + 1e-7)
@@ -206,12 +211,14 @@ def test_permuted_words_are_not_packed(
 def test_dynamic_masks_stay_inside_of_packed_examples(
   udhr: pathlib.Path, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
-  found = _records(
+  record_set = _records(
     udhr, tokenizer_file, tmp_path, pack_sequences=True, masking="dynamic"
   )
-  dataset = inputs.train_dataset(found, found.count(), inputs.Share(4), 3, 0)
+  dataset = inputs.train_dataset(
+    record_set, record_set.count(), inputs.Share(4), 3, 0
+  )
   (batch,) = dataset.take(1)
-  assert batch["next_sentence_positions"].shape == [4, found.shape.labels]
+  assert batch["next_sentence_positions"].shape == [4, record_set.shape.labels]
   numbers = tf.gather(
     batch["input_mask"], batch["masked_lm_positions"], batch_dims=1
   )

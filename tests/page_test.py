@@ -31,11 +31,11 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
   """Chromium of the system; scripts/test.sh --slow installs it."""
-  found = shutil.which("chromium") or shutil.which("google-chrome")
-  if not found:
+  program = shutil.which("chromium") or shutil.which("google-chrome")
+  if not program:
     pytest.skip("needs a Chromium: apt-get install chromium")
   with sync_api.sync_playwright() as playwright:
-    started = playwright.chromium.launch(executable_path=found, args=FLAGS)
+    started = playwright.chromium.launch(executable_path=program, args=FLAGS)
     yield started
     started.close()
 
@@ -56,10 +56,10 @@ class Watched:
 
 @pytest.fixture
 def watched(browser: sync_api.Browser) -> Iterator[Watched]:
-  found = Watched(browser)
-  yield found
-  found.context.close()
-  assert not found.wrong
+  watched_page = Watched(browser)
+  yield watched_page
+  watched_page.context.close()
+  assert not watched_page.wrong
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def served(
   topics: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[serving.Serving]:
   log = tmp_path_factory.mktemp("page") / "log"
-  with serving.serving(topics, log) as found:
-    yield found
+  with serving.serving(topics, log) as server:
+    yield server
 
 
 @pytest.fixture(scope="module")
@@ -406,8 +406,8 @@ def test_every_text_stands_out_from_what_is_behind_it() -> None:
       ("text", "page"), ("text", "card"), ("soft", "page"), ("soft", "card"),
       ("wrong", "card"), ("on-ink", "ink"),
     ):  # fmt: skip
-      one, other = sorted(_luminance(colours[x]) for x in (front, back))
-      assert (other + 0.05) / (one + 0.05) >= 4.5, (front, back, colours)
+      darker, lighter = sorted(_luminance(colours[x]) for x in (front, back))
+      assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (front, back, colours)
 
 
 def test_both_languages_say_the_same_things() -> None:

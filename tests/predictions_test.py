@@ -35,21 +35,21 @@ def test_every_line_is_answered_in_its_place(
   raw[3], raw[7], raw[8] = b"\xc3\xf0", b" \t", "a\u2028b\x85c".encode()
   path = tmp_path / "texts.txt.gz"
   path.write_bytes(gzip.compress(b"\n".join(raw)))
-  found = _answers(topics, input_file=str(path))
-  assert [row["line"] for row in found] == [*range(1, 31)]
-  assert found[3] == {"line": 4, "error": "not UTF-8: byte 0xc3 at 0"}
-  assert found[7] == {"line": 8, "error": "empty"}
-  assert found[8]["text"] == "a\u2028b\x85c"
+  answers = _answers(topics, input_file=str(path))
+  assert [row["line"] for row in answers] == [*range(1, 31)]
+  assert answers[3] == {"line": 4, "error": "not UTF-8: byte 0xc3 at 0"}
+  assert answers[7] == {"line": 8, "error": "empty"}
+  assert answers[8]["text"] == "a\u2028b\x85c"
   good = [i for i in range(30) if i not in (3, 7, 8)]
-  assert [found[i]["text"] for i in good] == [texts[i] for i in good]
+  assert [answers[i]["text"] for i in good] == [texts[i] for i in good]
   predictor = classifier.Predictor.load(topics)
   expected = predictor.probabilities([texts[i] for i in good])
   for i, row in zip(good, expected, strict=True):
     np.testing.assert_allclose(
-      [found[i]["probabilities"][name] for name in predictor.names],
+      [answers[i]["probabilities"][name] for name in predictor.names],
       row, atol=1e-5,
     )  # fmt: skip
-    assert found[i]["label"] == predictor.names[int(row.argmax())]
+    assert answers[i]["label"] == predictor.names[int(row.argmax())]
 
 
 def test_an_answer_is_one_line_for_every_reader(topics: str) -> None:
@@ -98,9 +98,9 @@ def test_a_line_without_end_is_named_and_not_held_in_memory(
   path = tmp_path / "long"
   path.write_bytes(b"a" * 1050 + b"\nb\n" + b"c" * 99)
   given = predictions.Options(model_dir="x", input_file=str(path))
-  found = list(predictions.lines(given))
-  assert [line.error for line in found] == ["longer than 100 bytes", "", ""]
-  assert [line.place["line"] for line in found] == [1, 2, 3]
+  lines = list(predictions.lines(given))
+  assert [line.error for line in lines] == ["longer than 100 bytes", "", ""]
+  assert [line.place["line"] for line in lines] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
@@ -119,8 +119,8 @@ def test_a_line_of_exactly_the_limit_is_predicted_wherever_it_stands(
   for last in (99, 100, 101):
     lines = [b"a" * size for size in (*sizes, last)]
     path.write_bytes(mark + (end or b"\n").join(lines) + end)
-    found = [line.error for line in predictions.lines(given)]
-    assert found == [
+    errors = [line.error for line in predictions.lines(given)]
+    assert errors == [
       "longer than 100 bytes" if size > 100 else "" for size in (*sizes, last)
     ]
 

@@ -87,7 +87,7 @@ def test_the_mean_is_over_a_texts_own_pieces(
   texts = [" ".join(TEXTS[: 1 + n % 3]) * (1 + n % 2) for n in range(40)]
   rows = [classifier_data.Row(n, text) for n, text in enumerate(texts)]
   length = conftest.DYNAMIC_LENGTH
-  found = probe.Probe(rows, tokenizer, length, 1).features(
+  features = probe.Probe(rows, tokenizer, length, 1).features(
     encoder, tf.distribute.get_strategy()
   )
   for row, text in enumerate(texts):
@@ -96,7 +96,7 @@ def test_the_mean_is_over_a_texts_own_pieces(
     ids = np.array([[tokenizer.cls_id, *own, tokenizer.sep_id]], np.int32)
     vectors = encoder(ids, np.ones_like(ids), np.zeros_like(ids))
     mean = vectors.sequence_output.numpy()[0, 1:-1].mean(axis=0)
-    np.testing.assert_allclose(found[row], mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features[row], mean, rtol=1e-4, atol=1e-5)
 
 
 def _probe(tokenizer_file: str) -> probe.Probe:

@@ -46,8 +46,8 @@ def server(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[http_server.Server]:
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-  with http_server.running() as found:
-    yield found
+  with http_server.running() as started:
+    yield started
 
 
 @pytest.fixture(scope="module")
@@ -261,8 +261,8 @@ def test_another_file_under_the_same_address_is_fetched(
   assert os.path.exists(first), "who uses the old one keeps it"
 
 
-def _fetch(address: str, found: "multiprocessing.Queue[str]") -> None:
-  found.put(remote_weights.local(address))
+def _fetch(address: str, paths: "multiprocessing.Queue[str]") -> None:
+  paths.put(remote_weights.local(address))
 
 
 def test_many_processes_may_fetch_the_same_at_once(
@@ -271,14 +271,14 @@ def test_many_processes_may_fetch_the_same_at_once(
   server.files["/bert.zip"] = _zipped(TOPICS, "bert")
   server.cuts = 1
   fork = multiprocessing.get_context("fork")
-  found = fork.Queue()
+  queue = fork.Queue()
   processes = [
-    fork.Process(target=_fetch, args=(f"{server.url}/bert.zip", found))
+    fork.Process(target=_fetch, args=(f"{server.url}/bert.zip", queue))
     for _ in range(3)
   ]
   for process in processes:
     process.start()
-  paths = {found.get(timeout=60) for _ in processes}
+  paths = {queue.get(timeout=60) for _ in processes}
   for process in processes:
     process.join()
   assert len(paths) == 1
@@ -549,8 +549,8 @@ def test_pretraining_brings_weights_here_but_not_for_a_tpu_elsewhere(
   settings = training.Options(
     print_schedule=True, init_checkpoint=f"{server.url}/bert.zip"
   )
-  found = training.localized(settings, distribution.Options())
-  assert found.init_checkpoint.endswith("unpacked/bert")
+  local = training.localized(settings, distribution.Options())
+  assert local.init_checkpoint.endswith("unpacked/bert")
   tpu = distribution.Options(use_tpu=True, tpu_name="far")
   assert training.localized(settings, tpu) == settings
 

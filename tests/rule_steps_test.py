@@ -75,12 +75,12 @@ def _pools() -> list[list[str]]:
 
 def _texts(pools: Sequence[Sequence[str]], number: int) -> list[str]:
   draw = random.Random(7)
-  found = []
+  texts = []
   for _ in range(number):
     chosen = draw.choices(pools, k=2)  # each text mixes two kinds
     size = draw.randint(1, 14)
-    found.append("".join(draw.choice(draw.choice(chosen)) for _ in range(size)))
-  return found
+    texts.append("".join(draw.choice(draw.choice(chosen)) for _ in range(size)))
+  return texts
 
 
 @pytest.mark.parametrize("rules", ["nmt_nfkc", "nfkc_cf"])
@@ -88,8 +88,8 @@ def test_any_letters_side_by_side_are_normalised_as_there(rules: str) -> None:
   steps, upstream = _both(rules)
   assert steps.normalizer is not None
   for text in _texts(_pools(), 4_000):
-    found = steps.normalizer.normalize_str(text)
-    assert ascii(found) == ascii(upstream.normalize(text)), ascii(text)
+    normalized = steps.normalizer.normalize_str(text)
+    assert ascii(normalized) == ascii(upstream.normalize(text)), ascii(text)
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,13 @@ def _begun(kind: str) -> dict[str, Any]:
 
 
 def _leaves(settings: dict[str, Any], within: str = "") -> list[str]:
-  found = []
+  names = []
   for name, value in settings.items():
     if isinstance(value, dict):
-      found += _leaves(value, f"{within}{name}.")
+      names += _leaves(value, f"{within}{name}.")
     elif value is not None:
-      found.append(within + name)
-  return found
+      names.append(within + name)
+  return names
 
 
 def _without(settings: dict[str, Any], leaf: str) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def test_pretraining_goes_on_with_runs_of_other_versions(
     learning_rate=0.01, num_train_steps=6, num_warmup_steps=2
   )
 
-  def start(**other: Any) -> None:
+  def start(**changes: Any) -> None:
     settings = training.Options(
       **{
         "input_file": f"{dynamic_records}/train-*.tfrecord",
@@ -178,7 +178,7 @@ def test_pretraining_goes_on_with_runs_of_other_versions(
         "jit_compile": False,
         "max_eval_steps": 1,
         "do_train": True,
-        **other,
+        **changes,
       }
     )
     training.run(settings, recipe, distribution.Options(), probe.Options())

@@ -135,10 +135,10 @@ def _plain(text: str) -> bytes:
   return re.sub("[ ▁]", "", text).encode()
 
 
-def _are_same(one: bytes, other: bytes) -> bool:
+def _are_same(letters: bytes, expected: bytes) -> bool:
   """Compares letters; a stretch alone cannot tell σ from ς."""
   first, last = "σ".encode(), "ς".encode()
-  return one.replace(last, first) == other.replace(last, first)
+  return letters.replace(last, first) == expected.replace(last, first)
 
 
 def _mistake(reader: _Reader, text: str, stretches: Sequence[str]) -> str:

@@ -40,13 +40,13 @@ def test_the_gold_file_is_as_large_as_it_should_be() -> None:
   ],
 )
 def test_boundaries_agree_with_the_gold_files(name: str, least: float) -> None:
-  right = found = wanted = 0
+  right = ended = wanted = 0
   for gold in _gold(name):
     ours, theirs = _ends(sentences.split(" ".join(gold))), _ends(gold)
-    right, found = right + len(ours & theirs), found + len(ours)
+    right, ended = right + len(ours & theirs), ended + len(ours)
     wanted += len(theirs)
-  f1 = 2 * right / (found + wanted)
-  print(f"precision {right / found:.3f}, recall {right / wanted:.3f}, {f1:.3f}")
+  f1 = 2 * right / (ended + wanted)
+  print(f"precision {right / ended:.3f}, recall {right / wanted:.3f}, {f1:.3f}")
   assert f1 > least
 
 

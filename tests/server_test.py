@@ -27,8 +27,8 @@ def running_server(
   topics: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[serving.Serving]:
   log = tmp_path_factory.mktemp("server") / "log"
-  with serving.serving(topics, log, "--max_text_bytes=2000") as found:
-    yield found
+  with serving.serving(topics, log, "--max_text_bytes=2000") as started:
+    yield started
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def predictor(topics: str) -> classifier.Predictor:
 
 
 def _post(
-  found: serving.Serving, content: object, path: str = "predict"
+  started: serving.Serving, content: object, path: str = "predict"
 ) -> requests.Response:
   raw = content if isinstance(content, bytes) else json.dumps(content)
-  return requests.post(f"{found.url}/api/{path}", data=raw, timeout=60)
+  return requests.post(f"{started.url}/api/{path}", data=raw, timeout=60)
 
 
 def test_one_text_gets_the_predictors_answer(
@@ -60,8 +60,10 @@ def test_many_texts_are_answered_in_their_order(
 ) -> None:
   texts = [("улс " if i % 3 else "тэгш ") * (1 + i) for i in range(20)]
   answer = _post(running_server, {"texts": texts}).json()["predictions"]
-  found = [list(row["probabilities"].values()) for row in answer]
-  np.testing.assert_allclose(found, predictor.probabilities(texts), atol=1e-5)
+  probabilities = [list(row["probabilities"].values()) for row in answer]
+  np.testing.assert_allclose(
+    probabilities, predictor.probabilities(texts), atol=1e-5
+  )
 
 
 def test_the_predecessors_address_answers_with_its_keys(
@@ -150,8 +152,10 @@ def test_a_bad_text_has_its_own_error_beside_the_answers_to_the_others(
   error = answers.pop(place)
   assert list(error) == ["error"]
   assert f"texts[{place}]" in error["error"] and reason in error["error"]
-  found = [list(answer["probabilities"].values()) for answer in answers]
-  np.testing.assert_allclose(found, predictor.probabilities(good), atol=1e-5)
+  probabilities = [list(answer["probabilities"].values()) for answer in answers]
+  np.testing.assert_allclose(
+    probabilities, predictor.probabilities(good), atol=1e-5
+  )
 
 
 def test_texts_that_are_all_bad_are_answered_one_by_one(
@@ -276,24 +280,24 @@ def test_sigterm_lets_a_request_under_way_end_and_texts_are_logged_on_request(
 ) -> None:
   # The text waits three seconds for others.
   flags = ("--max_wait_ms=3000", "--log_texts", "--username=Болд, Дулмаа")
-  with serving.serving(topics, tmp_path / "log", *flags) as found:
+  with serving.serving(topics, tmp_path / "log", *flags) as started:
     with concurrent.futures.ThreadPoolExecutor() as callers:
-      waiting = callers.submit(_post, found, {"text": "эрх тэгш"})
-      while "эрх тэгш" not in found.log.read_text():
+      waiting = callers.submit(_post, started, {"text": "эрх тэгш"})
+      while "эрх тэгш" not in started.log.read_text():
         time.sleep(0.02)
-      code = found.stop()
+      code = started.stop()
       answer = waiting.result()
     named = dict(zip(predictor.names, ["Болд", "Дулмаа"], strict=True))
     assert answer.ok and answer.json()["label"] == named["эрх"]
     assert code == -15
     with pytest.raises(requests.ConnectionError):
-      _post(found, {"text": TEXT})
+      _post(started, {"text": TEXT})
 
 
 @pytest.fixture(scope="module")
 def taken() -> Iterator[int]:
-  with socket.create_server(("127.0.0.1", 0)) as other:
-    yield other.getsockname()[1]
+  with socket.create_server(("127.0.0.1", 0)) as listener:
+    yield listener.getsockname()[1]
 
 
 @pytest.mark.slow
@@ -371,8 +375,8 @@ def test_what_gathers_behind_a_batch_is_the_next_batch() -> None:
     ]
     await asyncio.sleep(0.05)
     model.go.set()
-    found = await asyncio.gather(*calls)
-    assert [x.tolist() for x in found[1:]] == [
+    rows = await asyncio.gather(*calls)
+    assert [x.tolist() for x in rows[1:]] == [
       [[2.0 * i], [2.0 * i + 2]] for i in range(1, 7)
     ]
     assert model.sizes == [1, 4, 4, 4]
@@ -452,8 +456,8 @@ def test_texts_of_like_length_share_a_call_without_an_empty_row() -> None:
     return np.array([[len(text)] for text in texts])
 
   lengths = [3, 500, 9, 20, 400, 63, 64, 1]
-  found = batching.of_like_length(predict, 32)(["ө" * n for n in lengths])
-  assert found[:, 0].tolist() == lengths
+  rows = batching.of_like_length(predict, 32)(["ө" * n for n in lengths])
+  assert rows[:, 0].tolist() == lengths
   assert sorted(calls) == [(1, 1), (2, 2), (5, 5)]
 
 

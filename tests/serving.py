@@ -36,10 +36,10 @@ class Serving:
   def _wait(self) -> str:
     until = time.monotonic() + 120
     while time.monotonic() < until and self.process.poll() is None:
-      if found := re.search(r" at (http://\S+)/", self.log.read_text()):
+      if address := re.search(r" at (http://\S+)/", self.log.read_text()):
         with contextlib.suppress(requests.ConnectionError):
-          requests.get(f"{found[1]}/healthz", timeout=60)
-          return found[1]
+          requests.get(f"{address[1]}/healthz", timeout=60)
+          return address[1]
       time.sleep(0.05)
     self.process.kill()
     raise AssertionError(self.log.read_text())
@@ -55,9 +55,9 @@ def serving(
   model_dir: str, log: pathlib.Path, *flags: str
 ) -> Iterator[Serving]:
   """Gives a server, which is gone after the block."""
-  found = Serving(model_dir, log, *flags)
+  server = Serving(model_dir, log, *flags)
   try:
-    yield found
+    yield server
   finally:
-    found.process.kill()
-    found.process.wait()
+    server.process.kill()
+    server.process.wait()

@@ -79,11 +79,11 @@ def test_the_similarity_of_long_texts_is_estimated(
   texts = [likeness.words(chance, words) for _ in range(100)]
   how = similarity.Runs(5)
   changed = [likeness.tail_changed(chance, x, how, target) for x in texts]
-  found = _measured([" ".join(x) for x in (*texts, *changed)], how)
+  estimates = _measured([" ".join(x) for x in (*texts, *changed)], how)
   runs = 2 * words / (1 + target)
   deviation = np.sqrt(target * (1 - target) / 1024 * (1 - 1024 / runs))
-  assert abs(found.mean() - target) < 4 * deviation / np.sqrt(100) + 0.001
-  assert found.std() < 1.3 * deviation
+  assert abs(estimates.mean() - target) < 4 * deviation / np.sqrt(100) + 0.001
+  assert estimates.std() < 1.3 * deviation
 
 
 def test_a_short_text_within_a_long_one_is_as_similar_as_their_runs_say() -> (
@@ -92,8 +92,8 @@ def test_a_short_text_within_a_long_one_is_as_similar_as_their_runs_say() -> (
   words = likeness.words(random.Random(0), 4004)
   texts = [" ".join(words[:2004]), " ".join(words), " ".join(words[:104])]
   sets = similarity.sketches(texts, similarity.Runs(5)).runs
-  found = similarity.jaccard(sets, np.array([0, 2, 2]), np.array([1, 0, 1]))
-  assert found == pytest.approx([0.5, 0.05, 0.025], abs=0.04)
+  estimates = similarity.jaccard(sets, np.array([0, 2, 2]), np.array([1, 0, 1]))
+  assert estimates == pytest.approx([0.5, 0.05, 0.025], abs=0.04)
 
 
 def test_a_sketch_does_not_depend_on_the_texts_beside_it(

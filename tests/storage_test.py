@@ -18,8 +18,8 @@ from data_prep import manifest, options, storage
 def test_files_are_found_in_order_and_once(tmp_path: pathlib.Path) -> None:
   for name in ("b.txt", "a.txt", "c.csv"):
     (tmp_path / name).write_text(name)
-  found = storage.matching(f"{tmp_path}/c.*, {tmp_path}/*.txt,{tmp_path}/a.*")
-  assert [os.path.basename(path) for path in found] == [
+  paths = storage.matching(f"{tmp_path}/c.*, {tmp_path}/*.txt,{tmp_path}/a.*")
+  assert [os.path.basename(path) for path in paths] == [
     "c.csv", "a.txt", "b.txt",
   ]  # fmt: skip
   with pytest.raises(options.InputError, match="no file at"):
@@ -37,10 +37,10 @@ def test_a_file_that_many_globs_name_is_read_once_where_the_first_names_it(
   class Path(str):
     __slots__ = ()
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, path: object) -> bool:
       nonlocal compared
       compared += 1
-      return str.__eq__(self, other)
+      return str.__eq__(self, path)
 
     __hash__ = str.__hash__
 
@@ -97,8 +97,8 @@ def test_a_line_of_exactly_the_limit_is_read_and_a_longer_one_refused(
   for size in (most - 1, most):
     for after in (b"", b"uu") if end else (b"",):
       path.write_bytes(pack(before + b"a" * size + end + after))
-      found = list(storage.lines(str(path)))
-      assert found[number - 1 :] == [
+      lines = list(storage.lines(str(path)))
+      assert lines[number - 1 :] == [
         "a" * size, *([after.decode()] if after else []),
       ]  # fmt: skip
   path.write_bytes(pack(before + b"a" * (most + 1) + end))
@@ -149,11 +149,16 @@ def test_streams_laid_end_to_end_are_one_file_and_each_must_be_whole(
   tmp_path: pathlib.Path, ending: str
 ) -> None:
   path = tmp_path / f"a.txt{ending}"
-  one, two = COMPRESS[ending](TEXT + b"\n"), COMPRESS[ending](b"uu")
-  path.write_bytes(one + two + bytes(20_000))  # zeros pad streams of .xz
+  first, second = COMPRESS[ending](TEXT + b"\n"), COMPRESS[ending](b"uu")
+  path.write_bytes(first + second + bytes(20_000))  # zeros pad streams of .xz
   assert list(storage.lines(str(path))) == [*map(str, range(9000)), "uu"]
-  for damaged in (two[:3], two[:-1], b"\xa5" + two[1:], two[:2] + b"\xa5" * 9):
-    path.write_bytes(one + damaged)
+  for damaged in (
+    second[:3],
+    second[:-1],
+    b"\xa5" + second[1:],
+    second[:2] + b"\xa5" * 9,
+  ):
+    path.write_bytes(first + damaged)
     _refused(path, f"expected a whole {ending} file")
 
 
@@ -233,9 +238,9 @@ def artefact(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def test_a_manifest_says_what_its_artefact_is(artefact: pathlib.Path) -> None:
-  found = manifest.check(str(artefact), "corpus")
-  assert found["files"]["data.txt"]["bytes"] == 8
-  assert found["files"]["data.txt"]["sha256"] == storage.sha256(
+  content = manifest.check(str(artefact), "corpus")
+  assert content["files"]["data.txt"]["bytes"] == 8
+  assert content["files"]["data.txt"]["sha256"] == storage.sha256(
     str(artefact / "data.txt")
   )
   assert manifest.identity(str(artefact)) == storage.sha256(

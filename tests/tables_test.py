@@ -137,9 +137,9 @@ def test_a_row_too_long_is_told_and_the_rest_read(
   monkeypatch.setattr(tables, "_BLOCK_BYTES", 3000)
   rows = ["а" * n for n in (1, 2400, 2490, 2501, 9000, 3)]
   content = "text\n" + "\n".join(rows) + "\n"
-  found = _cells(tmp_path, "a.tsv", content)
-  assert [line for line, _ in found] == [2, 3, 4, 5, 6, 7]
-  texts = [text for _, text in found]
+  cells = _cells(tmp_path, "a.tsv", content)
+  assert [line for line, _ in cells] == [2, 3, 4, 5, 6, 7]
+  texts = [text for _, text in cells]
   assert texts[:3] + texts[5:] == [*rows[:3], rows[5]]
   assert all("a longer one" in str(text) for text in texts[3:5])
   content16 = b"\xff\xfe" + ("text\n" + "а" * 9000 + "\nб").encode("utf-16-le")
@@ -164,11 +164,11 @@ def test_a_row_of_exactly_the_limit_is_read_wherever_it_stands(
   for last in (499, 500, 501):
     rows = ["a" * size for size in (*sizes, last)]
     content = (end or "\n").join(["text", *rows]) + end
-    found = _cells(tmp_path, "a.tsv", (mark + content).encode(encoding))
-    assert ["a longer one" in str(text) for _, text in found] == [
+    cells = _cells(tmp_path, "a.tsv", (mark + content).encode(encoding))
+    assert ["a longer one" in str(text) for _, text in cells] == [
       len(row) > 500 for row in rows
     ]
-    assert [text for _, text in found if "a longer" not in str(text)] == [
+    assert [text for _, text in cells if "a longer" not in str(text)] == [
       row for row in rows if len(row) <= 500
     ]
 

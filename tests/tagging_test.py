@@ -65,9 +65,9 @@ def test_white_space_in_front_of_a_text_moves_no_entity(
 ) -> None:
   text = " \t Баянгол  дүүрэг "
   surfaces = tokenization.Tokenizer(tokenizer_file).segment([text])[0]
-  found = tagging.places(text, surfaces)
-  assert (found[0][0], found[-1][1]) == (3, 18)
-  letters = "".join(text[first:last] for first, last in found)
+  places = tagging.places(text, surfaces)
+  assert (places[0][0], places[-1][1]) == (3, 18)
+  letters = "".join(text[first:last] for first, last in places)
   assert letters == "Баянголдүүрэг"
 
 
@@ -107,11 +107,11 @@ def _random_tags() -> list[list[list[str]]]:
   for _ in range(60):
     size = int(rng.integers(1, 13))
     true = [str(t) for t in rng.choice(names, size, p=chance)]
-    other = [str(t) for t in rng.choice(names, size, p=chance)]
+    drawn = [str(t) for t in rng.choice(names, size, p=chance)]
     keep = rng.random(size) < 0.67
     truth.append(true)
     answers.append(
-      [a if k else b for a, b, k in zip(true, other, keep, strict=True)]
+      [a if k else b for a, b, k in zip(true, drawn, keep, strict=True)]
     )
   return [truth, answers]
 
@@ -124,15 +124,17 @@ def test_the_scores_are_seqevals() -> None:
       spans[place] = frozenset(tagging.stretches(tags))
     sets.append(spans)
   judged = entity_scores.Entities(["LOC", "MISC", "ORG", "PER"], *sets)
-  found = {name: row for name, *row in judged.per_label()}
+  scored = {name: row for name, *row in judged.per_label()}
   # seqeval does not know of a type that occurs nowhere.
-  assert found.pop("MISC") == [0.0, 0.0, 0.0, 0]
+  assert scored.pop("MISC") == [0.0, 0.0, 0.0, 0]
   scores = judged.scores()
   for kind in ("micro", "macro", "weighted"):
-    found[kind] = [scores[f"{kind}_{n}"] for n in ("precision", "recall", "f1")]
-  assert found.keys() == SEQEVAL.keys()
+    scored[kind] = [
+      scores[f"{kind}_{n}"] for n in ("precision", "recall", "f1")
+    ]
+  assert scored.keys() == SEQEVAL.keys()
   for name, row in SEQEVAL.items():
-    assert found[name] == pytest.approx(row, abs=1e-6), name
+    assert scored[name] == pytest.approx(row, abs=1e-6), name
   assert "weighted avg" in judged.table()
 
 
@@ -166,9 +168,11 @@ def test_what_a_tagger_learns_from_is_cut_with_its_text(
 def test_the_baseline_finds_known_words_again() -> None:
   texts = ["Баянгол дүүрэг", "Баянгол гол", "гол цас"]
   spans = [[(0, 14, "LOC")], [(0, 7, "PER")], []]
-  found = baseline.entities(texts, spans, ["цас Баянгол дүүрэг, Баянгол гол"])
+  entities = baseline.entities(
+    texts, spans, ["цас Баянгол дүүрэг, Баянгол гол"]
+  )
   # Alone, the name is an entity once in its two places: no more than chance.
-  assert found == [[(4, 18, "LOC")]]
+  assert entities == [[(4, 18, "LOC")]]
 
 
 def test_a_way_to_read_texts_that_skips_pieces_is_refused() -> None:

@@ -58,8 +58,8 @@ def test_rows_to_predict_of_eduge_are_its_columns(
     task_rows.Files(task_name="eduge", predict_file=str(tmp_path / "new.csv")),
     str(tmp_path / "out"),
   )
-  found = [row for _, row in task_rows.to_predict(files)]
-  assert len(found) == 4 and not any(isinstance(r, tables.Bad) for r in found)
+  rows = [row for _, row in task_rows.to_predict(files)]
+  assert len(rows) == 4 and not any(isinstance(r, tables.Bad) for r in rows)
 
 
 def test_a_set_names_the_columns_of_its_own_files_alone(

@@ -76,18 +76,18 @@ def test_pairs_are_cut_as_in_training(length: int, tokenizer_file: str) -> None:
   module = text_graph.TextToIds(tokenizer, tokenizer_file, length)
   texts = ["", " ", *("аб вг " * size for size in (1, 2, 3, 5, 8))]
   firsts, seconds = zip(*itertools.product(texts, texts), strict=True)
-  found = tf.function(module.pairs)(*map(tf.constant, (firsts, seconds)))
+  pairs = tf.function(module.pairs)(*map(tf.constant, (firsts, seconds)))
   framed = framing.Framer(tokenizer, length).frame(
     [(a, b) if b else a for a, b in zip(firsts, seconds, strict=True)]
   )
-  assert found.ids.shape[1] == found.segments.shape[1] == length
+  assert pairs.ids.shape[1] == pairs.segments.shape[1] == length
   for row, expected in enumerate(framed.ids):
-    size = int(found.mask[row].numpy().sum())
-    assert found.ids[row, :size].numpy().tolist() == expected.tolist()
-    assert set(found.ids[row, size:].numpy()) <= {tokenizer.pad_id}
+    size = int(pairs.mask[row].numpy().sum())
+    assert pairs.ids[row, :size].numpy().tolist() == expected.tolist()
+    assert set(pairs.ids[row, size:].numpy()) <= {tokenizer.pad_id}
     before = framed.seconds[row]
     segments = [0] * before + [1] * (size - before) + [0] * (length - size)
-    assert found.segments[row].numpy().tolist() == segments
+    assert pairs.segments[row].numpy().tolist() == segments
 
 
 def test_no_text_at_all_is_no_input(tokenizer_file: str) -> None:

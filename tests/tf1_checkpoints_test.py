@@ -58,7 +58,7 @@ def test_outputs_equal_those_of_google_research(
   )
   output = model(features)
   real = features["input_mask"].numpy().astype(bool)
-  found = {
+  arrays = {
     "embedding_output": encoded.embedding_output.numpy(),
     "sequence_output": encoded.sequence_output.numpy(),
     "pooled_output": encoded.pooled_output.numpy(),
@@ -66,7 +66,7 @@ def test_outputs_equal_those_of_google_research(
     "sent_logits": output.sentence_logits.numpy(),
     **{f"layer_{i}": v.numpy() for i, v in enumerate(encoded.layer_outputs)},
   }
-  for key, value in found.items():
+  for key, value in arrays.items():
     want = expected[key]
     if value.shape[:2] == real.shape:  # padding is nobody's business
       value, want = value[real], want[real]
@@ -191,19 +191,19 @@ def test_a_config_json_beside_a_checkpoint_is_the_last_that_is_looked_for(
   right = family.from_file(str(REFERENCE / name / "config.json"))
   text = json.dumps(values | own_values if own else values)
   (tmp_path / "config.json").write_text(text)
-  found = initial_weights.settle_config("", "", path)
+  config = initial_weights.settle_config("", "", path)
   # "gelu" is google's there too, as the weights are.
-  assert dataclasses.replace(found, inert=()) == (
+  assert dataclasses.replace(config, inert=()) == (
     dataclasses.replace(right, inert=())
   )
-  other = json.dumps(values | {"max_position_embeddings": 7})
+  changed_text = json.dumps(values | {"max_position_embeddings": 7})
   for file in reversed(configs.FAMILIES):  # albert_config.json goes first
     if file is family or family is configs.BertConfig:
       (tmp_path / file.FILE).write_text(
-        other if file is family else '{"vocab_size": 5}'
+        changed_text if file is family else '{"vocab_size": 5}'
       )
-      found = initial_weights.settle_config("", "", path)
-      assert type(found) is file
+      config = initial_weights.settle_config("", "", path)
+      assert type(config) is file
 
 
 def _numbers(name: str, path: str) -> None:
@@ -212,12 +212,12 @@ def _numbers(name: str, path: str) -> None:
   initial_weights.load(path, model.parts())
   expected = np.load(REFERENCE / name / "outputs.npz")
   output = model(features)
-  for found, key in (
+  for logits, key in (
     (output.masked_lm_logits.numpy().reshape(12, -1), "mlm_logits"),
     (output.sentence_logits.numpy(), "sent_logits"),
   ):
     scale = np.abs(expected[key]).max()
-    np.testing.assert_allclose(found, expected[key], atol=1e-5 * scale)
+    np.testing.assert_allclose(logits, expected[key], atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("scope", ["", "module/"])
@@ -245,8 +245,8 @@ def test_a_module_of_tf_hub_gives_google_researchs_numbers(
     assert initial_weights.format_of(place) is initial_weights.Format.TF1
     config = initial_weights.settle_config("", "", place)
     assert config == _model(name).encoder.config
-    found = pathlib.Path(initial_weights.tokenizer_file(place))
-    assert found.parent.name == "assets"
+    tokenizer_file = pathlib.Path(initial_weights.tokenizer_file(place))
+    assert tokenizer_file.parent.name == "assets"
     _numbers(name, place)
 
 
@@ -301,8 +301,10 @@ def test_a_module_becomes_a_model_directory_from_an_archive_too(
     model_directory.restore(f"{tmp_path}/{folder}", **model.parts())
     original = _model("albert_g3")
     initial_weights.load(str(REFERENCE / "albert_g3"), original.parts())
-    for one, other in zip(model.variables, original.variables, strict=True):
-      np.testing.assert_array_equal(one, other)
+    for variable, expected in zip(
+      model.variables, original.variables, strict=True
+    ):
+      np.testing.assert_array_equal(variable, expected)
 
 
 @pytest.mark.parametrize(

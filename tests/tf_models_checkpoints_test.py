@@ -56,7 +56,7 @@ def _scaffold(shared: bool = False) -> Any:
     num_attention_heads=HEADS, inner_dim=24,
     inner_activation=tf_utils.get_activation("gelu"),
   )  # fmt: skip
-  one = layers.TransformerEncoderBlock(**block) if shared else None
+  shared_block = layers.TransformerEncoderBlock(**block) if shared else None
   return networks.EncoderScaffold(
     pooled_output_dim=WIDTH,
     embedding_cfg=dict(
@@ -64,7 +64,7 @@ def _scaffold(shared: bool = False) -> Any:
       max_seq_length=LENGTH, initializer=initializer, dropout_rate=0.1,
     ),
     num_hidden_instances=LAYERS,
-    hidden_cls=one or layers.TransformerEncoderBlock,
+    hidden_cls=shared_block or layers.TransformerEncoderBlock,
     hidden_cfg=None if shared else block,
     dict_outputs=True,
   )  # fmt: skip
@@ -159,18 +159,18 @@ def _same(
   encoded = model.encoder(ids, mask, kinds)
   real = given["input_mask"].astype(bool)
   every = tf.constant(np.tile(np.arange(12, dtype=np.int32), [2, 1]))
-  found = {
+  outputs = {
     "sequence_output": encoded.sequence_output.numpy()[real],
     "pooled_output": encoded.pooled_output.numpy(),
     "mlm_logits": model.masked_lm(encoded.sequence_output, every).numpy()[real],
     "next_sentence": model.sentence(encoded.pooled_output).numpy(),
   }
   for name, value in expected.items():
-    if name in found:
+    if name in outputs:
       want = np.asarray(value)
       want = want[real] if want.shape[:2] == real.shape else want
       np.testing.assert_allclose(
-        found[name], want, rtol=1e-5, atol=1e-5, err_msg=name
+        outputs[name], want, rtol=1e-5, atol=1e-5, err_msg=name
       )
 
 
@@ -183,8 +183,8 @@ def test_each_encoder_of_tf_models_gives_its_outputs_here(
   config = _config(tmp_path, kind)
   outputs = encoder(_inputs(), training=False)
   assert {"sequence_output", "pooled_output"} <= outputs.keys()
-  found = initial_weights.settle_config("", "", str(tmp_path))
-  assert found == config
+  settled = initial_weights.settle_config("", "", str(tmp_path))
+  assert settled == config
   _same(str(tmp_path), config, outputs)
 
 
@@ -390,12 +390,12 @@ def test_what_tf_models_converted_of_google_gives_googles_numbers(
     *(tf.constant(given[n]) for n in ("input_ids", "input_mask", "segment_ids"))
   )
   output = model({n: tf.constant(v) for n, v in given.items()})
-  for found, key in (
+  for outputs, key in (
     (encoded.pooled_output.numpy(), "pooled_output"),
     (output.masked_lm_logits.numpy().reshape(12, -1), "mlm_logits"),
   ):
     scale = np.abs(expected[key]).max()
-    np.testing.assert_allclose(found, expected[key], atol=1e-5 * scale)
+    np.testing.assert_allclose(outputs, expected[key], atol=1e-5 * scale)
   content = manifest.check(f"{tmp_path}/model", "pretrained_model")
   assert content["parameters"]["from"] == "tf-models, TF 2"
 
@@ -408,10 +408,10 @@ def _of_2020(encoder: Any) -> tf.Module:
   """
   older = tf.Module()
   older._embedding_layer = encoder._embedding_layer
-  first, *others, pooler = [
+  first, *middle, pooler = [
     layer for layer in encoder.layers if layer.trainable_variables
   ]
-  blocks = [layer for layer in others if hasattr(layer, "_attention_layer")]
+  blocks = [layer for layer in middle if hasattr(layer, "_attention_layer")]
   for layer in blocks:
     block, block._attention_layer = tf.Module(), tf.Module()
     attention = layer._attention_layer
@@ -421,8 +421,8 @@ def _of_2020(encoder: Any) -> tf.Module:
     for name in ("_attention_layer_norm", "_intermediate_dense",
                  "_output_dense", "_output_layer_norm"):  # fmt: skip
       setattr(block, name, getattr(layer, name))
-    others[others.index(layer)] = block
-  for place, layer in enumerate([first, *others, pooler]):
+    middle[middle.index(layer)] = block
+  for place, layer in enumerate([first, *middle, pooler]):
     setattr(older, f"layer_with_weights-{place}", layer)
   return older
 
@@ -476,18 +476,18 @@ def test_an_alberts_group_fills_the_others_on_request(
   with pytest.raises(options.InputError, match="give --init_from_group0, or"):
     initial_weights.load(path, model.parts())
   initial_weights.load(path, model.parts(), init_from_group0=True)
-  first, *others = model.encoder.groups
-  for group in others:
+  first, *filled = model.encoder.groups
+  for group in filled:
     pairs = zip(group[0].get_weights(), first[0].get_weights(), strict=True)
-    for found, expected in pairs:
-      np.testing.assert_array_equal(found, expected)
+    for weights, expected in pairs:
+      np.testing.assert_array_equal(weights, expected)
 
 
 def test_two_encoders_and_a_damaged_checkpoint_are_one_line(
   tmp_path: pathlib.Path,
 ) -> None:
-  one, other = (networks.BertEncoder(**_sizes()) for _ in "ab")
-  tf.train.Checkpoint(left=one, right=other).write(f"{tmp_path}/two")
+  left, right = (networks.BertEncoder(**_sizes()) for _ in "ab")
+  tf.train.Checkpoint(left=left, right=right).write(f"{tmp_path}/two")
   with pytest.raises(options.InputError, match="one encoder in .*; got 2"):
     initial_weights.read(f"{tmp_path}/two")
   path = pathlib.Path(f"{_saved(tmp_path)}.data-00000-of-00001")

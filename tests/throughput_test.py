@@ -102,8 +102,8 @@ def test_speed_is_counted_from_where_the_log_began() -> None:
   clock = iter([100.0, 102.0])
   meter = throughput.Meter(_work(), lambda: next(clock))
   meter.begin(80)
-  found = meter.metrics(100)  # 20 steps in 2 seconds
-  assert found == pytest.approx(
+  metrics = meter.metrics(100)  # 20 steps in 2 seconds
+  assert metrics == pytest.approx(
     {
       "epochs": 5.0,
       "tokens": 100 * 32 * 48,
@@ -113,7 +113,7 @@ def test_speed_is_counted_from_where_the_log_began() -> None:
       "mfu": 0.2,
     }
   )
-  assert meter.said(100, found) == (
+  assert meter.said(100, metrics) == (
     "5.00 epochs, 153,600 tokens; 320 sequences/s, 15,360 tokens/s, "
     "20 % of the peak, input 2.0 % of a step; 0m20s left"
   )
@@ -123,9 +123,9 @@ def test_what_is_not_known_is_not_said() -> None:
   clock = iter([0.0, 10.0])
   meter = throughput.Meter(_work(filled=None, peak=0), lambda: next(clock))
   meter.begin(0)
-  found = meter.metrics(2000)
-  assert "mfu" not in found
-  said = meter.said(2000, found)
+  metrics = meter.metrics(2000)
+  assert "mfu" not in metrics
+  said = meter.said(2000, metrics)
   assert "4.10 million positions; " in said and " positions/s, input" in said
 
 

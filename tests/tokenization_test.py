@@ -66,16 +66,16 @@ def test_the_report_counts_what_the_model_does(
 ) -> None:
   tokenizer = _train(udhr, tmp_path, vocab_size=300)
   text = ["Хүн бүр эрх чөлөөтэй.", "Хүн"]
-  found = tokenizer_report.figures(tokenizer, text)
+  figures = tokenizer_report.figures(tokenizer, text)
   pieces = [p for ids in tokenizer.encode(text) for p in tokenizer.pieces(ids)]
-  assert found["words"] == 5
-  assert found["pieces_per_word"] == round(len(pieces) / 5, 4)
-  assert found["characters_per_piece"] == round(21 / len(pieces), 4)
-  assert found["unknown_share"] == 0
-  assert found["used_share"] == round(len(set(pieces)) / 295, 4)
-  assert len(found["longest_pieces"]) == 10
-  assert len(found["longest_pieces"][0]) >= len(found["longest_pieces"][-1])
-  assert set(found["rarest_pieces"].values()) == {0}
+  assert figures["words"] == 5
+  assert figures["pieces_per_word"] == round(len(pieces) / 5, 4)
+  assert figures["characters_per_piece"] == round(21 / len(pieces), 4)
+  assert figures["unknown_share"] == 0
+  assert figures["used_share"] == round(len(set(pieces)) / 295, 4)
+  assert len(figures["longest_pieces"]) == 10
+  assert len(figures["longest_pieces"][0]) >= len(figures["longest_pieces"][-1])
+  assert set(figures["rarest_pieces"].values()) == {0}
 
 
 def test_pieces_used_less_than_100_times_are_rare(
@@ -84,8 +84,8 @@ def test_pieces_used_less_than_100_times_are_rare(
   tokenizer = _train(udhr, tmp_path, vocab_size=300)
   (first,) = tokenizer.encode(["эрх"])
   for times, rare in ((99, 295), (100, 295 - len(set(first.tolist())))):
-    found = tokenizer_report.figures(tokenizer, ["эрх"] * times)
-    assert found["rare_pieces"] == rare
+    figures = tokenizer_report.figures(tokenizer, ["эрх"] * times)
+    assert figures["rare_pieces"] == rare
 
 
 def test_the_report_compares_sizes_without_changing_the_model(
@@ -97,13 +97,13 @@ def test_the_report_compares_sizes_without_changing_the_model(
     udhr, tmp_path / "both", vocab_size=300, morphemes_file=SAMPLE,
     compare_vocab_sizes="400,200,300",
   )  # fmt: skip
-  alone, other, both = (
+  alone, larger, both = (
     json.loads((tmp_path / name / "report.json").read_text("utf-8"))
     for name in ("alone", "other", "both")
   )
-  del other["sentences"]
+  del larger["sentences"]
   least, most = both.pop("compared")
-  assert least["vocab_size"] == 200 and most == other
+  assert least["vocab_size"] == 200 and most == larger
   assert both == alone
   assert (tmp_path / "both/tokenizer.model").read_bytes() == (
     tmp_path / "alone/tokenizer.model"
@@ -145,10 +145,10 @@ def test_pieces_agree_with_morphemes_better_than_chance(
 ) -> None:
   _train(WIKIPEDIA, tmp_path, vocab_size=4000, morphemes_file=SAMPLE)
   report = json.loads((tmp_path / "report.json").read_text("utf-8"))
-  found = report["morphemes"]
-  assert found["words"] == 2280 and found["left_out"] == 0
+  scores = report["morphemes"]
+  assert scores["words"] == 2280 and scores["left_out"] == 0
   for figure in ("precision", "recall", "f1", "exact_share"):
-    assert found["at_random"][figure] < found[figure] < 1, figure
+    assert scores["at_random"][figure] < scores[figure] < 1, figure
 
 
 @pytest.mark.parametrize("lower", [False, True])
@@ -202,11 +202,11 @@ def test_another_seed_samples_another_model(
       udhr, tmp_path / name, vocab_size=200,
       input_sentence_size=40, random_seed=seed,
     )  # fmt: skip
-  one, same, two = (
+  first, same, reseeded = (
     (tmp_path / name / "tokenizer.model").read_bytes()
     for name in ("one", "same", "two")
   )
-  assert one == same != two
+  assert first == same != reseeded
   report = json.loads((tmp_path / "one/report.json").read_text("utf-8"))
   assert report["sentences"] == 40
 
@@ -373,11 +373,11 @@ def test_a_digit_and_a_comma_come_apart_as_in_google_research_albert(
   for piece in pieces:
     # "5," stands inside of a word, so that its "5" begins none.
     want += {"▁22,": ["▁22", ","], "5,": ["5", ","]}.get(piece, [piece])
-  found = divided.encode([text])[0]
-  assert divided.pieces(found) == want
+  divided_ids = divided.encode([text])[0]
+  assert divided.pieces(divided_ids) == want
   for tokenizer in (as_trained, divided):
     stretches = tokenizer.segment([text])[0]
     assert "".join(stretches) == text
     assert len(stretches) == len(tokenizer.encode([text])[0])
   assert divided.pieces(divided.inside("22,", True)) == ["▁22", ","]
-  assert divided.decode(found) == as_trained.decode(ids)
+  assert divided.decode(divided_ids) == as_trained.decode(ids)

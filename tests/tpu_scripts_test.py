@@ -517,14 +517,14 @@ def test_the_tpus_lock_holds_one_tensorflow() -> None:
   lock = (running.ROOT / "requirements-tpu.txt").read_text("utf-8")
   names = re.findall(r"^([\w-]+)==", lock, re.MULTILINE)
   assert "tensorflow-tpu" in names and "libtpu" in names
-  others = {
+  unwanted = {
     "tensorflow",
     "tensorflow-cpu",
     "tf-nightly",
     "jax",
     "nvidia-nccl-cu12",
   }
-  assert not others & set(names)
+  assert not unwanted & set(names)
   plain = (running.ROOT / "requirements.txt").read_text("utf-8")
   versions = dict(re.findall(r"^([\w-]+)==(\S+)", plain + lock, re.MULTILINE))
   assert versions["tensorflow-tpu"] == versions["tensorflow"]

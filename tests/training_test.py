@@ -250,15 +250,15 @@ def test_batches_from_a_step_on_are_those_of_an_unbroken_run(
   folder: pathlib.Path,
 ) -> None:
   settings = _settings(folder)
-  found = inputs.record_set(settings.input_file)
-  count = found.count()
+  record_set = inputs.record_set(settings.input_file)
+  count = record_set.count()
   batches = 2 * count // 8 + 2
   whole = _rows(
-    inputs.train_dataset(found, count, inputs.Share(8), 7, 0), batches
+    inputs.train_dataset(record_set, count, inputs.Share(8), 7, 0), batches
   )
   for step in (1, count // 8, count // 8 + 1, batches - 1):
     rest = _rows(
-      inputs.train_dataset(found, count, inputs.Share(8), 7, step),
+      inputs.train_dataset(record_set, count, inputs.Share(8), 7, step),
       batches - step,
     )
     assert rest == whole[8 * step :], f"from step {step}"
@@ -272,20 +272,20 @@ def test_no_thread_of_tf_data_holds_up_the_end_of_a_run(
   Seen with gdb: the iterator's destructor waits for the thread that tunes the
   dataset, which sleeps for up to a minute.
   """
-  found = inputs.record_set(_settings(folder).input_file)
+  record_set = inputs.record_set(_settings(folder).input_file)
   for dataset in (
-    inputs.train_dataset(found, found.count(), inputs.Share(8), 7, 0),
-    inputs.eval_dataset(found, inputs.Share(8)),
+    inputs.train_dataset(record_set, record_set.count(), inputs.Share(8), 7, 0),
+    inputs.eval_dataset(record_set, inputs.Share(8)),
   ):
     assert dataset.options().autotune.enabled is False
 
 
 def test_every_epoch_holds_every_record_once(folder: pathlib.Path) -> None:
   settings = _settings(folder)
-  found = inputs.record_set(settings.input_file)
-  count = found.count()
+  record_set = inputs.record_set(settings.input_file)
+  count = record_set.count()
   rows = _rows(
-    inputs.train_dataset(found, count, inputs.Share(1), 7, 0), 4 * count
+    inputs.train_dataset(record_set, count, inputs.Share(1), 7, 0), 4 * count
   )
   epochs = [rows[at : at + count] for at in range(0, 4 * count, count)]
   assert len({tuple(sorted(epoch)) for epoch in epochs}) == 1
@@ -297,17 +297,17 @@ def test_evaluation_takes_every_record_and_fills_the_last_batch_with_nothing(
   folder: pathlib.Path,
 ) -> None:
   settings = _settings(folder)
-  found = inputs.record_set(settings.input_file)
+  record_set = inputs.record_set(settings.input_file)
   masked = {
     size: sum(
       float(tf.reduce_sum(batch["masked_lm_weights"]))
-      for batch in inputs.eval_dataset(found, inputs.Share(size))
+      for batch in inputs.eval_dataset(record_set, inputs.Share(size))
     )
     for size in (1, 7, 1000)
   }
   assert masked[1] == masked[7] == masked[1000] > 0
-  last = list(inputs.eval_dataset(found, inputs.Share(1000)))[-1]
-  empty = last["next_sentence_labels"].numpy()[found.count() % 1000 :]
+  last = list(inputs.eval_dataset(record_set, inputs.Share(1000)))[-1]
+  empty = last["next_sentence_labels"].numpy()[record_set.count() % 1000 :]
   assert set(empty) == {-1}
 
 
@@ -521,19 +521,19 @@ def test_the_scaled_rate_is_remembered_and_the_model_is_exported(
 def test_a_budget_is_refused_where_masks_are_written(
   folder: pathlib.Path,
 ) -> None:
-  found = inputs.record_set(f"{folder}/records/train-*.tfrecord")
+  record_set = inputs.record_set(f"{folder}/records/train-*.tfrecord")
   with pytest.raises(options.InputError, match="written masks in .*train-"):
-    inputs.masked_anew(found, 0.4)
+    inputs.masked_anew(record_set, 0.4)
 
 
 def test_a_budget_is_the_share_that_is_masked_in_training(
   dynamic_records: pathlib.Path,
 ) -> None:
-  found = inputs.record_set(f"{dynamic_records}/train-*.tfrecord")
+  record_set = inputs.record_set(f"{dynamic_records}/train-*.tfrecord")
   for budget in (0.1, 0.4):
-    masked = inputs.masked_anew(found, budget)
+    masked = inputs.masked_anew(record_set, budget)
     (batch,) = inputs.train_dataset(
-      masked, found.count(), inputs.Share(64), 7, 0
+      masked, record_set.count(), inputs.Share(64), 7, 0
     ).take(1)
     pieces = float(tf.reduce_sum(batch["input_mask"]) - 3 * 64)  # no specials
     share = float(tf.reduce_sum(batch["masked_lm_weights"])) / pieces

@@ -22,10 +22,10 @@ def ids(folder: str, texts: list[str]) -> Any:
 def offsets(folder: str, texts: list[str]) -> Any:
   """Returns the ids of each text, and start and end of each piece."""
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-  found = tokenizer(
+  encoded = tokenizer(
     texts, add_special_tokens=False, return_offsets_mapping=True
   )
-  return list(zip(found["input_ids"], found["offset_mapping"], strict=True))
+  return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
 
 
 def encoder(folder: str, texts: list[str]) -> Any:
@@ -55,7 +55,7 @@ def model(folder: str, texts: list[str]) -> Any:
   batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
   pair = tokenizer("сайн уу", "байна уу")
   # Not `input_ids`: the answer has names of its own.
-  found: dict[str, Any] = {
+  outputs: dict[str, Any] = {
     "ids": list(batch.values())[0].tolist(),
     "mask": batch["attention_mask"].tolist(),
     "pair": [list(pair.values())[0], pair["token_type_ids"]],
@@ -68,34 +68,37 @@ def model(folder: str, texts: list[str]) -> Any:
   with torch.no_grad():
     encoded, loading = _loaded(transformers.AutoModel, folder)
     output = encoded(**batch)
-    found["sequence"] = output.last_hidden_state.tolist()
-    found["pooled"] = output.pooler_output.tolist()
+    outputs["sequence"] = output.last_hidden_state.tolist()
+    outputs["pooled"] = output.pooler_output.tolist()
     if "Classification" in kind:
       head, loading = _loaded(
         transformers.AutoModelForSequenceClassification, folder
       )
-      found["logits"] = head(**batch).logits.tolist()
+      outputs["logits"] = head(**batch).logits.tolist()
       classify = transformers.pipeline("text-classification", folder)
-      found["pipeline"] = classify(texts, truncation=True)
+      outputs["pipeline"] = classify(texts, truncation=True)
     if "PreTraining" in kind:
       head, loading = _loaded(transformers.AutoModelForPreTraining, folder)
       output = head(**batch)
-      found["masked_lm"] = output.prediction_logits.tolist()
+      outputs["masked_lm"] = output.prediction_logits.tolist()
       sentence = getattr(output, "sop_logits", None)
       if sentence is None:
         sentence = output.seq_relationship_logits
-      found["sentence"] = sentence.tolist()
+      outputs["sentence"] = sentence.tolist()
       fill = transformers.pipeline("fill-mask", folder)
-      found["pipeline"] = fill(f"сайн {tokenizer.mask_token} уу")
-  found["loading"] = loading
-  return found
+      outputs["pipeline"] = fill(f"сайн {tokenizer.mask_token} уу")
+  outputs["loading"] = loading
+  return outputs
 
 
 def scores(folder: str, texts: list[str]) -> Any:
   """Returns of each text its labels' scores, by the pipeline."""
   classify = transformers.pipeline("text-classification", folder)
-  found = classify(texts, truncation=True, top_k=None)
-  return [{one["label"]: one["score"] for one in row} for row in found]
+  predictions = classify(texts, truncation=True, top_k=None)
+  return [
+    {prediction["label"]: prediction["score"] for prediction in row}
+    for row in predictions
+  ]
 
 
 def spans(folder: str, texts: list[str]) -> Any:
@@ -109,28 +112,33 @@ def spans(folder: str, texts: list[str]) -> Any:
     tokenizer=tokenizer,
     aggregation_strategy="simple",
   )
-  found = [
+  entities = [
     [
-      (one["start"], one["end"], one["entity_group"], float(one["score"]))
-      for one in tag(text)
-      if one["word"].strip()  # the space in front of a text alone
+      (
+        entity["start"],
+        entity["end"],
+        entity["entity_group"],
+        float(entity["score"]),
+      )
+      for entity in tag(text)
+      if entity["word"].strip()  # the space in front of a text alone
     ]
     for text in texts
   ]
-  return {"loading": loading, "spans": found}
+  return {"loading": loading, "spans": entities}
 
 
 def code(folder: str, texts: list[str]) -> Any:
   """Runs programs that append to `shown`; returns what each appended."""
   del folder
-  found = []
+  results = []
   for program in texts:
     shown: list[Any] = []
     exec(program, {"shown": shown})
-    found.append(
+    results.append(
       [v.tolist() if isinstance(v, torch.Tensor) else v for v in shown]
     )
-  return json.loads(json.dumps(found, default=float))
+  return json.loads(json.dumps(results, default=float))
 
 
 def saved(folder: str, texts: list[str]) -> Any:
@@ -154,9 +162,9 @@ def saved(folder: str, texts: list[str]) -> Any:
 
 def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
   """Loads a model, and says which weights were missing or left over."""
-  found, info = kind.from_pretrained(folder, output_loading_info=True)
+  loaded, info = kind.from_pretrained(folder, output_loading_info=True)
   names = ("missing_keys", "unexpected_keys", "mismatched_keys")
-  return found.eval(), {name: sorted(map(str, info[name])) for name in names}
+  return loaded.eval(), {name: sorted(map(str, info[name])) for name in names}
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ PARTS = (
 def drawn(count: int, seed: int = 6) -> list[str]:
   """Returns short texts, `count` strings of PARTS, and a third of any letters."""
   draw = random.Random(seed)
-  found = ["", " ", "\t", "▁", " ▁ ", "\u200b"]
-  found += [
+  texts = ["", " ", "\t", "▁", " ▁ ", "\u200b"]
+  texts += [
     "".join(draw.choices(PARTS, k=draw.randint(1, 30))) for _ in range(count)
   ]
   planes = ((0x20, 0x600), (0x20, 0x3000), (0x20, 0xD800), (0xE000, 0x20000))
   for _ in range(count // 3):
     letters = (chr(draw.randrange(*draw.choice(planes))) for _ in range(20))
-    found.append("".join(letters))
-  return found
+    texts.append("".join(letters))
+  return texts

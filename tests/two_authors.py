@@ -16,17 +16,17 @@ def short_texts(*works: pathlib.Path) -> dict[str, list[str]]:
   Args:
     works: files of a sentence a line.
   """
-  found: dict[str, list[str]] = {}
+  texts: dict[str, list[str]] = {}
   for author, work in enumerate(works):
     lines = work.read_text(encoding="utf-8").splitlines()
     cut = (line[:_LONGEST].rsplit(" ", 1)[0] if len(line) > _LONGEST else line
            for line in lines)  # fmt: skip
-    found[str(author)] = [
+    texts[str(author)] = [
       " ".join(text.split())
       for text in cut
       if len(text.split()) >= _FEWEST_WORDS
     ]
-  return found
+  return texts
 
 
 def write(path: pathlib.Path, *works: pathlib.Path) -> None:
@@ -35,8 +35,9 @@ def write(path: pathlib.Path, *works: pathlib.Path) -> None:
   count = min(map(len, texts.values()))
   with path.open("w", encoding="utf-8") as file:
     file.write("text\tlabel\n")
-    for author, found in texts.items():
-      step = len(found) / count
+    for author, sentences in texts.items():
+      step = len(sentences) / count
       file.writelines(
-        f"{found[int(number * step)]}\t{author}\n" for number in range(count)
+        f"{sentences[int(number * step)]}\t{author}\n"
+        for number in range(count)
       )

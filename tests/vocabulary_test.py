@@ -55,21 +55,23 @@ def test_kept_pieces_keep_their_rows_and_new_ones_are_means(
 ) -> None:
   old = tokenization.Tokenizer(smaller_file)
   new = tokenization.Tokenizer(tokenizer_file)
-  found = vocabulary.origins(old, new)
-  assert found.kept + found.divided + found.without == new.vocab_size == 400
-  assert min(found.kept, found.divided) > 50 and not found.without
-  assert found.old[new.mask_id] == (old.mask_id,)
+  origins = vocabulary.origins(old, new)
+  assert (
+    origins.kept + origins.divided + origins.without == new.vocab_size == 400
+  )
+  assert min(origins.kept, origins.divided) > 50 and not origins.without
+  assert origins.old[new.mask_id] == (old.mask_id,)
   held = set(old.pieces(range(old.vocab_size)))
   checked = 0
   for number, piece in enumerate(new.pieces(range(new.vocab_size))):
-    parts = "".join(old.pieces(found.old[number]))
+    parts = "".join(old.pieces(origins.old[number]))
     assert parts == piece, "the old pieces spell the new one"
-    assert (len(found.old[number]) == 1) == (piece in held)
-    checked += len(found.old[number]) > 2
+    assert (len(origins.old[number]) == 1) == (piece in held)
+    checked += len(origins.old[number]) > 2
   assert checked
   rows = np.random.default_rng(0).normal(size=[250, 8])
-  moved = vocabulary.means(rows, found)
-  for number, parts_ in enumerate(found.old):
+  moved = vocabulary.means(rows, origins)
+  for number, parts_ in enumerate(origins.old):
     np.testing.assert_allclose(
       moved[number], rows[list(parts_)].mean(0), atol=1e-6
     )
@@ -84,11 +86,11 @@ def test_a_piece_inside_a_word_is_not_one_that_begins_it(
   path.write_text("\n".join(lines) + "\n", encoding="utf-8")
   old = tokenization.Tokenizer(str(path))
   new = tokenization.Tokenizer(tokenizer_file)
-  found = vocabulary.origins(old, new)
+  origins = vocabulary.origins(old, new)
   pieces = new.pieces(range(new.vocab_size))
-  assert found.old[pieces.index("▁эрх")] == (5,)
-  assert found.old[new.pad_id] == (0,) and found.old[new.mask_id] == (4,)
-  assert found.without and (1,) in found.old
+  assert origins.old[pieces.index("▁эрх")] == (5,)
+  assert origins.old[new.pad_id] == (0,) and origins.old[new.mask_id] == (4,)
+  assert origins.without and (1,) in origins.old
   assert old.inside("эрх", False) == [6]
 
 
@@ -96,12 +98,14 @@ def test_moving_to_the_same_tokenizer_changes_nothing(
   tokenizer_file: str, udhr: pathlib.Path
 ) -> None:
   tokenizer = tokenization.Tokenizer(tokenizer_file)
-  found = vocabulary.origins(tokenizer, tokenizer)
-  assert found.kept == 400
+  origins = vocabulary.origins(tokenizer, tokenizer)
+  assert origins.kept == 400
   model = _model()
-  moved = vocabulary.moved(model, CONFIG, found, 0)
-  for one, other in zip(model.variables, moved.variables, strict=True):
-    np.testing.assert_array_equal(one, other)
+  moved = vocabulary.moved(model, CONFIG, origins, 0)
+  for variable, moved_variable in zip(
+    model.variables, moved.variables, strict=True
+  ):
+    np.testing.assert_array_equal(variable, moved_variable)
   lines = udhr.read_text("utf-8").splitlines()[:6]
   guessed = vocabulary.contexts(lines, (tokenizer,))
   before, after = (
@@ -117,15 +121,15 @@ def test_bits_are_those_of_the_guessed_words_characters(
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   model = pretraining.PretrainingModel(CONFIG, 1)
   model.encoder.embedding_table.assign(tf.zeros([400, 8]))
-  found = vocabulary.contexts(
+  contexts = vocabulary.contexts(
     ["Хүн бүр эрх чөлөөтэй байх эрхтэй юм", "", "🙂 эрх"], (tokenizer,)
   )
-  assert [len(c.masked) for c in found] == [1, 1]
-  assert found[1].words[found[1].masked[0]] == "эрх", "🙂 is not known"
-  words = [c.words[c.masked[0]] for c in found]
+  assert [len(c.masked) for c in contexts] == [1, 1]
+  assert contexts[1].words[contexts[1].masked[0]] == "эрх", "🙂 is not known"
+  words = [c.words[c.masked[0]] for c in contexts]
   pieces = sum(map(len, tokenizer.encode(words)))
   expected = pieces * math.log2(400) / sum(map(len, words))
-  bits = vocabulary.bits_per_character(model, tokenizer, found)
+  bits = vocabulary.bits_per_character(model, tokenizer, contexts)
   assert bits == pytest.approx(expected, rel=1e-5)
 
 
@@ -159,14 +163,14 @@ def test_the_converter_moves_a_model_and_says_what_it_costs(
   new = tokenization.Tokenizer(
     model_directory.tokenizer_file(str(tmp_path / "new"))
   )
-  found = vocabulary.origins(old, new)
+  origins = vocabulary.origins(old, new)
   np.testing.assert_allclose(
     moved.masked_lm.bias,
-    vocabulary.means(model.masked_lm.bias.numpy(), found),
+    vocabulary.means(model.masked_lm.bias.numpy(), origins),
   )
-  kept = [i for i, parts in enumerate(found.old) if len(parts) == 1][:20]
-  there = [found.old[i][0] for i in kept]
-  one, other = (
+  kept = [i for i, parts in enumerate(origins.old) if len(parts) == 1][:20]
+  there = [origins.old[i][0] for i in kept]
+  new_output, old_output = (
     m.encoder(
       tf.constant([ids]),
       tf.ones([1, 20], tf.int32),
@@ -174,7 +178,7 @@ def test_the_converter_moves_a_model_and_says_what_it_costs(
     ).sequence_output
     for m, ids in ((moved, kept), (model, there))
   )
-  np.testing.assert_array_equal(one, other)
+  np.testing.assert_array_equal(new_output, old_output)
 
 
 def test_flags_that_do_not_go_together_are_refused(

@@ -51,7 +51,7 @@ def _whole(folder: str) -> str:
   return str(content["parameters"]["text"])
 
 
-def _no_exchange(one: str, other: str) -> None:
+def _no_exchange(first: str, second: str) -> None:
   raise OSError("this disk does not know it")
 
 
@@ -224,8 +224,10 @@ def _saved(folder: pathlib.Path) -> int:
   model_directory.restore(str(folder), **model.parts())
   seed = int(content["parameters"]["seed"])
   expected = pretraining.PretrainingModel(SHAPE, seed)
-  for one, other in zip(model.weights, expected.weights, strict=True):
-    assert (one.numpy() == other.numpy()).all()
+  for weight, expected_weight in zip(
+    model.weights, expected.weights, strict=True
+  ):
+    assert (weight.numpy() == expected_weight.numpy()).all()
   return seed
 
 
@@ -297,7 +299,7 @@ def test_a_request_that_fails_costs_the_new_objects_alone(
   moments = len(server.requests)
   assert _whole("gs://bucket/counted") == "new"
   assert moments > 20
-  found = []
+  states = []
   for moment in range(moments):
     folder = f"gs://bucket/{moment}"
     _old(folder)
@@ -306,9 +308,12 @@ def test_a_request_that_fails_costs_the_new_objects_alone(
       _new(folder)
     server.faults = []
     whole_folders.finish(folder, _is_ours)
-    found.append(_whole(folder))
+    states.append(_whole(folder))
     assert not storage.below(f"{folder}/{whole_folders.UNFINISHED}")
     _new(folder)
     assert _whole(folder) == "new"
   # The old one up to the moment at which all new objects are there.
-  assert found == sorted(found, reverse=True) and set(found) == {"old", "new"}
+  assert states == sorted(states, reverse=True) and set(states) == {
+    "old",
+    "new",
+  }

@@ -160,8 +160,8 @@ def test_of_many_revisions_the_last_is_read(path: pathlib.Path) -> None:
     "<revision><model>wikitext</model><text>Сүүлчийн.</text></revision></page>",
   )
   path.write_text(_dump(page), encoding="utf-8")
-  (found,) = wikipedia.items(str(path))
-  assert found.text == "Сүүлчийн."
+  (parsed,) = wikipedia.items(str(path))
+  assert parsed.text == "Сүүлчийн."
 
 
 def test_pages_go_to_other_processes_and_come_back() -> None:
@@ -188,9 +188,9 @@ def test_the_dump_says_what_is_no_article(
   path: pathlib.Path, title: str, page: str, reason: str
 ) -> None:
   path.write_text(_dump(page), encoding="utf-8")
-  (found,) = wikipedia.items(str(path))
-  assert found == wikipedia.Page(title, "", reason, found.namespaces)
-  assert wikipedia.rendered(found) == cleaning.Drop(reason, title)
+  (parsed,) = wikipedia.items(str(path))
+  assert parsed == wikipedia.Page(title, "", reason, parsed.namespaces)
+  assert wikipedia.rendered(parsed) == cleaning.Drop(reason, title)
 
 
 def _refuse(path: pathlib.Path) -> str:
@@ -305,11 +305,13 @@ def test_memory_stays_flat_as_the_dump_grows(path: pathlib.Path) -> None:
 
 
 def _said(text: str, title: str = "Туул гол") -> list[str]:
-  found = wikipedia.rendered(wikipedia.Page(title, text))
-  assert not isinstance(found, cleaning.Drop), found
+  article = wikipedia.rendered(wikipedia.Page(title, text))
+  assert not isinstance(article, cleaning.Drop), article
   return [
-    "".join(f"{{{{{found.holes[x]}}}}}" if x in found.holes else x for x in p)
-    for p in found.paragraphs
+    "".join(
+      f"{{{{{article.holes[x]}}}}}" if x in article.holes else x for x in p
+    )
+    for p in article.paragraphs
   ]
 
 
@@ -657,8 +659,10 @@ def test_no_mess_leaves_markup_or_an_error(fragments: list[str]) -> None:
   text = "".join(fragments)
   # What stands within <nowiki> is to be seen; a long row of braces is broken.
   hypothesis.assume("<nowiki>" not in text)
-  found = wikipedia.rendered(wikipedia.Page("Туул", text))
-  for paragraph in () if isinstance(found, cleaning.Drop) else found.paragraphs:
+  verdict = wikipedia.rendered(wikipedia.Page("Туул", text))
+  for paragraph in (
+    () if isinstance(verdict, cleaning.Drop) else verdict.paragraphs
+  ):
     assert paragraph == " ".join(paragraph.split())
     assert any(map(str.isalpha, paragraph))
     assert not re.search("[\x00-\x1f]", paragraph)
@@ -713,8 +717,8 @@ def real() -> dict[str, _Verdicts]:
 def test_real_dumps_give_these_pages(real: dict[str, _Verdicts]) -> None:
   reasons = {
     name: collections.Counter(
-      found.reason if isinstance(found, cleaning.Drop) else "kept"
-      for _, found in verdicts
+      verdict.reason if isinstance(verdict, cleaning.Drop) else "kept"
+      for _, verdict in verdicts
     )
     for name, verdicts in real.items()
   }
@@ -732,7 +736,7 @@ def test_real_dumps_give_these_pages(real: dict[str, _Verdicts]) -> None:
 def test_hardly_a_paragraph_of_real_dumps_holds_markup(
   real: dict[str, _Verdicts],
 ) -> None:
-  found = [
+  paragraphs = [
     paragraph
     for verdicts in real.values()
     for _, verdict in verdicts
@@ -740,11 +744,11 @@ def test_hardly_a_paragraph_of_real_dumps_holds_markup(
     for paragraph in verdict.paragraphs
   ]
   marks = "[[ ]] {{ }} {| '' == __ <ref </ &nbsp;".split()
-  assert len(found) > 5000
-  assert not [p for p in found if any(mark in p for mark in marks)]
+  assert len(paragraphs) > 5000
+  assert not [p for p in paragraphs if any(mark in p for mark in marks)]
   # 4 of 5,900: three speak of the sign, one is a reference without its start.
-  piped = [p for p in found if "|" in p]
-  assert len(piped) < 0.001 * len(found), piped
+  piped = [p for p in paragraphs if "|" in p]
+  assert len(piped) < 0.001 * len(paragraphs), piped
 
 
 @needs_dumps
@@ -752,18 +756,18 @@ def test_a_real_article_keeps_its_numbers_dates_and_units(
   real: dict[str, _Verdicts],
 ) -> None:
   (gregorian,) = [
-    found.paragraphs
-    for _, found in real["bgwiki"]
-    if not isinstance(found, cleaning.Drop)
+    verdict.paragraphs
+    for _, verdict in real["bgwiki"]
+    if not isinstance(verdict, cleaning.Drop)
   ]
   assert gregorian[1].startswith(
     "Григорианският календар е въведен в употреба на 4 октомври 1582 г."
   )
   assert any("е 365,242 190 419 дни" in paragraph for paragraph in gregorian)
   (alberta,) = [
-    "\n".join(found.paragraphs)
-    for page, found in real["enwiki-l"]
-    if page.title == "Alberta" and not isinstance(found, cleaning.Drop)
+    "\n".join(verdict.paragraphs)
+    for page, verdict in real["enwiki-l"]
+    if page.title == "Alberta" and not isinstance(verdict, cleaning.Drop)
   ]
   assert "Alberta, with an area of 661848 km², is the fourth" in alberta
   assert "an estimated population of 4,196,457 as of July 1, 2015" in alberta

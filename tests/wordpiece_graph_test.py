@@ -63,8 +63,8 @@ def words_of(vocab_file: str) -> Any:
           input_signature=[tf.TensorSpec([None], tf.string)],
         ),
       )
-    found = made[kind][1](tf.constant(texts, tf.string)).to_list()
-    return [[word.decode() for word in row] for row in found]
+    encoded = made[kind][1](tf.constant(texts, tf.string)).to_list()
+    return [[word.decode() for word in row] for row in encoded]
 
   return words
 
@@ -73,10 +73,10 @@ def _assert_same_words(
   words_of: Any, kind: tuple[int, int], texts: list[str]
 ) -> None:
   expected = [wordpiece.words(text, *map(bool, kind)) for text in texts]
-  for text, found, words in zip(
+  for text, by_graph, words in zip(
     texts, words_of(kind, texts), expected, strict=True
   ):
-    assert found == words, ascii(text)
+    assert by_graph == words, ascii(text)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_words_of_any_trouble_are_pythons(words_of: Any, text: str) -> None:
 
 def test_what_is_no_utf_8_is_dropped(words_of: Any, vocab_file: str) -> None:
   module = wordpiece_graph.WordPiece(tokenization.Tokenizer(vocab_file))
-  found = module.words(tf.constant([b"\xffab \xed\xa0\x80c\xf0\x9f"]))
-  assert tf.strings.unicode_encode(found, "UTF-8").to_list() == [[b"ab", b"c"]]
+  words = module.words(tf.constant([b"\xffab \xed\xa0\x80c\xf0\x9f"]))
+  assert tf.strings.unicode_encode(words, "UTF-8").to_list() == [[b"ab", b"c"]]
 
 
 @pytest.mark.parametrize("longest", [100, 200])
@@ -118,9 +118,11 @@ def test_ids_are_pythons(
   texts = [*reference["texts"], *_fuzz(), "", " ", "сайн Сайн"]
   for size in (99, 100, 101, 150, 199, 200, 201, 800, 801):
     texts += ["x" * size, "é" * size, "🙂" * size]
-  found = wordpiece_graph.WordPiece(tokenizer)(tf.constant(texts)).to_list()
+  ids_of_graph = wordpiece_graph.WordPiece(tokenizer)(
+    tf.constant(texts)
+  ).to_list()
   for text, ours, ids in zip(
-    texts, found, tokenizer.encode(texts), strict=True
+    texts, ids_of_graph, tokenizer.encode(texts), strict=True
   ):
     assert ours == ids.tolist(), ascii(text)
   assert wordpiece_graph.WordPiece(tokenizer)(
@@ -143,5 +145,5 @@ def test_ids_of_real_lines_are_pythons(vocab_file: str) -> None:
   for kind in (CASED, UNCASED):
     tokenizer = tokenization.Tokenizer(vocab_file, *map(bool, kind))
     module = wordpiece_graph.WordPiece(tokenizer)
-    found = module(tf.constant(lines)).to_list()
-    assert found == [ids.tolist() for ids in tokenizer.encode(lines)]
+    ids_of_graph = module(tf.constant(lines)).to_list()
+    assert ids_of_graph == [ids.tolist() for ids in tokenizer.encode(lines)]

@@ -108,7 +108,7 @@ def test_remembered_words_do_not_grow_without_end(
   vocab_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   monkeypatch.setattr(wordpiece, "_MOST_KNOWN", 2)
-  found = wordpiece.Vocabulary(vocab_file, False, False)
-  first = found.encode(["сайн уу байна хоёр сайн"])
-  assert first == found.encode(["сайн уу байна хоёр сайн"])
-  assert len(found._known) <= 2
+  vocabulary = wordpiece.Vocabulary(vocab_file, False, False)
+  first = vocabulary.encode(["сайн уу байна хоёр сайн"])
+  assert first == vocabulary.encode(["сайн уу байна хоёр сайн"])
+  assert len(vocabulary._known) <= 2

@@ -123,9 +123,9 @@ class Traced(NamedTuple):
     return [original[begin:end] for begin, end in pairs]
 
 
-def _shared(one: str, other: str, most: int) -> int:
+def _shared(left: str, right: str, most: int) -> int:
   """Returns how many characters two texts share at their beginnings."""
-  pairs = zip(one[:most], other[:most], strict=True)
+  pairs = zip(left[:most], right[:most], strict=True)
   return next((i for i, (a, b) in enumerate(pairs) if a != b), most)
 
 
@@ -180,7 +180,9 @@ def _joined(starts: Sequence[int], apart: str, after: str) -> Sequence[int]:
       differs from `apart` is ς, and keeps its start.
   """
   joined = list(starts)
-  differs = [one != other for one, other in zip(apart, after, strict=True)]
+  differs = [
+    alone != together for alone, together in zip(apart, after, strict=True)
+  ]
   for place in range(1, len(joined)):
     if differs[place - 1] and differs[place]:
       joined[place] = joined[place - 1]

@@ -128,8 +128,8 @@ def read_rows(path: str, columns: Columns) -> list[Row]:
     else:
       rows.append(row)
   if bad:
-    (line, first), *others = bad
-    more = f" (and {len(others)} bad rows more)" if others else ""
+    (line, first), *rest = bad
+    more = f" (and {len(rest)} bad rows more)" if rest else ""
     raise dataclasses.replace(first, got=first.got + more).error(path, line)
   return rows
 
@@ -148,7 +148,7 @@ def _row(
     return cells
   text, label, *pair = cells
   try:
-    found = Row(
+    row = Row(
       line,
       _text(text, columns.text_column),
       text_pair=_text(pair[0], columns.text_pair_column) if pair else "",
@@ -156,11 +156,11 @@ def _row(
     )
     parse = _LABELS[columns.label_type]
     try:
-      return dataclasses.replace(found, **parse(label, text, columns))
+      return dataclasses.replace(row, **parse(label, text, columns))
     except _CellError:
       if labelled:
         raise
-      return found
+      return row
   except _CellError as error:
     expected, got = error.args
     return tables.Bad(expected, got, "mend or remove the row")
@@ -196,11 +196,11 @@ def _class(label: Any, text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _number(label: Any, text: str, columns: Columns) -> dict[str, Any]:
-  found = _class(label, text, columns)
+  fields = _class(label, text, columns)
   with contextlib.suppress(ValueError):
-    if math.isfinite(float(found["label"])):
-      return found
-  raise _CellError("a number such as 3.5", repr(found["label"]))
+    if math.isfinite(float(fields["label"])):
+      return fields
+  raise _CellError("a number such as 3.5", repr(fields["label"]))
 
 
 def _several(label: Any, text: str, columns: Columns) -> dict[str, Any]:
@@ -214,19 +214,19 @@ def _several(label: Any, text: str, columns: Columns) -> dict[str, Any]:
 def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
   """Checks spans; they lose what cannot be seen at their ends."""
   indent = len(text) - len(text.lstrip())
-  found = []
+  spans = []
   for start, end, kind in map(_span, _list(label, columns)):
     given = 0 <= start < end <= len(text)
     first, last = alignment.trimmed(text, start, end) if given else (0, 0)
     if first == last:
       got = f"{[start, end, kind]} in one of {len(text)} characters"
       raise _CellError("a span with letters of the text", got)
-    found.append((first - indent, last - indent, kind))
-  found = sorted(set(found))  # a span that is there twice is one
-  for one, other in itertools.pairwise(found):
-    if other[0] < one[1]:
-      raise _CellError("spans that do not overlap", f"{one} and {other}")
-  return {"entities": tuple(found)}
+    spans.append((first - indent, last - indent, kind))
+  spans = sorted(set(spans))  # a span that is there twice is one
+  for span, following in itertools.pairwise(spans):
+    if following[0] < span[1]:
+      raise _CellError("spans that do not overlap", f"{span} and {following}")
+  return {"entities": tuple(spans)}
 
 
 def _span(span: Any) -> tuple[int, int, str]:

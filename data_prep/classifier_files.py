@@ -127,12 +127,12 @@ def _write_copies(
     file.write(
       "part\tline\torigin\tkind\tsimilarity\ttrain_line\ttrain_origin\n"
     )
-    for name, found in copies.items():
-      for index, (other, copy) in found.items():
+    for name, part_copies in copies.items():
+      for index, (train_index, copy) in part_copies.items():
         kind = "exact" if copy.exact else "near"
         cells = (
           name, lines[index], read.origins[index], kind,
-          f"{copy.similarity:.2f}", lines[other], read.origins[other],
+          f"{copy.similarity:.2f}", lines[train_index], read.origins[train_index],
         )  # fmt: skip
         file.write("\t".join(map(str, cells)) + "\n")
   return COPIES

@@ -162,8 +162,8 @@ _BOILERPLATE = re.compile(
 def _boilerplate(sentences: Sequence[str]) -> Sentences:
   """What a web page says about itself (C4, section 2.2, in Mongolian)."""
   for sentence in sentences:
-    found = _BOILERPLATE.search(sentence)
-    yield ("", "boilerplate") if found else (sentence, "")
+    match = _BOILERPLATE.search(sentence)
+    yield ("", "boilerplate") if match else (sentence, "")
 
 
 # A phone number here has eight digits, with or without the country's 976; a
@@ -214,7 +214,7 @@ def _verdict(sentences: Sequence[str], settings: Options) -> Keep | Drop:
   if len(sentences) < settings.min_sentences:
     return Drop("too few sentences", text[:80])
   if settings.language == "mn":
-    found = language.identify(text)
-    if found not in ("mn", "unknown"):
-      return Drop(f"not Mongolian: {found}", text[:80])
+    detected = language.identify(text)
+    if detected not in ("mn", "unknown"):
+      return Drop(f"not Mongolian: {detected}", text[:80])
   return Keep(tuple(sentences))

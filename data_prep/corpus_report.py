@@ -90,12 +90,12 @@ def _files(content: Mapping[str, Any]) -> str:
 def _first_files(content: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
   """Returns the counts of the first files, and of the others together."""
   files = iter(content["files"].items())
-  found = dict(itertools.islice(files, _MOST_FILES))
-  if others := [counts for _, counts in files]:
-    found[f"{len(others):,} more, see stats.json"] = sum(
-      map(collections.Counter, others), collections.Counter()
+  by_file = dict(itertools.islice(files, _MOST_FILES))
+  if remaining := [counts for _, counts in files]:
+    by_file[f"{len(remaining):,} more, see stats.json"] = sum(
+      map(collections.Counter, remaining), collections.Counter()
     )
-  return found
+  return by_file
 
 
 def _losses(content: Mapping[str, Any]) -> list[str]:
@@ -177,20 +177,20 @@ def _templates(content: Mapping[str, Any]) -> str:
 def _copies(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
   """Tells "none found" from "not looked for"."""
   near, sets = parameters["near_duplicates"], parameters["decontaminate"]
-  found = collections.Counter(content)
+  counts = collections.Counter(content)
   return pages.table(
     "Copies and overlap",
     ["", "found", "looked for"],
     [
-      ["exact duplicates", found["dropped: exact duplicate"], "yes"],
+      ["exact duplicates", counts["dropped: exact duplicate"], "yes"],
       [
         "near duplicates",
-        found["dropped: near duplicate"],
+        counts["dropped: near duplicate"],
         f"from a similarity of {near} on" if near else "no",
       ],
       [
         "sentences of evaluation sets",
-        found["lines: in an evaluation set"],
+        counts["lines: in an evaluation set"],
         sets or "no",
       ],
     ],
@@ -226,20 +226,20 @@ def _letters(letters: Mapping[str, int]) -> list[str]:
   """Shows the alphabet in its order, then what is not of the alphabet."""
   total = sum(letters.values())
   own = {x: letters.get(x, 0) for x in normalization.ALPHABET}
-  others = {x: n for x, n in letters.items() if x not in own}
+  foreign = {x: n for x, n in letters.items() if x not in own}
   caption = "The Mongolian alphabet, in either case"
   return [
     _bars(caption, ["letter", "times"], own, total),
-    _others(others, total),
+    _others(foreign, total),
   ]
 
 
-def _others(others: Mapping[str, int], total: int) -> str:
-  counts = list(others.values())
+def _others(foreign: Mapping[str, int], total: int) -> str:
+  counts = list(foreign.values())
   rest = counts[_MOST_LETTERS:]
   rows = [
     ("all of them", f"{len(counts):,} letters", sum(counts)),
-    *((x, _name(x), n) for x, n in [*others.items()][:_MOST_LETTERS]),
+    *((x, _name(x), n) for x, n in [*foreign.items()][:_MOST_LETTERS]),
     *(
       [("others", f"{len(rest):,}, see stats.json", sum(rest))] if rest else []
     ),

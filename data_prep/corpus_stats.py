@@ -184,17 +184,17 @@ class _Letters:
   def add(self, text: str) -> None:
     for start in range(0, len(text), self._SLICE):
       part = text[start : start + self._SLICE].encode("utf-32-le")
-      found = np.bincount(np.frombuffer(part, np.uint32))
-      self._characters[: len(found)] += found
+      counts = np.bincount(np.frombuffer(part, np.uint32))
+      self._characters[: len(counts)] += counts
 
   def counts(self) -> dict[str, int]:
     """Returns letter → how often, in either case, the most frequent first."""
-    found: collections.Counter[str] = collections.Counter()
+    by_letter: collections.Counter[str] = collections.Counter()
     for code in np.flatnonzero(self._characters).tolist():
       letter = chr(code)
       if letter.isalpha():
         lower = letter.lower()  # of İ, two characters
-        found[lower if len(lower) == 1 else letter] += int(
+        by_letter[lower if len(lower) == 1 else letter] += int(
           self._characters[code]
         )
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return dict(sorted(by_letter.items(), key=lambda item: (-item[1], item[0])))

@@ -59,14 +59,14 @@ def weighted(patterns: str, isolated: bool = False) -> list[Files]:
     options.InputError: for a pattern that no file matches, and for a weight
       that is not above 0, too large, or not finite.
   """
-  found: list[Files] = []
+  weighted_files: list[Files] = []
   known: set[str] = set()
   for pattern in storage.divided(patterns):
     path, weight = _weight(pattern)
     new = [path for path in storage.matching(path) if path not in known]
     known.update(new)
-    found.append(Files(tuple(new), weight, isolated))
-  return found
+    weighted_files.append(Files(tuple(new), weight, isolated))
+  return weighted_files
 
 
 def _weight(pattern: str) -> tuple[str, float]:

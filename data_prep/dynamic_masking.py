@@ -80,18 +80,18 @@ def masker(
     step: np.ndarray, rows: np.ndarray, *values: np.ndarray
   ) -> tuple[np.ndarray, ...]:
     features = dict(zip(inputs, values, strict=True))
-    found = mask(features, int(step), rows, how, tokenizer)
+    masked = mask(features, int(step), rows, how, tokenizer)
     return (
-      found.ids.astype(np.int32),
-      found.positions.astype(np.int32),
-      found.targets.astype(np.int32),
-      found.weights,
+      masked.ids.astype(np.int32),
+      masked.positions.astype(np.int32),
+      masked.targets.astype(np.int32),
+      masked.weights,
     )
 
-  def one(
+  def mask_batch(
     step: tf.Tensor, rows: tf.Tensor, features: dict[str, tf.Tensor]
   ) -> dict[str, tf.Tensor]:
-    found = tf.numpy_function(
+    arrays = tf.numpy_function(
       in_numpy,
       [step, rows, *(features[name] for name in inputs)],
       (tf.int32, tf.int32, tf.int32, tf.float32),
@@ -101,9 +101,9 @@ def masker(
     shapes = (length, *3 * ([length[0], how.width()],))
     masked = {
       name: tf.ensure_shape(value, shape)
-      for name, value, shape in zip(names, found, shapes, strict=True)
+      for name, value, shape in zip(names, arrays, shapes, strict=True)
     }
     kept = {n: v for n, v in features.items() if n != records.TOKEN_BOUNDARY}
     return kept | masked
 
-  return one
+  return mask_batch

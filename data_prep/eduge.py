@@ -52,14 +52,16 @@ def check(
       ROWS,
     )
     return
-  found = collections.Counter(rows[index].label for index in test)
-  got = [found.pop(name, 0) for name in SUPPORTS]
-  if got != list(SUPPORTS.values()) or found:
-    others = "".join(f", {found[name]} of {name!r}" for name in sorted(found))
+  counts = collections.Counter(rows[index].label for index in test)
+  got = [counts.pop(name, 0) for name in SUPPORTS]
+  if got != list(SUPPORTS.values()) or counts:
+    unknown = "".join(
+      f", {counts[name]} of {name!r}" for name in sorted(counts)
+    )
     raise options.InputError(
       f"the published rows of each class in the test part of {path}, "
       f"{', '.join(map(str, SUPPORTS.values()))} of {', '.join(SUPPORTS)}",
-      ", ".join(map(str, got)) + others,
+      ", ".join(map(str, got)) + unknown,
       "give the file as it was published, its rows in their order, or "
       "--split=hash",
     )

@@ -262,8 +262,8 @@ def _running(sections: Sequence[_Section]) -> list[list[str]] | cleaning.Drop:
     else:
       short += text
   known = typesetting.words(text for texts in kept for text in texts)
-  found = [typesetting.paragraphs(texts, known) for texts in kept]
-  return found or cleaning.Drop("book without running text")
+  chapter_paragraphs = [typesetting.paragraphs(texts, known) for texts in kept]
+  return chapter_paragraphs or cleaning.Drop("book without running text")
 
 
 def _is_encrypted(archive: zipfile.ZipFile) -> bool:

@@ -104,9 +104,9 @@ class Counts(NamedTuple):
   lost: int = 0
   inputs: int = 0
 
-  def plus(self, others: "Counts") -> "Counts":
+  def plus(self, addend: "Counts") -> "Counts":
     """Returns the sums."""
-    return Counts(*map(sum, zip(self, others, strict=True)))
+    return Counts(*map(sum, zip(self, addend, strict=True)))
 
   def said(self, max_seq_length: int) -> str:
     """Says it in a line; "" where no text is too long."""
@@ -167,16 +167,21 @@ class Framer:
       )
     firsts = [text if isinstance(text, str) else text[0] for text in texts]
     pairs = [text[1] for text in texts if not isinstance(text, str)]
-    one, other = self._pieces(firsts), iter(self._pieces(pairs))
+    first_pieces, second_pieces = (
+      self._pieces(firsts),
+      iter(self._pieces(pairs)),
+    )
     made: list[tuple[np.ndarray, int, int, int]] = []
     sizes, read = np.zeros([2, len(texts)], np.int64)
-    for owner, (text, pieces) in enumerate(zip(texts, one, strict=True)):
+    for owner, (text, pieces) in enumerate(
+      zip(texts, first_pieces, strict=True)
+    ):
       if isinstance(text, str):
         parts = self._single(pieces)
         sizes[owner] = len(pieces)
         read[owner] = self._read(len(pieces))
       else:
-        second = next(other)
+        second = next(second_pieces)
         parts = [self._pair(pieces, second)]
         sizes[owner] = len(pieces) + len(second)
         read[owner] = len(parts[0][0]) - 3
@@ -199,13 +204,13 @@ class Framer:
       for key, text in zip(keys, texts, strict=True)
       if key not in self._known
     }
-    found = dict(
+    encoded = dict(
       zip(new, self.tokenizer.encode(list(new.values())), strict=True)
     )
-    known = {key: self._known[key] for key in keys if key not in found}
+    known = {key: self._known[key] for key in keys if key not in encoded}
     room = self._most - len(self._known)
-    self._known |= dict(list(found.items())[: max(room, 0)])
-    return [known[key] if key in known else found[key] for key in keys]
+    self._known |= dict(list(encoded.items())[: max(room, 0)])
+    return [known[key] if key in known else encoded[key] for key in keys]
 
   def _read(self, size: int) -> int:
     whole = self.long_text == WINDOWS

@@ -94,12 +94,12 @@ def distinct(names: Sequence[str], taken: Collection[str] = ()) -> list[str]:
   lines = [" ".join(name.split()) for name in names]
   used = {*taken, *lines}
   seen = set(taken)
-  found = []
+  unique_names = []
   for line in lines:
     number, unique = 1, line
     while unique in seen or (number > 1 and unique in used):
       number += 1
       unique = f"{line} ({number})"
     seen.add(unique)
-    found.append(unique)
-  return found
+    unique_names.append(unique)
+  return unique_names

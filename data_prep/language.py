@@ -35,7 +35,7 @@ _SHARED = {
   word
   for words in _TELLING.values()
   for word in words
-  if sum(word in others for others in _TELLING.values()) > 1
+  if sum(word in listed for listed in _TELLING.values()) > 1
 }
 _LANGUAGE_OF = {
   word: name for name, words in _TELLING.items() for word in words - _SHARED
@@ -75,6 +75,6 @@ def identify(text: str) -> str:
     return best if best != "mn" else "other"
   if mongolian:
     # Kyrgyz without its ң passes for Mongolian but for its small words.
-    other = hits[best] >= 2 and hits[best] > 2 * hits["mn"]
-    return best if other else "mn"
+    is_other_language = hits[best] >= 2 and hits[best] > 2 * hits["mn"]
+    return best if is_other_language else "mn"
   return best if best != "mn" and hits[best] >= 2 else "unknown"

@@ -88,30 +88,30 @@ LATIN_WORD = re.compile(r"[a-zA-ZöüÖÜ6']*[a-zA-ZöüÖÜ][a-zA-ZöüÖÜ6']*
 
 def cyrillic_word(word: str) -> str:
   """Returns a word that LATIN_WORD matches in Cyrillic."""
-  found = _lower(word.lower())
+  cyrillic = _lower(word.lower())
   if word.isupper() and len(word) > 1:
-    return found.upper()
-  return found[0].upper() + found[1:] if word[0].isupper() else found
+    return cyrillic.upper()
+  return cyrillic[0].upper() + cyrillic[1:] if word[0].isupper() else cyrillic
 
 
 def _lower(word: str) -> str:
   if word in _IRREGULAR:
     return _IRREGULAR[word]
-  found = word
+  converted = word
   for latin, cyrillic in _DIGRAPHS:
-    found = found.replace(latin, cyrillic)
+    converted = converted.replace(latin, cyrillic)
   # i and y behind a vowel are й: сайн, гой, үгүй.
-  found = re.sub(r"(?<=[aeouöüv])[iy]", "й", found)
+  converted = re.sub(r"(?<=[aeouöüv])[iy]", "й", converted)
   # v away from any vowel is ү, as in hvn.
-  found = re.sub(
-    r"(?<![aeiouйяеёюи])v+(?![aeiou])", lambda m: "ү" * len(m[0]), found
+  converted = re.sub(
+    r"(?<![aeiouйяеёюи])v+(?![aeiou])", lambda m: "ү" * len(m[0]), converted
   )
-  found = "".join(_SINGLE.get(letter, letter) for letter in found)
+  converted = "".join(_SINGLE.get(letter, letter) for letter in converted)
   if _is_front(word):
-    return found.translate(str.maketrans("оу", "өү"))
-  if not re.search("[ауоя]", found):
-    return found
-  return _BACK_ENDING.sub(lambda match: _BACK[match[0]], found)
+    return converted.translate(str.maketrans("оу", "өү"))
+  if not re.search("[ауоя]", converted):
+    return converted
+  return _BACK_ENDING.sub(lambda match: _BACK[match[0]], converted)
 
 
 # The genitive and accusative after а, о, у: улсын, but багшийн.

@@ -65,11 +65,11 @@ def encode(
 
 def lengths(max_seq_length: int) -> list[int]:
   """Returns the static lengths: 16, 24, 32, 48 … and max_seq_length itself."""
-  found, length = [], SHORTEST
+  sizes, length = [], SHORTEST
   while length < max_seq_length:
-    found += [length, length * 3 // 2]
+    sizes += [length, length * 3 // 2]
     length *= 2
-  return [size for size in found if size < max_seq_length] + [max_seq_length]
+  return [size for size in sizes if size < max_seq_length] + [max_seq_length]
 
 
 def batches(

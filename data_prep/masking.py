@@ -110,7 +110,7 @@ def word_begins(text: np.ndarray, word_starts: np.ndarray) -> np.ndarray:
 
 
 def choose(
-  found: Words,
+  batch_words: Words,
   keys: np.ndarray,
   settings: Settings,
   beside: np.ndarray | None = None,
@@ -122,7 +122,7 @@ def choose(
   row's budget and its segment; skipped if it does not fit or is taken.
 
   Args:
-    found: the batch's words.
+    batch_words: the batch's words.
     keys: uint64 [rows, 3], the instances' keys.
     settings: how much and in which units.
     beside: bool [rows, words], those that are masked already.
@@ -135,9 +135,9 @@ def choose(
     if beside is None
     else (_PURPOSE.PERMUTED_ORDER, _PURPOSE.PERMUTED_NGRAM)
   )
-  rows, most_words = found.lengths.shape
-  count = (found.lengths > 0).sum(1)
-  pieces = found.lengths.sum(1)
+  rows, most_words = batch_words.lengths.shape
+  count = (batch_words.lengths > 0).sum(1)
+  pieces = batch_words.lengths.sum(1)
   budget = np.minimum(
     settings.max_predictions,
     np.maximum(1, np.rint(pieces * settings.masked_lm_prob)),
@@ -150,8 +150,8 @@ def choose(
   wanted = _ngram_lengths(randomness.uniform(of_length, *draw), settings)
   # Room for n-grams that begin at the last word.
   pad = ((0, 0), (0, settings.ngram))
-  lengths = np.pad(found.lengths, pad)
-  segments = np.pad(found.segments, pad, constant_values=-1)
+  lengths = np.pad(batch_words.lengths, pad)
+  segments = np.pad(batch_words.segments, pad, constant_values=-1)
   taken = np.zeros(lengths.shape, bool)
   if beside is not None:
     taken[:, :most_words] = beside
@@ -225,14 +225,14 @@ def mask(
     settings: how much and in which units.
     mask_id, ordinary_ids: as in `replace`.
   """
-  found = words(text, segments, word_starts, settings.whole_words)
-  of_piece = np.maximum(found.of_piece, 0)
-  taken = choose(found, keys, settings)
+  batch_words = words(text, segments, word_starts, settings.whole_words)
+  of_piece = np.maximum(batch_words.of_piece, 0)
+  taken = choose(batch_words, keys, settings)
   chosen = text & np.take_along_axis(taken, of_piece, 1)
   moved = None
   if settings.permutation:
-    other = choose(found, keys, settings, taken)
-    moved = text & np.take_along_axis(other, of_piece, 1)
+    permuted = choose(batch_words, keys, settings, taken)
+    moved = text & np.take_along_axis(permuted, of_piece, 1)
   return replace(
     ids,
     chosen,
@@ -287,12 +287,14 @@ def replace(
   rows, columns = np.nonzero(chosen)
   draw = (settings.seed, *keys[rows].T, columns)
   chance = randomness.uniform(_PURPOSE.REPLACEMENT, *draw)
-  other = ordinary_ids[
+  random_ids = ordinary_ids[
     randomness.below(len(ordinary_ids), _PURPOSE.RANDOM_PIECE, *draw)
   ]
   seen = ids.copy()
   seen[rows, columns] = np.where(
-    chance < 0.8, mask_id, np.where(chance < 0.9, ids[rows, columns], other)
+    chance < 0.8,
+    mask_id,
+    np.where(chance < 0.9, ids[rows, columns], random_ids),
   )
   if moved is not None:
     _permute(seen, moved, keys, settings.seed)

@@ -137,9 +137,9 @@ def _changes(canonical: str, word: str) -> list[list[int]]:
   rows = [list(range(len(word) + 1))]
   for letter in canonical:
     above, row = rows[-1], [len(rows)]
-    for j, other in enumerate(word):
+    for j, word_letter in enumerate(word):
       row.append(
-        min(row[j] + 1, above[j + 1] + 1, above[j] + (letter != other))
+        min(row[j] + 1, above[j + 1] + 1, above[j] + (letter != word_letter))
       )
     rows.append(row)
   return rows
@@ -159,17 +159,19 @@ def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
   """
   tally: collections.Counter[str] = collections.Counter()
   chance: dict[str, float] = dict(right=0.0, exact=0.0)
-  for (parts, count), others in zip(gold.words.items(), segmented, strict=True):
-    wanted, found = _boundaries(parts), _boundaries(others)
+  for (parts, count), segments in zip(
+    gold.words.items(), segmented, strict=True
+  ):
+    wanted, predicted = _boundaries(parts), _boundaries(segments)
     tally["words"] += count
     tally["wanted"] += count * len(wanted)
-    tally["found"] += count * len(found)
-    tally["right"] += count * len(wanted & found)
-    tally["exact"] += count * (wanted == found)
+    tally["found"] += count * len(predicted)
+    tally["right"] += count * len(wanted & predicted)
+    tally["exact"] += count * (wanted == predicted)
     places = sum(map(len, parts)) - 1
-    chance["right"] += count * len(wanted) * len(found) / max(places, 1)
-    if len(wanted) == len(found):
-      chance["exact"] += count / math.comb(places, len(found))
+    chance["right"] += count * len(wanted) * len(predicted) / max(places, 1)
+    if len(wanted) == len(predicted):
+      chance["exact"] += count / math.comb(places, len(predicted))
   return {
     "words": tally["words"],
     "left_out": gold.left_out,
@@ -188,10 +190,10 @@ def _scores(
   tally: Mapping[str, int], hits: Mapping[str, float]
 ) -> dict[str, float]:
   """Returns precision, recall, their harmonic mean, and the exact share."""
-  found, wanted, right = tally["found"], tally["wanted"], hits["right"]
+  predicted, wanted, right = tally["found"], tally["wanted"], hits["right"]
   return {
-    "precision": round(right / max(found, 1), 4),
+    "precision": round(right / max(predicted, 1), 4),
     "recall": round(right / max(wanted, 1), 4),
-    "f1": round(2 * right / max(found + wanted, 1), 4),
+    "f1": round(2 * right / max(predicted + wanted, 1), 4),
     "exact_share": round(hits["exact"] / max(tally["words"], 1), 4),
   }

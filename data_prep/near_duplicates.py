@@ -90,7 +90,7 @@ def _near(
   rows = _Rows.of([*train, *held_out], threshold)
   count = len(train)
   best = np.zeros(len(held_out))
-  others = np.zeros(len(held_out), np.int64)
+  nearest = np.zeros(len(held_out), np.int64)
   for band in rows.bands():
     for known, new in band.pairs(limit=count):
       torn = (known < count) & (new >= count)
@@ -101,10 +101,10 @@ def _near(
       known, new, score = known[order], new[order], score[order]
       first = np.r_[True, new[1:] != new[:-1]][: len(new)]
       known, new, score = known[first], new[first], score[first]
-      more = (score > best[new]) | (score == best[new]) & (known < others[new])
-      best[new[more]], others[new[more]] = score[more], known[more]
+      more = (score > best[new]) | (score == best[new]) & (known < nearest[new])
+      best[new[more]], nearest[new[more]] = score[more], known[more]
   return {
-    int(at): Copy(int(others[at]), float(best[at]), False)
+    int(at): Copy(int(nearest[at]), float(best[at]), False)
     for at in np.flatnonzero(best >= threshold)
   }
 

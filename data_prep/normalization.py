@@ -67,8 +67,8 @@ def _is_apart(before: str, letter: str) -> bool:
   """Says whether NFC never joins a character with those before it."""
   if unicodedata.combining(unicodedata.normalize("NFD", letter)[0]):
     return False
-  one, other, both = (
+  before_nfc, letter_nfc, both_nfc = (
     unicodedata.normalize("NFC", part)
     for part in (before, letter, before + letter)
   )
-  return one + other == both
+  return before_nfc + letter_nfc == both_nfc

@@ -162,8 +162,8 @@ def from_text(cls: type[Group], name: str, text: str) -> Any:
   Raises:
     ValueError: for text that the flag would refuse; says what is expected.
   """
-  (found,) = (pair for pair in _options(cls) if pair[0].name == name)
-  return _Parser(*found).parse(text)
+  (field_and_kind,) = (pair for pair in _options(cls) if pair[0].name == name)
+  return _Parser(*field_and_kind).parse(text)
 
 
 def _options(cls: type[Group]) -> list[tuple[dataclasses.Field, type]]:

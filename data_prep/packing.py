@@ -77,7 +77,7 @@ def places(
     order: uint64 [examples], decides between those of one length.
     max_seq_length: positions of a row.
   """
-  found = np.zeros((3, len(lengths)), np.int64)
+  placements = np.zeros((3, len(lengths)), np.int64)
   most = labels(max_seq_length)
   counts: list[int] = []  # examples, by row
   # Rows by what is left of them; a bit of `rooms` says where there is one.
@@ -93,10 +93,10 @@ def places(
     else:
       room, row = max_seq_length, len(counts)
       counts.append(0)
-    found[:, example] = row, counts[row], max_seq_length - room
+    placements[:, example] = row, counts[row], max_seq_length - room
     counts[row] += 1
     if counts[row] < most:
       by_room[room - size].append(row)
       rooms |= 1 << room - size
   shape = (len(counts), max_seq_length, most)
-  return Places(found[0], found[1], found[2], shape)
+  return Places(placements[0], placements[1], placements[2], shape)

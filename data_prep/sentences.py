@@ -59,30 +59,30 @@ def split(paragraph: str) -> list[str]:
   # ["Ц. Элбэгдорж ирэв.", "Тэр явна."]
   """
   sentences, start = [], 0
-  for found in _STOP.finditer(paragraph):
-    if found["next"] and _ends_sentence(paragraph, start, found):
-      sentences.append(paragraph[start : found.end()].strip())
-      start = found.end()
+  for stop in _STOP.finditer(paragraph):
+    if stop["next"] and _ends_sentence(paragraph, start, stop):
+      sentences.append(paragraph[start : stop.end()].strip())
+      start = stop.end()
   sentences.append(paragraph[start:].strip())
   return [sentence for sentence in sentences if sentence]
 
 
-def _ends_sentence(paragraph: str, start: int, found: re.Match[str]) -> bool:
+def _ends_sentence(paragraph: str, start: int, stop: re.Match[str]) -> bool:
   """Says whether the sentence that began at `start` ends here."""
-  before = paragraph[max(start, found.start() - _LOOK_BACK) : found.start()]
-  following = paragraph[found.start("next") : found.start("next") + 3]
+  before = paragraph[max(start, stop.start() - _LOOK_BACK) : stop.start()]
+  following = paragraph[stop.start("next") : stop.start("next") + 3]
   if _goes_on(following) or not any(map(str.isalnum, before)):
     return False
-  if _QUOTE.search(found["close"]) and found["open"].startswith("("):
+  if _QUOTE.search(stop["close"]) and stop["open"].startswith("("):
     return False  # a title and its gloss: "Хэн бэ?" ("Who?")
   aside = _ASIDE.search(before)
-  if aside and found["close"].startswith(")"):
+  if aside and stop["close"].startswith(")"):
     return not aside["first"].islower()  # "эцэг нэгт ах (дүү?) Хүлгэн"
-  if found["stop"] != "." or found["close"]:
+  if stop["stop"] != "." or stop["close"]:
     return True
   if aside and following[0].isdigit():
     return False  # "(Жэймс нар. 1995)"
-  whole = found.start() - start < _LOOK_BACK
+  whole = stop.start() - start < _LOOK_BACK
   return _full_stop_ends_sentence(before, following, whole)
 
 

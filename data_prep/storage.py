@@ -119,8 +119,8 @@ class _Unpacked(io.RawIOBase):
 
   def _next(self, most: int) -> bytes:
     """Returns up to about `most` bytes; none at the end of the last stream."""
-    found = b""
-    while not found:
+    unpacked = b""
+    while not unpacked:
       if self._stream is None or self._stream.eof:
         packed = self._beginning()
         if not packed and self._stream:
@@ -130,15 +130,15 @@ class _Unpacked(io.RawIOBase):
         packed = self._read() if self._stream.needs_input else b""
         if not packed and self._stream.needs_input:
           raise EOFError("it ends too early")
-      found = self._stream.decompress(packed, most)
-    self._given += len(found)
+      unpacked = self._stream.decompress(packed, most)
+    self._given += len(unpacked)
     if self._given > max(_ALWAYS_FREE_BYTES, HIGHEST_RATIO * self._taken):
       raise options.InputError(
         f"text in {self._path}",
         f"more than {self._given >> 20} MB from {self._taken:,} bytes",
         "leave it out: it is made to fill a disk",
       )
-    return found
+    return unpacked
 
   def _beginning(self) -> bytes:
     """Returns a stream's first bytes; zeros may pad the one before it."""
@@ -188,19 +188,19 @@ def matching(patterns: str) -> list[str]:
   Raises:
     options.InputError: for a pattern that matches nothing.
   """
-  found: dict[str, None] = {}  # a set that keeps the order
+  paths: dict[str, None] = {}  # a set that keeps the order
   for pattern in divided(patterns):
     files = _find(pattern)
     if not files:
       raise options.InputError(
         "a file or a glob of files", f"no file at {pattern!r}", "mend the path"
       )
-    found |= dict.fromkeys(files)
-  if not found:
+    paths |= dict.fromkeys(files)
+  if not paths:
     raise options.InputError(
       "at least one input file", "none", "give --input_file"
     )
-  return list(found)
+  return list(paths)
 
 
 def divided(patterns: str) -> list[str]:
@@ -225,10 +225,10 @@ def _expanded(folder: str, part: str) -> list[str]:
   if not glob.has_magic(part) or os.path.lexists(exact):
     return [exact]
   try:
-    found = os.listdir(folder or ".")
+    entries = os.listdir(folder or ".")
   except OSError:  # no folder, or none of ours
     return []
-  return [os.path.join(folder, name) for name in gcs.matched(found, part)]
+  return [os.path.join(folder, name) for name in gcs.matched(entries, part)]
 
 
 @contextlib.contextmanager
@@ -333,11 +333,13 @@ def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
         "put one sentence, paragraph or article on a line",
       )
     raw = raw[:begun] + last
-    found = _decoded(raw, name, number).split("\n")
-    if not found[-1]:
-      del found[-1]  # what follows the last line break is no line
-    number += len(found)
-    yield [line.rstrip("\r") for line in found] if b"\r" in raw else found
+    text_lines = _decoded(raw, name, number).split("\n")
+    if not text_lines[-1]:
+      del text_lines[-1]  # what follows the last line break is no line
+    number += len(text_lines)
+    yield (
+      [line.rstrip("\r") for line in text_lines] if b"\r" in raw else text_lines
+    )
 
 
 def _without_byte_order_mark(raw: bytes, path: str) -> bytes:
@@ -459,12 +461,12 @@ def standing(folder: str) -> str:
 def names(folder: str) -> list[str]:
   """Returns the names of the files in a folder, sorted, without hidden ones."""
   if is_remote(folder):
-    found = gcs.names(folder)
+    entries = gcs.names(folder)
   elif os.path.isdir(place := folder or "."):
-    found = [entry.name for entry in os.scandir(place) if entry.is_file()]
+    entries = [entry.name for entry in os.scandir(place) if entry.is_file()]
   else:
-    found = []
-  return sorted(name for name in found if not name.startswith("."))
+    entries = []
+  return sorted(name for name in entries if not name.startswith("."))
 
 
 def below(folder: str) -> list[str]:
@@ -475,12 +477,12 @@ def below(folder: str) -> list[str]:
   """
   if is_remote(folder):
     return gcs.below(folder)
-  found = (
+  paths = (
     os.path.relpath(os.path.join(place, name), folder)
     for place, _, files in os.walk(folder)
     for name in files
   )
-  return sorted(name.replace(os.sep, "/") for name in found)
+  return sorted(name.replace(os.sep, "/") for name in paths)
 
 
 def move(source: str, target: str) -> None:

@@ -62,7 +62,7 @@ def figures(
     uses += np.bincount(ids, minlength=tokenizer.vocab_size)
   pieces = int(uses.sum())
   ordinary = np.nonzero(~tokenizer.special)[0]
-  found = {
+  measured = {
     "vocab_size": tokenizer.vocab_size,
     "words": words,
     "pieces_per_word": round(pieces / max(words, 1), 4),
@@ -78,8 +78,8 @@ def figures(
   }
   if gold:
     texts = ["".join(parts) for parts in gold.words]
-    found["morphemes"] = morphemes.agreement(gold, tokenizer.segment(texts))
-  return found
+    measured["morphemes"] = morphemes.agreement(gold, tokenizer.segment(texts))
+  return measured
 
 
 def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -108,12 +108,12 @@ def _extremes(
   }
 
 
-def lines(found: Mapping[str, Any]) -> list[str]:
+def lines(report: Mapping[str, Any]) -> list[str]:
   """Returns report.json for people: a table with a column for each size."""
-  columns = [found, *found.get("compared", [])]
+  columns = [report, *report.get("compared", [])]
   columns.sort(key=operator.itemgetter("vocab_size"))
-  longest = ", ".join(found["longest_pieces"])
-  rarest = ", ".join(found["rarest_pieces"])
+  longest = ", ".join(report["longest_pieces"])
+  rarest = ", ".join(report["rarest_pieces"])
   return [*_table(columns), f"longest: {longest}", f"rarest: {rarest}"]
 
 
@@ -132,9 +132,9 @@ def _table(columns: Sequence[Mapping[str, Any]]) -> list[str]:
   ]
 
 
-def _figure(found: Mapping[str, Any], key: str) -> Any:
+def _figure(report: Mapping[str, Any], key: str) -> Any:
   """Returns what lies under "a.b", or None."""
-  value: Any = found
+  value: Any = report
   for part in key.split("."):
     value = value.get(part) if value else None
   return value

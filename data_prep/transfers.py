@@ -76,14 +76,14 @@ def small(url: str, most: int, advice: str, tries: int = _MOST_TRIES) -> bytes:
   for left in reversed(range(tries)):
     try:
       with opened(url, {}, advice) as response:
-        found = b""
+        content = b""
         for chunk in response.iter_content(_CHUNK):
-          found += chunk
-          if len(found) > most:
+          content += chunk
+          if len(content) > most:
             raise options.InputError(
               f"at most {most:,} bytes from {url}", "more", "check the address"
             )
-        return found
+        return content
     except requests.RequestException as error:
       if not left:
         raise _silent(url, error) from error

@@ -101,10 +101,10 @@ def _dump(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
     if isinstance(cells, tables.Bad):
       yield line, cells
       continue
-    found = dict(zip(_KEYS, cells, strict=True))
+    values = dict(zip(_KEYS, cells, strict=True))
     # API 2 gives pages: {"data": [tweets]}.
-    data = found["data"]
-    for tweet in data if isinstance(data, list) else [data or found]:
+    data = values["data"]
+    for tweet in data if isinstance(data, list) else [data or values]:
       yield line, _tweet(line, tweet, settings)
 
 
@@ -132,8 +132,8 @@ def _text(tweet: Mapping[str, Any]) -> str | None:
   whole = tweet.get("extended_tweet")
   if isinstance(whole, Mapping):
     tweet = {**tweet, **whole}
-  found = (tweet.get(name) for name in _TEXTS)
-  return next((t for t in found if isinstance(t, str) and t.strip()), None)
+  texts = (tweet.get(name) for name in _TEXTS)
+  return next((t for t in texts if isinstance(t, str) and t.strip()), None)
 
 
 def _author(tweet: Mapping[str, Any]) -> str:
@@ -151,8 +151,8 @@ def _author(tweet: Mapping[str, Any]) -> str:
 def _is_retweet(tweet: Mapping[str, Any]) -> bool:
   if tweet.get("retweeted_status") or tweet.get("retweetedTweet"):
     return True
-  others = tweet.get("referenced_tweets")
-  return "retweeted" in str(others) if others else False
+  references = tweet.get("referenced_tweets")
+  return "retweeted" in str(references) if references else False
 
 
 def _row(line: int, text: str, label: str, settings: Options) -> Found:
@@ -192,15 +192,15 @@ def clean(text: str, latin_mongolian: str = "keep") -> str:
 
 def traced(text: str, latin_mongolian: str = "keep") -> alignment.Traced:
   """Returns what `clean` makes of a text, and where each letter came from."""
-  found = _unescaped(alignment.Traced.of(text))
-  found = found.sub(_LINK, "http").sub(_MENTION, "@").sub(_VARIANT, "")
-  found = normalization.traced(found).sub(_LETTERS, r"\1\1")
-  found = found.sub(_REPEATED, lambda match: 3 * (match[1] or match[2]))
-  if latin_mongolian == "keep" or not is_latin(found.text):
-    return found
+  cleaned = _unescaped(alignment.Traced.of(text))
+  cleaned = cleaned.sub(_LINK, "http").sub(_MENTION, "@").sub(_VARIANT, "")
+  cleaned = normalization.traced(cleaned).sub(_LETTERS, r"\1\1")
+  cleaned = cleaned.sub(_REPEATED, lambda match: 3 * (match[1] or match[2]))
+  if latin_mongolian == "keep" or not is_latin(cleaned.text):
+    return cleaned
   if latin_mongolian == "mark":
-    return found.edited([(0, 0, f"{MARK} ")])
-  return found.edited(_in_cyrillic(found.text))
+    return cleaned.edited([(0, 0, f"{MARK} ")])
+  return cleaned.edited(_in_cyrillic(cleaned.text))
 
 
 def _in_cyrillic(text: str) -> Iterator[alignment.Edit]:
@@ -221,8 +221,8 @@ def _unescaped(text: alignment.Traced) -> alignment.Traced:
   """
   # A long chain would otherwise take a pass for each of its links.
   text = text.sub(_ESCAPED_AGAIN, "&")
-  while (found := text.sub(_ESCAPED, _meant)) is not text:
-    text = found
+  while (unescaped := text.sub(_ESCAPED, _meant)) is not text:
+    text = unescaped
   return text
 
 

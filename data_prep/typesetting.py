@@ -83,23 +83,23 @@ def _goes_on(line: str, following: str, width: float) -> bool:
 def mended(text: str, known: Set[str]) -> str:
   """Puts broken words together and the spaces around punctuation in order."""
   text = _SOFT_HYPHEN.sub("", text)
-  text = _BROKEN.sub(lambda found: _joined(found, known), text)
+  text = _BROKEN.sub(lambda match: _joined(match, known), text)
   return respaced(" ".join(text.split()))
 
 
-def _joined(found: re.Match[str], known: Set[str]) -> str:
+def _joined(match: re.Match[str], known: Set[str]) -> str:
   """хэл-/ний becomes one word; УИХ-/ын, Улаан-/Үд, 2019-/он keep the hyphen.
 
   What the book writes elsewhere decides, and else how such words look.
   """
-  left, space, right = found.groups()
+  left, space, right = match.groups()
   joined, hyphenated = left + right, f"{left}-{right}"
   if hyphenated.lower() in known:
     return hyphenated
   if joined.lower() in known:
     return joined
   if "\n" not in space:
-    return found[0]  # "аж- үйлдвэр": no line ended here
+    return match[0]  # "аж- үйлдвэр": no line ended here
   alike = (
     left.isalpha()
     and right.isalpha()

@@ -192,12 +192,12 @@ _OPAQUE = re.compile(
 _MARKUP_LETTER = re.compile(r"[\[\]{}|<>'=*#:;_~!&-]")
 
 
-def _opaque(found: re.Match[str], holes: "_Holes") -> str:
+def _opaque(match: re.Match[str], holes: "_Holes") -> str:
   """Returns what is seen of <nowiki> and of formulas that fit in a line.
 
   Another formula leaves a hole.
   """
-  name, body = (found["name"] or "").lower(), found["body"] or ""
+  name, body = (match["name"] or "").lower(), match["body"] or ""
   if name in ("math", "chem", "ce"):
     formula = (
       wikitext_templates.formula
@@ -215,7 +215,7 @@ def _escaped(text: str) -> str:
   """Writes letters that mean something in wikitext as entities."""
   # A blank line would end the paragraph; within <nowiki> it does not.
   return _MARKUP_LETTER.sub(
-    lambda found: f"&#{ord(found[0])};", " ".join(text.split("\n"))
+    lambda match: f"&#{ord(match[0])};", " ".join(text.split("\n"))
   )
 
 
@@ -251,9 +251,9 @@ _CLOSING_TAGS = {
 } | dict.fromkeys("p div blockquote center poem ul ol dl".split(), _BREAK)
 
 
-def _tag(found: re.Match[str]) -> str:
-  table = _CLOSING_TAGS if found["close"] else _OPENING_TAGS
-  return table.get(found["name"].lower(), "")
+def _tag(match: re.Match[str]) -> str:
+  table = _CLOSING_TAGS if match["close"] else _OPENING_TAGS
+  return table.get(match["name"].lower(), "")
 
 
 _URL = r"(?:(?:https?|ftps?|ircs?|news|mailto|tel):|//(?=\w))"
@@ -266,8 +266,8 @@ _EXTERNAL_LINK = re.compile(
 _SINGLE_BRACKET = re.compile(r"\[(?!\[)(?<!\[\[)")
 
 
-def _external_link(found: re.Match[str]) -> str:
-  shown = found["shown"].strip()
+def _external_link(match: re.Match[str]) -> str:
+  shown = match["shown"].strip()
   return f"{_LINK_START}{shown}{_LINK_END}" if shown else ""
 
 
@@ -278,9 +278,9 @@ _BOLD_LINE = re.compile(
 _APOSTROPHES = re.compile("''+")
 
 
-def _apostrophes(found: re.Match[str]) -> str:
+def _apostrophes(match: re.Match[str]) -> str:
   """Takes bold and italic off; of four apostrophes one is to be seen."""
-  count = len(found[0])
+  count = len(match[0])
   return "'" * (count - 5 if count > 5 else count == 4)
 
 
@@ -290,11 +290,11 @@ _HEADING_LINE = re.compile(
 )
 
 
-def _heading(found: re.Match[str]) -> str:
+def _heading(match: re.Match[str]) -> str:
   """Marks a heading; of a line that only begins as one the text stays."""
-  if found["marks"] is None:
-    return _BREAK if len(found[0]) > 1 else ""
-  level, title = len(found["marks"]), found["title"].strip(" \t=")
+  if match["marks"] is None:
+    return _BREAK if len(match[0]) > 1 else ""
+  level, title = len(match["marks"]), match["title"].strip(" \t=")
   return f"{_BREAK}{_HEADING}{level}{title}{_BREAK}"
 
 
@@ -308,17 +308,17 @@ _ARGUMENT = re.compile(r"\{\{\{[^{}|]*+(?:\|(?P<value>[^{}]*+))?\}\}\}")
 _BRACES = re.compile(r"\{\{\{+")
 
 
-def _argument(found: re.Match[str], holes: _Holes) -> str:
-  value: str | None = found["value"]
-  return holes.mark(found[0]) if value is None else value
+def _argument(match: re.Match[str], holes: _Holes) -> str:
+  value: str | None = match["value"]
+  return holes.mark(match[0]) if value is None else value
 
 
-def _braces(found: re.Match[str]) -> str:
+def _braces(match: re.Match[str]) -> str:
   """Leaves no other run of braces than those that open templates.
 
   The tokenizer takes seconds for a page of {{{a|{{{a| … }}}}}}.
   """
-  return " ".join(["{{"] * (len(found[0]) // 2))
+  return " ".join(["{{"] * (len(match[0]) // 2))
 
 
 # Most links and templates hold no other: they are passed over as one.
@@ -340,11 +340,11 @@ def _balanced(text: str, holes: _Holes) -> str:
   """
   opened: list[tuple[str, int]] = []
   cuts: list[tuple[int, int]] = []
-  for found in _BRACKET.finditer(text):
-    if found.lastgroup:
+  for match in _BRACKET.finditer(text):
+    if match.lastgroup:
       continue
-    bracket = found[0].strip(" \t:*#")
-    start = found.end() - 2
+    bracket = match[0].strip(" \t:*#")
+    start = match.end() - 2
     partner = _PARTNER.get(bracket)
     if partner is None:
       opened.append((bracket, start))
@@ -355,7 +355,7 @@ def _balanced(text: str, holes: _Holes) -> str:
         cuts.append(_cut(text, *last))
     else:
       # A line that begins with "|" is known as a table's.
-      cuts.append((start + (bracket == "|}"), found.end()))
+      cuts.append((start + (bracket == "|}"), match.end()))
   cuts += [_cut(text, *last) for last in opened]
   return _without(text, sorted(cuts), holes) if cuts else text
 
@@ -363,12 +363,12 @@ def _balanced(text: str, holes: _Holes) -> str:
 def _cut(text: str, bracket: str, start: int) -> tuple[int, int]:
   """Returns the range to cut for an opening bracket without a partner."""
   if bracket == "[[":
-    found = _TO_LAST_PIPE.match(text, start)
-    assert found is not None, "it begins with the bracket"
-    return start, found.end()
-  found = _TO_LINE_END.match(text, start + 2)
-  assert found is not None, "it matches the empty string"
-  return start, found.end()
+    match = _TO_LAST_PIPE.match(text, start)
+    assert match is not None, "it begins with the bracket"
+    return start, match.end()
+  match = _TO_LINE_END.match(text, start + 2)
+  assert match is not None, "it matches the empty string"
+  return start, match.end()
 
 
 def _without(text: str, cuts: Sequence[tuple[int, int]], holes: _Holes) -> str:
@@ -736,20 +736,20 @@ _BEFORE_STOP = re.compile(r" ([,.;:!?])(?![^ ])")
 def _tidy(text: str, holes: _Holes) -> str:
   """Finishes a paragraph; returns "" for one without a letter."""
 
-  def residue(found: re.Match[str]) -> str:
-    name = found[0].strip("{}").partition("|")[0].strip()
-    return holes.mark(name) if found[0].startswith("{{") and name else ""
+  def residue(match: re.Match[str]) -> str:
+    name = match[0].strip("{}").partition("|")[0].strip()
+    return holes.mark(name) if match[0].startswith("{{") and name else ""
 
-  def pronunciation(found: re.Match[str]) -> str:
-    names = [holes.names.get(x, "").lower() for x in found[1].split()]
+  def pronunciation(match: re.Match[str]) -> str:
+    names = [holes.names.get(x, "").lower() for x in match[1].split()]
     known = all(map(wikitext_templates.is_pronunciation, names))
-    return "" if known else found[0]
+    return "" if known else match[0]
 
   text = _RESIDUE.sub(residue, _without_links(text))
   if _ANY_HOLE.search(text):
     text = _IN_BRACKETS.sub(pronunciation, _NOTE.sub(r"\1", text))
     text = _LAST.sub("", text)
-  text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+  text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
   text = _without_marks(_SCRIPT.sub(_script, text), _RAISED + _LOWERED + _LEVEL)
   text = " ".join(text.split())
   if "(" in text:
@@ -760,9 +760,9 @@ def _tidy(text: str, holes: _Holes) -> str:
   return text if any(map(str.isalpha, text)) else ""
 
 
-def _script(found: re.Match[str]) -> str:
+def _script(match: re.Match[str]) -> str:
   """10<sup>6</sup> must not become 106, nor м<sup>2</sup> become м2."""
-  body = found["body"].strip()
-  if found["kind"] == _RAISED:
+  body = match["body"].strip()
+  if match["kind"] == _RAISED:
     return wikitext_templates.raised(body)
   return wikitext_templates.lowered(body)

@@ -56,19 +56,19 @@ def formula(tex: str) -> str:
   Of any other it returns "".
   """
   text = _TEX_TEXT.sub(r"\1", tex)
-  text = _TEX_COMMAND.sub(lambda found: _TEX.get(found[0], found[0]), text)
+  text = _TEX_COMMAND.sub(lambda match: _TEX.get(match[0], match[0]), text)
   text = _TEX_SCRIPT.sub(_tex_script, text)
   return text if _IN_A_LINE.fullmatch(text) else ""
 
 
-def _tex_script(found: re.Match[str]) -> str:
-  body = found[2] or found[3] or ""
+def _tex_script(match: re.Match[str]) -> str:
+  body = match[2] or match[3] or ""
   if body == "°":
     return body
-  table = _RAISED if found[1] == "^" else _LOWERED
+  table = _RAISED if match[1] == "^" else _LOWERED
   if _all_in(body, table):
     return body.translate(table)
-  return f"{found[1]}({body})" if len(body) > 1 else found[0]
+  return f"{match[1]}({body})" if len(body) > 1 else match[0]
 
 
 _COUNT = re.compile(r"(?<=[A-Za-z)\]])\d+")
@@ -78,8 +78,8 @@ _ION = re.compile(r"\d*[+−-]")
 
 def molecule(text: str) -> str:
   """Writes 2H2O as 2H₂O, SO4^2- as SO₄²⁻; "" for TeX's commands."""
-  text = _COUNT.sub(lambda found: lowered(found[0]), text)
-  text = _CHARGE.sub(lambda found: raised(found[1]), text)
+  text = _COUNT.sub(lambda match: lowered(match[0]), text)
+  text = _CHARGE.sub(lambda match: raised(match[1]), text)
   return "" if "\\" in text else text
 
 

@@ -33,15 +33,15 @@ class _Cleaned(dict[int, str]):
     letter = chr(point)
     kind = unicodedata.category(letter)
     if letter in "\t\n\r" or kind == "Zs":
-      found = " "
+      replacement = " "
     elif kind in ("Cc", "Cf") or point == 0xFFFD:
-      found = ""
+      replacement = ""
     elif any(first <= point <= last for first, last in _CHINESE):
-      found = f" {letter} "
+      replacement = f" {letter} "
     else:
-      found = letter
-    self[point] = found
-    return found
+      replacement = letter
+    self[point] = replacement
+    return replacement
 
 
 class _Apart(dict[int, str]):
@@ -150,10 +150,10 @@ class Vocabulary:
       text: without a space.
       begins: whether the word begins with it.
     """
-    found = []
+    ids = []
     for place, word in enumerate(words(text, self._lower, self._strip)):
-      found += self._greedy(word, "" if begins or place else CONTINUES)
-    return found
+      ids += self._greedy(word, "" if begins or place else CONTINUES)
+    return ids
 
   def _word(self, word: str) -> list[int]:
     if word not in self._known:
@@ -167,7 +167,7 @@ class Vocabulary:
     unknown = [self._ids[_UNKNOWN]]
     if len(word) > self._longest_word:
       return unknown
-    found: list[int] = []
+    ids: list[int] = []
     begin = 0
     while begin < len(word):
       for end in range(len(word), begin, -1):
@@ -176,9 +176,9 @@ class Vocabulary:
           break
       else:
         return unknown
-      found.append(piece)
+      ids.append(piece)
       begin, before = end, CONTINUES
-    return found
+    return ids
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
     """Returns the stretch of each text that each of its pieces stands for."""

@@ -56,11 +56,12 @@ def bins(
   ]
 
 
-def expected_error(found: list[Bin]) -> float:
+def expected_error(intervals: list[Bin]) -> float:
   """Returns the mean distance of confidence and accuracy, by rows."""
-  rows = sum(one.rows for one in found)
+  rows = sum(interval.rows for interval in intervals)
   return sum(
-    one.rows * abs(one.confidence - one.accuracy) for one in found
+    interval.rows * abs(interval.confidence - interval.accuracy)
+    for interval in intervals
   ) / max(rows, 1)
 
 
@@ -80,7 +81,7 @@ def temperature(
 
   # Beyond a factor of 20 the rows are all right, or few.
   limit = float(np.log(20))
-  found = optimize.minimize_scalar(
+  minimum = optimize.minimize_scalar(
     loss, bounds=(-limit, limit), method="bounded"
   )
-  return float(np.exp(found.x))
+  return float(np.exp(minimum.x))

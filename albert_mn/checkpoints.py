@@ -65,8 +65,8 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """Returns the steps of which there is anything, in order."""
-    found = map(_FILE.fullmatch, _names(self.folder))
-    return sorted({int(match[1]) for match in found if match})
+    matches = map(_FILE.fullmatch, _names(self.folder))
+    return sorted({int(match[1]) for match in matches if match})
 
   def step(self) -> int:
     """Returns the step at which the run is."""

@@ -65,15 +65,15 @@ class Examination:
       self._tell("-", name, "not checked: it needs what is wrong above")
       return UNKNOWN
     try:
-      found = function(*given)
+      result = function(*given)
     except (options.InputError, OSError) as error:
       if not self._say:
         raise
       self.failed += 1
       self._tell("WRONG", name, " ".join(str(error).split("\n")))
       return UNKNOWN
-    self._tell("ok", name, found if isinstance(found, str) else "")
-    return found
+    self._tell("ok", name, result if isinstance(result, str) else "")
+    return result
 
   def advise(
     self, name: str, function: Callable[..., Any], *given: Any
@@ -94,13 +94,13 @@ class Examination:
 
 def installed() -> dict[str, str]:
   """Returns package → version of those that matter and are there."""
-  found = {}
+  present = {}
   for package in _PACKAGES:
     try:
-      found[package] = metadata.version(package)
+      present[package] = metadata.version(package)
     except metadata.PackageNotFoundError:
       continue
-  return found
+  return present
 
 
 def pinned(tpu: bool) -> dict[str, str]:
@@ -113,12 +113,12 @@ def pinned(tpu: bool) -> dict[str, str]:
   )
 
 
-def one_tensorflow(found: Mapping[str, str]) -> None:
+def one_tensorflow(present: Mapping[str, str]) -> None:
   """Refuses tensorflow and tensorflow-tpu, which own the same folder.
 
   Where both are installed, pip is content, and the last that came is what runs.
   """
-  if {"tensorflow", "tensorflow-tpu"} <= found.keys():
+  if {"tensorflow", "tensorflow-tpu"} <= present.keys():
     raise options.InputError(
       "tensorflow or tensorflow-tpu",
       "both, which own the same folder: it holds the one that came last",
@@ -127,18 +127,18 @@ def one_tensorflow(found: Mapping[str, str]) -> None:
     )
 
 
-def versions(found: Mapping[str, str]) -> str:
+def versions(present: Mapping[str, str]) -> str:
   """Compares what is installed with the locks."""
-  tpu = "tensorflow-tpu" in found
+  tpu = "tensorflow-tpu" in present
   expected = pinned(tpu)
-  for package, version in found.items():
+  for package, version in present.items():
     if expected.get(package, version) != version:
       raise options.InputError(
         f"{package} {expected[package]}, as locked",
         version,
         f"run scripts/setup.sh{' --tpu' if tpu else ''}",
       )
-  told = ", ".join(f"{n} {v}" for n, v in found.items())
+  told = ", ".join(f"{n} {v}" for n, v in present.items())
   return told if expected else f"{told}; not compared: no lock is here"
 
 
@@ -166,15 +166,15 @@ def paths(devices: distribution.Options, named: Mapping[str, str]) -> str:
   return f"{len(given) - len(local)} of {len(given)} on gs://"
 
 
-def shards(found: inputs.RecordSet, processes: int) -> str:
+def shards(record_set: inputs.RecordSet, processes: int) -> str:
   """Refuses fewer files than processes that read them."""
-  if len(found.files) < processes:
+  if len(record_set.files) < processes:
     raise options.InputError(
       f"at least {processes} files to train on, one for each worker",
-      f"{len(found.files)}",
+      f"{len(record_set.files)}",
       f"make the records with --num_shards={processes} or more",
     )
-  return f"{len(found.files)} files"
+  return f"{len(record_set.files)} files"
 
 
 def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
@@ -236,9 +236,11 @@ def _said(size: int) -> str:
 # What the records, the model and the tokenizer say of each other.
 
 
-def vocabulary(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
+def vocabulary(
+  config: configs.AlbertConfig, record_set: inputs.RecordSet
+) -> str:
   """Refuses a config of another vocabulary than the records'."""
-  size = found.parameters.get("vocab_size", config.vocab_size)
+  size = record_set.parameters.get("vocab_size", config.vocab_size)
   if size != config.vocab_size:
     raise options.InputError(
       f"a config with vocab_size {size}, as the records' tokenizer",
@@ -248,60 +250,62 @@ def vocabulary(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
   return f"{size:,} pieces"
 
 
-def lengths(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
+def lengths(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
   """Refuses records that are longer than the model can be trained on."""
-  if found.shape.max_seq_length > config.max_position_embeddings:
+  if record_set.shape.max_seq_length > config.max_position_embeddings:
     raise options.InputError(
       f"records of at most max_position_embeddings = "
       f"{config.max_position_embeddings} pieces",
-      f"{found.shape.max_seq_length}",
+      f"{record_set.shape.max_seq_length}",
       "make shorter records, or raise max_position_embeddings",
     )
-  if found.shape.max_seq_length > framing.LONGEST:
+  if record_set.shape.max_seq_length > framing.LONGEST:
     raise options.InputError(
       f"records of at most {framing.LONGEST:,} pieces",
-      f"{found.shape.max_seq_length:,}",
+      f"{record_set.shape.max_seq_length:,}",
       "make shorter records",
     )
-  return f"{found.shape.max_seq_length} pieces"
+  return f"{record_set.shape.max_seq_length} pieces"
 
 
-def masks_written(found: inputs.RecordSet) -> None:
+def masks_written(record_set: inputs.RecordSet) -> None:
   """Refuses to evaluate on masks that would be others each time."""
-  if not found.shape.max_predictions_per_seq:
+  if not record_set.shape.max_predictions_per_seq:
     raise options.InputError(
       "evaluation records, whose masks are written",
-      f"records that are masked in training, {found.files[0]}",
+      f"records that are masked in training, {record_set.files[0]}",
       "give the eval-*.tfrecord files",
     )
 
 
 def masks_reachable(
-  devices: distribution.Options, found: inputs.RecordSet
+  devices: distribution.Options, record_set: inputs.RecordSet
 ) -> None:
   """Refuses masks made in training, in Python, for devices that have none.
 
   The host of a TPU elsewhere, and the other machines of a pod, run graphs only.
   """
-  dynamic = not found.shape.max_predictions_per_seq
+  dynamic = not record_set.shape.max_predictions_per_seq
   if dynamic and distribution.is_elsewhere(devices):
     raise options.InputError(
       "records whose masks are written, for a TPU that is not this machine's",
-      f"records that are masked in training, {found.files[0]}",
+      f"records that are masked in training, {record_set.files[0]}",
       "make them with --masking=static, or run on the TPU VM itself",
     )
 
 
-def tokenizer(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
+def tokenizer(
+  config: configs.AlbertConfig, record_set: inputs.RecordSet
+) -> str:
   """Refuses a tokenizer beside the records that did not make them.
 
   Its special pieces are looked for where examples have them: [CLS] first,
   [SEP] last, padding behind, [MASK] on masked positions.
   """
-  path = found.tokenizer_file()
+  path = record_set.tokenizer_file()
   if not path:
     return "none beside the records"
-  if found.tokenizer and storage.sha256(path) != found.tokenizer:
+  if record_set.tokenizer and storage.sha256(path) != record_set.tokenizer:
     raise options.InputError(
       f"{path} to be the one that the records' {manifest.NAME} names",
       "another one",
@@ -314,7 +318,7 @@ def tokenizer(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
       f"vocab_size {config.vocab_size}",
       "set vocab_size in the config, or make records with its tokenizer",
     )
-  batch = _batch(found, found.files[0])
+  batch = _batch(record_set, record_set.files[0])
   rows = np.arange(len(batch[records.INPUT_IDS]))
   ids, mask = batch[records.INPUT_IDS], batch[records.INPUT_MASK]
   # Where another example, or padding, begins behind a position.
@@ -325,52 +329,52 @@ def tokenizer(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
     "padding": (pieces.pad_id, ids[mask == 0]),
   }
   for name, (wanted, there) in at.items():
-    if (other := there[there != wanted]).size:
-      raise _other_special(name, wanted, int(other[0]), found)
-  if found.shape.max_predictions_per_seq:
+    if (wrong := there[there != wanted]).size:
+      raise _other_special(name, wanted, int(wrong[0]), record_set)
+  if record_set.shape.max_predictions_per_seq:
     places = batch[records.MASKED_LM_POSITIONS]
     masked = ids[rows[:, None], places][batch[records.MASKED_LM_WEIGHTS] == 1]
     if masked.size and pieces.mask_id not in masked:
       other_id = int(np.bincount(masked).argmax())
-      raise _other_special("[MASK]", pieces.mask_id, other_id, found)
+      raise _other_special("[MASK]", pieces.mask_id, other_id, record_set)
   return (
     f"[CLS] {pieces.cls_id}, [SEP] {pieces.sep_id}, [MASK] {pieces.mask_id}"
   )
 
 
 def _other_special(
-  name: str, wanted: int, there: int, found: inputs.RecordSet
+  name: str, wanted: int, there: int, record_set: inputs.RecordSet
 ) -> options.InputError:
   return options.InputError(
-    f"id {wanted} for {name} in {found.files[0]}, as its tokenizer.model says",
+    f"id {wanted} for {name} in {record_set.files[0]}, as its tokenizer.model says",
     f"{there}",
     "put the tokenizer.model beside the records that made them",
   )
 
 
-def values(config: configs.AlbertConfig, found: inputs.RecordSet) -> str:
+def values(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
   """Refuses numbers that the model cannot take, at both ends of every file.
 
   On some devices an id out of range is no error, but nonsense.
   """
-  look = functools.partial(_look, config, found)
+  look = functools.partial(_look, config, record_set)
   with concurrent.futures.ThreadPoolExecutor(_FILES_AT_A_TIME) as threads:
-    rows = sum(threads.map(look, found.files))
-  return f"{rows:,} records at the ends of {len(found.files)} files"
+    rows = sum(threads.map(look, record_set.files))
+  return f"{rows:,} records at the ends of {len(record_set.files)} files"
 
 
 def _look(
-  config: configs.AlbertConfig, found: inputs.RecordSet, path: str
+  config: configs.AlbertConfig, record_set: inputs.RecordSet, path: str
 ) -> int:
-  batch = _batch(found, path)
+  batch = _batch(record_set, path)
   bounds = {
     records.INPUT_IDS: (0, config.vocab_size - 1),
     records.MASKED_LM_IDS: (0, config.vocab_size - 1),
-    records.INPUT_MASK: (0, found.shape.labels or 1),
+    records.INPUT_MASK: (0, record_set.shape.labels or 1),
     records.SEGMENT_IDS: (0, config.type_vocab_size - 1),
     records.NEXT_SENTENCE_LABELS: (-1, 1),
-    records.MASKED_LM_POSITIONS: (0, found.shape.max_seq_length - 1),
-    records.NEXT_SENTENCE_POSITIONS: (0, found.shape.max_seq_length - 1),
+    records.MASKED_LM_POSITIONS: (0, record_set.shape.max_seq_length - 1),
+    records.NEXT_SENTENCE_POSITIONS: (0, record_set.shape.max_seq_length - 1),
   }
   for name in bounds.keys() & batch.keys():
     low, high = bounds[name]
@@ -411,14 +415,14 @@ def _look_at_masks(batch: Mapping[str, np.ndarray], path: str) -> None:
     )
 
 
-def _batch(found: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
+def _batch(record_set: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
   """Returns the records at both ends of a file, as numpy."""
   try:
     with storage.reading(path) as file:
       size = storage.size(path) or 0
       serialized = records.ends(file, size, _LOOKED_AT)
     batch = records.parse_pretraining(
-      tf.constant(serialized, tf.string), found.shape
+      tf.constant(serialized, tf.string), record_set.shape
     )
   except (ValueError, tf.errors.InvalidArgumentError) as error:
     raise options.InputError(

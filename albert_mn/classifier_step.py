@@ -77,14 +77,14 @@ class Step:
       targets = self._problem.filled(
         examples.targets, rows, part.input_ids.shape
       )
-      found, gradients = self._gradients(
+      part_loss, gradients = self._gradients(
         tf.constant(targets),
         tf.constant(part.weights * examples.weights[rows]),
         total,
         tf.constant(first),
         *map(tf.constant, self._inputs(part, rows)),
       )
-      loss += found
+      loss += part_loss
       sums = (
         [a + b for a, b in zip(sums, gradients, strict=True)]
         if sums

@@ -85,13 +85,13 @@ def _replacement(
   """
 
   def items(letter: str) -> tuple[int, ...]:
-    found = function(letter)
-    if letter in found or len(found) == 1:  # so that runs are long
+    replacement = function(letter)
+    if letter in replacement or len(replacement) == 1:  # so that runs are long
       point = ord(letter)
       return tuple(
-        ord(c) if c == " " else ord(c) - point - _RELATIVE for c in found
+        ord(c) if c == " " else ord(c) - point - _RELATIVE for c in replacement
       )
-    return tuple(map(ord, found))
+    return tuple(map(ord, replacement))
 
   return runs(items)
 
@@ -100,10 +100,10 @@ def replaced(points: Points, function: Callable[[str], str]) -> Points:
   """Puts for each character the string that a function has for it."""
   starts, items = _replacement(function)
   table = tf.ragged.constant(items, tf.int32, ragged_rank=1)
-  found = tf.gather(table, run_of(points.values, starts))
-  owners = found.value_rowids()
-  relative = found.values + _RELATIVE + tf.gather(points.values, owners)
-  values = tf.where(found.values < 0, relative, found.values)
+  replacements = tf.gather(table, run_of(points.values, starts))
+  owners = replacements.value_rowids()
+  relative = replacements.values + _RELATIVE + tf.gather(points.values, owners)
+  values = tf.where(replacements.values < 0, relative, replacements.values)
   return Points(values, tf.gather(points.rows, owners))
 
 
@@ -126,8 +126,10 @@ def _with_final_sigmas(points: Points) -> Points:
   cased = tf.concat([kind == _CASED, [False]], 0)
   rows = tf.concat([points.rows, [-1]], 0)
 
-  def is_cased(other: tf.Tensor) -> tf.Tensor:
-    return tf.gather(cased, other) & (tf.gather(rows, other) == points.rows)
+  def is_cased(neighbour: tf.Tensor) -> tf.Tensor:
+    return tf.gather(cased, neighbour) & (
+      tf.gather(rows, neighbour) == points.rows
+    )
 
   final = (points.values == _SIGMA) & is_cased(before) & ~is_cased(behind)
   return points._replace(values=tf.where(final, _FINAL_SIGMA, points.values))

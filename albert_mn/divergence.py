@@ -102,8 +102,8 @@ class Watch(tf.Module):
     spike = ends & (step >= _LEAST * INTERVAL) & (mean > bound)
     now = ~finite | spike
     earlier = self._halted >= 0
-    found = tf.where(finite, [mean, usual], [loss, norm])
-    self._found.assign(tf.where(now & ~earlier, found, self._found))
+    values = tf.where(finite, [mean, usual], [loss, norm])
+    self._found.assign(tf.where(now & ~earlier, values, self._found))
     self._halted.assign(tf.where(now & ~earlier, step, self._halted))
     self._total.assign(total)
     shifted = tf.concat([self._means[1:], [mean]], 0)
@@ -201,11 +201,11 @@ class Guard:
 
   def begin(self, step: int | None) -> None:
     """Takes up the course of a run that was restored at a step; None: new."""
-    found = [] if step is None else _read(self._path)
+    rollbacks = [] if step is None else _read(self._path)
     # What was decided later than what is there will be decided again.
-    while found and step is not None and found[-1].to > step:
-      found.pop()
-    self._rollbacks = found
+    while rollbacks and step is not None and rollbacks[-1].to > step:
+      rollbacks.pop()
+    self._rollbacks = rollbacks
     self._set_rate()
     if step is None and self._policy.rolls_back:
       self._saved.save()  # a beginning to go back to
@@ -227,11 +227,11 @@ class Guard:
     """Saves what is good on leaving; returns where the next start goes on."""
     try:
       self.save()
-    except Diverged as found:
-      logging.warning("not saved: %s", found)
+    except Diverged as diverged:
+      logging.warning("not saved: %s", diverged)
     return max(self._saved.steps(), default=0)
 
-  def answer(self, found: Diverged) -> None:
+  def answer(self, diverged: Diverged) -> None:
     """Decides about a divergence, and clears the way back.
 
     Newer checkpoints are deleted first: they are of the course that is left.
@@ -241,26 +241,28 @@ class Guard:
       options.InputError: where the run stops.
     """
     policy, steps = self._policy, self._saved.steps()
-    to = _target(steps, found.at, policy.every) if steps else None
+    to = _target(steps, diverged.at, policy.every) if steps else None
     if (
       not policy.rolls_back or len(self._rollbacks) >= policy.most or to is None
     ):
-      raise options.InputError(found.expected, found.got, self._advice(to))
+      raise options.InputError(
+        diverged.expected, diverged.got, self._advice(to)
+      )
     if self._writes:
       self._saved.discard_after(to)
 
-  def go_back(self, found: Diverged) -> None:
+  def go_back(self, diverged: Diverged) -> None:
     """Restores the checkpoint, and says and records it."""
     step = self._saved.restore()
     assert step is not None, "a checkpoint was chosen"
-    now = Rollback(found.at, step, self._policy.factor, str(found))
+    now = Rollback(diverged.at, step, self._policy.factor, str(diverged))
     self._rollbacks.append(now)
     if self._writes:
       entries = [dataclasses.asdict(r) for r in self._rollbacks]
       with storage.writing(self._path) as file:
         file.write(json.dumps(entries, indent=2, ensure_ascii=False) + "\n")
     self._set_rate()
-    logging.warning("DIVERGED: %s", found)
+    logging.warning("DIVERGED: %s", diverged)
     logging.warning(
       "rolled back to step %d (%d of at most %d times): from here the learning "
       "rate is %g of the schedule's, and %d batches are skipped in all",

@@ -46,8 +46,10 @@ def main(
   """Prints a line a check."""
   exam = checks.Examination(print)
   recipe = exam.check("recipe", training.settled, settings, optimizer)
-  found = exam.check("init_checkpoint", training.localized, settings, devices)
-  settings = settings if found is checks.UNKNOWN else found
+  localized = exam.check(
+    "init_checkpoint", training.localized, settings, devices
+  )
+  settings = settings if localized is checks.UNKNOWN else localized
   work = training.examined(settings, recipe, devices, probing, exam)
   if more.full:
     exam.check("files", _rehashed, settings)

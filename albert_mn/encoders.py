@@ -143,9 +143,9 @@ def _places(shape: tf.Tensor) -> tf.Tensor:
   if shape.shape[0] < 4:
     return tf.range(tf.reduce_prod(shape[1:]))
   _check_places(tf.get_static_value(shape))
-  heads, one, other = (tf.range(shape[axis]) for axis in (1, 2, 3))
-  rows = (heads[:, None] * framing.LONGEST + one)[:, :, None]
-  return tf.reshape(rows * framing.LONGEST + other, [-1])
+  heads, queries, keys = (tf.range(shape[axis]) for axis in (1, 2, 3))
+  rows = (heads[:, None] * framing.LONGEST + queries)[:, :, None]
+  return tf.reshape(rows * framing.LONGEST + keys, [-1])
 
 
 def _check_places(shape: np.ndarray | None) -> None:
@@ -335,8 +335,8 @@ class AlbertEncoder(tf_keras.layers.Layer):
       words: [batch, length, embedding_size], in place of the ids' embeddings.
       with_attentions: whether to return them.
     """
-    found = self._words(input_ids) if words is None else words
-    embedded = found + self._segments(segment_ids)
+    word_embeddings = self._words(input_ids) if words is None else words
+    embedded = word_embeddings + self._segments(segment_ids)
     table = self._positions.trainable_variables[0]
     embedded += tf.cast(positions(table, input_mask, firsts), embedded.dtype)
     embedded = self._norm(embedded)  # [batch, length, embedding_size]

@@ -61,12 +61,12 @@ class Entities(judgements.Judgement):
 
   def counts(self) -> np.ndarray:
     """Returns [types, 3] integers: entities right, told, and true."""
-    found = {name: [0, 0, 0] for name in self.names}
+    counts = {name: [0, 0, 0] for name in self.names}
     for truth, answer in zip(self.truth, self.answers, strict=True):
       for place, entities in enumerate((truth & answer, answer, truth)):
         for *_, kind in entities:
-          found[kind][place] += 1
-    return np.array(list(found.values()), int).reshape(-1, 3)
+          counts[kind][place] += 1
+    return np.array(list(counts.values()), int).reshape(-1, 3)
 
   def average(self, kind: str) -> tuple[float, float, float]:
     """Returns the average as seqeval: without types that neither side has."""

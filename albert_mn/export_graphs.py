@@ -41,18 +41,20 @@ def saved_model(
     "serving_default"
   ]
   texts = _asked(source)
-  found = served(**_columns(texts, source.of_pairs))
+  served_answers = served(**_columns(texts, source.of_pairs))
   logits = _answered(framer, texts, _original(source, framer))
   expected = problem.answers(tf.constant(logits))
   names = "labels"
-  if names in expected and tf.reduce_any(expected[names] != found[names]):
+  if names in expected and tf.reduce_any(
+    expected[names] != served_answers[names]
+  ):
     raise options.InputError("the model's labels", "others", "report it")
-  ours, other = (
+  ours, expected_arrays = (
     {name: value.numpy() for name, value in answers.items() if name != names}
-    for answers in (found, expected)
+    for answers in (served_answers, expected)
   )
   return [
-    export_source.compared("serving_default", ours, other),
+    export_source.compared("serving_default", ours, expected_arrays),
     *export_source.ties(framer.tokenizer),
   ]
 
@@ -82,10 +84,10 @@ def _asked(source: export_source.Source) -> list[framing.Text]:
   texts.append(" ".join(texts * 3))
   if not source.of_pairs:
     return [*texts]
-  others = texts[::-1]
-  others[0] = others[0][::-1]  # that two long ones meet
-  pairs = zip([*texts, texts[-1]], [*others, texts[-1]], strict=True)
-  return [(one, other) if other else one for one, other in pairs]
+  seconds = texts[::-1]
+  seconds[0] = seconds[0][::-1]  # that two long ones meet
+  pairs = zip([*texts, texts[-1]], [*seconds, texts[-1]], strict=True)
+  return [(first, second) if second else first for first, second in pairs]
 
 
 def _columns(
@@ -115,10 +117,10 @@ def encoder(
   texts = export_source.texts()
   ids, mask = source.framed(texts, length)
   if text_to_ids:
-    found = loaded(tf.constant(texts))
+    outputs = loaded(tf.constant(texts))
   else:
     given = (ids, mask, np.zeros_like(ids))
-    found = loaded(
+    outputs = loaded(
       dict(zip(serving.ENCODER_INPUTS, map(tf.constant, given), strict=True))
     )
   encoded = source.parts["encoder"](ids, mask, np.zeros_like(ids))
@@ -128,8 +130,8 @@ def encoder(
     "sequence": encoded.sequence_output.numpy()[real],
   }
   ours = {
-    "pooled": found["pooled_output"].numpy(),
-    "sequence": found["sequence_output"].numpy()[real],
+    "pooled": outputs["pooled_output"].numpy(),
+    "sequence": outputs["sequence_output"].numpy()[real],
   }
   told = export_source.ties(source.tokenizer()) if text_to_ids else []
   return [export_source.compared("the SavedModel", ours, expected), *told]
@@ -161,13 +163,13 @@ def tflite(
     return runner.logits(ids, segments if source.of_pairs else None)
 
   forwards = (lite_logits, _original(source, framer))
-  found, expected = (
+  logits, expected = (
     _answered(framer, _asked(source), forward) for forward in forwards
   )
-  lines = [f"real sentences: {problem.agreement(found, expected)}"]
+  lines = [f"real sentences: {problem.agreement(logits, expected)}"]
   if not quantized:
-    one, other = {"logits": found}, {"logits": expected}
-    lines.insert(0, export_source.compared(lite.NAME, one, other))
+    arrays, expected_arrays = {"logits": logits}, {"logits": expected}
+    lines.insert(0, export_source.compared(lite.NAME, arrays, expected_arrays))
   if settings.eval_file:
     lines.append(_scores(problem, framer, settings, *forwards))
   return lines
@@ -200,9 +202,9 @@ def _answered(
   shape = (len(framed.ids), framer.max_seq_length)
   ids = np.full(shape, framer.tokenizer.pad_id, np.int32)
   segments = np.zeros_like(ids)
-  for row, found in enumerate(framed.ids):
-    ids[row, : len(found)] = found
-    segments[row, framed.seconds[row] : len(found)] = 1
+  for row, row_ids in enumerate(framed.ids):
+    ids[row, : len(row_ids)] = row_ids
+    segments[row, framed.seconds[row] : len(row_ids)] = 1
   return framed.pooled(forward(ids, segments))
 
 

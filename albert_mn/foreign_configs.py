@@ -147,11 +147,11 @@ def decided(
   if config.hidden_act in GELUS.values():
     own = next(form for form, act in GELUS.items() if act == config.hidden_act)
     form = own if gelu == "auto" else gelu
-    other = next(word for word in GELUS if word != form)
+    alternative = next(word for word in GELUS if word != form)
     reason = _reason(config, written, name, programs, gelu)
     lines.append(
-      f"activation: {_WORDS[form]}, {reason}; --gelu={other} takes "
-      f"{_WORDS[other]}"
+      f"activation: {_WORDS[form]}, {reason}; --gelu={alternative} takes "
+      f"{_WORDS[alternative]}"
     )
     config = dataclasses.replace(config, hidden_act=GELUS[form])
   return Found(config, (*lines, *_defaults(config, values, name, programs)))

@@ -59,14 +59,14 @@ class Found:
 
 def alike(
   tokenizer_file: str,
-  one: tokenization.Settings,
-  other: tokenization.Settings,
+  left: tokenization.Settings,
+  right: tokenization.Settings,
 ) -> bool:
   """Says whether two settings give the same ids: a model may lower-case too."""
   texts = (*SENTENCES, *(f"{number}," for number in range(100)))
   first, second = (
     tokenization.Tokenizer.with_settings(tokenizer_file, s).encode(texts)
-    for s in (one, other)
+    for s in (left, right)
   )
   pairs = zip(first, second, strict=True)
   return all(a.tolist() == b.tolist() for a, b in pairs)
@@ -243,8 +243,8 @@ def _letters(tokenizer: tokenization.Tokenizer) -> list[str]:
 def _has_capitals(tokenizer: tokenization.Tokenizer) -> bool:
   """Says so where a hundredth of the pieces has one, more than a few symbols."""
   pieces = _letters(tokenizer)
-  found = sum(bool(re.search("[A-ZА-ЯЁӨҮ]", piece)) for piece in pieces)
-  return found > len(pieces) / 100
+  with_capitals = sum(bool(re.search("[A-ZА-ЯЁӨҮ]", piece)) for piece in pieces)
+  return with_capitals > len(pieces) / 100
 
 
 def _has_marks(tokenizer: tokenization.Tokenizer) -> bool:

@@ -59,14 +59,14 @@ def curves(folder: str) -> dict[str, Curve]:
   went back to a checkpoint. So the curves are those of a run that was never
   interrupted.
   """
-  found: dict[str, Curve] = {}
+  by_tag: dict[str, Curve] = {}
   for path in _files(folder):
     for tag, step, value in _scalars(path):
-      curve = found.setdefault(tag, [])
+      curve = by_tag.setdefault(tag, [])
       while curve and curve[-1][0] >= step:
         curve.pop()
       curve.append((step, value))
-  return found
+  return by_tag
 
 
 def _files(folder: str) -> list[str]:
@@ -85,7 +85,7 @@ def _numbers(name: str) -> list[tuple[int, str]]:
 
 def _scalars(path: str) -> list[tuple[str, int, float]]:
   """Returns tag, step and value of each scalar, up to a cut record."""
-  found = []
+  scalars = []
   with storage.reading(path) as file:
     try:
       for record in records.read_framed(file):
@@ -93,7 +93,7 @@ def _scalars(path: str) -> list[tuple[str, int, float]]:
         for value in event.summary.value:
           if value.metadata.plugin_data.plugin_name == "scalars":
             number = float(tf.make_ndarray(value.tensor))
-            found.append((value.tag, event.step, number))
+            scalars.append((value.tag, event.step, number))
     except (ValueError, message.DecodeError):
       pass  # the writer was killed; the next start has a file of its own
-  return found
+  return scalars

@@ -152,14 +152,14 @@ def config(
     if name not in _INERT and _INERT_AT.get(name, ...) != value
   }
   values["hidden_act"] = _activation(values["hidden_act"], path, programs)
-  found = _FAMILIES[kind].from_dict(values, path)
+  converted = _FAMILIES[kind].from_dict(values, path)
   if programs is foreign_configs.PYTORCH and not _MARKS & given.keys():
     programs = foreign_configs.PYTORCH_FORKS
-  equal = found.embedding_size == found.hidden_size
+  equal = converted.embedding_size == converted.hidden_size
   if kind == "albert" and equal and _projects(weights):
-    found = dataclasses.replace(found, embedding_projection=True)
+    converted = dataclasses.replace(converted, embedding_projection=True)
   return foreign_configs.decided(
-    found, given, given.get("hidden_act"), path, programs, gelu
+    converted, given, given.get("hidden_act"), path, programs, gelu
   )
 
 
@@ -240,8 +240,8 @@ def label_type(folder: str) -> str:
     )
   if given:
     return known[given]
-  one = len(values.get("id2label") or ()) == 1
-  return problems.REGRESSION if one else problems.CLASS
+  single_output = len(values.get("id2label") or ()) == 1
+  return problems.REGRESSION if single_output else problems.CLASS
 
 
 def other_head(folder: str) -> str:
@@ -252,8 +252,12 @@ def other_head(folder: str) -> str:
     if storage.exists(path)
     else []
   )
-  others = ("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswer")
-  return next((str(k) for k in kinds if any(o in str(k) for o in others)), "")
+  suffixes = (
+    "ForTokenClassification",
+    "ForMultipleChoice",
+    "ForQuestionAnswer",
+  )
+  return next((str(k) for k in kinds if any(o in str(k) for o in suffixes)), "")
 
 
 def files(path: str) -> list[str]:
@@ -278,13 +282,13 @@ def files(path: str) -> list[str]:
       # The names come from elsewhere: none may lead out of the folder.
       names = sorted({os.path.basename(str(s)) for s in shards.values()})
       return [os.path.join(folder, name) for name in names]
-  others = [n for n in _OTHERS if storage.exists(os.path.join(folder, n))]
+  unreadable = [n for n in _OTHERS if storage.exists(os.path.join(folder, n))]
   raise options.InputError(
     f"model.safetensors or pytorch_model.bin in {folder}",
-    f"{', '.join(others)} alone" if others else "neither",
+    f"{', '.join(unreadable)} alone" if unreadable else "neither",
     "load it with transformers 4 and from_tf=True or from_flax=True, and save it "
     "with save_pretrained"
-    if others
+    if unreadable
     else "save the model with transformers' save_pretrained",
   )
 
@@ -298,15 +302,15 @@ def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
   Raises:
     options.InputError: when a file is missing or damaged.
   """
-  found: dict[str, np.ndarray] = {}
+  arrays: dict[str, np.ndarray] = {}
   for path in files(folder):
     for name, array in tensor_files.read(path).items():
-      found[_renamed(name)] = _turned(name, array)
-  skipped = [name for name in BUFFERS if found.pop(name, None) is not None]
+      arrays[_renamed(name)] = _turned(name, array)
+  skipped = [name for name in BUFFERS if arrays.pop(name, None) is not None]
   for place in MASKED_LM:
-    skipped += _untie(found, place)
-  _drop_idle_projection(found)
-  return found, skipped
+    skipped += _untie(arrays, place)
+  _drop_idle_projection(arrays)
+  return arrays, skipped
 
 
 def _renamed(name: str) -> str:
@@ -324,35 +328,35 @@ def _turned(name: str, array: np.ndarray) -> np.ndarray:
   return array if is_table or array.ndim != 2 else array.T
 
 
-def _untie(found: dict[str, np.ndarray], place: str) -> list[str]:
+def _untie(arrays: dict[str, np.ndarray], place: str) -> list[str]:
   """Takes away the output layer's second names for weights held elsewhere.
 
   A masked-LM head with weights of its own there is another one than ours: it
   goes as a whole. Returns the names that it had.
   """
-  bias = found.pop(f"{place}.decoder.bias", None)
+  bias = arrays.pop(f"{place}.decoder.bias", None)
   if bias is not None:
-    found.setdefault(f"{place}.bias", bias)
-  kernel = found.pop(f"{place}.decoder.weight", None)
+    arrays.setdefault(f"{place}.bias", bias)
+  kernel = arrays.pop(f"{place}.decoder.weight", None)
   twins = {f"{place}.bias": bias, "embeddings.word_embeddings.weight": kernel}
   if all(
-    twin is None or np.array_equal(twin, found.get(name, []))
+    twin is None or np.array_equal(twin, arrays.get(name, []))
     for name, twin in twins.items()
   ):
     return []
-  own = sorted(name for name in found if name.startswith(f"{place}."))
+  own = sorted(name for name in arrays if name.startswith(f"{place}."))
   for name in own:
-    del found[name]
+    del arrays[name]
   return [f"{place}.decoder.weight", *own]
 
 
-def _drop_idle_projection(found: dict[str, np.ndarray]) -> None:
+def _drop_idle_projection(arrays: dict[str, np.ndarray]) -> None:
   """Drops an identity: ALBERT has it there at equal widths, google's has not."""
-  kernel, bias = (found.get(f"{_PROJECTION}.{n}") for n in ("weight", "bias"))
+  kernel, bias = (arrays.get(f"{_PROJECTION}.{n}") for n in ("weight", "bias"))
   if kernel is None or bias is None:
     return
   if np.array_equal(kernel, np.eye(*kernel.shape)) and not bias.any():
-    del found[f"{_PROJECTION}.weight"], found[f"{_PROJECTION}.bias"]
+    del arrays[f"{_PROJECTION}.weight"], arrays[f"{_PROJECTION}.bias"]
 
 
 def write(
@@ -456,33 +460,33 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   encoder = parts["encoder"]
   bert = isinstance(encoder.config, configs.BertConfig)
   pooler = "pooler.dense" if bert else "pooler"
-  found = {
+  by_part = {
     "encoder": dict(_encoder(encoder, bert)),
     "pooler": dict(_layer(pooler, encoder.pooler)),
   }
   if head := parts.get("masked_lm"):
     place = "cls.predictions" if bert else "predictions"
     inner = f"{place}.transform" if bert else place
-    found["masked_lm"] = {
+    by_part["masked_lm"] = {
       **dict(_layer(f"{inner}.dense", head.dense)),
       **dict(_layer(f"{inner}.LayerNorm", head.layer_norm)),
       f"{place}.bias": head.bias,
     }
   if sentence := parts.get("sentence"):
     name = "cls.seq_relationship" if bert else "sop_classifier.classifier"
-    found["sentence"] = dict(_layer(name, sentence))
+    by_part["sentence"] = dict(_layer(name, sentence))
   if classifier := parts.get("classifier"):
-    found["classifier"] = dict(_layer("classifier", classifier))
-  return found
+    by_part["classifier"] = dict(_layer("classifier", classifier))
+  return by_part
 
 
 def _encoder(encoder: Any, bert: bool) -> Iterator[tuple[str, Any]]:
   yield "embeddings.word_embeddings.weight", encoder.embedding_table
-  others = encoder.embedding_variables()
+  embeddings = encoder.embedding_variables()
   for name in ("position_embeddings", "token_type_embeddings"):
-    yield f"embeddings.{name}.weight", others[name]
-  yield "embeddings.LayerNorm.weight", others["LayerNorm/gamma"]
-  yield "embeddings.LayerNorm.bias", others["LayerNorm/beta"]
+    yield f"embeddings.{name}.weight", embeddings[name]
+  yield "embeddings.LayerNorm.weight", embeddings["LayerNorm/gamma"]
+  yield "embeddings.LayerNorm.bias", embeddings["LayerNorm/beta"]
   if encoder.projection:
     yield from _layer(_PROJECTION, encoder.projection)
   for group, blocks in enumerate(encoder.groups):

@@ -243,14 +243,14 @@ def _unlike(
     )
   ).normalizer
   letters = [c for c in tokenization.every_letter() if c != "\n"]
-  found = {}
+  replacements = {}
   for begin in range(0, len(letters), 4096):
-    some = letters[begin : begin + 4096]
-    theirs = normalizer.normalize_str("\n".join(some)).split("\n")
-    for letter, their in zip(some, theirs, strict=True):
+    block = letters[begin : begin + 4096]
+    theirs = normalizer.normalize_str("\n".join(block)).split("\n")
+    for letter, their in zip(block, theirs, strict=True):
       if (ours := python(settings, letter)) != their:
-        found[letter] = ours
-  return found
+        replacements[letter] = ours
+  return replacements
 
 
 @functools.cache  # to ask a million characters takes half a second
@@ -292,8 +292,11 @@ def _lower_case() -> tuple[rule_steps.Step, ...]:
       cased.append(letter)
     elif f"a{letter}Σ".lower().endswith("ς"):
       inside.append(letter)
-  one, between = tokenization.ranges(cased), tokenization.ranges(inside)
-  last = rf"[{one}][{between}]*\KΣ(?![{between}]*[{one}])"
+  casing, between = (
+    tokenization.ranges(cased),
+    tokenization.ranges(inside),
+  )
+  last = rf"[{casing}][{between}]*\KΣ(?![{between}]*[{casing}])"
   return rule_steps.replace_all(last, "ς"), {"type": "Lowercase"}
 
 

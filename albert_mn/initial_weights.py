@@ -150,19 +150,19 @@ def settle_config(
       f"another one in {albert_config_file or bert_config_file}",
       "leave the config out: the weights bring theirs",
     )
-  found = given or held
-  if not found:
+  chosen = given or held
+  if not chosen:
     raise options.InputError(
       flags, f"none, nor a config in {path!r}", "give one"
     )
-  if init_from_group0 and isinstance(found.config, configs.BertConfig):
+  if init_from_group0 and isinstance(chosen.config, configs.BertConfig):
     raise options.InputError(
       "--init_from_group0 for an ALBERT", "a BERT, which has no groups",
       "leave it out",
     )  # fmt: skip
-  for line in found.lines:
+  for line in chosen.lines:
     say(line)
-  return found.config
+  return chosen.config
 
 
 def _held_config(
@@ -187,12 +187,12 @@ def _config_file(path: str) -> str:
   bert_config.json, config.json.
   """
   names = (*(family.FILE for family in configs.FAMILIES), huggingface.CONFIG)
-  found = (
+  paths = (
     model_directory.adjacent(folder, name)
     for folder in _folders(path)
     for name in names
   )
-  return next(filter(None, found), "")
+  return next(filter(None, paths), "")
 
 
 def _given_config(
@@ -209,16 +209,16 @@ def _given_config(
   if kind is Format.OURS:
     return foreign_configs.Found(family.from_file(file))
   if kind is Format.HUGGING_FACE:
-    found = huggingface.config(file, gelu)
+    given = huggingface.config(file, gelu)
   else:
-    found = _config_of_tensorflow(file, family, kind, gelu)
-  if type(found.config) is not family:
+    given = _config_of_tensorflow(file, family, kind, gelu)
+  if type(given.config) is not family:
     raise options.InputError(
       f"an {family.FAMILY}'s config in {file}",
-      f"a {found.config.FAMILY}'s",
+      f"a {given.config.FAMILY}'s",
       "give it with the other of --albert_config_file and --bert_config_file",
     )
-  return found
+  return given
 
 
 def _config_of_tensorflow(
@@ -249,8 +249,14 @@ def _same(
 ) -> bool:
   """Compares what decides the model: keys that change nothing do not."""
   free = {"inert"} | ({"num_hidden_groups"} if init_from_group0 else set())
-  one, other = dataclasses.asdict(given), dataclasses.asdict(held)
-  same = all(one[name] == other[name] for name in one.keys() - free)
+  given_values, held_values = (
+    dataclasses.asdict(given),
+    dataclasses.asdict(held),
+  )
+  same = all(
+    given_values[name] == held_values[name]
+    for name in given_values.keys() - free
+  )
   return type(given) is type(held) and same
 
 
@@ -262,15 +268,15 @@ def tokenizer_file(path: str) -> str:
   Raises:
     options.InputError: when there are several of other names.
   """
-  found = _tokenizer_files(path)
-  if len(found) > 1:
+  files = _tokenizer_files(path)
+  if len(files) > 1:
     raise options.InputError(
       f"one SentencePiece model in {folder_of(path)}",
-      ", ".join(map(os.path.basename, found)),
+      ", ".join(map(os.path.basename, files)),
       "give --spm_model_file",
     )
-  if found:
-    return found[0]
+  if files:
+    return files[0]
   fast = model_directory.adjacent(_folders(path)[0], huggingface.FAST_TOKENIZER)
   return fast_tokenizers.extracted(fast) if fast else ""
 
@@ -289,8 +295,8 @@ def _folders(path: str) -> list[str]:
 def _tokenizer_files(path: str) -> list[str]:
   """Returns the tokenizers beside weights: of the likeliest name, or all."""
   for folder in _folders(path):
-    if found := _tokenizers_in(folder):
-      return found
+    if files := _tokenizers_in(folder):
+      return files
   return []
 
 
@@ -351,8 +357,8 @@ def tokenizer_hash(path: str) -> str:
 
   That of a tokenizer.json is not known: it may come from any file.
   """
-  found = _tokenizer_files(path)
-  return storage.sha256(found[0]) if len(found) == 1 else ""
+  files = _tokenizer_files(path)
+  return storage.sha256(files[0]) if len(files) == 1 else ""
 
 
 def identity(path: str) -> str:
@@ -470,8 +476,8 @@ def _load_ours(
 
 def _spread_groups(path: str, names: Sequence[str], encoder: Any) -> None:
   """Fills an encoder from a checkpoint of ours that has fewer groups."""
-  found = (re.match(r"encoder/groups/(\d+)/", name) for name in names)
-  groups = 1 + max((int(match[1]) for match in found if match), default=0)
+  matches = (re.match(r"encoder/groups/(\d+)/", name) for name in names)
+  groups = 1 + max((int(match[1]) for match in matches if match), default=0)
   held = encoders.AlbertEncoder(
     dataclasses.replace(
       encoder.config, num_hidden_layers=groups, num_hidden_groups=groups

@@ -147,13 +147,13 @@ def record_set(
         "train on them in runs of their own, or make them alike",
       )
   flags = (max_seq_length, max_predictions_per_seq)
-  for name, flag, found in zip(
+  for name, flag, actual in zip(
     records.Shape._fields, flags, shapes[first], strict=False
   ):
-    if flag and flag != found:
+    if flag and flag != actual:
       raise options.InputError(
         f"records with --{name}={flag}",
-        f"{found} in {first}",
+        f"{actual} in {first}",
         f"leave --{name} out, or make records of that length",
       )
   tokenizers = {p.content["inputs"]["tokenizer"]: p for p in parts if p.content}
@@ -268,7 +268,7 @@ class Share:
 
 
 def train_dataset(
-  found: RecordSet, count: int, share: Share, seed: int, step: int
+  source: RecordSet, count: int, share: Share, seed: int, step: int
 ) -> tf.data.Dataset:
   """Gives the batches from `step` on; batch k is a function of (seed, k).
 
@@ -276,7 +276,7 @@ def train_dataset(
   Batches run across the ends of epochs, so that no record is left out.
 
   Args:
-    found: the records.
+    source: the records.
     count: how many examples they hold.
     share: the rows of each batch that are wanted here.
     seed: decides the order of the files in each epoch.
@@ -286,11 +286,11 @@ def train_dataset(
     features of [share.rows, ...] and ROWS, `share.local` times a step.
   """
   epoch, offset = divmod(step * share.batch_size, count)
-  files = tf.constant(found.files)
+  files = tf.constant(source.files)
 
   def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
     place = tf.random.stateless_uniform(
-      [len(found.files)],
+      [len(source.files)],
       tf.stack([tf.constant(seed, tf.int64), number]),
       alg="philox",
     )
@@ -307,15 +307,15 @@ def train_dataset(
   dataset = tf.data.Dataset.counter(epoch).flat_map(one_epoch).skip(offset)
   batches = dataset.batch(share.batch_size, drop_remainder=True)
   shared = batches.enumerate(step).flat_map(parts)
-  if found.shape.max_predictions_per_seq:
+  if source.shape.max_predictions_per_seq:
     mask = None
   else:
-    mask = dynamic_masking.masker(*_masks(found, seed))
+    mask = dynamic_masking.masker(*_masks(source, seed))
 
   def features(
     step: tf.Tensor, rows: tf.Tensor, serialized: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    parsed = records.parse_pretraining(serialized, found.shape)
+    parsed = records.parse_pretraining(serialized, source.shape)
     return (mask(step, rows, parsed) if mask else parsed) | {ROWS: rows}
 
   return _untuned(
@@ -339,7 +339,7 @@ def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
   return dataset.with_options(chosen)
 
 
-def masked_anew(found: RecordSet, budget: float) -> RecordSet:
+def masked_anew(source: RecordSet, budget: float) -> RecordSet:
   """Masks records in another share of their pieces than their manifest's.
 
   This is what google-research/albert's masked_lm_budget was for.
@@ -347,35 +347,35 @@ def masked_anew(found: RecordSet, budget: float) -> RecordSet:
   Raises:
     options.InputError: when their masks are written.
   """
-  if found.shape.max_predictions_per_seq:
+  if source.shape.max_predictions_per_seq:
     raise options.InputError(
       "records that are masked in training, for --masked_lm_budget",
-      f"written masks in {found.files[0]}",
+      f"written masks in {source.files[0]}",
       "leave it out, or make records with --masking=dynamic",
     )
   # 0 here: as many as the budget asks for.
   changed = dict(masked_lm_prob=budget, max_predictions_per_seq=0)
-  return dataclasses.replace(found, parameters=found.parameters | changed)
+  return dataclasses.replace(source, parameters=source.parameters | changed)
 
 
 def _masks(
-  found: RecordSet, seed: int
+  source: RecordSet, seed: int
 ) -> tuple[masking.Settings, tokenization.Tokenizer]:
   """How to mask, as the records' manifest says, and with which tokenizer."""
-  recipe = examples.Recipe.of(found.parameters | {"random_seed": seed})
+  recipe = examples.Recipe.of(source.parameters | {"random_seed": seed})
   return examples.masks(recipe, False), tokenization.Tokenizer.with_settings(
-    os.path.join(found.folder, tokenization.MODEL_NAME),
+    os.path.join(source.folder, tokenization.MODEL_NAME),
     tokenization.Settings.of(vars(recipe)),
   )
 
 
-def eval_dataset(found: RecordSet, share: Share) -> tf.data.Dataset:
+def eval_dataset(source: RecordSet, share: Share) -> tf.data.Dataset:
   """Gives every record once; the last batch is filled with empty records.
 
   An empty record has no masked positions and no sentence label, so it counts
   in no metric: batches keep their static shape and no record is left out.
   """
-  serialized = tf.data.TFRecordDataset(list(found.files))
+  serialized = tf.data.TFRecordDataset(list(source.files))
 
   def fill(features: dict[str, tf.Tensor]) -> tf.data.Dataset:
     filled = {
@@ -390,7 +390,7 @@ def eval_dataset(found: RecordSet, share: Share) -> tf.data.Dataset:
       {name: share.take(value) for name, value in filled.items()}
     )
 
-  return _parsed(serialized.batch(share.batch_size), found).flat_map(fill)
+  return _parsed(serialized.batch(share.batch_size), source).flat_map(fill)
 
 
 def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
@@ -401,9 +401,9 @@ def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
   return tf.ensure_shape(filled, [batch_size] + value.shape[1:])
 
 
-def _parsed(batches: tf.data.Dataset, found: RecordSet) -> tf.data.Dataset:
+def _parsed(batches: tf.data.Dataset, source: RecordSet) -> tf.data.Dataset:
   parsed = batches.map(
-    lambda serialized: records.parse_pretraining(serialized, found.shape),
+    lambda serialized: records.parse_pretraining(serialized, source.shape),
     num_parallel_calls=2,
     deterministic=True,
   )

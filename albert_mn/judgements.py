@@ -333,12 +333,12 @@ class SeveralLabels(Judgement):
       return []
     wrong = np.argwhere(self.truth != self.answers)
     order = np.argsort(-self.sure[tuple(wrong.T)], kind="stable")[:most]
-    found = []
+    mistakes = []
     for row, label in wrong[order].tolist():
       words = self.names[label], f"not {self.names[label]}"
       true, said = words if self.truth[row, label] else words[::-1]
-      found.append(Mistake(row, true, said, float(self.sure[row, label])))
-    return found
+      mistakes.append(Mistake(row, true, said, float(self.sure[row, label])))
+    return mistakes
 
 
 class Numbers(Judgement):
@@ -423,12 +423,17 @@ def of(
   return kind(problem.names, truth, probabilities[:, 0])
 
 
-def sign_test(one: np.ndarray, other: np.ndarray) -> tuple[int, int, float]:
+def sign_test(
+  our_scores: np.ndarray, their_scores: np.ndarray
+) -> tuple[int, int, float]:
   """Returns on how many rows each is better, and the p-value of no difference.
 
   The exact sign test; of right and wrong it is McNemar's exact test.
   """
-  ours, theirs = int((one > other).sum()), int((other > one).sum())
+  ours, theirs = (
+    int((our_scores > their_scores).sum()),
+    int((their_scores > our_scores).sum()),
+  )
   if not ours + theirs:
     return ours, theirs, 1.0
   return ours, theirs, float(stats.binomtest(ours, ours + theirs).pvalue)

@@ -24,12 +24,12 @@ def factors(model: classifier.Classifier, decay: float) -> Mapping[Any, float]:
   """
   encoder = model.encoder
   depth = len(encoder.groups)
-  found = {v.ref(): decay ** (depth + 1) for v in model.trainable_variables}
+  rates = {v.ref(): decay ** (depth + 1) for v in model.trainable_variables}
   for place, group in enumerate(encoder.groups):
     for block in group:
       for variable in block.trainable_variables:
-        found[variable.ref()] = decay ** (depth - place)
+        rates[variable.ref()] = decay ** (depth - place)
   for layer in (encoder.pooler, model.classifier):
     for variable in layer.trainable_variables:
-      found[variable.ref()] = 1.0
-  return found
+      rates[variable.ref()] = 1.0
+  return rates

@@ -46,8 +46,8 @@ class _Weights(NamedTuple):
     three = [parts[name] for name in ("query", "key", "value")]
 
     def joined(dense: str, norm: str) -> tuple[tf.Tensor, ...]:
-      found = (parts[dense].bias, parts[norm].gamma, parts[norm].beta)
-      return tuple(map(tf.convert_to_tensor, found))
+      vectors = (parts[dense].bias, parts[norm].gamma, parts[norm].beta)
+      return tuple(map(tf.convert_to_tensor, vectors))
 
     return cls(
       attention=(
@@ -147,17 +147,17 @@ class LeanEncoder:
     encoder = self._encoder
     of = encoder.embedding_variables()
     types = of["token_type_embeddings"]
-    found = (
+    embedded = (
       tf.gather(encoder.embedding_table, input_ids)
       + _product(tf.one_hot(segment_ids, types.shape[0]), types)
       + encoders.positions(of["position_embeddings"], input_mask, firsts)
     )
     gamma, beta = of["LayerNorm/gamma"], of["LayerNorm/beta"]
-    found = self._embedded(found, *_tensors(gamma, beta), *_given(seeds))
+    embedded = self._embedded(embedded, *_tensors(gamma, beta), *_given(seeds))
     if encoder.projection is None:
-      return found
+      return embedded
     return tf.nn.bias_add(
-      _product(found, encoder.projection.kernel), encoder.projection.bias
+      _product(embedded, encoder.projection.kernel), encoder.projection.bias
     )
 
   def _layer(
@@ -166,8 +166,8 @@ class LeanEncoder:
     """Gives a layer its input and weights, and those after it the weights."""
     flat = tf.nest.flatten(weights)
     hidden, *given = self._handed_out[shared](hidden, *flat)
-    one, other = given[: len(flat)], given[-len(flat) :]
-    return hidden, *(tf.nest.pack_sequence_as(weights, w) for w in (one, other))
+    own, later = given[: len(flat)], given[-len(flat) :]
+    return hidden, *(tf.nest.pack_sequence_as(weights, w) for w in (own, later))
 
   def _block(
     self,
@@ -247,15 +247,15 @@ class Lean:
     """Returns the logits of masked positions, as tf-models' MaskedLM."""
     length, width = hidden.shape[1:]
     rows = tf.range(tf.shape(hidden)[0])[:, None] * length
-    found = tf.gather(tf.reshape(hidden, [-1, width]), rows + places)
+    vectors = tf.gather(tf.reshape(hidden, [-1, width]), rows + places)
     head = self._model.masked_lm
-    found = self._activated(
-      _product(found, head.dense.kernel), *_tensors(head.dense.bias)
+    vectors = self._activated(
+      _product(vectors, head.dense.kernel), *_tensors(head.dense.bias)
     )
     norm = head.layer_norm
-    found = self._head(found, *_tensors(norm.gamma, norm.beta))
+    vectors = self._head(vectors, *_tensors(norm.gamma, norm.beta))
     table = self._model.encoder.embedding_table
-    return tf.nn.bias_add(_product(found, table, transposed=True), head.bias)
+    return tf.nn.bias_add(_product(vectors, table, transposed=True), head.bias)
 
 
 def _length(x: tf.Tensor) -> tf.Tensor | int:
@@ -269,8 +269,8 @@ def _product(
   """Multiplies [batch, length, in] by [in, out], as two matrices."""
   width = kernel.shape[0 if transposed else 1]
   flat = tf.reshape(x, [-1, x.shape[2]])
-  found = tf.matmul(flat, kernel, transpose_b=transposed)
-  return tf.reshape(found, [-1, _length(x), width])
+  product = tf.matmul(flat, kernel, transpose_b=transposed)
+  return tf.reshape(product, [-1, _length(x), width])
 
 
 def _tensors(*variables: tf.Variable) -> list[tf.Tensor]:

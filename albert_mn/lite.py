@@ -89,7 +89,7 @@ class LiteClassifier:
     """
     batch = self._inputs[0]["shape"][0]
     arrays = [ids] if segments is None else [ids, segments]
-    found = []
+    outputs = []
     for begin in range(0, len(ids), batch):
       for given, values in zip(self._inputs, arrays, strict=True):
         rows = values[begin : begin + batch]
@@ -98,5 +98,5 @@ class LiteClassifier:
           given["index"], np.concatenate([rows, rest])
         )
       self._interpreter.invoke()
-      found.append(self._interpreter.get_tensor(self._output["index"]))
-    return np.concatenate(found)[: len(ids)]
+      outputs.append(self._interpreter.get_tensor(self._output["index"]))
+    return np.concatenate(outputs)[: len(ids)]

@@ -91,22 +91,22 @@ class PlainModel:
     """
     sequence = self._encoded(input_ids, input_mask)
     real = sequence[input_mask.astype(bool)]
-    found = {"sequence": real}
+    outputs = {"sequence": real}
     if self._has("predictions.dense.weight"):
-      found["masked_lm"] = self._masked_lm(real)
+      outputs["masked_lm"] = self._masked_lm(real)
     if self._has("pooler.weight"):
-      found["pooled"] = np.tanh(self._dense("pooler", sequence[:, 0]))
+      outputs["pooled"] = np.tanh(self._dense("pooler", sequence[:, 0]))
     for name, place, read in (
-      ("sentence", "seq_relationship", found.get("pooled")),
+      ("sentence", "seq_relationship", outputs.get("pooled")),
       (
         "classifier",
         "classifier",
-        real if self._of_pieces else found.get("pooled"),
+        real if self._of_pieces else outputs.get("pooled"),
       ),
     ):
       if read is not None and self._has(f"{place}.weight"):
-        found[name] = self._dense(place, read)
-    return found
+        outputs[name] = self._dense(place, read)
+    return outputs
 
   def _has(self, name: str) -> bool:
     return name in self._arrays

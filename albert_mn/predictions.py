@@ -187,12 +187,12 @@ def _write_chunk(
 ) -> None:
   good = [row for _, row in chunk if isinstance(row, classifier_data.Row)]
   texts = [problems.text_of(row) for row in good]
-  found = iter(predictor.probabilities(texts, batch_size))
+  probabilities = iter(predictor.probabilities(texts, batch_size))
   for line, row in chunk:
     if isinstance(row, tables.Bad):
       tab_separated(file, [str(line), *[""] * (len(columns.head) + 2)])
       continue
-    shares = next(found)
+    shares = next(probabilities)
     label = told(predictor.problem, shares, columns.names)
     text = " | ".join(filter(None, (row.text, row.text_pair)))
     tab_separated(file, [str(line), label, *columns.cells(shares), text])
@@ -205,14 +205,14 @@ def _write_entities(
   batch_size: int,
 ) -> None:
   texts = [r.text for _, r in chunk if isinstance(r, classifier_data.Row)]
-  found = iter(predictor.entities(texts, batch_size))
+  entities = iter(predictor.entities(texts, batch_size))
   for line, row in chunk:
     said: dict[str, Any] = {"line": line}
     if isinstance(row, tables.Bad):
       said["error"] = row.reason
     else:
       said["text"] = row.indent + row.text
-      said["entities"] = [_entity(row, one) for one in next(found)]
+      said["entities"] = [_entity(row, entity) for entity in next(entities)]
     file.write(json.dumps(said, ensure_ascii=False) + "\n")
 
 

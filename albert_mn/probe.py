@@ -103,17 +103,17 @@ def rows(settings: Options) -> list[classifier_data.Row]:
       or there are too few rows or labels to cross-validate.
   """
   path = settings.probe_file
-  found = classifier_data.read(
+  labelled_rows = classifier_data.read(
     path, settings.text_column, settings.label_column
   )
-  names = classifier_data.label_names(found)
+  names = classifier_data.label_names(labelled_rows)
   if len(names) < 2:
     raise options.InputError(
       f"at least two labels in {path}",
       f"only {names[0]!r}",
       "check --label_column, or give another --probe_file",
     )
-  labels = [row.label for row in found]
+  labels = [row.label for row in labelled_rows]
   rare = [name for name in names if labels.count(name) < FOLDS]
   if rare:
     raise options.InputError(
@@ -121,27 +121,29 @@ def rows(settings: Options) -> list[classifier_data.Row]:
       f"{labels.count(rare[0])} of {rare[0]!r}",
       "remove or merge the label, or give more rows",
     )
-  label_names.warn_of_alike(classifier_data.label_counts(found, "class"))
-  return _chosen(found, settings.probe_rows)
+  label_names.warn_of_alike(
+    classifier_data.label_counts(labelled_rows, "class")
+  )
+  return _chosen(labelled_rows, settings.probe_rows)
 
 
 def _chosen(
-  found: Sequence[classifier_data.Row], most: int
+  labelled_rows: Sequence[classifier_data.Row], most: int
 ) -> list[classifier_data.Row]:
   """Takes the rows of the lowest hashes, but FOLDS of every label."""
 
   def place(row: classifier_data.Row) -> bytes:
     return hashlib.sha256(row.text.encode()).digest()
 
-  ordered = sorted(found, key=place)
+  ordered = sorted(labelled_rows, key=place)
   taken: collections.Counter[str] = collections.Counter()
   first: list[classifier_data.Row] = []
-  others: list[classifier_data.Row] = []
+  further: list[classifier_data.Row] = []
   for row in ordered:
     taken[row.label] += 1
-    (first if taken[row.label] <= FOLDS else others).append(row)
-  kept = {id(row) for row in (first + others)[: max(most, len(first))]}
-  return [row for row in found if id(row) in kept]
+    (first if taken[row.label] <= FOLDS else further).append(row)
+  kept = {id(row) for row in (first + further)[: max(most, len(first))]}
+  return [row for row in labelled_rows if id(row) in kept]
 
 
 class Probe:
@@ -157,16 +159,16 @@ class Probe:
 
   def __init__(
     self,
-    found: Sequence[classifier_data.Row],
+    labelled_rows: Sequence[classifier_data.Row],
     tokenizer: tokenization.Tokenizer,
     max_seq_length: int,
     seed: int,
     interval: int = 0,
   ):
     self.interval = interval
-    self._labels = np.array([row.label for row in found])
+    self._labels = np.array([row.label for row in labelled_rows])
     encoded, _ = length_buckets.encode(
-      tokenizer, [row.text for row in found], max_seq_length
+      tokenizer, [row.text for row in labelled_rows], max_seq_length
     )
     self._batches = list(
       length_buckets.batches(encoded, _BATCH, max_seq_length, tokenizer.pad_id)
@@ -188,14 +190,14 @@ class Probe:
         mean_vectors, args=(encoder, ids, mask, self._frames)
       )
     )
-    found = np.zeros((len(self._labels), encoder.config.hidden_size), "f4")
+    means = np.zeros((len(self._labels), encoder.config.hidden_size), "f4")
     for batch in self._batches:
       # Each device computes all of it: it is small, and their weights agree.
       (vectors, *_) = strategy.experimental_local_results(
         forward(tf.constant(batch.input_ids), tf.constant(batch.input_mask))
       )
-      found[batch.rows] = vectors.numpy()[: len(batch.rows)]
-    return found
+      means[batch.rows] = vectors.numpy()[: len(batch.rows)]
+    return means
 
   def score(self, features: np.ndarray) -> Result:
     """Cross-validates a linear classifier on [rows, hidden]."""

@@ -126,11 +126,12 @@ class Problem:
     """
     total, step = 0.0, rows_at_once(len(self.names))
     for first in range(0, len(logits), step):
-      some = targets[first : first + step]
-      if some.dtype.kind == "f":
-        some = some.astype(np.float64)
+      block = targets[first : first + step]
+      if block.dtype.kind == "f":
+        block = block.astype(np.float64)
       losses = self.losses(
-        tf.constant(logits[first : first + step], tf.float64), tf.constant(some)
+        tf.constant(logits[first : first + step], tf.float64),
+        tf.constant(block),
       )
       if weights is not None:
         losses *= tf.constant(weights[first : first + step], losses.dtype)
@@ -157,7 +158,7 @@ class Problem:
     """
     raise NotImplementedError
 
-  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
+  def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
     """Says how alike two models answer, by [rows, outputs] after `affine`."""
     raise NotImplementedError
 
@@ -230,10 +231,10 @@ class SingleLabel(Problem):
     shares = tf.nn.softmax(told)
     return {"labels": best, "probabilities": shares, "logits": told}
 
-  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
-    same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
-    apart = np.exp(log_softmax(found)) - np.exp(log_softmax(expected))
-    return _same_labels(same, len(found), apart)
+  def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
+    same = int((outputs.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    apart = np.exp(log_softmax(outputs)) - np.exp(log_softmax(expected))
+    return _same_labels(same, len(outputs), apart)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == targets).mean())
@@ -287,17 +288,17 @@ class MultiLabel(Problem):
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
     number = {name: index for index, name in enumerate(self.names)}
-    found = np.zeros([len(rows), len(self.names)], np.float32)
+    indicators = np.zeros([len(rows), len(self.names)], np.float32)
     for place, row in enumerate(rows):
       for name in row.labels:
         if name not in number:
           raise untrained(self.names, name, row.line)
-        found[place, number[name]] = 1
-    return found
+        indicators[place, number[name]] = 1
+    return indicators
 
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    found = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
-    return tf.reduce_mean(found, axis=1)
+    label_losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+    return tf.reduce_mean(label_losses, axis=1)
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     # By tanh, which does not overflow.
@@ -313,16 +314,16 @@ class MultiLabel(Problem):
     shares = tf.nn.sigmoid(told)
     return {"labels": labels, "probabilities": shares, "logits": told}
 
-  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
-    same = int(((found > 0) == (expected > 0)).sum())
-    apart = self.probabilities(found) - self.probabilities(expected)
-    return _same_labels(same, found.size, apart)
+  def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
+    same = int(((outputs > 0) == (expected > 0)).sum())
+    apart = self.probabilities(outputs) - self.probabilities(expected)
+    return _same_labels(same, outputs.size, apart)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     """Returns micro F1."""
-    found, true = logits > 0, targets > 0
-    chosen = int(found.sum() + true.sum())
-    return 2 * int((found & true).sum()) / chosen if chosen else 1.0
+    predicted, true = logits > 0, targets > 0
+    chosen = int(predicted.sum() + true.sum())
+    return 2 * int((predicted & true).sum()) / chosen if chosen else 1.0
 
   def entropy(
     self, targets: np.ndarray, weights: np.ndarray | None = None
@@ -397,8 +398,8 @@ class Regression(Problem):
     """Returns values [rows], in the unit of the rows."""
     return {"values": told[:, 0]}
 
-  def agreement(self, found: np.ndarray, expected: np.ndarray) -> str:
-    apart = np.abs(found - expected).max()
+  def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
+    apart = np.abs(outputs - expected).max()
     return (
       f"values: {apart:.3g} apart at most; the training rows' deviation is "
       f"{self.deviation:.3g}"

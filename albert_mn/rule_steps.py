@@ -181,22 +181,22 @@ def _unlike(
   stand_ins = collections.defaultdict(list)
   for letter in early:
     stand_ins[single[letter]].append(letter)
-  found: set[str] = set()
+  lacking: set[str] = set()
   seen: collections.Counter[str] = collections.Counter()
   for source, target in several.items():
     plain = "".join(single[c] if c in early else c for c in source)
     if bare.get(plain) == target:
       seen[plain] += 1
     else:
-      found |= early & set(source)
+      lacking |= early & set(source)
   for source, target in bare.items():
     if seen[source] != math.prod(1 + len(stand_ins[c]) for c in source):
       for place, letter in enumerate(source):
-        for other in stand_ins[letter]:
-          changed = source[:place] + other + source[place + 1 :]
+        for stand_in in stand_ins[letter]:
+          changed = source[:place] + stand_in + source[place + 1 :]
           if several.get(changed) != target:
-            found.add(other)
-  return found
+            lacking.add(stand_in)
+  return lacking
 
 
 def _taken_again(several: _Rules, single: _Rules) -> set[str]:

@@ -129,21 +129,23 @@ def _compared(
   before: Mapping[str, Any], after: Mapping[str, Any], within: str = ""
 ) -> _Compared:
   """Compares settings; one that is None is as one that is missing."""
-  found = _Compared([], [], [])
+  compared = _Compared([], [], [])
   for name in sorted(before.keys() | after.keys()):
     old, new = before.get(name), after.get(name)
     if isinstance(old, dict) and isinstance(new, dict):
       inner = _compared(old, new, f"{within}{name}.")
-      found.changed.extend(inner.changed)
-      found.added.extend(inner.added)
-      found.unknown.extend(inner.unknown)
+      compared.changed.extend(inner.changed)
+      compared.added.extend(inner.added)
+      compared.unknown.extend(inner.unknown)
     elif name not in after:
-      found.unknown.extend([within + name] if old is not None else [])
+      compared.unknown.extend([within + name] if old is not None else [])
     elif name not in before:
-      found.added.extend([f"{within}{name}={new}"] if new is not None else [])
+      compared.added.extend(
+        [f"{within}{name}={new}"] if new is not None else []
+      )
     elif old != new:
-      found.changed.append(f"{within}{name} ({old} → {new})")
-  return found
+      compared.changed.append(f"{within}{name} ({old} → {new})")
+  return compared
 
 
 def read_settings(output_dir: str) -> dict[str, Any]:

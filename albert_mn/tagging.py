@@ -92,17 +92,17 @@ def stretches(tags: Sequence[str]) -> list[Span]:
 
   As seqeval's get_entities: an I- of another type, or after O, begins one too.
   """
-  found: list[Span] = []
+  spans: list[Span] = []
   before = _OUTSIDE
   for number, tag in enumerate(tags):
     mark, _, kind = tag.partition("-")
     if tag != _OUTSIDE:
       if mark == "I" and before.partition("-")[2] == kind:
-        found[-1] = (found[-1][0], number, kind)
+        spans[-1] = (spans[-1][0], number, kind)
       else:
-        found.append((number, number, kind))
+        spans.append((number, number, kind))
     before = tag
-  return found
+  return spans
 
 
 class Tagger(classifier.Classifier):
@@ -154,11 +154,11 @@ class Tagging(problems.SingleLabel):
   def filled(
     self, targets: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]
   ) -> np.ndarray:
-    found = np.full(shape, _UNREAD, np.int32)
+    filled = np.full(shape, _UNREAD, np.int32)
     for place, row in enumerate(rows):
       tags = targets[row][: shape[1]]  # of an empty row, whatever stands there
-      found[place, : len(tags)] = tags
-    return found
+      filled[place, : len(tags)] = tags
+    return filled
 
   def weights(self, targets: np.ndarray) -> np.ndarray:
     return problems.Problem.weights(self, targets)  # refuses
@@ -234,7 +234,7 @@ class TagPredictor(classifier.Predictor):
     """Returns [pieces of all texts, tags]; where windows overlap, their mean."""
     framed = self.framer.frame(texts)
     first = np.concatenate(([0], np.cumsum(framed.sizes)))
-    found = np.zeros([first[-1], len(self.names)], np.float32)
+    sums = np.zeros([first[-1], len(self.names)], np.float32)
     times = np.zeros(first[-1], np.float32)
     for batch, scores in classifier.outputs(
       self._forward, self.framer, framed, batch_size
@@ -242,28 +242,30 @@ class TagPredictor(classifier.Predictor):
       for place, row in enumerate(batch.rows):
         size = len(framed.ids[row]) - 2
         start = first[framed.owners[row]] + framed.starts[row]
-        found[start : start + size] += scores[place, 1 : size + 1]
+        sums[start : start + size] += scores[place, 1 : size + 1]
         times[start : start + size] += 1
-    found[times == 0, 0] = _SURE
-    return found / np.maximum(times, 1)[:, None]
+    sums[times == 0, 0] = _SURE
+    return sums / np.maximum(times, 1)[:, None]
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
     """Returns the numbers of the tags of the pieces of all rows."""
     assert isinstance(self.problem, Tagging)
     self.problem.check(rows)
-    found = [n for row in self.problem.numbers(self.framer, rows) for n in row]
-    return np.array(found, np.int32)
+    numbers = [
+      n for row in self.problem.numbers(self.framer, rows) for n in row
+    ]
+    return np.array(numbers, np.int32)
 
   def score(
     self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
   ) -> float:
     """Returns the micro F1 of whole entities."""
-    found = self.decoded([row.text for row in rows], logits)
+    decoded = self.decoded([row.text for row in rows], logits)
     right = sum(
       len({entity[:3] for entity in entities} & set(row.entities))
-      for entities, row in zip(found, rows, strict=True)
+      for entities, row in zip(decoded, rows, strict=True)
     )
-    both = sum(map(len, found)) + sum(len(row.entities) for row in rows)
+    both = sum(map(len, decoded)) + sum(len(row.entities) for row in rows)
     return 2 * right / both if both else 1.0
 
   def entities(
@@ -277,11 +279,11 @@ class TagPredictor(classifier.Predictor):
   ) -> list[list[Entity]]:
     """Returns the entities that logits of all pieces stand for."""
     shares = self.problem.probabilities(logits / self.temperature)
-    best, found, first = shares.argmax(axis=1), [], 0
+    best, by_text, first = shares.argmax(axis=1), [], 0
     surfaces = self.tokenizer.segment(texts)
     for text, pieces in zip(texts, surfaces, strict=True):
       last = first + len(pieces)
-      found.append(
+      by_text.append(
         list(
           self._of_text(
             places(text, pieces, self.tokenizer.is_blank),
@@ -291,7 +293,7 @@ class TagPredictor(classifier.Predictor):
         )
       )
       first = last
-    return found
+    return by_text
 
   def _of_text(
     self, pieces: Sequence[tuple[int, int]], best: np.ndarray, sure: np.ndarray

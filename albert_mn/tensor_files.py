@@ -85,7 +85,7 @@ def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
     raise ValueError(f"a header of {length:,} bytes")
   header = json.loads(raw[8:begin], object_pairs_hook=_once)
   header.pop("__metadata__", None)
-  found = {}
+  arrays = {}
   end = 0  # of the tensor before
   by_place = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
   for name, entry in by_place:
@@ -97,9 +97,9 @@ def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
     flat = _flat(raw[begin + first : begin + last], entry["dtype"])
     if min(entry["shape"], default=0) < 0:
       raise ValueError(f"{name} of the shape {entry['shape']}")
-    found[name] = flat.reshape(entry["shape"])
+    arrays[name] = flat.reshape(entry["shape"])
     end = last
-  return found
+  return arrays
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def _taken(
     most: numbers that all of them may hold: thousands of names for one storage
       would fill any memory.
   """
-  found, numbers = {}, 0
+  arrays, numbers = {}, 0
   for name, tensor in _unwrapped(told).items():
     if not isinstance(tensor, _Tensor):
       continue
@@ -267,5 +267,5 @@ def _taken(
     if numbers > most:
       raise ValueError(f"more than {most:,} numbers")
     flat = _flat(data(tensor.storage), tensor.storage.kind)
-    found[str(name)] = tensor.take(flat)
-  return found
+    arrays[str(name)] = tensor.take(flat)
+  return arrays

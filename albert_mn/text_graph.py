@@ -68,12 +68,12 @@ class TextToIds(tf.Module):
       tf.maximum(room - second.row_lengths(), (room + 1) // 2),
     )
     rest = tf.minimum(second.row_lengths(), room - size)
-    one = tf.ones_like(size)
+    ones = tf.ones_like(size)
     ids = tf.concat(
       [
-        self._repeated(self._cls, one),
+        self._repeated(self._cls, ones),
         _beginnings(first, size),
-        self._repeated(self._sep, one),
+        self._repeated(self._sep, ones),
         _beginnings(second, rest),
         self._repeated(self._sep, paired),
       ],

@@ -154,27 +154,27 @@ def tables(
   """
   encoder = parts["encoder"]
   bert = isinstance(encoder.config, configs.BertConfig) and not by_group
-  found = {
+  by_part = {
     "encoder": dict(_encoder(encoder, bert)),
     "pooler": dict(_dense("bert/pooler/dense", encoder.pooler)),
   }
   if head := parts.get("masked_lm"):
-    found["masked_lm"] = {
+    by_part["masked_lm"] = {
       **dict(_dense("cls/predictions/transform/dense", head.dense)),
       **dict(_norm("cls/predictions/transform/LayerNorm", head.layer_norm)),
       "cls/predictions/output_bias": head.bias,
     }
   if sentence := parts.get("sentence"):
-    found["sentence"] = {
+    by_part["sentence"] = {
       "cls/seq_relationship/output_weights": sentence.kernel,
       "cls/seq_relationship/output_bias": sentence.bias,
     }
   if classifier := parts.get("classifier"):
-    found["classifier"] = {
+    by_part["classifier"] = {
       "output_weights": classifier.kernel,
       "output_bias": classifier.bias,
     }
-  return found
+  return by_part
 
 
 def _encoder(encoder: Any, bert: bool) -> Iterator[tuple[str, Any]]:

@@ -125,11 +125,11 @@ class _Graph:
   def weights(self, place: str, layer: int) -> Iterator[tuple[str, int]]:
     """Yields a layer's weights by google's names, below a place."""
     for name in ("kernel", "bias", "gamma", "beta"):
-      if (found := self.at(layer, name)) in self.keys:
-        yield f"{place}/{name}", found
+      if (key := self.at(layer, name)) in self.keys:
+        yield f"{place}/{name}", key
     for name in ("embeddings", "_position_embeddings", "position_embeddings"):
-      if (found := self.at(layer, name)) in self.keys:
-        yield place, found
+      if (key := self.at(layer, name)) in self.keys:
+        yield place, key
         return
 
   def layers(self, model: int) -> list[int]:
@@ -246,15 +246,15 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _encoder(graph: _Graph, path: str) -> int:
   """Returns the one encoder."""
-  found = graph.encoders()
-  if len(found) != 1:
+  candidates = graph.encoders()
+  if len(candidates) != 1:
     raise options.InputError(
       f"one encoder in {path}",
-      f"{len(found)}, as generator and discriminator, or two towers",
+      f"{len(candidates)}, as generator and discriminator, or two towers",
       "load it with tf-models, and save tf.train.Checkpoint(encoder=…) of the "
       "one that is wanted",
     )
-  return found[0]
+  return candidates[0]
 
 
 def _table(graph: _Graph, encoder: int, path: str) -> dict[str, int]:
@@ -286,7 +286,7 @@ def _parts(graph: _Graph, encoder: int) -> dict[str, int]:
 
   AlbertEncoder has few of the attributes: there the order of layers tells.
   """
-  found = {
+  by_place = {
     place: layer
     for name, place in _PARTS.items()
     if (layer := graph.at(encoder, name)) is not None
@@ -294,19 +294,19 @@ def _parts(graph: _Graph, encoder: int) -> dict[str, int]:
   layers, blocks = graph.layers(encoder), graph.blocks(encoder)
   first = layers.index(blocks[0]) if blocks[0] in layers else 0
   for place, layer in enumerate(layers):
-    if layer in blocks or layer in found.values():
+    if layer in blocks or layer in by_place.values():
       continue
     own = graph.attributes(layer)
     if any("embeddings" in name for name in own):
       position = _PARTS["_position_embedding_layer"]
-      taken = position in found
-      found[_PARTS["_type_embedding_layer"] if taken else position] = layer
+      taken = position in by_place
+      by_place[_PARTS["_type_embedding_layer"] if taken else position] = layer
     elif "gamma" in own and place < first:
-      found.setdefault(_PARTS["_embedding_norm_layer"], layer)
+      by_place.setdefault(_PARTS["_embedding_norm_layer"], layer)
     elif "kernel" in own:
       before = "_embedding_projection" if place < first else "_pooler_layer"
-      found.setdefault(_PARTS[before], layer)
-  return found
+      by_place.setdefault(_PARTS[before], layer)
+  return by_place
 
 
 def _distinct(blocks: Sequence[int], path: str) -> list[int]:
@@ -402,9 +402,9 @@ def _candidates(graph: _Graph) -> Iterator[tuple[str, int]]:
 
 def _output(graph: _Graph, head: int) -> int | None:
   """Returns the last layer of a ClassificationHead, or of a Classification."""
-  found = graph.at(head, "out_proj")
+  projection = graph.at(head, "out_proj")
   layers = graph.layers(head)
-  return layers[0] if found is None and len(layers) == 1 else found
+  return layers[0] if projection is None and len(layers) == 1 else projection
 
 
 def _left(graph: _Graph, used: set[int], idle: set[int]) -> list[str]:

@@ -92,7 +92,7 @@ class Meter:
     work = self._work
     seconds = self._clock() - self._began
     pace = (step - self._first) / seconds
-    found = {
+    metrics = {
       "epochs": step * work.sequences / work.examples,
       "tokens": step * work.tokens,
       "sequences_per_second": pace * work.sequences,
@@ -100,24 +100,24 @@ class Meter:
       "input_share": pace * work.input_seconds,
     }
     if work.peak:
-      found["mfu"] = pace * work.flops / work.peak
-    return found
+      metrics["mfu"] = pace * work.flops / work.peak
+    return metrics
 
-  def said(self, step: int, found: dict[str, float]) -> str:
+  def said(self, step: int, metrics: dict[str, float]) -> str:
     """Returns the same for a person, with the time that is left.
 
     `0.67 epochs, 179,431 tokens; 77 sequences/s, 4,322 tokens/s, 31 % of the
     peak, input 0.4 % of a step; 1h05m left`.
     """
     unit = "positions" if self._work.filled is None else "tokens"
-    peak = f"{found['mfu']:.0%} of the peak, " if "mfu" in found else ""
+    peak = f"{metrics['mfu']:.0%} of the peak, " if "mfu" in metrics else ""
     left = (self._work.steps - step) * self._work.sequences
     return (
-      f"{found['epochs']:.2f} epochs, {_counted(found['tokens'])} {unit}; "
-      f"{found['sequences_per_second']:,.0f} sequences/s, "
-      f"{found['tokens_per_second']:,.0f} {unit}/s, "
-      f"{peak}input {found['input_share']:.1%} of a step; "
-      f"{runs.clock(left / found['sequences_per_second'])} left"
+      f"{metrics['epochs']:.2f} epochs, {_counted(metrics['tokens'])} {unit}; "
+      f"{metrics['sequences_per_second']:,.0f} sequences/s, "
+      f"{metrics['tokens_per_second']:,.0f} {unit}/s, "
+      f"{peak}input {metrics['input_share']:.1%} of a step; "
+      f"{runs.clock(left / metrics['sequences_per_second'])} left"
     ).replace("%", " %")
 
 
@@ -205,10 +205,10 @@ def peak(strategy: tf.distribute.Strategy) -> float:
   """
   if isinstance(strategy, tf.distribute.TPUStrategy):
     kind = accelerator_type()
-    found = tpu_peak(kind)
-    if not found:
+    flops = tpu_peak(kind)
+    if not flops:
       logging.warning("mfu is left out: no peak known of TPU type %r", kind)
-    return found
+    return flops
   if tf.config.list_physical_devices("GPU"):
     devices = strategy.num_replicas_in_sync
   else:  # logical devices share one CPU

@@ -235,10 +235,10 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._reset()
 
   def eval_step(self, iterator: Any) -> None:
-    def one(features: dict[str, tf.Tensor]) -> None:
+    def evaluate(features: dict[str, tf.Tensor]) -> None:
       self._add(self._eval_sums(features))
 
-    self._strategy.run(one, args=(next(iterator),))
+    self._strategy.run(evaluate, args=(next(iterator),))
 
   def eval_end(self) -> dict[str, float]:
     """Adds what chance leaves open: held-out pairs may be few."""

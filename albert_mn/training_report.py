@@ -97,8 +97,10 @@ def _at(curves: _Curves, step: int | None) -> dict[str, int | float | str]:
   """Returns the measures at a step, nan for what is not known."""
   if step is None:
     return dict.fromkeys(["step", *_MEASURES], float("nan"))
-  found = {name: dict(curves.get(name, [])) for name in _MEASURES}
-  known = {name: curve.get(step, float("nan")) for name, curve in found.items()}
+  by_measure = {name: dict(curves.get(name, [])) for name in _MEASURES}
+  known = {
+    name: curve.get(step, float("nan")) for name, curve in by_measure.items()
+  }
   return {"step": step, **known}
 
 
@@ -184,13 +186,13 @@ def _settings(settings: Mapping[str, Any]) -> list[str]:
 
 def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
   """Names the leaves: optimizer.beta_1."""
-  found: dict[str, Any] = {}
+  leaves: dict[str, Any] = {}
   for name, value in settings.items():
     if isinstance(value, dict):
-      found |= _flat(value, f"{within}{name}.")
+      leaves |= _flat(value, f"{within}{name}.")
     else:
-      found[within + name] = value
-  return found
+      leaves[within + name] = value
+  return leaves
 
 
 def _values(values: Mapping[str, Any]) -> list[list[pages.Cell]]:

@@ -53,33 +53,33 @@ def origins(
     if not old.special[i]
   }
   special = {getattr(new, n): getattr(old, n) for n in _SPECIAL}
-  found: list[tuple[int, ...]] = []
+  old_ids: list[tuple[int, ...]] = []
   kept = divided = without = 0
   for number, piece in enumerate(new.pieces(range(new.vocab_size))):
     place = (new.letters(number), new.begins(number))
     same = pieces.get(piece) if new.special[number] else by_letters.get(place)
     known = special.get(number, same)
     if known is not None:
-      found.append((known,))
+      old_ids.append((known,))
       kept += 1
       continue
     inside = () if new.special[number] else old.inside(*place)
     parts = tuple(i for i in inside if i != old.unk_id)
     divided += bool(parts)
     without += not parts
-    found.append(parts or (old.unk_id,))
-  return Origins(tuple(found), kept, divided, without)
+    old_ids.append(parts or (old.unk_id,))
+  return Origins(tuple(old_ids), kept, divided, without)
 
 
 def moved(
-  model: Any, config: configs.AlbertConfig, found: Origins, labels: int
+  model: Any, config: configs.AlbertConfig, sources: Origins, labels: int
 ) -> Any:
   """Makes the same model of the new pieces.
 
   Args:
     model: PretrainingModel or Classifier.
     config: of the new one.
-    found: where its pieces come from.
+    sources: where its pieces come from.
     labels: a classifier's; 0 for the other.
   """
   new: Any = (
@@ -92,14 +92,14 @@ def moved(
     rows.add(id(model.masked_lm.bias))
   for source, target in zip(model.variables, new.variables, strict=True):
     value = source.numpy()
-    target.assign(means(value, found) if id(source) in rows else value)
+    target.assign(means(value, sources) if id(source) in rows else value)
   return new
 
 
-def means(rows: np.ndarray, found: Origins) -> np.ndarray:
+def means(rows: np.ndarray, sources: Origins) -> np.ndarray:
   """Returns for each new piece the mean of its old pieces' rows, float32."""
-  sizes = np.array([len(old) for old in found.old])
-  flat = np.concatenate([np.array(old) for old in found.old])
+  sizes = np.array([len(old) for old in sources.old])
+  flat = np.concatenate([np.array(old) for old in sources.old])
   begins = np.cumsum(sizes) - sizes
   sums = np.add.reduceat(rows[flat].astype(np.float64), begins, axis=0)
   shape = (-1, *[1] * (rows.ndim - 1))
@@ -133,7 +133,7 @@ def contexts(
     options.InputError: when there is nothing to guess.
   """
   draw = np.random.default_rng(_SEED)
-  found: list[Context] = []
+  guessed: list[Context] = []
   longest = min(longest, _LENGTH)
   size = max(1, min(_WORDS, longest // 6))  # words of six pieces still fit
   for line in lines:
@@ -154,20 +154,20 @@ def contexts(
       if known:
         number = max(1, round(_MASKED * len(part)))
         chosen = draw.permutation(known)[:number]
-        found.append(Context(part, tuple(sorted(map(int, chosen)))))
-      if len(found) == _MOST_CONTEXTS:
-        return found
-  if not found:
+        guessed.append(Context(part, tuple(sorted(map(int, chosen)))))
+      if len(guessed) == _MOST_CONTEXTS:
+        return guessed
+  if not guessed:
     raise options.InputError(
       "held-out text that both tokenizers can read",
       "none",
       "give --held_out_file in the language of the model",
     )
-  return found
+  return guessed
 
 
 def bits_per_character(
-  model: Any, tokenizer: tokenization.Tokenizer, found: Sequence[Context]
+  model: Any, tokenizer: tokenization.Tokenizer, guessed: Sequence[Context]
 ) -> float:
   """Returns what the masked words cost, in bits for each of their characters.
 
@@ -175,9 +175,9 @@ def bits_per_character(
   fewer and harder ones. The number of a word's pieces is seen by the model.
   """
   loss = 0.0
-  for begin in range(0, len(found), _BATCH):
-    loss += _loss(model, tokenizer, found[begin : begin + _BATCH])
-  characters = sum(len(c.words[place]) for c in found for place in c.masked)
+  for begin in range(0, len(guessed), _BATCH):
+    loss += _loss(model, tokenizer, guessed[begin : begin + _BATCH])
+  characters = sum(len(c.words[place]) for c in guessed for place in c.masked)
   return loss / math.log(2) / characters
 
 

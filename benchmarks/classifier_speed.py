@@ -98,13 +98,13 @@ def _config(name: str, vocab_size: int) -> configs.AlbertConfig:
   family = (
     configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
   )
-  found = family.from_file(str(_ROOT / "configs" / f"{name}.json"))
-  return dataclasses.replace(found, vocab_size=vocab_size)
+  config = family.from_file(str(_ROOT / "configs" / f"{name}.json"))
+  return dataclasses.replace(config, vocab_size=vocab_size)
 
 
 def _drawn(settings: Options, path: str, whole: bool) -> list[str]:
   """Draws documents, or sentences."""
-  found = [
+  texts = [
     text
     for document in documents.read(documents.weighted(path))
     for text in (
@@ -112,8 +112,8 @@ def _drawn(settings: Options, path: str, whole: bool) -> list[str]:
     )
   ]
   rng = np.random.default_rng(settings.seed)
-  places = rng.choice(len(found), min(settings.texts, len(found)), False)
-  return [found[place] for place in places]
+  places = rng.choice(len(texts), min(settings.texts, len(texts)), False)
+  return [texts[place] for place in places]
 
 
 class _Work:

@@ -135,12 +135,12 @@ def _saved_model(
 def _seconds(run: Callable[[], object], runs: int) -> float:
   """Returns the least CPU seconds of a run: the others were disturbed."""
   run()
-  found = []
+  seconds = []
   for _ in range(runs):
     begin = time.process_time()
     run()
-    found.append(time.process_time() - begin)
-  return min(found)
+    seconds.append(time.process_time() - begin)
+  return min(seconds)
 
 
 def _print_accuracies(settings: Options) -> None:

@@ -60,8 +60,8 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def main(settings: Options) -> None:
   """Prints CPU-seconds and ratios at length 128 and 512."""
-  found = documents.read(documents.weighted(settings.input_file))
-  text = tuple(itertools.islice(found, settings.documents))
+  corpus = documents.read(documents.weighted(settings.input_file))
+  text = tuple(itertools.islice(corpus, settings.documents))
   tokenizer = tokenization.Tokenizer(settings.spm_model_file)
   sentences = [s for document in text for s in document.sentences]
   alone = _seconds(lambda: tokenizer.encode(sentences))
@@ -81,11 +81,12 @@ def main(settings: Options) -> None:
   # By turns, and the quickest of each: what else the machine does comes and
   # goes.
   rounds = [(_whole(settings, 1), _whole(settings, 2)) for _ in range(_ROUNDS)]
-  one, two = map(min, zip(*rounds, strict=True))
+  one_worker, two_workers = map(min, zip(*rounds, strict=True))
   alone, beside = (_encoding_in(settings, count) for count in (1, 2))
   print(
-    f"the whole program: one worker {one:.1f} s, two {two:.1f} s: "
-    f"{one / two:.2f} times as fast (at least 1.8 of 2; two processes that "
+    f"the whole program: one worker {one_worker:.1f} s, two "
+    f"{two_workers:.1f} s: {one_worker / two_workers:.2f} times as fast "
+    "(at least 1.8 of 2; two processes that "
     f"share nothing reach {2 * alone / beside:.2f} here)"
   )
 
@@ -103,8 +104,8 @@ def _encode(job: tuple[str, str]) -> float:
   """Returns the seconds of encoding; starting the process is not in them."""
   input_file, spm_model_file = job
   tokenizer = tokenization.Tokenizer(spm_model_file)
-  found = documents.read(documents.weighted(input_file))
-  sentences = [s for document in found for s in document.sentences]
+  corpus = documents.read(documents.weighted(input_file))
+  sentences = [s for document in corpus for s in document.sentences]
   began = time.monotonic()
   tokenizer.encode(sentences)
   return time.monotonic() - began

@@ -31,12 +31,12 @@ def main(config_file: str, rows: int, length: int, steps: int) -> None:
   torch.manual_seed(0)
   model = _model(pathlib.Path(config_file)).train()
   optimizer = torch.optim.AdamW(model.parameters())
-  ids, others = _batch(model.config, rows, length)
+  ids, features = _batch(model.config, rows, length)
   times = []
   for _ in range(steps + 1):  # the first allocates
     began = time.process_time()
     optimizer.zero_grad()
-    model(ids, **others).loss.backward()
+    model(ids, **features).loss.backward()
     optimizer.step()
     times.append(time.process_time() - began)
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

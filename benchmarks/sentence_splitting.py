@@ -79,10 +79,10 @@ def _gold(path: str) -> list[Sequence[str]]:
 def _scores(split: Split, gold: Iterable[Sequence[str]]) -> str:
   pairs = [(_ends(split(" ".join(parts))), _ends(parts)) for parts in gold]
   right = sum(len(ours & theirs) for ours, theirs in pairs)
-  found, wanted = (sum(map(len, ends)) for ends in zip(*pairs, strict=True))
+  predicted, wanted = (sum(map(len, ends)) for ends in zip(*pairs, strict=True))
   return (
-    f"precision {right / found:.3f}, recall {right / wanted:.3f}, "
-    f"F1 {2 * right / (found + wanted):.3f} of {wanted} boundaries"
+    f"precision {right / predicted:.3f}, recall {right / wanted:.3f}, "
+    f"F1 {2 * right / (predicted + wanted):.3f} of {wanted} boundaries"
   )
 
 

@@ -110,19 +110,19 @@ def _compare(name: str, model: str, texts: Sequence[str]) -> None:
     f"  Predictor, 32 at once: {len(texts) / whole:.1f} texts/s, "
     f"{1000 * used / len(texts):.1f} CPU-ms a text"
   )
-  found = {}
+  measured = {}
   for batch in (1, 32):
     with _served(model, batch) as (address, pid):
       for clients in (1, 16):
         _ask_all(address, pid, texts[: 4 * clients], clients)
-        found[batch, clients] = _ask_all(address, pid, texts, clients)
+        measured[batch, clients] = _ask_all(address, pid, texts, clients)
         print(
           f"  --max_batch_size={batch:<3} {clients:2} clients  "
-          f"{found[batch, clients]}",
+          f"{measured[batch, clients]}",
           flush=True,
         )
-  gain = found[1, 16].whole / found[32, 16].whole
-  less = found[1, 16].cpu / found[32, 16].cpu
+  gain = measured[1, 16].whole / measured[32, 16].whole
+  less = measured[1, 16].cpu / measured[32, 16].cpu
   print(
     f"  16 clients: batches give {gain:.2f} times the texts a second, for "
     f"{1 / less:.2f} times the CPU a text"
@@ -148,17 +148,17 @@ def _timed(
 ) -> Measured:
   """Asks for every text, from so many threads."""
 
-  def one(text: str) -> float:
+  def answer_seconds(text: str) -> float:
     began = time.monotonic()
     ask(text)
     return time.monotonic() - began
 
   began, used = time.monotonic(), time.process_time()
   if clients == 1:
-    seconds = [one(text) for text in texts]
+    seconds = [answer_seconds(text) for text in texts]
   else:
     with concurrent.futures.ThreadPoolExecutor(clients) as threads:
-      seconds = list(threads.map(one, texts))
+      seconds = list(threads.map(answer_seconds, texts))
   return Measured(
     np.array(seconds), time.monotonic() - began, time.process_time() - used
   )
@@ -179,10 +179,10 @@ def _ask_all(
     idle.append(connection)
 
   used = _cpu_seconds(pid)
-  found = _timed(ask, texts, clients)
+  measured = _timed(ask, texts, clients)
   for connection in idle:
     connection.close()
-  return dataclasses.replace(found, cpu=_cpu_seconds(pid) - used)
+  return dataclasses.replace(measured, cpu=_cpu_seconds(pid) - used)
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -159,8 +159,8 @@ def _compare_words(settings: Options, ours: float, ideal: float) -> None:
     ours: rows a second.
     ideal: seconds of a step at the peak.
   """
-  found = documents.read(documents.weighted(settings.input_file))
-  text = [d.sentences for d in itertools.islice(found, settings.documents)]
+  corpus = documents.read(documents.weighted(settings.input_file))
+  text = [d.sentences for d in itertools.islice(corpus, settings.documents)]
   theirs = settings.batch_size / ideal * _GOOGLES_SHARE
   packed, padded, apart = (
     _words_a_row(settings, sentences, packs)

@@ -172,8 +172,8 @@ def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
     rows: list[np.ndarray] = [np.empty(0)] * len(texts)
     for places in groups.values():
       size = min(most, len(places))
-      found = predict([texts[place] for place in places], size)
-      for place, row in zip(places, found, strict=True):
+      predictions = predict([texts[place] for place in places], size)
+      for place, row in zip(places, predictions, strict=True):
         rows[place] = row
     return np.stack(rows)
 

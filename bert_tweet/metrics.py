@@ -22,12 +22,12 @@ class _Histogram:
     self._sum += value
 
   def lines(self, name: str) -> list[str]:
-    found, total = [], 0
+    lines, total = [], 0
     names = [*(f"{limit:g}" for limit in self._limits), "+Inf"]
     for limit, count in zip(names, self._counts, strict=True):
       total += count
-      found.append(f'{name}_bucket{{le="{limit}"}} {total}')
-    return [*found, f"{name}_sum {self._sum:.6f}", f"{name}_count {total}"]
+      lines.append(f'{name}_bucket{{le="{limit}"}} {total}')
+    return [*lines, f"{name}_sum {self._sum:.6f}", f"{name}_count {total}"]
 
 
 class Metrics:

@@ -119,18 +119,18 @@ def _line(raw: bytes, place: dict[str, Any]) -> Line:
   return Line(place, text) if text.strip() else Line(place, error="empty")
 
 
-def gathered(found: Iterable[Line], most: int) -> Iterator[list[Line]]:
+def gathered(incoming: Iterable[Line], most: int) -> Iterator[list[Line]]:
   """Yields what has come, so that neither a person nor the model waits.
 
   Args:
-    found: lines, read in a thread of their own.
+    incoming: lines, read in a thread of their own.
     most: lines of a batch.
   """
   waiting: queue.Queue[Line | Exception | None] = queue.Queue(_AHEAD)
 
   def read() -> None:
     try:
-      for line in found:
+      for line in incoming:
         waiting.put(line)
     except Exception as error:  # noqa: BLE001  raised below, by who waits
       waiting.put(error)
@@ -172,8 +172,8 @@ def answers(
     if line.error:
       yield _json({**line.place, "error": line.error})
     else:
-      found = told(problem, next(rows))
-      yield _json({**line.place, "text": line.text, **found})
+      answer = told(problem, next(rows))
+      yield _json({**line.place, "text": line.text, **answer})
 
 
 def told(problem: problems.Problem, row: np.ndarray) -> dict[str, Any]:

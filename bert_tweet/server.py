@@ -262,20 +262,20 @@ class Server:
       raise RefusedError(503, "other texts are waiting: try again", 2)
     self._explaining += 1
     try:
-      found = await asyncio.get_running_loop().run_in_executor(
+      view = await asyncio.get_running_loop().run_in_executor(
         self._thread, self._view, text
       )
     finally:
       self._explaining -= 1
-    return responses.Response(found, media_type=_JSON)
+    return responses.Response(view, media_type=_JSON)
 
   def _view(self, text: str) -> bytes:
     explained = self._explainer.explain(text)
-    found = attention.view(explained, _ATTENTION_LIMIT)
+    view = attention.view(explained, _ATTENTION_LIMIT)
     if explained.answer:
       place = int(explained.answer.probabilities.argmax())
-      found["answer"]["label"] = self._problem.names[place]
-    return _escaped(found)
+      view["answer"]["label"] = self._problem.names[place]
+    return _escaped(view)
 
   async def _get_to_back_end(
     self, request: requests.Request
@@ -283,10 +283,10 @@ class Server:
     """Answers as mn-tweet-bert's back end did: the score is a string there."""
     query = request.scope["query_string"].decode("latin-1")
     try:
-      found = urllib.parse.parse_qs(query, errors="strict")
+      parameters = urllib.parse.parse_qs(query, errors="strict")
     except UnicodeDecodeError as error:
       raise RefusedError(400, _not_utf8(error)) from error
-    text = self._checked(found.get("text", [""])[0], "text")
+    text = self._checked(parameters.get("text", [""])[0], "text")
     (scores,) = await self._scores([text])
     self._asked += 1
     best = int(scores.argmax())
@@ -306,14 +306,14 @@ class Server:
     )
 
   async def _get_metrics(self, request: requests.Request) -> responses.Response:
-    found = self._metrics.text(
+    text = self._metrics.text(
       {
         "queue_texts": self._batcher.waiting,
         "explanations_waiting": self._explaining,
       }
     )
     return responses.Response(
-      found, media_type="text/plain; version=0.0.4; charset=utf-8"
+      text, media_type="text/plain; version=0.0.4; charset=utf-8"
     )
 
   async def _scores(self, texts: Sequence[str]) -> np.ndarray:
@@ -322,11 +322,11 @@ class Server:
       for text in texts:
         logging.info("text: %s", json.dumps(text, ensure_ascii=False))
     try:
-      found = await self._batcher.submit(texts)
+      scores = await self._batcher.submit(texts)
     except batching.QueueFullError as error:
       raise RefusedError(503, "the queue is full: try again", 1) from error
     self._metrics.add_texts(len(texts))
-    return found
+    return scores
 
   def _prediction(self, scores: np.ndarray) -> dict[str, Any]:
     return predictions.told(self._problem, scores)
@@ -448,9 +448,9 @@ def _json(content: Any, status: int = 200) -> responses.Response:
 
 def _refusal(request: requests.Request, error: Exception) -> responses.Response:
   assert isinstance(error, exceptions.HTTPException), "it is mapped to these"
-  found = _json({"error": error.detail}, error.status_code)
-  found.headers.update(error.headers or {})
-  return found
+  response = _json({"error": error.detail}, error.status_code)
+  response.headers.update(error.headers or {})
+  return response
 
 
 def _crash(request: requests.Request, error: Exception) -> responses.Response:

@@ -44,7 +44,7 @@ def document(
     "policy": policy([script], [style], connect),
     **{key: html.escape(text) for key, text in (words or {}).items()},
   }
-  return re.sub(r"\{\{(\w+)\}\}", lambda found: places[found[1]], _read(name))
+  return re.sub(r"\{\{(\w+)\}\}", lambda match: places[match[1]], _read(name))
 
 
 def policy(scripts: Sequence[str], styles: Sequence[str], connect: str) -> str:
@@ -64,9 +64,9 @@ def policy(scripts: Sequence[str], styles: Sequence[str], connect: str) -> str:
 
 def policy_of(page: str) -> str:
   """Returns the policy that a page states of itself."""
-  found = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
-  assert found, "document() put it there"
-  return found[1]
+  match = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+  assert match, "document() put it there"
+  return match[1]
 
 
 def _hash(content: str) -> str:

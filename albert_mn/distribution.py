@@ -6,7 +6,6 @@ all parts and divided once, and dropout is keyed by the row.
 """
 
 import dataclasses
-import json
 import os
 from typing import Any
 
@@ -14,7 +13,7 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from data_prep import options
+from data_prep import json_files, options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +91,8 @@ def _cluster() -> dict[str, Any]:
   """Returns the cluster of TF_CONFIG, {} where there is none."""
   text = os.environ.get("TF_CONFIG", "")
   try:
-    return dict(json.loads(text or "{}").get("cluster", {}))
-  except (json.JSONDecodeError, AttributeError, TypeError) as error:
+    return dict(json_files.parsed(text or "{}").get("cluster", {}))
+  except (ValueError, AttributeError, TypeError) as error:
     raise options.InputError(
       "JSON with a cluster in TF_CONFIG", text[:80], "mend or unset it"
     ) from error

@@ -75,7 +75,7 @@ def carried(content: Mapping[str, Any]) -> Carried | None:
   """
   for step in _steps(content):
     if (step.get("pattern") or {}).get("String") == _CARRIED:
-      values = json.loads(step["content"])
+      values = json_files.parsed(step["content"])
       return Carried(
         base64.b64decode(values["data"], validate=True),
         tokenization.Settings.of(values["settings"]),

@@ -9,14 +9,13 @@ not stated: for use, not for redistribution |
 
 import dataclasses
 import hashlib
-import json
 import os
 import re
 from urllib import parse
 
 from absl import logging
 
-from data_prep import options, transfers
+from data_prep import json_files, options, transfers
 
 WIKIPEDIA_HOST = "https://dumps.wikimedia.org"
 NEWS_HOST = "https://cloud-api.yandex.net"
@@ -147,10 +146,10 @@ def _news(settings: Options) -> Located:
   key = parse.quote(_NEWS_KEY, safe="")
   answer = _small(f"{host}/v1/disk/public/resources?public_key={key}")
   try:
-    entry = json.loads(answer)
+    entry = json_files.parsed(answer)
     name = os.path.basename(entry["name"])
     return Located(entry["file"], name, "sha256", entry["sha256"])
-  except (json.JSONDecodeError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError) as error:
     raise options.InputError(
       f"the address of the news archive from {host}",
       f"an answer without {error}",

@@ -7,7 +7,7 @@ and named in one log line; a value of another type ends in an InputError.
 
 import dataclasses
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -18,6 +18,10 @@ from absl import logging
 from data_prep import options, storage
 
 T = TypeVar("T")
+
+_LARGEST = (
+  sys.float_info.max
+)  # whole numbers have no end, and fit no float then
 
 _WORDS = {
   bool: "true or false",
@@ -57,10 +61,22 @@ def read_object(path: str, action: str = "copy it again") -> dict[str, Any]:
 
 def _read(path: str, expected: str, action: str) -> Any:
   try:
-    return json.loads(storage.read_bytes(path).decode("utf-8-sig"))
-  except (RecursionError, ValueError) as error:
-    reason = str(error) or type(error).__name__
-    raise options.InputError(expected, reason, action) from error
+    return parsed(storage.read_bytes(path).decode("utf-8-sig"))
+  except ValueError as error:
+    raise options.InputError(expected, str(error), action) from error
+
+
+def parsed(text: str | bytes) -> Any:
+  """Returns what JSON text says.
+
+  Raises:
+    ValueError: for whatever is wrong with it; of what is nested too deeply the
+      json module says RecursionError.
+  """
+  try:
+    return json.loads(text)
+  except RecursionError as error:
+    raise ValueError("lists or objects nested too deeply") from error
 
 
 def read_note(path: str, hint: Any) -> Any | None:
@@ -119,7 +135,7 @@ def _is_of(value: Any, hint: Any) -> bool:
     )
   if kind is float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    return number and -_LARGEST <= value <= _LARGEST
   if kind is int:
     return isinstance(value, int) and not isinstance(value, bool)
   return isinstance(value, kind)
@@ -135,7 +151,10 @@ def _said(hint: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-  text = json.dumps(value, ensure_ascii=False)
+  try:
+    text = json.dumps(value, ensure_ascii=False)
+  except RecursionError:  # reading got by a little deeper
+    text = "lists or objects nested too deeply"
   return text if len(text) <= 80 else f"{text[:79]}…"
 
 

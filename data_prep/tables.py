@@ -247,10 +247,10 @@ def _json_lines(source: Lines) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
 def _object(line: str) -> dict[str, Any] | Bad:
   try:
     found = json.loads(line)
+    if isinstance(found, dict):
+      return _whole(found) if "\\ud" in line.lower() else found
   except (ValueError, RecursionError):  # of a number of 5,000 digits too
-    found = None
-  if isinstance(found, dict):
-    return _whole(found) if "\\ud" in line.lower() else found
+    pass
   whole = line.lstrip().startswith("[")
   return Bad(
     "a JSON object",

@@ -280,9 +280,10 @@ def test_auto_takes_what_the_environment_names(
   two = {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}}
   monkeypatch.setenv("TF_CONFIG", json.dumps(two))
   assert distribution.Options().kind() == "multi_worker"
-  monkeypatch.setenv("TF_CONFIG", "{")
-  with pytest.raises(options.InputError, match=re.escape("in TF_CONFIG")):
-    distribution.Options().kind()
+  for damaged in ("{", "[" * 100_000, "1" * 5_000):
+    monkeypatch.setenv("TF_CONFIG", damaged)
+    with pytest.raises(options.InputError, match=re.escape("in TF_CONFIG")):
+      distribution.Options().kind()
 
 
 @pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -21,6 +21,14 @@ class Recipe:
   limit: int | None = None
 
 
+def _deep(levels: int) -> Any:
+  """Lists in lists: more than the json module writes."""
+  found: Any = []
+  for _ in range(levels):
+    found = [found]
+  return found
+
+
 def test_what_a_file_does_not_name_has_its_default() -> None:
   recipe = json_files.made(Recipe, {"steps": 3, "sizes": [1, 2]}, "a file")
   assert recipe == Recipe(3, sizes=(1, 2))
@@ -50,6 +58,9 @@ def test_fields_of_a_later_version_are_left_out_and_named_in_one_line(
     ({"steps": 3.5}, "steps of a file to be a whole number; got 3.5"),
     ({"steps": True}, "steps of a file to be a whole number; got true"),
     ({"steps": 3, "rate": float("nan")}, "rate of a file to be a number; got"),
+    ({"steps": 3, "rate": 10**400}, "rate of a file to be a number; got 1000"),
+    ({"steps": 3, "rate": -(10**400)}, "rate of a file to be a number; got -1"),
+    ({"steps": _deep(5_000)}, "to be a whole number; got lists or objects nes"),
     ({"steps": 3, "name": 5}, "name of a file to be a string; got 5"),
     ({"steps": 3, "sizes": ["a"]}, "sizes of a file to be a list"),
     ({"steps": 3, "limit": []}, "to be a whole number or null; got []"),

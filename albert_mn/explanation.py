@@ -251,12 +251,13 @@ class Explainer:
     """Numbers the words; a special piece is one of its own.
 
     A piece without letters of the text, such as "▁" alone, begins the word of
-    the next piece.
+    the next piece, unless it ends a word.
     """
     special = self._is_frame[framed.ids]
     is_blank = np.array([not surface.strip() for surface in framed.surfaces])
-    starts = self._tokenizer.word_starts[framed.ids]
-    starts[1:] &= ~is_blank[:-1]
+    marked = self._tokenizer.begins_words(framed.ids)
+    starts = marked.copy()
+    starts[1:] &= ~(is_blank & marked)[:-1]
     starts |= special
     starts[1:] |= special[:-1]
     starts[0] = True

@@ -301,7 +301,7 @@ def of_range(
     laid = _Laid(rows, part.keys, order, part.labels)
     if recipe.pack_sequences and not task.held_out:
       laid = _packed(laid, recipe.max_seq_length, tokenizer.pad_id)
-    starts = tokenizer.word_starts[laid.rows.ids]
+    starts = tokenizer.begins_words(laid.rows.ids)
     batch = _masked(laid, starts, tokenizer, recipe, task.held_out)
     result.counts.update(_counted(task.role, part, laid.rows, starts, batch))
     for key, place, example in zip(

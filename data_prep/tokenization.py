@@ -142,6 +142,7 @@ class _Model(Protocol):
   def decode(self, ids: Sequence[int]) -> str: ...
   def is_control(self, number: int) -> bool: ...
   def starts_word(self, number: int) -> bool: ...
+  def ends_word(self, number: int) -> bool: ...
   def begins(self, number: int) -> bool: ...
   def mark(self, number: int) -> str: ...
   def letters(self, number: int) -> str: ...
@@ -164,8 +165,8 @@ class Tokenizer:
     vocab_size: pieces.
     pad_id, unk_id, cls_id, sep_id, mask_id: looked up by name.
     special: bool[vocab_size], pieces that text cannot produce, and unknown.
-    word_starts: bool[vocab_size], whether a piece begins a word; one that the
-      user defined stands for itself.
+    word_starts: bool[vocab_size], whether a piece begins a word wherever it
+      stands; one that the user defined stands for itself. See `begins_words`.
 
   Raises:
     options.InputError: when it is no such model, or lacks a special piece.
@@ -208,6 +209,7 @@ class Tokenizer:
       [self._model.is_control(i) or i in ids.values() for i in every]
     )
     self.word_starts = np.array([self._model.starts_word(i) for i in every])
+    self._word_ends = np.array([self._model.ends_word(i) for i in every])
     self._blank: dict[str, bool] = {}
 
   @classmethod
@@ -241,6 +243,21 @@ class Tokenizer:
     the last of them; the stretches of the others are empty.
     """
     return self._model.segment(texts)
+
+  def begins_words(self, ids: np.ndarray) -> np.ndarray:
+    """Returns which pieces begin a word, bool of the shape of `ids`.
+
+    Most models mark the piece that begins a word (`▁сайн`), those trained with
+    treat_whitespace_as_suffix the piece that ends a word (`сайн▁`): there the
+    piece behind it begins the next word. The first piece is not said to begin
+    a word unless it does so wherever it stands.
+
+    Args:
+      ids: int [..., length].
+    """
+    starts = self.word_starts[ids]
+    starts[..., 1:] |= self._word_ends[ids[..., :-1]]
+    return starts
 
   def is_blank(self, letter: str) -> bool:
     """Says whether no piece has a letter for a character of a text.
@@ -341,6 +358,7 @@ class _SentencePiece:
     self._proto = sentencepiece_model_pb2.ModelProto.FromString(
       self._processor.serialized_model_proto()
     )
+    self._marks_ends = self._proto.trainer_spec.treat_whitespace_as_suffix
     self.pieces = [piece.piece for piece in self._proto.pieces]
     self._commas = self._without_commas() if settings.split_digit_commas else {}
     self.divided = {i: parts.ids for i, parts in self._commas.items()}
@@ -456,7 +474,15 @@ class _SentencePiece:
 
   def starts_word(self, number: int) -> bool:
     piece = self._proto.pieces[number]
-    return starts_word(piece.piece) or piece.type == _PIECE.USER_DEFINED
+    if piece.type == _PIECE.USER_DEFINED:
+      return True
+    if not self._marks_ends:
+      return starts_word(piece.piece)
+    letters = piece.piece.rstrip("▁")
+    return bool(letters) and starts_word(letters)
+
+  def ends_word(self, number: int) -> bool:
+    return self._marks_ends and self.pieces[number].endswith("▁")
 
   def begins(self, number: int) -> bool:
     return self.pieces[number].startswith("▁")

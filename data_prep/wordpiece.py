@@ -220,6 +220,10 @@ class Vocabulary:
     """Says whether a word begins with a piece."""
     return not self.pieces[number].startswith(CONTINUES)
 
+  def ends_word(self, number: int) -> bool:
+    """Says whether a piece is marked as the end of a word: none is."""
+    return False
+
   def begins(self, number: int) -> bool:
     """Says whether a piece is marked as the beginning of a word."""
     return self.starts_word(number)

@@ -21,7 +21,7 @@ from albert_mn import (
 )
 from bert_tweet import attention, web
 from data_prep import alignment, framing, options, tokenization, tweets
-from tests import running
+from tests import running, tokenizer_kinds
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 TEXT = "Хүн бүр эрх чөлөөтэй, тэгш эрхтэй төрдөг."
@@ -170,6 +170,18 @@ def _viewer(
   return explanation.Explainer(
     encoder, tokenizer, 16, clean=clean, long_text=long_text
   )
+
+
+def test_words_are_apart_where_the_tokenizer_marks_their_ends(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tokenizer_kinds.foreign(
+    tmp_path / "ends", treat_whitespace_as_suffix=True, model_type="char",
+    vocab_size=120,
+  )  # fmt: skip
+  viewer = _viewer(tokenization.Tokenizer(path))
+  found = viewer.explain("эм ус, цас")
+  assert found.word_texts == ["[CLS]", "эм", "ус", ",", "цас", "[SEP]"]
 
 
 def test_a_page_shows_what_was_typed_and_not_what_the_model_reads(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -180,6 +181,28 @@ def test_stretches_are_the_whole_text_and_each_has_its_pieces_letters(
     assert len(stretches) == len(ids), ascii(text)
     assert "".join(stretches) == (text if len(ids) else ""), ascii(text)
     assert not _mistake(reader, text, stretches), ascii((text, stretches))
+
+
+_SPELT = ["unigram", "bpe", "char", "bytes", "suffix", "suffix_and_spaces"]
+
+
+@pytest.mark.parametrize("kind", [*_SPELT, "spaces", "wordpiece"])
+def test_words_begin_where_the_text_has_them(
+  kind: str, model_file: Callable[[str], str]
+) -> None:
+  """Of a model that marks the ends of words every sentence was one word."""
+  tokenizer = tokenization.Tokenizer(model_file(kind))
+  text = "Улаанбаатар хотын төв, Монголын нийслэл юм. Тэнд очив"
+  words = "Улаанбаатар хотын төв , Монголын нийслэл юм . Тэнд очив".split()
+  (ids,), (stretches,) = tokenizer.encode([text]), tokenizer.segment([text])
+  rows = np.stack([ids, ids])
+  begins = tokenizer.begins_words(rows)[1]
+  begins[0] = True
+  found: list[str] = []
+  for stretch, first in zip(stretches, begins, strict=True):
+    found += [""] * bool(first)
+    found[-1] += stretch
+  assert [word.strip() for word in found] == words
 
 
 @pytest.mark.parametrize("kind", ["unigram", "suffix", "bytes", "char"])

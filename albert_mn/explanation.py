@@ -74,6 +74,8 @@ class Explanation:
     segments: [length], 1 in the second text of a pair.
     cut: pieces of the text that are not shown. The model has no room for them,
       or reads them in other windows than the first.
+    windows: in how many windows a classifier reads the text; the first of them
+      is shown, and a prediction is the mean of all.
     attention: float32 [layers, heads, from, to]; rows sum to 1.
     answer: None for a model that is no classifier.
   """
@@ -83,6 +85,7 @@ class Explanation:
   word_texts: list[str]
   segments: list[int]
   cut: int
+  windows: int
   attention: np.ndarray
   answer: Answer | None
 
@@ -94,13 +97,14 @@ class _Framed:
   Attributes:
     ids: of the pieces.
     surfaces: of each piece, its stretch of the text as it was given.
-    segments, cut: as in Explanation.
+    segments, cut, windows: as in Explanation.
   """
 
   ids: np.ndarray
   surfaces: list[str]
   segments: np.ndarray
   cut: int
+  windows: int
 
 
 class Explainer:
@@ -156,18 +160,24 @@ class Explainer:
     )
 
   @classmethod
-  def load(cls, path: str, spm_model_file: str = "") -> "Explainer":
+  def load(
+    cls, path: str, spm_model_file: str = "", gelu: str = "auto"
+  ) -> "Explainer":
     """Reads a classifier, or anything that `initial_weights` can read.
 
     Args:
       path: a model directory of ours, a TF 1 checkpoint or a directory of
         Hugging Face's.
       spm_model_file: the SentencePiece model, where none lies beside it.
+      gelu: of `foreign_configs.gelu_option`.
+
+    Raises:
+      options.InputError: for what is no model, and for `gelu` of one of ours.
     """
     described = manifest.find(path) or {}
-    if described.get("kind") == classifier.KIND:
+    if described.get("kind") == classifier.KIND and gelu == "auto":
       return cls.of(classifier.Predictor.load(path))
-    config = initial_weights.settle_config("", "", path)
+    config = initial_weights.settle_config("", "", path, gelu=gelu)
     encoder = encoders.AlbertEncoder(config, seed=0)
     initial_weights.load(path, {"encoder": encoder})
     found = spm_model_file or initial_weights.tokenizer_file(path)
@@ -208,6 +218,7 @@ class Explainer:
       word_texts=[text.strip() or "▁" for text in texts],
       segments=framed.segments.tolist(),
       cut=framed.cut,
+      windows=framed.windows,
       attention=attention.numpy()[:, 0, :, :length, :length],
       answer=self._answer(framed, logits) if self._head else None,
     )
@@ -231,7 +242,7 @@ class Explainer:
       surfaces += [*stretches[:size], *self._tokenizer.pieces([sep])]
     segments = np.zeros(len(ids), np.int32)
     segments[first:] = 1
-    return _Framed(ids, surfaces, segments, cut)
+    return _Framed(ids, surfaces, segments, cut, len(framed.ids))
 
   def _padded(self, framed: _Framed) -> tuple[tf.Tensor, ...]:
     """Returns ids, mask and segments, [1, length], of one of few lengths."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from albert_mn import explanation
+from albert_mn import explanation, foreign_configs
 from bert_tweet import web
 from data_prep import options
 
@@ -57,6 +57,7 @@ class Options(options.Group):
     "SentencePiece model. Not needed where a tokenizer lies beside the "
     "weights.",
   )
+  gelu: str = foreign_configs.gelu_option()
 
   def check(self) -> None:
     options.require(self, "model_dir", "input_text", "output_file")
@@ -128,6 +129,7 @@ def view(
     "wordTexts": explained.word_texts,
     "segments": explained.segments,
     "cut": explained.cut,
+    "windows": explained.windows,
     "layers": layers,
     "heads": heads,
     "length": length,

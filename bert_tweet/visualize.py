@@ -14,12 +14,17 @@ from data_prep import options, storage
 def main(settings: attention.Options) -> None:
   """Reads the model, looks, writes."""
   explainer = explanation.Explainer.load(
-    settings.model_dir, settings.spm_model_file
+    settings.model_dir, settings.spm_model_file, settings.gelu
   )
   explained = explainer.explain(settings.input_text, settings.input_text_pair)
   with storage.writing(settings.output_file) as file:
     file.write(attention.page(explained))
-  if explained.cut:
+  if explained.windows > 1:
+    logging.info(
+      "the first of %d windows: a prediction is the mean of all",
+      explained.windows,
+    )
+  elif explained.cut:
     logging.info(
       "%d pieces are not in it: the model has room for %d",
       explained.cut,

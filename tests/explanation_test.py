@@ -255,6 +255,8 @@ def test_a_page_is_of_the_pieces_that_a_classifier_reads(
     assert explained.cut == framed.sizes[0] - len(explained.pieces) + 2 + bool(
       pair
     )
+    assert explained.windows == len(framed.ids)
+    assert attention.view(explained)["windows"] == len(framed.ids)
 
 
 def _rows(shape: tuple[int, ...], sharpness: float) -> np.ndarray:
@@ -304,7 +306,7 @@ def test_a_page_of_512_pieces_12_layers_and_12_heads_stays_below_6_mb(
   """The worst case: rows without any structure to compress."""
   explained = explainer.explain(TEXT)
   large = explanation.Explanation(
-    ["▁чөлөөтэй"] * 512, [*range(512)], ["чөлөөтэй"] * 512, [0] * 512, 0,
+    ["▁чөлөөтэй"] * 512, [*range(512)], ["чөлөөтэй"] * 512, [0] * 512, 0, 1,
     _rows((12, 12, 512, 512), 1.0), explained.answer,
   )  # fmt: skip
   assert len(attention.page(large).encode("utf-8")) < 6_000_000
@@ -358,6 +360,20 @@ def test_a_model_without_a_head_is_shown_without_an_answer(
   assert explained.answer is None
   assert explained.attention.shape[:2] == (1, 2)
   assert attention.view(explained)["answer"] is None
+
+
+def test_the_form_of_gelu_can_be_given_for_a_model_from_elsewhere_alone(
+  topics: str,
+) -> None:
+  path = str(REFERENCE / "hf_topics")
+  usual, exact, tanh = (
+    explanation.Explainer.load(path, gelu=gelu).explain(TEXT).attention
+    for gelu in ("auto", "erf", "tanh")
+  )
+  np.testing.assert_array_equal(usual, exact)
+  assert np.abs(usual - tanh).max() > 1e-7
+  with pytest.raises(options.InputError, match="of a model from elsewhere"):
+    explanation.Explainer.load(topics, gelu="tanh")
 
 
 def test_weights_without_a_tokenizer_ask_for_one(

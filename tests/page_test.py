@@ -285,7 +285,8 @@ def test_512_pieces_can_be_read_and_walked_through(
   parts = np.linspace(-1, 1, 512)
   explained = explanation.Explanation(
     [f"▁үг{i}" for i in range(512)], [*range(512)],
-    [f"үг{i}" for i in range(512)], [0] * 512, 0, _rows((12, 4, 512, 512)),
+    [f"үг{i}" for i in range(512)], [0] * 512, 9, 3,
+    _rows((12, 4, 512, 512)),
     explanation.Answer(answer.names, answer.probabilities, parts, 1, 0, 32),
   )  # fmt: skip
   path = tmp_path / "long.html"
@@ -301,7 +302,8 @@ def test_512_pieces_can_be_read_and_walked_through(
   assert page.locator("#one-head h3").text_content() == "Layer 12, head 4"
   page.select_option("#shown", "lines")
   assert page.locator(".lines path").count() > 0
-  assert "of the attention" in (page.locator("#view").text_content() or "")
+  shown = page.locator("#view").text_content() or ""
+  assert "of the attention" in shown and "text in 3 windows" in shown
 
 
 @pytest.mark.slow

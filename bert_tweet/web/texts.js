@@ -55,6 +55,8 @@ const TEXTS = {
     rounded: "Тоог мөрийнхөө хамгийн их утгын 1/255 хүртэл бөөрөнхийлсөн.",
     kept: (n, share) => `Мөр бүрийн хамгийн их ${n} утга бий: нийт анхаарлын ${share}.`,
     cut: (n) => `Загварт багтаагүй ${n} хэсгийг уншаагүй.`,
+    windows: (n) =>
+      `Загвар энэ текстийг ${n} цонхоор уншдаг. Энд эхнийх нь: таамаглал бол бүгдийн дундаж.`,
     noStream: "Энэ хөтөч хэт хуучин тул анхаарлыг задалж чадсангүй.",
   },
   en: {
@@ -110,6 +112,8 @@ const TEXTS = {
     rounded: "Numbers are rounded to 1/255 of the largest of their row.",
     kept: (n, share) => `Of each row the ${n} largest are here: ${share} of the attention.`,
     cut: (n) => `${n} pieces for which the model has no room were not read.`,
+    windows: (n) =>
+      `The model reads this text in ${n} windows. This is the first: a prediction is the mean of all.`,
     noStream: "This browser is too old to unpack the attention.",
   },
 };

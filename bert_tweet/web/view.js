@@ -115,7 +115,7 @@ class View {
   }
 
   drawAttribution() {
-    const { answer, cut } = this.data;
+    const { answer } = this.data;
     const parts = this.attribution();
     const most = Math.max(...parts.map(Math.abs)) || 1;
     const units = this.units();
@@ -151,13 +151,21 @@ class View {
         table([said("part"), said("adds")], sorted.map(([a, b]) => [a, signed(b)])),
       ),
     );
-    if (cut) this.spoke.append(element("p", { class: "note" }, said("cut", cut)));
+    const unread = this.unread();
+    if (unread) this.spoke.append(element("p", { class: "note" }, unread));
+  }
+
+  // What of the text is not shown; "" where all of it is.
+  unread() {
+    const { cut, windows } = this.data;
+    if (windows > 1) return said("windows", windows);
+    return cut ? said("cut", cut) : "";
   }
 
   // All heads.
 
   overview() {
-    const { layers, heads, kept, share, cut, answer } = this.data;
+    const { layers, heads, kept, share, answer } = this.data;
     this.buttons = [];
     const grid = element("div", {
       class: "grid",
@@ -190,7 +198,7 @@ class View {
     }
     const notes = [said("rounded")];
     if (kept) notes.push(said("kept", kept, percent(share)));
-    if (cut && !answer) notes.push(said("cut", cut));
+    if (this.unread() && !answer) notes.push(this.unread());
     return element(
       "section",
       { class: "card" },

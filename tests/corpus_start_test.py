@@ -148,8 +148,8 @@ def test_every_block_and_only_known_weights_change(
 
 def test_the_same_counts_and_seed_give_the_same_bytes() -> None:
   first, second = _started(ALBERT), _started(ALBERT)
-  for a, b in zip(first.variables, second.variables, strict=True):
-    assert a.numpy().tobytes() == b.numpy().tobytes()
+  for variable, same in zip(first.variables, second.variables, strict=True):
+    assert variable.numpy().tobytes() == same.numpy().tobytes()
 
 
 def test_saved_statistics_come_back_and_those_of_other_records_do_not(

@@ -73,9 +73,9 @@ def test_masks_from_a_step_on_are_those_of_an_unbroken_run(
     _batches(dynamic_records, 0, 9),
     _batches(dynamic_records, 4, 5),
   )
-  for a, b in zip(whole[4:], resumed, strict=True):
-    for name, value in a.items():
-      np.testing.assert_array_equal(value, b[name], name)
+  for batch, resumed_batch in zip(whole[4:], resumed, strict=True):
+    for name, value in batch.items():
+      np.testing.assert_array_equal(value, resumed_batch[name], name)
 
 
 def test_another_step_seed_or_row_has_other_masks(

@@ -72,12 +72,12 @@ def test_weights_depend_on_the_seed_alone() -> None:
   first, again, reseeded = (
     pretraining.PretrainingModel(CONFIG, seed) for seed in (1, 1, 2)
   )
-  for a, b, c in zip(
+  for weight, same, different in zip(
     first.weights, again.weights, reseeded.weights, strict=True
   ):
-    np.testing.assert_array_equal(a.numpy(), b.numpy(), a.name)
-    if "kernel" in a.name or a.name.endswith("embeddings:0"):
-      assert not np.array_equal(a.numpy(), c.numpy()), a.name
+    np.testing.assert_array_equal(weight.numpy(), same.numpy(), weight.name)
+    if "kernel" in weight.name or weight.name.endswith("embeddings:0"):
+      assert not np.array_equal(weight.numpy(), different.numpy()), weight.name
   query, key = (
     variable.numpy()
     for variable in first.weights

@@ -102,15 +102,15 @@ def test_a_corpus_leaves_the_folders_alone_that_its_own_would_match(
 ) -> None:
   text = tmp_path / f"{name}.txt"
   text.write_text("Монгол Улс нь Төв Азид оршдог.\n\nСайн байна уу, та нар?\n")
-  other = _corpus(text, tmp_path / "e1")
+  digests = _corpus(text, tmp_path / "e1")
   for _ in range(2):  # the second replaces the first
-    assert _corpus(text, tmp_path / name) == other
+    assert _corpus(text, tmp_path / name) == digests
   (tmp_path / name / "mine.txt").write_text(
     "files of the user: moved one by one"
   )
   (tmp_path / name / "corpus-9.txt").write_text("stale")
-  assert _corpus(text, tmp_path / name).keys() == {*other, "mine.txt"}
-  assert running.digests(tmp_path / "e1") == other
+  assert _corpus(text, tmp_path / name).keys() == {*digests, "mine.txt"}
+  assert running.digests(tmp_path / "e1") == digests
   assert {path.name for path in tmp_path.iterdir()} == {"e1", name, text.name}
 
 

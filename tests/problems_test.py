@@ -213,14 +213,20 @@ def test_the_best_weights_come_back_and_patience_ends() -> None:
 def test_calibration_of_a_textbook_case() -> None:
   confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
   right = np.array([1, 1, 1, 0, 1, 0])
-  found = calibration.bins(confidence, right, 10)
-  assert [(one.rows, one.accuracy) for one in found] == [(2, 0.5), (4, 0.75)]
-  assert calibration.expected_error(found) == pytest.approx(
+  intervals = calibration.bins(confidence, right, 10)
+  assert [(interval.rows, interval.accuracy) for interval in intervals] == [
+    (2, 0.5),
+    (4, 0.75),
+  ]
+  assert calibration.expected_error(intervals) == pytest.approx(
     (4 * 0.20 + 2 * 0.05) / 6
   )
   # The edges belong to the lower bin, 0 and 1 to the outer ones.
   ends = calibration.bins(np.array([0.0, 0.1, 1.0]), np.array([0, 1, 1]), 10)
-  assert [(one.low, one.rows) for one in ends] == [(0.0, 2), (0.9, 1)]
+  assert [(interval.low, interval.rows) for interval in ends] == [
+    (0.0, 2),
+    (0.9, 1),
+  ]
 
 
 def test_the_temperature_undoes_what_made_a_model_too_sure() -> None:
@@ -230,12 +236,12 @@ def test_the_temperature_undoes_what_made_a_model_too_sure() -> None:
   shares = special.softmax(logits, 1)
   targets = np.array([rng.choice(3, p=p) for p in shares], np.int32)
   sure = (logits * 3).astype(np.float32)
-  found = calibration.temperature(problem, sure, targets)
-  assert found == pytest.approx(3, rel=0.1)
+  temperature = calibration.temperature(problem, sure, targets)
+  assert temperature == pytest.approx(3, rel=0.1)
 
   def error(values: np.ndarray) -> float:
     p = problem.probabilities(values)
     bins = calibration.bins(p.max(axis=1), p.argmax(axis=1) == targets)
     return calibration.expected_error(bins)
 
-  assert error(sure / found) < 0.03 < error(sure)
+  assert error(sure / temperature) < 0.03 < error(sure)

@@ -259,14 +259,14 @@ def test_200_good_and_bad_requests_at_once_get_what_is_theirs(
   texts = ["эрх тэгш " * (1 + i % 20) + str(i) for i in range(200)]
   expected = predictor.probabilities(texts)
 
-  def ask(i: int) -> None:
-    if i % 4 == 3:
-      content, status, _ = list(BAD.values())[i % len(BAD)]
+  def ask(number: int) -> None:
+    if number % 4 == 3:
+      content, status, _ = list(BAD.values())[number % len(BAD)]
       assert _post(running_server, content).status_code == status
     else:
-      answer = _post(running_server, {"text": texts[i]}).json()
+      answer = _post(running_server, {"text": texts[number]}).json()
       np.testing.assert_allclose(
-        list(answer["probabilities"].values()), expected[i], atol=1e-5
+        list(answer["probabilities"].values()), expected[number], atol=1e-5
       )
 
   with concurrent.futures.ThreadPoolExecutor(200) as callers:

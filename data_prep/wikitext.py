@@ -539,10 +539,14 @@ class _Renderer:
     return f"{_LINK_START}{_without_links(shown)}{_LINK_END}"
 
   def _url(self, token: Any, stream: _Stream) -> str:
-    _, stop = self._text(stream, _URL_STOPS)
+    """Returns the text of a link, or the address that stands for itself.
+
+    An address in brackets without a text is shown as a number: [1].
+    """
+    address, stop = self._text(stream, _URL_STOPS)
     if stop is tokens.ExternalLinkSeparator:
       return self._text(stream, frozenset((tokens.ExternalLinkClose,)))[0]
-    return ""
+    return "" if token["brackets"] else f"{_LINK_START}{address}{_LINK_END}"
 
   def _entity(self, token: Any, stream: _Stream) -> str:
     """Puts it together again: it is read when the paragraphs are known."""

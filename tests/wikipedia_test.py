@@ -473,7 +473,12 @@ _GOLDEN = {
   ),
   "external links": (
     "[http://а.mn/б?в=г Сайт], [https://а.mn] (http://а.mn/б) [//а.mn Өөр].",
-    ["Сайт, Өөр."],
+    ["Сайт, (http://а.mn/б) Өөр."],
+  ),
+  "addresses that stand for themselves": (
+    "Хаяг нь http://a.mn/б_в?г=1&amp;д, ''https://a.mn/(е)'' хоёр юм.\n"
+    "* https://a.mn/ж\n* Өөр нэг ном: https://a.mn/" + "з" * 60 + " юм даа.",
+    ["Хаяг нь http://a.mn/б_в?г=1&д, https://a.mn/(е) хоёр юм."],
   ),
   "what templates leave in brackets": (
     "__NOTOC__Тэр (  , {{efn|а}} ) ирээд ([http://а.mn эх], {{IPA|а}}) явсан ({{cn}}).",

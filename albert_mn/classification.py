@@ -28,6 +28,7 @@ from albert_mn import (
 from data_prep import (
   manifest,
   options,
+  ownership,
   tokenization,
 )
 
@@ -149,7 +150,17 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
 
 
 def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
-  """Trains, evaluates, predicts as the flags say; returns the results."""
+  """Trains, evaluates, predicts as the flags say; returns the results.
+
+  Raises:
+    options.InputError: for what the flags or files have wrong, and when another
+      program writes into the output folder.
+  """
+  with ownership.owning(settings.output_dir):
+    return _run(settings, recipe)
+
+
+def _run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
   tf.config.experimental.enable_op_determinism()
   policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
   tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])

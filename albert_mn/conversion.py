@@ -40,6 +40,7 @@ from data_prep import (
   length_buckets,
   manifest,
   options,
+  ownership,
   storage,
   tokenization,
 )
@@ -200,7 +201,17 @@ class Opened:
 
 
 def run(settings: Options) -> None:
-  """Converts, checks, puts in place, and prints what was done."""
+  """Converts, checks, puts in place, and prints what was done.
+
+  Raises:
+    options.InputError: when it gives other outputs, and when another program
+      writes into the output folder.
+  """
+  with ownership.owning(settings.output_dir):
+    _run(settings)
+
+
+def _run(settings: Options) -> None:
   storage.require_writable(settings.output_dir)
   settings = dataclasses.replace(
     settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)

@@ -21,6 +21,7 @@ from data_prep import (
   framing,
   manifest,
   options,
+  ownership,
   storage,
   tokenization,
   whole_folders,
@@ -46,7 +47,17 @@ Options = export_source.Options  # where programs look for it
 
 
 def run(settings: Options) -> None:
-  """Exports, checks, puts in place, and prints what was done."""
+  """Exports, checks, puts in place, and prints what was done.
+
+  Raises:
+    options.InputError: when it gives other outputs, when what is there is no
+      export, and when another program writes there.
+  """
+  with ownership.owning(settings.output_dir):
+    _run(settings)
+
+
+def _run(settings: Options) -> None:
   storage.require_writable(settings.output_dir)
   source = export_source.opened(settings.model_dir)
   if settings.model_card:

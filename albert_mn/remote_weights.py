@@ -16,6 +16,7 @@ import os
 import posixpath
 import re
 import shutil
+import tempfile
 
 from albert_mn import configs, huggingface, initial_weights, model_directory
 from data_prep import (
@@ -25,6 +26,7 @@ from data_prep import (
   json_files,
   manifest,
   options,
+  ownership,
   storage,
 )
 
@@ -98,10 +100,17 @@ def fetch(settings: Options) -> None:
 def _copied(path: str, folder: str) -> str:
   """Copies the folder of weights; returns their path there."""
   source = initial_weights.folder_of(path)
-  aside = f"{folder}.partial"
-  shutil.rmtree(aside, ignore_errors=True)
-  shutil.copytree(source, aside)
-  os.rename(aside, folder)
+  full = os.path.abspath(folder)
+  os.makedirs(os.path.dirname(full), exist_ok=True)
+  with (
+    ownership.owning(folder),
+    tempfile.TemporaryDirectory(
+      prefix=f".{os.path.basename(full)}.", dir=os.path.dirname(full)
+    ) as place,
+  ):
+    aside = os.path.join(place, "weights")
+    shutil.copytree(source, aside)
+    os.rename(aside, full)
   return os.path.normpath(os.path.join(folder, os.path.relpath(path, source)))
 
 

@@ -42,7 +42,7 @@ from albert_mn import (
   trainer,
   training_report,
 )
-from data_prep import framing, options, storage, tokenization
+from data_prep import framing, options, ownership, storage, tokenization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,7 +312,12 @@ def run(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> dict[str, float]:
-  """Pretrains and evaluates as the flags say; returns the last metrics."""
+  """Pretrains and evaluates as the flags say; returns the last metrics.
+
+  Raises:
+    options.InputError: for what the flags or files have wrong, and when another
+      program trains in the output folder; evaluations may go on beside it.
+  """
   recipe = settled(settings, recipe)
   if settings.print_schedule:
     print(learning_rates.table(recipe))
@@ -320,6 +325,20 @@ def run(
   settings = localized(settings, devices)
   work = examined(settings, recipe, devices, probing, checks.Examination())
   assert work, "the first failure was raised"
+  owned = work.chief and settings.do_train
+  folders = (settings.output_dir, settings.export_dir) if owned else ()
+  with ownership.owning(*folders):
+    return _run(work, settings, recipe, devices, probing)
+
+
+def _run(
+  work: Run,
+  settings: Options,
+  recipe: optimization.OptimizerOptions,
+  devices: distribution.Options,
+  probing: probe.Options,
+) -> dict[str, float]:
+  """Runs what was examined."""
   strategy = work.strategy
   model, optimizer, watch, steps = _built(work, devices)
   flags = {

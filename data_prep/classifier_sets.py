@@ -28,6 +28,7 @@ from data_prep import (
   label_names,
   manifest,
   options,
+  ownership,
   similarity,
   storage,
   tables,
@@ -113,8 +114,18 @@ def build(
     settings: what to read and how to split it.
     columns: for --source=table; of --source=ner those of text and labels.
     cleaning: for --source=tweets.
+
+  Raises:
+    options.InputError: for files that cannot be read or split, and when another
+      program writes into the output folder.
   """
-  cleaning = cleaning or tweets.Options()
+  with ownership.owning(settings.output_dir):
+    return _build(settings, columns, cleaning or tweets.Options())
+
+
+def _build(
+  settings: Options, columns: classifier_data.Columns, cleaning: tweets.Options
+) -> dict[str, Any]:
   columns = source_columns(settings.source, columns)
   storage.require_writable(settings.output_dir)
   paths = storage.matching(settings.input_file)

@@ -22,6 +22,7 @@ from data_prep import (
   manifest,
   normalization,
   options,
+  ownership,
   parallel,
   sentences,
   similarity,
@@ -167,8 +168,14 @@ def build(settings: Settings) -> corpus_stats.Stats:
   """Builds the corpus; returns what was kept and what was dropped.
 
   Raises:
-    options.InputError: when no document is left.
+    options.InputError: when no document is left, or when another program writes
+      into the output folder.
   """
+  with ownership.owning(settings.corpus.output_dir):
+    return _build(settings)
+
+
+def _build(settings: Settings) -> corpus_stats.Stats:
   corpus = settings.corpus
   files = _files(settings)
   if corpus.decontaminate:  # says what is wrong with it before any work

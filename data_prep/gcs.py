@@ -3,8 +3,8 @@
 What helps to be tried again (429, 5xx, a cut connection) is, with back-off
 and a line each time; what does not ends in one clear line. An object that
 exists is whole: it is uploaded from a finished file, with its checksum, and
-only if nobody else has written it meanwhile. `data_prep.storage` alone calls
-this.
+only if nobody else has written it meanwhile. Only `storage`, `fetched` and
+`ownership` call this.
 
 The client honours STORAGE_EMULATOR_HOST, for a server of one's own.
 """
@@ -318,6 +318,46 @@ def move(source: str, path: str) -> None:
   delete(source)
 
 
+def put(path: str, content: bytes, generation: int) -> int:
+  """Writes a small object in the place of one generation of it.
+
+  Args:
+    path: of the object.
+    content: other bytes than what anybody else may write there.
+    generation: what is to be replaced; 0 for no object.
+
+  Returns:
+    The new generation; 0 where there is another one than `generation`.
+  """
+  blob = _blob(path)
+  with _explained(path):
+    try:
+      blob.upload_from_string(
+        content,
+        checksum="crc32c",
+        if_generation_match=generation,
+        retry=_retry(),
+      )
+    except _errors().PreconditionFailed:
+      there = get(path)  # ours, where an answer was lost
+      return there[1] if there and there[0] == content else 0
+  return int(blob.generation)
+
+
+def get(path: str) -> tuple[bytes, int] | None:
+  """Returns a small object and its generation, None where there is none."""
+  blob = _blob(path)
+  with _explained(path):
+    try:
+      blob.reload(retry=_retry())
+      content = blob.download_as_bytes(
+        if_generation_match=blob.generation, retry=_retry()
+      )
+    except (_errors().NotFound, _errors().PreconditionFailed):
+      return None  # gone, or replaced between the two requests
+  return content, int(blob.generation)
+
+
 def _generation(path: str) -> int:
   """Returns which version of an object is there; 0 is none."""
   blob = _blob(path)
@@ -337,7 +377,8 @@ def _crc32c(path: str) -> str:
   return base64.b64encode(checksum.digest()).decode()
 
 
-def delete(path: str) -> None:
-  """Removes an object, if it is there."""
-  with _explained(path), contextlib.suppress(_errors().NotFound):
-    _blob(path).delete(retry=_retry())
+def delete(path: str, generation: int | None = None) -> None:
+  """Removes an object, or one generation of it, if it is there."""
+  gone = (_errors().NotFound, _errors().PreconditionFailed)
+  with _explained(path), contextlib.suppress(*gone):
+    _blob(path).delete(if_generation_match=generation, retry=_retry())

@@ -30,6 +30,7 @@ from data_prep import (
   held_out,
   manifest,
   options,
+  ownership,
   parallel,
   records,
   storage,
@@ -237,9 +238,13 @@ def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
     runner: who calls the stages; none for this machine's cores.
 
   Raises:
-    options.InputError: for an empty corpus or an unfit model.
+    options.InputError: for an empty corpus or an unfit model, and when another
+      program writes into the output folder.
   """
-  with parallel.Workers(settings.num_workers) as workers:
+  with (
+    ownership.owning(settings.folder()),
+    parallel.Workers(settings.num_workers) as workers,
+  ):
     return _create(settings, runner, workers)
 
 

@@ -23,6 +23,7 @@ from data_prep import (
   manifest,
   morphemes,
   options,
+  ownership,
   storage,
   tokenization,
   tokenizer_report,
@@ -218,8 +219,14 @@ def train(settings: Options) -> dict[str, Any]:
     The figures of report.json.
 
   Raises:
-    options.InputError: for an empty corpus, or more pieces than it can give.
+    options.InputError: for an empty corpus, or more pieces than it can give, and
+      when another program writes into the output folder.
   """
+  with ownership.owning(settings.output_dir):
+    return _train(settings)
+
+
+def _train(settings: Options) -> dict[str, Any]:
   gold_file = settings.morphemes_file
   gold = morphemes.read(gold_file) if gold_file else None
   drawn = sample(settings)

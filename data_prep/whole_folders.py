@@ -18,7 +18,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 
-from data_prep import manifest, storage
+from data_prep import manifest, ownership, storage
 
 # Says of a name in a folder, that of a file or subfolder, whether a program of
 # ours wrote it, so that it goes where it is not among the new files.
@@ -67,13 +67,16 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
 def finish(folder: str, is_ours: IsOurs) -> None:
   """Moves into `folder` what an earlier process had complete but not moved.
 
-  What an earlier process left unfinished is removed.
+  What an earlier process left unfinished is removed. Where another process owns
+  the folder, or one that it is in, that one is at work, and all is left to it.
 
   Args:
     folder: as that of `replacing`.
     is_ours: likewise.
   """
   aside = os.path.join(folder, UNFINISHED)
+  if not _is_left(folder, aside) or ownership.is_anothers(folder):
+    return
   if storage.exists(os.path.join(aside, _MOVES)):
     _move_up(folder, is_ours)
   else:
@@ -87,6 +90,14 @@ def finish(folder: str, is_ours: IsOurs) -> None:
     os.rename(beside if os.path.isdir(beside) else earlier, target)
   _clear(beside)
   _clear(earlier)
+
+
+def _is_left(folder: str, aside: str) -> bool:
+  """Says whether there is anything that is not in its place."""
+  if storage.is_remote(folder):
+    return bool(storage.below(aside))
+  beside = _beside(folder)
+  return any(map(os.path.lexists, (aside, beside, _earlier(beside))))
 
 
 def _beside(folder: str) -> str:

@@ -402,13 +402,14 @@ def test_a_killed_run_leaves_no_manifest_and_the_next_one_is_whole(
     stderr=subprocess.DEVNULL,
   )
   deadline = time.monotonic() + 60
-  while not list(tmp_path.glob("out/.spill-*/*")):
+  while not list(tmp_path.glob(".out.unfinished/.spill-*/*")):
     assert process.poll() is None and time.monotonic() < deadline
     time.sleep(0.002)
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
-  assert not (tmp_path / "out" / "manifest.json").exists()
+  assert not (tmp_path / "out").exists()
   programs.succeed(*_flags(udhr, tokenizer_file, tmp_path / "out"))
+  assert list(tmp_path.iterdir()) == [tmp_path / "out"]
   assert not list(tmp_path.glob("out/.*"))
   made = json.loads((tmp_path / "out" / "manifest.json").read_text())
   want = json.loads((folder / "manifest.json").read_text())

@@ -1,5 +1,6 @@
 """gs:// in and out, against a real server, with what networks do to it."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from data_prep import gcs, manifest, options, records, storage
+from data_prep import gcs, manifest, options, ownership, records, storage
 from tests import gcs_server, running
 
 TEXT = "Сайн байна уу?\n" * 1000
@@ -247,3 +248,97 @@ def test_the_ends_of_a_file_of_records_are_read_on_gs_too(
     size = storage.size("gs://bucket/a.tfrecord")
     ends = records.ends(file, size, 3)
   assert ends[:3] == made[:3] and ends[-1] == made[-1] and len(ends) < 9
+
+
+_OWN = """
+import sys, threading
+from data_prep import gcs, ownership
+ownership._BEAT = float(sys.argv[2])
+with ownership.owning(sys.argv[1]):
+  print("ready", flush=True)
+  sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def _owner(folder: str, beat: float) -> Iterator[subprocess.Popen[str]]:
+  """Runs a process that owns a folder, and says so every `beat` seconds."""
+  with subprocess.Popen(
+    [sys.executable, "-c", _OWN, folder, str(beat)], cwd=running.ROOT,
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    text=True,
+  ) as process:  # fmt: skip
+    assert process.stdout and process.stdout.readline() == "ready\n"
+    try:
+      yield process
+    finally:
+      process.kill()
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr(ownership, "_PATIENCE", 2.0)
+  monkeypatch.setattr(ownership, "_BEAT", 0.2)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_folder_of_a_bucket_has_one_owner_as_long_as_that_lives(
+  server: gcs_server.Front,
+) -> None:
+  folder = "gs://bucket/owned/out"
+  with _owner(folder, 0.2) as process:
+    refused = pytest.raises(options.InputError, match=f"{process.pid} on")
+    with refused, ownership.owning(f"{folder}/"):
+      pass
+    assert ownership.is_anothers(f"{folder}/below")
+    assert not ownership.is_anothers("gs://bucket/owned")
+    process.communicate()  # it ends well
+    assert not storage.exists(f"{folder}/.lock")
+  with _owner(folder, 0.2) as process:
+    process.kill()
+    process.wait()
+    begun = time.monotonic()
+    with ownership.owning(folder):  # of this machine: seen at once
+      assert time.monotonic() - begun < 1.5
+      assert not ownership.is_anothers(folder)
+      assert not storage.names(folder)
+  assert not storage.below(folder)
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("fault", ["", "cut"])
+def test_what_a_dead_machine_owned_is_free_after_a_while(
+  server: gcs_server.Front, fault: str
+) -> None:
+  path = "gs://bucket/left/.lock"
+  owner = ownership._Owner("run_pretraining", 7, "tpu-vm", "elsewhere", "x")
+  assert gcs.put(path, owner.content(), 0)
+  begun = time.monotonic()
+  server.faults = [fault]
+  with ownership.owning("gs://bucket/left"):
+    assert time.monotonic() - begun > 2
+    server.faults = [fault]  # the answer to a beat is lost
+    time.sleep(1)
+    seen = [gcs.get(path), time.sleep(0.5), gcs.get(path)]
+    assert seen[0] and seen[2] and seen[0][1] != seen[2][1]
+    assert b'"run_pretraining"' not in seen[2][0]
+  assert not storage.exists(path)
+
+
+def test_an_owner_that_stood_still_ends_when_another_one_writes(
+  server: gcs_server.Front,
+) -> None:
+  folder = "gs://bucket/still/out"
+  with _owner(folder, 0.2) as process:
+    os.kill(process.pid, signal.SIGSTOP)
+    there = gcs.get(f"{folder}/.lock")
+    assert there
+    other = ownership._Owner("build_corpus", 8, "elsewhere", "", "y")
+    assert gcs.put(f"{folder}/.lock", other.content(), there[1])
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(20) == 1
+    assert process.stderr
+    (line,) = process.stderr.read().splitlines()
+    assert line.startswith(f"error: expected {folder} for this program alone")
+    assert "build_corpus, process 8 on elsewhere" in line
+  storage.remove(f"{folder}/.lock")

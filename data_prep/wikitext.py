@@ -389,8 +389,10 @@ _PAGE_NAMES = frozenset("pagename fullpagename basepagename страница".sp
 # The languages of Wikipedia: a link to one of them stands beside the page and
 # shows nothing in it; [[wikt:гол|гол]] and [[doi:10.1/2|өгүүлэл]] do. Source:
 # the file langlist of github.com/wikimedia/operations-mediawiki-config, which
-# Wikimedia's servers read, as of commit 00d5da16, and zh-cn, zh-tw, nb, dk, jp
-# and cz, which MediaWiki leads to these.
+# Wikimedia's servers read, as of commit 00d5da16; and cmn, cz, dk, egl,
+# en-simple, epo, jp, nb, zh-cn and zh-tw, which lead to these, of
+# dumpInterwiki.php in github.com/wikimedia/mediawiki-extensions-
+# WikimediaMaintenance as of commit 2e2c5ead.
 _LANGUAGES = frozenset(
   """
   aa ab ace ady af ak als alt am ami an ang anp ar arc ary arz as ast atj av
@@ -410,6 +412,7 @@ _LANGUAGES = frozenset(
   szl szy ta tay tcy te tet tg th ti tk tl tly tn to tpi tr trv ts tt tum tw
   ty tyv udm ug uk ur uz ve vec vep vi vls vo vro wa war wo wuu xal xh xmf yi
   yo yue za zea zh zh-classical zh-min-nan zh-yue zu zh-cn zh-tw nb dk jp cz
+  cmn egl en-simple epo
   """.split()
 )
 

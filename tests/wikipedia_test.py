@@ -584,6 +584,11 @@ def test_an_unknown_template_leaves_a_hole_that_is_known(name: str) -> None:
     ("[[Медиа:а.ogg|дуу]]", "дуу"),
     ("[[:en:Tuul|Туул]]", "Туул"),
     ("[[en:Tuul|Туул]]", ""),
+    ("[[epo:Tuul|Туул]][[Cmn:Tuul|Туул]][[en-simple:Tuul]][[egl:Tuul]]", ""),
+    (
+      "[[zh-cn:Tuul]][[zh-tw:Tuul]][[nb:Tuul]][[dk:Tuul]][[jp:Tuul]][[cz:Tuul]]",
+      "",
+    ),
     ("[[EN: Tuul]]", ""),
     ("[[be-tarask:Туул|Туул]]", ""),
     ("[[simple:Tuul]]", ""),

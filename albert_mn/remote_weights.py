@@ -4,6 +4,7 @@
     local("https://host/albert_base_mn.tar.gz")        # an archive of anything
     local("https://host/model/pytorch_model.bin")      # a file of weights
     local("gs://bucket/run/checkpoints/model.ckpt-30") # a checkpoint's prefix
+    local("gs://bucket/albert_base")                   # a TF Hub module
     local("albert_base_mn.zip")                        # an archive that is here
 
 Each gives a local path that initial_weights takes. A bucket's folder is listed;
@@ -43,6 +44,8 @@ _COMPANIONS = (
 )
 _SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
+# The prefix of the checkpoint in a SavedModel.
+_SAVED_WEIGHTS = f"{model_directory.VARIABLES}/{model_directory.VARIABLES}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +193,8 @@ def _there(
 def _of_bucket(cache: fetched.Cache, address: str) -> str:
   """Fetches a folder of a bucket, or a checkpoint with what lies beside it."""
   prefix = model_directory.FILE_OF_CHECKPOINT.sub("", address.rstrip("/"))
+  if storage.exists(f"{_module_of(prefix)}/{_SAVED_WEIGHTS}.index"):
+    return _saved_model(cache, _module_of(prefix))
   above, name = posixpath.split(prefix)
   if storage.exists(f"{prefix}.index"):
     names = [
@@ -213,6 +218,28 @@ def _of_bucket(cache: fetched.Cache, address: str) -> str:
   )
   initial_weights.format_of(folder)  # or it says what is missing
   return folder
+
+
+def _module_of(path: str) -> str:
+  """Returns the folder of the SavedModel that a path would be in, if it is."""
+  return re.sub(rf"(/{model_directory.VARIABLES}){{1,2}}$", "", path)
+
+
+def _saved_model(cache: fetched.Cache, folder: str) -> str:
+  """Fetches the weights of a SavedModel, such as a TF Hub module's.
+
+  They lie in variables/, what belongs to them in assets/ or above both. Here all
+  lie side by side, and the graph stays where it is.
+  """
+  found: dict[str, str] = {}
+  for place in (f"{folder}/assets", folder):
+    names = filter(_is_companion, storage.names(place))
+    found |= {name: fetched.beside(place, name) for name in names}
+  weights = f"{folder}/{model_directory.VARIABLES}"
+  for name in storage.names(weights):
+    if model_directory.FILE_OF_CHECKPOINT.search(name):
+      found[name] = fetched.beside(weights, name)
+  return cache.together({n: cache.file(path) for n, path in found.items()})
 
 
 def _is_companion(name: str) -> bool:
@@ -258,6 +285,14 @@ def _prefix_of_server(cache: fetched.Cache, address: str) -> str:
   above, name = posixpath.split(prefix)
   index = f"{name}.index"
   files = _there(cache, above, (index,))
+  module = _module_of(address.rstrip("/"))
+  if not files and cache.find(fetched.beside(module, "saved_model.pb")):
+    raise options.InputError(
+      "a local path, gs:// or an archive of a SavedModel, such as a TF Hub "
+      "module",
+      f"its folder {module}; behind https:// none can be listed",
+      "give the address of its archive (.tar.gz), or download the folder",
+    )
   if not files:
     raise options.InputError(
       f"an archive, {manifest.NAME}, {' or '.join(_WHOLE)} in a folder, or a "

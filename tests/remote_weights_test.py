@@ -19,6 +19,7 @@ import tensorflow as tf
 from albert_mn import (
   conversion,
   distribution,
+  encoders,
   exports,
   initial_weights,
   model_directory,
@@ -34,7 +35,7 @@ from data_prep import (
   storage,
   transfers,
 )
-from tests import gcs_server, http_server, running
+from tests import gcs_server, http_server, running, tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 ALBERT, TOPICS = REFERENCE / "albert_g3", REFERENCE / "hf_topics"
@@ -473,6 +474,40 @@ def test_a_bucket_gives_folders_prefixes_and_archives(
   storage.copy(str(archive), "gs://bucket/bert.zip")
   unpacked = remote_weights.local("gs://bucket/bert.zip")
   assert running.digests(pathlib.Path(unpacked)) == running.digests(TOPICS)
+
+
+def _saved(folder: pathlib.Path) -> pathlib.Path:
+  """Writes ALBERT's reference weights as a TF Hub module."""
+  reader = tf.train.load_checkpoint(str(ALBERT / "model.ckpt"))
+  arrays = {
+    f"module/{name}": reader.get_tensor(name)
+    for name in reader.get_variable_to_shape_map()
+    if not name.endswith(("adam_m", "adam_v", "global_step"))
+  }
+  config = (ALBERT / "config.json").read_bytes()
+  assets = {"albert_config.json": config, "30k-clean.model": b"[PAD]\n"}
+  tf1_saver.save_module(arrays, folder, assets)
+  return folder
+
+
+def test_a_module_of_tf_hub_comes_from_a_bucket_but_not_from_a_server(
+  gs: gcs_server.Front, server: http_server.Server, tmp_path: pathlib.Path
+) -> None:
+  module = _saved(tmp_path / "module")
+  for place in filter(pathlib.Path.is_file, module.rglob("*")):
+    name = place.relative_to(module).as_posix()
+    storage.copy(str(place), f"gs://bucket/hub/albert/{name}")
+    server.files[f"/hub/{name}"] = place.read_bytes()
+  config = initial_weights.settle_config("", "", str(module))
+  for path in ("", "/", "/variables", "/variables/variables"):
+    here = remote_weights.local(f"gs://bucket/hub/albert{path}")
+    assert initial_weights.format_of(here) is initial_weights.Format.TF1
+    assert initial_weights.settle_config("", "", here) == config
+    tokenizer_file = pathlib.Path(initial_weights.tokenizer_file(here))
+    assert tokenizer_file.name == "30k-clean.model"
+    initial_weights.load(here, {"encoder": encoders.AlbertEncoder(config, 0)})
+  with pytest.raises(options.InputError, match=r"its archive \(.tar.gz\)"):
+    remote_weights.local(f"{server.url}/hub")
 
 
 @pytest.mark.parametrize("to", ["huggingface", "weights"])

@@ -20,24 +20,23 @@ def main(settings: pretraining_data.Options) -> None:
     runner = functools.partial(beam_runner.run, settings.beam_options)
   counts = pretraining_data.create(settings, runner)
   for role in ("train", "eval"):
-    text = counts[f"{role}_pieces"] + counts[f"{role}_cut"]
+    logging.info("%s", pretraining_data.labels_line(role, settings, counts))
 
-    def percent(part: str, whole: int, role: str = role) -> float:
-      return 100 * counts[f"{role}_{part}"] / max(whole, 1)
+    def percent(part: str, whole: str, role: str = role) -> float:
+      return 100 * counts[f"{role}_{part}"] / max(counts[f"{role}_{whole}"], 1)
 
     logging.info(
-      "%s: %d examples of %d documents, %d with a sentence pair; "
+      "%s: %d examples of %d documents; "
       "%.1f %% of the pieces masked, %.1f %% of the masked words as a whole, "
       "%.1f %% of the positions padding, "
-      "%.1f %% of the text cut off at the ends of long examples",
+      "%.2f %% of the text's pieces in no example",
       role,
       counts[f"{role}_examples"],
       counts[f"{role}_documents"],
-      counts[f"{role}_pairs"],
-      percent("masked", counts[f"{role}_pieces"]),
-      percent("whole_words", counts[f"{role}_masked_words"]),
-      percent("padding", counts[f"{role}_positions"]),
-      percent("cut", text),
+      percent("masked", "pieces"),
+      percent("whole_words", "masked_words"),
+      percent("padding", "positions"),
+      percent("cut", "text_pieces"),
     )
   if alike := counts["train_documents_like_held_out"]:
     logging.info("%d documents are versions of held-out ones: left out", alike)

@@ -9,7 +9,6 @@ runner.
 import collections
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,8 +24,10 @@ from data_prep import (
   masking,
   options,
   packing,
+  random_segments,
   randomness,
   records,
+  segment_borders,
   tokenization,
 )
 
@@ -134,8 +135,9 @@ class Recipe(TextPreparation):
   random_next_sentence: bool = options.option(
     False,
     "Make examples for BERT's task, whether segment B follows segment A "
-    "or comes from another document. By default the examples are for "
-    "ALBERT's task, whether segments A and B are in the right order.",
+    "or comes from another document, of a pool of an eighth of the text. By "
+    "default the examples are for ALBERT's task, whether segments A and B "
+    "are in the right order.",
   )
   sentence_pairs_only: bool = options.option(
     False,
@@ -272,18 +274,36 @@ class Made:
 
 
 def of_range(
-  task: Range, buckets: int, recipe: Recipe, spm_model_file: str
+  task: Range,
+  buckets: int,
+  recipe: Recipe,
+  spm_model_file: str,
+  pool: random_segments.Pool | None = None,
 ) -> Made:
-  """Stage one: turns documents into examples, by bucket."""
+  """Stage one: turns documents into examples, by bucket.
+
+  Args:
+    task: the documents.
+    buckets: how many there are.
+    recipe: how examples are made.
+    spm_model_file: the tokenizer.
+    pool: where random second segments come from, with
+      `random_next_sentence`; without a pool no example has a pair then.
+  """
   tokenizer = _tokenizer(spm_model_file, tokenization.Settings.of(vars(recipe)))
   encoded = tokenizer.encode([s for text in task.texts for s in text.sentences])
-  stream = np.concatenate([*encoded, np.zeros(1, np.int32)])
-  found = _instances(task, encoded, recipe)
-  result = Made(
-    _counted_text(task, encoded, found), collections.defaultdict(list)
+  own = np.concatenate([np.zeros(0, np.int32), *encoded])
+  spans, found = _instances(
+    task, encoded, tokenizer.word_starts[own], recipe, pool
   )
   if recipe.sentence_pairs_only:
     found = _rows(found, np.nonzero(found.labels != instances.NO_PAIR)[0])
+  result = Made(
+    _counted_text(task, spans, found), collections.defaultdict(list)
+  )
+  # The layout looks up a place for padding too.
+  behind = np.zeros(1, np.int32) if pool is None else pool.pieces
+  stream = np.concatenate([own, behind])
   step = max(1, _PIECES_A_BLOCK // recipe.max_seq_length)
   for start in range(0, len(found.labels), step):
     part = _rows(found, slice(start, start + step))
@@ -334,21 +354,36 @@ def _rows(
 
 
 def _instances(
-  task: Range, encoded: Sequence[np.ndarray], recipe: Recipe
-) -> instances.Instances:
-  """Cuts every document of the range, once a use."""
-  lengths = iter(map(len, encoded))
-  spans = []
-  for text in task.texts:
-    # A sentence of which the tokenizer leaves nothing is none.
-    sizes = filter(None, itertools.islice(lengths, len(text.sentences)))
-    ends = tuple(itertools.accumulate(sizes))
-    spans.append(instances.Span(text.id, ends, text.uses, text.isolated))
-  return instances.create(
-    [span for span in spans if span.ends],
+  task: Range,
+  encoded: Sequence[np.ndarray],
+  begins: np.ndarray,
+  recipe: Recipe,
+  pool: random_segments.Pool | None,
+) -> tuple[list[instances.Span], instances.Instances]:
+  """Cuts every document of the range, once a use.
+
+  Args:
+    task: the documents.
+    encoded: the pieces of each sentence.
+    begins: bool [pieces], whether a piece begins a word.
+    recipe, pool: as those of `of_range`.
+
+  Returns:
+    the documents as spans of the pieces, and what they are cut into.
+  """
+  ends = np.cumsum(list(map(len, encoded)), dtype=np.int64)
+  last = np.cumsum([len(text.sentences) for text in task.texts]) - 1
+  spans = [
+    instances.Span(text.id, end, text.uses, text.isolated)
+    for text, end in zip(task.texts, ends[last].tolist(), strict=True)
+  ]
+  return spans, instances.create(
+    spans,
+    segment_borders.find(ends, begins, recipe.max_seq_length - 3),
     max_seq_length=recipe.max_seq_length,
     short_seq_prob=0.0 if task.held_out else recipe.short_seq_prob,
     random_next_sentence=recipe.random_next_sentence,
+    pool=pool,
     seed=recipe.seed(task.held_out),
   )
 
@@ -437,20 +472,24 @@ def _masked(
 
 
 def _counted_text(
-  task: Range, encoded: Sequence[np.ndarray], found: instances.Instances
+  task: Range, spans: Sequence[instances.Span], found: instances.Instances
 ) -> Counts:
-  """Counts documents and what of their text no example shows."""
-  lengths = iter(map(len, encoded))
-  pieces = sum(
-    text.uses * sum(itertools.islice(lengths, len(text.sentences)))
-    for text in task.texts
+  """Counts documents, their pieces, and those that no example shows.
+
+  Each use of a document counts anew; random segments do not count.
+  """
+  begins = [0, *(span.end for span in spans)]
+  text = sum(
+    span.uses * (span.end - begin)
+    for span, begin in zip(spans, begins, strict=False)
   )
+  shown = int(found.lengths[found.starts < begins[-1]].sum())
   return collections.Counter(
     {
       f"{task.role}_documents": len(task.texts),
       f"{task.role}_letters": task.letters(),
-      # Random segments are shown beside the text of the documents.
-      f"{task.role}_cut": max(0, pieces - int(found.lengths.sum())),
+      f"{task.role}_text_pieces": text,
+      f"{task.role}_cut": text - shown,
     }
   )
 
@@ -468,6 +507,9 @@ def _counted(
     "pieces": int(found.lengths.sum()),
     "padding": int((rows.mask == 0).sum()),
     "pairs": int((found.labels != instances.NO_PAIR).sum()),
+    "label_0": int((found.labels == instances.IN_ORDER).sum()),
+    "label_1": int((found.labels == instances.SWAPPED).sum()),
+    "label_none": int((found.labels == instances.NO_PAIR).sum()),
   }
   if batch.next_sentence_positions is not None:
     counts["packed"] = len(found.labels)

@@ -73,7 +73,8 @@ def survey(
   Args:
     parts: the corpus.
     eval_fraction: share of the documents; 0 for none.
-    at_least: documents held out, where eval_fraction is above 0.
+    at_least: documents held out, where eval_fraction is above 0, if as many
+      are left to train on. The others come first.
 
   Raises:
     options.InputError: for a corpus without a sentence.
@@ -167,6 +168,7 @@ def _choose(
   if not eval_fraction:
     return none, False
   wanted = max(at_least, round(len(contents) * eval_fraction))
+  wanted = max(0, min(wanted, len(contents) - at_least))
   by_cluster = _lowest(clusters, wanted)
   if by_cluster.any() and not by_cluster.all():
     return by_cluster, True
@@ -178,8 +180,9 @@ def _choose(
     )
     return by_content, False
   logging.warning(
-    "the corpus is one document, so nothing can be held out: documents are "
-    "parted by blank lines"
+    "the corpus is %d documents, so nothing can be held out: documents are "
+    "parted by blank lines",
+    len(contents),
   )
   return none, False
 

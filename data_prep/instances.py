@@ -1,23 +1,27 @@
 """Documents to segment pairs: which spans of text stand in which example.
 
-As google-research/albert's create_instances_from_document, with two
+As google-research/albert's create_instances_from_document, with three
 differences. A chunk of one sentence, which upstream pairs with another
 document under the label "wrong order" (so that topic gives the answer away),
-becomes `[CLS] A [SEP]` with label NO_PAIR. And too long pairs lose a share of
-their ends chosen by one draw, not one draw a piece.
+becomes `[CLS] A [SEP]` with label NO_PAIR. What does not fit in an example
+begins the next one, where upstream truncates it away; a sentence that is
+longer than an example is several segments. And a random segment B is as long
+as the one in whose place it stands, and comes from the pool of random_segments.
 """
 
 import bisect
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import randomness
+from data_prep import random_segments, randomness, segment_borders
 
 # 1 is a random segment B under random_next_sentence.
 IN_ORDER, SWAPPED, NO_PAIR = 0, 1, -1
 _PURPOSE = randomness.Purpose
+_SPECIAL_PIECES = 3  # [CLS], [SEP], [SEP]; one less without a segment B
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Instances:
   Attributes:
     keys: uint64 [rows, 3], document id, duplicate, number in the document:
       what all chance about the instance is keyed by.
-    starts: int64 [rows, 2], where segments A and B begin in the stream.
+    starts: int64 [rows, 2], where segments A and B begin in the stream. Random
+      ones stand in the pool, which follows on the stream.
     lengths: int64 [rows, 2], their pieces; B's is 0 where there is no pair.
     labels: int64 [rows], IN_ORDER, SWAPPED (or random) or NO_PAIR.
   """
@@ -44,187 +49,204 @@ class Span:
 
   Attributes:
     id: what chance about it is keyed by.
-    ends: where each sentence ends, the first one beginning at 0; not empty.
+    end: where it ends.
     uses: how often it is cut into instances.
     isolated: its sentences make no pairs.
   """
 
   id: int
-  ends: Sequence[int]
+  end: int
   uses: int = 1
   isolated: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+  """What chance says of each document and use, [documents][uses].
+
+  Attributes:
+    targets: pieces after which a chunk ends with its segment.
+    middles: 64 bits, from which each chunk draws where its A ends.
+    randoms: likewise, whether its B is random; None where none ever is.
+    may_pair: whether chunks have segments A and B at all.
+  """
+
+  targets: list[list[int]]
+  middles: list[list[int]]
+  randoms: list[list[int]] | None
+  may_pair: bool
+
+
+class _Cuts(NamedTuple):
+  """How a document is cut into chunks, once.
+
+  Attributes:
+    target: pieces after which a chunk ends with its segment.
+    longest: pieces of a chunk at most.
+    middles, randoms: as those of _Drawn; None where no chunk has a segment B,
+      and where no B is random.
+  """
+
+  target: int
+  longest: int
+  middles: int | None
+  randoms: int | None
+
+
+# Of a chunk: where A begins, where A ends, where the chunk ends (where A ends
+# if there is no B), and whether B is random.
+_Chunk = tuple[int, int, int, bool]
+
+
 def create(
   spans: Sequence[Span],
+  borders: segment_borders.Borders,
   *,
   max_seq_length: int,
   short_seq_prob: float,
   random_next_sentence: bool = False,
+  pool: random_segments.Pool | None = None,
   seed: int,
 ) -> Instances:
   """Cuts documents into instances, each as often as it is used.
 
-  Sentences are gathered until they fill the sequence; the gathered chunk is
-  parted in two at a sentence border, and the parts are swapped half the time.
+  Segments are gathered until they fill the sequence; the gathered chunk is
+  parted in two at a border of segments, and the parts are swapped half the
+  time. The chunks of a document are the whole document.
 
   Args:
     spans: the documents.
+    borders: of the stream's segments; each document's end is one of them.
     max_seq_length: pieces of an example, special ones included.
     short_seq_prob: share of the documents whose instances are shorter (BERT
       paper, appendix A.2), so that the model sees all lengths.
-    random_next_sentence: instead of swapping, take B from another document
-      of `spans`, and leave the chunk's second part to the next one (BERT
-      paper, section 3.1).
+    random_next_sentence: instead of swapping, take B from `pool` half the
+      time, and leave the chunk's second part to the next one (BERT paper,
+      section 3.1).
+    pool: where random segments come from. Without a pool no instance has a
+      pair then, since all pairs would have one label.
     seed: of the whole data set.
   """
   ids = np.array([span.id for span in spans], np.uint64)
-  targets = _targets(
-    ids,
-    max((span.uses for span in spans), default=0),
-    max_seq_length - 3,
-    short_seq_prob,
-    seed,
+  room = max_seq_length - _SPECIAL_PIECES
+  drawn = _Drawn(
+    targets=_targets(spans, ids, room, short_seq_prob, seed).tolist(),
+    middles=_states(_PURPOSE.SEGMENT_END, spans, ids, seed),
+    randoms=_states(_PURPOSE.RANDOM_NEXT, spans, ids, seed)
+    if random_next_sentence
+    else None,
+    may_pair=not random_next_sentence or pool is not None,
   )
-  rows: list[tuple[int, int, int, int, int, bool]] = []
-  random_next = random_next_sentence and len(spans) > 1
-  for place, (span, wanted) in enumerate(
-    zip(spans, targets.tolist(), strict=True)
-  ):
-    borders = [0, *span.ends]
-    for use, target in enumerate(wanted[: span.uses]):
-      if random_next and not span.isolated:
-        chunks = _chunks_put_back(borders, target, (seed, ids[place], use))
-      else:
-        chunks = [(*chunk, False) for chunk in _chunks(borders, target)]
-      rows += [
-        (place, use, number, *chunk) for number, chunk in enumerate(chunks)
-      ]
-  table = np.array(rows, np.int64).reshape(-1, 6)
-  document, start, stop = table[:, 0], table[:, 3], table[:, 4]
+  table = _table(spans, borders, room, drawn)
   keys = table[:, :3].astype(np.uint64)
-  keys[:, 0] = ids[document]
-  flat, begin = _stream_borders(spans)
-  middle = _middles(start, stop, keys, seed)
-  is_random = table[:, 5] == 1
-  middle = np.where(is_random, stop, middle)
-  isolated = np.array([span.isolated for span in spans], bool)[document]
+  keys[:, 0] = ids[table[:, 0]]
+  begin, middle, stop = table[:, 3:6].T
+  is_random = table[:, 6] == 1
   swap = randomness.uniform(_PURPOSE.SWAP, seed, *keys.T) < 0.5
-  begin_a, begin_b, end_b = (
-    flat[begin[document] + cut] for cut in (start, middle, stop)
-  )
-  lone = isolated | ((stop - start < 2) & ~is_random)
-  swap = swap & (not random_next_sentence)
-  found = _pairs(keys, begin_a, begin_b, end_b, lone, swap)
-  target = targets[document, table[:, 1]]
-  _add_random(found, is_random, document, target, spans, flat, begin, seed)
-  return _truncated(found, max_seq_length, seed)
+  found = _pairs(keys, begin, middle, stop, swap & (not random_next_sentence))
+  if is_random.any():
+    assert pool is not None, "without a pool no chunk is one of a pair"
+    _add_random(found, is_random, stop - middle, borders, pool, room, seed)
+  return found
 
 
-def _middles(
-  start: np.ndarray, stop: np.ndarray, keys: np.ndarray, seed: int
-) -> np.ndarray:
-  """Returns where A ends: after any sentence of [start, stop) but the last."""
-  end_of_a = randomness.uniform(_PURPOSE.SEGMENT_END, seed, *keys.T)
-  return start + 1 + (end_of_a * (stop - start - 1)).astype(np.int64)
+def _uses(spans: Sequence[Span]) -> np.ndarray:
+  """Returns the numbers of the uses, of the document that has most."""
+  return np.arange(max((span.uses for span in spans), default=0))
+
+
+def _states(
+  purpose: randomness.Purpose, spans: Sequence[Span], ids: np.ndarray, seed: int
+) -> list[list[int]]:
+  """Returns 64 bits of chance of each document and use."""
+  draw = (seed, ids[:, None], _uses(spans)[None])
+  return randomness.bits(purpose, *draw).tolist()
 
 
 def _targets(
-  ids: np.ndarray, uses: int, most: int, short_seq_prob: float, seed: int
+  spans: Sequence[Span],
+  ids: np.ndarray,
+  most: int,
+  short_seq_prob: float,
+  seed: int,
 ) -> np.ndarray:
   """Returns how long the examples should be, int64 [documents, uses]."""
-  draw = (seed, ids[:, None], np.arange(uses)[None])
+  draw = (seed, ids[:, None], _uses(spans)[None])
   short = randomness.uniform(_PURPOSE.SHORT, *draw) < short_seq_prob
   length = 2 + randomness.below(most - 1, _PURPOSE.SHORT_LENGTH, *draw)
   return np.where(short, length, most)
 
 
-def _chunks(borders: Sequence[int], target: int) -> list[tuple[int, int]]:
-  """Returns sentence ranges [first, last) of at least `target` pieces each."""
-  chunks, first, end = [], 0, len(borders) - 1
-  while first < end:
-    full = bisect.bisect_left(borders, borders[first] + target, first + 1)
-    last = min(full, end)
-    chunks.append((first, last))
-    first = last
-  return chunks
-
-
-def _chunks_put_back(
-  borders: Sequence[int], target: int, key: tuple[int, int, int]
-) -> list[tuple[int, int, bool]]:
-  """As _chunks, where half of those of several sentences end with their A.
-
-  Returns:
-    (first, last, whether B is to come from another document).
-  """
-  end = len(borders) - 1
-  seed, document, use = key
-  keys = np.zeros((end, 3), np.uint64)
-  keys[:, 0], keys[:, 1], keys[:, 2] = document, use, np.arange(end)
-  is_random = randomness.uniform(_PURPOSE.RANDOM_NEXT, seed, *keys.T) < 0.5
-  chunks: list[tuple[int, int, bool]] = []
-  first = 0
-  while first < end:
-    full = bisect.bisect_left(borders, borders[first] + target, first + 1)
-    last, number = min(full, end), len(chunks)
-    random_next = bool(is_random[number]) and last - first > 1
-    if random_next:
-      at = np.array([first]), np.array([last])
-      last = int(_middles(*at, keys[number : number + 1], seed)[0])
-    chunks.append((first, last, random_next))
-    first = last
-  return chunks
-
-
-def _add_random(
-  found: Instances,
-  chosen: np.ndarray,
-  document: np.ndarray,
-  target: np.ndarray,
+def _table(
   spans: Sequence[Span],
-  flat: np.ndarray,
-  begin: np.ndarray,
-  seed: int,
-) -> None:
-  """Gives the chosen rows a B out of another document, in place.
+  borders: segment_borders.Borders,
+  room: int,
+  drawn: _Drawn,
+) -> np.ndarray:
+  """Cuts the documents; returns int64 [rows, 7], a row a chunk.
+
+  Its columns: the document's place in `spans`, the use, the chunk's number,
+  and what a _Chunk has.
+  """
+  ends = borders.ends.tolist()
+  rows: list[tuple[int, int, int, int, int, int, bool]] = []
+  begin = 0
+  for place, span in enumerate(spans):
+    pairs = drawn.may_pair and not span.isolated
+    # Without a segment B there is no second [SEP].
+    more = 0 if pairs else 1
+    for use in range(span.uses):
+      cuts = _Cuts(
+        drawn.targets[place][use] + more,
+        room + more,
+        drawn.middles[place][use] if pairs else None,
+        drawn.randoms[place][use] if pairs and drawn.randoms else None,
+      )
+      chunks = _chunks(begin, span.end, ends, borders, cuts)
+      rows += [
+        (place, use, number, *chunk) for number, chunk in enumerate(chunks)
+      ]
+    begin = span.end
+  return np.array(rows, np.int64).reshape(-1, 7)
+
+
+def _chunks(
+  start: int,
+  stop: int,
+  ends: Sequence[int],
+  borders: segment_borders.Borders,
+  cuts: _Cuts,
+) -> Iterator[_Chunk]:
+  """Yields the chunks of a document, each beginning where text is left.
+
+  A chunk ends with the segment that reaches the target, or between words
+  where that is too long. A chunk whose B is random ends with its A.
 
   Args:
-    found: of which these rows have no B yet.
-    chosen: bool [rows].
-    document: int64 [rows], each row's place in spans.
-    target: int64 [rows], the pieces A and B should have together.
-    spans, flat, begin: the documents and their borders in the stream.
-    seed: of the data set.
+    start, stop: of the document.
+    ends: those of `borders`.
+    borders: of the stream.
+    cuts: how to cut.
   """
-  rows = np.nonzero(chosen)[0]
-  if not len(rows):
-    return
-  draw = (seed, *found.keys[rows].T)
-  other = randomness.below(len(spans) - 1, _PURPOSE.OTHER_DOCUMENT, *draw)
-  other += other >= document[rows]
-  count = np.array([len(span.ends) for span in spans])[other]
-  first = begin[other] + randomness.below(count, _PURPOSE.OTHER_SENTENCE, *draw)
-  wanted = np.maximum(1, target[rows] - found.lengths[rows, 0])
-  full = np.searchsorted(flat, flat[first] + wanted)
-  last = np.minimum(full, begin[other] + count)
-  found.starts[rows, 1] = flat[first]
-  found.lengths[rows, 1] = flat[last] - flat[first]
-  found.labels[rows] = SWAPPED
-
-
-def _stream_borders(spans: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns every document's borders, its 0 first, as places in one stream.
-
-  Returns:
-    int64 [documents + sentences], and where each document's begin in it.
-  """
-  borders, offset = [np.zeros(0, np.int64)], 0
-  for span in spans:
-    borders.append(np.array([0, *span.ends], np.int64) + offset)
-    offset += span.ends[-1]
-  begins = np.cumsum([0, *map(len, borders)], dtype=np.int64)[1:-1]
-  return np.concatenate(borders), begins
+  number = 0
+  first = bisect.bisect_right(ends, start)  # the end of the segment at `start`
+  while start < stop:
+    last = bisect.bisect_left(ends, min(start + cuts.target, stop), first)
+    end = ends[last]
+    if end - start > cuts.longest:
+      end = borders.cut(start, cuts.longest)
+      last = bisect.bisect_left(ends, end, first)
+    middle, is_random = end, False
+    if cuts.middles is not None and last > first:
+      chance = randomness.fraction(randomness.further(cuts.middles, number))
+      middle = ends[first + int(chance * (last - first))]
+      is_random = cuts.randoms is not None and (
+        randomness.fraction(randomness.further(cuts.randoms, number)) < 0.5
+      )
+    yield start, middle, end, is_random
+    number += 1
+    start = middle if is_random else end
+    first = bisect.bisect_right(ends, start, first)
 
 
 def _pairs(
@@ -232,12 +254,11 @@ def _pairs(
   begin: np.ndarray,
   middle: np.ndarray,
   stop: np.ndarray,
-  lone: np.ndarray,
   swap: np.ndarray,
 ) -> Instances:
-  """Lays segments A and B into the chunks; `lone` ones have no border."""
+  """Lays segments A and B into the chunks; A alone where it is the chunk."""
+  lone = middle == stop
   swap = swap & ~lone
-  middle = np.where(lone, stop, middle)
   starts = np.stack(
     [np.where(swap, middle, begin), np.where(swap, begin, middle)], 1
   )
@@ -250,30 +271,45 @@ def _pairs(
   return Instances(keys, starts, lengths, labels)
 
 
-def _truncated(found: Instances, max_seq_length: int, seed: int) -> Instances:
-  """Shortens the longer segment first, at both its ends, until all fits."""
-  a, b = found.lengths[:, 0], found.lengths[:, 1]
-  # A lone segment needs no second [SEP].
-  most = np.where(
-    found.labels == NO_PAIR, max_seq_length - 2, max_seq_length - 3
-  )
-  excess = np.maximum(a + b - most, 0)
-  from_longer = np.minimum(excess, np.abs(a - b))
-  rest = excess - from_longer
-  cut_a = np.where(a > b, from_longer, 0) + rest // 2
-  cut_b = np.where(a > b, 0, from_longer) + rest - rest // 2
-  cuts = np.stack([cut_a, cut_b], 1)
-  purposes = (_PURPOSE.TRUNCATE_A, _PURPOSE.TRUNCATE_B)
-  from_front = np.stack(
-    [
-      randomness.below(cuts[:, i] + 1, purpose, seed, *found.keys.T)
-      for i, purpose in enumerate(purposes)
-    ],
-    1,
-  )
-  return dataclasses.replace(
-    found, starts=found.starts + from_front, lengths=found.lengths - cuts
-  )
+def _add_random(
+  found: Instances,
+  chosen: np.ndarray,
+  displaced: np.ndarray,
+  borders: segment_borders.Borders,
+  pool: random_segments.Pool,
+  room: int,
+  seed: int,
+) -> None:
+  """Gives the chosen rows a B from the pool, in place.
+
+  It is about as long as the text that it displaces, and ends as that does,
+  with a segment or between words, so that neither tells the label.
+
+  Args:
+    found: whose chosen rows have the displaced text as their B.
+    chosen: bool [rows].
+    displaced: int64 [rows], pieces of that text.
+    borders: of the stream, whose length is the pool's place in it.
+    pool: the text of the random segments.
+    room: pieces of A and B together at most.
+    seed: of the data set.
+  """
+  rows = np.nonzero(chosen)[0]
+  keys, wanted = found.keys[rows], displaced[rows]
+  most = room - found.lengths[rows, 0]
+  chance = randomness.uniform(_PURPOSE.OTHER_SEGMENT, seed, *keys.T)
+  start, first, last = pool.draw(keys[:, 0], chance)
+  # Where the running text ends too soon, it begins sooner.
+  latest = np.maximum(last - wanted, first)
+  start = np.minimum(start, pool.borders.before(latest))
+  with_segment = np.isin(found.starts[rows, 1] + wanted, borders.ends)
+  nearest = pool.borders.nearest(np.minimum(start + wanted, last), start)
+  end = np.where(with_segment, nearest, last)
+  too_long = end - start > most
+  end[too_long] = pool.borders.cuts(start[too_long], most[too_long])
+  found.starts[rows, 1] = len(borders.word) - 1 + start
+  found.lengths[rows, 1] = end - start
+  found.labels[rows] = SWAPPED
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ from data_prep import (
   options,
   ownership,
   parallel,
+  random_segments,
   records,
   storage,
   tokenization,
@@ -193,6 +194,8 @@ class Job:
     folder: where the files go.
     names: by role, "train" and "eval", the names of the files.
     num_workers: processes; 0 for one a core.
+    pools: by role, the file of the pool of random second segments, where
+      there is one.
   """
 
   recipe: examples.Recipe
@@ -200,11 +203,18 @@ class Job:
   folder: str
   names: dict[str, list[str]]
   num_workers: int
+  pools: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def examples(self, task: examples.Range) -> examples.Made:
     """Stage one."""
-    buckets = len(self.names[task.role])
-    return examples.of_range(task, buckets, self.recipe, self.spm_model_file)
+    path = self.pools.get(task.role)
+    return examples.of_range(
+      task,
+      len(self.names[task.role]),
+      self.recipe,
+      self.spm_model_file,
+      random_segments.load(path) if path else None,
+    )
 
   def finish(
     self,
@@ -274,19 +284,25 @@ def _create(
   with whole_folders.replacing(
     settings.folder(), functools.partial(_is_ours, names)
   ) as folder:
+    used = functools.partial(_used, parts, survey, likeness, settings)
     job = Job(
       recipe=settings,
       spm_model_file=settings.spm_model_file,
       folder=folder,
       names=names,
       num_workers=settings.num_workers,
+      pools=_pools(used(collections.Counter()), settings, tokenizer, folder)
+      if settings.random_next_sentence
+      else {},
     )
     _say_forecast(forecast, job)
     skipped: examples.Counts = collections.Counter()
-    tasks = ranges(parts, survey, likeness, settings, skipped)
+    tasks = ranges(used(skipped))
     runner = runner or functools.partial(_run_on_cores, workers)
     counts = runner(job, tasks, forecast)
     counts.update(skipped)
+    for path in job.pools.values():
+      storage.remove(path)
     _describe(settings, job, parts, counts, tokenizer)
   return counts
 
@@ -334,9 +350,10 @@ def _forecast(
     examples.Text(i, 1, d.sentences, d.isolated)
     for i, d in enumerate(sample.documents)
   ]
+  pool = _pool_of_sample(texts, settings)
   made = settings.dupe_factor * sum(
     sample.letters * share / sum(map(len, text.sentences))
-    * _rows(_make([text], settings).counts, settings)
+    * _rows(_make([text], settings, pool).counts, settings)
     for text, share in zip(texts, sample.shares, strict=True)
   )  # fmt: skip
   # A quarter is enough to tell an example's bytes and time.
@@ -344,7 +361,7 @@ def _forecast(
     dataclasses.replace(text, uses=settings.dupe_factor) for text in texts[::4]
   ]
   began = time.process_time()
-  together = _make(used, settings).buckets[0]
+  together = _make(used, settings, pool).buckets[0]
   spent = time.process_time() - began
   times = made / max(len(together), 1)
   size = times * sum(len(example) + 16 for _, example in together)
@@ -365,9 +382,31 @@ def _rows(counts: examples.Counts, settings: Options) -> float:
   )
 
 
-def _make(texts: Sequence[examples.Text], settings: Options) -> examples.Made:
+def _pool_of_sample(
+  texts: Sequence[examples.Text], settings: Options
+) -> random_segments.Pool | None:
+  """Returns what random second segments come from while a sample is made."""
+  if not settings.random_next_sentence:
+    return None
+  choice = random_segments.Choice(settings.max_seq_length, settings.random_seed)
+  for text in texts:
+    if not text.isolated:
+      choice.show(text.id, text.sentences)
+  tokenizer = tokenization.Tokenizer.with_settings(
+    settings.spm_model_file, tokenization.Settings.of(vars(settings))
+  )
+  return random_segments.encoded(
+    choice.excerpts(), tokenizer, settings.max_seq_length
+  )
+
+
+def _make(
+  texts: Sequence[examples.Text],
+  settings: Options,
+  pool: random_segments.Pool | None,
+) -> examples.Made:
   task = examples.Range(False, tuple(texts))
-  return examples.of_range(task, 1, settings, settings.spm_model_file)
+  return examples.of_range(task, 1, settings, settings.spm_model_file, pool)
 
 
 def _names(
@@ -402,16 +441,14 @@ def _say_forecast(forecast: Forecast, job: Job) -> None:
   )
 
 
-def ranges(
+def _used(
   parts: Sequence[documents.Files],
   survey: held_out.Survey,
   likeness: held_out.Likeness,
   recipe: examples.Recipe,
   skipped: examples.Counts,
-) -> Iterator[examples.Range]:
-  """Yields the tasks of stage one; counts in `skipped` what is in none."""
-  gathered: dict[bool, list[examples.Text]] = {True: [], False: []}
-  letters = {True: 0, False: 0}
+) -> Iterator[tuple[bool, examples.Text]]:
+  """Yields (held out?, text) of what is used; counts in `skipped` what is not."""
   found = documents.read(parts)
   for apart, document, text in examples.texts(found, survey, recipe):
     if not text.uses:
@@ -423,6 +460,16 @@ def ranges(
         skipped["train_documents_like_held_out"] += 1
         continue
       text = dataclasses.replace(text, sentences=fresh.sentences)
+    yield apart, text
+
+
+def ranges(
+  texts: Iterable[tuple[bool, examples.Text]],
+) -> Iterator[examples.Range]:
+  """Yields the tasks of stage one, from (held out?, text)."""
+  gathered: dict[bool, list[examples.Text]] = {True: [], False: []}
+  letters = {True: 0, False: 0}
+  for apart, text in texts:
     gathered[apart].append(text)
     letters[apart] += sum(map(len, text.sentences))
     if (
@@ -434,6 +481,34 @@ def ranges(
   for apart, rest in gathered.items():
     if rest:
       yield examples.Range(apart, tuple(rest))
+
+
+def _pools(
+  texts: Iterable[tuple[bool, examples.Text]],
+  recipe: examples.Recipe,
+  tokenizer: tokenization.Tokenizer,
+  folder: str,
+) -> dict[str, str]:
+  """Writes the pools of random second segments; returns their files by role.
+
+  Training draws from training documents alone, and held-out ones likewise.
+  """
+  choices = {
+    apart: random_segments.Choice(recipe.max_seq_length, recipe.seed(apart))
+    for apart in (False, True)
+  }
+  for apart, text in texts:
+    if not text.isolated:
+      choices[apart].show(text.id, text.sentences)
+  paths = {}
+  for apart, choice in choices.items():
+    excerpts, role = choice.excerpts(), "eval" if apart else "train"
+    pool = random_segments.encoded(excerpts, tokenizer, recipe.max_seq_length)
+    if pool:
+      paths[role] = random_segments.save(pool, folder, role)
+    if excerpts:
+      logging.info("%s: %s", role, random_segments.described(excerpts, pool))
+  return paths
 
 
 # The local runner: stage one spills to files, one a bucket and process.
@@ -464,12 +539,20 @@ def _run_on_cores(
 
 def require_examples(counts: examples.Counts) -> None:
   """Refuses a set with nothing to train on."""
-  if not counts["train_examples"]:
+  if counts["train_examples"]:
+    return
+  if counts["train_documents"] and counts["train_text_pieces"]:
     raise options.InputError(
-      "documents to train on",
-      f"none beside the {counts['eval_documents']} held out",
-      "give more documents, or --eval_fraction=0",
+      "documents of several sentences (with --random_next_sentence several "
+      "such documents), for --sentence_pairs_only",
+      f"no sentence pair in {counts['train_documents']:,} documents",
+      "give running text, or leave --sentence_pairs_only out",
     )
+  raise options.InputError(
+    "documents to train on",
+    f"none beside the {counts['eval_documents']} held out",
+    "give more documents, or --eval_fraction=0",
+  )
 
 
 def _watched(
@@ -575,6 +658,20 @@ def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
     name if weight == 1 else f"{name} x{weight:g}": digest
     for (name, digest), (_, weight) in zip(hashes.items(), files, strict=True)
   }
+
+
+def labels_line(role: str, settings: Options, counts: examples.Counts) -> str:
+  """Says how many examples have which label."""
+  first, second = (
+    ("B follows A", "B is random")
+    if settings.random_next_sentence
+    else ("A and B in order", "A and B swapped")
+  )
+  return (
+    f"{role}: {counts[f'{role}_label_0']:,} examples with label 0 ({first}), "
+    f"{counts[f'{role}_label_1']:,} with label 1 ({second}), "
+    f"{counts[f'{role}_label_none']:,} with label -1 (no B)"
+  )
 
 
 def googles_flags(settings: Options, counts: examples.Counts) -> str:

@@ -18,8 +18,6 @@ class Purpose(enum.IntEnum):
   SHORT_LENGTH = 3
   SEGMENT_END = 4
   SWAP = 5
-  TRUNCATE_A = 6
-  TRUNCATE_B = 7
   SHUFFLE = 8
   WORD_ORDER = 9
   NGRAM = 10
@@ -30,11 +28,13 @@ class Purpose(enum.IntEnum):
   PERMUTATION = 15
   WEIGHT = 16
   RANDOM_NEXT = 17
-  OTHER_DOCUMENT = 18
-  OTHER_SENTENCE = 19
+  OTHER_SEGMENT = 18
+  POOL = 19
 
 
 Key = int | np.ndarray
+
+_ALL = (1 << 64) - 1  # bits
 
 
 def bits(purpose: Purpose, *keys: Key) -> np.ndarray:
@@ -47,6 +47,19 @@ def bits(purpose: Purpose, *keys: Key) -> np.ndarray:
   for key in keys:
     state = _finalised(state ^ np.asarray(key).astype(np.uint64))
   return state
+
+
+def further(state: int, key: int) -> int:
+  """Returns bits(..., key), given bits(...): for draws made one by one."""
+  value = ((state ^ key) + 0x9E3779B97F4A7C15) & _ALL
+  value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _ALL
+  value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _ALL
+  return value ^ (value >> 31)
+
+
+def fraction(state: int) -> float:
+  """Returns uniform(...), given bits(...)."""
+  return (state >> 11) * 2.0**-53
 
 
 def _finalised(value: np.ndarray) -> np.ndarray:

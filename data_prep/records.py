@@ -93,8 +93,9 @@ def _packed(values: np.ndarray) -> list[bytes]:
     return [flat[i * width : (i + 1) * width] for i in range(len(values))]
   value = values.astype(np.uint32)
   assert int(value.max(initial=0)) < 1 << 28, "more than four varint bytes"
-  shifts = np.array([0, 7, 14, 21], np.uint32)
-  digits = (value[..., None] >> shifts) & 0x7F  # [rows, n, 4]
+  count = -(-int(value.max()).bit_length() // 7)
+  shifts = 7 * np.arange(count, dtype=np.uint32)
+  digits = (value[..., None] >> shifts) & 0x7F  # [rows, n, count]
   used = np.ones(digits.shape, bool)
   used[..., 1:] = (value[..., None] >> shifts[1:]) > 0
   more = np.zeros(digits.shape, bool)

@@ -229,7 +229,14 @@ class Tokenizer:
 
   def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
     """Returns the piece ids of each text, int32, without special pieces."""
-    return [np.array(ids, np.int32) for ids in self._model.encode(texts)]
+    encoded = self._model.encode(texts)
+    # One array and views of it: an array a text takes twice the time.
+    ends = list(itertools.accumulate(map(len, encoded)))
+    every = itertools.chain.from_iterable(encoded)
+    flat = np.fromiter(every, np.int32, ends[-1] if ends else 0)
+    return [
+      flat[start:end] for start, end in zip([0, *ends], ends, strict=False)
+    ]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
     """Returns the stretch of each text that each of its pieces stands for.

@@ -1,0 +1,93 @@
+"""Where text may be parted: behind sentences, and between words of long ones."""
+
+import dataclasses
+
+import numpy as np
+
+# A sentence that is longer than an example becomes segments of about this
+# share of an example, so that several of them make its segments A and B.
+_PARTS_AN_EXAMPLE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Borders:
+  """Places in a stream of pieces, at which segments and examples may end.
+
+  Attributes:
+    ends: int64 [segments], rising: where each segment ends. The first one
+      begins at 0, each further one where the segment before it ends.
+    word: int64 [pieces + 1], for each place the last place up to it at which
+      a word or a sentence begins.
+  """
+
+  ends: np.ndarray
+  word: np.ndarray
+
+  def cut(self, start: int, length: int) -> int:
+    """Returns where a stretch of at most `length` pieces ends.
+
+    Between two words; inside of a word only where the word alone is longer.
+
+    Args:
+      start: where the stretch begins.
+      length: at least 1; the stream goes on for so many pieces.
+    """
+    place = int(self.word[start + length])
+    return place if place > start else start + length
+
+  def cuts(self, start: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Does what `cut` does, for many stretches at once; int64."""
+    place = self.word[start + length]
+    return np.where(place > start, place, start + length)
+
+  def before(self, place: np.ndarray) -> np.ndarray:
+    """Returns the last places up to the given ones where a segment begins."""
+    number = np.searchsorted(self.ends, place, "right")
+    return np.where(number > 0, self.ends[number - 1], 0)
+
+  def nearest(self, place: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Returns the nearest ends of segments, such that they are behind `start`.
+
+    Args:
+      place: int64, behind `start`, and in the stream.
+      start: int64.
+    """
+    number = np.searchsorted(self.ends, place)
+    after, before = self.ends[number], self.ends[number - 1]
+    nearer = (number > 0) & (before > start) & (place - before < after - place)
+    return np.where(nearer, before, after)
+
+
+def find(ends: np.ndarray, begins: np.ndarray, longest: int) -> Borders:
+  """Finds the borders of a stream.
+
+  Args:
+    ends: int64 [sentences], where each sentence ends; a sentence without
+      pieces ends where the one before it does.
+    begins: bool [pieces], whether a piece begins a word.
+    longest: pieces of an example. A longer sentence is divided.
+  """
+  ends = ends[np.diff(ends, prepend=0) > 0]
+  if not len(ends):
+    return Borders(ends, np.zeros(1, np.int64))
+  place = np.arange(len(begins) + 1)
+  begin = np.append(begins, True)
+  begin[ends] = True
+  word = np.maximum.accumulate(np.where(begin, place, 0))
+  return Borders(_divided(ends, word, longest), word)
+
+
+def _divided(ends: np.ndarray, word: np.ndarray, longest: int) -> np.ndarray:
+  """Returns the ends, with further ones between words of long sentences."""
+  starts = np.concatenate([[0], ends[:-1]])
+  sizes = ends - starts
+  long = np.nonzero(sizes > longest)[0]
+  if not len(long):
+    return ends
+  wanted = max(1, longest // _PARTS_AN_EXAMPLE)
+  inner = [ends]
+  for start, size in zip(starts[long], sizes[long], strict=True):
+    parts = -(-size // wanted)
+    inner.append(word[start + np.arange(1, parts) * size // parts])
+  every = np.unique(np.concatenate(inner))
+  return every[every > 0]

@@ -12,6 +12,7 @@ import numpy as np
 from data_prep import randomness
 
 _PURPOSE = randomness.Purpose
+_ANY_LENGTH = 1 << 30  # above that of each word
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,24 +79,53 @@ def words(
   text: np.ndarray,
   segments: np.ndarray,
   word_starts: np.ndarray,
-  whole_words: bool,
+  settings: Settings,
 ) -> Words:
   """Finds the words.
+
+  Where all words of a row are longer than what may be masked of it, each of its
+  pieces is a word of its own: nothing could be masked otherwise.
 
   Args:
     text: bool [rows, length], False on special pieces and padding.
     segments: int64 [rows, length].
     word_starts: bool [rows, length], where a piece begins a word.
-    whole_words: False makes every piece a word of its own.
+    settings: without whole_words every piece is a word of its own.
   """
-  starts = word_begins(text, word_starts) if whole_words else text
-  of_piece = np.where(text, np.cumsum(starts, 1) - 1, -1)
   rows, columns = np.nonzero(text)
-  shape = (len(text), int(of_piece.max(initial=0)) + 1)
-  lengths, in_segment = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-  np.add.at(lengths, (rows, of_piece[rows, columns]), 1)
+  starts = word_begins(text, word_starts) if settings.whole_words else text
+  of_piece, lengths = _numbered(starts, rows, columns)
+  too_long = _shortest(lengths) > settings.max_predictions
+  if too_long.any():
+    starts = np.where(too_long[:, None], text, starts)
+    of_piece, lengths = _numbered(starts, rows, columns)
+  in_segment = np.zeros(lengths.shape, np.int64)
   in_segment[rows, of_piece[rows, columns]] = segments[rows, columns]
   return Words(of_piece, lengths, in_segment)
+
+
+def _numbered(
+  starts: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Numbers the words of each row; returns `of_piece` and `lengths` of Words.
+
+  Args:
+    starts: bool [rows, length], where a word begins.
+    rows, columns: int64 [pieces], where text is.
+  """
+  number = np.cumsum(starts, 1) - 1
+  of_piece = np.full(starts.shape, -1)
+  of_piece[rows, columns] = number[rows, columns]
+  shape = (len(starts), int(of_piece.max(initial=0)) + 1)
+  place = rows * shape[1] + of_piece[rows, columns]
+  lengths = np.bincount(place, minlength=shape[0] * shape[1])
+  return of_piece, lengths.reshape(shape)
+
+
+def _shortest(lengths: np.ndarray) -> np.ndarray:
+  """Returns the pieces of each row's shortest word; 0 without words."""
+  some = np.where(lengths > 0, lengths, _ANY_LENGTH).min(1)
+  return np.where(some < _ANY_LENGTH, some, 0)
 
 
 def word_begins(text: np.ndarray, word_starts: np.ndarray) -> np.ndarray:
@@ -119,7 +149,9 @@ def choose(
 
   In rounds over the batch: each row offers its next word in a random order
   with a random n-gram length, shortened until it fits what is left of the
-  row's budget and its segment; skipped if it does not fit or is taken.
+  row's budget and its segment; skipped if it does not fit or is taken. Where no
+  word fits, the budget is the length of the first one, so that no row is
+  without masks.
 
   Args:
     batch_words: the batch's words.
@@ -147,6 +179,12 @@ def choose(
   draw = (settings.seed, *keys.T[:, :, None], column[None])
   chance = randomness.uniform(in_order, *draw)
   order = np.argsort(np.where(column < count[:, None], chance, 2.0), axis=1)
+  none_fits = np.nonzero(_shortest(found.lengths) > budget)[0]
+  if beside is None and len(none_fits):
+    offered = np.take_along_axis(found.lengths[none_fits], order[none_fits], 1)
+    fits = (offered > 0) & (offered <= settings.max_predictions)
+    first = fits.argmax(1)[:, None]
+    budget[none_fits] = np.take_along_axis(offered * fits, first, 1)[:, 0]
   wanted = _ngram_lengths(randomness.uniform(of_length, *draw), settings)
   # Room for n-grams that begin at the last word.
   pad = ((0, 0), (0, settings.ngram))
@@ -225,7 +263,7 @@ def mask(
     settings: how much and in which units.
     mask_id, ordinary_ids: as in `replace`.
   """
-  batch_words = words(text, segments, word_starts, settings.whole_words)
+  batch_words = words(text, segments, word_starts, settings)
   of_piece = np.maximum(batch_words.of_piece, 0)
   taken = choose(batch_words, keys, settings)
   chosen = text & np.take_along_axis(taken, of_piece, 1)

@@ -337,10 +337,12 @@ def test_every_piece_of_every_document_reaches_the_records(
   )
   path = tmp_path / "out/train-00000-of-00001.tfrecord"
   shown: collections.Counter[int] = collections.Counter()
+  masked: list[float] = []
   for raw in tf.data.TFRecordDataset(str(path)):
     feature = tf.train.Example.FromString(raw.numpy()).features.feature
     ids = np.array(feature["input_ids"].int64_list.value)
     if "masked_lm_ids" in feature:
+      masked.append(sum(feature["masked_lm_weights"].float_list.value))
       used = np.array(feature["masked_lm_weights"].float_list.value) == 1
       at = np.array(feature["masked_lm_positions"].int64_list.value)[used]
       ids[at] = np.array(feature["masked_lm_ids"].int64_list.value)[used]
@@ -349,6 +351,8 @@ def test_every_piece_of_every_document_reaches_the_records(
   assert not wanted - shown
   assert counts["train_cut"] == 0
   assert counts["train_text_pieces"] == wanted.total()
+  if how.get("masking") != "dynamic":
+    assert min(masked) > 0, "every example has something to guess"
   if not how.get("random_next_sentence"):
     assert shown == wanted
 

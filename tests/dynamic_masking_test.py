@@ -84,11 +84,11 @@ def test_another_step_seed_or_row_has_other_masks(
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   record_set = _found(dynamic_records, "train-*")
   (raw,) = tf.data.TFRecordDataset(list(record_set.files)).batch(8).take(1)
+  parsed = records.parse_pretraining(raw, records.Shape(LENGTH, 0))
+  full = int(parsed[records.INPUT_MASK].numpy().sum(1).argmax())
   features = {
-    name: np.repeat(value.numpy()[:1], 8, axis=0)
-    for name, value in records.parse_pretraining(
-      raw, records.Shape(LENGTH, 0)
-    ).items()
+    name: np.repeat(value.numpy()[full : full + 1], 8, axis=0)
+    for name, value in parsed.items()
   }
   how, _ = inputs._masks(record_set, 3)
   first = dynamic_masking.mask(features, 5, ROWS, how, tokenizer)
@@ -113,7 +113,7 @@ def test_the_masked_text_is_the_text_with_masks_of_whole_words(
     tf.data.TFRecordDataset(list(record_set.files)).batch(64), record_set
   )
   how, _ = inputs._masks(record_set, 3)
-  masked = pieces = hidden = 0
+  masked = pieces = hidden = checked = 0
   for step, batch in enumerate(plain.as_numpy_iterator()):
     places = np.arange(len(batch["input_ids"]))
     result = dynamic_masking.mask(batch, step, places, how, tokenizer)
@@ -128,9 +128,14 @@ def test_the_masked_text_is_the_text_with_masks_of_whole_words(
     text = ~tokenizer.special[batch["input_ids"]]
     inside = text[:, 1:] & ~tokenizer.word_starts[batch["input_ids"][:, 1:]]
     inside &= text[:, :-1]
+    # Five pieces are masked at most. In a row of longer words alone, pieces are.
+    sizes = text.sum(1, keepdims=True)
+    inside &= sizes <= 5 * (sizes - inside.sum(1, keepdims=True))
+    checked += inside.sum()
     assert (chosen[:, 1:] == chosen[:, :-1])[inside].all()
     assert not chosen[~text & (batch["input_ids"] != tokenizer.unk_id)].any()
     masked, pieces = masked + len(rows), pieces + text.sum()
+  assert checked > 0.3 * pieces
   assert 0.12 < masked / pieces < 0.17
   assert 0.7 < hidden / masked < 0.9
 

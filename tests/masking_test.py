@@ -59,7 +59,7 @@ def _batch(
     laid.text,
     laid.segments,
     tokenizer.word_starts[laid.ids],
-    settings.whole_words,
+    settings,
   )
   taken = masking.choose(words, keys, settings)
   chosen = laid.text & np.take_along_axis(
@@ -132,6 +132,20 @@ def test_predictions_have_an_upper_bound(
   settings = dataclasses.replace(SETTINGS, max_predictions=5)
   batch = _batch(tokenizer_file, lines[:300], settings)
   assert batch.chosen.sum(1).max() == 5
+
+
+def test_a_row_of_long_words_has_masks_too(
+  tokenizer_file: str,
+) -> None:
+  """A short row of words above its budget, and a word above any budget."""
+  settings = dataclasses.replace(SETTINGS, max_predictions=20)
+  lines = ["хэрэглэгчийнхээсээ " * 3, "ү" * 120, f"{'ү' * 90} үг байна"]
+  batch = _batch(tokenizer_file, lines, settings)
+  lengths = batch.words.lengths
+  assert lengths[0].max() > 0.15 * lengths[0].sum()
+  masked = batch.chosen.sum(1)
+  assert masked[0] in lengths[0] and masked[0] > 0
+  assert 5 < masked[1] <= 20 and 0 < masked[2] <= 20
 
 
 def test_special_pieces_and_padding_are_never_masked(

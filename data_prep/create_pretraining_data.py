@@ -20,6 +20,8 @@ def main(settings: pretraining_data.Options) -> None:
     runner = functools.partial(beam_runner.run, settings.beam_options)
   counts = pretraining_data.create(settings, runner)
   for role in ("train", "eval"):
+    if not counts[f"{role}_documents"]:
+      continue
     logging.info("%s", pretraining_data.labels_line(role, settings, counts))
 
     def percent(part: str, whole: str, role: str = role) -> float:

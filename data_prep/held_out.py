@@ -73,8 +73,8 @@ def survey(
   Args:
     parts: the corpus.
     eval_fraction: share of the documents; 0 for none.
-    at_least: documents held out, where eval_fraction is above 0, if as many
-      are left to train on. The others come first.
+    at_least: documents that are left to train on, where there are so many;
+      and documents that are held out, where eval_fraction is above 0.
 
   Raises:
     options.InputError: for a corpus without a sentence.
@@ -180,7 +180,7 @@ def _choose(
     )
     return by_content, False
   logging.warning(
-    "the corpus is %d documents, so nothing can be held out: documents are "
+    "the number of documents is %d, so nothing can be held out: documents are "
     "parted by blank lines",
     len(contents),
   )

@@ -124,8 +124,8 @@ def _numbered(
 
 def _shortest(lengths: np.ndarray) -> np.ndarray:
   """Returns the pieces of each row's shortest word; 0 without words."""
-  some = np.where(lengths > 0, lengths, _ANY_LENGTH).min(1)
-  return np.where(some < _ANY_LENGTH, some, 0)
+  shortest = np.where(lengths > 0, lengths, _ANY_LENGTH).min(1)
+  return np.where(shortest < _ANY_LENGTH, shortest, 0)
 
 
 def word_begins(text: np.ndarray, word_starts: np.ndarray) -> np.ndarray:

@@ -195,9 +195,9 @@ def encoded(
     tokenizer: that of the examples.
     max_seq_length: pieces of an example.
   """
-  found = tokenizer.encode([s for e in excerpts for s in e.sentences])
-  pieces = np.concatenate([np.zeros(0, np.int32), *found])
-  ends = np.cumsum(list(map(len, found)), dtype=np.int64)
+  text = tokenizer.encode([s for e in excerpts for s in e.sentences])
+  pieces = np.concatenate([np.zeros(0, np.int32), *text])
+  ends = np.cumsum(list(map(len, text)), dtype=np.int64)
   borders = segment_borders.find(
     ends, tokenizer.word_starts[pieces], max_seq_length - 3
   )
@@ -224,7 +224,7 @@ def described(excerpts: Sequence[Excerpt], pool: Pool | None) -> str:
     f"{documents:,} documents"
   )
   if letters < LEAST:
-    line += f"; there is no text for {LEAST:,} letters, so that they return"
+    line += f"; there are no {LEAST:,} letters, so that segments return often"
   return line
 
 

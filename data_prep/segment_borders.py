@@ -89,5 +89,5 @@ def _divided(ends: np.ndarray, word: np.ndarray, longest: int) -> np.ndarray:
   for start, size in zip(starts[long], sizes[long], strict=True):
     parts = -(-size // wanted)
     inner.append(word[start + np.arange(1, parts) * size // parts])
-  every = np.unique(np.concatenate(inner))
-  return every[every > 0]
+  every = np.sort(np.concatenate(inner))
+  return every[np.diff(every, prepend=0) > 0]

@@ -282,13 +282,13 @@ def test_other_documents_and_another_order_of_files_change_no_example(
   for i in range(6):
     path = tmp_path / f"{i}.txt"
     path.write_text(_sentences(udhr, 20 + 30 * i, i), "utf-8")
-  found = []
+  files = []
   for order in ("012345", "530142"):
     corpus = ",".join(str(tmp_path / f"{i}.txt") for i in order)
     out = tmp_path / order
     _made(pathlib.Path(corpus), tokenizer_file, out, random_next_sentence=True)
-    found.append((out / "train-00000-of-00001.tfrecord").read_bytes())
-  assert found[0] == found[1]
+    files.append((out / "train-00000-of-00001.tfrecord").read_bytes())
+  assert files[0] == files[1]
 
 
 _KINDS_OF_TEXT = {

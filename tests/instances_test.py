@@ -63,12 +63,12 @@ def _created(
   )
 
 
-def _times_shown(found: instances.Instances, size: int, use: int) -> np.ndarray:
+def _times_shown(made: instances.Instances, size: int, use: int) -> np.ndarray:
   """Returns how many examples of a use show each piece of the stream."""
-  rows = found.keys[:, 1] == use
+  rows = made.keys[:, 1] == use
   shown = np.zeros(size, int)
   for start, length in zip(
-    found.starts[rows].ravel(), found.lengths[rows].ravel(), strict=True
+    made.starts[rows].ravel(), made.lengths[rows].ravel(), strict=True
   ):
     if start < size:
       shown[start : start + length] += 1
@@ -95,19 +95,17 @@ def test_every_piece_stands_in_exactly_one_example_of_each_use(
   pool = None
   if random_next and size and sum(map(bool, map(sum, documents))) > 1:
     pool = _pool(documents, begins, length - 3)
-  found = _created(spans, ends, begins, length, short, pool, random_next)
+  made = _created(spans, ends, begins, length, short, pool, random_next)
   for use in range(2):
-    assert (_times_shown(found, size, use) == 1).all()
-  paired = found.labels != instances.NO_PAIR
-  assert (
-    found.lengths.sum(1) <= np.where(paired, length - 3, length - 2)
-  ).all()
-  assert (found.lengths[:, 0] > 0).all()
-  assert ((found.lengths[:, 1] > 0) == paired).all()
+    assert (_times_shown(made, size, use) == 1).all()
+  paired = made.labels != instances.NO_PAIR
+  assert (made.lengths.sum(1) <= np.where(paired, length - 3, length - 2)).all()
+  assert (made.lengths[:, 0] > 0).all()
+  assert ((made.lengths[:, 1] > 0) == paired).all()
   # Nothing ends inside of a word that would have fitted.
   borders = {0, size, *ends.tolist(), *np.nonzero(begins)[0].tolist()}
-  own = found.starts < size
-  stops = (found.starts + found.lengths)[own & (found.lengths > 0)].tolist()
+  own = made.starts < size
+  stops = (made.starts + made.lengths)[own & (made.lengths > 0)].tolist()
   if word <= length - 3:
     assert borders.issuperset(stops)
 
@@ -116,12 +114,12 @@ def test_a_chunk_keeps_its_order_or_is_swapped_and_never_leaves_its_document() -
   None
 ):
   spans, ends, begins = _stream([[7] * 400, [4, 3]], 1)
-  found = _created(spans, ends, begins, 40, short=0.0)
-  second = found.keys[:, 0] == 1001
-  assert found.starts[second].min() >= 2800, "documents follow each other"
-  begin, stop = found.starts[~second], (found.starts + found.lengths)[~second]
+  made = _created(spans, ends, begins, 40, short=0.0)
+  second = made.keys[:, 0] == 1001
+  assert made.starts[second].min() >= 2800, "documents follow each other"
+  begin, stop = made.starts[~second], (made.starts + made.lengths)[~second]
   assert stop.max() <= 2800
-  labels = found.labels[~second]
+  labels = made.labels[~second]
   assert ((begin[:, 0] < begin[:, 1]) == (labels == instances.IN_ORDER)).all()
   assert 0.4 < np.mean(labels) < 0.6 and set(labels) == {0, 1}
   # A and B touch: B goes on where A ends, or the other way round.
@@ -133,26 +131,26 @@ def test_a_chunk_keeps_its_order_or_is_swapped_and_never_leaves_its_document() -
 def test_the_rest_of_a_long_example_begins_the_next_one() -> None:
   """facebookresearch/fairseq 1103, transformers 108: it was truncated away."""
   spans, ends, begins = _stream([[20, 30, 20]], 5)
-  found = _created(spans, ends, begins, 40, short=0.0)
-  begin = found.starts.min(1, where=found.lengths > 0, initial=99)
+  made = _created(spans, ends, begins, 40, short=0.0)
+  begin = made.starts.min(1, where=made.lengths > 0, initial=99)
   assert begin.tolist() == [0, 35], "37 fit, and a word begins at each fifth"
-  assert found.lengths.sum(1).tolist() == [35, 35]
+  assert made.lengths.sum(1).tolist() == [35, 35]
 
 
 def test_a_sentence_of_several_examples_has_segments_between_words() -> None:
   spans, ends, begins = _stream([[2000]], 2)
-  found = _created(spans, ends, begins, 128, short=0.0)
-  assert len(found.labels) == 17, "124 pieces each, whole words of two"
-  paired = found.labels >= 0
+  made = _created(spans, ends, begins, 128, short=0.0)
+  assert len(made.labels) == 17, "124 pieces each, whole words of two"
+  paired = made.labels >= 0
   assert paired.sum() >= 16, "the last one may be a single segment"
-  assert (found.starts % 2 == 0).all() and (found.lengths % 2 == 0).all()
+  assert (made.starts % 2 == 0).all() and (made.lengths % 2 == 0).all()
 
 
 def test_a_word_of_several_examples_is_cut_into_whole_examples() -> None:
   spans, ends, begins = _stream([[5000]], 5000)
-  found = _created(spans, ends, begins, 128, short=0.0)
-  assert set(found.labels) == {instances.NO_PAIR}
-  assert found.lengths.sum() == 5000 and len(found.labels) == 40
+  made = _created(spans, ends, begins, 128, short=0.0)
+  assert set(made.labels) == {instances.NO_PAIR}
+  assert made.lengths.sum() == 5000 and len(made.labels) == 40
 
 
 @pytest.mark.parametrize(
@@ -171,36 +169,36 @@ def test_random_segments_are_anothers_half_the_time_and_as_long(
   """NVIDIA/DeepLearningExamples 421, google-research/bert 125."""
   spans, ends, begins = _stream(documents, 3)
   pool = _pool(documents, begins, 61)
-  found = _created(spans, ends, begins, 64, 0.1, pool, True)
+  made = _created(spans, ends, begins, 64, 0.1, pool, True)
   size = int(ends[-1])
-  random = found.labels == instances.SWAPPED
-  pairs = found.labels != instances.NO_PAIR
+  random = made.labels == instances.SWAPPED
+  pairs = made.labels != instances.NO_PAIR
   assert pairs.sum() > 100 and 0.42 < random[pairs].mean() < 0.58
-  assert ((found.starts[:, 1] >= size) == random).all()
+  assert ((made.starts[:, 1] >= size) == random).all()
   # The length of B does not tell the label.
-  in_order = found.lengths[pairs & ~random].sum(1)
-  assert abs(found.lengths[random].sum(1).mean() / in_order.mean() - 1) < 0.1
+  in_order = made.lengths[pairs & ~random].sum(1)
+  assert abs(made.lengths[random].sum(1).mean() / in_order.mean() - 1) < 0.1
   # B is of another document, and of one alone.
   stops = np.array([span.end for span in spans])
-  begin = found.starts[random, 1] - size
+  begin = made.starts[random, 1] - size
   source = np.searchsorted(stops, begin, "right")
-  assert (source + 1000 != found.keys[random, 0]).all()
-  assert (begin + found.lengths[random, 1] <= stops[source]).all()
+  assert (source + 1000 != made.keys[random, 0]).all()
+  assert (begin + made.lengths[random, 1] <= stops[source]).all()
 
 
 def test_without_another_document_no_label_is_constant_but_minus_one() -> None:
   spans, ends, begins = _stream([[15] * 400], 3)
-  found = _created(spans, ends, begins, 64, random_next=True)
-  assert set(found.labels) == {instances.NO_PAIR}
-  assert (_times_shown(found, 6000, 0) == 1).all()
+  made = _created(spans, ends, begins, 64, random_next=True)
+  assert set(made.labels) == {instances.NO_PAIR}
+  assert (_times_shown(made, 6000, 0) == 1).all()
 
 
 def test_isolated_lines_fill_their_examples_and_make_no_pairs() -> None:
   (span,), ends, begins = _stream([[8] * 300], 2)
   alone = [instances.Span(span.id, span.end, isolated=True)]
-  found = _created(alone, ends, begins, 32, short=0.0)
-  assert set(found.labels) == {instances.NO_PAIR}
-  assert (found.lengths[:-1, 0] == 30).all(), "a second [SEP] needs no room"
+  made = _created(alone, ends, begins, 32, short=0.0)
+  assert set(made.labels) == {instances.NO_PAIR}
+  assert (made.lengths[:-1, 0] == 30).all(), "a second [SEP] needs no room"
 
 
 def test_draws_one_by_one_are_those_of_whole_arrays() -> None:

@@ -96,8 +96,9 @@ def survey(
     )
   if longest < 2:
     logging.warning(
-      "no document has two sentences: no example will have a sentence pair. "
-      "Documents are parted by blank lines, sentences by line ends."
+      "no document has two sentences: only parts of a sentence longer than an "
+      "example make a sentence pair. Documents are parted by blank lines, "
+      "sentences by line ends."
     )
   content = np.frombuffer(contents, np.uint64)
   held_out, clustered = _choose(

@@ -327,8 +327,9 @@ def test_records_without_sentence_pairs_pass_and_are_trained_on(
   tokenizer_file: str,
   tmp_path: pathlib.Path,
 ) -> None:
-  lines = filter(None, udhr.read_text(encoding="utf-8").splitlines())
-  (tmp_path / "single.txt").write_text("\n\n".join(lines), encoding="utf-8")
+  # Sentences of a word: those longer than an example would make pairs.
+  words = udhr.read_text(encoding="utf-8").split()[:200]
+  (tmp_path / "single.txt").write_text("\n\n".join(words), encoding="utf-8")
   _create(
     tmp_path / "single.txt", tokenizer_file, tmp_path / "records",
     eval_fraction=0.0,

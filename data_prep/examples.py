@@ -294,7 +294,7 @@ def of_range(
   encoded = tokenizer.encode([s for text in task.texts for s in text.sentences])
   own = np.concatenate([np.zeros(0, np.int32), *encoded])
   spans, found = _instances(
-    task, encoded, tokenizer.word_starts[own], recipe, pool
+    task, encoded, tokenizer.begins_words(own), recipe, pool
   )
   if recipe.sentence_pairs_only:
     found = _rows(found, np.nonzero(found.labels != instances.NO_PAIR)[0])

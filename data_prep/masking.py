@@ -179,9 +179,11 @@ def choose(
   draw = (settings.seed, *keys.T[:, :, None], column[None])
   chance = randomness.uniform(in_order, *draw)
   order = np.argsort(np.where(column < count[:, None], chance, 2.0), axis=1)
-  none_fits = np.nonzero(_shortest(found.lengths) > budget)[0]
+  none_fits = np.nonzero(_shortest(batch_words.lengths) > budget)[0]
   if beside is None and len(none_fits):
-    offered = np.take_along_axis(found.lengths[none_fits], order[none_fits], 1)
+    offered = np.take_along_axis(
+      batch_words.lengths[none_fits], order[none_fits], 1
+    )
     fits = (offered > 0) & (offered <= settings.max_predictions)
     first = fits.argmax(1)[:, None]
     budget[none_fits] = np.take_along_axis(offered * fits, first, 1)[:, 0]

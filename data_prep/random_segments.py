@@ -199,7 +199,7 @@ def encoded(
   pieces = np.concatenate([np.zeros(0, np.int32), *text])
   ends = np.cumsum(list(map(len, text)), dtype=np.int64)
   borders = segment_borders.find(
-    ends, tokenizer.word_starts[pieces], max_seq_length - 3
+    ends, tokenizer.begins_words(pieces), max_seq_length - 3
   )
   last = np.cumsum([len(e.sentences) for e in excerpts], dtype=np.int64) - 1
   excerpt = np.searchsorted(ends[last], borders.ends)

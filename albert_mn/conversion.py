@@ -8,7 +8,6 @@ of a plain computation from the source's own arrays.
 import codecs
 import dataclasses
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +42,7 @@ from data_prep import (
   ownership,
   storage,
   tokenization,
+  whole_folders,
 )
 
 # How far outputs may be from the source's; relative where they are above 1.
@@ -213,6 +213,7 @@ def run(settings: Options) -> None:
 
 def _run(settings: Options) -> None:
   storage.require_writable(settings.output_dir)
+  model_directory.require_replaceable(settings.output_dir)
   settings = dataclasses.replace(
     settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
   )
@@ -295,9 +296,7 @@ def write(
   Raises:
     options.InputError: when it gives other outputs.
   """
-  with tempfile.TemporaryDirectory(
-    prefix=".converting-", dir=beside(settings.output_dir)
-  ) as folder:
+  with whole_folders.trial(settings.output_dir) as folder:
     model_directory.save(
       folder,
       classifier.KIND if opened.labels else "pretrained_model",
@@ -321,15 +320,6 @@ def _step(path: str) -> int:
   return model_directory.step(path) or model_directory.step(
     "" if huggingface.is_weights(path) else model_directory.find_weights(path)
   )
-
-
-def beside(path: str) -> str | None:
-  """The folder above a local path, where a large model has room."""
-  if storage.is_remote(path):
-    return None
-  above = os.path.dirname(os.path.abspath(path))
-  os.makedirs(above, exist_ok=True)
-  return above
 
 
 def _opened(settings: Options) -> Opened:

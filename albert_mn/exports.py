@@ -6,12 +6,10 @@ same outputs on real sentences as the model that it was made from.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from albert_mn import (
-  conversion,
   export_checkpoints,
   export_graphs,
   export_source,
@@ -67,10 +65,7 @@ def _run(settings: Options) -> None:
     print(f"written to {path}")
     return
   _require_replaceable(settings.output_dir)
-  above = conversion.beside(settings.output_dir)
-  with tempfile.TemporaryDirectory(dir=above) as aside:
-    folder = os.path.join(aside, "export")
-    os.mkdir(folder)
+  with whole_folders.trial(settings.output_dir) as folder:
     checked = _WRITERS[settings.to](folder, source, settings)
     with storage.writing(os.path.join(folder, model_card.NAME)) as file:
       file.write(_card(settings, source, checked))

@@ -124,6 +124,22 @@ def find(folder: str) -> dict[str, Any] | None:
   return manifest.find(folder)
 
 
+def require_replaceable(folder: str) -> None:
+  """Refuses a folder with files of a model that this project did not write.
+
+  Raises:
+    options.InputError: for one, such as a downloaded checkpoint.
+  """
+  parts = list(filter(_is_part, storage.names(folder)))
+  if parts and not find(folder):
+    raise options.InputError(
+      "an --output_dir without a model, or with one of this project, which has "
+      f"a {manifest.NAME}",
+      f"{', '.join(parts[:3])} in {folder}",
+      "name another folder",
+    )
+
+
 def _is_part(name: str) -> bool:
   """Says whether a file of this name is one of a model directory."""
   weights = name.startswith(WEIGHTS) and "/" not in name

@@ -156,7 +156,7 @@ def unpack(path: str, folder: str) -> None:
       os.makedirs(os.path.dirname(target), exist_ok=True)
       file = opened()
       assert file is not None, "it is a file"
-      with file, open(target, "xb") as write:
+      with options.naming(target), file, open(target, "xb") as write:
         room -= _copied(file, write, room, path)
 
 

@@ -5,12 +5,15 @@ files. A file that fits in memory is sorted there; a larger one is spread over
 further files by the next bits.
 """
 
+import contextlib
 import itertools
 import pathlib
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
+
+from data_prep import options
 
 Entry = tuple[int, bytes]  # a 64-bit key and a record
 
@@ -87,11 +90,8 @@ def _spread(
   entries: Iterator[Entry], paths: list[pathlib.Path], shift: int
 ) -> None:
   """Writes each entry to the file that the key's bits from `shift` on name."""
-  files = [path.open("wb") for path in paths]
-  try:
+  with options.naming(str(paths[0].parent)), contextlib.ExitStack() as stack:
+    files = [stack.enter_context(path.open("wb")) for path in paths]
     for entry in entries:
       part = files[entry[0] >> shift & len(files) - 1]
       part.write(_framed(entry))
-  finally:
-    for file in files:
-      file.close()

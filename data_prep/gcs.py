@@ -277,6 +277,7 @@ def download(path: str, target: str) -> None:
       blob.open(
         "rb", retry=_retry(), if_generation_match=blob.generation
       ) as stream,
+      options.naming(target),
       open(target, "ab") as file,
     ):
       stream.seek(have)

@@ -14,12 +14,14 @@ the last line of every program calls:
       options.run(main, Options)
 
 Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags, 70 any
-other exception (a traceback; trying again may help), 130 Ctrl-C, 143 SIGTERM in
-pretraining, which is saved and goes on when it is started again.
+other exception (a traceback; trying again may help), 130 Ctrl-C, 143 SIGTERM; in
+pretraining it is saved, and goes on when it is started again.
 """
 
 import atexit
+import contextlib
 import dataclasses
+import errno
 import inspect
 import logging as py_logging
 import math
@@ -28,7 +30,7 @@ import pathlib
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
@@ -40,6 +42,8 @@ _LARGEST = (1 << 31) - 1  # of whole numbers
 SEEDS = 1 << 32
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
 INTERRUPTED = 130  # 128 + SIGINT, likewise
+# What the system says of a file that is open and cannot be written.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _CRASHED = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is bad input here
 
 
@@ -419,6 +423,27 @@ def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
     record.levelno >= py_logging.WARNING
     or "site-packages" not in pathlib.PurePath(record.pathname).parts
   )
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+  """Adds the file to the errors of a block that writes to it.
+
+  The system names a file that cannot be opened, and none that does not take
+  what is written: on a full disk, above a quota, on a broken disk.
+
+  Args:
+    path: of the file that is open, or of the folder of several.
+
+  Raises:
+    OSError: what the block raises, with `filename`.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None and error.errno in _WRITE_ERRORS:
+      error.filename = path
+    raise
 
 
 def _os_error(error: OSError) -> str:

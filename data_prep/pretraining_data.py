@@ -591,7 +591,8 @@ class Spill:
     made = self.job.examples(task)
     for bucket, keyed in made.buckets.items():
       name = f"{task.role}-{bucket}-{os.getpid()}"
-      with open(os.path.join(self.folder, name), "ab") as file:
+      path = os.path.join(self.folder, name)
+      with options.naming(path), open(path, "ab") as file:
         external_sort.append(file, keyed)
     return made.counts
 

@@ -13,11 +13,15 @@ import hashlib
 import io
 import itertools
 import lzma
+import multiprocessing
 import os
 import pathlib
+import secrets
 import shlex
 import shutil
+import signal
 import tempfile
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -379,29 +383,49 @@ def writing(path: str, mode: str = "w") -> Iterator[Any]:
   text: dict[str, Any] = (
     {} if "b" in mode else dict(encoding="utf-8", newline="")
   )
-  handle, temporary = tempfile.mkstemp(
-    prefix=f".{os.path.basename(path)}.", suffix=".tmp", dir=folder
-  )
+  name = f".{os.path.basename(path)}.{secrets.token_hex(4)}.tmp"
+  temporary = os.path.join(folder, name)
+  # tempfile's files are for their owner alone; the umask decides on these.
+  rights = 0o600 if remote else 0o666
+  with _ending_in_order(), options.naming(path):
+    try:
+      made = os.O_RDWR | os.O_CREAT | os.O_EXCL
+      with os.fdopen(os.open(temporary, made, rights), mode, **text) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+      if remote:
+        gcs.upload(temporary, path)
+      else:
+        os.replace(temporary, path)
+    finally:
+      with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+  """Makes an exception of SIGTERM, so that no temporary file is left.
+
+  A program's own handler stays. A worker is ended by its parent, which knows no
+  exception of it.
+  """
+  if (
+    threading.current_thread() is not threading.main_thread()
+    or multiprocessing.parent_process()
+    or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+  ):
+    yield
+    return
+
+  def end(*_: object) -> None:
+    raise SystemExit(options.TERMINATED)
+
+  signal.signal(signal.SIGTERM, end)
   try:
-    with os.fdopen(handle, mode, **text) as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    if remote:
-      gcs.upload(temporary, path)
-    else:
-      os.chmod(temporary, 0o666 & ~_umask())
-      os.replace(temporary, path)
+    yield
   finally:
-    with contextlib.suppress(FileNotFoundError):
-      os.unlink(temporary)
-
-
-def _umask() -> int:
-  """mkstemp's 0600 would keep a finished file from everybody else."""
-  mask = os.umask(0)
-  os.umask(mask)
-  return mask
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def copy(source: str, target: str) -> None:

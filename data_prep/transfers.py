@@ -195,7 +195,8 @@ class Part:
         have = 0
       self._remember(tag)
       total = have + int(response.headers.get("Content-Length", 0))
-      with open(self.path, "ab" if have else "wb") as file:
+      mode = "ab" if have else "wb"
+      with options.naming(self.path), open(self.path, mode) as file:
         self._copy(response, file, have, total)
     return True if self._size() >= total else None
 

@@ -7,7 +7,7 @@ Until the block has ended well, the earlier files stay as they are: a full disk
 costs the new ones alone. Then a local folder that holds nothing else takes the
 name of the earlier one in one step. Elsewhere (in a bucket, at a mount point,
 in the current folder, beside files of the user) the new files, which lie in the
-subfolder `unfinished`, move up one by one, the manifest last; where a process
+subfolder `.unfinished`, move up one by one, the manifest last; where a process
 ends before the last one, the next one moves the others (`finish`).
 """
 
@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 
 from data_prep import manifest, ownership, storage
@@ -24,8 +25,8 @@ from data_prep import manifest, ownership, storage
 # ours wrote it, so that it goes where it is not among the new files.
 IsOurs = Callable[[str], bool]
 
-UNFINISHED = "unfinished"
-# In `unfinished` once it is complete: the names of all files that move up.
+UNFINISHED = ".unfinished"  # hidden: `unfinished` may be a folder of the user
+# In `.unfinished` once it is complete: the names of all files that move up.
 _MOVES = "moves.json"
 
 # Of Linux's renameat2: paths are relative to the current folder, and two names
@@ -62,6 +63,30 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
     _take_name(aside, os.path.realpath(folder))
   else:
     _move_up(folder, is_ours)
+
+
+@contextlib.contextmanager
+def trial(folder: str) -> Iterator[str]:
+  """Gives an empty local folder for what is checked before it goes to `folder`.
+
+  It lies beside a local folder, where a large model has room, and ends with the
+  block. What a killed process left of one is removed.
+
+  Args:
+    folder: local or gs://; this process is its owner.
+  """
+  if storage.is_remote(folder):
+    with tempfile.TemporaryDirectory() as place:
+      yield place
+    return
+  above, name = os.path.split(os.path.realpath(folder))
+  place = os.path.join(above, f".{name}.trial")
+  _clear(place)
+  os.makedirs(place)
+  try:
+    yield place
+  finally:
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def finish(folder: str, is_ours: IsOurs) -> None:
@@ -103,7 +128,7 @@ def _is_left(folder: str, aside: str) -> bool:
 def _beside(folder: str) -> str:
   """Returns where a local folder is written before it takes its name."""
   above, name = os.path.split(os.path.realpath(folder))
-  return os.path.join(above, f".{name}.{UNFINISHED}")
+  return os.path.join(above, f".{name}{UNFINISHED}")
 
 
 def _earlier(beside: str) -> str:
@@ -175,7 +200,7 @@ def _note_moves(aside: str) -> None:
 
 
 def _move_up(folder: str, is_ours: IsOurs) -> None:
-  """Moves the files of `unfinished` to their place, the manifest last.
+  """Moves the files of `.unfinished` to their place, the manifest last.
 
   Cut off anywhere, it can be called again.
   """

@@ -279,12 +279,14 @@ def test_a_disk_that_fills_up_is_said_and_nothing_half_written_stays(
   )
   assert done.returncode == 1, done.stderr
   assert "error: expected to read or write" in done.stderr
+  assert "corpus-00000-of-00001.txt; got File too large" in done.stderr
   assert "Traceback" not in done.stderr
   assert list(tmp_path.iterdir()) == [large]
 
 
 @pytest.mark.parametrize(
-  ("blow", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)]
+  ("blow", "code"),
+  [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)],
 )
 def test_an_interrupted_run_leaves_no_file_under_its_final_name(
   large: pathlib.Path, tmp_path: pathlib.Path, blow: signal.Signals, code: int

@@ -23,7 +23,7 @@ from albert_mn import (
   pretraining,
 )
 from data_prep import manifest, options, storage, tokenization
-from tests import tf1_saver
+from tests import running, tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 TOPICS = REFERENCE / "hf_topics"  # printed by transformers 5.24
@@ -255,6 +255,18 @@ def test_outputs_that_differ_leave_nothing_behind(
   with pytest.raises(options.InputError, match="within 0.0001 of the source"):
     _converted(REFERENCE / "hf_bert", tmp_path / "model")
   assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_a_model_that_is_not_ours_are_left_alone(
+  tmp_path: pathlib.Path,
+) -> None:
+  theirs = tmp_path / "albert_base"
+  shutil.copytree(REFERENCE / "albert_g3", theirs)
+  before = running.digests(theirs)
+  with pytest.raises(options.InputError, match="name another folder"):
+    _converted(theirs, theirs)
+  assert running.digests(theirs) == before
+  assert list(tmp_path.iterdir()) == [theirs]
 
 
 def test_a_checkpoint_that_is_something_else_than_told_is_refused(

@@ -243,7 +243,7 @@ def test_a_reader_leaves_what_another_process_is_writing(
   tmp_path: pathlib.Path,
 ) -> None:
   run = tmp_path / "run"
-  unfinished = [run / ".best.unfinished/a", run / "best/unfinished/b"]
+  unfinished = [run / ".best.unfinished/a", run / "best/.unfinished/b"]
   for path in unfinished:
     path.parent.mkdir(parents=True)
     path.write_text("half")

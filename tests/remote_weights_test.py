@@ -83,6 +83,24 @@ def _tarred(folder: pathlib.Path, top: str) -> bytes:
   return file.getvalue()
 
 
+def test_a_copy_leaves_what_lies_beside_it_alone(
+  server: http_server.Server, model: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  mine = tmp_path / "copies/out.partial/mine.txt"
+  mine.parent.mkdir(parents=True)
+  mine.write_text("mine")
+  out = tmp_path / "copies/out"
+  address = _serve(server, model, "models/copied")
+  remote_weights.fetch(
+    remote_weights.Options(init_checkpoint=address, output_dir=str(out))
+  )
+  assert running.digests(out) == running.digests(model)
+  assert mine.read_text() == "mine"
+  assert sorted(path.name for path in out.parent.iterdir()) == [
+    "out", "out.partial",
+  ]  # fmt: skip
+
+
 def test_a_model_directory_comes_with_its_manifests_checksums(
   server: http_server.Server, model: pathlib.Path
 ) -> None:

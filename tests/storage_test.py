@@ -5,6 +5,8 @@ import gzip
 import lzma
 import os
 import pathlib
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -12,7 +14,8 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
-from data_prep import manifest, options, storage
+from data_prep import external_sort, manifest, options, storage
+from tests import disk_faults, running
 
 
 def test_files_are_found_in_order_and_once(tmp_path: pathlib.Path) -> None:
@@ -274,3 +277,59 @@ def test_an_artefact_of_another_kind_is_refused(artefact: pathlib.Path) -> None:
     options.InputError, match="a tokenizer in .* got a corpus"
   ):
     manifest.check(str(artefact), "tokenizer")
+
+
+def test_the_umask_decides_who_reads_a_file_and_stays_as_it_is(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  before = os.umask(0o027)
+  try:
+    with monkeypatch.context() as patched:
+      patched.delattr(os, "umask")  # another thread's files would get it
+      with storage.writing(f"{tmp_path}/a.txt") as file:
+        file.write("сайн")
+  finally:
+    os.umask(before)
+  assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_full_disk_names_the_file_that_it_does_not_take(
+  tmp_path: pathlib.Path,
+) -> None:
+  def too_much() -> None:
+    with storage.writing(f"{tmp_path}/large.txt") as file:
+      for _ in range(1 << 10):
+        file.write("a" * (1 << 10))
+
+  with disk_faults.full(1 << 16), pytest.raises(OSError) as refused:
+    too_much()
+  assert refused.value.filename == f"{tmp_path}/large.txt"
+  entries = ((key, bytes(1 << 10)) for key in range(1 << 10))
+  with disk_faults.full(1 << 12), pytest.raises(OSError) as refused:
+    list(external_sort.ordered(entries, str(tmp_path), 1 << 17))
+  assert str(refused.value.filename).startswith(f"{tmp_path}/sort-")
+  assert not list(tmp_path.iterdir())
+
+
+_WRITE = """
+import sys, time
+from data_prep import storage
+with storage.writing(sys.argv[1]) as file:
+  with storage.writing(sys.argv[1] + "2"):
+    pass
+  file.write("half")
+  print("ready", flush=True)
+  time.sleep(60)
+"""
+
+
+def test_sigterm_leaves_no_hidden_file(tmp_path: pathlib.Path) -> None:
+  with subprocess.Popen(
+    [sys.executable, "-c", _WRITE, str(tmp_path / "a.txt")],
+    cwd=running.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+  ) as process:  # fmt: skip
+    assert process.stdout and process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(20) == options.TERMINATED
+    assert process.stderr and not process.stderr.read()
+  assert [path.name for path in tmp_path.iterdir()] == ["a.txt2"]

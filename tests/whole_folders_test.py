@@ -317,3 +317,30 @@ def test_a_request_that_fails_costs_the_new_objects_alone(
     "old",
     "new",
   }
+
+
+def test_folders_of_the_user_are_left_alone_whatever_their_names(
+  way: str, tmp_path: pathlib.Path
+) -> None:
+  names = ("best.partial", "best.unfinished", "unfinished", "best/unfinished")
+  for name in names:
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / "mine.txt").write_text("mine")
+  _new(str(tmp_path / "best"))
+  whole_folders.finish(str(tmp_path / "best"), _is_ours)
+  with whole_folders.trial(str(tmp_path / "best")) as place:
+    pathlib.Path(place, "a").write_text("a")
+  assert _whole(str(tmp_path / "best")) == "new"
+  for name in names:
+    assert (tmp_path / name / "mine.txt").read_text() == "mine"
+
+
+def test_a_trial_of_a_killed_process_goes_when_the_next_one_begins(
+  tmp_path: pathlib.Path,
+) -> None:
+  (tmp_path / ".best.trial").mkdir()
+  (tmp_path / ".best.trial/half").write_text("half")
+  with whole_folders.trial(str(tmp_path / "best")) as place:
+    assert os.path.dirname(place) == str(tmp_path)
+    assert not os.listdir(place)
+  assert not list(tmp_path.iterdir())

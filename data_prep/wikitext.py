@@ -92,9 +92,12 @@ _RAISED, _LOWERED, _LEVEL = "\x06", "\x07", "\x08"  # around small digits
 # template of several lines, which is no hole where it begins a line.
 _INLINE, _BOX = 0xF0000, 0x100000
 _HOLES_A_PLANE = 0xFFFE
-_HOLE = "[\U000f0000-\U0010fffd]"
+_HOLE = wikitext_functions.UNKNOWN
 _ANY_HOLE = re.compile(_HOLE)
-_LEADING_BOX = re.compile(rf"(?:{_HOLE}|\s)*[\U00100000-\U0010fffd]\s*")
+# Lower-case letters behind it go on with a sentence that begins with it.
+_LEADING_BOX = re.compile(
+  rf"(?:{_HOLE}|\s)*[\U00100000-\U0010fffd]\s*+(?!{_LINK_START}?[a-zа-яёөү])"
+)
 _NO_TEXT = re.compile(rf"[\s*#:;]*{_HOLE}(?:{_HOLE}|[\s.,;:])*")
 # A template right behind the end of a sentence is a note to it.
 _NOTE = re.compile(
@@ -478,9 +481,8 @@ class _Renderer:
     name = self._without_namespace(_ANY_HOLE.sub("", raw))
     if template := wikitext_templates.named(name.lower()):
       given, named = _parameters(arguments)
-      if named and not given and not template(given, named).strip():
-        return self._holes.mark(name)  # {{zh|s=…}}
-      return template(given, named)
+      shown = template(given, named)
+      return self._holes.mark(name) if _is_lost(shown, given, named) else shown
     if name.lower() in _PAGE_NAMES:
       return self._title
     if not name or wikitext_templates.shows_nothing(name.lower()):
@@ -500,10 +502,7 @@ class _Renderer:
       value if key is None else f"{key}={value}" for key, value in arguments
     ]
     shown = wikitext_functions.evaluate(name, [first, *values])
-    decides = _ANY_HOLE.search(first) and name.startswith(("#if", "#sw", "#ex"))
-    if shown is None or decides:
-      return self._holes.mark(name)
-    return shown
+    return self._holes.mark(name) if shown is None else shown
 
   def _without_namespace(self, name: str) -> str:
     name = " ".join(name.replace("_", " ").split())
@@ -610,6 +609,18 @@ def _parameters(
     else:
       named[key.strip().lower()] = value.strip()
   return [given[number] for number in sorted(given)], named
+
+
+def _is_lost(
+  shown: str, given: Sequence[str], named: Mapping[str, str]
+) -> bool:
+  """Says whether a template shows nothing, as if its parameters were others.
+
+  `{{zh|s=…}}` and `{{lang|mn}}` do; `{{nowrap|}}` shows nothing rightly.
+  """
+  if named and not given:
+    return not shown.strip()
+  return not shown and (not given or any(given))
 
 
 def _without_links(text: str) -> str:
@@ -756,7 +767,7 @@ def _tidy(text: str, holes: _Holes) -> str:
   if _ANY_HOLE.search(text):
     text = _IN_BRACKETS.sub(pronunciation, _NOTE.sub(r"\1", text))
     text = _LAST.sub("", text)
-  text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
+  text = _ENTITY.sub(_character, text)
   text = _without_marks(_SCRIPT.sub(_script, text), _RAISED + _LOWERED + _LEVEL)
   text = " ".join(text.split())
   if "(" in text:
@@ -765,6 +776,11 @@ def _tidy(text: str, holes: _Holes) -> str:
     text = _BEFORE_CLOSING.sub(")", text)
   text = _BEFORE_STOP.sub(r"\1", text).strip()
   return text if any(map(str.isalpha, text)) else ""
+
+
+def _character(entity: re.Match[str]) -> str:
+  """Returns the character of an entity; "" for one that marks a hole."""
+  return _ANY_HOLE.sub("", html.unescape(entity[0]))
 
 
 def _script(match: re.Match[str]) -> str:

@@ -5,6 +5,9 @@
 
 Those that depend on the date, on other pages or on the wiki are not evaluated.
 Manual: www.mediawiki.org/wiki/Help:Extension:ParserFunctions.
+
+An argument may hold characters of UNKNOWN, which stand for text that nobody
+knows, such as that of a template.
 """
 
 import ast
@@ -14,6 +17,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 
+UNKNOWN = "[\U000f0000-\U0010fffd]"  # characters of Unicode's private planes
 _LONGEST_EXPRESSION = 100  # characters; longer ones are not evaluated
 
 
@@ -25,7 +29,28 @@ def evaluate(name: str, arguments: Sequence[str]) -> str | None:
     arguments: the text behind the colon, then what stands between the pipes.
   """
   function = _FUNCTIONS.get(name)
-  return function([x.strip() for x in arguments]) if function else None
+  try:
+    return function([x.strip() for x in arguments]) if function else None
+  except _UnknownError:
+    return None
+
+
+class _UnknownError(Exception):
+  """The result depends on text that is not known."""
+
+
+def _known(text: str) -> str:
+  """Returns a text that the result depends on.
+
+  Raises:
+    _UnknownError: for a text with a character of UNKNOWN.
+  """
+  if _ANY_UNKNOWN.search(text):
+    raise _UnknownError
+  return text
+
+
+_ANY_UNKNOWN = re.compile(UNKNOWN)
 
 
 def knows(name: str) -> bool:
@@ -56,7 +81,7 @@ def _at(arguments: Sequence[str], place: int) -> str:
 
 
 def _if(arguments: Sequence[str]) -> str | None:
-  return _at(arguments, 1 if arguments[0] else 2)
+  return _at(arguments, 1 if _known(arguments[0]) else 2)
 
 
 def _ifeq(arguments: Sequence[str]) -> str | None:
@@ -66,10 +91,13 @@ def _ifeq(arguments: Sequence[str]) -> str | None:
 
 def _equal(left: str, right: str) -> bool:
   """Compares numbers by their value, all else letter by letter."""
-  try:
+  texts = [_known(left), _known(right)]
+  if all(map(_NUMBER.fullmatch, texts)):
     return float(left) == float(right)
-  except ValueError:
-    return left == right
+  return left == right
+
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def _switch(arguments: Sequence[str]) -> str | None:

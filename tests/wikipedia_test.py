@@ -563,6 +563,27 @@ _HOLES = {
     "Хүн ам нь\n{{Тоо}}\nорчим юм.", "Хүн ам нь {{Тоо}} орчим юм."
   ),
   "only named values": ("Энэ {{zh|s=中国}} юм.", "Энэ {{zh}} юм."),
+  "the language alone": ("Энэ {{lang|mn}} юм.", "Энэ {{lang}} юм."),
+  "no values": ("Энэ {{convert}} {{nowrap|}} юм.", "Энэ {{convert}} юм."),
+  "ifeq with a hole": ("Энэ {{#ifeq:а|{{Тоо}}|б|в}} юм.", "Энэ {{#ifeq}} юм."),
+  "ifeq of words that Python takes for numbers": (
+    "Энэ {{#ifeq:nan|nan|тийм|үгүй}} {{#ifeq:1_0|10|тийм|үгүй}}.", "Энэ тийм үгүй."
+  ),
+  "switch with a hole for a case": (
+    "Энэ {{#switch:а|{{Тоо}}=б|в}} юм.", "Энэ {{#switch}} юм."
+  ),
+  "switch with a hole behind the case": (
+    "Энэ {{#switch:а|а=б|{{Тоо}}=в}} юм.", "Энэ б юм."
+  ),
+  "several lines at the beginning of a sentence": (
+    "{{Тоо\n|а=б\n}} хүнтэй хот юм.", "{{Тоо}} хүнтэй хот юм."
+  ),
+  "several lines before a linked word": (
+    "{{Тоо\n|а=б\n}} [[хүн]]тэй хот юм.", "{{Тоо}} хүнтэй хот юм."
+  ),
+  "an entity of a private character": (
+    "Энэ &#983040;&#xF0000; {{Тоо}} юм.", "Энэ {{Тоо}} юм."
+  ),
 }  # fmt: skip
 
 

@@ -5,66 +5,119 @@ against 0.90 and 0.88), so a score means little without it.
 """
 
 import collections
+import dataclasses
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
-from scipy import sparse
-from sklearn import (
-  base,
-  feature_extraction,
-  linear_model,
-  multiclass,
-  pipeline,
-  svm,
-)
+
+from albert_mn import ngrams, problems
+from data_prep import classifier_data
 
 NAME = "TF-IDF + linear SVM"
 
 # Of training rows more are thinned out to these: n-grams of 100,000 news
 # articles take about 10 GB (guess).
 _MOST_ROWS = 100_000
-# A float64 weight for every label and feature.
-_MOST_WEIGHTS = 1 << 28
+# N-grams of words, and as many of letters: those of 701 sentences are 51,411.
+_MOST_NGRAMS = 1 << 18
+# Numbers for all outputs together, 256 MB of float32; with so many outputs that
+# fewer n-grams are left to each than the second number, there is no baseline.
+_MOST_WEIGHTS, _FEWEST_NGRAMS = 1 << 26, 1 << 11
 
 
-def predictions(
-  texts: Sequence[str], labels: Sequence[str], new_texts: Sequence[str]
-) -> list[str] | None:
-  """Trains on texts and labels, returns the label of each new text.
+@dataclasses.dataclass(frozen=True)
+class Linear:
+  """A linear model on the TF-IDF of n-grams.
 
-  Deterministic: the SVM's seed is fixed, and C is left at 1.
+  Attributes:
+    grams: what the columns of the weights stand for.
+    weights: float32 [outputs, n-grams].
+    shift: float32 [outputs].
+  """
+
+  grams: ngrams.NGrams
+  weights: np.ndarray
+  shift: np.ndarray
+
+  def scores(self, texts: Sequence[str]) -> np.ndarray:
+    """Returns float64 [texts, outputs]: an SVM's distances, or numbers."""
+    return self.scores_of(self.grams.matrix(texts))
+
+  def scores_of(self, matrix: Any) -> np.ndarray:
+    """Returns the scores of rows of `NGrams.matrix`."""
+    return matrix @ self.weights.T.astype(np.float64) + self.shift
+
+
+def fitted(
+  problem: problems.Problem,
+  texts: Sequence[str],
+  targets: np.ndarray,
+  balanced: bool = False,
+) -> Linear | None:
+  """Fits a linear model to training rows.
+
+  One label or several: a linear SVM for each label against the others, C = 1.
+  Numbers: ridge regression, the SVM's counterpart. Deterministic: the SVM's
+  seed is fixed.
 
   Args:
-    texts: the training texts.
-    labels: the label name of each.
-    new_texts: the texts to classify.
+    problem: what is predicted; not entities.
+    texts: of the training rows.
+    targets: theirs, of `Problem.targets`.
+    balanced: whether each label weighs the same in an SVM, however rare.
 
   Returns:
-    None where labels times n-grams are too many for an SVM.
+    None where there are too many labels for an SVM.
   """
-  found = _answers(
-    svm.LinearSVC(random_state=0), texts, np.array(labels), new_texts,
-    len(set(labels)),
-  )  # fmt: skip
-  return None if found is None else [str(label) for label in found]
+  step = -(-len(texts) // _MOST_ROWS)
+  if step > 1:
+    logging.warning(
+      "the baseline is trained on every %dth of %d rows", step, len(texts)
+    )
+    texts, targets = texts[::step], targets[::step]
+  outputs = len(problem.names)
+  most = min(_MOST_NGRAMS, _MOST_WEIGHTS // (2 * outputs))
+  if most < _FEWEST_NGRAMS:
+    logging.warning("no baseline: %d labels are too many for an SVM", outputs)
+    return None
+  grams = ngrams.NGrams.of(texts, most)
+  rows = _of_each(problem, grams.matrix(texts), targets, balanced)
+  weights = np.zeros((outputs, len(grams.idf)), np.float32)
+  shift = np.zeros(outputs, np.float32)
+  for output, (kernel, constant) in enumerate(rows):
+    weights[output], shift[output] = kernel, constant
+  return Linear(grams, weights, shift)
 
 
-def several(
-  texts: Sequence[str], targets: np.ndarray, new_texts: Sequence[str]
-) -> np.ndarray | None:
-  """Does the same for [rows, labels] of 0 and 1: an SVM for each label."""
-  model = multiclass.OneVsRestClassifier(svm.LinearSVC(random_state=0))
-  return _answers(model, texts, targets, new_texts, targets.shape[1])
+def _of_each(
+  problem: problems.Problem, matrix: Any, targets: np.ndarray, balanced: bool
+) -> Iterator[tuple[np.ndarray | float, float]]:
+  """Yields the weights and the constant of each output."""
+  # scikit-learn is not there where a model only answers.
+  from sklearn import linear_model, svm
+
+  if problem.TYPE == problems.REGRESSION:
+    ridge = linear_model.Ridge().fit(matrix, targets)
+    yield ridge.coef_, float(ridge.intercept_)
+    return
+  for output in range(len(problem.names)):
+    column = targets if targets.ndim == 1 else targets[:, output]
+    right = column == (output if targets.ndim == 1 else 1)
+    if right.all() or not right.any():
+      yield 0.0, 1.0 if right.all() else -1.0
+    else:
+      weight = "balanced" if balanced else None
+      model = svm.LinearSVC(random_state=0, class_weight=weight)
+      model.fit(matrix, right)
+      yield model.coef_[0], float(model.intercept_[0])
 
 
-def numbers(
-  texts: Sequence[str], values: np.ndarray, new_texts: Sequence[str]
-) -> np.ndarray | None:
-  """Does the same for numbers: ridge regression, the SVM's counterpart."""
-  return _answers(linear_model.Ridge(), texts, values, new_texts, 1)
+def text_of(row: classifier_data.Row) -> str:
+  """Returns what is read of a row: its text, or its two, one after the other."""
+  return " ".join(filter(None, (row.text, row.text_pair)))
 
 
 Span = tuple[int, int, str]
@@ -117,101 +170,3 @@ def _matches(text: str, known: Mapping[tuple[str, ...], str]) -> list[Span]:
     if words in known and (not found or start >= found[-1][1]):
       found.append((start, end, known[words]))
   return found
-
-
-def _answers(
-  model: svm.LinearSVC | linear_model.Ridge | multiclass.OneVsRestClassifier,
-  texts: Sequence[str],
-  targets: np.ndarray,
-  new_texts: Sequence[str],
-  outputs: int,
-) -> np.ndarray | None:
-  step = -(-len(texts) // _MOST_ROWS)
-  if step > 1:
-    logging.warning(
-      "the baseline is trained on every %dth of %d rows", step, len(texts)
-    )
-  features = pipeline.make_union(
-    _tfidf(_words((1, 2))),
-    # Mongolian words carry many suffixes; parts of words see the stem.
-    _tfidf(_PartsOfWords()),
-  )
-  vectors = features.fit_transform(list(texts[::step]))
-  if outputs * vectors.shape[1] > _MOST_WEIGHTS:
-    logging.warning(
-      "no baseline: %d labels times %d n-grams are too many for an SVM",
-      outputs,
-      vectors.shape[1],
-    )
-    return None
-  model.fit(vectors, targets[::step])
-  return model.predict(features.transform(list(new_texts)))
-
-
-def words(text: str) -> list[str]:
-  """Returns the words that the baseline sees, й ё ө ү intact.
-
-  `Сайн уу, ХОЁР найз?` gives сайн, уу, хоёр, найз.
-  """
-  return _words((1, 1)).build_analyzer()(text)
-
-
-def _tfidf(counts: base.BaseEstimator) -> pipeline.Pipeline:
-  weights = feature_extraction.text.TfidfTransformer(sublinear_tf=True)
-  return pipeline.make_pipeline(counts, weights)
-
-
-def _words(n_grams: tuple[int, int]) -> feature_extraction.text.CountVectorizer:
-  return feature_extraction.text.CountVectorizer(
-    ngram_range=n_grams,
-    preprocessor=_composed,
-    # scikit-learn's own pattern drops words of one letter.
-    token_pattern=r"(?u)\b\w+\b",
-  )
-
-
-class _PartsOfWords(base.BaseEstimator):
-  """Counts n-grams of letters, 2 to 5, that cross no word's end.
-
-  The same numbers as CountVectorizer(analyzer="char_wb"), which cuts up each
-  word wherever it stands; here each is cut up once, and multiplied.
-  """
-
-  def __init__(self) -> None:
-    self._parts = feature_extraction.text.CountVectorizer(
-      analyzer="char_wb", ngram_range=(2, 5), lowercase=False
-    )
-
-  def fit_transform(
-    self, texts: Sequence[str], targets: object = None
-  ) -> sparse.csr_matrix:
-    """Learns the n-grams of texts; returns [texts, n-grams]."""
-    del targets
-    counts, words = self._counts(texts)
-    return self._multiplied(counts, self._parts.fit_transform(words))
-
-  def transform(self, texts: Sequence[str]) -> sparse.csr_matrix:
-    """Returns [texts, n-grams] of those that were learnt."""
-    counts, words = self._counts(texts)
-    return self._multiplied(counts, self._parts.transform(words))
-
-  @staticmethod
-  def _counts(texts: Sequence[str]) -> tuple[sparse.csr_matrix, np.ndarray]:
-    splitter = feature_extraction.text.CountVectorizer(
-      analyzer=lambda text: _composed(text).split()
-    )
-    return splitter.fit_transform(texts), splitter.get_feature_names_out()
-
-  @staticmethod
-  def _multiplied(
-    counts: sparse.csr_matrix, parts: sparse.csr_matrix
-  ) -> sparse.csr_matrix:
-    found = counts @ parts
-    found.sort_indices()  # sums in one order
-    return found
-
-
-def _composed(text: str) -> str:
-  # A decomposed й is и and a combining breve, which \w does not match: the
-  # word would fall apart there.
-  return unicodedata.normalize("NFC", text).lower()

@@ -172,7 +172,8 @@ def _run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
   rows = task_rows.Rows()
   if settings.do_train or settings.do_eval:
     validates = settings.do_train and recipe.validates
-    rows = task_rows.labelled(settings, settings.do_train, validates)
+    blends = settings.do_train and recipe.blends(settings.label_type)
+    rows = task_rows.labelled(settings, settings.do_train, validates, blends)
   to_predict = task_rows.to_predict(settings) if settings.do_predict else ()
   others: list[classifier.Predictor] = []
   if settings.do_train:
@@ -266,7 +267,11 @@ def _train(
   if problem.TYPE == tagging.ENTITIES:
     tagging.check(recipe.long_text)
   data = fine_tuning.Data(
-    rows.train, rows.validation, rows.held_out, task_rows.cleaning(settings)
+    rows.train,
+    rows.validation,
+    rows.held_out,
+    task_rows.cleaning(settings),
+    rows.spared,
   )
   fine_tuning.train(folder, run_folder, recipe, start, problem, data)
 

@@ -11,7 +11,14 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from albert_mn import configs, encoders, lean, model_directory, problems
+from albert_mn import (
+  blend,
+  configs,
+  encoders,
+  lean,
+  model_directory,
+  problems,
+)
 from data_prep import (
   alignment,
   classifier_data,
@@ -172,20 +179,25 @@ class Predictor:
     predictor = Predictor.load("runs/tweets/model")
     predictor.probabilities(["сайн байна уу"])  # [[0.93, 0.07]]
 
-  A text may be a pair: ("сайн байна уу", "сайн, та сайн уу").
+  A text may be a pair: ("сайн байна уу", "сайн, та сайн уу"). What it tells is
+  the network's answer, the TF-IDF baseline's, or that of both, as the blend of
+  the model directory says.
 
   Args:
     model: with its weights.
     framer: of the model's tokenizer.
     problem: what the outputs mean.
     described: the manifest of the model directory.
+    beside: the baseline that answers beside the network; None for none.
 
   Attributes:
     names: the labels, in the order of the scores.
     manifest: the model directory's.
     model, framer, problem: what it computes with.
     tokenizer, max_seq_length: the framer's.
-    temperature: divides the logits before they become probabilities.
+    temperature: divides the network's logits, where it answers alone, before
+      they become probabilities.
+    blend: of the constructor.
   """
 
   KIND = KIND
@@ -197,8 +209,10 @@ class Predictor:
     framer: framing.Framer,
     problem: problems.Problem,
     described: dict[str, Any] | None = None,
+    beside: blend.Blend | None = None,
   ):
     self.model, self.framer, self.problem = model, framer, problem
+    self.blend = beside
     self.names = list(problem.names)
     self.manifest = described or {}
     self.tokenizer, self.max_seq_length = (
@@ -229,7 +243,8 @@ class Predictor:
     model = cls.MODEL(_config(folder), len(names), seed=0)
     model_directory.restore(folder, **model.parts())
     problem = cls.read_problem(names, described["parameters"])
-    return cls(model, _framer(folder, described), problem, described)
+    beside = blend.read(folder, described["parameters"], len(names))
+    return cls(model, _framer(folder, described), problem, described, beside)
 
   @staticmethod
   def read_problem(
@@ -239,7 +254,7 @@ class Predictor:
     return problems.of_model(names, parameters)
 
   def logits(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
-    """Returns [texts, labels] float32, in the order of the texts.
+    """Returns the network's [texts, labels] float32, in the texts' order.
 
     Those of a text in several windows are the mean of the windows'.
     """
@@ -305,8 +320,19 @@ class Predictor:
 
   def best(self, texts: Sequence[Text], batch_size: int = 32) -> list[str]:
     """Returns the likeliest label of each text."""
-    scores = self.logits(texts, batch_size)
+    scores = self.probabilities(texts, batch_size)
     return [self.names[index] for index in scores.argmax(axis=1)]
+
+  def answered(self, network: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
+    """Returns the logits of what is told, [texts, labels].
+
+    Args:
+      network: of `logits`.
+      texts: the same.
+    """
+    if not self.blend:
+      return network / self.temperature
+    return self.blend.logits(network, self.cleaned(texts))
 
   def probabilities(
     self, texts: Sequence[Text], batch_size: int = 32
@@ -316,8 +342,11 @@ class Predictor:
     Of one label a text the rows sum to 1; of several labels each stands for
     itself; a regression's is the number.
     """
-    scores = self.logits(texts, batch_size) / self.temperature
-    return self.problem.probabilities(scores)
+    if self.blend and not self.blend.factors.network:  # it need not run
+      network = np.zeros((len(texts), len(self.names)), np.float32)
+    else:
+      network = self.logits(texts, batch_size)
+    return self.problem.probabilities(self.answered(network, texts))
 
 
 def _framer(folder: str, described: dict[str, Any]) -> framing.Framer:

@@ -1,16 +1,18 @@
 """From held-out rows to the files that say how good a classifier is."""
 
+import dataclasses
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 
 from albert_mn import (
   baseline,
+  blend,
   classifier,
   degenerate_runs,
   entity_scores,
@@ -48,35 +50,38 @@ def evaluate(
   Returns:
     What eval_results.txt holds.
   """
-  model, loss = judge(predictor, rows.held_out, batch_size)
-  rival = _rival(predictor, rows)
-  judged = [model]
-  judged += [judge(other, rows.held_out, batch_size)[0] for other in others]
-  seeds = [one.scores() for one in judged]
-  results = _results(task_name, loss, model)
+  judged = judge(predictor, rows.held_out, batch_size)
+  if predictor.blend:
+    voices = judged.voices
+  else:
+    voices = reports.Voices(judged.voices.model, _rival(predictor, rows))
+  every = [judged]
+  every += [judge(another, rows.held_out, batch_size) for another in others]
+  seeds = [each.voices.model.scores() for each in every]
+  results = _results(task_name, judged.loss, voices)
   results["global_step"] = predictor.manifest["counts"].get("global_step", 0)
   reports.write_eval_results(
     os.path.join(output_dir, "eval_results.txt"), results
   )
   fresh = _without_copies(rows)
-  notes = _notes(predictor, model, seeds)
+  notes = _notes(predictor, voices.model, seeds)
   faults = _faults([predictor, *others])
   path = os.path.join(output_dir, "report.txt")
   text = reports.write(
-    path, model, rival, rival_name(predictor), fresh, notes, faults
+    path, voices, rival_name(predictor), fresh, notes, faults
   )
-  _write_json(output_dir, loss, model, rival, fresh, seeds, notes, faults)
-  if isinstance(model, judgements.OneLabel):
+  _write_json(output_dir, judged.loss, voices, fresh, seeds, notes, faults)
+  if isinstance(voices.model, judgements.OneLabel):
     picture = os.path.join(output_dir, "confusion_matrix.png")
-    reports.write_confusion_matrix(picture, model)
+    reports.write_confusion_matrix(picture, voices.model)
   page = report_page.write(
     output_dir,
     report_page.Findings(
-      rival_name(predictor), model, rival, rows.held_out, fresh, seeds, notes,
+      rival_name(predictor), voices, rows.held_out, fresh, seeds, notes,
       faults, predictor.manifest["parameters"],
     ),
   )  # fmt: skip
-  short = len(model.names) <= _LOGGED_LABELS
+  short = len(voices.model.names) <= _LOGGED_LABELS
   logging.info("%s and %s\n\n%s", path, page, text if short else "")
   return results
 
@@ -90,22 +95,49 @@ def rival_name(predictor: classifier.Predictor) -> str:
   return baseline.NAME
 
 
+class Judged(NamedTuple):
+  """What a predictor said of rows.
+
+  Attributes:
+    voices: its answers and, where it has a blend, those of its two parts.
+    loss: the mean over rows, that of the network at temperature 1 where there
+      is no blend.
+  """
+
+  voices: reports.Voices
+  loss: float
+
+
 def judge(
   predictor: classifier.Predictor,
   rows: Sequence[classifier_data.Row],
   batch_size: int,
-) -> tuple[judgements.Judgement, float]:
-  """Returns the answers to rows, and their mean loss at temperature 1."""
+) -> Judged:
+  """Returns the answers to rows."""
   parts, loss, counted = [], 0.0, 0
   step = problems.rows_at_once(len(predictor.names))
   for first in range(0, len(rows), step):
     some = rows[first : first + step]
     targets = predictor.targets(some)
-    logits = predictor.logits([problems.text_of(r) for r in some], batch_size)
+    texts = [problems.text_of(row) for row in some]
+    logits = predictor.logits(texts, batch_size)
+    part = [_answers(predictor, some, targets, logits)]
+    if beside := predictor.blend:
+      scores = beside.scores(predictor.cleaned(texts))
+      logits = beside.factors.logits(logits, scores)
+      part.insert(0, _told(predictor, targets, logits))
+      # Distances are no probabilities: they say nothing of calibration.
+      rival = _told(predictor, targets, scores)
+      part.append(dataclasses.replace(rival, sure=None))
     loss += predictor.problem.mean_loss(logits, targets) * len(targets)
     counted += len(targets)
-    parts.append(_answers(predictor, some, targets, logits))
-  return judgements.Judgement.joined(parts), loss / max(1, counted)
+    parts.append(part)
+  model, *two = map(judgements.Judgement.joined, zip(*parts, strict=True))
+  voices = reports.Voices(model)
+  if two:
+    alone = predictor.blend and predictor.blend.factors.answers == blend.NETWORK
+    voices = reports.Voices(model, two[1], None if alone else two[0])
+  return Judged(voices, loss / max(1, counted))
 
 
 def _answers(
@@ -118,7 +150,13 @@ def _answers(
     found = predictor.decoded([row.text for row in rows], logits)
     spans = [[entity[:3] for entity in entities] for entities in found]
     return _entities(predictor, rows, spans)
-  shares = predictor.problem.probabilities(logits / predictor.temperature)
+  return _told(predictor, targets, logits / predictor.temperature)
+
+
+def _told(
+  predictor: classifier.Predictor, targets: np.ndarray, logits: np.ndarray
+) -> judgements.Judgement:
+  shares = predictor.problem.probabilities(logits)
   return judgements.of(predictor.problem, targets, shares)
 
 
@@ -135,15 +173,19 @@ def _entities(
 
 
 def _results(
-  task_name: str, loss: float, model: judgements.Judgement
+  task_name: str, loss: float, voices: reports.Voices
 ) -> dict[str, Any]:
   """The lines of eval_results.txt, under the names of the predecessors.
 
   `loss` is the Estimator's mean over batches there, `eval_loss` the mean over
-  rows; here both are the latter.
+  rows; here both are the latter. Where a blend answers, the accuracy of its
+  network alone, which is that of most exports, and of its baseline stand too.
   """
-  losses = {"eval_loss": loss, "loss": loss}
-  scores = model.scores()
+  losses: dict[str, Any] = {"eval_loss": loss, "loss": loss}
+  model, scores = voices.model, voices.model.scores()
+  for name, voice in voices.alone().items():
+    if isinstance(voice, judgements.OneLabel):
+      losses[f"{name}_accuracy"] = voice.scores()["accuracy"]
   if task_name == task_rows.TWEETS:
     accuracy = scores["accuracy"]
     f1 = {name: row[2] for name, *row in model.per_label()}["1"]
@@ -169,13 +211,17 @@ def _notes(
   """Says what was not read, how to read the scores, and what seeds scored."""
   cut = predictor.framer.counts.said(predictor.max_seq_length)
   notes = [f"{cut}."] if cut else []
-  if predictor.temperature != 1:
+  if predictor.temperature != 1 and not predictor.blend:
     notes.append(
       f"The logits are divided by {predictor.temperature:.3f}, as fitted on the "
       "validation rows."
     )
   notes += filter(None, [model.note()])
-  return notes + ([_of_seeds(seeds)] if len(seeds) > 1 else [])
+  notes += [_of_seeds(seeds)] if len(seeds) > 1 else []
+  if predictor.blend:  # last, since it says what the user holds
+    said = predictor.blend.factors.said()
+    notes.append(f"{said[0].upper()}{said[1:]}.")
+  return notes
 
 
 def _faults(predictors: Sequence[classifier.Predictor]) -> list[str]:
@@ -207,14 +253,14 @@ def _of_seeds(seeds: Sequence[Mapping[str, float]]) -> str:
 def _write_json(
   output_dir: str,
   loss: float,
-  model: judgements.Judgement,
-  rival: judgements.Judgement | None,
+  voices: reports.Voices,
   fresh: np.ndarray | None,
   seeds: Sequence[Mapping[str, float]],
   notes: Sequence[str],
   faults: Sequence[str],
 ) -> None:
   """Writes every number of the report, and its notes, for programs."""
+  model = voices.model
   content: dict[str, Any] = {
     "rows": len(model.truth),
     "loss": loss,
@@ -228,12 +274,16 @@ def _write_json(
     "notes": list(notes),
     "faults": list(faults),
   }  # fmt: skip
-  if rival is not None:
-    ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
-    content["baseline"] = _as_json(rival.scores())
-    content["paired"] = {
-      "model_only": ours, "baseline_only": theirs, "p_value": chance,
-    }  # fmt: skip
+  for name, rival, paired in (
+    ("baseline", voices.rival, "paired"),
+    ("network", voices.network, "paired_with_network"),
+  ):
+    if rival is not None:
+      ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
+      content[name] = _as_json(rival.scores())
+      content[paired] = {
+        "model_only": ours, f"{name}_only": theirs, "p_value": chance,
+      }  # fmt: skip
   if fresh is not None and fresh.any():
     content["near_copies"] = int((~fresh).sum())
     content["without_near_copies"] = _as_json(model.part(fresh).scores())
@@ -262,8 +312,7 @@ def _rival(
     )
   problem = predictor.problem
   texts, new_texts = (
-    [" ".join(filter(None, (row.text, row.text_pair))) for row in part]
-    for part in (rows.train, rows.held_out)
+    [*map(baseline.text_of, part)] for part in (rows.train, rows.held_out)
   )
   if problem.TYPE == tagging.ENTITIES:
     spans = [row.entities for row in rows.train]
@@ -271,22 +320,19 @@ def _rival(
     return _entities(predictor, rows.held_out, known)
   truth = problem.targets(rows.held_out)
   if problem.TYPE == problems.CLASS:
-    labels = [row.label for row in rows.train]
-    found = baseline.predictions(texts, labels, new_texts)
-    if found is None:
-      return None
-    number = {name: index for index, name in enumerate(problem.names)}
-    answers = np.array([number.get(name, -1) for name in found])
-    return judgements.OneLabel(problem.names, truth, answers)
-  targets = problem.targets(rows.train)
-  if problem.TYPE == problems.MULTI_LABEL:
-    chosen = baseline.several(texts, targets.astype(int), new_texts)
-    if chosen is None:
-      return None
-    return judgements.SeveralLabels(problem.names, truth.astype(int), chosen)
-  values = baseline.numbers(texts, targets, new_texts)
-  assert values is not None, "a single output is never too many"
-  in_units = problem.probabilities(values[:, None])[:, 0]
-  return judgements.Numbers(
-    problem.names, problem.probabilities(truth[:, None])[:, 0], in_units
-  )
+    # Of a model that was trained on other rows, these may have other labels.
+    problem = problems.of_rows(problems.CLASS, rows.train)
+  linear = baseline.fitted(problem, texts, problem.targets(rows.train))
+  if not linear:
+    return None
+  shares = problem.probabilities(linear.scores(new_texts))
+  judged = judgements.of(problem, truth, shares)
+  if problem.TYPE == problems.CLASS:
+    names = list(predictor.problem.names)
+    number = {name: index for index, name in enumerate(names)}
+    numbers = np.array([number.get(name, -1) for name in problem.names])
+    judged = dataclasses.replace(
+      judged, names=names, answers=numbers[judged.answers]
+    )
+  # Distances are no probabilities: they say nothing of calibration.
+  return dataclasses.replace(judged, sure=None)

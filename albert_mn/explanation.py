@@ -3,7 +3,9 @@
 Attention is the model's own, as its softmax gave it. Attribution is integrated
 gradients (Sundararajan et al. 2017, arXiv 1703.01365): what each piece adds to
 the answer's score on the way from a baseline, here the same text with [MASK]
-in the place of each piece, to the text. The parts sum to the difference.
+in the place of each piece, to the text. The parts sum to the difference. Where
+the TF-IDF baseline answers beside the network, its n-grams are parts too: the
+way begins without any of them, and goes to the text's with the same steps.
 """
 
 import dataclasses
@@ -12,7 +14,13 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import classifier, encoders, initial_weights, problems
+from albert_mn import (
+  blend,
+  classifier,
+  encoders,
+  initial_weights,
+  problems,
+)
 from data_prep import (
   alignment,
   framing,
@@ -40,6 +48,8 @@ class Answer:
     score: of the likeliest label, its log-odds: log(p / (1 - p)).
     baseline_score: the same label's for the baseline.
     points: on the way, at which gradients were taken.
+    grams: what each n-gram of the text that the baseline knows adds, by its
+      name, the largest part first; {} where the network answers alone.
   """
 
   names: list[str]
@@ -48,6 +58,7 @@ class Answer:
   score: float
   baseline_score: float
   points: int
+  grams: dict[str, float] = dataclasses.field(default_factory=dict)
 
   @property
   def label(self) -> str:
@@ -56,7 +67,8 @@ class Answer:
   @property
   def missed(self) -> float:
     """By how much the parts fail to sum to what they are parts of."""
-    return self.attribution.sum() - (self.score - self.baseline_score)
+    parts = self.attribution.sum() + sum(self.grams.values())
+    return float(parts - (self.score - self.baseline_score))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +119,55 @@ class _Framed:
   windows: int
 
 
+@dataclasses.dataclass(frozen=True)
+class _Voice:
+  """What the baseline says of a text.
+
+  Attributes:
+    scores: float64 [labels], of the text's n-grams together.
+    shift: float64 [labels], what it says of any text.
+    names: of the n-grams that are in the text.
+    weights: float64 [labels, n-grams], what each adds to the scores.
+  """
+
+  scores: np.ndarray
+  shift: np.ndarray
+  names: list[str]
+  weights: np.ndarray
+
+  @classmethod
+  def none(cls, labels: int) -> "_Voice":
+    """Returns the voice of no baseline."""
+    return cls(np.zeros(labels), np.zeros(labels), [], np.zeros((labels, 0)))
+
+  @classmethod
+  def of(cls, beside: blend.Blend, text: str) -> "_Voice":
+    """Returns what a baseline says, by its factor in the answer."""
+    linear, factor = beside.linear, beside.factors.baseline
+    row = linear.grams.matrix([text])
+    weights = factor * row.data * linear.weights[:, row.indices]
+    return cls(
+      weights.sum(axis=1),
+      factor * linear.shift.astype(np.float64),
+      [linear.grams.name(number) for number in row.indices],
+      weights,
+    )
+
+  def added(self, place: float) -> tf.Tensor:
+    """Returns float32 [labels], at a place from 0, no n-gram, to 1, all."""
+    return tf.constant(self.shift + place * self.scores, tf.float32)
+
+  def parts(self, slopes: np.ndarray) -> dict[str, float]:
+    """Returns what each n-gram adds to a score of such slopes [labels]."""
+    added = slopes @ self.weights
+    order = np.argsort(-np.abs(added), kind="stable").tolist()
+    parts: dict[str, float] = {}
+    for place in order:  # a word and a part of it may have one name
+      name = self.names[place]
+      parts[name] = parts.get(name, 0.0) + float(added[place])
+    return parts
+
+
 class Explainer:
   """Says what a model looked at.
 
@@ -122,6 +183,7 @@ class Explainer:
     problem: what the head's outputs mean.
     clean: what is done to a text before it is read.
     long_text: which part of a longer text is read, as in `framing.Framer`.
+    beside: the baseline that answers beside the head; None for none.
   """
 
   def __init__(
@@ -133,8 +195,9 @@ class Explainer:
     problem: problems.Problem | None = None,
     clean: Callable[[str], alignment.Traced] = alignment.Traced.of,
     long_text: str = framing.HEAD,
+    beside: blend.Blend | None = None,
   ):
-    self._encoder, self._tokenizer = encoder, tokenizer
+    self._encoder, self._tokenizer, self._beside = encoder, tokenizer, beside
     self._framer = framing.Framer(tokenizer, max_seq_length, long_text)
     self._is_frame = tokenizer.special.copy()  # [CLS] and the like
     self._is_frame[tokenizer.unk_id] = False
@@ -146,17 +209,19 @@ class Explainer:
   def of(cls, predictor: classifier.Predictor) -> "Explainer":
     """Explains what a predictor says, with its weights."""
     model, problem = predictor.model, predictor.problem
-    temperature = predictor.temperature
+    beside = predictor.blend
+    factor = beside.factors.network if beside else 1 / predictor.temperature
     return cls(
       model.encoder,
       predictor.tokenizer,
       predictor.max_seq_length,
       None
       if problem.TYPE == problems.REGRESSION
-      else lambda pooled: model.head(pooled) / temperature,
+      else lambda pooled: model.head(pooled) * factor,
       problem,
       predictor.traced,
       predictor.framer.long_text,
+      beside,
     )
 
   @classmethod
@@ -220,8 +285,18 @@ class Explainer:
       cut=framed.cut,
       windows=framed.windows,
       attention=attention.numpy()[:, 0, :, :length, :length],
-      answer=self._answer(framed, logits) if self._head else None,
+      answer=self._answer(framed, logits, self._voice(text, pair))
+      if self._head
+      else None,
     )
+
+  def _voice(self, text: str, pair: str) -> "_Voice":
+    """Returns what the baseline says of a text, or of a pair."""
+    assert self._problem, "a head has one"
+    if not self._beside:
+      return _Voice.none(len(self._problem.names))
+    texts = [self._clean(part).text for part in filter(None, (text, pair))]
+    return _Voice.of(self._beside, " ".join(texts))
 
   def _framed(self, text: str, pair: str) -> _Framed:
     """Frames what a classifier reads: of several windows, the first."""
@@ -292,8 +367,11 @@ class Explainer:
     logits = self._head(output.pooled_output) if self._head else tf.zeros([1])
     return tf.stack(output.attentions), logits
 
-  def _answer(self, framed: _Framed, logits: tf.Tensor) -> Answer:
+  def _answer(
+    self, framed: _Framed, logits: tf.Tensor, voice: "_Voice"
+  ) -> Answer:
     assert self._problem, "a head has one"
+    logits = logits + voice.added(1.0)
     probabilities = self._problem.probabilities(logits.numpy())[0]
     label = int(tf.argmax(logits[0]))
     kept = self._is_frame[framed.ids]
@@ -302,10 +380,10 @@ class Explainer:
     here = self._padded(framed)
     _, baseline_logits = self._look(*there)
     score = self._log_odds(logits, label)
-    baseline_score = self._log_odds(baseline_logits, label)
+    baseline_score = self._log_odds(baseline_logits + voice.added(0.0), label)
     points = _FEWEST_POINTS
     while True:
-      parts = self._integrated(here, there[0], label, points)
+      parts, slopes = self._integrated(here, there[0], label, points, voice)
       answer = Answer(
         list(self._problem.names),
         probabilities,
@@ -313,6 +391,7 @@ class Explainer:
         float(score[0]),
         float(baseline_score[0]),
         points,
+        voice.parts(slopes),
       )
       allowed = _MOST_MISSED * max(
         1.0, abs(answer.score - answer.baseline_score)
@@ -327,21 +406,30 @@ class Explainer:
     baseline: tf.Tensor,
     label: int,
     points: int,
-  ) -> np.ndarray:
-    """Integrates by Gauss and Legendre; returns float64 [padded length]."""
+    voice: "_Voice",
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Integrates by Gauss and Legendre.
+
+    Returns:
+      float64 [padded length], what each piece adds; and [labels], the mean
+      slope of the score in the logits.
+    """
     places, weights = np.polynomial.legendre.leggauss(points)
     places, weights = (places + 1) / 2, weights / 2
-    total = np.zeros(here[0].shape[1])
+    total, slopes = np.zeros(here[0].shape[1]), np.zeros(voice.scores.shape)
     for start in range(0, points, _AT_ONCE):
       some = slice(start, start + _AT_ONCE)
-      total += self._add(
+      added, slope = self._add(
         *here,
         baseline,
         tf.constant(label),
         tf.constant(places[some], tf.float32),
         tf.constant(weights[some], tf.float32),
-      ).numpy()
-    return total
+        tf.stack([voice.added(place) for place in places[some]]),
+      )
+      total += added.numpy()
+      slopes += slope.numpy()
+    return total, slopes
 
   def _added(
     self,
@@ -352,7 +440,8 @@ class Explainer:
     label: tf.Tensor,
     places: tf.Tensor,
     weights: tf.Tensor,
-  ) -> tf.Tensor:
+    beside: tf.Tensor,
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     """Sums gradient times way over points of it.
 
     Args:
@@ -361,9 +450,10 @@ class Explainer:
       label: whose score.
       places: [points], 0 at the baseline and 1 at the text.
       weights: [points], of each in the integral.
+      beside: [points, labels], what is added to the head's logits.
 
     Returns:
-      [length].
+      [length]; and [labels], the sum of the gradients in the logits.
     """
     assert self._head, "there is no score without it"
     table = self._encoder.embedding_table
@@ -376,9 +466,13 @@ class Explainer:
       output = self._encoder(
         *(tf.tile(row, copies) for row in (ids, mask, segments)), words=words
       )
-      score = self._log_odds(self._head(output.pooled_output), label)
-    gradient = tape.gradient(score, words)
-    return tf.einsum("p,pls,ls->l", weights, gradient, way[0])
+      logits = self._head(output.pooled_output) + beside
+      score = self._log_odds(logits, label)
+    gradient, slope = tape.gradient(score, [words, logits])
+    return (
+      tf.einsum("p,pls,ls->l", weights, gradient, way[0]),
+      tf.linalg.matvec(slope, weights, transpose_a=True),
+    )
 
   def _log_odds(self, logits: tf.Tensor, label: tf.Tensor | int) -> tf.Tensor:
     """Returns log(p / (1 - p)) of a label, [batch], of [batch, labels]."""

@@ -42,6 +42,7 @@ def weights(
       "model": manifest.identity(source.folder),
     },
     labels=source.labels,
+    beside=source.beside.write if source.beside else None,
   )
   again = export_source.opened(folder)
   found, expected = (_outputs(one, one.parts) for one in (again, source))

@@ -15,6 +15,7 @@ import numpy as np
 import tf_keras
 
 from albert_mn import (
+  blend,
   classifier,
   configs,
   conversion,
@@ -151,6 +152,7 @@ class Source:
     problem: what a classifier's or tagger's outputs mean; None for a
       pretrained model.
     parts: what the directory holds, with its weights.
+    beside: the TF-IDF baseline that answers beside them; None for none.
   """
 
   folder: str
@@ -159,6 +161,7 @@ class Source:
   tokenizer_file: str
   problem: problems.Problem | None
   parts: dict[str, Any]
+  beside: blend.Blend | None = None
 
   @property
   def parameters(self) -> dict[str, Any]:
@@ -283,6 +286,7 @@ def opened(folder: str) -> Source:
     if found.labels
     else None,
     {name: part for name, part in parts.items() if name not in loaded.new},
+    blend.read(folder, described["parameters"], len(found.labels)),
   )
 
 

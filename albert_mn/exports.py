@@ -77,7 +77,20 @@ def _run(settings: Options) -> None:
   print(needed(source))
   if source.problem:
     print(long_texts(source, settings))
+  if said := alone(source, settings):
+    print(said)
   print(f"written to {settings.output_dir}")
+
+
+def alone(source: export_source.Source, settings: Options) -> str:
+  """Says that an export answers otherwise than its model directory; or ""."""
+  carried = settings.to == "weights" or settings.model_card
+  if carried or not (source.beside and source.beside.factors.baseline):
+    return ""
+  return (
+    "TF-IDF: the baseline that answers in the model directory (--blend) is not "
+    f"in an export --to={settings.to}: it answers with the network alone"
+  )
 
 
 def _card(
@@ -97,6 +110,7 @@ def _card(
     length=length,
     batch_size=settings.batch_size,
     long_texts=long_texts(source, settings) if source.problem else "",
+    alone=alone(source, settings),
     license_=settings.license,
     data=storage.read_text(settings.data_file) if settings.data_file else "",
     language=settings.language,

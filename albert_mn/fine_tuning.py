@@ -17,7 +17,9 @@ import tensorflow as tf
 from absl import logging
 
 from albert_mn import (
+  baseline,
   best_weights,
+  blend,
   calibration,
   checkpoints,
   classifier,
@@ -31,6 +33,7 @@ from albert_mn import (
   problems,
   runs,
   tagging,
+  task_rows,
 )
 from data_prep import (
   classifier_data,
@@ -169,6 +172,16 @@ class Recipe(options.Group):
     "the scores of the windows are averaged.",
     choices=framing.LONG_TEXTS,
   )
+  blend: str = options.option(
+    blend.AUTO,
+    "Whether the TF-IDF baseline answers too. auto: the model directory "
+    "answers with the network, the baseline or the sum of the "
+    "log-probabilities of both, whichever has the least loss on the "
+    "validation rows; without --validation_file a tenth of at least "
+    f"{task_rows.FEWEST_TO_SPARE} training rows is for validation. off: the "
+    "network answers alone.",
+    choices=blend.MODES,
+  )
 
   def check(self) -> None:
     parts = self.gradient_accumulation_steps
@@ -185,6 +198,10 @@ class Recipe(options.Group):
   def validates(self) -> bool:
     """Whether validation rows are needed."""
     return bool(self.early_stopping_patience or self.calibrate)
+
+  def blends(self, label_type: str) -> bool:
+    """Says whether the baseline may answer beside the network."""
+    return self.blend == blend.AUTO and label_type != tagging.ENTITIES
 
   def steps_per_epoch(self, inputs: int) -> int:
     """The last step of an epoch may be filled with empty rows."""
@@ -243,12 +260,14 @@ class Data:
       there is no validation.
     cleaning: what was done to them, for the manifest: texts to predict get it
       too.
+    spared: whether the validation rows were taken from the training rows.
   """
 
   train: Sequence[classifier_data.Row]
   validation: Sequence[classifier_data.Row] = ()
   held_out: Sequence[classifier_data.Row] = ()
   cleaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  spared: bool = False
 
 
 def training_batches(
@@ -310,6 +329,8 @@ def train(
   loop, restarts, verdict = _learnt(
     output_dir, recipe, start, problem, data, framer, origin
   )
+  calibrated = loop.calibrated()
+  beside = _blended(loop, recipe, problem, data, calibrated)
   model_directory.save(
     folder,
     predictor_of(problem).KIND,
@@ -322,7 +343,8 @@ def train(
       "cleaning": dict(data.cleaning),
       "text_pair": any(row.text_pair for row in data.train),
       **problem.parameters(),
-      **loop.calibrated(),
+      **calibrated,
+      **(beside.parameters() if beside else {}),
       **(verdict.parameters() if verdict else {}),
     },
     counts={
@@ -334,7 +356,66 @@ def train(
     },
     inputs=origin,
     labels=problem.names,
+    beside=beside.write if beside else None,
   )
+
+
+def _blended(
+  loop: "_Loop",
+  recipe: Recipe,
+  problem: problems.Problem,
+  data: Data,
+  calibrated: Mapping[str, float],
+) -> blend.Blend | None:
+  """Fits the baseline, and settles by the validation rows who answers.
+
+  Validation rows that were taken from the training rows are trained on too,
+  once that is settled.
+
+  Returns:
+    None where the network answers alone; a log line says why.
+  """
+  if recipe.blend == blend.OFF:
+    return None
+  linear, fault = None, ""
+  balanced = recipe.class_weights == "balanced"
+  if problem.TYPE == tagging.ENTITIES:
+    fault = "the baseline of entities has no probabilities"
+  elif len(data.validation) < blend.FEWEST_ROWS:
+    fault = (
+      f"{len(data.validation)} validation rows are too few to choose by; give "
+      f"--validation_file, or at least {task_rows.FEWEST_TO_SPARE} training rows"
+    )
+  else:
+    linear = _fitted(problem, data.train, balanced)
+    fault = "" if linear else "there is no baseline for so many labels"
+  if not linear:
+    logging.info("blend: the network answers alone: %s", fault)
+    return None
+  texts = list(map(baseline.text_of, data.validation))
+  factors = blend.chosen(
+    problem,
+    loop.judge.logits(),
+    linear.scores(texts),
+    loop.judge.targets,
+    calibrated.get("temperature", 1.0),
+    problem.weights(loop.judge.targets) if balanced else None,
+  )
+  logging.info("blend: %s", factors.said())
+  if data.spared:
+    rows = sorted([*data.train, *data.validation], key=lambda row: row.line)
+    linear = _fitted(problem, rows, balanced)
+  assert linear, "as many labels as before"
+  return blend.Blend(linear, factors)
+
+
+def _fitted(
+  problem: problems.Problem,
+  rows: Sequence[classifier_data.Row],
+  balanced: bool,
+) -> baseline.Linear | None:
+  texts = list(map(baseline.text_of, rows))
+  return baseline.fitted(problem, texts, problem.targets(rows), balanced)
 
 
 def _learnt(
@@ -474,7 +555,12 @@ class _Judge:
 
 
 class _Loop:
-  """The epochs: steps, then a checkpoint and a log line after each."""
+  """The epochs: steps, then a checkpoint and a log line after each.
+
+  Attributes:
+    model: what is trained.
+    judge: of the validation rows, or the held-out ones where there are none.
+  """
 
   def __init__(
     self,
@@ -493,7 +579,7 @@ class _Loop:
     self._predictor = predictor_of(problem)(self.model, framer, problem)
     # A tagger reads all positions: too much to keep.
     cached = recipe.freeze_encoder and problem.TYPE != tagging.ENTITIES
-    self._judge = _Judge(
+    self.judge = _Judge(
       self._predictor,
       data.validation or data.held_out,
       cached,
@@ -594,7 +680,7 @@ class _Loop:
         f"{loss} by step {done}",
         "start again in another --output_dir with a smaller --learning_rate",
       )
-    score, judged = self._judge.score_and_loss()
+    score, judged = self.judge.score_and_loss()
     better = self._best is not None and self._best.take(score, judged)
     self._checkpoints.save()
     logging.info(
@@ -604,7 +690,7 @@ class _Loop:
       loss,
       "validation" if self._best else "evaluation rows",
       judged,
-      self._judge.score_name,
+      self.judge.score_name,
       score,
       " (the best so far)" if better else "",
       left,
@@ -660,7 +746,7 @@ class _Loop:
     if not self._recipe.calibrate:
       return {}
     found = calibration.temperature(
-      self._problem, self._judge.logits(), self._judge.targets
+      self._problem, self.judge.logits(), self.judge.targets
     )
     logging.info("temperature fitted on the validation rows: %.3f", found)
     return {"temperature": found}

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from albert_mn import (
+  blend,
   card_usage,
   configs,
   degenerate_runs,
+  model_directory,
   problems,
   tagging,
 )
@@ -39,6 +41,8 @@ class Export:
     length: pieces of an input.
     batch_size: texts at once, of formats whose shapes are fixed.
     long_texts: a line on what is read of them, "" for a pretrained model.
+    alone: a line on what answered beside it in the model directory, and does
+      not in the export; "" for nothing.
     license_, data: as the user gave them; "" for not.
     language: its code.
   """
@@ -50,6 +54,7 @@ class Export:
   length: int
   batch_size: int
   long_texts: str
+  alone: str
   license_: str
   data: str
   language: str
@@ -158,7 +163,9 @@ def _front_matter(
   if export.license_:
     lines.append(f"license: {json.dumps(export.license_, ensure_ascii=False)}")
   lines.append(f"pipeline_tag: {task}")
-  accuracy = results.get("eval_accuracy")
+  # Without the TF-IDF baseline an export scores as the network does.
+  name = "network_accuracy" if export.alone else "eval_accuracy"
+  accuracy = results.get(name)
   if labels and accuracy and _is_of(described, results):
     origin = described["inputs"].get("training_rows", "")[:16] or "unknown"
     lines += [
@@ -284,7 +291,20 @@ def _limits(
   if limit := _words(described, labels).limit:
     lines.append(f"- {limit}")
   if verdict := degenerate_runs.Verdict.of(described["parameters"]):
-    lines.append(f"- Of no use: {verdict.said}")
+    beside = described["parameters"].get(blend.PARAMETER, {}).get("baseline")
+    what = "The network alone is of" if beside else "Of"
+    lines.append(f"- {what} no use: {verdict.said}")
+  if export.alone:
+    lines.append(
+      f"- {export.alone}. Of the scores above those of the network are its own."
+    )
+  elif answers := described["parameters"].get(blend.PARAMETER):
+    lines.append(
+      "- What answers is softmax, sigmoid or the number of "
+      f"{answers['network']:.3g} times the network's logits plus "
+      f"{answers['baseline']:.3g} times the scores of a linear model of TF-IDF "
+      f"({', '.join(model_directory.NGRAMS)})."
+    )
   if tokenization.Settings.of(described["parameters"]).strip_accents:
     lines.append("- Trained on text without й and ё: they are read as и and е.")
   if "temperature" in described["parameters"]:

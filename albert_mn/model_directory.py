@@ -5,6 +5,7 @@ model.ckpt.*         the weights, without optimizer slots
 tokenizer.model      SentencePiece, with its normalisation inside; or, of a
                      WordPiece model from elsewhere, vocab.txt
 labels.json          a classifier's labels, in the order of its outputs
+ngrams.*             the TF-IDF baseline that answers beside the network
 manifest.json        written last: its presence means whole
 
 It is replaced as a whole (data_prep.whole_folders).
@@ -13,7 +14,7 @@ It is replaced as a whole (data_prep.whole_folders).
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -34,6 +35,8 @@ WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
   "vocab.txt",
   "labels.json",
 )
+# Of the baseline that answers beside the network (albert_mn.blend).
+NGRAMS = ("ngrams.json", "ngrams.safetensors")
 # Where a SavedModel has its checkpoint, of the same name.
 VARIABLES = "variables"
 # Behind a checkpoint's prefix.
@@ -54,6 +57,7 @@ def save(
   counts: Mapping[str, Any],
   inputs: Mapping[str, str],
   labels: Sequence[str] = (),
+  beside: Callable[[str], None] | None = None,
 ) -> None:
   """Writes a model directory, which appears under its name when it is whole.
 
@@ -68,6 +72,7 @@ def save(
     counts: steps, examples … for the manifest.
     inputs: name → identity of what it was made from.
     labels: a classifier's label names.
+    beside: writes further files of a model directory into a folder.
 
   Raises:
     options.InputError, OSError: where it cannot be written.
@@ -84,6 +89,8 @@ def save(
       with storage.writing(os.path.join(aside, LABELS)) as file:
         json.dump(list(labels), file, ensure_ascii=False, indent=2)
         file.write("\n")
+    if beside:
+      beside(aside)
     manifest.write(
       aside,
       kind,
@@ -144,7 +151,7 @@ def _is_part(name: str) -> bool:
   """Says whether a file of this name is one of a model directory."""
   weights = name.startswith(WEIGHTS) and "/" not in name
   return weights or name in (
-    TOKENIZER, VOCABULARY, LABELS, manifest.NAME,
+    TOKENIZER, VOCABULARY, LABELS, manifest.NAME, *NGRAMS,
     *(c.FILE for c in configs.FAMILIES),
   )  # fmt: skip
 

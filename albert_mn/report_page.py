@@ -21,7 +21,7 @@ class Findings:
 
   Attributes:
     rival_name: what the baseline is.
-    model, rival: the answers; the baseline's may be None.
+    voices: the answers.
     rows: the held-out ones.
     without_copies: which of them no training row is a near copy of, or None.
     seeds: of each seed that was trained, its scores; one or more.
@@ -31,14 +31,18 @@ class Findings:
   """
 
   rival_name: str
-  model: judgements.Judgement
-  rival: judgements.Judgement | None
+  voices: reports.Voices
   rows: Sequence[classifier_data.Row]
   without_copies: np.ndarray | None
   seeds: Sequence[Mapping[str, float]]
   notes: Sequence[str]
   faults: Sequence[str]
   settings: Mapping[str, Any]
+
+  @property
+  def model(self) -> judgements.Judgement:
+    """What the model directory answers."""
+    return self.voices.model
 
 
 def write(output_dir: str, found: Findings) -> str:
@@ -75,8 +79,10 @@ def page(found: Findings) -> str:
 
 def _scores(found: Findings) -> str:
   columns = {"this model": found.model.scores()}
-  if found.rival is not None:
-    columns[found.rival_name] = found.rival.scores()
+  if found.voices.network is not None:
+    columns["its network alone"] = found.voices.network.scores()
+  if found.voices.rival is not None:
+    columns[found.rival_name] = found.voices.rival.scores()
   kept = found.without_copies
   if kept is not None and kept.any() and not kept.all():
     columns["without near copies"] = found.model.part(kept).scores()
@@ -99,8 +105,8 @@ def _scores(found: Findings) -> str:
     ],
   )
   said = [reports.headline(found.model), *found.notes]
-  if found.rival is not None:
-    said += reports.verdict(found.model, found.rival)
+  if found.voices.rival is not None:
+    said += reports.verdict(found.voices)
   return table + "".join(map(pages.paragraph, said))
 
 

@@ -4,6 +4,7 @@ import collections
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import figure
@@ -21,14 +22,35 @@ _MORE_BUDGET = (
   " model pretrained for days on an accelerator over hundreds of millions of"
   " words, about tie such a baseline on Eduge news (0.90 and 0.88 against"
   " 0.909). Pretrain at that scale and start from it with --init_checkpoint,"
-  " or label more rows; until then the baseline is the better tool."
+  " or label more rows; until then the baseline is the better tool, and --blend=auto lets it answer"
+  " beside the model."
 )
+
+
+class Voices(NamedTuple):
+  """What was answered to the same rows.
+
+  Attributes:
+    model: by the model directory.
+    rival: by the baseline; None where there was nothing to train on.
+    network: by the network of the model directory alone; None where nothing
+      else answers in it.
+  """
+
+  model: judgements.Judgement
+  rival: judgements.Judgement | None = None
+  network: judgements.Judgement | None = None
+
+  def alone(self) -> dict[str, judgements.Judgement]:
+    """Returns the two parts of a blend by their names; {} without one."""
+    if self.network is None or self.rival is None:
+      return {}
+    return {"network": self.network, "baseline": self.rival}
 
 
 def write(
   path: str,
-  model: judgements.Judgement,
-  rival: judgements.Judgement | None,
+  voices: Voices,
   rival_name: str = baseline.NAME,
   without_copies: np.ndarray | None = None,
   notes: Sequence[str] = (),
@@ -38,24 +60,25 @@ def write(
 
   Args:
     path: the file.
-    model: what it answered.
-    rival: the baseline's answers, or None where there was nothing to train on.
+    voices: the answers.
     rival_name: what the baseline is.
     without_copies: which rows no training row is a near copy of; None: all.
     notes: paragraphs to come last.
     faults: paragraphs to come first.
   """
+  model, rival, _ = voices
   parts = [_paragraphs(*faults)] if faults else []
   parts.append(_scores("This model", model))
   if rival is not None:
-    parts += [
-      _scores(f"Baseline: {rival_name}, same rows", rival),
-      _paragraphs(*verdict(model, rival)),
-    ]
+    parts.append(_scores(f"Baseline: {rival_name}, same rows", rival))
+  if voices.network is not None:
+    parts.append(_side_by_side(voices, rival_name))
+  if rival is not None:
+    parts.append(_paragraphs(*verdict(voices)))
   if without_copies is not None:
     parts.append(_paragraphs(_of_the_rest(model, rival, without_copies)))
-  parts += [_paragraphs(*notes)] if notes else []
   parts += [_paragraphs(*found) for found in [rare(model)] if found]
+  parts += [_paragraphs(*notes)] if notes else []
   text = "\n".join(parts)
   with storage.writing(path) as file:
     file.write(text)
@@ -92,25 +115,60 @@ def headline(judged: judgements.Judgement) -> str:
   return f"{total} rows"
 
 
-def verdict(
-  model: judgements.Judgement, rival: judgements.Judgement
-) -> list[str]:
-  """Says who wins, whether by more than chance, and what would change it."""
+def _side_by_side(voices: Voices, rival_name: str) -> str:
+  """Gives the measure of the whole of a blend and of its parts."""
+  named = {"This model": voices.model, "Its network alone": voices.network}
+  named[f"{rival_name} alone"] = voices.rival
+  width = max(map(len, named))
+  lines = [
+    f"{name:<{width}}  {headline(judged)}"
+    for name, judged in named.items()
+    if judged is not None
+  ]
+  return "\n".join(["Side by side, same rows", *lines]) + "\n"
+
+
+_MODEL, _BASELINE, _NETWORK = "this model", "the baseline", "its network alone"
+
+
+def verdict(voices: Voices) -> list[str]:
+  """Says who wins, whether by more than chance, and what would change it.
+
+  Args:
+    voices: with the baseline's.
+  """
+  model, rival, network = voices
+  assert rival is not None, "there is no verdict without it"
+  said = [_verdict((_MODEL, model), (_BASELINE, rival))]
+  if network is not None:
+    said.append(_verdict((_MODEL, model), (_NETWORK, network)))
+    said.append(_verdict((_NETWORK, network), (_BASELINE, rival)))
+    return said
+  ours, theirs, _ = judgements.sign_test(model.right(), rival.right())
+  published = isinstance(model, judgements.OneLabel)
+  return [*said, _MORE_BUDGET] if theirs > ours and published else said
+
+
+_Named = tuple[str, judgements.Judgement]
+
+
+def _verdict(first: _Named, second: _Named) -> str:
+  """Says which of two wins, and whether by more than chance."""
+  (name, model), (other_name, rival) = first, second
   ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
   if ours == theirs:
-    return ["This model and the baseline tie."]
-  winner = "This model" if ours > theirs else "The baseline"
+    both = f"{name} and {other_name} tie."
+    return both[0].upper() + both[1:]
+  winner = name if ours > theirs else other_name
   sure = "more than chance explains" if chance < 0.05 else "chance may do that"
   value = f"= {chance:.2g}" if chance else "< 1e-300"
   closer = model.right().dtype.kind == "f"
-  text = (
-    f"{winner} wins by {abs(ours - theirs)} of {len(model.truth)} rows: where "
-    f"only one of the two is {'closer' if closer else 'right'}, it is the "
-    f"model on {ours} and the baseline on {theirs} (sign test: p "
-    f"{value}, {sure})."
+  return (
+    f"{winner[0].upper()}{winner[1:]} wins by {abs(ours - theirs)} of "
+    f"{len(model.truth)} rows: where only one of the two is "
+    f"{'closer' if closer else 'right'}, it is {name} on {ours} and "
+    f"{other_name} on {theirs} (sign test: p {value}, {sure})."
   )
-  published = isinstance(model, judgements.OneLabel)
-  return [text, _MORE_BUDGET] if theirs > ours and published else [text]
 
 
 def _of_the_rest(

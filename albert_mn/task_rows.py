@@ -22,6 +22,9 @@ from data_prep import (
 
 CSV, TWEETS, EDUGE, NER = TASKS = ("csv", "tweetmn", "eduge", "ner")
 
+# Where a tenth is not required but useful, it is taken of so many rows (guess).
+FEWEST_TO_SPARE = 200
+
 
 @dataclasses.dataclass(frozen=True)
 class Files(classifier_data.Columns):
@@ -74,6 +77,7 @@ class Rows:
   Attributes:
     copied: lines of held-out rows that training rows are near copies of; None
       where nobody looked.
+    spared: whether the validation rows were taken from the training rows.
   """
 
   train: list[classifier_data.Row] = dataclasses.field(default_factory=list)
@@ -82,6 +86,7 @@ class Rows:
   )
   held_out: list[classifier_data.Row] = dataclasses.field(default_factory=list)
   copied: set[int] | None = None
+  spared: bool = False
 
 
 F = TypeVar("F", bound=Files)
@@ -138,13 +143,17 @@ def _settled_set(files: F) -> F:
   )
 
 
-def labelled(files: Files, trains: bool, validates: bool) -> Rows:
+def labelled(
+  files: Files, trains: bool, validates: bool, blends: bool = False
+) -> Rows:
   """Reads and checks what training and evaluation need.
 
   Args:
     files: where they are.
     trains: whether there must be training rows.
     validates: whether there must be validation rows.
+    blends: whether there shall be validation rows where a tenth of the training
+      rows can be spared.
 
   Raises:
     options.InputError: for rows that are bad or missing.
@@ -169,10 +178,10 @@ def labelled(files: Files, trains: bool, validates: bool) -> Rows:
   if path:
     validation = _read(files, path)
     _warn_of_copies(train, validation, "validation")
-  elif validates:
-    train, validation = _split(files, train, False)
+    spared = False
   else:
-    validation = []
+    spared = validates or blends and len(train) >= FEWEST_TO_SPARE
+    train, validation = _split(files, train, False) if spared else (train, [])
   if files.label_type == "class":
     _warn_of_rare_labels(train)
   label_names.warn_of_alike(
@@ -180,7 +189,7 @@ def labelled(files: Files, trains: bool, validates: bool) -> Rows:
       [*train, *validation, *held_out], files.label_type
     )
   )
-  return Rows(train, validation, held_out, copied)
+  return Rows(train, validation, held_out, copied, spared)
 
 
 def _copied(

@@ -28,6 +28,7 @@ PAGE_LIMIT = 4 << 20
 _AN_ENTRY = 1.5
 
 _LEVELS, _SCALES = 255, 65535
+_MOST_GRAMS = 30  # n-grams of a text of 20 words are some 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +153,11 @@ def _answer(answer: explanation.Answer | None) -> dict[str, Any] | None:
     "baselineScore": round(answer.baseline_score, 4),
     "missed": round(answer.missed, 4),
     "points": answer.points,
+    "grams": [
+      [name, round(part, 4)]
+      for name, part in [*answer.grams.items()][:_MOST_GRAMS]
+    ],
+    "gramsTogether": round(sum(answer.grams.values()), 4),
   }
 
 

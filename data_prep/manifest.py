@@ -25,6 +25,7 @@ _ADVICE = "make the artefact again, or copy it again"
 # Parameters and counts that programs read back → their types. Those of option
 # classes are checked where an instance is made of them.
 _PARAMETERS: dict[str, Any] = {
+  "blended": dict,
   "cleaning": dict | None,
   "columns": dict,
   "label_type": str,

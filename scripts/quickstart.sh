@@ -73,6 +73,7 @@ Where things lie
   $out/classifier/model   the classifier, complete in itself
 
 What to try next
+  ask the classifier   python -m bert_tweet.serve --model_dir=$out/classifier/model
   your own text        python -m data_prep.build_corpus --help
   your own labels      python run_classifier.py --task_name=csv --help
   a longer run         PRETRAINING_STEPS=10000 $0 runs/longer

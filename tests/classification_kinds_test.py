@@ -196,12 +196,14 @@ def test_rows_judged_in_small_chunks_score_the_same(
     if isinstance(row, classifier_data.Row)
   ]
   whole, loss = evaluation.judge(predictor, rows, 8)
+  assert whole.network is not None and whole.rival is not None
   monkeypatch.setattr(problems, "rows_at_once", lambda outputs: 7)
   pieces, again = evaluation.judge(predictor, rows, 8)
-  assert len(pieces.truth) == len(rows) == 30
+  assert len(pieces.model.truth) == len(rows) == 30
   assert again == pytest.approx(loss)
-  assert pieces.scores() == pytest.approx(whole.scores())
-  assert pieces.sure == pytest.approx(whole.sure, abs=1e-5)
+  for part, voice in zip(pieces, whole, strict=True):
+    assert part.scores() == pytest.approx(voice.scores())
+  assert pieces.model.sure == pytest.approx(whole.model.sure, abs=1e-5)
 
 
 def test_a_prediction_that_dies_half_way_leaves_what_was_there(
@@ -514,6 +516,7 @@ def test_class_weights_weigh_in_the_choice_of_the_best_weights_too(
     _run(
       folder, tmp_path / "out", data_dir=str(tmp_path), num_train_epochs=1.0,
       class_weights="balanced", early_stopping_patience=1, learning_rate=0.0,
+      blend="off",
     )  # fmt: skip
   predictor = classification.load(str(tmp_path / "out" / "model"))
   path = str(tmp_path / "validation.tsv")

@@ -577,7 +577,7 @@ def test_a_report_is_the_one_of_transformers_answers(
     for row, label in zip(rows, truth, strict=True)
   ]
   predictor = classifier.Predictor.load(folder)
-  ours, _ = evaluation.judge(predictor, rows, 8)
+  ours = evaluation.judge(predictor, rows, 8).voices.model
   answers = [told["label"] for told in theirs]
   assert len(set(answers)) > 1
   assert ours.table() == metrics.classification_report(

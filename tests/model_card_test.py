@@ -24,6 +24,7 @@ def _card(folder: pathlib.Path, to: str = "huggingface", **given: str) -> str:
     24,
     1,
     "of texts longer than 24 pieces it reads the first 22 pieces",
+    given.get("alone", ""),
     given.get("license_", ""),
     given.get("data", ""),
     "mn",

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from matplotlib import image
 from sklearn import metrics
-from sklearn.feature_extraction import text as features
 
 from albert_mn import (
   baseline,
   entity_scores,
   judgements,
+  problems,
   report_page,
   reports,
 )
@@ -49,7 +49,8 @@ def _written(
 ) -> str:
   path = folder / "report.txt"
   other = None if rival is None else _judged(rival)
-  text = reports.write(str(path), _judged(answers, 0.9), other, **more)
+  voices = reports.Voices(_judged(answers, 0.9), other)
+  text = reports.write(str(path), voices, **more)
   assert path.read_text(encoding="utf-8") == text
   return text
 
@@ -99,10 +100,11 @@ def test_the_report_says_plainly_that_the_baseline_wins_and_what_to_do(
   text = _written(tmp_path, _worse(5), _worse(1))
   joined = " ".join(text.split())
   assert "The baseline wins by 4 of 12 rows" in joined
-  assert "the model on 0 and the baseline on 4" in joined
+  assert "this model on 0 and the baseline on 4" in joined
   # The sign test's textbook value: 2 × (1/2)⁴.
   assert "p = 0.12, chance may do that" in joined
   assert "--init_checkpoint" in joined
+  assert "--blend=auto lets it answer beside the model" in joined
 
 
 def test_the_report_offers_no_excuse_where_the_model_wins_or_ties(
@@ -141,43 +143,19 @@ def test_the_confusion_matrix_is_a_picture_with_a_dark_diagonal(
   assert np.corrcoef(down, across)[0, 1] > 0.8, "from top left to bottom right"
 
 
-def test_the_baseline_keeps_the_letters_that_make_a_word_mongolian() -> None:
-  assert baseline.words("Сайн уу, ХОЁР өдөр ба ҮНЭ?") == [
-    "сайн", "уу", "хоёр", "өдөр", "ба", "үнэ",
-  ]  # fmt: skip
-  assert baseline.words("саи\u0306н") == ["сайн"]
-
-
-def test_words_are_cut_up_once_and_count_as_scikit_learn_counts() -> None:
-  texts = [
-    "Сайн уу, ХОЁР найз?\n хоёр",
-    "саи\u0306н  а 😀😀 уу,",
-    "",
-    "уу, уу,",
-  ]
-  new = ["хоёр найзууд", "шинэ үг"]
-  theirs = features.CountVectorizer(
-    analyzer="char_wb", ngram_range=(2, 5), preprocessor=baseline._composed
-  )
-  ours = baseline._PartsOfWords()
-  assert (ours.fit_transform(texts) != theirs.fit_transform(texts)).nnz == 0
-  assert (ours.transform(new) != theirs.transform(new)).nnz == 0
-
-
 def test_the_baseline_on_the_sample_scores_what_the_log_says() -> None:
   folder = pathlib.Path(__file__).resolve().parents[1] / "sample" / "sib200"
   train, dev = (
     classifier_data.read(str(folder / name), "text", "category")
     for name in ("train.tsv", "dev.tsv")
   )
-  guesses = baseline.predictions(
-    [row.text for row in train],
-    [row.label for row in train],
-    [row.text for row in dev],
-  )
-  assert guesses
+  problem = problems.of_rows(problems.CLASS, train)
+  texts = [row.text for row in train]
+  linear = baseline.fitted(problem, texts, problem.targets(train))
+  assert linear
+  guesses = linear.scores([row.text for row in dev]).argmax(axis=1)
   # Two rows of slack for other versions of scikit-learn.
-  accuracy = metrics.accuracy_score([row.label for row in dev], guesses)
+  accuracy = metrics.accuracy_score(problem.targets(dev), guesses)
   assert accuracy == pytest.approx(72 / 99, abs=2.1 / 99)
 
 
@@ -254,7 +232,7 @@ def test_of_ten_thousand_labels_the_most_confused_are_drawn(
   path = tmp_path / "confusion_matrix.png"
   reports.write_confusion_matrix(str(path), model)
   assert max(image.imread(path).shape) < 4000
-  text = reports.write(str(tmp_path / "report.txt"), model, None)
+  text = reports.write(str(tmp_path / "report.txt"), reports.Voices(model))
   assert "and 9970 labels more" in " ".join(text.split())
 
 
@@ -290,7 +268,14 @@ def test_the_worst_mistakes_come_first(
   rows = [classifier_data.Row(line, "text", "") for line in range(2, 5)]
   page = report_page.page(
     report_page.Findings(
-      baseline.NAME, model, None, rows, None, [model.scores()], [], [], {}
+      baseline.NAME,
+      reports.Voices(model),
+      rows,
+      None,
+      [model.scores()],
+      [],
+      [],
+      {},
     )
   )
   assert model.MUCH in page.partition("mistakes")[2]
@@ -305,7 +290,7 @@ def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
   rows = [classifier_data.Row(line, text, "") for line in range(2, 6)]
   page = report_page.page(
     report_page.Findings(
-      baseline.NAME, model, model, rows, np.array([True, True, True, False]),
+      baseline.NAME, reports.Voices(model, model), rows, np.array([True, True, True, False]),
       [model.scores(), model.scores()], ["Note <i>"],
       ["The seed <s> learnt nothing"], {"seed": "<u>"},
     )

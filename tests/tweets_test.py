@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from albert_mn import baseline
+from albert_mn import baseline, problems
 from data_prep import (
   classifier_data,
   classifier_sets,
@@ -212,12 +212,9 @@ def _baseline(
   two_authors.write(path, *sources)
   counts = _freeze(folder / "set", path)
   train, test = (_part(folder / "set", name) for name in ("train", "test"))
-  predicted = baseline.predictions(
-    [row.text for row in train],
-    [row.label for row in train],
-    [row.text for row in test],
-  )
-  right = sum(
-    row.label == label for row, label in zip(test, predicted, strict=True)
-  )
-  return right / len(test), counts
+  problem = problems.of_rows(problems.CLASS, train)
+  texts = [row.text for row in train]
+  linear = baseline.fitted(problem, texts, problem.targets(train))
+  assert linear
+  scores = linear.scores([row.text for row in test])
+  return problem.score(scores, problem.targets(test)), counts

@@ -33,6 +33,12 @@ const TEXTS = {
       `(${a.points} цэг).`,
     part: "Хэсэг",
     adds: "Нэмсэн",
+    grams: "Үг ба үгийн хэсгүүд (TF-IDF)",
+    gramsHint: (sum) =>
+      "Хариуг сүлжээтэй хамт TF-IDF-ийн шугаман загвар өгдөг. Түүний мэдэх үг, " +
+      "үгийн хос, үгийн хэсэг бүр ангиллын лог-магадлалын харьцаанд хэдийг " +
+      `нэмснийг доор харуулав; бүгд нийлээд ${sum}. “_” нь үгийн зах.`,
+    gram: "Үг буюу хэсэг",
     attention: "Анхаарал",
     overview: "Бүх давхарга, бүх толгой",
     overviewHint: "Нэгийг нь сонгоно уу. Мөр нь давхарга, багана нь толгой; сум товчоор шилжинэ.",
@@ -90,6 +96,12 @@ const TEXTS = {
       `parts miss the difference by ${a.missed} (${a.points} points).`,
     part: "Piece",
     adds: "Adds",
+    grams: "Words and parts of words (TF-IDF)",
+    gramsHint: (sum) =>
+      "Beside the network a linear model of TF-IDF answers. Each word, pair of " +
+      "words and part of a word that it knows adds to the log-odds of the label; " +
+      `all together ${sum}. “_” is the end of a word.`,
+    gram: "Word or part",
     attention: "Attention",
     overview: "All layers, all heads",
     overviewHint: "Choose one. Rows are layers, columns are heads; arrow keys move.",

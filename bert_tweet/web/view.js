@@ -151,6 +151,7 @@ class View {
         table([said("part"), said("adds")], sorted.map(([a, b]) => [a, signed(b)])),
       ),
     );
+    if (answer.grams.length) this.spoke.append(this.grams());
     const unread = this.unread();
     if (unread) this.spoke.append(element("p", { class: "note" }, unread));
   }
@@ -160,6 +161,18 @@ class View {
     const { cut, windows } = this.data;
     if (windows > 1) return said("windows", windows);
     return cut ? said("cut", cut) : "";
+  }
+
+  /** What the n-grams of the TF-IDF baseline added, the largest first. */
+  grams() {
+    const { grams, gramsTogether } = this.data.answer;
+    return element(
+      "section",
+      { class: "grams" },
+      element("h3", {}, said("grams")),
+      element("p", { class: "note" }, said("gramsHint", signed(gramsTogether))),
+      table([said("gram"), said("adds")], grams.map(([a, b]) => [a, signed(b)])),
+    );
   }
 
   // All heads.

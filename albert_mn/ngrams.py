@@ -1,0 +1,212 @@
+"""Texts as TF-IDF of words, pairs of words and parts of words.
+
+The n-grams and their numbers are those of scikit-learn's TfidfVectorizer with
+sublinear_tf: once for the n-grams of words (1 to 2), once for those of letters
+(2 to 5) that cross no word's end, each of length 1. One code counts when a
+baseline is fitted and when a model answers, without scikit-learn.
+"""
+
+import collections
+import dataclasses
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from scipy import sparse
+
+_WORD = re.compile(r"\w+")
+_SHORTEST, _LONGEST = 2, 5  # letters of a part of a word
+
+# Counted at a time: where there are more, the rarest are forgotten. About
+# 400 MB (guess).
+_MOST_COUNTED = 1 << 22
+_ROWS_AT_ONCE = 2048
+_REMEMBERED = 1 << 16  # words whose parts are not looked up again
+
+
+@dataclasses.dataclass(frozen=True)
+class NGrams:
+  """The n-grams that are known, and how rare each is.
+
+    NGrams.of(texts, most=1000).matrix(["сайн байна уу"])  # [1, n-grams]
+
+  Attributes:
+    words: "сайн", "сайн байна" …, sorted.
+    parts: "ай", " са" …, sorted; a blank stands for the end of a word.
+    idf: float32 [words + parts], log((1 + texts) / (1 + texts with it)) + 1.
+  """
+
+  words: tuple[str, ...]
+  parts: tuple[str, ...]
+  idf: np.ndarray
+
+  @classmethod
+  def of(cls, texts: Sequence[str], most: int) -> "NGrams":
+    """Learns the n-grams of texts.
+
+    Args:
+      texts: at least one.
+      most: how many of words and how many of parts are kept; those in the most
+        texts, of equally frequent ones the first by their letters.
+    """
+    words = _frequencies(map(_of_words, texts), most)
+    parts = _frequencies(_parts_of_texts(texts), most)
+    counts = [*words.values(), *parts.values()]
+    idf = np.log((1 + len(texts)) / (1 + np.array(counts, np.float64))) + 1
+    return cls(tuple(words), tuple(parts), idf.astype(np.float32))
+
+  def matrix(self, texts: Sequence[str]) -> sparse.csr_matrix:
+    """Returns the weights of the n-grams in texts, float64 [texts, n-grams]."""
+    starts = range(0, len(texts), _ROWS_AT_ONCE)
+    chunks = [
+      self._chunk(texts[start : start + _ROWS_AT_ONCE]) for start in starts
+    ]
+    if not chunks:
+      return sparse.csr_matrix((0, len(self.idf)), dtype=np.float64)
+    return sparse.vstack(chunks, format="csr")
+
+  def name(self, number: int) -> str:
+    """Returns an n-gram as people read it; "_" is the end of a word."""
+    if number < len(self.words):
+      return self.words[number]
+    return self.parts[number - len(self.words)].replace(" ", "_")
+
+  def _chunk(self, texts: Sequence[str]) -> sparse.csr_matrix:
+    words = _counted([self._ids_of_words(text) for text in texts])
+    # Each different word is cut up once, wherever it stands.
+    places: dict[str, int] = {}
+    rows = [
+      [places.setdefault(word, len(places)) for word in _composed(text).split()]
+      for text in texts
+    ]
+    counts = _sparse(_counted(rows), len(places))
+    inside = _sparse(
+      _counted(list(map(self._ids_of_parts, places))), len(self.parts)
+    )
+    parts = (counts @ inside).tocsr()
+    parts.sort_indices()  # sums in one order
+    size = len(self.words)
+    return sparse.hstack(
+      [
+        _weighted(_sparse(words, size), self.idf[:size]),
+        _weighted(parts, self.idf[size:]),
+      ],
+      format="csr",
+    )
+
+  def _ids_of_words(self, text: str) -> list[int]:
+    numbers = self._numbers_of_words
+    return [numbers[gram] for gram in _of_words(text) if gram in numbers]
+
+  @functools.cached_property
+  def _numbers_of_words(self) -> dict[str, int]:
+    return {gram: number for number, gram in enumerate(self.words)}
+
+  @functools.cached_property
+  def _ids_of_parts(self) -> Callable[[str], list[int]]:
+    numbers = {gram: number for number, gram in enumerate(self.parts)}
+
+    @functools.lru_cache(_REMEMBERED)
+    def ids(word: str) -> list[int]:
+      return [numbers[gram] for gram in _of_letters(word) if gram in numbers]
+
+    return ids
+
+
+def words(text: str) -> list[str]:
+  """Returns the words of a text, in small letters, й ё ө ү intact.
+
+  `Сайн уу, ХОЁР найз?` gives сайн, уу, хоёр, найз.
+  """
+  return _WORD.findall(_composed(text))
+
+
+def _composed(text: str) -> str:
+  # A decomposed й is и and a combining breve, which \w does not match: the
+  # word would fall apart there.
+  return unicodedata.normalize("NFC", text).lower()
+
+
+def _of_words(text: str) -> list[str]:
+  """Returns the words of a text, and its pairs of neighbours."""
+  alone = words(text)
+  return alone + [
+    " ".join(pair) for pair in zip(alone, alone[1:], strict=False)
+  ]
+
+
+def _of_letters(word: str) -> list[str]:
+  """Returns the n-grams of letters in a word, its ends included.
+
+  A word that is shorter than an n-gram is one itself, once.
+  """
+  padded = f" {word} "
+  grams = []
+  for size in range(_SHORTEST, _LONGEST + 1):
+    last = max(0, len(padded) - size)
+    grams += [padded[start : start + size] for start in range(last + 1)]
+    if not last:
+      break
+  return grams
+
+
+def _parts_of_texts(texts: Iterable[str]) -> Iterator[set[str]]:
+  grams = functools.lru_cache(_REMEMBERED)(
+    lambda word: frozenset(_of_letters(word))
+  )
+  for text in texts:
+    yield set().union(*map(grams, set(_composed(text).split())))
+
+
+def _frequencies(rows: Iterable[Iterable[str]], most: int) -> dict[str, int]:
+  """Returns n-gram → in how many rows it is, sorted; the `most` commonest."""
+  counts: collections.Counter[str] = collections.Counter()
+  rarest = 0
+  for row in rows:
+    counts.update(set(row))
+    while len(counts) > _MOST_COUNTED:
+      rarest += 1
+      counts = collections.Counter(
+        {gram: count for gram, count in counts.items() if count > rarest}
+      )
+  kept = sorted(counts, key=lambda gram: (-counts[gram], gram))[:most]
+  return {gram: counts[gram] for gram in sorted(kept)}
+
+
+# Of each row the columns, and how often each.
+_Counts = tuple[list[np.ndarray], list[np.ndarray]]
+
+
+def _counted(rows: Sequence[Sequence[int]]) -> _Counts:
+  pairs = [
+    np.unique(np.array(row, np.int64), return_counts=True) for row in rows
+  ]
+  return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _sparse(counts: _Counts, width: int) -> sparse.csr_matrix:
+  columns, times = counts
+  ends = np.cumsum([0, *map(len, columns)])
+  nothing = [np.zeros(0, np.int64)]
+  return sparse.csr_matrix(
+    (
+      np.concatenate(times + nothing).astype(np.float64),
+      np.concatenate(columns + nothing),
+      ends,
+    ),
+    shape=(len(columns), width),
+  )
+
+
+def _weighted(counts: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:
+  """Returns (1 + log counts) · idf, rows of length 1, float64."""
+  weighted = counts.astype(np.float64)
+  weighted.data = (1 + np.log(weighted.data)) * idf.astype(np.float64)[
+    weighted.indices
+  ]
+  rows = np.repeat(np.arange(weighted.shape[0]), np.diff(weighted.indptr))
+  squares = np.bincount(rows, np.square(weighted.data), weighted.shape[0])
+  weighted.data /= np.sqrt(squares)[rows]
+  return weighted

@@ -21,13 +21,13 @@ from albert_mn import (
   checkpoints,
   checks,
   configs,
-  corpus_start,
   distribution,
   divergence,
   foreign_configs,
   foreign_text,
   history,
   initial_weights,
+  initialization,
   inputs,
   learning_rates,
   memory,
@@ -371,6 +371,8 @@ def _run(
   )
   with strategy.scope():
     begun = saved.restore()
+    if begun is None:
+      _initialize(work, model)
     if settings.do_train:
       guard.begin(begun)
   controller = _controller(work, optimizer, steps)
@@ -641,28 +643,20 @@ def _is_lean(
 
 
 def _built(
-  work: Run, devices: distribution.Options, initialize: bool = True
+  work: Run, devices: distribution.Options
 ) -> tuple[
   pretraining.PretrainingModel,
   optimization.AdamW,
   divergence.Watch,
   trainer.Trainer,
 ]:
-  """Makes what trains.
-
-  Args:
-    work, devices: the run.
-    initialize: whether to give the weights their first values, which may take
-      minutes; False leaves them random.
-  """
+  """Makes what trains, with random weights."""
   settings = work.settings
   lean = _is_lean(settings, work.strategy, devices)
   with work.strategy.scope():
     model = pretraining.PretrainingModel(
       work.config, settings.random_seed, settings.rematerialize
     )
-    if initialize:
-      _initialize(work, model)
     watch = divergence.Watch()
     optimizer = optimization.create(
       work.recipe, settings.jit_compile and lean, watch.scale
@@ -679,31 +673,14 @@ def _initialize(work: Run, model: pretraining.PretrainingModel) -> None:
       settings.init_checkpoint, model.parts(), settings.init_from_group0
     )
   elif settings.initialization == "corpus" and work.training:
-    tokenizer = _tokenizer(work.training, "--initialization=corpus")
-    corpus_start.assign(
+    initialization.assign(
       model,
-      _statistics(work, tokenizer),
-      tokenizer.special,
+      work.training,
+      _tokenizer(work.training, "--initialization=corpus"),
       settings.random_seed,
+      settings.output_dir,
+      work.chief,
     )
-
-
-def _statistics(
-  work: Run, tokenizer: tokenization.Tokenizer
-) -> corpus_start.Statistics:
-  """Counts the training records, or reads what was counted before."""
-  training = work.training
-  assert training is not None
-  folder = os.path.join(work.settings.output_dir, corpus_start.FOLDER)
-  identities = {"records": training.identity or ""}
-  width = corpus_start.word_dimensions(work.config)
-  before = corpus_start.saved(folder, width, identities)
-  if before and training.identity:
-    return before
-  statistics = corpus_start.of_records(training, tokenizer, work.config)
-  if work.chief:
-    corpus_start.save(folder, statistics, identities)
-  return statistics
 
 
 def rehearse(work: Run, devices: distribution.Options) -> str:
@@ -712,8 +689,10 @@ def rehearse(work: Run, devices: distribution.Options) -> str:
   Raises:
     options.InputError: when they do not fit, or their loss is not finite.
   """
-  given = bool(work.settings.init_checkpoint)
-  _, _, _, steps = _built(work, devices, initialize=given)
+  model, _, _, steps = _built(work, devices)
+  if work.settings.init_checkpoint:
+    with work.strategy.scope():
+      _initialize(work, model)
   assert work.training
   _feed(work, steps, work.training.count(), 0)
   try:

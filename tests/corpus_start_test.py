@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, corpus_start, encoders, pretraining
-from data_prep import cooccurrence
+from albert_mn import (
+  configs,
+  corpus_start,
+  encoders,
+  initialization,
+  inputs,
+  pretraining,
+)
+from data_prep import cooccurrence, records, tokenization
 
 VOCAB = 40
 SPECIAL = np.arange(VOCAB) < 5
@@ -156,15 +163,47 @@ def test_saved_statistics_come_back_and_those_of_other_records_do_not(
   tmp_path: pathlib.Path,
 ) -> None:
   statistics, folder = _statistics(8), str(tmp_path / "initialization")
-  corpus_start.save(folder, statistics, {"records": "a"})
-  back = corpus_start.saved(folder, 8, {"records": "a"})
+  initialization.save(folder, statistics, {"records": "a"})
+  back = initialization.saved(folder, 8, {"records": "a"})
   assert back
   np.testing.assert_array_equal(back.vectors, statistics.vectors)
   np.testing.assert_array_equal(
     back.log_frequencies, statistics.log_frequencies
   )
-  assert corpus_start.saved(folder, 8, {"records": "b"}) is None
-  assert corpus_start.saved(folder, 6, {"records": "a"}) is None
+  assert initialization.saved(folder, 8, {"records": "b"}) is None
+  assert initialization.saved(folder, 6, {"records": "a"}) is None
+
+
+def test_records_are_parsed_once_and_padding_counts_for_nothing(
+  dynamic_records: pathlib.Path, tokenizer_file: str,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+  record_set = inputs.record_set(f"{dynamic_records}/train-*.tfrecord")
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  config = configs.AlbertConfig(
+    tokenizer.vocab_size, embedding_size=16, hidden_size=16,
+    num_attention_heads=2, intermediate_size=16,
+  )  # fmt: skip
+  parse, rows = records.parse_pretraining, []
+
+  def counted(
+    serialized: tf.Tensor, shape: records.Shape
+  ) -> dict[str, tf.Tensor]:
+    features = parse(serialized, shape)
+    ids = features[records.INPUT_IDS].numpy()
+    text = (features[records.INPUT_MASK].numpy() > 0) & ~tokenizer.special[ids]
+    rows.extend(np.where(text, ids, -1))
+    return features
+
+  monkeypatch.setattr(records, "parse_pretraining", counted)
+  found = corpus_start.of_records(record_set, tokenizer, config, workers=1)
+  assert len(rows) == record_set.count()
+  whole = [np.append(row, -1) for row in rows]
+  frequencies = cooccurrence.frequencies(whole, tokenizer.vocab_size)
+  counts = cooccurrence.count(whole, frequencies, workers=1)
+  width = corpus_start.word_dimensions(config)
+  expected = corpus_start.of_counts(counts, width)
+  np.testing.assert_array_equal(found.vectors, expected.vectors)
 
 
 def test_more_dimensions_than_columns_are_filled_with_zeros() -> None:

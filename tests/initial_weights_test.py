@@ -197,8 +197,9 @@ def test_a_classifier_begins_from_a_hugging_face_directory_and_its_tokenizer(
 
 
 def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
-  tmp_path: pathlib.Path, tokenizer_file: str, dynamic_records: pathlib.Path
-) -> None:
+  tmp_path: pathlib.Path, tokenizer_file: str, dynamic_records: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
   _hugging_face(tmp_path, tokenizer_file)
   settings = training.Options(
     input_file=f"{dynamic_records}/train-*.tfrecord", do_train=True,
@@ -212,6 +213,9 @@ def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
   model = _model(2)
   initial_weights.load(f"{tmp_path}/run/model", model.parts())
   _equal(model, _model(1))
+  with monkeypatch.context() as patched:  # a run that goes on has its weights
+    patched.setattr(initial_weights, "load", lambda *_: pytest.fail("read"))
+    training.run(settings, recipe, distribution.Options(), probe.Options())
   (tmp_path / "tokenizer_config.json").write_text(
     '{"keep_accents": false, "do_lower_case": false}'
   )

@@ -146,6 +146,7 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   again = _run(*killed_flags)
   assert again.returncode == 0, again.stderr[-3000:]
   assert "training from step 0" not in again.stderr
+  assert "initialization:" not in again.stderr, "the checkpoint has all weights"
   whole, killed = _weights(tmp_path / "whole"), _weights(tmp_path / "killed")
   assert whole.keys() == killed.keys() and len(whole) > 20
   for name, value in whole.items():

@@ -1,0 +1,99 @@
+"""The counted weights of a run that begins: counted once, kept, assigned.
+
+The statistics of the training records lie in `initialization/` of the run's
+folder, so that a run that was killed before its first checkpoint need not count
+again.
+"""
+
+import dataclasses
+import io
+import os
+
+import numpy as np
+from absl import logging
+
+from albert_mn import corpus_start, inputs, pretraining
+from data_prep import manifest, storage, tokenization
+
+FOLDER = "initialization"
+
+
+def assign(
+  model: pretraining.PretrainingModel,
+  training: inputs.RecordSet,
+  tokenizer: tokenization.Tokenizer,
+  seed: int,
+  output_dir: str,
+  writes: bool,
+) -> None:
+  """Replaces the random weights of a new model by counted ones.
+
+  Args:
+    model: of random weights.
+    training: the records that will be trained on.
+    tokenizer: the one that made the records.
+    seed: of what is not counted.
+    output_dir: the run's folder.
+    writes: whether this process writes; of several workers, one does.
+  """
+  folder = os.path.join(output_dir, FOLDER)
+  identities = {"records": training.identity or ""}
+  config = model.encoder.config
+  width = corpus_start.word_dimensions(config)
+  statistics = saved(folder, width, identities) if training.identity else None
+  if not statistics:
+    statistics = corpus_start.of_records(training, tokenizer, config)
+    if writes:
+      save(folder, statistics, identities)
+  corpus_start.assign(model, statistics, tokenizer.special, seed)
+  logging.info("initialization: weights from statistics of the records")
+
+
+def save(
+  folder: str, statistics: corpus_start.Statistics, identities: dict[str, str]
+) -> None:
+  """Writes statistics with a manifest, so that a run that begins again need
+  not count again.
+
+  Args:
+    folder: where.
+    statistics: to write.
+    identities: name → identity of what was counted.
+  """
+  manifest.begin(folder)
+  for field in dataclasses.fields(statistics):
+    path = os.path.join(folder, f"{field.name}.npy")
+    with storage.writing(path, "wb") as file:
+      np.save(file, getattr(statistics, field.name))
+  manifest.write(
+    folder,
+    FOLDER,
+    parameters={"width": statistics.vectors.shape[1]},
+    files=[f"{field.name}.npy" for field in dataclasses.fields(statistics)],
+    counts={"vocab_size": len(statistics.vectors)},
+    inputs=identities,
+  )
+
+
+def saved(
+  folder: str, width: int, identities: dict[str, str]
+) -> corpus_start.Statistics | None:
+  """Returns what `save` wrote, or None where there is none of these inputs."""
+  content = manifest.find(folder)
+  if (
+    not content
+    or content["inputs"] != dict(identities)
+    or content["parameters"] != {"width": width}
+  ):
+    return None
+  manifest.check(folder, FOLDER)
+  names = [field.name for field in dataclasses.fields(corpus_start.Statistics)]
+  return corpus_start.Statistics(
+    *(
+      np.load(
+        io.BytesIO(storage.read_bytes(os.path.join(folder, f"{name}.npy"))),
+        allow_pickle=False,
+      )
+      for name in names
+    )
+  )

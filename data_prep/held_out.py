@@ -54,12 +54,14 @@ class Survey:
     clustered: versions of a document are held out together, so that what is
       left of them may be left out; not where most documents are versions.
     sample: of its documents.
+    letters: of the corpus, each document counted once whatever its weight.
   """
 
   ids: np.ndarray
   held_out: np.ndarray
   clustered: bool
   sample: Sample
+  letters: int
 
 
 def survey(
@@ -81,12 +83,13 @@ def survey(
   """
   contents, clusters = array.array("Q"), array.array("I")
   lowest: list[_Lot] = []
-  letters, longest = 0.0, 0
+  letters, weighted, longest = 0, 0.0, 0
   for number, document in enumerate(documents.read(parts)):
     contents.append(document.content())
     clusters.append(_cluster(document.sentences, contents[-1]))
-    size = document.weight * sum(map(len, document.sentences))
-    letters += size
+    own = sum(map(len, document.sentences))
+    size = document.weight * own
+    letters, weighted = letters + own, weighted + size
     longest = max(longest, 0 if document.isolated else len(document.sentences))
     lot = -math.log((contents[-1] + 1) / 2**64) / size
     _keep_lowest(lowest, (-lot, number, size, document))
@@ -110,9 +113,10 @@ def survey(
     clustered=clustered,
     sample=Sample(
       tuple(document for *_, document in lowest),
-      _shares(lowest, letters),
-      letters,
+      _shares(lowest, weighted),
+      weighted,
     ),
+    letters=letters,
   )
 
 

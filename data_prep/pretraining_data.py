@@ -291,7 +291,9 @@ def _create(
       folder=folder,
       names=names,
       num_workers=settings.num_workers,
-      pools=_pools(used(collections.Counter()), settings, tokenizer, folder)
+      pools=_pools(
+        used(collections.Counter()), survey.letters, settings, tokenizer, folder
+      )
       if settings.random_next_sentence
       else {},
     )
@@ -388,7 +390,10 @@ def _pool_of_sample(
   """Returns what random second segments come from while a sample is made."""
   if not settings.random_next_sentence:
     return None
-  choice = random_segments.Choice(settings.max_seq_length, settings.random_seed)
+  letters = sum(sum(map(len, text.sentences)) for text in texts)
+  choice = random_segments.Choice(
+    settings.max_seq_length, settings.random_seed, letters
+  )
   for text in texts:
     if not text.isolated:
       choice.show(text.id, text.sentences)
@@ -485,6 +490,7 @@ def ranges(
 
 def _pools(
   texts: Iterable[tuple[bool, examples.Text]],
+  letters: int,
   recipe: examples.Recipe,
   tokenizer: tokenization.Tokenizer,
   folder: str,
@@ -492,9 +498,17 @@ def _pools(
   """Writes the pools of random second segments; returns their files by role.
 
   Training draws from training documents alone, and held-out ones likewise.
+
+  Args:
+    texts: (held out?, text) of the corpus.
+    letters: of all of them, at most.
+    recipe, tokenizer: what examples are made with.
+    folder: for the files.
   """
   choices = {
-    apart: random_segments.Choice(recipe.max_seq_length, recipe.seed(apart))
+    apart: random_segments.Choice(
+      recipe.max_seq_length, recipe.seed(apart), letters
+    )
     for apart in (False, True)
   }
   for apart, text in texts:

@@ -52,21 +52,29 @@ class Excerpt(NamedTuple):
 class Choice:
   """Chooses an eighth of the text that it is shown, by document and place.
 
-  What is chosen does not depend on the order of the documents. At most twice
-  `most` letters are held at a time, beside those of the document that is shown.
+  What is chosen does not depend on the order of the documents. At most two
+  eighths of the text are held at a time, within the bounds, beside the document
+  that is shown.
 
   Args:
     max_seq_length: pieces of an example, which decides how long excerpts are.
     seed: of the data set.
+    letters: of all text that is shown, at most.
     least, most: letters of the pool; less where there is no more text.
   """
 
   def __init__(
-    self, max_seq_length: int, seed: int, least: int = LEAST, most: int = MOST
+    self,
+    max_seq_length: int,
+    seed: int,
+    letters: int,
+    least: int = LEAST,
+    most: int = MOST,
   ):
     self._size = _LETTERS_A_PIECE * max_seq_length
     self._chance = int(randomness.bits(randomness.Purpose.POOL, seed))
-    self._least, self._most = least, most
+    self._least = least
+    self._most = round(min(max(letters * _SHARE, least), most))
     self._kept: list[tuple[int, Excerpt]] = []  # a heap, the highest lot first
     self._held = self._letters = 0
 

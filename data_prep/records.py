@@ -94,13 +94,12 @@ def _packed(values: np.ndarray) -> list[bytes]:
   value = values.astype(np.uint32)
   assert int(value.max(initial=0)) < 1 << 28, "more than four varint bytes"
   count = -(-int(value.max()).bit_length() // 7)
-  shifts = 7 * np.arange(count, dtype=np.uint32)
-  digits = (value[..., None] >> shifts) & 0x7F  # [rows, n, count]
+  digits = np.empty((*value.shape, count), np.uint8)
   used = np.ones(digits.shape, bool)
-  used[..., 1:] = (value[..., None] >> shifts[1:]) > 0
-  more = np.zeros(digits.shape, bool)
-  more[..., :-1] = used[..., 1:]
-  digits = (digits | more * 0x80).astype(np.uint8)
+  for i in range(count):
+    used[..., i + 1 :] = (value >> 7 > 0)[..., None]
+    digits[..., i] = value & 0x7F | (value > 0x7F) * np.uint32(0x80)
+    value = value >> 7
   flat = digits[used].tobytes()
   ends = np.cumsum(used.sum((1, 2))).tolist()
   return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]

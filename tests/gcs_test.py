@@ -177,6 +177,7 @@ def _programs(folder: str, out: str) -> list[list[str]]:
     [
       "-m", "data_prep.create_pretraining_data", "--max_seq_length=32",
       f"--input_file={out}/corpus/corpus-*", "--dupe_factor=2",
+      "--random_next_sentence",
       f"--spm_model_file={out}/tokenizer/tokenizer.model",
       f"--output_dir={out}/records",
     ],

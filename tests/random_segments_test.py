@@ -17,7 +17,8 @@ def _document(number: int, sentences: int) -> tuple[int, list[str]]:
 def _chosen(
   documents: list[tuple[int, list[str]]], seed: int = 1
 ) -> list[random_segments.Excerpt]:
-  choice = random_segments.Choice(16, seed, _LEAST, _MOST)
+  letters = sum(len(s) for _, sentences in documents for s in sentences)
+  choice = random_segments.Choice(16, seed, letters, _LEAST, _MOST)
   for number, sentences in documents:
     choice.show(number, sentences)
   return choice.excerpts()

@@ -55,6 +55,8 @@ class Survey:
       left of them may be left out; not where most documents are versions.
     sample: of its documents.
     letters: of the corpus, each document counted once whatever its weight.
+    copies: id of each document that was there before, word for word, → id of
+      the first one.
   """
 
   ids: np.ndarray
@@ -62,6 +64,7 @@ class Survey:
   clustered: bool
   sample: Sample
   letters: int
+  copies: dict[int, int]
 
 
 def survey(
@@ -107,8 +110,10 @@ def survey(
   held_out, clustered = _choose(
     content, np.frombuffer(clusters, np.uint32), eval_fraction, at_least
   )
+  ids = documents.ids(content)
+  again = ids != content
   return Survey(
-    ids=documents.ids(content),
+    ids=ids,
     held_out=held_out,
     clustered=clustered,
     sample=Sample(
@@ -117,6 +122,7 @@ def survey(
       weighted,
     ),
     letters=letters,
+    copies=dict(zip(ids[again].tolist(), content[again].tolist(), strict=True)),
   )
 
 

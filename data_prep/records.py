@@ -91,7 +91,7 @@ def _packed(values: np.ndarray) -> list[bytes]:
   if int(values.max(initial=0)) < 0x80:  # a byte each: masks, segments
     width, flat = values.shape[1], values.astype(np.uint8).tobytes()
     return [flat[i * width : (i + 1) * width] for i in range(len(values))]
-  value = values.astype(np.uint32)
+  value: np.ndarray = values.astype(np.uint32)
   assert int(value.max(initial=0)) < 1 << 28, "more than four varint bytes"
   count = -(-int(value.max()).bit_length() // 7)
   digits = np.empty((*value.shape, count), np.uint8)

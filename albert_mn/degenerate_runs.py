@@ -30,7 +30,7 @@ TOO_LITTLE, DIVERGED, UNCLEAR = "learnt too little", "diverged", "unclear"
 # How far all weights moved, as a share of where they began (docs/log.md,
 # 2026-11-30): 0.0004 to 0.01 at rates at which nothing was learnt, 0.016 to 0.29
 # at good ones, 0.34 to 2.3 at rates at which training fell apart.
-_STILL, _APART, _GOOD = 0.02, 0.4, 0.07
+_STILL, _APART, _GOOD = 0.02, 0.4, 0.1
 # Where training fell apart, the outputs were alike for all texts to 0.0005; at
 # small rates they differ by 0.02. So weights that moved far, and outputs that
 # do not tell texts apart, are a collapse. Both are guesses between those.
@@ -38,8 +38,11 @@ _FAR, _ALIKE = 0.1, 0.01
 # Loss, in multiples of the best that needs no look at the text. A model that
 # knows nothing has about 1; one that is sure, and wrong, has more (guess).
 _WILD = 2.0
-# AdamW from a pretrained encoder learnt at this rate, and beyond 0.003 no more.
-_HIGHEST_RATE = 1e-3
+# AdamW from a pretrained encoder learnt at 0.001, and beyond 0.003 no more.
+# LAMB's steps are shares of the weights, about a third as far at that rate.
+_HIGHEST_RATES = {"adamw": 1e-3, "lamb": 5e-3}
+# A head on a frozen encoder hardly learns below.
+_LOWEST_HEAD_RATE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,30 +152,34 @@ def _square(values: np.ndarray) -> float:
   return float(np.square(values, dtype=np.float64).sum())
 
 
-def verdict(
-  seen: Finding, moved: float, learning_rate: float, head_only: bool
-) -> Verdict:
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """How a run trained.
+
+  Attributes:
+    learning_rate: the peak.
+    optimizer: "adamw" or "lamb".
+    head_only: whether the encoder is frozen. A head of small random weights
+      moves far in good runs too, but cannot get stuck: its loss is convex.
+  """
+
+  learning_rate: float
+  optimizer: str = "adamw"
+  head_only: bool = False
+
+
+def verdict(seen: Finding, moved: float, steps: Steps) -> Verdict:
   """Tells a run that learnt too little from one that diverged.
 
   Args:
     seen: by what it learnt nothing.
     moved: `movement` of the trained weights, from the start to the last step.
-    learning_rate: the peak.
-    head_only: whether the encoder is frozen. A head of small random weights
-      moves far in good runs too, but cannot get stuck: its loss is convex.
+    steps: how it trained.
   """
-  if not math.isfinite(moved) or seen.excess > _WILD:
-    cause = DIVERGED
-  elif head_only or moved <= _STILL:
-    cause = TOO_LITTLE
-  elif moved >= _APART or (moved >= _FAR and seen.spread < _ALIKE):
-    cause = DIVERGED
-  else:
-    cause = UNCLEAR
-  times = 10.0 if head_only else _GOOD / max(moved, 1e-6)
+  cause = _cause(seen, moved, steps.head_only)
   advice = {
-    TOO_LITTLE: _more(moved, learning_rate, times, head_only),
-    DIVERGED: _less(moved, learning_rate, head_only),
+    TOO_LITTLE: _more(moved, steps),
+    DIVERGED: _less(moved, steps),
     UNCLEAR: (
       f"The weights moved by {moved:.2g} of their size, which tells no cause: "
       "if the training loss hardly changed, give a larger --learning_rate or "
@@ -184,20 +191,27 @@ def verdict(
   return Verdict(seen.words, cause, advice)
 
 
-def _more(moved: float, rate: float, times: float, head_only: bool) -> str:
-  """Advises larger steps, by as much as the weights moved too little.
+def _cause(seen: Finding, moved: float, head_only: bool) -> str:
+  if not math.isfinite(moved) or seen.excess > _WILD:
+    return DIVERGED
+  alike = seen.spread < _ALIKE
+  if head_only or moved <= _STILL or (moved < _FAR and not alike):
+    return TOO_LITTLE
+  return DIVERGED if moved >= _APART or (moved >= _FAR and alike) else UNCLEAR
 
-  Args:
-    moved: as in `verdict`.
-    rate: the peak of the learning rate.
-    times: how much further the weights should have moved.
-    head_only: whether any rate may do: there is no encoder to spoil.
-  """
-  larger = rate * times if head_only else min(rate * times, _HIGHEST_RATE)
+
+def _more(moved: float, steps: Steps) -> str:
+  """Advises larger steps, by as much as the weights moved too little."""
+  rate, times = steps.learning_rate, max(2.0, _GOOD / max(moved, 1e-6))
+  if steps.head_only:  # any rate may do: there is no encoder to spoil
+    times = 10.0
+    larger = max(rate * times, _LOWEST_HEAD_RATE)
+  else:
+    larger = min(rate * times, _HIGHEST_RATES[steps.optimizer])
   how = (
     f"--learning_rate={_rounded(larger):g}, or more --num_train_epochs"
     if _rounded(larger) > rate
-    else f"--num_train_epochs of {max(2.0, _rounded(times)):g} times as many"
+    else f"--num_train_epochs of {_rounded(times):g} times as many"
   )
   return (
     f"The run learnt too little, the weights moved by {moved:.2g} of their size: "
@@ -206,11 +220,14 @@ def _more(moved: float, rate: float, times: float, head_only: bool) -> str:
   )
 
 
-def _less(moved: float, rate: float, head_only: bool) -> str:
+def _less(moved: float, steps: Steps) -> str:
   """Advises a smaller rate, by as much as the weights moved too far."""
-  known = math.isfinite(moved)
-  share = 0.1 if head_only or not known else min(_GOOD / moved, 0.5)
-  smaller = rate * share if head_only else min(rate * share, _HIGHEST_RATE)
+  rate, known = steps.learning_rate, math.isfinite(moved)
+  if steps.head_only or not known:
+    smaller = 0.1 * rate
+  else:
+    share = min(_GOOD / max(moved, 1e-6), 0.5)
+    smaller = min(rate * share, _HIGHEST_RATES[steps.optimizer])
   size = f"by {moved:.2g} of their size" if known else "to no numbers"
   return (
     f"The run diverged, the weights moved {size}: give --learning_rate="

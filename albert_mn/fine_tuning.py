@@ -678,7 +678,8 @@ class _Loop:
       raise options.InputError(
         "a finite loss",
         f"{loss} by step {done}",
-        "start again in another --output_dir with a smaller --learning_rate",
+        "start again in another --output_dir with a smaller rate, such as "
+        f"--learning_rate={self._recipe.learning_rate / 10:.1g}",
       )
     score, judged = self.judge.score_and_loss()
     better = self._best is not None and self._best.take(score, judged)
@@ -717,9 +718,10 @@ class _Loop:
     )
     if not seen:
       return None
-    return degenerate_runs.verdict(
-      seen, self._moved(), recipe.learning_rate, recipe.freeze_encoder
+    steps = degenerate_runs.Steps(
+      recipe.learning_rate, recipe.optimizer, recipe.freeze_encoder
     )
+    return degenerate_runs.verdict(seen, self._moved(), steps)
 
   def _moved(self) -> float:
     """Returns how far the last step's weights, not the best, are from the start.

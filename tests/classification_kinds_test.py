@@ -323,6 +323,8 @@ def test_numbers_are_learnt_from_pairs_by_a_frozen_encoder_too(
   )  # fmt: skip
   results = _run(folder, tmp_path / "out", num_train_epochs=20.0, **flags)
   assert results["eval_pearson"] > 0.9
+  report = json.loads((tmp_path / "out/report.json").read_text())
+  assert report["faults"] == []
   assert results["eval_mean_squared_error"] < 100  # their variance is 400
   assert "TF-IDF + ridge" in (tmp_path / "out" / "report.txt").read_text()
   head, *rows = (tmp_path / "out" / "predictions.tsv").read_text().splitlines()

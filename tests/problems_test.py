@@ -155,16 +155,17 @@ def test_a_training_that_weighs_labels_is_judged_by_them() -> None:
   ("rate", "moved", "spread", "excess", "cause", "advised"),
   [
     # docs/log.md, 2026-11-30: rates, and how far an ALBERT-tiny's weights moved.
-    (2e-6, 0.001, 0.02, 1.04, "learnt too little", "--learning_rate=0.0001"),
-    (2e-5, 0.007, 0.02, 1.02, "learnt too little", "--learning_rate=0.0002"),
-    (5e-3, 0.416, 0.0, 1.0, "diverged", "--learning_rate=0.0008"),
+    (2e-6, 0.001, 0.02, 1.04, "learnt too little", "--learning_rate=0.0002"),
+    (2e-5, 0.003, 0.02, 1.02, "learnt too little", "--learning_rate=0.0007"),
+    (5e-3, 0.416, 0.02, 1.0, "diverged", "--learning_rate=0.001"),
     (1e-2, 0.34, 0.0, 1.0, "diverged", "--learning_rate=0.001"),
     (1e-1, 2.32, 0.0, 1.04, "diverged", "--learning_rate=0.001"),
     (1e-3, 0.07, 0.5, 3.0, "diverged", "--learning_rate=0.0005"),
     (1e-3, math.nan, 0.0, math.inf, "diverged", "--learning_rate=0.0001"),
-    (2e-4, 0.05, 0.02, 1.0, "unclear", "labels may not follow"),
+    (1e-4, 0.027, 0.0, 1.0, "unclear", "labels may not follow"),
+    (1e-3, 0.2, 0.02, 1.0, "unclear", "labels may not follow"),
     # A rate that is high already: not the rate but the steps are too few.
-    (2e-3, 0.007, 0.02, 1.0, "learnt too little", "epochs of 10 times"),
+    (2e-3, 0.005, 0.02, 1.0, "learnt too little", "epochs of 20 times"),
   ],
 )
 def test_movement_tells_too_little_from_too_much(
@@ -172,20 +173,30 @@ def test_movement_tells_too_little_from_too_much(
   advised: str,
 ) -> None:  # fmt: skip
   seen = degenerate_runs.Finding("", excess, spread)
-  verdict = degenerate_runs.verdict(seen, moved, rate, head_only=False)
+  verdict = degenerate_runs.verdict(seen, moved, degenerate_runs.Steps(rate))
   assert verdict.cause == cause
   assert advised in verdict.advice
   assert verdict.another_seed_may_do == (cause != "learnt too little")
   assert degenerate_runs.Verdict.of(verdict.parameters()) == verdict
 
 
+def test_lamb_is_told_larger_rates_than_adamw() -> None:
+  seen = degenerate_runs.Finding("", 0.99, 0.057)
+  steps = degenerate_runs.Steps(1e-3, "lamb")
+  verdict = degenerate_runs.verdict(seen, 0.029, steps)
+  assert verdict.cause == "learnt too little"
+  assert "--learning_rate=0.003" in verdict.advice
+
+
 def test_a_head_alone_is_told_by_its_loss() -> None:
   seen = degenerate_runs.Finding("", 1.04, 0.02)
-  small = degenerate_runs.verdict(seen, 1.1, 1e-5, head_only=True)
+  steps = degenerate_runs.Steps(1e-5, head_only=True)
+  small = degenerate_runs.verdict(seen, 1.1, steps)
   assert small.cause == "learnt too little"
-  assert "--learning_rate=0.0001" in small.advice
+  assert "--learning_rate=0.01" in small.advice
   wild = dataclasses.replace(seen, excess=4.0)
-  large = degenerate_runs.verdict(wild, 80.0, 10.0, head_only=True)
+  steps = dataclasses.replace(steps, learning_rate=10.0)
+  large = degenerate_runs.verdict(wild, 80.0, steps)
   assert large.cause == "diverged" and "--learning_rate=1," in large.advice
 
 

@@ -231,15 +231,15 @@ def _saved_model(cache: fetched.Cache, folder: str) -> str:
   They lie in variables/, what belongs to them in assets/ or above both. Here all
   lie side by side, and the graph stays where it is.
   """
-  found: dict[str, str] = {}
+  addresses: dict[str, str] = {}
   for place in (f"{folder}/assets", folder):
     names = filter(_is_companion, storage.names(place))
-    found |= {name: fetched.beside(place, name) for name in names}
+    addresses |= {name: fetched.beside(place, name) for name in names}
   weights = f"{folder}/{model_directory.VARIABLES}"
   for name in storage.names(weights):
     if model_directory.FILE_OF_CHECKPOINT.search(name):
-      found[name] = fetched.beside(weights, name)
-  return cache.together({n: cache.file(path) for n, path in found.items()})
+      addresses[name] = fetched.beside(weights, name)
+  return cache.together({n: cache.file(path) for n, path in addresses.items()})
 
 
 def _is_companion(name: str) -> bool:

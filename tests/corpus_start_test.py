@@ -196,14 +196,14 @@ def test_records_are_parsed_once_and_padding_counts_for_nothing(
     return features
 
   monkeypatch.setattr(records, "parse_pretraining", counted)
-  found = corpus_start.of_records(record_set, tokenizer, config, workers=1)
+  statistics = corpus_start.of_records(record_set, tokenizer, config, workers=1)
   assert len(rows) == record_set.count()
   whole = [np.append(row, -1) for row in rows]
   frequencies = cooccurrence.frequencies(whole, tokenizer.vocab_size)
   counts = cooccurrence.count(whole, frequencies, workers=1)
   width = corpus_start.word_dimensions(config)
   expected = corpus_start.of_counts(counts, width)
-  np.testing.assert_array_equal(found.vectors, expected.vectors)
+  np.testing.assert_array_equal(statistics.vectors, expected.vectors)
 
 
 def test_more_dimensions_than_columns_are_filled_with_zeros() -> None:

@@ -180,8 +180,8 @@ def test_words_are_apart_where_the_tokenizer_marks_their_ends(
     vocab_size=120,
   )  # fmt: skip
   viewer = _viewer(tokenization.Tokenizer(path))
-  found = viewer.explain("эм ус, цас")
-  assert found.word_texts == ["[CLS]", "эм", "ус", ",", "цас", "[SEP]"]
+  explained = viewer.explain("эм ус, цас")
+  assert explained.word_texts == ["[CLS]", "эм", "ус", ",", "цас", "[SEP]"]
 
 
 def test_a_page_shows_what_was_typed_and_not_what_the_model_reads(

@@ -23,10 +23,10 @@ class Recipe:
 
 def _deep(levels: int) -> Any:
   """Lists in lists: more than the json module writes."""
-  found: Any = []
+  nested: Any = []
   for _ in range(levels):
-    found = [found]
-  return found
+    nested = [nested]
+  return nested
 
 
 def test_what_a_file_does_not_name_has_its_default() -> None:

@@ -198,11 +198,11 @@ def test_words_begin_where_the_text_has_them(
   rows = np.stack([ids, ids])
   begins = tokenizer.begins_words(rows)[1]
   begins[0] = True
-  found: list[str] = []
+  joined: list[str] = []
   for stretch, first in zip(stretches, begins, strict=True):
-    found += [""] * bool(first)
-    found[-1] += stretch
-  assert [word.strip() for word in found] == words
+    joined += [""] * bool(first)
+    joined[-1] += stretch
+  assert [word.strip() for word in joined] == words
 
 
 @pytest.mark.parametrize("kind", ["unigram", "suffix", "bytes", "char"])

@@ -210,15 +210,12 @@ class Text:
     uses: how often it is cut into examples.
     sentences: none empty.
     isolated: its lines make no sentence pairs.
-    copied: the id of an earlier document of the same text; None where there
-      is none.
   """
 
   id: int
   uses: int
   sentences: tuple[str, ...]
   isolated: bool = False
-  copied: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,8 +244,7 @@ def texts(
   ):
     uses = 1 if apart else _uses(number, document.weight, recipe)
     yield apart, document, Text(
-      number, uses, document.sentences, document.isolated,
-      survey.copies.get(number),
+      number, uses, document.sentences, document.isolated
     )  # fmt: skip
 
 
@@ -378,7 +374,7 @@ def _instances(
   ends = np.cumsum(list(map(len, encoded)), dtype=np.int64)
   last = np.cumsum([len(text.sentences) for text in task.texts]) - 1
   spans = [
-    instances.Span(text.id, end, text.uses, text.isolated, text.copied)
+    instances.Span(text.id, end, text.uses, text.isolated)
     for text, end in zip(task.texts, ends[last].tolist(), strict=True)
   ]
   return spans, instances.create(

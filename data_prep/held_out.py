@@ -55,8 +55,6 @@ class Survey:
       left of them may be left out; not where most documents are versions.
     sample: of its documents.
     letters: of the corpus, each document counted once whatever its weight.
-    copies: id of each document that was there before, word for word, → id of
-      the first one.
   """
 
   ids: np.ndarray
@@ -64,7 +62,6 @@ class Survey:
   clustered: bool
   sample: Sample
   letters: int
-  copies: dict[int, int]
 
 
 def survey(
@@ -110,10 +107,8 @@ def survey(
   held_out, clustered = _choose(
     content, np.frombuffer(clusters, np.uint32), eval_fraction, at_least
   )
-  ids = documents.ids(content)
-  again = ids != content
   return Survey(
-    ids=ids,
+    ids=documents.ids(content),
     held_out=held_out,
     clustered=clustered,
     sample=Sample(
@@ -122,7 +117,6 @@ def survey(
       weighted,
     ),
     letters=letters,
-    copies=dict(zip(ids[again].tolist(), content[again].tolist(), strict=True)),
   )
 
 

@@ -52,14 +52,12 @@ class Span:
     end: where it ends.
     uses: how often it is cut into instances.
     isolated: its sentences make no pairs.
-    copied: the id under which the pool has its text, where that is another.
   """
 
   id: int
   end: int
   uses: int = 1
   isolated: bool = False
-  copied: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,12 +146,7 @@ def create(
   found = _pairs(keys, begin, middle, stop, swap & (not random_next_sentence))
   if is_random.any():
     assert pool is not None, "without a pool no chunk is one of a pair"
-    texts = np.array(
-      [span.id if span.copied is None else span.copied for span in spans],
-      np.uint64,
-    )[table[:, 0]]
-    displaced = stop - middle
-    _add_random(found, is_random, texts, displaced, borders, pool, room, seed)
+    _add_random(found, is_random, stop - middle, borders, pool, room, seed)
   return found
 
 
@@ -281,7 +274,6 @@ def _pairs(
 def _add_random(
   found: Instances,
   chosen: np.ndarray,
-  texts: np.ndarray,
   displaced: np.ndarray,
   borders: segment_borders.Borders,
   pool: random_segments.Pool,
@@ -296,7 +288,6 @@ def _add_random(
   Args:
     found: whose chosen rows have the displaced text as their B.
     chosen: bool [rows].
-    texts: uint64 [rows], the document in the pool from which no B may come.
     displaced: int64 [rows], pieces of that text.
     borders: of the stream, whose length is the pool's place in it.
     pool: the text of the random segments.
@@ -307,7 +298,7 @@ def _add_random(
   keys, wanted = found.keys[rows], displaced[rows]
   most = room - found.lengths[rows, 0]
   chance = randomness.uniform(_PURPOSE.OTHER_SEGMENT, seed, *keys.T)
-  start, first, last = pool.draw(texts[rows], chance)
+  start, first, last = pool.draw(keys[:, 0], chance)
   # Where the running text ends too soon, it begins sooner.
   latest = np.maximum(last - wanted, first)
   start = np.minimum(start, pool.borders.before(latest))

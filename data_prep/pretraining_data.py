@@ -512,7 +512,7 @@ def _pools(
     for apart in (False, True)
   }
   for apart, text in texts:
-    if not text.isolated and text.copied is None:
+    if not text.isolated:
       choices[apart].show(text.id, text.sentences)
   paths = {}
   for apart, choice in choices.items():

@@ -3,8 +3,7 @@
 One pool for all training documents, and one for those held out. Hashes choose
 it before the work is divided, so what a worker draws does not depend on which
 other documents are in its part of the work. google-research/bert draws from
-the documents of one input file. A text that the corpus has twice is in the pool
-once, so that none of its copies draws from another one.
+the documents of one input file.
 """
 
 import collections

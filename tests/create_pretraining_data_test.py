@@ -276,17 +276,6 @@ def test_a_single_document_has_the_label_minus_one_alone(
     _made(corpus, tokenizer_file, tmp_path / "pairs", **more)
 
 
-def test_copies_of_a_document_are_one_document_to_draw_from(
-  udhr: pathlib.Path, tokenizer_file: str, tmp_path: pathlib.Path
-) -> None:
-  corpus, text = tmp_path / "corpus.txt", _sentences(udhr, 60)
-  corpus.write_text(f"{text}\n\n{text}\n\n{text}", "utf-8")
-  more = dict(random_next_sentence=True)
-  counts = _made(corpus, tokenizer_file, tmp_path / "out", **more)
-  assert counts["train_documents"] == 3
-  assert counts["train_label_none"] == counts["train_examples"]
-
-
 def test_other_documents_and_another_order_of_files_change_no_example(
   udhr: pathlib.Path, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:

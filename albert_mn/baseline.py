@@ -137,8 +137,8 @@ def entities(
   inside: dict[tuple[str, ...], collections.Counter[str]] = (
     collections.defaultdict(collections.Counter)
   )
-  for text, found in zip(texts, spans, strict=True):
-    for start, end, kind in found:
+  for text, text_spans in zip(texts, spans, strict=True):
+    for start, end, kind in text_spans:
       inside[tuple(_WORD.findall(text[start:end]))][kind] += 1
   inside.pop((), None)
   seen = collections.Counter(
@@ -160,13 +160,13 @@ def _stretches(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
   words = list(_WORD.finditer(text))
   for first in range(len(words)):
     for last in range(min(first + _LONGEST, len(words)), first, -1):
-      found = words[first:last]
-      yield found[0].start(), found[-1].end(), tuple(w[0] for w in found)
+      stretch = words[first:last]
+      yield stretch[0].start(), stretch[-1].end(), tuple(w[0] for w in stretch)
 
 
 def _matches(text: str, known: Mapping[tuple[str, ...], str]) -> list[Span]:
-  found: list[Span] = []
+  spans: list[Span] = []
   for start, end, words in _stretches(text):
-    if words in known and (not found or start >= found[-1][1]):
-      found.append((start, end, known[words]))
-  return found
+    if words in known and (not spans or start >= spans[-1][1]):
+      spans.append((start, end, known[words]))
+  return spans

@@ -211,8 +211,8 @@ def mean(made: tf.distribute.Strategy, *values: float) -> list[float]:
 
     return made.experimental_local_results(made.run(total))[0]
 
-  found = together(tf.constant(values, tf.float32)).numpy()
-  return [float(value) / made.num_replicas_in_sync for value in found]
+  sums = together(tf.constant(values, tf.float32)).numpy()
+  return [float(value) / made.num_replicas_in_sync for value in sums]
 
 
 def wait_for_all(made: tf.distribute.Strategy) -> None:

@@ -35,7 +35,7 @@ def evaluate(
   predictor: classifier.Predictor,
   rows: task_rows.Rows,
   batch_size: int,
-  others: Sequence[classifier.Predictor] = (),
+  reseeded: Sequence[classifier.Predictor] = (),
 ) -> dict[str, Any]:
   """Writes eval_results.txt, report.txt, .html and .json, confusion_matrix.png.
 
@@ -45,7 +45,7 @@ def evaluate(
     predictor: what is judged.
     rows: held_out, and what the baseline is trained on.
     batch_size: texts a batch.
-    others: the same trained with other seeds.
+    reseeded: the same trained with other seeds.
 
   Returns:
     What eval_results.txt holds.
@@ -56,7 +56,7 @@ def evaluate(
   else:
     voices = reports.Voices(judged.voices.model, _rival(predictor, rows))
   every = [judged]
-  every += [judge(another, rows.held_out, batch_size) for another in others]
+  every += [judge(another, rows.held_out, batch_size) for another in reseeded]
   seeds = [each.voices.model.scores() for each in every]
   results = _results(task_name, judged.loss, voices)
   results["global_step"] = predictor.manifest["counts"].get("global_step", 0)
@@ -65,7 +65,7 @@ def evaluate(
   )
   fresh = _without_copies(rows)
   notes = _notes(predictor, voices.model, seeds)
-  faults = _faults([predictor, *others])
+  faults = _faults([predictor, *reseeded])
   path = os.path.join(output_dir, "report.txt")
   text = reports.write(
     path, voices, rival_name(predictor), fresh, notes, faults
@@ -117,11 +117,11 @@ def judge(
   parts, loss, counted = [], 0.0, 0
   step = problems.rows_at_once(len(predictor.names))
   for first in range(0, len(rows), step):
-    some = rows[first : first + step]
-    targets = predictor.targets(some)
-    texts = [problems.text_of(row) for row in some]
+    block = rows[first : first + step]
+    targets = predictor.targets(block)
+    texts = [problems.text_of(row) for row in block]
     logits = predictor.logits(texts, batch_size)
-    part = [_answers(predictor, some, targets, logits)]
+    part = [_answers(predictor, block, targets, logits)]
     if beside := predictor.blend:
       scores = beside.scores(predictor.cleaned(texts))
       logits = beside.factors.logits(logits, scores)
@@ -147,8 +147,8 @@ def _answers(
   logits: np.ndarray,
 ) -> judgements.Judgement:
   if isinstance(predictor, tagging.TagPredictor):
-    found = predictor.decoded([row.text for row in rows], logits)
-    spans = [[entity[:3] for entity in entities] for entities in found]
+    decoded = predictor.decoded([row.text for row in rows], logits)
+    spans = [[entity[:3] for entity in entities] for entities in decoded]
     return _entities(predictor, rows, spans)
   return _told(predictor, targets, logits / predictor.temperature)
 
@@ -167,8 +167,8 @@ def _entities(
 ) -> entity_scores.Entities:
   assert isinstance(predictor.problem, tagging.Tagging)
   truth, answers = (np.empty(len(rows), object) for _ in range(2))
-  for place, (row, found) in enumerate(zip(rows, spans, strict=True)):
-    truth[place], answers[place] = frozenset(row.entities), frozenset(found)
+  for place, (row, row_spans) in enumerate(zip(rows, spans, strict=True)):
+    truth[place], answers[place] = frozenset(row.entities), frozenset(row_spans)
   return entity_scores.Entities(predictor.problem.kinds, truth, answers)
 
 
@@ -269,7 +269,7 @@ def _write_json(
       dict(zip(("label", "precision", "recall", "f1", "support"), row, strict=True))
       for row in model.per_label()
     ],
-    "reliability": [one._asdict() for one in model.bins()],
+    "reliability": [interval._asdict() for interval in model.bins()],
     "seeds": list(map(_as_json, seeds)),
     "notes": list(notes),
     "faults": list(faults),

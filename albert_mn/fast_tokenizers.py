@@ -220,8 +220,8 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
   """Returns SentencePiece's model of the same pieces, scores and table."""
   model, special = content["model"], _added(content)
   steps = _steps(content)
-  if others := {str(step.get("type")) for step in steps} - _STEPS:
-    raise ValueError(f"a normalizer with {', '.join(sorted(others))}")
+  if unknown_steps := {str(step.get("type")) for step in steps} - _STEPS:
+    raise ValueError(f"a normalizer with {', '.join(sorted(unknown_steps))}")
   pieces = [(str(piece), float(score)) for piece, score in model["vocab"]]
   pieces += [(name, 0.0) for name in _added_behind(len(pieces), content)]
   names = [piece for piece, _ in pieces]
@@ -254,5 +254,5 @@ def _steps(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _table(steps: list[Mapping[str, Any]]) -> bytes:
   """Returns SentencePiece's compiled normalisation; b"" for none."""
-  found = [s.get("precompiled_charsmap") for s in steps]
-  return base64.b64decode(next(filter(None, found), ""), validate=True)
+  tables = [s.get("precompiled_charsmap") for s in steps]
+  return base64.b64decode(next(filter(None, tables), ""), validate=True)

@@ -72,7 +72,7 @@ def alike(
   return all(a.tolist() == b.tolist() for a, b in pairs)
 
 
-def found(
+def read(
   folder: str,
   tokenizer_file: str,
   family: type[configs.AlbertConfig],

@@ -347,7 +347,7 @@ def text_settings(
     described = described or {"parameters": {}}
     settings = tokenization.Settings.of(described["parameters"])
     return foreign_text.Found(settings, manifest.NAME)
-  return foreign_text.found(
+  return foreign_text.read(
     folder, tokenizer, type(config), kind is Format.HUGGING_FACE
   )
 

@@ -150,24 +150,24 @@ def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
 
 def _model_in(folder: str, origin: str) -> str:
   """Finds the one model in what an archive holds."""
-  found = []
+  places = []
   for place, _, _ in sorted(os.walk(folder)):
     above, name = os.path.split(place)
-    if name == model_directory.VARIABLES and above in found:
+    if name == model_directory.VARIABLES and above in places:
       continue  # of the SavedModel above
     # A config alone may be another part's, as sentence-transformers' 1_Pooling.
     if huggingface.has_weights(place) or model_directory.find_weights(place):
-      found.append(place)
-  if len(found) != 1:
-    names = [os.path.relpath(place, folder) for place in found]
+      places.append(place)
+  if len(places) != 1:
+    names = [os.path.relpath(place, folder) for place in places]
     raise options.InputError(
       f"one model in {origin}",
       ", ".join(names[:5]) or "none",
       f"unpacked, it lies in {folder}: name the path of one"
-      if found
+      if places
       else "give an archive with a checkpoint",
     )
-  return found[0]
+  return places[0]
 
 
 def _with_companions(cache: fetched.Cache, address: str, sha256: str) -> str:
@@ -183,11 +183,11 @@ def _there(
   cache: fetched.Cache, address: str, names: tuple[str, ...]
 ) -> dict[str, str]:
   """Fetches those of some files that are there: name → local path."""
-  found = {}
+  local_paths = {}
   for name in names:
     if path := cache.find(fetched.beside(address, name)):
-      found[name] = path
-  return found
+      local_paths[name] = path
+  return local_paths
 
 
 def _of_bucket(cache: fetched.Cache, address: str) -> str:
@@ -316,11 +316,11 @@ def _shards(index: bytes) -> int:
   tensor_bundle.proto). Where that is not so, it is damaged, which its reader
   will say.
   """
-  found = re.match(rb"\0\0.\x08([\x80-\xff]?)([\0-\x7f])", index, re.DOTALL)
-  if not found:
+  match = re.match(rb"\0\0.\x08([\x80-\xff]?)([\0-\x7f])", index, re.DOTALL)
+  if not match:
     return 1
-  low, high = (ord(part) if part else 0 for part in found.groups())
-  return (low & 0x7F) + (high << 7) if found[1] else high
+  low, high = (ord(part) if part else 0 for part in match.groups())
+  return (low & 0x7F) + (high << 7) if match[1] else high
 
 
 def _described(cache: fetched.Cache, address: str, path: str) -> str:

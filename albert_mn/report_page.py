@@ -45,29 +45,29 @@ class Findings:
     return self.voices.model
 
 
-def write(output_dir: str, found: Findings) -> str:
+def write(output_dir: str, findings: Findings) -> str:
   """Writes report.html; returns its path."""
   path = os.path.join(output_dir, NAME)
   with storage.writing(path) as file:
-    file.write(page(found))
+    file.write(page(findings))
   return path
 
 
-def page(found: Findings) -> str:
+def page(findings: Findings) -> str:
   """Returns the page as HTML."""
-  sure = found.model.MUCH == "probability"
+  sure = findings.model.MUCH == "probability"
   worst = "Most confident" if sure else "Worst"
   sections = {
-    "Runs that learnt nothing": "".join(map(pages.paragraph, found.faults)),
-    "Scores": _scores(found),
-    "Labels": _labels(found.model),
-    "Calibration": _calibration(found.model),
-    "Confusions": _confusions(found.model),
-    f"{worst} mistakes": _mistakes(found),
+    "Runs that learnt nothing": "".join(map(pages.paragraph, findings.faults)),
+    "Scores": _scores(findings),
+    "Labels": _labels(findings.model),
+    "Calibration": _calibration(findings.model),
+    "Confusions": _confusions(findings.model),
+    f"{worst} mistakes": _mistakes(findings),
     "Settings": pages.table(
       "What the model was trained with",
       ["", "value"],
-      [[name, str(value)] for name, value in found.settings.items()],
+      [[name, str(value)] for name, value in findings.settings.items()],
     ),
   }
   return pages.page(
@@ -77,24 +77,24 @@ def page(found: Findings) -> str:
   )
 
 
-def _scores(found: Findings) -> str:
-  columns = {"this model": found.model.scores()}
-  if found.voices.network is not None:
-    columns["its network alone"] = found.voices.network.scores()
-  if found.voices.rival is not None:
-    columns[found.rival_name] = found.voices.rival.scores()
-  kept = found.without_copies
+def _scores(findings: Findings) -> str:
+  columns = {"this model": findings.model.scores()}
+  if findings.voices.network is not None:
+    columns["its network alone"] = findings.voices.network.scores()
+  if findings.voices.rival is not None:
+    columns[findings.rival_name] = findings.voices.rival.scores()
+  kept = findings.without_copies
   if kept is not None and kept.any() and not kept.all():
-    columns["without near copies"] = found.model.part(kept).scores()
-  if len(found.seeds) > 1:
+    columns["without near copies"] = findings.model.part(kept).scores()
+  if len(findings.seeds) > 1:
     for name, function in (("mean", np.mean), ("deviation", _deviation)):
-      columns[f"{name} of {len(found.seeds)} seeds"] = {
-        score: float(function([seed[score] for seed in found.seeds]))
-        for score in found.seeds[0]
+      columns[f"{name} of {len(findings.seeds)} seeds"] = {
+        score: float(function([seed[score] for seed in findings.seeds]))
+        for score in findings.seeds[0]
       }
   missing = float("nan")
   table = pages.table(
-    f"Held out: {len(found.rows):,} rows",
+    f"Held out: {len(findings.rows):,} rows",
     ["", *columns],
     [
       [
@@ -104,9 +104,9 @@ def _scores(found: Findings) -> str:
       for name in columns["this model"]
     ],
   )
-  said = [reports.headline(found.model), *found.notes]
-  if found.voices.rival is not None:
-    said += reports.verdict(found.voices)
+  said = [reports.headline(findings.model), *findings.notes]
+  if findings.voices.rival is not None:
+    said += reports.verdict(findings.voices)
   return table + "".join(map(pages.paragraph, said))
 
 
@@ -144,10 +144,11 @@ def _calibration(model: judgements.Judgement) -> str:
     ["probability", "answers", "mean probability", "right", "right, drawn"],
     [
       [
-        f"{one.low:.2f} to {one.high:.2f}", one.rows, one.confidence,
-        one.accuracy, pages.Bar(round(1000 * one.accuracy), 1000),
+        f"{interval.low:.2f} to {interval.high:.2f}", interval.rows,
+        interval.confidence, interval.accuracy,
+        pages.Bar(round(1000 * interval.accuracy), 1000),
       ]
-      for one in bins
+      for interval in bins
     ],
   )  # fmt: skip
 
@@ -165,22 +166,22 @@ def _confusions(model: judgements.Judgement) -> str:
   )
 
 
-def _mistakes(found: Findings) -> str:
-  worst = found.model.mistakes(_MISTAKES)
+def _mistakes(findings: Findings) -> str:
+  worst = findings.model.mistakes(_MISTAKES)
   if not worst:
     return ""
   return pages.table(
     "Wrong, the worst first: often the label is at fault",
-    ["line", "true", "predicted", found.model.MUCH, "text"],
+    ["line", "true", "predicted", findings.model.MUCH, "text"],
     [
       [
-        str(found.rows[one.row].line),
-        one.true,
-        one.said,
-        one.much,
-        _shortened(found.rows[one.row]),
+        str(findings.rows[mistake.row].line),
+        mistake.true,
+        mistake.said,
+        mistake.much,
+        _shortened(findings.rows[mistake.row]),
       ]
-      for one in worst
+      for mistake in worst
     ],
   )
 

@@ -77,7 +77,9 @@ def write(
     parts.append(_paragraphs(*verdict(voices)))
   if without_copies is not None:
     parts.append(_paragraphs(_of_the_rest(model, rival, without_copies)))
-  parts += [_paragraphs(*found) for found in [rare(model)] if found]
+  parts += [
+    _paragraphs(*rare_notes) for rare_notes in [rare(model)] if rare_notes
+  ]
   parts += [_paragraphs(*notes)] if notes else []
   text = "\n".join(parts)
   with storage.writing(path) as file:
@@ -90,8 +92,8 @@ def _scores(title: str, judged: judgements.Judgement) -> str:
   lines = [title, judged.table(), headline(judged)]
   if bins := judged.bins():
     error = calibration.expected_error(bins)
-    sure = sum(one.rows * one.confidence for one in bins)
-    mean = sure / sum(one.rows for one in bins)
+    sure = sum(interval.rows * interval.confidence for interval in bins)
+    mean = sure / sum(interval.rows for interval in bins)
     lines.append(
       f"calibration: {mean:.3f} sure on average; expected calibration error "
       f"{error:.3f}"

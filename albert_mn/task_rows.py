@@ -112,8 +112,8 @@ def cleaning(files: Files) -> dict[str, Any]:
   """Returns what was done to the texts of a set; {} for nothing."""
   if not (files.data_dir and _is_set(files.data_dir)):
     return {}
-  found = classifier_sets.cleaning_of(files.data_dir)
-  return dataclasses.asdict(found) if found else {}
+  settings = classifier_sets.cleaning_of(files.data_dir)
+  return dataclasses.asdict(settings) if settings else {}
 
 
 def _is_set(folder: str) -> bool:
@@ -205,8 +205,8 @@ def _copied(
         return classifier_sets.copied_lines(files.data_dir, part)
   if not train:
     return None
-  found = classifier_splits.copied(train, held_out)
-  return {held_out[index].line for index in found}
+  copies = classifier_splits.copied(train, held_out)
+  return {held_out[index].line for index in copies}
 
 
 def _split(
@@ -275,16 +275,16 @@ def _warn_of_rare_labels(train: Sequence[classifier_data.Row]) -> None:
 
 def _warn_of_copies(
   train: Sequence[classifier_data.Row],
-  others: Sequence[classifier_data.Row],
+  evaluated: Sequence[classifier_data.Row],
   purpose: str,
 ) -> None:
   seen = set(map(_key, train))
-  copies = sum(_key(row) in seen for row in others)
+  copies = sum(_key(row) in seen for row in evaluated)
   if copies:
     logging.warning(
       "%d of %d %s texts are also training texts: the score flatters",
       copies,
-      len(others),
+      len(evaluated),
       purpose,
     )
 

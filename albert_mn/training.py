@@ -302,7 +302,9 @@ class Run:
 
 
 def _tokenizer_file(*record_sets: inputs.RecordSet | None) -> str:
-  paths = (found.tokenizer_file() for found in record_sets if found)
+  paths = (
+    record_set.tokenizer_file() for record_set in record_sets if record_set
+  )
   return next(filter(None, paths), "")
 
 
@@ -462,12 +464,12 @@ def examined(
     settings.eval_input_file,
     *settings.lengths(),
   )
-  for name, found in (("training", training), ("held-out", held_out)):
-    if found:
-      check(f"{name} vocabulary", checks.vocabulary, config, found)
-      check(f"{name} lengths", checks.lengths, config, found)
-      check(f"{name} tokenizer", checks.tokenizer, config, found)
-      check(f"{name} values", checks.values, config, found)
+  for name, record_set in (("training", training), ("held-out", held_out)):
+    if record_set:
+      check(f"{name} vocabulary", checks.vocabulary, config, record_set)
+      check(f"{name} lengths", checks.lengths, config, record_set)
+      check(f"{name} tokenizer", checks.tokenizer, config, record_set)
+      check(f"{name} values", checks.values, config, record_set)
   if held_out:
     check("held-out masks", checks.masks_written, held_out)
   check("one tokenizer", _one_tokenizer, settings, training, held_out)
@@ -511,10 +513,10 @@ def _writable(settings: Options, strategy: tf.distribute.Strategy) -> None:
 
 
 def _records(settings: Options) -> inputs.RecordSet:
-  found = inputs.record_set(settings.input_file, *settings.lengths())
+  record_set = inputs.record_set(settings.input_file, *settings.lengths())
   if settings.masked_lm_budget:
-    return inputs.masked_anew(found, settings.masked_lm_budget)
-  return found
+    return inputs.masked_anew(record_set, settings.masked_lm_budget)
+  return record_set
 
 
 def _one_tokenizer(
@@ -528,12 +530,12 @@ def _one_tokenizer(
     hashes[settings.init_checkpoint] = initial_weights.tokenizer_hash(
       settings.init_checkpoint
     )
-  for patterns, found in (
+  for patterns, record_set in (
     (settings.input_file, training),
     (settings.eval_input_file, held_out),
   ):
-    if found:
-      hashes[patterns] = found.tokenizer
+    if record_set:
+      hashes[patterns] = record_set.tokenizer
   model_directory.require_one_tokenizer(
     hashes, "make the records with the same one"
   )
@@ -552,15 +554,15 @@ def _one_text(
   wanted = initial_weights.text_settings(path, beside, config)
   if settings.repair_normalization:
     wanted = wanted.repaired()
-  for found in record_sets:
-    if not found or not found.tokenizer:
+  for record_set in record_sets:
+    if not record_set or not record_set.tokenizer:
       continue  # of records from elsewhere nobody knows
-    there = tokenization.Settings.of(found.parameters)
+    there = tokenization.Settings.of(record_set.parameters)
     if not foreign_text.alike(beside, wanted.settings, there):
       flags = wanted.settings.parameters().items()
       raise options.InputError(
         f"records of text as {path} was trained on: {wanted.described()}",
-        f"{there.parameters()} in the manifest of {found.folder}",
+        f"{there.parameters()} in the manifest of {record_set.folder}",
         "make them with "
         + " ".join(f"--{'' if on else 'no'}{name}" for name, on in flags)
         + ("" if settings.repair_normalization else ", or, to train on intact "
@@ -698,10 +700,12 @@ def rehearse(work: Run, devices: distribution.Options) -> str:
   try:
     with work.training.reading():
       metrics = steps.train(tf.constant(2))
-  except divergence.Diverged as found:
+  except divergence.Diverged as diverged:
     raise options.InputError(
-      found.expected, found.got, "look at the records and --init_checkpoint"
-    ) from found
+      diverged.expected,
+      diverged.got,
+      "look at the records and --init_checkpoint",
+    ) from diverged
   except tf.errors.ResourceExhaustedError as error:
     raise options.InputError(
       "a step that fits in memory",
@@ -869,11 +873,11 @@ def _train_through(
   while True:
     try:
       return _train(work, controller, steps, guard, model)
-    except divergence.Diverged as found:
-      guard.answer(found)
+    except divergence.Diverged as diverged:
+      guard.answer(diverged)
       distribution.wait_for_all(work.strategy)
       with work.strategy.scope():
-        guard.go_back(found)
+        guard.go_back(diverged)
       controller.step_timer = None  # it knows no steps that come again
 
 
@@ -1025,9 +1029,9 @@ def _probe(
   """Logs what the encoder's features are good for, beside the held-out."""
   if not (work.probe and work.chief):
     return
-  found = work.probe.score(work.probe.features(model.encoder, work.strategy))
-  logging.info("probe: %s", found)
-  controller.eval_summary_manager.write_summaries(found.metrics())
+  score = work.probe.score(work.probe.features(model.encoder, work.strategy))
+  logging.info("probe: %s", score)
+  controller.eval_summary_manager.write_summaries(score.metrics())
 
 
 def _keep_best(

@@ -99,12 +99,14 @@ def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
   if levels.size > 3 * limit:
     kept = min(length, max(1, int(limit / rows / _AN_ENTRY)))
   while True:
-    some = _largest(attention, levels, kept)
-    packed = zlib.compress(some.tobytes(), 6)
+    kept_levels = _largest(attention, levels, kept)
+    packed = zlib.compress(kept_levels.tobytes(), 6)
     if len(packed) <= limit or kept == 1:
       break
     kept = max(1, int((kept or length) * 0.97 * limit / len(packed)))
-  share = (attention * (some > 0)).sum() / attention.sum() if kept else 1.0
+  share = (
+    (attention * (kept_levels > 0)).sum() / attention.sum() if kept else 1.0
+  )
   return Packed(packed, scales.tobytes(), kept, float(share))
 
 

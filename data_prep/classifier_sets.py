@@ -189,19 +189,19 @@ def source_columns(
 
 def columns_of(folder: str) -> classifier_data.Columns:
   """Returns the columns of a finished set's files."""
-  found = manifest.check(folder, KIND)["parameters"].get("columns", {})
+  columns = manifest.check(folder, KIND)["parameters"].get("columns", {})
   return json_files.made(
-    classifier_data.Columns, found, f"the columns of the manifest in {folder}"
+    classifier_data.Columns, columns, f"the columns of the manifest in {folder}"
   )
 
 
 def cleaning_of(folder: str) -> tweets.Options | None:
   """Returns how a set's texts were cleaned, for `tweets.clean`; or None."""
-  found = manifest.check(folder, KIND)["parameters"].get("cleaning")
-  if not found:
+  values = manifest.check(folder, KIND)["parameters"].get("cleaning")
+  if not values:
     return None
   origin = f"cleaning in the manifest of {folder}"
-  return json_files.made(tweets.Options, found, origin)
+  return json_files.made(tweets.Options, values, origin)
 
 
 def copied_lines(folder: str, part: str) -> set[int]:
@@ -210,12 +210,12 @@ def copied_lines(folder: str, part: str) -> set[int]:
   path = os.path.join(folder, classifier_files.COPIES)
   if storage.read_text(path).count("\n") < 2:
     return set()
-  found = set()
+  lines = set()
   for _, cells in tables.cells(path, wanted):
     assert not isinstance(cells, tables.Bad), "we wrote it"
     if cells[0] == part:
-      found.add(int(cells[1]))
-  return found
+      lines.add(int(cells[1]))
+  return lines
 
 
 def _read(
@@ -229,40 +229,40 @@ def _read(
   Raises:
     options.InputError: for a bad row, unless these are left out.
   """
-  found = classifier_files.Read([], [], [])
+  read = classifier_files.Read([], [], [])
   for path, name in zip(paths, manifest.labels(paths), strict=True):
     for line, row in _stream(path, settings, columns, cleaning):
       origin = f"{name}:{line}"
       if isinstance(row, classifier_data.Row):
-        found.rows.append(row)
-        found.origins.append(origin)
+        read.rows.append(row)
+        read.origins.append(origin)
       elif isinstance(row, str):
-        found.left_out.append((origin, row, row))
+        read.left_out.append((origin, row, row))
       elif settings.bad_rows == "leave_out":
         rule = f"expected {row.expected}"
-        found.left_out.append((origin, rule, row.reason))
+        read.left_out.append((origin, rule, row.reason))
       else:
         raise row.error(path, line)
-  if found.left_out and settings.split == "predecessor":
+  if read.left_out and settings.split == "predecessor":
     raise options.InputError(
       "every row to be used, for --split=predecessor goes by their positions",
-      f"{len(found.left_out)} to leave out, the first at "
-      f"{found.left_out[0][0]}: {found.left_out[0][2]}",
+      f"{len(read.left_out)} to leave out, the first at "
+      f"{read.left_out[0][0]}: {read.left_out[0][2]}",
       "mend it, or give --split=hash",
     )
-  if not found.rows:
+  if not read.rows:
     raise options.InputError(
       "at least one row to use",
-      f"{len(found.left_out)} left out, the first at {found.left_out[0][0]}: "
-      f"{found.left_out[0][2]}",
+      f"{len(read.left_out)} left out, the first at {read.left_out[0][0]}: "
+      f"{read.left_out[0][2]}",
       "check --source, --authors and the columns",
     )
   if columns.label_type == "class":
-    classifier_data.check_several_labels(found.rows)
+    classifier_data.check_several_labels(read.rows)
   label_names.warn_of_alike(
-    classifier_data.label_counts(found.rows, columns.label_type)
+    classifier_data.label_counts(read.rows, columns.label_type)
   )
-  return found
+  return read
 
 
 def _stream(
@@ -336,10 +336,10 @@ def _copies(
   ]
   known = sorted(i for group in torn for i in group if i in train)
   new = sorted(i for group in torn for i in group if i in part)
-  found = classifier_splits.copied(
+  copies = classifier_splits.copied(
     [rows[i] for i in known], [rows[i] for i in new], similarity
   )
-  return {new[at]: (known[copy.other], copy) for at, copy in found.items()}
+  return {new[at]: (known[copy.original], copy) for at, copy in copies.items()}
 
 
 def _counts(
@@ -361,10 +361,10 @@ def _counts(
     "labels": dict(sorted(labels.items())),
     "copies_of_training_rows": {
       name: {
-        "exact": sum(copy.exact for _, copy in found.values()),
-        "near": sum(not copy.exact for _, copy in found.values()),
+        "exact": sum(copy.exact for _, copy in part_copies.values()),
+        "near": sum(not copy.exact for _, copy in part_copies.values()),
       }
-      for name, found in copies.items()
+      for name, part_copies in copies.items()
     },
     "left_out": dict(sorted(rules.items())),
   }
@@ -401,22 +401,24 @@ def _log(folder: str, counts: Mapping[str, Any]) -> None:
     "%s: %s rows", folder,
     ", ".join(f"{n:,} {name}" for name, n in counts["rows"].items()),
   )  # fmt: skip
-  for label, found in list(counts["labels"].items())[:_SHOWN_LABELS]:
-    logging.info("  %s: %s", label, ", ".join(map(str, found.values())))
+  for label, part_counts in list(counts["labels"].items())[:_SHOWN_LABELS]:
+    logging.info("  %s: %s", label, ", ".join(map(str, part_counts.values())))
   hidden = len(counts["labels"]) - _SHOWN_LABELS
   if hidden > 0:
     logging.info("  and %d labels more, see %s", hidden, manifest.NAME)
-  untested = [n for n, found in counts["labels"].items() if not found["test"]]
+  untested = [
+    n for n, part_counts in counts["labels"].items() if not part_counts["test"]
+  ]
   if untested and counts["rows"]["test"]:
     logging.warning(
       "%d labels without a row in the test part: %s",
       len(untested),
       ", ".join(map(repr, untested[:_SHOWN_LABELS])),
     )
-  for name, found in counts["copies_of_training_rows"].items():
+  for name, by_kind in counts["copies_of_training_rows"].items():
     logging.info(
       "%s: %d exact and %d near copies of training rows, listed in %s",
-      name, found["exact"], found["near"], classifier_files.COPIES,
+      name, by_kind["exact"], by_kind["near"], classifier_files.COPIES,
     )  # fmt: skip
   if "latin_mongolian" in counts:
     logging.info(

@@ -139,8 +139,8 @@ class Source:
 def _article(
   page: wikipedia.Page,
 ) -> Sequence[wikitext.Rendered] | cleaning.Drop:
-  found = wikipedia.rendered(page)
-  return found if isinstance(found, cleaning.Drop) else [found]
+  rendered = wikipedia.rendered(page)
+  return rendered if isinstance(rendered, cleaning.Drop) else [rendered]
 
 
 _TEXT = Source(
@@ -253,15 +253,15 @@ def _files(settings: Settings) -> list[str]:
 
 def _parameters(settings: Settings) -> dict[str, Any]:
   """What decides the content, for the manifest."""
-  found: dict[str, Any] = {}
+  parameters: dict[str, Any] = {}
   for part in (settings.corpus, settings.cleaning, settings.text):
-    found |= dataclasses.asdict(part)
+    parameters |= dataclasses.asdict(part)
   for name in ("input_file", "output_dir", "num_workers"):
-    del found[name]
+    del parameters[name]
   if patterns := settings.corpus.decontaminate:
     sets = map(os.path.basename, storage.matching(patterns))
-    found["decontaminate"] = ",".join(sets)
-  return found
+    parameters["decontaminate"] = ",".join(sets)
+  return parameters
 
 
 def _write(
@@ -280,8 +280,8 @@ def _write(
       _tasks(files, settings),
       corpus.num_workers,
     )
-  ) as found:
-    for batch in found:
+  ) as batches:
+    for batch in batches:
       _write_batch(batch, duplicates, shards, stats)
       if time.monotonic() - said > 10:
         said = time.monotonic()
@@ -388,8 +388,8 @@ def _items(path: str, settings: Settings) -> Iterator[Any]:
   for item in SOURCES[settings.corpus.source].items(path, settings):
     count += 1
     yield item
-  one = count == 1 and isinstance(item, tuple) and len(item) > 1
-  if one and not settings.corpus.section_sentences:
+  is_single = count == 1 and isinstance(item, tuple) and len(item) > 1
+  if is_single and not settings.corpus.section_sentences:
     logging.warning(
       "%s has no blank line between documents: all of it is one document. "
       "--section_sentences cuts it into passages",
@@ -401,11 +401,11 @@ def _prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
   """Makes documents of raw ones: normalised, split, cut, cleaned."""
   file, items = task
   corpus = settings.corpus
-  found, read_sentences, read_words = [], 0, 0
+  made, read_sentences, read_words = [], 0, 0
   for item in items:
     texts_or_drop = SOURCES[corpus.source].documents(item)
     if isinstance(texts_or_drop, cleaning.Drop):
-      found.append(_Document(cleaning.Result(texts_or_drop, {})))
+      made.append(_Document(cleaning.Result(texts_or_drop, {})))
       continue
     for text in texts_or_drop:
       if not isinstance(text, wikitext.Rendered):
@@ -415,19 +415,19 @@ def _prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
       read_sentences += len(parts)
       read_words += corpus_stats.count_words(" ".join(parts))
       passages = _passages(parts, corpus.section_sentences)
-      found += [_cleaned(passage, settings, holes) for passage in passages]
+      made += [_cleaned(passage, settings, holes) for passage in passages]
   if corpus.near_duplicates:
-    found = _signed(found)
-  return _Batch(file, (len(found), read_sentences, read_words), found)
+    made = _signed(made)
+  return _Batch(file, (len(made), read_sentences, read_words), made)
 
 
-def _signed(found: Sequence[_Document]) -> list[_Document]:
+def _signed(unsigned: Sequence[_Document]) -> list[_Document]:
   """Returns the documents, with signatures for those that are kept."""
   signatures = iter(
     deduplication.signatures(
       [
         document.result.verdict.sentences
-        for document in found
+        for document in unsigned
         if isinstance(document.result.verdict, cleaning.Keep)
       ]
     )
@@ -436,7 +436,7 @@ def _signed(found: Sequence[_Document]) -> list[_Document]:
     dataclasses.replace(document, signature=next(signatures))
     if isinstance(document.result.verdict, cleaning.Keep)
     else document
-    for document in found
+    for document in unsigned
   ]
 
 
@@ -458,9 +458,9 @@ def _cleaned(
   """Takes sentences with holes out of a passage, then applies the rules."""
   torn, missing = [], []
   for sentence in passage if holes else ():
-    if found := [x for x in sentence if x in holes]:
+    if hole_marks := [x for x in sentence if x in holes]:
       torn.append("".join(_named(x, holes) for x in sentence))
-      missing += sorted({holes[x] for x in found})
+      missing += sorted({holes[x] for x in hole_marks})
   if torn:
     passage = [s for s in passage if holes.keys().isdisjoint(s)]
   result = _ruled(passage, settings)
@@ -496,10 +496,10 @@ def _sentences(line: str, settings: Options) -> list[str]:
   return sentences.split(text) if settings.split_sentences else [text]
 
 
-def _passages(found: list[str], about: int) -> Iterator[list[str]]:
+def _passages(document: list[str], about: int) -> Iterator[list[str]]:
   """Cuts into passages of equal size, as near to `about` as can be."""
-  count = max(1, round(len(found) / about)) if about else 1
+  count = max(1, round(len(document) / about)) if about else 1
   for number in range(count):
-    yield found[
-      number * len(found) // count : (number + 1) * len(found) // count
+    yield document[
+      number * len(document) // count : (number + 1) * len(document) // count
     ]

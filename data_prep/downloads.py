@@ -129,14 +129,14 @@ def _wikipedia(settings: Options) -> Located:
   sums = _small(f"{base}/{date}/{settings.wiki}-{date}-sha1sums.txt")
   dump = rf"{re.escape(settings.wiki)}-(\d{{8}})-pages-articles\.xml\.bz2"
   pattern = rf"([0-9a-f]{{40}})\s+({dump})$"
-  found = re.search(pattern, sums, re.MULTILINE)
-  if not found:
+  match = re.search(pattern, sums, re.MULTILINE)
+  if not match:
     raise options.InputError(
       f"pages-articles.xml.bz2 among the checksums in {base}/{date}",
       "no such line",
       "the dump may still be running: give an earlier --dump_date",
     )
-  checksum, name, dated = found.groups()
+  checksum, name, dated = match.groups()
   return Located(f"{base}/{dated}/{name}", name, "sha1", checksum)
 
 

@@ -235,12 +235,12 @@ class Range:
 
 
 def texts(
-  found: Iterable[documents.Document], survey: held_out.Survey, recipe: Recipe
+  corpus: Iterable[documents.Document], survey: held_out.Survey, recipe: Recipe
 ) -> Iterator[tuple[bool, documents.Document, Text]]:
   """Yields (held out?, document, text) in the order that was surveyed."""
   # Not .tolist(), which takes ten times the memory.
   for document, number, apart in zip(
-    found, map(int, survey.ids), map(bool, survey.held_out), strict=True
+    corpus, map(int, survey.ids), map(bool, survey.held_out), strict=True
   ):
     uses = 1 if apart else _uses(number, document.weight, recipe)
     yield apart, document, Text(
@@ -293,20 +293,20 @@ def of_range(
   tokenizer = _tokenizer(spm_model_file, tokenization.Settings.of(vars(recipe)))
   encoded = tokenizer.encode([s for text in task.texts for s in text.sentences])
   own = np.concatenate([np.zeros(0, np.int32), *encoded])
-  spans, found = _instances(
+  spans, pairs = _instances(
     task, encoded, tokenizer.begins_words(own), recipe, pool
   )
   if recipe.sentence_pairs_only:
-    found = _rows(found, np.nonzero(found.labels != instances.NO_PAIR)[0])
+    pairs = _rows(pairs, np.nonzero(pairs.labels != instances.NO_PAIR)[0])
   result = Made(
-    _counted_text(task, spans, found), collections.defaultdict(list)
+    _counted_text(task, spans, pairs), collections.defaultdict(list)
   )
   # The layout looks up a place for padding too.
   behind = np.zeros(1, np.int32) if pool is None else pool.pieces
   stream = np.concatenate([own, behind])
   step = max(1, _PIECES_A_BLOCK // recipe.max_seq_length)
-  for start in range(0, len(found.labels), step):
-    part = _rows(found, slice(start, start + step))
+  for start in range(0, len(pairs.labels), step):
+    part = _rows(pairs, slice(start, start + step))
     rows = instances.assemble(
       part,
       stream,
@@ -343,13 +343,13 @@ def _tokenizer(
 
 
 def _rows(
-  found: instances.Instances, chosen: slice | np.ndarray
+  pairs: instances.Instances, chosen: slice | np.ndarray
 ) -> instances.Instances:
   return instances.Instances(
-    found.keys[chosen],
-    found.starts[chosen],
-    found.lengths[chosen],
-    found.labels[chosen],
+    pairs.keys[chosen],
+    pairs.starts[chosen],
+    pairs.lengths[chosen],
+    pairs.labels[chosen],
   )
 
 
@@ -408,13 +408,13 @@ class _Laid(NamedTuple):
 
 def _packed(laid: _Laid, max_seq_length: int, pad_id: int) -> _Laid:
   """Puts examples together in rows; the first one's key is the row's."""
-  one, mask = laid.rows, laid.rows.mask
+  sequences, mask = laid.rows, laid.rows.mask
   where = packing.places(mask.sum(1), laid.order, max_seq_length)
   rows = instances.Sequences(
-    where.lay(one.ids, mask, pad_id),
+    where.lay(sequences.ids, mask, pad_id),
     where.numbers(mask),
-    where.lay(one.segments, mask, 0),
-    where.lay(one.text, mask, False),
+    where.lay(sequences.segments, mask, 0),
+    where.lay(sequences.text, mask, False),
   )
   first = where.first()
   return _Laid(
@@ -472,7 +472,7 @@ def _masked(
 
 
 def _counted_text(
-  task: Range, spans: Sequence[instances.Span], found: instances.Instances
+  task: Range, spans: Sequence[instances.Span], pairs: instances.Instances
 ) -> Counts:
   """Counts documents, their pieces, and those that no example shows.
 
@@ -483,7 +483,7 @@ def _counted_text(
     span.uses * (span.end - begin)
     for span, begin in zip(spans, begins, strict=False)
   )
-  shown = int(found.lengths[found.starts < begins[-1]].sum())
+  shown = int(pairs.lengths[pairs.starts < begins[-1]].sum())
   return collections.Counter(
     {
       f"{task.role}_documents": len(task.texts),
@@ -496,7 +496,7 @@ def _counted_text(
 
 def _counted(
   role: str,
-  found: instances.Instances,
+  pairs: instances.Instances,
   rows: instances.Sequences,
   starts: np.ndarray,
   batch: records.PretrainingBatch,
@@ -504,15 +504,15 @@ def _counted(
   counts = {
     "examples": len(rows.mask),
     "positions": rows.mask.size,
-    "pieces": int(found.lengths.sum()),
+    "pieces": int(pairs.lengths.sum()),
     "padding": int((rows.mask == 0).sum()),
-    "pairs": int((found.labels != instances.NO_PAIR).sum()),
-    "label_0": int((found.labels == instances.IN_ORDER).sum()),
-    "label_1": int((found.labels == instances.SWAPPED).sum()),
-    "label_none": int((found.labels == instances.NO_PAIR).sum()),
+    "pairs": int((pairs.labels != instances.NO_PAIR).sum()),
+    "label_0": int((pairs.labels == instances.IN_ORDER).sum()),
+    "label_1": int((pairs.labels == instances.SWAPPED).sum()),
+    "label_none": int((pairs.labels == instances.NO_PAIR).sum()),
   }
   if batch.next_sentence_positions is not None:
-    counts["packed"] = len(found.labels)
+    counts["packed"] = len(pairs.labels)
   if batch.masked_lm_weights is not None:
     assert batch.masked_lm_positions is not None
     row, slot = np.nonzero(batch.masked_lm_weights)

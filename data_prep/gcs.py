@@ -143,9 +143,9 @@ def find(pattern: str) -> list[str]:
         for folder in _expanded(bucket, prefix, part)[1]
       ]
     return sorted(
-      f"{SCHEME}{bucket}/{prefix}{found}"
+      f"{SCHEME}{bucket}/{prefix}{entry}"
       for prefix in prefixes
-      for found in _expanded(bucket, prefix, last)[0]
+      for entry in _expanded(bucket, prefix, last)[0]
     )
 
 

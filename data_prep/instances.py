@@ -143,11 +143,11 @@ def create(
   begin, middle, stop = table[:, 3:6].T
   is_random = table[:, 6] == 1
   swap = randomness.uniform(_PURPOSE.SWAP, seed, *keys.T) < 0.5
-  found = _pairs(keys, begin, middle, stop, swap & (not random_next_sentence))
+  pairs = _pairs(keys, begin, middle, stop, swap & (not random_next_sentence))
   if is_random.any():
     assert pool is not None, "without a pool no chunk is one of a pair"
-    _add_random(found, is_random, stop - middle, borders, pool, room, seed)
-  return found
+    _add_random(pairs, is_random, stop - middle, borders, pool, room, seed)
+  return pairs
 
 
 def _uses(spans: Sequence[Span]) -> np.ndarray:
@@ -272,7 +272,7 @@ def _pairs(
 
 
 def _add_random(
-  found: Instances,
+  pairs: Instances,
   chosen: np.ndarray,
   displaced: np.ndarray,
   borders: segment_borders.Borders,
@@ -286,7 +286,7 @@ def _add_random(
   with a segment or between words, so that neither tells the label.
 
   Args:
-    found: whose chosen rows have the displaced text as their B.
+    pairs: whose chosen rows have the displaced text as their B.
     chosen: bool [rows].
     displaced: int64 [rows], pieces of that text.
     borders: of the stream, whose length is the pool's place in it.
@@ -295,21 +295,21 @@ def _add_random(
     seed: of the data set.
   """
   rows = np.nonzero(chosen)[0]
-  keys, wanted = found.keys[rows], displaced[rows]
-  most = room - found.lengths[rows, 0]
+  keys, wanted = pairs.keys[rows], displaced[rows]
+  most = room - pairs.lengths[rows, 0]
   chance = randomness.uniform(_PURPOSE.OTHER_SEGMENT, seed, *keys.T)
   start, first, last = pool.draw(keys[:, 0], chance)
   # Where the running text ends too soon, it begins sooner.
   latest = np.maximum(last - wanted, first)
   start = np.minimum(start, pool.borders.before(latest))
-  with_segment = np.isin(found.starts[rows, 1] + wanted, borders.ends)
+  with_segment = np.isin(pairs.starts[rows, 1] + wanted, borders.ends)
   nearest = pool.borders.nearest(np.minimum(start + wanted, last), start)
   end = np.where(with_segment, nearest, last)
   too_long = end - start > most
   end[too_long] = pool.borders.cuts(start[too_long], most[too_long])
-  found.starts[rows, 1] = len(borders.word) - 1 + start
-  found.lengths[rows, 1] = end - start
-  found.labels[rows] = SWAPPED
+  pairs.starts[rows, 1] = len(borders.word) - 1 + start
+  pairs.lengths[rows, 1] = end - start
+  pairs.labels[rows] = SWAPPED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,7 +331,7 @@ class Sequences:
 
 
 def assemble(
-  found: Instances,
+  pairs: Instances,
   stream: np.ndarray,
   *,
   max_seq_length: int,
@@ -342,19 +342,19 @@ def assemble(
   """Lays out `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` without a pair.
 
   Args:
-    found: spans of the stream.
+    pairs: spans of the stream.
     stream: int32 [pieces].
     max_seq_length: the rows' length.
     pad_id, cls_id, sep_id: looked up in the tokenizer.
   """
   column = np.arange(max_seq_length)[None]
-  a, b = found.lengths[:, :1], found.lengths[:, 1:]
-  paired = (found.labels != NO_PAIR)[:, None]
+  a, b = pairs.lengths[:, :1], pairs.lengths[:, 1:]
+  paired = (pairs.labels != NO_PAIR)[:, None]
   in_a = (column >= 1) & (column <= a)
   in_b = paired & (column >= a + 2) & (column < a + 2 + b)
   ends = np.where(paired, a + b + 3, a + 2)
-  place = np.where(in_a, found.starts[:, :1] + column - 1, 0)
-  place = np.where(in_b, found.starts[:, 1:] + column - a - 2, place)
+  place = np.where(in_a, pairs.starts[:, :1] + column - 1, 0)
+  place = np.where(in_b, pairs.starts[:, 1:] + column - a - 2, place)
   text = in_a | in_b
   ids = np.where(text, stream[place], pad_id).astype(np.int64)
   ids[:, 0] = cls_id

@@ -37,14 +37,14 @@ class Copy:
   """What a row is a copy of.
 
   Attributes:
-    other: the index of that row.
+    original: the index of that row.
     similarity: the share of the word pairs of both that they have in common
       (`similarity.jaccard`); 1 for the same text, letter case and white space
       aside.
     exact: it is the same text.
   """
 
-  other: int
+  original: int
   similarity: float
   exact: bool
 

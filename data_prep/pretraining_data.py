@@ -454,8 +454,8 @@ def _used(
   skipped: examples.Counts,
 ) -> Iterator[tuple[bool, examples.Text]]:
   """Yields (held out?, text) of what is used; counts in `skipped` what is not."""
-  found = documents.read(parts)
-  for apart, document, text in examples.texts(found, survey, recipe):
+  corpus = documents.read(parts)
+  for apart, document, text in examples.texts(corpus, survey, recipe):
     if not text.uses:
       skipped["train_unused_documents"] += 1
       continue

@@ -172,16 +172,16 @@ def header(path: str) -> list[str] | None:
 
 
 def _names(path: str, rows: Fields) -> list[str]:
-  line, found = next(_without_blank_lines(rows, 0), (0, None))
-  if found is None:
+  line, column_names = next(_without_blank_lines(rows, 0), (0, None))
+  if column_names is None:
     raise options.InputError(
       f"a header and at least one row in {path}",
       "an empty file",
       "give a file with rows",
     )
-  if isinstance(found, Bad):
-    raise found.error(path, line)
-  return [name.strip() for name in found]
+  if isinstance(column_names, Bad):
+    raise column_names.error(path, line)
+  return [name.strip() for name in column_names]
 
 
 def _without_blank_lines(rows: Fields, width: int) -> Fields:
@@ -221,12 +221,12 @@ def _objects(
     raise options.InputError(
       f"at least one JSON object in {path}", "none", "give a file with rows"
     )
-  found = [row for _, row in first if isinstance(row, dict)]
-  for each in wanted if found else ():
-    if each.required and not any(each.name in row for row in found):
+  objects = [row for _, row in first if isinstance(row, dict)]
+  for each in wanted if objects else ():
+    if each.required and not any(each.name in row for row in objects):
       raise options.InputError(
         f"the key {each.name!r} in the objects of {path}",
-        ", ".join(map(repr, found[0])) or "none",
+        ", ".join(map(repr, objects[0])) or "none",
         f"name the key with {each.flag}",
       )
   names = [each.name for each in wanted]
@@ -246,9 +246,9 @@ def _json_lines(source: Lines) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
 
 def _object(line: str) -> dict[str, Any] | Bad:
   try:
-    found = json.loads(line)
-    if isinstance(found, dict):
-      return _whole(found) if "\\ud" in line.lower() else found
+    parsed = json.loads(line)
+    if isinstance(parsed, dict):
+      return _whole(parsed) if "\\ud" in line.lower() else parsed
   except (ValueError, RecursionError):  # of a number of 5,000 digits too
     pass
   whole = line.lstrip().startswith("[")
@@ -259,9 +259,9 @@ def _object(line: str) -> dict[str, Any] | Bad:
   )
 
 
-def _whole(found: dict[str, Any]) -> dict[str, Any]:
+def _whole(parsed: dict[str, Any]) -> dict[str, Any]:
   r"""Puts U+FFFD for half a character: JSON can say "\ud83d", UTF-8 cannot."""
-  text = json.dumps(found, ensure_ascii=False)
+  text = json.dumps(parsed, ensure_ascii=False)
   whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
   return json.loads(whole)
 
@@ -369,21 +369,21 @@ def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
       storage.skip_line(file, last)
     else:
       raw += last
-    found = _decoded(raw)
-    yield [*found, _TOO_LONG] if too_long else found
+    text_lines = _decoded(raw)
+    yield [*text_lines, _TOO_LONG] if too_long else text_lines
 
 
 def _decoded(raw: bytes) -> list[str | Bad]:
   """Returns the text of whole lines."""
   try:
-    found: list[str | Bad] = list(raw.decode().split("\n"))
+    text_lines: list[str | Bad] = list(raw.decode().split("\n"))
   except UnicodeDecodeError:
-    found = list(map(_one_decoded, raw.split(b"\n")))
-  if not found[-1]:
-    del found[-1]  # what follows the last line break is no line
+    text_lines = list(map(_one_decoded, raw.split(b"\n")))
+  if not text_lines[-1]:
+    del text_lines[-1]  # what follows the last line break is no line
   if b"\r" not in raw:
-    return found
-  return [a if isinstance(a, Bad) else a.rstrip("\r") for a in found]
+    return text_lines
+  return [a if isinstance(a, Bad) else a.rstrip("\r") for a in text_lines]
 
 
 def _one_decoded(raw: bytes) -> str | Bad:

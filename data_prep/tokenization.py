@@ -121,13 +121,13 @@ def every_letter() -> Iterator[str]:
 
 def ranges(letters: Iterable[str]) -> str:
   """Returns characters for [] of a regex."""
-  found: list[list[int]] = []  # first and last of each range
+  bounds: list[list[int]] = []  # first and last of each range
   for point in map(ord, sorted(letters)):
-    if found and found[-1][1] == point - 1:
-      found[-1][1] = point
+    if bounds and bounds[-1][1] == point - 1:
+      bounds[-1][1] = point
     else:
-      found.append([point, point])
-  return "".join(rf"\x{{{a:X}}}-\x{{{b:X}}}" for a, b in found)
+      bounds.append([point, point])
+  return "".join(rf"\x{{{a:X}}}-\x{{{b:X}}}" for a, b in bounds)
 
 
 class _Model(Protocol):
@@ -381,7 +381,7 @@ class _SentencePiece:
 
   def _without_commas(self) -> dict[int, "_Parts"]:
     """Returns what stands for each piece that ends in a digit and a comma."""
-    found: dict[int, _Parts] = {}
+    replacements: dict[int, _Parts] = {}
     for number, piece in enumerate(self.pieces):
       if ends_in_digit_and_comma(piece):
         left = self._processor.encode(
@@ -393,13 +393,13 @@ class _SentencePiece:
           names[0] = names[0].removeprefix("▁")
         first = 0 if names[0] else 1
         ids = [self._processor.piece_to_id(name) for name in names[first:]]
-        found[number] = _Parts(ids, sizes[first:])
-    return found
+        replacements[number] = _Parts(ids, sizes[first:])
+    return replacements
 
   def encode(self, texts: Sequence[str]) -> list[list[int]]:
     prepared = list(texts if self._plain else map(self._apply, texts))
-    found: list[list[int]] = self._processor.encode(prepared, num_threads=1)
-    return [self._divide(ids) for ids in found] if self.divided else found
+    encoded: list[list[int]] = self._processor.encode(prepared, num_threads=1)
+    return [self._divide(ids) for ids in encoded] if self.divided else encoded
 
   def _divide(self, ids: Sequence[int]) -> list[int]:
     return [part for i in ids for part in self.divided.get(i, (i,))]
@@ -407,11 +407,11 @@ class _SentencePiece:
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
     traced = list(map(self._traced, texts))
     encoded = self._processor.encode(
-      [one.text for one in traced], return_type="proto", num_threads=1
+      [trace.text for trace in traced], return_type="proto", num_threads=1
     )
     return [
-      one.stretches(self._surfaces(one.text, pieces.pieces))
-      for one, pieces in zip(traced, encoded, strict=True)
+      trace.stretches(self._surfaces(trace.text, pieces.pieces))
+      for trace, pieces in zip(traced, encoded, strict=True)
     ]
 
   def _traced(self, text: str) -> alignment.Traced:
@@ -425,17 +425,17 @@ class _SentencePiece:
 
     SentencePiece leaves out what it drops at the ends of a text.
     """
-    found = [piece.surface for piece in pieces]
-    size = sum(map(len, found))
-    if found and size < len(text):
+    surfaces = [piece.surface for piece in pieces]
+    size = sum(map(len, surfaces))
+    if surfaces and size < len(text):
       first = len(text.encode()[: pieces[0].begin].decode())
-      found[0] = text[:first] + found[0]
-      found[-1] += text[first + size :]
+      surfaces[0] = text[:first] + surfaces[0]
+      surfaces[-1] += text[first + size :]
     if not self._commas:
-      return found
+      return surfaces
     return [
       part
-      for piece, surface in zip(pieces, found, strict=True)
+      for piece, surface in zip(pieces, surfaces, strict=True)
       for part in self._divided_surface(piece.id, surface)
     ]
 
@@ -457,8 +457,8 @@ class _SentencePiece:
 
   def inside(self, text: str, begins: bool) -> list[int]:
     prepared = self._apply(text).strip()
-    found: list[int] = self._inner.encode(("▁" if begins else "") + prepared)
-    return self._divide(found)
+    ids: list[int] = self._inner.encode(("▁" if begins else "") + prepared)
+    return self._divide(ids)
 
   @functools.cached_property
   def _inner(self) -> sentencepiece.SentencePieceProcessor:
@@ -472,8 +472,8 @@ class _SentencePiece:
     )
 
   def decode(self, ids: Sequence[int]) -> str:
-    found: str = self._processor.decode(list(ids))
-    return found
+    text: str = self._processor.decode(list(ids))
+    return text
 
   def is_control(self, number: int) -> bool:
     kind = self._proto.pieces[number].type

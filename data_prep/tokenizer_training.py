@@ -230,16 +230,16 @@ def _train(settings: Options) -> dict[str, Any]:
   gold_file = settings.morphemes_file
   gold = morphemes.read(gold_file) if gold_file else None
   drawn = sample(settings)
-  models, found = {}, {}
+  models, by_size = {}, {}
   # The largest first, since it is the one that the corpus may not fill.
   for size in reversed(settings.vocab_sizes()):
     logging.info("training %d pieces", size)
     models[size] = _trained(drawn, settings, size)
-    found[size] = _figures(models[size], drawn, gold)
+    by_size[size] = _figures(models[size], drawn, gold)
   chosen = settings.vocab_size
-  figures = dict(sentences=drawn.size, **found.pop(chosen))
-  if found:
-    figures["compared"] = [found[size] for size in sorted(found)]
+  figures = dict(sentences=drawn.size, **by_size.pop(chosen))
+  if by_size:
+    figures["compared"] = [by_size[size] for size in sorted(by_size)]
   inputs = [*drawn.files, *filter(None, [gold_file])]
   _write(models[chosen], figures, settings, inputs)
   return figures

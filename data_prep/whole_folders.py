@@ -176,21 +176,21 @@ def _take_name(aside: str, target: str) -> None:
   shutil.rmtree(old, ignore_errors=True)  # `finish` takes what is left of it
 
 
-def _exchange(one: str, other: str) -> None:
+def _exchange(first: str, second: str) -> None:
   """Exchanges the names of two folders in one step."""
   library = ctypes.CDLL(None, use_errno=True)
   if not hasattr(library, "renameat2"):
     raise OSError("renameat2 is not there")
   failed = library.renameat2(
     _FROM_CURRENT_FOLDER,
-    os.fsencode(one),
+    os.fsencode(first),
     _FROM_CURRENT_FOLDER,
-    os.fsencode(other),
+    os.fsencode(second),
     _EXCHANGE,
   )
   if failed:
     number = ctypes.get_errno()
-    raise OSError(number, os.strerror(number), one)
+    raise OSError(number, os.strerror(number), first)
 
 
 def _note_moves(aside: str) -> None:

@@ -303,11 +303,11 @@ def _pairs(path: pathlib.Path, count: int, seed: int) -> None:
   rng, lines = np.random.default_rng(seed), ["one\tother\tscore"]
   for _ in range(count):
     wanted = int(rng.integers(0, 7))
-    other = (
+    second = (
       _words(rng, "weather", wanted) + " " + _words(rng, "sport", 7 - wanted)
     )
-    one = _words(rng, "weather", int(rng.integers(1, 7)))
-    lines.append(f"{one}\t{other.strip()}\t{wanted * 10}")
+    first = _words(rng, "weather", int(rng.integers(1, 7)))
+    lines.append(f"{first}\t{second.strip()}\t{wanted * 10}")
   path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -396,9 +396,9 @@ def ner(
   """The run of a tagger."""
   made = tmp_path_factory.mktemp("ner")
   _jsonl(made / "all.jsonl", _sentences(200, 0))
-  first, *others = _sentences(4, 1)
+  first, *rest = _sentences(4, 1)
   first["text"] = f"\u2003 \t{first['text']} "
-  _jsonl(made / "new.jsonl", [first, *others, {"text": ""}])
+  _jsonl(made / "new.jsonl", [first, *rest, {"text": ""}])
   _run(
     folder, made / "out", task_name="ner", train_file=str(made / "all.jsonl"),
     data_dir="", predict_file=str(made / "new.jsonl"), do_eval=True,
@@ -424,10 +424,10 @@ def test_entities_are_learnt_and_found(ner: pathlib.Path) -> None:
   assert last == {"line": 5, "error": last["error"]}
   for row, given in zip(rows, _texts_of(ner / "new.jsonl"), strict=False):
     assert row["text"] == given.rstrip(), "places are those of the file"
-    for found in row["entities"]:
-      assert row["text"][found["start"] : found["end"]] == found["text"]
-      assert found["text"].strip() == found["text"] != ""
-      assert 0.3 < found["probability"] <= 1
+    for entity in row["entities"]:
+      assert row["text"][entity["start"] : entity["end"]] == entity["text"]
+      assert entity["text"].strip() == entity["text"] != ""
+      assert 0.3 < entity["probability"] <= 1
 
 
 def test_a_tagger_is_no_classifier_and_the_reverse(
@@ -545,8 +545,10 @@ def test_bfloat16_is_fine_tuned_with_float32_weights(
   kinds = {v.dtype.name for v in predictor.model.trainable_variables}
   assert kinds == {"float32"}
   rows = classifier_data.read(str(folder / "dev.tsv"), "text", "label")
-  found = predictor.best([row.text for row in rows])
-  right = np.mean([a == row.label for a, row in zip(found, rows, strict=True)])
+  answers = predictor.best([row.text for row in rows])
+  right = np.mean(
+    [a == row.label for a, row in zip(answers, rows, strict=True)]
+  )
   assert right == pytest.approx(results["eval_accuracy"], abs=0.1)
 
 
@@ -647,8 +649,8 @@ def test_early_stopping_and_a_death_between_epochs_change_nothing(
   assert killed["parameters"] == whole["parameters"]
   # It stopped early, and not with the last weights.
   assert whole["counts"]["global_step"] < 30 * 6
-  expected, found = (
+  expected, resumed = (
     base._weights(tmp_path / name) for name in ("whole", "killed")
   )
   for name, value in expected.items():
-    np.testing.assert_array_equal(value, found[name], err_msg=name)
+    np.testing.assert_array_equal(value, resumed[name], err_msg=name)

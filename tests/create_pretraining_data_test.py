@@ -86,13 +86,13 @@ def test_the_bytes_do_not_depend_on_workers_and_a_second_run_changes_nothing(
   programs.succeed(
     *_flags(udhr, tokenizer_file, tmp_path / "same", "--random_seed=2")
   )
-  other = running.digests(tmp_path / "same")
+  reseeded = running.digests(tmp_path / "same")
   assert (
-    other["eval-00000-of-00001.tfrecord"]
+    reseeded["eval-00000-of-00001.tfrecord"]
     == first["eval-00000-of-00001.tfrecord"]
   ), "another seed moves no document out of evaluation"
   trained = [n for n in first if n.startswith("train")]
-  assert all(other[name] != first[name] for name in trained)
+  assert all(reseeded[name] != first[name] for name in trained)
 
 
 def test_shards_of_an_earlier_run_do_not_stay(
@@ -402,14 +402,14 @@ def test_a_weight_decides_how_often_files_are_used(
   tokenizer_file: str,
   tmp_path: pathlib.Path,
 ) -> None:
-  found = {}
+  letters = {}
   for weight in ("", ":2", ":0.5"):
     out = tmp_path / f"out{weight}"
     flags = _flags(f"{udhr}{weight}", tokenizer_file, out, "--dupe_factor=2")
     programs.succeed(*flags, "--eval_fraction=0")
     counts = json.loads((out / "manifest.json").read_text())["counts"]
-    found[weight] = counts["train_letters"]
-  assert found[":2"] == 2 * found[""] == 4 * found[":0.5"]
+    letters[weight] = counts["train_letters"]
+  assert letters[":2"] == 2 * letters[""] == 4 * letters[":0.5"]
   settings = examples.Recipe(dupe_factor=1)
   uses = [examples._uses(i, 0.3, settings) for i in range(4000)]
   assert set(uses) == {0, 1} and abs(np.mean(uses) - 0.3) < 0.03

@@ -81,7 +81,7 @@ def test_what_is_written_comes_back_after_others_wrote_it_anew(
   assert (
     pathlib.Path(model_file).read_bytes() == pathlib.Path(file).read_bytes()
   )
-  text = foreign_text.found(str(saved), model_file, configs.AlbertConfig, True)
+  text = foreign_text.read(str(saved), model_file, configs.AlbertConfig, True)
   assert text.settings == ours.settings
   assert text.reason == "the export's own, in tokenizer.json"
 
@@ -141,7 +141,7 @@ def test_a_sentencepiece_model_comes_back_with_its_normalisation(
     assert our_ids.tolist() == ids_again.tolist(), text
   assert again.special.tolist() == ours.special.tolist()
   assert again.mask_id == ours.mask_id and again.pad_id == ours.pad_id
-  text = foreign_text.found(
+  text = foreign_text.read(
     str(tmp_path), model_file, configs.AlbertConfig, transformers=True
   )
   assert text.settings == tokenization.Settings(True, replace_quotes=True)
@@ -177,7 +177,7 @@ def test_a_wordpiece_vocabulary_comes_back_line_by_line(
   }  # fmt: skip
   model_file = fast_tokenizers.extracted(_written(tmp_path, content))
   assert pathlib.Path(model_file).read_text("utf-8") == f"{whole}[new]\n"
-  text = foreign_text.found(
+  text = foreign_text.read(
     str(tmp_path), model_file, configs.BertConfig, transformers=True
   )
   assert text.settings == tokenization.Settings(True, True, longest_word=64)
@@ -204,7 +204,7 @@ def test_a_vocabulary_that_is_written_gives_its_ids_and_comes_back(
     assert ids == ours.encode([text])[0].tolist(), ascii(text)
   again = pathlib.Path(fast_tokenizers.extracted(path))
   assert again.read_text("utf-8") == vocabulary.read_text("utf-8")
-  text_settings = foreign_text.found(
+  text_settings = foreign_text.read(
     str(out), str(again), configs.BertConfig, True
   )
   assert text_settings.settings == settings

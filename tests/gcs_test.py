@@ -334,8 +334,8 @@ def test_an_owner_that_stood_still_ends_when_another_one_writes(
     os.kill(process.pid, signal.SIGSTOP)
     there = gcs.get(f"{folder}/.lock")
     assert there
-    other = ownership._Owner("build_corpus", 8, "elsewhere", "", "y")
-    assert gcs.put(f"{folder}/.lock", other.content(), there[1])
+    newcomer = ownership._Owner("build_corpus", 8, "elsewhere", "", "y")
+    assert gcs.put(f"{folder}/.lock", newcomer.content(), there[1])
     os.kill(process.pid, signal.SIGCONT)
     assert process.wait(20) == 1
     assert process.stderr

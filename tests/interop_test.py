@@ -121,14 +121,14 @@ def _compare(
   out.mkdir()
   huggingface_tokenizer.write(str(out), tokenizer, model_file, 128)
   (out / "config.json").write_text('{"model_type": "albert"}')
-  found = _ask("ids", out, texts)
+  encoded = _ask("ids", out, texts)
   expected = [ids.tolist() for ids in tokenizer.encode(texts)]
-  other = [
-    (text, one, two)
-    for text, one, two in zip(texts, found, expected, strict=True)
-    if one != two
+  differing = [
+    (text, their_ids, our_ids)
+    for text, their_ids, our_ids in zip(texts, encoded, expected, strict=True)
+    if their_ids != our_ids
   ]
-  assert not other, f"{len(other)} of {len(texts)}: {other[:3]!a}"
+  assert not differing, f"{len(differing)} of {len(texts)}: {differing[:3]!a}"
 
 
 @pytest.mark.parametrize("name", _MODELS)
@@ -242,15 +242,17 @@ def test_a_tokenizer_that_transformers_saved_comes_back_with_equal_ids(
   names = {path.name for path in saved.iterdir()}
   assert names == {"tokenizer.json", "tokenizer_config.json"}
   again = fast_tokenizers.extracted(str(saved / "tokenizer.json"))
-  text = foreign_text.found(str(saved), again, configs.AlbertConfig, True)
-  found = tokenization.Tokenizer.with_settings(again, text.settings)
+  text = foreign_text.read(str(saved), again, configs.AlbertConfig, True)
+  tokenizer = tokenization.Tokenizer.with_settings(again, text.settings)
   differ = [
     text
-    for text, one, two in zip(texts, found.encode(texts), theirs, strict=True)
-    if one.tolist() != two
+    for text, our_ids, their_ids in zip(
+      texts, tokenizer.encode(texts), theirs, strict=True
+    )
+    if our_ids.tolist() != their_ids
   ]
   # Sums of SentencePiece's own scores are inexact: see docs/export.md.
-  ties = 0 if found.sums_exactly else len(texts) // 500
+  ties = 0 if tokenizer.sums_exactly else len(texts) // 500
   assert len(differ) <= ties, f"{len(differ)}: {differ[:3]!a}"
 
 
@@ -311,22 +313,24 @@ def test_the_code_of_a_card_gives_our_answer_and_cuts_long_texts(
   example = "Монгол Улсын [MASK]." if kind == "pretrained" else "сайн байна уу"
   long = code.replace(example, example + " үг" * 500)
   assert long != code
-  (found,), (cut,) = _ask("code", out, list(map(card_code.shown, (code, long))))
+  (answers,), (cut,) = _ask(
+    "code", out, list(map(card_code.shown, (code, long)))
+  )
   if kind == "entities":
-    assert isinstance(found, list) and isinstance(cut, list)
+    assert isinstance(answers, list) and isinstance(cut, list)
     return
   if kind == "pretrained":
-    assert len(found) == len(cut) == 5
+    assert len(answers) == len(cut) == 5
     return
   predictor = classifier.Predictor.load(folder)
   text = (example, "сайн уу") if kind == "pairs" else example
   (scores,) = predictor.probabilities([text])
-  found = [found] if isinstance(found, dict) else found
-  assert len(found) == (3 if kind == "multi_label" else 1)
-  for answer in found:
+  answers = [answers] if isinstance(answers, dict) else answers
+  assert len(answers) == (3 if kind == "multi_label" else 1)
+  for answer in answers:
     label = predictor.names.index(answer["label"])
     assert answer["score"] == pytest.approx(scores[label], rel=1e-4)
-  best = max(found, key=lambda answer: float(answer["score"]))
+  best = max(answers, key=lambda answer: float(answer["score"]))
   assert predictor.names.index(best["label"]) == scores.argmax()
 
 
@@ -358,16 +362,18 @@ def published(environment: None) -> pathlib.Path:
 
 
 def _require_same(
-  folder: pathlib.Path, other: pathlib.Path, texts: Sequence[str]
+  folder: pathlib.Path, reference: pathlib.Path, texts: Sequence[str]
 ) -> None:
   """Holds a model directory's ids and outputs to transformers' of another."""
   source = export_source.opened(str(folder))
-  theirs = _ask("encoder", other, texts)
-  found = [ids.tolist() for ids in source.tokenizer().encode(texts)]
+  theirs = _ask("encoder", reference, texts)
+  encoded = [ids.tolist() for ids in source.tokenizer().encode(texts)]
   differ = [
     text
-    for text, one, two in zip(texts, found, theirs["all"], strict=True)
-    if one != two
+    for text, our_ids, their_ids in zip(
+      texts, encoded, theirs["all"], strict=True
+    )
+    if our_ids != their_ids
   ]
   assert not differ, f"{len(differ)} of {len(texts)}: {differ[:3]!a}"
   told = {name for names in theirs["loading"].values() for name in names}
@@ -406,8 +412,8 @@ def test_a_published_model_comes_in_by_its_tokenizer_json_alone(
 ) -> None:
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
   bare = tmp_path / "bare"
-  others = shutil.ignore_patterns("vocab.txt", "*_config.json")
-  shutil.copytree(published, bare, ignore=others)
+  ignored = shutil.ignore_patterns("vocab.txt", "*_config.json")
+  shutil.copytree(published, bare, ignore=ignored)
   digests = []
   for source in (published, bare):
     folder = tmp_path / f"of_{source.name}"
@@ -436,8 +442,11 @@ def test_a_published_model_is_fine_tuned(
     ),
   )  # fmt: skip
   predictor = classifier.Predictor.load(f"{tmp_path}/out/model")
-  found = predictor.probabilities(["the dog barks", "a cat on a mat"])
-  assert [predictor.names[row.argmax()] for row in found] == ["dog", "cat"]
+  probabilities = predictor.probabilities(["the dog barks", "a cat on a mat"])
+  assert [predictor.names[row.argmax()] for row in probabilities] == [
+    "dog",
+    "cat",
+  ]
   described = manifest.check(f"{tmp_path}/out/model", "classifier")
   assert described["parameters"]["longest_word"] == 100
 
@@ -459,12 +468,12 @@ def test_models_heads_and_pipelines_give_our_outputs(
     exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
   )
   texts = ["сайн байна уу", "", "Саи\u0306н ХОЁР " * 30]
-  found = _ask("model", out, texts)
-  assert not any(found["loading"].values()), found["loading"]
+  outputs = _ask("model", out, texts)
+  assert not any(outputs["loading"].values()), outputs["loading"]
   source = export_source.opened(folder)
   tokenizer = source.tokenizer()
-  ids = np.array(found["ids"], np.int32)
-  mask = np.array(found["mask"], np.int32)
+  ids = np.array(outputs["ids"], np.int32)
+  mask = np.array(outputs["mask"], np.int32)
   for row, pieces in zip(ids, tokenizer.encode(texts), strict=True):
     cut = pieces[: ids.shape[1] - 2].tolist()
     framed = [tokenizer.cls_id, *cut, tokenizer.sep_id]
@@ -474,24 +483,24 @@ def test_models_heads_and_pipelines_give_our_outputs(
   real = mask.astype(bool)
   for name in ("sequence", "pooled", "masked_lm", "sentence"):
     if name in expected:
-      value = np.array(found[name])
+      value = np.array(outputs[name])
       value = value[real] if value.ndim == 3 else value
       np.testing.assert_allclose(value, expected[name], atol=2e-5, err_msg=name)
-  pair_ids, segments = found["pair"]
+  pair_ids, segments = outputs["pair"]
   assert len(pair_ids) == len(segments)
   assert sorted(segments) == segments and set(segments) == {0, 1}
   assert pair_ids.count(tokenizer.sep_id) == 2
   if kind == "classifier":
     np.testing.assert_allclose(
-      found["logits"], expected["classifier"], atol=2e-5
+      outputs["logits"], expected["classifier"], atol=2e-5
     )
     predictor = classifier.Predictor.load(folder)
     shares = predictor.probabilities(texts)
-    for told, row in zip(found["pipeline"], shares, strict=True):
+    for told, row in zip(outputs["pipeline"], shares, strict=True):
       assert told["label"] == exported.LABELS[int(row.argmax())]
       assert told["score"] == pytest.approx(row.max(), abs=1e-5)
   else:
-    assert len(found["pipeline"]) == 5
+    assert len(outputs["pipeline"]) == 5
 
 
 @pytest.mark.parametrize("kind", exported.KINDS)
@@ -510,9 +519,9 @@ def test_the_pipeline_gives_the_answers_of_each_kind_of_classifier(
     exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
   )
   texts = _real_lines()[:20]
-  found = _ask("scores", out, texts)
+  predictions = _ask("scores", out, texts)
   expected = classifier.Predictor.load(folder).probabilities(texts)
-  ours = [[row[label] for label in labels] for row in found]
+  ours = [[row[label] for label in labels] for row in predictions]
   np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -530,23 +539,27 @@ def test_the_pipeline_finds_the_entities_that_our_tagger_finds(
     exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))
   )
   texts = [*_real_lines()[:200], "Улаанбаатар \t хот   ", " Туул  гол"]
-  found = _ask("spans", out, texts)
-  assert not any(found["loading"].values()), found["loading"]
+  reported = _ask("spans", out, texts)
+  assert not any(reported["loading"].values()), reported["loading"]
   tagger = tagging.TagPredictor.load(folder)
   types = set()
   for text, theirs, ours in zip(
-    texts, found["spans"], tagger.entities(texts), strict=True
+    texts, reported["spans"], tagger.entities(texts), strict=True
   ):
     trimmed = [
       (end - len(text[start:end].lstrip()), end, kind, score)
       for start, end, kind, score in theirs
     ]
-    assert [one[:3] for one in trimmed] == [one[:3] for one in ours], text
-    for one, other in zip(trimmed, ours, strict=True):
-      assert one[3] == pytest.approx(other.probability, abs=1e-5)
-    types |= {one.type for one in ours}
+    assert [entity[:3] for entity in trimmed] == [
+      entity[:3] for entity in ours
+    ], text
+    for entity, our_entity in zip(trimmed, ours, strict=True):
+      assert entity[3] == pytest.approx(our_entity.probability, abs=1e-5)
+    types |= {entity.type for entity in ours}
     types |= {
-      "several pieces" for one in ours if " " in text[one.start : one.end]
+      "several pieces"
+      for entity in ours
+      if " " in text[entity.start : entity.end]
     }
   assert types == {"LOC", "PER", "several pieces"}
 

@@ -63,7 +63,7 @@ def test_near_copies_are_those_whose_pairs_of_words_say_so(
       else:
         assert len(copies) >= 196 and len(groups) <= 204
       for index, copy in copies.items():
-        assert copy.other == index
+        assert copy.original == index
         exact = _similarity(first[index], second[index])
         assert copy.similarity == pytest.approx(exact)
 
@@ -76,14 +76,14 @@ def test_copies_of_training_texts_are_found_and_nothing_else(
   exact = [f" {train[n].upper()} " for n in range(20)]
   near = [_changed(train[n], chance) for n in range(20, 60)]
   copies = near_duplicates.between(train, [*exact, *near, *new], 0.6)
-  assert [copies[n].other for n in range(20)] == list(range(20))
+  assert [copies[n].original for n in range(20)] == list(range(20))
   assert all(copies[n].exact and copies[n].similarity == 1 for n in range(20))
   assert {n for n in copies if n < 60} == set(range(60))
-  assert all(copies[n].other == n for n in range(60))
+  assert all(copies[n].original == n for n in range(60))
   # What is left are sentences of the articles that are nearly the same.
   for n, copy in copies.items():
     if n >= 60:
-      assert _similarity(new[n - 60], train[copy.other]) >= 0.6
+      assert _similarity(new[n - 60], train[copy.original]) >= 0.6
   assert set(near_duplicates.between(train, [*exact, *near], 0)) == set(
     range(20)
   )
@@ -128,7 +128,7 @@ def test_texts_filled_in_by_machine_that_differ_too_much_stay_apart() -> None:
   groups = near_duplicates.clusters([*texts, *copies], 0.6)
   assert groups == [[n, n + 700] for n in range(700)]
   copy_of = near_duplicates.between(texts, copies, 0.6)
-  assert [copy.other for copy in copy_of.values()] == list(range(700))
+  assert [copy.original for copy in copy_of.values()] == list(range(700))
   assert near_duplicates.between(texts[:350], copies[350:], 0.6) == {}
 
 

@@ -34,11 +34,11 @@ def _judged(
   answers: list[str], sure: float | None = None
 ) -> judgements.OneLabel:
   """Answers to TRUTH, each with the probability `sure`."""
-  truth, found = (
+  truth, predicted = (
     np.array([NAMES.index(name) for name in part]) for part in (TRUTH, answers)
   )
-  each = None if sure is None else np.full(len(found), sure)
-  return judgements.OneLabel(NAMES, truth, found, each)
+  each = None if sure is None else np.full(len(predicted), sure)
+  return judgements.OneLabel(NAMES, truth, predicted, each)
 
 
 def _written(
@@ -48,8 +48,8 @@ def _written(
   **more: Any,
 ) -> str:
   path = folder / "report.txt"
-  other = None if rival is None else _judged(rival)
-  voices = reports.Voices(_judged(answers, 0.9), other)
+  rival_judged = None if rival is None else _judged(rival)
+  voices = reports.Voices(_judged(answers, 0.9), rival_judged)
   text = reports.write(str(path), voices, **more)
   assert path.read_text(encoding="utf-8") == text
   return text

@@ -185,10 +185,22 @@ def _is_inert(name: str, value: Any) -> bool:
   return name.startswith(_INERT_PREFIX) or value in _INERT.get(name, ())
 
 
+_KINDS = {
+  int: f"a whole number from 1 to {options.LARGEST}",
+  float: "a number of at least 0 and below 1",
+  str: "a string",
+  bool: "true or false",
+}
+
+
 def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
   """The kinds of values: a size, a share, a name, yes or no."""
   right = {
-    int: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    int: (
+      isinstance(value, int)
+      and not isinstance(value, bool)
+      and 0 < value <= options.LARGEST
+    ),
     float: (
       isinstance(value, int | float)
       and not isinstance(value, bool)
@@ -199,10 +211,7 @@ def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
   }[kind]
   if not right:
     raise options.InputError(
-      f"{name} in {origin} to be a {kind.__name__}"
-      + (
-        " above 0" if kind is int else " from 0 to 1" if kind is float else ""
-      ),
-      repr(value),
+      f"{name} in {origin} to be {_KINDS[kind]}",
+      f"{value!r:.80}",
       "mend the config",
     )

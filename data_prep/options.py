@@ -37,7 +37,7 @@ from absl import app, flags, logging
 
 from data_prep import help_pages
 
-_LARGEST = (1 << 31) - 1  # of whole numbers
+LARGEST = (1 << 31) - 1  # of whole numbers, as in TensorFlow's shapes
 # Seeds are below this number: scikit-learn takes no larger ones.
 SEEDS = 1 << 32
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
@@ -119,7 +119,7 @@ def option(
       program that is given such an option logs one line, and goes on.
   """
   if type(default) is int and maximum is None:
-    maximum = _LARGEST
+    maximum = LARGEST
   metadata = dict(
     help=help,
     choices=tuple(choices),
@@ -327,7 +327,7 @@ def _entry(field: dataclasses.Field, kind: type) -> help_pages.Entry:
   values = f"default: {'none' if shown == '' else shown}"
   if kind in (int, float) or field.metadata["choices"]:
     limits = dict(field.metadata)
-    if limits["maximum"] == _LARGEST:  # of no interest to a reader
+    if limits["maximum"] == LARGEST:  # of no interest to a reader
       limits["maximum"] = None
     values += f"; {_expected(kind, limits)}"
   return help_pages.Entry(

@@ -83,6 +83,8 @@ def test_every_config_is_read_and_its_heads_are_of_one_width() -> None:
   "wrong",
   [
     {"hidden_size": 0},
+    {"hidden_size": 2**63},
+    {"vocab_size": 10**30},
     {"num_hidden_layers": 1.5},
     {"num_attention_heads": True},
     {"hidden_dropout_prob": math.nan},

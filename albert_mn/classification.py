@@ -175,11 +175,11 @@ def _run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
     blends = settings.do_train and recipe.blends(settings.label_type)
     rows = task_rows.labelled(settings, settings.do_train, validates, blends)
   to_predict = task_rows.to_predict(settings) if settings.do_predict else ()
-  others: list[classifier.Predictor] = []
+  reseeded: list[classifier.Predictor] = []
   if settings.do_train:
     folder = os.path.join(settings.output_dir, "model")
     _train(folder, settings.output_dir, settings, recipe, rows)
-    others = _other_seeds(settings, recipe, rows)
+    reseeded = _other_seeds(settings, recipe, rows)
   else:
     folder = _trained(settings)
   if not (settings.do_eval or settings.do_predict):
@@ -195,7 +195,7 @@ def _run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
       predictor,
       rows,
       settings.eval_batch_size,
-      others,
+      reseeded,
     )
   if settings.do_predict:
     predictions.write(
@@ -231,15 +231,15 @@ def _other_seeds(
   settings: Options, recipe: fine_tuning.Recipe, rows: task_rows.Rows
 ) -> list[classifier.Predictor]:
   """Trains with the seeds after the first, each in a folder of its own."""
-  found = []
+  predictors = []
   for number in range(1, settings.num_seeds):
     seed = (recipe.random_seed + number) % options.SEEDS
     run_folder = os.path.join(settings.output_dir, f"seed_{seed}")
     folder = os.path.join(run_folder, "model")
     again = dataclasses.replace(recipe, random_seed=seed)
     _train(folder, run_folder, settings, again, rows)
-    found.append(load(folder))
-  return found
+    predictors.append(load(folder))
+  return predictors
 
 
 def _train(
@@ -320,14 +320,14 @@ def _text(
   if not settings.init_checkpoint:
     strip = given.do_lower_case and tokenization.is_wordpiece(tokenizer_file)
     return dataclasses.replace(given, strip_accents=strip)
-  found = initial_weights.text_settings(
+  text = initial_weights.text_settings(
     settings.init_checkpoint, tokenizer_file, config
   )
   if settings.repair_normalization:
-    found = found.repaired()
-  logging.info("before the tokenizer: %s", found.described())
-  lower = found.settings.do_lower_case or settings.do_lower_case
-  return dataclasses.replace(found.settings, do_lower_case=lower)
+    text = text.repaired()
+  logging.info("before the tokenizer: %s", text.described())
+  lower = text.settings.do_lower_case or settings.do_lower_case
+  return dataclasses.replace(text.settings, do_lower_case=lower)
 
 
 def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:

@@ -259,12 +259,12 @@ class Predictor:
     Those of a text in several windows are the mean of the windows'.
     """
     framed = self.framer.frame(self.cleaned(texts))
-    found = np.zeros((len(framed.ids), len(self.names)), np.float32)
+    input_logits = np.zeros((len(framed.ids), len(self.names)), np.float32)
     for batch, scores in outputs(
       self._forward, self.framer, framed, batch_size
     ):
-      found[batch.rows] = scores[: len(batch.rows)]
-    return framed.pooled(found)
+      input_logits[batch.rows] = scores[: len(batch.rows)]
+    return framed.pooled(input_logits)
 
   def cleaned(self, texts: Sequence[Text]) -> Sequence[Text]:
     """Does to texts what was done to the training rows, as to tweets."""
@@ -313,10 +313,10 @@ class Predictor:
       lambda *given: tf.cast(self.model.features(*given), tf.float32), INPUTS
     )
     width = self.model.encoder.config.hidden_size
-    found = np.zeros((len(framed.ids), width), np.float32)
+    input_features = np.zeros((len(framed.ids), width), np.float32)
     for batch, features in outputs(forward, self.framer, framed, batch_size):
-      found[batch.rows] = features[: len(batch.rows)]
-    return found
+      input_features[batch.rows] = features[: len(batch.rows)]
+    return input_features
 
   def best(self, texts: Sequence[Text], batch_size: int = 32) -> list[str]:
     """Returns the likeliest label of each text."""
@@ -369,14 +369,14 @@ def long_text(parameters: Mapping[str, Any]) -> str:
   Raises:
     options.InputError: when it is none of `framing.LONG_TEXTS`.
   """
-  found = str(parameters.get("long_text", framing.HEAD))
-  if found not in framing.LONG_TEXTS:
+  method = str(parameters.get("long_text", framing.HEAD))
+  if method not in framing.LONG_TEXTS:
     raise options.InputError(
       f"long_text in a manifest to be one of {', '.join(framing.LONG_TEXTS)}",
-      repr(found),
+      repr(method),
       "use the release that wrote the model",
     )
-  return found
+  return method
 
 
 def _config(folder: str) -> configs.AlbertConfig:

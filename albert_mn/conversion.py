@@ -250,22 +250,22 @@ def _moved(
       "give --spm_model_file or --vocab_file",
     )
   new = tokenization.Tokenizer(settings.resize_vocabulary)
-  found = vocabulary.origins(old, new)
+  origins = vocabulary.origins(old, new)
   moved = dataclasses.replace(
     opened,
     config=dataclasses.replace(opened.config, vocab_size=new.vocab_size),
     tokenizer_file=settings.resize_vocabulary,
     text=foreign_text.Found(new.settings, "the new tokenizer's own"),
   )
-  other = vocabulary.moved(model, moved.config, found, len(opened.labels))
+  resized = vocabulary.moved(model, moved.config, origins, len(opened.labels))
   print(
     f"pieces: {old.vocab_size:,} before, {new.vocab_size:,} after: "
-    f"{found.kept:,} kept, {found.divided:,} of the mean of their old pieces, "
-    f"{found.without:,} that the old tokenizer does not know"
+    f"{origins.kept:,} kept, {origins.divided:,} of the mean of their old pieces, "
+    f"{origins.without:,} that the old tokenizer does not know"
   )
   if "masked_lm" not in parts:
     print("no masked-LM head: there is no loss to measure")
-    return moved, other
+    return moved, resized
   lines = [
     line
     for path in storage.matching(settings.held_out_file)
@@ -275,13 +275,13 @@ def _moved(
     lines, (old, new), opened.config.max_position_embeddings
   )
   before = vocabulary.bits_per_character(model, old, guessed)
-  after = vocabulary.bits_per_character(other, new, guessed)
+  after = vocabulary.bits_per_character(resized, new, guessed)
   words = sum(len(context.masked) for context in guessed)
   print(
     f"masked-LM loss on {words:,} words of {settings.held_out_file}: "
     f"{before:.3f} bits per character before, {after:.3f} after"
   )
-  return moved, other
+  return moved, resized
 
 
 def write(
@@ -361,18 +361,18 @@ def _opened(settings: Options) -> Opened:
 def _text(
   settings: Options, config: configs.AlbertConfig, tokenizer_file: str
 ) -> foreign_text.Found:
-  found = initial_weights.text_settings(
+  text = initial_weights.text_settings(
     settings.init_checkpoint, tokenizer_file, config
   )
   if settings.repair_normalization:
-    found = found.repaired()
-  if settings.do_lower_case and not found.settings.do_lower_case:
-    lower = dataclasses.replace(found.settings, do_lower_case=True)
-    found = foreign_text.Found(lower, f"--do_lower_case; {found.reason}")
-  if settings.split_digit_commas and not found.settings.split_digit_commas:
-    divided = dataclasses.replace(found.settings, split_digit_commas=True)
-    found = foreign_text.Found(divided, f"--split_digit_commas; {found.reason}")
-  return found
+    text = text.repaired()
+  if settings.do_lower_case and not text.settings.do_lower_case:
+    lower = dataclasses.replace(text.settings, do_lower_case=True)
+    text = foreign_text.Found(lower, f"--do_lower_case; {text.reason}")
+  if settings.split_digit_commas and not text.settings.split_digit_commas:
+    divided = dataclasses.replace(text.settings, split_digit_commas=True)
+    text = foreign_text.Found(divided, f"--split_digit_commas; {text.reason}")
+  return text
 
 
 def _require_fit(opened: Opened) -> None:
@@ -433,8 +433,8 @@ def _label_type(source: initial_weights.Source) -> str:
 
 def _known_of(source: initial_weights.Source) -> dict[str, Any]:
   """Returns what the manifest of a directory or an export of ours tells."""
-  found = manifest.find(initial_weights.folder_of(source.path)) or {}
-  return dict(found.get("parameters", {}))
+  content = manifest.find(initial_weights.folder_of(source.path)) or {}
+  return dict(content.get("parameters", {}))
 
 
 def _classifier_outputs(source: initial_weights.Source) -> int:
@@ -452,8 +452,8 @@ def _classifier_outputs(source: initial_weights.Source) -> int:
     return 0  # what classifies pieces needs no pooler
   if source.kind is initial_weights.Format.HUGGING_FACE:
     folder = initial_weights.folder_of(source.path)
-    if other := huggingface.other_head(folder):
-      logging.info("the head is that of a %s, and is left over", other)
+    if head := huggingface.other_head(folder):
+      logging.info("the head is that of a %s, and is left over", head)
       return 0
   return int(source.arrays[name].size)
 
@@ -573,8 +573,8 @@ def sentences(opened: Opened) -> tuple[np.ndarray, np.ndarray]:
   width = max(map(len, encoded))
   ids = np.full((len(encoded), width), pad, np.int32)
   mask = np.zeros_like(ids)
-  for row, found in enumerate(encoded):
-    ids[row, : len(found)], mask[row, : len(found)] = found, 1
+  for row, piece_ids in enumerate(encoded):
+    ids[row, : len(piece_ids)], mask[row, : len(piece_ids)] = piece_ids, 1
   return ids, mask
 
 
@@ -587,41 +587,41 @@ def outputs(
   """Computes what the parts give, by the names of PlainModel.outputs."""
   segments = np.zeros_like(ids)
   encoded = parts["encoder"](tf.constant(ids), tf.constant(mask), segments)
-  found = {
+  tensors = {
     "sequence": encoded.sequence_output,
     "pooled": encoded.pooled_output,
   }
   if "classifier" in parts:
-    found["classifier"] = parts["classifier"](
+    tensors["classifier"] = parts["classifier"](
       encoded.sequence_output if of_pieces else encoded.pooled_output
     )
   if "sentence" in parts:
-    found["sentence"] = parts["sentence"](encoded.pooled_output)
+    tensors["sentence"] = parts["sentence"](encoded.pooled_output)
   if "masked_lm" in parts:
     every = np.tile(np.arange(ids.shape[1], dtype=np.int32), [len(ids), 1])
-    found["masked_lm"] = parts["masked_lm"](
+    tensors["masked_lm"] = parts["masked_lm"](
       encoded.sequence_output, tf.constant(every)
     )
   real = mask.astype(bool)
   return {
     name: value.numpy()[real] if value.shape.rank == 3 else value.numpy()
-    for name, value in found.items()
+    for name, value in tensors.items()
   }
 
 
 def _compare(
   what: str,
-  found: Mapping[str, np.ndarray],
+  computed: Mapping[str, np.ndarray],
   expected: Mapping[str, np.ndarray],
 ) -> None:
   """Refuses outputs that are further apart than TOLERANCE; prints how far."""
   worst = 0.0
-  for name in found.keys() & expected.keys():
-    one, other = found[name], expected[name]
-    apart = np.abs(one - other) / np.maximum(1, np.abs(other))
+  for name in computed.keys() & expected.keys():
+    value, wanted = computed[name], expected[name]
+    apart = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
     # nan is further than any tolerance.
     worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
-  names = ", ".join(sorted(found.keys() & expected.keys()))
+  names = ", ".join(sorted(computed.keys() & expected.keys()))
   if not worst <= TOLERANCE:
     raise options.InputError(
       f"outputs within {TOLERANCE:g} of {what} ({names})",

@@ -245,19 +245,21 @@ class Explainer:
     config = initial_weights.settle_config("", "", path, gelu=gelu)
     encoder = encoders.AlbertEncoder(config, seed=0)
     initial_weights.load(path, {"encoder": encoder})
-    found = spm_model_file or initial_weights.tokenizer_file(path)
-    if not found:
+    tokenizer_file = spm_model_file or initial_weights.tokenizer_file(path)
+    if not tokenizer_file:
       raise options.InputError(
         f"a {tokenization.MODEL_NAME} beside the weights in {path!r}",
         "none",
         "give --spm_model_file",
       )
-    text = initial_weights.text_settings(path, found, config)
-    tokenizer = tokenization.Tokenizer.with_settings(found, text.settings)
+    text = initial_weights.text_settings(path, tokenizer_file, config)
+    tokenizer = tokenization.Tokenizer.with_settings(
+      tokenizer_file, text.settings
+    )
     if tokenizer.vocab_size > config.vocab_size:
       raise options.InputError(
         f"a tokenizer of at most {config.vocab_size} pieces, the model's",
-        f"{tokenizer.vocab_size} in {found}",
+        f"{tokenizer.vocab_size} in {tokenizer_file}",
         "give the model's own",
       )
     return cls(encoder, tokenizer, config.max_position_embeddings)
@@ -300,8 +302,8 @@ class Explainer:
 
   def _framed(self, text: str, pair: str) -> _Framed:
     """Frames what a classifier reads: of several windows, the first."""
-    traced = [self._clean(one) for one in ([text, pair] if pair else [text])]
-    texts = [one.text for one in traced]
+    traced = [self._clean(raw) for raw in ([text, pair] if pair else [text])]
+    texts = [trace.text for trace in traced]
     framed = self._framer.frame([(texts[0], texts[1]) if pair else texts[0]])
     ids, first = framed.ids[0], int(framed.seconds[0])
     sizes = [first - 2, len(ids) - first - 1] if pair else [len(ids) - 2]
@@ -309,8 +311,8 @@ class Explainer:
     cls, sep = self._tokenizer.cls_id, self._tokenizer.sep_id
     surfaces = self._tokenizer.pieces([cls])
     parts = self._tokenizer.segment(texts)
-    for one, size, prepared in zip(traced, sizes, parts, strict=True):
-      stretches = one.stretches(prepared)
+    for trace, size, prepared in zip(traced, sizes, parts, strict=True):
+      stretches = trace.stretches(prepared)
       if cut and not pair and self._framer.long_text == framing.HEAD_TAIL:
         read = framing.both_ends(len(stretches), size)
         stretches = [stretches[i] for i in read]
@@ -418,14 +420,14 @@ class Explainer:
     places, weights = (places + 1) / 2, weights / 2
     total, slopes = np.zeros(here[0].shape[1]), np.zeros(voice.scores.shape)
     for start in range(0, points, _AT_ONCE):
-      some = slice(start, start + _AT_ONCE)
+      block = slice(start, start + _AT_ONCE)
       added, slope = self._add(
         *here,
         baseline,
         tf.constant(label),
-        tf.constant(places[some], tf.float32),
-        tf.constant(weights[some], tf.float32),
-        tf.stack([voice.added(place) for place in places[some]]),
+        tf.constant(places[block], tf.float32),
+        tf.constant(weights[block], tf.float32),
+        tf.stack([voice.added(place) for place in places[block]]),
       )
       total += added.numpy()
       slopes += slope.numpy()
@@ -476,8 +478,10 @@ class Explainer:
 
   def _log_odds(self, logits: tf.Tensor, label: tf.Tensor | int) -> tf.Tensor:
     """Returns log(p / (1 - p)) of a label, [batch], of [batch, labels]."""
-    found = tf.gather(logits, label, axis=1)
+    logit = tf.gather(logits, label, axis=1)
     if self._problem and self._problem.TYPE == problems.MULTI_LABEL:
-      return found  # each label stands for itself
-    others = tf.one_hot(label, logits.shape[1], on_value=-np.inf, off_value=0.0)
-    return found - tf.reduce_logsumexp(logits + others, axis=1)
+      return logit  # each label stands for itself
+    without_own = tf.one_hot(
+      label, logits.shape[1], on_value=-np.inf, off_value=0.0
+    )
+    return logit - tf.reduce_logsumexp(logits + without_own, axis=1)

@@ -45,8 +45,10 @@ def weights(
     beside=source.beside.write if source.beside else None,
   )
   again = export_source.opened(folder)
-  found, expected = (_outputs(one, one.parts) for one in (again, source))
-  return [export_source.compared("the files written", found, expected)]
+  outputs, expected = (
+    _outputs(opened, opened.parts) for opened in (again, source)
+  )
+  return [export_source.compared("the files written", outputs, expected)]
 
 
 def tf1(
@@ -152,10 +154,10 @@ def _plain(
   """Computes anew from what was written, in numpy, and compares."""
   plain = plain_forward.PlainModel(arrays, source.config, source.of_pieces)
   expected = _outputs(source, source.told)
-  found = plain.outputs(*_inputs(source))
+  outputs = plain.outputs(*_inputs(source))
   if source.of_pieces:
     expected.pop("pooled")  # what classifies pieces is written without a pooler
-  return export_source.compared("the arrays written", found, expected)
+  return export_source.compared("the arrays written", outputs, expected)
 
 
 def _outputs(

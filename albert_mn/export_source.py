@@ -129,10 +129,10 @@ class Options(options.Group):
 
   def check(self) -> None:
     options.require(self, "model_dir", "output_dir")
-    one, other = (
+    model_dir, output_dir = (
       os.path.abspath(path) for path in (self.model_dir, self.output_dir)
     )
-    if one == other:
+    if model_dir == output_dir:
       raise options.InputError(
         "an --output_dir other than --model_dir",
         self.output_dir,
@@ -234,8 +234,8 @@ class Source:
     encoded, _ = length_buckets.encode(tokenizer, texts, length)
     ids = np.full((len(texts), length), tokenizer.pad_id, np.int32)
     mask = np.zeros_like(ids)
-    for row, found in enumerate(encoded):
-      ids[row, : len(found)], mask[row, : len(found)] = found, 1
+    for row, piece_ids in enumerate(encoded):
+      ids[row, : len(piece_ids)], mask[row, : len(piece_ids)] = piece_ids, 1
     return ids, mask
 
 
@@ -265,15 +265,15 @@ def opened(folder: str) -> Source:
   config = model_directory.config(folder)
   assert config, "the manifest lists it"
   labels_file = model_directory.adjacent(folder, model_directory.LABELS)
-  found = conversion.Opened(
+  checkpoint = conversion.Opened(
     initial_weights.read(folder),
     config,
     model_directory.tokenizer_file(folder),
     None,
     tuple(conversion.read_labels(labels_file)) if labels_file else (),
   )
-  parts = found.model().parts()
-  loaded = initial_weights.fill(found.source, parts)
+  parts = checkpoint.model().parts()
+  loaded = initial_weights.fill(checkpoint.source, parts)
   predictor = (
     tagging.TagPredictor if kind == tagging.KIND else classifier.Predictor
   )
@@ -281,12 +281,12 @@ def opened(folder: str) -> Source:
     folder,
     described,
     config,
-    found.tokenizer_file,
-    predictor.read_problem(found.labels, described["parameters"])
-    if found.labels
+    checkpoint.tokenizer_file,
+    predictor.read_problem(checkpoint.labels, described["parameters"])
+    if checkpoint.labels
     else None,
     {name: part for name, part in parts.items() if name not in loaded.new},
-    blend.read(folder, described["parameters"], len(found.labels)),
+    blend.read(folder, described["parameters"], len(checkpoint.labels)),
   )
 
 
@@ -313,7 +313,9 @@ def ties(tokenizer: tokenization.Tokenizer) -> list[str]:
 
 
 def compared(
-  what: str, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+  what: str,
+  outputs: Mapping[str, np.ndarray],
+  expected: Mapping[str, np.ndarray],
 ) -> str:
   """Says how far outputs are apart.
 
@@ -321,11 +323,11 @@ def compared(
     options.InputError: for more than TOLERANCE, or other outputs.
   """
   worst = 0.0
-  if found.keys() != expected.keys():
+  if outputs.keys() != expected.keys():
     worst = np.inf
-  for name in found.keys() & expected.keys():
-    one, other = found[name], expected[name]
-    apart = np.abs(one - other) / np.maximum(1, np.abs(other))
+  for name in outputs.keys() & expected.keys():
+    value, wanted = outputs[name], expected[name]
+    apart = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
     # nan is further than any tolerance.
     worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
   names = ", ".join(sorted(expected))

@@ -747,11 +747,11 @@ class _Loop:
     """Returns the temperature for the manifest, where it was asked for."""
     if not self._recipe.calibrate:
       return {}
-    found = calibration.temperature(
+    temperature = calibration.temperature(
       self._problem, self.judge.logits(), self.judge.targets
     )
-    logging.info("temperature fitted on the validation rows: %.3f", found)
-    return {"temperature": found}
+    logging.info("temperature fitted on the validation rows: %.3f", temperature)
+    return {"temperature": temperature}
 
 
 def _optimizer_options(

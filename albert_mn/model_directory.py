@@ -205,8 +205,8 @@ def folder_of(path: str) -> str:
 def config(path: str) -> configs.AlbertConfig | None:
   """Reads the config of a model directory or checkpoint; None for none."""
   for family in configs.FAMILIES:
-    if found := adjacent(folder_of(path), family.FILE):
-      return family.from_file(found)
+    if file := adjacent(folder_of(path), family.FILE):
+      return family.from_file(file)
   return None
 
 
@@ -283,24 +283,24 @@ def find_weights(path: str) -> str:
   for prefix in (os.path.join(path, WEIGHTS), path, stem, saved_model):
     if storage.exists(f"{prefix}.index"):
       return prefix
-  found = [
+  prefixes = [
     name.removesuffix(".index")
     for name in storage.names(path)
     if name.endswith(".index")
   ]
-  if len(found) > 1:
+  if len(prefixes) > 1:
     raise options.InputError(
       f"one checkpoint in {path}",
-      ", ".join(found[:5]),
+      ", ".join(prefixes[:5]),
       "name one, as FOLDER/NAME without .index",
     )
-  return os.path.join(path, found[0]) if found else ""
+  return os.path.join(path, prefixes[0]) if prefixes else ""
 
 
 def weights_prefix(path: str) -> str:
   """Returns `find_weights`, which must be there."""
-  if found := find_weights(path):
-    return found
+  if prefix := find_weights(path):
+    return prefix
   raise options.InputError(
     "a model directory or a checkpoint prefix (the path without .index)",
     f"no checkpoint at {path!r}",
@@ -310,5 +310,5 @@ def weights_prefix(path: str) -> str:
 
 def adjacent(path: str, name: str) -> str:
   """The file `name` in a model directory, or "" where there is none."""
-  found = os.path.join(path, name)
-  return found if storage.exists(found) else ""
+  file = os.path.join(path, name)
+  return file if storage.exists(file) else ""

@@ -96,11 +96,11 @@ def write(
 def labels(paths: Iterable[str]) -> list[str]:
   """Names files without their folders: the second a.txt is "a.txt #2"."""
   seen: collections.Counter[str] = collections.Counter()
-  found = []
+  names = []
   for name in map(os.path.basename, paths):
     seen[name] += 1
-    found.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
-  return found
+    names.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+  return names
 
 
 def hashes(paths: Sequence[str]) -> dict[str, str]:

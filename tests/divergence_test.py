@@ -41,7 +41,7 @@ def folder(
       spm_model_file=tokenizer_file,
       output_dir=str(made / "records"),
       max_seq_length=LENGTH,
-      dupe_factor=2,
+      dupe_factor=4,
       num_shards=2,
       num_workers=1,
     )

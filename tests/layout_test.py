@@ -43,6 +43,8 @@ _FEATURE_NAMES = {
   "next_sentence_positions",
   "token_boundary",
 }
+# They hold anything, so they tell nothing.
+_VAGUE_NAMES = {"found", "it", "one", "other", "others", "some"}
 # Spelled in two parts, so that this file does not match itself.
 _ABSOLUTE_PATH = re.compile(
   r"(?<![\w.:/~-])/" + r"(?:work|tmp|root|home|Users|opt)/[\w.]"
@@ -221,6 +223,29 @@ def test_no_module_is_a_drawer_for_everything() -> None:
   drawers = {"utils", "util", "helpers", "common", "misc"}
   modules = [n for n in _sources() if pathlib.PurePath(n).stem in drawers]
   assert not modules, f"name it after its one concept: {modules}"
+
+
+def _bound(node: ast.AST) -> str | None:
+  """Returns the name that a node gives to a value, None where it gives none."""
+  match node:
+    case ast.Name(id=name, ctx=ast.Store()):
+      return name
+    case ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+      return name
+    case ast.FunctionDef(name=name) | ast.ExceptHandler(name=name):
+      return name
+  return None
+
+
+def test_names_say_what_the_value_is() -> None:
+  """Of variables, fields, attributes, parameters and functions."""
+  vague = [
+    f"{name}:{node.lineno}: {_bound(node)}"  # type: ignore[attr-defined]
+    for name in _sources()
+    for node in ast.walk(_tree(name))
+    if _bound(node) in _VAGUE_NAMES
+  ]
+  assert not vague, f"name it after what it holds, as rows or labels: {vague}"
 
 
 def test_no_file_names_a_path_of_somebodys_machine() -> None:

@@ -19,6 +19,7 @@ from albert_mn import (
   foreign_configs,
   google_flags,
   initial_weights,
+  pooling,
   predictions,
   problems,
   remote_weights,
@@ -264,6 +265,12 @@ def _train(
       "leave it out",
     )
   start = _start(settings, recipe.max_seq_length)
+  if problem.TYPE == tagging.ENTITIES and recipe.pooling != pooling.CLS:
+    raise options.InputError(
+      "no --pooling for entities, whose head reads every position",
+      f"--pooling={recipe.pooling}",
+      "leave it out",
+    )
   if problem.TYPE == tagging.ENTITIES:
     tagging.check(recipe.long_text)
   data = fine_tuning.Data(

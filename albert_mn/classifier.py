@@ -1,7 +1,7 @@
 """A classifier on the encoder, and texts in, label scores out.
 
 As in the BERT and ALBERT papers: one dense layer on the pooled `[CLS]`
-position.
+position; or on what else `pooling` makes of all positions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ from albert_mn import (
   encoders,
   lean,
   model_directory,
+  pooling,
   problems,
 )
 from data_prep import (
@@ -40,16 +41,18 @@ Text = framing.Text
 
 
 class Classifier(tf_keras.layers.Layer):
-  """The encoder, dropout, and one dense layer on the pooled position.
+  """The encoder, dropout, and one dense layer on one vector of the text.
 
   Args:
     config: the encoder's shape; its hidden_dropout_prob is the head's too.
     num_labels: outputs.
     seed: of the initial weights.
     lean_step: whether lean.LeanEncoder computes it; None: where it can.
+    pooled_by: one of `pooling.KINDS`, how that vector comes about.
 
   Attributes:
     encoder, classifier: its two parts.
+    pooled_by: of the constructor.
   """
 
   def __init__(
@@ -58,9 +61,11 @@ class Classifier(tf_keras.layers.Layer):
     num_labels: int,
     seed: int,
     lean_step: bool | None = None,
+    pooled_by: str = pooling.CLS,
   ):
     super().__init__(name="classifier_model")
     self.encoder = encoders.AlbertEncoder(config, seed)
+    self.pooled_by = pooled_by
     self.classifier = tf_keras.layers.Dense(
       num_labels,
       # google-research/albert's run_classifier: truncated normal of 0.02.
@@ -108,9 +113,11 @@ class Classifier(tf_keras.layers.Layer):
     segment_ids: tf.Tensor,
     dropout_seeds: tf.Tensor | None = None,
   ) -> tf.Tensor:
-    """Returns what the head reads, [batch, hidden]: the pooled position."""
+    """Returns what the head reads, [batch, hidden]."""
     hidden = self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
-    return self.encoder.pooler(hidden[:, 0])
+    return pooling.vector(
+      self.pooled_by, hidden, input_mask, self.encoder.pooler
+    )
 
   def hidden(
     self,
@@ -240,7 +247,8 @@ class Predictor:
     """Reads a classifier's model directory; nothing else is needed."""
     described = manifest.check(folder, cls.KIND)
     names = model_directory.labels(folder)
-    model = cls.MODEL(_config(folder), len(names), seed=0)
+    how = pooled_by(described["parameters"])
+    model = cls.MODEL(_config(folder), len(names), seed=0, pooled_by=how)
     model_directory.restore(folder, **model.parts())
     problem = cls.read_problem(names, described["parameters"])
     beside = blend.read(folder, described["parameters"], len(names))
@@ -377,6 +385,22 @@ def long_text(parameters: Mapping[str, Any]) -> str:
       "use the release that wrote the model",
     )
   return method
+
+
+def pooled_by(parameters: Mapping[str, Any]) -> str:
+  """Returns what a model's manifest says of how texts become one vector.
+
+  Raises:
+    options.InputError: when it is none of `pooling.KINDS`.
+  """
+  kind = str(parameters.get("pooling", pooling.CLS))
+  if kind not in pooling.KINDS:
+    raise options.InputError(
+      f"pooling in a manifest to be one of {', '.join(pooling.KINDS)}",
+      repr(kind),
+      "use the release that wrote the model",
+    )
+  return kind
 
 
 def _config(folder: str) -> configs.AlbertConfig:

@@ -8,7 +8,7 @@ of a plain computation from the source's own arrays.
 import codecs
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from albert_mn import (
+  blend,
   classifier,
   configs,
   encoders,
@@ -307,12 +308,23 @@ def write(
       counts={"global_step": _step(opened.source.path)},
       inputs={"init_checkpoint": initial_weights.identity(opened.source.path)},
       labels=opened.labels,
+      beside=_beside(opened),
     )
     again = opened.model()
     held = {name: again.parts()[name] for name in parts}
     model_directory.restore(folder, **held)
     _compare("what was written", outputs(held, *inputs), expected)
     model_directory.copy(folder, settings.output_dir)
+
+
+def _beside(opened: Opened) -> Callable[[str], None] | None:
+  """Returns what writes the baseline of a model directory; None for none."""
+  if opened.source.kind is not initial_weights.Format.OURS:
+    return None
+  folder = initial_weights.folder_of(opened.source.path)
+  parameters = _known_of(opened.source)
+  beside = blend.read(folder, parameters, len(opened.labels))
+  return beside.write if beside else None
 
 
 def _step(path: str) -> int:

@@ -19,6 +19,7 @@ from albert_mn import (
   classifier,
   encoders,
   initial_weights,
+  pooling,
   problems,
 )
 from data_prep import (
@@ -178,12 +179,13 @@ class Explainer:
     encoder: of the model.
     tokenizer: its own.
     max_seq_length: ids of a text, the special ones included.
-    head: [batch, hidden_size] pooled to [batch, labels]; None for a model that
+    head: [batch, hidden_size] to [batch, labels]; None for a model that
       was only pretrained, or whose output is a number.
     problem: what the head's outputs mean.
     clean: what is done to a text before it is read.
     long_text: which part of a longer text is read, as in `framing.Framer`.
     beside: the baseline that answers beside the head; None for none.
+    pooled_by: one of `pooling.KINDS`, what the head reads.
   """
 
   def __init__(
@@ -196,7 +198,9 @@ class Explainer:
     clean: Callable[[str], alignment.Traced] = alignment.Traced.of,
     long_text: str = framing.HEAD,
     beside: blend.Blend | None = None,
+    pooled_by: str = pooling.CLS,
   ):
+    self._pooled_by = pooled_by
     self._encoder, self._tokenizer, self._beside = encoder, tokenizer, beside
     self._framer = framing.Framer(tokenizer, max_seq_length, long_text)
     self._is_frame = tokenizer.special.copy()  # [CLS] and the like
@@ -222,6 +226,7 @@ class Explainer:
       predictor.traced,
       predictor.framer.long_text,
       beside,
+      model.pooled_by,
     )
 
   @classmethod
@@ -366,8 +371,16 @@ class Explainer:
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns [layers, batch, heads, from, to], and logits where there are."""
     output = self._encoder(ids, mask, segments, with_attentions=True)
-    logits = self._head(output.pooled_output) if self._head else tf.zeros([1])
+    logits = self._scored(output, mask) if self._head else tf.zeros([1])
     return tf.stack(output.attentions), logits
+
+  def _scored(
+    self, output: encoders.EncoderOutput, mask: tf.Tensor
+  ) -> tf.Tensor:
+    """Returns the head's logits of what the encoder gave, [batch, labels]."""
+    assert self._head, "there is no score without it"
+    hidden, pooler = output.sequence_output, self._encoder.pooler
+    return self._head(pooling.vector(self._pooled_by, hidden, mask, pooler))
 
   def _answer(
     self, framed: _Framed, logits: tf.Tensor, voice: "_Voice"
@@ -465,10 +478,9 @@ class Explainer:
     copies = [places.shape[0], 1]
     with tf.GradientTape() as tape:
       tape.watch(words)
-      output = self._encoder(
-        *(tf.tile(row, copies) for row in (ids, mask, segments)), words=words
-      )
-      logits = self._head(output.pooled_output) + beside
+      inputs = [tf.tile(row, copies) for row in (ids, mask, segments)]
+      output = self._encoder(*inputs, words=words)
+      logits = self._scored(output, inputs[1]) + beside
       score = self._log_odds(logits, label)
     gradient, slope = tape.gradient(score, [words, logits])
     return (

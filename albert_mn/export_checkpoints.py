@@ -55,7 +55,7 @@ def tf1(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
   """Writes what google-research's init_checkpoint reads."""
-  del settings
+  source.require_cls(settings.to)
   prefix = os.path.join(folder, model_directory.WEIGHTS)
   tf1_checkpoints.write(prefix, source.told, source.config, source.of_pieces)
   with storage.writing(os.path.join(folder, "checkpoint")) as file:
@@ -95,6 +95,7 @@ def transformers(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
   """Writes what transformers' from_pretrained reads."""
+  source.require_cls(settings.to)
   specials: dict[str, int] = {}
   if source.tokenizer_file:
     tokenizer = source.tokenizer()

@@ -35,7 +35,7 @@ def saved_model(
     framer.long_text,
   )
   serving.save_classifier(
-    folder, source.told, text_to_ids, problem, source.of_pairs
+    folder, source.told, text_to_ids, problem, source.of_pairs, source.pooled_by
   )
   served = tf.saved_model.load(plain_paths.plain(folder)).signatures[
     "serving_default"
@@ -150,6 +150,7 @@ def tflite(
     framer.max_seq_length,
     quantized,
     source.of_pairs,
+    source.pooled_by,
   )
   path = os.path.join(folder, lite.NAME)
   with storage.writing(path, "wb") as file:
@@ -181,7 +182,7 @@ _Forward = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def _original(source: export_source.Source, framer: framing.Framer) -> _Forward:
   """Returns ids, segments [inputs, length] → what the exported head is to give."""
-  forward = serving.logits_of(source.told)
+  forward = serving.logits_of(source.told, source.pooled_by)
 
   def logits(ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
     mask = (ids != framer.tokenizer.pad_id).astype(np.int32)

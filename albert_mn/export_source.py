@@ -22,6 +22,7 @@ from albert_mn import (
   foreign_text,
   initial_weights,
   model_directory,
+  pooling,
   problems,
   tagging,
 )
@@ -182,6 +183,25 @@ class Source:
   def of_pairs(self) -> bool:
     """Whether it reads two texts."""
     return bool(self.parameters.get("text_pair"))
+
+  @property
+  def pooled_by(self) -> str:
+    """How the positions of a text become the vector that the head reads."""
+    return classifier.pooled_by(self.parameters)
+
+  def require_cls(self, to: str) -> None:
+    """Refuses a classifier whose head others' code would feed otherwise.
+
+    Raises:
+      options.InputError: for a head that does not read [CLS].
+    """
+    if self.problem and not self.of_pieces and self.pooled_by != pooling.CLS:
+      raise options.InputError(
+        f"a classifier of --pooling={pooling.CLS} for --to={to}, whose heads "
+        "read [CLS] through the pooler",
+        f"one of --pooling={self.pooled_by}",
+        "export it as saved_model or tflite, or train with --pooling=cls",
+      )
 
   def tokenizer(self) -> tokenization.Tokenizer:
     """Reads the tokenizer, with its settings."""

@@ -30,6 +30,7 @@ from albert_mn import (
   layer_rates,
   model_directory,
   optimization,
+  pooling,
   problems,
   runs,
   tagging,
@@ -172,6 +173,19 @@ class Recipe(options.Group):
     "the scores of the windows are averaged.",
     choices=framing.LONG_TEXTS,
   )
+  pooling: str = options.option(
+    pooling.CLS,
+    "Vector of a text that the head reads. cls: the position of [CLS], through "
+    "the pooler of the encoder. mean: the mean over all positions. max: the "
+    "largest value of each unit over all positions.",
+    choices=pooling.KINDS,
+  )
+  word_dropout: float = options.option(
+    0.0,
+    "Share of the words that each training step hides behind [MASK].",
+    minimum=0.0,
+    under=1.0,
+  )
   blend: str = options.option(
     blend.AUTO,
     "Whether the TF-IDF baseline answers too. auto: the model directory "
@@ -193,6 +207,12 @@ class Recipe(options.Group):
       )
     if self.train_step:
       self.warmup_steps(self.train_step)  # refuses more steps than there are
+    if self.word_dropout and self.freeze_encoder:
+      raise options.InputError(
+        "one of --word_dropout and --freeze_encoder",
+        "both: a frozen encoder reads every text once, with all its words",
+        "leave one out",
+      )
 
   @property
   def validates(self) -> bool:
@@ -291,6 +311,29 @@ def training_batches(
     for step, batch in enumerate(batches, start=epoch * per_epoch):
       if first <= step < last:
         yield step, batch
+
+
+def without_words(
+  ids: np.ndarray,
+  share: float,
+  tokenizer: tokenization.Tokenizer,
+  draw: np.random.Generator,
+) -> np.ndarray:
+  """Returns ids with [MASK] in the place of each piece of some words.
+
+  Args:
+    ids: int32 [rows, length]; special pieces stay.
+    share: of the words, each drawn for itself.
+    tokenizer: whose ids they are.
+    draw: decides which words.
+  """
+  special = tokenizer.special.copy()
+  special[tokenizer.unk_id] = False
+  kept = special[ids]
+  words = np.cumsum(tokenizer.word_starts[ids] | kept, axis=1) - 1
+  drawn = draw.random(ids.shape) < share
+  hidden = np.take_along_axis(drawn, np.maximum(words, 0), axis=1) & ~kept
+  return np.where(hidden, np.int32(tokenizer.mask_id), ids)
 
 
 def train(
@@ -617,7 +660,10 @@ class _Loop:
   def _begun(self) -> classifier.Classifier:
     """Returns the model with the weights from which this training begins."""
     model = predictor_of(self._problem).MODEL(
-      self._start.config, len(self._problem.names), self._recipe.random_seed
+      self._start.config,
+      len(self._problem.names),
+      self._recipe.random_seed,
+      pooled_by=self._recipe.pooling,
     )
     if self._start.init_checkpoint:
       initial_weights.load(
@@ -657,6 +703,8 @@ class _Loop:
     for step, batch in training_batches(
       self._examples, self._recipe, first, self._total
     ):
+      if self._recipe.word_dropout:
+        batch = self._hidden(batch, step)
       losses.append(float(self._step(batch, self._examples)))
       done = step + 1
       pace = (time.monotonic() - began) / (done - first)
@@ -671,6 +719,18 @@ class _Loop:
         if self._stops():
           logging.info("no better score for as long as patience lasts: the end")
           return
+
+  def _hidden(
+    self, batch: length_buckets.Batch, step: int
+  ) -> length_buckets.Batch:
+    """Hides words behind [MASK]: a function of (seed, step)."""
+    recipe = self._recipe
+    # Its own stream: the order of an epoch's rows is drawn from two numbers.
+    draw = np.random.default_rng([recipe.random_seed, step, 1])
+    ids = without_words(
+      batch.input_ids, recipe.word_dropout, self._start.tokenizer, draw
+    )
+    return dataclasses.replace(batch, input_ids=ids)
 
   def _end_epoch(self, done: int, losses: Sequence[float], left: str) -> None:
     loss = sum(losses) / len(losses)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import serving
+from albert_mn import pooling, serving
 from data_prep import records
 
 NAME = "model.tflite"
@@ -22,6 +22,7 @@ def converted(
   length: int,
   quantized: bool,
   pairs: bool = False,
+  pooled_by: str = pooling.CLS,
 ) -> bytes:
   """Returns a TFLite file: ids, int32 [batch_size, length], to logits.
 
@@ -34,8 +35,9 @@ def converted(
     quantized: weights of 8 bits, activations quantised as they come (dynamic
       range); otherwise all is float32.
     pairs: takes segment ids too, 1 from the second text on.
+    pooled_by: one of `pooling.KINDS`.
   """
-  forward = serving.logits_of(parts)
+  forward = serving.logits_of(parts, pooled_by)
   names = (records.INPUT_IDS, *([records.SEGMENT_IDS] if pairs else []))
   shape = [batch_size, length]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from albert_mn import problems, text_graph
+from albert_mn import pooling, problems, text_graph
 from data_prep import records
 
 LABEL_NAMES = "label_names"  # a SavedModel's second signature
@@ -21,6 +21,7 @@ class TextClassifier(tf.Module):
     parts: encoder and head, as `Problem.affine` wants it.
     text_to_ids: its tokenizer.
     problem: what the outputs mean.
+    pooled_by: one of `pooling.KINDS`.
   """
 
   def __init__(
@@ -28,10 +29,11 @@ class TextClassifier(tf.Module):
     parts: Mapping[str, Any],
     text_to_ids: text_graph.TextToIds,
     problem: problems.Problem,
+    pooled_by: str,
   ):
     super().__init__()
     self._parts = [parts["encoder"], parts["classifier"]]
-    self._forward = logits_of(parts)
+    self._forward = logits_of(parts, pooled_by)
     self._text_to_ids, self._problem = text_to_ids, problem
 
   @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="texts")])
@@ -67,14 +69,18 @@ class PairClassifier(TextClassifier):
     return self._answers(self._text_to_ids.pairs(texts, text_pairs))
 
 
-def logits_of(parts: Mapping[str, Any]) -> Callable[..., tf.Tensor]:
+def logits_of(
+  parts: Mapping[str, Any], pooled_by: str = pooling.CLS
+) -> Callable[..., tf.Tensor]:
   """Returns (ids, mask, segments) → logits of a classifier, by its parts."""
 
   def forward(
     ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
   ) -> tf.Tensor:
-    encoded = parts["encoder"](ids, mask, segments)
-    return parts["classifier"](encoded.pooled_output)
+    encoder = parts["encoder"]
+    hidden = encoder(ids, mask, segments).sequence_output
+    vector = pooling.vector(pooled_by, hidden, mask, encoder.pooler)
+    return parts["classifier"](vector)
 
   return forward
 
@@ -85,10 +91,11 @@ def save_classifier(
   text_to_ids: text_graph.TextToIds,
   problem: problems.Problem,
   pairs: bool,
+  pooled_by: str = pooling.CLS,
 ) -> None:
   """Writes a SavedModel whose `serving_default` takes strings, or pairs."""
   kind = PairClassifier if pairs else TextClassifier
-  module = kind(parts, text_to_ids, problem)
+  module = kind(parts, text_to_ids, problem, pooled_by)
   tf.saved_model.save(
     module,
     folder,

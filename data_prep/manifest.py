@@ -31,6 +31,7 @@ _PARAMETERS: dict[str, Any] = {
   "label_type": str,
   "long_text": str,
   "max_seq_length": int,
+  "pooling": str,
   "standardised_by": dict,
   "temperature": float,
   "text_pair": bool,

@@ -15,6 +15,7 @@ from albert_mn import (
   blend,
   classification,
   classifier,
+  conversion,
   evaluation,
   explanation,
   exports,
@@ -351,6 +352,20 @@ def test_exports_say_that_the_baseline_stays_behind(
   texts = ["цас орлоо", "эмч"]
   np.testing.assert_array_equal(
     original.probabilities(texts), exported.probabilities(texts)
+  )
+
+
+def test_a_blend_is_converted_with_its_network(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  model, out = str(folder / "out" / "model"), str(tmp_path / "converted")
+  conversion.run(conversion.Options(init_checkpoint=model, output_dir=out))
+  before, after = (classifier.Predictor.load(path) for path in (model, out))
+  assert after.blend and before.blend
+  assert after.blend.factors == before.blend.factors
+  texts = ["цас орлоо", "эмч"]
+  np.testing.assert_array_equal(
+    after.probabilities(texts), before.probabilities(texts)
   )
 
 

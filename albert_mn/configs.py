@@ -127,7 +127,7 @@ class AlbertConfig:
       if name not in known:
         raise options.InputError(
           f"keys of {cls.FAMILY}'s config in {origin}",
-          f"{name}={value!r}",
+          f"{name}={json_files.shown(value)}",
           "take it out, or mend its spelling or value",
         )
       _check_type(name, value, known[name], origin)
@@ -186,20 +186,32 @@ def _is_inert(name: str, value: Any) -> bool:
 
 
 _KINDS = {
-  int: f"a whole number from 1 to {options.LARGEST}",
+  int: "a whole number",
   float: "a number of at least 0 and below 1",
   str: "a string",
   bool: "true or false",
 }
+# The largest sizes that are built: far above any published model of these
+# families. A larger number is a slip, or made to take all memory.
+_LARGEST = {
+  "vocab_size": 1 << 23,
+  "max_position_embeddings": 1 << 20,
+  "type_vocab_size": 1 << 10,
+  "num_hidden_layers": 1 << 10,
+  "num_hidden_groups": 1 << 10,
+  "inner_group_num": 1 << 10,
+}
+_LARGEST_WIDTH = 1 << 17
 
 
 def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
   """The kinds of values: a size, a share, a name, yes or no."""
+  largest = _LARGEST.get(name, _LARGEST_WIDTH)
   right = {
     int: (
       isinstance(value, int)
       and not isinstance(value, bool)
-      and 0 < value <= options.LARGEST
+      and 0 < value <= largest
     ),
     float: (
       isinstance(value, int | float)
@@ -210,8 +222,9 @@ def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
     bool: isinstance(value, bool),
   }[kind]
   if not right:
+    bounds = f" from 1 to {largest}" if kind is int else ""
     raise options.InputError(
-      f"{name} in {origin} to be {_KINDS[kind]}",
-      f"{value!r:.80}",
+      f"{name} in {origin} to be {_KINDS[kind]}{bounds}",
+      json_files.shown(value),
       "mend the config",
     )

@@ -41,6 +41,7 @@ from data_prep import (
   manifest,
   options,
   ownership,
+  shown_text,
   storage,
   tokenization,
   whole_folders,
@@ -222,7 +223,7 @@ def _run(settings: Options) -> None:
   model = opened.model()
   loaded = initial_weights.fill(opened.source, model.parts())
   for line in described(opened, loaded):
-    print(line)
+    print(shown_text.printable(line))
   ids, mask = sentences(opened)
   parts = {n: p for n, p in model.parts().items() if n not in loaded.new}
   expected = outputs(parts, ids, mask)

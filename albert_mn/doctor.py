@@ -13,7 +13,7 @@ import dataclasses
 import os
 
 from albert_mn import checks, distribution, optimization, probe, training
-from data_prep import options, storage
+from data_prep import options, shown_text, storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def main(
   more: Options,
 ) -> None:
   """Prints a line a check."""
-  exam = checks.Examination(print)
+  exam = checks.Examination(lambda line: print(shown_text.printable(line)))
   recipe = exam.check("recipe", training.settled, settings, optimizer)
   localized = exam.check(
     "init_checkpoint", training.localized, settings, devices

@@ -20,6 +20,7 @@ from data_prep import (
   manifest,
   options,
   ownership,
+  shown_text,
   storage,
   tokenization,
   whole_folders,
@@ -73,7 +74,7 @@ def _run(settings: Options) -> None:
       _describe(folder, source, settings, checked)
     _put_in_place(folder, settings.output_dir)
   for line in checked:
-    print(line)
+    print(shown_text.printable(line))
   print(needed(source))
   if source.problem:
     print(long_texts(source, settings))

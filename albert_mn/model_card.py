@@ -7,6 +7,7 @@ missing; nothing is filled in.
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,10 +20,11 @@ from albert_mn import (
   problems,
   tagging,
 )
-from data_prep import storage, tokenization
+from data_prep import shown_text, storage, tokenization
 
 NAME = "README.md"
 
+_MARKUP = re.compile(r"([\\`*\[\]<>|])")  # of Markdown, within JSON
 _MISSING = "*Not known: no file beside the model says it.*"
 _RESULTS, _REPORT = "eval_results.txt", "report.txt"
 # Parameters of a manifest that the card tells elsewhere, or that are its own.
@@ -133,7 +135,9 @@ def text(
     "Citation": _citation(config),
   }
   body = "\n\n".join(f"## {name}\n\n{part}" for name, part in sections.items())
-  title = f"# {config.FAMILY}" + (f": {', '.join(labels)}" if labels else "")
+  title = f"# {config.FAMILY}" + (
+    f": {', '.join(map(shown_text.markdown, labels))}" if labels else ""
+  )
   matter = _front_matter(described, labels, results, export)
   return f"{matter}\n{title}\n\n{body}\n"
 
@@ -204,13 +208,16 @@ def _description(
     n: v for n, v in described["parameters"].items() if n not in _TOLD
   }
   table = ["| setting | value |", "| --- | --- |"]
-  table += [f"| {name} | {_cell(value)} |" for name, value in settings.items()]
+  for name, value in settings.items():
+    plain = name if name.isidentifier() else shown_text.markdown(name)
+    table.append(f"| {plain} | {_cell(value)} |")
   return "\n".join(lines) + "\n\n" + "\n".join(table)
 
 
 def _cell(value: Any) -> str:
   """A value in one cell of a table."""
-  return json.dumps(value, ensure_ascii=False).replace("|", "\\|")
+  text = shown_text.json_escaped(json.dumps(value, ensure_ascii=False))
+  return _MARKUP.sub(r"\\\1", text)
 
 
 def _origin(described: Mapping[str, Any]) -> str:
@@ -241,9 +248,16 @@ def _evaluation(
       f"*Not known: the results beside the model are of step "
       f"{results.get('global_step', 'unknown')}, not of this model's.*"
     )
-  return "On held-out rows or documents:\n\n```text\n" + "\n".join(
-    f"{name} = {value}" for name, value in results.items()
-  ) + "\n```"  # fmt: skip
+  lines = "\n".join(f"{name} = {value}" for name, value in results.items())
+  return f"On held-out rows or documents:\n\n{_verbatim(lines)}"
+
+
+def _verbatim(lines: str) -> str:
+  """Returns lines as they are, behind a fence that none of them ends."""
+  longest = max(map(len, re.findall("`+", lines)), default=0)
+  fence = "`" * max(3, longest + 1)
+  shown = shown_text.escaped(lines, kept="\n")
+  return f"{fence}text\n{shown}\n{fence}"
 
 
 def _report(labels: Sequence[str], results_dir: str) -> str:
@@ -252,7 +266,7 @@ def _report(labels: Sequence[str], results_dir: str) -> str:
   path = os.path.join(results_dir, _REPORT)
   if not storage.exists(path):
     return _MISSING
-  return f"```text\n{storage.read_text(path).rstrip()}\n```"
+  return _verbatim(storage.read_text(path).rstrip())
 
 
 def _how_to_use(

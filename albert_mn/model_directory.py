@@ -11,6 +11,7 @@ manifest.json        written last: its presence means whole
 It is replaced as a whole (data_prep.whole_folders).
 """
 
+import collections
 import json
 import os
 import re
@@ -261,9 +262,11 @@ def labels(folder: str) -> list[str]:
   path = os.path.join(folder, LABELS)
   names = json_files.read(path)
   json_files.require_type(names, list[str], f"the labels in {path}")
-  if not names or len(set(names)) != len(names):
+  again = [name for name, n in collections.Counter(names).items() if n > 1]
+  if not names or again:
     raise options.InputError(
-      f"different labels in {path}", f"{len(names)}: {', '.join(names[:5])}",
+      f"different labels in {path}",
+      f"{', '.join(map(repr, again[:5]))} more than once" if names else "none",
       "copy it again",
     )  # fmt: skip
   return list(names)

@@ -33,6 +33,7 @@ from data_prep import (
   classifier_data,
   framing,
   label_names,
+  shown_text,
   storage,
   tables,
 )
@@ -255,5 +256,5 @@ _LOST = re.compile(r"(?<=\s)\s|[^\S ]")
 
 
 def tab_separated(file: IO[str], fields: Sequence[str]) -> None:
-  """Writes a row; white space within a field becomes one space."""
-  file.write("\t".join(" ".join(field.split()) for field in fields) + "\n")
+  """Writes a row, each field as `shown_text.cell` has it."""
+  file.write("\t".join(map(shown_text.cell, fields)) + "\n")

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from albert_mn import classifier, problems
-from data_prep import options, storage
+from data_prep import options, shown_text, storage
 
 # Lines read ahead of the model: memory stays flat, whatever the input.
 _AHEAD = 4096
@@ -197,8 +197,5 @@ def told(problem: problems.Problem, row: np.ndarray) -> dict[str, Any]:
 
 
 def _json(content: dict[str, Any]) -> str:
-  """Returns one line, for readers too to whom U+2028 ends one."""
-  text = json.dumps(content, ensure_ascii=False)
-  for letter in "\x7f\x85\u2028\u2029":
-    text = text.replace(letter, f"\\u{ord(letter):04x}")
-  return text
+  """Returns one line, for terminals and for readers who end one at U+2028."""
+  return shown_text.json_escaped(json.dumps(content, ensure_ascii=False))

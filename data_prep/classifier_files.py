@@ -1,5 +1,8 @@
 """What the folder of a frozen set holds: rows, copies, and what was left out.
 
+The rows keep their text as it is, so that a cell may begin with = + - or @: open
+them in a spreadsheet as text alone. The other two files are made for it.
+
 The files are `.jsonl` where a line of a TSV cannot hold the rows: several labels,
 entities, and texts with a tab or a line break, which stay as they are.
 """
@@ -10,7 +13,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from data_prep import classifier_data, manifest, near_duplicates, storage
+from data_prep import (
+  classifier_data,
+  manifest,
+  near_duplicates,
+  shown_text,
+  storage,
+)
 
 PARTS = ("train", "dev", "test")
 COPIES = "near_duplicates.tsv"
@@ -134,7 +143,8 @@ def _write_copies(
           name, lines[index], read.origins[index], kind,
           f"{copy.similarity:.2f}", lines[train_index], read.origins[train_index],
         )  # fmt: skip
-        file.write("\t".join(map(str, cells)) + "\n")
+        shown = (shown_text.cell(str(cell)) for cell in cells)
+        file.write("\t".join(shown) + "\n")
   return COPIES
 
 
@@ -142,7 +152,7 @@ def _write_left_out(folder: str, read: Read) -> str:
   with storage.writing(os.path.join(folder, LEFT_OUT)) as file:
     file.write("origin\treason\n")
     file.writelines(
-      f"{origin}\t{' '.join(reason.split())}\n"
+      f"{shown_text.cell(origin)}\t{shown_text.cell(reason)}\n"
       for origin, _, reason in read.left_out
     )
   return LEFT_OUT

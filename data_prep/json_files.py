@@ -7,6 +7,7 @@ and named in one log line; a value of another type ends in an InputError.
 
 import dataclasses
 import json
+import math
 import sys
 import types
 import typing
@@ -23,6 +24,9 @@ _LARGEST = (
   sys.float_info.max
 )  # whole numbers have no end, and fit no float then
 
+# The tokenizer.json of a million pieces is half as large.
+_MOST_BYTES = 256 << 20
+
 _WORDS = {
   bool: "true or false",
   int: "a whole number",
@@ -34,7 +38,7 @@ _WORDS = {
 
 
 def read(path: str, action: str = "copy it again") -> Any:
-  """Returns the content of a JSON file of any size.
+  """Returns the content of a JSON file.
 
   Args:
     path: the file, in UTF-8, with or without a byte order mark.
@@ -55,13 +59,26 @@ def read_object(path: str, action: str = "copy it again") -> dict[str, Any]:
   expected = f"a JSON object in {path}"
   content = _read(path, expected, action)
   if not isinstance(content, dict):
-    raise options.InputError(expected, _shown(content), action)
+    raise options.InputError(expected, shown(content), action)
   return content
 
 
 def _read(path: str, expected: str, action: str) -> Any:
+  """Reads a file, which is no device and no pipe, up to _MOST_BYTES.
+
+  Raises:
+    options.InputError: when it is none, larger, or not JSON.
+  """
+  if storage.is_special(path):
+    raise options.InputError(expected, "no regular file", action)
+  with storage.reading(path) as file:
+    raw = file.read(_MOST_BYTES + 1)
+  if len(raw) > _MOST_BYTES:
+    raise options.InputError(
+      expected, f"more than {_MOST_BYTES >> 20} MB", action
+    )
   try:
-    return parsed(storage.read_bytes(path).decode("utf-8-sig"))
+    return parsed(raw.decode("utf-8-sig"))
   except ValueError as error:
     raise options.InputError(expected, str(error), action) from error
 
@@ -70,13 +87,20 @@ def parsed(text: str | bytes) -> Any:
   """Returns what JSON text says.
 
   Raises:
-    ValueError: for whatever is wrong with it; of what is nested too deeply the
-      json module says RecursionError.
+    ValueError: for whatever is wrong with it, and for numbers that are none in
+      JSON (NaN, Infinity) or in a float (1e999).
   """
   try:
-    return json.loads(text)
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
   except RecursionError as error:
     raise ValueError("lists or objects nested too deeply") from error
+
+
+def _finite(text: str) -> float:
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError(f"{text}, which is no finite number")
+  return value
 
 
 def read_note(path: str, hint: Any) -> Any | None:
@@ -114,7 +138,7 @@ def require_type(
   """
   if not _is_of(value, hint):
     raise options.InputError(
-      f"{what} to be {_said(hint)}", _shown(value), action
+      f"{what} to be {_said(hint)}", shown(value), action
     )
 
 
@@ -150,7 +174,8 @@ def _said(hint: Any) -> str:
   return _WORDS.get(list if kind is tuple else kind, "of its usual type")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+  """Returns a value for a message: as JSON, its beginning where it is long."""
   try:
     text = json.dumps(value, ensure_ascii=False)
   except RecursionError:  # reading got by a little deeper
@@ -194,7 +219,7 @@ def made(
   ]
   if missing:
     raise options.InputError(
-      f"{', '.join(missing)} in {origin}", _shown(values), action
+      f"{', '.join(missing)} in {origin}", shown(values), action
     )
   return cls(**kept)
 

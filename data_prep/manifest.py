@@ -13,6 +13,7 @@ import collections
 import concurrent.futures
 import json
 import os
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -137,18 +138,36 @@ def read(path: str) -> dict[str, Any]:
   _require(
     content, dict.fromkeys(("parameters", "counts", "inputs"), dict), path
   )
+  json_files.require_type(
+    content["inputs"], dict[str, str], f"inputs in {path}", _ADVICE
+  )
   _require(content["parameters"], _PARAMETERS, f"the parameters of {path}")
   _require(content["counts"], _COUNTS, f"the counts of {path}")
   for name, entry in content["files"].items():
     json_files.require_type(entry, dict, f"{name} in {path}", _ADVICE)
     _require(entry, {"bytes": int, "sha256": str}, f"{name} of {path}", True)
-    if os.path.isabs(name) or ".." in name.split("/"):
-      raise options.InputError(
-        f"names of files below its folder in {path}",
-        f"one that leads outside, {name}",
-        "do not trust where it comes from",
-      )  # fmt: skip
+    _require_inside(name, entry, path)
   return content
+
+
+def _require_inside(name: str, entry: Mapping[str, Any], path: str) -> None:
+  """Refuses a file that cannot be one below the manifest's folder."""
+  if entry["bytes"] < 0:
+    what = f"bytes in {name} of {path} to be at least 0"
+    raise options.InputError(what, json_files.shown(entry["bytes"]), _ADVICE)
+  if not name.isprintable():
+    fault = f"one with control characters, {ascii(name)}"
+  elif os.path.isabs(name) or ".." in name.split("/"):
+    fault = f"one that leads outside, {name}"
+  elif posixpath.normpath(name) != name or "\\" in name or name in (".", NAME):
+    fault = repr(name)
+  else:
+    return
+  raise options.InputError(
+    f"names of files below its folder in {path}",
+    fault,
+    "do not trust where it comes from",
+  )
 
 
 def _require(
@@ -185,6 +204,13 @@ def check(folder: str, kind: str) -> dict[str, Any]:
     raise options.InputError(
       f"a {kind} in {folder!r}", f"a {content['kind']}", "mend the path"
     )
+  for name in (NAME, *content["files"]):
+    if storage.leads_elsewhere(folder, name):
+      raise options.InputError(
+        f"the file itself at {os.path.join(folder, name)}",
+        "a link",
+        "copy the folder with what its links lead to: cp -rL",
+      )
   for name, entry in content["files"].items():
     path = os.path.join(folder, name)
     size = storage.size(path)

@@ -35,7 +35,7 @@ from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
-from data_prep import help_pages
+from data_prep import help_pages, shown_text
 
 LARGEST = (1 << 31) - 1  # of whole numbers, as in TensorFlow's shapes
 # Seeds are below this number: scikit-learn takes no larger ones.
@@ -45,6 +45,9 @@ INTERRUPTED = 130  # 128 + SIGINT, likewise
 # What the system says of a file that is open and cannot be written.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _CRASHED = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is bad input here
+
+
+_MOST_TOLD = 500  # letters of what was got, which a file may have made long
 
 
 class InputError(Exception):
@@ -57,7 +60,10 @@ class InputError(Exception):
   """
 
   def __init__(self, expected: str, got: str, action: str):
-    super().__init__(f"expected {expected}; got {got}: {action}")
+    # A line for terminals, whatever stands in names and files.
+    told = got if len(got) <= _MOST_TOLD else f"{got[:_MOST_TOLD]}…"
+    line = f"expected {expected}; got {told}: {action}"
+    super().__init__(shown_text.printable(line))
     self.expected, self.got, self.action = expected, got, action
 
 
@@ -378,9 +384,7 @@ def _guarded(
   logging.use_absl_handler()
   logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
   handler = logging.get_absl_handler()
-  handler.setFormatter(
-    py_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
-  )
+  handler.setFormatter(_Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
   handler.addFilter(_ours_or_a_warning)
   _say_ignored(classes)
   try:
@@ -393,6 +397,13 @@ def _guarded(
   except Exception:  # noqa: BLE001  the last door; what else could it be?
     traceback.print_exc()
     raise SystemExit(_CRASHED) from None
+
+
+class _Formatter(py_logging.Formatter):
+  """Writes lines without control characters, whatever stands in names."""
+
+  def format(self, record: py_logging.LogRecord) -> str:
+    return shown_text.escaped(super().format(record), kept="\n\t")
 
 
 def _say_ignored(classes: Sequence[type[Group]]) -> None:
@@ -450,11 +461,13 @@ def _os_error(error: OSError) -> str:
   """One line for what the system refused: no permission, a full disk …"""
   place = error.filename or "a file"
   reason = os.strerror(error.errno) if error.errno else str(error)
-  return f"expected to read or write {place}; got {reason}: mend that and rerun"
+  return shown_text.printable(
+    f"expected to read or write {place}; got {reason}: mend that and rerun"
+  )
 
 
 def _fail(message: str) -> None:
   if logging.get_verbosity() > logging.INFO:  # --v=1: the traceback too
     raise  # noqa: PLE0704  re-raises what _guarded is handling
-  print("error: " + " ".join(message.split("\n")), file=sys.stderr)
+  print(f"error: {message}", file=sys.stderr)
   raise SystemExit(1) from None

@@ -528,6 +528,21 @@ def size(path: str) -> int | None:
   return os.path.getsize(path) if os.path.isfile(path) else None
 
 
+def is_special(path: str) -> bool:
+  """Says whether a path is a device, a pipe or a folder: no file to read."""
+  return (
+    not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)
+  )
+
+
+def leads_elsewhere(folder: str, name: str) -> bool:
+  """Says whether a file below a local folder is, or is behind, a link."""
+  if is_remote(folder):
+    return False
+  place = os.path.join(os.path.realpath(folder), name)
+  return os.path.realpath(place) != place
+
+
 def exists(path: str) -> bool:
   """Says whether there is a file at a path."""
   return size(path) is not None

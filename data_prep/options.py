@@ -37,7 +37,7 @@ from absl import app, flags, logging
 
 from data_prep import help_pages, shown_text
 
-LARGEST = (1 << 31) - 1  # of whole numbers, as in TensorFlow's shapes
+_LARGEST = (1 << 31) - 1  # of whole numbers, as in TensorFlow's shapes
 # Seeds are below this number: scikit-learn takes no larger ones.
 SEEDS = 1 << 32
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
@@ -125,7 +125,7 @@ def option(
       program that is given such an option logs one line, and goes on.
   """
   if type(default) is int and maximum is None:
-    maximum = LARGEST
+    maximum = _LARGEST
   metadata = dict(
     help=help,
     choices=tuple(choices),
@@ -333,7 +333,7 @@ def _entry(field: dataclasses.Field, kind: type) -> help_pages.Entry:
   values = f"default: {'none' if shown == '' else shown}"
   if kind in (int, float) or field.metadata["choices"]:
     limits = dict(field.metadata)
-    if limits["maximum"] == LARGEST:  # of no interest to a reader
+    if limits["maximum"] == _LARGEST:  # of no interest to a reader
       limits["maximum"] = None
     values += f"; {_expected(kind, limits)}"
   return help_pages.Entry(

@@ -97,7 +97,7 @@ def test_labels_mean_nothing_in_a_model_card(tmp_path: pathlib.Path) -> None:
     parameters={"note|<b>": "<i>|\u202e[x](y)"}, counts={}, inputs={}
   )
   export = model_card.Export(
-    "huggingface", "tokenizer: none", "", [], 24, 1, "of texts it reads", "", "",
+    "huggingface", "tokenizer: none", "", [], 24, 1, "of texts it reads", "", "", "",
     "mn",
   )  # fmt: skip
   card = model_card.text(

@@ -280,7 +280,7 @@ def test_each_gelu_is_the_one_that_it_is_there(tmp_path: pathlib.Path) -> None:
     ({"position_embedding_type": "relative_key"}, "position_embedding_type="),
     ({"num_experts": 8}, "num_experts=8"),
     ({"model_type": "roberta"}, "albert or bert in .*'roberta'"),
-    ({"hidden_size": "16"}, "hidden_size in .*int"),
+    ({"hidden_size": "16"}, "hidden_size in .*whole number"),
   ],
 )
 def test_a_config_of_another_encoder_is_refused(

@@ -1,4 +1,4 @@
-"""The tree is what BUILD, the README's map and the design say it is.
+"""The tree is what BUILD, docs/map.md and the design say it is.
 
 Every failure prints what to paste, or which line to move.
 """
@@ -554,24 +554,22 @@ def test_what_runs_is_what_is_locked() -> None:
   assert not mismatches, f"run scripts/setup.sh: {mismatches}"
 
 
-# The README's map.
+# The map of files.
 
+_MAP = "docs/map.md"
 _MAP_ENTRY = re.compile(
   r"^(?:[-*] )?(?P<paths>`[^`]+`(?:, `[^`]+`)*)(?: – (?P<sentence>\S.*))?$"
 )
 
 
 def _map_entries() -> dict[str, str]:
-  """Reads the section `## Map`: path -> its sentence.
+  """Reads docs/map.md: path -> its sentence.
 
   A line is one or more paths in backticks, a dash and a sentence. A path that
   ends in / stands for a folder of data.
   """
-  readme = (_ROOT / "README.md").read_text(encoding="utf-8")
-  _, heading, section = readme.partition("\n## Map\n")
-  assert heading, "README.md has no section '## Map'"
   entries = {}
-  for line in section.partition("\n## ")[0].splitlines():
+  for line in (_ROOT / _MAP).read_text(encoding="utf-8").splitlines():
     if match := _MAP_ENTRY.match(line):
       for path in re.findall(r"`([^`]+)`", match.group("paths")):
         assert path not in entries, f"twice in the map: {path}"
@@ -597,15 +595,15 @@ def _map_line(name: str) -> str:
   return f"- `{name}` – {about}"
 
 
-def test_the_readme_maps_every_file() -> None:
+def test_the_map_names_every_file() -> None:
   entries = _map_entries()
   missing = [
     _map_line(name) for name in _files() if not _is_covered(name, entries)
   ]
-  assert not missing, "README.md, ## Map, lacks:\n" + "\n".join(missing)
+  assert not missing, f"{_MAP} lacks:\n" + "\n".join(missing)
 
 
-def test_the_readme_maps_no_file_that_is_not_there() -> None:
+def test_the_map_names_no_file_that_is_not_there() -> None:
   gone = [
     path
     for path in _map_entries()
@@ -614,12 +612,25 @@ def test_the_readme_maps_no_file_that_is_not_there() -> None:
       for name in _files()
     )
   ]
-  assert not gone, f"README.md, ## Map, names what does not exist: {gone}"
+  assert not gone, f"{_MAP} names what does not exist: {gone}"
 
 
-def test_the_readme_says_what_each_entry_is() -> None:
+def test_the_map_says_what_each_entry_is() -> None:
   silent = [path for path, sentence in _map_entries().items() if not sentence]
   assert not silent, f"`path` – sentence: no sentence for {silent}"
+
+
+def test_each_line_of_the_map_stands_under_the_heading_of_its_folder() -> None:
+  wrong, heading = [], ""
+  for line in (_ROOT / _MAP).read_text(encoding="utf-8").splitlines():
+    if line.startswith("## "):
+      heading = line.removeprefix("## ").replace("The root", "")
+    elif match := _MAP_ENTRY.match(line):
+      for path in re.findall(r"`([^`]+)`", match.group("paths")):
+        top = path.split("/")[0] if "/" in path.rstrip("/") else ""
+        if top != heading:
+          wrong.append(f"{path} stands under {heading or 'The root'!r}")
+  assert not wrong, f"{_MAP}: {wrong}"
 
 
 def test_only_folders_of_data_are_mapped_as_one() -> None:

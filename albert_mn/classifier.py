@@ -252,7 +252,8 @@ class Predictor:
     model_directory.restore(folder, **model.parts())
     problem = cls.read_problem(names, described["parameters"])
     beside = blend.read(folder, described["parameters"], len(names))
-    return cls(model, _framer(folder, described), problem, described, beside)
+    framer = _framer(folder, described, model.encoder.config)
+    return cls(model, framer, problem, described, beside)
 
   @staticmethod
   def read_problem(
@@ -357,16 +358,32 @@ class Predictor:
     return self.problem.probabilities(self.answered(network, texts))
 
 
-def _framer(folder: str, described: dict[str, Any]) -> framing.Framer:
-  """Returns what frames texts for the model in a model directory."""
+def _framer(
+  folder: str, described: dict[str, Any], config: configs.AlbertConfig
+) -> framing.Framer:
+  """Returns what frames texts for the model in a model directory.
+
+  Raises:
+    options.InputError: for a length that the model cannot read, or that has no
+      room for a piece.
+  """
   parameters = described["parameters"]
+  longest = config.max_position_embeddings
+  length = parameters.get("max_seq_length", min(framing.USUAL_LENGTH, longest))
+  if not 3 <= length <= longest:
+    raise options.InputError(
+      f"max_seq_length in a manifest to be from 3 to {longest}, the model's "
+      "max_position_embeddings",
+      f"{length}",
+      "copy the manifest again",
+    )
   tokenizer = tokenization.Tokenizer.with_settings(
     model_directory.tokenizer_file(folder),
     tokenization.Settings.of(parameters),
   )
   return framing.Framer(
     tokenizer,
-    parameters.get("max_seq_length", framing.USUAL_LENGTH),
+    length,
     long_text(parameters),
   )
 

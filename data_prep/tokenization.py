@@ -56,6 +56,9 @@ class Settings:
       in google-research/albert's encode_pieces.
     longest_word: WordPiece: characters of a word, above which it is unknown;
       google-research/bert's limit is 200, transformers' 100.
+
+  Raises:
+    options.InputError: for a longest word without a letter.
   """
 
   do_lower_case: bool = False
@@ -63,6 +66,13 @@ class Settings:
   replace_quotes: bool = False
   split_digit_commas: bool = False
   longest_word: int = wordpiece.LONGEST_WORD
+
+  def __post_init__(self) -> None:
+    if self.longest_word < 1:
+      raise options.InputError(
+        "longest_word to be at least 1", f"{self.longest_word}",
+        "copy the manifest again",
+      )  # fmt: skip
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Settings":

@@ -158,6 +158,9 @@ def test_labels_of_the_user_are_strings_or_numbers(
     ({"cleaning": {"latin_mongolian": 5}}, "latin_mongolian of .* a string"),
     ({"do_lower_case": "yes"}, "do_lower_case of .* true or false"),
     ({"temperature": 0}, "temperature in a manifest to be above 0"),
+    ({"longest_word": -1}, "longest_word to be at least 1"),
+    ({"max_seq_length": -1}, "max_seq_length in a manifest to be from 3 to"),
+    ({"max_seq_length": 1 << 40}, "max_seq_length in a manifest to be from 3"),
   ],
 )
 def test_a_classifiers_parameters_of_another_type_are_one_line(

@@ -116,7 +116,18 @@ def _compare(
   texts: Sequence[str],
   out: pathlib.Path,
   settings: tokenization.Settings,
+  most_ties: int = 0,
 ) -> None:
+  """Compares the ids of an export in transformers with the tokenizer's own.
+
+  Args:
+    model_file: the SentencePiece model.
+    texts: what both encode.
+    out: the folder of the export.
+    settings: of the tokenizer.
+    most_ties: how many texts may have the same pieces in another order, which
+      are equally likely to a unigram model (docs/export.md).
+  """
   tokenizer = tokenization.Tokenizer.with_settings(model_file, settings)
   out.mkdir()
   huggingface_tokenizer.write(str(out), tokenizer, model_file, 128)
@@ -128,7 +139,10 @@ def _compare(
     for text, their_ids, our_ids in zip(texts, encoded, expected, strict=True)
     if their_ids != our_ids
   ]
-  assert not differing, f"{len(differing)} of {len(texts)}: {differing[:3]!a}"
+  ties = [sorted(theirs) == sorted(ours) for _, theirs, ours in differing]
+  assert all(ties) and len(ties) <= most_ties, (
+    f"{len(differing)} of {len(texts)}: {differing[:3]!a}"
+  )
 
 
 @pytest.mark.parametrize("name", _MODELS)
@@ -154,13 +168,12 @@ def test_ids_of_our_models_are_equal_on_any_text(
 def test_ids_of_foreign_models_are_equal(
   settings: tokenization.Settings, environment: None, tmp_path: pathlib.Path
 ) -> None:
-  """Without what docs/export.md excepts: ууууу."""
+  """Without repeated letters, but for the few in real lines: 3000, ээээ."""
   del environment
   texts = [text for text in _fuzz() if not text.endswith(" лалала")]
   texts += _real_lines()
-  _compare(
-    tokenizer_kinds.foreign(tmp_path / "spm"), texts, tmp_path / "out", settings
-  )
+  model = tokenizer_kinds.foreign(tmp_path / "spm")
+  _compare(model, texts, tmp_path / "out", settings, most_ties=3)
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Text in, TFRecords out: what happens before a model sees anything."""
+"""Turns raw text into TFRecords for pretraining and rows for classification."""

@@ -1,12 +1,12 @@
-"""Texts that are changed step by step, and where each character came from.
+"""Changes a text step by step and keeps where each character came from.
 
     traced = Traced.of("Тэр… Дорж").each(LetterByLetter(str.lower))
     traced = traced.sub(re.compile("…"), "...")
     traced.text  # "тэр... дорж"
     traced.stretches(["тэр", "...", " дорж"])  # ["Тэр", "…", " Дорж"]
 
-Tokenizers and the cleaning of tweets read another text than the one that a
-user gave. Positions and pages must show the user's text all the same.
+Tokenizers and the cleaning of tweets change a text before they read it.
+Positions and pages must still refer to the text that the user gave.
 """
 
 import itertools
@@ -20,13 +20,13 @@ _Replacement = str | Callable[[re.Match[str]], str]
 
 
 class Traced(NamedTuple):
-  """A changed text, and where in the original each of its characters began.
+  """A changed text, and the place in the original where each character began.
 
   Attributes:
     original: the text before all changes.
-    text: the text after them.
-    starts: for each character of `text`, the place in `original` where the
-      characters begin that it was made from; never descending.
+    text: the text after all changes.
+    starts: for each character of `text`, the index in `original` of the first
+      character that it was made from; never descending.
   """
 
   original: str
@@ -35,11 +35,11 @@ class Traced(NamedTuple):
 
   @classmethod
   def of(cls, text: str) -> "Traced":
-    """Returns a text without a change."""
+    """Returns a `Traced` for a text that is not changed yet."""
     return cls(text, text, range(len(text)))
 
   def each(self, function: "LetterByLetter") -> "Traced":
-    """Returns the text that a function makes of this one."""
+    """Applies a function that changes each character by itself."""
     text = function(self.text)
     if text == self.text:
       return self
@@ -57,9 +57,9 @@ class Traced(NamedTuple):
   def edited(self, edits: Iterable[Edit]) -> "Traced":
     """Replaces stretches of the text.
 
-    Characters that a stretch and its replacement have in common at their
-    beginnings and ends keep their places. The characters between these divide
-    the stretch evenly.
+    A stretch and its replacement may begin or end with the same characters:
+    these keep their starts. The other characters of the replacement are spread
+    evenly over the rest of the stretch.
 
     Args:
       edits: (start, end, replacement), in their order and without overlap.
@@ -81,7 +81,7 @@ class Traced(NamedTuple):
     return Traced(self.original, "".join(parts), starts)
 
   def _starts_of(self, begin: int, end: int, new: str) -> list[int]:
-    """Returns where the characters of a replacement began."""
+    """Returns the start in the original of each character of a replacement."""
     old = self.text[begin:end]
     shorter = min(len(old), len(new))
     head = _shared(old, new, shorter)
@@ -96,25 +96,26 @@ class Traced(NamedTuple):
     return [starts[place] for place in places]
 
   def stretches(self, parts: Sequence[str]) -> list[str]:
-    """Returns the stretch of the original that each part stands for.
+    """Returns, for each part of `text`, the stretch of the original behind it.
 
     The stretches make up the whole original. Characters that were dropped
     belong to the part before them, or to the first part. A character that
-    several parts share belongs to the last of them; the stretches of the
-    others are empty.
+    several parts share belongs to the last of these parts; the stretches of the
+    earlier parts are empty.
 
     Args:
-      parts: together they are `text`.
+      parts: strings whose concatenation is `text`.
     """
     if self.text is self.original:
       return list(parts)
     return self.cut([*itertools.accumulate(map(len, parts))])
 
   def cut(self, ends: Sequence[int]) -> list[str]:
-    """Returns what `stretches` does, for parts given by their ends.
+    """Does what `stretches` does, for parts that are given by their ends.
 
     Args:
-      ends: where in `text` each part ends; the last ends with the text.
+      ends: the index in `text` where each part ends; the last part ends with
+        the text.
     """
     original, starts = self.original, self.starts
     cuts = [0, *(starts[end] for end in ends[:-1] if end < len(starts))]
@@ -124,7 +125,7 @@ class Traced(NamedTuple):
 
 
 def _shared(left: str, right: str, most: int) -> int:
-  """Returns how many characters two texts share at their beginnings."""
+  """Returns the length of the common prefix of two texts, at most `most`."""
   pairs = zip(left[:most], right[:most], strict=True)
   return next((i for i, (a, b) in enumerate(pairs) if a != b), most)
 
@@ -132,11 +133,11 @@ def _shared(left: str, right: str, most: int) -> int:
 class LetterByLetter:
   """A function of texts that changes each character by itself.
 
-  What surrounds a character may decide two things only: whether Σ becomes σ or
-  ς, and in which order neighbouring marks come.
+  The neighbours of a character may decide two things only: whether Σ becomes σ
+  or ς, and in which order combining marks come.
 
   Args:
-    function: such as `str.lower`.
+    function: maps a text to a text, such as `str.lower`.
   """
 
   def __init__(self, function: Callable[[str], str]):
@@ -147,7 +148,12 @@ class LetterByLetter:
     return self._function(text)
 
   def starts(self, before: Traced, after: str) -> Sequence[int]:
-    """Returns where the characters of `after` began, made from `before`."""
+    """Returns the start in the original of each character of `after`.
+
+    Args:
+      before: the text to which the function was applied.
+      after: the result of the function.
+    """
     alone = [self._alone[letter] for letter in before.text]
     starts = before.starts
     if {*map(len, alone)} != {1}:
@@ -159,7 +165,7 @@ class LetterByLetter:
 
 
 class _Alone(dict[str, str]):
-  """What a function makes of single characters."""
+  """A cache: character → the function's result for this character alone."""
 
   def __init__(self, function: Callable[[str], str]):
     super().__init__()
@@ -171,13 +177,13 @@ class _Alone(dict[str, str]):
 
 
 def _joined(starts: Sequence[int], apart: str, after: str) -> Sequence[int]:
-  """Gives one start to neighbours that changed places.
+  """Gives neighbours that changed places the start of the first of them.
 
   Args:
-    starts: of each character.
-    apart: what became of each character alone.
-    after: what became of all characters together. A single character that
-      differs from `apart` is ς, and keeps its start.
+    starts: the start of each character.
+    apart: the results for single characters, concatenated.
+    after: the result for the whole text. A single character that differs from
+      `apart` is ς, and keeps its start.
   """
   joined = list(starts)
   differs = [
@@ -202,13 +208,13 @@ def trimmed(
 ) -> tuple[int, int]:
   """Returns start and end of a stretch without blank characters at its ends.
 
-  Marks stay with the letter that they stand on. A stretch of blank characters
-  alone keeps its end as start and end.
+  Combining marks stay with the letter that they belong to. For a stretch of
+  blank characters alone, start and end are both the end of the stretch.
 
   Args:
     text: the whole text.
     start, end: of the stretch.
-    is_blank: which characters are left out.
+    is_blank: says whether a character is blank.
   """
   while start < end and is_blank(text[start]):
     start += 1

@@ -1,8 +1,9 @@
-"""Archives: of text files, read member by member; of a model, unpacked.
+"""Reads the text files in an archive, and unpacks the archive of a model.
 
-.zip, .tar (compressed too) and .rar, which needs a program of the system where
-it is compressed. What leads outside, is a link, or unpacks beyond reason is no
-part of a model, and an archive that has it is refused.
+The formats are .zip, .tar (compressed too) and .rar; a compressed .rar needs a
+program of the system, such as unar. A model's archive is refused if it holds a
+link, a name that leads outside the folder, or a file that unpacks to hundreds
+of times its size.
 """
 
 import collections
@@ -26,9 +27,9 @@ from data_prep import options, storage
 _Members = Iterator[tuple[str, str, Callable[[], IO[bytes] | None]]]
 _TEXTS = (".txt", ".text", "")
 _ALWAYS_FREE_BYTES = 256 << 20
-_MOST_FILES = 10_000  # of a model (guess)
+_MOST_FILES = 10_000  # in the archive of a model (guess)
 _CHUNK = 1 << 20
-_MAX_NAME_BYTES = 1 << 20  # guess: of a tar's extension headers
+_MAX_NAME_BYTES = 1 << 20  # guess: largest extension header of a tar
 _DAMAGED = (
   zipfile.BadZipFile,
   tarfile.TarError,
@@ -36,27 +37,28 @@ _DAMAGED = (
   zlib.error,
   lzma.LZMAError,
   EOFError,
-  ValueError,  # zipfile, of a place before the file or a name not in UTF-8
+  ValueError,  # zipfile: an offset before the file, or a name not in UTF-8
   RuntimeError,  # an encrypted member of a zip
   NotImplementedError,  # a compression that zipfile does not know
 )
 
 
 def is_archive(path: str) -> bool:
-  """Says so by the name."""
+  """Returns whether a file is an archive, by the suffix of its name."""
   return storage.kind(path) in _READERS
 
 
 def members(path: str) -> Iterator[tuple[str, Iterator[str]]]:
   """Yields the name and the lines of each text file, in the archive's order.
 
-  The lines are to be read before the next file is asked for. What is passed
-  over, such as links, hidden files, nested archives and names that lead
-  outside, is counted in the log.
+  Read the lines of a file before you ask for the next file. Other members are
+  skipped: links, hidden files, nested archives and names that lead outside. The
+  log says how many were skipped for which reason.
 
   Raises:
     options.InputError: also from the lines, when the archive is damaged,
-      encrypted, packed beyond reason, or a .rar where nothing can read one.
+      encrypted or suspiciously compressed, or when no installed program can
+      unpack a .rar.
   """
   passed_over: collections.Counter[str] = collections.Counter()
   with _whole(path):
@@ -81,7 +83,7 @@ def _lines(file: IO[bytes], path: str, name: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _whole(path: str) -> Iterator[None]:
-  """Makes one error of what the libraries say of a damaged archive."""
+  """Raises one InputError for the many errors that a damaged archive causes."""
   try:
     yield
   except rarfile.RarCannotExec as error:
@@ -91,7 +93,7 @@ def _whole(path: str) -> Iterator[None]:
       "apt-get install unar, or repack it as .zip",
     ) from error
   except (*_DAMAGED, OSError) as error:
-    # bz2's errors have no number; EINVAL is a place before the file.
+    # bz2's OSErrors have no errno; EINVAL means an offset before the file.
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
       raise
     raise options.InputError(
@@ -102,7 +104,7 @@ def _whole(path: str) -> Iterator[None]:
 
 
 def _problem(name: str) -> str:
-  """Says why a file of this name is passed over; nothing when it is read."""
+  """Returns why a member of this name is skipped, or "" when it is read."""
   parts = _parts(name)
   if _leads_outside(parts):
     return "with a name that leads outside"
@@ -128,10 +130,11 @@ def unpack(path: str, folder: str) -> None:
 
   Args:
     path: the archive.
-    folder: where to; on an error the caller removes it.
+    folder: the target; the caller removes it after an error.
 
   Raises:
-    options.InputError: when the archive is damaged, or made to do harm.
+    options.InputError: when the archive is damaged, would fill the disk, or
+      holds a link or a name that leads outside.
   """
   most = max(
     _ALWAYS_FREE_BYTES, storage.HIGHEST_RATIO * (storage.size(path) or 0)
@@ -161,7 +164,11 @@ def unpack(path: str, folder: str) -> None:
 
 
 def _copied(file: IO[bytes], write: IO[bytes], room: int, path: str) -> int:
-  """Copies a file; returns its bytes, of which there is `room`."""
+  """Copies a file and returns its size in bytes.
+
+  Raises:
+    options.InputError: when the file has more than `room` bytes.
+  """
   size = 0
   while chunk := file.read(_CHUNK):
     size += len(chunk)
@@ -223,9 +230,9 @@ def _open(
 
 
 class _TarInfo(tarfile.TarInfo):
-  """A header; a damaged one is no end, and none asks for gigabytes of name.
+  """A tar header; raises ReadError for a damaged header or a name of megabytes.
 
-  tarfile takes a header that it cannot read for the end of the archive.
+  tarfile would take a damaged header for the end of the archive.
   """
 
   @classmethod
@@ -260,12 +267,13 @@ def _tar(path: str) -> _Members:
       tarfile.open(fileobj=raw, mode="r|", tarinfo=_TarInfo)
     )
     while info := archive.next():
-      archive.members.clear()  # type: ignore[attr-defined]  # it keeps them all
+      archive.members.clear()  # type: ignore[attr-defined]  # else it grows
       if not info.isdir():
         problem = "" if info.isfile() else "a link or a device"
         yield info.name, problem, functools.partial(archive.extractfile, info)
+    # The compression's checksum stands after the archive's end: read up to it.
     while raw.read(1 << 16):
-      pass  # behind the archive's end stands the compression's checksum
+      pass
 
 
 _READERS = {".zip": _zip, ".rar": _rar, ".tar": _tar}

@@ -1,12 +1,13 @@
-"""The two stages on Apache Beam: Dataflow, Flink, Spark, or local processes.
+"""Makes the records on Apache Beam: Dataflow, Flink, Spark, or local processes.
 
-A pipeline does not carry a corpus, so the ranges are written to files beside
-the result, and the workers read them. What they make goes through a
-GroupByKey to our own writer: the bytes are those of the local runner.
+A pipeline cannot carry a corpus. So the ranges of documents are written to
+files in the output folder, and the workers read these files. The examples go
+through a GroupByKey to our own writer of TFRecords, so the bytes are those of
+the local runner.
 
-Beam lives in an environment of its own (requirements-beam.txt), since it
-needs another protobuf than TensorFlow. Its workers need this package, the
-tokenizer's path and the output folder.
+Beam has an environment of its own (requirements-beam.txt), because it needs
+another version of protobuf than TensorFlow. Its workers need this package, and
+access to the tokenizer's file and to the output folder.
 """
 
 import collections
@@ -40,11 +41,12 @@ def run(
   """Runs the pipeline to its end; returns the counts.
 
   Args:
-    beam_options: as Beam's own programs take them, by spaces.
+    beam_options: flags of Apache Beam, separated by spaces.
     job, tasks, forecast: as pretraining_data.Runner's.
 
   Raises:
-    options.InputError: without Apache Beam, or where it refuses its options.
+    options.InputError: when Apache Beam is not installed, or no example was
+      made.
   """
   try:
     import apache_beam as beam
@@ -68,7 +70,7 @@ def run(
         | beam.Reshuffle()
         | beam.FlatMap(_StageOne(job)).with_outputs(_COUNTS, main="examples")
       )
-      # So that a bucket without examples becomes a file too.
+      # An empty entry for each bucket: a bucket without examples is a file too.
       buckets = pipeline | "Buckets" >> beam.Create(list(_empty(job)))
       (
         (made.examples, buckets)
@@ -91,7 +93,7 @@ def run(
 
 
 def _written(tasks: Iterable[examples.Range], folder: str) -> Iterator[str]:
-  """Writes each range to a file; yields their paths."""
+  """Writes each range to a file; yields the paths of the files."""
   storage.make_folder(folder)
   for number, task in enumerate(tasks):
     path = os.path.join(folder, f"{number:07d}.json")
@@ -123,7 +125,7 @@ def _empty(job: pretraining_data.Job) -> Iterator[Keyed]:
 
 @dataclasses.dataclass(frozen=True)
 class _StageOne:
-  """From a range's path to examples by bucket, and its counts beside them."""
+  """Makes the examples of a range file, keyed by bucket; tags their counts."""
 
   job: pretraining_data.Job
 
@@ -140,7 +142,7 @@ class _StageOne:
 
 @dataclasses.dataclass(frozen=True)
 class _StageTwo:
-  """From a bucket's examples to its file."""
+  """Writes the examples of a bucket to its file."""
 
   job: pretraining_data.Job
 

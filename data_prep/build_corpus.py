@@ -15,7 +15,7 @@ def main(
   text: texts.Options,
   download: downloads.Options,
 ) -> None:
-  """Builds the corpus and says what it holds."""
+  """Builds the corpus and logs its counts."""
   stats = corpora.build(corpora.Settings(settings, rules, text, download))
   for name, count in sorted(stats.totals.items()):
     logging.info("%s: %s", name, f"{count:,}")

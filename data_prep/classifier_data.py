@@ -1,8 +1,8 @@
-"""Rows of a classification set: read by column name, and checked.
+"""Reads and checks the rows of a classification set, by column name.
 
-A `.csv` file is comma separated and quotes fields that need it; a `.tsv` file
-is tab separated and a quotation mark in it is text like any other. Both begin
-with a header; a `.jsonl` file has an object a line:
+A `.csv` file is comma separated and quotes fields that need it. In a `.tsv`
+file, which is tab separated, a quotation mark is an ordinary character. Both
+begin with a header. A `.jsonl` file has one object a line:
 
     text	label
     Өнөөдөр цас орлоо	weather
@@ -25,16 +25,16 @@ from data_prep import alignment, options, tables
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One text to classify, or a pair of them.
+  """One text to classify, or a pair of texts.
 
   Attributes:
-    line: where it begins in its file, the header being line 1.
-    text: as it stands there, without white space around it.
-    indent: the white space that stands there in front of the text.
-    label: its name, or for regression the number as it was written; "" where
-      the file has none.
+    line: the line of the file where the row begins; a header is line 1.
+    text: the text, without white space around it.
+    indent: the white space that precedes the text in the file.
+    label: the name of the label, or for regression the number as it was
+      written; "" where the file has no label.
     text_pair: the second text; "" where there is none.
-    labels: the names of a row that may have several, or none.
+    labels: the names of a multi-label row, which may have none.
     entities: (start, end, type) of each named entity, in characters of `text`,
       in order, the end not included.
   """
@@ -80,7 +80,7 @@ class Columns(options.Group):
   )
 
   def wanted(self, labelled: bool) -> list[tables.Wanted]:
-    """The columns of the text, the label and, if any, the second text."""
+    """Returns the columns to read: text, label and, for pairs, second text."""
     text = tables.Wanted(self.text_column, "--text_column")
     label = tables.Wanted(self.label_column, "--label_column", labelled)
     pair = tables.Wanted(self.text_pair_column, "--text_pair_column")
@@ -90,20 +90,23 @@ class Columns(options.Group):
 def stream(
   path: str, columns: Columns, labelled: bool = False
 ) -> Iterator[tuple[int, Row | tables.Bad]]:
-  """Returns the rows of a file one by one, bad ones as what is wrong.
+  """Returns an iterator over the rows of a file; a bad row is a `tables.Bad`.
 
-  Nothing but the current row is held. `reason` of a `tables.Bad` says in words
-  what is wrong.
+  Only the current row is held in memory. `reason` of a `tables.Bad` says in
+  words what is wrong.
 
   Args:
     path: .csv, .tsv or .jsonl, compressed or not.
-    columns: which of its columns are what.
-    labelled: a row without a proper label is bad. Else labels are read where
-      there are proper ones, and the column may be missing.
+    columns: the names of the columns, and the type of the labels.
+    labelled: True: a row without a valid label is bad. False: an invalid label
+      is ignored, and the file needs no label column.
+
+  Returns:
+    (line, row) of each row.
 
   Raises:
-    options.InputError: for a missing column or a file without rows, before the
-      first row is taken.
+    options.InputError: for a missing column or a file without rows, when
+      `stream` is called.
   """
   rows = tables.cells(path, columns.wanted(labelled))
   return ((line, _row(line, cells, columns, labelled)) for line, cells in rows)
@@ -118,8 +121,8 @@ def read_rows(path: str, columns: Columns) -> list[Row]:
   """Returns the labelled rows of a file.
 
   Raises:
-    options.InputError: for a missing column, an empty file, and bad rows, with
-      the line of the first and their number.
+    options.InputError: for a missing column, an empty file or bad rows; the
+      message names the line of the first bad row and the number of bad rows.
   """
   rows, bad = [], []
   for line, row in stream(path, columns, labelled=True):
@@ -135,7 +138,7 @@ def read_rows(path: str, columns: Columns) -> list[Row]:
 
 
 class _CellError(Exception):
-  """A cell that is not what its column should hold: expected, got."""
+  """Raised for a cell with a wrong value; its arguments: expected and got."""
 
 
 def _row(
@@ -180,7 +183,11 @@ def _shown(cell: Any) -> str:
 
 
 def _name(label: Any) -> str:
-  """The name of a label: JSON's numbers and true, false as JSON writes them."""
+  """Returns the name of a label; a number or true is written as JSON writes it.
+
+  Raises:
+    _CellError: for a value that is no string, number or boolean.
+  """
   if isinstance(label, str):
     return label.strip()
   if isinstance(label, int | float):
@@ -207,12 +214,19 @@ def _several(label: Any, text: str, columns: Columns) -> dict[str, Any]:
   if isinstance(label, str) and columns.label_separator:
     label = label.split(columns.label_separator)
   names = map(_name, _list(label, columns))
-  # In their order, each once.
+  # In the order of the cell, without repeated names.
   return {"labels": tuple(dict.fromkeys(filter(None, names)))}
 
 
 def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
-  """Checks spans; they lose what cannot be seen at their ends."""
+  """Returns the entities of a cell, in order and without blanks at their ends.
+
+  Positions in the cell count from the beginning of the unstripped text;
+  positions in the result count from the stripped text.
+
+  Raises:
+    _CellError: for a malformed, empty or overlapping span.
+  """
   indent = len(text) - len(text.lstrip())
   spans = []
   for start, end, kind in map(_span, _list(label, columns)):
@@ -222,7 +236,7 @@ def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
       got = f"{[start, end, kind]} in one of {len(text)} characters"
       raise _CellError("a span with letters of the text", got)
     spans.append((first - indent, last - indent, kind))
-  spans = sorted(set(spans))  # a span that is there twice is one
+  spans = sorted(set(spans))  # repeated spans count once
   for span, following in itertools.pairwise(spans):
     if following[0] < span[1]:
       raise _CellError("spans that do not overlap", f"{span} and {following}")
@@ -238,7 +252,11 @@ def _span(span: Any) -> tuple[int, int, str]:
 
 
 def _list(label: Any, columns: Columns) -> list[Any]:
-  """What a cell lists: JSON in a CSV or TSV."""
+  """Returns the list of a cell; a CSV or TSV writes the list as JSON.
+
+  Raises:
+    _CellError: when the cell is no list.
+  """
   if isinstance(label, str):
     with contextlib.suppress(ValueError, RecursionError):
       label = json.loads(label)
@@ -263,6 +281,9 @@ def read_tweets(path: str) -> list[Row]:
 
   Where the header names neither, the first column is the text and the second
   the label.
+
+  Raises:
+    options.InputError: for a bad row, or a label other than 0 and 1.
   """
   rows = read_rows(path, tweet_columns(path))
   for row in rows:
@@ -276,10 +297,18 @@ def read_tweets(path: str) -> list[Row]:
 
 
 def tweet_columns(path: str, labelled: bool = True) -> Columns:
-  """Returns which columns of a tweet set are text and label.
+  """Returns the names of the text and the label column of a tweet set.
+
+  A header that names neither `text` nor `label` gives its first two columns.
+
+  Args:
+    path: the file.
+    labelled: whether the file must have labels; without labels, the first
+      column of any header without `text` is the text.
 
   Raises:
-    options.InputError: for a file without such a header.
+    options.InputError: for a header that names only one of `text` and `label`,
+      has a single column, or looks like a row.
   """
   header = tables.header(path)
   if header is None or "text" in header and ("label" in header or not labelled):
@@ -302,10 +331,10 @@ def label_names(rows: Sequence[Row]) -> list[str]:
 
 
 def label_counts(rows: Iterable[Row], label_type: str) -> dict[str, int]:
-  """Returns each label → how many rows have it, sorted by name.
+  """Returns label → the number of rows that have it, sorted by label.
 
-  Of label_type "entities" the types are counted, each once in a row; of
-  "regression" the result is empty: numbers are no names.
+  For label_type "entities" the labels are the types of the entities, and a row
+  counts once for each type. For "regression" the result is empty.
   """
   counts: collections.Counter[str] = collections.Counter()
   for row in rows:
@@ -314,14 +343,14 @@ def label_counts(rows: Iterable[Row], label_type: str) -> dict[str, int]:
 
 
 def names_of(row: Row, label_type: str) -> set[str]:
-  """Returns the labels of a row, as `label_counts` counts them."""
+  """Returns the set of labels of a row, as `label_counts` counts them."""
   if label_type == "class":
     return {row.label}
   return {*row.labels, *(kind for _, _, kind in row.entities)}
 
 
 def check_several_labels(rows: Sequence[Row]) -> None:
-  """Refuses training rows that all have one label."""
+  """Raises options.InputError where all training rows have the same label."""
   names = label_names(rows)
   if len(names) < 2:
     raise options.InputError(
@@ -332,11 +361,11 @@ def check_several_labels(rows: Sequence[Row]) -> None:
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
-  """Returns the hexadecimal SHA-256 of what rows say, in their order."""
+  """Returns the hexadecimal SHA-256 of rows' texts and labels, in row order."""
   digest = hashlib.sha256()
   for row in rows:
     digest.update(f"{row.label}\0{row.text}\0".encode())
     more = (row.text_pair, row.labels, row.entities)
-    if any(more):  # without them the hash is that of earlier versions
+    if any(more):  # other rows keep the hash of earlier versions
       digest.update(json.dumps(more).encode())
   return digest.hexdigest()

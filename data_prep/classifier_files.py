@@ -1,10 +1,11 @@
-"""What the folder of a frozen set holds: rows, copies, and what was left out.
+"""Writes the files of a frozen set: the rows, the copies, the left-out rows.
 
-The rows keep their text as it is, so that a cell may begin with = + - or @: open
-them in a spreadsheet as text alone. The other two files are made for it.
+The files of rows keep each text unchanged. A cell may therefore begin with
+= + - or @: import such a file into a spreadsheet as text. The other two files,
+near_duplicates.tsv and left_out.tsv, are escaped for spreadsheets.
 
-The files are `.jsonl` where a line of a TSV cannot hold the rows: several labels,
-entities, and texts with a tab or a line break, which stay as they are.
+The files of rows are `.jsonl` where a line of TSV cannot hold the rows: with
+several labels, entities, or a tab or line break in a text.
 """
 
 import dataclasses
@@ -27,18 +28,18 @@ LEFT_OUT = "left_out.tsv"
 
 # Part → the indices of its rows.
 Parts = dict[str, list[int]]
-# Index of a row → that of the training row it is a copy of, and how alike.
+# Index of a row → (index of the training row that it copies, the copy's kind).
 Copies = Mapping[int, tuple[int, near_duplicates.Copy]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-  """What was read.
+  """The rows that were read, and those that were left out.
 
   Attributes:
-    rows: all that can be used, in their order.
-    origins: file:line of each.
-    left_out: file:line, the rule and the reason of each row that cannot.
+    rows: all usable rows, in their order.
+    origins: file:line of each usable row.
+    left_out: (file:line, rule, reason) of each row that is not usable.
   """
 
   rows: list[classifier_data.Row]
@@ -47,7 +48,7 @@ class Read:
 
 
 def names() -> set[str]:
-  """What a set's files may be called."""
+  """Returns every name that a file of a frozen set may have."""
   parts = {name + suffix for name in PARTS for suffix in (".tsv", ".jsonl")}
   return {*parts, COPIES, LEFT_OUT, manifest.NAME}
 
@@ -59,7 +60,7 @@ def write(
   parts: Parts,
   copies: Mapping[str, Copies],
 ) -> list[str]:
-  """Writes all but the manifest to an empty folder; returns the names."""
+  """Writes all files but the manifest to an empty folder; returns the names."""
   suffix = _suffix(read, columns)
   files = _write_parts(folder, suffix, columns, read, parts)
   files.append(_write_copies(folder, suffix, read, parts, copies))
@@ -68,7 +69,7 @@ def write(
 
 
 def _suffix(read: Read, columns: classifier_data.Columns) -> str:
-  """Returns .tsv where each row fits on a line of one, else .jsonl."""
+  """Returns ".tsv" if every row fits on a line of TSV, else ".jsonl"."""
   if columns.label_type in ("multi_label", "entities"):
     return ".jsonl"
   cells = (c for r in read.rows for c in (r.text, r.text_pair, r.label))
@@ -77,7 +78,7 @@ def _suffix(read: Read, columns: classifier_data.Columns) -> str:
 
 
 def written(columns: classifier_data.Columns) -> classifier_data.Columns:
-  """The columns of the files we write."""
+  """Returns the columns of the files that `write` writes."""
   label = {"multi_label": "labels", "entities": "entities"}
   return classifier_data.Columns(
     label_column=label.get(columns.label_type, "label"),
@@ -93,7 +94,10 @@ def _write_parts(
   read: Read,
   parts: Parts,
 ) -> list[str]:
-  """Writes train, dev and test, those that have rows; returns their names."""
+  """Writes the files train, dev and test; returns their names.
+
+  A part without rows has no file.
+  """
   chosen = written(columns)
   names = [chosen.text_column, chosen.label_column]
   names += [chosen.text_pair_column] if chosen.text_pair_column else []

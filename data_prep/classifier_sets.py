@@ -1,14 +1,14 @@
-"""Frozen sets of rows: train, dev and test, written once, with their hashes.
+"""Builds frozen sets of labelled rows: train, dev and test, with their hashes.
 
-A folder with `train.tsv`, `dev.tsv`, `test.tsv` and:
+A set is a folder with `train.tsv`, `dev.tsv`, `test.tsv` and:
 
-- `near_duplicates.tsv`: the rows of dev and test that training rows are copies
-  of, so that a score without them can be given;
+- `near_duplicates.tsv`: the rows of dev and test that are copies of training
+  rows, so that a score without these rows can be computed;
 - `left_out.tsv`: the rows that are in no part, each with its reason;
-- `manifest.json`: how they were made, the rows of each label, the hashes.
+- `manifest.json`: the options, the number of rows of each label, the hashes.
 
-Each row says where it came from (`origin`: file:line). Where a line of a TSV
-cannot hold the rows, the files are `.jsonl` (`classifier_files`).
+The column `origin` of each row names its source as file:line. Where a line of
+TSV cannot hold the rows, the files are `.jsonl` (`classifier_files`).
 """
 
 import collections
@@ -112,8 +112,9 @@ def build(
 
   Args:
     settings: what to read and how to split it.
-    columns: for --source=table; of --source=ner those of text and labels.
-    cleaning: for --source=tweets.
+    columns: the columns of --source=table, or the columns of the text and the
+      labels of --source=ner.
+    cleaning: how tweets are cleaned, for --source=tweets.
 
   Raises:
     options.InputError: for files that cannot be read or split, and when another
@@ -159,7 +160,7 @@ def _build(
 
 
 def _check_apart(folder: str, paths: Sequence[str]) -> None:
-  """Refuses to write over what is read."""
+  """Raises InputError where an output file would overwrite an input file."""
   for path in paths:
     same = os.path.abspath(os.path.dirname(path)) == os.path.abspath(folder)
     if same and os.path.basename(path) in classifier_files.names():
@@ -173,7 +174,12 @@ def _check_apart(folder: str, paths: Sequence[str]) -> None:
 def source_columns(
   source: str, columns: classifier_data.Columns
 ) -> classifier_data.Columns:
-  """Returns the columns of a source's files; `columns` are the chosen ones."""
+  """Returns the columns to read from a source.
+
+  Args:
+    source: --source.
+    columns: the user's choice, which counts for "table" and "ner".
+  """
   if source == "eduge":
     return eduge.COLUMNS
   if source == "tweets":
@@ -188,7 +194,7 @@ def source_columns(
 
 
 def columns_of(folder: str) -> classifier_data.Columns:
-  """Returns the columns of a finished set's files."""
+  """Reads the columns of a finished set's files from its manifest."""
   columns = manifest.check(folder, KIND)["parameters"].get("columns", {})
   return json_files.made(
     classifier_data.Columns, columns, f"the columns of the manifest in {folder}"
@@ -196,7 +202,10 @@ def columns_of(folder: str) -> classifier_data.Columns:
 
 
 def cleaning_of(folder: str) -> tweets.Options | None:
-  """Returns how a set's texts were cleaned, for `tweets.clean`; or None."""
+  """Returns the options with which a set's tweets were cleaned.
+
+  It returns None for a set that was not made from tweets.
+  """
   values = manifest.check(folder, KIND)["parameters"].get("cleaning")
   if not values:
     return None
@@ -205,7 +214,7 @@ def cleaning_of(folder: str) -> tweets.Options | None:
 
 
 def copied_lines(folder: str, part: str) -> set[int]:
-  """Returns the lines of a part that training rows are copies of."""
+  """Returns the line numbers of the rows of a part that copy training rows."""
   wanted = [tables.Wanted(name, "") for name in ("part", "line")]
   path = os.path.join(folder, classifier_files.COPIES)
   if storage.read_text(path).count("\n") < 2:
@@ -227,7 +236,9 @@ def _read(
   """Reads all rows.
 
   Raises:
-    options.InputError: for a bad row, unless these are left out.
+    options.InputError: for a bad row with --bad_rows=stop, for a left-out row
+      with --split=predecessor, without any usable row, and for rows that all
+      have the same label.
   """
   read = classifier_files.Read([], [], [])
   for path, name in zip(paths, manifest.labels(paths), strict=True):
@@ -282,7 +293,11 @@ def _parts(
   read: classifier_files.Read,
   groups: Sequence[list[int]],
 ) -> classifier_files.Parts:
-  """Returns the indices of each part's rows, in their order."""
+  """Returns part → the indices of its rows, ascending.
+
+  Raises:
+    options.InputError: when a part that should have rows is empty.
+  """
   rows = read.rows
   strata = classifier_splits.strata(rows, columns.label_type)
   if settings.split == "predecessor":
@@ -325,10 +340,13 @@ def _copies(
   groups: Sequence[list[int]],
   similarity: float,
 ) -> classifier_files.Copies:
-  """Returns index → the training row's, for rows of a part that are copies.
+  """Returns the rows of a part that are copies of training rows.
 
-  They are looked for within groups that have rows on both sides: others have
-  none.
+  Only groups of copies with rows in both parts are searched: no other group
+  can hold such a copy.
+
+  Returns:
+    Index of the row → (index of the training row, kind of the copy).
   """
   train, part = set(parts["train"]), set(parts[name])
   torn = [
@@ -390,13 +408,13 @@ def _parameters(
 
 
 def _values(columns: classifier_data.Columns) -> dict[str, str]:
-  """Names of columns, without what a program's options add to them."""
+  """Returns the values of `Columns`, without the options of its subclasses."""
   names = (field.name for field in dataclasses.fields(classifier_data.Columns))
   return {name: getattr(columns, name) for name in names}
 
 
 def _log(folder: str, counts: Mapping[str, Any]) -> None:
-  """Says what the set holds."""
+  """Logs the rows by part and label, the copies, and the left-out rows."""
   logging.info(
     "%s: %s rows", folder,
     ", ".join(f"{n:,} {name}" for name, n in counts["rows"].items()),

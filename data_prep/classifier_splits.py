@@ -1,9 +1,10 @@
-"""Which rows train and which are held out: by content hash, or as others did.
+"""Splits rows into training and held-out rows: by content hash, or by position.
 
     train, held_out = classifier_splits.split(rows)
 
-The same rows are split alike in any order and with any seed, and copies of a
-text, near ones too, stay on one side.
+The split by hash depends neither on the order of the rows nor on a seed. Copies
+of a text, near copies too, stay on one side. The split by position is that of
+the published scores of Eduge.
 """
 
 import collections
@@ -19,8 +20,8 @@ from data_prep import classifier_data, near_duplicates, options
 # A constant, so that the split depends neither on the seed nor on the order.
 _SALT = b"albert-mn held-out rows"
 
-# The share of word pairs in common from which texts are copies: one word changed
-# in ten. In 23,378 headlines it joins 165.
+# Texts that share at least this part of their word pairs are copies: about one
+# word in ten differs. Of 23,378 headlines, 165 are joined.
 SIMILARITY = 0.6
 
 
@@ -31,7 +32,7 @@ def split(
 
   Args:
     rows: with one label each.
-    fraction: how many of each label's rows to hold out, at least one text.
+    fraction: share of each label's rows to hold out, at least one text.
 
   Returns:
     The training and the held-out rows, each in their given order.
@@ -50,13 +51,16 @@ def split(
   )
 
 
-# What `tweets.clean` puts for a link and a mention; the same words with another
-# link are a copy.
+# The placeholders of `tweets.clean` for a link and a mention: texts that differ
+# in their links alone are copies.
 _PLACEHOLDER = re.compile(r"(?<!\S)(?:http|@)(?!\S)")
 
 
 def content(row: classifier_data.Row) -> str:
-  """What copies of a row have in common: its text, or its two texts."""
+  """Returns the text by which copies of a row are recognised.
+
+  It is the row's text, or both of its texts, without placeholders of links.
+  """
   text = f"{row.text} {row.text_pair}" if row.text_pair else row.text
   return _PLACEHOLDER.sub("", text) or text
 
@@ -64,7 +68,10 @@ def content(row: classifier_data.Row) -> str:
 def copies(
   rows: Sequence[classifier_data.Row], similarity: float = SIMILARITY
 ) -> list[list[int]]:
-  """Groups the indices of rows that are copies; 0: of the same text only."""
+  """Groups rows that are copies of each other; returns lists of row indices.
+
+  Every row is in one group. A similarity of 0 groups equal texts only.
+  """
   return near_duplicates.clusters(list(map(content, rows)), similarity)
 
 
@@ -73,10 +80,10 @@ def copied(
   held_out: Sequence[classifier_data.Row],
   similarity: float = SIMILARITY,
 ) -> dict[int, near_duplicates.Copy]:
-  """Finds the held-out rows that training rows are copies of.
+  """Finds the held-out rows that are copies of training rows.
 
   Returns:
-    Index of a held-out row → the index of a training row, and how alike.
+    Index of a held-out row → the copy: index of the training row, similarity.
   """
   return near_duplicates.between(
     list(map(content, train)), list(map(content, held_out)), similarity
@@ -84,10 +91,10 @@ def copied(
 
 
 def strata(rows: Sequence[classifier_data.Row], label_type: str) -> list[str]:
-  """Returns what a split keeps the shares of: the label, where there is one.
+  """Returns the stratum of each row; a split keeps the share of each stratum.
 
-  A row with several labels counts for its rarest; numbers and entities are
-  split as one.
+  The stratum is the row's label. A row with several labels belongs to its
+  rarest label. Rows of numbers or entities are all in one stratum.
   """
   if label_type == "class":
     return [row.label for row in rows]
@@ -107,20 +114,20 @@ def by_hash(
   fraction: float,
   every_label: bool = False,
 ) -> set[int]:
-  """Chooses whom to hold out: of each stratum, groups of the lowest hashes.
+  """Chooses rows to hold out: in each stratum, groups with the lowest hashes.
 
   Args:
     rows: all of them.
-    strata: of each row; copies that contradict each other count for the
-      commonest of theirs.
-    groups: indices of the rows to choose from; they stay together.
-    fraction: how many of each stratum's rows.
-    every_label: hold out something of each stratum. Else of each, unless that
-      is more than twice what was asked for (and more than 20 rows), as with
-      thousands of labels of a few rows; then small ones give a row by chance.
+    strata: of each row; a group whose rows differ belongs to the commonest.
+    groups: indices of the rows to choose from; a group stays together.
+    fraction: share of each stratum's rows to hold out.
+    every_label: True: hold out at least one group of each stratum. False: do
+      so, unless this takes more than twice the fraction (and more than 20
+      rows), as with thousands of labels of a few rows; then a small stratum
+      gives a row with a probability.
 
   Returns:
-    Indices of rows. A stratum of one group gives none.
+    Indices of rows. A stratum with a single group gives none.
   """
   parted: dict[str, list[list[int]]] = collections.defaultdict(list)
   for group in groups:
@@ -143,7 +150,7 @@ def _commonest(names: Sequence[str]) -> str:
 
 
 def _by_chance(name: str, share: float) -> int:
-  """Rounds up as often as the fraction says, by the hash of the name."""
+  """Rounds a number up or down at random, keyed by `name`, keeping its mean."""
   chance = int.from_bytes(_hash(name)[:8], "big") / 2**64
   return math.floor(share) + (chance < share % 1)
 
@@ -153,11 +160,13 @@ def _lowest_hashes(
   groups: Sequence[list[int]],
   wanted: int,
 ) -> list[int]:
-  """Takes groups in the order of their hashes, never all of them.
+  """Returns at most `wanted` rows, of the groups with the lowest hashes.
 
-  What does not fit is passed over; if nothing does, the smallest is taken.
+  A group that does not fit is skipped. If no group fits, the smallest is taken,
+  which may exceed `wanted`. At least one group is never taken.
   """
-  # The hash of one text of each: the lowest of several would favour large groups.
+  # One text of each group is hashed: the lowest hash of all its texts would
+  # favour large groups.
   ordered = sorted(
     groups, key=lambda group: _hash(min(content(rows[i]) for i in group))
   )
@@ -198,14 +207,15 @@ def _check_divisible(
 
 
 def predecessor(count: int) -> tuple[np.ndarray, np.ndarray]:
-  """Splits row positions as the predecessors did, who published scores on it.
+  """Splits row positions as the authors of Eduge's published scores did.
 
-  scikit-learn's `train_test_split(rows, test_size=0.2, random_state=42)`: the
-  first fifth, rounded up, of numpy's permutation is the test part. It parts
-  copies of a text.
+  The split is that of scikit-learn's `train_test_split(rows, test_size=0.2,
+  random_state=42)`: the first fifth, rounded up, of numpy's permutation is the
+  test part. Copies of a text may fall into both parts.
 
   Returns:
-    The positions of the training and of the test rows, in its order.
+    The positions of the training rows and of the test rows, in the order of the
+    permutation.
   """
   order = np.random.RandomState(42).permutation(count)
   test = math.ceil(0.2 * count)

@@ -1,8 +1,8 @@
-"""Which documents and sentences are worth keeping, and why not.
+"""Drops documents and sentences that are not worth keeping, and says why.
 
-Every rule has a name, a switch and a count; what goes is said in stats.json,
-with examples. `clean` is pure, so that it runs on all cores; duplicates are
-`deduplication`'s.
+Every rule has a name, a switch and a count; stats.json lists the dropped text
+by rule, with examples. `clean` keeps no state, so that it runs on all cores.
+Duplicates are dropped by `deduplication`.
 """
 
 import collections
@@ -70,14 +70,19 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-  """The document stays, with these sentences."""
+  """The verdict that a document is kept, with these sentences."""
 
   sentences: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Drop:
-  """The document goes, for a reason that is counted; `example` is shown."""
+  """The verdict that a document is dropped for a reason, which is counted.
+
+  Attributes:
+    reason: the name of the reason.
+    example: the beginning of the text, to be shown; "" for none.
+  """
 
   reason: str
   example: str = ""
@@ -85,26 +90,26 @@ class Drop:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What became of a document.
+  """The result of the rules for one document.
 
   Attributes:
-    verdict: whether it stays.
-    lines: reason → the sentences that went or changed for it.
+    verdict: whether the document is kept.
+    lines: reason → the sentences that were dropped or changed for it.
   """
 
   verdict: Keep | Drop
   lines: dict[str, list[str]]
 
 
-Sentences = Iterator[tuple[str, str]]  # what stays ("" for nothing), the reason
+Sentences = Iterator[tuple[str, str]]  # the kept text or "", the reason or ""
 
 
 def clean(sentences: Sequence[str], settings: Options) -> Result:
   """Applies the rules to one document.
 
   Args:
-    sentences: normalised ones, in their order.
-    settings: which rules.
+    sentences: the normalised sentences, in order.
+    settings: which rules apply.
   """
   lines: dict[str, list[str]] = collections.defaultdict(list)
   kept = list(sentences)
@@ -122,7 +127,10 @@ def _applied(
   sentences: Sequence[str],
   lines: dict[str, list[str]],
 ) -> list[str]:
-  """Returns what a rule leaves; writes down what it took."""
+  """Returns the sentences that a rule keeps.
+
+  The sentences that the rule drops or changes are added to `lines`.
+  """
   kept = []
   for sentence, (left, reason) in zip(sentences, rule(sentences), strict=True):
     if reason:
@@ -133,14 +141,14 @@ def _applied(
 
 
 def _without_letters(sentences: Sequence[str]) -> Sentences:
-  """A line without a letter is no sentence (C4: Raffel et al. 2020, 2.2)."""
+  """Drops lines without a letter (C4: Raffel et al. 2020, section 2.2)."""
   for sentence in sentences:
     lettered = any(map(str.isalpha, sentence))
     yield (sentence, "") if lettered else ("", "line without letters")
 
 
 def _repeated(sentences: Sequence[str]) -> Sentences:
-  """A line that stood there before (Gopher: Rae et al. 2021, A.1.1)."""
+  """Drops lines that repeat an earlier one (Gopher: Rae et al. 2021, A.1.1)."""
   seen: set[str] = set()
   for sentence in sentences:
     yield ("", "repeated line") if sentence in seen else (sentence, "")
@@ -160,14 +168,14 @@ _BOILERPLATE = re.compile(
 
 
 def _boilerplate(sentences: Sequence[str]) -> Sentences:
-  """What a web page says about itself (C4, section 2.2, in Mongolian)."""
+  """Drops sentences about the web page (C4, section 2.2, in Mongolian)."""
   for sentence in sentences:
     match = _BOILERPLATE.search(sentence)
     yield ("", "boilerplate") if match else (sentence, "")
 
 
-# A phone number here has eight digits, with or without the country's 976; a
-# register number two letters, then the date of birth and two digits.
+# A Mongolian phone number has eight digits, with or without the country code
+# 976. A register number has two letters, the date of birth and two digits.
 _PERSONAL = {
   "[имэйл]": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
   "[регистр]": re.compile(r"\b[А-ЯӨҮЁа-яөүё]{2} ?\d{8}\b"),
@@ -179,14 +187,14 @@ _PERSONAL = {
 
 
 def scrub(text: str) -> str:
-  """Returns the text with placeholders for personal data."""
+  """Replaces e-mail addresses, phone and register numbers with placeholders."""
   for placeholder, pattern in _PERSONAL.items():
     text = pattern.sub(placeholder, text)
   return text
 
 
 def _personal(sentences: Sequence[str]) -> Sentences:
-  """Fixed words for personal data, so that a sentence stays one."""
+  """Replaces personal data with placeholders, so that the sentence can stay."""
   for sentence in sentences:
     scrubbed = scrub(sentence)
     changed = scrubbed != sentence
@@ -203,7 +211,7 @@ _LINE_RULES: tuple[tuple[str, Callable[[Sequence[str]], Sentences]], ...] = (
 
 
 def _verdict(sentences: Sequence[str], settings: Options) -> Keep | Drop:
-  """Decides about the document, by what its rules left of it."""
+  """Keeps or drops a document, judged by the sentences that the rules left."""
   text = " ".join(sentences)
   if not any(map(str.isalpha, text)):
     return Drop("no letters", text[:80])

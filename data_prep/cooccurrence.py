@@ -1,9 +1,9 @@
-"""Counts of pieces and of the pieces that stand near them.
+"""Counts pieces, and how often pieces stand near each other.
 
-`count` turns sequences of piece ids into sums of integers, which depend neither
-on the order of the sequences nor on the number of processes. The memory depends
-on the vocabulary alone: rows are all pieces, columns the `CONTEXTS` most
-frequent ones.
+`count` sums integers over sequences of piece ids. The sums depend neither on
+the order of the sequences nor on the number of processes. The memory depends
+on the vocabulary alone: the tables have a row for each piece, and a column for
+each of the `CONTEXTS` most frequent pieces.
 """
 
 import contextlib
@@ -25,7 +25,8 @@ CONTEXTS = 4096
 WINDOW = 6
 _UNIT = 60
 
-# Pieces of one block count as being about one subject.
+# Sequences are cut into blocks of this many pieces. Pieces of one block count
+# as being about one subject.
 BLOCK = 32
 # How often a piece counts in one block at most, so that a refrain does not
 # outweigh a text.
@@ -59,11 +60,11 @@ def count(
   """Counts which pieces stand near each other.
 
   Args:
-    stretches: int32 [n] each, sequences of piece ids one after the other, with
-      −1 behind each sequence and in the place of every special piece.
+    stretches: int32 [n] each, concatenated sequences of piece ids, with −1
+      after each sequence and in the place of every special piece.
     frequencies: int64 [vocab_size], of the same stretches, see `frequencies`.
     workers: processes; 0 means one for each core. The sums do not depend on it.
-    contexts: the number of columns at most.
+    contexts: the largest number of columns.
   """
   order = np.argsort(-frequencies, kind="stable")[:contexts]
   columns = np.sort(order[frequencies[order] > 0])
@@ -95,7 +96,10 @@ def _add(table: np.ndarray, part: scipy.sparse.csr_matrix) -> None:
 def _pairs(
   ids: np.ndarray, columns: np.ndarray, vocab_size: int
 ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-  """Returns the neighbours and the pairs of blocks of one stretch."""
+  """Returns the near and the together sums of one stretch.
+
+  Both are int64 [vocab_size, contexts].
+  """
   return (
     _near(ids, vocab_size)[:, columns].tocsr(),
     _together(ids, columns, vocab_size),
@@ -103,13 +107,16 @@ def _pairs(
 
 
 def _near(ids: np.ndarray, vocab_size: int) -> scipy.sparse.csr_matrix:
-  """Returns the sums of 60 / distance, int64 [vocab_size, vocab_size]."""
+  """Returns the sum of 60 / distance for each pair of neighbouring pieces.
+
+  The result is int64 [vocab_size, vocab_size].
+  """
   shape = (vocab_size, vocab_size)
   sequence = np.cumsum(ids < 0)
   total = scipy.sparse.csr_matrix(shape, dtype=np.int64)
   for distance in range(1, WINDOW + 1):
     left, right = ids[:-distance], ids[distance:]
-    # A −1 begins a new number, so that its pairs with what precedes it differ.
+    # Each −1 begins a new sequence number, so that no pair crosses a −1.
     inside = (sequence[:-distance] == sequence[distance:]) & (left >= 0)
     weights = np.full(np.count_nonzero(inside), _UNIT // distance, np.int64)
     total += scipy.sparse.coo_matrix(
@@ -121,7 +128,10 @@ def _near(ids: np.ndarray, vocab_size: int) -> scipy.sparse.csr_matrix:
 def _together(
   ids: np.ndarray, columns: np.ndarray, vocab_size: int
 ) -> scipy.sparse.csr_matrix:
-  """Returns the pairs within blocks, int64 [vocab_size, contexts]."""
+  """Returns how many pairs of pieces share a block.
+
+  The result is int64 [vocab_size, contexts].
+  """
   block, pieces = _blocks(ids)
   occurrences = scipy.sparse.csr_matrix(
     (np.ones(len(pieces), np.int64), (block, pieces)),
@@ -130,7 +140,7 @@ def _together(
   occurrences.sum_duplicates()
   occurrences.data = np.minimum(occurrences.data, _MOST_IN_BLOCK)
   pairs = (occurrences.T @ occurrences[:, columns]).tocoo()
-  # A piece is not evidence for itself.
+  # Pairs of a piece with itself tell nothing about it.
   distinct = pairs.row != columns[pairs.col]
   return scipy.sparse.csr_matrix(
     (pairs.data[distinct], (pairs.row[distinct], pairs.col[distinct])),
@@ -139,7 +149,11 @@ def _together(
 
 
 def _blocks(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Cuts each sequence into blocks; returns block numbers and pieces, [m]."""
+  """Cuts each sequence into blocks of at most BLOCK pieces.
+
+  Returns:
+    The block number and the id of each piece that is not special, int [m] each.
+  """
   real = ids >= 0
   sequence, pieces = np.cumsum(~real)[real], ids[real]
   starts = np.flatnonzero(np.diff(sequence, prepend=-1))

@@ -1,4 +1,4 @@
-"""Raw text to a corpus: read, normalise, split, clean, write in shards."""
+"""Builds a corpus: reads, normalises, splits, cleans and shards raw text."""
 
 import contextlib
 import dataclasses
@@ -110,7 +110,7 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """All that decides what a corpus holds, beside its files."""
+  """All options of a corpus."""
 
   corpus: Options
   cleaning: cleaning.Options
@@ -123,10 +123,10 @@ class Source:
   """How to read one kind of raw text.
 
   Attributes:
-    items: the raw documents of a file, streamed in this process.
-    documents: the paragraphs of each document in such an item; pure, since it
-      runs in others.
-    letters: about how much work an item is.
+    items: yields the raw documents of a file, in the main process.
+    documents: returns the paragraphs of each document in a raw document, or a
+      Drop; it has no side effects, because it runs in worker processes.
+    letters: returns the approximate size of a raw document, in letters.
   """
 
   items: Callable[[str, Settings], Iterator[Any]]
@@ -165,7 +165,7 @@ SOURCES = {
 
 
 def build(settings: Settings) -> corpus_stats.Stats:
-  """Builds the corpus; returns what was kept and what was dropped.
+  """Builds the corpus; returns the counts of what was kept and dropped.
 
   Raises:
     options.InputError: when no document is left, or when another program writes
@@ -178,7 +178,7 @@ def build(settings: Settings) -> corpus_stats.Stats:
 def _build(settings: Settings) -> corpus_stats.Stats:
   corpus = settings.corpus
   files = _files(settings)
-  if corpus.decontaminate:  # says what is wrong with it before any work
+  if corpus.decontaminate:  # raises for unreadable sets before any work
     _evaluation(corpus.decontaminate, settings.text.text_field)
   stats = corpus_stats.Stats(
     cleaning.scrub if settings.cleaning.scrub_personal_data else str
@@ -205,7 +205,7 @@ def _build(settings: Settings) -> corpus_stats.Stats:
 
 
 def _is_ours(name: str) -> bool:
-  """Says whether a file of this name is one of a corpus."""
+  """Returns whether a file of this name can belong to a corpus."""
   shard = re.fullmatch(r"corpus-[^/]*\.txt", name)
   return bool(shard) or name in (manifest.NAME, _STATS, _REPORT)
 
@@ -221,10 +221,10 @@ def _describe(
 
   Args:
     settings: of the corpus.
-    folder: where they are.
-    files: what was read.
-    names: of the shards.
-    stats: what was kept and what was dropped.
+    folder: the folder of the shards.
+    files: the paths of the files that were read.
+    names: the names of the shards.
+    stats: the counts of what was kept and dropped.
   """
   content, parameters = stats.content(), _parameters(settings)
   reports = {
@@ -252,7 +252,7 @@ def _files(settings: Settings) -> list[str]:
 
 
 def _parameters(settings: Settings) -> dict[str, Any]:
-  """What decides the content, for the manifest."""
+  """Returns the options that decide the content, for the manifest."""
   parameters: dict[str, Any] = {}
   for part in (settings.corpus, settings.cleaning, settings.text):
     parameters |= dataclasses.asdict(part)
@@ -270,7 +270,7 @@ def _write(
   shards: Sequence[IO[str]],
   stats: corpus_stats.Stats,
 ) -> None:
-  """Streams the documents into the shards, in turn."""
+  """Streams the documents into the shards, round robin."""
   corpus = settings.corpus
   duplicates = deduplication.Duplicates(corpus.near_duplicates)
   began = said = time.monotonic()
@@ -293,13 +293,13 @@ def _write(
 
 @dataclasses.dataclass(frozen=True)
 class _Document:
-  """A cleaned document on its way from a worker.
+  """A cleaned document, as a worker returns it.
 
   Attributes:
-    result: what the rules made of it.
+    result: the result of the rules.
     signature: of a kept document where near duplicates are looked for.
-    templates: of each sentence that was dropped for a hole, the names of the
-      templates that are not known.
+    templates: for each sentence that was dropped for unknown templates, the
+      names of these templates.
   """
 
   result: cleaning.Result
@@ -313,8 +313,8 @@ class _Batch:
 
   Attributes:
     file: the name of the file that they come from.
-    read: how many documents, sentences and words they were before the rules.
-    documents: in their order, the dropped ones too.
+    read: the numbers of documents, sentences and words before the rules.
+    documents: all documents in order, the dropped ones included.
   """
 
   file: str
@@ -328,7 +328,7 @@ def _write_batch(
   shards: Sequence[IO[str]],
   stats: corpus_stats.Stats,
 ) -> None:
-  """Writes the documents that are kept into the shards, in turn."""
+  """Writes the kept documents of a batch into the shards, round robin."""
   stats.read(batch.file, *batch.read)
   kept = [
     sentences
@@ -346,7 +346,7 @@ def _kept(
   duplicates: deduplication.Duplicates,
   stats: corpus_stats.Stats,
 ) -> tuple[str, ...]:
-  """Returns the sentences of a document, none where it goes; counts losses."""
+  """Returns a document's sentences, () if it is dropped; counts the losses."""
   verdict = document.result.verdict
   for reason, lines in document.result.lines.items():
     stats.lose(file, reason, lines)
@@ -367,7 +367,7 @@ def _kept(
 def _tasks(
   files: Sequence[str], settings: Settings
 ) -> Iterator[tuple[str, list[Any]]]:
-  """Groups the raw documents of each file into tasks of about a size."""
+  """Yields tasks of about equal size: (file name, its raw documents)."""
   source = SOURCES[settings.corpus.source]
   for path, name in zip(files, manifest.labels(files), strict=True):
     batch: list[Any] = []
@@ -383,7 +383,7 @@ def _tasks(
 
 
 def _items(path: str, settings: Settings) -> Iterator[Any]:
-  """Yields the raw documents of a file."""
+  """Yields the raw documents of a file; warns if a text file holds just one."""
   count, item = 0, None
   for item in SOURCES[settings.corpus.source].items(path, settings):
     count += 1
@@ -398,7 +398,7 @@ def _items(path: str, settings: Settings) -> Iterator[Any]:
 
 
 def _prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
-  """Makes documents of raw ones: normalised, split, cut, cleaned."""
+  """Normalises, splits, cuts and cleans the raw documents of a task."""
   file, items = task
   corpus = settings.corpus
   made, read_sentences, read_words = [], 0, 0
@@ -422,7 +422,7 @@ def _prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
 
 
 def _signed(unsigned: Sequence[_Document]) -> list[_Document]:
-  """Returns the documents, with signatures for those that are kept."""
+  """Returns the documents, with a signature for each kept document."""
   signatures = iter(
     deduplication.signatures(
       [
@@ -442,7 +442,7 @@ def _signed(unsigned: Sequence[_Document]) -> list[_Document]:
 
 @functools.cache
 def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
-  """Read once a process."""
+  """Returns the texts of the evaluation sets, which a process reads once."""
   how = texts.Options(documents="line", text_field=text_field)
   return deduplication.Evaluation(
     line
@@ -455,7 +455,13 @@ def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
 def _cleaned(
   passage: Sequence[str], settings: Settings, holes: Mapping[str, str]
 ) -> _Document:
-  """Takes sentences with holes out of a passage, then applies the rules."""
+  """Drops sentences with unknown templates, then applies the rules.
+
+  Args:
+    passage: the sentences.
+    settings: of the corpus.
+    holes: placeholder character → the name of the unknown template.
+  """
   torn, missing = [], []
   for sentence in passage if holes else ():
     if hole_marks := [x for x in sentence if x in holes]:
@@ -475,7 +481,7 @@ def _named(character: str, holes: Mapping[str, str]) -> str:
 
 
 def _ruled(passage: Sequence[str], settings: Settings) -> cleaning.Result:
-  """Applies the rules to a passage, and takes evaluation sentences out."""
+  """Drops sentences of evaluation sets, then applies the rules."""
   held: list[str] = []
   if settings.corpus.decontaminate:
     evaluation = _evaluation(
@@ -497,7 +503,10 @@ def _sentences(line: str, settings: Options) -> list[str]:
 
 
 def _passages(document: list[str], about: int) -> Iterator[list[str]]:
-  """Cuts into passages of equal size, as near to `about` as can be."""
+  """Cuts a document into passages of equal size: about `about` sentences each.
+
+  An `about` of 0 gives the whole document.
+  """
   count = max(1, round(len(document) / about)) if about else 1
   for number in range(count):
     yield document[

@@ -1,6 +1,6 @@
-"""The page that shows what a corpus holds: one file, which fetches nothing.
+"""Makes the HTML report of a corpus: one file, which loads no other.
 
-It is drawn from what stats.json and the manifest hold and from nothing else.
+The report is drawn from the content of stats.json and of the manifest alone.
 """
 
 import collections
@@ -12,16 +12,17 @@ from typing import Any
 
 from data_prep import corpus_stats, normalization, pages
 
-_MOST_FILES = 200  # a row each; a corpus can be of as many thousand books
+_MOST_FILES = 200  # one row each; a corpus can have thousands of books
 _MOST_TEMPLATES = 100  # the rest is in stats.json
 _MOST_LETTERS = 50  # beside the alphabet's; a dump has thousands, most once
 
 
 def page(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-  """Returns the page as HTML.
+  """Returns the report as HTML.
 
   Args:
-    content: what `corpus_stats.Stats.content` returns, or stats.json holds.
+    content: the content of stats.json, as `corpus_stats.Stats.content` returns
+      it.
     parameters: option → value.
   """
   return pages.page(
@@ -88,7 +89,7 @@ def _files(content: Mapping[str, Any]) -> str:
 
 
 def _first_files(content: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
-  """Returns the counts of the first files, and of the others together."""
+  """Returns file → counts; files after the first _MOST_FILES are summed."""
   files = iter(content["files"].items())
   by_file = dict(itertools.islice(files, _MOST_FILES))
   if remaining := [counts for _, counts in files]:
@@ -136,7 +137,7 @@ def _reasons(
 def _reasons_by_file(
   content: Mapping[str, Any], kind: str, caption: str
 ) -> str:
-  """Says nothing of a single file, whose losses are all there are."""
+  """Returns a table of losses by file; "" for a single file or no losses."""
   reasons = sorted(_of_kind(content, kind))
   if len(content["files"]) < 2 or not reasons:
     return ""
@@ -159,7 +160,10 @@ def _of_kind(content: Mapping[str, Any], kind: str) -> dict[str, int]:
 
 
 def _templates(content: Mapping[str, Any]) -> str:
-  """Shows which templates to add to data_prep/wikitext_templates.py first."""
+  """Returns a table of the unknown templates, the most frequent first.
+
+  These are the templates to add to data_prep/wikitext_templates.py.
+  """
   counts = content.get("templates", {})
   if not counts:
     return ""
@@ -175,7 +179,7 @@ def _templates(content: Mapping[str, Any]) -> str:
 
 
 def _copies(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-  """Tells "none found" from "not looked for"."""
+  """Returns a table of copies, which also says which kinds were looked for."""
   near, sets = parameters["near_duplicates"], parameters["decontaminate"]
   counts = collections.Counter(content)
   return pages.table(
@@ -223,7 +227,7 @@ def _bars(
 
 
 def _letters(letters: Mapping[str, int]) -> list[str]:
-  """Shows the alphabet in its order, then what is not of the alphabet."""
+  """Returns two tables: the alphabet in its order, then all other letters."""
   total = sum(letters.values())
   own = {x: letters.get(x, 0) for x in normalization.ALPHABET}
   foreign = {x: n for x, n in letters.items() if x not in own}
@@ -252,7 +256,7 @@ def _others(foreign: Mapping[str, int], total: int) -> str:
 
 
 def _name(letter: str) -> str:
-  """Tells letters apart that look the same, such as Latin c and Cyrillic с."""
+  """Returns a letter's code point and name, to tell Latin c from Cyrillic с."""
   return f"U+{ord(letter):04X} {unicodedata.name(letter, '')}".strip()
 
 

@@ -1,4 +1,4 @@
-"""What was read for a corpus, what was kept of it, and what was lost to what.
+"""Counts the text that a corpus read, kept and lost, with reasons for losses.
 
 stats.json holds `Stats.content`:
 
@@ -10,9 +10,9 @@ stats.json holds `Stats.content`:
      "examples": {"boilerplate": ["Сэтгэгдэл бичих"], …},
      "files": {"news.txt": {"documents": 7, …}}}
 
-"dropped" counts documents, and "lines" sentences that went or changed. Where
-sentences of a wiki were dropped because it is not known what a template in them
-shows, "templates" counts these sentences by the template's name.
+"dropped" counts documents. "lines" counts sentences that were dropped or
+changed. "templates" counts, by the template's name, the sentences of a wiki
+that were dropped because the output of a template in them is unknown.
 """
 
 import bisect
@@ -31,16 +31,17 @@ DROPPED, LINES = "dropped: ", "lines: "
 
 
 class Stats:
-  """What was read, kept and lost, in all and by file.
+  """Counts of the text that was read, kept and lost, in all and by file.
 
   Args:
-    shown: what of a text may stand among the examples.
+    shown: returns the part of a text that may be shown as an example, such as
+      `cleaning.scrub`.
 
   Attributes:
     totals: documents, sentences and words, read and kept; documents dropped
       and lines lost by reason.
-    files: the same by the name of the file.
-    examples: reason → the first few of what was lost for it.
+    files: name of a file → the same counts for this file.
+    examples: reason → the first few texts that were lost for it.
   """
 
   _EXAMPLES = 3
@@ -56,12 +57,12 @@ class Stats:
     self._letters = _Letters()
 
   def read(self, file: str, *numbers: int) -> None:
-    """Counts documents, sentences and words before any rule."""
+    """Adds the documents, sentences and words of a file before any rule."""
     for measure, number in zip(MEASURES, numbers, strict=True):
       self._count(file, f"{measure} read", number)
 
   def keep(self, file: str, documents: Sequence[Sequence[str]]) -> None:
-    """Counts documents that are kept, each its normalised sentences."""
+    """Adds kept documents, each a sequence of its normalised sentences."""
     sentences = list(itertools.chain.from_iterable(documents))
     words = list(map(count_words, sentences))
     self._count(file, "documents", len(documents))
@@ -72,20 +73,23 @@ class Stats:
     self._letters.add("".join(sentences))
 
   def drop(self, file: str, reason: str, example: str) -> None:
-    """Counts a document that was dropped."""
+    """Adds one dropped document."""
     self._count(file, DROPPED + reason)
     self._remember(reason, [example])
 
   def lose(self, file: str, reason: str, lines: Sequence[str]) -> None:
-    """Counts sentences that a rule took or changed."""
+    """Adds sentences that a rule dropped or changed."""
     self._count(file, LINES + reason, len(lines))
     self._remember(reason, lines)
 
   def miss(self, templates: Iterable[str]) -> None:
-    """Counts templates for which a sentence was dropped, by their names.
+    """Adds sentences that were dropped for an unknown template, by its name.
 
     The case of the first letter does not matter, as in MediaWiki; the first
     spelling is shown.
+
+    Args:
+      templates: the name of the template for each sentence.
     """
     for name in templates:
       entry = self._templates.setdefault(name[:1].upper() + name[1:], [name, 0])
@@ -120,12 +124,12 @@ class Stats:
     }
 
   def _missed(self) -> dict[str, int]:
-    """Returns template → sentences, those of the most sentences first."""
+    """Returns template → number of sentences, the largest number first."""
     entries = sorted(self._templates.values(), key=lambda x: (-x[1], x[0]))
     return dict(entries)
 
   def losses(self) -> str:
-    """Says in a line what documents and lines were lost to."""
+    """Returns the losses in one line: "2 too few words, 3 boilerplate"."""
     reasons = [
       f"{count} {name.removeprefix(kind)}"
       for kind in (DROPPED, LINES)
@@ -136,20 +140,20 @@ class Stats:
 
 
 def to_json(content: dict[str, Any]) -> str:
-  """Returns the content of the file."""
+  """Returns the JSON text of stats.json."""
   return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 
 
 def count_words(text: str) -> int:
-  """Counts the words of a normalised text, which one space parts.
+  """Counts the words of a normalised text, where one space separates words.
 
-  Some ten times faster than to split it, and all text is counted.
+  Counting spaces is some ten times faster than splitting the text.
   """
   return text.count(" ") + bool(text)
 
 
 class _Lengths:
-  """A histogram whose steps grow with the length: 1, 2, 3, 4-5, 6-7, 8-11 …"""
+  """A histogram of lengths with growing bins: 1, 2, 3, 4-5, 6-7, 8-11 …"""
 
   _STARTS = sorted(start << bits for start in (2, 3) for bits in range(40))
   _STARTS.insert(0, 1)
@@ -163,7 +167,10 @@ class _Lengths:
     )
 
   def histogram(self) -> dict[str, int]:
-    """Returns the steps from the shortest to the longest, empty ones too."""
+    """Returns bin → count, from the shortest to the longest length that occurs.
+
+    Empty bins between these are included.
+    """
     most = max(self._counts, default=-1)
     steps = range(min(self._counts, default=0), most + 1)
     return {self._name(step): self._counts[step] for step in steps}
@@ -174,7 +181,7 @@ class _Lengths:
 
 
 class _Letters:
-  """How often each letter stands in the text that was added."""
+  """Counts how often each letter occurs in the text that was added."""
 
   _SLICE = 1 << 20  # characters at a time; numpy needs 12 bytes for each
 
@@ -188,7 +195,7 @@ class _Letters:
       self._characters[: len(counts)] += counts
 
   def counts(self) -> dict[str, int]:
-    """Returns letter → how often, in either case, the most frequent first."""
+    """Returns lower-case letter → count of both cases, largest count first."""
     by_letter: collections.Counter[str] = collections.Counter()
     for code in np.flatnonzero(self._characters).tolist():
       letter = chr(code)

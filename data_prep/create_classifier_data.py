@@ -12,7 +12,7 @@ def main(
   columns: classifier_data.Columns,
   cleaning: tweets.Options,
 ) -> None:
-  """Reads, splits, writes, and says what the set holds."""
+  """Builds the set; logs the numbers of its rows."""
   classifier_sets.build(settings, columns, cleaning)
 
 

@@ -12,7 +12,7 @@ from data_prep import options, pretraining_data
 
 
 def main(settings: pretraining_data.Options) -> None:
-  """Writes the records and says what they are."""
+  """Writes the records; logs their counts."""
   runner = None
   if settings.runner == "beam":
     from data_prep import beam_runner

@@ -1,7 +1,8 @@
-"""Documents that were there before, word for word or nearly.
+"""Finds documents that are exact or near copies of earlier documents.
 
-Duplicates make a model learn by heart, and evaluation documents known (Lee et
-al. 2022, arXiv 2107.06499). The first copy stays, in the order of the input.
+A model memorises duplicates, and an evaluation document that was seen in
+training proves nothing (Lee et al. 2022, arXiv 2107.06499). The first copy
+stays, in the order of the input.
 """
 
 import collections
@@ -14,27 +15,28 @@ import numpy as np
 
 from data_prep import similarity
 
-# As Lee et al. A word is what stands between white space, in lower case.
+# As Lee et al. A word is the text between white space, in lower case.
 _RUNS = similarity.Runs(
   length=5, part_of_word=lambda letter: not letter.isspace()
 )
 # Thousands of documents made from one template agree in many bands without being
-# near duplicates. Of each band the first so many are remembered, and a document
-# is compared with so many of all bands, those that agree in the most bands.
+# near duplicates. So the index keeps at most this many documents for the key of
+# a band, and compares a document with at most this many: those that agree with
+# the document in the most bands.
 _MOST_ALIKE = 1000
 
 _WORD = re.compile(r"\w+")
-# Shorter sentences (Тийм. Баярлалаа.) are everybody's.
+# Shorter sentences (Тийм. Баярлалаа.) occur in many texts by chance.
 _FEWEST_WORDS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-  """What near duplicates of a document are found by.
+  """The hashes by which near duplicates of a document are found.
 
   Attributes:
-    runs: uint32 [at most 1,024], its hashed runs of five words.
-    minima: uint32 [160], its MinHash.
+    runs: uint32 [at most 1,024], the document's hashed runs of five words.
+    minima: uint32 [160], the document's MinHash.
   """
 
   runs: np.ndarray
@@ -42,10 +44,12 @@ class Signature:
 
 
 def signatures(documents: Sequence[Sequence[str]]) -> list[Signature]:
-  """Returns the signature of each document; faster than one by one.
+  """Returns the signature of each document.
+
+  One call for many documents is faster than a call for each.
 
   Args:
-    documents: the sentences of each.
+    documents: the sentences of each document.
   """
   texts = [" ".join(sentences).lower() for sentences in documents]
   sketches = similarity.sketches(texts, _RUNS)
@@ -60,21 +64,21 @@ def signature(sentences: Sequence[str]) -> Signature:
 
 
 class Duplicates:
-  """Remembers the documents that it has seen.
+  """Remembers the documents that it has seen, and recognises their copies.
 
-  A document is a near duplicate if it is as similar to a document that was
-  kept as the threshold says (`similarity.jaccard`). Documents that were dropped
-  do not count: of a chain A, B, C in which only neighbours are similar enough,
-  B goes as a copy of A, and C stays, since no copy of C was kept.
+  A document is a near duplicate if its similarity (`similarity.jaccard`) to a
+  kept document is at least the threshold. Dropped documents do not count: of a
+  chain A, B, C in which only neighbours are similar enough, B is dropped as a
+  copy of A, and C stays, since no copy of C was kept.
 
-  Memory a document, measured on 40,000 documents: 120 bytes for exact
+  Memory of a document, measured on 40,000 documents: 120 bytes for exact
   duplicates alone. For near duplicates at a threshold of 0.8, 3.3 kB with 250
   words and 6.6 kB with 1,000 or more; at 0.5 and 0.6, 5.0 kB with 250 words and
   8.4 kB with 1,000 or more.
 
   Args:
-    threshold: the similarity of two documents' runs of five words from which
-      they are near duplicates; 0 to look for exact duplicates alone.
+    threshold: the smallest similarity of two documents' runs of five words at
+      which they are near duplicates; 0 looks for exact duplicates alone.
   """
 
   def __init__(self, threshold: float):
@@ -85,7 +89,7 @@ class Duplicates:
   def seen(
     self, sentences: Sequence[str], signature: Signature | None
   ) -> str | None:
-    """Remembers a document; returns how it was there before.
+    """Remembers a document; returns of which kind of duplicate it is.
 
     Args:
       sentences: the document.
@@ -105,24 +109,24 @@ class Duplicates:
 
 
 class _Index:
-  """Documents none of which is a near duplicate of an earlier one."""
+  """An index of kept documents, by the band keys of their MinHash."""
 
   def __init__(self, threshold: float):
     self._threshold = threshold
     self._bands = similarity.bands(threshold)
     self._runs: list[np.ndarray] = []  # by the number of the document
-    # Key of a band → the first document with it, and the others: most keys
-    # are of one document.
+    # Key of a band → the first document with this key, and the later ones.
+    # Most keys have one document only.
     self._first: dict[int, int] = {}
     self._more: dict[int, list[int]] = {}
 
   def add(self, new: Signature) -> bool:
-    """Adds a document unless it is a near duplicate; says whether it did."""
+    """Adds a document unless it is a near duplicate; returns whether it did."""
     (keys,) = similarity.band_keys(new.minima[None], self._bands).tolist()
     if self._holds(new.runs, self._proposed(keys)):
       return False
     number = len(self._runs)
-    self._runs.append(new.runs.copy())  # it may be a part of a larger array
+    self._runs.append(new.runs.copy())  # a view would keep a larger array
     for key in keys:
       if self._first.setdefault(key, number) == number:
         continue
@@ -132,7 +136,7 @@ class _Index:
     return True
 
   def _proposed(self, keys: Sequence[int]) -> list[int]:
-    """Returns the documents that agree in a band, up to _MOST_ALIKE."""
+    """Returns the documents that share a band's key, at most _MOST_ALIKE."""
     agreeing: collections.Counter[int] = collections.Counter()
     for key in keys:
       if key in self._first:
@@ -141,7 +145,7 @@ class _Index:
     return [number for number, _ in agreeing.most_common(_MOST_ALIKE)]
 
   def _holds(self, runs: np.ndarray, proposed: Sequence[int]) -> bool:
-    """Says whether one of the proposed documents is similar enough."""
+    """Returns whether one of the proposed documents is similar enough."""
     if not proposed:
       return False
     sets = similarity.Sets.of([runs, *(self._runs[n] for n in proposed)])
@@ -153,9 +157,10 @@ class _Index:
 class Evaluation:
   """The texts of evaluation sets, which training must not see.
 
-  A sentence is one of theirs when they share a run of eight words (the length
-  that the PaLM report counts overlap in, arXiv 2204.02311, section 8), or all
-  of its words where it has fewer. Case and punctuation do not count.
+  A sentence overlaps with a text when both hold the same run of eight words
+  (the length by which the PaLM report counts overlap, arXiv 2204.02311, section
+  8). A sentence of four to seven words overlaps with a text of the same words
+  only; a shorter sentence never overlaps. Case and punctuation do not count.
 
   Args:
     texts: of the sets.
@@ -167,7 +172,7 @@ class Evaluation:
     self._runs = {run for text in texts for run in self._runs_of(text)}
 
   def holds(self, sentence: str) -> bool:
-    """Says whether a sentence overlaps with an evaluation text."""
+    """Returns whether a sentence overlaps with an evaluation text."""
     return not self._runs.isdisjoint(self._runs_of(sentence))
 
   def _runs_of(self, text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The corpus format: one sentence a line, a blank line between documents.
 
-google-research/albert and bert read and write the same. A document is what
-belongs together as running text: an article, an article's section, a chapter.
+google-research/albert and bert use the same format. A document is one running
+text: an article, a section of an article, a chapter.
 """
 
 import dataclasses
@@ -14,10 +14,11 @@ import numpy as np
 
 from data_prep import options, storage
 
-# Isolated lines have no documents; this many stand or fall together.
+# Isolated lines form no documents. Groups of this many lines are held out, or
+# used, together.
 _LINES_A_GROUP = 100
 
-# Larger weights are slips of the keyboard: nobody reads a text so often.
+# Larger weights are taken for typing errors.
 _LARGEST_WEIGHT = 1e6
 
 
@@ -27,8 +28,8 @@ class Document:
 
   Attributes:
     sentences: in their order, none empty.
-    weight: how often it is used, against others of weight 1.
-    isolated: the order of its lines means nothing: headlines, lyrics.
+    weight: how often the document is used, relative to a weight of 1.
+    isolated: whether the order of the lines means nothing, as in headlines.
   """
 
   sentences: tuple[str, ...]
@@ -36,14 +37,14 @@ class Document:
   isolated: bool = False
 
   def content(self) -> int:
-    """Returns 64 bits of the hash of the sentences."""
+    """Returns the first 64 bits of the SHA-256 of the sentences."""
     digest = hashlib.sha256("\n".join(self.sentences).encode()).digest()
     return int.from_bytes(digest[:8], "little")
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """Corpus files that are read alike."""
+  """Corpus files that share a weight and a kind of lines."""
 
   paths: tuple[str, ...]
   weight: float = 1.0
@@ -51,9 +52,9 @@ class Files:
 
 
 def weighted(patterns: str, isolated: bool = False) -> list[Files]:
-  """Finds the files of `pattern:weight,pattern`; no weight stands for 1.
+  """Returns the files of `pattern:weight,pattern`; the default weight is 1.
 
-  A file that two patterns name is read once, with the first one's weight.
+  A file that two patterns match is read once, with the first pattern's weight.
 
   Raises:
     options.InputError: for a pattern that no file matches, and for a weight
@@ -70,9 +71,13 @@ def weighted(patterns: str, isolated: bool = False) -> list[Files]:
 
 
 def _weight(pattern: str) -> tuple[str, float]:
-  """Divides `pattern:weight`; what follows the last colon may be no number.
+  """Returns (pattern, weight) of `pattern:weight`.
 
-  A file whose very name is `pattern:weight` has the weight 1.
+  The weight is 1 when there is no colon, when no number follows the last colon,
+  and when a file has the very name `pattern:weight`.
+
+  Raises:
+    options.InputError: for a weight that is not above 0, or too large.
   """
   path, colon, text = pattern.rpartition(":")
   try:
@@ -92,7 +97,7 @@ def _weight(pattern: str) -> tuple[str, float]:
 
 
 def read(parts: Iterable[Files]) -> Iterator[Document]:
-  """Yields the documents of corpus files; a file's end ends a document."""
+  """Yields the documents of corpus files; the end of a file ends a document."""
   for files in parts:
     for path in files.paths:
       lines = storage.lines(path)
@@ -101,7 +106,7 @@ def read(parts: Iterable[Files]) -> Iterator[Document]:
 
 
 def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-  """Yields the runs of lines between blank lines."""
+  """Yields each run of lines that are not blank, as a tuple."""
   sentences: list[str] = []
   for line in lines:
     if stripped := line.strip():
@@ -114,20 +119,20 @@ def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _groups(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-  """Yields isolated lines in groups, whatever blank lines stand between."""
+  """Yields isolated lines in groups of _LINES_A_GROUP; skips blank lines."""
   full = filter(None, map(str.strip, lines))
   while group := tuple(itertools.islice(full, _LINES_A_GROUP)):
     yield group
 
 
 def ids(contents: np.ndarray) -> np.ndarray:
-  """Returns the numbers that stand for documents wherever chance is keyed.
+  """Returns the ids of documents, from which all random keys are made.
 
-  They depend neither on the shard nor on the order of other documents; the
-  second of two equal documents has another number than the first.
+  An id depends neither on the shard nor on the order of other documents. Equal
+  documents have different ids.
 
   Args:
-    contents: uint64 [documents], in the order of the corpus.
+    contents: uint64 [documents], `Document.content` in the order of the corpus.
 
   Returns:
     uint64 [documents].

@@ -1,4 +1,4 @@
-"""The known corpora: where they lie, and how they get here whole.
+"""Downloads the known corpora, and checks their checksums.
 
 | corpus | where | licence |
 | --- | --- | --- |
@@ -19,7 +19,7 @@ from data_prep import json_files, options, transfers
 
 WIKIPEDIA_HOST = "https://dumps.wikimedia.org"
 NEWS_HOST = "https://cloud-api.yandex.net"
-# As tugstugi/mongolian-nlp's README names it.
+# From the README of tugstugi/mongolian-nlp.
 _NEWS_KEY = "https://yadi.sk/d/z5e3MVnKvFvF6w"
 
 _MOST_DESCRIPTION = 1 << 20  # bytes of a checksum list or an API's answer
@@ -73,11 +73,11 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Located:
-  """A file to fetch, and how to know that it came whole.
+  """A file to download, with its checksum.
 
   Attributes:
-    url: where.
-    name: the file's name here.
+    url: the address.
+    name: the name of the downloaded file.
     algorithm: of the checksum, as hashlib names it.
     checksum: hexadecimal.
   """
@@ -89,10 +89,11 @@ class Located:
 
 
 def fetch(source: str, settings: Options) -> str:
-  """Returns the path of a source's corpus, downloaded if it is not there.
+  """Downloads the corpus of a source unless it is there; returns its path.
 
   Raises:
-    options.InputError: when it cannot be had, or came damaged.
+    options.InputError: for a source without a known corpus, a failed download,
+      or a wrong checksum.
   """
   locate = {"wikipedia": _wikipedia, "news": _news}.get(source)
   if locate is None:
@@ -122,7 +123,7 @@ def fetch(source: str, settings: Options) -> str:
 
 
 def _wikipedia(settings: Options) -> Located:
-  """Finds a dump, `latest` by the date that its list of checksums names."""
+  """Finds a dump in its list of checksums, which dates the `latest` dump."""
   host = settings.download_host or WIKIPEDIA_HOST
   base = f"{host}/{settings.wiki}"
   date = settings.dump_date
@@ -141,7 +142,11 @@ def _wikipedia(settings: Options) -> Located:
 
 
 def _news(settings: Options) -> Located:
-  """Asks Yandex Disk's public API for the file's address and SHA-256."""
+  """Asks Yandex Disk's public API for the file's address and SHA-256.
+
+  Raises:
+    options.InputError: for an answer without them.
+  """
   host = settings.download_host or NEWS_HOST
   key = parse.quote(_NEWS_KEY, safe="")
   answer = _small(f"{host}/v1/disk/public/resources?public_key={key}")
@@ -158,7 +163,7 @@ def _news(settings: Options) -> Located:
 
 
 def _small(url: str) -> str:
-  """Returns the text of a short file."""
+  """Downloads a short file; returns its text."""
   text = transfers.small(url, _MOST_DESCRIPTION, _ADVICE)
   return text.decode("utf-8", "replace")
 

@@ -1,8 +1,8 @@
-"""Masks made in training, others at each step: the same function as in records.
+"""Masks examples during training, anew at each step, as the records are masked.
 
 A mask is a function of (seed, step, row of the batch), so a resumed run sees
-those of an uninterrupted one. It runs in numpy on the host: a TPU that is
-fed by other machines takes static records.
+the masks of an uninterrupted run. The function runs in numpy on the host: a TPU
+that other machines feed takes static records.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ def mask(
   how: masking.Settings,
   tokenizer: tokenization.Tokenizer,
 ) -> masking.Masked:
-  """Masks a batch, or the part of one that a device computes.
+  """Masks a batch, or one device's part of a batch.
 
   Args:
     features: input_ids, input_mask, segment_ids and token_boundary, int
       [rows, length].
-    step: of training; with the row it keys the chance.
+    step: of training; step and row make the random key.
     rows: int [rows], each example's place in the whole batch.
-    how: how much and in which units.
+    how: how much is masked, and in which units.
     tokenizer: for the special ids.
   """
   ids = features[records.INPUT_IDS].astype(np.int64)
@@ -58,8 +58,9 @@ def masker(
 ):
   """Returns a function for tf.data that masks parsed records.
 
-  It takes the step, the rows' places in the whole batch, int32 [rows], and the
-  features of records; what it returns has the names and shapes of static ones.
+  The function takes the step, the rows' places in the whole batch (int32
+  [rows]) and the features of the records. It returns features with the names
+  and shapes of statically masked records.
   """
   import tensorflow as tf
 

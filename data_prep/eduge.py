@@ -1,8 +1,8 @@
 """Eduge: 75,661 Mongolian news articles in nine classes, as published.
 
-A CSV with the columns `news` and ` label`, the second with a space ahead. The
-predecessors' scores are for a split of it by position, whose test part's rows
-of each class they published.
+The file is a CSV with the columns `news` and ` label`; the second name begins
+with a space. The published scores are for a split by position, of which the
+number of test rows of each class was published too.
 """
 
 import collections
@@ -32,16 +32,16 @@ SUPPORTS = {
 def check(
   rows: Sequence[classifier_data.Row], test: Sequence[int], path: str
 ) -> None:
-  """Compares the predecessors' test part of the published file with theirs.
+  """Compares the number of test rows of each class with the published numbers.
 
   Args:
-    rows: all, in their order. Files of another number are not the published
-      one, and only logged.
+    rows: all, in their order. A file with another number of rows than the
+      published one is not compared; this is logged.
     test: positions of the test rows.
     path: for messages.
 
   Raises:
-    options.InputError: for a difference.
+    options.InputError: when a number differs.
   """
   if len(rows) != ROWS:
     logging.info(

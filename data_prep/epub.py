@@ -1,7 +1,8 @@
-"""E-books: the running text of an .epub, a chapter a document.
+"""Reads the running text of e-books (.epub), one document for each chapter.
 
-EPUB 2 and 3, and what Calibre makes. The zip is read in memory, member by
-member, and nothing is unpacked; XML may neither declare entities nor fetch.
+EPUB 2 and 3, and the output of Calibre, can be read. The zip is read in memory,
+member by member; nothing is unpacked to disk. XML may neither declare entities
+nor fetch files.
 """
 
 import dataclasses
@@ -30,13 +31,14 @@ _BLOCKS = frozenset(
   "th table pre figure figcaption aside body hr h1 h2 h3 h4 h5 h6".split()
 )
 _HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
-_APART = frozenset("li dt dd blockquote pre hr".split())  # no paragraph goes on
+_APART = frozenset("li dt dd blockquote pre hr".split())  # they end a paragraph
 _SILENT = frozenset(
   "script style head svg math nav img audio video table object iframe rt rp"
   " figcaption".split()
 )
-# What epub:type, role (without "doc-") and the guide call what is no running
-# text: names of the EPUB structural vocabulary and of EPUB 2's guide.
+# Values of epub:type, role (without "doc-") and the guide's type that mark a
+# part without running text: names of the EPUB structural vocabulary and of
+# EPUB 2's guide.
 _MATTER = frozenset(
   "acknowledgements acknowledgments backlink bibliography colophon"
   " copyright-page cover dedication endnote endnotes epigraph footnote"
@@ -70,13 +72,13 @@ _IMPRINT = re.compile(
   r"|бүх эрх (нь )?хуулиар хамгаалагдсан|хэвлэлийн хуудас\W*\d"
   r"|хэвлэлийн эх\w* бэлтгэ|Project Gutenberg)"
 )
-_SHORT_WORDS = 12  # guess: longer ones are sentences that speak of an imprint
+_SHORT_WORDS = 12  # guess: a longer line is a sentence that names an imprint
 _IMPRINT_WORDS = 300  # guess: of a whole imprint
 _LEADER = re.compile(r"(\.{4,}|…{2,}|( \.){3,}|_{3,})\s*\d{1,4}\.?$")
 _START = re.compile(r"\*\*\* ?START OF TH", re.IGNORECASE)
 _END = re.compile(r"\*\*\* ?END OF TH", re.IGNORECASE)
 _CHAPTER_WORDS = (
-  60  # guess: what is shorter is part of another, or front matter
+  60  # guess: a shorter section is a part of another, or front matter
 )
 
 _MARK = re.compile(r"\s*([\[(]?)(\d{1,3}|[*†‡]{1,3})[\])]?\s*")
@@ -108,7 +110,11 @@ class Book:
 
 
 def items(path: str) -> Iterator[Book]:
-  """Yields the one book of a file."""
+  """Yields the one book of a file.
+
+  Raises:
+    options.InputError: for a book of more than 200 MB.
+  """
   size = storage.size(path) or 0
   if size > _LARGEST_BOOK:
     raise options.InputError(
@@ -120,7 +126,7 @@ def items(path: str) -> Iterator[Book]:
 
 
 def chapters(book: Book) -> list[list[str]] | cleaning.Drop:
-  """Returns the chapters as lists of paragraphs, or why there are none."""
+  """Returns the paragraphs of each chapter, or a Drop that says why not."""
   try:
     with zipfile.ZipFile(io.BytesIO(book.content)) as archive:
       return _chapters(archive)
@@ -158,7 +164,7 @@ def _chapters(archive: zipfile.ZipFile) -> list[list[str]] | cleaning.Drop:
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-  """A paragraph, or a line of one.
+  """A paragraph, or a line of a paragraph.
 
   Attributes:
     text: with line breaks.
@@ -177,7 +183,7 @@ def _letters(pages: Sequence[Sequence[_Block]]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Section:
-  """What stands under a heading, or from a page's top to the first one."""
+  """The text under a heading, or from a page's top to its first heading."""
 
   page: int
   heading: str = ""
@@ -187,7 +193,7 @@ class _Section:
     return sum(len(block.text.split()) for block in self.blocks)
 
   def is_matter(self) -> bool:
-    """Says whether it is a contents list, notes, an imprint …"""
+    """Returns whether it has no running text: contents, notes, an imprint …"""
     imprint = sum(_is_imprint(block.text) for block in self.blocks)
     if self.words() < _IMPRINT_WORDS and imprint > bool(self.heading):
       return True
@@ -195,7 +201,7 @@ class _Section:
     return _label(self.heading or first) in _NO_CHAPTERS
 
   def text(self) -> list[str]:
-    """Returns the running text: no contents list, no line of an imprint."""
+    """Returns the paragraphs, without contents lists and imprint lines."""
     kept = []
     for is_link, row in itertools.groupby(self.blocks, lambda b: b.is_link):
       texts = [block.text for block in row]
@@ -209,18 +215,18 @@ class _Section:
 
 
 def _is_imprint(text: str) -> bool:
-  """Says so of short lines, and of long ones by how they begin."""
+  """Returns whether a short line, or the start of a long one, is an imprint."""
   short = len(text.split()) <= _SHORT_WORDS
   return bool(_IMPRINT.search(text if short else text[:20]))
 
 
 def _label(text: str) -> str:
-  """Returns what the spellings of a heading have in common."""
+  """Returns the letters of a heading in lower case, to compare headings."""
   return "".join(filter(str.isalpha, text.lower()))
 
 
 def _sections(pages: Sequence[Sequence[_Block]]) -> list[_Section]:
-  """Parts pages at headings; cuts off what Project Gutenberg puts around."""
+  """Splits pages at headings; drops Project Gutenberg's text around a book."""
   sections: list[_Section] = []
   for number, blocks in enumerate(pages):
     sections.append(_Section(number))
@@ -237,9 +243,11 @@ def _sections(pages: Sequence[Sequence[_Block]]) -> list[_Section]:
 
 
 def _running(sections: Sequence[_Section]) -> list[list[str]] | cleaning.Drop:
-  """Drops what is no running text; joins short sections to the one before.
+  """Returns the paragraphs of each chapter, or a Drop if there is none.
 
-  A short one on a page behind the last chapter's is an advertisement.
+  A section of fewer than 60 words belongs to the chapter before it. Such short
+  sections are dropped before the first chapter (front matter), and on pages
+  after the last chapter (advertisements).
   """
   half = sum(section.words() for section in sections) / 2
   kept: list[list[str]] = []
@@ -267,7 +275,7 @@ def _running(sections: Sequence[_Section]) -> list[list[str]] | cleaning.Drop:
 
 
 def _is_encrypted(archive: zipfile.ZipFile) -> bool:
-  """Fonts may be obscured in a free book; its pages may not."""
+  """Returns whether pages are encrypted; obscured fonts alone do not count."""
   name = "META-INF/encryption.xml"
   if name not in archive.namelist():
     return False
@@ -279,7 +287,7 @@ def _is_encrypted(archive: zipfile.ZipFile) -> bool:
 
 
 def _is(element: Any, name: str) -> bool:
-  """Compares a tag without its namespace."""
+  """Returns whether an element has a tag, in any namespace."""
   return str(element.tag).rpartition("}")[2] == name
 
 
@@ -292,7 +300,10 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _reading_order(archive: zipfile.ZipFile) -> Iterator[tuple[str, bool]]:
-  """Yields the pages of the spine; True with what is called no running text."""
+  """Yields the name of each page in reading order, and whether it is no text.
+
+  A page is no text where its names in the book say so: cover, contents, notes.
+  """
   container = ElementTree.fromstring(_member(archive, "META-INF/container.xml"))
   package = next(
     (e.get("full-path", "") for e in container.iter() if _is(e, "rootfile")), ""
@@ -324,7 +335,7 @@ def _blocks(page: bytes) -> list[_Block]:
   """Returns the paragraphs of a page.
 
   Raises:
-    ValueError: when it is not text, or nested too deeply.
+    ValueError: when the page is not text, or nested too deeply.
   """
   text = _DECLARATIONS.sub("", _decoded(page), count=1)
   if not text.strip():
@@ -336,14 +347,18 @@ def _blocks(page: bytes) -> list[_Block]:
   )  # fmt: skip
   reader = _Reader()
   reader.read(html.document_fromstring(text.encode(), parser=parser))
-  # The parser leaves out what lies too deep, and only its log says so.
+  # The parser drops elements that lie too deep; only its log says so.
   if any(e.type_name == "ERR_RESOURCE_LIMIT" for e in parser.error_log):
     raise ValueError("a page is nested too deeply")
   return reader.blocks
 
 
 def _decoded(page: bytes) -> str:
-  """Returns a page's text, by its byte order mark or what it says."""
+  """Decodes a page by its byte order mark or its declared encoding, else UTF-8.
+
+  Raises:
+    ValueError: for bytes that are not text.
+  """
   stated = _ENCODING.search(page[:1024])
   encoding = (stated[1] or stated[2]).decode() if stated else "utf-8"
   if page.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -355,10 +370,10 @@ def _decoded(page: bytes) -> str:
 
 
 class _Reader:
-  """Walks a page; gathers the text of its innermost blocks.
+  """Walks a page and collects the text of its innermost blocks.
 
   Attributes:
-    blocks: in the order of the page; an empty one parts paragraphs.
+    blocks: in the order of the page; an empty block separates paragraphs.
   """
 
   def __init__(self) -> None:
@@ -367,7 +382,7 @@ class _Reader:
     self._links = self._linked = 0  # how deep in links; letters in them
 
   def read(self, root: Any) -> None:
-    """Takes in an element and all in it, however deep."""
+    """Reads an element and all its descendants, without recursion."""
     walk = etree.iterwalk(root, events=("start", "end"))
     for event, element in walk:
       if event == "end":
@@ -376,7 +391,7 @@ class _Reader:
         walk.skip_subtree()
 
   def _enter(self, element: Any) -> bool:
-    """Goes into an element; False when nothing in it is running text."""
+    """Reads the start of an element; returns whether to read its content."""
     if element.tag in _BLOCKS:
       self._end_block(False)
     if element.tag == "a":
@@ -404,7 +419,7 @@ class _Reader:
     self._add(tail)
 
   def _is_first_letter(self) -> bool:
-    """Says whether a block has only its large first letter so far."""
+    """Returns whether the block has only its large first letter so far."""
     return len(self._text) < 8 and bool(
       _CAPITAL.fullmatch("".join(self._text).strip())
     )
@@ -415,7 +430,11 @@ class _Reader:
       self._linked += sum(map(str.isalnum, text)) if self._links else 0
 
   def _is_note_mark(self, element: Any) -> bool:
-    """Says whether an element is a note's number; writes 10⁶ and км² so."""
+    """Returns whether to skip an element: a note mark or a superscript.
+
+    The superscript of a number or a unit is not lost: 10⁶ and км² are written
+    with superscript characters.
+    """
     if element.tag not in ("a", "sup"):
       return False
     text = "".join(itertools.islice(element.itertext(), 8))

@@ -1,9 +1,9 @@
-"""Documents to examples: the stage that takes the time, whoever runs it.
+"""Turns documents into serialised examples: the first stage of the records.
 
-A range of documents becomes serialised examples, each with its bucket and its
-key: a function of the range and the recipe. A bucket in the order of its keys
-is a file, so the bytes depend neither on the number of workers nor on the
-runner.
+The bucket and the sort key of each example are functions of the range of
+documents and the options (the recipe). A file holds the examples of a bucket in
+the order of their keys. So its bytes depend neither on the number of workers
+nor on the runner.
 """
 
 import collections
@@ -168,27 +168,30 @@ class Recipe(TextPreparation):
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Recipe":
-    """The recipe that a manifest's parameters tell of."""
+    """Returns the recipe that the parameters of a manifest hold."""
     kept = json_files.known(Recipe, parameters)
     return json_files.made(cls, kept, "the parameters of the records' manifest")
 
   def predictions(self) -> int:
-    """The most pieces that are masked in an example."""
+    """Returns the largest number of masked pieces in an example."""
     return self.max_predictions_per_seq or math.ceil(
       self.max_seq_length * self.masked_lm_prob
     )
 
   def slots(self) -> int:
-    """The length of the masked_lm_* features, as google-research/albert's."""
+    """Returns the length of the masked_lm_* features, as upstream pads them."""
     return self.predictions() * (2 if self.do_permutation else 1)
 
   def seed(self, apart: bool) -> int:
-    """Evaluation examples stay the same whatever the seed of training is."""
+    """Returns the seed, which for held-out examples (`apart`) is constant."""
     return held_out.SALT if apart else self.random_seed
 
 
 def masks(recipe: Recipe, apart: bool) -> masking.Settings:
-  """Returns how examples are masked: plainly where they are held out."""
+  """Returns the settings of masking.
+
+  Held-out examples (`apart`) are masked without n-grams and permutation.
+  """
   return masking.Settings(
     masked_lm_prob=recipe.masked_lm_prob,
     max_predictions=recipe.predictions(),
@@ -203,13 +206,13 @@ def masks(recipe: Recipe, apart: bool) -> masking.Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-  """A document on its way to examples.
+  """A document as the first stage reads it.
 
   Attributes:
-    id: what chance about it is keyed by.
-    uses: how often it is cut into examples.
+    id: the number from which its random keys are made.
+    uses: how many times it is cut into examples.
     sentences: none empty.
-    isolated: its lines make no sentence pairs.
+    isolated: whether its lines make no sentence pairs.
   """
 
   id: int
@@ -220,7 +223,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """What stage one does at a time: some documents, all held out or none."""
+  """A task of the first stage: documents that are all held out, or all not."""
 
   held_out: bool
   texts: tuple[Text, ...]
@@ -230,14 +233,20 @@ class Range:
     return "eval" if self.held_out else "train"
 
   def letters(self) -> int:
-    """Letters of the sentences, each use counted."""
+    """Returns the letters of the sentences, counted once for each use."""
     return sum(sum(map(len, text.sentences)) * text.uses for text in self.texts)
 
 
 def texts(
   corpus: Iterable[documents.Document], survey: held_out.Survey, recipe: Recipe
 ) -> Iterator[tuple[bool, documents.Document, Text]]:
-  """Yields (held out?, document, text) in the order that was surveyed."""
+  """Yields (whether held out, document, text) in the order of the corpus.
+
+  Args:
+    corpus: the documents, in the order of the survey.
+    survey: their ids, and which of them are held out.
+    recipe: decides how often a document is used.
+  """
   # Not .tolist(), which takes ten times the memory.
   for document, number, apart in zip(
     corpus, map(int, survey.ids), map(bool, survey.held_out), strict=True
@@ -249,7 +258,10 @@ def texts(
 
 
 def _uses(number: int, weight: float, recipe: Recipe) -> int:
-  """Returns dupe_factor x weight, its fraction as a chance of one use more."""
+  """Returns dupe_factor x weight, rounded up or down at random, keyed by id.
+
+  The mean of the rounded numbers is dupe_factor x weight.
+  """
   whole, fraction = divmod(recipe.dupe_factor * weight, 1)
   if not fraction:
     return int(whole)
@@ -262,11 +274,11 @@ def _uses(number: int, weight: float, recipe: Recipe) -> int:
 
 @dataclasses.dataclass
 class Made:
-  """What stage one makes of a range.
+  """The examples of a range, and their counts.
 
   Attributes:
-    counts: by `train_` or `eval_` and what is counted.
-    buckets: each bucket's (sort key, serialised example).
+    counts: name → count; each name begins with `train_` or `eval_`.
+    buckets: bucket → its (sort key, serialised example) pairs.
   """
 
   counts: Counts
@@ -280,11 +292,11 @@ def of_range(
   spm_model_file: str,
   pool: random_segments.Pool | None = None,
 ) -> Made:
-  """Stage one: turns documents into examples, by bucket.
+  """Runs the first stage: turns the documents of a range into examples.
 
   Args:
     task: the documents.
-    buckets: how many there are.
+    buckets: the number of buckets.
     recipe: how examples are made.
     spm_model_file: the tokenizer.
     pool: where random second segments come from, with
@@ -301,7 +313,7 @@ def of_range(
   result = Made(
     _counted_text(task, spans, pairs), collections.defaultdict(list)
   )
-  # The layout looks up a place for padding too.
+  # Padding indexes the stream too, so the stream needs at least one piece.
   behind = np.zeros(1, np.int32) if pool is None else pool.pieces
   stream = np.concatenate([own, behind])
   step = max(1, _PIECES_A_BLOCK // recipe.max_seq_length)
@@ -338,7 +350,7 @@ def of_range(
 def _tokenizer(
   model_file: str, settings: tokenization.Settings
 ) -> tokenization.Tokenizer:
-  """Read once a process."""
+  """Returns the tokenizer, which a process loads once."""
   return tokenization.Tokenizer.with_settings(model_file, settings)
 
 
@@ -360,7 +372,7 @@ def _instances(
   recipe: Recipe,
   pool: random_segments.Pool | None,
 ) -> tuple[list[instances.Span], instances.Instances]:
-  """Cuts every document of the range, once a use.
+  """Cuts every document of the range into examples, once for each use.
 
   Args:
     task: the documents.
@@ -369,7 +381,7 @@ def _instances(
     recipe, pool: as those of `of_range`.
 
   Returns:
-    the documents as spans of the pieces, and what they are cut into.
+    The documents as spans of the pieces, and the examples as spans of segments.
   """
   ends = np.cumsum(list(map(len, encoded)), dtype=np.int64)
   last = np.cumsum([len(text.sentences) for text in task.texts]) - 1
@@ -393,10 +405,11 @@ class _Laid(NamedTuple):
 
   Attributes:
     rows: [rows, length].
-    keys: uint64 [rows, 3], what their chance is keyed by.
-    order: uint64 [rows], their place in the file.
+    keys: uint64 [rows, 3], the random key of each row.
+    order: uint64 [rows], the sort key of each row in the file.
     labels: int64 [rows], or [rows, labels] where packed.
-    firsts: int64 [rows, labels], where each example begins; None: at 0.
+    firsts: int64 [rows, labels], where each packed example begins; None where
+      rows are not packed.
   """
 
   rows: instances.Sequences
@@ -407,7 +420,7 @@ class _Laid(NamedTuple):
 
 
 def _packed(laid: _Laid, max_seq_length: int, pad_id: int) -> _Laid:
-  """Puts examples together in rows; the first one's key is the row's."""
+  """Packs several examples into each row, which takes the first one's keys."""
   sequences, mask = laid.rows, laid.rows.mask
   where = packing.places(mask.sum(1), laid.order, max_seq_length)
   rows = instances.Sequences(
@@ -433,13 +446,13 @@ def _masked(
   recipe: Recipe,
   apart: bool,
 ) -> records.PretrainingBatch:
-  """Masks the laid out examples, where masks are written.
+  """Returns the batch to write, with masks unless training makes the masks.
 
   Args:
     laid: the examples.
     starts: bool [rows, length], where a piece begins a word.
-    tokenizer, recipe: what they are made with.
-    apart: held out.
+    tokenizer, recipe: by which the examples are made.
+    apart: whether the examples are held out.
   """
   rows = laid.rows
   batch = records.PretrainingBatch(
@@ -474,9 +487,10 @@ def _masked(
 def _counted_text(
   task: Range, spans: Sequence[instances.Span], pairs: instances.Instances
 ) -> Counts:
-  """Counts documents, their pieces, and those that no example shows.
+  """Counts documents, their letters and pieces, and pieces in no example.
 
-  Each use of a document counts anew; random segments do not count.
+  Letters and pieces count once for each use of a document. Random second
+  segments do not count.
   """
   begins = [0, *(span.end for span in spans)]
   text = sum(

@@ -9,7 +9,7 @@ from data_prep import options
 
 
 def main(settings: classification.Options, recipe: fine_tuning.Recipe) -> None:
-  """Trains, evaluates, predicts."""
+  """Trains, evaluates and predicts, as the flags say."""
   classification.run(settings, recipe)
 
 

@@ -15,7 +15,7 @@ def main(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> None:
-  """Trains, evaluates, writes."""
+  """Trains, evaluates and writes the results."""
   training.run(settings, optimizer, devices, probing)
 
 

@@ -1,4 +1,4 @@
-"""The best weights of a run by its validation rows, and when to stop."""
+"""The best weights of a training by validation score, and early stopping."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,19 @@ import tensorflow as tf
 
 
 class Best(tf.Module):
-  """A copy of the weights that did best so far; part of every checkpoint.
+  """A copy of the weights with the best validation score, saved in checkpoints.
 
-  So a run that was killed goes on with the same best weights, and stops where
-  an uninterrupted one does.
+  So a run that was killed resumes with the same best weights, and stops at the
+  same epoch as an uninterrupted run.
 
   Args:
-    variables: what is copied.
-    patience: epochs without a better score after which to stop; 0: never.
+    variables: the variables to copy.
+    patience: epochs without a better score after which training stops; 0 never
+      stops early.
 
   Attributes:
-    epochs, since: how many there were, and since the best one.
+    epochs: number of epochs so far.
+    since: number of epochs since the best one.
   """
 
   def __init__(self, variables: Sequence[tf.Variable], patience: int):
@@ -35,11 +37,14 @@ class Best(tf.Module):
     )
 
   def take(self, score: float, loss: float) -> bool:
-    """Notes an epoch; copies the weights if none was better.
+    """Records an epoch; copies the weights if its score is the best so far.
+
+    Returns whether it is the best.
 
     Args:
-      score: on the validation rows; higher is better.
-      loss: theirs; of equal scores the lower one is better.
+      score: the score on the validation rows; higher is better.
+      loss: the loss on the validation rows; of equal scores the lower loss
+        wins.
     """
     self.epochs.assign_add(1)
     old = (float(self.score), -float(self.loss))
@@ -53,10 +58,10 @@ class Best(tf.Module):
     return better
 
   def stops(self) -> bool:
-    """Says whether more epochs are not worth their time."""
+    """Returns whether patience is exhausted."""
     return bool(self._patience) and int(self.since) >= self._patience
 
   def restore(self) -> None:
-    """Puts the best weights in the place of the last ones."""
+    """Sets the variables to the best weights."""
     for copy, source in zip(self.copies, self._sources, strict=True):
       source.assign(copy)

@@ -1,9 +1,25 @@
-"""What a run goes on from: written aside, read back, and only then put here.
+"""Checkpoints of a run: written aside, verified, then moved into place.
 
-model.ckpt-N.*   weights, optimizer slots and step N
-checkpoint       TensorFlow's list of them, for tf.train.latest_checkpoint
-unfinished/      the one that is being written, or taken away
-damaged-*        what could not be read, for a person to look at
+The files in `checkpoints/` of the run directory:
+
+  model.ckpt-N.*   weights, optimizer slots and step N
+  checkpoint       TensorFlow's list of checkpoints (tf.train.latest_checkpoint)
+  unfinished/      a checkpoint that is being written or deleted
+  damaged-*        files of checkpoints that could not be read, for a person
+
+The states of one checkpoint:
+
+            save                   verified, fsynced, moved
+  (none) ─────────► unfinished/ ─────────────────────────► model.ckpt-N.*
+     ▲                │    ▲                                │        │
+     └────────────────┘    └────────────────────────────────┘        │
+      removed by save,      deleted: older than the newest           │
+      or by the next        `keep`, or newer than a rollback         │
+      start after a kill                                             ▼
+                                          damaged at a restore: damaged-*
+
+A checkpoint exists only while its .index file is in place: the index is moved
+in last and moved out first.
 """
 
 import itertools
@@ -25,11 +41,13 @@ _FILE = re.compile(re.escape(_NAME) + r"-(\d+)\.\S+")
 _LIST, _UNFINISHED = "checkpoint", "unfinished"
 
 _BYTES_A_READING = 256 << 20
-# Seconds before a bucket is tried again: a run of a month meets its bad moment.
+# Pauses in seconds before a failed write to a bucket is tried again: over a
+# month some requests fail.
 _PAUSES = (1, 10, 60)
 
-# What TensorFlow raises for a file that is cut, changed or gone. Others, such
-# as a server that does not answer, say nothing about the file.
+# The errors that TensorFlow raises for a file that is truncated, changed or
+# missing. Other errors, such as a timeout of a server, say nothing about the
+# file.
 _DAMAGE = (
   tf.errors.DataLossError,
   tf.errors.InvalidArgumentError,
@@ -39,14 +57,15 @@ _DAMAGE = (
 
 
 class Checkpoints:
-  """The checkpoints of a run.
+  """Saves, restores and deletes the checkpoints of one run.
 
   Args:
-    output_dir: the run directory; they are in its `checkpoints/`.
-    parts: name → what is saved; "optimizer" counts the steps.
-    keep: how many stay.
-    writes: whether this process writes, and tidies up what was written; of
-      several workers one does, of those who evaluate none.
+    output_dir: the run directory; the checkpoints are in its `checkpoints/`.
+    parts: name → object to save; "optimizer" must be an optimizer, whose
+      `iterations` is the step.
+    keep: how many checkpoints to keep.
+    writes: whether this process writes and deletes files. Of several workers
+      only the chief does; a process that only evaluates does not.
   """
 
   def __init__(
@@ -64,22 +83,23 @@ class Checkpoints:
     self._newest: int | None = None
 
   def steps(self) -> list[int]:
-    """Returns the steps of which there is anything, in order."""
+    """Returns the steps that have any checkpoint file, in ascending order."""
     matches = map(_FILE.fullmatch, _names(self.folder))
     return sorted({int(match[1]) for match in matches if match})
 
   def step(self) -> int:
-    """Returns the step at which the run is."""
+    """Returns the current step of the run."""
     return int(self._step.numpy())
 
   def restore(self) -> int | None:
-    """Restores the newest whole checkpoint; returns its step, None for none.
+    """Restores the newest readable checkpoint; returns its step, or None.
 
-    Damaged ones that are newer are set aside, with a warning.
+    The result is None if there is no checkpoint. Newer checkpoints that are
+    damaged are renamed to damaged-*, with a warning.
 
     Raises:
-      options.InputError: when none is whole, or the newest whole one is of
-        another configuration.
+      options.InputError: when there are checkpoints but all are damaged, or
+        when the newest readable one has another configuration.
     """
     if self._writes:
       self._remove_unfinished()
@@ -119,12 +139,15 @@ class Checkpoints:
     logging.info("going on from %s", prefix)
 
   def save(self) -> None:
-    """Writes a checkpoint of the step, and deletes the oldest beyond `keep`.
+    """Writes a checkpoint of the current step, then deletes the oldest ones.
 
-    It is read back before: a full disk must not cost the older ones.
+    `keep` checkpoints remain. The new checkpoint is read back before any is
+    deleted, so that a full disk does not cost the older ones. Does nothing if
+    the step is saved already or this process does not write.
 
     Raises:
-      options.InputError: when it cannot be written; the others are kept.
+      options.InputError: when the checkpoint cannot be written; the older
+        checkpoints are kept.
     """
     step = self.step()
     if not self._writes or step == self._newest:
@@ -151,7 +174,7 @@ class Checkpoints:
     logging.info("saved %s", self.prefix(step))
 
   def _write(self, step: int) -> str:
-    """Writes a checkpoint and reads it back; says what went wrong."""
+    """Writes, verifies and publishes a checkpoint; returns the error or ""."""
     aside = os.path.join(self.folder, _UNFINISHED, f"{_NAME}-{step}")
     try:
       self._checkpoint.write(aside)
@@ -163,15 +186,16 @@ class Checkpoints:
     return fault
 
   def discard_after(self, step: int) -> None:
-    """Deletes the checkpoints that are newer than that of a step."""
+    """Deletes all checkpoints of later steps than `step`."""
     for newer in reversed([s for s in self.steps() if s > step]):
       self._delete(newer)
     self._list()
 
   def _publish(self, step: int) -> None:
-    """Moves the finished files of a step to their place, the index last.
+    """Moves the files of a step from unfinished/ into place, the index last.
 
-    TensorFlow writes an index in place, which a kill would leave in half.
+    TensorFlow itself writes the index in place: a kill at that moment would
+    leave it truncated.
     """
     folder = os.path.join(self.folder, _UNFINISHED)
     for name in _index_last(self._files(step, folder)):
@@ -181,7 +205,7 @@ class Checkpoints:
       tf.io.gfile.rename(path, os.path.join(self.folder, name), overwrite=True)
 
   def _list(self) -> None:
-    """Writes TensorFlow's list."""
+    """Writes the file `checkpoint`, TensorFlow's list of checkpoints."""
     names = [f"{_NAME}-{step}" for step in self.steps()]
     with storage.writing(os.path.join(self.folder, _LIST)) as file:
       file.write(f'model_checkpoint_path: "{names[-1]}"\n')
@@ -189,19 +213,20 @@ class Checkpoints:
         file.write(f'all_model_checkpoint_paths: "{name}"\n')
 
   def _remove_unfinished(self) -> None:
-    """Removes what a killed process left of the one it was writing."""
+    """Removes the files that a killed process left in unfinished/."""
     folder = os.path.join(self.folder, _UNFINISHED)
     here = _names(self.folder)
     for name in _names(folder):
       match = _FILE.fullmatch(name)
-      # It was moving: there may be data at their place, the index is not.
+      # The kill came while files were moved: data files may already be in
+      # place, but without their index.
       if match and name.endswith(".index") and name not in here:
         self._delete(int(match[1]))
     if tf.io.gfile.isdir(folder):
       tf.io.gfile.rmtree(folder)
 
   def _set_aside(self, step: int, why: str) -> None:
-    """Renames a checkpoint to damaged-*."""
+    """Renames the files of a damaged checkpoint to damaged-*."""
     logging.warning("%s is damaged: %s", self.prefix(step), why)
     if not self._writes:
       return
@@ -216,9 +241,10 @@ class Checkpoints:
       )
 
   def _delete(self, step: int) -> None:
-    """Deletes a checkpoint; its index goes back to where it was written.
+    """Deletes a checkpoint.
 
-    There it tells the next start that the rest may go, if a kill leaves any.
+    Its index is first moved back to unfinished/. If a kill interrupts the
+    deletion, the index there tells the next start to delete the other files.
     """
     folder = os.path.join(self.folder, _UNFINISHED)
     tf.io.gfile.makedirs(folder)
@@ -237,35 +263,41 @@ class Checkpoints:
     return [name for name in names if name.startswith(f"{_NAME}-{step}.")]
 
   def prefix(self, step: int) -> str:
-    """Returns the path of a step's checkpoint, without its endings."""
+    """Returns the path of a step's checkpoint without the file extensions."""
     return os.path.join(self.folder, f"{_NAME}-{step}")
 
 
 def _names(folder: str) -> list[str]:
-  """Returns what is in a folder, nothing where there is none."""
+  """Returns the sorted names in a folder; [] if there is no such folder."""
   if not tf.io.gfile.isdir(folder):
     return []
   return sorted(tf.io.gfile.listdir(folder))
 
 
 def _index_last(names: list[str]) -> list[str]:
-  """Orders the files of a checkpoint: only with its index it is one."""
+  """Returns the file names of a checkpoint with the .index file last.
+
+  Without its index a checkpoint does not exist for TensorFlow.
+  """
   return sorted(names, key=lambda name: name.endswith(".index"))
 
 
 def _sync(path: str) -> None:
-  """Sees a file to the disk, for the machine that is taken away with it."""
+  """fsyncs a file: a preempted machine loses its page cache."""
   with open(path, "rb") as file:
     os.fsync(file.fileno())
 
 
 def _fault(prefix: str) -> str:
-  """Reads all of a checkpoint, with its checksums; says what is wrong."""
+  """Reads a whole checkpoint and verifies its checksums; returns the error.
+
+  The result is "" for a checkpoint without damage.
+  """
   prefix = plain_paths.plain(prefix)
 
   def read(kinds: Mapping[str, tf.DType]) -> None:
-    # An op and not tf.train.CheckpointReader, which hides what it met: the
-    # codes of its errors are guesses from their texts.
+    # The op is used in place of tf.train.CheckpointReader, which guesses the
+    # code of an error from its text.
     tf.raw_ops.RestoreV2(
       prefix=prefix,
       tensor_names=list(kinds),
@@ -286,9 +318,10 @@ def _fault(prefix: str) -> str:
 def _portions(
   reader: Any,
 ) -> Iterator[dict[str, tf.DType]]:
-  """Yields name → type of as many tensors as are well read at a time.
+  """Yields name → dtype of all tensors, in portions of about 256 MB.
 
-  Each time the index is read, in a bucket by requests of their own.
+  Reading opens the index anew for each portion, which in a bucket takes
+  requests of its own; so portions are large.
   """
   portion: dict[str, tf.DType] = {}
   size = 0
@@ -304,5 +337,5 @@ def _portions(
 
 
 def _first_line(error: BaseException) -> str:
-  """An error in a line: TensorFlow's name the op in front, and run on."""
+  """Returns the first line of an error, without the op names of TensorFlow."""
   return str(error).split("\n", maxsplit=1)[0].rsplit("}} ", 1)[-1]

@@ -1,8 +1,8 @@
-"""What must be right before accelerator time is spent, check by check.
+"""Checks before a pretraining run starts to use accelerator time.
 
-A check is a function that raises options.InputError, and may return what it
-found: text for a person, or a value that later checks look at. Pretraining
-ends at the first that fails, albert_mn.doctor runs all.
+A check is a function that raises options.InputError. It may return text for a
+person, or a value that later checks need. A pretraining run ends at the first
+check that fails; albert_mn.doctor runs all checks.
 """
 
 import concurrent.futures
@@ -28,31 +28,31 @@ from data_prep import (
   tokenization,
 )
 
-# What the numbers of a run depend on; the versions are those of the locks.
+# The packages on whose versions the results depend; the locks pin the versions.
 _PACKAGES = (
   "tensorflow", "tensorflow-tpu", "libtpu", "tf-keras", "tf-models-official",
   "numpy",
 )  # fmt: skip
 _LOCKS = pathlib.Path(__file__).resolve().parent.parent
 
-# So many records of a file's beginning and of its end are looked at.
+# Number of records that are checked at each end of a file.
 _LOOKED_AT = 32
 _FILES_AT_A_TIME = 16
 
-UNKNOWN = object()  # what a check that failed would have found
+UNKNOWN = object()  # the result of a check that failed
 
 
 class Examination:
-  """Runs checks one by one.
+  """Runs checks one after the other.
 
     exam = checks.Examination(print)
-    found = exam.check("records", inputs.record_set, "records/train-*")
-    exam.check("shards", checks.shards, found, 8)
-    exam.failed  # how many
+    record_set = exam.check("records", inputs.record_set, "records/train-*")
+    exam.check("shards", checks.shards, record_set, 8)
+    exam.failed  # number of failed checks
 
   Args:
-    say: takes a line a check, and all run that do not need what a failed one
-      would have found. None: the first failure is raised.
+    say: gets one line for each check. All checks run, except those that need
+      the result of a failed check. With None, the first failure is raised.
   """
 
   def __init__(self, say: Callable[[str], None] | None = None):
@@ -60,7 +60,11 @@ class Examination:
     self.failed = 0
 
   def check(self, name: str, function: Callable[..., Any], *given: Any) -> Any:
-    """Returns what the function finds in what is given, UNKNOWN on failure."""
+    """Runs a check; returns its result, or UNKNOWN if it failed or cannot run.
+
+    Raises:
+      options.InputError, OSError: when the check fails and `say` is None.
+    """
     if any(value is UNKNOWN for value in given):
       self._tell("-", name, "not checked: it needs what is wrong above")
       return UNKNOWN
@@ -78,7 +82,7 @@ class Examination:
   def advise(
     self, name: str, function: Callable[..., Any], *given: Any
   ) -> None:
-    """As check; but where the first failure is raised, this one only warns."""
+    """Runs a check whose failure only logs a warning if `say` is None."""
     try:
       self.check(name, function, *given)
     except options.InputError as error:
@@ -93,7 +97,7 @@ class Examination:
 
 
 def installed() -> dict[str, str]:
-  """Returns package → version of those that matter and are there."""
+  """Returns package → version of the installed packages of _PACKAGES."""
   present = {}
   for package in _PACKAGES:
     try:
@@ -104,7 +108,7 @@ def installed() -> dict[str, str]:
 
 
 def pinned(tpu: bool) -> dict[str, str]:
-  """Returns package → version of the lock, {} where it was not copied along."""
+  """Returns package → version of the lock file; {} if there is no lock file."""
   path = _LOCKS / ("requirements-tpu.txt" if tpu else "requirements.txt")
   if not path.exists():
     return {}
@@ -114,9 +118,9 @@ def pinned(tpu: bool) -> dict[str, str]:
 
 
 def one_tensorflow(present: Mapping[str, str]) -> None:
-  """Refuses tensorflow and tensorflow-tpu, which own the same folder.
+  """Raises InputError if both tensorflow and tensorflow-tpu are installed.
 
-  Where both are installed, pip is content, and the last that came is what runs.
+  They own the same folder: pip accepts both, and the one installed last runs.
   """
   if {"tensorflow", "tensorflow-tpu"} <= present.keys():
     raise options.InputError(
@@ -128,7 +132,10 @@ def one_tensorflow(present: Mapping[str, str]) -> None:
 
 
 def versions(present: Mapping[str, str]) -> str:
-  """Compares what is installed with the locks."""
+  """Raises InputError if an installed version is not the locked one.
+
+  Returns the installed versions, as text.
+  """
   tpu = "tensorflow-tpu" in present
   expected = pinned(tpu)
   for package, version in present.items():
@@ -143,11 +150,13 @@ def versions(present: Mapping[str, str]) -> str:
 
 
 def paths(devices: distribution.Options, named: Mapping[str, str]) -> str:
-  """Refuses paths that are not reached from where it is computed.
+  """Raises InputError for local paths if a remote TPU computes.
+
+  Returns, as text, how many of the paths are on gs://.
 
   Args:
-    devices: a TPU that is not this machine's reads and writes by itself.
-    named: flag → its paths, by commas; "" for not given.
+    devices: the devices; a remote TPU reads and writes the files itself.
+    named: flag → its paths, separated by commas; "" if the flag is not given.
   """
   given = [
     (flag, path.strip())
@@ -167,7 +176,10 @@ def paths(devices: distribution.Options, named: Mapping[str, str]) -> str:
 
 
 def shards(record_set: inputs.RecordSet, processes: int) -> str:
-  """Refuses fewer files than processes that read them."""
+  """Raises InputError if there are fewer files than processes to read them.
+
+  Returns the number of files, as text.
+  """
   if len(record_set.files) < processes:
     raise options.InputError(
       f"at least {processes} files to train on, one for each worker",
@@ -178,15 +190,19 @@ def shards(record_set: inputs.RecordSet, processes: int) -> str:
 
 
 def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
-  """Refuses a disk on which the checkpoints do not find room."""
+  """Raises InputError if the disk has no room for the checkpoints.
+
+  Returns the wanted and the free space, as text.
+  """
   free = storage.free_bytes(output_dir)
   if free is None:
     return "a bucket has room"
   folder = os.path.join(output_dir, "checkpoints")
   held = sum(storage.size(f"{folder}/{n}") or 0 for n in storage.names(folder))
   each = memory.checkpoint_bytes(config)
-  # One more is written before the oldest goes. Weights are a third of one: in
-  # model/, in best/, and in the one that is written before it replaces best/.
+  # One more checkpoint is written before the oldest is deleted. Weights alone
+  # are a third of a checkpoint, and exist three times: in model/, in best/, and
+  # in the copy that replaces best/.
   wanted = (keep + 2) * each - held
   if free < wanted:
     raise options.InputError(
@@ -199,13 +215,14 @@ def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
 
 
 def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
-  """Refuses a step that is estimated to take more memory than there is.
+  """Raises InputError if a step is estimated to need more memory than there is.
 
-  The estimate is rough: `Examination.advise` is for such checks.
+  The estimate is rough, so this check is for `Examination.advise`. Returns the
+  needed and the available memory, as text.
 
   Args:
-    wanted: bytes a device, as memory.step_bytes says.
-    strategy: where to compute.
+    wanted: bytes a device, as memory.step_bytes estimates.
+    strategy: the devices.
   """
   if tf.config.list_physical_devices("GPU"):
     return f"about {_said(wanted)} a device; a GPU's is not known"
@@ -213,7 +230,7 @@ def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
     there = memory.tpu_bytes(throughput.accelerator_type())
     if not there:
       return f"about {_said(wanted)} a device; this TPU's is not known"
-  else:  # logical devices share the machine's
+  else:  # logical devices share the machine's memory
     local = strategy.num_replicas_in_sync // distribution.processes(strategy)
     wanted = wanted * local + memory.PROGRAM
     there = memory.machine_bytes()
@@ -228,18 +245,21 @@ def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
 
 
 def _said(size: int) -> str:
-  """Returns bytes as a person reads them: 0.54 MB, 1.9 GB, 41 GB."""
+  """Returns a number of bytes in a short form: 0.54 MB, 1.9 GB, 41 GB."""
   number, unit = (size / 1e9, "GB") if size >= 1e9 else (size / 1e6, "MB")
   return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
 
 
-# What the records, the model and the tokenizer say of each other.
+# Checks that records, model and tokenizer fit each other.
 
 
 def vocabulary(
   config: configs.AlbertConfig, record_set: inputs.RecordSet
 ) -> str:
-  """Refuses a config of another vocabulary than the records'."""
+  """Raises InputError if the config's vocab_size is not that of the records.
+
+  Returns the number of pieces, as text.
+  """
   size = record_set.parameters.get("vocab_size", config.vocab_size)
   if size != config.vocab_size:
     raise options.InputError(
@@ -251,7 +271,10 @@ def vocabulary(
 
 
 def lengths(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
-  """Refuses records that are longer than the model can be trained on."""
+  """Raises InputError if records are longer than the model can be trained on.
+
+  Returns the length, as text.
+  """
   if record_set.shape.max_seq_length > config.max_position_embeddings:
     raise options.InputError(
       f"records of at most max_position_embeddings = "
@@ -269,7 +292,10 @@ def lengths(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
 
 
 def masks_written(record_set: inputs.RecordSet) -> None:
-  """Refuses to evaluate on masks that would be others each time."""
+  """Raises InputError for evaluation records without written masks.
+
+  Their masks would be different in each evaluation.
+  """
   if not record_set.shape.max_predictions_per_seq:
     raise options.InputError(
       "evaluation records, whose masks are written",
@@ -281,9 +307,10 @@ def masks_written(record_set: inputs.RecordSet) -> None:
 def masks_reachable(
   devices: distribution.Options, record_set: inputs.RecordSet
 ) -> None:
-  """Refuses masks made in training, in Python, for devices that have none.
+  """Raises InputError for dynamic records if a remote TPU computes.
 
-  The host of a TPU elsewhere, and the other machines of a pod, run graphs only.
+  Dynamic masks are made in Python. The host of a remote TPU, and the other
+  machines of a pod, run only graphs.
   """
   dynamic = not record_set.shape.max_predictions_per_seq
   if dynamic and distribution.is_elsewhere(devices):
@@ -297,10 +324,11 @@ def masks_reachable(
 def tokenizer(
   config: configs.AlbertConfig, record_set: inputs.RecordSet
 ) -> str:
-  """Refuses a tokenizer beside the records that did not make them.
+  """Raises InputError if the tokenizer beside the records did not make them.
 
-  Its special pieces are looked for where examples have them: [CLS] first,
-  [SEP] last, padding behind, [MASK] on masked positions.
+  The special pieces are checked where examples have them: [CLS] first, [SEP]
+  last, padding after it, [MASK] on masked positions. Returns their ids, as
+  text.
   """
   path = record_set.tokenizer_file()
   if not path:
@@ -321,7 +349,7 @@ def tokenizer(
   batch = _batch(record_set, record_set.files[0])
   rows = np.arange(len(batch[records.INPUT_IDS]))
   ids, mask = batch[records.INPUT_IDS], batch[records.INPUT_MASK]
-  # Where another example, or padding, begins behind a position.
+  # Positions after which another example, or padding, begins.
   ends = np.diff(mask, axis=1, append=0) != 0
   at = {
     "[CLS]": (pieces.cls_id, ids[:, 0]),
@@ -353,9 +381,10 @@ def _other_special(
 
 
 def values(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
-  """Refuses numbers that the model cannot take, at both ends of every file.
+  """Raises InputError for values out of range, at both ends of every file.
 
-  On some devices an id out of range is no error, but nonsense.
+  Some devices compute nonsense for an id out of range, without an error.
+  Returns the number of checked records, as text.
   """
   look = functools.partial(_look, config, record_set)
   with concurrent.futures.ThreadPoolExecutor(_FILES_AT_A_TIME) as threads:
@@ -416,7 +445,7 @@ def _look_at_masks(batch: Mapping[str, np.ndarray], path: str) -> None:
 
 
 def _batch(record_set: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
-  """Returns the records at both ends of a file, as numpy."""
+  """Returns the records at both ends of a file: feature name → numpy array."""
   try:
     with storage.reading(path) as file:
       size = storage.size(path) or 0
@@ -434,6 +463,13 @@ def _batch(record_set: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
 
 
 def hashes(folders: Sequence[str]) -> str:
-  """Rehashes every file that the manifests of some folders name."""
+  """Computes the hashes of all files in the folders' manifests, and compares.
+
+  Returns the number of bytes and folders, as text. Folders without a manifest
+  are skipped.
+
+  Raises:
+    options.InputError: when a file differs from its manifest.
+  """
   known = [folder for folder in folders if manifest.find(folder)]
   return f"{_said(sum(map(manifest.rehash, known)))} in {len(known)} folders"

@@ -1,7 +1,7 @@
-"""A classification task from rows to results: train, evaluate, predict.
+"""A classification run: reads the rows, trains, evaluates and predicts.
 
-Training writes a model directory, and evaluation and prediction read one: what
-is reported is what was saved.
+Training writes a model directory. Evaluation and prediction read that
+directory, so the report is about the saved model.
 """
 
 import dataclasses
@@ -151,11 +151,13 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
 
 
 def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
-  """Trains, evaluates, predicts as the flags say; returns the results.
+  """Trains, evaluates and predicts, as the options say; returns the results.
+
+  The results are the content of eval_results.txt; {} without --do_eval.
 
   Raises:
-    options.InputError: for what the flags or files have wrong, and when another
-      program writes into the output folder.
+    options.InputError: for wrong options or files, and when another program
+      writes into the output folder.
   """
   with ownership.owning(settings.output_dir):
     return _run(settings, recipe)
@@ -168,7 +170,7 @@ def _run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
   settings = dataclasses.replace(
     settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
   )
-  # Everything that can be wrong with the rows is said before anything runs.
+  # All rows are checked before training starts.
   settings = task_rows.settle(settings, settings.output_dir)
   rows = task_rows.Rows()
   if settings.do_train or settings.do_eval:
@@ -210,7 +212,7 @@ def _run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
 
 
 def load(folder: str) -> classifier.Predictor:
-  """Reads a model directory of either kind."""
+  """Returns the predictor of a model directory: a tagger or a classifier."""
   described = manifest.find(folder) or {}
   if described.get("kind") == tagging.KIND:
     return tagging.TagPredictor.load(folder)
@@ -231,7 +233,10 @@ def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
 def _other_seeds(
   settings: Options, recipe: fine_tuning.Recipe, rows: task_rows.Rows
 ) -> list[classifier.Predictor]:
-  """Trains with the seeds after the first, each in a folder of its own."""
+  """Trains once more for each further seed of --num_seeds.
+
+  Each training writes into a folder seed_N of its own. Returns the predictors.
+  """
   predictors = []
   for number in range(1, settings.num_seeds):
     seed = (recipe.random_seed + number) % options.SEEDS
@@ -284,12 +289,19 @@ def _train(
 
 
 def _trained(settings: Options) -> str:
-  """The model directory of a run that does not train."""
+  """Returns the model directory to read in a run that does not train."""
   return settings.init_checkpoint or os.path.join(settings.output_dir, "model")
 
 
 def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
-  """Finds configuration and tokenizer, by flag or in the model directory."""
+  """Returns config, tokenizer and initial weights of the training.
+
+  Config and tokenizer come from the options, else from --init_checkpoint.
+
+  Raises:
+    options.InputError: when config or tokenizer is missing, or they do not fit
+      each other or --max_seq_length.
+  """
   folder = settings.init_checkpoint
   config = initial_weights.settle_config(
     settings.albert_config_file,
@@ -322,7 +334,10 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
 def _text(
   settings: Options, config: configs.AlbertConfig, tokenizer_file: str
 ) -> tokenization.Settings:
-  """Settles what happens to a text before the tokenizer, and says so."""
+  """Returns how a text is normalised before the tokenizer, and logs it.
+
+  For --init_checkpoint it is the normalisation of the model's training text.
+  """
   given = tokenization.Settings(settings.do_lower_case)
   if not settings.init_checkpoint:
     strip = given.do_lower_case and tokenization.is_wordpiece(tokenizer_file)
@@ -339,7 +354,7 @@ def _text(
 
 def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
   size = start.tokenizer.vocab_size
-  # Elsewhere embeddings are filled up with rows that no piece uses.
+  # Other projects pad the embedding table with rows that no piece uses.
   brought = start.init_checkpoint and os.path.dirname(
     start.tokenizer_file
   ) == initial_weights.folder_of(start.init_checkpoint)

@@ -1,7 +1,7 @@
-"""A classifier on the encoder, and texts in, label scores out.
+"""The classifier model, and the predictor that turns texts into label scores.
 
-As in the BERT and ALBERT papers: one dense layer on the pooled `[CLS]`
-position; or on what else `pooling` makes of all positions.
+The head is one dense layer on the pooled `[CLS]` position, as in the BERT and
+ALBERT papers, or on another pooling of all positions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,25 +34,26 @@ from data_prep import (
 
 KIND = "classifier"
 
-# The head's place in dropout's seed; the encoder's are 0 to 3 and from 16.
+# The head's dropout site; the encoder uses 0 to 3 and numbers from 16.
 _HEAD = 4
 
 Text = framing.Text
 
 
 class Classifier(tf_keras.layers.Layer):
-  """The encoder, dropout, and one dense layer on one vector of the text.
+  """The encoder, dropout, and one dense layer on the pooled vector of a text.
 
   Args:
-    config: the encoder's shape; its hidden_dropout_prob is the head's too.
-    num_labels: outputs.
-    seed: of the initial weights.
-    lean_step: whether lean.LeanEncoder computes it; None: where it can.
-    pooled_by: one of `pooling.KINDS`, how that vector comes about.
+    config: the encoder's shape; its hidden_dropout_prob is also the head's.
+    num_labels: number of outputs.
+    seed: seed of the initial weights.
+    lean_step: whether lean.LeanEncoder computes the encoder; None uses it on a
+      CPU in float32.
+    pooled_by: how positions are pooled, one of `pooling.KINDS`.
 
   Attributes:
-    encoder, classifier: its two parts.
-    pooled_by: of the constructor.
+    encoder, classifier: the encoder and the dense layer.
+    pooled_by: the argument of the constructor.
   """
 
   def __init__(
@@ -89,17 +90,14 @@ class Classifier(tf_keras.layers.Layer):
     dropout_seeds: tf.Tensor | None = None,
     segment_ids: tf.Tensor | None = None,
   ) -> tf.Tensor:
-    """Gives logits.
+    """Returns the logits, float32 [batch, num_labels].
 
     Args:
-      input_ids: [batch, length] int32.
-      input_mask: [batch, length] int32, 1 on pieces.
-      dropout_seeds: of `encoders.example_seeds`; None drops nothing.
-      segment_ids: [batch, length] int32, 1 on the second text of a pair;
-        None: 0.
-
-    Returns:
-      [batch, num_labels] float32.
+      input_ids: int32 [batch, length].
+      input_mask: int32 [batch, length], 1 on pieces, 0 on padding.
+      dropout_seeds: result of `encoders.example_seeds`; None turns dropout off.
+      segment_ids: int32 [batch, length], 1 on the second text of a pair; None
+        means 0 everywhere.
     """
     if segment_ids is None:
       segment_ids = tf.zeros_like(input_ids)
@@ -113,7 +111,7 @@ class Classifier(tf_keras.layers.Layer):
     segment_ids: tf.Tensor,
     dropout_seeds: tf.Tensor | None = None,
   ) -> tf.Tensor:
-    """Returns what the head reads, [batch, hidden]."""
+    """Returns the pooled vectors that the head reads, [batch, hidden]."""
     hidden = self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
     return pooling.vector(
       self.pooled_by, hidden, input_mask, self.encoder.pooler
@@ -135,17 +133,17 @@ class Classifier(tf_keras.layers.Layer):
   def head(
     self, features: tf.Tensor, dropout_seeds: tf.Tensor | None = None
   ) -> tf.Tensor:
-    """Returns the logits of features, float32 whatever layers compute in."""
+    """Returns the logits of pooled vectors, always in float32."""
     self._dropout.set_seed(dropout_seeds)
     return tf.cast(self.classifier(self._dropout(features)), tf.float32)
 
   def parts(self) -> dict[str, Any]:
-    """What a model directory holds, under the names `restore` asks for."""
+    """Returns name → part, as `model_directory` saves and restores them."""
     return {"encoder": self.encoder, "classifier": self.classifier}
 
 
 def is_plain_cpu() -> bool:
-  """Says whether a CPU computes in float32."""
+  """Returns whether layers compute in float32 on a CPU: no GPU and no TPU."""
   return tf_keras.mixed_precision.global_policy().name == "float32" and not (
     tf.config.list_physical_devices("GPU")
     or tf.config.list_physical_devices("TPU")
@@ -155,11 +153,10 @@ def is_plain_cpu() -> bool:
 def compiled(
   function: Callable[..., Any], signature: Sequence[tf.TensorSpec]
 ) -> Any:
-  """Makes one graph of a function for all shapes, or one for each.
+  """Compiles a function: one trace for all shapes on a CPU, else XLA for each.
 
-  On a CPU one trace serves all lengths: a trace takes seconds, and compiling
-  gains nothing (docs/log.md). Elsewhere XLA compiles each static shape, of
-  which length_buckets has a few.
+  On a CPU a trace takes seconds and XLA gains nothing (docs/log.md). On other
+  devices XLA compiles each static shape, of which length_buckets makes few.
   """
   if is_plain_cpu():
     return tf.function(function, input_signature=list(signature))
@@ -169,7 +166,11 @@ def compiled(
 def fitted(
   batch: length_buckets.Batch,
 ) -> Iterator[tuple[int, length_buckets.Batch]]:
-  """Cuts a batch to its lengths where `compiled` made one graph for all."""
+  """Yields (first row, batch), with the padding cut off on a CPU.
+
+  On other devices it yields the batch unchanged, because each new shape would
+  be compiled.
+  """
   if is_plain_cpu():
     yield from length_buckets.fitted(batch)
   else:
@@ -186,25 +187,25 @@ class Predictor:
     predictor = Predictor.load("runs/tweets/model")
     predictor.probabilities(["сайн байна уу"])  # [[0.93, 0.07]]
 
-  A text may be a pair: ("сайн байна уу", "сайн, та сайн уу"). What it tells is
-  the network's answer, the TF-IDF baseline's, or that of both, as the blend of
-  the model directory says.
+  A text may be a pair: ("сайн байна уу", "сайн, та сайн уу"). The answer is the
+  network's, the TF-IDF baseline's, or both combined, as the blend in the model
+  directory says.
 
   Args:
-    model: with its weights.
-    framer: of the model's tokenizer.
-    problem: what the outputs mean.
+    model: the model with its weights.
+    framer: makes inputs from texts with the model's tokenizer.
+    problem: the meaning of the outputs.
     described: the manifest of the model directory.
-    beside: the baseline that answers beside the network; None for none.
+    beside: the blend with the baseline; None if the network answers alone.
 
   Attributes:
     names: the labels, in the order of the scores.
-    manifest: the model directory's.
-    model, framer, problem: what it computes with.
-    tokenizer, max_seq_length: the framer's.
-    temperature: divides the network's logits, where it answers alone, before
-      they become probabilities.
-    blend: of the constructor.
+    manifest: the manifest of the model directory.
+    model, framer, problem: the arguments of the constructor.
+    tokenizer, max_seq_length: those of the framer.
+    temperature: divides the network's logits before softmax or sigmoid, if the
+      network answers alone.
+    blend: the argument `beside`.
   """
 
   KIND = KIND
@@ -244,7 +245,11 @@ class Predictor:
 
   @classmethod
   def load(cls, folder: str) -> "Predictor":
-    """Reads a classifier's model directory; nothing else is needed."""
+    """Reads the model directory of a classifier.
+
+    Raises:
+      options.InputError: when the directory is damaged or of another kind.
+    """
     described = manifest.check(folder, cls.KIND)
     names = model_directory.labels(folder)
     how = pooled_by(described["parameters"])
@@ -259,13 +264,13 @@ class Predictor:
   def read_problem(
     names: Sequence[str], parameters: Mapping[str, Any]
   ) -> problems.Problem:
-    """Returns what the outputs of a model directory mean."""
+    """Returns the meaning of the outputs of a model directory."""
     return problems.of_model(names, parameters)
 
   def logits(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
-    """Returns the network's [texts, labels] float32, in the texts' order.
+    """Returns the network's logits of texts, float32 [texts, labels].
 
-    Those of a text in several windows are the mean of the windows'.
+    The logits of a text in several windows are the mean over its windows.
     """
     framed = self.framer.frame(self.cleaned(texts))
     input_logits = np.zeros((len(framed.ids), len(self.names)), np.float32)
@@ -276,7 +281,7 @@ class Predictor:
     return framed.pooled(input_logits)
 
   def cleaned(self, texts: Sequence[Text]) -> Sequence[Text]:
-    """Does to texts what was done to the training rows, as to tweets."""
+    """Returns the texts cleaned as the training rows were, as for tweets."""
     if not self._cleaning:
       return texts
 
@@ -289,27 +294,27 @@ class Predictor:
     ]
 
   def traced(self, text: str) -> alignment.Traced:
-    """Returns a text as the model reads it, and where each letter came from."""
-    marked = text.startswith(f"{tweets.MARK} ")  # twice would be too often
+    """Returns the cleaned text, with the origin of each character."""
+    marked = text.startswith(f"{tweets.MARK} ")  # cleaned already
     if marked or not self._cleaning:
       return alignment.Traced.of(text)
     return tweets.traced(text, self._cleaning.latin_mongolian)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    """Returns what the losses of the logits of rows compare with."""
+    """Returns the targets of rows, with which the loss compares logits."""
     return self.problem.targets(rows)
 
   def score(
     self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
   ) -> float:
-    """Returns the measure that decides which weights are the best."""
+    """Returns the score of logits, which decides which weights are kept."""
     return self.problem.score(logits, self.problem.targets(rows))
 
   def features(self, texts: Sequence[Text]) -> np.ndarray:
-    """Returns what the head reads, [texts, hidden] float32.
+    """Returns the pooled vector of each text, float32 [texts, hidden].
 
-    The mean of a text's windows: the head is linear, so its logits are the
-    mean of theirs.
+    The vector of a text in several windows is the mean over its windows. The
+    head is linear, so it gives the mean of their logits.
     """
     framed = self.framer.frame(texts)
     return framed.pooled(self.features_of(framed))
@@ -317,7 +322,7 @@ class Predictor:
   def features_of(
     self, framed: framing.Framed, batch_size: int = 32
   ) -> np.ndarray:
-    """Returns what the head reads of each input, [inputs, hidden] float32."""
+    """Returns the pooled vector of each input, float32 [inputs, hidden]."""
     forward = compiled(
       lambda *given: tf.cast(self.model.features(*given), tf.float32), INPUTS
     )
@@ -328,16 +333,18 @@ class Predictor:
     return input_features
 
   def best(self, texts: Sequence[Text], batch_size: int = 32) -> list[str]:
-    """Returns the likeliest label of each text."""
+    """Returns the most probable label of each text."""
     scores = self.probabilities(texts, batch_size)
     return [self.names[index] for index in scores.argmax(axis=1)]
 
   def answered(self, network: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
-    """Returns the logits of what is told, [texts, labels].
+    """Returns the logits of the answer, [texts, labels].
+
+    They are the network's logits divided by the temperature, or the blend's.
 
     Args:
-      network: of `logits`.
-      texts: the same.
+      network: the result of `logits`.
+      texts: the same texts.
     """
     if not self.blend:
       return network / self.temperature
@@ -346,12 +353,12 @@ class Predictor:
   def probabilities(
     self, texts: Sequence[Text], batch_size: int = 32
   ) -> np.ndarray:
-    """Returns [texts, labels] float64.
+    """Returns the probabilities, float64 [texts, labels].
 
-    Of one label a text the rows sum to 1; of several labels each stands for
-    itself; a regression's is the number.
+    With one label a text, each row sums to 1. With several labels, each has a
+    probability of its own. For regression the values are the predicted numbers.
     """
-    if self.blend and not self.blend.factors.network:  # it need not run
+    if self.blend and not self.blend.factors.network:  # not needed
       network = np.zeros((len(texts), len(self.names)), np.float32)
     else:
       network = self.logits(texts, batch_size)
@@ -361,12 +368,7 @@ class Predictor:
 def _framer(
   folder: str, described: dict[str, Any], config: configs.AlbertConfig
 ) -> framing.Framer:
-  """Returns what frames texts for the model in a model directory.
-
-  Raises:
-    options.InputError: for a length that the model cannot read, or that has no
-      room for a piece.
-  """
+  """Returns the framer of a model directory's model."""
   parameters = described["parameters"]
   longest = config.max_position_embeddings
   length = parameters.get("max_seq_length", min(framing.USUAL_LENGTH, longest))
@@ -389,10 +391,10 @@ def _framer(
 
 
 def long_text(parameters: Mapping[str, Any]) -> str:
-  """Returns what a model's manifest says is read of a longer text.
+  """Returns the manifest's way to read a text longer than max_seq_length.
 
   Raises:
-    options.InputError: when it is none of `framing.LONG_TEXTS`.
+    options.InputError: when it is not one of `framing.LONG_TEXTS`.
   """
   method = str(parameters.get("long_text", framing.HEAD))
   if method not in framing.LONG_TEXTS:
@@ -405,10 +407,10 @@ def long_text(parameters: Mapping[str, Any]) -> str:
 
 
 def pooled_by(parameters: Mapping[str, Any]) -> str:
-  """Returns what a model's manifest says of how texts become one vector.
+  """Returns the manifest's kind of pooling.
 
   Raises:
-    options.InputError: when it is none of `pooling.KINDS`.
+    options.InputError: when it is not one of `pooling.KINDS`.
   """
   kind = str(parameters.get("pooling", pooling.CLS))
   if kind not in pooling.KINDS:
@@ -421,7 +423,7 @@ def pooled_by(parameters: Mapping[str, Any]) -> str:
 
 
 def _config(folder: str) -> configs.AlbertConfig:
-  """Returns the shape of a model directory's model.
+  """Returns the config of a model directory.
 
   Raises:
     options.InputError: when the directory has no config.
@@ -441,15 +443,16 @@ def outputs(
   framed: framing.Framed,
   batch_size: int,
 ) -> Iterator[tuple[length_buckets.Batch, np.ndarray]]:
-  """Yields batches of like lengths, each with what the model gives for it.
+  """Yields batches of similar lengths, each with the model's output for it.
 
   Args:
-    forward: of input_ids, input_mask and segment_ids.
-    framer: that framed the inputs.
+    forward: computes outputs from input_ids, input_mask and segment_ids.
+    framer: the framer that made the inputs.
     framed: the inputs.
-    batch_size: inputs a batch; fewer where there are fewer in all.
+    batch_size: inputs a batch; a smaller power of two if there are few inputs.
   """
-  # One text alone need not cost a whole batch; powers of two stay few shapes.
+  # A single text does not need a whole batch; powers of two keep the shapes
+  # few.
   fitting = 1 << max(len(framed.ids) - 1, 0).bit_length()
   for batch in length_buckets.batches(
     framed.ids,

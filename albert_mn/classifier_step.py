@@ -1,4 +1,4 @@
-"""One step of fine-tuning: a batch, in parts where memory is short."""
+"""One training step of fine-tuning, with gradient accumulation."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,24 +11,25 @@ from data_prep import length_buckets
 
 
 def trained(model: classifier.Classifier, head_only: bool) -> list[tf.Variable]:
-  """Returns what training changes: all weights, or those of the head."""
+  """Returns the variables to train; with `head_only` those of the head."""
   return (model.classifier if head_only else model).trainable_variables
 
 
 class Step:
-  """Trains on one batch after the other.
+  """Trains a classifier on one batch a call.
 
   Args:
-    model: what is trained.
+    model: the model to train.
     optimizer: its `iterations` is the global step.
-    problem: whose loss.
-    seed: dropout is a function of it and of the step.
-    parts: in how many a batch is computed; the gradients are those of the
-      whole to rounding.
-    head_only: whether the encoder is frozen.
-    features: [inputs, hidden] of it, where the head reads one vector a text.
-    fit: whether texts are computed no longer than they are, where shapes are
-      free; the gradients are the same to rounding.
+    problem: defines the loss.
+    seed: dropout is a function of the seed and the step.
+    parts: number of gradient accumulation steps; the gradients equal those of
+      the whole batch up to rounding.
+    head_only: whether only the head is trained.
+    features: [inputs, hidden], the pooled vectors of a frozen encoder; None
+      computes the encoder in every step.
+    fit: whether padding is cut off on a CPU; the gradients are equal up to
+      rounding.
   """
 
   def __init__(
@@ -51,7 +52,7 @@ class Step:
     self._apply = tf.function(self._applied)
 
   def _compiled(self) -> Any:
-    """Compiles the gradients of a part, by what it is given."""
+    """Compiles the gradient function for inputs, or for pooled vectors."""
     problem = self._problem
     targets = tf.TensorSpec([None] * problem.RANK, tf.as_dtype(problem.DTYPE))
     common = (
@@ -68,7 +69,7 @@ class Step:
   def __call__(
     self, batch: length_buckets.Batch, examples: problems.Examples
   ) -> tf.Tensor:
-    """Trains on a batch of the examples; returns its weighted mean loss."""
+    """Trains on a batch; returns its weighted mean loss, a scalar."""
     total = tf.constant(examples.weights[batch.rows].sum())
     loss, sums = 0.0, None
     for first, part in self._cut(batch):
@@ -103,7 +104,7 @@ class Step:
   def _cut(
     self, batch: length_buckets.Batch
   ) -> Iterator[tuple[int, length_buckets.Batch]]:
-    """Yields the place of each part's first row, and the part."""
+    """Yields (first row, part) for each part of a batch."""
     size = len(batch.weights) // self._parts
     for first in range(0, len(batch.weights), size):
       part = batch.part(first, first + size)
@@ -120,12 +121,12 @@ class Step:
     input_mask: tf.Tensor,
     segment_ids: tf.Tensor,
   ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Returns a part's share of the loss of the batch, and its gradients.
+    """Returns a part's share of the batch's loss, and its gradients.
 
     Args:
-      targets, weights: of the part's rows.
-      total: of the weights of the whole batch.
-      first: the part's first row in the batch, for dropout.
+      targets, weights: targets and weights of the part's rows.
+      total: sum of the weights of the whole batch.
+      first: index of the part's first row in the batch, for dropout.
       input_ids, input_mask, segment_ids: int32 [rows, length].
     """
     seeds = self._seeds(weights, first)
@@ -142,7 +143,12 @@ class Step:
     first: tf.Tensor,
     features: tf.Tensor,
   ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The same of [rows, hidden] features, for the head alone."""
+    """Does the same as `_of_inputs` from pooled vectors, for the head alone.
+
+    Args:
+      targets, weights, total, first: as in `_of_inputs`.
+      features: float32 [rows, hidden].
+    """
     seeds = self._seeds(weights, first)
     with tf.GradientTape() as tape:
       logits = self._model.head(features, seeds)
@@ -166,7 +172,7 @@ class Step:
 
   def _dense(self, gradients: list[Any]) -> list[tf.Tensor]:
     return [
-      tf.zeros_like(variable)  # as of a pooler that a tagger does not read
+      tf.zeros_like(variable)  # such as the pooler of a tagger
       if gradient is None
       else tf.convert_to_tensor(gradient)
       for gradient, variable in zip(gradients, self._variables, strict=True)

@@ -1,9 +1,10 @@
-"""Runs that learn nothing, however good the recipe: seen, and told why.
+"""Degenerate fine-tuning runs, which learn nothing: detection and advice.
 
-Some seeds of a fine-tuning end where they began: one answer for every text, at
-the loss of the labels' distribution (Mosbach et al. 2021, arXiv 2006.04884).
-Another seed mostly does. At too small a learning rate no seed does: the answers
-vary, and are no better than one answer for all.
+With some seeds fine-tuning ends where it began: the model gives one answer for
+every text, and its loss is the entropy of the labels (Mosbach et al. 2021,
+arXiv 2006.04884). Another seed usually helps. If the learning rate is too
+small, no seed helps: the answers differ, but are no better than one answer for
+all.
 """
 
 import dataclasses
@@ -16,44 +17,46 @@ import numpy as np
 from albert_mn import problems
 from data_prep import json_files
 
-# Of the training rows, to judge by.
+# Number of training rows used for the judgement.
 ROWS = 512
-# Too few steps to have learnt anything (guess).
+# With fewer steps a run is not judged (guess).
 FEWEST_STEPS = 50
-# Share of the loss without looking at the text that a run must get below.
+# A run has learnt if its loss is below this share of the best loss of a model
+# that ignores the text.
 _LEARNT = 0.95
 
-_NAME = "learnt_nothing"  # in the manifest of a model
+_NAME = "learnt_nothing"  # key in the manifest of a model
 
 TOO_LITTLE, DIVERGED, UNCLEAR = "learnt too little", "diverged", "unclear"
 
-# How far all weights moved, as a share of where they began (docs/log.md,
-# 2026-11-30): 0.0004 to 0.01 at rates at which nothing was learnt, 0.016 to 0.29
-# at good ones, 0.34 to 2.3 at rates at which training fell apart.
+# Thresholds of the relative change of all weights (docs/log.md, 2026-11-30).
+# Measured: 0.0004 to 0.01 at rates that taught nothing, 0.016 to 0.29 at good
+# rates, 0.34 to 2.3 at rates at which training collapsed.
 _STILL, _APART, _GOOD = 0.02, 0.4, 0.1
-# Where training fell apart, the outputs were alike for all texts to 0.0005; at
-# small rates they differ by 0.02. So weights that moved far, and outputs that
-# do not tell texts apart, are a collapse. Both are guesses between those.
+# After a collapse the outputs of all texts agree to 0.0005; at small rates they
+# differ by 0.02. So a run has collapsed if its weights changed by more than
+# _FAR and its outputs differ by less than _ALIKE. Both are guesses between the
+# measured values.
 _FAR, _ALIKE = 0.1, 0.01
-# Loss, in multiples of the best that needs no look at the text. A model that
-# knows nothing has about 1; one that is sure, and wrong, has more (guess).
+# Ratio of the loss to the best loss without the text. A model that knows
+# nothing has about 1; a model that is confident and wrong has more (guess).
 _WILD = 2.0
-# AdamW from a pretrained encoder learnt at 0.001, and beyond 0.003 no more.
-# LAMB's steps are shares of the weights, about a third as far at that rate.
+# Highest rates to advise. AdamW from a pretrained encoder learnt at 0.001, and
+# not above 0.003. LAMB's steps are relative to the weights, about a third as
+# far at that rate.
 _HIGHEST_RATES = {"adamw": 1e-3, "lamb": 5e-3}
-# A head on a frozen encoder hardly learns below.
+# Below this rate a head on a frozen encoder hardly learns.
 _LOWEST_HEAD_RATE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """By what a run is seen to have learnt nothing.
+  """The evidence that a run has learnt nothing.
 
   Attributes:
-    words: what is wrong with its answers.
-    excess: the loss, as a multiple of that of one answer for all.
-    spread: how far the outputs for different texts are apart: the largest
-      standard deviation of an output over the rows.
+    words: the fault of its answers, as text.
+    excess: loss divided by the loss of the best answer that ignores the text.
+    spread: the largest standard deviation of an output over the rows.
   """
 
   words: str
@@ -63,12 +66,12 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What is wrong with a run that learnt nothing, and what to do.
+  """Fault, cause and advice for a run that has learnt nothing.
 
   Attributes:
-    fault: what is wrong with its answers.
+    fault: the fault of its answers, as text.
     cause: one of TOO_LITTLE, DIVERGED, UNCLEAR.
-    advice: what to do about it.
+    advice: what the user can do.
   """
 
   fault: str
@@ -77,21 +80,21 @@ class Verdict:
 
   @property
   def another_seed_may_do(self) -> bool:
-    """Whether to begin again: the same small steps lead nowhere else."""
+    """Whether another seed may help; it does not after too small steps."""
     return self.cause != TOO_LITTLE
 
   @property
   def said(self) -> str:
-    """Both, as sentences."""
+    """Fault and advice, as sentences."""
     return f"{self.fault}. {self.advice}."
 
   def parameters(self) -> dict[str, Any]:
-    """Returns what the manifest of the model holds."""
+    """Returns the parameters for the model's manifest."""
     return {_NAME: dataclasses.asdict(self)}
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Verdict | None":
-    """Reads it from the manifest of a model; None where nothing was wrong."""
+    """Returns the verdict in a manifest's parameters; None if there is none."""
     if _NAME not in parameters:
       return None
     return json_files.made(cls, parameters[_NAME], f"{_NAME} in a manifest")
@@ -103,17 +106,18 @@ def finding(
   targets: np.ndarray,
   weights: np.ndarray | None = None,
 ) -> Finding | None:
-  """Says by what a run learnt nothing; None where it learnt something.
+  """Returns the evidence that a run has learnt nothing; None if it has learnt.
 
-  It learnt nothing where its loss is about that of the best answer which does
-  not look at the text, or above, and its answers are all the same, or not more
-  often right than that answer, but for chance.
+  A run has learnt nothing if its loss is at or above about the loss of the best
+  answer that ignores the text, and if its answers are all the same, or are not
+  significantly more often right than that answer.
 
   Args:
-    problem: what is predicted.
-    logits: [rows, outputs] of training rows, nothing dropped.
-    targets: [rows, …] theirs.
-    weights: [rows] of a training that weighs labels; None: all weigh 1.
+    problem: the kind of prediction.
+    logits: [rows, outputs] of training rows, computed without dropout.
+    targets: [rows, …] of the same rows.
+    weights: [rows], the weights of a training with class weights; None weighs
+      every row as 1.
   """
   chance = problem.entropy(targets, weights)
   loss = problem.mean_loss(logits, targets, weights)
@@ -142,7 +146,7 @@ def finding(
 
 
 def movement(begun: Sequence[np.ndarray], ended: Sequence[np.ndarray]) -> float:
-  """Returns how far weights moved, as a share of their norm at the start."""
+  """Returns the relative change of the weights: ‖ended − begun‖ / ‖begun‖."""
   pairs = list(zip(begun, ended, strict=True))
   moved = sum(_square(last.astype(np.float64) - first) for first, last in pairs)
   return math.sqrt(moved / max(1e-12, sum(_square(first) for first in begun)))
@@ -154,13 +158,14 @@ def _square(values: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-  """How a run trained.
+  """The settings of a training on which the advice depends.
 
   Attributes:
-    learning_rate: the peak.
+    learning_rate: the peak of the learning rate.
     optimizer: "adamw" or "lamb".
-    head_only: whether the encoder is frozen. A head of small random weights
-      moves far in good runs too, but cannot get stuck: its loss is convex.
+    head_only: whether the encoder is frozen. The small random weights of a head
+      change much in good runs too; a head cannot collapse, because its loss is
+      convex.
   """
 
   learning_rate: float
@@ -169,12 +174,12 @@ class Steps:
 
 
 def verdict(seen: Finding, moved: float, steps: Steps) -> Verdict:
-  """Tells a run that learnt too little from one that diverged.
+  """Returns the verdict on a run that has learnt nothing.
 
   Args:
-    seen: by what it learnt nothing.
-    moved: `movement` of the trained weights, from the start to the last step.
-    steps: how it trained.
+    seen: the evidence.
+    moved: `movement` of the trained weights from the start to the last step.
+    steps: the settings of the training.
   """
   cause = _cause(seen, moved, steps.head_only)
   advice = {
@@ -201,9 +206,12 @@ def _cause(seen: Finding, moved: float, head_only: bool) -> str:
 
 
 def _more(moved: float, steps: Steps) -> str:
-  """Advises larger steps, by as much as the weights moved too little."""
+  """Returns the advice for too small steps: a higher rate or more epochs.
+
+  The rate is raised by the factor that the change of the weights lacks.
+  """
   rate, times = steps.learning_rate, max(2.0, _GOOD / max(moved, 1e-6))
-  if steps.head_only:  # any rate may do: there is no encoder to spoil
+  if steps.head_only:  # a head cannot collapse
     times = 10.0
     larger = max(rate * times, _LOWEST_HEAD_RATE)
   else:
@@ -221,7 +229,10 @@ def _more(moved: float, steps: Steps) -> str:
 
 
 def _less(moved: float, steps: Steps) -> str:
-  """Advises a smaller rate, by as much as the weights moved too far."""
+  """Returns the advice after a divergence: a lower rate or a longer warm-up.
+
+  The rate is lowered by the factor by which the weights changed too much.
+  """
   rate, known = steps.learning_rate, math.isfinite(moved)
   if steps.head_only or not known:
     smaller = 0.1 * rate
@@ -236,5 +247,5 @@ def _less(moved: float, steps: Steps) -> str:
 
 
 def _rounded(value: float) -> float:
-  """Returns the value to one digit."""
+  """Returns the value rounded to one significant digit."""
   return float(f"{value:.0e}")

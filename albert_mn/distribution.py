@@ -1,8 +1,8 @@
-"""Where a run computes: one device, several GPUs, several workers, TPUs.
+"""The devices of a run: one device, several GPUs, several workers, TPUs.
 
-A strategy is all that the rest of the code knows of it. The numbers do not
-depend on it: batches are cut by rows, losses and gradients are summed over
-all parts and divided once, and dropout is keyed by the row.
+All other code sees only a tf.distribute strategy. The results do not depend on
+it: batches are divided by rows, losses and gradients are summed over all parts
+and divided once, and the row is part of the dropout seed.
 """
 
 import dataclasses
@@ -75,7 +75,7 @@ class Options(options.Group):
   )
 
   def kind(self) -> str:
-    """Returns what auto stands for here."""
+    """Returns the kind of strategy; auto becomes what fits this machine."""
     if self.distribution != "auto":
       return self.distribution
     if self.use_tpu or self.tpu_name:
@@ -88,7 +88,11 @@ class Options(options.Group):
 
 
 def _cluster() -> dict[str, Any]:
-  """Returns the cluster of TF_CONFIG, {} where there is none."""
+  """Returns the cluster in TF_CONFIG; {} if there is none.
+
+  Raises:
+    options.InputError: when TF_CONFIG is not JSON with a cluster.
+  """
   text = os.environ.get("TF_CONFIG", "")
   try:
     return dict(json_files.parsed(text or "{}").get("cluster", {}))
@@ -99,10 +103,12 @@ def _cluster() -> dict[str, Any]:
 
 
 def strategy(settings: Options) -> tf.distribute.Strategy:
-  """Connects to the devices; the first thing that a program does with them.
+  """Connects to the devices, and sets the precision of the layers.
+
+  Must be called before anything else uses a device.
 
   Raises:
-    options.InputError: when they are not there.
+    options.InputError: when the devices are not there.
   """
   kind = settings.kind()
   if settings.logical_devices > 1:
@@ -125,14 +131,14 @@ def strategy(settings: Options) -> tf.distribute.Strategy:
 
 
 def _devices(settings: Options) -> list[str] | None:
-  """The logical CPUs, or None for all GPUs."""
+  """Returns the names of the logical CPUs; None for all GPUs."""
   if settings.logical_devices == 1:
     return None
   return [f"CPU:{number}" for number in range(settings.logical_devices)]
 
 
 def is_elsewhere(settings: Options) -> bool:
-  """Says whether a TPU is meant that is not this machine's."""
+  """Returns whether the run computes on a TPU of another machine."""
   return settings.kind() == "tpu" and _tpu_name(settings) != "local"
 
 
@@ -141,7 +147,12 @@ def _tpu_name(settings: Options) -> str:
 
 
 def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
-  """Follows cloud.google.com/tpu/docs/tensorflow-quickstart-tf2 ."""
+  """Connects to a TPU (cloud.google.com/tpu/docs/tensorflow-quickstart-tf2).
+
+  Raises:
+    options.InputError: when there is no such TPU, or it has another number of
+      cores than --num_tpu_cores.
+  """
   name = _tpu_name(settings)
   try:
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
@@ -167,7 +178,7 @@ def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
 
 
 def is_plain_cpu(made: tf.distribute.Strategy, settings: Options) -> bool:
-  """Says whether all devices are CPUs that compute in float32."""
+  """Returns whether all devices are CPUs that compute in float32."""
   return (
     settings.precision == "float32"
     and not tf.config.list_physical_devices("GPU")
@@ -176,7 +187,7 @@ def is_plain_cpu(made: tf.distribute.Strategy, settings: Options) -> bool:
 
 
 def is_chief(made: tf.distribute.Strategy) -> bool:
-  """Says whether this process writes what one process writes."""
+  """Returns whether this process writes the files of the run."""
   resolver = made.cluster_resolver
   if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
     return True
@@ -188,7 +199,7 @@ def is_chief(made: tf.distribute.Strategy) -> bool:
 
 
 def processes(made: tf.distribute.Strategy) -> int:
-  """Returns how many workers compute together."""
+  """Returns the number of workers."""
   if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
     return 1
   tasks = made.cluster_resolver.cluster_spec().as_dict()
@@ -196,9 +207,10 @@ def processes(made: tf.distribute.Strategy) -> int:
 
 
 def mean(made: tf.distribute.Strategy, *values: float) -> list[float]:
-  """Returns what the workers say on average; each of them must come here.
+  """Returns the mean of each value over all workers.
 
-  Where there is one process, that is what it says.
+  Every worker must call it, or the others wait. With one process the result is
+  `values`.
   """
   if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
     return list(values)
@@ -216,5 +228,8 @@ def mean(made: tf.distribute.Strategy, *values: float) -> list[float]:
 
 
 def wait_for_all(made: tf.distribute.Strategy) -> None:
-  """Returns when every worker has come here: none may leave the others."""
+  """Waits until every worker has called this function.
+
+  A worker that ended earlier would break the steps of the others.
+  """
   mean(made, 0.0)

@@ -1,12 +1,13 @@
-"""When training goes wrong: seen in the step itself, and what the run does.
+"""Detection of a divergence inside the step, and the rollback after it.
 
-A loss or gradient that is not finite, or a spike of the loss, is seen before
-the weights move; from that step on no step changes them. The run then stops,
-or goes back to a checkpoint, with a smaller rate and past the batches that it
-had taken, as PaLM's did (Chowdhery et al. 2022, arXiv 2204.02311, section 5.1).
+A loss or gradient that is not finite, or a spike of the loss, is detected
+before the weights change; from that step on no step changes the weights. The
+run then stops, or rolls back: it restores a checkpoint, lowers the learning
+rate, and skips the batches that it had taken, as PaLM's training did (Chowdhery
+et al. 2022, arXiv 2204.02311, section 5.1).
 
-rollbacks.json   in the run directory: each time it went back, so that a run
-                 that is killed and started again goes the same way
+rollbacks.json   in the run directory: all rollbacks, so that a run that is
+                 killed and restarted rolls back in the same way
 """
 
 import dataclasses
@@ -22,12 +23,13 @@ from absl import logging
 from albert_mn import checkpoints
 from data_prep import json_files, options, storage
 
-INTERVAL = 50  # steps whose losses are averaged; their noise is not a spike
+INTERVAL = 50  # steps of one mean loss, so that noise is no spike
 
-# A spike is an interval whose mean loss is above that of the last _MEMORY ones
-# by more than _DEVIATIONS of their standard deviations, and by more than _RISE
-# of their mean: after a long calm the deviation is next to nothing. Guesses,
-# on the side of silence; early on, where the loss falls, they are wide.
+# A spike is an interval whose mean loss exceeds the mean of the last _MEMORY
+# intervals by more than _DEVIATIONS standard deviations, and by more than the
+# share _RISE of it: in a calm run the deviation is close to 0. There are no
+# spikes before _LEAST intervals. The numbers are guesses that rather miss a
+# spike; early, while the loss falls, the deviation is wide.
 _MEMORY, _LEAST = 20, 5
 _DEVIATIONS, _RISE = 6.0, 0.2
 
@@ -36,12 +38,12 @@ _FILE = "rollbacks.json"
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """What to do about a divergence.
+  """The reaction of a run to a divergence.
 
   Attributes:
-    rolls_back: else the run stops.
-    factor: of the learning rate, each time.
-    most: how often, before the run stops after all.
+    rolls_back: whether the run rolls back; if not, it stops.
+    factor: number by which each rollback multiplies the learning rate.
+    most: number of rollbacks after which the run stops.
     every: steps from one regular checkpoint to the next.
   """
 
@@ -52,10 +54,10 @@ class Policy:
 
 
 class Diverged(Exception):  # noqa: N818  a course of things, like Stopped
-  """A step from which training must not go on.
+  """Training diverged at a step, and must not continue from it.
 
   Args:
-    at: its number, from 1: so many batches were taken.
+    at: number of that step, from 1, which is the number of batches taken.
     expected, got: as in options.InputError.
   """
 
@@ -65,34 +67,35 @@ class Diverged(Exception):  # noqa: N818  a course of things, like Stopped
 
 
 class Watch(tf.Module):
-  """What is seen of the losses, on the devices; a part of each checkpoint.
+  """The state of the divergence detection, on the devices and in checkpoints.
 
-  Make it in the strategy's scope. No step waits for the host: it asks in
-  `heed`, which finds the step that diverged however many were taken since.
+  Make it in the strategy's scope. A step does not wait for the host: the host
+  calls `heed` later, and learns the step that diverged even if more steps have
+  run since.
 
   Attributes:
-    scale: what the learning rate is multiplied by; 0 from that step on.
+    scale: factor of the learning rate; 0 after a divergence.
   """
 
   def __init__(self) -> None:
     super().__init__(name="watch")
     self.scale = _variable(1.0)
-    self._total = _variable(0.0)  # of the interval's losses up to now
-    self._means = _variable([0.0] * _MEMORY)  # of the last ones, newest last
+    self._total = _variable(0.0)  # sum of the interval's losses so far
+    self._means = _variable([0.0] * _MEMORY)  # newest last
     self._halted = _variable(tf.constant(-1, tf.int64))  # −1: none
-    self._found = _variable([0.0, 0.0])  # what is told of that step
+    self._found = _variable([0.0, 0.0])  # values for the message
 
   def look(
     self, step: tf.Tensor, loss: tf.Tensor, norm: tf.Tensor
   ) -> tf.Tensor:
-    """Says whether a step may change the weights, a bool scalar.
+    """Returns whether a step may change the weights, a bool scalar.
 
-    To be called in each replica, with the same values.
+    Each replica must call it with the same values.
 
     Args:
-      step: int64 scalar, how many were taken before.
-      loss: float32 scalar, of the whole batch.
-      norm: float32 scalar, of the whole batch's gradient.
+      step: int64 scalar, the number of steps before this one.
+      loss: float32 scalar, the loss of the whole batch.
+      norm: float32 scalar, the gradient norm of the whole batch.
     """
     place = step % INTERVAL
     total = tf.where(place == 0, loss, self._total + loss)
@@ -113,7 +116,7 @@ class Watch(tf.Module):
     return good
 
   def _usual(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the last intervals' mean, and what is a spike above it."""
+    """Returns (mean loss of the last intervals, threshold of a spike)."""
     known = tf.minimum(step // INTERVAL, _MEMORY)
     counted = tf.range(_MEMORY, dtype=tf.int64) >= _MEMORY - known
     weights = tf.cast(counted, tf.float32) / tf.cast(
@@ -124,7 +127,7 @@ class Watch(tf.Module):
     return mean, mean + tf.maximum(_DEVIATIONS * deviation, _RISE * mean)
 
   def heed(self) -> None:
-    """Raises Diverged where a step was not taken."""
+    """Raises Diverged if a step was refused."""
     step = int(self._halted.numpy())
     if step < 0:
       return
@@ -142,7 +145,7 @@ class Watch(tf.Module):
 
 
 def _variable(initial: object) -> tf.Variable:
-  """Makes a variable that each replica assigns for itself."""
+  """Makes a variable of which each replica updates its own copy."""
   return tf.Variable(
     initial,
     trainable=False,
@@ -153,13 +156,13 @@ def _variable(initial: object) -> tf.Variable:
 
 @dataclasses.dataclass(frozen=True)
 class Rollback:
-  """One time that the run went back.
+  """One rollback of a run.
 
   Attributes:
-    at: the step that diverged: so many batches were taken.
-    to: the step of the checkpoint.
-    factor: of the learning rate from there on.
-    why: for a person.
+    at: the step that diverged, which is the number of batches taken.
+    to: the step of the restored checkpoint.
+    factor: factor of the learning rate from there on.
+    why: the reason, as text for a person.
   """
 
   at: int
@@ -169,13 +172,13 @@ class Rollback:
 
 
 class Guard:
-  """Keeps a run on its course, and remembers where it left it.
+  """Saves checkpoints, decides about divergences, and performs rollbacks.
 
   Args:
-    watch: what the steps report to.
+    watch: detects divergences.
     saved: the run's checkpoints.
-    weights: no checkpoint is made of what is not finite.
-    policy: what to do about a divergence.
+    weights: the weights; if any is not finite, no checkpoint is saved.
+    policy: the reaction to a divergence.
     output_dir: the run directory.
     writes: whether this process writes there.
   """
@@ -196,26 +199,30 @@ class Guard:
 
   @property
   def skipped(self) -> int:
-    """How many batches the run is ahead of its steps."""
+    """Number of batches that all rollbacks together have skipped."""
     return sum(r.at - r.to for r in self._rollbacks)
 
   def begin(self, step: int | None) -> None:
-    """Takes up the course of a run that was restored at a step; None: new."""
+    """Reads the rollbacks of the run and sets the learning rate's factor.
+
+    Args:
+      step: step of the restored checkpoint; None for a new run.
+    """
     rollbacks = [] if step is None else _read(self._path)
-    # What was decided later than what is there will be decided again.
+    # Rollbacks to later steps than the restored one will happen again.
     while rollbacks and step is not None and rollbacks[-1].to > step:
       rollbacks.pop()
     self._rollbacks = rollbacks
     self._set_rate()
     if step is None and self._policy.rolls_back:
-      self._saved.save()  # a beginning to go back to
+      self._saved.save()  # a first checkpoint for a rollback
 
   def save(self) -> None:
     """Saves a checkpoint.
 
     Raises:
-      Diverged: where the last step made a weight infinite or no number; the
-        next one, which would say so, may be after the end.
+      Diverged: when a weight is not finite. The next step's loss would show it
+        too, but there may be no next step.
     """
     finite = [tf.reduce_all(tf.math.is_finite(w)) for w in self._weights]
     if not all(finite):
@@ -224,7 +231,7 @@ class Guard:
     self._saved.save()
 
   def leave(self) -> int:
-    """Saves what is good on leaving; returns where the next start goes on."""
+    """Saves if the weights are finite; returns the newest checkpoint's step."""
     try:
       self.save()
     except Diverged as diverged:
@@ -232,13 +239,14 @@ class Guard:
     return max(self._saved.steps(), default=0)
 
   def answer(self, diverged: Diverged) -> None:
-    """Decides about a divergence, and clears the way back.
+    """Deletes the checkpoints after the one to restore, or stops the run.
 
-    Newer checkpoints are deleted first: they are of the course that is left.
-    The others of several workers wait for that before they `go_back`.
+    The deleted checkpoints are of the abandoned course. Other workers wait for
+    the deletion before they call `go_back`.
 
     Raises:
-      options.InputError: where the run stops.
+      options.InputError: when the policy is to stop, there were as many
+        rollbacks as allowed, or there is no checkpoint.
     """
     policy, steps = self._policy, self._saved.steps()
     to = _target(steps, diverged.at, policy.every) if steps else None
@@ -252,7 +260,7 @@ class Guard:
       self._saved.discard_after(to)
 
   def go_back(self, diverged: Diverged) -> None:
-    """Restores the checkpoint, and says and records it."""
+    """Restores the checkpoint, records the rollback, and lowers the rate."""
     step = self._saved.restore()
     assert step is not None, "a checkpoint was chosen"
     now = Rollback(diverged.at, step, self._policy.factor, str(diverged))
@@ -278,7 +286,11 @@ class Guard:
     self._watch.scale.assign(math.prod(factors, start=1.0))
 
   def _advice(self, to: int | None) -> str:
-    """Says what a person can do, and from which checkpoint."""
+    """Returns the advice of the error message.
+
+    Args:
+      to: step of the last good checkpoint; None if there is none.
+    """
     if to is None:
       return (
         "nothing was saved; start in another --output_dir with a smaller "
@@ -301,10 +313,12 @@ class Guard:
 
 
 def _target(steps: Sequence[int], at: int, every: int) -> int:
-  """Chooses the newest checkpoint that is an interval before a step.
+  """Returns the step to roll back to.
 
-  What is newer may have been saved on the way up. Where all are, the oldest.
-  One that a signal made is passed over: a run without the signal lacks it.
+  It is the newest regular checkpoint at least INTERVAL steps before `at`: a
+  later one may have been saved while the loss already rose. If all are later,
+  it is the oldest. A checkpoint saved by a signal is no regular one: a run
+  without the signal lacks it.
   """
   regular = [s for s in steps if s % every == 0] or list(steps)
   early = [s for s in regular if s <= at - INTERVAL]
@@ -312,10 +326,10 @@ def _target(steps: Sequence[int], at: int, every: int) -> int:
 
 
 def _read(path: str) -> list[Rollback]:
-  """Returns the rollbacks that a run noted; [] where it noted none.
+  """Returns the rollbacks recorded in a file; [] if the file does not exist.
 
   Raises:
-    options.InputError: when the file does not hold a list of them.
+    options.InputError: when the file does not hold a list of rollbacks.
   """
   if not storage.exists(path):
     return []

@@ -43,7 +43,7 @@ def main(
   probing: probe.Options,
   more: Options,
 ) -> None:
-  """Prints a line a check."""
+  """Prints one line for each check; ends with exit code 1 if a check failed."""
   exam = checks.Examination(lambda line: print(shown_text.printable(line)))
   recipe = exam.check("recipe", training.settled, settings, optimizer)
   localized = exam.check(

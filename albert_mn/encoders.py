@@ -1,9 +1,9 @@
-"""The ALBERT encoder, of tf-models' layers.
+"""The ALBERT encoder, built from tf-models' layers.
 
-tf-models' own AlbertEncoder has neither hidden groups nor inner groups, and
-its dropout draws from a generator that no checkpoint holds. Here the blocks
-are put together as google-research/albert's modeling.py does, and dropout is
-a function of a seed, the layer and the place in the layer.
+tf-models' own AlbertEncoder has neither hidden groups nor inner groups, and its
+dropout uses a generator that no checkpoint holds. Here the blocks are connected
+as in google-research/albert's modeling.py, and dropout is a function of a seed,
+the layer and the position in the layer.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,16 +20,17 @@ from data_prep import framing, options
 
 
 class EncoderOutput(NamedTuple):
-  """What the encoder gives.
+  """The outputs of the encoder.
 
   Attributes:
     embedding_output: [batch, length, embedding_size], after layer norm.
-    layer_outputs: num_hidden_layers of [batch, length, hidden_size].
-    sequence_output: [batch, length, hidden_size], the last of them.
-    pooled_output: [batch, hidden_size], tanh of a dense layer on [CLS]; of
+    layer_outputs: list of num_hidden_layers tensors [batch, length,
+      hidden_size].
+    sequence_output: the last layer's output, [batch, length, hidden_size].
+    pooled_output: tanh of a dense layer on [CLS], [batch, hidden_size]; for
       packed records [batch, labels, hidden_size].
-    attentions: of each block in the order of their use, where asked for:
-      [batch, heads, from, to], what each position takes from which.
+    attentions: the attention weights of each block in the order of use, [batch,
+      heads, from, to]; empty unless asked for.
   """
 
   embedding_output: tf.Tensor
@@ -39,19 +40,20 @@ class EncoderOutput(NamedTuple):
   attentions: tuple[tf.Tensor, ...] = ()
 
 
-# The places where a layer drops units, as google-research's modeling.py.
+# The sites of dropout in the model, as in google-research's modeling.py.
 AFTER_ATTENTION, AFTER_FEED_FORWARD, ON_ATTENTION, ON_EMBEDDINGS = range(4)
 
 
 class StatelessDropout(tf_keras.layers.Layer):
   """Dropout by a seed that the caller sets before each call.
 
-  tf_keras' Dropout draws from a generator outside of checkpoints: a resumed
-  run would drop other units than an uninterrupted one.
+  tf_keras' Dropout uses a generator that no checkpoint holds: a resumed run
+  would drop other units than an uninterrupted one.
 
   Args:
-    rate: share that is dropped.
-    site: number of the place; places with one seed drop different units.
+    rate: share of units to drop.
+    site: number of the dropout site; sites with the same seed drop different
+      units.
   """
 
   def __init__(self, rate: float, site: int):
@@ -60,23 +62,34 @@ class StatelessDropout(tf_keras.layers.Layer):
     self._seeds: tf.Tensor | None = None
 
   def set_seed(self, seeds: tf.Tensor | None) -> None:
-    """Takes `example_seeds` for the next call; None drops nothing."""
+    """Sets the `example_seeds` of the next call; None turns dropout off."""
     self._seeds = seeds
 
   def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-    """Drops; `training` is there because tf_keras passes it to dropout."""
+    """Applies dropout; `training` is ignored, but tf_keras passes it."""
     return dropout(inputs, self._seeds, self._site, self._rate)
 
 
-# A place in an attention matrix is one of 2^32: 8 bits are for its head, 12 for
-# its row and 12 for its column.
+# A position in an attention matrix has a 32-bit number: 8 bits for its head, 12
+# for its row and 12 for its column.
 _MOST_HEADS = 256
 
 
 def dropout(
   inputs: tf.Tensor, seeds: tf.Tensor | None, site: int, rate: float
 ) -> tf.Tensor:
-  """Drops a share of the units, by `example_seeds`; None drops nothing."""
+  """Sets a share `rate` of the units to 0, and divides the rest by 1 - rate.
+
+  Which units are dropped follows from the seeds and the site. Returns a tensor
+  of the shape of `inputs`; with seeds None or rate 0, `inputs` unchanged.
+
+  Args:
+    inputs: [batch, units], [batch, length, units] or [batch, heads, length,
+      length].
+    seeds: of `example_seeds`, uint32 [batch, 2]; or None.
+    site: number of the dropout site.
+    rate: share of units to drop.
+  """
   if seeds is None or not rate:
     return inputs
   bits = random_bits(tf.shape(inputs), seeds, site)
@@ -85,16 +98,13 @@ def dropout(
 
 
 def example_seeds(seed: int, step: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-  """Returns what each example's dropout is keyed by.
+  """Returns the dropout seed of each example, uint32 [batch, 2].
 
   Args:
-    seed: of the run.
-    step: int32 scalar.
-    rows: int32 [batch], each example's place in the whole batch of the step,
-      so that a part of a batch, on another device, drops the same units.
-
-  Returns:
-    uint32 [batch, 2].
+    seed: seed of the run.
+    step: int32 scalar, the global step.
+    rows: int32 [batch], each example's index in the whole batch. With this
+      index a part of a batch, on another device, drops the same units.
   """
   row = _mixed(
     tf.cast(rows, tf.uint32) ^ tf.constant(seed & 0xFFFFFFFF, tf.uint32)
@@ -103,38 +113,43 @@ def example_seeds(seed: int, step: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
 
 def fold_in(seeds: tf.Tensor, number: int) -> tf.Tensor:
-  """Returns other seeds, uint32 [batch, 2], for each number."""
+  """Returns new seeds, uint32 [batch, 2], different for each `number`."""
   first = _mixed(seeds[:, 0] ^ _mixed(tf.constant(number, tf.uint32)))
   return tf.stack([first, seeds[:, 1]], 1)
 
 
 def random_bits(shape: tf.Tensor, seeds: tf.Tensor, site: int) -> tf.Tensor:
-  """Hashes each place of a tensor with its example's seed, to uint32.
+  """Returns a random uint32 for every position of a tensor of `shape`.
 
-  tf.random.stateless_uniform gives other numbers when XLA compiles it, so a
-  run could not move from one device to another. These are integer operations,
-  the same everywhere, and XLA fuses them into what uses them.
+  Each number is a hash of the example's seed, the site and the position.
+  tf.random.stateless_uniform gives other numbers under XLA, so that a run could
+  not move to another device. This hash uses only integer operations, which give
+  the same result everywhere and which XLA fuses with their consumers.
 
-  What is added at the end of a text, to fill it up, changes no other place.
+  Padding added at the end of a text does not change the numbers of its other
+  positions.
 
   Args:
-    shape: of the result: [batch, units], [batch, length, units], or [batch,
-      heads, length, length].
+    shape: shape of the result: [batch, units], [batch, length, units], or
+      [batch, heads, length, length].
     seeds: uint32 [batch, 2].
-    site: tells apart the places that share seeds.
+    site: number of the dropout site; sites with the same seeds get different
+      numbers.
   """
   first = _mixed(seeds[:, :1] ^ _mixed(tf.constant(site, tf.uint32)))
   second = _mixed(seeds[:, 1:] ^ first)
   index = tf.cast(_places(shape), tf.uint32)[None]
-  # Keyed twice: with one key, two seeds would give permuted equal bits.
+  # The hash is keyed twice: with one key, two seeds would give the same bits in
+  # another order.
   bits = _mixed(_mixed(index ^ first) + second)  # [batch, places]
   return tf.reshape(bits, shape)
 
 
 def _places(shape: tf.Tensor) -> tf.Tensor:
-  """Numbers the places of an example, [places] int32, all different.
+  """Numbers all positions of one example; returns distinct int32, [positions].
 
-  From the 129th head on the numbers are negative: they are used as uint32.
+  From the 129th head on the numbers are negative: the caller casts them to
+  uint32.
 
   Raises:
     options.InputError: for an attention matrix with more heads or positions
@@ -149,10 +164,13 @@ def _places(shape: tf.Tensor) -> tf.Tensor:
 
 
 def _check_places(shape: np.ndarray | None) -> None:
-  """Refuses [batch, heads, length, length] in which places share a number.
+  """Raises InputError if two positions of an attention matrix get one number.
 
-  Beyond these bounds two rows would drop the same units. A shape that is not
-  known while a graph is traced is None: options bound the length then.
+  Two rows with the same numbers would drop the same units.
+
+  Args:
+    shape: [batch, heads, length, length]; None while a graph with unknown shape
+      is traced: then the options bound the length.
   """
   if shape is None:
     return
@@ -176,11 +194,11 @@ def _mixed(value: tf.Tensor) -> tf.Tensor:
 
 
 class EncoderBlock(layers.TransformerEncoderBlock):
-  """tf-models' block with dropout by seed.
+  """tf-models' Transformer block, with dropout by seed.
 
   Args:
-    config: the shape.
-    name: of its variables.
+    config: the model's shape.
+    name: prefix of the variables' names.
   """
 
   def __init__(self, config: configs.AlbertConfig, name: str):
@@ -201,20 +219,21 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     )
 
   def set_seed(self, seeds: tf.Tensor | None) -> None:
-    """Takes the seeds of the next application of this block."""
+    """Sets the dropout seeds of the next call of this block."""
     self._attention_dropout.set_seed(seeds)
     self._output_dropout.set_seed(seeds)
     self._attention_layer._dropout_layer.set_seed(seeds)
 
   def attention(self, hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Returns [batch, heads, from, to], each row of which sums to 1.
+    """Returns the attention weights, [batch, heads, from, to]; rows sum to 1.
 
-    Computed beside the block's output: a block that returned both would need
-    a switch, which a second thread that traces would find in either position.
+    They are computed apart from the block's output. A block that returned both
+    would need a switch, and two threads that trace it could disagree on the
+    switch.
 
     Args:
-      hidden: [batch, length, hidden_size], what the block is applied to.
-      mask: of `attention_mask`.
+      hidden: [batch, length, hidden_size], the block's input.
+      mask: the result of `attention_mask`.
     """
     _, shares = self._attention_layer(
       query=hidden,
@@ -225,7 +244,7 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     return shares
 
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
-    """The layers inside, for tables of names in other formats."""
+    """Returns name → inner layer, for tables of names in other formats."""
     return {
       "query": self._attention_layer._query_dense,
       "key": self._attention_layer._key_dense,
@@ -239,20 +258,21 @@ class EncoderBlock(layers.TransformerEncoderBlock):
 
 
 class AlbertEncoder(tf_keras.layers.Layer):
-  """ALBERT (Lan et al. 2020, arXiv 1909.11942): shared, factorised BERT.
+  """ALBERT's encoder: shared layers, factorised embeddings (arXiv 1909.11942).
 
-  All variables exist after construction, and depend on the seed alone.
+  All variables exist after construction; their values depend on the seed alone.
 
   Args:
-    config: the shape.
-    seed: of the initial weights.
-    rematerialize: compute the layers' insides again for the gradient instead
-      of keeping them (Chen et al. 2016): memory for a third more time.
+    config: the model's shape.
+    seed: seed of the initial weights.
+    rematerialize: whether the backward pass computes the insides of the layers
+      again (Chen et al. 2016). This takes less memory, and a third more time.
 
   Attributes:
-    config: the shape.
-    projection: from the embeddings' width to the layers'; None where equal.
-    groups: EncoderBlocks by group and inner group.
+    config: the model's shape.
+    projection: dense layer from embedding_size to hidden_size; None if they are
+      equal.
+    groups: EncoderBlocks by hidden group and inner group.
     pooler: the dense layer on [CLS].
   """
 
@@ -304,7 +324,10 @@ class AlbertEncoder(tf_keras.layers.Layer):
     return self._words.embeddings
 
   def embedding_variables(self) -> dict[str, tf.Variable]:
-    """The other variables of the embeddings, by google-research's names."""
+    """Returns the variables of position and segment embeddings and layer norm.
+
+    The keys are google-research's names.
+    """
     return {
       "position_embeddings": self._positions.trainable_variables[0],
       "token_type_embeddings": self._segments.embeddings,
@@ -326,14 +349,15 @@ class AlbertEncoder(tf_keras.layers.Layer):
 
     Args:
       input_ids: int32 [batch, length].
-      input_mask: int32 [batch, length], 0 on padding; of packed records the
-        number of each position's example, from 1.
+      input_mask: int32 [batch, length]. 0 on padding, 1 on pieces; in packed
+        records the number of the position's example, from 1.
       segment_ids: int32 [batch, length].
-      dropout_seeds: of `example_seeds`; None drops nothing.
-      firsts: int32 [batch, labels], where the examples of a packed row begin;
-        None: one a row.
-      words: [batch, length, embedding_size], in place of the ids' embeddings.
-      with_attentions: whether to return them.
+      dropout_seeds: result of `example_seeds`; None turns dropout off.
+      firsts: int32 [batch, labels], the first position of each example in a
+        packed row; None for records with one example a row.
+      words: [batch, length, embedding_size], used in place of the embeddings of
+        `input_ids`; or None.
+      with_attentions: whether to return the attention weights.
     """
     word_embeddings = self._words(input_ids) if words is None else words
     embedded = word_embeddings + self._segments(segment_ids)
@@ -361,9 +385,10 @@ class AlbertEncoder(tf_keras.layers.Layer):
   def applications(
     self, dropout_seeds: tf.Tensor | None
   ) -> Iterator[tuple[EncoderBlock, tf.Tensor | None]]:
-    """Yields the blocks in the order of their use, with the seeds of each.
+    """Yields (block, dropout seeds) for each application, in the order of use.
 
-    One block serves all layers of its group; each drops other units.
+    All layers of a group share its blocks, but have different dropout seeds.
+    The seeds are None if `dropout_seeds` is None.
     """
     config = self.config
     a_group = config.num_hidden_layers // config.num_hidden_groups
@@ -390,14 +415,16 @@ class AlbertEncoder(tf_keras.layers.Layer):
 
 
 def attention_mask(input_mask: tf.Tensor, packed: bool) -> tf.Tensor:
-  """Says what each position attends to: its own example, and no padding.
+  """Returns which positions may attend to which: 1.0 for yes, 0.0 for no.
+
+  A position attends to its own example and never to padding.
 
   Args:
-    input_mask: int32 [batch, length], as the encoder's.
-    packed: whether there are several examples a row.
+    input_mask: int32 [batch, length], the encoder's.
+    packed: whether a row may hold several examples.
 
   Returns:
-    float32 [batch, length, length], or [batch, 1, length].
+    float32 [batch, length, length] if packed, else [batch, 1, length].
   """
   there = input_mask[:, None, :] > 0
   if packed:
@@ -408,14 +435,16 @@ def attention_mask(input_mask: tf.Tensor, packed: bool) -> tf.Tensor:
 def positions(
   table: tf.Tensor, input_mask: tf.Tensor, firsts: tf.Tensor | None
 ) -> tf.Tensor:
-  """Returns position embeddings, which begin anew in each packed example.
+  """Returns the position embeddings of a batch.
+
+  In packed rows the positions restart at each example.
 
   Args:
     table: [max_position_embeddings, embedding_size].
-    input_mask, firsts: as the encoder's.
+    input_mask, firsts: as in AlbertEncoder.call.
 
   Returns:
-    [length, embedding_size], or [batch, length, embedding_size].
+    [length, embedding_size]; for packed rows [batch, length, embedding_size].
   """
   length = input_mask.shape[1] or tf.shape(input_mask)[1]
   if firsts is None:
@@ -426,11 +455,12 @@ def positions(
 
 
 def at(hidden: tf.Tensor, firsts: tf.Tensor | None) -> tf.Tensor:
-  """Returns what stands at [CLS], [batch, hidden_size].
+  """Returns the vector of [CLS], [batch, hidden_size].
 
   Args:
     hidden: [batch, length, hidden_size].
-    firsts: as the encoder's; given, the result is [batch, labels, hidden_size].
+    firsts: as in AlbertEncoder.call; if given, the result is [batch, labels,
+      hidden_size].
   """
   if firsts is None:
     return hidden[:, 0]
@@ -440,19 +470,23 @@ def at(hidden: tf.Tensor, firsts: tf.Tensor | None) -> tf.Tensor:
 def activation(
   config: configs.AlbertConfig,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-  """The activation by google's name: its gelu is the tanh approximation."""
+  """Returns the activation function of the config.
+
+  The name "gelu" means the tanh approximation, as in google-research;
+  "gelu_erf" means the exact function.
+  """
   if config.hidden_act == "gelu_erf":
     return tf.nn.gelu
   return tf_utils.get_activation(config.hidden_act)
 
 
 def joined(name: str, array: np.ndarray) -> np.ndarray:
-  """Joins an attention layer's heads and their width, which are apart here.
+  """Reshapes an attention weight: heads and head width become one dimension.
 
   Args:
-    name: of the weight, elsewhere.
-    array: [hidden, heads, width], [heads, width, hidden], a bias of
-      [heads, width], or any other weight, which is returned as it is.
+    name: the weight's name in the other format.
+    array: [hidden, heads, width], [heads, width, hidden], or a bias of [heads,
+      width]. Any other weight is returned unchanged.
   """
   if array.ndim == 3:
     hidden = round(array.size**0.5)
@@ -463,15 +497,17 @@ def joined(name: str, array: np.ndarray) -> np.ndarray:
 def initialize(
   layer: tf_keras.layers.Layer, deviation: float, seed: int
 ) -> None:
-  """Sets kernels and embeddings by (seed, place among the variables).
+  """Sets a layer's kernels and embeddings to random values.
 
-  tf_keras' seeded initialisers give every variable of one shape the same
-  values, unseeded ones depend on what was made before.
+  Each variable's values follow from (seed, index among the variables).
+  tf_keras' seeded initialisers would give all variables of one shape the same
+  values; its unseeded ones depend on which variables were made before.
 
   Args:
-    layer: whose variables exist; biases and layer norms keep 0 and 1.
-    deviation: of the normal distribution, truncated at two of it.
-    seed: of the model.
+    layer: its variables must exist; biases and layer norms keep 0 and 1.
+    deviation: standard deviation of the normal distribution, which is truncated
+      at two deviations.
+    seed: seed of the model.
   """
   for place, variable in enumerate(layer.trainable_variables):
     if not any(n in variable.name for n in ("bias", "gamma", "beta")):

@@ -1,8 +1,8 @@
-"""Fine-tuning: steps, epochs, and a resume that ends where no kill would have.
+"""Fine-tuning: epochs, validation, restarts, and the model directory.
 
-The order of the rows and dropout are functions of (seed, step), and the
-optimizer's slots are in every checkpoint, so a run that was killed and started
-again ends where an uninterrupted one does.
+Row order and dropout are functions of (seed, step), and every checkpoint holds
+the optimizer's slots. So a run that was killed and started again gives the same
+weights as an uninterrupted run.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ from data_prep import (
   tokenization,
 )
 
-# A restart's seed is this much further; --num_seeds takes the next ones.
+# Number added to the seed for each restart; --num_seeds takes the next seeds.
 _RESTART = 1_000_003
 
 
@@ -206,7 +206,7 @@ class Recipe(options.Group):
         f"give --train_batch_size={math.ceil(self.train_batch_size / parts) * parts}",
       )
     if self.train_step:
-      self.warmup_steps(self.train_step)  # refuses more steps than there are
+      self.warmup_steps(self.train_step)  # raises if the warm-up is too long
     if self.word_dropout and self.freeze_encoder:
       raise options.InputError(
         "one of --word_dropout and --freeze_encoder",
@@ -216,15 +216,15 @@ class Recipe(options.Group):
 
   @property
   def validates(self) -> bool:
-    """Whether validation rows are needed."""
+    """Whether the training needs validation rows."""
     return bool(self.early_stopping_patience or self.calibrate)
 
   def blends(self, label_type: str) -> bool:
-    """Says whether the baseline may answer beside the network."""
+    """Returns whether the baseline may answer beside the network."""
     return self.blend == blend.AUTO and label_type != tagging.ENTITIES
 
   def steps_per_epoch(self, inputs: int) -> int:
-    """The last step of an epoch may be filled with empty rows."""
+    """Returns the steps of an epoch; empty rows pad its last batch."""
     return math.ceil(inputs / self.train_batch_size)
 
   def total_steps(self, inputs: int) -> int:
@@ -254,13 +254,14 @@ class Recipe(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-  """What a training begins from.
+  """The model from which a training starts.
 
   Attributes:
     config: the encoder's shape.
-    tokenizer: of `tokenizer_file`.
-    tokenizer_file: goes into the model directory.
-    init_checkpoint: what initial_weights takes, or "".
+    tokenizer: the tokenizer in `tokenizer_file`.
+    tokenizer_file: the file that is copied into the model directory.
+    init_checkpoint: initial weights, as initial_weights takes them; "" for
+      random weights.
   """
 
   config: configs.AlbertConfig
@@ -271,15 +272,15 @@ class Start:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """The rows of a training, by what they are for.
+  """The rows of a training, by purpose.
 
   Attributes:
-    train: what to train on.
-    validation: what decides which weights are kept; may be empty.
-    held_out: what is evaluated on afterwards: only counted, and shown where
-      there is no validation.
-    cleaning: what was done to them, for the manifest: texts to predict get it
-      too.
+    train: rows to train on.
+    validation: rows whose score decides which weights are kept; may be empty.
+    held_out: evaluation rows; the training only logs their number and, if there
+      is no validation, their score.
+    cleaning: how texts were cleaned, for the manifest: texts to predict are
+      cleaned in the same way.
     spared: whether the validation rows were taken from the training rows.
   """
 
@@ -293,9 +294,9 @@ class Data:
 def training_batches(
   examples: problems.Examples, recipe: Recipe, first: int, last: int
 ) -> Iterator[tuple[int, length_buckets.Batch]]:
-  """Yields the steps from `first` to before `last`, each with its batch.
+  """Yields (step, batch) from step `first` to the step before `last`.
 
-  A step's batch is a function of (seed, step); every epoch holds every input
+  A step's batch is a function of (seed, step); every epoch contains every input
   once.
   """
   per_epoch = recipe.steps_per_epoch(len(examples.encoded))
@@ -319,13 +320,13 @@ def without_words(
   tokenizer: tokenization.Tokenizer,
   draw: np.random.Generator,
 ) -> np.ndarray:
-  """Returns ids with [MASK] in the place of each piece of some words.
+  """Returns ids with all pieces of randomly chosen words replaced by [MASK].
 
   Args:
-    ids: int32 [rows, length]; special pieces stay.
-    share: of the words, each drawn for itself.
-    tokenizer: whose ids they are.
-    draw: decides which words.
+    ids: int32 [rows, length]; special pieces are kept.
+    share: the probability of each word to be replaced.
+    tokenizer: the tokenizer of the ids.
+    draw: chooses the words.
   """
   special = tokenizer.special.copy()
   special[tokenizer.unk_id] = False
@@ -344,19 +345,19 @@ def train(
   problem: problems.Problem,
   data: Data,
 ) -> None:
-  """Fine-tunes, or goes on, and writes the model directory.
+  """Fine-tunes, or resumes a training, and writes the model directory.
 
   Args:
     folder: the model directory.
     output_dir: the run directory, for `checkpoints/` and `run.json`.
-    recipe: how to train.
-    start: what to begin from.
-    problem: what is predicted, learnt from the training rows.
+    recipe: the options of the training.
+    start: the initial model.
+    problem: the kind of prediction, learnt from the training rows.
     data: the rows.
 
   Raises:
-    options.InputError: when the start does not fit, when `output_dir` was
-      begun as another run, or when the loss is not finite.
+    options.InputError: when the initial model does not fit, when `output_dir`
+      holds a run with other settings, or when the loss is not finite.
   """
   origin = {"training_rows": classifier_data.fingerprint(data.train)}
   if data.validation:
@@ -410,13 +411,13 @@ def _blended(
   data: Data,
   calibrated: Mapping[str, float],
 ) -> blend.Blend | None:
-  """Fits the baseline, and settles by the validation rows who answers.
+  """Fits the baseline, and chooses the blend's factors on validation rows.
 
-  Validation rows that were taken from the training rows are trained on too,
-  once that is settled.
+  Validation rows that were taken from the training rows are added to the
+  baseline's training rows once the factors are chosen.
 
   Returns:
-    None where the network answers alone; a log line says why.
+    the blend; None if the network answers alone, for a reason that is logged.
   """
   if recipe.blend == blend.OFF:
     return None
@@ -470,14 +471,14 @@ def _learnt(
   framer: framing.Framer,
   origin: Mapping[str, str],
 ) -> tuple["_Loop", int, degenerate_runs.Verdict | None]:
-  """Trains, and begins again where nothing was learnt; counts the restarts.
+  """Trains; trains again with another seed while the model learns nothing.
 
-  Whether anything was is a function of the weights that a run begins and ends
-  with, so a start after a kill takes the same way.
+  The judgement depends only on the initial and final weights of a training, so
+  a run that was killed restarts in the same way.
 
   Returns:
-    The last training, the number of restarts, and what is wrong with the
-    training; None where nothing is.
+    the last training, the number of restarts, and the verdict on the last
+      training; None if it has learnt.
   """
   for restart in range(recipe.max_restarts + 1):
     attempt = dataclasses.replace(
@@ -507,9 +508,10 @@ def _learnt(
 def _settings(
   recipe: Recipe, start: Start, problem: problems.Problem
 ) -> dict[str, Any]:
-  """Returns what decides where a run ends, but for its rows and weights.
+  """Returns the settings on which the final weights depend, for run.json.
 
-  None stands for weights and numbers that a run does without.
+  The rows and initial weights are added by the caller. None stands for a
+  setting that does not apply.
   """
   return {
     "init_checkpoint": None,
@@ -541,32 +543,36 @@ def _examples(
 def problem_of(
   label_type: str, rows: Sequence[classifier_data.Row]
 ) -> problems.Problem:
-  """Learns from training rows what there is to predict."""
+  """Returns the problem with the labels of the training rows.
+
+  Raises:
+    options.InputError: when the rows have too few labels to learn from.
+  """
   if label_type == tagging.ENTITIES:
     return tagging.Tagging.of(rows)
   return problems.of_rows(label_type, rows)
 
 
 def predictor_of(problem: problems.Problem) -> type[classifier.Predictor]:
-  """Returns what predicts such a problem, with its kind of model."""
+  """Returns the class of predictor for a problem."""
   if problem.TYPE == tagging.ENTITIES:
     return tagging.TagPredictor
   return classifier.Predictor
 
 
 class _Judge:
-  """Some rows, to be scored again and again as the weights change.
+  """Scores the same rows again and again as the weights change.
 
   Args:
-    predictor: with the weights.
-    rows: to score.
-    frozen: whether the encoder is; its output is kept then.
-    balanced: whether each label weighs the same in the score, as in the loss:
-      by accuracy the best weights would be those that know no rare label.
+    predictor: the predictor with the model that is trained.
+    rows: the rows to score.
+    frozen: whether the encoder is frozen; then its outputs are stored.
+    balanced: whether the score weighs each label the same, as the loss does.
+      Accuracy would prefer weights that ignore rare labels.
 
   Attributes:
-    targets: of the rows.
-    score_name: what `score_and_loss` gives.
+    targets: the targets of the rows.
+    score_name: the name of the score.
   """
 
   def __init__(
@@ -583,13 +589,13 @@ class _Judge:
     self.targets = predictor.targets(rows)
 
   def logits(self) -> np.ndarray:
-    """Returns what the predictor gives with the weights as they are now."""
+    """Returns the logits of the rows with the current weights."""
     if self._features is None:
       return self._predictor.logits(self._texts)
     return self._predictor.model.head(tf.constant(self._features)).numpy()
 
   def score_and_loss(self) -> tuple[float, float]:
-    """Returns the score, and the mean loss."""
+    """Returns (score, mean loss) of the rows with the current weights."""
     logits, problem = self.logits(), self._predictor.problem
     loss = problem.mean_loss(logits, self.targets)
     if self._balanced:
@@ -598,11 +604,12 @@ class _Judge:
 
 
 class _Loop:
-  """The epochs: steps, then a checkpoint and a log line after each.
+  """One training: its epochs, with a checkpoint and a log line after each.
 
   Attributes:
-    model: what is trained.
-    judge: of the validation rows, or the held-out ones where there are none.
+    model: the model that is trained.
+    judge: scores the validation rows, or the held-out rows if there is no
+      validation.
   """
 
   def __init__(
@@ -620,7 +627,7 @@ class _Loop:
     self.model = self._begun()
     framed, self._examples = _examples(framer, recipe, problem, data.train)
     self._predictor = predictor_of(problem)(self.model, framer, problem)
-    # A tagger reads all positions: too much to keep.
+    # A tagger's head reads all positions, which take too much memory to store.
     cached = recipe.freeze_encoder and problem.TYPE != tagging.ENTITIES
     self.judge = _Judge(
       self._predictor,
@@ -658,7 +665,7 @@ class _Loop:
     self._checkpoints.restore()
 
   def _begun(self) -> classifier.Classifier:
-    """Returns the model with the weights from which this training begins."""
+    """Returns a new model with the initial weights of this training."""
     model = predictor_of(self._problem).MODEL(
       self._start.config,
       len(self._problem.names),
@@ -672,11 +679,14 @@ class _Loop:
     return model
 
   def step(self) -> int:
-    """How many steps were taken."""
+    """Returns the number of steps taken."""
     return int(self._optimizer.iterations)
 
   def run(self) -> None:
-    """Trains from the restored step to the last one."""
+    """Trains from the restored step to the last step.
+
+    At the end the best weights by validation score are restored.
+    """
     first = self.step()
     if first >= self._total or self._stops():
       logging.info("already at step %d: nothing to train", first)
@@ -709,7 +719,7 @@ class _Loop:
       done = step + 1
       pace = (time.monotonic() - began) / (done - first)
       left = runs.clock(pace * (self._total - done))
-      if done - first > 20:  # the pace of the first is that of compilation
+      if done - first > 20:  # the first steps include compilation
         logging.log_every_n_seconds(
           logging.INFO, "step %d of %d, %s left", 30, done, self._total, left
         )
@@ -723,9 +733,13 @@ class _Loop:
   def _hidden(
     self, batch: length_buckets.Batch, step: int
   ) -> length_buckets.Batch:
-    """Hides words behind [MASK]: a function of (seed, step)."""
+    """Returns the batch with random words replaced by [MASK].
+
+    Which words follows from (seed, step).
+    """
     recipe = self._recipe
-    # Its own stream: the order of an epoch's rows is drawn from two numbers.
+    # A random stream of its own, keyed by three numbers: the row order of an
+    # epoch is keyed by two.
     draw = np.random.default_rng([recipe.random_seed, step, 1])
     ids = without_words(
       batch.input_ids, recipe.word_dropout, self._start.tokenizer, draw
@@ -758,9 +772,9 @@ class _Loop:
     )
 
   def verdict(self) -> degenerate_runs.Verdict | None:
-    """Says what is wrong with a finished run; None where it learnt something.
+    """Returns the verdict on a finished training; None if it has learnt.
 
-    Too short a run is not judged.
+    A training that is too short is not judged: the result is None.
     """
     recipe = self._recipe
     long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)
@@ -784,9 +798,10 @@ class _Loop:
     return degenerate_runs.verdict(seen, self._moved(), steps)
 
   def _moved(self) -> float:
-    """Returns how far the last step's weights, not the best, are from the start.
+    """Returns the relative change of the weights over the training.
 
-    The start is made anew: a run that was killed and started again has it too.
+    The last weights are restored for this, not the best. The initial weights
+    are made anew, so that a run that was killed and restarted has them too.
     """
     if self._best:
       self._checkpoints.restore()
@@ -804,7 +819,7 @@ class _Loop:
     return degenerate_runs.movement(begun, ended)
 
   def calibrated(self) -> dict[str, float]:
-    """Returns the temperature for the manifest, where it was asked for."""
+    """Returns {"temperature": …} for the manifest; {} without --calibrate."""
     if not self._recipe.calibrate:
       return {}
     temperature = calibration.temperature(

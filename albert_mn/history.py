@@ -1,7 +1,7 @@
-"""What a run writes for TensorBoard, and reads back as curves.
+"""TensorBoard events of a run, and the curves read back from them.
 
-A run that was killed and started again leaves several files, and steps that
-were taken twice; one that is killed while it writes leaves half a record.
+A run that was killed and restarted leaves several event files and takes some
+steps twice. A kill during a write leaves a truncated record.
 """
 
 import functools
@@ -20,14 +20,14 @@ Curve = list[tuple[int, float]]
 
 
 class Events(orbit.utils.SummaryManagerInterface):
-  """Writes a step's scalars together.
+  """Writes all scalars of a step together, for orbit.
 
-  orbit's own manager lets each scalar through by itself, and in a bucket each
-  time the whole file is uploaded anew.
+  orbit's own manager flushes after each scalar, and in a bucket each flush
+  uploads the whole file again.
 
   Args:
-    folder: of event files; None where another process writes them.
-    step: the run's step.
+    folder: folder of the event files; None in a process that writes none.
+    step: the run's global step.
   """
 
   def __init__(self, folder: str | None, step: tf.Variable):
@@ -40,7 +40,7 @@ class Events(orbit.utils.SummaryManagerInterface):
     return tf.summary.create_file_writer(self._folder, max_queue=1000)
 
   def summary_writer(self, relative_path: str = "") -> tf.summary.SummaryWriter:
-    del relative_path  # none is asked for
+    del relative_path  # orbit passes none
     return self._writer
 
   def write_summaries(self, summary_dict: Mapping[str, float]) -> None:
@@ -49,15 +49,15 @@ class Events(orbit.utils.SummaryManagerInterface):
         tf.summary.scalar(name, value)
 
   def flush(self) -> None:
-    """Nothing is left to be flushed."""
+    """Does nothing: `write_summaries` has flushed already."""
 
 
 def curves(folder: str) -> dict[str, Curve]:
-  """Returns tag → curve of the scalars in a folder of event files.
+  """Returns tag → curve of all scalars in a folder of event files.
 
-  A step that comes again makes what was written from there on void: the run
-  went back to a checkpoint. So the curves are those of a run that was never
-  interrupted.
+  If a step occurs again, because the run went back to a checkpoint, its new
+  value replaces the old values from that step on. So the curves equal those of
+  an uninterrupted run.
   """
   by_tag: dict[str, Curve] = {}
   for path in _files(folder):
@@ -70,9 +70,10 @@ def curves(folder: str) -> dict[str, Curve]:
 
 
 def _files(folder: str) -> list[str]:
-  """Returns them in the order they were begun: second, process, number.
+  """Returns the event files in the order in which they were begun.
 
-  As numbers: the tenth file of a process comes after its ninth.
+  The order is by the numbers in the names: second, process, file number.
+  Numbers are compared as numbers: a process's tenth file comes after its ninth.
   """
   names = [name for name in storage.names(folder) if ".tfevents." in name]
   return [os.path.join(folder, name) for name in sorted(names, key=_numbers)]
@@ -84,7 +85,7 @@ def _numbers(name: str) -> list[tuple[int, str]]:
 
 
 def _scalars(path: str) -> list[tuple[str, int, float]]:
-  """Returns tag, step and value of each scalar, up to a cut record."""
+  """Returns (tag, step, value) of each scalar, up to a truncated record."""
   scalars = []
   with storage.reading(path) as file:
     try:
@@ -95,5 +96,5 @@ def _scalars(path: str) -> list[tuple[str, int, float]]:
             number = float(tf.make_ndarray(value.tensor))
             scalars.append((value.tag, event.step, number))
     except (ValueError, message.DecodeError):
-      pass  # the writer was killed; the next start has a file of its own
+      pass  # a killed writer; its next start writes a new file
   return scalars

@@ -1,7 +1,8 @@
-"""Records to batches: which files, in which order, which rows for whom.
+"""Batches from records: files, their order, and each process's rows.
 
-Batch k of a run is a function of (seed, k), whatever the devices: each takes
-its rows of it. So a run that was killed goes on with the batch it was at.
+Batch k is a function of (seed, k) and does not depend on the devices; each
+process takes its own rows of it. So a run that was killed resumes at the batch
+where it stopped.
 """
 
 import contextlib
@@ -23,7 +24,8 @@ from data_prep import (
   tokenization,
 )
 
-# Beside the features: each example's place in the whole batch, int32 [rows].
+# Name of an extra feature: the index of each row in the whole batch, int32
+# [rows].
 ROWS = "rows"
 
 _RECIPE = (
@@ -35,17 +37,18 @@ _RECIPE = (
 
 @dataclasses.dataclass(frozen=True)
 class RecordSet:
-  """TFRecord files, the shape of their examples, and where they came from.
+  """A set of TFRecord files with one shape, and where they came from.
 
   Attributes:
-    files: in order.
-    shape: of their rows.
-    parameters: the first manifest's, {} for records from elsewhere.
-    folder: where the first ones lie.
-    tokenizer: its file's sha256, "" for records from elsewhere.
-    known: how many examples the manifests say there are; None for unknown.
-    filled: the share of their positions that is not padding; likewise.
-    identity: what stands for the set in manifests; None for unknown.
+    files: the paths, in order.
+    shape: the shape of every row.
+    parameters: parameters in the first folder's manifest; {} for records made
+      elsewhere.
+    folder: the folder of the first file.
+    tokenizer: SHA-256 of the tokenizer file; "" for records made elsewhere.
+    known: number of examples by the manifests; None if unknown.
+    filled: share of positions that are not padding; None if unknown.
+    identity: identifies the set in other manifests; None if unknown.
   """
 
   files: tuple[str, ...]
@@ -58,17 +61,21 @@ class RecordSet:
   identity: str | None
 
   def predictions(self) -> int:
-    """Returns the masked positions of a row, made in training or not."""
+    """Returns the number of masked positions in a row.
+
+    Static records state the number; for dynamic ones it follows from the
+    recipe.
+    """
     made = self.shape.max_predictions_per_seq
     return made or examples.Recipe.of(self.parameters).slots()
 
   def tokenizer_file(self) -> str:
-    """The tokenizer beside the first records, "" where there is none."""
+    """Returns the path of the tokenizer beside the first records, or ""."""
     path = os.path.join(self.folder, tokenization.MODEL_NAME)
     return path if storage.exists(path) else ""
 
   def count(self) -> int:
-    """Returns the number of examples; reads the files where it must."""
+    """Returns the number of examples; counts them if no manifest states it."""
     if self.known is not None:
       return self.known
     dataset = tf.data.TFRecordDataset(list(self.files))
@@ -77,7 +84,7 @@ class RecordSet:
 
   @contextlib.contextmanager
   def reading(self) -> Iterator[None]:
-    """Names damage that TensorFlow meets in the files, within it."""
+    """Within this context, turns TensorFlow's DataLossError into InputError."""
     try:
       yield
     except tf.errors.DataLossError as error:
@@ -90,21 +97,28 @@ class RecordSet:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-  """The chosen files of one folder."""
+  """The selected record files of one folder."""
 
   folder: str
   files: list[str]
-  content: dict[str, Any]  # its manifest's, or {}
+  content: dict[str, Any]  # the folder's manifest; {} without one
 
   def shapes(self) -> dict[str, records.Shape]:
-    """Returns the shape of one file of the manifest, and of all others."""
+    """Returns path → shape, for one listed file and all unlisted files.
+
+    All files that a manifest lists have the same shape.
+    """
     listed = self.content.get("files", {})
     known = [f for f in self.files if os.path.basename(f) in listed]
     rest = [f for f in self.files if f not in known]
     return {path: records.shape(path) for path in known[:1] + rest}
 
   def count(self) -> int | None:
-    """Returns the manifest's count, where all files of a role are chosen."""
+    """Returns the manifest's count of examples.
+
+    The result is None unless exactly all training files or all held-out files
+    of the folder are selected.
+    """
     chosen = {os.path.basename(path) for path in self.files}
     listed = self.content.get("files", {}).keys() - {tokenization.MODEL_NAME}
     held_out = {name for name in listed if name.startswith("eval-")}
@@ -114,7 +128,7 @@ class _Part:
     return None
 
   def filled(self) -> tuple[int, int]:
-    """Returns the training positions without padding, and all of them."""
+    """Returns (training positions without padding, all training positions)."""
     counts = self.content.get("counts", {})
     positions = int(counts.get("train_positions", 0))
     return positions - int(counts.get("train_padding", 0)), positions
@@ -123,14 +137,15 @@ class _Part:
 def record_set(
   patterns: str, max_seq_length: int = 0, max_predictions_per_seq: int = 0
 ) -> RecordSet:
-  """Finds records and settles their lengths from manifests, flags and data.
+  """Opens the records that match `patterns`, and determines their lengths.
 
   Args:
-    patterns: globs, by commas.
-    max_seq_length, max_predictions_per_seq: what the user expects; 0: nothing.
+    patterns: glob patterns, separated by commas.
+    max_seq_length, max_predictions_per_seq: the lengths that the user expects;
+      0 accepts any.
 
   Raises:
-    options.InputError: when flags, manifests and records disagree.
+    options.InputError: when options, manifests and records disagree.
   """
   files = storage.matching(patterns)
   parts = [
@@ -196,7 +211,7 @@ def _said(shape: records.Shape) -> str:
 
 
 def _require_one_recipe(parts: Sequence[_Part]) -> None:
-  """Refuses dynamic records that are to be masked in more than one way."""
+  """Raises InputError if dynamic records ask for different ways to mask."""
   recipes = []
   for part in parts:
     parameters = part.content.get("parameters", {})
@@ -206,7 +221,7 @@ def _require_one_recipe(parts: Sequence[_Part]) -> None:
         "neither",
         "keep manifest.json and tokenizer.model beside dynamic records",
       )
-    # What an older manifest does not know was off.
+    # A parameter that an older manifest does not name was off.
     recipes.append({name: parameters.get(name) or 0 for name in _RECIPE})
   for part, recipe in zip(parts, recipes, strict=True):
     for name, value in recipe.items():
@@ -220,13 +235,13 @@ def _require_one_recipe(parts: Sequence[_Part]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """Which rows of each batch of the whole run a process computes.
+  """Which rows of each whole batch this process computes.
 
   Attributes:
     batch_size: rows of the whole batch.
-    replicas: devices of all processes.
-    first: the first device of this process.
-    local: its devices, one after the other.
+    replicas: number of devices, over all processes.
+    first: number of this process's first device.
+    local: number of this process's devices; their numbers are consecutive.
   """
 
   batch_size: int
@@ -244,7 +259,7 @@ class Share:
 
   @classmethod
   def of(cls, batch_size: int, context: tf.distribute.InputContext) -> "Share":
-    """The share of a tf.distribute worker."""
+    """Returns the share of the tf.distribute worker of `context`."""
     local = context.num_replicas_in_sync // context.num_input_pipelines
     return cls(
       batch_size,
@@ -255,11 +270,11 @@ class Share:
 
   @property
   def rows(self) -> int:
-    """Rows that one device computes."""
+    """The number of rows that one device computes."""
     return self.batch_size // self.replicas
 
   def take(self, values: tf.Tensor) -> tf.Tensor:
-    """[batch_size, ...] → [local, rows, ...], what this process computes."""
+    """Returns this process's rows: [batch_size, …] → [local, rows, …]."""
     begin = self.first * self.rows
     chosen = values[begin : begin + self.local * self.rows]
     return tf.reshape(
@@ -270,20 +285,22 @@ class Share:
 def train_dataset(
   source: RecordSet, count: int, share: Share, seed: int, step: int
 ) -> tf.data.Dataset:
-  """Gives the batches from `step` on; batch k is a function of (seed, k).
+  """Returns the batches from number `step` on.
 
-  Records were shuffled when they were written; each epoch permutes the files.
-  Batches run across the ends of epochs, so that no record is left out.
+  Batch k is a function of (seed, k). Records were shuffled when they were
+  written; each epoch shuffles the files. A batch may span two epochs, so that
+  no record is left out.
 
   Args:
     source: the records.
-    count: how many examples they hold.
-    share: the rows of each batch that are wanted here.
-    seed: decides the order of the files in each epoch.
-    step: how many batches were taken already.
+    count: number of examples in them.
+    share: the rows of each batch that this process computes.
+    seed: seed of the file order of each epoch.
+    step: number of batches already taken.
 
   Returns:
-    features of [share.rows, ...] and ROWS, `share.local` times a step.
+    a dataset with `share.local` elements a step, each a dict of features
+      [share.rows, …] and ROWS.
   """
   epoch, offset = divmod(step * share.batch_size, count)
   files = tf.constant(source.files)
@@ -324,15 +341,15 @@ def train_dataset(
 
 
 def _threads() -> int:
-  """Returns how many batches are parsed at a time: one on each core, to 16."""
+  """Returns the number of parallel parsers: one a core, at most 16."""
   return min(16, os.cpu_count() or 1)
 
 
 def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-  """Returns the dataset without tf.data's autotuning.
+  """Returns the dataset with tf.data's autotuning switched off.
 
-  The end of an iterator that tf.distribute made waits for autotuning's thread,
-  which looks up once in up to a minute only (TensorFlow 2.20).
+  When tf.distribute closes an iterator, it waits for the autotuning thread,
+  which wakes up only once in up to a minute (TensorFlow 2.20).
   """
   chosen = tf.data.Options()
   chosen.autotune.enabled = False
@@ -340,12 +357,12 @@ def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def masked_anew(source: RecordSet, budget: float) -> RecordSet:
-  """Masks records in another share of their pieces than their manifest's.
+  """Returns the records with `budget` as the share of pieces to mask.
 
-  This is what google-research/albert's masked_lm_budget was for.
+  google-research/albert's masked_lm_budget did the same.
 
   Raises:
-    options.InputError: when their masks are written.
+    options.InputError: when the records have their masks written in them.
   """
   if source.shape.max_predictions_per_seq:
     raise options.InputError(
@@ -353,7 +370,7 @@ def masked_anew(source: RecordSet, budget: float) -> RecordSet:
       f"written masks in {source.files[0]}",
       "leave it out, or make records with --masking=dynamic",
     )
-  # 0 here: as many as the budget asks for.
+  # 0: as many predictions as the budget allows.
   changed = dict(masked_lm_prob=budget, max_predictions_per_seq=0)
   return dataclasses.replace(source, parameters=source.parameters | changed)
 
@@ -361,7 +378,7 @@ def masked_anew(source: RecordSet, budget: float) -> RecordSet:
 def _masks(
   source: RecordSet, seed: int
 ) -> tuple[masking.Settings, tokenization.Tokenizer]:
-  """How to mask, as the records' manifest says, and with which tokenizer."""
+  """Returns the masking settings and the tokenizer that the manifest names."""
   recipe = examples.Recipe.of(source.parameters | {"random_seed": seed})
   return examples.masks(recipe, False), tokenization.Tokenizer.with_settings(
     os.path.join(source.folder, tokenization.MODEL_NAME),
@@ -370,10 +387,10 @@ def _masks(
 
 
 def eval_dataset(source: RecordSet, share: Share) -> tf.data.Dataset:
-  """Gives every record once; the last batch is filled with empty records.
+  """Returns every record once; empty records pad the last batch.
 
-  An empty record has no masked positions and no sentence label, so it counts
-  in no metric: batches keep their static shape and no record is left out.
+  An empty record has no masked position and no sentence label, so it changes no
+  metric. It keeps the static shape of the batch.
   """
   serialized = tf.data.TFRecordDataset(list(source.files))
 
@@ -394,7 +411,7 @@ def eval_dataset(source: RecordSet, share: Share) -> tf.data.Dataset:
 
 
 def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
-  """[rows, ...] → [batch_size, ...]."""
+  """Pads the first dimension: [rows, …] → [batch_size, …]."""
   missing = batch_size - tf.shape(value)[0]
   padding = [[0, missing]] + [[0, 0]] * (value.shape.rank - 1)
   filled = tf.pad(value, padding, constant_values=filler)

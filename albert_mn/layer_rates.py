@@ -1,7 +1,8 @@
-"""Smaller learning rates further from the head.
+"""Layer-wise learning rate decay: lower rates farther from the head.
 
 Howard and Ruder 2018 (arXiv 1801.06146, section 3.2) and ELECTRA's fine-tuning
-(arXiv 2003.10555, appendix B): what is general changes less than what is new.
+(arXiv 2003.10555, appendix B): layers with general features change less than
+layers near the task.
 """
 
 from collections.abc import Mapping
@@ -11,16 +12,16 @@ from albert_mn import classifier
 
 
 def factors(model: classifier.Classifier, decay: float) -> Mapping[Any, float]:
-  """Returns what multiplies the rate of each variable, by its `ref()`.
+  """Returns `ref()` of each variable → the factor of its learning rate.
 
-  The head and the pooler: 1. The last group of layers: decay, the one before
-  it: decay², and so on; the embeddings with their projection come after the
-  first. BERT's layers are groups of one layer each. ALBERT's one group is all
-  its layers at once, and counts as one: 1, decay, decay².
+  The head and the pooler have 1; the last group of layers has decay, the group
+  before it decay², and so on. The embeddings and their projection have the
+  smallest factor, one more power than the first group. In BERT each layer is a
+  group. In ALBERT with one group the factors are 1, decay, decay².
 
   Args:
-    model: whose variables exist.
-    decay: 1: the same rate for all.
+    model: a model whose variables exist.
+    decay: ratio of the rates of neighbouring groups; 1 gives all the same rate.
   """
   encoder = model.encoder
   depth = len(encoder.groups)

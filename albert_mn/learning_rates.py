@@ -1,4 +1,4 @@
-"""The learning rate of a run: fitted to its batch, and shown over its steps."""
+"""The learning rate of a run: scaled to the batch, and shown as a table."""
 
 import dataclasses
 import math
@@ -8,27 +8,27 @@ from absl import logging
 
 from albert_mn import optimization
 
-# The batch that google-research/albert's default rate is for.
+# The batch size for which google-research/albert's default rate is made.
 RECIPE_BATCH = 4096
 
 _RECIPE_RATE = optimization.OptimizerOptions.learning_rate
 _BARS = "▁▂▃▄▅▆▇█"
-_ROWS, _WIDTH = 20, 60  # of the table and of the line below it
+_ROWS, _WIDTH = 20, 60  # rows of the table, characters of the line of bars
 
 
 def for_batch(
   recipe: optimization.OptimizerOptions, batch_size: int, scale: bool
 ) -> optimization.OptimizerOptions:
-  """Returns the recipe with the rate to use, and logs which one that is.
+  """Returns the recipe with the learning rate to use, and logs that rate.
 
-  The rate goes with the square root of the batch (You et al. 2020, arXiv
-  1904.00962).
+  The scaled rate is proportional to the square root of the batch size (You et
+  al. 2020, arXiv 1904.00962).
 
   Args:
-    recipe: its rate is for RECIPE_BATCH sequences, if it is to be scaled.
+    recipe: its rate is meant for RECIPE_BATCH sequences if `scale` is set.
     batch_size: sequences a step.
-    scale: whether to; without it, the default rate in a smaller batch is
-      warned of. A rate of the user's own is left alone.
+    scale: whether to scale the rate. If not, the recipe is returned unchanged,
+      and the default rate with a smaller batch logs a warning.
   """
   rate = recipe.learning_rate
   scaled = rate * math.sqrt(batch_size / RECIPE_BATCH)
@@ -56,7 +56,7 @@ def for_batch(
 
 
 def table(recipe: optimization.OptimizerOptions) -> str:
-  """Returns the rate at about twenty steps, and its course as a line of bars.
+  """Returns the learning rate at about twenty steps, and its curve in bars.
 
     step          rate
        0             0
@@ -75,7 +75,7 @@ def table(recipe: optimization.OptimizerOptions) -> str:
     for step in sorted(shown | {highest, recipe.start_warmup_step})
   ]
   bars = [rates[last * place // (_WIDTH - 1)] for place in range(_WIDTH)]
-  top = max(float(rates[highest]), 1e-30)  # a rate of 0 is a rate too
+  top = max(float(rates[highest]), 1e-30)  # all rates may be 0
   lines.append(
     "".join(_BARS[round(bar / top * (len(_BARS) - 1))] for bar in bars)
   )

@@ -1,21 +1,22 @@
-"""How much memory and disk a run takes, reckoned from the model's shape.
+"""Estimates of the memory and disk space of a run, from the model's shape.
 
-Of a device, in bytes, for P weights and b sequences at a time:
+Memory of a device in bytes, for P weights and b sequences at a time:
 
-  weights, their two moments, and gradients as they are, clipped and zeroed
-  where a step is not taken (once more where they are added up in parts):
+  weights, two moments, and gradients (raw, clipped, zeroed after a divergence;
+    once more with gradient accumulation):
     4 P · (1 + 2 + 3)
-  what each application of a block keeps for its gradient, of `length`
-  positions: nine vectors of hidden_size (input, query, key, value, context,
-  and what stands around two norms), the feed-forward layer before and behind
-  its activation, and the shares of attention of each head, before and behind
-  dropout. The lean step keeps the feed-forward layer once and no shares; with
-  --rematerialize one block keeps all this, and the others their input;
-  what the masked-LM head keeps: logits, their softmax and its gradient.
+  activations that each application of a block stores for its gradient, per
+    position: nine vectors of hidden_size (input, query, key, value, context,
+    and the vectors around two norms), the feed-forward layer before and after
+    its activation, and the attention weights of each head before and after
+    dropout. The lean step stores the feed-forward layer once and no attention
+    weights. With --rematerialize one block stores all this, and the other
+    blocks store only their input.
+  the masked-LM head: logits, their softmax and the gradient.
 
-It is an estimate: a runtime's own buffers and what compilers fuse are not in
-it. On a CPU it says 1.8 GB for ALBERT-base at 8 x 128, with the program's, and
-1.8 GB were measured (benchmarks/step_speed.py).
+This is an estimate: buffers of the runtime and fusion by compilers are not
+counted. On a CPU, for ALBERT-base at 8 x 128, the estimate with the program's
+own memory is 1.8 GB; 1.8 GB were measured (benchmarks/step_speed.py).
 """
 
 import os
@@ -23,12 +24,13 @@ import pathlib
 
 from albert_mn import configs
 
-# What the program itself holds on a CPU: TensorFlow, its compilers, the input
-# pipeline. The peak of two steps of a model of 16 units (2026-11-24: 0.908 GB).
+# Bytes that the program itself takes on a CPU: TensorFlow, its compilers, the
+# input pipeline. It is the peak of two steps of a model with 16 units
+# (2026-11-24: 0.908 GB).
 PROGRAM = 908_000_000
 
-# HBM of a core (v2, v3) or chip: cloud.google.com/tpu/docs/v2, v3, v4, v5e,
-# v5p, v6e.
+# TPU type → GiB of HBM, of a core (v2, v3) or a chip:
+# cloud.google.com/tpu/docs/v2, v3, v4, v5e, v5p, v6e.
 _TPU_GIB = {
   "v2": 8, "v3": 16, "v4": 32, "v5litepod": 16, "v5p": 95, "v6e": 32,
 }  # fmt: skip
@@ -55,12 +57,12 @@ def parameters(config: configs.AlbertConfig) -> int:
     + config.num_hidden_groups * config.inner_group_num * block
     + (hidden + 1) * hidden  # the pooler
     + head
-    + (hidden + 1) * 2  # the order of two segments
+    + (hidden + 1) * 2  # the sentence-order head
   )
 
 
 def checkpoint_bytes(config: configs.AlbertConfig) -> int:
-  """Returns what a checkpoint takes on disk: the weights and two moments."""
+  """Returns the bytes of a checkpoint: the weights and their two moments."""
   return 12 * parameters(config)
 
 
@@ -75,17 +77,17 @@ def step_bytes(
   rematerialize: bool,
   activation_bytes: int,
 ) -> int:
-  """Returns what a training step takes on a device, without the program.
+  """Returns the bytes of a training step on a device, without the program.
 
   Args:
-    config: the shape.
-    sequences: that a device computes at a time.
+    config: the model's shape.
+    sequences: sequences that a device computes at a time.
     length: positions of a sequence.
     predictions: masked positions of a sequence.
-    in_parts: whether gradients are added up over parts.
-    lean: whether lean.Lean computes it.
-    rematerialize: as the encoder's.
-    activation_bytes: of a number between layers, 4 or 2.
+    in_parts: whether gradients are accumulated.
+    lean: whether lean.Lean computes the step.
+    rematerialize: as in AlbertEncoder.
+    activation_bytes: bytes of an activation, 4 or 2.
   """
   hidden, inner = config.hidden_size, config.intermediate_size
   shares = 2 * config.num_attention_heads * length
@@ -93,7 +95,7 @@ def step_bytes(
   applied = config.num_hidden_layers * config.inner_group_num
   whole = 1 if rematerialize else applied
   kept = whole * block + (applied - whole) * length * hidden
-  # The lean step computes the shares of one block again at a time.
+  # The lean step computes the attention weights again, of one block at a time.
   kept += length * shares if lean else 0
   kept += 3 * length * config.embedding_size
   head = 4 * 3 * predictions * config.vocab_size  # logits are float32
@@ -102,12 +104,15 @@ def step_bytes(
 
 
 def machine_bytes() -> int:
-  """Returns this machine's memory, or what its container may take of it."""
+  """Returns this machine's memory in bytes, or its container's limit."""
   pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
   limit = _CONTAINER.read_text().strip() if _CONTAINER.exists() else ""
   return min(pages, int(limit)) if limit.isdigit() else pages
 
 
 def tpu_bytes(accelerator: str) -> int:
-  """Returns the memory of a replica on a TPU such as v3-8; 0 for unknown."""
+  """Returns the memory of a replica on a TPU such as v3-8, in bytes.
+
+  The result is 0 if the type is unknown.
+  """
   return _TPU_GIB.get(accelerator.partition("-")[0], 0) << 30

@@ -1,8 +1,8 @@
-"""LAMB, AdamW and Muon, their schedule, and what they leave alone.
+"""LAMB, AdamW and Muon, the learning rate schedule, and excluded variables.
 
 tf-models' LAMB and AdamWeightDecay always correct the bias of the moments,
-which google-research's do not, and lose their lists of exclusions in
-get_config. These are the two, with the correction as a choice.
+which google-research's do not, and their get_config loses the lists of excluded
+variables. Here the correction is an option.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ import tf_keras
 
 from data_prep import options
 
-# Biases and layer norms are neither decayed nor adapted (google-research).
+# Name patterns of the excluded variables: google-research gives biases and
+# layer norms neither weight decay nor a trust ratio.
 EXCLUDED = ("LayerNorm", "layer_norm", "bias")
 
 
@@ -64,8 +65,8 @@ class OptimizerOptions(options.Group):
     "Decoupled weight decay of kernels and embeddings.",
     minimum=0.0,
   )
-  # With a decay rate of 1 a moment never leaves 0, and the correction of its
-  # bias divides by 0.
+  # With a decay rate of 1 a moment stays 0, and the bias correction divides by
+  # 0.
   beta_1: float = options.option(
     0.9,
     "Decay rate of the first moment, the running mean of the gradients.",
@@ -79,7 +80,7 @@ class OptimizerOptions(options.Group):
     minimum=0.0,
     under=1.0,
   )
-  # With 0 a weight without a gradient moves by 0 / 0.
+  # With an epsilon of 0, a weight without a gradient would change by 0 / 0.
   epsilon: float = options.option(
     1e-6,
     "Number added to the square root of the second moment, so that no "
@@ -126,13 +127,13 @@ class OptimizerOptions(options.Group):
 class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
   """Linear warm-up, then polynomial decay to 0 (google's optimization.py).
 
-  The decay counts from step 0, not from the end of the warm-up. Before
-  `start_warmup_step` the rate is 0; google's is negative there, which climbs
-  the loss.
+  The decay is counted from step 0, not from the end of the warm-up. Before
+  `start_warmup_step` the rate is 0; google's rate is negative there, which
+  increases the loss.
 
   Args:
-    recipe: the rate and its steps.
-    scale: what the rate is multiplied by; a variable may change in the run.
+    recipe: peak rate and numbers of steps.
+    scale: factor of the rate; a variable may change during the run.
   """
 
   def __init__(
@@ -141,7 +142,7 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     self._recipe, self._scale = recipe, scale
 
   def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-    """Returns the rate at a step, float32."""
+    """Returns the learning rate at a step, float32 of the shape of `step`."""
     recipe = self._recipe
     step = tf.cast(step, tf.float32)
     done = tf.minimum(step / recipe.num_train_steps, 1.0)
@@ -153,12 +154,12 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     return tf.where(risen < 1.0, rising, rate) * self._scale
 
   def get_config(self) -> dict[str, Any]:
-    """Returns what the constructor takes."""
+    """Returns the configuration from which `from_config` makes the schedule."""
     return {"recipe": dataclasses.asdict(self._recipe)}
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> "Schedule":
-    """Makes the schedule of such a configuration."""
+    """Makes a schedule from the result of `get_config`."""
     return cls(OptimizerOptions(**config["recipe"]))
 
 
@@ -176,27 +177,28 @@ def adam_direction(
 def trust_ratio(weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
   """Returns ‖x‖ / ‖u‖, 1 where either is 0 (LAMB, arXiv 1904.00962, alg. 2)."""
   x, u = tf.norm(weights), tf.norm(update)
-  # Both branches of where are computed; divide_no_nan keeps them finite.
+  # tf.where computes both branches; divide_no_nan keeps them finite.
   return tf.where((x > 0) & (u > 0), tf.math.divide_no_nan(x, u), 1.0)
 
 
 class AdamW(tf_keras.optimizers.Optimizer):
   """Adam with decoupled weight decay (arXiv 1711.05101, algorithm 2).
 
-  Under tf.distribute, make it in the strategy's scope: `apply_gradients` sums
-  the replicas' gradients, so each gives its share of the gradient of the whole
-  batch's loss, and clips the sum. Already summed: give
-  `skip_gradients_aggregation=True`.
+  Under tf.distribute, make it in the strategy's scope. `apply_gradients` sums
+  the gradients of all replicas and clips the sum, so each replica passes its
+  share of the gradient of the whole batch's loss. For gradients that are
+  already summed pass `skip_gradients_aggregation=True`.
 
   Args:
-    recipe: all of it.
-    excluded: regular expressions; a variable whose name holds a match is
-      neither decayed nor adapted.
-    name: of the optimizer; by default that of the class.
-    fused: whether XLA makes one operation of a variable's step: less memory
-      read and written, where the step is not compiled as a whole.
-    scale: as Schedule's.
-    factors: `ref()` of a variable → what multiplies its rate; else 1.
+    recipe: all numbers of the optimizer.
+    excluded: regular expressions; a variable whose name contains a match gets
+      neither weight decay nor a trust ratio.
+    name: name of the optimizer; by default the class name.
+    fused: whether XLA compiles the update of a variable to one operation. It
+      reads and writes less memory, if the step is not compiled as a whole.
+    scale: factor of the learning rate, as in Schedule.
+    factors: `ref()` of a variable → factor of its learning rate; 1 for all
+      other variables.
   """
 
   def __init__(
@@ -211,7 +213,8 @@ class AdamW(tf_keras.optimizers.Optimizer):
     super().__init__(
       name=name or type(self).__name__,
       global_clipnorm=recipe.clip_norm or None,
-      # That of tf_keras compiles each variable's step anew, not each shape's.
+      # tf_keras would compile the update once for each variable, not for each
+      # shape.
       jit_compile=False,
     )
     self._moved = (
@@ -219,13 +222,13 @@ class AdamW(tf_keras.optimizers.Optimizer):
     )
     self.recipe = recipe
     self.excluded = tuple(excluded)
-    # A method and no dictionary, which tf.train.Checkpoint would try to save.
+    # A bound method: tf.train.Checkpoint would try to save a dictionary.
     self._factor_of = (factors or {}).get
     self._schedule = Schedule(recipe, scale)
     self._learning_rate = self._build_learning_rate(self._schedule)
 
   def build(self, var_list: list[tf.Variable]) -> None:
-    """Makes the moments of the variables, so that they can be restored."""
+    """Creates the moments of the variables, so that they can be restored."""
     super().build(var_list)
     if getattr(self, "_built", False):
       return
@@ -237,7 +240,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     return self.add_variable_from_reference(variable, "v")
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-    """Applies one step to one variable."""
+    """Updates one variable."""
     index = self._index_dict[self._var_key(variable)]
     m, v = self._m[index], self._v[index]
     moved, new_m, new_v, ratio = self._moved(
@@ -289,10 +292,10 @@ class AdamW(tf_keras.optimizers.Optimizer):
     return tf.ones([], weights.dtype)
 
   def _note(self, index: int, ratio: tf.Tensor) -> None:
-    """Keeps the trust ratio of a variable's step, where there are any."""
+    """Stores a variable's trust ratio; AdamW has none and does nothing."""
 
   def leaves_alone(self, variable_name: str) -> bool:
-    """Says whether a variable is neither decayed nor adapted."""
+    """Returns whether a variable gets no weight decay and no trust ratio."""
     return any(re.search(pattern, variable_name) for pattern in self.excluded)
 
   def rate(self, step: int) -> float:
@@ -300,11 +303,11 @@ class AdamW(tf_keras.optimizers.Optimizer):
     return float(self._schedule(step))
 
   def trust_ratio_summary(self) -> dict[str, float]:
-    """Returns what to watch of the trust ratios, by name: AdamW has none."""
+    """Returns metric name → statistic of the trust ratios; {} for AdamW."""
     return {}
 
   def get_config(self) -> dict[str, Any]:
-    """Returns what `from_config` takes."""
+    """Returns the configuration that `from_config` takes."""
     return {
       "name": self.name,
       "recipe": dataclasses.asdict(self.recipe),
@@ -315,19 +318,19 @@ class AdamW(tf_keras.optimizers.Optimizer):
   def from_config(
     cls, config: dict[str, Any], custom_objects: Any = None
   ) -> "AdamW":
-    """Makes the optimizer of such a configuration."""
+    """Makes an optimizer from the result of `get_config`."""
     recipe = OptimizerOptions(**config["recipe"])
     return cls(recipe, config["excluded"], config["name"])
 
 
 class Lamb(AdamW):
-  """AdamW whose step has the length of the weights it changes.
+  """AdamW with the length of each update scaled to the length of the weights.
 
   You et al. 2020, arXiv 1904.00962, algorithm 2, with φ the identity.
   """
 
   def build(self, var_list: list[tf.Variable]) -> None:
-    """Makes the moments, and a place for each variable's last trust ratio."""
+    """Creates the moments, and a scalar for each variable's trust ratio."""
     if getattr(self, "_built", False):
       return
     super().build(var_list)
@@ -338,9 +341,9 @@ class Lamb(AdamW):
     ]
 
   def trust_ratios(self) -> dict[str, tf.Tensor]:
-    """Returns variable name → ‖x‖ / ‖u‖ of the last step, a float32 scalar.
+    """Returns variable name → trust ratio ‖x‖ / ‖u‖ of the last step, a scalar.
 
-    Excluded variables are left out. Before the first step all are 0.
+    Excluded variables are missing. Before the first step all ratios are 0.
     """
     pairs = zip(self._names, self._ratios, strict=True)
     return {
@@ -350,7 +353,7 @@ class Lamb(AdamW):
     }
 
   def trust_ratio_summary(self) -> dict[str, float]:
-    """Returns the least, middle and greatest ratio of the last step."""
+    """Returns the least, median and greatest trust ratio of the last step."""
     ratios = sorted(float(ratio) for ratio in self.trust_ratios().values())
     places = {"least": 0, "median": len(ratios) // 2, "greatest": -1}
     return {f"trust_ratio_{n}": ratios[place] for n, place in places.items()}
@@ -362,9 +365,10 @@ class Lamb(AdamW):
     self._ratios[index].assign(ratio)
 
 
-# The kernels inside the layers: encoders.EncoderBlock's names.
+# Names of the kernels inside the layers, as encoders.EncoderBlock gives them.
 _LAYER_KERNEL = re.compile(r"^group_\d+/inner_group_\d+/.*kernel")
-# Of the quintic iteration, and how often it is applied (Jordan et al. 2024).
+# Coefficients and number of the quintic Newton-Schulz iterations (Jordan et al.
+# 2024).
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_STEPS = 5
 
@@ -372,24 +376,23 @@ _NEWTON_SCHULZ_STEPS = 5
 class Muon(AdamW):
   """Muon for the matrices of the layers, AdamW for all other variables.
 
-  Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural
-  networks": the step is the momentum with all its singular values near 1.
-  Weight decay is decoupled, as AdamW's. Query, key and value are matrices of
-  their own; embeddings, the projection behind them, the pooler and the heads
-  are AdamW's.
+  Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks":
+  the update is the momentum with all singular values set to about 1. Weight
+  decay is decoupled, as in AdamW. Query, key and value are separate matrices.
+  AdamW trains the embeddings, their projection, the pooler and the heads.
   """
 
   def is_orthogonalized(self, variable: tf.Variable) -> bool:
-    """Says whether Muon, and not AdamW, trains a variable."""
+    """Returns whether Muon, and not AdamW, trains a variable."""
     return bool(_LAYER_KERNEL.match(variable.name))
 
   def _second_moment(self, variable: tf.Variable) -> tf.Variable:
-    if self.is_orthogonalized(variable):  # which Muon has none of
+    if self.is_orthogonalized(variable):  # Muon has no second moment
       return self.add_variable_from_reference(variable, "v", shape=[])
     return super()._second_moment(variable)
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-    """Applies one step to one variable."""
+    """Updates one variable."""
     if not self.is_orthogonalized(variable):
       super().update_step(gradient, variable)
       return
@@ -400,7 +403,7 @@ class Muon(AdamW):
       * recipe.muon_rate_ratio
       * self._factor_of(variable.ref(), 1.0)
     )
-    # Both averages are of weights that sum to 1, as in torch.optim.Muon.
+    # The weights of both averages sum to 1, as in torch.optim.Muon.
     m.assign(m + (1 - recipe.muon_momentum) * (gradient - m))
     nesterov = gradient + recipe.muon_momentum * (m - gradient)
     update = tf.reshape(muon_update(as_matrix(nesterov)), variable.shape)
@@ -409,7 +412,7 @@ class Muon(AdamW):
 
 
 def as_matrix(kernel: tf.Tensor) -> tf.Tensor:
-  """Returns a layer's kernel as [inputs, outputs].
+  """Returns the kernel of a layer as a matrix, [inputs, outputs].
 
   Args:
     kernel: [inputs, outputs], [hidden, heads, width] or [heads, width, hidden].
@@ -423,8 +426,9 @@ def as_matrix(kernel: tf.Tensor) -> tf.Tensor:
 def muon_update(matrix: tf.Tensor) -> tf.Tensor:
   """Returns √max(1, outputs / inputs) times the nearest semi-orthogonal matrix.
 
-  The factor keeps the size of the outputs' change (Bernstein 2025, "Deriving
-  Muon"); torch.optim.Muon calls it the original adjustment.
+  The factor makes the change of the outputs independent of the matrix's shape
+  (Bernstein 2025, "Deriving Muon"); torch.optim.Muon calls it the original
+  adjustment.
 
   Args:
     matrix: [inputs, outputs], the momentum.

@@ -1,7 +1,7 @@
-"""One vector of a text from those of its positions, for a classifier's head.
+"""Pooling: one vector of a text from the vectors of its positions.
 
-The BERT and ALBERT papers take the position of [CLS], through a pooler. The mean
-over all positions needs no position that has learnt to stand for the text.
+The BERT and ALBERT papers take the vector at [CLS], through a pooler. The mean
+over all positions does not depend on how well [CLS] was trained.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,16 @@ def vector(
   mask: tf.Tensor,
   pooler: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-  """Returns what a classifier's head reads, [batch, hidden].
+  """Returns the pooled vectors that a classifier's head reads, [batch, hidden].
 
   Args:
-    kind: CLS: the first position, through the pooler. MEAN, MAX: the mean or the
-      largest value of each unit over the positions that are not padding, those
-      of [CLS] and [SEP] included, in float32 and without the pooler.
-    hidden: [batch, length, hidden], of the encoder's last layer.
-    mask: int32 [batch, length], 1 on pieces; at least one in each row.
-    pooler: the encoder's.
+    kind: CLS takes the first position, through the pooler. MEAN and MAX take
+      the mean or the largest value of each unit over all positions but padding,
+      including [CLS] and [SEP]; in float32, without the pooler.
+    hidden: [batch, length, hidden], the encoder's last layer.
+    mask: int32 [batch, length], 1 on pieces; each row has at least one, except
+      rows that pad the batch.
+    pooler: the encoder's pooler.
   """
   if kind == CLS:
     return pooler(hidden[:, 0])
@@ -34,10 +35,10 @@ def vector(
   if kind == MAX:
     return tf.reduce_max(values * real + (real - 1) * _FAR, axis=1)
   assert kind == MEAN, "there are three"
-  # A row that fills up a batch has no piece.
+  # A row that pads the batch has no piece.
   return tf.math.divide_no_nan(
     tf.reduce_sum(values * real, axis=1), tf.reduce_sum(real, axis=1)
   )
 
 
-_FAR = 1e9  # below any value of a layer that is normalised
+_FAR = 1e9  # values of a normalised layer are far above -1e9

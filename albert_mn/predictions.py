@@ -1,18 +1,17 @@
-"""Predictions of a file of any size: in its order, in constant memory.
+"""Predictions of a file of any size, in its order, in constant memory.
 
     line  label   sports  weather  text
     2     sports  0.97    0.03     Бөхийн барилдаан боллоо
 
-With many labels, `likeliest=2` writes the best two of each row instead:
+With many labels, `likeliest=2` writes the two most probable labels of each row:
 
     line  label   label_1  probability_1  label_2  probability_2  text
 
-A label that would be read as another column or label, because it is named line,
-label or text or differs from another label by white space alone, has a number
-behind its name: "text (2)".
+A label whose name equals a column's (line, label, text), or another label's
+apart from white space, gets a number: "text (2)".
 
-A row that cannot be read is there too, without label and probabilities, and
-bad_rows.tsv says of each what is wrong. Entities are JSON lines:
+A row that cannot be read has empty label and probabilities; bad_rows.tsv holds
+the reason for each. Entities are written as JSON lines:
 
     {"line": 2, "text": "Баянгол дүүрэг", "entities": [{"start": 0, "end": 14,
      "type": "LOC", "text": "Баянгол дүүрэг", "probability": 0.97}]}
@@ -41,10 +40,10 @@ from data_prep import (
 NAME, BAD_NAME = "predictions.tsv", "bad_rows.tsv"
 ENTITIES_NAME = "predictions.jsonl"
 
-# The columns of predictions.tsv that every model has, around its labels'.
+# The columns of predictions.tsv before and after the label columns.
 _BEFORE, _BEHIND = ("line", "label"), "text"
 
-# In memory at a time, where long texts come before many rows.
+# Largest number of characters in memory at a time.
 _LETTERS = 4 << 20
 
 _Read = tuple[int, classifier_data.Row | tables.Bad]
@@ -57,14 +56,16 @@ def write(
   batch_size: int,
   likeliest: int = 0,
 ) -> None:
-  """Writes predictions.tsv, and bad_rows.tsv where there are any.
+  """Writes predictions.tsv, and bad_rows.tsv if any row cannot be read.
+
+  A tagger's entities go to predictions.jsonl.
 
   Args:
-    output_dir: where to.
-    predictor: what predicts.
-    rows: line and row, or what is wrong with it.
+    output_dir: the folder of the files.
+    predictor: the model.
+    rows: (line number, row), with a Bad for an unreadable row.
     batch_size: texts a batch.
-    likeliest: how many labels of a row are written; 0: all.
+    likeliest: number of labels to write for each row; 0 writes all.
   """
   tags = isinstance(predictor, tagging.TagPredictor)
   path = os.path.join(output_dir, ENTITIES_NAME if tags else NAME)
@@ -92,15 +93,16 @@ def write(
 
 
 class _Columns:
-  """What stands between label and text: all labels, or the likeliest.
+  """The columns between label and text: all labels, or the most probable.
 
   Args:
-    names: of the labels.
-    likeliest: how many; 0, or as many as there are: all, in their order.
+    names: the labels.
+    likeliest: number of labels to write; 0, or the number of labels, writes all
+      in their order.
 
   Attributes:
-    head: the headers.
-    names: of the labels, as cells show them: each different, in one line.
+    head: the column headers.
+    names: the labels as cells show them, each different and on one line.
   """
 
   def __init__(self, names: Sequence[str], likeliest: int):
@@ -112,7 +114,11 @@ class _Columns:
     ] or label_names.distinct(self.names, {*_BEFORE, _BEHIND})
 
   def cells(self, shares: np.ndarray) -> list[str]:
-    """Returns a row's, under the headers."""
+    """Returns the cells of a row, in the order of `head`.
+
+    Args:
+      shares: [labels], the probabilities of the row.
+    """
     if not self._most:
       return [f"{share:.6f}" for share in shares]
     best = np.argsort(-shares, kind="stable")[: self._most].tolist()
@@ -124,10 +130,10 @@ class _Columns:
 
 
 class _BadRows:
-  """bad_rows.tsv, which is there only where there are any.
+  """Writes bad_rows.tsv; the file exists only if there are bad rows.
 
   Args:
-    output_dir: where to.
+    output_dir: the folder of the file.
   """
 
   def __init__(self, output_dir: str):
@@ -143,10 +149,10 @@ class _BadRows:
   def __exit__(self, *error: Any) -> None:
     self._open.__exit__(*error)
     if error[0] is None and not self.count:
-      storage.remove(self._path)  # an earlier run's
+      storage.remove(self._path)  # left by an earlier run
 
   def tell(self, line: int, reason: str) -> None:
-    """Writes a row."""
+    """Writes the line number and the reason of a bad row."""
     if self._file is None:
       self._file = self._open.enter_context(storage.writing(self._path))
       tab_separated(self._file, ["line", "reason"])
@@ -155,7 +161,7 @@ class _BadRows:
     self.count += 1
 
   def report(self, rows: int) -> None:
-    """Says how many there were."""
+    """Logs the number of bad rows, if there are any."""
     if self.count:
       logging.warning(
         "%d of %d rows cannot be predicted, %s; see %s",
@@ -218,7 +224,10 @@ def _write_entities(
 
 
 def _entity(row: classifier_data.Row, entity: tagging.Entity) -> dict[str, Any]:
-  """Describes an entity by its place in the text as the file has it."""
+  """Returns the JSON object of an entity.
+
+  Its offsets count from the start of the text in the file, with the indent.
+  """
   return {
     "start": len(row.indent) + entity.start,
     "end": len(row.indent) + entity.end,
@@ -231,14 +240,15 @@ def _entity(row: classifier_data.Row, entity: tagging.Entity) -> dict[str, Any]:
 def told(
   problem: problems.Problem, shares: np.ndarray, names: Sequence[str] = ()
 ) -> str:
-  """Returns the answer: a name, a JSON list of names, or a number.
+  """Returns the answer as text: a label, a JSON list of labels, or a number.
 
-  White space in a JSON list that a cell would lose is escaped.
+  White space that a cell of a table would lose is escaped in a JSON list.
 
   Args:
-    problem: what is predicted.
-    shares: [outputs] of `Problem.probabilities`.
-    names: what to call each label where a row has one; (): as they are.
+    problem: the kind of prediction.
+    shares: [outputs], a row of `Problem.probabilities`.
+    names: the name to show for each label of a single-label problem; () shows
+      the labels themselves.
   """
   if problem.TYPE == problems.REGRESSION:
     return f"{shares[0]:.6g}"
@@ -251,10 +261,10 @@ def told(
   return (names or problem.names)[int(np.argmax(shares))]
 
 
-# White space that `tab_separated` changes: all but a space alone.
+# White space that `tab_separated` changes: all except single spaces.
 _LOST = re.compile(r"(?<=\s)\s|[^\S ]")
 
 
 def tab_separated(file: IO[str], fields: Sequence[str]) -> None:
-  """Writes a row, each field as `shown_text.cell` has it."""
+  """Writes a row of fields, each escaped by `shown_text.cell`."""
   file.write("\t".join(map(shown_text.cell, fields)) + "\n")

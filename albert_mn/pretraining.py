@@ -1,4 +1,4 @@
-"""What pretraining predicts: masked pieces, and the order of two segments."""
+"""The pretraining model: its two heads, its losses and its metrics."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ from data_prep import records
 
 
 class PretrainingOutput(NamedTuple):
-  """Logits.
+  """The logits of the two heads.
 
   Attributes:
     masked_lm_logits: [batch, predictions, vocab_size].
-    sentence_logits: [batch, 2], or [batch, labels, 2] of packed records; 0 is
-      "in order".
+    sentence_logits: [batch, 2], or [batch, labels, 2] for packed records; class
+      0 is "in order".
   """
 
   masked_lm_logits: tf.Tensor
@@ -24,14 +24,15 @@ class PretrainingOutput(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """Sums over a batch, to be added up over batches, then divided once.
+  """Sums over a batch: add them over batches, then divide once.
 
   Attributes:
     masked_lm_loss_sum, masked_lm_correct, masked_lm_count: over the masked
       positions; float32 scalars.
-    masked_characters: that the masked pieces stand for; 0 where the
+    masked_characters: number of characters of the masked pieces; 0 if the
       tokenizer is not known.
-    sentence_loss_sum, sentence_correct, sentence_count: over the pairs.
+    sentence_loss_sum, sentence_correct, sentence_count: over the sentence
+      pairs; float32 scalars.
   """
 
   masked_lm_loss_sum: tf.Tensor
@@ -43,10 +44,10 @@ class Sums(NamedTuple):
   sentence_count: tf.Tensor
 
   def loss(self, counts: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-    """Returns the share of these sums in the loss of the whole batch.
+    """Returns these sums' share of the whole batch's loss, a float32 scalar.
 
     Args:
-      counts: of the whole batch, as `counts` says.
+      counts: masked positions and sentence pairs of the whole batch (`counts`).
     """
     masked, pairs = counts
     return tf.math.divide_no_nan(
@@ -55,17 +56,17 @@ class Sums(NamedTuple):
 
 
 class PretrainingModel(tf_keras.layers.Layer):
-  """The encoder with its two heads.
+  """The encoder, the masked-LM head and the sentence head.
 
   Args:
-    config: the shape.
-    seed: of the initial weights.
-    rematerialize: as the encoder's.
+    config: the model's shape.
+    seed: seed of the initial weights.
+    rematerialize: as in AlbertEncoder.
 
   Attributes:
     encoder: albert_mn.encoders.AlbertEncoder.
-    masked_lm: gathers the masked positions, then projects them on the word
-      embeddings (tied, as google-research/albert's get_masked_lm_output).
+    masked_lm: computes logits of the masked positions from the word embeddings
+      (tied, as in google-research/albert's get_masked_lm_output).
     sentence: a dense layer on the pooled output.
   """
 
@@ -85,7 +86,7 @@ class PretrainingModel(tf_keras.layers.Layer):
         tf.zeros([1, 1, config.hidden_size]), tf.zeros([1, 1], tf.int32)
       )
       self.sentence.build([None, config.hidden_size])
-    # The encoder has used `seed`; the table that masked_lm shares is its own.
+    # The encoder uses `seed`, and initialises the table that masked_lm shares.
     encoders.initialize(
       self.masked_lm.dense, config.initializer_range, seed + 1
     )
@@ -96,7 +97,7 @@ class PretrainingModel(tf_keras.layers.Layer):
     features: dict[str, tf.Tensor],
     dropout_seeds: tf.Tensor | None = None,
   ) -> PretrainingOutput:
-    """Gives logits for a batch of data_prep.records' features."""
+    """Returns the logits for a batch with the features of data_prep.records."""
     encoded = self.encoder(
       features[records.INPUT_IDS],
       features[records.INPUT_MASK],
@@ -108,13 +109,13 @@ class PretrainingModel(tf_keras.layers.Layer):
       encoded.sequence_output, features[records.MASKED_LM_POSITIONS]
     )
     sentence = self.sentence(encoded.pooled_output)
-    # Losses are float32 whatever the layers compute in.
+    # The losses are float32 even if the layers compute in bfloat16.
     return PretrainingOutput(
       tf.cast(masked_lm, tf.float32), tf.cast(sentence, tf.float32)
     )
 
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
-    """What a model directory holds, under the names `restore` asks for."""
+    """Returns name → part, as `model_directory` saves and restores them."""
     return {
       "encoder": self.encoder,
       "masked_lm": self.masked_lm,
@@ -123,7 +124,7 @@ class PretrainingModel(tf_keras.layers.Layer):
 
 
 def counts(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns masked positions and sentence pairs of a batch, float32 scalars."""
+  """Returns (masked positions, sentence pairs) of a batch, float32 scalars."""
   pairs = features[records.NEXT_SENTENCE_LABELS] >= 0
   return (
     tf.reduce_sum(features[records.MASKED_LM_WEIGHTS]),
@@ -136,13 +137,14 @@ def losses(
   features: dict[str, tf.Tensor],
   characters: tf.Tensor | None = None,
 ) -> Sums:
-  """Sums up losses and hits of a batch.
+  """Returns the sums of the losses and of the correct predictions of a batch.
 
   Args:
-    output: logits.
-    features: labels by data_prep.records' names; a sentence label of −1 (no
-      pair) is left out of loss, hits and count.
-    characters: float32 [vocab_size], that each piece stands for.
+    output: the model's logits.
+    features: labels, by data_prep.records' names. A sentence label of −1 means
+      no pair: it adds nothing to loss, correct predictions and count.
+    characters: float32 [vocab_size], the number of characters of each piece;
+      None if unknown.
   """
   ids = features[records.MASKED_LM_IDS]  # [batch, predictions]
   weights = features[records.MASKED_LM_WEIGHTS]

@@ -1,10 +1,9 @@
-"""A run: what was begun in its directory, and what asks it to end.
+"""The run directory's record, run.json, and the signals that end a run.
 
-run.json holds what decides where the run ends, and beside it the flags and
-versions of the last start. A run that an earlier or a later version began goes
-on by the rule of data_prep/json_files.py: settings that run.json does not name,
-and settings that this version does not know, are named in one log line each and
-stop nothing; a setting with another value does.
+run.json holds the settings on which the final weights depend, and beside them
+the flags and versions of the last start. A run of an earlier or later version
+may be resumed (data_prep/json_files.py): a setting that only run.json or only
+this version knows is logged; a setting with another value is an error.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ from absl import logging
 from data_prep import json_files, options, storage
 
 _SETTINGS = "run.json"
-# The keys of it that a run may go on without.
+# Keys of run.json that may differ when a run resumes.
 _BESIDE = ("flags", "versions")
 
 T = TypeVar("T")
@@ -40,21 +39,22 @@ def remember(
   writes: bool = True,
   implied: Mapping[str, Any] | None = None,
 ) -> None:
-  """Writes run.json; refuses to go on with a run that was another one.
+  """Writes run.json, after checking that a resumed run has the same settings.
 
   Args:
     output_dir: the run directory.
-    settings: whatever decides where the run ends, as JSON's values; None for
-      what is not there, so that every run names the same settings.
-    flags: all that were given or have a default, to be looked up.
-    begun: whether there is a checkpoint.
+    settings: all settings on which the final weights depend, as JSON values;
+      None for a setting that does not apply, so that all runs have the same
+      keys.
+    flags: all flags, given or default; for a person to look up.
+    begun: whether the run has a checkpoint.
     writes: whether this process writes; of several workers, one does.
-    implied: settings that earlier versions left out of run.json where they had
+    implied: settings that earlier versions left out of run.json when they had
       these values.
 
   Raises:
-    options.InputError: when there is a checkpoint of other settings, or
-      run.json is damaged.
+    options.InputError: when there is a checkpoint and run.json has other
+      settings, or run.json is damaged.
   """
   path = os.path.join(output_dir, _SETTINGS)
   now = {**settings, "tensorflow": tf.__version__}
@@ -71,9 +71,9 @@ def remember(
 def _require_same(
   before: Mapping[str, Any], now: Mapping[str, Any], output_dir: str
 ) -> None:
-  """Refuses other settings than a run was begun with.
+  """Raises InputError if a setting's value differs from the one in run.json.
 
-  Logs those that only one of the two versions knows.
+  Logs the settings that only one of the two versions knows.
   """
   path = os.path.join(output_dir, _SETTINGS)
   compared = _compared(deciding(before), deciding(now))
@@ -94,12 +94,12 @@ def _require_same(
 
 
 def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what of run.json decides where a run ends."""
+  """Returns the settings of run.json on which the final weights depend."""
   return {n: value for n, value in settings.items() if n not in _BESIDE}
 
 
 def versions() -> dict[str, str]:
-  """Returns what computes: the name of each package → its version."""
+  """Returns package name → version, for the packages that compute."""
   return {
     "python": platform.python_version(),
     "tensorflow": tf.__version__,
@@ -112,12 +112,12 @@ def versions() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Compared:
-  """Two runs' settings beside each other, each named to its leaf.
+  """The differences between two runs' settings, with dotted names.
 
   Attributes:
-    changed: `optimizer.beta_1 (0 → 1)`, of both with another value.
-    added: `optimizer.beta_1=0.9`, of the second alone.
-    unknown: `optimizer.beta_1`, of the first alone.
+    changed: settings with different values, as `optimizer.beta_1 (0 → 1)`.
+    added: settings of the second run only, as `optimizer.beta_1=0.9`.
+    unknown: settings of the first run only, as `optimizer.beta_1`.
   """
 
   changed: list[str]
@@ -128,7 +128,7 @@ class _Compared:
 def _compared(
   before: Mapping[str, Any], after: Mapping[str, Any], within: str = ""
 ) -> _Compared:
-  """Compares settings; one that is None is as one that is missing."""
+  """Compares two runs' settings; a setting of None equals a missing setting."""
   compared = _Compared([], [], [])
   for name in sorted(before.keys() | after.keys()):
     old, new = before.get(name), after.get(name)
@@ -149,10 +149,10 @@ def _compared(
 
 
 def read_settings(output_dir: str) -> dict[str, Any]:
-  """Returns what run.json says a run was begun with; {} where there is none.
+  """Returns the content of run.json; {} if there is no such file.
 
   Raises:
-    options.InputError: when it is damaged, or is no object of settings.
+    options.InputError: when run.json is damaged, or is not a JSON object.
   """
   path = os.path.join(output_dir, _SETTINGS)
   if not storage.exists(path):
@@ -167,16 +167,16 @@ def read_settings(output_dir: str) -> dict[str, Any]:
 
 
 def recipe(cls: type[T], output_dir: str, name: str, otherwise: T) -> T:
-  """Returns the options with which a run was begun.
+  """Returns the options with which a run was begun, from run.json.
 
   Args:
-    cls: their dataclass.
+    cls: the dataclass of the options.
     output_dir: the run directory.
-    name: the setting of run.json that holds them.
-    otherwise: what to return where run.json has no such setting.
+    name: the setting of run.json that holds the options.
+    otherwise: the result if run.json has no such setting.
 
   Raises:
-    options.InputError: when a value is of another type or out of its bounds.
+    options.InputError: when a value has another type or is out of bounds.
   """
   begun = read_settings(output_dir).get(name)
   if begun is None:
@@ -186,10 +186,10 @@ def recipe(cls: type[T], output_dir: str, name: str, otherwise: T) -> T:
 
 
 class Stopped(Exception):  # noqa: N818  like KeyboardInterrupt, no error
-  """Somebody asked the run to end: a person, or a machine that is taken away.
+  """A person or a preempted machine asked the run to end.
 
   Args:
-    number: the signal's.
+    number: the number of the signal.
   """
 
   def __init__(self, number: int):
@@ -198,9 +198,9 @@ class Stopped(Exception):  # noqa: N818  like KeyboardInterrupt, no error
 
 
 class Stop:
-  """Notes SIGTERM and SIGINT, to be heeded between steps.
+  """Records SIGTERM and SIGINT, which the run handles between steps.
 
-  Within it, as a context, neither ends the process at once.
+  As a context manager, it keeps both signals from ending the process at once.
   """
 
   def __init__(self) -> None:
@@ -217,7 +217,7 @@ class Stop:
       signal.signal(number, handler)
 
   def _note(self, number: int, _: Any) -> None:
-    """Notes a signal, and says what is done before the process ends."""
+    """Records a signal, and logs that the run will save and end."""
     logging.warning(
       "%s: the run is saved after the steps under way, then it ends",
       signal.Signals(number).name,
@@ -225,16 +225,16 @@ class Stop:
     self._number = number
 
   def came(self) -> bool:
-    """Says whether a signal came to this process."""
+    """Returns whether this process got a signal."""
     return bool(self._number)
 
   def leave(self) -> NoReturn:
-    """Raises Stopped, for the signal that came here or to another worker."""
+    """Raises Stopped with this process's signal, or SIGTERM if it got none."""
     raise Stopped(self._number or signal.SIGTERM)
 
 
 def clock(seconds: float) -> str:
-  """Returns a span of time as a person reads it: 2h05m, 3m07s."""
+  """Returns a duration in a short form: 2h05m or 3m07s."""
   minutes, rest = divmod(round(seconds), 60)
   hours, minutes_left = divmod(minutes, 60)
   return f"{hours}h{minutes_left:02d}m" if hours else f"{minutes}m{rest:02d}s"

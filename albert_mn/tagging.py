@@ -1,8 +1,9 @@
-"""Named entities: spans of characters to tags of pieces, and back.
+"""Named entities: conversion between character spans and tags of pieces.
 
-Each piece of a text is tagged: B- begins an entity, I- goes on with it, O is
-outside (Ramshaw and Marcus 1995). Pieces, not first pieces of words, since in
-Mongolian an entity often ends inside a word, before its case ending:
+Each piece of a text has a tag: B- begins an entity, I- continues it, O is
+outside (Ramshaw and Marcus 1995). Every piece is tagged, not only the first
+piece of a word, because a Mongolian entity often ends inside a word, before its
+case ending:
 
     УИХ-ын  →  ▁УИХ B-ORG   - O   ын O
 """
@@ -21,19 +22,19 @@ from data_prep import alignment, classifier_data, framing, options
 KIND = "tagger"
 ENTITIES = "entities"
 _OUTSIDE = "O"
-_UNREAD = -1  # the target of frames and padding
-_SURE = 30.0  # the score of O for pieces beyond what the model reads
+_UNREAD = -1  # the target of special pieces and padding
+_SURE = 30.0  # the logit of O for pieces that the model does not read
 
 Span = tuple[int, int, str]
 
 
 class Entity(NamedTuple):
-  """What was found in a text.
+  """An entity that the model found in a text.
 
   Attributes:
-    start, end: in characters, the end not included.
+    start, end: character offsets; `end` is exclusive.
     type: such as PER.
-    probability: the mean of its pieces'.
+    probability: mean probability of its pieces' tags.
   """
 
   start: int
@@ -47,16 +48,16 @@ def places(
   surfaces: Sequence[str],
   is_blank: Callable[[str], bool] = alignment.is_invisible,
 ) -> list[tuple[int, int]]:
-  """Returns start and end of each piece, in characters of its text.
+  """Returns (start, end) of each piece, in characters of its text.
 
   Blank characters at the ends of a piece are left out. A piece of blank
-  characters alone has its end as start and end.
+  characters only has its end as start and end.
 
   Args:
-    text: `Д.Цогтбаатар  ирлээ`
-    surfaces: of `Tokenizer.segment`; together they are the text.
-    is_blank: says which characters are blank; `Tokenizer.is_blank` knows those
-      that the tokenizer leaves out.
+    text: such as `Д.Цогтбаатар  ирлээ`.
+    surfaces: result of `Tokenizer.segment`; concatenated, they are the text.
+    is_blank: returns whether a character is blank; `Tokenizer.is_blank`
+      includes the characters that the tokenizer drops.
   """
   ends = itertools.accumulate(map(len, surfaces), initial=0)
   return [
@@ -68,10 +69,13 @@ def places(
 def tags_of(
   entities: Sequence[Span], pieces: Sequence[tuple[int, int]]
 ) -> list[str]:
-  """Returns the tag of each piece that lies at such characters.
+  """Returns the tag of each piece.
 
-  A piece that sticks out of an entity belongs to it all the same: its
-  characters cannot be told apart.
+  A piece that is only partly inside an entity belongs to the entity too.
+
+  Args:
+    entities: the entities of the text.
+    pieces: (start, end) of each piece.
   """
   tags = [_OUTSIDE] * len(pieces)
   for start, end, kind in entities:
@@ -88,9 +92,10 @@ def tags_of(
 
 
 def stretches(tags: Sequence[str]) -> list[Span]:
-  """Returns first and last piece and type of each entity that tags spell.
+  """Returns (first piece, last piece, type) of each entity in a tag sequence.
 
-  As seqeval's get_entities: an I- of another type, or after O, begins one too.
+  As in seqeval's get_entities, an I- of another type, or after O, begins an
+  entity too.
   """
   spans: list[Span] = []
   before = _OUTSIDE
@@ -115,14 +120,14 @@ class Tagger(classifier.Classifier):
     segment_ids: tf.Tensor,
     dropout_seeds: tf.Tensor | None = None,
   ) -> tf.Tensor:
-    """Returns what the head reads, [batch, length, hidden]."""
+    """Returns the vectors that the head reads, [batch, length, hidden]."""
     return self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
 
 
 class Tagging(problems.SingleLabel):
-  """One tag a piece; the names are the tags, O first.
+  """The problem of one tag a piece; the names are the tags, O first.
 
-  A text's loss is the mean of its pieces, and it weighs as many.
+  The loss of a text is the mean over its pieces; its weight is their number.
   """
 
   TYPE, RANK, SCORE = ENTITIES, 2, "entity F1"
@@ -145,7 +150,7 @@ class Tagging(problems.SingleLabel):
     return tuple(name[2:] for name in self.names if name.startswith("B-"))
 
   def check(self, rows: Sequence[classifier_data.Row]) -> None:
-    """Refuses rows with a type that was not trained."""
+    """Raises InputError for a row with an entity type that was not trained."""
     for row in rows:
       for _, _, kind in row.entities:
         if kind not in self.kinds:
@@ -156,7 +161,7 @@ class Tagging(problems.SingleLabel):
   ) -> np.ndarray:
     filled = np.full(shape, _UNREAD, np.int32)
     for place, row in enumerate(rows):
-      tags = targets[row][: shape[1]]  # of an empty row, whatever stands there
+      tags = targets[row][: shape[1]]  # arbitrary for padding rows
       filled[place, : len(tags)] = tags
     return filled
 
@@ -164,7 +169,10 @@ class Tagging(problems.SingleLabel):
     return problems.Problem.weights(self, targets)  # refuses
 
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Returns [rows] of [rows, length, tags]; or [pieces] of [pieces, tags]."""
+    """Returns losses: [rows] for logits [rows, length, tags], else [pieces].
+
+    Logits [pieces, tags] give one loss a piece.
+    """
     if len(targets.shape) == 1:
       return super().losses(logits, targets)
     read = tf.cast(targets != _UNREAD, logits.dtype)
@@ -174,7 +182,10 @@ class Tagging(problems.SingleLabel):
   def examples(
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
   ) -> tuple[framing.Framed, problems.Examples]:
-    """Returns the inputs with the tags of their pieces."""
+    """Returns the inputs of training rows, with the tags of their pieces.
+
+    Logs how many entities begin or end inside a piece.
+    """
     texts = [row.text for row in rows]
     framed, tags = framer.frame(texts), self.numbers(framer, rows)
     tokenizer = framer.tokenizer
@@ -198,7 +209,7 @@ class Tagging(problems.SingleLabel):
   def numbers(
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
   ) -> list[list[int]]:
-    """Returns of each row the numbers of its pieces' tags."""
+    """Returns the tag numbers of each row's pieces."""
     number = {name: index for index, name in enumerate(self.names)}
     surfaces = framer.tokenizer.segment([row.text for row in rows])
     is_blank = framer.tokenizer.is_blank
@@ -225,13 +236,17 @@ class TagPredictor(classifier.Predictor):
   def read_problem(
     names: Sequence[str], parameters: Mapping[str, Any]
   ) -> problems.Problem:
-    """Returns the tags of a model directory."""
+    """Returns the tagging problem with the tags of a model directory."""
     return Tagging(tuple(names))
 
   def logits(
     self, texts: Sequence[classifier.Text], batch_size: int = 32
   ) -> np.ndarray:
-    """Returns [pieces of all texts, tags]; where windows overlap, their mean."""
+    """Returns the logits of the pieces of all texts, float32 [pieces, tags].
+
+    A piece in several windows has the mean of their logits. A piece that the
+    model does not read has the tag O.
+    """
     framed = self.framer.frame(texts)
     first = np.concatenate(([0], np.cumsum(framed.sizes)))
     sums = np.zeros([first[-1], len(self.names)], np.float32)
@@ -248,7 +263,7 @@ class TagPredictor(classifier.Predictor):
     return sums / np.maximum(times, 1)[:, None]
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    """Returns the numbers of the tags of the pieces of all rows."""
+    """Returns the tag numbers of the pieces of all rows, int32 [pieces]."""
     assert isinstance(self.problem, Tagging)
     self.problem.check(rows)
     numbers = [
@@ -277,7 +292,12 @@ class TagPredictor(classifier.Predictor):
   def decoded(
     self, texts: Sequence[str], logits: np.ndarray
   ) -> list[list[Entity]]:
-    """Returns the entities that logits of all pieces stand for."""
+    """Returns the entities of each text.
+
+    Args:
+      texts: the texts.
+      logits: result of `logits` for these texts.
+    """
     shares = self.problem.probabilities(logits / self.temperature)
     best, by_text, first = shares.argmax(axis=1), [], 0
     surfaces = self.tokenizer.segment(texts)
@@ -305,11 +325,7 @@ class TagPredictor(classifier.Predictor):
 
 
 def check(long_text: str) -> None:
-  """Refuses a way to read long texts that skips pieces between others.
-
-  Raises:
-    options.InputError: for head_tail.
-  """
+  """Raises InputError for head_tail, which skips pieces between others."""
   if long_text == framing.HEAD_TAIL:
     raise options.InputError(
       f"--long_text={framing.HEAD} or {framing.WINDOWS} for entities",
@@ -323,11 +339,13 @@ def unalignable(
   segment: Callable[[Sequence[str]], list[list[str]]],
   is_blank: Callable[[str], bool] = alignment.is_invisible,
 ) -> int:
-  """Counts entities that begin or end inside a piece: never found exactly.
+  """Returns the number of entities that begin or end inside a piece.
+
+  The model never finds these exactly.
 
   Args:
-    rows: with their entities.
-    segment, is_blank: the tokenizer's.
+    rows: rows with their entities.
+    segment, is_blank: the tokenizer's methods.
   """
   texts, count = [row.text for row in rows], 0
   for row, surfaces in zip(rows, segment(texts), strict=True):

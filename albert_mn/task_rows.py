@@ -1,4 +1,4 @@
-"""Which rows a classification run trains on, validates, evaluates, predicts."""
+"""The rows of a classification run: to train, validate, evaluate, predict."""
 
 import collections
 import dataclasses
@@ -22,7 +22,8 @@ from data_prep import (
 
 CSV, TWEETS, EDUGE, NER = TASKS = ("csv", "tweetmn", "eduge", "ner")
 
-# Where a tenth is not required but useful, it is taken of so many rows (guess).
+# Least number of training rows of which a tenth is taken for validation when
+# validation is useful but not required (guess).
 FEWEST_TO_SPARE = 200
 
 
@@ -72,11 +73,11 @@ class Files(classifier_data.Columns):
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """The labelled rows of a run; `held_out` may be all there is.
+  """The labelled rows of a run; only `held_out` may be given.
 
   Attributes:
-    copied: lines of held-out rows that training rows are near copies of; None
-      where nobody looked.
+    copied: line numbers of held-out rows that are near copies of training rows;
+      None if this was not checked.
     spared: whether the validation rows were taken from the training rows.
   """
 
@@ -93,9 +94,9 @@ F = TypeVar("F", bound=Files)
 
 
 def settle(files: F, output_dir: str) -> F:
-  """Returns what the task and the set say about columns and files.
+  """Returns the options, completed by the task and by the set in --data_dir.
 
-  The published files of a task are split once, into `output_dir`/rows.
+  The published file of a task is split once, into `output_dir`/rows.
   """
   published = files.task_name in (EDUGE, NER) and not files.eval_file
   if published and files.train_file:
@@ -109,7 +110,7 @@ def settle(files: F, output_dir: str) -> F:
 
 
 def cleaning(files: Files) -> dict[str, Any]:
-  """Returns what was done to the texts of a set; {} for nothing."""
+  """Returns how the texts of a set were cleaned; {} if they were not."""
   if not (files.data_dir and _is_set(files.data_dir)):
     return {}
   settings = classifier_sets.cleaning_of(files.data_dir)
@@ -122,7 +123,7 @@ def _is_set(folder: str) -> bool:
 
 
 def _frozen(files: F, folder: str) -> F:
-  """Splits --train_file into a set of its own."""
+  """Splits --train_file into a set in `folder`; returns options for it."""
   classifier_sets.build(
     classifier_sets.Options(
       input_file=files.train_file, output_dir=folder, source=files.task_name
@@ -146,14 +147,14 @@ def _settled_set(files: F) -> F:
 def labelled(
   files: Files, trains: bool, validates: bool, blends: bool = False
 ) -> Rows:
-  """Reads and checks what training and evaluation need.
+  """Reads and checks the rows for training and evaluation.
 
   Args:
-    files: where they are.
-    trains: whether there must be training rows.
-    validates: whether there must be validation rows.
-    blends: whether there shall be validation rows where a tenth of the training
-      rows can be spared.
+    files: the options.
+    trains: whether training rows are required.
+    validates: whether validation rows are required.
+    blends: whether validation rows are useful: they are then taken from the
+      training rows if there are enough.
 
   Raises:
     options.InputError: for rows that are bad or missing.
@@ -198,7 +199,11 @@ def _copied(
   train: Sequence[classifier_data.Row],
   held_out: Sequence[classifier_data.Row],
 ) -> set[int] | None:
-  """Returns the lines that a set names, or else looks for them."""
+  """Returns the lines of held-out rows that are near copies of training rows.
+
+  A set of create_classifier_data names them; for other files they are computed.
+  Returns None without training rows.
+  """
   if files.data_dir and _is_set(files.data_dir):
     for part in ("dev", "test"):
       if eval_file == _in_data_dir(files, part):
@@ -212,12 +217,18 @@ def _copied(
 def _split(
   files: Files, rows: list[classifier_data.Row], every_label: bool
 ) -> tuple[list[classifier_data.Row], list[classifier_data.Row]]:
-  """Holds out a tenth; copies of a text stay on one side.
+  """Holds out a tenth of the rows; copies of a text stay on one side.
 
   Args:
-    files: what the rows are.
-    rows: to be split.
-    every_label: refuse a label that cannot stand on both sides.
+    files: the options, for the kind of labels.
+    rows: the rows to split.
+    every_label: whether every label must be on both sides.
+
+  Returns:
+    the larger and the smaller part.
+
+  Raises:
+    options.InputError: when a part would be empty, or a label is too rare.
   """
   if every_label:
     classifier_data.check_several_labels(rows)
@@ -238,7 +249,7 @@ def _split(
 
 
 def _in_data_dir(files: Files, name: str) -> str:
-  """The file `name`.tsv, .csv or .jsonl of --data_dir, or ""."""
+  """Returns the path of `name`.tsv, .csv or .jsonl in --data_dir, or ""."""
   for suffix in (".tsv", ".csv", ".jsonl"):
     path = os.path.join(files.data_dir, name + suffix)
     if files.data_dir and storage.exists(path):
@@ -253,7 +264,7 @@ def _read(files: Files, path: str) -> list[classifier_data.Row]:
 
 
 def _columns(files: Files, path: str) -> classifier_data.Columns:
-  """Returns which columns of a file are what: a set says so of its own."""
+  """Returns the columns of a file: its set's, or those of the options."""
   folder = os.path.normpath(os.path.dirname(path))
   own = files.data_dir and folder == os.path.normpath(files.data_dir)
   if own and _is_set(files.data_dir):
@@ -297,10 +308,10 @@ def _key(row: classifier_data.Row) -> tuple[str, str]:
 def to_predict(
   files: Files,
 ) -> Iterator[tuple[int, classifier_data.Row | tables.Bad]]:
-  """Yields line and row, or what is wrong with it, one by one.
+  """Yields (line number, row) one by one; a Bad in place of an unreadable row.
 
   Raises:
-    options.InputError: for a missing file or column, before the first.
+    options.InputError: for a missing file or column, before the first row.
   """
   path = files.predict_file or _in_data_dir(files, "test")
   if not path:

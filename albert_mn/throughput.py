@@ -1,8 +1,8 @@
-"""How fast a run is, measured against what the hardware could do.
+"""The speed of a run, compared with the peak speed of the hardware.
 
-A step's arithmetic follows from the model's shape, as in appendix B of PaLM
-(Chowdhery et al. 2022, arXiv 2204.02311): what the model asks for counts, not
-what rematerialisation computes again.
+The arithmetic of a step follows from the model's shape, as in appendix B of
+PaLM (Chowdhery et al. 2022, arXiv 2204.02311): operations that
+rematerialisation repeats count once.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from absl import logging
 
 from albert_mn import configs, distribution, runs
 
-# What a chip does at most in bfloat16, FLOPs a second, and how many cores of
-# a chip the number in an accelerator type counts (v3-8 has 4 chips, v6e-8 has
-# 8): cloud.google.com/tpu/docs/v2, v3, v4, v5e, v5p, v6e.
+# TPU type → (peak FLOPs a second of a chip in bfloat16, units that an
+# accelerator type counts for one chip). v3-8 counts cores and has 4 chips;
+# v6e-8 has 8 chips: cloud.google.com/tpu/docs/v2, v3, v4, v5e, v5p, v6e.
 _TPUS = {
   "v2": (45e12, 2),
   "v3": (123e12, 2),
@@ -30,26 +30,26 @@ _TPUS = {
   "v6e": (918e12, 1),
 }
 
-# Long enough that starting the product is none of its time (guess).
+# Duration beyond which the time to start a product is negligible (guess).
 _SECONDS_A_PRODUCT = 0.05
 _TRIES = 3
-# 256 MB in float32; the largest that is tried.
+# Side of the largest matrix to try; it has 256 MB in float32.
 _LARGEST = 8192
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """What a step does, and what it is measured against.
+  """The work of a training step, and the speeds to compare with.
 
   Attributes:
-    steps: of the whole run.
-    sequences: of a step.
-    positions: of a sequence.
-    filled: the share of them that is not padding; None for unknown.
-    examples: of an epoch.
-    flops: of a step.
-    peak: FLOPs a second of all devices; 0 for unknown.
-    input_seconds: what `input_seconds` says of a batch.
+    steps: steps of the whole run.
+    sequences: sequences of a step.
+    positions: positions of a sequence.
+    filled: share of the positions that are not padding; None if unknown.
+    examples: examples of an epoch.
+    flops: floating-point operations of a step.
+    peak: peak FLOPs a second of all devices; 0 if unknown.
+    input_seconds: seconds that the input pipeline alone takes for a batch.
   """
 
   steps: int
@@ -63,20 +63,20 @@ class Work:
 
   @property
   def tokens(self) -> float:
-    """What a step reads: positions without padding, on average.
+    """Mean number of positions without padding in a step.
 
-    Where it is not known how many are padding, they count.
+    All positions count if the share of padding is unknown.
     """
     share = 1.0 if self.filled is None else self.filled
     return self.sequences * self.positions * share
 
 
 class Meter:
-  """Measures from one log line to the next.
+  """Measures the speed between two log lines.
 
   Args:
-    work: what a step does.
-    clock: gives seconds.
+    work: the work of a step.
+    clock: returns the time in seconds.
   """
 
   def __init__(self, work: Work, clock: Callable[[], float] = time.monotonic):
@@ -84,11 +84,11 @@ class Meter:
     self._began, self._first = 0.0, 0
 
   def begin(self, step: int) -> None:
-    """Starts to measure."""
+    """Starts to measure at a step."""
     self._began, self._first = self._clock(), step
 
   def metrics(self, step: int) -> dict[str, float]:
-    """Returns what happened since `begin`, under TensorBoard's names."""
+    """Returns the speed since `begin`, under the names for TensorBoard."""
     work = self._work
     seconds = self._clock() - self._began
     pace = (step - self._first) / seconds
@@ -104,7 +104,7 @@ class Meter:
     return metrics
 
   def said(self, step: int, metrics: dict[str, float]) -> str:
-    """Returns the same for a person, with the time that is left.
+    """Returns the metrics as text for the log, with the remaining time.
 
     `0.67 epochs, 179,431 tokens; 77 sequences/s, 4,322 tokens/s, 31 % of the
     peak, input 0.4 % of a step; 1h05m left`.
@@ -133,22 +133,22 @@ def step_flops(
 ) -> float:
   """Returns the floating-point operations of a training step.
 
-  Those of the matrix products, two a multiplication and addition; the rest is
-  below a hundredth. A layer counts as often as it is applied, though ALBERT's
-  share their weights. The gradient takes two products for each of the forward
-  pass.
+  Only matrix products count, with two operations for a multiplication and an
+  addition; the rest is below a hundredth. A layer counts each time it is
+  applied, although ALBERT's layers share weights. The backward pass takes two
+  products for each of the forward pass.
 
   Args:
-    config: the shape.
-    sequences: of the step.
-    length: positions of a sequence, padding included: it is computed.
-    predictions: masked positions of a sequence, on which alone the masked-LM
-      head works.
+    config: the model's shape.
+    sequences: sequences of the step.
+    length: positions of a sequence, including padding, which is computed too.
+    predictions: masked positions of a sequence; the masked-LM head computes
+      only these.
   """
   hidden, embedding = config.hidden_size, config.embedding_size
   block = (
     4 * length * hidden * hidden  # query, key, value, output
-    + 2 * length * length * hidden  # scores, and the mean by them
+    + 2 * length * length * hidden  # scores, and the weighted mean of v
     + 2 * length * hidden * config.intermediate_size
   )
   products = (
@@ -156,7 +156,7 @@ def step_flops(
     + config.num_hidden_layers * config.inner_group_num * block
     + predictions * embedding * (hidden + config.vocab_size)
     + hidden * hidden  # the pooler
-    + hidden * 2  # the order of two segments
+    + hidden * 2  # the sentence-order head
   )
   return 3.0 * 2.0 * products * sequences
 
@@ -167,29 +167,29 @@ def input_seconds(
   seconds: float = 0.5,
   clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-  """Times the input pipeline with nobody computing; returns seconds a batch.
+  """Times the input pipeline alone; returns seconds a batch.
 
-  Where that is below a step's time, an accelerator never waits for its input,
-  and a CPU spends that share of its time on it at most. The wait inside of a
-  step cannot be read: operations that tell the time are refused under op
-  determinism, and next to several devices the loop takes its batches ahead.
+  If this is below a step's time, an accelerator never waits for input, and a
+  CPU spends at most that share of its time on input. The wait inside a step
+  cannot be measured: operations that read the clock are refused under op
+  determinism, and with several devices the loop fetches batches in advance.
 
   Args:
-    dataset: a process's share of the batches, none of them taken.
-    parts: its elements that make a batch.
-    seconds: about how long to look.
-    clock: gives seconds.
+    dataset: this process's share of the batches, unused.
+    parts: elements of the dataset that make one batch.
+    seconds: approximate duration of the measurement.
+    clock: returns the time in seconds.
   """
 
-  # In one operation each: an iterator of Python's that is given up while the
-  # pipeline works, on an error too, waits for it for ever.
+  # One operation takes all elements. A Python iterator that is abandoned while
+  # the pipeline works waits for it for ever, also after an error.
   def drained(elements: int) -> float:
     began = clock()
     dataset.take(elements).reduce(tf.constant(0), lambda n, _: n + 1).numpy()
     return clock() - began
 
   drained(parts)
-  opening, taken = drained(parts), parts  # opening files is not the pace
+  opening, taken = drained(parts), parts  # without opening files
   spent = 0.0
   while spent < seconds:
     taken *= 2
@@ -198,10 +198,10 @@ def input_seconds(
 
 
 def peak(strategy: tf.distribute.Strategy) -> float:
-  """Returns what all devices could do, in FLOPs a second; 0 for unknown.
+  """Returns the peak speed of all devices in FLOPs a second; 0 if unknown.
 
-  That of a TPU is known by its type; else a matrix product is timed, in the
-  precision in which layers compute.
+  The peak of a TPU follows from its type. On other devices a matrix product in
+  the precision of the layers is timed.
   """
   if isinstance(strategy, tf.distribute.TPUStrategy):
     kind = accelerator_type()
@@ -219,7 +219,7 @@ def peak(strategy: tf.distribute.Strategy) -> float:
 
 
 def matrix_speed(clock: Callable[[], float] = time.perf_counter) -> float:
-  """Times products of square matrices; returns the best, in FLOPs a second."""
+  """Times products of square matrices; returns the best in FLOPs a second."""
   kind = tf_keras.mixed_precision.global_policy().compute_dtype
   best, size, seconds = 0.0, 256, 0.0
   while seconds < _SECONDS_A_PRODUCT and size < _LARGEST:
@@ -236,16 +236,17 @@ def matrix_speed(clock: Callable[[], float] = time.perf_counter) -> float:
 
 
 def tpu_peak(accelerator: str) -> float:
-  """Returns the peak of a TPU such as v3-8 or v5litepod-16; 0 for unknown."""
+  """Returns the peak FLOPs a second of a TPU such as v3-8; 0 if unknown."""
   name, _, cores = accelerator.partition("-")
   chip, counted = _TPUS.get(name, (0.0, 1))
   return chip * int(cores) / counted if cores.isdigit() else 0.0
 
 
 def accelerator_type() -> str:
-  """Asks the environment, then a TPU VM's metadata server; "" for unknown.
+  """Returns the accelerator type of this TPU VM, such as v3-8; "" if unknown.
 
-  cloud.google.com/compute/docs/metadata/querying-metadata
+  It is read from TPU_ACCELERATOR_TYPE, else from the metadata server
+  (cloud.google.com/compute/docs/metadata/querying-metadata).
   """
   if named := os.environ.get("TPU_ACCELERATOR_TYPE"):
     return named

@@ -1,7 +1,8 @@
-"""One step and one evaluation of pretraining, and what they log.
+"""One training step and one evaluation of pretraining, and their log lines.
 
-orbit's controller says when. Between two of its log lines the steps run in
-stretches of some seconds, so that a signal need not wait for longer.
+orbit's controller decides when to train and when to evaluate. Between two log
+lines the steps run in stretches of about two seconds, so that the run reacts to
+a signal within that time.
 """
 
 import math
@@ -28,38 +29,41 @@ from albert_mn import (
 
 _SUM = tf.distribute.ReduceOp.SUM
 
-# How long a signal may wait for the steps that are under way.
+# Target duration of a stretch of steps: the longest that a signal waits.
 _SECONDS_A_STRETCH = 2.0
 
 
 class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
-  """One step and one evaluation of pretraining, for orbit.
+  """The training step and the evaluation of pretraining, as orbit wants them.
 
-  The loss of a batch is the sum of the masked-LM losses over the number of
-  masked positions plus the same for the sentence pairs (ALBERT paper, section
-  3.1). Both numbers are those of the whole batch, over all devices and parts,
-  so that the gradient does not depend on how the batch was cut.
+  The loss of a batch is the mean masked-LM loss over masked positions plus the
+  mean sentence-order loss over sentence pairs (ALBERT paper, section 3.1). Both
+  means are over the whole batch, on all devices. So the gradient does not
+  depend on how the batch is divided among devices or accumulation steps.
 
   Args:
-    model: gives logits for features.
+    model: computes logits from features.
     optimizer: its `iterations` is the global step.
-    strategy: where to compute.
-    watch: which steps may be taken; it sets the optimizer's rate to 0.
+    strategy: the devices.
+    watch: decides which steps may change the weights; it sets the learning rate
+      to 0 after a divergence.
     evaluation: the held-out batches, or None.
-    characters: float32 [vocab_size], for bits per character; or None.
-    total_steps: where the run ends, for the log.
-    parts: how many the rows of a device are computed in.
-    seed: dropout follows from it.
+    characters: float32 [vocab_size], the number of characters of each piece,
+      for bits per character; or None.
+    total_steps: the last step of the run, for the log.
+    parts: number of gradient accumulation steps on a device.
+    seed: the seed of dropout.
     jit_compile: whether XLA compiles the forward and backward pass.
-    lean_step: whether to compute by lean.Lean.
+    lean_step: whether lean.Lean computes the step.
 
   Attributes:
-    meter: to be set with `train_dataset` before training.
-    stop: notes the signals.
+    meter: measures speed; the caller sets it with `train_dataset` before
+      training.
+    stop: records SIGTERM and SIGINT.
   """
 
   meter: throughput.Meter
-  # Of the base class, which does not say their types.
+  # Attributes of the base class, which declares no types for them.
   _train_loop_fn: Any
   _train_iter: Any
 
@@ -90,11 +94,11 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._total_steps = total_steps
     self._parts = parts
     self._forward = lean.Lean(model, jit_compile) if lean_step else model
-    # The lean step compiles what stands between its products by itself.
+    # The lean step compiles its own functions between the matrix products.
     whole = jit_compile and not lean_step
     self._gradients = tf.function(self._sums_and_gradients, jit_compile=whole)
     self._eval_sums = tf.function(self._sums, jit_compile=whole)
-    # float64 counts beyond 2^24 exactly; TPUs have none.
+    # float32 counts exactly only up to 2^24; TPUs have no float64.
     exact = not isinstance(strategy, tf.distribute.TPUStrategy)
     with strategy.scope():
       self._totals = {
@@ -119,7 +123,13 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     seeds: tf.Tensor,
     counts: tuple[tf.Tensor, tf.Tensor],
   ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
-    """Adds up the parts that one device's rows are computed in."""
+    """Returns sums and gradients of one device's rows, with accumulation.
+
+    Args:
+      features: of the device's rows, each [rows, …].
+      seeds: dropout seeds, uint32 [rows, 2].
+      counts: masked positions and sentence pairs of the whole batch.
+    """
     parts = self._parts
     if parts == 1:
       return self._part(features, seeds, counts)
@@ -161,15 +171,18 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self.meter.begin(int(self._optimizer.iterations.numpy()))
 
   def train(self, num_steps: tf.Tensor) -> dict[str, float]:
-    """Trains in stretches of some seconds, to heed signals in between.
+    """Trains `num_steps` steps; checks for signals about every two seconds.
 
-    One compiled loop serves all lengths. Workers agree on the length, and
-    leave together when a signal came to one of them: alone, it would let the
-    others wait for it.
+    All workers use the same number of steps between checks, and stop together
+    if any of them got a signal: a worker that stopped alone would block the
+    others.
+
+    Returns:
+      the metrics of these steps.
 
     Raises:
-      runs.Stopped: after a whole step.
-      divergence.Diverged: where a step was not taken.
+      runs.Stopped: after a signal, when the step under way is complete.
+      divergence.Diverged: when the watch has refused a step.
     """
     self.train_loop_begin()
     self._train_loop_fn = self._train_loop_fn or self.create_train_loop_fn()
@@ -178,7 +191,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     while left:
       began, steps = time.monotonic(), min(left, self._stretch)
       self._train_loop_fn(self._train_iter, tf.constant(steps))
-      self._watch.heed()  # before a signal makes anybody save
+      self._watch.heed()  # before a signal leads to a save
       left -= steps
       pace, stopped = distribution.mean(
         self._strategy,
@@ -194,7 +207,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._strategy.run(self._replica_step, args=(next(iterator),))
 
   def _replica_step(self, features: dict[str, tf.Tensor]) -> None:
-    """Computes this device's rows, then takes the step of the whole batch."""
+    """Computes this device's gradients, adds all devices', updates weights."""
     context = tf.distribute.get_replica_context()
     step = tf.cast(self._optimizer.iterations, tf.int32)
     seeds = encoders.example_seeds(self._seed, step, features.pop(inputs.ROWS))
@@ -203,8 +216,8 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     *gradients, loss = context.all_reduce(_SUM, [*gradients, sums.loss(counts)])
     norm = tf.linalg.global_norm(gradients)
     good = self._watch.look(self._optimizer.iterations, loss, norm)
-    # At a rate of 0, which the watch sets, they move no weight: but no numbers
-    # would.
+    # The watch has set the learning rate to 0, but 0 × NaN is NaN: replace the
+    # gradients by zeros.
     gradients = [tf.where(good, g, tf.zeros_like(g)) for g in gradients]
     self._optimizer.apply_gradients(
       zip(gradients, self._model.trainable_variables, strict=True),
@@ -241,7 +254,10 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._strategy.run(evaluate, args=(next(iterator),))
 
   def eval_end(self) -> dict[str, float]:
-    """Adds what chance leaves open: held-out pairs may be few."""
+    """Returns the metrics, with a 95 % interval for sentence_order_accuracy.
+
+    The interval is Wilson's: there may be few held-out pairs.
+    """
     metrics = self._metrics()
     right, pairs = (
       round(float(self._totals[name].result()))
@@ -262,11 +278,12 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       self._totals[name].update_state(value)
 
   def _metrics(self) -> dict[str, float]:
-    """The names and meanings of google-research/albert's metric_fn.
+    """Returns the metrics of google-research/albert's metric_fn, by its names.
 
-    Without sentence pairs their accuracy and loss are nan, not 0. Bits per
-    character (−Σ log2 p of the masked pieces over the characters they stand
-    for) can be compared between tokenizers that mask the same words.
+    Without sentence pairs, their accuracy and loss are NaN. If the lengths of
+    pieces are known, bits_per_character is −Σ log2 p of the masked pieces
+    divided by the number of characters in these pieces. It can be compared
+    between tokenizers if both mask the same words.
     """
     total = {name: float(sum_.result()) for name, sum_ in self._totals.items()}
     masked, pairs = total["masked_lm_count"] or 1.0, total["sentence_count"]

@@ -1,8 +1,8 @@
-"""A pretraining run: its flags, its checks, and what happens when.
+"""A pretraining run: options, checks before the start, training, results.
 
-Order, masks and dropout are functions of (seed, step), so that a run that was
-killed and started again ends where an uninterrupted one does. One step is in
-trainer.py; the loop itself is orbit's.
+Record order, masks and dropout are functions of (seed, step). So a run that was
+killed and started again gives the same weights as an uninterrupted run.
+trainer.py holds one training step; orbit runs the loop over steps.
 """
 
 import contextlib
@@ -244,7 +244,7 @@ class Options(options.Group):
   )
 
   def lengths(self) -> tuple[int, int]:
-    """Returns what the user expects of the records; 0: nothing."""
+    """Returns (max_seq_length, max_predictions_per_seq); 0: any number."""
     return self.max_seq_length, self.max_predictions_per_seq
 
   def check(self) -> None:
@@ -264,14 +264,15 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What a run works with, after all its input was checked.
+  """A run whose options and files have been checked.
 
   Attributes:
-    settings, recipe: the flags.
+    settings, recipe: the options.
     config: the model's shape.
-    strategy: where to compute.
-    training, held_out: the records, None where not wanted.
-    probe: what the encoder is probed with; likewise.
+    strategy: the devices.
+    training: the training records; None without --do_train.
+    held_out: the held-out records; None without --do_eval.
+    probe: the labelled set of --probe_file; None without that flag.
   """
 
   settings: Options
@@ -284,15 +285,18 @@ class Run:
 
   @property
   def chief(self) -> bool:
-    """Whether this process writes what one of them writes."""
+    """Whether this process writes the files of the run; one worker does."""
     return distribution.is_chief(self.strategy)
 
   def tokenizer_file(self) -> str:
-    """The tokenizer beside the records, "" where there is none."""
+    """Returns the path of the tokenizer beside the records, or ""."""
     return _tokenizer_file(self.training, self.held_out)
 
   def looks(self) -> tuple[int, int]:
-    """Every how many steps it is evaluated, and probed."""
+    """Returns (eval_interval, probe_interval), in steps.
+
+    An interval is the whole run if there is nothing to evaluate or to probe.
+    """
     interval = (
       self.settings.eval_interval or self.settings.save_checkpoints_steps
     )
@@ -314,11 +318,12 @@ def run(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> dict[str, float]:
-  """Pretrains and evaluates as the flags say; returns the last metrics.
+  """Pretrains and evaluates as the options say; returns the last metrics.
 
   Raises:
-    options.InputError: for what the flags or files have wrong, and when another
-      program trains in the output folder; evaluations may go on beside it.
+    options.InputError: for wrong options or files, and when another program
+      trains in the output folder. A run that only evaluates does not lock the
+      folder.
   """
   recipe = settled(settings, recipe)
   if settings.print_schedule:
@@ -340,7 +345,7 @@ def _run(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> dict[str, float]:
-  """Runs what was examined."""
+  """Trains, evaluates and writes results, after all checks have passed."""
   strategy = work.strategy
   model, optimizer, watch, steps = _built(work, devices)
   flags = {
@@ -412,7 +417,11 @@ def _run(
 
 
 def localized(settings: Options, devices: distribution.Options) -> Options:
-  """Brings --init_checkpoint here, but where a TPU reads it by itself."""
+  """Returns the options with --init_checkpoint as a local path.
+
+  Remote weights are downloaded. Where a remote TPU computes, the options are
+  returned unchanged, because the TPU reads the weights itself.
+  """
   if distribution.is_elsewhere(devices):
     return settings
   path = remote_weights.local(settings.init_checkpoint)
@@ -422,12 +431,17 @@ def localized(settings: Options, devices: distribution.Options) -> Options:
 def settled(
   settings: Options, recipe: optimization.OptimizerOptions
 ) -> optimization.OptimizerOptions:
-  """Returns the recipe to use: with the batch's rate, or the run's own."""
+  """Returns the optimizer options to use.
+
+  For training: `recipe`, with the learning rate scaled to the batch if asked
+  for. For an evaluation alone: the options with which the run was begun.
+  """
   if settings.do_train or settings.print_schedule:
     return learning_rates.for_batch(
       recipe, settings.train_batch_size, settings.scale_learning_rate
     )
-  # The checkpoint holds the slots of its optimizer.
+  # A checkpoint holds optimizer slots, so it is restored into the same
+  # optimizer.
   return runs.recipe(
     optimization.OptimizerOptions, settings.output_dir, "optimizer", recipe
   )
@@ -440,7 +454,13 @@ def examined(
   probing: probe.Options,
   exam: checks.Examination,
 ) -> Run | None:
-  """Checks what can be known before a step; None where something is wrong."""
+  """Runs all checks that need no training step; returns the checked run.
+
+  Returns None if a check failed and `exam` collects failures.
+
+  Raises:
+    options.InputError: at the first failure, if `exam` does not collect them.
+  """
   tf.config.experimental.enable_op_determinism()
   check = exam.check
   check("one TensorFlow", checks.one_tensorflow, checks.installed())
@@ -499,7 +519,7 @@ def examined(
 
 
 def _paths(settings: Options) -> dict[str, str]:
-  """Returns flag → path of what the devices read and write by themselves."""
+  """Returns flag name → path, for the paths that the devices access."""
   names = ["output_dir", "init_checkpoint"]
   names += ["input_file"] if settings.do_train else []
   names += ["eval_input_file"] if settings.do_eval else []
@@ -524,7 +544,7 @@ def _one_tokenizer(
   training: inputs.RecordSet | None,
   held_out: inputs.RecordSet | None,
 ) -> None:
-  """Refuses weights and records whose ids mean other pieces."""
+  """Raises InputError where weights and records have different tokenizers."""
   hashes = {}
   if settings.init_checkpoint:
     hashes[settings.init_checkpoint] = initial_weights.tokenizer_hash(
@@ -546,7 +566,12 @@ def _one_text(
   config: configs.AlbertConfig,
   *record_sets: inputs.RecordSet | None,
 ) -> str:
-  """Refuses records of text that was changed otherwise than the weights'."""
+  """Returns how the text of the weights was normalised; "" if unknown.
+
+  Raises:
+    options.InputError: when the text of the records was normalised in another
+      way than the text of --init_checkpoint.
+  """
   path = settings.init_checkpoint
   beside = path and initial_weights.tokenizer_file(path)
   if not beside:
@@ -556,7 +581,7 @@ def _one_text(
     wanted = wanted.repaired()
   for record_set in record_sets:
     if not record_set or not record_set.tokenizer:
-      continue  # of records from elsewhere nobody knows
+      continue  # nothing is known of records made elsewhere
     there = tokenization.Settings.of(record_set.parameters)
     if not foreign_text.alike(beside, wanted.settings, there):
       flags = wanted.settings.parameters().items()
@@ -572,7 +597,12 @@ def _one_text(
 
 
 def _batches(settings: Options, strategy: tf.distribute.Strategy) -> str:
-  """Refuses batches that devices, or their parts, cannot share."""
+  """Returns the batch size of a device, in words.
+
+  Raises:
+    options.InputError: when the batch cannot be divided evenly among devices,
+      or a device's rows by --gradient_accumulation_steps.
+  """
   devices = strategy.num_replicas_in_sync
   inputs.Share(settings.eval_batch_size, devices)
   share = inputs.Share(settings.train_batch_size, devices)
@@ -586,7 +616,11 @@ def _batches(settings: Options, strategy: tf.distribute.Strategy) -> str:
 
 
 def _startable(settings: Options, training: inputs.RecordSet) -> str:
-  """Refuses to count pieces whose tokenizer is not known."""
+  """Returns, in words, where the initial weights come from.
+
+  Raises:
+    options.InputError: when --initialization=corpus finds no tokenizer.
+  """
   if settings.init_checkpoint or settings.initialization == "random":
     return "random weights" if not settings.init_checkpoint else "given weights"
   _tokenizer(training, "--initialization=corpus")
@@ -652,7 +686,7 @@ def _built(
   divergence.Watch,
   trainer.Trainer,
 ]:
-  """Makes what trains, with random weights."""
+  """Makes model (random weights), optimizer, watch and trainer."""
   settings = work.settings
   lean = _is_lean(settings, work.strategy, devices)
   with work.strategy.scope():
@@ -668,7 +702,10 @@ def _built(
 
 
 def _initialize(work: Run, model: pretraining.PretrainingModel) -> None:
-  """Replaces the random weights of a new model, where the flags say so."""
+  """Sets the initial weights by --init_checkpoint or --initialization=corpus.
+
+  Without either the model keeps its random weights.
+  """
   settings = work.settings
   if settings.init_checkpoint:
     initial_weights.load(
@@ -686,10 +723,13 @@ def _initialize(work: Run, model: pretraining.PretrainingModel) -> None:
 
 
 def rehearse(work: Run, devices: distribution.Options) -> str:
-  """Takes two steps on the first records, and writes nothing.
+  """Takes two steps on the first records; returns their loss and gradient norm.
+
+  The result is a text for a person. Writes no files.
 
   Raises:
-    options.InputError: when they do not fit, or their loss is not finite.
+    options.InputError: when a step does not fit in memory, or its loss or
+      gradient is not finite.
   """
   model, _, _, steps = _built(work, devices)
   if work.settings.init_checkpoint:
@@ -720,10 +760,15 @@ def rehearse(work: Run, devices: distribution.Options) -> str:
 def _tokenizer(
   training: inputs.RecordSet, flag: str, *record_sets: inputs.RecordSet | None
 ) -> tokenization.Tokenizer:
-  """Returns the tokenizer of the records, which a flag needs.
+  """Returns the tokenizer of the records.
+
+  Args:
+    training: the training records.
+    flag: the flag that needs the tokenizer, for the message.
+    record_sets: more records to search for a tokenizer.
 
   Raises:
-    options.InputError: where there is none beside any of the records.
+    options.InputError: when no tokenizer.model lies beside any of the records.
   """
   path = _tokenizer_file(training, *record_sets)
   if not path:
@@ -743,7 +788,13 @@ def _prepared(
   held_out: inputs.RecordSet | None,
   seed: int,
 ) -> probe.Probe | None:
-  """Reads the labelled set, with the tokenizer of the records."""
+  """Reads the labelled set of --probe_file; returns None without that flag.
+
+  Its texts are tokenized with the tokenizer of the records.
+
+  Raises:
+    options.InputError: when --do_train or the tokenizer is missing.
+  """
   if not probing.probe_file:
     return None
   if not training:
@@ -791,7 +842,7 @@ def _trainer(
 
 
 def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
-  """What decides where the run ends."""
+  """Returns the settings on which the final weights depend, for run.json."""
   settings, training = work.settings, work.training
   assert training is not None
   return {
@@ -818,11 +869,14 @@ def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
 def _controller(
   work: Run, optimizer: optimization.AdamW, steps: trainer.Trainer
 ) -> orbit.Controller:
-  """Makes orbit's controller. Checkpoints are ours: see checkpoints.py."""
+  """Makes orbit's controller. checkpoints.py, not orbit, saves checkpoints."""
   settings = work.settings
 
   def steps_per_loop(step: int) -> int:
-    """Up to the next log line: one program for all lengths."""
+    """Returns the number of steps to the next log line.
+
+    All numbers run the same compiled loop.
+    """
     return settings.iterations_per_loop - step % settings.iterations_per_loop
 
   def events(name: str) -> history.Events:
@@ -837,7 +891,8 @@ def _controller(
       strategy=work.strategy,
       steps_per_loop=steps_per_loop,
       summary_manager=events("train"),
-      # Without a folder of another name it would take the first for both.
+      # orbit uses one summary manager for both unless this folder has another
+      # name.
       eval_summary_dir="eval",
       eval_summary_manager=events("eval"),
     )
@@ -845,7 +900,7 @@ def _controller(
 
 @contextlib.contextmanager
 def _quiet_orbit() -> Iterator[None]:
-  """Takes away what orbit prints on standard output: it logs the same."""
+  """Drops standard output within the context: orbit logs the same lines."""
   with (
     open(os.devnull, "w", encoding="utf-8") as nowhere,
     contextlib.redirect_stdout(nowhere),
@@ -869,7 +924,13 @@ def _train_through(
   guard: divergence.Guard,
   model: pretraining.PretrainingModel,
 ) -> dict[str, float]:
-  """Trains to the last step, from wherever a divergence throws it back to."""
+  """Trains to the last step; after each divergence goes back and trains again.
+
+  Returns the last held-out metrics.
+
+  Raises:
+    options.InputError: when the policy is to stop at a divergence.
+  """
   while True:
     try:
       return _train(work, controller, steps, guard, model)
@@ -878,7 +939,7 @@ def _train_through(
       distribution.wait_for_all(work.strategy)
       with work.strategy.scope():
         guard.go_back(diverged)
-      controller.step_timer = None  # it knows no steps that come again
+      controller.step_timer = None  # the step went back: time anew
 
 
 def _train(
@@ -888,7 +949,7 @@ def _train(
   guard: divergence.Guard,
   model: pretraining.PretrainingModel,
 ) -> dict[str, float]:
-  """Trains to the last step; returns the last held-out metrics, if any."""
+  """Trains to the last step; returns the last held-out metrics, {} for none."""
   settings, training = work.settings, work.training
   assert training is not None
   step, total = int(controller.global_step.numpy()), work.recipe.num_train_steps
@@ -909,7 +970,8 @@ def _train(
     )
     _feed(work, steps, count, step + guard.skipped)
   kept = settings.save_checkpoints_steps
-  # A kill may have come between a checkpoint and the look at it.
+  # A kill may have come after this step's checkpoint, and before its
+  # evaluation.
   metrics = _look(work, controller, model, step)
   while step < total:
     stops = (kept, *work.looks())
@@ -929,9 +991,10 @@ def _look(
   model: pretraining.PretrainingModel,
   step: int,
 ) -> dict[str, float]:
-  """Probes and evaluates, where it is time; returns the held-out metrics.
+  """Probes and evaluates if `step` is due; returns the held-out metrics.
 
-  A run that goes on at the same step looks again, and finds the same.
+  The result is {} if no evaluation is due. A run that resumes at the same step
+  evaluates again, with the same result.
   """
   evaluated, probed = work.looks()
   last = step == work.recipe.num_train_steps
@@ -948,7 +1011,7 @@ def _look(
 
 
 def _feed(work: Run, steps: trainer.Trainer, count: int, first: int) -> None:
-  """Gives the trainer its batches from the `first` on, and its meter."""
+  """Sets the trainer's input, from batch number `first` on, and its meter."""
   settings, training = work.settings, work.training
   assert training is not None
 
@@ -970,13 +1033,13 @@ def _step_work(
   count: int,
   batches: Callable[[inputs.Share, int], tf.data.Dataset],
 ) -> throughput.Work:
-  """Says what a step does, and measures what it is compared with."""
+  """Returns the work of a step, with the measured peak and input time."""
   batch, length = work.settings.train_batch_size, training.shape.max_seq_length
   replicas = work.strategy.num_replicas_in_sync
   local = replicas // distribution.processes(work.strategy)
   with training.reading():
     alone = throughput.input_seconds(
-      # From the first step, whose records are found at once.
+      # The batches start at step 0: to skip to a later step takes time.
       batches(inputs.Share(batch, replicas, 0, local), 0),
       local,
     )
@@ -995,10 +1058,13 @@ def _step_work(
 
 
 def _leave(stopped: runs.Stopped, step: int, processes: int) -> NoReturn:
-  """Ends as the signal asks, after all was saved.
+  """Logs the step at which the next start goes on, and ends the process.
 
-  One of several processes takes leave of the others, which a KeyboardInterrupt
-  would not wait for.
+  Raises:
+    SystemExit: after SIGTERM, and after SIGINT where several processes train:
+      it lets TensorFlow take leave of the other workers, for which
+      KeyboardInterrupt does not wait.
+    KeyboardInterrupt: after SIGINT in a single process.
   """
   logging.warning(
     "%s: saved; the same command goes on from step %d", stopped, step
@@ -1014,7 +1080,7 @@ def _evaluated(work: Run, controller: orbit.Controller) -> dict[str, float]:
   assert work.held_out is not None
   with _quiet_orbit(), work.held_out.reading():
     metrics = dict(controller.evaluate(work.settings.max_eval_steps or -1))
-  metrics.pop("steps_per_second", None)  # orbit's, where batches are bounded
+  metrics.pop("steps_per_second", None)  # orbit adds it
   logging.info(
     "held out: %s", ", ".join(f"{n} {v:.4g}" for n, v in metrics.items())
   )
@@ -1026,7 +1092,10 @@ def _evaluated(work: Run, controller: orbit.Controller) -> dict[str, float]:
 def _probe(
   work: Run, controller: orbit.Controller, model: pretraining.PretrainingModel
 ) -> None:
-  """Logs what the encoder's features are good for, beside the held-out."""
+  """Logs the accuracy of a linear classifier on the encoder's frozen features.
+
+  The score also goes to the TensorBoard events of the evaluation.
+  """
   if not (work.probe and work.chief):
     return
   score = work.probe.score(work.probe.features(model.encoder, work.strategy))
@@ -1040,7 +1109,7 @@ def _keep_best(
   step: int,
   metrics: dict[str, float],
 ) -> None:
-  """Saves the model as best/, unless an earlier step's loss was lower."""
+  """Saves the model as best/, unless an earlier step had no higher loss."""
   if not work.chief:
     return
   best = model_directory.find(os.path.join(work.settings.output_dir, "best"))
@@ -1060,7 +1129,15 @@ def _save_model(
   name: str,
   **counts: float,
 ) -> None:
-  """Writes a model directory in the run directory."""
+  """Writes a model directory named `name` in the run directory.
+
+  Args:
+    work: the run; a process that is not its chief writes nothing.
+    model: the model to save.
+    step: the current step.
+    name: name of the folder.
+    **counts: more numbers for the manifest.
+  """
   if not work.chief:
     return
   training = work.training

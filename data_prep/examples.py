@@ -96,7 +96,7 @@ class Recipe(TextPreparation):
   )
   short_seq_prob: float = options.option(
     0.1,
-    "Share of the documents that are cut into shorter examples.",
+    "Share of the examples that are shorter, to a length drawn at random.",
     minimum=0.0,
     maximum=1.0,
   )

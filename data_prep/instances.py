@@ -65,13 +65,13 @@ class _Drawn:
   """What chance says of each document and use, [documents][uses].
 
   Attributes:
-    targets: pieces after which a chunk ends with its segment.
-    middles: 64 bits, from which each chunk draws where its A ends.
+    shorts: 64 bits, from which each chunk draws whether and how it is short.
+    middles: likewise, where its A ends.
     randoms: likewise, whether its B is random; None where none ever is.
     may_pair: whether chunks have segments A and B at all.
   """
 
-  targets: list[list[int]]
+  shorts: list[list[int]]
   middles: list[list[int]]
   randoms: list[list[int]] | None
   may_pair: bool
@@ -81,14 +81,15 @@ class _Cuts(NamedTuple):
   """How a document is cut into chunks, once.
 
   Attributes:
-    target: pieces after which a chunk ends with its segment.
     longest: pieces of a chunk at most.
-    middles, randoms: as those of _Drawn; None where no chunk has a segment B,
-      and where no B is random.
+    short_seq_prob: share of the chunks that are shorter.
+    shorts, middles, randoms: as those of _Drawn; `middles` is None where no
+      chunk has a segment B, `randoms` where no B is random.
   """
 
-  target: int
   longest: int
+  short_seq_prob: float
+  shorts: int
   middles: int | None
   randoms: int | None
 
@@ -118,8 +119,9 @@ def create(
     spans: the documents.
     borders: of the stream's segments; each document's end is one of them.
     max_seq_length: pieces of an example, special ones included.
-    short_seq_prob: share of the documents whose instances are shorter (BERT
-      paper, appendix A.2), so that the model sees all lengths.
+    short_seq_prob: share of the chunks that are shorter (BERT paper, appendix
+      A.2), so that the model sees all lengths. Upstream draws once for each
+      document, so that one long book may be cut into single sentences.
     random_next_sentence: instead of swapping, take B from `pool` half the
       time, and leave the chunk's second part to the next one (BERT paper,
       section 3.1).
@@ -130,14 +132,14 @@ def create(
   ids = np.array([span.id for span in spans], np.uint64)
   room = max_seq_length - _SPECIAL_PIECES
   drawn = _Drawn(
-    targets=_targets(spans, ids, room, short_seq_prob, seed).tolist(),
+    shorts=_states(_PURPOSE.SHORT, spans, ids, seed),
     middles=_states(_PURPOSE.SEGMENT_END, spans, ids, seed),
     randoms=_states(_PURPOSE.RANDOM_NEXT, spans, ids, seed)
     if random_next_sentence
     else None,
     may_pair=not random_next_sentence or pool is not None,
   )
-  table = _table(spans, borders, room, drawn)
+  table = _table(spans, borders, room, short_seq_prob, drawn)
   keys = table[:, :3].astype(np.uint64)
   keys[:, 0] = ids[table[:, 0]]
   begin, middle, stop = table[:, 3:6].T
@@ -163,24 +165,11 @@ def _states(
   return randomness.bits(purpose, *draw).tolist()
 
 
-def _targets(
-  spans: Sequence[Span],
-  ids: np.ndarray,
-  most: int,
-  short_seq_prob: float,
-  seed: int,
-) -> np.ndarray:
-  """Returns how long the examples should be, int64 [documents, uses]."""
-  draw = (seed, ids[:, None], _uses(spans)[None])
-  short = randomness.uniform(_PURPOSE.SHORT, *draw) < short_seq_prob
-  length = 2 + randomness.below(most - 1, _PURPOSE.SHORT_LENGTH, *draw)
-  return np.where(short, length, most)
-
-
 def _table(
   spans: Sequence[Span],
   borders: segment_borders.Borders,
   room: int,
+  short_seq_prob: float,
   drawn: _Drawn,
 ) -> np.ndarray:
   """Cuts the documents; returns int64 [rows, 7], a row a chunk.
@@ -197,8 +186,9 @@ def _table(
     more = 0 if pairs else 1
     for use in range(span.uses):
       cuts = _Cuts(
-        drawn.targets[place][use] + more,
         room + more,
+        short_seq_prob,
+        drawn.shorts[place][use],
         drawn.middles[place][use] if pairs else None,
         drawn.randoms[place][use] if pairs and drawn.randoms else None,
       )
@@ -219,8 +209,8 @@ def _chunks(
 ) -> Iterator[_Chunk]:
   """Yields the chunks of a document, each beginning where text is left.
 
-  A chunk ends with the segment that reaches the target, or between words
-  where that is too long. A chunk whose B is random ends with its A.
+  A chunk ends with the segment that reaches its target, or between words where
+  that is too long. A chunk whose B is random ends with its A.
 
   Args:
     start, stop: of the document.
@@ -231,7 +221,8 @@ def _chunks(
   number = 0
   first = bisect.bisect_right(ends, start)  # the end of the segment at `start`
   while start < stop:
-    last = bisect.bisect_left(ends, min(start + cuts.target, stop), first)
+    target = _target(cuts, number)
+    last = bisect.bisect_left(ends, min(start + target, stop), first)
     end = ends[last]
     if end - start > cuts.longest:
       end = borders.cut(start, cuts.longest)
@@ -247,6 +238,15 @@ def _chunks(
     number += 1
     start = middle if is_random else end
     first = bisect.bisect_right(ends, start, first)
+
+
+def _target(cuts: _Cuts, number: int) -> int:
+  """Returns after how many pieces a chunk ends with its segment."""
+  chance = randomness.fraction(randomness.further(cuts.shorts, number))
+  if chance >= cuts.short_seq_prob:
+    return cuts.longest
+  # Below short_seq_prob, chance / short_seq_prob is uniform from 0 to 1.
+  return 2 + int(chance / cuts.short_seq_prob * (cuts.longest - 1))
 
 
 def _pairs(

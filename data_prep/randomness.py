@@ -15,7 +15,6 @@ class Purpose(enum.IntEnum):
 
   HELD_OUT = 1
   SHORT = 2
-  SHORT_LENGTH = 3
   SEGMENT_END = 4
   SWAP = 5
   SHUFFLE = 8

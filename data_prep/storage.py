@@ -185,7 +185,8 @@ def is_remote(path: str) -> bool:
 def matching(patterns: str) -> list[str]:
   """Returns the files that a comma-separated list of globs names, in order.
 
-  A file that several globs name is returned once, where the first names it.
+  A file that several globs name is returned once, as the first names it, even
+  where they spell its path differently (`a.txt`, `./a.txt`).
   What is there under its very name wins over the glob that the name spells: the
   folder `e[1]`, where there is one, is never taken for `e1`.
 
@@ -204,7 +205,11 @@ def matching(patterns: str) -> list[str]:
     raise options.InputError(
       "at least one input file", "none", "give --input_file"
     )
-  return list(paths)
+  spellings: dict[str, str] = {}
+  for path in paths:
+    whole = path if is_remote(path) else os.path.abspath(path)
+    spellings.setdefault(whole, path)
+  return list(spellings.values())
 
 
 def divided(patterns: str) -> list[str]:

@@ -193,6 +193,18 @@ def test_without_another_document_no_label_is_constant_but_minus_one() -> None:
   assert (_times_shown(made, 6000, 0) == 1).all()
 
 
+def test_a_long_document_has_its_share_of_short_examples_and_no_more() -> None:
+  """As google-research/bert draws, a book is short from end to end, or never."""
+  book = [[10] * 3000]
+  for number in range(20):
+    spans, ends, begins = _stream(book, 2)
+    spans = [instances.Span(number, spans[0].end)]
+    made = _created(spans, ends, begins, 128, short=0.1)
+    short = made.lengths.sum(1) < 115  # sentences end at 120, or reach beyond
+    assert 0.04 < short.mean() < 0.16
+    assert (made.labels == instances.NO_PAIR).mean() < 0.03
+
+
 def test_isolated_lines_fill_their_examples_and_make_no_pairs() -> None:
   (span,), ends, begins = _stream([[8] * 300], 2)
   alone = [instances.Span(span.id, span.end, isolated=True)]

@@ -31,6 +31,15 @@ def test_files_are_found_in_order_and_once(tmp_path: pathlib.Path) -> None:
     storage.matching("https://example.com/corpus.txt")
 
 
+def test_a_file_in_several_spellings_is_read_once_as_the_first_says(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "a.txt").write_text("сайн байна уу\n", "utf-8")
+  spellings = f"./a.txt,a.txt,{tmp_path}/*.txt,.//a.txt"
+  assert storage.matching(spellings) == ["./a.txt"]
+
+
 def test_a_file_that_many_globs_name_is_read_once_where_the_first_names_it(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

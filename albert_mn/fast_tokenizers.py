@@ -9,10 +9,11 @@ foreign_text.
 
 import base64
 import dataclasses
+import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -46,7 +47,9 @@ class Carried(NamedTuple):
 
 
 def carrier(
-  tokenizer_file: str, settings: tokenization.Settings
+  tokenizer_file: str,
+  settings: tokenization.Settings,
+  steps: Sequence[rule_steps.Step],
 ) -> rule_steps.Step:
   """Returns a normalizer's step that carries a tokenizer's file and settings.
 
@@ -58,9 +61,14 @@ def carrier(
   Args:
     tokenizer_file: a SentencePiece model or a vocab.txt.
     settings: what happens to a text before it.
+    steps: the other steps of the normalizer, of which the step holds a digest.
   """
   data = base64.b64encode(storage.read_bytes(tokenizer_file)).decode("ascii")
-  values = {"data": data, "settings": dataclasses.asdict(settings)}
+  values = {
+    "data": data,
+    "settings": dataclasses.asdict(settings),
+    "steps": _digest(steps),
+  }
   return rule_steps.replace(_CARRIED, json.dumps(values))
 
 
@@ -71,16 +79,30 @@ def carried(content: Mapping[str, Any]) -> Carried | None:
     content: of tokenizer.json.
 
   Raises:
-    AttributeError, KeyError, TypeError, ValueError: where it is damaged.
+    AttributeError, KeyError, TypeError, ValueError: where it is damaged, or
+      the steps beside it are not those with which it was written.
   """
-  for step in _steps(content):
+  steps = _steps(content)
+  for step in steps:
     if (step.get("pattern") or {}).get("String") == _CARRIED:
       values = json_files.parsed(step["content"])
+      digest = _digest([kept for kept in steps if kept is not step])
+      # Exports of earlier versions have no digest.
+      if values.get("steps", digest) != digest:
+        raise ValueError(
+          "a normalizer with other steps than export_model wrote"
+        )
       return Carried(
         base64.b64decode(values["data"], validate=True),
         tokenization.Settings.of(values["settings"]),
       )
   return None
+
+
+def _digest(steps: Sequence[Mapping[str, Any]]) -> str:
+  """Returns the SHA-256 of steps, whatever the order of their keys."""
+  text = json.dumps(list(steps), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def exported_length(folder: str) -> int:
@@ -248,8 +270,17 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
 
 
 def _steps(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-  normalizer = content.get("normalizer") or {}
-  return normalizer.get("normalizers") or [normalizer or {"type": None}]
+  """Returns the steps of the normalizer, those of sequences in it too."""
+  return list(_flat(content.get("normalizer") or {"type": None}))
+
+
+def _flat(normalizer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+  """Yields a step, or those of a sequence of steps, in their order."""
+  if normalizer.get("type") != "Sequence":
+    yield normalizer
+    return
+  for step in normalizer["normalizers"]:
+    yield from _flat(step)
 
 
 def _table(steps: list[Mapping[str, Any]]) -> bytes:

@@ -75,8 +75,9 @@ def write(
     if by_words
     else _of_sentencepiece(storage.read_bytes(tokenizer_file), tokenizer)
   )
-  content["normalizer"]["normalizers"].append(
-    fast_tokenizers.carrier(tokenizer_file, tokenizer.settings)
+  steps = content["normalizer"]["normalizers"]
+  steps.append(
+    fast_tokenizers.carrier(tokenizer_file, tokenizer.settings, steps)
   )
   specials = special_pieces(tokenizer)
   content = {

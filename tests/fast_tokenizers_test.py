@@ -125,6 +125,24 @@ def test_an_export_with_other_pieces_or_a_damaged_file_is_refused(
       fast_tokenizers.extracted(_written(tmp_path, content))
 
 
+@pytest.mark.parametrize("kind", ["BPE", "cased", "WordPiece"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_export_with_another_normalizer_is_refused(
+  kind: str, nested: bool, tmp_path: pathlib.Path
+) -> None:
+  file, ours = tokenizer_kinds.KINDS[kind].made(tmp_path / "model")
+  huggingface_tokenizer.write(str(tmp_path), ours, file, 128)
+  content = json.loads(pathlib.Path(tmp_path / "tokenizer.json").read_bytes())
+  lower, normalizer = {"type": "Lowercase"}, content["normalizer"]
+  if nested:
+    sequence = {"type": "Sequence", "normalizers": [lower, normalizer]}
+    content["normalizer"] = sequence
+  else:
+    normalizer["normalizers"].insert(0, lower)
+  with pytest.raises(options.InputError, match="a normalizer with other steps"):
+    fast_tokenizers.extracted(_written(tmp_path, content))
+
+
 def test_a_sentencepiece_model_comes_back_with_its_normalisation(
   tmp_path: pathlib.Path, tokenizer_file: str, udhr: pathlib.Path
 ) -> None:

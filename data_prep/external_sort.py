@@ -26,7 +26,7 @@ _BYTES_AN_ENTRY = 140
 
 
 def append(file: BinaryIO, entries: Iterable[Entry]) -> None:
-  """Writes entries behind what a file holds, for `read`."""
+  """Appends entries to a file, in the format that `read` reads."""
   for entry in entries:
     file.write(_framed(entry))
 
@@ -46,13 +46,13 @@ def read(file: BinaryIO) -> Iterator[Entry]:
 def ordered(
   entries: Iterable[Entry], folder: str | None, memory: int
 ) -> Iterator[bytes]:
-  """Yields the records by their keys, those of one key by their bytes.
+  """Yields the records in the order of their keys; equal keys by their bytes.
 
   Args:
     entries: in any order; read once.
     folder: where temporary files go; None for the system's place.
-    memory: bytes of entries that are held at most. What does not fit goes
-      through temporary files.
+    memory: largest size of the entries in memory, in bytes. Entries beyond it
+      go through temporary files.
   """
   yield from _ordered(iter(entries), folder, memory, _KEY_BITS)
 
@@ -60,7 +60,7 @@ def ordered(
 def _ordered(
   entries: Iterator[Entry], folder: str | None, memory: int, bits: int
 ) -> Iterator[bytes]:
-  """Does the work of `ordered` on entries that differ in `bits` bits alone."""
+  """Does the work of `ordered` for keys that differ only in `bits` low bits."""
   held, size = [], 0
   for entry in entries:
     held.append(entry)
@@ -81,7 +81,7 @@ def _ordered(
 
 
 def _emptied(held: list[Entry]) -> Iterator[Entry]:
-  """Yields the entries of a list, which loses them."""
+  """Yields the entries of a list and removes them, which frees the memory."""
   while held:
     yield held.pop()
 
@@ -89,7 +89,7 @@ def _emptied(held: list[Entry]) -> Iterator[Entry]:
 def _spread(
   entries: Iterator[Entry], paths: list[pathlib.Path], shift: int
 ) -> None:
-  """Writes each entry to the file that the key's bits from `shift` on name."""
+  """Writes each entry to a file, chosen by the key's bits from `shift` on."""
   with options.naming(str(paths[0].parent)), contextlib.ExitStack() as stack:
     files = [stack.enter_context(path.open("wb")) for path in paths]
     for entry in entries:

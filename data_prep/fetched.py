@@ -1,12 +1,12 @@
-"""Files from gs:// and https://, fetched once and kept by their content.
+"""Caches files from gs:// and https:// by the hash of their content.
 
-content/SHA256/NAME      a file, or under `unpacked/` what an archive holds
-folders/SHA256/NAME      files that belong together, linked; by all their hashes
-addresses/KEY.json       what an address held when it was last asked
-parts/KEY                what is on its way, with a lock for each address
+content/SHA256/NAME      a file, or in `unpacked/` the files of an archive
+folders/SHA256/NAME      links to files that belong together; one hash for all
+addresses/KEY.json       the hash and version of an address when last asked
+parts/KEY                unfinished downloads, with a lock for each address
 
-A name under content/ or folders/ appears when it is whole, so that any number
-of processes may share a cache, and be killed.
+A name under content/ or folders/ appears only when it is complete. So any
+number of processes may share a cache, and may be killed.
 """
 
 import contextlib
@@ -30,12 +30,12 @@ _ADVICE = "mend the address"
 
 
 def is_address(path: str) -> bool:
-  """Says whether a path is fetched: gs://, https://, or http on loopback."""
+  """Returns whether a path is an address: gs://, https:// or http://."""
   return path.startswith((gcs.SCHEME, "https://", "http://"))
 
 
 def default_folder() -> str:
-  """The cache where no flag names one: $ALBERT_MN_CACHE, or the user's."""
+  """Returns the default cache: $ALBERT_MN_CACHE, or in the user's caches."""
   if named := os.environ.get("ALBERT_MN_CACHE"):
     return named
   home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -43,7 +43,11 @@ def default_folder() -> str:
 
 
 def name_of(address: str) -> str:
-  """The name of the file behind an address, without what is asked of it."""
+  """Returns the name of the file at an address, without the query.
+
+  Raises:
+    options.InputError: for an address without the name of a file.
+  """
   path = address if address.startswith(gcs.SCHEME) else _path(address)
   name = posixpath.basename(path.rstrip("/"))
   if name in ("", ".", ".."):
@@ -56,7 +60,7 @@ def _path(url: str) -> str:
 
 
 def beside(address: str, name: str) -> str:
-  """The address of a file in a folder's; what is asked of it stays."""
+  """Returns the address of a file in a folder; the folder's query is kept."""
   if address.startswith(gcs.SCHEME):
     return f"{address.rstrip('/')}/{name}"
   parts = parse.urlsplit(address)
@@ -65,25 +69,25 @@ def beside(address: str, name: str) -> str:
 
 
 class Cache:
-  """A folder of what was fetched.
+  """A folder of fetched files.
 
   Args:
-    folder: where; it is made.
+    folder: its path; "" for `default_folder`. It is made when needed.
   """
 
   def __init__(self, folder: str = ""):
     self.folder = folder or default_folder()
 
   def file(self, address: str, sha256: str = "") -> str:
-    """Returns the local path of a file, fetched where it is not here.
+    """Returns the local path of a file, which is fetched unless it is cached.
 
     Args:
       address: of the file.
-      sha256: that it must have; "" to take what comes, and what the server
-        says is still the same.
+      sha256: the hash that the file must have. "" accepts any file; the server
+        is then asked whether a cached file is still the current version.
 
     Raises:
-      options.InputError: when it cannot be had, or is another one.
+      options.InputError: when the file cannot be fetched, or has another hash.
     """
     name = name_of(address)
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
@@ -99,9 +103,10 @@ class Cache:
       return self._fetched(address, name, key, sha256)
 
   def find(self, address: str) -> str:
-    """Returns `file`, or "" where there is none.
+    """Returns the local path of a file as `file` does; "" where there is none.
 
-    403 says so too: some servers say it of what is not there.
+    The answers 401 and 403 count as "there is none", because some servers give
+    them for missing files.
     """
     try:
       return self.file(address)
@@ -111,10 +116,13 @@ class Cache:
       raise
 
   def together(self, files: Mapping[str, str]) -> str:
-    """Returns a folder in which files lie side by side.
+    """Returns a folder in which links to files lie side by side.
 
     Args:
-      files: name there → path in this cache.
+      files: name in the folder → path in this cache.
+
+    Raises:
+      options.InputError: for a name that holds a folder.
     """
     for name in files:
       if os.path.basename(name) != name or name in ("", ".", ".."):
@@ -133,10 +141,10 @@ class Cache:
     return target
 
   def unpacked(self, archive: str) -> str:
-    """Returns the folder into which an archive is unpacked.
+    """Unpacks an archive unless it is unpacked already; returns the folder.
 
     Args:
-      archive: of this cache, or any local one, which stays where it is.
+      archive: in this cache, or any local archive, which stays where it is.
     """
     name = os.path.basename(archive)
     digest = self._hash_of(archive)
@@ -152,7 +160,7 @@ class Cache:
     return os.path.join(self.folder, "content", digest.lower(), name)
 
   def _hash_of(self, path: str) -> str:
-    """A file of the cache lies in a folder of its hash's name."""
+    """Returns the hash of a cached file, which is the name of its folder."""
     return os.path.basename(os.path.dirname(path))
 
   def _fetched(self, address: str, name: str, key: str, sha256: str) -> str:
@@ -178,7 +186,7 @@ class Cache:
     os.replace(part, kept)
     _discard(part)
     with storage.writing(note) as file:
-      # Behind the question mark may stand a key that is nobody's business.
+      # The query may hold a secret, which must not be written.
       shown = address.split("?")[0]
       json.dump({"address": shown, "tag": tag, "sha256": digest}, file)
     return kept
@@ -198,7 +206,11 @@ class Cache:
 
   @contextlib.contextmanager
   def _appearing(self, target: str) -> Iterator[str]:
-    """Gives a folder that becomes `target`, whole, when the block ends well."""
+    """Yields a temporary folder, which becomes `target` if the block succeeds.
+
+    Raises:
+      options.InputError: when the folder cannot be written.
+    """
     above = os.path.dirname(target)
     os.makedirs(above, exist_ok=True)
     folder = tempfile.mkdtemp(prefix=".", dir=above)
@@ -219,7 +231,11 @@ class Cache:
 
 
 def _complete(address: str, part: str, known_tag: str) -> str | None:
-  """Fetches a file; returns its version's tag, None for the known one."""
+  """Fetches a file unless its version is the known one.
+
+  It returns the tag of the fetched version. It returns None where the known
+  version is the current one, or where no https:// connection can be made.
+  """
   if address.startswith(gcs.SCHEME):
     return _complete_object(address, part, known_tag)
   unfinished = transfers.Part(part, address, _ADVICE)
@@ -268,5 +284,5 @@ def _discard(part: str) -> None:
 def _link(path: str, target: str) -> None:
   try:
     os.link(path, target)
-  except OSError:  # the disk knows no links
+  except OSError:  # the file system has no links
     shutil.copyfile(path, target)

@@ -1,4 +1,4 @@
-"""Texts as a model reads them: framed, in pairs, cut, or in windows."""
+"""Turns texts into inputs of a model: single texts, pairs, windows of texts."""
 
 import dataclasses
 import hashlib
@@ -11,45 +11,46 @@ from data_prep import options, tokenization
 
 Text = str | tuple[str, str]
 
-# Pieces of an input where nobody says otherwise, as google-research's
-# run_classifier.py has it.
+# The default number of pieces of an input, as in google-research's
+# run_classifier.py.
 USUAL_LENGTH = 128
 # Pieces of the longest input that is trained on: dropout numbers the places of
 # an attention matrix by 12 bits for its row and 12 for its column.
 LONGEST = 4096
 
-# What to read of a text that is longer than the model.
+# The ways to read a text that is longer than an input of the model.
 HEAD, HEAD_TAIL, WINDOWS = LONG_TEXTS = ("head", "head_tail", "windows")
 
 
 def head_pieces(room: int) -> int:
-  """How many of `room` pieces HEAD_TAIL takes from the beginning of a text."""
+  """Returns how many of `room` pieces HEAD_TAIL takes from the beginning."""
   return room // 4
 
 
 def both_ends(size: int, room: int) -> np.ndarray:
-  """Returns which of `size` pieces HEAD_TAIL reads, where they are too many."""
+  """Returns the indices of the `room` pieces that HEAD_TAIL reads of `size`."""
   head = head_pieces(room)
   return np.r_[:head, size - room + head : size]
 
 
 def window_step(room: int) -> int:
-  """How many pieces after another a window of WINDOWS begins."""
+  """Returns how many pieces lie between the beginnings of two windows."""
   return (room + 1) // 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Framed:
-  """What the model reads of some texts.
+  """The inputs that texts were turned into.
 
   Attributes:
     ids: of each input, `[CLS] … [SEP]`, int32.
-    seconds: [inputs] where the second text begins, the length where none does.
-    owners: [inputs] which text each is of, ascending; a text has one, or
-      several windows.
-    starts: [inputs] which of its text's pieces stands behind [CLS].
-    sizes: [texts] the pieces of each.
-    read: [texts] how many of them some input holds.
+    seconds: [inputs] where the second text begins; the input's length where
+      there is none.
+    owners: [inputs] the index of the text of each input, ascending; a text has
+      one input, or several windows.
+    starts: [inputs] the index in the text of the piece behind [CLS].
+    sizes: [texts] the number of pieces of each text.
+    read: [texts] the number of these pieces that are in an input.
   """
 
   ids: list[np.ndarray]
@@ -60,7 +61,7 @@ class Framed:
   read: np.ndarray
 
   def counts(self, max_seq_length: int) -> "Counts":
-    """Returns how much of them was too long, and how much is not read."""
+    """Returns how many texts are too long, and how many pieces are not read."""
     long = self.sizes > max_seq_length - 2
     return Counts(
       len(self.sizes),
@@ -72,11 +73,11 @@ class Framed:
 
   @property
   def cut(self) -> int:
-    """How many texts are not read to their end."""
+    """The number of texts of which some pieces are in no input."""
     return int((self.read < self.sizes).sum())
 
   def pooled(self, scores: np.ndarray) -> np.ndarray:
-    """Returns the mean of [inputs, …] over the inputs of each text."""
+    """Returns the mean of [inputs, n] over each text's inputs, [texts, n]."""
     if len(self.ids) == len(self.sizes):
       return scores
     firsts = np.searchsorted(self.owners, np.arange(len(self.sizes)))
@@ -84,18 +85,21 @@ class Framed:
     return np.add.reduceat(scores, firsts) / counts[:, None].astype("f4")
 
   def shares(self) -> np.ndarray:
-    """Returns [inputs] float32: 1, or of n windows 1 / n each."""
+    """Returns the weight of each input: 1, or 1 / n for a text of n windows.
+
+    The result is float32 [inputs].
+    """
     counts = np.bincount(self.owners, minlength=len(self.sizes))
     return (1 / counts[self.owners]).astype(np.float32)
 
 
 class Counts(NamedTuple):
-  """What became of long texts.
+  """Counts of texts that are too long, and of the pieces that they lose.
 
   Attributes:
-    texts, long: how many, and how many of them are longer than an input.
-    pieces, lost: of all texts, and those that no input holds.
-    inputs: windows, and texts that need none.
+    texts, long: number of texts, and of texts that are longer than an input.
+    pieces, lost: pieces of all texts, and pieces that are in no input.
+    inputs: the number of inputs: windows, and texts that need no windows.
   """
 
   texts: int = 0
@@ -105,11 +109,11 @@ class Counts(NamedTuple):
   inputs: int = 0
 
   def plus(self, addend: "Counts") -> "Counts":
-    """Returns the sums."""
+    """Returns the sums of two counts."""
     return Counts(*map(sum, zip(self, addend, strict=True)))
 
   def said(self, max_seq_length: int) -> str:
-    """Says it in a line; "" where no text is too long."""
+    """Returns one line about the long texts; "" where no text is too long."""
     if not self.long:
       return ""
     start = (
@@ -124,7 +128,7 @@ class Counts(NamedTuple):
 
 
 class Framer:
-  """Frames texts for one model.
+  """Turns texts into the inputs of one model.
 
     Framer(tokenizer, 128).frame(["сайн байна уу"]).ids
     # [CLS] ▁сайн ▁байна ▁уу [SEP]
@@ -135,11 +139,11 @@ class Framer:
     long_text: "head": the beginning of a longer text is read; "head_tail": a
       quarter from its beginning and the rest from its end (Sun et al. 2019,
       arXiv 1905.05583, section 5.3.1); "windows": all of it, in windows that
-      overlap by half. Of a pair the longer text is cut first, at its end.
-    remembered: of how many texts to keep the pieces, by the hash of the text.
+      overlap by half. Of a pair the longer text is truncated first.
+    remembered: the number of texts whose pieces are kept, by the text's hash.
 
   Attributes:
-    counts: of all that was framed.
+    counts: of all texts that were framed.
   """
 
   def __init__(
@@ -156,10 +160,10 @@ class Framer:
     self._known: dict[bytes, np.ndarray] = {}
 
   def frame(self, texts: Sequence[Text]) -> Framed:
-    """Returns the inputs of texts, or of pairs of them.
+    """Returns the inputs of texts, or of pairs of texts.
 
     Raises:
-      options.InputError: for a single text, whose letters are texts to Python.
+      options.InputError: for one string in the place of a list of texts.
     """
     if isinstance(texts, str):
       raise options.InputError(
@@ -193,7 +197,7 @@ class Framer:
     return framed
 
   def _pieces(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Tokenises, each text once where it is remembered."""
+    """Returns the pieces of each text, from memory where it is remembered."""
     if not self._most:
       return self.tokenizer.encode(texts)
     keys = [
@@ -217,7 +221,10 @@ class Framer:
     return size if whole else min(size, self.max_seq_length - 2)
 
   def _single(self, pieces: np.ndarray) -> list[tuple[np.ndarray, int, int]]:
-    """Returns ids, where a second text begins, and the first piece's place."""
+    """Returns the inputs of one text, of which only WINDOWS gives several.
+
+    Each is (ids, the number of ids, the index of its first piece in the text).
+    """
     room = self.max_seq_length - 2
     starts = [0]
     if len(pieces) > room and self.long_text == WINDOWS:
@@ -237,9 +244,11 @@ class Framer:
   def _pair(
     self, first: np.ndarray, second: np.ndarray
   ) -> tuple[np.ndarray, int, int]:
-    """Returns `[CLS] first [SEP] second [SEP]`, the longer one cut first.
+    """Returns the input `[CLS] first [SEP] second [SEP]` of a pair of texts.
 
-    What google-research/bert's _truncate_seq_pair does piece by piece.
+    The longer text is truncated first: the result is that of google-research/
+    bert's _truncate_seq_pair, which removes one piece at a time. The other
+    returned values are where the second text begins, and 0.
     """
     room = max(self.max_seq_length - 3, 0)
     size = min(len(first), max(room - len(second), (room + 1) // 2))

@@ -1,10 +1,10 @@
-"""Objects on Google Cloud Storage, through google-cloud-storage.
+"""Reads and writes objects on Google Cloud Storage.
 
-What helps to be tried again (429, 5xx, a cut connection) is, with back-off
-and a line each time; what does not ends in one clear line. An object that
-exists is whole: it is uploaded from a finished file, with its checksum, and
-only if nobody else has written it meanwhile. Only `storage`, `fetched` and
-`ownership` call this.
+Errors that may pass (429, 5xx, a cut connection) are retried with back-off, and
+each retry is logged. Any other error ends in an InputError of one line. An
+object that exists is complete: it is uploaded from a finished file, with its
+checksum, and only if no other process has written it meanwhile. Only `storage`,
+`fetched` and `ownership` call this module.
 
 The client honours STORAGE_EMULATOR_HOST, for a server of one's own.
 """
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 SCHEME = "gs://"
 
-_CHUNK = 8 << 20  # bytes a request; a multiple of 256 KiB, as uploads ask
-_PATIENCE = 120.0  # seconds of trying again
+_CHUNK = 8 << 20  # bytes of a request; uploads need a multiple of 256 KiB
+_PATIENCE = 120.0  # seconds of retries
 
 
 @functools.cache
@@ -56,7 +56,7 @@ def _client() -> "storage.Client":
 
 
 def _errors() -> Any:
-  """google-api-core's exceptions, imported as late as the client."""
+  """Returns google-api-core's exceptions, imported as late as the client."""
   from google.api_core import exceptions
 
   return exceptions
@@ -64,7 +64,7 @@ def _errors() -> Any:
 
 @functools.cache
 def _retry() -> Any:
-  """The client's own policy on what to try again, made to speak."""
+  """Returns the client's own policy of retries, which here logs each retry."""
   from google.cloud.storage import retry
 
   def say(error: Exception) -> None:
@@ -76,13 +76,13 @@ def _retry() -> Any:
 
 
 def _short(error: BaseException) -> str:
-  """An exception in a line: the server's answers run over many."""
+  """Returns an exception in one line; the answers of the server have many."""
   return f"{type(error).__name__} {str(error)[:120]}".split("\n")[0].strip()
 
 
 @contextlib.contextmanager
 def _explained(path: str) -> Iterator[None]:
-  """Says in a line what the server refuses for good."""
+  """Raises InputError for the errors of a block that no retry mends."""
   try:
     yield
   except _errors().NotFound as error:
@@ -115,7 +115,11 @@ def _explained(path: str) -> Iterator[None]:
 
 
 def _parts(path: str) -> tuple[str, str]:
-  """Returns bucket and object name."""
+  """Returns the bucket and the object's name of a gs:// path.
+
+  Raises:
+    options.InputError: for a path without a bucket.
+  """
   bucket, _, name = path.removeprefix(SCHEME).partition("/")
   if not bucket:
     raise options.InputError("gs://BUCKET/NAME", repr(path), "name the bucket")
@@ -128,9 +132,10 @@ def _blob(path: str) -> "storage.Blob":
 
 
 def find(pattern: str) -> list[str]:
-  """Returns the objects that a glob names, sorted; `*` stops at a slash.
+  """Returns the paths of the objects that match a glob, sorted.
 
-  An object or folder of the very name of a part wins over what it matches.
+  `*` matches no slash. Where a part of the glob is itself the name of an object
+  or a folder, that part stands for this name alone.
   """
   bucket, name = _parts(pattern)
   *folders, last = name.split("/")
@@ -152,7 +157,7 @@ def find(pattern: str) -> list[str]:
 def _expanded(
   bucket: str, prefix: str, part: str
 ) -> tuple[list[str], list[str]]:
-  """Returns the objects and the folders that a part of a glob stands for."""
+  """Returns the objects and the folders that match one part of a glob."""
   start = re.split(r"[*?\[]", part)[0]
   if start == part:
     there = part and size(f"{SCHEME}{bucket}/{prefix}{part}") is not None
@@ -162,9 +167,9 @@ def _expanded(
 
 
 def matched(names: Sequence[str], pattern: str) -> list[str]:
-  """Returns the name that a glob spells, where it is there, or its matches.
+  """Returns the names that match a glob; a name equal to the glob comes alone.
 
-  As in a shell, `*` and `?` do not stand for the dot of a hidden name.
+  As in a shell, `*` and `?` do not match the first dot of a hidden name.
   """
   if pattern in names:
     return [pattern]
@@ -187,12 +192,12 @@ def names(folder: str) -> list[str]:
 def _children(
   bucket: str, prefix: str, start: str = ""
 ) -> tuple[list[str], list[str]]:
-  """Returns the names of the objects and folders that are right in a folder.
+  """Returns the names of the objects and of the folders directly in a folder.
 
   Args:
     bucket: its name.
     prefix: that of the folder, with a final slash, or "".
-    start: what the names begin with.
+    start: the characters with which the names begin.
   """
   listing = _client().list_blobs(
     bucket, prefix=prefix + start, delimiter="/", retry=_retry()
@@ -215,7 +220,7 @@ def below(folder: str) -> list[str]:
 
 
 def check(folder: str) -> None:
-  """Sees that the bucket is there and may be listed."""
+  """Raises InputError where the bucket is missing or may not be listed."""
   bucket, name = _parts(folder)
   with _explained(folder):
     first = _client().list_blobs(
@@ -225,7 +230,7 @@ def check(folder: str) -> None:
 
 
 def size(path: str) -> int | None:
-  """Returns an object's bytes, or None where there is none."""
+  """Returns the size of an object in bytes, None where there is no object."""
   blob = _blob(path)
   with _explained(path):
     try:
@@ -236,7 +241,7 @@ def size(path: str) -> int | None:
 
 
 def read(path: str) -> IO[bytes]:
-  """Opens an object; what is read is of the generation that was opened."""
+  """Opens an object; all bytes are of the generation that was opened."""
   blob = _blob(path)
   with _explained(path):
     blob.reload(retry=_retry())
@@ -248,13 +253,13 @@ def read(path: str) -> IO[bytes]:
 
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[IO[bytes]]:
-  """Gives an object's bytes as a file."""
+  """Yields an object as a binary file; its errors become InputErrors."""
   with _explained(path), read(path) as stream:
     yield stream
 
 
 def version(path: str) -> str:
-  """Returns what tells an object's versions apart: its generation."""
+  """Returns the generation of an object; each version has its own."""
   blob = _blob(path)
   with _explained(path):
     blob.reload(retry=_retry())
@@ -262,12 +267,12 @@ def version(path: str) -> str:
 
 
 def download(path: str, target: str) -> None:
-  """Fetches an object to a local file, or what is missing of it there.
+  """Downloads an object, or the part of it that a local file lacks.
 
   `target` may be the beginning of the same version of the object.
 
   Raises:
-    options.InputError: when it cannot be had, or came damaged.
+    options.InputError: when the download fails, or the checksum differs.
   """
   blob = _blob(path)
   with _explained(path):
@@ -290,7 +295,7 @@ def download(path: str, target: str) -> None:
 
 
 def upload(source: str, path: str) -> None:
-  """Writes a local file to an object, whole or not at all."""
+  """Uploads a local file to an object, whole or not at all."""
   blob = _blob(path)
   checksum = _crc32c(source)
   with _explained(path):
@@ -303,14 +308,14 @@ def upload(source: str, path: str) -> None:
         retry=_retry(),
       )
     except _errors().PreconditionFailed:
-      # Either somebody else wrote it, or an answer was lost after ours had.
+      # Another process wrote the object, or we did and the answer was lost.
       blob.reload(retry=_retry())
       if blob.crc32c != checksum:
         raise
 
 
 def move(source: str, path: str) -> None:
-  """Moves an object inside its bucket, by a copy of the service's own."""
+  """Moves an object inside its bucket; the service itself copies the bytes."""
   old, new = _blob(source), _blob(path)
   with _explained(path):
     token, _, _ = new.rewrite(old, retry=_retry())
@@ -320,15 +325,15 @@ def move(source: str, path: str) -> None:
 
 
 def put(path: str, content: bytes, generation: int) -> int:
-  """Writes a small object in the place of one generation of it.
+  """Writes a small object if its generation is still the given one.
 
   Args:
     path: of the object.
-    content: other bytes than what anybody else may write there.
-    generation: what is to be replaced; 0 for no object.
+    content: bytes that no other process would write there.
+    generation: the generation to replace; 0 for no object.
 
   Returns:
-    The new generation; 0 where there is another one than `generation`.
+    The new generation; 0 where the object had another one than `generation`.
   """
   blob = _blob(path)
   with _explained(path):
@@ -340,7 +345,7 @@ def put(path: str, content: bytes, generation: int) -> int:
         retry=_retry(),
       )
     except _errors().PreconditionFailed:
-      there = get(path)  # ours, where an answer was lost
+      there = get(path)  # our own object if the answer was lost
       return there[1] if there and there[0] == content else 0
   return int(blob.generation)
 
@@ -360,7 +365,7 @@ def get(path: str) -> tuple[bytes, int] | None:
 
 
 def _generation(path: str) -> int:
-  """Returns which version of an object is there; 0 is none."""
+  """Returns the generation of an object, 0 where there is no object."""
   blob = _blob(path)
   try:
     blob.reload(retry=_retry())
@@ -370,7 +375,7 @@ def _generation(path: str) -> int:
 
 
 def _crc32c(path: str) -> str:
-  """Returns a file's checksum as the service writes it."""
+  """Returns a file's CRC32C in base64, as the service writes it."""
   checksum = google_crc32c.Checksum()
   with open(path, "rb") as file:
     while chunk := file.read(_CHUNK):
@@ -379,7 +384,7 @@ def _crc32c(path: str) -> str:
 
 
 def delete(path: str, generation: int | None = None) -> None:
-  """Removes an object, or one generation of it, if it is there."""
+  """Deletes an object, or one generation of it, if it is there."""
   gone = (_errors().NotFound, _errors().PreconditionFailed)
   with _explained(path), contextlib.suppress(*gone):
     _blob(path).delete(if_generation_match=generation, retry=_retry())

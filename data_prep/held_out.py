@@ -1,8 +1,9 @@
-"""Which documents are held out for evaluation, and what is like them.
+"""Chooses the held-out documents, and finds training text that repeats them.
 
-A first reading of the corpus: every document's number, who is held out, how
-much text there is, and a sample to make a forecast from. It holds 12 bytes a
-document, some 40 while it chooses, and of the held-out text a hash a sentence.
+`survey` reads the corpus once. It returns every document's id, the held-out
+documents, the amount of text, and a sample from which a forecast is made. It
+holds 12 bytes a document, and some 40 while it chooses. `Likeness` holds a hash
+for each sentence of the held-out text.
 """
 
 import array
@@ -22,7 +23,7 @@ from data_prep import documents, options, randomness
 # training. The value is arbitrary.
 SALT = 20190926
 
-# Shorter sentences return in texts that have nothing to do with each other.
+# Shorter sentences occur in texts that have nothing to do with each other.
 _TELLING_LENGTH = 40  # guess, in letters
 
 _SAMPLE_DOCUMENTS = 64
@@ -31,12 +32,13 @@ _SAMPLE_SENTENCES = 100  # a document
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """What to make a forecast from.
+  """A sample of the documents, from which a forecast is made.
 
   Attributes:
-    documents: chosen by their content alone, long ones first of all, cut.
-    shares: of the corpus's letters, what each of them stands for.
-    letters: of the whole corpus, times their weights.
+    documents: chosen by their content, long documents more often than short
+      ones, and truncated to 100 sentences.
+    shares: the share of the corpus's letters that each document represents.
+    letters: of the whole corpus, times the weights of its documents.
   """
 
   documents: tuple[documents.Document, ...]
@@ -46,13 +48,14 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-  """What one reading of the corpus tells.
+  """The results of one reading of the corpus.
 
   Attributes:
-    ids: uint64 [documents], in the corpus's order: what chance is keyed by.
+    ids: uint64 [documents], in corpus order; random keys are made of them.
     held_out: bool [documents].
-    clustered: versions of a document are held out together, so that what is
-      left of them may be left out; not where most documents are versions.
+    clustered: whether versions of a document are held out together, so that
+      versions in the training text can be left out; False where most documents
+      are versions of each other.
     sample: of its documents.
     letters: of the corpus, each document counted once whatever its weight.
   """
@@ -67,16 +70,17 @@ class Survey:
 def survey(
   parts: Sequence[documents.Files], eval_fraction: float, at_least: int
 ) -> Survey:
-  """Reads the corpus and chooses whom to hold out, by salted hashes.
+  """Reads the corpus and chooses the held-out documents, by salted hashes.
 
   Versions of a document are held out together, where they share the sentence
   of the lowest hash (a MinHash of one value).
 
   Args:
     parts: the corpus.
-    eval_fraction: share of the documents; 0 for none.
-    at_least: documents that are left to train on, where there are so many;
-      and documents that are held out, where eval_fraction is above 0.
+    eval_fraction: share of the documents to hold out; 0 for none.
+    at_least: smallest number of training documents, where the corpus has so
+      many; and smallest number of held-out documents, where eval_fraction is
+      above 0.
 
   Raises:
     options.InputError: for a corpus without a sentence.
@@ -121,7 +125,11 @@ def survey(
 
 
 def _cluster(sentences: Sequence[str], content: int) -> int:
-  """Returns what versions of a document are likely to have in common."""
+  """Returns the lowest checksum of a document's long sentences.
+
+  Versions of a document are likely to share it. Without a long sentence it is a
+  part of the content's hash.
+  """
   encoded = "\n".join(sentences).encode().split(b"\n")
   checksums = [
     zlib.crc32(data, SALT)
@@ -131,13 +139,16 @@ def _cluster(sentences: Sequence[str], content: int) -> int:
   return min(checksums, default=content & 0xFFFFFFFF)
 
 
-# Negated exponential number with the document's size as its rate, the
-# document's number, its size, itself.
+# A negated exponential random number whose rate is the document's size; then
+# the document's number, its size and the document.
 _Lot = tuple[float, int, float, documents.Document]
 
 
 def _keep_lowest(lowest: list[_Lot], entry: _Lot) -> None:
-  """Keeps the lowest lots: a sample by size (Efraimidis and Spirakis 2006)."""
+  """Adds an entry to a sample by size (Efraimidis and Spirakis 2006).
+
+  The sample keeps the _SAMPLE_DOCUMENTS entries with the lowest random numbers.
+  """
   full = len(lowest) == _SAMPLE_DOCUMENTS
   if full and entry[:2] < lowest[0][:2]:
     return
@@ -150,10 +161,11 @@ def _keep_lowest(lowest: list[_Lot], entry: _Lot) -> None:
 
 
 def _shares(lowest: list[_Lot], letters: float) -> tuple[float, ...]:
-  """Returns how much of the corpus's letters each of the sample stands for.
+  """Returns the share of the corpus's letters that each document represents.
 
-  Its size over its chance to be chosen, which is that of a lot below the
-  highest one (Cohen and Kaplan 2007, bottom-k sketches).
+  A document represents its size divided by the probability that it is in the
+  sample: that its random number is below the highest number of the sample
+  (Cohen and Kaplan 2007, bottom-k sketches). The shares add up to 1.
   """
   if len(lowest) < _SAMPLE_DOCUMENTS:  # all of the corpus
     return tuple(size / letters for _, _, size, _ in lowest)
@@ -168,7 +180,10 @@ def _choose(
   eval_fraction: float,
   at_least: int,
 ) -> tuple[np.ndarray, bool]:
-  """Returns who is held out, bool [documents], and whether by clusters."""
+  """Returns whether each document is held out, and whether clusters were used.
+
+  The first is bool [documents].
+  """
   none = np.zeros(len(contents), bool)
   if not eval_fraction:
     return none, False
@@ -193,17 +208,17 @@ def _choose(
 
 
 def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
-  """Chooses keys by the lowest salted hash until there are enough documents.
+  """Chooses the keys of the lowest salted hashes, until documents are enough.
 
   A key of more documents than are wanted, such as that of a sentence which
-  stands in every article, is passed over.
+  stands in every article, is skipped.
 
   Args:
     keys: unsigned [documents].
-    wanted: documents.
+    wanted: number of documents.
 
   Returns:
-    bool [documents].
+    bool [documents], whether a document's key was chosen.
   """
   salted = randomness.bits(randomness.Purpose.HELD_OUT, SALT, keys)
   _, place, sizes = np.unique(salted, return_inverse=True, return_counts=True)
@@ -213,7 +228,7 @@ def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
 
 
 class Likeness:
-  """Tells what repeats the held-out text, so that nobody trains on it."""
+  """Recognises text that repeats held-out text, to keep it out of training."""
 
   def __init__(self, held_out: Iterable[documents.Document]):
     telling = [
@@ -222,15 +237,16 @@ class Likeness:
       for sentence in document.sentences
       if len(sentence) >= _TELLING_LENGTH
     ]
-    # The checksum is what nearly every sentence is turned away by.
+    # The checksum alone rules out nearly every sentence.
     self._checksums = frozenset(map(zlib.crc32, telling))
     self._digests = frozenset(map(_digest, telling))
 
   def without(self, document: documents.Document) -> documents.Document | None:
-    """Returns what may be trained on of a document, None for nothing.
+    """Returns the part of a document that may be trained on, None for nothing.
 
-    Running text that shares half of its telling sentences with held-out
-    documents is a version of one of them. Isolated lines go one by one.
+    Running text that shares at least half of its long sentences with held-out
+    documents is a version of one: all of it is dropped. Isolated lines are
+    dropped one by one.
     """
     known = list(map(self._knows, document.sentences))
     if not any(known):

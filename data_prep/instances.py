@@ -1,12 +1,12 @@
-"""Documents to segment pairs: which spans of text stand in which example.
+"""Cuts documents into segment pairs, which are spans of a stream of pieces.
 
-As google-research/albert's create_instances_from_document, with three
-differences. A chunk of one sentence, which upstream pairs with another
-document under the label "wrong order" (so that topic gives the answer away),
-becomes `[CLS] A [SEP]` with label NO_PAIR. What does not fit in an example
-begins the next one, where upstream truncates it away; a sentence that is
-longer than an example is several segments. And a random segment B is as long
-as the one in whose place it stands, and comes from the pool of random_segments.
+The pairs are those of google-research/albert's create_instances_from_document,
+with three differences. A chunk of one sentence, which upstream pairs with
+another document under the label "wrong order" (so that topic gives the answer
+away), becomes `[CLS] A [SEP]` with label NO_PAIR. Text that does not fit in an
+example begins the next example, where upstream truncates it; a sentence that is
+longer than an example becomes several segments. And a random segment B is as
+long as the text that it replaces, and comes from the pool of random_segments.
 """
 
 import bisect
@@ -18,7 +18,7 @@ import numpy as np
 
 from data_prep import random_segments, randomness, segment_borders
 
-# 1 is a random segment B under random_next_sentence.
+# With random_next_sentence, 1 means that segment B is random.
 IN_ORDER, SWAPPED, NO_PAIR = 0, 1, -1
 _PURPOSE = randomness.Purpose
 _SPECIAL_PIECES = 3  # [CLS], [SEP], [SEP]; one less without a segment B
@@ -29,11 +29,11 @@ class Instances:
   """Segment pairs as spans of a flat stream of pieces, one row an instance.
 
   Attributes:
-    keys: uint64 [rows, 3], document id, duplicate, number in the document:
-      what all chance about the instance is keyed by.
+    keys: uint64 [rows, 3], document id, use of the document, number in the
+      document: the random key of the instance.
     starts: int64 [rows, 2], where segments A and B begin in the stream. Random
-      ones stand in the pool, which follows on the stream.
-    lengths: int64 [rows, 2], their pieces; B's is 0 where there is no pair.
+      segments stand in the pool, whose positions follow those of the stream.
+    lengths: int64 [rows, 2], pieces of A and B; 0 for B where there is no pair.
     labels: int64 [rows], IN_ORDER, SWAPPED (or random) or NO_PAIR.
   """
 
@@ -45,13 +45,13 @@ class Instances:
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-  """A document in the stream of pieces; each begins where the last ended.
+  """A document in the stream of pieces; it begins where the last one ended.
 
   Attributes:
-    id: what chance about it is keyed by.
-    end: where it ends.
-    uses: how often it is cut into instances.
-    isolated: its sentences make no pairs.
+    id: the number from which its random keys are made.
+    end: its end in the stream.
+    uses: how many times it is cut into instances.
+    isolated: whether its sentences make no pairs.
   """
 
   id: int
@@ -62,12 +62,14 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class _Drawn:
-  """What chance says of each document and use, [documents][uses].
+  """The random numbers of each document and use, [documents][uses].
 
   Attributes:
-    shorts: 64 bits, from which each chunk draws whether and how it is short.
-    middles: likewise, where its A ends.
-    randoms: likewise, whether its B is random; None where none ever is.
+    shorts: 64 bits, from which each chunk draws whether it is short, and how
+      short.
+    middles: 64 bits, from which each chunk draws where its A ends.
+    randoms: 64 bits, from which each chunk draws whether its B is random; None
+      where no B is random.
     may_pair: whether chunks have segments A and B at all.
   """
 
@@ -78,10 +80,10 @@ class _Drawn:
 
 
 class _Cuts(NamedTuple):
-  """How a document is cut into chunks, once.
+  """How one use of a document is cut into chunks.
 
   Attributes:
-    longest: pieces of a chunk at most.
+    longest: largest number of pieces of a chunk.
     short_seq_prob: share of the chunks that are shorter.
     shorts, middles, randoms: as those of _Drawn; `middles` is None where no
       chunk has a segment B, `randoms` where no B is random.
@@ -109,11 +111,11 @@ def create(
   pool: random_segments.Pool | None = None,
   seed: int,
 ) -> Instances:
-  """Cuts documents into instances, each as often as it is used.
+  """Cuts documents into instances, each document as often as it is used.
 
-  Segments are gathered until they fill the sequence; the gathered chunk is
-  parted in two at a border of segments, and the parts are swapped half the
-  time. The chunks of a document are the whole document.
+  Segments are gathered until they fill the sequence. The gathered chunk is
+  split in two at a border of segments, and the two parts are swapped half the
+  time. The chunks of a document hold its whole text.
 
   Args:
     spans: the documents.
@@ -123,7 +125,7 @@ def create(
       A.2), so that the model sees all lengths. Upstream draws once for each
       document, so that one long book may be cut into single sentences.
     random_next_sentence: instead of swapping, take B from `pool` half the
-      time, and leave the chunk's second part to the next one (BERT paper,
+      time; the chunk's second part then begins the next chunk (BERT paper,
       section 3.1).
     pool: where random segments come from. Without a pool no instance has a
       pair then, since all pairs would have one label.
@@ -153,14 +155,14 @@ def create(
 
 
 def _uses(spans: Sequence[Span]) -> np.ndarray:
-  """Returns the numbers of the uses, of the document that has most."""
+  """Returns the numbers 0, 1, … of the uses of the most used document."""
   return np.arange(max((span.uses for span in spans), default=0))
 
 
 def _states(
   purpose: randomness.Purpose, spans: Sequence[Span], ids: np.ndarray, seed: int
 ) -> list[list[int]]:
-  """Returns 64 bits of chance of each document and use."""
+  """Returns 64 random bits for each document and use: [documents][uses]."""
   draw = (seed, ids[:, None], _uses(spans)[None])
   return randomness.bits(purpose, *draw).tolist()
 
@@ -172,10 +174,10 @@ def _table(
   short_seq_prob: float,
   drawn: _Drawn,
 ) -> np.ndarray:
-  """Cuts the documents; returns int64 [rows, 7], a row a chunk.
+  """Cuts the documents; returns int64 [rows, 7], one row for each chunk.
 
-  Its columns: the document's place in `spans`, the use, the chunk's number,
-  and what a _Chunk has.
+  The columns are the document's place in `spans`, the use, the chunk's number,
+  and the four values of a _Chunk.
   """
   ends = borders.ends.tolist()
   rows: list[tuple[int, int, int, int, int, int, bool]] = []
@@ -207,10 +209,11 @@ def _chunks(
   borders: segment_borders.Borders,
   cuts: _Cuts,
 ) -> Iterator[_Chunk]:
-  """Yields the chunks of a document, each beginning where text is left.
+  """Yields the chunks of a document, in the order of its text.
 
-  A chunk ends with the segment that reaches its target, or between words where
-  that is too long. A chunk whose B is random ends with its A.
+  A chunk ends with the segment that reaches its target. It ends between words
+  where that segment would make it too long. After a chunk whose B is random,
+  the next chunk begins where its A ends.
 
   Args:
     start, stop: of the document.
@@ -241,7 +244,7 @@ def _chunks(
 
 
 def _target(cuts: _Cuts, number: int) -> int:
-  """Returns after how many pieces a chunk ends with its segment."""
+  """Returns the number of pieces at which a chunk ends with its segment."""
   chance = randomness.fraction(randomness.further(cuts.shorts, number))
   if chance >= cuts.short_seq_prob:
     return cuts.longest
@@ -256,7 +259,14 @@ def _pairs(
   stop: np.ndarray,
   swap: np.ndarray,
 ) -> Instances:
-  """Lays segments A and B into the chunks; A alone where it is the chunk."""
+  """Makes instances of chunks: segments A and B, or A alone.
+
+  Args:
+    keys: uint64 [rows, 3], the random key of each chunk.
+    begin, middle, stop: int64 [rows], the ends of the two parts in the stream;
+      a chunk whose middle is its stop has no second part.
+    swap: bool [rows], whether the second part becomes A.
+  """
   lone = middle == stop
   swap = swap & ~lone
   starts = np.stack(
@@ -280,18 +290,18 @@ def _add_random(
   room: int,
   seed: int,
 ) -> None:
-  """Gives the chosen rows a B from the pool, in place.
+  """Gives the chosen rows a random segment B from the pool, in place.
 
-  It is about as long as the text that it displaces, and ends as that does,
-  with a segment or between words, so that neither tells the label.
+  B is about as long as the text that it replaces, and ends as that text does,
+  with a segment or between words. So neither gives the label away.
 
   Args:
-    pairs: whose chosen rows have the displaced text as their B.
+    pairs: whose chosen rows have the replaced text as their B.
     chosen: bool [rows].
-    displaced: int64 [rows], pieces of that text.
-    borders: of the stream, whose length is the pool's place in it.
+    displaced: int64 [rows], pieces of the replaced text.
+    borders: of the stream; the pool's positions begin at the stream's length.
     pool: the text of the random segments.
-    room: pieces of A and B together at most.
+    room: largest number of pieces of A and B together.
     seed: of the data set.
   """
   rows = np.nonzero(chosen)[0]
@@ -299,7 +309,7 @@ def _add_random(
   most = room - pairs.lengths[rows, 0]
   chance = randomness.uniform(_PURPOSE.OTHER_SEGMENT, seed, *keys.T)
   start, first, last = pool.draw(keys[:, 0], chance)
-  # Where the running text ends too soon, it begins sooner.
+  # Near the end of its running text, a segment begins earlier.
   latest = np.maximum(last - wanted, first)
   start = np.minimum(start, pool.borders.before(latest))
   with_segment = np.isin(pairs.starts[rows, 1] + wanted, borders.ends)
@@ -318,10 +328,10 @@ class Sequences:
 
   Attributes:
     ids: int64 [rows, length], padded.
-    mask: bool [rows, length], where there is a piece; once packed int64, the
-      number of its example, from 1.
+    mask: bool [rows, length], where there is a piece; in packed rows int64, the
+      number of the example, from 1.
     segments: int64 [rows, length], 1 in B and its [SEP].
-    text: bool [rows, length], where there is a piece of text: no special one.
+    text: bool [rows, length], where there is a piece that is not special.
   """
 
   ids: np.ndarray

@@ -1,4 +1,4 @@
-"""JSON files that a program reads back: its own of any version, and others'.
+"""Reads JSON files: those of any version of this project, and foreign ones.
 
 The rule for files of this project, whichever version wrote them: a field that
 is missing has its default; a field that this version does not know is left out
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _LARGEST = (
   sys.float_info.max
-)  # whole numbers have no end, and fit no float then
+)  # JSON's whole numbers have no limit; a larger one fits no float
 
 # The tokenizer.json of a million pieces is half as large.
 _MOST_BYTES = 256 << 20
@@ -42,7 +42,7 @@ def read(path: str, action: str = "copy it again") -> Any:
 
   Args:
     path: the file, in UTF-8, with or without a byte order mark.
-    action: what the user should do about a damaged one.
+    action: what the user should do about a damaged file.
 
   Raises:
     options.InputError: when it is not JSON.
@@ -54,7 +54,7 @@ def read_object(path: str, action: str = "copy it again") -> dict[str, Any]:
   """Returns the content of a JSON file that must be an object.
 
   Raises:
-    options.InputError: when it is not JSON, or other JSON.
+    options.InputError: when it is not JSON, or JSON but no object.
   """
   expected = f"a JSON object in {path}"
   content = _read(path, expected, action)
@@ -64,10 +64,11 @@ def read_object(path: str, action: str = "copy it again") -> dict[str, Any]:
 
 
 def _read(path: str, expected: str, action: str) -> Any:
-  """Reads a file, which is no device and no pipe, up to _MOST_BYTES.
+  """Reads JSON from a regular file of at most _MOST_BYTES.
 
   Raises:
-    options.InputError: when it is none, larger, or not JSON.
+    options.InputError: when the file is a device or a pipe, is larger, or is
+      not JSON.
   """
   if storage.is_special(path):
     raise options.InputError(expected, "no regular file", action)
@@ -84,11 +85,11 @@ def _read(path: str, expected: str, action: str) -> Any:
 
 
 def parsed(text: str | bytes) -> Any:
-  """Returns what JSON text says.
+  """Returns the value that a JSON text stands for.
 
   Raises:
-    ValueError: for whatever is wrong with it, and for numbers that are none in
-      JSON (NaN, Infinity) or in a float (1e999).
+    ValueError: for text that is not JSON, for NaN and Infinity, and for numbers
+      that no float can hold (1e999).
   """
   try:
     return json.loads(text, parse_constant=_finite, parse_float=_finite)
@@ -104,10 +105,9 @@ def _finite(text: str) -> float:
 
 
 def read_note(path: str, hint: Any) -> Any | None:
-  """Returns what a cache noted, None where it noted nothing of that type.
+  """Returns the content of a cache's note, None where it is missing or invalid.
 
-  For notes that save work alone: without one, or with a damaged one, the work
-  is done again.
+  For notes that only save work: without a valid note, the work is done again.
 
   Args:
     path: a file that may be missing.
@@ -124,7 +124,7 @@ def read_note(path: str, hint: Any) -> Any | None:
 def require_type(
   value: Any, hint: Any, what: str, action: str = "copy the file again"
 ) -> None:
-  """Refuses a value of another type.
+  """Raises InputError for a value of another type.
 
   Args:
     value: as the json module reads it.
@@ -175,10 +175,10 @@ def _said(hint: Any) -> str:
 
 
 def shown(value: Any) -> str:
-  """Returns a value for a message: as JSON, its beginning where it is long."""
+  """Returns a value as JSON for a message; long JSON is truncated."""
   try:
     text = json.dumps(value, ensure_ascii=False)
-  except RecursionError:  # reading got by a little deeper
+  except RecursionError:  # reading allows a little more depth
     text = "lists or objects nested too deeply"
   return text if len(text) <= 80 else f"{text[:79]}…"
 
@@ -186,7 +186,7 @@ def shown(value: Any) -> str:
 def made(
   cls: type[T], values: Any, origin: str, action: str = "copy the file again"
 ) -> T:
-  """Makes a dataclass of the object that an earlier run wrote of one.
+  """Makes a dataclass instance of a JSON object that an earlier run wrote.
 
   The rule of this file's docstring holds: missing fields have their default,
   unknown ones are named in one log line.
@@ -195,11 +195,11 @@ def made(
     cls: a dataclass.
     values: the object, as the json module reads it.
     origin: names the object in messages: `optimizer in runs/a/run.json`.
-    action: what the user should do about wrong ones.
+    action: what the user should do about wrong values.
 
   Raises:
-    options.InputError: when the object is none, a value is of another type or
-      out of its bounds, or a field without a default is missing.
+    options.InputError: when `values` is no object, a value is of another type
+      or out of its bounds, or a field without a default is missing.
   """
   require_type(values, dict, origin, action)
   fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
@@ -235,7 +235,7 @@ def say_unknown(names: typing.Collection[str], origin: str) -> None:
 
 
 def known(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns those values that are fields of a dataclass.
+  """Returns the values whose names are fields of a dataclass.
 
   For an object that holds several dataclasses, such as a manifest's parameters.
   """

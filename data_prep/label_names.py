@@ -1,4 +1,4 @@
-"""Names of labels: which of them a person would read as the same one."""
+"""Finds names of labels that a person would read as the same name."""
 
 import collections
 import unicodedata
@@ -6,18 +6,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from absl import logging
 
-# Those of traditional Mongolian, and those of all scripts.
+# The variation selectors of traditional Mongolian, and those of all scripts.
 _VARIATION_SELECTORS = frozenset(
   map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10)))
 )
 
 
 def spelling(name: str) -> str:
-  """Returns what remains of a name without its case and white space.
+  """Returns a name without its case and white space, to compare names.
 
   Two names with the same result differ by upper and lower case, by white space
-  (a no-break space too), by characters that are not seen (a zero-width space),
-  or by how a letter is encoded (й as one code point or as и and a breve).
+  (a no-break space too), by invisible characters (a zero-width space), or by
+  how a letter is encoded (й as one code point or as и and a breve).
   """
   folded = unicodedata.normalize(
     "NFD", unicodedata.normalize("NFD", name).casefold()
@@ -26,7 +26,7 @@ def spelling(name: str) -> str:
 
 
 def look(name: str) -> str:
-  """Returns a name as it is seen: white space joined, nothing invisible."""
+  """Returns a name as a reader sees it: single spaces, nothing invisible."""
   composed = unicodedata.normalize("NFC", name)
   seen = (c for c in composed if c.isspace() or not _is_blank(c))
   return " ".join("".join(seen).split())
@@ -42,7 +42,7 @@ def _is_blank(letter: str) -> bool:
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
-  """Returns the groups of different names with one `spelling`, sorted."""
+  """Returns the groups of different names with the same `spelling`, sorted."""
   groups = collections.defaultdict(set)
   for name in names:
     groups[spelling(name)].add(name)
@@ -50,10 +50,9 @@ def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def shown(name: str) -> str:
-  """Returns a name in quotation marks, with escapes for what is not seen.
+  """Returns a name in quotation marks; invisible characters are escaped.
 
-  Marks that combine with the letter before them are escaped too: и with a
-  breve would look as й.
+  Combining marks are escaped too: и with a breve would look like й.
   """
   return "'" + "".join(map(_escaped, name)) + "'"
 
@@ -82,7 +81,7 @@ def warn_of_alike(counts: Mapping[str, int]) -> None:
 
 
 def distinct(names: Sequence[str], taken: Collection[str] = ()) -> list[str]:
-  """Returns each name in one line, and a number behind those that collide.
+  """Returns each name in one line; a name that collides gets a number.
 
   Runs of white space become one space, as tab-separated files have it. A name
   that is then in `taken`, or equals an earlier name, becomes "text (2)"; every

@@ -1,16 +1,16 @@
-"""Is a text Mongolian? Letters and small words tell, document by document.
+"""Identifies the language of a text by its letters and its small words.
 
     identify("Тэр өнөөдөр ирж байна гэж хэлсэн юм.")  # "mn"
 
-Legacy-font text (є ї ѳ v for ө ү) is Mongolian too. A text too short to tell
-is "unknown", and nobody should drop it for that.
+Text of a legacy font (є ї ѳ v for ө ү) counts as Mongolian. A text that is too
+short to identify is "unknown"; it should not be dropped for that.
 """
 
 import re
 
 # The commonest small words, from common knowledge of each language, without
 # those that are other words in Mongolian (та, он, ар, бар). Words that two of
-# them share tell nothing and are left out below.
+# the languages share are left out below.
 _WORDS = {
   "mn": "нь юм байна гэж энэ тэр болон байсан байв гэсэн ба хэмээн хүн дээр ч "
   "бол бөгөөд бєгєєд бvгд бүх түүний би чи бид тэд олон нэг хоёр байгаа болсон "
@@ -74,7 +74,7 @@ def identify(text: str) -> str:
   if foreign:
     return best if best != "mn" else "other"
   if mongolian:
-    # Kyrgyz without its ң passes for Mongolian but for its small words.
+    # Kyrgyz text without a ң differs from Mongolian by its small words alone.
     is_other_language = hits[best] >= 2 and hits[best] > 2 * hits["mn"]
     return best if is_other_language else "mn"
   return best if best != "mn" and hits[best] >= 2 else "unknown"

@@ -1,10 +1,11 @@
-"""Mongolian in Latin letters, as many tweet it: told from English, put right.
+"""Recognises Mongolian in Latin letters, and converts it to Cyrillic.
 
     is_mongolian("sain baina uu, yu bgaa ve")  # True
     cyrillic_word("sain")  # "сайн"
 
-Nobody agrees on a spelling (ө is o, u or 6; х is h, x or kh), so that what comes
-back is a good guess, no more: tests/latin_script_test.py has the figures.
+Many tweets are written so, without a standard spelling (ө is o, u or 6; х is h,
+x or kh). The result is therefore a guess: tests/latin_script_test.py has the
+figures.
 """
 
 import re
@@ -13,8 +14,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _LATIN = re.compile(r"[a-zA-Z]")
 _CYRILLIC = re.compile(r"[\u0400-\u052f]")
 
-# Small words of both languages, from common knowledge. What both have (bi, end,
-# yes, as, hen) is in neither.
+# Small words of both languages, from common knowledge. Words of both languages
+# (bi, end, yes, as, hen) are in neither set.
 _MONGOLIAN = frozenset(
   "bn bna baina bgaa baigaa bsan baisan bdag bdg baidag bol bolno bolson yu yum "
   "ym yumaa shuu shvv shd shdee uu uuu yuu yum ene ter teed tegeed tgd gej gj "
@@ -39,11 +40,13 @@ _ENDING = re.compile(
   r"lee|loo|dag|deg|dog|tai|tei|toi|gui|gvi|na|ne|no|aas|ees|oos|aar|oor|"
   r"j|ch|h|kh|had|hed|h[ao]d|vv|uu)$"
 )
-_ENOUGH = 0.25  # of the words: finds 83 to 91 % of a novel, one of 4,690 English sentences
+# Smallest score, as a share of the words. It recognises 83 to 91 % of a novel,
+# and takes one of 4,690 English sentences for Mongolian.
+_ENOUGH = 0.25
 
 
 def is_mongolian(text: str) -> bool:
-  """Says whether a text is Mongolian in Latin letters."""
+  """Returns whether a text is Mongolian in Latin letters."""
   if len(_LATIN.findall(text)) <= 2 * len(_CYRILLIC.findall(text)):
     return False
   words = [word.lower() for word in _WORD.findall(text)]
@@ -56,7 +59,7 @@ def is_mongolian(text: str) -> bool:
   return small + 0.7 * ending - english >= _ENOUGH * len(words)
 
 
-# Words without а or э from which their vowels could be known.
+# Words with front vowels, which their Latin spelling does not show.
 _FRONT = frozenset(
   "ugui hun hund hunii humuus humus buh bur burt odor udur unuudur onoodor "
   "uchigdur uchigdor ug ugs uye ued uur oor uuriin ooriin uuruu ooroo nuhur "
@@ -87,7 +90,11 @@ LATIN_WORD = re.compile(r"[a-zA-ZöüÖÜ6']*[a-zA-ZöüÖÜ][a-zA-ZöüÖÜ6']*
 
 
 def cyrillic_word(word: str) -> str:
-  """Returns a word that LATIN_WORD matches in Cyrillic."""
+  """Converts a word from Latin letters to Cyrillic.
+
+  Args:
+    word: a match of LATIN_WORD.
+  """
   cyrillic = _lower(word.lower())
   if word.isupper() and len(word) > 1:
     return cyrillic.upper()
@@ -120,7 +127,10 @@ _BACK_ENDING = re.compile(r"(?<=[бвдзклмнпрстфхц])(?:ийн|ий�
 
 
 def _is_front(word: str) -> bool:
-  """Vowel harmony: а and э are never in one word, о and у go with а."""
+  """Returns whether a Latin word has the front vowels э, ө and ү.
+
+  By vowel harmony a word has either these vowels or the back vowels а, о and у.
+  """
   if word in _FRONT:
     return True
   return (

@@ -37,7 +37,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Learns, writes the table and says how large it is."""
+  """Learns the table, writes it and logs its size."""
   files = storage.matching(settings.input_file)
   lines = itertools.chain.from_iterable(map(storage.lines, files))
   table = legacy_letters.learn(lines)

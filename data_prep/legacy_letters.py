@@ -2,11 +2,11 @@
 
     repair("Тэмvжин бєгєєд їе")  # "Тэмүжин бөгөөд үе"
 
-These letters are other languages' own, too: є and ї Ukrainian's, ѳ old
-Russian's, v of "ХV" and Y of "Yлаанбаатар" are Latin. So a word is repaired on
-evidence: its spelling is impossible elsewhere, or its letters follow each other
-as in Mongolian words. What neither proves, such as "їе", goes with the others
-of its line.
+Other languages have these letters too: є and ї are Ukrainian, ѳ is old Russian,
+and the v of "ХV" and the Y of "Yлаанбаатар" are Latin. So a word is repaired
+only on evidence: its spelling is impossible in other languages, or its letters
+follow each other as in Mongolian words. A word without evidence, such as "їе",
+is repaired if another word of its line has evidence.
 """
 
 import functools
@@ -16,8 +16,8 @@ from collections.abc import Iterable
 
 from data_prep import storage
 
-# The runs of three letters in Mongolian words, as learn_letter_runs found them:
-# a line has two letters, a tab, and those that follow the two.
+# The runs of three letters in Mongolian words, as learn_letter_runs found them.
+# A line has two letters, a tab, and the letters that may follow the two.
 TABLE = os.path.join(os.path.dirname(__file__), "letter_runs.tsv")
 
 _MEANT = str.maketrans("єїѳvyЄЇѲVY", "өүөүүӨҮӨҮҮ")
@@ -29,8 +29,8 @@ _LETTERS = re.compile("[а-яА-ЯёЁөӨүҮєїѳvЄЇѲVY]{2,}")
 # with ү and goes on with back vowels.
 _LATIN = re.compile("[ХСМV]+|[А-ЯЁӨҮVY]{2}|[VvY].*[аоуёяАОУЁЯ].*")
 
-# In Mongolian no vowel but their like, and ю, stands before ө or ү; in
-# Ukrainian there is "має", "Україна", "своєї", and і in nearly every line.
+# In Mongolian no vowel but ө and ү, and ю, stands directly before ө or ү.
+# Ukrainian has "має", "Україна", "своєї", and і in nearly every line.
 _FOREIGN = re.compile("[іґ]|[аеёиоуыэя][єїѳ]|ю[єѳ]", re.IGNORECASE)
 # Ukrainian has no ї after a consonant and none of э, ы, ё; v is no Cyrillic.
 _OURS = re.compile("[бвгджзклмнпрстфхцчшщ]ї|[эыёөү]|[а-я]v|v[а-я]")
@@ -39,10 +39,10 @@ _FRONT = re.compile("(?=.*[өү])[б-нп-тф-юөү]{3,}")
 
 
 def repair(text: str) -> str:
-  """Returns the text, a line or paragraph, with its Mongolian words repaired.
+  """Repairs the Mongolian words of a text, which is a line or a paragraph.
 
-  Words are left alone that have letters of another alphabet, are Roman
-  numerals, or have no evidence in a line that is foreign in part.
+  Some words stay as they are: words with letters of another alphabet, Roman
+  numerals, and words without evidence in a line that is foreign in part.
   """
   if not _LEGACY.search(text):
     return text
@@ -63,9 +63,9 @@ def _may_be_ours(word: str) -> bool:
   )
 
 
-@functools.lru_cache(maxsize=1 << 16)  # the same words come again
+@functools.lru_cache(maxsize=1 << 16)  # words recur
 def _is_ours(word: str) -> bool:
-  """Says whether the word, in lower case, proves by itself to be Mongolian."""
+  """Returns whether a lower-case word proves by itself to be Mongolian."""
   if _FOREIGN.search(word):
     return False
   if _OURS.search(word):
@@ -75,7 +75,7 @@ def _is_ours(word: str) -> bool:
 
 
 def _runs(word: str) -> set[str]:
-  """The runs of three letters; "^" is before the word and "$" after it."""
+  """Returns a word's runs of three letters; "^" is its start, "$" its end."""
   marked = f"^{word}$"
   return {marked[start : start + 3] for start in range(len(word))}
 
@@ -87,9 +87,9 @@ def _known_runs() -> frozenset[str]:
 
 
 def learn(text: Iterable[str]) -> dict[str, str]:
-  """Returns the table for clean text: two letters to those that follow them.
+  """Returns the table that clean text teaches: two letters → their followers.
 
-  Of the words only those count that the table is asked about: with ө or ү and
+  Only words of the kind that the table is used for count: words with ө or ү and
   without back vowels.
   """
   words = {word for line in text for word in _WORD.findall(line.lower())}

@@ -1,7 +1,7 @@
-"""Encoded texts as batches of a few static lengths.
+"""Puts encoded texts into batches of a few static lengths.
 
 A tweet of 20 pieces need not cost the 128 positions that the longest text
-needs: texts of like length share a batch, padded to a length from a short
+needs: texts of similar length share a batch, padded to a length from a short
 list, so that a compiled step is traced a few times only.
 """
 
@@ -21,10 +21,10 @@ SHORTEST = 16
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """Rows of a like length; the last ones may be empty, with weight 0.
+  """Rows of similar length; the last rows may be empty, with weight 0.
 
   Attributes:
-    rows: [real rows] which texts these are, by their index.
+    rows: [real rows] the index of the text in each row.
     input_ids: [batch, length] int32, padded with the tokenizer's pad id.
     input_mask: [batch, length] int32, 1 on pieces.
     segment_ids: [batch, length] int32, 1 on the second text of a pair.
@@ -38,7 +38,7 @@ class Batch:
   weights: np.ndarray
 
   def part(self, first: int, last: int, length: int | None = None) -> "Batch":
-    """Returns rows from `first` to before `last`, cut to a length."""
+    """Returns the rows from `first` to before `last`, cut to a length."""
     places = slice(first, last), slice(length)
     return Batch(
       self.rows[first:last],
@@ -52,7 +52,7 @@ class Batch:
 def encode(
   tokenizer: tokenization.Tokenizer, texts: Sequence[str], max_seq_length: int
 ) -> tuple[list[np.ndarray], int]:
-  """Returns `[CLS] text [SEP]` as ids, and how many texts had to be cut.
+  """Returns `[CLS] text [SEP]` as ids, and how many texts were truncated.
 
   Args:
     tokenizer: of the model that will read the ids.
@@ -86,9 +86,9 @@ def batches(
     encoded: ids of each text, at most max_seq_length.
     batch_size: rows of every batch; the last one is filled with empty rows.
     max_seq_length: the longest bucket.
-    pad_id: what fills up a row.
-    rng: orders the texts and the batches anew; None puts texts of one length
-      side by side, for what only reads them.
+    pad_id: the id of padding.
+    rng: shuffles the texts and the batches, for training; None sorts the texts
+      by length, for evaluation and prediction.
     seconds: [texts] where a second text begins in each; None: in none.
   """
   sizes = np.array([len(ids) for ids in encoded])
@@ -105,13 +105,14 @@ def batches(
 
 
 def fitted(batch: Batch) -> Iterator[tuple[int, Batch]]:
-  """Cuts a batch so that little is padding: for where any shape is as good.
+  """Cuts a batch into parts with little padding, where any shape is allowed.
 
-  What is over of a bucket joins longer texts (`batches`); here rows of one
-  bucket are apart again, without empty rows, as long as their longest.
+  In `batches` the leftover texts of a bucket join longer texts. Here the rows
+  of each bucket become a part of their own, without empty rows, as long as the
+  longest row.
 
   Yields:
-    the place of the part's first row, and the part.
+    The index of the part's first row, and the part.
   """
   sizes = batch.input_mask[: len(batch.rows)].sum(axis=1)
   bucket = np.searchsorted(lengths(batch.input_ids.shape[1]), sizes)
@@ -127,7 +128,7 @@ def _groups(
   batch_size: int,
   static_lengths: Sequence[int],
 ) -> list[tuple[np.ndarray, int]]:
-  """Cuts each bucket into full batches; what is over joins the next bucket."""
+  """Cuts each bucket into full batches; leftover texts join the next bucket."""
   bucket = np.searchsorted(static_lengths, sizes[order])
   over, groups = order[:0], []
   for number, length in enumerate(static_lengths):

@@ -1,12 +1,13 @@
-"""What an artefact is, what it was made from, and whether it is whole.
+"""Writes and checks manifest.json: an artefact's options, inputs and hashes.
 
-`manifest.json` is written after the files it describes, so its presence
+`manifest.json` is written after the files that it describes, so its presence
 means that they are complete. It holds no time, host or absolute path: the
 same input and seed give the same manifest.
 
-What is read back is checked first, by the rule of json_files.py: parameters,
-counts and inputs that are missing are those of an earlier version, unknown ones
-are kept and change nothing, and a value of another type ends in an InputError.
+A manifest that is read is checked first, by the rule of json_files.py. Missing
+parameters, counts and inputs are allowed: earlier versions did not write them.
+Unknown ones are kept and have no effect. A value of another type ends in an
+InputError.
 """
 
 import collections
@@ -49,7 +50,7 @@ _COUNTS: dict[str, Any] = {
 
 
 def begin(folder: str) -> None:
-  """Makes the folder; takes an old manifest away before its files change."""
+  """Makes the folder, and removes its old manifest before its files change."""
   storage.make_folder(folder)
   storage.remove(os.path.join(folder, NAME))
 
@@ -63,7 +64,7 @@ def write(
   counts: Mapping[str, Any],
   inputs: Mapping[str, str],
 ) -> None:
-  """Describes the finished `files` (names inside `folder`).
+  """Writes the manifest of finished files.
 
   Args:
     folder: the artefact.
@@ -71,7 +72,8 @@ def write(
     parameters: the options that decided the content.
     files: names relative to `folder`.
     counts: documents, examples, words …
-    inputs: name → identity (see `identity`) of what it was made from.
+    inputs: name → identity (see `identity`) of each artefact or file that
+      `folder` was made from.
   """
   names = sorted(files)
   paths = [os.path.join(folder, name) for name in names]
@@ -96,7 +98,10 @@ def write(
 
 
 def labels(paths: Iterable[str]) -> list[str]:
-  """Names files without their folders: the second a.txt is "a.txt #2"."""
+  """Returns the names of files without their folders.
+
+  The second a.txt is "a.txt #2".
+  """
   seen: collections.Counter[str] = collections.Counter()
   names = []
   for name in map(os.path.basename, paths):
@@ -106,7 +111,7 @@ def labels(paths: Iterable[str]) -> list[str]:
 
 
 def hashes(paths: Sequence[str]) -> dict[str, str]:
-  """Returns `inputs` for files: label → sha256."""
+  """Returns name → hexadecimal SHA-256 of files, as the `inputs` of `write`."""
   return dict(zip(labels(paths), map(storage.sha256, paths), strict=True))
 
 
@@ -121,7 +126,7 @@ def find(folder: str) -> dict[str, Any] | None:
 
 
 def read(path: str) -> dict[str, Any]:
-  """Returns the content of a manifest, with all of its parts.
+  """Reads and checks a manifest; missing parts become empty.
 
   Raises:
     options.InputError: when it is damaged, or of another format.
@@ -151,7 +156,7 @@ def read(path: str) -> dict[str, Any]:
 
 
 def _require_inside(name: str, entry: Mapping[str, Any], path: str) -> None:
-  """Refuses a file that cannot be one below the manifest's folder."""
+  """Raises InputError for a size or a name that no file below a folder has."""
   if entry["bytes"] < 0:
     what = f"bytes in {name} of {path} to be at least 0"
     raise options.InputError(what, json_files.shown(entry["bytes"]), _ADVICE)
@@ -176,7 +181,7 @@ def _require(
   place: str,
   all_: bool = False,
 ) -> None:
-  """Refuses values of another type than their hint; and missing ones, if all."""
+  """Raises InputError for values of a wrong type, and if `all_` for none."""
   for name, hint in hints.items():
     if name in values:
       what = f"{name} in {place}"
@@ -186,12 +191,13 @@ def _require(
 
 
 def check(folder: str, kind: str) -> dict[str, Any]:
-  """Returns the manifest of a whole artefact of the given kind.
+  """Returns the manifest of a complete artefact of the given kind.
 
-  Names and sizes are compared; nothing is rehashed.
+  The names and sizes of the files are compared; nothing is hashed again.
 
   Raises:
-    options.InputError: when it is missing, of another kind, or incomplete.
+    options.InputError: when it is missing, of another kind, incomplete, or
+      holds a link in the place of a file.
   """
   content = find(folder)
   if content is None:
@@ -224,10 +230,10 @@ def check(folder: str, kind: str) -> dict[str, Any]:
 
 
 def rehash(folder: str) -> int:
-  """Reads every file that the manifest names; returns their bytes.
+  """Compares every file with its hash in the manifest; returns the total bytes.
 
   Raises:
-    options.InputError: where one has other bytes than were written.
+    options.InputError: when a file has another hash.
   """
   content = find(folder)
   assert content, "its manifest was checked"
@@ -244,6 +250,6 @@ def rehash(folder: str) -> int:
 
 
 def identity(folder_or_file: str) -> str:
-  """The hash that stands for an artefact: its manifest's, or the file's."""
+  """Returns the SHA-256 of a folder's manifest, or of a file."""
   path = os.path.join(folder_or_file, NAME)
   return storage.sha256(path if storage.exists(path) else folder_or_file)

@@ -1,8 +1,8 @@
-"""Which pieces the model must guess, and what it sees in their place.
+"""Chooses the pieces that the model must predict, and masks them.
 
 Masked language modelling of whole words (BERT's later release) and n-grams of
 words (ALBERT paper, section 4.1 and equation 1), for a whole batch at once.
-Pure functions of their arguments: chance is keyed by the instance.
+The functions are pure: random numbers depend on the random key of the instance.
 """
 
 import dataclasses
@@ -20,16 +20,16 @@ class Settings:
   """How much to mask, and in which units.
 
   Attributes:
-    masked_lm_prob: share of the pieces of text.
-    max_predictions: at most so many pieces a sequence.
+    masked_lm_prob: share of the text's pieces to mask.
+    max_predictions: largest number of masked pieces in a sequence.
     whole_words: a word is masked as a whole or not at all.
-    ngram: longest run of words that is masked together.
+    ngram: largest number of words that are masked together.
     favor_shorter_ngram: the probability of n is proportional to 1/n; without
       it, reversed (google-research/albert's flag).
     seed: of the data set.
-    slots: length of the result's rows; 0 for what is needed.
-    permutation: as many pieces again, in words or n-grams, exchange their
-      places and must be guessed (google-research/albert's do_permutation).
+    slots: length of the result's rows; 0 for the length that is needed.
+    permutation: as many further pieces, in words or n-grams, exchange their
+      places and must be predicted (google-research/albert's do_permutation).
   """
 
   masked_lm_prob: float
@@ -42,7 +42,7 @@ class Settings:
   permutation: bool = False
 
   def width(self) -> int:
-    """The length of the result's rows."""
+    """Returns the length of the result's rows."""
     needed = self.max_predictions * (2 if self.permutation else 1)
     return self.slots or needed
 
@@ -52,9 +52,12 @@ class Words:
   """The words of a batch of sequences.
 
   Attributes:
-    of_piece: int64 [rows, length], each piece's word; −1 outside of text.
-    lengths: int64 [rows, words], pieces; 0 where there are fewer words.
-    segments: int64 [rows, words], so that no n-gram crosses a [SEP].
+    of_piece: int64 [rows, length], the number of each piece's word; −1 outside
+      of text.
+    lengths: int64 [rows, words], pieces of each word; 0 behind a row's last
+      word.
+    segments: int64 [rows, words], the segment of each word: no n-gram crosses
+      a [SEP].
   """
 
   of_piece: np.ndarray
@@ -63,10 +66,10 @@ class Words:
 
 
 def segments(number: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
-  """Tells apart the segments of all the examples of a row.
+  """Returns a different number for each segment of each example of a row.
 
   Args:
-    number: int [rows, length], of the example; 0 on padding.
+    number: int [rows, length], number of the example; 0 on padding.
     segment_ids: int [rows, length], 0 or 1.
 
   Returns:
@@ -81,10 +84,10 @@ def words(
   word_starts: np.ndarray,
   settings: Settings,
 ) -> Words:
-  """Finds the words.
+  """Finds the words of a batch.
 
-  Where all words of a row are longer than what may be masked of it, each of its
-  pieces is a word of its own: nothing could be masked otherwise.
+  Where every word of a row has more pieces than may be masked in the row, each
+  of its pieces counts as a word: nothing could be masked otherwise.
 
   Args:
     text: bool [rows, length], False on special pieces and padding.
@@ -123,7 +126,7 @@ def _numbered(
 
 
 def _shortest(lengths: np.ndarray) -> np.ndarray:
-  """Returns the pieces of each row's shortest word; 0 without words."""
+  """Returns the pieces of each row's shortest word; 0 for no words."""
   shortest = np.where(lengths > 0, lengths, _ANY_LENGTH).min(1)
   return np.where(shortest < _ANY_LENGTH, shortest, 0)
 
@@ -131,8 +134,7 @@ def _shortest(lengths: np.ndarray) -> np.ndarray:
 def word_begins(text: np.ndarray, word_starts: np.ndarray) -> np.ndarray:
   """Returns where words begin, bool [rows, length] as the arguments.
 
-  What is left of a word that a cut took the beginning of is a word too: it
-  cannot be masked with the rest.
+  The rest of a word whose beginning was cut off is a word too.
   """
   before = np.zeros_like(text)
   before[:, 1:] = text[:, :-1]
@@ -145,19 +147,19 @@ def choose(
   settings: Settings,
   beside: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Chooses the words to mask, or, beside those, the words to permute.
+  """Chooses the words to mask or, with `beside`, the further words to permute.
 
-  In rounds over the batch: each row offers its next word in a random order
-  with a random n-gram length, shortened until it fits what is left of the
-  row's budget and its segment; skipped if it does not fit or is taken. Where no
-  word fits, the budget is the length of the first one, so that no row is
-  without masks.
+  It works in rounds over the batch. In a round, each row offers its next word
+  in a random order, with a random n-gram length. The n-gram is shortened until
+  it fits the row's remaining budget and its segment; it is skipped if it does
+  not fit or its word is taken. Where no word fits the budget, the budget is the
+  length of the first word that may be masked, so that no row is without masks.
 
   Args:
     batch_words: the batch's words.
-    keys: uint64 [rows, 3], the instances' keys.
+    keys: uint64 [rows, 3], the instances' random keys.
     settings: how much and in which units.
-    beside: bool [rows, words], those that are masked already.
+    beside: bool [rows, words], the words that are masked already.
 
   Returns:
     bool [rows, words].
@@ -216,7 +218,10 @@ def _offer(
   taken: np.ndarray,
   budget: np.ndarray,
 ) -> None:
-  """Takes the longest n-gram that fits at word `first` of each active row."""
+  """Takes the longest n-gram that fits at word `first` of each active row.
+
+  `taken` and `budget` are changed in place.
+  """
   left = budget[active].copy()
   n = wanted[active, first]
   alive = np.ones(len(active), bool)
@@ -257,11 +262,11 @@ def mask(
   mask_id: int,
   ordinary_ids: np.ndarray,
 ) -> "Masked":
-  """Chooses and replaces: static records and dynamic masks alike.
+  """Chooses and masks pieces, in records as in dynamic masking.
 
   Args:
     ids, text, segments, word_starts: [rows, length], as in `words`.
-    keys: uint64 [rows, 3], what chance is keyed by.
+    keys: uint64 [rows, 3], the random key of each row.
     settings: how much and in which units.
     mask_id, ordinary_ids: as in `replace`.
   """
@@ -286,7 +291,7 @@ def mask(
 
 @dataclasses.dataclass(frozen=True)
 class Masked:
-  """What the model sees and what it must guess.
+  """A masked batch: the ids that the model reads, and those it must predict.
 
   Attributes:
     ids: int64 [rows, length], with replacements.
@@ -312,13 +317,13 @@ def replace(
 ) -> Masked:
   """Puts [MASK] on 80 % of the chosen pieces, leaves 10 %, changes 10 %.
 
-  BERT paper, section 3.1. The random piece is an ordinary one: upstream may
-  draw [PAD] or [CLS].
+  BERT paper, section 3.1. The random piece is never a special piece: upstream
+  may draw [PAD] or [CLS].
 
   Args:
     ids: int64 [rows, length].
-    chosen: bool [rows, length].
-    keys: uint64 [rows, 3].
+    chosen: bool [rows, length], the pieces to mask.
+    keys: uint64 [rows, 3], the random key of each row.
     settings: for the slots and the seed.
     mask_id: [MASK].
     ordinary_ids: [n], the ids that are not special.

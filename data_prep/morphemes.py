@@ -1,13 +1,13 @@
-"""Where words part into morphemes: a gold segmentation, and who agrees with it.
+"""Compares segmentations of words with a gold segmentation into morphemes.
 
-A line of the file is a text and its morphemes, parted by a tab, as in the
-sentence task of SIGMORPHON 2022 (Batsuren et al., "The SIGMORPHON 2022 Shared
-Task on Morpheme Segmentation"); "@@" leads a morpheme that goes on:
+A line of the gold file is a text, a tab and its morphemes, as in the sentence
+task of SIGMORPHON 2022 (Batsuren et al., "The SIGMORPHON 2022 Shared Task on
+Morpheme Segmentation"); "@@" begins a morpheme that continues a word:
 
     Сүүлийн жил байна\tСүүл @@ийн жил байх @@на
 
-Morphemes are written as in a dictionary (байх, not бай), so each is laid on
-the letters of its word first: бай|на.
+Morphemes are written as in a dictionary (байх, not бай). So they are first
+aligned with the letters of their word: бай|на.
 """
 
 import collections
@@ -26,10 +26,12 @@ _GOES_ON = "@@"
 
 @dataclasses.dataclass(frozen=True)
 class Gold:
-  """Words in parts, such as ("бай", "на"), with how often they occur.
+  """The words of a gold file, split into parts such as ("бай", "на").
 
   Attributes:
-    left_out: words whose morphemes could not be laid on their letters.
+    words: parts of a word → how often the word occurs.
+    left_out: number of words whose morphemes could not be aligned with their
+      letters.
   """
 
   words: collections.Counter[Parts]
@@ -37,7 +39,7 @@ class Gold:
 
 
 def read(path: str) -> Gold:
-  """Returns the words of a gold file; what has no letter is no word.
+  """Returns the words of a gold file; words without a letter are ignored.
 
   Raises:
     options.InputError: when it is not such a file.
@@ -72,7 +74,7 @@ def read(path: str) -> Gold:
 def _aligned(
   words: Sequence[str], segmented: Sequence[Sequence[str]]
 ) -> Iterator[tuple[str, Sequence[str]]]:
-  """Yields words and their morphemes: none where the line has more or fewer."""
+  """Yields words and their morphemes; () for all where the numbers differ."""
   if len(words) != len(segmented):
     segmented = [()] * len(words)
   for word, morphemes in zip(words, segmented, strict=True):
@@ -81,7 +83,7 @@ def _aligned(
 
 
 def _grouped(morphemes: Sequence[str]) -> list[list[str]]:
-  """Gathers the morphemes of each word: Сүүл @@ийн жил → [[Сүүл, ийн], [жил]]."""
+  """Groups the morphemes by word: Сүүл @@ийн жил → [[Сүүл, ийн], [жил]]."""
   words: list[list[str]] = []
   for morpheme in morphemes:
     if words and morpheme.startswith(_GOES_ON):
@@ -92,16 +94,16 @@ def _grouped(morphemes: Sequence[str]) -> list[list[str]]:
 
 
 def laid_on(word: str, morphemes: Sequence[str]) -> Parts | None:
-  """Parts a word as written where its morphemes meet: байна → бай, на.
+  """Splits a word, as it is written, into its morphemes: байна → бай, на.
 
   The letters of word and morphemes are matched with the fewest changes
   (Levenshtein 1966). Where several ways need as few, a boundary goes as far
   left as it can, so that suffixes stay whole: усан, of ус and н, is ус|ан. A
-  morpheme that left no letter gives no part.
+  morpheme without a letter in the word gives no part.
 
   Returns:
     The parts; None where half of the letters or more come from no morpheme,
-    which in SIGMORPHON's file is a slip.
+    which in SIGMORPHON's file is an error.
   """
   canonical = "".join(morphemes)
   places, kept = _matched(canonical, word)
@@ -113,9 +115,11 @@ def laid_on(word: str, morphemes: Sequence[str]) -> Parts | None:
 
 
 def _matched(canonical: str, word: str) -> tuple[list[int], int]:
-  """Returns the leftmost place in the word of each in the canonical form.
+  """Aligns the morphemes' canonical form with a word.
 
-  The number of letters that both have comes with it.
+  Returns:
+    For each place in the canonical form the leftmost place in the word; and the
+    number of letters that both share.
   """
   changes = _changes(canonical, word)
   places = [0] * (len(canonical) + 1)
@@ -133,7 +137,7 @@ def _matched(canonical: str, word: str) -> tuple[list[int], int]:
 
 
 def _changes(canonical: str, word: str) -> list[list[int]]:
-  """Returns the edit distance of each beginning of one to each of the other."""
+  """Returns the edit distance of each prefix of one to each of the other."""
   rows = [list(range(len(word) + 1))]
   for letter in canonical:
     above, row = rows[-1], [len(rows)]
@@ -146,7 +150,9 @@ def _changes(canonical: str, word: str) -> list[list[int]]:
 
 
 def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
-  """Compares boundaries inside words with the gold ones, occurrence by one.
+  """Compares the boundaries inside words with the gold boundaries.
+
+  Each occurrence of a word counts.
 
   Args:
     gold: the words.
@@ -154,8 +160,8 @@ def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
 
   Returns:
     words, left_out, precision, recall, f1, and exact_share (of words with the
-    gold boundaries and no others); at_random holds the same for as many
-    boundaries in each word, put anywhere in it with equal chance.
+    gold boundaries and no others). at_random holds the expected values for as
+    many boundaries at random places of each word.
   """
   tally: collections.Counter[str] = collections.Counter()
   chance: dict[str, float] = dict(right=0.0, exact=0.0)
@@ -181,7 +187,7 @@ def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 
 def _boundaries(parts: Sequence[str]) -> set[int]:
-  """Returns the places inside a word where its parts meet."""
+  """Returns the boundaries inside a word, counted in letters from its start."""
   places = set(itertools.accumulate(map(len, parts)))
   return places - {0, max(places)}
 

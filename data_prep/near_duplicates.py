@@ -1,7 +1,8 @@
-"""Rows that are copies of each other, word for word or nearly, by the million.
+"""Finds rows that are exact or near copies of each other, among millions.
 
-A copy of a training row in the evaluation is counted as understood. Texts are
-compared by their pairs of neighbouring words (`similarity`).
+A model that has memorised a training row answers its copy in the evaluation
+rows without having understood it. Texts are compared by their pairs of
+neighbouring words (`similarity`).
 
 `deduplication` compares documents of a corpus by runs of five words, of which a
 tweet has too few: one word changed of fifteen leaves 6 of 16 of these, but 13
@@ -24,9 +25,10 @@ from data_prep import similarity
 # Letter case, punctuation and white space do not count. The last word and the
 # end of the text are a pair too, so that a text of one word has a pair.
 RUNS = similarity.Runs(length=2, with_end=True)
-# More texts that agree in a band are compared one with the rest, then those
-# that are similar to it with what is left, and so on: texts filled in by
-# machine are mostly similar. Each is compared with so many others at most.
+# A larger group of texts that agree in a band is not compared pair by pair. One
+# text is compared with the others, then each text that is similar to it with
+# those that remain, and so on: texts filled in by machine are mostly similar.
+# On average a text is compared with at most this many others.
 _CROWD = 500
 _TEXTS = 10_000  # sketched at once: 10 MB
 _COMPARED = 1 << 14  # pairs at once
@@ -34,14 +36,14 @@ _COMPARED = 1 << 14  # pairs at once
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-  """What a row is a copy of.
+  """A row's original, and how similar the row is to it.
 
   Attributes:
-    original: the index of that row.
-    similarity: the share of the word pairs of both that they have in common
-      (`similarity.jaccard`); 1 for the same text, letter case and white space
-      aside.
-    exact: it is the same text.
+    original: the index of the row that was copied.
+    similarity: the share of the word pairs of both rows that they have in
+      common (`similarity.jaccard`); 1 for the same text, letter case and white
+      space aside.
+    exact: whether the texts are the same.
   """
 
   original: int
@@ -50,24 +52,24 @@ class Copy:
 
 
 def text_key(text: str) -> str:
-  """Returns what copies of a text have in common: composed lower-case words."""
+  """Returns the composed lower-case words of a text: equal for exact copies."""
   return " ".join(unicodedata.normalize("NFC", text).lower().split())
 
 
 def between(
   train: Sequence[str], held_out: Sequence[str], threshold: float
 ) -> dict[int, Copy]:
-  """Finds the held-out texts that training texts are copies of.
+  """Finds the held-out texts that are copies of training texts.
 
   Args:
     train: texts.
     held_out: texts.
-    threshold: the similarity from which a text is a near duplicate; 0 for the
-      same texts only.
+    threshold: the smallest similarity of a near duplicate; 0 for equal texts
+      only.
 
   Returns:
-    Index of a held-out text → the first training text that is the same, or
-    else the first of the most similar training texts.
+    Index of a held-out text → its copy. The original is the first training text
+    that is equal, or else the first of the most similar training texts.
   """
   first: dict[bytes, int] = {}
   for index, text in enumerate(train):
@@ -113,7 +115,8 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
   """Groups the indices of texts that are copies of each other, or of copies.
 
   A, B and C are one group where B is a copy of both, even if A and C are not
-  similar enough. The order of the texts does not matter.
+  similar enough. The order of the texts does not matter. A text without a copy
+  is a group of its own.
 
   Args:
     texts: any.
@@ -144,14 +147,14 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
 def _edges(
   rows: "_Rows", crowd: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns pairs of near duplicates that connect all of a crowd's clusters.
+  """Returns pairs of near duplicates that connect each cluster in a crowd.
 
   Args:
     rows: all of them.
     crowd: the rows to compare, more than _CROWD.
     threshold: as in `between`.
   """
-  # By content, so that the order of the rows decides nothing.
+  # Sorted by content, so that the order of the rows does not matter.
   rest = crowd[np.lexsort(rows.keys[crowd].T)]
   allowed = _CROWD * len(crowd)
   left, right = [rest[:0]], [rest[:0]]
@@ -182,7 +185,7 @@ def _edges(
 def _joined(
   label: np.ndarray, edges: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
-  """Returns a cluster's number for each row, after joining rows by edges."""
+  """Returns the number of each row's cluster, after joining rows by edges."""
   if not any(len(left) for left, _ in edges):
     return label
   left, right = (
@@ -197,10 +200,10 @@ def _joined(
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-  """What is compared of rows.
+  """The hashes of texts by which copies are found.
 
   Attributes:
-    runs: their hashed pairs of words.
+    runs: the hashed pairs of words of each text.
     keys: int64 [rows, bands]; rows that agree in a band share its key.
   """
 
@@ -209,7 +212,7 @@ class _Rows:
 
   @classmethod
   def of(cls, texts: Sequence[str], threshold: float) -> "_Rows":
-    """Returns the rows of texts, of which pairs at a threshold are proposed."""
+    """Returns the hashes of texts, with bands that suit the threshold."""
     grouped = similarity.bands(threshold)
     keys = np.empty((len(texts), grouped.count), np.int64)
     runs = []
@@ -221,11 +224,11 @@ class _Rows:
     return cls(similarity.Sets.joined(runs), keys)
 
   def similarity(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Returns how similar rows are to their partners, float64 [pairs]."""
+    """Returns the similarity of rows to their partners, float64 [pairs]."""
     return similarity.jaccard(self.runs, left, right)
 
   def bands(self) -> Iterator["_Band"]:
-    """Yields which rows agree with each other, band by band."""
+    """Yields the groups of rows that share a key, band by band."""
     for key in self.keys.T:
       order = np.argsort(key, kind="stable")
       ordered = key[order]
@@ -236,12 +239,12 @@ class _Rows:
 
 @dataclasses.dataclass(frozen=True)
 class _Band:
-  """Rows that agree in one band.
+  """The groups of rows that share a key of one band.
 
   Attributes:
-    order: [rows], those that agree side by side, in their own order.
-    starts: where each group of more than one begins in it.
-    sizes: of the groups.
+    order: [rows], row indices, group by group, ascending within a group.
+    starts: where each group of more than one row begins in `order`.
+    sizes: number of rows of each of these groups.
   """
 
   order: np.ndarray
@@ -257,10 +260,11 @@ class _Band:
   def pairs(
     self, limit: int | None = None
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the pairs of the other groups, many at once, the first row first.
+    """Yields pairs of rows of a group, many at once, the lower index first.
 
     Args:
-      limit: pairs of crowds too, of a row before the limit with one behind.
+      limit: None: only groups of at most _CROWD rows. A number: of larger
+        groups also the pairs of a row below the limit with a row from it on.
     """
     for size in np.unique(self.sizes[self.sizes <= _CROWD]):
       starts = self.starts[self.sizes == size]

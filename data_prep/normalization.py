@@ -1,4 +1,4 @@
-"""Mongolian text without accidents: one form of each letter, none lost.
+"""Normalises Mongolian text: one form for each letter, and no letter is lost.
 
     normalize("Саи\\u0306н\\u00a0 байна уу")  # "Сайн байна уу"
 
@@ -27,19 +27,19 @@ _INVISIBLE = re.compile(
 
 
 def normalize(text: str, repair_legacy: bool = False) -> str:
-  """Returns the text composed, without control characters, spaces unified.
+  """Returns the text composed, without control characters, with single spaces.
 
   Args:
     text: one line or paragraph.
     repair_legacy: also put ө and ү where a legacy font left є, ї, ѳ or v.
   """
-  if not text.isprintable():  # which is faster, and has nothing invisible
+  if not text.isprintable():  # printable text has nothing invisible
     text = _INVISIBLE.sub("", text)
   unified = " ".join(unicodedata.normalize("NFC", text).split())
   return legacy_letters.repair(unified) if repair_legacy else unified
 
 
-# White space, but for single spaces; and a space at the ends of a text.
+# White space, except single spaces; and a space at either end of a text.
 _OTHER_SPACE, _OUTER_SPACE = (
   re.compile(r"\s{2,}|[^\S ]"),
   re.compile(r"\A | \Z"),
@@ -47,7 +47,7 @@ _OTHER_SPACE, _OUTER_SPACE = (
 
 
 def traced(text: alignment.Traced) -> alignment.Traced:
-  """Returns what `normalize` makes of a text, and where it came from."""
+  """Does what `normalize` does, on a text that keeps where it came from."""
   text = text.sub(_INVISIBLE, "")
   if not unicodedata.is_normalized("NFC", text.text):
     text = text.edited(_compositions(text.text))
@@ -55,7 +55,7 @@ def traced(text: alignment.Traced) -> alignment.Traced:
 
 
 def _compositions(text: str) -> Iterator[alignment.Edit]:
-  """Yields the smallest stretches that can be composed one by one."""
+  """Yields the smallest stretches of a text that NFC composes independently."""
   begin = 0
   for end in range(1, len(text) + 1):
     if end == len(text) or _is_apart(text[begin:end], text[end]):
@@ -64,7 +64,7 @@ def _compositions(text: str) -> Iterator[alignment.Edit]:
 
 
 def _is_apart(before: str, letter: str) -> bool:
-  """Says whether NFC never joins a character with those before it."""
+  """Returns whether NFC never joins a character with the text before it."""
   if unicodedata.combining(unicodedata.normalize("NFD", letter)[0]):
     return False
   before_nfc, letter_nfc, both_nfc = (

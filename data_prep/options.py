@@ -42,25 +42,25 @@ _LARGEST = (1 << 31) - 1  # of whole numbers, as in TensorFlow's shapes
 SEEDS = 1 << 32
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
 INTERRUPTED = 130  # 128 + SIGINT, likewise
-# What the system says of a file that is open and cannot be written.
+# The system's errors for a file that is open but cannot be written.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _CRASHED = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is bad input here
 
 
-_MOST_TOLD = 500  # letters of what was got, which a file may have made long
+_MOST_TOLD = 500  # letters of `got`, which a file may have made long
 
 
 class InputError(Exception):
-  """Something the user gave is not what the program can work with.
+  """Raised for input that the program cannot work with.
 
   Args:
-    expected: what would have been right.
-    got: what was found, with its place.
-    action: what to do about it, as an imperative.
+    expected: the correct input.
+    got: the actual input, with its place.
+    action: what the user should do about it, as an imperative.
   """
 
   def __init__(self, expected: str, got: str, action: str):
-    # A line for terminals, whatever stands in names and files.
+    # One printable line, even if names and files hold control characters.
     told = got if len(got) <= _MOST_TOLD else f"{got[:_MOST_TOLD]}…"
     line = f"expected {expected}; got {told}: {action}"
     super().__init__(shown_text.printable(line))
@@ -150,7 +150,7 @@ def ignored(default: Any, reason: str, minimum: float | None = None) -> Any:
 
 
 def is_option(field: dataclasses.Field) -> bool:
-  """Says whether `option` made a field of a dataclass."""
+  """Returns whether a field of a dataclass was made by `option`."""
   return "help" in field.metadata
 
 
@@ -167,7 +167,7 @@ def require(settings: Group, *names: str) -> None:
 
 
 def from_text(cls: type[Group], name: str, text: str) -> Any:
-  """Returns the value of an option that a text spells.
+  """Returns the value of an option that is given as text.
 
   Raises:
     ValueError: for text that the flag would refuse; says what is expected.
@@ -184,7 +184,7 @@ def _options(cls: type[Group]) -> list[tuple[dataclasses.Field, type]]:
 
 
 def _is_valid(kind: type, limits: Any, value: Any) -> bool:
-  """Says whether an option may have a value."""
+  """Returns whether a value is allowed for an option."""
   if kind in (int, float):
     return _is_number(kind, value) and _is_within(limits, value)
   choices = limits["choices"]
@@ -192,7 +192,7 @@ def _is_valid(kind: type, limits: Any, value: Any) -> bool:
 
 
 def _is_number(kind: type, value: Any) -> bool:
-  """Says whether a value is finite and of a kind; an int is a float too."""
+  """Returns whether a value is finite and of a kind; an int is a float too."""
   if isinstance(value, bool) or not isinstance(value, int | float):
     return False
   if kind is int and isinstance(value, float):
@@ -256,7 +256,7 @@ class _Parser(flags.ArgumentParser):
     return value
 
   def _converted(self, text: str) -> Any:
-    """Returns the value that a text spells; None where it spells none."""
+    """Returns the value that a text stands for, None where there is none."""
     parsers: dict[type, type[flags.ArgumentParser]] = {
       bool: flags.BooleanParser,
       int: flags.IntegerParser,
@@ -328,7 +328,7 @@ def sections(classes: Sequence[type[Group]]) -> list[help_pages.Section]:
 
 
 def _entry(field: dataclasses.Field, kind: type) -> help_pages.Entry:
-  """Returns what a page of help says about an option."""
+  """Returns the entry of an option on a page of help."""
   shown = str(field.default).lower() if kind is bool else field.default
   values = f"default: {'none' if shown == '' else shown}"
   if kind in (int, float) or field.metadata["choices"]:
@@ -361,7 +361,7 @@ def run(main: Callable[..., None], *classes: type[Group]) -> None:
 
 
 def _parse(classes: Sequence[type[Group]], argv: Sequence[str]) -> list[str]:
-  """Returns the arguments that are no flags; leaves with 2 on a bad flag."""
+  """Returns the arguments that are no flags; exits with 2 on a bad flag."""
   usage = sys.modules["__main__"].__doc__ or ""
   help_pages.define_flags(help_pages.page(usage, sections(classes)))
   try:
@@ -394,13 +394,13 @@ def _guarded(
   except KeyboardInterrupt:
     print("interrupted: nothing half-written was left", file=sys.stderr)
     _leave_at_once(INTERRUPTED)
-  except Exception:  # noqa: BLE001  the last door; what else could it be?
+  except Exception:  # noqa: BLE001  the outermost handler
     traceback.print_exc()
     raise SystemExit(_CRASHED) from None
 
 
 class _Formatter(py_logging.Formatter):
-  """Writes lines without control characters, whatever stands in names."""
+  """Formats log lines and escapes control characters in them."""
 
   def format(self, record: py_logging.LogRecord) -> str:
     return shown_text.escaped(super().format(record), kept="\n\t")
@@ -416,10 +416,11 @@ def _say_ignored(classes: Sequence[type[Group]]) -> None:
 
 
 def _leave_at_once(code: int) -> NoReturn:
-  """Ends the process without taking apart its objects one by one.
+  """Ends the process without destroying its objects one by one.
 
-  That takes TensorFlow seconds, in which a person who pressed Ctrl-C waits for
-  nothing. What is registered with atexit runs, so that no child process stays.
+  Their destruction takes TensorFlow seconds, for which a person who pressed
+  Ctrl-C would wait. Functions registered with atexit run, so that no child
+  process stays.
   """
   atexit._run_exitfuncs()
   logging.flush()
@@ -429,7 +430,10 @@ def _leave_at_once(code: int) -> NoReturn:
 
 
 def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
-  """What libraries merely tell is for their authors; orbit repeats our lines."""
+  """Keeps our log records, and warnings and errors of libraries.
+
+  Lower records of libraries are for their authors; orbit repeats our lines.
+  """
   return (
     record.levelno >= py_logging.WARNING
     or "site-packages" not in pathlib.PurePath(record.pathname).parts
@@ -438,16 +442,16 @@ def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-  """Adds the file to the errors of a block that writes to it.
+  """Adds the file's name to the errors of a block that writes to it.
 
-  The system names a file that cannot be opened, and none that does not take
-  what is written: on a full disk, above a quota, on a broken disk.
+  The system names a file that cannot be opened. It names no file when a write
+  fails: on a full disk, above a quota, on a broken disk.
 
   Args:
     path: of the file that is open, or of the folder of several.
 
   Raises:
-    OSError: what the block raises, with `filename`.
+    OSError: the block's error, with `filename`.
   """
   try:
     yield
@@ -458,7 +462,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def _os_error(error: OSError) -> str:
-  """One line for what the system refused: no permission, a full disk …"""
+  """Returns one line for an error of the system: no permission, full disk …"""
   place = error.filename or "a file"
   reason = os.strerror(error.errno) if error.errno else str(error)
   return shown_text.printable(

@@ -1,12 +1,12 @@
-"""One program at a time writes in an output folder: its owner.
+"""Lets only one program at a time, the owner, write in an output folder.
 
     with ownership.owning(folder):
       ...  # nobody else writes there
 
-The owner of a local folder holds a lock on the file `.NAME.lock` beside it; the
-system takes the lock away with the process, however that ends. The owner of a
-folder of a bucket has written the object `.lock` in it, and writes it anew every
-few seconds; an object that stays as it is was left by a process that is gone.
+The owner of a local folder holds a lock on the file `.NAME.lock` beside it. The
+system releases the lock when the process ends, even if it is killed. The owner
+of a folder in a bucket writes the object `.lock` in it, and writes it anew
+every few seconds; an object that no longer changes was left by a dead process.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from absl import logging
 from data_prep import gcs, options, storage
 
 _NAME = ".lock"
-# A look at a lock (`is_anothers`) holds it for a moment, too.
+# `is_anothers` holds a lock for a moment, too: a lock is tried several times.
 _TRIES, _MOMENT = 6, 0.05
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -40,15 +40,15 @@ _held: set[str] = set()  # the folders of which this process is the owner
 
 @dataclasses.dataclass(frozen=True)
 class _Owner:
-  """Who writes.
+  """The process that owns a folder.
 
   Attributes:
     program: its name.
-    pid: its process.
-    host: the machine.
-    machine: the boot of the machine, and the space in which pids are counted;
-      "" where neither is known.
-    token: tells owners apart.
+    pid: its process id.
+    host: the name of its machine.
+    machine: the boot id of the machine and the namespace of its process ids; ""
+      where they are not known.
+    token: random text, different for each owner.
   """
 
   program: str
@@ -70,18 +70,18 @@ class _Owner:
 
   @classmethod
   def of(cls, content: bytes) -> "_Owner | None":
-    """Reads what an owner wrote; None where it has not written all of it."""
+    """Parses the content of a lock; None where it is incomplete."""
     try:
       return cls(**json.loads(content))
     except (ValueError, TypeError):
       return None
 
   def content(self, beat: int = 0) -> bytes:
-    # White space in front tells the beats apart.
+    # The number of leading spaces makes each beat's content different.
     return b" " * (beat % 100) + json.dumps(dataclasses.asdict(self)).encode()
 
   def is_gone(self) -> bool:
-    """Says whether it is surely gone: a process of this machine's."""
+    """Returns whether the owner was a process of this machine and has ended."""
     if not self.machine or self.machine != _machine():
       return False
     try:
@@ -117,7 +117,7 @@ def owning(*folders: str) -> Iterator[None]:
   """Makes this process the owner of output folders.
 
   Args:
-    *folders: local or gs://; they need not be there yet. "" is none.
+    *folders: local or gs://; they need not exist yet. "" is ignored.
 
   Raises:
     options.InputError: when another program, or this one, owns one of them.
@@ -130,7 +130,7 @@ def owning(*folders: str) -> Iterator[None]:
 
 
 def is_anothers(folder: str) -> bool:
-  """Says whether another process owns a folder, or one that it is in."""
+  """Returns whether another process owns a folder, or a folder above it."""
   for place in _with_those_above(folder):
     if place in _held:
       return False
@@ -143,7 +143,7 @@ def is_anothers(folder: str) -> bool:
 
 
 def _with_those_above(folder: str) -> Iterator[str]:
-  """Yields a folder and those that it is in, the bucket or the root last."""
+  """Yields a folder and all folders above it, the bucket or the root last."""
   if storage.is_remote(folder):
     parts = folder.removeprefix(gcs.SCHEME).rstrip("/").split("/")
     for count in range(len(parts), 0, -1):
@@ -159,7 +159,7 @@ def _with_those_above(folder: str) -> Iterator[str]:
 
 
 def _places(target: str) -> tuple[str, str]:
-  """Returns where the lock of a folder is, and where it is if it cannot be."""
+  """Returns the two paths of a folder's lock; the second if the first fails."""
   above, name = os.path.split(target)
   return os.path.join(above, f".{name}{_NAME}"), os.path.join(target, _NAME)
 
@@ -197,7 +197,7 @@ def _of_disk(folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _above(target: str) -> Iterator[None]:
-  """Makes the folders above; takes those away that stay empty."""
+  """Makes the folders above a target; removes the new ones that stay empty."""
   above = os.path.dirname(target)
   made = []
   while not os.path.exists(above):
@@ -215,7 +215,7 @@ def _above(target: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: str, folder: str) -> Iterator[None]:
-  """Holds the lock on a file, which is there as long."""
+  """Holds the lock on a file; the file exists only meanwhile."""
   with _taken(path, folder) as file:
     with contextlib.suppress(OSError):  # a full disk; the lock holds anyway
       file.truncate(0)
@@ -228,7 +228,11 @@ def _locked(path: str, folder: str) -> Iterator[None]:
 
 
 def _taken(path: str, folder: str) -> IO[bytes]:
-  """Returns the open file, locked."""
+  """Opens and locks a file; returns it.
+
+  Raises:
+    options.InputError: when another process holds the lock.
+  """
   for number in range(_TRIES):
     # Unbuffered, so that closing it has nothing to write to a full disk.
     file = os.fdopen(
@@ -293,7 +297,14 @@ def _of_bucket(folder: str) -> Iterator[None]:
 
 
 def _written(path: str, folder: str, owner: _Owner) -> int:
-  """Writes the object where there is none, or a dead one's; its generation."""
+  """Writes the lock object, unless a living owner has written one.
+
+  Returns:
+    The generation of the object.
+
+  Raises:
+    options.InputError: when a living owner has written the object.
+  """
   generation: int | None = 0
   while True:
     assert generation is not None
@@ -309,7 +320,10 @@ def _written(path: str, folder: str, owner: _Owner) -> int:
 
 
 def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
-  """Says whether the owner of an object has left it: looks on for beats."""
+  """Returns whether an object's owner has ended.
+
+  It waits up to _PATIENCE seconds for the owner to write the object anew.
+  """
   owner = _Owner.of(content)
   if owner and owner.is_gone():
     return True
@@ -328,7 +342,7 @@ def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
 
 
 class _Beats(threading.Thread):
-  """Writes the object anew, as long as the process lives and is the owner."""
+  """Writes the lock object anew every few seconds, as long as it is owned."""
 
   def __init__(
     self,
@@ -356,7 +370,7 @@ class _Beats(threading.Thread):
       self.generation = made
 
   def _leave(self) -> None:
-    """Ends the process: it stood still, and somebody else writes now."""
+    """Ends the process: it was suspended, and another program took over."""
     there = gcs.get(self._path)
     error = _refused(self._folder, there[0] if there else b"")
     print(f"error: {error}", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""Several examples a row of a record, so that hardly a position is padding.
+"""Packs several examples into each row of a record, so that little is padding.
 
 Sequence packing (Krell et al. 2021, arXiv 2107.02027): attention stays inside
-of each example, positions begin anew, and each [CLS] has its own label, so a
-row's losses are the sum of its examples'. `сайн байна уу`, five pieces with
-[CLS] and [SEP], shares a row of 16 with two others:
+each example, positions restart, and each [CLS] has its own label. So the loss
+of a row is the sum of its examples' losses. `сайн байна уу`, five pieces with
+[CLS] and [SEP], shares a row of 16 with two other examples:
 
     input_mask               1 1 1 1 1 2 2 2 2 2 2 3 3 3 3 0
     next_sentence_positions  0 5
@@ -13,24 +13,24 @@ import dataclasses
 
 import numpy as np
 
-# A row has a label for each so many of its positions. Running text is seldom
-# cut shorter; a row of shorter ones ends before its positions do.
+# A row has one label for this many positions. Examples of running text are
+# seldom shorter; a row of shorter examples has no label left before it is full.
 _POSITIONS_A_LABEL = 16
 
 
 def labels(max_seq_length: int) -> int:
-  """Returns how many examples share a row at most."""
+  """Returns the largest number of examples in a packed row."""
   return max(2, max_seq_length // _POSITIONS_A_LABEL)
 
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-  """Where each example goes.
+  """The place of each example in the packed batch.
 
   Attributes:
-    row: int64 [examples], in the packed batch.
-    number: int64 [examples], among those of its row, from 0.
-    start: int64 [examples], its first position.
+    row: int64 [examples], the row of the example.
+    number: int64 [examples], the example's number in its row, from 0.
+    start: int64 [examples], the example's first position in its row.
     shape: rows, positions and labels of the packed batch.
   """
 
@@ -42,7 +42,13 @@ class Places:
   def lay(
     self, values: np.ndarray, mask: np.ndarray, filler: int
   ) -> np.ndarray:
-    """Lays [examples, length] into [rows, length], where `mask` is true."""
+    """Moves values [examples, length] to their packed places, [rows, length].
+
+    Args:
+      values: one for each position of each example.
+      mask: true for the values to move.
+      filler: the value of padding.
+    """
     example, column = np.nonzero(mask)
     laid = np.full(self.shape[:2], filler, values.dtype)
     place = self.row[example], self.start[example] + column
@@ -50,18 +56,21 @@ class Places:
     return laid
 
   def numbers(self, mask: np.ndarray) -> np.ndarray:
-    """Returns each position's example, from 1; 0 on padding; [rows, length]."""
+    """Returns the number of the example at each position, [rows, length].
+
+    Numbers begin at 1 in each row; padding has 0.
+    """
     each = np.broadcast_to(self.number[:, None] + 1, mask.shape)
     return self.lay(each, mask, 0)
 
   def one_each(self, values: np.ndarray, filler: int) -> np.ndarray:
-    """Lays [examples] into [rows, labels]."""
+    """Moves one value for each example into [rows, labels]."""
     laid = np.full((self.shape[0], self.shape[2]), filler, np.int64)
     laid[self.row, self.number] = values
     return laid
 
   def first(self) -> np.ndarray:
-    """Returns the example that begins each row, int64 [rows]."""
+    """Returns the index of the first example of each row, int64 [rows]."""
     return np.nonzero(self.number == 0)[0][
       np.argsort(self.row[self.number == 0])
     ]
@@ -70,17 +79,18 @@ class Places:
 def places(
   lengths: np.ndarray, order: np.ndarray, max_seq_length: int
 ) -> Places:
-  """Puts each example into the row that it fills best, long ones first.
+  """Packs examples by best fit, the longest example first.
 
   Args:
     lengths: int64 [examples], pieces with the special ones.
-    order: uint64 [examples], decides between those of one length.
+    order: uint64 [examples], the order of examples of one length.
     max_seq_length: positions of a row.
   """
   placements = np.zeros((3, len(lengths)), np.int64)
   most = labels(max_seq_length)
   counts: list[int] = []  # examples, by row
-  # Rows by what is left of them; a bit of `rooms` says where there is one.
+  # Rows by their number of free positions; bit n of `rooms` says whether a row
+  # has n.
   by_room: list[list[int]] = [[] for _ in range(max_seq_length + 1)]
   rooms = 0
   for example in np.lexsort((order, -lengths)).tolist():

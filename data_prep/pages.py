@@ -1,7 +1,7 @@
-"""The parts of our HTML pages: one file, which runs and fetches nothing.
+"""Makes the parts of our HTML pages, which run no script and load no file.
 
-Read on a phone as on a wide screen, in light and dark. Whatever a text holds,
-it is shown as text.
+A page can be read on a phone and on a wide screen, in light and dark. Texts are
+escaped: markup in them is shown as text.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """A part of a whole, in percent."""
+  """A cell with the percentage of a part in a whole."""
 
   part: int
   whole: int
@@ -23,7 +23,7 @@ class Share:
 
 
 class Bar(Share):
-  """The same drawn; its whole is the longest bar of the table."""
+  """A cell with a bar; the whole is the longest bar of the table."""
 
 
 Cell = str | int | float | Share
@@ -37,7 +37,7 @@ class Line:
     name: stands in the legend.
     points: places and heights, in order of the places.
     kind: "many", or "few" (dots mark the points), or "limit" (dashed).
-    spread: what each height may be off by, to either side; or nothing.
+    spread: the error of each height, to either side; empty for none.
   """
 
   name: str
@@ -46,7 +46,7 @@ class Line:
   spread: Sequence[float] = ()
 
 
-# The page runs nothing and loads nothing, whatever its texts say.
+# The page runs no script and loads no file, whatever its texts hold.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
 :root { color-scheme: light dark; --bar: #2f6db3; --soft: #8883;
@@ -88,12 +88,12 @@ circle { fill: var(--line); }
 .below [class] { border-left: .75rem solid var(--line); padding-left: .5rem; }
 """
 
-# More points than a screen is wide cannot be told apart.
+# A screen cannot show more points than it is wide.
 _MOST_POINTS = 400
 
 
 def page(title: str, mongolian: str, sections: Sequence[str]) -> str:
-  """Returns a page of `section`s, under its title in both languages."""
+  """Returns an HTML page of sections, under its title in both languages."""
   body = "\n".join(sections)
   return f"""\
 <!DOCTYPE html>
@@ -119,19 +119,19 @@ def page(title: str, mongolian: str, sections: Sequence[str]) -> str:
 
 
 def section(title: str, *parts: str) -> str:
-  """Returns tables and charts, or other HTML, under a heading."""
+  """Returns a section: tables, charts or other HTML under a heading."""
   return f"<section>\n<h2>{_text(title)}</h2>\n{''.join(parts)}</section>"
 
 
 def paragraph(text: str) -> str:
-  """Returns a text as it stands."""
+  """Returns a paragraph of HTML that shows a text."""
   return f"<p>{_text(text)}</p>\n"
 
 
 def table(
   caption: str, head: Sequence[str], rows: Sequence[Sequence[Cell]]
 ) -> str:
-  """Returns a table whose first column names its rows."""
+  """Returns a table whose first column names its rows; without rows, a line."""
   if not rows:
     return f"<p>{_text(caption)}: none.</p>\n"
   heads = "".join(
@@ -143,7 +143,7 @@ def table(
     f"{''.join(map(_cell, rest))}</tr>\n"
     for first, *rest in rows
   )
-  # To be scrolled by keyboard too where it is wider than the screen.
+  # tabindex: a table wider than the screen can be scrolled by keyboard too.
   return (
     f'<div class="table" role="region" aria-label="{_text(caption)}" '
     f'tabindex="0">\n<table>\n<caption>{_text(caption)}</caption>\n'
@@ -170,16 +170,16 @@ def _cell(value: Cell) -> str:
 
 
 def _class(value: Cell) -> str:
-  """Returns the attribute by which a cell and its head are set alike."""
+  """Returns the class attribute of a cell, which its column's head shares."""
   if isinstance(value, Bar):
     return ' class="bar"'
   return "" if isinstance(value, str) else ' class="number"'
 
 
 def chart(caption: str, lines: Sequence[Line]) -> str:
-  """Returns curves over the steps of a run, each with its last height.
+  """Returns curves over the steps of a run; the legend has their last heights.
 
-  Where no more than limits can be drawn: nothing.
+  Returns "" where there is no curve but limits.
   """
   lines = [line for line in map(_finite, lines) if line.points]
   if all(line.kind == "limit" for line in lines):
@@ -205,7 +205,7 @@ def chart(caption: str, lines: Sequence[Line]) -> str:
 
 
 def _finite(line: Line) -> Line:
-  """Leaves out what cannot be drawn, such as the accuracy of no pairs."""
+  """Drops a line's points that are not finite, such as a share of no pairs."""
   spread = line.spread or [0.0] * len(line.points)
   kept = [
     (point, off)
@@ -226,7 +226,7 @@ def _last(line: Line) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Axes:
-  """What a chart's edges stand for."""
+  """The steps and heights at the edges of a chart."""
 
   left: float
   right: float
@@ -235,7 +235,7 @@ class _Axes:
 
   @classmethod
   def around(cls, lines: Sequence[Line]) -> "_Axes":
-    """Leaves a twentieth above and below."""
+    """Returns axes around lines, a twentieth higher and lower than these."""
     places = [x for line in lines for x, _ in line.points]
     heights = [
       y + sign * off
@@ -250,16 +250,16 @@ class _Axes:
     return cls(min(places), max(places), low - room, high + room)
 
   def x(self, place: float) -> float:
-    """Returns percent from the left."""
+    """Returns the position of a step, in percent from the left."""
     wide = self.right - self.left
     return 100 * (place - self.left) / wide if wide else 50.0
 
   def y(self, height: float) -> float:
-    """Returns percent from the top."""
+    """Returns the position of a height, in percent from the top."""
     return 100 * (self.top - height) / (self.top - self.bottom)
 
   def grid(self) -> str:
-    """Returns lines at round heights: 1, 2 or 5 times a power of ten apart."""
+    """Returns grid lines at round heights: 1, 2 or 5 times a power of ten."""
     rough = (self.top - self.bottom) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     apart = next(n * power for n in (1, 2, 5, 10) if n * power >= rough)
@@ -275,7 +275,7 @@ class _Axes:
 
 
 def _drawn(line: Line, kind: str, axes: _Axes) -> str:
-  """Returns the curve, its dots, and its spread as upright lines."""
+  """Returns the SVG of a line: its curve, its dots, and its spread as bars."""
   points = " ".join(
     f"{axes.x(x):.2f},{axes.y(y):.2f}" for x, y in _thinned(line.points)
   )
@@ -300,7 +300,7 @@ def _drawn(line: Line, kind: str, axes: _Axes) -> str:
 def _thinned(
   points: Sequence[tuple[float, float]],
 ) -> list[tuple[float, float]]:
-  """Keeps of each stretch the least and the greatest, so that spikes show."""
+  """Keeps the lowest and highest point of each stretch, so that spikes show."""
   a_stretch = 2 * math.ceil(len(points) / _MOST_POINTS)
   if a_stretch <= 2:
     return list(points)
@@ -316,5 +316,5 @@ def _height(point: tuple[float, float]) -> float:
 
 
 def _text(text: str) -> str:
-  """Escapes a text; what has no shape, or turns the line, is made visible."""
+  """Escapes a text for HTML; an unprintable character becomes U+FFFD."""
   return html.escape("".join(x if x.isprintable() else "\ufffd" for x in text))

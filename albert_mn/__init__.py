@@ -2,9 +2,10 @@
 
 import os
 
-# TensorFlow reads these when it is imported, so they are set before any module
-# here can do that. tf-models is written for Keras 2, and asks for it this way.
+# TensorFlow reads these variables when it is imported, so they are set before
+# any module here imports it. tf-models is written for Keras 2, and needs this
+# one.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-# What goes wrong arrives as a Python exception. Below this level a machine
-# without a GPU is told so on standard error, by every program.
+# Errors arrive as Python exceptions. Below level 3, TensorFlow also warns on
+# standard error, in every program, that a machine has no GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,7 +1,7 @@
-"""The baseline printed beside every score: TF-IDF and a linear SVM.
+"""The baseline of every score: TF-IDF and a linear SVM.
 
-On Eduge news such a baseline ties the published Mongolian transformers (0.909
-against 0.90 and 0.88), so a score means little without it.
+On Eduge news such a baseline equals the published Mongolian transformers (0.909
+against 0.90 and 0.88), so a score alone means little.
 """
 
 import collections
@@ -18,24 +18,25 @@ from data_prep import classifier_data
 
 NAME = "TF-IDF + linear SVM"
 
-# Of training rows more are thinned out to these: n-grams of 100,000 news
-# articles take about 10 GB (guess).
+# Largest number of training rows; of more rows, every n-th is taken. The
+# n-grams of 100,000 news articles take about 10 GB (guess).
 _MOST_ROWS = 100_000
-# N-grams of words, and as many of letters: those of 701 sentences are 51,411.
+# Largest number of word n-grams, and of letter n-grams: 701 sentences have
+# 51,411.
 _MOST_NGRAMS = 1 << 18
-# Numbers for all outputs together, 256 MB of float32; with so many outputs that
-# fewer n-grams are left to each than the second number, there is no baseline.
+# Largest number of weights of all outputs together, 256 MB in float32; and the
+# fewest n-grams for each output, below which there is no baseline.
 _MOST_WEIGHTS, _FEWEST_NGRAMS = 1 << 26, 1 << 11
 
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-  """A linear model on the TF-IDF of n-grams.
+  """A linear model on TF-IDF of n-grams.
 
   Attributes:
-    grams: what the columns of the weights stand for.
+    grams: the n-grams, in the order of the columns of `weights`.
     weights: float32 [outputs, n-grams].
-    shift: float32 [outputs].
+    shift: float32 [outputs], the constant of each output.
   """
 
   grams: ngrams.NGrams
@@ -43,11 +44,15 @@ class Linear:
   shift: np.ndarray
 
   def scores(self, texts: Sequence[str]) -> np.ndarray:
-    """Returns float64 [texts, outputs]: an SVM's distances, or numbers."""
+    """Returns the scores of texts, float64 [texts, outputs].
+
+    The scores are an SVM's distances, or the standardised numbers of a
+    regression.
+    """
     return self.scores_of(self.grams.matrix(texts))
 
   def scores_of(self, matrix: Any) -> np.ndarray:
-    """Returns the scores of rows of `NGrams.matrix`."""
+    """Returns the scores of a matrix from `NGrams.matrix`."""
     return matrix @ self.weights.T.astype(np.float64) + self.shift
 
 
@@ -57,20 +62,17 @@ def fitted(
   targets: np.ndarray,
   balanced: bool = False,
 ) -> Linear | None:
-  """Fits a linear model to training rows.
+  """Fits a linear model to training rows; returns None for too many labels.
 
-  One label or several: a linear SVM for each label against the others, C = 1.
-  Numbers: ridge regression, the SVM's counterpart. Deterministic: the SVM's
+  For labels it is a linear SVM for each label against all others, with C = 1;
+  for numbers it is ridge regression. The result is deterministic: the SVM's
   seed is fixed.
 
   Args:
-    problem: what is predicted; not entities.
-    texts: of the training rows.
-    targets: theirs, of `Problem.targets`.
-    balanced: whether each label weighs the same in an SVM, however rare.
-
-  Returns:
-    None where there are too many labels for an SVM.
+    problem: the kind of prediction; not entities.
+    texts: the texts of the training rows.
+    targets: their targets, as `Problem.targets` returns them.
+    balanced: whether an SVM weighs each label the same, however rare it is.
   """
   step = -(-len(texts) // _MOST_ROWS)
   if step > 1:
@@ -95,8 +97,8 @@ def fitted(
 def _of_each(
   problem: problems.Problem, matrix: Any, targets: np.ndarray, balanced: bool
 ) -> Iterator[tuple[np.ndarray | float, float]]:
-  """Yields the weights and the constant of each output."""
-  # scikit-learn is not there where a model only answers.
+  """Fits each output; yields its weights and its constant."""
+  # Imported here, because a machine that only predicts needs no scikit-learn.
   from sklearn import linear_model, svm
 
   if problem.TYPE == problems.REGRESSION:
@@ -116,23 +118,31 @@ def _of_each(
 
 
 def text_of(row: classifier_data.Row) -> str:
-  """Returns what is read of a row: its text, or its two, one after the other."""
+  """Returns a row's text; for a pair, both texts joined by a space."""
   return " ".join(filter(None, (row.text, row.text_pair)))
 
 
 Span = tuple[int, int, str]
 
 _WORD = re.compile(r"\w+")
-_LONGEST = 8  # words of a known entity
+_LONGEST = 8  # words of the longest known entity
 
 
 def entities(
   texts: Sequence[str], spans: Sequence[Sequence[Span]], new: Sequence[str]
 ) -> list[list[Span]]:
-  """Finds the entities of the training rows again, by their words.
+  """Finds entities of the training rows in new texts, by their words.
 
-  The longest match from the left wins, with the commonest type of its words;
-  what is more often no entity in the training rows is left alone.
+  From the left, the longest match wins, with the most frequent type of its
+  words. Words that are more often no entity in the training rows are skipped.
+
+  Args:
+    texts: texts of the training rows.
+    spans: their entities.
+    new: the texts to search.
+
+  Returns:
+    the entities of each new text.
   """
   inside: dict[tuple[str, ...], collections.Counter[str]] = (
     collections.defaultdict(collections.Counter)
@@ -156,7 +166,10 @@ def entities(
 
 
 def _stretches(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-  """Yields where up to eight words stand, longest first from each place."""
+  """Yields (start, end, words) of up to eight neighbouring words.
+
+  At each start the longest sequence comes first.
+  """
   words = list(_WORD.finditer(text))
   for first in range(len(words)):
     for last in range(min(first + _LONGEST, len(words)), first, -1):

@@ -1,13 +1,13 @@
-"""A network and the TF-IDF baseline answer together, as far as it pays.
+"""The blend of a network's logits and the TF-IDF baseline's scores.
 
-The answer's scores are network · its logits + baseline · its scores; softmax or
-sigmoid makes probabilities of them, so that of one label a text this is a sum
-of log-probabilities. The two factors have the least loss on validation rows
-which neither has trained on; where one of the two alone does as well, the
-other's factor is 0.
+The blended logits are factor · the network's logits + factor · the baseline's
+scores; softmax or sigmoid turns them into probabilities. For one label a text
+this is a weighted sum of log-probabilities. The two factors minimise the loss
+on validation rows on which neither model was trained. If one model alone is
+about as good, the factor of the other model is 0.
 
-ngrams.json          the n-grams of words and of parts of words
-ngrams.safetensors   how rare each is, and its weight for each label, float32
+ngrams.json          the word n-grams and letter n-grams
+ngrams.safetensors   their idf, and their weight for each label, float32
 """
 
 import dataclasses
@@ -30,26 +30,26 @@ from albert_mn import (
 from data_prep import framing, json_files, options, storage
 
 AUTO, OFF = MODES = ("auto", "off")
-# The name of the factors in the parameters of a manifest.
+# Key of the factors in the parameters of a manifest.
 PARAMETER = "blended"
 GRAMS, WEIGHTS = model_directory.NGRAMS
 
 NETWORK, BASELINE, BOTH = "the network", "the baseline", "both"
 
-# Of fewer validation rows nothing is learnt but chance (guess).
+# With fewer validation rows the choice is random (guess).
 FEWEST_ROWS = 10
-_LARGEST = 100.0  # of a factor: beyond it all rows are right, or few
+_LARGEST = 100.0  # largest factor
 _ADVICE = "copy the model again"
 
 
 @dataclasses.dataclass(frozen=True)
 class Factors:
-  """What each of the two counts for in the answer, and why.
+  """The factors of a blend, and the losses that justify them.
 
   Attributes:
-    network, baseline: the factors, at least 0; at least one of them is not 0.
-    rows: how many validation rows they come from.
-    losses: the mean loss on these of the network, the baseline, and both.
+    network, baseline: the factors, at least 0; not both are 0.
+    rows: number of validation rows used.
+    losses: mean validation loss of the network, the baseline, and both.
   """
 
   network: float
@@ -69,13 +69,13 @@ class Factors:
 
   @property
   def answers(self) -> str:
-    """Who answers: NETWORK, BASELINE or BOTH."""
+    """The model that answers: NETWORK, BASELINE or BOTH."""
     if self.network and self.baseline:
       return BOTH
     return NETWORK if self.network else BASELINE
 
   def said(self) -> str:
-    """Says who answers, and on what evidence."""
+    """Returns, as text, which model answers, with the validation losses."""
     who = {
       NETWORK: "the network alone, without the TF-IDF baseline",
       BASELINE: "the TF-IDF baseline alone, without the network",
@@ -89,7 +89,7 @@ class Factors:
     )
 
   def logits(self, network: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Returns [rows, outputs] float64 of the answer, from those of the two."""
+    """Returns the blended logits, float64 [rows, outputs]."""
     return self.network * network.astype(np.float64) + self.baseline * scores
 
 
@@ -101,18 +101,20 @@ def chosen(
   temperature: float = 1.0,
   weights: np.ndarray | None = None,
 ) -> Factors:
-  """Finds the factors of least loss.
+  """Returns the factors with the least validation loss.
 
-  Both answer only where that is worth a parameter: by Akaike's criterion the
-  sum of the losses of all rows must be less by more than 1.
+  Both models are used only if this improves the sum of the losses of all rows
+  by more than 1, which is Akaike's criterion for one more parameter.
 
   Args:
-    problem: what is predicted.
-    network: [rows, outputs] logits of rows that it was not trained on.
-    scores: [rows, outputs] of the baseline, likewise.
-    targets: of the rows.
-    temperature: divides the network's logits where it answers alone.
-    weights: [rows], of each row in the loss; None: all weigh the same.
+    problem: the kind of prediction.
+    network: [rows, outputs], logits of rows that the network was not trained
+      on.
+    scores: [rows, outputs], the baseline's scores of the same rows, which it
+      was not trained on either.
+    targets: the targets of the rows.
+    temperature: divides the network's logits if the network answers alone.
+    weights: [rows], weight of each row in the loss; None weighs all the same.
   """
 
   def loss(factors: Sequence[float]) -> float:
@@ -123,7 +125,11 @@ def chosen(
     return float(np.average(losses.numpy(), weights=weights))
 
   def least(which: Sequence[bool]) -> tuple[tuple[float, float], float]:
-    """Returns the factors of least loss, 0 where `which` says so."""
+    """Minimises the loss; returns the factors and the loss.
+
+    Args:
+      which: which factors are free; the others are 0.
+    """
     least_loss = optimize.minimize(
       loss,
       [float(part) for part in which],
@@ -142,37 +148,42 @@ def chosen(
   alone = (1 / temperature, 0.0)
   if not all(both) or len(targets) * (best - loss_of_both) <= 1:
     factors = alone if network_loss <= baseline_loss else baseline_alone
-  if not any(factors):  # neither knows anything of these rows
+  if not any(factors):  # neither helps on these rows
     factors = alone
   return Factors(*factors, len(targets), losses)
 
 
 @dataclasses.dataclass(frozen=True)
 class Blend:
-  """The baseline of a model directory, and what it counts for.
+  """The baseline of a model directory, and the factors of its blend.
 
   Attributes:
     linear: the baseline.
-    factors: of the answer.
+    factors: the factors of network and baseline.
   """
 
   linear: baseline.Linear
   factors: Factors
 
   def scores(self, texts: Sequence[framing.Text]) -> np.ndarray:
-    """Returns the baseline's scores, [texts, outputs], of texts or pairs."""
+    """Returns the baseline's scores of texts or pairs, [texts, outputs]."""
     return self.linear.scores(joined(texts))
 
   def logits(
     self, network: np.ndarray, texts: Sequence[framing.Text]
   ) -> np.ndarray:
-    """Returns the answer's [texts, outputs] float64, from the network's."""
+    """Returns the blended logits, float64 [texts, outputs].
+
+    Args:
+      network: the network's logits, [texts, outputs].
+      texts: the same texts, or pairs.
+    """
     if not self.factors.baseline:
       return self.factors.network * network.astype(np.float64)
     return self.factors.logits(network, self.scores(texts))
 
   def parameters(self) -> dict[str, Any]:
-    """Returns what the manifest of a model holds of it."""
+    """Returns the factors, as parameters for a model's manifest."""
     return {PARAMETER: dataclasses.asdict(self.factors)}
 
   def write(self, folder: str) -> None:
@@ -193,22 +204,21 @@ class Blend:
 
 
 def joined(texts: Sequence[framing.Text]) -> list[str]:
-  """Returns texts as the baseline reads them: pairs one after the other."""
+  """Returns the texts as the baseline reads them; a pair becomes one text."""
   return [text if isinstance(text, str) else " ".join(text) for text in texts]
 
 
 def read(
   folder: str, parameters: Mapping[str, Any], outputs: int
 ) -> Blend | None:
-  """Reads the baseline of a model directory.
+  """Returns the blend of a model directory; None if it has none.
+
+  Model directories of earlier versions have none.
 
   Args:
     folder: the model directory, whose manifest was checked.
-    parameters: of the manifest.
-    outputs: of the model.
-
-  Returns:
-    None where the model directory has none, such as one of an earlier version.
+    parameters: the parameters in the manifest.
+    outputs: number of outputs of the model.
 
   Raises:
     options.InputError: for files that are damaged or do not fit each other.

@@ -1,7 +1,7 @@
-"""Whether 0.9 means nine of ten: how sure a model is, against how right.
+"""Calibration: whether answers with probability 0.9 are right 9 times of 10.
 
-Guo et al. 2017 (arXiv 1706.04599): the expected calibration error, and the one
-number that mends most of it.
+Guo et al. 2017 (arXiv 1706.04599): the expected calibration error, and the
+temperature that corrects most of it.
 """
 
 from typing import NamedTuple
@@ -15,13 +15,13 @@ BINS = 15  # Guo et al.'s
 
 
 class Bin(NamedTuple):
-  """Rows whose probability lies in one stretch.
+  """The answers whose probability lies in one interval.
 
   Attributes:
-    low, high: its ends; the upper one belongs to it.
-    rows: how many.
+    low, high: the bounds of the interval; `high` is inclusive.
+    rows: number of answers.
     confidence: their mean probability.
-    accuracy: the share of them that is right.
+    accuracy: the share of correct answers.
   """
 
   low: float
@@ -34,12 +34,14 @@ class Bin(NamedTuple):
 def bins(
   confidence: np.ndarray, right: np.ndarray, count: int = BINS
 ) -> list[Bin]:
-  """Sorts rows into stretches of equal width; leaves out empty ones.
+  """Groups answers by probability into intervals of equal width.
+
+  Returns the intervals that are not empty.
 
   Args:
-    confidence: [rows] the probability of what was said.
-    right: [rows] whether it was right.
-    count: stretches between 0 and 1.
+    confidence: [rows], the probability of the given answer.
+    right: [rows], whether the answer is correct.
+    count: number of intervals between 0 and 1.
   """
   edges = np.linspace(0, 1, count + 1)
   place = np.clip(np.searchsorted(edges, confidence) - 1, 0, count - 1)
@@ -57,7 +59,7 @@ def bins(
 
 
 def expected_error(intervals: list[Bin]) -> float:
-  """Returns the mean distance of confidence and accuracy, by rows."""
+  """Returns the mean of |confidence − accuracy| over bins, weighted by rows."""
   rows = sum(interval.rows for interval in intervals)
   return sum(
     interval.rows * abs(interval.confidence - interval.accuracy)
@@ -68,18 +70,19 @@ def expected_error(intervals: list[Bin]) -> float:
 def temperature(
   problem: problems.Problem, logits: np.ndarray, targets: np.ndarray
 ) -> float:
-  """Returns what to divide logits by so that their loss is least.
+  """Returns the temperature that minimises the loss of logits / temperature.
 
   Args:
-    problem: with probabilities: one label or several.
-    logits: [rows, labels] of rows that were not trained on.
-    targets: theirs.
+    problem: a problem of one label or several labels.
+    logits: [rows, labels] of rows that the model was not trained on.
+    targets: the targets of these rows.
   """
 
   def loss(logarithm: float) -> float:
     return problem.mean_loss(logits / np.exp(logarithm), targets)
 
-  # Beyond a factor of 20 the rows are all right, or few.
+  # The optimum lies beyond a factor of 20 only if all rows are right or there
+  # are few rows.
   limit = float(np.log(20))
   minimum = optimize.minimize_scalar(
     loss, bounds=(-limit, limit), method="bounded"

@@ -1,8 +1,7 @@
 """The shape of a model, in google-research's JSON format.
 
-The file's name tells the family: albert_config.json or bert_config.json.
-Unknown keys are errors, since a misspelt one would silently train another
-model.
+The file name tells the family: albert_config.json or bert_config.json. Unknown
+keys are errors, because a misspelt key would silently train another model.
 """
 
 import dataclasses
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 from data_prep import json_files, options, storage
 
-# Keys of google's published configs that change nothing at these values.
+# Keys of google's published configs that have no effect at these values.
 _INERT = {
   "down_scale_factor": (1,),
   "net_structure_type": (0,),
@@ -20,7 +19,7 @@ _INERT = {
   "layers_to_keep": ([],),
   "directionality": ("bidi",),
 }
-_INERT_PREFIX = "pooler_"  # in configs of multilingual BERT, read by no code
+_INERT_PREFIX = "pooler_"  # in configs of multilingual BERT; no code reads them
 _ACTIVATIONS = ("gelu", "gelu_erf", "relu", "tanh", "linear")
 
 
@@ -29,24 +28,25 @@ class AlbertConfig:
   """ALBERT's shape; names and defaults are google-research/albert's.
 
   Attributes:
-    vocab_size: pieces.
+    vocab_size: number of pieces.
     embedding_size: width of the factorised embedding (ALBERT, section 3.1).
     hidden_size: width of the layers.
-    num_hidden_layers: how often a block is applied.
-    num_hidden_groups: layers of a group share one set of weights.
-    inner_group_num: blocks inside a group.
+    num_hidden_layers: number of applications of a block.
+    num_hidden_groups: number of groups; the layers of a group share weights.
+    inner_group_num: number of blocks inside a group.
     num_attention_heads: must divide hidden_size.
     intermediate_size: width of the feed-forward layer.
-    hidden_act: "gelu" is the tanh form, as google's code has it; "gelu_erf"
-      the exact one, which is Hugging Face's "gelu".
-    hidden_dropout_prob, attention_probs_dropout_prob: dropped shares.
-    max_position_embeddings: longest sequence.
-    type_vocab_size: segments.
+    hidden_act: activation function. "gelu" is the tanh approximation, as in
+      google's code; "gelu_erf" is the exact function, Hugging Face's "gelu".
+    hidden_dropout_prob, attention_probs_dropout_prob: dropout rates.
+    max_position_embeddings: length of the longest sequence.
+    type_vocab_size: number of segments.
     initializer_range: standard deviation of the truncated normal.
     layer_norm_eps: 1e-12 in google's code.
-    embedding_projection: whether there is one where embeddings are as wide as
-      the layers, too, as in transformers' AlbertModel; google's code has none.
-    inert: keys that change nothing, kept for the round trip.
+    embedding_projection: whether embeddings are projected even if
+      embedding_size equals hidden_size, as in transformers' AlbertModel; never
+      in google's code.
+    inert: keys without effect, kept for the round trip.
   """
 
   FILE: ClassVar[str] = "albert_config.json"
@@ -96,15 +96,16 @@ class AlbertConfig:
 
   @property
   def projects_embeddings(self) -> bool:
-    """Whether a projection stands between embeddings and layers."""
+    """Whether there is a projection between embeddings and layers."""
     return self.embedding_projection or self.embedding_size != self.hidden_size
 
   @classmethod
   def from_file(cls, path: str) -> "AlbertConfig":
-    """Reads a config.
+    """Reads a config from a JSON file.
 
     Raises:
-      options.InputError: when it is missing, no JSON, or has a wrong key.
+      options.InputError: when the file is missing, is not JSON, or has a wrong
+        key or value.
     """
     if not storage.exists(path):
       raise options.InputError(
@@ -114,7 +115,11 @@ class AlbertConfig:
 
   @classmethod
   def from_dict(cls, values: Any, origin: str) -> "AlbertConfig":
-    """Makes a config of JSON's values; `origin` names them in errors."""
+    """Makes a config of JSON values; errors name `origin`.
+
+    Raises:
+      options.InputError: for a wrong key or value.
+    """
     if not isinstance(values, dict):
       raise options.InputError(
         f"a JSON object in {origin}", type(values).__name__, "mend the file"
@@ -138,15 +143,15 @@ class AlbertConfig:
     return cls(**rest, inert=tuple(sorted(inert.items())))
 
   def to_json(self) -> str:
-    """Returns the config as google-research writes it."""
+    """Returns the config in google-research's JSON format."""
     values = {
       f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init
     }
     values.update(dict(values.pop("inert")))
     if self.layer_norm_eps == 1e-12:
-      del values["layer_norm_eps"]  # upstream's classes do not know the key
+      del values["layer_norm_eps"]  # unknown to google-research's code
     if not self.embedding_projection:
-      values.pop("embedding_projection", None)  # nor this one
+      values.pop("embedding_projection", None)  # unknown to it too
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
@@ -154,8 +159,8 @@ class AlbertConfig:
 class BertConfig(AlbertConfig):
   """BERT's shape; names and defaults are google-research/bert's.
 
-  To the encoder, BERT is an ALBERT whose layers share nothing and whose
-  embedding is as wide as its layers.
+  For the encoder, BERT is an ALBERT whose layers share no weights and whose
+  embedding_size equals hidden_size.
   """
 
   FILE: ClassVar[str] = "bert_config.json"
@@ -191,8 +196,8 @@ _KINDS = {
   str: "a string",
   bool: "true or false",
 }
-# The largest sizes that are built: far above any published model of these
-# families. A larger number is a slip, or made to take all memory.
+# The largest sizes that are accepted, far above any published model of these
+# families. A larger number is a typing error, or an attempt to exhaust memory.
 _LARGEST = {
   "vocab_size": 1 << 23,
   "max_position_embeddings": 1 << 20,
@@ -205,7 +210,7 @@ _LARGEST_WIDTH = 1 << 17
 
 
 def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
-  """The kinds of values: a size, a share, a name, yes or no."""
+  """Raises InputError if a value is not of a config key's type and range."""
   largest = _LARGEST.get(name, _LARGEST_WIDTH)
   right = {
     int: (

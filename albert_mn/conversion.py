@@ -1,8 +1,8 @@
-"""A checkpoint from anywhere to a model directory that gives the same numbers.
+"""Conversion of any checkpoint to a model directory with the same outputs.
 
-Nothing stands under the output's name before what was written there was read
-back and its outputs held against the source: those of the model in memory, and
-of a plain computation from the source's own arrays.
+The model directory is put in place only after it was read back and its outputs
+were compared with two others: those of the model in memory, and those of a
+plain computation from the source's own arrays.
 """
 
 import codecs
@@ -47,10 +47,10 @@ from data_prep import (
   whole_folders,
 )
 
-# How far outputs may be from the source's; relative where they are above 1.
+# Largest difference from the source's outputs; relative for outputs above 1.
 TOLERANCE = 1e-4
 
-_LONGEST = 64  # pieces of a sentence
+_LONGEST = 64  # pieces of a test sentence
 
 _FORMATS = {
   "ours": initial_weights.Format.OURS,
@@ -171,14 +171,15 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-  """A checkpoint with all that belongs to it.
+  """A checkpoint, its config and its tokenizer.
 
   Attributes:
     source: the weights.
-    config: the shape.
-    tokenizer_file: "" for none.
-    text: what to do before the tokenizer; None without one.
-    labels: a classifier's, () for a pretrained model.
+    config: the model's shape.
+    tokenizer_file: path of the tokenizer, or "".
+    text: normalisation of a text before the tokenizer; None without a
+      tokenizer.
+    labels: a classifier's labels; () for a pretrained model.
   """
 
   source: initial_weights.Source
@@ -188,7 +189,7 @@ class Opened:
   labels: tuple[str, ...]
 
   def tokenizer(self) -> tokenization.Tokenizer | None:
-    """Reads the tokenizer, with its settings."""
+    """Reads the tokenizer, with its settings; returns None if there is none."""
     if not self.text:
       return None
     return tokenization.Tokenizer.with_settings(
@@ -196,18 +197,20 @@ class Opened:
     )
 
   def model(self) -> Any:
-    """Makes a model of the shape: of two kinds, with the same interface."""
+    """Makes a new Classifier, or a PretrainingModel if there are no labels."""
     if self.labels:
       return classifier.Classifier(self.config, len(self.labels), seed=0)
     return pretraining.PretrainingModel(self.config, 0)
 
 
 def run(settings: Options) -> None:
-  """Converts, checks, puts in place, and prints what was done.
+  """Converts a checkpoint, compares outputs, and writes the model directory.
+
+  Prints what it found and did.
 
   Raises:
-    options.InputError: when it gives other outputs, and when another program
-      writes into the output folder.
+    options.InputError: when the outputs differ, and when another program writes
+      into the output folder.
   """
   with ownership.owning(settings.output_dir):
     _run(settings)
@@ -243,7 +246,10 @@ def _run(settings: Options) -> None:
 def _moved(
   settings: Options, opened: Opened, model: Any, parts: Mapping[str, Any]
 ) -> tuple[Opened, Any]:
-  """Moves a model to --resize_vocabulary; prints what that does to its loss."""
+  """Moves a model to --resize_vocabulary; prints its loss before and after.
+
+  Returns the new tokenizer with its config, and the new model.
+  """
   old = opened.tokenizer()
   if not old:
     raise options.InputError(
@@ -293,10 +299,17 @@ def write(
   inputs: tuple[np.ndarray, np.ndarray],
   expected: Mapping[str, np.ndarray],
 ) -> None:
-  """Writes a model directory aside, reads it back, and moves it into place.
+  """Writes a model directory aside, verifies it, and moves it into place.
+
+  Args:
+    settings: the options.
+    opened: the source.
+    parts: name → layer to save.
+    inputs: ids and mask of the test sentences.
+    expected: the outputs that the written model must have.
 
   Raises:
-    options.InputError: when it gives other outputs.
+    options.InputError: when its outputs differ.
   """
   with whole_folders.trial(settings.output_dir) as folder:
     model_directory.save(
@@ -319,7 +332,7 @@ def write(
 
 
 def _beside(opened: Opened) -> Callable[[str], None] | None:
-  """Returns what writes the baseline of a model directory; None for none."""
+  """Returns the function that writes a model directory's blend, or None."""
   if opened.source.kind is not initial_weights.Format.OURS:
     return None
   folder = initial_weights.folder_of(opened.source.path)
@@ -329,17 +342,17 @@ def _beside(opened: Opened) -> Callable[[str], None] | None:
 
 
 def _step(path: str) -> int:
-  """The step of weights, which a folder's only checkpoint may name; or 0."""
+  """Returns the step in the manifest or the checkpoint's name; 0 if unknown."""
   return model_directory.step(path) or model_directory.step(
     "" if huggingface.is_weights(path) else model_directory.find_weights(path)
   )
 
 
 def _opened(settings: Options) -> Opened:
-  """Finds out what there is, and reads it.
+  """Reads checkpoint, config, tokenizer and labels.
 
   Raises:
-    options.InputError: when something is missing or contradicts a flag.
+    options.InputError: when a part is missing or contradicts a flag.
   """
   path = settings.init_checkpoint
   kind = initial_weights.format_of(path)
@@ -406,10 +419,11 @@ def _require_fit(opened: Opened) -> None:
 
 
 def _labels(settings: Options, source: initial_weights.Source) -> Sequence[str]:
-  """Returns a classifier's labels; none for another model.
+  """Returns a classifier's labels; [] for another model.
 
   Raises:
-    options.InputError: when there are others than outputs, or none.
+    options.InputError: when labels and outputs differ in number, labels repeat,
+      or their meaning is unknown.
   """
   outputs_ = _classifier_outputs(source)
   if not outputs_:
@@ -437,7 +451,7 @@ def _labels(settings: Options, source: initial_weights.Source) -> Sequence[str]:
 
 
 def _label_type(source: initial_weights.Source) -> str:
-  """Returns what a classifier predicts, where something beside it says so."""
+  """Returns the label type of a classifier, by default "class"."""
   folder = initial_weights.folder_of(source.path)
   if source.kind is initial_weights.Format.HUGGING_FACE:
     return huggingface.label_type(folder)
@@ -445,13 +459,13 @@ def _label_type(source: initial_weights.Source) -> str:
 
 
 def _known_of(source: initial_weights.Source) -> dict[str, Any]:
-  """Returns what the manifest of a directory or an export of ours tells."""
+  """Returns the parameters in the manifest beside the weights, or {}."""
   content = manifest.find(initial_weights.folder_of(source.path)) or {}
   return dict(content.get("parameters", {}))
 
 
 def _classifier_outputs(source: initial_weights.Source) -> int:
-  """Returns how many labels a text classifier has; 0 where it is none."""
+  """Returns the number of outputs of a text classifier; 0 for another model."""
   if source.kind is initial_weights.Format.OURS:
     folder = initial_weights.folder_of(source.path)
     path = os.path.join(folder, model_directory.LABELS)
@@ -462,7 +476,7 @@ def _classifier_outputs(source: initial_weights.Source) -> int:
   if name not in source.arrays:
     return 0
   if not any(held.startswith(pooler) for held in source.arrays):
-    return 0  # what classifies pieces needs no pooler
+    return 0  # a classifier of pieces
   if source.kind is initial_weights.Format.HUGGING_FACE:
     folder = initial_weights.folder_of(source.path)
     if head := huggingface.other_head(folder):
@@ -474,7 +488,14 @@ def _classifier_outputs(source: initial_weights.Source) -> int:
 def _named_labels(
   settings: Options, source: initial_weights.Source, number: int
 ) -> list[str]:
-  """Returns labels of the file, those beside the weights, or numbered ones."""
+  """Returns a classifier's labels.
+
+  They come from --labels_file, else from files beside the weights; unnamed
+  labels of Hugging Face are LABEL_0, LABEL_1, ….
+
+  Raises:
+    options.InputError: when a TensorFlow checkpoint has no file of labels.
+  """
   if settings.labels_file:
     return read_labels(settings.labels_file)
   folder = initial_weights.folder_of(source.path)
@@ -482,7 +503,7 @@ def _named_labels(
   if storage.exists(beside):
     return read_labels(beside)
   if source.kind is initial_weights.Format.HUGGING_FACE:
-    # What transformers calls them where nobody did.
+    # transformers' names of unnamed labels.
     return huggingface.labels(folder) or [f"LABEL_{i}" for i in range(number)]
   raise options.InputError(
     f"--labels_file with the {number} labels of the classifier",
@@ -492,10 +513,10 @@ def _named_labels(
 
 
 def read_labels(path: str) -> list[str]:
-  """Reads labels, one a line or as a JSON list.
+  """Reads labels from a file: one on each line, or a JSON list.
 
   Raises:
-    options.InputError: when the list holds anything but strings and numbers.
+    options.InputError: when the list contains anything but strings and numbers.
   """
   content = storage.read_bytes(path).removeprefix(codecs.BOM_UTF8)
   if not content.lstrip().startswith(b"["):
@@ -507,7 +528,7 @@ def read_labels(path: str) -> list[str]:
 
 
 def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
-  """What decided the content, and what a predictor must know."""
+  """Returns the parameters of the manifest, which a predictor needs."""
   known = _known_of(opened.source)
   if opened.source.kind is not initial_weights.Format.OURS:
     told, known = known, {"from": opened.source.kind.value}
@@ -532,7 +553,7 @@ def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
 
 
 def described(opened: Opened, loaded: initial_weights.Loaded) -> list[str]:
-  """Says what was found, line by line."""
+  """Returns lines about the source: shape, tokenizer, labels, weights."""
   config, source = opened.config, opened.source
   lines = [
     f"{source.path}: {config.FAMILY} of {source.kind.value}, "
@@ -554,7 +575,7 @@ def described(opened: Opened, loaded: initial_weights.Loaded) -> list[str]:
 
 
 def why(name: str) -> str:
-  """Says why a name is no weight of ours."""
+  """Returns the reason why a weight of the source is not used."""
   if name in huggingface.BUFFERS:
     return "counts positions, which needs no weight"
   last = name.split()[-1]
@@ -570,7 +591,10 @@ def why(name: str) -> str:
 
 
 def sentences(opened: Opened) -> tuple[np.ndarray, np.ndarray]:
-  """Returns ids and mask of real sentences; without a tokenizer of random pieces."""
+  """Returns ids and mask of test sentences, int32 [sentences, length].
+
+  Without a tokenizer the ids are random.
+  """
   tokenizer, config = opened.tokenizer(), opened.config
   longest = min(_LONGEST, config.max_position_embeddings)
   if tokenizer:
@@ -597,7 +621,7 @@ def outputs(
   mask: np.ndarray,
   of_pieces: bool = False,
 ) -> dict[str, np.ndarray]:
-  """Computes what the parts give, by the names of PlainModel.outputs."""
+  """Returns the outputs of the parts, with the names of PlainModel.outputs."""
   segments = np.zeros_like(ids)
   encoded = parts["encoder"](tf.constant(ids), tf.constant(mask), segments)
   tensors = {
@@ -627,12 +651,16 @@ def _compare(
   computed: Mapping[str, np.ndarray],
   expected: Mapping[str, np.ndarray],
 ) -> None:
-  """Refuses outputs that are further apart than TOLERANCE; prints how far."""
+  """Prints the largest difference of two sets of outputs.
+
+  Raises:
+    options.InputError: when it is above TOLERANCE.
+  """
   worst = 0.0
   for name in computed.keys() & expected.keys():
     value, wanted = computed[name], expected[name]
     apart = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
-    # nan is further than any tolerance.
+    # NaN counts as an infinite difference.
     worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
   names = ", ".join(sorted(computed.keys() & expected.keys()))
   if not worst <= TOLERANCE:

@@ -9,7 +9,7 @@ from data_prep import options
 
 
 def main(settings: conversion.Options) -> None:
-  """Converts."""
+  """Converts a checkpoint, as the flags say."""
   conversion.run(settings)
 
 

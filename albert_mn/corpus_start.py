@@ -34,34 +34,34 @@ from data_prep import (
   tokenization,
 )
 
-# No more pieces are counted: records are shuffled, so that the first ones are
-# a fair sample, and the statistics of 64 million pieces no longer change much.
+# Largest number of counted pieces. Records are shuffled, so the first ones are
+# a fair sample, and after 64 million pieces the statistics hardly change.
 MOST_PIECES = 1 << 26
 _RECORDS_A_STRETCH = 4096
 
-# Mean length of a word embedding and of a position embedding. Layer norm
-# removes the scale of their sum: the ratio of the two counts, and the scale of
-# the output layer's logits, which uses the word embeddings too.
+# Mean norm of a word embedding and of a position embedding. Layer norm removes
+# the scale of their sum, so their ratio matters, and the scale of the logits,
+# because the output layer uses the word embeddings too.
 _LENGTH = 0.5
 # The exponent that makes frequent contexts count less (Levy et al. 2015,
 # section 3.1, context distribution smoothing).
 _SMOOTHING = 0.75
 # The shortest wave is just longer than two positions.
 _SHORTEST_WAVE = 2.5
-# What the heads look at, in the order in which they are given out.
+# The offsets at which the heads look, in the order of the heads.
 _OFFSETS = (-1, 1, -2, 2, -3, 3)
-_GAIN = 4.0  # of queries and keys in the dimensions of the positions
+_GAIN = 4.0  # scale of queries and keys in the position dimensions
 _NOISE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-  """What is kept of the counts.
+  """Frequencies and vectors of pieces, computed from the counts.
 
   Attributes:
     log_frequencies: float32 [vocab_size], with mean 0.
-    vectors: float32 [vocab_size, width], of mean length 1; zeros for pieces
-      that were not seen.
+    vectors: float32 [vocab_size, width], with mean norm 1; zeros for pieces
+      that do not occur.
   """
 
   log_frequencies: np.ndarray
@@ -77,12 +77,13 @@ def of_records(
   """Counts the pieces of records, and factorises the counts.
 
   Args:
-    record_set: what will be trained on.
-    tokenizer: the one that made the records.
+    record_set: the training records.
+    tokenizer: the tokenizer that made the records.
     config: the shape of the model to initialize.
-    workers: processes; 0 means one for each core.
+    workers: number of processes; 0 means one for each core.
   """
-  # 64 million pieces take 0.3 GB, the tables 2 GB; to parse takes time.
+  # Kept in memory, because parsing takes time: 64 million pieces take 0.3 GB,
+  # the tables 2 GB.
   stretches = list(_stretches(record_set, tokenizer.special))
   frequencies = cooccurrence.frequencies(stretches, tokenizer.vocab_size)
   counts = cooccurrence.count(stretches, frequencies, workers)
@@ -98,7 +99,7 @@ def of_records(
 def _stretches(
   record_set: inputs.RecordSet, special: np.ndarray
 ) -> Iterator[np.ndarray]:
-  """Yields the records' text, int32 [n], a −1 where it is interrupted."""
+  """Yields the records' unmasked ids, int32 [n]; −1 separates texts."""
   dataset = tf.data.TFRecordDataset(list(record_set.files))
   left = MOST_PIECES
   for serialized in dataset.batch(_RECORDS_A_STRETCH).prefetch(1):
@@ -107,7 +108,8 @@ def _stretches(
     text = (features[records.INPUT_MASK].numpy() > 0) & ~special[ids]
     ids = np.where(text, ids, -1)
     ids = np.pad(ids, ((0, 0), (0, 1)), constant_values=-1).reshape(-1)
-    # Padding takes no room: of a row of -1s the first one says it all.
+    # Of several -1 in a row, only the first is kept, so that padding takes no
+    # memory.
     yield ids[(ids >= 0) | (np.roll(ids, 1) >= 0)]
     left -= int(text.sum())
     if left <= 0:
@@ -127,15 +129,15 @@ def _unmasked(features: dict[str, np.ndarray]) -> np.ndarray:
 def of_counts(counts: cooccurrence.Counts, width: int) -> Statistics:
   """Factorises counts into one vector for each piece.
 
-  Half of the dimensions come from near neighbours, which say how a piece is
-  used, half from the pieces of one block, which say what a text is about.
+  Half of the dimensions come from neighbouring pieces, which reflect grammar;
+  the other half from pieces of the same block, which reflect the topic.
 
   Args:
-    counts: of the text.
+    counts: counts of the training text.
     width: dimensions of the vectors, at least 2.
   """
   smoothed = np.log(counts.frequencies + 0.5)
-  # One thread: the bytes do not depend on the machine's number of cores.
+  # With one thread the result does not depend on the number of cores.
   with threadpoolctl.threadpool_limits(1):
     halves = [
       _factors(table, dimensions)
@@ -181,17 +183,17 @@ def _factors(table: np.ndarray, width: int) -> np.ndarray:
 
 
 def position_dimensions(config: configs.AlbertConfig) -> int:
-  """Returns how many dimensions of the embeddings are the positions'.
+  """Returns the number of embedding dimensions used for positions.
 
-  A quarter of the embedding, at most 32, and no more than one attention head
-  can compare.
+  It is a quarter of the embedding, at most 32, and at most the width of an
+  attention head.
   """
   head = config.hidden_size // config.num_attention_heads
   return min(config.embedding_size // 4, head, 32) // 2 * 2
 
 
 def word_dimensions(config: configs.AlbertConfig) -> int:
-  """Returns how many dimensions of the embeddings are the words'."""
+  """Returns the number of embedding dimensions used for words."""
   return config.embedding_size - position_dimensions(config)
 
 
@@ -201,13 +203,14 @@ def assign(
   special: np.ndarray,
   seed: int,
 ) -> None:
-  """Sets the weights of a new model.
+  """Replaces the random weights of a new model by the counted ones.
 
   Args:
-    model: of random weights.
-    statistics: of `word_dimensions` dimensions.
-    special: bool [vocab_size], pieces that no text contains.
-    seed: of the special pieces' vectors, of the projection and of the noise.
+    model: a new model.
+    statistics: with vectors of `word_dimensions` dimensions.
+    special: bool [vocab_size], the pieces that no text contains.
+    seed: seed of the special pieces' vectors, of the projection and of the
+      noise.
   """
   config, encoder = model.encoder.config, model.encoder
   random = np.random.default_rng(seed)
@@ -251,13 +254,13 @@ def _word_table(
 
 
 def _waves(length: int, dimensions: int) -> np.ndarray:
-  """Returns the waves' angular frequencies, [dimensions / 2]."""
+  """Returns the angular frequencies of the sinusoids, [dimensions / 2]."""
   lengths = np.geomspace(_SHORTEST_WAVE, 2 * length, dimensions // 2)
   return 2 * np.pi / lengths
 
 
 def _sinusoids(positions: np.ndarray, waves: np.ndarray) -> np.ndarray:
-  """Returns cosines and sines, [positions, 2 · waves], each row of length 1."""
+  """Returns cosines and sines, [positions, 2 · waves], with rows of norm 1."""
   angles = positions[:, None] * waves
   return np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(waves))
 
@@ -268,17 +271,17 @@ def _look_at_neighbours(
   waves: np.ndarray,
   random: np.random.Generator,
 ) -> None:
-  """Makes some heads of a block look at fixed distances.
+  """Sets queries and keys so that some heads look at fixed offsets.
 
-  A query at position i is turned by the angle of the offset d, so that it is
-  most like the key at position i + d: q · k = Σ cos(ω (i + d − j)).
+  The query at position i is rotated by the angle of the offset d, so that it is
+  most similar to the key at position i + d: q · k = Σ cos(ω (i + d − j)).
 
   Args:
-    block: of random weights.
-    to_hidden: [places, hidden_size], where the positions' dimensions are in
-      the layers' inputs.
+    block: the block to change.
+    to_hidden: [places, hidden_size], the map from position dimensions to the
+      layers' inputs.
     waves: [places / 2], angular frequencies.
-    random: of the noise.
+    random: generator of the noise.
   """
   query, key = (block.parts()[name].kernel for name in ("query", "key"))
   queries, keys = query.numpy(), key.numpy()  # [hidden, heads, width]
@@ -295,16 +298,16 @@ def _look_at_neighbours(
 
 
 def _add_the_mean(block: encoders.EncoderBlock, to_hidden: np.ndarray) -> None:
-  """Makes the last head of a block add the mean of the text's word vectors.
+  """Sets the last head so that it adds the mean of the text's word vectors.
 
-  The head's queries and keys are near 0, so that its attention is uniform; its
-  values are the leading dimensions of both halves of the vectors (`of_counts`),
-  which the output puts back where they were.
+  Its queries and keys are close to 0, so its attention is uniform. Its values
+  are the leading dimensions of both halves of the vectors (`of_counts`); the
+  output projection puts them back in the same dimensions.
 
   Args:
-    block: of random weights.
-    to_hidden: [width, hidden_size], where the dimensions of the word vectors
-      are in the layers' inputs.
+    block: the block to change.
+    to_hidden: [width, hidden_size], the map from word dimensions to the layers'
+      inputs.
   """
   query, key, value, output = (
     block.parts()[name].kernel
@@ -326,12 +329,15 @@ def _add_the_mean(block: encoders.EncoderBlock, to_hidden: np.ndarray) -> None:
 
 
 def _offsets(heads: int) -> Sequence[int]:
-  """Returns the distances, one a head; at least a quarter look anywhere."""
+  """Returns the offsets; head k has the k-th one, the other heads have none.
+
+  At least a quarter of the heads have no offset.
+  """
   return _OFFSETS[: 3 * heads // 4]
 
 
 def _turn(offset: int, waves: np.ndarray) -> np.ndarray:
-  """Returns the rotation of cosines and sines by an offset, [places, places]."""
+  """Returns the rotation of the sinusoids by an offset, [places, places]."""
   cosines = np.diag(np.cos(offset * waves))
   sines = np.diag(np.sin(offset * waves))
   return np.block([[cosines, -sines], [sines, cosines]])

@@ -9,7 +9,7 @@ from data_prep import options
 
 
 def main(settings: remote_weights.Options) -> None:
-  """Fetches."""
+  """Downloads weights, as the flags say."""
   remote_weights.fetch(settings)
 
 

@@ -1,7 +1,7 @@
-"""Whole entities found or not: precision, recall and F1 as seqeval's.
+"""Scores of whole entities: precision, recall and F1 as in seqeval.
 
-An entity counts where its first and last character and its type are right
-(CoNLL 2003's measure).
+A predicted entity is correct if its start, end and type are correct (CoNLL
+2003).
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ from albert_mn import judgements
 
 
 class Entities(judgements.Judgement):
-  """Sets of (start, end, type) a text.
+  """A judgement of entities: each text has a set of (start, end, type).
 
-  Of a `Judgement`, `names` are the types, `truth` and `answers` arrays of
-  frozensets.
+  `names` are the entity types; `truth` and `answers` are arrays of frozensets,
+  one for each text.
   """
 
   MUCH = "wrong entities"
@@ -27,7 +27,10 @@ class Entities(judgements.Judgement):
     return np.array([truth == answer for truth, answer in pairs], bool)
 
   def mistakes(self, most: int) -> list[judgements.Mistake]:
-    """Those that were missed, and those that are none, as TYPE start-end."""
+    """Returns the texts with the most missed and wrong entities.
+
+    The entities are written as TYPE start-end.
+    """
     pairs = zip(self.truth, self.answers, strict=True)
     wrong = np.array([len(truth ^ answer) for truth, answer in pairs], int)
     worst = np.argsort(-wrong, kind="stable")[:most]
@@ -60,7 +63,10 @@ class Entities(judgements.Judgement):
     return "\n".join([f"{'':>{width}} {head}", "", *lines, ""])
 
   def counts(self) -> np.ndarray:
-    """Returns [types, 3] integers: entities right, told, and true."""
+    """Returns the numbers of entities correct, predicted and true.
+
+    The result is int [types, 3].
+    """
     counts = {name: [0, 0, 0] for name in self.names}
     for truth, answer in zip(self.truth, self.answers, strict=True):
       for place, entities in enumerate((truth & answer, answer, truth)):
@@ -69,7 +75,10 @@ class Entities(judgements.Judgement):
     return np.array(list(counts.values()), int).reshape(-1, 3)
 
   def average(self, kind: str) -> tuple[float, float, float]:
-    """Returns the average as seqeval: without types that neither side has."""
+    """Returns the average as seqeval does, without types that do not occur.
+
+    Such a type has neither a true nor a predicted entity.
+    """
     counts = self.counts()
     present = counts[counts.any(axis=1)]
     if kind == "micro" or not present[:, 2].any():
@@ -79,14 +88,14 @@ class Entities(judgements.Judgement):
     )
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
-    """Returns the rows of all types, 0 for one that neither side has."""
+    """Returns the scores of each type; 0 for a type that does not occur."""
     return [
       row if counts.any() else (row[0], 0.0, 0.0, 0.0, 0)
       for row, counts in zip(super().per_label(), self.counts(), strict=True)
     ]
 
   def note(self) -> str:
-    """Says how the scores treat a type that is not there."""
+    """Returns how the scores treat a type that does not occur; "" for none."""
     if self.counts().any(axis=1).all():
       return ""
     return (

@@ -1,4 +1,4 @@
-"""From held-out rows to the files that say how good a classifier is."""
+"""The evaluation of a classifier on held-out rows, and its result files."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from albert_mn import (
 )
 from data_prep import classifier_data, storage
 
-# Longer reports are not repeated in the log.
+# Reports on more labels are not repeated in the log.
 _LOGGED_LABELS = 40
 
 
@@ -40,15 +40,16 @@ def evaluate(
   """Writes eval_results.txt, report.txt, .html and .json, confusion_matrix.png.
 
   Args:
-    output_dir: where to.
+    output_dir: folder for the files.
     task_name: decides the names in eval_results.txt.
-    predictor: what is judged.
-    rows: held_out, and what the baseline is trained on.
+    predictor: the model to evaluate.
+    rows: its held_out rows are evaluated; a baseline is trained on its train
+      rows if the model has no blend.
     batch_size: texts a batch.
-    reseeded: the same trained with other seeds.
+    reseeded: models of the same training with other seeds.
 
   Returns:
-    What eval_results.txt holds.
+    the content of eval_results.txt.
   """
   judged = judge(predictor, rows.held_out, batch_size)
   if predictor.blend:
@@ -87,7 +88,7 @@ def evaluate(
 
 
 def rival_name(predictor: classifier.Predictor) -> str:
-  """Returns what the baseline is."""
+  """Returns the name of the baseline for reports."""
   if predictor.problem.TYPE == tagging.ENTITIES:
     return "the training rows' entities, found again by their words"
   if predictor.problem.TYPE == problems.REGRESSION:
@@ -96,12 +97,13 @@ def rival_name(predictor: classifier.Predictor) -> str:
 
 
 class Judged(NamedTuple):
-  """What a predictor said of rows.
+  """The answers of a predictor, compared with the truth.
 
   Attributes:
-    voices: its answers and, where it has a blend, those of its two parts.
-    loss: the mean over rows, that of the network at temperature 1 where there
-      is no blend.
+    voices: the judgement of its answers and, if it has a blend, of the network
+      alone and the baseline alone.
+    loss: mean loss over the rows; without a blend, that of the network at
+      temperature 1.
   """
 
   voices: reports.Voices
@@ -113,7 +115,7 @@ def judge(
   rows: Sequence[classifier_data.Row],
   batch_size: int,
 ) -> Judged:
-  """Returns the answers to rows."""
+  """Predicts rows, and compares the answers with the truth."""
   parts, loss, counted = [], 0.0, 0
   step = problems.rows_at_once(len(predictor.names))
   for first in range(0, len(rows), step):
@@ -126,7 +128,8 @@ def judge(
       scores = beside.scores(predictor.cleaned(texts))
       logits = beside.factors.logits(logits, scores)
       part.insert(0, _told(predictor, targets, logits))
-      # Distances are no probabilities: they say nothing of calibration.
+      # An SVM's distances are no probabilities, so their calibration is not
+      # measured.
       rival = _told(predictor, targets, scores)
       part.append(dataclasses.replace(rival, sure=None))
     loss += predictor.problem.mean_loss(logits, targets) * len(targets)
@@ -175,11 +178,12 @@ def _entities(
 def _results(
   task_name: str, loss: float, voices: reports.Voices
 ) -> dict[str, Any]:
-  """The lines of eval_results.txt, under the names of the predecessors.
+  """Returns the content of eval_results.txt, with the predecessors' names.
 
-  `loss` is the Estimator's mean over batches there, `eval_loss` the mean over
-  rows; here both are the latter. Where a blend answers, the accuracy of its
-  network alone, which is that of most exports, and of its baseline stand too.
+  There `loss` is the Estimator's mean over batches and `eval_loss` the mean
+  over rows; here both are the mean over rows. With a blend, the accuracies of
+  the network alone and of the baseline alone are included: most exports contain
+  the network only.
   """
   losses: dict[str, Any] = {"eval_loss": loss, "loss": loss}
   model, scores = voices.model, voices.model.scores()
@@ -197,7 +201,10 @@ def _results(
 
 
 def _without_copies(rows: task_rows.Rows) -> np.ndarray | None:
-  """Says which held-out rows no training row is a near copy of."""
+  """Returns which held-out rows are no near copies of training rows, or None.
+
+  Returns a bool array [rows]; None if copies were not searched for.
+  """
   if rows.copied is None:
     return None
   return np.array([row.line not in rows.copied for row in rows.held_out])
@@ -208,7 +215,7 @@ def _notes(
   model: judgements.Judgement,
   seeds: Sequence[Mapping[str, float]],
 ) -> list[str]:
-  """Says what was not read, how to read the scores, and what seeds scored."""
+  """Returns the report's notes on truncation, scores, seeds and the blend."""
   cut = predictor.framer.counts.said(predictor.max_seq_length)
   notes = [f"{cut}."] if cut else []
   if predictor.temperature != 1 and not predictor.blend:
@@ -225,7 +232,7 @@ def _notes(
 
 
 def _faults(predictors: Sequence[classifier.Predictor]) -> list[str]:
-  """Says which trainings learnt nothing, why, and what to do."""
+  """Returns a sentence for each training that learnt nothing, with advice."""
   said = []
   for predictor in predictors:
     parameters = predictor.manifest["parameters"]
@@ -238,7 +245,7 @@ def _faults(predictors: Sequence[classifier.Predictor]) -> list[str]:
 
 
 def _of_seeds(seeds: Sequence[Mapping[str, float]]) -> str:
-  """Gives mean ± sample deviation of the scores."""
+  """Returns mean ± sample standard deviation of each score over the seeds."""
   said = []
   for name in seeds[0]:
     values = [seed[name] for seed in seeds]
@@ -259,7 +266,7 @@ def _write_json(
   notes: Sequence[str],
   faults: Sequence[str],
 ) -> None:
-  """Writes every number of the report, and its notes, for programs."""
+  """Writes report.json: all numbers and notes of the report."""
   model = voices.model
   content: dict[str, Any] = {
     "rows": len(model.truth),
@@ -293,14 +300,17 @@ def _write_json(
 
 
 def _as_json(scores: Mapping[str, float]) -> dict[str, float | None]:
-  """Puts null for what is undefined: JSON has no NaN."""
+  """Returns the scores with None for NaN, because JSON has no NaN."""
   return {n: None if math.isnan(v) else v for n, v in scores.items()}
 
 
 def _rival(
   predictor: classifier.Predictor, rows: task_rows.Rows
 ) -> judgements.Judgement | None:
-  """Returns the baseline's answers, trained on the model's training rows."""
+  """Trains the baseline on the training rows; returns its judgement, or None.
+
+  The result is None without training rows, or with too many labels.
+  """
   if not rows.train:
     logging.warning("no training rows given: the report has no baseline")
     return None
@@ -320,7 +330,7 @@ def _rival(
     return _entities(predictor, rows.held_out, known)
   truth = problem.targets(rows.held_out)
   if problem.TYPE == problems.CLASS:
-    # Of a model that was trained on other rows, these may have other labels.
+    # If the model was trained on other rows, these rows may have other labels.
     problem = problems.of_rows(problems.CLASS, rows.train)
   linear = baseline.fitted(problem, texts, problem.targets(rows.train))
   if not linear:
@@ -334,5 +344,6 @@ def _rival(
     judged = dataclasses.replace(
       judged, names=names, answers=numbers[judged.answers]
     )
-  # Distances are no probabilities: they say nothing of calibration.
+  # An SVM's distances are no probabilities, so their calibration is not
+  # measured.
   return dataclasses.replace(judged, sure=None)

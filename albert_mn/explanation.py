@@ -1,11 +1,12 @@
-"""What a model looked at: its attention, and which pieces spoke for its answer.
+"""Explanations of a model's answer: attention weights and attributions.
 
-Attention is the model's own, as its softmax gave it. Attribution is integrated
-gradients (Sundararajan et al. 2017, arXiv 1703.01365): what each piece adds to
-the answer's score on the way from a baseline, here the same text with [MASK]
-in the place of each piece, to the text. The parts sum to the difference. Where
-the TF-IDF baseline answers beside the network, its n-grams are parts too: the
-way begins without any of them, and goes to the text's with the same steps.
+The attention weights are the model's own, after softmax. The attributions are
+integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365): the
+contribution of each piece to the difference of the score between the text and a
+baseline, which is the same text with every piece replaced by [MASK]. The
+contributions sum to the difference. If the TF-IDF baseline answers beside the
+network, its n-grams contribute too: the path starts without n-grams and ends
+with those of the text, at the same points.
 """
 
 import dataclasses
@@ -31,26 +32,27 @@ from data_prep import (
   tokenization,
 )
 
-# Where the sum misses the difference by more, twice as many points are taken.
+# If the sum differs from the difference of the scores by more than this share,
+# the number of points is doubled.
 _MOST_MISSED = 0.01
 _FEWEST_POINTS, _MOST_POINTS = 32, 256
-_AT_ONCE = 8  # points: memory is that of a training step of so many texts
+_AT_ONCE = 8  # points at once: memory as in a training step of 8 texts
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """A classifier's answer, and which pieces spoke for it.
+  """A classifier's answer, with the contribution of each piece.
 
   Attributes:
     names: the labels.
-    probabilities: [labels], of each.
-    attribution: float64 [length], what each piece adds to the score; 0 for
-      what is in the baseline too.
-    score: of the likeliest label, its log-odds: log(p / (1 - p)).
-    baseline_score: the same label's for the baseline.
-    points: on the way, at which gradients were taken.
-    grams: what each n-gram of the text that the baseline knows adds, by its
-      name, the largest part first; {} where the network answers alone.
+    probabilities: [labels].
+    attribution: float64 [length], the contribution of each piece to the score;
+      0 for special pieces, which are in the baseline too.
+    score: the log-odds of the most probable label, log(p / (1 - p)).
+    baseline_score: the log-odds of the same label for the baseline.
+    points: number of points on the path at which gradients were taken.
+    grams: known n-gram of the text → its contribution, largest first; {} if the
+      network answers alone.
   """
 
   names: list[str]
@@ -67,30 +69,30 @@ class Answer:
 
   @property
   def missed(self) -> float:
-    """By how much the parts fail to sum to what they are parts of."""
+    """Sum of all contributions minus the difference of the scores."""
     parts = self.attribution.sum() + sum(self.grams.values())
     return float(parts - (self.score - self.baseline_score))
 
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-  """What a model looked at in a text, or in a pair of them.
+  """Attention and contributions for a text, or for a pair of texts.
 
   Attributes:
-    pieces: [length], [CLS] and [SEP] too. Each has the letters of the text as
-      it was given, behind the tokenizer's mark of its place ("▁" before a word,
-      "##" inside one). A piece that shares its letter with the next one, such
-      as a byte of an emoji, has its own name.
-    words: [length], the number of the word that each is a part of.
-    word_texts: of each word, its letters in the text as it was given; "▁" for
-      white space alone.
+    pieces: [length], with [CLS] and [SEP]. Each piece has its letters as in the
+      given text, behind the tokenizer's mark ("▁" before a word, "##" inside a
+      word). A piece that shares its letter with the next piece, such as a byte
+      of an emoji, has its vocabulary name.
+    words: [length], the number of each piece's word.
+    word_texts: the letters of each word in the given text; "▁" for white space
+      only.
     segments: [length], 1 in the second text of a pair.
-    cut: pieces of the text that are not shown. The model has no room for them,
-      or reads them in other windows than the first.
-    windows: in how many windows a classifier reads the text; the first of them
-      is shown, and a prediction is the mean of all.
+    cut: number of pieces that are not shown, because the model does not read
+      them, or reads them in later windows.
+    windows: number of windows in which a classifier reads the text; only the
+      first window is shown, but a prediction is the mean over all.
     attention: float32 [layers, heads, from, to]; rows sum to 1.
-    answer: None for a model that is no classifier.
+    answer: None if the model is no classifier.
   """
 
   pieces: list[str]
@@ -108,8 +110,8 @@ class _Framed:
   """`[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`.
 
   Attributes:
-    ids: of the pieces.
-    surfaces: of each piece, its stretch of the text as it was given.
+    ids: ids of the pieces.
+    surfaces: the part of the given text that each piece covers.
     segments, cut, windows: as in Explanation.
   """
 
@@ -122,13 +124,13 @@ class _Framed:
 
 @dataclasses.dataclass(frozen=True)
 class _Voice:
-  """What the baseline says of a text.
+  """The scores of the TF-IDF baseline for a text.
 
   Attributes:
-    scores: float64 [labels], of the text's n-grams together.
-    shift: float64 [labels], what it says of any text.
-    names: of the n-grams that are in the text.
-    weights: float64 [labels, n-grams], what each adds to the scores.
+    scores: float64 [labels], the sum over the text's n-grams.
+    shift: float64 [labels], the constant scores for any text.
+    names: the known n-grams of the text.
+    weights: float64 [labels, n-grams], the score of each n-gram.
   """
 
   scores: np.ndarray
@@ -138,12 +140,12 @@ class _Voice:
 
   @classmethod
   def none(cls, labels: int) -> "_Voice":
-    """Returns the voice of no baseline."""
+    """Returns scores of 0, for a model without a baseline."""
     return cls(np.zeros(labels), np.zeros(labels), [], np.zeros((labels, 0)))
 
   @classmethod
   def of(cls, beside: blend.Blend, text: str) -> "_Voice":
-    """Returns what a baseline says, by its factor in the answer."""
+    """Returns a baseline's scores for a text, times its factor in the blend."""
     linear, factor = beside.linear, beside.factors.baseline
     row = linear.grams.matrix([text])
     weights = factor * row.data * linear.weights[:, row.indices]
@@ -155,37 +157,45 @@ class _Voice:
     )
 
   def added(self, place: float) -> tf.Tensor:
-    """Returns float32 [labels], at a place from 0, no n-gram, to 1, all."""
+    """Returns the scores at a point of the path, float32 [labels].
+
+    Args:
+      place: from 0, without n-grams, to 1, with all n-grams.
+    """
     return tf.constant(self.shift + place * self.scores, tf.float32)
 
   def parts(self, slopes: np.ndarray) -> dict[str, float]:
-    """Returns what each n-gram adds to a score of such slopes [labels]."""
+    """Returns n-gram → contribution to a score, largest first.
+
+    Args:
+      slopes: [labels], the gradient of the score with respect to the logits.
+    """
     added = slopes @ self.weights
     order = np.argsort(-np.abs(added), kind="stable").tolist()
     parts: dict[str, float] = {}
-    for place in order:  # a word and a part of it may have one name
+    for place in order:  # a word and a letter n-gram may have one name
       name = self.names[place]
       parts[name] = parts.get(name, 0.0) + float(added[place])
     return parts
 
 
 class Explainer:
-  """Says what a model looked at.
+  """Computes explanations of a model's answers.
 
     explainer = Explainer.load("runs/topics/model")
     explainer.explain("Бөхийн барилдаан").answer.label  # "sports"
 
   Args:
-    encoder: of the model.
-    tokenizer: its own.
-    max_seq_length: ids of a text, the special ones included.
-    head: [batch, hidden_size] to [batch, labels]; None for a model that
-      was only pretrained, or whose output is a number.
-    problem: what the head's outputs mean.
-    clean: what is done to a text before it is read.
-    long_text: which part of a longer text is read, as in `framing.Framer`.
-    beside: the baseline that answers beside the head; None for none.
-    pooled_by: one of `pooling.KINDS`, what the head reads.
+    encoder: the model's encoder.
+    tokenizer: the model's tokenizer.
+    max_seq_length: ids of an input, including special pieces.
+    head: function from [batch, hidden_size] to logits [batch, labels]; None for
+      a pretrained model or a regression.
+    problem: the meaning of the head's outputs.
+    clean: cleans a text before the tokenizer.
+    long_text: the part of a long text to read, as in `framing.Framer`.
+    beside: the blend with the baseline; None if the network answers alone.
+    pooled_by: the kind of pooling, one of `pooling.KINDS`.
   """
 
   def __init__(
@@ -211,7 +221,7 @@ class Explainer:
 
   @classmethod
   def of(cls, predictor: classifier.Predictor) -> "Explainer":
-    """Explains what a predictor says, with its weights."""
+    """Returns an explainer of a predictor's answers."""
     model, problem = predictor.model, predictor.problem
     beside = predictor.blend
     factor = beside.factors.network if beside else 1 / predictor.temperature
@@ -233,16 +243,16 @@ class Explainer:
   def load(
     cls, path: str, spm_model_file: str = "", gelu: str = "auto"
   ) -> "Explainer":
-    """Reads a classifier, or anything that `initial_weights` can read.
+    """Reads a classifier, or another model that `initial_weights` can read.
 
     Args:
-      path: a model directory of ours, a TF 1 checkpoint or a directory of
-        Hugging Face's.
-      spm_model_file: the SentencePiece model, where none lies beside it.
-      gelu: of `foreign_configs.gelu_option`.
+      path: a model directory, a TF 1 checkpoint or a Hugging Face directory.
+      spm_model_file: the SentencePiece model, if none lies beside the weights.
+      gelu: as in `foreign_configs.gelu_option`.
 
     Raises:
-      options.InputError: for what is no model, and for `gelu` of one of ours.
+      options.InputError: when there is no model at `path`, or `gelu` is given
+        for a model of this project.
     """
     described = manifest.find(path) or {}
     if described.get("kind") == classifier.KIND and gelu == "auto":
@@ -270,11 +280,11 @@ class Explainer:
     return cls(encoder, tokenizer, config.max_position_embeddings)
 
   def explain(self, text: str, pair: str = "") -> Explanation:
-    """Says what the model looked at.
+    """Returns the explanation of the model's answer to a text.
 
     Args:
       text: `Бөхийн барилдаан эхэллээ.`
-      pair: the second text of a pair; "" for none.
+      pair: the second text of a pair, or "".
     """
     framed = self._framed(text, pair)
     ids = framed.ids
@@ -298,7 +308,7 @@ class Explainer:
     )
 
   def _voice(self, text: str, pair: str) -> "_Voice":
-    """Returns what the baseline says of a text, or of a pair."""
+    """Returns the baseline's scores for a text or a pair."""
     assert self._problem, "a head has one"
     if not self._beside:
       return _Voice.none(len(self._problem.names))
@@ -306,7 +316,10 @@ class Explainer:
     return _Voice.of(self._beside, " ".join(texts))
 
   def _framed(self, text: str, pair: str) -> _Framed:
-    """Frames what a classifier reads: of several windows, the first."""
+    """Frames a text or a pair as the model reads it.
+
+    Of a text in several windows it returns the first window.
+    """
     traced = [self._clean(raw) for raw in ([text, pair] if pair else [text])]
     texts = [trace.text for trace in traced]
     framed = self._framer.frame([(texts[0], texts[1]) if pair else texts[0]])
@@ -327,7 +340,10 @@ class Explainer:
     return _Framed(ids, surfaces, segments, cut, len(framed.ids))
 
   def _padded(self, framed: _Framed) -> tuple[tf.Tensor, ...]:
-    """Returns ids, mask and segments, [1, length], of one of few lengths."""
+    """Returns ids, mask and segments, [1, length], with padding.
+
+    The padded length is one of a few, so that there are few traces.
+    """
     known = length_buckets.lengths(self._framer.max_seq_length)
     room = next(size for size in known if size >= len(framed.ids))
     after = (0, room - len(framed.ids))
@@ -341,10 +357,10 @@ class Explainer:
     )
 
   def _words(self, framed: _Framed) -> np.ndarray:
-    """Numbers the words; a special piece is one of its own.
+    """Returns the word number of each piece; a special piece is its own word.
 
-    A piece without letters of the text, such as "▁" alone, begins the word of
-    the next piece, unless it ends a word.
+    A piece without letters, such as "▁" alone, starts the word of the next
+    piece, unless it ends a word.
     """
     special = self._is_frame[framed.ids]
     is_blank = np.array([not surface.strip() for surface in framed.surfaces])
@@ -357,7 +373,7 @@ class Explainer:
     return np.cumsum(starts) - 1
 
   def _shown(self, number: int, surface: str) -> str:
-    """Returns a piece with the letters that the text has for it."""
+    """Returns a piece with the letters that it has in the text."""
     (name,) = self._tokenizer.pieces([number])
     letters = "▁".join(surface.split())
     if not letters or self._is_frame[number]:
@@ -369,7 +385,10 @@ class Explainer:
   def _looked(
     self, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns [layers, batch, heads, from, to], and logits where there are."""
+    """Returns attention [layers, batch, heads, from, to], and logits.
+
+    Without a head the logits are [0].
+    """
     output = self._encoder(ids, mask, segments, with_attentions=True)
     logits = self._scored(output, mask) if self._head else tf.zeros([1])
     return tf.stack(output.attentions), logits
@@ -377,7 +396,7 @@ class Explainer:
   def _scored(
     self, output: encoders.EncoderOutput, mask: tf.Tensor
   ) -> tf.Tensor:
-    """Returns the head's logits of what the encoder gave, [batch, labels]."""
+    """Returns the head's logits for an encoder output, [batch, labels]."""
     assert self._head, "there is no score without it"
     hidden, pooler = output.sequence_output, self._encoder.pooler
     return self._head(pooling.vector(self._pooled_by, hidden, mask, pooler))
@@ -423,11 +442,11 @@ class Explainer:
     points: int,
     voice: "_Voice",
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Integrates by Gauss and Legendre.
+    """Integrates the gradients over the path with Gauss-Legendre quadrature.
 
     Returns:
-      float64 [padded length], what each piece adds; and [labels], the mean
-      slope of the score in the logits.
+      the contribution of each piece, float64 [padded length]; and the mean
+        gradient of the score with respect to the logits, [labels].
     """
     places, weights = np.polynomial.legendre.leggauss(points)
     places, weights = (places + 1) / 2, weights / 2
@@ -457,18 +476,19 @@ class Explainer:
     weights: tf.Tensor,
     beside: tf.Tensor,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sums gradient times way over points of it.
+    """Returns the weighted sum of gradient times path over some points.
 
     Args:
       ids, mask, segments: int32 [1, length].
-      baseline: int32 [1, length], ids.
-      label: whose score.
+      baseline: int32 [1, length], the ids of the baseline.
+      label: the label whose score is explained.
       places: [points], 0 at the baseline and 1 at the text.
-      weights: [points], of each in the integral.
-      beside: [points, labels], what is added to the head's logits.
+      weights: [points], the quadrature weights.
+      beside: [points, labels], the TF-IDF scores, added to the head's logits.
 
     Returns:
-      [length]; and [labels], the sum of the gradients in the logits.
+      the sum for each piece, [length]; and the weighted sum of the gradients
+        with respect to the logits, [labels].
     """
     assert self._head, "there is no score without it"
     table = self._encoder.embedding_table
@@ -489,10 +509,10 @@ class Explainer:
     )
 
   def _log_odds(self, logits: tf.Tensor, label: tf.Tensor | int) -> tf.Tensor:
-    """Returns log(p / (1 - p)) of a label, [batch], of [batch, labels]."""
+    """Returns log(p / (1 - p)) of a label, [batch], from [batch, labels]."""
     logit = tf.gather(logits, label, axis=1)
     if self._problem and self._problem.TYPE == problems.MULTI_LABEL:
-      return logit  # each label stands for itself
+      return logit  # the logit of a sigmoid is the log-odds
     without_own = tf.one_hot(
       label, logits.shape[1], on_value=-np.inf, off_value=0.0
     )

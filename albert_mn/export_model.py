@@ -12,7 +12,7 @@ from data_prep import options
 
 
 def main(settings: exports.Options) -> None:
-  """Exports."""
+  """Exports a model, as the flags say."""
   exports.run(settings)
 
 

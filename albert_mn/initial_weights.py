@@ -1,12 +1,12 @@
-"""What --init_checkpoint takes: five formats, and one door to them.
+"""Initial weights for --init_checkpoint: one interface for four formats.
 
-A model directory of ours; a checkpoint of ours, from a run's checkpoints/ too;
-a TF 1 checkpoint of google-research/albert or google-research/bert, or a TF Hub
-module of one; a TF 2 checkpoint of tf-models, or a SavedModel of one; a
-directory of Hugging Face's, or a file of PyTorch's.
-Weights by name are copied by a table of the format's own file, and none is
-overlooked: each weight of the encoder must be there, and what is not taken is
-logged with the reason.
+It reads a model directory or a checkpoint of this project; a TF 1 checkpoint of
+google-research/albert or google-research/bert, or a TF Hub module; a TF 2
+checkpoint of tf-models, or a SavedModel; a Hugging Face directory, or a file of
+PyTorch weights.
+
+Weights are copied by name, with a table of names in the format's own module.
+Every weight of the encoder must be present; each unused weight is logged.
 """
 
 import dataclasses
@@ -36,12 +36,13 @@ from albert_mn import (
 )
 from data_prep import manifest, options, storage, tokenization
 
-# How names begin in a checkpoint of ours: no other project has groups there.
+# Prefix of names in a checkpoint of this project: no other project has groups
+# there.
 _OURS = "encoder/groups/"
 
 
 class Format(enum.Enum):
-  """Who wrote it."""
+  """The program that wrote a checkpoint."""
 
   OURS = "this project"
   TF1 = "google-research, TF 1"
@@ -49,7 +50,7 @@ class Format(enum.Enum):
   HUGGING_FACE = "Hugging Face"
 
 
-# Who wrote a checkpoint of TensorFlow's from elsewhere.
+# The programs that write TensorFlow checkpoints of other projects.
 _PROGRAMS = {
   Format.TF1: foreign_configs.GOOGLE,
   Format.TF_MODELS: foreign_configs.TF_MODELS,
@@ -57,10 +58,10 @@ _PROGRAMS = {
 
 
 def format_of(path: str) -> Format:
-  """Finds out what a path holds.
+  """Returns the format of the weights at a path.
 
   Raises:
-    options.InputError: when it is nothing that can be started from.
+    options.InputError: when there are no weights that can be read.
   """
   keras_files.refuse(path)
   if huggingface.is_weights(path) and storage.exists(path):
@@ -79,10 +80,10 @@ def format_of(path: str) -> Format:
 
 
 def _format_of_tensorflow(path: str) -> Format:
-  """Tells checkpoints of TensorFlow's apart by what they hold.
+  """Returns the format of a TensorFlow checkpoint, by its variables.
 
   Raises:
-    options.InputError: for a checkpoint of something else.
+    options.InputError: for a checkpoint without an ALBERT or BERT.
   """
   names = model_directory.held_names(path)
   if tf_models_checkpoints.OBJECTS not in names:
@@ -102,7 +103,7 @@ def _format_of_tensorflow(path: str) -> Format:
 
 
 def folder_of(path: str) -> str:
-  """The folder in which config and tokenizer lie."""
+  """Returns the folder that holds config and tokenizer of the weights."""
   if huggingface.is_weights(path):
     return huggingface.folder_of(path)
   return model_directory.folder_of(path)
@@ -120,17 +121,17 @@ def settle_config(
   gelu: str = "auto",
   say: Callable[[str], None] = _log,
 ) -> configs.AlbertConfig:
-  """Reads the config that the flags name, or takes that beside the weights.
+  """Returns the config of the flags, or else the config beside the weights.
 
   Args:
-    albert_config_file, bert_config_file: "" for none; at most one.
-    path: what to start from, or "".
-    init_from_group0: whether the two may differ in num_hidden_groups.
-    gelu: of `foreign_configs.gelu_option`.
-    say: is called with a line for each thing that no file says for certain.
+    albert_config_file, bert_config_file: paths, at most one of them; or "".
+    path: the weights, or "".
+    init_from_group0: whether the two configs may differ in num_hidden_groups.
+    gelu: as in `foreign_configs.gelu_option`.
+    say: is called with a line for each setting that no file states for certain.
 
   Raises:
-    options.InputError: when there is none, or two that differ.
+    options.InputError: when there is no config, or there are two that differ.
   """
   flags = "--albert_config_file or --bert_config_file"
   if albert_config_file and bert_config_file:
@@ -168,7 +169,7 @@ def settle_config(
 def _held_config(
   path: str, kind: Format, gelu: str
 ) -> foreign_configs.Found | None:
-  """Reads the config beside weights; None where there is none."""
+  """Returns the config beside the weights, or None."""
   if kind is Format.HUGGING_FACE:
     file = huggingface.config_file(path)
     return huggingface.config(file, gelu) if file else None
@@ -181,10 +182,10 @@ def _held_config(
 
 
 def _config_file(path: str) -> str:
-  """Returns the config of a TensorFlow checkpoint from elsewhere, "" for none.
+  """Returns the config beside another project's TensorFlow checkpoint, or "".
 
-  In each folder of `_folders` the names go in this order: albert_config.json,
-  bert_config.json, config.json.
+  In each folder of `_folders` it tries albert_config.json, bert_config.json and
+  config.json, in this order.
   """
   names = (*(family.FILE for family in configs.FAMILIES), huggingface.CONFIG)
   paths = (
@@ -198,9 +199,10 @@ def _config_file(path: str) -> str:
 def _given_config(
   albert_config_file: str, bert_config_file: str, kind: Format, gelu: str
 ) -> foreign_configs.Found | None:
-  """Reads the config that a flag names, as those who wrote the weights do.
+  """Returns the config that a flag names, read as the weights' program does.
 
-  PyTorch's "gelu" is not google's, though the file be google's.
+  In a config beside PyTorch weights, "gelu" has PyTorch's meaning even if the
+  file has google-research's format.
   """
   file = albert_config_file or bert_config_file
   if not file:
@@ -227,13 +229,13 @@ def _config_of_tensorflow(
   kind: Format,
   gelu: str,
 ) -> foreign_configs.Found:
-  """Reads a config of google-research's format, or of transformers'.
+  """Reads a config in google-research's format, or in transformers'.
 
   Args:
     path: the file.
-    family: what the user says that it is; None to tell by its name or keys.
-    kind: of the checkpoint.
-    gelu: of `foreign_configs.gelu_option`.
+    family: the family that the flag names; None finds it by file name or keys.
+    kind: the format of the checkpoint.
+    gelu: as in `foreign_configs.gelu_option`.
   """
   programs = _PROGRAMS[kind]
   if huggingface.is_own_config(path):
@@ -247,7 +249,7 @@ def _same(
   held: configs.AlbertConfig,
   init_from_group0: bool,
 ) -> bool:
-  """Compares what decides the model: keys that change nothing do not."""
+  """Returns whether two configs describe the same model; ignores inert keys."""
   free = {"inert"} | ({"num_hidden_groups"} if init_from_group0 else set())
   given_values, held_values = (
     dataclasses.asdict(given),
@@ -261,12 +263,12 @@ def _same(
 
 
 def tokenizer_file(path: str) -> str:
-  """The SentencePiece model or vocab.txt beside the weights, "" for none.
+  """Returns the SentencePiece model or vocab.txt beside the weights, or "".
 
-  Where there is a tokenizer.json alone, what it was made from.
+  If there is only a tokenizer.json, the file is extracted from it.
 
   Raises:
-    options.InputError: when there are several of other names.
+    options.InputError: when there are several models with unknown names.
   """
   files = _tokenizer_files(path)
   if len(files) > 1:
@@ -282,9 +284,10 @@ def tokenizer_file(path: str) -> str:
 
 
 def _folders(path: str) -> list[str]:
-  """Returns where a checkpoint's config and tokenizer may lie, in this order.
+  """Returns the folders to search for config and tokenizer, in this order.
 
-  Beside it; of a SavedModel, such as a TF Hub module, also in its assets/.
+  These are the folder of the checkpoint, or of the SavedModel that contains it,
+  and its assets/ (TF Hub modules).
   """
   folder = folder_of(path)
   if os.path.basename(folder) == model_directory.VARIABLES:
@@ -293,7 +296,7 @@ def _folders(path: str) -> list[str]:
 
 
 def _tokenizer_files(path: str) -> list[str]:
-  """Returns the tokenizers beside weights: of the likeliest name, or all."""
+  """Returns the tokenizers beside the weights: one of a known name, or all."""
   for folder in _folders(path):
     if files := _tokenizers_in(folder):
       return files
@@ -312,11 +315,11 @@ def _tokenizers_in(folder: str) -> list[str]:
 
 
 def settle_tokenizer(path: str, *given: str) -> str:
-  """Returns the tokenizer that a flag names, or that beside the weights.
+  """Returns the tokenizer that a flag names, or the one beside the weights.
 
   Args:
     path: the weights, or "".
-    *given: what the flags say, "" for nothing.
+    *given: the values of the flags; "" for a flag that is not given.
 
   Raises:
     options.InputError: when the two differ, or there are several.
@@ -334,12 +337,12 @@ def settle_tokenizer(path: str, *given: str) -> str:
 def text_settings(
   path: str, tokenizer: str, config: configs.AlbertConfig
 ) -> foreign_text.Found:
-  """Says what is to be done to a text before the tokenizer.
+  """Returns how a text is normalised before the tokenizer, with the reason.
 
   Args:
     path: the weights.
-    tokenizer: its file.
-    config: of the weights.
+    tokenizer: path of the tokenizer.
+    config: the config of the weights.
   """
   kind, folder = format_of(path), folder_of(path)
   described = manifest.find(folder)
@@ -353,16 +356,17 @@ def text_settings(
 
 
 def tokenizer_hash(path: str) -> str:
-  """The sha256 of the one tokenizer beside weights, "" where there is none.
+  """Returns the SHA-256 of the only tokenizer beside the weights, or "".
 
-  That of a tokenizer.json is not known: it may come from any file.
+  The result is "" for a tokenizer.json too: the file it was made from is
+  unknown.
   """
   files = _tokenizer_files(path)
   return storage.sha256(files[0]) if len(files) == 1 else ""
 
 
 def identity(path: str) -> str:
-  """What stands for the weights in manifests and in run.json."""
+  """Returns a string that identifies the weights in manifests and run.json."""
   if format_of(path) is Format.HUGGING_FACE:
     return " ".join(map(storage.sha256, huggingface.files(path)))
   return model_directory.identity(path)
@@ -370,11 +374,11 @@ def identity(path: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-  """What became of a checkpoint's content.
+  """The result of copying a checkpoint's weights.
 
   Attributes:
-    new: parts of which it has nothing.
-    left: what it has beyond the parts.
+    new: parts of the model that the checkpoint lacks.
+    left: content of the checkpoint that was not used.
   """
 
   new: tuple[str, ...]
@@ -384,31 +388,32 @@ class Loaded:
 def load(
   path: str, parts: Mapping[str, Any], init_from_group0: bool = False
 ) -> Loaded:
-  """Copies weights into a model; logs what stays new and what is left over.
+  """Copies weights into a model; logs new parts and unused weights.
 
   Args:
-    path: any of the four.
-    parts: PretrainingModel's, or its encoder alone. The encoder's weights
-      must all be there; pooler and heads stay as they are where the file has
-      nothing of them, as models without them are common.
-    init_from_group0: hidden groups that the file lacks begin as its group 0
-      (google-research/albert's flag).
+    path: weights of any of the formats.
+    parts: the parts of a PretrainingModel, or its encoder alone. All weights of
+      the encoder must be present. Pooler and heads keep their values if the
+      checkpoint lacks them, which is common.
+    init_from_group0: whether hidden groups that the checkpoint lacks get the
+      weights of its group 0 (google-research/albert's flag).
 
   Raises:
-    options.InputError: when a weight is missing, unused or of another shape.
+    options.InputError: when an encoder weight is missing, unused or of another
+      shape.
   """
   return fill(read(path), parts, init_from_group0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """What to start from, opened.
+  """An opened checkpoint.
 
   Attributes:
-    path, kind: what it is.
-    arrays: by the names of its format's `tables`; {} for ours, of which
-      TensorFlow reads what it needs.
-    skipped: names of what is no weight there.
+    path, kind: its path and format.
+    arrays: name in the format's `tables` → array; {} for this project's format,
+      which TensorFlow restores itself.
+    skipped: names of entries that are no weights.
   """
 
   path: str
@@ -417,7 +422,7 @@ class Source:
   skipped: list[str]
 
 
-# Format → the file with its names.
+# Format → the module with its names.
 _NAMES: dict[Format, Any] = {
   Format.TF1: tf1_checkpoints,
   Format.TF_MODELS: tf_models_checkpoints,
@@ -429,7 +434,7 @@ def read(path: str) -> Source:
   """Opens a checkpoint of any format.
 
   Raises:
-    options.InputError: when it is none, or damaged.
+    options.InputError: when there is no checkpoint, or it is damaged.
   """
   kind = format_of(path)
   if kind is Format.OURS:
@@ -440,7 +445,7 @@ def read(path: str) -> Source:
 def fill(
   source: Source, parts: Mapping[str, Any], init_from_group0: bool = False
 ) -> Loaded:
-  """As `load`, from what was read."""
+  """Does the same as `load`, for a checkpoint that was opened by `read`."""
   path, kind = source.path, source.kind
   if kind is Format.OURS:
     new, left = _load_ours(path, parts, init_from_group0)
@@ -475,7 +480,7 @@ def _load_ours(
 
 
 def _spread_groups(path: str, names: Sequence[str], encoder: Any) -> None:
-  """Fills an encoder from a checkpoint of ours that has fewer groups."""
+  """Fills an encoder from a checkpoint of this project with fewer groups."""
   matches = (re.match(r"encoder/groups/(\d+)/", name) for name in names)
   groups = 1 + max((int(match[1]) for match in matches if match), default=0)
   held = encoders.AlbertEncoder(
@@ -501,14 +506,17 @@ def _assign(
 
   Args:
     tables: part → name → variable.
-    arrays: by the same names.
-    encoder_begins: how the names of an encoder's weights begin: no such
-      array may be left over.
-    init_from_group0: whether a group may stand in for others.
+    arrays: name → array.
+    encoder_begins: prefixes of the encoder's names; arrays with these prefixes
+      must all be used.
+    init_from_group0: whether group 0 replaces missing groups.
     has_groups: whether the model is an ALBERT.
 
   Returns:
-    The parts of which there is nothing, and the names that are left over.
+    the parts without arrays, and the names of unused arrays.
+
+  Raises:
+    options.InputError: when a weight is missing, unused or of another shape.
   """
   new, missing = [], []
   pairs: dict[str, tuple[str, Any]] = {}  # name → its array's name, variable
@@ -548,19 +556,21 @@ def _advice(
   table: Mapping[str, Any],
   has_groups: bool,
 ) -> str:
-  """Says what to do where names do not fit.
+  """Returns the advice for names that do not match.
 
   Args:
-    missing, unused: names of a table, and of an encoder in the checkpoint.
-    arrays: all that the checkpoint has, by name.
-    table: the encoder's.
+    missing, unused: missing names of a table, unused names of the checkpoint's
+      encoder.
+    arrays: name → array of the checkpoint.
+    table: the encoder's table.
     has_groups: whether the model is an ALBERT.
   """
   held, wanted = ({_numberless(n) for n in names} for names in (arrays, table))
   shared = held & wanted
   if not shared:
     return "give weights of an ALBERT or a BERT: no name of theirs is there"
-  # Depth changes the numbers in names; the embeddings' width, a projection.
+  # Another depth changes the numbers in names; another embedding width, the
+  # projection.
   if any(
     _numberless(name) not in shared and "embedding_hidden_mapping" not in name
     for name in (*missing, *unused)
@@ -580,14 +590,21 @@ def _numberless(name: str) -> str:
 
 
 def _in_group_0(name: str) -> str:
-  """`…/group_2/inner_group_1/…` → `…/group_0/inner_group_1/…`, as others."""
+  """Returns the name of the same weight in hidden group 0.
+
+  `…/group_2/inner_group_1/…` → `…/group_0/inner_group_1/…`.
+  """
   return re.sub(r"(group_|groups\.)\d+", r"\g<1>0", name, count=1)
 
 
 def _fill(variable: Any, name: str, array: np.ndarray) -> None:
-  """Assigns an array that has the shape, with heads and width joined or not.
+  """Assigns an array to a variable, reshaping attention weights.
 
-  Attention kernels are [hidden, hidden] elsewhere, [hidden, heads, d] here.
+  Other formats have attention kernels [hidden, hidden]; here they are [hidden,
+  heads, d].
+
+  Raises:
+    options.InputError: when the shapes do not match.
   """
   joined = set(itertools.accumulate(variable.shape, operator.mul))
   if (

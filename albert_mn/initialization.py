@@ -1,8 +1,8 @@
-"""The counted weights of a run that begins: counted once, kept, assigned.
+"""The initial weights of `--initialization=corpus`: counted, stored, assigned.
 
-The statistics of the training records lie in `initialization/` of the run's
-folder, so that a run that was killed before its first checkpoint need not count
-again.
+The statistics of the training records are stored in `initialization/` of the
+run directory, so that a run that is killed before its first checkpoint does not
+count again.
 """
 
 import dataclasses
@@ -26,15 +26,17 @@ def assign(
   output_dir: str,
   writes: bool,
 ) -> None:
-  """Replaces the random weights of a new model by counted ones.
+  """Replaces the random weights of a new model by weights from statistics.
+
+  Statistics that were stored for the same records are read, not counted again.
 
   Args:
-    model: of random weights.
-    training: the records that will be trained on.
-    tokenizer: the one that made the records.
-    seed: of what is not counted.
-    output_dir: the run's folder.
-    writes: whether this process writes; of several workers, one does.
+    model: a new model.
+    training: the training records.
+    tokenizer: the tokenizer that made the records.
+    seed: seed of the weights that are not counted.
+    output_dir: the run directory.
+    writes: whether this process writes files; of several workers, one does.
   """
   folder = os.path.join(output_dir, FOLDER)
   identities = {"records": training.identity or ""}
@@ -52,13 +54,12 @@ def assign(
 def save(
   folder: str, statistics: corpus_start.Statistics, identities: dict[str, str]
 ) -> None:
-  """Writes statistics with a manifest, so that a run that begins again need
-  not count again.
+  """Writes statistics and a manifest into a folder.
 
   Args:
-    folder: where.
-    statistics: to write.
-    identities: name → identity of what was counted.
+    folder: the folder.
+    statistics: the statistics to write.
+    identities: name → identity of the counted records.
   """
   manifest.begin(folder)
   for field in dataclasses.fields(statistics):
@@ -78,7 +79,11 @@ def save(
 def saved(
   folder: str, width: int, identities: dict[str, str]
 ) -> corpus_start.Statistics | None:
-  """Returns what `save` wrote, or None where there is none of these inputs."""
+  """Returns the statistics that `save` wrote.
+
+  The result is None if there are none, or they are of other records or another
+  width.
+  """
   content = manifest.find(folder)
   if (
     not content

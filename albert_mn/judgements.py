@@ -1,10 +1,9 @@
-"""What a model said of held-out rows, as numbers.
+"""Judgements: the answers of a model compared with the truth, as numbers.
 
-Precision, recall and F1 are scikit-learn's, but where there is neither a true
-nor a predicted row of a label: there all three are 1, so that answers that are
-all right score 1.000 in every line. scikit-learn has one value, zero_division,
-for this case and for a label that is never predicted although rows have it;
-the latter has the precision 0 here.
+Precision, recall and F1 are scikit-learn's, with one exception. If a label has
+neither true nor predicted rows, all three are 1, so that fully correct answers
+score 1.000 in every line. scikit-learn's zero_division also covers a label that
+has true rows but is never predicted; its precision is 0 here.
 """
 
 import dataclasses
@@ -17,18 +16,18 @@ from scipy import stats
 
 from albert_mn import calibration, problems
 
-# The names of `measures` in the scores.
+# Names of the three `measures` in the scores.
 MEASURES = ("precision", "recall", "f1")
 
-# Two-sided 95 % of the normal distribution.
+# Quantile of the normal distribution for a two-sided 95 % interval.
 _Z = 1.959963984540054
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-  """Returns the 95 % interval of a proportion (Wilson 1927).
+  """Returns the 95 % confidence interval of a proportion (Wilson 1927).
 
-  Unlike accuracy ± 2 standard errors it stays inside [0, 1] and does not
-  shrink to nothing at 0 or 1: 10 of 10 gives 0.722 to 1.
+  Unlike accuracy ± 2 standard errors it stays inside [0, 1], and has a positive
+  width at 0 and 1: 10 of 10 gives 0.722 to 1.
   """
   share, z2 = correct / total, _Z * _Z
   middle = (share + z2 / (2 * total)) / (1 + z2 / total)
@@ -41,9 +40,9 @@ class Mistake(NamedTuple):
   """A wrong answer.
 
   Attributes:
-    row: its place.
-    true, said: in words.
-    much: how sure of it, or how far off: `Judgement.MUCH` says which.
+    row: index of the row.
+    true, said: the true answer and the given answer, as text.
+    much: how bad the mistake is, in the unit of `Judgement.MUCH`.
   """
 
   row: int
@@ -54,16 +53,16 @@ class Mistake(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-  """Answers beside the truth.
+  """The answers to rows, and the true answers.
 
   Attributes:
-    MUCH: what orders the mistakes.
-    AVERAGES: the averages over labels that are among the scores.
-    names: of the labels.
-    truth, answers: [rows] numbers of labels; [rows, labels] of 0 and 1 where
-      there may be several; [rows] values of a regression.
-    sure: the probability of what was said, [rows]; [rows, labels] where there
-      may be several; None where only answers are known, as of the baseline.
+    MUCH: name of the number that sorts the mistakes.
+    AVERAGES: the averages over labels that the scores include.
+    names: the labels.
+    truth, answers: [rows] of label numbers; for several labels a row, [rows,
+      labels] of 0 and 1; for a regression, [rows] of numbers.
+    sure: the probability of each answer, [rows] or [rows, labels]; None if only
+      answers are known, as for the baseline.
   """
 
   MUCH: ClassVar[str] = "probability"
@@ -75,19 +74,22 @@ class Judgement:
   sure: np.ndarray | None = None
 
   def scores(self) -> dict[str, float]:
-    """Returns the measures of the whole."""
+    """Returns name → score over all rows."""
     raise NotImplementedError
 
   def right(self) -> np.ndarray:
-    """Returns [rows]: higher is better; what a paired test compares."""
+    """Returns the quality of each row's answer, [rows]; higher is better.
+
+    The paired test compares these values.
+    """
     raise NotImplementedError
 
   def mistakes(self, most: int) -> list[Mistake]:
-    """Returns the worst; none where nothing says how bad they are."""
+    """Returns the worst mistakes, at most `most`; [] without probabilities."""
     raise NotImplementedError
 
   def part(self, rows: np.ndarray) -> "Judgement":
-    """Returns the same of some of the rows."""
+    """Returns the judgement of some of the rows."""
     return dataclasses.replace(
       self,
       truth=self.truth[rows],
@@ -97,7 +99,7 @@ class Judgement:
 
   @staticmethod
   def joined(parts: Sequence["Judgement"]) -> "Judgement":
-    """Returns one judgement of the rows of all; the inverse of `part`."""
+    """Returns one judgement of all rows of several judgements."""
     sure = [part.sure for part in parts if part.sure is not None]
     return dataclasses.replace(
       parts[0],
@@ -107,13 +109,13 @@ class Judgement:
     )
 
   def counts(self) -> np.ndarray:
-    """Returns [labels, 3] integers: rows right, rows predicted, rows true."""
+    """Returns the numbers of rows correct, predicted and true, [labels, 3]."""
     raise NotImplementedError
 
   def table(self) -> str:
-    """Returns the scores of each label, as scikit-learn prints them."""
+    """Returns the scores of each label as a table in scikit-learn's format."""
     rows: list[tuple[Any, ...]] = [
-      # A line break in a label would end its line.
+      # A line break in a label would break the table.
       (" ".join(name.split()), *scores)
       for name, *scores in self.per_label()
     ]
@@ -131,7 +133,7 @@ class Judgement:
     return "\n\n".join([f"{'':>{width}} {head}", *parts]) + "\n"
 
   def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-    """Returns the lines under those of the labels: name, and three scores."""
+    """Returns the averages below the labels: name and three scores each."""
     return [(f"{kind} avg", self.average(kind)) for kind in self.AVERAGES]
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
@@ -142,11 +144,11 @@ class Judgement:
     return [(name, *row) for name, row in zip(self.names, rows, strict=True)]
 
   def average(self, kind: str) -> tuple[float, float, float]:
-    """Returns precision, recall and F1 over all labels.
+    """Returns precision, recall and F1 averaged over all labels.
 
     Args:
-      kind: "micro": of all labels' rows together; "macro": the mean of the
-        labels; "weighted": the same, each label by its true rows.
+      kind: "micro" counts the rows of all labels together; "macro" is the mean
+        over labels; "weighted" is the mean weighted by true rows.
     """
     counts = self.counts()
     if kind == "weighted" and counts[:, 2].any():
@@ -158,7 +160,7 @@ class Judgement:
     return averaged(counts, weights)
 
   def note(self) -> str:
-    """Says how the scores treat what is not there; "" where all is there."""
+    """Returns how the scores treat a label that does not occur; "" for none."""
     if self.counts()[:, 1:].any(axis=1).all():
       return ""
     return (
@@ -167,17 +169,17 @@ class Judgement:
     )
 
   def bins(self) -> list[calibration.Bin]:
-    """Returns how sure and how right, by stretches; [] where unknown."""
+    """Returns the calibration bins; [] without probabilities."""
     return []
 
   def share_right(self, name: str) -> dict[str, float]:
-    """Returns the share of rows that are right, and its 95 % interval."""
+    """Returns the share of correct rows and its 95 % interval, by name."""
     right, total = int(self.right().sum()), len(self.truth)
     low, high = wilson_interval(right, total)
     return {name: right / total, f"{name}_low": low, f"{name}_high": high}
 
   def _averages(self) -> dict[str, float]:
-    """Returns the scores of the AVERAGES by name, such as micro_f1."""
+    """Returns the AVERAGES by name, such as micro_f1."""
     return {
       f"{kind}_{name}": value
       for kind in self.AVERAGES
@@ -192,12 +194,12 @@ class Judgement:
 
 
 def measures(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns precision, recall and F1, each [...] float64 from 0 to 1.
+  """Returns precision, recall and F1, each float64 [...] from 0 to 1.
 
   Args:
-    counts: [..., 3] integers: how many are right, predicted, and true. Where
-      none is predicted and none is true, all three measures are 1; else a
-      measure whose divisor is 0 is 0.
+    counts: int [..., 3], the numbers of correct, predicted and true rows. If no
+      row is predicted and none is true, all three measures are 1; otherwise a
+      measure with a divisor of 0 is 0.
   """
   hits, told, true = np.moveaxis(counts.astype(np.float64), -1, 0)
   empty = (told + true == 0).astype(np.float64)
@@ -211,7 +213,12 @@ def measures(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def averaged(
   counts: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[float, float, float]:
-  """Returns the means of the `measures` of [labels or rows, 3] counts."""
+  """Returns the mean of each of the `measures` over labels or rows.
+
+  Args:
+    counts: int [labels or rows, 3].
+    weights: [labels or rows], or None.
+  """
   precision, recall, f1 = (
     float(np.average(each, weights=weights)) for each in measures(counts)
   )
@@ -219,7 +226,7 @@ def averaged(
 
 
 def _line(width: int, row: Sequence[Any]) -> str:
-  """Returns a line of `Judgement.table`; None leaves its place empty."""
+  """Returns a line of `Judgement.table`; a score of None is a blank cell."""
   name, *scores, support = row
   shown = ("" if score is None else f"{score:.3f}" for score in scores)
   cells = "".join(f" {cell:>9}" for cell in (*shown, support))
@@ -227,7 +234,7 @@ def _line(width: int, row: Sequence[Any]) -> str:
 
 
 class OneLabel(Judgement):
-  """One label a row; an answer of -1 is none of the labels."""
+  """One label a row; an answer of -1 is a label outside `names`."""
 
   AVERAGES = ("macro", "weighted")
 
@@ -243,7 +250,10 @@ class OneLabel(Judgement):
     )
 
   def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-    """Returns the accuracy too, which is the micro average of all three."""
+    """Returns the averages, with the accuracy or the micro average first.
+
+    The accuracy equals the micro average if every answer is one of `names`.
+    """
     precision, recall, f1 = self.average("micro")
     if (self.answers < 0).any():
       return [("micro avg", (precision, recall, f1)), *super().whole_rows()]
@@ -289,14 +299,14 @@ class SeveralLabels(Judgement):
     return self._counts(axis=0)
 
   def _counts(self, axis: int) -> np.ndarray:
-    """Returns `counts` over the rows (axis 0), or of each row (axis 1)."""
+    """Returns `counts` for each label (axis 0) or for each row (axis 1)."""
     both = self.truth & self.answers
     return np.stack(
       [part.sum(axis=axis) for part in (both, self.answers, self.truth)], axis=1
     )
 
   def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-    """Returns the mean of the rows' scores too, "samples avg"."""
+    """Returns the averages, with the mean over rows ("samples avg") last."""
     return [
       *super().whole_rows(),
       ("samples avg", averaged(self._counts(axis=1))),
@@ -320,7 +330,7 @@ class SeveralLabels(Judgement):
     return (self.truth == self.answers).all(axis=1)
 
   def bins(self) -> list[calibration.Bin]:
-    """Each label of each row counts as an answer."""
+    """Returns the calibration bins; every label of every row is one answer."""
     if self.sure is None:
       return []
     return calibration.bins(
@@ -328,7 +338,7 @@ class SeveralLabels(Judgement):
     )
 
   def mistakes(self, most: int) -> list[Mistake]:
-    """Each label of each row counts as an answer."""
+    """Returns the worst mistakes; every label of every row is one answer."""
     if self.sure is None:
       return []
     wrong = np.argwhere(self.truth != self.answers)
@@ -342,7 +352,7 @@ class SeveralLabels(Judgement):
 
 
 class Numbers(Judgement):
-  """A number a row."""
+  """One number a row."""
 
   MUCH = "off by"
 
@@ -404,12 +414,12 @@ _KINDS: Mapping[str, type[Judgement]] = {
 def of(
   problem: problems.Problem, targets: np.ndarray, probabilities: np.ndarray
 ) -> Judgement:
-  """Judges what a model tells.
+  """Returns the judgement of a model's probabilities.
 
   Args:
-    problem: what was predicted.
-    targets: of the rows.
-    probabilities: [rows, outputs] of `Predictor.probabilities`.
+    problem: the kind of prediction.
+    targets: the targets of the rows.
+    probabilities: [rows, outputs], as `Predictor.probabilities` returns them.
   """
   kind = _KINDS[problem.TYPE]
   if problem.TYPE == problems.CLASS:
@@ -426,9 +436,10 @@ def of(
 def sign_test(
   our_scores: np.ndarray, their_scores: np.ndarray
 ) -> tuple[int, int, float]:
-  """Returns on how many rows each is better, and the p-value of no difference.
+  """Returns (rows where ours is better, rows where theirs is better, p-value).
 
-  The exact sign test; of right and wrong it is McNemar's exact test.
+  The p-value is of the exact sign test against no difference. For scores of
+  right and wrong this is McNemar's exact test.
   """
   ours, theirs = (
     int((our_scores > their_scores).sum()),

@@ -1,4 +1,4 @@
-"""Weights that Keras wrote: named as such, as no program here reads them.
+"""Detection of weights of Keras and KerasHub, which no program here reads.
 
 A KerasHub preset is a folder with config.json, metadata.json, model.weights.h5
 and tokenizer.json, whose config names a class (`keras_hub>AlbertBackbone`).
@@ -11,18 +11,15 @@ from albert_mn import huggingface
 from data_prep import json_files, options, storage
 
 _WEIGHTS = (".h5", ".keras")
-# The packages whose classes a preset names.
+# The packages of the classes that a preset names.
 _HUBS = ("keras_hub", "keras_nlp")
 
 
 def refuse(path: str) -> None:
-  """Refuses a KerasHub preset, and any other file of Keras'.
+  """Raises InputError for a KerasHub preset or another file of Keras.
 
   Args:
-    path: a folder or a file, local or remote.
-
-  Raises:
-    options.InputError: naming what it is.
+    path: a folder or a file, local or remote; other files are accepted.
   """
   if path.endswith(_WEIGHTS) and storage.exists(path):
     preset = _preset(os.path.dirname(path))
@@ -39,7 +36,7 @@ def refuse(path: str) -> None:
 
 
 def _preset(folder: str) -> str:
-  """Names a KerasHub preset, `a KerasHub preset (keras_hub>BertBackbone)`, or ""."""
+  """Returns `a KerasHub preset (keras_hub>BertBackbone)`, "" for none."""
   path = os.path.join(folder, huggingface.CONFIG)
   if not storage.exists(path):
     return ""

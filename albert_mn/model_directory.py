@@ -1,14 +1,14 @@
-"""The model directory: all that is needed to predict, convert or go on.
+"""The model directory: all files that prediction or more training needs.
 
-albert_config.json   the shape, in google-research's format; bert_config.json
+albert_config.json   the shape, in google-research's format; or bert_config.json
 model.ckpt.*         the weights, without optimizer slots
-tokenizer.model      SentencePiece, with its normalisation inside; or, of a
-                     WordPiece model from elsewhere, vocab.txt
+tokenizer.model      SentencePiece model with its normalisation; a WordPiece
+                     model from elsewhere has vocab.txt
 labels.json          a classifier's labels, in the order of its outputs
 ngrams.*             the TF-IDF baseline that answers beside the network
-manifest.json        written last: its presence means whole
+manifest.json        written last: its presence means that all files are whole
 
-It is replaced as a whole (data_prep.whole_folders).
+A model directory is replaced as a whole (data_prep.whole_folders).
 """
 
 import collections
@@ -36,14 +36,15 @@ WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
   "vocab.txt",
   "labels.json",
 )
-# Of the baseline that answers beside the network (albert_mn.blend).
+# The files of the baseline that answers beside the network (albert_mn.blend).
 NGRAMS = ("ngrams.json", "ngrams.safetensors")
-# Where a SavedModel has its checkpoint, of the same name.
+# The folder of the checkpoint in a SavedModel, and the checkpoint's prefix.
 VARIABLES = "variables"
-# Behind a checkpoint's prefix.
+# The endings of a checkpoint's files.
 FILE_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
-# What TensorFlow raises for a checkpoint that is damaged or does not fit.
+# The errors that TensorFlow raises for a checkpoint that is damaged or does not
+# fit.
 UNREADABLE = (AssertionError, IndexError, ValueError, tf.errors.OpError)
 
 
@@ -60,23 +61,23 @@ def save(
   labels: Sequence[str] = (),
   beside: Callable[[str], None] | None = None,
 ) -> None:
-  """Writes a model directory, which appears under its name when it is whole.
+  """Writes a model directory; it appears under its name only when it is whole.
 
   Args:
-    folder: where; an earlier model there is replaced in one step, and kept
-      where this one cannot be written.
-    kind: "pretrained_model" or "classifier".
+    folder: its path. An earlier model directory there is replaced in one step,
+      or kept if writing fails.
+    kind: "pretrained_model", "classifier" or "tagger".
     config: the encoder's shape.
-    parts: name → trackable layer, as `restore` will ask for them.
-    tokenizer_file: the SentencePiece model or vocab.txt to copy; "" for none.
-    parameters: what decided the content, for the manifest.
+    parts: name → trackable layer, as for `restore`.
+    tokenizer_file: the SentencePiece model or vocab.txt to copy, or "".
+    parameters: settings on which the content depends, for the manifest.
     counts: steps, examples … for the manifest.
-    inputs: name → identity of what it was made from.
-    labels: a classifier's label names.
-    beside: writes further files of a model directory into a folder.
+    inputs: name → identity of each input, for the manifest.
+    labels: a classifier's labels.
+    beside: writes more files into a folder, such as a blend's.
 
   Raises:
-    options.InputError, OSError: where it cannot be written.
+    options.InputError, OSError: when the directory cannot be written.
   """
   with whole_folders.replacing(folder, _is_part) as aside:
     with storage.writing(os.path.join(aside, config.FILE)) as file:
@@ -115,7 +116,7 @@ def _write_weights(prefix: str, parts: Mapping[str, Any]) -> None:
 
 
 def copy(folder: str, target: str) -> None:
-  """Copies a finished model directory; `target` is replaced as a whole."""
+  """Copies a complete model directory; `target` is replaced as a whole."""
   content = manifest.find(folder)
   assert content, "it was just saved"
   with whole_folders.replacing(target, _is_part) as aside:
@@ -124,19 +125,19 @@ def copy(folder: str, target: str) -> None:
 
 
 def find(folder: str) -> dict[str, Any] | None:
-  """Returns the manifest of a model directory, or None where there is none.
+  """Returns the manifest of a model directory, or None.
 
-  Where a process ended while `folder` was replaced, that is completed first.
+  If a process was killed while it replaced `folder`, the replacement is
+  completed first.
   """
   whole_folders.finish(folder, _is_part)
   return manifest.find(folder)
 
 
 def require_replaceable(folder: str) -> None:
-  """Refuses a folder with files of a model that this project did not write.
+  """Raises InputError for a folder with a model of another project.
 
-  Raises:
-    options.InputError: for one, such as a downloaded checkpoint.
+  This protects a downloaded checkpoint, which has no manifest.
   """
   parts = list(filter(_is_part, storage.names(folder)))
   if parts and not find(folder):
@@ -149,7 +150,7 @@ def require_replaceable(folder: str) -> None:
 
 
 def _is_part(name: str) -> bool:
-  """Says whether a file of this name is one of a model directory."""
+  """Returns whether a model directory has a file of this name."""
   weights = name.startswith(WEIGHTS) and "/" not in name
   return weights or name in (
     TOKENIZER, VOCABULARY, LABELS, manifest.NAME, *NGRAMS,
@@ -158,10 +159,10 @@ def _is_part(name: str) -> bool:
 
 
 def restore(path: str, **parts: Any) -> None:
-  """Reads the weights of `parts` from a model directory or a checkpoint.
+  """Restores the weights of `parts` from a model directory or a checkpoint.
 
-  Every variable of the parts must be there; what the checkpoint holds
-  beyond them (a head, optimizer slots) is left over.
+  Every variable of the parts must be in the checkpoint. Other content of the
+  checkpoint, such as a head or optimizer slots, is ignored.
 
   Args:
     path: a model directory or a checkpoint's prefix.
@@ -184,7 +185,11 @@ def restore(path: str, **parts: Any) -> None:
 
 
 def held_names(path: str) -> list[str]:
-  """Returns the names of what a checkpoint holds, ours or another one."""
+  """Returns the names of all variables in a checkpoint of any project.
+
+  Raises:
+    options.InputError: when the checkpoint is missing or damaged.
+  """
   try:
     prefix = plain_paths.plain(weights_prefix(path))
     return [name for name, _ in tf.train.list_variables(prefix)]
@@ -197,14 +202,14 @@ def held_names(path: str) -> list[str]:
 
 
 def folder_of(path: str) -> str:
-  """The folder with config and tokenizer: `path`, or where a prefix lies."""
+  """Returns the folder of config and tokenizer: `path`, or its folder."""
   prefix = FILE_OF_CHECKPOINT.sub("", path)
   is_file = storage.exists(f"{prefix}.index") or storage.exists(path)
   return os.path.dirname(path) or "." if is_file else path
 
 
 def config(path: str) -> configs.AlbertConfig | None:
-  """Reads the config of a model directory or checkpoint; None for none."""
+  """Returns the config in a model directory or beside a checkpoint, or None."""
   for family in configs.FAMILIES:
     if file := adjacent(folder_of(path), family.FILE):
       return family.from_file(file)
@@ -212,14 +217,13 @@ def config(path: str) -> configs.AlbertConfig | None:
 
 
 def require_one_tokenizer(hashes: Mapping[str, str], action: str) -> None:
-  """Refuses another tokenizer: its ids mean other pieces to the same weights.
+  """Raises InputError if two tokenizers differ.
+
+  With another tokenizer, the ids mean other pieces.
 
   Args:
-    hashes: what it is → its tokenizer's sha256; "" for unknown.
-    action: what the user should do.
-
-  Raises:
-    options.InputError: naming the first two that differ.
+    hashes: name of the user of a tokenizer → its SHA-256; "" if unknown.
+    action: the advice of the message.
   """
   known = [(name, value) for name, value in hashes.items() if value]
   for name, value in known[1:]:
@@ -232,7 +236,7 @@ def require_one_tokenizer(hashes: Mapping[str, str], action: str) -> None:
 
 
 def step(path: str) -> int:
-  """The step of a model directory or a checkpoint prefix; 0 for unknown."""
+  """Returns the step of a model directory or checkpoint; 0 if unknown."""
   content = manifest.find(path) or {}
   if named := re.search(r"ckpt-(\d+)$", path):
     return int(named[1])
@@ -240,15 +244,15 @@ def step(path: str) -> int:
 
 
 def identity(path: str) -> str:
-  """The hash that stands for a model directory or a bare checkpoint."""
+  """Returns a hash that identifies a model directory or a checkpoint."""
   if manifest.find(path):
     return manifest.identity(path)
-  # The index holds the checksum of every tensor in the data file.
+  # The index contains the checksum of every tensor in the data files.
   return manifest.identity(weights_prefix(path) + ".index")
 
 
 def tokenizer_file(folder: str) -> str:
-  """The tokenizer of a model directory, "" where there is none."""
+  """Returns the path of a model directory's tokenizer, or ""."""
   names = (TOKENIZER, VOCABULARY)
   return next(filter(None, (adjacent(folder, name) for name in names)), "")
 
@@ -257,7 +261,7 @@ def labels(folder: str) -> list[str]:
   """Returns a classifier's labels, in the order of its outputs.
 
   Raises:
-    options.InputError: when labels.json holds no list of different strings.
+    options.InputError: when labels.json is not a list of distinct strings.
   """
   path = os.path.join(folder, LABELS)
   names = json_files.read(path)
@@ -273,13 +277,14 @@ def labels(folder: str) -> list[str]:
 
 
 def find_weights(path: str) -> str:
-  """Returns the checkpoint prefix that a user's path stands for, or "".
+  """Returns the checkpoint prefix for a user's path, or "".
 
-  A prefix; one of its files; a folder with model.ckpt, or with one checkpoint
-  of any name, as those that google-research publishes; a SavedModel.
+  The path may be a prefix; one of a checkpoint's files; a folder with
+  model.ckpt, or with one checkpoint of any name, as google-research publishes
+  them; a SavedModel.
 
   Raises:
-    options.InputError: for a folder with several.
+    options.InputError: for a folder with several checkpoints.
   """
   stem = FILE_OF_CHECKPOINT.sub("", path)
   saved_model = os.path.join(path, VARIABLES, VARIABLES)
@@ -301,7 +306,11 @@ def find_weights(path: str) -> str:
 
 
 def weights_prefix(path: str) -> str:
-  """Returns `find_weights`, which must be there."""
+  """Returns the result of `find_weights`.
+
+  Raises:
+    options.InputError: when there is no checkpoint, or there are several.
+  """
   if prefix := find_weights(path):
     return prefix
   raise options.InputError(
@@ -312,6 +321,6 @@ def weights_prefix(path: str) -> str:
 
 
 def adjacent(path: str, name: str) -> str:
-  """The file `name` in a model directory, or "" where there is none."""
+  """Returns the path of the file `name` in a folder; "" if there is none."""
   file = os.path.join(path, name)
   return file if storage.exists(file) else ""

@@ -1,8 +1,8 @@
-"""Texts as TF-IDF of words, pairs of words and parts of words.
+"""TF-IDF vectors of texts, from words, pairs of words and parts of words.
 
-The n-grams and their numbers are those of scikit-learn's TfidfVectorizer with
-sublinear_tf: once for the n-grams of words (1 to 2), once for those of letters
-(2 to 5) that cross no word's end, each of length 1. One code counts when a
+N-grams and weights are those of scikit-learn's TfidfVectorizer with
+sublinear_tf: once for n-grams of 1 to 2 words, once for n-grams of 2 to 5
+letters inside words. Both vectors have length 1. The same code runs when a
 baseline is fitted and when a model answers, without scikit-learn.
 """
 
@@ -17,24 +17,24 @@ import numpy as np
 from scipy import sparse
 
 _WORD = re.compile(r"\w+")
-_SHORTEST, _LONGEST = 2, 5  # letters of a part of a word
+_SHORTEST, _LONGEST = 2, 5  # letters of a letter n-gram
 
-# Counted at a time: where there are more, the rarest are forgotten. About
-# 400 MB (guess).
+# Largest number of counted n-grams; beyond it the rarest are dropped. About 400
+# MB (guess).
 _MOST_COUNTED = 1 << 22
 _ROWS_AT_ONCE = 2048
-_REMEMBERED = 1 << 16  # words whose parts are not looked up again
+_REMEMBERED = 1 << 16  # words whose letter n-grams are cached
 
 
 @dataclasses.dataclass(frozen=True)
 class NGrams:
-  """The n-grams that are known, and how rare each is.
+  """The known n-grams and their inverse document frequencies.
 
     NGrams.of(texts, most=1000).matrix(["сайн байна уу"])  # [1, n-grams]
 
   Attributes:
-    words: "сайн", "сайн байна" …, sorted.
-    parts: "ай", " са" …, sorted; a blank stands for the end of a word.
+    words: word n-grams "сайн", "сайн байна" …, sorted.
+    parts: letter n-grams "ай", " са" …, sorted; a blank is the end of a word.
     idf: float32 [words + parts], log((1 + texts) / (1 + texts with it)) + 1.
   """
 
@@ -44,12 +44,13 @@ class NGrams:
 
   @classmethod
   def of(cls, texts: Sequence[str], most: int) -> "NGrams":
-    """Learns the n-grams of texts.
+    """Returns the most frequent n-grams of texts.
 
     Args:
-      texts: at least one.
-      most: how many of words and how many of parts are kept; those in the most
-        texts, of equally frequent ones the first by their letters.
+      texts: at least one text.
+      most: largest number of word n-grams, and of letter n-grams. The n-grams
+        in most texts are kept; of equally frequent ones the alphabetically
+        first.
     """
     words = _frequencies(map(_of_words, texts), most)
     parts = _frequencies(_parts_of_texts(texts), most)
@@ -58,7 +59,7 @@ class NGrams:
     return cls(tuple(words), tuple(parts), idf.astype(np.float32))
 
   def matrix(self, texts: Sequence[str]) -> sparse.csr_matrix:
-    """Returns the weights of the n-grams in texts, float64 [texts, n-grams]."""
+    """Returns the TF-IDF vectors of texts, sparse float64 [texts, n-grams]."""
     starts = range(0, len(texts), _ROWS_AT_ONCE)
     chunks = [
       self._chunk(texts[start : start + _ROWS_AT_ONCE]) for start in starts
@@ -68,14 +69,14 @@ class NGrams:
     return sparse.vstack(chunks, format="csr")
 
   def name(self, number: int) -> str:
-    """Returns an n-gram as people read it; "_" is the end of a word."""
+    """Returns an n-gram for a person to read; "_" is the end of a word."""
     if number < len(self.words):
       return self.words[number]
     return self.parts[number - len(self.words)].replace(" ", "_")
 
   def _chunk(self, texts: Sequence[str]) -> sparse.csr_matrix:
     words = _counted([self._ids_of_words(text) for text in texts])
-    # Each different word is cut up once, wherever it stands.
+    # Each distinct word is cut into letter n-grams only once.
     places: dict[str, int] = {}
     rows = [
       [places.setdefault(word, len(places)) for word in _composed(text).split()]
@@ -86,7 +87,7 @@ class NGrams:
       _counted(list(map(self._ids_of_parts, places))), len(self.parts)
     )
     parts = (counts @ inside).tocsr()
-    parts.sort_indices()  # sums in one order
+    parts.sort_indices()  # for sums in a fixed order
     size = len(self.words)
     return sparse.hstack(
       [
@@ -116,7 +117,7 @@ class NGrams:
 
 
 def words(text: str) -> list[str]:
-  """Returns the words of a text, in small letters, й ё ө ү intact.
+  """Returns the lower-cased words of a text, with й, ё, ө and ү intact.
 
   `Сайн уу, ХОЁР найз?` gives сайн, уу, хоёр, найз.
   """
@@ -124,13 +125,13 @@ def words(text: str) -> list[str]:
 
 
 def _composed(text: str) -> str:
-  # A decomposed й is и and a combining breve, which \w does not match: the
-  # word would fall apart there.
+  # A decomposed й is и and a combining breve, which \w does not match, so that
+  # the word would be split there.
   return unicodedata.normalize("NFC", text).lower()
 
 
 def _of_words(text: str) -> list[str]:
-  """Returns the words of a text, and its pairs of neighbours."""
+  """Returns the words of a text, then its pairs of neighbouring words."""
   alone = words(text)
   return alone + [
     " ".join(pair) for pair in zip(alone, alone[1:], strict=False)
@@ -138,9 +139,9 @@ def _of_words(text: str) -> list[str]:
 
 
 def _of_letters(word: str) -> list[str]:
-  """Returns the n-grams of letters in a word, its ends included.
+  """Returns the letter n-grams of a word, with a blank at both ends.
 
-  A word that is shorter than an n-gram is one itself, once.
+  A word that is shorter than an n-gram gives the padded word itself, once.
   """
   padded = f" {word} "
   grams = []
@@ -161,7 +162,10 @@ def _parts_of_texts(texts: Iterable[str]) -> Iterator[set[str]]:
 
 
 def _frequencies(rows: Iterable[Iterable[str]], most: int) -> dict[str, int]:
-  """Returns n-gram → in how many rows it is, sorted; the `most` commonest."""
+  """Returns n-gram → number of rows that contain it, sorted by n-gram.
+
+  Only the `most` most frequent n-grams are returned.
+  """
   counts: collections.Counter[str] = collections.Counter()
   rarest = 0
   for row in rows:
@@ -175,7 +179,7 @@ def _frequencies(rows: Iterable[Iterable[str]], most: int) -> dict[str, int]:
   return {gram: counts[gram] for gram in sorted(kept)}
 
 
-# Of each row the columns, and how often each.
+# For each row: its columns, and the count of each column.
 _Counts = tuple[list[np.ndarray], list[np.ndarray]]
 
 
@@ -201,7 +205,7 @@ def _sparse(counts: _Counts, width: int) -> sparse.csr_matrix:
 
 
 def _weighted(counts: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:
-  """Returns (1 + log counts) · idf, rows of length 1, float64."""
+  """Returns (1 + log counts) · idf, with rows of length 1, float64."""
   weighted = counts.astype(np.float64)
   weighted.data = (1 + np.log(weighted.data)) * idf.astype(np.float64)[
     weighted.indices

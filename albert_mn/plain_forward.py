@@ -1,9 +1,9 @@
-"""ALBERT and BERT in plain numpy, from another project's arrays.
+"""ALBERT and BERT in plain numpy, computed from another project's arrays.
 
-What a conversion is held against. It shares neither layers nor tables of names
-with the models here: the formulas are the papers' (Devlin et al. 2019, Lan et
-al. 2020), and names of google-research's and transformers' are brought to one
-form by rules.
+A conversion is compared with these outputs. To be independent, this code uses
+neither the layers nor the tables of names of this project: the formulas are the
+papers' (Devlin et al. 2019, Lan et al. 2020), and rules bring the names of
+google-research and transformers to one form.
 """
 
 import re
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from albert_mn import configs
 
-# Applied in this order to a name whose slashes are dots already.
+# Applied in this order to a name in which dots have replaced the slashes.
 _RULES = tuple(
   (re.compile(pattern), new)
   for pattern, new in (
@@ -45,7 +45,7 @@ _RULES = tuple(
 
 
 def one_form(name: str) -> str:
-  """Returns a weight's name in the form that is used here.
+  """Returns the name of a weight in the form that PlainModel uses.
 
   `bert/encoder/layer_0/output/dense/kernel` becomes
   `encoder.block.0.0.output.dense.weight`.
@@ -57,12 +57,13 @@ def one_form(name: str) -> str:
 
 
 class PlainModel:
-  """A model as its arrays and its config; dropout is off.
+  """A model made of its arrays and its config, without dropout.
 
   Args:
     arrays: by google-research's or transformers' names, kernels [in, out].
-    config: the shape.
-    of_pieces: whether the classifier reads every position, not the pooled one.
+    config: the model's shape.
+    of_pieces: whether the classifier reads every position, as a tagger, in
+      place of the pooled output.
   """
 
   def __init__(
@@ -78,16 +79,16 @@ class PlainModel:
   def outputs(
     self, input_ids: np.ndarray, input_mask: np.ndarray
   ) -> dict[str, np.ndarray]:
-    """Computes what there are weights for, in float64.
+    """Returns the outputs of all parts that have weights, in float64.
 
     Args:
       input_ids: [batch, length], all of segment 0.
       input_mask: [batch, length], 0 on padding.
 
     Returns:
-      sequence, [real positions, hidden]; where there is such a part: masked_lm
-      at all real positions, pooled, sentence, classifier (of pieces, at all
-      real positions).
+      "sequence", [positions without padding, hidden], and, if the model has the
+        part, "masked_lm" at the same positions, "pooled", "sentence", and
+        "classifier", which a tagger has at the same positions.
     """
     sequence = self._encoded(input_ids, input_mask)
     real = sequence[input_mask.astype(bool)]
@@ -118,14 +119,17 @@ class PlainModel:
     return value @ self._of(f"{place}.weight") + self._of(f"{place}.bias")
 
   def _norm(self, place: str, value: np.ndarray) -> np.ndarray:
-    """Layer normalisation (Ba et al. 2016)."""
+    """Returns the layer norm of `value` (Ba et al. 2016)."""
     centred = value - value.mean(-1, keepdims=True)
     variance = (centred**2).mean(-1, keepdims=True)
     scaled = centred / np.sqrt(variance + self._config.layer_norm_eps)
     return scaled * self._of(f"{place}.weight") + self._of(f"{place}.bias")
 
   def _activated(self, value: np.ndarray) -> np.ndarray:
-    """Hendrycks and Gimpel 2016, equation 2 and before it, or another."""
+    """Applies the activation of the config.
+
+    The gelu is Hendrycks and Gimpel 2016, equation 2 and the one before it.
+    """
     kind = self._config.hidden_act
     if kind == "gelu":
       inner = np.sqrt(2 / np.pi) * (value + 0.044715 * value**3)
@@ -165,7 +169,7 @@ class PlainModel:
   def _attention(
     self, place: str, value: np.ndarray, away: np.ndarray
   ) -> np.ndarray:
-    """Scaled dot products (Vaswani et al. 2017, section 3.2)."""
+    """Returns scaled dot-product attention (Vaswani et al. 2017, sec. 3.2)."""
     batch, length, width = value.shape
     heads = self._config.num_attention_heads
 

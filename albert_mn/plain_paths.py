@@ -1,8 +1,8 @@
-"""Paths that TensorFlow would take for globs, made plain by links.
+"""Links that hide characters of paths that TensorFlow would read as globs.
 
-TensorFlow looks for a checkpoint's index as for a glob before it opens the file
-of that name: it writes one to the folder `e[1]`, and does not see it there
-afterwards. A backslash has the same effect; `*` and `?` match themselves.
+TensorFlow looks for a checkpoint's index with a glob before it opens the file:
+it writes a checkpoint in the folder `e[1]` and does not find it afterwards. A
+backslash has the same effect; `*` and `?` match themselves.
 """
 
 import functools
@@ -16,16 +16,17 @@ _SIGNS = re.compile(r"[\[\\]")
 
 
 def plain(path: str) -> str:
-  """Returns a path without signs of globs to a checkpoint or a SavedModel.
+  r"""Returns a path without [ and \ for a checkpoint or a SavedModel.
 
-  Where the path has some, it is one through a link, which is there until the
-  process ends.
+  If the path contains one, the result leads through a symbolic link, which
+  exists until the process ends.
 
   Args:
     path: the folder of a SavedModel, or the prefix of a checkpoint.
 
   Raises:
-    options.InputError: for a path that no link to a folder makes plain.
+    options.InputError: when a link cannot help: in a bucket, or if the name of
+      the checkpoint itself contains one.
   """
   require(path)
   if not _SIGNS.search(path):
@@ -40,10 +41,9 @@ def plain(path: str) -> str:
 
 
 def require(path: str) -> None:
-  """Refuses a path in a bucket, where there are no links, with such signs.
+  r"""Raises InputError for a path in a bucket that contains [ or \.
 
-  Raises:
-    options.InputError: for one.
+  Buckets have no links.
   """
   if storage.is_remote(path) and _SIGNS.search(path):
     raise _refused(path)
@@ -60,7 +60,7 @@ def _refused(path: str) -> options.InputError:
 
 @functools.cache
 def _link(folder: str) -> str:
-  """Makes a link to a folder, under a plain name."""
+  """Makes a symbolic link with a plain name to a folder; returns its path."""
   link = os.path.join(_place().name, str(_link.cache_info().currsize))
   os.symlink(folder, link)
   return link

@@ -1,8 +1,8 @@
-"""Whether pretraining goes anywhere: a linear classifier on frozen features.
+"""The probe of pretraining: a linear classifier on the encoder's features.
 
-The mean of the last layer's vectors stands for a text, and logistic
-regression is cross-validated on a small labelled set. Nothing is trained but
-that, so the figure moves only with the encoder.
+The feature of a text is the mean of the last layer's vectors. Logistic
+regression on these features is cross-validated on a small labelled set. The
+encoder is frozen, so the accuracy measures the encoder only.
 """
 
 import collections
@@ -25,10 +25,11 @@ from data_prep import (
 )
 
 FOLDS = 5
-_BATCH = 32  # texts; the features do not depend on it
-# scikit-learn's C. On SIB-200 with albert_tiny's features, new and after 100
-# steps, 0.01 to 10 differ by less than their deviation, and 0.1 takes a third
-# of 1's time; at 0.01 the commonest label hides what few texts tell.
+_BATCH = 32  # texts a batch
+# scikit-learn's C. On SIB-200 with the features of albert_tiny, untrained and
+# after 100 steps, C from 0.01 to 10 changes the accuracy by less than its
+# deviation, and 0.1 takes a third of the time of 1. With 0.01 the most frequent
+# label hides small differences.
 _C = 0.1
 
 
@@ -65,13 +66,13 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What a probe found.
+  """The result of a probe.
 
   Attributes:
     accuracy: mean over the folds.
     deviation: standard deviation over the folds.
-    majority: the commonest label's share, which needs no encoder.
-    rows: texts.
+    majority: share of the most frequent label, the accuracy without an encoder.
+    rows: number of texts.
   """
 
   accuracy: float
@@ -80,7 +81,7 @@ class Result:
   rows: int
 
   def metrics(self) -> dict[str, float]:
-    """Returns the figures under TensorBoard's names."""
+    """Returns the result under names for TensorBoard."""
     return {
       "probe_accuracy": self.accuracy,
       "probe_deviation": self.deviation,
@@ -96,11 +97,11 @@ class Result:
 
 
 def rows(settings: Options) -> list[classifier_data.Row]:
-  """Reads the labelled texts.
+  """Reads the labelled texts of --probe_file, at most --probe_rows of them.
 
   Raises:
-    options.InputError: when a column is missing, a row has no text or label,
-      or there are too few rows or labels to cross-validate.
+    options.InputError: when a column is missing, a row has no text or label, or
+      there are too few rows or labels to cross-validate.
   """
   path = settings.probe_file
   labelled_rows = classifier_data.read(
@@ -130,7 +131,10 @@ def rows(settings: Options) -> list[classifier_data.Row]:
 def _chosen(
   labelled_rows: Sequence[classifier_data.Row], most: int
 ) -> list[classifier_data.Row]:
-  """Takes the rows of the lowest hashes, but FOLDS of every label."""
+  """Returns the rows with the lowest text hashes, in their given order.
+
+  At least FOLDS rows of every label are kept.
+  """
 
   def place(row: classifier_data.Row) -> bytes:
     return hashlib.sha256(row.text.encode()).digest()
@@ -147,14 +151,14 @@ def _chosen(
 
 
 class Probe:
-  """Features and scores of one labelled set.
+  """Computes features and accuracy on one labelled set.
 
   Args:
-    found: its rows.
-    tokenizer: the encoder's.
-    max_seq_length: pieces of a text that are read, special ones included.
-    seed: of the folds.
-    interval: steps from one probe to the next; 0: as evaluation.
+    labelled_rows: the labelled texts.
+    tokenizer: the encoder's tokenizer.
+    max_seq_length: pieces to read of a text, including special pieces.
+    seed: seed of the folds.
+    interval: steps between two probes; 0 probes whenever the run evaluates.
   """
 
   def __init__(
@@ -180,10 +184,11 @@ class Probe:
   def features(
     self, encoder: encoders.AlbertEncoder, strategy: tf.distribute.Strategy
   ) -> np.ndarray:
-    """Returns the mean vector of each text, [rows, hidden] float32.
+    """Returns the mean vector of each text, float32 [rows, hidden].
 
-    [CLS], [SEP] and padding are apart. Nothing is dropped, no variable is
-    written, and no random number is drawn: training goes on as without it.
+    [CLS], [SEP] and padding are not in the mean. The encoder runs without
+    dropout, and no variable or random generator changes, so training continues
+    as without a probe.
     """
     forward = self._forward = self._forward or tf.function(
       lambda ids, mask: strategy.run(
@@ -192,7 +197,8 @@ class Probe:
     )
     means = np.zeros((len(self._labels), encoder.config.hidden_size), "f4")
     for batch in self._batches:
-      # Each device computes all of it: it is small, and their weights agree.
+      # Each device computes the whole batch, which is small; the devices'
+      # weights are equal, so one result is enough.
       (vectors, *_) = strategy.experimental_local_results(
         forward(tf.constant(batch.input_ids), tf.constant(batch.input_mask))
       )
@@ -200,7 +206,7 @@ class Probe:
     return means
 
   def score(self, features: np.ndarray) -> Result:
-    """Cross-validates a linear classifier on [rows, hidden]."""
+    """Cross-validates a linear classifier on features [rows, hidden]."""
     folds = model_selection.StratifiedKFold(
       FOLDS, shuffle=True, random_state=self._seed
     )
@@ -226,15 +232,15 @@ def mean_vectors(
   input_mask: tf.Tensor,
   frames: Sequence[int],
 ) -> tf.Tensor:
-  """Returns the mean of the last layer's vectors over a text's own pieces.
+  """Returns the mean of the last layer's vectors over the pieces of each text.
 
   Args:
-    encoder: any.
+    encoder: the encoder.
     input_ids, input_mask: int32 [batch, length].
-    frames: ids that are no text's, such as [CLS]'s and [SEP]'s.
+    frames: ids to leave out of the mean, such as those of [CLS] and [SEP].
 
   Returns:
-    [batch, hidden] float32; zeros for a text without pieces.
+    float32 [batch, hidden]; zeros for a text without pieces.
   """
   outputs = encoder(input_ids, input_mask, tf.zeros_like(input_ids))
   vectors = tf.cast(outputs.sequence_output, tf.float32)

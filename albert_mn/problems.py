@@ -1,7 +1,7 @@
-"""What is predicted of a text: one label, several, or a number.
+"""Kinds of prediction: one label a text, several labels, or a number.
 
-Each kind says what the model's outputs mean: how the loss compares them with
-the rows, and what is told to people.
+A problem defines the meaning of the model's outputs: the targets and the loss,
+the score, and the probabilities or numbers that people see.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ CLASS, MULTI_LABEL, REGRESSION = "class", "multi_label", "regression"
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """The training rows as the model reads them.
+  """The training rows as inputs of the model.
 
   Attributes:
-    encoded: the ids of each input; several windows may be of one row.
-    seconds: [inputs] where the second text of a pair begins.
-    targets: [inputs, …] of `problems.Problem.targets`.
-    weights: [inputs] float32, how much each counts in the loss.
-    pad_id: what fills up an input.
+    encoded: the ids of each input; several inputs may be windows of one row.
+    seconds: [inputs], the index at which the second text of a pair begins.
+    targets: [inputs, …], as `problems.Problem.targets` returns them.
+    weights: float32 [inputs], the weight of each input in the loss.
+    pad_id: the id of padding.
   """
 
   encoded: list[np.ndarray]
@@ -43,45 +43,48 @@ class Examples:
 
 
 def text_of(row: classifier_data.Row) -> framing.Text:
-  """Returns a row's text, or its two."""
+  """Returns a row's text, or the pair of its two texts."""
   return (row.text, row.text_pair) if row.text_pair else row.text
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """Rows on one side, [rows, outputs] on the other.
+  """A kind of prediction; subclasses define targets, loss, score and answers.
+
+  Outputs of the model are called logits here, also in a regression.
 
   Attributes:
-    names: of the outputs, in their order.
+    names: names of the outputs, in their order.
   """
 
   names: tuple[str, ...]
 
   TYPE = ""
-  DTYPE, RANK = "float32", 1  # of the targets
-  SCORE = ""  # the name of `score`
-  RIGHT = ""  # the name of `right`
-  UNIT = "rows"  # what has a loss of its own
+  DTYPE, RANK = "float32", 1  # type and rank of the targets
+  SCORE = ""  # name of the measure that `score` returns
+  RIGHT = ""  # name of the measure that `right` returns
+  UNIT = "rows"  # each of which has a loss
 
   @classmethod
   def of(cls, rows: Sequence[classifier_data.Row]) -> "Problem":
-    """Learns from the training rows what there is to predict."""
+    """Returns the problem with the labels or numbers of the training rows.
+
+    Raises:
+      options.InputError: when the rows are too few or too much alike to learn
+        from.
+    """
     raise NotImplementedError
 
   def parameters(self) -> dict[str, Any]:
-    """Returns what the manifest of a model must hold, beside the names."""
+    """Returns the parameters for a model's manifest, without the names."""
     return {"label_type": self.TYPE}
 
   def check(self, rows: Sequence[classifier_data.Row]) -> None:
-    """Refuses rows with a label that was not trained.
-
-    Raises:
-      options.InputError: naming the first one.
-    """
+    """Raises InputError for the first row with a label that was not trained."""
     self.targets(rows)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    """Returns [rows] or [rows, outputs], what `losses` compares with.
+    """Returns the targets of rows, [rows] or [rows, outputs], for `losses`.
 
     Raises:
       options.InputError: for a label that was not trained.
@@ -91,7 +94,7 @@ class Problem:
   def examples(
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
   ) -> tuple[framing.Framed, Examples]:
-    """Returns the inputs of training rows, and all that a step needs."""
+    """Returns the inputs of training rows, and the examples made from them."""
     framed = framer.frame([text_of(row) for row in rows])
     return framed, Examples(
       framed.ids,
@@ -104,11 +107,17 @@ class Problem:
   def filled(
     self, targets: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]
   ) -> np.ndarray:
-    """Returns the targets of a batch's rows; `shape` is its inputs'."""
+    """Returns the targets of a batch.
+
+    Args:
+      targets: targets of all inputs.
+      rows: indices of the batch's inputs.
+      shape: shape of the batch's ids, [rows, length].
+    """
     return targets[rows]
 
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Returns [rows], of logits [rows, outputs] and targets."""
+    """Returns the loss of each row, [rows], from logits [rows, outputs]."""
     raise NotImplementedError
 
   def mean_loss(
@@ -117,12 +126,14 @@ class Problem:
     targets: np.ndarray,
     weights: np.ndarray | None = None,
   ) -> float:
-    """Returns the mean of `losses` over rows, in float64, a few at a time.
+    """Returns the mean of `losses` over all rows, computed in float64.
+
+    The rows are computed in blocks, to bound the memory.
 
     Args:
       logits: [rows, outputs].
       targets: [rows, …].
-      weights: [rows], 1 in the mean; None weighs each row as 1.
+      weights: [rows] with a mean of 1; None weighs every row as 1.
     """
     total, step = 0.0, rows_at_once(len(self.names))
     for first in range(0, len(logits), step):
@@ -139,39 +150,53 @@ class Problem:
     return total / max(1, len(logits))
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
-    """Returns [rows, outputs] float64, what people are told."""
+    """Returns the probabilities of logits, float64 [rows, outputs].
+
+    For a regression these are the predicted numbers.
+    """
     raise NotImplementedError
 
   def affine(self, temperature: float) -> tuple[float, float]:
-    """Returns what to multiply logits by, and what to add to them then.
+    """Returns (factor, shift): exported logits are logits · factor + shift.
 
-    With that in the head's weights a model needs no manifest: softmax or
-    sigmoid makes `probabilities` of its outputs, or they are the numbers.
+    With both in the weights of the head, a model needs no manifest: softmax or
+    sigmoid of its outputs are the `probabilities`, or the outputs are the
+    numbers.
     """
     return 1 / temperature, 0.0
 
   def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns what people are told, as named tensors of a row each.
+    """Returns the answers of an exported model, as named tensors.
+
+    Each has one row for each text.
 
     Args:
-      told: [rows, outputs] logits after `affine`.
+      told: [rows, outputs], logits after `affine`.
     """
     raise NotImplementedError
 
   def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
-    """Says how alike two models answer, by [rows, outputs] after `affine`."""
+    """Returns, as text, how well the outputs of two models agree.
+
+    Args:
+      outputs, expected: [rows, outputs], logits after `affine`.
+    """
     raise NotImplementedError
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the measure that decides which weights are the best."""
+    """Returns the score of logits, which decides which weights are kept."""
     raise NotImplementedError
 
   def mean_recall(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the share of right rows where each class weighs the same."""
+    """Returns the share of correct rows, weighing each class the same."""
     raise NotImplementedError
 
   def weights(self, targets: np.ndarray) -> np.ndarray:
-    """Returns [rows] float32 with which each class weighs the same."""
+    """Returns row weights, float32 [rows], that weigh each class the same.
+
+    Raises:
+      options.InputError: for a problem without classes.
+    """
     raise options.InputError(
       "--class_weights=none", "balanced", f"leave it out for {self.TYPE}"
     )
@@ -179,7 +204,7 @@ class Problem:
   def entropy(
     self, targets: np.ndarray, weights: np.ndarray | None = None
   ) -> float:
-    """Returns the loss of the best answer that does not look at the text."""
+    """Returns the mean loss of the best answer that ignores the text."""
     raise NotImplementedError
 
   def right(
@@ -188,7 +213,9 @@ class Problem:
     targets: np.ndarray,
     weights: np.ndarray | None = None,
   ) -> tuple[float, float]:
-    """Returns how much of the answers is right, and of one answer for all.
+    """Returns (share of correct answers, share if all texts got one answer).
+
+    A regression has R² in place of the share.
 
     Args:
       logits: [rows, outputs].
@@ -198,12 +225,12 @@ class Problem:
     raise NotImplementedError
 
   def is_constant(self, logits: np.ndarray) -> bool:
-    """Says whether all rows get one answer."""
+    """Returns whether all rows get the same answer."""
     raise NotImplementedError
 
 
 class SingleLabel(Problem):
-  """Each row has one label: softmax, as in the BERT paper."""
+  """Exactly one label a row: softmax, as in the BERT paper."""
 
   TYPE, DTYPE, SCORE, RIGHT = CLASS, "int32", "accuracy", "accuracy"
 
@@ -270,7 +297,7 @@ class SingleLabel(Problem):
 
 
 class MultiLabel(Problem):
-  """Each row has any number of labels: a sigmoid for each, threshold 0.5."""
+  """Any number of labels a row: a sigmoid for each label, threshold 0.5."""
 
   TYPE, RANK, SCORE = MULTI_LABEL, 2, "micro F1"
   RIGHT = "accuracy label by label"
@@ -301,14 +328,14 @@ class MultiLabel(Problem):
     return tf.reduce_mean(label_losses, axis=1)
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
-    # By tanh, which does not overflow.
+    # Written with tanh, which does not overflow.
     return 0.5 * (1 + np.tanh(logits.astype(np.float64) / 2))
 
   def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns labels, probabilities and logits, all [rows, outputs].
 
-    In the place of each label stands its name where the text has it, else "":
-    TensorFlow Serving's answers by row cannot be ragged.
+    `labels` has a label's name where the text has that label, else "".
+    TensorFlow Serving cannot return ragged rows.
     """
     labels = tf.where(told > 0, tf.constant(self.names), "")
     shares = tf.nn.sigmoid(told)
@@ -352,10 +379,10 @@ class MultiLabel(Problem):
 
 @dataclasses.dataclass(frozen=True)
 class Regression(Problem):
-  """Each row has a number, learnt as its distance from the training rows' mean.
+  """One number a row. The model predicts its standardised value.
 
   Attributes:
-    mean, deviation: of the training rows; outputs are standardised.
+    mean, deviation: mean and standard deviation of the training rows.
   """
 
   names: tuple[str, ...] = ("value",)
@@ -387,11 +414,11 @@ class Regression(Problem):
     return tf.square(logits[:, 0] - targets)
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
-    """Returns the numbers themselves, in the unit of the rows."""
+    """Returns the predicted numbers in the unit of the rows, [rows, 1]."""
     return logits.astype(np.float64) * self.deviation + self.mean
 
   def affine(self, temperature: float) -> tuple[float, float]:
-    del temperature  # numbers have none
+    del temperature  # a regression has none
     return self.deviation, self.mean
 
   def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -406,7 +433,7 @@ class Regression(Problem):
     )
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the share of the variance that is explained (R²)."""
+    """Returns R², the share of the variance that is explained."""
     left = np.square(logits[:, 0] - targets).mean()
     variance = targets.var()
     return float(1 - left / variance) if variance else float(-left)
@@ -414,7 +441,7 @@ class Regression(Problem):
   def entropy(
     self, targets: np.ndarray, weights: np.ndarray | None = None
   ) -> float:
-    del weights  # numbers have none
+    del weights  # a regression has none
     return float(targets.var())
 
   def right(
@@ -426,7 +453,7 @@ class Regression(Problem):
     return self.score(logits, targets), 0.0
 
   def is_constant(self, logits: np.ndarray) -> bool:
-    return bool(logits.std() < 0.05)  # of the training rows' deviation; guess
+    return bool(logits.std() < 0.05)  # guess
 
 
 _KINDS: dict[str, type[Problem]] = {
@@ -435,12 +462,17 @@ _KINDS: dict[str, type[Problem]] = {
 
 
 def of_rows(label_type: str, rows: Sequence[classifier_data.Row]) -> Problem:
-  """Learns from training rows what there is to predict."""
+  """Returns the problem of a label type, with the labels of training rows."""
   return _KINDS[label_type].of(rows)
 
 
 def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
-  """Reads it from the names and the manifest of a model directory."""
+  """Returns the problem of a model directory, from its names and manifest.
+
+  Raises:
+    options.InputError: when the manifest's label type is unknown or its numbers
+      are damaged.
+  """
   label_type = parameters.get("label_type", CLASS)
   if label_type not in _KINDS:
     raise options.InputError(
@@ -454,16 +486,16 @@ def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
 
 
 def rows_at_once(outputs: int) -> int:
-  """Returns how many rows to compute with at a time.
+  """Returns how many rows to compute at a time.
 
-  Enough to find neighbours of like length; with very many outputs fewer, so
-  that a float64 of each row and output takes no more than 32 MB.
+  Enough rows to find texts of similar length; fewer if there are very many
+  outputs, so that a float64 for each row and output takes at most 32 MB.
   """
   return min(2048, max(32, (4 << 20) // outputs))
 
 
 def known(names: Sequence[str]) -> str:
-  """Lists names in a message: all where few, else the first ones."""
+  """Returns a list of names for a message; at most the first 20 of them."""
   shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:20])
   return shown + (f" … {len(names)} in all" if len(names) > 20 else "")
 
@@ -478,13 +510,13 @@ def _same_labels(same: int, of: int, apart: np.ndarray) -> str:
 def untrained(
   names: Sequence[str], label: str, line: int, noun: str = "label"
 ) -> options.InputError:
-  """Says that a label is not one of those that a model was trained on.
+  """Returns the error for a label that the model was not trained on.
 
   Args:
     names: the trained labels.
-    label: of a row to judge by.
-    line: of the row in its file.
-    noun: what a label is called.
+    label: the label of a row to evaluate.
+    line: the row's line in its file.
+    noun: "label" or "type", for the message.
   """
   action = f"train on rows of that {noun} too, or remove it"
   spelling = label_names.spelling(label)
@@ -500,6 +532,6 @@ def untrained(
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-  """Returns [rows, labels] float64, the logarithms of the probabilities."""
+  """Returns the logarithms of the probabilities, float64 [rows, labels]."""
   shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
   return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

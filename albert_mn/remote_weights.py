@@ -1,15 +1,15 @@
-"""Weights behind an address, brought here with all that belongs to them.
+"""Download of weights, with config and tokenizer, into a local cache.
 
-    local("gs://bucket/run/model")                     # a model directory
-    local("https://host/albert_base_mn.tar.gz")        # an archive of anything
-    local("https://host/model/pytorch_model.bin")      # a file of weights
-    local("gs://bucket/run/checkpoints/model.ckpt-30") # a checkpoint's prefix
-    local("gs://bucket/albert_base")                   # a TF Hub module
-    local("albert_base_mn.zip")                        # an archive that is here
+  local("gs://bucket/run/model")                     # a model directory
+  local("https://host/albert_base_mn.tar.gz")        # an archive of weights
+  local("https://host/model/pytorch_model.bin")      # a file of weights
+  local("gs://bucket/run/checkpoints/model.ckpt-30") # a checkpoint's prefix
+  local("gs://bucket/albert_base")                   # a TF Hub module
+  local("albert_base_mn.zip")                        # a local archive
 
-Each gives a local path that initial_weights takes. A bucket's folder is listed;
-behind https:// nothing is, so the names come from manifest.json, or are those
-that Hugging Face and google-research use.
+Each call returns a local path that initial_weights reads. A bucket's folder can
+be listed. An https:// folder cannot, so the file names come from manifest.json,
+or are those of Hugging Face and google-research.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from data_prep import (
   storage,
 )
 
-# What may lie beside weights, and is needed to use them.
+# Files that may lie beside weights and are needed to use them.
 _COMPANIONS = (
   huggingface.CONFIG,
   *(family.FILE for family in configs.FAMILIES),
@@ -92,7 +92,7 @@ class Options(options.Group):
 
 
 def fetch(settings: Options) -> None:
-  """Fetches, and prints the local path for --init_checkpoint."""
+  """Downloads the weights; prints the local path for --init_checkpoint."""
   path = local(settings.init_checkpoint, settings.cache_dir, settings.sha256)
   kind = initial_weights.format_of(path)
   if settings.output_dir:
@@ -101,7 +101,7 @@ def fetch(settings: Options) -> None:
 
 
 def _copied(path: str, folder: str) -> str:
-  """Copies the folder of weights; returns their path there."""
+  """Copies the folder of the weights; returns their path in the copy."""
   source = initial_weights.folder_of(path)
   full = os.path.abspath(folder)
   os.makedirs(os.path.dirname(full), exist_ok=True)
@@ -118,15 +118,17 @@ def _copied(path: str, folder: str) -> str:
 
 
 def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
-  """Returns the local path of weights; a local one as it is, but for archives.
+  """Returns the local path of weights, after downloading or unpacking them.
+
+  A local path that is no archive is returned unchanged.
 
   Args:
-    path: what initial_weights takes, here or behind an address.
-    cache_dir: where fetched files stay; "" for the user's cache.
-    sha256: of a single file or archive.
+    path: a local path or an address of weights.
+    cache_dir: folder for downloaded files; "" for the user's cache.
+    sha256: expected hash of a single file or archive; "" for none.
 
   Raises:
-    options.InputError: when it cannot be had, or holds no weights.
+    options.InputError: when the download fails, or contains no weights.
   """
   cache = fetched.Cache(cache_dir)
   if not fetched.is_address(path):
@@ -149,13 +151,18 @@ def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
 
 
 def _model_in(folder: str, origin: str) -> str:
-  """Finds the one model in what an archive holds."""
+  """Returns the folder of the only model in an unpacked archive.
+
+  Raises:
+    options.InputError: when it contains no model, or several.
+  """
   places = []
   for place, _, _ in sorted(os.walk(folder)):
     above, name = os.path.split(place)
     if name == model_directory.VARIABLES and above in places:
-      continue  # of the SavedModel above
-    # A config alone may be another part's, as sentence-transformers' 1_Pooling.
+      continue  # part of the SavedModel above
+    # A config without weights may belong to another part, as in
+    # sentence-transformers' 1_Pooling.
     if huggingface.has_weights(place) or model_directory.find_weights(place):
       places.append(place)
   if len(places) != 1:
@@ -182,7 +189,7 @@ def _with_companions(cache: fetched.Cache, address: str, sha256: str) -> str:
 def _there(
   cache: fetched.Cache, address: str, names: tuple[str, ...]
 ) -> dict[str, str]:
-  """Fetches those of some files that are there: name → local path."""
+  """Downloads those of the named files that exist; returns name → path."""
   local_paths = {}
   for name in names:
     if path := cache.find(fetched.beside(address, name)):
@@ -191,7 +198,10 @@ def _there(
 
 
 def _of_bucket(cache: fetched.Cache, address: str) -> str:
-  """Fetches a folder of a bucket, or a checkpoint with what lies beside it."""
+  """Downloads a folder of a bucket, or a checkpoint with the files beside it.
+
+  Returns the local path of the weights.
+  """
   prefix = model_directory.FILE_OF_CHECKPOINT.sub("", address.rstrip("/"))
   if storage.exists(f"{_module_of(prefix)}/{_SAVED_WEIGHTS}.index"):
     return _saved_model(cache, _module_of(prefix))
@@ -216,20 +226,20 @@ def _of_bucket(cache: fetched.Cache, address: str) -> str:
     if described
     else _together(cache, prefix, [n for n in names if _is_part(n)])
   )
-  initial_weights.format_of(folder)  # or it says what is missing
+  initial_weights.format_of(folder)  # raises if a file is missing
   return folder
 
 
 def _module_of(path: str) -> str:
-  """Returns the folder of the SavedModel that a path would be in, if it is."""
+  """Returns the folder of the SavedModel that contains a path, or the path."""
   return re.sub(rf"(/{model_directory.VARIABLES}){{1,2}}$", "", path)
 
 
 def _saved_model(cache: fetched.Cache, folder: str) -> str:
-  """Fetches the weights of a SavedModel, such as a TF Hub module's.
+  """Downloads the weights of a SavedModel, such as a TF Hub module.
 
-  They lie in variables/, what belongs to them in assets/ or above both. Here all
-  lie side by side, and the graph stays where it is.
+  The weights are in variables/, config and tokenizer in assets/ or in the
+  module's folder. All are put in one local folder, without the graph.
   """
   addresses: dict[str, str] = {}
   for place in (f"{folder}/assets", folder):
@@ -247,7 +257,7 @@ def _is_companion(name: str) -> bool:
 
 
 def _is_part(name: str) -> bool:
-  """Says whether a file of a folder may be a model's: records are none."""
+  """Returns whether a file may belong to a model; records do not."""
   return (
     _is_companion(name)
     or huggingface.is_weights(name)
@@ -263,7 +273,10 @@ def _together(cache: fetched.Cache, folder: str, names: list[str]) -> str:
 
 
 def _of_server(cache: fetched.Cache, address: str) -> str:
-  """Fetches a folder behind https://, by what must be in it, or a prefix."""
+  """Downloads a folder behind https://, by the names of its files, or a prefix.
+
+  Returns the local path of the weights.
+  """
   if path := cache.find(fetched.beside(address, manifest.NAME)):
     return _described(cache, address, path)
   for name in _SHARDED:
@@ -280,7 +293,11 @@ def _of_server(cache: fetched.Cache, address: str) -> str:
 
 
 def _prefix_of_server(cache: fetched.Cache, address: str) -> str:
-  """Fetches a checkpoint of as many shards as its index says."""
+  """Downloads a checkpoint with as many data files as its index states.
+
+  Raises:
+    options.InputError: when there is no such checkpoint.
+  """
   prefix = model_directory.FILE_OF_CHECKPOINT.sub("", address)
   above, name = posixpath.split(prefix)
   index = f"{name}.index"
@@ -309,12 +326,12 @@ def _prefix_of_server(cache: fetched.Cache, address: str) -> str:
 
 
 def _shards(index: bytes) -> int:
-  """Reads how many data files a checkpoint has.
+  """Returns the number of data files of a checkpoint, read from its index.
 
-  An index begins with the entry of no name: three lengths (0, 0, of what
-  follows), and a BundleHeaderProto, whose first field it is (TensorFlow's
-  tensor_bundle.proto). Where that is not so, it is damaged, which its reader
-  will say.
+  An index begins with the entry of an empty name: three lengths (0, 0, length
+  of the value) and a BundleHeaderProto, whose first field is the number
+  (TensorFlow's tensor_bundle.proto). For a damaged index the result is 1:
+  TensorFlow will report the damage.
   """
   match = re.match(rb"\0\0.\x08([\x80-\xff]?)([\0-\x7f])", index, re.DOTALL)
   if not match:
@@ -324,7 +341,17 @@ def _shards(index: bytes) -> int:
 
 
 def _described(cache: fetched.Cache, address: str, path: str) -> str:
-  """Fetches what a manifest at `path` names, with its checksums."""
+  """Downloads the files of a manifest, and verifies their checksums.
+
+  Args:
+    cache: the cache.
+    address: address of the folder.
+    path: local path of the manifest.
+
+  Raises:
+    options.InputError: when the manifest is damaged, or a name leads out of the
+      folder.
+  """
   try:
     content = manifest.read(path)
   except options.InputError as error:

@@ -1,4 +1,4 @@
-"""The page that shows how good a classifier is, and where it is wrong."""
+"""The HTML report on a classifier: scores, calibration and mistakes."""
 
 import dataclasses
 import os
@@ -17,17 +17,18 @@ _SHOWN = 400  # characters of a text
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """What the page shows.
+  """The content of the report page.
 
   Attributes:
-    rival_name: what the baseline is.
-    voices: the answers.
-    rows: the held-out ones.
-    without_copies: which of them no training row is a near copy of, or None.
-    seeds: of each seed that was trained, its scores; one or more.
-    notes: paragraphs that stand under the scores.
-    faults: paragraphs that stand above everything.
-    settings: of the model's manifest.
+    rival_name: name of the baseline.
+    voices: the judgements.
+    rows: the held-out rows.
+    without_copies: bool [rows], which rows are no near copies of training rows;
+      None if this was not checked.
+    seeds: the scores of each trained seed; at least one.
+    notes: paragraphs below the scores.
+    faults: paragraphs at the top of the page.
+    settings: parameters in the model's manifest.
   """
 
   rival_name: str
@@ -41,7 +42,7 @@ class Findings:
 
   @property
   def model(self) -> judgements.Judgement:
-    """What the model directory answers."""
+    """The judgement of the model directory's answers."""
     return self.voices.model
 
 

@@ -1,4 +1,4 @@
-"""What a classifier did on held-out rows, as words and pictures."""
+"""The report on a classifier as text, and the confusion matrix as a picture."""
 
 import collections
 import textwrap
@@ -13,7 +13,7 @@ from matplotlib.backends import backend_agg
 from albert_mn import baseline, calibration, judgements
 from data_prep import storage
 
-# More labels than this are not legible in a picture, nor their rarest in a line.
+# With more labels, a picture or a line of labels is not legible.
 _MOST_LABELS = 30
 
 _MORE_BUDGET = (
@@ -28,13 +28,13 @@ _MORE_BUDGET = (
 
 
 class Voices(NamedTuple):
-  """What was answered to the same rows.
+  """Judgements of different answers to the same rows.
 
   Attributes:
-    model: by the model directory.
-    rival: by the baseline; None where there was nothing to train on.
-    network: by the network of the model directory alone; None where nothing
-      else answers in it.
+    model: the answers of the model directory.
+    rival: the answers of the baseline; None if it could not be trained.
+    network: the answers of the network alone; None if the model directory has
+      no blend, or answers with the network alone.
   """
 
   model: judgements.Judgement
@@ -42,7 +42,7 @@ class Voices(NamedTuple):
   network: judgements.Judgement | None = None
 
   def alone(self) -> dict[str, judgements.Judgement]:
-    """Returns the two parts of a blend by their names; {} without one."""
+    """Returns "network" and "baseline" → judgement; {} without a blend."""
     if self.network is None or self.rival is None:
       return {}
     return {"network": self.network, "baseline": self.rival}
@@ -56,15 +56,16 @@ def write(
   notes: Sequence[str] = (),
   faults: Sequence[str] = (),
 ) -> str:
-  """Writes `report.txt` and returns its text.
+  """Writes `report.txt`; returns its text.
 
   Args:
-    path: the file.
-    voices: the answers.
-    rival_name: what the baseline is.
-    without_copies: which rows no training row is a near copy of; None: all.
-    notes: paragraphs to come last.
-    faults: paragraphs to come first.
+    path: path of the file.
+    voices: the judgements.
+    rival_name: name of the baseline.
+    without_copies: bool [rows], which rows are no near copies of training rows;
+      None if this was not checked.
+    notes: paragraphs at the end.
+    faults: paragraphs at the beginning.
   """
   model, rival, _ = voices
   parts = [_paragraphs(*faults)] if faults else []
@@ -88,7 +89,10 @@ def write(
 
 
 def _scores(title: str, judged: judgements.Judgement) -> str:
-  """scikit-learn's report of each label under a title, and the whole."""
+  """Returns a section of the report: title, table of labels, main score.
+
+  It ends with the calibration, if there are probabilities.
+  """
   lines = [title, judged.table(), headline(judged)]
   if bins := judged.bins():
     error = calibration.expected_error(bins)
@@ -102,7 +106,7 @@ def _scores(title: str, judged: judgements.Judgement) -> str:
 
 
 def headline(judged: judgements.Judgement) -> str:
-  """Returns the measure of the whole with its interval, in a line."""
+  """Returns the main score with its confidence interval, as one line."""
   scores, total = judged.scores(), len(judged.truth)
   for name, words in {
     "accuracy": "accuracy",
@@ -118,7 +122,7 @@ def headline(judged: judgements.Judgement) -> str:
 
 
 def _side_by_side(voices: Voices, rival_name: str) -> str:
-  """Gives the measure of the whole of a blend and of its parts."""
+  """Returns the main score of a blend, of its network and of its baseline."""
   named = {"This model": voices.model, "Its network alone": voices.network}
   named[f"{rival_name} alone"] = voices.rival
   width = max(map(len, named))
@@ -134,10 +138,10 @@ _MODEL, _BASELINE, _NETWORK = "this model", "the baseline", "its network alone"
 
 
 def verdict(voices: Voices) -> list[str]:
-  """Says who wins, whether by more than chance, and what would change it.
+  """Returns who wins, whether it is significant, and what would change it.
 
   Args:
-    voices: with the baseline's.
+    voices: the judgements, including the baseline's.
   """
   model, rival, network = voices
   assert rival is not None, "there is no verdict without it"
@@ -155,7 +159,7 @@ _Named = tuple[str, judgements.Judgement]
 
 
 def _verdict(first: _Named, second: _Named) -> str:
-  """Says which of two wins, and whether by more than chance."""
+  """Returns which of two judgements wins, and whether it is significant."""
   (name, model), (other_name, rival) = first, second
   ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
   if ours == theirs:
@@ -178,7 +182,7 @@ def _of_the_rest(
   rival: judgements.Judgement | None,
   rows: np.ndarray,
 ) -> str:
-  """Gives the score without the rows that training rows are copies of."""
+  """Returns the score without rows that are near copies of training rows."""
   copies, total = int((~rows).sum()), len(rows)
   if not copies or copies == total:
     return f"{copies} of {total} rows have a near copy in the training rows."
@@ -196,7 +200,7 @@ def _paragraphs(*texts: str) -> str:
 
 
 def rare(judged: judgements.Judgement) -> list[str]:
-  """Names the labels too rare for their line in the table to mean much."""
+  """Returns a paragraph on the labels with fewer than 10 rows; [] for none."""
   rows = [(name, row[-1]) for name, *row in judged.per_label() if row[-1] < 10]
   if not rows:
     return []
@@ -209,7 +213,7 @@ def rare(judged: judgements.Judgement) -> list[str]:
 def confusions(
   model: judgements.OneLabel,
 ) -> list[tuple[tuple[int, int], int]]:
-  """Returns (true, answered) numbers of labels that differ, commonest first."""
+  """Returns ((true label, answered label), rows), most frequent pair first."""
   wrong = ~model.right()
   pairs = zip(
     model.truth[wrong].tolist(), model.answers[wrong].tolist(), strict=True
@@ -218,9 +222,9 @@ def confusions(
 
 
 def write_confusion_matrix(path: str, model: judgements.OneLabel) -> None:
-  """Draws which label was taken for which, counts in the cells, as PNG.
+  """Draws the confusion matrix as PNG, with the row counts in the cells.
 
-  Of more than 30 labels, those that are confused most.
+  Of more than 30 labels, it draws the 30 most confused ones.
   """
   shown = _most_confused(model)
   place = {label: number for number, label in enumerate(shown)}
@@ -232,14 +236,15 @@ def write_confusion_matrix(path: str, model: judgements.OneLabel) -> None:
       counts[place[true], place[answer]] += 1
   support = np.bincount(model.truth, minlength=len(model.names))[shown]
   side = 3.0 + 0.6 * len(shown)  # inches
-  # Without pyplot: no window system, and no state shared between pictures.
+  # pyplot is not used: it needs a window system, and shares state between
+  # pictures.
   picture = figure.Figure(figsize=(side, side), layout="constrained")
   backend_agg.FigureCanvasAgg(picture)
   axes = picture.add_subplot()
   share = counts / np.maximum(support, 1)[:, None]
   axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
   names = [textwrap.shorten(model.names[label], 40) for label in shown]
-  # A label is no formula, whatever dollar signs it holds.
+  # Dollar signs in a label do not make it a formula.
   axes.set_xticks(
     range(len(names)), names, rotation=45, ha="right", parse_math=False
   )
@@ -253,13 +258,16 @@ def write_confusion_matrix(path: str, model: judgements.OneLabel) -> None:
     color = "white" if share[row, column] > 0.5 else "black"
     axes.text(column, row, str(count), ha="center", va="center", color=color)
   with storage.writing(path, "wb") as file, warnings.catch_warnings():
-    # An emoji in a name is drawn as a box.
+    # The font draws an emoji in a name as a box, with a warning.
     warnings.filterwarnings("ignore", "Glyph", UserWarning)
     picture.savefig(file, format="png", dpi=120)
 
 
 def _most_confused(model: judgements.OneLabel) -> list[int]:
-  """Returns the labels to draw, in their order: all, or the most confused."""
+  """Returns the labels to draw, in ascending order.
+
+  These are all labels, or the most confused and then the most frequent ones.
+  """
   count = len(model.names)
   if count <= _MOST_LABELS:
     return list(range(count))
@@ -275,7 +283,7 @@ def _most_confused(model: judgements.OneLabel) -> list[int]:
 
 
 def write_eval_results(path: str, results: Mapping[str, object]) -> None:
-  """Writes `name = value` lines, sorted, as google-research/albert does."""
+  """Writes sorted `name = value` lines, as google-research/albert does."""
   with storage.writing(path) as file:
     for name, value in sorted(results.items()):
       file.write(f"{name} = {value}\n")

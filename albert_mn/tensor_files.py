@@ -1,9 +1,9 @@
-"""Tensors in safetensors and PyTorch files, read without running anything.
+"""Safe reading of tensors from safetensors and PyTorch files.
 
-safetensors: a length, a JSON header, raw data. PyTorch: a pickle that names
-tensors and points into raw data, in a zip or, before 1.6, one after the other.
-A pickle is a program; the unpickler here knows the few names that tensors need
-and refuses the others.
+A safetensors file is a length, a JSON header and raw data. A PyTorch file is a
+pickle that names tensors and points into raw data: in a zip archive or, before
+version 1.6, one after the other. A pickle is a program, so the unpickler here
+accepts only the few names that tensors need, and runs no code of the file.
 """
 
 import collections
@@ -21,12 +21,12 @@ import numpy as np
 
 from data_prep import options, storage
 
-# numpy's types, by safetensors' names; it has none for BF16.
+# safetensors' name → numpy's type. numpy has none for BF16.
 _TYPES = {
   "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8",
   "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
-# The same, by PyTorch's.
+# PyTorch's name → safetensors' name.
 _STORAGES = {
   "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16",
   "BFloat16Storage": "BF16", "LongStorage": "I64", "IntStorage": "I32",
@@ -34,13 +34,13 @@ _STORAGES = {
   "BoolStorage": "BOOL",
 }  # fmt: skip
 _LONGEST_HEADER = 100 << 20  # bytes, as in the safetensors library
-# Numbers that a pickle's tensors may hold for each byte of its file: 1 of bool,
-# and as many again for each name that shares a storage with others.
+# Largest number of tensor elements for each byte of the file: 1 for bool, and
+# more because several names may share a storage.
 _MOST_PER_BYTE = 8
-# Where training programs keep the weights among other things.
+# Keys under which training programs store the weights.
 _NESTED = ("state_dict", "model_state_dict", "model")
 _LEGACY_BEGINS = (0x1950A86A20F9469CFC6C, 1001)  # magic number, version
-# What reading a damaged or hostile file ends in.
+# Errors that reading a damaged or hostile file may raise.
 _DAMAGE = (
   ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
   NotImplementedError, pickle.UnpicklingError, RecursionError, struct.error,
@@ -49,12 +49,12 @@ _DAMAGE = (
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-  """Returns the tensors of a .safetensors or .bin file by name.
+  """Returns name → tensor of a .safetensors or PyTorch file.
 
-  Floating-point ones become float32.
+  Floating-point tensors become float32.
 
   Raises:
-    options.InputError: when the file is damaged, or is more than tensors.
+    options.InputError: when the file is damaged, or contains more than tensors.
   """
   raw = storage.read_bytes(path)
   with _naming_damage(path):
@@ -78,7 +78,7 @@ def _naming_damage(path: str) -> Iterator[None]:
 
 
 def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
-  """Reads the layout of huggingface.co/docs/safetensors, "Format"."""
+  """Reads the format of huggingface.co/docs/safetensors, "Format"."""
   (length,) = struct.unpack_from("<Q", raw)
   begin = 8 + length
   if length > min(_LONGEST_HEADER, len(raw) - 8):
@@ -86,7 +86,7 @@ def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
   header = json.loads(raw[8:begin], object_pairs_hook=_once)
   header.pop("__metadata__", None)
   arrays = {}
-  end = 0  # of the tensor before
+  end = 0  # end of the previous tensor
   by_place = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
   for name, entry in by_place:
     first, last = entry["data_offsets"]
@@ -103,7 +103,11 @@ def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Refuses a JSON object that names one thing twice."""
+  """Returns a JSON object's pairs as a dictionary.
+
+  Raises:
+    ValueError: when a key occurs twice.
+  """
   if len(dict(pairs)) != len(pairs):
     raise ValueError("a name that occurs twice")
   return dict(pairs)
@@ -112,7 +116,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
   """Writes float32 tensors as safetensors, for PyTorch.
 
-  The same tensors give the same bytes, in whatever order they come.
+  The bytes do not depend on the order of the tensors.
   """
   header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
   end = 0
@@ -123,7 +127,7 @@ def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
       dtype="F32", shape=list(array.shape), data_offsets=[begin, end]
     )
   text = json.dumps(header, separators=(",", ":")).encode()
-  text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+  text += b" " * (-len(text) % 8)  # raw data begins at a multiple of 8
   with storage.writing(path, "wb") as file:
     file.write(struct.pack("<Q", len(text)) + text)
     for _, array in sorted(tensors.items()):
@@ -131,7 +135,7 @@ def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _flat(raw: bytes, kind: str) -> np.ndarray:
-  """Returns the numbers in raw data, floating-point ones as float32."""
+  """Returns raw data as a flat array; floating-point types become float32."""
   values = np.frombuffer(raw, _TYPES[kind])
   if kind == "BF16":  # the upper half of a float32
     return (values.astype("<u4") << 16).view("<f4")
@@ -139,7 +143,7 @@ def _flat(raw: bytes, kind: str) -> np.ndarray:
 
 
 class _Storage(NamedTuple):
-  """Raw data that a pickle points at."""
+  """A reference from a pickle to raw data."""
 
   kind: str
   key: str
@@ -150,7 +154,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-  """A tensor as a pickle tells of it: places in raw data."""
+  """A tensor in a pickle: a view of a storage."""
 
   storage: _Storage
   offset: int
@@ -158,7 +162,11 @@ class _Tensor(NamedTuple):
   strides: Sequence[int]
 
   def take(self, flat: np.ndarray) -> np.ndarray:
-    """Copies the tensor out of its storage's numbers."""
+    """Returns a copy of the tensor, taken from the elements of its storage.
+
+    Raises:
+      ValueError: when the tensor exceeds the storage.
+    """
     shape, strides = tuple(self.shape), tuple(self.strides)
     ends = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
     if (
@@ -174,10 +182,10 @@ class _Tensor(NamedTuple):
 
 
 class _Unpickler(pickle.Unpickler):
-  """Unpickles dictionaries of _Tensor, and nothing that could run."""
+  """Unpickles dictionaries of _Tensor; refuses everything else."""
 
   def find_class(self, module: str, name: str) -> Any:
-    # Functions are made anew each time: a pickle could change a shared one.
+    # New functions at each call: a pickle could modify a shared one.
     known: dict[tuple[str, str], Callable[..., Any]] = {
       ("collections", "OrderedDict"): collections.OrderedDict,
       ("torch._utils", "_rebuild_tensor"): lambda *told: _Tensor(*told[:4]),
@@ -191,7 +199,10 @@ class _Unpickler(pickle.Unpickler):
     return known[module, name]
 
   def persistent_load(self, pid: Any) -> _Storage:
-    """Takes ("storage", kind, key, device, numbers), and a view before 1.6."""
+    """Returns the _Storage of ("storage", kind, key, device, numbers).
+
+    Before PyTorch 1.6 the tuple ends with a view, which must be None.
+    """
     _, kind, key, _, numbers, *view = pid
     if any(view):
       raise pickle.UnpicklingError("a storage within a storage")
@@ -221,7 +232,7 @@ def _legacy(raw: bytes) -> dict[str, np.ndarray]:
   for expected in _LEGACY_BEGINS:
     if _Unpickler(file).load() != expected:
       raise ValueError("not PyTorch's")
-  _Unpickler(file).load()  # the sizes of types on the machine that wrote it
+  _Unpickler(file).load()  # sizes of types on the writing machine
   told = _unwrapped(_Unpickler(file).load())
   storages = {
     tensor.storage.key: tensor.storage
@@ -239,7 +250,11 @@ def _legacy(raw: bytes) -> dict[str, np.ndarray]:
 
 
 def _unwrapped(told: Any) -> dict[str, Any]:
-  """Returns the tensors by name, which may lie among other things."""
+  """Returns name → tensor from an unpickled file or a nested dictionary of it.
+
+  Raises:
+    ValueError: when there is no dictionary.
+  """
   for name in _NESTED:
     if isinstance(told, dict) and isinstance(told.get(name), dict):
       told = told[name]
@@ -251,13 +266,16 @@ def _unwrapped(told: Any) -> dict[str, Any]:
 def _taken(
   told: Any, data: Callable[[_Storage], bytes], most: int
 ) -> dict[str, np.ndarray]:
-  """Copies tensors out of their storages.
+  """Returns name → array, copied from the storages.
 
   Args:
     told: the unpickled file.
-    data: gives a storage's bytes.
-    most: numbers that all of them may hold: thousands of names for one storage
-      would fill any memory.
+    data: returns the bytes of a storage.
+    most: largest number of elements in all arrays. Thousands of names for one
+      storage would exhaust memory.
+
+  Raises:
+    ValueError: when there are more elements.
   """
   arrays, numbers = {}, 0
   for name, tensor in _unwrapped(told).items():

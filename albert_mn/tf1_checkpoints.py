@@ -1,6 +1,6 @@
-"""google-research's TF 1 checkpoints, ALBERT's and BERT's: its names, both ways.
+"""TF 1 checkpoints of google-research's ALBERT and BERT, read and written.
 
-TF Hub's modules of them have the same names, or have them below `module/`.
+TF Hub modules have the same names, or the same names below `module/`.
 """
 
 import collections
@@ -13,11 +13,11 @@ import tensorflow as tf
 from albert_mn import configs, encoders, model_directory, plain_paths
 from data_prep import options
 
-# An encoder's weights begin so.
+# Prefix of the encoder's weights.
 _SCOPE = "bert/"
 ENCODER = (_SCOPE,)
 _WORDS = "embeddings/word_embeddings"
-# What a training checkpoint holds beside weights, by the last part of a name.
+# Last part of the names of entries that are no weights.
 SLOTS = {"global_step", "lamb_m", "lamb_v", "adam_m", "adam_v"}
 # The variables of tf.train's optimizers.
 SLOTS |= {"Adam", "Adam_1", "beta1_power", "beta2_power"}
@@ -26,7 +26,7 @@ _TURNED = ("cls/seq_relationship/output_weights", "output_weights")
 
 
 def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
-  """Returns the weights by their name in `tables`, and what was left out.
+  """Returns (name in `tables` → weight, descriptions of skipped entries).
 
   Raises:
     options.InputError: when the checkpoint is damaged.
@@ -52,10 +52,11 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _scope(names: Sequence[str]) -> str:
-  """Returns the scope of the one encoder, `module/bert/`; else upstream's.
+  """Returns the scope of the only encoder, such as `module/bert/`.
 
-  A TF Hub module that is loaded in a graph, and programs that build the encoder
-  in a scope of their own, put another one ahead of upstream's names.
+  The result is `bert/` if there is no encoder, or several. A TF Hub module
+  loaded in a graph, and programs with a scope of their own, prefix
+  google-research's names.
   """
   scopes = [
     name.removesuffix(_WORDS) for name in names if name.endswith(_WORDS)
@@ -64,11 +65,11 @@ def _scope(names: Sequence[str]) -> str:
 
 
 def _upstreams_name(name: str, scope: str) -> str:
-  """Returns a weight's name as upstream's run_pretraining.py has it.
+  """Returns the name of a weight in google-research's run_pretraining.py.
 
   Args:
     name: `module/bert/pooler/dense/bias`, `module/cls/predictions/output_bias`.
-    scope: of the encoder, `module/bert/`.
+    scope: the scope of the encoder, `module/bert/`.
   """
   if not scope:
     inside = name.startswith(("embeddings/", "encoder/", "pooler/"))
@@ -85,17 +86,17 @@ def write(
   config: configs.AlbertConfig,
   of_pieces: bool = False,
 ) -> None:
-  """Writes a checkpoint that upstream's init_checkpoint takes.
+  """Writes a checkpoint that google-research's init_checkpoint reads.
 
   Args:
     path: the checkpoint's prefix.
-    parts: as those of `tables`.
-    config: the shape.
-    of_pieces: whether the classifier reads every position; it has no pooler
-      then, by which readers know it.
+    parts: as for `tables`.
+    config: the model's shape.
+    of_pieces: whether the classifier reads every position. If so, no pooler is
+      written; readers recognise a tagger by this.
 
   Raises:
-    options.InputError: for a model that upstream's code cannot compute.
+    options.InputError: for a model that google-research's code cannot compute.
   """
   if config.hidden_act == "gelu_erf":
     raise options.InputError(
@@ -143,14 +144,14 @@ def _last(name: str) -> str:
 def tables(
   parts: Mapping[str, Any], by_group: bool = False
 ) -> dict[str, dict[str, Any]]:
-  """Returns name → variable of the encoder, its pooler and the given heads.
+  """Returns part → name → variable, for encoder, pooler and the given heads.
 
-  The names are those of upstream's modeling.py, run_pretraining.py and
+  The names are those of google-research's modeling.py, run_pretraining.py and
   run_classifier.py.
 
   Args:
-    parts: as PretrainingModel.parts(); the heads may be left out.
-    by_group: whether BERT's layers have the names of ALBERT's groups.
+    parts: as PretrainingModel.parts(); heads may be missing.
+    by_group: whether BERT's layers have names of ALBERT's groups.
   """
   encoder = parts["encoder"]
   bert = isinstance(encoder.config, configs.BertConfig) and not by_group

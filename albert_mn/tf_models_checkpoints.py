@@ -1,14 +1,14 @@
-"""tf-models' TF 2 checkpoints: encoders and heads, found by how they are built.
+"""TF 2 checkpoints of tf-models, read by the structure of their objects.
 
-The keys of an object-based checkpoint depend on how it was saved: the same
-weight is `encoder/layer_with_weights-0/embeddings`, `model/…`, or, in a
-SavedModel, `variables/0`. The graph of objects inside it does not: its edges
-are the names of Python attributes, which tf-models keeps so that its older
-checkpoints stay readable. So here an encoder is an object with an
-`_embedding_layer` and transformer blocks, a block is an object with an
-`_attention_layer` and so on, whatever path leads there.
+The keys of an object-based checkpoint depend on how it was saved: one weight
+may be `encoder/layer_with_weights-0/embeddings`, `model/…`, or, in a
+SavedModel, `variables/0`. The graph of objects inside the checkpoint does not:
+its edges are names of Python attributes, which tf-models keeps so that older
+checkpoints stay readable. So an encoder is recognised as an object with an
+`_embedding_layer` and transformer blocks, a block as an object with an
+`_attention_layer` and other layers, at any path.
 
-That holds for BertEncoder, BertEncoderV2, AlbertEncoder and EncoderScaffold,
+This holds for BertEncoder, BertEncoderV2, AlbertEncoder and EncoderScaffold,
 alone or in BertPretrainer, BertPretrainerV2 or BertClassifier.
 """
 
@@ -26,16 +26,16 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from albert_mn import model_directory, plain_paths, tf1_checkpoints
 from data_prep import options
 
-# The key under which an object-based checkpoint tells of its objects.
+# Key of the object graph in an object-based checkpoint.
 OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# An encoder's weights begin so, by the names of `tables`.
+# Prefix of the encoder's weights, by the names of `tables`.
 ENCODER = tf1_checkpoints.ENCODER
-# The last word of what `read` leaves out: optimizers' variables, and the
-# pooler of an encoder whose head has one of its own.
+# Last word of entries that `read` skips: variables of optimizers, and the
+# pooler of an encoder whose head has a pooler of its own.
 OPTIMIZER, IDLE_POOLER = "optimizer", "pooler_transform"
 
 _POOLER = "bert/pooler/dense"
-# The attributes of an encoder → their place in google's names.
+# Attribute of an encoder → prefix of its weights in google's names.
 _PARTS = {
   "_embedding_layer": "bert/embeddings/word_embeddings",
   "_position_embedding_layer": "bert/embeddings/position_embeddings",
@@ -44,8 +44,8 @@ _PARTS = {
   "_embedding_projection": "bert/encoder/embedding_hidden_mapping_in",
   "_pooler_layer": _POOLER,
 }
-# The layers of a transformer block, by the places where they may be → their
-# place in google's. In 2020 attention had no last layer of its own.
+# Prefix in google's names → attribute paths of a block's layer. In 2020
+# attention had no output layer of its own.
 _BLOCK: dict[str, tuple[tuple[str, ...], ...]] = {
   "attention_1/self/query": (("_attention_layer", "_query_dense"),),
   "attention_1/self/key": (("_attention_layer", "_key_dense"),),
@@ -59,12 +59,12 @@ _BLOCK: dict[str, tuple[tuple[str, ...], ...]] = {
   "ffn_1/intermediate/output/dense": (("_output_dense",),),
   "LayerNorm_1": (("_output_layer_norm",),),
 }
-# The attributes of an encoder that hold its blocks in the order of their use.
+# Attributes of an encoder that list its blocks in the order of use.
 _LISTS = ("_transformer_layers", "_hidden_layers")
-# The layers of a functional model that have weights, in their order.
+# Attributes of a functional model's layers with weights, in their order.
 _LAYER = re.compile(r"layer_with_weights-(\d+)")
-# The names of heads that tell the order of two segments; BertPretrainer's has
-# the second one.
+# Names of heads for the order of two segments; BertPretrainer's is the last
+# one.
 _SENTENCE = re.compile(
   r"(^|/)(next_sentence|sentence_order|predictions/transform/logits)/"
 )
@@ -74,7 +74,7 @@ class _Graph:
   """The objects of a checkpoint, by number, and its variables.
 
   Args:
-    reader: of the checkpoint.
+    reader: reader of the checkpoint.
   """
 
   def __init__(self, reader: Any):
@@ -99,18 +99,18 @@ class _Graph:
     return len(self._edges)
 
   def attributes(self, number: int | None) -> Mapping[str, int]:
-    """Returns an object's attributes that are objects; {} of None."""
+    """Returns attribute name → object of an object; {} for None."""
     return {} if number is None else self._edges[number]
 
   def at(self, start: int, *attributes: str) -> int | None:
-    """Follows attributes from an object; None where one is missing."""
+    """Follows attributes from an object; returns None if one is missing."""
     number: int | None = start
     for name in attributes:
       number = None if number is None else self._edges[number].get(name)
     return number
 
   def variables(self, start: int) -> list[int]:
-    """Returns the variables below an object, nearer ones first."""
+    """Returns the variables reachable from an object, nearest first."""
     seen, waiting = {start}, collections.deque([start])
     below = []
     while waiting:
@@ -123,7 +123,12 @@ class _Graph:
     return below
 
   def weights(self, place: str, layer: int) -> Iterator[tuple[str, int]]:
-    """Yields a layer's weights by google's names, below a place."""
+    """Yields (google's name, variable) for the weights of a layer.
+
+    Args:
+      place: prefix of the names.
+      layer: number of the layer.
+    """
     for name in ("kernel", "bias", "gamma", "beta"):
       if (key := self.at(layer, name)) in self.keys:
         yield f"{place}/{name}", key
@@ -133,7 +138,7 @@ class _Graph:
         return
 
   def layers(self, model: int) -> list[int]:
-    """Returns the layers with weights of a functional model, in their order."""
+    """Returns the layers of a functional model that have weights, in order."""
     numbered = {
       int(match[1]): layer
       for name, layer in self._edges[model].items()
@@ -142,7 +147,7 @@ class _Graph:
     return [numbered[place] for place in sorted(numbered)]
 
   def blocks(self, encoder: int) -> list[int]:
-    """Returns an encoder's blocks in the order of their use, [] for none."""
+    """Returns an encoder's blocks in the order of use; [] if it has none."""
     for name in _LISTS:
       held = self.attributes(self.at(encoder, name))
       if held:
@@ -153,7 +158,7 @@ class _Graph:
     return [layer for layer in self.layers(encoder) if self.block(layer)]
 
   def block(self, number: int) -> dict[str, int]:
-    """Returns place → layer of a transformer block, {} of another object."""
+    """Returns prefix → layer of a transformer block; {} for another object."""
     layers = {
       place: layer
       for place, paths in _BLOCK.items()
@@ -163,7 +168,7 @@ class _Graph:
     return layers if layers.keys() == _BLOCK.keys() else {}
 
   def encoders(self) -> list[int]:
-    """Returns the objects with word embeddings and blocks."""
+    """Returns the objects that have word embeddings and blocks."""
     return [
       number
       for number in range(len(self))
@@ -173,7 +178,7 @@ class _Graph:
 
 
 def _opened(path: str) -> tuple[Any, _Graph]:
-  """Opens an object-based checkpoint.
+  """Opens an object-based checkpoint; returns its reader and its graph.
 
   Raises:
     options.InputError: when it is damaged.
@@ -195,7 +200,7 @@ def _damaged(path: str, error: Exception) -> options.InputError:
 
 
 def holds_encoder(path: str) -> bool:
-  """Says whether an object-based checkpoint has an encoder of tf-models'.
+  """Returns whether an object-based checkpoint has an encoder of tf-models.
 
   Raises:
     options.InputError: when it is damaged.
@@ -204,14 +209,14 @@ def holds_encoder(path: str) -> bool:
 
 
 def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
-  """Returns the weights by their name in `tables`, and what was left out.
+  """Returns (name in `tables` → weight, descriptions of skipped entries).
 
   Attention kernels stay [hidden, heads, width], so that a config with another
-  number of heads does not fit.
+  number of heads is an error.
 
   Raises:
     options.InputError: when the checkpoint is damaged, has several encoders, or
-      one that uses its blocks in an order that no ALBERT has.
+      its encoder uses blocks in an order that no ALBERT has.
   """
   reader, graph = _opened(path)
   encoder = _encoder(graph, path)
@@ -220,7 +225,8 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
   inside = set(graph.variables(encoder)) - set(table.values())
   pooler = _parts(graph, encoder).get(_POOLER)
   idle = inside & set(graph.attributes(pooler).values())
-  # No weight of the encoder may be overlooked: `fill` refuses unused ones.
+  # All other weights of the encoder are returned too: `fill` refuses unused
+  # weights.
   table |= {
     f"bert/{graph.names[number]}": number
     for number in inside - idle
@@ -234,18 +240,22 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """Returns name → variable of the encoder, its pooler and the given heads.
+  """Returns part → name → variable, for encoder, pooler and the given heads.
 
-  The names are google-research/albert's, whose groups are BERT's layers here.
+  The names are google-research/albert's; each BERT layer is a group.
 
   Args:
-    parts: as PretrainingModel.parts(); the heads may be left out.
+    parts: as PretrainingModel.parts(); heads may be missing.
   """
   return tf1_checkpoints.tables(parts, by_group=True)
 
 
 def _encoder(graph: _Graph, path: str) -> int:
-  """Returns the one encoder."""
+  """Returns the only encoder.
+
+  Raises:
+    options.InputError: when there is another number of encoders.
+  """
   candidates = graph.encoders()
   if len(candidates) != 1:
     raise options.InputError(
@@ -258,7 +268,7 @@ def _encoder(graph: _Graph, path: str) -> int:
 
 
 def _table(graph: _Graph, encoder: int, path: str) -> dict[str, int]:
-  """Returns name → variable of the encoder and of the heads that we know."""
+  """Returns name → variable of the encoder and of the known heads."""
   table = {
     name: variable
     for place, layer in _parts(graph, encoder).items()
@@ -282,9 +292,9 @@ def _table(graph: _Graph, encoder: int, path: str) -> dict[str, int]:
 
 
 def _parts(graph: _Graph, encoder: int) -> dict[str, int]:
-  """Returns place → layer of an encoder, blocks apart.
+  """Returns prefix → layer of an encoder, without its blocks.
 
-  AlbertEncoder has few of the attributes: there the order of layers tells.
+  AlbertEncoder has few of the attributes; there the order of its layers tells.
   """
   by_place = {
     place: layer
@@ -310,7 +320,12 @@ def _parts(graph: _Graph, encoder: int) -> dict[str, int]:
 
 
 def _distinct(blocks: Sequence[int], path: str) -> list[int]:
-  """Returns each block once; those that are shared must be neighbours."""
+  """Returns each distinct block once.
+
+  Raises:
+    options.InputError: when blocks are shared by layers that are no neighbours,
+      or by groups of different sizes.
+  """
   distinct = list(dict.fromkeys(blocks))
   times = [blocks.count(block) for block in distinct]
   in_groups = [b for b in distinct for _ in range(times[0])]
@@ -325,7 +340,10 @@ def _distinct(blocks: Sequence[int], path: str) -> list[int]:
 
 
 def _masked_lm(graph: _Graph, words: int) -> dict[str, int]:
-  """Returns name → variable of the masked-LM head tied to the embeddings."""
+  """Returns name → variable of the masked-LM head with tied embeddings.
+
+  The result is {} unless there is exactly one such head.
+  """
   heads = [
     number
     for number in range(len(graph))
@@ -349,9 +367,9 @@ class _Head:
   """A head on the first position.
 
   Attributes:
-    place: of its weights in google's names.
-    output: its last layer; None where the checkpoint lacks it.
-    pooler: its own pooler; None where it reads the encoder's.
+    place: prefix of its weights in google's names.
+    output: its output layer; None if the checkpoint lacks it.
+    pooler: its own pooler; None if it uses the encoder's pooler.
   """
 
   place: str
@@ -360,12 +378,12 @@ class _Head:
 
 
 def _head(graph: _Graph, width: int) -> _Head:
-  """Returns a classifier's head, or else that of the order of segments.
+  """Returns a classifier's head, or else the sentence-order head.
 
   Args:
-    graph: the checkpoint.
-    width: of the encoder's layers; a head with a pooler of another width is
-      none that a model here has.
+    graph: the object graph.
+    width: hidden_size of the encoder; heads with a pooler of another width are
+      skipped, because no model here has one.
   """
   for place, head in _candidates(graph):
     pooler, output = graph.at(head, "dense"), _output(graph, head)
@@ -376,7 +394,7 @@ def _head(graph: _Graph, width: int) -> _Head:
       graph.shapes[kernel][1] == 2 and _SENTENCE.search(graph.names[kernel])
     ):
       return _Head(place, output, pooler)
-  # The checkpoint_items of a head alone.
+  # The checkpoint_items of a head without the head itself.
   poolers = {
     layer
     for number in range(len(graph))
@@ -388,7 +406,7 @@ def _head(graph: _Graph, width: int) -> _Head:
 
 
 def _candidates(graph: _Graph) -> Iterator[tuple[str, int]]:
-  """Yields heads, each with the place of such a one in google's names."""
+  """Yields (prefix in google's names, head) of all heads."""
   sentence = "cls/seq_relationship/"
   for number in range(len(graph)):
     own = graph.attributes(number)
@@ -401,14 +419,14 @@ def _candidates(graph: _Graph) -> Iterator[tuple[str, int]]:
 
 
 def _output(graph: _Graph, head: int) -> int | None:
-  """Returns the last layer of a ClassificationHead, or of a Classification."""
+  """Returns the output layer of a ClassificationHead or a Classification."""
   projection = graph.at(head, "out_proj")
   layers = graph.layers(head)
   return layers[0] if projection is None and len(layers) == 1 else projection
 
 
 def _left(graph: _Graph, used: set[int], idle: set[int]) -> list[str]:
-  """Names what no part takes, and counts what is an optimizer's."""
+  """Returns the names of unused variables, and counts of skipped ones."""
   rest = {n: key for n, key in graph.keys.items() if n not in used | idle}
   of_optimizers = {n for n, key in rest.items() if "optimizer" in key.lower()}
   counters = {number: name for name, number in graph.attributes(0).items()}

@@ -1,7 +1,7 @@
-"""The page that shows how a pretraining run goes: its curves and settings.
+"""The HTML report on a pretraining run: its curves and its settings.
 
-It is drawn from the run directory alone, so that a run that was killed and
-started again shows all of its history.
+The page is drawn from the run directory alone, so that it shows the whole
+history of a run that was killed and restarted.
 """
 
 import json
@@ -14,7 +14,7 @@ from data_prep import pages, storage
 
 NAME = "training_report.html"
 
-# What is measured in training and on held-out records alike.
+# The measures of both training and held-out evaluation, with their captions.
 _MEASURES = {
   "loss": "Loss",
   "masked_lm_loss": "Masked-LM loss",
@@ -31,7 +31,7 @@ _Curves = Mapping[str, history.Curve]
 
 
 def write(output_dir: str) -> str:
-  """Draws what the run directory holds; returns the page's path."""
+  """Writes training_report.html from the run directory; returns its path."""
   training, held_out = (
     history.curves(os.path.join(output_dir, "events", name))
     for name in ("train", "eval")
@@ -51,7 +51,7 @@ def page(
 
   Args:
     training, held_out: tag → curve, as `history.curves` returns them.
-    settings: what run.json holds.
+    settings: the content of run.json.
   """
   return pages.page(
     "Training report",
@@ -71,7 +71,7 @@ def page(
 
 
 def _results(training: _Curves, held_out: _Curves) -> str:
-  """The newest numbers, and those of the held-out evaluation that was best."""
+  """Returns a table of the newest and the best held-out results."""
   best = min(held_out.get("loss", []), key=lambda x: x[1], default=(None, 0.0))
   columns = {
     "training": _at(training, _newest(training)),
@@ -94,7 +94,7 @@ def _newest(curves: _Curves) -> int | None:
 
 
 def _at(curves: _Curves, step: int | None) -> dict[str, int | float | str]:
-  """Returns the measures at a step, nan for what is not known."""
+  """Returns step and measures at a step; NaN for unknown values."""
   if step is None:
     return dict.fromkeys(["step", *_MEASURES], float("nan"))
   by_measure = {name: dict(curves.get(name, [])) for name in _MEASURES}
@@ -115,7 +115,7 @@ def _beside(training: _Curves, held_out: _Curves, name: str) -> str:
 
 
 def _level(name: str, lines: list[pages.Line], height: float) -> pages.Line:
-  """Returns a limit from the first to the last step of other lines."""
+  """Returns a horizontal line over the steps of other lines."""
   steps = [step for line in lines for step, _ in line.points]
   ends = sorted({min(steps), max(steps)}) if steps else []
   return pages.Line(name, [(step, height) for step in ends], "limit")
@@ -185,7 +185,7 @@ def _settings(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
-  """Names the leaves: optimizer.beta_1."""
+  """Returns the leaves of nested settings by dotted names: optimizer.beta_1."""
   leaves: dict[str, Any] = {}
   for name, value in settings.items():
     if isinstance(value, dict):

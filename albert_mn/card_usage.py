@@ -1,6 +1,6 @@
-"""The section "How to use" of a model card: code that runs as it stands.
+"""The section "How to use" of a model card: code that runs as it is.
 
-Tests run every line of it, for each format and for each kind of model.
+Tests run every line of the code, for each form of export and kind of model.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ _MASKED_TEXT = "Монгол Улсын [MASK]."
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """What decides how a model is used.
+  """The facts on which the use of a model depends.
 
   Attributes:
-    to: the format of the export; "" for the model directory itself.
-    task: Hugging Face's name of what the model does.
-    label_type: what a classifier predicts, "" for a pretrained model.
-    pairs: whether it reads two texts.
+    to: the form of the export; "" for the model directory itself.
+    task: Hugging Face's name of the task.
+    label_type: a classifier's label type; "" for a pretrained model.
+    pairs: whether an input is a pair of texts.
     family: ALBERT or BERT.
-    tokenizer_name: of the tokenizer's file in the export; "" for none.
-    text: what happens to a text before the tokenizer.
+    tokenizer_name: name of the tokenizer's file in the export, or "".
+    text: the normalisation of a text before the tokenizer.
     length: pieces of an input.
-    batch_size: of a TFLite file, whose shapes are fixed.
+    batch_size: texts a batch of a TFLite file.
   """
 
   to: str
@@ -43,16 +43,16 @@ class Model:
 
   @property
   def by_words(self) -> bool:
-    """Whether the tokenizer is WordPiece's."""
+    """Whether the tokenizer is WordPiece."""
     return tokenization.is_wordpiece(self.tokenizer_name)
 
 
 class _Outputs(NamedTuple):
-  """What is told of the outputs of a kind of classifier.
+  """The outputs of a kind of classifier, as text.
 
   Attributes:
-    names: of a SavedModel's outputs.
-    meaning: of a TFLite file's output.
+    names: names of a SavedModel's outputs.
+    meaning: meaning of a TFLite file's output.
   """
 
   names: str
@@ -73,7 +73,7 @@ _OUTPUTS = {
 
 
 def section(model: Model) -> str:
-  """Returns how a model is used, as Markdown."""
+  """Returns the section as Markdown."""
   make = {
     "tf1": _tf1,
     "huggingface": _huggingface,
@@ -90,7 +90,7 @@ def _code(language: str, *lines: str) -> str:
 
 
 def _model_directory(model: Model) -> str:
-  """Tells how run_classifier.py trains or uses a model directory."""
+  """Returns how run_classifier.py trains or uses a model directory."""
   if not model.label_type:
     short = (
       f" --max_seq_length={model.length}"
@@ -116,7 +116,7 @@ def _model_directory(model: Model) -> str:
 
 
 def _tf1(model: Model) -> str:
-  """Tells what google-research's programs take."""
+  """Returns the flags of google-research's programs for the export."""
   config = "bert" if model.family == "BERT" else "albert"
   told = [
     f"`THIS_FOLDER/model.ckpt` is the `--init_checkpoint` of "
@@ -138,7 +138,7 @@ def _tf1(model: Model) -> str:
 
 
 def _huggingface(model: Model) -> str:
-  """Tells how transformers' pipeline reads the export."""
+  """Returns how transformers' pipeline reads the export."""
   if not model.tokenizer_name:
     return _code(
       "python",
@@ -190,7 +190,7 @@ _TENSORFLOW = (
 
 
 def _saved_model(model: Model) -> str:
-  """Tells how TensorFlow asks a classifier of strings."""
+  """Returns how TensorFlow calls a classifier of strings."""
   pair = ', text_pairs=tf.constant(["сайн уу"])' if model.pairs else ""
   code = _code(
     "python",
@@ -203,7 +203,7 @@ def _saved_model(model: Model) -> str:
 
 
 def _tflite(model: Model) -> str:
-  """Tells what a TFLite file reads and gives."""
+  """Returns the inputs and outputs of a TFLite file."""
   shape = f"int32 [{model.batch_size}, {model.length}]"
   pair = "the second text's pieces, `[SEP]`, " if model.pairs else ""
   told = [
@@ -222,7 +222,7 @@ def _tflite(model: Model) -> str:
 
 
 def _encoder(model: Model) -> str:
-  """Tells how TensorFlow asks an encoder of strings or of ids."""
+  """Returns how TensorFlow calls an encoder of strings or ids."""
   names = ", ".join(_quoted(name) for name in serving.ENCODER_INPUTS)
   lines = [*_TENSORFLOW, 'encoder = tf.saved_model.load("THIS_FOLDER")']
   if model.tokenizer_name:

@@ -368,7 +368,12 @@ class Predictor:
 def _framer(
   folder: str, described: dict[str, Any], config: configs.AlbertConfig
 ) -> framing.Framer:
-  """Returns the framer of a model directory's model."""
+  """Returns the framer of a model directory's model.
+
+  Raises:
+    options.InputError: for a max_seq_length below 3 or above the model's
+      max_position_embeddings.
+  """
   parameters = described["parameters"]
   longest = config.max_position_embeddings
   length = parameters.get("max_seq_length", min(framing.USUAL_LENGTH, longest))

@@ -1,8 +1,8 @@
-"""Texts as code points in a graph, changed as Python changes strings.
+"""Texts as code points in a TensorFlow graph, changed as in Python.
 
-TensorFlow's own lower-casing and normalisation follow another version of Unicode
-than Python's, and its lower-casing ends at a NUL. So the graph works on code
-points, with tables that are taken from Python character by character.
+TensorFlow's lower-casing and normalisation use another version of Unicode than
+Python, and its lower-casing stops at a NUL. So the graph works on code points,
+with tables computed in Python for every character.
 """
 
 import functools
@@ -13,19 +13,20 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-# In a table, what is below 0 is this far below a distance from the character.
+# In a table, a value below 0 is the distance from the character, minus this
+# number.
 _RELATIVE = 1 << 22
 _SIGMA, _FINAL_SIGMA = ord("Σ"), ord("ς")
-# How characters are seen by the rule for Σ at the end of a word (Unicode 3.13).
+# The kinds of characters in the rule for Σ at the end of a word (Unicode 3.13).
 _OTHER, _IGNORED, _CASED = range(3)
 
 
 class Points(NamedTuple):
-  """The characters of some texts.
+  """The characters of several texts.
 
   Attributes:
-    values: [characters] int32 code points, of all texts.
-    rows: [characters] int64, of which text each is, ascending.
+    values: int32 [characters], the code points of all texts.
+    rows: int64 [characters], the text of each character, ascending.
   """
 
   values: tf.Tensor
@@ -33,12 +34,12 @@ class Points(NamedTuple):
 
   @classmethod
   def of(cls, texts: tf.Tensor) -> "Points":
-    """Decodes strings [texts], UTF-8."""
+    """Decodes UTF-8 strings [texts]."""
     decoded = tf.strings.unicode_decode(texts, "UTF-8")
     return cls(decoded.values, decoded.value_rowids())
 
   def strings(self, texts: tf.Tensor) -> tf.Tensor:
-    """Returns as many strings as `texts`, UTF-8."""
+    """Encodes the characters as UTF-8 strings, as many as `texts` has."""
     letters = tf.RaggedTensor.from_value_rowids(
       self.values, self.rows, nrows=tf.size(texts, tf.int64)
     )
@@ -46,7 +47,7 @@ class Points(NamedTuple):
 
 
 def _sigma_sees(letter: str) -> int:
-  """Asks str.lower, which is the one that is to be followed."""
+  """Returns a letter's kind in the rule for Σ, found out with str.lower."""
   if f"{letter}Σ".lower()[-1] == "ς":
     return _CASED
   return _IGNORED if f"A{letter}Σ".lower()[-1] == "ς" else _OTHER
@@ -56,9 +57,10 @@ def _sigma_sees(letter: str) -> int:
 def runs(
   function: Callable[[str], Hashable],
 ) -> tuple[np.ndarray, list[Hashable]]:
-  """Returns where each stretch of code points begins, and its value.
+  """Returns the start of each run of code points with equal values.
 
-  What strings can hold has no surrogates: they go with what lies before them.
+  The second result is the list of these values. Surrogates do not occur in
+  strings; they belong to the run before them.
   """
   starts: list[int] = []
   values: list[Hashable] = []
@@ -71,7 +73,7 @@ def runs(
 
 
 def run_of(points: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
-  """Returns in which stretch each code point lies."""
+  """Returns the number of the run of each code point."""
   return tf.searchsorted(starts, points, side="right") - 1
 
 
@@ -79,14 +81,15 @@ def run_of(points: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
 def _replacement(
   function: Callable[[str], str],
 ) -> tuple[np.ndarray, list[Hashable]]:
-  """Returns runs of what to put for a character.
+  """Returns the runs of each character's replacement.
 
-  `str.lower` gives for А to Я, which lie 32 before а to я: (32 - _RELATIVE,).
+  For `str.lower`, А to Я are one run with (32 - _RELATIVE,): а to я follow 32
+  code points later.
   """
 
   def items(letter: str) -> tuple[int, ...]:
     replacement = function(letter)
-    if letter in replacement or len(replacement) == 1:  # so that runs are long
+    if letter in replacement or len(replacement) == 1:  # for long runs
       point = ord(letter)
       return tuple(
         ord(c) if c == " " else ord(c) - point - _RELATIVE for c in replacement
@@ -97,7 +100,7 @@ def _replacement(
 
 
 def replaced(points: Points, function: Callable[[str], str]) -> Points:
-  """Puts for each character the string that a function has for it."""
+  """Replaces each character by the string that a function returns for it."""
   starts, items = _replacement(function)
   table = tf.ragged.constant(items, tf.int32, ragged_rank=1)
   replacements = tf.gather(table, run_of(points.values, starts))
@@ -108,17 +111,18 @@ def replaced(points: Points, function: Callable[[str], str]) -> Points:
 
 
 def lower(points: Points) -> Points:
-  """As str.lower."""
+  """Lower-cases as str.lower does."""
   return replaced(_with_final_sigmas(points), str.lower)
 
 
 def _with_final_sigmas(points: Points) -> Points:
-  """Lower-cases Σ at the end of a word: Unicode's Final_Sigma."""
+  """Replaces Σ at the end of a word by ς: Unicode's Final_Sigma."""
   starts, kinds = runs(_sigma_sees)
   kind = tf.gather(np.array(kinds, np.int32), run_of(points.values, starts))
   size = tf.size(kind, tf.int64)
   solid = kind != _IGNORED
-  # Before and behind all characters lies one that is none.
+  # Index `size` stands for a missing character before the first and after the
+  # last.
   places = tf.concat([[size], tf.where(solid)[:, 0], [size]], 0)
   rank = tf.cumsum(tf.cast(solid, tf.int64))
   before = tf.gather(places, rank - tf.cast(solid, tf.int64))
@@ -136,7 +140,7 @@ def _with_final_sigmas(points: Points) -> Points:
 
 
 def decomposed(points: Points) -> Points:
-  """As unicodedata.normalize to NFD."""
+  """Normalises to NFD as unicodedata.normalize does."""
   return _in_order(replaced(points, _decomposed))
 
 
@@ -145,10 +149,10 @@ def _decomposed(letter: str) -> str:
 
 
 def _in_order(points: Points) -> Points:
-  """Sorts marks by their class, between characters of class 0."""
+  """Sorts combining marks by class, between characters of class 0."""
   starts, classes = runs(unicodedata.combining)
   kind = tf.gather(np.array(classes, np.int64), run_of(points.values, starts))
-  # Rows are part of the key, since a text may begin with a mark.
+  # The text is part of the key, because a text may begin with a mark.
   group = tf.cumsum(tf.cast(kind == 0, tf.int64)) + points.rows
   order = tf.argsort(group * 256 + kind, stable=True)
   return points._replace(values=tf.gather(points.values, order))

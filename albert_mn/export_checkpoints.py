@@ -1,6 +1,6 @@
-"""Exports as files of weights: ours, google-research's, transformers'.
+"""Exports of weights: our model directory, google-research's, transformers'.
 
-Each writer fills a folder, reads it back, and says how it compared.
+Each writer fills a folder, reads it back, and returns lines on the comparison.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from data_prep import manifest, options, storage, tokenization
 def weights(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes a model directory, without what training alone needs."""
+  """Writes a model directory without the parts that only training needs."""
   del settings
   model_directory.save(
     folder,
@@ -54,7 +54,12 @@ def weights(
 def tf1(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes what google-research's init_checkpoint reads."""
+  """Writes a checkpoint, config and tokenizer for google-research's programs.
+
+  Raises:
+    options.InputError: when the outputs differ, or google-research's code
+      cannot compute the model.
+  """
   source.require_cls(settings.to)
   prefix = os.path.join(folder, model_directory.WEIGHTS)
   tf1_checkpoints.write(prefix, source.told, source.config, source.of_pieces)
@@ -71,7 +76,7 @@ def tf1(
 
 
 def _upstreams_tokenizer(folder: str, source: export_source.Source) -> None:
-  """Copies the model, and lists its pieces for upstream's --vocab_file."""
+  """Copies the tokenizer, and writes its pieces for upstream's --vocab_file."""
   name = os.path.basename(source.tokenizer_file)
   storage.copy(source.tokenizer_file, os.path.join(folder, name))
   if not tokenization.is_wordpiece(source.tokenizer_file):
@@ -83,7 +88,7 @@ def _upstreams_tokenizer(folder: str, source: export_source.Source) -> None:
 
 
 def write_labels(folder: str, labels: Sequence[str]) -> None:
-  """Writes labels.json, where there are labels."""
+  """Writes labels.json, if there are labels."""
   if labels:
     path = os.path.join(folder, model_directory.LABELS)
     with storage.writing(path) as file:
@@ -94,7 +99,11 @@ def write_labels(folder: str, labels: Sequence[str]) -> None:
 def transformers(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes what transformers' from_pretrained reads."""
+  """Writes a directory for transformers' from_pretrained.
+
+  Raises:
+    options.InputError: when outputs, config or ids differ.
+  """
   source.require_cls(settings.to)
   specials: dict[str, int] = {}
   if source.tokenizer_file:
@@ -130,7 +139,13 @@ def transformers(
 
 
 def _same_ids(folder: str, source: export_source.Source) -> list[str]:
-  """Holds tokenizer.json against the model, by its own library."""
+  """Checks that tokenizer.json, read by `tokenizers`, gives the model's ids.
+
+  Returns lines on the comparison.
+
+  Raises:
+    options.InputError: when ids differ.
+  """
   if not source.tokenizer_file:
     return []
   path = os.path.join(folder, huggingface.FAST_TOKENIZER)
@@ -152,12 +167,15 @@ def _same_ids(folder: str, source: export_source.Source) -> list[str]:
 def _plain(
   arrays: Mapping[str, np.ndarray], source: export_source.Source
 ) -> str:
-  """Computes anew from what was written, in numpy, and compares."""
+  """Computes outputs in numpy from the written arrays, and compares them.
+
+  Returns a line on the comparison.
+  """
   plain = plain_forward.PlainModel(arrays, source.config, source.of_pieces)
   expected = _outputs(source, source.told)
   outputs = plain.outputs(*_inputs(source))
   if source.of_pieces:
-    expected.pop("pooled")  # what classifies pieces is written without a pooler
+    expected.pop("pooled")  # a tagger is written without pooler
   return export_source.compared("the arrays written", outputs, expected)
 
 

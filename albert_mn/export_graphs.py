@@ -1,6 +1,6 @@
-"""Exports as graphs of TensorFlow: SavedModels of strings, TFLite of ids.
+"""Exports of TensorFlow graphs: SavedModels of strings, TFLite files of ids.
 
-Each writer fills a folder, reads it back, and says how it compared.
+Each writer fills a folder, reads it back, and returns lines on the comparison.
 """
 
 import os
@@ -20,13 +20,17 @@ from albert_mn import (
 )
 from data_prep import classifier_data, framing, options, storage
 
-_BATCH = 32  # inputs that the original reads at once, where it is compared
+_BATCH = 32  # batch size of the original in a comparison
 
 
 def saved_model(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes a classifier of strings, or of pairs of them."""
+  """Writes a SavedModel of a classifier of strings, or of pairs of strings.
+
+  Raises:
+    options.InputError: when labels or outputs differ, or for another model.
+  """
   problem, framer = _classifier(source, settings)
   text_to_ids = text_graph.TextToIds(
     framer.tokenizer,
@@ -62,7 +66,11 @@ def saved_model(
 def _classifier(
   source: export_source.Source, settings: export_source.Options
 ) -> tuple[problems.Problem, framing.Framer]:
-  """Returns what a classifier's outputs mean, and what it reads of texts."""
+  """Returns a classifier's problem and its framer.
+
+  Raises:
+    options.InputError: for a pretrained model or a tagger.
+  """
   if not source.problem or source.of_pieces:
     raise options.InputError(
       "a classifier of texts",
@@ -79,13 +87,13 @@ def _classifier(
 
 
 def _asked(source: export_source.Source) -> list[framing.Text]:
-  """Returns texts to compare outputs on, or pairs; each some that are too long."""
+  """Returns the texts, or pairs, for a comparison; some are too long."""
   texts = export_source.texts()
   texts.append(" ".join(texts * 3))
   if not source.of_pairs:
     return [*texts]
   seconds = texts[::-1]
-  seconds[0] = seconds[0][::-1]  # that two long ones meet
+  seconds[0] = seconds[0][::-1]  # so that two long texts form a pair
   pairs = zip([*texts, texts[-1]], [*seconds, texts[-1]], strict=True)
   return [(first, second) if second else first for first, second in pairs]
 
@@ -93,7 +101,7 @@ def _asked(source: export_source.Source) -> list[framing.Text]:
 def _columns(
   texts: Sequence[framing.Text], pairs: bool
 ) -> dict[str, tf.Tensor]:
-  """Returns what a SavedModel takes."""
+  """Returns the inputs of a SavedModel by name."""
   rows = [(text, "") if isinstance(text, str) else text for text in texts]
   names = ("texts", "text_pairs") if pairs else ("texts",)
   return {
@@ -105,7 +113,7 @@ def _columns(
 def encoder(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes an encoder of strings and of ids, as TF Hub has them."""
+  """Writes a SavedModel of the encoder for strings and ids, like TF Hub's."""
   length = source.length(settings)
   text_to_ids = None
   if source.tokenizer_file:
@@ -140,7 +148,7 @@ def encoder(
 def tflite(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes a classifier of ids, its tokenizer and its labels."""
+  """Writes a TFLite classifier of ids, with its tokenizer and labels."""
   problem, framer = _classifier(source, settings)
   quantized = settings.to == "tflite_int8"
   content = lite.converted(
@@ -176,12 +184,12 @@ def tflite(
   return lines
 
 
-# Of ids and segments, [inputs, length] each.
+# Function of ids and segments, [inputs, length] each, to logits.
 _Forward = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _original(source: export_source.Source, framer: framing.Framer) -> _Forward:
-  """Returns ids, segments [inputs, length] → what the exported head is to give."""
+  """Returns the function that computes the original's exported logits."""
   forward = serving.logits_of(source.told, source.pooled_by)
 
   def logits(ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
@@ -198,7 +206,7 @@ def _original(source: export_source.Source, framer: framing.Framer) -> _Forward:
 def _answered(
   framer: framing.Framer, texts: Sequence[framing.Text], forward: _Forward
 ) -> np.ndarray:
-  """Returns [texts, outputs]; of a text in windows their mean."""
+  """Returns the logits of texts, [texts, outputs]; windows are averaged."""
   framed = framer.frame(texts)
   shape = (len(framed.ids), framer.max_seq_length)
   ids = np.full(shape, framer.tokenizer.pad_id, np.int32)
@@ -215,7 +223,10 @@ def _scores(
   settings: export_source.Options,
   *forwards: _Forward,
 ) -> str:
-  """Measures a TFLite classifier and the original on labelled rows."""
+  """Returns a line on the scores of a TFLite file and the original.
+
+  Both are evaluated on the rows of --eval_file.
+  """
   columns = classifier_data.Columns(
     settings.text_column,
     settings.label_column,

@@ -1,8 +1,8 @@
-"""What is exported: a model directory, opened, and what its exports are held to.
+"""The model directory to export, and the comparison of its exports.
 
-Outside a model directory no manifest tells what a model's outputs mean, so the
-head is exported with the numbers of the manifest in its weights: a temperature,
-or the mean and the deviation of a regression.
+Outside a model directory there is no manifest that explains a model's outputs.
+So the exported head contains the manifest's numbers in its weights: a
+temperature, or the mean and deviation of a regression.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from data_prep import (
   tokenization,
 )
 
-# How far outputs may be from the model's: absolute, or relative above 1.
+# Largest difference from the model's outputs: absolute, or relative above 1.
 TOLERANCE = 1e-4
 
 
@@ -143,17 +143,18 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """A model directory, opened.
+  """An opened model directory.
 
   Attributes:
-    folder: where it lies.
+    folder: its path.
     described: its manifest.
-    config: the shape.
-    tokenizer_file: "" for none.
-    problem: what a classifier's or tagger's outputs mean; None for a
+    config: the model's shape.
+    tokenizer_file: path of the tokenizer, or "".
+    problem: the meaning of a classifier's or tagger's outputs; None for a
       pretrained model.
-    parts: what the directory holds, with its weights.
-    beside: the TF-IDF baseline that answers beside them; None for none.
+    parts: name → layer with its weights.
+    beside: the blend with the TF-IDF baseline; None if the network answers
+      alone.
   """
 
   folder: str
@@ -166,34 +167,36 @@ class Source:
 
   @property
   def parameters(self) -> dict[str, Any]:
-    """What the manifest says of how the model was made."""
+    """The parameters in the manifest."""
     return dict(self.described["parameters"])
 
   @property
   def labels(self) -> tuple[str, ...]:
-    """The names of the outputs, () for a pretrained model."""
+    """The names of the outputs; () for a pretrained model."""
     return self.problem.names if self.problem else ()
 
   @property
   def of_pieces(self) -> bool:
-    """Whether the head reads every position, not the pooled one."""
+    """Whether the head reads every position, as a tagger."""
     return isinstance(self.problem, tagging.Tagging)
 
   @property
   def of_pairs(self) -> bool:
-    """Whether it reads two texts."""
+    """Whether an input is a pair of texts."""
     return bool(self.parameters.get("text_pair"))
 
   @property
   def pooled_by(self) -> str:
-    """How the positions of a text become the vector that the head reads."""
+    """The kind of pooling before the head."""
     return classifier.pooled_by(self.parameters)
 
   def require_cls(self, to: str) -> None:
-    """Refuses a classifier whose head others' code would feed otherwise.
+    """Raises InputError for a classifier with another pooling than [CLS].
 
-    Raises:
-      options.InputError: for a head that does not read [CLS].
+    Other projects' code always reads [CLS].
+
+    Args:
+      to: the form of the export, for the message.
     """
     if self.problem and not self.of_pieces and self.pooled_by != pooling.CLS:
       raise options.InputError(
@@ -211,7 +214,7 @@ class Source:
 
   @functools.cached_property
   def told(self) -> dict[str, Any]:
-    """The parts, with the head that exports have: see `Problem.affine`."""
+    """The parts, with the head for exports: see `Problem.affine`."""
     if not self.problem:
       return self.parts
     temperature = float(self.parameters.get("temperature", 1.0))
@@ -221,13 +224,20 @@ class Source:
 
   @property
   def long_text(self) -> str:
-    """What the model was trained to read of longer texts, not pairs."""
+    """The way in which the model reads long texts.
+
+    Of pairs it always reads the beginnings.
+    """
     if self.of_pairs:
       return framing.HEAD
     return classifier.long_text(self.parameters)
 
   def length(self, settings: Options) -> int:
-    """How many pieces of a text are read."""
+    """Returns the number of pieces that an export reads of a text.
+
+    Raises:
+      options.InputError: when it is below 3 or above max_position_embeddings.
+    """
     longest = self.config.max_position_embeddings
     length = settings.max_seq_length or min(
       self.parameters.get("max_seq_length", framing.USUAL_LENGTH), longest
@@ -243,8 +253,10 @@ class Source:
   def framed(
     self, texts: Sequence[str], length: int
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ids and mask, int32 [texts, length]; of random pieces where there
-    is no tokenizer."""
+    """Returns ids and mask of texts, int32 [texts, length].
+
+    Without a tokenizer the ids are random.
+    """
     if not self.tokenizer_file:
       draw = np.random.default_rng(0)
       shape = (len(texts), length)
@@ -260,9 +272,9 @@ class Source:
 
 
 def _scaled(head: Any, factor: float, shift: float) -> Any:
-  """Returns a dense layer whose outputs are those of `head` · factor + shift."""
+  """Returns a dense layer with the outputs of `head` · factor + shift."""
   if (factor, shift) == (1, 0):
-    return head  # bit for bit
+    return head  # equal in every bit
   layer = tf_keras.layers.Dense(head.units, name="classifier")
   layer.build([None, head.kernel.shape[0]])
   kernel, bias = (v.numpy().astype(np.float64) for v in head.variables)
@@ -274,10 +286,10 @@ _KINDS = (classifier.KIND, tagging.KIND, "pretrained_model")
 
 
 def opened(folder: str) -> Source:
-  """Reads a model directory.
+  """Opens a model directory.
 
   Raises:
-    options.InputError: when it is none, or not whole.
+    options.InputError: when it is no model directory, or is damaged.
   """
   described = manifest.find(folder) or {}
   kind = described.get("kind")
@@ -310,7 +322,7 @@ def opened(folder: str) -> Source:
   )
 
 
-# What tokenizers treat differently: decomposed letters, white space, emoji.
+# Texts on which tokenizers differ: decomposed letters, white space, emoji.
 _AWKWARD = (
   "", " ", "саи\u0306н  байна\tуу", "Е\u0308ЛКА ХОЁР", "\u200bа\u00a0б ", "А\u0301",
   "☺️ 👨‍👩‍👧 №5 Ⅳ", "ааааа", "▁а▁",
@@ -318,12 +330,15 @@ _AWKWARD = (
 
 
 def texts() -> list[str]:
-  """Returns real sentences, and awkward ones."""
+  """Returns real sentences and difficult texts."""
   return [*foreign_text.SENTENCES, *_AWKWARD]
 
 
 def ties(tokenizer: tokenization.Tokenizer) -> list[str]:
-  """Says where other programs' SentencePiece may give other ids than ours."""
+  """Returns a line on texts that may get other ids in other programs.
+
+  The result is [] if sums of the model's scores are exact in float32.
+  """
   if tokenizer.sums_exactly:
     return []
   return [
@@ -337,10 +352,10 @@ def compared(
   outputs: Mapping[str, np.ndarray],
   expected: Mapping[str, np.ndarray],
 ) -> str:
-  """Says how far outputs are apart.
+  """Returns a line with the largest difference of two sets of outputs.
 
   Raises:
-    options.InputError: for more than TOLERANCE, or other outputs.
+    options.InputError: when it is above TOLERANCE, or the names differ.
   """
   worst = 0.0
   if outputs.keys() != expected.keys():
@@ -348,7 +363,7 @@ def compared(
   for name in outputs.keys() & expected.keys():
     value, wanted = outputs[name], expected[name]
     apart = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
-    # nan is further than any tolerance.
+    # NaN counts as an infinite difference.
     worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
   names = ", ".join(sorted(expected))
   if not worst <= TOLERANCE:

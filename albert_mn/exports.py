@@ -1,7 +1,7 @@
-"""A model for use elsewhere: written aside, read back, compared, put in place.
+"""Exports: written aside, read back, compared with the model, put in place.
 
-Nothing stands under the output's name before what was written there gave the
-same outputs on real sentences as the model that it was made from.
+An export gets its final name only after its outputs on real sentences were
+equal to those of the model.
 """
 
 import os
@@ -28,7 +28,7 @@ from data_prep import (
 
 KIND = "export"
 
-# Each fills a folder, reads it back, and says how it compared.
+# A writer fills a folder, reads it back, and returns lines on the comparison.
 _Writer = Callable[
   [str, export_source.Source, export_source.Options], list[str]
 ]
@@ -42,15 +42,17 @@ _WRITERS: dict[str, _Writer] = {
   "encoder": export_graphs.encoder,
 }
 
-Options = export_source.Options  # where programs look for it
+Options = export_source.Options  # for the programs
 
 
 def run(settings: Options) -> None:
-  """Exports, checks, puts in place, and prints what was done.
+  """Writes an export, compares it with the model, and puts it in place.
+
+  Prints what it did.
 
   Raises:
-    options.InputError: when it gives other outputs, when what is there is no
-      export, and when another program writes there.
+    options.InputError: when the outputs differ, when the output folder holds
+      something else than an export, and when another program writes there.
   """
   with ownership.owning(settings.output_dir):
     _run(settings)
@@ -70,7 +72,7 @@ def _run(settings: Options) -> None:
     checked = _WRITERS[settings.to](folder, source, settings)
     with storage.writing(os.path.join(folder, model_card.NAME)) as file:
       file.write(_card(settings, source, checked))
-    if settings.to != "weights":  # a model directory, which describes itself
+    if settings.to != "weights":  # a model directory has a manifest
       _describe(folder, source, settings, checked)
     _put_in_place(folder, settings.output_dir)
   for line in checked:
@@ -84,7 +86,7 @@ def _run(settings: Options) -> None:
 
 
 def alone(source: export_source.Source, settings: Options) -> str:
-  """Says that an export answers otherwise than its model directory; or ""."""
+  """Returns a line if the export lacks the baseline that answers, or ""."""
   carried = settings.to == "weights" or settings.model_card
   if carried or not (source.beside and source.beside.factors.baseline):
     return ""
@@ -122,7 +124,7 @@ def _card(
 
 
 def needed(source: export_source.Source) -> str:
-  """Says which tokenizer the model takes, and what comes before it."""
+  """Returns a line on the tokenizer and the normalisation before it."""
   if not source.tokenizer_file:
     return "tokenizer: not known: the model directory has none"
   kind = (
@@ -146,7 +148,7 @@ def needed(source: export_source.Source) -> str:
 
 
 def long_texts(source: export_source.Source, settings: Options) -> str:
-  """Says what an export reads of texts longer than an input."""
+  """Returns a line on the parts that an export reads of long texts."""
   length = source.length(settings)
   if source.of_pairs:
     return (
@@ -173,7 +175,7 @@ def long_texts(source: export_source.Source, settings: Options) -> str:
 
 
 def _require_replaceable(folder: str) -> None:
-  """Refuses a folder with something else in it than an export."""
+  """Raises InputError for a folder with files that are no export."""
   described = manifest.find(folder)
   if described or not storage.names(folder):
     return
@@ -214,7 +216,7 @@ def _describe(
 
 
 def _put_in_place(folder: str, target: str) -> None:
-  """Moves a finished export under its name, in the place of an earlier one."""
+  """Moves a finished export to its final name, replacing an earlier export."""
   earlier = manifest.find(target) or {"files": ()}
   ours = {manifest.NAME, model_card.NAME, *earlier["files"]}
 

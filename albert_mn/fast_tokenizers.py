@@ -1,10 +1,9 @@
-"""tokenizer.json, as the SentencePiece model or vocab.txt that it was made from.
+"""The SentencePiece model or vocab.txt from which a tokenizer.json was made.
 
-Since version 5 transformers saves no other file of a tokenizer. A tokenizer.json
-that export_model wrote carries the file that it was made from, and the settings:
-see `carrier`. Of any other tokenizer.json the file is made anew from its pieces,
-scores and table; what its normalizer does beside SentencePiece's table is read by
-foreign_text.
+Since version 5, transformers saves a tokenizer as tokenizer.json only. A
+tokenizer.json of export_model contains the original file and the settings: see
+`carrier`. For any other tokenizer.json the file is built from its pieces,
+scores and rule table; foreign_text reads the other steps of its normalizer.
 """
 
 import base64
@@ -24,22 +23,23 @@ from albert_mn import huggingface, model_directory, rule_steps
 from data_prep import fetched, json_files, options, storage, tokenization
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
-# Steps that are SentencePiece's own, or settings of tokenization.
+# Normalizer steps of SentencePiece itself, or of tokenization.Settings.
 _STEPS = {
   "Precompiled", "Lowercase", "NFKD", "StripAccents", "Replace", "Strip",
   "Sequence", "None",
 }  # fmt: skip
 _DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
-# What the step that carries the file looks for: no normalised text has it.
+# The string that the step of `carrier` replaces: no normalised text contains
+# it.
 _CARRIED = f"{rule_steps.SEPARATOR} made from "
 
 
 class Carried(NamedTuple):
-  """What a tokenizer.json of ours was made from.
+  """The original file in a tokenizer.json of this project.
 
   Attributes:
-    data: the bytes of the SentencePiece model or of the vocab.txt.
-    settings: what happens to a text before it.
+    data: the bytes of the SentencePiece model or vocab.txt.
+    settings: the normalisation of a text before the tokenizer.
   """
 
   data: bytes
@@ -51,17 +51,16 @@ def carrier(
   settings: tokenization.Settings,
   steps: Sequence[rule_steps.Step],
 ) -> rule_steps.Step:
-  """Returns a normalizer's step that carries a tokenizer's file and settings.
+  """Returns a normalizer step that contains a tokenizer's file and settings.
 
-  The file cannot be read off the other steps, and transformers, which writes
-  tokenizer.json anew, drops keys that it does not know but keeps each step. This
-  step replaces a string by the file; no text contains the string, so the step
-  changes no text.
+  The file cannot be derived from the other steps. transformers rewrites
+  tokenizer.json without unknown keys, but keeps every step. This step replaces
+  a string that no text contains by the file, so it changes no text.
 
   Args:
     tokenizer_file: a SentencePiece model or a vocab.txt.
-    settings: what happens to a text before it.
-    steps: the other steps of the normalizer, of which the step holds a digest.
+    settings: the normalisation of a text before the tokenizer.
+    steps: the other steps of the normalizer; their hash is stored too.
   """
   data = base64.b64encode(storage.read_bytes(tokenizer_file)).decode("ascii")
   values = {
@@ -73,14 +72,14 @@ def carrier(
 
 
 def carried(content: Mapping[str, Any]) -> Carried | None:
-  """Returns what the step of `carrier` carries; None where there is none.
+  """Returns the file and settings in the step of `carrier`, or None.
 
   Args:
-    content: of tokenizer.json.
+    content: the content of tokenizer.json.
 
   Raises:
-    AttributeError, KeyError, TypeError, ValueError: where it is damaged, or
-      the steps beside it are not those with which it was written.
+    AttributeError, KeyError, TypeError, ValueError: when it is damaged, or the
+      other steps were edited.
   """
   steps = _steps(content)
   for step in steps:
@@ -100,15 +99,15 @@ def carried(content: Mapping[str, Any]) -> Carried | None:
 
 
 def _digest(steps: Sequence[Mapping[str, Any]]) -> str:
-  """Returns the SHA-256 of steps, whatever the order of their keys."""
+  """Returns the SHA-256 of steps; the order of their keys does not matter."""
   text = json.dumps(list(steps), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
 
 def exported_length(folder: str) -> int:
-  """Returns how many pieces an export of ours told transformers to read.
+  """Returns the number of pieces that an export reads of a text.
 
-  Returns 0 where the tokenizer.json in `folder` is not of an export of ours.
+  The result is 0 if the tokenizer.json in `folder` is not of this project.
   """
   fast, config = (
     os.path.join(folder, name)
@@ -124,12 +123,13 @@ def exported_length(folder: str) -> int:
 
 
 def extracted(path: str) -> str:
-  """Returns the path of a tokenizer that gives a tokenizer.json's ids.
+  """Returns the path of a tokenizer file with the ids of a tokenizer.json.
 
-  It lies in the user's cache, by the content of tokenizer.json.
+  The file is stored in the user's cache, by the hash of tokenizer.json.
 
   Raises:
-    options.InputError: where it is of a kind that none of the two gives.
+    options.InputError: when neither SentencePiece nor vocab.txt can give these
+      ids.
   """
   content = json_files.read_object(path)
   try:
@@ -149,10 +149,10 @@ def extracted(path: str) -> str:
 
 
 def _file(content: Mapping[str, Any]) -> tuple[str, bytes]:
-  """Returns the name and the bytes of a tokenizer's file.
+  """Returns name and bytes of the tokenizer file of a tokenizer.json.
 
   Raises:
-    ValueError and others: where no file gives the ids of the tokenizer.
+    ValueError and others: when no such file gives the ids.
   """
   kind, made_from = content["model"]["type"], carried(content)
   if kind == "WordPiece":
@@ -169,7 +169,7 @@ def _file(content: Mapping[str, Any]) -> tuple[str, bytes]:
 
 
 def _vocabulary_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
-  """Returns a vocab.txt, with the tokens that were added to tokenizer.json."""
+  """Returns a vocab.txt extended by the tokens added to tokenizer.json."""
   pieces = list(storage.decoded_lines(io.BytesIO(data), _CARRIED))
   _require_same([piece.strip() for piece in pieces], content)
   added = _added_behind(len(pieces), content)
@@ -181,7 +181,7 @@ def _vocabulary_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
 
 
 def _model_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
-  """Returns a SentencePiece model, with the tokens that were added."""
+  """Returns a SentencePiece model extended by the added tokens."""
   proto = sentencepiece_model_pb2.ModelProto.FromString(data)
   _require_same([piece.piece for piece in proto.pieces], content)
   added = _added_behind(len(proto.pieces), content)
@@ -191,12 +191,9 @@ def _model_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
 
 
 def _require_same(pieces: Sequence[str], content: Mapping[str, Any]) -> None:
-  """Sees that tokenizer.json still has the pieces that it was made from.
+  """Raises ValueError if tokenizer.json has other pieces than its original.
 
-  A BPE's pieces of the user have other names there.
-
-  Raises:
-    ValueError: where it was trained anew, or cut.
+  User-defined pieces of a BPE model have other names there, and are accepted.
   """
   held = content["model"]["vocab"]
   if not isinstance(held, Mapping):
@@ -209,7 +206,7 @@ def _require_same(pieces: Sequence[str], content: Mapping[str, Any]) -> None:
 
 
 def _vocabulary(content: Mapping[str, Any]) -> bytes:
-  """Returns vocab.txt: the pieces in the order of their ids."""
+  """Returns vocab.txt with the pieces in the order of their ids."""
   ids = dict(content["model"]["vocab"]) | _added(content)
   pieces = sorted(ids, key=lambda piece: ids[piece])
   if [ids[piece] for piece in pieces] != list(range(len(pieces))):
@@ -218,15 +215,15 @@ def _vocabulary(content: Mapping[str, Any]) -> bytes:
 
 
 def _added(content: Mapping[str, Any]) -> dict[str, int]:
-  """Returns the added tokens, some of which the model may not hold."""
+  """Returns added token → id; the model's vocabulary may lack some of them."""
   return {t["content"]: int(t["id"]) for t in content.get("added_tokens") or []}
 
 
 def _added_behind(size: int, content: Mapping[str, Any]) -> list[str]:
-  """Returns the added tokens that stand behind a vocabulary of a size.
+  """Returns the added tokens with ids of at least `size`, in id order.
 
   Raises:
-    ValueError: where ids are missing between them.
+    ValueError: when there are gaps between their ids.
   """
   ids = {n: i for n, i in _added(content).items() if i >= size}
   names = sorted(ids, key=lambda name: ids[name])
@@ -239,7 +236,11 @@ def _added_behind(size: int, content: Mapping[str, Any]) -> list[str]:
 
 
 def _sentencepiece(content: Mapping[str, Any]) -> bytes:
-  """Returns SentencePiece's model of the same pieces, scores and table."""
+  """Returns a SentencePiece model with the same pieces, scores and rule table.
+
+  Raises:
+    ValueError: for a normalizer with steps of other kinds.
+  """
   model, special = content["model"], _added(content)
   steps = _steps(content)
   if unknown_steps := {str(step.get("type")) for step in steps} - _STEPS:
@@ -247,7 +248,7 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
   pieces = [(str(piece), float(score)) for piece, score in model["vocab"]]
   pieces += [(name, 0.0) for name in _added_behind(len(pieces), content)]
   names = [piece for piece, _ in pieces]
-  # transformers' AlbertTokenizer says 1 whatever the model has there.
+  # transformers' AlbertTokenizer always writes 1 as unk_id.
   unknown = names.index("<unk>") if "<unk>" in names else int(model["unk_id"])
   proto = sentencepiece_model_pb2.ModelProto()
   for number, (piece, score) in enumerate(pieces):
@@ -270,12 +271,13 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
 
 
 def _steps(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-  """Returns the steps of the normalizer, those of sequences in it too."""
+  """Returns the steps of the normalizer, including those of nested sequences.
+  """
   return list(_flat(content.get("normalizer") or {"type": None}))
 
 
 def _flat(normalizer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-  """Yields a step, or those of a sequence of steps, in their order."""
+  """Yields a step, or the steps of a sequence, in their order."""
   if normalizer.get("type") != "Sequence":
     yield normalizer
     return
@@ -284,6 +286,6 @@ def _flat(normalizer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _table(steps: list[Mapping[str, Any]]) -> bytes:
-  """Returns SentencePiece's compiled normalisation; b"" for none."""
+  """Returns SentencePiece's compiled rule table; b"" if there is none."""
   tables = [s.get("precompiled_charsmap") for s in steps]
   return base64.b64decode(next(filter(None, tables), ""), validate=True)

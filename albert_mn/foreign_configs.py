@@ -1,9 +1,10 @@
-"""The shape of a model from elsewhere, and what of it had to be decided.
+"""Configs of models from elsewhere, and the settings that they leave open.
 
-Two programs mean two computations by one name: "gelu" is the tanh form to
-google-research's programs and to tf-models, the exact form to PyTorch's. And a
-config may leave out what no weight shows, such as the number of heads. Each
-such decision is a line that names the flag or the key that changes it.
+One name may mean two computations: "gelu" is the tanh approximation in
+google-research's programs and in tf-models, but the exact function in
+PyTorch's. And a config may lack a setting that no weight shows, such as the
+number of heads. For each such decision there is a line that names the flag or
+the key to change it.
 """
 
 import dataclasses
@@ -19,15 +20,15 @@ _WORDS = {
   "tanh": "the tanh form of gelu",
   "erf": "the exact form of gelu, with erf",
 }
-# What transformers, and those who edited a config by hand, call one of the two
-# whoever computes.
+# Names of a gelu in transformers and in hand-edited configs, with the same
+# meaning in all programs.
 SPELLINGS = {
   "gelu_accurate": "gelu", "gelu_erf": "gelu_erf", "gelu_fast": "gelu",
   "gelu_new": "gelu", "gelu_python": "gelu_erf", "gelu_python_tanh": "gelu",
   "gelu_pytorch_tanh": "gelu",
 }  # fmt: skip
-# Keys that change a model's outputs, or its training, and that no weight's
-# shape contradicts; and embedding_size, which is often left out.
+# Keys that change the outputs or the training but that no weight's shape
+# contradicts; and embedding_size, which is often missing.
 _SILENT = (
   "embedding_size", "layer_norm_eps", "num_hidden_layers", "num_hidden_groups",
   "inner_group_num", "num_attention_heads", "hidden_dropout_prob",
@@ -37,11 +38,11 @@ _SILENT = (
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """A model's shape, and the decisions in it.
+  """A model's config, and the decisions made in it.
 
   Attributes:
-    config: the shape.
-    lines: for the user, a decision each.
+    config: the model's shape.
+    lines: a line for the user on each decision.
   """
 
   config: configs.AlbertConfig
@@ -50,13 +51,15 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-  """Programs that train models and write them.
+  """A family of programs that train models and write weights.
 
   Attributes:
-    name: for messages.
-    gelu: "tanh" or "erf", the form that they compute for "gelu".
-    constants: keys that stand in their code, and in none of their configs.
-    doubts: who computes "gelu" otherwise though much looks alike, by family.
+    name: the name for messages.
+    gelu: "tanh" or "erf", their form of "gelu".
+    constants: keys whose values are constants in their code, and missing in
+      their configs.
+    doubts: family → remark on programs that look alike but compute another
+      "gelu".
   """
 
   name: str
@@ -73,7 +76,7 @@ GOOGLE = Programs(
 )
 TF_MODELS = Programs("tf-models", "tanh", ("layer_norm_eps",))
 PYTORCH = Programs("PyTorch's programs", "erf")
-# With a config in google-research's format, as mn-tweet-bert's.
+# PyTorch weights with a config in google-research's format, as mn-tweet-bert's.
 PYTORCH_FORKS = dataclasses.replace(
   PYTORCH,
   doubts=dict.fromkeys(("ALBERT", "BERT"), "google's own compute the other"),
@@ -81,7 +84,7 @@ PYTORCH_FORKS = dataclasses.replace(
 
 
 def gelu_option() -> Any:
-  """Returns the field --gelu of a class of options."""
+  """Returns the field --gelu for a class of options."""
   return options.option(
     "auto",
     "Form of the gelu activation of a model from elsewhere whose config says "
@@ -103,16 +106,17 @@ def of_google(
   Args:
     path: the file.
     family: ALBERT or BERT.
-    programs: whose weights lie beside it.
-    gelu: of `gelu_option`.
+    programs: the programs that wrote the weights.
+    gelu: as in `gelu_option`.
 
   Raises:
-    options.InputError: when it is damaged, or names a key or value that no
+    options.InputError: when the file is damaged, or has a key or value that no
       encoder here knows.
   """
   given = json_files.read_object(path, "mend the file")
   written = given.get("hidden_act", "gelu")
-  # google's get_activation heeds no case, and takes "" and null for none.
+  # google's get_activation ignores case, and takes "" and null for no
+  # activation.
   act = written.lower() if isinstance(written, str) else written
   if act == "gelu":
     act = GELUS[programs.gelu]
@@ -132,15 +136,15 @@ def decided(
   programs: Programs,
   gelu: str,
 ) -> Found:
-  """Applies --gelu to a config, and says what was decided in it.
+  """Applies --gelu to a config; returns it with a line on each decision.
 
   Args:
-    config: as its file is to be read without the flag.
-    values: the keys that the file holds.
-    written: the activation's name there, None where it has none.
+    config: the config as read without the flag.
+    values: the keys and values of the file.
+    written: the activation's name in the file; None if it has none.
     path: the file.
-    programs: who wrote the weights.
-    gelu: of `gelu_option`.
+    programs: the programs that wrote the weights.
+    gelu: as in `gelu_option`.
   """
   name = path.rsplit("/", 1)[-1]
   lines = []
@@ -184,7 +188,7 @@ def _defaults(
   name: str,
   programs: Programs,
 ) -> Sequence[str]:
-  """Says which silent keys are not in a file, a line each."""
+  """Returns a line on each key of _SILENT that is missing in the file."""
   own = {field.name for field in dataclasses.fields(config) if field.init}
   missing = [
     key

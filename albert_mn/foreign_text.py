@@ -1,10 +1,11 @@
-"""How a model from elsewhere wants its text, found out from what lies beside it.
+"""How a model from elsewhere wants its text normalised before the tokenizer.
 
-The published models were trained on text that their programs changed first:
-google-research/albert's drops the marks of letters whatever its flags say
-(сайн → саин), transformers' AlbertTokenizer does by default, mongolian-bert's
-uncased model lower-cases outside of its SentencePiece model. Their scores come
-back under the same settings alone.
+Published models were trained on text that their programs changed first:
+google-research/albert strips the marks of letters with any flags (сайн → саин),
+transformers' AlbertTokenizer does so by default, and mongolian-bert's uncased
+model lower-cases text outside of its SentencePiece model. Their scores hold
+only with the same normalisation, which this module finds in the files beside
+the weights.
 """
 
 import dataclasses
@@ -18,16 +19,17 @@ from absl import logging
 from albert_mn import configs, fast_tokenizers, huggingface
 from data_prep import json_files, options, storage, tokenization
 
-# What models and tokenizers are compared on: every letter, other scripts, marks.
+# Sentences on which models and tokenizers are compared: every letter, other
+# scripts, marks.
 SENTENCES = (
   "Сайн байна уу? Өнөөдөр Улаанбаатарт дулаан, салхигүй байна.",
   "Хоёр найз ёлкны өмнө зогсоод, «шинэ жилийн мэнд!» гэж хэлэв.",
   "Ерөнхийлөгч 2026 оны 11 дүгээр сарын 26-нд e-mail бичжээ 🙂.",
   "ЦАХИЛГААН ЭРЧИМ ХҮЧНИЙ ҮЙЛДВЭРЛЭЛИЙГ нэмэгдүүлэхгүй юу?",
 )
-# Of transformers' BertTokenizer, and of tokenizers' WordPiece.
+# The longest word in transformers' BertTokenizer and tokenizers' WordPiece.
 _LONGEST_WORD = 100
-# Below the score of any piece that a training leaves.
+# Lower than the score of any trained piece.
 _UNLIKELY = -50
 _MARKED = "йёЙЁ"
 _CYRILLIC = "абвгдежзиклмнопрстухцчшыэюя"
@@ -35,25 +37,25 @@ _CYRILLIC = "абвгдежзиклмнопрстухцчшыэюя"
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """Settings, and the reason in words.
+  """Normalisation settings, and the reason for them.
 
   Attributes:
-    settings: of the training.
-    reason: what says so.
+    settings: the settings of the model's training.
+    reason: the source of the settings, as text.
   """
 
   settings: tokenization.Settings
   reason: str
 
   def repaired(self) -> "Found":
-    """Returns what further training on intact text takes."""
+    """Returns the settings for further training on text that keeps й and ё."""
     kept = dataclasses.replace(
       self.settings, strip_accents=False, replace_quotes=False
     )
     return Found(kept, f"--repair_normalization, instead of {self.reason}")
 
   def described(self) -> str:
-    """Says it in a line."""
+    """Returns settings and reason as one line."""
     return f"{self.settings.described() or 'the text as it is'} ({self.reason})"
 
 
@@ -62,7 +64,10 @@ def alike(
   left: tokenization.Settings,
   right: tokenization.Settings,
 ) -> bool:
-  """Says whether two settings give the same ids: a model may lower-case too."""
+  """Returns whether two settings give the same ids on test sentences.
+
+  They may, if for instance the SentencePiece model lower-cases by itself.
+  """
   texts = (*SENTENCES, *(f"{number}," for number in range(100)))
   first, second = (
     tokenization.Tokenizer.with_settings(tokenizer_file, s).encode(texts)
@@ -78,16 +83,17 @@ def read(
   family: type[configs.AlbertConfig],
   transformers: bool,
 ) -> Found:
-  """Finds out what to do to a text.
+  """Returns the settings of a model from elsewhere.
 
-  In this order: a tokenizer.json; what tokenizer_config.json says; what the
-  programs of its family do.
+  They come from the first of these that exists: tokenizer.json;
+  tokenizer_config.json; the habits of the programs of the model's family.
 
   Args:
-    folder: where the weights lie.
-    tokenizer_file: the model's.
-    family: of its config.
-    transformers: whether the weights are PyTorch's, with transformers' rules.
+    folder: the folder of the weights.
+    tokenizer_file: the model's tokenizer.
+    family: the family of its config.
+    transformers: whether the weights are PyTorch's, so that transformers'
+      defaults hold.
   """
   told = os.path.join(folder, huggingface.TOKENIZER_CONFIG)
   config = json_files.read_object(told) if storage.exists(told) else {}
@@ -112,12 +118,15 @@ def read(
 
 
 def _of_tokenizer_json(path: str, longest: int | None) -> Found:
-  """Reads tokenizer.json.
+  """Reads the settings from tokenizer.json.
 
   Args:
     path: the file.
-    longest: letters of a word of WordPiece's, where it says nothing; None for
+    longest: the longest word of WordPiece if the file states none; None for
       SentencePiece.
+
+  Raises:
+    options.InputError: when the file is damaged.
   """
   content = json_files.read_object(path)
   try:
@@ -143,7 +152,7 @@ def _of_tokenizer_json(path: str, longest: int | None) -> Found:
 def _of_wordpiece(
   config: Mapping[str, Any], vocab_file: str, longest: int
 ) -> Found:
-  """Follows tokenizer_config.json, or else the case of the vocabulary."""
+  """Reads tokenizer_config.json, or else searches the pieces for capitals."""
   if "do_lower_case" in config:
     lower = bool(config["do_lower_case"])
     strip = config.get("strip_accents")
@@ -161,12 +170,12 @@ def _of_wordpiece(
 def _of_google(
   bare: tokenization.Tokenizer, family: type[configs.AlbertConfig]
 ) -> Found:
-  """Follows the programs with which google-research's checkpoints were made.
+  """Returns the normalisation of google-research's programs.
 
   Args:
-    bare: the SentencePiece model, alone.
-    family: ALBERT, whose tokenization.py drops all marks; or BERT with
-      SentencePiece, as mongolian-bert, which did if no piece has any.
+    bare: the SentencePiece model without settings.
+    family: ALBERT, whose tokenization.py strips all marks; or BERT with
+      SentencePiece, as mongolian-bert, which strips marks if no piece has any.
   """
   lower, case = _case(bare)
   if family is not configs.AlbertConfig:
@@ -182,7 +191,7 @@ def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
   """Decides whether a text is lower-cased before a SentencePiece model.
 
   Returns:
-    Whether it is, and the reason in words.
+    whether it is, and the reason as text.
   """
   if _has_capitals(bare):
     return False, "pieces have capital letters"
@@ -202,7 +211,7 @@ def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:
 
 
 def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
-  """Reads the steps of tokenizer.json that are settings here."""
+  """Returns the settings equal to the steps of tokenizer.json's normalizer."""
   steps = normalizer.get("normalizers") or [normalizer]
   kinds = {str(step.get("type")) for step in steps}
   quotes = any((s.get("pattern") or {}).get("String") == "``" for s in steps)
@@ -217,10 +226,11 @@ def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
 
 
 def _lowers_digit_and_comma(model: Mapping[str, Any]) -> bool:
-  """Says whether pieces such as `▁22,` were made unlikely.
+  """Returns whether pieces such as `▁22,` have a very low score.
 
-  transformers 4 takes 100 from their scores, for its AlbertTokenizerFast to
-  come near AlbertTokenizer, which divides them.
+  transformers 4 subtracts 100 from their scores, so that its
+  AlbertTokenizerFast comes close to AlbertTokenizer, which divides these
+  pieces.
   """
   if model.get("type") != "Unigram":
     return False
@@ -241,25 +251,31 @@ def _letters(tokenizer: tokenization.Tokenizer) -> list[str]:
 
 
 def _has_capitals(tokenizer: tokenization.Tokenizer) -> bool:
-  """Says so where a hundredth of the pieces has one, more than a few symbols."""
+  """Returns whether more than a hundredth of the pieces have capitals.
+
+  A few symbols with capitals do not count.
+  """
   pieces = _letters(tokenizer)
   with_capitals = sum(bool(re.search("[A-ZА-ЯЁӨҮ]", piece)) for piece in pieces)
   return with_capitals > len(pieces) / 100
 
 
 def _has_marks(tokenizer: tokenization.Tokenizer) -> bool:
-  """Says so of a vocabulary that has й or ё, or no Cyrillic at all."""
+  """Returns whether a vocabulary has й or ё, or no Cyrillic letter at all."""
   letters = set("".join(_letters(tokenizer)))
   return bool(letters & set(_MARKED)) or not letters & set(_CYRILLIC)
 
 
 def _joins_digit_and_comma(tokenizer: tokenization.Tokenizer) -> bool:
-  """Says whether a vocabulary has pieces for google-research/albert to divide."""
+  """Returns whether a vocabulary has pieces that end in a digit and a comma.
+
+  google-research/albert divides these pieces.
+  """
   pieces = tokenizer.pieces(range(tokenizer.vocab_size))
   return any(map(tokenization.ends_in_digit_and_comma, pieces))
 
 
 def _lower_cases(tokenizer: tokenization.Tokenizer) -> bool:
-  """Says whether the model file itself makes small letters of capitals."""
+  """Returns whether the model file itself lower-cases a text."""
   upper, lower = tokenizer.encode(["САЙН БАЙНА УУ", "сайн байна уу"])
   return upper.tolist() == lower.tolist()

@@ -1,7 +1,8 @@
 """Hugging Face's directories of ALBERT and BERT: config and weights, both ways.
 
-Names are those that transformers writes for PyTorch, from its first releases
-(gamma, beta, position_ids) and its forks, such as mn-tweet-bert's, to 5.24.
+The names are those that transformers writes for PyTorch, from its first
+releases (gamma, beta, position_ids) and forks of them, such as mn-tweet-bert's,
+to 5.24.
 """
 
 import dataclasses
@@ -25,13 +26,13 @@ from data_prep import json_files, options, storage
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TOKENIZER = "spiece.model"
 TOKENIZER_CONFIG, FAST_TOKENIZER = "tokenizer_config.json", "tokenizer.json"
-# The names under which PyTorch and safetensors keep weights.
+# File names of weights in safetensors and PyTorch format.
 _FILES = (WEIGHTS, "pytorch_model.bin")
-# transformers' names of weights that are neither.
+# transformers' file names of weights in other formats.
 _OTHERS = ("tf_model.h5", "flax_model.msgpack")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
-# After the family's name, which is left out, an encoder's weights begin so.
+# Prefixes of the encoder's weights, without the family's name.
 ENCODER = ("embeddings.", "encoder.", "pooler.")
 _PREFIXES = ("module.", "albert.", "bert.")  # DataParallel's comes first
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -42,21 +43,21 @@ _FAMILIES: dict[str, type[configs.AlbertConfig]] = {
   "albert": configs.AlbertConfig,
   "bert": configs.BertConfig,
 }
-# transformers' defaults where they are not google-research's.
+# transformers' defaults that differ from google-research's.
 _DEFAULTS: dict[str, dict[str, Any]] = {
   "albert": {"hidden_act": "gelu_new"},
   "bert": {"hidden_act": "gelu", "type_vocab_size": 2},
 }
-# transformers' name → ours, but for "gelu", which is that of whoever trained
-# the weights.
+# transformers' name → our name; "gelu" is missing, because it depends on the
+# program that trained the weights.
 _ACTIVATIONS = {
   **foreign_configs.SPELLINGS, "relu": "relu", "tanh": "tanh", "linear": "linear",
 }  # fmt: skip
-# Our name → the one to write for transformers, where it is another one.
+# Our name → transformers' name, if they differ.
 _WRITTEN = {"gelu": "gelu_new", "gelu_erf": "gelu"}
-# Keys by one of which a config is transformers' own.
+# A config with one of these keys was written by transformers.
 _MARKS = {"architectures", "model_type", "transformers_version"}
-# Keys that change nothing about the encoder, whatever they say …
+# Keys that have no effect on the encoder at any value …
 _INERT = {
   "_commit_hash", "_name_or_path", "_num_labels", "architecture", "architectures",
   "attn_implementation", "bos_token_id", "chunk_size_feed_forward",
@@ -68,14 +69,14 @@ _INERT = {
   "task_specific_params", "tie_word_embeddings", "tokenizer_class", "torch_dtype", "torchscript",
   "transformers_version", "use_cache",
 }  # fmt: skip
-# … and those that change nothing at this value.
+# … and keys that have no effect at this value.
 _INERT_AT: dict[str, Any] = {
   "add_cross_attention": False, "cross_attention_hidden_size": None,
   "is_decoder": False, "is_encoder_decoder": False,
   "position_embedding_type": "absolute", "pruned_heads": {},
 }  # fmt: skip
-# What is predicted → the end of the name of transformers' class, and what it
-# calls the problem.
+# Label type → (end of the name of transformers' class, transformers'
+# problem_type).
 _HEADS = {
   problems.CLASS: ("ForSequenceClassification", "single_label_classification"),
   problems.MULTI_LABEL: (
@@ -88,12 +89,12 @@ _HEADS = {
 
 
 def is_weights(path: str) -> bool:
-  """Says whether a path names a file of weights."""
+  """Returns whether a path has the ending of PyTorch or safetensors weights."""
   return path.endswith(_WEIGHTS)
 
 
 def has_weights(folder: str) -> bool:
-  """Says whether weights lie in a folder under the names of transformers."""
+  """Returns whether a folder has weights under a file name of transformers."""
   return any(
     storage.exists(os.path.join(folder, f"{name}{ending}"))
     for name in _FILES
@@ -102,14 +103,14 @@ def has_weights(folder: str) -> bool:
 
 
 def folder_of(path: str) -> str:
-  """The folder of a file of weights; a folder itself."""
+  """Returns the folder of a file of weights; a folder is returned unchanged."""
   return os.path.dirname(path) or "." if is_weights(path) else path
 
 
 def config_file(path: str) -> str:
-  """The config beside weights, "" for none.
+  """Returns the path of the config beside weights, or "".
 
-  pytorch-transformers' forks have google's names, but their own meaning.
+  Forks of pytorch-transformers use google's file names with their own meaning.
   """
   folder = folder_of(path)
   names = (CONFIG, *(family.FILE for family in configs.FAMILIES))
@@ -122,15 +123,16 @@ def config(
   gelu: str = "auto",
   programs: foreign_configs.Programs = foreign_configs.PYTORCH,
 ) -> foreign_configs.Found:
-  """Converts a config with transformers' keys, or one beside PyTorch's weights.
+  """Returns the config of a model of Hugging Face or of PyTorch.
 
   Args:
-    path: config.json, or another name of it; or the folder, or the weights.
-    gelu: of `foreign_configs.gelu_option`.
-    programs: who wrote the weights.
+    path: config.json under any name; or the folder, or the weights.
+    gelu: as in `foreign_configs.gelu_option`.
+    programs: the programs that wrote the weights.
 
   Raises:
-    options.InputError: when the encoder is another one than ours computes.
+    options.InputError: when there is no config, or for an encoder that differs
+      from the ones here.
   """
   weights = os.path.dirname(path) if path.endswith(".json") else path
   path = path if path.endswith(".json") else config_file(path)
@@ -166,7 +168,11 @@ def config(
 def _activation(
   name: Any, path: str, programs: foreign_configs.Programs
 ) -> str:
-  """Returns our name of an activation of transformers'."""
+  """Returns our name of transformers' activation.
+
+  Raises:
+    options.InputError: for an unknown activation.
+  """
   known = {"gelu": foreign_configs.GELUS[programs.gelu], **_ACTIVATIONS}
   if not isinstance(name, str) or name not in known:
     raise options.InputError(
@@ -178,19 +184,19 @@ def _activation(
 
 
 def _projects(path: str) -> bool:
-  """Says whether weights, or those of a folder, project the embeddings."""
+  """Returns whether the weights contain a projection of the embeddings."""
   if not (is_weights(path) or has_weights(path)):
     return False
   return f"{_PROJECTION}.weight" in read(path)[0]
 
 
 def is_own_config(path: str) -> bool:
-  """Says whether a config has keys that transformers writes alone."""
+  """Returns whether a config has keys that only transformers writes."""
   return bool(_MARKS & json_files.read_object(path).keys())
 
 
 def family_of(path: str) -> type[configs.AlbertConfig]:
-  """Tells the family of a config by the name of its file, or by its keys."""
+  """Returns the family of a config, by its file name or its keys."""
   for family in configs.FAMILIES:
     if os.path.basename(path) == family.FILE:
       return family
@@ -198,16 +204,22 @@ def family_of(path: str) -> type[configs.AlbertConfig]:
 
 
 def _kind(values: Mapping[str, Any]) -> str:
-  """Tells the family by its keys, as before 2020 none named it."""
+  """Returns "albert" or "bert", by the keys of a config.
+
+  Before 2020 no key named the family.
+  """
   of_albert = {"embedding_size", "inner_group_num", "num_hidden_groups"}
   return "albert" if of_albert & values.keys() else "bert"
 
 
 def labels(folder: str) -> list[str]:
-  """Returns a classifier's label names in their order, [] for none.
+  """Returns a text classifier's labels in their order; [] for another model.
 
-  What classifies each piece, or a choice among texts, has weights of the same
-  names; config.json's `architectures` tells them apart.
+  A classifier of pieces, or of choices, has weights of the same names, but
+  another class in config.json's `architectures`.
+
+  Raises:
+    options.InputError: when id2label is damaged.
   """
   path = os.path.join(folder, CONFIG)
   values = json_files.read_object(path) if storage.exists(path) else {}
@@ -224,9 +236,13 @@ def labels(folder: str) -> list[str]:
 
 
 def label_type(folder: str) -> str:
-  """Returns what a classifier predicts, as transformers finds it out.
+  """Returns a classifier's label type, by the rule of transformers.
 
-  By config.json's problem_type; without one a single output is a number.
+  It is config.json's problem_type. Without one, a single output is a number and
+  several outputs are the classes of one label.
+
+  Raises:
+    options.InputError: for an unknown problem_type.
   """
   path = os.path.join(folder, CONFIG)
   values = json_files.read_object(path) if storage.exists(path) else {}
@@ -245,7 +261,7 @@ def label_type(folder: str) -> str:
 
 
 def other_head(folder: str) -> str:
-  """Names the class of a model that classifies something else than texts."""
+  """Returns the class name of a model that classifies no whole texts, or ""."""
   path = os.path.join(folder, CONFIG)
   kinds = (
     json_files.read_object(path).get("architectures") or []
@@ -265,6 +281,9 @@ def files(path: str) -> list[str]:
 
   Args:
     path: a folder, or a file of weights.
+
+  Raises:
+    options.InputError: when there are no weights, or the index is damaged.
   """
   if is_weights(path):
     return [path]
@@ -279,7 +298,7 @@ def files(path: str) -> list[str]:
         raise options.InputError(
           f"weight_map in {path}.index.json", repr(shards)[:80], "copy it again"
         )
-      # The names come from elsewhere: none may lead out of the folder.
+      # The names are not trusted: none may lead out of the folder.
       names = sorted({os.path.basename(str(s)) for s in shards.values()})
       return [os.path.join(folder, name) for name in names]
   unreadable = [n for n in _OTHERS if storage.exists(os.path.join(folder, n))]
@@ -294,10 +313,10 @@ def files(path: str) -> list[str]:
 
 
 def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
-  """Returns the weights by their name in `tables`, and what was left out.
+  """Returns (name in `tables` → weight, names of skipped entries).
 
   Args:
-    folder: or a file of weights.
+    folder: a folder, or a file of weights.
 
   Raises:
     options.InputError: when a file is missing or damaged.
@@ -323,16 +342,16 @@ def _renamed(name: str) -> str:
 
 
 def _turned(name: str, array: np.ndarray) -> np.ndarray:
-  """[out, in], as PyTorch has kernels, → [in, out]; embeddings stay."""
+  """Transposes a kernel from PyTorch's [out, in]; keeps other weights."""
   is_table = name.endswith(("embeddings.weight", "decoder.weight"))
   return array if is_table or array.ndim != 2 else array.T
 
 
 def _untie(arrays: dict[str, np.ndarray], place: str) -> list[str]:
-  """Takes away the output layer's second names for weights held elsewhere.
+  """Removes the output layer's copies of weights that exist under other names.
 
-  A masked-LM head with weights of its own there is another one than ours: it
-  goes as a whole. Returns the names that it had.
+  If the copies differ from these weights, the masked-LM head is not tied as
+  ours is, and is removed completely. Returns the names of a removed head.
   """
   bias = arrays.pop(f"{place}.decoder.bias", None)
   if bias is not None:
@@ -351,7 +370,11 @@ def _untie(arrays: dict[str, np.ndarray], place: str) -> list[str]:
 
 
 def _drop_idle_projection(arrays: dict[str, np.ndarray]) -> None:
-  """Drops an identity: ALBERT has it there at equal widths, google's has not."""
+  """Removes an identity projection of the embeddings.
+
+  transformers' ALBERT has a projection even if the widths are equal; google's
+  has none.
+  """
   kernel, bias = (arrays.get(f"{_PROJECTION}.{n}") for n in ("weight", "bias"))
   if kernel is None or bias is None:
     return
@@ -370,12 +393,12 @@ def write(
   """Writes config.json and model.safetensors.
 
   Args:
-    folder: where.
-    parts: as those of `tables`.
-    config: the shape.
-    problem: what a classifier's or tagger's outputs are, None for another
-      model; a tagger's pooler is left out, since transformers' has none.
-    specials: "pad", "cls" and "sep" → id; {} where there is no tokenizer.
+    folder: the folder.
+    parts: as for `tables`.
+    config: the model's shape.
+    problem: the meaning of a classifier's or tagger's outputs; None for another
+      model. A tagger is written without pooler, as transformers' taggers.
+    specials: "pad", "cls" and "sep" → id; {} without a tokenizer.
   """
   kind = _kind_of(config)
   of_pieces = isinstance(problem, tagging.Tagging)
@@ -408,7 +431,7 @@ def _kind_of(config: configs.AlbertConfig) -> str:
 
 
 def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
-  """Returns our config's values under transformers' names for them."""
+  """Returns the config's values under transformers' names."""
   values = json.loads(config.to_json())
   values = {name: value for name, value in values.items() if name in _SHAPE}
   values["layer_norm_eps"] = config.layer_norm_eps
@@ -420,12 +443,12 @@ def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
 
 _SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {
   "inert",
-  "embedding_projection",  # always, there
+  "embedding_projection",  # transformers always has one
 }
 
 
 def _head(parts: Mapping[str, Any], problem: problems.Problem | None) -> str:
-  """Ends the name of the class of transformers' that has exactly these parts."""
+  """Returns the end of the name of transformers' class with these parts."""
   if problem:
     return _HEADS[problem.TYPE][0]
   if "masked_lm" in parts:
@@ -436,14 +459,14 @@ def _head(parts: Mapping[str, Any], problem: problems.Problem | None) -> str:
 def _arrays(
   parts: Mapping[str, Any], config: configs.AlbertConfig
 ) -> dict[str, np.ndarray]:
-  """Returns the weights as PyTorch has them: kernels are [out, in]."""
+  """Returns the weights in PyTorch's form, with kernels [out, in]."""
   arrays = {
     name: _turned(name, encoders.joined(name, variable.numpy()))
     for table in tables(parts).values()
     for name, variable in table.items()
   }
   if _kind_of(config) == "albert" and parts["encoder"].projection is None:
-    # transformers has a projection at equal widths too.
+    # transformers' ALBERT has a projection at equal widths too.
     arrays[f"{_PROJECTION}.weight"] = np.eye(
       config.hidden_size, dtype=np.float32
     )
@@ -452,10 +475,10 @@ def _arrays(
 
 
 def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """Returns name → variable of the encoder, its pooler and the given heads.
+  """Returns part → name → variable, for encoder, pooler and the given heads.
 
   Args:
-    parts: as PretrainingModel.parts(); the heads may be left out.
+    parts: as PretrainingModel.parts(); heads may be missing.
   """
   encoder = parts["encoder"]
   bert = isinstance(encoder.config, configs.BertConfig)
@@ -525,7 +548,7 @@ _BERTS_BLOCK = {
 
 
 def _layer(place: str, layer: Any) -> Iterator[tuple[str, Any]]:
-  """Names the two variables of a dense layer or of a layer norm."""
+  """Yields (name, variable) for the weights of a dense layer or layer norm."""
   is_norm = hasattr(layer, "gamma")
   yield f"{place}.weight", layer.gamma if is_norm else layer.kernel
   yield f"{place}.bias", layer.beta if is_norm else layer.bias

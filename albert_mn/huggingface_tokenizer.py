@@ -38,18 +38,19 @@ _SPACE = "▁"
 # one from _STANDS_FOR on.
 _ESCAPE = "\ufff1"
 _STANDS_FOR = 0xF0000
-# Subtracted from the score of a piece that must not be chosen.
+# Subtracted from the score of pieces that must not be chosen.
 _NEVER = 100
-# For each byte after the first: as sentencepiece 0.2.3 favours what the user
-# defined. (The version in tensorflow-text takes -0.1 for all of it. No piece
-# that was trained has a score above 0, so either way none is divided.)
+# Score for each byte of a user-defined piece after the first byte, as in
+# sentencepiece 0.2.3. (The version in tensorflow-text uses -0.1 for the whole
+# piece. Trained pieces have scores of at most 0, so in either version no
+# user-defined piece is divided.)
 _USER_DEFINED = 0.1
 # The codes of [MASK] for WordPiece: two letters that Unicode has not assigned.
 _MASK_CODES = ("\ufff2", "\ufff3")
 _SHARP = "#"
-# Private letters, which texts do not contain. From the first one on, a letter
-# replaces each user-defined piece of a BPE model; from the second one on, a
-# letter replaces each letter that Python and tokenizers change differently.
+# Private letters, which texts do not contain. Letters from the first one
+# replace the user-defined pieces of a BPE model. Letters from the second one
+# replace letters that Python and tokenizers change differently.
 _STAND_INS, _ODD = 0x10F000, 0x10D000
 
 
@@ -59,13 +60,13 @@ def write(
   tokenizer_file: str,
   longest: int,
 ) -> None:
-  """Writes tokenizer.json, tokenizer_config.json and the model file itself.
+  """Writes tokenizer.json, tokenizer_config.json and a copy of the model file.
 
   Args:
     folder: the folder to write in.
     tokenizer: the tokenizer of `tokenizer_file`, with its settings.
     tokenizer_file: SentencePiece's model, or WordPiece's vocab.txt.
-    longest: pieces of an input, to which transformers truncates on demand.
+    longest: number of pieces to which transformers truncates on demand.
   """
   by_words = tokenization.is_wordpiece(tokenizer_file)
   name = model_directory.VOCABULARY if by_words else huggingface.TOKENIZER
@@ -91,7 +92,7 @@ def write(
     "post_processor": _frame(specials),
   } | content
   config = {
-    # A class of its own would make its normalisation anew, from nothing.
+    # Another class would replace the normalizer by its own.
     "tokenizer_class": "PreTrainedTokenizerFast",
     "model_max_length": longest,
     "model_input_names": [
@@ -118,7 +119,7 @@ def _mask(tokenizer: tokenization.Tokenizer) -> str:
 def special_pieces(
   tokenizer: tokenization.Tokenizer,
 ) -> dict[str, tuple[int, str]]:
-  """Returns "pad", "unk", "cls", "sep" and "mask", each with id and piece."""
+  """Returns "pad", "unk", "cls", "sep" and "mask" → (id, piece)."""
   ids = {
     "pad": tokenizer.pad_id,
     "unk": tokenizer.unk_id,
@@ -130,11 +131,12 @@ def special_pieces(
 
 
 def _of_wordpiece(tokenizer: tokenization.Tokenizer) -> rule_steps.Step:
-  """Describes a vocab.txt.
+  """Returns the content of tokenizer.json for a vocab.txt.
 
-  The steps are spelled out, since tokenizers' `BertNormalizer` drops private
-  characters, knows an older table of punctuation than Python, makes σ of every
-  Σ, and takes a block of Chinese characters for letters of words.
+  The steps are written out, because tokenizers' `BertNormalizer` removes
+  private characters, uses an older table of punctuation than Python,
+  lower-cases every Σ to σ, and treats one block of Chinese characters as
+  letters of words.
   """
   pieces = tokenizer.pieces(range(tokenizer.vocab_size))
   return {
@@ -172,15 +174,15 @@ def _split(expression: str, behavior: str) -> rule_steps.Step:
 def _bert_normalization(
   tokenizer: tokenization.Tokenizer,
 ) -> Iterator[rule_steps.Step]:
-  """Yields what wordpiece.words does before it splits a text into words.
+  """Yields the steps that wordpiece.words applies before it splits a text.
 
-  What follows [MASK] without a space is the rest of a word, and gets ##. The
-  pre-tokenizer lets ## be; each # of the text stands between spaces by then.
+  The rest of a word after [MASK] gets ##. The pre-tokenizer does not split ##;
+  by then every # of the text itself stands between spaces.
   """
   settings = tokenizer.settings
   mask = mask_steps.Mask(_mask(tokenizer), *_MASK_CODES)
   for letter in (rule_steps.SEPARATOR, *_MASK_CODES):
-    yield rule_steps.replace(letter, _ESCAPE)  # as unknown
+    yield rule_steps.replace(letter, _ESCAPE)  # read as an unknown piece
   yield from mask.hidden()
   yield rule_steps.replace_all(f"[{_dropped()}]", "")
   steps = [*_lower_case()] if settings.do_lower_case else []
@@ -189,7 +191,8 @@ def _bert_normalization(
     steps.append(rule_steps.replace_all(f"[{_marks()}]", ""))
   yield from _as_python(steps, _of_bert, settings)
   yield rule_steps.replace(_SHARP, f" {_SHARP} ")
-  # What has become [MASK] here, such as one with a soft hyphen inside, is none.
+  # A text that has become [MASK] only here, such as one with a soft hyphen
+  # inside, is not the mask token.
   yield rule_steps.replace(mask.piece, f"{mask.piece[0]} {mask.piece[1:]}")
   apart = f"^{_spaces()}{_words_of_their_own()}{mask.begin}"
   yield mask.with_behind(apart, wordpiece.CONTINUES)
@@ -197,7 +200,7 @@ def _bert_normalization(
 
 
 def _of_bert(settings: tokenization.Settings, letter: str) -> str:
-  """Returns what becomes of a letter by itself."""
+  """Returns the result of the settings for a single letter."""
   return wordpiece.folded(
     letter, settings.do_lower_case, settings.strip_accents
   )
@@ -211,12 +214,12 @@ def _as_python(
   """Yields steps that change each letter as Python does.
 
   tokenizers and Python know different versions of Unicode: 55 capitals have a
-  small letter in one of the two alone. Before `steps` such letters are replaced
-  by private ones, and after `steps` those by what Python makes of the letters.
+  small letter in only one of the two. Such letters are replaced by private
+  letters before `steps`, and these by Python's results after `steps`.
 
   Args:
     steps: the steps of tokenizers, for text without SEPARATOR.
-    python: returns what Python makes of a letter.
+    python: returns Python's result for a letter.
     settings: the first argument of `python`.
   """
   odd = _unlike(json.dumps(steps), python, settings) if steps else {}
@@ -227,13 +230,13 @@ def _as_python(
   yield from rule_steps.letter_by_letter(back)
 
 
-@functools.cache  # a million characters take a second
+@functools.cache  # takes a second
 def _unlike(
   steps: str,
   python: Callable[[tokenization.Settings, str], str],
   settings: tokenization.Settings,
 ) -> dict[str, str]:
-  """Returns letter → Python's result, where the steps' result is another one."""
+  """Returns letter → Python's result, where the steps' result differs."""
   normalizer = tokenizers.Tokenizer.from_str(
     json.dumps(
       {
@@ -254,7 +257,7 @@ def _unlike(
   return replacements
 
 
-@functools.cache  # to ask a million characters takes half a second
+@functools.cache  # takes half a second
 def _dropped() -> str:
   return tokenization.ranges(
     c for c in tokenization.every_letter() if not wordpiece.cleaned(c)
@@ -275,7 +278,7 @@ def _spaces() -> str:
 
 @functools.cache
 def _words_of_their_own() -> str:
-  """Returns the characters that are words of their own, but for #."""
+  """Returns the characters that are always words of their own, except #."""
   return tokenization.ranges(
     c
     for c in tokenization.every_letter()
@@ -286,8 +289,8 @@ def _words_of_their_own() -> str:
 
 @functools.cache
 def _lower_case() -> tuple[rule_steps.Step, ...]:
-  """Returns steps that lower-case as str.lower does: Σ ends a word as ς."""
-  cased, inside = [], []  # what is looked at and what is passed over there
+  """Returns steps that lower-case as str.lower: Σ at the end of a word is ς."""
+  cased, inside = [], []  # letters that decide, letters to skip
   for letter in tokenization.every_letter():
     if f"{letter}Σ".lower().endswith("ς"):
       cased.append(letter)
@@ -304,13 +307,13 @@ def _lower_case() -> tuple[rule_steps.Step, ...]:
 def _of_sentencepiece(
   model: bytes, tokenizer: tokenization.Tokenizer
 ) -> rule_steps.Step:
-  """Describes a SentencePiece model.
+  """Returns the content of tokenizer.json for a SentencePiece model.
 
-  Equal ids are promised for every text without a literal special piece (bytes
-  such as <0x41> are some), as far as no two divisions are equally likely.
+  The ids are equal for every text that has no literal special piece (bytes such
+  as <0x41> are special pieces) and no two equally likely divisions.
 
   Raises:
-    options.InputError: for a model that cannot be expressed.
+    options.InputError: for a model that tokenizer.json cannot express.
   """
   proto = sentencepiece_model_pb2.ModelProto.FromString(model)
   _check(proto)
@@ -326,7 +329,7 @@ def _of_sentencepiece(
 
 
 def limits(tokenizer: tokenization.Tokenizer) -> list[str]:
-  """Says, in a line each, on which texts tokenizer.json may give other ids."""
+  """Returns a line for each kind of text that may get other ids."""
   if not tokenizer.divided:
     return []
   return [
@@ -356,12 +359,13 @@ def _check(proto: Any) -> None:
 
 
 def _special(number: int, piece: str, normalized: bool) -> rule_steps.Step:
-  """Describes a special piece.
+  """Returns the entry of a special piece in added_tokens.
 
   Args:
-    number: its id.
-    piece: its text.
-    normalized: whether it is looked for in the normalised text: see mask_steps.
+    number: the piece's id.
+    piece: the piece's text.
+    normalized: whether it is searched for in the normalised text: see
+      mask_steps.
   """
   return {
     "id": number,
@@ -375,7 +379,7 @@ def _special(number: int, piece: str, normalized: bool) -> rule_steps.Step:
 
 
 def _frame(specials: Mapping[str, tuple[int, str]]) -> rule_steps.Step:
-  """`[CLS] A [SEP]`, and `B [SEP]` with the other segment id."""
+  """Returns the template `[CLS] A [SEP]`, and `B [SEP]` with segment id 1."""
 
   def special(name: str, segment: int) -> rule_steps.Step:
     return {"SpecialToken": {"id": specials[name][1], "type_id": segment}}
@@ -407,8 +411,8 @@ def _user_pieces(proto: Any) -> list[str]:
 def _stand_ins(proto: Any) -> dict[str, str]:
   """Returns user-defined piece → the letter that replaces it in a BPE model.
 
-  SentencePiece excludes such pieces from all merges. tokenizers' BPE has no such
-  exclusion, but never divides a single letter.
+  SentencePiece never merges such pieces. tokenizers' BPE cannot exclude pieces
+  from merges, but never divides a single letter.
   """
   pieces = _user_pieces(proto) if _is_bpe(proto) else []
   return {p: chr(_STAND_INS + place) for place, p in enumerate(pieces)}
@@ -430,7 +434,7 @@ def _decoder(stand_ins: Mapping[str, str]) -> rule_steps.Step:
 def _normalization(
   proto: Any, tokenizer: tokenization.Tokenizer
 ) -> Iterator[rule_steps.Step]:
-  """Yields what SentencePiece and the settings do to a text, step by step."""
+  """Yields the steps that SentencePiece and the settings apply to a text."""
   spec, settings = proto.normalizer_spec, tokenizer.settings
   codes = (_ESCAPE + chr(place) for place in itertools.count(_STANDS_FOR))
   letters = dict(zip((_ESCAPE, rule_steps.SEPARATOR), codes, strict=False))
@@ -440,7 +444,7 @@ def _normalization(
     yield rule_steps.replace(letter, code)
   yield from mask.hidden()
   yield from _before_the_model(settings)
-  prefix = {"type": "Prepend", "prepend": _SPACE}  # of what is not empty
+  prefix = {"type": "Prepend", "prepend": _SPACE}  # if the text is not empty
   if spec.add_dummy_prefix and not spec.remove_extra_whitespaces:
     yield prefix
   yield from rule_steps.in_turn(pieces)
@@ -464,14 +468,14 @@ def _normalization(
 def _before_the_model(
   settings: tokenization.Settings,
 ) -> Iterator[rule_steps.Step]:
-  """Yields what `Settings.apply` does, for text without SEPARATOR."""
+  """Yields the steps of `Settings.apply`, for text without SEPARATOR."""
   if settings.replace_quotes:
     yield rule_steps.replace("``", '"')
     yield rule_steps.replace("''", '"')
   steps: list[rule_steps.Step] = []
   if settings.strip_accents:
     steps.append({"type": "NFKD"})
-    # Not `StripAccents`, which takes the signs of emoji for accents.
+    # `StripAccents` would remove characters of emoji too.
     marks = tokenization.combining_marks()
     steps.append(rule_steps.replace_all(f"[{marks}]", ""))
   if settings.do_lower_case:
@@ -482,11 +486,11 @@ def _before_the_model(
 def _stood_in(
   stand_ins: Mapping[str, str], unknown: str
 ) -> Iterator[rule_steps.Step]:
-  """Yields steps that put the letters of `_stand_ins` for a user's pieces.
+  """Yields steps that replace user-defined pieces by single letters.
 
   Args:
-    stand_ins: piece → letter; of a BPE model alone.
-    unknown: what to put for such a letter where the text itself has it.
+    stand_ins: piece → letter; {} unless the model is BPE.
+    unknown: replaces such a letter where the text itself contains it.
   """
   if stand_ins:
     letters = tokenization.ranges(stand_ins.values())
@@ -521,7 +525,7 @@ def _unknown(proto: Any) -> int:
 
 
 def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
-  """Describes a BPE model, whose merges follow the scores of their results."""
+  """Returns a BPE model; its merges are sorted by their results' scores."""
   normal = {p.piece: p.score for p in proto.pieces if p.type == p.NORMAL}
   stand_ins = _stand_ins(proto)
   merges = [

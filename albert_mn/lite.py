@@ -1,6 +1,7 @@
-"""TFLite: a classifier of ids, converted, and run.
+"""TFLite: conversion of a classifier of ids, and a runner for it.
 
-TFLite has no SentencePiece without TensorFlow's operations (Flex), so ids go in.
+TFLite has no SentencePiece without TensorFlow's operations (Flex), so its input
+is ids.
 """
 
 from collections.abc import Mapping
@@ -24,18 +25,18 @@ def converted(
   pairs: bool = False,
   pooled_by: str = pooling.CLS,
 ) -> bytes:
-  """Returns a TFLite file: ids, int32 [batch_size, length], to logits.
+  """Returns a TFLite file that computes logits from ids [batch_size, length].
 
-  Built-in operations alone; what is the pad id is not read.
+  It uses built-in operations only. Positions with the pad id are masked.
 
   Args:
     parts: encoder and classifier.
-    pad_id: fills up what is shorter than length.
-    batch_size, length: fixed.
-    quantized: weights of 8 bits, activations quantised as they come (dynamic
-      range); otherwise all is float32.
-    pairs: takes segment ids too, 1 from the second text on.
-    pooled_by: one of `pooling.KINDS`.
+    pad_id: the id of padding.
+    batch_size, length: the fixed shape of the input.
+    quantized: whether weights have 8 bits and activations are quantised at run
+      time (dynamic range); if not, all is float32.
+    pairs: whether segment ids are an input too, 1 from the second text on.
+    pooled_by: the kind of pooling, one of `pooling.KINDS`.
   """
   forward = serving.logits_of(parts, pooled_by)
   names = (records.INPUT_IDS, *([records.SEGMENT_IDS] if pairs else []))
@@ -64,10 +65,10 @@ def converted(
 
 
 class LiteClassifier:
-  """Runs a TFLite classifier, on one thread.
+  """Runs a TFLite classifier on one thread.
 
   Args:
-    content: of the file.
+    content: the bytes of the file.
   """
 
   def __init__(self, content: bytes):
@@ -76,18 +77,18 @@ class LiteClassifier:
     )
     self._interpreter.allocate_tensors()
     self._inputs = self._interpreter.get_input_details()
-    # By their names: their order is the converter's.
+    # Sorted by name, because the converter decides the order.
     self._inputs.sort(key=lambda given: records.INPUT_IDS not in given["name"])
     (self._output,) = self._interpreter.get_output_details()
 
   def logits(
     self, ids: np.ndarray, segments: np.ndarray | None = None
   ) -> np.ndarray:
-    """Returns [rows, labels] of ids, [rows, length], for any number of rows.
+    """Returns logits [rows, labels] for any number of rows.
 
     Args:
-      ids: `[CLS] text [SEP]`, filled up.
-      segments: of a classifier of pairs, of the same shape.
+      ids: [rows, length], `[CLS] text [SEP]`, padded.
+      segments: segment ids of a classifier of pairs, of the same shape.
     """
     batch = self._inputs[0]["shape"][0]
     arrays = [ids] if segments is None else [ids, segments]

@@ -1,14 +1,14 @@
-"""[MASK] kept whole in a text while the normalizer of a tokenizer.json works.
+"""Steps that protect [MASK] while the normalizer of a tokenizer.json works.
 
-The library tokenizers normalises the text between two added tokens by itself,
-as if a text began there: the full stop of `хот [MASK].` becomes `▁.`, which the
-training never had behind a [MASK]. An added token with `normalized: true` is
-looked for after the normalisation of the whole text instead. So the normalizer
-begins with `Mask.hidden`, which puts two codes for [MASK], and ends with
-`Mask.shown`, which puts [MASK] back. The first code stands for the first letter
-and the second code for the rest, so that the offsets of the token are those of
-[MASK] in the text: tokenizers gives every letter of a replacement the place of
-the last letter that was replaced.
+The tokenizers library normalises the text between two added tokens separately,
+as if a text began there: the full stop of `хот [MASK].` becomes `▁.`, which
+never followed a [MASK] in training. But an added token with `normalized: true`
+is searched for after the normalisation of the whole text. So the normalizer
+begins with `Mask.hidden`, which replaces [MASK] by two codes, and ends with
+`Mask.shown`, which restores it. The first code replaces the first letter and
+the second code the rest. So the offsets of the token are those of [MASK] in the
+text: tokenizers gives every letter of a replacement the offset of the last
+replaced letter.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from albert_mn import rule_steps
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-  """The mask token and its codes.
+  """The mask token and its two codes.
 
   Attributes:
     piece: `[MASK]`.
-    begin: the code of the first letter; no other step may change or make it.
-    end: the code of the other letters, likewise.
+    begin: the code of the first letter; no other step may change or produce it.
+    end: the code of the other letters, with the same condition.
   """
 
   piece: str
@@ -32,7 +32,7 @@ class Mask:
   end: str
 
   def hidden(self) -> Iterator[rule_steps.Step]:
-    """Yields steps that put the codes for each [MASK] of a text."""
+    """Yields steps that replace every [MASK] of a text by the codes."""
     first, rest = (
       rule_steps.escaped(self.piece[0]),
       rule_steps.escaped(self.piece[1:]),
@@ -42,21 +42,22 @@ class Mask:
     yield rule_steps.replace_all(f"(?<={behind}){rest}", self.end)
 
   def without_before(self, letter: str) -> rule_steps.Step:
-    """Returns a step that removes a letter where [MASK] follows it."""
+    """Returns a step that removes a letter directly before [MASK]."""
     mask = rule_steps.escaped(self.begin)
     return rule_steps.replace_all(f"{rule_steps.escaped(letter)}(?={mask})", "")
 
   def with_behind(self, class_: str, added: str) -> rule_steps.Step:
-    """Returns a step that adds letters between [MASK] and a letter of a class.
+    """Returns a step that inserts letters after [MASK], before some letters.
 
     Args:
-      class_: the inside of [] of a regular expression.
-      added: the letters to add.
+      class_: the letters before which to insert: the inside of [] of a regular
+        expression.
+      added: the letters to insert.
     """
     mask = rule_steps.escaped(self.end)
     return rule_steps.replace_all(f"(?<={mask})(?=[{class_}])", added)
 
   def shown(self) -> Iterator[rule_steps.Step]:
-    """Yields steps that put [MASK] back for its codes."""
+    """Yields steps that replace the codes by [MASK]."""
     yield rule_steps.replace(self.begin, self.piece[0])
     yield rule_steps.replace(self.end, self.piece[1:])

@@ -1,7 +1,7 @@
 """The model card: README.md of a model, from its manifest and its results.
 
-In the form of ALBERT-Mongolian's card. What the files do not say is said to be
-missing; nothing is filled in.
+It has the sections of ALBERT-Mongolian's card. Information that no file holds
+is marked as missing; nothing is invented.
 """
 
 import dataclasses
@@ -24,29 +24,29 @@ from data_prep import shown_text, storage, tokenization
 
 NAME = "README.md"
 
-_MARKUP = re.compile(r"([\\`*\[\]<>|])")  # of Markdown, within JSON
+_MARKUP = re.compile(r"([\\`*\[\]<>|])")  # Markdown's markup, within JSON
 _MISSING = "*Not known: no file beside the model says it.*"
 _RESULTS, _REPORT = "eval_results.txt", "report.txt"
-# Parameters of a manifest that the card tells elsewhere, or that are its own.
+# Parameters of a manifest that the card shows elsewhere, or that are its own.
 _TOLD = {"checked", "to", "learnt_nothing"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-  """What is exported, beside the model itself.
+  """The facts about an export that the card shows.
 
   Attributes:
-    to: the format; "" where the card stands alone.
-    tokenizer: a line on it and on what comes before it.
-    tokenizer_name: of its file; "" for none.
-    checked: what was compared after writing, line by line.
+    to: the form of the export; "" if only the card is written.
+    tokenizer: a line on the tokenizer and the normalisation before it.
+    tokenizer_name: name of the tokenizer's file, or "".
+    checked: lines on the comparison with the model.
     length: pieces of an input.
-    batch_size: texts at once, of formats whose shapes are fixed.
-    long_texts: a line on what is read of them, "" for a pretrained model.
-    alone: a line on what answered beside it in the model directory, and does
-      not in the export; "" for nothing.
-    license_, data: as the user gave them; "" for not.
-    language: its code.
+    batch_size: texts a batch, for a form with fixed shapes.
+    long_texts: a line on the parts read of long texts; "" for a pretrained
+      model.
+    alone: a line on the baseline that the export lacks, or "".
+    license_, data: the user's text, or "".
+    language: language code.
   """
 
   to: str
@@ -63,12 +63,12 @@ class Export:
 
 
 class _Words(NamedTuple):
-  """What a card says of a kind of model.
+  """The card's words for a kind of model.
 
   Attributes:
-    task: Hugging Face's name of it.
-    what: what it is, of {n} outputs.
-    limit: what its answers are not.
+    task: Hugging Face's name of the task.
+    what: a description, with {n} for the number of outputs.
+    limit: a limit of its answers.
   """
 
   task: str
@@ -114,14 +114,14 @@ def text(
   export: Export,
   results_dir: str,
 ) -> str:
-  """Returns the card.
+  """Returns the card as Markdown.
 
   Args:
     described: the model directory's manifest.
-    config: the shape.
-    labels: a classifier's, () for a pretrained model.
-    export: what is exported.
-    results_dir: where eval_results.txt and report.txt may lie.
+    config: the model's shape.
+    labels: a classifier's labels; () for a pretrained model.
+    export: the facts about the export.
+    results_dir: the folder of eval_results.txt and report.txt, if they exist.
   """
   results = read_results(results_dir)
   sections = {
@@ -143,7 +143,7 @@ def text(
 
 
 def read_results(folder: str) -> dict[str, str]:
-  """Returns the lines `name = value` of a run; {} where there are none."""
+  """Returns name → value of eval_results.txt; {} if there is no such file."""
   path = os.path.join(folder, _RESULTS)
   if not storage.exists(path):
     return {}
@@ -159,7 +159,7 @@ def _front_matter(
   results: Mapping[str, str],
   export: Export,
 ) -> str:
-  """Hugging Face's metadata, as YAML; JSON's strings are YAML's."""
+  """Returns Hugging Face's metadata as YAML; JSON's strings are valid YAML."""
   task = _words(described, labels).task
   lines = ["---", f"language: {export.language}"]
   if export.to == "huggingface":
@@ -167,7 +167,7 @@ def _front_matter(
   if export.license_:
     lines.append(f"license: {json.dumps(export.license_, ensure_ascii=False)}")
   lines.append(f"pipeline_tag: {task}")
-  # Without the TF-IDF baseline an export scores as the network does.
+  # An export without the TF-IDF baseline has the network's score.
   name = "network_accuracy" if export.alone else "eval_accuracy"
   accuracy = results.get(name)
   if labels and accuracy and _is_of(described, results):
@@ -215,13 +215,13 @@ def _description(
 
 
 def _cell(value: Any) -> str:
-  """A value in one cell of a table."""
+  """Returns a value as one cell of a Markdown table."""
   text = shown_text.json_escaped(json.dumps(value, ensure_ascii=False))
   return _MARKUP.sub(r"\\\1", text)
 
 
 def _origin(described: Mapping[str, Any]) -> str:
-  """The hashes by which the inputs can be recognised."""
+  """Returns the hashes of the model's inputs, as Markdown."""
   if not described["inputs"]:
     return "The manifest names no inputs."
   lines = [
@@ -232,7 +232,7 @@ def _origin(described: Mapping[str, Any]) -> str:
 
 
 def _is_of(described: Mapping[str, Any], results: Mapping[str, str]) -> bool:
-  """Says whether results are of the step at which the model was saved."""
+  """Returns whether results are of the step at which the model was saved."""
   return results.get("global_step") == str(
     described["counts"].get("global_step")
   )
@@ -253,7 +253,7 @@ def _evaluation(
 
 
 def _verbatim(lines: str) -> str:
-  """Returns lines as they are, behind a fence that none of them ends."""
+  """Returns lines as a fenced code block that the lines cannot end."""
   longest = max(map(len, re.findall("`+", lines)), default=0)
   fence = "`" * max(3, longest + 1)
   shown = shown_text.escaped(lines, kept="\n")

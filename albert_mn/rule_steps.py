@@ -1,19 +1,21 @@
-"""A rule table of SentencePiece's, as steps of tokenizer.json that do the same.
+"""SentencePiece's normalisation rules as equivalent steps of tokenizer.json.
 
-SentencePiece takes the longest rule at each place, and never looks at what came
-of it again. tokenizers' `Precompiled` looks at grapheme clusters and takes the
-shortest: И with a breve of its own becomes и without any. For rules of one
-letter it is right, if no cluster has two. So:
+At each position SentencePiece applies the longest rule, and never changes the
+result again. tokenizers' `Precompiled` looks at grapheme clusters and applies
+the shortest rule: И with a combining breve becomes и without breve. For rules
+of one letter it is correct, if each cluster has only one letter. So the steps
+are:
 
- 1. rules of one letter whose result a longer rule may take (a for ａ, before an
-    accent), or that no longer rule is about;
- 2. rules of several letters, the longest first;
- 3. Hangul's 11,172 of them, by NFC, from which all else is hidden meanwhile;
- 4. the other rules of one letter (fi for ﬁ), and what was hidden.
+1. rules of one letter whose result a longer rule may use (ａ to a before an
+   accent), or that no longer rule involves;
+2. rules of several letters, the longest first;
+3. the 11,172 rules of Hangul, by NFC, while all other letters that NFC would
+   change are hidden;
+4. the other rules of one letter (ﬁ to fi), and the hidden letters.
 
-Behind each letter that 1, 3 or 4 are about comes a separator, a cluster of its
-own, which the same step takes away. What is hidden stands as a letter that step
-1 left none of.
+In steps 1, 3 and 4 a separator after each affected letter makes it a cluster of
+its own; the same step removes the separator. A hidden letter is replaced by a
+letter that step 1 has removed from the text.
 """
 
 import base64
@@ -27,11 +29,12 @@ import sentencepiece
 
 from data_prep import options, tokenization
 
-# A text must have none of its own.
+# The text itself must not contain it.
 SEPARATOR = "\ufff0"
 _SYLLABLES = range(0xAC00, 0xD7A4)
-_ENDINGS = 28  # of a syllable, none among them
-# Where step 1 leaves too few letters out, as of small tables: nobody uses these.
+_ENDINGS = 28  # final jamo of a syllable, including none
+# Placeholders if step 1 removes too few letters, as with small tables: texts do
+# not contain these.
 _PRIVATE = range(0x10E000, 0x10F000)
 _LATER_JAMO = (range(0x1161, 0x1176), range(0x11A8, 0x11C3))
 
@@ -40,22 +43,22 @@ _Rules = Mapping[str, str]
 
 
 def replace(source: str, target: str) -> Step:
-  """Replaces a string."""
+  """Returns a step that replaces a string."""
   pattern = {"String": source}
   return {"type": "Replace", "pattern": pattern, "content": target}
 
 
 def replace_all(expression: str, target: str) -> Step:
-  """Replaces what an expression matches; Ruby's syntax."""
+  """Returns a step that replaces the matches of a regular expression (Ruby)."""
   pattern = {"Regex": expression}
   return {"type": "Replace", "pattern": pattern, "content": target}
 
 
 def of(table: bytes) -> Iterator[Step]:
-  """Yields the steps of a compiled table, for text without SEPARATOR.
+  """Yields the steps of a compiled rule table, for text without SEPARATOR.
 
   Raises:
-    options.InputError: for rules too odd for them; Unicode's are not.
+    options.InputError: for rules that cannot be expressed; Unicode's can.
   """
   rules = _read(table)
   single = {s: t for s, t in rules.items() if len(s) == 1}
@@ -87,7 +90,7 @@ def of(table: bytes) -> Iterator[Step]:
 
 
 def _read(table: bytes) -> dict[str, str]:
-  """Returns SentencePiece's compiled rules: source → target."""
+  """Returns source → target of SentencePiece's compiled rules."""
   spec = sentencepiece.sentencepiece_model_pb2.NormalizerSpec(
     precompiled_charsmap=table
   )
@@ -96,7 +99,11 @@ def _read(table: bytes) -> dict[str, str]:
 
 
 def _free(early: set[str]) -> Iterator[str]:
-  """Yields letters to stand for others: none of them in a text, or hardly."""
+  """Yields letters that are used as placeholders, because texts lack them.
+
+  Raises:
+    options.InputError: when there are no more.
+  """
   yield from sorted(filter(_is_inert, early))
   yield from map(chr, _PRIVATE)
   raise _other("too few of one letter to hide others behind")
@@ -111,10 +118,10 @@ def _other(got: str) -> options.InputError:
 
 
 def in_turn(rules: _Rules) -> Iterator[Step]:
-  """Yields steps that take rules, at each place the longest.
+  """Yields steps that apply rules, at each position the longest.
 
-  Where one may begin in the end of another (aab in aaab, beside aa), a
-  separator first shows which ones are met from left to right.
+  If a rule may begin inside another match (aab in aaab, beside aa), a separator
+  first marks the matches from left to right.
   """
   begins = {s[:end] for s in rules for end in range(1, len(s))}
   letters = {
@@ -139,7 +146,7 @@ def escaped(text: str) -> str:
 
 
 def letter_by_letter(rules: _Rules) -> Iterator[Step]:
-  """Yields steps that take rules of one letter, whatever stands behind it."""
+  """Yields steps that apply rules of one letter, in any context."""
   if not rules:
     return
   letters = tokenization.ranges(rules)
@@ -155,10 +162,10 @@ def letter_by_letter(rules: _Rules) -> Iterator[Step]:
 
 
 def _early(rules: _Rules, single: _Rules) -> set[str]:
-  """Returns letters that may be taken for another one before anything else.
+  """Returns the letters that may be replaced before all other rules.
 
-  A letter may where that other one is in no longer rule, or where it may stand
-  in its place in each of them.
+  A letter may be replaced if no longer rule contains its target, or if each
+  such rule also exists with the letter in place of the target.
   """
   several = {s: t for s, t in rules.items() if len(s) > 1}
   early = {
@@ -177,7 +184,7 @@ def _early(rules: _Rules, single: _Rules) -> set[str]:
 def _unlike(
   several: _Rules, bare: _Rules, early: set[str], single: _Rules
 ) -> set[str]:
-  """Returns letters of `early` without a rule that their target has."""
+  """Returns letters of `early` for which a rule of their target is missing."""
   stand_ins = collections.defaultdict(list)
   for letter in early:
     stand_ins[single[letter]].append(letter)
@@ -219,7 +226,7 @@ def _taken_again(several: _Rules, single: _Rules) -> set[str]:
 
 
 def _is_inert(letter: str) -> bool:
-  """Says whether no step but ours does anything to a letter."""
+  """Returns whether no step of Unicode normalisation changes a letter."""
   return (
     unicodedata.category(letter)[0] in "LNS"
     and not unicodedata.combining(letter)
@@ -238,7 +245,10 @@ def _composes_hangul(source: str, target: str) -> bool:
 
 
 def _changed_by_nfc(several: _Rules, early: set[str]) -> Iterable[str]:
-  """Yields what NFC would move, compose or decompose, but for Hangul's jamo."""
+  """Yields the letters that NFC would move, compose or decompose.
+
+  Hangul's jamo are not among them.
+  """
   second = {letter for source in several for letter in source[1:]}
   for letter in tokenization.every_letter():
     jamo = any(ord(letter) in part for part in _LATER_JAMO)

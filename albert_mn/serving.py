@@ -1,6 +1,6 @@
-"""SavedModels that run without this project, and take strings.
+"""SavedModels that take strings and run without this project.
 
-TensorFlow and tensorflow-text are all that it takes to load one.
+Loading them needs only TensorFlow and tensorflow-text.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ class TextClassifier(tf.Module):
   """A classifier of strings.
 
   Args:
-    parts: encoder and head, as `Problem.affine` wants it.
-    text_to_ids: its tokenizer.
-    problem: what the outputs mean.
-    pooled_by: one of `pooling.KINDS`.
+    parts: encoder and head; the head includes `Problem.affine`.
+    text_to_ids: the tokenizer as a graph.
+    problem: the meaning of the outputs.
+    pooled_by: the kind of pooling, one of `pooling.KINDS`.
   """
 
   def __init__(
@@ -38,7 +38,7 @@ class TextClassifier(tf.Module):
 
   @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="texts")])
   def classify(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns `Problem.answers` to texts [batch]."""
+    """Returns `Problem.answers` for texts [batch]."""
     return self._answers(self._text_to_ids.inputs(texts))
 
   def _answers(self, inputs: text_graph.Inputs) -> dict[str, tf.Tensor]:
@@ -49,12 +49,12 @@ class TextClassifier(tf.Module):
 
   @tf.function(input_signature=[])
   def label_names(self) -> dict[str, tf.Tensor]:
-    """Returns the names of the outputs in their order."""
+    """Returns the names of the outputs, in their order."""
     return {LABEL_NAMES: tf.constant(self._problem.names)}
 
 
 class PairClassifier(TextClassifier):
-  """The same of pairs of strings."""
+  """A classifier of pairs of strings."""
 
   @tf.function(
     input_signature=[
@@ -65,14 +65,14 @@ class PairClassifier(TextClassifier):
   def classify(
     self, texts: tf.Tensor, text_pairs: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    """Returns `Problem.answers` to pairs of texts, [batch] each."""
+    """Returns `Problem.answers` for pairs of texts, [batch] each."""
     return self._answers(self._text_to_ids.pairs(texts, text_pairs))
 
 
 def logits_of(
   parts: Mapping[str, Any], pooled_by: str = pooling.CLS
 ) -> Callable[..., tf.Tensor]:
-  """Returns (ids, mask, segments) → logits of a classifier, by its parts."""
+  """Returns a function from (ids, mask, segments) to a classifier's logits."""
 
   def forward(
     ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
@@ -93,7 +93,7 @@ def save_classifier(
   pairs: bool,
   pooled_by: str = pooling.CLS,
 ) -> None:
-  """Writes a SavedModel whose `serving_default` takes strings, or pairs."""
+  """Writes a SavedModel whose `serving_default` takes strings or pairs."""
   kind = PairClassifier if pairs else TextClassifier
   module = kind(parts, text_to_ids, problem, pooled_by)
   tf.saved_model.save(
@@ -109,13 +109,13 @@ def save_classifier(
 class TextEncoder(tf.Module):
   """An encoder with the inputs and outputs of TF Hub's text encoders.
 
-  Called with strings [batch], or with a dictionary of input_word_ids,
+  It is called with strings [batch], or with a dictionary of input_word_ids,
   input_mask and input_type_ids, int32 [batch, length].
 
   Args:
     encoder: the encoder.
-    length: of what it reads.
-    text_to_ids: its tokenizer; None for ids alone.
+    length: ids of an input.
+    text_to_ids: the tokenizer as a graph; None accepts ids only.
   """
 
   def __init__(
@@ -146,7 +146,10 @@ class TextEncoder(tf.Module):
     }
 
   def signatures(self) -> dict[str, Any]:
-    """Signatures, whose outputs are tensors: encoder_outputs are stacked."""
+    """Returns the signatures of the SavedModel.
+
+    The outputs of a signature must be tensors, so encoder_outputs are stacked.
+    """
 
     def named(inputs: Any) -> dict[str, tf.Tensor]:
       outputs = self(inputs)
@@ -175,6 +178,6 @@ def save_encoder(
   length: int,
   text_to_ids: text_graph.TextToIds | None,
 ) -> None:
-  """Writes a SavedModel of an encoder, as TF Hub has them."""
+  """Writes a SavedModel of an encoder, with TF Hub's inputs and outputs."""
   module = TextEncoder(encoder, length, text_to_ids)
   tf.saved_model.save(module, folder, signatures=module.signatures())

@@ -1,6 +1,6 @@
-"""Strings to ids as graphs of TensorFlow's operations, for exports.
+"""Tokenizers as TensorFlow graphs, from strings to ids, for exports.
 
-What tokenization.Tokenizer and framing.Framer do in Python, with their results.
+The results equal those of tokenization.Tokenizer and framing.Framer in Python.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from data_prep import framing, storage, tokenization
 
 
 class Inputs(NamedTuple):
-  """What a model reads.
+  """The inputs of a model.
 
   Attributes:
     ids, mask, segments: int32 [inputs, length].
-    owners: [inputs] which text each is of; None where a text has one.
+    owners: [inputs], the text of each window; None if each text is one input.
   """
 
   ids: tf.Tensor
@@ -28,13 +28,13 @@ class Inputs(NamedTuple):
 
 
 class TextToIds(tf.Module):
-  """Strings, or pairs of them, to what a model reads of them.
+  """Converts strings, or pairs of strings, to the inputs of a model.
 
   Args:
-    tokenizer: with its settings.
-    model_file: its file.
+    tokenizer: the tokenizer with its settings.
+    model_file: the tokenizer's file.
     length: ids of an input.
-    long_text: what is read of texts that are longer; see framing.Framer.
+    long_text: the part of a long text to read; see framing.Framer.
   """
 
   def __init__(
@@ -57,8 +57,8 @@ class TextToIds(tf.Module):
   def pairs(self, firsts: tf.Tensor, seconds: tf.Tensor) -> Inputs:
     """Returns the inputs of pairs of strings, [batch] each.
 
-    `[CLS] first [SEP] second [SEP]`, the longer one cut first at its end; where
-    the second string is empty, `[CLS] first [SEP]`.
+    An input is `[CLS] first [SEP] second [SEP]`, or `[CLS] first [SEP]` if the
+    second string is empty. The longer text is truncated first, at its end.
     """
     first, second = self._pieces(firsts), self._pieces(seconds)
     paired = tf.cast(tf.strings.length(seconds) > 0, tf.int64)
@@ -108,13 +108,13 @@ class TextToIds(tf.Module):
     skipped: tf.Tensor,
     head: int,
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns ids, mask and segments.
+    """Returns ids, mask and segments, [inputs, length].
 
     Args:
-      pieces: of the texts.
-      owners: [inputs] of which text each is.
-      skipped: [inputs] how many pieces are left out …
-      head: … behind the first so many.
+      pieces: the pieces of the texts.
+      owners: [inputs], the text of each input.
+      skipped: [inputs], number of pieces to skip.
+      head: number of pieces to read before the skipped ones.
     """
     place = tf.range(self._length - 1, dtype=tf.int64)[None]
     size = tf.minimum(
@@ -135,16 +135,16 @@ class TextToIds(tf.Module):
 
 
 def _beginnings(rows: tf.RaggedTensor, sizes: tf.Tensor) -> tf.RaggedTensor:
-  """Returns the first so many values of each row."""
+  """Returns the first `sizes` values of each row."""
   return tf.gather(rows, tf.ragged.range(sizes), batch_dims=1)
 
 
 def _windows(over: tf.Tensor, room: int) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns of each window its text, and the pieces that lie before it.
+  """Returns the text of each window, and the number of pieces before it.
 
   Args:
-    over: [texts] pieces beyond `room`.
-    room: pieces of a window; two overlap by half.
+    over: [texts], number of pieces beyond `room`.
+    room: pieces of a window; neighbouring windows overlap by half.
   """
   step = framing.window_step(room)
   counts = 1 + (over + step - 1) // step
@@ -155,11 +155,11 @@ def _windows(over: tf.Tensor, room: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 class SentencePiece(tf.Module):
-  """Strings [batch] to ids, ragged int32 [batch, pieces].
+  """Converts strings [batch] to ids, ragged int32 [batch, pieces].
 
   Args:
-    model_file: its path.
-    tokenizer: of that file, with its settings.
+    model_file: path of the SentencePiece model.
+    tokenizer: the tokenizer of that file, with its settings.
   """
 
   def __init__(self, model_file: str, tokenizer: tokenization.Tokenizer):
@@ -178,14 +178,14 @@ class SentencePiece(tf.Module):
     )
 
   def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-    """Returns the ids."""
+    """Returns the ids of texts."""
     ids = tf.cast(self._model.tokenize(self._prepared(texts)), tf.int32)
     if self._parts is None:
       return ids
     return tf.gather(self._parts, ids).merge_dims(1, 2)
 
   def _prepared(self, texts: tf.Tensor) -> tf.Tensor:
-    """As tokenization.Settings.apply."""
+    """Normalises texts as tokenization.Settings.apply does."""
     if self._settings.replace_quotes:
       texts = tf.strings.regex_replace(texts, "``|''", '"')
     if not (self._settings.strip_accents or self._settings.do_lower_case):

@@ -1,9 +1,9 @@
-"""A model moved to another tokenizer, and what that does to its loss.
+"""Transfer of a model to another tokenizer, and its loss before and after.
 
-A piece that both have keeps its row of the embeddings; a new one begins as the
-mean of the pieces into which the old tokenizer divides it (as in Gee et al.
-2022, Fast Vocabulary Transfer); so does the bias of its output. All other
-weights stay.
+A piece of both vocabularies keeps its embedding and its output bias. A new
+piece starts with the mean of those of the old pieces into which the old
+tokenizer divides it (as in Gee et al. 2022, Fast Vocabulary Transfer). All
+other weights are unchanged.
 """
 
 import dataclasses
@@ -18,22 +18,23 @@ from albert_mn import classifier, configs, pretraining
 from data_prep import options, tokenization
 
 _SPECIAL = ("pad_id", "unk_id", "cls_id", "sep_id", "mask_id")
-# Of held-out text: words that share a context, of which so many are masked.
+# Words of a context in held-out text, and the share of them that is masked.
 _WORDS, _MASKED = 16, 0.15
 _MOST_CONTEXTS = 2000
-_LENGTH, _BATCH = 96, 32  # pieces of a context at most, contexts at a time
+_LENGTH, _BATCH = 96, 32  # longest context in pieces, contexts a batch
 _SEED = 12345
 
 
 @dataclasses.dataclass(frozen=True)
 class Origins:
-  """Where each new piece comes from.
+  """The old pieces from which each new piece starts.
 
   Attributes:
-    old: for each new id the old ids whose mean it begins as.
-    kept, divided, without: how many pieces both have, how many are of several
-      old ones, and how many the old tokenizer does not know: those begin as its
-      unknown piece.
+    old: for each new id, the old ids whose mean it starts with.
+    kept: number of pieces in both vocabularies.
+    divided: number of new pieces that consist of old pieces.
+    without: number of new pieces that the old tokenizer does not know; they
+      start with its unknown piece.
   """
 
   old: tuple[tuple[int, ...], ...]
@@ -45,11 +46,11 @@ class Origins:
 def origins(
   old: tokenization.Tokenizer, new: tokenization.Tokenizer
 ) -> Origins:
-  """Looks every new piece up in the old tokenizer."""
+  """Returns the origins of all pieces of the new tokenizer."""
   pieces = {p: i for i, p in enumerate(old.pieces(range(old.vocab_size)))}
   by_letters = {
     (old.letters(i), old.begins(i)): i
-    for i in reversed(range(old.vocab_size))  # the first of equals stays
+    for i in reversed(range(old.vocab_size))  # the first of equal pieces wins
     if not old.special[i]
   }
   special = {getattr(new, n): getattr(old, n) for n in _SPECIAL}
@@ -74,13 +75,13 @@ def origins(
 def moved(
   model: Any, config: configs.AlbertConfig, sources: Origins, labels: int
 ) -> Any:
-  """Makes the same model of the new pieces.
+  """Returns a model with the new pieces and otherwise the same weights.
 
   Args:
-    model: PretrainingModel or Classifier.
-    config: of the new one.
-    sources: where its pieces come from.
-    labels: a classifier's; 0 for the other.
+    model: a PretrainingModel or a Classifier.
+    config: the config of the new model.
+    sources: the origins of its pieces.
+    labels: number of a classifier's labels; 0 for a PretrainingModel.
   """
   new: Any = (
     classifier.Classifier(config, labels, seed=0)
@@ -97,7 +98,12 @@ def moved(
 
 
 def means(rows: np.ndarray, sources: Origins) -> np.ndarray:
-  """Returns for each new piece the mean of its old pieces' rows, float32."""
+  """Returns, for each new piece, the mean of its old pieces' rows, in float32.
+
+  Args:
+    rows: [old pieces] or [old pieces, width].
+    sources: the origins of the new pieces.
+  """
   sizes = np.array([len(old) for old in sources.old])
   flat = np.concatenate([np.array(old) for old in sources.old])
   begins = np.cumsum(sizes) - sizes
@@ -108,7 +114,7 @@ def means(rows: np.ndarray, sources: Origins) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """Words, and which of them are to be guessed."""
+  """A sequence of words, and the indices of the masked ones."""
 
   words: tuple[str, ...]
   masked: tuple[int, ...]
@@ -119,18 +125,18 @@ def contexts(
   tokenizers: Sequence[tokenization.Tokenizer],
   longest: int = _LENGTH,
 ) -> list[Context]:
-  """Returns what is guessed under each of the tokenizers, the same words.
+  """Returns contexts in which the same words are masked for all tokenizers.
 
-  Words that one of them does not know are not guessed; contexts that are too
-  long for one are left out.
+  Words that a tokenizer does not know are not masked. Contexts that are too
+  long for a tokenizer are skipped.
 
   Args:
-    lines: of text.
-    tokenizers: under which the contexts are to be read.
-    longest: pieces that the model reads.
+    lines: lines of text.
+    tokenizers: the tokenizers to compare.
+    longest: number of pieces that the model reads.
 
   Raises:
-    options.InputError: when there is nothing to guess.
+    options.InputError: when no word can be masked.
   """
   draw = np.random.default_rng(_SEED)
   guessed: list[Context] = []
@@ -169,10 +175,11 @@ def contexts(
 def bits_per_character(
   model: Any, tokenizer: tokenization.Tokenizer, guessed: Sequence[Context]
 ) -> float:
-  """Returns what the masked words cost, in bits for each of their characters.
+  """Returns the masked-LM loss in bits per character of the masked words.
 
-  The loss by piece says nothing across tokenizers: one of longer pieces has
-  fewer and harder ones. The number of a word's pieces is seen by the model.
+  The loss per piece cannot be compared between tokenizers: longer pieces are
+  fewer and harder to predict. The model sees the number of pieces of each
+  masked word.
   """
   loss = 0.0
   for begin in range(0, len(guessed), _BATCH):
@@ -184,7 +191,7 @@ def bits_per_character(
 def _loss(
   model: Any, tokenizer: tokenization.Tokenizer, batch: Sequence[Context]
 ) -> float:
-  """Returns the summed cross-entropy of a batch's masked pieces."""
+  """Returns the summed cross-entropy of a batch's masked pieces, in nats."""
   ids = np.full((len(batch), _LENGTH), tokenizer.pad_id, np.int32)
   mask = np.zeros_like(ids)
   labels = np.full_like(ids, -1)

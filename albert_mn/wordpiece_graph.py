@@ -1,7 +1,7 @@
-"""WordPiece as a graph: the ids of Python's for every string.
+"""WordPiece as a TensorFlow graph, with the ids of the Python code.
 
-tensorflow-text's BertTokenizer puts spaces where google's code drops characters,
-and follows another version of Unicode than Python's.
+tensorflow-text's BertTokenizer replaces by spaces the characters that google's
+code removes, and uses another version of Unicode than Python.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ from data_prep import tokenization, wordpiece
 
 
 class WordPiece(tf.Module):
-  """Strings [batch] to ids, ragged int32 [batch, pieces].
+  """Converts strings [batch] to ids, ragged int32 [batch, pieces].
 
   Args:
-    tokenizer: of a vocab.txt, with its settings.
+    tokenizer: a tokenizer of a vocab.txt, with its settings.
   """
 
   def __init__(self, tokenizer: tokenization.Tokenizer):
@@ -35,13 +35,13 @@ class WordPiece(tf.Module):
     self._pieces = tensorflow_text.WordpieceTokenizer(
       self._table,
       suffix_indicator=wordpiece.CONTINUES,
-      max_bytes_per_word=4 * longest,  # UTF-8's longest character
+      max_bytes_per_word=4 * longest,  # 4 bytes: UTF-8's longest character
       unknown_token=self._unknown,
       token_out_type=tf.int64,
     )
 
   def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-    """Returns the ids."""
+    """Returns the ids of texts."""
     words = self.words(texts)
     spelled = tf.strings.unicode_encode(words.values, "UTF-8")
     too_long = words.values.row_lengths() > self._settings.longest_word
@@ -50,7 +50,10 @@ class WordPiece(tf.Module):
     return words.with_values(pieces).merge_dims(1, 2)
 
   def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
-    """Returns code points [batch, words, characters]; see wordpiece.words."""
+    """Returns words as code points, ragged [batch, words, characters].
+
+    The words are those of wordpiece.words.
+    """
     points = code_points.replaced(
       code_points.Points.of(texts), wordpiece.cleaned
     )
@@ -73,7 +76,7 @@ def _apart(letter: str) -> str:
 
 
 def _divided(points: code_points.Points, texts: tf.Tensor) -> tf.RaggedTensor:
-  """Splits at white space: [texts, words, characters]."""
+  """Splits texts at white space: ragged [texts, words, characters]."""
   starts, blank = code_points.runs(str.isspace)
   kept = ~tf.gather(np.array(blank), code_points.run_of(points.values, starts))
   continues = (points.rows[1:] == points.rows[:-1]) & kept[:-1]

@@ -13,9 +13,9 @@ The states of one checkpoint:
   (none) ─────────► unfinished/ ─────────────────────────► model.ckpt-N.*
      ▲                │    ▲                                │        │
      └────────────────┘    └────────────────────────────────┘        │
-      removed by save,      deleted: older than the newest           │
-      or by the next        `keep`, or newer than a rollback         │
-      start after a kill                                             ▼
+      end of a deletion;    deleted: older than the newest           │
+      after a kill, the     `keep`, or newer than a rollback         │
+      next start                                                     ▼
                                           damaged at a restore: damaged-*
 
 A checkpoint exists only while its .index file is in place: the index is moved

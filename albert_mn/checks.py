@@ -93,7 +93,7 @@ class Examination:
       self._say(f"{outcome:<6}{name}" + (f": {more}" if more else ""))
 
 
-# The machine.
+# Checks of the machine.
 
 
 def installed() -> dict[str, str]:

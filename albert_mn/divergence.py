@@ -205,6 +205,8 @@ class Guard:
   def begin(self, step: int | None) -> None:
     """Reads the rollbacks of the run and sets the learning rate's factor.
 
+    A new run whose policy is to roll back saves its first checkpoint here.
+
     Args:
       step: step of the restored checkpoint; None for a new run.
     """

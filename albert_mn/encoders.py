@@ -186,7 +186,11 @@ def _check_places(shape: np.ndarray | None) -> None:
 
 
 def _mixed(value: tf.Tensor) -> tf.Tensor:
-  """MurmurHash3's finaliser (Appleby 2011), after adding the golden ratio."""
+  """Returns a hash of each uint32 value.
+
+  It is the finaliser of MurmurHash3 (Appleby 2011), after the golden ratio is
+  added.
+  """
   value = value + tf.constant(0x9E3779B9, tf.uint32)  # 0 would stay 0
   value = (value ^ tf.bitwise.right_shift(value, 16)) * 0x85EBCA6B
   value = (value ^ tf.bitwise.right_shift(value, 13)) * 0xC2B2AE35

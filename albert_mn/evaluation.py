@@ -225,7 +225,7 @@ def _notes(
     )
   notes += filter(None, [model.note()])
   notes += [_of_seeds(seeds)] if len(seeds) > 1 else []
-  if predictor.blend:  # last, since it says what the user holds
+  if predictor.blend:  # last: the model that the user gets
     said = predictor.blend.factors.said()
     notes.append(f"{said[0].upper()}{said[1:]}.")
   return notes

@@ -1,7 +1,7 @@
 """Exports: written aside, read back, compared with the model, put in place.
 
-An export gets its final name only after its outputs on real sentences were
-equal to those of the model.
+An export gets its final name only after its outputs on real sentences have
+agreed with those of the model.
 """
 
 import os

@@ -271,8 +271,7 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
 
 
 def _steps(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-  """Returns the steps of the normalizer, including those of nested sequences.
-  """
+  """Returns the steps of the normalizer, also those of nested sequences."""
   return list(_flat(content.get("normalizer") or {"type": None}))
 
 

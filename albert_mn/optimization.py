@@ -170,7 +170,7 @@ def adam_direction(
   correction_1: tf.Tensor | float,
   correction_2: tf.Tensor | float,
 ) -> tf.Tensor:
-  """Returns m̂ / (√v̂ + ε) (Adam, arXiv 1412.6980, algorithm 1)."""
+  """Returns the update m̂ / (√v̂ + ε) (Adam, arXiv 1412.6980, algorithm 1)."""
   return (m / correction_1) / (tf.sqrt(v / correction_2) + epsilon)
 
 
@@ -460,6 +460,7 @@ def create(
   scale: tf.Variable | float = 1.0,
   factors: Mapping[Any, float] | None = None,
 ) -> AdamW:
-  """Makes the optimizer that --optimizer names."""
+  """Returns the optimizer that --optimizer names; see AdamW for the arguments.
+  """
   kind = {"lamb": Lamb, "adamw": AdamW, "muon": Muon}[recipe.optimizer]
   return kind(recipe, fused=fused, scale=scale, factors=factors)

@@ -166,7 +166,7 @@ class Tagging(problems.SingleLabel):
     return filled
 
   def weights(self, targets: np.ndarray) -> np.ndarray:
-    return problems.Problem.weights(self, targets)  # refuses
+    return problems.Problem.weights(self, targets)  # raises
 
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Returns losses: [rows] for logits [rows, length, tags], else [pieces].
@@ -223,10 +223,10 @@ class Tagging(problems.SingleLabel):
 
 
 class TagPredictor(classifier.Predictor):
-  """Texts in, entities out.
+  """Finds the named entities of texts.
 
-  tagger = TagPredictor.load("runs/ner/model")
-  tagger.entities(["Баянгол дүүрэг"])  # [[Entity(0, 14, "LOC", 0.97)]]
+    tagger = TagPredictor.load("runs/ner/model")
+    tagger.entities(["Баянгол дүүрэг"])  # [[Entity(0, 14, "LOC", 0.97)]]
   """
 
   KIND = KIND

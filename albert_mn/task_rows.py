@@ -201,8 +201,8 @@ def _copied(
 ) -> set[int] | None:
   """Returns the lines of held-out rows that are near copies of training rows.
 
-  A set of create_classifier_data names them; for other files they are computed.
-  Returns None without training rows.
+  A set of create_classifier_data names these lines. For other files they are
+  computed; without training rows the result is None.
   """
   if files.data_dir and _is_set(files.data_dir):
     for part in ("dev", "test"):

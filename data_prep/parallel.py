@@ -1,4 +1,7 @@
-"""Work on all cores: in order, with bounded memory, gone with its parent."""
+"""Runs tasks on all cores, with ordered results and bounded memory.
+
+The processes end with their parent, even if it is killed.
+"""
 
 import collections
 import concurrent.futures
@@ -14,15 +17,15 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Enough that no worker waits for the reader, and few enough to hold.
+# Enough that no worker waits for a task, and few enough to fit in memory.
 _TASKS_A_WORKER = 4
 
 
 def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
-  """Returns a pool of processes that end when this one is killed.
+  """Returns a pool of processes that end when this process is killed.
 
   Args:
-    workers: processes.
+    workers: number of processes.
   """
   # spawn: a forked child would share the parent's threads' locks.
   return concurrent.futures.ProcessPoolExecutor(
@@ -33,7 +36,7 @@ def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
 
 
 def _end_with_parent() -> None:
-  """Ends this worker when its parent is killed; it would wait for ever."""
+  """Makes this worker end when its parent is killed; else it would stay."""
   parent = multiprocessing.parent_process()
   assert parent is not None, "an initializer runs in a worker"
 
@@ -45,15 +48,15 @@ def _end_with_parent() -> None:
 
 
 def count(workers: int) -> int:
-  """Returns the processes that `workers` stands for; 0 is one a core."""
+  """Returns the number of processes; 0 workers means one for each core."""
   return workers or os.cpu_count() or 1
 
 
 class Workers:
-  """Processes for several rounds of work; started when there is some.
+  """A pool of processes for several rounds of work, started when needed.
 
-  One worker means none beside this process. A single task is done here too,
-  since a process takes longer to start than most of them take.
+  With one worker, all tasks run in this process. A single task runs here too,
+  since a process takes longer to start than most tasks take.
   """
 
   def __init__(self, workers: int):
@@ -75,9 +78,9 @@ class Workers:
         self._processes.submit(os.getpid)
 
   def beside(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
-    """Begins function(task), where processes run; returns what waits for it.
+    """Begins function(task) in a process; returns a function that waits for it.
 
-    Where none run, it is done when it is asked for.
+    Where no processes have been started, the returned function does the work.
     """
     if self._processes:
       return self._processes.submit(function, task).result
@@ -88,7 +91,7 @@ class Workers:
   ) -> Generator[R, None, None]:
     """Yields function(task) for each task, in the order of the tasks.
 
-    A bounded number of tasks is in work, however many there are.
+    Only a bounded number of tasks is in work at a time.
 
     Args:
       function: picklable: of a module, or a small dataclass that is called.
@@ -112,16 +115,16 @@ class Workers:
       while waiting:
         yield waiting.popleft().result()
     finally:
-      for future in waiting:  # left over when the caller gives up
+      for future in waiting:  # some are left if the caller stops early
         future.cancel()
 
 
 def ordered(
   function: Callable[[T], R], tasks: Iterable[T], workers: int
 ) -> Generator[R, None, None]:
-  """Does one round of work, as Workers.ordered.
+  """Yields function(task) for each task in order, with a pool of its own.
 
-  Close it (contextlib.closing), so that its processes end with it.
+  Close the generator (contextlib.closing), so that its processes end.
   """
   with Workers(workers) as processes:
     yield from processes.ordered(function, tasks)

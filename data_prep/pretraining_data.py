@@ -1,9 +1,9 @@
-"""A corpus to TFRecords: what create_pretraining_data does.
+"""Turns a corpus into TFRecords: the library behind create_pretraining_data.
 
-A first reading finds who is held out and how much there is (`held_out`); a
-second one learns the held-out sentences; a third hands ranges of documents to
-the runner, which calls the two stages on this machine's cores or
-on Apache Beam.
+The corpus is read three times. The first reading chooses the held-out documents
+and measures the text (`held_out`). The second collects the held-out sentences.
+The third passes ranges of documents to the runner, which calls the two stages
+on this machine's cores or on Apache Beam.
 """
 
 import collections
@@ -39,7 +39,8 @@ from data_prep import (
   whole_folders,
 )
 
-# A range is closed at either, so that books are no longer a task than tweets.
+# A range of documents ends at either limit, so that a task of books takes no
+# longer than a task of tweets.
 _DOCUMENTS_A_RANGE = 256
 _LETTERS_A_RANGE = 1 << 20
 _BYTES_A_SHARD = 64 << 20
@@ -158,11 +159,11 @@ class Options(examples.Recipe, GoogleFlags):
       )
 
   def output_files(self) -> list[str]:
-    """The paths of --output_file."""
+    """Returns the paths of --output_file."""
     return list(filter(None, map(str.strip, self.output_file.split(","))))
 
   def folder(self) -> str:
-    """Where the records go."""
+    """Returns the folder of the records."""
     if self.output_dir:
       return self.output_dir
     return os.path.dirname(self.output_files()[0]) or "."
@@ -170,12 +171,12 @@ class Options(examples.Recipe, GoogleFlags):
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-  """What will be made, told from a sample.
+  """A forecast of the data set, made from a sample of the corpus.
 
   Attributes:
-    examples, bytes: of training.
-    eval_bytes: of evaluation.
-    seconds: of one process.
+    examples, bytes: of the training files.
+    eval_bytes: of the evaluation files.
+    seconds: of the work, in one process.
   """
 
   examples: int
@@ -186,16 +187,16 @@ class Forecast:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """The work, ready for a runner.
+  """The settings of the two stages, for a runner.
 
   Attributes:
     recipe: how examples are made.
     spm_model_file: the tokenizer.
     folder: where the files go.
-    names: by role, "train" and "eval", the names of the files.
+    names: role, "train" or "eval" → the names of its files.
     num_workers: processes; 0 for one a core.
-    pools: by role, the file of the pool of random second segments, where
-      there is one.
+    pools: role → the file with the pool of random second segments, where there
+      is one.
   """
 
   recipe: examples.Recipe
@@ -206,7 +207,7 @@ class Job:
   pools: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def examples(self, task: examples.Range) -> examples.Made:
-    """Stage one."""
+    """Runs stage one: makes the examples of a range."""
     path = self.pools.get(task.role)
     return examples.of_range(
       task,
@@ -223,14 +224,14 @@ class Job:
     entries: Iterable[external_sort.Entry],
     scratch: str | None = None,
   ) -> None:
-    """Stage two: sorts one bucket's examples by key, and writes its file.
+    """Runs stage two: sorts one bucket's examples by key, and writes its file.
 
     Args:
       role: "train" or "eval".
       bucket: the number of the file in names[role].
       entries: the examples with their keys, in any order.
-      scratch: a local folder for what does not fit in memory; None for the
-        system's place.
+      scratch: a local folder for temporary files, where memory is too small;
+        None for the system's place.
     """
     path = os.path.join(self.folder, self.names[role][bucket])
     with storage.writing(path, "wb") as file:
@@ -244,8 +245,8 @@ def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
   """Writes the data set; returns its counts.
 
   Args:
-    settings: of what, and how.
-    runner: who calls the stages; none for this machine's cores.
+    settings: the input, the output and the recipe.
+    runner: calls the two stages; None for this machine's cores.
 
   Raises:
     options.InputError: for an empty corpus or an unfit model, and when another
@@ -268,7 +269,7 @@ def _create(
     settings.spm_model_file, tokenization.Settings.of(vars(settings))
   )
   if runner is None and _is_large(parts):
-    workers.start()  # beside the survey
+    workers.start()  # they start while the survey runs
   # A random next sentence takes two documents.
   at_least = 2 if settings.random_next_sentence else 1
   survey = held_out.survey(parts, settings.eval_fraction, at_least)
@@ -310,10 +311,10 @@ def _create(
 
 
 def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
-  """Says whether a file in the folder is one of a data set.
+  """Returns whether a file in the folder belongs to a data set.
 
   Args:
-    names: of the files that are written.
+    names: role → the names of the files that are written.
     name: of the file.
   """
   listed = (manifest.NAME, tokenization.MODEL_NAME)
@@ -325,7 +326,7 @@ def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
 
 
 def _is_large(parts: Sequence[documents.Files]) -> bool:
-  """Says whether there is surely work for several processes."""
+  """Returns whether the corpus is surely large enough for several processes."""
   sizes = (storage.size(path) or 0 for files in parts for path in files.paths)
   return any(
     size > 8 * _LETTERS_A_RANGE for size in itertools.accumulate(sizes)
@@ -341,7 +342,7 @@ def _held_out(
 def _forecast(
   settings: Options, apart: float, sample: held_out.Sample
 ) -> Forecast:
-  """Makes examples of a sample, and reckons from its letters to all.
+  """Makes examples of a sample, and extrapolates to the corpus by its letters.
 
   Args:
     settings: how examples are made.
@@ -358,7 +359,7 @@ def _forecast(
     * _rows(_make([text], settings, pool).counts, settings)
     for text, share in zip(texts, sample.shares, strict=True)
   )  # fmt: skip
-  # A quarter is enough to tell an example's bytes and time.
+  # A quarter of the sample is enough to measure bytes and time of an example.
   used = [
     dataclasses.replace(text, uses=settings.dupe_factor) for text in texts[::4]
   ]
@@ -376,7 +377,7 @@ def _forecast(
 
 
 def _rows(counts: examples.Counts, settings: Options) -> float:
-  """How many rows a document adds: where rows are packed, no padding."""
+  """Returns how many rows the examples take; packed rows count as full."""
   if not settings.pack_sequences:
     return counts["train_examples"]
   return counts["train_examples"] - (
@@ -387,7 +388,7 @@ def _rows(counts: examples.Counts, settings: Options) -> float:
 def _pool_of_sample(
   texts: Sequence[examples.Text], settings: Options
 ) -> random_segments.Pool | None:
-  """Returns what random second segments come from while a sample is made."""
+  """Returns the pool of random second segments for a sample, or None."""
   if not settings.random_next_sentence:
     return None
   letters = sum(sum(map(len, text.sentences)) for text in texts)
@@ -417,7 +418,7 @@ def _make(
 def _names(
   settings: Options, survey: held_out.Survey, forecast: Forecast
 ) -> dict[str, list[str]]:
-  """Names the files: as many as the forecast of their bytes asks for."""
+  """Returns role → file names, as many as the forecast of the bytes needs."""
 
   def numbered(role: str, count: int) -> list[str]:
     return [f"{role}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
@@ -453,7 +454,11 @@ def _used(
   recipe: examples.Recipe,
   skipped: examples.Counts,
 ) -> Iterator[tuple[bool, examples.Text]]:
-  """Yields (held out?, text) of what is used; counts in `skipped` what is not."""
+  """Yields (whether held out, text) of the documents that are used.
+
+  Documents with no use, and training documents that are versions of held-out
+  ones, are counted in `skipped`.
+  """
   corpus = documents.read(parts)
   for apart, document, text in examples.texts(corpus, survey, recipe):
     if not text.uses:
@@ -471,7 +476,7 @@ def _used(
 def ranges(
   texts: Iterable[tuple[bool, examples.Text]],
 ) -> Iterator[examples.Range]:
-  """Yields the tasks of stage one, from (held out?, text)."""
+  """Groups (whether held out, text) into the tasks of stage one."""
   gathered: dict[bool, list[examples.Text]] = {True: [], False: []}
   letters = {True: 0, False: 0}
   for apart, text in texts:
@@ -497,12 +502,13 @@ def _pools(
 ) -> dict[str, str]:
   """Writes the pools of random second segments; returns their files by role.
 
-  Training draws from training documents alone, and held-out ones likewise.
+  Training examples draw from training documents alone, and held-out examples
+  from held-out documents alone.
 
   Args:
-    texts: (held out?, text) of the corpus.
-    letters: of all of them, at most.
-    recipe, tokenizer: what examples are made with.
+    texts: (whether held out, text) of the corpus.
+    letters: of all texts, at most.
+    recipe, tokenizer: by which examples are made.
     folder: for the files.
   """
   choices = {
@@ -525,7 +531,7 @@ def _pools(
   return paths
 
 
-# The local runner: stage one spills to files, one a bucket and process.
+# The local runner: stage one writes a file for each bucket and process.
 
 
 def _run_on_cores(
@@ -534,14 +540,14 @@ def _run_on_cores(
   tasks: Iterable[examples.Range],
   forecast: Forecast,
 ) -> examples.Counts:
-  """Calls the stages on this machine's cores; the default runner."""
+  """Runs the two stages on this machine's cores; the default runner."""
   with _spill_folder(job.folder) as spill:
     counts: examples.Counts = collections.Counter()
     with contextlib.closing(
       workers.ordered(Spill(job, spill), tasks)
     ) as results:
       for made in _watched(results, forecast):
-        counts.update(made)  # not +=, which forgets zeros
+        counts.update(made)  # += would drop counts of zero
     require_examples(counts)
     buckets = [
       (r, i) for r, names in job.names.items() for i in range(len(names))
@@ -552,7 +558,7 @@ def _run_on_cores(
 
 
 def require_examples(counts: examples.Counts) -> None:
-  """Refuses a set with nothing to train on."""
+  """Raises InputError for a set without a training example."""
   if counts["train_examples"]:
     return
   if counts["train_documents"] and counts["train_text_pieces"]:
@@ -572,7 +578,7 @@ def require_examples(counts: examples.Counts) -> None:
 def _watched(
   results: Iterable[examples.Counts], forecast: Forecast
 ) -> Iterator[examples.Counts]:
-  """Says every ten seconds how far the work is."""
+  """Yields the results, and logs the progress every ten seconds."""
   began = said = time.monotonic()
   done = 0
   for counts in results:
@@ -588,7 +594,10 @@ def _watched(
 
 
 def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
-  """Makes a folder for the buckets: in that of the result, where it is local."""
+  """Makes a folder for stage one's files, inside a local output folder.
+
+  For an output folder in a bucket, it lies in the system's temporary folder.
+  """
   if storage.is_remote(output_dir):
     return tempfile.TemporaryDirectory(prefix="spill-")
   return tempfile.TemporaryDirectory(prefix=".spill-", dir=output_dir)
@@ -596,7 +605,7 @@ def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Spill:
-  """Stage one in a process: appends the examples to its files."""
+  """Stage one in a worker: appends the examples to the worker's files."""
 
   job: Job
   folder: str
@@ -613,7 +622,7 @@ class Spill:
 
 @dataclasses.dataclass(frozen=True)
 class Finish:
-  """Stage two in a process: one bucket of all the processes' files."""
+  """Stage two in a worker: merges one bucket's files of all workers."""
 
   job: Job
   folder: str
@@ -636,7 +645,7 @@ def _describe(
   counts: examples.Counts,
   tokenizer: tokenization.Tokenizer,
 ) -> None:
-  """Writes what belongs to the records: the tokenizer and the manifest."""
+  """Writes the tokenizer and the manifest of the records."""
   names = job.names["train"] + job.names["eval"]
   storage.copy(
     settings.spm_model_file, os.path.join(job.folder, tokenization.MODEL_NAME)
@@ -666,7 +675,7 @@ def _describe(
 
 
 def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
-  """Names what the set was made of, and how often each file is used."""
+  """Returns name → SHA-256 of the input files; the name holds the weight."""
   files = [(path, part.weight) for part in parts for path in part.paths]
   hashes = manifest.hashes([path for path, _ in files])
   return {
@@ -676,7 +685,7 @@ def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
 
 
 def labels_line(role: str, settings: Options, counts: examples.Counts) -> str:
-  """Says how many examples have which label."""
+  """Returns a line with the number of examples of each label."""
   first, second = (
     ("B follows A", "B is random")
     if settings.random_next_sentence
@@ -690,14 +699,17 @@ def labels_line(role: str, settings: Options, counts: examples.Counts) -> str:
 
 
 def googles_flags(settings: Options, counts: examples.Counts) -> str:
-  """Says how google-research/albert's run_pretraining reads the set."""
+  """Returns the flags by which google-research/albert reads the set.
+
+  Where it cannot read the set, the result names the option that is needed.
+  """
   if settings.masking == "dynamic":
     return "--masking=static only: it knows no others"
   if settings.pack_sequences:
     return "--nopack_sequences only: it knows one example a row"
   if counts["train_pairs"] < counts["train_examples"]:
     return "--sentence_pairs_only only: it knows no label -1"
-  # google's program takes all of it for a glob; a folder's name is none.
+  # google's program reads the value as globs, so names must be escaped.
   files = ",".join(map(glob.escape, settings.output_files())) or os.path.join(
     glob.escape(settings.folder()), "train-*.tfrecord"
   )

@@ -1,9 +1,9 @@
 """The pool of text from which random second segments are drawn (BERT's task).
 
-One pool for all training documents, and one for those held out. Hashes choose
-it before the work is divided, so what a worker draws does not depend on which
-other documents are in its part of the work. google-research/bert draws from
-the documents of one input file.
+There is one pool for all training documents, and one for the held-out ones.
+Hashes choose it before the work is divided, so a draw does not depend on which
+other documents are in a worker's task. google-research/bert draws from the
+documents of one input file.
 """
 
 import collections
@@ -21,10 +21,11 @@ import numpy as np
 from data_prep import randomness, segment_borders, storage, tokenization
 
 # Letters of a pool: a share of the corpus, within bounds. Few enough to encode
-# them beside the corpus, and so many that no model learns them by heart.
+# them beside the corpus, and so many that no model memorises them.
 _SHARE = 1 / 8
 LEAST, MOST = 1 << 18, 1 << 24
-# Of one document, so that there is another one's text for every document.
+# Largest share of one document in the pool: each document needs the text of
+# another document.
 _SHARE_OF_A_DOCUMENT = 1 / 2
 # Letters of an excerpt, for each piece of an example: about three examples, at
 # five letters a piece.
@@ -35,7 +36,7 @@ class Excerpt(NamedTuple):
   """Neighbouring sentences of a document.
 
   Attributes:
-    lot: 64 bits of chance; the lowest ones are chosen.
+    lot: 64 random bits; excerpts with the lowest lots are chosen.
     id: of the document.
     number: of the excerpt in the document, from 0.
     sentences: of at least one letter.
@@ -50,11 +51,10 @@ class Excerpt(NamedTuple):
 
 
 class Choice:
-  """Chooses an eighth of the text that it is shown, by document and place.
+  """Chooses an eighth of the text that it is shown, in excerpts.
 
-  What is chosen does not depend on the order of the documents. At most two
-  eighths of the text are held at a time, within the bounds, beside the document
-  that is shown.
+  The choice does not depend on the order of the documents. Besides the current
+  document, at most two eighths of the text, within the bounds, are in memory.
 
   Args:
     max_seq_length: pieces of an example, which decides how long excerpts are.
@@ -79,18 +79,18 @@ class Choice:
     self._held = self._letters = 0
 
   def show(self, number: int, sentences: Sequence[str]) -> None:
-    """Takes a document into account; `number` is its id."""
+    """Adds a document to those to choose from; `number` is its id."""
     every = list(_excerpts(number, sentences, self._size, self._chance))
     self._letters += sum(excerpt.letters for excerpt in every)
     for excerpt in _lowest(every, self._most):
       heapq.heappush(self._kept, (-excerpt.lot, excerpt))
       self._held += excerpt.letters
-    # Twice as much as is taken, since some of it may be passed over.
+    # Twice as much as will be chosen, since some excerpts may be skipped.
     while self._held > 2 * self._most:
       self._held -= heapq.heappop(self._kept)[1].letters
 
   def excerpts(self) -> list[Excerpt]:
-    """Returns what is chosen, by document and place."""
+    """Returns the chosen excerpts, in the order of documents and places."""
     wanted = max(self._letters * _SHARE, self._least)
     budget = round(min(wanted, self._most))
     chosen = _lowest([excerpt for _, excerpt in self._kept], budget)
@@ -118,7 +118,7 @@ def _excerpts(
 
 
 def _parts(sentence: str, size: int) -> Iterator[str]:
-  """Divides a sentence of more than `size` letters, between words if it can."""
+  """Splits a sentence of more than `size` letters, between words if it can."""
   while len(sentence) > size:
     place = sentence.rfind(" ", 1, size + 1)
     place = place if place > 0 else size
@@ -129,9 +129,9 @@ def _parts(sentence: str, size: int) -> Iterator[str]:
 
 
 def _lowest(excerpts: Sequence[Excerpt], budget: int) -> list[Excerpt]:
-  """Returns excerpts by their lots, until there are `budget` letters of them.
+  """Returns the excerpts of the lowest lots, until they have `budget` letters.
 
-  A document of which there is half of that already is passed over.
+  An excerpt is skipped where its document would have more than half of them.
   """
   chosen: list[Excerpt] = []
   of_document: collections.Counter[int] = collections.Counter()
@@ -155,10 +155,10 @@ class Pool:
   Attributes:
     pieces: int32 [pieces].
     borders: of its segments, of which any may begin a random segment.
-    documents: uint64 [segments], rising: the document of each segment.
-    firsts: int64 [segments], where the running text that a segment stands in
-      begins: its excerpt, with those beside it in the document.
-    lasts: int64 [segments], where that text ends.
+    documents: uint64 [segments], ascending: the document of each segment.
+    firsts: int64 [segments], where the running text around a segment begins:
+      its excerpt, with adjacent excerpts of the document.
+    lasts: int64 [segments], where that running text ends.
   """
 
   pieces: np.ndarray
@@ -170,15 +170,15 @@ class Pool:
   def draw(
     self, documents: np.ndarray, chance: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws a segment of another document for each of the given ones.
+    """Draws a segment of another document for each of the given documents.
 
     Args:
       documents: uint64 [draws], ids.
-      chance: float64 [draws], in [0, 1).
+      chance: float64 [draws], random numbers in [0, 1).
 
     Returns:
       int64 [draws] each: where the segment begins, and where the running text
-      that it stands in begins and ends.
+      around it begins and ends.
     """
     low, high = (
       np.searchsorted(self.documents, documents, side)
@@ -196,7 +196,7 @@ def encoded(
   tokenizer: tokenization.Tokenizer,
   max_seq_length: int,
 ) -> Pool | None:
-  """Divides excerpts into pieces; None without the text of two documents.
+  """Makes a pool of excerpts; None for the text of fewer than two documents.
 
   Args:
     excerpts: as `Choice.excerpts` returns them.
@@ -219,7 +219,7 @@ def encoded(
 
 
 def described(excerpts: Sequence[Excerpt], pool: Pool | None) -> str:
-  """Says in a line what there is to draw from."""
+  """Returns a line about the size of a pool, or about its absence."""
   if pool is None:
     return (
       "random second segments take two documents of running text, and there "
@@ -239,11 +239,16 @@ def described(excerpts: Sequence[Excerpt], pool: Pool | None) -> str:
 def _running(
   excerpts: Sequence[Excerpt], ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns where the text of each excerpt and its neighbours begins and ends.
+  """Returns where the running text around each excerpt begins and ends.
+
+  The running text is the excerpt with adjacent excerpts of its document.
 
   Args:
     excerpts: by document and number.
     ends: int64 [excerpts], where each of them ends.
+
+  Returns:
+    int64 [excerpts] each.
   """
   place = [(excerpt.id, excerpt.number) for excerpt in excerpts]
   after = [(number, count + 1) for number, count in place]
@@ -259,7 +264,7 @@ def save(pool: Pool, folder: str, role: str) -> str:
   """Writes a pool to a file, which is named after its content.
 
   Returns:
-    its path.
+    The path of the file.
   """
   content = io.BytesIO()
   np.savez(
@@ -280,7 +285,7 @@ def save(pool: Pool, folder: str, role: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def load(path: str) -> Pool:
-  """Reads a pool, once a process."""
+  """Reads a pool; a process reads each of the last two files once."""
   with np.load(io.BytesIO(storage.read_bytes(path))) as content:
     return Pool(
       content["pieces"],

@@ -1,4 +1,4 @@
-"""Chance as a function of what it is for, not of what was drawn before.
+"""Random numbers as hashes of keys, independent of all earlier draws.
 
 Every draw is a hash of (seed, document, duplicate, instance, position,
 purpose), computed for whole arrays. So no draw depends on the number of
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-  """What a draw is for; two purposes never share a stream."""
+  """The purpose of a draw; two purposes never share random numbers."""
 
   HELD_OUT = 1
   SHORT = 2
@@ -49,7 +49,10 @@ def bits(purpose: Purpose, *keys: Key) -> np.ndarray:
 
 
 def further(state: int, key: int) -> int:
-  """Returns bits(..., key), given bits(...): for draws made one by one."""
+  """Returns bits(..., key), given `state`, which is bits(...).
+
+  It serves single draws without numpy.
+  """
   value = ((state ^ key) + 0x9E3779B97F4A7C15) & _ALL
   value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _ALL
   value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _ALL
@@ -57,7 +60,7 @@ def further(state: int, key: int) -> int:
 
 
 def fraction(state: int) -> float:
-  """Returns uniform(...), given bits(...)."""
+  """Returns uniform(...), given `state`, which is bits(...)."""
   return (state >> 11) * 2.0**-53
 
 

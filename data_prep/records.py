@@ -1,6 +1,6 @@
-"""Every TFRecord schema, written and parsed side by side.
+"""Writes and parses every TFRecord schema.
 
-The only place where feature names are spelled. Names and types are
+Only this file spells the names of features. Names and types are
 google-research/albert's. The writer makes the bytes of tf.train.Example for
 whole batches with numpy and does not import TensorFlow; the reader is
 tf.io's.
@@ -39,8 +39,8 @@ class PretrainingBatch:
 
   Attributes:
     input_ids: int64 [rows, length], padded with the pad id.
-    input_mask: bool [rows, length]; where packed int64, an example's number
-      in its row from 1, 0 on padding.
+    input_mask: bool [rows, length]; where packed int64, the number of the
+      example in its row, from 1; 0 on padding.
     segment_ids: int64 [rows, length].
     token_boundary: bool [rows, length], where a word begins.
     next_sentence_labels: int64 [rows], −1 for no pair; where packed
@@ -49,7 +49,8 @@ class PretrainingBatch:
       where not packed.
     masked_lm_positions, masked_lm_ids: int64 [rows, predictions]; None where
       masks are made in training.
-    masked_lm_weights: float32 [rows, predictions]; likewise.
+    masked_lm_weights: float32 [rows, predictions]; None where masks are made
+      in training.
   """
 
   input_ids: np.ndarray
@@ -64,7 +65,7 @@ class PretrainingBatch:
 
 
 def serialize(batch: PretrainingBatch) -> list[bytes]:
-  """Returns one serialised tf.train.Example a row, features by name."""
+  """Returns a serialised tf.train.Example for each row, features by name."""
   columns = []
   for field in sorted(f.name for f in dataclasses.fields(batch)):
     values = getattr(batch, field)
@@ -83,7 +84,8 @@ def _packed(values: np.ndarray) -> list[bytes]:
   """Returns each row's int64 values as protobuf's packed varints.
 
   Args:
-    values: [rows, n] of at most 2^28 − 1; negative ones among few.
+    values: [rows, n] of at most 2^28 − 1. Arrays with negative values have few
+      distinct values.
   """
   if (values < 0).any():
     of = {int(v): _varint(int(v) & (1 << 64) - 1) for v in np.unique(values)}
@@ -106,7 +108,13 @@ def _packed(values: np.ndarray) -> list[bytes]:
 
 
 def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
-  """Returns an entry of Features' map a row; 2 is FloatList, 3 Int64List."""
+  """Returns for each row the entry of one feature in tf.train.Features.
+
+  Args:
+    name: of the feature.
+    payloads: the packed values of each row.
+    kind: the field of tf.train.Feature: 2 for FloatList, 3 for Int64List.
+  """
 
   @functools.cache
   def start(size: int) -> bytes:
@@ -145,19 +153,19 @@ def _header(length: int) -> bytes:
 
 
 def _masked_crc(data: bytes) -> bytes:
-  """TFRecord's rotation and offset (tensorflow/core/lib/hash/crc32c.h)."""
+  """Returns TFRecord's masked CRC-32C (tensorflow/core/lib/hash/crc32c.h)."""
   crc = google_crc32c.value(data)
   return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 class Shape(NamedTuple):
-  """What records of one kind have in common.
+  """The lengths of the features, which all records of a set share.
 
   Attributes:
     max_seq_length: positions of a row.
     max_predictions_per_seq: masked positions of a row; 0 where the masks are
       made in training.
-    labels: examples that share a row at most; 0 where none do.
+    labels: how many examples a packed row may hold; 0 for unpacked records.
   """
 
   max_seq_length: int
@@ -166,7 +174,7 @@ class Shape(NamedTuple):
 
 
 def shape(path: str) -> Shape:
-  """Returns that of a file's records.
+  """Returns the shape of a file's records, as the first record has it.
 
   Raises:
     options.InputError: when its first record is no pretraining example.
@@ -211,8 +219,8 @@ def parse_pretraining(
       and no masked positions.
 
   Returns:
-    int32 [batch, length] or [batch, predictions] by name; float32 weights;
-    int32 [batch] next_sentence_labels, [batch, labels] where packed.
+    name → feature: int32 [batch, length] or [batch, predictions]; float32
+    weights; int32 [batch] next_sentence_labels, [batch, labels] where packed.
   """
   import tensorflow as tf
 
@@ -251,16 +259,16 @@ def parse_pretraining(
 def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
   """Returns a file's first `count` records and about as many of the last.
 
-  Its end is read alone, and the beginning of a record found there by the
-  checksum of its length.
+  Only the two ends of the file are read. Near its end, the beginning of a
+  record is recognised by the checksum of its length.
 
   Args:
-    file: of TFRecords, that can be sought in.
-    size: its bytes.
-    count: how many.
+    file: of TFRecords, seekable.
+    size: of the file, in bytes.
+    count: number of records.
 
   Raises:
-    ValueError: where a record is damaged or cut.
+    ValueError: where a record is damaged or truncated.
   """
   first = list(itertools.islice(read_framed(file), count))
   stretch = file.tell()
@@ -277,7 +285,7 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
 
 
 def _begins(header: bytes) -> bool:
-  """Says whether a record's length and its checksum stand here."""
+  """Returns whether 12 bytes are the length of a record and its checksum."""
   return (
     len(header) == 12
     and header[4:8] == bytes(4)  # shorter than 4 GB; spares the checksum
@@ -286,10 +294,10 @@ def _begins(header: bytes) -> bool:
 
 
 def read_framed(file: IO[bytes]) -> Iterator[bytes]:
-  """Yields the records of a TFRecord file; compares their checksums.
+  """Yields the records of a TFRecord file, and verifies their checksums.
 
   Raises:
-    ValueError: where a record is damaged or cut.
+    ValueError: where a record is damaged or truncated.
   """
   while header := file.read(12):
     place = f"at {file.tell() - len(header):,} bytes"

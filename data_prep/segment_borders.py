@@ -1,4 +1,4 @@
-"""Where text may be parted: behind sentences, and between words of long ones."""
+"""Finds where text may be cut: after sentences, and inside long sentences."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ class Borders:
   """Places in a stream of pieces, at which segments and examples may end.
 
   Attributes:
-    ends: int64 [segments], rising: where each segment ends. The first one
+    ends: int64 [segments], ascending: where each segment ends. The first one
       begins at 0, each further one where the segment before it ends.
     word: int64 [pieces + 1], for each place the last place up to it at which
       a word or a sentence begins.
@@ -26,7 +26,8 @@ class Borders:
   def cut(self, start: int, length: int) -> int:
     """Returns where a stretch of at most `length` pieces ends.
 
-    Between two words; inside of a word only where the word alone is longer.
+    It ends between two words, and inside a word only where the word alone is
+    longer.
 
     Args:
       start: where the stretch begins.
@@ -41,12 +42,12 @@ class Borders:
     return np.where(place > start, place, start + length)
 
   def before(self, place: np.ndarray) -> np.ndarray:
-    """Returns the last places up to the given ones where a segment begins."""
+    """Returns the last beginning of a segment at or before each place."""
     number = np.searchsorted(self.ends, place, "right")
     return np.where(number > 0, self.ends[number - 1], 0)
 
   def nearest(self, place: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Returns the nearest ends of segments, such that they are behind `start`.
+    """Returns the segment end behind `start` that is nearest to each place.
 
     Args:
       place: int64, behind `start`, and in the stream.
@@ -78,7 +79,7 @@ def find(ends: np.ndarray, begins: np.ndarray, longest: int) -> Borders:
 
 
 def _divided(ends: np.ndarray, word: np.ndarray, longest: int) -> np.ndarray:
-  """Returns the ends, with further ones between words of long sentences."""
+  """Returns the ends of sentences, and of the parts of too long sentences."""
   starts = np.concatenate([[0], ends[:-1]])
   sizes = ends - starts
   long = np.nonzero(sizes > longest)[0]

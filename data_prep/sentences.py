@@ -1,9 +1,9 @@
-"""Where Mongolian sentences end.
+"""Splits Mongolian text into sentences.
 
-English splitters stop at "УИХ-ын гишүүн Ц. Элбэгдорж" and "хят. 匈奴". Here a
-full stop ends a sentence unless it belongs to an abbreviation, an initial, a
-list number or what goes on in lower case. Nothing but the white space
-between sentences is lost.
+Splitters for English also split inside "УИХ-ын гишүүн Ц. Элбэгдорж" and
+"хят. 匈奴". Here a full stop ends a sentence unless it belongs to an
+abbreviation, an initial or a list number, or lower case follows. Only the white
+space between sentences is lost.
 """
 
 import re
@@ -28,10 +28,11 @@ UNITS = frozenset(
   "км см мм дм га кг гр мг мл сек мин мян тэрб төг г.м гм".split()
 )
 
-# Possessive quantifiers keep a line of a million full stops linear: a run of
-# stops is taken whole, whether or not white space follows. Emoji, like the
-# marks of notes, belong to the sentence that they follow; they are taken whole
-# by a lookahead, since Python before 3.11.5 matches possessive groups wrongly.
+# Possessive quantifiers keep the time linear for a line of a million full
+# stops: a run of stops is matched whole, whether or not white space follows.
+# Emoji and the marks of notes belong to the sentence that they follow. They are
+# matched whole by a lookahead, since Python before 3.11.5 matches possessive
+# groups wrongly.
 _STOP = re.compile(
   r"(?P<stop>[.!?…]++)"
   r"(?:(?=(?P<close>(?:[\"'»“”’)\]]|\s?\[\d+\]"
@@ -41,7 +42,7 @@ _STOP = re.compile(
 _QUOTE = re.compile("[\"'»“”’]")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]$")
 _LIST_NUMBER = re.compile(r"(?:\d{1,3}(?:\.\d{1,3})*|[IVXLC]+|[а-яөүё])$")
-# What a heading or caption begins with: "4 дүгээр зүйл.", "Хүснэгт 3.".
+# The beginning of a heading or caption: "4 дүгээр зүйл.", "Хүснэгт 3.".
 _LABEL = re.compile(
   r"(?:\d+(?:\s?-?\s?р|\s(?:дугаар|дүгээр))?|[IVXLC]+)\s(?:зүйл|бүлэг|хэсэг)"
   r"|(?:хүснэгт|зураг|график|диаграмм|бүдүүвч|хавсралт)\s\d+(?:\.\d+)*",
@@ -68,7 +69,7 @@ def split(paragraph: str) -> list[str]:
 
 
 def _ends_sentence(paragraph: str, start: int, stop: re.Match[str]) -> bool:
-  """Says whether the sentence that began at `start` ends here."""
+  """Returns whether the sentence that began at `start` ends at this stop."""
   before = paragraph[max(start, stop.start() - _LOOK_BACK) : stop.start()]
   following = paragraph[stop.start("next") : stop.start("next") + 3]
   if _goes_on(following) or not any(map(str.isalnum, before)):
@@ -87,19 +88,19 @@ def _ends_sentence(paragraph: str, start: int, stop: re.Match[str]) -> bool:
 
 
 def _goes_on(following: str) -> bool:
-  """Says whether what follows is in lower case; "а) Ном", "iPhone" are not."""
+  """Returns whether lower case follows; "а) Ном" and "iPhone" do not count."""
   return following[0].islower() and not (
     following[1:2] == ")" or following[1:2].isupper()
   )
 
 
 def _full_stop_ends_sentence(before: str, following: str, whole: bool) -> bool:
-  """Says whether a single full stop ends a sentence.
+  """Returns whether a single full stop ends a sentence.
 
   Args:
-    before: what stands before it.
+    before: the text before the full stop.
     following: the first characters after it; not in lower case.
-    whole: `before` is the sentence so far, not just its end.
+    whole: True: `before` is the whole sentence so far; False: only its end.
   """
   earlier, word = _last_word(before)
   if not word:
@@ -120,7 +121,7 @@ def _full_stop_ends_sentence(before: str, following: str, whole: bool) -> bool:
 
 
 def _last_word(text: str) -> tuple[str, str]:
-  """Cuts the last word off; its opening marks stay with what is before it."""
+  """Splits off the last word; its opening marks stay with the text before."""
   start = text.rfind(" ") + 1
   word = text[start:].lstrip("\"'«“„‘([")
   return text[: len(text) - len(word)], word

@@ -1,4 +1,4 @@
-"""Text from elsewhere as it is shown: to terminals, in tables, in Markdown."""
+"""Escapes foreign text for terminals, spreadsheets, JSON and Markdown."""
 
 import re
 
@@ -7,16 +7,16 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def printable(text: str) -> str:
-  r"""Returns a text in one line, with escapes for what is not seen.
+  r"""Returns a text in one line, with escapes for invisible characters.
 
-  Line breaks become spaces. Control characters, and those that change the
+  Line breaks become spaces. Control characters, and characters that change the
   direction of writing, are written as Python writes them: `\x1b`, `\u202e`.
   """
   return escaped(text.replace("\r\n", " ").replace("\n", " "))
 
 
 def escaped(text: str, kept: str = "") -> str:
-  """Returns a text with escapes for what is not seen, but for `kept`."""
+  """Escapes invisible characters of a text, except those in `kept`."""
   if text.isprintable():
     return text
   return "".join(
@@ -28,9 +28,9 @@ def escaped(text: str, kept: str = "") -> str:
 
 
 def json_escaped(text: str) -> str:
-  r"""Returns JSON of one line with the same content and nothing that is unseen.
+  r"""Escapes the invisible characters of a line of JSON.
 
-  What is not seen stands in strings alone, and is written as `\u202e` there.
+  Only strings hold such characters; they are written as `\u202e` there.
   """
   if text.isprintable():
     return text
@@ -48,15 +48,15 @@ def json_escaped(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-  """Returns a text in one line of Markdown, where it means nothing else."""
+  """Escapes a text for one line of Markdown, so that it holds no markup."""
   return _MARKUP.sub(r"\\\1", printable(text))
 
 
 def cell(text: str) -> str:
-  """Returns a text as a cell of a table that people open as a spreadsheet.
+  """Escapes a text for a cell of a table that is opened as a spreadsheet.
 
-  A spreadsheet takes a text that begins with = + - or @ for a formula, but not
-  behind an apostrophe, which it does not show. Numbers stay as they are.
+  A spreadsheet takes a text that begins with = + - or @ for a formula. An
+  apostrophe in front prevents that, and is not shown. Numbers stay as they are.
   """
   text = escaped(" ".join(text.split()))
   if not text.startswith(_FORMULA) or _is_number(text):

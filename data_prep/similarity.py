@@ -1,4 +1,4 @@
-"""How similar texts are: the share of their runs of words that they share.
+"""Measures how similar texts are: the share of their common runs of words.
 
     texts = sketches(["сайн байна уу", "сайн байна даа"], Runs(length=2))
     jaccard(texts.runs, np.array([0]), np.array([1]))  # array([0.33333333])
@@ -99,7 +99,7 @@ class Sets:
 
 @dataclasses.dataclass(frozen=True)
 class Sketches:
-  """What is compared of several texts.
+  """The hashes by which texts are compared.
 
   Attributes:
     runs: their hashed runs, for `jaccard`.
@@ -125,7 +125,7 @@ class Bands:
 
 
 def check(threshold: float) -> None:
-  """Refuses a threshold that is neither 0 nor a similarity that bands serve.
+  """Raises InputError for a threshold that is neither 0 nor one for bands.
 
   Raises:
     options.InputError: naming --near_duplicates.
@@ -155,7 +155,11 @@ def bands(threshold: float) -> Bands:
 
 
 def _bands_needed(agree: float) -> int:
-  """Returns the number of bands, each of which agrees with a probability."""
+  """Returns how many bands are needed to miss at most _MISSED of the pairs.
+
+  Args:
+    agree: the probability that a pair agrees in a band.
+  """
   if agree >= 1:
     return 1
   return math.ceil(math.log(_MISSED) / math.log1p(-agree))
@@ -181,7 +185,7 @@ def band_keys(minima: np.ndarray, grouped: Bands) -> np.ndarray:
 
 
 def jaccard(sets: Sets, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-  """Returns how similar texts are to their partners.
+  """Returns the similarity of pairs of texts.
 
   Args:
     sets: of all texts.
@@ -288,7 +292,7 @@ def _hashed_runs(
 def _hashed_words(
   texts: Sequence[str], part_of_word: Callable[[str], bool]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns a hash of each word, uint64 [words], and each text's count."""
+  """Returns the hash of each word, uint64 [words], and each text's count."""
   texts = [x if any(map(part_of_word, x)) else _stand_in(x) for x in texts]
   ends = np.cumsum([len(text) + 1 for text in texts])
   table, hashes, places = _table(part_of_word), [], []
@@ -309,7 +313,7 @@ def _stand_in(text: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-  """Yields places and pieces of a text, which are cut at spaces alone."""
+  """Yields (place, piece) of a text that is cut at spaces alone."""
   begin = 0
   while len(text) - begin > 2 * _LETTERS:
     end = text.find(" ", begin + _LETTERS)
@@ -342,24 +346,24 @@ def _hashed_letters(
 
 @functools.cache
 def _table(part_of_word: Callable[[str], bool]) -> np.ndarray:
-  """Returns of each code point whether it belongs to words, bool [0x110000]."""
+  """Returns whether each code point belongs to words, bool [0x110000]."""
   return np.fromiter(
     map(part_of_word, map(chr, range(sys.maxunicode + 1))), bool
   )
 
 
 def _minima(hashed: np.ndarray, starts: np.ndarray) -> np.ndarray:
-  """Returns the lowest value of each text by each hash function.
+  """Returns the MinHash of each text.
 
-  The functions are multiply-shift (Dietzfelbinger et al. 1997): the upper half
-  of a x + b.
+  The hash functions are multiply-shift (Dietzfelbinger et al. 1997): the upper
+  half of a x + b.
 
   Args:
     hashed: uint64 [runs], text by text.
     starts: int64 [texts], where the runs of each text begin; none is empty.
 
   Returns:
-    uint32 [texts, 160].
+    uint32 [texts, 160], the lowest value of each hash function.
   """
   lowest = np.empty((len(starts), _MINIMA), np.uint32)
   factors, summands = _constants()

@@ -1,9 +1,8 @@
-"""The one door to files: find, read by line, write whole, checksum.
+"""Finds, reads, writes and hashes files; other modules open no user's path.
 
-Paths are local or gs://BUCKET/NAME; nothing else in this project opens what a
-user names. A file is written under a temporary name and put in its place when
-it is complete, so a name that exists is a whole file, whenever the writer was
-stopped.
+Paths are local or gs://BUCKET/NAME. A file is written under a temporary name
+and renamed when it is complete. So a file that exists is complete, whenever its
+writer was stopped.
 """
 
 import bz2
@@ -30,14 +29,14 @@ import zstandard
 
 from data_prep import gcs, options
 
-# A paragraph or a whole article a line stays far below this; a file without
-# line breaks does not, and would otherwise be read into memory at once.
+# A line of one paragraph or article stays far below this. A file without line
+# breaks does not, and would otherwise be read into memory at once.
 MAX_LINE_BYTES = 1 << 20  # line end not counted
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 
 
 class _Gzip:
-  """zlib's decompressor as bz2's and lzma's are."""
+  """zlib's decompressor with the interface of bz2's and lzma's."""
 
   def __init__(self) -> None:
     self._inner = zlib.decompressobj(wbits=31)  # gzip's header and checksum
@@ -54,7 +53,7 @@ class _Gzip:
 
 
 class _Zstandard:
-  """zstandard's decompressor as bz2's and lzma's are, but without a limit."""
+  """zstandard's decompressor with bz2's interface, but without a limit."""
 
   needs_input = True
 
@@ -69,8 +68,8 @@ class _Zstandard:
     return self._inner.decompress(packed)
 
 
-# The endings of compressed files, with what unpacks one stream of theirs. xz -9
-# needs 65 MiB for its dictionary, a hostile file 4 GiB; zstandard has a limit.
+# Suffix of compressed files → the decompressor of a stream. xz -9 needs 65 MiB
+# for its dictionary, a hostile file 4 GiB; zstandard has a limit.
 COMPRESSIONS: dict[str, Callable[[], Any]] = {
   ".gz": _Gzip,
   ".bz2": bz2.BZ2Decompressor,
@@ -78,7 +77,7 @@ COMPRESSIONS: dict[str, Callable[[], Any]] = {
   ".zst": _Zstandard,
 }
 _SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz"}
-# Four bytes of zstandard can stand for 128 KB, so these for 128 MB at most.
+# Four bytes of zstandard can unpack to 128 KB, so this many to 128 MB at most.
 _PIECE_BYTES = 1 << 12
 # News compresses to a fifth, a bomb to a thousandth; a small file may do either.
 HIGHEST_RATIO = 200
@@ -86,11 +85,11 @@ _ALWAYS_FREE_BYTES = 256 << 20
 
 
 class _Unpacked(io.RawIOBase):
-  """What streams of a compression, laid end to end, hold.
+  """A file of the unpacked bytes of compressed streams, laid end to end.
 
   The libraries' own files take a damaged stream behind a whole one for the end
-  (bz2, lzma), a cut one for a whole one (zstandard), no bytes at all for an
-  empty text (gzip), or any amount of memory (lzma).
+  (bz2, lzma), a truncated stream for a whole one (zstandard), an empty file for
+  an empty text (gzip), or any amount of memory (lzma).
 
   Args:
     raw: the compressed bytes.
@@ -113,7 +112,7 @@ class _Unpacked(io.RawIOBase):
     except _DAMAGED as error:
       raise self._refused(error) from error
     except OSError as error:
-      # bz2 raises OSErrors without a number for what is no such file.
+      # bz2 raises OSErrors without an errno for a file that is not bz2.
       if error.errno is not None:
         raise
       raise self._refused(error) from error
@@ -122,7 +121,12 @@ class _Unpacked(io.RawIOBase):
     return len(part)
 
   def _next(self, most: int) -> bytes:
-    """Returns up to about `most` bytes; none at the end of the last stream."""
+    """Returns up to about `most` bytes; none at the end of the last stream.
+
+    Raises:
+      EOFError: for a truncated stream.
+      options.InputError: for a decompression bomb.
+    """
     unpacked = b""
     while not unpacked:
       if self._stream is None or self._stream.eof:
@@ -145,7 +149,7 @@ class _Unpacked(io.RawIOBase):
     return unpacked
 
   def _beginning(self) -> bytes:
-    """Returns a stream's first bytes; zeros may pad the one before it."""
+    """Returns a stream's first bytes, and skips zeros before the stream."""
     packed = self._stream.unused_data if self._stream else b""
     while not (packed := packed.lstrip(b"\0")):
       packed = self._read()
@@ -170,7 +174,7 @@ _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
 def is_remote(path: str) -> bool:
-  """Says whether a path is on Google Cloud Storage.
+  """Returns whether a path is on Google Cloud Storage.
 
   Raises:
     options.InputError: for a path elsewhere, such as https://.
@@ -183,12 +187,11 @@ def is_remote(path: str) -> bool:
 
 
 def matching(patterns: str) -> list[str]:
-  """Returns the files that a comma-separated list of globs names, in order.
+  """Returns the files that match a comma-separated list of globs, in order.
 
-  A file that several globs name is returned once, as the first names it, even
-  where they spell its path differently (`a.txt`, `./a.txt`).
-  What is there under its very name wins over the glob that the name spells: the
-  folder `e[1]`, where there is one, is never taken for `e1`.
+  A file that several globs match is returned once, in its first place. Where a
+  part of a glob is itself the name of a file or a folder, that part stands for
+  this name alone: the folder `e[1]`, if it exists, is never taken for `e1`.
 
   Raises:
     options.InputError: for a pattern that matches nothing.
@@ -213,7 +216,7 @@ def matching(patterns: str) -> list[str]:
 
 
 def divided(patterns: str) -> list[str]:
-  """Divides a list at its commas, but for the name of one local file."""
+  """Splits a list at its commas, unless it is the name of a local file."""
   if os.path.isfile(patterns):
     return [patterns]
   return [p.strip() for p in patterns.split(",") if p.strip()]
@@ -229,20 +232,20 @@ def _find(pattern: str) -> list[str]:
 
 
 def _expanded(folder: str, part: str) -> list[str]:
-  """Returns the paths in a local folder that a part of a pattern stands for."""
+  """Returns the paths in a local folder that match one part of a glob."""
   exact = os.path.join(folder, part)
   if not glob.has_magic(part) or os.path.lexists(exact):
     return [exact]
   try:
     entries = os.listdir(folder or ".")
-  except OSError:  # no folder, or none of ours
+  except OSError:  # no folder, or no permission
     return []
   return [os.path.join(folder, name) for name in gcs.matched(entries, part)]
 
 
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[IO[bytes]]:
-  """Gives a file's bytes, as they are."""
+  """Yields a file's bytes as a file object, without unpacking them."""
   if is_remote(path):
     with gcs.reading(path) as file:
       yield file
@@ -253,21 +256,22 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def decompressed(path: str) -> Iterator[IO[bytes]]:
-  """Gives what is in a file, by its ending: .gz, .bz2, .xz, .zst or as it is.
+  """Yields a file's content, unpacked by its suffix: .gz, .bz2, .xz or .zst.
 
   Raises:
-    options.InputError: from the reads, when it is damaged, cut or a bomb.
+    options.InputError: from the reads, when the file is damaged, truncated or a
+      decompression bomb.
   """
   with reading(path) as raw:
     start = COMPRESSIONS.get(_endings(path)[1])
-    # The body's own errors are not the file's: _Unpacked names its own.
+    # _Unpacked raises the file's errors; those of the caller's block pass.
     yield (
       io.BufferedReader(_Unpacked(raw, path, start), 1 << 16) if start else raw
     )
 
 
 def kind(path: str) -> str:
-  """The name's ending, in front of that of a compression."""
+  """Returns the suffix of a name, without that of a compression."""
   return _endings(path)[0]
 
 
@@ -316,7 +320,7 @@ def read_line(file: IO[bytes], most: int, begun: bytes = b"") -> bytes:
 
 
 def without_line_end(line: bytes) -> bytes:
-  r"""Takes a final "\n" or "\r\n" off."""
+  r"""Returns a line without its final "\n" or "\r\n"."""
   return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
@@ -327,7 +331,7 @@ def skip_line(file: IO[bytes], begun: bytes) -> None:
 
 
 def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
-  """Yields lines by the megabyte: a generator's turn a line is half the time."""
+  """Yields lists of lines, a megabyte each: single lines take twice as long."""
   number = 1
   while raw := file.read(MAX_LINE_BYTES):
     if number == 1:
@@ -362,7 +366,7 @@ def _without_byte_order_mark(raw: bytes, path: str) -> bytes:
 
 
 def _decoded(raw: bytes, path: str, number: int) -> str:
-  """Decodes whole lines, of which `number` is the first."""
+  """Decodes whole lines; `number` is that of the first line, for messages."""
   try:
     return raw.decode("utf-8")
   except UnicodeDecodeError as error:
@@ -376,7 +380,7 @@ def _decoded(raw: bytes, path: str, number: int) -> str:
 
 @contextlib.contextmanager
 def writing(path: str, mode: str = "w") -> Iterator[Any]:
-  """Gives a file object; `path` appears, whole, when the block ends well.
+  """Yields a file object; `path` appears, complete, if the block succeeds.
 
   Args:
     path: where the finished file goes; its folder is made.
@@ -390,7 +394,7 @@ def writing(path: str, mode: str = "w") -> Iterator[Any]:
   )
   name = f".{os.path.basename(path)}.{secrets.token_hex(4)}.tmp"
   temporary = os.path.join(folder, name)
-  # tempfile's files are for their owner alone; the umask decides on these.
+  # Only their owner may read tempfile's files; for these the umask decides.
   rights = 0o600 if remote else 0o666
   with _ending_in_order(), options.naming(path):
     try:
@@ -410,10 +414,10 @@ def writing(path: str, mode: str = "w") -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _ending_in_order() -> Iterator[None]:
-  """Makes an exception of SIGTERM, so that no temporary file is left.
+  """Turns SIGTERM into SystemExit, so that no temporary file is left.
 
-  A program's own handler stays. A worker is ended by its parent, which knows no
-  exception of it.
+  A handler that the program has set stays. In a worker process nothing changes,
+  because its parent ends it.
   """
   if (
     threading.current_thread() is not threading.main_thread()
@@ -434,14 +438,17 @@ def _ending_in_order() -> Iterator[None]:
 
 
 def copy(source: str, target: str) -> None:
-  """Copies a file so that `target` is whole or absent; itself is fine."""
+  """Copies a file so that `target` is complete or absent.
+
+  Nothing is done where both are the same path.
+  """
   if source != target:
     with reading(source) as read, writing(target, "wb") as write:
       shutil.copyfileobj(read, write)
 
 
 def make_folder(path: str) -> None:
-  """Makes a local folder; sees that a bucket lets us in, before work begins."""
+  """Makes a local folder; for a bucket, checks that it can be listed."""
   if is_remote(path):
     gcs.check(path)
   else:
@@ -449,7 +456,7 @@ def make_folder(path: str) -> None:
 
 
 def require_writable(folder: str) -> None:
-  """Sees that files can be written in a folder that may not be there yet.
+  """Checks that files can be written in a folder, which need not exist yet.
 
   Raises:
     options.InputError, OSError: where they cannot.
@@ -473,14 +480,14 @@ def require_writable(folder: str) -> None:
 
 
 def free_bytes(folder: str) -> int | None:
-  """Returns what is free on a folder's disk; None for a bucket."""
+  """Returns the free bytes on a folder's disk; None for a bucket."""
   if is_remote(folder):
     return None
   return shutil.disk_usage(standing(folder)).free
 
 
 def standing(folder: str) -> str:
-  """Returns the local folder, or the nearest one above it that is there."""
+  """Returns the local folder, or its nearest parent that exists."""
   place = os.path.abspath(folder)
   while not os.path.exists(place):
     place = os.path.dirname(place)
@@ -501,8 +508,8 @@ def names(folder: str) -> list[str]:
 def below(folder: str) -> list[str]:
   """Returns the files in a folder and its subfolders, sorted.
 
-  Their names are relative to the folder, with slashes. A folder that is not
-  there has none.
+  Their names are relative to the folder, with slashes. A missing folder has no
+  files.
   """
   if is_remote(folder):
     return gcs.below(folder)
@@ -515,7 +522,7 @@ def below(folder: str) -> list[str]:
 
 
 def move(source: str, target: str) -> None:
-  """Moves a file to a path on the same disk or bucket; `target` may be there.
+  """Moves a file to a path on the same disk or bucket; `target` is replaced.
 
   In a bucket, a process that ends half-way leaves the source, or both.
   """
@@ -527,21 +534,21 @@ def move(source: str, target: str) -> None:
 
 
 def size(path: str) -> int | None:
-  """Returns a file's bytes, or None where there is none."""
+  """Returns the size of a file in bytes, None where there is no file."""
   if is_remote(path):
     return gcs.size(path)
   return os.path.getsize(path) if os.path.isfile(path) else None
 
 
 def is_special(path: str) -> bool:
-  """Says whether a path is a device, a pipe or a folder: no file to read."""
+  """Returns whether a path is a device, a pipe or a folder: no file to read."""
   return (
     not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)
   )
 
 
 def leads_elsewhere(folder: str, name: str) -> bool:
-  """Says whether a file below a local folder is, or is behind, a link."""
+  """Returns whether a file below a local folder is, or lies behind, a link."""
   if is_remote(folder):
     return False
   place = os.path.join(os.path.realpath(folder), name)
@@ -549,12 +556,12 @@ def leads_elsewhere(folder: str, name: str) -> bool:
 
 
 def exists(path: str) -> bool:
-  """Says whether there is a file at a path."""
+  """Returns whether there is a file at a path."""
   return size(path) is not None
 
 
 def remove(path: str) -> None:
-  """Removes a file, if it is there."""
+  """Removes a file, if it exists."""
   if is_remote(path):
     gcs.delete(path)
   else:

@@ -1,12 +1,14 @@
-"""Rows of CSV, TSV and JSON lines, one by one: what is broken is told, not lost.
+"""Reads rows of CSV, TSV and JSON lines one by one, and reports each bad row.
 
 Other readers stop at the first bad row, or drop it, or let an open quotation
-mark swallow the rows behind it. Here every row comes out in its place, with its
-line, as its cells or as what is wrong with it, and no file is ever held whole.
+mark swallow the rows behind it. Here every row is yielded in its place, with
+its line number: as its cells, or as a `Bad` that says what is wrong. No file is
+held in memory as a whole.
 
     for line, cells in tables.cells("a.csv", [Wanted("text", "--text_column")]):
 
-UTF-8, and UTF-16 with its byte order mark (Excel's "Unicode text").
+Files are in UTF-8, or in UTF-16 with its byte order mark (Excel's "Unicode
+text").
 """
 
 import codecs
@@ -22,7 +24,7 @@ from typing import IO, Any
 
 from data_prep import options, storage
 
-# A text of a million words in Cyrillic. What is longer is told and passed over.
+# A text of a million words in Cyrillic. A longer row is reported and skipped.
 MAX_ROW_BYTES = 16 << 20
 _BLOCK_BYTES = 1 << 20
 _FIRST_ROWS = 100  # of JSON lines, in which a key must occur
@@ -31,12 +33,12 @@ _JSON = (".jsonl", ".ndjson", ".json")
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-  """What is wrong with a row.
+  """A row that cannot be read, and the reason.
 
   Attributes:
-    expected: what would have been right.
-    got: what stands there.
-    action: what to do about it, as an imperative.
+    expected: the correct content.
+    got: the actual content.
+    action: what the user should do about it, as an imperative.
   """
 
   expected: str
@@ -45,11 +47,11 @@ class Bad:
 
   @property
   def reason(self) -> str:
-    """In words, without the place."""
+    """The reason in words, without the place."""
     return f"expected {self.expected}, got {self.got}"
 
   def error(self, path: str, line: int) -> options.InputError:
-    """The same as an exception."""
+    """Returns the reason, with its place, as an exception to raise."""
     return options.InputError(
       f"{self.expected} at {path}:{line}", self.got, self.action
     )
@@ -57,12 +59,12 @@ class Bad:
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-  """A column, or a key of JSON lines.
+  """A column to read, or a key of JSON lines.
 
   Attributes:
-    name: of it; white space around a column's name does not count.
-    flag: what names it, for messages.
-    required: the file must have it.
+    name: of the column; white space around it does not count.
+    flag: the flag that names the column, for messages.
+    required: whether the file must have the column.
   """
 
   name: str
@@ -78,15 +80,16 @@ Fields = Iterator[tuple[int, list[str] | Bad]]
 def cells(
   path: str, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[int, Cells | Bad]]:
-  """Returns the rows of a file: their lines, and their cells or what is wrong.
+  """Returns an iterator over the rows of a file.
 
   Args:
     path: .csv, .tsv or .jsonl (.ndjson, .json), compressed or not.
     wanted: the columns, or keys of JSON lines.
 
   Returns:
-    The values of `wanted` in this order: what JSON says, or str; None where a
-    file or a JSON object has not got it.
+    (line number, cells) of each row; for a bad row, a `Bad` instead of cells.
+    The cells are the values of `wanted` in this order: str, or the value in
+    JSON; None where a file or a JSON object lacks the column.
 
   Raises:
     options.InputError: for another kind of file, a missing column, or a file
@@ -98,14 +101,14 @@ def cells(
 
 
 def is_table(path: str) -> bool:
-  """Says whether a file is one that `cells` reads, by its name."""
+  """Returns whether `cells` can read a file, judged by its name."""
   return storage.kind(path) in (".csv", ".tsv", *_JSON)
 
 
 def table(path: str) -> Fields:
-  """Yields the line and the fields of every CSV or TSV row.
+  """Yields the line number and the fields of every CSV or TSV row.
 
-  A blank line has one field. A quotation mark means something in CSV only.
+  A blank line has one field. A quotation mark is special in CSV only.
 
   Raises:
     options.InputError: for a file of another name.
@@ -123,7 +126,17 @@ def table(path: str) -> Fields:
 
 
 def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
-  """Returns the place of a column; `flag` is what names it."""
+  """Returns the index of a column in a header.
+
+  Args:
+    header: the names of the columns.
+    name: of the column.
+    flag: the flag that names the column, for messages.
+    path: for messages.
+
+  Raises:
+    options.InputError: unless exactly one column has the name.
+  """
   wanted = name.strip()
   if header.count(wanted) != 1:
     columns = ", ".join(map(repr, header))
@@ -185,7 +198,7 @@ def _names(path: str, rows: Fields) -> list[str]:
 
 
 def _without_blank_lines(rows: Fields, width: int) -> Fields:
-  """Leaves out blank lines; of one column they are rows with an empty cell."""
+  """Skips blank lines; with one column they stay, as empty cells."""
   for line, fields in rows:
     match fields:
       case [cell] if width != 1 and not cell.strip():
@@ -260,7 +273,7 @@ def _object(line: str) -> dict[str, Any] | Bad:
 
 
 def _whole(parsed: dict[str, Any]) -> dict[str, Any]:
-  r"""Puts U+FFFD for half a character: JSON can say "\ud83d", UTF-8 cannot."""
+  r"""Replaces lone surrogates by U+FFFD: "\ud83d" is JSON, but not UTF-8."""
   text = json.dumps(parsed, ensure_ascii=False)
   whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
   return json.loads(whole)
@@ -272,7 +285,7 @@ def _tab_separated(source: Lines) -> Fields:
 
 
 class _Source:
-  """Lines that can be given back."""
+  """An iterator over lines, to which lines can be returned."""
 
   def __init__(self, source: Lines):
     self._source = source
@@ -293,7 +306,7 @@ class _Source:
 def _comma_separated(lines_: Lines) -> Fields:
   """Yields the fields of CSV rows; a quoted field keeps its line breaks.
 
-  The row behind one that is not well-formed begins on the next line: an open
+  After a malformed row, the next row begins on the next line. So an open
   quotation mark costs one row.
   """
   csv.field_size_limit(MAX_ROW_BYTES)
@@ -308,7 +321,7 @@ def _comma_separated(lines_: Lines) -> Fields:
 
 
 def _quoted(line: str, source: _Source) -> list[str] | Bad:
-  """Returns the row that begins with a line, and may take more of them."""
+  """Returns the CSV row that begins with a line and may take further lines."""
   taken: list[tuple[int, str | Bad]] = []
 
   def record() -> Iterator[str]:
@@ -333,10 +346,10 @@ def _quoted(line: str, source: _Source) -> list[str] | Bad:
 
 
 def lines(path: str) -> Lines:
-  """Yields the number and the text of every line, the first being 1.
+  """Yields the number and the text of every line; the first line is 1.
 
-  Line breaks are taken off, also those of Windows. A line that is not text, or
-  longer than MAX_ROW_BYTES, comes as what is wrong with it.
+  Line breaks are removed, also those of Windows. A line that is not text, or
+  is longer than MAX_ROW_BYTES, comes as a `Bad`.
   """
   with storage.decompressed(path) as file:
     start = file.read(2)
@@ -356,7 +369,7 @@ _TOO_LONG = Bad(
 
 
 def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
-  """Yields lines by the megabyte: a turn of a generator a line costs more."""
+  """Yields lists of lines, a megabyte each: single lines take longer."""
   first = True
   while raw := file.read(_BLOCK_BYTES):
     if first:
@@ -374,7 +387,7 @@ def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
 
 
 def _decoded(raw: bytes) -> list[str | Bad]:
-  """Returns the text of whole lines."""
+  """Returns the text of whole lines; a `Bad` for a line that is not UTF-8."""
   try:
     text_lines: list[str | Bad] = list(raw.decode().split("\n"))
   except UnicodeDecodeError:
@@ -398,7 +411,7 @@ def _one_decoded(raw: bytes) -> str | Bad:
 
 
 def _utf16_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
-  # What cannot be decoded becomes U+FFFD: half a character, or a cut file.
+  # Undecodable bytes become U+FFFD: half a character, or a truncated file.
   text = io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n")
   try:
     while line := text.readline(MAX_ROW_BYTES + len("\r\n")):

@@ -1,4 +1,4 @@
-"""Documents out of plain text, JSON lines and tables."""
+"""Reads documents from plain text, JSON lines, tables and archives."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -27,12 +27,12 @@ class Options(options.Group):
 
 
 def items(path: str, settings: Options) -> Iterator[Lines]:
-  """Yields the documents of a file as their lines.
+  """Yields each document of a file as a tuple of its lines.
 
   Args:
-    path: .jsonl, .csv, .tsv, anything else being plain text; compressed too,
-      or an archive of text files.
-    settings: how documents are parted.
+    path: .jsonl, .csv or .tsv; an archive of text files; any other name is
+      plain text. All may be compressed.
+    settings: how documents are separated.
 
   Raises:
     options.InputError: when the file is not what its name says, with the line.
@@ -45,7 +45,7 @@ def items(path: str, settings: Options) -> Iterator[Lines]:
 
 
 def parted(lines: Iterable[str], by: str) -> Iterator[Lines]:
-  """Yields the documents of plain text; `by` is --documents."""
+  """Yields the documents of plain text; `by` is the value of --documents."""
   if by == "blank_line":
     yield from documents.split(lines)
   elif by == "line":

@@ -1,4 +1,4 @@
-"""Text to pieces and back: SentencePiece, and WordPiece from elsewhere.
+"""Encodes text as pieces and decodes it: SentencePiece, and foreign WordPiece.
 
 A model that tokenizer_training made carries its normalisation inside the file,
 so every caller and every export has it.
@@ -21,7 +21,7 @@ from data_prep import alignment, json_files, options, storage, wordpiece
 
 MODEL_NAME = "tokenizer.model"
 
-# The names under which models from elsewhere hold them come second.
+# The names of the special pieces in foreign models come second.
 SPECIAL_NAMES = {
   "pad": ("<pad>", "[PAD]"),
   "unk": ("<unk>", "[UNK]"),
@@ -29,36 +29,33 @@ SPECIAL_NAMES = {
   "sep": ("[SEP]",),
   "mask": ("[MASK]",),
 }
-# Scores are multiples of 1/1024. Sums of a few thousand are then exact in
-# float32, and SentencePiece cuts ууууу as those do who add in float64 (Hugging
-# Face) or in another order (tensorflow-text): otherwise the rounding of sums
-# decides between equal divisions.
+# Scores are multiples of 1/1024, so that sums of a few thousand of them are
+# exact in float32. Otherwise rounding would choose between segmentations of one
+# score: SentencePiece would split ууууу differently from libraries that add in
+# float64 (Hugging Face) or in another order (tensorflow-text).
 SCORE_STEPS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What happens to a text before the model file sees it.
+  """How a text is prepared before the model file reads it.
 
-  A model that tokenizer_training made needs none of it. Models from elsewhere
-  give the numbers they were trained for under the settings of their training
-  alone; they stand among the parameters of a model directory's manifest.
+  A model that tokenizer_training made needs no preparation. A foreign model
+  gives the ids that it was trained with only under the settings of its
+  training; they are among the parameters of a model directory's manifest.
 
   Attributes:
-    do_lower_case: lower-case.
+    do_lower_case: lower-case the text.
     strip_accents: SentencePiece: decompose (NFKD) and drop combining marks,
       as google-research/albert's preprocess_text does, so that й becomes и;
       WordPiece: NFD and its marks, as google-research/bert's BasicTokenizer.
-    replace_quotes: two backticks or apostrophes are a quotation mark, as in
-      transformers' AlbertTokenizer.
-    split_digit_commas: SentencePiece: a piece that ends in a digit and a comma
-      (`▁22,`) is divided anew, without the comma, which follows by itself, as
-      in google-research/albert's encode_pieces.
-    longest_word: WordPiece: characters of a word, above which it is unknown;
-      google-research/bert's limit is 200, transformers' 100.
-
-  Raises:
-    options.InputError: for a longest word without a letter.
+    replace_quotes: replace two backticks or apostrophes by a quotation mark,
+      as transformers' AlbertTokenizer does.
+    split_digit_commas: SentencePiece: encode a piece that ends in a digit and a
+      comma (`▁22,`) again without the comma, which becomes a piece of its own,
+      as google-research/albert's encode_pieces does.
+    longest_word: WordPiece: largest number of characters of a word; a longer
+      word is unknown. google-research/bert's limit is 200, transformers' 100.
   """
 
   do_lower_case: bool = False
@@ -76,16 +73,16 @@ class Settings:
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Settings":
-    """Takes them from a manifest's parameters; what is not there is usual."""
+    """Returns the settings in a manifest's parameters, or their defaults."""
     kept = json_files.known(cls, parameters)
     return json_files.made(cls, kept, "the parameters of a manifest")
 
   def parameters(self) -> dict[str, bool | int]:
-    """Returns what a manifest says of them: the case, and what is unusual."""
+    """Returns what a manifest holds: do_lower_case, and all unusual values."""
     return {"do_lower_case": self.do_lower_case} | self._unusual()
 
   def described(self) -> str:
-    """Names what is unusual, `do-lower-case, longest-word 100`; or ""."""
+    """Returns the unusual values: `do-lower-case, longest-word 100`; or ""."""
     return ", ".join(
       name.replace("_", "-") + (f" {value}" if value is not True else "")
       for name, value in self._unusual().items()
@@ -97,13 +94,13 @@ class Settings:
     return {n: v for n, v in values.items() if v != usual[n]}
 
   def apply(self, text: str) -> str:
-    """Returns what a SentencePiece model is to see."""
+    """Returns a text as a SentencePiece model should read it."""
     if self.replace_quotes:
       text = _QUOTES.sub('"', text)
     return self.folded(text)
 
   def folded(self, text: str) -> str:
-    """Returns the text without marks and in lower case, where these are set."""
+    """Returns a text without marks and in lower case, where these are set."""
     if self.strip_accents:
       text = without_marks(text)
     return text.lower() if self.do_lower_case else text
@@ -113,13 +110,13 @@ _QUOTES = re.compile("``|''")
 
 
 def without_marks(text: str) -> str:
-  """Decomposes (NFKD), and drops combining marks, in whatever order they come."""
+  """Decomposes a text (NFKD), and drops its combining marks."""
   decomposed = unicodedata.normalize("NFKD", text)
   return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 
 def combining_marks() -> str:
-  """Returns the marks that `strip_accents` drops, as ranges for [] of a regex."""
+  """Returns the marks that `strip_accents` drops, as ranges for a regex's []."""
   return ranges(filter(unicodedata.combining, every_letter()))
 
 
@@ -130,7 +127,7 @@ def every_letter() -> Iterator[str]:
 
 
 def ranges(letters: Iterable[str]) -> str:
-  """Returns characters for [] of a regex."""
+  """Returns characters as ranges for [] of a regex."""
   bounds: list[list[int]] = []  # first and last of each range
   for point in map(ord, sorted(letters)):
     if bounds and bounds[-1][1] == point - 1:
@@ -141,7 +138,7 @@ def ranges(letters: Iterable[str]) -> str:
 
 
 class _Model(Protocol):
-  """A vocabulary and how text falls into it; see wordpiece.Vocabulary."""
+  """The methods that Tokenizer needs of a model; see wordpiece.Vocabulary."""
 
   pieces: list[str]
 
@@ -160,7 +157,7 @@ class _Model(Protocol):
 
 
 class Tokenizer:
-  """A model file and what pretraining must know of its pieces.
+  """Encodes texts with a model file, and tells the properties of its pieces.
 
     tokenizer = Tokenizer("tokenizer.model")
     tokenizer.encode(["сайн байна уу"])  # [array([812, 95, 240])]
@@ -171,15 +168,16 @@ class Tokenizer:
       longest_word: see Settings.
 
   Attributes:
-    settings: the same.
-    vocab_size: pieces.
+    settings: the same as Settings.
+    vocab_size: number of pieces.
     pad_id, unk_id, cls_id, sep_id, mask_id: looked up by name.
-    special: bool[vocab_size], pieces that text cannot produce, and unknown.
+    special: bool[vocab_size], the pieces that text cannot produce, and the
+      unknown piece.
     word_starts: bool[vocab_size], whether a piece begins a word wherever it
-      stands; one that the user defined stands for itself. See `begins_words`.
+      stands, as user-defined pieces do. See `begins_words`.
 
   Raises:
-    options.InputError: when it is no such model, or lacks a special piece.
+    options.InputError: when the file is no such model or lacks a special piece.
   """
 
   def __init__(
@@ -224,7 +222,7 @@ class Tokenizer:
 
   @classmethod
   def with_settings(cls, model_file: str, settings: Settings) -> "Tokenizer":
-    """Makes one with the settings of a manifest."""
+    """Makes a tokenizer with the settings of a manifest."""
     return cls(model_file, **dataclasses.asdict(settings))
 
   def _special_id(self, names: Sequence[str], model_file: str) -> int:
@@ -240,7 +238,7 @@ class Tokenizer:
   def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
     """Returns the piece ids of each text, int32, without special pieces."""
     encoded = self._model.encode(texts)
-    # One array and views of it: an array a text takes twice the time.
+    # One array and views of it: an array for each text takes twice the time.
     ends = list(itertools.accumulate(map(len, encoded)))
     every = itertools.chain.from_iterable(encoded)
     flat = np.fromiter(every, np.int32, ends[-1] if ends else 0)
@@ -249,25 +247,25 @@ class Tokenizer:
     ]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
-    """Returns the stretch of each text that each of its pieces stands for.
+    """Returns, for each piece of each text, the stretch of the text behind it.
 
     The stretches of a text make up the whole text as it was given, if it has
     pieces at all. White space belongs to the piece of the word behind it (of
     the word before it, where a SentencePiece model marks the ends of words).
-    Characters that no piece stands for belong to the piece before them, and
-    those at the beginning of a text to its first piece. A character that
-    several pieces spell, such as an emoji in bytes or … as `...`, belongs to
-    the last of them; the stretches of the others are empty.
+    Characters without a piece belong to the piece before them, and those at the
+    beginning of a text to its first piece. A character that several pieces
+    spell, such as an emoji in bytes or … as `...`, belongs to the last of these
+    pieces; the stretches of the earlier ones are empty.
     """
     return self._model.segment(texts)
 
   def begins_words(self, ids: np.ndarray) -> np.ndarray:
     """Returns which pieces begin a word, bool of the shape of `ids`.
 
-    Most models mark the piece that begins a word (`▁сайн`), those trained with
-    treat_whitespace_as_suffix the piece that ends a word (`сайн▁`): there the
-    piece behind it begins the next word. The first piece is not said to begin
-    a word unless it does so wherever it stands.
+    Most models mark the piece that begins a word (`▁сайн`). Those trained with
+    treat_whitespace_as_suffix mark the piece that ends a word (`сайн▁`): there
+    the piece behind it begins the next word. The first piece counts as the
+    beginning of a word only if it is one wherever it stands.
 
     Args:
       ids: int [..., length].
@@ -277,7 +275,7 @@ class Tokenizer:
     return starts
 
   def is_blank(self, letter: str) -> bool:
-    """Says whether no piece has a letter for a character of a text.
+    """Returns whether no piece spells a character of a text.
 
     True for invisible characters, and for those that the tokenizer drops or
     takes for white space, such as ´ where `strip_accents` is set.
@@ -289,19 +287,24 @@ class Tokenizer:
     return self._blank[letter]
 
   def inside(self, text: str, begins: bool) -> list[int]:
-    """Returns the ids of a stretch of a word, which begins a word or not."""
+    """Returns the ids of a part of a word.
+
+    Args:
+      text: the part of the word.
+      begins: whether the part is at the beginning of the word.
+    """
     return self._model.inside(text, begins)
 
   def letters(self, number: int) -> str:
-    """Returns the letters of a piece, without what marks its place."""
+    """Returns the letters of a piece, without the mark of its place."""
     return self._model.letters(number)
 
   def begins(self, number: int) -> bool:
-    """Says whether a piece is marked as the beginning of a word."""
+    """Returns whether a piece is marked as the beginning of a word."""
     return self._model.begins(number)
 
   def mark(self, number: int) -> str:
-    """Returns what marks the place of a piece in its word: "▁", "##" or ""."""
+    """Returns the mark of a piece's place in its word: "▁", "##" or ""."""
     return self._model.mark(number)
 
   @property
@@ -311,7 +314,7 @@ class Tokenizer:
 
   @property
   def divided(self) -> Mapping[int, Sequence[int]]:
-    """What stands for the pieces that `split_digit_commas` divides."""
+    """Id of a piece that `split_digit_commas` divides → ids of its parts."""
     return getattr(self._model, "divided", {})
 
   def decode(self, ids: Sequence[int]) -> str:
@@ -323,9 +326,9 @@ class Tokenizer:
     return [self._pieces[int(i)] for i in ids]
 
   def characters(self) -> np.ndarray:
-    """Returns how many characters each piece stands for, float32 [vocab_size].
+    """Returns how many characters each piece spells, float32 [vocab_size].
 
-    Spaces are none; of the bytes that spell a character one counts.
+    Spaces do not count. Of the bytes that spell a character, one counts.
     """
     return np.array(
       [
@@ -338,7 +341,7 @@ class Tokenizer:
     )
 
   def unreachable(self) -> list[str]:
-    """Returns the pieces that no normalised text can contain."""
+    """Returns the pieces that no normalised text can produce."""
     return [
       piece
       for i, piece in enumerate(self._pieces)
@@ -347,11 +350,11 @@ class Tokenizer:
 
 
 class _SentencePiece:
-  """SentencePiece's model behind the settings; methods as wordpiece's.
+  """A SentencePiece model with settings; its methods are those of _Model.
 
   Args:
     model_file: its path.
-    settings: what happens before it.
+    settings: how a text is prepared for it.
   """
 
   def __init__(self, model_file: str, settings: Settings):
@@ -384,13 +387,13 @@ class _SentencePiece:
   def sums_exactly(self) -> bool:
     spec = self._proto.trainer_spec
     return spec.model_type != spec.UNIGRAM or all(
-      # What the user defined counts tenths, whatever its score.
+      # User-defined pieces are scored in tenths, whatever their score says.
       piece.score * SCORE_STEPS % 1 == 0 and piece.type != _PIECE.USER_DEFINED
       for piece in self._proto.pieces
     )
 
   def _without_commas(self) -> dict[int, "_Parts"]:
-    """Returns what stands for each piece that ends in a digit and a comma."""
+    """Returns id → parts of each piece that ends in a digit and a comma."""
     replacements: dict[int, _Parts] = {}
     for number, piece in enumerate(self.pieces):
       if ends_in_digit_and_comma(piece):
@@ -431,9 +434,10 @@ class _SentencePiece:
     return traced if self._plain else traced.each(self._fold)
 
   def _surfaces(self, text: str, pieces: Sequence[Any]) -> list[str]:
-    """Returns stretches of a prepared text, which make up the whole text.
+    """Returns the stretch of each piece; together they are the prepared text.
 
-    SentencePiece leaves out what it drops at the ends of a text.
+    SentencePiece itself gives no stretch for characters that it drops at the
+    ends of a text.
     """
     surfaces = [piece.surface for piece in pieces]
     size = sum(map(len, surfaces))
@@ -450,7 +454,7 @@ class _SentencePiece:
     ]
 
   def _divided_surface(self, number: int, surface: str) -> list[str]:
-    """Returns what each part of a piece stands for, if the piece is divided."""
+    """Returns the stretches of a piece's parts; one if it has no parts."""
     if number not in self._commas:
       return [surface]
     text, starts = self._processor.normalize(surface, with_offsets=True)
@@ -472,7 +476,7 @@ class _SentencePiece:
 
   @functools.cached_property
   def _inner(self) -> sentencepiece.SentencePieceProcessor:
-    """The model without the space that it puts in front of a text."""
+    """The model without the space that it adds in front of a text."""
     proto = sentencepiece_model_pb2.ModelProto()
     proto.CopyFrom(self._proto)
     proto.normalizer_spec.add_dummy_prefix = False
@@ -519,7 +523,7 @@ class _SentencePiece:
 
 
 class _Parts(NamedTuple):
-  """What stands for a piece that `split_digit_commas` divides.
+  """The parts of a piece that `split_digit_commas` divides.
 
   Attributes:
     ids: of the parts.
@@ -534,12 +538,12 @@ _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 
 
 def is_wordpiece(path: str) -> bool:
-  """Says whether a file is WordPiece's vocabulary, by its name."""
+  """Returns whether a file is WordPiece's vocabulary, judged by its name."""
   return path.endswith(".txt")
 
 
 def ends_in_digit_and_comma(piece: str) -> bool:
-  """Says whether `split_digit_commas` divides a piece."""
+  """Returns whether `split_digit_commas` divides a piece."""
   return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 
@@ -558,11 +562,11 @@ def _characters(letters: str) -> int:
 
 
 def starts_word(piece: str) -> bool:
-  """Says whether a word begins with this piece.
+  """Returns whether a word begins with this piece.
 
-  "▁" marks the space before a word; a piece without a letter, mark or digit
-  is punctuation, and stands for itself. google-research/albert takes every
-  non-ASCII piece for a word start, so that Cyrillic words come apart.
+  "▁" marks the space before a word. A piece without a letter, mark or digit is
+  punctuation, which is a word of its own. google-research/albert takes every
+  non-ASCII piece for the beginning of a word, which breaks Cyrillic words up.
   """
   return piece.startswith("▁") or not any(
     unicodedata.category(letter)[0] in "LMN" for letter in piece

@@ -1,4 +1,4 @@
-"""What a tokenizer does to text: its figures, and a table of several."""
+"""Measures tokenizers on text, and shows the figures of several in a table."""
 
 import itertools
 import operator
@@ -11,13 +11,13 @@ from data_prep import morphemes, tokenization
 
 _LISTED = 10  # how many of the longest and rarest pieces a report names
 # Gowda and May, "Finding the Optimal Vocabulary Size for Neural Machine
-# Translation" (2020): 95 % of the pieces should be seen as often.
+# Translation" (2020): 95 % of the pieces should occur at least this often.
 _SELDOM = 100
 # What an embedding costs: ALBERT's factor (google-research's embedding_size),
 # and BERT-base's hidden_size, which has no factor.
 _WIDTHS = {"albert_128": 128, "bert_768": 768}
 
-# What the table calls a figure, the figure, its form.
+# (name of a figure in the table, its key in the report, its format).
 _ROWS = (
   ("pieces", "vocab_size", ",d"),
   ("pieces per word", "pieces_per_word", ".3f"),
@@ -91,14 +91,14 @@ def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
 def _extremes(
   tokenizer: tokenization.Tokenizer, uses: np.ndarray
 ) -> dict[str, Any]:
-  """Returns the longest pieces, and the rarest with how often they are used.
+  """Returns the longest pieces, and the rarest pieces with their counts.
 
   Args:
     tokenizer: whose pieces.
-    uses: int[vocab_size].
+    uses: int[vocab_size], how often each piece is used.
   """
   ordinary = np.nonzero(~tokenizer.special)[0].tolist()
-  # Sorted by the piece too, so that equals have one order.
+  # Sorted by the piece too, so that ties have a fixed order.
   names = dict(zip(ordinary, tokenizer.pieces(ordinary), strict=True))
   longest = sorted(names.values(), key=lambda p: (-len(p), p))[:_LISTED]
   rarest = sorted(names, key=lambda i: (uses[i], names[i]))[:_LISTED]
@@ -109,7 +109,7 @@ def _extremes(
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-  """Returns report.json for people: a table with a column for each size."""
+  """Returns report.json as a table, with a column for each vocabulary size."""
   columns = [report, *report.get("compared", [])]
   columns.sort(key=operator.itemgetter("vocab_size"))
   longest = ", ".join(report["longest_pieces"])
@@ -118,7 +118,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _table(columns: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Returns the lines of a table: a figure a row, a tokenizer a column."""
+  """Returns the lines of a table: a row for a figure, a column a tokenizer."""
   cells = [
     (name, [format(value, form) for value in values])
     for name, key, form in _ROWS
@@ -133,7 +133,7 @@ def _table(columns: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _figure(report: Mapping[str, Any], key: str) -> Any:
-  """Returns what lies under "a.b", or None."""
+  """Returns the value under a key such as "a.b", or None."""
   value: Any = report
   for part in key.split("."):
     value = value.get(part) if value else None

@@ -1,7 +1,7 @@
-"""Training a SentencePiece model: on a sample, with the normalisation inside.
+"""Trains a SentencePiece model, which holds the normalisation of its text.
 
-Letters are composed (decomposed й becomes й, and stays), white space is
-unified, and an uncased model lower-cases. So no caller can forget it.
+The model composes letters (decomposed й becomes й, and stays), unifies white
+space and, if it is uncased, lower-cases. So no caller can forget normalisation.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from data_prep import (
   whole_folders,
 )
 
-# SentencePiece leaves out longer ones, silently.
+# SentencePiece silently leaves out longer sentences.
 _LONGEST_SENTENCE_BYTES = 1 << 16
 
 _VOCABULARY_NAME, _REPORT_NAME = "tokenizer.vocab", "report.json"
@@ -122,11 +122,15 @@ class Options(options.Group):
       )
 
   def symbols(self) -> list[str]:
-    """The user-defined pieces."""
+    """Returns the user-defined pieces."""
     return [s for s in self.user_defined_symbols.split(",") if s]
 
   def vocab_sizes(self) -> list[int]:
-    """Returns the size to write and those to compare it with, ascending."""
+    """Returns --vocab_size and the sizes to compare with it, ascending.
+
+    Raises:
+      options.InputError: for a size to compare that is invalid.
+    """
     texts = filter(None, map(str.strip, self.compare_vocab_sizes.split(",")))
     try:
       compared = [
@@ -143,17 +147,17 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """Sentences of a corpus, drawn evenly; iterated again, the same ones again.
+  """Sentences drawn evenly from a corpus; each iteration yields the same ones.
 
-  Nothing is held: the draw is Knuth's Algorithm S (The Art of Computer
-  Programming, volume 2, 3.4.2), which needs the number of sentences first.
-  SentencePiece's own sampling has a fixed seed.
+  No sentence is kept in memory: the draw is Knuth's Algorithm S (The Art of
+  Computer Programming, volume 2, 3.4.2), which needs the number of sentences
+  first. SentencePiece's own sampling has a fixed seed.
 
   Attributes:
     files: the corpus.
-    size: sentences to draw.
-    available: sentences to draw from, all but too long ones.
-    seed: other seeds, other sentences.
+    size: number of sentences to draw.
+    available: number of sentences to draw from, all but too long ones.
+    seed: of the draw.
   """
 
   files: Sequence[str]
@@ -182,10 +186,10 @@ def _is_short_enough(sentence: str) -> bool:
 
 
 def sample(settings: Options) -> Sample:
-  """Counts the corpus's sentences and returns what to train on.
+  """Counts the sentences of the corpus; returns the sample to train on.
 
   Raises:
-    options.InputError: where there are none.
+    options.InputError: where no sentence is short enough.
   """
   files = storage.matching(settings.input_file)
   short = [0, 0]
@@ -213,14 +217,14 @@ def sample(settings: Options) -> Sample:
 def train(settings: Options) -> dict[str, Any]:
   """Trains a model; writes it, its vocabulary, report and manifest.
 
-  Other sizes to compare are trained on the same sample, and only reported.
+  The models of other sizes are trained on the same sample, and only reported.
 
   Returns:
     The figures of report.json.
 
   Raises:
-    options.InputError: for an empty corpus, or more pieces than it can give, and
-      when another program writes into the output folder.
+    options.InputError: for an empty corpus, or more pieces than it can give,
+      and when another program writes into the output folder.
   """
   with ownership.owning(settings.output_dir):
     return _train(settings)
@@ -231,7 +235,7 @@ def _train(settings: Options) -> dict[str, Any]:
   gold = morphemes.read(gold_file) if gold_file else None
   drawn = sample(settings)
   models, by_size = {}, {}
-  # The largest first, since it is the one that the corpus may not fill.
+  # The largest first: the corpus may be too small for it.
   for size in reversed(settings.vocab_sizes()):
     logging.info("training %d pieces", size)
     models[size] = _trained(drawn, settings, size)
@@ -291,7 +295,7 @@ def _write(
 def _trained(drawn: Sample, settings: Options, size: int) -> bytes:
   """Returns a model of `size` pieces, without paths of this machine in it.
 
-  One thread, since the sums of several would depend on their order.
+  It trains in one thread: with several, sums would depend on their order.
   """
   model = io.BytesIO()
   with tempfile.TemporaryDirectory() as folder:
@@ -333,7 +337,7 @@ def _trained(drawn: Sample, settings: Options, size: int) -> bytes:
 def _explained(
   error: RuntimeError, settings: Options, size: int
 ) -> options.InputError:
-  """Says in the user's terms why SentencePiece would not train."""
+  """Returns an InputError that explains, by flags, why the training failed."""
   chosen = size == settings.vocab_size
   flag = "--vocab_size" if chosen else "--compare_vocab_sizes"
   most = re.search(r"<= (\d+)", str(error))
@@ -358,11 +362,11 @@ def _explained(
 
 
 def normalization_rules(do_lower_case: bool) -> list[str]:
-  """Returns SentencePiece's rule table: "source<TAB>target" as hex, by line.
+  """Returns the lines of SentencePiece's rules: "source<TAB>target" in hex.
 
-  Canonical composition of what is written in Latin, Greek and Cyrillic
-  letters, white space to one kind, invisible characters away and, on demand,
-  lower case. Compatibility forms (ﬁ, ², №) stay as they are.
+  The rules compose Latin, Greek and Cyrillic letters (NFC), turn white space
+  into spaces, remove invisible characters and, on demand, lower-case.
+  Compatibility forms (ﬁ, ², №) stay as they are.
   """
   rules: dict[str, str] = {}
   for code in (*range(0x80), *range(0xA0, 0x530), *range(0x1E00, 0x2000)):

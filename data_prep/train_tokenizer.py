@@ -15,7 +15,7 @@ from data_prep import (
 
 
 def main(settings: tokenizer_training.Options) -> None:
-  """Trains and says what came of it."""
+  """Trains the tokenizer and logs its report."""
   figures = tokenizer_training.train(settings)
   for line in tokenizer_report.lines(figures):
     logging.info("%s", line)

@@ -1,7 +1,7 @@
-"""Files over http(s), taken up again where a connection broke.
+"""Downloads files over http(s), and resumes where a connection broke.
 
-What helps to be tried again (429, 5xx, a cut connection) is, with back-off;
-what does not ends in one clear line.
+Errors that may pass (429, 5xx, a cut connection) are retried with back-off. Any
+other error ends in an InputError of one line.
 """
 
 import json
@@ -16,32 +16,32 @@ from absl import logging
 from data_prep import json_files, options, storage
 
 _TIMEOUT = (30, 60)  # seconds to connect, and between two bytes
-_CHUNK = 1 << 16  # what a cut connection loses at most
-_MOST_TRIES = 5  # without a byte of progress between them
+_CHUNK = 1 << 16  # bytes that a cut connection loses at most
+_MOST_TRIES = 5  # in a row, without a byte of progress
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class _Busy(requests.RequestException):
-  """An answer after which it helps to wait."""
+  """Raised for an answer that may change after a while."""
 
 
 def opened(url: str, headers: dict[str, str], advice: str) -> requests.Response:
-  """Opens a URL.
+  """Opens a URL; returns the response.
 
   Args:
     url: of a file.
     headers: of the request.
-    advice: what to do where there is no such file.
+    advice: what the user should do where there is no such file.
 
   Raises:
-    options.InputError: for what the server refuses for good.
-    requests.RequestException: for what may be tried again.
+    options.InputError: for an error that no retry mends.
+    requests.RequestException: for an error after which a retry may help.
   """
   # Sizes and ranges are of the file, not of a compressed answer.
   headers = {"Accept-Encoding": "identity", **headers}
   response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
   if url.startswith("https://"):
-    require_safe(response.url)  # it may have led elsewhere
+    require_safe(response.url)  # a redirect may have led to another URL
   status = response.status_code
   if status in (200, 206, 304, 416):
     return response
@@ -59,10 +59,12 @@ def opened(url: str, headers: dict[str, str], advice: str) -> requests.Response:
 
 
 def require_safe(url: str) -> None:
-  """Refuses plain http, which anybody on the way may change, but on loopback.
+  """Raises InputError for plain http, which can be tampered with on its way.
+
+  Loopback is allowed.
 
   Raises:
-    options.InputError: for it.
+    options.InputError: for http to another machine.
   """
   parts = parse.urlsplit(url)
   if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
@@ -72,7 +74,11 @@ def require_safe(url: str) -> None:
 
 
 def small(url: str, most: int, advice: str, tries: int = _MOST_TRIES) -> bytes:
-  """Returns the content of a file of at most `most` bytes."""
+  """Downloads a file of at most `most` bytes; returns its content.
+
+  Raises:
+    options.InputError: for a larger file, and when the download fails.
+  """
   for left in reversed(range(tries)):
     try:
       with opened(url, {}, advice) as response:
@@ -108,18 +114,18 @@ def _wait(url: str, error: Exception, tries: int) -> None:
 
 
 class Part:
-  """A download that goes on where it stopped.
+  """A download that can be resumed where it stopped.
 
-  What tells the server's versions apart, its ETag, is kept beside it, so that
-  two halves of different files are never joined.
+  The ETag of the server's version is kept beside the unfinished file, so that
+  halves of two different versions are never joined.
 
   Args:
     path: of the unfinished file.
-    url: of the whole one.
-    advice: what to do where there is none.
+    url: of the whole file.
+    advice: what the user should do where there is no such file.
 
   Attributes:
-    path: the same.
+    path: of the unfinished file.
     tag: of the version that was fetched; "" where the server names none.
   """
 
@@ -129,16 +135,16 @@ class Part:
     self._note = f"{path}.json"
 
   def complete(self, known_tag: str = "") -> bool:
-    """Fetches what is missing; a cut connection is taken up again.
+    """Downloads the missing rest; a cut connection is resumed.
 
     Args:
       known_tag: of a version that need not be fetched again.
 
     Returns:
-      False where the server still has that version.
+      False where the server still has the known version, else True.
 
     Raises:
-      options.InputError: when it cannot be had.
+      options.InputError: when the download fails.
     """
     tries = 0
     while True:
@@ -163,7 +169,7 @@ class Part:
     )
 
   def discard(self) -> None:
-    """Removes what is left of it."""
+    """Removes the unfinished file and its ETag."""
     for path in (self.path, self._note):
       if os.path.exists(path):
         os.unlink(path)
@@ -172,10 +178,11 @@ class Part:
     return os.path.getsize(self.path) if os.path.exists(self.path) else 0
 
   def _more(self, known_tag: str) -> bool | None:
-    """Takes one connection as far as it goes.
+    """Downloads as much as one connection delivers.
 
     Returns:
-      Whether there was something to fetch; None where it was cut.
+      True: the file is complete; False: the server still has the known version;
+      None: the connection was cut.
     """
     have, headers = self._size(), {}
     noted = json_files.read_note(self._note, str) if have else None
@@ -191,7 +198,7 @@ class Part:
       if response.status_code == 304 or (known_tag and tag == known_tag):
         self.tag = known_tag
         return False
-      if response.status_code == 200:  # another file now, or no ranges there
+      if response.status_code == 200:  # a new version, or ranges are unknown
         have = 0
       self._remember(tag)
       total = have + int(response.headers.get("Content-Length", 0))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes the README's pictures of the page and of its attention view.
+# Takes the pages' pictures of the server's page and of its attention view.
 #
 #   scripts/screenshots.sh [MODEL [FOLDER]]
 #

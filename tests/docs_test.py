@@ -1,5 +1,6 @@
 """What the documentation tells a reader to type is what CI runs."""
 
+import ast
 import dataclasses
 import json
 import pathlib
@@ -38,22 +39,33 @@ from data_prep import (
 from tests import running, serving
 
 TWEET_PAGE = "docs/tweet_page.md"
-PAGES = [
-  "README.md",
-  "README.mn.md",
-  "docs/beam.md",
-  "docs/export.md",
-  "docs/migration.md",
-  "docs/tpu.md",
-  TWEET_PAGE,
-]
+CLASSIFICATION = "docs/classification.md"
+# Pages of what was: their commands and flags are those of their day.
+OF_THE_PAST = {"CHANGELOG.md", "docs/log.md"}
+PAGES = sorted(
+  {
+    path.relative_to(running.ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md")
+    for path in running.ROOT.glob(pattern)
+  }
+  - OF_THE_PAST
+)
 # Page → the test that takes its commands from it and runs them.
 WHOLE = {"docs/migration.md": "tests/migration_test.py"}
+# Pages of which the tests below run all commands.
+HERE = {TWEET_PAGE, CLASSIFICATION}
+# A file of tests, and some tests of a file.
+PYTEST = re.compile(
+  r"\.venv/bin/python -m pytest (tests/\w+_test\.py)(?: -k (\w+))?"
+)
 
 # Command → where CI runs it.
 RUN_BY = {
   "./scripts/quickstart.sh": "tests/quickstart_test.py",
   "./scripts/test.sh": ".ci/run",
+  "./scripts/test.sh --slow": ".ci/run",
+  "./scripts/setup.sh": "scripts/quickstart.sh",
+  "./scripts/setup.sh --dev": "scripts/test.sh",
   "./scripts/setup.sh --beam": "tests/beam_runner_test.py",
   "./scripts/setup.sh --interop": "tests/interop_test.py",
   **{
@@ -65,14 +77,14 @@ RUN_BY = {
   },  # all of the page, whatever they are
   "./scripts/tpu_vm.sh delete": "tests/tpu_scripts_test.py",
 }
-# Flags of absl, of our scripts, of TensorBoard, Beam, pip, gcloud; those of
+# Flags of absl, of our scripts, of doctor, of TensorBoard, Beam, pip, gcloud; those of
 # gcloud and tpu_vm.sh are looked at in tests/tpu_scripts_test.py.
 ELSEWHERE = set(
   "help slow flagfile logdir beam direct_num_workers direct_running_mode no require "
   "project region temp_location sdk_location sdk_container_image flink_master "
   "environment_type environment_config tpu name type zone spot preemptible "
   "queued delete_when_done flagfile worker command format location uniform "
-  "member role recursive dry data urlencode interop".split()
+  "member role recursive dry data urlencode interop dev v full".split()
 )
 OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [
@@ -104,22 +116,37 @@ OPTIONS: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
+def _commands(page: str) -> list[str]:
+  """Returns the lines of a page that a reader is told to type."""
   text = (running.ROOT / page).read_text("utf-8")
   blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-  commands = [line for block in blocks for line in block.splitlines() if line]
-  assert commands
+  return [line for block in blocks for line in block.splitlines() if line]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
   if page in WHOLE:
     where = (running.ROOT / WHOLE[page]).read_text("utf-8")
     assert page in where and "in COMMANDS" in where
     return
-  for command in commands:
-    if page == TWEET_PAGE:
-      continue  # below, all of them
+  for command in _commands(page):
+    if page in HERE:
+      continue
+    if match := PYTEST.fullmatch(command):
+      tests = (running.ROOT / match[1]).read_text("utf-8")
+      assert re.search(rf"^def test_\w*{match[2] or ''}", tests, re.MULTILINE)
+      continue
     assert command in RUN_BY, f"{command}: run it in a test, name that here"
     where = (running.ROOT / RUN_BY[command]).read_text("utf-8")
     assert pathlib.PurePath(command.split()[0]).name in where
+
+
+def test_the_pages_that_are_there_to_be_typed_have_commands() -> None:
+  pages = {
+    "CONTRIBUTING.md", "README.md", "README.mn.md", "docs/beam.md",
+    "docs/export.md", *WHOLE, *HERE,
+  }  # fmt: skip
+  assert {page for page in PAGES if _commands(page)} >= pages
 
 
 @pytest.mark.parametrize("program", OPTIONS)
@@ -160,9 +187,7 @@ def test_every_command_of_the_tweet_page_does_what_the_page_says(
 ) -> None:
   if not shutil.which("curl"):
     pytest.skip("needs curl: apt-get install curl")
-  text = (running.ROOT / TWEET_PAGE).read_text("utf-8")
-  blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-  commands = [line for block in blocks for line in block.splitlines()]
+  commands = _commands(TWEET_PAGE)
   (serve,) = (c for c in commands if "bert_tweet.serve" in c)
   model = serve.split("--model_dir=")[1].split()[0]
 
@@ -192,6 +217,43 @@ def test_every_command_of_the_tweet_page_does_what_the_page_says(
   lines = (tmp_path / "predictions.jsonl").read_text("utf-8").splitlines()
   assert len(lines) == 99
   assert {path.suffix for path in tmp_path.iterdir()} == {"", ".jsonl", ".html"}
+
+
+@pytest.mark.slow
+def test_the_commands_of_your_own_rows_work_one_after_the_other(
+  topics: str, tmp_path: pathlib.Path
+) -> None:
+  """With a small model, one epoch, and the predictions of all rows."""
+  for command in _commands(CLASSIFICATION):
+    for there, here in (
+      ("python ", f"{sys.executable} "),
+      ("runs/quickstart/pretraining/model", topics),
+      ("runs/mine", f"{tmp_path}/mine"),
+      ("--num_train_epochs=10", "--num_train_epochs=1"),
+    ):
+      command = command.replace(there, here)
+    done = subprocess.run(
+      ["bash", "-c", command], cwd=running.ROOT, capture_output=True,
+      text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+  parts = [tmp_path / f"mine/rows/{name}.tsv" for name in ("dev", "test")]
+  assert all(60 < len(p.read_text("utf-8").splitlines()) < 80 for p in parts)
+  predicted = (tmp_path / "mine/classifier/predictions.tsv").read_text("utf-8")
+  assert len(predicted.splitlines()) == 100
+  assert (tmp_path / "mine/classifier/report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_tells_labels(
+  topics: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+  text = (running.ROOT / "README.md").read_text("utf-8")
+  (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+  exec(code.replace("runs/quickstart/classifier/model", topics), {})
+  labels, shares = capsys.readouterr().out.split("\n", 1)
+  assert set(ast.literal_eval(labels)) <= {"эрх", "үүрэг"}
+  assert len(shares.strip().splitlines()) == 2
 
 
 def test_the_readme_shows_what_the_quickstart_prints() -> None:

@@ -153,10 +153,15 @@ def is_plain_cpu() -> bool:
 def compiled(
   function: Callable[..., Any], signature: Sequence[tf.TensorSpec]
 ) -> Any:
-  """Compiles a function: one trace for all shapes on a CPU, else XLA for each.
+  """Returns a compiled function: one trace for all shapes on a CPU.
 
   On a CPU a trace takes seconds and XLA gains nothing (docs/log.md). On other
-  devices XLA compiles each static shape, of which length_buckets makes few.
+  devices XLA compiles the function for each static shape, of which
+  length_buckets makes few.
+
+  Args:
+    function: the function.
+    signature: the tensors that it takes, with any number of rows and positions.
   """
   if is_plain_cpu():
     return tf.function(function, input_signature=list(signature))
@@ -245,7 +250,7 @@ class Predictor:
 
   @classmethod
   def load(cls, folder: str) -> "Predictor":
-    """Reads the model directory of a classifier.
+    """Returns the predictor of a classifier's model directory.
 
     Raises:
       options.InputError: when the directory is damaged or of another kind.

@@ -52,7 +52,7 @@ class Step:
     self._apply = tf.function(self._applied)
 
   def _compiled(self) -> Any:
-    """Compiles the gradient function for inputs, or for pooled vectors."""
+    """Returns the compiled gradient function of inputs or of pooled vectors."""
     problem = self._problem
     targets = tf.TensorSpec([None] * problem.RANK, tf.as_dtype(problem.DTYPE))
     common = (
@@ -143,11 +143,13 @@ class Step:
     first: tf.Tensor,
     features: tf.Tensor,
   ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Does the same as `_of_inputs` from pooled vectors, for the head alone.
+    """Returns a part's share of the batch's loss, and the head's gradients.
+
+    It is `_of_inputs` for a frozen encoder.
 
     Args:
       targets, weights, total, first: as in `_of_inputs`.
-      features: float32 [rows, hidden].
+      features: float32 [rows, hidden], the pooled vectors.
     """
     seeds = self._seeds(weights, first)
     with tf.GradientTape() as tape:

@@ -34,12 +34,17 @@ class Points(NamedTuple):
 
   @classmethod
   def of(cls, texts: tf.Tensor) -> "Points":
-    """Decodes UTF-8 strings [texts]."""
+    """Returns the characters of UTF-8 strings [texts]."""
     decoded = tf.strings.unicode_decode(texts, "UTF-8")
     return cls(decoded.values, decoded.value_rowids())
 
   def strings(self, texts: tf.Tensor) -> tf.Tensor:
-    """Encodes the characters as UTF-8 strings, as many as `texts` has."""
+    """Returns the texts as UTF-8 strings, [texts].
+
+    Args:
+      texts: the strings from which the points were made; only their number
+        counts, because a text without characters has no points.
+    """
     letters = tf.RaggedTensor.from_value_rowids(
       self.values, self.rows, nrows=tf.size(texts, tf.int64)
     )
@@ -47,7 +52,8 @@ class Points(NamedTuple):
 
 
 def _sigma_sees(letter: str) -> int:
-  """Returns a letter's kind in the rule for Σ, found out with str.lower."""
+  """Returns a letter's kind in the rule for Σ, as str.lower treats the letter.
+  """
   if f"{letter}Σ".lower()[-1] == "ς":
     return _CASED
   return _IGNORED if f"A{letter}Σ".lower()[-1] == "ς" else _OTHER
@@ -100,7 +106,7 @@ def _replacement(
 
 
 def replaced(points: Points, function: Callable[[str], str]) -> Points:
-  """Replaces each character by the string that a function returns for it."""
+  """Returns the characters, each replaced by the result of `function`."""
   starts, items = _replacement(function)
   table = tf.ragged.constant(items, tf.int32, ragged_rank=1)
   replacements = tf.gather(table, run_of(points.values, starts))
@@ -111,12 +117,12 @@ def replaced(points: Points, function: Callable[[str], str]) -> Points:
 
 
 def lower(points: Points) -> Points:
-  """Lower-cases as str.lower does."""
+  """Returns the characters lower-cased, as str.lower does."""
   return replaced(_with_final_sigmas(points), str.lower)
 
 
 def _with_final_sigmas(points: Points) -> Points:
-  """Replaces Σ at the end of a word by ς: Unicode's Final_Sigma."""
+  """Returns the characters with ς for Σ at the end of a word (Final_Sigma)."""
   starts, kinds = runs(_sigma_sees)
   kind = tf.gather(np.array(kinds, np.int32), run_of(points.values, starts))
   size = tf.size(kind, tf.int64)
@@ -140,7 +146,7 @@ def _with_final_sigmas(points: Points) -> Points:
 
 
 def decomposed(points: Points) -> Points:
-  """Normalises to NFD as unicodedata.normalize does."""
+  """Returns the characters in NFD, as unicodedata.normalize gives them."""
   return _in_order(replaced(points, _decomposed))
 
 
@@ -149,7 +155,7 @@ def _decomposed(letter: str) -> str:
 
 
 def _in_order(points: Points) -> Points:
-  """Sorts combining marks by class, between characters of class 0."""
+  """Sorts neighbouring combining marks by combining class, as NFD does."""
   starts, classes = runs(unicodedata.combining)
   kind = tf.gather(np.array(classes, np.int64), run_of(points.values, starts))
   # The text is part of the key, because a text may begin with a mark.

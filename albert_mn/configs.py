@@ -101,7 +101,7 @@ class AlbertConfig:
 
   @classmethod
   def from_file(cls, path: str) -> "AlbertConfig":
-    """Reads a config from a JSON file.
+    """Returns the config in a JSON file.
 
     Raises:
       options.InputError: when the file is missing, is not JSON, or has a wrong
@@ -115,7 +115,7 @@ class AlbertConfig:
 
   @classmethod
   def from_dict(cls, values: Any, origin: str) -> "AlbertConfig":
-    """Makes a config of JSON values; errors name `origin`.
+    """Returns the config of JSON values; errors name `origin`.
 
     Raises:
       options.InputError: for a wrong key or value.

@@ -197,7 +197,7 @@ class Opened:
     )
 
   def model(self) -> Any:
-    """Makes a new Classifier, or a PretrainingModel if there are no labels."""
+    """Returns a new Classifier, or a PretrainingModel without labels."""
     if self.labels:
       return classifier.Classifier(self.config, len(self.labels), seed=0)
     return pretraining.PretrainingModel(self.config, 0)
@@ -349,7 +349,7 @@ def _step(path: str) -> int:
 
 
 def _opened(settings: Options) -> Opened:
-  """Reads checkpoint, config, tokenizer and labels.
+  """Returns the source: its weights, config, tokenizer and labels.
 
   Raises:
     options.InputError: when a part is missing or contradicts a flag.
@@ -513,7 +513,7 @@ def _named_labels(
 
 
 def read_labels(path: str) -> list[str]:
-  """Reads labels from a file: one on each line, or a JSON list.
+  """Returns the labels in a file: one on each line, or a JSON list.
 
   Raises:
     options.InputError: when the list contains anything but strings and numbers.
@@ -528,7 +528,7 @@ def read_labels(path: str) -> list[str]:
 
 
 def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
-  """Returns the parameters of the manifest, which a predictor needs."""
+  """Returns the parameters for the manifest; a predictor reads them."""
   known = _known_of(opened.source)
   if opened.source.kind is not initial_weights.Format.OURS:
     told, known = known, {"from": opened.source.kind.value}

@@ -74,7 +74,7 @@ def of_records(
   config: configs.AlbertConfig,
   workers: int = 0,
 ) -> Statistics:
-  """Counts the pieces of records, and factorises the counts.
+  """Counts the pieces of records; returns their frequencies and vectors.
 
   Args:
     record_set: the training records.
@@ -127,7 +127,7 @@ def _unmasked(features: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def of_counts(counts: cooccurrence.Counts, width: int) -> Statistics:
-  """Factorises counts into one vector for each piece.
+  """Returns frequencies and vectors of pieces, by factorising counts.
 
   Half of the dimensions come from neighbouring pieces, which reflect grammar;
   the other half from pieces of the same block, which reflect the topic.

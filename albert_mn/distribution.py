@@ -103,9 +103,10 @@ def _cluster() -> dict[str, Any]:
 
 
 def strategy(settings: Options) -> tf.distribute.Strategy:
-  """Connects to the devices, and sets the precision of the layers.
+  """Connects to the devices and returns a strategy for them.
 
-  Must be called before anything else uses a device.
+  Also sets the precision of the layers. Must be called before anything else
+  uses a device.
 
   Raises:
     options.InputError: when the devices are not there.
@@ -147,7 +148,9 @@ def _tpu_name(settings: Options) -> str:
 
 
 def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
-  """Connects to a TPU (cloud.google.com/tpu/docs/tensorflow-quickstart-tf2).
+  """Connects to a TPU; returns a strategy for it.
+
+  It follows cloud.google.com/tpu/docs/tensorflow-quickstart-tf2 .
 
   Raises:
     options.InputError: when there is no such TPU, or it has another number of

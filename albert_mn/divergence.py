@@ -145,7 +145,7 @@ class Watch(tf.Module):
 
 
 def _variable(initial: object) -> tf.Variable:
-  """Makes a variable of which each replica updates its own copy."""
+  """Returns a variable of which each replica updates its own copy."""
   return tf.Variable(
     initial,
     trainable=False,

@@ -66,7 +66,10 @@ class StatelessDropout(tf_keras.layers.Layer):
     self._seeds = seeds
 
   def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-    """Applies dropout; `training` is ignored, but tf_keras passes it."""
+    """Returns the inputs after dropout.
+
+    tf_keras passes `training`, which is ignored.
+    """
     return dropout(inputs, self._seeds, self._site, self._rate)
 
 
@@ -349,7 +352,7 @@ class AlbertEncoder(tf_keras.layers.Layer):
     words: tf.Tensor | None = None,
     with_attentions: bool = False,
   ) -> EncoderOutput:
-    """Encodes a batch.
+    """Returns the encoder's outputs for a batch.
 
     Args:
       input_ids: int32 [batch, length].
@@ -485,7 +488,7 @@ def activation(
 
 
 def joined(name: str, array: np.ndarray) -> np.ndarray:
-  """Reshapes an attention weight: heads and head width become one dimension.
+  """Returns an attention weight with heads and head width as one dimension.
 
   Args:
     name: the weight's name in the other format.

@@ -115,7 +115,7 @@ def judge(
   rows: Sequence[classifier_data.Row],
   batch_size: int,
 ) -> Judged:
-  """Predicts rows, and compares the answers with the truth."""
+  """Predicts rows; returns the judgement of the answers, and the loss."""
   parts, loss, counted = [], 0.0, 0
   step = problems.rows_at_once(len(predictor.names))
   for first in range(0, len(rows), step):

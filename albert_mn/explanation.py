@@ -243,7 +243,9 @@ class Explainer:
   def load(
     cls, path: str, spm_model_file: str = "", gelu: str = "auto"
   ) -> "Explainer":
-    """Reads a classifier, or another model that `initial_weights` can read.
+    """Returns an explainer of any model that `initial_weights` can read.
+
+    Only a classifier's explanations have an answer.
 
     Args:
       path: a model directory, a TF 1 checkpoint or a Hugging Face directory.

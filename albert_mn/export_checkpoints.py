@@ -27,7 +27,13 @@ from data_prep import manifest, options, storage, tokenization
 def weights(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes a model directory without the parts that only training needs."""
+  """Writes a model directory without the parts that only training needs.
+
+  Returns a line on the comparison.
+
+  Raises:
+    options.InputError: when the outputs differ.
+  """
   del settings
   model_directory.save(
     folder,
@@ -55,6 +61,8 @@ def tf1(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
   """Writes a checkpoint, config and tokenizer for google-research's programs.
+
+  Returns a line on the comparison.
 
   Raises:
     options.InputError: when the outputs differ, or google-research's code
@@ -100,6 +108,8 @@ def transformers(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
   """Writes a directory for transformers' from_pretrained.
+
+  Returns lines on the comparison.
 
   Raises:
     options.InputError: when outputs, config or ids differ.

@@ -28,8 +28,11 @@ def saved_model(
 ) -> list[str]:
   """Writes a SavedModel of a classifier of strings, or of pairs of strings.
 
+  Returns lines on the comparison.
+
   Raises:
-    options.InputError: when labels or outputs differ, or for another model.
+    options.InputError: when labels or outputs differ, and for a model that is
+      no text classifier.
   """
   problem, framer = _classifier(source, settings)
   text_to_ids = text_graph.TextToIds(
@@ -113,7 +116,13 @@ def _columns(
 def encoder(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes a SavedModel of the encoder for strings and ids, like TF Hub's."""
+  """Writes a SavedModel of the encoder for strings and ids, like TF Hub's.
+
+  Returns lines on the comparison.
+
+  Raises:
+    options.InputError: when the outputs differ.
+  """
   length = source.length(settings)
   text_to_ids = None
   if source.tokenizer_file:
@@ -148,7 +157,14 @@ def encoder(
 def tflite(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes a TFLite classifier of ids, with its tokenizer and labels."""
+  """Writes a TFLite classifier of ids, with its tokenizer and labels.
+
+  Returns lines on the comparison, with scores if there is an --eval_file.
+
+  Raises:
+    options.InputError: when the outputs differ, and for a model that is no text
+      classifier.
+  """
   problem, framer = _classifier(source, settings)
   quantized = settings.to == "tflite_int8"
   content = lite.converted(

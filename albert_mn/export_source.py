@@ -207,7 +207,7 @@ class Source:
       )
 
   def tokenizer(self) -> tokenization.Tokenizer:
-    """Reads the tokenizer, with its settings."""
+    """Returns the tokenizer, with its settings."""
     return tokenization.Tokenizer.with_settings(
       self.tokenizer_file, tokenization.Settings.of(self.parameters)
     )
@@ -286,10 +286,10 @@ _KINDS = (classifier.KIND, tagging.KIND, "pretrained_model")
 
 
 def opened(folder: str) -> Source:
-  """Opens a model directory.
+  """Returns an opened model directory.
 
   Raises:
-    options.InputError: when it is no model directory, or is damaged.
+    options.InputError: when the folder is no model directory, or is damaged.
   """
   described = manifest.find(folder) or {}
   kind = described.get("kind")

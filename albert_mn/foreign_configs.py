@@ -101,7 +101,7 @@ def of_google(
   programs: Programs,
   gelu: str = "auto",
 ) -> Found:
-  """Reads a config in google-research's format.
+  """Returns the config in a file of google-research's format.
 
   Args:
     path: the file.

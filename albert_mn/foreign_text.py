@@ -118,7 +118,7 @@ def read(
 
 
 def _of_tokenizer_json(path: str, longest: int | None) -> Found:
-  """Reads the settings from tokenizer.json.
+  """Returns the settings in tokenizer.json.
 
   Args:
     path: the file.
@@ -152,7 +152,10 @@ def _of_tokenizer_json(path: str, longest: int | None) -> Found:
 def _of_wordpiece(
   config: Mapping[str, Any], vocab_file: str, longest: int
 ) -> Found:
-  """Reads tokenizer_config.json, or else searches the pieces for capitals."""
+  """Returns the settings of a WordPiece model.
+
+  They come from tokenizer_config.json, else from capitals in the vocabulary.
+  """
   if "do_lower_case" in config:
     lower = bool(config["do_lower_case"])
     strip = config.get("strip_accents")
@@ -201,7 +204,13 @@ def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
 
 
 def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:
-  """Reads the keys of transformers' AlbertTokenizer, with its defaults."""
+  """Returns the settings of transformers' AlbertTokenizer.
+
+  Args:
+    config: the content of tokenizer_config.json; missing keys have
+      transformers' defaults.
+    reason: the source of the settings, as text.
+  """
   settings = tokenization.Settings(
     do_lower_case=bool(config.get("do_lower_case", True)),
     strip_accents=not config.get("keep_accents", False),

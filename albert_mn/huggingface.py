@@ -342,7 +342,11 @@ def _renamed(name: str) -> str:
 
 
 def _turned(name: str, array: np.ndarray) -> np.ndarray:
-  """Transposes a kernel from PyTorch's [out, in]; keeps other weights."""
+  """Returns a weight with kernels transposed: [out, in] ↔ [in, out].
+
+  PyTorch has [out, in], TensorFlow [in, out]. Embeddings and vectors are
+  unchanged.
+  """
   is_table = name.endswith(("embeddings.weight", "decoder.weight"))
   return array if is_table or array.ndim != 2 else array.T
 

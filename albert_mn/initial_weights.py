@@ -182,10 +182,10 @@ def _held_config(
 
 
 def _config_file(path: str) -> str:
-  """Returns the config beside another project's TensorFlow checkpoint, or "".
+  """Returns the path of the config beside a TensorFlow checkpoint, or "".
 
-  In each folder of `_folders` it tries albert_config.json, bert_config.json and
-  config.json, in this order.
+  The checkpoint is another project's. In each folder of `_folders` the names
+  are tried in this order: albert_config.json, bert_config.json, config.json.
   """
   names = (*(family.FILE for family in configs.FAMILIES), huggingface.CONFIG)
   paths = (
@@ -229,7 +229,7 @@ def _config_of_tensorflow(
   kind: Format,
   gelu: str,
 ) -> foreign_configs.Found:
-  """Reads a config in google-research's format, or in transformers'.
+  """Returns the config in a file of google-research's or transformers' format.
 
   Args:
     path: the file.
@@ -388,7 +388,7 @@ class Loaded:
 def load(
   path: str, parts: Mapping[str, Any], init_from_group0: bool = False
 ) -> Loaded:
-  """Copies weights into a model; logs new parts and unused weights.
+  """Copies weights into a model; logs and returns new parts and unused weights.
 
   Args:
     path: weights of any of the formats.
@@ -431,7 +431,7 @@ _NAMES: dict[Format, Any] = {
 
 
 def read(path: str) -> Source:
-  """Opens a checkpoint of any format.
+  """Returns an opened checkpoint of any format.
 
   Raises:
     options.InputError: when there is no checkpoint, or it is damaged.

@@ -63,8 +63,8 @@ class RecordSet:
   def predictions(self) -> int:
     """Returns the number of masked positions in a row.
 
-    Static records state the number; for dynamic ones it follows from the
-    recipe.
+    Static records state the number. For dynamic records it follows from the
+    masking parameters in the manifest.
     """
     made = self.shape.max_predictions_per_seq
     return made or examples.Recipe.of(self.parameters).slots()
@@ -137,7 +137,7 @@ class _Part:
 def record_set(
   patterns: str, max_seq_length: int = 0, max_predictions_per_seq: int = 0
 ) -> RecordSet:
-  """Opens the records that match `patterns`, and determines their lengths.
+  """Returns the set of the records that match `patterns`.
 
   Args:
     patterns: glob patterns, separated by commas.

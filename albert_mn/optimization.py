@@ -159,7 +159,7 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> "Schedule":
-    """Makes a schedule from the result of `get_config`."""
+    """Returns the schedule of a configuration from `get_config`."""
     return cls(OptimizerOptions(**config["recipe"]))
 
 
@@ -318,7 +318,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
   def from_config(
     cls, config: dict[str, Any], custom_objects: Any = None
   ) -> "AdamW":
-    """Makes an optimizer from the result of `get_config`."""
+    """Returns the optimizer of a configuration from `get_config`."""
     recipe = OptimizerOptions(**config["recipe"])
     return cls(recipe, config["excluded"], config["name"])
 
@@ -460,7 +460,11 @@ def create(
   scale: tf.Variable | float = 1.0,
   factors: Mapping[Any, float] | None = None,
 ) -> AdamW:
-  """Returns the optimizer that --optimizer names; see AdamW for the arguments.
+  """Returns the optimizer that --optimizer names.
+
+  Args:
+    recipe: all numbers of the optimizer.
+    fused, scale, factors: as in AdamW.
   """
   kind = {"lamb": Lamb, "adamw": AdamW, "muon": Muon}[recipe.optimizer]
   return kind(recipe, fused=fused, scale=scale, factors=factors)

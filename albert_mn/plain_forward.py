@@ -126,7 +126,7 @@ class PlainModel:
     return scaled * self._of(f"{place}.weight") + self._of(f"{place}.bias")
 
   def _activated(self, value: np.ndarray) -> np.ndarray:
-    """Applies the activation of the config.
+    """Returns the config's activation function of `value`.
 
     The gelu is Hendrycks and Gimpel 2016, equation 2 and the one before it.
     """

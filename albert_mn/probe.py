@@ -97,7 +97,7 @@ class Result:
 
 
 def rows(settings: Options) -> list[classifier_data.Row]:
-  """Reads the labelled texts of --probe_file, at most --probe_rows of them.
+  """Returns the labelled texts of --probe_file, at most --probe_rows of them.
 
   Raises:
     options.InputError: when a column is missing, a row has no text or label, or
@@ -206,7 +206,11 @@ class Probe:
     return means
 
   def score(self, features: np.ndarray) -> Result:
-    """Cross-validates a linear classifier on features [rows, hidden]."""
+    """Returns the cross-validated accuracy of a linear classifier on features.
+
+    Args:
+      features: [rows, hidden].
+    """
     folds = model_selection.StratifiedKFold(
       FOLDS, shuffle=True, random_state=self._seed
     )

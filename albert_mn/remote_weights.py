@@ -236,10 +236,11 @@ def _module_of(path: str) -> str:
 
 
 def _saved_model(cache: fetched.Cache, folder: str) -> str:
-  """Downloads the weights of a SavedModel, such as a TF Hub module.
+  """Downloads the weights of a SavedModel; returns their local folder.
 
-  The weights are in variables/, config and tokenizer in assets/ or in the
-  module's folder. All are put in one local folder, without the graph.
+  In a SavedModel, such as a TF Hub module, the weights are in variables/, and
+  config and tokenizer in assets/ or in the module's folder. All are put in one
+  local folder, without the graph.
   """
   addresses: dict[str, str] = {}
   for place in (f"{folder}/assets", folder):
@@ -295,6 +296,8 @@ def _of_server(cache: fetched.Cache, address: str) -> str:
 def _prefix_of_server(cache: fetched.Cache, address: str) -> str:
   """Downloads a checkpoint with as many data files as its index states.
 
+  Returns the local prefix.
+
   Raises:
     options.InputError: when there is no such checkpoint.
   """
@@ -341,10 +344,10 @@ def _shards(index: bytes) -> int:
 
 
 def _described(cache: fetched.Cache, address: str, path: str) -> str:
-  """Downloads the files of a manifest, and verifies their checksums.
+  """Downloads the files of a manifest; returns their local folder.
 
   Args:
-    cache: the cache.
+    cache: the cache, which verifies the checksums of the manifest.
     address: address of the folder.
     path: local path of the manifest.
 

@@ -138,7 +138,7 @@ _MODEL, _BASELINE, _NETWORK = "this model", "the baseline", "its network alone"
 
 
 def verdict(voices: Voices) -> list[str]:
-  """Returns who wins, whether it is significant, and what would change it.
+  """Returns paragraphs: who wins, whether it is significant, how to improve.
 
   Args:
     voices: the judgements, including the baseline's.

@@ -99,7 +99,7 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-  """Returns package name → version, for the packages that compute."""
+  """Returns package name → version, of the packages that affect the results."""
   return {
     "python": platform.python_version(),
     "tensorflow": tf.__version__,
@@ -128,7 +128,14 @@ class _Compared:
 def _compared(
   before: Mapping[str, Any], after: Mapping[str, Any], within: str = ""
 ) -> _Compared:
-  """Compares two runs' settings; a setting of None equals a missing setting."""
+  """Returns the differences between two runs' settings.
+
+  A setting of None equals a missing setting.
+
+  Args:
+    before, after: settings, which may be nested.
+    within: prefix of the names.
+  """
   compared = _Compared([], [], [])
   for name in sorted(before.keys() | after.keys()):
     old, new = before.get(name), after.get(name)

@@ -225,8 +225,8 @@ class Tagging(problems.SingleLabel):
 class TagPredictor(classifier.Predictor):
   """Finds the named entities of texts.
 
-    tagger = TagPredictor.load("runs/ner/model")
-    tagger.entities(["Баянгол дүүрэг"])  # [[Entity(0, 14, "LOC", 0.97)]]
+  tagger = TagPredictor.load("runs/ner/model")
+  tagger.entities(["Баянгол дүүрэг"])  # [[Entity(0, 14, "LOC", 0.97)]]
   """
 
   KIND = KIND

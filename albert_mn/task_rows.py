@@ -94,9 +94,10 @@ F = TypeVar("F", bound=Files)
 
 
 def settle(files: F, output_dir: str) -> F:
-  """Returns the options, completed by the task and by the set in --data_dir.
+  """Returns the options with the columns of the task or the set filled in.
 
-  The published file of a task is split once, into `output_dir`/rows.
+  The files of a set in --data_dir are filled in too. The published file of a
+  task (eduge, ner) is first split into a set in `output_dir`/rows.
   """
   published = files.task_name in (EDUGE, NER) and not files.eval_file
   if published and files.train_file:
@@ -147,7 +148,7 @@ def _settled_set(files: F) -> F:
 def labelled(
   files: Files, trains: bool, validates: bool, blends: bool = False
 ) -> Rows:
-  """Reads and checks the rows for training and evaluation.
+  """Returns the rows for training and evaluation, read and checked.
 
   Args:
     files: the options.

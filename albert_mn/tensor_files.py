@@ -78,7 +78,13 @@ def _naming_damage(path: str) -> Iterator[None]:
 
 
 def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
-  """Reads the format of huggingface.co/docs/safetensors, "Format"."""
+  """Returns name → tensor of the bytes of a safetensors file.
+
+  The format is that of huggingface.co/docs/safetensors, "Format".
+
+  Raises:
+    ValueError and others of _DAMAGE: when the bytes are damaged.
+  """
   (length,) = struct.unpack_from("<Q", raw)
   begin = 8 + length
   if length > min(_LONGEST_HEADER, len(raw) - 8):

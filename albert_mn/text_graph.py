@@ -185,7 +185,7 @@ class SentencePiece(tf.Module):
     return tf.gather(self._parts, ids).merge_dims(1, 2)
 
   def _prepared(self, texts: tf.Tensor) -> tf.Tensor:
-    """Normalises texts as tokenization.Settings.apply does."""
+    """Returns texts normalised as tokenization.Settings.apply does."""
     if self._settings.replace_quotes:
       texts = tf.strings.regex_replace(texts, "``|''", '"')
     if not (self._settings.strip_accents or self._settings.do_lower_case):

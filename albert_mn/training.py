@@ -345,7 +345,10 @@ def _run(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> dict[str, float]:
-  """Trains, evaluates and writes results, after all checks have passed."""
+  """Trains, evaluates and writes results; returns the last metrics.
+
+  All checks have passed.
+  """
   strategy = work.strategy
   model, optimizer, watch, steps = _built(work, devices)
   flags = {
@@ -686,7 +689,7 @@ def _built(
   divergence.Watch,
   trainer.Trainer,
 ]:
-  """Makes model (random weights), optimizer, watch and trainer."""
+  """Returns a new model (random weights), its optimizer, watch and trainer."""
   settings = work.settings
   lean = _is_lean(settings, work.strategy, devices)
   with work.strategy.scope():
@@ -869,7 +872,7 @@ def _remembered(work: Run, devices: distribution.Options) -> dict[str, Any]:
 def _controller(
   work: Run, optimizer: optimization.AdamW, steps: trainer.Trainer
 ) -> orbit.Controller:
-  """Makes orbit's controller. checkpoints.py, not orbit, saves checkpoints."""
+  """Returns orbit's controller. checkpoints.py, not orbit, saves the model."""
   settings = work.settings
 
   def steps_per_loop(step: int) -> int:

@@ -46,7 +46,7 @@ class Origins:
 def origins(
   old: tokenization.Tokenizer, new: tokenization.Tokenizer
 ) -> Origins:
-  """Returns the origins of all pieces of the new tokenizer."""
+  """Returns, for each new piece, the old pieces from which it starts."""
   pieces = {p: i for i, p in enumerate(old.pieces(range(old.vocab_size)))}
   by_letters = {
     (old.letters(i), old.begins(i)): i

@@ -76,7 +76,10 @@ def _apart(letter: str) -> str:
 
 
 def _divided(points: code_points.Points, texts: tf.Tensor) -> tf.RaggedTensor:
-  """Splits texts at white space: ragged [texts, words, characters]."""
+  """Returns the words of texts: ragged [texts, words, characters].
+
+  White space separates the words.
+  """
   starts, blank = code_points.runs(str.isspace)
   kept = ~tf.gather(np.array(blank), code_points.run_of(points.values, starts))
   continues = (points.rows[1:] == points.rows[:-1]) & kept[:-1]

@@ -52,8 +52,7 @@ class Points(NamedTuple):
 
 
 def _sigma_sees(letter: str) -> int:
-  """Returns a letter's kind in the rule for Σ, as str.lower treats the letter.
-  """
+  """Returns a letter's kind in the rule for Σ, as str.lower treats it."""
   if f"{letter}Σ".lower()[-1] == "ς":
     return _CASED
   return _IGNORED if f"A{letter}Σ".lower()[-1] == "ς" else _OTHER

@@ -36,7 +36,10 @@ def refuse(path: str) -> None:
 
 
 def _preset(folder: str) -> str:
-  """Returns `a KerasHub preset (keras_hub>BertBackbone)`, "" for none."""
+  """Returns the name of the KerasHub preset in a folder; "" if it is none.
+
+  An example is `a KerasHub preset (keras_hub>BertBackbone)`.
+  """
   path = os.path.join(folder, huggingface.CONFIG)
   if not storage.exists(path):
     return ""

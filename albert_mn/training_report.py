@@ -71,7 +71,10 @@ def page(
 
 
 def _results(training: _Curves, held_out: _Curves) -> str:
-  """Returns a table of the newest and the best held-out results."""
+  """Returns a table of the newest results and the best held-out results.
+
+  Its columns are training, held out, and held out at the lowest loss.
+  """
   best = min(held_out.get("loss", []), key=lambda x: x[1], default=(None, 0.0))
   columns = {
     "training": _at(training, _newest(training)),

@@ -45,11 +45,6 @@ def test_the_index_names_every_page_of_its_folder() -> None:
   assert not missing, f"docs/README.md lacks: {sorted(missing)}"
 
 
-def test_the_readme_stays_a_front_door() -> None:
-  size = len(_text("README.md").encode())
-  assert size <= 12_000, f"{size} bytes: move what is detail to docs/"
-
-
 def _shown(node: ast.expr) -> str:
   """Returns the text of an expression, with … for what differs."""
   match node:

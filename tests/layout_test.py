@@ -620,6 +620,15 @@ def test_the_map_says_what_each_entry_is() -> None:
   assert not silent, f"`path` – sentence: no sentence for {silent}"
 
 
+def test_the_readme_stays_a_front_door() -> None:
+  readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+  assert not list(filter(_MAP_ENTRY.match, readme.splitlines())), (
+    f"lines of the map stand in {_MAP}"
+  )
+  size = len(readme.encode())
+  assert size <= 12_000, f"{size} bytes: move what is detail to docs/"
+
+
 def test_each_line_of_the_map_stands_under_the_heading_of_its_folder() -> None:
   wrong, heading = [], ""
   for line in (_ROOT / _MAP).read_text(encoding="utf-8").splitlines():

@@ -1,1 +1,1 @@
-"""Who would have tweeted this? The tweet-author task."""
+"""The tweet-author task: predictions, a server and the attention page."""

@@ -1,10 +1,10 @@
-"""The attention view: a model's attention and attributions, packed for a page.
+"""Packs a model's attention and attributions for a page that shows them.
 
-A page holds every head of every layer, in bytes: each row (what one piece takes
-from all others) is scaled by its largest entry, which stands beside it as a
-16-bit number, so that an entry is off by at most 1/510 of the largest of its
-row, plus 1/131,070. Where all of it would be too much, rows keep their largest
-entries only, and the page says how much of the attention that is.
+A page holds every head of every layer, in bytes. Each row (the attention of one
+piece to all pieces) is scaled by its largest entry, which is stored as a 16-bit
+number. So an entry is off by at most 1/510 of the largest of its row, plus
+1/131,070. Where all entries would take too much, rows keep their largest
+entries only, and the page states the share of the attention that they have.
 """
 
 import base64
@@ -19,12 +19,12 @@ from albert_mn import explanation, foreign_configs
 from bert_tweet import web
 from data_prep import options
 
-# Bytes, after compression, that a page's attention may take; base64 makes a
-# third more of them. With 512 pieces, 12 layers and 12 heads the scales are
-# 150 thousand beside it, and the page stays under 6 MB.
+# Largest size of a page's attention in bytes, after compression; base64 adds a
+# third. With 512 pieces, 12 layers and 12 heads the scales add 150 thousand
+# bytes, and the page stays under 6 MB.
 PAGE_LIMIT = 4 << 20
-# Bytes that an entry takes which is kept among others that are not: 1.5 to 3
-# (measured), of which the least is tried first.
+# Compressed bytes of an entry that is kept among dropped ones: 1.5 to 3
+# (measured). The least is tried first.
 _AN_ENTRY = 1.5
 
 _LEVELS, _SCALES = 255, 65535
@@ -71,8 +71,8 @@ class Packed:
   Attributes:
     levels: zlib of uint8 [layers, heads, from, to].
     scales: little-endian uint16 [layers, heads, from].
-    kept: entries of each row that are kept; 0 for all.
-    share: of the attention that these have.
+    kept: number of entries that are kept in each row; 0 for all.
+    share: of the attention that the kept entries have.
   """
 
   levels: bytes
@@ -82,10 +82,10 @@ class Packed:
 
 
 def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
-  """Packs [layers, heads, from, to] of rows that sum to 1.
+  """Packs attention, whose rows sum to 1.
 
   Args:
-    attention: the model's.
+    attention: the model's, [layers, heads, from, to].
     limit: bytes of `levels`; rows keep fewer entries until it is met.
   """
   largest = attention.max(-1, keepdims=True)
@@ -95,7 +95,7 @@ def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
   ).astype(np.uint8)
   rows, length = scales.size, attention.shape[-1]
   kept = 0
-  # Compression gains little on what is not sparse: do not try it in vain.
+  # Compression gains little on dense rows: do not try it in vain.
   if levels.size > 3 * limit:
     kept = min(length, max(1, int(limit / rows / _AN_ENTRY)))
   while True:
@@ -113,7 +113,7 @@ def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
 def _largest(
   attention: np.ndarray, levels: np.ndarray, kept: int
 ) -> np.ndarray:
-  """Sets to 0 what is not among the `kept` largest of its row."""
+  """Returns the levels, with 0 for all but the `kept` largest of each row."""
   if not kept or kept >= attention.shape[-1]:
     return levels
   least = np.partition(attention, -kept, axis=-1)[..., -kept, None]
@@ -123,7 +123,7 @@ def _largest(
 def view(
   explained: explanation.Explanation, limit: int = PAGE_LIMIT
 ) -> dict[str, Any]:
-  """Returns what web/view.js shows, for JSON."""
+  """Returns the data that web/view.js shows, for JSON."""
   packed = pack(explained.attention, limit)
   layers, heads, length, _ = explained.attention.shape
   return {
@@ -164,7 +164,7 @@ def _answer(answer: explanation.Answer | None) -> dict[str, Any] | None:
 
 
 def page(explained: explanation.Explanation, limit: int = PAGE_LIMIT) -> str:
-  """Returns a page of its own that shows it, and fetches nothing."""
+  """Returns a self-contained HTML page of an explanation."""
   return web.document(
     "file.html",
     scripts=["texts.js", "view.js", "file.js"],

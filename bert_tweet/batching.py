@@ -1,4 +1,4 @@
-"""Texts that arrive together are predicted together: a queue and one thread.
+"""Predicts the texts of several callers together, by a queue and one thread.
 
 While the model works on a batch, the next one gathers; so a busy server works
 in large batches and an idle one answers at once.
@@ -18,11 +18,11 @@ Predict = Callable[[Sequence[str]], np.ndarray]
 
 
 class QueueFullError(Exception):
-  """There is no room in the queue for so many texts."""
+  """Raised when the queue has no room for all texts of a request."""
 
 
 class _Request:
-  """Texts of one caller, and where their scores go."""
+  """The texts of one caller, and the future of their scores."""
 
   def __init__(self, texts: Sequence[str]):
     self._loop = asyncio.get_running_loop()
@@ -31,14 +31,14 @@ class _Request:
     self.future: asyncio.Future[np.ndarray] = self._loop.create_future()
 
   def deliver(self, place: int, row: np.ndarray) -> None:
-    """Takes a text's scores, in the worker's thread."""
+    """Stores the scores of one text; called in the worker's thread."""
     self._rows[place] = row
     self._missing -= 1
     if not self._missing:
       self._end(lambda: self.future.set_result(np.stack(self._rows)))
 
   def fail(self, error: Exception) -> None:
-    """Takes what went wrong, in the worker's thread."""
+    """Passes an error to the caller; called in the worker's thread."""
     self._end(lambda: self.future.set_exception(error))
 
   def _end(self, settle: Callable[[], None]) -> None:
@@ -59,17 +59,17 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-  """A bounded queue of texts before one thread with the model.
+  """Predicts queued texts in batches, in one thread with the model.
 
     batcher = Batcher(predictor.probabilities, 32, 0.002, 512)
     scores = await batcher.submit(["сайн байна уу"])  # [1, labels]
 
   Args:
-    predict: texts to [texts, labels].
-    max_batch_size: texts of one call.
+    predict: maps texts to scores, [texts, labels].
+    max_batch_size: largest number of texts of one call.
     max_wait: seconds that the first text of a batch waits for others.
-    max_queue: texts that may wait; more are refused.
-    observe: is told the size of each batch, in the worker's thread.
+    max_queue: largest number of texts that wait; further ones are refused.
+    observe: called with the size of each batch, in the worker's thread.
   """
 
   def __init__(
@@ -118,7 +118,7 @@ class Batcher:
     return await request.future
 
   def close(self) -> None:
-    """Ends the thread, after what is in the queue."""
+    """Ends the thread after the texts in the queue are predicted."""
     with self._changed:
       self._closed = True
       self._changed.notify()
@@ -128,7 +128,7 @@ class Batcher:
     while batch := self._next():
       try:
         rows = self._predict([waiting.text for waiting in batch])
-      # The callers are told; the thread must live on for those who follow.
+      # The callers get the error; the thread goes on for later callers.
       except Exception as error:  # noqa: BLE001
         logging.exception("a batch of %d texts failed", len(batch))
         for waiting in batch:
@@ -139,7 +139,7 @@ class Batcher:
           waiting.request.deliver(waiting.place, row)
 
   def _next(self) -> list[_Waiting]:
-    """Waits for a batch; none after `close`."""
+    """Waits for a batch and returns it; returns [] after `close`."""
     with self._changed:
       self._changed.wait_for(lambda: self._queue or self._closed)
       if not self._queue:
@@ -154,13 +154,14 @@ class Batcher:
 
 
 def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
-  """Makes a prediction in which no text waits for the length of a long one.
+  """Returns a function that predicts texts of similar length in one call.
 
-  Texts of up to twice a length share a call, without an empty row.
+  So no text waits for the length of a long one. Texts of up to twice a length
+  share a call, without an empty row.
 
   Args:
     predict: of texts and the rows of a call, `Predictor.probabilities`.
-    most: rows of a call.
+    most: largest number of rows of a call.
   """
 
   def predicted(texts: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a server counts, in the text format that Prometheus reads."""
+"""Counts the requests and texts of a server, in Prometheus's text format."""
 
 import bisect
 import threading
@@ -10,7 +10,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class _Histogram:
-  """How many values were at most each of some limits."""
+  """Counts how many values were at most each of some limits."""
 
   def __init__(self, limits: Sequence[float]):
     self._limits = limits
@@ -41,7 +41,13 @@ class Metrics:
     self._sizes = _Histogram(_SIZES)
 
   def add_request(self, path: str, status: int, seconds: float) -> None:
-    """Counts an answered request; `path` is a route, never what came."""
+    """Counts an answered request.
+
+    Args:
+      path: the route, never the path that a caller sent.
+      status: of the answer.
+      seconds: from request to answer.
+    """
     with self._lock:
       key = (path, status)
       self._requests[key] = self._requests.get(key, 0) + 1
@@ -53,12 +59,16 @@ class Metrics:
       self._texts += count
 
   def add_batch(self, size: int) -> None:
-    """Counts a call of the model."""
+    """Counts a call of the model with `size` texts."""
     with self._lock:
       self._sizes.add(size)
 
   def text(self, gauges: Mapping[str, float]) -> str:
-    """Returns all of it, and values of the moment by name."""
+    """Returns all counts in Prometheus's text format.
+
+    Args:
+      gauges: name → the current value, added to the counts.
+    """
     with self._lock:
       parts = [
         ("requests_total", "counter", "requests by route and status", [

@@ -18,7 +18,7 @@ from data_prep import options
 
 
 def main(settings: predictions.Options) -> None:
-  """Loads once, and answers as lines come."""
+  """Loads the model once, and answers lines as they come."""
   predictor = classifier.Predictor.load(settings.model_dir)
   predictions.require_single_texts(predictor)
   most = settings.predict_batch_size

@@ -1,6 +1,6 @@
-"""Lines of text in, JSON lines of predictions out: in order, as they come.
+"""Predicts lines of text, and writes a JSON line for each, in order.
 
-Nobody's line is dropped: what cannot be read has a line that says why.
+No line is dropped: a line that cannot be read is answered with the reason.
 """
 
 import dataclasses
@@ -53,10 +53,10 @@ class Options(options.Group):
 
 
 def require_single_texts(predictor: classifier.Predictor) -> None:
-  """Refuses a classifier of pairs, for which a line is half of an input.
+  """Raises InputError for a classifier of pairs: a line is half of its input.
 
   Raises:
-    options.InputError: for one that was trained on pairs of texts.
+    options.InputError: for a classifier that was trained on pairs of texts.
   """
   if predictor.manifest.get("parameters", {}).get("text_pair"):
     raise options.InputError(
@@ -68,10 +68,12 @@ def require_single_texts(predictor: classifier.Predictor) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """A line of the input: its text, or what is wrong with it.
+  """A line of the input: its text, or its error.
 
   Attributes:
     place: {"line": 3}, and the file where there are several.
+    text: of the line; "" where there is an error.
+    error: why the line cannot be read; "" where it can.
   """
 
   place: dict[str, Any]
@@ -80,7 +82,7 @@ class Line:
 
 
 def lines(settings: Options) -> Iterator[Line]:
-  """Yields the lines of what the options name."""
+  """Yields the lines of --input_text, --input_file or the standard input."""
   if settings.input_text:
     yield _line(
       settings.input_text.encode("utf-8", "surrogateescape"), {"line": 1}
@@ -120,11 +122,13 @@ def _line(raw: bytes, place: dict[str, Any]) -> Line:
 
 
 def gathered(incoming: Iterable[Line], most: int) -> Iterator[list[Line]]:
-  """Yields what has come, so that neither a person nor the model waits.
+  """Yields batches of the lines that have come, without waiting for more.
+
+  Only an empty batch waits. So neither a person nor the model waits in vain.
 
   Args:
     incoming: lines, read in a thread of their own.
-    most: lines of a batch.
+    most: largest number of lines of a batch.
   """
   waiting: queue.Queue[Line | Exception | None] = queue.Queue(_AHEAD)
 
@@ -132,7 +136,7 @@ def gathered(incoming: Iterable[Line], most: int) -> Iterator[list[Line]]:
     try:
       for line in incoming:
         waiting.put(line)
-    except Exception as error:  # noqa: BLE001  raised below, by who waits
+    except Exception as error:  # noqa: BLE001  raised below, by the consumer
       waiting.put(error)
     waiting.put(None)
 
@@ -159,12 +163,12 @@ def answers(
   problem: problems.Problem,
   probabilities: Callable[[Sequence[str]], np.ndarray],
 ) -> Iterator[str]:
-  """Yields a JSON object for each line.
+  """Yields a JSON object for each line, as text.
 
   Args:
     batch: the lines.
-    problem: what the model's outputs mean.
-    probabilities: of texts.
+    problem: the meaning of the model's outputs.
+    probabilities: maps texts to outputs, [texts, outputs].
   """
   good = [line.text for line in batch if not line.error]
   rows = iter(probabilities(good) if good else [])
@@ -177,10 +181,10 @@ def answers(
 
 
 def told(problem: problems.Problem, row: np.ndarray) -> dict[str, Any]:
-  """Returns the answer: the likeliest label, all likely ones, or a number.
+  """Returns the answer: the likeliest label, all likely labels, or a number.
 
   Args:
-    problem: what the outputs mean.
+    problem: the meaning of the outputs.
     row: [outputs], of `Problem.probabilities`.
   """
   shares = {
@@ -197,5 +201,5 @@ def told(problem: problems.Problem, row: np.ndarray) -> dict[str, Any]:
 
 
 def _json(content: dict[str, Any]) -> str:
-  """Returns one line, for terminals and for readers who end one at U+2028."""
+  """Returns JSON in one line, even for readers that end a line at U+2028."""
   return shown_text.json_escaped(json.dumps(content, ensure_ascii=False))

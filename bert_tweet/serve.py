@@ -20,7 +20,7 @@ _GRACE = 10  # seconds
 
 
 def main(settings: server.Options) -> None:
-  """Binds, loads, serves until a signal comes."""
+  """Binds the port, loads the model, and serves until a signal comes."""
   # Bound before the model is loaded: a port that is taken is known at once.
   with _bound(settings.host, settings.port) as bound:
     predictor = classifier.Predictor.load(settings.model_dir)
@@ -37,7 +37,7 @@ def main(settings: server.Options) -> None:
     uvicorn.Server(
       uvicorn.Config(
         serving.app(started),
-        # Its own lines would hold the query, and so the text.
+        # uvicorn's own lines would hold the query, and so the text.
         access_log=False,
         log_config=None,
         server_header=False,

@@ -1,7 +1,8 @@
-"""The server: a page, predictions and attention of a classifier, over HTTP.
+"""Serves a page, predictions and attention of a classifier over HTTP.
 
-It is for one machine or behind a proxy: it has no login, no TLS, no limit a
-caller. It keeps no text, and logs none unless it is asked to.
+The server is for one machine, or for use behind a proxy: it has no login, no
+TLS, and no limit for a single caller. It keeps no text, and logs none without
+--log_texts.
 """
 
 import asyncio
@@ -26,8 +27,8 @@ _JSON = "application/json"
 # Cyrillic escaped as \u0441 is three times as long as in UTF-8, and a request
 # may hold several texts.
 _BODY_FACTOR = 8
-# A body that is too long is read up to here, so that the caller, who still
-# sends, comes to read why it was refused.
+# A body that is too long is read up to this size: a caller that still sends
+# would not read why the request was refused.
 _MOST_DISCARDED = 8 << 20
 _BODY_SECONDS = 15
 _MOST_EXPLANATIONS = 8  # that wait or run; each takes a second or so
@@ -117,12 +118,12 @@ class Options(options.Group):
 
 
 class RefusedError(exceptions.HTTPException):
-  """A request that gets no answer but a reason.
+  """Raised for a request that is refused with a reason.
 
   Args:
     status: of HTTP.
     reason: in words, for the caller.
-    retry_after: seconds after which it may go well; 0 for never.
+    retry_after: seconds after which a retry may succeed; 0 for never.
   """
 
   def __init__(self, status: int, reason: str, retry_after: int = 0):
@@ -131,7 +132,7 @@ class RefusedError(exceptions.HTTPException):
 
 
 class Server:
-  """The classifier behind the routes.
+  """Answers HTTP requests with a classifier.
 
   Args:
     predictor: of the classifier.
@@ -160,7 +161,7 @@ class Server:
     self._page_policy = web.policy_of(self._page) + _NO_FRAMES
 
   def warm_up(self) -> None:
-    """Traces the shapes of short texts, so that the first callers need not."""
+    """Traces the model for short texts, so that no first caller waits."""
     size = 1
     while size < self._settings.max_batch_size:
       self._predict(["сайн байна уу"] * size)
@@ -171,7 +172,7 @@ class Server:
     """Returns the ASGI application.
 
     Args:
-      started: is called when it is ready.
+      started: called when the application is ready.
     """
     settings = self._settings
 
@@ -184,9 +185,9 @@ class Server:
         settings.max_queue,
         self._metrics.add_batch,
       )
-      # A thread of its own: who only wants a label does not wait for it.
+      # A thread of its own: a request for a label does not wait for it.
       self._thread = concurrent.futures.ThreadPoolExecutor(1, "explanations")
-      # The first one traces: nobody need wait for that.
+      # The first explanation traces the model: no caller should wait for it.
       self._thread.submit(self._view, "сайн байна уу")
       started()
       yield
@@ -237,7 +238,7 @@ class Server:
     return _json({"predictions": await self._answers(texts)})
 
   async def _answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
-    """Returns for each text its prediction, or {"error": reason}."""
+    """Returns the prediction of each text, or {"error": reason}."""
     good: list[str] = []
     errors: dict[int, str] = {}
     for place, text in enumerate(texts):
@@ -280,7 +281,7 @@ class Server:
   async def _get_to_back_end(
     self, request: requests.Request
   ) -> responses.Response:
-    """Answers as mn-tweet-bert's back end did: the score is a string there."""
+    """Answers as mn-tweet-bert's back end did, where the score is a string."""
     query = request.scope["query_string"].decode("latin-1")
     try:
       parameters = urllib.parse.parse_qs(query, errors="strict")
@@ -317,7 +318,11 @@ class Server:
     )
 
   async def _scores(self, texts: Sequence[str]) -> np.ndarray:
-    """Returns [texts, labels]."""
+    """Returns the scores of texts, [texts, labels].
+
+    Raises:
+      RefusedError: when the queue is full.
+    """
     if self._settings.log_texts:
       for text in texts:
         logging.info("text: %s", json.dumps(text, ensure_ascii=False))
@@ -332,13 +337,17 @@ class Server:
     return predictions.told(self._problem, scores)
 
   async def _content(self, request: requests.Request) -> dict[str, Any]:
-    """Returns the JSON object of a request's body."""
+    """Returns the JSON object of a request's body.
+
+    Raises:
+      RefusedError: for a body that is no JSON object.
+    """
     raw = await _body(request, _BODY_FACTOR * self._settings.max_text_bytes)
     try:
       content = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
       raise RefusedError(400, _not_utf8(error)) from error
-    # A ValueError is an integer of more digits than Python converts.
+    # ValueError: invalid JSON, or an integer of too many digits for Python.
     except (ValueError, RecursionError) as error:
       raise RefusedError(400, f"expected JSON; got {error}") from error
     if not isinstance(content, dict):
@@ -408,7 +417,11 @@ def _examples(path: str) -> list[str]:
 
 
 async def _body(request: requests.Request, most: int) -> bytes:
-  """Returns the body; holds no more than `most` bytes of it."""
+  """Returns a request's body; at most `most` bytes are in memory.
+
+  Raises:
+    RefusedError: for a body that is longer, late or incomplete.
+  """
   raw, size = bytearray(), 0
   try:
     async with asyncio.timeout(_BODY_SECONDS):
@@ -435,7 +448,7 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def _escaped(content: Any) -> bytes:
-  """Returns JSON that is harmless inside a page too."""
+  """Returns JSON that is safe inside an HTML page too."""
   text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
   for letter in "<>&\u2028\u2029":
     text = text.replace(letter, f"\\u{ord(letter):04x}")
@@ -463,7 +476,7 @@ class _Watched:
   Args:
     inner: the application.
     paths: its routes.
-    counts: where it is counted.
+    counts: the metrics that count the answers.
   """
 
   def __init__(
@@ -493,7 +506,7 @@ class _Watched:
       seconds = time.monotonic() - began
       path = scope["path"] if scope["path"] in self._paths else "other"
       self._counts.add_request(path, status, seconds)
-      # Never the query: the text is in it.
+      # The query is never logged: it holds the text.
       logging.info(
         "%s %s %d, %.1f ms", scope["method"], path, status, 1000 * seconds
       )

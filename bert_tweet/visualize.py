@@ -12,7 +12,7 @@ from data_prep import options, storage
 
 
 def main(settings: attention.Options) -> None:
-  """Reads the model, looks, writes."""
+  """Reads the model, explains the text, and writes the page."""
   explainer = explanation.Explainer.load(
     settings.model_dir, settings.spm_model_file, settings.gelu
   )

@@ -1,7 +1,7 @@
-"""Pages in one file each: markup, style, scripts and data of web/, together.
+"""Builds self-contained pages of the markup, style and scripts in web/.
 
-A page says itself, by their hashes, which scripts and styles may run in it:
-whatever a text or a label holds, nothing else does.
+A page states the hashes of its scripts and styles: nothing else may run in it,
+whatever a text or a label holds.
 """
 
 import base64
@@ -22,15 +22,15 @@ def document(
   words: Mapping[str, str] | None = None,
   connect: str = "'none'",
 ) -> str:
-  """Returns a page.
+  """Returns a page as HTML.
 
   Args:
-    name: of its markup in web/, with the places {{style}}, {{script}},
+    name: of its markup in web/, with the placeholders {{style}}, {{script}},
       {{data}}, {{policy}} and one for each of `words`.
     scripts: names in web/, in order; they share one scope.
     data: JSON, which the scripts find under the id "data".
-    words: texts by the name of their place.
-    connect: which addresses the page may fetch from, as CSP has it.
+    words: name of a placeholder → its text.
+    connect: the addresses that the page may fetch from, in CSP's syntax.
   """
   style = _read("style.css")
   script = (
@@ -39,7 +39,7 @@ def document(
   places = {
     "style": style,
     "script": script,
-    # What ends a script element must not stand in one.
+    # The text "</script>" in the data would end the script element.
     "data": data.replace("<", "\\u003c"),
     "policy": policy([script], [style], connect),
     **{key: html.escape(text) for key, text in (words or {}).items()},
@@ -63,7 +63,7 @@ def policy(scripts: Sequence[str], styles: Sequence[str], connect: str) -> str:
 
 
 def policy_of(page: str) -> str:
-  """Returns the policy that a page states of itself."""
+  """Returns the Content-Security-Policy that a page states."""
   match = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
   assert match, "document() put it there"
   return match[1]

@@ -1,15 +1,15 @@
-"""Tweets: read from dumps of several kinds, and cleaned.
+"""Reads tweets from several kinds of dumps, and cleans them.
 
     clean("RT-д баярлалааааа!!!!! @bold https://t.co/x")  # "RT-д баярлалаа!!! @ http"
 
-Read are the predecessor's TSV (text and label), and CSV or JSON lines of
+The dumps are the predecessor's TSV (text and label), and CSV or JSON lines of
 Twitter's API 1.1 (`full_text`, `user.screen_name`) and 2 (`text`, `author_id`)
-and of snscrape (`content`, `user.username`); the label is `label`, or else the
-author. Retweets go, since they are somebody else's words.
+and of snscrape (`content`, `user.username`). The label is `label`, or else the
+author. Retweets are left out, since they are another person's words.
 
-This is data_prep's and not bert_tweet's, because what trains (data_prep), is
-evaluated (albert_mn) and is typed in (bert_tweet) has to be cleaned alike, and
-imports go from bert_tweet towards data_prep only.
+This module is in data_prep, not in bert_tweet: rows for training (data_prep),
+for evaluation (albert_mn) and typed texts (bert_tweet) must be cleaned alike,
+and imports go from bert_tweet towards data_prep only.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _ESCAPED_AGAIN = re.compile("&(?:(?:amp|AMP|#0*38|#[xX]0*26);)+")
 RETWEET = "retweet"
 ANOTHER_AUTHOR = "another author"
 NOTHING_LEFT = "nothing but links and mentions"
-# Ahead of a text in Latin letters, where they are marked.
+# Stands before a text in Latin letters with --latin_mongolian=mark.
 MARK = "[латин]"
 
 _TEXTS = ("full_text", "text", "content", "rawContent", "renderedContent")
@@ -67,16 +67,16 @@ class Options(options.Group):
   )
 
 
-# A row, or what is wrong with it, or the reason why it is left out.
+# A row, or a bad row, or the reason why the tweet is left out.
 Found = classifier_data.Row | tables.Bad | str
 
 
 def stream(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
-  """Yields the lines of a dump, and the cleaned tweets or why there is none.
+  """Yields (line, cleaned tweet), a `Bad`, or why a tweet is left out.
 
   Args:
     path: .csv, .tsv or .jsonl, compressed or not.
-    settings: what becomes of them.
+    settings: how the tweets are chosen and cleaned.
 
   Raises:
     options.InputError: for another kind of file or one without rows.
@@ -128,7 +128,7 @@ def _tweet(line: int, tweet: Any, settings: Options) -> Found:
 
 
 def _text(tweet: Mapping[str, Any]) -> str | None:
-  """The text, not cut after 140 characters where both are there."""
+  """Returns the text, whole where a truncated one is there too; or None."""
   whole = tweet.get("extended_tweet")
   if isinstance(whole, Mapping):
     tweet = {**tweet, **whole}
@@ -137,7 +137,7 @@ def _text(tweet: Mapping[str, Any]) -> str | None:
 
 
 def _author(tweet: Mapping[str, Any]) -> str:
-  """The author's name; the number where there is no name."""
+  """Returns the author's name, or else the author's number, or ""."""
   user = tweet.get("user")
   names = [user] if isinstance(user, str) else []
   for holder, keys in (
@@ -169,7 +169,7 @@ def _row(line: int, text: str, label: str, settings: Options) -> Found:
 
 _LINK = re.compile(r"(?:https?://|www\.|pic\.twitter\.com/)\S+", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![\w@])@\w+")
-# How a picture or the colour of a skin is chosen.
+# Variation selectors and skin colours of emoji.
 _VARIANT = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")
 # Long vowels have two letters, no word has three; Roman numbers do.
 _LETTERS = re.compile(r"([^\W\d_IVXLCM])\1{2,}")
@@ -177,11 +177,12 @@ _REPEATED = re.compile(r"([^\s\d.]{1,4}?)\1{3,}|(\.)\.{3,}")
 
 
 def clean(text: str, latin_mongolian: str = "keep") -> str:
-  """Returns the text of a tweet as a model is to see it.
+  """Returns the text of a tweet as a model should read it.
 
-  Links and mentions become `http` and `@`: that there is one tells something,
-  whom it names gives an author away. Letters that are drawn out stay double
-  (баярлалааааа), other signs, emoji and syllables triple (!!!!!, хахахаха).
+  Links and mentions become `http` and `@`: their presence is of use, but a name
+  would give the author away. A letter that is repeated stays double
+  (баярлалааааа); repeated signs, emoji and syllables stay triple (!!!!!,
+  хахахаха).
 
   Args:
     text: as it was written.
@@ -191,7 +192,7 @@ def clean(text: str, latin_mongolian: str = "keep") -> str:
 
 
 def traced(text: str, latin_mongolian: str = "keep") -> alignment.Traced:
-  """Returns what `clean` makes of a text, and where each letter came from."""
+  """Does what `clean` does, and keeps where each letter came from."""
   cleaned = _unescaped(alignment.Traced.of(text))
   cleaned = cleaned.sub(_LINK, "http").sub(_MENTION, "@").sub(_VARIANT, "")
   cleaned = normalization.traced(cleaned).sub(_LETTERS, r"\1\1")
@@ -204,7 +205,7 @@ def traced(text: str, latin_mongolian: str = "keep") -> alignment.Traced:
 
 
 def _in_cyrillic(text: str) -> Iterator[alignment.Edit]:
-  """Yields the Latin words of a tweet, but links and hashtags, in Cyrillic."""
+  """Yields edits of Latin words to Cyrillic, except in links and hashtags."""
   spans = [match.span() for match in _NO_WORDS.finditer(text)]
   begins = [0, *(end for _, end in spans)]
   ends = [*(begin for begin, _ in spans), len(text)]
@@ -216,10 +217,10 @@ def _in_cyrillic(text: str) -> Iterator[alignment.Edit]:
 def _unescaped(text: alignment.Traced) -> alignment.Traced:
   """Undoes HTML's escapes, however often a dump was escaped.
 
-  So what is cleaned stays as it is when it is cleaned again, as the rows of a
-  set are when they are judged.
+  So cleaned text stays the same when it is cleaned again, as the rows of a set
+  are for a prediction.
   """
-  # A long chain would otherwise take a pass for each of its links.
+  # A chain such as &amp;amp;amp; would otherwise take a pass for each part.
   text = text.sub(_ESCAPED_AGAIN, "&")
   while (unescaped := text.sub(_ESCAPED, _meant)) is not text:
     text = unescaped
@@ -237,5 +238,5 @@ _NO_WORDS = re.compile(r"http\b|#\w+")
 
 
 def is_latin(text: str) -> bool:
-  """Says whether a cleaned tweet is Mongolian in Latin letters."""
+  """Returns whether a cleaned tweet is Mongolian in Latin letters."""
   return latin_script.is_mongolian(_NO_WORDS.sub("", text))

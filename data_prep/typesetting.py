@@ -1,4 +1,4 @@
-"""Undoes what print did to text: broken lines and words, odd spaces.
+"""Mends printed text: joins broken lines and words, and corrects spaces.
 
 known = typesetting.words(["Монгол хэл-", "ний толь , УИХ-", "ын тогтоол."])
 typesetting.paragraphs(["Монгол хэл-", "ний толь , УИХ-", "ын тогтоол."], known)
@@ -23,7 +23,7 @@ _PAGE_NUMBER = re.compile(r"\W*\d{1,4}\W*")
 def words(texts: Iterable[str]) -> frozenset[str]:
   """Returns a book's words, in lower case: хэлний, аав-ээж.
 
-  They say later whether a hyphen at a line's end is part of its word.
+  They decide later whether a hyphen at a line's end belongs to its word.
   """
   return frozenset(
     word
@@ -33,9 +33,10 @@ def words(texts: Iterable[str]) -> frozenset[str]:
 
 
 def paragraphs(blocks: Sequence[str], known: Set[str]) -> list[str]:
-  """Returns a chapter's paragraphs out of its blocks, which may be lines.
+  """Joins the blocks of a chapter, which may be lines, into paragraphs.
 
-  Page numbers go; other blocks without letters go too, and part paragraphs.
+  Page numbers are dropped. Other blocks without letters are dropped too, and
+  end a paragraph.
 
   Args:
     blocks: the texts; line breaks in them count as spaces.
@@ -58,7 +59,7 @@ def paragraphs(blocks: Sequence[str], known: Set[str]) -> list[str]:
 
 
 def _width(blocks: Sequence[str]) -> float:
-  """Returns the letters of a full line; infinity where blocks are no lines.
+  """Returns the least length of a full line; infinity if blocks are no lines.
 
   Lines of print are nearly all of one length, and many begin in lower case;
   those of a verse begin with capitals. The bounds are guesses.
@@ -72,7 +73,7 @@ def _width(blocks: Sequence[str]) -> float:
 
 
 def _goes_on(line: str, following: str, width: float) -> bool:
-  """Says whether a paragraph goes on behind its line."""
+  """Returns whether a paragraph goes on after a line."""
   if _INITIAL.search(line[-9:]):
     return True
   if _CLOSED.search(line[-9:]):
@@ -81,16 +82,17 @@ def _goes_on(line: str, following: str, width: float) -> bool:
 
 
 def mended(text: str, known: Set[str]) -> str:
-  """Puts broken words together and the spaces around punctuation in order."""
+  """Joins broken words, and corrects the spaces around punctuation."""
   text = _SOFT_HYPHEN.sub("", text)
   text = _BROKEN.sub(lambda match: _joined(match, known), text)
   return respaced(" ".join(text.split()))
 
 
 def _joined(match: re.Match[str], known: Set[str]) -> str:
-  """хэл-/ний becomes one word; УИХ-/ын, Улаан-/Үд, 2019-/он keep the hyphen.
+  """Joins a word that was broken at a line's end, with or without the hyphen.
 
-  What the book writes elsewhere decides, and else how such words look.
+  хэл-/ний becomes one word; УИХ-/ын, Улаан-/Үд and 2019-/он keep the hyphen.
+  The book's spelling elsewhere decides, or else the letters beside the hyphen.
   """
   left, space, right = match.groups()
   joined, hyphenated = left + right, f"{left}-{right}"
@@ -110,7 +112,7 @@ def _joined(match: re.Match[str], known: Set[str]) -> str:
   return joined if alike else hyphenated
 
 
-# “ closes in „Сайн“ and opens in “Сайн”, so what stands around decides.
+# “ closes in „Сайн“ and opens in “Сайн”, so the characters beside it decide.
 _AFTER_OPENING = re.compile(r"(?<!\S)([«“„(\[]) (?=\S)")
 _BEFORE_CLOSING = re.compile(r"(?<=\S) ([»”)\]])(?=\W|$)")
 # Not ".mn", ":)", "3 , 4" or "2 : 1".
@@ -126,7 +128,7 @@ _BEHIND_STOP = re.compile(
 
 
 def respaced(text: str) -> str:
-  """Mends text of single spaces: "Тэр ,« Сайн уу ? »гэв.Би" and such."""
+  """Corrects the spaces in text such as "Тэр ,« Сайн уу ? »гэв.Би"."""
   text = _AFTER_OPENING.sub(r"\1", text)
   text = _BEFORE_STOP.sub(r"\1", text)
   text = _BEFORE_CLOSING.sub(r"\1", text)

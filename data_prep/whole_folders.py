@@ -1,14 +1,14 @@
-"""Folders that are replaced as a whole: what stands under a name is complete.
+"""Replaces folders as a whole, so that a folder's content is complete.
 
     with whole_folders.replacing("run/best", is_part) as folder:
       ...  # write all files into `folder`, the manifest last
 
-Until the block has ended well, the earlier files stay as they are: a full disk
-costs the new ones alone. Then a local folder that holds nothing else takes the
-name of the earlier one in one step. Elsewhere (in a bucket, at a mount point,
-in the current folder, beside files of the user) the new files, which lie in the
-subfolder `.unfinished`, move up one by one, the manifest last; where a process
-ends before the last one, the next one moves the others (`finish`).
+Until the block has succeeded, the earlier files stay as they are: a full disk
+costs only the new files. Then a local folder that holds only our files is
+replaced in one step, by renaming. Elsewhere (in a bucket, at a mount point, in
+the current folder, beside files of the user) the new files are written to the
+subfolder `.unfinished` and moved up one by one, the manifest last. Where a
+process ends before the last move, the next process makes the others (`finish`).
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 
 from data_prep import manifest, ownership, storage
 
-# Says of a name in a folder, that of a file or subfolder, whether a program of
-# ours wrote it, so that it goes where it is not among the new files.
+# Returns whether one of our programs wrote the file or subfolder of a name. If
+# so, it is removed unless it is among the new files.
 IsOurs = Callable[[str], bool]
 
 UNFINISHED = ".unfinished"  # hidden: `unfinished` may be a folder of the user
@@ -36,15 +36,16 @@ _FROM_CURRENT_FOLDER, _EXCHANGE = -100, 2
 
 @contextlib.contextmanager
 def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
-  """Gives an empty folder whose files take the place of those in `folder`.
+  """Yields an empty folder whose files replace those in `folder`.
 
   Args:
-    folder: local or gs://; it need not be there yet.
-    is_ours: of the names in it, those that may go; others stay.
+    folder: local or gs://; it need not exist yet.
+    is_ours: whether a file of a name in `folder` may be removed; other files
+      stay.
 
   Raises:
-    OSError, options.InputError: where it cannot be written. What was there
-      before is still there then, whole.
+    OSError, options.InputError: where the folder cannot be written. The earlier
+      files are then still there, complete.
   """
   finish(folder, is_ours)
   renamed = not storage.is_remote(folder) and _can_be_renamed(folder, is_ours)
@@ -56,7 +57,7 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
     if not renamed:
       _note_moves(aside)
   except BaseException:
-    with contextlib.suppress(Exception):  # the first error is the one to tell
+    with contextlib.suppress(Exception):  # the first error is to be reported
       _clear(aside)
     raise
   if renamed:
@@ -67,10 +68,10 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
 
 @contextlib.contextmanager
 def trial(folder: str) -> Iterator[str]:
-  """Gives an empty local folder for what is checked before it goes to `folder`.
+  """Yields an empty local folder for files to check before they go to `folder`.
 
-  It lies beside a local folder, where a large model has room, and ends with the
-  block. What a killed process left of one is removed.
+  The folder lies beside a local `folder`, where a large model has room, and is
+  removed after the block. The remains of a killed process are removed first.
 
   Args:
     folder: local or gs://; this process is its owner.
@@ -90,14 +91,14 @@ def trial(folder: str) -> Iterator[str]:
 
 
 def finish(folder: str, is_ours: IsOurs) -> None:
-  """Moves into `folder` what an earlier process had complete but not moved.
+  """Moves complete files into `folder` that an earlier process did not move.
 
-  What an earlier process left unfinished is removed. Where another process owns
-  the folder, or one that it is in, that one is at work, and all is left to it.
+  Incomplete files of an earlier process are removed. Nothing is done where
+  another process owns the folder or a folder above it: it may be at work.
 
   Args:
     folder: as that of `replacing`.
-    is_ours: likewise.
+    is_ours: as that of `replacing`.
   """
   aside = os.path.join(folder, UNFINISHED)
   if not _is_left(folder, aside) or ownership.is_anothers(folder):
@@ -118,7 +119,7 @@ def finish(folder: str, is_ours: IsOurs) -> None:
 
 
 def _is_left(folder: str, aside: str) -> bool:
-  """Says whether there is anything that is not in its place."""
+  """Returns whether an earlier process left files outside of their place."""
   if storage.is_remote(folder):
     return bool(storage.below(aside))
   beside = _beside(folder)
@@ -126,7 +127,7 @@ def _is_left(folder: str, aside: str) -> bool:
 
 
 def _beside(folder: str) -> str:
-  """Returns where a local folder is written before it takes its name."""
+  """Returns where a local folder is written before it is renamed."""
   above, name = os.path.split(os.path.realpath(folder))
   return os.path.join(above, f".{name}{UNFINISHED}")
 
@@ -136,10 +137,10 @@ def _earlier(beside: str) -> str:
 
 
 def _can_be_renamed(folder: str, is_ours: IsOurs) -> bool:
-  """Says whether a local folder may give its name to another one.
+  """Returns whether a local folder may be replaced by renaming.
 
-  A mount point cannot be renamed. In the current folder a shell would stay
-  behind in the old one, and files of the user would go with it.
+  A mount point cannot be renamed. A shell in the current folder would stay in
+  the old folder, and files of the user would be lost with it.
   """
   target = os.path.realpath(folder)
   here = os.path.realpath(os.curdir)
@@ -157,7 +158,7 @@ def _can_be_renamed(folder: str, is_ours: IsOurs) -> bool:
 
 
 def _take_name(aside: str, target: str) -> None:
-  """Puts a complete folder under its name, in the place of an earlier one."""
+  """Renames a complete folder to its target, and removes the earlier folder."""
   if not os.path.lexists(target):
     os.rename(aside, target)
     return
@@ -165,7 +166,7 @@ def _take_name(aside: str, target: str) -> None:
   try:
     _exchange(aside, target)
     old = aside
-  except OSError:  # not on this system, or not on this disk
+  except OSError:  # the system or the disk has no such exchange
     old = _earlier(aside)
     os.rename(target, old)
     try:
@@ -173,7 +174,7 @@ def _take_name(aside: str, target: str) -> None:
     except BaseException:
       os.rename(old, target)
       raise
-  shutil.rmtree(old, ignore_errors=True)  # `finish` takes what is left of it
+  shutil.rmtree(old, ignore_errors=True)  # `finish` removes what is left
 
 
 def _exchange(first: str, second: str) -> None:
@@ -202,7 +203,7 @@ def _note_moves(aside: str) -> None:
 def _move_up(folder: str, is_ours: IsOurs) -> None:
   """Moves the files of `.unfinished` to their place, the manifest last.
 
-  Cut off anywhere, it can be called again.
+  If it is interrupted anywhere, it can be called again.
   """
   aside = os.path.join(folder, UNFINISHED)
   moves = json.loads(storage.read_bytes(os.path.join(aside, _MOVES)))
@@ -217,7 +218,7 @@ def _move_up(folder: str, is_ours: IsOurs) -> None:
 
 
 def _remove_others(folder: str, keep: set[str], is_ours: IsOurs) -> None:
-  """Removes files of ours that an earlier set had and the new one has not."""
+  """Removes our earlier files that are not among the new ones."""
   for name in storage.below(folder):
     inside = name.startswith(f"{UNFINISHED}/")
     if not inside and name not in keep and is_ours(name):
@@ -225,7 +226,7 @@ def _remove_others(folder: str, keep: set[str], is_ours: IsOurs) -> None:
 
 
 def _clear(folder: str) -> None:
-  """Removes a folder with all that is in it, if it is there."""
+  """Removes a folder with all its files, if it exists."""
   if storage.is_remote(folder):
     names = storage.below(folder)
     for name in sorted(names, key=lambda name: name != _MOVES):
@@ -235,7 +236,7 @@ def _clear(folder: str) -> None:
 
 
 def _sync(folder: str) -> None:
-  """Sees all files of a local folder to the disk, before its name says so."""
+  """Fsyncs all files of a local folder, before the folder gets its name."""
   if storage.is_remote(folder):
     return
   for name in storage.below(folder):

@@ -1,9 +1,9 @@
-"""Wikipedia dumps: articles one by one, each its running text or a reason.
+"""Reads Wikipedia dumps, and renders the running text of each article.
 
     for page in wikipedia.items("mnwiki-latest-pages-articles.xml.bz2"):
       found = wikipedia.rendered(page)  # or a cleaning.Drop
 
-`items` streams the XML; the work is in `rendered`, a pure function, which
+`items` streams the XML. `rendered` does the work: it is a pure function, which
 worker processes can call. The format: www.mediawiki.org/xml.
 """
 
@@ -54,9 +54,10 @@ class Page:
 
   Attributes:
     title: its name.
-    text: wikitext of its last revision in the dump.
-    dropped: why the dump itself says that it has no running text; "" for an
-      article. The text of others is "".
+    text: wikitext of its last revision in the dump; "" for a page that is no
+      article.
+    dropped: why the page is no article, by its fields in the dump; "" for an
+      article.
     namespaces: the wiki's names of files, categories and templates.
   """
 
@@ -67,7 +68,7 @@ class Page:
 
 
 def rendered(page: Page) -> wikitext.Rendered | cleaning.Drop:
-  """Returns a page's running text, or why it has none."""
+  """Returns a page's running text, or a Drop with the reason."""
   if reason := page.dropped or _unwanted(page):
     return cleaning.Drop(reason, page.title)
   try:
@@ -80,7 +81,7 @@ def rendered(page: Page) -> wikitext.Rendered | cleaning.Drop:
 
 
 def _unwanted(page: Page) -> str:
-  """Says why an article's wikitext is none, "" if it is."""
+  """Returns why wikitext is no article: "redirect", "disambiguation"; or ""."""
   if _REDIRECT.match(page.text):
     return "redirect"
   if _DISAMBIGUATION_TITLE.search(page.title) or _DISAMBIGUATION.search(
@@ -97,13 +98,13 @@ def items(path: str) -> Iterator[Page]:
     path: .xml, compressed or not, multistream or not, UTF-8 or UTF-16.
 
   Raises:
-    options.InputError: when it is no dump, damaged or cut.
+    options.InputError: when the file is no dump, is damaged or truncated.
   """
   with storage.decompressed(path) as file:
     try:
       yield from _pages(_Bounded(file))
-    # The last two are an encoding that is unknown, or not an XML parser's;
-    # and what defusedxml and _Bounded refuse.
+    # LookupError: an encoding that is unknown, or that no XML parser reads.
+    # ValueError: from defusedxml and _Bounded.
     except (ElementTree.ParseError, LookupError, ValueError) as error:
       raise options.InputError(
         f"a whole MediaWiki dump (pages-articles XML) at {path}",
@@ -113,14 +114,17 @@ def items(path: str) -> Iterator[Page]:
 
 
 class _Bounded:
-  """A file that stops a parser for which no page ever ends."""
+  """A file that raises ValueError where a page is too long to be one."""
 
   def __init__(self, file: IO[bytes]):
     self._file = file
     self.since_page = 0  # bytes
 
   def read(self, size: int) -> bytes:
-    """Gives more than was asked for; expat reads a tag anew with each piece."""
+    """Returns a chunk of at least _CHUNK bytes, unless the file ends.
+
+    Large chunks save time, since expat parses a tag again for each chunk.
+    """
     chunk = self._file.read(max(size, _CHUNK))
     self.since_page += len(chunk)
     if self.since_page > _LARGEST_PAGE:
@@ -129,7 +133,10 @@ class _Bounded:
 
 
 def _pages(file: _Bounded) -> Iterator[Page]:
-  """Parses the XML; without a document type, no entity can be defined."""
+  """Yields the pages of the XML, which may not have a document type.
+
+  Without a document type, no entity can be defined.
+  """
   names: dict[str, str] = {}  # of namespaces, by their keys
   namespaces = wikitext.Namespaces()
   events = DefusedElementTree.iterparse(file, ("start", "end"), forbid_dtd=True)
@@ -156,14 +163,14 @@ def _pages(file: _Bounded) -> Iterator[Page]:
 
 
 def _name(element: Any) -> str:
-  """The tag without the schema's address, which names its version."""
+  """Returns a tag without the schema's address, which names its version."""
   return str(element.tag).rpartition("}")[2]
 
 
 def _page(
   element: Any, names: Mapping[str, str], namespaces: wikitext.Namespaces
 ) -> Page:
-  # Its own fields and its revisions', of which the last is the newest.
+  # The fields of the page and of its revisions; the last one is the newest.
   fields = {
     _name(field): field.text or ""
     for part in (element, *element)
@@ -175,7 +182,7 @@ def _page(
 
 
 def _not_an_article(fields: Mapping[str, str], names: Mapping[str, str]) -> str:
-  """Says by a page's fields why it is no article, "" if it is one."""
+  """Returns why a page is no article, by its fields; "" for an article."""
   space, colon, _ = fields.get("title", "").partition(":")
   # Dumps before version 0.6 have no <ns>.
   named = bool(colon) and space.strip().lower() in names.values()

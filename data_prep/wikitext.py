@@ -1,14 +1,14 @@
-"""Wikitext to the running text a reader of the page would see.
+"""Renders wikitext as the running text that a reader of the page sees.
 
     paragraphs("'''Туул гол''' нь [[Монгол]]д {{convert|704|km}} урсана.")
     # ["Туул гол нь Монголд 704 km урсана."]
 
-Four passes, each linear in the page: opaque tags and HTML are turned into
-text and line breaks (what MediaWiki's preprocessor does first); brackets
-without a partner are cut, because a parser looks for the partner of each to
-the page's end; mwparserfromhell's tokenizer finds templates, links and
-tables, of which only what reads as text is kept (of tables nothing); and the
-lines are sorted into paragraphs, list items, headings and remains of tables.
+There are four passes, each linear in the page. Opaque tags and HTML become text
+and line breaks (which MediaWiki's preprocessor does first). Brackets without a
+partner are cut, because a parser looks for each partner up to the page's end.
+mwparserfromhell's tokenizer finds templates, links and tables, of which only
+the text is kept (of tables nothing). And the lines are sorted into paragraphs,
+list items, headings and remains of tables.
 
 The tokenizer is used without the tree that the library builds on top of it:
 the tree costs five sixths of the library's time.
@@ -32,12 +32,12 @@ MAX_DEPTH = 40
 
 
 class BrokenMarkupError(Exception):
-  """The brackets nest so deep that the page cannot be read in fair time."""
+  """Raised for brackets that nest too deeply to be read in acceptable time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Namespaces:
-  """The wiki's own names of what is not an article, in lower case.
+  """The wiki's own names of namespaces that hold no articles, in lower case.
 
   Attributes:
     hidden: of files and categories: a link to one shows no running text.
@@ -48,8 +48,8 @@ class Namespaces:
   template: frozenset[str] = frozenset()
 
 
-# The names that dumps do not state: English ones work in every wiki, and
-# older ones go on working. Mongolian, Bulgarian, Russian.
+# The names that dumps do not state: English names work in every wiki, and old
+# names stay valid. English, Mongolian, Bulgarian, Russian.
 _HIDDEN = frozenset(
   """
   file image category
@@ -79,7 +79,7 @@ _SKIPPED_SECTIONS = frozenset(
   """.split(",")
 )
 
-# Private marks between the passes; XML 1.0 allows none of them in a dump.
+# Marks that one pass leaves for another; XML 1.0 allows none of them in a dump.
 _LINE_BREAK = "\v"
 _LINK_START, _LINK_END = "\x02", "\x03"
 _HEADING = "\x04"
@@ -87,14 +87,15 @@ _CUT = "\x05"
 _RAISED, _LOWERED, _LEVEL = "\x06", "\x07", "\x08"  # around small digits
 
 
-# A hole is one character of a private plane, of which a dump has none left: of
-# the first plane for a template within a line, of the second for a box or a
+# A hole is the place of a template whose output is unknown. Its mark is one
+# character of Unicode's private planes, which are first removed from the page:
+# of the first plane for a template within a line, of the second for a box or a
 # template of several lines, which is no hole where it begins a line.
 _INLINE, _BOX = 0xF0000, 0x100000
 _HOLES_A_PLANE = 0xFFFE
 _HOLE = wikitext_functions.UNKNOWN
 _ANY_HOLE = re.compile(_HOLE)
-# Lower-case letters behind it go on with a sentence that begins with it.
+# Lower-case letters behind a box continue a sentence that begins with the box.
 _LEADING_BOX = re.compile(
   rf"(?:{_HOLE}|\s)*[\U00100000-\U0010fffd]\s*+(?!{_LINK_START}?[a-zа-яёөү])"
 )
@@ -112,8 +113,8 @@ class Rendered:
   """The running text of a page.
 
   Attributes:
-    paragraphs: its text. Where a template stood of which it is not known what
-      it shows, stands one character of Unicode's private planes.
+    paragraphs: its text. One character of Unicode's private planes marks the
+      place of each template whose output is unknown.
     holes: such a character → the name of the template.
   """
 
@@ -122,14 +123,14 @@ class Rendered:
 
 
 class _Holes:
-  """The templates of a page of which it is not known what they show."""
+  """The templates of a page whose output is unknown."""
 
   def __init__(self) -> None:
     self.names: dict[str, str] = {}  # character → name
     self._characters: dict[tuple[str, bool], str] = {}
 
   def mark(self, name: str, box: bool = False) -> str:
-    """Returns the character that stands for a template's place."""
+    """Returns the character that marks a template's place."""
     key = (name, box)
     if key not in self._characters:
       number = min(len(self._characters), _HOLES_A_PLANE - 1)
@@ -147,7 +148,7 @@ def rendered(
   Args:
     text: wikitext.
     title: the page's, for {{PAGENAME}}.
-    namespaces: what the dump's <siteinfo> says.
+    namespaces: from the dump's <siteinfo>.
 
   Raises:
     BrokenMarkupError: for brackets more than MAX_DEPTH deep.
@@ -157,7 +158,7 @@ def rendered(
   text = _OPAQUE.sub(functools.partial(_opaque, holes=holes), text)
   text = _HTML_HEADING.sub("\n\n", text)
   text = _HALF_TAG.sub("", _TAG.sub(_tag, text)).replace("<", "&lt;")
-  # The tokenizer takes no template whose name holds ">" or begins a new line.
+  # The tokenizer knows no template whose name holds ">" or begins a new line.
   text = _FUNCTION_BREAK.sub(r"\1", text.replace(">", "&gt;"))
   text = _EXTERNAL_LINK.sub(_external_link, text)
   text = _SINGLE_BRACKET.sub("&#91;", text)
@@ -173,13 +174,13 @@ def rendered(
 
 # Pass one: tags.
 
-# Their content is not wikitext, or nothing that is read in a line.
+# Tags whose content is not wikitext, or is not read as a part of a line.
 _OPAQUE_TAGS = """
   ref references math chem ce nowiki pre source syntaxhighlight gallery score
   timeline imagemap hiero graph inputbox categorytree templatedata
   templatestyles mapframe maplink indicator section includeonly style script
   """.split()
-# A tag's content ends at its closing tag, and before the next of its name: a
+# A tag's content ends at its closing tag, or before the next tag of its name: a
 # tag that is never closed costs its line, and the search stays linear. (No
 # group is possessive here: Python before 3.11.5 matches such groups wrongly.)
 _OPAQUE = re.compile(
@@ -196,9 +197,9 @@ _MARKUP_LETTER = re.compile(r"[\[\]{}|<>'=*#:;_~!&-]")
 
 
 def _opaque(match: re.Match[str], holes: "_Holes") -> str:
-  """Returns what is seen of <nowiki> and of formulas that fit in a line.
+  """Returns the text of <nowiki>, and of formulas that fit in a line; else "".
 
-  Another formula leaves a hole.
+  A formula that does not fit in a line leaves a hole.
   """
   name, body = (match["name"] or "").lower(), match["body"] or ""
   if name in ("math", "chem", "ce"):
@@ -215,7 +216,7 @@ def _opaque(match: re.Match[str], holes: "_Holes") -> str:
 
 
 def _escaped(text: str) -> str:
-  """Writes letters that mean something in wikitext as entities."""
+  """Writes characters with a meaning in wikitext as HTML entities."""
   # A blank line would end the paragraph; within <nowiki> it does not.
   return _MARKUP_LETTER.sub(
     lambda match: f"&#{ord(match[0])};", " ".join(text.split("\n"))
@@ -227,7 +228,7 @@ _HTML_HEADING = re.compile(
 )
 # Cyrillic in angle brackets is a quotation: <<Зууны мэдээ>>.
 _TAG = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9]*)\b[^<>]*+>")
-# Without its end; "<" with another word behind it is a sign in the text.
+# A tag without its end. Before any other word, "<" is a sign in the text.
 _HALF_TAG = re.compile(
   r"</?(?:ref|references|br|small|sup|sub|div|span|center|table|gallery|math"
   r"|nowiki)(?![a-z])",
@@ -265,7 +266,7 @@ _EXTERNAL_LINK = re.compile(
   r"(?P<shown>[^\[\]\n]*+(?:\[\[[^\[\]\n]*+\]\][^\[\]\n]*+)*)\]",
   re.IGNORECASE,
 )
-# What is left of them is text; the tokenizer would look for the end of each.
+# Other single brackets are text; the tokenizer would look for the end of each.
 _SINGLE_BRACKET = re.compile(r"\[(?!\[)(?<!\[\[)")
 
 
@@ -274,7 +275,7 @@ def _external_link(match: re.Match[str]) -> str:
   return f"{_LINK_START}{shown}{_LINK_END}" if shown else ""
 
 
-# A line in bold stands for a heading.
+# A line in bold serves as a heading.
 _BOLD_LINE = re.compile(
   r"^[ \t]*'''+[^'\n]{1,80}(?<![.!?…])'''+[ \t:]*$", re.MULTILINE
 )
@@ -282,7 +283,7 @@ _APOSTROPHES = re.compile("''+")
 
 
 def _apostrophes(match: re.Match[str]) -> str:
-  """Takes bold and italic off; of four apostrophes one is to be seen."""
+  """Removes the marks of bold and italics; further apostrophes are text."""
   count = len(match[0])
   return "'" * (count - 5 if count > 5 else count == 4)
 
@@ -294,7 +295,7 @@ _HEADING_LINE = re.compile(
 
 
 def _heading(match: re.Match[str]) -> str:
-  """Marks a heading; of a line that only begins as one the text stays."""
+  """Marks a heading; a line that only begins like a heading keeps its text."""
   if match["marks"] is None:
     return _BREAK if len(match[0]) > 1 else ""
   level, title = len(match["marks"]), match["title"].strip(" \t=")
@@ -305,8 +306,8 @@ _FUNCTION_BREAK = re.compile(r"(\{\{[ \t]*#[a-z]+:)\s+", re.IGNORECASE)
 
 # Pass two: brackets.
 
-# {{{name|value}}}, a slip outside templates, shows its value; without a value,
-# it shows itself, which leaves a hole here.
+# {{{name|value}}} outside of a template is an author's error, and shows its
+# value. Without a value it shows itself, which leaves a hole here.
 _ARGUMENT = re.compile(r"\{\{\{[^{}|]*+(?:\|(?P<value>[^{}]*+))?\}\}\}")
 _BRACES = re.compile(r"\{\{\{+")
 
@@ -317,14 +318,14 @@ def _argument(match: re.Match[str], holes: _Holes) -> str:
 
 
 def _braces(match: re.Match[str]) -> str:
-  """Leaves no other run of braces than those that open templates.
+  """Replaces a run of three or more braces by pairs, which open templates.
 
   The tokenizer takes seconds for a page of {{{a|{{{a| … }}}}}}.
   """
   return " ".join(["{{"] * (len(match[0]) // 2))
 
 
-# Most links and templates hold no other: they are passed over as one.
+# Most links and templates hold no further brackets: they are skipped whole.
 _BRACKET = re.compile(
   r"(?P<pair>\[\[[^\[\]{}]*+\]\]|\{\{[^\[\]{}]*+\}\})"
   r"|\{\{|\}\}|\[\[|\]\]|^[ \t:*#]*\{\||^[ \t]*\|\}(?!\})",
@@ -336,10 +337,13 @@ _TO_LAST_PIPE = re.compile(r"\[\[(?:[^\n\[\]{}]*\|)?")
 
 
 def _balanced(text: str, holes: _Holes) -> str:
-  """Cuts brackets without a partner, and what cannot be read without it.
+  """Cuts brackets without a partner, and the text that depends on the partner.
 
-  Of "{{" and "{|" the rest of the line goes, as far as no other bracket
-  stands there; of "[[Файл:а.jpg|thumb|" all up to the last pipe.
+  With "{{" and "{|" the rest of the line is cut, up to the next bracket; with
+  "[[Файл:а.jpg|thumb|" everything up to the last pipe.
+
+  Raises:
+    BrokenMarkupError: for brackets more than MAX_DEPTH deep.
   """
   opened: list[tuple[str, int]] = []
   cuts: list[tuple[int, int]] = []
@@ -357,7 +361,7 @@ def _balanced(text: str, holes: _Holes) -> str:
       while (last := opened.pop())[0] != partner:
         cuts.append(_cut(text, *last))
     else:
-      # A line that begins with "|" is known as a table's.
+      # The "|" stays: it tells that the line is a table's.
       cuts.append((start + (bracket == "|}"), match.end()))
   cuts += [_cut(text, *last) for last in opened]
   return _without(text, sorted(cuts), holes) if cuts else text
@@ -377,7 +381,7 @@ def _cut(text: str, bracket: str, start: int) -> tuple[int, int]:
 def _without(text: str, cuts: Sequence[tuple[int, int]], holes: _Holes) -> str:
   parts, position = [], 0
   for start, end in cuts:
-    # Nothing in its place could make a new bracket of what stands around it.
+    # Without a mark, the characters around the cut could make a new bracket.
     parts += [text[position:start], _CUT]
     name = text[start + 2 : end].partition("|")[0].strip()
     if text.startswith("{{", start) and name:
@@ -423,7 +427,7 @@ _NAME_STOPS = frozenset((tokens.TemplateParamSeparator, tokens.TemplateClose))
 _VALUE_STOPS = _NAME_STOPS | {tokens.TemplateParamEquals}
 _LINK_STOPS = frozenset((tokens.WikilinkSeparator, tokens.WikilinkClose))
 _URL_STOPS = frozenset((tokens.ExternalLinkSeparator, tokens.ExternalLinkClose))
-# A stretch of tokens goes by counting what opens and what closes.
+# Change of the depth by a token, to find the token that closes an element.
 _LINK_DEPTH = {tokens.WikilinkOpen: 1, tokens.WikilinkClose: -1}
 _TAG_DEPTH = {
   tokens.TagOpenOpen: 1,
@@ -435,7 +439,7 @@ _Stream = Iterator[Any]  # of mwparserfromhell's tokens, which have no types
 
 
 class _Renderer:
-  """Turns one page's tokens into text; the marks above are put in."""
+  """Turns the tokens of a page into text, with the marks above."""
 
   def __init__(self, title: str, namespaces: Namespaces, holes: _Holes):
     self._title = title
@@ -451,11 +455,11 @@ class _Renderer:
     }
 
   def render(self, text: str) -> str:
-    """Returns what is to be seen of a page whose brackets are balanced."""
+    """Returns the text of a page whose brackets are balanced."""
     return self._text(iter(_tokenized(text)), frozenset())[0]
 
   def _text(self, stream: _Stream, stops: frozenset[type]) -> tuple[str, type]:
-    """Renders up to one of the stops; returns the text and the stop."""
+    """Renders tokens up to one of the stops; returns the text and the stop."""
     parts = []
     for token in stream:
       kind = type(token)
@@ -464,12 +468,12 @@ class _Renderer:
       elif kind in stops:
         return "".join(parts), kind
       else:
-        # Markup that no article needs shows nothing; its content does.
+        # Other markup shows nothing, but its content is text.
         parts.append(self._nodes.get(kind, _nothing)(token, stream))
     return "".join(parts), tokens.Text
 
   def _template(self, token: Any, stream: _Stream) -> str:
-    """Returns what a template shows, or the mark of a hole."""
+    """Returns the text of a template, or the mark of a hole."""
     raw, stop = self._text(stream, _NAME_STOPS)
     arguments = self._arguments(stream, stop)
     word, colon, first = raw.strip().partition(":")
@@ -497,7 +501,7 @@ class _Renderer:
   def _function(
     self, name: str, first: str, arguments: Sequence[tuple[str | None, str]]
   ) -> str:
-    """Returns what a parser function shows, or the mark of a hole."""
+    """Returns the text of a parser function, or the mark of a hole."""
     values = [
       value if key is None else f"{key}={value}" for key, value in arguments
     ]
@@ -514,7 +518,7 @@ class _Renderer:
   def _arguments(
     self, stream: _Stream, stop: type
   ) -> list[tuple[str | None, str]]:
-    """Returns the name, None without "=", and the value of each parameter."""
+    """Returns (name, value) of each parameter; the name is None without "="."""
     arguments: list[tuple[str | None, str]] = []
     while stop is tokens.TemplateParamSeparator:
       value, stop = self._text(stream, _VALUE_STOPS)
@@ -541,9 +545,10 @@ class _Renderer:
     return f"{_LINK_START}{_without_links(shown)}{_LINK_END}"
 
   def _url(self, token: Any, stream: _Stream) -> str:
-    """Returns the text of a link, or the address that stands for itself.
+    """Returns the text of a link, or an address that has no text.
 
-    An address in brackets without a text is shown as a number: [1].
+    An address in brackets without a text shows nothing here; MediaWiki shows a
+    number: [1].
     """
     address, stop = self._text(stream, _URL_STOPS)
     if stop is tokens.ExternalLinkSeparator:
@@ -551,7 +556,7 @@ class _Renderer:
     return "" if token["brackets"] else f"{_LINK_START}{address}{_LINK_END}"
 
   def _entity(self, token: Any, stream: _Stream) -> str:
-    """Puts it together again: it is read when the paragraphs are known."""
+    """Returns an entity as it is written: it is decoded with the paragraphs."""
     written = ["&"]
     for part in stream:
       kind = type(part)
@@ -564,7 +569,7 @@ class _Renderer:
     return "".join([*written, ";"])
 
   def _tag(self, token: Any, stream: _Stream) -> str:
-    """Drops a table or a rule; gives back the mark of a list."""
+    """Skips a table or a rule; returns the mark of a list item, or a break."""
     _skip(stream, _TAG_DEPTH)
     mark = token["wiki_markup"]
     return mark if mark in _LIST_MARKS else _BREAK
@@ -574,9 +579,9 @@ _LIST_MARKS = frozenset("*#:;")
 
 
 def _tokenized(text: str) -> list[Any]:
-  """Returns the library's flat list of tokens."""
+  """Returns mwparserfromhell's flat list of tokens."""
   reader = parser.CTokenizer() if parser.use_c else tokenizer.Tokenizer()
-  # Bold and italics are gone; a lone apostrophe means nothing.
+  # True: skip bold and italics, which are gone; an apostrophe means nothing.
   return reader.tokenize(text, 0, True)
 
 
@@ -585,7 +590,7 @@ def _nothing(token: Any, stream: _Stream) -> str:
 
 
 def _skip(stream: _Stream, depths: Mapping[type, int]) -> None:
-  """Takes tokens up to the one that closes what has been opened."""
+  """Takes tokens up to the one that closes the current element."""
   depth = 1
   for token in stream:
     depth += depths.get(type(token), 0)
@@ -614,9 +619,9 @@ def _parameters(
 def _is_lost(
   shown: str, given: Sequence[str], named: Mapping[str, str]
 ) -> bool:
-  """Says whether a template shows nothing, as if its parameters were others.
+  """Returns whether a template shows nothing, since it has other parameters.
 
-  `{{zh|s=…}}` and `{{lang|mn}}` do; `{{nowrap|}}` shows nothing rightly.
+  `{{zh|s=…}}` and `{{lang|mn}}` do; `{{nowrap|}}` rightly shows nothing.
   """
   if named and not given:
     return not shown.strip()
@@ -628,7 +633,7 @@ def _without_links(text: str) -> str:
 
 
 def _without_marks(text: str, marks: str) -> str:
-  for mark in marks:  # faster than one pass for all, as most are not there
+  for mark in marks:  # faster than one pass for all, as most do not occur
     text = text.replace(mark, "")
   return text
 
@@ -636,12 +641,12 @@ def _without_marks(text: str, marks: str) -> str:
 # Pass four: lines.
 
 _TWO_BREAKS = re.compile(r"\v\s*\v")
-# A table's remains, where it was never opened or closed; "!Кунг" is a people.
+# Remains of a table that was never opened or closed. "!Кунг" is a people.
 _TABLE_LINE = re.compile(r"\||!(?=\s)|!.*!!|\}|\{\||.*\|\|")
 
 
 def _sorted_lines(text: str, holes: _Holes) -> Iterator[str]:
-  """Yields the paragraphs: running lines joined, and list items that read."""
+  """Yields the paragraphs: joined running lines, and sentences of lists."""
   text = _TWO_BREAKS.sub(_BREAK, text).replace(_LINE_BREAK, " ")
   for block in _blocks(text):
     paragraph = _tidy(" ".join(block), holes)
@@ -650,7 +655,7 @@ def _sorted_lines(text: str, holes: _Holes) -> Iterator[str]:
 
 
 def _blocks(text: str) -> list[list[str]]:
-  """Returns the lines of each paragraph, those of skipped sections left out."""
+  """Returns the lines of each paragraph, without those of skipped sections."""
   blocks: list[list[str]] = []
   skipped = 0  # the level of the heading whose section is left out
   goes_on = False
@@ -673,10 +678,10 @@ def _blocks(text: str) -> list[list[str]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-  """Yields the lines of a page without what stands beside the text.
+  """Yields the lines of a page, without boxes beside the text.
 
-  A template that is all of a line belongs to the sentence if the line before it
-  breaks off within a sentence that the line behind it ends in lower case.
+  A line with a template alone belongs to a sentence if the line before it ends
+  within a sentence and the line behind it begins in lower case.
   """
   before = ""
   lines = list(map(str.strip, text.split("\n")))
@@ -690,9 +695,9 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _without_boxes(line: str) -> str:
-  """Returns a stripped line without what stands beside the text.
+  """Returns a stripped line without a box at its beginning.
 
-  These are boxes at its beginning, and templates that are all of the line.
+  A line of templates alone becomes "".
   """
   if not _ANY_HOLE.search(line):
     return line
@@ -703,7 +708,13 @@ def _without_boxes(line: str) -> str:
 
 
 def _skipped_level(level: int, title: str, skipped: int) -> int:
-  """Says which section is left out below a heading: its level, 0 for none."""
+  """Returns the level of the heading whose section is skipped, 0 for none.
+
+  Args:
+    level: of a new heading.
+    title: of the new heading.
+    skipped: the result for the heading before.
+  """
   if skipped and level > skipped:
     return skipped
   name = _without_links(title).strip(" :.").lower()
@@ -716,12 +727,12 @@ _CATALOGUE = re.compile(r"\b(?:ISBN|ISSN|DOI|OCLC|PMID)\b", re.IGNORECASE)
 
 
 def _is_running_text(item: str) -> bool:
-  """Tells a sentence in a list from a bare entry, link or book.
+  """Returns whether a list item is a sentence, no bare entry, link or book.
 
-  It ends as a sentence does and has six words or more, of whose letters a
-  quarter is no link's; or it has twelve words, half of them no link's. It has
-  no catalogue number. (Guesses, checked by eye on English and Bulgarian
-  articles.)
+  A sentence ends as one and has six words or more, with at least a quarter of
+  its letters outside of links; or it has twelve words, with at least half of
+  its letters outside. It has no catalogue number. (Guesses, checked by eye on
+  English and Bulgarian articles.)
   """
   shown = _without_links(item).lstrip("*#:; ").rstrip()
   linked = sum(map(len, _LINKED.findall(item))) / max(1, len(shown))
@@ -732,7 +743,10 @@ def _is_running_text(item: str) -> bool:
 
 
 def _is_label(paragraph: str) -> bool:
-  """Tells "Романууд:" and captions from text: short, and no sentence."""
+  """Returns whether a paragraph is a label or caption, such as "Романууд:".
+
+  It is short, and no sentence.
+  """
   return len(paragraph.split()) < 5 and not _SENTENCE_END.search(paragraph)
 
 
@@ -752,7 +766,10 @@ _BEFORE_STOP = re.compile(r" ([,.;:!?])(?![^ ])")
 
 
 def _tidy(text: str, holes: _Holes) -> str:
-  """Finishes a paragraph; returns "" for one without a letter."""
+  """Finishes a paragraph: its entities, scripts, holes and punctuation.
+
+  Returns "" for a paragraph without a letter.
+  """
 
   def residue(match: re.Match[str]) -> str:
     name = match[0].strip("{}").partition("|")[0].strip()
@@ -779,12 +796,15 @@ def _tidy(text: str, holes: _Holes) -> str:
 
 
 def _character(entity: re.Match[str]) -> str:
-  """Returns the character of an entity; "" for one that marks a hole."""
+  """Returns the character of an entity; "" for a character that marks holes."""
   return _ANY_HOLE.sub("", html.unescape(entity[0]))
 
 
 def _script(match: re.Match[str]) -> str:
-  """10<sup>6</sup> must not become 106, nor м<sup>2</sup> become м2."""
+  """Returns the text of <sup> or <sub>.
+
+  10<sup>6</sup> must not become 106, nor м<sup>2</sup> become м2.
+  """
   body = match["body"].strip()
   if match["kind"] == _RAISED:
     return wikitext_templates.raised(body)

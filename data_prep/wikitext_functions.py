@@ -1,13 +1,13 @@
-"""Parser functions of MediaWiki whose result depends on their arguments alone.
+"""Evaluates the parser functions of MediaWiki that depend on arguments alone.
 
     evaluate("#if", ["1", "тийм", "үгүй"])  # "тийм"
     evaluate("#expr", ["2015 - 1990"])  # "25"
 
-Those that depend on the date, on other pages or on the wiki are not evaluated.
-Manual: www.mediawiki.org/wiki/Help:Extension:ParserFunctions.
+Functions that depend on the date, on other pages or on the wiki are not
+evaluated. Manual: www.mediawiki.org/wiki/Help:Extension:ParserFunctions.
 
-An argument may hold characters of UNKNOWN, which stand for text that nobody
-knows, such as that of a template.
+An argument may hold characters of UNKNOWN, which mark text that is not known,
+such as the output of a template.
 """
 
 import ast
@@ -22,11 +22,11 @@ _LONGEST_EXPRESSION = 100  # characters; longer ones are not evaluated
 
 
 def evaluate(name: str, arguments: Sequence[str]) -> str | None:
-  """Returns what a parser function shows, or None if that is not known.
+  """Returns the output of a parser function, or None if it is not known.
 
   Args:
     name: in lower case, without the colon.
-    arguments: the text behind the colon, then what stands between the pipes.
+    arguments: the text behind the colon, then the texts between the pipes.
   """
   function = _FUNCTIONS.get(name)
   try:
@@ -36,7 +36,7 @@ def evaluate(name: str, arguments: Sequence[str]) -> str | None:
 
 
 class _UnknownError(Exception):
-  """The result depends on text that is not known."""
+  """Raised when the result depends on text that is not known."""
 
 
 def _known(text: str) -> str:
@@ -54,11 +54,11 @@ _ANY_UNKNOWN = re.compile(UNKNOWN)
 
 
 def knows(name: str) -> bool:
-  """Says of a name in lower case whether it is one of these functions."""
+  """Returns whether `evaluate` knows a function, by its name in lower case."""
   return name in _FUNCTIONS
 
 
-# Those whose result depends on more than their arguments, or on the language.
+# Functions that depend on more than their arguments, or on the language.
 _DEPENDING = frozenset(
   """
   plural gender grammar int ns nse fullurl canonicalurl localurl filepath
@@ -69,9 +69,9 @@ _DEPENDING = frozenset(
 
 
 def depends(name: str) -> bool:
-  """Says of a name in lower case whether it is a function not evaluated.
+  """Returns whether a name in lower case is a function that is not evaluated.
 
-  A module is a function of its own: #invoke is none here.
+  #invoke does not count, because each module is a function of its own.
   """
   return name in _DEPENDING or (name[:1] == "#" and name != "#invoke")
 
@@ -200,7 +200,7 @@ def _first(arguments: Sequence[str]) -> str | None:
 
 
 def _tag(arguments: Sequence[str]) -> str | None:
-  """{{#tag:ref|…}} is a reference, which shows no text."""
+  """Returns "" for {{#tag:ref|…}}, which shows no text; None for other tags."""
   return "" if arguments[0].lower() in ("ref", "references") else None
 
 

@@ -1,11 +1,11 @@
-"""Which templates of a wiki belong to the sentence around them.
+"""Renders the templates of a wiki that belong to the sentence around them.
 
     named("convert")(["704", "km", "mi"], {})  # "704 km"
 
-A dump holds a template's call, not what it shows. Those that only dress a
-word, a number or a date are shown by this table. Notes, references and remarks
-to editors show nothing in a sentence. Of every other template it is not known
-what it shows: where one stands in a sentence, the sentence has a hole.
+A dump holds the call of a template, not its output. This table renders the
+templates that only format a word, a number or a date. Notes, references and
+remarks to editors show nothing in a sentence. The output of every other
+template is unknown: a sentence with such a template has a hole.
 """
 
 import re
@@ -22,14 +22,14 @@ _POWER = re.compile(r"[+−–-]?[\w.,/+−–-]*\d[\w.,/+−–-]*")
 
 
 def raised(text: str) -> str:
-  """Writes 10^6 as 10⁶, 10^1.5 as it is; of 19th the letters."""
+  """Returns a superscript: 6 as ⁶, 1.5 as ^1.5, letters (19th) as they are."""
   if _all_in(text, _RAISED):
     return text.translate(_RAISED)
   return f"^{text}" if _POWER.fullmatch(text) else text
 
 
 def lowered(text: str) -> str:
-  """Writes the 2 of H2O as ₂; what has no such letters stays."""
+  """Returns a subscript: the 2 of H2O as ₂; other text as it is."""
   return text.translate(_LOWERED) if _all_in(text, _LOWERED) else text
 
 
@@ -53,7 +53,7 @@ _IN_A_LINE = re.compile(r"[\w\s.,:+−=<>()/%°·×÷±≈≤≥≠^⁺⁻⁼⁽
 def formula(tex: str) -> str:
   r"""Writes TeX that fits in a line: 6{,}02 \times 10^{23} is 6,02 × 10²³.
 
-  Of any other it returns "".
+  Any other formula gives "".
   """
   text = _TEX_TEXT.sub(r"\1", tex)
   text = _TEX_COMMAND.sub(lambda match: _TEX.get(match[0], match[0]), text)
@@ -77,7 +77,7 @@ _ION = re.compile(r"\d*[+−-]")
 
 
 def molecule(text: str) -> str:
-  """Writes 2H2O as 2H₂O, SO4^2- as SO₄²⁻; "" for TeX's commands."""
+  """Writes 2H2O as 2H₂O, SO4^2- as SO₄²⁻; returns "" for TeX's commands."""
   text = _COUNT.sub(lambda match: lowered(match[0]), text)
   text = _CHARGE.sub(lambda match: raised(match[1]), text)
   return "" if "\\" in text else text
@@ -109,7 +109,7 @@ def _link_to_other_wiki(given: _Arguments, named: _Named) -> str:
 
 
 def _date(given: _Arguments, named: _Named) -> str:
-  """{{date|2020|5|3}}: 2020-05-03; what is no number stays as it is."""
+  """Returns 2020-05-03 for {{date|2020|5|3}}; text that is no number stays."""
   parts = [part.strip() for part in given[:3] if part.strip()]
   if not all(map(str.isdecimal, parts)):
     return " ".join(parts)
@@ -126,7 +126,7 @@ _UNIT_POWER = re.compile(r"(?<=[^\W\d])[23]$")
 
 
 def _convert(given: _Arguments, named: _Named) -> str:
-  """Returns what was measured: of {{convert|5|to|10|km2|sqmi}} 5–10 km²."""
+  """Returns the original measure: 5–10 km² of {{convert|5|to|10|km2|sqmi}}."""
   parts = [part.strip() for part in given]
   shown = ""
   for place in range(0, len(parts), 2):
@@ -136,7 +136,7 @@ def _convert(given: _Arguments, named: _Named) -> str:
       shown += _JOINTS[joint]
       continue
     shown = f"{shown} {_unit(joint)}".rstrip()
-    # Behind 5 ft may stand 10 in, or what to convert it to.
+    # Behind 5 ft stands 10 in, or the unit to convert it to.
     if parts[place + 3 : place + 4] != [_PARTS.get(joint)]:
       break
     shown += " "
@@ -200,8 +200,8 @@ def _under(names: str, template: Template) -> dict[str, Template]:
   return {name.strip(): template for name in names.split(",")}
 
 
-# Every template whose content belongs to the sentence around it, by its name
-# in lower case; others show nothing. Parser functions end in a colon.
+# Name in lower case → how the template is rendered, for every template whose
+# content belongs to the sentence around it.
 _TEMPLATES: dict[str, Template] = {
   **_under(
     "nowrap, nobr, nowrapped, small, smaller, big, bigger, large, larger, sc, "
@@ -273,7 +273,7 @@ _LANGUAGE_PREFIXES = ("lang-", "хэл-", "lang ")
 
 
 def named(name: str) -> Template | None:
-  """Returns how a template is shown, None for one that is not in the table.
+  """Returns the function that renders a template, None for an unknown one.
 
   Args:
     name: in lower case, with spaces.
@@ -284,7 +284,7 @@ def named(name: str) -> Template | None:
 
 
 # Notes, references, remarks to editors and to readers, by their names in lower
-# case: what they show is no part of the sentence.
+# case: their output is no part of the sentence.
 _NOTHING = frozenset(
   name.strip()
   for name in """
@@ -322,15 +322,15 @@ _PRONUNCIATIONS = ("ipa", "audio", "respell", "pron", "монгол дуудла
 
 
 def shows_nothing(name: str) -> bool:
-  """Says of a name in lower case whether it shows nothing in a sentence."""
+  """Returns whether a template shows nothing in a sentence; lower-case name."""
   return name in _NOTHING or name.startswith(_NOTES)
 
 
 def is_box(name: str) -> bool:
-  """Says of a name in lower case whether it is a box beside the text."""
+  """Returns whether a template is a box beside the text; lower-case name."""
   return name.startswith(_BOXES)
 
 
 def is_pronunciation(name: str) -> bool:
-  """Says of a name in lower case whether it tells how a word is spoken."""
+  """Returns whether a template shows a pronunciation; lower-case name."""
   return name.startswith(_PRONUNCIATIONS)

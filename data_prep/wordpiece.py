@@ -1,8 +1,8 @@
-"""WordPiece, as google-research/bert's checkpoints were trained with it.
+"""Encodes text by WordPiece, with the ids of google-research/bert.
 
-A vocab.txt has a piece a line, "##" before what goes on with a word. Ids are
-those of its tokenization.py, for every text: tensorflow-text's BertTokenizer
-puts spaces where that drops control characters.
+A line of vocab.txt is a piece; "##" begins a piece that continues a word. The
+ids are those of upstream's tokenization.py for every text. tensorflow-text's
+BertTokenizer differs: it puts spaces where upstream drops control characters.
 """
 
 import itertools
@@ -14,10 +14,10 @@ from data_prep import alignment, options, storage
 
 CONTINUES = "##"
 _UNKNOWN = "[UNK]"
-LONGEST_WORD = 200  # characters; longer ones are unknown upstream
+LONGEST_WORD = 200  # characters; a longer word is unknown upstream
 _MOST_KNOWN = 1 << 18  # words that are remembered, some 100 MB (guess)
 
-# The blocks that upstream takes for Chinese, each character a word of its own.
+# The blocks that upstream takes for Chinese: each character is a word.
 _CHINESE = (
   (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
   (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
@@ -27,7 +27,7 @@ _ASCII_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
 class _Cleaned(dict[int, str]):
-  """str.translate's table: upstream's _clean_text, _tokenize_chinese_chars."""
+  """A table for str.translate: upstream's _clean_text and Chinese spacing."""
 
   def __missing__(self, point: int) -> str:
     letter = chr(point)
@@ -45,7 +45,7 @@ class _Cleaned(dict[int, str]):
 
 
 class _Apart(dict[int, str]):
-  """str.translate's table: spaces around punctuation."""
+  """A table for str.translate that puts spaces around punctuation."""
 
   def __missing__(self, point: int) -> str:
     letter = chr(point)
@@ -54,12 +54,12 @@ class _Apart(dict[int, str]):
 
 
 def is_punctuation(letter: str) -> bool:
-  """Says whether a character is a word of its own, as upstream."""
+  """Returns whether a character is a word of its own, as upstream."""
   return letter in _ASCII_MARKS or unicodedata.category(letter)[0] == "P"
 
 
 def cleaned(letter: str) -> str:
-  """Returns what is read for a character: itself, "", or with spaces."""
+  """Returns the cleaned form of a character: itself, "", or with spaces."""
   return _CLEANED[ord(letter)]
 
 
@@ -75,7 +75,7 @@ def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
 
 
 def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
-  """Returns the text with white space between any two words."""
+  """Returns the cleaned text, with white space between any two words."""
   text = folded(text.translate(_CLEANED), do_lower_case, strip_accents)
   return text.translate(_APART)
 
@@ -91,12 +91,12 @@ def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
 
 
 def is_mark(letter: str) -> bool:
-  """Says whether `strip_accents` drops a letter."""
+  """Returns whether `strip_accents` drops a letter."""
   return unicodedata.category(letter) == "Mn"
 
 
 class Vocabulary:
-  """The pieces of a vocab.txt, and the longest ones that a word begins with.
+  """The pieces of a vocab.txt; encodes words by their longest pieces.
 
   Args:
     path: the file.
@@ -144,11 +144,11 @@ class Vocabulary:
     ]
 
   def inside(self, text: str, begins: bool) -> list[int]:
-    """Returns the ids of a stretch of a word.
+    """Returns the ids of a part of a word.
 
     Args:
-      text: without a space.
-      begins: whether the word begins with it.
+      text: the part, without a space.
+      begins: whether the part is at the beginning of the word.
     """
     ids = []
     for place, word in enumerate(words(text, self._lower, self._strip)):
@@ -163,7 +163,14 @@ class Vocabulary:
     return self._known[word]
 
   def _greedy(self, word: str, before: str) -> list[int]:
-    """Takes the longest piece from the left, again and again."""
+    """Returns the ids of the longest piece from the left, again and again.
+
+    A word that is too long, or has a part without a piece, is [UNK].
+
+    Args:
+      word: the word.
+      before: CONTINUES if it continues a word, else "".
+    """
     unknown = [self._ids[_UNKNOWN]]
     if len(word) > self._longest_word:
       return unknown
@@ -181,18 +188,18 @@ class Vocabulary:
     return ids
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
-    """Returns the stretch of each text that each of its pieces stands for."""
+    """Returns, for each piece of each text, its stretch of the text."""
     traced = (alignment.Traced.of(text).each(self._apart) for text in texts)
     return [each.cut([*self._ends(each)]) for each in traced]
 
   def drops(self, letter: str) -> bool:
-    """Says whether a character becomes white space or nothing."""
+    """Returns whether a character becomes white space or nothing."""
     return not words(letter, self._lower, self._strip)
 
   def _ends(self, traced: alignment.Traced) -> Iterator[int]:
     """Yields where each piece ends in a text that `_apart` made.
 
-    The space that was put behind punctuation ends with it.
+    A space that was added behind punctuation belongs to the punctuation.
     """
     text, starts = traced.text, traced.starts
     for match in _WORD.finditer(text):
@@ -204,39 +211,39 @@ class Vocabulary:
       yield last + added
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the words of piece ids, a space between any two."""
+    """Returns the words of piece ids, with a space between any two."""
     text = " ".join(self.pieces[i] for i in ids)
     return text.replace(f" {CONTINUES}", "")
 
   def is_control(self, number: int) -> bool:
-    """Says whether text cannot produce a piece, `[CLS]` or `[unused7]`.
+    """Returns whether text cannot produce a piece, as `[CLS]` or `[unused7]`.
 
-    Upstream splits brackets from what is in them.
+    Upstream splits brackets from the text in them.
     """
     piece = self.pieces[number]
     return len(piece) > 2 and piece[0] == "[" and piece[-1] == "]"
 
   def starts_word(self, number: int) -> bool:
-    """Says whether a word begins with a piece."""
+    """Returns whether a word begins with a piece."""
     return not self.pieces[number].startswith(CONTINUES)
 
   def ends_word(self, number: int) -> bool:
-    """Says whether a piece is marked as the end of a word: none is."""
+    """Returns whether a piece is marked as the end of a word: none is."""
     return False
 
   def begins(self, number: int) -> bool:
-    """Says whether a piece is marked as the beginning of a word."""
+    """Returns whether a piece is marked as the beginning of a word."""
     return self.starts_word(number)
 
   def mark(self, number: int) -> str:
-    """Returns what marks a piece that goes on with a word; or ""."""
+    """Returns "##" for a piece that continues a word, else ""."""
     return "" if self.starts_word(number) else CONTINUES
 
   def letters(self, number: int) -> str:
-    """Returns what a piece stands for."""
+    """Returns the letters of a piece, without "##"."""
     return self.pieces[number].removeprefix(CONTINUES)
 
   def reaches(self, number: int) -> bool:
-    """Says whether some text contains a piece after its normalisation."""
+    """Returns whether some text can produce a piece."""
     letters = self.letters(number)
     return words(letters, self._lower, self._strip) == [letters]

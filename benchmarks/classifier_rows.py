@@ -50,7 +50,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints a figure a line."""
+  """Prints the measurements, one on each line."""
   with tempfile.TemporaryDirectory() as folder:
     for kind in ("tsv", "csv", "jsonl"):
       path = os.path.join(folder, f"rows.{kind}")
@@ -82,7 +82,7 @@ def main(settings: Options) -> None:
 
 
 def _texts(settings: Options) -> Iterator[str]:
-  """Yields runs of three words, five a row; one in ten nearly the one before."""
+  """Yields rows of five runs of three words; one in ten is a near copy."""
   words = [
     word
     for path in storage.matching(settings.input_file)
@@ -125,7 +125,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _memory() -> int:
-  """The most memory that was in use so far, in MB."""
+  """Returns the largest memory of this process so far, in MB."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 

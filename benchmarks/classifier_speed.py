@@ -78,7 +78,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the ratios, then cold start and latency."""
+  """Prints the ratios of the speeds, then the cold start and the latency."""
   options.require(settings, "spm_model_file")
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -103,7 +103,7 @@ def _config(name: str, vocab_size: int) -> configs.AlbertConfig:
 
 
 def _drawn(settings: Options, path: str, whole: bool) -> list[str]:
-  """Draws documents, or sentences."""
+  """Draws whole documents (`whole`), or single sentences, at random."""
   texts = [
     text
     for document in documents.read(documents.weighted(path))
@@ -117,7 +117,7 @@ def _drawn(settings: Options, path: str, whole: bool) -> list[str]:
 
 
 class _Work:
-  """One model, read and trained in batches of either kind."""
+  """A model that predicts and trains, with and without length buckets."""
 
   def __init__(
     self,
@@ -193,7 +193,7 @@ class _Work:
       self._steps[not fixed](batch, examples)
 
   def latency(self) -> None:
-    """Prints what a cold start and one text take."""
+    """Prints the time of a cold start, and of one text after it."""
     text = "Өнөөдөр Улаанбаатар хотод цас орж, салхитай байна."
     framer = framing.Framer(self._tokenizer, 128)
     predictor = classifier.Predictor(self._model, framer, self._problem)
@@ -208,7 +208,7 @@ class _Work:
 def _padded(
   framer: framing.Framer, texts: Sequence[str], size: int
 ) -> Iterator[length_buckets.Batch]:
-  """Yields what one would do without buckets: all at the maximal length."""
+  """Yields batches without length buckets: all rows have the maximal length."""
   framed, length = framer.frame(texts), framer.max_seq_length
   for first in range(0, len(texts), size):
     rows = np.arange(first, min(first + size, len(texts)))
@@ -226,8 +226,11 @@ def _ratio(
   ours: Callable[[], object], texts: int,
   theirs: Callable[[], object], fixed_texts: int,
 ) -> str:  # fmt: skip
-  """Says both speeds; padded batches all cost the same, so a few will do."""
-  # Theirs before and after: the machine may have grown slower meanwhile.
+  """Returns a line with both speeds and their ratio.
+
+  Padded batches all cost the same, so a few of them are measured.
+  """
+  # Padded batches run before and after ours: the machine may become slower.
   first, own, last = _seconds(theirs), _seconds(ours), _seconds(theirs)
   fast, slow = texts / own, 2 * fixed_texts / (first + last)
   return (

@@ -74,7 +74,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints seconds a text of each form, and the ratio."""
+  """Prints the CPU seconds of a batch for each form, and the speed-ups."""
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   parts = _parts(settings)
@@ -112,7 +112,7 @@ def _parts(settings: Options) -> dict[str, Any]:
 def _saved_model(
   folder: str, parts: dict[str, Any], settings: Options
 ) -> Callable[..., dict[str, tf.Tensor]]:
-  """Saves and loads the classifier of ids, without the strings' part."""
+  """Saves and loads a SavedModel that reads ids, without the text's part."""
   forward = serving.logits_of(parts)
   shape = [None, settings.length]
 
@@ -133,7 +133,7 @@ def _saved_model(
 
 
 def _seconds(run: Callable[[], object], runs: int) -> float:
-  """Returns the least CPU seconds of a run: the others were disturbed."""
+  """Returns the CPU seconds of the fastest run: slower ones were disturbed."""
   run()
   seconds = []
   for _ in range(runs):

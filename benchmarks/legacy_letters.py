@@ -51,7 +51,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the figures, a file a line."""
+  """Prints the figures, one line for each file."""
   vocabulary: set[str] = set()
   everything: list[str] = []
   for path in storage.matching(settings.clean_file):

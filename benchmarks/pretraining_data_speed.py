@@ -52,7 +52,7 @@ class Options(options.Group):
 
 
 def _seconds(work: Callable[[], object]) -> float:
-  """CPU seconds of this process."""
+  """Returns the CPU seconds of this process."""
   began = time.process_time()
   work()
   return time.process_time() - began
@@ -78,8 +78,7 @@ def main(settings: Options) -> None:
       f"duplicate {(five - once) / 4 / alone:.0%} of the encoding's time (at "
       "most 100 %)"
     )
-  # By turns, and the quickest of each: what else the machine does comes and
-  # goes.
+  # In turns, and the fastest of each: other programs disturb some rounds.
   rounds = [(_whole(settings, 1), _whole(settings, 2)) for _ in range(_ROUNDS)]
   one_worker, two_workers = map(min, zip(*rounds, strict=True))
   alone, beside = (_encoding_in(settings, count) for count in (1, 2))
@@ -92,7 +91,7 @@ def main(settings: Options) -> None:
 
 
 def _encoding_in(settings: Options, processes: int) -> float:
-  """Seconds that so many processes take, each encoding the whole text."""
+  """Returns the seconds of several processes that each encode the whole text."""
   jobs = [(settings.input_file, settings.spm_model_file)] * processes
   with concurrent.futures.ProcessPoolExecutor(
     processes, mp_context=multiprocessing.get_context("spawn")
@@ -101,7 +100,7 @@ def _encoding_in(settings: Options, processes: int) -> float:
 
 
 def _encode(job: tuple[str, str]) -> float:
-  """Returns the seconds of encoding; starting the process is not in them."""
+  """Returns the seconds of encoding, without the start of the process."""
   input_file, spm_model_file = job
   tokenizer = tokenization.Tokenizer(spm_model_file)
   corpus = documents.read(documents.weighted(input_file))
@@ -112,7 +111,7 @@ def _encode(job: tuple[str, str]) -> float:
 
 
 def _whole(settings: Options, workers: int) -> float:
-  """Seconds of the program's work, static masks at length 128."""
+  """Returns the seconds of the whole program, at length 128, static masks."""
   with tempfile.TemporaryDirectory() as folder:
     recipe = pretraining_data.Options(
       input_file=settings.input_file,
@@ -134,7 +133,7 @@ def _shard(
   dupe_factor: int,
   kind: str,
 ) -> float:
-  """CPU-seconds of both examples on one range of documents."""
+  """Returns the CPU-seconds of both stages on one range of documents."""
   recipe = examples.Recipe(
     max_seq_length=length, dupe_factor=dupe_factor, masking=kind
   )

@@ -40,7 +40,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints a line for each splitter and gold file, and MB/s."""
+  """Prints the scores of each splitter for each gold file, and its MB/s."""
   splitters: dict[str, Split | None] = {
     "data_prep.sentences": sentences.split,
     "punkt, English": _english_punkt(),
@@ -87,9 +87,9 @@ def _scores(split: Split, gold: Iterable[Sequence[str]]) -> str:
 
 
 def _ends(parts: Sequence[str]) -> set[int]:
-  """Characters but white space before each boundary inside the paragraph.
+  """Returns the boundaries inside a paragraph, as numbers of characters.
 
-  White space is not counted, since splitters differ in what they keep of it.
+  White space is not counted, since splitters differ in the space that they keep.
   """
   ends, position = set(), 0
   for part in parts[:-1]:
@@ -99,7 +99,7 @@ def _ends(parts: Sequence[str]) -> set[int]:
 
 
 def _speed(split: Split, paragraphs: Sequence[str]) -> float:
-  """MB of text a CPU-second."""
+  """Returns the MB of text that are split in a CPU-second."""
   began = time.process_time()
   for _ in range(10):
     for paragraph in paragraphs:

@@ -56,12 +56,12 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What some callers saw.
+  """The times of several callers.
 
   Attributes:
-    seconds: of each text, from asking to the answer.
-    whole: from the first question to the last answer.
-    cpu: of the server, in all; nan where it is not known.
+    seconds: of each text, from its request to the answer.
+    whole: seconds from the first request to the last answer.
+    cpu: CPU-seconds of the server, in all; nan where not known.
   """
 
   seconds: np.ndarray
@@ -78,7 +78,7 @@ class Measured:
 
 
 def main(settings: Options) -> None:
-  """Prints a table for each shape."""
+  """Prints a table for each shape of the model."""
   rows = pathlib.Path(settings.sample, "sib200/train.tsv").read_text("utf-8")
   lines = [row.split("\t")[2] for row in rows.splitlines()[1:]]
   texts = [" ".join(line.split()[:_WORDS]) for line in lines]
@@ -130,7 +130,7 @@ def _compare(name: str, model: str, texts: Sequence[str]) -> None:
 
 
 def _saved_model(model: str) -> Callable[[str], object]:
-  """Exports a model; returns what asks it for a text's probabilities."""
+  """Exports a model; returns a function from a text to its probabilities."""
   folder = f"{model}_saved"
   exports.run(exports.Options(model_dir=model, output_dir=folder))
   loaded = tf.saved_model.load(folder)
@@ -146,7 +146,7 @@ def _saved_model(model: str) -> Callable[[str], object]:
 def _timed(
   ask: Callable[[str], object], texts: Sequence[str], clients: int
 ) -> Measured:
-  """Asks for every text, from so many threads."""
+  """Measures `ask` for every text, called from so many threads."""
 
   def answer_seconds(text: str) -> float:
     began = time.monotonic()
@@ -167,7 +167,7 @@ def _timed(
 def _ask_all(
   address: str, pid: int, texts: Sequence[str], clients: int
 ) -> Measured:
-  """Asks a server, each client over a connection of its own that stays."""
+  """Measures a server; each client keeps a connection of its own."""
   idle = [http.client.HTTPConnection(address) for _ in range(clients)]
 
   def ask(text: str) -> None:
@@ -186,7 +186,7 @@ def _ask_all(
 
 
 def _cpu_seconds(pid: int) -> float:
-  """Returns what a process has used, in all its threads (Linux)."""
+  """Returns the CPU-seconds of a process, in all its threads (Linux)."""
   after_name = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
   user, system = map(int, after_name.split()[11:13])
   return (user + system) / os.sysconf("SC_CLK_TCK")
@@ -194,7 +194,7 @@ def _cpu_seconds(pid: int) -> float:
 
 @contextlib.contextmanager
 def _served(model: str, batch: int) -> Iterator[tuple[str, int]]:
-  """Gives the address of a server, and its process."""
+  """Starts a server; yields its address and its process id."""
   with subprocess.Popen(
     [sys.executable, "-m", "bert_tweet.serve", f"--model_dir={model}",
      "--port=0", f"--max_batch_size={batch}"],
@@ -209,7 +209,7 @@ def _served(model: str, batch: int) -> Iterator[tuple[str, int]]:
         raise AssertionError("it ended before it served")
       threads = concurrent.futures.ThreadPoolExecutor(1)
       threads.submit(process.stderr.read)  # or it would block when full
-      time.sleep(5)  # the first explanation traces beside it
+      time.sleep(5)  # meanwhile the server traces its first explanation
       yield urllib.parse.urlsplit(address[1]).netloc, process.pid
     finally:
       process.terminate()
@@ -228,7 +228,7 @@ def _tokenizer(sample: str, folder: str) -> str:
 
 
 def _save(config_file: str, tokenizer: str, folder: str) -> None:
-  """Writes a classifier of random weights."""
+  """Writes a classifier with random weights to a model directory."""
   config = dataclasses.replace(
     configs.AlbertConfig.from_file(config_file), vocab_size=_PIECES
   )

@@ -43,7 +43,7 @@ from albert_mn import (
 )
 from data_prep import documents, examples, options, records
 
-# Of the peak; docs/log.md.
+# The share of the peak that google-research/albert reaches; see docs/log.md.
 _GOOGLES_SHARE = 0.63
 _DOCUMENTS_A_RANGE = 256
 
@@ -136,7 +136,7 @@ def main(settings: Options) -> None:
 
 
 def _compare_rival(settings: Options, ours: float) -> None:
-  """Prints what rival_step.py says, beside our CPU-seconds of a step."""
+  """Prints the CPU-seconds of rival_step.py beside ours."""
   command = [
     settings.rival_python,
     str(_ROOT / "benchmarks/rival_step.py"),
@@ -155,7 +155,7 @@ def _compare_words(settings: Options, ours: float, ideal: float) -> None:
   """Prints corpus words a CPU-second, ours against google-research/albert's.
 
   Args:
-    settings: which text, and how long the rows are.
+    settings: the text, and the length of the rows.
     ours: rows a second.
     ideal: seconds of a step at the peak.
   """
@@ -201,7 +201,7 @@ def _words_a_row(
 
 
 def _without_marks(sentence: str) -> str:
-  """Returns what google-research/albert's tokenizer makes of a sentence.
+  """Returns a sentence as google-research/albert's tokenizer reads it.
 
   Its preprocess_text drops combining marks, so that й becomes и.
   """
@@ -221,7 +221,7 @@ def _config_file(name: str) -> pathlib.Path:
 
 
 def peak(config: configs.AlbertConfig) -> float:
-  """Returns floating-point operations a CPU-second of a matrix product."""
+  """Returns the floating-point operations of a matrix product in a CPU-second."""
   rows, inner, columns = 1024, config.hidden_size, config.intermediate_size
   left, right = tf.ones([rows, inner]), tf.ones([inner, columns])
   product = tf.function(lambda: tf.matmul(left, right))

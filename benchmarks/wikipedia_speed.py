@@ -56,7 +56,7 @@ def main(settings: Options) -> None:
 
 
 def _pages(settings: Options) -> list[wikipedia.Page]:
-  """Returns articles up to the limit, redirects left out."""
+  """Returns articles up to the limit, without redirects."""
   pages, left = [], settings.max_megabytes * 1e6
   for path in storage.matching(settings.input_file):
     for page in wikipedia.items(path):

@@ -100,7 +100,7 @@ class Batcher:
     return self._thread.is_alive()
 
   async def submit(self, texts: Sequence[str]) -> np.ndarray:
-    """Returns the scores of texts, [texts, labels]; of no texts [0, 0].
+    """Returns the scores of texts, [texts, labels]; for no texts [0, 0].
 
     Raises:
       QueueFullError: at once, when the queue has no room for all of them.
@@ -156,8 +156,8 @@ class Batcher:
 def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
   """Returns a function that predicts texts of similar length in one call.
 
-  So no text waits for the length of a long one. Texts of up to twice a length
-  share a call, without an empty row.
+  So no short text is padded to the length of a long one. Texts of up to twice a
+  length share a call, which has no empty rows.
 
   Args:
     predict: of texts and the rows of a call, `Predictor.probabilities`.

@@ -124,7 +124,8 @@ def _line(raw: bytes, place: dict[str, Any]) -> Line:
 def gathered(incoming: Iterable[Line], most: int) -> Iterator[list[Line]]:
   """Yields batches of the lines that have come, without waiting for more.
 
-  Only an empty batch waits. So neither a person nor the model waits in vain.
+  It waits only for the first line of a batch, so that neither a person at the
+  keyboard nor the model waits in vain.
 
   Args:
     incoming: lines, read in a thread of their own.

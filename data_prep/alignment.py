@@ -96,7 +96,7 @@ class Traced(NamedTuple):
     return [starts[place] for place in places]
 
   def stretches(self, parts: Sequence[str]) -> list[str]:
-    """Returns, for each part of `text`, the stretch of the original behind it.
+    """Returns, for each part of `text`, its source: a stretch of the original.
 
     The stretches make up the whole original. Characters that were dropped
     belong to the part before them, or to the first part. A character that
@@ -196,7 +196,7 @@ def _joined(starts: Sequence[int], apart: str, after: str) -> Sequence[int]:
 
 
 def is_invisible(letter: str) -> bool:
-  """Says whether a character is white space, control or format character."""
+  """Returns whether a character is white space or a control or format one."""
   return letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf")
 
 

@@ -164,7 +164,7 @@ def unpack(path: str, folder: str) -> None:
 
 
 def _copied(file: IO[bytes], write: IO[bytes], room: int, path: str) -> int:
-  """Copies a file and returns its size in bytes.
+  """Copies an archive's file to disk; returns its size in bytes.
 
   Raises:
     options.InputError: when the file has more than `room` bytes.

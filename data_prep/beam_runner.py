@@ -38,7 +38,7 @@ def run(
   tasks: Iterable[examples.Range],
   forecast: pretraining_data.Forecast,
 ) -> examples.Counts:
-  """Runs the pipeline to its end; returns the counts.
+  """Runs the pipeline to its end; returns the counts of the data set.
 
   Args:
     beam_options: flags of Apache Beam, separated by spaces.
@@ -125,7 +125,7 @@ def _empty(job: pretraining_data.Job) -> Iterator[Keyed]:
 
 @dataclasses.dataclass(frozen=True)
 class _StageOne:
-  """Makes the examples of a range file, keyed by bucket; tags their counts."""
+  """Makes the examples of a range's file, keyed by bucket, and their counts."""
 
   job: pretraining_data.Job
 

@@ -35,14 +35,15 @@ _MOST_IN_BLOCK = 2
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-  """Sums over all sequences.
+  """The counts of pieces, summed over all sequences.
 
   Attributes:
     frequencies: int64 [vocab_size], occurrences of each piece.
     contexts: int64 [contexts], the ids of the columns, ascending.
-    near: int64 [vocab_size, contexts], 60 / distance for each pair of
-      neighbours within WINDOW places.
-    together: int64 [vocab_size, contexts], pairs of pieces of one block.
+    near: int64 [vocab_size, contexts], the sum of 60 / distance over all pairs
+      of neighbours within WINDOW places.
+    together: int64 [vocab_size, contexts], number of pairs of pieces that stand
+      in one block.
   """
 
   frequencies: np.ndarray

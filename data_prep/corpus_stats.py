@@ -109,7 +109,7 @@ class Stats:
     ]
 
   def content(self) -> dict[str, Any]:
-    """Returns what stats.json holds."""
+    """Returns the content of stats.json."""
     return {
       **dict(sorted(self.totals.items())),
       "document_sentences": self._document_sentences.histogram(),

@@ -44,7 +44,7 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """Corpus files that share a weight and a kind of lines."""
+  """Corpus files that share a weight and the flag `isolated`."""
 
   paths: tuple[str, ...]
   weight: float = 1.0

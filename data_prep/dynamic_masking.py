@@ -2,7 +2,7 @@
 
 A mask is a function of (seed, step, row of the batch), so a resumed run sees
 the masks of an uninterrupted run. The function runs in numpy on the host: a TPU
-that other machines feed takes static records.
+that gets its input from other machines needs records that are masked already.
 """
 
 from collections.abc import Callable

@@ -126,7 +126,7 @@ def items(path: str) -> Iterator[Book]:
 
 
 def chapters(book: Book) -> list[list[str]] | cleaning.Drop:
-  """Returns the paragraphs of each chapter, or a Drop that says why not."""
+  """Returns the paragraphs of each chapter, or a Drop with the problem."""
   try:
     with zipfile.ZipFile(io.BytesIO(book.content)) as archive:
       return _chapters(archive)
@@ -461,7 +461,7 @@ class _Reader:
 
 
 def _is_silent(element: Any) -> bool:
-  """Says whether an element shows no running text: pictures, note marks …"""
+  """Returns whether an element shows no running text: pictures, note marks …"""
   if element.tag in _SILENT or element.get("hidden") is not None:
     return True
   if element.tag in ("html", "body"):

@@ -179,11 +179,14 @@ class Recipe(TextPreparation):
     )
 
   def slots(self) -> int:
-    """Returns the length of the masked_lm_* features, as upstream pads them."""
+    """Returns the length of the masked_lm_* features.
+
+    As in google-research/albert, do_permutation doubles the length.
+    """
     return self.predictions() * (2 if self.do_permutation else 1)
 
   def seed(self, apart: bool) -> int:
-    """Returns the seed, which for held-out examples (`apart`) is constant."""
+    """Returns the random seed, a constant for held-out examples (`apart`)."""
     return held_out.SALT if apart else self.random_seed
 
 
@@ -420,7 +423,7 @@ class _Laid(NamedTuple):
 
 
 def _packed(laid: _Laid, max_seq_length: int, pad_id: int) -> _Laid:
-  """Packs several examples into each row, which takes the first one's keys."""
+  """Packs several examples into each row, under the first example's keys."""
   sequences, mask = laid.rows, laid.rows.mask
   where = packing.places(mask.sum(1), laid.order, max_seq_length)
   rows = instances.Sequences(

@@ -197,7 +197,7 @@ class Framer:
     return framed
 
   def _pieces(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Returns the pieces of each text, from memory where it is remembered."""
+    """Returns the pieces of each text; remembered texts need no tokenizer."""
     if not self._most:
       return self.tokenizer.encode(texts)
     keys = [
@@ -244,11 +244,11 @@ class Framer:
   def _pair(
     self, first: np.ndarray, second: np.ndarray
   ) -> tuple[np.ndarray, int, int]:
-    """Returns the input `[CLS] first [SEP] second [SEP]` of a pair of texts.
+    """Returns (ids of a pair, where the second text begins, 0).
 
-    The longer text is truncated first: the result is that of google-research/
-    bert's _truncate_seq_pair, which removes one piece at a time. The other
-    returned values are where the second text begins, and 0.
+    The ids are `[CLS] first [SEP] second [SEP]`. The longer text is truncated
+    first: the result is that of google-research/bert's _truncate_seq_pair,
+    which removes one piece at a time.
     """
     room = max(self.max_seq_length - 3, 0)
     size = min(len(first), max(room - len(second), (room + 1) // 2))

@@ -167,9 +167,10 @@ def _expanded(
 
 
 def matched(names: Sequence[str], pattern: str) -> list[str]:
-  """Returns the names that match a glob; a name equal to the glob comes alone.
+  """Returns the names that match a glob.
 
-  As in a shell, `*` and `?` do not match the first dot of a hidden name.
+  If a name equals the glob, that name alone is returned. As in a shell, `*` and
+  `?` do not match the first dot of a hidden name.
   """
   if pattern in names:
     return [pattern]
@@ -211,7 +212,10 @@ def _children(
 
 
 def below(folder: str) -> list[str]:
-  """Returns the objects under gs://BUCKET/FOLDER/, relative to it, sorted."""
+  """Returns the names of the objects under gs://BUCKET/FOLDER/, sorted.
+
+  The names are relative to the folder; objects of subfolders are included.
+  """
   bucket, name = _parts(folder)
   prefix = name.rstrip("/") + "/"
   with _explained(folder):
@@ -351,7 +355,7 @@ def put(path: str, content: bytes, generation: int) -> int:
 
 
 def get(path: str) -> tuple[bytes, int] | None:
-  """Returns a small object and its generation, None where there is none."""
+  """Returns a small object and its generation, or None if there is no object."""
   blob = _blob(path)
   with _explained(path):
     try:

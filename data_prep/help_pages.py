@@ -1,7 +1,8 @@
 """The pages that `--help` and `--helpfull` print.
 
-absl lists flags by the alphabet. These pages list the options of a program in
-the order in which the program states them, under one heading for each group.
+absl lists flags in alphabetical order. These pages list the options of a
+program in the order in which the program states them, with a heading for each
+group.
 """
 
 import dataclasses

@@ -39,7 +39,7 @@ _FRONT = re.compile("(?=.*[өү])[б-нп-тф-юөү]{3,}")
 
 
 def repair(text: str) -> str:
-  """Repairs the Mongolian words of a text, which is a line or a paragraph.
+  """Puts ө and ү into the Mongolian words of a line or paragraph; returns it.
 
   Some words stay as they are: words with letters of another alphabet, Roman
   numerals, and words without evidence in a line that is foreign in part.

@@ -137,7 +137,7 @@ def _matched(canonical: str, word: str) -> tuple[list[int], int]:
 
 
 def _changes(canonical: str, word: str) -> list[list[int]]:
-  """Returns the edit distance of each prefix of one to each of the other."""
+  """Returns [i][j], the edit distance of the first i and the first j letters."""
   rows = [list(range(len(word) + 1))]
   for letter in canonical:
     above, row = rows[-1], [len(rows)]

@@ -47,7 +47,7 @@ _OTHER_SPACE, _OUTER_SPACE = (
 
 
 def traced(text: alignment.Traced) -> alignment.Traced:
-  """Does what `normalize` does, on a text that keeps where it came from."""
+  """Does what `normalize` does, and keeps where each character came from."""
   text = text.sub(_INVISIBLE, "")
   if not unicodedata.is_normalized("NFC", text.text):
     text = text.edited(_compositions(text.text))

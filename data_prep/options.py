@@ -1,10 +1,10 @@
-"""How a program gets its options and says what is wrong with them.
+"""Makes a program's flags from a dataclass, checks them and runs the program.
 
 A program states its options once, in a frozen dataclass that derives from
 `Group` and whose fields are made by `option`. `Group` checks every instance,
 whether flags, a manifest or other code made it. `define` turns the fields into
-absl flags, `parsed` turns the parsed flags into an instance, and `run` is what
-the last line of every program calls:
+absl flags, `parsed` turns the parsed flags into an instance, and `run` is
+called by the last line of every program:
 
     @dataclasses.dataclass(frozen=True)
     class Options(options.Group):  # its docstring heads the options in --help
@@ -14,8 +14,9 @@ the last line of every program calls:
       options.run(main, Options)
 
 Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags, 70 any
-other exception (a traceback; trying again may help), 130 Ctrl-C, 143 SIGTERM; in
-pretraining it is saved, and goes on when it is started again.
+other exception (a traceback; trying again may help), 130 Ctrl-C, 143 SIGTERM.
+After SIGTERM, pretraining saves a checkpoint, and continues from it when it is
+started again.
 """
 
 import atexit
@@ -155,7 +156,7 @@ def is_option(field: dataclasses.Field) -> bool:
 
 
 def flag_name(field: dataclasses.Field) -> str:
-  """Returns the flag of a field: `from` for `from_`, a keyword of Python."""
+  """Returns the name of a field's flag: `from` for the field `from_`."""
   return field.name.rstrip("_")
 
 

@@ -78,7 +78,7 @@ class Workers:
         self._processes.submit(os.getpid)
 
   def beside(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
-    """Begins function(task) in a process; returns a function that waits for it.
+    """Begins function(task) in a process; returns a function for the result.
 
     Where no processes have been started, the returned function does the work.
     """

@@ -118,7 +118,7 @@ def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
 
   @functools.cache
   def start(size: int) -> bytes:
-    """What stands before a payload: it depends on its length alone."""
+    """Returns the bytes before a payload, which depend on its length alone."""
     filler = bytes(size)
     value = _field(kind, _field(1, filler))
     entry = _field(1, _field(1, name.encode()) + _field(2, value))

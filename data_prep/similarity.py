@@ -48,9 +48,10 @@ class Runs:
 
   Attributes:
     length: the number of words in a run. A text of fewer words is one run.
-    part_of_word: tells of a character whether it belongs to a word. Every
-      other character only separates words.
-    with_end: the last words of a text, together with its end, are a run too.
+    part_of_word: returns whether a character belongs to a word. Every other
+      character only separates words.
+    with_end: whether the last words of a text, together with its end, are a
+      run too.
   """
 
   length: int
@@ -226,7 +227,9 @@ def _jaccard(left: Sets, right: Sets) -> np.ndarray:
 
 
 def _lowest_of_each(owner: np.ndarray, count: int) -> np.ndarray:
-  """Marks the first MOST_RUNS entries of each owner, bool [entries].
+  """Returns whether an entry is one of its owner's first MOST_RUNS.
+
+  The result is bool [entries].
 
   Args:
     owner: ascending numbers below `count`.
@@ -308,7 +311,7 @@ def _hashed_words(
 
 
 def _stand_in(text: str) -> str:
-  """Returns a word for a text that has none, such as a text of emoji."""
+  """Returns a hash as the word of a text without words, such as emoji."""
   return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -392,7 +395,7 @@ def _constants() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
-  """Spreads bits (the finaliser of splitmix64; Steele et al. 2014)."""
+  """Mixes the bits of hashes, as splitmix64 does last (Steele et al. 2014)."""
   bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
   bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
   return bits ^ (bits >> np.uint64(31))

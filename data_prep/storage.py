@@ -276,7 +276,7 @@ def kind(path: str) -> str:
 
 
 def _endings(path: str) -> tuple[str, str]:
-  """Returns .tar and .gz for a.tar.gz and a.tgz, .txt and "" for a.txt."""
+  """Returns a name's suffix and its compression's, (".tar", ".gz") for a.tgz."""
   stem, ending = os.path.splitext(path.lower())
   stem, ending = os.path.splitext(stem + _SHORT.get(ending, ending))
   if ending in COMPRESSIONS:
@@ -307,8 +307,8 @@ def decoded_lines(file: IO[bytes], name: str) -> Iterator[str]:
 def read_line(file: IO[bytes], most: int, begun: bytes = b"") -> bytes:
   r"""Returns a line with its line end, or the beginning of a longer line.
 
-  The line is longer than allowed if and only if what `without_line_end` leaves
-  of the result is longer than `most`.
+  The line is longer than allowed if and only if the result, passed through
+  `without_line_end`, is longer than `most`.
 
   Args:
     file: read from where it stands.
@@ -325,7 +325,7 @@ def without_line_end(line: bytes) -> bytes:
 
 
 def skip_line(file: IO[bytes], begun: bytes) -> None:
-  """Reads to the end of a line of which `begun` has been read."""
+  """Reads to the end of a line whose beginning `begun` has been read."""
   while begun and not begun.endswith(b"\n"):
     begun = file.readline(MAX_LINE_BYTES)
 

@@ -177,7 +177,7 @@ def header(path: str) -> list[str] | None:
   """Returns the column names of a CSV or TSV; None for JSON lines.
 
   Raises:
-    options.InputError: for another kind of file, or one without rows.
+    options.InputError: for another kind of file, or a file without rows.
   """
   if storage.kind(path) in _JSON:
     return None

@@ -35,7 +35,8 @@ def items(path: str, settings: Options) -> Iterator[Lines]:
     settings: how documents are separated.
 
   Raises:
-    options.InputError: when the file is not what its name says, with the line.
+    options.InputError: when the content does not fit the file's suffix; the
+      message names the line.
   """
   if archives.is_archive(path):
     return _members(path, settings.documents)

@@ -78,7 +78,7 @@ class Settings:
     return json_files.made(cls, kept, "the parameters of a manifest")
 
   def parameters(self) -> dict[str, bool | int]:
-    """Returns what a manifest holds: do_lower_case, and all unusual values."""
+    """Returns the settings for a manifest: do_lower_case and unusual values."""
     return {"do_lower_case": self.do_lower_case} | self._unusual()
 
   def described(self) -> str:
@@ -157,7 +157,7 @@ class _Model(Protocol):
 
 
 class Tokenizer:
-  """Encodes texts with a model file, and tells the properties of its pieces.
+  """Encodes texts with a model file, and knows the properties of its pieces.
 
     tokenizer = Tokenizer("tokenizer.model")
     tokenizer.encode(["сайн байна уу"])  # [array([812, 95, 240])]
@@ -247,10 +247,10 @@ class Tokenizer:
     ]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
-    """Returns, for each piece of each text, the stretch of the text behind it.
+    """Returns, for each piece of each text, its source: a stretch of the text.
 
     The stretches of a text make up the whole text as it was given, if it has
-    pieces at all. White space belongs to the piece of the word behind it (of
+    pieces at all. White space belongs to the piece of the word after it (of
     the word before it, where a SentencePiece model marks the ends of words).
     Characters without a piece belong to the piece before them, and those at the
     beginning of a text to its first piece. A character that several pieces
@@ -264,8 +264,8 @@ class Tokenizer:
 
     Most models mark the piece that begins a word (`▁сайн`). Those trained with
     treat_whitespace_as_suffix mark the piece that ends a word (`сайн▁`): there
-    the piece behind it begins the next word. The first piece counts as the
-    beginning of a word only if it is one wherever it stands.
+    the next piece begins the next word. The first piece counts as the beginning
+    of a word only if it is one in every place.
 
     Args:
       ids: int [..., length].
@@ -322,7 +322,7 @@ class Tokenizer:
     return self._model.decode([int(i) for i in ids])
 
   def pieces(self, ids: Sequence[int]) -> list[str]:
-    """Returns the pieces of ids, "▁" standing for the space before a word."""
+    """Returns the pieces of ids; "▁" marks the space before a word."""
     return [self._pieces[int(i)] for i in ids]
 
   def characters(self) -> np.ndarray:

@@ -44,14 +44,14 @@ def figures(
   sentences: Iterable[str],
   gold: morphemes.Gold | None = None,
 ) -> dict[str, Any]:
-  """Measures a tokenizer on text.
+  """Measures a tokenizer on text; returns its figures by name.
 
   Returns:
     vocab_size, words, pieces_per_word, characters_per_piece, unknown_share (of
-    the pieces), unreachable_pieces (dead after normalisation), used_share (of
-    the ordinary pieces, on this text), rare_pieces (used less than 100 times),
-    embedding_parameters by model, longest_pieces and rarest_pieces; with
-    `gold`, morphemes (see `morphemes.agreement`).
+    the pieces), unreachable_pieces (which no normalised text can contain),
+    used_share (of the ordinary pieces, on this text), rare_pieces (used less
+    than 100 times), embedding_parameters by model, longest_pieces and
+    rarest_pieces; with `gold`, morphemes (see `morphemes.agreement`).
   """
   words = characters = 0
   uses = np.zeros(tokenizer.vocab_size, np.int64)

@@ -590,7 +590,7 @@ def _nothing(token: Any, stream: _Stream) -> str:
 
 
 def _skip(stream: _Stream, depths: Mapping[type, int]) -> None:
-  """Takes tokens up to the one that closes the current element."""
+  """Consumes tokens up to the one that closes the current element."""
   depth = 1
   for token in stream:
     depth += depths.get(type(token), 0)

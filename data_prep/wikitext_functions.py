@@ -40,7 +40,7 @@ class _UnknownError(Exception):
 
 
 def _known(text: str) -> str:
-  """Returns a text that the result depends on.
+  """Returns the text itself, after checking that all of it is known.
 
   Raises:
     _UnknownError: for a text with a character of UNKNOWN.
@@ -90,7 +90,7 @@ def _ifeq(arguments: Sequence[str]) -> str | None:
 
 
 def _equal(left: str, right: str) -> bool:
-  """Compares numbers by their value, all else letter by letter."""
+  """Returns whether two texts are the same; numbers count by their value."""
   texts = [_known(left), _known(right)]
   if all(map(_NUMBER.fullmatch, texts)):
     return float(left) == float(right)
@@ -101,7 +101,12 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def _switch(arguments: Sequence[str]) -> str | None:
-  """Returns the value of the first case that is equal, or the default."""
+  """Evaluates #switch: returns the value of the case that matches.
+
+  The first argument is compared with each case in turn. A case without a value
+  takes the value of the next case that has one. If no case matches, the result
+  is the default.
+  """
   default, matched = "", False
   for case in arguments[1:]:
     key, equals, value = (part.strip() for part in case.partition("="))

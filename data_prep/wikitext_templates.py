@@ -149,7 +149,10 @@ def _unit(code: str) -> str:
 
 
 def _fraction(given: _Arguments, named: _Named) -> str:
-  """{{frac|2}} is ¹⁄₂, {{frac|1|2|3}} is 1²⁄₃; 12/3 would be another number."""
+  """Renders {{frac|2}} as ¹⁄₂, and {{frac|1|2|3}} as 1²⁄₃.
+
+  Plain digits would make another number of it: 12/3.
+  """
   if not given:
     return ""
   *whole, above, below = given if len(given) > 1 else ("1", given[0])
@@ -159,7 +162,7 @@ def _fraction(given: _Arguments, named: _Named) -> str:
 
 
 def _value(given: _Arguments, named: _Named) -> str:
-  """{{val|1.5|0.1|e=6|u=km}}: 1.5±0.1×10⁶ km."""
+  """Renders {{val|1.5|0.1|e=6|u=km}} as 1.5±0.1×10⁶ km."""
   shown, *more = given or ("",)
   if more and more[0] in _JOINTS:
     shown += _JOINTS[more[0]] + "".join(more[1:2])
@@ -172,13 +175,13 @@ def _value(given: _Arguments, named: _Named) -> str:
 
 
 def _height(given: _Arguments, named: _Named) -> str:
-  """{{height|m=1.80}}: 1.80 m."""
+  """Renders {{height|m=1.80}} as 1.80 m."""
   units = ("m", "cm", "ft", "in")
   return " ".join(f"{named[unit]} {unit}" for unit in units if unit in named)
 
 
 def _chem(given: _Arguments, named: _Named) -> str:
-  """{{chem|SO|4|2-}} is SO₄²⁻, {{chem2|2H2O}} is 2H₂O."""
+  """Renders {{chem|SO|4|2-}} as SO₄²⁻, and {{chem2|2H2O}} as 2H₂O."""
   return "".join(map(_chem_part, given))
 
 

@@ -54,7 +54,7 @@ class _Apart(dict[int, str]):
 
 
 def is_punctuation(letter: str) -> bool:
-  """Returns whether a character is a word of its own, as upstream."""
+  """Returns whether a character is punctuation upstream: a word of its own."""
   return letter in _ASCII_MARKS or unicodedata.category(letter)[0] == "P"
 
 

@@ -91,7 +91,7 @@ def main(settings: Options) -> None:
 
 
 def _encoding_in(settings: Options, processes: int) -> float:
-  """Returns the seconds of several processes that each encode the whole text."""
+  """Returns the seconds of processes that each encode the whole text."""
   jobs = [(settings.input_file, settings.spm_model_file)] * processes
   with concurrent.futures.ProcessPoolExecutor(
     processes, mp_context=multiprocessing.get_context("spawn")

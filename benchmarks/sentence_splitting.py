@@ -89,7 +89,7 @@ def _scores(split: Split, gold: Iterable[Sequence[str]]) -> str:
 def _ends(parts: Sequence[str]) -> set[int]:
   """Returns the boundaries inside a paragraph, as numbers of characters.
 
-  White space is not counted, since splitters differ in the space that they keep.
+  White space is not counted, since splitters keep it differently.
   """
   ends, position = set(), 0
   for part in parts[:-1]:

@@ -221,7 +221,7 @@ def _config_file(name: str) -> pathlib.Path:
 
 
 def peak(config: configs.AlbertConfig) -> float:
-  """Returns the floating-point operations of a matrix product in a CPU-second."""
+  """Returns the floating-point operations of a matrix product a CPU-second."""
   rows, inner, columns = 1024, config.hidden_size, config.intermediate_size
   left, right = tf.ones([rows, inner]), tf.ones([inner, columns])
   product = tf.function(lambda: tf.matmul(left, right))

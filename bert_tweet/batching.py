@@ -106,7 +106,7 @@ class Batcher:
       QueueFullError: at once, when the queue has no room for all of them.
     """
     if not texts:
-      return np.empty((0, 0))  # no row would ever end the wait for a batch
+      return np.empty((0, 0))  # without a text, the future would never end
     request, now = _Request(texts), time.monotonic()
     with self._changed:
       if len(self._queue) + len(texts) > self._max_queue or self._closed:

@@ -31,7 +31,7 @@ _BODY_FACTOR = 8
 # would not read why the request was refused.
 _MOST_DISCARDED = 8 << 20
 _BODY_SECONDS = 15
-_MOST_EXPLANATIONS = 8  # that wait or run; each takes a second or so
+_MOST_EXPLANATIONS = 8  # waiting or running; each takes about a second
 _ATTENTION_LIMIT = 1 << 20  # bytes of attention in an answer
 _HEADERS = {
   "Cache-Control": "no-store",

@@ -343,7 +343,7 @@ def label_counts(rows: Iterable[Row], label_type: str) -> dict[str, int]:
 
 
 def names_of(row: Row, label_type: str) -> set[str]:
-  """Returns the set of labels of a row, as `label_counts` counts them."""
+  """Returns the labels of a row: its label, its labels or its entity types."""
   if label_type == "class":
     return {row.label}
   return {*row.labels, *(kind for _, _, kind in row.entities)}

@@ -85,7 +85,7 @@ _MARK = re.compile(r"\s*([\[(]?)(\d{1,3}|[*†‡]{1,3})[\])]?\s*")
 _NOTE = re.compile(r"#.*(note|ftn|fn|edn|zuult|tailbar)", re.IGNORECASE)
 _MEASURED = re.compile(r"(\d|\b[кдсмkdcm]?[мm])\s*$", re.IGNORECASE)
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-_CAPITAL = re.compile(r"[«“„\"]?[А-ЯӨҮЁ]")  # "A" is a word, "С" none
+_CAPITAL = re.compile(r"[«“„\"]?[А-ЯӨҮЁ]")  # not Latin: "A" is a word
 _ENCODING = re.compile(
   rb"<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)|<meta[^>]*charset\s*=\s*"
   rb"[\"']?([\w.:-]+)",
@@ -139,7 +139,7 @@ def chapters(book: Book) -> list[list[str]] | cleaning.Drop:
     EOFError,
     NotImplementedError,  # a compression that zipfile does not know
     RuntimeError,  # an encrypted member
-    ValueError,  # no text, XML with entities, a place in front of the file
+    ValueError,  # no text, XML with entities, an offset before the file
     ElementTree.ParseError,
     etree.LxmlError,
   ) as error:
@@ -158,7 +158,7 @@ def _chapters(archive: zipfile.ZipFile) -> list[list[str]] | cleaning.Drop:
     pages.append((is_matter, _blocks(page)))
   shown = [blocks for is_matter, blocks in pages if not is_matter]
   if 2 * _letters(shown) < _letters([blocks for _, blocks in pages]):
-    shown = [blocks for _, blocks in pages]  # the book is called cover.html
+    shown = [blocks for _, blocks in pages]  # the text is in cover.html
   return _running(_sections(shown))
 
 

@@ -56,7 +56,7 @@ def _client() -> "storage.Client":
 
 
 def _errors() -> Any:
-  """Returns google-api-core's exceptions, imported as late as the client."""
+  """Returns google-api-core's exceptions, which are imported when needed."""
   from google.api_core import exceptions
 
   return exceptions
@@ -355,7 +355,7 @@ def put(path: str, content: bytes, generation: int) -> int:
 
 
 def get(path: str) -> tuple[bytes, int] | None:
-  """Returns a small object and its generation, or None if there is no object."""
+  """Returns a small object and its generation, None if there is none."""
   blob = _blob(path)
   with _explained(path):
     try:

@@ -46,7 +46,7 @@ _CYRILLIC = re.compile(r"[\u0400-\u052f]")
 _LETTER = re.compile(r"[^\W\d_]")
 # Not in Mongolian, and not what a legacy font shows for ө or ү.
 _FOREIGN = re.compile(r"[әғқңұһіґћђљњџўәҗӘҒҚҢҰҺІҐЋЂЉЊЏЎҖ]")
-# What ө and ү look like, and vowels that Mongolian writes twice.
+# Letters that show ө or ү, and vowels that Mongolian writes double.
 _MONGOLIAN = re.compile(r"[өүєїѳӨҮЄЇѲ]|аа|ээ|оо|уу|v", re.IGNORECASE)
 # UTF-8 or CP1251 read as Latin-1 or CP1252.
 _MOJIBAKE = re.compile(r"[ÐÑÒÓ][\u0080-\u00bf‚-™]|[À-ÿ]{4}")

@@ -12,7 +12,7 @@ import numpy as np
 from data_prep import randomness
 
 _PURPOSE = randomness.Purpose
-_ANY_LENGTH = 1 << 30  # above that of each word
+_ANY_LENGTH = 1 << 30  # longer than any word
 
 
 @dataclasses.dataclass(frozen=True)

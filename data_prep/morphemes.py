@@ -137,7 +137,7 @@ def _matched(canonical: str, word: str) -> tuple[list[int], int]:
 
 
 def _changes(canonical: str, word: str) -> list[list[int]]:
-  """Returns [i][j], the edit distance of the first i and the first j letters."""
+  """Returns [i][j], the edit distance of the first i and first j letters."""
   rows = [list(range(len(word) + 1))]
   for letter in canonical:
     above, row = rows[-1], [len(rows)]

@@ -98,7 +98,8 @@ def _near(
       torn = (known < count) & (new >= count)
       known, new = known[torn], new[torn] - count
       score = rows.similarity(known, new + count)
-      # Of each new one the most similar; of these the first.
+      # For each held-out text, the most similar training text, the first of
+      # equally similar ones.
       order = np.lexsort((known, -score, new))
       known, new, score = known[order], new[order], score[order]
       first = np.r_[True, new[1:] != new[:-1]][: len(new)]

@@ -42,7 +42,7 @@ _LARGEST = (1 << 31) - 1  # of whole numbers, as in TensorFlow's shapes
 # Seeds are below this number: scikit-learn takes no larger ones.
 SEEDS = 1 << 32
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
-INTERRUPTED = 130  # 128 + SIGINT, likewise
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 # The system's errors for a file that is open but cannot be written.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _CRASHED = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is bad input here

@@ -178,7 +178,7 @@ def _of_disk(folder: str) -> Iterator[None]:
         NotADirectoryError,
         IsADirectoryError,
       ):
-        # Where no lock can be made, no output can; its own error says so.
+        # Where no lock can be written, no output can: that error is reported.
         continue
       except OSError as error:
         if error.errno == errno.EROFS:
@@ -203,7 +203,7 @@ def _above(target: str) -> Iterator[None]:
   while not os.path.exists(above):
     made.append(above)
     above = os.path.dirname(above)
-  with contextlib.suppress(OSError):  # as above: the output's error says it
+  with contextlib.suppress(OSError):  # the output's own error is reported
     os.makedirs(os.path.dirname(target), exist_ok=True)
   try:
     yield
@@ -270,7 +270,7 @@ def _is_locked(path: str) -> bool:
       fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
   except BlockingIOError:
     return True
-  except OSError:  # there is none, or none of ours
+  except OSError:  # no lock, or no permission
     return False
   return False
 

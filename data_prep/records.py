@@ -90,7 +90,7 @@ def _packed(values: np.ndarray) -> list[bytes]:
   if (values < 0).any():
     of = {int(v): _varint(int(v) & (1 << 64) - 1) for v in np.unique(values)}
     return [b"".join(map(of.__getitem__, row)) for row in values.tolist()]
-  if int(values.max(initial=0)) < 0x80:  # a byte each: masks, segments
+  if int(values.max(initial=0)) < 0x80:  # one byte a value: masks, segments
     width, flat = values.shape[1], values.astype(np.uint8).tobytes()
     return [flat[i * width : (i + 1) * width] for i in range(len(values))]
   value: np.ndarray = values.astype(np.uint32)
@@ -288,7 +288,7 @@ def _begins(header: bytes) -> bool:
   """Returns whether 12 bytes are the length of a record and its checksum."""
   return (
     len(header) == 12
-    and header[4:8] == bytes(4)  # shorter than 4 GB; spares the checksum
+    and header[4:8] == bytes(4)  # shorter than 4 GB; faster than the checksum
     and _masked_crc(header[:8]) == header[8:]
   )
 

@@ -276,7 +276,7 @@ def kind(path: str) -> str:
 
 
 def _endings(path: str) -> tuple[str, str]:
-  """Returns a name's suffix and its compression's, (".tar", ".gz") for a.tgz."""
+  """Returns the suffix and the compression's: (".tar", ".gz") for a.tgz."""
   stem, ending = os.path.splitext(path.lower())
   stem, ending = os.path.splitext(stem + _SHORT.get(ending, ending))
   if ending in COMPRESSIONS:

@@ -72,7 +72,10 @@ Found = classifier_data.Row | tables.Bad | str
 
 
 def stream(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
-  """Yields (line, cleaned tweet), a `Bad`, or why a tweet is left out.
+  """Yields (line number, result) of each tweet in a dump.
+
+  A result is the cleaned tweet as a row, a `Bad` for a bad row, or the reason
+  why the tweet is left out.
 
   Args:
     path: .csv, .tsv or .jsonl, compressed or not.

@@ -19,7 +19,7 @@ from data_prep import cleaning, options, storage, wikitext
 
 # MediaWiki refuses to save more (2048 KiB, $wgMaxArticleSize).
 LONGEST_TEXT = 2 << 20  # characters
-# All that text as &quot; in UTF-16 is 24 MB.
+# A text of that length that is all &quot; in UTF-16 takes 24 MB.
 _LARGEST_PAGE = 32 << 20  # bytes of XML
 _CHUNK = 1 << 20  # bytes
 _MOST_TAGS = 100_000  # in a page; dumps of last revisions have some 40

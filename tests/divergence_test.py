@@ -61,16 +61,21 @@ def folder(
 
 
 def _poison(source: pathlib.Path, target: pathlib.Path) -> None:
-  """Copies records; in the middle of each file one weighs beyond float32."""
+  """Copies records; the 61st of each file, or the last, weighs beyond float32.
+
+  All runs below reach the record: their 20 steps or more take 80 examples. The
+  check before a run looks at 32 records at either end of a file.
+  """
   target.mkdir()
   files = sorted(source.glob("*.tfrecord"))
   for path in files:
     with path.open("rb") as file:
       examples = list(records.read_framed(file))
-    middle = tf.train.Example.FromString(examples[len(examples) // 2])
-    weights = middle.features.feature[records.MASKED_LM_WEIGHTS].float_list
+    place = min(60, len(examples) - 1)
+    spoilt = tf.train.Example.FromString(examples[place])
+    weights = spoilt.features.feature[records.MASKED_LM_WEIGHTS].float_list
     weights.value[:] = [3e38] * len(weights.value)
-    examples[len(examples) // 2] = middle.SerializeToString()
+    examples[place] = spoilt.SerializeToString()
     with (target / path.name).open("wb") as file:
       records.write(file, examples)
   content = manifest.find(str(source))

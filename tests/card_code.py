@@ -1,4 +1,4 @@
-"""The code of a model card, as a reader of the card would run it."""
+"""Runs the code of a model card as a reader of the card would run it."""
 
 import ast
 import pathlib
@@ -21,7 +21,7 @@ KINDS = (
 def saved(
   kind: str, folder: pathlib.Path, tokenizer_file: str, shape: str = "albert"
 ) -> str:
-  """Writes the model directory of a kind; returns its path."""
+  """Writes a small model directory of a kind; returns its path."""
   config = exported.SHAPES[shape]
   if kind == "pretrained":
     return exported.save_pretrained(folder, config, tokenizer_file)
@@ -38,13 +38,13 @@ def saved(
 
 
 def python(export: str) -> str:
-  """Returns the Python of the card in an export, with the folder's path."""
+  """Returns the Python code of an export's card, with the folder's path."""
   (code,) = _blocks(export, "python")
   return code
 
 
 def commands(export: str) -> list[list[str]]:
-  """Returns the arguments of each `python …` of the card in an export."""
+  """Returns the arguments of each `python …` command in an export's card."""
   (code,) = _blocks(export, "bash")
   lines = code.replace("\\\n", " ").splitlines()
   parted = [shlex.split(line) for line in lines if line.strip()]
@@ -62,7 +62,7 @@ def _blocks(export: str, language: str) -> list[str]:
 
 
 def shown(code: str) -> str:
-  """Returns code that appends the value of each bare expression to `shown`."""
+  """Returns code that appends each bare expression's value to `shown`."""
   tree = ast.parse(code)
   for statement in tree.body:
     if isinstance(statement, ast.Expr):

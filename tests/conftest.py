@@ -1,4 +1,4 @@
-"""What several tests start from: a runner, a corpus, a tokenizer."""
+"""Fixtures of several tests: a runner, a corpus, a tokenizer, a classifier."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ def programs() -> running.Programs:
 
 @pytest.fixture(scope="session")
 def udhr(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """A corpus: the Universal Declaration, six lines a document."""
+  """A corpus file: the Universal Declaration, six lines for each document."""
   lines = (running.ROOT / "sample/pretrain/udhr.txt").read_text(
     encoding="utf-8"
   )
@@ -35,7 +35,7 @@ def udhr(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def tokenizer_file(udhr: pathlib.Path) -> str:
-  """A SentencePiece model of 400 pieces trained on it."""
+  """A SentencePiece model of 400 pieces, trained on `udhr`."""
   folder = str(udhr.parent / "tokenizer")
   tokenizer_training.train(
     tokenizer_training.Options(
@@ -47,7 +47,7 @@ def tokenizer_file(udhr: pathlib.Path) -> str:
 
 @pytest.fixture(scope="session")
 def digit_comma_file(tokenizer_file: str) -> str:
-  """The same with `▁22,` and `5,`, which google-research/albert divides."""
+  """The same model with `▁22,` and `5,`, which google-research divides."""
   proto = sentencepiece_model_pb2.ModelProto.FromString(
     pathlib.Path(tokenizer_file).read_bytes()
   )
@@ -67,7 +67,7 @@ def dynamic_records(
   tokenizer_file: str,
   tmp_path_factory: pytest.TempPathFactory,
 ) -> pathlib.Path:
-  """Records that are masked in training, those held out apart."""
+  """Records of `udhr`: training records without masks, and held-out records."""
   out = tmp_path_factory.mktemp("dynamic") / "records"
   pretraining_data.create(
     pretraining_data.Options(
@@ -90,7 +90,10 @@ def topics(
   tokenizer_file: str,
   tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
-  """A classifier's model directory: rights or duties, told by those words."""
+  """A classifier's model directory, with the classes эрх and үүрэг.
+
+  The texts of a class hold its name, so that the classifier learns it fast.
+  """
   folder = tmp_path_factory.mktemp("topics")
   words = sorted(set(udhr.read_text("utf-8").split()))
   rng = np.random.default_rng(0)

@@ -1,8 +1,8 @@
-"""Disks that are full or fail at a chosen moment, without another disk.
+"""Simulates a full disk, and a disk that fails at a chosen moment.
 
-Python tells its audit hooks of each change of the disk before it is made
-(PEP 578), whoever asks for it; a hook that raises prevents it. What compiled
-code writes, as TensorFlow does, is bounded by RLIMIT_FSIZE.
+Python tells its audit hooks of each change of the disk before the change is
+made (PEP 578); a hook that raises prevents the change. RLIMIT_FSIZE limits the
+writes of compiled code, such as TensorFlow's.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Faults:
-  """Makes the changes of a folder fail from one of them on.
+  """Makes the changes in a folder fail from a certain change on.
 
   Args:
-    folder: changes outside of it are let through.
+    folder: changes outside of it do not fail.
 
   Attributes:
-    left: how many changes go well; below 0 all do.
-    once: whether the changes after a failed one go well again.
-    seen: how many there were.
+    left: number of changes that still succeed; below 0, all succeed.
+    once: whether the changes after a failed one succeed again.
+    seen: number of changes so far.
   """
 
   def __init__(self, folder: pathlib.Path):
@@ -66,8 +66,11 @@ _hooked: list[bool] = []
 def failing(
   folder: pathlib.Path, after: int = -1, once: bool = False
 ) -> Iterator[Faults]:
-  """Lets `after` changes of a folder go well; -1: all, which are counted."""
-  if not _hooked:  # a hook cannot be taken away again
+  """Lets `after` changes in a folder succeed, and counts changes.
+
+  With -1 all changes succeed.
+  """
+  if not _hooked:  # a hook cannot be removed
     sys.addaudithook(_hook)
     _hooked.append(True)
   faults = Faults(folder)
@@ -81,7 +84,7 @@ def failing(
 
 @contextlib.contextmanager
 def full(most: int) -> Iterator[None]:
-  """Lets no file of this process grow beyond `most` bytes."""
+  """Limits the files of this process to `most` bytes each."""
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
   try:

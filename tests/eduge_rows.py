@@ -1,4 +1,4 @@
-"""A file of Eduge's exact shape, from real sentences: its own is not ours to ship."""
+"""Makes a file of Eduge's exact shape from sentences that we may ship."""
 
 import csv
 import gzip
@@ -12,7 +12,10 @@ _SENTENCES = running.ROOT / "sample/pretrain/wiki_articles.txt"
 
 
 def labels(count: int) -> list[str]:
-  """A class a row; of 75,661, the test part has the published numbers."""
+  """Returns a class for each row.
+
+  For 75,661 rows, the test part has the published number of rows of each class.
+  """
   chance = random.Random(0)
   shares = list(eduge.SUPPORTS.values())
   classes = chance.choices(list(eduge.SUPPORTS), shares, k=count)
@@ -28,12 +31,12 @@ def labels(count: int) -> list[str]:
 def write(path: pathlib.Path, count: int, classes: list[str]) -> None:
   """Writes news of a few sentences under the columns `news` and ` label`.
 
-  Every hundredth is the one before it again, every hundredth but one nearly so.
+  In each hundred rows, one repeats the row before, and one repeats it nearly.
 
   Args:
     path: .csv or .csv.gz.
-    count: rows.
-    classes: one a row.
+    count: number of rows.
+    classes: the class of each row.
   """
   chance = random.Random(1)
   lines = _SENTENCES.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""Small models to export: random weights, all of them, at a large scale."""
+"""Makes small models to export, with large random weights."""
 
 import pathlib
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from albert_mn import (
 
 LABELS = ("спорт", "улс төр", "эдийн засаг")
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
-# What is predicted → the outputs' names, and what a manifest says of it.
+# Type of the labels → the names of the outputs, and the manifest's parameters.
 KINDS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
   "class": (LABELS, dict(label_type="class", temperature=2.5)),
   "multi_label": (LABELS, dict(label_type="multi_label", temperature=0.4)),
@@ -51,7 +51,10 @@ def _scatter(model: Any) -> None:
 
 
 def _balance(model: classifier.Classifier) -> None:
-  """Lets each tag be the likeliest somewhere, where else one would be always."""
+  """Scales a head so that each tag is the likeliest somewhere.
+
+  With random weights, one tag would be the likeliest everywhere.
+  """
   ids = tf.range(model.encoder.config.vocab_size)[: 8 * LENGTH]
   ids = tf.reshape(ids, [8, LENGTH])
   hidden = model.encoder(ids, tf.ones_like(ids), 0 * ids).sequence_output

@@ -1,9 +1,9 @@
-"""A real server of Google Cloud Storage's interface, and what goes wrong.
+"""Runs a real server of Google Cloud Storage's interface, with faults.
 
-fake-gcs-server answers; a proxy in front of it, on loopback as well, refuses
-or cuts the requests that a test asks it to. TensorFlow's own gs:// knows
-Google's addresses alone, so `tensorflow_environment` leads it, as a company's
-proxy would, to a second front that speaks TLS for them.
+fake-gcs-server answers. A proxy in front of it, on loopback as well, refuses or
+cuts the requests that a test chooses. TensorFlow's own gs:// knows Google's
+addresses alone, so `tensorflow_environment` leads it, as a company's proxy
+would, to a second front that speaks TLS for these addresses.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import trustme
 
 
 class Front(http.server.ThreadingHTTPServer):
-  """Passes requests on to fake-gcs-server, but for the faults.
+  """Passes requests on to fake-gcs-server, except for the faults.
 
   Attributes:
     port: of the server behind.
@@ -47,7 +47,7 @@ class Front(http.server.ThreadingHTTPServer):
     return f"http://127.0.0.1:{self.server_port}"
 
   def handle_error(self, request: object, client_address: object) -> None:
-    """A client that left is no news."""
+    """Ignores the error of a client that left."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -71,7 +71,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _pass_on  # noqa: N815
 
   def _body(self) -> bytes:
-    """Reads what is sent: in chunks, which go before a length (RFC 9112)."""
+    """Reads the body of a request; chunks count before a length (RFC 9112)."""
     if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
       return self.rfile.read(int(self.headers.get("Content-Length", 0)))
     chunks = []
@@ -108,11 +108,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.connection.shutdown(socket.SHUT_RDWR)
 
   def log_message(self, format: str, *args: object) -> None:
-    """Silence."""
+    """Logs nothing."""
 
 
 class _TensorFlows(_Handler):
-  """Requests as TensorFlow sends them to Google's two hosts."""
+  """Handles requests that TensorFlow sends to Google's two hosts."""
 
   def _pass_on(self) -> None:
     if self.headers["Host"].split(":")[0] == "storage.googleapis.com":
@@ -132,7 +132,7 @@ class _TensorFlows(_Handler):
 
 
 class _TlsFront(socketserver.ThreadingTCPServer):
-  """A proxy that is asked to CONNECT, and answers in Google's place."""
+  """A proxy that answers CONNECT, and then in Google's place."""
 
   daemon_threads = True
 
@@ -145,7 +145,7 @@ class _TlsFront(socketserver.ThreadingTCPServer):
     ).configure_cert(self.context)
 
   def handle_error(self, request: object, client_address: object) -> None:
-    """A client that left is no news."""
+    """Ignores the error of a client that left."""
 
 
 class _Connect(socketserver.BaseRequestHandler):
@@ -171,7 +171,7 @@ class _Connect(socketserver.BaseRequestHandler):
 def tensorflow_environment(
   front: Front, folder: pathlib.Path
 ) -> Iterator[dict[str, str]]:
-  """Gives the variables that lead a process's TensorFlow to the server.
+  """Yields variables that lead a process's TensorFlow to the server.
 
   Args:
     front: the running server.

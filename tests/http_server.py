@@ -1,4 +1,4 @@
-"""A server of files on loopback that cuts, refuses, is busy and goes away."""
+"""Serves files on loopback, with cuts, refusals and busy answers."""
 
 import contextlib
 import hashlib
@@ -14,8 +14,8 @@ class Server(http.server.ThreadingHTTPServer):
     files: path → content.
     answers: path → the statuses of its next answers, instead of content.
     cuts: how many answers still break off after a third.
-    ranges: the Range headers that came, for each answer with content.
-    unchanged: how many answers said that nothing is new.
+    ranges: the Range header of each answer with content.
+    unchanged: how many answers said that the file has not changed.
   """
 
   def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Server(http.server.ThreadingHTTPServer):
     return f"http://127.0.0.1:{self.server_port}"
 
   def handle_error(self, request: object, client_address: object) -> None:
-    """A client that left is no news."""
+    """Ignores the error of a client that left."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -68,12 +68,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     self.wfile.write(body)
 
   def log_message(self, format: str, *args: object) -> None:
-    """Silence."""
+    """Logs nothing."""
 
 
 @contextlib.contextmanager
 def running() -> Iterator[Server]:
-  """Serves while the block runs."""
+  """Runs a server during the block."""
   with Server() as server:
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

@@ -1,4 +1,4 @@
-"""Pairs of texts of a given similarity, for tests of near duplicates."""
+"""Makes pairs of texts of a given similarity, to test near duplicates."""
 
 import random
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from data_prep import similarity
 
 
 def words(chance: random.Random, count: int) -> list[str]:
-  """Returns so many different words."""
+  """Returns `count` different random words."""
   return [f"үг{chance.getrandbits(60)}" for _ in range(count)]
 
 
@@ -18,15 +18,16 @@ def tail_changed(
   wanted: float,
   at_most: bool = False,
 ) -> list[str]:
-  """Returns a text whose last words are new ones.
+  """Returns a text whose last words are replaced by new words.
 
   Args:
     chance: makes the new words.
     text: the words of a text.
     runs: which runs of words are compared.
-    wanted: the least similarity of the two texts; they have the nearest to it
-      that changing one word after the other gives.
-    at_most: `wanted` is the greatest similarity instead.
+    wanted: the least similarity of the two texts. Words are replaced, one after
+      the other, as long as the similarity is not below it.
+    at_most: `wanted` is the greatest similarity instead; words are replaced
+      until the similarity is not above it.
   """
   order = range(len(text))[::-1]
   return _changed(chance, text, runs, wanted, at_most, order)
@@ -39,7 +40,7 @@ def words_changed(
   wanted: float,
   at_most: bool = False,
 ) -> list[str]:
-  """Returns a text of which words here and there are new, as tail_changed."""
+  """Returns a text with new words at random places; else as tail_changed."""
   order = list(range(len(text)))
   chance.shuffle(order)
   return _changed(chance, text, runs, wanted, at_most, order)
@@ -53,10 +54,10 @@ def _changed(
   at_most: bool,
   order: Sequence[int],
 ) -> list[str]:
-  """Changes words in an order until the texts are of the similarity.
+  """Replaces words in an order until the texts have the similarity.
 
-  Of n different runs, t of which hold a changed word, the texts share n - t of
-  n + t.
+  If t of n different runs hold a replaced word, the two texts have n - t runs
+  in common, of n + t runs in all.
   """
   count = len(text) - runs.length + 1 + runs.with_end
   touched: set[int] = set()

@@ -1,4 +1,4 @@
-"""All classes of options in the repository, and the programs that take them."""
+"""Finds all classes of options in the repository, and their programs."""
 
 import ast
 import importlib
@@ -27,7 +27,7 @@ def _sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 def _states_options(node: ast.AST) -> bool:
-  """Says whether a node is a class with a field that `option` makes."""
+  """Returns whether a node is a class with a field that `option` makes."""
   return isinstance(node, ast.ClassDef) and any(
     isinstance(field, ast.AnnAssign)
     and isinstance(field.value, ast.Call)
@@ -37,7 +37,7 @@ def _states_options(node: ast.AST) -> bool:
 
 
 def every() -> list[type[Any]]:
-  """Returns each class that states an option, found in the sources."""
+  """Returns each class that states an option, by a search of the sources."""
   classes = []
   for module, tree in _sources():
     for node in filter(_states_options, ast.walk(tree)):
@@ -48,7 +48,7 @@ def every() -> list[type[Any]]:
 
 
 def by_program() -> dict[str, list[type[Any]]]:
-  """Returns the module of each program, and the classes that it takes."""
+  """Returns module of a program → the classes of options that it takes."""
   classes = {}
   for module, tree in _sources():
     for node in ast.walk(tree):

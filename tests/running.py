@@ -15,7 +15,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def heed_ctrl_c() -> None:
-  """For preexec_fn: a shell starts background jobs deaf to SIGINT."""
+  """Restores the default action of SIGINT, for preexec_fn.
+
+  A shell starts background jobs with SIGINT ignored.
+  """
   signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -33,7 +36,7 @@ class Programs:
   root = ROOT
 
   def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python COMMAND` from the root, whatever comes of it."""
+    """Runs `python COMMAND` from the root; any exit code is accepted."""
     return subprocess.run(
       [sys.executable, *command],
       cwd=ROOT,
@@ -43,13 +46,13 @@ class Programs:
     )
 
   def succeed(self, *command: str) -> str:
-    """Runs it, requires success, returns what it logged."""
+    """Runs `python COMMAND`, requires success, and returns its log."""
     done = self.run(*command)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
   def refuse(self, *command: str) -> str:
-    """Runs it, requires one clear line, returns the line."""
+    """Runs `python COMMAND`, requires one `error:` line, and returns it."""
     done = self.run(*command)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -60,7 +63,7 @@ class Programs:
 
 @contextlib.contextmanager
 def two_workers(*flags: str) -> Iterator[list[subprocess.Popen[str]]]:
-  """Starts a program as two workers of TensorFlow's; ends them after all."""
+  """Starts a program as two TensorFlow workers; kills both after the block."""
   ports = _free_ports(2)
   cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
   workers = [

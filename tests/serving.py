@@ -1,4 +1,4 @@
-"""A server of ours in a process of its own, as its users start it."""
+"""Runs our server in a process of its own, as its users start it."""
 
 import contextlib
 import pathlib
@@ -15,12 +15,12 @@ from tests import running
 
 
 class Serving:
-  """A server that runs.
+  """A running server.
 
   Attributes:
-    process: its own.
-    url: where it answers, without a slash at its end.
-    log: what it wrote to standard error.
+    process: its process.
+    url: its address, without a slash at the end.
+    log: the file that receives its standard error.
   """
 
   def __init__(self, model_dir: str, log: pathlib.Path, *flags: str):
@@ -45,7 +45,7 @@ class Serving:
     raise AssertionError(self.log.read_text())
 
   def stop(self) -> int:
-    """Asks it to end; returns the exit code."""
+    """Asks the server to end; returns its exit code."""
     self.process.send_signal(signal.SIGTERM)
     return self.process.wait(timeout=60)
 
@@ -54,7 +54,7 @@ class Serving:
 def serving(
   model_dir: str, log: pathlib.Path, *flags: str
 ) -> Iterator[Serving]:
-  """Gives a server, which is gone after the block."""
+  """Starts a server; ends it after the block."""
   server = Serving(model_dir, log, *flags)
   try:
     yield server

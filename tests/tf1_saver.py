@@ -1,4 +1,4 @@
-"""Checkpoints as TensorFlow 1 wrote them, of given arrays."""
+"""Writes checkpoints as TensorFlow 1 wrote them, of given arrays."""
 
 import pathlib
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ def save_module(
   """Writes a TF 1 SavedModel, as TF Hub's modules are; returns its folder.
 
   Args:
-    arrays: by the names of variables.
-    folder: where.
-    assets: by the names of the files in assets/.
+    arrays: name of a variable → its value.
+    folder: the folder to write in.
+    assets: name of a file in assets/ → its content.
   """
   sources = folder.with_name(f"{folder.name}_sources")
   sources.mkdir()

@@ -1,4 +1,4 @@
-"""Tokenizers of every kind that is exported, small ones, made of the sample."""
+"""Makes small tokenizers of every kind that is exported, from the sample."""
 
 import dataclasses
 import io
@@ -27,7 +27,7 @@ def trained(folder: pathlib.Path, **settings: Any) -> str:
 
 
 def foreign(folder: pathlib.Path, **settings: Any) -> str:
-  """Trains a model as ALBERT's: with SentencePiece's own rules, nmt_nfkc."""
+  """Trains a model like ALBERT's: with SentencePiece's own rules, nmt_nfkc."""
   model = io.BytesIO()
   lines = (CORPUS / "wiki_articles.txt").read_text("utf-8").splitlines()
   sentencepiece.SentencePieceTrainer.train(
@@ -63,8 +63,8 @@ class Kind:
 
   Attributes:
     make: writes its file in a new folder, and returns the path.
-    options: of `make`.
-    settings: what happens to a text before the file.
+    options: keyword arguments of `make`.
+    settings: how a text is prepared for it.
   """
 
   make: Callable[..., str]

@@ -1,8 +1,8 @@
-"""What transformers makes of an export: run in .venv-interop, in a process.
+"""Loads an export with transformers; runs as a process in .venv-interop.
 
     .venv-interop/bin/python tests/transformers_side.py ids FOLDER < texts.json
 
-It imports nothing of this project. Texts come as JSON, and so does the answer.
+It imports nothing of this project. Texts come as JSON, and the answer is JSON.
 """
 
 import json
@@ -29,7 +29,7 @@ def offsets(folder: str, texts: list[str]) -> Any:
 
 
 def encoder(folder: str, texts: list[str]) -> Any:
-  """Returns the ids of texts, and AutoModel's outputs of the last eight."""
+  """Returns the ids of all texts, and AutoModel's outputs of the last eight."""
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   every = tokenizer(texts, add_special_tokens=False)
   batch = tokenizer(
@@ -50,7 +50,7 @@ def encoder(folder: str, texts: list[str]) -> Any:
 
 
 def model(folder: str, texts: list[str]) -> Any:
-  """Returns what AutoModel, the heads and the pipelines give for texts."""
+  """Returns the outputs of AutoModel, the heads and the pipelines for texts."""
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
   pair = tokenizer("сайн уу", "байна уу")
@@ -92,7 +92,7 @@ def model(folder: str, texts: list[str]) -> Any:
 
 
 def scores(folder: str, texts: list[str]) -> Any:
-  """Returns of each text its labels' scores, by the pipeline."""
+  """Returns the scores of each text's labels, by the pipeline."""
   classify = transformers.pipeline("text-classification", folder)
   predictions = classify(texts, truncation=True, top_k=None)
   return [
@@ -102,7 +102,7 @@ def scores(folder: str, texts: list[str]) -> Any:
 
 
 def spans(folder: str, texts: list[str]) -> Any:
-  """Returns the entities of each text, by the pipeline, and its loading."""
+  """Returns the entities of each text by the pipeline, and missing weights."""
   kind = transformers.AutoModelForTokenClassification
   model, loading = _loaded(kind, folder)
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -129,7 +129,7 @@ def spans(folder: str, texts: list[str]) -> Any:
 
 
 def code(folder: str, texts: list[str]) -> Any:
-  """Runs programs that append to `shown`; returns what each appended."""
+  """Runs programs that append to `shown`; returns the values of each."""
   del folder
   results = []
   for program in texts:
@@ -142,10 +142,10 @@ def code(folder: str, texts: list[str]) -> Any:
 
 
 def saved(folder: str, texts: list[str]) -> Any:
-  """Saves model and tokenizer as others would; returns the ids of texts.
+  """Saves model and tokenizer with transformers; returns the ids of texts.
 
   Args:
-    folder: of an export. Where it holds no weights, the tokenizer is saved alone.
+    folder: of an export. Of one without weights, only the tokenizer is saved.
     texts: the folder to save in, and the texts.
   """
   target, *texts = texts
@@ -161,7 +161,7 @@ def saved(folder: str, texts: list[str]) -> Any:
 
 
 def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
-  """Loads a model, and says which weights were missing or left over."""
+  """Loads a model; returns it with the names of missing and unused weights."""
   loaded, info = kind.from_pretrained(folder, output_loading_info=True)
   names = ("missing_keys", "unexpected_keys", "mismatched_keys")
   return loaded.eval(), {name: sorted(map(str, info[name])) for name in names}

@@ -1,4 +1,4 @@
-"""Texts with whatever has been seen to part two tokenizers."""
+"""Texts on which two tokenizers have been seen to differ."""
 
 import random
 
@@ -15,7 +15,10 @@ PARTS = (
 
 
 def drawn(count: int, seed: int = 6) -> list[str]:
-  """Returns short texts, `count` strings of PARTS, and a third of any letters."""
+  """Returns random short texts.
+
+  There are `count` texts of PARTS, and a third as many of any letters.
+  """
   draw = random.Random(seed)
   texts = ["", " ", "\t", "▁", " ▁ ", "\u200b"]
   texts += [

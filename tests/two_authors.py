@@ -1,7 +1,7 @@
-"""Short texts of two authors, in place of tweets: sentences of their works.
+"""Makes short texts of two authors, in place of tweets, from their works.
 
-Where the works are a novel and essays, or a declaration and an encyclopedia,
-their topics help to tell them apart; the tweets of two people are harder.
+If the works are a novel and essays, or a declaration and an encyclopedia, their
+topics help to tell the authors apart; the tweets of two people are harder.
 """
 
 import pathlib
@@ -11,10 +11,10 @@ _FEWEST_WORDS = 4
 
 
 def short_texts(*works: pathlib.Path) -> dict[str, list[str]]:
-  """Returns "0" and "1" → the sentences of a work, cut at a word's end.
+  """Returns author, "0" or "1" → the sentences of a work, cut at a word's end.
 
   Args:
-    works: files of a sentence a line.
+    works: files with one sentence on each line.
   """
   texts: dict[str, list[str]] = {}
   for author, work in enumerate(works):
@@ -30,7 +30,7 @@ def short_texts(*works: pathlib.Path) -> dict[str, list[str]]:
 
 
 def write(path: pathlib.Path, *works: pathlib.Path) -> None:
-  """Writes a tweet set, text and label; of each author as many rows."""
+  """Writes a tweet set, text and label, with as many rows of each author."""
   texts = short_texts(*works)
   count = min(map(len, texts.values()))
   with path.open("w", encoding="utf-8") as file:

@@ -67,7 +67,7 @@ class Metrics:
     """Returns all counts in Prometheus's text format.
 
     Args:
-      gauges: name → the current value, added to the counts.
+      gauges: name → the current value, printed after the counts.
     """
     with self._lock:
       parts = [

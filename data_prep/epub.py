@@ -193,7 +193,10 @@ class _Section:
     return sum(len(block.text.split()) for block in self.blocks)
 
   def is_matter(self) -> bool:
-    """Returns whether it has no running text: contents, notes, an imprint …"""
+    """Returns whether the section has no running text.
+
+    Such sections are lists of contents, notes and imprints.
+    """
     imprint = sum(_is_imprint(block.text) for block in self.blocks)
     if self.words() < _IMPRINT_WORDS and imprint > bool(self.heading):
       return True

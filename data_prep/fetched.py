@@ -35,7 +35,10 @@ def is_address(path: str) -> bool:
 
 
 def default_folder() -> str:
-  """Returns the default cache: $ALBERT_MN_CACHE, or in the user's caches."""
+  """Returns the default cache: $ALBERT_MN_CACHE, else ~/.cache/albert-mn.
+
+  $XDG_CACHE_HOME, where it is set, takes the place of ~/.cache.
+  """
   if named := os.environ.get("ALBERT_MN_CACHE"):
     return named
   home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

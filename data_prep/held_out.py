@@ -208,7 +208,7 @@ def _choose(
 
 
 def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
-  """Chooses the keys of the lowest salted hashes, until documents are enough.
+  """Chooses keys by salted hash until they have `wanted` documents.
 
   A key of more documents than are wanted, such as that of a sentence which
   stands in every article, is skipped.

@@ -156,7 +156,7 @@ def read(path: str) -> dict[str, Any]:
 
 
 def _require_inside(name: str, entry: Mapping[str, Any], path: str) -> None:
-  """Raises InputError for a size or a name that no file below a folder has."""
+  """Raises InputError for a negative size or an unsafe name of a file."""
   if entry["bytes"] < 0:
     what = f"bytes in {name} of {path} to be at least 0"
     raise options.InputError(what, json_files.shown(entry["bytes"]), _ADVICE)
@@ -181,7 +181,10 @@ def _require(
   place: str,
   all_: bool = False,
 ) -> None:
-  """Raises InputError for values of a wrong type, and if `all_` for none."""
+  """Raises InputError for values of a wrong type.
+
+  With `all_`, it raises InputError for missing values too.
+  """
   for name, hint in hints.items():
     if name in values:
       what = f"{name} in {place}"

@@ -113,7 +113,7 @@ def _near(
 
 
 def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
-  """Groups the indices of texts that are copies of each other, or of copies.
+  """Groups texts that are copies, directly or through other copies.
 
   A, B and C are one group where B is a copy of both, even if A and C are not
   similar enough. The order of the texts does not matter. A text without a copy
@@ -122,6 +122,9 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
   Args:
     texts: any.
     threshold: as in `between`.
+
+  Returns:
+    The groups, as lists of indices of texts.
   """
   copies: dict[bytes, list[int]] = collections.defaultdict(list)
   for index, text in enumerate(texts):

@@ -193,7 +193,10 @@ def _is_valid(kind: type, limits: Any, value: Any) -> bool:
 
 
 def _is_number(kind: type, value: Any) -> bool:
-  """Returns whether a value is finite and of a kind; an int is a float too."""
+  """Returns whether a value is a finite number of type `kind`.
+
+  An int counts as a float too.
+  """
   if isinstance(value, bool) or not isinstance(value, int | float):
     return False
   if kind is int and isinstance(value, float):

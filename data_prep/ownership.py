@@ -215,7 +215,7 @@ def _above(target: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: str, folder: str) -> Iterator[None]:
-  """Holds the lock on a file; the file exists only meanwhile."""
+  """Holds the lock on a file, which is removed after the block."""
   with _taken(path, folder) as file:
     with contextlib.suppress(OSError):  # a full disk; the lock holds anyway
       file.truncate(0)
@@ -342,7 +342,7 @@ def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
 
 
 class _Beats(threading.Thread):
-  """Writes the lock object anew every few seconds, as long as it is owned."""
+  """Writes the lock object anew every few seconds: its owner is alive."""
 
   def __init__(
     self,

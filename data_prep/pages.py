@@ -131,7 +131,10 @@ def paragraph(text: str) -> str:
 def table(
   caption: str, head: Sequence[str], rows: Sequence[Sequence[Cell]]
 ) -> str:
-  """Returns a table whose first column names its rows; without rows, a line."""
+  """Returns a table whose first column names its rows.
+
+  Without rows it returns a paragraph that says "none".
+  """
   if not rows:
     return f"<p>{_text(caption)}: none.</p>\n"
   heads = "".join(

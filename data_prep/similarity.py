@@ -126,7 +126,7 @@ class Bands:
 
 
 def check(threshold: float) -> None:
-  """Raises InputError for a threshold that is neither 0 nor one for bands.
+  """Raises InputError unless a threshold is 0 or one that `bands` supports.
 
   Raises:
     options.InputError: naming --near_duplicates.

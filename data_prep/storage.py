@@ -1,5 +1,6 @@
-"""Finds, reads, writes and hashes files; other modules open no user's path.
+"""Finds, reads, writes and hashes files, local or in a bucket.
 
+Other modules read a user's input and write the output through this module.
 Paths are local or gs://BUCKET/NAME. A file is written under a temporary name
 and renamed when it is complete. So a file that exists is complete, whenever its
 writer was stopped.

@@ -198,7 +198,10 @@ def _names(path: str, rows: Fields) -> list[str]:
 
 
 def _without_blank_lines(rows: Fields, width: int) -> Fields:
-  """Skips blank lines; with one column they stay, as empty cells."""
+  """Skips blank lines, except in a file of one column.
+
+  There a blank line is a row with an empty cell.
+  """
   for line, fields in rows:
     match fields:
       case [cell] if width != 1 and not cell.strip():

@@ -131,7 +131,10 @@ def _tweet(line: int, tweet: Any, settings: Options) -> Found:
 
 
 def _text(tweet: Mapping[str, Any]) -> str | None:
-  """Returns the text, whole where a truncated one is there too; or None."""
+  """Returns the text of a tweet; None where there is none.
+
+  Of an extended tweet, which has a truncated text too, it is the whole text.
+  """
   whole = tweet.get("extended_tweet")
   if isinstance(whole, Mapping):
     tweet = {**tweet, **whole}

@@ -7,8 +7,9 @@ Until the block has succeeded, the earlier files stay as they are: a full disk
 costs only the new files. Then a local folder that holds only our files is
 replaced in one step, by renaming. Elsewhere (in a bucket, at a mount point, in
 the current folder, beside files of the user) the new files are written to the
-subfolder `.unfinished` and moved up one by one, the manifest last. Where a
-process ends before the last move, the next process makes the others (`finish`).
+subfolder `.unfinished` and moved up one by one, the manifest last. If a process
+ends before the last move, the next process moves the remaining files
+(`finish`).
 """
 
 import contextlib

@@ -114,7 +114,7 @@ def items(path: str) -> Iterator[Page]:
 
 
 class _Bounded:
-  """A file that raises ValueError where a page is too long to be one."""
+  """A file that raises ValueError after too many bytes without a whole page."""
 
   def __init__(self, file: IO[bytes]):
     self._file = file

@@ -556,7 +556,7 @@ class _Renderer:
     return "" if token["brackets"] else f"{_LINK_START}{address}{_LINK_END}"
 
   def _entity(self, token: Any, stream: _Stream) -> str:
-    """Returns an entity as it is written: it is decoded with the paragraphs."""
+    """Returns an entity as it is written; `_tidy` decodes it."""
     written = ["&"]
     for part in stream:
       kind = type(part)
@@ -619,9 +619,10 @@ def _parameters(
 def _is_lost(
   shown: str, given: Sequence[str], named: Mapping[str, str]
 ) -> bool:
-  """Returns whether a template shows nothing, since it has other parameters.
+  """Returns whether a template's text is empty by mistake.
 
-  `{{zh|s=…}}` and `{{lang|mn}}` do; `{{nowrap|}}` rightly shows nothing.
+  Then the call has other parameters than the table expects, as `{{zh|s=…}}` and
+  `{{lang|mn}}` have; `{{nowrap|}}` is rightly empty.
   """
   if named and not given:
     return not shown.strip()

@@ -163,7 +163,7 @@ class Vocabulary:
     return self._known[word]
 
   def _greedy(self, word: str, before: str) -> list[int]:
-    """Returns the ids of the longest piece from the left, again and again.
+    """Returns the ids of a word, split into the longest pieces from the left.
 
     A word that is too long, or has a part without a piece, is [UNK].
 

@@ -237,7 +237,8 @@ def _complete(address: str, part: str, known_tag: str) -> str | None:
   """Fetches a file unless its version is the known one.
 
   It returns the tag of the fetched version. It returns None where the known
-  version is the current one, or where no https:// connection can be made.
+  version is the current one, or is used because no https:// connection can be
+  made.
   """
   if address.startswith(gcs.SCHEME):
     return _complete_object(address, part, known_tag)

@@ -3,10 +3,10 @@
 Sequence packing (Krell et al. 2021, arXiv 2107.02027): attention stays inside
 each example, positions restart, and each [CLS] has its own label. So the loss
 of a row is the sum of its examples' losses. `сайн байна уу`, five pieces with
-[CLS] and [SEP], shares a row of 16 with two other examples:
+[CLS] and [SEP], shares a row of 16 with an example of nine pieces:
 
-    input_mask               1 1 1 1 1 2 2 2 2 2 2 3 3 3 3 0
-    next_sentence_positions  0 5
+    input_mask               1 1 1 1 1 1 1 1 1 2 2 2 2 2 0 0
+    next_sentence_positions  0 9
 """
 
 import dataclasses

@@ -121,7 +121,10 @@ def _full_stop_ends_sentence(before: str, following: str, whole: bool) -> bool:
 
 
 def _last_word(text: str) -> tuple[str, str]:
-  """Splits off the last word; its opening marks stay with the text before."""
+  """Returns the text before the last word, and the last word.
+
+  Opening marks of the word stay with the text before it.
+  """
   start = text.rfind(" ") + 1
   word = text[start:].lstrip("\"'«“„‘([")
   return text[: len(text) - len(word)], word

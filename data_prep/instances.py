@@ -1,12 +1,13 @@
 """Cuts documents into segment pairs, which are spans of a stream of pieces.
 
 The pairs are those of google-research/albert's create_instances_from_document,
-with three differences. A chunk of one sentence, which upstream pairs with
+with four differences. A chunk of one sentence, which upstream pairs with
 another document under the label "wrong order" (so that topic gives the answer
 away), becomes `[CLS] A [SEP]` with label NO_PAIR. Text that does not fit in an
 example begins the next example, where upstream truncates it; a sentence that is
-longer than an example becomes several segments. And a random segment B is as
-long as the text that it replaces, and comes from the pool of random_segments.
+longer than an example becomes several segments. A random segment B is as long
+as the text that it replaces, and comes from the pool of random_segments. And
+each chunk draws whether it is short, where upstream draws for each document.
 """
 
 import bisect

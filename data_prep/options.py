@@ -436,7 +436,8 @@ def _leave_at_once(code: int) -> NoReturn:
 def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
   """Keeps our log records, and warnings and errors of libraries.
 
-  Lower records of libraries are for their authors; orbit repeats our lines.
+  Less severe records of libraries are for their authors; orbit repeats our
+  lines.
   """
   return (
     record.levelno >= py_logging.WARNING

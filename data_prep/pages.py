@@ -262,7 +262,7 @@ class _Axes:
     return 100 * (self.top - height) / (self.top - self.bottom)
 
   def grid(self) -> str:
-    """Returns grid lines at round heights: 1, 2 or 5 times a power of ten."""
+    """Returns grid lines, which are 1, 2 or 5 times a power of ten apart."""
     rough = (self.top - self.bottom) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     apart = next(n * power for n in (1, 2, 5, 10) if n * power >= rough)

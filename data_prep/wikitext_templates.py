@@ -325,15 +325,27 @@ _PRONUNCIATIONS = ("ipa", "audio", "respell", "pron", "монгол дуудла
 
 
 def shows_nothing(name: str) -> bool:
-  """Returns whether a template shows nothing in a sentence; lower-case name."""
+  """Returns whether a template shows nothing in a sentence.
+
+  Args:
+    name: of the template, in lower case.
+  """
   return name in _NOTHING or name.startswith(_NOTES)
 
 
 def is_box(name: str) -> bool:
-  """Returns whether a template is a box beside the text; lower-case name."""
+  """Returns whether a template is a box beside the text.
+
+  Args:
+    name: of the template, in lower case.
+  """
   return name.startswith(_BOXES)
 
 
 def is_pronunciation(name: str) -> bool:
-  """Returns whether a template shows a pronunciation; lower-case name."""
+  """Returns whether a template shows how a word is pronounced.
+
+  Args:
+    name: of the template, in lower case.
+  """
   return name.startswith(_PRONUNCIATIONS)

@@ -682,14 +682,14 @@ def _lines(text: str) -> Iterator[str]:
   """Yields the lines of a page, without boxes beside the text.
 
   A line with a template alone belongs to a sentence if the line before it ends
-  within a sentence and the line behind it begins in lower case.
+  within a sentence, without a colon, and the line behind it begins with a letter.
   """
   before = ""
   lines = list(map(str.strip, text.split("\n")))
   for line, behind in zip(lines, [*lines[1:], ""], strict=True):
     shown = _without_boxes(line)
-    within = before and not _SENTENCE_END.search(_without_links(before))
-    if line and not shown and within and _without_links(behind)[:1].islower():
+    within = before and not _LINE_END.search(_without_links(before))
+    if line and not shown and within and _without_links(behind)[:1].isalpha():
       shown = line
     yield shown
     before = shown if not shown.startswith(_HEADING) else ""
@@ -724,6 +724,7 @@ def _skipped_level(level: int, title: str, skipped: int) -> int:
 
 _LINKED = re.compile(f"{_LINK_START}([^{_LINK_END}]*){_LINK_END}")
 _SENTENCE_END = re.compile(r"[.!?…;][\"'»“”’)\]]*$")
+_LINE_END = re.compile(rf"{_SENTENCE_END.pattern}|:$")
 _CATALOGUE = re.compile(r"\b(?:ISBN|ISSN|DOI|OCLC|PMID)\b", re.IGNORECASE)
 
 

@@ -562,6 +562,12 @@ _HOLES = {
   "on a line of its own within a sentence": (
     "Хүн ам нь\n{{Тоо}}\nорчим юм.", "Хүн ам нь {{Тоо}} орчим юм."
   ),
+  "before a name within a sentence": (
+    "Нийслэл нь\n{{туг|МН}}\nМонгол юм.", "Нийслэл нь {{туг}} Монгол юм."
+  ),
+  "on a line of its own behind a colon": (
+    "Жагсаалт:\n{{Тоо}}\nХүн ам.", "Хүн ам."
+  ),
   "only named values": ("Энэ {{zh|s=中国}} юм.", "Энэ {{zh}} юм."),
   "the language alone": ("Энэ {{lang|mn}} юм.", "Энэ {{lang}} юм."),
   "no values": ("Энэ {{convert}} {{nowrap|}} юм.", "Энэ {{convert}} юм."),

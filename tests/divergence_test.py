@@ -148,6 +148,7 @@ def test_a_run_that_diverges_stops_with_its_weights_and_names_a_checkpoint(
   assert "--on_divergence=rollback" in line and "smaller" in line
 
 
+@pytest.mark.slow
 def test_a_run_goes_back_past_bad_records_the_same_way_when_it_is_killed(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

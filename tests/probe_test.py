@@ -167,6 +167,7 @@ def _checkpoint(output: pathlib.Path) -> dict[str, np.ndarray]:
   }
 
 
+@pytest.mark.slow
 def test_a_probed_run_ends_bit_for_bit_where_another_does(
   dynamic_records: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

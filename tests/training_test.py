@@ -115,16 +115,14 @@ def _weights(output: pathlib.Path) -> dict[str, np.ndarray]:
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "more",
   [
-    pytest.param((), id="random_lamb"),
-    pytest.param(
-      ("--initialization=corpus", "--optimizer=muon", "--muon_rate_ratio=2"),
-      id="corpus_muon",
-      marks=pytest.mark.slow,
-    ),
+    (),
+    ("--initialization=corpus", "--optimizer=muon", "--muon_rate_ratio=2"),
   ],
+  ids=["random_lamb", "corpus_muon"],
 )
 def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   folder: pathlib.Path, tmp_path: pathlib.Path, more: tuple[str, ...]
@@ -200,6 +198,7 @@ def test_statistics_need_the_tokenizer_of_the_records(
   assert "--initialization=corpus" in line
 
 
+@pytest.mark.slow
 def test_short_rows_come_first_and_long_ones_start_from_their_weights(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -371,6 +370,7 @@ def test_a_run_does_not_resume_as_another_one(
   assert "config.intermediate_size (32 → 48)" in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_a_damaged_checkpoint_is_named(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -403,6 +403,7 @@ def test_ctrl_c_ends_with_130_and_a_damaged_checkpoint_is_named(
   assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_sigterm_saves_within_seconds_and_the_run_ends_where_it_would_have(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

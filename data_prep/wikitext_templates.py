@@ -95,6 +95,11 @@ def _last(given: _Arguments, named: _Named) -> str:
   return given[-1] if given else ""
 
 
+def _transliterated(given: _Arguments, named: _Named) -> str:
+  """Renders {{transl|mn|Улаанбаатар}} as Улаанбаатар; a language alone as ""."""
+  return named.get("text") or ("" if len(given) < 2 else given[-1])
+
+
 def _joined(given: _Arguments, named: _Named) -> str:
   return " ".join(given)
 
@@ -217,8 +222,9 @@ _TEMPLATES: dict[str, Template] = {
     _first,
   ),
   **_under("lang, langx, хэл, rtl-lang, script-text", _second),
+  **_under("transl, transliteration", _transliterated),
   **_under(
-    "transl, transliteration, color, colour, font color, font colour, "
+    "color, colour, font color, font colour, "
     "fontcolor, font, background color, hover, resize, font size, size",
     _last,
   ),

@@ -570,6 +570,10 @@ _HOLES = {
   ),
   "only named values": ("Энэ {{zh|s=中国}} юм.", "Энэ {{zh}} юм."),
   "the language alone": ("Энэ {{lang|mn}} юм.", "Энэ {{lang}} юм."),
+  "a transliteration": (
+    "Энэ {{transl|mn|сайн}} {{transl|mn|text=муу}} {{transl|mn}} юм.",
+    "Энэ сайн муу {{transl}} юм.",
+  ),
   "no values": ("Энэ {{convert}} {{nowrap|}} юм.", "Энэ {{convert}} юм."),
   "ifeq with a hole": ("Энэ {{#ifeq:а|{{Тоо}}|б|в}} юм.", "Энэ {{#ifeq}} юм."),
   "ifeq of words that Python takes for numbers": (

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from scipy import optimize
 
 from albert_mn import (
@@ -114,15 +113,12 @@ def chosen(
       was not trained on either.
     targets: the targets of the rows.
     temperature: divides the network's logits if the network answers alone.
-    weights: [rows], weight of each row in the loss; None weighs all the same.
+    weights: [rows] with a mean of 1, as in `Problem.mean_loss`; None: all 1.
   """
 
   def loss(factors: Sequence[float]) -> float:
     logits = factors[0] * network + factors[1] * scores
-    if weights is None:
-      return problem.mean_loss(logits, targets)
-    losses = problem.losses(tf.constant(logits), tf.constant(targets))
-    return float(np.average(losses.numpy(), weights=weights))
+    return problem.mean_loss(logits, targets, weights)
 
   def least(which: Sequence[bool]) -> tuple[tuple[float, float], float]:
     """Minimises the loss; returns the factors and the loss.

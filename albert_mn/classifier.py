@@ -406,14 +406,7 @@ def long_text(parameters: Mapping[str, Any]) -> str:
   Raises:
     options.InputError: when it is not one of `framing.LONG_TEXTS`.
   """
-  method = str(parameters.get("long_text", framing.HEAD))
-  if method not in framing.LONG_TEXTS:
-    raise options.InputError(
-      f"long_text in a manifest to be one of {', '.join(framing.LONG_TEXTS)}",
-      repr(method),
-      "use the release that wrote the model",
-    )
-  return method
+  return _choice(parameters, "long_text", framing.LONG_TEXTS, framing.HEAD)
 
 
 def pooled_by(parameters: Mapping[str, Any]) -> str:
@@ -422,14 +415,25 @@ def pooled_by(parameters: Mapping[str, Any]) -> str:
   Raises:
     options.InputError: when it is not one of `pooling.KINDS`.
   """
-  kind = str(parameters.get("pooling", pooling.CLS))
-  if kind not in pooling.KINDS:
+  return _choice(parameters, "pooling", pooling.KINDS, pooling.CLS)
+
+
+def _choice(
+  parameters: Mapping[str, Any], name: str, choices: Sequence[str], default: str
+) -> str:
+  """Returns a parameter of a manifest that must be one of some choices.
+
+  Raises:
+    options.InputError: when it is none of them.
+  """
+  value = str(parameters.get(name, default))
+  if value not in choices:
     raise options.InputError(
-      f"pooling in a manifest to be one of {', '.join(pooling.KINDS)}",
-      repr(kind),
+      f"{name} in a manifest to be one of {', '.join(choices)}",
+      repr(value),
       "use the release that wrote the model",
     )
-  return kind
+  return value
 
 
 def _config(folder: str) -> configs.AlbertConfig:

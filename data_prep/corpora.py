@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -184,8 +183,8 @@ def _build(settings: Settings) -> corpus_stats.Stats:
     cleaning.scrub if settings.cleaning.scrub_personal_data else str
   )
   names = [
-    f"corpus-{shard:05d}-of-{corpus.num_shards:05d}.txt"
-    for shard in range(corpus.num_shards)
+    storage.shard("corpus", number, corpus.num_shards, ".txt")
+    for number in range(corpus.num_shards)
   ]
   with whole_folders.replacing(corpus.output_dir, _is_ours) as folder:
     with contextlib.ExitStack() as stack:
@@ -205,9 +204,12 @@ def _build(settings: Settings) -> corpus_stats.Stats:
 
 
 def _is_ours(name: str) -> bool:
-  """Returns whether a file of this name can belong to a corpus."""
-  shard = re.fullmatch(r"corpus-[^/]*\.txt", name)
-  return bool(shard) or name in (manifest.NAME, _STATS, _REPORT)
+  """Returns whether a file of this name can belong to a corpus.
+
+  corpus-mine.txt is no name of ours, and stays.
+  """
+  ours = (manifest.NAME, _STATS, _REPORT)
+  return name in ours or storage.is_shard(name, "corpus", ".txt")
 
 
 def _describe(

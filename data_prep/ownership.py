@@ -1,7 +1,7 @@
 """Lets only one program at a time, the owner, write in an output folder.
 
     with ownership.owning(folder):
-      ...  # nobody else writes there
+      ...  # nobody else writes there, nor in the folders above and below
 
 The owner of a local folder holds a lock on the file `.NAME.lock` beside it. The
 system releases the lock when the process ends, even if it is killed. The owner
@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import itertools
 import json
 import os
 import secrets
@@ -20,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 from absl import logging
@@ -120,7 +121,10 @@ def owning(*folders: str) -> Iterator[None]:
     *folders: local or gs://; they need not exist yet. "" is ignored.
 
   Raises:
-    options.InputError: when another program, or this one, owns one of them.
+    options.InputError: when another program, or this one, owns one of them; or
+      when another program owns a folder above one of them, or a local folder
+      directly in one of them. (Locks further down are not looked for: a folder
+      may hold millions of files.)
   """
   with contextlib.ExitStack() as stack:
     for folder in filter(None, folders):
@@ -131,15 +135,59 @@ def owning(*folders: str) -> Iterator[None]:
 
 def is_anothers(folder: str) -> bool:
   """Returns whether another process owns a folder, or a folder above it."""
-  for place in _with_those_above(folder):
+  return _anothers(_with_those_above(folder)) is not None
+
+
+def _anothers(places: Iterable[str]) -> str | None:
+  """Returns the first of some folders that another process owns.
+
+  Returns None where there is none, or where this process owns one that comes
+  before it.
+  """
+  for place in places:
     if place in _held:
-      return False
+      return None
     if storage.is_remote(place):
       if gcs.get(f"{place}/{_NAME}"):
-        return True
+        return place
     elif any(map(_is_locked, _places(place))):
-      return True
-  return False
+      return place
+  return None
+
+
+def _refuse_nested(folder: str) -> None:
+  """Raises an error where another process owns a folder above or in `folder`.
+
+  Raises:
+    options.InputError: which names the process.
+  """
+  place = _anothers(itertools.islice(_with_those_above(folder), 1, None))
+  if storage.is_remote(folder):
+    there = gcs.get(f"{place}/{_NAME}") if place else None
+    if place and there and not _is_dead(f"{place}/{_NAME}", place, *there):
+      raise _refused(place, there[0])
+    return
+  if place := place or _anothers_in(os.path.realpath(folder)):
+    raise _refused(place, _lock_content(place))
+
+
+def _anothers_in(target: str) -> str | None:
+  """Returns a folder directly in a local folder that another process owns."""
+  with contextlib.suppress(OSError):  # it does not exist yet
+    return _anothers(
+      os.path.join(target, name[1 : -len(_NAME)])
+      for name in sorted(os.listdir(target))
+      if name.startswith(".") and name.endswith(_NAME) and name != _NAME
+    )
+  return None
+
+
+def _lock_content(target: str) -> bytes:
+  """Returns the content of a local folder's lock, b"" where it is gone."""
+  for path in filter(_is_locked, _places(target)):
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+      return file.read()
+  return b""
 
 
 def _with_those_above(folder: str) -> Iterator[str]:
@@ -190,6 +238,7 @@ def _of_disk(folder: str) -> Iterator[None]:
           folder,
         )
         break
+    _refuse_nested(target)
     _held.add(target)
     stack.callback(_held.discard, target)
     yield
@@ -282,6 +331,7 @@ def _is_locked(path: str) -> bool:
 def _of_bucket(folder: str) -> Iterator[None]:
   place = folder.rstrip("/")
   path, owner = f"{place}/{_NAME}", _Owner.this()
+  _refuse_nested(place)
   generation = _written(path, folder, owner)
   stop = threading.Event()
   beats = _Beats(path, folder, owner, generation, stop)

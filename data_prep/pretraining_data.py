@@ -15,7 +15,6 @@ import itertools
 import math
 import os
 import pathlib
-import re
 import shlex
 import tempfile
 import time
@@ -44,6 +43,7 @@ from data_prep import (
 _DOCUMENTS_A_RANGE = 256
 _LETTERS_A_RANGE = 1 << 20
 _BYTES_A_SHARD = 64 << 20
+_SPILL = ".spill-"  # begins the name of the folder of stage one
 # Bytes that a process sorts in memory: a file of the planned size, and half as
 # much again where the forecast was too low.
 _SORT_MEMORY = 96 << 20
@@ -313,6 +313,8 @@ def _create(
 def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
   """Returns whether a file in the folder belongs to a data set.
 
+  train-mine.tfrecord is no name of ours, and stays.
+
   Args:
     names: role → the names of the files that are written.
     name: of the file.
@@ -320,8 +322,8 @@ def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
   listed = (manifest.NAME, tokenization.MODEL_NAME)
   return (
     name in (*listed, *itertools.chain(*names.values()))
-    or re.fullmatch(r"(train|eval)-[^/]*\.tfrecord|\.spill-.*", name)
-    is not None
+    or any(storage.is_shard(name, x, ".tfrecord") for x in ("train", "eval"))
+    or name.startswith(_SPILL)
   )
 
 
@@ -421,7 +423,7 @@ def _names(
   """Returns role → file names, as many as the forecast of the bytes needs."""
 
   def numbered(role: str, count: int) -> list[str]:
-    return [f"{role}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
+    return [storage.shard(role, i, count, ".tfrecord") for i in range(count)]
 
   wanted = settings.num_shards or max(
     4, math.ceil(forecast.bytes / _BYTES_A_SHARD)
@@ -600,7 +602,7 @@ def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
   """
   if storage.is_remote(output_dir):
     return tempfile.TemporaryDirectory(prefix="spill-")
-  return tempfile.TemporaryDirectory(prefix=".spill-", dir=output_dir)
+  return tempfile.TemporaryDirectory(prefix=_SPILL, dir=output_dir)
 
 
 @dataclasses.dataclass(frozen=True)

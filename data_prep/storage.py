@@ -534,6 +534,27 @@ def move(source: str, target: str) -> None:
     os.replace(source, target)
 
 
+def shard(stem: str, number: int, count: int, ending: str) -> str:
+  """Returns the name of a file of a set: corpus-00000-of-00001.txt.
+
+  Args:
+    stem: in front of the number: `corpus`.
+    number: of the file, from 0.
+    count: the number of files in the set.
+    ending: with its full stop: `.txt`.
+  """
+  return f"{stem}-{number:05d}-of-{count:05d}{ending}"
+
+
+def is_shard(name: str, stem: str, ending: str) -> bool:
+  """Returns whether `shard` can have made a name, whatever its numbers are."""
+  numbers = name.removeprefix(f"{stem}-").removesuffix(ending).split("-of-")
+  if len(numbers) != 2 or not all(x.isascii() and x.isdigit() for x in numbers):
+    return False
+  number, count = map(int, numbers)
+  return number < count and name == shard(stem, number, count, ending)
+
+
 def size(path: str) -> int | None:
   """Returns the size of a file in bytes, None where there is no file."""
   if is_remote(path):

@@ -108,8 +108,11 @@ def test_a_corpus_leaves_the_folders_alone_that_its_own_would_match(
   (tmp_path / name / "mine.txt").write_text(
     "files of the user: moved one by one"
   )
-  (tmp_path / name / "corpus-9.txt").write_text("stale")
-  assert _corpus(text, tmp_path / name).keys() == {*digests, "mine.txt"}
+  (tmp_path / name / "corpus-00001-of-00002.txt").write_text("stale")
+  mine = {"mine.txt", "corpus-mine.txt", "corpus-9.txt"}
+  for mine_too in sorted(mine):
+    (tmp_path / name / mine_too).write_text("of the user")
+  assert _corpus(text, tmp_path / name).keys() == {*digests, *mine}
   assert running.digests(tmp_path / "e1") == digests
   assert {path.name for path in tmp_path.iterdir()} == {"e1", name, text.name}
 
@@ -139,9 +142,11 @@ def test_records_leave_the_folders_alone_that_their_own_would_match(
   first = _records(udhr, tokenizer_file, tmp_path / "e1")
   odd = tmp_path / "e[1]"
   assert _records(udhr, tokenizer_file, odd) == first
-  (odd / "train-old.tfrecord").write_text("stale")
-  (odd / "mine").write_text("of the user")
-  assert _records(udhr, tokenizer_file, odd).keys() == {*first, "mine"}
+  (odd / "train-00007-of-00009.tfrecord").write_text("stale")
+  mine = {"mine", "train-old.tfrecord", "eval-2-of-1.tfrecord"}
+  for mine_too in sorted(mine):
+    (odd / mine_too).write_text("of the user")
+  assert _records(udhr, tokenizer_file, odd).keys() == {*first, *mine}
   assert running.digests(tmp_path / "e1") == first
 
 

@@ -1,5 +1,6 @@
 """Owners of output folders: one program at a time, gone with its process."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -204,6 +205,34 @@ def test_a_folder_has_one_owner_whatever_it_is_called(
   with ownership.owning("out"), ownership.owning("other", "out/below", "out1"):
     pass
   assert sorted(os.listdir()) == ["link", "out"]
+
+
+@pytest.mark.parametrize(
+  ("first", "second", "refused"),
+  [
+    ("run", "run/best", True),
+    ("run", "run/a/b/c", True),
+    ("run/best", "run", True),
+    ("run/best", "run/last", False),
+    ("run/best", "running", False),
+  ],
+)
+def test_no_program_writes_in_a_folder_of_anothers_folder(
+  tmp_path: pathlib.Path, first: str, second: str, refused: bool
+) -> None:
+  process = _holder(tmp_path / first)
+  named = re.escape(f"expected {tmp_path / first} for this program alone")
+  expected = (
+    pytest.raises(options.InputError, match=named)
+    if refused
+    else contextlib.nullcontext()
+  )
+  with expected, ownership.owning(str(tmp_path / second)):
+    pass
+  process.communicate()
+  with ownership.owning(str(tmp_path / second)):
+    pass
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_lock_that_has_no_room_beside_the_folder_lies_in_it(

@@ -342,3 +342,24 @@ def test_sigterm_leaves_no_hidden_file(tmp_path: pathlib.Path) -> None:
     assert process.wait(20) == options.TERMINATED
     assert process.stderr and not process.stderr.read()
   assert [path.name for path in tmp_path.iterdir()] == ["a.txt2"]
+
+
+@pytest.mark.parametrize(
+  ("name", "ours"),
+  [
+    ("corpus-00000-of-00001.txt", True),
+    ("corpus-12345-of-100000.txt", True),
+    ("corpus-mine.txt", False),
+    ("corpus-00001-of-00001.txt", False),
+    ("corpus-0-of-1.txt", False),
+    ("corpus-000000-of-00001.txt", False),
+    ("corpus-00000-of-00001-of-00001.txt", False),
+    ("corpus-00000-of-00001.txt.bak", False),
+    ("my-corpus-00000-of-00001.txt", False),
+    ("00000-of-00001.txt", False),
+    ("corpus-٠٠٠٠٠-of-00001.txt", False),
+  ],
+)
+def test_a_name_that_we_do_not_give_is_no_shard(name: str, ours: bool) -> None:
+  assert storage.is_shard(name, "corpus", ".txt") == ours
+  assert storage.shard("corpus", 0, 1, ".txt") == "corpus-00000-of-00001.txt"

@@ -64,7 +64,7 @@ def _trees() -> tuple[ast.Module, ...]:
   return tuple(
     ast.parse(path.read_text("utf-8"))
     for package in _PACKAGES
-    for path in sorted((running.ROOT / package).glob("*.py"))
+    for path in sorted((running.ROOT / package).rglob("*.py"))
   )
 
 

@@ -20,6 +20,105 @@ _THIS = "tests/layout_test.py"
 # Imports go right, never left.
 _DIRECTION = ("bert_tweet", "albert_mn", "data_prep")
 _PACKAGES = (*_DIRECTION, "benchmarks", "tests")
+# Room → the rooms that it imports, which stand above it: so there is no cycle.
+# What is not in a room is a program, and may import every room.
+_ROOMS = {
+  "data_prep.base": (),
+  "data_prep.files": ("data_prep.base",),
+  "data_prep.text": ("data_prep.base", "data_prep.files"),
+  "data_prep.sources": ("data_prep.base", "data_prep.files", "data_prep.text"),
+  "data_prep.corpus": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.text",
+    "data_prep.sources",
+  ),
+  "data_prep.encoding": ("data_prep.base", "data_prep.files", "data_prep.text"),
+  "data_prep.pretraining": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.encoding",
+  ),
+  "data_prep.classification": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.text",
+  ),
+  "albert_mn.models": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.encoding",
+  ),
+  "albert_mn.tasks": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.text",
+    "data_prep.encoding",
+    "data_prep.classification",
+    "albert_mn.models",
+  ),
+  "albert_mn.runtime": (
+    "data_prep.base",
+    "data_prep.files",
+    "albert_mn.models",
+  ),
+  "albert_mn.scoring": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.classification",
+    "albert_mn.tasks",
+  ),
+  "albert_mn.formats": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.encoding",
+    "albert_mn.models",
+    "albert_mn.tasks",
+  ),
+  "albert_mn.inference": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.text",
+    "data_prep.encoding",
+    "data_prep.classification",
+    "albert_mn.models",
+    "albert_mn.tasks",
+    "albert_mn.formats",
+  ),
+  "albert_mn.pretrain": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.encoding",
+    "data_prep.pretraining",
+    "data_prep.classification",
+    "albert_mn.models",
+    "albert_mn.runtime",
+    "albert_mn.scoring",
+    "albert_mn.formats",
+  ),
+  "albert_mn.finetune": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.encoding",
+    "data_prep.classification",
+    "albert_mn.models",
+    "albert_mn.tasks",
+    "albert_mn.runtime",
+    "albert_mn.scoring",
+    "albert_mn.formats",
+    "albert_mn.inference",
+  ),
+  "albert_mn.export": (
+    "data_prep.base",
+    "data_prep.files",
+    "data_prep.encoding",
+    "data_prep.classification",
+    "albert_mn.models",
+    "albert_mn.tasks",
+    "albert_mn.scoring",
+    "albert_mn.formats",
+  ),
+}
 # Where the name of an import is not the name of its package.
 _DISTRIBUTIONS = {
   "absl": "absl-py",
@@ -86,6 +185,11 @@ def _package(name: str) -> str:
   return name.rpartition("/")[0]
 
 
+def _top(name: str) -> str:
+  """Returns the first folder in the path of a file, `` for the root."""
+  return name.partition("/")[0] if "/" in name else ""
+
+
 def _imports(name: str) -> Iterator[tuple[str, int]]:
   """Yields every imported module of a file, lazy imports too, with its line.
 
@@ -148,15 +252,112 @@ def _third_party(name: str) -> frozenset[str]:
 def test_imports_go_from_tweets_to_models_to_data_and_never_back() -> None:
   wrong = []
   for name in _library_sources():
-    if _package(name) not in _DIRECTION:
+    if _top(name) not in _DIRECTION:
       continue
-    left = _DIRECTION[: _DIRECTION.index(_package(name))]
+    left = _DIRECTION[: _DIRECTION.index(_top(name))]
     wrong += [
       f"{name}:{line} imports {module}"
       for module, line in _imports(name)
       if module.split(".")[0] in left or module.split(".")[0] == "tests"
     ]
   assert not wrong, f"imports go {' -> '.join(_DIRECTION)}: {wrong}"
+
+
+def _room(name: str) -> str:
+  """Returns the room of a file as `albert_mn.models`, `` for any other file."""
+  room = _package(name).replace("/", ".")
+  return room if _top(name) in {r.partition(".")[0] for r in _ROOMS} else ""
+
+
+def _arrows() -> dict[tuple[str, str], list[str]]:
+  """Returns (room, imported room) → the lines that import."""
+  arrows: dict[tuple[str, str], list[str]] = {}
+  for name in _library_sources():
+    for module, line in _imports(name):
+      source = _source(module)
+      if source and _room(name) in _ROOMS and _room(name) != _room(source):
+        arrows.setdefault((_room(name), _room(source)), []).append(
+          f"{name}:{line} imports {module}"
+        )
+  return arrows
+
+
+def test_a_room_imports_the_rooms_of_its_line_in_the_table() -> None:
+  wrong = [
+    line
+    for (room, imported), lines in _arrows().items()
+    for line in lines
+    if imported not in _ROOMS[room]
+  ]
+  assert not wrong, (
+    "move what is shared to a room that both may import, or, where the arrow "
+    f"is right, add it to _ROOMS in {_THIS}: {wrong}"
+  )
+
+
+def test_the_table_of_rooms_has_no_arrow_that_nothing_needs() -> None:
+  stated = {(room, below) for room, rooms in _ROOMS.items() for below in rooms}
+  idle = sorted(stated - _arrows().keys())
+  assert not idle, f"delete from _ROOMS in {_THIS}: {idle}"
+
+
+def test_a_room_stands_below_all_that_it_imports() -> None:
+  order = list(_ROOMS)
+  wrong = [
+    f"{room} imports {imported}"
+    for room, rooms in _ROOMS.items()
+    for imported in rooms
+    if order.index(imported) >= order.index(room)
+  ]
+  assert not wrong, f"a cycle, or two lines in the wrong order: {wrong}"
+
+
+def test_beside_the_rooms_there_are_programs_alone() -> None:
+  wrong = [
+    name
+    for name in _library_sources()
+    if (room := _room(name)) and room not in _ROOMS
+    if not _is_program(name) and not name.endswith("__init__.py")
+  ]
+  assert not wrong, f"move it into a room of {sorted(_ROOMS)}: {wrong}"
+
+
+def test_our_modules_are_imported_and_not_their_names_or_rooms() -> None:
+  wrong = [
+    f"{name}:{line} imports {module}"
+    for name in _sources()
+    for module, line in _imports(name)
+    if module.split(".")[0] in _PACKAGES and _source(module) is None
+    if module not in _PACKAGES
+  ]
+  assert not wrong, f"write `from package.room import module`: {wrong}"
+
+
+def _level(room: str) -> int:
+  """Returns 1 for a room that imports no room of its package, 2 above it."""
+  package = room.partition(".")[0]
+  below = [_level(r) for r in _ROOMS[room] if r.partition(".")[0] == package]
+  return 1 + max(below, default=0)
+
+
+def test_the_page_of_the_architecture_draws_the_rooms_by_level() -> None:
+  page = (_ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+  levels = sorted({_level(room) for room in _ROOMS})
+  rows = [
+    f"| {level} | "
+    + " | ".join(
+      ", ".join(
+        f"`{room.partition('.')[2]}`"
+        for room in _ROOMS
+        if room.startswith(f"{package}.") and _level(room) == level
+      )
+      for package in ("data_prep", "albert_mn")
+    )
+    + " |"
+    for level in levels
+  ]
+  missing = [row for row in rows if row not in page.splitlines()]
+  assert not missing, "docs/architecture.md lacks:\n" + "\n".join(missing)
 
 
 def test_nothing_imports_a_program() -> None:
@@ -173,7 +374,7 @@ def test_data_prep_imports_no_keras_and_no_model_garden() -> None:
   wrong = [
     f"{name}:{line} imports {module}"
     for name in _library_sources()
-    if _package(name) == "data_prep"
+    if _top(name) == "data_prep"
     for module, line in _imports(name)
     if module.split(".")[0] in {"keras", "tf_keras", "official", "orbit"}
   ]
@@ -185,7 +386,7 @@ def test_importing_data_prep_does_not_load_tensorflow() -> None:
   modules = [
     name.removesuffix(".py").replace("/", ".")
     for name in _library_sources()
-    if _package(name) == "data_prep"
+    if _top(name) == "data_prep"
   ]
   lines = [f"import {module}" for module in modules]
   code = "; ".join([*lines, "import sys; print('tensorflow' in sys.modules)"])
@@ -333,7 +534,7 @@ def _expected_rule(name: str) -> str:
 def _target(name: str) -> str:
   """Names a target after its file; a package's own after the package."""
   stem = pathlib.PurePath(name).stem
-  return _package(name) if stem == "__init__" else stem
+  return pathlib.PurePath(name).parent.name if stem == "__init__" else stem
 
 
 def _expected_deps(name: str) -> list[str]:
@@ -401,7 +602,9 @@ def _build_stanzas(folder: str) -> dict[str, str]:
   return stanzas
 
 
-@pytest.mark.parametrize("folder", ["", *_PACKAGES])
+@pytest.mark.parametrize(
+  "folder", ["", *_PACKAGES, *(room.replace(".", "/") for room in _ROOMS)]
+)
 def test_build_says_what_the_imports_say(folder: str) -> None:
   expected = _expected_stanzas(folder)
   actual = _build_stanzas(folder)
@@ -630,14 +833,18 @@ def test_the_readme_stays_a_front_door() -> None:
 
 
 def test_each_line_of_the_map_stands_under_the_heading_of_its_folder() -> None:
+  text = (_ROOT / _MAP).read_text(encoding="utf-8")
+  headings = {"", *re.findall(r"^##+ (\S+/?\S*)$", text, re.MULTILINE)}
   wrong, heading = [], ""
-  for line in (_ROOT / _MAP).read_text(encoding="utf-8").splitlines():
-    if line.startswith("## "):
-      heading = line.removeprefix("## ").replace("The root", "")
+  for line in text.splitlines():
+    if line.startswith("##"):
+      heading = line.lstrip("# ").replace("The root", "")
     elif match := _MAP_ENTRY.match(line):
       for path in re.findall(r"`([^`]+)`", match.group("paths")):
-        top = path.split("/")[0] if "/" in path.rstrip("/") else ""
-        if top != heading:
+        folder = path.rstrip("/").rpartition("/")[0]
+        while folder not in headings:
+          folder = folder.rpartition("/")[0]
+        if folder != heading:
           wrong.append(f"{path} stands under {heading or 'The root'!r}")
   assert not wrong, f"{_MAP}: {wrong}"
 

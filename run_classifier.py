@@ -4,8 +4,8 @@
       --label_column=category --init_checkpoint=run/model --output_dir=topics
 """
 
-from albert_mn import classification, fine_tuning
-from data_prep import options
+from albert_mn.finetune import classification, fine_tuning
+from data_prep.base import options
 
 
 def main(settings: classification.Options, recipe: fine_tuning.Recipe) -> None:

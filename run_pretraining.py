@@ -5,8 +5,9 @@
       --albert_config_file=configs/albert_tiny.json --output_dir=run
 """
 
-from albert_mn import distribution, optimization, probe, training
-from data_prep import options
+from albert_mn.pretrain import probe, training
+from albert_mn.runtime import distribution, optimization
+from data_prep.base import options
 
 
 def main(

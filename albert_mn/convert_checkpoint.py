@@ -4,8 +4,8 @@
       --init_checkpoint=uncased_L-12_H-768_A-12 --output_dir=model
 """
 
-from albert_mn import conversion
-from data_prep import options
+from albert_mn.formats import conversion
+from data_prep.base import options
 
 
 def main(settings: conversion.Options) -> None:

@@ -12,8 +12,10 @@ is possible and takes two training steps, but writes nothing. The exit code is
 import dataclasses
 import os
 
-from albert_mn import checks, distribution, optimization, probe, training
-from data_prep import options, shown_text, storage
+from albert_mn.pretrain import checks, probe, training
+from albert_mn.runtime import distribution, optimization
+from data_prep.base import options, shown_text
+from data_prep.files import storage
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,8 @@
       --init_checkpoint=gs://bucket/run/model --output_dir=model
 """
 
-from albert_mn import remote_weights
-from data_prep import options
+from albert_mn.formats import remote_weights
+from data_prep.base import options
 
 
 def main(settings: remote_weights.Options) -> None:

@@ -7,8 +7,8 @@
 model.
 """
 
-from albert_mn import exports
-from data_prep import options
+from albert_mn.export import exports
+from data_prep.base import options
 
 
 def main(settings: exports.Options) -> None:

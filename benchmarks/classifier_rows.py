@@ -20,14 +20,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from data_prep import (
+from data_prep.base import options
+from data_prep.classification import (
   classifier_data,
   classifier_splits,
   near_duplicates,
-  options,
-  similarity,
-  storage,
 )
+from data_prep.files import storage
+from data_prep.text import similarity
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,21 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import (
-  classifier,
-  classifier_step,
-  configs,
-  fine_tuning,
-  optimization,
-  problems,
-)
-from data_prep import (
-  documents,
-  framing,
-  length_buckets,
-  options,
-  tokenization,
-)
+from albert_mn.finetune import classifier_step, fine_tuning
+from albert_mn.models import configs
+from albert_mn.runtime import optimization
+from albert_mn.tasks import classifier, problems
+from data_prep.base import options
+from data_prep.encoding import framing, length_buckets, tokenization
+from data_prep.files import documents
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _LABELS = ("a", "b")

@@ -19,15 +19,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import (
-  classifier,
-  configs,
-  export_source,
-  exports,
-  lite,
-  serving,
-)
-from data_prep import options, records
+from albert_mn.export import export_source, exports, lite, serving
+from albert_mn.models import configs
+from albert_mn.tasks import classifier
+from data_prep.base import options
+from data_prep.files import records
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,9 @@ import re
 import time
 from collections.abc import Sequence
 
-from data_prep import legacy_letters, normalization, options, storage
+from data_prep.base import options
+from data_prep.files import storage
+from data_prep.text import legacy_letters, normalization
 
 _WORD = re.compile(r"[^\W\d_]+")
 _CYRILLIC = re.compile("[а-яА-ЯёЁөӨүҮ]")

@@ -17,14 +17,10 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from data_prep import (
-  documents,
-  examples,
-  options,
-  pretraining_data,
-  records,
-  tokenization,
-)
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import documents, records
+from data_prep.pretraining import examples, pretraining_data
 
 _ROUNDS = 3
 

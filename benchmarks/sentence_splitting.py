@@ -4,7 +4,7 @@
       --train_file='sample/pretrain/*.txt'
 
 The program prints precision, recall and F1 of the sentence boundaries inside
-paragraphs, for data_prep.sentences, for the English model of punkt, and for
+paragraphs, for data_prep.text.sentences, for the English model of punkt, and for
 punkt trained on Mongolian text. The English model, punkt_tab, is part of the
 data of NLTK, in the folder that the environment variable NLTK_DATA names.
 """
@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from nltk.tokenize import punkt
 
-from data_prep import documents, options, sentences, storage
+from data_prep.base import options
+from data_prep.files import documents, storage
+from data_prep.text import sentences
 
 Split = Callable[[str], Sequence[str]]
 
@@ -42,7 +44,7 @@ class Options(options.Group):
 def main(settings: Options) -> None:
   """Prints the scores of each splitter for each gold file, and its MB/s."""
   splitters: dict[str, Split | None] = {
-    "data_prep.sentences": sentences.split,
+    "data_prep.text.sentences": sentences.split,
     "punkt, English": _english_punkt(),
     "punkt, Mongolian": _trained_punkt(settings.train_file),
   }

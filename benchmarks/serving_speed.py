@@ -28,8 +28,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import classifier, configs, exports, model_directory
-from data_prep import options, tokenizer_training
+from albert_mn.export import exports
+from albert_mn.models import configs, model_directory
+from albert_mn.tasks import classifier
+from data_prep.base import options
+from data_prep.encoding import tokenizer_training
 
 _PIECES = 4000
 _WORDS = 8

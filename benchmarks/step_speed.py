@@ -32,16 +32,12 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from albert_mn import (
-  configs,
-  divergence,
-  inputs,
-  optimization,
-  pretraining,
-  throughput,
-  trainer,
-)
-from data_prep import documents, examples, options, records
+from albert_mn.models import configs, pretraining
+from albert_mn.pretrain import inputs, trainer
+from albert_mn.runtime import divergence, optimization, throughput
+from data_prep.base import options
+from data_prep.files import documents, records
+from data_prep.pretraining import examples
 
 # The share of the peak that google-research/albert reaches; see docs/log.md.
 _GOOGLES_SHARE = 0.63

@@ -3,7 +3,7 @@
     python -m benchmarks.wikipedia_speed \\
       --input_file=enwiki-pages-articles.xml.bz2
 
-`data_prep.wikipedia.rendered` and `mwparserfromhell.parse(text).strip_code()`
+`data_prep.sources.wikipedia.rendered` and `mwparserfromhell.parse(text).strip_code()`
 read the same pages in one process, page by page in turn, so that other work on
 the machine slows both. The ratio does not include the reading of the dump, whose
 time is printed too.
@@ -16,7 +16,9 @@ from typing import Any
 
 import mwparserfromhell
 
-from data_prep import options, storage, wikipedia
+from data_prep.base import options
+from data_prep.files import storage
+from data_prep.sources import wikipedia
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from albert_mn import explanation, foreign_configs
+from albert_mn.formats import foreign_configs
+from albert_mn.inference import explanation
 from bert_tweet import web
-from data_prep import options
+from data_prep.base import options
 
 # Largest size of a page's attention in bytes, after compression; base64 adds a
 # third. With 512 pieces, 12 layers and 12 heads the scales add 150 thousand

@@ -12,9 +12,9 @@ import sys
 
 from absl import logging
 
-from albert_mn import classifier
+from albert_mn.tasks import classifier
 from bert_tweet import batching, predictions
-from data_prep import options
+from data_prep.base import options
 
 
 def main(settings: predictions.Options) -> None:

@@ -13,8 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from albert_mn import classifier, problems
-from data_prep import options, shown_text, storage
+from albert_mn.tasks import classifier, problems
+from data_prep.base import options, shown_text
+from data_prep.files import storage
 
 # Lines read ahead of the model: memory stays flat, whatever the input.
 _AHEAD = 4096

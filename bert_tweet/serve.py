@@ -12,9 +12,9 @@ import socket
 import uvicorn
 from absl import logging
 
-from albert_mn import classifier
+from albert_mn.tasks import classifier
 from bert_tweet import server
-from data_prep import options
+from data_prep.base import options
 
 _GRACE = 10  # seconds
 

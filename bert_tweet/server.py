@@ -19,9 +19,12 @@ import numpy as np
 from absl import logging
 from starlette import applications, exceptions, requests, responses, routing
 
-from albert_mn import classifier, explanation, problems
+from albert_mn.inference import explanation
+from albert_mn.tasks import classifier, problems
 from bert_tweet import attention, batching, metrics, predictions, web
-from data_prep import label_names, options, storage
+from data_prep.base import options
+from data_prep.classification import label_names
+from data_prep.files import storage
 
 _JSON = "application/json"
 # Cyrillic escaped as \u0441 is three times as long as in UTF-8, and a request

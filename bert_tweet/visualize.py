@@ -6,9 +6,10 @@
 
 from absl import logging
 
-from albert_mn import explanation
+from albert_mn.inference import explanation
 from bert_tweet import attention
-from data_prep import options, storage
+from data_prep.base import options
+from data_prep.files import storage
 
 
 def main(settings: attention.Options) -> None:

@@ -6,7 +6,10 @@
 
 from absl import logging
 
-from data_prep import cleaning, corpora, downloads, options, texts
+from data_prep.base import options
+from data_prep.corpus import corpora
+from data_prep.sources import downloads, texts
+from data_prep.text import cleaning
 
 
 def main(

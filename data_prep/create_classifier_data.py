@@ -4,7 +4,8 @@
       --text_column=text --label_column=label --output_dir=rows
 """
 
-from data_prep import classifier_data, classifier_sets, options, tweets
+from data_prep.base import options
+from data_prep.classification import classifier_data, classifier_sets, tweets
 
 
 def main(

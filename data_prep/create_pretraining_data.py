@@ -8,14 +8,15 @@ import functools
 
 from absl import logging
 
-from data_prep import options, pretraining_data
+from data_prep.base import options
+from data_prep.pretraining import pretraining_data
 
 
 def main(settings: pretraining_data.Options) -> None:
   """Writes the records; logs their counts."""
   runner = None
   if settings.runner == "beam":
-    from data_prep import beam_runner
+    from data_prep.pretraining import beam_runner
 
     runner = functools.partial(beam_runner.run, settings.beam_options)
   counts = pretraining_data.create(settings, runner)

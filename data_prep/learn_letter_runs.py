@@ -1,6 +1,6 @@
 """Learns which letters follow each other in Mongolian words with ө and ү.
 
-The table in the repository, data_prep/letter_runs.tsv, was learnt from
+The table in the repository, data_prep/text/letter_runs.tsv, was learnt from
 sample/ without Common Voice (see sample/README.md), the Mongolian sentences of
 SIGMORPHON's segmentation task (CC BY-SA 3.0) and Tatoeba's (CC BY 2.0 FR), the
 two FILES:
@@ -14,7 +14,9 @@ import itertools
 
 from absl import logging
 
-from data_prep import legacy_letters, options, storage
+from data_prep.base import options
+from data_prep.files import storage
+from data_prep.text import legacy_letters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Options(options.Group):
   output_file: str = options.option(
     "",
     "File for the table of letter runs. By default the table that the "
-    "programs use, data_prep/letter_runs.tsv, is replaced.",
+    "programs use, data_prep/text/letter_runs.tsv, is replaced.",
   )
 
   def check(self) -> None:

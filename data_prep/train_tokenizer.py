@@ -6,8 +6,8 @@
 
 from absl import logging
 
-from data_prep import (
-  options,
+from data_prep.base import options
+from data_prep.encoding import (
   tokenization,
   tokenizer_report,
   tokenizer_training,

@@ -12,7 +12,7 @@
 #   write()   AssertionError: Found 1 Python objects that were not bound … save_counter
 #   save()    exported
 #
-# In the product: albert_mn/tf_models_checkpoints.py reads both.
+# In the product: albert_mn/formats/tf_models_checkpoints.py reads both.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -7,7 +7,8 @@ import unicodedata
 
 import pytest
 
-from data_prep import alignment, normalization, tweets
+from data_prep.classification import tweets
+from data_prep.text import alignment, normalization
 from tests import troublesome_texts
 
 _LOWER = alignment.LetterByLetter(str.lower)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import pytest
 import zstandard
 
-from data_prep import options, texts
+from data_prep.base import options
+from data_prep.sources import texts
 
 NEWS = "Өнөөдөр цас орлоо.\nХоёр баг тоглов.\n"
 WANTED = [("Өнөөдөр цас орлоо.",), ("Хоёр баг тоглов.",)] * 2

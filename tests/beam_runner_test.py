@@ -5,8 +5,10 @@ import subprocess
 
 import pytest
 
-from data_prep import beam_runner, documents, examples, held_out, options
-from data_prep import pretraining_data as pretraining
+from data_prep.base import options
+from data_prep.files import documents
+from data_prep.pretraining import beam_runner, examples, held_out
+from data_prep.pretraining import pretraining_data as pretraining
 from tests import running
 
 

@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from albert_mn import (
+from albert_mn.export import exports
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import conversion
+from albert_mn.inference import explanation
+from albert_mn.models import model_directory
+from albert_mn.scoring import evaluation
+from albert_mn.tasks import (
   baseline,
   blend,
-  classification,
   classifier,
-  conversion,
-  evaluation,
-  explanation,
-  exports,
-  fine_tuning,
-  model_directory,
   problems,
   tagging,
   task_rows,
 )
-from data_prep import classifier_data, options
+from data_prep.base import options
+from data_prep.classification import classifier_data
 from tests import classification_test as base
 
 NAMES = ("а", "б", "в")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from albert_mn import classifier, export_source, exports
+from albert_mn.export import export_source, exports
+from albert_mn.tasks import classifier
 from tests import card_code, running, tokenizer_kinds
 
 _TEXT = "сайн байна уу"

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 import tensorflow as tf
 
-from albert_mn import checkpoints
-from data_prep import options
+from albert_mn.runtime import checkpoints
+from data_prep.base import options
 
 
 class _Run:

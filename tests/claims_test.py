@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from albert_mn import configs, model_directory
-from data_prep import manifest, records
+from albert_mn.models import configs, model_directory
+from data_prep.files import manifest, records
 from tests import running
 
 PAGES = sorted(

@@ -11,22 +11,13 @@ import pytest
 import tf_keras
 from sklearn import metrics
 
-from albert_mn import (
-  checkpoints,
-  classification,
-  classifier,
-  degenerate_runs,
-  evaluation,
-  predictions,
-  problems,
-  tagging,
-)
-from data_prep import (
-  classifier_data,
-  classifier_sets,
-  eduge,
-  options,
-)
+from albert_mn.finetune import classification
+from albert_mn.inference import predictions
+from albert_mn.runtime import checkpoints
+from albert_mn.scoring import degenerate_runs, evaluation
+from albert_mn.tasks import classifier, problems, tagging
+from data_prep.base import options
+from data_prep.classification import classifier_data, classifier_sets, eduge
 from tests import classification_test as base
 from tests import eduge_rows
 

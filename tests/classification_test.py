@@ -15,15 +15,11 @@ import pytest
 import sentencepiece
 import tensorflow as tf
 
-from albert_mn import (
-  classification,
-  classifier,
-  configs,
-  fine_tuning,
-  model_directory,
-  problems,
-)
-from data_prep import length_buckets, options, tokenization
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.models import configs, model_directory
+from albert_mn.tasks import classifier, problems
+from data_prep.base import options
+from data_prep.encoding import length_buckets, tokenization
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WORDS = {

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from data_prep import classifier_data, options, tables
+from data_prep.base import options
+from data_prep.classification import classifier_data
+from data_prep.files import tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WEATHER = ("Өнөөдөр цас орлоо", "Маргааш бороо орно", "Салхи шуурга тавина")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from sklearn import model_selection
 
-from data_prep import (
+from data_prep.base import options
+from data_prep.classification import (
   classifier_data,
   classifier_splits,
   near_duplicates,
-  options,
 )
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

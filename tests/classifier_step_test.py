@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  classifier,
-  classifier_step,
-  layer_rates,
-  optimization,
-  problems,
-)
-from data_prep import length_buckets
+from albert_mn.finetune import classifier_step, layer_rates
+from albert_mn.runtime import optimization
+from albert_mn.tasks import classifier, problems
+from data_prep.encoding import length_buckets
 from tests import encoders_test
 
 CONFIG = dataclasses.replace(

@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from data_prep import cleaning, documents, language
+from data_prep.files import documents
+from data_prep.text import cleaning, language
 
 OFF = cleaning.Options(
   language="any",

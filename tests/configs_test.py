@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from albert_mn import configs, encoders
-from data_prep import options
+from albert_mn.models import configs, encoders
+from data_prep.base import options
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 # Millions of parameters: ALBERT (arXiv 1909.11942, table 1), BERT (1810.04805,

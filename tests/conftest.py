@@ -8,8 +8,9 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2
 
 import albert_mn  # noqa: F401  first: it sets what TensorFlow reads
-from albert_mn import classification, fine_tuning
-from data_prep import pretraining_data, tokenization, tokenizer_training
+from albert_mn.finetune import classification, fine_tuning
+from data_prep.encoding import tokenization, tokenizer_training
+from data_prep.pretraining import pretraining_data
 from tests import running
 
 

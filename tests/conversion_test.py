@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  classification,
-  classifier,
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import (
   conversion,
-  fine_tuning,
   foreign_text,
   huggingface,
   initial_weights,
-  model_directory,
-  plain_forward,
-  pretraining,
 )
-from data_prep import manifest, options, storage, tokenization
+from albert_mn.models import model_directory, plain_forward, pretraining
+from albert_mn.tasks import classifier
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import manifest, storage
 from tests import running, tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep import cooccurrence
+from data_prep.pretraining import cooccurrence
 
 VOCAB = 12
 

@@ -8,14 +8,9 @@ from typing import Any
 import pytest
 from lxml import html
 
-from data_prep import (
-  cleaning,
-  corpora,
-  corpus_report,
-  corpus_stats,
-  downloads,
-  texts,
-)
+from data_prep.corpus import corpora, corpus_report, corpus_stats
+from data_prep.sources import downloads, texts
+from data_prep.text import cleaning
 from tests import running
 
 EVIL = "<script>alert(1)</script><img src=//a.mn/x onerror=a()> энэ & тэр"

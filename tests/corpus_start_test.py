@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  configs,
-  corpus_start,
-  encoders,
-  initialization,
-  inputs,
-  pretraining,
-)
-from data_prep import cooccurrence, records, tokenization
+from albert_mn.models import configs, encoders, pretraining
+from albert_mn.pretrain import corpus_start, initialization, inputs
+from data_prep.encoding import tokenization
+from data_prep.files import records
+from data_prep.pretraining import cooccurrence
 
 VOCAB = 40
 SPECIAL = np.arange(VOCAB) < 5

@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from data_prep import (
+from data_prep.base import options
+from data_prep.classification import (
   classifier_data,
   classifier_sets,
   classifier_splits,
   eduge,
-  manifest,
-  options,
-  tables,
   tweets,
 )
+from data_prep.files import manifest, tables
 from tests import eduge_rows, running
 
 

@@ -15,13 +15,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import (
-  examples,
-  options,
-  pretraining_data,
-  records,
-  tokenization,
-)
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import records
+from data_prep.pretraining import examples, pretraining_data
 from tests import running
 
 

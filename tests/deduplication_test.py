@@ -4,7 +4,9 @@ import random
 
 import pytest
 
-from data_prep import corpora, deduplication, options, similarity
+from data_prep.base import options
+from data_prep.corpus import corpora, deduplication
+from data_prep.text import similarity
 from tests import likeness
 
 FIVE = similarity.Runs(5)

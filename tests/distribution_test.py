@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, distribution, divergence, inputs, pretraining
-from data_prep import manifest, options
+from albert_mn.models import configs, pretraining
+from albert_mn.pretrain import inputs
+from albert_mn.runtime import distribution, divergence
+from data_prep.base import options
+from data_prep.files import manifest
 from tests import conftest, running
 
 STEPS = 10
@@ -218,7 +221,8 @@ def test_devices_and_records_that_do_not_fit_end_in_one_clear_line(
 
 def test_the_whole_step_compiles_with_static_shapes() -> None:
   """What a TPU asks for: forward, backward and the optimizer in one program."""
-  from albert_mn import encoders, optimization
+  from albert_mn.models import encoders
+  from albert_mn.runtime import optimization
 
   config = configs.AlbertConfig(
     vocab_size=50, embedding_size=8, hidden_size=16, num_hidden_layers=2,
@@ -295,7 +299,8 @@ def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
   The masks of these records are made in numpy, by the input pipeline of the
   host: the program sees static shapes.
   """
-  from albert_mn import optimization, trainer
+  from albert_mn.pretrain import trainer
+  from albert_mn.runtime import optimization
 
   config = configs.AlbertConfig.from_file(f"{folder.parent}/config.json")
   model = pretraining.PretrainingModel(config, 0)

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
+from albert_mn.pretrain import probe, training
+from albert_mn.runtime import (
   checkpoints,
   distribution,
   divergence,
   optimization,
-  probe,
-  training,
 )
-from data_prep import manifest, options, pretraining_data, records
+from data_prep.base import options
+from data_prep.files import manifest, records
+from data_prep.pretraining import pretraining_data
 from tests import running
 
 LENGTH = 32

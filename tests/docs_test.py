@@ -12,30 +12,19 @@ from typing import Any
 
 import pytest
 
-from albert_mn import (
-  classification,
-  conversion,
-  distribution,
-  exports,
-  fine_tuning,
-  optimization,
-  probe,
-  remote_weights,
-  training,
-)
+from albert_mn.export import exports
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import conversion, remote_weights
+from albert_mn.pretrain import probe, training
+from albert_mn.runtime import distribution, optimization
 from bert_tweet import attention, predictions, server
-from data_prep import (
-  classifier_data,
-  classifier_sets,
-  cleaning,
-  corpora,
-  downloads,
-  options,
-  pretraining_data,
-  texts,
-  tokenizer_training,
-  tweets,
-)
+from data_prep.base import options
+from data_prep.classification import classifier_data, classifier_sets, tweets
+from data_prep.corpus import corpora
+from data_prep.encoding import tokenizer_training
+from data_prep.pretraining import pretraining_data
+from data_prep.sources import downloads, texts
+from data_prep.text import cleaning
 from tests import running, serving
 
 TWEET_PAGE = "docs/tweet_page.md"

@@ -10,26 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  checks,
-  configs,
-  distribution,
-  inputs,
-  memory,
-  optimization,
-  pretraining,
-  probe,
-  training,
-)
-from data_prep import (
-  manifest,
-  options,
-  pretraining_data,
-  records,
-  storage,
-  tokenization,
-  tokenizer_training,
-)
+from albert_mn.models import configs, pretraining
+from albert_mn.pretrain import checks, inputs, probe, training
+from albert_mn.runtime import distribution, memory, optimization
+from data_prep.base import options
+from data_prep.encoding import tokenization, tokenizer_training
+from data_prep.files import manifest, records, storage
+from data_prep.pretraining import pretraining_data
 from tests import running
 
 LENGTH = 32

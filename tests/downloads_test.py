@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from data_prep import downloads, options, transfers
+from data_prep.base import options
+from data_prep.files import transfers
+from data_prep.sources import downloads
 from tests import http_server
 
 DUMP = os.urandom(3 << 20)

@@ -7,14 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import inputs
-from data_prep import (
-  dynamic_masking,
-  masking,
-  options,
-  records,
-  tokenization,
-)
+from albert_mn.pretrain import inputs
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import records
+from data_prep.pretraining import dynamic_masking, masking
 from tests import conftest
 
 LENGTH = conftest.DYNAMIC_LENGTH

@@ -5,7 +5,7 @@ import gzip
 import pathlib
 import random
 
-from data_prep import classifier_splits, eduge
+from data_prep.classification import classifier_splits, eduge
 from tests import running
 
 _SENTENCES = running.ROOT / "sample/pretrain/wiki_articles.txt"

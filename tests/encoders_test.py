@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, encoders, optimization, pretraining
-from data_prep import framing, options
+from albert_mn.models import configs, encoders, pretraining
+from albert_mn.runtime import optimization
+from data_prep.base import options
+from data_prep.encoding import framing
 
 CONFIG = configs.AlbertConfig(
   vocab_size=200,

@@ -10,7 +10,8 @@ from urllib import parse
 
 import pytest
 
-from data_prep import cleaning, epub, typesetting
+from data_prep.sources import epub
+from data_prep.text import cleaning, typesetting
 from tests import running
 
 LONG = "Тэр өдөр бүгд хамт ирж, үдэш болтол сайхан ярилцан суув. " * 8

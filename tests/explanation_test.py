@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  classifier,
-  configs,
-  encoders,
-  explanation,
-  initial_weights,
-  model_directory,
-  problems,
-)
+from albert_mn.formats import initial_weights
+from albert_mn.inference import explanation
+from albert_mn.models import configs, encoders, model_directory
+from albert_mn.tasks import classifier, problems
 from bert_tweet import attention, web
-from data_prep import alignment, framing, options, tokenization, tweets
+from data_prep.base import options
+from data_prep.classification import tweets
+from data_prep.encoding import framing, tokenization
+from data_prep.text import alignment
 from tests import running, tokenizer_kinds
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"

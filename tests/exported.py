@@ -6,13 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from albert_mn import (
-  classifier,
-  configs,
-  model_directory,
-  pretraining,
-  tagging,
-)
+from albert_mn.models import configs, model_directory, pretraining
+from albert_mn.tasks import classifier, tagging
 
 LABELS = ("спорт", "улс төр", "эдийн засаг")
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")

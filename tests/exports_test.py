@@ -13,28 +13,21 @@ import pytest
 import tensorflow as tf
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_mn import (
-  classifier,
+from albert_mn.export import export_source, exports, lite, serving
+from albert_mn.formats import (
   conversion,
-  export_source,
-  exports,
   foreign_text,
   huggingface_tokenizer,
   initial_weights,
-  lite,
-  predictions,
-  serving,
-  tagging,
-  tensor_files,
   tf1_checkpoints,
 )
-from data_prep import (
-  classifier_data,
-  manifest,
-  options,
-  storage,
-  tokenization,
-)
+from albert_mn.inference import predictions
+from albert_mn.models import tensor_files
+from albert_mn.tasks import classifier, tagging
+from data_prep.base import options
+from data_prep.classification import classifier_data
+from data_prep.encoding import tokenization
+from data_prep.files import manifest, storage
 from tests import exported, running
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -575,7 +568,10 @@ def test_what_an_export_cannot_read_is_refused_or_said(
   )  # fmt: skip
   _export(tweets, "huggingface", tmp_path / "out")
   told = capsys.readouterr().out
-  assert "cleaned as tweets (data_prep.tweets), which is not in the" in told
+  assert (
+    "cleaned as tweets (data_prep.classification.tweets), which is not in the"
+    in told
+  )
   assert "the beginning alone is read by others' programs" in told
 
 

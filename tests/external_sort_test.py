@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import examples, external_sort, pretraining_data
+from data_prep.files import external_sort
+from data_prep.pretraining import examples, pretraining_data
 
 _KEYS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**60])
 

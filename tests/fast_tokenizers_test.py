@@ -10,13 +10,15 @@ import pytest
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_mn import (
-  configs,
+from albert_mn.formats import (
   fast_tokenizers,
   foreign_text,
   huggingface_tokenizer,
 )
-from data_prep import options, storage, tokenization, tokenizer_training
+from albert_mn.models import configs
+from data_prep.base import options
+from data_prep.encoding import tokenization, tokenizer_training
+from data_prep.files import storage
 from tests import running, tokenizer_kinds
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"

@@ -11,21 +11,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  classification,
-  configs,
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import (
   conversion,
-  encoders,
-  fine_tuning,
   foreign_configs,
   huggingface,
   initial_weights,
+)
+from albert_mn.models import (
+  configs,
+  encoders,
   model_directory,
   plain_forward,
   pretraining,
-  training,
 )
-from data_prep import options
+from albert_mn.pretrain import training
+from data_prep.base import options
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 TOPICS = REFERENCE / "hf_topics"

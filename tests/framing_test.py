@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data_prep import framing, options, tokenization
+from data_prep.base import options
+from data_prep.encoding import framing, tokenization
 
 TEXT = "Хүн бүр төрж мэндлэхдээ эрх чөлөөтэй, адилхан нэр төртэй, ижил эрхтэй."
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from data_prep import gcs, manifest, options, ownership, records, storage
+from data_prep.base import options
+from data_prep.files import gcs, manifest, ownership, records, storage
 from tests import gcs_server, running
 
 TEXT = "Сайн байна уу?\n" * 1000
@@ -253,7 +254,7 @@ def test_the_ends_of_a_file_of_records_are_read_on_gs_too(
 
 _OWN = """
 import sys, threading
-from data_prep import gcs, ownership
+from data_prep.files import gcs, ownership
 ownership._BEAT = float(sys.argv[2])
 with ownership.owning(sys.argv[1]):
   print("ready", flush=True)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from albert_mn import classification, fine_tuning
-from data_prep import options
+from albert_mn.finetune import classification, fine_tuning
+from data_prep.base import options
 from tests import classification_test, option_classes, running
 
 # The flags that the programs of google-research/albert define, at commit

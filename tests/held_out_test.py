@@ -5,7 +5,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from data_prep import documents, held_out, options
+from data_prep.base import options
+from data_prep.files import documents
+from data_prep.pretraining import held_out
 
 SENTENCES = [
   f"Монгол орны {i} дугаар сумын малчид өвөлжилтийн бэлтгэлээ хангав."

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_prep import options
+from data_prep.base import options
 from tests import option_classes, running
 
 PROGRAMS = option_classes.by_program()

@@ -15,14 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from albert_mn import (
-  configs,
-  huggingface,
-  initial_weights,
-  pretraining,
-  tensor_files,
-)
-from data_prep import options, records
+from albert_mn.formats import huggingface, initial_weights
+from albert_mn.models import configs, pretraining, tensor_files
+from data_prep.base import options
+from data_prep.files import records
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 ALBERT, BERT = REFERENCE / "hf_albert", REFERENCE / "hf_bert"

@@ -10,21 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  checks,
-  classification,
-  configs,
-  distribution,
-  fine_tuning,
-  huggingface,
-  initial_weights,
-  model_directory,
-  optimization,
-  pretraining,
-  probe,
-  training,
-)
-from data_prep import options
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import huggingface, initial_weights
+from albert_mn.models import configs, model_directory, pretraining
+from albert_mn.pretrain import checks, probe, training
+from albert_mn.runtime import distribution, optimization
+from data_prep.base import options
 
 CONFIG = configs.AlbertConfig(
   vocab_size=400,

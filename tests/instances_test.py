@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import instances, random_segments, randomness, segment_borders
+from data_prep.base import randomness
+from data_prep.pretraining import instances, random_segments, segment_borders
 
 _DOCUMENTS = st.lists(
   st.lists(st.integers(0, 90), min_size=1, max_size=12), min_size=1, max_size=6

@@ -16,26 +16,21 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from albert_mn import (
-  classification,
-  classifier,
-  configs,
+from albert_mn.export import export_source, exports
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import (
   conversion,
-  evaluation,
-  export_source,
-  exports,
   fast_tokenizers,
-  fine_tuning,
   foreign_text,
   huggingface_tokenizer,
-  tagging,
 )
-from data_prep import (
-  alignment,
-  classifier_data,
-  manifest,
-  tokenization,
-)
+from albert_mn.models import configs
+from albert_mn.scoring import evaluation
+from albert_mn.tasks import classifier, tagging
+from data_prep.classification import classifier_data
+from data_prep.encoding import tokenization
+from data_prep.files import manifest
+from data_prep.text import alignment
 from tests import (
   card_code,
   exported,

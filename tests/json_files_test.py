@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from data_prep import json_files, options
+from data_prep.base import options
+from data_prep.files import json_files
 
 
 @dataclasses.dataclass(frozen=True)

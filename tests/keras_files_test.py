@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from albert_mn import conversion, initial_weights
-from data_prep import options
+from albert_mn.formats import conversion, initial_weights
+from data_prep.base import options
 
 
 def _preset(folder: pathlib.Path, hub: str, name: str) -> pathlib.Path:

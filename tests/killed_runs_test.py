@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import gcs, pretraining_data, storage
+from data_prep.files import gcs, storage
+from data_prep.pretraining import pretraining_data
 from tests import gcs_server, running
 
 LENGTH = 32

@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from data_prep import classifier_data, label_names
+from data_prep.classification import classifier_data, label_names
 
 SHORT_I = "\u0439"  # й
 SHORT_I_IN_TWO = "\u0438\u0306"  # и and a breve

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep import latin_script
+from data_prep.text import latin_script
 from tests import running
 
 _CYRILLIC = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"

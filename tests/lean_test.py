@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, lean, pretraining
+from albert_mn.models import configs, lean, pretraining
 from tests import encoders_test
 
 ALBERT = dataclasses.replace(

@@ -9,7 +9,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from data_prep import legacy_letters, storage
+from data_prep.files import storage
+from data_prep.text import legacy_letters
 from tests import running
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[1] / "sample"

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from data_prep import length_buckets
+from data_prep.encoding import length_buckets
 
 PAD = 7
 

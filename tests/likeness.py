@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from data_prep import similarity
+from data_prep.text import similarity
 
 
 def words(chance: random.Random, count: int) -> list[str]:

@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 
-from albert_mn import classifier, conversion, model_directory
-from data_prep import (
-  classifier_sets,
-  examples,
-  manifest,
-  options,
-  storage,
-  tokenization,
-)
+from albert_mn.formats import conversion
+from albert_mn.models import model_directory
+from albert_mn.tasks import classifier
+from data_prep.base import options
+from data_prep.classification import classifier_sets
+from data_prep.encoding import tokenization
+from data_prep.files import manifest, storage
+from data_prep.pretraining import examples
 
 
 def _write(folder: pathlib.Path, **changed: Any) -> None:

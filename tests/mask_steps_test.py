@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 import tokenizers
 
-from albert_mn import huggingface_tokenizer, rule_steps
-from data_prep import tokenization
+from albert_mn.formats import huggingface_tokenizer, rule_steps
+from data_prep.encoding import tokenization
 from tests import tokenizer_kinds
 
 _MASK = "[MASK]"

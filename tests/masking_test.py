@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from data_prep import instances, masking, tokenization
+from data_prep.encoding import tokenization
+from data_prep.pretraining import instances, masking
 
 SETTINGS = masking.Settings(
   masked_lm_prob=0.15,

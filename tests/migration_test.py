@@ -16,17 +16,14 @@ import pytest
 import tensorflow as tf
 from official.nlp.modeling import networks
 
-from albert_mn import (
-  classification,
-  classifier,
-  configs,
-  conversion,
-  exports,
-  fine_tuning,
-  model_directory,
-  remote_weights,
-)
-from data_prep import manifest, options, tokenizer_training
+from albert_mn.export import exports
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import conversion, remote_weights
+from albert_mn.models import configs, model_directory
+from albert_mn.tasks import classifier
+from data_prep.base import options
+from data_prep.encoding import tokenizer_training
+from data_prep.files import manifest
 from tests import http_server, running, tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from albert_mn import model_card
+from albert_mn.export import model_card
 from tests import exported
 
 _DESCRIBED: dict[str, Any] = dict(

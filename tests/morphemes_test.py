@@ -9,7 +9,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from data_prep import morphemes, options
+from data_prep.base import options
+from data_prep.text import morphemes
 from tests import running
 
 SAMPLE = running.ROOT / "sample/morphemes/sigmorphon2022.tsv"

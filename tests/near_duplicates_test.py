@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from data_prep import near_duplicates, similarity
+from data_prep.classification import near_duplicates
+from data_prep.text import similarity
 from tests import likeness
 
 PAIRS = similarity.Runs(2, with_end=True)

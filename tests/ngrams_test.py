@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction import text as features
 
-from albert_mn import ngrams
-from data_prep import classifier_data
+from albert_mn.tasks import ngrams
+from data_prep.classification import classifier_data
 from tests import troublesome_texts
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[1] / "sample" / "sib200"

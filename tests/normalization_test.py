@@ -7,12 +7,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from data_prep import (
-  documents,
-  normalization,
-  tokenization,
-  tokenizer_training,
-)
+from data_prep.encoding import tokenization, tokenizer_training
+from data_prep.files import documents
+from data_prep.text import normalization
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[1] / "sample" / "pretrain"
 LETTERS = normalization.ALPHABET + normalization.ALPHABET.upper()

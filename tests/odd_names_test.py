@@ -8,23 +8,15 @@ import shlex
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  checkpoints,
-  exports,
-  model_directory,
-  plain_paths,
-)
-from data_prep import (
-  cleaning,
-  corpora,
-  documents,
-  downloads,
-  manifest,
-  options,
-  pretraining_data,
-  storage,
-  texts,
-)
+from albert_mn.export import exports
+from albert_mn.models import model_directory, plain_paths
+from albert_mn.runtime import checkpoints
+from data_prep.base import options
+from data_prep.corpus import corpora
+from data_prep.files import documents, manifest, storage
+from data_prep.pretraining import pretraining_data
+from data_prep.sources import downloads, texts
+from data_prep.text import cleaning
 from tests import exported, running
 
 # A name, and where a careless glob of it would lead.

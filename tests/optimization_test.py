@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import learning_rates, optimization
-from data_prep import options
+from albert_mn.runtime import learning_rates, optimization
+from data_prep.base import options
 
 REFERENCE = np.load(pathlib.Path(__file__).parent / "reference/optimizers.npz")
 # The setting under which the reference was printed: its README.

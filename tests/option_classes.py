@@ -55,7 +55,7 @@ def by_program() -> dict[str, list[type[Any]]]:
       if (
         isinstance(node, ast.Call)
         and ast.unparse(node.func) == "options.run"
-        and module != "data_prep.options"
+        and module != "data_prep.base.options"
       ):
         place = vars(importlib.import_module(module))
         names = [ast.unparse(name).split(".") for name in node.args[1:]]

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from absl import flags
 
-from data_prep import examples, options
+from data_prep.base import options
+from data_prep.pretraining import examples
 from tests import option_classes
 
 CLASSES = option_classes.every()
@@ -70,10 +71,10 @@ def _wrong_texts(field: dataclasses.Field, kind: type) -> list[str]:
 def test_every_class_with_options_is_found() -> None:
   names = {f"{cls.__module__}.{cls.__name__}" for cls in CLASSES}
   assert {
-    "albert_mn.training.Options",
-    "albert_mn.fine_tuning.Recipe",
-    "data_prep.classifier_data.Columns",
-    "data_prep.examples.Recipe",
+    "albert_mn.pretrain.training.Options",
+    "albert_mn.finetune.fine_tuning.Recipe",
+    "data_prep.classification.classifier_data.Columns",
+    "data_prep.pretraining.examples.Recipe",
     "bert_tweet.server.Options",
   } <= names
   assert sum(len(list(_fields(cls))) for cls in CLASSES) > 250

@@ -12,35 +12,25 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from albert_mn import (
-  classification,
-  conversion,
-  distribution,
-  exports,
-  fine_tuning,
-  model_directory,
-  optimization,
-  probe,
-  training,
-)
-from data_prep import (
-  classifier_data,
-  classifier_sets,
-  cleaning,
-  corpora,
-  downloads,
-  options,
-  ownership,
-  pretraining_data,
-  texts,
-  tokenizer_training,
-  whole_folders,
-)
+from albert_mn.export import exports
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import conversion
+from albert_mn.models import model_directory
+from albert_mn.pretrain import probe, training
+from albert_mn.runtime import distribution, optimization
+from data_prep.base import options
+from data_prep.classification import classifier_data, classifier_sets
+from data_prep.corpus import corpora
+from data_prep.encoding import tokenizer_training
+from data_prep.files import ownership, whole_folders
+from data_prep.pretraining import pretraining_data
+from data_prep.sources import downloads, texts
+from data_prep.text import cleaning
 from tests import exported, running
 
 _HOLD = """
 import sys
-from data_prep import ownership
+from data_prep.files import ownership
 with ownership.owning(sys.argv[1]):
   print("ready", flush=True)
   sys.stdin.read()

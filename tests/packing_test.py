@@ -9,8 +9,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from albert_mn import configs, inputs, lean, pretraining
-from data_prep import masking, options, packing, pretraining_data, records
+from albert_mn.models import configs, lean, pretraining
+from albert_mn.pretrain import inputs
+from data_prep.base import options
+from data_prep.files import records
+from data_prep.pretraining import masking, packing, pretraining_data
 from tests import encoders_test
 
 LENGTH = 256

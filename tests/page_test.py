@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from playwright import sync_api
 
-from albert_mn import explanation
+from albert_mn.inference import explanation
 from bert_tweet import attention, web
 from tests import running, serving
 

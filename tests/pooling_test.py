@@ -6,19 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  classification,
-  classifier,
-  conversion,
-  explanation,
-  export_graphs,
-  export_source,
-  exports,
-  fine_tuning,
-  lite,
-  pooling,
-)
-from data_prep import options, storage, tokenization
+from albert_mn.export import export_graphs, export_source, exports, lite
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import conversion
+from albert_mn.inference import explanation
+from albert_mn.models import pooling
+from albert_mn.tasks import classifier
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import storage
 from tests import classification_test as base
 
 TEXTS = [

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from albert_mn import classifier, problems
+from albert_mn.tasks import classifier, problems
 from bert_tweet import batching, predictions
-from data_prep import options, storage
+from data_prep.base import options
+from data_prep.files import storage
 from tests import running
 
 

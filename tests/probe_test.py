@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, encoders, history, probe
-from data_prep import classifier_data, options, tokenization
+from albert_mn.models import configs, encoders
+from albert_mn.pretrain import history, probe
+from data_prep.base import options
+from data_prep.classification import classifier_data
+from data_prep.encoding import tokenization
 from tests import conftest, running
 
 SHAPE = dict(

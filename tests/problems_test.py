@@ -10,8 +10,11 @@ from scipy import special
 from sklearn import metrics
 from sklearn.utils import class_weight
 
-from albert_mn import best_weights, calibration, degenerate_runs, problems
-from data_prep import classifier_data, options
+from albert_mn.finetune import best_weights
+from albert_mn.scoring import calibration, degenerate_runs
+from albert_mn.tasks import problems
+from data_prep.base import options
+from data_prep.classification import classifier_data
 
 
 def _rows(*labels: str) -> list[classifier_data.Row]:

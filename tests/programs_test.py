@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from albert_mn import judgements
-from data_prep import manifest
+from albert_mn.scoring import judgements
+from data_prep.files import manifest
 from tests import running
 
 PROGRAMS = {
@@ -193,7 +193,7 @@ def test_what_is_nobodys_input_ends_with_70_and_a_traceback(
 ) -> None:
   """So that a supervisor tells what may pass from what will not."""
   program = """
-from data_prep import options
+from data_prep.base import options
 
 def main() -> None:
   raise RuntimeError("the TPU worker went away")
@@ -211,7 +211,7 @@ def test_ctrl_c_ends_a_program_before_its_objects_are_taken_apart(
   """TensorFlow's take seconds; what is registered with atexit still runs."""
   program = """
 import atexit
-from data_prep import options
+from data_prep.base import options
 
 class Slow:
   def __del__(self) -> None:

@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from data_prep import random_segments, tokenization
+from data_prep.encoding import tokenization
+from data_prep.pretraining import random_segments
 
 _LEAST, _MOST = 20_000, 60_000
 

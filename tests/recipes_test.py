@@ -12,16 +12,12 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
-from albert_mn import (
-  classification,
-  configs,
-  distribution,
-  fine_tuning,
-  history,
-  optimization,
-  training,
-)
-from data_prep import options, records
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.models import configs
+from albert_mn.pretrain import history, training
+from albert_mn.runtime import distribution, optimization
+from data_prep.base import options
+from data_prep.files import records
 from tests import running
 
 FOLDER = running.ROOT / "configs"

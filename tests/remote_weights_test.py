@@ -16,25 +16,13 @@ import pytest
 import requests
 import tensorflow as tf
 
-from albert_mn import (
-  conversion,
-  distribution,
-  encoders,
-  exports,
-  initial_weights,
-  model_directory,
-  remote_weights,
-  training,
-)
-from data_prep import (
-  archives,
-  fetched,
-  gcs,
-  manifest,
-  options,
-  storage,
-  transfers,
-)
+from albert_mn.export import exports
+from albert_mn.formats import conversion, initial_weights, remote_weights
+from albert_mn.models import encoders, model_directory
+from albert_mn.pretrain import training
+from albert_mn.runtime import distribution
+from data_prep.base import options
+from data_prep.files import archives, fetched, gcs, manifest, storage, transfers
 from tests import gcs_server, http_server, running, tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"

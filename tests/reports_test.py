@@ -9,15 +9,9 @@ import pytest
 from matplotlib import image
 from sklearn import metrics
 
-from albert_mn import (
-  baseline,
-  entity_scores,
-  judgements,
-  problems,
-  report_page,
-  reports,
-)
-from data_prep import classifier_data
+from albert_mn.scoring import entity_scores, judgements, report_page, reports
+from albert_mn.tasks import baseline, problems
+from data_prep.classification import classifier_data
 
 NAMES = ["спорт", "улс төр", "цаг агаар"]
 TRUTH = ["спорт"] * 5 + ["улс төр"] * 4 + ["цаг агаар"] * 3

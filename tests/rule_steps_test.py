@@ -10,8 +10,9 @@ import pytest
 import sentencepiece
 import tokenizers
 
-from albert_mn import rule_steps
-from data_prep import options, tokenization
+from albert_mn.formats import rule_steps
+from data_prep.base import options
+from data_prep.encoding import tokenization
 
 _NORMALIZER = sentencepiece.SentencePieceNormalizer
 _SPEC = sentencepiece.sentencepiece_model_pb2.NormalizerSpec

@@ -13,16 +13,10 @@ from typing import Any
 
 import pytest
 
-from albert_mn import (
-  classification,
-  distribution,
-  fine_tuning,
-  optimization,
-  probe,
-  runs,
-  training,
-)
-from data_prep import options
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.pretrain import probe, training
+from albert_mn.runtime import distribution, optimization, runs
+from data_prep.base import options
 
 BEGUN = pathlib.Path(__file__).parent / "reference" / "begun_runs"
 KINDS = ("pretraining", "classifier")

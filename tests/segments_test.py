@@ -15,8 +15,8 @@ import pytest
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_mn import tagging
-from data_prep import tokenization, wordpiece
+from albert_mn.tasks import tagging
+from data_prep.encoding import tokenization, wordpiece
 from tests import tokenizer_kinds, troublesome_texts
 
 _USERS = ["@USER", ":-)", "но", "№", "…", "б в"]

@@ -6,7 +6,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from data_prep import documents, sentences
+from data_prep.files import documents
+from data_prep.text import sentences
 
 GOLD = pathlib.Path(__file__).parent / "gold"
 

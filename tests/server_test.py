@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import requests
 
-from albert_mn import classifier
+from albert_mn.tasks import classifier
 from bert_tweet import batching, server
-from data_prep import options
+from data_prep.base import options
 from tests import running, serving
 
 TEXT = "хүн бүр эрхтэй"

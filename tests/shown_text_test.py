@@ -6,10 +6,10 @@ import pathlib
 
 import pytest
 
-from albert_mn import model_card
-from albert_mn import predictions as table
+from albert_mn.export import model_card
+from albert_mn.inference import predictions as table
 from bert_tweet import predictions
-from data_prep import options, shown_text
+from data_prep.base import options, shown_text
 from tests import exported, running
 
 # The terminal's red, its other CSI, a bell, right to left, an isolate, a BOM.

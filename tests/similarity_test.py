@@ -7,7 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from data_prep import options, similarity
+from data_prep.base import options
+from data_prep.text import similarity
 from tests import likeness
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

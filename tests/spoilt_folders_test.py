@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from albert_mn import classification, model_directory
-from data_prep import json_files, manifest, options
+from albert_mn.finetune import classification
+from albert_mn.models import model_directory
+from data_prep.base import options
+from data_prep.files import json_files, manifest
 from tests import exported
 
 _VALUES: tuple[Any, ...] = (

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
-from data_prep import external_sort, manifest, options, storage
+from data_prep.base import options
+from data_prep.files import external_sort, manifest, storage
 from tests import disk_faults, running
 
 
@@ -322,7 +323,7 @@ def test_a_full_disk_names_the_file_that_it_does_not_take(
 
 _WRITE = """
 import sys, time
-from data_prep import storage
+from data_prep.files import storage
 with storage.writing(sys.argv[1]) as file:
   with storage.writing(sys.argv[1] + "2"):
     pass

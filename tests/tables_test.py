@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import options, tables
+from data_prep.base import options
+from data_prep.files import tables
 
 TEXT = [tables.Wanted("text", "--text_column")]
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from albert_mn import baseline, entity_scores, problems, tagging
-from data_prep import classifier_data, framing, options, tokenization
+from albert_mn.scoring import entity_scores
+from albert_mn.tasks import baseline, problems, tagging
+from data_prep.base import options
+from data_prep.classification import classifier_data
+from data_prep.encoding import framing, tokenization
 
 TEXT = "Д.Цогтбаатар  УИХ-ын\tгишүүн Баянгол дүүрэгт ирлээ 😀"
 

@@ -5,8 +5,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from albert_mn import task_rows
-from data_prep import classifier_data, classifier_sets, options, tables
+from albert_mn.tasks import task_rows
+from data_prep.base import options
+from data_prep.classification import classifier_data, classifier_sets
+from data_prep.files import tables
 
 FIELDS = {
   "спорт": "бөхийн барилдаан тэмцээн аварга баг тоглогч",

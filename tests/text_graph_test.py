@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import text_graph
-from data_prep import framing, tokenization
+from albert_mn.export import text_graph
+from data_prep.encoding import framing, tokenization
 
 _TEXTS = [
   "сайн байна уу", "", " \t", "Саи\u0306н Е\u0308лка ХОЁР", "\u200bа\u00a0 б  ", "☺️ 5%",

@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from data_prep import options, texts
+from data_prep.base import options
+from data_prep.sources import texts
 
 
 def _items(path: pathlib.Path, **settings: str) -> list[tuple[str, ...]]:

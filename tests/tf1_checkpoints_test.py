@@ -12,15 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  configs,
-  conversion,
-  initial_weights,
-  model_directory,
-  pretraining,
-  tf1_checkpoints,
-)
-from data_prep import options
+from albert_mn.formats import conversion, initial_weights, tf1_checkpoints
+from albert_mn.models import configs, model_directory, pretraining
+from data_prep.base import options
 from tests import tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"

@@ -17,17 +17,12 @@ from official.nlp.configs import encoders as encoder_configs
 from official.nlp.modeling import layers, models, networks
 from official.nlp.tools import export_tfhub_lib
 
-from albert_mn import (
-  classification,
-  classifier,
-  configs,
-  conversion,
-  fine_tuning,
-  initial_weights,
-  model_directory,
-  pretraining,
-)
-from data_prep import manifest, options
+from albert_mn.finetune import classification, fine_tuning
+from albert_mn.formats import conversion, initial_weights
+from albert_mn.models import configs, model_directory, pretraining
+from albert_mn.tasks import classifier
+from data_prep.base import options
+from data_prep.files import manifest
 from tests import running
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"

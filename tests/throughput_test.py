@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 import tensorflow as tf
 
-from albert_mn import configs, pretraining, throughput
-from data_prep import records
+from albert_mn.models import configs, pretraining
+from albert_mn.runtime import throughput
+from data_prep.files import records
 
 _SHAPE = dict(
   vocab_size=60,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from data_prep import (
-  options,
+from data_prep.base import options
+from data_prep.encoding import (
   tokenization,
   tokenizer_report,
   tokenizer_training,

@@ -8,7 +8,7 @@ from typing import Any
 
 import sentencepiece
 
-from data_prep import tokenization, tokenizer_training
+from data_prep.encoding import tokenization, tokenizer_training
 from tests import running
 
 CORPUS = running.ROOT / "sample/pretrain"

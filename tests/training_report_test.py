@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 from lxml import html
 
-from albert_mn import history, training_report
-from data_prep import gcs, pages, storage
+from albert_mn.pretrain import history, training_report
+from data_prep.base import pages
+from data_prep.files import gcs, storage
 from tests import gcs_server
 
 EVIL = "</td><script>alert(1)</script><img src=//a.mn/x> сургалт & тест\u202e"

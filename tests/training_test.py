@@ -13,15 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  distribution,
-  history,
-  inputs,
-  model_directory,
-  optimization,
-  training,
-)
-from data_prep import options
+from albert_mn.models import model_directory
+from albert_mn.pretrain import history, inputs, training
+from albert_mn.runtime import distribution, optimization
+from data_prep.base import options
 from tests import running
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

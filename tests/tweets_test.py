@@ -9,13 +9,9 @@ from typing import Any
 
 import pytest
 
-from albert_mn import baseline, problems
-from data_prep import (
-  classifier_data,
-  classifier_sets,
-  tables,
-  tweets,
-)
+from albert_mn.tasks import baseline, problems
+from data_prep.classification import classifier_data, classifier_sets, tweets
+from data_prep.files import tables
 from tests import running, two_authors
 
 

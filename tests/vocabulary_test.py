@@ -7,15 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  configs,
-  conversion,
-  initial_weights,
-  model_directory,
-  pretraining,
-  vocabulary,
-)
-from data_prep import options, tokenization, tokenizer_training
+from albert_mn.formats import conversion, initial_weights, vocabulary
+from albert_mn.models import configs, model_directory, pretraining
+from data_prep.base import options
+from data_prep.encoding import tokenization, tokenizer_training
 
 CONFIG = configs.AlbertConfig(
   vocab_size=400,

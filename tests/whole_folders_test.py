@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from albert_mn import configs, model_directory, pretraining
-from data_prep import gcs, manifest, options, storage, whole_folders
+from albert_mn.models import configs, model_directory, pretraining
+from data_prep.base import options
+from data_prep.files import gcs, manifest, storage, whole_folders
 from tests import disk_faults, gcs_server
 
 OURS = {"a.txt", "b.txt", "c.txt", manifest.NAME}

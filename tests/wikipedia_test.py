@@ -18,7 +18,9 @@ import pytest
 import zstandard
 from hypothesis import strategies
 
-from data_prep import cleaning, options, wikipedia, wikitext
+from data_prep.base import options
+from data_prep.sources import wikipedia, wikitext
+from data_prep.text import cleaning
 from tests import running
 
 _SITEINFO = """

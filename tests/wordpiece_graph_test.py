@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings, strategies
 
-from albert_mn import wordpiece_graph
-from data_prep import tokenization, wordpiece
+from albert_mn.export import wordpiece_graph
+from data_prep.encoding import tokenization, wordpiece
 from tests import running
 
 REFERENCE = pathlib.Path(__file__).parent / "reference" / "wordpiece.json"

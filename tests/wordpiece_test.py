@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep import length_buckets, options, tokenization, wordpiece
+from data_prep.base import options
+from data_prep.encoding import length_buckets, tokenization, wordpiece
 
 REFERENCE = pathlib.Path(__file__).parent / "reference" / "wordpiece.json"
 # The settings of each of its lists: lower-casing, marks dropped.

@@ -1,0 +1,201 @@
+"""Exports of weights: our model directory, google-research's, transformers'.
+
+Each writer fills a folder, reads it back, and returns lines on the comparison.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from albert_mn.export import export_source
+from albert_mn.formats import (
+  conversion,
+  huggingface,
+  huggingface_tokenizer,
+  tf1_checkpoints,
+)
+from albert_mn.models import model_directory, plain_forward
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import manifest, storage
+
+
+def weights(
+  folder: str, source: export_source.Source, settings: export_source.Options
+) -> list[str]:
+  """Writes a model directory without the parts that only training needs.
+
+  Returns a line on the comparison.
+
+  Raises:
+    options.InputError: when the outputs differ.
+  """
+  del settings
+  model_directory.save(
+    folder,
+    source.described["kind"],
+    config=source.config,
+    parts=source.parts,
+    tokenizer_file=source.tokenizer_file,
+    parameters=source.parameters,
+    counts=source.described["counts"],
+    inputs={
+      **source.described["inputs"],
+      "model": manifest.identity(source.folder),
+    },
+    labels=source.labels,
+    beside=source.beside.write if source.beside else None,
+  )
+  again = export_source.opened(folder)
+  outputs, expected = (
+    _outputs(opened, opened.parts) for opened in (again, source)
+  )
+  return [export_source.compared("the files written", outputs, expected)]
+
+
+def tf1(
+  folder: str, source: export_source.Source, settings: export_source.Options
+) -> list[str]:
+  """Writes a checkpoint, config and tokenizer for google-research's programs.
+
+  Returns a line on the comparison.
+
+  Raises:
+    options.InputError: when the outputs differ, or google-research's code
+      cannot compute the model.
+  """
+  source.require_cls(settings.to)
+  prefix = os.path.join(folder, model_directory.WEIGHTS)
+  tf1_checkpoints.write(prefix, source.told, source.config, source.of_pieces)
+  with storage.writing(os.path.join(folder, "checkpoint")) as file:
+    name = model_directory.WEIGHTS
+    file.write(f'model_checkpoint_path: "{name}"\n')
+  with storage.writing(os.path.join(folder, source.config.FILE)) as file:
+    file.write(source.config.to_json())
+  if source.tokenizer_file:
+    _upstreams_tokenizer(folder, source)
+  write_labels(folder, source.labels)
+  arrays, _ = tf1_checkpoints.read(prefix)
+  return [_plain(arrays, source)]
+
+
+def _upstreams_tokenizer(folder: str, source: export_source.Source) -> None:
+  """Copies the tokenizer, and writes its pieces for upstream's --vocab_file."""
+  name = os.path.basename(source.tokenizer_file)
+  storage.copy(source.tokenizer_file, os.path.join(folder, name))
+  if not tokenization.is_wordpiece(source.tokenizer_file):
+    tokenizer = source.tokenizer()
+    path = os.path.join(folder, "tokenizer.vocab")
+    with storage.writing(path) as file:
+      for piece in tokenizer.pieces(range(tokenizer.vocab_size)):
+        file.write(f"{piece}\t0\n")
+
+
+def write_labels(folder: str, labels: Sequence[str]) -> None:
+  """Writes labels.json, if there are labels."""
+  if labels:
+    path = os.path.join(folder, model_directory.LABELS)
+    with storage.writing(path) as file:
+      json.dump(list(labels), file, ensure_ascii=False, indent=2)
+      file.write("\n")
+
+
+def transformers(
+  folder: str, source: export_source.Source, settings: export_source.Options
+) -> list[str]:
+  """Writes a directory for transformers' from_pretrained.
+
+  Returns lines on the comparison.
+
+  Raises:
+    options.InputError: when outputs, config or ids differ.
+  """
+  source.require_cls(settings.to)
+  specials: dict[str, int] = {}
+  if source.tokenizer_file:
+    tokenizer = source.tokenizer()
+    longest = source.config.max_position_embeddings
+    huggingface_tokenizer.write(
+      folder,
+      tokenizer,
+      source.tokenizer_file,
+      source.length(settings) if source.problem else longest,
+    )
+    specials = {
+      name: number
+      for name, (number, _) in huggingface_tokenizer.special_pieces(
+        tokenizer
+      ).items()
+    }
+  huggingface.write(
+    folder,
+    source.told,
+    source.config,
+    problem=source.problem,
+    specials=specials,
+  )
+  if huggingface.config(folder).config != dataclasses.replace(
+    source.config, inert=()
+  ):
+    raise options.InputError(
+      "the model's config in config.json", "another one", "report it"
+    )
+  arrays, _ = huggingface.read(folder)
+  return [_plain(arrays, source), *_same_ids(folder, source)]
+
+
+def _same_ids(folder: str, source: export_source.Source) -> list[str]:
+  """Checks that tokenizer.json, read by `tokenizers`, gives the model's ids.
+
+  Returns lines on the comparison.
+
+  Raises:
+    options.InputError: when ids differ.
+  """
+  if not source.tokenizer_file:
+    return []
+  path = os.path.join(folder, huggingface.FAST_TOKENIZER)
+  theirs = tokenizers.Tokenizer.from_file(path)
+  texts = export_source.texts()
+  expected = source.tokenizer().encode(texts)
+  for text, ids in zip(texts, expected, strict=True):
+    if theirs.encode(text, add_special_tokens=False).ids != ids.tolist():
+      raise options.InputError(
+        f"the ids of {text!r} from tokenizer.json", "others", "report it"
+      )
+  return [
+    f"ids of tokenizer.json: equal on {len(texts)} texts",
+    *export_source.ties(source.tokenizer()),
+    *huggingface_tokenizer.limits(source.tokenizer()),
+  ]
+
+
+def _plain(
+  arrays: Mapping[str, np.ndarray], source: export_source.Source
+) -> str:
+  """Computes outputs in numpy from the written arrays, and compares them.
+
+  Returns a line on the comparison.
+  """
+  plain = plain_forward.PlainModel(arrays, source.config, source.of_pieces)
+  expected = _outputs(source, source.told)
+  outputs = plain.outputs(*_inputs(source))
+  if source.of_pieces:
+    expected.pop("pooled")  # a tagger is written without pooler
+  return export_source.compared("the arrays written", outputs, expected)
+
+
+def _outputs(
+  source: export_source.Source, parts: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+  return conversion.outputs(parts, *_inputs(source), source.of_pieces)
+
+
+def _inputs(source: export_source.Source) -> tuple[np.ndarray, np.ndarray]:
+  length = min(64, source.config.max_position_embeddings)
+  return source.framed(export_source.texts(), length)

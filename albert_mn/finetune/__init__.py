@@ -1,0 +1,1 @@
+"""A fine-tuning run: steps, epochs, restarts, best weights, results."""

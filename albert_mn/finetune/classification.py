@@ -1,0 +1,364 @@
+"""A classification run: reads the rows, trains, evaluates and predicts.
+
+Training writes a model directory. Evaluation and prediction read that
+directory, so the report is about the saved model.
+"""
+
+import dataclasses
+import os
+
+import tensorflow as tf
+import tf_keras
+from absl import logging
+
+from albert_mn.finetune import fine_tuning, google_flags
+from albert_mn.formats import foreign_configs, initial_weights, remote_weights
+from albert_mn.inference import predictions
+from albert_mn.models import configs, pooling
+from albert_mn.scoring import evaluation
+from albert_mn.tasks import classifier, problems, tagging, task_rows
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import manifest, ownership
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(task_rows.Files, google_flags.ClassifierFlags):
+  """What to do, with which model, and where the results go.
+
+  The names are those of google-research/albert's run_classifier.
+  """
+
+  do_train: bool = options.option(
+    False,
+    "Train a classifier on the training rows.",
+  )
+  do_eval: bool = options.option(
+    False,
+    "Evaluate the classifier on the evaluation rows, and compare the "
+    "result with a baseline without a neural network.",
+  )
+  do_predict: bool = options.option(
+    False,
+    "Predict the labels of the rows to predict, and write predictions.tsv.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for the trained model, the reports and the predictions. Required.",
+  )
+  init_checkpoint: str = options.option(
+    "",
+    "Model to start from: a model directory, the prefix of a checkpoint "
+    "(also of checkpoints of google-research and of tf-models), a TF Hub "
+    "module, a Hugging Face directory, a file of PyTorch weights, or an archive of any of these; "
+    "a local path, gs:// or https://. Without this flag, --do_train "
+    "starts from random weights of the shape in --albert_config_file, and "
+    "--do_eval and --do_predict use the classifier in --output_dir.",
+  )
+  spm_model_file: str = options.option(
+    "",
+    "SentencePiece model that divides texts into pieces. Not needed where "
+    "--init_checkpoint contains a tokenizer, as every model directory "
+    "does.",
+  )
+  vocab_file: str = options.option(
+    "",
+    "File vocab.txt of a WordPiece tokenizer, for BERT models without a "
+    "SentencePiece model. Ignored beside --spm_model_file. Not needed "
+    "where --init_checkpoint contains a tokenizer.",
+  )
+  albert_config_file: str = options.option(
+    "",
+    "JSON file with the shape of an ALBERT encoder, such as "
+    "configs/albert_base.json. Not needed where --init_checkpoint "
+    "contains a config, as every model directory does.",
+  )
+  bert_config_file: str = options.option(
+    "",
+    "JSON file with the shape of a BERT encoder, to fine-tune BERT and "
+    "not ALBERT. Not needed where --init_checkpoint contains a config.",
+  )
+  gelu: str = foreign_configs.gelu_option()
+  do_lower_case: bool = options.option(
+    False,
+    "Lower-case texts before the tokenizer. Not needed for model "
+    "directories, which say whether to lower-case "
+    "(google-research/albert: true).",
+  )
+  eval_batch_size: int = options.option(
+    32,
+    "Number of texts that an evaluation computes at once "
+    "(google-research/albert: 8).",
+    minimum=1,
+  )
+  predict_batch_size: int = options.option(
+    32,
+    "Number of texts that a prediction computes at once "
+    "(google-research/albert: 8).",
+    minimum=1,
+  )
+  predict_labels: int = options.option(
+    0,
+    "Number of labels that predictions.tsv lists for each row, the "
+    "likeliest first. 0 lists all labels in a fixed order.",
+    minimum=0,
+  )
+  num_seeds: int = options.option(
+    1,
+    "Number of trainings, with the seed of --random_seed and the seeds "
+    "that follow. The report gives the mean and the standard deviation of "
+    "the scores; the model of the first training is kept.",
+    minimum=1,
+  )
+  repair_normalization: bool = options.option(
+    False,
+    "Fine-tune, on text that keeps й and ё, a model that was pretrained "
+    "on text without these two letters. Pieces that contain й or ё start "
+    "untrained.",
+  )
+
+  def check(self) -> None:
+    if not (self.do_train or self.do_eval or self.do_predict):
+      raise options.InputError(
+        "--do_train, --do_eval or --do_predict", "none", "say what to do"
+      )
+    options.require(self, "output_dir")
+    start = (
+      self.albert_config_file or self.bert_config_file or self.init_checkpoint
+    )
+    if self.do_train and not start:
+      hub = self.albert_hub_module_handle
+      raise options.InputError(
+        "a model to train",
+        f"--albert_hub_module_handle={hub}" if hub else "none",
+        "download the TF Hub module, and give the folder as --init_checkpoint"
+        if hub
+        else "give --init_checkpoint, or --albert_config_file to begin from "
+        "nothing",
+      )
+
+
+def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
+  """Trains, evaluates and predicts, as the options say; returns the results.
+
+  The results are the content of eval_results.txt; {} without --do_eval.
+
+  Raises:
+    options.InputError: for wrong options or files, and when another program
+      writes into the output folder.
+  """
+  with ownership.owning(settings.output_dir):
+    return _run(settings, recipe)
+
+
+def _run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
+  tf.config.experimental.enable_op_determinism()
+  policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+  tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])
+  settings = dataclasses.replace(
+    settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
+  )
+  # All rows are checked before training starts.
+  settings = task_rows.settle(settings, settings.output_dir)
+  rows = task_rows.Rows()
+  if settings.do_train or settings.do_eval:
+    validates = settings.do_train and recipe.validates
+    blends = settings.do_train and recipe.blends(settings.label_type)
+    rows = task_rows.labelled(settings, settings.do_train, validates, blends)
+  to_predict = task_rows.to_predict(settings) if settings.do_predict else ()
+  reseeded: list[classifier.Predictor] = []
+  if settings.do_train:
+    folder = os.path.join(settings.output_dir, "model")
+    _train(folder, settings.output_dir, settings, recipe, rows)
+    reseeded = _other_seeds(settings, recipe, rows)
+  else:
+    folder = _trained(settings)
+  if not (settings.do_eval or settings.do_predict):
+    return {}
+  predictor = load(folder)
+  _check_pairs(settings, predictor)
+  results = {}
+  if settings.do_eval:
+    predictor.problem.check(rows.held_out)
+    results = evaluation.evaluate(
+      settings.output_dir,
+      settings.task_name,
+      predictor,
+      rows,
+      settings.eval_batch_size,
+      reseeded,
+    )
+  if settings.do_predict:
+    predictions.write(
+      settings.output_dir,
+      predictor,
+      to_predict,
+      settings.predict_batch_size,
+      settings.predict_labels,
+    )
+  return results
+
+
+def load(folder: str) -> classifier.Predictor:
+  """Returns the predictor of a model directory: a tagger or a classifier."""
+  described = manifest.find(folder) or {}
+  if described.get("kind") == tagging.KIND:
+    return tagging.TagPredictor.load(folder)
+  return classifier.Predictor.load(folder)
+
+
+def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
+  pairs = bool(predictor.manifest["parameters"].get("text_pair"))
+  if pairs != bool(settings.text_pair_column):
+    raise options.InputError(
+      f"rows of {'two texts' if pairs else 'one text'}, as the model was "
+      "trained on",
+      f"--text_pair_column={settings.text_pair_column!r}",
+      "name the column of the second texts" if pairs else "leave it out",
+    )
+
+
+def _other_seeds(
+  settings: Options, recipe: fine_tuning.Recipe, rows: task_rows.Rows
+) -> list[classifier.Predictor]:
+  """Trains once more for each further seed of --num_seeds.
+
+  Each training writes into a folder seed_N of its own. Returns the predictors.
+  """
+  predictors = []
+  for number in range(1, settings.num_seeds):
+    seed = (recipe.random_seed + number) % options.SEEDS
+    run_folder = os.path.join(settings.output_dir, f"seed_{seed}")
+    folder = os.path.join(run_folder, "model")
+    again = dataclasses.replace(recipe, random_seed=seed)
+    _train(folder, run_folder, settings, again, rows)
+    predictors.append(load(folder))
+  return predictors
+
+
+def _train(
+  folder: str,
+  run_folder: str,
+  settings: Options,
+  recipe: fine_tuning.Recipe,
+  rows: task_rows.Rows,
+) -> None:
+  problem = fine_tuning.problem_of(settings.label_type, rows.train)
+  problem.check([*rows.validation, *rows.held_out])
+  if recipe.freeze_encoder and not settings.init_checkpoint:
+    raise options.InputError(
+      "--init_checkpoint, whose encoder is to be frozen",
+      "none",
+      "give it, or leave --freeze_encoder out",
+    )
+  if recipe.calibrate and problem.TYPE == problems.REGRESSION:
+    raise options.InputError(
+      "--calibrate with labels, which have probabilities",
+      f"--label_type={problem.TYPE}",
+      "leave it out",
+    )
+  start = _start(settings, recipe.max_seq_length)
+  if problem.TYPE == tagging.ENTITIES and recipe.pooling != pooling.CLS:
+    raise options.InputError(
+      "no --pooling for entities, whose head reads every position",
+      f"--pooling={recipe.pooling}",
+      "leave it out",
+    )
+  if problem.TYPE == tagging.ENTITIES:
+    tagging.check(recipe.long_text)
+  data = fine_tuning.Data(
+    rows.train,
+    rows.validation,
+    rows.held_out,
+    task_rows.cleaning(settings),
+    rows.spared,
+  )
+  fine_tuning.train(folder, run_folder, recipe, start, problem, data)
+
+
+def _trained(settings: Options) -> str:
+  """Returns the model directory to read in a run that does not train."""
+  return settings.init_checkpoint or os.path.join(settings.output_dir, "model")
+
+
+def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
+  """Returns config, tokenizer and initial weights of the training.
+
+  Config and tokenizer come from the options, else from --init_checkpoint.
+
+  Raises:
+    options.InputError: when config or tokenizer is missing, or they do not fit
+      each other or --max_seq_length.
+  """
+  folder = settings.init_checkpoint
+  config = initial_weights.settle_config(
+    settings.albert_config_file,
+    settings.bert_config_file,
+    folder,
+    gelu=settings.gelu,
+  )
+  if settings.spm_model_file and settings.vocab_file:
+    logging.info("--vocab_file is ignored beside --spm_model_file")
+  tokenizer_file = initial_weights.settle_tokenizer(
+    folder, settings.spm_model_file, settings.vocab_file
+  )
+  if not tokenizer_file:
+    raise options.InputError(
+      "--spm_model_file or --vocab_file",
+      f"none, nor a file in {folder!r}",
+      "give it",
+    )
+  text = _text(settings, config, tokenizer_file)
+  start = fine_tuning.Start(
+    config,
+    tokenization.Tokenizer.with_settings(tokenizer_file, text),
+    tokenizer_file,
+    folder,
+  )
+  _check_fit(start, max_seq_length)
+  return start
+
+
+def _text(
+  settings: Options, config: configs.AlbertConfig, tokenizer_file: str
+) -> tokenization.Settings:
+  """Returns how a text is normalised before the tokenizer, and logs it.
+
+  For --init_checkpoint it is the normalisation of the model's training text.
+  """
+  given = tokenization.Settings(settings.do_lower_case)
+  if not settings.init_checkpoint:
+    strip = given.do_lower_case and tokenization.is_wordpiece(tokenizer_file)
+    return dataclasses.replace(given, strip_accents=strip)
+  text = initial_weights.text_settings(
+    settings.init_checkpoint, tokenizer_file, config
+  )
+  if settings.repair_normalization:
+    text = text.repaired()
+  logging.info("before the tokenizer: %s", text.described())
+  lower = text.settings.do_lower_case or settings.do_lower_case
+  return dataclasses.replace(text.settings, do_lower_case=lower)
+
+
+def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
+  size = start.tokenizer.vocab_size
+  # Other projects pad the embedding table with rows that no piece uses.
+  brought = start.init_checkpoint and os.path.dirname(
+    start.tokenizer_file
+  ) == initial_weights.folder_of(start.init_checkpoint)
+  if size > start.config.vocab_size or (
+    size != start.config.vocab_size and not brought
+  ):
+    raise options.InputError(
+      f"a config with vocab_size {start.tokenizer.vocab_size}, as "
+      f"{start.tokenizer_file}",
+      f"vocab_size {start.config.vocab_size}",
+      "give the config and the tokenizer of one model",
+    )
+  longest = start.config.max_position_embeddings
+  if max_seq_length > longest:
+    raise options.InputError(
+      f"--max_seq_length of at most max_position_embeddings = {longest}",
+      str(max_seq_length),
+      f"give --max_seq_length={longest}",
+    )

@@ -1,0 +1,188 @@
+"""One training step of fine-tuning, with gradient accumulation."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from albert_mn.models import encoders
+from albert_mn.runtime import optimization
+from albert_mn.tasks import classifier, problems
+from data_prep.encoding import length_buckets
+
+
+def trained(model: classifier.Classifier, head_only: bool) -> list[tf.Variable]:
+  """Returns the variables to train; with `head_only` those of the head."""
+  return (model.classifier if head_only else model).trainable_variables
+
+
+class Step:
+  """Trains a classifier on one batch a call.
+
+  Args:
+    model: the model to train.
+    optimizer: its `iterations` is the global step.
+    problem: defines the loss.
+    seed: dropout is a function of the seed and the step.
+    parts: number of gradient accumulation steps; the gradients equal those of
+      the whole batch up to rounding.
+    head_only: whether only the head is trained.
+    features: [inputs, hidden], the pooled vectors of a frozen encoder; None
+      computes the encoder in every step.
+    fit: whether padding is cut off on a CPU; the gradients are equal up to
+      rounding.
+  """
+
+  def __init__(
+    self,
+    model: classifier.Classifier,
+    optimizer: optimization.AdamW,
+    problem: problems.Problem,
+    seed: int,
+    parts: int = 1,
+    head_only: bool = False,
+    features: np.ndarray | None = None,
+    fit: bool = True,
+  ):
+    self._model, self._optimizer, self._problem = model, optimizer, problem
+    self._seed, self._parts, self._features = seed, parts, features
+    self._fit = fit and features is None
+    self._variables = trained(model, head_only)
+    optimizer.build(self._variables)
+    self._gradients = self._compiled()
+    self._apply = tf.function(self._applied)
+
+  def _compiled(self) -> Any:
+    """Returns the compiled gradient function of inputs or of pooled vectors."""
+    problem = self._problem
+    targets = tf.TensorSpec([None] * problem.RANK, tf.as_dtype(problem.DTYPE))
+    common = (
+      targets,
+      tf.TensorSpec([None], tf.float32),
+      tf.TensorSpec([], tf.float32),
+      tf.TensorSpec([], tf.int32),
+    )
+    if self._features is None:
+      return classifier.compiled(self._of_inputs, (*common, *classifier.INPUTS))
+    features = tf.TensorSpec([None, self._features.shape[1]], tf.float32)
+    return classifier.compiled(self._of_features, (*common, features))
+
+  def __call__(
+    self, batch: length_buckets.Batch, examples: problems.Examples
+  ) -> tf.Tensor:
+    """Trains on a batch; returns its weighted mean loss, a scalar."""
+    total = tf.constant(examples.weights[batch.rows].sum())
+    loss, sums = 0.0, None
+    for first, part in self._cut(batch):
+      rows = np.zeros(len(part.weights), np.int64)
+      rows[: len(part.rows)] = part.rows
+      targets = self._problem.filled(
+        examples.targets, rows, part.input_ids.shape
+      )
+      part_loss, gradients = self._gradients(
+        tf.constant(targets),
+        tf.constant(part.weights * examples.weights[rows]),
+        total,
+        tf.constant(first),
+        *map(tf.constant, self._inputs(part, rows)),
+      )
+      loss += part_loss
+      sums = (
+        [a + b for a, b in zip(sums, gradients, strict=True)]
+        if sums
+        else gradients
+      )
+    self._apply(sums)
+    return loss
+
+  def _inputs(
+    self, batch: length_buckets.Batch, rows: np.ndarray
+  ) -> list[np.ndarray]:
+    if self._features is not None:
+      return [self._features[rows]]
+    return [batch.input_ids, batch.input_mask, batch.segment_ids]
+
+  def _cut(
+    self, batch: length_buckets.Batch
+  ) -> Iterator[tuple[int, length_buckets.Batch]]:
+    """Yields (first row, part) for each part of a batch."""
+    size = len(batch.weights) // self._parts
+    for first in range(0, len(batch.weights), size):
+      part = batch.part(first, first + size)
+      for start, fit in classifier.fitted(part) if self._fit else [(0, part)]:
+        yield first + start, fit
+
+  def _of_inputs(
+    self,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+    total: tf.Tensor,
+    first: tf.Tensor,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+  ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Returns a part's share of the batch's loss, and its gradients.
+
+    Args:
+      targets, weights: targets and weights of the part's rows.
+      total: sum of the weights of the whole batch.
+      first: index of the part's first row in the batch, for dropout.
+      input_ids, input_mask, segment_ids: int32 [rows, length].
+    """
+    seeds = self._seeds(weights, first)
+    with tf.GradientTape() as tape:
+      logits = self._model(input_ids, input_mask, seeds, segment_ids)
+      loss = self._loss(logits, targets, weights, total)
+    return loss, self._dense(tape.gradient(loss, self._variables))
+
+  def _of_features(
+    self,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+    total: tf.Tensor,
+    first: tf.Tensor,
+    features: tf.Tensor,
+  ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Returns a part's share of the batch's loss, and the head's gradients.
+
+    It is `_of_inputs` for a frozen encoder.
+
+    Args:
+      targets, weights, total, first: as in `_of_inputs`.
+      features: float32 [rows, hidden], the pooled vectors.
+    """
+    seeds = self._seeds(weights, first)
+    with tf.GradientTape() as tape:
+      logits = self._model.head(features, seeds)
+      loss = self._loss(logits, targets, weights, total)
+    return loss, self._dense(tape.gradient(loss, self._variables))
+
+  def _seeds(self, weights: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    step = tf.cast(self._optimizer.iterations, tf.int32)
+    rows = tf.range(tf.shape(weights)[0]) + first
+    return encoders.example_seeds(self._seed, step, rows)
+
+  def _loss(
+    self,
+    logits: tf.Tensor,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+    total: tf.Tensor,
+  ) -> tf.Tensor:
+    losses = self._problem.losses(logits, targets)
+    return tf.reduce_sum(losses * weights) / total
+
+  def _dense(self, gradients: list[Any]) -> list[tf.Tensor]:
+    return [
+      tf.zeros_like(variable)  # such as the pooler of a tagger
+      if gradient is None
+      else tf.convert_to_tensor(gradient)
+      for gradient, variable in zip(gradients, self._variables, strict=True)
+    ]
+
+  def _applied(self, gradients: list[tf.Tensor]) -> None:
+    self._optimizer.apply_gradients(
+      zip(gradients, self._variables, strict=True)
+    )

@@ -1,0 +1,829 @@
+"""Fine-tuning: epochs, validation, restarts, and the model directory.
+
+Row order and dropout are functions of (seed, step), and every checkpoint holds
+the optimizer's slots. So a run that was killed and started again gives the same
+weights as an uninterrupted run.
+"""
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from albert_mn.finetune import best_weights, classifier_step, layer_rates
+from albert_mn.formats import initial_weights
+from albert_mn.models import configs, model_directory, pooling
+from albert_mn.runtime import checkpoints, optimization, runs
+from albert_mn.scoring import calibration, degenerate_runs
+from albert_mn.tasks import (
+  baseline,
+  blend,
+  classifier,
+  problems,
+  tagging,
+  task_rows,
+)
+from data_prep.base import options
+from data_prep.classification import classifier_data
+from data_prep.encoding import framing, length_buckets, tokenization
+from data_prep.files import storage
+
+# Number added to the seed for each restart; --num_seeds takes the next seeds.
+_RESTART = 1_000_003
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe(options.Group):
+  """How to train a classifier.
+
+  The names and defaults are google-research/albert's run_classifier's.
+  """
+
+  max_seq_length: int = options.option(
+    framing.USUAL_LENGTH,
+    "Number of pieces that the model reads of a text, special pieces "
+    "included (google-research/albert: 512). A trained classifier reads "
+    "as many as in training, whatever this flag says.",
+    minimum=3,
+    maximum=framing.LONGEST,
+  )
+  train_batch_size: int = options.option(
+    32,
+    "Number of texts in a training step.",
+    minimum=1,
+  )
+  optimizer: str = options.option(
+    "adamw",
+    "Algorithm that updates the weights.",
+    choices=("adamw", "lamb"),
+  )
+  learning_rate: float = options.option(
+    5e-5,
+    "Peak of the learning rate. Training from random weights needs about 1e-3.",
+    minimum=0.0,
+  )
+  num_train_epochs: float = options.option(
+    3.0,
+    "Number of passes through the training rows, where --train_step is 0. "
+    "google-research/albert counts steps, with --train_step.",
+    minimum=0.0,
+    maximum=1e6,
+  )
+  warmup_proportion: float = options.option(
+    0.1,
+    "Share of the training steps in which the learning rate rises from 0, "
+    "where --warmup_step is -1.",
+    minimum=0.0,
+    maximum=1.0,
+  )
+  train_step: int = options.option(
+    0,
+    "Number of training steps. 0 trains for --num_train_epochs "
+    "(google-research/albert: 1000).",
+    minimum=0,
+  )
+  warmup_step: int = options.option(
+    -1,
+    "Number of steps in which the learning rate rises from 0. -1 takes "
+    "--warmup_proportion of the steps (google-research/albert: 0).",
+    minimum=-1,
+  )
+  random_seed: int = options.option(
+    12345,
+    "Seed of the initial weights of the head, the order of the rows, and "
+    "dropout.",
+    minimum=0,
+    maximum=options.SEEDS - 1,
+  )
+  layer_decay: float = options.option(
+    1.0,
+    "Ratio of the learning rate of a group of layers to the rate of the "
+    "next group towards the head. The pooler and the head have the full "
+    "rate, the embeddings the lowest. The layers of an ALBERT with one "
+    "group count as one (ELECTRA: 0.8; google-research/albert: 1).",
+    minimum=0.0,
+    maximum=1.0,
+  )
+  class_weights: str = options.option(
+    "none",
+    "Weight of the labels in the loss, and in the score that decides "
+    "which weights are kept. none: every row weighs 1. balanced: every "
+    "label weighs as much as any other, however rare.",
+    choices=("none", "balanced"),
+  )
+  early_stopping_patience: int = options.option(
+    0,
+    "Number of epochs without a better score on the validation rows after "
+    "which training stops. 0 never stops early. Without --validation_file "
+    "a tenth of the training rows is for validation; evaluation rows "
+    "never are.",
+    minimum=0,
+  )
+  calibrate: bool = options.option(
+    False,
+    "Fit a temperature on the validation rows, and divide all scores by "
+    "the temperature, so that probabilities match how often the model is "
+    "right (Guo et al. 2017).",
+  )
+  max_restarts: int = options.option(
+    2,
+    "Number of times to start again, with another seed, after a training "
+    "in which the model learnt nothing at all. A training that moved the "
+    "weights too little is not repeated: another seed does not change that.",
+    minimum=0,
+  )
+  gradient_accumulation_steps: int = options.option(
+    1,
+    "Number of parts into which a batch is divided to save memory. "
+    "--train_batch_size must be a multiple of this number.",
+    minimum=1,
+  )
+  precision: str = options.option(
+    "float32",
+    "Number format of the layers. bfloat16 is for recent GPUs.",
+    choices=("float32", "bfloat16"),
+  )
+  freeze_encoder: bool = options.option(
+    False,
+    "Train the head alone, and leave the encoder as in --init_checkpoint. "
+    "The encoder then reads every text only once.",
+  )
+  long_text: str = options.option(
+    framing.HEAD,
+    "What to read of a text with more pieces than --max_seq_length. head: "
+    "the beginning. head_tail: a quarter from the beginning, the rest "
+    "from the end. windows: everything, in windows that overlap by half; "
+    "the scores of the windows are averaged.",
+    choices=framing.LONG_TEXTS,
+  )
+  pooling: str = options.option(
+    pooling.CLS,
+    "Vector of a text that the head reads. cls: the position of [CLS], through "
+    "the pooler of the encoder. mean: the mean over all positions. max: the "
+    "largest value of each unit over all positions.",
+    choices=pooling.KINDS,
+  )
+  word_dropout: float = options.option(
+    0.0,
+    "Share of the words that each training step hides behind [MASK].",
+    minimum=0.0,
+    under=1.0,
+  )
+  blend: str = options.option(
+    blend.AUTO,
+    "Whether the TF-IDF baseline answers too. auto: the model directory "
+    "answers with the network, the baseline or the sum of the "
+    "log-probabilities of both, whichever has the least loss on the "
+    "validation rows; without --validation_file a tenth of at least "
+    f"{task_rows.FEWEST_TO_SPARE} training rows is for validation. off: the "
+    "network answers alone.",
+    choices=blend.MODES,
+  )
+
+  def check(self) -> None:
+    parts = self.gradient_accumulation_steps
+    if self.train_batch_size % parts:
+      raise options.InputError(
+        "a --train_batch_size that --gradient_accumulation_steps divides",
+        f"{self.train_batch_size} and {parts}",
+        f"give --train_batch_size={math.ceil(self.train_batch_size / parts) * parts}",
+      )
+    if self.train_step:
+      self.warmup_steps(self.train_step)  # raises if the warm-up is too long
+    if self.word_dropout and self.freeze_encoder:
+      raise options.InputError(
+        "one of --word_dropout and --freeze_encoder",
+        "both: a frozen encoder reads every text once, with all its words",
+        "leave one out",
+      )
+
+  @property
+  def validates(self) -> bool:
+    """Whether the training needs validation rows."""
+    return bool(self.early_stopping_patience or self.calibrate)
+
+  def blends(self, label_type: str) -> bool:
+    """Returns whether the baseline may answer beside the network."""
+    return self.blend == blend.AUTO and label_type != tagging.ENTITIES
+
+  def steps_per_epoch(self, inputs: int) -> int:
+    """Returns the steps of an epoch; empty rows pad its last batch."""
+    return math.ceil(inputs / self.train_batch_size)
+
+  def total_steps(self, inputs: int) -> int:
+    """Returns the number of training steps, at least one."""
+    by_epochs = round(self.steps_per_epoch(inputs) * self.num_train_epochs)
+    return self.train_step or max(1, by_epochs)
+
+  def warmup_steps(self, total: int) -> int:
+    """Returns the number of steps in which the learning rate rises.
+
+    Args:
+      total: the number of training steps.
+
+    Raises:
+      options.InputError: when --warmup_step is above `total`.
+    """
+    if self.warmup_step < 0:
+      return int(total * self.warmup_proportion)
+    if self.warmup_step > total:
+      raise options.InputError(
+        f"--warmup_step of at most {total}, the number of training steps",
+        f"{self.warmup_step}",
+        "give a smaller --warmup_step, or train for longer",
+      )
+    return self.warmup_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """The model from which a training starts.
+
+  Attributes:
+    config: the encoder's shape.
+    tokenizer: the tokenizer in `tokenizer_file`.
+    tokenizer_file: the file that is copied into the model directory.
+    init_checkpoint: initial weights, as initial_weights takes them; "" for
+      random weights.
+  """
+
+  config: configs.AlbertConfig
+  tokenizer: tokenization.Tokenizer
+  tokenizer_file: str
+  init_checkpoint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """The rows of a training, by purpose.
+
+  Attributes:
+    train: rows to train on.
+    validation: rows whose score decides which weights are kept; may be empty.
+    held_out: evaluation rows; the training only logs their number and, if there
+      is no validation, their score.
+    cleaning: how texts were cleaned, for the manifest: texts to predict are
+      cleaned in the same way.
+    spared: whether the validation rows were taken from the training rows.
+  """
+
+  train: Sequence[classifier_data.Row]
+  validation: Sequence[classifier_data.Row] = ()
+  held_out: Sequence[classifier_data.Row] = ()
+  cleaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  spared: bool = False
+
+
+def training_batches(
+  examples: problems.Examples, recipe: Recipe, first: int, last: int
+) -> Iterator[tuple[int, length_buckets.Batch]]:
+  """Yields (step, batch) from step `first` to the step before `last`.
+
+  A step's batch is a function of (seed, step); every epoch contains every input
+  once.
+  """
+  per_epoch = recipe.steps_per_epoch(len(examples.encoded))
+  for epoch in range(first // per_epoch, math.ceil(last / per_epoch)):
+    batches = length_buckets.batches(
+      examples.encoded,
+      recipe.train_batch_size,
+      recipe.max_seq_length,
+      examples.pad_id,
+      np.random.default_rng([recipe.random_seed, epoch]),
+      examples.seconds,
+    )
+    for step, batch in enumerate(batches, start=epoch * per_epoch):
+      if first <= step < last:
+        yield step, batch
+
+
+def without_words(
+  ids: np.ndarray,
+  share: float,
+  tokenizer: tokenization.Tokenizer,
+  draw: np.random.Generator,
+) -> np.ndarray:
+  """Returns ids with all pieces of randomly chosen words replaced by [MASK].
+
+  Args:
+    ids: int32 [rows, length]; special pieces are kept.
+    share: the probability of each word to be replaced.
+    tokenizer: the tokenizer of the ids.
+    draw: chooses the words.
+  """
+  special = tokenizer.special.copy()
+  special[tokenizer.unk_id] = False
+  kept = special[ids]
+  words = np.cumsum(tokenizer.word_starts[ids] | kept, axis=1) - 1
+  drawn = draw.random(ids.shape) < share
+  hidden = np.take_along_axis(drawn, np.maximum(words, 0), axis=1) & ~kept
+  return np.where(hidden, np.int32(tokenizer.mask_id), ids)
+
+
+def train(
+  folder: str,
+  output_dir: str,
+  recipe: Recipe,
+  start: Start,
+  problem: problems.Problem,
+  data: Data,
+) -> None:
+  """Fine-tunes, or resumes a training, and writes the model directory.
+
+  Args:
+    folder: the model directory.
+    output_dir: the run directory, for `checkpoints/` and `run.json`.
+    recipe: the options of the training.
+    start: the initial model.
+    problem: the kind of prediction, learnt from the training rows.
+    data: the rows.
+
+  Raises:
+    options.InputError: when the initial model does not fit, when `output_dir`
+      holds a run with other settings, or when the loss is not finite.
+  """
+  origin = {"training_rows": classifier_data.fingerprint(data.train)}
+  if data.validation:
+    origin["validation_rows"] = classifier_data.fingerprint(data.validation)
+  if start.init_checkpoint:
+    origin["init_checkpoint"] = initial_weights.identity(start.init_checkpoint)
+  framer = framing.Framer(
+    start.tokenizer,
+    recipe.max_seq_length,
+    recipe.long_text,
+    remembered=sum(map(len, (data.train, data.validation, data.held_out))),
+  )
+  loop, restarts, verdict = _learnt(
+    output_dir, recipe, start, problem, data, framer, origin
+  )
+  calibrated = loop.calibrated()
+  beside = _blended(loop, recipe, problem, data, calibrated)
+  model_directory.save(
+    folder,
+    predictor_of(problem).KIND,
+    config=start.config,
+    parts=loop.model.parts(),
+    tokenizer_file=start.tokenizer_file,
+    parameters={
+      **dataclasses.asdict(recipe),
+      **start.tokenizer.settings.parameters(),
+      "cleaning": dict(data.cleaning),
+      "text_pair": any(row.text_pair for row in data.train),
+      **problem.parameters(),
+      **calibrated,
+      **(beside.parameters() if beside else {}),
+      **(verdict.parameters() if verdict else {}),
+    },
+    counts={
+      "global_step": loop.step(),
+      "train_rows": len(data.train),
+      "validation_rows": len(data.validation),
+      "held_out_rows": len(data.held_out),
+      "restarts": restarts,
+    },
+    inputs=origin,
+    labels=problem.names,
+    beside=beside.write if beside else None,
+  )
+
+
+def _blended(
+  loop: "_Loop",
+  recipe: Recipe,
+  problem: problems.Problem,
+  data: Data,
+  calibrated: Mapping[str, float],
+) -> blend.Blend | None:
+  """Fits the baseline, and chooses the blend's factors on validation rows.
+
+  Validation rows that were taken from the training rows are added to the
+  baseline's training rows once the factors are chosen.
+
+  Returns:
+    the blend; None if the network answers alone, for a reason that is logged.
+  """
+  if recipe.blend == blend.OFF:
+    return None
+  linear, fault = None, ""
+  balanced = recipe.class_weights == "balanced"
+  if problem.TYPE == tagging.ENTITIES:
+    fault = "the baseline of entities has no probabilities"
+  elif len(data.validation) < blend.FEWEST_ROWS:
+    fault = (
+      f"{len(data.validation)} validation rows are too few to choose by; give "
+      f"--validation_file, or at least {task_rows.FEWEST_TO_SPARE} training rows"
+    )
+  else:
+    linear = _fitted(problem, data.train, balanced)
+    fault = "" if linear else "there is no baseline for so many labels"
+  if not linear:
+    logging.info("blend: the network answers alone: %s", fault)
+    return None
+  texts = list(map(baseline.text_of, data.validation))
+  factors = blend.chosen(
+    problem,
+    loop.judge.logits(),
+    linear.scores(texts),
+    loop.judge.targets,
+    calibrated.get("temperature", 1.0),
+    problem.weights(loop.judge.targets) if balanced else None,
+  )
+  logging.info("blend: %s", factors.said())
+  if data.spared:
+    rows = sorted([*data.train, *data.validation], key=lambda row: row.line)
+    linear = _fitted(problem, rows, balanced)
+  assert linear, "as many labels as before"
+  return blend.Blend(linear, factors)
+
+
+def _fitted(
+  problem: problems.Problem,
+  rows: Sequence[classifier_data.Row],
+  balanced: bool,
+) -> baseline.Linear | None:
+  texts = list(map(baseline.text_of, rows))
+  return baseline.fitted(problem, texts, problem.targets(rows), balanced)
+
+
+def _learnt(
+  output_dir: str,
+  recipe: Recipe,
+  start: Start,
+  problem: problems.Problem,
+  data: Data,
+  framer: framing.Framer,
+  origin: Mapping[str, str],
+) -> tuple["_Loop", int, degenerate_runs.Verdict | None]:
+  """Trains; trains again with another seed while the model learns nothing.
+
+  The judgement depends only on the initial and final weights of a training, so
+  a run that was killed restarts in the same way.
+
+  Returns:
+    the last training, the number of restarts, and the verdict on the last
+      training; None if it has learnt.
+  """
+  for restart in range(recipe.max_restarts + 1):
+    attempt = dataclasses.replace(
+      recipe,
+      random_seed=(recipe.random_seed + restart * _RESTART) % options.SEEDS,
+    )
+    folder = os.path.join(output_dir, *([f"restart_{restart}"] * bool(restart)))
+    settings = _settings(attempt, start, problem) | dict(origin)
+    loop = _Loop(folder, attempt, start, problem, data, framer, settings)
+    loop.run()
+    verdict = loop.verdict()
+    if not verdict:
+      break
+    again = restart < recipe.max_restarts and verdict.another_seed_may_do
+    logging.warning(
+      "DEGENERATE RUN: %s %s",
+      verdict.said,
+      f"Beginning again with seed {attempt.random_seed + _RESTART}"
+      if again
+      else "This model is of no use",
+    )
+    if not again:
+      break
+  return loop, restart, verdict
+
+
+def _settings(
+  recipe: Recipe, start: Start, problem: problems.Problem
+) -> dict[str, Any]:
+  """Returns the settings on which the final weights depend, for run.json.
+
+  The rows and initial weights are added by the caller. None stands for a
+  setting that does not apply.
+  """
+  return {
+    "init_checkpoint": None,
+    "standardised_by": None,
+    **dataclasses.asdict(recipe),
+    "config": dataclasses.asdict(start.config),
+    "tokenizer": storage.sha256(start.tokenizer_file),
+    **dataclasses.asdict(start.tokenizer.settings),
+    **problem.parameters(),
+  }
+
+
+def _examples(
+  framer: framing.Framer,
+  recipe: Recipe,
+  problem: problems.Problem,
+  rows: Sequence[classifier_data.Row],
+) -> tuple[framing.Framed, problems.Examples]:
+  framed, examples = problem.examples(framer, rows)
+  length = recipe.max_seq_length
+  if said := framed.counts(length).said(length):
+    logging.info("training rows: %s", said)
+  if recipe.class_weights == "balanced":
+    weights = examples.weights * problem.weights(examples.targets)
+    examples = dataclasses.replace(examples, weights=weights)
+  return framed, examples
+
+
+def problem_of(
+  label_type: str, rows: Sequence[classifier_data.Row]
+) -> problems.Problem:
+  """Returns the problem with the labels of the training rows.
+
+  Raises:
+    options.InputError: when the rows have too few labels to learn from.
+  """
+  if label_type == tagging.ENTITIES:
+    return tagging.Tagging.of(rows)
+  return problems.of_rows(label_type, rows)
+
+
+def predictor_of(problem: problems.Problem) -> type[classifier.Predictor]:
+  """Returns the class of predictor for a problem."""
+  if problem.TYPE == tagging.ENTITIES:
+    return tagging.TagPredictor
+  return classifier.Predictor
+
+
+class _Judge:
+  """Scores the same rows again and again as the weights change.
+
+  Args:
+    predictor: the predictor with the model that is trained.
+    rows: the rows to score.
+    frozen: whether the encoder is frozen; then its outputs are stored.
+    balanced: whether the score weighs each label the same, as the loss does.
+      Accuracy would prefer weights that ignore rare labels.
+
+  Attributes:
+    targets: the targets of the rows.
+    score_name: the name of the score.
+  """
+
+  def __init__(
+    self,
+    predictor: classifier.Predictor,
+    rows: Sequence[classifier_data.Row],
+    frozen: bool,
+    balanced: bool = False,
+  ):
+    self._predictor, self._rows, self._balanced = predictor, rows, balanced
+    self.score_name = "mean recall" if balanced else predictor.problem.SCORE
+    self._texts = [problems.text_of(row) for row in rows]
+    self._features = predictor.features(self._texts) if frozen else None
+    self.targets = predictor.targets(rows)
+
+  def logits(self) -> np.ndarray:
+    """Returns the logits of the rows with the current weights."""
+    if self._features is None:
+      return self._predictor.logits(self._texts)
+    return self._predictor.model.head(tf.constant(self._features)).numpy()
+
+  def score_and_loss(self) -> tuple[float, float]:
+    """Returns (score, mean loss) of the rows with the current weights."""
+    logits, problem = self.logits(), self._predictor.problem
+    loss = problem.mean_loss(logits, self.targets)
+    if self._balanced:
+      return problem.mean_recall(logits, self.targets), loss
+    return self._predictor.score(logits, self._rows), loss
+
+
+class _Loop:
+  """One training: its epochs, with a checkpoint and a log line after each.
+
+  Attributes:
+    model: the model that is trained.
+    judge: scores the validation rows, or the held-out rows if there is no
+      validation.
+  """
+
+  def __init__(
+    self,
+    output_dir: str,
+    recipe: Recipe,
+    start: Start,
+    problem: problems.Problem,
+    data: Data,
+    framer: framing.Framer,
+    settings: Mapping[str, Any],
+  ):
+    self._recipe, self._problem, self._data = recipe, problem, data
+    self._start = start
+    self.model = self._begun()
+    framed, self._examples = _examples(framer, recipe, problem, data.train)
+    self._predictor = predictor_of(problem)(self.model, framer, problem)
+    # A tagger's head reads all positions, which take too much memory to store.
+    cached = recipe.freeze_encoder and problem.TYPE != tagging.ENTITIES
+    self.judge = _Judge(
+      self._predictor,
+      data.validation or data.held_out,
+      cached,
+      recipe.class_weights == "balanced",
+    )
+    inputs = len(self._examples.encoded)
+    self._per_epoch = recipe.steps_per_epoch(inputs)
+    self._total = recipe.total_steps(inputs)
+    self._optimizer = optimization.create(
+      _optimizer_options(recipe, self._total),
+      factors=layer_rates.factors(self.model, recipe.layer_decay),
+    )
+    self._step = classifier_step.Step(
+      self.model,
+      self._optimizer,
+      problem,
+      recipe.random_seed,
+      recipe.gradient_accumulation_steps,
+      recipe.freeze_encoder,
+      self._predictor.features_of(framed) if cached else None,
+    )
+    parts = {"optimizer": self._optimizer, **self.model.parts()}
+    self._best = None
+    if data.validation:
+      self._best = best_weights.Best(
+        self.model.trainable_variables, recipe.early_stopping_patience
+      )
+      parts["best"] = self._best
+    self._checkpoints = checkpoints.Checkpoints(output_dir, parts, keep=2)
+    begun = bool(self._checkpoints.steps())
+    usual = dataclasses.asdict(tokenization.Settings())
+    runs.remember(output_dir, settings, begun=begun, implied=usual)
+    self._checkpoints.restore()
+
+  def _begun(self) -> classifier.Classifier:
+    """Returns a new model with the initial weights of this training."""
+    model = predictor_of(self._problem).MODEL(
+      self._start.config,
+      len(self._problem.names),
+      self._recipe.random_seed,
+      pooled_by=self._recipe.pooling,
+    )
+    if self._start.init_checkpoint:
+      initial_weights.load(
+        self._start.init_checkpoint, {"encoder": model.encoder}
+      )
+    return model
+
+  def step(self) -> int:
+    """Returns the number of steps taken."""
+    return int(self._optimizer.iterations)
+
+  def run(self) -> None:
+    """Trains from the restored step to the last step.
+
+    At the end the best weights by validation score are restored.
+    """
+    first = self.step()
+    if first >= self._total or self._stops():
+      logging.info("already at step %d: nothing to train", first)
+    else:
+      self._train(first)
+    if self._best:
+      self._best.restore()
+
+  def _stops(self) -> bool:
+    return self._best is not None and self._best.stops()
+
+  def _train(self, first: int) -> None:
+    logging.info(
+      "training on %d rows, %d for validation, %d held out: steps %d to %d, "
+      "%d an epoch",
+      len(self._data.train),
+      len(self._data.validation),
+      len(self._data.held_out),
+      first,
+      self._total,
+      self._per_epoch,
+    )
+    began, losses = time.monotonic(), []
+    for step, batch in training_batches(
+      self._examples, self._recipe, first, self._total
+    ):
+      if self._recipe.word_dropout:
+        batch = self._hidden(batch, step)
+      losses.append(float(self._step(batch, self._examples)))
+      done = step + 1
+      pace = (time.monotonic() - began) / (done - first)
+      left = runs.clock(pace * (self._total - done))
+      if done - first > 20:  # the first steps include compilation
+        logging.log_every_n_seconds(
+          logging.INFO, "step %d of %d, %s left", 30, done, self._total, left
+        )
+      if done % self._per_epoch == 0 or done == self._total:
+        self._end_epoch(done, losses, left)
+        losses = []
+        if self._stops():
+          logging.info("no better score for as long as patience lasts: the end")
+          return
+
+  def _hidden(
+    self, batch: length_buckets.Batch, step: int
+  ) -> length_buckets.Batch:
+    """Returns the batch with random words replaced by [MASK].
+
+    Which words follows from (seed, step).
+    """
+    recipe = self._recipe
+    # A random stream of its own, keyed by three numbers: the row order of an
+    # epoch is keyed by two.
+    draw = np.random.default_rng([recipe.random_seed, step, 1])
+    ids = without_words(
+      batch.input_ids, recipe.word_dropout, self._start.tokenizer, draw
+    )
+    return dataclasses.replace(batch, input_ids=ids)
+
+  def _end_epoch(self, done: int, losses: Sequence[float], left: str) -> None:
+    loss = sum(losses) / len(losses)
+    if not math.isfinite(loss):
+      raise options.InputError(
+        "a finite loss",
+        f"{loss} by step {done}",
+        "start again in another --output_dir with a smaller rate, such as "
+        f"--learning_rate={self._recipe.learning_rate / 10:.1g}",
+      )
+    score, judged = self.judge.score_and_loss()
+    better = self._best is not None and self._best.take(score, judged)
+    self._checkpoints.save()
+    logging.info(
+      "epoch %.3g of %.3g: loss %.3f; %s: loss %.3f, %s %.3f%s; %s left",
+      done / self._per_epoch,
+      self._total / self._per_epoch,
+      loss,
+      "validation" if self._best else "evaluation rows",
+      judged,
+      self.judge.score_name,
+      score,
+      " (the best so far)" if better else "",
+      left,
+    )
+
+  def verdict(self) -> degenerate_runs.Verdict | None:
+    """Returns the verdict on a finished training; None if it has learnt.
+
+    A training that is too short is not judged: the result is None.
+    """
+    recipe = self._recipe
+    long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)
+    if not (long and recipe.learning_rate):
+      return None
+    rows = self._data.train[
+      :: -(-len(self._data.train) // degenerate_runs.ROWS)
+    ]
+    judge = _Judge(self._predictor, rows, frozen=False)
+    weights = None
+    if recipe.class_weights == "balanced":
+      weights = self._problem.weights(judge.targets)
+    seen = degenerate_runs.finding(
+      self._problem, judge.logits(), judge.targets, weights
+    )
+    if not seen:
+      return None
+    steps = degenerate_runs.Steps(
+      recipe.learning_rate, recipe.optimizer, recipe.freeze_encoder
+    )
+    return degenerate_runs.verdict(seen, self._moved(), steps)
+
+  def _moved(self) -> float:
+    """Returns the relative change of the weights over the training.
+
+    The last weights are restored for this, not the best. The initial weights
+    are made anew, so that a run that was killed and restarted has them too.
+    """
+    if self._best:
+      self._checkpoints.restore()
+    begun, ended = (
+      [
+        variable.numpy()
+        for variable in classifier_step.trained(
+          model, self._recipe.freeze_encoder
+        )
+      ]
+      for model in (self._begun(), self.model)
+    )
+    if self._best:
+      self._best.restore()
+    return degenerate_runs.movement(begun, ended)
+
+  def calibrated(self) -> dict[str, float]:
+    """Returns {"temperature": …} for the manifest; {} without --calibrate."""
+    if not self._recipe.calibrate:
+      return {}
+    temperature = calibration.temperature(
+      self._problem, self.judge.logits(), self.judge.targets
+    )
+    logging.info("temperature fitted on the validation rows: %.3f", temperature)
+    return {"temperature": temperature}
+
+
+def _optimizer_options(
+  recipe: Recipe, total_steps: int
+) -> optimization.OptimizerOptions:
+  return optimization.OptimizerOptions(
+    optimizer=recipe.optimizer,
+    learning_rate=recipe.learning_rate,
+    num_train_steps=total_steps,
+    num_warmup_steps=recipe.warmup_steps(total_steps),
+  )

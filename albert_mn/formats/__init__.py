@@ -1,0 +1,1 @@
+"""Models of other projects: their weights, configs and tokenizers, both ways."""

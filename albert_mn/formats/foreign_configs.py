@@ -1,0 +1,203 @@
+"""Configs of models from elsewhere, and the settings that they leave open.
+
+One name may mean two computations: "gelu" is the tanh approximation in
+google-research's programs and in tf-models, but the exact function in
+PyTorch's. And a config may lack a setting that no weight shows, such as the
+number of heads. For each such decision there is a line that names the flag or
+the key to change it.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from albert_mn.models import configs
+from data_prep.base import options
+from data_prep.files import json_files
+
+# --gelu → our hidden_act.
+GELUS = {"tanh": "gelu", "erf": "gelu_erf"}
+_WORDS = {
+  "tanh": "the tanh form of gelu",
+  "erf": "the exact form of gelu, with erf",
+}
+# Names of a gelu in transformers and in hand-edited configs, with the same
+# meaning in all programs.
+SPELLINGS = {
+  "gelu_accurate": "gelu", "gelu_erf": "gelu_erf", "gelu_fast": "gelu",
+  "gelu_new": "gelu", "gelu_python": "gelu_erf", "gelu_python_tanh": "gelu",
+  "gelu_pytorch_tanh": "gelu",
+}  # fmt: skip
+# Keys that change the outputs or the training but that no weight's shape
+# contradicts; and embedding_size, which is often missing.
+_SILENT = (
+  "embedding_size", "layer_norm_eps", "num_hidden_layers", "num_hidden_groups",
+  "inner_group_num", "num_attention_heads", "hidden_dropout_prob",
+  "attention_probs_dropout_prob",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """A model's config, and the decisions made in it.
+
+  Attributes:
+    config: the model's shape.
+    lines: a line for the user on each decision.
+  """
+
+  config: configs.AlbertConfig
+  lines: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+  """A family of programs that train models and write weights.
+
+  Attributes:
+    name: the name for messages.
+    gelu: "tanh" or "erf", their form of "gelu".
+    constants: keys whose values are constants in their code, and missing in
+      their configs.
+    doubts: family → remark on programs that look alike but compute another
+      "gelu".
+  """
+
+  name: str
+  gelu: str
+  constants: tuple[str, ...] = ()
+  doubts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+GOOGLE = Programs(
+  "google-research's programs",
+  "tanh",
+  ("layer_norm_eps",),
+  {"BERT": "those of 2018 computed the other"},
+)
+TF_MODELS = Programs("tf-models", "tanh", ("layer_norm_eps",))
+PYTORCH = Programs("PyTorch's programs", "erf")
+# PyTorch weights with a config in google-research's format, as mn-tweet-bert's.
+PYTORCH_FORKS = dataclasses.replace(
+  PYTORCH,
+  doubts=dict.fromkeys(("ALBERT", "BERT"), "google's own compute the other"),
+)
+
+
+def gelu_option() -> Any:
+  """Returns the field --gelu for a class of options."""
+  return options.option(
+    "auto",
+    "Form of the gelu activation of a model from elsewhere whose config says "
+    "only 'gelu'. tanh: the approximation of google-research and tf-models. "
+    "erf: the exact function of PyTorch. auto: the form of the program that "
+    "wrote the weights. A line of the log names the form.",
+    choices=("auto", *GELUS),
+  )
+
+
+def of_google(
+  path: str,
+  family: type[configs.AlbertConfig],
+  programs: Programs,
+  gelu: str = "auto",
+) -> Found:
+  """Returns the config in a file of google-research's format.
+
+  Args:
+    path: the file.
+    family: ALBERT or BERT.
+    programs: the programs that wrote the weights.
+    gelu: as in `gelu_option`.
+
+  Raises:
+    options.InputError: when the file is damaged, or has a key or value that no
+      encoder here knows.
+  """
+  given = json_files.read_object(path, "mend the file")
+  written = given.get("hidden_act", "gelu")
+  # google's get_activation ignores case, and takes "" and null for no
+  # activation.
+  act = written.lower() if isinstance(written, str) else written
+  if act == "gelu":
+    act = GELUS[programs.gelu]
+  elif act is None or act == "":
+    act = "linear"
+  elif isinstance(act, str):
+    act = SPELLINGS.get(act, act)
+  config = family.from_dict({**given, "hidden_act": act}, path)
+  return decided(config, given, given.get("hidden_act"), path, programs, gelu)
+
+
+def decided(
+  config: configs.AlbertConfig,
+  values: Mapping[str, Any],
+  written: str | None,
+  path: str,
+  programs: Programs,
+  gelu: str,
+) -> Found:
+  """Applies --gelu to a config; returns it with a line on each decision.
+
+  Args:
+    config: the config as read without the flag.
+    values: the keys and values of the file.
+    written: the activation's name in the file; None if it has none.
+    path: the file.
+    programs: the programs that wrote the weights.
+    gelu: as in `gelu_option`.
+  """
+  name = path.rsplit("/", 1)[-1]
+  lines = []
+  if config.hidden_act in GELUS.values():
+    own = next(form for form, act in GELUS.items() if act == config.hidden_act)
+    form = own if gelu == "auto" else gelu
+    alternative = next(word for word in GELUS if word != form)
+    reason = _reason(config, written, name, programs, gelu)
+    lines.append(
+      f"activation: {_WORDS[form]}, {reason}; --gelu={alternative} takes "
+      f"{_WORDS[alternative]}"
+    )
+    config = dataclasses.replace(config, hidden_act=GELUS[form])
+  return Found(config, (*lines, *_defaults(config, values, name, programs)))
+
+
+def _reason(
+  config: configs.AlbertConfig,
+  written: str | None,
+  name: str,
+  programs: Programs,
+  gelu: str,
+) -> str:
+  if gelu != "auto":
+    said = (
+      f"whose hidden_act is {written!r}" if written else "without a hidden_act"
+    )
+    return f"by --gelu, beside {name}, {said}"
+  if written is None:
+    return f"the default, as {name} names no hidden_act"
+  if written.lower() != "gelu":
+    return f"which is {written!r} in {name}"
+  doubt = programs.doubts.get(config.FAMILY, "")
+  said = f"as {programs.name} compute the 'gelu' of {name}"
+  return f"{said} ({doubt})" if doubt else said
+
+
+def _defaults(
+  config: configs.AlbertConfig,
+  values: Mapping[str, Any],
+  name: str,
+  programs: Programs,
+) -> Sequence[str]:
+  """Returns a line on each key of _SILENT that is missing in the file."""
+  own = {field.name for field in dataclasses.fields(config) if field.init}
+  missing = [
+    key
+    for key in _SILENT
+    if key in own and key not in values and key not in programs.constants
+  ]
+  return [
+    f"{key}: {getattr(config, key)}, the default, as {name} names none; write "
+    "another one there"
+    for key in missing
+  ]

@@ -1,0 +1,293 @@
+"""How a model from elsewhere wants its text normalised before the tokenizer.
+
+Published models were trained on text that their programs changed first:
+google-research/albert strips the marks of letters with any flags (сайн → саин),
+transformers' AlbertTokenizer does so by default, and mongolian-bert's uncased
+model lower-cases text outside of its SentencePiece model. Their scores hold
+only with the same normalisation, which this module finds in the files beside
+the weights.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from absl import logging
+
+from albert_mn.formats import fast_tokenizers, huggingface
+from albert_mn.models import configs
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import json_files, storage
+
+# Sentences on which models and tokenizers are compared: every letter, other
+# scripts, marks.
+SENTENCES = (
+  "Сайн байна уу? Өнөөдөр Улаанбаатарт дулаан, салхигүй байна.",
+  "Хоёр найз ёлкны өмнө зогсоод, «шинэ жилийн мэнд!» гэж хэлэв.",
+  "Ерөнхийлөгч 2026 оны 11 дүгээр сарын 26-нд e-mail бичжээ 🙂.",
+  "ЦАХИЛГААН ЭРЧИМ ХҮЧНИЙ ҮЙЛДВЭРЛЭЛИЙГ нэмэгдүүлэхгүй юу?",
+)
+# The longest word in transformers' BertTokenizer and tokenizers' WordPiece.
+_LONGEST_WORD = 100
+# Lower than the score of any trained piece.
+_UNLIKELY = -50
+_MARKED = "йёЙЁ"
+_CYRILLIC = "абвгдежзиклмнопрстухцчшыэюя"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """Normalisation settings, and the reason for them.
+
+  Attributes:
+    settings: the settings of the model's training.
+    reason: the source of the settings, as text.
+  """
+
+  settings: tokenization.Settings
+  reason: str
+
+  def repaired(self) -> "Found":
+    """Returns the settings for further training on text that keeps й and ё."""
+    kept = dataclasses.replace(
+      self.settings, strip_accents=False, replace_quotes=False
+    )
+    return Found(kept, f"--repair_normalization, instead of {self.reason}")
+
+  def described(self) -> str:
+    """Returns settings and reason as one line."""
+    return f"{self.settings.described() or 'the text as it is'} ({self.reason})"
+
+
+def alike(
+  tokenizer_file: str,
+  left: tokenization.Settings,
+  right: tokenization.Settings,
+) -> bool:
+  """Returns whether two settings give the same ids on test sentences.
+
+  They may, if for instance the SentencePiece model lower-cases by itself.
+  """
+  texts = (*SENTENCES, *(f"{number}," for number in range(100)))
+  first, second = (
+    tokenization.Tokenizer.with_settings(tokenizer_file, s).encode(texts)
+    for s in (left, right)
+  )
+  pairs = zip(first, second, strict=True)
+  return all(a.tolist() == b.tolist() for a, b in pairs)
+
+
+def read(
+  folder: str,
+  tokenizer_file: str,
+  family: type[configs.AlbertConfig],
+  transformers: bool,
+) -> Found:
+  """Returns the settings of a model from elsewhere.
+
+  They come from the first of these that exists: tokenizer.json;
+  tokenizer_config.json; the habits of the programs of the model's family.
+
+  Args:
+    folder: the folder of the weights.
+    tokenizer_file: the model's tokenizer.
+    family: the family of its config.
+    transformers: whether the weights are PyTorch's, so that transformers'
+      defaults hold.
+  """
+  told = os.path.join(folder, huggingface.TOKENIZER_CONFIG)
+  config = json_files.read_object(told) if storage.exists(told) else {}
+  if config.get("tokenize_chinese_chars") is False:
+    logging.warning(
+      "Chinese characters were no words of their own in %s; here they are", told
+    )
+  fast = os.path.join(folder, huggingface.FAST_TOKENIZER)
+  wordpiece = tokenization.is_wordpiece(tokenizer_file)
+  longest = (
+    _LONGEST_WORD if transformers else tokenization.Settings.longest_word
+  )
+  if storage.exists(fast):
+    return _of_tokenizer_json(fast, longest if wordpiece else None)
+  if wordpiece:
+    return _of_wordpiece(config, tokenizer_file, longest)
+  if "keep_accents" in config:
+    return _of_albert_tokenizer(config, huggingface.TOKENIZER_CONFIG)
+  if family is configs.AlbertConfig and transformers:
+    return _of_albert_tokenizer(config, "transformers' defaults for ALBERT")
+  return _of_google(tokenization.Tokenizer(tokenizer_file), family)
+
+
+def _of_tokenizer_json(path: str, longest: int | None) -> Found:
+  """Returns the settings in tokenizer.json.
+
+  Args:
+    path: the file.
+    longest: the longest word of WordPiece if the file states none; None for
+      SentencePiece.
+
+  Raises:
+    options.InputError: when the file is damaged.
+  """
+  content = json_files.read_object(path)
+  try:
+    if made_from := fast_tokenizers.carried(content):
+      reason = f"the export's own, in {huggingface.FAST_TOKENIZER}"
+      return Found(made_from.settings, reason)
+    settings = _of_normalizer(content.get("normalizer") or {})
+    model = content.get("model") or {}
+    if longest is not None:
+      longest = int(model.get("max_input_chars_per_word", longest))
+      settings = dataclasses.replace(settings, longest_word=longest)
+    elif _lowers_digit_and_comma(model):
+      settings = dataclasses.replace(settings, split_digit_commas=True)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise options.InputError(
+      f"a normalizer and a model in {path}",
+      f"{type(error).__name__} {error}",
+      "copy it again",
+    ) from error
+  return Found(settings, f"the normalizer of {huggingface.FAST_TOKENIZER}")
+
+
+def _of_wordpiece(
+  config: Mapping[str, Any], vocab_file: str, longest: int
+) -> Found:
+  """Returns the settings of a WordPiece model.
+
+  They come from tokenizer_config.json, else from capitals in the vocabulary.
+  """
+  if "do_lower_case" in config:
+    lower = bool(config["do_lower_case"])
+    strip = config.get("strip_accents")
+    strip = lower if strip is None else bool(strip)
+    reason = huggingface.TOKENIZER_CONFIG
+  else:
+    lower = strip = not _has_capitals(tokenization.Tokenizer(vocab_file))
+    reason = "capital letters in the vocabulary"
+    if lower:
+      reason = f"no {reason}, and BERT's uncased models drop marks"
+  settings = tokenization.Settings(lower, strip, longest_word=longest)
+  return Found(settings, reason)
+
+
+def _of_google(
+  bare: tokenization.Tokenizer, family: type[configs.AlbertConfig]
+) -> Found:
+  """Returns the normalisation of google-research's programs.
+
+  Args:
+    bare: the SentencePiece model without settings.
+    family: ALBERT, whose tokenization.py strips all marks; or BERT with
+      SentencePiece, as mongolian-bert, which strips marks if no piece has any.
+  """
+  lower, case = _case(bare)
+  if family is not configs.AlbertConfig:
+    settings = tokenization.Settings(lower, not _has_marks(bare))
+    return Found(settings, f"the vocabulary's letters: {case}")
+  settings = tokenization.Settings(
+    lower, strip_accents=True, split_digit_commas=_joins_digit_and_comma(bare)
+  )
+  return Found(settings, f"as google-research/albert's tokenization.py; {case}")
+
+
+def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
+  """Decides whether a text is lower-cased before a SentencePiece model.
+
+  Returns:
+    whether it is, and the reason as text.
+  """
+  if _has_capitals(bare):
+    return False, "pieces have capital letters"
+  if _lower_cases(bare):
+    return False, "the SentencePiece model lower-cases by itself"
+  return True, "no piece has a capital letter"
+
+
+def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:
+  """Returns the settings of transformers' AlbertTokenizer.
+
+  Args:
+    config: the content of tokenizer_config.json; missing keys have
+      transformers' defaults.
+    reason: the source of the settings, as text.
+  """
+  settings = tokenization.Settings(
+    do_lower_case=bool(config.get("do_lower_case", True)),
+    strip_accents=not config.get("keep_accents", False),
+    replace_quotes=True,
+  )
+  return Found(settings, reason)
+
+
+def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
+  """Returns the settings equal to the steps of tokenizer.json's normalizer."""
+  steps = normalizer.get("normalizers") or [normalizer]
+  kinds = {str(step.get("type")) for step in steps}
+  quotes = any((s.get("pattern") or {}).get("String") == "``" for s in steps)
+  bert = next((s for s in steps if s.get("type") == "BertNormalizer"), None)
+  if bert:
+    lower = bool(bert.get("lowercase"))
+    strip = bert.get("strip_accents")
+    return tokenization.Settings(lower, lower if strip is None else bool(strip))
+  return tokenization.Settings(
+    "Lowercase" in kinds, bool({"NFD", "NFKD", "StripAccents"} & kinds), quotes
+  )
+
+
+def _lowers_digit_and_comma(model: Mapping[str, Any]) -> bool:
+  """Returns whether pieces such as `▁22,` have a very low score.
+
+  transformers 4 subtracts 100 from their scores, so that its
+  AlbertTokenizerFast comes close to AlbertTokenizer, which divides these
+  pieces.
+  """
+  if model.get("type") != "Unigram":
+    return False
+  scores = [
+    score
+    for piece, score in model["vocab"]
+    if tokenization.ends_in_digit_and_comma(piece)
+  ]
+  return bool(scores) and max(scores) < _UNLIKELY
+
+
+def _letters(tokenizer: tokenization.Tokenizer) -> list[str]:
+  return [
+    tokenizer.letters(i)
+    for i in range(tokenizer.vocab_size)
+    if not tokenizer.special[i] and not tokenizer.letters(i).startswith("<0x")
+  ]
+
+
+def _has_capitals(tokenizer: tokenization.Tokenizer) -> bool:
+  """Returns whether more than a hundredth of the pieces have capitals.
+
+  A few symbols with capitals do not count.
+  """
+  pieces = _letters(tokenizer)
+  with_capitals = sum(bool(re.search("[A-ZА-ЯЁӨҮ]", piece)) for piece in pieces)
+  return with_capitals > len(pieces) / 100
+
+
+def _has_marks(tokenizer: tokenization.Tokenizer) -> bool:
+  """Returns whether a vocabulary has й or ё, or no Cyrillic letter at all."""
+  letters = set("".join(_letters(tokenizer)))
+  return bool(letters & set(_MARKED)) or not letters & set(_CYRILLIC)
+
+
+def _joins_digit_and_comma(tokenizer: tokenization.Tokenizer) -> bool:
+  """Returns whether a vocabulary has pieces that end in a digit and a comma.
+
+  google-research/albert divides these pieces.
+  """
+  pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+  return any(map(tokenization.ends_in_digit_and_comma, pieces))
+
+
+def _lower_cases(tokenizer: tokenization.Tokenizer) -> bool:
+  """Returns whether the model file itself lower-cases a text."""
+  upper, lower = tokenizer.encode(["САЙН БАЙНА УУ", "сайн байна уу"])
+  return upper.tolist() == lower.tolist()

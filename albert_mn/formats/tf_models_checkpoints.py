@@ -1,0 +1,443 @@
+"""TF 2 checkpoints of tf-models, read by the structure of their objects.
+
+The keys of an object-based checkpoint depend on how it was saved: one weight
+may be `encoder/layer_with_weights-0/embeddings`, `model/…`, or, in a
+SavedModel, `variables/0`. The graph of objects inside the checkpoint does not:
+its edges are names of Python attributes, which tf-models keeps so that older
+checkpoints stay readable. So an encoder is recognised as an object with an
+`_embedding_layer` and transformer blocks, a block as an object with an
+`_attention_layer` and other layers, at any path.
+
+This holds for BertEncoder, BertEncoderV2, AlbertEncoder and EncoderScaffold,
+alone or in BertPretrainer, BertPretrainerV2 or BertClassifier.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+from albert_mn.formats import tf1_checkpoints
+from albert_mn.models import model_directory, plain_paths
+from data_prep.base import options
+
+# Key of the object graph in an object-based checkpoint.
+OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# Prefix of the encoder's weights, by the names of `tables`.
+ENCODER = tf1_checkpoints.ENCODER
+# Last word of entries that `read` skips: variables of optimizers, and the
+# pooler of an encoder whose head has a pooler of its own.
+OPTIMIZER, IDLE_POOLER = "optimizer", "pooler_transform"
+
+_POOLER = "bert/pooler/dense"
+# Attribute of an encoder → prefix of its weights in google's names.
+_PARTS = {
+  "_embedding_layer": "bert/embeddings/word_embeddings",
+  "_position_embedding_layer": "bert/embeddings/position_embeddings",
+  "_type_embedding_layer": "bert/embeddings/token_type_embeddings",
+  "_embedding_norm_layer": "bert/embeddings/LayerNorm",
+  "_embedding_projection": "bert/encoder/embedding_hidden_mapping_in",
+  "_pooler_layer": _POOLER,
+}
+# Prefix in google's names → attribute paths of a block's layer. In 2020
+# attention had no output layer of its own.
+_BLOCK: dict[str, tuple[tuple[str, ...], ...]] = {
+  "attention_1/self/query": (("_attention_layer", "_query_dense"),),
+  "attention_1/self/key": (("_attention_layer", "_key_dense"),),
+  "attention_1/self/value": (("_attention_layer", "_value_dense"),),
+  "attention_1/output/dense": (
+    ("_attention_layer", "_output_dense"),
+    ("_attention_output_dense",),
+  ),
+  "LayerNorm": (("_attention_layer_norm",),),
+  "ffn_1/intermediate/dense": (("_intermediate_dense",),),
+  "ffn_1/intermediate/output/dense": (("_output_dense",),),
+  "LayerNorm_1": (("_output_layer_norm",),),
+}
+# Attributes of an encoder that list its blocks in the order of use.
+_LISTS = ("_transformer_layers", "_hidden_layers")
+# Attributes of a functional model's layers with weights, in their order.
+_LAYER = re.compile(r"layer_with_weights-(\d+)")
+# Names of heads for the order of two segments; BertPretrainer's is the last
+# one.
+_SENTENCE = re.compile(
+  r"(^|/)(next_sentence|sentence_order|predictions/transform/logits)/"
+)
+
+
+class _Graph:
+  """The objects of a checkpoint, by number, and its variables.
+
+  Args:
+    reader: reader of the checkpoint.
+  """
+
+  def __init__(self, reader: Any):
+    proto = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
+      reader.get_tensor(OBJECTS)
+    )
+    self._edges = [
+      {child.local_name: child.node_id for child in node.children}
+      for node in proto.nodes
+    ]
+    shapes = reader.get_variable_to_shape_map()
+    self.keys: dict[int, str] = {}  # variable → its key in the checkpoint
+    self.names: dict[int, str] = {}  # variable → its own name
+    self.shapes: dict[int, list[int]] = {}
+    for number, node in enumerate(proto.nodes):
+      for attribute in node.attributes:
+        key = attribute.checkpoint_key
+        self.keys[number], self.shapes[number] = key, shapes[key]
+        self.names[number] = attribute.full_name or key
+
+  def __len__(self) -> int:
+    return len(self._edges)
+
+  def attributes(self, number: int | None) -> Mapping[str, int]:
+    """Returns attribute name → object of an object; {} for None."""
+    return {} if number is None else self._edges[number]
+
+  def at(self, start: int, *attributes: str) -> int | None:
+    """Follows attributes from an object; returns None if one is missing."""
+    number: int | None = start
+    for name in attributes:
+      number = None if number is None else self._edges[number].get(name)
+    return number
+
+  def variables(self, start: int) -> list[int]:
+    """Returns the variables reachable from an object, nearest first."""
+    seen, waiting = {start}, collections.deque([start])
+    below = []
+    while waiting:
+      number = waiting.popleft()
+      if number in self.keys:
+        below.append(number)
+      new = [n for n in self._edges[number].values() if n not in seen]
+      seen.update(new)
+      waiting.extend(new)
+    return below
+
+  def weights(self, place: str, layer: int) -> Iterator[tuple[str, int]]:
+    """Yields (google's name, variable) for the weights of a layer.
+
+    Args:
+      place: prefix of the names.
+      layer: number of the layer.
+    """
+    for name in ("kernel", "bias", "gamma", "beta"):
+      if (key := self.at(layer, name)) in self.keys:
+        yield f"{place}/{name}", key
+    for name in ("embeddings", "_position_embeddings", "position_embeddings"):
+      if (key := self.at(layer, name)) in self.keys:
+        yield place, key
+        return
+
+  def layers(self, model: int) -> list[int]:
+    """Returns the layers of a functional model that have weights, in order."""
+    numbered = {
+      int(match[1]): layer
+      for name, layer in self._edges[model].items()
+      if (match := _LAYER.fullmatch(name))
+    }
+    return [numbered[place] for place in sorted(numbered)]
+
+  def blocks(self, encoder: int) -> list[int]:
+    """Returns an encoder's blocks in the order of use; [] if it has none."""
+    for name in _LISTS:
+      held = self.attributes(self.at(encoder, name))
+      if held:
+        placed = {int(n): block for n, block in held.items() if n.isdigit()}
+        ordered = [placed[place] for place in sorted(placed)]
+        if ordered and all(map(self.block, ordered)):
+          return ordered
+    return [layer for layer in self.layers(encoder) if self.block(layer)]
+
+  def block(self, number: int) -> dict[str, int]:
+    """Returns prefix → layer of a transformer block; {} for another object."""
+    layers = {
+      place: layer
+      for place, paths in _BLOCK.items()
+      for path in reversed(paths)
+      if (layer := self.at(number, *path)) is not None
+    }
+    return layers if layers.keys() == _BLOCK.keys() else {}
+
+  def encoders(self) -> list[int]:
+    """Returns the objects that have word embeddings and blocks."""
+    return [
+      number
+      for number in range(len(self))
+      if self.at(number, "_embedding_layer", "embeddings") in self.keys
+      and self.blocks(number)
+    ]
+
+
+def _opened(path: str) -> tuple[Any, _Graph]:
+  """Opens an object-based checkpoint; returns its reader and its graph.
+
+  Raises:
+    options.InputError: when it is damaged.
+  """
+  try:
+    prefix = plain_paths.plain(model_directory.weights_prefix(path))
+    reader = tf.train.load_checkpoint(prefix)
+    return reader, _Graph(reader)
+  except (*model_directory.UNREADABLE, message.DecodeError) as error:
+    raise _damaged(path, error) from error
+
+
+def _damaged(path: str, error: Exception) -> options.InputError:
+  return options.InputError(
+    f"a whole TF 2 checkpoint at {path}",
+    str(error).split("\n", maxsplit=1)[0],
+    "copy it again",
+  )
+
+
+def holds_encoder(path: str) -> bool:
+  """Returns whether an object-based checkpoint has an encoder of tf-models.
+
+  Raises:
+    options.InputError: when it is damaged.
+  """
+  return bool(_opened(path)[1].encoders())
+
+
+def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
+  """Returns (name in `tables` → weight, descriptions of skipped entries).
+
+  Attention kernels stay [hidden, heads, width], so that a config with another
+  number of heads is an error.
+
+  Raises:
+    options.InputError: when the checkpoint is damaged, has several encoders, or
+      its encoder uses blocks in an order that no ALBERT has.
+  """
+  reader, graph = _opened(path)
+  encoder = _encoder(graph, path)
+  table = _table(graph, encoder, path)
+  kinds = reader.get_variable_to_dtype_map()
+  inside = set(graph.variables(encoder)) - set(table.values())
+  pooler = _parts(graph, encoder).get(_POOLER)
+  idle = inside & set(graph.attributes(pooler).values())
+  # All other weights of the encoder are returned too: `fill` refuses unused
+  # weights.
+  table |= {
+    f"bert/{graph.names[number]}": number
+    for number in inside - idle
+    if kinds[graph.keys[number]].is_floating
+  }
+  try:
+    arrays = {n: reader.get_tensor(graph.keys[v]) for n, v in table.items()}
+  except model_directory.UNREADABLE as error:
+    raise _damaged(path, error) from error
+  return arrays, _left(graph, set(table.values()), idle)
+
+
+def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """Returns part → name → variable, for encoder, pooler and the given heads.
+
+  The names are google-research/albert's; each BERT layer is a group.
+
+  Args:
+    parts: as PretrainingModel.parts(); heads may be missing.
+  """
+  return tf1_checkpoints.tables(parts, by_group=True)
+
+
+def _encoder(graph: _Graph, path: str) -> int:
+  """Returns the only encoder.
+
+  Raises:
+    options.InputError: when there is another number of encoders.
+  """
+  candidates = graph.encoders()
+  if len(candidates) != 1:
+    raise options.InputError(
+      f"one encoder in {path}",
+      f"{len(candidates)}, as generator and discriminator, or two towers",
+      "load it with tf-models, and save tf.train.Checkpoint(encoder=…) of the "
+      "one that is wanted",
+    )
+  return candidates[0]
+
+
+def _table(graph: _Graph, encoder: int, path: str) -> dict[str, int]:
+  """Returns name → variable of the encoder and of the known heads."""
+  table = {
+    name: variable
+    for place, layer in _parts(graph, encoder).items()
+    for name, variable in graph.weights(place, layer)
+  }
+  for number, block in enumerate(_distinct(graph.blocks(encoder), path)):
+    place = f"bert/encoder/transformer/group_{number}/inner_group_0"
+    for inner, layer in graph.block(block).items():
+      table |= dict(graph.weights(f"{place}/{inner}", layer))
+  words = table[_PARTS["_embedding_layer"]]
+  table |= _masked_lm(graph, words)
+  head = _head(graph, width=graph.shapes[table[f"{place}/LayerNorm/beta"]][0])
+  if head.pooler is not None:
+    table |= dict(graph.weights(_POOLER, head.pooler))
+  if head.output is not None:
+    table |= {
+      f"{head.place}output_weights": graph.attributes(head.output)["kernel"],
+      f"{head.place}output_bias": graph.attributes(head.output)["bias"],
+    }
+  return table
+
+
+def _parts(graph: _Graph, encoder: int) -> dict[str, int]:
+  """Returns prefix → layer of an encoder, without its blocks.
+
+  AlbertEncoder has few of the attributes; there the order of its layers tells.
+  """
+  by_place = {
+    place: layer
+    for name, place in _PARTS.items()
+    if (layer := graph.at(encoder, name)) is not None
+  }
+  layers, blocks = graph.layers(encoder), graph.blocks(encoder)
+  first = layers.index(blocks[0]) if blocks[0] in layers else 0
+  for place, layer in enumerate(layers):
+    if layer in blocks or layer in by_place.values():
+      continue
+    own = graph.attributes(layer)
+    if any("embeddings" in name for name in own):
+      position = _PARTS["_position_embedding_layer"]
+      taken = position in by_place
+      by_place[_PARTS["_type_embedding_layer"] if taken else position] = layer
+    elif "gamma" in own and place < first:
+      by_place.setdefault(_PARTS["_embedding_norm_layer"], layer)
+    elif "kernel" in own:
+      before = "_embedding_projection" if place < first else "_pooler_layer"
+      by_place.setdefault(_PARTS[before], layer)
+  return by_place
+
+
+def _distinct(blocks: Sequence[int], path: str) -> list[int]:
+  """Returns each distinct block once.
+
+  Raises:
+    options.InputError: when blocks are shared by layers that are no neighbours,
+      or by groups of different sizes.
+  """
+  distinct = list(dict.fromkeys(blocks))
+  times = [blocks.count(block) for block in distinct]
+  in_groups = [b for b in distinct for _ in range(times[0])]
+  if list(blocks) != in_groups:
+    raise options.InputError(
+      f"an encoder in {path} that shares its blocks in groups of one size, as "
+      "ALBERT does",
+      f"the order {[distinct.index(block) for block in blocks]}",
+      "give a BERT or an ALBERT",
+    )
+  return distinct
+
+
+def _masked_lm(graph: _Graph, words: int) -> dict[str, int]:
+  """Returns name → variable of the masked-LM head with tied embeddings.
+
+  The result is {} unless there is exactly one such head.
+  """
+  heads = [
+    number
+    for number in range(len(graph))
+    if graph.at(number, "embedding_table") == words
+    and graph.at(number, "dense") is not None
+    and graph.at(number, "layer_norm") is not None
+    and graph.at(number, "bias") in graph.keys
+  ]
+  if len(heads) != 1:
+    return {}
+  own, place = graph.attributes(heads[0]), "cls/predictions/transform"
+  return {
+    **dict(graph.weights(f"{place}/dense", own["dense"])),
+    **dict(graph.weights(f"{place}/LayerNorm", own["layer_norm"])),
+    "cls/predictions/output_bias": own["bias"],
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Head:
+  """A head on the first position.
+
+  Attributes:
+    place: prefix of its weights in google's names.
+    output: its output layer; None if the checkpoint lacks it.
+    pooler: its own pooler; None if it uses the encoder's pooler.
+  """
+
+  place: str
+  output: int | None
+  pooler: int | None
+
+
+def _head(graph: _Graph, width: int) -> _Head:
+  """Returns a classifier's head, or else the sentence-order head.
+
+  Args:
+    graph: the object graph.
+    width: hidden_size of the encoder; heads with a pooler of another width are
+      skipped, because no model here has one.
+  """
+  for place, head in _candidates(graph):
+    pooler, output = graph.at(head, "dense"), _output(graph, head)
+    kernel = graph.attributes(output).get("kernel")
+    if kernel not in graph.keys or graph.shapes[kernel][0] != width:
+      continue
+    if not place or (
+      graph.shapes[kernel][1] == 2 and _SENTENCE.search(graph.names[kernel])
+    ):
+      return _Head(place, output, pooler)
+  # The checkpoint_items of a head without the head itself.
+  poolers = {
+    layer
+    for number in range(len(graph))
+    for name, layer in graph.attributes(number).items()
+    if name.endswith(".pooler_dense")
+    and graph.shapes.get(graph.at(layer, "kernel") or -1) == [width, width]
+  }
+  return _Head("", None, poolers.pop() if len(poolers) == 1 else None)
+
+
+def _candidates(graph: _Graph) -> Iterator[tuple[str, int]]:
+  """Yields (prefix in google's names, head) of all heads."""
+  sentence = "cls/seq_relationship/"
+  for number in range(len(graph)):
+    own = graph.attributes(number)
+    if "classifier" in own:  # BertClassifier's
+      yield "", own["classifier"]
+    if "classification" in own:  # BertPretrainer's
+      yield sentence, own["classification"]
+    heads = graph.attributes(own.get("classification_heads"))
+    yield from ((sentence, head) for head in heads.values())
+
+
+def _output(graph: _Graph, head: int) -> int | None:
+  """Returns the output layer of a ClassificationHead or a Classification."""
+  projection = graph.at(head, "out_proj")
+  layers = graph.layers(head)
+  return layers[0] if projection is None and len(layers) == 1 else projection
+
+
+def _left(graph: _Graph, used: set[int], idle: set[int]) -> list[str]:
+  """Returns the names of unused variables, and counts of skipped ones."""
+  rest = {n: key for n, key in graph.keys.items() if n not in used | idle}
+  of_optimizers = {n for n, key in rest.items() if "optimizer" in key.lower()}
+  counters = {number: name for name, number in graph.attributes(0).items()}
+  left = sorted(
+    counters.get(number, graph.names[number])
+    for number in rest.keys() - of_optimizers
+    if counters.get(number) != "save_counter"
+  )
+  if idle:
+    left.append(f"{len(idle)} x {IDLE_POOLER}")
+  if of_optimizers:
+    left.append(f"{len(of_optimizers)} x {OPTIMIZER}")
+  return left

@@ -1,0 +1,1 @@
+"""Answers of a trained model, and explanations of its answers."""

@@ -1,0 +1,512 @@
+"""Explanations of a model's answer: attention weights and attributions.
+
+The attention weights are the model's own, after softmax. The attributions are
+integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365): the
+contribution of each piece to the difference of the score between the text and a
+baseline, which is the same text with every piece replaced by [MASK]. The
+contributions sum to the difference. If the TF-IDF baseline answers beside the
+network, its n-grams contribute too: the path starts without n-grams and ends
+with those of the text, at the same points.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from albert_mn.formats import initial_weights
+from albert_mn.models import encoders, pooling
+from albert_mn.tasks import blend, classifier, problems
+from data_prep.base import options
+from data_prep.encoding import framing, length_buckets, tokenization
+from data_prep.files import manifest
+from data_prep.text import alignment
+
+# If the sum differs from the difference of the scores by more than this share,
+# the number of points is doubled.
+_MOST_MISSED = 0.01
+_FEWEST_POINTS, _MOST_POINTS = 32, 256
+_AT_ONCE = 8  # points at once: memory as in a training step of 8 texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """A classifier's answer, with the contribution of each piece.
+
+  Attributes:
+    names: the labels.
+    probabilities: [labels].
+    attribution: float64 [length], the contribution of each piece to the score;
+      0 for special pieces, which are in the baseline too.
+    score: the log-odds of the most probable label, log(p / (1 - p)).
+    baseline_score: the log-odds of the same label for the baseline.
+    points: number of points on the path at which gradients were taken.
+    grams: known n-gram of the text → its contribution, largest first; {} if the
+      network answers alone.
+  """
+
+  names: list[str]
+  probabilities: np.ndarray
+  attribution: np.ndarray
+  score: float
+  baseline_score: float
+  points: int
+  grams: dict[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def label(self) -> str:
+    return self.names[int(self.probabilities.argmax())]
+
+  @property
+  def missed(self) -> float:
+    """Sum of all contributions minus the difference of the scores."""
+    parts = self.attribution.sum() + sum(self.grams.values())
+    return float(parts - (self.score - self.baseline_score))
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+  """Attention and contributions for a text, or for a pair of texts.
+
+  Attributes:
+    pieces: [length], with [CLS] and [SEP]. Each piece has its letters as in the
+      given text, behind the tokenizer's mark ("▁" before a word, "##" inside a
+      word). A piece that shares its letter with the next piece, such as a byte
+      of an emoji, has its vocabulary name.
+    words: [length], the number of each piece's word.
+    word_texts: the letters of each word in the given text; "▁" for white space
+      only.
+    segments: [length], 1 in the second text of a pair.
+    cut: number of pieces that are not shown, because the model does not read
+      them, or reads them in later windows.
+    windows: number of windows in which a classifier reads the text; only the
+      first window is shown, but a prediction is the mean over all.
+    attention: float32 [layers, heads, from, to]; rows sum to 1.
+    answer: None if the model is no classifier.
+  """
+
+  pieces: list[str]
+  words: list[int]
+  word_texts: list[str]
+  segments: list[int]
+  cut: int
+  windows: int
+  attention: np.ndarray
+  answer: Answer | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Framed:
+  """`[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`.
+
+  Attributes:
+    ids: ids of the pieces.
+    surfaces: the part of the given text that each piece covers.
+    segments, cut, windows: as in Explanation.
+  """
+
+  ids: np.ndarray
+  surfaces: list[str]
+  segments: np.ndarray
+  cut: int
+  windows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Voice:
+  """The scores of the TF-IDF baseline for a text.
+
+  Attributes:
+    scores: float64 [labels], the sum over the text's n-grams.
+    shift: float64 [labels], the constant scores for any text.
+    names: the known n-grams of the text.
+    weights: float64 [labels, n-grams], the score of each n-gram.
+  """
+
+  scores: np.ndarray
+  shift: np.ndarray
+  names: list[str]
+  weights: np.ndarray
+
+  @classmethod
+  def none(cls, labels: int) -> "_Voice":
+    """Returns scores of 0, for a model without a baseline."""
+    return cls(np.zeros(labels), np.zeros(labels), [], np.zeros((labels, 0)))
+
+  @classmethod
+  def of(cls, beside: blend.Blend, text: str) -> "_Voice":
+    """Returns a baseline's scores for a text, times its factor in the blend."""
+    linear, factor = beside.linear, beside.factors.baseline
+    row = linear.grams.matrix([text])
+    weights = factor * row.data * linear.weights[:, row.indices]
+    return cls(
+      weights.sum(axis=1),
+      factor * linear.shift.astype(np.float64),
+      [linear.grams.name(number) for number in row.indices],
+      weights,
+    )
+
+  def added(self, place: float) -> tf.Tensor:
+    """Returns the scores at a point of the path, float32 [labels].
+
+    Args:
+      place: from 0, without n-grams, to 1, with all n-grams.
+    """
+    return tf.constant(self.shift + place * self.scores, tf.float32)
+
+  def parts(self, slopes: np.ndarray) -> dict[str, float]:
+    """Returns n-gram → contribution to a score, largest first.
+
+    Args:
+      slopes: [labels], the gradient of the score with respect to the logits.
+    """
+    added = slopes @ self.weights
+    order = np.argsort(-np.abs(added), kind="stable").tolist()
+    parts: dict[str, float] = {}
+    for place in order:  # a word and a letter n-gram may have one name
+      name = self.names[place]
+      parts[name] = parts.get(name, 0.0) + float(added[place])
+    return parts
+
+
+class Explainer:
+  """Computes explanations of a model's answers.
+
+    explainer = Explainer.load("runs/topics/model")
+    explainer.explain("Бөхийн барилдаан").answer.label  # "sports"
+
+  Args:
+    encoder: the model's encoder.
+    tokenizer: the model's tokenizer.
+    max_seq_length: ids of an input, including special pieces.
+    head: function from [batch, hidden_size] to logits [batch, labels]; None for
+      a pretrained model or a regression.
+    problem: the meaning of the head's outputs.
+    clean: cleans a text before the tokenizer.
+    long_text: the part of a long text to read, as in `framing.Framer`.
+    beside: the blend with the baseline; None if the network answers alone.
+    pooled_by: the kind of pooling, one of `pooling.KINDS`.
+  """
+
+  def __init__(
+    self,
+    encoder: encoders.AlbertEncoder,
+    tokenizer: tokenization.Tokenizer,
+    max_seq_length: int,
+    head: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    problem: problems.Problem | None = None,
+    clean: Callable[[str], alignment.Traced] = alignment.Traced.of,
+    long_text: str = framing.HEAD,
+    beside: blend.Blend | None = None,
+    pooled_by: str = pooling.CLS,
+  ):
+    self._pooled_by = pooled_by
+    self._encoder, self._tokenizer, self._beside = encoder, tokenizer, beside
+    self._framer = framing.Framer(tokenizer, max_seq_length, long_text)
+    self._is_frame = tokenizer.special.copy()  # [CLS] and the like
+    self._is_frame[tokenizer.unk_id] = False
+    self._head, self._problem, self._clean = head, problem, clean
+    self._look = tf.function(self._looked)
+    self._add = tf.function(self._added)
+
+  @classmethod
+  def of(cls, predictor: classifier.Predictor) -> "Explainer":
+    """Returns an explainer of a predictor's answers."""
+    model, problem = predictor.model, predictor.problem
+    beside = predictor.blend
+    factor = beside.factors.network if beside else 1 / predictor.temperature
+    return cls(
+      model.encoder,
+      predictor.tokenizer,
+      predictor.max_seq_length,
+      None
+      if problem.TYPE == problems.REGRESSION
+      else lambda pooled: model.head(pooled) * factor,
+      problem,
+      predictor.traced,
+      predictor.framer.long_text,
+      beside,
+      model.pooled_by,
+    )
+
+  @classmethod
+  def load(
+    cls, path: str, spm_model_file: str = "", gelu: str = "auto"
+  ) -> "Explainer":
+    """Returns an explainer of any model that `initial_weights` can read.
+
+    Only a classifier's explanations have an answer.
+
+    Args:
+      path: a model directory, a TF 1 checkpoint or a Hugging Face directory.
+      spm_model_file: the SentencePiece model, if none lies beside the weights.
+      gelu: as in `foreign_configs.gelu_option`.
+
+    Raises:
+      options.InputError: when there is no model at `path`, or `gelu` is given
+        for a model of this project.
+    """
+    described = manifest.find(path) or {}
+    if described.get("kind") == classifier.KIND and gelu == "auto":
+      return cls.of(classifier.Predictor.load(path))
+    config = initial_weights.settle_config("", "", path, gelu=gelu)
+    encoder = encoders.AlbertEncoder(config, seed=0)
+    initial_weights.load(path, {"encoder": encoder})
+    tokenizer_file = spm_model_file or initial_weights.tokenizer_file(path)
+    if not tokenizer_file:
+      raise options.InputError(
+        f"a {tokenization.MODEL_NAME} beside the weights in {path!r}",
+        "none",
+        "give --spm_model_file",
+      )
+    text = initial_weights.text_settings(path, tokenizer_file, config)
+    tokenizer = tokenization.Tokenizer.with_settings(
+      tokenizer_file, text.settings
+    )
+    if tokenizer.vocab_size > config.vocab_size:
+      raise options.InputError(
+        f"a tokenizer of at most {config.vocab_size} pieces, the model's",
+        f"{tokenizer.vocab_size} in {tokenizer_file}",
+        "give the model's own",
+      )
+    return cls(encoder, tokenizer, config.max_position_embeddings)
+
+  def explain(self, text: str, pair: str = "") -> Explanation:
+    """Returns the explanation of the model's answer to a text.
+
+    Args:
+      text: `Бөхийн барилдаан эхэллээ.`
+      pair: the second text of a pair, or "".
+    """
+    framed = self._framed(text, pair)
+    ids = framed.ids
+    attention, logits = self._look(*self._padded(framed))
+    length = len(ids)
+    words = self._words(framed)
+    texts = [""] * (words[-1] + 1)
+    for word, surface in zip(words, framed.surfaces, strict=True):
+      texts[word] += surface
+    return Explanation(
+      pieces=list(map(self._shown, ids.tolist(), framed.surfaces)),
+      words=words.tolist(),
+      word_texts=[text.strip() or "▁" for text in texts],
+      segments=framed.segments.tolist(),
+      cut=framed.cut,
+      windows=framed.windows,
+      attention=attention.numpy()[:, 0, :, :length, :length],
+      answer=self._answer(framed, logits, self._voice(text, pair))
+      if self._head
+      else None,
+    )
+
+  def _voice(self, text: str, pair: str) -> "_Voice":
+    """Returns the baseline's scores for a text or a pair."""
+    assert self._problem, "a head has one"
+    if not self._beside:
+      return _Voice.none(len(self._problem.names))
+    texts = [self._clean(part).text for part in filter(None, (text, pair))]
+    return _Voice.of(self._beside, " ".join(texts))
+
+  def _framed(self, text: str, pair: str) -> _Framed:
+    """Frames a text or a pair as the model reads it.
+
+    Of a text in several windows it returns the first window.
+    """
+    traced = [self._clean(raw) for raw in ([text, pair] if pair else [text])]
+    texts = [trace.text for trace in traced]
+    framed = self._framer.frame([(texts[0], texts[1]) if pair else texts[0]])
+    ids, first = framed.ids[0], int(framed.seconds[0])
+    sizes = [first - 2, len(ids) - first - 1] if pair else [len(ids) - 2]
+    cut = int(framed.sizes[0]) - sum(sizes)
+    cls, sep = self._tokenizer.cls_id, self._tokenizer.sep_id
+    surfaces = self._tokenizer.pieces([cls])
+    parts = self._tokenizer.segment(texts)
+    for trace, size, prepared in zip(traced, sizes, parts, strict=True):
+      stretches = trace.stretches(prepared)
+      if cut and not pair and self._framer.long_text == framing.HEAD_TAIL:
+        read = framing.both_ends(len(stretches), size)
+        stretches = [stretches[i] for i in read]
+      surfaces += [*stretches[:size], *self._tokenizer.pieces([sep])]
+    segments = np.zeros(len(ids), np.int32)
+    segments[first:] = 1
+    return _Framed(ids, surfaces, segments, cut, len(framed.ids))
+
+  def _padded(self, framed: _Framed) -> tuple[tf.Tensor, ...]:
+    """Returns ids, mask and segments, [1, length], with padding.
+
+    The padded length is one of a few, so that there are few traces.
+    """
+    known = length_buckets.lengths(self._framer.max_seq_length)
+    room = next(size for size in known if size >= len(framed.ids))
+    after = (0, room - len(framed.ids))
+    return tuple(
+      tf.constant(np.pad(row, after, constant_values=filler)[None])
+      for row, filler in (
+        (framed.ids, self._tokenizer.pad_id),
+        (np.ones_like(framed.ids), 0),
+        (framed.segments, 0),
+      )
+    )
+
+  def _words(self, framed: _Framed) -> np.ndarray:
+    """Returns the word number of each piece; a special piece is its own word.
+
+    A piece without letters, such as "▁" alone, starts the word of the next
+    piece, unless it ends a word.
+    """
+    special = self._is_frame[framed.ids]
+    is_blank = np.array([not surface.strip() for surface in framed.surfaces])
+    marked = self._tokenizer.begins_words(framed.ids)
+    starts = marked.copy()
+    starts[1:] &= ~(is_blank & marked)[:-1]
+    starts |= special
+    starts[1:] |= special[:-1]
+    starts[0] = True
+    return np.cumsum(starts) - 1
+
+  def _shown(self, number: int, surface: str) -> str:
+    """Returns a piece with the letters that it has in the text."""
+    (name,) = self._tokenizer.pieces([number])
+    letters = "▁".join(surface.split())
+    if not letters or self._is_frame[number]:
+      return name
+    if number == self._tokenizer.unk_id and surface[0].isspace():
+      return "▁" + letters
+    return self._tokenizer.mark(number) + letters
+
+  def _looked(
+    self, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns attention [layers, batch, heads, from, to], and logits.
+
+    Without a head the logits are [0].
+    """
+    output = self._encoder(ids, mask, segments, with_attentions=True)
+    logits = self._scored(output, mask) if self._head else tf.zeros([1])
+    return tf.stack(output.attentions), logits
+
+  def _scored(
+    self, output: encoders.EncoderOutput, mask: tf.Tensor
+  ) -> tf.Tensor:
+    """Returns the head's logits for an encoder output, [batch, labels]."""
+    assert self._head, "there is no score without it"
+    hidden, pooler = output.sequence_output, self._encoder.pooler
+    return self._head(pooling.vector(self._pooled_by, hidden, mask, pooler))
+
+  def _answer(
+    self, framed: _Framed, logits: tf.Tensor, voice: "_Voice"
+  ) -> Answer:
+    assert self._problem, "a head has one"
+    logits = logits + voice.added(1.0)
+    probabilities = self._problem.probabilities(logits.numpy())[0]
+    label = int(tf.argmax(logits[0]))
+    kept = self._is_frame[framed.ids]
+    masked = np.where(kept, framed.ids, self._tokenizer.mask_id)
+    there = self._padded(dataclasses.replace(framed, ids=masked))
+    here = self._padded(framed)
+    _, baseline_logits = self._look(*there)
+    score = self._log_odds(logits, label)
+    baseline_score = self._log_odds(baseline_logits + voice.added(0.0), label)
+    points = _FEWEST_POINTS
+    while True:
+      parts, slopes = self._integrated(here, there[0], label, points, voice)
+      answer = Answer(
+        list(self._problem.names),
+        probabilities,
+        parts[: len(framed.ids)],
+        float(score[0]),
+        float(baseline_score[0]),
+        points,
+        voice.parts(slopes),
+      )
+      allowed = _MOST_MISSED * max(
+        1.0, abs(answer.score - answer.baseline_score)
+      )
+      if abs(answer.missed) <= allowed or points == _MOST_POINTS:
+        return answer
+      points *= 2
+
+  def _integrated(
+    self,
+    here: tuple[tf.Tensor, ...],
+    baseline: tf.Tensor,
+    label: int,
+    points: int,
+    voice: "_Voice",
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Integrates the gradients over the path with Gauss-Legendre quadrature.
+
+    Returns:
+      the contribution of each piece, float64 [padded length]; and the mean
+        gradient of the score with respect to the logits, [labels].
+    """
+    places, weights = np.polynomial.legendre.leggauss(points)
+    places, weights = (places + 1) / 2, weights / 2
+    total, slopes = np.zeros(here[0].shape[1]), np.zeros(voice.scores.shape)
+    for start in range(0, points, _AT_ONCE):
+      block = slice(start, start + _AT_ONCE)
+      added, slope = self._add(
+        *here,
+        baseline,
+        tf.constant(label),
+        tf.constant(places[block], tf.float32),
+        tf.constant(weights[block], tf.float32),
+        tf.stack([voice.added(place) for place in places[block]]),
+      )
+      total += added.numpy()
+      slopes += slope.numpy()
+    return total, slopes
+
+  def _added(
+    self,
+    ids: tf.Tensor,
+    mask: tf.Tensor,
+    segments: tf.Tensor,
+    baseline: tf.Tensor,
+    label: tf.Tensor,
+    places: tf.Tensor,
+    weights: tf.Tensor,
+    beside: tf.Tensor,
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the weighted sum of gradient times path over some points.
+
+    Args:
+      ids, mask, segments: int32 [1, length].
+      baseline: int32 [1, length], the ids of the baseline.
+      label: the label whose score is explained.
+      places: [points], 0 at the baseline and 1 at the text.
+      weights: [points], the quadrature weights.
+      beside: [points, labels], the TF-IDF scores, added to the head's logits.
+
+    Returns:
+      the sum for each piece, [length]; and the weighted sum of the gradients
+        with respect to the logits, [labels].
+    """
+    assert self._head, "there is no score without it"
+    table = self._encoder.embedding_table
+    start = tf.gather(table, baseline)  # [1, length, embedding_size]
+    way = tf.gather(table, ids) - start
+    words = start + places[:, None, None] * way  # [points, length, size]
+    copies = [places.shape[0], 1]
+    with tf.GradientTape() as tape:
+      tape.watch(words)
+      inputs = [tf.tile(row, copies) for row in (ids, mask, segments)]
+      output = self._encoder(*inputs, words=words)
+      logits = self._scored(output, inputs[1]) + beside
+      score = self._log_odds(logits, label)
+    gradient, slope = tape.gradient(score, [words, logits])
+    return (
+      tf.einsum("p,pls,ls->l", weights, gradient, way[0]),
+      tf.linalg.matvec(slope, weights, transpose_a=True),
+    )
+
+  def _log_odds(self, logits: tf.Tensor, label: tf.Tensor | int) -> tf.Tensor:
+    """Returns log(p / (1 - p)) of a label, [batch], from [batch, labels]."""
+    logit = tf.gather(logits, label, axis=1)
+    if self._problem and self._problem.TYPE == problems.MULTI_LABEL:
+      return logit  # the logit of a sigmoid is the log-odds
+    without_own = tf.one_hot(
+      label, logits.shape[1], on_value=-np.inf, off_value=0.0
+    )
+    return logit - tf.reduce_logsumexp(logits + without_own, axis=1)

@@ -1,0 +1,1 @@
+"""The models: their shapes, their layers, and the folder that holds a model."""

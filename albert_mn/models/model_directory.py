@@ -1,0 +1,321 @@
+"""The model directory: all files that prediction or more training needs.
+
+albert_config.json   the shape, in google-research's format; or bert_config.json
+model.ckpt.*         the weights, without optimizer slots
+tokenizer.model      SentencePiece model with its normalisation; a WordPiece
+                     model from elsewhere has vocab.txt
+labels.json          a classifier's labels, in the order of its outputs
+ngrams.*             the TF-IDF baseline that answers beside the network
+manifest.json        written last: its presence means that all files are whole
+
+A model directory is replaced as a whole (data_prep.files.whole_folders).
+"""
+
+import collections
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from albert_mn.models import configs, plain_paths
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import json_files, manifest, storage, whole_folders
+
+WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
+  "model.ckpt",
+  "tokenizer.model",
+  "vocab.txt",
+  "labels.json",
+)
+# The files of the baseline that answers beside the network (albert_mn.tasks.blend).
+NGRAMS = ("ngrams.json", "ngrams.safetensors")
+# The folder of the checkpoint in a SavedModel, and the checkpoint's prefix.
+VARIABLES = "variables"
+# The endings of a checkpoint's files.
+FILE_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+
+# The errors that TensorFlow raises for a checkpoint that is damaged or does not
+# fit.
+UNREADABLE = (AssertionError, IndexError, ValueError, tf.errors.OpError)
+
+
+def save(
+  folder: str,
+  kind: str,
+  *,
+  config: configs.AlbertConfig,
+  parts: Mapping[str, Any],
+  tokenizer_file: str,
+  parameters: Mapping[str, Any],
+  counts: Mapping[str, Any],
+  inputs: Mapping[str, str],
+  labels: Sequence[str] = (),
+  beside: Callable[[str], None] | None = None,
+) -> None:
+  """Writes a model directory; it appears under its name only when it is whole.
+
+  Args:
+    folder: its path. An earlier model directory there is replaced in one step,
+      or kept if writing fails.
+    kind: "pretrained_model", "classifier" or "tagger".
+    config: the encoder's shape.
+    parts: name → trackable layer, as for `restore`.
+    tokenizer_file: the SentencePiece model or vocab.txt to copy, or "".
+    parameters: settings on which the content depends, for the manifest.
+    counts: steps, examples … for the manifest.
+    inputs: name → identity of each input, for the manifest.
+    labels: a classifier's labels.
+    beside: writes more files into a folder, such as a blend's.
+
+  Raises:
+    options.InputError, OSError: when the directory cannot be written.
+  """
+  with whole_folders.replacing(folder, _is_part) as aside:
+    with storage.writing(os.path.join(aside, config.FILE)) as file:
+      file.write(config.to_json())
+    _write_weights(os.path.join(aside, WEIGHTS), parts)
+    if tokenizer_file:
+      wordpiece = tokenization.is_wordpiece(tokenizer_file)
+      name = VOCABULARY if wordpiece else TOKENIZER
+      storage.copy(tokenizer_file, os.path.join(aside, name))
+    if labels:
+      with storage.writing(os.path.join(aside, LABELS)) as file:
+        json.dump(list(labels), file, ensure_ascii=False, indent=2)
+        file.write("\n")
+    if beside:
+      beside(aside)
+    manifest.write(
+      aside,
+      kind,
+      parameters=parameters,
+      files=storage.names(aside),
+      counts=counts,
+      inputs=inputs,
+    )
+
+
+def _write_weights(prefix: str, parts: Mapping[str, Any]) -> None:
+  try:
+    tf.train.Checkpoint(**parts).write(prefix)
+  except tf.errors.OpError as error:
+    raise options.InputError(
+      f"to write {prefix}",
+      str(error).split("\n", maxsplit=1)[0],
+      "see to room and permission there, then start the same command: what was "
+      "there before is kept",
+    ) from error
+
+
+def copy(folder: str, target: str) -> None:
+  """Copies a complete model directory; `target` is replaced as a whole."""
+  content = manifest.find(folder)
+  assert content, "it was just saved"
+  with whole_folders.replacing(target, _is_part) as aside:
+    for name in (*content["files"], manifest.NAME):
+      storage.copy(os.path.join(folder, name), os.path.join(aside, name))
+
+
+def find(folder: str) -> dict[str, Any] | None:
+  """Returns the manifest of a model directory, or None.
+
+  If a process was killed while it replaced `folder`, the replacement is
+  completed first.
+  """
+  whole_folders.finish(folder, _is_part)
+  return manifest.find(folder)
+
+
+def require_replaceable(folder: str) -> None:
+  """Raises InputError for a folder with a model of another project.
+
+  This protects a downloaded checkpoint, which has no manifest.
+  """
+  parts = list(filter(_is_part, storage.names(folder)))
+  if parts and not find(folder):
+    raise options.InputError(
+      "an --output_dir without a model, or with one of this project, which has "
+      f"a {manifest.NAME}",
+      f"{', '.join(parts[:3])} in {folder}",
+      "name another folder",
+    )
+
+
+def _is_part(name: str) -> bool:
+  """Returns whether a model directory has a file of this name."""
+  weights = name.startswith(WEIGHTS) and "/" not in name
+  return weights or name in (
+    TOKENIZER, VOCABULARY, LABELS, manifest.NAME, *NGRAMS,
+    *(c.FILE for c in configs.FAMILIES),
+  )  # fmt: skip
+
+
+def restore(path: str, **parts: Any) -> None:
+  """Restores the weights of `parts` from a model directory or a checkpoint.
+
+  Every variable of the parts must be in the checkpoint. Other content of the
+  checkpoint, such as a head or optimizer slots, is ignored.
+
+  Args:
+    path: a model directory or a checkpoint's prefix.
+    **parts: the name under which each part was saved → the layer.
+
+  Raises:
+    options.InputError: when there is no checkpoint, or it does not fit.
+  """
+  prefix = weights_prefix(path)
+  try:
+    status = tf.train.Checkpoint(**parts).read(plain_paths.plain(prefix))
+    status.expect_partial()
+    status.assert_existing_objects_matched()
+  except UNREADABLE as error:
+    raise options.InputError(
+      f"a checkpoint at {path} with the weights of this configuration",
+      str(error).split("\n", maxsplit=1)[0],
+      "give the configuration it was trained with",
+    ) from error
+
+
+def held_names(path: str) -> list[str]:
+  """Returns the names of all variables in a checkpoint of any project.
+
+  Raises:
+    options.InputError: when the checkpoint is missing or damaged.
+  """
+  try:
+    prefix = plain_paths.plain(weights_prefix(path))
+    return [name for name, _ in tf.train.list_variables(prefix)]
+  except UNREADABLE as error:
+    raise options.InputError(
+      f"a whole checkpoint at {path}",
+      str(error).split("\n", maxsplit=1)[0],
+      "copy it again",
+    ) from error
+
+
+def folder_of(path: str) -> str:
+  """Returns the folder of config and tokenizer: `path`, or its folder."""
+  prefix = FILE_OF_CHECKPOINT.sub("", path)
+  is_file = storage.exists(f"{prefix}.index") or storage.exists(path)
+  return os.path.dirname(path) or "." if is_file else path
+
+
+def config(path: str) -> configs.AlbertConfig | None:
+  """Returns the config in a model directory or beside a checkpoint, or None."""
+  for family in configs.FAMILIES:
+    if file := adjacent(folder_of(path), family.FILE):
+      return family.from_file(file)
+  return None
+
+
+def require_one_tokenizer(hashes: Mapping[str, str], action: str) -> None:
+  """Raises InputError if two tokenizers differ.
+
+  With another tokenizer, the ids mean other pieces.
+
+  Args:
+    hashes: name of the user of a tokenizer → its SHA-256; "" if unknown.
+    action: the advice of the message.
+  """
+  known = [(name, value) for name, value in hashes.items() if value]
+  for name, value in known[1:]:
+    if value != known[0][1]:
+      raise options.InputError(
+        f"{name} with the tokenizer of {known[0][0]}",
+        "another tokenizer.model",
+        action,
+      )
+
+
+def step(path: str) -> int:
+  """Returns the step of a model directory or checkpoint; 0 if unknown."""
+  content = manifest.find(path) or {}
+  if named := re.search(r"ckpt-(\d+)$", path):
+    return int(named[1])
+  return int(content.get("counts", {}).get("global_step", 0))
+
+
+def identity(path: str) -> str:
+  """Returns a hash that identifies a model directory or a checkpoint."""
+  if manifest.find(path):
+    return manifest.identity(path)
+  # The index contains the checksum of every tensor in the data files.
+  return manifest.identity(weights_prefix(path) + ".index")
+
+
+def tokenizer_file(folder: str) -> str:
+  """Returns the path of a model directory's tokenizer, or ""."""
+  names = (TOKENIZER, VOCABULARY)
+  return next(filter(None, (adjacent(folder, name) for name in names)), "")
+
+
+def labels(folder: str) -> list[str]:
+  """Returns a classifier's labels, in the order of its outputs.
+
+  Raises:
+    options.InputError: when labels.json is not a list of distinct strings.
+  """
+  path = os.path.join(folder, LABELS)
+  names = json_files.read(path)
+  json_files.require_type(names, list[str], f"the labels in {path}")
+  again = [name for name, n in collections.Counter(names).items() if n > 1]
+  if not names or again:
+    raise options.InputError(
+      f"different labels in {path}",
+      f"{', '.join(map(repr, again[:5]))} more than once" if names else "none",
+      "copy it again",
+    )  # fmt: skip
+  return list(names)
+
+
+def find_weights(path: str) -> str:
+  """Returns the checkpoint prefix for a user's path, or "".
+
+  The path may be a prefix; one of a checkpoint's files; a folder with
+  model.ckpt, or with one checkpoint of any name, as google-research publishes
+  them; a SavedModel.
+
+  Raises:
+    options.InputError: for a folder with several checkpoints.
+  """
+  stem = FILE_OF_CHECKPOINT.sub("", path)
+  saved_model = os.path.join(path, VARIABLES, VARIABLES)
+  for prefix in (os.path.join(path, WEIGHTS), path, stem, saved_model):
+    if storage.exists(f"{prefix}.index"):
+      return prefix
+  prefixes = [
+    name.removesuffix(".index")
+    for name in storage.names(path)
+    if name.endswith(".index")
+  ]
+  if len(prefixes) > 1:
+    raise options.InputError(
+      f"one checkpoint in {path}",
+      ", ".join(prefixes[:5]),
+      "name one, as FOLDER/NAME without .index",
+    )
+  return os.path.join(path, prefixes[0]) if prefixes else ""
+
+
+def weights_prefix(path: str) -> str:
+  """Returns the result of `find_weights`.
+
+  Raises:
+    options.InputError: when there is no checkpoint, or there are several.
+  """
+  if prefix := find_weights(path):
+    return prefix
+  raise options.InputError(
+    "a model directory or a checkpoint prefix (the path without .index)",
+    f"no checkpoint at {path!r}",
+    "mend the path",
+  )
+
+
+def adjacent(path: str, name: str) -> str:
+  """Returns the path of the file `name` in a folder; "" if there is none."""
+  file = os.path.join(path, name)
+  return file if storage.exists(file) else ""

@@ -1,0 +1,1 @@
+"""A pretraining run: inputs, initial weights, checks, steps, reports."""

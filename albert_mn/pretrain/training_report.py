@@ -1,0 +1,207 @@
+"""The HTML report on a pretraining run: its curves and its settings.
+
+The page is drawn from the run directory alone, so that it shows the whole
+history of a run that was killed and restarted.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from albert_mn.pretrain import history
+from albert_mn.runtime import runs
+from data_prep.base import pages
+from data_prep.files import storage
+
+NAME = "training_report.html"
+
+# The measures of both training and held-out evaluation, with their captions.
+_MEASURES = {
+  "loss": "Loss",
+  "masked_lm_loss": "Masked-LM loss",
+  "masked_lm_accuracy": "Masked-LM accuracy",
+  "sentence_order_accuracy": "Sentence order accuracy",
+  "sentence_order_loss": "Sentence order loss",
+  "bits_per_character": "Bits per character",
+}
+_CURVES = (
+  "loss", "masked_lm_accuracy", "sentence_order_accuracy", "bits_per_character",
+)  # fmt: skip
+
+_Curves = Mapping[str, history.Curve]
+
+
+def write(output_dir: str) -> str:
+  """Writes training_report.html from the run directory; returns its path."""
+  training, held_out = (
+    history.curves(os.path.join(output_dir, "events", name))
+    for name in ("train", "eval")
+  )
+  path = os.path.join(output_dir, NAME)
+  with storage.writing(path) as file:
+    file.write(page(training, held_out, runs.read_settings(output_dir)))
+  return path
+
+
+def page(
+  training: _Curves,
+  held_out: _Curves,
+  settings: Mapping[str, Any],
+) -> str:
+  """Returns the page as HTML.
+
+  Args:
+    training, held_out: tag → curve, as `history.curves` returns them.
+    settings: the content of run.json.
+  """
+  return pages.page(
+    "Training report",
+    "Сургалтын тайлан: загвар юу сурч, ямар хурдтай явж байна",
+    [
+      pages.section("Results", _results(training, held_out)),
+      pages.section(
+        "Learning",
+        *(_beside(training, held_out, name) for name in _CURVES),
+        _probe(held_out),
+      ),
+      pages.section("Optimizer", *_optimizer(training)),
+      pages.section("Speed", *_speed(training)),
+      pages.section("Settings", *_settings(settings)),
+    ],
+  )
+
+
+def _results(training: _Curves, held_out: _Curves) -> str:
+  """Returns a table of the newest results and the best held-out results.
+
+  Its columns are training, held out, and held out at the lowest loss.
+  """
+  best = min(held_out.get("loss", []), key=lambda x: x[1], default=(None, 0.0))
+  columns = {
+    "training": _at(training, _newest(training)),
+    "held out": _at(held_out, _newest(held_out)),
+    "held out, best": _at(held_out, best[0]),
+  }
+  return pages.table(
+    "Newest and best",
+    ["", *columns],
+    [
+      [name, *(column[measure] for column in columns.values())]
+      for measure, name in {"step": "Step", **_MEASURES}.items()
+    ],
+  )
+
+
+def _newest(curves: _Curves) -> int | None:
+  loss = curves.get("loss")
+  return loss[-1][0] if loss else None
+
+
+def _at(curves: _Curves, step: int | None) -> dict[str, int | float | str]:
+  """Returns step and measures at a step; NaN for unknown values."""
+  if step is None:
+    return dict.fromkeys(["step", *_MEASURES], float("nan"))
+  by_measure = {name: dict(curves.get(name, [])) for name in _MEASURES}
+  known = {
+    name: curve.get(step, float("nan")) for name, curve in by_measure.items()
+  }
+  return {"step": step, **known}
+
+
+def _beside(training: _Curves, held_out: _Curves, name: str) -> str:
+  lines = [
+    pages.Line("training", training.get(name, [])),
+    pages.Line("held out", held_out.get(name, []), "few"),
+  ]
+  if name == "sentence_order_accuracy":
+    lines.append(_level("chance", lines, 0.5))
+  return pages.chart(_MEASURES[name], lines)
+
+
+def _level(name: str, lines: list[pages.Line], height: float) -> pages.Line:
+  """Returns a horizontal line over the steps of other lines."""
+  steps = [step for line in lines for step, _ in line.points]
+  ends = sorted({min(steps), max(steps)}) if steps else []
+  return pages.Line(name, [(step, height) for step in ends], "limit")
+
+
+def _probe(held_out: _Curves) -> str:
+  spread = dict(held_out.get("probe_deviation", []))
+  accuracy = held_out.get("probe_accuracy", [])
+  return pages.chart(
+    "Probe: accuracy of a linear classifier on frozen features",
+    [
+      pages.Line(
+        "mean of the folds, ± deviation",
+        accuracy,
+        "few",
+        [spread.get(step, 0.0) for step, _ in accuracy],
+      ),
+      pages.Line(
+        "the commonest label", held_out.get("probe_majority", []), "limit"
+      ),
+    ],
+  )
+
+
+def _optimizer(training: _Curves) -> list[str]:
+  return [
+    _alone(training, "Learning rate", {"learning_rate": "at the step"}),
+    _alone(training, "Gradient norm", {"gradient_norm": "mean"}),
+    _alone(
+      training,
+      "Trust ratios: a weight's norm over its update's",
+      {f"trust_ratio_{x}": x for x in ("greatest", "median", "least")},
+    ),
+  ]
+
+
+def _speed(training: _Curves) -> list[str]:
+  return [
+    _alone(training, "Tokens a second", {"tokens_per_second": "tokens"}),
+    _alone(training, "Share of the hardware's peak", {"mfu": "share"}),
+    _alone(
+      training,
+      "Input pipeline: its time over the step's",
+      {"input_share": "share"},
+    ),
+  ]
+
+
+def _alone(training: _Curves, caption: str, names: Mapping[str, str]) -> str:
+  return pages.chart(
+    caption,
+    [pages.Line(said, training.get(tag, [])) for tag, said in names.items()],
+  )
+
+
+def _settings(settings: Mapping[str, Any]) -> list[str]:
+  flags, versions = settings.get("flags", {}), settings.get("versions", {})
+  deciding = _flat(runs.deciding(settings))
+  return [
+    pages.table(caption, head, _values(values))
+    for caption, head, values in (
+      ("What decides the result", ["setting", "value"], deciding),
+      ("All flags", ["flag", "value"], {f"--{n}": flags[n] for n in flags}),
+      ("Versions", ["package", "version"], versions),
+    )
+  ]
+
+
+def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+  """Returns the leaves of nested settings by dotted names: optimizer.beta_1."""
+  leaves: dict[str, Any] = {}
+  for name, value in settings.items():
+    if isinstance(value, dict):
+      leaves |= _flat(value, f"{within}{name}.")
+    else:
+      leaves[within + name] = value
+  return leaves
+
+
+def _values(values: Mapping[str, Any]) -> list[list[pages.Cell]]:
+  return [
+    [name, value if isinstance(value, str) else json.dumps(value)]
+    for name, value in values.items()
+  ]

@@ -1,0 +1,90 @@
+"""Calibration: whether answers with probability 0.9 are right 9 times of 10.
+
+Guo et al. 2017 (arXiv 1706.04599): the expected calibration error, and the
+temperature that corrects most of it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize
+
+from albert_mn.tasks import problems
+
+BINS = 15  # Guo et al.'s
+
+
+class Bin(NamedTuple):
+  """The answers whose probability lies in one interval.
+
+  Attributes:
+    low, high: the bounds of the interval; `high` is inclusive.
+    rows: number of answers.
+    confidence: their mean probability.
+    accuracy: the share of correct answers.
+  """
+
+  low: float
+  high: float
+  rows: int
+  confidence: float
+  accuracy: float
+
+
+def bins(
+  confidence: np.ndarray, right: np.ndarray, count: int = BINS
+) -> list[Bin]:
+  """Groups answers by probability into intervals of equal width.
+
+  Returns the intervals that are not empty.
+
+  Args:
+    confidence: [rows], the probability of the given answer.
+    right: [rows], whether the answer is correct.
+    count: number of intervals between 0 and 1.
+  """
+  edges = np.linspace(0, 1, count + 1)
+  place = np.clip(np.searchsorted(edges, confidence) - 1, 0, count - 1)
+  return [
+    Bin(
+      float(edges[b]),
+      float(edges[b + 1]),
+      int(inside.sum()),
+      float(confidence[inside].mean()),
+      float(right[inside].mean()),
+    )
+    for b in range(count)
+    if (inside := place == b).any()
+  ]
+
+
+def expected_error(intervals: list[Bin]) -> float:
+  """Returns the mean of |confidence − accuracy| over bins, weighted by rows."""
+  rows = sum(interval.rows for interval in intervals)
+  return sum(
+    interval.rows * abs(interval.confidence - interval.accuracy)
+    for interval in intervals
+  ) / max(rows, 1)
+
+
+def temperature(
+  problem: problems.Problem, logits: np.ndarray, targets: np.ndarray
+) -> float:
+  """Returns the temperature that minimises the loss of logits / temperature.
+
+  Args:
+    problem: a problem of one label or several labels.
+    logits: [rows, labels] of rows that the model was not trained on.
+    targets: the targets of these rows.
+  """
+
+  def loss(logarithm: float) -> float:
+    return problem.mean_loss(logits / np.exp(logarithm), targets)
+
+  # The optimum lies beyond a factor of 20 only if all rows are right or there
+  # are few rows.
+  limit = float(np.log(20))
+  minimum = optimize.minimize_scalar(
+    loss, bounds=(-limit, limit), method="bounded"
+  )
+  return float(np.exp(minimum.x))

@@ -1,0 +1,352 @@
+"""The evaluation of a classifier on held-out rows, and its result files."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from albert_mn.scoring import (
+  degenerate_runs,
+  entity_scores,
+  judgements,
+  report_page,
+  reports,
+)
+from albert_mn.tasks import (
+  baseline,
+  blend,
+  classifier,
+  problems,
+  tagging,
+  task_rows,
+)
+from data_prep.classification import classifier_data
+from data_prep.files import storage
+
+# Reports on more labels are not repeated in the log.
+_LOGGED_LABELS = 40
+
+
+def evaluate(
+  output_dir: str,
+  task_name: str,
+  predictor: classifier.Predictor,
+  rows: task_rows.Rows,
+  batch_size: int,
+  reseeded: Sequence[classifier.Predictor] = (),
+) -> dict[str, Any]:
+  """Writes eval_results.txt, report.txt, .html and .json, confusion_matrix.png.
+
+  Args:
+    output_dir: folder for the files.
+    task_name: decides the names in eval_results.txt.
+    predictor: the model to evaluate.
+    rows: its held_out rows are evaluated; a baseline is trained on its train
+      rows if the model has no blend.
+    batch_size: texts a batch.
+    reseeded: models of the same training with other seeds.
+
+  Returns:
+    the content of eval_results.txt.
+  """
+  judged = judge(predictor, rows.held_out, batch_size)
+  if predictor.blend:
+    voices = judged.voices
+  else:
+    voices = reports.Voices(judged.voices.model, _rival(predictor, rows))
+  every = [judged]
+  every += [judge(another, rows.held_out, batch_size) for another in reseeded]
+  seeds = [each.voices.model.scores() for each in every]
+  results = _results(task_name, judged.loss, voices)
+  results["global_step"] = predictor.manifest["counts"].get("global_step", 0)
+  reports.write_eval_results(
+    os.path.join(output_dir, "eval_results.txt"), results
+  )
+  fresh = _without_copies(rows)
+  notes = _notes(predictor, voices.model, seeds)
+  faults = _faults([predictor, *reseeded])
+  path = os.path.join(output_dir, "report.txt")
+  text = reports.write(
+    path, voices, rival_name(predictor), fresh, notes, faults
+  )
+  _write_json(output_dir, judged.loss, voices, fresh, seeds, notes, faults)
+  if isinstance(voices.model, judgements.OneLabel):
+    picture = os.path.join(output_dir, "confusion_matrix.png")
+    reports.write_confusion_matrix(picture, voices.model)
+  page = report_page.write(
+    output_dir,
+    report_page.Findings(
+      rival_name(predictor), voices, rows.held_out, fresh, seeds, notes,
+      faults, predictor.manifest["parameters"],
+    ),
+  )  # fmt: skip
+  short = len(voices.model.names) <= _LOGGED_LABELS
+  logging.info("%s and %s\n\n%s", path, page, text if short else "")
+  return results
+
+
+def rival_name(predictor: classifier.Predictor) -> str:
+  """Returns the name of the baseline for reports."""
+  if predictor.problem.TYPE == tagging.ENTITIES:
+    return "the training rows' entities, found again by their words"
+  if predictor.problem.TYPE == problems.REGRESSION:
+    return "TF-IDF + ridge regression"
+  return baseline.NAME
+
+
+class Judged(NamedTuple):
+  """The answers of a predictor, compared with the truth.
+
+  Attributes:
+    voices: the judgement of its answers and, if it has a blend, of the network
+      alone and the baseline alone.
+    loss: mean loss over the rows; without a blend, that of the network at
+      temperature 1.
+  """
+
+  voices: reports.Voices
+  loss: float
+
+
+def judge(
+  predictor: classifier.Predictor,
+  rows: Sequence[classifier_data.Row],
+  batch_size: int,
+) -> Judged:
+  """Predicts rows; returns the judgement of the answers, and the loss."""
+  parts, loss, counted = [], 0.0, 0
+  step = problems.rows_at_once(len(predictor.names))
+  for first in range(0, len(rows), step):
+    block = rows[first : first + step]
+    targets = predictor.targets(block)
+    texts = [problems.text_of(row) for row in block]
+    logits = predictor.logits(texts, batch_size)
+    part = [_answers(predictor, block, targets, logits)]
+    if beside := predictor.blend:
+      scores = beside.scores(predictor.cleaned(texts))
+      logits = beside.factors.logits(logits, scores)
+      part.insert(0, _told(predictor, targets, logits))
+      # An SVM's distances are no probabilities, so their calibration is not
+      # measured.
+      rival = _told(predictor, targets, scores)
+      part.append(dataclasses.replace(rival, sure=None))
+    loss += predictor.problem.mean_loss(logits, targets) * len(targets)
+    counted += len(targets)
+    parts.append(part)
+  model, *two = map(judgements.Judgement.joined, zip(*parts, strict=True))
+  voices = reports.Voices(model)
+  if two:
+    alone = predictor.blend and predictor.blend.factors.answers == blend.NETWORK
+    voices = reports.Voices(model, two[1], None if alone else two[0])
+  return Judged(voices, loss / max(1, counted))
+
+
+def _answers(
+  predictor: classifier.Predictor,
+  rows: Sequence[classifier_data.Row],
+  targets: np.ndarray,
+  logits: np.ndarray,
+) -> judgements.Judgement:
+  if isinstance(predictor, tagging.TagPredictor):
+    decoded = predictor.decoded([row.text for row in rows], logits)
+    spans = [[entity[:3] for entity in entities] for entities in decoded]
+    return _entities(predictor, rows, spans)
+  return _told(predictor, targets, logits / predictor.temperature)
+
+
+def _told(
+  predictor: classifier.Predictor, targets: np.ndarray, logits: np.ndarray
+) -> judgements.Judgement:
+  shares = predictor.problem.probabilities(logits)
+  return judgements.of(predictor.problem, targets, shares)
+
+
+def _entities(
+  predictor: classifier.Predictor,
+  rows: Sequence[classifier_data.Row],
+  spans: Sequence[Sequence[baseline.Span]],
+) -> entity_scores.Entities:
+  assert isinstance(predictor.problem, tagging.Tagging)
+  truth, answers = (np.empty(len(rows), object) for _ in range(2))
+  for place, (row, row_spans) in enumerate(zip(rows, spans, strict=True)):
+    truth[place], answers[place] = frozenset(row.entities), frozenset(row_spans)
+  return entity_scores.Entities(predictor.problem.kinds, truth, answers)
+
+
+def _results(
+  task_name: str, loss: float, voices: reports.Voices
+) -> dict[str, Any]:
+  """Returns the content of eval_results.txt, with the predecessors' names.
+
+  There `loss` is the Estimator's mean over batches and `eval_loss` the mean
+  over rows; here both are the mean over rows. With a blend, the accuracies of
+  the network alone and of the baseline alone are included: most exports contain
+  the network only.
+  """
+  losses: dict[str, Any] = {"eval_loss": loss, "loss": loss}
+  model, scores = voices.model, voices.model.scores()
+  for name, voice in voices.alone().items():
+    if isinstance(voice, judgements.OneLabel):
+      losses[f"{name}_accuracy"] = voice.scores()["accuracy"]
+  if task_name == task_rows.TWEETS:
+    accuracy = scores["accuracy"]
+    f1 = {name: row[2] for name, *row in model.per_label()}["1"]
+    tweets = {"acc": accuracy, "f1": f1, "acc_and_f1": (accuracy + f1) / 2}
+    return {**losses, "tweetmn": tweets}
+  if isinstance(model, judgements.OneLabel):
+    return {**losses, "eval_accuracy": scores["accuracy"]}
+  return {**losses, **{f"eval_{n}": value for n, value in scores.items()}}
+
+
+def _without_copies(rows: task_rows.Rows) -> np.ndarray | None:
+  """Returns which held-out rows are no near copies of training rows, or None.
+
+  Returns a bool array [rows]; None if copies were not searched for.
+  """
+  if rows.copied is None:
+    return None
+  return np.array([row.line not in rows.copied for row in rows.held_out])
+
+
+def _notes(
+  predictor: classifier.Predictor,
+  model: judgements.Judgement,
+  seeds: Sequence[Mapping[str, float]],
+) -> list[str]:
+  """Returns the report's notes on truncation, scores, seeds and the blend."""
+  cut = predictor.framer.counts.said(predictor.max_seq_length)
+  notes = [f"{cut}."] if cut else []
+  if predictor.temperature != 1 and not predictor.blend:
+    notes.append(
+      f"The logits are divided by {predictor.temperature:.3f}, as fitted on the "
+      "validation rows."
+    )
+  notes += filter(None, [model.note()])
+  notes += [_of_seeds(seeds)] if len(seeds) > 1 else []
+  if predictor.blend:  # last: the model that the user gets
+    said = predictor.blend.factors.said()
+    notes.append(f"{said[0].upper()}{said[1:]}.")
+  return notes
+
+
+def _faults(predictors: Sequence[classifier.Predictor]) -> list[str]:
+  """Returns a sentence for each training that learnt nothing, with advice."""
+  said = []
+  for predictor in predictors:
+    parameters = predictor.manifest["parameters"]
+    if verdict := degenerate_runs.Verdict.of(parameters):
+      seed = parameters.get("random_seed")
+      said.append(
+        f"The training with seed {seed} learnt nothing: {verdict.said}"
+      )
+  return said
+
+
+def _of_seeds(seeds: Sequence[Mapping[str, float]]) -> str:
+  """Returns mean ± sample standard deviation of each score over the seeds."""
+  said = []
+  for name in seeds[0]:
+    values = [seed[name] for seed in seeds]
+    if not name.endswith(("_low", "_high")):
+      said.append(
+        f"{name.replace('_', ' ')} {np.mean(values):.3f} ± "
+        f"{np.std(values, ddof=1):.3f}"
+      )
+  return f"Mean ± deviation of {len(seeds)} seeds: {', '.join(said)}."
+
+
+def _write_json(
+  output_dir: str,
+  loss: float,
+  voices: reports.Voices,
+  fresh: np.ndarray | None,
+  seeds: Sequence[Mapping[str, float]],
+  notes: Sequence[str],
+  faults: Sequence[str],
+) -> None:
+  """Writes report.json: all numbers and notes of the report."""
+  model = voices.model
+  content: dict[str, Any] = {
+    "rows": len(model.truth),
+    "loss": loss,
+    "model": _as_json(model.scores()),
+    "labels": [
+      dict(zip(("label", "precision", "recall", "f1", "support"), row, strict=True))
+      for row in model.per_label()
+    ],
+    "reliability": [interval._asdict() for interval in model.bins()],
+    "seeds": list(map(_as_json, seeds)),
+    "notes": list(notes),
+    "faults": list(faults),
+  }  # fmt: skip
+  for name, rival, paired in (
+    ("baseline", voices.rival, "paired"),
+    ("network", voices.network, "paired_with_network"),
+  ):
+    if rival is not None:
+      ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
+      content[name] = _as_json(rival.scores())
+      content[paired] = {
+        "model_only": ours, f"{name}_only": theirs, "p_value": chance,
+      }  # fmt: skip
+  if fresh is not None and fresh.any():
+    content["near_copies"] = int((~fresh).sum())
+    content["without_near_copies"] = _as_json(model.part(fresh).scores())
+  with storage.writing(os.path.join(output_dir, "report.json")) as file:
+    json.dump(content, file, ensure_ascii=False, indent=2, allow_nan=False)
+    file.write("\n")
+
+
+def _as_json(scores: Mapping[str, float]) -> dict[str, float | None]:
+  """Returns the scores with None for NaN, because JSON has no NaN."""
+  return {n: None if math.isnan(v) else v for n, v in scores.items()}
+
+
+def _rival(
+  predictor: classifier.Predictor, rows: task_rows.Rows
+) -> judgements.Judgement | None:
+  """Trains the baseline on the training rows; returns its judgement, or None.
+
+  The result is None without training rows, or with too many labels.
+  """
+  if not rows.train:
+    logging.warning("no training rows given: the report has no baseline")
+    return None
+  trained = predictor.manifest["inputs"].get("training_rows")
+  if trained != classifier_data.fingerprint(rows.train):
+    logging.warning(
+      "the model was trained on other rows than those given: the baseline is "
+      "not on the same footing, and evaluation rows may have been trained on"
+    )
+  problem = predictor.problem
+  texts, new_texts = (
+    [*map(baseline.text_of, part)] for part in (rows.train, rows.held_out)
+  )
+  if problem.TYPE == tagging.ENTITIES:
+    spans = [row.entities for row in rows.train]
+    known = baseline.entities(texts, spans, new_texts)
+    return _entities(predictor, rows.held_out, known)
+  truth = problem.targets(rows.held_out)
+  if problem.TYPE == problems.CLASS:
+    # If the model was trained on other rows, these rows may have other labels.
+    problem = problems.of_rows(problems.CLASS, rows.train)
+  linear = baseline.fitted(problem, texts, problem.targets(rows.train))
+  if not linear:
+    return None
+  shares = problem.probabilities(linear.scores(new_texts))
+  judged = judgements.of(problem, truth, shares)
+  if problem.TYPE == problems.CLASS:
+    names = list(predictor.problem.names)
+    number = {name: index for index, name in enumerate(names)}
+    numbers = np.array([number.get(name, -1) for name in problem.names])
+    judged = dataclasses.replace(
+      judged, names=names, answers=numbers[judged.answers]
+    )
+  # An SVM's distances are no probabilities, so their calibration is not
+  # measured.
+  return dataclasses.replace(judged, sure=None)

@@ -1,0 +1,451 @@
+"""Judgements: the answers of a model compared with the truth, as numbers.
+
+Precision, recall and F1 are scikit-learn's, with one exception. If a label has
+neither true nor predicted rows, all three are 1, so that fully correct answers
+score 1.000 in every line. scikit-learn's zero_division also covers a label that
+has true rows but is never predicted; its precision is 0 here.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from albert_mn.scoring import calibration
+from albert_mn.tasks import problems
+
+# Names of the three `measures` in the scores.
+MEASURES = ("precision", "recall", "f1")
+
+# Quantile of the normal distribution for a two-sided 95 % interval.
+_Z = 1.959963984540054
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+  """Returns the 95 % confidence interval of a proportion (Wilson 1927).
+
+  Unlike accuracy ± 2 standard errors it stays inside [0, 1], and has a positive
+  width at 0 and 1: 10 of 10 gives 0.722 to 1.
+  """
+  share, z2 = correct / total, _Z * _Z
+  middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+  spread = math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
+  half = _Z * spread / (1 + z2 / total)
+  return max(0.0, middle - half), min(1.0, middle + half)
+
+
+class Mistake(NamedTuple):
+  """A wrong answer.
+
+  Attributes:
+    row: index of the row.
+    true, said: the true answer and the given answer, as text.
+    much: how bad the mistake is, in the unit of `Judgement.MUCH`.
+  """
+
+  row: int
+  true: str
+  said: str
+  much: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+  """The answers to rows, and the true answers.
+
+  Attributes:
+    MUCH: name of the number that sorts the mistakes.
+    AVERAGES: the averages over labels that the scores include.
+    names: the labels.
+    truth, answers: [rows] of label numbers; for several labels a row, [rows,
+      labels] of 0 and 1; for a regression, [rows] of numbers.
+    sure: the probability of each answer, [rows] or [rows, labels]; None if only
+      answers are known, as for the baseline.
+  """
+
+  MUCH: ClassVar[str] = "probability"
+  AVERAGES: ClassVar[Sequence[str]] = ()
+
+  names: Sequence[str]
+  truth: np.ndarray
+  answers: np.ndarray
+  sure: np.ndarray | None = None
+
+  def scores(self) -> dict[str, float]:
+    """Returns name → score over all rows."""
+    raise NotImplementedError
+
+  def right(self) -> np.ndarray:
+    """Returns the quality of each row's answer, [rows]; higher is better.
+
+    The paired test compares these values.
+    """
+    raise NotImplementedError
+
+  def mistakes(self, most: int) -> list[Mistake]:
+    """Returns the worst mistakes, at most `most`; [] without probabilities."""
+    raise NotImplementedError
+
+  def part(self, rows: np.ndarray) -> "Judgement":
+    """Returns the judgement of some of the rows."""
+    return dataclasses.replace(
+      self,
+      truth=self.truth[rows],
+      answers=self.answers[rows],
+      sure=None if self.sure is None else self.sure[rows],
+    )
+
+  @staticmethod
+  def joined(parts: Sequence["Judgement"]) -> "Judgement":
+    """Returns one judgement of all rows of several judgements."""
+    sure = [part.sure for part in parts if part.sure is not None]
+    return dataclasses.replace(
+      parts[0],
+      truth=np.concatenate([part.truth for part in parts]),
+      answers=np.concatenate([part.answers for part in parts]),
+      sure=np.concatenate(sure) if sure else None,
+    )
+
+  def counts(self) -> np.ndarray:
+    """Returns the numbers of rows correct, predicted and true, [labels, 3]."""
+    raise NotImplementedError
+
+  def table(self) -> str:
+    """Returns the scores of each label as a table in scikit-learn's format."""
+    rows: list[tuple[Any, ...]] = [
+      # A line break in a label would break the table.
+      (" ".join(name.split()), *scores)
+      for name, *scores in self.per_label()
+    ]
+    support = sum(row[-1] for row in rows)
+    whole: list[tuple[Any, ...]] = [
+      (name, *row, support) for name, row in self.whole_rows()
+    ]
+    width = max(len(row[0]) for row in (*rows, ("weighted avg",)))
+    head = "".join(
+      f" {name:>9}" for name in ("precision", "recall", "f1-score", "support")
+    )
+    parts = [
+      "\n".join(_line(width, row) for row in part) for part in (rows, whole)
+    ]
+    return "\n\n".join([f"{'':>{width}} {head}", *parts]) + "\n"
+
+  def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
+    """Returns the averages below the labels: name and three scores each."""
+    return [(f"{kind} avg", self.average(kind)) for kind in self.AVERAGES]
+
+  def per_label(self) -> list[tuple[str, float, float, float, int]]:
+    """Returns name, precision, recall, F1 and support of each label."""
+    counts = self.counts()
+    columns = [*measures(counts), counts[:, 2]]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [(name, *row) for name, row in zip(self.names, rows, strict=True)]
+
+  def average(self, kind: str) -> tuple[float, float, float]:
+    """Returns precision, recall and F1 averaged over all labels.
+
+    Args:
+      kind: "micro" counts the rows of all labels together; "macro" is the mean
+        over labels; "weighted" is the mean weighted by true rows.
+    """
+    counts = self.counts()
+    if kind == "weighted" and counts[:, 2].any():
+      weights = counts[:, 2]
+    elif kind == "macro":
+      weights = None
+    else:
+      counts, weights = counts.sum(axis=0, keepdims=True), None
+    return averaged(counts, weights)
+
+  def note(self) -> str:
+    """Returns how the scores treat a label that does not occur; "" for none."""
+    if self.counts()[:, 1:].any(axis=1).all():
+      return ""
+    return (
+      "A label that no row has and that was predicted for none counts as "
+      "precision, recall and F1 of 1."
+    )
+
+  def bins(self) -> list[calibration.Bin]:
+    """Returns the calibration bins; [] without probabilities."""
+    return []
+
+  def share_right(self, name: str) -> dict[str, float]:
+    """Returns the share of correct rows and its 95 % interval, by name."""
+    right, total = int(self.right().sum()), len(self.truth)
+    low, high = wilson_interval(right, total)
+    return {name: right / total, f"{name}_low": low, f"{name}_high": high}
+
+  def _averages(self) -> dict[str, float]:
+    """Returns the AVERAGES by name, such as micro_f1."""
+    return {
+      f"{kind}_{name}": value
+      for kind in self.AVERAGES
+      for name, value in zip(MEASURES, self.average(kind), strict=True)
+    }
+
+  def _calibration(self) -> dict[str, float]:
+    bins = self.bins()
+    if not bins:
+      return {}
+    return {"expected_calibration_error": calibration.expected_error(bins)}
+
+
+def measures(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns precision, recall and F1, each float64 [...] from 0 to 1.
+
+  Args:
+    counts: int [..., 3], the numbers of correct, predicted and true rows. If no
+      row is predicted and none is true, all three measures are 1; otherwise a
+      measure with a divisor of 0 is 0.
+  """
+  hits, told, true = np.moveaxis(counts.astype(np.float64), -1, 0)
+  empty = (told + true == 0).astype(np.float64)
+
+  def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=empty.copy(), where=whole > 0)
+
+  return share(hits, told), share(hits, true), share(2 * hits, told + true)
+
+
+def averaged(
+  counts: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[float, float, float]:
+  """Returns the mean of each of the `measures` over labels or rows.
+
+  Args:
+    counts: int [labels or rows, 3].
+    weights: [labels or rows], or None.
+  """
+  precision, recall, f1 = (
+    float(np.average(each, weights=weights)) for each in measures(counts)
+  )
+  return precision, recall, f1
+
+
+def _line(width: int, row: Sequence[Any]) -> str:
+  """Returns a line of `Judgement.table`; a score of None is a blank cell."""
+  name, *scores, support = row
+  shown = ("" if score is None else f"{score:.3f}" for score in scores)
+  cells = "".join(f" {cell:>9}" for cell in (*shown, support))
+  return f"{name:>{width}} {cells}"
+
+
+class OneLabel(Judgement):
+  """One label a row; an answer of -1 is a label outside `names`."""
+
+  AVERAGES = ("macro", "weighted")
+
+  def counts(self) -> np.ndarray:
+    size = len(self.names)
+    told = self.answers[self.answers >= 0]
+    return np.stack(
+      [
+        np.bincount(numbers, minlength=size)
+        for numbers in (self.truth[self.right()], told, self.truth)
+      ],
+      axis=1,
+    )
+
+  def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
+    """Returns the averages, with the accuracy or the micro average first.
+
+    The accuracy equals the micro average if every answer is one of `names`.
+    """
+    precision, recall, f1 = self.average("micro")
+    if (self.answers < 0).any():
+      return [("micro avg", (precision, recall, f1)), *super().whole_rows()]
+    return [("accuracy", (None, None, f1)), *super().whole_rows()]
+
+  def scores(self) -> dict[str, float]:
+    return {
+      **self.share_right("accuracy"),
+      **self._averages(),
+      **self._calibration(),
+    }
+
+  def right(self) -> np.ndarray:
+    return self.truth == self.answers
+
+  def bins(self) -> list[calibration.Bin]:
+    if self.sure is None:
+      return []
+    return calibration.bins(self.sure, self.right())
+
+  def mistakes(self, most: int) -> list[Mistake]:
+    if self.sure is None:
+      return []
+    wrong = np.flatnonzero(~self.right())
+    wrong = wrong[np.argsort(-self.sure[wrong], kind="stable")][:most]
+    return [
+      Mistake(
+        row,
+        self.names[self.truth[row]],
+        self.names[self.answers[row]],
+        float(self.sure[row]),
+      )
+      for row in wrong.tolist()
+    ]
+
+
+class SeveralLabels(Judgement):
+  """Any number of labels a row."""
+
+  AVERAGES = ("micro", "macro", "weighted")
+
+  def counts(self) -> np.ndarray:
+    return self._counts(axis=0)
+
+  def _counts(self, axis: int) -> np.ndarray:
+    """Returns `counts` for each label (axis 0) or for each row (axis 1)."""
+    both = self.truth & self.answers
+    return np.stack(
+      [part.sum(axis=axis) for part in (both, self.answers, self.truth)], axis=1
+    )
+
+  def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
+    """Returns the averages, with the mean over rows ("samples avg") last."""
+    return [
+      *super().whole_rows(),
+      ("samples avg", averaged(self._counts(axis=1))),
+    ]
+
+  def note(self) -> str:
+    return (
+      "A label that no row has and that was predicted for none counts as "
+      "precision, recall and F1 of 1; so does, in the samples average, a row "
+      "that has no label and got none."
+    )
+
+  def scores(self) -> dict[str, float]:
+    return {
+      **self.share_right("exact_rows"),
+      **self._averages(),
+      **self._calibration(),
+    }
+
+  def right(self) -> np.ndarray:
+    return (self.truth == self.answers).all(axis=1)
+
+  def bins(self) -> list[calibration.Bin]:
+    """Returns the calibration bins; every label of every row is one answer."""
+    if self.sure is None:
+      return []
+    return calibration.bins(
+      self.sure.ravel(), (self.truth == self.answers).ravel()
+    )
+
+  def mistakes(self, most: int) -> list[Mistake]:
+    """Returns the worst mistakes; every label of every row is one answer."""
+    if self.sure is None:
+      return []
+    wrong = np.argwhere(self.truth != self.answers)
+    order = np.argsort(-self.sure[tuple(wrong.T)], kind="stable")[:most]
+    mistakes = []
+    for row, label in wrong[order].tolist():
+      words = self.names[label], f"not {self.names[label]}"
+      true, said = words if self.truth[row, label] else words[::-1]
+      mistakes.append(Mistake(row, true, said, float(self.sure[row, label])))
+    return mistakes
+
+
+class Numbers(Judgement):
+  """One number a row."""
+
+  MUCH = "off by"
+
+  def scores(self) -> dict[str, float]:
+    error = self.answers - self.truth
+    varied = self.answers.std() > 0 and self.truth.std() > 0
+    pearson, spearman = (
+      (
+        float(stats.pearsonr(self.truth, self.answers).statistic),
+        float(stats.spearmanr(self.truth, self.answers).statistic),
+      )
+      if varied and len(error) > 1
+      else (math.nan, math.nan)
+    )
+    return {
+      "mean_squared_error": float(np.square(error).mean()),
+      "mean_absolute_error": float(np.abs(error).mean()),
+      "pearson": pearson,
+      "spearman": spearman,
+    }
+
+  def right(self) -> np.ndarray:
+    return -np.abs(self.answers - self.truth)
+
+  def mistakes(self, most: int) -> list[Mistake]:
+    off = np.abs(self.answers - self.truth)
+    worst = np.argsort(-off, kind="stable")[:most]
+    return [
+      Mistake(
+        row,
+        f"{self.truth[row]:.6g}",
+        f"{self.answers[row]:.6g}",
+        float(off[row]),
+      )
+      for row in worst.tolist()
+      if off[row]
+    ]
+
+  def table(self) -> str:
+    return "\n".join(
+      f"{name.replace('_', ' '):>20} {value:.4g}"
+      for name, value in self.scores().items()
+    )
+
+  def per_label(self) -> list[tuple[str, float, float, float, int]]:
+    return []
+
+  def note(self) -> str:
+    return ""
+
+
+_KINDS: Mapping[str, type[Judgement]] = {
+  problems.CLASS: OneLabel,
+  problems.MULTI_LABEL: SeveralLabels,
+  problems.REGRESSION: Numbers,
+}
+
+
+def of(
+  problem: problems.Problem, targets: np.ndarray, probabilities: np.ndarray
+) -> Judgement:
+  """Returns the judgement of a model's probabilities.
+
+  Args:
+    problem: the kind of prediction.
+    targets: the targets of the rows.
+    probabilities: [rows, outputs], as `Predictor.probabilities` returns them.
+  """
+  kind = _KINDS[problem.TYPE]
+  if problem.TYPE == problems.CLASS:
+    sure = probabilities.max(axis=1)
+    return kind(problem.names, targets, probabilities.argmax(axis=1), sure)
+  if problem.TYPE == problems.MULTI_LABEL:
+    answers = (probabilities > 0.5).astype(int)
+    sure = np.maximum(probabilities, 1 - probabilities)
+    return kind(problem.names, targets.astype(int), answers, sure)
+  truth = problem.probabilities(targets[:, None])[:, 0]
+  return kind(problem.names, truth, probabilities[:, 0])
+
+
+def sign_test(
+  our_scores: np.ndarray, their_scores: np.ndarray
+) -> tuple[int, int, float]:
+  """Returns (rows where ours is better, rows where theirs is better, p-value).
+
+  The p-value is of the exact sign test against no difference. For scores of
+  right and wrong this is McNemar's exact test.
+  """
+  ours, theirs = (
+    int((our_scores > their_scores).sum()),
+    int((their_scores > our_scores).sum()),
+  )
+  if not ours + theirs:
+    return ours, theirs, 1.0
+  return ours, theirs, float(stats.binomtest(ours, ours + theirs).pvalue)

@@ -1,0 +1,1 @@
+"""Tasks on top of an encoder: kinds of labels, classifier, tagger, baseline."""

@@ -1,0 +1,471 @@
+"""The classifier model, and the predictor that turns texts into label scores.
+
+The head is one dense layer on the pooled `[CLS]` position, as in the BERT and
+ALBERT papers, or on another pooling of all positions.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from albert_mn.models import configs, encoders, lean, model_directory, pooling
+from albert_mn.tasks import blend, problems
+from data_prep.base import options
+from data_prep.classification import classifier_data, tweets
+from data_prep.encoding import framing, length_buckets, tokenization
+from data_prep.files import json_files, manifest
+from data_prep.text import alignment
+
+KIND = "classifier"
+
+# The head's dropout site; the encoder uses 0 to 3 and numbers from 16.
+_HEAD = 4
+
+Text = framing.Text
+
+
+class Classifier(tf_keras.layers.Layer):
+  """The encoder, dropout, and one dense layer on the pooled vector of a text.
+
+  Args:
+    config: the encoder's shape; its hidden_dropout_prob is also the head's.
+    num_labels: number of outputs.
+    seed: seed of the initial weights.
+    lean_step: whether lean.LeanEncoder computes the encoder; None uses it on a
+      CPU in float32.
+    pooled_by: how positions are pooled, one of `pooling.KINDS`.
+
+  Attributes:
+    encoder, classifier: the encoder and the dense layer.
+    pooled_by: the argument of the constructor.
+  """
+
+  def __init__(
+    self,
+    config: configs.AlbertConfig,
+    num_labels: int,
+    seed: int,
+    lean_step: bool | None = None,
+    pooled_by: str = pooling.CLS,
+  ):
+    super().__init__(name="classifier_model")
+    self.encoder = encoders.AlbertEncoder(config, seed)
+    self.pooled_by = pooled_by
+    self.classifier = tf_keras.layers.Dense(
+      num_labels,
+      # google-research/albert's run_classifier: truncated normal of 0.02.
+      kernel_initializer=tf_keras.initializers.TruncatedNormal(
+        stddev=0.02, seed=seed
+      ),
+      name="classifier",
+    )
+    self.classifier.build([None, config.hidden_size])
+    self._dropout = encoders.StatelessDropout(config.hidden_dropout_prob, _HEAD)
+    self._lean = (
+      lean.LeanEncoder(self.encoder, jit_compile=False)
+      if (is_plain_cpu() if lean_step is None else lean_step)
+      else None
+    )
+
+  def call(
+    self,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    dropout_seeds: tf.Tensor | None = None,
+    segment_ids: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """Returns the logits, float32 [batch, num_labels].
+
+    Args:
+      input_ids: int32 [batch, length].
+      input_mask: int32 [batch, length], 1 on pieces, 0 on padding.
+      dropout_seeds: result of `encoders.example_seeds`; None turns dropout off.
+      segment_ids: int32 [batch, length], 1 on the second text of a pair; None
+        means 0 everywhere.
+    """
+    if segment_ids is None:
+      segment_ids = tf.zeros_like(input_ids)
+    features = self.features(input_ids, input_mask, segment_ids, dropout_seeds)
+    return self.head(features, dropout_seeds)
+
+  def features(
+    self,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    dropout_seeds: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """Returns the pooled vectors that the head reads, [batch, hidden]."""
+    hidden = self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
+    return pooling.vector(
+      self.pooled_by, hidden, input_mask, self.encoder.pooler
+    )
+
+  def hidden(
+    self,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    dropout_seeds: tf.Tensor | None,
+  ) -> tf.Tensor:
+    """Returns the encoder's last layer, [batch, length, hidden]."""
+    given = (input_ids, input_mask, segment_ids, dropout_seeds)
+    if self._lean:
+      return self._lean.sequence_output(*given)
+    return self.encoder(*given).sequence_output
+
+  def head(
+    self, features: tf.Tensor, dropout_seeds: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """Returns the logits of pooled vectors, always in float32."""
+    self._dropout.set_seed(dropout_seeds)
+    return tf.cast(self.classifier(self._dropout(features)), tf.float32)
+
+  def parts(self) -> dict[str, Any]:
+    """Returns name → part, as `model_directory` saves and restores them."""
+    return {"encoder": self.encoder, "classifier": self.classifier}
+
+
+def is_plain_cpu() -> bool:
+  """Returns whether layers compute in float32 on a CPU: no GPU and no TPU."""
+  return tf_keras.mixed_precision.global_policy().name == "float32" and not (
+    tf.config.list_physical_devices("GPU")
+    or tf.config.list_physical_devices("TPU")
+  )
+
+
+def compiled(
+  function: Callable[..., Any], signature: Sequence[tf.TensorSpec]
+) -> Any:
+  """Returns a compiled function: one trace for all shapes on a CPU.
+
+  On a CPU a trace takes seconds and XLA gains nothing (docs/log.md). On other
+  devices XLA compiles the function for each static shape, of which
+  length_buckets makes few.
+
+  Args:
+    function: the function.
+    signature: the tensors that it takes, with any number of rows and positions.
+  """
+  if is_plain_cpu():
+    return tf.function(function, input_signature=list(signature))
+  return tf.function(function, jit_compile=True)
+
+
+def fitted(
+  batch: length_buckets.Batch,
+) -> Iterator[tuple[int, length_buckets.Batch]]:
+  """Yields (first row, batch), with the padding cut off on a CPU.
+
+  On other devices it yields the batch unchanged, because each new shape would
+  be compiled.
+  """
+  if is_plain_cpu():
+    yield from length_buckets.fitted(batch)
+  else:
+    yield 0, batch
+
+
+# input_ids, input_mask, segment_ids
+INPUTS = tuple(tf.TensorSpec([None, None], tf.int32) for _ in range(3))
+
+
+class Predictor:
+  """Texts in, label scores out.
+
+    predictor = Predictor.load("runs/tweets/model")
+    predictor.probabilities(["сайн байна уу"])  # [[0.93, 0.07]]
+
+  A text may be a pair: ("сайн байна уу", "сайн, та сайн уу"). The answer is the
+  network's, the TF-IDF baseline's, or both combined, as the blend in the model
+  directory says.
+
+  Args:
+    model: the model with its weights.
+    framer: makes inputs from texts with the model's tokenizer.
+    problem: the meaning of the outputs.
+    described: the manifest of the model directory.
+    beside: the blend with the baseline; None if the network answers alone.
+
+  Attributes:
+    names: the labels, in the order of the scores.
+    manifest: the manifest of the model directory.
+    model, framer, problem: the arguments of the constructor.
+    tokenizer, max_seq_length: those of the framer.
+    temperature: divides the network's logits before softmax or sigmoid, if the
+      network answers alone.
+    blend: the argument `beside`.
+  """
+
+  KIND = KIND
+  MODEL = Classifier
+
+  def __init__(
+    self,
+    model: Classifier,
+    framer: framing.Framer,
+    problem: problems.Problem,
+    described: dict[str, Any] | None = None,
+    beside: blend.Blend | None = None,
+  ):
+    self.model, self.framer, self.problem = model, framer, problem
+    self.blend = beside
+    self.names = list(problem.names)
+    self.manifest = described or {}
+    self.tokenizer, self.max_seq_length = (
+      framer.tokenizer,
+      framer.max_seq_length,
+    )
+    parameters = self.manifest.get("parameters", {})
+    self.temperature = float(parameters.get("temperature", 1.0))
+    if self.temperature <= 0:
+      raise options.InputError(
+        "temperature in a manifest to be above 0", f"{self.temperature}",
+        "copy the model again",
+      )  # fmt: skip
+    cleaning = parameters.get("cleaning")
+    origin = "cleaning in a classifier's manifest"
+    self._cleaning = (
+      json_files.made(tweets.Options, cleaning, origin) if cleaning else None
+    )
+    self._forward = compiled(
+      lambda ids, mask, segments: model.call(ids, mask, None, segments), INPUTS
+    )
+
+  @classmethod
+  def load(cls, folder: str) -> "Predictor":
+    """Returns the predictor of a classifier's model directory.
+
+    Raises:
+      options.InputError: when the directory is damaged or of another kind.
+    """
+    described = manifest.check(folder, cls.KIND)
+    names = model_directory.labels(folder)
+    how = pooled_by(described["parameters"])
+    model = cls.MODEL(_config(folder), len(names), seed=0, pooled_by=how)
+    model_directory.restore(folder, **model.parts())
+    problem = cls.read_problem(names, described["parameters"])
+    beside = blend.read(folder, described["parameters"], len(names))
+    framer = _framer(folder, described, model.encoder.config)
+    return cls(model, framer, problem, described, beside)
+
+  @staticmethod
+  def read_problem(
+    names: Sequence[str], parameters: Mapping[str, Any]
+  ) -> problems.Problem:
+    """Returns the meaning of the outputs of a model directory."""
+    return problems.of_model(names, parameters)
+
+  def logits(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+    """Returns the network's logits of texts, float32 [texts, labels].
+
+    The logits of a text in several windows are the mean over its windows.
+    """
+    framed = self.framer.frame(self.cleaned(texts))
+    input_logits = np.zeros((len(framed.ids), len(self.names)), np.float32)
+    for batch, scores in outputs(
+      self._forward, self.framer, framed, batch_size
+    ):
+      input_logits[batch.rows] = scores[: len(batch.rows)]
+    return framed.pooled(input_logits)
+
+  def cleaned(self, texts: Sequence[Text]) -> Sequence[Text]:
+    """Returns the texts cleaned as the training rows were, as for tweets."""
+    if not self._cleaning:
+      return texts
+
+    def clean(text: str) -> str:
+      return self.traced(text).text
+
+    return [
+      clean(text) if isinstance(text, str) else (clean(text[0]), clean(text[1]))
+      for text in texts
+    ]
+
+  def traced(self, text: str) -> alignment.Traced:
+    """Returns the cleaned text, with the origin of each character."""
+    marked = text.startswith(f"{tweets.MARK} ")  # cleaned already
+    if marked or not self._cleaning:
+      return alignment.Traced.of(text)
+    return tweets.traced(text, self._cleaning.latin_mongolian)
+
+  def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
+    """Returns the targets of rows, with which the loss compares logits."""
+    return self.problem.targets(rows)
+
+  def score(
+    self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
+  ) -> float:
+    """Returns the score of logits, which decides which weights are kept."""
+    return self.problem.score(logits, self.problem.targets(rows))
+
+  def features(self, texts: Sequence[Text]) -> np.ndarray:
+    """Returns the pooled vector of each text, float32 [texts, hidden].
+
+    The vector of a text in several windows is the mean over its windows. The
+    head is linear, so it gives the mean of their logits.
+    """
+    framed = self.framer.frame(texts)
+    return framed.pooled(self.features_of(framed))
+
+  def features_of(
+    self, framed: framing.Framed, batch_size: int = 32
+  ) -> np.ndarray:
+    """Returns the pooled vector of each input, float32 [inputs, hidden]."""
+    forward = compiled(
+      lambda *given: tf.cast(self.model.features(*given), tf.float32), INPUTS
+    )
+    width = self.model.encoder.config.hidden_size
+    input_features = np.zeros((len(framed.ids), width), np.float32)
+    for batch, features in outputs(forward, self.framer, framed, batch_size):
+      input_features[batch.rows] = features[: len(batch.rows)]
+    return input_features
+
+  def best(self, texts: Sequence[Text], batch_size: int = 32) -> list[str]:
+    """Returns the most probable label of each text."""
+    scores = self.probabilities(texts, batch_size)
+    return [self.names[index] for index in scores.argmax(axis=1)]
+
+  def answered(self, network: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
+    """Returns the logits of the answer, [texts, labels].
+
+    They are the network's logits divided by the temperature, or the blend's.
+
+    Args:
+      network: the result of `logits`.
+      texts: the same texts.
+    """
+    if not self.blend:
+      return network / self.temperature
+    return self.blend.logits(network, self.cleaned(texts))
+
+  def probabilities(
+    self, texts: Sequence[Text], batch_size: int = 32
+  ) -> np.ndarray:
+    """Returns the probabilities, float64 [texts, labels].
+
+    With one label a text, each row sums to 1. With several labels, each has a
+    probability of its own. For regression the values are the predicted numbers.
+    """
+    if self.blend and not self.blend.factors.network:  # not needed
+      network = np.zeros((len(texts), len(self.names)), np.float32)
+    else:
+      network = self.logits(texts, batch_size)
+    return self.problem.probabilities(self.answered(network, texts))
+
+
+def _framer(
+  folder: str, described: dict[str, Any], config: configs.AlbertConfig
+) -> framing.Framer:
+  """Returns the framer of a model directory's model.
+
+  Raises:
+    options.InputError: for a max_seq_length below 3 or above the model's
+      max_position_embeddings.
+  """
+  parameters = described["parameters"]
+  longest = config.max_position_embeddings
+  length = parameters.get("max_seq_length", min(framing.USUAL_LENGTH, longest))
+  if not 3 <= length <= longest:
+    raise options.InputError(
+      f"max_seq_length in a manifest to be from 3 to {longest}, the model's "
+      "max_position_embeddings",
+      f"{length}",
+      "copy the manifest again",
+    )
+  tokenizer = tokenization.Tokenizer.with_settings(
+    model_directory.tokenizer_file(folder),
+    tokenization.Settings.of(parameters),
+  )
+  return framing.Framer(
+    tokenizer,
+    length,
+    long_text(parameters),
+  )
+
+
+def long_text(parameters: Mapping[str, Any]) -> str:
+  """Returns the manifest's way to read a text longer than max_seq_length.
+
+  Raises:
+    options.InputError: when it is not one of `framing.LONG_TEXTS`.
+  """
+  return _choice(parameters, "long_text", framing.LONG_TEXTS, framing.HEAD)
+
+
+def pooled_by(parameters: Mapping[str, Any]) -> str:
+  """Returns the manifest's kind of pooling.
+
+  Raises:
+    options.InputError: when it is not one of `pooling.KINDS`.
+  """
+  return _choice(parameters, "pooling", pooling.KINDS, pooling.CLS)
+
+
+def _choice(
+  parameters: Mapping[str, Any], name: str, choices: Sequence[str], default: str
+) -> str:
+  """Returns a parameter of a manifest that must be one of some choices.
+
+  Raises:
+    options.InputError: when it is none of them.
+  """
+  value = str(parameters.get(name, default))
+  if value not in choices:
+    raise options.InputError(
+      f"{name} in a manifest to be one of {', '.join(choices)}",
+      repr(value),
+      "use the release that wrote the model",
+    )
+  return value
+
+
+def _config(folder: str) -> configs.AlbertConfig:
+  """Returns the config of a model directory.
+
+  Raises:
+    options.InputError: when the directory has no config.
+  """
+  config = model_directory.config(folder)
+  if not config:
+    raise options.InputError(
+      f"albert_config.json or bert_config.json in {folder}", "neither",
+      "copy the model again",
+    )  # fmt: skip
+  return config
+
+
+def outputs(
+  forward: Callable[..., tf.Tensor],
+  framer: framing.Framer,
+  framed: framing.Framed,
+  batch_size: int,
+) -> Iterator[tuple[length_buckets.Batch, np.ndarray]]:
+  """Yields batches of similar lengths, each with the model's output for it.
+
+  Args:
+    forward: computes outputs from input_ids, input_mask and segment_ids.
+    framer: the framer that made the inputs.
+    framed: the inputs.
+    batch_size: inputs a batch; a smaller power of two if there are few inputs.
+  """
+  # A single text does not need a whole batch; powers of two keep the shapes
+  # few.
+  fitting = 1 << max(len(framed.ids) - 1, 0).bit_length()
+  for batch in length_buckets.batches(
+    framed.ids,
+    min(batch_size, fitting),
+    framer.max_seq_length,
+    framer.tokenizer.pad_id,
+    seconds=framed.seconds,
+  ):
+    for _, part in fitted(batch):
+      scores = forward(
+        tf.constant(part.input_ids),
+        tf.constant(part.input_mask),
+        tf.constant(part.segment_ids),
+      )
+      yield part, scores.numpy()

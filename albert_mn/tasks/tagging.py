@@ -1,0 +1,358 @@
+"""Named entities: conversion between character spans and tags of pieces.
+
+Each piece of a text has a tag: B- begins an entity, I- continues it, O is
+outside (Ramshaw and Marcus 1995). Every piece is tagged, not only the first
+piece of a word, because a Mongolian entity often ends inside a word, before its
+case ending:
+
+    УИХ-ын  →  ▁УИХ B-ORG   - O   ын O
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from albert_mn.tasks import classifier, problems
+from data_prep.base import options
+from data_prep.classification import classifier_data
+from data_prep.encoding import framing
+from data_prep.text import alignment
+
+KIND = "tagger"
+ENTITIES = "entities"
+_OUTSIDE = "O"
+_UNREAD = -1  # the target of special pieces and padding
+_SURE = 30.0  # the logit of O for pieces that the model does not read
+
+Span = tuple[int, int, str]
+
+
+class Entity(NamedTuple):
+  """An entity that the model found in a text.
+
+  Attributes:
+    start, end: character offsets; `end` is exclusive.
+    type: such as PER.
+    probability: mean probability of its pieces' tags.
+  """
+
+  start: int
+  end: int
+  type: str
+  probability: float
+
+
+def places(
+  text: str,
+  surfaces: Sequence[str],
+  is_blank: Callable[[str], bool] = alignment.is_invisible,
+) -> list[tuple[int, int]]:
+  """Returns (start, end) of each piece, in characters of its text.
+
+  Blank characters at the ends of a piece are left out. A piece of blank
+  characters only has its end as start and end.
+
+  Args:
+    text: such as `Д.Цогтбаатар  ирлээ`.
+    surfaces: result of `Tokenizer.segment`; concatenated, they are the text.
+    is_blank: returns whether a character is blank; `Tokenizer.is_blank`
+      includes the characters that the tokenizer drops.
+  """
+  ends = itertools.accumulate(map(len, surfaces), initial=0)
+  return [
+    alignment.trimmed(text, start, end, is_blank)
+    for start, end in itertools.pairwise(ends)
+  ]
+
+
+def tags_of(
+  entities: Sequence[Span], pieces: Sequence[tuple[int, int]]
+) -> list[str]:
+  """Returns the tag of each piece.
+
+  A piece that is only partly inside an entity belongs to the entity too.
+
+  Args:
+    entities: the entities of the text.
+    pieces: (start, end) of each piece.
+  """
+  tags = [_OUTSIDE] * len(pieces)
+  for start, end, kind in entities:
+    inside = [
+      number
+      for number, (first, last) in enumerate(pieces)
+      if first < end and (last > start if last > first else first > start)
+    ]
+    for number in inside:
+      mark = "B" if number == inside[0] else "I"
+      if tags[number] == _OUTSIDE:
+        tags[number] = f"{mark}-{kind}"
+  return tags
+
+
+def stretches(tags: Sequence[str]) -> list[Span]:
+  """Returns (first piece, last piece, type) of each entity in a tag sequence.
+
+  As in seqeval's get_entities, an I- of another type, or after O, begins an
+  entity too.
+  """
+  spans: list[Span] = []
+  before = _OUTSIDE
+  for number, tag in enumerate(tags):
+    mark, _, kind = tag.partition("-")
+    if tag != _OUTSIDE:
+      if mark == "I" and before.partition("-")[2] == kind:
+        spans[-1] = (spans[-1][0], number, kind)
+      else:
+        spans.append((number, number, kind))
+    before = tag
+  return spans
+
+
+class Tagger(classifier.Classifier):
+  """The encoder, dropout, and one dense layer on every position."""
+
+  def features(
+    self,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    dropout_seeds: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """Returns the vectors that the head reads, [batch, length, hidden]."""
+    return self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
+
+
+class Tagging(problems.SingleLabel):
+  """The problem of one tag a piece; the names are the tags, O first.
+
+  The loss of a text is the mean over its pieces; its weight is their number.
+  """
+
+  TYPE, RANK, SCORE = ENTITIES, 2, "entity F1"
+  RIGHT, UNIT = "accuracy of the tags", "pieces"
+
+  @classmethod
+  def of(cls, rows: Sequence[classifier_data.Row]) -> "Tagging":
+    kinds = sorted({kind for row in rows for _, _, kind in row.entities})
+    if not kinds:
+      raise options.InputError(
+        "at least one entity in the training rows",
+        "none",
+        "check --label_column",
+      )
+    return cls((_OUTSIDE, *(f"{m}-{kind}" for kind in kinds for m in "BI")))
+
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    """The types of the entities."""
+    return tuple(name[2:] for name in self.names if name.startswith("B-"))
+
+  def check(self, rows: Sequence[classifier_data.Row]) -> None:
+    """Raises InputError for a row with an entity type that was not trained."""
+    for row in rows:
+      for _, _, kind in row.entities:
+        if kind not in self.kinds:
+          raise problems.untrained(self.kinds, kind, row.line, "type")
+
+  def filled(
+    self, targets: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]
+  ) -> np.ndarray:
+    filled = np.full(shape, _UNREAD, np.int32)
+    for place, row in enumerate(rows):
+      tags = targets[row][: shape[1]]  # arbitrary for padding rows
+      filled[place, : len(tags)] = tags
+    return filled
+
+  def weights(self, targets: np.ndarray) -> np.ndarray:
+    return problems.Problem.weights(self, targets)  # raises
+
+  def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Returns losses: [rows] for logits [rows, length, tags], else [pieces].
+
+    Logits [pieces, tags] give one loss a piece.
+    """
+    if len(targets.shape) == 1:
+      return super().losses(logits, targets)
+    read = tf.cast(targets != _UNREAD, logits.dtype)
+    each = super().losses(logits, tf.maximum(targets, 0)) * read
+    return tf.math.divide_no_nan(tf.reduce_sum(each, 1), tf.reduce_sum(read, 1))
+
+  def examples(
+    self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
+  ) -> tuple[framing.Framed, problems.Examples]:
+    """Returns the inputs of training rows, with the tags of their pieces.
+
+    Logs how many entities begin or end inside a piece.
+    """
+    texts = [row.text for row in rows]
+    framed, tags = framer.frame(texts), self.numbers(framer, rows)
+    tokenizer = framer.tokenizer
+    if stuck := unalignable(rows, tokenizer.segment, tokenizer.is_blank):
+      logging.info(
+        "%d of %d entities begin or end inside a piece: never found exactly",
+        stuck,
+        sum(len(row.entities) for row in rows),
+      )
+    targets = np.empty(len(framed.ids), object)
+    for place, (ids, owner, start) in enumerate(
+      zip(framed.ids, framed.owners, framed.starts, strict=True)
+    ):
+      inside = tags[owner][start : start + len(ids) - 2]
+      targets[place] = np.array([_UNREAD, *inside, _UNREAD], np.int32)
+    weights = np.array([max(len(ids) - 2, 0) for ids in framed.ids], np.float32)
+    return framed, problems.Examples(
+      framed.ids, framed.seconds, targets, weights, framer.tokenizer.pad_id
+    )
+
+  def numbers(
+    self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
+  ) -> list[list[int]]:
+    """Returns the tag numbers of each row's pieces."""
+    number = {name: index for index, name in enumerate(self.names)}
+    surfaces = framer.tokenizer.segment([row.text for row in rows])
+    is_blank = framer.tokenizer.is_blank
+    return [
+      [
+        number[tag]
+        for tag in tags_of(row.entities, places(row.text, pieces, is_blank))
+      ]
+      for row, pieces in zip(rows, surfaces, strict=True)
+    ]
+
+
+class TagPredictor(classifier.Predictor):
+  """Finds the named entities of texts.
+
+  tagger = TagPredictor.load("runs/ner/model")
+  tagger.entities(["Баянгол дүүрэг"])  # [[Entity(0, 14, "LOC", 0.97)]]
+  """
+
+  KIND = KIND
+  MODEL = Tagger
+
+  @staticmethod
+  def read_problem(
+    names: Sequence[str], parameters: Mapping[str, Any]
+  ) -> problems.Problem:
+    """Returns the tagging problem with the tags of a model directory."""
+    return Tagging(tuple(names))
+
+  def logits(
+    self, texts: Sequence[classifier.Text], batch_size: int = 32
+  ) -> np.ndarray:
+    """Returns the logits of the pieces of all texts, float32 [pieces, tags].
+
+    A piece in several windows has the mean of their logits. A piece that the
+    model does not read has the tag O.
+    """
+    framed = self.framer.frame(texts)
+    first = np.concatenate(([0], np.cumsum(framed.sizes)))
+    sums = np.zeros([first[-1], len(self.names)], np.float32)
+    times = np.zeros(first[-1], np.float32)
+    for batch, scores in classifier.outputs(
+      self._forward, self.framer, framed, batch_size
+    ):
+      for place, row in enumerate(batch.rows):
+        size = len(framed.ids[row]) - 2
+        start = first[framed.owners[row]] + framed.starts[row]
+        sums[start : start + size] += scores[place, 1 : size + 1]
+        times[start : start + size] += 1
+    sums[times == 0, 0] = _SURE
+    return sums / np.maximum(times, 1)[:, None]
+
+  def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
+    """Returns the tag numbers of the pieces of all rows, int32 [pieces]."""
+    assert isinstance(self.problem, Tagging)
+    self.problem.check(rows)
+    numbers = [
+      n for row in self.problem.numbers(self.framer, rows) for n in row
+    ]
+    return np.array(numbers, np.int32)
+
+  def score(
+    self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
+  ) -> float:
+    """Returns the micro F1 of whole entities."""
+    decoded = self.decoded([row.text for row in rows], logits)
+    right = sum(
+      len({entity[:3] for entity in entities} & set(row.entities))
+      for entities, row in zip(decoded, rows, strict=True)
+    )
+    both = sum(map(len, decoded)) + sum(len(row.entities) for row in rows)
+    return 2 * right / both if both else 1.0
+
+  def entities(
+    self, texts: Sequence[str], batch_size: int = 32
+  ) -> list[list[Entity]]:
+    """Returns the entities of each text, in order."""
+    return self.decoded(texts, self.logits(texts, batch_size))
+
+  def decoded(
+    self, texts: Sequence[str], logits: np.ndarray
+  ) -> list[list[Entity]]:
+    """Returns the entities of each text.
+
+    Args:
+      texts: the texts.
+      logits: result of `logits` for these texts.
+    """
+    shares = self.problem.probabilities(logits / self.temperature)
+    best, by_text, first = shares.argmax(axis=1), [], 0
+    surfaces = self.tokenizer.segment(texts)
+    for text, pieces in zip(texts, surfaces, strict=True):
+      last = first + len(pieces)
+      by_text.append(
+        list(
+          self._of_text(
+            places(text, pieces, self.tokenizer.is_blank),
+            best[first:last],
+            shares[first:last].max(axis=1),
+          )
+        )
+      )
+      first = last
+    return by_text
+
+  def _of_text(
+    self, pieces: Sequence[tuple[int, int]], best: np.ndarray, sure: np.ndarray
+  ) -> Iterator[Entity]:
+    for first, last, kind in stretches([self.names[tag] for tag in best]):
+      start, end = pieces[first][0], pieces[last][1]
+      if end > start:
+        yield Entity(start, end, kind, float(sure[first : last + 1].mean()))
+
+
+def check(long_text: str) -> None:
+  """Raises InputError for head_tail, which skips pieces between others."""
+  if long_text == framing.HEAD_TAIL:
+    raise options.InputError(
+      f"--long_text={framing.HEAD} or {framing.WINDOWS} for entities",
+      long_text,
+      "give windows: each piece is read, and has a tag",
+    )
+
+
+def unalignable(
+  rows: Sequence[classifier_data.Row],
+  segment: Callable[[Sequence[str]], list[list[str]]],
+  is_blank: Callable[[str], bool] = alignment.is_invisible,
+) -> int:
+  """Returns the number of entities that begin or end inside a piece.
+
+  The model never finds these exactly.
+
+  Args:
+    rows: rows with their entities.
+    segment, is_blank: the tokenizer's methods.
+  """
+  texts, count = [row.text for row in rows], 0
+  for row, surfaces in zip(rows, segment(texts), strict=True):
+    pieces = places(row.text, surfaces, is_blank)
+    starts, ends = {s for s, _ in pieces}, {e for _, e in pieces}
+    count += sum(s not in starts or e not in ends for s, e, _ in row.entities)
+  return count

@@ -1,0 +1,482 @@
+"""Makes a program's flags from a dataclass, checks them and runs the program.
+
+A program states its options once, in a frozen dataclass that derives from
+`Group` and whose fields are made by `option`. `Group` checks every instance,
+whether flags, a manifest or other code made it. `define` turns the fields into
+absl flags, `parsed` turns the parsed flags into an instance, and `run` is
+called by the last line of every program:
+
+    @dataclasses.dataclass(frozen=True)
+    class Options(options.Group):  # its docstring heads the options in --help
+      input_file: str = options.option("", "Text files, as glob patterns.")
+
+    if __name__ == "__main__":
+      options.run(main, Options)
+
+Exit codes: 0 success, 1 bad input (one `error:` line), 2 bad flags, 70 any
+other exception (a traceback; trying again may help), 130 Ctrl-C, 143 SIGTERM.
+After SIGTERM, pretraining saves a checkpoint, and continues from it when it is
+started again.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import errno
+import inspect
+import logging as py_logging
+import math
+import os
+import pathlib
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from absl import app, flags, logging
+
+from data_prep.base import help_pages, shown_text
+
+_LARGEST = (1 << 31) - 1  # of whole numbers, as in TensorFlow's shapes
+# Seeds are below this number: scikit-learn takes no larger ones.
+SEEDS = 1 << 32
+TERMINATED = 143  # 128 + SIGTERM, as shells report it
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+# The system's errors for a file that is open but cannot be written.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_CRASHED = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is bad input here
+
+
+_MOST_TOLD = 500  # letters of `got`, which a file may have made long
+
+
+class InputError(Exception):
+  """Raised for input that the program cannot work with.
+
+  Args:
+    expected: the correct input.
+    got: the actual input, with its place.
+    action: what the user should do about it, as an imperative.
+  """
+
+  def __init__(self, expected: str, got: str, action: str):
+    # One printable line, even if names and files hold control characters.
+    told = got if len(got) <= _MOST_TOLD else f"{got[:_MOST_TOLD]}…"
+    line = f"expected {expected}; got {told}: {action}"
+    super().__init__(shown_text.printable(line))
+    self.expected, self.got, self.action = expected, got, action
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The base class of options that belong together.
+
+  A subclass is a frozen dataclass. The first line of the docstring of the
+  subclass is the heading under which `--help` lists the options.
+
+  Raises:
+    InputError: from the constructor, for a value of the wrong type, for a
+      number that is not finite or not within the bounds of the option, for a
+      text that is not one of the choices, and for what `check` refuses.
+  """
+
+  def __post_init__(self) -> None:
+    for field, kind in _options(type(self)):
+      value = getattr(self, field.name)
+      if not _is_valid(kind, field.metadata, value):
+        raise InputError(
+          f"--{flag_name(field)} to be {_expected(kind, field.metadata)}",
+          repr(value),
+          "give another value",
+        )
+    self.check()
+
+  def check(self) -> None:
+    """Raises InputError where options contradict each other; a hook."""
+
+
+G = TypeVar("G", bound=Group)
+
+
+def option(
+  default: Any,
+  help: str,
+  *,
+  choices: Sequence[str] = (),
+  minimum: float | None = None,
+  maximum: float | None = None,
+  above: float | None = None,
+  under: float | None = None,
+  ignored: str = "",
+) -> Any:
+  """Returns a dataclass field that is also a flag.
+
+  Args:
+    default: the default; no other place states the default.
+    help: the text that `--help` prints: a sentence that can be understood
+      without the text of any other option.
+    choices: the values that a text may have; empty: any text.
+    minimum: the smallest value of a number.
+    maximum: the largest value of a number. A whole number for which none is
+      given must be below 2**31, as TensorFlow's and SentencePiece's must.
+    above: a bound that a number must exceed.
+    under: a bound that a number must not reach.
+    ignored: for an option without effect, the reason and a substitute. A
+      program that is given such an option logs one line, and goes on.
+  """
+  if type(default) is int and maximum is None:
+    maximum = _LARGEST
+  metadata = dict(
+    help=help,
+    choices=tuple(choices),
+    minimum=minimum,
+    maximum=maximum,
+    above=above,
+    under=under,
+    ignored=ignored,
+  )
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def ignored(default: Any, reason: str, minimum: float | None = None) -> Any:
+  """Returns an option without effect, for flags that users know of elsewhere.
+
+  Args:
+    default: the default, which tells the type.
+    reason: why the option has no effect, and what to use in place of it.
+    minimum: the smallest value of a number.
+  """
+  return option(default, f"Ignored: {reason}.", ignored=reason, minimum=minimum)
+
+
+def is_option(field: dataclasses.Field) -> bool:
+  """Returns whether a field of a dataclass was made by `option`."""
+  return "help" in field.metadata
+
+
+def flag_name(field: dataclasses.Field) -> str:
+  """Returns the name of a field's flag: `from` for the field `from_`."""
+  return field.name.rstrip("_")
+
+
+def require(settings: Group, *names: str) -> None:
+  """Raises InputError where one of the named options is empty."""
+  for name in names:
+    if not getattr(settings, name):
+      raise InputError(f"--{name}", "none", f"give --{name}")
+
+
+def from_text(cls: type[Group], name: str, text: str) -> Any:
+  """Returns the value of an option that is given as text.
+
+  Raises:
+    ValueError: for text that the flag would refuse; says what is expected.
+  """
+  (field_and_kind,) = (pair for pair in _options(cls) if pair[0].name == name)
+  return _Parser(*field_and_kind).parse(text)
+
+
+def _options(cls: type[Group]) -> list[tuple[dataclasses.Field, type]]:
+  """Returns the options of a class in their order, each with its type."""
+  kinds = typing.get_type_hints(cls)
+  fields = filter(is_option, dataclasses.fields(cls))
+  return [(field, kinds[field.name]) for field in fields]
+
+
+def _is_valid(kind: type, limits: Any, value: Any) -> bool:
+  """Returns whether a value is allowed for an option."""
+  if kind in (int, float):
+    return _is_number(kind, value) and _is_within(limits, value)
+  choices = limits["choices"]
+  return isinstance(value, kind) and (not choices or value in choices)
+
+
+def _is_number(kind: type, value: Any) -> bool:
+  """Returns whether a value is a finite number of type `kind`.
+
+  An int counts as a float too.
+  """
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  if kind is int and isinstance(value, float):
+    return False
+  try:
+    return math.isfinite(value)
+  except OverflowError:  # an int that no float can hold
+    return False
+
+
+def _is_within(limits: Any, value: float) -> bool:
+  return (
+    (limits["minimum"] is None or value >= limits["minimum"])
+    and (limits["maximum"] is None or value <= limits["maximum"])
+    and (limits["above"] is None or value > limits["above"])
+    and (limits["under"] is None or value < limits["under"])
+  )
+
+
+def _expected(kind: type, limits: Any) -> str:
+  """Describes the values of an option, as in "a whole number of at least 1"."""
+  if kind is bool:
+    return "true or false"
+  if limits["choices"]:
+    return "one of " + ", ".join(limits["choices"])
+  if kind is str:
+    return "text"
+  low, high = limits["minimum"], limits["maximum"]
+  words = "a whole number" if kind is int else "a finite number"
+  if low is not None and high is not None:
+    return f"{words} from {low:.16g} to {high:.16g}"
+  bounds = {
+    "of at least": low,
+    "above": limits["above"],
+    "of at most": high,
+    "below": limits["under"],
+  }
+  stated = [f"{word} {x:.16g}" for word, x in bounds.items() if x is not None]
+  return f"{words} {' and '.join(stated)}".strip()
+
+
+class _Parser(flags.ArgumentParser):
+  """Turns the text of a flag into the value of an option, and checks it."""
+
+  def __init__(self, field: dataclasses.Field, kind: type):
+    self.field, self._kind = field, kind
+
+  def flag_type(self) -> str:
+    """Returns the name of the type, for `--helpxml`."""
+    return self._kind.__name__
+
+  def parse(self, argument: Any) -> Any:
+    """Returns the value of the option.
+
+    Raises:
+      ValueError: for text that is no valid value of the option.
+    """
+    value = self._converted(argument) if isinstance(argument, str) else argument
+    if not _is_valid(self._kind, self.field.metadata, value):
+      raise ValueError(f"expected {_expected(self._kind, self.field.metadata)}")
+    return value
+
+  def _converted(self, text: str) -> Any:
+    """Returns the value that a text stands for, None where there is none."""
+    parsers: dict[type, type[flags.ArgumentParser]] = {
+      bool: flags.BooleanParser,
+      int: flags.IntegerParser,
+      float: flags.FloatParser,
+      str: flags.ArgumentParser,
+    }
+    try:
+      return parsers[self._kind]().parse(text)
+    except ValueError:
+      return None
+
+
+def define(*classes: type[Group], into: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines one flag for each option of the given classes.
+
+  Classes may share an option; all of them must then state it alike.
+
+  Args:
+    classes: the classes.
+    into: the flags to which these are added.
+  """
+  for cls in classes:
+    for field, kind in _options(cls):
+      if flag_name(field) not in into:
+        flag = _flag(field, kind)
+        flags.DEFINE_flag(flag, into, module_name=sys.argv[0])
+      parser = into[flag_name(field)].parser
+      assert isinstance(parser, _Parser), f"a library has --{field.name} too"
+      shared = parser.field
+      assert (shared.default, shared.metadata) == (
+        field.default,
+        field.metadata,
+      ), f"two classes state --{field.name} differently"
+
+
+def _flag(field: dataclasses.Field, kind: type) -> flags.Flag:
+  return flags.Flag(
+    _Parser(field, kind),
+    flags.ArgumentSerializer(),
+    flag_name(field),
+    field.default,
+    field.metadata["help"],
+    boolean=kind is bool,
+  )
+
+
+def sections(classes: Sequence[type[Group]]) -> list[help_pages.Section]:
+  """Returns the sections of a page of help, in the order of the classes.
+
+  The options that a class states itself come before those that the class
+  inherits, and have a heading of their own. An option that several classes
+  share stands under the first of them. Options without effect come last.
+  """
+  made: list[help_pages.Section] = []
+  last: list[help_pages.Section] = []
+  seen: set[str] = set()
+  for cls in classes:
+    for owner in cls.__mro__:
+      stated = inspect.get_annotations(owner).keys() - seen
+      own = [pair for pair in _options(cls) if pair[0].name in stated]
+      seen |= {field.name for field, _ in own}
+      if own:
+        heading = (inspect.getdoc(owner) or "").partition("\n")[0]
+        entries = [_entry(field, kind) for field, kind in own]
+        ignored = all(field.metadata["ignored"] for field, _ in own)
+        section = help_pages.Section(heading, entries)
+        (last if ignored else made).append(section)
+  return made + last
+
+
+def _entry(field: dataclasses.Field, kind: type) -> help_pages.Entry:
+  """Returns the entry of an option on a page of help."""
+  shown = str(field.default).lower() if kind is bool else field.default
+  values = f"default: {'none' if shown == '' else shown}"
+  if kind in (int, float) or field.metadata["choices"]:
+    limits = dict(field.metadata)
+    if limits["maximum"] == _LARGEST:  # of no interest to a reader
+      limits["maximum"] = None
+    values += f"; {_expected(kind, limits)}"
+  return help_pages.Entry(
+    flag_name(field), kind is bool, field.metadata["help"], values
+  )
+
+
+def parsed(cls: type[G]) -> G:
+  """Returns an instance of `cls` with the values of the parsed flags."""
+  return cls(
+    **{
+      field.name: flags.FLAGS[flag_name(field)].value
+      for field in filter(is_option, dataclasses.fields(cls))
+    }
+  )
+
+
+def run(main: Callable[..., None], *classes: type[Group]) -> None:
+  """Parses the flags, calls `main` with one instance of each class, exits."""
+  define(*classes)
+  app.run(
+    lambda argv: _guarded(main, classes, argv),
+    flags_parser=lambda argv: _parse(classes, argv),
+  )
+
+
+def _parse(classes: Sequence[type[Group]], argv: Sequence[str]) -> list[str]:
+  """Returns the arguments that are no flags; exits with 2 on a bad flag."""
+  usage = sys.modules["__main__"].__doc__ or ""
+  help_pages.define_flags(help_pages.page(usage, sections(classes)))
+  try:
+    return flags.FLAGS(list(argv))
+  except flags.Error as error:
+    reason = " ".join(str(error).split())
+    print(f"error: {reason} (--help lists the flags)", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def _guarded(
+  main: Callable[..., None], classes: Sequence[type[Group]], argv: Sequence[str]
+) -> None:
+  if len(argv) > 1:
+    print(
+      f"error: expected flags only; got {argv[1]!r}: write --name=value",
+      file=sys.stderr,
+    )
+    raise SystemExit(2)
+  logging.use_absl_handler()
+  logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
+  handler = logging.get_absl_handler()
+  handler.setFormatter(_Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  handler.addFilter(_ours_or_a_warning)
+  _say_ignored(classes)
+  try:
+    main(*(parsed(cls) for cls in classes))
+  except (InputError, OSError) as error:
+    _fail(str(error) if isinstance(error, InputError) else _os_error(error))
+  except KeyboardInterrupt:
+    print("interrupted: nothing half-written was left", file=sys.stderr)
+    _leave_at_once(INTERRUPTED)
+  except Exception:  # noqa: BLE001  the outermost handler
+    traceback.print_exc()
+    raise SystemExit(_CRASHED) from None
+
+
+class _Formatter(py_logging.Formatter):
+  """Formats log lines and escapes control characters in them."""
+
+  def format(self, record: py_logging.LogRecord) -> str:
+    return shown_text.escaped(super().format(record), kept="\n\t")
+
+
+def _say_ignored(classes: Sequence[type[Group]]) -> None:
+  """Logs one line for each given flag without effect."""
+  for cls in classes:
+    for field, _ in _options(cls):
+      reason, name = field.metadata["ignored"], flag_name(field)
+      if reason and flags.FLAGS[name].present:
+        logging.warning("--%s is ignored: %s", name, reason)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+  """Ends the process without destroying its objects one by one.
+
+  Their destruction takes TensorFlow seconds, for which a person who pressed
+  Ctrl-C would wait. Functions registered with atexit run, so that no child
+  process stays.
+  """
+  atexit._run_exitfuncs()
+  logging.flush()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
+def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
+  """Keeps our log records, and warnings and errors of libraries.
+
+  Less severe records of libraries are for their authors; orbit repeats our
+  lines.
+  """
+  return (
+    record.levelno >= py_logging.WARNING
+    or "site-packages" not in pathlib.PurePath(record.pathname).parts
+  )
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+  """Adds the file's name to the errors of a block that writes to it.
+
+  The system names a file that cannot be opened. It names no file when a write
+  fails: on a full disk, above a quota, on a broken disk.
+
+  Args:
+    path: of the file that is open, or of the folder of several.
+
+  Raises:
+    OSError: the block's error, with `filename`.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None and error.errno in _WRITE_ERRORS:
+      error.filename = path
+    raise
+
+
+def _os_error(error: OSError) -> str:
+  """Returns one line for an error of the system: no permission, full disk …"""
+  place = error.filename or "a file"
+  reason = os.strerror(error.errno) if error.errno else str(error)
+  return shown_text.printable(
+    f"expected to read or write {place}; got {reason}: mend that and rerun"
+  )
+
+
+def _fail(message: str) -> None:
+  if logging.get_verbosity() > logging.INFO:  # --v=1: the traceback too
+    raise  # noqa: PLE0704  re-raises what _guarded is handling
+  print(f"error: {message}", file=sys.stderr)
+  raise SystemExit(1) from None

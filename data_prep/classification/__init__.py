@@ -1,0 +1,1 @@
+"""Labelled rows: how they are read, cleaned, compared, split and frozen."""

@@ -1,0 +1,244 @@
+"""Reads tweets from several kinds of dumps, and cleans them.
+
+    clean("RT-д баярлалааааа!!!!! @bold https://t.co/x")  # "RT-д баярлалаа!!! @ http"
+
+The dumps are the predecessor's TSV (text and label), and CSV or JSON lines of
+Twitter's API 1.1 (`full_text`, `user.screen_name`) and 2 (`text`, `author_id`)
+and of snscrape (`content`, `user.username`). The label is `label`, or else the
+author. Retweets are left out, since they are another person's words.
+
+This module is in data_prep, not in bert_tweet: rows for training (data_prep),
+for evaluation (albert_mn) and typed texts (bert_tweet) must be cleaned alike,
+and imports go from bert_tweet towards data_prep only.
+"""
+
+import dataclasses
+import html
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from data_prep.base import options
+from data_prep.classification import classifier_data
+from data_prep.files import tables
+from data_prep.text import alignment, latin_script, normalization
+
+_ESCAPED_AGAIN = re.compile("&(?:(?:amp|AMP|#0*38|#[xX]0*26);)+")
+RETWEET = "retweet"
+ANOTHER_AUTHOR = "another author"
+NOTHING_LEFT = "nothing but links and mentions"
+# Stands before a text in Latin letters with --latin_mongolian=mark.
+MARK = "[латин]"
+
+_TEXTS = ("full_text", "text", "content", "rawContent", "renderedContent")
+_AUTHORS = (
+  "author",
+  "username",
+  "screen_name",
+  "user_screen_name",
+  "author_id",
+)
+_KEYS = (
+  *_TEXTS, *_AUTHORS, "label", "user", "user.screen_name", "user.username",
+  "extended_tweet", "retweeted_status", "retweetedTweet", "referenced_tweets",
+  "data",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(options.Group):
+  """Tweets."""
+
+  latin_mongolian: str = options.option(
+    "keep",
+    "What to do with Mongolian in Latin letters, for --source=tweets. "
+    f"keep: leave as written. mark: put {MARK} ahead. transliterate: write "
+    "in Cyrillic, which is right for about five words in six.",
+    choices=("keep", "mark", "transliterate"),
+  )
+  authors: str = options.option(
+    "",
+    "Authors whose tweets are used, separated by commas, for "
+    "--source=tweets. By default the tweets of all authors are used.",
+  )
+
+
+# A row, or a bad row, or the reason why the tweet is left out.
+Found = classifier_data.Row | tables.Bad | str
+
+
+def stream(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
+  """Yields (line number, result) of each tweet in a dump.
+
+  A result is the cleaned tweet as a row, a `Bad` for a bad row, or the reason
+  why the tweet is left out.
+
+  Args:
+    path: .csv, .tsv or .jsonl, compressed or not.
+    settings: how the tweets are chosen and cleaned.
+
+  Raises:
+    options.InputError: for another kind of file or one without rows.
+  """
+  names = tables.header(path)
+  if names is None or (
+    any(name in names for name in _TEXTS) and "label" not in names
+  ):
+    yield from _dump(path, settings)
+    return
+  columns = classifier_data.tweet_columns(path)
+  for line, row in classifier_data.stream(path, columns, labelled=True):
+    if isinstance(row, tables.Bad):
+      yield line, row
+    else:
+      yield line, _row(line, row.text, row.label, settings)
+
+
+def _dump(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
+  wanted = [tables.Wanted(name, "", required=False) for name in _KEYS]
+  for line, cells in tables.cells(path, wanted):
+    if isinstance(cells, tables.Bad):
+      yield line, cells
+      continue
+    values = dict(zip(_KEYS, cells, strict=True))
+    # API 2 gives pages: {"data": [tweets]}.
+    data = values["data"]
+    for tweet in data if isinstance(data, list) else [data or values]:
+      yield line, _tweet(line, tweet, settings)
+
+
+def _tweet(line: int, tweet: Any, settings: Options) -> Found:
+  if not isinstance(tweet, Mapping):
+    return tables.Bad("a tweet", repr(tweet)[:60], "mend or remove the row")
+  text = _text(tweet)
+  if text is None:
+    return tables.Bad(
+      f"a text under {', '.join(_TEXTS)}", "none", "mend or remove the row"
+    )
+  if _is_retweet(tweet):
+    return RETWEET
+  label = tweet.get("label")
+  label = _author(tweet) if label in (None, "") else str(label).strip()
+  if not label:
+    return tables.Bad(
+      "a label or an author", "neither", "mend or remove the row"
+    )
+  return _row(line, text, label, settings)
+
+
+def _text(tweet: Mapping[str, Any]) -> str | None:
+  """Returns the text of a tweet; None where there is none.
+
+  Of an extended tweet, which has a truncated text too, it is the whole text.
+  """
+  whole = tweet.get("extended_tweet")
+  if isinstance(whole, Mapping):
+    tweet = {**tweet, **whole}
+  texts = (tweet.get(name) for name in _TEXTS)
+  return next((t for t in texts if isinstance(t, str) and t.strip()), None)
+
+
+def _author(tweet: Mapping[str, Any]) -> str:
+  """Returns the author's name, or else the author's number, or ""."""
+  user = tweet.get("user")
+  names = [user] if isinstance(user, str) else []
+  for holder, keys in (
+    (user if isinstance(user, Mapping) else {}, ("screen_name", "username")),
+    (tweet, ("user.screen_name", "user.username", *_AUTHORS)),
+  ):
+    names += [str(holder[key]) for key in keys if holder.get(key)]
+  return next((name.strip().lstrip("@") for name in names if name.strip()), "")
+
+
+def _is_retweet(tweet: Mapping[str, Any]) -> bool:
+  if tweet.get("retweeted_status") or tweet.get("retweetedTweet"):
+    return True
+  references = tweet.get("referenced_tweets")
+  return "retweeted" in str(references) if references else False
+
+
+def _row(line: int, text: str, label: str, settings: Options) -> Found:
+  if re.match(r"RT @\w+", text):
+    return RETWEET
+  authors = [name.strip() for name in settings.authors.split(",")]
+  if settings.authors and label not in authors:
+    return ANOTHER_AUTHOR
+  cleaned = clean(text, settings.latin_mongolian)
+  if not cleaned.replace("http", "").replace("@", "").strip():
+    return NOTHING_LEFT
+  return classifier_data.Row(line, cleaned, label)
+
+
+_LINK = re.compile(r"(?:https?://|www\.|pic\.twitter\.com/)\S+", re.IGNORECASE)
+_MENTION = re.compile(r"(?<![\w@])@\w+")
+# Variation selectors and skin colours of emoji.
+_VARIANT = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")
+# Long vowels have two letters, no word has three; Roman numbers do.
+_LETTERS = re.compile(r"([^\W\d_IVXLCM])\1{2,}")
+_REPEATED = re.compile(r"([^\s\d.]{1,4}?)\1{3,}|(\.)\.{3,}")
+
+
+def clean(text: str, latin_mongolian: str = "keep") -> str:
+  """Returns the text of a tweet as a model should read it.
+
+  Links and mentions become `http` and `@`: their presence is of use, but a name
+  would give the author away. A letter that is repeated stays double
+  (баярлалааааа); repeated signs, emoji and syllables stay triple (!!!!!,
+  хахахаха).
+
+  Args:
+    text: as it was written.
+    latin_mongolian: as in `Options`.
+  """
+  return traced(text, latin_mongolian).text
+
+
+def traced(text: str, latin_mongolian: str = "keep") -> alignment.Traced:
+  """Does what `clean` does, and keeps where each letter came from."""
+  cleaned = _unescaped(alignment.Traced.of(text))
+  cleaned = cleaned.sub(_LINK, "http").sub(_MENTION, "@").sub(_VARIANT, "")
+  cleaned = normalization.traced(cleaned).sub(_LETTERS, r"\1\1")
+  cleaned = cleaned.sub(_REPEATED, lambda match: 3 * (match[1] or match[2]))
+  if latin_mongolian == "keep" or not is_latin(cleaned.text):
+    return cleaned
+  if latin_mongolian == "mark":
+    return cleaned.edited([(0, 0, f"{MARK} ")])
+  return cleaned.edited(_in_cyrillic(cleaned.text))
+
+
+def _in_cyrillic(text: str) -> Iterator[alignment.Edit]:
+  """Yields edits of Latin words to Cyrillic, except in links and hashtags."""
+  spans = [match.span() for match in _NO_WORDS.finditer(text)]
+  begins = [0, *(end for _, end in spans)]
+  ends = [*(begin for begin, _ in spans), len(text)]
+  for begin, end in zip(begins, ends, strict=True):
+    for match in latin_script.LATIN_WORD.finditer(text, begin, end):
+      yield *match.span(), latin_script.cyrillic_word(match[0])
+
+
+def _unescaped(text: alignment.Traced) -> alignment.Traced:
+  """Undoes HTML's escapes, however often a dump was escaped.
+
+  So cleaned text stays the same when it is cleaned again, as the rows of a set
+  are for a prediction.
+  """
+  # A chain such as &amp;amp;amp; would otherwise take a pass for each part.
+  text = text.sub(_ESCAPED_AGAIN, "&")
+  while (unescaped := text.sub(_ESCAPED, _meant)) is not text:
+    text = unescaped
+  return text
+
+
+_ESCAPED = re.compile("&[^&]+")
+
+
+def _meant(match: re.Match[str]) -> str:
+  return html.unescape(match[0])
+
+
+_NO_WORDS = re.compile(r"http\b|#\w+")
+
+
+def is_latin(text: str) -> bool:
+  """Returns whether a cleaned tweet is Mongolian in Latin letters."""
+  return latin_script.is_mongolian(_NO_WORDS.sub("", text))

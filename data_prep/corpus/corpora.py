@@ -1,0 +1,506 @@
+"""Builds a corpus: reads, normalises, splits, cleans and shards raw text."""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from absl import logging
+
+from data_prep.base import options, parallel
+from data_prep.corpus import corpus_report, corpus_stats, deduplication
+from data_prep.files import (
+  documents,
+  manifest,
+  ownership,
+  storage,
+  whole_folders,
+)
+from data_prep.sources import downloads, epub, texts, wikipedia, wikitext
+from data_prep.text import cleaning, normalization, sentences, similarity
+
+_STATS, _REPORT = "stats.json", "corpus_report.html"
+
+_LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(options.Group):
+  """Input and output of the corpus."""
+
+  source: str = options.option(
+    "text",
+    "Kind of the input. text: plain UTF-8 text, .jsonl, .csv or .tsv "
+    "files, or archives of such files (.zip, .tar, .rar). news: read like "
+    "text, with the news archive as --download. wikipedia: an XML dump. "
+    "epub: e-books, where each chapter becomes a document.",
+    choices=("text", "news", "wikipedia", "epub"),
+  )
+  input_file: str = options.option(
+    "",
+    "Files to read, as glob patterns separated by commas. Required "
+    "without --download.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for the corpus: the files corpus-*.txt, a manifest and a "
+    "report. Required.",
+  )
+  repair_legacy_letters: bool = options.option(
+    False,
+    "Put ө and ү where a legacy font left є, ї, ѳ or v.",
+  )
+  split_sentences: bool = options.option(
+    True,
+    "Split lines into sentences. With --nosplit_sentences every line is a "
+    "sentence.",
+  )
+  section_sentences: int = options.option(
+    0,
+    "Approximate number of sentences of a passage, where longer documents "
+    "are cut into passages. 0 leaves documents whole.",
+    minimum=0,
+  )
+  near_duplicates: float = options.option(
+    0.0,
+    "Smallest Jaccard similarity at which a document is dropped as a near "
+    "copy of an earlier document in the corpus. The similarity compares "
+    "the sets of runs of five words; 0.8 is usual. 0 drops exact copies "
+    "only. Each document of the corpus takes 3 to 9 kB of memory.",
+    minimum=0.0,
+    maximum=1.0,
+  )
+  decontaminate: str = options.option(
+    "",
+    "Evaluation sets (.csv, .tsv, .jsonl or text files), as glob patterns "
+    "separated by commas. A sentence that shares eight words in a row "
+    "with an evaluation set is dropped from the corpus.",
+  )
+  num_shards: int = options.option(
+    1,
+    "Number of files into which the corpus is divided.",
+    minimum=1,
+    maximum=100_000,
+  )
+  num_workers: int = options.option(
+    0,
+    "Number of processes. 0 starts one process for each core. The output "
+    "does not depend on this number.",
+    minimum=0,
+  )
+
+  def check(self) -> None:
+    options.require(self, "output_dir")
+    similarity.check(self.near_duplicates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """All options of a corpus."""
+
+  corpus: Options
+  cleaning: cleaning.Options
+  text: texts.Options
+  download: downloads.Options
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """How to read one kind of raw text.
+
+  Attributes:
+    items: yields the raw documents of a file, in the main process.
+    documents: returns the paragraphs of each document in a raw document, or a
+      Drop; it has no side effects, because it runs in worker processes.
+    letters: returns the approximate size of a raw document, in letters.
+  """
+
+  items: Callable[[str, Settings], Iterator[Any]]
+  documents: Callable[
+    [Any], Sequence[Sequence[str] | wikitext.Rendered] | cleaning.Drop
+  ]
+  letters: Callable[[Any], int]
+
+
+def _article(
+  page: wikipedia.Page,
+) -> Sequence[wikitext.Rendered] | cleaning.Drop:
+  rendered = wikipedia.rendered(page)
+  return rendered if isinstance(rendered, cleaning.Drop) else [rendered]
+
+
+_TEXT = Source(
+  lambda path, settings: texts.items(path, settings.text),
+  lambda lines: [lines],
+  lambda lines: sum(map(len, lines)),
+)
+SOURCES = {
+  "text": _TEXT,
+  "news": _TEXT,  # a name of its own for --download
+  "wikipedia": Source(
+    lambda path, settings: wikipedia.items(path),
+    _article,
+    lambda page: len(page.title) + len(page.text),
+  ),
+  "epub": Source(
+    lambda path, settings: epub.items(path),
+    epub.chapters,
+    lambda book: len(book.content),
+  ),
+}
+
+
+def build(settings: Settings) -> corpus_stats.Stats:
+  """Builds the corpus; returns the counts of what was kept and dropped.
+
+  Raises:
+    options.InputError: when no document is left, or when another program writes
+      into the output folder.
+  """
+  with ownership.owning(settings.corpus.output_dir):
+    return _build(settings)
+
+
+def _build(settings: Settings) -> corpus_stats.Stats:
+  corpus = settings.corpus
+  files = _files(settings)
+  if corpus.decontaminate:  # raises for unreadable sets before any work
+    _evaluation(corpus.decontaminate, settings.text.text_field)
+  stats = corpus_stats.Stats(
+    cleaning.scrub if settings.cleaning.scrub_personal_data else str
+  )
+  names = [
+    storage.shard("corpus", number, corpus.num_shards, ".txt")
+    for number in range(corpus.num_shards)
+  ]
+  with whole_folders.replacing(corpus.output_dir, _is_ours) as folder:
+    with contextlib.ExitStack() as stack:
+      shards = [
+        stack.enter_context(storage.writing(os.path.join(folder, name)))
+        for name in names
+      ]
+      _write(settings, files, shards, stats)
+      if not stats.totals["documents"]:
+        raise options.InputError(
+          "text with letters",
+          f"nothing to keep in {', '.join(files)}: {stats.losses()}",
+          "check the files, or lower --min_words",
+        )
+    _describe(settings, folder, files, names, stats)
+  return stats
+
+
+def _is_ours(name: str) -> bool:
+  """Returns whether a file of this name can belong to a corpus.
+
+  corpus-mine.txt is no name of ours, and stays.
+  """
+  ours = (manifest.NAME, _STATS, _REPORT)
+  return name in ours or storage.is_shard(name, "corpus", ".txt")
+
+
+def _describe(
+  settings: Settings,
+  folder: str,
+  files: Sequence[str],
+  names: Sequence[str],
+  stats: corpus_stats.Stats,
+) -> None:
+  """Writes the reports and the manifest of the shards in `folder`.
+
+  Args:
+    settings: of the corpus.
+    folder: the folder of the shards.
+    files: the paths of the files that were read.
+    names: the names of the shards.
+    stats: the counts of what was kept and dropped.
+  """
+  content, parameters = stats.content(), _parameters(settings)
+  reports = {
+    _STATS: corpus_stats.to_json(content),
+    _REPORT: corpus_report.page(content, parameters),
+  }
+  for name, text in reports.items():
+    with storage.writing(os.path.join(folder, name)) as file:
+      file.write(text)
+  manifest.write(
+    folder,
+    "corpus",
+    parameters=parameters,
+    files=[*names, *reports],
+    counts=dict(sorted(stats.totals.items())),
+    inputs=manifest.hashes(files),
+  )
+
+
+def _files(settings: Settings) -> list[str]:
+  if settings.download.download:
+    return [downloads.fetch(settings.corpus.source, settings.download)]
+  options.require(settings.corpus, "input_file")
+  return storage.matching(settings.corpus.input_file)
+
+
+def _parameters(settings: Settings) -> dict[str, Any]:
+  """Returns the options that decide the content, for the manifest."""
+  parameters: dict[str, Any] = {}
+  for part in (settings.corpus, settings.cleaning, settings.text):
+    parameters |= dataclasses.asdict(part)
+  for name in ("input_file", "output_dir", "num_workers"):
+    del parameters[name]
+  if patterns := settings.corpus.decontaminate:
+    sets = map(os.path.basename, storage.matching(patterns))
+    parameters["decontaminate"] = ",".join(sets)
+  return parameters
+
+
+def _write(
+  settings: Settings,
+  files: Sequence[str],
+  shards: Sequence[IO[str]],
+  stats: corpus_stats.Stats,
+) -> None:
+  """Streams the documents into the shards, round robin."""
+  corpus = settings.corpus
+  duplicates = deduplication.Duplicates(corpus.near_duplicates)
+  began = said = time.monotonic()
+  with contextlib.closing(
+    parallel.ordered(
+      functools.partial(_prepared, settings=settings),
+      _tasks(files, settings),
+      corpus.num_workers,
+    )
+  ) as batches:
+    for batch in batches:
+      _write_batch(batch, duplicates, shards, stats)
+      if time.monotonic() - said > 10:
+        said = time.monotonic()
+        count = stats.totals["documents"]
+        logging.info(
+          "%d documents, %.0f a second", count, count / (said - began)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Document:
+  """A cleaned document, as a worker returns it.
+
+  Attributes:
+    result: the result of the rules.
+    signature: of a kept document where near duplicates are looked for.
+    templates: for each sentence that was dropped for unknown templates, the
+      names of these templates.
+  """
+
+  result: cleaning.Result
+  signature: deduplication.Signature | None = None
+  templates: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+  """The documents of a task.
+
+  Attributes:
+    file: the name of the file that they come from.
+    read: the numbers of documents, sentences and words before the rules.
+    documents: all documents in order, the dropped ones included.
+  """
+
+  file: str
+  read: tuple[int, int, int]
+  documents: list[_Document]
+
+
+def _write_batch(
+  batch: _Batch,
+  duplicates: deduplication.Duplicates,
+  shards: Sequence[IO[str]],
+  stats: corpus_stats.Stats,
+) -> None:
+  """Writes the kept documents of a batch into the shards, round robin."""
+  stats.read(batch.file, *batch.read)
+  kept = [
+    sentences
+    for document in batch.documents
+    if (sentences := _kept(batch.file, document, duplicates, stats))
+  ]
+  for number, sentences in enumerate(kept, start=stats.totals["documents"]):
+    documents.write(shards[number % len(shards)], sentences)
+  stats.keep(batch.file, kept)
+
+
+def _kept(
+  file: str,
+  document: _Document,
+  duplicates: deduplication.Duplicates,
+  stats: corpus_stats.Stats,
+) -> tuple[str, ...]:
+  """Returns a document's sentences, () if it is dropped; counts the losses."""
+  verdict = document.result.verdict
+  for reason, lines in document.result.lines.items():
+    stats.lose(file, reason, lines)
+  stats.miss(document.templates)
+  if isinstance(verdict, cleaning.Drop):
+    if verdict.reason not in stats.examples:
+      logging.info(
+        "dropping, for example: %s: %s", verdict.reason, verdict.example
+      )
+    stats.drop(file, verdict.reason, verdict.example)
+    return ()
+  if copied := duplicates.seen(verdict.sentences, document.signature):
+    stats.drop(file, copied, verdict.sentences[0])
+    return ()
+  return verdict.sentences
+
+
+def _tasks(
+  files: Sequence[str], settings: Settings
+) -> Iterator[tuple[str, list[Any]]]:
+  """Yields tasks of about equal size: (file name, its raw documents)."""
+  source = SOURCES[settings.corpus.source]
+  for path, name in zip(files, manifest.labels(files), strict=True):
+    batch: list[Any] = []
+    size = 0
+    for item in _items(path, settings):
+      batch.append(item)
+      size += source.letters(item)
+      if size >= _LETTERS_A_TASK:
+        yield name, batch
+        batch, size = [], 0
+    if batch:
+      yield name, batch
+
+
+def _items(path: str, settings: Settings) -> Iterator[Any]:
+  """Yields the raw documents of a file; warns if a text file holds just one."""
+  count, item = 0, None
+  for item in SOURCES[settings.corpus.source].items(path, settings):
+    count += 1
+    yield item
+  is_single = count == 1 and isinstance(item, tuple) and len(item) > 1
+  if is_single and not settings.corpus.section_sentences:
+    logging.warning(
+      "%s has no blank line between documents: all of it is one document. "
+      "--section_sentences cuts it into passages",
+      path,
+    )
+
+
+def _prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
+  """Normalises, splits, cuts and cleans the raw documents of a task."""
+  file, items = task
+  corpus = settings.corpus
+  made, read_sentences, read_words = [], 0, 0
+  for item in items:
+    texts_or_drop = SOURCES[corpus.source].documents(item)
+    if isinstance(texts_or_drop, cleaning.Drop):
+      made.append(_Document(cleaning.Result(texts_or_drop, {})))
+      continue
+    for text in texts_or_drop:
+      if not isinstance(text, wikitext.Rendered):
+        text = wikitext.Rendered(list(text))
+      paragraphs, holes = text.paragraphs, text.holes
+      parts = [s for line in paragraphs for s in _sentences(line, corpus) if s]
+      read_sentences += len(parts)
+      read_words += corpus_stats.count_words(" ".join(parts))
+      passages = _passages(parts, corpus.section_sentences)
+      made += [_cleaned(passage, settings, holes) for passage in passages]
+  if corpus.near_duplicates:
+    made = _signed(made)
+  return _Batch(file, (len(made), read_sentences, read_words), made)
+
+
+def _signed(unsigned: Sequence[_Document]) -> list[_Document]:
+  """Returns the documents, with a signature for each kept document."""
+  signatures = iter(
+    deduplication.signatures(
+      [
+        document.result.verdict.sentences
+        for document in unsigned
+        if isinstance(document.result.verdict, cleaning.Keep)
+      ]
+    )
+  )
+  return [
+    dataclasses.replace(document, signature=next(signatures))
+    if isinstance(document.result.verdict, cleaning.Keep)
+    else document
+    for document in unsigned
+  ]
+
+
+@functools.cache
+def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
+  """Returns the texts of the evaluation sets, which a process reads once."""
+  how = texts.Options(documents="line", text_field=text_field)
+  return deduplication.Evaluation(
+    line
+    for path in storage.matching(patterns)
+    for lines in texts.items(path, how)
+    for line in lines
+  )
+
+
+def _cleaned(
+  passage: Sequence[str], settings: Settings, holes: Mapping[str, str]
+) -> _Document:
+  """Drops sentences with unknown templates, then applies the rules.
+
+  Args:
+    passage: the sentences.
+    settings: of the corpus.
+    holes: placeholder character → the name of the unknown template.
+  """
+  torn, missing = [], []
+  for sentence in passage if holes else ():
+    if hole_marks := [x for x in sentence if x in holes]:
+      torn.append("".join(_named(x, holes) for x in sentence))
+      missing += sorted({holes[x] for x in hole_marks})
+  if torn:
+    passage = [s for s in passage if holes.keys().isdisjoint(s)]
+  result = _ruled(passage, settings)
+  if torn:
+    lines = {**result.lines, "unknown template": torn}
+    result = dataclasses.replace(result, lines=lines)
+  return _Document(result, templates=tuple(missing))
+
+
+def _named(character: str, holes: Mapping[str, str]) -> str:
+  return f"{{{{{holes[character]}}}}}" if character in holes else character
+
+
+def _ruled(passage: Sequence[str], settings: Settings) -> cleaning.Result:
+  """Drops sentences of evaluation sets, then applies the rules."""
+  held: list[str] = []
+  if settings.corpus.decontaminate:
+    evaluation = _evaluation(
+      settings.corpus.decontaminate, settings.text.text_field
+    )
+    held = [sentence for sentence in passage if evaluation.holds(sentence)]
+    gone = set(held)
+    passage = [sentence for sentence in passage if sentence not in gone]
+  result = cleaning.clean(passage, settings.cleaning)
+  if held:
+    lines = {**result.lines, "in an evaluation set": held}
+    result = dataclasses.replace(result, lines=lines)
+  return result
+
+
+def _sentences(line: str, settings: Options) -> list[str]:
+  text = normalization.normalize(line, settings.repair_legacy_letters)
+  return sentences.split(text) if settings.split_sentences else [text]
+
+
+def _passages(document: list[str], about: int) -> Iterator[list[str]]:
+  """Cuts a document into passages of equal size: about `about` sentences each.
+
+  An `about` of 0 gives the whole document.
+  """
+  count = max(1, round(len(document) / about)) if about else 1
+  for number in range(count):
+    yield document[
+      number * len(document) // count : (number + 1) * len(document) // count
+    ]

@@ -1,0 +1,258 @@
+"""Turns texts into inputs of a model: single texts, pairs, windows of texts."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.base import options
+from data_prep.encoding import tokenization
+
+Text = str | tuple[str, str]
+
+# The default number of pieces of an input, as in google-research's
+# run_classifier.py.
+USUAL_LENGTH = 128
+# Pieces of the longest input that is trained on: dropout numbers the places of
+# an attention matrix by 12 bits for its row and 12 for its column.
+LONGEST = 4096
+
+# The ways to read a text that is longer than an input of the model.
+HEAD, HEAD_TAIL, WINDOWS = LONG_TEXTS = ("head", "head_tail", "windows")
+
+
+def head_pieces(room: int) -> int:
+  """Returns how many of `room` pieces HEAD_TAIL takes from the beginning."""
+  return room // 4
+
+
+def both_ends(size: int, room: int) -> np.ndarray:
+  """Returns the indices of the `room` pieces that HEAD_TAIL reads of `size`."""
+  head = head_pieces(room)
+  return np.r_[:head, size - room + head : size]
+
+
+def window_step(room: int) -> int:
+  """Returns how many pieces lie between the beginnings of two windows."""
+  return (room + 1) // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Framed:
+  """The inputs that texts were turned into.
+
+  Attributes:
+    ids: of each input, `[CLS] … [SEP]`, int32.
+    seconds: [inputs] where the second text begins; the input's length where
+      there is none.
+    owners: [inputs] the index of the text of each input, ascending; a text has
+      one input, or several windows.
+    starts: [inputs] the index in the text of the piece behind [CLS].
+    sizes: [texts] the number of pieces of each text.
+    read: [texts] the number of these pieces that are in an input.
+  """
+
+  ids: list[np.ndarray]
+  seconds: np.ndarray
+  owners: np.ndarray
+  starts: np.ndarray
+  sizes: np.ndarray
+  read: np.ndarray
+
+  def counts(self, max_seq_length: int) -> "Counts":
+    """Returns how many texts are too long, and how many pieces are not read."""
+    long = self.sizes > max_seq_length - 2
+    return Counts(
+      len(self.sizes),
+      int(long.sum()),
+      int(self.sizes.sum()),
+      int((self.sizes - self.read).sum()),
+      len(self.ids),
+    )
+
+  @property
+  def cut(self) -> int:
+    """The number of texts of which some pieces are in no input."""
+    return int((self.read < self.sizes).sum())
+
+  def pooled(self, scores: np.ndarray) -> np.ndarray:
+    """Returns the mean of [inputs, n] over each text's inputs, [texts, n]."""
+    if len(self.ids) == len(self.sizes):
+      return scores
+    firsts = np.searchsorted(self.owners, np.arange(len(self.sizes)))
+    counts = np.diff(np.append(firsts, len(self.ids)))
+    return np.add.reduceat(scores, firsts) / counts[:, None].astype("f4")
+
+  def shares(self) -> np.ndarray:
+    """Returns the weight of each input: 1, or 1 / n for a text of n windows.
+
+    The result is float32 [inputs].
+    """
+    counts = np.bincount(self.owners, minlength=len(self.sizes))
+    return (1 / counts[self.owners]).astype(np.float32)
+
+
+class Counts(NamedTuple):
+  """Counts of texts that are too long, and of the pieces that they lose.
+
+  Attributes:
+    texts, long: number of texts, and of texts that are longer than an input.
+    pieces, lost: pieces of all texts, and pieces that are in no input.
+    inputs: the number of inputs: windows, and texts that need no windows.
+  """
+
+  texts: int = 0
+  long: int = 0
+  pieces: int = 0
+  lost: int = 0
+  inputs: int = 0
+
+  def plus(self, addend: "Counts") -> "Counts":
+    """Returns the sums of two counts."""
+    return Counts(*map(sum, zip(self, addend, strict=True)))
+
+  def said(self, max_seq_length: int) -> str:
+    """Returns one line about the long texts; "" where no text is too long."""
+    if not self.long:
+      return ""
+    start = (
+      f"{self.long} of {self.texts} texts are longer than {max_seq_length} "
+      "pieces"
+    )
+    if not self.lost:
+      windows = self.inputs - self.texts + self.long
+      return f"{start}: they are read in {windows} windows"
+    lost = 100 * self.lost / self.pieces
+    return f"{start}: {lost:.1f} % of all pieces are not read (--long_text)"
+
+
+class Framer:
+  """Turns texts into the inputs of one model.
+
+    Framer(tokenizer, 128).frame(["сайн байна уу"]).ids
+    # [CLS] ▁сайн ▁байна ▁уу [SEP]
+
+  Args:
+    tokenizer: of the model that will read the ids.
+    max_seq_length: ids of an input, the special ones included.
+    long_text: "head": the beginning of a longer text is read; "head_tail": a
+      quarter from its beginning and the rest from its end (Sun et al. 2019,
+      arXiv 1905.05583, section 5.3.1); "windows": all of it, in windows that
+      overlap by half. Of a pair the longer text is truncated first.
+    remembered: the number of texts whose pieces are kept, by the text's hash.
+
+  Attributes:
+    counts: of all texts that were framed.
+  """
+
+  def __init__(
+    self,
+    tokenizer: tokenization.Tokenizer,
+    max_seq_length: int,
+    long_text: str = HEAD,
+    remembered: int = 0,
+  ):
+    self.tokenizer, self.max_seq_length = tokenizer, max_seq_length
+    self.long_text = long_text
+    self.counts = Counts()
+    self._most = remembered
+    self._known: dict[bytes, np.ndarray] = {}
+
+  def frame(self, texts: Sequence[Text]) -> Framed:
+    """Returns the inputs of texts, or of pairs of texts.
+
+    Raises:
+      options.InputError: for one string in the place of a list of texts.
+    """
+    if isinstance(texts, str):
+      raise options.InputError(
+        "a list of texts", f"the text {texts[:60]!r}", "give it as [text]"
+      )
+    firsts = [text if isinstance(text, str) else text[0] for text in texts]
+    pairs = [text[1] for text in texts if not isinstance(text, str)]
+    first_pieces, second_pieces = (
+      self._pieces(firsts),
+      iter(self._pieces(pairs)),
+    )
+    made: list[tuple[np.ndarray, int, int, int]] = []
+    sizes, read = np.zeros([2, len(texts)], np.int64)
+    for owner, (text, pieces) in enumerate(
+      zip(texts, first_pieces, strict=True)
+    ):
+      if isinstance(text, str):
+        parts = self._single(pieces)
+        sizes[owner] = len(pieces)
+        read[owner] = self._read(len(pieces))
+      else:
+        second = next(second_pieces)
+        parts = [self._pair(pieces, second)]
+        sizes[owner] = len(pieces) + len(second)
+        read[owner] = len(parts[0][0]) - 3
+      made += [(*part, owner) for part in parts]
+    columns = list(zip(*made, strict=True)) or [(), (), (), ()]
+    seconds, starts, owners = (np.array(c, np.int64) for c in columns[1:])
+    framed = Framed(list(columns[0]), seconds, owners, starts, sizes, read)
+    self.counts = self.counts.plus(framed.counts(self.max_seq_length))
+    return framed
+
+  def _pieces(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Returns the pieces of each text; remembered texts need no tokenizer."""
+    if not self._most:
+      return self.tokenizer.encode(texts)
+    keys = [
+      hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts
+    ]
+    new = {
+      key: text
+      for key, text in zip(keys, texts, strict=True)
+      if key not in self._known
+    }
+    encoded = dict(
+      zip(new, self.tokenizer.encode(list(new.values())), strict=True)
+    )
+    known = {key: self._known[key] for key in keys if key not in encoded}
+    room = self._most - len(self._known)
+    self._known |= dict(list(encoded.items())[: max(room, 0)])
+    return [known[key] if key in known else encoded[key] for key in keys]
+
+  def _read(self, size: int) -> int:
+    whole = self.long_text == WINDOWS
+    return size if whole else min(size, self.max_seq_length - 2)
+
+  def _single(self, pieces: np.ndarray) -> list[tuple[np.ndarray, int, int]]:
+    """Returns the inputs of one text, of which only WINDOWS gives several.
+
+    Each is (ids, the number of ids, the index of its first piece in the text).
+    """
+    room = self.max_seq_length - 2
+    starts = [0]
+    if len(pieces) > room and self.long_text == WINDOWS:
+      starts = [*range(0, len(pieces) - room, window_step(room))]
+      starts.append(len(pieces) - room)
+    elif len(pieces) > room and self.long_text == HEAD_TAIL:
+      pieces = pieces[both_ends(len(pieces), room)]
+    cls, sep = [self.tokenizer.cls_id], [self.tokenizer.sep_id]
+    windows = [
+      np.concatenate((cls, pieces[start : start + room], sep)).astype(np.int32)
+      for start in starts
+    ]
+    return [
+      (ids, len(ids), start) for ids, start in zip(windows, starts, strict=True)
+    ]
+
+  def _pair(
+    self, first: np.ndarray, second: np.ndarray
+  ) -> tuple[np.ndarray, int, int]:
+    """Returns (ids of a pair, where the second text begins, 0).
+
+    The ids are `[CLS] first [SEP] second [SEP]`. The longer text is truncated
+    first: the result is that of google-research/bert's _truncate_seq_pair,
+    which removes one piece at a time.
+    """
+    room = max(self.max_seq_length - 3, 0)
+    size = min(len(first), max(room - len(second), (room + 1) // 2))
+    cls, sep = [self.tokenizer.cls_id], [self.tokenizer.sep_id]
+    parts = (cls, first[:size], sep, second[: room - size], sep)
+    return np.concatenate(parts).astype(np.int32), size + 2, 0

@@ -1,0 +1,576 @@
+"""Encodes text as pieces and decodes it: SentencePiece, and foreign WordPiece.
+
+A model that tokenizer_training made carries its normalisation inside the file,
+so every caller and every export has it.
+"""
+
+import dataclasses
+import functools
+import itertools
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+
+from data_prep.base import options
+from data_prep.encoding import wordpiece
+from data_prep.files import json_files, storage
+from data_prep.text import alignment
+
+MODEL_NAME = "tokenizer.model"
+
+# The names of the special pieces in foreign models come second.
+SPECIAL_NAMES = {
+  "pad": ("<pad>", "[PAD]"),
+  "unk": ("<unk>", "[UNK]"),
+  "cls": ("[CLS]",),
+  "sep": ("[SEP]",),
+  "mask": ("[MASK]",),
+}
+# Scores are multiples of 1/1024, so that sums of a few thousand of them are
+# exact in float32. Otherwise rounding would choose between segmentations of one
+# score: SentencePiece would split ууууу differently from libraries that add in
+# float64 (Hugging Face) or in another order (tensorflow-text).
+SCORE_STEPS = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How a text is prepared before the model file reads it.
+
+  A model that tokenizer_training made needs no preparation. A foreign model
+  gives the ids that it was trained with only under the settings of its
+  training; they are among the parameters of a model directory's manifest.
+
+  Attributes:
+    do_lower_case: lower-case the text.
+    strip_accents: SentencePiece: decompose (NFKD) and drop combining marks,
+      as google-research/albert's preprocess_text does, so that й becomes и;
+      WordPiece: NFD and its marks, as google-research/bert's BasicTokenizer.
+    replace_quotes: replace two backticks or apostrophes by a quotation mark,
+      as transformers' AlbertTokenizer does.
+    split_digit_commas: SentencePiece: encode a piece that ends in a digit and a
+      comma (`▁22,`) again without the comma, which becomes a piece of its own,
+      as google-research/albert's encode_pieces does.
+    longest_word: WordPiece: largest number of characters of a word; a longer
+      word is unknown. google-research/bert's limit is 200, transformers' 100.
+  """
+
+  do_lower_case: bool = False
+  strip_accents: bool = False
+  replace_quotes: bool = False
+  split_digit_commas: bool = False
+  longest_word: int = wordpiece.LONGEST_WORD
+
+  def __post_init__(self) -> None:
+    if self.longest_word < 1:
+      raise options.InputError(
+        "longest_word to be at least 1", f"{self.longest_word}",
+        "copy the manifest again",
+      )  # fmt: skip
+
+  @classmethod
+  def of(cls, parameters: Mapping[str, Any]) -> "Settings":
+    """Returns the settings in a manifest's parameters, or their defaults."""
+    kept = json_files.known(cls, parameters)
+    return json_files.made(cls, kept, "the parameters of a manifest")
+
+  def parameters(self) -> dict[str, bool | int]:
+    """Returns the settings for a manifest: do_lower_case and unusual values."""
+    return {"do_lower_case": self.do_lower_case} | self._unusual()
+
+  def described(self) -> str:
+    """Returns the unusual values: `do-lower-case, longest-word 100`; or ""."""
+    return ", ".join(
+      name.replace("_", "-") + (f" {value}" if value is not True else "")
+      for name, value in self._unusual().items()
+    )
+
+  def _unusual(self) -> dict[str, bool | int]:
+    usual = dataclasses.asdict(Settings())
+    values = dataclasses.asdict(self)
+    return {n: v for n, v in values.items() if v != usual[n]}
+
+  def apply(self, text: str) -> str:
+    """Returns a text as a SentencePiece model should read it."""
+    if self.replace_quotes:
+      text = _QUOTES.sub('"', text)
+    return self.folded(text)
+
+  def folded(self, text: str) -> str:
+    """Returns a text without marks and in lower case, where these are set."""
+    if self.strip_accents:
+      text = without_marks(text)
+    return text.lower() if self.do_lower_case else text
+
+
+_QUOTES = re.compile("``|''")
+
+
+def without_marks(text: str) -> str:
+  """Decomposes a text (NFKD), and drops its combining marks."""
+  decomposed = unicodedata.normalize("NFKD", text)
+  return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+def combining_marks() -> str:
+  """Returns the marks that `strip_accents` drops, as ranges for a regex's []."""
+  return ranges(filter(unicodedata.combining, every_letter()))
+
+
+def every_letter() -> Iterator[str]:
+  """Yields every character that a text may have, in order."""
+  points = range(sys.maxunicode + 1)
+  return (chr(i) for i in points if not 0xD800 <= i < 0xE000)
+
+
+def ranges(letters: Iterable[str]) -> str:
+  """Returns characters as ranges for [] of a regex."""
+  bounds: list[list[int]] = []  # first and last of each range
+  for point in map(ord, sorted(letters)):
+    if bounds and bounds[-1][1] == point - 1:
+      bounds[-1][1] = point
+    else:
+      bounds.append([point, point])
+  return "".join(rf"\x{{{a:X}}}-\x{{{b:X}}}" for a, b in bounds)
+
+
+class _Model(Protocol):
+  """The methods that Tokenizer needs of a model; see wordpiece.Vocabulary."""
+
+  pieces: list[str]
+
+  def encode(self, texts: Sequence[str]) -> Sequence[Sequence[int]]: ...
+  def segment(self, texts: Sequence[str]) -> list[list[str]]: ...
+  def inside(self, text: str, begins: bool) -> list[int]: ...
+  def drops(self, letter: str) -> bool: ...
+  def decode(self, ids: Sequence[int]) -> str: ...
+  def is_control(self, number: int) -> bool: ...
+  def starts_word(self, number: int) -> bool: ...
+  def ends_word(self, number: int) -> bool: ...
+  def begins(self, number: int) -> bool: ...
+  def mark(self, number: int) -> str: ...
+  def letters(self, number: int) -> str: ...
+  def reaches(self, number: int) -> bool: ...
+
+
+class Tokenizer:
+  """Encodes texts with a model file, and knows the properties of its pieces.
+
+    tokenizer = Tokenizer("tokenizer.model")
+    tokenizer.encode(["сайн байна уу"])  # [array([812, 95, 240])]
+
+  Args:
+    model_file: SentencePiece's model, or WordPiece's vocab.txt.
+    do_lower_case, strip_accents, replace_quotes, split_digit_commas,
+      longest_word: see Settings.
+
+  Attributes:
+    settings: the same as Settings.
+    vocab_size: number of pieces.
+    pad_id, unk_id, cls_id, sep_id, mask_id: looked up by name.
+    special: bool[vocab_size], the pieces that text cannot produce, and the
+      unknown piece.
+    word_starts: bool[vocab_size], whether a piece begins a word wherever it
+      stands, as user-defined pieces do. See `begins_words`.
+
+  Raises:
+    options.InputError: when the file is no such model or lacks a special piece.
+  """
+
+  def __init__(
+    self,
+    model_file: str,
+    do_lower_case: bool = False,
+    strip_accents: bool = False,
+    replace_quotes: bool = False,
+    split_digit_commas: bool = False,
+    longest_word: int = wordpiece.LONGEST_WORD,
+  ):
+    self.settings = Settings(
+      do_lower_case,
+      strip_accents,
+      replace_quotes,
+      split_digit_commas,
+      longest_word,
+    )
+    self._model: _Model = (
+      wordpiece.Vocabulary(
+        model_file, do_lower_case, strip_accents, longest_word
+      )
+      if is_wordpiece(model_file)
+      else _SentencePiece(model_file, self.settings)
+    )
+    self._pieces = self._model.pieces
+    self.vocab_size = len(self._pieces)
+    ids = {
+      name: self._special_id(names, model_file)
+      for name, names in SPECIAL_NAMES.items()
+    }
+    self.pad_id, self.unk_id = ids["pad"], ids["unk"]
+    self.cls_id, self.sep_id = ids["cls"], ids["sep"]
+    self.mask_id = ids["mask"]
+    every = range(self.vocab_size)
+    self.special = np.array(
+      [self._model.is_control(i) or i in ids.values() for i in every]
+    )
+    self.word_starts = np.array([self._model.starts_word(i) for i in every])
+    self._word_ends = np.array([self._model.ends_word(i) for i in every])
+    self._blank: dict[str, bool] = {}
+
+  @classmethod
+  def with_settings(cls, model_file: str, settings: Settings) -> "Tokenizer":
+    """Makes a tokenizer with the settings of a manifest."""
+    return cls(model_file, **dataclasses.asdict(settings))
+
+  def _special_id(self, names: Sequence[str], model_file: str) -> int:
+    for name in names:
+      if name in self._pieces:
+        return self._pieces.index(name)
+    raise options.InputError(
+      f"a piece {names[0]} in {model_file}",
+      "none",
+      "train the model with data_prep.train_tokenizer",
+    )
+
+  def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Returns the piece ids of each text, int32, without special pieces."""
+    encoded = self._model.encode(texts)
+    # One array and views of it: an array for each text takes twice the time.
+    ends = list(itertools.accumulate(map(len, encoded)))
+    every = itertools.chain.from_iterable(encoded)
+    flat = np.fromiter(every, np.int32, ends[-1] if ends else 0)
+    return [
+      flat[start:end] for start, end in zip([0, *ends], ends, strict=False)
+    ]
+
+  def segment(self, texts: Sequence[str]) -> list[list[str]]:
+    """Returns, for each piece of each text, its source: a stretch of the text.
+
+    The stretches of a text make up the whole text as it was given, if it has
+    pieces at all. White space belongs to the piece of the word after it (of
+    the word before it, where a SentencePiece model marks the ends of words).
+    Characters without a piece belong to the piece before them, and those at the
+    beginning of a text to its first piece. A character that several pieces
+    spell, such as an emoji in bytes or … as `...`, belongs to the last of these
+    pieces; the stretches of the earlier ones are empty.
+    """
+    return self._model.segment(texts)
+
+  def begins_words(self, ids: np.ndarray) -> np.ndarray:
+    """Returns which pieces begin a word, bool of the shape of `ids`.
+
+    Most models mark the piece that begins a word (`▁сайн`). Those trained with
+    treat_whitespace_as_suffix mark the piece that ends a word (`сайн▁`): there
+    the next piece begins the next word. The first piece counts as the beginning
+    of a word only if it is one in every place.
+
+    Args:
+      ids: int [..., length].
+    """
+    starts = self.word_starts[ids]
+    starts[..., 1:] |= self._word_ends[ids[..., :-1]]
+    return starts
+
+  def is_blank(self, letter: str) -> bool:
+    """Returns whether no piece spells a character of a text.
+
+    True for invisible characters, and for those that the tokenizer drops or
+    takes for white space, such as ´ where `strip_accents` is set.
+    """
+    if letter not in self._blank:
+      self._blank[letter] = alignment.is_invisible(letter) or (
+        self._model.drops(letter)
+      )
+    return self._blank[letter]
+
+  def inside(self, text: str, begins: bool) -> list[int]:
+    """Returns the ids of a part of a word.
+
+    Args:
+      text: the part of the word.
+      begins: whether the part is at the beginning of the word.
+    """
+    return self._model.inside(text, begins)
+
+  def letters(self, number: int) -> str:
+    """Returns the letters of a piece, without the mark of its place."""
+    return self._model.letters(number)
+
+  def begins(self, number: int) -> bool:
+    """Returns whether a piece is marked as the beginning of a word."""
+    return self._model.begins(number)
+
+  def mark(self, number: int) -> str:
+    """Returns the mark of a piece's place in its word: "▁", "##" or ""."""
+    return self._model.mark(number)
+
+  @property
+  def sums_exactly(self) -> bool:
+    """Whether sums of scores are exact in float32, and ties broken alike."""
+    return bool(getattr(self._model, "sums_exactly", True))
+
+  @property
+  def divided(self) -> Mapping[int, Sequence[int]]:
+    """Id of a piece that `split_digit_commas` divides → ids of its parts."""
+    return getattr(self._model, "divided", {})
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Returns the text of piece ids."""
+    return self._model.decode([int(i) for i in ids])
+
+  def pieces(self, ids: Sequence[int]) -> list[str]:
+    """Returns the pieces of ids; "▁" marks the space before a word."""
+    return [self._pieces[int(i)] for i in ids]
+
+  def characters(self) -> np.ndarray:
+    """Returns how many characters each piece spells, float32 [vocab_size].
+
+    Spaces do not count. Of the bytes that spell a character, one counts.
+    """
+    return np.array(
+      [
+        int(i == self.unk_id)
+        if self.special[i]
+        else _characters(self._model.letters(i))
+        for i in range(self.vocab_size)
+      ],
+      np.float32,
+    )
+
+  def unreachable(self) -> list[str]:
+    """Returns the pieces that no normalised text can produce."""
+    return [
+      piece
+      for i, piece in enumerate(self._pieces)
+      if not self.special[i] and not self._model.reaches(i)
+    ]
+
+
+class _SentencePiece:
+  """A SentencePiece model with settings; its methods are those of _Model.
+
+  Args:
+    model_file: its path.
+    settings: how a text is prepared for it.
+  """
+
+  def __init__(self, model_file: str, settings: Settings):
+    self._apply = settings.apply
+    self._quotes = settings.replace_quotes
+    self._fold = alignment.LetterByLetter(settings.folded)
+    self._plain = not (
+      settings.do_lower_case
+      or settings.strip_accents
+      or settings.replace_quotes
+    )
+    self._processor = sentencepiece.SentencePieceProcessor()
+    try:
+      self._processor.LoadFromSerializedProto(_bytes(model_file))
+    except RuntimeError as error:
+      raise options.InputError(
+        f"a SentencePiece model at {model_file}",
+        "something else",
+        "give the tokenizer.model that train_tokenizer wrote",
+      ) from error
+    self._proto = sentencepiece_model_pb2.ModelProto.FromString(
+      self._processor.serialized_model_proto()
+    )
+    self._marks_ends = self._proto.trainer_spec.treat_whitespace_as_suffix
+    self.pieces = [piece.piece for piece in self._proto.pieces]
+    self._commas = self._without_commas() if settings.split_digit_commas else {}
+    self.divided = {i: parts.ids for i, parts in self._commas.items()}
+
+  @property
+  def sums_exactly(self) -> bool:
+    spec = self._proto.trainer_spec
+    return spec.model_type != spec.UNIGRAM or all(
+      # User-defined pieces are scored in tenths, whatever their score says.
+      piece.score * SCORE_STEPS % 1 == 0 and piece.type != _PIECE.USER_DEFINED
+      for piece in self._proto.pieces
+    )
+
+  def _without_commas(self) -> dict[int, "_Parts"]:
+    """Returns id → parts of each piece that ends in a digit and a comma."""
+    replacements: dict[int, _Parts] = {}
+    for number, piece in enumerate(self.pieces):
+      if ends_in_digit_and_comma(piece):
+        left = self._processor.encode(
+          piece[:-1].replace("▁", ""), return_type="proto"
+        )
+        names = [part.piece for part in left.pieces] + [","]
+        sizes = [len(part.surface) for part in left.pieces] + [1]
+        if not piece.startswith("▁"):
+          names[0] = names[0].removeprefix("▁")
+        first = 0 if names[0] else 1
+        ids = [self._processor.piece_to_id(name) for name in names[first:]]
+        replacements[number] = _Parts(ids, sizes[first:])
+    return replacements
+
+  def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    prepared = list(texts if self._plain else map(self._apply, texts))
+    encoded: list[list[int]] = self._processor.encode(prepared, num_threads=1)
+    return [self._divide(ids) for ids in encoded] if self.divided else encoded
+
+  def _divide(self, ids: Sequence[int]) -> list[int]:
+    return [part for i in ids for part in self.divided.get(i, (i,))]
+
+  def segment(self, texts: Sequence[str]) -> list[list[str]]:
+    traced = list(map(self._traced, texts))
+    encoded = self._processor.encode(
+      [trace.text for trace in traced], return_type="proto", num_threads=1
+    )
+    return [
+      trace.stretches(self._surfaces(trace.text, pieces.pieces))
+      for trace, pieces in zip(traced, encoded, strict=True)
+    ]
+
+  def _traced(self, text: str) -> alignment.Traced:
+    traced = alignment.Traced.of(text)
+    if self._quotes:
+      traced = traced.sub(_QUOTES, '"')
+    return traced if self._plain else traced.each(self._fold)
+
+  def _surfaces(self, text: str, pieces: Sequence[Any]) -> list[str]:
+    """Returns the stretch of each piece; together they are the prepared text.
+
+    SentencePiece itself gives no stretch for characters that it drops at the
+    ends of a text.
+    """
+    surfaces = [piece.surface for piece in pieces]
+    size = sum(map(len, surfaces))
+    if surfaces and size < len(text):
+      first = len(text.encode()[: pieces[0].begin].decode())
+      surfaces[0] = text[:first] + surfaces[0]
+      surfaces[-1] += text[first + size :]
+    if not self._commas:
+      return surfaces
+    return [
+      part
+      for piece, surface in zip(pieces, surfaces, strict=True)
+      for part in self._divided_surface(piece.id, surface)
+    ]
+
+  def _divided_surface(self, number: int, surface: str) -> list[str]:
+    """Returns the stretches of a piece's parts; one if it has no parts."""
+    if number not in self._commas:
+      return [surface]
+    text, starts = self._processor.normalize(surface, with_offsets=True)
+    begin = text.find(self.letters(number))
+    assert begin >= 0, "a piece stands for its own letters"
+    ends = itertools.accumulate(self._commas[number].sizes, initial=begin)
+    cuts = [0, *list(ends)[1:-1], len(text)]
+    parts = [text[a:b] for a, b in itertools.pairwise(cuts)]
+    return alignment.Traced(surface, text, starts).stretches(parts)
+
+  def drops(self, letter: str) -> bool:
+    seen: str = self._processor.normalize(self._apply(letter))
+    return not seen.strip(" ▁")
+
+  def inside(self, text: str, begins: bool) -> list[int]:
+    prepared = self._apply(text).strip()
+    ids: list[int] = self._inner.encode(("▁" if begins else "") + prepared)
+    return self._divide(ids)
+
+  @functools.cached_property
+  def _inner(self) -> sentencepiece.SentencePieceProcessor:
+    """The model without the space that it adds in front of a text."""
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.CopyFrom(self._proto)
+    proto.normalizer_spec.add_dummy_prefix = False
+    proto.normalizer_spec.remove_extra_whitespaces = False
+    return sentencepiece.SentencePieceProcessor(
+      model_proto=proto.SerializeToString()
+    )
+
+  def decode(self, ids: Sequence[int]) -> str:
+    text: str = self._processor.decode(list(ids))
+    return text
+
+  def is_control(self, number: int) -> bool:
+    kind = self._proto.pieces[number].type
+    return kind in (_PIECE.CONTROL, _PIECE.UNKNOWN)
+
+  def starts_word(self, number: int) -> bool:
+    piece = self._proto.pieces[number]
+    if piece.type == _PIECE.USER_DEFINED:
+      return True
+    if not self._marks_ends:
+      return starts_word(piece.piece)
+    letters = piece.piece.rstrip("▁")
+    return bool(letters) and starts_word(letters)
+
+  def ends_word(self, number: int) -> bool:
+    return self._marks_ends and self.pieces[number].endswith("▁")
+
+  def begins(self, number: int) -> bool:
+    return self.pieces[number].startswith("▁")
+
+  def mark(self, number: int) -> str:
+    return "▁" if self.begins(number) else ""
+
+  def letters(self, number: int) -> str:
+    return self.pieces[number].replace("▁", "")
+
+  def reaches(self, number: int) -> bool:
+    piece = self.pieces[number]
+    seen = self._processor.normalize(self._apply(piece))
+    bare = piece.strip("▁")
+    is_byte = self._proto.pieces[number].type == _PIECE.BYTE
+    return is_byte or not bare or bare in seen
+
+
+class _Parts(NamedTuple):
+  """The parts of a piece that `split_digit_commas` divides.
+
+  Attributes:
+    ids: of the parts.
+    sizes: how many letters of the piece each part has.
+  """
+
+  ids: list[int]
+  sizes: list[int]
+
+
+_PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
+
+
+def is_wordpiece(path: str) -> bool:
+  """Returns whether a file is WordPiece's vocabulary, judged by its name."""
+  return path.endswith(".txt")
+
+
+def ends_in_digit_and_comma(piece: str) -> bool:
+  """Returns whether `split_digit_commas` divides a piece."""
+  return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
+
+
+def _bytes(path: str) -> bytes:
+  if not storage.exists(path):
+    raise options.InputError(
+      "a SentencePiece model", f"no file at {path!r}", "mend the path"
+    )
+  return storage.read_bytes(path)
+
+
+def _characters(letters: str) -> int:
+  if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", letters):
+    return int(int(byte[1], 16) & 0xC0 != 0x80)  # not a continuation byte
+  return len(letters)
+
+
+def starts_word(piece: str) -> bool:
+  """Returns whether a word begins with this piece.
+
+  "▁" marks the space before a word. A piece without a letter, mark or digit is
+  punctuation, which is a word of its own. google-research/albert takes every
+  non-ASCII piece for the beginning of a word, which breaks Cyrillic words up.
+  """
+  return piece.startswith("▁") or not any(
+    unicodedata.category(letter)[0] in "LMN" for letter in piece
+  )

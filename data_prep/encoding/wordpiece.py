@@ -1,0 +1,251 @@
+"""Encodes text by WordPiece, with the ids of google-research/bert.
+
+A line of vocab.txt is a piece; "##" begins a piece that continues a word. The
+ids are those of upstream's tokenization.py for every text. tensorflow-text's
+BertTokenizer differs: it puts spaces where upstream drops control characters.
+"""
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from data_prep.base import options
+from data_prep.files import storage
+from data_prep.text import alignment
+
+CONTINUES = "##"
+_UNKNOWN = "[UNK]"
+LONGEST_WORD = 200  # characters; a longer word is unknown upstream
+_MOST_KNOWN = 1 << 18  # words that are remembered, some 100 MB (guess)
+
+# The blocks that upstream takes for Chinese: each character is a word.
+_CHINESE = (
+  (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+  (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+_WORD = re.compile(r"\S+")  # as str.split
+_ASCII_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+
+
+class _Cleaned(dict[int, str]):
+  """A table for str.translate: upstream's _clean_text and Chinese spacing."""
+
+  def __missing__(self, point: int) -> str:
+    letter = chr(point)
+    kind = unicodedata.category(letter)
+    if letter in "\t\n\r" or kind == "Zs":
+      replacement = " "
+    elif kind in ("Cc", "Cf") or point == 0xFFFD:
+      replacement = ""
+    elif any(first <= point <= last for first, last in _CHINESE):
+      replacement = f" {letter} "
+    else:
+      replacement = letter
+    self[point] = replacement
+    return replacement
+
+
+class _Apart(dict[int, str]):
+  """A table for str.translate that puts spaces around punctuation."""
+
+  def __missing__(self, point: int) -> str:
+    letter = chr(point)
+    self[point] = f" {letter} " if is_punctuation(letter) else letter
+    return self[point]
+
+
+def is_punctuation(letter: str) -> bool:
+  """Returns whether a character is punctuation upstream: a word of its own."""
+  return letter in _ASCII_MARKS or unicodedata.category(letter)[0] == "P"
+
+
+def cleaned(letter: str) -> str:
+  """Returns the cleaned form of a character: itself, "", or with spaces."""
+  return _CLEANED[ord(letter)]
+
+
+_CLEANED, _APART = _Cleaned(), _Apart()
+
+
+def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
+  """Splits a text as upstream's BasicTokenizer does.
+
+  `words("Сайн уу?", True, True)` is `["саин", "уу", "?"]`.
+  """
+  return _apart(text, do_lower_case, strip_accents).split()
+
+
+def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
+  """Returns the cleaned text, with white space between any two words."""
+  text = folded(text.translate(_CLEANED), do_lower_case, strip_accents)
+  return text.translate(_APART)
+
+
+def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
+  """Lower-cases and strips marks, as upstream's BasicTokenizer does."""
+  if do_lower_case:
+    text = text.lower()
+  if strip_accents:
+    decomposed = unicodedata.normalize("NFD", text)
+    text = "".join(letter for letter in decomposed if not is_mark(letter))
+  return text
+
+
+def is_mark(letter: str) -> bool:
+  """Returns whether `strip_accents` drops a letter."""
+  return unicodedata.category(letter) == "Mn"
+
+
+class Vocabulary:
+  """The pieces of a vocab.txt; encodes words by their longest pieces.
+
+  Args:
+    path: the file.
+    do_lower_case, strip_accents: as the model was trained.
+    longest_word: characters of a word, above which it is unknown.
+
+  Attributes:
+    pieces: by id.
+
+  Raises:
+    options.InputError: when it is no such file.
+  """
+
+  def __init__(
+    self,
+    path: str,
+    do_lower_case: bool,
+    strip_accents: bool,
+    longest_word: int = LONGEST_WORD,
+  ):
+    self.pieces = [line.strip() for line in storage.lines(path)]
+    if _UNKNOWN not in self.pieces:
+      raise options.InputError(
+        f"a vocabulary with {_UNKNOWN} in {path}",
+        f"{len(self.pieces):,} lines without it",
+        "give BERT's vocab.txt, or SentencePiece's .model",
+      )
+    self._lower, self._strip = do_lower_case, strip_accents
+    self._apart = alignment.LetterByLetter(
+      lambda text: _apart(text, do_lower_case, strip_accents)
+    )
+    self._longest_word = longest_word
+    self._ids = {piece: i for i, piece in enumerate(self.pieces)}
+    self._known: dict[str, list[int]] = {}  # word → ids
+
+  def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the piece ids of each text."""
+    return [
+      list(
+        itertools.chain.from_iterable(
+          self._word(word) for word in words(text, self._lower, self._strip)
+        )
+      )
+      for text in texts
+    ]
+
+  def inside(self, text: str, begins: bool) -> list[int]:
+    """Returns the ids of a part of a word.
+
+    Args:
+      text: the part, without a space.
+      begins: whether the part is at the beginning of the word.
+    """
+    ids = []
+    for place, word in enumerate(words(text, self._lower, self._strip)):
+      ids += self._greedy(word, "" if begins or place else CONTINUES)
+    return ids
+
+  def _word(self, word: str) -> list[int]:
+    if word not in self._known:
+      if len(self._known) >= _MOST_KNOWN:
+        self._known.clear()
+      self._known[word] = self._greedy(word, "")
+    return self._known[word]
+
+  def _greedy(self, word: str, before: str) -> list[int]:
+    """Returns the ids of a word, split into the longest pieces from the left.
+
+    A word that is too long, or has a part without a piece, is [UNK].
+
+    Args:
+      word: the word.
+      before: CONTINUES if it continues a word, else "".
+    """
+    unknown = [self._ids[_UNKNOWN]]
+    if len(word) > self._longest_word:
+      return unknown
+    ids: list[int] = []
+    begin = 0
+    while begin < len(word):
+      for end in range(len(word), begin, -1):
+        piece = self._ids.get(before + word[begin:end])
+        if piece is not None:
+          break
+      else:
+        return unknown
+      ids.append(piece)
+      begin, before = end, CONTINUES
+    return ids
+
+  def segment(self, texts: Sequence[str]) -> list[list[str]]:
+    """Returns, for each piece of each text, its stretch of the text."""
+    traced = (alignment.Traced.of(text).each(self._apart) for text in texts)
+    return [each.cut([*self._ends(each)]) for each in traced]
+
+  def drops(self, letter: str) -> bool:
+    """Returns whether a character becomes white space or nothing."""
+    return not words(letter, self._lower, self._strip)
+
+  def _ends(self, traced: alignment.Traced) -> Iterator[int]:
+    """Yields where each piece ends in a text that `_apart` made.
+
+    A space that was added behind punctuation belongs to the punctuation.
+    """
+    text, starts = traced.text, traced.starts
+    for match in _WORD.finditer(text):
+      end, last = match.span()
+      for number in self._word(match[0])[:-1]:
+        end += len(self.letters(number))
+        yield end
+      added = last < len(text) and starts[last] == starts[last - 1]
+      yield last + added
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Returns the words of piece ids, with a space between any two."""
+    text = " ".join(self.pieces[i] for i in ids)
+    return text.replace(f" {CONTINUES}", "")
+
+  def is_control(self, number: int) -> bool:
+    """Returns whether text cannot produce a piece, as `[CLS]` or `[unused7]`.
+
+    Upstream splits brackets from the text in them.
+    """
+    piece = self.pieces[number]
+    return len(piece) > 2 and piece[0] == "[" and piece[-1] == "]"
+
+  def starts_word(self, number: int) -> bool:
+    """Returns whether a word begins with a piece."""
+    return not self.pieces[number].startswith(CONTINUES)
+
+  def ends_word(self, number: int) -> bool:
+    """Returns whether a piece is marked as the end of a word: none is."""
+    return False
+
+  def begins(self, number: int) -> bool:
+    """Returns whether a piece is marked as the beginning of a word."""
+    return self.starts_word(number)
+
+  def mark(self, number: int) -> str:
+    """Returns "##" for a piece that continues a word, else ""."""
+    return "" if self.starts_word(number) else CONTINUES
+
+  def letters(self, number: int) -> str:
+    """Returns the letters of a piece, without "##"."""
+    return self.pieces[number].removeprefix(CONTINUES)
+
+  def reaches(self, number: int) -> bool:
+    """Returns whether some text can produce a piece."""
+    letters = self.letters(number)
+    return words(letters, self._lower, self._strip) == [letters]

@@ -1,0 +1,1 @@
+"""Files, local and in buckets: how they are read, written, owned and described."""

@@ -1,0 +1,280 @@
+"""Reads the text files in an archive, and unpacks the archive of a model.
+
+The formats are .zip, .tar (compressed too) and .rar; a compressed .rar needs a
+program of the system, such as unar. A model's archive is refused if it holds a
+link, a name that leads outside the folder, or a file that unpacks to hundreds
+of times its size.
+"""
+
+import collections
+import contextlib
+import errno
+import functools
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import rarfile
+from absl import logging
+
+from data_prep.base import options
+from data_prep.files import storage
+
+_Members = Iterator[tuple[str, str, Callable[[], IO[bytes] | None]]]
+_TEXTS = (".txt", ".text", "")
+_ALWAYS_FREE_BYTES = 256 << 20
+_MOST_FILES = 10_000  # in the archive of a model (guess)
+_CHUNK = 1 << 20
+_MAX_NAME_BYTES = 1 << 20  # guess: largest extension header of a tar
+_DAMAGED = (
+  zipfile.BadZipFile,
+  tarfile.TarError,
+  rarfile.Error,
+  zlib.error,
+  lzma.LZMAError,
+  EOFError,
+  ValueError,  # zipfile: an offset before the file, or a name not in UTF-8
+  RuntimeError,  # an encrypted member of a zip
+  NotImplementedError,  # a compression that zipfile does not know
+)
+
+
+def is_archive(path: str) -> bool:
+  """Returns whether a file is an archive, by the suffix of its name."""
+  return storage.kind(path) in _READERS
+
+
+def members(path: str) -> Iterator[tuple[str, Iterator[str]]]:
+  """Yields the name and the lines of each text file, in the archive's order.
+
+  Read the lines of a file before you ask for the next file. Other members are
+  skipped: links, hidden files, nested archives and names that lead outside. The
+  log says how many were skipped for which reason.
+
+  Raises:
+    options.InputError: also from the lines, when the archive is damaged,
+      encrypted or suspiciously compressed, or when no installed program can
+      unpack a .rar.
+  """
+  passed_over: collections.Counter[str] = collections.Counter()
+  with _whole(path):
+    for name, problem, opened in _READERS[storage.kind(path)](path):
+      problem = problem or _problem(name)
+      if problem:
+        passed_over[problem] += 1
+        continue
+      file = opened()
+      assert file is not None, "tarfile has content for what is a file"
+      with file:
+        yield name, _lines(file, path, name)
+  if passed_over:
+    reasons = ", ".join(f"{n} {reason}" for reason, n in passed_over.items())
+    logging.info("%s: passed over: %s", path, reasons)
+
+
+def _lines(file: IO[bytes], path: str, name: str) -> Iterator[str]:
+  with _whole(path):
+    yield from storage.decoded_lines(file, f"{path}:{name}")
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[None]:
+  """Raises one InputError for the many errors that a damaged archive causes."""
+  try:
+    yield
+  except rarfile.RarCannotExec as error:
+    raise options.InputError(
+      f"a program that unpacks {path}",
+      "none of unrar, unar and 7z",
+      "apt-get install unar, or repack it as .zip",
+    ) from error
+  except (*_DAMAGED, OSError) as error:
+    # bz2's OSErrors have no errno; EINVAL means an offset before the file.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+      raise
+    raise options.InputError(
+      f"a whole, open archive at {path}",
+      str(error) or type(error).__name__,
+      "copy it again",
+    ) from error
+
+
+def _problem(name: str) -> str:
+  """Returns why a member of this name is skipped, or "" when it is read."""
+  parts = _parts(name)
+  if _leads_outside(parts):
+    return "with a name that leads outside"
+  if _is_hidden(parts):
+    return "hidden"
+  return "" if storage.kind(name) in _TEXTS else "of another kind"
+
+
+def _parts(name: str) -> list[str]:
+  return name.replace("\\", "/").split("/")
+
+
+def _leads_outside(parts: list[str]) -> bool:
+  return not parts[0] or parts[0].endswith(":") or ".." in parts
+
+
+def _is_hidden(parts: list[str]) -> bool:
+  return any(p.startswith((".", "__MACOSX")) and p != "." for p in parts)
+
+
+def unpack(path: str, folder: str) -> None:
+  """Unpacks a model's archive into an empty folder.
+
+  Args:
+    path: the archive.
+    folder: the target; the caller removes it after an error.
+
+  Raises:
+    options.InputError: when the archive is damaged, would fill the disk, or
+      holds a link or a name that leads outside.
+  """
+  most = max(
+    _ALWAYS_FREE_BYTES, storage.HIGHEST_RATIO * (storage.size(path) or 0)
+  )
+  room = min(most, storage.free_bytes(folder) or most)
+  with _whole(path):
+    for count, (name, problem, opened) in enumerate(
+      _READERS[storage.kind(path)](path)
+    ):
+      parts = _parts(name)
+      if problem or _leads_outside(parts) or count >= _MOST_FILES:
+        raise options.InputError(
+          f"the files of a model in {path}",
+          f"{name[:200]}: {problem or 'a name that leads outside'}"
+          if count < _MOST_FILES
+          else f"more than {_MOST_FILES:,}",
+          "leave it out, or unpack by hand what you trust",
+        )
+      if _is_hidden(parts):
+        continue
+      target = os.path.join(folder, *parts)
+      os.makedirs(os.path.dirname(target), exist_ok=True)
+      file = opened()
+      assert file is not None, "it is a file"
+      with options.naming(target), file, open(target, "xb") as write:
+        room -= _copied(file, write, room, path)
+
+
+def _copied(file: IO[bytes], write: IO[bytes], room: int, path: str) -> int:
+  """Copies an archive's file to disk; returns its size in bytes.
+
+  Raises:
+    options.InputError: when the file has more than `room` bytes.
+  """
+  size = 0
+  while chunk := file.read(_CHUNK):
+    size += len(chunk)
+    if size > room:
+      raise options.InputError(
+        f"a model in {path} for which there is room",
+        f"more than {room >> 20:,} MB left to write",
+        "free disk; if it is small, leave it out: it is made to fill a disk",
+      )
+    write.write(chunk)
+  return size
+
+
+def _zip(path: str) -> _Members:
+  with storage.reading(path) as raw, zipfile.ZipFile(raw) as archive:
+    for info in archive.infolist():
+      if not info.is_dir():
+        mode = info.external_attr >> 16
+        linked = info.create_system == 3 and stat.S_ISLNK(mode)  # 3 is Unix
+        problem = "a link or a device" if linked else ""
+        opened = functools.partial(_open, archive, info, path)
+        yield info.filename, problem, opened
+
+
+def _rar(path: str) -> _Members:
+  with contextlib.ExitStack() as stack:
+    raw = stack.enter_context(storage.reading(path))
+    blocks: list[Any] = []
+    archive = stack.enter_context(
+      rarfile.RarFile(raw, errors="strict", info_callback=blocks.append)
+    )
+    if archive.needs_password() and not archive.infolist():
+      raise rarfile.PasswordRequired("its names are encrypted")
+    # Before version 2.9 no block said that the archive ends.
+    marked = any(getattr(b, "extract_version", 0) >= 29 for b in blocks)
+    if marked and blocks[-1].type != rarfile.RAR_BLOCK_ENDARC:
+      raise rarfile.BadRarFile("it ends too early")
+    if any(i.compress_type != rarfile.RAR_M0 for i in archive.infolist()):
+      # rarfile 4.5 orders bsdtar's options as bsdtar refuses them.
+      rarfile.tool_setup(bsdtar=False, force=True)
+    for info in archive.infolist():
+      if not info.is_dir():
+        problem = "" if info.is_file() else "a link or a device"
+        opened = functools.partial(_open, archive, info, path)
+        yield info.filename, problem, opened
+
+
+def _open(
+  archive: zipfile.ZipFile | rarfile.RarFile, info: Any, path: str
+) -> IO[bytes]:
+  if info.file_size > storage.HIGHEST_RATIO * max(info.compress_size, 1 << 10):
+    ratio = info.file_size / max(info.compress_size, 1)
+    raise options.InputError(
+      f"text in {path}",
+      f"{info.filename}, which unpacks to {ratio:,.0f} times its size",
+      "leave it out: it is made to fill a disk",
+    )
+  return archive.open(info)
+
+
+class _TarInfo(tarfile.TarInfo):
+  """A tar header; raises ReadError for a damaged header or a name of megabytes.
+
+  tarfile would take a damaged header for the end of the archive.
+  """
+
+  @classmethod
+  def frombuf(
+    cls, buf: bytes | bytearray, encoding: str, errors: str
+  ) -> "_TarInfo":
+    try:
+      info = super().frombuf(buf, encoding, errors)
+    except tarfile.HeaderError as error:
+      if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+        raise  # a block of zeros is the end
+      raise tarfile.ReadError(f"a header is damaged: {error}") from error
+    if info.type in _NAMING and info.size > _MAX_NAME_BYTES:
+      raise tarfile.ReadError(f"a name of {info.size:,} bytes")
+    return info
+
+
+_NAMING = (
+  tarfile.GNUTYPE_LONGNAME,
+  tarfile.GNUTYPE_LONGLINK,
+  tarfile.SOLARIS_XHDTYPE,
+  tarfile.XGLTYPE,
+  tarfile.XHDTYPE,
+)
+
+
+def _tar(path: str) -> _Members:
+  with contextlib.ExitStack() as stack:
+    raw = stack.enter_context(storage.decompressed(path))
+    # "r|" reads forward only, as a bucket's objects and .zst can be read.
+    archive = stack.enter_context(
+      tarfile.open(fileobj=raw, mode="r|", tarinfo=_TarInfo)
+    )
+    while info := archive.next():
+      archive.members.clear()  # type: ignore[attr-defined]  # else it grows
+      if not info.isdir():
+        problem = "" if info.isfile() else "a link or a device"
+        yield info.name, problem, functools.partial(archive.extractfile, info)
+    # The compression's checksum stands after the archive's end: read up to it.
+    while raw.read(1 << 16):
+      pass
+
+
+_READERS = {".zip": _zip, ".rar": _rar, ".tar": _tar}

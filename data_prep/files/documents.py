@@ -1,0 +1,154 @@
+"""The corpus format: one sentence a line, a blank line between documents.
+
+google-research/albert and bert use the same format. A document is one running
+text: an article, a section of an article, a chapter.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
+
+import numpy as np
+
+from data_prep.base import options
+from data_prep.files import storage
+
+# Isolated lines form no documents. Groups of this many lines are held out, or
+# used, together.
+_LINES_A_GROUP = 100
+
+# Larger weights are taken for typing errors.
+_LARGEST_WEIGHT = 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+  """Sentences that belong together.
+
+  Attributes:
+    sentences: in their order, none empty.
+    weight: how often the document is used, relative to a weight of 1.
+    isolated: whether the order of the lines means nothing, as in headlines.
+  """
+
+  sentences: tuple[str, ...]
+  weight: float = 1.0
+  isolated: bool = False
+
+  def content(self) -> int:
+    """Returns the first 64 bits of the SHA-256 of the sentences."""
+    digest = hashlib.sha256("\n".join(self.sentences).encode()).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """Corpus files that share a weight and the flag `isolated`."""
+
+  paths: tuple[str, ...]
+  weight: float = 1.0
+  isolated: bool = False
+
+
+def weighted(patterns: str, isolated: bool = False) -> list[Files]:
+  """Returns the files of `pattern:weight,pattern`; the default weight is 1.
+
+  A file that two patterns match is read once, with the first pattern's weight.
+
+  Raises:
+    options.InputError: for a pattern that no file matches, and for a weight
+      that is not above 0, too large, or not finite.
+  """
+  weighted_files: list[Files] = []
+  known: set[str] = set()
+  for pattern in storage.divided(patterns):
+    path, weight = _weight(pattern)
+    new = [path for path in storage.matching(path) if path not in known]
+    known.update(new)
+    weighted_files.append(Files(tuple(new), weight, isolated))
+  return weighted_files
+
+
+def _weight(pattern: str) -> tuple[str, float]:
+  """Returns (pattern, weight) of `pattern:weight`.
+
+  The weight is 1 when there is no colon, when no number follows the last colon,
+  and when a file has the very name `pattern:weight`.
+
+  Raises:
+    options.InputError: for a weight that is not above 0, or too large.
+  """
+  path, colon, text = pattern.rpartition(":")
+  try:
+    named = not colon or not path or storage.exists(pattern)
+    weight = None if named else float(text)
+  except ValueError:
+    weight = None
+  if weight is None:
+    return pattern, 1.0
+  if not 0 < weight <= _LARGEST_WEIGHT:  # nan is refused too
+    raise options.InputError(
+      f"weights above 0 and of at most {_LARGEST_WEIGHT:,.0f}",
+      pattern,
+      "give another weight, or leave the files out",
+    )
+  return path, weight
+
+
+def read(parts: Iterable[Files]) -> Iterator[Document]:
+  """Yields the documents of corpus files; the end of a file ends a document."""
+  for files in parts:
+    for path in files.paths:
+      lines = storage.lines(path)
+      for sentences in _groups(lines) if files.isolated else split(lines):
+        yield Document(sentences, files.weight, files.isolated)
+
+
+def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
+  """Yields each run of lines that are not blank, as a tuple."""
+  sentences: list[str] = []
+  for line in lines:
+    if stripped := line.strip():
+      sentences.append(stripped)
+    elif sentences:
+      yield tuple(sentences)
+      sentences = []
+  if sentences:
+    yield tuple(sentences)
+
+
+def _groups(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
+  """Yields isolated lines in groups of _LINES_A_GROUP; skips blank lines."""
+  full = filter(None, map(str.strip, lines))
+  while group := tuple(itertools.islice(full, _LINES_A_GROUP)):
+    yield group
+
+
+def ids(contents: np.ndarray) -> np.ndarray:
+  """Returns the ids of documents, from which all random keys are made.
+
+  An id depends neither on the shard nor on the order of other documents. Equal
+  documents have different ids.
+
+  Args:
+    contents: uint64 [documents], `Document.content` in the order of the corpus.
+
+  Returns:
+    uint64 [documents].
+  """
+  order = np.argsort(contents, kind="stable")
+  ordered = contents[order]
+  first = np.ones(len(order), bool)
+  first[1:] = ordered[1:] != ordered[:-1]
+  place = np.arange(len(order))
+  occurrence = np.empty(len(order), np.uint64)
+  occurrence[order] = place - np.maximum.accumulate(np.where(first, place, 0))
+  with np.errstate(over="ignore"):
+    return contents + occurrence * np.uint64(0x9E3779B97F4A7C15)
+
+
+def write(file: IO[str], sentences: Sequence[str]) -> None:
+  """Appends one document to an open corpus file."""
+  file.write("\n".join(sentences) + "\n\n")

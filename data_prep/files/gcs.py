@@ -1,0 +1,394 @@
+"""Reads and writes objects on Google Cloud Storage.
+
+Errors that may pass (429, 5xx, a cut connection) are retried with back-off, and
+each retry is logged. Any other error ends in an InputError of one line. An
+object that exists is complete: it is uploaded from a finished file, with its
+checksum, and only if no other process has written it meanwhile. Only `storage`,
+`fetched` and `ownership` call this module.
+
+The client honours STORAGE_EMULATOR_HOST, for a server of one's own.
+"""
+
+import base64
+import contextlib
+import fnmatch
+import functools
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import google_crc32c
+import requests
+from absl import logging
+
+from data_prep.base import options
+
+if TYPE_CHECKING:
+  from google.cloud import storage
+
+SCHEME = "gs://"
+
+_CHUNK = 8 << 20  # bytes of a request; uploads need a multiple of 256 KiB
+_PATIENCE = 120.0  # seconds of retries
+
+
+@functools.cache
+def _client() -> "storage.Client":
+  # Imported here, since a run on local files should not wait for it.
+  from google.auth import credentials, exceptions
+  from google.cloud import storage
+
+  if os.environ.get("STORAGE_EMULATOR_HOST"):
+    return storage.Client(
+      project="local", credentials=credentials.AnonymousCredentials()
+    )
+  try:
+    return storage.Client()
+  except (exceptions.DefaultCredentialsError, OSError) as error:
+    raise options.InputError(
+      "credentials for Google Cloud Storage",
+      "none",
+      "run `gcloud auth application-default login`, or set "
+      "GOOGLE_APPLICATION_CREDENTIALS",
+    ) from error
+
+
+def _errors() -> Any:
+  """Returns google-api-core's exceptions, which are imported when needed."""
+  from google.api_core import exceptions
+
+  return exceptions
+
+
+@functools.cache
+def _retry() -> Any:
+  """Returns the client's own policy of retries, which here logs each retry."""
+  from google.cloud.storage import retry
+
+  def say(error: Exception) -> None:
+    logging.warning("Google Cloud Storage: %s; trying again", _short(error))
+
+  policy = retry.DEFAULT_RETRY.with_timeout(_PATIENCE).with_delay(0.2, 20.0)
+  policy._on_error = say  # its with_… methods do not offer it
+  return policy
+
+
+def _short(error: BaseException) -> str:
+  """Returns an exception in one line; the answers of the server have many."""
+  return f"{type(error).__name__} {str(error)[:120]}".split("\n")[0].strip()
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+  """Raises InputError for the errors of a block that no retry mends."""
+  try:
+    yield
+  except _errors().NotFound as error:
+    raise options.InputError(
+      f"an object or bucket at {path}", "404 not found", "mend the path"
+    ) from error
+  except (_errors().Forbidden, _errors().Unauthorized) as error:
+    raise options.InputError(
+      f"permission for {path}",
+      f"{error.code} {error.__class__.__name__.lower()}",
+      "ask for the role Storage Object Admin on the bucket, or log in as "
+      "somebody who has it",
+    ) from error
+  except _errors().PreconditionFailed as error:
+    raise options.InputError(
+      f"nobody else to write {path} at the same time",
+      "another writer",
+      "let one run end, or give another --output_dir",
+    ) from error
+  except (
+    _errors().GoogleAPIError,
+    requests.RequestException,
+    ConnectionError,
+  ) as error:
+    raise options.InputError(
+      f"an answer of Google Cloud Storage about {path}",
+      _short(error),
+      "check the network and run it again",
+    ) from error
+
+
+def _parts(path: str) -> tuple[str, str]:
+  """Returns the bucket and the object's name of a gs:// path.
+
+  Raises:
+    options.InputError: for a path without a bucket.
+  """
+  bucket, _, name = path.removeprefix(SCHEME).partition("/")
+  if not bucket:
+    raise options.InputError("gs://BUCKET/NAME", repr(path), "name the bucket")
+  return bucket, name
+
+
+def _blob(path: str) -> "storage.Blob":
+  bucket, name = _parts(path)
+  return _client().bucket(bucket).blob(name, chunk_size=_CHUNK)
+
+
+def find(pattern: str) -> list[str]:
+  """Returns the paths of the objects that match a glob, sorted.
+
+  `*` matches no slash. Where a part of the glob is itself the name of an object
+  or a folder, that part stands for this name alone.
+  """
+  bucket, name = _parts(pattern)
+  *folders, last = name.split("/")
+  prefixes = [""]
+  with _explained(pattern):
+    for part in folders:
+      prefixes = [
+        f"{prefix}{folder}/"
+        for prefix in prefixes
+        for folder in _expanded(bucket, prefix, part)[1]
+      ]
+    return sorted(
+      f"{SCHEME}{bucket}/{prefix}{entry}"
+      for prefix in prefixes
+      for entry in _expanded(bucket, prefix, last)[0]
+    )
+
+
+def _expanded(
+  bucket: str, prefix: str, part: str
+) -> tuple[list[str], list[str]]:
+  """Returns the objects and the folders that match one part of a glob."""
+  start = re.split(r"[*?\[]", part)[0]
+  if start == part:
+    there = part and size(f"{SCHEME}{bucket}/{prefix}{part}") is not None
+    return [part] if there else [], [part]
+  objects, folders = _children(bucket, prefix, start)
+  return matched(objects, part), matched(folders, part)
+
+
+def matched(names: Sequence[str], pattern: str) -> list[str]:
+  """Returns the names that match a glob.
+
+  If a name equals the glob, that name alone is returned. As in a shell, `*` and
+  `?` do not match the first dot of a hidden name.
+  """
+  if pattern in names:
+    return [pattern]
+  hidden = pattern.startswith(".")
+  return [
+    name
+    for name in fnmatch.filter(names, pattern)
+    if hidden or not name.startswith(".")
+  ]
+
+
+def names(folder: str) -> list[str]:
+  """Returns the names of the objects in a folder, without its subfolders."""
+  bucket, name = _parts(folder)
+  prefix = f"{name.rstrip('/')}/" if name else ""
+  with _explained(folder):
+    return _children(bucket, prefix)[0]
+
+
+def _children(
+  bucket: str, prefix: str, start: str = ""
+) -> tuple[list[str], list[str]]:
+  """Returns the names of the objects and of the folders directly in a folder.
+
+  Args:
+    bucket: its name.
+    prefix: that of the folder, with a final slash, or "".
+    start: the characters with which the names begin.
+  """
+  listing = _client().list_blobs(
+    bucket, prefix=prefix + start, delimiter="/", retry=_retry()
+  )
+  objects = [blob.name.removeprefix(prefix) for blob in listing]
+  # The folders are known when the objects have been listed.
+  folders = sorted(
+    name.removeprefix(prefix).removesuffix("/") for name in listing.prefixes
+  )
+  return [name for name in objects if name], folders
+
+
+def below(folder: str) -> list[str]:
+  """Returns the names of the objects under gs://BUCKET/FOLDER/, sorted.
+
+  The names are relative to the folder; objects of subfolders are included.
+  """
+  bucket, name = _parts(folder)
+  prefix = name.rstrip("/") + "/"
+  with _explained(folder):
+    blobs = _client().list_blobs(bucket, prefix=prefix, retry=_retry())
+    return sorted(blob.name.removeprefix(prefix) for blob in blobs)
+
+
+def check(folder: str) -> None:
+  """Raises InputError where the bucket is missing or may not be listed."""
+  bucket, name = _parts(folder)
+  with _explained(folder):
+    first = _client().list_blobs(
+      bucket, prefix=name, max_results=1, retry=_retry()
+    )
+    next(iter(first), None)
+
+
+def size(path: str) -> int | None:
+  """Returns the size of an object in bytes, None where there is no object."""
+  blob = _blob(path)
+  with _explained(path):
+    try:
+      blob.reload(retry=_retry())
+    except _errors().NotFound:
+      return None
+  return int(blob.size)
+
+
+def read(path: str) -> IO[bytes]:
+  """Opens an object; all bytes are of the generation that was opened."""
+  blob = _blob(path)
+  with _explained(path):
+    blob.reload(retry=_retry())
+  stream: IO[bytes] = blob.open(
+    "rb", retry=_retry(), if_generation_match=blob.generation
+  )
+  return stream
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[IO[bytes]]:
+  """Yields an object as a binary file; its errors become InputErrors."""
+  with _explained(path), read(path) as stream:
+    yield stream
+
+
+def version(path: str) -> str:
+  """Returns the generation of an object; each version has its own."""
+  blob = _blob(path)
+  with _explained(path):
+    blob.reload(retry=_retry())
+  return str(blob.generation)
+
+
+def download(path: str, target: str) -> None:
+  """Downloads an object, or the part of it that a local file lacks.
+
+  `target` may be the beginning of the same version of the object.
+
+  Raises:
+    options.InputError: when the download fails, or the checksum differs.
+  """
+  blob = _blob(path)
+  with _explained(path):
+    blob.reload(retry=_retry())
+    have = os.path.getsize(target) if os.path.exists(target) else 0
+    with (
+      blob.open(
+        "rb", retry=_retry(), if_generation_match=blob.generation
+      ) as stream,
+      options.naming(target),
+      open(target, "ab") as file,
+    ):
+      stream.seek(have)
+      shutil.copyfileobj(stream, file, _CHUNK)
+  if _crc32c(target) != blob.crc32c:
+    os.unlink(target)
+    raise options.InputError(
+      f"{path} with its checksum", "another one", "run it again"
+    )
+
+
+def upload(source: str, path: str) -> None:
+  """Uploads a local file to an object, whole or not at all."""
+  blob = _blob(path)
+  checksum = _crc32c(source)
+  with _explained(path):
+    generation = _generation(path)
+    try:
+      blob.upload_from_filename(
+        source,
+        checksum="crc32c",
+        if_generation_match=generation,
+        retry=_retry(),
+      )
+    except _errors().PreconditionFailed:
+      # Another process wrote the object, or we did and the answer was lost.
+      blob.reload(retry=_retry())
+      if blob.crc32c != checksum:
+        raise
+
+
+def move(source: str, path: str) -> None:
+  """Moves an object inside its bucket; the service itself copies the bytes."""
+  old, new = _blob(source), _blob(path)
+  with _explained(path):
+    token, _, _ = new.rewrite(old, retry=_retry())
+    while token:  # the service copies large objects in several requests
+      token, _, _ = new.rewrite(old, token=token, retry=_retry())
+  delete(source)
+
+
+def put(path: str, content: bytes, generation: int) -> int:
+  """Writes a small object if its generation is still the given one.
+
+  Args:
+    path: of the object.
+    content: bytes that no other process would write there.
+    generation: the generation to replace; 0 for no object.
+
+  Returns:
+    The new generation; 0 where the object had another one than `generation`.
+  """
+  blob = _blob(path)
+  with _explained(path):
+    try:
+      blob.upload_from_string(
+        content,
+        checksum="crc32c",
+        if_generation_match=generation,
+        retry=_retry(),
+      )
+    except _errors().PreconditionFailed:
+      there = get(path)  # our own object if the answer was lost
+      return there[1] if there and there[0] == content else 0
+  return int(blob.generation)
+
+
+def get(path: str) -> tuple[bytes, int] | None:
+  """Returns a small object and its generation, None if there is none."""
+  blob = _blob(path)
+  with _explained(path):
+    try:
+      blob.reload(retry=_retry())
+      content = blob.download_as_bytes(
+        if_generation_match=blob.generation, retry=_retry()
+      )
+    except (_errors().NotFound, _errors().PreconditionFailed):
+      return None  # gone, or replaced between the two requests
+  return content, int(blob.generation)
+
+
+def _generation(path: str) -> int:
+  """Returns the generation of an object, 0 where there is no object."""
+  blob = _blob(path)
+  try:
+    blob.reload(retry=_retry())
+  except _errors().NotFound:
+    return 0
+  return int(blob.generation)
+
+
+def _crc32c(path: str) -> str:
+  """Returns a file's CRC32C in base64, as the service writes it."""
+  checksum = google_crc32c.Checksum()
+  with open(path, "rb") as file:
+    while chunk := file.read(_CHUNK):
+      checksum.update(chunk)
+  return base64.b64encode(checksum.digest()).decode()
+
+
+def delete(path: str, generation: int | None = None) -> None:
+  """Deletes an object, or one generation of it, if it is there."""
+  gone = (_errors().NotFound, _errors().PreconditionFailed)
+  with _explained(path), contextlib.suppress(*gone):
+    _blob(path).delete(if_generation_match=generation, retry=_retry())

@@ -1,0 +1,244 @@
+"""Reads JSON files: those of any version of this project, and foreign ones.
+
+The rule for files of this project, whichever version wrote them: a field that
+is missing has its default; a field that this version does not know is left out
+and named in one log line; a value of another type ends in an InputError.
+"""
+
+import dataclasses
+import json
+import math
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from absl import logging
+
+from data_prep.base import options
+from data_prep.files import storage
+
+T = TypeVar("T")
+
+_LARGEST = (
+  sys.float_info.max
+)  # JSON's whole numbers have no limit; a larger one fits no float
+
+# The tokenizer.json of a million pieces is half as large.
+_MOST_BYTES = 256 << 20
+
+_WORDS = {
+  bool: "true or false",
+  int: "a whole number",
+  float: "a number",
+  str: "a string",
+  dict: "an object",
+  list: "a list",
+}
+
+
+def read(path: str, action: str = "copy it again") -> Any:
+  """Returns the content of a JSON file.
+
+  Args:
+    path: the file, in UTF-8, with or without a byte order mark.
+    action: what the user should do about a damaged file.
+
+  Raises:
+    options.InputError: when it is not JSON.
+  """
+  return _read(path, f"JSON in {path}", action)
+
+
+def read_object(path: str, action: str = "copy it again") -> dict[str, Any]:
+  """Returns the content of a JSON file that must be an object.
+
+  Raises:
+    options.InputError: when it is not JSON, or JSON but no object.
+  """
+  expected = f"a JSON object in {path}"
+  content = _read(path, expected, action)
+  if not isinstance(content, dict):
+    raise options.InputError(expected, shown(content), action)
+  return content
+
+
+def _read(path: str, expected: str, action: str) -> Any:
+  """Reads JSON from a regular file of at most _MOST_BYTES.
+
+  Raises:
+    options.InputError: when the file is a device or a pipe, is larger, or is
+      not JSON.
+  """
+  if storage.is_special(path):
+    raise options.InputError(expected, "no regular file", action)
+  with storage.reading(path) as file:
+    raw = file.read(_MOST_BYTES + 1)
+  if len(raw) > _MOST_BYTES:
+    raise options.InputError(
+      expected, f"more than {_MOST_BYTES >> 20} MB", action
+    )
+  try:
+    return parsed(raw.decode("utf-8-sig"))
+  except ValueError as error:
+    raise options.InputError(expected, str(error), action) from error
+
+
+def parsed(text: str | bytes) -> Any:
+  """Returns the value that a JSON text stands for.
+
+  Raises:
+    ValueError: for text that is not JSON, for NaN and Infinity, and for numbers
+      that no float can hold (1e999).
+  """
+  try:
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+  except RecursionError as error:
+    raise ValueError("lists or objects nested too deeply") from error
+
+
+def _finite(text: str) -> float:
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError(f"{text}, which is no finite number")
+  return value
+
+
+def read_note(path: str, hint: Any) -> Any | None:
+  """Returns the content of a cache's note, None where it is missing or invalid.
+
+  For notes that only save work: without a valid note, the work is done again.
+
+  Args:
+    path: a file that may be missing.
+    hint: as of `require_type`.
+  """
+  try:
+    content = read(path)
+    require_type(content, hint, path)
+  except (FileNotFoundError, options.InputError):
+    return None
+  return content
+
+
+def require_type(
+  value: Any, hint: Any, what: str, action: str = "copy the file again"
+) -> None:
+  """Raises InputError for a value of another type.
+
+  Args:
+    value: as the json module reads it.
+    hint: a type such as `int`, `float | None`, `tuple[str, ...]`; every whole
+      number is a float too, true is no number, and no number is infinite.
+    what: the value's name and place, for the message.
+    action: what the user should do.
+
+  Raises:
+    options.InputError: when the value is of another type.
+  """
+  if not _is_of(value, hint):
+    raise options.InputError(
+      f"{what} to be {_said(hint)}", shown(value), action
+    )
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+  kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+  if kind is Any:
+    return True
+  if kind in (types.UnionType, typing.Union):
+    return any(_is_of(value, part) for part in inner)
+  if kind in (list, tuple):
+    parts = [part for part in inner if part is not Ellipsis] or [Any]
+    return isinstance(value, list | tuple) and all(
+      _is_of(item, parts[0]) for item in value
+    )
+  if kind is dict and inner:
+    return isinstance(value, dict) and all(
+      _is_of(item, inner[1]) for item in value.values()
+    )
+  if kind is float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and -_LARGEST <= value <= _LARGEST
+  if kind is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  return isinstance(value, kind)
+
+
+def _said(hint: Any) -> str:
+  kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+  if kind in (types.UnionType, typing.Union):
+    return " or ".join(map(_said, inner))
+  if kind is type(None):
+    return "null"
+  return _WORDS.get(list if kind is tuple else kind, "of its usual type")
+
+
+def shown(value: Any) -> str:
+  """Returns a value as JSON for a message; long JSON is truncated."""
+  try:
+    text = json.dumps(value, ensure_ascii=False)
+  except RecursionError:  # reading allows a little more depth
+    text = "lists or objects nested too deeply"
+  return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def made(
+  cls: type[T], values: Any, origin: str, action: str = "copy the file again"
+) -> T:
+  """Makes a dataclass instance of a JSON object that an earlier run wrote.
+
+  The rule of this file's docstring holds: missing fields have their default,
+  unknown ones are named in one log line.
+
+  Args:
+    cls: a dataclass.
+    values: the object, as the json module reads it.
+    origin: names the object in messages: `optimizer in runs/a/run.json`.
+    action: what the user should do about wrong values.
+
+  Raises:
+    options.InputError: when `values` is no object, a value is of another type
+      or out of its bounds, or a field without a default is missing.
+  """
+  require_type(values, dict, origin, action)
+  fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+  hints = typing.get_type_hints(cls)
+  kept = {name: value for name, value in values.items() if name in fields}
+  say_unknown(values.keys() - fields.keys(), origin)
+  for name, value in kept.items():
+    require_type(value, hints[name], f"{name} of {origin}", action)
+    if isinstance(value, list) and typing.get_origin(hints[name]) is tuple:
+      kept[name] = tuple(value)
+  missing = [
+    name
+    for name, field in fields.items()
+    if name not in kept
+    and field.default is dataclasses.MISSING
+    and field.default_factory is dataclasses.MISSING
+  ]
+  if missing:
+    raise options.InputError(
+      f"{', '.join(missing)} in {origin}", shown(values), action
+    )
+  return cls(**kept)
+
+
+def say_unknown(names: typing.Collection[str], origin: str) -> None:
+  """Logs, in one line, the fields that this version does not know."""
+  if names:
+    logging.warning(
+      "%s: this version does not know %s, and leaves it out",
+      origin,
+      ", ".join(sorted(names)),
+    )
+
+
+def known(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the values whose names are fields of a dataclass.
+
+  For an object that holds several dataclasses, such as a manifest's parameters.
+  """
+  names = {field.name for field in dataclasses.fields(cls)}
+  return {name: value for name, value in values.items() if name in names}

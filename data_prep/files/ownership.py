@@ -1,0 +1,428 @@
+"""Lets only one program at a time, the owner, write in an output folder.
+
+    with ownership.owning(folder):
+      ...  # nobody else writes there, nor in the folders above and below
+
+The owner of a local folder holds a lock on the file `.NAME.lock` beside it. The
+system releases the lock when the process ends, even if it is killed. The owner
+of a folder in a bucket writes the object `.lock` in it, and writes it anew
+every few seconds; an object that no longer changes was left by a dead process.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import itertools
+import json
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from absl import logging
+
+from data_prep.base import options
+from data_prep.files import gcs, storage
+
+_NAME = ".lock"
+# `is_anothers` holds a lock for a moment, too: a lock is tried several times.
+_TRIES, _MOMENT = 6, 0.05
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+# Seconds. An owner in a bucket that misses four beats is taken for dead.
+_BEAT, _PATIENCE = 15.0, 75.0
+
+_held: set[str] = set()  # the folders of which this process is the owner
+
+
+@dataclasses.dataclass(frozen=True)
+class _Owner:
+  """The process that owns a folder.
+
+  Attributes:
+    program: its name.
+    pid: its process id.
+    host: the name of its machine.
+    machine: the boot id of the machine and the namespace of its process ids; ""
+      where they are not known.
+    token: random text, different for each owner.
+  """
+
+  program: str
+  pid: int
+  host: str
+  machine: str
+  token: str
+
+  @classmethod
+  def this(cls) -> "_Owner":
+    program = os.path.splitext(os.path.basename(sys.argv[0]))[0] or "python"
+    return cls(
+      program,
+      os.getpid(),
+      socket.gethostname(),
+      _machine(),
+      secrets.token_hex(),
+    )
+
+  @classmethod
+  def of(cls, content: bytes) -> "_Owner | None":
+    """Parses the content of a lock; None where it is incomplete."""
+    try:
+      return cls(**json.loads(content))
+    except (ValueError, TypeError):
+      return None
+
+  def content(self, beat: int = 0) -> bytes:
+    # The number of leading spaces makes each beat's content different.
+    return b" " * (beat % 100) + json.dumps(dataclasses.asdict(self)).encode()
+
+  def is_gone(self) -> bool:
+    """Returns whether the owner was a process of this machine and has ended."""
+    if not self.machine or self.machine != _machine():
+      return False
+    try:
+      os.kill(self.pid, 0)
+    except ProcessLookupError:
+      return True
+    except OSError:  # another user's
+      return False
+    return False
+
+
+def _machine() -> str:
+  try:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+      return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+  except OSError:
+    return ""
+
+
+def _refused(folder: str, content: bytes) -> options.InputError:
+  owner = _Owner.of(content)
+  return options.InputError(
+    f"{folder} for this program alone",
+    f"{owner.program}, process {owner.pid} on {owner.host}, which writes there"
+    if owner
+    else "another program, which writes there",
+    "let it end, or give another folder",
+  )
+
+
+@contextlib.contextmanager
+def owning(*folders: str) -> Iterator[None]:
+  """Makes this process the owner of output folders.
+
+  Args:
+    *folders: local or gs://; they need not exist yet. "" is ignored.
+
+  Raises:
+    options.InputError: when another program, or this one, owns one of them; or
+      when another program owns a folder above one of them, or a local folder
+      directly in one of them. (Locks further down are not looked for: a folder
+      may hold millions of files.)
+  """
+  with contextlib.ExitStack() as stack:
+    for folder in filter(None, folders):
+      remote = storage.is_remote(folder)
+      stack.enter_context((_of_bucket if remote else _of_disk)(folder))
+    yield
+
+
+def is_anothers(folder: str) -> bool:
+  """Returns whether another process owns a folder, or a folder above it."""
+  return _anothers(_with_those_above(folder)) is not None
+
+
+def _anothers(places: Iterable[str]) -> str | None:
+  """Returns the first of some folders that another process owns.
+
+  Returns None where there is none, or where this process owns one that comes
+  before it.
+  """
+  for place in places:
+    if place in _held:
+      return None
+    if storage.is_remote(place):
+      if gcs.get(f"{place}/{_NAME}"):
+        return place
+    elif any(map(_is_locked, _places(place))):
+      return place
+  return None
+
+
+def _refuse_nested(folder: str) -> None:
+  """Raises an error where another process owns a folder above or in `folder`.
+
+  Raises:
+    options.InputError: which names the process.
+  """
+  place = _anothers(itertools.islice(_with_those_above(folder), 1, None))
+  if storage.is_remote(folder):
+    there = gcs.get(f"{place}/{_NAME}") if place else None
+    if place and there and not _is_dead(f"{place}/{_NAME}", place, *there):
+      raise _refused(place, there[0])
+    return
+  if place := place or _anothers_in(os.path.realpath(folder)):
+    raise _refused(place, _lock_content(place))
+
+
+def _anothers_in(target: str) -> str | None:
+  """Returns a folder directly in a local folder that another process owns."""
+  with contextlib.suppress(OSError):  # it does not exist yet
+    return _anothers(
+      os.path.join(target, name[1 : -len(_NAME)])
+      for name in sorted(os.listdir(target))
+      if name.startswith(".") and name.endswith(_NAME) and name != _NAME
+    )
+  return None
+
+
+def _lock_content(target: str) -> bytes:
+  """Returns the content of a local folder's lock, b"" where it is gone."""
+  for path in filter(_is_locked, _places(target)):
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+      return file.read()
+  return b""
+
+
+def _with_those_above(folder: str) -> Iterator[str]:
+  """Yields a folder and all folders above it, the bucket or the root last."""
+  if storage.is_remote(folder):
+    parts = folder.removeprefix(gcs.SCHEME).rstrip("/").split("/")
+    for count in range(len(parts), 0, -1):
+      yield gcs.SCHEME + "/".join(parts[:count])
+    return
+  place, last = os.path.realpath(folder), ""
+  while place != last:
+    yield place
+    place, last = os.path.dirname(place), place
+
+
+# On a disk.
+
+
+def _places(target: str) -> tuple[str, str]:
+  """Returns the two paths of a folder's lock; the second if the first fails."""
+  above, name = os.path.split(target)
+  return os.path.join(above, f".{name}{_NAME}"), os.path.join(target, _NAME)
+
+
+@contextlib.contextmanager
+def _of_disk(folder: str) -> Iterator[None]:
+  target = os.path.realpath(folder)
+  with _above(target), contextlib.ExitStack() as stack:
+    for path in _places(target):
+      try:
+        stack.enter_context(_locked(path, folder))
+        break
+      except (
+        PermissionError,
+        FileNotFoundError,
+        NotADirectoryError,
+        IsADirectoryError,
+      ):
+        # Where no lock can be written, no output can: that error is reported.
+        continue
+      except OSError as error:
+        if error.errno == errno.EROFS:
+          continue
+        if error.errno not in _NO_LOCKS:
+          raise
+        logging.warning(
+          "%s: the disk knows no locks; let no second program write there",
+          folder,
+        )
+        break
+    _refuse_nested(target)
+    _held.add(target)
+    stack.callback(_held.discard, target)
+    yield
+
+
+@contextlib.contextmanager
+def _above(target: str) -> Iterator[None]:
+  """Makes the folders above a target; removes the new ones that stay empty."""
+  above = os.path.dirname(target)
+  made = []
+  while not os.path.exists(above):
+    made.append(above)
+    above = os.path.dirname(above)
+  with contextlib.suppress(OSError):  # the output's own error is reported
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+  try:
+    yield
+  finally:
+    with contextlib.suppress(OSError):
+      for folder in made:
+        os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def _locked(path: str, folder: str) -> Iterator[None]:
+  """Holds the lock on a file, which is removed after the block."""
+  with _taken(path, folder) as file:
+    with contextlib.suppress(OSError):  # a full disk; the lock holds anyway
+      file.truncate(0)
+      file.write(_Owner.this().content())
+    try:
+      yield
+    finally:
+      with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _taken(path: str, folder: str) -> IO[bytes]:
+  """Opens and locks a file; returns it.
+
+  Raises:
+    options.InputError: when another process holds the lock.
+  """
+  for number in range(_TRIES):
+    # Unbuffered, so that closing it has nothing to write to a full disk.
+    file = os.fdopen(
+      os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666),
+      "r+b",
+      buffering=0,
+    )
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      if _is_at(file, path):
+        return file
+      file.close()  # its owner left, and took the file away
+    except BlockingIOError:
+      content = file.read()
+      file.close()
+      if number == _TRIES - 1:
+        raise _refused(folder, content) from None
+      time.sleep(_MOMENT)
+    except BaseException:
+      file.close()
+      raise
+  raise _refused(folder, b"")
+
+
+def _is_at(file: IO[bytes], path: str) -> bool:
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+  except FileNotFoundError:
+    return False
+
+
+def _is_locked(path: str) -> bool:
+  try:
+    with open(path, "rb") as file:
+      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return True
+  except OSError:  # no lock, or no permission
+    return False
+  return False
+
+
+# In a bucket.
+
+
+@contextlib.contextmanager
+def _of_bucket(folder: str) -> Iterator[None]:
+  place = folder.rstrip("/")
+  path, owner = f"{place}/{_NAME}", _Owner.this()
+  _refuse_nested(place)
+  generation = _written(path, folder, owner)
+  stop = threading.Event()
+  beats = _Beats(path, folder, owner, generation, stop)
+  beats.start()
+  _held.add(place)
+  try:
+    yield
+  finally:
+    _held.discard(place)
+    stop.set()
+    beats.join()
+    gcs.delete(path, beats.generation)
+
+
+def _written(path: str, folder: str, owner: _Owner) -> int:
+  """Writes the lock object, unless a living owner has written one.
+
+  Returns:
+    The generation of the object.
+
+  Raises:
+    options.InputError: when a living owner has written the object.
+  """
+  generation: int | None = 0
+  while True:
+    assert generation is not None
+    if made := gcs.put(path, owner.content(), generation):
+      return made
+    if not (there := gcs.get(path)):
+      generation = 0
+      continue
+    content, generation = there
+    if not _is_dead(path, folder, content, generation):
+      raise _refused(folder, content)
+    logging.warning("%s: what owned it is gone; taking it over", folder)
+
+
+def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
+  """Returns whether an object's owner has ended.
+
+  It waits up to _PATIENCE seconds for the owner to write the object anew.
+  """
+  owner = _Owner.of(content)
+  if owner and owner.is_gone():
+    return True
+  logging.warning(
+    "%s; waiting up to %d s to see whether it lives",
+    _refused(folder, content),
+    _PATIENCE,
+  )
+  end = time.monotonic() + _PATIENCE
+  while time.monotonic() < end:
+    time.sleep(min(1.0, _PATIENCE / 10))
+    there = gcs.get(path)
+    if not there or there[1] != generation:
+      return not there
+  return True
+
+
+class _Beats(threading.Thread):
+  """Writes the lock object anew every few seconds: its owner is alive."""
+
+  def __init__(
+    self,
+    path: str,
+    folder: str,
+    owner: _Owner,
+    generation: int,
+    stop: threading.Event,
+  ):
+    super().__init__(daemon=True)
+    self._path, self._folder, self._owner = path, folder, owner
+    self.generation, self._stop_event = generation, stop
+
+  def run(self) -> None:
+    beat = 0
+    while not self._stop_event.wait(_BEAT):
+      beat += 1
+      try:
+        made = gcs.put(self._path, self._owner.content(beat), self.generation)
+      except options.InputError as error:
+        logging.warning("%s", error)  # the next beat tries again
+        continue
+      if not made:
+        self._leave()
+      self.generation = made
+
+  def _leave(self) -> None:
+    """Ends the process: it was suspended, and another program took over."""
+    there = gcs.get(self._path)
+    error = _refused(self._folder, there[0] if there else b"")
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(1)

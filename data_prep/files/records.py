@@ -1,0 +1,312 @@
+"""Writes and parses every TFRecord schema.
+
+Only this file spells the names of features. Names and types are
+google-research/albert's. The writer makes the bytes of tf.train.Example for
+whole batches with numpy and does not import TensorFlow; the reader is
+tf.io's.
+"""
+
+import dataclasses
+import functools
+import io
+import itertools
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from data_prep.base import options
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+
+INPUT_IDS = "input_ids"
+INPUT_MASK = "input_mask"
+SEGMENT_IDS = "segment_ids"
+TOKEN_BOUNDARY = "token_boundary"
+MASKED_LM_POSITIONS = "masked_lm_positions"
+MASKED_LM_IDS = "masked_lm_ids"
+MASKED_LM_WEIGHTS = "masked_lm_weights"
+NEXT_SENTENCE_LABELS = "next_sentence_labels"
+NEXT_SENTENCE_POSITIONS = "next_sentence_positions"
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingBatch:
+  """The features of pretraining examples, one a row or packed (`packing`).
+
+  Attributes:
+    input_ids: int64 [rows, length], padded with the pad id.
+    input_mask: bool [rows, length]; where packed int64, the number of the
+      example in its row, from 1; 0 on padding.
+    segment_ids: int64 [rows, length].
+    token_boundary: bool [rows, length], where a word begins.
+    next_sentence_labels: int64 [rows], −1 for no pair; where packed
+      [rows, labels].
+    next_sentence_positions: int64 [rows, labels], each example's [CLS]; None
+      where not packed.
+    masked_lm_positions, masked_lm_ids: int64 [rows, predictions]; None where
+      masks are made in training.
+    masked_lm_weights: float32 [rows, predictions]; None where masks are made
+      in training.
+  """
+
+  input_ids: np.ndarray
+  input_mask: np.ndarray
+  segment_ids: np.ndarray
+  token_boundary: np.ndarray
+  next_sentence_labels: np.ndarray
+  next_sentence_positions: np.ndarray | None = None
+  masked_lm_positions: np.ndarray | None = None
+  masked_lm_ids: np.ndarray | None = None
+  masked_lm_weights: np.ndarray | None = None
+
+
+def serialize(batch: PretrainingBatch) -> list[bytes]:
+  """Returns a serialised tf.train.Example for each row, features by name."""
+  columns = []
+  for field in sorted(f.name for f in dataclasses.fields(batch)):
+    values = getattr(batch, field)
+    if values is None:
+      continue
+    if field == MASKED_LM_WEIGHTS:
+      payloads = [row.tobytes() for row in values.astype("<f4")]
+      columns.append(_features(field, payloads, 2))
+    else:
+      payloads = _packed(values.reshape(len(values), -1))
+      columns.append(_features(field, payloads, 3))
+  return [_field(1, b"".join(row)) for row in zip(*columns, strict=True)]
+
+
+def _packed(values: np.ndarray) -> list[bytes]:
+  """Returns each row's int64 values as protobuf's packed varints.
+
+  Args:
+    values: [rows, n] of at most 2^28 − 1. Arrays with negative values have few
+      distinct values.
+  """
+  if (values < 0).any():
+    of = {int(v): _varint(int(v) & (1 << 64) - 1) for v in np.unique(values)}
+    return [b"".join(map(of.__getitem__, row)) for row in values.tolist()]
+  if int(values.max(initial=0)) < 0x80:  # one byte a value: masks, segments
+    width, flat = values.shape[1], values.astype(np.uint8).tobytes()
+    return [flat[i * width : (i + 1) * width] for i in range(len(values))]
+  value: np.ndarray = values.astype(np.uint32)
+  assert int(value.max(initial=0)) < 1 << 28, "more than four varint bytes"
+  count = -(-int(value.max()).bit_length() // 7)
+  digits = np.empty((*value.shape, count), np.uint8)
+  used = np.ones(digits.shape, bool)
+  for i in range(count):
+    used[..., i + 1 :] = (value >> 7 > 0)[..., None]
+    digits[..., i] = value & 0x7F | (value > 0x7F) * np.uint32(0x80)
+    value = value >> 7
+  flat = digits[used].tobytes()
+  ends = np.cumsum(used.sum((1, 2))).tolist()
+  return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
+  """Returns for each row the entry of one feature in tf.train.Features.
+
+  Args:
+    name: of the feature.
+    payloads: the packed values of each row.
+    kind: the field of tf.train.Feature: 2 for FloatList, 3 for Int64List.
+  """
+
+  @functools.cache
+  def start(size: int) -> bytes:
+    """Returns the bytes before a payload, which depend on its length alone."""
+    filler = bytes(size)
+    value = _field(kind, _field(1, filler))
+    entry = _field(1, _field(1, name.encode()) + _field(2, value))
+    return entry[: len(entry) - size]
+
+  return [start(len(payload)) + payload for payload in payloads]
+
+
+def _field(number: int, payload: bytes) -> bytes:
+  return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+  digits = bytearray()
+  while value > 0x7F:
+    digits.append(value & 0x7F | 0x80)
+    value >>= 7
+  digits.append(value)
+  return bytes(digits)
+
+
+def write(file: IO[bytes], serialized: Iterable[bytes]) -> None:
+  """Appends records in TFRecord's framing: length, its CRC, data, its CRC."""
+  for record in serialized:
+    file.write(_header(len(record)) + record + _masked_crc(record))
+
+
+@functools.lru_cache  # records of one file are of few lengths
+def _header(length: int) -> bytes:
+  packed = struct.pack("<Q", length)
+  return packed + _masked_crc(packed)
+
+
+def _masked_crc(data: bytes) -> bytes:
+  """Returns TFRecord's masked CRC-32C (tensorflow/core/lib/hash/crc32c.h)."""
+  crc = google_crc32c.value(data)
+  return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+class Shape(NamedTuple):
+  """The lengths of the features, which all records of a set share.
+
+  Attributes:
+    max_seq_length: positions of a row.
+    max_predictions_per_seq: masked positions of a row; 0 where the masks are
+      made in training.
+    labels: how many examples a packed row may hold; 0 for unpacked records.
+  """
+
+  max_seq_length: int
+  max_predictions_per_seq: int
+  labels: int = 0
+
+
+def shape(path: str) -> Shape:
+  """Returns the shape of a file's records, as the first record has it.
+
+  Raises:
+    options.InputError: when its first record is no pretraining example.
+  """
+  import tensorflow as tf
+
+  try:
+    first = next(iter(tf.data.TFRecordDataset(path).take(1)), None)
+    feature = tf.train.Example.FromString(
+      b"" if first is None else first.numpy()
+    ).features.feature
+  except Exception as error:  # TensorFlow's and protobuf's share no base
+    # TensorFlow puts the node's name, in double braces, first.
+    reason = str(error).split("\n")[0].rsplit("}} ", 1)[-1]
+    raise _no_records(path, reason) from error
+  if first is None:
+    raise _no_records(path, "no record")
+  if INPUT_IDS not in feature or not (
+    MASKED_LM_POSITIONS in feature or TOKEN_BOUNDARY in feature
+  ):
+    raise _no_records(path, f"features {sorted(feature)}")
+  names = (INPUT_IDS, MASKED_LM_POSITIONS, NEXT_SENTENCE_POSITIONS)
+  return Shape(*(len(feature[name].int64_list.value) for name in names))
+
+
+def _no_records(path: str, got: str) -> options.InputError:
+  return options.InputError(
+    f"pretraining examples in {path}",
+    got,
+    "make them with data_prep.create_pretraining_data",
+  )
+
+
+def parse_pretraining(
+  serialized: "tf.Tensor", of: Shape
+) -> "dict[str, tf.Tensor]":
+  """Parses a batch of serialised examples, ours or google-research/albert's.
+
+  Args:
+    serialized: string [batch].
+    of: their shape. Records that are masked in training have token_boundary
+      and no masked positions.
+
+  Returns:
+    name → feature: int32 [batch, length] or [batch, predictions]; float32
+    weights; int32 [batch] next_sentence_labels, [batch, labels] where packed.
+  """
+  import tensorflow as tf
+
+  def fixed(length: int, kind: Any = tf.int64) -> Any:
+    return tf.io.FixedLenFeature([length], kind)
+
+  masked = of.max_predictions_per_seq
+  parsed = tf.io.parse_example(
+    serialized,
+    {
+      INPUT_IDS: fixed(of.max_seq_length),
+      INPUT_MASK: fixed(of.max_seq_length),
+      SEGMENT_IDS: fixed(of.max_seq_length),
+      NEXT_SENTENCE_LABELS: fixed(of.labels or 1),
+      **({NEXT_SENTENCE_POSITIONS: fixed(of.labels)} if of.labels else {}),
+      **(
+        {
+          MASKED_LM_POSITIONS: fixed(masked),
+          MASKED_LM_IDS: fixed(masked),
+          MASKED_LM_WEIGHTS: fixed(masked, tf.float32),
+        }
+        if masked
+        else {TOKEN_BOUNDARY: fixed(of.max_seq_length)}
+      ),
+    },
+  )
+  features = {
+    name: value if value.dtype == tf.float32 else tf.cast(value, tf.int32)
+    for name, value in parsed.items()
+  }
+  if not of.labels:
+    features[NEXT_SENTENCE_LABELS] = features[NEXT_SENTENCE_LABELS][:, 0]
+  return features
+
+
+def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
+  """Returns a file's first `count` records and about as many of the last.
+
+  Only the two ends of the file are read. Near its end, the beginning of a
+  record is recognised by the checksum of its length.
+
+  Args:
+    file: of TFRecords, seekable.
+    size: of the file, in bytes.
+    count: number of records.
+
+  Raises:
+    ValueError: where a record is damaged or truncated.
+  """
+  first = list(itertools.islice(read_framed(file), count))
+  stretch = file.tell()
+  if stretch == size:
+    return first
+  while stretch < size:
+    file.seek(size - stretch)
+    tail = file.read()
+    for start in range(len(tail)):
+      if _begins(tail[start : start + 12]):
+        return first + list(read_framed(io.BytesIO(tail[start:])))
+    stretch *= 2
+  raise ValueError("no whole record behind the first ones")
+
+
+def _begins(header: bytes) -> bool:
+  """Returns whether 12 bytes are the length of a record and its checksum."""
+  return (
+    len(header) == 12
+    and header[4:8] == bytes(4)  # shorter than 4 GB; faster than the checksum
+    and _masked_crc(header[:8]) == header[8:]
+  )
+
+
+def read_framed(file: IO[bytes]) -> Iterator[bytes]:
+  """Yields the records of a TFRecord file, and verifies their checksums.
+
+  Raises:
+    ValueError: where a record is damaged or truncated.
+  """
+  while header := file.read(12):
+    place = f"at {file.tell() - len(header):,} bytes"
+    if not _begins(header):
+      raise ValueError(f"a damaged record {place}")
+    (length,) = struct.unpack("<Q", header[:8])
+    record, checksum = file.read(length), file.read(4)
+    if len(record) < length or len(checksum) < 4:
+      raise ValueError(f"a cut record {place}")
+    if _masked_crc(record) != checksum:
+      raise ValueError(f"a damaged record {place}")
+    yield record

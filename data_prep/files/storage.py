@@ -1,0 +1,611 @@
+"""Finds, reads, writes and hashes files, local or in a bucket.
+
+Other modules read a user's input and write the output through this module.
+Paths are local or gs://BUCKET/NAME. A file is written under a temporary name
+and renamed when it is complete. So a file that exists is complete, whenever its
+writer was stopped.
+"""
+
+import bz2
+import contextlib
+import glob
+import hashlib
+import io
+import itertools
+import lzma
+import multiprocessing
+import os
+import pathlib
+import secrets
+import shlex
+import shutil
+import signal
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import zstandard
+
+from data_prep.base import options
+from data_prep.files import gcs
+
+# A line of one paragraph or article stays far below this. A file without line
+# breaks does not, and would otherwise be read into memory at once.
+MAX_LINE_BYTES = 1 << 20  # line end not counted
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
+
+
+class _Gzip:
+  """zlib's decompressor with the interface of bz2's and lzma's."""
+
+  def __init__(self) -> None:
+    self._inner = zlib.decompressobj(wbits=31)  # gzip's header and checksum
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._inner, name)
+
+  @property
+  def needs_input(self) -> bool:
+    return not self._inner.unconsumed_tail
+
+  def decompress(self, packed: bytes, most: int) -> bytes:
+    return self._inner.decompress(self._inner.unconsumed_tail + packed, most)
+
+
+class _Zstandard:
+  """zstandard's decompressor with bz2's interface, but without a limit."""
+
+  needs_input = True
+
+  def __init__(self) -> None:
+    self._inner = zstandard.ZstdDecompressor().decompressobj()
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._inner, name)
+
+  def decompress(self, packed: bytes, most: int) -> bytes:
+    del most
+    return self._inner.decompress(packed)
+
+
+# Suffix of compressed files → the decompressor of a stream. xz -9 needs 65 MiB
+# for its dictionary, a hostile file 4 GiB; zstandard has a limit.
+COMPRESSIONS: dict[str, Callable[[], Any]] = {
+  ".gz": _Gzip,
+  ".bz2": bz2.BZ2Decompressor,
+  ".xz": lambda: lzma.LZMADecompressor(memlimit=256 << 20),
+  ".zst": _Zstandard,
+}
+_SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz"}
+# Four bytes of zstandard can unpack to 128 KB, so this many to 128 MB at most.
+_PIECE_BYTES = 1 << 12
+# News compresses to a fifth, a bomb to a thousandth; a small file may do either.
+HIGHEST_RATIO = 200
+_ALWAYS_FREE_BYTES = 256 << 20
+
+
+class _Unpacked(io.RawIOBase):
+  """A file of the unpacked bytes of compressed streams, laid end to end.
+
+  The libraries' own files take a damaged stream behind a whole one for the end
+  (bz2, lzma), a truncated stream for a whole one (zstandard), an empty file for
+  an empty text (gzip), or any amount of memory (lzma).
+
+  Args:
+    raw: the compressed bytes.
+    path: their file, for messages.
+    start: makes the decompressor of a stream.
+  """
+
+  def __init__(self, raw: IO[bytes], path: str, start: Callable[[], Any]):
+    self._raw, self._path, self._start = raw, path, start
+    self._stream: Any = None
+    self._left = memoryview(b"")
+    self._taken = self._given = 0
+
+  def readable(self) -> bool:
+    return True
+
+  def readinto(self, buffer: Any) -> int:
+    try:
+      self._left = self._left or memoryview(self._next(len(buffer)))
+    except _DAMAGED as error:
+      raise self._refused(error) from error
+    except OSError as error:
+      # bz2 raises OSErrors without an errno for a file that is not bz2.
+      if error.errno is not None:
+        raise
+      raise self._refused(error) from error
+    part = self._left[: len(buffer)]
+    buffer[: len(part)], self._left = part, self._left[len(part) :]
+    return len(part)
+
+  def _next(self, most: int) -> bytes:
+    """Returns up to about `most` bytes; none at the end of the last stream.
+
+    Raises:
+      EOFError: for a truncated stream.
+      options.InputError: for a decompression bomb.
+    """
+    unpacked = b""
+    while not unpacked:
+      if self._stream is None or self._stream.eof:
+        packed = self._beginning()
+        if not packed and self._stream:
+          return b""
+        self._stream = self._start()
+      else:
+        packed = self._read() if self._stream.needs_input else b""
+        if not packed and self._stream.needs_input:
+          raise EOFError("it ends too early")
+      unpacked = self._stream.decompress(packed, most)
+    self._given += len(unpacked)
+    if self._given > max(_ALWAYS_FREE_BYTES, HIGHEST_RATIO * self._taken):
+      raise options.InputError(
+        f"text in {self._path}",
+        f"more than {self._given >> 20} MB from {self._taken:,} bytes",
+        "leave it out: it is made to fill a disk",
+      )
+    return unpacked
+
+  def _beginning(self) -> bytes:
+    """Returns a stream's first bytes, and skips zeros before the stream."""
+    packed = self._stream.unused_data if self._stream else b""
+    while not (packed := packed.lstrip(b"\0")):
+      packed = self._read()
+      if not packed:
+        break
+    return packed
+
+  def _read(self) -> bytes:
+    packed = self._raw.read(_PIECE_BYTES)
+    self._taken += len(packed)
+    return packed
+
+  def _refused(self, error: Exception) -> options.InputError:
+    return options.InputError(
+      f"a whole {_endings(self._path)[1]} file at {self._path}",
+      str(error),
+      "copy or compress it again",
+    )
+
+
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+
+
+def is_remote(path: str) -> bool:
+  """Returns whether a path is on Google Cloud Storage.
+
+  Raises:
+    options.InputError: for a path elsewhere, such as https://.
+  """
+  if "://" in path and not path.startswith(gcs.SCHEME):
+    raise options.InputError(
+      "a local path or gs://", path, "copy the files to one of these first"
+    )
+  return path.startswith(gcs.SCHEME)
+
+
+def matching(patterns: str) -> list[str]:
+  """Returns the files that match a comma-separated list of globs, in order.
+
+  A file that several globs match is returned once, in its first place. Where a
+  part of a glob is itself the name of a file or a folder, that part stands for
+  this name alone: the folder `e[1]`, if it exists, is never taken for `e1`.
+
+  Raises:
+    options.InputError: for a pattern that matches nothing.
+  """
+  paths: dict[str, None] = {}  # a set that keeps the order
+  for pattern in divided(patterns):
+    files = _find(pattern)
+    if not files:
+      raise options.InputError(
+        "a file or a glob of files", f"no file at {pattern!r}", "mend the path"
+      )
+    paths |= dict.fromkeys(files)
+  if not paths:
+    raise options.InputError(
+      "at least one input file", "none", "give --input_file"
+    )
+  spellings: dict[str, str] = {}
+  for path in paths:
+    whole = path if is_remote(path) else os.path.abspath(path)
+    spellings.setdefault(whole, path)
+  return list(spellings.values())
+
+
+def divided(patterns: str) -> list[str]:
+  """Splits a list at its commas, unless it is the name of a local file."""
+  if os.path.isfile(patterns):
+    return [patterns]
+  return [p.strip() for p in patterns.split(",") if p.strip()]
+
+
+def _find(pattern: str) -> list[str]:
+  if is_remote(pattern):
+    return gcs.find(pattern)
+  paths = ["/" if pattern.startswith("/") else ""]
+  for part in filter(None, pattern.split("/")):
+    paths = [path for folder in paths for path in _expanded(folder, part)]
+  return sorted(filter(os.path.isfile, paths))
+
+
+def _expanded(folder: str, part: str) -> list[str]:
+  """Returns the paths in a local folder that match one part of a glob."""
+  exact = os.path.join(folder, part)
+  if not glob.has_magic(part) or os.path.lexists(exact):
+    return [exact]
+  try:
+    entries = os.listdir(folder or ".")
+  except OSError:  # no folder, or no permission
+    return []
+  return [os.path.join(folder, name) for name in gcs.matched(entries, part)]
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[IO[bytes]]:
+  """Yields a file's bytes as a file object, without unpacking them."""
+  if is_remote(path):
+    with gcs.reading(path) as file:
+      yield file
+  else:
+    with open(path, "rb") as file:
+      yield file
+
+
+@contextlib.contextmanager
+def decompressed(path: str) -> Iterator[IO[bytes]]:
+  """Yields a file's content, unpacked by its suffix: .gz, .bz2, .xz or .zst.
+
+  Raises:
+    options.InputError: from the reads, when the file is damaged, truncated or a
+      decompression bomb.
+  """
+  with reading(path) as raw:
+    start = COMPRESSIONS.get(_endings(path)[1])
+    # _Unpacked raises the file's errors; those of the caller's block pass.
+    yield (
+      io.BufferedReader(_Unpacked(raw, path, start), 1 << 16) if start else raw
+    )
+
+
+def kind(path: str) -> str:
+  """Returns the suffix of a name, without that of a compression."""
+  return _endings(path)[0]
+
+
+def _endings(path: str) -> tuple[str, str]:
+  """Returns the suffix and the compression's: (".tar", ".gz") for a.tgz."""
+  stem, ending = os.path.splitext(path.lower())
+  stem, ending = os.path.splitext(stem + _SHORT.get(ending, ending))
+  if ending in COMPRESSIONS:
+    return os.path.splitext(stem)[1], ending
+  return ending, ""
+
+
+def lines(path: str) -> Iterator[str]:
+  """Yields the lines of a UTF-8 file, compressed or not, without line breaks.
+
+  Raises:
+    options.InputError: when the file is not UTF-8, or a line is longer than
+      MAX_LINE_BYTES.
+  """
+
+  def blocks() -> Iterator[list[str]]:
+    with decompressed(path) as file:
+      yield from _blocks(file, path)
+
+  return itertools.chain.from_iterable(blocks())
+
+
+def decoded_lines(file: IO[bytes], name: str) -> Iterator[str]:
+  """Yields the lines of UTF-8 bytes; `name` is for the messages of `lines`."""
+  return itertools.chain.from_iterable(_blocks(file, name))
+
+
+def read_line(file: IO[bytes], most: int, begun: bytes = b"") -> bytes:
+  r"""Returns a line with its line end, or the beginning of a longer line.
+
+  The line is longer than allowed if and only if the result, passed through
+  `without_line_end`, is longer than `most`.
+
+  Args:
+    file: read from where it stands.
+    most: bytes of the longest line allowed. The line end, which is "\n", "\r\n"
+      or the end of the file, does not count.
+    begun: the beginning of the line, if it has been read already.
+  """
+  return begun + file.readline(max(0, most - len(begun)) + len(b"\r\n"))
+
+
+def without_line_end(line: bytes) -> bytes:
+  r"""Returns a line without its final "\n" or "\r\n"."""
+  return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def skip_line(file: IO[bytes], begun: bytes) -> None:
+  """Reads to the end of a line whose beginning `begun` has been read."""
+  while begun and not begun.endswith(b"\n"):
+    begun = file.readline(MAX_LINE_BYTES)
+
+
+def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
+  """Yields lists of lines, a megabyte each: single lines take twice as long."""
+  number = 1
+  while raw := file.read(MAX_LINE_BYTES):
+    if number == 1:
+      raw = _without_byte_order_mark(raw, name)
+    begun = raw.rfind(b"\n") + 1
+    last = read_line(file, MAX_LINE_BYTES, raw[begun:])
+    if len(without_line_end(last)) > MAX_LINE_BYTES:
+      line = number + raw.count(b"\n")
+      raise options.InputError(
+        f"lines of at most {MAX_LINE_BYTES:,} bytes",
+        f"a longer one at {name}:{line}",
+        "put one sentence, paragraph or article on a line",
+      )
+    raw = raw[:begun] + last
+    text_lines = _decoded(raw, name, number).split("\n")
+    if not text_lines[-1]:
+      del text_lines[-1]  # what follows the last line break is no line
+    number += len(text_lines)
+    yield (
+      [line.rstrip("\r") for line in text_lines] if b"\r" in raw else text_lines
+    )
+
+
+def _without_byte_order_mark(raw: bytes, path: str) -> bytes:
+  if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+    raise options.InputError(
+      f"UTF-8 text in {path}",
+      "the byte order mark of UTF-16",
+      f"convert it: iconv -f UTF-16 -t UTF-8 {shlex.quote(path)}",
+    )
+  return raw.removeprefix(BYTE_ORDER_MARK)
+
+
+def _decoded(raw: bytes, path: str, number: int) -> str:
+  """Decodes whole lines; `number` is that of the first line, for messages."""
+  try:
+    return raw.decode("utf-8")
+  except UnicodeDecodeError as error:
+    line = number + raw.count(b"\n", 0, error.start)
+    raise options.InputError(
+      f"UTF-8 text in {path}",
+      f"byte 0x{raw[error.start]:02x} on line {line}",
+      f"convert it, for example: iconv -f CP1251 -t UTF-8 {shlex.quote(path)}",
+    ) from error
+
+
+@contextlib.contextmanager
+def writing(path: str, mode: str = "w") -> Iterator[Any]:
+  """Yields a file object; `path` appears, complete, if the block succeeds.
+
+  Args:
+    path: where the finished file goes; its folder is made.
+    mode: "w" for UTF-8 text with "\\n" line ends, "wb" for bytes.
+  """
+  remote = is_remote(path)
+  folder = tempfile.gettempdir() if remote else os.path.dirname(path) or "."
+  os.makedirs(folder, exist_ok=True)
+  text: dict[str, Any] = (
+    {} if "b" in mode else dict(encoding="utf-8", newline="")
+  )
+  name = f".{os.path.basename(path)}.{secrets.token_hex(4)}.tmp"
+  temporary = os.path.join(folder, name)
+  # Only their owner may read tempfile's files; for these the umask decides.
+  rights = 0o600 if remote else 0o666
+  with _ending_in_order(), options.naming(path):
+    try:
+      made = os.O_RDWR | os.O_CREAT | os.O_EXCL
+      with os.fdopen(os.open(temporary, made, rights), mode, **text) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+      if remote:
+        gcs.upload(temporary, path)
+      else:
+        os.replace(temporary, path)
+    finally:
+      with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+  """Turns SIGTERM into SystemExit, so that no temporary file is left.
+
+  A handler that the program has set stays. In a worker process nothing changes,
+  because its parent ends it.
+  """
+  if (
+    threading.current_thread() is not threading.main_thread()
+    or multiprocessing.parent_process()
+    or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+  ):
+    yield
+    return
+
+  def end(*_: object) -> None:
+    raise SystemExit(options.TERMINATED)
+
+  signal.signal(signal.SIGTERM, end)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def copy(source: str, target: str) -> None:
+  """Copies a file so that `target` is complete or absent.
+
+  Nothing is done where both are the same path.
+  """
+  if source != target:
+    with reading(source) as read, writing(target, "wb") as write:
+      shutil.copyfileobj(read, write)
+
+
+def make_folder(path: str) -> None:
+  """Makes a local folder; for a bucket, checks that it can be listed."""
+  if is_remote(path):
+    gcs.check(path)
+  else:
+    os.makedirs(path, exist_ok=True)
+
+
+def require_writable(folder: str) -> None:
+  """Checks that files can be written in a folder, which need not exist yet.
+
+  Raises:
+    options.InputError, OSError: where they cannot.
+  """
+  if is_remote(folder):
+    probe = f"{folder}/.writable"
+    with writing(probe) as file:
+      file.write("")
+    remove(probe)
+    return
+  place = standing(folder)
+  try:
+    with tempfile.TemporaryFile(dir=place):
+      pass
+  except OSError as error:
+    raise options.InputError(
+      f"to write in {folder}",
+      f"{os.strerror(error.errno or 0)}: {place}",
+      "give another folder, or ask for permission",
+    ) from error
+
+
+def free_bytes(folder: str) -> int | None:
+  """Returns the free bytes on a folder's disk; None for a bucket."""
+  if is_remote(folder):
+    return None
+  return shutil.disk_usage(standing(folder)).free
+
+
+def standing(folder: str) -> str:
+  """Returns the local folder, or its nearest parent that exists."""
+  place = os.path.abspath(folder)
+  while not os.path.exists(place):
+    place = os.path.dirname(place)
+  return place
+
+
+def names(folder: str) -> list[str]:
+  """Returns the names of the files in a folder, sorted, without hidden ones."""
+  if is_remote(folder):
+    entries = gcs.names(folder)
+  elif os.path.isdir(place := folder or "."):
+    entries = [entry.name for entry in os.scandir(place) if entry.is_file()]
+  else:
+    entries = []
+  return sorted(name for name in entries if not name.startswith("."))
+
+
+def below(folder: str) -> list[str]:
+  """Returns the files in a folder and its subfolders, sorted.
+
+  Their names are relative to the folder, with slashes. A missing folder has no
+  files.
+  """
+  if is_remote(folder):
+    return gcs.below(folder)
+  paths = (
+    os.path.relpath(os.path.join(place, name), folder)
+    for place, _, files in os.walk(folder)
+    for name in files
+  )
+  return sorted(name.replace(os.sep, "/") for name in paths)
+
+
+def move(source: str, target: str) -> None:
+  """Moves a file to a path on the same disk or bucket; `target` is replaced.
+
+  In a bucket, a process that ends half-way leaves the source, or both.
+  """
+  if is_remote(target):
+    gcs.move(source, target)
+  else:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    os.replace(source, target)
+
+
+def shard(stem: str, number: int, count: int, ending: str) -> str:
+  """Returns the name of a file of a set: corpus-00000-of-00001.txt.
+
+  Args:
+    stem: in front of the number: `corpus`.
+    number: of the file, from 0.
+    count: the number of files in the set.
+    ending: with its full stop: `.txt`.
+  """
+  return f"{stem}-{number:05d}-of-{count:05d}{ending}"
+
+
+def is_shard(name: str, stem: str, ending: str) -> bool:
+  """Returns whether `shard` can have made a name, whatever its numbers are."""
+  numbers = name.removeprefix(f"{stem}-").removesuffix(ending).split("-of-")
+  if len(numbers) != 2 or not all(x.isascii() and x.isdigit() for x in numbers):
+    return False
+  number, count = map(int, numbers)
+  return number < count and name == shard(stem, number, count, ending)
+
+
+def size(path: str) -> int | None:
+  """Returns the size of a file in bytes, None where there is no file."""
+  if is_remote(path):
+    return gcs.size(path)
+  return os.path.getsize(path) if os.path.isfile(path) else None
+
+
+def is_special(path: str) -> bool:
+  """Returns whether a path is a device, a pipe or a folder: no file to read."""
+  return (
+    not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)
+  )
+
+
+def leads_elsewhere(folder: str, name: str) -> bool:
+  """Returns whether a file below a local folder is, or lies behind, a link."""
+  if is_remote(folder):
+    return False
+  place = os.path.join(os.path.realpath(folder), name)
+  return os.path.realpath(place) != place
+
+
+def exists(path: str) -> bool:
+  """Returns whether there is a file at a path."""
+  return size(path) is not None
+
+
+def remove(path: str) -> None:
+  """Removes a file, if it exists."""
+  if is_remote(path):
+    gcs.delete(path)
+  else:
+    pathlib.Path(path).unlink(missing_ok=True)
+
+
+def read_bytes(path: str) -> bytes:
+  """Returns the content of a small file."""
+  with reading(path) as file:
+    return file.read()
+
+
+def read_text(path: str) -> str:
+  """Returns the content of a small UTF-8 file."""
+  return "".join(line + "\n" for line in lines(path))
+
+
+def sha256(path: str) -> str:
+  """Returns the hexadecimal SHA-256 of a file's bytes."""
+  digest = hashlib.sha256()
+  with reading(path) as file:
+    while chunk := file.read(1 << 20):
+      digest.update(chunk)
+  return digest.hexdigest()

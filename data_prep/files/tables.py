@@ -1,0 +1,433 @@
+"""Reads rows of CSV, TSV and JSON lines one by one, and reports each bad row.
+
+Other readers stop at the first bad row, or drop it, or let an open quotation
+mark swallow the rows behind it. Here every row is yielded in its place, with
+its line number: as its cells, or as a `Bad` that says what is wrong. No file is
+held in memory as a whole.
+
+    for line, cells in tables.cells("a.csv", [Wanted("text", "--text_column")]):
+
+Files are in UTF-8, or in UTF-16 with its byte order mark (Excel's "Unicode
+text").
+"""
+
+import codecs
+import collections
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from data_prep.base import options
+from data_prep.files import storage
+
+# A text of a million words in Cyrillic. A longer row is reported and skipped.
+MAX_ROW_BYTES = 16 << 20
+_BLOCK_BYTES = 1 << 20
+_FIRST_ROWS = 100  # of JSON lines, in which a key must occur
+_JSON = (".jsonl", ".ndjson", ".json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad:
+  """A row that cannot be read, and the reason.
+
+  Attributes:
+    expected: the correct content.
+    got: the actual content.
+    action: what the user should do about it, as an imperative.
+  """
+
+  expected: str
+  got: str
+  action: str
+
+  @property
+  def reason(self) -> str:
+    """The reason in words, without the place."""
+    return f"expected {self.expected}, got {self.got}"
+
+  def error(self, path: str, line: int) -> options.InputError:
+    """Returns the reason, with its place, as an exception to raise."""
+    return options.InputError(
+      f"{self.expected} at {path}:{line}", self.got, self.action
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+  """A column to read, or a key of JSON lines.
+
+  Attributes:
+    name: of the column; white space around it does not count.
+    flag: the flag that names the column, for messages.
+    required: whether the file must have the column.
+  """
+
+  name: str
+  flag: str
+  required: bool = True
+
+
+Cells = tuple[Any, ...]
+Lines = Iterator[tuple[int, str | Bad]]
+Fields = Iterator[tuple[int, list[str] | Bad]]
+
+
+def cells(
+  path: str, wanted: Sequence[Wanted]
+) -> Iterator[tuple[int, Cells | Bad]]:
+  """Returns an iterator over the rows of a file.
+
+  Args:
+    path: .csv, .tsv or .jsonl (.ndjson, .json), compressed or not.
+    wanted: the columns, or keys of JSON lines.
+
+  Returns:
+    (line number, cells) of each row; for a bad row, a `Bad` instead of cells.
+    The cells are the values of `wanted` in this order: str, or the value in
+    JSON; None where a file or a JSON object lacks the column.
+
+  Raises:
+    options.InputError: for another kind of file, a missing column, or a file
+      without rows; before the first row is taken.
+  """
+  if storage.kind(path) in _JSON:
+    return _objects(path, wanted)
+  return _columns(path, wanted)
+
+
+def is_table(path: str) -> bool:
+  """Returns whether `cells` can read a file, judged by its name."""
+  return storage.kind(path) in (".csv", ".tsv", *_JSON)
+
+
+def table(path: str) -> Fields:
+  """Yields the line number and the fields of every CSV or TSV row.
+
+  A blank line has one field. A quotation mark is special in CSV only.
+
+  Raises:
+    options.InputError: for a file of another name.
+  """
+  kind = storage.kind(path)
+  if kind == ".tsv":
+    return _tab_separated(lines(path))
+  if kind == ".csv":
+    return _comma_separated(lines(path))
+  raise options.InputError(
+    "a file that ends in .csv, .tsv or .jsonl (.gz and such too)",
+    path,
+    "rename it after what separates its columns",
+  )
+
+
+def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
+  """Returns the index of a column in a header.
+
+  Args:
+    header: the names of the columns.
+    name: of the column.
+    flag: the flag that names the column, for messages.
+    path: for messages.
+
+  Raises:
+    options.InputError: unless exactly one column has the name.
+  """
+  wanted = name.strip()
+  if header.count(wanted) != 1:
+    columns = ", ".join(map(repr, header))
+    glued = len(header) == 1 and re.search(r"[;\t|]", header[0])
+    raise options.InputError(
+      f"one column {wanted!r} in {path}",
+      f"columns {columns}",
+      f"part the columns by commas or, in a .tsv, tabs, not by {glued[0]!r}"
+      if glued
+      else f"name the column with {flag}",
+    )
+  return header.index(wanted)
+
+
+def _columns(
+  path: str, wanted: Sequence[Wanted]
+) -> Iterator[tuple[int, Cells | Bad]]:
+  rows = table(path)
+  names = _names(path, rows)
+  rows = _without_blank_lines(rows, len(names))
+  first = list(itertools.islice(rows, 1))
+  if not first:
+    raise options.InputError(
+      f"a header and at least one row in {path}",
+      "a header only",
+      "give a file with rows",
+    )
+  places = [
+    column(names, each.name, each.flag, path)
+    if each.required or each.name.strip() in names
+    else -1
+    for each in wanted
+  ]
+  return _picked(itertools.chain(first, rows), len(names), places)
+
+
+def header(path: str) -> list[str] | None:
+  """Returns the column names of a CSV or TSV; None for JSON lines.
+
+  Raises:
+    options.InputError: for another kind of file, or a file without rows.
+  """
+  if storage.kind(path) in _JSON:
+    return None
+  return _names(path, table(path))
+
+
+def _names(path: str, rows: Fields) -> list[str]:
+  line, column_names = next(_without_blank_lines(rows, 0), (0, None))
+  if column_names is None:
+    raise options.InputError(
+      f"a header and at least one row in {path}",
+      "an empty file",
+      "give a file with rows",
+    )
+  if isinstance(column_names, Bad):
+    raise column_names.error(path, line)
+  return [name.strip() for name in column_names]
+
+
+def _without_blank_lines(rows: Fields, width: int) -> Fields:
+  """Skips blank lines, except in a file of one column.
+
+  There a blank line is a row with an empty cell.
+  """
+  for line, fields in rows:
+    match fields:
+      case [cell] if width != 1 and not cell.strip():
+        continue
+    yield line, fields
+
+
+def _picked(
+  rows: Fields, width: int, places: Sequence[int]
+) -> Iterator[tuple[int, Cells | Bad]]:
+  for line, fields in rows:
+    if isinstance(fields, Bad):
+      yield line, fields
+    elif len(fields) != width:
+      yield (
+        line,
+        Bad(
+          f"{width} columns, as in the header",
+          str(len(fields)),
+          "mend the row (a separator inside a text?)",
+        ),
+      )
+    else:
+      yield line, tuple(fields[at] if at >= 0 else None for at in places)
+
+
+def _objects(
+  path: str, wanted: Sequence[Wanted]
+) -> Iterator[tuple[int, Cells | Bad]]:
+  rows = _json_lines(lines(path))
+  first = list(itertools.islice(rows, _FIRST_ROWS))
+  if not first:
+    raise options.InputError(
+      f"at least one JSON object in {path}", "none", "give a file with rows"
+    )
+  objects = [row for _, row in first if isinstance(row, dict)]
+  for each in wanted if objects else ():
+    if each.required and not any(each.name in row for row in objects):
+      raise options.InputError(
+        f"the key {each.name!r} in the objects of {path}",
+        ", ".join(map(repr, objects[0])) or "none",
+        f"name the key with {each.flag}",
+      )
+  names = [each.name for each in wanted]
+  return (
+    (line, row if isinstance(row, Bad) else tuple(map(row.get, names)))
+    for line, row in itertools.chain(first, rows)
+  )
+
+
+def _json_lines(source: Lines) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
+  for number, line in source:
+    if isinstance(line, Bad):
+      yield number, line
+    elif line.strip():
+      yield number, _object(line)
+
+
+def _object(line: str) -> dict[str, Any] | Bad:
+  try:
+    parsed = json.loads(line)
+    if isinstance(parsed, dict):
+      return _whole(parsed) if "\\ud" in line.lower() else parsed
+  except (ValueError, RecursionError):  # of a number of 5,000 digits too
+    pass
+  whole = line.lstrip().startswith("[")
+  return Bad(
+    "a JSON object",
+    repr(line[:60]),
+    "write one object a line: jq -c '.[]'" if whole else "mend the line",
+  )
+
+
+def _whole(parsed: dict[str, Any]) -> dict[str, Any]:
+  r"""Replaces lone surrogates by U+FFFD: "\ud83d" is JSON, but not UTF-8."""
+  text = json.dumps(parsed, ensure_ascii=False)
+  whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+  return json.loads(whole)
+
+
+def _tab_separated(source: Lines) -> Fields:
+  for number, line in source:
+    yield number, line if isinstance(line, Bad) else line.split("\t")
+
+
+class _Source:
+  """An iterator over lines, to which lines can be returned."""
+
+  def __init__(self, source: Lines):
+    self._source = source
+    self._returned: collections.deque[tuple[int, str | Bad]] = (
+      collections.deque()
+    )
+
+  def __iter__(self) -> Lines:
+    return self
+
+  def __next__(self) -> tuple[int, str | Bad]:
+    return self._returned.popleft() if self._returned else next(self._source)
+
+  def give_back(self, taken: Sequence[tuple[int, str | Bad]]) -> None:
+    self._returned.extendleft(reversed(taken))
+
+
+def _comma_separated(lines_: Lines) -> Fields:
+  """Yields the fields of CSV rows; a quoted field keeps its line breaks.
+
+  After a malformed row, the next row begins on the next line. So an open
+  quotation mark costs one row.
+  """
+  csv.field_size_limit(MAX_ROW_BYTES)
+  source = _Source(lines_)
+  for number, line in source:
+    if isinstance(line, Bad):
+      yield number, line
+    elif '"' in line:
+      yield number, _quoted(line, source)
+    else:
+      yield number, line.split(",")  # the result of csv, but faster
+
+
+def _quoted(line: str, source: _Source) -> list[str] | Bad:
+  """Returns the CSV row that begins with a line and may take further lines."""
+  taken: list[tuple[int, str | Bad]] = []
+
+  def record() -> Iterator[str]:
+    yield line + "\n"
+    length = len(line)
+    for at in source:
+      taken.append(at)
+      length += 0 if isinstance(at[1], Bad) else len(at[1])
+      if isinstance(at[1], Bad) or length > MAX_ROW_BYTES:
+        return
+      yield at[1] + "\n"
+
+  try:
+    return next(csv.reader(record(), strict=True))
+  except csv.Error as error:
+    source.give_back(taken)
+    return Bad(
+      "a well-formed CSV row",
+      str(error),
+      "mend its quotation marks; a .tsv file needs none",
+    )
+
+
+def lines(path: str) -> Lines:
+  """Yields the number and the text of every line; the first line is 1.
+
+  Line breaks are removed, also those of Windows. A line that is not text, or
+  is longer than MAX_ROW_BYTES, comes as a `Bad`.
+  """
+  with storage.decompressed(path) as file:
+    start = file.read(2)
+  with storage.decompressed(path) as file:
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+      blocks = _utf16_blocks(file)
+    else:
+      blocks = _utf8_blocks(file)
+    yield from enumerate(itertools.chain.from_iterable(blocks), start=1)
+
+
+_TOO_LONG = Bad(
+  f"a row of at most {MAX_ROW_BYTES:,} bytes",
+  "a longer one",
+  "cut the text, or put its line breaks back",
+)
+
+
+def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
+  """Yields lists of lines, a megabyte each: single lines take longer."""
+  first = True
+  while raw := file.read(_BLOCK_BYTES):
+    if first:
+      raw, first = raw.removeprefix(storage.BYTE_ORDER_MARK), False
+    begun = raw.rfind(b"\n") + 1
+    last = storage.read_line(file, MAX_ROW_BYTES, raw[begun:])
+    raw = raw[:begun]
+    too_long = len(storage.without_line_end(last)) > MAX_ROW_BYTES
+    if too_long:
+      storage.skip_line(file, last)
+    else:
+      raw += last
+    text_lines = _decoded(raw)
+    yield [*text_lines, _TOO_LONG] if too_long else text_lines
+
+
+def _decoded(raw: bytes) -> list[str | Bad]:
+  """Returns the text of whole lines; a `Bad` for a line that is not UTF-8."""
+  try:
+    text_lines: list[str | Bad] = list(raw.decode().split("\n"))
+  except UnicodeDecodeError:
+    text_lines = list(map(_one_decoded, raw.split(b"\n")))
+  if not text_lines[-1]:
+    del text_lines[-1]  # what follows the last line break is no line
+  if b"\r" not in raw:
+    return text_lines
+  return [a if isinstance(a, Bad) else a.rstrip("\r") for a in text_lines]
+
+
+def _one_decoded(raw: bytes) -> str | Bad:
+  try:
+    return raw.decode()
+  except UnicodeDecodeError as error:
+    return Bad(
+      "UTF-8 text",
+      f"byte 0x{raw[error.start]:02x}",
+      "convert the file, for example: iconv -f CP1251 -t UTF-8",
+    )
+
+
+def _utf16_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
+  # Undecodable bytes become U+FFFD: half a character, or a truncated file.
+  text = io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n")
+  try:
+    while line := text.readline(MAX_ROW_BYTES + len("\r\n")):
+      content = line.removesuffix("\n").removesuffix("\r")
+      too_long = len(content) > MAX_ROW_BYTES
+      while line and not line.endswith("\n") and too_long:
+        line = text.readline(MAX_ROW_BYTES)
+      if too_long:
+        yield [_TOO_LONG]
+      elif "\ufffd" in line:
+        yield [Bad("UTF-16 text", "half a character", "convert it to UTF-8")]
+      else:
+        yield [line.rstrip("\r\n")]
+  finally:
+    text.detach()

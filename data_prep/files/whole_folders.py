@@ -1,0 +1,245 @@
+"""Replaces folders as a whole, so that a folder's content is complete.
+
+    with whole_folders.replacing("run/best", is_part) as folder:
+      ...  # write all files into `folder`, the manifest last
+
+Until the block has succeeded, the earlier files stay as they are: a full disk
+costs only the new files. Then a local folder that holds only our files is
+replaced in one step, by renaming. Elsewhere (in a bucket, at a mount point, in
+the current folder, beside files of the user) the new files are written to the
+subfolder `.unfinished` and moved up one by one, the manifest last. If a process
+ends before the last move, the next process moves the remaining files
+(`finish`).
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+
+from data_prep.files import manifest, ownership, storage
+
+# Returns whether one of our programs wrote the file or subfolder of a name. If
+# so, it is removed unless it is among the new files.
+IsOurs = Callable[[str], bool]
+
+UNFINISHED = ".unfinished"  # hidden: `unfinished` may be a folder of the user
+# In `.unfinished` once it is complete: the names of all files that move up.
+_MOVES = "moves.json"
+
+# Of Linux's renameat2: paths are relative to the current folder, and two names
+# are exchanged.
+_FROM_CURRENT_FOLDER, _EXCHANGE = -100, 2
+
+
+@contextlib.contextmanager
+def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
+  """Yields an empty folder whose files replace those in `folder`.
+
+  Args:
+    folder: local or gs://; it need not exist yet.
+    is_ours: whether a file of a name in `folder` may be removed; other files
+      stay.
+
+  Raises:
+    OSError, options.InputError: where the folder cannot be written. The earlier
+      files are then still there, complete.
+  """
+  finish(folder, is_ours)
+  renamed = not storage.is_remote(folder) and _can_be_renamed(folder, is_ours)
+  aside = _beside(folder) if renamed else os.path.join(folder, UNFINISHED)
+  try:
+    storage.make_folder(aside)
+    yield aside
+    _sync(aside)
+    if not renamed:
+      _note_moves(aside)
+  except BaseException:
+    with contextlib.suppress(Exception):  # the first error is to be reported
+      _clear(aside)
+    raise
+  if renamed:
+    _take_name(aside, os.path.realpath(folder))
+  else:
+    _move_up(folder, is_ours)
+
+
+@contextlib.contextmanager
+def trial(folder: str) -> Iterator[str]:
+  """Yields an empty local folder for files to check before they go to `folder`.
+
+  The folder lies beside a local `folder`, where a large model has room, and is
+  removed after the block. The remains of a killed process are removed first.
+
+  Args:
+    folder: local or gs://; this process is its owner.
+  """
+  if storage.is_remote(folder):
+    with tempfile.TemporaryDirectory() as place:
+      yield place
+    return
+  above, name = os.path.split(os.path.realpath(folder))
+  place = os.path.join(above, f".{name}.trial")
+  _clear(place)
+  os.makedirs(place)
+  try:
+    yield place
+  finally:
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def finish(folder: str, is_ours: IsOurs) -> None:
+  """Moves complete files into `folder` that an earlier process did not move.
+
+  Incomplete files of an earlier process are removed. Nothing is done where
+  another process owns the folder or a folder above it: it may be at work.
+
+  Args:
+    folder: as that of `replacing`.
+    is_ours: as that of `replacing`.
+  """
+  aside = os.path.join(folder, UNFINISHED)
+  if not _is_left(folder, aside) or ownership.is_anothers(folder):
+    return
+  if storage.exists(os.path.join(aside, _MOVES)):
+    _move_up(folder, is_ours)
+  else:
+    _clear(aside)
+  if storage.is_remote(folder):
+    return
+  beside, target = _beside(folder), os.path.realpath(folder)
+  earlier = _earlier(beside)
+  if os.path.isdir(earlier) and not os.path.exists(target):
+    # Between the two renames of `_take_name`: `beside` is complete.
+    os.rename(beside if os.path.isdir(beside) else earlier, target)
+  _clear(beside)
+  _clear(earlier)
+
+
+def _is_left(folder: str, aside: str) -> bool:
+  """Returns whether an earlier process left files outside of their place."""
+  if storage.is_remote(folder):
+    return bool(storage.below(aside))
+  beside = _beside(folder)
+  return any(map(os.path.lexists, (aside, beside, _earlier(beside))))
+
+
+def _beside(folder: str) -> str:
+  """Returns where a local folder is written before it is renamed."""
+  above, name = os.path.split(os.path.realpath(folder))
+  return os.path.join(above, f".{name}{UNFINISHED}")
+
+
+def _earlier(beside: str) -> str:
+  return f"{beside}.earlier"
+
+
+def _can_be_renamed(folder: str, is_ours: IsOurs) -> bool:
+  """Returns whether a local folder may be replaced by renaming.
+
+  A mount point cannot be renamed. A shell in the current folder would stay in
+  the old folder, and files of the user would be lost with it.
+  """
+  target = os.path.realpath(folder)
+  here = os.path.realpath(os.curdir)
+  if os.path.commonpath([here, target]) == target:
+    return False
+  if not os.access(storage.standing(os.path.dirname(target)), os.W_OK):
+    return False
+  if not os.path.lexists(target):
+    return True
+  return (
+    os.path.isdir(target)
+    and not os.path.ismount(target)
+    and all(map(is_ours, os.listdir(target)))
+  )
+
+
+def _take_name(aside: str, target: str) -> None:
+  """Renames a complete folder to its target, and removes the earlier folder."""
+  if not os.path.lexists(target):
+    os.rename(aside, target)
+    return
+  shutil.copymode(target, aside)
+  try:
+    _exchange(aside, target)
+    old = aside
+  except OSError:  # the system or the disk has no such exchange
+    old = _earlier(aside)
+    os.rename(target, old)
+    try:
+      os.rename(aside, target)
+    except BaseException:
+      os.rename(old, target)
+      raise
+  shutil.rmtree(old, ignore_errors=True)  # `finish` removes what is left
+
+
+def _exchange(first: str, second: str) -> None:
+  """Exchanges the names of two folders in one step."""
+  library = ctypes.CDLL(None, use_errno=True)
+  if not hasattr(library, "renameat2"):
+    raise OSError("renameat2 is not there")
+  failed = library.renameat2(
+    _FROM_CURRENT_FOLDER,
+    os.fsencode(first),
+    _FROM_CURRENT_FOLDER,
+    os.fsencode(second),
+    _EXCHANGE,
+  )
+  if failed:
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), first)
+
+
+def _note_moves(aside: str) -> None:
+  names = storage.below(aside)
+  with storage.writing(os.path.join(aside, _MOVES)) as file:
+    json.dump(names, file, ensure_ascii=False)
+
+
+def _move_up(folder: str, is_ours: IsOurs) -> None:
+  """Moves the files of `.unfinished` to their place, the manifest last.
+
+  If it is interrupted anywhere, it can be called again.
+  """
+  aside = os.path.join(folder, UNFINISHED)
+  moves = json.loads(storage.read_bytes(os.path.join(aside, _MOVES)))
+  left = set(storage.below(aside)) - {_MOVES}
+  if manifest.NAME in left:
+    storage.remove(os.path.join(folder, manifest.NAME))
+  for name in sorted(left, key=lambda name: (name == manifest.NAME, name)):
+    if name == manifest.NAME:
+      _remove_others(folder, set(moves), is_ours)
+    storage.move(os.path.join(aside, name), os.path.join(folder, name))
+  _clear(aside)
+
+
+def _remove_others(folder: str, keep: set[str], is_ours: IsOurs) -> None:
+  """Removes our earlier files that are not among the new ones."""
+  for name in storage.below(folder):
+    inside = name.startswith(f"{UNFINISHED}/")
+    if not inside and name not in keep and is_ours(name):
+      storage.remove(os.path.join(folder, name))
+
+
+def _clear(folder: str) -> None:
+  """Removes a folder with all its files, if it exists."""
+  if storage.is_remote(folder):
+    names = storage.below(folder)
+    for name in sorted(names, key=lambda name: name != _MOVES):
+      storage.remove(os.path.join(folder, name))
+  elif os.path.lexists(folder):
+    shutil.rmtree(folder)
+
+
+def _sync(folder: str) -> None:
+  """Fsyncs all files of a local folder, before the folder gets its name."""
+  if storage.is_remote(folder):
+    return
+  for name in storage.below(folder):
+    with open(os.path.join(folder, name), "rb") as file:
+      os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Turns a corpus into masked examples for pretraining, and into TFRecords."""

@@ -1,0 +1,163 @@
+"""Counts pieces, and how often pieces stand near each other.
+
+`count` sums integers over sequences of piece ids. The sums depend neither on
+the order of the sequences nor on the number of processes. The memory depends
+on the vocabulary alone: the tables have a row for each piece, and a column for
+each of the `CONTEXTS` most frequent pieces.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterable
+
+import numpy as np
+import scipy.sparse
+
+from data_prep.base import parallel
+
+# Columns of the tables. A rarer piece has a row, but no column: as a neighbour
+# it says little, and 30,000 x 4,096 sums take 0.5 GB.
+CONTEXTS = 4096
+
+# Pieces at most so many places apart are neighbours. Neighbours at distance d
+# add 1 / d, in units of 1 / 60: 60 is the least common multiple of 1 to 6.
+WINDOW = 6
+_UNIT = 60
+
+# Sequences are cut into blocks of this many pieces. Pieces of one block count
+# as being about one subject.
+BLOCK = 32
+# How often a piece counts in one block at most, so that a refrain does not
+# outweigh a text.
+_MOST_IN_BLOCK = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+  """The counts of pieces, summed over all sequences.
+
+  Attributes:
+    frequencies: int64 [vocab_size], occurrences of each piece.
+    contexts: int64 [contexts], the ids of the columns, ascending.
+    near: int64 [vocab_size, contexts], the sum of 60 / distance over all pairs
+      of neighbours within WINDOW places.
+    together: int64 [vocab_size, contexts], number of pairs of pieces that stand
+      in one block.
+  """
+
+  frequencies: np.ndarray
+  contexts: np.ndarray
+  near: np.ndarray
+  together: np.ndarray
+
+
+def count(
+  stretches: Iterable[np.ndarray],
+  frequencies: np.ndarray,
+  workers: int = 0,
+  contexts: int = CONTEXTS,
+) -> Counts:
+  """Counts which pieces stand near each other.
+
+  Args:
+    stretches: int32 [n] each, concatenated sequences of piece ids, with −1
+      after each sequence and in the place of every special piece.
+    frequencies: int64 [vocab_size], of the same stretches, see `frequencies`.
+    workers: processes; 0 means one for each core. The sums do not depend on it.
+    contexts: the largest number of columns.
+  """
+  order = np.argsort(-frequencies, kind="stable")[:contexts]
+  columns = np.sort(order[frequencies[order] > 0])
+  shape = (len(frequencies), len(columns))
+  near, together = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+  pairs = functools.partial(_pairs, columns=columns, vocab_size=shape[0])
+  with contextlib.closing(
+    parallel.ordered(pairs, stretches, workers)
+  ) as results:
+    for part_near, part_together in results:
+      _add(near, part_near)
+      _add(together, part_together)
+  return Counts(frequencies, columns, near, together)
+
+
+def frequencies(stretches: Iterable[np.ndarray], vocab_size: int) -> np.ndarray:
+  """Returns how often each piece occurs, int64 [vocab_size]."""
+  total = np.zeros(vocab_size, np.int64)
+  for ids in stretches:
+    total += np.bincount(ids[ids >= 0], minlength=vocab_size)
+  return total
+
+
+def _add(table: np.ndarray, part: scipy.sparse.csr_matrix) -> None:
+  rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+  table[rows, part.indices] += part.data
+
+
+def _pairs(
+  ids: np.ndarray, columns: np.ndarray, vocab_size: int
+) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+  """Returns the near and the together sums of one stretch.
+
+  Both are int64 [vocab_size, contexts].
+  """
+  return (
+    _near(ids, vocab_size)[:, columns].tocsr(),
+    _together(ids, columns, vocab_size),
+  )
+
+
+def _near(ids: np.ndarray, vocab_size: int) -> scipy.sparse.csr_matrix:
+  """Returns the sum of 60 / distance for each pair of neighbouring pieces.
+
+  The result is int64 [vocab_size, vocab_size].
+  """
+  shape = (vocab_size, vocab_size)
+  sequence = np.cumsum(ids < 0)
+  total = scipy.sparse.csr_matrix(shape, dtype=np.int64)
+  for distance in range(1, WINDOW + 1):
+    left, right = ids[:-distance], ids[distance:]
+    # Each −1 begins a new sequence number, so that no pair crosses a −1.
+    inside = (sequence[:-distance] == sequence[distance:]) & (left >= 0)
+    weights = np.full(np.count_nonzero(inside), _UNIT // distance, np.int64)
+    total += scipy.sparse.coo_matrix(
+      (weights, (left[inside], right[inside])), shape=shape
+    ).tocsr()
+  return total + total.T
+
+
+def _together(
+  ids: np.ndarray, columns: np.ndarray, vocab_size: int
+) -> scipy.sparse.csr_matrix:
+  """Returns how many pairs of pieces share a block.
+
+  The result is int64 [vocab_size, contexts].
+  """
+  block, pieces = _blocks(ids)
+  occurrences = scipy.sparse.csr_matrix(
+    (np.ones(len(pieces), np.int64), (block, pieces)),
+    shape=(int(block.max(initial=-1)) + 1, vocab_size),
+  )
+  occurrences.sum_duplicates()
+  occurrences.data = np.minimum(occurrences.data, _MOST_IN_BLOCK)
+  pairs = (occurrences.T @ occurrences[:, columns]).tocoo()
+  # Pairs of a piece with itself tell nothing about it.
+  distinct = pairs.row != columns[pairs.col]
+  return scipy.sparse.csr_matrix(
+    (pairs.data[distinct], (pairs.row[distinct], pairs.col[distinct])),
+    shape=pairs.shape,
+  )
+
+
+def _blocks(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Cuts each sequence into blocks of at most BLOCK pieces.
+
+  Returns:
+    The block number and the id of each piece that is not special, int [m] each.
+  """
+  real = ids >= 0
+  sequence, pieces = np.cumsum(~real)[real], ids[real]
+  starts = np.flatnonzero(np.diff(sequence, prepend=-1))
+  lengths = np.diff(np.append(starts, len(pieces)))
+  place = np.arange(len(pieces)) - np.repeat(starts, lengths)
+  return np.cumsum(place % BLOCK == 0) - 1, pieces

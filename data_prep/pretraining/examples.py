@@ -1,0 +1,540 @@
+"""Turns documents into serialised examples: the first stage of the records.
+
+The bucket and the sort key of each example are functions of the range of
+documents and the options (the recipe). A file holds the examples of a bucket in
+the order of their keys. So its bytes depend neither on the number of workers
+nor on the runner.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_prep.base import options, randomness
+from data_prep.encoding import framing, tokenization
+from data_prep.files import documents, json_files, records
+from data_prep.pretraining import (
+  held_out,
+  instances,
+  masking,
+  packing,
+  random_segments,
+  segment_borders,
+)
+
+Counts = collections.Counter[str]
+
+# Stage one works through a range's examples in blocks of about so many pieces.
+_PIECES_A_BLOCK = 1 << 19
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPreparation(options.Group):
+  """Preparation of the text before the tokenizer.
+
+  For checkpoints from elsewhere. The SentencePiece models of train_tokenizer
+  prepare the text themselves.
+  """
+
+  do_lower_case: bool = options.option(
+    False,
+    "Lower-case text before the tokenizer, for a SentencePiece model that "
+    "does not lower-case (google-research/albert: true).",
+  )
+  strip_accents: bool = options.option(
+    False,
+    "Remove the marks of letters (й becomes и) before the tokenizer, for "
+    "a checkpoint that was trained on text without marks.",
+  )
+  replace_quotes: bool = options.option(
+    False,
+    "Turn two backticks or two apostrophes into a quotation mark before "
+    "the tokenizer, for a checkpoint that was trained on such text.",
+  )
+  split_digit_commas: bool = options.option(
+    False,
+    "Separate the comma from pieces that end in a digit and a comma, for "
+    "a checkpoint that was trained on such pieces.",
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe(TextPreparation):
+  """Length, masks and sentence pairs of the examples.
+
+  The names are google-research/albert's. max_predictions_per_seq follows the
+  length (upstream: 20, which masks 3.9 % of 512 pieces).
+  """
+
+  max_seq_length: int = options.option(
+    512,
+    "Number of pieces in an example.",
+    minimum=8,
+    maximum=framing.LONGEST,
+  )
+  max_predictions_per_seq: int = options.option(
+    0,
+    "Largest number of masked pieces in an example. 0 takes "
+    "--max_seq_length times --masked_lm_prob, rounded up "
+    "(google-research/albert: 20, which is 3.9 % of 512 pieces).",
+    minimum=0,
+  )
+  masked_lm_prob: float = options.option(
+    0.15,
+    "Share of the pieces that are masked.",
+    minimum=0.0,
+    maximum=1.0,
+  )
+  short_seq_prob: float = options.option(
+    0.1,
+    "Share of the examples that are shorter, to a length drawn at random.",
+    minimum=0.0,
+    maximum=1.0,
+  )
+  dupe_factor: int = options.option(
+    10,
+    "Number of times that each document is used, every time with other "
+    "masks (google-research/albert: 40).",
+    minimum=1,
+  )
+  random_seed: int = options.option(
+    12345,
+    "Seed of where documents are cut and what is masked.",
+    minimum=0,
+    maximum=options.SEEDS - 1,
+  )
+  do_whole_word_mask: bool = options.option(
+    True,
+    "Mask all pieces of a word together, in Cyrillic text too.",
+  )
+  ngram: int = options.option(
+    3,
+    "Largest number of neighbouring words that are masked together.",
+    minimum=1,
+    maximum=10,
+  )
+  favor_shorter_ngram: bool = options.option(
+    True,
+    "Mask short runs of words more often than long runs.",
+  )
+  do_permutation: bool = options.option(
+    False,
+    "Beside the masked words, exchange as many further words with each "
+    "other, which the model must guess too. The masked_lm_* features are "
+    "then twice as long.",
+  )
+  random_next_sentence: bool = options.option(
+    False,
+    "Make examples for BERT's task, whether segment B follows segment A "
+    "or comes from another document, of a pool of an eighth of the text. By "
+    "default the examples are for ALBERT's task, whether segments A and B "
+    "are in the right order.",
+  )
+  sentence_pairs_only: bool = options.option(
+    False,
+    "Leave out examples without a sentence pair (label -1), which "
+    "google-research's readers do not know.",
+  )
+  pack_sequences: bool = options.option(
+    False,
+    "Put several short examples into one training record with little "
+    "padding, for run_pretraining.py only. Examples in one record do not "
+    "attend to each other.",
+  )
+  masking: str = options.option(
+    "static",
+    "When pieces are masked. static: when the records are written, "
+    "differently in each duplicate. dynamic: during training, anew at "
+    "each step; evaluation records are static in any case.",
+    choices=("static", "dynamic"),
+  )
+
+  def check(self) -> None:
+    if self.pack_sequences and self.do_permutation:
+      raise options.InputError(
+        "--pack_sequences or --do_permutation",
+        "both",
+        "leave one out: pieces would move into another example",
+      )
+
+  @classmethod
+  def of(cls, parameters: Mapping[str, Any]) -> "Recipe":
+    """Returns the recipe that the parameters of a manifest hold."""
+    kept = json_files.known(Recipe, parameters)
+    return json_files.made(cls, kept, "the parameters of the records' manifest")
+
+  def predictions(self) -> int:
+    """Returns the largest number of masked pieces in an example."""
+    return self.max_predictions_per_seq or math.ceil(
+      self.max_seq_length * self.masked_lm_prob
+    )
+
+  def slots(self) -> int:
+    """Returns the length of the masked_lm_* features.
+
+    As in google-research/albert, do_permutation doubles the length.
+    """
+    return self.predictions() * (2 if self.do_permutation else 1)
+
+  def seed(self, apart: bool) -> int:
+    """Returns the random seed, a constant for held-out examples (`apart`)."""
+    return held_out.SALT if apart else self.random_seed
+
+
+def masks(recipe: Recipe, apart: bool) -> masking.Settings:
+  """Returns the settings of masking.
+
+  Held-out examples (`apart`) are masked without n-grams and permutation.
+  """
+  return masking.Settings(
+    masked_lm_prob=recipe.masked_lm_prob,
+    max_predictions=recipe.predictions(),
+    whole_words=recipe.do_whole_word_mask,
+    ngram=1 if apart else recipe.ngram,
+    favor_shorter_ngram=recipe.favor_shorter_ngram,
+    seed=recipe.seed(apart),
+    slots=recipe.slots(),
+    permutation=recipe.do_permutation and not apart,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """A document as the first stage reads it.
+
+  Attributes:
+    id: the number from which its random keys are made.
+    uses: how many times it is cut into examples.
+    sentences: none empty.
+    isolated: whether its lines make no sentence pairs.
+  """
+
+  id: int
+  uses: int
+  sentences: tuple[str, ...]
+  isolated: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """A task of the first stage: documents that are all held out, or all not."""
+
+  held_out: bool
+  texts: tuple[Text, ...]
+
+  @property
+  def role(self) -> str:
+    return "eval" if self.held_out else "train"
+
+  def letters(self) -> int:
+    """Returns the letters of the sentences, counted once for each use."""
+    return sum(sum(map(len, text.sentences)) * text.uses for text in self.texts)
+
+
+def texts(
+  corpus: Iterable[documents.Document], survey: held_out.Survey, recipe: Recipe
+) -> Iterator[tuple[bool, documents.Document, Text]]:
+  """Yields (whether held out, document, text) in the order of the corpus.
+
+  Args:
+    corpus: the documents, in the order of the survey.
+    survey: their ids, and which of them are held out.
+    recipe: decides how often a document is used.
+  """
+  # Not .tolist(), which takes ten times the memory.
+  for document, number, apart in zip(
+    corpus, map(int, survey.ids), map(bool, survey.held_out), strict=True
+  ):
+    uses = 1 if apart else _uses(number, document.weight, recipe)
+    yield apart, document, Text(
+      number, uses, document.sentences, document.isolated
+    )  # fmt: skip
+
+
+def _uses(number: int, weight: float, recipe: Recipe) -> int:
+  """Returns dupe_factor x weight, rounded up or down at random, keyed by id.
+
+  The mean of the rounded numbers is dupe_factor x weight.
+  """
+  whole, fraction = divmod(recipe.dupe_factor * weight, 1)
+  if not fraction:
+    return int(whole)
+  key = np.array([number], np.uint64)
+  chance = randomness.uniform(
+    randomness.Purpose.WEIGHT, recipe.random_seed, key
+  )
+  return int(whole) + bool(chance[0] < fraction)
+
+
+@dataclasses.dataclass
+class Made:
+  """The examples of a range, and their counts.
+
+  Attributes:
+    counts: name → count; each name begins with `train_` or `eval_`.
+    buckets: bucket → its (sort key, serialised example) pairs.
+  """
+
+  counts: Counts
+  buckets: dict[int, list[tuple[int, bytes]]]
+
+
+def of_range(
+  task: Range,
+  buckets: int,
+  recipe: Recipe,
+  spm_model_file: str,
+  pool: random_segments.Pool | None = None,
+) -> Made:
+  """Runs the first stage: turns the documents of a range into examples.
+
+  Args:
+    task: the documents.
+    buckets: the number of buckets.
+    recipe: how examples are made.
+    spm_model_file: the tokenizer.
+    pool: where random second segments come from, with
+      `random_next_sentence`; without a pool no example has a pair then.
+  """
+  tokenizer = _tokenizer(spm_model_file, tokenization.Settings.of(vars(recipe)))
+  encoded = tokenizer.encode([s for text in task.texts for s in text.sentences])
+  own = np.concatenate([np.zeros(0, np.int32), *encoded])
+  spans, pairs = _instances(
+    task, encoded, tokenizer.begins_words(own), recipe, pool
+  )
+  if recipe.sentence_pairs_only:
+    pairs = _rows(pairs, np.nonzero(pairs.labels != instances.NO_PAIR)[0])
+  result = Made(
+    _counted_text(task, spans, pairs), collections.defaultdict(list)
+  )
+  # Padding indexes the stream too, so the stream needs at least one piece.
+  behind = np.zeros(1, np.int32) if pool is None else pool.pieces
+  stream = np.concatenate([own, behind])
+  step = max(1, _PIECES_A_BLOCK // recipe.max_seq_length)
+  for start in range(0, len(pairs.labels), step):
+    part = _rows(pairs, slice(start, start + step))
+    rows = instances.assemble(
+      part,
+      stream,
+      max_seq_length=recipe.max_seq_length,
+      pad_id=tokenizer.pad_id,
+      cls_id=tokenizer.cls_id,
+      sep_id=tokenizer.sep_id,
+    )
+    order = randomness.bits(
+      randomness.Purpose.SHUFFLE, recipe.seed(task.held_out), *part.keys.T
+    )
+    laid = _Laid(rows, part.keys, order, part.labels)
+    if recipe.pack_sequences and not task.held_out:
+      laid = _packed(laid, recipe.max_seq_length, tokenizer.pad_id)
+    starts = tokenizer.begins_words(laid.rows.ids)
+    batch = _masked(laid, starts, tokenizer, recipe, task.held_out)
+    result.counts.update(_counted(task.role, part, laid.rows, starts, batch))
+    for key, place, example in zip(
+      laid.order.tolist(),
+      (laid.order % np.uint64(buckets)).tolist(),
+      records.serialize(batch),
+      strict=True,
+    ):
+      result.buckets[place].append((key, example))
+  return result
+
+
+@functools.cache
+def _tokenizer(
+  model_file: str, settings: tokenization.Settings
+) -> tokenization.Tokenizer:
+  """Returns the tokenizer, which a process loads once."""
+  return tokenization.Tokenizer.with_settings(model_file, settings)
+
+
+def _rows(
+  pairs: instances.Instances, chosen: slice | np.ndarray
+) -> instances.Instances:
+  return instances.Instances(
+    pairs.keys[chosen],
+    pairs.starts[chosen],
+    pairs.lengths[chosen],
+    pairs.labels[chosen],
+  )
+
+
+def _instances(
+  task: Range,
+  encoded: Sequence[np.ndarray],
+  begins: np.ndarray,
+  recipe: Recipe,
+  pool: random_segments.Pool | None,
+) -> tuple[list[instances.Span], instances.Instances]:
+  """Cuts every document of the range into examples, once for each use.
+
+  Args:
+    task: the documents.
+    encoded: the pieces of each sentence.
+    begins: bool [pieces], whether a piece begins a word.
+    recipe, pool: as those of `of_range`.
+
+  Returns:
+    The documents as spans of the pieces, and the examples as spans of segments.
+  """
+  ends = np.cumsum(list(map(len, encoded)), dtype=np.int64)
+  last = np.cumsum([len(text.sentences) for text in task.texts]) - 1
+  spans = [
+    instances.Span(text.id, end, text.uses, text.isolated)
+    for text, end in zip(task.texts, ends[last].tolist(), strict=True)
+  ]
+  return spans, instances.create(
+    spans,
+    segment_borders.find(ends, begins, recipe.max_seq_length - 3),
+    max_seq_length=recipe.max_seq_length,
+    short_seq_prob=0.0 if task.held_out else recipe.short_seq_prob,
+    random_next_sentence=recipe.random_next_sentence,
+    pool=pool,
+    seed=recipe.seed(task.held_out),
+  )
+
+
+class _Laid(NamedTuple):
+  """Examples in the rows of records.
+
+  Attributes:
+    rows: [rows, length].
+    keys: uint64 [rows, 3], the random key of each row.
+    order: uint64 [rows], the sort key of each row in the file.
+    labels: int64 [rows], or [rows, labels] where packed.
+    firsts: int64 [rows, labels], where each packed example begins; None where
+      rows are not packed.
+  """
+
+  rows: instances.Sequences
+  keys: np.ndarray
+  order: np.ndarray
+  labels: np.ndarray
+  firsts: np.ndarray | None = None
+
+
+def _packed(laid: _Laid, max_seq_length: int, pad_id: int) -> _Laid:
+  """Packs several examples into each row, under the first example's keys."""
+  sequences, mask = laid.rows, laid.rows.mask
+  where = packing.places(mask.sum(1), laid.order, max_seq_length)
+  rows = instances.Sequences(
+    where.lay(sequences.ids, mask, pad_id),
+    where.numbers(mask),
+    where.lay(sequences.segments, mask, 0),
+    where.lay(sequences.text, mask, False),
+  )
+  first = where.first()
+  return _Laid(
+    rows,
+    laid.keys[first],
+    laid.order[first],
+    where.one_each(laid.labels, instances.NO_PAIR),
+    where.one_each(where.start, 0),
+  )
+
+
+def _masked(
+  laid: _Laid,
+  starts: np.ndarray,
+  tokenizer: tokenization.Tokenizer,
+  recipe: Recipe,
+  apart: bool,
+) -> records.PretrainingBatch:
+  """Returns the batch to write, with masks unless training makes the masks.
+
+  Args:
+    laid: the examples.
+    starts: bool [rows, length], where a piece begins a word.
+    tokenizer, recipe: by which the examples are made.
+    apart: whether the examples are held out.
+  """
+  rows = laid.rows
+  batch = records.PretrainingBatch(
+    input_ids=rows.ids,
+    input_mask=rows.mask,
+    segment_ids=rows.segments,
+    token_boundary=(rows.mask > 0) & (~rows.text | starts),
+    next_sentence_labels=laid.labels,
+    next_sentence_positions=laid.firsts,
+  )
+  if recipe.masking == "dynamic" and not apart:
+    return batch
+  masked = masking.mask(
+    rows.ids,
+    rows.text,
+    masking.segments(rows.mask, rows.segments),
+    starts,
+    laid.keys,
+    masks(recipe, apart),
+    mask_id=tokenizer.mask_id,
+    ordinary_ids=np.nonzero(~tokenizer.special)[0],
+  )
+  return dataclasses.replace(
+    batch,
+    input_ids=masked.ids,
+    masked_lm_positions=masked.positions,
+    masked_lm_ids=masked.targets,
+    masked_lm_weights=masked.weights,
+  )
+
+
+def _counted_text(
+  task: Range, spans: Sequence[instances.Span], pairs: instances.Instances
+) -> Counts:
+  """Counts documents, their letters and pieces, and pieces in no example.
+
+  Letters and pieces count once for each use of a document. Random second
+  segments do not count.
+  """
+  begins = [0, *(span.end for span in spans)]
+  text = sum(
+    span.uses * (span.end - begin)
+    for span, begin in zip(spans, begins, strict=False)
+  )
+  shown = int(pairs.lengths[pairs.starts < begins[-1]].sum())
+  return collections.Counter(
+    {
+      f"{task.role}_documents": len(task.texts),
+      f"{task.role}_letters": task.letters(),
+      f"{task.role}_text_pieces": text,
+      f"{task.role}_cut": text - shown,
+    }
+  )
+
+
+def _counted(
+  role: str,
+  pairs: instances.Instances,
+  rows: instances.Sequences,
+  starts: np.ndarray,
+  batch: records.PretrainingBatch,
+) -> Counts:
+  counts = {
+    "examples": len(rows.mask),
+    "positions": rows.mask.size,
+    "pieces": int(pairs.lengths.sum()),
+    "padding": int((rows.mask == 0).sum()),
+    "pairs": int((pairs.labels != instances.NO_PAIR).sum()),
+    "label_0": int((pairs.labels == instances.IN_ORDER).sum()),
+    "label_1": int((pairs.labels == instances.SWAPPED).sum()),
+    "label_none": int((pairs.labels == instances.NO_PAIR).sum()),
+  }
+  if batch.next_sentence_positions is not None:
+    counts["packed"] = len(pairs.labels)
+  if batch.masked_lm_weights is not None:
+    assert batch.masked_lm_positions is not None
+    row, slot = np.nonzero(batch.masked_lm_weights)
+    column = batch.masked_lm_positions[row, slot]
+    begins = masking.word_begins(rows.text, starts)
+    word = np.cumsum(begins.ravel()).reshape(begins.shape)
+    size = np.bincount(word[rows.text])
+    masked = np.bincount(word[row, column], minlength=len(size))
+    counts["masked"] = len(row)
+    counts["masked_words"] = int((masked > 0).sum())
+    counts["whole_words"] = int(((masked > 0) & (masked == size)).sum())
+  return collections.Counter({f"{role}_{k}": n for k, n in counts.items()})

@@ -1,0 +1,369 @@
+"""Chooses the pieces that the model must predict, and masks them.
+
+Masked language modelling of whole words (BERT's later release) and n-grams of
+words (ALBERT paper, section 4.1 and equation 1), for a whole batch at once.
+The functions are pure: random numbers depend on the random key of the instance.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from data_prep.base import randomness
+
+_PURPOSE = randomness.Purpose
+_ANY_LENGTH = 1 << 30  # longer than any word
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How much to mask, and in which units.
+
+  Attributes:
+    masked_lm_prob: share of the text's pieces to mask.
+    max_predictions: largest number of masked pieces in a sequence.
+    whole_words: a word is masked as a whole or not at all.
+    ngram: largest number of words that are masked together.
+    favor_shorter_ngram: the probability of n is proportional to 1/n; without
+      it, reversed (google-research/albert's flag).
+    seed: of the data set.
+    slots: length of the result's rows; 0 for the length that is needed.
+    permutation: as many further pieces, in words or n-grams, exchange their
+      places and must be predicted (google-research/albert's do_permutation).
+  """
+
+  masked_lm_prob: float
+  max_predictions: int
+  whole_words: bool
+  ngram: int
+  favor_shorter_ngram: bool
+  seed: int
+  slots: int = 0
+  permutation: bool = False
+
+  def width(self) -> int:
+    """Returns the length of the result's rows."""
+    needed = self.max_predictions * (2 if self.permutation else 1)
+    return self.slots or needed
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """The words of a batch of sequences.
+
+  Attributes:
+    of_piece: int64 [rows, length], the number of each piece's word; −1 outside
+      of text.
+    lengths: int64 [rows, words], pieces of each word; 0 behind a row's last
+      word.
+    segments: int64 [rows, words], the segment of each word: no n-gram crosses
+      a [SEP].
+  """
+
+  of_piece: np.ndarray
+  lengths: np.ndarray
+  segments: np.ndarray
+
+
+def segments(number: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
+  """Returns a different number for each segment of each example of a row.
+
+  Args:
+    number: int [rows, length], number of the example; 0 on padding.
+    segment_ids: int [rows, length], 0 or 1.
+
+  Returns:
+    int64 [rows, length].
+  """
+  return 2 * number.astype(np.int64) + segment_ids
+
+
+def words(
+  text: np.ndarray,
+  segments: np.ndarray,
+  word_starts: np.ndarray,
+  settings: Settings,
+) -> Words:
+  """Finds the words of a batch.
+
+  Where every word of a row has more pieces than may be masked in the row, each
+  of its pieces counts as a word: nothing could be masked otherwise.
+
+  Args:
+    text: bool [rows, length], False on special pieces and padding.
+    segments: int64 [rows, length].
+    word_starts: bool [rows, length], where a piece begins a word.
+    settings: without whole_words every piece is a word of its own.
+  """
+  rows, columns = np.nonzero(text)
+  starts = word_begins(text, word_starts) if settings.whole_words else text
+  of_piece, lengths = _numbered(starts, rows, columns)
+  too_long = _shortest(lengths) > settings.max_predictions
+  if too_long.any():
+    starts = np.where(too_long[:, None], text, starts)
+    of_piece, lengths = _numbered(starts, rows, columns)
+  in_segment = np.zeros(lengths.shape, np.int64)
+  in_segment[rows, of_piece[rows, columns]] = segments[rows, columns]
+  return Words(of_piece, lengths, in_segment)
+
+
+def _numbered(
+  starts: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Numbers the words of each row; returns `of_piece` and `lengths` of Words.
+
+  Args:
+    starts: bool [rows, length], where a word begins.
+    rows, columns: int64 [pieces], where text is.
+  """
+  number = np.cumsum(starts, 1) - 1
+  of_piece = np.full(starts.shape, -1)
+  of_piece[rows, columns] = number[rows, columns]
+  shape = (len(starts), int(of_piece.max(initial=0)) + 1)
+  place = rows * shape[1] + of_piece[rows, columns]
+  lengths = np.bincount(place, minlength=shape[0] * shape[1])
+  return of_piece, lengths.reshape(shape)
+
+
+def _shortest(lengths: np.ndarray) -> np.ndarray:
+  """Returns the pieces of each row's shortest word; 0 for no words."""
+  shortest = np.where(lengths > 0, lengths, _ANY_LENGTH).min(1)
+  return np.where(shortest < _ANY_LENGTH, shortest, 0)
+
+
+def word_begins(text: np.ndarray, word_starts: np.ndarray) -> np.ndarray:
+  """Returns where words begin, bool [rows, length] as the arguments.
+
+  The rest of a word whose beginning was cut off is a word too.
+  """
+  before = np.zeros_like(text)
+  before[:, 1:] = text[:, :-1]
+  return text & (word_starts | ~before)
+
+
+def choose(
+  batch_words: Words,
+  keys: np.ndarray,
+  settings: Settings,
+  beside: np.ndarray | None = None,
+) -> np.ndarray:
+  """Chooses the words to mask or, with `beside`, the further words to permute.
+
+  It works in rounds over the batch. In a round, each row offers its next word
+  in a random order, with a random n-gram length. The n-gram is shortened until
+  it fits the row's remaining budget and its segment; it is skipped if it does
+  not fit or its word is taken. Where no word fits the budget, the budget is the
+  length of the first word that may be masked, so that no row is without masks.
+
+  Args:
+    batch_words: the batch's words.
+    keys: uint64 [rows, 3], the instances' random keys.
+    settings: how much and in which units.
+    beside: bool [rows, words], the words that are masked already.
+
+  Returns:
+    bool [rows, words].
+  """
+  in_order, of_length = (
+    (_PURPOSE.WORD_ORDER, _PURPOSE.NGRAM)
+    if beside is None
+    else (_PURPOSE.PERMUTED_ORDER, _PURPOSE.PERMUTED_NGRAM)
+  )
+  rows, most_words = batch_words.lengths.shape
+  count = (batch_words.lengths > 0).sum(1)
+  pieces = batch_words.lengths.sum(1)
+  budget = np.minimum(
+    settings.max_predictions,
+    np.maximum(1, np.rint(pieces * settings.masked_lm_prob)),
+  ).astype(np.int64)
+  budget[pieces == 0] = 0
+  column = np.arange(most_words)
+  draw = (settings.seed, *keys.T[:, :, None], column[None])
+  chance = randomness.uniform(in_order, *draw)
+  order = np.argsort(np.where(column < count[:, None], chance, 2.0), axis=1)
+  none_fits = np.nonzero(_shortest(batch_words.lengths) > budget)[0]
+  if beside is None and len(none_fits):
+    offered = np.take_along_axis(
+      batch_words.lengths[none_fits], order[none_fits], 1
+    )
+    fits = (offered > 0) & (offered <= settings.max_predictions)
+    first = fits.argmax(1)[:, None]
+    budget[none_fits] = np.take_along_axis(offered * fits, first, 1)[:, 0]
+  wanted = _ngram_lengths(randomness.uniform(of_length, *draw), settings)
+  # Room for n-grams that begin at the last word.
+  pad = ((0, 0), (0, settings.ngram))
+  lengths = np.pad(batch_words.lengths, pad)
+  segments = np.pad(batch_words.segments, pad, constant_values=-1)
+  taken = np.zeros(lengths.shape, bool)
+  if beside is not None:
+    taken[:, :most_words] = beside
+  active = np.arange(rows)
+  for turn in range(most_words):
+    active = active[(budget[active] > 0) & (turn < count[active])]
+    if not len(active):
+      break
+    _offer(
+      active, order[active, turn], wanted, lengths, segments, taken, budget
+    )
+  chosen = taken[:, :most_words]
+  return chosen if beside is None else chosen & ~beside
+
+
+def _offer(
+  active: np.ndarray,
+  first: np.ndarray,
+  wanted: np.ndarray,
+  lengths: np.ndarray,
+  segments: np.ndarray,
+  taken: np.ndarray,
+  budget: np.ndarray,
+) -> None:
+  """Takes the longest n-gram that fits at word `first` of each active row.
+
+  `taken` and `budget` are changed in place.
+  """
+  left = budget[active].copy()
+  n = wanted[active, first]
+  alive = np.ones(len(active), bool)
+  chosen: list[np.ndarray] = []
+  for step in range(int(wanted.max())):
+    word = first + step
+    size = lengths[active, word]
+    same = segments[active, word] == segments[active, first]
+    alive = (
+      alive & (step < n) & same & (size > 0) & (size <= left)
+      & ~taken[active, word]
+    )  # fmt: skip
+    left = np.where(alive, left - size, left)
+    chosen.append(alive)
+  for step, ok in enumerate(chosen):
+    taken[active[ok], first[ok] + step] = True
+  budget[active] = left
+
+
+def _ngram_lengths(chance: np.ndarray, settings: Settings) -> np.ndarray:
+  """Draws n with p(n) ∝ 1/n (ALBERT, equation 1), or the reverse."""
+  weights = 1.0 / np.arange(1, settings.ngram + 1)
+  if not settings.favor_shorter_ngram:
+    weights = weights[::-1]
+  bounds = np.cumsum(weights / weights.sum())
+  bounds[-1] = 1.0  # chance is below 1, rounding must not reach past it
+  return 1 + np.searchsorted(bounds, chance, side="right")
+
+
+def mask(
+  ids: np.ndarray,
+  text: np.ndarray,
+  segments: np.ndarray,
+  word_starts: np.ndarray,
+  keys: np.ndarray,
+  settings: Settings,
+  *,
+  mask_id: int,
+  ordinary_ids: np.ndarray,
+) -> "Masked":
+  """Chooses and masks pieces, in records as in dynamic masking.
+
+  Args:
+    ids, text, segments, word_starts: [rows, length], as in `words`.
+    keys: uint64 [rows, 3], the random key of each row.
+    settings: how much and in which units.
+    mask_id, ordinary_ids: as in `replace`.
+  """
+  batch_words = words(text, segments, word_starts, settings)
+  of_piece = np.maximum(batch_words.of_piece, 0)
+  taken = choose(batch_words, keys, settings)
+  chosen = text & np.take_along_axis(taken, of_piece, 1)
+  moved = None
+  if settings.permutation:
+    permuted = choose(batch_words, keys, settings, taken)
+    moved = text & np.take_along_axis(permuted, of_piece, 1)
+  return replace(
+    ids,
+    chosen,
+    keys,
+    settings,
+    mask_id=mask_id,
+    ordinary_ids=ordinary_ids,
+    moved=moved,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+  """A masked batch: the ids that the model reads, and those it must predict.
+
+  Attributes:
+    ids: int64 [rows, length], with replacements.
+    positions, targets: int64 [rows, slots], 0 where unused.
+    weights: float32 [rows, slots], 1 where used.
+  """
+
+  ids: np.ndarray
+  positions: np.ndarray
+  targets: np.ndarray
+  weights: np.ndarray
+
+
+def replace(
+  ids: np.ndarray,
+  chosen: np.ndarray,
+  keys: np.ndarray,
+  settings: Settings,
+  *,
+  mask_id: int,
+  ordinary_ids: np.ndarray,
+  moved: np.ndarray | None = None,
+) -> Masked:
+  """Puts [MASK] on 80 % of the chosen pieces, leaves 10 %, changes 10 %.
+
+  BERT paper, section 3.1. The random piece is never a special piece: upstream
+  may draw [PAD] or [CLS].
+
+  Args:
+    ids: int64 [rows, length].
+    chosen: bool [rows, length], the pieces to mask.
+    keys: uint64 [rows, 3], the random key of each row.
+    settings: for the slots and the seed.
+    mask_id: [MASK].
+    ordinary_ids: [n], the ids that are not special.
+    moved: bool [rows, length], the pieces that exchange their places.
+  """
+  rows, columns = np.nonzero(chosen)
+  draw = (settings.seed, *keys[rows].T, columns)
+  chance = randomness.uniform(_PURPOSE.REPLACEMENT, *draw)
+  random_ids = ordinary_ids[
+    randomness.below(len(ordinary_ids), _PURPOSE.RANDOM_PIECE, *draw)
+  ]
+  seen = ids.copy()
+  seen[rows, columns] = np.where(
+    chance < 0.8,
+    mask_id,
+    np.where(chance < 0.9, ids[rows, columns], random_ids),
+  )
+  if moved is not None:
+    _permute(seen, moved, keys, settings.seed)
+    chosen = chosen | moved
+    rows, columns = np.nonzero(chosen)
+  per_row = chosen.sum(1)
+  slot = np.arange(len(rows)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
+  shape = (len(ids), settings.width())
+  result = Masked(
+    seen, np.zeros(shape, np.int64), np.zeros(shape, np.int64),
+    np.zeros(shape, np.float32),
+  )  # fmt: skip
+  result.positions[rows, slot] = columns
+  result.targets[rows, slot] = ids[rows, columns]
+  result.weights[rows, slot] = 1.0
+  return result
+
+
+def _permute(
+  seen: np.ndarray, moved: np.ndarray, keys: np.ndarray, seed: int
+) -> None:
+  """Shuffles the pieces at the `moved` places of each row, in place."""
+  rows, columns = np.nonzero(moved)
+  draw = (seed, *keys[rows].T, columns)
+  chance = randomness.uniform(_PURPOSE.PERMUTATION, *draw)
+  order = np.lexsort((chance, rows))
+  seen[rows, columns] = seen[rows, columns[order]]

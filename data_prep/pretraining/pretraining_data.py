@@ -1,0 +1,719 @@
+"""Turns a corpus into TFRecords: the library behind create_pretraining_data.
+
+The corpus is read three times. The first reading chooses the held-out documents
+and measures the text (`held_out`). The second collects the held-out sentences.
+The third passes ranges of documents to the runner, which calls the two stages
+on this machine's cores or on Apache Beam.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import glob
+import itertools
+import math
+import os
+import pathlib
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from absl import logging
+
+from data_prep.base import options, parallel
+from data_prep.encoding import tokenization
+from data_prep.files import (
+  documents,
+  external_sort,
+  manifest,
+  ownership,
+  records,
+  storage,
+  whole_folders,
+)
+from data_prep.pretraining import examples, held_out, random_segments
+
+# A range of documents ends at either limit, so that a task of books takes no
+# longer than a task of tweets.
+_DOCUMENTS_A_RANGE = 256
+_LETTERS_A_RANGE = 1 << 20
+_BYTES_A_SHARD = 64 << 20
+_SPILL = ".spill-"  # begins the name of the folder of stage one
+# Bytes that a process sorts in memory: a file of the planned size, and half as
+# much again where the forecast was too low.
+_SORT_MEMORY = 96 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class GoogleFlags(options.Group):
+  """Flags of google-research/albert without effect."""
+
+  vocab_file: str = options.ignored(
+    "",
+    "the vocabulary is part of the SentencePiece model; give --spm_model_file "
+    "alone",
+  )
+  input_file_mode: str = options.ignored(
+    "", "input files are read as UTF-8 text; leave the flag out"
+  )
+  parallel: bool = options.ignored(
+    False, "several processes work in any case; --num_workers sets how many"
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(examples.Recipe, GoogleFlags):
+  """Input and output."""
+
+  input_file: str = options.option(
+    "",
+    "Corpus files with one sentence in each line and a blank line between "
+    "documents, as glob patterns separated by commas. FILES:2 uses files "
+    "twice as often as others. Required, unless --isolated_lines_file is "
+    "given.",
+  )
+  isolated_lines_file: str = options.option(
+    "",
+    "Files of lines whose order means nothing, such as headlines or "
+    "lyrics, as glob patterns separated by commas, with weights as in "
+    "FILES:2. The lines are packed together and serve the masked LM only.",
+  )
+  spm_model_file: str = options.option(
+    "",
+    "SentencePiece model that divides sentences into pieces. Required.",
+  )
+  output_dir: str = options.option(
+    "",
+    "Folder for the TFRecord files, the tokenizer and a manifest. "
+    "Required, unless --output_file is given.",
+  )
+  output_file: str = options.option(
+    "",
+    "Names of the training files, separated by commas, all in one folder: "
+    "google-research's flag, which replaces --output_dir and "
+    "--num_shards.",
+  )
+  eval_fraction: float = options.option(
+    0.01,
+    "Share of the documents that are held out for evaluation, at least "
+    "one document. 0 holds out none.",
+    minimum=0.0,
+    maximum=0.9,
+  )
+  num_shards: int = options.option(
+    0,
+    "Number of training files. 0 chooses at least 4, by a forecast of the "
+    "size.",
+    minimum=0,
+    maximum=100_000,
+  )
+  num_workers: int = options.option(
+    0,
+    "Number of processes. 0 starts one process for each core. The output "
+    "does not depend on this number.",
+    minimum=0,
+  )
+  runner: str = options.option(
+    "local",
+    "What computes. local: the cores of this machine. beam: Apache Beam, "
+    "with the options in --beam_options.",
+    choices=("local", "beam"),
+  )
+  beam_options: str = options.option(
+    "",
+    "Options of Apache Beam for --runner=beam, separated by spaces, such "
+    "as '--runner=DataflowRunner --project=P'.",
+  )
+
+  def check(self) -> None:
+    super().check()
+    if not self.input_file and self.isolated_lines_file:
+      options.require(self, "spm_model_file")
+    else:
+      options.require(self, "input_file", "spm_model_file")
+    if tokenization.is_wordpiece(self.spm_model_file):
+      raise options.InputError(
+        "a SentencePiece model as --spm_model_file",
+        self.spm_model_file,
+        "move the model to one: albert_mn.convert_checkpoint "
+        "--resize_vocabulary",
+      )
+    if bool(self.output_dir) == bool(self.output_file):
+      raise options.InputError(
+        "--output_dir or --output_file",
+        "both" if self.output_dir else "neither",
+        "give one of them",
+      )
+    if len({os.path.dirname(path) for path in self.output_files()}) > 1:
+      raise options.InputError(
+        "--output_file in one folder", self.output_file, "name one folder"
+      )
+    if self.output_file and self.num_shards:
+      raise options.InputError(
+        "--output_file or --num_shards", "both", "leave one out"
+      )
+
+  def output_files(self) -> list[str]:
+    """Returns the paths of --output_file."""
+    return list(filter(None, map(str.strip, self.output_file.split(","))))
+
+  def folder(self) -> str:
+    """Returns the folder of the records."""
+    if self.output_dir:
+      return self.output_dir
+    return os.path.dirname(self.output_files()[0]) or "."
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+  """A forecast of the data set, made from a sample of the corpus.
+
+  Attributes:
+    examples, bytes: of the training files.
+    eval_bytes: of the evaluation files.
+    seconds: of the work, in one process.
+  """
+
+  examples: int
+  bytes: int
+  eval_bytes: int
+  seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """The settings of the two stages, for a runner.
+
+  Attributes:
+    recipe: how examples are made.
+    spm_model_file: the tokenizer.
+    folder: where the files go.
+    names: role, "train" or "eval" → the names of its files.
+    num_workers: processes; 0 for one a core.
+    pools: role → the file with the pool of random second segments, where there
+      is one.
+  """
+
+  recipe: examples.Recipe
+  spm_model_file: str
+  folder: str
+  names: dict[str, list[str]]
+  num_workers: int
+  pools: dict[str, str] = dataclasses.field(default_factory=dict)
+
+  def examples(self, task: examples.Range) -> examples.Made:
+    """Runs stage one: makes the examples of a range."""
+    path = self.pools.get(task.role)
+    return examples.of_range(
+      task,
+      len(self.names[task.role]),
+      self.recipe,
+      self.spm_model_file,
+      random_segments.load(path) if path else None,
+    )
+
+  def finish(
+    self,
+    role: str,
+    bucket: int,
+    entries: Iterable[external_sort.Entry],
+    scratch: str | None = None,
+  ) -> None:
+    """Runs stage two: sorts one bucket's examples by key, and writes its file.
+
+    Args:
+      role: "train" or "eval".
+      bucket: the number of the file in names[role].
+      entries: the examples with their keys, in any order.
+      scratch: a local folder for temporary files, where memory is too small;
+        None for the system's place.
+    """
+    path = os.path.join(self.folder, self.names[role][bucket])
+    with storage.writing(path, "wb") as file:
+      records.write(file, external_sort.ordered(entries, scratch, _SORT_MEMORY))
+
+
+Runner = Callable[[Job, Iterable[examples.Range], Forecast], examples.Counts]
+
+
+def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
+  """Writes the data set; returns its counts.
+
+  Args:
+    settings: the input, the output and the recipe.
+    runner: calls the two stages; None for this machine's cores.
+
+  Raises:
+    options.InputError: for an empty corpus or an unfit model, and when another
+      program writes into the output folder.
+  """
+  with (
+    ownership.owning(settings.folder()),
+    parallel.Workers(settings.num_workers) as workers,
+  ):
+    return _create(settings, runner, workers)
+
+
+def _create(
+  settings: Options, runner: Runner | None, workers: parallel.Workers
+) -> examples.Counts:
+  parts = documents.weighted(settings.input_file) + documents.weighted(
+    settings.isolated_lines_file, isolated=True
+  )
+  tokenizer = tokenization.Tokenizer.with_settings(
+    settings.spm_model_file, tokenization.Settings.of(vars(settings))
+  )
+  if runner is None and _is_large(parts):
+    workers.start()  # they start while the survey runs
+  # A random next sentence takes two documents.
+  at_least = 2 if settings.random_next_sentence else 1
+  survey = held_out.survey(parts, settings.eval_fraction, at_least)
+  forecasting = functools.partial(
+    _forecast, settings, float(survey.held_out.mean())
+  )
+  forecast_of = workers.beside(forecasting, survey.sample)
+  likeness = held_out.Likeness(
+    _held_out(parts, survey) if survey.clustered else ()
+  )
+  forecast = forecast_of()
+  names = _names(settings, survey, forecast)
+  with whole_folders.replacing(
+    settings.folder(), functools.partial(_is_ours, names)
+  ) as folder:
+    used = functools.partial(_used, parts, survey, likeness, settings)
+    job = Job(
+      recipe=settings,
+      spm_model_file=settings.spm_model_file,
+      folder=folder,
+      names=names,
+      num_workers=settings.num_workers,
+      pools=_pools(
+        used(collections.Counter()), survey.letters, settings, tokenizer, folder
+      )
+      if settings.random_next_sentence
+      else {},
+    )
+    _say_forecast(forecast, job)
+    skipped: examples.Counts = collections.Counter()
+    tasks = ranges(used(skipped))
+    runner = runner or functools.partial(_run_on_cores, workers)
+    counts = runner(job, tasks, forecast)
+    counts.update(skipped)
+    for path in job.pools.values():
+      storage.remove(path)
+    _describe(settings, job, parts, counts, tokenizer)
+  return counts
+
+
+def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
+  """Returns whether a file in the folder belongs to a data set.
+
+  train-mine.tfrecord is no name of ours, and stays.
+
+  Args:
+    names: role → the names of the files that are written.
+    name: of the file.
+  """
+  listed = (manifest.NAME, tokenization.MODEL_NAME)
+  return (
+    name in (*listed, *itertools.chain(*names.values()))
+    or any(storage.is_shard(name, x, ".tfrecord") for x in ("train", "eval"))
+    or name.startswith(_SPILL)
+  )
+
+
+def _is_large(parts: Sequence[documents.Files]) -> bool:
+  """Returns whether the corpus is surely large enough for several processes."""
+  sizes = (storage.size(path) or 0 for files in parts for path in files.paths)
+  return any(
+    size > 8 * _LETTERS_A_RANGE for size in itertools.accumulate(sizes)
+  )
+
+
+def _held_out(
+  parts: Sequence[documents.Files], survey: held_out.Survey
+) -> Iterator[documents.Document]:
+  return itertools.compress(documents.read(parts), survey.held_out)
+
+
+def _forecast(
+  settings: Options, apart: float, sample: held_out.Sample
+) -> Forecast:
+  """Makes examples of a sample, and extrapolates to the corpus by its letters.
+
+  Args:
+    settings: how examples are made.
+    apart: the share of the documents that is held out.
+    sample: of the corpus.
+  """
+  texts = [
+    examples.Text(i, 1, d.sentences, d.isolated)
+    for i, d in enumerate(sample.documents)
+  ]
+  pool = _pool_of_sample(texts, settings)
+  made = settings.dupe_factor * sum(
+    sample.letters * share / sum(map(len, text.sentences))
+    * _rows(_make([text], settings, pool).counts, settings)
+    for text, share in zip(texts, sample.shares, strict=True)
+  )  # fmt: skip
+  # A quarter of the sample is enough to measure bytes and time of an example.
+  used = [
+    dataclasses.replace(text, uses=settings.dupe_factor) for text in texts[::4]
+  ]
+  began = time.process_time()
+  together = _make(used, settings, pool).buckets[0]
+  spent = time.process_time() - began
+  times = made / max(len(together), 1)
+  size = times * sum(len(example) + 16 for _, example in together)
+  return Forecast(
+    examples=round(made * (1 - apart)),
+    bytes=round(size * (1 - apart)),
+    eval_bytes=round(size * apart / settings.dupe_factor),
+    seconds=spent * times,
+  )
+
+
+def _rows(counts: examples.Counts, settings: Options) -> float:
+  """Returns how many rows the examples take; packed rows count as full."""
+  if not settings.pack_sequences:
+    return counts["train_examples"]
+  return counts["train_examples"] - (
+    counts["train_padding"] / settings.max_seq_length
+  )
+
+
+def _pool_of_sample(
+  texts: Sequence[examples.Text], settings: Options
+) -> random_segments.Pool | None:
+  """Returns the pool of random second segments for a sample, or None."""
+  if not settings.random_next_sentence:
+    return None
+  letters = sum(sum(map(len, text.sentences)) for text in texts)
+  choice = random_segments.Choice(
+    settings.max_seq_length, settings.random_seed, letters
+  )
+  for text in texts:
+    if not text.isolated:
+      choice.show(text.id, text.sentences)
+  tokenizer = tokenization.Tokenizer.with_settings(
+    settings.spm_model_file, tokenization.Settings.of(vars(settings))
+  )
+  return random_segments.encoded(
+    choice.excerpts(), tokenizer, settings.max_seq_length
+  )
+
+
+def _make(
+  texts: Sequence[examples.Text],
+  settings: Options,
+  pool: random_segments.Pool | None,
+) -> examples.Made:
+  task = examples.Range(False, tuple(texts))
+  return examples.of_range(task, 1, settings, settings.spm_model_file, pool)
+
+
+def _names(
+  settings: Options, survey: held_out.Survey, forecast: Forecast
+) -> dict[str, list[str]]:
+  """Returns role → file names, as many as the forecast of the bytes needs."""
+
+  def numbered(role: str, count: int) -> list[str]:
+    return [storage.shard(role, i, count, ".tfrecord") for i in range(count)]
+
+  wanted = settings.num_shards or max(
+    4, math.ceil(forecast.bytes / _BYTES_A_SHARD)
+  )
+  train = [os.path.basename(path) for path in settings.output_files()]
+  apart = math.ceil(forecast.eval_bytes / _BYTES_A_SHARD) or 1
+  return {
+    "train": train or numbered("train", wanted),
+    "eval": numbered("eval", apart if survey.held_out.any() else 0),
+  }
+
+
+def _say_forecast(forecast: Forecast, job: Job) -> None:
+  workers = parallel.count(job.num_workers)
+  logging.info(
+    "forecast: about %s examples to train on, %s MB in %d files, %d s on "
+    "%d processes",
+    f"{forecast.examples:,}",
+    f"{forecast.bytes / 1e6:,.1f}",
+    len(job.names["train"]),
+    math.ceil(forecast.seconds / workers),
+    workers,
+  )
+
+
+def _used(
+  parts: Sequence[documents.Files],
+  survey: held_out.Survey,
+  likeness: held_out.Likeness,
+  recipe: examples.Recipe,
+  skipped: examples.Counts,
+) -> Iterator[tuple[bool, examples.Text]]:
+  """Yields (whether held out, text) of the documents that are used.
+
+  Documents with no use, and training documents that are versions of held-out
+  ones, are counted in `skipped`.
+  """
+  corpus = documents.read(parts)
+  for apart, document, text in examples.texts(corpus, survey, recipe):
+    if not text.uses:
+      skipped["train_unused_documents"] += 1
+      continue
+    if not apart:
+      fresh = likeness.without(document)
+      if fresh is None:
+        skipped["train_documents_like_held_out"] += 1
+        continue
+      text = dataclasses.replace(text, sentences=fresh.sentences)
+    yield apart, text
+
+
+def ranges(
+  texts: Iterable[tuple[bool, examples.Text]],
+) -> Iterator[examples.Range]:
+  """Groups (whether held out, text) into the tasks of stage one."""
+  gathered: dict[bool, list[examples.Text]] = {True: [], False: []}
+  letters = {True: 0, False: 0}
+  for apart, text in texts:
+    gathered[apart].append(text)
+    letters[apart] += sum(map(len, text.sentences))
+    if (
+      len(gathered[apart]) == _DOCUMENTS_A_RANGE
+      or letters[apart] >= _LETTERS_A_RANGE
+    ):
+      yield examples.Range(apart, tuple(gathered[apart]))
+      gathered[apart], letters[apart] = [], 0
+  for apart, rest in gathered.items():
+    if rest:
+      yield examples.Range(apart, tuple(rest))
+
+
+def _pools(
+  texts: Iterable[tuple[bool, examples.Text]],
+  letters: int,
+  recipe: examples.Recipe,
+  tokenizer: tokenization.Tokenizer,
+  folder: str,
+) -> dict[str, str]:
+  """Writes the pools of random second segments; returns their files by role.
+
+  Training examples draw from training documents alone, and held-out examples
+  from held-out documents alone.
+
+  Args:
+    texts: (whether held out, text) of the corpus.
+    letters: of all texts, at most.
+    recipe, tokenizer: by which examples are made.
+    folder: for the files.
+  """
+  choices = {
+    apart: random_segments.Choice(
+      recipe.max_seq_length, recipe.seed(apart), letters
+    )
+    for apart in (False, True)
+  }
+  for apart, text in texts:
+    if not text.isolated:
+      choices[apart].show(text.id, text.sentences)
+  paths = {}
+  for apart, choice in choices.items():
+    excerpts, role = choice.excerpts(), "eval" if apart else "train"
+    pool = random_segments.encoded(excerpts, tokenizer, recipe.max_seq_length)
+    if pool:
+      paths[role] = random_segments.save(pool, folder, role)
+    if excerpts:
+      logging.info("%s: %s", role, random_segments.described(excerpts, pool))
+  return paths
+
+
+# The local runner: stage one writes a file for each bucket and process.
+
+
+def _run_on_cores(
+  workers: parallel.Workers,
+  job: Job,
+  tasks: Iterable[examples.Range],
+  forecast: Forecast,
+) -> examples.Counts:
+  """Runs the two stages on this machine's cores; the default runner."""
+  with _spill_folder(job.folder) as spill:
+    counts: examples.Counts = collections.Counter()
+    with contextlib.closing(
+      workers.ordered(Spill(job, spill), tasks)
+    ) as results:
+      for made in _watched(results, forecast):
+        counts.update(made)  # += would drop counts of zero
+    require_examples(counts)
+    buckets = [
+      (r, i) for r, names in job.names.items() for i in range(len(names))
+    ]
+    for _ in workers.ordered(Finish(job, spill), buckets):
+      pass
+  return counts
+
+
+def require_examples(counts: examples.Counts) -> None:
+  """Raises InputError for a set without a training example."""
+  if counts["train_examples"]:
+    return
+  if counts["train_documents"] and counts["train_text_pieces"]:
+    raise options.InputError(
+      "documents of several sentences (with --random_next_sentence several "
+      "such documents), for --sentence_pairs_only",
+      f"no sentence pair in {counts['train_documents']:,} documents",
+      "give running text, or leave --sentence_pairs_only out",
+    )
+  raise options.InputError(
+    "documents to train on",
+    f"none beside the {counts['eval_documents']} held out",
+    "give more documents, or --eval_fraction=0",
+  )
+
+
+def _watched(
+  results: Iterable[examples.Counts], forecast: Forecast
+) -> Iterator[examples.Counts]:
+  """Yields the results, and logs the progress every ten seconds."""
+  began = said = time.monotonic()
+  done = 0
+  for counts in results:
+    yield counts
+    done += counts["train_examples"]
+    if (now := time.monotonic()) - said > 10:
+      said, rate = now, done / (now - began)
+      left = max(forecast.examples - done, 0) / max(rate, 1)
+      logging.info(
+        "%s of about %s examples, %s a second, %d s left",
+        f"{done:,}", f"{forecast.examples:,}", f"{rate:,.0f}", left,
+      )  # fmt: skip
+
+
+def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
+  """Makes a folder for stage one's files, inside a local output folder.
+
+  For an output folder in a bucket, it lies in the system's temporary folder.
+  """
+  if storage.is_remote(output_dir):
+    return tempfile.TemporaryDirectory(prefix="spill-")
+  return tempfile.TemporaryDirectory(prefix=_SPILL, dir=output_dir)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spill:
+  """Stage one in a worker: appends the examples to the worker's files."""
+
+  job: Job
+  folder: str
+
+  def __call__(self, task: examples.Range) -> examples.Counts:
+    made = self.job.examples(task)
+    for bucket, keyed in made.buckets.items():
+      name = f"{task.role}-{bucket}-{os.getpid()}"
+      path = os.path.join(self.folder, name)
+      with options.naming(path), open(path, "ab") as file:
+        external_sort.append(file, keyed)
+    return made.counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+  """Stage two in a worker: merges one bucket's files of all workers."""
+
+  job: Job
+  folder: str
+
+  def __call__(self, bucket: tuple[str, int]) -> None:
+    pattern = "-".join(map(str, bucket)) + "-*"
+    paths = list(pathlib.Path(self.folder).glob(pattern))
+    with contextlib.ExitStack() as stack:
+      files = [stack.enter_context(path.open("rb")) for path in paths]
+      entries = itertools.chain.from_iterable(map(external_sort.read, files))
+      self.job.finish(*bucket, entries, self.folder)
+    for path in paths:
+      path.unlink()
+
+
+def _describe(
+  settings: Options,
+  job: Job,
+  parts: Sequence[documents.Files],
+  counts: examples.Counts,
+  tokenizer: tokenization.Tokenizer,
+) -> None:
+  """Writes the tokenizer and the manifest of the records."""
+  names = job.names["train"] + job.names["eval"]
+  storage.copy(
+    settings.spm_model_file, os.path.join(job.folder, tokenization.MODEL_NAME)
+  )
+  recipe = {
+    field.name: getattr(settings, field.name)
+    for field in dataclasses.fields(examples.Recipe)
+  }
+  manifest.write(
+    job.folder,
+    "pretraining_records",
+    parameters=recipe
+    | dict(
+      eval_fraction=settings.eval_fraction,
+      max_predictions_per_seq=settings.predictions(),
+      vocab_size=tokenizer.vocab_size,
+      pad_id=tokenizer.pad_id,
+      cls_id=tokenizer.cls_id,
+      sep_id=tokenizer.sep_id,
+      mask_id=tokenizer.mask_id,
+    ),
+    files=[*names, tokenization.MODEL_NAME],
+    counts=dict(sorted(counts.items())),
+    inputs=_inputs(parts)
+    | {"tokenizer": storage.sha256(settings.spm_model_file)},
+  )
+
+
+def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
+  """Returns name → SHA-256 of the input files; the name holds the weight."""
+  files = [(path, part.weight) for part in parts for path in part.paths]
+  hashes = manifest.hashes([path for path, _ in files])
+  return {
+    name if weight == 1 else f"{name} x{weight:g}": digest
+    for (name, digest), (_, weight) in zip(hashes.items(), files, strict=True)
+  }
+
+
+def labels_line(role: str, settings: Options, counts: examples.Counts) -> str:
+  """Returns a line with the number of examples of each label."""
+  first, second = (
+    ("B follows A", "B is random")
+    if settings.random_next_sentence
+    else ("A and B in order", "A and B swapped")
+  )
+  return (
+    f"{role}: {counts[f'{role}_label_0']:,} examples with label 0 ({first}), "
+    f"{counts[f'{role}_label_1']:,} with label 1 ({second}), "
+    f"{counts[f'{role}_label_none']:,} with label -1 (no B)"
+  )
+
+
+def googles_flags(settings: Options, counts: examples.Counts) -> str:
+  """Returns the flags by which google-research/albert reads the set.
+
+  Where it cannot read the set, the result names the option that is needed.
+  """
+  if settings.masking == "dynamic":
+    return "--masking=static only: it knows no others"
+  if settings.pack_sequences:
+    return "--nopack_sequences only: it knows one example a row"
+  if counts["train_pairs"] < counts["train_examples"]:
+    return "--sentence_pairs_only only: it knows no label -1"
+  # google's program reads the value as globs, so names must be escaped.
+  files = ",".join(map(glob.escape, settings.output_files())) or os.path.join(
+    glob.escape(settings.folder()), "train-*.tfrecord"
+  )
+  return (
+    f"{shlex.quote(f'--input_file={files}')} "
+    f"--max_seq_length={settings.max_seq_length} "
+    f"--max_predictions_per_seq={settings.slots()}"
+  )

@@ -1,0 +1,299 @@
+"""The pool of text from which random second segments are drawn (BERT's task).
+
+There is one pool for all training documents, and one for the held-out ones.
+Hashes choose it before the work is divided, so a draw does not depend on which
+other documents are in a worker's task. google-research/bert draws from the
+documents of one input file.
+"""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import heapq
+import io
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.base import randomness
+from data_prep.encoding import tokenization
+from data_prep.files import storage
+from data_prep.pretraining import segment_borders
+
+# Letters of a pool: a share of the corpus, within bounds. Few enough to encode
+# them beside the corpus, and so many that no model memorises them.
+_SHARE = 1 / 8
+LEAST, MOST = 1 << 18, 1 << 24
+# Largest share of one document in the pool: each document needs the text of
+# another document.
+_SHARE_OF_A_DOCUMENT = 1 / 2
+# Letters of an excerpt, for each piece of an example: about three examples, at
+# five letters a piece.
+_LETTERS_A_PIECE = 16
+
+
+class Excerpt(NamedTuple):
+  """Neighbouring sentences of a document.
+
+  Attributes:
+    lot: 64 random bits; excerpts with the lowest lots are chosen.
+    id: of the document.
+    number: of the excerpt in the document, from 0.
+    sentences: of at least one letter.
+    letters: of the sentences together.
+  """
+
+  lot: int
+  id: int
+  number: int
+  sentences: tuple[str, ...]
+  letters: int
+
+
+class Choice:
+  """Chooses an eighth of the text that it is shown, in excerpts.
+
+  The choice does not depend on the order of the documents. Besides the current
+  document, at most two eighths of the text, within the bounds, are in memory.
+
+  Args:
+    max_seq_length: pieces of an example, which decides how long excerpts are.
+    seed: of the data set.
+    letters: of all text that is shown, at most.
+    least, most: letters of the pool; less where there is no more text.
+  """
+
+  def __init__(
+    self,
+    max_seq_length: int,
+    seed: int,
+    letters: int,
+    least: int = LEAST,
+    most: int = MOST,
+  ):
+    self._size = _LETTERS_A_PIECE * max_seq_length
+    self._chance = int(randomness.bits(randomness.Purpose.POOL, seed))
+    self._least = least
+    self._most = round(min(max(letters * _SHARE, least), most))
+    self._kept: list[tuple[int, Excerpt]] = []  # a heap, the highest lot first
+    self._held = self._letters = 0
+
+  def show(self, number: int, sentences: Sequence[str]) -> None:
+    """Adds a document to those to choose from; `number` is its id."""
+    every = list(_excerpts(number, sentences, self._size, self._chance))
+    self._letters += sum(excerpt.letters for excerpt in every)
+    for excerpt in _lowest(every, self._most):
+      heapq.heappush(self._kept, (-excerpt.lot, excerpt))
+      self._held += excerpt.letters
+    # Twice as much as will be chosen, since some excerpts may be skipped.
+    while self._held > 2 * self._most:
+      self._held -= heapq.heappop(self._kept)[1].letters
+
+  def excerpts(self) -> list[Excerpt]:
+    """Returns the chosen excerpts, in the order of documents and places."""
+    wanted = max(self._letters * _SHARE, self._least)
+    budget = round(min(wanted, self._most))
+    chosen = _lowest([excerpt for _, excerpt in self._kept], budget)
+    return sorted(chosen, key=lambda excerpt: (excerpt.id, excerpt.number))
+
+
+def _excerpts(
+  number: int, sentences: Sequence[str], size: int, chance: int
+) -> Iterator[Excerpt]:
+  """Divides a document into excerpts of about `size` letters."""
+  state = randomness.further(chance, number)
+  gathered: list[str] = []
+  letters = count = 0
+  parts = (part for sentence in sentences for part in _parts(sentence, size))
+  for part in parts:
+    if letters and letters + len(part) > size:
+      lot = randomness.further(state, count)
+      yield Excerpt(lot, number, count, tuple(gathered), letters)
+      gathered, letters, count = [], 0, count + 1
+    gathered.append(part)
+    letters += len(part)
+  if letters:
+    lot = randomness.further(state, count)
+    yield Excerpt(lot, number, count, tuple(gathered), letters)
+
+
+def _parts(sentence: str, size: int) -> Iterator[str]:
+  """Splits a sentence of more than `size` letters, between words if it can."""
+  while len(sentence) > size:
+    place = sentence.rfind(" ", 1, size + 1)
+    place = place if place > 0 else size
+    yield sentence[:place]
+    sentence = sentence[place:].lstrip()
+  if sentence:
+    yield sentence
+
+
+def _lowest(excerpts: Sequence[Excerpt], budget: int) -> list[Excerpt]:
+  """Returns the excerpts of the lowest lots, until they have `budget` letters.
+
+  An excerpt is skipped where its document would have more than half of them.
+  """
+  chosen: list[Excerpt] = []
+  of_document: collections.Counter[int] = collections.Counter()
+  letters = 0
+  for excerpt in sorted(excerpts):
+    if letters >= budget:
+      break
+    own = of_document[excerpt.id] + excerpt.letters
+    if own > budget * _SHARE_OF_A_DOCUMENT:
+      continue
+    of_document[excerpt.id] = own
+    letters += excerpt.letters
+    chosen.append(excerpt)
+  return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+  """The chosen text in pieces, in the order of the documents' ids.
+
+  Attributes:
+    pieces: int32 [pieces].
+    borders: of its segments, of which any may begin a random segment.
+    documents: uint64 [segments], ascending: the document of each segment.
+    firsts: int64 [segments], where the running text around a segment begins:
+      its excerpt, with adjacent excerpts of the document.
+    lasts: int64 [segments], where that running text ends.
+  """
+
+  pieces: np.ndarray
+  borders: segment_borders.Borders
+  documents: np.ndarray
+  firsts: np.ndarray
+  lasts: np.ndarray
+
+  def draw(
+    self, documents: np.ndarray, chance: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws a segment of another document for each of the given documents.
+
+    Args:
+      documents: uint64 [draws], ids.
+      chance: float64 [draws], random numbers in [0, 1).
+
+    Returns:
+      int64 [draws] each: where the segment begins, and where the running text
+      around it begins and ends.
+    """
+    low, high = (
+      np.searchsorted(self.documents, documents, side)
+      for side in ("left", "right")
+    )
+    own = high - low
+    drawn = (chance * (len(self.documents) - own)).astype(np.int64)
+    drawn += np.where(drawn >= low, own, 0)
+    begin = np.where(drawn > 0, self.borders.ends[drawn - 1], 0)
+    return begin, self.firsts[drawn], self.lasts[drawn]
+
+
+def encoded(
+  excerpts: Sequence[Excerpt],
+  tokenizer: tokenization.Tokenizer,
+  max_seq_length: int,
+) -> Pool | None:
+  """Makes a pool of excerpts; None for the text of fewer than two documents.
+
+  Args:
+    excerpts: as `Choice.excerpts` returns them.
+    tokenizer: that of the examples.
+    max_seq_length: pieces of an example.
+  """
+  text = tokenizer.encode([s for e in excerpts for s in e.sentences])
+  pieces = np.concatenate([np.zeros(0, np.int32), *text])
+  ends = np.cumsum(list(map(len, text)), dtype=np.int64)
+  borders = segment_borders.find(
+    ends, tokenizer.begins_words(pieces), max_seq_length - 3
+  )
+  last = np.cumsum([len(e.sentences) for e in excerpts], dtype=np.int64) - 1
+  excerpt = np.searchsorted(ends[last], borders.ends)
+  documents = np.array([e.id for e in excerpts], np.uint64)[excerpt]
+  if len(np.unique(documents)) < 2:
+    return None
+  firsts, lasts = _running(excerpts, ends[last])
+  return Pool(pieces, borders, documents, firsts[excerpt], lasts[excerpt])
+
+
+def described(excerpts: Sequence[Excerpt], pool: Pool | None) -> str:
+  """Returns a line about the size of a pool, or about its absence."""
+  if pool is None:
+    return (
+      "random second segments take two documents of running text, and there "
+      "is one: every example has the label -1"
+    )
+  letters = sum(excerpt.letters for excerpt in excerpts)
+  documents = len({excerpt.id for excerpt in excerpts})
+  line = (
+    f"random second segments come from a pool of {letters:,} letters of "
+    f"{documents:,} documents"
+  )
+  if letters < LEAST:
+    line += f"; there are no {LEAST:,} letters, so that segments return often"
+  return line
+
+
+def _running(
+  excerpts: Sequence[Excerpt], ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns where the running text around each excerpt begins and ends.
+
+  The running text is the excerpt with adjacent excerpts of its document.
+
+  Args:
+    excerpts: by document and number.
+    ends: int64 [excerpts], where each of them ends.
+
+  Returns:
+    int64 [excerpts] each.
+  """
+  place = [(excerpt.id, excerpt.number) for excerpt in excerpts]
+  after = [(number, count + 1) for number, count in place]
+  goes_on = np.array([a == b for a, b in zip(after, place[1:], strict=False)])
+  begins = np.nonzero(np.concatenate([[True], ~goes_on.astype(bool)]))[0]
+  run = np.searchsorted(begins, np.arange(len(ends)), "right") - 1
+  first = np.concatenate([[0], ends[begins[1:] - 1]])
+  last = ends[np.append(begins[1:], len(ends)) - 1]
+  return first[run], last[run]
+
+
+def save(pool: Pool, folder: str, role: str) -> str:
+  """Writes a pool to a file, which is named after its content.
+
+  Returns:
+    The path of the file.
+  """
+  content = io.BytesIO()
+  np.savez(
+    content,
+    pieces=pool.pieces,
+    ends=pool.borders.ends,
+    word=pool.borders.word,
+    documents=pool.documents,
+    firsts=pool.firsts,
+    lasts=pool.lasts,
+  )
+  digest = hashlib.sha256(content.getbuffer()).hexdigest()[:16]
+  path = os.path.join(folder, f"pool-{role}-{digest}.npz")
+  with storage.writing(path, "wb") as file:
+    file.write(content.getbuffer())
+  return path
+
+
+@functools.lru_cache(maxsize=2)
+def load(path: str) -> Pool:
+  """Reads a pool; a process reads each of the last two files once."""
+  with np.load(io.BytesIO(storage.read_bytes(path))) as content:
+    return Pool(
+      content["pieces"],
+      segment_borders.Borders(content["ends"], content["word"]),
+      content["documents"],
+      content["firsts"],
+      content["lasts"],
+    )

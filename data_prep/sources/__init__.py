@@ -1,0 +1,1 @@
+"""Readers of raw text: plain files, Wikipedia, e-books, known downloads."""

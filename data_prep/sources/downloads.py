@@ -1,0 +1,174 @@
+"""Downloads the known corpora, and checks their checksums.
+
+| corpus | where | licence |
+| --- | --- | --- |
+| wikipedia | dumps.wikimedia.org, SHA-1 beside each dump | CC BY-SA 4.0 |
+| news | 700 million words collected by tugstugi/mongolian-nlp, on Yandex Disk | \
+not stated: for use, not for redistribution |
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+from urllib import parse
+
+from absl import logging
+
+from data_prep.base import options
+from data_prep.files import json_files, transfers
+
+WIKIPEDIA_HOST = "https://dumps.wikimedia.org"
+NEWS_HOST = "https://cloud-api.yandex.net"
+# From the README of tugstugi/mongolian-nlp.
+_NEWS_KEY = "https://yadi.sk/d/z5e3MVnKvFvF6w"
+
+_MOST_DESCRIPTION = 1 << 20  # bytes of a checksum list or an API's answer
+
+
+_ADVICE = (
+  "it may have moved or been taken down: try --dump_date=latest or "
+  "--download_host, or download by hand and give --input_file"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(options.Group):
+  """Downloads."""
+
+  download: bool = options.option(
+    False,
+    "Download the known corpus of --source=wikipedia or --source=news "
+    "first, and read the download.",
+  )
+  download_dir: str = options.option(
+    "downloads",
+    "Folder for downloaded files, where later runs find the files again.",
+  )
+  dump_date: str = options.option(
+    "latest",
+    "Date of the Wikipedia dump, such as 20261101, or latest.",
+  )
+  wiki: str = options.option(
+    "mnwiki",
+    "Name of the Wikipedia, such as mnwiki for the Mongolian one.",
+  )
+  download_host: str = options.option(
+    "",
+    "Mirror to download from, such as https://HOST. By default the host "
+    "of the corpus.",
+  )
+
+  def check(self) -> None:
+    if not re.fullmatch(r"latest|\d{8}", self.dump_date):
+      raise options.InputError(
+        "--dump_date=latest or eight digits",
+        repr(self.dump_date),
+        "write it as 20261101",
+      )
+    if not re.fullmatch(r"[a-z_]+", self.wiki):
+      raise options.InputError(
+        "--wiki in small letters", repr(self.wiki), "write it as mnwiki"
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+  """A file to download, with its checksum.
+
+  Attributes:
+    url: the address.
+    name: the name of the downloaded file.
+    algorithm: of the checksum, as hashlib names it.
+    checksum: hexadecimal.
+  """
+
+  url: str
+  name: str
+  algorithm: str
+  checksum: str
+
+
+def fetch(source: str, settings: Options) -> str:
+  """Downloads the corpus of a source unless it is there; returns its path.
+
+  Raises:
+    options.InputError: for a source without a known corpus, a failed download,
+      or a wrong checksum.
+  """
+  locate = {"wikipedia": _wikipedia, "news": _news}.get(source)
+  if locate is None:
+    raise options.InputError(
+      "--download with --source=wikipedia or news",
+      f"--source={source}",
+      "leave --download out and give --input_file",
+    )
+  located = locate(settings)
+  path = os.path.join(settings.download_dir, located.name)
+  if os.path.exists(path) and _checksum(path, located) == located.checksum:
+    logging.info("%s is here already", path)
+    return path
+  os.makedirs(settings.download_dir, exist_ok=True)
+  part = transfers.Part(f"{path}.part", located.url, _ADVICE)
+  part.complete()
+  if _checksum(part.path, located) != located.checksum:
+    part.discard()
+    raise options.InputError(
+      f"{located.algorithm} {located.checksum} of {located.url}",
+      "another",
+      "run it again; if that does not help, the file on the server is damaged",
+    )
+  os.replace(part.path, path)
+  part.discard()
+  return path
+
+
+def _wikipedia(settings: Options) -> Located:
+  """Finds a dump in its list of checksums, which dates the `latest` dump."""
+  host = settings.download_host or WIKIPEDIA_HOST
+  base = f"{host}/{settings.wiki}"
+  date = settings.dump_date
+  sums = _small(f"{base}/{date}/{settings.wiki}-{date}-sha1sums.txt")
+  dump = rf"{re.escape(settings.wiki)}-(\d{{8}})-pages-articles\.xml\.bz2"
+  pattern = rf"([0-9a-f]{{40}})\s+({dump})$"
+  match = re.search(pattern, sums, re.MULTILINE)
+  if not match:
+    raise options.InputError(
+      f"pages-articles.xml.bz2 among the checksums in {base}/{date}",
+      "no such line",
+      "the dump may still be running: give an earlier --dump_date",
+    )
+  checksum, name, dated = match.groups()
+  return Located(f"{base}/{dated}/{name}", name, "sha1", checksum)
+
+
+def _news(settings: Options) -> Located:
+  """Asks Yandex Disk's public API for the file's address and SHA-256.
+
+  Raises:
+    options.InputError: for an answer without them.
+  """
+  host = settings.download_host or NEWS_HOST
+  key = parse.quote(_NEWS_KEY, safe="")
+  answer = _small(f"{host}/v1/disk/public/resources?public_key={key}")
+  try:
+    entry = json_files.parsed(answer)
+    name = os.path.basename(entry["name"])
+    return Located(entry["file"], name, "sha256", entry["sha256"])
+  except (ValueError, KeyError, TypeError) as error:
+    raise options.InputError(
+      f"the address of the news archive from {host}",
+      f"an answer without {error}",
+      f"download {_NEWS_KEY} by hand and give it as --input_file",
+    ) from error
+
+
+def _small(url: str) -> str:
+  """Downloads a short file; returns its text."""
+  text = transfers.small(url, _MOST_DESCRIPTION, _ADVICE)
+  return text.decode("utf-8", "replace")
+
+
+def _checksum(path: str, located: Located) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, located.algorithm).hexdigest()

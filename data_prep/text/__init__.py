@@ -1,0 +1,1 @@
+"""Mongolian text: its letters, words and sentences, and what is worth keeping."""

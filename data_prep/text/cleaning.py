@@ -1,0 +1,229 @@
+"""Drops documents and sentences that are not worth keeping, and says why.
+
+Every rule has a name, a switch and a count; stats.json lists the dropped text
+by rule, with examples. `clean` keeps no state, so that it runs on all cores.
+Duplicates are dropped by `deduplication`.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from data_prep.base import options
+from data_prep.text import language
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(options.Group):
+  """Rules of cleaning."""
+
+  language: str = options.option(
+    "mn",
+    "Language of the documents to keep. mn: drop documents that are "
+    "clearly in another language than Mongolian or wrongly decoded. any: "
+    "keep documents in any language.",
+    choices=("mn", "any"),
+  )
+  min_words: int = options.option(
+    5,
+    "Smallest number of words of a document; shorter documents are "
+    "dropped. The default is a guess: fewer words are a caption.",
+    minimum=0,
+  )
+  min_characters: int = options.option(
+    0,
+    "Smallest number of characters of a document; shorter documents are "
+    "dropped (mongolian-bert's news: 150).",
+    minimum=0,
+  )
+  min_sentences: int = options.option(
+    0,
+    "Smallest number of sentences of a document; shorter documents are "
+    "dropped (mongolian-bert's news: 6).",
+    minimum=0,
+  )
+  drop_first_and_last_sentence: bool = options.option(
+    False,
+    "Drop the first and the last sentence of a document, which in news "
+    "articles are the by-line and the source (mongolian-bert: true).",
+  )
+  drop_lines_without_letters: bool = options.option(
+    True,
+    "Drop lines without letters, such as rules, page numbers and tables "
+    "of figures.",
+  )
+  drop_repeated_lines: bool = options.option(
+    True,
+    "Drop a sentence that the document contained before, as C4 does.",
+  )
+  drop_boilerplate: bool = options.option(
+    True,
+    "Drop sentences about the web page, such as requests to share, to "
+    "comment or to respect copyright.",
+  )
+  scrub_personal_data: bool = options.option(
+    False,
+    "Replace e-mail addresses with [имэйл], phone numbers with [утас] and "
+    "register numbers with [регистр].",
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+  """The verdict that a document is kept, with these sentences."""
+
+  sentences: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Drop:
+  """The verdict that a document is dropped for a reason, which is counted.
+
+  Attributes:
+    reason: the name of the reason.
+    example: the beginning of the text, to be shown; "" for none.
+  """
+
+  reason: str
+  example: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """The result of the rules for one document.
+
+  Attributes:
+    verdict: whether the document is kept.
+    lines: reason → the sentences that were dropped or changed for it.
+  """
+
+  verdict: Keep | Drop
+  lines: dict[str, list[str]]
+
+
+Sentences = Iterator[tuple[str, str]]  # the kept text or "", the reason or ""
+
+
+def clean(sentences: Sequence[str], settings: Options) -> Result:
+  """Applies the rules to one document.
+
+  Args:
+    sentences: the normalised sentences, in order.
+    settings: which rules apply.
+  """
+  lines: dict[str, list[str]] = collections.defaultdict(list)
+  kept = list(sentences)
+  if settings.drop_first_and_last_sentence:
+    lines["first or last sentence"] += [*kept[:1], *kept[1:][-1:]]
+    kept = kept[1:-1]
+  for switch, rule in _LINE_RULES:
+    if getattr(settings, switch):
+      kept = _applied(rule, kept, lines)
+  return Result(_verdict(kept, settings), dict(lines))
+
+
+def _applied(
+  rule: Callable[[Sequence[str]], Sentences],
+  sentences: Sequence[str],
+  lines: dict[str, list[str]],
+) -> list[str]:
+  """Returns the sentences that a rule keeps.
+
+  The sentences that the rule drops or changes are added to `lines`.
+  """
+  kept = []
+  for sentence, (left, reason) in zip(sentences, rule(sentences), strict=True):
+    if reason:
+      lines[reason].append(sentence)
+    if left:
+      kept.append(left)
+  return kept
+
+
+def _without_letters(sentences: Sequence[str]) -> Sentences:
+  """Drops lines without a letter (C4: Raffel et al. 2020, section 2.2)."""
+  for sentence in sentences:
+    lettered = any(map(str.isalpha, sentence))
+    yield (sentence, "") if lettered else ("", "line without letters")
+
+
+def _repeated(sentences: Sequence[str]) -> Sentences:
+  """Drops lines that repeat an earlier one (Gopher: Rae et al. 2021, A.1.1)."""
+  seen: set[str] = set()
+  for sentence in sentences:
+    yield ("", "repeated line") if sentence in seen else (sentence, "")
+    seen.add(sentence)
+
+
+# From common knowledge of Mongolian news pages.
+_BOILERPLATE = re.compile(
+  r"^(эх сурвалж ?[:：]|дэлгэрэнгүй(г|( унших)?\W*$)|цааш унших|хуваалцах\W*$"
+  r"|сэтгэгдэл (бичих|үлдээх)|холбоотой мэдээ|бусад мэдээ\W*$|сурталчилгаа\W*$"
+  r"|та сэтгэгдэл|анхааруулга: та сэтгэгдэл|нэвтрэх\W*$|бүртгүүлэх\W*$"
+  r"|https?://\S+$|www\.\S+$|share\b|tweet\b|like\b.{0,20}$|copyright\b|©)"
+  r"|бүх эрх (нь )?хуулиар хамгаалагдсан|зохиогчийн эрх хуулиар хамгаалагдсан"
+  r"|javascript|cookies?\b",
+  re.IGNORECASE,
+)
+
+
+def _boilerplate(sentences: Sequence[str]) -> Sentences:
+  """Drops sentences about the web page (C4, section 2.2, in Mongolian)."""
+  for sentence in sentences:
+    match = _BOILERPLATE.search(sentence)
+    yield ("", "boilerplate") if match else (sentence, "")
+
+
+# A Mongolian phone number has eight digits, with or without the country code
+# 976. A register number has two letters, the date of birth and two digits.
+_PERSONAL = {
+  "[имэйл]": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+  "[регистр]": re.compile(r"\b[А-ЯӨҮЁа-яөүё]{2} ?\d{8}\b"),
+  "[утас]": re.compile(
+    r"(?<![\d.,/-])(?:\(?\+?976\)?[ -]?)?[5-9]\d{3}[ -]?\d{4}(?![\d%]|[.,/-]\d)"
+    r"(?! ?(?:төг|₮|\$|доллар|ам\.|юань|рубль|хүн|тонн|га\b))"
+  ),
+}
+
+
+def scrub(text: str) -> str:
+  """Replaces e-mail addresses, phone and register numbers with placeholders."""
+  for placeholder, pattern in _PERSONAL.items():
+    text = pattern.sub(placeholder, text)
+  return text
+
+
+def _personal(sentences: Sequence[str]) -> Sentences:
+  """Replaces personal data with placeholders, so that the sentence can stay."""
+  for sentence in sentences:
+    scrubbed = scrub(sentence)
+    changed = scrubbed != sentence
+    yield scrubbed, "personal data scrubbed" if changed else ""
+
+
+# Option → rule, in the order in which they apply.
+_LINE_RULES: tuple[tuple[str, Callable[[Sequence[str]], Sentences]], ...] = (
+  ("drop_lines_without_letters", _without_letters),
+  ("drop_boilerplate", _boilerplate),
+  ("drop_repeated_lines", _repeated),
+  ("scrub_personal_data", _personal),
+)
+
+
+def _verdict(sentences: Sequence[str], settings: Options) -> Keep | Drop:
+  """Keeps or drops a document, judged by the sentences that the rules left."""
+  text = " ".join(sentences)
+  if not any(map(str.isalpha, text)):
+    return Drop("no letters", text[:80])
+  if len(text.split()) < settings.min_words:
+    return Drop("too few words", text[:80])
+  if len(text) < settings.min_characters:
+    return Drop("too few characters", text[:80])
+  if len(sentences) < settings.min_sentences:
+    return Drop("too few sentences", text[:80])
+  if settings.language == "mn":
+    detected = language.identify(text)
+    if detected not in ("mn", "unknown"):
+      return Drop(f"not Mongolian: {detected}", text[:80])
+  return Keep(tuple(sentences))

@@ -1,0 +1,207 @@
+"""Compares segmentations of words with a gold segmentation into morphemes.
+
+A line of the gold file is a text, a tab and its morphemes, as in the sentence
+task of SIGMORPHON 2022 (Batsuren et al., "The SIGMORPHON 2022 Shared Task on
+Morpheme Segmentation"); "@@" begins a morpheme that continues a word:
+
+    Сүүлийн жил байна\tСүүл @@ийн жил байх @@на
+
+Morphemes are written as in a dictionary (байх, not бай). So they are first
+aligned with the letters of their word: бай|на.
+"""
+
+import collections
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from data_prep.base import options
+from data_prep.files import storage
+from data_prep.text import normalization
+
+Parts = tuple[str, ...]
+
+_GOES_ON = "@@"
+
+
+@dataclasses.dataclass(frozen=True)
+class Gold:
+  """The words of a gold file, split into parts such as ("бай", "на").
+
+  Attributes:
+    words: parts of a word → how often the word occurs.
+    left_out: number of words whose morphemes could not be aligned with their
+      letters.
+  """
+
+  words: collections.Counter[Parts]
+  left_out: int
+
+
+def read(path: str) -> Gold:
+  """Returns the words of a gold file; words without a letter are ignored.
+
+  Raises:
+    options.InputError: when it is not such a file.
+  """
+  words: collections.Counter[Parts] = collections.Counter()
+  left_out = 0
+  for number, line in enumerate(storage.lines(path), start=1):
+    if not line.strip():
+      continue
+    columns = line.rstrip("\r\n").split("\t")
+    if len(columns) < 2:
+      raise options.InputError(
+        f"a text, a tab and its morphemes at {path}:{number}",
+        line.strip()[:60],
+        "give a segmentation in SIGMORPHON 2022's format",
+      )
+    text, morphemes = map(normalization.normalize, columns[:2])
+    for word, segmented in _aligned(text.split(), _grouped(morphemes.split())):
+      if parts := laid_on(word, segmented):
+        words[parts] += 1
+      else:
+        left_out += 1
+  if not words:
+    raise options.InputError(
+      f"words with their morphemes in {path}",
+      f"none, {left_out} left out",
+      "give a segmentation in SIGMORPHON 2022's format",
+    )
+  return Gold(words, left_out)
+
+
+def _aligned(
+  words: Sequence[str], segmented: Sequence[Sequence[str]]
+) -> Iterator[tuple[str, Sequence[str]]]:
+  """Yields words and their morphemes; () for all where the numbers differ."""
+  if len(words) != len(segmented):
+    segmented = [()] * len(words)
+  for word, morphemes in zip(words, segmented, strict=True):
+    if any(letter.isalpha() for letter in word):
+      yield word, morphemes
+
+
+def _grouped(morphemes: Sequence[str]) -> list[list[str]]:
+  """Groups the morphemes by word: Сүүл @@ийн жил → [[Сүүл, ийн], [жил]]."""
+  words: list[list[str]] = []
+  for morpheme in morphemes:
+    if words and morpheme.startswith(_GOES_ON):
+      words[-1].append(morpheme.removeprefix(_GOES_ON))
+    else:
+      words.append([morpheme])
+  return words
+
+
+def laid_on(word: str, morphemes: Sequence[str]) -> Parts | None:
+  """Splits a word, as it is written, into its morphemes: байна → бай, на.
+
+  The letters of word and morphemes are matched with the fewest changes
+  (Levenshtein 1966). Where several ways need as few, a boundary goes as far
+  left as it can, so that suffixes stay whole: усан, of ус and н, is ус|ан. A
+  morpheme without a letter in the word gives no part.
+
+  Returns:
+    The parts; None where half of the letters or more come from no morpheme,
+    which in SIGMORPHON's file is an error.
+  """
+  canonical = "".join(morphemes)
+  places, kept = _matched(canonical, word)
+  if 2 * kept <= len(word):
+    return None
+  meetings = itertools.accumulate(map(len, morphemes[:-1]))
+  cuts = sorted({0, len(word), *(places[i] for i in meetings)})
+  return tuple(word[a:b] for a, b in itertools.pairwise(cuts))
+
+
+def _matched(canonical: str, word: str) -> tuple[list[int], int]:
+  """Aligns the morphemes' canonical form with a word.
+
+  Returns:
+    For each place in the canonical form the leftmost place in the word; and the
+    number of letters that both share.
+  """
+  changes = _changes(canonical, word)
+  places = [0] * (len(canonical) + 1)
+  i, j, kept = len(canonical), len(word), 0
+  while i or j:
+    same = bool(i and j) and canonical[i - 1] == word[j - 1]
+    if j and changes[i][j] == changes[i][j - 1] + 1:
+      j -= 1
+    elif i and j and changes[i][j] == changes[i - 1][j - 1] + (not same):
+      i, j, kept = i - 1, j - 1, kept + same
+    else:
+      i -= 1
+    places[i] = j
+  return places, kept
+
+
+def _changes(canonical: str, word: str) -> list[list[int]]:
+  """Returns [i][j], the edit distance of the first i and first j letters."""
+  rows = [list(range(len(word) + 1))]
+  for letter in canonical:
+    above, row = rows[-1], [len(rows)]
+    for j, word_letter in enumerate(word):
+      row.append(
+        min(row[j] + 1, above[j + 1] + 1, above[j] + (letter != word_letter))
+      )
+    rows.append(row)
+  return rows
+
+
+def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
+  """Compares the boundaries inside words with the gold boundaries.
+
+  Each occurrence of a word counts.
+
+  Args:
+    gold: the words.
+    segmented: the same words in other parts, in the order of `gold.words`.
+
+  Returns:
+    words, left_out, precision, recall, f1, and exact_share (of words with the
+    gold boundaries and no others). at_random holds the expected values for as
+    many boundaries at random places of each word.
+  """
+  tally: collections.Counter[str] = collections.Counter()
+  chance: dict[str, float] = dict(right=0.0, exact=0.0)
+  for (parts, count), segments in zip(
+    gold.words.items(), segmented, strict=True
+  ):
+    wanted, predicted = _boundaries(parts), _boundaries(segments)
+    tally["words"] += count
+    tally["wanted"] += count * len(wanted)
+    tally["found"] += count * len(predicted)
+    tally["right"] += count * len(wanted & predicted)
+    tally["exact"] += count * (wanted == predicted)
+    places = sum(map(len, parts)) - 1
+    chance["right"] += count * len(wanted) * len(predicted) / max(places, 1)
+    if len(wanted) == len(predicted):
+      chance["exact"] += count / math.comb(places, len(predicted))
+  return {
+    "words": tally["words"],
+    "left_out": gold.left_out,
+    **_scores(tally, tally),
+    "at_random": _scores(tally, chance),
+  }
+
+
+def _boundaries(parts: Sequence[str]) -> set[int]:
+  """Returns the boundaries inside a word, counted in letters from its start."""
+  places = set(itertools.accumulate(map(len, parts)))
+  return places - {0, max(places)}
+
+
+def _scores(
+  tally: Mapping[str, int], hits: Mapping[str, float]
+) -> dict[str, float]:
+  """Returns precision, recall, their harmonic mean, and the exact share."""
+  predicted, wanted, right = tally["found"], tally["wanted"], hits["right"]
+  return {
+    "precision": round(right / max(predicted, 1), 4),
+    "recall": round(right / max(wanted, 1), 4),
+    "f1": round(2 * right / max(predicted + wanted, 1), 4),
+    "exact_share": round(hits["exact"] / max(tally["words"], 1), 4),
+  }

@@ -1,0 +1,401 @@
+"""Measures how similar texts are: the share of their common runs of words.
+
+    texts = sketches(["сайн байна уу", "сайн байна даа"], Runs(length=2))
+    jaccard(texts.runs, np.array([0]), np.array([1]))  # array([0.33333333])
+
+The similarity is the Jaccard index: the number of different runs of words that
+two texts have in common, over the number of different runs in either text.
+
+To compare every text with every other takes too long. So texts are compared
+only if they agree in a band of MinHash values (Broder 1997, "On the resemblance
+and containment of documents"; Leskovec et al., "Mining of Massive Datasets",
+3.4). The bands only propose pairs: `jaccard` decides about each pair.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from data_prep.base import options
+
+# Distinct runs of a text that are compared. Longer texts are compared by this
+# many runs with the lowest hashes, a random sample; the standard deviation of
+# their similarity is at most 1 / (2 sqrt(1024)) = 0.016.
+MOST_RUNS = 1024
+# The lowest threshold that 160 values serve: 1 - 0.95^160 = 0.9997.
+LOWEST_THRESHOLD = 0.05
+
+_MINIMA = 160  # MinHash values of a text, enough for the bands below
+_MISSED = 0.005  # of the pairs at the threshold, at most this share is missed
+# More values in a band propose fewer pairs of different texts. Of the pairs
+# with a similarity of 0.1, 6 values propose one in a million for each band.
+_MOST_VALUES = 6
+
+_LETTERS = 1 << 18  # a batch: some 40,000 words, 10 MB while they are hashed
+_HASHED = 1 << 15  # runs hashed at once: they stay in the cache
+_COMPARED = 1 << 19  # runs compared at once: 20 MB
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+  """Which runs of words of a text are compared.
+
+  Attributes:
+    length: the number of words in a run. A text of fewer words is one run.
+    part_of_word: returns whether a character belongs to a word. Every other
+      character only separates words.
+    with_end: whether the last words of a text, together with its end, are a
+      run too.
+  """
+
+  length: int
+  part_of_word: Callable[[str], bool] = str.isalnum
+  with_end: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Sets:
+  """The hashed runs of several texts.
+
+  Attributes:
+    hashes: uint32 [hashes of all texts], text by text: the MOST_RUNS lowest
+      distinct hashes of its runs, ascending.
+    sizes: int64 [texts], the number of hashes of each text; none is 0.
+  """
+
+  hashes: np.ndarray
+  sizes: np.ndarray
+
+  @classmethod
+  def of(cls, sets: Sequence[np.ndarray]) -> "Sets":
+    """Joins the hashes of single texts, each uint32 [hashes]."""
+    sizes = np.fromiter(map(len, sets), np.int64, len(sets))
+    return cls(np.concatenate([np.empty(0, np.uint32), *sets]), sizes)
+
+  @classmethod
+  def joined(cls, parts: Sequence["Sets"]) -> "Sets":
+    """Returns the sets of all parts in their order."""
+    return cls(
+      np.concatenate([np.empty(0, np.uint32), *(x.hashes for x in parts)]),
+      np.concatenate([np.empty(0, np.int64), *(x.sizes for x in parts)]),
+    )
+
+  @functools.cached_property
+  def _starts(self) -> np.ndarray:
+    return np.cumsum(self.sizes) - self.sizes
+
+  def take(self, texts: np.ndarray) -> "Sets":
+    """Returns the sets of the texts with these indices, in this order."""
+    sizes = self.sizes[texts]
+    shift = self._starts[texts] - (np.cumsum(sizes) - sizes)
+    places = np.arange(sizes.sum()) + np.repeat(shift, sizes)
+    return Sets(self.hashes[places], sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sketches:
+  """The hashes by which texts are compared.
+
+  Attributes:
+    runs: their hashed runs, for `jaccard`.
+    minima: uint32 [texts, 160], their MinHash: the lowest value that each of
+      160 hash functions has for a run of the text; for `band_keys`.
+  """
+
+  runs: Sets
+  minima: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Bands:
+  """How MinHash values are grouped to propose pairs.
+
+  Attributes:
+    count: the number of bands. A pair that agrees in one is proposed.
+    values: the number of MinHash values in a band.
+  """
+
+  count: int
+  values: int
+
+
+def check(threshold: float) -> None:
+  """Raises InputError unless a threshold is 0 or one that `bands` supports.
+
+  Raises:
+    options.InputError: naming --near_duplicates.
+  """
+  if threshold and not LOWEST_THRESHOLD <= threshold <= 1:
+    raise options.InputError(
+      f"--near_duplicates of 0, or from {LOWEST_THRESHOLD} to 1",
+      str(threshold),
+      "give 0 to look for exact copies alone",
+    )
+
+
+def bands(threshold: float) -> Bands:
+  """Returns the bands that propose 99.5 % of the pairs at a threshold.
+
+  Two texts of similarity s agree in a MinHash value with probability s, and in
+  one of b bands of r values with probability 1 - (1 - s^r)^b.
+
+  Args:
+    threshold: a similarity, from LOWEST_THRESHOLD to 1.
+  """
+  for values in range(_MOST_VALUES, 1, -1):
+    count = _bands_needed(threshold**values)
+    if count * values <= _MINIMA:
+      return Bands(count, values)
+  return Bands(min(_MINIMA, _bands_needed(threshold)), 1)
+
+
+def _bands_needed(agree: float) -> int:
+  """Returns how many bands are needed to miss at most _MISSED of the pairs.
+
+  Args:
+    agree: the probability that a pair agrees in a band.
+  """
+  if agree >= 1:
+    return 1
+  return math.ceil(math.log(_MISSED) / math.log1p(-agree))
+
+
+def band_keys(minima: np.ndarray, grouped: Bands) -> np.ndarray:
+  """Returns a key for each band; texts that agree in a band share its key.
+
+  Args:
+    minima: uint32 [texts, 160].
+    grouped: of `bands`.
+
+  Returns:
+    int64 [texts, bands], from 0 to 2^60. Different bands have different keys.
+  """
+  used = minima[:, : grouped.count * grouped.values]
+  values = used.reshape(len(minima), grouped.count, grouped.values)
+  keys = np.arange(1, grouped.count + 1, dtype=np.uint64)
+  for number in range(grouped.values):
+    keys = (keys + values[:, :, number]) * _MULTIPLIER
+    keys ^= keys >> np.uint64(29)
+  return (keys >> np.uint64(4)).astype(np.int64)
+
+
+def jaccard(sets: Sets, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+  """Returns the similarity of pairs of texts.
+
+  Args:
+    sets: of all texts.
+    left: int64 [pairs], indices of texts.
+    right: int64 [pairs], the indices of their partners.
+
+  Returns:
+    float64 [pairs], from 0 to 1. The similarity is exact for two texts that
+    have up to MOST_RUNS different runs together. For longer texts it is
+    estimated from the MOST_RUNS lowest hashes of both.
+  """
+  result = np.empty(len(left))
+  step = max(1, _COMPARED // int(2 * sets.sizes.max(initial=1)))
+  for begin in range(0, len(left), step):
+    part = slice(begin, begin + step)
+    result[part] = _jaccard(sets.take(left[part]), sets.take(right[part]))
+  return result
+
+
+def _jaccard(left: Sets, right: Sets) -> np.ndarray:
+  count = len(left.sizes)
+  numbers = np.arange(count, dtype=np.uint64) << np.uint64(32)
+  keys = np.concatenate(
+    [
+      np.repeat(numbers, left.sizes) | left.hashes,
+      np.repeat(numbers, right.sizes) | right.hashes,
+    ]
+  )
+  keys.sort()
+  repeated = keys[1:] == keys[:-1]  # a hash that both texts have stands twice
+  distinct = np.r_[True, ~repeated]
+  pair = (keys[distinct] >> np.uint64(32)).astype(np.int64)
+  shared = np.r_[repeated, False][distinct]
+  counted = _lowest_of_each(pair, count)
+  return np.bincount(pair[counted & shared], minlength=count) / np.bincount(
+    pair[counted], minlength=count
+  )
+
+
+def _lowest_of_each(owner: np.ndarray, count: int) -> np.ndarray:
+  """Returns whether an entry is one of its owner's first MOST_RUNS.
+
+  The result is bool [entries].
+
+  Args:
+    owner: ascending numbers below `count`.
+    count: the number of owners.
+  """
+  sizes = np.bincount(owner, minlength=count)
+  starts = np.cumsum(sizes) - sizes
+  return np.arange(len(owner)) - starts[owner] < MOST_RUNS
+
+
+def sketches(texts: Sequence[str], runs: Runs) -> Sketches:
+  """Returns the hashed runs and the MinHash of each text.
+
+  A text without a word has one run of its own, which only equal texts share.
+  """
+  parts = []
+  minima = np.empty((len(texts), _MINIMA), np.uint32)
+  for begin, end in _batches(texts):
+    hashed, counts = _hashed_runs(texts[begin:end], runs)
+    minima[begin:end] = _minima(hashed, np.cumsum(counts) - counts)
+    owner = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
+    keys = np.unique(owner << np.uint64(32) | hashed >> np.uint64(32))
+    owner = (keys >> np.uint64(32)).astype(np.int64)
+    lowest = _lowest_of_each(owner, len(counts))
+    sizes = np.bincount(owner[lowest], minlength=len(counts))
+    parts.append(Sets(keys[lowest].astype(np.uint32), sizes))
+  return Sketches(Sets.joined(parts), minima)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+  """Yields the bounds of batches of up to _LETTERS, or of one longer text."""
+  begin = letters = 0
+  for end, text in enumerate(texts):
+    letters += len(text)
+    if letters > _LETTERS and end > begin:
+      yield begin, end
+      begin, letters = end, len(text)
+  if begin < len(texts):
+    yield begin, len(texts)
+
+
+def _hashed_runs(
+  texts: Sequence[str], runs: Runs
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the hashes of all runs of texts, and how many each text has.
+
+  Returns:
+    uint64 [runs of all texts], text by text, equal runs too; and int64 [texts].
+  """
+  words, counts = _hashed_words(texts, runs.part_of_word)
+  place = np.arange(len(words)) - np.repeat(np.cumsum(counts) - counts, counts)
+  left = np.repeat(counts, counts) - place
+  hashed = words
+  for ahead in range(1, runs.length):
+    following = np.r_[
+      words[ahead:], np.zeros(min(ahead, len(words)), np.uint64)
+    ]
+    hashed = hashed * _MULTIPLIER + np.where(left > ahead, following, 0)
+  sizes = np.maximum(1, counts - runs.length + 1 + runs.with_end)
+  return _mix(hashed[place < np.repeat(sizes, counts)]), sizes
+
+
+def _hashed_words(
+  texts: Sequence[str], part_of_word: Callable[[str], bool]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the hash of each word, uint64 [words], and each text's count."""
+  texts = [x if any(map(part_of_word, x)) else _stand_in(x) for x in texts]
+  ends = np.cumsum([len(text) + 1 for text in texts])
+  table, hashes, places = _table(part_of_word), [], []
+  for start, piece in _pieces("\n".join(texts)):
+    codes = np.frombuffer(piece.encode("utf-32-le"), np.uint32)
+    inside = table[codes]
+    begins = np.flatnonzero(inside & ~np.r_[False, inside[:-1]])
+    if len(begins):
+      hashes.append(_hashed_letters(codes, inside, begins))
+      places.append(begins + start)
+  text = np.searchsorted(ends, np.concatenate(places), side="right")
+  return np.concatenate(hashes), np.bincount(text, minlength=len(texts))
+
+
+def _stand_in(text: str) -> str:
+  """Returns a hash as the word of a text without words, such as emoji."""
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
+  """Yields (place, piece) of a text that is cut at spaces alone."""
+  begin = 0
+  while len(text) - begin > 2 * _LETTERS:
+    end = text.find(" ", begin + _LETTERS)
+    if end < 0:
+      break
+    yield begin, text[begin:end]
+    begin = end
+  yield begin, text[begin:]
+
+
+def _hashed_letters(
+  codes: np.ndarray, inside: np.ndarray, begins: np.ndarray
+) -> np.ndarray:
+  """Returns a hash of each word: a polynomial in its letters, uint64 [words].
+
+  Args:
+    codes: uint32 [characters], the code points of a text.
+    inside: bool [characters], which characters belong to words.
+    begins: int64 [words], where each word begins.
+  """
+  place = np.zeros(len(codes), np.int64)
+  place[begins] = begins
+  place = np.arange(len(codes)) - np.maximum.accumulate(place)
+  powers = np.full(int(place.max()) + 1, _MULTIPLIER)
+  powers[0] = 1
+  powers = np.multiply.accumulate(powers)
+  terms = np.where(inside, codes.astype(np.uint64) * powers[place], 0)
+  return _mix(np.add.reduceat(terms.astype(np.uint64), begins))
+
+
+@functools.cache
+def _table(part_of_word: Callable[[str], bool]) -> np.ndarray:
+  """Returns whether each code point belongs to words, bool [0x110000]."""
+  return np.fromiter(
+    map(part_of_word, map(chr, range(sys.maxunicode + 1))), bool
+  )
+
+
+def _minima(hashed: np.ndarray, starts: np.ndarray) -> np.ndarray:
+  """Returns the MinHash of each text.
+
+  The hash functions are multiply-shift (Dietzfelbinger et al. 1997): the upper
+  half of a x + b.
+
+  Args:
+    hashed: uint64 [runs], text by text.
+    starts: int64 [texts], where the runs of each text begin; none is empty.
+
+  Returns:
+    uint32 [texts, 160], the lowest value of each hash function.
+  """
+  lowest = np.empty((len(starts), _MINIMA), np.uint32)
+  factors, summands = _constants()
+  begin = 0
+  while begin < len(starts):
+    limit = np.searchsorted(starts, starts[begin] + _HASHED)
+    end = max(begin + 1, int(limit) - (limit < len(starts)))
+    last = starts[end] if end < len(starts) else len(hashed)
+    part, at = hashed[starts[begin] : last], starts[begin:end] - starts[begin]
+    values = np.empty_like(part)
+    for number in range(_MINIMA):
+      np.multiply(part, factors[number], out=values)
+      values += summands[number]
+      values >>= np.uint64(32)
+      lowest[begin:end, number] = np.minimum.reduceat(values, at)
+    begin = end
+  return lowest
+
+
+@functools.cache
+def _constants() -> tuple[np.ndarray, np.ndarray]:
+  """Returns odd factors and summands of the hash functions, uint64 [160]."""
+  numbers = np.arange(1, 2 * _MINIMA + 1, dtype=np.uint64)
+  mixed = _mix(numbers * _MULTIPLIER)
+  return mixed[:_MINIMA] | np.uint64(1), mixed[_MINIMA:]
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+  """Mixes the bits of hashes, as splitmix64 does last (Steele et al. 2014)."""
+  bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+  bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+  return bits ^ (bits >> np.uint64(31))

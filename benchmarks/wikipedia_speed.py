@@ -3,9 +3,9 @@
     python -m benchmarks.wikipedia_speed \\
       --input_file=enwiki-pages-articles.xml.bz2
 
-`data_prep.sources.wikipedia.rendered` and `mwparserfromhell.parse(text).strip_code()`
-read the same pages in one process, page by page in turn, so that other work on
-the machine slows both. The ratio does not include the reading of the dump, whose
+`data_prep.sources.wikipedia.rendered` and
+`mwparserfromhell.parse(text).strip_code()` read the same pages in one process,
+page by page in turn, so that other work on the machine slows both. The ratio does not include the reading of the dump, whose
 time is printed too.
 """
 

@@ -15,8 +15,8 @@
 #   {{#if:⏎x|а|б}}             no template
 #   {{#if:x⏎|а|б}}             a template
 #
-# In the product: data_prep/sources/wikitext.py and wikitext_templates.py prepare such
-# functions before the page is parsed; tests/wikipedia_test.py holds the result.
+# In the product: data_prep/sources/wikitext.py and wikitext_templates.py prepare
+# such functions before the page is parsed; tests/wikipedia_test.py holds the result.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

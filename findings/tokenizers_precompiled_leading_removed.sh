@@ -13,8 +13,8 @@
 #   ъъсайн   Precompiled: с (0, 1) … н (3, 4)    Replace: с (2, 3) … н (5, 6)
 #   саъйн    both: с (0, 1), а (1, 2), й (3, 4), н (4, 5)
 #
-# In the product: data_prep/text/alignment.py aligns pieces with what the user typed
-# and does not use these offsets.
+# In the product: data_prep/text/alignment.py aligns pieces with what the user
+# typed and does not use these offsets.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

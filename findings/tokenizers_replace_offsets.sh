@@ -12,8 +12,8 @@
 #   two spaces → one      the space: (2, 3), expected (1, 3)
 #   … → ... in а…б        each full stop: (1, 2), right
 #
-# In the product: data_prep/text/alignment.py aligns pieces with what the user typed
-# and does not use these offsets.
+# In the product: data_prep/text/alignment.py aligns pieces with what the user
+# typed and does not use these offsets.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

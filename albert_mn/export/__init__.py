@@ -1,1 +1,1 @@
-"""Exports of a model for use elsewhere, with its model card, and their checks."""
+"""Exports of a model for use elsewhere, their checks, and the model card."""

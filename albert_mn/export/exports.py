@@ -128,7 +128,8 @@ def needed(source: export_source.Source) -> str:
   text = tokenization.Settings.of(source.parameters)
   inside = "none: the normalisation is inside the file"
   cleaned = (
-    "; the training rows were cleaned as tweets (data_prep.classification.tweets), which is not "
+    "; the training rows were cleaned as tweets "
+    "(data_prep.classification.tweets), which is not "
     "in the export"
     if source.parameters.get("cleaning")
     else ""

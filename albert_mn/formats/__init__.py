@@ -1,1 +1,1 @@
-"""Models of other projects: their weights, configs and tokenizers, both ways."""
+"""Models of other projects: weights, configs and tokenizers, both ways."""

@@ -31,7 +31,8 @@ WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
   "vocab.txt",
   "labels.json",
 )
-# The files of the baseline that answers beside the network (albert_mn.tasks.blend).
+# The files of the baseline that answers beside the network, as
+# albert_mn.tasks.blend writes them.
 NGRAMS = ("ngrams.json", "ngrams.safetensors")
 # The folder of the checkpoint in a SavedModel, and the checkpoint's prefix.
 VARIABLES = "variables"

@@ -97,7 +97,7 @@ class PretrainingModel(tf_keras.layers.Layer):
     features: dict[str, tf.Tensor],
     dropout_seeds: tf.Tensor | None = None,
   ) -> PretrainingOutput:
-    """Returns the logits for a batch with the features of data_prep.files.records."""
+    """Returns the logits for a batch of the features of files.records."""
     encoded = self.encoder(
       features[records.INPUT_IDS],
       features[records.INPUT_MASK],
@@ -141,8 +141,8 @@ def losses(
 
   Args:
     output: the model's logits.
-    features: labels, by data_prep.files.records' names. A sentence label of −1 means
-      no pair: it adds nothing to loss, correct predictions and count.
+    features: labels, by the names of data_prep.files.records. A sentence label
+      of −1 means no pair: it adds nothing to loss, correct predictions and count.
     characters: float32 [vocab_size], the number of characters of each piece;
       None if unknown.
   """

@@ -1,1 +1,1 @@
-"""What every training run needs: devices, optimizers, checkpoints, its record."""
+"""What every training run needs: devices, optimizers, checkpoints, records."""

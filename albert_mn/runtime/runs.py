@@ -2,8 +2,8 @@
 
 run.json holds the settings on which the final weights depend, and beside them
 the flags and versions of the last start. A run of an earlier or later version
-may be resumed (data_prep/files/json_files.py): a setting that only run.json or only
-this version knows is logged; a setting with another value is an error.
+may be resumed (data_prep/files/json_files.py): a setting that only run.json or
+only this version knows is logged; a setting with another value is an error.
 """
 
 import dataclasses

@@ -1,1 +1,1 @@
-"""What all of the code stands on: options and flags, random numbers, processes."""
+"""What all other code uses: options and flags, random numbers, processes."""

@@ -1,1 +1,1 @@
-"""Files, local and in buckets: how they are read, written, owned and described."""
+"""Files, local and in buckets: how each is read, written, owned, described."""

@@ -1,1 +1,1 @@
-"""Mongolian text: its letters, words and sentences, and what is worth keeping."""
+"""Mongolian text: its letters, words, sentences, and what is worth keeping."""

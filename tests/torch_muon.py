@@ -1,0 +1,49 @@
+"""Takes steps of torch.optim.Muon; runs as a process in .venv-interop.
+
+    .venv-interop/bin/python tests/torch_muon.py < steps.json
+
+It imports nothing of this project. Standard input and output are JSON.
+"""
+
+import json
+import sys
+from typing import Any
+
+import torch
+
+
+def main(job: dict[str, Any]) -> dict[str, Any]:
+  """Returns the weights after each step, with and without rounding.
+
+  torch.optim.Muon computes the Newton-Schulz iterations in bfloat16. "float64"
+  has the steps of the same code without that rounding.
+
+  Args:
+    job: weights [outputs, inputs], gradients of the same shape for each step,
+      rate, decay and momentum.
+  """
+  rounded = _steps(job)
+  cast = torch.Tensor.bfloat16
+  torch.Tensor.bfloat16 = torch.Tensor.double  # type: ignore[method-assign]
+  try:
+    return {"bfloat16": rounded, "float64": _steps(job)}
+  finally:
+    torch.Tensor.bfloat16 = cast  # type: ignore[method-assign]
+
+
+def _steps(job: dict[str, Any]) -> list[Any]:
+  weights = torch.nn.Parameter(torch.tensor(job["weights"], dtype=torch.double))
+  optimizer = torch.optim.Muon(
+    [weights], lr=job["rate"], weight_decay=job["decay"],
+    momentum=job["momentum"], nesterov=True,
+  )  # fmt: skip
+  after = []
+  for gradient in job["gradients"]:
+    weights.grad = torch.tensor(gradient, dtype=torch.double)
+    optimizer.step()
+    after.append(weights.tolist())
+  return after
+
+
+if __name__ == "__main__":
+  print(json.dumps(main(json.load(sys.stdin))))

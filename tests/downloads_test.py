@@ -113,6 +113,54 @@ def test_the_news_archive_is_found_through_its_public_link(
   assert pathlib.Path(path).read_bytes() == DUMP
 
 
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"name": ".."}, {"name": ""}, {"name": ".hidden"}, {"name": "a\nb"},
+    {"name": 5}, {"sha256": "no"}, {"sha256": None}, {"file": 5},
+    {"file": "http://two.invalid/x"}, {"file": "https://localhost/x"},
+    {"file": "file:///etc/hostname"},
+  ],
+)  # fmt: skip
+def test_an_answer_that_names_no_plain_file_is_refused(
+  server: http_server.Server, tmp_path: pathlib.Path, changes: dict[str, object]
+) -> None:
+  entry = {"name": "a.zip", "file": f"{server.url}/archive", "sha256": "0" * 64}
+  answer = json.dumps(entry | changes).encode()
+  server.files["/v1/disk/public/resources"] = answer
+  with pytest.raises(options.InputError):
+    downloads.fetch("news", _options(server, tmp_path))
+  assert server.asked == ["/v1/disk/public/resources"]
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_checksum_of_the_user_counts_and_not_that_of_the_host(
+  server: http_server.Server, tmp_path: pathlib.Path
+) -> None:
+  given = _options(server, tmp_path, download_sha256="0" * 64)
+  with pytest.raises(options.InputError, match="expected sha256 0000"):
+    downloads.fetch("wikipedia", given)
+  digest = hashlib.sha256(DUMP).hexdigest().upper()
+  given = _options(server, tmp_path, download_sha256=digest)
+  path = downloads.fetch("wikipedia", given)
+  assert pathlib.Path(path).read_bytes() == DUMP
+  with pytest.raises(options.InputError, match="--download_sha256 of 64"):
+    _options(server, tmp_path, download_sha256="5")
+
+
+def test_a_mirror_behind_plain_http_is_never_asked(
+  tmp_path: pathlib.Path,
+) -> None:
+  plain = downloads.Options(
+    download_dir=str(tmp_path), download_host="http://mirror.invalid"
+  )
+  for source in ("wikipedia", "news"):
+    with pytest.raises(
+      options.InputError, match="expected https://; got http:"
+    ):
+      downloads.fetch(source, plain)
+
+
 def test_what_is_gone_is_named_with_what_to_do(
   server: http_server.Server, tmp_path: pathlib.Path
 ) -> None:

@@ -28,7 +28,8 @@ class Front(http.server.ThreadingHTTPServer):
   Attributes:
     port: of the server behind.
     faults: what happens to the next requests to objects: "503", "403", "cut"
-      (half an answer), "" for nothing.
+      (half an answer), "damaged" (one byte of the content is another one, on
+      the way in or out), "" for nothing.
     forbidden: a bucket whose requests are answered with 403.
     requests: method and path of every request, in order.
   """
@@ -64,7 +65,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     elif fault == "503":
       self._answer(503, {}, b"")
     else:
+      damaged = fault == "damaged"
+      reads = self.command == "GET"
+      body = _damaged(body) if damaged and not reads else body
       status, headers, answer = self._behind(body)
+      answer = _damaged(answer) if damaged and reads else answer
       self._answer(status, headers, answer, cut=fault == "cut")
 
   # The names that http.server looks for.
@@ -109,6 +114,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def log_message(self, format: str, *args: object) -> None:
     """Logs nothing."""
+
+
+def _damaged(content: bytes) -> bytes:
+  """Returns other content of the same length."""
+  return content.replace(b"\0", b"\1", 1)
 
 
 class _TensorFlows(_Handler):

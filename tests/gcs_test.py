@@ -1,8 +1,10 @@
 """gs:// in and out, against a real server, with what networks do to it."""
 
 import contextlib
+import gzip
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +125,83 @@ def test_a_fault_on_the_way_is_tried_again(
   assert storage.sha256("gs://bucket/a.txt")
   assert "trying again" in caplog.text
   assert server.faults == []
+
+
+def test_an_object_that_is_damaged_on_its_way_here_is_not_kept(
+  server: gcs_server.Front, tmp_path: pathlib.Path
+) -> None:
+  """A CRC32C sees each single byte that differs."""
+  with storage.writing("gs://bucket/x.bin", "wb") as file:
+    file.write(bytes(3000))
+  target = tmp_path / "x.bin"
+  server.faults = ["", "damaged"]  # the description, the content
+  with pytest.raises(options.InputError, match="x.bin with its checksum; got"):
+    gcs.download("gs://bucket/x.bin", str(target))
+  assert not target.exists()
+  gcs.download("gs://bucket/x.bin", str(target))
+  assert target.read_bytes() == bytes(3000)
+
+
+def test_an_object_that_is_read_to_its_end_is_compared_too(
+  server: gcs_server.Front,
+) -> None:
+  path = "gs://bucket/x.txt"
+  _write(path, "a\0b\n" * 1000)
+  server.faults = ["", "damaged"]
+  with pytest.raises(options.InputError, match="x.txt with its checksum; got"):
+    list(storage.lines(path))
+  assert len(list(storage.lines(path))) == 1000
+  with storage.reading(path) as file:
+    assert file.seek(-4, os.SEEK_END) == 3996
+    assert file.read() == b"a\0b\n", "from there on nothing is compared"
+    assert file.seek(2) == 2 and file.read(2) == b"b\n"
+
+
+@pytest.mark.parametrize("numbers", [3000, 9_000_000])
+def test_an_object_that_is_damaged_on_its_way_there_is_not_left(
+  server: gcs_server.Front, numbers: int
+) -> None:
+  """The larger one goes in several requests."""
+  _write("gs://bucket/y.bin")  # else the client asks for the bucket first
+  server.requests = []
+  server.faults = ["", "", "damaged"] if numbers > 8 << 20 else ["", "damaged"]
+  with (
+    pytest.raises(options.InputError, match="x.bin with its checksum; got"),
+    storage.writing("gs://bucket/x.bin", "wb") as file,
+  ):
+    file.write(bytes(numbers))
+  assert not storage.exists("gs://bucket/x.bin"), server.requests
+  storage.copy("gs://bucket/y.bin", "gs://bucket/x.bin")
+  assert storage.exists("gs://bucket/x.bin")
+
+
+def test_an_object_that_is_compressed_or_too_large_is_not_fetched(
+  server: gcs_server.Front, tmp_path: pathlib.Path
+) -> None:
+  blob = gcs._blob("gs://bucket/z.txt")
+  blob.content_encoding = "gzip"
+  blob.upload_from_string(gzip.compress(b"z"))
+  target = tmp_path / "z.txt"
+  with pytest.raises(
+    options.InputError, match="without a Content-Encoding; go"
+  ):
+    gcs.download("gs://bucket/z.txt", str(target))
+  _write("gs://bucket/x.txt")
+  size = len(TEXT.encode())
+  with pytest.raises(options.InputError, match="at most 10 bytes of gs://"):
+    gcs.download("gs://bucket/x.txt", str(target), 10)
+  server.requests = []
+  with (
+    pytest.MonkeyPatch.context() as patched,
+    pytest.raises(
+      options.InputError, match=f"{size:,} free bytes .*; got 5: ma"
+    ),
+  ):
+    usage = shutil.disk_usage(tmp_path)._replace(free=5)
+    patched.setattr(shutil, "disk_usage", lambda _: usage)
+    gcs.download("gs://bucket/x.txt", str(target))
+  assert not target.exists()
+  assert not any("alt=media" in asked for asked in server.requests)
 
 
 def test_what_two_write_at_once_is_not_overwritten(

@@ -16,6 +16,9 @@ class Server(http.server.ThreadingHTTPServer):
     cuts: how many answers still break off after a third.
     ranges: the Range header of each answer with content.
     unchanged: how many answers said that the file has not changed.
+    redirects: path → the Location to which it leads.
+    raw: path → the bytes of a whole answer, after which the connection ends.
+    asked: the path of each request.
   """
 
   def __init__(self) -> None:
@@ -25,6 +28,9 @@ class Server(http.server.ThreadingHTTPServer):
     self.cuts = 0
     self.ranges: list[str | None] = []
     self.unchanged = 0
+    self.redirects: dict[str, str] = {}
+    self.raw: dict[str, bytes] = {}
+    self.asked: list[str] = []
 
   @property
   def url(self) -> str:
@@ -39,6 +45,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
   def do_GET(self) -> None:
     path = self.path.split("?")[0]
+    self.server.asked.append(path)
+    if path in self.server.raw:
+      self.wfile.write(self.server.raw[path])
+      return
+    if path in self.server.redirects:
+      self.send_response(302)
+      self.send_header("Location", self.server.redirects[path])
+      self.end_headers()
+      return
     if waiting := self.server.answers.get(path):
       self.send_error(waiting.pop(0))
       return
@@ -59,6 +74,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
       start = int(wanted.removeprefix("bytes=").removesuffix("-"))
     self.send_response(206 if start else 200)
     self.send_header("ETag", tag)
+    if start:
+      place = f"bytes {start}-{len(content) - 1}/{len(content)}"
+      self.send_header("Content-Range", place)
     self.send_header("Content-Length", str(len(content) - start))
     self.end_headers()
     body = content[start:]

@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 
 import pytest
-import requests
 import tensorflow as tf
 
 from albert_mn.export import exports
@@ -101,7 +100,8 @@ def test_a_model_directory_comes_with_its_manifests_checksums(
   assert len(server.ranges) == fetches and server.unchanged == 1, (
     "the manifest is asked for, the rest is known by its hash"
   )
-  server.files["/models/topics/vocab.txt"] += b"x"
+  changed = server.files["/models/topics/vocab.txt"][:-1] + b"x"
+  server.files["/models/topics/vocab.txt"] = changed
   (pathlib.Path(path) / "vocab.txt").unlink()
   cache = pathlib.Path(fetched.default_folder())
   digest = hashlib.sha256((model / "vocab.txt").read_bytes()).hexdigest()
@@ -385,14 +385,55 @@ def test_a_manifests_checksum_is_no_path(
     remote_weights.local(f"{server.url}/m")
 
 
-def test_https_that_leads_to_plain_http_is_refused(
-  monkeypatch: pytest.MonkeyPatch,
+def test_a_hash_of_the_user_is_that_of_the_manifest_and_so_of_all_files(
+  server: http_server.Server, model: pathlib.Path
 ) -> None:
-  answer = requests.Response()
-  answer.status_code, answer.url = 200, "http://example.invalid/a.zip"
-  monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
-  with pytest.raises(options.InputError, match="expected https://; got http:"):
-    transfers.opened("https://example.invalid/a.zip", {}, "")
+  address = _serve(server, model, "models/named")
+  digest = hashlib.sha256((model / manifest.NAME).read_bytes()).hexdigest()
+  path = remote_weights.local(address, sha256=digest)
+  assert running.digests(pathlib.Path(path)) == running.digests(model)
+  server.files[f"/models/named/{manifest.NAME}"] += b" "
+  assert remote_weights.local(address, sha256=digest) == path
+  with pytest.raises(options.InputError, match=f"sha256 {'0' * 64}.*; got"):
+    remote_weights.local(address, sha256="0" * 64)
+  hub = _serve(server, TOPICS, "hf")
+  with pytest.raises(options.InputError, match="--sha256 of .*none of them at"):
+    remote_weights.local(hub, sha256="1" * 64)
+
+
+def test_a_file_may_not_be_larger_than_its_manifest_says(
+  server: http_server.Server, model: pathlib.Path
+) -> None:
+  address = _serve(server, model, "models/large")
+  size = len(server.files["/models/large/vocab.txt"])
+  server.files["/models/large/vocab.txt"] += b"x"
+  with pytest.raises(options.InputError, match=f"at most {size:,} .*vocab.txt"):
+    remote_weights.local(address)
+
+
+@pytest.mark.parametrize(
+  ("weight_map", "message"),
+  [
+    ({"a": "../model.safetensors"}, "names of 1 to 1000 .*'../model.safeten"),
+    ({"a": "/etc/hostname"}, "names of 1 to 1000 .*'/etc/hostname'"),
+    ({"a": "config.json"}, "names of 1 to 1000 .*'config.json'"),
+    ({str(n): f"{n}.safetensors" for n in range(1001)}, "got 1001"),
+    ({}, "names of 1 to 1000 .*got 0"),
+    ({"a": 5}, "weight_map in .* to be an object; got"),
+    ([], "weight_map in .* to be an object; got"),
+    (None, "weight_map in .* to be an object; got null"),
+  ],
+)
+def test_shards_that_no_index_may_name_are_not_asked_for(
+  server: http_server.Server, weight_map: object, message: str
+) -> None:
+  index = json.dumps({"weight_map": weight_map}).encode()
+  server.files["/hf/model.safetensors.index.json"] = index
+  with pytest.raises(options.InputError, match=message):
+    remote_weights.local(f"{server.url}/hf")
+  assert set(server.asked) == {
+    "/hf/manifest.json", "/hf/model.safetensors.index.json"
+  }  # fmt: skip
 
 
 def test_a_manifest_may_not_name_files_elsewhere(
@@ -406,6 +447,12 @@ def test_a_manifest_may_not_name_files_elsewhere(
     server.files.setdefault(f"/m/{path.name}", path.read_bytes())
   with pytest.raises(options.InputError, match="one that leads outside"):
     remote_weights.local(f"{server.url}/m")
+  entry = content["files"].pop("../vocab.txt")
+  content["files"]["deep/vocab.txt"] = entry
+  server.files["/m/manifest.json"] = json.dumps(content).encode()
+  with pytest.raises(options.InputError, match="or one of a folder"):
+    remote_weights.local(f"{server.url}/m")
+  assert set(server.asked) == {"/m/manifest.json"}
 
 
 def test_a_config_without_weights_is_no_second_model(

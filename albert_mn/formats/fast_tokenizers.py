@@ -143,12 +143,7 @@ def extracted(path: str) -> str:
       f"{type(error).__name__} {error}"[:200],
       "give --spm_model_file or --vocab_file",
     ) from error
-  folder = os.path.join(fetched.default_folder(), "tokenizers")
-  target = os.path.join(folder, storage.sha256(path), name)
-  if not storage.exists(target):
-    with storage.writing(target, "wb") as file:
-      file.write(data)
-  return target
+  return fetched.Cache().tokenizer(storage.sha256(path), name, data)
 
 
 def _file(content: Mapping[str, Any]) -> tuple[str, bytes]:

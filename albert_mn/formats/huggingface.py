@@ -27,6 +27,7 @@ _FILES = (WEIGHTS, "pytorch_model.bin")
 # transformers' file names of weights in other formats.
 _OTHERS = ("tf_model.h5", "flax_model.msgpack")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+_MOST_SHARDS = 1000  # guess: a shard has gigabytes
 
 # Prefixes of the encoder's weights, without the family's name.
 ENCODER = ("embeddings.", "encoder.", "pooler.")
@@ -289,14 +290,7 @@ def files(path: str) -> list[str]:
     if storage.exists(path):
       return [path]
     if storage.exists(f"{path}.index.json"):
-      shards = json_files.read_object(f"{path}.index.json").get("weight_map")
-      if not isinstance(shards, dict) or not shards:
-        raise options.InputError(
-          f"weight_map in {path}.index.json", repr(shards)[:80], "copy it again"
-        )
-      # The names are not trusted: none may lead out of the folder.
-      names = sorted({os.path.basename(str(s)) for s in shards.values()})
-      return [os.path.join(folder, name) for name in names]
+      return [os.path.join(folder, n) for n in shards(f"{path}.index.json")]
   unreadable = [n for n in _OTHERS if storage.exists(os.path.join(folder, n))]
   raise options.InputError(
     f"model.safetensors or pytorch_model.bin in {folder}",
@@ -306,6 +300,29 @@ def files(path: str) -> list[str]:
     if unreadable
     else "save the model with transformers' save_pretrained",
   )
+
+
+def shards(index: str) -> list[str]:
+  """Returns the names of the files of weights in an index.
+
+  Args:
+    index: path of a file such as model.safetensors.index.json.
+
+  Raises:
+    options.InputError: when the index is damaged, names too many files, or a
+      name is that of no weights, or leads to another folder.
+  """
+  table = json_files.read_object(index).get("weight_map")
+  json_files.require_type(table, dict[str, str], f"weight_map in {index}")
+  names = sorted(set(table.values()))  # type: ignore[union-attr]
+  wrong = [n for n in names if os.path.basename(n) != n or not is_weights(n)]
+  if wrong or not 0 < len(names) <= _MOST_SHARDS:
+    raise options.InputError(
+      f"names of 1 to {_MOST_SHARDS} files of weights in {index}",
+      repr(wrong[0])[:80] if wrong else f"{len(names)}",
+      "do not trust where it comes from" if wrong else "copy it again",
+    )
+  return names
 
 
 def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -26,7 +26,6 @@ from data_prep.files import (
   archives,
   fetched,
   gcs,
-  json_files,
   manifest,
   ownership,
   storage,
@@ -45,6 +44,8 @@ _COMPANIONS = (
 )
 _SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
+_LARGEST_COMPANION = 256 << 20  # bytes; the largest JSON that is read
+_MOST_FILES = 1000  # of a model directory (guess)
 # The prefix of the checkpoint in a SavedModel.
 _SAVED_WEIGHTS = f"{model_directory.VARIABLES}/{model_directory.VARIABLES}"
 
@@ -66,8 +67,10 @@ class Options(options.Group):
   )
   sha256: str = options.option(
     "",
-    "SHA-256 hash that a downloaded file or archive must have. By default "
-    "the hash is not checked.",
+    "SHA-256 hash that the downloaded file or archive must have; of a model "
+    "directory, the hash of manifest.json, which holds the hashes of the other "
+    "files. By default only the hashes in manifest.json are checked: these come "
+    "from the same server, and show damage, not who made the files.",
   )
   cache_dir: str = options.option(
     "",
@@ -126,7 +129,8 @@ def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
   Args:
     path: a local path or an address of weights.
     cache_dir: folder for downloaded files; "" for the user's cache.
-    sha256: expected hash of a single file or archive; "" for none.
+    sha256: expected hash of a single file or archive, or of a folder's
+      manifest.json; "" for none.
 
   Raises:
     options.InputError: when the download fails, or contains no weights.
@@ -137,18 +141,13 @@ def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
       return _model_in(cache.unpacked(path), path)
     return path
   if archives.is_archive(path.split("?")[0]):
-    return _model_in(cache.unpacked(cache.file(path, sha256)), path)
+    archive = cache.file(path, sha256)
+    return _model_in(cache.unpacked(archive, compared=bool(sha256)), path)
   if huggingface.is_weights(path.split("?")[0]):
     return _with_companions(cache, path, sha256)
-  if sha256:
-    raise options.InputError(
-      "--sha256 of an archive or a file of weights",
-      f"it, of {path}",
-      "leave it out: a manifest.json has those of its files",
-    )
   if path.startswith(gcs.SCHEME):
-    return _of_bucket(cache, path)
-  return _of_server(cache, path)
+    return _of_bucket(cache, path, sha256)
+  return _of_server(cache, path, sha256)
 
 
 def _model_in(folder: str, origin: str) -> str:
@@ -193,17 +192,36 @@ def _there(
   """Downloads those of the named files that exist; returns name → path."""
   local_paths = {}
   for name in names:
-    if path := cache.find(fetched.beside(address, name)):
+    if path := cache.find(fetched.beside(address, name), _LARGEST_COMPANION):
       local_paths[name] = path
   return local_paths
 
 
-def _of_bucket(cache: fetched.Cache, address: str) -> str:
+def _manifest(cache: fetched.Cache, address: str, sha256: str) -> str:
+  """Returns the local path of a folder's manifest.json, "" without one.
+
+  Raises:
+    options.InputError: when there is none, but a hash that it must have.
+  """
+  place = fetched.beside(address, manifest.NAME)
+  path = cache.find(place, _LARGEST_COMPANION, sha256)
+  if sha256 and not path:
+    raise options.InputError(
+      f"--sha256 of an archive, a file of weights or a {manifest.NAME}",
+      f"none of them at {address}",
+      "leave it out, or give the address of a file",
+    )
+  return path
+
+
+def _of_bucket(cache: fetched.Cache, address: str, sha256: str) -> str:
   """Downloads a folder of a bucket, or a checkpoint with the files beside it.
 
   Returns the local path of the weights.
   """
   prefix = model_directory.FILE_OF_CHECKPOINT.sub("", address.rstrip("/"))
+  if sha256:
+    return _described(cache, prefix, _manifest(cache, prefix, sha256))
   if storage.exists(f"{_module_of(prefix)}/{_SAVED_WEIGHTS}.index"):
     return _saved_model(cache, _module_of(prefix))
   above, name = posixpath.split(prefix)
@@ -221,10 +239,9 @@ def _of_bucket(cache: fetched.Cache, address: str) -> str:
       "a folder or a checkpoint in a bucket", f"404, nothing at {address}",
       "mend the address",
     )  # fmt: skip
-  described = manifest.NAME in names
   folder = (
-    _described(cache, prefix, cache.file(fetched.beside(prefix, manifest.NAME)))
-    if described
+    _described(cache, prefix, _manifest(cache, prefix, ""))
+    if manifest.NAME in names
     else _together(cache, prefix, [n for n in names if _is_part(n)])
   )
   initial_weights.format_of(folder)  # raises if a file is missing
@@ -274,18 +291,18 @@ def _together(cache: fetched.Cache, folder: str, names: list[str]) -> str:
   )
 
 
-def _of_server(cache: fetched.Cache, address: str) -> str:
+def _of_server(cache: fetched.Cache, address: str, sha256: str) -> str:
   """Downloads a folder behind https://, by the names of its files, or a prefix.
 
   Returns the local path of the weights.
   """
-  if path := cache.find(fetched.beside(address, manifest.NAME)):
+  if path := _manifest(cache, address, sha256):
     return _described(cache, address, path)
   for name in _SHARDED:
     if index := _there(cache, address, (name,)):
-      weights = json_files.read_object(index[name]).get("weight_map", {})
+      shards = huggingface.shards(index[name])
       files = index | _there(cache, address, _COMPANIONS)
-      for shard in sorted(map(os.path.basename, set(weights.values()))):
+      for shard in shards:
         files[shard] = cache.file(fetched.beside(address, shard))
       return cache.together(files)
   for name in _WHOLE:
@@ -307,7 +324,7 @@ def _prefix_of_server(cache: fetched.Cache, address: str) -> str:
   index = f"{name}.index"
   files = _there(cache, above, (index,))
   module = _module_of(address.rstrip("/"))
-  if not files and cache.find(fetched.beside(module, "saved_model.pb")):
+  if not files and _there(cache, module, ("saved_model.pb",)):
     raise options.InputError(
       "a local path, gs:// or an archive of a SavedModel, such as a TF Hub "
       "module",
@@ -363,16 +380,15 @@ def _described(cache: fetched.Cache, address: str, path: str) -> str:
       f"a manifest at {address}", f"no {error.expected}: {error.got}",
       "name the folder of a model",
     ) from error  # fmt: skip
-  wanted = {name: e["sha256"] for name, e in content["files"].items()}
-  files = {
-    name: cache.file(fetched.beside(address, name), digest)
-    for name, digest in wanted.items()
-    if os.path.basename(name) == name
-  }
-  if files.keys() != wanted.keys():
+  wanted = content["files"]
+  if any("/" in name for name in wanted) or len(wanted) > _MOST_FILES:
     raise options.InputError(
-      f"names of files in the manifest at {address}",
-      "one that leads outside",
+      f"names of at most {_MOST_FILES} files in the manifest at {address}",
+      f"{len(wanted)}, or one of a folder",
       "do not trust where it comes from",
     )
+  files = {
+    name: cache.file(fetched.beside(address, name), e["sha256"], e["bytes"])
+    for name, e in wanted.items()
+  }
   return cache.together({manifest.NAME: path, **files})

@@ -142,26 +142,78 @@ def unpack(path: str, folder: str) -> None:
   )
   room = min(most, storage.free_bytes(folder) or most)
   with _whole(path):
-    for count, (name, problem, opened) in enumerate(
-      _READERS[storage.kind(path)](path)
-    ):
-      parts = _parts(name)
-      if problem or _leads_outside(parts) or count >= _MOST_FILES:
-        raise options.InputError(
-          f"the files of a model in {path}",
-          f"{name[:200]}: {problem or 'a name that leads outside'}"
-          if count < _MOST_FILES
-          else f"more than {_MOST_FILES:,}",
-          "leave it out, or unpack by hand what you trust",
-        )
-      if _is_hidden(parts):
-        continue
+    for parts, opened in _of_model(path):
       target = os.path.join(folder, *parts)
       os.makedirs(os.path.dirname(target), exist_ok=True)
-      file = opened()
-      assert file is not None, "it is a file"
-      with options.naming(target), file, open(target, "xb") as write:
+      with (
+        options.naming(target),
+        opened() as file,
+        open(target, "xb") as write,
+      ):
         room -= _copied(file, write, room, path)
+
+
+def is_unpacked(path: str, folder: str) -> bool:
+  """Returns whether a folder has a model's archive's files, and no others.
+
+  Every byte is compared.
+
+  Raises:
+    options.InputError: as `unpack` does.
+  """
+  names = set()
+  with _whole(path):
+    for parts, opened in _of_model(path):
+      name = os.path.normpath(os.path.join(*parts))
+      names.add(name.replace(os.sep, "/"))
+      target = os.path.join(folder, name)
+      if storage.leads_elsewhere(folder, name) or not os.path.isfile(target):
+        return False
+      with opened() as file, open(target, "rb") as kept:
+        if not _are_equal(file, kept):
+          return False
+  return names == set(storage.below(folder))
+
+
+def _are_equal(first: IO[bytes], second: IO[bytes]) -> bool:
+  """Returns whether two files have the same content."""
+  while chunk := first.read(_CHUNK):
+    if chunk != second.read(len(chunk)):
+      return False
+  return not second.read(1)
+
+
+def _of_model(
+  path: str,
+) -> Iterator[tuple[list[str], Callable[[], IO[bytes]]]]:
+  """Yields the parts of its name, and an opener, of each file of a model.
+
+  Hidden files are skipped.
+
+  Raises:
+    options.InputError: for a link, a name that leads outside, and too many
+      files.
+  """
+  for count, (name, problem, opened) in enumerate(
+    _READERS[storage.kind(path)](path)
+  ):
+    parts = _parts(name)
+    if problem or _leads_outside(parts) or count >= _MOST_FILES:
+      raise options.InputError(
+        f"the files of a model in {path}",
+        f"{name[:200]}: {problem or 'a name that leads outside'}"
+        if count < _MOST_FILES
+        else f"more than {_MOST_FILES:,}",
+        "leave it out, or unpack by hand what you trust",
+      )
+    if not _is_hidden(parts):
+      yield parts, functools.partial(_content, opened)
+
+
+def _content(opened: Callable[[], IO[bytes] | None]) -> IO[bytes]:
+  file = opened()
+  assert file is not None, "it is a file"
+  return file
 
 
 def _copied(file: IO[bytes], write: IO[bytes], room: int, path: str) -> int:

@@ -5,8 +5,13 @@ folders/SHA256/NAME      links to files that belong together; one hash for all
 addresses/KEY.json       the hash and version of an address when last asked
 parts/KEY                unfinished downloads, with a lock for each address
 
+tokenizers/SHA256/NAME   a tokenizer that was made from a file of that hash
+
 A name under content/ or folders/ appears only when it is complete. So any
 number of processes may share a cache, and may be killed.
+
+The cache belongs to one user: a folder in it that others own or may write is
+refused, and so is a link. A file is hashed before each use.
 """
 
 import contextlib
@@ -17,8 +22,9 @@ import os
 import posixpath
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from urllib import parse
 
 import requests
@@ -28,6 +34,8 @@ from data_prep.base import options
 from data_prep.files import archives, gcs, json_files, storage, transfers
 
 _ADVICE = "mend the address"
+# Of the files in a cache. The umask of many systems would let a group write.
+_RIGHTS = 0o644
 
 
 def is_address(path: str) -> bool:
@@ -76,44 +84,49 @@ class Cache:
   """A folder of fetched files.
 
   Args:
-    folder: its path; "" for `default_folder`. It is made when needed.
+    folder: its path; "" for `default_folder`. It is made when needed, for this
+      user alone.
   """
 
   def __init__(self, folder: str = ""):
     self.folder = folder or default_folder()
 
-  def file(self, address: str, sha256: str = "") -> str:
+  def file(
+    self, address: str, sha256: str = "", most: int | None = None
+  ) -> str:
     """Returns the local path of a file, which is fetched unless it is cached.
 
     Args:
       address: of the file.
       sha256: the hash that the file must have. "" accepts any file; the server
         is then asked whether a cached file is still the current version.
+      most: the largest size of the file in bytes; None for any size.
 
     Raises:
-      options.InputError: when the file cannot be fetched, or has another hash.
+      options.InputError: when the file cannot be fetched, or has another hash,
+        or when the cache is not this user's own.
     """
     name = name_of(address)
-    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+    if sha256 and not _is_hash(sha256):
       raise options.InputError(
         "64 hexadecimal digits as a sha256", repr(sha256)[:100], "mend it"
       )
-    if sha256 and os.path.exists(kept := self._kept(sha256, name)):
+    if sha256 and (kept := self._held(sha256.lower(), name)):
       return kept
     if not address.startswith(gcs.SCHEME):
       transfers.require_safe(address)
     key = hashlib.sha256(address.encode()).hexdigest()
     with self._locked(key, address):
-      return self._fetched(address, name, key, sha256)
+      return self._fetched(address, name, key, sha256.lower(), most)
 
-  def find(self, address: str) -> str:
+  def find(self, address: str, most: int, sha256: str = "") -> str:
     """Returns the local path of a file as `file` does; "" where there is none.
 
     The answers 401 and 403 count as "there is none", because some servers give
     them for missing files.
     """
     try:
-      return self.file(address)
+      return self.file(address, sha256, most)
     except options.InputError as error:
       if error.got[:3] in ("401", "403", "404"):
         return ""
@@ -137,47 +150,120 @@ class Cache:
       f"{name} {self._hash_of(path)}" for name, path in sorted(files.items())
     )
     key = hashlib.sha256(listed.encode()).hexdigest()
-    target = os.path.join(self.folder, "folders", key)
+    target = self._inside("folders", key)
+    if os.path.exists(target) and not self._are_together(key, files):
+      _remove_damaged(target)
     if not os.path.exists(target):
-      with self._appearing(target) as folder:
+      with self._appearing("folders", key) as folder:
         for name, path in files.items():
           _link(path, os.path.join(folder, name))
     return target
 
-  def unpacked(self, archive: str) -> str:
+  def _are_together(self, key: str, files: Mapping[str, str]) -> bool:
+    """Returns whether folders/KEY has these files, unchanged, and no others."""
+    if set(os.listdir(self._inside("folders", key))) != files.keys():
+      return False
+    places = {n: self._inside("folders", key, n) for n in files}
+    return all(
+      os.path.samefile(places[name], path)
+      or storage.sha256(places[name]) == self._hash_of(path)
+      for name, path in files.items()
+    )
+
+  def unpacked(self, archive: str, compared: bool = False) -> str:
     """Unpacks an archive unless it is unpacked already; returns the folder.
 
     Args:
       archive: in this cache, or any local archive, which stays where it is.
+      compared: whether files that were unpacked earlier are compared with the
+        archive, byte by byte.
     """
     name = os.path.basename(archive)
     digest = self._hash_of(archive)
-    if archive != self._kept(digest, name):
+    if archive != os.path.join(self.folder, "content", digest, name):
       digest = storage.sha256(archive)
-    target = self._kept(digest, "unpacked")
+    target = self._inside("content", digest, "unpacked")
+    there = os.path.exists(target)
+    if there and compared and not archives.is_unpacked(archive, target):
+      _remove_damaged(target)
     if not os.path.exists(target):
-      with self._appearing(target) as folder:
+      with self._appearing("content", digest, "unpacked") as folder:
         archives.unpack(archive, folder)
     return target
 
-  def _kept(self, digest: str, name: str) -> str:
-    return os.path.join(self.folder, "content", digest.lower(), name)
+  def tokenizer(self, digest: str, name: str, data: bytes) -> str:
+    """Returns the path of a file with these bytes, which is written if needed.
+
+    Args:
+      digest: the hash of the file that the tokenizer was made from.
+      name: of the tokenizer's file.
+      data: its bytes.
+    """
+    target = self._inside("tokenizers", digest, name)
+    if not os.path.exists(target) or storage.read_bytes(target) != data:
+      self._made("tokenizers", digest)
+      with storage.writing(target, "wb", _RIGHTS) as file:
+        file.write(data)
+    return target
+
+  def _inside(self, *parts: str) -> str:
+    """Returns a path in the cache; what exists of it is this user's own.
+
+    Raises:
+      options.InputError: for a link, and for a file or folder that others own
+        or may write.
+    """
+    path = self.folder
+    _require_own(path, os.stat)  # the user's own name for it may be a link
+    for part in parts:
+      path = os.path.join(path, part)
+      _require_own(path, os.lstat)
+    return path
+
+  def _made(self, *parts: str) -> str:
+    """Returns the path of a folder in the cache, made for this user alone.
+
+    Raises:
+      options.InputError: as `_inside` does.
+    """
+    self._inside(*parts)
+    os.makedirs(os.path.dirname(os.path.abspath(self.folder)), exist_ok=True)
+    for place in range(len(parts) + 1):
+      with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.join(self.folder, *parts[:place]), 0o700)
+    return self._inside(*parts)
+
+  def _held(self, digest: str, name: str) -> str:
+    """Returns the path of a cached file, "" where none has this hash.
+
+    A file whose content is no longer that of its name is removed.
+    """
+    path = self._inside("content", digest, name)
+    if not os.path.exists(path):
+      return ""
+    if storage.sha256(path) != digest:
+      _remove_damaged(path)
+      return ""
+    return path
 
   def _hash_of(self, path: str) -> str:
     """Returns the hash of a cached file, which is the name of its folder."""
     return os.path.basename(os.path.dirname(path))
 
-  def _fetched(self, address: str, name: str, key: str, sha256: str) -> str:
-    note = os.path.join(self.folder, "addresses", f"{key}.json")
+  def _fetched(
+    self, address: str, name: str, key: str, sha256: str, most: int | None
+  ) -> str:
+    note = self._inside("addresses", f"{key}.json")
     known: dict[str, str] = json_files.read_note(note, dict[str, str]) or {}
-    kept = self._kept(known.get("sha256", ""), name)
-    if not known or not os.path.exists(kept):
-      known = {}
-    part = os.path.join(self.folder, "parts", key)
-    tag = _complete(address, part, str(known.get("tag", "")))
+    kept = ""
+    if _is_hash(known.get("sha256", "")):
+      kept = self._held(known["sha256"], name)
+    part = self._inside("parts", key)
+    self._inside("parts", f"{key}.json")
+    known_tag = str(known.get("tag", "")) if kept else ""
+    tag = _complete(address, part, known_tag, most)
     if tag is None:
-      digest = str(known["sha256"])
-      _require(address, digest, sha256)
+      _require(address, known["sha256"], sha256)
       return kept
     digest = storage.sha256(part)
     try:
@@ -185,11 +271,11 @@ class Cache:
     except options.InputError:
       _discard(part)
       raise
-    kept = self._kept(digest, name)
-    os.makedirs(os.path.dirname(kept), exist_ok=True)
+    kept = os.path.join(self._made("content", digest), name)
     os.replace(part, kept)
     _discard(part)
-    with storage.writing(note) as file:
+    self._made("addresses")
+    with storage.writing(note, rights=_RIGHTS) as file:
       # The query may hold a secret, which must not be written.
       shown = address.split("?")[0]
       json.dump({"address": shown, "tag": tag, "sha256": digest}, file)
@@ -198,9 +284,10 @@ class Cache:
   @contextlib.contextmanager
   def _locked(self, key: str, address: str) -> Iterator[None]:
     """Lets one process at a time fetch from an address."""
-    folder = os.path.join(self.folder, "parts")
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, f"{key}.lock"), "w") as lock:
+    self._made("parts")
+    path = self._inside("parts", f"{key}.lock")
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o600), "r+") as lock:
       try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
@@ -209,18 +296,17 @@ class Cache:
       yield
 
   @contextlib.contextmanager
-  def _appearing(self, target: str) -> Iterator[str]:
-    """Yields a temporary folder, which becomes `target` if the block succeeds.
+  def _appearing(self, *parts: str) -> Iterator[str]:
+    """Yields a temporary folder, which takes its place if the block succeeds.
 
     Raises:
       options.InputError: when the folder cannot be written.
     """
-    above = os.path.dirname(target)
-    os.makedirs(above, exist_ok=True)
+    above = self._made(*parts[:-1])
+    target = os.path.join(above, parts[-1])
     folder = tempfile.mkdtemp(prefix=".", dir=above)
     try:
       yield folder
-      os.chmod(folder, 0o755)
       # Where another process was faster, its folder has the same content.
       with contextlib.suppress(OSError):
         os.rename(folder, target)
@@ -234,7 +320,49 @@ class Cache:
       )
 
 
-def _complete(address: str, part: str, known_tag: str) -> str | None:
+def _is_hash(text: str) -> bool:
+  return bool(re.fullmatch("[0-9a-fA-F]{64}", text))
+
+
+def _require_own(path: str, look: Callable[[str], os.stat_result]) -> None:
+  """Raises InputError where a path is a link, or others own or may write it.
+
+  Args:
+    path: a file or folder of the cache, which may be missing.
+    look: os.stat or os.lstat.
+  """
+  try:
+    state = look(path)
+  except FileNotFoundError:
+    return
+  if not (stat.S_ISDIR(state.st_mode) or stat.S_ISREG(state.st_mode)):
+    fault = "a link or a device"
+  elif state.st_uid != os.geteuid():
+    fault = f"one that user {state.st_uid} owns"
+  elif state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    fault = f"one that others may write, mode {stat.S_IMODE(state.st_mode):o}"
+  else:
+    return
+  raise options.InputError(
+    f"a cache that only you can write, {path}",
+    fault,
+    "name another folder in $ALBERT_MN_CACHE; or, if you trust all that lies "
+    "there, take the others' permission: chmod -R go-w",
+  )
+
+
+def _remove_damaged(path: str) -> None:
+  """Removes a file or folder of the cache, and logs why."""
+  logging.warning("%s was changed after it was fetched; making it again", path)
+  if os.path.isdir(path):
+    shutil.rmtree(path)
+  else:
+    os.unlink(path)
+
+
+def _complete(
+  address: str, part: str, known_tag: str, most: int | None
+) -> str | None:
   """Fetches a file unless its version is the known one.
 
   It returns the tag of the fetched version. It returns None where the known
@@ -242,8 +370,8 @@ def _complete(address: str, part: str, known_tag: str) -> str | None:
   made.
   """
   if address.startswith(gcs.SCHEME):
-    return _complete_object(address, part, known_tag)
-  unfinished = transfers.Part(part, address, _ADVICE)
+    return _complete_object(address, part, known_tag, most)
+  unfinished = transfers.Part(part, address, _ADVICE, most)
   try:
     news = unfinished.complete(known_tag)
   except options.InputError as error:
@@ -256,7 +384,9 @@ def _complete(address: str, part: str, known_tag: str) -> str | None:
   return unfinished.tag if news else None
 
 
-def _complete_object(address: str, part: str, known_tag: str) -> str | None:
+def _complete_object(
+  address: str, part: str, known_tag: str, most: int | None
+) -> str | None:
   tag = gcs.version(address)
   if tag == known_tag:
     return None
@@ -264,10 +394,10 @@ def _complete_object(address: str, part: str, known_tag: str) -> str | None:
   begun = storage.read_text(note).strip() if os.path.exists(note) else ""
   if begun != tag:
     _discard(part)
-    with storage.writing(note) as file:
+    with storage.writing(note, rights=_RIGHTS) as file:
       file.write(tag)
   logging.info("fetching %s", address)
-  gcs.download(address, part)
+  gcs.download(address, part, most)
   return tag
 
 

@@ -13,6 +13,7 @@ import base64
 import contextlib
 import fnmatch
 import functools
+import io
 import os
 import re
 import shutil
@@ -60,6 +61,13 @@ def _errors() -> Any:
   from google.api_core import exceptions
 
   return exceptions
+
+
+def _corruption() -> Any:
+  """Returns the client's exception for content that was damaged on its way."""
+  from google.cloud.storage import exceptions
+
+  return exceptions.DataCorruption
 
 
 @functools.cache
@@ -244,22 +252,72 @@ def size(path: str) -> int | None:
   return int(blob.size)
 
 
-def read(path: str) -> IO[bytes]:
-  """Opens an object; all bytes are of the generation that was opened."""
-  blob = _blob(path)
-  with _explained(path):
-    blob.reload(retry=_retry())
-  stream: IO[bytes] = blob.open(
-    "rb", retry=_retry(), if_generation_match=blob.generation
-  )
-  return stream
-
-
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[IO[bytes]]:
-  """Yields an object as a binary file; its errors become InputErrors."""
-  with _explained(path), read(path) as stream:
-    yield stream
+  """Yields an object as a binary file; its errors become InputErrors.
+
+  All bytes are of the generation that was opened. If they are read from the
+  first one to the last, without a seek, they are compared with the checksum.
+  """
+  with _explained(path):
+    blob = _blob(path)
+    blob.reload(retry=_retry())
+    stream = blob.open(
+      "rb", retry=_retry(), if_generation_match=blob.generation
+    )
+    with io.BufferedReader(
+      _Compared(stream, path, blob.crc32c), _CHUNK
+    ) as file:
+      yield file
+
+
+class _Compared(io.RawIOBase):
+  """An object, whose checksum is compared where a reader comes to its end.
+
+  Args:
+    stream: the object's content, unread.
+    path: of the object, for messages.
+    expected: its CRC32C in base64.
+  """
+
+  def __init__(self, stream: Any, path: str, expected: str):
+    self._stream, self._path, self._expected = stream, path, expected
+    self._checksum: Any = google_crc32c.Checksum()
+
+  def readable(self) -> bool:
+    return True
+
+  def seekable(self) -> bool:
+    return True
+
+  def tell(self) -> int:
+    return int(self._stream.tell())
+
+  def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+    before = self.tell()
+    place = int(self._stream.seek(offset, whence))
+    if place != before:
+      self._checksum = None  # of what is not read, none can be computed
+    return place
+
+  def readinto(self, buffer: Any) -> int:
+    content = self._stream.read(len(buffer))
+    buffer[: len(content)] = content
+    if self._checksum is not None:
+      self._checksum.update(content)
+      if not content and _encoded(self._checksum) != self._expected:
+        raise _damaged(self._path)
+    return len(content)
+
+  def close(self) -> None:
+    self._stream.close()
+    super().close()
+
+
+def _damaged(path: str) -> options.InputError:
+  return options.InputError(
+    f"{path} with its checksum", "another one", "run it again"
+  )
 
 
 def version(path: str) -> str:
@@ -270,36 +328,80 @@ def version(path: str) -> str:
   return str(blob.generation)
 
 
-def download(path: str, target: str) -> None:
+def download(path: str, target: str, most: int | None = None) -> None:
   """Downloads an object, or the part of it that a local file lacks.
 
   `target` may be the beginning of the same version of the object.
 
+  Args:
+    path: of the object.
+    target: the local file; a link there is not followed.
+    most: the largest size of the object in bytes; None for any size.
+
   Raises:
-    options.InputError: when the download fails, or the checksum differs.
+    options.InputError: when the download fails, the checksum differs, the
+      object is too large or compressed for the transfer.
   """
   blob = _blob(path)
   with _explained(path):
     blob.reload(retry=_retry())
     have = os.path.getsize(target) if os.path.exists(target) else 0
+    _require_room(path, blob, have, os.path.dirname(target) or ".", most)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     with (
       blob.open(
         "rb", retry=_retry(), if_generation_match=blob.generation
       ) as stream,
       options.naming(target),
-      open(target, "ab") as file,
+      os.fdopen(os.open(target, flags, 0o644), "ab") as file,
     ):
       stream.seek(have)
       shutil.copyfileobj(stream, file, _CHUNK)
   if _crc32c(target) != blob.crc32c:
     os.unlink(target)
+    raise _damaged(path)
+
+
+def _require_room(
+  path: str, blob: Any, have: int, folder: str, most: int | None
+) -> None:
+  """Raises InputError for an object that must not be downloaded.
+
+  Args:
+    path: of the object, for messages.
+    blob: its description by the service.
+    have: bytes of it that are here.
+    folder: where it goes.
+    most: as in `download`.
+  """
+  if blob.content_encoding:
     raise options.InputError(
-      f"{path} with its checksum", "another one", "run it again"
+      f"{path} without a Content-Encoding",
+      f"{blob.content_encoding}"[:50],
+      "store it again as it is: gcloud storage cp without --gzip-in-flight",
+    )
+  if most is not None and blob.size > most:
+    raise options.InputError(
+      f"at most {most:,} bytes of {path}, as its size is known",
+      f"{blob.size:,}",
+      "check the address",
+    )
+  free = shutil.disk_usage(folder).free
+  if blob.size - have > free:
+    raise options.InputError(
+      f"{blob.size - have:,} free bytes in {folder}, for {path}",
+      f"{free:,}",
+      "make room, then run it again: it goes on from there",
     )
 
 
 def upload(source: str, path: str) -> None:
-  """Uploads a local file to an object, whole or not at all."""
+  """Uploads a local file to an object, whole or not at all.
+
+  Raises:
+    options.InputError: when the upload fails, and when the service received
+      other bytes; these are deleted.
+  """
   blob = _blob(path)
   checksum = _crc32c(source)
   with _explained(path):
@@ -316,6 +418,11 @@ def upload(source: str, path: str) -> None:
       blob.reload(retry=_retry())
       if blob.crc32c != checksum:
         raise
+    except _corruption():  # of several requests; the client deletes it
+      raise _damaged(path) from None
+  if blob.crc32c != checksum:
+    delete(path, blob.generation)
+    raise _damaged(path)
 
 
 def move(source: str, path: str) -> None:
@@ -384,6 +491,10 @@ def _crc32c(path: str) -> str:
   with open(path, "rb") as file:
     while chunk := file.read(_CHUNK):
       checksum.update(chunk)
+  return _encoded(checksum)
+
+
+def _encoded(checksum: Any) -> str:
   return base64.b64encode(checksum.digest()).decode()
 
 

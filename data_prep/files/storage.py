@@ -381,12 +381,13 @@ def _decoded(raw: bytes, path: str, number: int) -> str:
 
 
 @contextlib.contextmanager
-def writing(path: str, mode: str = "w") -> Iterator[Any]:
+def writing(path: str, mode: str = "w", rights: int = 0o666) -> Iterator[Any]:
   """Yields a file object; `path` appears, complete, if the block succeeds.
 
   Args:
     path: where the finished file goes; its folder is made.
     mode: "w" for UTF-8 text with "\\n" line ends, "wb" for bytes.
+    rights: the permissions of a local file, which the umask reduces.
   """
   remote = is_remote(path)
   folder = tempfile.gettempdir() if remote else os.path.dirname(path) or "."
@@ -397,7 +398,7 @@ def writing(path: str, mode: str = "w") -> Iterator[Any]:
   name = f".{os.path.basename(path)}.{secrets.token_hex(4)}.tmp"
   temporary = os.path.join(folder, name)
   # Only their owner may read tempfile's files; for these the umask decides.
-  rights = 0o600 if remote else 0o666
+  rights = 0o600 if remote else rights
   with _ending_in_order(), options.naming(path):
     try:
       made = os.O_RDWR | os.O_CREAT | os.O_EXCL

@@ -1,12 +1,20 @@
-"""Downloads files over http(s), and resumes where a connection broke.
+"""Downloads files over https, and resumes where a connection broke.
 
 Errors that may pass (429, 5xx, a cut connection) are retried with back-off. Any
 other error ends in an InputError of one line.
+
+The other side is not trusted. Each address of a redirect is checked before it
+is asked for. A body may have as many bytes as were announced, at most as many
+as the caller and the free disk allow, and is whole only if all of them came.
 """
 
+import ipaddress
 import json
 import os
+import re
+import socket
 import time
+from collections.abc import Iterator
 from typing import IO
 from urllib import parse
 
@@ -19,82 +27,247 @@ from data_prep.files import json_files, storage
 _TIMEOUT = (30, 60)  # seconds to connect, and between two bytes
 _CHUNK = 1 << 16  # bytes that a cut connection loses at most
 _MOST_TRIES = 5  # in a row, without a byte of progress
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_MOST_REDIRECTS = 10
+# Largest file of whose size neither the server nor the caller says anything.
+_MOST_UNANNOUNCED = 16 << 30
+_BY_HAND = "download it by hand and give the local path"
 
 
 class _Busy(requests.RequestException):
   """Raised for an answer that may change after a while."""
 
 
-def opened(url: str, headers: dict[str, str], advice: str) -> requests.Response:
-  """Opens a URL; returns the response.
+def opened(
+  url: str, headers: dict[str, str], advice: str, named: str = ""
+) -> requests.Response:
+  """Opens a URL, and follows its redirects; returns the last response.
+
+  The body of a redirect is not read.
 
   Args:
     url: of a file.
     headers: of the request.
     advice: what the user should do where there is no such file.
+    named: the address that the user named, if `url` came from elsewhere.
 
   Raises:
-    options.InputError: for an error that no retry mends.
+    options.InputError: for an error that no retry mends, and for an address
+      that `require_safe` refuses, which is never asked for.
     requests.RequestException: for an error after which a retry may help.
   """
   # Sizes and ranges are of the file, not of a compressed answer.
   headers = {"Accept-Encoding": "identity", **headers}
-  response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
-  if url.startswith("https://"):
-    require_safe(response.url)  # a redirect may have led to another URL
+  target = url
+  for _ in range(_MOST_REDIRECTS + 1):
+    target = _prepared(target)
+    require_safe(target, named or url)
+    response = _asked(target, headers)
+    if not response.is_redirect:
+      return _accepted(response, url, headers, advice)
+    response.close()
+    target = _redirected(response)
+  raise options.InputError(
+    f"at most {_MOST_REDIRECTS} redirects from {url}", "more", advice
+  )
+
+
+def _prepared(url: str) -> str:
+  """Returns a URL as requests writes it, so that both see the same host.
+
+  Raises:
+    options.InputError: for a URL that requests cannot read.
+  """
+  try:
+    return str(requests.Request("GET", url).prepare().url)
+  except (requests.RequestException, ValueError) as error:
+    raise options.InputError(
+      "an address of a file", _without_query(url), "mend the address"
+    ) from error
+
+
+def _asked(url: str, headers: dict[str, str]) -> requests.Response:
+  """Sends one request; returns the response, with its body unread.
+
+  requests.get would read the body of a redirect whole, however long it is.
+  """
+  with requests.Session() as session:
+    request = session.prepare_request(requests.Request("GET", url, headers))
+    settings = session.merge_environment_settings(url, {}, True, None, None)
+    adapter = session.get_adapter(url)
+    return adapter.send(request, timeout=_TIMEOUT, **settings)
+
+
+def _redirected(response: requests.Response) -> str:
+  """Returns the absolute address to which a redirect leads."""
+  location = response.headers["Location"]
+  # http.client decodes headers as Latin-1; an address may be UTF-8.
+  location = location.encode("latin-1", "replace").decode("utf-8", "replace")
+  try:
+    return parse.urljoin(response.url, location)
+  except ValueError:  # such as https://[
+    return location
+
+
+def _accepted(
+  response: requests.Response, url: str, headers: dict[str, str], advice: str
+) -> requests.Response:
+  """Returns a response that answers the request; raises as `opened` does."""
   status = response.status_code
-  if status in (200, 206, 304, 416):
-    return response
+  expected = {
+    200: True,
+    206: "Range" in headers,
+    304: "If-None-Match" in headers,
+    416: "Range" in headers,
+  }
+  encoding = response.headers.get("Content-Encoding", "identity")
+  if expected.get(status, False):
+    if encoding.strip().lower() in ("", "identity"):
+      return response
+    response.close()
+    raise options.InputError(
+      f"{url} without a Content-Encoding", encoding[:50], _BY_HAND
+    )
   answer = f"{status} {response.reason}"
   response.close()
   if status == 429 or status >= 500:
     raise _Busy(answer)
   if status in (401, 403):
     raise options.InputError(
-      f"permission for {url}",
-      answer,
-      "get access, or download it by hand and give the local path",
+      f"permission for {url}", answer, f"get access, or {_BY_HAND}"
     )
   raise options.InputError(url, answer, advice)
 
 
-def require_safe(url: str) -> None:
-  """Raises InputError for plain http, which can be tampered with on its way.
+def require_safe(url: str, named: str = "") -> None:
+  """Raises InputError for an address that must not be asked for.
 
-  Loopback is allowed.
+  That is plain http, which can be tampered with on its way, except to a server
+  on loopback that the user named; and any address on loopback that the user did
+  not name.
+
+  Args:
+    url: an address, perhaps from an answer.
+    named: the address that the user named; "" for `url` itself.
 
   Raises:
-    options.InputError: for http to another machine.
+    options.InputError: for such an address.
   """
-  parts = parse.urlsplit(url)
-  if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+  parts, own = parse.urlsplit(url), parse.urlsplit(named or url)
+  near = _is_loopback(parts.hostname or "")
+  if near and _server(parts) != _server(own):
     raise options.InputError(
-      "https://", url, "write https, or download it by hand"
+      f"{_without_query(named)} to stay away from this machine's own servers",
+      _without_query(url),
+      _BY_HAND,
+    )
+  if parts.scheme != "https" and not (parts.scheme == "http" and near):
+    raise options.InputError(
+      "https://", _without_query(url), "write https, or download it by hand"
     )
 
 
-def small(url: str, most: int, advice: str, tries: int = _MOST_TRIES) -> bytes:
+def _is_loopback(host: str) -> bool:
+  """Returns whether a name or number of a host means this machine.
+
+  The numbers include short ones, which the system understands: 127.1.
+  """
+  if host.rstrip(".").lower() == "localhost":
+    return True
+  try:
+    address = ipaddress.ip_address(host.split("%")[0])
+  except ValueError:
+    try:
+      address = ipaddress.ip_address(socket.inet_aton(host))
+    except (OSError, ValueError):
+      return False
+  address = getattr(address, "ipv4_mapped", None) or address
+  return address.is_loopback or address.is_unspecified
+
+
+def _server(parts: parse.SplitResult) -> tuple[str, str, int | None]:
+  try:
+    return parts.scheme, parts.hostname or "", parts.port
+  except ValueError:  # a port above 65535
+    return parts.scheme, parts.netloc, None
+
+
+def _without_query(url: str) -> str:
+  """Returns an address for a message; the query may hold a secret."""
+  return url.split("?")[0]
+
+
+def _length(response: requests.Response, url: str) -> int | None:
+  """Returns the announced bytes of a body; None for a body in chunks.
+
+  Raises:
+    options.InputError: where nothing tells where the body ends.
+  """
+  told = response.headers.get("Content-Length", "")
+  if re.fullmatch(r"\d{1,15}", told, re.ASCII):
+    return int(told)
+  coding = response.headers.get("Transfer-Encoding", "").lower()
+  if not told and coding == "chunked":
+    return None
+  raise options.InputError(
+    f"the length of {url}", told[:50] or "none announced", _BY_HAND
+  )
+
+
+def _body(
+  response: requests.Response, url: str, most: int, limit: str
+) -> Iterator[bytes]:
+  """Yields the parts of a body.
+
+  Args:
+    response: an answer whose body is unread.
+    url: the address, for messages.
+    most: the largest number of bytes.
+    limit: what sets it, for messages.
+
+  Raises:
+    options.InputError: for more bytes than `most`, announced or not.
+    requests.RequestException: for fewer bytes than were announced.
+  """
+  length = _length(response, url)
+  if length is not None and length > most:
+    raise _too_large(url, f"{length:,}", most, limit)
+  most = most if length is None else length
+  size = 0
+  for chunk in response.iter_content(_CHUNK):
+    size += len(chunk)
+    if size > most:
+      raise _too_large(url, "more", most, limit)
+    yield chunk
+  if size < (length or 0):
+    raise _Busy(f"{size:,} of {length:,} bytes")
+
+
+def _too_large(url: str, got: str, most: int, limit: str) -> options.InputError:
+  return options.InputError(
+    f"at most {most:,} bytes from {url}, {limit}", got, "check the address"
+  )
+
+
+def small(url: str, most: int, advice: str, named: str = "") -> bytes:
   """Downloads a file of at most `most` bytes; returns its content.
+
+  Args:
+    url: of the file.
+    most: the largest number of bytes.
+    advice: what the user should do where there is no such file.
+    named: as in `opened`.
 
   Raises:
     options.InputError: for a larger file, and when the download fails.
   """
-  for left in reversed(range(tries)):
+  for left in reversed(range(_MOST_TRIES)):
     try:
-      with opened(url, {}, advice) as response:
-        content = b""
-        for chunk in response.iter_content(_CHUNK):
-          content += chunk
-          if len(content) > most:
-            raise options.InputError(
-              f"at most {most:,} bytes from {url}", "more", "check the address"
-            )
-        return content
+      with opened(url, {}, advice, named) as response:
+        return b"".join(_body(response, url, most, "a short file"))
     except requests.RequestException as error:
       if not left:
         raise _silent(url, error) from error
-      _wait(url, error, tries - left)
+      _wait(url, error, _MOST_TRIES - left)
   raise AssertionError("the last try returned or raised")
 
 
@@ -124,15 +297,26 @@ class Part:
     path: of the unfinished file.
     url: of the whole file.
     advice: what the user should do where there is no such file.
+    most: the largest number of bytes that the whole file may have; None if the
+      server alone knows its size.
+    named: as in `opened`.
 
   Attributes:
     path: of the unfinished file.
     tag: of the version that was fetched; "" where the server names none.
   """
 
-  def __init__(self, path: str, url: str, advice: str):
+  def __init__(
+    self,
+    path: str,
+    url: str,
+    advice: str,
+    most: int | None = None,
+    named: str = "",
+  ):
     self.path, self.tag = path, ""
-    self._url, self._advice = url, advice
+    self._url, self._advice, self._named = url, advice, named
+    self._most = most
     self._note = f"{path}.json"
 
   def complete(self, known_tag: str = "") -> bool:
@@ -145,11 +329,11 @@ class Part:
       False where the server still has the known version, else True.
 
     Raises:
-      options.InputError: when the download fails.
+      options.InputError: when the download fails; a file that is too large is
+        not kept.
     """
-    tries = 0
+    tries, reached = 0, self._size()
     while True:
-      before = self._size()
       try:
         ended = self._more(known_tag)
         if ended is not None:
@@ -157,7 +341,8 @@ class Part:
         error: Exception = EOFError("cut")
       except requests.RequestException as refused:
         error = refused
-      tries = 0 if self._size() > before else tries + 1
+      tries = 0 if self._size() > reached else tries + 1
+      reached = max(reached, self._size())
       if tries >= _MOST_TRIES:
         break
       _wait(self._url, error, tries)
@@ -172,7 +357,7 @@ class Part:
   def discard(self) -> None:
     """Removes the unfinished file and its ETag."""
     for path in (self.path, self._note):
-      if os.path.exists(path):
+      if os.path.lexists(path):
         os.unlink(path)
 
   def _size(self) -> int:
@@ -192,43 +377,102 @@ class Part:
       headers = {"Range": f"bytes={have}-", "If-Range": self.tag}
     elif known_tag:
       headers = {"If-None-Match": known_tag}
-    with opened(self._url, headers, self._advice) as response:
-      if response.status_code == 416:  # nothing beyond what is here
-        return True
+    with opened(self._url, headers, self._advice, self._named) as response:
       tag = response.headers.get("ETag", "")
       if response.status_code == 304 or (known_tag and tag == known_tag):
         self.tag = known_tag
         return False
       if response.status_code == 200:  # a new version, or ranges are unknown
         have = 0
-      self._remember(tag)
-      total = have + int(response.headers.get("Content-Length", 0))
-      mode = "ab" if have else "wb"
-      with options.naming(self.path), open(self.path, mode) as file:
-        self._copy(response, file, have, total)
-    return True if self._size() >= total else None
+      total = self._total(response, have, tag)
+      if response.status_code == 416:  # nothing beyond what is here
+        return True
+      self._remember(tag or self.tag if have else tag)
+      self._copy(response, have, total)
+    return True if total is None or self._size() >= total else None
+
+  def _total(
+    self, response: requests.Response, have: int, tag: str
+  ) -> int | None:
+    """Returns the bytes of the whole file; None if the server does not say.
+
+    Raises:
+      requests.RequestException: for a part that does not follow the `have`
+        bytes here, or is of another version; what is here is discarded.
+    """
+    if response.status_code == 200:
+      return _length(response, self._url)
+    place = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", place, re.ASCII)
+    first = str(have) if response.status_code == 206 else None
+    if not match or match[1] != first or tag not in ("", self.tag):
+      self.discard()
+      raise _Busy(f"another part than was asked for: {place[:50]}")
+    if first is None and match[2] != str(have):
+      self.discard()
+      raise _Busy(f"{have:,} bytes here, {match[2][:20]} there")
+    return int(match[2]) if match[2] != "*" else None
 
   def _remember(self, tag: str) -> None:
     self.tag = "" if tag.startswith("W/") else tag
     if self.tag:
-      with storage.writing(self._note) as file:
+      with storage.writing(self._note, rights=0o644) as file:
         json.dump(self.tag, file)
     elif os.path.exists(self._note):
       os.unlink(self._note)
 
   def _copy(
-    self, response: requests.Response, file: IO[bytes], have: int, total: int
+    self, response: requests.Response, have: int, total: int | None
+  ) -> None:
+    """Writes a body behind the first `have` bytes.
+
+    Raises:
+      options.InputError: when the file is larger than allowed, or than the free
+        disk.
+    """
+    allowed = total if self._most is None else self._most
+    allowed = _MOST_UNANNOUNCED if allowed is None else allowed
+    if total is not None and total > allowed:
+      self.discard()
+      raise _too_large(self._url, f"{total:,}", allowed, "as its size is known")
+    folder = os.path.dirname(self.path) or "."
+    free = storage.free_bytes(folder) or 0
+    if (total or have) - have > free:
+      raise options.InputError(
+        f"{(total or have) - have:,} free bytes in {folder}, for {self._url}",
+        f"{free:,}",
+        "make room, then run it again: it goes on from there",
+      )
+    mode = "ab" if have else "wb"
+    most, limit = min(allowed - have, free), "or what the disk has room for"
+    try:
+      with (
+        options.naming(self.path),
+        open(self.path, mode, opener=_without_links) as file,
+      ):
+        self._write(_body(response, self._url, most, limit), file, have, total)
+    except options.InputError:
+      self.discard()
+      raise
+
+  def _write(
+    self, body: Iterator[bytes], file: IO[bytes], have: int, total: int | None
   ) -> None:
     began, first = time.monotonic(), have
     said = began
-    for chunk in response.iter_content(_CHUNK):
+    for chunk in body:
       file.write(chunk)
       have += len(chunk)
       if time.monotonic() - said > 10:
         said = time.monotonic()
         rate = (have - first) / (said - began)
         logging.info(
-          "%s: %.0f of %.0f MB, %.1f MB/s",
+          "%s: %.0f of %s MB, %.1f MB/s",
           os.path.basename(parse.urlsplit(self._url).path),
-          have / 1e6, total / 1e6, rate / 1e6,
+          have / 1e6, "?" if total is None else f"{total / 1e6:.0f}", rate / 1e6,
         )  # fmt: skip
+
+
+def _without_links(path: str, flags: int) -> int:
+  """Opens a file as `open` does, but fails where the path is a link."""
+  return os.open(path, flags | os.O_NOFOLLOW, 0o644)

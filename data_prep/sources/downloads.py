@@ -5,6 +5,9 @@
 | wikipedia | dumps.wikimedia.org, SHA-1 beside each dump | CC BY-SA 4.0 |
 | news | 700 million words collected by tugstugi/mongolian-nlp, on Yandex Disk | \
 not stated: for use, not for redistribution |
+
+The checksums come from the hosts of the files, so that they show damage, not who
+made a file. --download_sha256 is a checksum from elsewhere.
 """
 
 import dataclasses
@@ -58,6 +61,11 @@ class Options(options.Group):
     "Mirror to download from, such as https://HOST. By default the host "
     "of the corpus.",
   )
+  download_sha256: str = options.option(
+    "",
+    "SHA-256 hash that the download must have. By default the checksum that "
+    "the host of the file gives: it shows damage, not who made the file.",
+  )
 
   def check(self) -> None:
     if not re.fullmatch(r"latest|\d{8}", self.dump_date):
@@ -70,6 +78,12 @@ class Options(options.Group):
       raise options.InputError(
         "--wiki in small letters", repr(self.wiki), "write it as mnwiki"
       )
+    if not re.fullmatch(r"|[0-9a-fA-F]{64}", self.download_sha256):
+      raise options.InputError(
+        "--download_sha256 of 64 hexadecimal digits",
+        repr(self.download_sha256),
+        "mend it",
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +95,14 @@ class Located:
     name: the name of the downloaded file.
     algorithm: of the checksum, as hashlib names it.
     checksum: hexadecimal.
+    named: the host that the user named, or a known one.
   """
 
   url: str
   name: str
   algorithm: str
   checksum: str
+  named: str
 
 
 def fetch(source: str, settings: Options) -> str:
@@ -104,12 +120,18 @@ def fetch(source: str, settings: Options) -> str:
       "leave --download out and give --input_file",
     )
   located = locate(settings)
+  if settings.download_sha256:
+    located = dataclasses.replace(
+      located, algorithm="sha256", checksum=settings.download_sha256.lower()
+    )
   path = os.path.join(settings.download_dir, located.name)
   if os.path.exists(path) and _checksum(path, located) == located.checksum:
     logging.info("%s is here already", path)
     return path
   os.makedirs(settings.download_dir, exist_ok=True)
-  part = transfers.Part(f"{path}.part", located.url, _ADVICE)
+  part = transfers.Part(
+    f"{path}.part", located.url, _ADVICE, named=located.named
+  )
   part.complete()
   if _checksum(part.path, located) != located.checksum:
     part.discard()
@@ -139,7 +161,7 @@ def _wikipedia(settings: Options) -> Located:
       "the dump may still be running: give an earlier --dump_date",
     )
   checksum, name, dated = match.groups()
-  return Located(f"{base}/{dated}/{name}", name, "sha1", checksum)
+  return Located(f"{base}/{dated}/{name}", name, "sha1", checksum, host)
 
 
 def _news(settings: Options) -> Located:
@@ -154,8 +176,13 @@ def _news(settings: Options) -> Located:
   try:
     entry = json_files.parsed(answer)
     name = os.path.basename(entry["name"])
-    return Located(entry["file"], name, "sha256", entry["sha256"])
-  except (ValueError, KeyError, TypeError) as error:
+    if name.startswith(".") or not (name and name.isprintable()):
+      raise ValueError(f"a name of a file: {name!r}")
+    checksum = re.fullmatch("[0-9a-f]{64}", entry["sha256"].lower())
+    if not checksum or not isinstance(entry["file"], str):
+      raise ValueError("a checksum and an address")
+    return Located(entry["file"], name, "sha256", checksum[0], host)
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise options.InputError(
       f"the address of the news archive from {host}",
       f"an answer without {error}",

@@ -4,14 +4,21 @@
       --label_column=category --init_checkpoint=run/model --output_dir=topics
 """
 
+from albert_mn import adaptation
 from albert_mn.finetune import classification, fine_tuning
 from data_prep.base import options
 
 
-def main(settings: classification.Options, recipe: fine_tuning.Recipe) -> None:
+def main(
+  settings: classification.Options,
+  recipe: fine_tuning.Recipe,
+  adapting: adaptation.Options,
+) -> None:
   """Trains, evaluates and predicts, as the flags say."""
-  classification.run(settings, recipe)
+  classification.run(settings, recipe, adapting)
 
 
 if __name__ == "__main__":
-  options.run(main, classification.Options, fine_tuning.Recipe)
+  options.run(
+    main, classification.Options, fine_tuning.Recipe, adaptation.Options
+  )

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
+from albert_mn import adaptation
 from albert_mn.finetune import fine_tuning, google_flags
 from albert_mn.formats import foreign_configs, initial_weights, remote_weights
 from albert_mn.inference import predictions
@@ -52,8 +53,9 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     "(also of checkpoints of google-research and of tf-models), a TF Hub "
     "module, a Hugging Face directory, a file of PyTorch weights, or an archive of any of these; "
     "a local path, gs:// or https://. Without this flag, --do_train "
-    "starts from random weights of the shape in --albert_config_file, and "
-    "--do_eval and --do_predict use the classifier in --output_dir.",
+    "starts from statistics of the texts (see --adapt_steps), with the shape "
+    "in --albert_config_file, and --do_eval and --do_predict use the "
+    "classifier in --output_dir.",
   )
   spm_model_file: str = options.option(
     "",
@@ -138,20 +140,34 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
       )
 
 
-def run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
+def run(
+  settings: Options,
+  recipe: fine_tuning.Recipe,
+  adapting: adaptation.Options | None = None,
+) -> dict[str, object]:
   """Trains, evaluates and predicts, as the options say; returns the results.
 
-  The results are the content of eval_results.txt; {} without --do_eval.
+  Args:
+    settings: what to do.
+    recipe: how to train.
+    adapting: how to adapt the encoder before; None leaves it as it is.
+
+  Returns:
+    the content of eval_results.txt; {} without --do_eval.
 
   Raises:
     options.InputError: for wrong options or files, and when another program
       writes into the output folder.
   """
   with ownership.owning(settings.output_dir):
-    return _run(settings, recipe)
+    return _run(settings, recipe, adapting)
 
 
-def _run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
+def _run(
+  settings: Options,
+  recipe: fine_tuning.Recipe,
+  adapting: adaptation.Options | None,
+) -> dict[str, object]:
   tf.config.experimental.enable_op_determinism()
   policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
   tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])
@@ -169,8 +185,9 @@ def _run(settings: Options, recipe: fine_tuning.Recipe) -> dict[str, object]:
   reseeded: list[classifier.Predictor] = []
   if settings.do_train:
     folder = os.path.join(settings.output_dir, "model")
-    _train(folder, settings.output_dir, settings, recipe, rows)
-    reseeded = _other_seeds(settings, recipe, rows)
+    task = _task(settings, recipe, rows, adapting)
+    _train(folder, settings.output_dir, recipe, task)
+    reseeded = _other_seeds(settings, recipe, task)
   else:
     folder = _trained(settings)
   if not (settings.do_eval or settings.do_predict):
@@ -218,33 +235,58 @@ def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
     )
 
 
-def _other_seeds(
-  settings: Options, recipe: fine_tuning.Recipe, rows: task_rows.Rows
-) -> list[classifier.Predictor]:
-  """Trains once more for each further seed of --num_seeds.
+@dataclasses.dataclass(frozen=True)
+class _Task:
+  """What every training of a run has in common.
 
-  Each training writes into a folder seed_N of its own. Returns the predictors.
+  Attributes:
+    problem: the kind of prediction.
+    start: the model from which the trainings start.
+    data: the rows.
   """
-  predictors = []
-  for number in range(1, settings.num_seeds):
-    seed = (recipe.random_seed + number) % options.SEEDS
-    run_folder = os.path.join(settings.output_dir, f"seed_{seed}")
-    folder = os.path.join(run_folder, "model")
-    again = dataclasses.replace(recipe, random_seed=seed)
-    _train(folder, run_folder, settings, again, rows)
-    predictors.append(load(folder))
-  return predictors
+
+  problem: problems.Problem
+  start: fine_tuning.Start
+  data: fine_tuning.Data
 
 
-def _train(
-  folder: str,
-  run_folder: str,
+def _task(
   settings: Options,
   recipe: fine_tuning.Recipe,
   rows: task_rows.Rows,
-) -> None:
+  adapting: adaptation.Options | None,
+) -> _Task:
+  """Checks the options and the rows, and adapts the encoder to the texts.
+
+  Raises:
+    options.InputError: when options, rows and model do not fit each other.
+  """
   problem = fine_tuning.problem_of(settings.label_type, rows.train)
   problem.check([*rows.validation, *rows.held_out])
+  _check_recipe(settings, recipe, problem)
+  start = _start(settings, recipe.max_seq_length)
+  data = fine_tuning.Data(
+    rows.train,
+    rows.validation,
+    rows.held_out,
+    task_rows.cleaning(settings),
+    rows.spared,
+  )
+  if adapting:
+    start = adaptation.adapted(
+      settings.output_dir,
+      adapting,
+      recipe,
+      start,
+      data,
+      settings.repair_normalization,
+    )
+  return _Task(problem, start, data)
+
+
+def _check_recipe(
+  settings: Options, recipe: fine_tuning.Recipe, problem: problems.Problem
+) -> None:
   if recipe.freeze_encoder and not settings.init_checkpoint:
     raise options.InputError(
       "--init_checkpoint, whose encoder is to be frozen",
@@ -257,7 +299,6 @@ def _train(
       f"--label_type={problem.TYPE}",
       "leave it out",
     )
-  start = _start(settings, recipe.max_seq_length)
   if problem.TYPE == tagging.ENTITIES and recipe.pooling != pooling.CLS:
     raise options.InputError(
       "no --pooling for entities, whose head reads every position",
@@ -266,14 +307,32 @@ def _train(
     )
   if problem.TYPE == tagging.ENTITIES:
     tagging.check(recipe.long_text)
-  data = fine_tuning.Data(
-    rows.train,
-    rows.validation,
-    rows.held_out,
-    task_rows.cleaning(settings),
-    rows.spared,
+
+
+def _other_seeds(
+  settings: Options, recipe: fine_tuning.Recipe, task: _Task
+) -> list[classifier.Predictor]:
+  """Trains once more for each further seed of --num_seeds.
+
+  Each training writes into a folder seed_N of its own. Returns the predictors.
+  """
+  predictors = []
+  for number in range(1, settings.num_seeds):
+    seed = (recipe.random_seed + number) % options.SEEDS
+    run_folder = os.path.join(settings.output_dir, f"seed_{seed}")
+    folder = os.path.join(run_folder, "model")
+    again = dataclasses.replace(recipe, random_seed=seed)
+    _train(folder, run_folder, again, task)
+    predictors.append(load(folder))
+  return predictors
+
+
+def _train(
+  folder: str, run_folder: str, recipe: fine_tuning.Recipe, task: _Task
+) -> None:
+  fine_tuning.train(
+    folder, run_folder, recipe, task.start, task.problem, task.data
   )
-  fine_tuning.train(folder, run_folder, recipe, start, problem, data)
 
 
 def _trained(settings: Options) -> str:

@@ -251,12 +251,15 @@ class Start:
     tokenizer_file: the file that is copied into the model directory.
     init_checkpoint: initial weights, as initial_weights takes them; "" for
       random weights.
+    parameters, inputs: how the initial weights were made, for the manifest.
   """
 
   config: configs.AlbertConfig
   tokenizer: tokenization.Tokenizer
   tokenizer_file: str
   init_checkpoint: str
+  parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,6 +356,7 @@ def train(
     origin["validation_rows"] = classifier_data.fingerprint(data.validation)
   if start.init_checkpoint:
     origin["init_checkpoint"] = initial_weights.identity(start.init_checkpoint)
+  origin |= start.inputs
   framer = framing.Framer(
     start.tokenizer,
     recipe.max_seq_length,
@@ -372,6 +376,7 @@ def train(
     tokenizer_file=start.tokenizer_file,
     parameters={
       **dataclasses.asdict(recipe),
+      **start.parameters,
       **start.tokenizer.settings.parameters(),
       "cleaning": dict(data.cleaning),
       "text_pair": any(row.text_pair for row in data.train),

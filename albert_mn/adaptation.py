@@ -1,0 +1,371 @@
+"""Adapts an encoder to the texts of a task, by masked LM before fine-tuning.
+
+Gururangan et al. 2020 (arXiv 2004.10964), task-adaptive pretraining: the model
+reads the training texts without their labels first. Without an initial model,
+the weights begin from statistics of these texts (corpus_start). Validation and
+held-out texts are never read, nor unlabelled lines that repeat them.
+
+    adapted/texts.txt   the training texts and the lines of --unlabeled_file
+    adapted/records/    the same as records
+    adapted/model/      the model from which every training starts
+"""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from absl import logging
+
+from albert_mn import (
+  classifier,
+  configs,
+  distribution,
+  fine_tuning,
+  initial_weights,
+  optimization,
+  probe,
+  training,
+)
+from data_prep import (
+  classifier_data,
+  examples,
+  manifest,
+  near_duplicates,
+  options,
+  pretraining_data,
+  storage,
+  texts,
+  tokenization,
+)
+
+AUTO = "auto"
+FOLDER = "adapted"
+# A number of steps of the adaptation, and the identity of its encoder, in the
+# manifest of a classifier.
+STEPS, ORIGIN = "adapted_steps", "adapted_from"
+
+AUTO_STEPS = 200
+
+_TEXTS = "texts.txt"
+# A line that shares so many words in a row with a held-out text is left out
+# (Brown et al. 2020, appendix C, take 8 to 13).
+_RUN = 8
+_SHOWN = 5  # words in a log line
+_SHORTEST = 8  # pieces in a record
+_MOST_USES = 10  # of a text, by other borders
+_BYTES_A_PIECE = 4  # guess, at least
+_STEPS_A_LOOP, _STEPS_A_CHECKPOINT = 50, 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(options.Group):
+  """Adaptation of the encoder to the texts of the task, before fine-tuning."""
+
+  adapt_steps: str = options.option(
+    AUTO,
+    "Number of masked-LM steps on the training texts, and on the lines of "
+    "--unlabeled_file, before fine-tuning. auto: "
+    f"{AUTO_STEPS} steps, or 0 where the model cannot be adapted. 0: "
+    "fine-tuning begins from --init_checkpoint as it is, or from random "
+    "weights. Without --init_checkpoint the adaptation begins from statistics "
+    "of the texts.",
+  )
+  unlabeled_file: str = options.option(
+    "",
+    "Files of texts without labels for the adaptation, as glob patterns "
+    "separated by commas: text, .jsonl, .csv or .tsv, whose texts are in the "
+    "column `text`. Lines that repeat a validation or evaluation text are left "
+    "out.",
+  )
+  adapt_learning_rate: float = options.option(
+    0.001,
+    "Peak of the learning rate of the adaptation, by Muon; the matrices of the "
+    "layers have 20 times this rate.",
+    above=0.0,
+  )
+
+  def check(self) -> None:
+    if self.adapt_steps != AUTO and not (
+      self.adapt_steps.isascii() and self.adapt_steps.isdigit()
+    ):
+      raise options.InputError(
+        f"--adapt_steps to be {AUTO} or a whole number of at least 0",
+        self.adapt_steps,
+        "mend the flag",
+      )
+    if self.unlabeled_file and not self.steps():
+      raise options.InputError(
+        "--adapt_steps above 0 with --unlabeled_file",
+        self.adapt_steps,
+        "leave one of them out",
+      )
+
+  def steps(self) -> int:
+    """Returns the number of steps."""
+    return AUTO_STEPS if self.adapt_steps == AUTO else int(self.adapt_steps)
+
+
+def adapted(
+  output_dir: str,
+  settings: Options,
+  recipe: fine_tuning.Recipe,
+  start: fine_tuning.Start,
+  data: fine_tuning.Data,
+  repair_normalization: bool = False,
+) -> fine_tuning.Start:
+  """Adapts the encoder to a task; returns the start of the fine-tuning.
+
+  A finished adaptation of the same texts is used again; a killed one goes on
+  from its last checkpoint.
+
+  Args:
+    output_dir: the run directory, which gets the folder `adapted`.
+    settings: the options of the adaptation.
+    recipe: the options of the fine-tuning, for seed, lengths and batches.
+    start: the model to adapt.
+    data: the rows of the task.
+    repair_normalization: as in training.Options.
+
+  Raises:
+    options.InputError: where the model cannot be adapted and a number of steps
+      was asked for, or the folder holds another adaptation.
+  """
+  if not settings.steps():
+    return start
+  if fault := _fault(recipe, start):
+    if settings.adapt_steps != AUTO or settings.unlabeled_file:
+      raise options.InputError(
+        "a model that masked-LM steps can adapt", fault, "give --adapt_steps=0"
+      )
+    logging.info("the encoder is not adapted to the texts: %s", fault)
+    return start
+  folder = os.path.join(output_dir, FOLDER)
+  _write_texts(folder, settings, start.tokenizer, data)
+  records = _records(folder, settings, recipe, start)
+  training.run(
+    _run_options(folder, records, recipe, start, repair_normalization),
+    optimization.OptimizerOptions(
+      optimizer="muon",
+      learning_rate=settings.adapt_learning_rate,
+      num_train_steps=settings.steps(),
+      num_warmup_steps=int(settings.steps() * recipe.warmup_proportion),
+    ),
+    distribution.Options(distribution="one_device", precision=recipe.precision),
+    probe.Options(),
+  )
+  return dataclasses.replace(
+    start,
+    init_checkpoint=os.path.join(folder, "model"),
+    parameters={STEPS: settings.steps()},
+    inputs={ORIGIN: initial_weights.identity(start.init_checkpoint)}
+    if start.init_checkpoint
+    else {},
+  )
+
+
+def _fault(recipe: fine_tuning.Recipe, start: fine_tuning.Start) -> str:
+  """Returns why masked-LM steps cannot adapt the model; "" if they can."""
+  tokenizer = start.tokenizer
+  if recipe.freeze_encoder:
+    return "--freeze_encoder leaves the encoder as it is"
+  if tokenization.is_wordpiece(start.tokenizer_file):
+    return "a WordPiece tokenizer, for which no records can be made"
+  if start.config.vocab_size != tokenizer.vocab_size:
+    return (
+      f"a config of {start.config.vocab_size} pieces, with a tokenizer of "
+      f"{tokenizer.vocab_size}"
+    )
+  if recipe.max_seq_length < _SHORTEST:
+    return f"--max_seq_length={recipe.max_seq_length}, below {_SHORTEST}"
+  return ""
+
+
+def _write_texts(
+  folder: str,
+  settings: Options,
+  tokenizer: tokenization.Tokenizer,
+  data: fine_tuning.Data,
+) -> None:
+  """Writes texts.txt: the training texts, then the unlabelled lines."""
+  lines = _lines_of(data.train)
+  if said := unknown_words(tokenizer, lines):
+    logging.warning("%s", said)
+  repeats = Repeats(_lines_of([*data.validation, *data.held_out]))
+  unlabelled = _lines_in(settings.unlabeled_file)
+  storage.make_folder(folder)
+  with storage.writing(os.path.join(folder, _TEXTS)) as file:
+    for line in lines:
+      file.write(f"{line}\n")
+    for line in unlabelled:
+      if line not in repeats:
+        file.write(f"{line}\n")
+  logging.info("adaptation: %d training texts%s", len(lines), repeats.said())
+
+
+def _lines_of(rows: Iterable[classifier_data.Row]) -> list[str]:
+  """Returns the texts of rows, each as one line; pairs give two lines."""
+  every = (text for row in rows for text in (row.text, row.text_pair))
+  return [" ".join(text.split()) for text in every if text.strip()]
+
+
+def _lines_in(patterns: str) -> Iterator[str]:
+  """Yields the lines of the texts in files; nothing for ""."""
+  for path in storage.matching(patterns) if patterns else ():
+    for item in texts.items(path, texts.Options()):
+      for line in item:
+        if joined := " ".join(line.split()):
+          yield joined
+
+
+class Repeats:
+  """Finds lines that repeat a text which must not be read.
+
+  A line repeats a text if the two share eight words in a row; of a shorter
+  text, all its words in a row. Letter case does not count.
+
+  Args:
+    kept_back: the texts which must not be read.
+  """
+
+  def __init__(self, kept_back: Iterable[str]):
+    self._runs: dict[int, set[str]] = {}  # length in words → runs
+    self._seen, self._left_out = 0, 0
+    for text in kept_back:
+      words = near_duplicates.text_key(text).split()
+      length = min(len(words), _RUN)
+      self._runs.setdefault(length, set()).update(_runs_of(words, length))
+
+  def __contains__(self, line: str) -> bool:
+    words = near_duplicates.text_key(line).split()
+    repeated = any(
+      run in runs
+      for length, runs in self._runs.items()
+      for run in _runs_of(words, length)
+    )
+    self._seen += 1
+    self._left_out += repeated
+    return repeated
+
+  def said(self) -> str:
+    """Returns, as text, how many lines were read and left out; "" for none."""
+    if not self._seen:
+      return ""
+    return (
+      f", {self._seen - self._left_out} unlabelled lines; {self._left_out} more "
+      "repeat validation or evaluation texts, and are left out"
+    )
+
+
+def _runs_of(words: Sequence[str], length: int) -> Iterator[str]:
+  """Yields each run of `length` words."""
+  for first in range(len(words) - length + 1):
+    yield " ".join(words[first : first + length])
+
+
+def unknown_words(
+  tokenizer: tokenization.Tokenizer, lines: Sequence[str]
+) -> str:
+  """Returns a sentence on the words with letters that no piece has, or ""."""
+  words = collections.Counter(word for line in lines for word in line.split())
+  unknown = collections.Counter(
+    {
+      word: words[word]
+      for word, ids in zip(words, tokenizer.encode(list(words)), strict=True)
+      if (ids == tokenizer.unk_id).any()
+    }
+  )
+  if not unknown:
+    return ""
+  shown = ", ".join(word for word, _ in unknown.most_common(_SHOWN))
+  return (
+    f"{unknown.total()} of {words.total()} words of the training texts hold "
+    f"letters that the tokenizer does not know, such as {shown}"
+  )
+
+
+def _records(
+  folder: str,
+  settings: Options,
+  recipe: fine_tuning.Recipe,
+  start: fine_tuning.Start,
+) -> str:
+  """Makes the records of texts.txt, unless they are there; returns the folder.
+
+  Each text is used often enough that the steps repeat no record, at most ten
+  times; masks are drawn anew at each step in any case.
+  """
+  source = os.path.join(folder, _TEXTS)
+  length = recipe.max_seq_length
+  wanted = settings.steps() * recipe.train_batch_size * length
+  letters = storage.size(source) or 1
+  preparation = dataclasses.asdict(start.tokenizer.settings)
+  made = pretraining_data.Options(
+    isolated_lines_file=source,
+    spm_model_file=start.tokenizer_file,
+    output_dir=os.path.join(folder, "records"),
+    max_seq_length=length,
+    eval_fraction=0.0,
+    short_seq_prob=0.0,
+    dupe_factor=min(_MOST_USES, 1 + wanted * _BYTES_A_PIECE // letters),
+    masking="dynamic",
+    pack_sequences=True,
+    random_seed=recipe.random_seed,
+    **{
+      field.name: preparation[field.name]
+      for field in dataclasses.fields(examples.TextPreparation)
+    },
+  )
+  if not _is_there(made):
+    pretraining_data.create(made)
+  return made.output_dir
+
+
+def _is_there(made: pretraining_data.Options) -> bool:
+  """Returns whether the records of these options were made before."""
+  described = manifest.find(made.output_dir)
+  if not described:
+    return False
+  inputs = (made.isolated_lines_file, made.spm_model_file)
+  recipe = {
+    field.name: getattr(made, field.name)
+    for field in dataclasses.fields(examples.Recipe)
+    if field.name != "max_predictions_per_seq"  # the manifest has the number
+  }
+  return (
+    sorted(described["inputs"].values()) == sorted(map(storage.sha256, inputs))
+    and recipe.items() <= described["parameters"].items()
+  )
+
+
+def _run_options(
+  folder: str,
+  records: str,
+  recipe: fine_tuning.Recipe,
+  start: fine_tuning.Start,
+  repair_normalization: bool,
+) -> training.Options:
+  made = training.Options(
+    do_train=True,
+    input_file=os.path.join(records, "train-*.tfrecord"),
+    output_dir=folder,
+    init_checkpoint=start.init_checkpoint,
+    initialization="random" if start.init_checkpoint else "corpus",
+    train_batch_size=recipe.train_batch_size,
+    gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+    random_seed=recipe.random_seed,
+    iterations_per_loop=_STEPS_A_LOOP,
+    save_checkpoints_steps=_STEPS_A_CHECKPOINT,
+    keep_checkpoint_max=2,
+    # As for fine-tuning: XLA takes longer to compile than it gains on a CPU.
+    jit_compile=not classifier.is_plain_cpu(),
+    repair_normalization=repair_normalization,
+  )
+  if start.init_checkpoint:
+    return made
+  path = os.path.join(folder, start.config.FILE)
+  with storage.writing(path) as file:
+    file.write(start.config.to_json())
+  if isinstance(start.config, configs.BertConfig):
+    return dataclasses.replace(made, bert_config_file=path)
+  return dataclasses.replace(made, albert_config_file=path)

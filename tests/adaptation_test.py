@@ -1,0 +1,209 @@
+"""Adaptation before fine-tuning: which texts it reads, and where it begins."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from albert_mn import (
+  adaptation,
+  classification,
+  configs,
+  fine_tuning,
+  initial_weights,
+)
+from data_prep import manifest, options, tokenization
+from tests import running
+
+SHAPE = {
+  "vocab_size": 400, "embedding_size": 16, "hidden_size": 32,
+  "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+  "max_position_embeddings": 32,
+}  # fmt: skip
+RECIPE = fine_tuning.Recipe(
+  max_seq_length=16, train_batch_size=8, num_train_epochs=1.0, blend="off"
+)
+HELD_OUT = "бүх хүн эрх чөлөөтэй тэгш эрх нэр төртэй төрдөг юм"
+
+
+@pytest.fixture(scope="module")
+def rows(
+  udhr: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+  """A folder with train.tsv, dev.tsv and the shape of a small model."""
+  folder = tmp_path_factory.mktemp("rows")
+  lines = [line for line in udhr.read_text("utf-8").split("\n") if line][:24]
+  train = [f"{line}\t{'аб'[i % 2]}" for i, line in enumerate(lines)]
+  dev = [f"{HELD_OUT}\tа", "Энд өөр өгүүлбэр байна\tб"]
+  for name, part in (("train", train), ("dev", dev)):
+    text = "\n".join(["text\tlabel", *part]) + "\n"
+    (folder / f"{name}.tsv").write_text(text, "utf-8")
+  (folder / "config.json").write_text(json.dumps(SHAPE))
+  (folder / "more.txt").write_text(
+    f"Нэг өөр мөр энд байна\nӨмнө нь {HELD_OUT.upper()}\n\nЭнд  өөр\n", "utf-8"
+  )
+  return folder
+
+
+@pytest.fixture(scope="module")
+def run(
+  rows: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
+  """The output folder of a training from nothing, with two steps before it."""
+  output = tmp_path_factory.mktemp("adaptation") / "run"
+  classification.run(
+    classification.Options(
+      do_train=True,
+      data_dir=str(rows),
+      spm_model_file=tokenizer_file,
+      albert_config_file=str(rows / "config.json"),
+      output_dir=str(output),
+    ),
+    RECIPE,
+    adaptation.Options(adapt_steps="2", unlabeled_file=str(rows / "more.txt")),
+  )
+  return output
+
+
+def test_adaptation_reads_training_texts_and_lines_that_repeat_no_held_out_text(
+  rows: pathlib.Path, run: pathlib.Path
+) -> None:
+  read = (run / "adapted/texts.txt").read_text("utf-8").splitlines()
+  train = (rows / "train.tsv").read_text("utf-8").splitlines()[1:]
+  assert read[:24] == [" ".join(row.split("\t")[0].split()) for row in train]
+  assert read[24:] == ["Нэг өөр мөр энд байна", "Энд өөр"]
+
+
+def test_the_manifest_names_the_adapted_encoder(run: pathlib.Path) -> None:
+  made = manifest.read(str(run / "model" / manifest.NAME))
+  assert made["parameters"][adaptation.STEPS] == 2
+  adapted = initial_weights.identity(str(run / "adapted/model"))
+  assert made["inputs"]["init_checkpoint"] == adapted
+  assert adaptation.ORIGIN not in made["inputs"], "from nothing"
+
+
+def test_without_a_model_adaptation_begins_from_counts(
+  run: pathlib.Path,
+) -> None:
+  """The bias of the output layer is the log frequency of each piece."""
+  held = tf.train.load_checkpoint(str(run / "adapted/model/model.ckpt"))
+  (name,) = (
+    name
+    for name in held.get_variable_to_shape_map()
+    if name.startswith("masked_lm/output_bias")
+  )
+  bias = held.get_tensor(name)
+  tokenizer = tokenization.Tokenizer(str(run / "adapted/model/tokenizer.model"))
+  lines = (run / "adapted/texts.txt").read_text("utf-8").splitlines()
+  counts = np.bincount(
+    np.concatenate(tokenizer.encode(lines)), minlength=tokenizer.vocab_size
+  )
+  common = np.argsort(-counts)[:20]
+  assert bias[common].min() > bias[counts == 0].max() + 1
+
+
+@pytest.mark.parametrize(
+  "line, repeats",
+  [
+    ("Ерөнхийдөө " + HELD_OUT + " гэж бичжээ", True),
+    (HELD_OUT.upper(), True),
+    ("хүн эрх чөлөөтэй тэгш эрх нэр төртэй төрдөг", True),  # eight words
+    ("эрх чөлөөтэй тэгш эрх нэр төртэй төрдөг", False),  # seven
+    ("энэ бол богино мөр шүү", True),  # of a short text, all its words
+    ("энэ бол мөр", False),
+  ],
+)
+def test_a_line_repeats_a_text_with_which_it_shares_eight_words_in_a_row(
+  line: str, repeats: bool
+) -> None:
+  kept_back = adaptation.Repeats([HELD_OUT, "Богино мөр"])
+  assert (line in kept_back) == repeats
+
+
+def test_words_with_letters_that_the_tokenizer_lacks_are_named(
+  tokenizer_file: str,
+) -> None:
+  tokenizer = tokenization.Tokenizer(tokenizer_file)
+  lines = ["хүн бүр 好 эрх", "好 эрх", "эрх ☃"]
+  assert adaptation.unknown_words(tokenizer, lines) == (
+    "3 of 8 words of the training texts hold letters that the tokenizer does "
+    "not know, such as 好, ☃"
+  )
+  assert not adaptation.unknown_words(tokenizer, ["хүн бүр эрх"])
+
+
+def test_what_cannot_be_adapted_is_left_as_it_is_unless_steps_are_asked_for(
+  tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  start = fine_tuning.Start(
+    configs.AlbertConfig(vocab_size=999),
+    tokenization.Tokenizer(tokenizer_file),
+    tokenizer_file,
+    "",
+  )
+  data = fine_tuning.Data(())
+
+  def adapted(**flags: str) -> fine_tuning.Start:
+    settings = adaptation.Options(**flags)  # type: ignore[arg-type]
+    return adaptation.adapted(str(tmp_path), settings, RECIPE, start, data)
+
+  assert adapted() is start
+  assert adapted(adapt_steps="0") is start
+  with pytest.raises(options.InputError, match=r"999 pieces.*adapt_steps=0"):
+    adapted(adapt_steps="5")
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  "flags, said",
+  [
+    ({"adapt_steps": "-1"}, "auto or a whole number of at least 0; got -1"),
+    ({"adapt_steps": "0", "unlabeled_file": "a.txt"}, "above 0"),
+  ],
+)
+def test_wrong_flags_are_refused(flags: dict[str, str], said: str) -> None:
+  with pytest.raises(options.InputError, match=said):
+    adaptation.Options(**flags)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_an_adaptation_that_is_killed_goes_on_and_ends_with_the_same_weights(
+  rows: pathlib.Path,
+  run: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path: pathlib.Path,
+) -> None:
+  """From the model of another adaptation; killed at the first checkpoint."""
+  recipe = dataclasses.asdict(RECIPE)
+  command = [
+    "run_classifier.py", "--do_train", f"--data_dir={rows}",
+    f"--init_checkpoint={run}/adapted/model", "--adapt_steps=150",
+    *(f"--{name}={recipe[name]}" for name in
+      ("max_seq_length", "train_batch_size", "num_train_epochs", "blend")),
+  ]  # fmt: skip
+  running.Programs().succeed(*command, f"--output_dir={tmp_path}/whole")
+  killed = [*command, f"--output_dir={tmp_path}/killed"]
+  process = subprocess.Popen([sys.executable, *killed], cwd=running.ROOT)
+  index = tmp_path / "killed/adapted/checkpoints/model.ckpt-100.index"
+  deadline = time.monotonic() + 240
+  while not index.exists():
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.01)
+  os.kill(process.pid, signal.SIGKILL)
+  process.wait()
+  assert not (tmp_path / "killed/adapted/model").exists()
+  running.Programs().succeed(*killed)
+  for place in ("adapted/model", "model"):
+    paths = [str(tmp_path / name / place) for name in ("whole", "killed")]
+    whole, resumed = map(manifest.identity, paths)
+    assert whole == resumed

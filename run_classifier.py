@@ -4,8 +4,7 @@
       --label_column=category --init_checkpoint=run/model --output_dir=topics
 """
 
-from albert_mn import adaptation
-from albert_mn.finetune import classification, fine_tuning
+from albert_mn.finetune import adaptation, classification, fine_tuning
 from data_prep.base import options
 
 

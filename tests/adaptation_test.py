@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn import (
-  adaptation,
-  classification,
-  configs,
-  fine_tuning,
-  initial_weights,
-)
-from data_prep import manifest, options, tokenization
+from albert_mn.finetune import adaptation, classification, fine_tuning
+from albert_mn.formats import initial_weights
+from albert_mn.models import configs
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import manifest
 from tests import running
 
 SHAPE = {
@@ -162,6 +160,15 @@ def test_what_cannot_be_adapted_is_left_as_it_is_unless_steps_are_asked_for(
   with pytest.raises(options.InputError, match=r"999 pieces.*adapt_steps=0"):
     adapted(adapt_steps="5")
   assert not list(tmp_path.iterdir())
+
+
+def test_auto_adapts_from_nothing_and_with_unlabelled_texts() -> None:
+  auto = adaptation.Options()
+  assert auto.steps("") == adaptation.AUTO_STEPS
+  assert auto.steps("run/model") == 0
+  more = adaptation.Options(unlabeled_file="a.txt")
+  assert more.steps("run/model") == adaptation.AUTO_STEPS
+  assert adaptation.Options(adapt_steps="7").steps("run/model") == 7
 
 
 @pytest.mark.parametrize(

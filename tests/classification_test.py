@@ -283,7 +283,8 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   whole, killed = tmp_path / "whole", tmp_path / "killed"
-  flags = _flags(**_tiny(folder, do_eval=True, num_train_epochs=30.0))
+  more = {"do_eval": True, "num_train_epochs": 30.0, "adapt_steps": 0}
+  flags = _flags(**_tiny(folder, **more))
   done = _program(f"--output_dir={whole}", *flags)
   assert done.returncode == 0, done.stderr[-2000:]
   flags.append(f"--output_dir={killed}")

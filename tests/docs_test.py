@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from albert_mn.export import exports
-from albert_mn.finetune import classification, fine_tuning
+from albert_mn.finetune import adaptation, classification, fine_tuning
 from albert_mn.formats import conversion, remote_weights
 from albert_mn.pretrain import probe, training
 from albert_mn.runtime import distribution, optimization
@@ -96,7 +96,11 @@ OPTIONS: dict[str, list[Any]] = {
     distribution.Options,
     probe.Options,
   ],
-  "run_classifier": [classification.Options, fine_tuning.Recipe],
+  "run_classifier": [
+    classification.Options,
+    fine_tuning.Recipe,
+    adaptation.Options,
+  ],
   "albert_mn.convert_checkpoint": [conversion.Options],
   "albert_mn.download_checkpoint": [remote_weights.Options],
   "bert_tweet.predict": [predictions.Options],

@@ -99,7 +99,9 @@ _ROOMS = {
   "albert_mn.finetune": (
     "data_prep.base",
     "data_prep.files",
+    "data_prep.sources",
     "data_prep.encoding",
+    "data_prep.pretraining",
     "data_prep.classification",
     "albert_mn.models",
     "albert_mn.tasks",
@@ -107,6 +109,7 @@ _ROOMS = {
     "albert_mn.scoring",
     "albert_mn.formats",
     "albert_mn.inference",
+    "albert_mn.pretrain",
   ),
   "albert_mn.export": (
     "data_prep.base",

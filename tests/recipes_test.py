@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
-from albert_mn.finetune import classification, fine_tuning
+from albert_mn.finetune import adaptation, classification, fine_tuning
 from albert_mn.models import configs
 from albert_mn.pretrain import history, training
 from albert_mn.runtime import distribution, optimization
@@ -29,7 +29,7 @@ PROGRAMS = {
     ["--input_file=i", "--eval_input_file=e", "--output_dir=o"],
   ),
   "run_classifier.py": (
-    (classification.Options, fine_tuning.Recipe),
+    (classification.Options, fine_tuning.Recipe, adaptation.Options),
     ["--data_dir=d", "--init_checkpoint=m", "--output_dir=o"],
   ),
 }

@@ -11,8 +11,7 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from albert_mn import adaptation
-from albert_mn.finetune import fine_tuning, google_flags
+from albert_mn.finetune import adaptation, fine_tuning, google_flags
 from albert_mn.formats import foreign_configs, initial_weights, remote_weights
 from albert_mn.inference import predictions
 from albert_mn.models import configs, pooling

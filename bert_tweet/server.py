@@ -21,10 +21,17 @@ from starlette import applications, exceptions, requests, responses, routing
 
 from albert_mn.inference import explanation
 from albert_mn.tasks import classifier, problems
-from bert_tweet import attention, batching, metrics, predictions, web
+from bert_tweet import (
+  attention,
+  batching,
+  callers,
+  metrics,
+  predictions,
+  web,
+)
 from data_prep.base import options
 from data_prep.classification import label_names
-from data_prep.files import storage
+from data_prep.files import json_files, storage
 
 _JSON = "application/json"
 # Cyrillic escaped as \u0441 is three times as long as in UTF-8, and a request
@@ -34,6 +41,7 @@ _BODY_FACTOR = 8
 # would not read why the request was refused.
 _MOST_DISCARDED = 8 << 20
 _BODY_SECONDS = 15
+_MOST_REASON = 80  # letters; a reason may hold a number of the request
 _MOST_EXPLANATIONS = 8  # waiting or running; each takes about a second
 _ATTENTION_LIMIT = 1 << 20  # bytes of attention in an answer
 _HEADERS = {
@@ -74,6 +82,13 @@ class Options(options.Group):
     "Port to listen on. 0 takes a free port.",
     minimum=0,
     maximum=65535,
+  )
+  allowed_hosts: str = options.option(
+    "",
+    "Further names under which browsers reach the server, such as a proxy's "
+    "tweets.example.org, separated by commas, without ports. Requests for "
+    "other names than these, --host, localhost and the address that was "
+    "reached are refused, and so are those of other sites' pages.",
   )
   username: str = options.option(
     "",
@@ -145,6 +160,7 @@ class Server:
   def __init__(self, predictor: classifier.Predictor, settings: Options):
     predictions.require_single_texts(predictor)
     self._settings = settings
+    self._guard = callers.Guard(settings.host, settings.allowed_hosts)
     self._problem = _named(predictor.problem, settings.username)
     self._metrics = metrics.Metrics()
     self._explainer = explanation.Explainer.of(predictor)
@@ -213,8 +229,10 @@ class Server:
       },
       lifespan=lifespan,
     )
+    # A redirect of /healthz/ to /healthz would lead to where Host says.
+    inner.router.redirect_slashes = False
     paths = {route.path for route in routes}
-    return _Watched(inner, paths, self._metrics)
+    return _Watched(inner, self._guard, paths, self._metrics)
 
   async def _get_page(self, request: requests.Request) -> responses.Response:
     return responses.HTMLResponse(
@@ -343,16 +361,24 @@ class Server:
     """Returns the JSON object of a request's body.
 
     Raises:
-      RefusedError: for a body that is no JSON object.
+      RefusedError: for a body that is no JSON object, or not said to be JSON.
     """
+    # A page of another site may send a form or plain text without asking.
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip().lower() != _JSON:
+      raise RefusedError(
+        415, "expected Content-Type: application/json; got "
+        f"{media_type[:_MOST_REASON] or 'none'}"
+      )  # fmt: skip
     raw = await _body(request, _BODY_FACTOR * self._settings.max_text_bytes)
     try:
-      content = json.loads(raw.decode("utf-8"))
+      content = json_files.parsed(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
       raise RefusedError(400, _not_utf8(error)) from error
-    # ValueError: invalid JSON, or an integer of too many digits for Python.
-    except (ValueError, RecursionError) as error:
-      raise RefusedError(400, f"expected JSON; got {error}") from error
+    # Invalid JSON, or a number that is too long or too large for Python.
+    except ValueError as error:
+      reason = str(error)[:_MOST_REASON]
+      raise RefusedError(400, f"expected JSON; got {reason}") from error
     if not isinstance(content, dict):
       raise RefusedError(400, 'expected {"text": "…"} or {"texts": ["…"]}')
     return content
@@ -474,10 +500,11 @@ def _crash(request: requests.Request, error: Exception) -> responses.Response:
 
 
 class _Watched:
-  """Adds headers to every answer, counts it, and logs it without its text.
+  """Guards the application; adds headers to every answer, counts and logs it.
 
   Args:
     inner: the application.
+    guard: refuses requests before the application sees them.
     paths: its routes.
     counts: the metrics that count the answers.
   """
@@ -485,10 +512,12 @@ class _Watched:
   def __init__(
     self,
     inner: applications.Starlette,
+    guard: callers.Guard,
     paths: Collection[str],
     counts: metrics.Metrics,
   ):
-    self._inner, self._paths, self._counts = inner, paths, counts
+    self._inner, self._guard = inner, guard
+    self._paths, self._counts = paths, counts
 
   async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http":
@@ -504,7 +533,7 @@ class _Watched:
       await send(message)
 
     try:
-      await self._inner(scope, receive, sent)
+      await self._app_for(requests.Request(scope))(scope, receive, sent)
     finally:
       seconds = time.monotonic() - began
       path = scope["path"] if scope["path"] in self._paths else "other"
@@ -513,6 +542,14 @@ class _Watched:
       logging.info(
         "%s %s %d, %.1f ms", scope["method"], path, status, 1000 * seconds
       )
+
+  def _app_for(self, request: requests.Request) -> Any:
+    """Returns the application, or the refusal of a foreign request."""
+    try:
+      self._guard.check(request)
+    except exceptions.HTTPException as error:
+      return _refusal(request, error)
+    return self._inner
 
 
 def _with_headers(

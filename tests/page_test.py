@@ -337,8 +337,10 @@ def test_200_requests_at_once_leave_the_page_at_work(
   page.goto(f"{served.url}/#en")
   statuses = page.evaluate(
     """text => Promise.all([...Array(200).keys()].map(i =>
-      fetch("api/predict", {method: "POST", body: JSON.stringify(
-        {text: text + " " + i})}).then(r => r.status)))""",
+      fetch("api/predict", {
+        method: "POST", headers: {"Content-Type": "application/json"},
+        body: JSON.stringify({text: text + " " + i}),
+      }).then(r => r.status)))""",
     TEXT,
   )
   assert statuses == [200] * 200

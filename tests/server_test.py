@@ -20,6 +20,7 @@ from data_prep.base import options
 from tests import running, serving
 
 TEXT = "хүн бүр эрхтэй"
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,9 @@ def _post(
   started: serving.Serving, content: object, path: str = "predict"
 ) -> requests.Response:
   raw = content if isinstance(content, bytes) else json.dumps(content)
-  return requests.post(f"{started.url}/api/{path}", data=raw, timeout=60)
+  return requests.post(
+    f"{started.url}/api/{path}", data=raw, headers=JSON, timeout=60
+  )
 
 
 def test_one_text_gets_the_predictors_answer(
@@ -96,6 +99,18 @@ BAD: dict[str, tuple[object, int, str]] = {
   "null texts": ({"texts": None}, 400, "one of"),
   "texts by name": ({"texts": {"a": TEXT}}, 400, "one of"),
   "a long number": (b'{"text": ' + b"1" * 5000 + b"}", 400, "expected JSON"),
+  "a long number beside a text": (
+    b'{"text": "a", "n": [-' + b"9" * 9000 + b"]}",
+    400,
+    "expected JSON",
+  ),
+  "a long fraction": (b'{"text": 0.' + b"3" * 9000 + b"}", 400, "a string"),
+  "a long power": (
+    b'{"text": "a", "n": 1e' + b"9" * 9000 + b"}",
+    400,
+    "finite",
+  ),
+  "no number": (b'{"text": "a", "n": NaN}', 400, "finite"),
   "empty": ({"text": " \n"}, 400, "got nothing"),
   "half a letter": (b'{"text": "\\ud83d"}', 400, "half"),
   "long": ({"text": "ө" * 1001}, 413, "at most 2000 bytes; got 2002"),
@@ -113,6 +128,7 @@ def test_what_is_no_request_is_told_why(
   assert answer.status_code == status
   assert answer.headers["Content-Type"] == "application/json"
   assert reason in answer.json()["error"]
+  assert len(answer.content) < 300
   of_one_text = name not in (
     "both", "no texts", "null texts", "texts by name", "too many", "a list"
   )  # fmt: skip
@@ -178,6 +194,70 @@ def test_a_query_that_is_not_utf8_or_empty_is_told_why(
   for query, reason in (("text=%D1", "UTF-8"), ("", "got nothing")):
     answer = requests.get(f"{address}?{query}", timeout=60)
     assert answer.status_code == 400 and reason in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+  "media_type",
+  [
+    "application/x-www-form-urlencoded", "multipart/form-data; boundary=a",
+    "text/plain", "text/plain;application/json", "text/json", "",
+    "application/jsonp",
+  ],
+)  # fmt: skip
+def test_a_form_or_plain_text_is_refused(
+  running_server: serving.Serving, media_type: str
+) -> None:
+  """The bug report "Nothing lost, no one let in": other pages can send them."""
+  for path in ("predict", "attention"):
+    answer = requests.post(
+      f"{running_server.url}/api/{path}",
+      data=json.dumps({"text": TEXT}),
+      headers={"Content-Type": media_type}, timeout=60,
+    )  # fmt: skip
+    assert answer.status_code == 415
+    assert "expected Content-Type: application/json" in answer.json()["error"]
+
+
+def test_json_may_state_its_charset(running_server: serving.Serving) -> None:
+  answer = requests.post(
+    f"{running_server.url}/api/predict", json.dumps({"text": TEXT}),
+    headers={"Content-Type": "Application/JSON; charset=utf-8"}, timeout=60,
+  )  # fmt: skip
+  assert answer.status_code == 200
+
+
+def test_another_site_and_another_host_are_refused(
+  running_server: serving.Serving,
+) -> None:
+  for headers, status in (
+    ({"Host": "evil.example"}, 421),
+    ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ({"Origin": "http://evil.example"}, 403),
+  ):
+    for path in ("", "healthz", "metrics", "nowhere"):
+      answer = requests.get(
+        f"{running_server.url}/{path}", headers=headers, timeout=60
+      )
+      assert answer.status_code == status
+      assert "expected" in answer.json()["error"]
+      assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    answer = requests.post(
+      f"{running_server.url}/api/predict", json.dumps({"text": TEXT}),
+      headers={**JSON, **headers}, timeout=60,
+    )  # fmt: skip
+    assert answer.status_code == status
+
+
+def test_no_answer_leads_to_where_a_header_says(
+  running_server: serving.Serving,
+) -> None:
+  for path in ("healthz/", "api/predict/", "/", "/evil.example/", "api"):
+    answer = requests.get(
+      f"{running_server.url}/{path}", headers={"Host": "localhost:1"},
+      allow_redirects=False, timeout=60,
+    )  # fmt: skip
+    assert answer.status_code == 404
+    assert "Location" not in answer.headers
 
 
 def test_the_longest_text_that_is_allowed_is_answered(
@@ -511,7 +591,8 @@ class _Asgi:
 
   async def post(self, content: object) -> tuple[int, dict[bytes, bytes], dict]:
     scope = {
-      "type": "http", "method": "POST", "path": "/api/predict", "headers": [],
+      "type": "http", "method": "POST", "path": "/api/predict",
+      "headers": [(b"content-type", b"application/json")],
       "query_string": b"", "root_path": "",
     }  # fmt: skip
     body = {"type": "http.request", "body": json.dumps(content).encode()}

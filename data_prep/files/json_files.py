@@ -101,7 +101,8 @@ def parsed(text: str | bytes) -> Any:
 def _finite(text: str) -> float:
   value = float(text)
   if not math.isfinite(value):
-    raise ValueError(f"{text}, which is no finite number")
+    short = text if len(text) <= 40 else f"{text[:39]}…"
+    raise ValueError(f"{short}, which is no finite number")
   return value
 
 

@@ -1,0 +1,139 @@
+"""Refuses the requests that pages of other sites make in a visitor's browser.
+
+A browser asks a server on the loopback for any page that is open, and a site
+may give that server a name of its own (DNS rebinding). Three headers, which a
+page cannot set, tell both: Host, Origin and Sec-Fetch-Site.
+"""
+
+import ipaddress
+import re
+
+from starlette import exceptions, requests
+
+from data_prep import options
+
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_PLACE = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_MOST_SHOWN = 80  # letters of a header
+
+
+class Guard:
+  """Knows the names of a server, and refuses what comes from other sites.
+
+  Args:
+    host: the name or address that the server is bound to.
+    allowed_hosts: further host names and addresses, with commas between them,
+      under which a proxy or another machine reaches the server.
+
+  Raises:
+    options.InputError: for an allowed host with a scheme, a port or a path.
+  """
+
+  def __init__(self, host: str, allowed_hosts: str):
+    entries = filter(None, map(str.strip, allowed_hosts.split(",")))
+    self._allowed = frozenset(map(_checked_name, entries))
+    self._names = self._allowed | {"localhost", _name(host)}
+
+  def check(self, request: requests.Request) -> None:
+    """Raises HTTPException for what a page of another site may have sent.
+
+    A link on another site may lead to the page itself, which holds no data.
+
+    Args:
+      request: its headers are read; its body is not.
+
+    Raises:
+      exceptions.HTTPException: 421 for a foreign Host, 403 for another site.
+    """
+    host = request.headers.get("host")
+    # HTTP/1.0 may leave Host out; browsers never do.
+    if host is not None and not self._is_ours(host, request):
+      raise exceptions.HTTPException(
+        421,
+        "expected Host to be a name of this server; got "
+        f"{host[:_MOST_SHOWN]}: start it with --allowed_hosts=NAME",
+      )
+    if _follows_link(request):
+      return
+    foreign = [
+      f"a {site} page"
+      for site in request.headers.getlist("sec-fetch-site")
+      if site not in ("same-origin", "none")
+    ]
+    foreign += [
+      origin
+      for origin in request.headers.getlist("origin")
+      if not self._is_own(origin, host or "")
+    ]
+    if foreign:
+      raise exceptions.HTTPException(
+        403,
+        "expected a request of this server's page; got one of "
+        f"{foreign[0][:_MOST_SHOWN]}",
+      )
+
+  def _is_ours(self, host: str, request: requests.Request) -> bool:
+    """Returns whether a Host header names this server, with any port."""
+    name = _name_of_place(host)
+    address = _address(name)
+    if name in self._names or (address and address.is_loopback):
+      return True
+    # Another site can take a name for this server's address, but no address.
+    reached, _ = request.scope.get("server") or ("", None)
+    return address is not None and address == _address(reached)
+
+  def _is_own(self, origin: str, host: str) -> bool:
+    """Returns whether an Origin header is that of this server's page."""
+    scheme, _, place = origin.lower().partition("://")
+    if scheme not in ("http", "https"):
+      return False  # "null" too, which a frame without an origin sends
+    # A proxy may have replaced Host by the address at which it asks.
+    return place == host.lower() or _name_of_place(place) in self._allowed
+
+
+def _follows_link(request: requests.Request) -> bool:
+  return (
+    request.method in ("GET", "HEAD")
+    and request.scope["path"] == "/"
+    and request.headers.get("sec-fetch-mode") == "navigate"
+    and request.headers.get("sec-fetch-dest") == "document"
+  )
+
+
+def _checked_name(entry: str) -> str:
+  name = _name(entry)
+  if not _address(name) and not _NAME.fullmatch(name):
+    raise options.InputError(
+      "host names in --allowed_hosts, such as tweets.example.org",
+      entry,
+      "leave out the scheme, the port and the path",
+    )
+  return name
+
+
+def _name_of_place(place: str) -> str:
+  """Returns the name in a host with or without a port; "" if it has none."""
+  match = _PLACE.fullmatch(place.lower())
+  return _name(match[1]) if match else ""
+
+
+def _name(host: str) -> str:
+  """Returns a host as browsers write it: жишээ.мн is xn--f1ae2cuaa.xn--l1ac."""
+  if address := _address(host.strip("[]")):
+    return str(address)
+  try:
+    return host.lower().rstrip(".").encode("idna").decode("ascii")
+  except UnicodeError:
+    return ""  # no host has that name
+
+
+def _address(
+  text: str,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+  """Returns the IP address of a text; None for a name."""
+  try:
+    address = ipaddress.ip_address(text)
+  except ValueError:
+    return None
+  # An IPv6 socket shows the IPv4 address 127.0.0.1 as ::ffff:127.0.0.1.
+  return getattr(address, "ipv4_mapped", None) or address

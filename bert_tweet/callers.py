@@ -10,7 +10,7 @@ import re
 
 from starlette import exceptions, requests
 
-from data_prep import options
+from data_prep.base import options
 
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _PLACE = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")

@@ -120,6 +120,14 @@ class Options(options.Group):
     "advice to try again.",
     minimum=1,
   )
+  max_connections: int = options.option(
+    2000,
+    "Number of connections that callers may hold at once. A further one "
+    "closes the one that has waited for its caller for the longest time. "
+    "Fewer are allowed where the system allows fewer open files.",
+    minimum=1,
+    maximum=100_000,
+  )
   max_text_bytes: int = options.option(
     20_000,
     "Length of the longest text that the server accepts, in bytes of UTF-8.",

@@ -4,7 +4,7 @@ import pytest
 from starlette import exceptions, requests
 
 from bert_tweet import callers
-from data_prep import options
+from data_prep.base import options
 
 REACHED = "127.0.0.1"
 

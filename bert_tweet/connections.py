@@ -1,0 +1,251 @@
+"""Accepts connections for uvicorn, and bounds their number and their time.
+
+uvicorn waits without end for a caller's header and for a caller who does not
+read the answer; asyncio logs each failed accept some thousand times. Here a
+connection that waits for its caller too long is closed; and when there are too
+many, the one that has waited for the longest time gives way to the new one.
+"""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import ipaddress
+import resource
+import socket
+from typing import Any
+
+import uvicorn
+from absl import logging
+from uvicorn.protocols.http import h11_impl
+
+from data_prep.base import options
+
+_BACKLOG = 2048  # connections that the kernel holds until they are accepted
+_OTHER_FILES = 128  # that the process has open; a guess, 40 were seen
+_PAUSE = 0.02  # seconds, after the system had no resources for a connection
+_QUIET = 60  # seconds between two lines of the log about the same
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """How many connections there may be, and how long they may wait.
+
+  Attributes:
+    connections: the largest number at once.
+    header_seconds: for the whole header of a request, from the connection's
+      start or from the end of the answer before.
+    answer_seconds: for a caller to take an answer as a whole.
+  """
+
+  connections: int
+  header_seconds: float = 10
+  answer_seconds: float = 30
+
+
+def bind(host: str, port: int) -> socket.socket:
+  """Returns a socket that is bound to an address, and does not listen yet.
+
+  Warns of an address that other machines reach.
+
+  Raises:
+    options.InputError: when the host is unknown or the port is taken.
+  """
+  try:
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    family, kind, protocol, _, address = addresses[0]
+    bound = socket.socket(family, kind, protocol)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(address)
+  except OSError as error:
+    raise options.InputError(
+      f"to listen at {host}, port {port}",
+      error.strerror or str(error),
+      "give another --host or --port, or end what listens there",
+    ) from error
+  if not ipaddress.ip_address(address[0]).is_loopback:
+    logging.warning("%s is open to the network, and there is no login", host)
+  return bound
+
+
+class Server(uvicorn.Server):
+  """A server of uvicorn whose connections have limits.
+
+  Args:
+    config: of uvicorn, for HTTP/1.1 by h11.
+    limits: of the connections; fewer where the system allows fewer files.
+  """
+
+  def __init__(self, config: uvicorn.Config, limits: Limits):
+    super().__init__(config)
+    self._limits = dataclasses.replace(
+      limits, connections=_possible(limits.connections)
+    )
+    # Those that wait for their callers, the longest wait first.
+    self._waiting: collections.OrderedDict[_Connection, None] = (
+      collections.OrderedDict()
+    )
+    self._accepting: list[asyncio.Task[None]] = []
+
+  async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+    """Starts the application, and accepts what comes to bound sockets."""
+    await super().startup(sockets=[])
+    for listener in sockets or []:
+      listener.setblocking(False)
+      listener.listen(_BACKLOG)
+      self._accepting.append(asyncio.create_task(self._accept(listener)))
+
+  async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    """Accepts nothing more, and ends when the requests under way have ended."""
+    for task in self._accepting:
+      task.cancel()
+    await asyncio.gather(*self._accepting, return_exceptions=True)
+    await super().shutdown(sockets)
+
+  async def _accept(self, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+      try:
+        accepted, _ = await loop.sock_accept(listener)
+      except ConnectionAbortedError:
+        continue  # its caller is gone
+      except OSError as error:  # no file, no memory
+        self._drop_longest()
+        logging.log_every_n_seconds(
+          logging.WARNING, "cannot accept a connection: %s", _QUIET, error
+        )
+        await asyncio.sleep(_PAUSE)
+        continue
+      if self._has_room():
+        # One at a time, so that the requests of others come in between.
+        with contextlib.suppress(OSError):  # its caller is gone
+          await loop.connect_accepted_socket(self._connection, accepted)
+          continue
+      accepted.close()
+
+  def _has_room(self) -> bool:
+    """Returns whether there is room for a connection, made if need be."""
+    if len(self.server_state.connections) < self._limits.connections:
+      return True
+    logging.log_every_n_seconds(
+      logging.WARNING,
+      "%d connections, and no more are allowed: each new one closes the one "
+      "that has waited for its caller for the longest time",
+      _QUIET,
+      self._limits.connections,
+    )
+    return self._drop_longest()
+
+  def _drop_longest(self) -> bool:
+    """Closes the connection that has waited longest; False if none waits."""
+    if not self._waiting:
+      return False
+    next(iter(self._waiting)).drop()
+    return True
+
+  def _connection(self) -> "_Connection":
+    return _Connection(
+      self._limits,
+      self._waiting,
+      config=self.config,
+      server_state=self.server_state,
+      app_state=self.lifespan.state,
+    )
+
+
+class _Connection(h11_impl.H11Protocol):
+  """uvicorn's connection, which is closed when its caller is too slow.
+
+  Args:
+    limits: the times that a caller may take.
+    waiting: the connections that wait for their callers, in the order in which
+      the waits began; the connection keeps its own entry right.
+    of_uvicorn: arguments of uvicorn's connection.
+  """
+
+  def __init__(
+    self,
+    limits: Limits,
+    waiting: "collections.OrderedDict[_Connection, None]",
+    **of_uvicorn: Any,
+  ):
+    super().__init__(**of_uvicorn)
+    self._limits, self._waiting = limits, waiting
+    self._wait: tuple[str, object] = ("", None)
+    self._timer: asyncio.TimerHandle | None = None
+
+  def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    super().connection_made(transport)
+    # Writing is "paused" as long as a single byte waits for the caller.
+    transport.set_write_buffer_limits(0)
+    self._note_wait()
+
+  def data_received(self, data: bytes) -> None:
+    super().data_received(data)
+    self._note_wait()
+
+  def on_response_complete(self) -> None:
+    super().on_response_complete()
+    self._note_wait()
+
+  def pause_writing(self) -> None:
+    super().pause_writing()
+    self._note_wait()
+
+  def resume_writing(self) -> None:
+    super().resume_writing()
+    self._note_wait()
+
+  def connection_lost(self, exc: Exception | None) -> None:
+    super().connection_lost(exc)
+    self._end_wait()
+
+  def drop(self) -> None:
+    """Closes the connection at once; what was not sent is lost."""
+    self._end_wait()
+    self.transport.abort()
+
+  def _note_wait(self) -> None:
+    """Starts the time anew when the connection waits for something else."""
+    wait = self._awaited()
+    if wait == self._wait:
+      return
+    self._end_wait()
+    self._wait = wait
+    if wait[0]:
+      self._waiting[self] = None
+    seconds = {
+      "header": self._limits.header_seconds,
+      "answer": self._limits.answer_seconds,
+    }.get(wait[0])  # the application bounds the time of a body
+    if seconds:
+      self._timer = self.loop.call_later(seconds, self.drop)
+
+  def _awaited(self) -> tuple[str, object]:
+    """Returns what the caller is to do, and in which request; "" for nothing."""
+    if self.flow.write_paused:
+      return "answer", None  # several answers are one wait
+    if self.cycle is None or self.cycle.response_complete:
+      return "header", self.cycle
+    return ("body" if self.cycle.more_body else ""), self.cycle
+
+  def _end_wait(self) -> None:
+    self._waiting.pop(self, None)
+    if self._timer:
+      self._timer.cancel()
+      self._timer = None
+
+
+def _possible(connections: int) -> int:
+  """Returns how many connections the limit of open files allows.
+
+  The process's own limit is raised as far as the system lets it.
+  """
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  wanted = connections + _OTHER_FILES
+  if soft != resource.RLIM_INFINITY and soft < wanted:
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+  if soft == resource.RLIM_INFINITY:
+    return connections
+  return max(1, min(connections, soft - _OTHER_FILES))

@@ -10,32 +10,22 @@ time says more than the clock.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import http.client
-import itertools
 import json
 import os
 import pathlib
-import re
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from albert_mn.export import exports
-from albert_mn.models import configs, model_directory
 from albert_mn.tasks import classifier
+from benchmarks import served_model
 from data_prep.base import options
-from data_prep.encoding import tokenizer_training
-
-_PIECES = 4000
-_WORDS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +72,12 @@ class Measured:
 
 def main(settings: Options) -> None:
   """Prints a table for each shape of the model."""
-  rows = pathlib.Path(settings.sample, "sib200/train.tsv").read_text("utf-8")
-  lines = [row.split("\t")[2] for row in rows.splitlines()[1:]]
-  texts = [" ".join(line.split()[:_WORDS]) for line in lines]
-  texts = list(itertools.islice(itertools.cycle(texts), settings.texts))
+  texts = served_model.texts(settings.sample, settings.texts)
   with tempfile.TemporaryDirectory() as folder:
-    tokenizer = _tokenizer(settings.sample, folder)
+    tokenizer = served_model.train_tokenizer(settings.sample, folder)
     for path in settings.configs.split(","):
       model = os.path.join(folder, pathlib.Path(path).stem)
-      _save(path, tokenizer, model)
+      served_model.save(path, tokenizer, model)
       _compare(path, model, texts)
 
 
@@ -115,7 +102,8 @@ def _compare(name: str, model: str, texts: Sequence[str]) -> None:
   )
   measured = {}
   for batch in (1, 32):
-    with _served(model, batch) as (address, pid):
+    flag = f"--max_batch_size={batch}"
+    with served_model.served(model, flag) as (address, pid):
       for clients in (1, 16):
         _ask_all(address, pid, texts[: 4 * clients], clients)
         measured[batch, clients] = _ask_all(address, pid, texts, clients)
@@ -196,61 +184,6 @@ def _cpu_seconds(pid: int) -> float:
   after_name = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
   user, system = map(int, after_name.split()[11:13])
   return (user + system) / os.sysconf("SC_CLK_TCK")
-
-
-@contextlib.contextmanager
-def _served(model: str, batch: int) -> Iterator[tuple[str, int]]:
-  """Starts a server; yields its address and its process id."""
-  with subprocess.Popen(
-    [sys.executable, "-m", "bert_tweet.serve", f"--model_dir={model}",
-     "--port=0", f"--max_batch_size={batch}"],
-    stderr=subprocess.PIPE, text=True,
-  ) as process:  # fmt: skip
-    assert process.stderr
-    try:
-      for line in process.stderr:
-        if address := re.search(r" at (http://\S+)", line):
-          break
-      else:
-        raise AssertionError("it ended before it served")
-      threads = concurrent.futures.ThreadPoolExecutor(1)
-      threads.submit(process.stderr.read)  # or it would block when full
-      time.sleep(5)  # meanwhile the server traces its first explanation
-      yield urllib.parse.urlsplit(address[1]).netloc, process.pid
-    finally:
-      process.terminate()
-
-
-def _tokenizer(sample: str, folder: str) -> str:
-  target = os.path.join(folder, "tokenizer")
-  tokenizer_training.train(
-    tokenizer_training.Options(
-      input_file=os.path.join(sample, "pretrain/*.txt"),
-      output_dir=target,
-      vocab_size=_PIECES,
-    )
-  )
-  return os.path.join(target, model_directory.TOKENIZER)
-
-
-def _save(config_file: str, tokenizer: str, folder: str) -> None:
-  """Writes a classifier with random weights to a model directory."""
-  config = dataclasses.replace(
-    configs.AlbertConfig.from_file(config_file), vocab_size=_PIECES
-  )
-  names = ["Болд", "Дулмаа"]
-  model = classifier.Classifier(config, len(names), seed=0)
-  model_directory.save(
-    folder,
-    classifier.KIND,
-    config=config,
-    parts=model.parts(),
-    tokenizer_file=tokenizer,
-    parameters={"do_lower_case": False, "max_seq_length": 64},
-    counts={},
-    inputs={},
-    labels=names,
-  )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import json
+import os
 import pathlib
+import resource
 import socket
 import threading
 import time
@@ -276,6 +279,79 @@ def test_a_caller_who_stops_half_way_holds_nobody_up(
                  b"Content-Length: 100\r\n\r\n{")  # fmt: skip
     assert _post(running_server, {"text": TEXT}).ok
   assert _post(running_server, {"text": TEXT}).ok
+
+
+SLOW = (
+  b"",
+  b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ",
+  b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n"
+  b"Content-Type: application/json\r\nContent-Length: 9999\r\n\r\n{",
+  b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+)
+
+
+@contextlib.contextmanager
+def _slow_callers(started: serving.Serving, count: int) -> Iterator[None]:
+  """Holds connections on which a request is not sent or an answer not read."""
+  netloc = urllib.parse.urlsplit(started.url)
+  with contextlib.ExitStack() as stack:
+    for number in range(count):
+      address = (netloc.hostname, netloc.port)
+      made = stack.enter_context(socket.create_connection(address, timeout=20))
+      made.sendall(SLOW[number % len(SLOW)])
+    yield
+
+
+def _usual_seconds(started: serving.Serving) -> float:
+  """Returns the median time of 80 requests of 16 clients."""
+
+  def ask(_: int) -> list[float]:
+    seconds = []
+    with requests.Session() as session:
+      for _ in range(5):
+        began = time.monotonic()
+        answer = session.post(
+          f"{started.url}/api/predict", json={"text": TEXT}, timeout=60
+        )
+        assert answer.status_code == 200
+        seconds.append(time.monotonic() - began)
+    return seconds
+
+  with concurrent.futures.ThreadPoolExecutor(16) as clients:
+    return float(np.median(list(clients.map(ask, range(16)))))
+
+
+def test_idle_and_slow_callers_hold_nobody_up(
+  running_server: serving.Serving,
+) -> None:
+  """The bug report "Nothing lost, no one let in", with 200 for its 1,000."""
+  before = _usual_seconds(running_server)
+  with _slow_callers(running_server, 200):
+    beside = _usual_seconds(running_server)
+  after = _usual_seconds(running_server)
+  # 0.1 s for other work on the machine.
+  assert beside < 2 * max(before, after) + 0.1
+
+
+def test_a_server_without_free_files_answers_and_logs_little(
+  running_server: serving.Serving,
+) -> None:
+  """The bug report "Nothing lost, no one let in": 277 MB in 43 seconds."""
+  pid, files = running_server.process.pid, resource.RLIMIT_NOFILE
+  usual = resource.prlimit(pid, files)
+  fewer = len(os.listdir(f"/proc/{pid}/fd")) + 20
+  size = running_server.log.stat().st_size
+  resource.prlimit(pid, files, (fewer, usual[1]))
+  try:
+    with _slow_callers(running_server, 80):
+      for _ in range(3):
+        answer = requests.get(f"{running_server.url}/healthz", timeout=20)
+        assert answer.status_code == 200
+  finally:
+    resource.prlimit(pid, files, usual)
+  grown = running_server.log.read_bytes()[size:]
+  assert grown.count(b"cannot accept a connection") == 1
+  assert len(grown) < 4000
 
 
 def test_every_answer_forbids_what_it_does_not_need(

@@ -620,6 +620,26 @@ def test_build_says_what_the_imports_say(folder: str) -> None:
   )
 
 
+_LABEL = re.compile(r'"(//[\w./-]*)?:([\w.-]+)"')
+
+
+def test_every_label_leads_to_a_target() -> None:
+  """Those of data too, which the imports do not state."""
+  builds = [name for name in _files() if pathlib.PurePath(name).name == "BUILD"]
+  targets, named = set(), set()
+  for name in builds:
+    text = (_ROOT / name).read_text(encoding="utf-8")
+    folder = f"//{_package(name)}"
+    targets |= {(folder, n) for n in re.findall(r'    name = "([^"]+)"', text)}
+    named |= {
+      (place or folder, target)
+      for place, target in _LABEL.findall(text)
+      if (place, target) != ("//visibility", "public") and target != "defs.bzl"
+    }
+  gone = [f"{place}:{target}" for place, target in sorted(named - targets)]
+  assert named and not gone, f"BUILD files name what is not there: {gone}"
+
+
 # Requirements.
 
 
@@ -675,7 +695,8 @@ def _needed(name: str) -> frozenset[str]:
     _distribution(module)
     for option, module in itertools.pairwise(strings)
     if option == "-m" and re.fullmatch(r"\w+(\.\w+)*", module)
-    if module.split(".")[0] not in {*sys.stdlib_module_names, *_PACKAGES}
+    if module.split(".")[0]
+    not in {*sys.stdlib_module_names, *_PACKAGES, "pip"}  # venv brings pip
   }
   summaries = "tf.summary" in (_ROOT / name).read_text(encoding="utf-8")
   shown = {"tensorboard"} if summaries and name != _THIS else set()

@@ -21,7 +21,7 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
-from data_prep.base import options
+from data_prep.base import options, release
 from data_prep.files import json_files, storage
 
 _SETTINGS = "run.json"
@@ -100,8 +100,12 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-  """Returns package name → version, of the packages that affect the results."""
+  """Returns package name → version, of the packages that affect the results.
+
+  Of this project in a checkout, with its commit.
+  """
   return {
+    "albert-mn": release.version(),
     "python": platform.python_version(),
     "tensorflow": tf.__version__,
     "tf_keras": tf_keras.__version__,

@@ -45,6 +45,14 @@ TERMINATED = 143  # 128 + SIGTERM, as shells report it
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 # The system's errors for a file that is open but cannot be written.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# Where a wheel of this project puts its code, below site-packages.
+_PACKAGES = (
+  "albert_mn",
+  "bert_tweet",
+  "data_prep",
+  "run_classifier.py",
+  "run_pretraining.py",
+)
 _CRASHED = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is bad input here
 
 
@@ -437,12 +445,13 @@ def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
   """Keeps our log records, and warnings and errors of libraries.
 
   Less severe records of libraries are for their authors; orbit repeats our
-  lines.
+  lines. Our code is in site-packages too, where a wheel of it is installed.
   """
-  return (
-    record.levelno >= py_logging.WARNING
-    or "site-packages" not in pathlib.PurePath(record.pathname).parts
-  )
+  parts = pathlib.PurePath(record.pathname).parts
+  if record.levelno >= py_logging.WARNING or "site-packages" not in parts:
+    return True
+  package = parts[len(parts) - parts[::-1].index("site-packages") :][0]
+  return package in _PACKAGES
 
 
 @contextlib.contextmanager

@@ -1,0 +1,91 @@
+"""Runs the programs of an installed package by name, as `albert-mn NAME FLAGS`.
+
+    pip install .
+    albert-mn build-corpus --input_file='raw/*.txt' --output_dir=corpus
+    albert-mn pretrain --flagfile="$(albert-mn configs)/albert_tiny.flags" …
+
+In a checkout, `python run_pretraining.py` and `python -m data_prep.build_corpus`
+do the same.
+"""
+
+import pathlib
+import runpy
+import sys
+from importlib import metadata
+
+from data_prep.base import release
+
+# Name → (module, what the program does).
+_PROGRAMS = {
+  "build-corpus": ("data_prep.build_corpus", "cleans raw text into a corpus"),
+  "train-tokenizer": ("data_prep.train_tokenizer", "trains a SentencePiece model"),
+  "create-pretraining-data": (
+    "data_prep.create_pretraining_data", "turns a corpus into TFRecords",
+  ),
+  "create-classifier-data": (
+    "data_prep.create_classifier_data", "splits labelled rows into frozen files",
+  ),
+  "doctor": ("albert_mn.doctor", "checks whether a pretraining run can succeed"),
+  "pretrain": ("run_pretraining", "pretrains ALBERT or BERT on TFRecords"),
+  "classify": ("run_classifier", "fine-tunes, evaluates and predicts"),
+  "download-checkpoint": ("albert_mn.download_checkpoint", "downloads weights"),
+  "convert-checkpoint": (
+    "albert_mn.convert_checkpoint", "makes a model directory of a checkpoint",
+  ),
+  "export-model": ("albert_mn.export_model", "exports a model for use elsewhere"),
+  "predict": ("bert_tweet.predict", "predicts the labels of texts"),
+  "serve": ("bert_tweet.serve", "serves a classifier over HTTP"),
+  "visualize": ("bert_tweet.visualize", "draws the attention of a model"),
+}  # fmt: skip
+
+
+def main() -> None:
+  """Runs the program that the first argument names, with the other arguments."""
+  name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+  if name in _PROGRAMS:
+    del sys.argv[1]
+    runpy.run_module(_PROGRAMS[name][0], run_name="__main__", alter_sys=True)
+  elif name == "configs":
+    print(_configs())
+  elif name == "--version":
+    print(release.version())
+  elif name in ("--help", "-h"):
+    print(_help())
+  else:
+    print(
+      f"error: expected one of {', '.join([*_PROGRAMS, 'configs'])}; got "
+      f"{name!r}: albert-mn --help says what each does",
+      file=sys.stderr,
+    )
+    raise SystemExit(2)
+
+
+def _help() -> str:
+  """Returns the names of the programs, with what each does."""
+  rows = {name: about for name, (_, about) in _PROGRAMS.items()}
+  rows["configs"] = "prints the folder of the shipped configs and recipes"
+  return "\n".join(
+    [
+      "albert-mn NAME FLAGS runs a program; albert-mn NAME --help lists its flags.",
+      "",
+      *(f"  {name:<24} {about}" for name, about in rows.items()),
+      "",
+      "albert-mn --version prints the version.",
+    ]
+  )
+
+
+def _configs() -> str:
+  """Returns the folder of configs/, in a checkout or where pip put it."""
+  if (release.ROOT / "configs").is_dir():
+    return str(release.ROOT / "configs")
+  (file,) = (
+    path
+    for path in metadata.files("albert-mn") or ()
+    if path.name == "albert_tiny.json"
+  )
+  return str(pathlib.Path(file.locate()).resolve().parent)
+
+
+if __name__ == "__main__":
+  main()

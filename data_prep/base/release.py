@@ -1,0 +1,41 @@
+"""The version of this project, and the commit of a checkout.
+
+VERSION is stated here alone: pyproject.toml reads it from the source.
+"""
+
+import pathlib
+import subprocess
+
+VERSION = "0.1.0.dev0"
+
+# The root of a checkout; of an installed wheel, the folder site-packages.
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def version() -> str:
+  """Returns the version, with the commit where the code is in a checkout.
+
+  `0.1.0.dev0+g640ab43c1d2e` is commit 640ab43c1d2e of 0.1.0.dev0;
+  `0.1.0.dev0+g640ab43c1d2e.changed` has files that differ from the commit.
+  Without git, or outside of a checkout, the version has no such part.
+  """
+  if not (ROOT / ".git").exists():
+    return VERSION
+  try:
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+  except (OSError, subprocess.SubprocessError):
+    return VERSION
+  return f"{VERSION}+g{commit}{'.changed' if changed else ''}"
+
+
+def _git(*arguments: str) -> str:
+  """Returns what a git command prints; raises an error if it fails."""
+  return subprocess.run(
+    ["git", *arguments],
+    cwd=ROOT,
+    check=True,
+    capture_output=True,
+    text=True,
+    timeout=20,
+  ).stdout.strip()

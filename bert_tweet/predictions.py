@@ -15,7 +15,7 @@ import numpy as np
 
 from albert_mn.tasks import classifier, problems
 from data_prep.base import options, shown_text
-from data_prep.files import storage
+from data_prep.files import contents, storage, tables
 
 # Lines read ahead of the model: memory stays flat, whatever the input.
 _AHEAD = 4096
@@ -91,10 +91,29 @@ def lines(settings: Options) -> Iterator[Line]:
   elif settings.input_file:
     files = storage.matching(settings.input_file)
     for path in files:
+      _require_lines(path)
+    for path in files:
       with storage.decompressed(path) as file:
         yield from _lines_of(file, {"file": path} if len(files) > 1 else {})
   else:
     yield from _lines_of(sys.stdin.buffer, {})
+
+
+def _require_lines(path: str) -> None:
+  """Raises InputError for a file whose lines are not the texts themselves.
+
+  Raises:
+    options.InputError: for a table, a web page and such.
+  """
+  kind = contents.kind(path)
+  if kind == contents.JSON_LINES or tables.is_table(path):
+    raise options.InputError(
+      f"a text in each line of {path}",
+      f"a table: {storage.kind(path) or kind}",
+      "predict its rows with run_classifier.py --do_predict --predict_file",
+    )
+  if kind not in (contents.TEXT, contents.BINARY):  # bad lines are answered
+    contents.require(path, [contents.TEXT], "a text in each line")
 
 
 def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:

@@ -21,7 +21,13 @@ from sentencepiece import sentencepiece_model_pb2
 
 from data_prep.base import options
 from data_prep.encoding import tokenization, tokenizer_report
-from data_prep.files import manifest, ownership, storage, whole_folders
+from data_prep.files import (
+  contents,
+  manifest,
+  ownership,
+  storage,
+  whole_folders,
+)
 from data_prep.text import morphemes
 
 # SentencePiece silently leaves out longer sentences.
@@ -183,9 +189,12 @@ def sample(settings: Options) -> Sample:
   """Counts the sentences of the corpus; returns the sample to train on.
 
   Raises:
-    options.InputError: where no sentence is short enough.
+    options.InputError: for a file that is not plain text, and where no sentence
+      is short enough.
   """
   files = storage.matching(settings.input_file)
+  for path in files:
+    contents.require(path, [contents.TEXT], "one sentence a line")
   short = [0, 0]
   for sentence in _sentences(files):
     short[_is_short_enough(sentence)] += 1

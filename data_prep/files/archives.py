@@ -27,6 +27,12 @@ from data_prep.files import storage
 
 _Members = Iterator[tuple[str, str, Callable[[], IO[bytes] | None]]]
 _TEXTS = (".txt", ".text", "")
+# Members of these kinds have text that would be lost without a word.
+_OTHER_TEXTS = frozenset(
+  ".csv .tsv .jsonl .ndjson .json .js .html .htm .xml .md .srt .vtt .parquet "
+  ".arrow .warc .wet .pdf .doc .docx .odt .rtf .epub .xlsx".split()
+)
+_OTHER_KIND = "of another kind"
 _ALWAYS_FREE_BYTES = 256 << 20
 _MOST_FILES = 10_000  # in the archive of a model (guess)
 _CHUNK = 1 << 20
@@ -53,18 +59,25 @@ def members(path: str) -> Iterator[tuple[str, Iterator[str]]]:
   """Yields the name and the lines of each text file, in the archive's order.
 
   Read the lines of a file before you ask for the next file. Other members are
-  skipped: links, hidden files, nested archives and names that lead outside. The
-  log says how many were skipped for which reason.
+  skipped: links, hidden files, pictures, nested archives and names that lead
+  outside. The log says how many were skipped for which reason.
 
   Raises:
     options.InputError: also from the lines, when the archive is damaged,
-      encrypted or suspiciously compressed, or when no installed program can
-      unpack a .rar.
+      encrypted or suspiciously compressed, when no installed program can
+      unpack a .rar, and at a member whose text is in another form, such as a
+      table or a web page.
   """
   passed_over: collections.Counter[str] = collections.Counter()
   with _whole(path):
     for name, problem, opened in _READERS[storage.kind(path)](path):
       problem = problem or _problem(name)
+      if problem == _OTHER_KIND and storage.kind(name) in _OTHER_TEXTS:
+        raise options.InputError(
+          f"an archive of .txt files in {path}",
+          f"{os.path.basename(name)!r} in it",
+          "unpack the archive, and name the files to read with --input_file",
+        )
       if problem:
         passed_over[problem] += 1
         continue
@@ -111,7 +124,7 @@ def _problem(name: str) -> str:
     return "with a name that leads outside"
   if _is_hidden(parts):
     return "hidden"
-  return "" if storage.kind(name) in _TEXTS else "of another kind"
+  return "" if storage.kind(name) in _TEXTS else _OTHER_KIND
 
 
 def _parts(name: str) -> list[str]:

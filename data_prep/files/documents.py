@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from data_prep.base import options
-from data_prep.files import storage
+from data_prep.files import contents, storage
 
 # Isolated lines form no documents. Groups of this many lines are held out, or
 # used, together.
@@ -58,14 +58,17 @@ def weighted(patterns: str, isolated: bool = False) -> list[Files]:
   A file that two patterns match is read once, with the first pattern's weight.
 
   Raises:
-    options.InputError: for a pattern that no file matches, and for a weight
-      that is not above 0, too large, or not finite.
+    options.InputError: for a pattern that no file matches, for a file that is
+      not plain text, and for a weight that is not above 0, too large, or not
+      finite.
   """
   weighted_files: list[Files] = []
   known: set[str] = set()
   for pattern in storage.divided(patterns):
     path, weight = _weight(pattern)
     new = [path for path in storage.matching(path) if path not in known]
+    for name in new:
+      contents.require(name, [contents.TEXT], "one sentence a line")
     known.update(new)
     weighted_files.append(Files(tuple(new), weight, isolated))
   return weighted_files

@@ -78,6 +78,12 @@ COMPRESSIONS: dict[str, Callable[[], Any]] = {
   ".xz": lambda: lzma.LZMADecompressor(memlimit=256 << 20),
   ".zst": _Zstandard,
 }
+_BEGINNINGS = {
+  b"\x1f\x8b\x08": ".gz",
+  **{b"BZh%d1AY&SY" % level: ".bz2" for level in range(1, 10)},
+  b"\xfd7zXZ\0": ".xz",
+  b"\x28\xb5\x2f\xfd": ".zst",
+}
 _SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz"}
 # Four bytes of zstandard can unpack to 128 KB, so this many to 128 MB at most.
 _PIECE_BYTES = 1 << 12
@@ -258,18 +264,28 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def decompressed(path: str) -> Iterator[IO[bytes]]:
-  """Yields a file's content, unpacked by its suffix: .gz, .bz2, .xz or .zst.
+  """Yields a file's content, unpacked: .gz, .bz2, .xz or .zst.
+
+  A file without such a suffix is unpacked if it begins as a compressed file.
 
   Raises:
     options.InputError: from the reads, when the file is damaged, truncated or a
       decompression bomb.
   """
   with reading(path) as raw:
-    start = COMPRESSIONS.get(_endings(path)[1])
+    start = COMPRESSIONS.get(_endings(path)[1] or _compression(path))
     # _Unpacked raises the file's errors; those of the caller's block pass.
     yield (
       io.BufferedReader(_Unpacked(raw, path, start), 1 << 16) if start else raw
     )
+
+
+def _compression(path: str) -> str:
+  """Returns the suffix of the compression that a file begins with, or ""."""
+  with reading(path) as raw:
+    head = raw.read(max(map(len, _BEGINNINGS)))
+  matches = (s for b, s in _BEGINNINGS.items() if head.startswith(b))
+  return next(matches, "")
 
 
 def kind(path: str) -> str:

@@ -97,7 +97,7 @@ def cells(
       without rows; before the first row is taken.
   """
   if storage.kind(path) in _JSON:
-    return _objects(path, wanted)
+    return objects(path, wanted)
   return _columns(path, wanted)
 
 
@@ -229,9 +229,10 @@ def _picked(
       yield line, tuple(fields[at] if at >= 0 else None for at in places)
 
 
-def _objects(
+def objects(
   path: str, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[int, Cells | Bad]]:
+  """Returns what `cells` does, for JSON lines in a file of any name."""
   rows = _json_lines(lines(path))
   first = list(itertools.islice(rows, _FIRST_ROWS))
   if not first:

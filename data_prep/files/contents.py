@@ -1,0 +1,176 @@
+"""Recognises what a file holds by its first bytes, whatever its name is.
+
+Plain text is what is left when no other kind is recognised. Only Markdown is
+recognised by its name, because any text is valid Markdown. Tables are read by
+their names elsewhere (`tables.is_table`): a comma makes no table.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+
+from data_prep.base import options
+from data_prep.files import storage
+
+TEXT = "plain text"
+BINARY = "binary data"
+JSON_LINES = "JSON lines"
+NUMBERED = "numbered sentences, as the Leipzig corpora have them"
+WIKIEXTRACTOR = "<doc> elements, as wikiextractor writes them"
+ARCHIVES = ("a tar archive", "a zip archive", "a rar archive")
+_TAR, _ZIP, _RAR = ARCHIVES
+_E_BOOK, _DUMP = "an e-book", "an XML dump of MediaWiki"
+
+_HEAD_BYTES = 1 << 16
+_NUMBERED_LINES = 3  # fewer could be a list in running text
+
+_START_WITH = "export the text to a .txt file, or its rows to .jsonl"
+_UNPACK = "give its name the ending .zip, .tar or .rar, or unpack it"
+_MAIN_TEXT = "extract the main text of its pages first, e.g. with trafilatura"
+_ONE_A_LINE = "write one object a line: jq -c '.[]'"
+
+# What to do about each kind that is not read as text.
+_ACTIONS = {
+  JSON_LINES: "convert it with data_prep.build_corpus",
+  NUMBERED: "convert it with data_prep.build_corpus",
+  WIKIEXTRACTOR: "convert it with data_prep.build_corpus",
+  _TAR: _UNPACK,
+  _ZIP: _UNPACK,
+  _RAR: _UNPACK,
+  _E_BOOK: "read it with data_prep.build_corpus --source=epub",
+  _DUMP: "read it with data_prep.build_corpus --source=wikipedia",
+  "an HTML page": _MAIN_TEXT,
+  "a WARC or WET archive of web pages": _MAIN_TEXT,
+  "a JSON array": _ONE_A_LINE,
+  "one JSON document": _ONE_A_LINE,
+  "JavaScript data": "keep what follows the first =, one object a line: jq -c",
+  "Parquet": (
+    "convert it to JSON lines, e.g. pandas.read_parquet(…).to_json(…, "
+    "orient='records', lines=True, force_ascii=False)"
+  ),
+  "Arrow": (
+    "convert it to JSON lines, e.g. datasets.load_from_disk(…).to_json(…)"
+  ),
+  "SubRip subtitles": "keep the spoken lines only",
+  "WebVTT subtitles": "keep the spoken lines only",
+  "Markdown": "convert it, e.g. pandoc --to=plain",
+  "a compressed file": "decompress it once: it is compressed twice",
+}
+
+_SIGNATURES = (
+  (b"PAR1", "Parquet"),
+  (b"ARROW1", "Arrow"),
+  (b"\xff\xff\xff\xff", "Arrow"),  # the stream format
+  (b"Rar!\x1a\x07", _RAR),
+  (b"%PDF-", "a PDF document"),
+  (b"{\\rtf", "an RTF document"),
+  (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of Microsoft Office"),
+  (b"SQLite format 3\0", "an SQLite database"),
+  (b"\x1f\x8b", "a compressed file"),
+  (b"BZh91AY&SY", "a compressed file"),
+  (b"\xfd7zXZ\0", "a compressed file"),
+  (b"\x28\xb5\x2f\xfd", "a compressed file"),
+)
+_STRING = rb'"(?:[^"\\]|\\.)*"'
+_OBJECT = rb"\{\s*(?:\}|" + _STRING + rb"\s*:)"
+_PATTERNS = tuple(
+  (re.compile(rb"\s*(?:" + pattern + rb")", re.IGNORECASE), kind)
+  for pattern, kind in (
+    (rb"WARC/\d", "a WARC or WET archive of web pages"),
+    (rb"<doc id=", WIKIEXTRACTOR),
+    (rb"<mediawiki|<\?xml[^>]*>\s*<mediawiki", _DUMP),
+    (rb"<!doctype html|<html|<head|<body", "an HTML page"),
+    (rb"<\?xml|<!doctype", "an XML document"),
+    (rb"WEBVTT", "WebVTT subtitles"),
+    (rb"\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} +-->", "SubRip subtitles"),
+    (rb"(?:window\.|var |let |const )[\w.$ ]+=\s*[\[{]", "JavaScript data"),
+    (rb"\[\s*(?:" + _OBJECT + rb"|" + _STRING + rb"\s*[,\]])", "a JSON array"),
+  )
+)
+_OFFICE = re.compile(rb"\[Content_Types\]\.xml|application/vnd\.oasis")
+
+
+def kind(path: str) -> str:
+  """Returns what a file holds, unpacked: TEXT or another kind, in words.
+
+  A compressed file that is damaged in its beginning is TEXT: its reader reports
+  the damage, and what came before.
+  """
+  with storage.decompressed(path) as file:
+    try:
+      head = file.read(_HEAD_BYTES)
+    except options.InputError:
+      return TEXT
+  return of(head, storage.kind(path))
+
+
+def of(head: bytes, suffix: str = "") -> str:
+  """Returns the kind of content that begins with these bytes.
+
+  Args:
+    head: the first 64 KB, or all of a shorter content.
+    suffix: of the file's name, such as `.md`.
+  """
+  head = head.removeprefix(storage.BYTE_ORDER_MARK)
+  for signature, name in _SIGNATURES:
+    if head.startswith(signature):
+      return name
+  if head.startswith(b"PK\x03\x04"):
+    return _zipped(head)
+  if head[257:262] == b"ustar":
+    return _TAR
+  if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16, known to readers
+    return TEXT
+  if b"\0" in head:
+    return BINARY
+  for pattern, name in _PATTERNS:
+    if pattern.match(head):
+      return name
+  if re.match(rb"\s*" + _OBJECT, head):
+    return _json(head)
+  if suffix in (".md", ".markdown"):
+    return "Markdown"
+  return NUMBERED if _is_numbered(head) else TEXT
+
+
+def require(path: str, kinds: Sequence[str], wanted: str) -> str:
+  """Returns the kind of a file, if it is one of `kinds`.
+
+  Args:
+    path: of the file.
+    kinds: that the caller reads.
+    wanted: the same in words, for the message.
+
+  Raises:
+    options.InputError: for a file of another kind.
+  """
+  actual = kind(path)
+  if actual not in kinds:
+    raise options.InputError(
+      f"{wanted} in {path}", actual, _ACTIONS.get(actual, _START_WITH)
+    )
+  return actual
+
+
+def _zipped(head: bytes) -> str:
+  if b"mimetypeapplication/epub+zip" in head[:100]:
+    return _E_BOOK
+  return "an office document" if _OFFICE.search(head[:4096]) else _ZIP
+
+
+def _json(head: bytes) -> str:
+  """Returns whether the lines of JSON are objects, each whole."""
+  first = head.strip().split(b"\n", 1)[0].strip()
+  goes_on = b"\n" in head.strip() and not first.endswith(b"}")
+  return "one JSON document" if goes_on else JSON_LINES
+
+
+def _is_numbered(head: bytes) -> bool:
+  r"""Returns whether each line is a rising number, a tab and a text."""
+  whole_lines = head.split(b"\n")[: -1 if len(head) == _HEAD_BYTES else None]
+  lines = [line for line in whole_lines if line.strip()]
+  matches = [re.match(rb"(\d{1,18})\t\s*[^\s\d]", line) for line in lines]
+  if len(lines) < _NUMBERED_LINES or not all(matches):
+    return False
+  numbers = [int(match[1]) for match in matches if match]
+  return all(a < b for a, b in itertools.pairwise(numbers))

@@ -19,7 +19,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check \
   keras-hub==0.32.0 keras==3.15.1 tensorflow==2.20.0 tensorflow-text==2.20.1 \
-  tokenizers==0.23.3
+  tokenizers==0.23.3 safetensors==0.8.0
 cd "$folder"
 KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 venv/bin/python - <<'PYTHON'
 import json

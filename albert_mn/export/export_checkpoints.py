@@ -20,6 +20,7 @@ from albert_mn.formats import (
   tf1_checkpoints,
 )
 from albert_mn.models import model_directory, plain_forward
+from albert_mn.tasks import ensembles
 from data_prep.base import options
 from data_prep.encoding import tokenization
 from data_prep.files import manifest, storage
@@ -69,7 +70,7 @@ def tf1(
     options.InputError: when the outputs differ, or google-research's code
       cannot compute the model.
   """
-  source.require_cls(settings.to)
+  source.require_plain(settings.to)
   prefix = os.path.join(folder, model_directory.WEIGHTS)
   tf1_checkpoints.write(prefix, source.told, source.config, source.of_pieces)
   with storage.writing(os.path.join(folder, "checkpoint")) as file:
@@ -115,7 +116,7 @@ def transformers(
   Raises:
     options.InputError: when outputs, config or ids differ.
   """
-  source.require_cls(settings.to)
+  source.require_plain(settings.to)
   specials: dict[str, int] = {}
   if source.tokenizer_file:
     tokenizer = source.tokenizer()
@@ -193,7 +194,15 @@ def _plain(
 def _outputs(
   source: export_source.Source, parts: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-  return conversion.outputs(parts, *_inputs(source), source.of_pieces)
+  networks = ensembles.divided(parts)
+  every = [{**parts, **network} for network in networks or [{}]]
+  return {
+    ensembles.name(name, number): array
+    for number, network in enumerate(every)
+    for name, array in conversion.outputs(
+      network, *_inputs(source), source.of_pieces
+    ).items()
+  }
 
 
 def _inputs(source: export_source.Source) -> tuple[np.ndarray, np.ndarray]:

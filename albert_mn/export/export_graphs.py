@@ -126,6 +126,7 @@ def encoder(
   Raises:
     options.InputError: when the outputs differ.
   """
+  source.require_single(settings.to)
   length = source.length(settings)
   text_to_ids = None
   if source.tokenizer_file:

@@ -16,7 +16,7 @@ import tf_keras
 
 from albert_mn.formats import conversion, foreign_text, initial_weights
 from albert_mn.models import configs, model_directory, pooling
-from albert_mn.tasks import blend, classifier, problems, tagging
+from albert_mn.tasks import blend, classifier, ensembles, problems, tagging
 from data_prep.base import options
 from data_prep.encoding import framing, length_buckets, tokenization
 from data_prep.files import manifest
@@ -177,14 +177,28 @@ class Source:
     """The kind of pooling before the head."""
     return classifier.pooled_by(self.parameters)
 
-  def require_cls(self, to: str) -> None:
-    """Raises InputError for a classifier with another pooling than [CLS].
-
-    Other projects' code always reads [CLS].
+  def require_single(self, to: str) -> None:
+    """Raises InputError for an ensemble, which the export cannot hold.
 
     Args:
       to: the form of the export, for the message.
     """
+    if (number := ensembles.size(self.parameters)) > 1:
+      raise options.InputError(
+        f"a model of one network for --to={to}",
+        f"an ensemble of {number}",
+        "export it as saved_model, tflite or weights, or train with --ensemble=1",
+      )
+
+  def require_plain(self, to: str) -> None:
+    """Raises InputError for a model that other projects' code cannot compute.
+
+    Their code holds one network, and always reads [CLS].
+
+    Args:
+      to: the form of the export, for the message.
+    """
+    self.require_single(to)
     if self.problem and not self.of_pieces and self.pooled_by != pooling.CLS:
       raise options.InputError(
         f"a classifier of --pooling={pooling.CLS} for --to={to}, whose heads "
@@ -206,8 +220,11 @@ class Source:
       return self.parts
     temperature = float(self.parameters.get("temperature", 1.0))
     factor, shift = self.problem.affine(temperature)
-    head = _scaled(self.parts["classifier"], factor, shift)
-    return self.parts | {"classifier": head}
+    return self.parts | {
+      name: _scaled(part, factor, shift)
+      for name, part in self.parts.items()
+      if name.startswith("classifier")
+    }
 
   @property
   def long_text(self) -> str:
@@ -291,7 +308,8 @@ def opened(folder: str) -> Source:
     None,
     tuple(conversion.read_labels(labels_file)) if labels_file else (),
   )
-  parts = checkpoint.model().parts()
+  networks = range(ensembles.size(described["parameters"]))
+  parts = ensembles.joined([checkpoint.model().parts() for _ in networks])
   loaded = initial_weights.fill(checkpoint.source, parts)
   predictor = (
     tagging.TagPredictor if kind == tagging.KIND else classifier.Predictor

@@ -31,7 +31,7 @@ def converted(
   It uses built-in operations only. Positions with the pad id are masked.
 
   Args:
-    parts: encoder and classifier.
+    parts: encoder and classifier, of each network of an ensemble.
     pad_id: the id of padding.
     batch_size, length: the fixed shape of the input.
     quantized: whether weights have 8 bits and activations are quantised at run
@@ -55,7 +55,7 @@ def converted(
     return {"logits": forward(pieces, mask, segments)}
 
   module = tf.Module()
-  module.parts = [parts["encoder"], parts["classifier"]]
+  module.parts = list(parts.values())
   converter = tf.lite.TFLiteConverter.from_concrete_functions(
     [logits.get_concrete_function()], module
   )

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from albert_mn.export import text_graph
 from albert_mn.models import pooling
-from albert_mn.tasks import problems
+from albert_mn.tasks import ensembles, problems
 from data_prep.files import records
 
 LABEL_NAMES = "label_names"  # a SavedModel's second signature
@@ -34,7 +34,7 @@ class TextClassifier(tf.Module):
     pooled_by: str,
   ):
     super().__init__()
-    self._parts = [parts["encoder"], parts["classifier"]]
+    self._parts = list(parts.values())
     self._forward = logits_of(parts, pooled_by)
     self._text_to_ids, self._problem = text_to_ids, problem
 
@@ -74,15 +74,21 @@ class PairClassifier(TextClassifier):
 def logits_of(
   parts: Mapping[str, Any], pooled_by: str = pooling.CLS
 ) -> Callable[..., tf.Tensor]:
-  """Returns a function from (ids, mask, segments) to a classifier's logits."""
+  """Returns a function from (ids, mask, segments) to a classifier's logits.
+
+  Of an ensemble they are the mean over its networks.
+  """
 
   def forward(
     ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
   ) -> tf.Tensor:
-    encoder = parts["encoder"]
-    hidden = encoder(ids, mask, segments).sequence_output
-    vector = pooling.vector(pooled_by, hidden, mask, encoder.pooler)
-    return parts["classifier"](vector)
+    logits = []
+    for network in ensembles.divided(parts):
+      encoder = network["encoder"]
+      hidden = encoder(ids, mask, segments).sequence_output
+      vector = pooling.vector(pooled_by, hidden, mask, encoder.pooler)
+      logits.append(network["classifier"](vector))
+    return ensembles.mean(logits)
 
   return forward
 

@@ -16,7 +16,13 @@ from albert_mn.formats import foreign_configs, initial_weights, remote_weights
 from albert_mn.inference import predictions
 from albert_mn.models import configs, pooling
 from albert_mn.scoring import evaluation
-from albert_mn.tasks import classifier, problems, tagging, task_rows
+from albert_mn.tasks import (
+  classifier,
+  ensembles,
+  problems,
+  tagging,
+  task_rows,
+)
 from data_prep.base import options
 from data_prep.encoding import tokenization
 from data_prep.files import manifest, ownership
@@ -111,6 +117,14 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     "the scores; the model of the first training is kept.",
     minimum=1,
   )
+  ensemble: int = options.option(
+    1,
+    "Number of networks in the model directory, which are trained with "
+    "seeds that follow each other. The mean of the networks answers, in as many "
+    "times the time.",
+    minimum=1,
+    maximum=ensembles.MOST,
+  )
   repair_normalization: bool = options.option(
     False,
     "Fine-tune, on text that keeps й and ё, a model that was pretrained "
@@ -124,6 +138,12 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
         "--do_train, --do_eval or --do_predict", "none", "say what to do"
       )
     options.require(self, "output_dir")
+    if self.num_seeds > 1 and self.ensemble > 1:
+      raise options.InputError(
+        "one of --num_seeds and --ensemble",
+        "both",
+        "leave --num_seeds out: the report says how the networks differ",
+      )
     start = (
       self.albert_config_file or self.bert_config_file or self.init_checkpoint
     )
@@ -185,7 +205,7 @@ def _run(
   if settings.do_train:
     folder = os.path.join(settings.output_dir, "model")
     task = _task(settings, recipe, rows, adapting)
-    _train(folder, settings.output_dir, recipe, task)
+    _train(folder, settings.output_dir, recipe, task, settings.ensemble)
     reseeded = _other_seeds(settings, recipe, task)
   else:
     folder = _trained(settings)
@@ -327,10 +347,14 @@ def _other_seeds(
 
 
 def _train(
-  folder: str, run_folder: str, recipe: fine_tuning.Recipe, task: _Task
+  folder: str,
+  run_folder: str,
+  recipe: fine_tuning.Recipe,
+  task: _Task,
+  networks: int = 1,
 ) -> None:
   fine_tuning.train(
-    folder, run_folder, recipe, task.start, task.problem, task.data
+    folder, run_folder, recipe, task.start, task.problem, task.data, networks
   )
 
 

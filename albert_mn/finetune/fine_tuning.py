@@ -6,6 +6,7 @@ weights as an uninterrupted run.
 """
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -25,6 +26,7 @@ from albert_mn.tasks import (
   baseline,
   blend,
   classifier,
+  ensembles,
   problems,
   tagging,
   task_rows,
@@ -336,6 +338,7 @@ def train(
   start: Start,
   problem: problems.Problem,
   data: Data,
+  networks: int = 1,
 ) -> None:
   """Fine-tunes, or resumes a training, and writes the model directory.
 
@@ -346,6 +349,9 @@ def train(
     start: the initial model.
     problem: the kind of prediction, learnt from the training rows.
     data: the rows.
+    networks: number of networks to train, with seeds that follow each other;
+      the model directory answers with the mean of their logits. Each further
+      network has a folder `network_N` in `output_dir` for its run.
 
   Raises:
     options.InputError: when the initial model does not fit, when `output_dir`
@@ -363,19 +369,34 @@ def train(
     recipe.long_text,
     remembered=sum(map(len, (data.train, data.validation, data.held_out))),
   )
-  loop, restarts, verdict = _learnt(
-    output_dir, recipe, start, problem, data, framer, origin
-  )
-  calibrated = loop.calibrated()
-  beside = _blended(loop, recipe, problem, data, calibrated)
+  learnt = [
+    _learnt(
+      os.path.join(output_dir, *([f"network_{number}"] * bool(number))),
+      dataclasses.replace(
+        recipe, random_seed=(recipe.random_seed + number) % options.SEEDS
+      ),
+      start,
+      problem,
+      data,
+      framer,
+      origin,
+    )
+    for number in range(networks)
+  ]
+  loops = [loop for loop, _, _ in learnt]
+  verdict = next(filter(None, (verdict for _, _, verdict in learnt)), None)
+  voice = _Voice(loops)
+  calibrated = _calibrated(voice, recipe, problem)
+  beside = _blended(voice, recipe, problem, data, calibrated)
   model_directory.save(
     folder,
     predictor_of(problem).KIND,
     config=start.config,
-    parts=loop.model.parts(),
+    parts=ensembles.joined([loop.model.parts() for loop in loops]),
     tokenizer_file=start.tokenizer_file,
     parameters={
       **dataclasses.asdict(recipe),
+      **({ensembles.PARAMETER: networks} if networks > 1 else {}),
       **start.parameters,
       **start.tokenizer.settings.parameters(),
       "cleaning": dict(data.cleaning),
@@ -386,11 +407,11 @@ def train(
       **(verdict.parameters() if verdict else {}),
     },
     counts={
-      "global_step": loop.step(),
+      "global_step": loops[0].step(),
       "train_rows": len(data.train),
       "validation_rows": len(data.validation),
       "held_out_rows": len(data.held_out),
-      "restarts": restarts,
+      "restarts": sum(restarts for _, restarts, _ in learnt),
     },
     inputs=origin,
     labels=problem.names,
@@ -398,8 +419,39 @@ def train(
   )
 
 
+class _Voice:
+  """The validation rows, and what the trained networks say of them.
+
+  Args:
+    loops: the trainings, of one problem on the same rows.
+
+  Attributes:
+    targets: the targets of the rows.
+  """
+
+  def __init__(self, loops: Sequence["_Loop"]):
+    self._loops = loops
+    self.targets = loops[0].judge.targets
+
+  @functools.cached_property
+  def logits(self) -> np.ndarray:
+    """The mean of the networks' logits."""
+    return np.mean([loop.judge.logits() for loop in self._loops], axis=0)
+
+
+def _calibrated(
+  voice: _Voice, recipe: Recipe, problem: problems.Problem
+) -> dict[str, float]:
+  """Returns {"temperature": …} for the manifest; {} without --calibrate."""
+  if not recipe.calibrate:
+    return {}
+  temperature = calibration.temperature(problem, voice.logits, voice.targets)
+  logging.info("temperature fitted on the validation rows: %.3f", temperature)
+  return {"temperature": temperature}
+
+
 def _blended(
-  loop: "_Loop",
+  voice: _Voice,
   recipe: Recipe,
   problem: problems.Problem,
   data: Data,
@@ -433,11 +485,11 @@ def _blended(
   texts = list(map(baseline.text_of, data.validation))
   factors = blend.chosen(
     problem,
-    loop.judge.logits(),
+    voice.logits,
     linear.scores(texts),
-    loop.judge.targets,
+    voice.targets,
     calibrated.get("temperature", 1.0),
-    problem.weights(loop.judge.targets) if balanced else None,
+    problem.weights(voice.targets) if balanced else None,
   )
   logging.info("blend: %s", factors.said())
   if data.spared:
@@ -586,7 +638,9 @@ class _Judge:
     """Returns the logits of the rows with the current weights."""
     if self._features is None:
       return self._predictor.logits(self._texts)
-    return self._predictor.model.head(tf.constant(self._features)).numpy()
+    model = self._predictor.model
+    assert isinstance(model, classifier.Classifier), "trained one by one"
+    return model.head(tf.constant(self._features)).numpy()
 
   def score_and_loss(self) -> tuple[float, float]:
     """Returns (score, mean loss) of the rows with the current weights."""
@@ -811,16 +865,6 @@ class _Loop:
     if self._best:
       self._best.restore()
     return degenerate_runs.movement(begun, ended)
-
-  def calibrated(self) -> dict[str, float]:
-    """Returns {"temperature": …} for the manifest; {} without --calibrate."""
-    if not self._recipe.calibrate:
-      return {}
-    temperature = calibration.temperature(
-      self._problem, self.judge.logits(), self.judge.targets
-    )
-    logging.info("temperature fitted on the validation rows: %.3f", temperature)
-    return {"temperature": temperature}
 
 
 def _optimizer_options(

@@ -33,7 +33,7 @@ from albert_mn.models import (
   plain_forward,
   pretraining,
 )
-from albert_mn.tasks import blend, classifier, problems
+from albert_mn.tasks import blend, classifier, ensembles, problems
 from data_prep.base import options, shown_text
 from data_prep.encoding import framing, length_buckets, tokenization
 from data_prep.files import (
@@ -370,6 +370,13 @@ def _opened(settings: Options) -> Opened:
     path, settings.spm_model_file, settings.vocab_file
   )
   source = initial_weights.read(path)
+  networks = ensembles.size(_known_of(source))
+  if kind is initial_weights.Format.OURS and networks > 1:
+    raise options.InputError(
+      "a model of one network to convert",
+      f"an ensemble of {networks} in {path}",
+      "copy it with export_model --to=weights",
+    )
   opened = Opened(
     source,
     config,

@@ -10,14 +10,14 @@ with those of the text, at the same points.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from albert_mn.formats import initial_weights
 from albert_mn.models import encoders, pooling
-from albert_mn.tasks import blend, classifier, problems
+from albert_mn.tasks import blend, classifier, ensembles, problems
 from data_prep.base import options
 from data_prep.encoding import framing, length_buckets, tokenization
 from data_prep.files import manifest
@@ -27,6 +27,9 @@ from data_prep.text import alignment
 # the number of points is doubled.
 _MOST_MISSED = 0.01
 _FEWEST_POINTS, _MOST_POINTS = 32, 256
+# Function from [batch, hidden_size] to logits [batch, labels].
+_Head = Callable[[tf.Tensor], tf.Tensor]
+
 _AT_ONCE = 8  # points at once: memory as in a training step of 8 texts
 
 
@@ -187,6 +190,9 @@ class Explainer:
     long_text: the part of a long text to read, as in `framing.Framer`.
     beside: the blend with the baseline; None if the network answers alone.
     pooled_by: the kind of pooling, one of `pooling.KINDS`.
+    further: encoder and head of each further network of an ensemble, whose
+      logits are the mean. Its attention weights are those of `encoder`; a
+      contribution is the sum over the networks.
   """
 
   def __init__(
@@ -194,13 +200,15 @@ class Explainer:
     encoder: encoders.AlbertEncoder,
     tokenizer: tokenization.Tokenizer,
     max_seq_length: int,
-    head: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    head: _Head | None = None,
     problem: problems.Problem | None = None,
     clean: Callable[[str], alignment.Traced] = alignment.Traced.of,
     long_text: str = framing.HEAD,
     beside: blend.Blend | None = None,
     pooled_by: str = pooling.CLS,
+    further: Sequence[tuple[encoders.AlbertEncoder, _Head]] = (),
   ):
+    self._networks = [(encoder, head), *further] if head else []
     self._pooled_by = pooled_by
     self._encoder, self._tokenizer, self._beside = encoder, tokenizer, beside
     self._framer = framing.Framer(tokenizer, max_seq_length, long_text)
@@ -216,18 +224,25 @@ class Explainer:
     model, problem = predictor.model, predictor.problem
     beside = predictor.blend
     factor = beside.factors.network if beside else 1 / predictor.temperature
+
+    def scaled(head: _Head) -> _Head:
+      return lambda pooled: head(pooled) * factor
+
+    first, *further = [
+      (member.encoder, scaled(member.head))
+      for member in ensembles.members(model)
+    ]
     return cls(
       model.encoder,
       predictor.tokenizer,
       predictor.max_seq_length,
-      None
-      if problem.TYPE == problems.REGRESSION
-      else lambda pooled: model.head(pooled) * factor,
+      None if problem.TYPE == problems.REGRESSION else first[1],
       problem,
       predictor.traced,
       predictor.framer.long_text,
       beside,
       model.pooled_by,
+      further,
     )
 
   @classmethod
@@ -383,16 +398,27 @@ class Explainer:
     Without a head the logits are [0].
     """
     output = self._encoder(ids, mask, segments, with_attentions=True)
-    logits = self._scored(output, mask) if self._head else tf.zeros([1])
+    outputs = [output] if self._networks else []
+    outputs += [
+      encoder(ids, mask, segments) for encoder, _ in self._networks[1:]
+    ]
+    logits = self._scored(outputs, mask) if outputs else tf.zeros([1])
     return tf.stack(output.attentions), logits
 
   def _scored(
-    self, output: encoders.EncoderOutput, mask: tf.Tensor
+    self, outputs: Sequence[encoders.EncoderOutput], mask: tf.Tensor
   ) -> tf.Tensor:
-    """Returns the head's logits for an encoder output, [batch, labels]."""
-    assert self._head, "there is no score without it"
-    hidden, pooler = output.sequence_output, self._encoder.pooler
-    return self._head(pooling.vector(self._pooled_by, hidden, mask, pooler))
+    """Returns the mean logits of the networks, [batch, labels].
+
+    Args:
+      outputs: the output of each network's encoder.
+      mask: int32 [batch, length].
+    """
+    logits = []
+    for output, (encoder, head) in zip(outputs, self._networks, strict=True):
+      hidden, pooler = output.sequence_output, encoder.pooler
+      logits.append(head(pooling.vector(self._pooled_by, hidden, mask, pooler)))
+    return ensembles.mean(logits)
 
   def _answer(
     self, framed: _Framed, logits: tf.Tensor, voice: "_Voice"
@@ -483,23 +509,29 @@ class Explainer:
       the sum for each piece, [length]; and the weighted sum of the gradients
         with respect to the logits, [labels].
     """
-    assert self._head, "there is no score without it"
-    table = self._encoder.embedding_table
-    start = tf.gather(table, baseline)  # [1, length, embedding_size]
-    way = tf.gather(table, ids) - start
-    words = start + places[:, None, None] * way  # [points, length, size]
+    ways, words = [], []
+    for encoder, _ in self._networks:
+      table = encoder.embedding_table
+      start = tf.gather(table, baseline)  # [1, length, embedding_size]
+      ways.append(tf.gather(table, ids) - start)
+      # [points, length, size]
+      words.append(start + places[:, None, None] * ways[-1])
     copies = [places.shape[0], 1]
     with tf.GradientTape() as tape:
       tape.watch(words)
       inputs = [tf.tile(row, copies) for row in (ids, mask, segments)]
-      output = self._encoder(*inputs, words=words)
-      logits = self._scored(output, inputs[1]) + beside
+      outputs = [
+        encoder(*inputs, words=rows)
+        for (encoder, _), rows in zip(self._networks, words, strict=True)
+      ]
+      logits = self._scored(outputs, inputs[1]) + beside
       score = self._log_odds(logits, label)
-    gradient, slope = tape.gradient(score, [words, logits])
-    return (
-      tf.einsum("p,pls,ls->l", weights, gradient, way[0]),
-      tf.linalg.matvec(slope, weights, transpose_a=True),
-    )
+    gradients, slope = tape.gradient(score, [words, logits])
+    added = [
+      tf.einsum("p,pls,ls->l", weights, gradient, way[0])
+      for gradient, way in zip(gradients, ways, strict=True)
+    ]
+    return tf.add_n(added), tf.linalg.matvec(slope, weights, transpose_a=True)
 
   def _log_odds(self, logits: tf.Tensor, label: tf.Tensor | int) -> tf.Tensor:
     """Returns log(p / (1 - p)) of a label, [batch], from [batch, labels]."""

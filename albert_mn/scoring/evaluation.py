@@ -21,6 +21,7 @@ from albert_mn.tasks import (
   baseline,
   blend,
   classifier,
+  ensembles,
   problems,
   tagging,
   task_rows,
@@ -68,7 +69,8 @@ def evaluate(
     os.path.join(output_dir, "eval_results.txt"), results
   )
   fresh = _without_copies(rows)
-  notes = _notes(predictor, voices.model, seeds)
+  apart = _networks(predictor, rows.held_out, batch_size)
+  notes = _notes(predictor, voices.model, seeds, apart)
   faults = _faults([predictor, *reseeded])
   path = os.path.join(output_dir, "report.txt")
   text = reports.write(
@@ -217,6 +219,7 @@ def _notes(
   predictor: classifier.Predictor,
   model: judgements.Judgement,
   seeds: Sequence[Mapping[str, float]],
+  networks: Sequence[Mapping[str, float]] = (),
 ) -> list[str]:
   """Returns the report's notes on truncation, scores, seeds and the blend."""
   cut = predictor.framer.counts.said(predictor.max_seq_length)
@@ -228,6 +231,11 @@ def _notes(
     )
   notes += filter(None, [model.note()])
   notes += [_of_seeds(seeds)] if len(seeds) > 1 else []
+  if networks:
+    notes.append(
+      f"An ensemble: the mean of {len(networks)} networks answers. "
+      f"{_of_seeds(networks, 'networks alone')}"
+    )
   if predictor.blend:  # last: the model that the user gets
     said = predictor.blend.factors.said()
     notes.append(f"{said[0].upper()}{said[1:]}.")
@@ -247,7 +255,25 @@ def _faults(predictors: Sequence[classifier.Predictor]) -> list[str]:
   return said
 
 
-def _of_seeds(seeds: Sequence[Mapping[str, float]]) -> str:
+def _networks(
+  predictor: classifier.Predictor,
+  rows: Sequence[classifier_data.Row],
+  batch_size: int,
+) -> list[dict[str, float]]:
+  """Returns the scores of each network of an ensemble; [] without one."""
+  networks = ensembles.members(predictor.model)
+  if len(networks) == 1:
+    return []
+  alone = (
+    type(predictor)(
+      network, predictor.framer, predictor.problem, predictor.manifest
+    )
+    for network in networks
+  )
+  return [judge(each, rows, batch_size).voices.model.scores() for each in alone]
+
+
+def _of_seeds(seeds: Sequence[Mapping[str, float]], what: str = "seeds") -> str:
   """Returns mean ± sample standard deviation of each score over the seeds."""
   said = []
   for name in seeds[0]:
@@ -257,7 +283,7 @@ def _of_seeds(seeds: Sequence[Mapping[str, float]]) -> str:
         f"{name.replace('_', ' ')} {np.mean(values):.3f} ± "
         f"{np.std(values, ddof=1):.3f}"
       )
-  return f"Mean ± deviation of {len(seeds)} seeds: {', '.join(said)}."
+  return f"Mean ± deviation of {len(seeds)} {what}: {', '.join(said)}."
 
 
 def _write_json(

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 
 from albert_mn.models import configs, encoders, lean, model_directory, pooling
-from albert_mn.tasks import blend, problems
+from albert_mn.tasks import blend, ensembles, problems
 from data_prep.base import options
 from data_prep.classification import classifier_data, tweets
 from data_prep.encoding import framing, length_buckets, tokenization
@@ -184,7 +184,7 @@ class Predictor:
   directory says.
 
   Args:
-    model: the model with its weights.
+    model: the network with its weights, or an ensemble of networks.
     framer: makes inputs from texts with the model's tokenizer.
     problem: the meaning of the outputs.
     described: the manifest of the model directory.
@@ -205,7 +205,7 @@ class Predictor:
 
   def __init__(
     self,
-    model: Classifier,
+    model: "Classifier | ensembles.Ensemble",
     framer: framing.Framer,
     problem: problems.Problem,
     described: dict[str, Any] | None = None,
@@ -245,7 +245,11 @@ class Predictor:
     described = manifest.check(folder, cls.KIND)
     names = model_directory.labels(folder)
     how = pooled_by(described["parameters"])
-    model = cls.MODEL(_config(folder), len(names), seed=0, pooled_by=how)
+    members = [
+      cls.MODEL(_config(folder), len(names), seed=0, pooled_by=how)
+      for _ in range(ensembles.size(described["parameters"]))
+    ]
+    model = members[0] if len(members) == 1 else ensembles.Ensemble(members)
     model_directory.restore(folder, **model.parts())
     problem = cls.read_problem(names, described["parameters"])
     beside = blend.read(folder, described["parameters"], len(names))
@@ -315,8 +319,10 @@ class Predictor:
     self, framed: framing.Framed, batch_size: int = 32
   ) -> np.ndarray:
     """Returns the pooled vector of each input, float32 [inputs, hidden]."""
+    model = self.model
+    assert isinstance(model, Classifier), "an ensemble has no single vector"
     forward = compiled(
-      lambda *given: tf.cast(self.model.features(*given), tf.float32), INPUTS
+      lambda *given: tf.cast(model.features(*given), tf.float32), INPUTS
     )
     width = self.model.encoder.config.hidden_size
     input_features = np.zeros((len(framed.ids), width), np.float32)

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Makes the locks anew from the .in files: complete, with hashes, for Linux.
 #
-#   scripts/lock.sh               needs uv (pip install uv)
+#   scripts/lock.sh
 #   scripts/lock.sh --upgrade     what is locked already moves too
+#
+# uv does it, in the version of requirements-lock.txt, whose hashes are checked; it
+# is installed into .venv-lock.
 #
 # They are installed with --no-deps, since they are complete but for what
 # tf-models-official asks for and nothing here imports.
@@ -10,8 +13,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 upgrade=("$@")
 
+venv=.venv-lock
+python3 -m venv --clear "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+  --no-deps --require-hashes --only-binary=:all: -r requirements-lock.txt
+
 compile() {
-  uv pip compile --quiet --python-version 3.11 \
+  "$venv/bin/uv" pip compile --quiet --python-version 3.11 \
     --python-platform "${platform:-linux}" \
     --generate-hashes --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links "$@"
@@ -24,7 +32,8 @@ lock() {
   compile "${upgrade[@]}" --output-file "$file.new" "${@:3}" > /dev/null
   {
     echo "# Made by scripts/lock.sh; $what."
-    cat "$file.new"
+    # scripts/setup.sh says why PyTorch, and CUDA with it, have no hashes.
+    awk '/^[a-z]/ { torch = /^(torch|triton|cuda-|nvidia-)/ } !torch' "$file.new"
     case $file in
       requirements.txt | requirements-tpu.txt)
         compile --no-deps requirements-models.in ;;
@@ -40,6 +49,9 @@ lock requirements-dev.txt 'installed on top of requirements.txt' \
   requirements-dev.in
 lock requirements-beam.txt 'for --runner=beam, installed apart' \
   requirements-beam.in
+lock requirements-interop.txt 'for tests of exports, installed apart' \
+  requirements-interop.in
+lock requirements-lock.txt 'for scripts/lock.sh' requirements-lock.in
 # libtpu has wheels for this platform alone.
 platform=x86_64-manylinux_2_31 lock requirements-tpu.txt \
   'for Cloud TPU VMs, instead of requirements.txt' \

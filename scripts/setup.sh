@@ -67,14 +67,19 @@ if [ "${1:-}" = --beam ]; then
   exit
 fi
 if [ "${1:-}" = --interop ]; then
-  # Pinned, but without hashes: PyTorch's builds for CPUs and for CUDA have one
-  # version and different files, and either will do.
+  # PyTorch alone is pinned without hashes: its builds for CPUs and for CUDA have
+  # one version and different files, and either will do. What it needs beside
+  # CUDA's packages is in the lock.
   venv=.venv-interop
-  if ! { usable "$venv/bin/python" && is_installed requirements-interop.in; }; then
-    make_venv
-    echo "installing requirements-interop.in into $venv (minutes, 1 to 6 GB)"
+  if ! is_installed requirements-interop.in; then
+    rm -f "$venv/requirements-interop.txt.sha256"
+  fi
+  make_anew requirements-interop.txt 'a minute, 0.8 GB on disk'
+  if ! is_installed requirements-interop.in; then
+    torch=$(grep '^torch==' requirements-interop.in)
+    echo "installing $torch into $venv (minutes, 1 to 5 GB)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --only-binary=:all: -r requirements-interop.in
+      --only-binary=:all: "$torch"
     sha256sum < requirements-interop.in > "$venv/requirements-interop.in.sha256"
   fi
   exit

@@ -3,7 +3,9 @@
 #
 #   scripts/tpu_vm.sh watch [OPTIONS] -- FLAGS   the next three, until it is done
 #   scripts/tpu_vm.sh create [OPTIONS]           a TPU VM that is ready
-#   scripts/tpu_vm.sh install [OPTIONS]          what git tracks here, and .venv
+#   scripts/tpu_vm.sh install [OPTIONS]          what git tracks here, and .venv;
+#                                                Python 3.11 too, as root and with
+#                                                apt, where the TPU VM has none
 #   scripts/tpu_vm.sh run [OPTIONS] -- FLAGS     run_pretraining.py FLAGS: begin,
 #                                                or follow the one that runs
 #   scripts/tpu_vm.sh stop [OPTIONS]             save a checkpoint and end

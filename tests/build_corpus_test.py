@@ -1,5 +1,6 @@
 """Raw text to a corpus: what is kept, what is dropped, what is refused."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -11,6 +12,9 @@ import time
 
 import pytest
 
+from data_prep.corpus import corpora
+from data_prep.sources import downloads, texts
+from data_prep.text import cleaning
 from tests import running
 
 RAW = """\
@@ -329,3 +333,38 @@ def test_paths_that_cannot_be_are_named(
   flags = _flags(raw.parent / source, where)
   flags[-1] = f"--output_dir={out}" if "://" in out else flags[-1]
   assert message in programs.refuse(*flags)
+
+
+def test_a_document_that_takes_too_long_is_dropped_counted_and_named(
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  caplog: pytest.LogCaptureFixture,
+) -> None:
+  def slow(lines: tuple[str, ...]) -> list[tuple[str, ...]]:
+    while lines[0].startswith("Удаан"):
+      time.monotonic()
+    return [lines]
+
+  source = dataclasses.replace(corpora.SOURCES["text"], documents=slow)
+  monkeypatch.setitem(corpora.SOURCES, "text", source)
+  monkeypatch.setattr(corpora, "_LONGEST_SECONDS", 0.05)
+  raw = tmp_path / "raw.txt"
+  raw.write_text(f"{CORPUS}Удаан баримт.\n\nТэр өнөөдөр эндээс явж одов.\n")
+  earlier = signal.getsignal(signal.SIGVTALRM)
+  with caplog.at_level("WARNING", logger="absl"):
+    stats = corpora.build(
+      corpora.Settings(
+        corpora.Options(
+          input_file=str(raw), output_dir=str(tmp_path / "out"), num_workers=1
+        ),
+        cleaning.Options(),
+        texts.Options(),
+        downloads.Options(),
+      )
+    )
+  assert stats.totals["documents"] == 3
+  assert stats.totals["dropped: took too long"] == 1
+  assert stats.examples["took too long"] == ["Удаан баримт."]
+  assert "raw.txt: dropping 'Удаан баримт.', which took too long" in caplog.text
+  assert signal.getsignal(signal.SIGVTALRM) == earlier
+  assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)

@@ -143,6 +143,6 @@ def test_the_pages_that_name_tests_name_those_that_are_there() -> None:
   for page in PAGES:
     if page in ("CHANGELOG.md", "docs/log.md", "docs/map.md"):
       continue
-    tests = set(re.findall(r"\b\w+_test\.py", _text(page)))
+    tests = set(re.findall(r"\b(?:hostile/)?\w+_test\.py", _text(page)))
     gone = [t for t in tests if not (running.ROOT / "tests" / t).exists()]
     assert not gone, f"{page}: {gone}"

@@ -154,3 +154,18 @@ def test_every_passage_of_the_sample_is_mongolian() -> None:
       assert language.identify(text) in ("mn", "unknown"), text
       count += 1
   assert count > 250
+
+
+@pytest.mark.parametrize(
+  ("text", "scrubbed"),
+  [
+    ("a.b+c-d@e-f.mn, x@y.z.", "[имэйл], [имэйл]."),
+    ("a@b@c.mn a@b a@ @b.mn @@", "a@[имэйл] a@b a@ @b.mn @@"),
+    ("a@b.mn+c@d.mn", "[имэйл][имэйл]"),
+    ("_" * 50_000, "_" * 50_000),
+  ],
+)
+def test_addresses_are_scrubbed_and_their_likes_are_not(
+  text: str, scrubbed: str
+) -> None:
+  assert cleaning.scrub(text) == scrubbed

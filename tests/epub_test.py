@@ -372,3 +372,23 @@ def test_a_real_book_is_read_from_its_first_to_its_last_sentence() -> None:
     assert len(text.split()) == 9601
     for word in ("Gutenberg", "Copyright", "[Pg", "<", "\x00", "Tea Party."):
       assert word not in text
+
+
+def test_a_page_that_the_spine_names_often_is_read_once() -> None:
+  page = f"<h1>I</h1><p>{LONG}</p>"
+  book = _book(
+    {"a.xhtml": page}, "<spine>" + 9 * '<itemref idref="p0"/>' + "</spine>"
+  )
+  assert epub.chapters(book) == epub.chapters(_book({"a.xhtml": page}))
+
+
+def test_deep_marks_are_text_and_broad_tags_are_refused() -> None:
+  assert _one("<p>Дорж" + 7 * "<sup>" + "1" + 7 * "</sup>" + "ирэв.</p>") == [
+    "Доржирэв."
+  ]
+  picture = f'<p>Дорж ирэв.<img src="data:{9_000 * "a b"}"/></p>'
+  assert _one(picture) == ["Дорж ирэв."]
+  broad = "<p " + " ".join(f"a{number}=1" for number in range(1_001)) + ">а</p>"
+  dropped = epub.chapters(_book({"a.xhtml": broad}))
+  assert isinstance(dropped, cleaning.Drop)
+  assert "a tag has more than 1,000 attributes" in dropped.example

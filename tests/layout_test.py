@@ -529,7 +529,7 @@ def test_nothing_is_there_that_only_tests_use() -> None:
 
 
 def _expected_rule(name: str) -> str:
-  if _package(name) == "tests" and name.endswith("_test.py"):
+  if name.startswith("tests/") and name.endswith("_test.py"):
     return "py_test"
   return "py_binary" if _is_program(name) else "py_library"
 
@@ -606,7 +606,13 @@ def _build_stanzas(folder: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-  "folder", ["", *_PACKAGES, *(room.replace(".", "/") for room in _ROOMS)]
+  "folder",
+  [
+    "",
+    *_PACKAGES,
+    *(room.replace(".", "/") for room in _ROOMS),
+    "tests/hostile",
+  ],
 )
 def test_build_says_what_the_imports_say(folder: str) -> None:
   expected = _expected_stanzas(folder)
@@ -672,7 +678,8 @@ def _environment(name: str) -> tuple[str, ...]:
     return _INTEROP
   if "apache-beam" in packages:
     return _BEAM
-  return _DEV if _package(name) in ("benchmarks", "tests") else _MAIN
+  tests = name.startswith(("benchmarks/", "tests/"))
+  return _DEV if tests else _MAIN
 
 
 def _constants(name: str) -> list[str]:

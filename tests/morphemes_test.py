@@ -142,3 +142,8 @@ def test_words_without_boundaries_give_no_division_by_zero() -> None:
   scores = morphemes.agreement(_gold("хүн", "я"), [["хүн"], ["я"]])
   assert scores["precision"] == scores["recall"] == scores["f1"] == 0
   assert scores["exact_share"] == scores["at_random"]["exact_share"] == 1
+
+
+def test_a_word_of_more_than_200_letters_is_left_out() -> None:
+  assert morphemes.laid_on(200 * "а", ["а", 199 * "а"]) == ("а", 199 * "а")
+  assert morphemes.laid_on(201 * "а", ["а", 200 * "а"]) is None

@@ -9,7 +9,7 @@ from hypothesis import strategies
 
 from data_prep.encoding import tokenization, tokenizer_training
 from data_prep.files import documents
-from data_prep.text import normalization
+from data_prep.text import alignment, normalization
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[1] / "sample" / "pretrain"
 LETTERS = normalization.ALPHABET + normalization.ALPHABET.upper()
@@ -93,3 +93,23 @@ def test_legacy_letters_are_repaired_only_where_it_is_asked_for() -> None:
   assert normalization.normalize("Тэмvжин\u00a0бєгєєд") == "Тэмvжин бєгєєд"
   repaired = normalization.normalize("Тэмvжин\u00a0бєгєєд", repair_legacy=True)
   assert repaired == "Тэмүжин бөгөөд"
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\u0316\u0301", "\u0344", "\u0f73"])
+def test_a_long_run_of_marks_is_interrupted_by_a_joiner(mark: str) -> None:
+  """Unicode's UAX #15: at most 30 in a row, so that NFC takes linear time."""
+  text = f"а{5_000 * mark}б"
+  shown = normalization.normalize(text)
+  assert normalization.normalize(shown) == shown
+  assert unicodedata.is_normalized("NFC", shown)
+  assert max(map(len, shown.split("\u034f"))) <= 62
+  apart = unicodedata.normalize("NFD", shown.replace("\u034f", ""))
+  marks = unicodedata.normalize("NFD", mark)
+  assert sorted(apart) == sorted(f"аб{5_000 * marks}")
+  traced = normalization.traced(alignment.Traced.of(text))
+  assert traced.text == shown
+
+
+def test_marks_that_a_language_may_write_stay_alone() -> None:
+  text = "x" + "\u0316" * 30
+  assert normalization.normalize(text) == text

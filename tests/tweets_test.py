@@ -22,6 +22,11 @@ from tests import running, two_authors
     ("имэйл a@b.mn &amp; 5 &lt; 6", "имэйл a@b.mn & 5 < 6"),
     ("R&amp;amp;D", "R&D"),
     pytest.param("R&" + 100_000 * "amp;" + "D", "R&D", id="a long chain"),
+    pytest.param("R&" + 3_000 * "#38" + "D", "R&D", id="without semicolons"),
+    ("&amp;lt;3 &lt &notit; &#x41; &fjlig;", "<3 < ¬it; A fj"),
+    pytest.param(
+      "&#" + 5_000 * "1", "&#" + 5_000 * "1", id="a number of many digits"
+    ),
     ("Баярлалааааа!!!!!!", "Баярлалаа!!!"),
     ("хахахахаха 1000000 ......", "хахаха 1000000 ..."),
     ("😂😂😂😂😂 👍🏽 ❤️", "😂😂😂 👍 ❤"),

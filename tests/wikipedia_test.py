@@ -814,3 +814,27 @@ def test_a_real_article_keeps_its_numbers_dates_and_units(
   ]
   assert "Alberta, with an area of 661848 km², is the fourth" in alberta
   assert "an estimated population of 4,196,457 as of July 1, 2015" in alberta
+
+
+@pytest.mark.parametrize(
+  ("text", "shown"),
+  [
+    ("{{" + 5_000 * "Загвар: " + "nowrap|Туул гол}} урсана.", "Туул гол урсана."),
+    ("{{Template:Талх:nowrap|а}}Туул гол урсана уу.", None),
+    ("{{convert|5" + 4_000 * "|to|5" + "|km}} урт гол байна уу.",
+     "5" + 4_000 * "–5" + " km урт гол байна уу."),
+    ("Тэр {{#switch:" + 9_000 * "а" + 2_000 * "|б=в" + "|ирсэн}} байна уу.",
+     "Тэр ирсэн байна уу."),
+    ("Нас {{#expr:7.126 round 2}} хүрчээ.", "Нас 7.13 хүрчээ."),
+    ("Нас {{#expr:1" + 3_000 * " round 1" + "}} хүрчээ.", None),
+    ("Тэр <span class='a' style='display: none'>x</span>ирсэн байна уу.",
+     "Тэр ирсэн байна уу."),
+    ("Тэр <div " + 20_000 * "display:none ", None),
+  ],
+)  # fmt: skip
+def test_what_took_the_square_of_time_gives_the_same_text(
+  text: str, shown: str | None
+) -> None:
+  paragraphs = wikitext.rendered(text).paragraphs
+  if shown is not None:
+    assert paragraphs == [shown]

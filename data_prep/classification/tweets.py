@@ -14,8 +14,10 @@ and imports go from bert_tweet towards data_prep only.
 
 import dataclasses
 import html
+import html.entities
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from data_prep.base import options
@@ -23,7 +25,6 @@ from data_prep.classification import classifier_data
 from data_prep.files import tables
 from data_prep.text import alignment, latin_script, normalization
 
-_ESCAPED_AGAIN = re.compile("&(?:(?:amp|AMP|#0*38|#[xX]0*26);)+")
 RETWEET = "retweet"
 ANOTHER_AUTHOR = "another author"
 NOTHING_LEFT = "nothing but links and mentions"
@@ -220,20 +221,64 @@ def _unescaped(text: alignment.Traced) -> alignment.Traced:
   """Undoes HTML's escapes, however often a dump was escaped.
 
   So cleaned text stays the same when it is cleaned again, as the rows of a set
-  are for a prediction.
+  are for a prediction. It goes from the end to the beginning, so that what
+  stands behind an "&" has its final form: one pass is enough for &amp;amp;lt;.
   """
-  # A chain such as &amp;amp;amp; would otherwise take a pass for each part.
-  text = text.sub(_ESCAPED_AGAIN, "&")
-  while (unescaped := text.sub(_ESCAPED, _meant)) is not text:
-    text = unescaped
-  return text
+  if "&" not in text.text:
+    return text
+  made: list[_Made] = []  # the last character first
+  for place in range(len(text.text) - 1, -1, -1):
+    made.append((text.text[place], place, place + 1))
+    while made and made[-1][0] == "&":
+      size, meant = _escape("".join(x for x, _, _ in made[:-_WINDOW:-1]))
+      if not size:
+        break
+      begin, end = made[-1][1], made[-size][2]
+      del made[-size:]
+      made += [(letter, begin, end) for letter in reversed(meant)]
+  return text.edited(_edits(made[::-1], len(text.text)))
 
 
-_ESCAPED = re.compile("&[^&]+")
+# A character, and the stretch of the text that it stands for.
+_Made = tuple[str, int, int]
 
 
-def _meant(match: re.Match[str]) -> str:
-  return html.unescape(match[0])
+def _edits(made: Sequence[_Made], size: int) -> Iterator[alignment.Edit]:
+  """Yields the edits that make some characters of a text of a size."""
+  place = 0
+  for (begin, end), group in itertools.groupby(made, lambda x: x[1:]):
+    if place < begin:  # an escape of nothing, such as &#1;
+      yield place, begin, ""
+    if end > begin + 1:
+      yield begin, end, "".join(letter for letter, _, _ in group)
+    place = end
+  yield place, size, ""
+
+
+# As html.unescape has them, but for numbers of more than 30 digits.
+_ESCAPE = re.compile(
+  r"&(?:#(?:[0-9]{1,30}(?![0-9])|[xX][0-9a-fA-F]{1,30}(?![0-9a-fA-F]));?"
+  r"|(?P<name>[^\t\n\f <&#;]{1,32};?))"
+)
+_WINDOW = 40  # characters; no escape is longer
+
+
+def _escape(text: str) -> tuple[int, str]:
+  """Returns the size of an escape at the start of a text, and its meaning.
+
+  The size is 0 where no escape is. Of a name without a semicolon, the longest
+  known beginning counts (HTML, section 13.2.5.73).
+  """
+  match = _ESCAPE.match(text)
+  if match is None:
+    return 0, ""
+  name = match["name"]
+  if name is None:
+    return len(match[0]), html.unescape(match[0])
+  for size in range(len(name), 1, -1):
+    if (meant := html.entities.html5.get(name[:size])) is not None:
+      return 1 + size, meant
+  return 0, ""
 
 
 _NO_WORDS = re.compile(r"http\b|#\w+")

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from absl import logging
 
-from data_prep.base import options, parallel
+from data_prep.base import options, parallel, time_limits
 from data_prep.corpus import corpus_report, corpus_stats, deduplication
 from data_prep.files import (
   documents,
@@ -25,6 +25,11 @@ from data_prep.text import cleaning, normalization, sentences, similarity
 _STATS, _REPORT = "stats.json", "corpus_report.html"
 
 _LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
+# CPU time after which a raw document is dropped: a hundred times what a page or
+# book takes. All work is linear in the input as far as is known, so this is for
+# what is not known.
+_LONGEST_SECONDS, _LETTERS_A_SECOND = 20.0, 10_000
+_TOO_LONG = "took too long"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +121,7 @@ class Source:
     documents: returns the paragraphs of each document in a raw document, or a
       Drop; it has no side effects, because it runs in worker processes.
     letters: returns the approximate size of a raw document, in letters.
+    name: returns what names a raw document in a message.
   """
 
   items: Callable[[str, Settings], Iterator[Any]]
@@ -123,6 +129,7 @@ class Source:
     [Any], Sequence[Sequence[str] | wikitext.Rendered] | cleaning.Drop
   ]
   letters: Callable[[Any], int]
+  name: Callable[[Any], str]
 
 
 def _article(
@@ -136,6 +143,7 @@ _TEXT = Source(
   lambda path, settings: texts.items(path, settings.text),
   lambda lines: [lines],
   lambda lines: sum(map(len, lines)),
+  lambda lines: "".join(lines[:1])[:80],
 )
 SOURCES = {
   "text": _TEXT,
@@ -144,11 +152,13 @@ SOURCES = {
     lambda path, settings: wikipedia.items(path),
     _article,
     lambda page: len(page.title) + len(page.text),
+    lambda page: page.title,
   ),
   "epub": Source(
     lambda path, settings: epub.items(path),
     epub.chapters,
     lambda book: len(book.content),
+    lambda book: book.name,
   ),
 }
 
@@ -268,7 +278,7 @@ def _write(
   began = said = time.monotonic()
   with contextlib.closing(
     parallel.ordered(
-      functools.partial(_prepared, settings=settings),
+      functools.partial(prepared, settings=settings),
       _tasks(files, settings),
       corpus.num_workers,
     )
@@ -344,7 +354,14 @@ def _kept(
     stats.lose(file, reason, lines)
   stats.miss(document.templates)
   if isinstance(verdict, cleaning.Drop):
-    if verdict.reason not in stats.examples:
+    if verdict.reason == _TOO_LONG:
+      logging.warning(
+        "%s: dropping %r, which took too long; a faster machine may keep it, so "
+        "leave it out of the input for the same corpus everywhere",
+        file,
+        verdict.example,
+      )
+    elif verdict.reason not in stats.examples:
       logging.info(
         "dropping, for example: %s: %s", verdict.reason, verdict.example
       )
@@ -389,28 +406,52 @@ def _items(path: str, settings: Settings) -> Iterator[Any]:
     )
 
 
-def _prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
+def prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
   """Normalises, splits, cuts and cleans the raw documents of a task."""
   file, items = task
-  corpus = settings.corpus
+  source = SOURCES[settings.corpus.source]
   made, read_sentences, read_words = [], 0, 0
   for item in items:
-    texts_or_drop = SOURCES[corpus.source].documents(item)
-    if isinstance(texts_or_drop, cleaning.Drop):
-      made.append(_Document(cleaning.Result(texts_or_drop, {})))
+    seconds = _LONGEST_SECONDS + source.letters(item) / _LETTERS_A_SECOND
+    try:
+      with time_limits.limited(seconds):
+        of_item, sentence_count, word_count = _of_item(item, settings)
+    except time_limits.TooLongError:
+      made.append(_dropped(cleaning.Drop(_TOO_LONG, source.name(item))))
       continue
-    for text in texts_or_drop:
-      if not isinstance(text, wikitext.Rendered):
-        text = wikitext.Rendered(list(text))
-      paragraphs, holes = text.paragraphs, text.holes
-      parts = [s for line in paragraphs for s in _sentences(line, corpus) if s]
-      read_sentences += len(parts)
-      read_words += corpus_stats.count_words(" ".join(parts))
-      passages = _passages(parts, corpus.section_sentences)
-      made += [_cleaned(passage, settings, holes) for passage in passages]
-  if corpus.near_duplicates:
+    made += of_item
+    read_sentences += sentence_count
+    read_words += word_count
+  if settings.corpus.near_duplicates:
     made = _signed(made)
   return _Batch(file, (len(made), read_sentences, read_words), made)
+
+
+def _dropped(drop: cleaning.Drop) -> _Document:
+  return _Document(cleaning.Result(drop, {}))
+
+
+def _of_item(item: Any, settings: Settings) -> tuple[list[_Document], int, int]:
+  """Makes the documents of a raw document.
+
+  Returns:
+    The documents, and the numbers of sentences and words before the rules.
+  """
+  corpus = settings.corpus
+  texts_or_drop = SOURCES[corpus.source].documents(item)
+  if isinstance(texts_or_drop, cleaning.Drop):
+    return [_dropped(texts_or_drop)], 0, 0
+  made, read_sentences, read_words = [], 0, 0
+  for text in texts_or_drop:
+    if not isinstance(text, wikitext.Rendered):
+      text = wikitext.Rendered(list(text))
+    paragraphs, holes = text.paragraphs, text.holes
+    parts = [s for line in paragraphs for s in _sentences(line, corpus) if s]
+    read_sentences += len(parts)
+    read_words += corpus_stats.count_words(" ".join(parts))
+    passages = _passages(parts, corpus.section_sentences)
+    made += [_cleaned(passage, settings, holes) for passage in passages]
+  return made, read_sentences, read_words
 
 
 def _signed(unsigned: Sequence[_Document]) -> list[_Document]:

@@ -76,7 +76,9 @@ _IMPRINT = re.compile(
 )
 _SHORT_WORDS = 12  # guess: a longer line is a sentence that names an imprint
 _IMPRINT_WORDS = 300  # guess: of a whole imprint
-_LEADER = re.compile(r"(\.{4,}|…{2,}|( \.){3,}|_{3,})\s*\d{1,4}\.?$")
+_LEADER = re.compile(
+  r"((?<!\.)\.{4,}|(?<!…)…{2,}|(?<! \.)( \.){3,}|(?<!_)_{3,})\s*\d{1,4}\.?$"
+)
 _START = re.compile(r"\*\*\* ?START OF TH", re.IGNORECASE)
 _END = re.compile(r"\*\*\* ?END OF TH", re.IGNORECASE)
 _CHAPTER_WORDS = (
@@ -84,7 +86,15 @@ _CHAPTER_WORDS = (
 )
 
 _MARK = re.compile(r"\s*([\[(]?)(\d{1,3}|[*†‡]{1,3})[\])]?\s*")
-_NOTE = re.compile(r"#.*(note|ftn|fn|edn|zuult|tailbar)", re.IGNORECASE)
+_NOTE = re.compile(
+  r"[^#]*+#.*(note|ftn|fn|edn|zuult|tailbar)", re.IGNORECASE | re.DOTALL
+)
+_DEEPEST_MARK = 8  # guess: links and superscripts around the mark of a note
+# A tag with as many attributes is none of a book's; libxml2 compares each
+# attribute with all before it.
+_MOST_ATTRIBUTES = 1000
+_LONG_TAG = re.compile(rf"<[a-zA-Z][^<>]{{{4 * _MOST_ATTRIBUTES},}}")
+_QUOTED = re.compile(r"\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z)")
 _MEASURED = re.compile(r"(\d|\b[кдсмkdcm]?[мm])\s*$", re.IGNORECASE)
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _CAPITAL = re.compile(r"[«“„\"]?[А-ЯӨҮЁ]")  # not Latin: "A" is a word
@@ -326,12 +336,16 @@ def _reading_order(archive: zipfile.ZipFile) -> Iterator[tuple[str, bool]]:
         matter.add(href)
     elif _is(element, "reference") and element.get("type") in _MATTER:
       matter.add(href)  # with a #, it is only a part of that page
+  read = set()  # a page that the spine names twice is read once
   for element in root.iter():
     # linear="no" is what readers show on demand: notes, answers.
     if not _is(element, "itemref") or element.get("linear") == "no":
       continue
     if (href := hrefs.get(element.get("idref"))) is not None:
       name = posixpath.normpath(posixpath.join(folder, parse.unquote(href)))
+      if name in read:
+        continue
+      read.add(name)
       stem = posixpath.splitext(posixpath.basename(name))[0]
       yield name, href in matter or bool(_MATTER_FILE.fullmatch(stem))
 
@@ -340,7 +354,8 @@ def _blocks(page: bytes) -> list[_Block]:
   """Returns the paragraphs of a page.
 
   Raises:
-    ValueError: when the page is not text, or nested too deeply.
+    ValueError: when the page is not text, nested too deeply, or has a tag of
+      too many attributes.
   """
   text = _DECLARATIONS.sub("", _decoded(page), count=1)
   if not text.strip():
@@ -350,6 +365,9 @@ def _blocks(page: bytes) -> list[_Block]:
     encoding="utf-8", no_network=True, huge_tree=True,
     remove_comments=True, remove_pis=True,
   )  # fmt: skip
+  for tag in _LONG_TAG.finditer(text):
+    if len(_QUOTED.sub("", tag[0]).split()) > _MOST_ATTRIBUTES:
+      raise ValueError(f"a tag has more than {_MOST_ATTRIBUTES:,} attributes")
   reader = _Reader()
   reader.read(html.document_fromstring(text.encode(), parser=parser))
   # The parser drops elements that lie too deep; only its log says so.
@@ -385,6 +403,7 @@ class _Reader:
     self.blocks: list[_Block] = []
     self._text: list[str] = []  # \0 is a line break
     self._links = self._linked = 0  # how deep in links; letters in them
+    self._marks = 0  # how deep in links and superscripts
 
   def read(self, root: Any) -> None:
     """Reads an element and all its descendants, without recursion."""
@@ -399,8 +418,8 @@ class _Reader:
     """Reads the start of an element; returns whether to read its content."""
     if element.tag in _BLOCKS:
       self._end_block(False)
-    if element.tag == "a":
-      self._links += 1
+    self._links += element.tag == "a"
+    self._marks += element.tag in ("a", "sup")
     if element.tag == "br":
       self._text.append("\0")
     elif element.tag == "img" and _CAPITAL.fullmatch(element.get("alt", "")):
@@ -416,8 +435,8 @@ class _Reader:
     if element.tag in _APART:
       in_list = bool(self.blocks) and self.blocks[-1].is_link
       self.blocks.append(_Block("", is_link=in_list))
-    if element.tag == "a":
-      self._links -= 1
+    self._links -= element.tag == "a"
+    self._marks -= element.tag in ("a", "sup")
     tail = element.tail or ""
     if element.tag in ("span", "font", "big") and self._is_first_letter():
       tail = tail.lstrip() if tail.lstrip()[:1].islower() else tail
@@ -440,7 +459,8 @@ class _Reader:
     The superscript of a number or a unit is not lost: 10⁶ and км² are written
     with superscript characters.
     """
-    if element.tag not in ("a", "sup"):
+    # In deeper nests, the text would be read once for each of its ancestors.
+    if element.tag not in ("a", "sup") or self._marks > _DEEPEST_MARK:
       return False
     text = "".join(itertools.islice(element.itertext(), 8))
     mark = _MARK.fullmatch(text)
@@ -448,7 +468,7 @@ class _Reader:
       return False
     href = element.get("href", "")
     if element.tag == "a":
-      return "#" in href and bool(mark[1] or _NOTE.search(href))
+      return "#" in href and bool(mark[1] or _NOTE.match(href))
     linked = self._links or element.find(".//a") is not None
     if not linked and _MEASURED.search("".join(self._text[-3:])):
       self._text.append(text.translate(_SUPERSCRIPT))

@@ -189,7 +189,7 @@ _OPAQUE = re.compile(
   r"(?:[^<>]*/>|[^<>]*>"
   r"(?:(?P<body>[^<]*+(?:<(?!/?(?P=name)\b)[^<]*+)*)</(?P=name)\s*>"
   r"|[^<\n]*+))"
-  r"|<(?P<hidden>span|div)\b[^<>]*\bdisplay:\s*none\b[^<>]*>"
+  r"|<(?P<hidden>span|div)\b(?=[^<>]*\bdisplay:\s*none\b)[^<>]*+>"
   r"[^<]*+</(?P=hidden)\s*>",
   re.DOTALL | re.IGNORECASE,
 )
@@ -509,11 +509,11 @@ class _Renderer:
     return self._holes.mark(name) if shown is None else shown
 
   def _without_namespace(self, name: str) -> str:
-    name = " ".join(name.replace("_", " ").split())
-    space, colon, rest = name.partition(":")
-    if colon and space.strip().lower() in self._template_names:
-      return self._without_namespace(rest)
-    return name
+    *spaces, name = " ".join(name.replace("_", " ").split()).split(":")
+    for place, space in enumerate(spaces):
+      if space.strip().lower() not in self._template_names:
+        return ":".join([*spaces[place:], name]).strip()
+    return name.strip()
 
   def _arguments(
     self, stream: _Stream, stop: type
@@ -702,9 +702,8 @@ def _without_boxes(line: str) -> str:
   """
   if not _ANY_HOLE.search(line):
     return line
-  line = (
-    _LEADING_BOX.sub("", line, count=1) if _LEADING_BOX.match(line) else line
-  )
+  if box := _LEADING_BOX.match(line):
+    line = line[box.end() :]
   return "" if _NO_TEXT.fullmatch(_without_links(line)) else line
 
 
@@ -722,7 +721,9 @@ def _skipped_level(level: int, title: str, skipped: int) -> int:
   return level if name in _SKIPPED_SECTIONS else 0
 
 
-_LINKED = re.compile(f"{_LINK_START}([^{_LINK_END}]*){_LINK_END}")
+_LINKED = re.compile(
+  f"{_LINK_START}([^{_LINK_END}]*+){_LINK_END}|{_LINK_START}[^{_LINK_END}]*+\\Z"
+)
 _SENTENCE_END = re.compile(r"[.!?…;][\"'»“”’)\]]*$")
 _LINE_END = re.compile(rf"{_SENTENCE_END.pattern}|:$")
 _CATALOGUE = re.compile(r"\b(?:ISBN|ISSN|DOI|OCLC|PMID)\b", re.IGNORECASE)

@@ -85,16 +85,17 @@ def _if(arguments: Sequence[str]) -> str | None:
 
 
 def _ifeq(arguments: Sequence[str]) -> str | None:
-  equal = _equal(arguments[0], _at(arguments, 1))
+  equal = _comparable(arguments[0]) == _comparable(_at(arguments, 1))
   return _at(arguments, 2 if equal else 3)
 
 
-def _equal(left: str, right: str) -> bool:
-  """Returns whether two texts are the same; numbers count by their value."""
-  texts = [_known(left), _known(right)]
-  if all(map(_NUMBER.fullmatch, texts)):
-    return float(left) == float(right)
-  return left == right
+def _comparable(text: str) -> str | float:
+  """Returns a text, or its value if it is a number.
+
+  Raises:
+    _UnknownError: for a text that is not known.
+  """
+  return float(text) if _NUMBER.fullmatch(_known(text)) else text
 
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -108,9 +109,10 @@ def _switch(arguments: Sequence[str]) -> str | None:
   is the default.
   """
   default, matched = "", False
+  wanted = _comparable(arguments[0]) if len(arguments) > 1 else ""
   for case in arguments[1:]:
     key, equals, value = (part.strip() for part in case.partition("="))
-    matched = matched or _equal(key, arguments[0])
+    matched = matched or _comparable(key) == wanted
     if equals and matched:
       return value
     if equals and key == "#default":
@@ -151,14 +153,16 @@ _EQUALS = re.compile(r"(?<![<>!=])=(?!=)")
 
 def _value(text: str) -> float | None:
   """Returns the value of an arithmetic expression, None for any other text."""
-  text = html.unescape(text)
+  text = html.unescape(text) if len(text) <= 6 * _LONGEST_EXPRESSION else text
+  if len(text) > _LONGEST_EXPRESSION:
+    return None
   if rounded := _ROUND.fullmatch(text):
     value = _value(rounded["value"])
     if value is None:
       return None
     scale = 10.0 ** int(rounded["digits"])  # halves go away from zero
     return math.copysign(math.floor(abs(value) * scale + 0.5) / scale, value)
-  if len(text) > _LONGEST_EXPRESSION or not _ARITHMETIC.fullmatch(text):
+  if not _ARITHMETIC.fullmatch(text):
     return None
   if "**" in text or "//" in text:
     return None

@@ -132,20 +132,20 @@ _UNIT_POWER = re.compile(r"(?<=[^\W\d])[23]$")
 
 def _convert(given: _Arguments, named: _Named) -> str:
   """Returns the original measure: 5–10 km² of {{convert|5|to|10|km2|sqmi}}."""
-  parts = [part.strip() for part in given]
-  shown = ""
-  for place in range(0, len(parts), 2):
-    number, joint = [*parts, ""][place : place + 2]
-    shown += number
+  parts = [*(part.strip() for part in given), ""]
+  shown: list[str] = []
+  for place in range(0, len(parts) - 1, 2):
+    number, joint = parts[place : place + 2]
+    shown.append(number)
     if joint in _JOINTS:
-      shown += _JOINTS[joint]
+      shown.append(_JOINTS[joint])
       continue
-    shown = f"{shown} {_unit(joint)}".rstrip()
+    shown.append(f" {_unit(joint)}".rstrip())
     # Behind 5 ft stands 10 in, or the unit to convert it to.
     if parts[place + 3 : place + 4] != [_PARTS.get(joint)]:
       break
-    shown += " "
-  return shown
+    shown.append(" ")
+  return "".join(shown)
 
 
 def _unit(code: str) -> str:

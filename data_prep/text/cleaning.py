@@ -175,10 +175,12 @@ def _boilerplate(sentences: Sequence[str]) -> Sentences:
     yield ("", "boilerplate") if match else (sentence, "")
 
 
+# A word and, where it is an address, its host. Words that are none are matched
+# too, since a search from each of their letters would take quadratic time.
+_ADDRESS = re.compile(r"[\w.+-]++(?P<host>@[\w-]+(?:\.[\w-]+)+)?")
 # A Mongolian phone number has eight digits, with or without the country code
 # 976. A register number has two letters, the date of birth and two digits.
 _PERSONAL = {
-  "[имэйл]": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
   "[регистр]": re.compile(r"\b[А-ЯӨҮЁа-яөүё]{2} ?\d{8}\b"),
   "[утас]": re.compile(
     r"(?<![\d.,/-])(?:\(?\+?976\)?[ -]?)?[5-9]\d{3}[ -]?\d{4}(?![\d%]|[.,/-]\d)"
@@ -189,6 +191,8 @@ _PERSONAL = {
 
 def scrub(text: str) -> str:
   """Replaces e-mail addresses, phone and register numbers with placeholders."""
+  if "@" in text:
+    text = _ADDRESS.sub(lambda x: "[имэйл]" if x["host"] else x[0], text)
   for placeholder, pattern in _PERSONAL.items():
     text = pattern.sub(placeholder, text)
   return text

@@ -86,7 +86,9 @@ _SINGLE = dict(
 _SINGLE |= {"ö": "ө", "ü": "ү", "6": "ө", "'": "ь"}
 
 
-LATIN_WORD = re.compile(r"[a-zA-ZöüÖÜ6']*[a-zA-ZöüÖÜ][a-zA-ZöüÖÜ6']*")
+# ө may be written 6, and ь with an apostrophe; these alone are no word, and
+# `cyrillic_word` leaves them.
+LATIN_WORD = re.compile(r"[a-zA-ZöüÖÜ6']+")
 
 
 def cyrillic_word(word: str) -> str:
@@ -95,6 +97,8 @@ def cyrillic_word(word: str) -> str:
   Args:
     word: a match of LATIN_WORD.
   """
+  if not word.strip("6'"):
+    return word
   cyrillic = _lower(word.lower())
   if word.isupper() and len(word) > 1:
     return cyrillic.upper()

@@ -24,6 +24,7 @@ from data_prep.text import normalization
 Parts = tuple[str, ...]
 
 _GOES_ON = "@@"
+_LONGEST = 200  # letters of a word; the alignment takes the square of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +106,12 @@ def laid_on(word: str, morphemes: Sequence[str]) -> Parts | None:
 
   Returns:
     The parts; None where half of the letters or more come from no morpheme,
-    which in SIGMORPHON's file is an error.
+    which in SIGMORPHON's file is an error, and for a word or morphemes of more
+    than 200 letters.
   """
   canonical = "".join(morphemes)
+  if max(len(canonical), len(word)) > _LONGEST:
+    return None
   places, kept = _matched(canonical, word)
   if 2 * kept <= len(word):
     return None

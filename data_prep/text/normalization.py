@@ -26,8 +26,31 @@ _INVISIBLE = re.compile(
 )
 
 
+# NFC sorts a run of combining marks, in time that grows with its square. A run
+# may have 30 of them (Unicode's UAX #15, section 13, "Stream-Safe Text Format",
+# which puts U+034F after each 30); no language has so many.
+_MOST_MARKS, _JOINER = 30, "\u034f"
+_NO_LETTERS = re.compile(rf"[^\w\s]{{{_MOST_MARKS + 1},}}")
+
+
+def _interrupted(run: re.Match[str]) -> str:
+  """Returns signs and marks, with a joiner behind each 30 marks in a row."""
+  parts, marks = [], 0
+  for letter in run[0]:
+    apart = unicodedata.normalize("NFD", letter)
+    new = sum(map(bool, map(unicodedata.combining, apart)))
+    marks = marks + new if new else 0
+    if marks > _MOST_MARKS:
+      parts.append(_JOINER)
+      marks = new
+    parts.append(letter)
+  return "".join(parts)
+
+
 def normalize(text: str, repair_legacy: bool = False) -> str:
   """Returns the text composed, without control characters, with single spaces.
+
+  In a run of combining marks, U+034F stands behind each 30 of them.
 
   Args:
     text: one line or paragraph.
@@ -35,6 +58,7 @@ def normalize(text: str, repair_legacy: bool = False) -> str:
   """
   if not text.isprintable():  # printable text has nothing invisible
     text = _INVISIBLE.sub("", text)
+  text = _NO_LETTERS.sub(_interrupted, text)
   unified = " ".join(unicodedata.normalize("NFC", text).split())
   return legacy_letters.repair(unified) if repair_legacy else unified
 
@@ -48,7 +72,7 @@ _OTHER_SPACE, _OUTER_SPACE = (
 
 def traced(text: alignment.Traced) -> alignment.Traced:
   """Does what `normalize` does, and keeps where each character came from."""
-  text = text.sub(_INVISIBLE, "")
+  text = text.sub(_INVISIBLE, "").sub(_NO_LETTERS, _interrupted)
   if not unicodedata.is_normalized("NFC", text.text):
     text = text.edited(_compositions(text.text))
   return text.sub(_OTHER_SPACE, " ").sub(_OUTER_SPACE, "")

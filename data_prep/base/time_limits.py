@@ -1,0 +1,58 @@
+"""Ends work that takes too much CPU time.
+
+    try:
+      with time_limits.limited(20.0):
+        ...
+    except time_limits.TooLongError:
+      ...  # 20 s were not enough
+
+The clock of a machine decides here, so that two machines may differ. It is the
+last resort, behind limits of sizes, which are the same everywhere.
+"""
+
+import contextlib
+import signal
+import threading
+import types
+from collections.abc import Iterator
+
+_AGAIN = 1.0  # seconds; code may have swallowed the first exception
+
+
+class TooLongError(Exception):
+  """Raised in a block of `limited` whose time is over."""
+
+
+class _Limit:
+  """Whether a block is limited at this moment."""
+
+  active = False
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+  """Raises TooLongError in the block when its time is over.
+
+  A call into C code is not interrupted; the error is raised when it returns.
+  Outside of the main thread, which alone receives signals, there is no limit.
+
+  Args:
+    seconds: of CPU time of this process, in user code.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  earlier = signal.signal(signal.SIGVTALRM, _raise)
+  _Limit.active = True
+  signal.setitimer(signal.ITIMER_VIRTUAL, seconds, _AGAIN)
+  try:
+    yield
+  finally:
+    _Limit.active = False
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, earlier)
+
+
+def _raise(number: int, frame: types.FrameType | None) -> None:
+  if _Limit.active:
+    raise TooLongError

@@ -1,0 +1,283 @@
+"""Every regular expression and every cleaner takes time that grows as its input.
+
+What is new is measured without being named here: regular expressions are those
+of all modules, rules and sources those of their registries.
+"""
+
+import collections
+import dataclasses
+import importlib
+import io
+import pathlib
+import pkgutil
+import re
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from data_prep.base import shown_text
+from data_prep.classification import tweets
+from data_prep.corpus import corpora
+from data_prep.sources import downloads, epub, texts, wikipedia
+from data_prep.text import (
+  alignment,
+  cleaning,
+  legacy_letters,
+  morphemes,
+  normalization,
+  sentences,
+  typesetting,
+)
+from tests import running
+from tests.hostile import shapes
+
+pytestmark = pytest.mark.slow
+
+_PACKAGES = ("data_prep", "albert_mn", "bert_tweet")
+# Characters of the largest text, and seconds; what takes less is not measured
+# again. At this size quadratic work of a regular expression takes 2 to 100 ms,
+# linear work some 0.1 ms.
+_SIZE, _SUSPECT = 2048, 1e-3
+# The same for a cleaner, which has more to do for each character.
+_CLEANERS_SIZE, _CLEANERS_SUSPECT = 4096, 15e-3
+# Twice the text may take so many times longer: linear work doubles, quadratic
+# work takes four times as long, and the rest is room for noise.
+_MOST = 3.0
+
+
+def _seconds(work: Callable[[], object], repeats: int) -> float:
+  """Returns the least CPU time of some repeats."""
+  best = float("inf")
+  for _ in range(repeats):
+    begin = time.process_time()
+    work()
+    best = min(best, time.process_time() - begin)
+  return best
+
+
+def _growth(
+  work: Callable[[str], object],
+  make: Callable[[int], str],
+  size: int = _SIZE,
+  suspect: float = _SUSPECT,
+) -> float:
+  """Returns the growth of time with a doubled text, 0 where none is suspected.
+
+  It is the smaller one of two: from n to 2n and from 2n to 4n.
+
+  Args:
+    work: what is measured.
+    make: makes a text of a size.
+    size: 4n.
+    suspect: seconds; work that takes less is linear at this size.
+  """
+  large = make(size)
+  if _seconds(lambda: work(large), 1) < suspect:
+    return 0.0
+  if (whole := _seconds(lambda: work(large), 2)) < suspect:
+    return 0.0
+  middle, small = make(size // 2), make(size // 4)
+  half = _seconds(lambda: work(middle), 3)
+  if whole / half < _MOST:
+    return whole / half
+  return min(whole / half, half / _seconds(lambda: work(small), 3))
+
+
+def _modules() -> Iterator[tuple[str, str]]:
+  """Yields the name and the source of each module of our packages."""
+  for package in _PACKAGES:
+    folder = str(running.ROOT / package)
+    for module in pkgutil.walk_packages([folder], f"{package}."):
+      if not module.ispkg:
+        path = module.name.replace(".", "/") + ".py"
+        source = pathlib.Path(running.ROOT, path).read_text("utf-8")
+        yield module.name, source
+
+
+def _patterns(
+  value: object, name: str
+) -> Iterator[tuple[str, re.Pattern[str]]]:
+  """Yields the patterns of a value of a module: itself, or in a collection."""
+  if isinstance(value, re.Pattern):
+    yield name, value
+  elif isinstance(value, dict):
+    for inner in value.values():
+      yield from _patterns(inner, name)
+  elif isinstance(value, (list, tuple)):
+    for inner in value:
+      yield from _patterns(inner, name)
+
+
+def _literals(source: str) -> Iterator[re.Pattern[str]]:
+  """Yields the patterns that are written in calls such as re.search("a+", x)."""
+  for match in re.finditer(
+    r"\bre\.(?:search|match|fullmatch|sub|split|findall|finditer)\(\s*"
+    r"r?(?P<pattern>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')\s*,",
+    source,
+  ):
+    yield re.compile(match["pattern"][1:-1])
+
+
+def _collected() -> dict[tuple[str, str], re.Pattern[str]]:
+  """Returns (module, name of the pattern) → pattern, of all modules."""
+  made = {}
+  for name, source in _modules():
+    for variable, value in vars(importlib.import_module(name)).items():
+      for path, pattern in _patterns(value, variable):
+        made[name, path, pattern.pattern] = pattern
+    for pattern in _literals(source):
+      made[name, "", pattern.pattern] = pattern
+  return {
+    (module, path or str(text)): pattern
+    for (module, path, text), pattern in made.items()
+  }
+
+
+def _is_anchored(name: str, source: str) -> bool:
+  """Returns whether a pattern is used by match and fullmatch alone.
+
+  A search begins at each letter anew, and these do not.
+  """
+  uses = set(re.findall(rf"\b{re.escape(name)}\b(?:\.(\w+))?", source))
+  searches = {"search", "sub", "subn", "split", "findall", "finditer"}
+  return bool(uses & {"match", "fullmatch"}) and not uses & searches
+
+
+def test_every_regular_expression_takes_linear_time() -> None:
+  sources = dict(_modules())
+  everything = "\n".join(sources.values())
+  patterns = _collected()
+  assert len(patterns) > 120, "the search for regular expressions is broken"
+  slow, measured = [], 0
+  for (module, name), pattern in patterns.items():
+    works: dict[str, Callable[[str], object]] = {
+      "match": pattern.match, "fullmatch": pattern.fullmatch,
+    }  # fmt: skip
+    private = name.startswith("_")
+    if not _is_anchored(name, sources[module] if private else everything):
+      works["search"] = lambda text, pattern=pattern: collections.deque(
+        pattern.finditer(text), maxlen=0
+      )
+    if isinstance(pattern.pattern, bytes):
+      works = {
+        way: lambda text, work=work: work(text.encode())
+        for way, work in works.items()
+      }
+    for way, work in works.items():
+      for shape in shapes.names(seed=0, pairs=10):
+        measured += 1
+        growth = _growth(
+          work, lambda size, shape=shape: shapes.text(shape, size, 1)
+        )
+        if growth > _MOST:
+          slow.append(f"{module}.{name} {way} {shape}: {growth:.1f}")
+  print(f"{len(patterns)} regular expressions, {measured} measurements")
+  assert not slow, "\n".join(slow)
+
+
+@pytest.mark.parametrize(
+  ("pattern", "unit"),
+  [
+    (r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", "_"),
+    (r"[a-z6']*[a-z][a-z6']*", "6"),
+    (r"\s+$", " "),
+    (r"<span\b[^<>]*\bdisplay:\s*none\b[^<>]*>", "display:none "),
+  ],
+)
+def test_what_is_quadratic_is_seen(pattern: str, unit: str) -> None:
+  begin = "<span " if pattern.startswith("<") else ""
+  growth = _growth(
+    lambda text: re.findall(pattern, f"{begin}{text}ь"),
+    lambda size: shapes.text((unit, unit), 2 * size),
+  )
+  assert growth > _MOST
+
+
+def _book(text: str) -> object:
+  """Reads a text as the page of an e-book."""
+  buffer = io.BytesIO()
+  with zipfile.ZipFile(buffer, "w") as archive:
+    archive.writestr(
+      "META-INF/container.xml", '<a><rootfile full-path="o.opf"/></a>'
+    )
+    archive.writestr(
+      "o.opf",
+      '<package><item id="p" href="p.html"/><itemref idref="p"/></package>',
+    )
+    page = f"<html><body><p>{text}</p></body></html>"
+    archive.writestr("p.html", page.encode("utf-8", "replace"))
+  return epub.Book("а.epub", buffer.getvalue())
+
+
+# What a source's reader yields for a file that holds a text.
+_ITEMS: dict[str, Callable[[str], object]] = {
+  "text": lambda text: tuple(text.split("\n")),
+  "news": lambda text: (text,),
+  "wikipedia": lambda text: wikipedia.Page("Гол", text),
+  "epub": _book,
+}
+
+
+def _settings(source: str, **changed: object) -> corpora.Settings:
+  """Returns the settings of a corpus, with all rules of cleaning switched on."""
+  rules = {
+    field.name: True
+    for field in dataclasses.fields(cleaning.Options)
+    if field.type in (bool, "bool")
+  }
+  return corpora.Settings(
+    corpora.Options(
+      source=source, output_dir="out", repair_legacy_letters=True, **changed
+    ),
+    cleaning.Options(**rules),
+    texts.Options(),
+    downloads.Options(),
+  )
+
+
+def _source(source: str) -> Callable[[str], object]:
+  settings = _settings(source, near_duplicates=0.8)
+  return lambda text: corpora.prepared(("", [_ITEMS[source](text)]), settings)
+
+
+_CLEANERS: dict[str, Callable[[str], object]] = {
+  **{f"source {name}": _source(name) for name in corpora.SOURCES},
+  **{
+    f"tweets {how}": lambda text, how=how: tweets.clean(text, how)
+    for how in ("keep", "mark", "transliterate")
+  },
+  "normalization": lambda text: normalization.normalize(text, True),
+  "normalization traced": lambda text: normalization.traced(
+    alignment.Traced.of(text)
+  ),
+  "sentences": sentences.split,
+  "legacy letters": legacy_letters.repair,
+  "typesetting": lambda text: typesetting.paragraphs(
+    text.split("\n"), typesetting.words([text])
+  ),
+  "morphemes": lambda text: morphemes.laid_on(text, [text[::2], text]),
+  "printable": shown_text.printable,
+  "markdown": shown_text.markdown,
+  "cell": shown_text.cell,
+  "scrub": cleaning.scrub,
+}
+
+
+@pytest.mark.parametrize("name", _CLEANERS)
+def test_every_cleaner_takes_linear_time(name: str) -> None:
+  clean = _CLEANERS[name]
+  slow = []
+  drawn = shapes.names(seed=1, pairs=10)
+  for number, shape in enumerate(drawn):
+    for ends in range(4) if name == "source wikipedia" else (number % 2,):
+      growth = _growth(
+        clean,
+        lambda size, s=shape, e=ends: shapes.text(s, size, e),
+        _CLEANERS_SIZE,
+        _CLEANERS_SUSPECT,
+      )
+      if growth > _MOST:
+        slow.append(f"{shape}, ends {ends}: {growth:.1f}")
+  assert not slow, f"{name}:\n" + "\n".join(slow)

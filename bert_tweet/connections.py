@@ -8,9 +8,9 @@ many, the one that has waited for the longest time gives way to the new one.
 
 import asyncio
 import collections
-import contextlib
 import dataclasses
 import ipaddress
+import random
 import resource
 import socket
 from typing import Any
@@ -22,6 +22,8 @@ from uvicorn.protocols.http import h11_impl
 from data_prep.base import options
 
 _BACKLOG = 2048  # connections that the kernel holds until they are accepted
+_AT_ONCE = 32  # connections that are accepted before requests are read
+_SPREAD = 1.1  # times a limit of seconds, at most
 _OTHER_FILES = 128  # that the process has open; a guess, 40 were seen
 _PAUSE = 0.02  # seconds, after the system had no resources for a connection
 _QUIET = 60  # seconds between two lines of the log about the same
@@ -30,6 +32,9 @@ _QUIET = 60  # seconds between two lines of the log about the same
 @dataclasses.dataclass(frozen=True)
 class Limits:
   """How many connections there may be, and how long they may wait.
+
+  The times are up to a tenth longer, by chance: many connections that began
+  together do not end together, when closing them would hold the others up.
 
   Attributes:
     connections: the largest number at once.
@@ -85,7 +90,7 @@ class Server(uvicorn.Server):
     self._waiting: collections.OrderedDict[_Connection, None] = (
       collections.OrderedDict()
     )
-    self._accepting: list[asyncio.Task[None]] = []
+    self._connecting: set[asyncio.Task[None]] = set()
 
   async def startup(self, sockets: list[socket.socket] | None = None) -> None:
     """Starts the application, and accepts what comes to bound sockets."""
@@ -93,39 +98,60 @@ class Server(uvicorn.Server):
     for listener in sockets or []:
       listener.setblocking(False)
       listener.listen(_BACKLOG)
-      self._accepting.append(asyncio.create_task(self._accept(listener)))
+      self._listen(listener)
 
   async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
     """Accepts nothing more, and ends when the requests under way have ended."""
-    for task in self._accepting:
-      task.cancel()
-    await asyncio.gather(*self._accepting, return_exceptions=True)
+    for listener in sockets or []:
+      asyncio.get_running_loop().remove_reader(listener)
     await super().shutdown(sockets)
 
-  async def _accept(self, listener: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
+  def _listen(self, listener: socket.socket) -> None:
+    if not self.should_exit:
+      loop = asyncio.get_running_loop()
+      loop.add_reader(listener, self._accept, listener)
+
+  def _accept(self, listener: socket.socket) -> None:
+    """Accepts some connections; requests of others come before the next."""
+    for _ in range(_AT_ONCE):
       try:
-        accepted, _ = await loop.sock_accept(listener)
+        accepted, _ = listener.accept()
+      except BlockingIOError:
+        return
       except ConnectionAbortedError:
         continue  # its caller is gone
       except OSError as error:  # no file, no memory
-        self._drop_longest()
-        logging.log_every_n_seconds(
-          logging.WARNING, "cannot accept a connection: %s", _QUIET, error
-        )
-        await asyncio.sleep(_PAUSE)
-        continue
+        self._pause(listener, error)
+        return
+      accepted.setblocking(False)
       if self._has_room():
-        # One at a time, so that the requests of others come in between.
-        with contextlib.suppress(OSError):  # its caller is gone
-          await loop.connect_accepted_socket(self._connection, accepted)
-          continue
+        task = asyncio.create_task(self._connect(accepted))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+      else:
+        accepted.close()
+
+  def _pause(self, listener: socket.socket, error: OSError) -> None:
+    """Closes a connection, and accepts nothing for a moment."""
+    logging.log_every_n_seconds(
+      logging.WARNING, "cannot accept a connection: %s", _QUIET, error
+    )
+    self._drop_longest()
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(listener)
+    loop.call_later(_PAUSE, self._listen, listener)
+
+  async def _connect(self, accepted: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+      await loop.connect_accepted_socket(self._connection, accepted)
+    except OSError:  # its caller is gone
       accepted.close()
 
   def _has_room(self) -> bool:
     """Returns whether there is room for a connection, made if need be."""
-    if len(self.server_state.connections) < self._limits.connections:
+    count = len(self.server_state.connections) + len(self._connecting)
+    if count < self._limits.connections:
       return True
     logging.log_every_n_seconds(
       logging.WARNING,
@@ -219,6 +245,7 @@ class _Connection(h11_impl.H11Protocol):
       "answer": self._limits.answer_seconds,
     }.get(wait[0])  # the application bounds the time of a body
     if seconds:
+      seconds *= random.uniform(1, _SPREAD)
       self._timer = self.loop.call_later(seconds, self.drop)
 
   def _awaited(self) -> tuple[str, object]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 import requests
+from starlette import requests as starlette_requests
 
 from albert_mn.tasks import classifier
 from bert_tweet import batching, server
@@ -288,6 +289,21 @@ SLOW = (
   b"Content-Type: application/json\r\nContent-Length: 9999\r\n\r\n{",
   b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 )
+
+
+def test_a_body_that_takes_too_long_is_told_so(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  async def dripping() -> dict[str, object]:
+    await asyncio.sleep(0.02)
+    return {"type": "http.request", "body": b"a", "more_body": True}
+
+  monkeypatch.setattr(server, "_BODY_SECONDS", 0.2)
+  scope = {"type": "http", "method": "POST", "headers": []}
+  request = starlette_requests.Request(scope, dripping)  # type: ignore[arg-type]
+  with pytest.raises(server.RefusedError, match="the body in 0.2 s") as refused:
+    asyncio.run(server._body(request, 1000))
+  assert refused.value.status_code == 408
 
 
 @contextlib.contextmanager

@@ -26,6 +26,12 @@ FLAGS = (
   "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
   "--disable-background-networking --disable-component-update --disable-sync"
 ).split()
+OPEN = (
+  # A site that has taken a name for this machine's address.
+  "--host-resolver-rules=MAP rebound.example 127.0.0.1",
+  # Chromium's own guard, which other browsers lack.
+  "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,9 @@ def browser() -> Iterator[sync_api.Browser]:
   if not program:
     pytest.skip("needs a Chromium: apt-get install chromium")
   with sync_api.sync_playwright() as playwright:
-    started = playwright.chromium.launch(executable_path=program, args=FLAGS)
+    started = playwright.chromium.launch(
+      executable_path=program, args=[*FLAGS, *OPEN]
+    )
     yield started
     started.close()
 
@@ -346,6 +354,49 @@ def test_200_requests_at_once_leave_the_page_at_work(
   assert statuses == [200] * 200
   _typed(page, TEXT)
   assert _answered(page).count() == 2
+
+
+@pytest.mark.slow
+def test_pages_of_other_sites_do_not_get_an_answer(
+  browser: sync_api.Browser, served: serving.Serving
+) -> None:
+  """The bug report "Nothing lost, no one let in": any page could ask."""
+  page = browser.new_page()
+  port = served.url.rpartition(":")[2]
+  answer = page.goto(f"http://rebound.example:{port}/")
+  assert answer and answer.status == 421
+  page.route(
+    "http://127.0.0.1:9/*",
+    lambda route: route.fulfill(
+      body="<p>another site", content_type="text/html"
+    ),
+  )
+  page.goto("http://127.0.0.1:9/")
+  size = len(served.log.read_text())
+  page.evaluate(
+    """async url => {
+      const body = JSON.stringify({text: "a"});
+      for (const type of ["text/plain", "application/x-www-form-urlencoded"])
+        await fetch(url + "/api/predict", {
+          method: "POST", mode: "no-cors", headers: {"Content-Type": type}, body,
+        }).catch(() => 0);
+      await fetch(url + "/api/predict", {
+        method: "POST", headers: {"Content-Type": "application/json"}, body,
+      }).catch(() => 0);
+      await fetch(url + "/api/to_back_end/predict?text=a", {mode: "no-cors"})
+        .catch(() => 0);
+    }""",
+    served.url,
+  )
+  lines: list[str] = []
+  while len(lines) < 4:  # an answer may come before its line
+    page.wait_for_timeout(20)
+    lines = served.log.read_text()[size:].splitlines()
+  page.close()
+  refused = [line.rpartition(",")[0].split(" ", 1)[1] for line in lines]
+  assert refused == [
+    *["POST /api/predict 403"] * 3, "GET /api/to_back_end/predict 403"
+  ]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -16,7 +16,12 @@ import numpy as np
 import pytest
 
 from albert_mn.formats import huggingface, initial_weights
-from albert_mn.models import configs, pretraining, tensor_files
+from albert_mn.models import (
+  configs,
+  pickled_tensors,
+  pretraining,
+  tensor_files,
+)
 from data_prep.base import options
 from data_prep.files import records
 
@@ -182,8 +187,8 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(
 def test_a_tensor_outside_of_its_storage_is_refused(
   offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> None:
-  tensor = tensor_files._Tensor(
-    tensor_files._Storage("F32", "0", 10), offset, shape, strides
+  tensor = pickled_tensors.Tensor(
+    pickled_tensors.Storage("F32", "0", 10), offset, shape, strides
   )
   with pytest.raises(ValueError, match="outside of its storage"):
     tensor.take(np.zeros(10, np.float32))
@@ -247,8 +252,8 @@ def test_a_header_longer_than_the_file_is_refused_unread(
 
 
 def test_many_names_for_one_storage_do_not_fill_the_memory() -> None:
-  place = tensor_files._Storage("F32", "0", 1000)
-  tensor = tensor_files._Tensor(place, 0, (1000,), (1,))
+  place = pickled_tensors.Storage("F32", "0", 1000)
+  tensor = pickled_tensors.Tensor(place, 0, (1000,), (1,))
   names = {str(n): tensor for n in range(1000)}
   with pytest.raises(ValueError, match="more than 32,000 numbers"):
     tensor_files._taken(names, lambda _: bytes(4000), 32_000)

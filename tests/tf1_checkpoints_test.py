@@ -152,7 +152,7 @@ def test_init_from_group0_fills_the_groups_that_the_checkpoint_lacks(
 def test_a_config_is_found_beside_a_prefix_and_may_have_more_groups(
   tmp_path: pathlib.Path,
 ) -> None:
-  path = _written(_arrays("albert_g3"), tmp_path, "albert_g1_trained")
+  path = _written(_arrays("albert_g1_trained"), tmp_path, "albert_g1_trained")
   given = str(REFERENCE / "albert_g3" / "config.json")
   assert initial_weights.settle_config("", "", path).num_hidden_groups == 1
   with pytest.raises(options.InputError, match="the config of"):
@@ -190,14 +190,16 @@ def test_a_config_json_beside_a_checkpoint_is_the_last_that_is_looked_for(
   assert dataclasses.replace(config, inert=()) == (
     dataclasses.replace(right, inert=())
   )
-  changed_text = json.dumps(values | {"max_position_embeddings": 7})
+  changed_text = json.dumps(values | {"initializer_range": 0.5})
   for file in reversed(configs.FAMILIES):  # albert_config.json goes first
-    if file is family or family is configs.BertConfig:
-      (tmp_path / file.FILE).write_text(
-        changed_text if file is family else '{"vocab_size": 5}'
-      )
+    if file is family:
+      (tmp_path / file.FILE).write_text(changed_text)
       config = initial_weights.settle_config("", "", path)
-      assert type(config) is file
+      assert config.initializer_range == 0.5
+    elif family is configs.BertConfig:
+      (tmp_path / file.FILE).write_text('{"vocab_size": 5}')
+      with pytest.raises(options.InputError, match="exactly the weights of th"):
+        initial_weights.settle_config("", "", path)
 
 
 def _numbers(name: str, path: str) -> None:

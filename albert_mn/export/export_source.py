@@ -300,6 +300,10 @@ def opened(folder: str) -> Source:
   described = manifest.check(folder, kind if kind in _KINDS else _KINDS[0])
   config = model_directory.config(folder)
   assert config, "the manifest lists it"
+  networks = ensembles.size(described["parameters"])
+  model_directory.require_fit(
+    folder, config, encoders=ensembles.names(networks)
+  )
   labels_file = model_directory.adjacent(folder, model_directory.LABELS)
   checkpoint = conversion.Opened(
     initial_weights.read(folder),
@@ -308,8 +312,9 @@ def opened(folder: str) -> Source:
     None,
     tuple(conversion.read_labels(labels_file)) if labels_file else (),
   )
-  networks = range(ensembles.size(described["parameters"]))
-  parts = ensembles.joined([checkpoint.model().parts() for _ in networks])
+  parts = ensembles.joined(
+    [checkpoint.model().parts() for _ in range(networks)]
+  )
   loaded = initial_weights.fill(checkpoint.source, parts)
   predictor = (
     tagging.TagPredictor if kind == tagging.KIND else classifier.Predictor

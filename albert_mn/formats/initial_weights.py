@@ -17,7 +17,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -31,7 +31,7 @@ from albert_mn.formats import (
   tf1_checkpoints,
   tf_models_checkpoints,
 )
-from albert_mn.models import configs, encoders, model_directory
+from albert_mn.models import blueprints, configs, encoders, model_directory
 from data_prep.base import options
 from data_prep.encoding import tokenization
 from data_prep.files import manifest, storage
@@ -131,7 +131,8 @@ def settle_config(
     say: is called with a line for each setting that no file states for certain.
 
   Raises:
-    options.InputError: when there is no config, or there are two that differ.
+    options.InputError: when there is no config, there are two that differ, or
+      the weights have other shapes.
   """
   flags = "--albert_config_file or --bert_config_file"
   if albert_config_file and bert_config_file:
@@ -163,7 +164,39 @@ def settle_config(
     )  # fmt: skip
   for line in chosen.lines:
     say(line)
+  if path:
+    require_fit(path, kind, chosen.config, init_from_group0)
   return chosen.config
+
+
+def require_fit(
+  path: str,
+  kind: Format,
+  config: configs.AlbertConfig,
+  init_from_group0: bool = False,
+) -> None:
+  """Holds a config against the shapes in a checkpoint; nothing is built.
+
+  Args:
+    path, kind: the weights and their format.
+    config: the config that is said to be theirs.
+    init_from_group0: as in `load`.
+
+  Raises:
+    options.InputError: when an encoder weight is missing, unused or of another
+      shape.
+  """
+  if kind is Format.OURS:
+    model_directory.require_fit(path, config, init_from_group0)
+    return
+  theirs = _NAMES[kind]
+  _matched(
+    theirs.tables({"encoder": blueprints.Encoder(config)}),
+    theirs.read(path)[0],
+    theirs.ENCODER,
+    init_from_group0,
+    not isinstance(config, configs.BertConfig),
+  )
 
 
 def _held_config(
@@ -507,10 +540,7 @@ def _assign(
   Args:
     tables: part → name → variable.
     arrays: name → array.
-    encoder_begins: prefixes of the encoder's names; arrays with these prefixes
-      must all be used.
-    init_from_group0: whether group 0 replaces missing groups.
-    has_groups: whether the model is an ALBERT.
+    encoder_begins, init_from_group0, has_groups: as in `_matched`.
 
   Returns:
     the parts without arrays, and the names of unused arrays.
@@ -518,8 +548,50 @@ def _assign(
   Raises:
     options.InputError: when a weight is missing, unused or of another shape.
   """
+  matched = _matched(
+    tables, arrays, encoder_begins, init_from_group0, has_groups
+  )
+  for array_name, variable in matched.pairs:
+    variable.assign(arrays[array_name].reshape(variable.shape))
+  return matched.new, matched.left
+
+
+class _Matched(NamedTuple):
+  """The weights of a model, and the arrays of a checkpoint, matched by name.
+
+  Attributes:
+    pairs: (name of the array, weight) of each weight with an array.
+    new: the parts without arrays.
+    left: the names of unused arrays.
+  """
+
+  pairs: list[tuple[str, Any]]
+  new: list[str]
+  left: list[str]
+
+
+def _matched(
+  tables: Mapping[str, Mapping[str, Any]],
+  arrays: Mapping[str, np.ndarray],
+  encoder_begins: tuple[str, ...],
+  init_from_group0: bool,
+  has_groups: bool,
+) -> _Matched:
+  """Finds the array of each weight, and compares the shapes.
+
+  Args:
+    tables: part → name → variable, or blueprints.Weight.
+    arrays: name → array.
+    encoder_begins: prefixes of the encoder's names; arrays with these prefixes
+      must all be used.
+    init_from_group0: whether group 0 replaces missing groups.
+    has_groups: whether the model is an ALBERT.
+
+  Raises:
+    options.InputError: when a weight is missing, unused or of another shape.
+  """
   new, missing = [], []
-  pairs: dict[str, tuple[str, Any]] = {}  # name → its array's name, variable
+  pairs: dict[str, tuple[str, Any]] = {}  # name → its array's name, weight
   for part, table in tables.items():
     source = {
       name: _in_group_0(name)
@@ -541,9 +613,9 @@ def _assign(
       f"missing {missing[:3]}, unused {unused[:3]}",
       _advice(missing, unused, arrays, tables["encoder"], has_groups),
     )
-  for name, (held, variable) in pairs.items():
-    _fill(variable, name, arrays[held])
-  return new, left
+  for name, (held, weight) in pairs.items():
+    _require_shape(weight.shape, name, arrays[held].shape)
+  return _Matched(list(pairs.values()), new, left)
 
 
 _CONFIGURE = "give the configuration it was trained with"
@@ -597,8 +669,10 @@ def _in_group_0(name: str) -> str:
   return re.sub(r"(group_|groups\.)\d+", r"\g<1>0", name, count=1)
 
 
-def _fill(variable: Any, name: str, array: np.ndarray) -> None:
-  """Assigns an array to a variable, reshaping attention weights.
+def _require_shape(
+  expected: Sequence[int], name: str, shape: Sequence[int]
+) -> None:
+  """Raises InputError for an array that does not fit a weight.
 
   Other formats have attention kernels [hidden, hidden]; here they are [hidden,
   heads, d].
@@ -606,14 +680,11 @@ def _fill(variable: Any, name: str, array: np.ndarray) -> None:
   Raises:
     options.InputError: when the shapes do not match.
   """
-  joined = set(itertools.accumulate(variable.shape, operator.mul))
+  joined = set(itertools.accumulate(expected, operator.mul))
   if (
-    array.size != math.prod(variable.shape)
-    or not set(itertools.accumulate(array.shape, operator.mul)) <= joined
+    math.prod(shape) != math.prod(expected)
+    or not set(itertools.accumulate(shape, operator.mul)) <= joined
   ):
     raise options.InputError(
-      f"{name} of the shape {tuple(variable.shape)}",
-      f"{array.shape}",
-      _CONFIGURE,
+      f"{name} of the shape {tuple(expected)}", f"{tuple(shape)}", _CONFIGURE
     )
-  variable.assign(array.reshape(variable.shape))

@@ -88,12 +88,35 @@ class AlbertConfig:
         f"{self.num_hidden_layers} and {self.num_hidden_groups}",
         "mend the config",
       )
+    blocks = self.num_hidden_layers * self.inner_group_num
+    if blocks > _MOST_BLOCKS or self.encoder_weights > _MOST_WEIGHTS:
+      raise options.InputError(
+        f"a model of at most {_MOST_BLOCKS:,} blocks and {_MOST_WEIGHTS:,} "
+        "weights",
+        f"{blocks:,} and {self.encoder_weights:,}",
+        "mend the config",
+      )
     if self.hidden_act not in _ACTIVATIONS:
       raise options.InputError(
         f"hidden_act to be one of {', '.join(_ACTIVATIONS)}",
         repr(self.hidden_act),
         "mend the config",
       )
+
+  @property
+  def encoder_weights(self) -> int:
+    """The number of weights of the encoder, without pooler and heads."""
+    hidden, embedding = self.hidden_size, self.embedding_size
+    rows = self.vocab_size + self.max_position_embeddings + self.type_vocab_size
+    block = (
+      4 * (hidden + 1) * hidden  # query, key, value, output
+      + (hidden + 1) * self.intermediate_size
+      + (self.intermediate_size + 1) * hidden
+      + 4 * hidden  # two norms
+    )
+    projection = (embedding + 1) * hidden if self.projects_embeddings else 0
+    blocks = self.num_hidden_groups * self.inner_group_num
+    return (rows + 2) * embedding + projection + blocks * block
 
   @property
   def projects_embeddings(self) -> bool:
@@ -208,6 +231,10 @@ _LARGEST = {
   "inner_group_num": 1 << 10,
 }
 _LARGEST_WIDTH = 1 << 17
+# Of the whole model, since each size may be large alone. Megatron's BERT of
+# 2019, the largest, has 48 blocks and 3.9 billion weights.
+_MOST_BLOCKS = 1 << 10
+_MOST_WEIGHTS = 1 << 35
 
 
 def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:

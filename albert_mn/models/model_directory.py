@@ -13,6 +13,7 @@ A model directory is replaced as a whole (data_prep.files.whole_folders).
 
 import collections
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from albert_mn.models import configs, plain_paths
+from albert_mn.models import blueprints, configs, plain_paths
 from data_prep.base import options
 from data_prep.encoding import tokenization
 from data_prep.files import json_files, manifest, storage, whole_folders
@@ -186,15 +187,162 @@ def held_names(path: str) -> list[str]:
   Raises:
     options.InputError: when the checkpoint is missing or damaged.
   """
+  return sorted(held_shapes(path))
+
+
+def held_shapes(path: str) -> dict[str, tuple[int, ...]]:
+  """Returns name → shape of all variables in a checkpoint of any project.
+
+  Raises:
+    options.InputError: when the checkpoint is missing or damaged, and when its
+      variables claim more bytes than its files have.
+  """
+  prefix = weights_prefix(path)
   try:
-    prefix = plain_paths.plain(weights_prefix(path))
-    return [name for name, _ in tf.train.list_variables(prefix)]
+    reader = tf.train.load_checkpoint(plain_paths.plain(prefix))
+    shapes = reader.get_variable_to_shape_map()
+    kinds = reader.get_variable_to_dtype_map()
   except UNREADABLE as error:
     raise options.InputError(
       f"a whole checkpoint at {path}",
       str(error).split("\n", maxsplit=1)[0],
       "copy it again",
     ) from error
+  claimed = sum(
+    math.prod(shape) * kinds[name].size
+    for name, shape in shapes.items()
+    if kinds[name] != tf.string
+  )
+  folder, stem = os.path.split(prefix)
+  sizes = [
+    storage.size(os.path.join(folder, name)) or 0
+    for name in storage.names(folder)
+    if name.startswith(f"{stem}.data-")
+  ]
+  if claimed > sum(sizes):
+    raise options.InputError(
+      f"a whole checkpoint at {path}",
+      f"{sum(sizes):,} bytes of {claimed:,}",
+      "copy it again",
+    )
+  return {name: tuple(shape) for name, shape in shapes.items()}
+
+
+_BLOCK = re.compile(r"encoder/groups/\d+/\d+/")
+_GROUP_0 = "encoder/groups/0/"
+# EncoderBlock.parts() → the layer's place in a block, by attribute names.
+_LAYERS = {
+  "query": "_attention_layer/_query_dense",
+  "key": "_attention_layer/_key_dense",
+  "value": "_attention_layer/_value_dense",
+  "attention_output": "_attention_layer/_output_dense",
+  "attention_norm": "_attention_layer_norm",
+  "intermediate": "_intermediate_dense",
+  "output": "_output_dense",
+  "output_norm": "_output_layer_norm",
+}
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def require_fit(
+  path: str,
+  config: configs.AlbertConfig,
+  init_from_group0: bool = False,
+  encoders: Sequence[str] = ("encoder",),
+) -> None:
+  """Holds a config against the shapes in a checkpoint; nothing is built.
+
+  Args:
+    path: a model directory or a checkpoint of this project.
+    config: its config.
+    init_from_group0: whether the checkpoint may lack groups but the first one.
+    encoders: the names of the encoders in the checkpoint.
+
+  Raises:
+    options.InputError: when a block is missing or not wanted, or a weight has
+      another shape.
+  """
+  held = held_shapes(path)
+  for encoder in encoders:
+    shapes = {
+      name.removesuffix(_VALUE).replace(f"{encoder}/", "encoder/", 1): shape
+      for name, shape in sorted(held.items())
+      if name.startswith((f"{encoder}/", "masked_lm/"))
+    }
+    _require_blocks(path, encoder, shapes, config, init_from_group0)
+    expected = _shapes(config)
+    for name, shape in shapes.items():
+      known = expected.get(_BLOCK.sub(f"{_GROUP_0}0/", name), shape)
+      if shape != known:
+        raise _unfit(path, f"{name} of the shape {shape}, not {known}")
+
+
+def _require_blocks(
+  path: str,
+  encoder: str,
+  shapes: Mapping[str, Any],
+  config: configs.AlbertConfig,
+  init_from_group0: bool,
+) -> None:
+  """Raises InputError unless an encoder has the blocks of its config.
+
+  Args:
+    path, config, init_from_group0: as in `require_fit`.
+    encoder: its name in the checkpoint.
+    shapes: its weights' names, as those of the first encoder, and shapes.
+  """
+  there = {match[0] for name in shapes if (match := _BLOCK.match(name))}
+  wanted = {
+    f"encoder/groups/{group}/{inner}/"
+    for group in range(config.num_hidden_groups)
+    for inner in range(config.inner_group_num)
+  }
+  if init_from_group0:
+    wanted = {n for n in wanted if n in there or n.startswith(_GROUP_0)}
+  if wanted != there:
+    first = min(wanted ^ there)
+    place = first.replace("encoder", encoder, 1)
+    raise _unfit(path, f"{'no' if first in wanted else 'also'} {place}")
+
+
+def _unfit(path: str, got: str) -> options.InputError:
+  return options.InputError(
+    f"a checkpoint at {path} with the weights of this configuration",
+    got,
+    "give the configuration it was trained with",
+  )
+
+
+def _shapes(config: configs.AlbertConfig) -> dict[str, tuple[int, ...]]:
+  """Returns name → shape of an encoder's weights; all blocks are the first one.
+
+  The word embeddings have the name that they get in a checkpoint with the
+  masked-LM head, and the one in a checkpoint without it.
+  """
+  encoder = blueprints.Encoder(config)
+  embeddings = encoder.embedding_variables()
+  layers = {
+    "encoder/_norm": {
+      part: embeddings[f"LayerNorm/{part}"] for part in ("gamma", "beta")
+    },
+    "encoder/_words": {"embeddings": encoder.embedding_table},
+    "masked_lm": {"embedding_table": encoder.embedding_table},
+    "encoder/_positions": {"embeddings": embeddings["position_embeddings"]},
+    "encoder/_segments": {"embeddings": embeddings["token_type_embeddings"]},
+    "encoder/pooler": vars(encoder.pooler),
+    "encoder/projection": vars(encoder.projection)
+    if encoder.projection
+    else {},
+    **{
+      f"{_GROUP_0}0/{_LAYERS[name]}": vars(layer)
+      for name, layer in encoder.groups[0][0].parts().items()
+    },
+  }
+  return {
+    f"{place}/{name}": weight.shape
+    for place, weights in layers.items()
+    for name, weight in weights.items()
+  }
 
 
 def folder_of(path: str) -> str:

@@ -2,50 +2,40 @@
 
 A safetensors file is a length, a JSON header and raw data. A PyTorch file is a
 pickle that names tensors and points into raw data: in a zip archive or, before
-version 1.6, one after the other. A pickle is a program, so the unpickler here
-accepts only the few names that tensors need, and runs no code of the file.
+version 1.6, one after the other. A pickle is a program, of which nothing is run
+(albert_mn.models.pickled_tensors). All tensors together have at most eight
+times the bytes of the file.
 """
 
-import collections
 import contextlib
 import io
 import json
 import math
-import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from albert_mn.models import pickled_tensors
 from data_prep.base import options
 from data_prep.files import storage
 
-# safetensors' name → numpy's type. numpy has none for BF16.
-_TYPES = {
-  "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8",
-  "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
-# PyTorch's name → safetensors' name.
-_STORAGES = {
-  "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16",
-  "BFloat16Storage": "BF16", "LongStorage": "I64", "IntStorage": "I32",
-  "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-  "BoolStorage": "BOOL",
-}  # fmt: skip
 _LONGEST_HEADER = 100 << 20  # bytes, as in the safetensors library
 # Largest number of tensor elements for each byte of the file: 1 for bool, and
-# more because several names may share a storage.
-_MOST_PER_BYTE = 8
+# more because several names may share a storage. An element has four bytes.
+_MOST_PER_BYTE = 2
+_MOST_ENTRIES = 100_000  # files in the archive of a PyTorch file (guess)
+_ENTRY = b"PK\x01\x02"  # the first bytes of an entry in a zip's directory
 # Keys under which training programs store the weights.
 _NESTED = ("state_dict", "model_state_dict", "model")
 _LEGACY_BEGINS = (0x1950A86A20F9469CFC6C, 1001)  # magic number, version
 # Errors that reading a damaged or hostile file may raise.
 _DAMAGE = (
   ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
-  NotImplementedError, pickle.UnpicklingError, RecursionError, struct.error,
-  TypeError, ValueError, zipfile.BadZipFile,
+  NotImplementedError, RecursionError, struct.error, TypeError, ValueError,
+  zipfile.BadZipFile,
 )  # fmt: skip
 
 
@@ -57,6 +47,10 @@ def read(path: str) -> dict[str, np.ndarray]:
   Raises:
     options.InputError: when the file is damaged, or contains more than tensors.
   """
+  if storage.is_special(path):
+    raise options.InputError(
+      f"whole tensors in {path}", "no regular file", "mend the path"
+    )
   raw = storage.read_bytes(path)
   with _naming_damage(path):
     if path.endswith(".safetensors"):
@@ -143,90 +137,29 @@ def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
 
 def _flat(raw: bytes, kind: str) -> np.ndarray:
   """Returns raw data as a flat array; floating-point types become float32."""
-  values = np.frombuffer(raw, _TYPES[kind])
+  values = np.frombuffer(raw, pickled_tensors.TYPES[kind])
   if kind == "BF16":  # the upper half of a float32
     return (values.astype("<u4") << 16).view("<f4")
   return values.astype(np.float32) if values.dtype.kind == "f" else values
 
 
-class _Storage(NamedTuple):
-  """A reference from a pickle to raw data."""
-
-  kind: str
-  key: str
-  numbers: int
-
-  def bytes(self) -> int:
-    return self.numbers * np.dtype(_TYPES[self.kind]).itemsize
-
-
-class _Tensor(NamedTuple):
-  """A tensor in a pickle: a view of a storage."""
-
-  storage: _Storage
-  offset: int
-  shape: Sequence[int]
-  strides: Sequence[int]
-
-  def take(self, flat: np.ndarray) -> np.ndarray:
-    """Returns a copy of the tensor, taken from the elements of its storage.
-
-    Raises:
-      ValueError: when the tensor exceeds the storage.
-    """
-    shape, strides = tuple(self.shape), tuple(self.strides)
-    ends = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
-    if (
-      min((self.offset, *shape, *strides)) < 0
-      or self.offset + sum(ends) >= flat.size
-      or math.prod(shape) > flat.size
-    ):
-      raise ValueError("a tensor outside of its storage")
-    steps = [step * flat.itemsize for step in strides]
-    return np.lib.stride_tricks.as_strided(
-      flat[self.offset :], shape, steps
-    ).copy()
-
-
-class _Unpickler(pickle.Unpickler):
-  """Unpickles dictionaries of _Tensor; refuses everything else."""
-
-  def find_class(self, module: str, name: str) -> Any:
-    # New functions at each call: a pickle could modify a shared one.
-    known: dict[tuple[str, str], Callable[..., Any]] = {
-      ("collections", "OrderedDict"): collections.OrderedDict,
-      ("torch._utils", "_rebuild_tensor"): lambda *told: _Tensor(*told[:4]),
-      ("torch._utils", "_rebuild_tensor_v2"): lambda *told: _Tensor(*told[:4]),
-      ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
-    }
-    if module == "torch" and name in _STORAGES:
-      return _STORAGES[name]
-    if (module, name) not in known:
-      raise pickle.UnpicklingError(f"{module}.{name}, which no tensor needs")
-    return known[module, name]
-
-  def persistent_load(self, pid: Any) -> _Storage:
-    """Returns the _Storage of ("storage", kind, key, device, numbers).
-
-    Before PyTorch 1.6 the tuple ends with a view, which must be None.
-    """
-    _, kind, key, _, numbers, *view = pid
-    if any(view):
-      raise pickle.UnpicklingError("a storage within a storage")
-    return _Storage(kind, key, numbers)
-
-
 def _zipped(raw: bytes) -> dict[str, np.ndarray]:
+  # The central directory has an entry for each file, which zipfile reads at
+  # once, before anything can be checked.
+  if raw.count(_ENTRY) > _MOST_ENTRIES:
+    raise ValueError(f"more than {_MOST_ENTRIES:,} files in it")
   with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-    if any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist()):
-      raise ValueError("compressed, which PyTorch's files are not")
-    (pickled,) = [n for n in archive.namelist() if n.endswith("/data.pkl")]
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    _require_plain(archive.infolist(), len(raw))
+    (pickled,) = [name for name in entries if name.endswith("/data.pkl")]
+    if entries[pickled].file_size > pickled_tensors.MOST_BYTES:
+      raise ValueError(f"a pickle of {entries[pickled].file_size:,} bytes")
     folder = pickled.removesuffix("data.pkl")
-    if f"{folder}byteorder" in archive.namelist():
-      order = archive.read(f"{folder}byteorder")
+    if f"{folder}byteorder" in entries:
+      order = archive.read(f"{folder}byteorder")[:10]
       if order != b"little":
         raise ValueError(f"{order!r} byte order")
-    told = _Unpickler(io.BytesIO(archive.read(pickled))).load()
+    told, _ = pickled_tensors.load(archive.read(pickled))
     return _taken(
       told,
       lambda place: archive.read(f"{folder}data/{place.key}"),
@@ -234,24 +167,48 @@ def _zipped(raw: bytes) -> dict[str, np.ndarray]:
     )
 
 
+def _require_plain(entries: list[zipfile.ZipInfo], size: int) -> None:
+  """Raises ValueError for an archive that PyTorch does not write.
+
+  Args:
+    entries: its files.
+    size: bytes of the archive. Files that share bytes could claim any multiple.
+  """
+  if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
+    raise ValueError("compressed, which PyTorch's files are not")
+  if any(e.flag_bits & 1 for e in entries):
+    raise ValueError("encrypted, which PyTorch's files are not")
+  if len({e.filename for e in entries}) < len(entries):
+    raise ValueError("two files of one name")
+  if sum(e.file_size for e in entries) > size:
+    raise ValueError("files that are larger than the archive")
+
+
 def _legacy(raw: bytes) -> dict[str, np.ndarray]:
-  file = io.BytesIO(raw)
+  place = 0
   for expected in _LEGACY_BEGINS:
-    if _Unpickler(file).load() != expected:
+    value, place = pickled_tensors.load(raw, place)
+    if value != expected:
       raise ValueError("not PyTorch's")
-  _Unpickler(file).load()  # sizes of types on the writing machine
-  told = _unwrapped(_Unpickler(file).load())
+  _, place = pickled_tensors.load(raw, place)  # sizes of types there
+  told, place = pickled_tensors.load(raw, place)
+  told = _unwrapped(told)
   storages = {
     tensor.storage.key: tensor.storage
     for tensor in told.values()
-    if isinstance(tensor, _Tensor)
+    if isinstance(tensor, pickled_tensors.Tensor)
   }
+  keys, place = pickled_tensors.load(raw, place)
   data = {}
-  for key in _Unpickler(file).load():
-    (numbers,) = struct.unpack("<q", file.read(8))
+  for key in keys:
+    if key in data:
+      raise ValueError("a storage that occurs twice")
+    (numbers,) = struct.unpack_from("<q", raw, place)
     if numbers != storages[key].numbers:
       raise ValueError(f"a storage of {numbers} numbers")
-    data[key] = file.read(storages[key].bytes())
+    begin = place + 8
+    place = begin + storages[key].bytes()
+    data[key] = raw[begin:place]
   most = _MOST_PER_BYTE * len(raw)
   return _taken(told, lambda place: data[place.key], most)
 
@@ -271,9 +228,9 @@ def _unwrapped(told: Any) -> dict[str, Any]:
 
 
 def _taken(
-  told: Any, data: Callable[[_Storage], bytes], most: int
+  told: Any, data: Callable[[pickled_tensors.Storage], bytes], most: int
 ) -> dict[str, np.ndarray]:
-  """Returns name → array, copied from the storages.
+  """Returns name → array, copied from the storages, each of which is read once.
 
   Args:
     told: the unpickled file.
@@ -282,15 +239,26 @@ def _taken(
       storage would exhaust memory.
 
   Raises:
-    ValueError: when there are more elements.
+    ValueError: when there are more elements, or a storage is not as it was
+      described.
   """
-  arrays, numbers = {}, 0
-  for name, tensor in _unwrapped(told).items():
-    if not isinstance(tensor, _Tensor):
-      continue
-    numbers += math.prod(tensor.shape)
-    if numbers > most:
-      raise ValueError(f"more than {most:,} numbers")
-    flat = _flat(data(tensor.storage), tensor.storage.kind)
-    arrays[str(name)] = tensor.take(flat)
+  tensors = {
+    name: tensor
+    for name, tensor in _unwrapped(told).items()
+    if isinstance(tensor, pickled_tensors.Tensor)
+  }
+  if sum(math.prod(tensor.shape) for tensor in tensors.values()) > most:
+    raise ValueError(f"more than {most:,} numbers")
+  storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+  flats = {}
+  for key, place in storages.items():
+    raw = data(place)
+    if len(raw) != place.bytes():
+      raise ValueError(f"a storage of {len(raw):,} bytes")
+    flats[key] = _flat(raw, place.kind)
+  arrays = {}
+  for name, tensor in tensors.items():
+    if tensor.storage != storages[tensor.storage.key]:
+      raise ValueError("two storages of one name")
+    arrays[name] = tensor.take(flats[tensor.storage.key])
   return arrays

@@ -40,21 +40,9 @@ _CONTAINER = pathlib.Path("/sys/fs/cgroup/memory.max")
 def parameters(config: configs.AlbertConfig) -> int:
   """Returns the number of weights of a PretrainingModel."""
   hidden, embedding = config.hidden_size, config.embedding_size
-  rows = (
-    config.vocab_size + config.max_position_embeddings + config.type_vocab_size
-  )
-  block = (
-    4 * (hidden + 1) * hidden  # query, key, value, output
-    + (hidden + 1) * config.intermediate_size
-    + (config.intermediate_size + 1) * hidden
-    + 4 * hidden  # two norms
-  )
-  projection = (embedding + 1) * hidden if config.projects_embeddings else 0
   head = (hidden + 1) * embedding + 2 * embedding + config.vocab_size
   return (
-    (rows + 2) * embedding
-    + projection
-    + config.num_hidden_groups * config.inner_group_num * block
+    config.encoder_weights
     + (hidden + 1) * hidden  # the pooler
     + head
     + (hidden + 1) * 2  # the sentence-order head

@@ -245,9 +245,14 @@ class Predictor:
     described = manifest.check(folder, cls.KIND)
     names = model_directory.labels(folder)
     how = pooled_by(described["parameters"])
+    config = _config(folder)
+    networks = ensembles.size(described["parameters"])
+    model_directory.require_fit(
+      folder, config, encoders=ensembles.names(networks)
+    )
     members = [
-      cls.MODEL(_config(folder), len(names), seed=0, pooled_by=how)
-      for _ in range(ensembles.size(described["parameters"]))
+      cls.MODEL(config, len(names), seed=0, pooled_by=how)
+      for _ in range(networks)
     ]
     model = members[0] if len(members) == 1 else ensembles.Ensemble(members)
     model_directory.restore(folder, **model.parts())

@@ -39,6 +39,11 @@ def name(part: str, number: int) -> str:
   return f"{part}_{number}" if number else part
 
 
+def names(networks: int) -> list[str]:
+  """Returns the names of the networks' encoders in a checkpoint."""
+  return [name("encoder", number) for number in range(networks)]
+
+
 def joined(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """Returns the parts of all networks, under their names in a checkpoint."""
   return {

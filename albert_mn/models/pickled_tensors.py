@@ -1,0 +1,360 @@
+"""PyTorch's pickles, read by a small machine that can only describe tensors.
+
+A pickle is a program for a stack machine that calls functions. The machine here
+walks it opcode by opcode (pickletools.genops) and knows those that PyTorch
+writes. It calls nothing of the file: what is named there is one of a few words
+that mean a tensor. It stops at limits, which are far above any model's file:
+16 MB, 300,000 steps, 100,000 memorised values, 32 levels of nesting.
+"""
+
+import enum
+import io
+import math
+import pickletools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# safetensors' name → numpy's type. numpy has none for BF16.
+TYPES = {
+  "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8",
+  "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+# PyTorch's name → safetensors' name.
+_STORAGES = {
+  "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16",
+  "BFloat16Storage": "BF16", "LongStorage": "I64", "IntStorage": "I32",
+  "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
+  "BoolStorage": "BOOL",
+}  # fmt: skip
+MOST_BYTES = 16 << 20
+_MOST_STEPS = 300_000
+_MOST_MEMORIZED = 100_000
+_DEEPEST = 32
+_LONGEST_KEY = 1000
+_MOST_DIMENSIONS = 16
+_MOST_MARKS = 100
+
+
+class Storage(NamedTuple):
+  """A reference from a pickle to raw data."""
+
+  kind: str
+  key: str
+  numbers: int
+
+  def bytes(self) -> int:
+    return self.numbers * np.dtype(TYPES[self.kind]).itemsize
+
+
+class Tensor(NamedTuple):
+  """A tensor in a pickle: a view of a storage."""
+
+  storage: Storage
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+
+  def take(self, flat: np.ndarray) -> np.ndarray:
+    """Returns a copy of the tensor, taken from the elements of its storage.
+
+    Raises:
+      ValueError: when the tensor exceeds the storage.
+    """
+    shape, strides = self.shape, self.strides
+    ends = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
+    if (
+      min((self.offset, *shape, *strides)) < 0
+      or self.offset + sum(ends) >= flat.size
+      or math.prod(shape) > flat.size
+    ):
+      raise ValueError("a tensor outside of its storage")
+    steps = [step * flat.itemsize for step in strides]
+    return np.lib.stride_tricks.as_strided(
+      flat[self.offset :], shape, steps
+    ).copy()
+
+
+class _Word(enum.Enum):
+  """What a pickle of tensors may name, other than types of storages."""
+
+  DICTIONARY = ("collections", "OrderedDict")
+  TENSOR = ("torch._utils", "_rebuild_tensor")
+  TENSOR_2 = ("torch._utils", "_rebuild_tensor_v2")
+  PARAMETER = ("torch._utils", "_rebuild_parameter")
+
+
+class _Kind(NamedTuple):
+  """The type of a storage."""
+
+  name: str
+
+
+def load(raw: bytes, begin: int = 0) -> tuple[Any, int]:
+  """Returns the content of a pickle, and the place of the byte behind it.
+
+  Dictionaries, lists, tuples, numbers and texts are Python's own; tensors are
+  `Tensor`. Keys are texts; a whole number as a key, as optimizers have, becomes
+  one. Attributes of dictionaries (PyTorch's `_metadata`) are left out.
+
+  Args:
+    raw: bytes that contain the pickle.
+    begin: the place of its first byte.
+
+  Raises:
+    ValueError, LookupError: for a damaged pickle, one that names more than
+      tensors, and one that exceeds a limit.
+  """
+  file = io.BytesIO(raw[begin : begin + MOST_BYTES])
+  machine = _Machine()
+  for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    if step >= _MOST_STEPS:
+      raise ValueError(f"more than {_MOST_STEPS:,} steps")
+    if opcode.name not in _ACTIONS:
+      raise ValueError(f"the opcode {opcode.name}, which no tensor needs")
+    _ACTIONS[opcode.name](machine, argument)
+  return machine.result(), begin + file.tell()
+
+
+class _Machine:
+  """The stack, the marks in it, and the memory of a pickle's program.
+
+  A container is filled before it is put into another one, as pickling does it.
+  So none contains itself, and its depth is known when it is put there.
+  """
+
+  def __init__(self) -> None:
+    self.stack: list[Any] = []
+    self.marks: list[int] = []
+    self.memory: dict[int, Any] = {}
+    self._containers: list[Any] = []  # alive, so that no id is used twice
+    self._depths: dict[int, int] = {}  # id of a container → its depth
+    self._inside: set[int] = set()  # ids of containers in other containers
+
+  def result(self) -> Any:
+    """Returns the only value that is left.
+
+    Raises:
+      ValueError: when there is another number of them.
+    """
+    (value,) = self.stack
+    return value
+
+  def mark(self) -> None:
+    if len(self.marks) >= _MOST_MARKS:
+      raise ValueError(f"more than {_MOST_MARKS} open marks")
+    self.marks.append(len(self.stack))
+
+  def marked(self) -> list[Any]:
+    """Returns the values above the last mark, which leave the stack."""
+    place = self.marks.pop()
+    values = self.stack[place:]
+    del self.stack[place:]
+    return values
+
+  def last(self, number: int) -> list[Any]:
+    """Returns the uppermost values, which leave the stack."""
+    if len(self.stack) < number:
+      raise ValueError("an empty stack")
+    values = self.stack[-number:]
+    del self.stack[-number:]
+    return values
+
+  def memorize(self, place: int) -> None:
+    if len(self.memory) >= _MOST_MEMORIZED:
+      raise ValueError(f"more than {_MOST_MEMORIZED:,} memorised values")
+    self.memory[place] = self.stack[-1]
+
+  def recall(self, place: int) -> None:
+    self.stack.append(self.memory[place])
+
+  def new(self, container: Any) -> None:
+    """Puts an empty list or dictionary on the stack."""
+    self._containers.append(container)
+    self._depths[id(container)] = 1
+    self.stack.append(container)
+
+  def tuple(self, values: Sequence[Any]) -> None:
+    """Puts a tuple on the stack."""
+    container = tuple(values)
+    if container:
+      self._containers.append(container)
+      self._depths[id(container)] = self._deeper(values)
+    self.stack.append(container)
+
+  def append(self, values: Sequence[Any]) -> None:
+    """Appends to the list on the stack."""
+    target = self._open(list)
+    self._deepen(target, values)
+    target.extend(values)
+
+  def set_items(self, values: Sequence[Any]) -> None:
+    """Adds keys and values, in turn, to the dictionary on the stack."""
+    target = self._open(dict)
+    self._deepen(target, values[1::2])
+    for key, value in zip(values[::2], values[1::2], strict=True):
+      text = _key(key)
+      if text in target:
+        raise ValueError(f"a key that occurs twice, {text!r}")
+      target[text] = value
+
+  def _open(self, kind: type) -> Any:
+    target = self.stack[-1]
+    if type(target) is not kind or id(target) in self._inside:
+      raise ValueError(f"no {kind.__name__} that may still be filled")
+    return target
+
+  def _deepen(self, target: Any, values: Sequence[Any]) -> None:
+    depth = max(self._depths[id(target)], self._deeper(values))
+    if id(target) in self._inside:
+      raise ValueError("a container in itself")
+    self._depths[id(target)] = depth
+
+  def _deeper(self, values: Iterable[Any]) -> int:
+    """Returns the depth of a container of these values, which are closed now.
+
+    Raises:
+      ValueError: when it is too deep.
+    """
+    deepest = 0
+    for value in values:
+      if depth := self._depths.get(id(value), 0):
+        self._inside.add(id(value))
+        deepest = max(deepest, depth)
+    if deepest >= _DEEPEST:
+      raise ValueError(f"more than {_DEEPEST} levels of nesting")
+    return deepest + 1
+
+  def name(self, module: Any, name: Any) -> None:
+    """Puts what a pickle names on the stack.
+
+    Raises:
+      ValueError: for anything that no tensor needs.
+    """
+    if module == "torch" and name in _STORAGES:
+      self.stack.append(_Kind(_STORAGES[name]))
+      return
+    try:
+      self.stack.append(_Word((module, name)))
+    except ValueError as error:
+      raise ValueError(f"{module}.{name}, which no tensor needs") from error
+
+  def refer(self) -> None:
+    """Replaces ("storage", kind, key, device, numbers) by a Storage.
+
+    Before PyTorch 1.6 the tuple ends with a view, which must be None.
+    """
+    ((_, kind, key, _, numbers, *view),) = self.last(1)
+    if any(part is not None for part in view):
+      raise ValueError("a storage within a storage")
+    if not isinstance(kind, _Kind) or not _is_count(numbers):
+      raise ValueError("a storage without type or size")
+    self.stack.append(Storage(kind.name, _key(key), numbers))
+
+  def call(self) -> None:
+    """Replaces a word and its arguments by what the word makes of them."""
+    word, arguments = self.last(2)
+    if not isinstance(word, _Word) or type(arguments) is not tuple:
+      raise ValueError("a call of something that is no function")
+    if word is _Word.DICTIONARY:
+      self.new({})
+      # Python 2 gives the pairs as an argument.
+      for key, value in arguments[0] if arguments else ():
+        self.set_items((key, value))
+    elif word is _Word.PARAMETER:
+      self.stack.append(_of_type(arguments[0], Tensor))
+    else:
+      self.stack.append(_tensor(*arguments[:4]))
+
+  def set_attributes(self) -> None:
+    """Drops the attributes of the dictionary on the stack."""
+    self.last(1)
+    _of_type(self.stack[-1], dict)
+
+
+def _of_type(value: Any, kind: type) -> Any:
+  if type(value) is not kind:
+    raise ValueError(f"no {kind.__name__} where one is needed")
+  return value
+
+
+def _is_count(value: Any) -> bool:
+  return type(value) is int and 0 <= value < 1 << 63
+
+
+def _key(value: Any) -> str:
+  """Returns the text of a key.
+
+  Keys that are texts have hashes that no file can choose, so that no file can
+  make a dictionary slow.
+
+  Raises:
+    ValueError: for a key that is neither text nor a count, or is too long.
+  """
+  text = str(value) if _is_count(value) else value
+  if type(text) is not str or len(text) > _LONGEST_KEY:
+    raise ValueError(f"a key that is no text of {_LONGEST_KEY} letters at most")
+  return text
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
+  """Returns a tensor of checked parts."""
+  for sizes in (shape, strides):
+    counts = _of_type(sizes, tuple)
+    if len(counts) > _MOST_DIMENSIONS or not all(map(_is_count, counts)):
+      raise ValueError("a tensor whose shape is no short tuple of counts")
+  if not _is_count(offset) or len(shape) != len(strides):
+    raise ValueError("a tensor whose parts do not fit")
+  return Tensor(_of_type(storage, Storage), offset, shape, strides)
+
+
+def _named(machine: _Machine, argument: str) -> None:
+  machine.name(*argument.split(" ", 1))
+
+
+def _push(machine: _Machine, argument: Any) -> None:
+  machine.stack.append(argument)
+
+
+# Opcode → what it does with the machine and its argument. The strings of
+# Python 2 are SHORT_BINSTRING and BINSTRING; FRAME and below are of protocol 4.
+_ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
+  "PROTO": lambda machine, argument: None,
+  "STOP": lambda machine, argument: None,
+  "MARK": lambda machine, argument: machine.mark(),
+  "NONE": lambda machine, argument: machine.stack.append(None),
+  "NEWTRUE": lambda machine, argument: machine.stack.append(True),
+  "NEWFALSE": lambda machine, argument: machine.stack.append(False),
+  "BININT": _push,
+  "BININT1": _push,
+  "BININT2": _push,
+  "LONG1": _push,
+  "BINFLOAT": _push,
+  "BINUNICODE": _push,
+  "SHORT_BINSTRING": _push,
+  "BINSTRING": _push,
+  "EMPTY_DICT": lambda machine, argument: machine.new({}),
+  "EMPTY_LIST": lambda machine, argument: machine.new([]),
+  "EMPTY_TUPLE": lambda machine, argument: machine.tuple(()),
+  "TUPLE": lambda machine, argument: machine.tuple(machine.marked()),
+  "TUPLE1": lambda machine, argument: machine.tuple(machine.last(1)),
+  "TUPLE2": lambda machine, argument: machine.tuple(machine.last(2)),
+  "TUPLE3": lambda machine, argument: machine.tuple(machine.last(3)),
+  "APPEND": lambda machine, argument: machine.append(machine.last(1)),
+  "APPENDS": lambda machine, argument: machine.append(machine.marked()),
+  "SETITEM": lambda machine, argument: machine.set_items(machine.last(2)),
+  "SETITEMS": lambda machine, argument: machine.set_items(machine.marked()),
+  "BINPUT": lambda machine, argument: machine.memorize(argument),
+  "LONG_BINPUT": lambda machine, argument: machine.memorize(argument),
+  "BINGET": lambda machine, argument: machine.recall(argument),
+  "LONG_BINGET": lambda machine, argument: machine.recall(argument),
+  "GLOBAL": _named,
+  "BINPERSID": lambda machine, argument: machine.refer(),
+  "REDUCE": lambda machine, argument: machine.call(),
+  "BUILD": lambda machine, argument: machine.set_attributes(),
+  "FRAME": lambda machine, argument: None,
+  "MEMOIZE": lambda machine, argument: machine.memorize(len(machine.memory)),
+  "SHORT_BINUNICODE": _push,
+  "STACK_GLOBAL": lambda machine, argument: machine.name(*machine.last(2)),
+}

@@ -78,9 +78,9 @@ class Options(options.Group):
   )
   new_steps: str = options.option(
     "100,200,400",
-    "Numbers of steps of the runs from counted weights; each number is a run "
-    "of its own, with a schedule of its own. AdamW and LAMB have the largest "
-    "one alone.",
+    "Numbers of steps of the runs from counted weights. Each number is a "
+    "separate run with a separate schedule. AdamW and LAMB run for the largest "
+    "number alone.",
   )
   batch_size: int = options.option(32, "Sequences of a step.", minimum=1)
   seeds: int = options.option(

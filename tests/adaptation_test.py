@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,37 @@ def test_without_a_model_adaptation_begins_from_counts(
   )
   common = np.argsort(-counts)[:20]
   assert bias[common].min() > bias[counts == 0].max() + 1
+
+
+@pytest.mark.slow  # it trains twice
+def test_compare_start_reports_what_the_pretrained_weights_gave(
+  rows: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  adapted = run / "adapted/model"
+  results = classification.run(
+    classification.Options(
+      do_train=True,
+      do_eval=True,
+      compare_start=True,
+      data_dir=str(rows),
+      init_checkpoint=str(adapted),
+      output_dir=str(tmp_path),
+    ),
+    RECIPE,
+    adaptation.Options(adapt_steps="0"),
+  )
+  made = manifest.read(str(tmp_path / "from_nothing/model" / manifest.NAME))
+  assert "init_checkpoint" not in made["inputs"]
+  assert made["inputs"]["training_rows"]
+  (note, *_) = json.loads((tmp_path / "report.json").read_text("utf-8"))[
+    "notes"
+  ]
+  (with_them,) = re.findall(
+    r"^The pretrained weights gave the network [+-]\d\.\d{3}: accuracy "
+    r"(\d\.\d{3}) with them, \d\.\d{3} from nothing; better on \d rows",
+    note,
+  )
+  assert float(with_them) == pytest.approx(results["eval_accuracy"], abs=6e-4)
 
 
 @pytest.mark.parametrize(

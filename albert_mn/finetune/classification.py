@@ -14,7 +14,7 @@ from absl import logging
 from albert_mn.finetune import adaptation, fine_tuning, google_flags
 from albert_mn.formats import foreign_configs, initial_weights, remote_weights
 from albert_mn.inference import predictions
-from albert_mn.models import configs, pooling
+from albert_mn.models import configs, model_directory, pooling, shipped
 from albert_mn.scoring import evaluation
 from albert_mn.tasks import (
   classifier,
@@ -26,6 +26,9 @@ from albert_mn.tasks import (
 from data_prep.base import options
 from data_prep.encoding import tokenization
 from data_prep.files import manifest, ownership
+
+# The value of --init_checkpoint that starts from nothing.
+NOTHING = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +60,13 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     "Model to start from: a model directory, the prefix of a checkpoint "
     "(also of checkpoints of google-research and of tf-models), a TF Hub "
     "module, a Hugging Face directory, a file of PyTorch weights, or an archive of any of these; "
-    "a local path, gs:// or https://. Without this flag, --do_train "
-    "starts from statistics of the texts (see --adapt_steps), with the shape "
-    "in --albert_config_file, and --do_eval and --do_predict use the "
-    "classifier in --output_dir.",
+    "a local path, gs:// or https://. Without this flag, --do_train starts "
+    "from the model of this repository, pretrained/albert_mn_tiny, if no "
+    "flag names a config or a tokenizer; --do_eval and --do_predict use the "
+    "classifier in --output_dir. none: --do_train starts from statistics of "
+    "the texts (see --adapt_steps), with the shape in --albert_config_file; "
+    "without that flag, with the shape and the tokenizer of the "
+    "repository's model.",
   )
   spm_model_file: str = options.option(
     "",
@@ -125,6 +131,11 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     minimum=1,
     maximum=ensembles.MOST,
   )
+  compare_start: bool = options.option(
+    False,
+    "Train a second time, from nothing, into OUTPUT_DIR/from_nothing, and "
+    "report how much the pretrained weights gave.",
+  )
   repair_normalization: bool = options.option(
     False,
     "Fine-tune, on text that keeps й and ё, a model that was pretrained "
@@ -144,19 +155,58 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
         "both",
         "leave --num_seeds out: the report says how the networks differ",
       )
-    start = (
-      self.albert_config_file or self.bert_config_file or self.init_checkpoint
-    )
-    if self.do_train and not start:
-      hub = self.albert_hub_module_handle
+    if self.compare_start and not (self.do_train and self.do_eval):
+      raise options.InputError(
+        "--do_train and --do_eval with --compare_start",
+        "one of them" if self.do_train or self.do_eval else "neither",
+        "give both, or leave --compare_start out",
+      )
+    hub = self.albert_hub_module_handle
+    if self.do_train and hub and not self._named():
       raise options.InputError(
         "a model to train",
-        f"--albert_hub_module_handle={hub}" if hub else "none",
-        "download the TF Hub module, and give the folder as --init_checkpoint"
-        if hub
-        else "give --init_checkpoint, or --albert_config_file to begin from "
-        "nothing",
+        f"--albert_hub_module_handle={hub}",
+        "download the TF Hub module, and give the folder as --init_checkpoint",
       )
+
+  def _named(self) -> bool:
+    """Returns whether flags name a model, a config or a tokenizer."""
+    return bool(
+      self.init_checkpoint not in ("", NOTHING)
+      or self.albert_config_file
+      or self.bert_config_file
+      or self.spm_model_file
+      or self.vocab_file
+    )
+
+  def settled(self) -> "Options":
+    """Returns the options with the repository's model where none is named.
+
+    --init_checkpoint=none becomes "".
+
+    Raises:
+      options.InputError: when a model to train is needed, and the repository's
+        is not there.
+    """
+    given = "" if self.init_checkpoint == NOTHING else self.init_checkpoint
+    settings = dataclasses.replace(self, init_checkpoint=given)
+    if not self.do_train or self._named():
+      return settings
+    folder = shipped.model_path()
+    if not folder:
+      raise options.InputError(
+        "a model to train",
+        "none",
+        "give --init_checkpoint, or --albert_config_file to begin from nothing",
+      )
+    if self.init_checkpoint == NOTHING:
+      return dataclasses.replace(
+        settings,
+        albert_config_file=os.path.join(folder, configs.AlbertConfig.FILE),
+        spm_model_file=model_directory.tokenizer_file(folder),
+      )
+    logging.info("starting from the model of this repository, %s", folder)
+    return dataclasses.replace(settings, init_checkpoint=folder)
 
 
 def run(
@@ -190,6 +240,7 @@ def _run(
   tf.config.experimental.enable_op_determinism()
   policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
   tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])
+  settings = settings.settled()
   settings = dataclasses.replace(
     settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
   )
@@ -202,11 +253,14 @@ def _run(
     rows = task_rows.labelled(settings, settings.do_train, validates, blends)
   to_predict = task_rows.to_predict(settings) if settings.do_predict else ()
   reseeded: list[classifier.Predictor] = []
+  from_nothing = None
   if settings.do_train:
     folder = os.path.join(settings.output_dir, "model")
     task = _task(settings, recipe, rows, adapting)
     _train(folder, settings.output_dir, recipe, task, settings.ensemble)
     reseeded = _other_seeds(settings, recipe, task)
+    if settings.compare_start:
+      from_nothing = _from_nothing(settings, recipe, rows, adapting)
   else:
     folder = _trained(settings)
   if not (settings.do_eval or settings.do_predict):
@@ -223,6 +277,7 @@ def _run(
       rows,
       settings.eval_batch_size,
       reseeded,
+      from_nothing,
     )
   if settings.do_predict:
     predictions.write(
@@ -269,21 +324,50 @@ class _Task:
   data: fine_tuning.Data
 
 
+def _from_nothing(
+  settings: Options,
+  recipe: fine_tuning.Recipe,
+  rows: task_rows.Rows,
+  adapting: adaptation.Options | None,
+) -> classifier.Predictor:
+  """Trains without pretrained weights in a folder of its own."""
+  run_folder = os.path.join(settings.output_dir, "from_nothing")
+  folder = os.path.join(run_folder, "model")
+  apart = dataclasses.replace(settings, output_dir=run_folder)
+  task = _task(apart, recipe, rows, adapting, pretrained=False)
+  _train(folder, run_folder, recipe, task, settings.ensemble)
+  return load(folder)
+
+
 def _task(
   settings: Options,
   recipe: fine_tuning.Recipe,
   rows: task_rows.Rows,
   adapting: adaptation.Options | None,
+  pretrained: bool = True,
 ) -> _Task:
   """Checks the options and the rows, and adapts the encoder to the texts.
+
+  Args:
+    settings, recipe, rows, adapting: as in `run`.
+    pretrained: whether to start from the weights of --init_checkpoint. If not,
+      its shape and its tokenizer are taken alone.
 
   Raises:
     options.InputError: when options, rows and model do not fit each other.
   """
   problem = fine_tuning.problem_of(settings.label_type, rows.train)
   problem.check([*rows.validation, *rows.held_out])
+  if settings.compare_start and not settings.init_checkpoint:
+    raise options.InputError(
+      "pretrained weights with --compare_start",
+      "a start from nothing",
+      "leave --compare_start out",
+    )
   _check_recipe(settings, recipe, problem)
   start = _start(settings, recipe.max_seq_length)
+  if not pretrained:
+    start = dataclasses.replace(start, init_checkpoint="")
   data = fine_tuning.Data(
     rows.train,
     rows.validation,

@@ -40,6 +40,7 @@ def evaluate(
   rows: task_rows.Rows,
   batch_size: int,
   reseeded: Sequence[classifier.Predictor] = (),
+  from_nothing: classifier.Predictor | None = None,
 ) -> dict[str, Any]:
   """Writes eval_results.txt, report.txt, .html and .json, confusion_matrix.png.
 
@@ -51,6 +52,7 @@ def evaluate(
       rows if the model has no blend.
     batch_size: texts a batch.
     reseeded: models of the same training with other seeds.
+    from_nothing: the model of the same training without pretrained weights.
 
   Returns:
     the content of eval_results.txt.
@@ -71,6 +73,9 @@ def evaluate(
   fresh = _without_copies(rows)
   apart = _networks(predictor, rows.held_out, batch_size)
   notes = _notes(predictor, voices.model, seeds, apart)
+  if from_nothing:
+    without = judge(from_nothing, rows.held_out, batch_size).voices
+    notes.insert(0, _of_start(voices, without))
   faults = _faults([predictor, *reseeded])
   path = os.path.join(output_dir, "report.txt")
   text = reports.write(
@@ -284,6 +289,24 @@ def _of_seeds(seeds: Sequence[Mapping[str, float]], what: str = "seeds") -> str:
         f"{np.std(values, ddof=1):.3f}"
       )
   return f"Mean ± deviation of {len(seeds)} {what}: {', '.join(said)}."
+
+
+def _of_start(voices: reports.Voices, without: reports.Voices) -> str:
+  """Returns how much the pretrained weights gave, by the networks alone.
+
+  Args:
+    voices: answers of the model that began with pretrained weights.
+    without: answers of the model that began without.
+  """
+  ours, theirs = (voice.network or voice.model for voice in (voices, without))
+  name, score = next(iter(ours.scores().items()))
+  before = theirs.scores()[name]
+  better, worse, chance = judgements.sign_test(ours.right(), theirs.right())
+  return (
+    f"The pretrained weights gave the network {score - before:+.3f}: "
+    f"{name.replace('_', ' ')} {score:.3f} with them, {before:.3f} from nothing; "
+    f"better on {better} rows, worse on {worse}, p = {chance:.3g} (sign test)."
+  )
 
 
 def _write_json(

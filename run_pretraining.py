@@ -5,13 +5,13 @@
       --albert_config_file=configs/albert_tiny.json --output_dir=run
 """
 
-from albert_mn.pretrain import probe, training
+from albert_mn.pretrain import probe, run_options, training
 from albert_mn.runtime import distribution, optimization
 from data_prep.base import options
 
 
 def main(
-  settings: training.Options,
+  settings: run_options.Options,
   optimizer: optimization.OptimizerOptions,
   devices: distribution.Options,
   probing: probe.Options,
@@ -23,7 +23,7 @@ def main(
 if __name__ == "__main__":
   options.run(
     main,
-    training.Options,
+    run_options.Options,
     optimization.OptimizerOptions,
     distribution.Options,
     probe.Options,

@@ -12,7 +12,7 @@ is possible and takes two training steps, but writes nothing. The exit code is
 import dataclasses
 import os
 
-from albert_mn.pretrain import checks, probe, training
+from albert_mn.pretrain import checks, examination, probe, run_options, training
 from albert_mn.runtime import distribution, optimization
 from data_prep.base import options, shown_text
 from data_prep.files import storage
@@ -29,7 +29,7 @@ class Options(options.Group):
   )
 
 
-def _rehashed(settings: training.Options) -> str:
+def _rehashed(settings: run_options.Options) -> str:
   patterns = f"{settings.input_file},{settings.eval_input_file}"
   folders = {
     os.path.dirname(path) or "." for path in storage.matching(patterns)
@@ -39,7 +39,7 @@ def _rehashed(settings: training.Options) -> str:
 
 
 def main(
-  settings: training.Options,
+  settings: run_options.Options,
   optimizer: optimization.OptimizerOptions,
   devices: distribution.Options,
   probing: probe.Options,
@@ -47,16 +47,21 @@ def main(
 ) -> None:
   """Prints one line for each check; ends with exit code 1 if a check failed."""
   exam = checks.Examination(lambda line: print(shown_text.printable(line)))
-  recipe = exam.check("recipe", training.settled, settings, optimizer)
-  localized = exam.check(
-    "init_checkpoint", training.localized, settings, devices
+  recipe = exam.check(
+    "recipe", lambda: run_options.settled(settings, optimizer)
   )
-  settings = settings if localized is checks.UNKNOWN else localized
-  work = training.examined(settings, recipe, devices, probing, exam)
+  localized = exam.check(
+    "init_checkpoint", lambda: run_options.localized(settings, devices)
+  )
+  reached = localized.otherwise(settings)
+  work = examination.examined(
+    reached, recipe.otherwise(optimizer), devices, probing, exam
+  )
   if more.full:
-    exam.check("files", _rehashed, settings)
+    exam.check("files", lambda: _rehashed(reached))
   if settings.do_train:
-    exam.check("two steps", training.rehearse, work or checks.UNKNOWN, devices)
+    known = checks.Checked((work,) if work else ())
+    exam.check("two steps", lambda: training.rehearse(known.value, devices))
   print(f"{exam.failed} failed" if exam.failed else "all is well")
   if exam.failed:
     raise SystemExit(1)
@@ -65,7 +70,7 @@ def main(
 if __name__ == "__main__":
   options.run(
     main,
-    training.Options,
+    run_options.Options,
     optimization.OptimizerOptions,
     distribution.Options,
     probe.Options,

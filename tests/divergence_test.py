@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from albert_mn.pretrain import probe, training
+from albert_mn.pretrain import probe, run_options, training
 from albert_mn.runtime import (
   checkpoints,
   distribution,
@@ -90,8 +90,8 @@ def _poison(source: pathlib.Path, target: pathlib.Path) -> None:
 
 def _settings(
   folder: pathlib.Path, output: pathlib.Path, name: str = "poisoned"
-) -> training.Options:
-  return training.Options(
+) -> run_options.Options:
+  return run_options.Options(
     input_file=f"{folder}/{name}/train-*.tfrecord",
     albert_config_file=f"{folder}/config.json",
     output_dir=str(output),
@@ -109,13 +109,13 @@ def _recipe(**more: float) -> optimization.OptimizerOptions:
 
 
 def _run(
-  settings: training.Options, recipe: optimization.OptimizerOptions
+  settings: run_options.Options, recipe: optimization.OptimizerOptions
 ) -> None:
   training.run(settings, recipe, distribution.Options(), probe.Options())
 
 
 def _command(
-  settings: training.Options, recipe: optimization.OptimizerOptions
+  settings: run_options.Options, recipe: optimization.OptimizerOptions
 ) -> list[str]:
   given = dataclasses.asdict(settings) | dataclasses.asdict(recipe)
   flags = [f"--{name}={value}" for name, value in given.items()]

@@ -15,7 +15,7 @@ import pytest
 from albert_mn.export import exports
 from albert_mn.finetune import adaptation, classification, fine_tuning
 from albert_mn.formats import conversion, remote_weights
-from albert_mn.pretrain import probe, training
+from albert_mn.pretrain import probe, run_options
 from albert_mn.runtime import distribution, optimization
 from bert_tweet import attention, predictions, server
 from data_prep.base import options
@@ -91,7 +91,7 @@ OPTIONS: dict[str, list[Any]] = {
   "data_prep.create_pretraining_data": [pretraining_data.Options],
   "albert_mn.export_model": [exports.Options],
   "run_pretraining": [
-    training.Options,
+    run_options.Options,
     optimization.OptimizerOptions,
     distribution.Options,
     probe.Options,

@@ -11,7 +11,14 @@ import pytest
 import tensorflow as tf
 
 from albert_mn.models import configs, pretraining
-from albert_mn.pretrain import checks, inputs, probe, training
+from albert_mn.pretrain import (
+  checks,
+  examination,
+  inputs,
+  probe,
+  run_options,
+  training,
+)
 from albert_mn.runtime import distribution, memory, optimization
 from data_prep.base import options
 from data_prep.encoding import tokenization, tokenizer_training
@@ -222,7 +229,7 @@ def test_records_of_two_tokenizers_or_two_lengths_are_refused(
 
 def _settings(
   folder: pathlib.Path, output: pathlib.Path, **more: object
-) -> training.Options:
+) -> run_options.Options:
   given = dict(
     input_file=f"{folder}/records/train-*.tfrecord",
     eval_input_file=f"{folder}/records/eval-*.tfrecord",
@@ -234,17 +241,17 @@ def _settings(
     eval_batch_size=8,
     jit_compile=False,
   )
-  return training.Options(**(given | more))
+  return run_options.Options(**(given | more))
 
 
 def _examined(
-  settings: training.Options,
+  settings: run_options.Options,
   recipe: Sequence[str] = (),
   devices: distribution.Options | None = None,
-) -> tuple[dict[str, str], training.Run | None]:
+) -> tuple[dict[str, str], examination.Run | None]:
   """Runs all checks; returns name → line."""
   lines: list[str] = []
-  work = training.examined(
+  work = examination.examined(
     settings,
     optimization.OptimizerOptions(num_train_steps=4, num_warmup_steps=0),
     devices or distribution.Options(),
@@ -396,8 +403,8 @@ def test_versions_are_those_of_the_locks_and_two_tensorflows_clash() -> None:
 def test_a_version_off_the_lock_is_wrong_for_the_doctor_alone() -> None:
   lines: list[str] = []
   doctor = checks.Examination(lines.append)
-  for examination in (checks.Examination(), doctor):
-    examination.advise("versions", checks.versions, {"numpy": "1.0"})
+  for exam in (checks.Examination(), doctor):
+    exam.advise("versions", lambda: checks.versions({"numpy": "1.0"}))
   assert doctor.failed == 1
   assert lines[0].startswith("WRONG versions: expected numpy")
 
@@ -445,7 +452,7 @@ def test_memory_that_is_not_there_is_wrong_and_not_ok(
   monkeypatch.setattr(memory, "machine_bytes", lambda: 900_000_000)
   said: list[str] = []
   exam = checks.Examination(said.append)
-  work = training.examined(
+  work = examination.examined(
     _settings(folder, tmp_path / "run"),
     optimization.OptimizerOptions(num_train_steps=4, num_warmup_steps=0),
     distribution.Options(),
@@ -470,7 +477,7 @@ def test_pretraining_only_warns_of_memory_as_the_estimate_is_rough(
 ) -> None:
   monkeypatch.setattr(memory, "machine_bytes", lambda: 900_000_000)
   with caplog.at_level(logging.WARNING):
-    work = training.examined(
+    work = examination.examined(
       _settings(folder, tmp_path / "run"),
       optimization.OptimizerOptions(num_train_steps=4, num_warmup_steps=0),
       distribution.Options(),
@@ -503,7 +510,7 @@ def test_rehashing_finds_a_changed_byte(copied: pathlib.Path) -> None:
     checks.hashes([str(copied)])
 
 
-def _flags(settings: training.Options) -> list[str]:
+def _flags(settings: run_options.Options) -> list[str]:
   given = dataclasses.asdict(settings) | {"num_train_steps": 4}
   return [f"--{n}={v}" for n, v in given.items()] + ["--num_warmup_steps=0"]
 

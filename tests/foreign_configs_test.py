@@ -25,7 +25,7 @@ from albert_mn.models import (
   plain_forward,
   pretraining,
 )
-from albert_mn.pretrain import training
+from albert_mn.pretrain import run_options
 from data_prep.base import options
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -262,6 +262,6 @@ def test_the_programs_take_the_flag_and_log_the_line(
   assert "activation: the tanh form of gelu, by --gelu" in caplog.text
   config = model_directory.config(f"{tmp_path}/out/model")
   assert config and config.hidden_act == "gelu"
-  assert {f.name for f in dataclasses.fields(training.Options)} >= {"gelu"}
+  assert {f.name for f in dataclasses.fields(run_options.Options)} >= {"gelu"}
   model = pretraining.PretrainingModel(config, 0)
   initial_weights.load(f"{tmp_path}/out/model", {"encoder": model.encoder})

@@ -13,7 +13,7 @@ import tensorflow as tf
 from albert_mn.finetune import classification, fine_tuning
 from albert_mn.formats import huggingface, initial_weights
 from albert_mn.models import configs, model_directory, pretraining
-from albert_mn.pretrain import checks, probe, training
+from albert_mn.pretrain import checks, examination, probe, run_options, training
 from albert_mn.runtime import distribution, optimization
 from data_prep.base import options
 
@@ -192,7 +192,7 @@ def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
   _hugging_face(tmp_path, tokenizer_file)
-  settings = training.Options(
+  settings = run_options.Options(
     input_file=f"{dynamic_records}/train-*.tfrecord", do_train=True,
     init_checkpoint=str(tmp_path), output_dir=f"{tmp_path}/run",
     train_batch_size=2, jit_compile=False,
@@ -215,7 +215,7 @@ def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
   with pytest.raises(options.InputError, match="--strip_accents.*--repair_no"):
     training.run(in_new_folder, *given)
   repaired = dataclasses.replace(in_new_folder, repair_normalization=True)
-  assert training.examined(repaired, *given, checks.Examination())
+  assert examination.examined(repaired, *given, checks.Examination())
   (tmp_path / "spiece.model").write_bytes(b"of another language")
   settings = dataclasses.replace(settings, output_dir=f"{tmp_path}/other")
   with pytest.raises(options.InputError, match="with the tokenizer of"):

@@ -71,7 +71,7 @@ def _wrong_texts(field: dataclasses.Field, kind: type) -> list[str]:
 def test_every_class_with_options_is_found() -> None:
   names = {f"{cls.__module__}.{cls.__name__}" for cls in CLASSES}
   assert {
-    "albert_mn.pretrain.training.Options",
+    "albert_mn.pretrain.run_options.Options",
     "albert_mn.finetune.fine_tuning.Recipe",
     "data_prep.classification.classifier_data.Columns",
     "data_prep.pretraining.examples.Recipe",

@@ -16,7 +16,7 @@ from albert_mn.export import exports
 from albert_mn.finetune import classification, fine_tuning
 from albert_mn.formats import conversion
 from albert_mn.models import model_directory
-from albert_mn.pretrain import probe, training
+from albert_mn.pretrain import probe, run_options, training
 from albert_mn.runtime import distribution, optimization
 from data_prep.base import options
 from data_prep.classification import classifier_data, classifier_sets
@@ -118,10 +118,10 @@ def test_the_second_program_ends_in_one_line_that_names_the_first(
   assert not folder.exists()
 
 
-def _pretraining(records: pathlib.Path, out: object) -> training.Options:
+def _pretraining(records: pathlib.Path, out: object) -> run_options.Options:
   config = records.parent / "config.json"
   config.write_text(exported.SHAPES["albert"].to_json())
-  return training.Options(
+  return run_options.Options(
     do_train=True,
     input_file=f"{records}/train-*",
     albert_config_file=str(config),

@@ -14,7 +14,7 @@ from absl.testing import flagsaver
 
 from albert_mn.finetune import adaptation, classification, fine_tuning
 from albert_mn.models import configs
-from albert_mn.pretrain import history, training
+from albert_mn.pretrain import history, run_options
 from albert_mn.runtime import distribution, optimization
 from data_prep.base import options
 from data_prep.files import records
@@ -25,7 +25,7 @@ RECIPES = sorted(FOLDER.glob("*.flags"))
 # What each program takes, and what a recipe leaves to whoever uses it.
 PROGRAMS = {
   "run_pretraining.py": (
-    (training.Options, optimization.OptimizerOptions, distribution.Options),
+    (run_options.Options, optimization.OptimizerOptions, distribution.Options),
     ["--input_file=i", "--eval_input_file=e", "--output_dir=o"],
   ),
   "run_classifier.py": (

@@ -18,7 +18,7 @@ import tensorflow as tf
 from albert_mn.export import exports
 from albert_mn.formats import conversion, initial_weights, remote_weights
 from albert_mn.models import encoders, model_directory
-from albert_mn.pretrain import training
+from albert_mn.pretrain import run_options
 from albert_mn.runtime import distribution
 from data_prep.base import options
 from data_prep.files import archives, fetched, gcs, manifest, storage, transfers
@@ -634,13 +634,13 @@ def test_pretraining_brings_weights_here_but_not_for_a_tpu_elsewhere(
   server: http_server.Server,
 ) -> None:
   server.files["/bert.zip"] = _zipped(TOPICS, "bert")
-  settings = training.Options(
+  settings = run_options.Options(
     print_schedule=True, init_checkpoint=f"{server.url}/bert.zip"
   )
-  local = training.localized(settings, distribution.Options())
+  local = run_options.localized(settings, distribution.Options())
   assert local.init_checkpoint.endswith("unpacked/bert")
   tpu = distribution.Options(use_tpu=True, tpu_name="far")
-  assert training.localized(settings, tpu) == settings
+  assert run_options.localized(settings, tpu) == settings
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from albert_mn.finetune import classification, fine_tuning
-from albert_mn.pretrain import probe, training
+from albert_mn.pretrain import probe, run_options, training
 from albert_mn.runtime import distribution, optimization, runs
 from data_prep.base import options
 
@@ -163,7 +163,7 @@ def test_pretraining_goes_on_with_runs_of_other_versions(
   )
 
   def start(**changes: Any) -> None:
-    settings = training.Options(
+    settings = run_options.Options(
       **{
         "input_file": f"{dynamic_records}/train-*.tfrecord",
         "albert_config_file": f"{tmp_path}/config.json",

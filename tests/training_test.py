@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from albert_mn.models import model_directory
-from albert_mn.pretrain import history, inputs, training
+from albert_mn.pretrain import history, inputs, run_options
 from albert_mn.runtime import distribution, optimization
 from data_prep.base import options
 from tests import running
@@ -224,8 +224,8 @@ def test_short_rows_come_first_and_long_ones_start_from_their_weights(
   ]  # constant until its end, for the second run to lower
 
 
-def _settings(folder: pathlib.Path) -> training.Options:
-  return training.Options(
+def _settings(folder: pathlib.Path) -> run_options.Options:
+  return run_options.Options(
     input_file=f"{folder}/records/train-*.tfrecord",
     albert_config_file="x",
     output_dir="x",
@@ -457,7 +457,7 @@ def test_neither_training_nor_evaluating_is_refused_before_anything_is_read() ->
   None
 ):
   with pytest.raises(options.InputError, match="say what to do"):
-    training.Options()
+    run_options.Options()
 
 
 # As of google-research/albert's last commit to run_pretraining.py, with what
@@ -475,7 +475,7 @@ UPSTREAM = """
 
 def test_every_flag_of_google_researchs_programs_is_taken() -> None:
   classes = (
-    training.Options,
+    run_options.Options,
     optimization.OptimizerOptions,
     distribution.Options,
   )

@@ -20,7 +20,7 @@ from absl import logging
 from albert_mn.finetune import fine_tuning
 from albert_mn.formats import initial_weights
 from albert_mn.models import configs
-from albert_mn.pretrain import probe, training
+from albert_mn.pretrain import probe, run_options, training
 from albert_mn.runtime import distribution, optimization
 from albert_mn.tasks import classifier
 from data_prep.base import options
@@ -122,7 +122,7 @@ def adapted(
     recipe: the options of the fine-tuning, for seed, lengths and batches.
     start: the model to adapt.
     data: the rows of the task.
-    repair_normalization: as in training.Options.
+    repair_normalization: as in run_options.Options.
 
   Raises:
     options.InputError: where the model cannot be adapted and a number of steps
@@ -342,8 +342,8 @@ def _run_options(
   recipe: fine_tuning.Recipe,
   start: fine_tuning.Start,
   repair_normalization: bool,
-) -> training.Options:
-  made = training.Options(
+) -> run_options.Options:
+  made = run_options.Options(
     do_train=True,
     input_file=os.path.join(records, "train-*.tfrecord"),
     output_dir=folder,

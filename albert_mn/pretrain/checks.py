@@ -6,13 +6,14 @@ check that fails; albert_mn.doctor runs all checks.
 """
 
 import concurrent.futures
+import dataclasses
 import functools
 import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -36,15 +37,45 @@ _LOCKS = pathlib.Path(__file__).resolve().parents[2]
 _LOOKED_AT = 32
 _FILES_AT_A_TIME = 16
 
-UNKNOWN = object()  # the result of a check that failed
+T = TypeVar("T")
+
+
+class UnknownError(Exception):
+  """A check needs the result of another check, which failed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked(Generic[T]):
+  """The result of a check, which is unknown where the check failed.
+
+  Attributes:
+    known: the result alone, or nothing.
+  """
+
+  known: tuple[T, ...] = ()
+
+  @property
+  def value(self) -> T:
+    """The result.
+
+    Raises:
+      UnknownError: where the check failed.
+    """
+    if not self.known:
+      raise UnknownError
+    return self.known[0]
+
+  def otherwise(self, value: T) -> T:
+    """Returns the result, or `value` where the check failed."""
+    return self.known[0] if self.known else value
 
 
 class Examination:
   """Runs checks one after the other.
 
     exam = checks.Examination(print)
-    record_set = exam.check("records", inputs.record_set, "records/train-*")
-    exam.check("shards", checks.shards, record_set, 8)
+    records = exam.check("records", lambda: inputs.record_set("records/train-*"))
+    exam.check("shards", lambda: checks.shards(records.value, 8))
     exam.failed  # number of failed checks
 
   Args:
@@ -56,32 +87,30 @@ class Examination:
     self._say = say
     self.failed = 0
 
-  def check(self, name: str, function: Callable[..., Any], *given: Any) -> Any:
-    """Runs a check; returns its result, or UNKNOWN if it failed or cannot run.
+  def check(self, name: str, function: Callable[[], T]) -> Checked[T]:
+    """Runs a check; returns its result, which is unknown if the check failed.
 
     Raises:
       options.InputError, OSError: when the check fails and `say` is None.
     """
-    if any(value is UNKNOWN for value in given):
-      self._tell("-", name, "not checked: it needs what is wrong above")
-      return UNKNOWN
     try:
-      result = function(*given)
+      result = function()
+    except UnknownError:
+      self._tell("-", name, "not checked: it needs what is wrong above")
+      return Checked()
     except (options.InputError, OSError) as error:
       if not self._say:
         raise
       self.failed += 1
       self._tell("WRONG", name, " ".join(str(error).split("\n")))
-      return UNKNOWN
+      return Checked()
     self._tell("ok", name, result if isinstance(result, str) else "")
-    return result
+    return Checked((result,))
 
-  def advise(
-    self, name: str, function: Callable[..., Any], *given: Any
-  ) -> None:
+  def advise(self, name: str, function: Callable[[], object]) -> None:
     """Runs a check whose failure only logs a warning if `say` is None."""
     try:
-      self.check(name, function, *given)
+      self.check(name, function)
     except options.InputError as error:
       logging.warning("%s", " ".join(str(error).split("\n")))
 

@@ -1,0 +1,155 @@
+"""What a pretraining run writes: run.json, model directories, results."""
+
+import dataclasses
+import math
+import os
+from typing import Any
+
+from absl import logging
+
+from albert_mn.formats import initial_weights
+from albert_mn.models import model_directory, pretraining
+from albert_mn.pretrain import examination
+from albert_mn.runtime import distribution, runs
+from albert_mn.scoring import reports
+from data_prep.encoding import tokenization
+
+
+def remember(
+  work: examination.Run,
+  devices: distribution.Options,
+  flags: dict[str, Any],
+  begun: bool,
+) -> None:
+  """Writes run.json, after checking that a resumed run has the same settings.
+
+  Args:
+    work: the run.
+    devices: the options of the devices.
+    flags: all flags, for a person to look up.
+    begun: whether the run has a checkpoint.
+
+  Raises:
+    options.InputError: when the run was begun with other settings.
+  """
+  runs.remember(
+    work.settings.output_dir,
+    _remembered(work, devices),
+    flags,
+    begun=begun,
+    writes=work.chief,
+    implied={"initialization": None},
+  )
+
+
+def _remembered(
+  work: examination.Run, devices: distribution.Options
+) -> dict[str, Any]:
+  """Returns the settings on which the final weights depend, for run.json."""
+  settings, training = work.settings, work.training
+  assert training is not None
+  return {
+    "random_seed": settings.random_seed,
+    "train_batch_size": settings.train_batch_size,
+    "jit_compile": settings.jit_compile,
+    "lean_step": settings.lean_step,
+    "precision": devices.precision,
+    "records": training.identity,
+    "masked_lm_budget": settings.masked_lm_budget or None,
+    "initialization": (
+      None if settings.initialization == "random" else settings.initialization
+    ),
+    "optimizer": dataclasses.asdict(work.recipe),
+    "init_checkpoint": (
+      initial_weights.identity(settings.init_checkpoint)
+      if settings.init_checkpoint
+      else None
+    ),
+    "config": dataclasses.asdict(work.config),
+  }
+
+
+def keep_best(
+  work: examination.Run,
+  model: pretraining.PretrainingModel,
+  step: int,
+  metrics: dict[str, float],
+) -> None:
+  """Saves the model as best/, unless an earlier step had no higher loss."""
+  if not work.chief:
+    return
+  best = model_directory.find(os.path.join(work.settings.output_dir, "best"))
+  held = best["counts"] if best else {}
+  if (
+    held.get("global_step", math.inf) <= step
+    and held.get("loss", math.inf) <= metrics["loss"]
+  ):
+    return
+  save_model(work, model, step, "best", loss=metrics["loss"])
+
+
+def save_model(
+  work: examination.Run,
+  model: pretraining.PretrainingModel,
+  step: int,
+  name: str,
+  **counts: float,
+) -> None:
+  """Writes a model directory named `name` in the run directory.
+
+  Args:
+    work: the run; a process that is not its chief writes nothing.
+    model: the model to save.
+    step: the current step.
+    name: name of the folder.
+    **counts: more numbers for the manifest.
+  """
+  if not work.chief:
+    return
+  training = work.training
+  assert training is not None
+  tokenizer = work.tokenizer_file()
+  if not tokenizer:
+    logging.warning(
+      "no tokenizer.model beside the records: the model directory has none"
+    )
+  model_directory.save(
+    os.path.join(work.settings.output_dir, name),
+    "pretrained_model",
+    config=work.config,
+    parts=model.parts(),
+    tokenizer_file=tokenizer,
+    parameters=dict(
+      random_seed=work.settings.random_seed,
+      **tokenization.Settings.of(training.parameters).parameters(),
+    ),
+    counts=dict(global_step=step, **counts),
+    inputs={"records": training.identity} if training.identity else {},
+  )
+
+
+def export(work: examination.Run) -> None:
+  """Copies the trained model directory to --export_dir, if the flag is given."""
+  settings = work.settings
+  if settings.export_dir and work.chief:
+    finished = os.path.join(settings.output_dir, "model")
+    model_directory.copy(finished, settings.export_dir)
+
+
+def write_results(
+  work: examination.Run, step: int, metrics: dict[str, float]
+) -> None:
+  """Writes eval_results.txt.
+
+  Args:
+    work: the run; a process that is not its chief writes nothing.
+    step: the current step; 0 takes the step of --init_checkpoint.
+    metrics: the held-out metrics; without any there is no file.
+  """
+  if not (metrics and work.chief):
+    return
+  step = step or model_directory.step(work.settings.init_checkpoint)
+  reports.write_eval_results(
+    os.path.join(work.settings.output_dir, "eval_results.txt"),
+    {"global_step": step, **metrics},
+  )

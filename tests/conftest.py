@@ -1,7 +1,9 @@
 """Fixtures of several tests: a runner, a corpus, a tokenizer, a classifier."""
 
+import collections
 import json
 import pathlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -126,3 +128,31 @@ def topics(
     ),
   )
   return str(folder / "run/model")
+
+
+_HOSTILE = "hostile "
+
+
+@pytest.fixture
+def tried(
+  record_property: Callable[[str, object], None],
+) -> Iterator[collections.Counter[str]]:
+  """Counts hostile inputs by their kind; the sums are printed at the end."""
+  counts: collections.Counter[str] = collections.Counter()
+  yield counts
+  for kind, number in counts.items():
+    record_property(_HOSTILE + kind, number)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+  """Prints what `tried` counted, in this process and in those of xdist."""
+  counts: collections.Counter[str] = collections.Counter()
+  for reports in terminalreporter.stats.values():
+    for report in reports:
+      if getattr(report, "when", "") == "teardown":
+        for name, number in report.user_properties:
+          if name.startswith(_HOSTILE):
+            counts[name.removeprefix(_HOSTILE)] += number
+  if counts:
+    shown = ", ".join(f"{number:,} {kind}" for kind, number in counts.items())
+    terminalreporter.write_line(f"{counts.total():,} hostile inputs: {shown}")

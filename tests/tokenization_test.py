@@ -381,3 +381,13 @@ def test_a_digit_and_a_comma_come_apart_as_in_google_research_albert(
     assert len(stretches) == len(tokenizer.encode([text])[0])
   assert divided.pieces(divided.inside("22,", True)) == ["▁22", ","]
   assert divided.decode(divided_ids) == as_trained.decode(ids)
+
+
+def test_a_model_whose_pieces_are_not_utf8_is_refused(
+  tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  raw = pathlib.Path(tokenizer_file).read_bytes()
+  path = tmp_path / "tokenizer.model"
+  path.write_bytes(raw.replace("▁".encode(), b"\xff\xfe\xfd"))
+  with pytest.raises(options.InputError, match="a SentencePiece model at"):
+    tokenization.Tokenizer(str(path))

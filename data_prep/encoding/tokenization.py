@@ -372,15 +372,18 @@ class _SentencePiece:
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.LoadFromSerializedProto(_bytes(model_file))
-    except RuntimeError as error:
+      self._proto = sentencepiece_model_pb2.ModelProto.FromString(
+        self._processor.serialized_model_proto()
+      )
+      for piece in self._proto.pieces:
+        if not isinstance(piece.piece, str):
+          raise ValueError("a piece that is not UTF-8")
+    except (RuntimeError, ValueError) as error:
       raise options.InputError(
         f"a SentencePiece model at {model_file}",
-        "something else",
+        str(error) if isinstance(error, ValueError) else "something else",
         "give the tokenizer.model that train_tokenizer wrote",
       ) from error
-    self._proto = sentencepiece_model_pb2.ModelProto.FromString(
-      self._processor.serialized_model_proto()
-    )
     self._marks_ends = self._proto.trainer_spec.treat_whitespace_as_suffix
     self.pieces = [piece.piece for piece in self._proto.pieces]
     self._commas = self._without_commas() if settings.split_digit_commas else {}

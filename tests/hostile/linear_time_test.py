@@ -140,7 +140,13 @@ def _is_anchored(name: str, source: str) -> bool:
 
   A search begins at each letter anew, and these do not.
   """
-  uses = set(re.findall(rf"\b{re.escape(name)}\b(?:\.(\w+))?", source))
+  # A collection's patterns are used by the name that a loop gives them.
+  loops = re.findall(rf"for (\w+)(?:, \w+)* in {re.escape(name)}\b", source)
+  uses = {
+    use
+    for variable in (name, *loops)
+    for use in re.findall(rf"\b{re.escape(variable)}\b(?:\.(\w+))?", source)
+  }
   searches = {"search", "sub", "subn", "split", "findall", "finditer"}
   return bool(uses & {"match", "fullmatch"}) and not uses & searches
 

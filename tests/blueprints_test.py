@@ -206,3 +206,19 @@ def test_a_checkpoint_that_claims_more_than_its_files_have_is_not_read(
     options.InputError, match=r"got 100 bytes of [\d,]+: copy"
   ):
     initial_weights.read(str(tmp_path / "tf1"))
+
+
+def test_a_variable_may_claim_no_more_than_there_is(
+  tmp_path: pathlib.Path,
+) -> None:
+  """Two rows, said to be a slice of a million."""
+  tf.raw_ops.SaveV2(
+    prefix=str(tmp_path / "model.ckpt"),
+    tensor_names=["bert/embeddings/word_embeddings"],
+    shape_and_slices=["1000000 4 0,2:0,4"],
+    tensors=[tf.zeros([2, 4])],
+  )
+  with pytest.raises(
+    options.InputError, match="got 32 bytes of 16,000,000: copy"
+  ):
+    initial_weights.read(str(tmp_path))

@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,9 +17,14 @@ from official.modeling import tf_utils
 from official.nlp.configs import encoders as encoder_configs
 from official.nlp.modeling import layers, models, networks
 from official.nlp.tools import export_tfhub_lib
+from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from albert_mn.finetune import classification, fine_tuning
-from albert_mn.formats import conversion, initial_weights
+from albert_mn.formats import (
+  conversion,
+  initial_weights,
+  tf_models_checkpoints,
+)
 from albert_mn.models import configs, model_directory, pretraining
 from albert_mn.tasks import classifier
 from data_prep.base import options
@@ -491,6 +497,70 @@ def test_two_encoders_and_a_damaged_checkpoint_are_one_line(
   path.write_bytes(path.read_bytes()[:100])
   with pytest.raises(options.InputError, match="whole .*copy it again"):
     initial_weights.read(f"{tmp_path}/bert_model.ckpt")
+
+
+def _changed(draw: random.Random, raw: bytes) -> bytes:
+  """Returns an object graph in which something is wrong."""
+  if draw.random() < 0.5:
+    changed = bytearray(raw)
+    for _ in range(draw.randrange(1, 4)):
+      changed[draw.randrange(len(changed))] = draw.randrange(256)
+    return bytes(changed)
+  graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(raw)
+  for _ in range(draw.randrange(1, 5)):
+    node = draw.choice(graph.nodes)
+    for edge in node.children[:1]:
+      edge.node_id = draw.choice([0, -1, 10**6, len(graph.nodes) - 1])
+      edge.local_name = draw.choice(
+        [
+          edge.local_name,
+          "",
+          "embeddings",
+          "²",
+          "layer_with_weights-" + "9" * 5000,
+        ]
+      )
+    for attribute in node.attributes[:1]:
+      attribute.checkpoint_key = draw.choice([attribute.checkpoint_key, "none"])
+  return bytes(graph.SerializeToString())
+
+
+def test_generated_graphs_of_objects_are_read_or_end_in_one_line(
+  tmp_path: pathlib.Path,
+) -> None:
+  draw = random.Random(5)
+  tf.train.Checkpoint(encoder=_v2()).write(f"{tmp_path}/whole")
+  reader = tf.train.load_checkpoint(f"{tmp_path}/whole")
+  tensors = {
+    n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()
+  }
+  path, refused = f"{tmp_path}/model.ckpt", 0
+  for _ in range(120):
+    raw = _changed(draw, tensors[tf_models_checkpoints.OBJECTS])
+    changed = tensors | {tf_models_checkpoints.OBJECTS: tf.constant(raw)}
+    tf.raw_ops.SaveV2(
+      prefix=path,
+      tensor_names=list(changed),
+      shape_and_slices=[""] * len(changed),
+      tensors=list(changed.values()),
+    )
+    try:
+      initial_weights.read(path)
+    except options.InputError as error:
+      refused += 1
+      assert "\n" not in str(error)
+  assert refused > 60
+
+
+def test_a_graph_of_too_many_objects_is_refused(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  path = _saved(tmp_path)
+  monkeypatch.setattr(tf_models_checkpoints, "_MOST_EDGES", 10)
+  with pytest.raises(
+    options.InputError, match="a graph of .* objects and .* ed"
+  ):
+    initial_weights.read(path)
 
 
 def test_an_object_based_checkpoint_of_something_else_says_what_it_is(

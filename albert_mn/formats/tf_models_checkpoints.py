@@ -13,6 +13,7 @@ alone or in BertPretrainer, BertPretrainerV2 or BertClassifier.
 """
 
 import collections
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from google.protobuf import message
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from albert_mn.formats import tf1_checkpoints
-from albert_mn.models import model_directory, plain_paths
+from albert_mn.models import configs, model_directory, plain_paths
 from data_prep.base import options
 
 # Key of the object graph in an object-based checkpoint.
@@ -64,6 +65,8 @@ _BLOCK: dict[str, tuple[tuple[str, ...], ...]] = {
 _LISTS = ("_transformer_layers", "_hidden_layers")
 # Attributes of a functional model's layers with weights, in their order.
 _LAYER = re.compile(r"layer_with_weights-(\d+)")
+# Errors of a checkpoint, or of the graph in it, that is damaged.
+_UNREADABLE = (*model_directory.UNREADABLE, KeyError, message.DecodeError)
 # Names of heads for the order of two segments; BertPretrainer's is the last
 # one.
 _SENTENCE = re.compile(
@@ -76,16 +79,21 @@ class _Graph:
 
   Args:
     reader: reader of the checkpoint.
+
+  Raises:
+    ValueError, LookupError: for a graph that is damaged, or too large.
   """
 
   def __init__(self, reader: Any):
     proto = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
       reader.get_tensor(OBJECTS)
     )
+    _require_bounded(proto)
     self._edges = [
       {child.local_name: child.node_id for child in node.children}
       for node in proto.nodes
     ]
+    self._listed: dict[int | None, list[int]] = {}  # list → blocks in order
     shapes = reader.get_variable_to_shape_map()
     self.keys: dict[int, str] = {}  # variable → its key in the checkpoint
     self.names: dict[int, str] = {}  # variable → its own name
@@ -150,13 +158,21 @@ class _Graph:
   def blocks(self, encoder: int) -> list[int]:
     """Returns an encoder's blocks in the order of use; [] if it has none."""
     for name in _LISTS:
-      held = self.attributes(self.at(encoder, name))
-      if held:
-        placed = {int(n): block for n, block in held.items() if n.isdigit()}
-        ordered = [placed[place] for place in sorted(placed)]
-        if ordered and all(map(self.block, ordered)):
-          return ordered
+      if ordered := self._in_list(self.at(encoder, name)):
+        return ordered
     return [layer for layer in self.layers(encoder) if self.block(layer)]
+
+  def _in_list(self, number: int | None) -> list[int]:
+    """Returns the blocks of a list; [] if it holds other objects.
+
+    Many objects may share a list, which is looked through once.
+    """
+    if number not in self._listed:
+      held = self.attributes(number)
+      placed = {int(n): block for n, block in held.items() if n.isdecimal()}
+      ordered = [placed[place] for place in sorted(placed)]
+      self._listed[number] = ordered if all(map(self.block, ordered)) else []
+    return self._listed[number]
 
   def block(self, number: int) -> dict[str, int]:
     """Returns prefix → layer of a transformer block; {} for another object."""
@@ -178,26 +194,51 @@ class _Graph:
     ]
 
 
+_MOST_OBJECTS = 100_000  # in a graph; a BERT-large with its optimizer has 5,000
+_MOST_EDGES = 1_000_000
+
+
+def _require_bounded(proto: Any) -> None:
+  """Raises ValueError for a graph that is too large, or leads out of itself.
+
+  Args:
+    proto: a TrackableObjectGraph.
+  """
+  objects = len(proto.nodes)
+  edges = sum(len(node.children) for node in proto.nodes)
+  if objects > _MOST_OBJECTS or edges > _MOST_EDGES:
+    raise ValueError(f"a graph of {objects:,} objects and {edges:,} edges")
+  if any(
+    not 0 <= child.node_id < objects
+    for node in proto.nodes
+    for child in node.children
+  ):
+    raise ValueError("an edge to an object that is not there")
+
+
 def _opened(path: str) -> tuple[Any, _Graph]:
   """Opens an object-based checkpoint; returns its reader and its graph.
 
   Raises:
     options.InputError: when it is damaged.
   """
-  try:
+  with _naming_damage(path):
     prefix = plain_paths.plain(model_directory.weights_prefix(path))
     reader = tf.train.load_checkpoint(prefix)
     return reader, _Graph(reader)
-  except (*model_directory.UNREADABLE, message.DecodeError) as error:
-    raise _damaged(path, error) from error
 
 
-def _damaged(path: str, error: Exception) -> options.InputError:
-  return options.InputError(
-    f"a whole TF 2 checkpoint at {path}",
-    str(error).split("\n", maxsplit=1)[0],
-    "copy it again",
-  )
+@contextlib.contextmanager
+def _naming_damage(path: str) -> Iterator[None]:
+  """Raises InputError for the errors of a block that reads a damaged file."""
+  try:
+    yield
+  except _UNREADABLE as error:
+    raise options.InputError(
+      f"a whole TF 2 checkpoint at {path}",
+      str(error).split("\n", maxsplit=1)[0],
+      "copy it again",
+    ) from error
 
 
 def holds_encoder(path: str) -> bool:
@@ -206,7 +247,9 @@ def holds_encoder(path: str) -> bool:
   Raises:
     options.InputError: when it is damaged.
   """
-  return bool(_opened(path)[1].encoders())
+  graph = _opened(path)[1]
+  with _naming_damage(path):
+    return bool(graph.encoders())
 
 
 def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -220,7 +263,14 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
       its encoder uses blocks in an order that no ALBERT has.
   """
   reader, graph = _opened(path)
-  encoder = _encoder(graph, path)
+  with _naming_damage(path):
+    encoder = _encoder(graph, path)
+    return _read(reader, graph, encoder, path)
+
+
+def _read(
+  reader: Any, graph: _Graph, encoder: int, path: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
   table = _table(graph, encoder, path)
   kinds = reader.get_variable_to_dtype_map()
   inside = set(graph.variables(encoder)) - set(table.values())
@@ -233,10 +283,7 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
     for number in inside - idle
     if kinds[graph.keys[number]].is_floating
   }
-  try:
-    arrays = {n: reader.get_tensor(graph.keys[v]) for n, v in table.items()}
-  except model_directory.UNREADABLE as error:
-    raise _damaged(path, error) from error
+  arrays = {n: reader.get_tensor(graph.keys[v]) for n, v in table.items()}
   return arrays, _left(graph, set(table.values()), idle)
 
 
@@ -327,9 +374,14 @@ def _distinct(blocks: Sequence[int], path: str) -> list[int]:
     options.InputError: when blocks are shared by layers that are no neighbours,
       or by groups of different sizes.
   """
+  if len(blocks) > configs.MOST_BLOCKS:
+    raise options.InputError(
+      f"an encoder in {path} of at most {configs.MOST_BLOCKS:,} blocks",
+      f"{len(blocks):,}",
+      "give a BERT or an ALBERT",
+    )
   distinct = list(dict.fromkeys(blocks))
-  times = [blocks.count(block) for block in distinct]
-  in_groups = [b for b in distinct for _ in range(times[0])]
+  in_groups = [b for b in distinct for _ in range(blocks.count(distinct[0]))]
   if list(blocks) != in_groups:
     raise options.InputError(
       f"an encoder in {path} that shares its blocks in groups of one size, as "
@@ -409,14 +461,18 @@ def _head(graph: _Graph, width: int) -> _Head:
 def _candidates(graph: _Graph) -> Iterator[tuple[str, int]]:
   """Yields (prefix in google's names, head) of all heads."""
   sentence = "cls/seq_relationship/"
+  lists: set[int | None] = set()
   for number in range(len(graph)):
     own = graph.attributes(number)
     if "classifier" in own:  # BertClassifier's
       yield "", own["classifier"]
     if "classification" in own:  # BertPretrainer's
       yield sentence, own["classification"]
-    heads = graph.attributes(own.get("classification_heads"))
-    yield from ((sentence, head) for head in heads.values())
+    held = own.get("classification_heads")
+    if held not in lists:  # many objects may share one
+      lists.add(held)
+      heads = graph.attributes(held)
+      yield from ((sentence, head) for head in heads.values())
 
 
 def _output(graph: _Graph, head: int) -> int | None:

@@ -89,9 +89,9 @@ class AlbertConfig:
         "mend the config",
       )
     blocks = self.num_hidden_layers * self.inner_group_num
-    if blocks > _MOST_BLOCKS or self.encoder_weights > _MOST_WEIGHTS:
+    if blocks > MOST_BLOCKS or self.encoder_weights > _MOST_WEIGHTS:
       raise options.InputError(
-        f"a model of at most {_MOST_BLOCKS:,} blocks and {_MOST_WEIGHTS:,} "
+        f"a model of at most {MOST_BLOCKS:,} blocks and {_MOST_WEIGHTS:,} "
         "weights",
         f"{blocks:,} and {self.encoder_weights:,}",
         "mend the config",
@@ -233,7 +233,7 @@ _LARGEST = {
 _LARGEST_WIDTH = 1 << 17
 # Of the whole model, since each size may be large alone. Megatron's BERT of
 # 2019, the largest, has 48 blocks and 3.9 billion weights.
-_MOST_BLOCKS = 1 << 10
+MOST_BLOCKS = 1 << 10
 _MOST_WEIGHTS = 1 << 35
 
 

@@ -8,10 +8,8 @@ In a checkout, `python run_pretraining.py` and `python -m data_prep.build_corpus
 do the same.
 """
 
-import pathlib
 import runpy
 import sys
-from importlib import metadata
 
 from data_prep.base import release
 
@@ -46,7 +44,7 @@ def main() -> None:
     del sys.argv[1]
     runpy.run_module(_PROGRAMS[name][0], run_name="__main__", alter_sys=True)
   elif name == "configs":
-    print(_configs())
+    print(release.folder("configs"))
   elif name == "--version":
     print(release.version())
   elif name in ("--help", "-h"):
@@ -73,18 +71,6 @@ def _help() -> str:
       "albert-mn --version prints the version.",
     ]
   )
-
-
-def _configs() -> str:
-  """Returns the folder of configs/, in a checkout or where pip put it."""
-  if (release.ROOT / "configs").is_dir():
-    return str(release.ROOT / "configs")
-  (file,) = (
-    path
-    for path in metadata.files("albert-mn") or ()
-    if path.name == "albert_tiny.json"
-  )
-  return str(pathlib.Path(file.locate()).resolve().parent)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from data_prep.base import options, release
+from data_prep.files import manifest
 from tests import running
 
 _PACKAGES = ("albert_mn", "bert_tweet", "data_prep")
@@ -122,6 +123,11 @@ def test_our_lines_are_shown_wherever_the_code_is_and_chatter_is_not(
 ) -> None:
   record = logging.LogRecord("absl", level, f"/{place}", 1, "x", None, None)
   assert options._ours_or_a_warning(record) == shown
+
+
+def test_a_folder_that_is_nowhere_has_no_path() -> None:
+  assert release.folder("configs") == str(running.ROOT / "configs")
+  assert release.folder("folder-that-is-not-there") == ""
 
 
 def test_the_citation_names_the_version() -> None:
@@ -262,6 +268,10 @@ def test_an_installed_wheel_runs_without_the_tree(
   shipped = {path.name for path in pathlib.Path(configs).iterdir()}
   assert shipped == {path.name for path in (running.ROOT / "configs").iterdir()}
   assert not pathlib.Path(configs).is_relative_to(running.ROOT)
+  code = "from albert_mn.models import shipped; print(shipped.model_path())"
+  model = _run(installed / "python", "-c", code, cwd=tmp_path).stdout.strip()
+  assert pathlib.Path(model).is_relative_to(installed.parent)
+  assert manifest.check(model, "pretrained_model")
   code = (
     "from bert_tweet import web; from data_prep.text import legacy_letters; "
     "print(len(web._read('page.html')), legacy_letters.__file__)"

@@ -4,17 +4,14 @@
 card, README.md in its folder, names the text and the licences.
 """
 
-import pathlib
+from data_prep.base import release
 
-_FOLDER = pathlib.Path("pretrained", "albert_mn_tiny")
+_FOLDER = "pretrained/albert_mn_tiny"
 
 
 def model_path() -> str:
   """Returns the path of the model directory.
 
-  The result is "" where this package is installed without the repository.
+  The result is "" where this package is installed without the model.
   """
-  for parent in pathlib.Path(__file__).resolve().parents:
-    if (parent / _FOLDER).is_dir():
-      return str(parent / _FOLDER)
-  return ""
+  return release.folder(_FOLDER)

@@ -1,10 +1,11 @@
-"""The version of this project, and the commit of a checkout.
+"""The version of this project, its commit, and its folders of data.
 
 VERSION is stated here alone: pyproject.toml reads it from the source.
 """
 
 import pathlib
 import subprocess
+from importlib import metadata
 
 VERSION = "0.1.0.dev0"
 
@@ -27,6 +28,27 @@ def version() -> str:
   except (OSError, subprocess.SubprocessError):
     return VERSION
   return f"{VERSION}+g{commit}{'.changed' if changed else ''}"
+
+
+def folder(name: str) -> str:
+  """Returns the path of a folder of data; "" where it is not installed.
+
+  In a checkout the folder stands in the root. pip puts it below share/albert-mn
+  of the environment, as pyproject.toml says.
+
+  Args:
+    name: path of the folder in the repository, such as `configs`.
+  """
+  if (ROOT / name).is_dir():
+    return str(ROOT / name)
+  try:
+    installed = metadata.files("albert-mn") or []
+  except metadata.PackageNotFoundError:
+    return ""
+  for path in installed:
+    if path.parent.as_posix().endswith(f"share/albert-mn/{name}"):
+      return str(pathlib.Path(path.locate()).resolve().parent)
+  return ""
 
 
 def _git(*arguments: str) -> str:

@@ -123,7 +123,7 @@ class Options(options.Group):
   max_connections: int = options.option(
     2000,
     "Number of connections that callers may hold at once. A further one "
-    "closes the one that has waited for its caller for the longest time. "
+    "closes the connection that has waited for a caller for the longest time. "
     "Fewer are allowed where the system allows fewer open files.",
     minimum=1,
     maximum=100_000,

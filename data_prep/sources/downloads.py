@@ -64,7 +64,7 @@ class Options(options.Group):
   download_sha256: str = options.option(
     "",
     "SHA-256 hash that the download must have. By default the checksum that "
-    "the host of the file gives: it shows damage, not who made the file.",
+    "the host of the file gives, which shows damage, not who made the file.",
   )
 
   def check(self) -> None:

@@ -371,6 +371,10 @@ def test_a_folder_of_a_bucket_has_one_owner_as_long_as_that_lives(
     refused = pytest.raises(options.InputError, match=f"{process.pid} on")
     with refused, ownership.owning(f"{folder}/"):
       pass
+    above = pytest.raises(options.InputError, match=f"expected {folder} for")
+    with above, ownership.owning(f"{folder}/run/best"):
+      pass
+    assert not storage.exists(f"{folder}/run/best/.lock")
     assert ownership.is_anothers(f"{folder}/below")
     assert not ownership.is_anothers("gs://bucket/owned")
     process.communicate()  # it ends well
@@ -379,6 +383,8 @@ def test_a_folder_of_a_bucket_has_one_owner_as_long_as_that_lives(
     process.kill()
     process.wait()
     begun = time.monotonic()
+    with ownership.owning(f"{folder}/best"):
+      pass
     with ownership.owning(folder):  # of this machine: seen at once
       assert time.monotonic() - begun < 1.5
       assert not ownership.is_anothers(folder)

@@ -73,7 +73,7 @@ class Packed:
     levels: zlib of uint8 [layers, heads, from, to].
     scales: little-endian uint16 [layers, heads, from].
     kept: number of entries that are kept in each row; 0 for all.
-    share: of the attention that the kept entries have.
+    share: the share of all attention that the kept entries have.
   """
 
   levels: bytes

@@ -156,11 +156,13 @@ class Batcher:
 def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
   """Returns a function that predicts texts of similar length in one call.
 
-  So no short text is padded to the length of a long one. Texts of up to twice a
-  length share a call, which has no empty rows.
+  So no short text is padded to the length of a long one. The longest text of a
+  call is at most about twice as long as its shortest one. A call has no empty
+  rows.
 
   Args:
-    predict: of texts and the rows of a call, `Predictor.probabilities`.
+    predict: a function of (texts, rows of a call), such as
+      `Predictor.probabilities`.
     most: largest number of rows of a call.
   """
 

@@ -31,16 +31,16 @@ _QUIET = 60  # seconds between two lines of the log about the same
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """How many connections there may be, and how long they may wait.
+  """The largest number of connections, and the longest waits for callers.
 
-  The times are up to a tenth longer, by chance: many connections that began
-  together do not end together, when closing them would hold the others up.
+  Each wait is lengthened at random, by up to a tenth. Otherwise connections
+  that began together would be closed together, which would delay the others.
 
   Attributes:
-    connections: the largest number at once.
-    header_seconds: for the whole header of a request, from the connection's
-      start or from the end of the answer before.
-    answer_seconds: for a caller to take an answer as a whole.
+    connections: the largest number of open connections.
+    header_seconds: time for the whole header of a request, from the start of
+      the connection or from the end of the answer before.
+    answer_seconds: time in which a caller must have read a whole answer.
   """
 
   connections: int
@@ -77,8 +77,9 @@ class Server(uvicorn.Server):
   """A server of uvicorn whose connections have limits.
 
   Args:
-    config: of uvicorn, for HTTP/1.1 by h11.
-    limits: of the connections; fewer where the system allows fewer files.
+    config: uvicorn's configuration, for HTTP/1.1 by h11.
+    limits: the limits. The number of connections is lowered to what the
+      system's limit of open files allows.
   """
 
   def __init__(self, config: uvicorn.Config, limits: Limits):
@@ -93,7 +94,7 @@ class Server(uvicorn.Server):
     self._connecting: set[asyncio.Task[None]] = set()
 
   async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-    """Starts the application, and accepts what comes to bound sockets."""
+    """Starts the application, and accepts connections to the bound sockets."""
     await super().startup(sockets=[])
     for listener in sockets or []:
       listener.setblocking(False)
@@ -101,7 +102,7 @@ class Server(uvicorn.Server):
       self._listen(listener)
 
   async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-    """Accepts nothing more, and ends when the requests under way have ended."""
+    """Accepts no more connections; returns when all requests are answered."""
     for listener in sockets or []:
       asyncio.get_running_loop().remove_reader(listener)
     await super().shutdown(sockets)
@@ -112,7 +113,7 @@ class Server(uvicorn.Server):
       loop.add_reader(listener, self._accept, listener)
 
   def _accept(self, listener: socket.socket) -> None:
-    """Accepts some connections; requests of others come before the next."""
+    """Accepts at most _AT_ONCE connections, so that requests do not wait."""
     for _ in range(_AT_ONCE):
       try:
         accepted, _ = listener.accept()
@@ -132,7 +133,7 @@ class Server(uvicorn.Server):
         accepted.close()
 
   def _pause(self, listener: socket.socket, error: OSError) -> None:
-    """Closes a connection, and accepts nothing for a moment."""
+    """Closes the longest waiting connection, and accepts none for a moment."""
     logging.log_every_n_seconds(
       logging.WARNING, "cannot accept a connection: %s", _QUIET, error
     )
@@ -149,7 +150,10 @@ class Server(uvicorn.Server):
       accepted.close()
 
   def _has_room(self) -> bool:
-    """Returns whether there is room for a connection, made if need be."""
+    """Returns whether one more connection is allowed.
+
+    At the limit, the connection that has waited longest is closed to make room.
+    """
     count = len(self.server_state.connections) + len(self._connecting)
     if count < self._limits.connections:
       return True
@@ -163,7 +167,7 @@ class Server(uvicorn.Server):
     return self._drop_longest()
 
   def _drop_longest(self) -> bool:
-    """Closes the connection that has waited longest; False if none waits."""
+    """Closes the longest waiting connection; returns whether there is one."""
     if not self._waiting:
       return False
     next(iter(self._waiting)).drop()
@@ -227,12 +231,12 @@ class _Connection(h11_impl.H11Protocol):
     self._end_wait()
 
   def drop(self) -> None:
-    """Closes the connection at once; what was not sent is lost."""
+    """Closes the connection at once; bytes that were not sent are lost."""
     self._end_wait()
     self.transport.abort()
 
   def _note_wait(self) -> None:
-    """Starts the time anew when the connection waits for something else."""
+    """Restarts the timer when the connection waits for another event."""
     wait = self._awaited()
     if wait == self._wait:
       return

@@ -45,7 +45,7 @@ class Metrics:
 
     Args:
       path: the route, never the path that a caller sent.
-      status: of the answer.
+      status: the answer's HTTP status.
       seconds: from request to answer.
     """
     with self._lock:

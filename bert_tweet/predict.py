@@ -24,7 +24,7 @@ def main(settings: predictions.Options) -> None:
   most = settings.predict_batch_size
   predict = batching.of_like_length(predictor.probabilities, most)
   if not (settings.input_text or settings.input_file) and sys.stdin.isatty():
-    logging.info("type a text a line; Ctrl-D ends")
+    logging.info("type one text in each line; Ctrl-D ends the program")
   good = bad = 0
   try:
     for batch in predictions.gathered(predictions.lines(settings), most):
@@ -35,7 +35,7 @@ def main(settings: predictions.Options) -> None:
       bad, good = bad + failed, good + len(batch) - failed
   except BrokenPipeError:  # `| head` has read enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  logging.info("%d texts predicted, %d lines that are none", good, bad)
+  logging.info("%d texts predicted, %d lines could not be read", good, bad)
 
 
 if __name__ == "__main__":

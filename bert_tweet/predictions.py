@@ -73,7 +73,7 @@ class Line:
 
   Attributes:
     place: {"line": 3}, and the file where there are several.
-    text: of the line; "" where there is an error.
+    text: the text of the line; "" where there is an error.
     error: why the line cannot be read; "" where it can.
   """
 

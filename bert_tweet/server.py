@@ -147,7 +147,7 @@ class RefusedError(exceptions.HTTPException):
   """Raised for a request that is refused with a reason.
 
   Args:
-    status: of HTTP.
+    status: the HTTP status.
     reason: in words, for the caller.
     retry_after: seconds after which a retry may succeed; 0 for never.
   """
@@ -161,8 +161,8 @@ class Server:
   """Answers HTTP requests with a classifier.
 
   Args:
-    predictor: of the classifier.
-    settings: of the program.
+    predictor: the predictor of the classifier.
+    settings: the options of the program.
   """
 
   def __init__(self, predictor: classifier.Predictor, settings: Options):
@@ -419,7 +419,7 @@ def _named(problem: problems.Problem, username: str) -> problems.Problem:
   """Returns a problem with other names for its labels.
 
   Args:
-    problem: of the model.
+    problem: the model's problem.
     username: the names with commas between them; "" keeps the labels.
 
   Raises:

@@ -22,12 +22,12 @@ def main(settings: attention.Options) -> None:
     file.write(attention.page(explained))
   if explained.windows > 1:
     logging.info(
-      "the first of %d windows: a prediction is the mean of all",
+      "the page shows the first of %d windows; a prediction is the mean of all",
       explained.windows,
     )
   elif explained.cut:
     logging.info(
-      "%d pieces are not in it: the model has room for %d",
+      "%d pieces are left out: the model reads at most %d",
       explained.cut,
       len(explained.pieces),
     )

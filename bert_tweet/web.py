@@ -25,8 +25,8 @@ def document(
   """Returns a page as HTML.
 
   Args:
-    name: of its markup in web/, with the placeholders {{style}}, {{script}},
-      {{data}}, {{policy}} and one for each of `words`.
+    name: the name of the markup in web/, which has the placeholders {{style}},
+      {{script}}, {{data}}, {{policy}} and one for each of `words`.
     scripts: names in web/, in order; they share one scope.
     data: JSON, which the scripts find under the id "data".
     words: name of a placeholder → its text.

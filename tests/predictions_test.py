@@ -161,4 +161,6 @@ def test_a_person_at_the_keyboard_gets_an_answer_a_line(topics: str) -> None:
       assert key in json.loads(process.stdout.readline())
     process.stdin.close()
     assert process.wait(60) == 0
-    assert b"1 texts predicted, 1 lines that are none" in process.stderr.read()
+    assert (
+      b"1 texts predicted, 1 lines could not be read" in process.stderr.read()
+    )

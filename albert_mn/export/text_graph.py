@@ -90,7 +90,11 @@ class TextToIds(tf.Module):
     return tf.RaggedTensor.from_row_lengths(values, counts)
 
   def inputs(self, texts: tf.Tensor) -> Inputs:
-    """Returns the inputs of strings [batch], `[CLS] text [SEP]`, in order."""
+    """Returns the inputs of strings [batch], in the order of the strings.
+
+    An input is `[CLS] text [SEP]`, padded. A long text is truncated as
+    `long_text` says, or becomes several inputs: its windows.
+    """
     pieces = self._pieces(texts)
     sizes, room = pieces.row_lengths(), self._length - 2
     over = tf.maximum(sizes - room, 0)

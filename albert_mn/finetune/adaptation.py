@@ -246,7 +246,10 @@ class Repeats:
     return repeated
 
   def said(self) -> str:
-    """Returns, as text, how many lines were read and left out; "" for none."""
+    """Returns, as text, how many lines were read and left out.
+
+    The result is "" if no line was read.
+    """
     if not self._seen:
       return ""
     return (

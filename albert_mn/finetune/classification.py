@@ -311,7 +311,7 @@ def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-  """What every training of a run has in common.
+  """The values that all trainings of a run share.
 
   Attributes:
     problem: the kind of prediction.

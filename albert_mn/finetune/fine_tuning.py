@@ -420,7 +420,7 @@ def train(
 
 
 class _Voice:
-  """The validation rows, and what the trained networks say of them.
+  """The targets of the validation rows, and the trained networks' logits.
 
   Args:
     loops: the trainings, of one problem on the same rows.
@@ -775,7 +775,9 @@ class _Loop:
         self._end_epoch(done, losses, left)
         losses = []
         if self._stops():
-          logging.info("no better score for as long as patience lasts: the end")
+          logging.info(
+            "no better score in --early_stopping_patience epochs: training ends"
+          )
           return
 
   def _hidden(

@@ -193,7 +193,13 @@ def is_own_config(path: str) -> bool:
 
 
 def family_of(path: str) -> type[configs.AlbertConfig]:
-  """Returns the family of a config, by its file name or its keys."""
+  """Returns the class of a config: AlbertConfig or BertConfig.
+
+  A file name of this project decides, otherwise the keys in the file.
+
+  Raises:
+    options.InputError: when the file is not a JSON object.
+  """
   for family in configs.FAMILIES:
     if os.path.basename(path) == family.FILE:
       return family

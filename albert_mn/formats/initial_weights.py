@@ -175,7 +175,7 @@ def require_fit(
   config: configs.AlbertConfig,
   init_from_group0: bool = False,
 ) -> None:
-  """Holds a config against the shapes in a checkpoint; nothing is built.
+  """Compares a config with the shapes in a checkpoint; builds no model.
 
   Args:
     path, kind: the weights and their format.
@@ -232,10 +232,13 @@ def _config_file(path: str) -> str:
 def _given_config(
   albert_config_file: str, bert_config_file: str, kind: Format, gelu: str
 ) -> foreign_configs.Found | None:
-  """Returns the config that a flag names, read as the weights' program does.
+  """Returns the config in the file that a flag names; None without a flag.
 
-  In a config beside PyTorch weights, "gelu" has PyTorch's meaning even if the
-  file has google-research's format.
+  The program that wrote the weights decides how the file is read: for PyTorch
+  weights, "gelu" has PyTorch's meaning even in google-research's format.
+
+  Raises:
+    options.InputError: when the file has the config of the other family.
   """
   file = albert_config_file or bert_config_file
   if not file:

@@ -198,7 +198,7 @@ def _there(
 
 
 def _manifest(cache: fetched.Cache, address: str, sha256: str) -> str:
-  """Returns the local path of a folder's manifest.json, "" without one.
+  """Returns the local path of a folder's manifest.json, or "".
 
   Raises:
     options.InputError: when there is none, but a hash that it must have.

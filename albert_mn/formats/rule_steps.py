@@ -185,7 +185,17 @@ def _early(rules: _Rules, single: _Rules) -> set[str]:
 def _unlike(
   several: _Rules, bare: _Rules, early: set[str], single: _Rules
 ) -> set[str]:
-  """Returns letters of `early` for which a rule of their target is missing."""
+  """Returns the letters of `early` that cannot be replaced early.
+
+  For such a letter a longer rule gives another result with the letter than
+  with the letter's target, or only one of the two rules exists.
+
+  Args:
+    several: the rules of more than one letter.
+    bare: those of them without a letter of `early`.
+    early: the letters to check.
+    single: letter → its target.
+  """
   stand_ins = collections.defaultdict(list)
   for letter in early:
     stand_ins[single[letter]].append(letter)

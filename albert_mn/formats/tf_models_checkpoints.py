@@ -175,7 +175,12 @@ class _Graph:
     return self._listed[number]
 
   def block(self, number: int) -> dict[str, int]:
-    """Returns prefix → layer of a transformer block; {} for another object."""
+    """Returns the layers of a transformer block; {} for another object.
+
+    Returns:
+      prefix of the layer's weights in google's names → number of the layer's
+      object.
+    """
     layers = {
       place: layer
       for place, paths in _BLOCK.items()

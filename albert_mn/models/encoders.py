@@ -90,7 +90,7 @@ def dropout(
   Args:
     inputs: [batch, units], [batch, length, units] or [batch, heads, length,
       length].
-    seeds: of `example_seeds`, uint32 [batch, 2]; or None.
+    seeds: uint32 [batch, 2], the result of `example_seeds`; or None.
     site: number of the dropout site.
     rate: share of units to drop.
   """

@@ -250,7 +250,7 @@ def require_fit(
   init_from_group0: bool = False,
   encoders: Sequence[str] = ("encoder",),
 ) -> None:
-  """Holds a config against the shapes in a checkpoint; nothing is built.
+  """Compares a config with the shapes in a checkpoint; builds no model.
 
   Args:
     path: a model directory or a checkpoint of this project.
@@ -314,7 +314,7 @@ def _unfit(path: str, got: str) -> options.InputError:
 
 
 def _shapes(config: configs.AlbertConfig) -> dict[str, tuple[int, ...]]:
-  """Returns name → shape of an encoder's weights; all blocks are the first one.
+  """Returns name → shape of an encoder's weights; of its blocks, the first.
 
   The word embeddings have the name that they get in a checkpoint with the
   masked-LM head, and the one in a checkpoint without it.

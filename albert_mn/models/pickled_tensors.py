@@ -77,7 +77,7 @@ class Tensor(NamedTuple):
 
 
 class _Word(enum.Enum):
-  """What a pickle of tensors may name, other than types of storages."""
+  """The names, other than types of storages, that a pickle may refer to."""
 
   DICTIONARY = ("collections", "OrderedDict")
   TENSOR = ("torch._utils", "_rebuild_tensor")
@@ -227,7 +227,7 @@ class _Machine:
     return deepest + 1
 
   def name(self, module: Any, name: Any) -> None:
-    """Puts what a pickle names on the stack.
+    """Puts the object that a name of the pickle stands for on the stack.
 
     Raises:
       ValueError: for anything that no tensor needs.
@@ -253,7 +253,13 @@ class _Machine:
     self.stack.append(Storage(kind.name, _key(key), numbers))
 
   def call(self) -> None:
-    """Replaces a word and its arguments by what the word makes of them."""
+    """Replaces a function and its arguments on the stack by its result.
+
+    The function is one of `_Word`; this machine computes the result itself.
+
+    Raises:
+      ValueError: for any other function, or for wrong arguments.
+    """
     word, arguments = self.last(2)
     if not isinstance(word, _Word) or type(arguments) is not tuple:
       raise ValueError("a call of something that is no function")
@@ -299,7 +305,12 @@ def _key(value: Any) -> str:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
-  """Returns a tensor of checked parts."""
+  """Checks the arguments of a tensor in a pickle; returns the tensor.
+
+  Raises:
+    ValueError: when shape, strides, offset or storage is not what PyTorch
+      writes.
+  """
   for sizes in (shape, strides):
     counts = _of_type(sizes, tuple)
     if len(counts) > _MOST_DIMENSIONS or not all(map(_is_count, counts)):

@@ -49,7 +49,7 @@ class Checked(Generic[T]):
   """The result of a check, which is unknown where the check failed.
 
   Attributes:
-    known: the result alone, or nothing.
+    known: (result,); () if the check failed.
   """
 
   known: tuple[T, ...] = ()
@@ -352,9 +352,10 @@ def tokenizer(
 ) -> str:
   """Raises InputError if the tokenizer beside the records did not make them.
 
-  The special pieces are checked where examples have them: [CLS] first, [SEP]
-  last, padding after it, [MASK] on masked positions. Returns their ids, as
-  text.
+  It compares the file's hash with the manifest, and the vocabulary with the
+  config. In examples it checks the special pieces: [CLS] first, [SEP] last,
+  padding after it, [MASK] on masked positions. Returns their ids, as text; or
+  a text that says that there is no tokenizer.
   """
   path = record_set.tokenizer_file()
   if not path:

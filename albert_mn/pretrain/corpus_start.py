@@ -336,7 +336,12 @@ def _offsets(heads: int) -> Sequence[int]:
 
 
 def _turn(offset: int, waves: np.ndarray) -> np.ndarray:
-  """Returns the rotation of the sinusoids by an offset, [places, places]."""
+  """Returns the matrix that rotates sinusoids by an offset, [places, places].
+
+  Args:
+    offset: number of positions.
+    waves: the angular frequencies, [places / 2].
+  """
   cosines = np.diag(np.cos(offset * waves))
   sines = np.diag(np.sin(offset * waves))
   return np.block([[cosines, -sines], [sines, cosines]])

@@ -191,7 +191,7 @@ def _fits(
 def _given(
   records: checks.Checked[inputs.RecordSet | None],
 ) -> inputs.RecordSet:
-  """Returns records that the run uses."""
+  """Returns the records of a check, which the flags of the run name."""
   record_set = records.value
   assert record_set is not None, "only called where the flags name records"
   return record_set

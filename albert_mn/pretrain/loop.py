@@ -39,7 +39,7 @@ from data_prep.base import options
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-  """What a run trains, and with what.
+  """The model that a run trains, and the objects that train it.
 
   Attributes:
     model: the model.
@@ -74,7 +74,7 @@ class Loop:
     self._controller = _controller(work, parts)
 
   def train(self) -> dict[str, float]:
-    """Trains to the last step; returns the last held-out metrics, {} for none.
+    """Trains to the last step; returns the last held-out metrics, or {}.
 
     After each divergence it goes back and trains again.
 
@@ -102,7 +102,7 @@ class Loop:
         self._controller.step_timer = None  # the step went back: time anew
 
   def _train_once(self) -> dict[str, float]:
-    """Trains to the last step; returns the last held-out metrics, {} for none."""
+    """Trains to the last step; returns the last held-out metrics, or {}."""
     work = self._work
     training = work.training
     assert training is not None
@@ -230,7 +230,7 @@ def _controller(work: examination.Run, parts: Parts) -> orbit.Controller:
 
 
 class _NotOrbits(io.TextIOBase):
-  """Standard output but for what orbit prints."""
+  """Standard output, from which the lines of orbit are dropped."""
 
   def __init__(self, stdout: TextIO):
     self._stdout = stdout
@@ -254,7 +254,7 @@ class _NotOrbits(io.TextIOBase):
 
 @contextlib.contextmanager
 def _without_orbits_lines() -> Iterator[None]:
-  """Drops what orbit prints within the context: our log has the same lines."""
+  """Drops the lines that orbit prints in the block; our log has them too."""
   with contextlib.redirect_stdout(_NotOrbits(sys.stdout)):
     yield
 

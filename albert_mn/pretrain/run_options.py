@@ -263,7 +263,7 @@ def settled(
 
 
 def policy(settings: Options) -> divergence.Policy:
-  """Returns what a run does after a divergence."""
+  """Returns the reaction of the run to a divergence."""
   return divergence.Policy(
     rolls_back=settings.on_divergence == "rollback",
     factor=settings.rollback_factor,

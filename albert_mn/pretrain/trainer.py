@@ -124,7 +124,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     """Returns sums and gradients of one device's rows, with accumulation.
 
     Args:
-      features: of the device's rows, each [rows, …].
+      features: name → feature of the device's rows, [rows, …].
       seeds: dropout seeds, uint32 [rows, 2].
       counts: masked positions and sentence pairs of the whole batch.
     """

@@ -95,7 +95,7 @@ class Entities(judgements.Judgement):
     ]
 
   def note(self) -> str:
-    """Returns how the scores treat a type that does not occur; "" for none."""
+    """Returns a sentence on types that do not occur; "" if all occur."""
     if self.counts().any(axis=1).all():
       return ""
     return (

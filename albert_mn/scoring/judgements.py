@@ -161,7 +161,7 @@ class Judgement:
     return averaged(counts, weights)
 
   def note(self) -> str:
-    """Returns how the scores treat a label that does not occur; "" for none."""
+    """Returns a sentence on labels that do not occur; "" if all occur."""
     if self.counts()[:, 1:].any(axis=1).all():
       return ""
     return (
@@ -307,7 +307,7 @@ class SeveralLabels(Judgement):
     )
 
   def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-    """Returns the averages, with the mean over rows ("samples avg") last."""
+    """Returns the averages over labels, then over rows ("samples avg")."""
     return [
       *super().whole_rows(),
       ("samples avg", averaged(self._counts(axis=1))),

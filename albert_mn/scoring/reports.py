@@ -107,7 +107,11 @@ def _scores(title: str, judged: judgements.Judgement) -> str:
 
 
 def headline(judged: judgements.Judgement) -> str:
-  """Returns the main score with its confidence interval, as one line."""
+  """Returns the main score with its 95 % interval, as one line.
+
+  The main score is the accuracy, or the share of rows with all labels right.
+  For a judgement without either, the line is the number of rows.
+  """
   scores, total = judged.scores(), len(judged.truth)
   for name, words in {
     "accuracy": "accuracy",
@@ -201,7 +205,7 @@ def _paragraphs(*texts: str) -> str:
 
 
 def rare(judged: judgements.Judgement) -> list[str]:
-  """Returns a paragraph on the labels with fewer than 10 rows; [] for none."""
+  """Returns a paragraph on labels with fewer than 10 rows, or []."""
   rows = [(name, row[-1]) for name, *row in judged.per_label() if row[-1] < 10]
   if not rows:
     return []

@@ -483,7 +483,7 @@ def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
 
 
 def rows_at_once(outputs: int) -> int:
-  """Returns how many rows to compute at a time.
+  """Returns the number of rows to compute at a time.
 
   Enough rows to find texts of similar length; fewer if there are very many
   outputs, so that a float64 for each row and output takes at most 32 MB.

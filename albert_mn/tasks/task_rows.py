@@ -292,7 +292,7 @@ def _warn_of_copies(
   copies = sum(_key(row) in seen for row in evaluated)
   if copies:
     logging.warning(
-      "%d of %d %s texts are also training texts: the score flatters",
+      "%d of %d %s texts are also training texts: the score is too high",
       copies,
       len(evaluated),
       purpose,

@@ -462,7 +462,7 @@ def naming(path: str) -> Iterator[None]:
   fails: on a full disk, above a quota, on a broken disk.
 
   Args:
-    path: of the file that is open, or of the folder of several.
+    path: the path of the open file, or of the folder of several.
 
   Raises:
     OSError: the block's error, with `filename`.

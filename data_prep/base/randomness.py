@@ -49,9 +49,9 @@ def bits(purpose: Purpose, *keys: Key) -> np.ndarray:
 
 
 def further(state: int, key: int) -> int:
-  """Returns bits(..., key), given `state`, which is bits(...).
+  """Returns bits(purpose, *keys, key), where `state` is bits(purpose, *keys).
 
-  It serves single draws without numpy.
+  It hashes Python ints, for single draws without numpy.
   """
   value = ((state ^ key) + 0x9E3779B97F4A7C15) & _ALL
   value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _ALL
@@ -60,7 +60,10 @@ def further(state: int, key: int) -> int:
 
 
 def fraction(state: int) -> float:
-  """Returns uniform(...), given `state`, which is bits(...)."""
+  """Returns a random number in [0, 1), made from the 64 bits of `state`.
+
+  If `state` is bits(purpose, *keys), the result is uniform(purpose, *keys).
+  """
   return (state >> 11) * 2.0**-53
 
 

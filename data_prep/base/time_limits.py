@@ -37,7 +37,7 @@ def limited(seconds: float) -> Iterator[None]:
   Outside of the main thread, which alone receives signals, there is no limit.
 
   Args:
-    seconds: of CPU time of this process, in user code.
+    seconds: the limit, in seconds of CPU time of this process in user code.
   """
   if threading.current_thread() is not threading.main_thread():
     yield

@@ -118,8 +118,9 @@ def by_hash(
   """Chooses rows to hold out: in each stratum, groups with the lowest hashes.
 
   Args:
-    rows: all of them.
-    strata: of each row; a group whose rows differ belongs to the commonest.
+    rows: all rows.
+    strata: the stratum of each row. A group with several strata belongs to the
+      most frequent of them.
     groups: indices of the rows to choose from; a group stays together.
     fraction: share of each stratum's rows to hold out.
     every_label: True: hold out at least one group of each stratum. False: do
@@ -151,7 +152,10 @@ def _commonest(names: Sequence[str]) -> str:
 
 
 def _by_chance(name: str, share: float) -> int:
-  """Rounds a number up or down at random, keyed by `name`, keeping its mean."""
+  """Rounds a number up or down at random, so that the mean stays the same.
+
+  The random key is `name`.
+  """
   chance = int.from_bytes(_hash(name)[:8], "big") / 2**64
   return math.floor(share) + (chance < share % 1)
 

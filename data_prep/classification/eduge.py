@@ -36,10 +36,10 @@ def check(
   """Compares the number of test rows of each class with the published numbers.
 
   Args:
-    rows: all, in their order. A file with another number of rows than the
+    rows: all rows, in their order. A file with another number of rows than the
       published one is not compared; this is logged.
     test: positions of the test rows.
-    path: for messages.
+    path: the path of the file, for messages.
 
   Raises:
     options.InputError: when a number differs.

@@ -151,10 +151,10 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
 def _edges(
   rows: "_Rows", crowd: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns pairs of near duplicates that connect each cluster in a crowd.
+  """Returns pairs of near duplicates that connect each cluster of a crowd.
 
   Args:
-    rows: all of them.
+    rows: all rows.
     crowd: the rows to compare, more than _CROWD.
     threshold: as in `between`.
   """
@@ -189,7 +189,13 @@ def _edges(
 def _joined(
   label: np.ndarray, edges: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
-  """Returns the number of each row's cluster, after joining rows by edges."""
+  """Returns the number of each row's cluster, after joining clusters by edges.
+
+  Args:
+    label: int [rows], the number of each row's cluster so far.
+    edges: pairs (left, right) of arrays of row indices; each edge joins the
+      clusters of its two rows.
+  """
   if not any(len(left) for left, _ in edges):
     return label
   left, right = (

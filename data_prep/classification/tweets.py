@@ -188,7 +188,7 @@ def clean(text: str, latin_mongolian: str = "keep") -> str:
   хахахаха).
 
   Args:
-    text: as it was written.
+    text: the tweet's text as its author wrote it.
     latin_mongolian: as in `Options`.
   """
   return traced(text, latin_mongolian).text
@@ -239,12 +239,18 @@ def _unescaped(text: alignment.Traced) -> alignment.Traced:
   return text.edited(_edits(made[::-1], len(text.text)))
 
 
-# A character, and the stretch of the text that it stands for.
+# A character of the result, and the stretch (start, end) of the text that it
+# replaces.
 _Made = tuple[str, int, int]
 
 
 def _edits(made: Sequence[_Made], size: int) -> Iterator[alignment.Edit]:
-  """Yields the edits that make some characters of a text of a size."""
+  """Yields the edits that turn a text into the text of `made`.
+
+  Args:
+    made: the characters of the result, in order.
+    size: number of characters of the text before the edits.
+  """
   place = 0
   for (begin, end), group in itertools.groupby(made, lambda x: x[1:]):
     if place < begin:  # an escape of nothing, such as &#1;

@@ -222,7 +222,7 @@ def _describe(
   """Writes the reports and the manifest of the shards in `folder`.
 
   Args:
-    settings: of the corpus.
+    settings: the options of the corpus.
     folder: the folder of the shards.
     files: the paths of the files that were read.
     names: the names of the shards.
@@ -299,7 +299,8 @@ class _Document:
 
   Attributes:
     result: the result of the rules.
-    signature: of a kept document where near duplicates are looked for.
+    signature: the signature of a kept document; None for a dropped document,
+      and where near duplicates are not looked for.
     templates: for each sentence that was dropped for unknown templates, the
       names of these templates.
   """
@@ -492,7 +493,7 @@ def _cleaned(
 
   Args:
     passage: the sentences.
-    settings: of the corpus.
+    settings: the options of the corpus.
     holes: placeholder character → the name of the unknown template.
   """
   torn, missing = [], []

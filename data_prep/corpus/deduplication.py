@@ -93,7 +93,7 @@ class Duplicates:
 
     Args:
       sentences: the document.
-      signature: of the document; needed if there is a threshold.
+      signature: its signature; needed if there is a threshold.
 
     Returns:
       "exact duplicate", "near duplicate", or None for a new document.
@@ -163,7 +163,7 @@ class Evaluation:
   only; a shorter sentence never overlaps. Case and punctuation do not count.
 
   Args:
-    texts: of the sets.
+    texts: the texts of the evaluation sets.
   """
 
   _RUN = 8

@@ -44,7 +44,7 @@ class Framed:
   """The inputs that texts were turned into.
 
   Attributes:
-    ids: of each input, `[CLS] … [SEP]`, int32.
+    ids: the int32 ids of each input, `[CLS] … [SEP]`.
     seconds: [inputs] where the second text begins; the input's length where
       there is none.
     owners: [inputs] the index of the text of each input, ascending; a text has
@@ -135,7 +135,7 @@ class Framer:
     # [CLS] ▁сайн ▁байна ▁уу [SEP]
 
   Args:
-    tokenizer: of the model that will read the ids.
+    tokenizer: the tokenizer of the model that will read the ids.
     max_seq_length: ids of an input, the special ones included.
     long_text: "head": the beginning of a longer text is read; "head_tail": a
       quarter from its beginning and the rest from its end (Sun et al. 2019,
@@ -144,7 +144,7 @@ class Framer:
     remembered: the number of texts whose pieces are kept, by the text's hash.
 
   Attributes:
-    counts: of all texts that were framed.
+    counts: the counts of all texts that were framed.
   """
 
   def __init__(

@@ -55,7 +55,7 @@ def encode(
   """Returns `[CLS] text [SEP]` as ids, and how many texts were truncated.
 
   Args:
-    tokenizer: of the model that will read the ids.
+    tokenizer: the tokenizer of the model that will read the ids.
     texts: `сайн байна уу` gives [CLS] ▁сайн ▁байна ▁уу [SEP].
     max_seq_length: ids of a text, the two special ones included.
   """

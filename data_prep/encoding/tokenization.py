@@ -532,7 +532,7 @@ class _Parts(NamedTuple):
   """The parts of a piece that `split_digit_commas` divides.
 
   Attributes:
-    ids: of the parts.
+    ids: the ids of the parts.
     sizes: how many letters of the piece each part has.
   """
 

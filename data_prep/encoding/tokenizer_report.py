@@ -95,7 +95,7 @@ def _extremes(
   """Returns the longest pieces, and the rarest pieces with their counts.
 
   Args:
-    tokenizer: whose pieces.
+    tokenizer: the tokenizer whose pieces are returned.
     uses: int[vocab_size], how often each piece is used.
   """
   ordinary = np.nonzero(~tokenizer.special)[0].tolist()

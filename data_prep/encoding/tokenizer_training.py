@@ -157,7 +157,7 @@ class Sample:
     files: the corpus.
     size: number of sentences to draw.
     available: number of sentences to draw from, all but too long ones.
-    seed: of the draw.
+    seed: the seed of the draw.
   """
 
   files: Sequence[str]

@@ -103,13 +103,13 @@ class Vocabulary:
   Args:
     path: the file.
     do_lower_case, strip_accents: as the model was trained.
-    longest_word: characters of a word, above which it is unknown.
+    longest_word: largest number of characters of a word; a longer one is [UNK].
 
   Attributes:
-    pieces: by id.
+    pieces: the pieces, in the order of their ids.
 
   Raises:
-    options.InputError: when it is no such file.
+    options.InputError: when the file has no piece [UNK].
   """
 
   def __init__(

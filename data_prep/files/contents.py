@@ -109,7 +109,7 @@ def of(head: bytes, suffix: str = "") -> str:
 
   Args:
     head: the first 64 KB, or all of a shorter content.
-    suffix: of the file's name, such as `.md`.
+    suffix: the suffix of the file's name, such as `.md`.
   """
   head = head.removeprefix(storage.BYTE_ORDER_MARK)
   for signature, name in _SIGNATURES:
@@ -137,8 +137,8 @@ def require(path: str, kinds: Sequence[str], wanted: str) -> str:
   """Returns the kind of a file, if it is one of `kinds`.
 
   Args:
-    path: of the file.
-    kinds: that the caller reads.
+    path: the path of the file.
+    kinds: the kinds that the caller reads.
     wanted: the same in words, for the message.
 
   Raises:

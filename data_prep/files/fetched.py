@@ -97,7 +97,7 @@ class Cache:
     """Returns the local path of a file, which is fetched unless it is cached.
 
     Args:
-      address: of the file.
+      address: the address of the file.
       sha256: the hash that the file must have. "" accepts any file; the server
         is then asked whether a cached file is still the current version.
       most: the largest size of the file in bytes; None for any size.
@@ -196,7 +196,7 @@ class Cache:
 
     Args:
       digest: the hash of the file that the tokenizer was made from.
-      name: of the tokenizer's file.
+      name: the name of the tokenizer's file.
       data: its bytes.
     """
     target = self._inside("tokenizers", digest, name)

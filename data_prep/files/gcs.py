@@ -204,8 +204,8 @@ def _children(
   """Returns the names of the objects and of the folders directly in a folder.
 
   Args:
-    bucket: its name.
-    prefix: that of the folder, with a final slash, or "".
+    bucket: the name of the bucket.
+    prefix: the name of the folder with a final slash; "" for the whole bucket.
     start: the characters with which the names begin.
   """
   listing = _client().list_blobs(
@@ -276,7 +276,7 @@ class _Compared(io.RawIOBase):
 
   Args:
     stream: the object's content, unread.
-    path: of the object, for messages.
+    path: the path of the object, for messages.
     expected: its CRC32C in base64.
   """
 
@@ -334,7 +334,7 @@ def download(path: str, target: str, most: int | None = None) -> None:
   `target` may be the beginning of the same version of the object.
 
   Args:
-    path: of the object.
+    path: the path of the object.
     target: the local file; a link there is not followed.
     most: the largest size of the object in bytes; None for any size.
 
@@ -368,7 +368,7 @@ def _require_room(
   """Raises InputError for an object that must not be downloaded.
 
   Args:
-    path: of the object, for messages.
+    path: the path of the object, for messages.
     blob: its description by the service.
     have: bytes of it that are here.
     folder: where it goes.
@@ -439,7 +439,7 @@ def put(path: str, content: bytes, generation: int) -> int:
   """Writes a small object if its generation is still the given one.
 
   Args:
-    path: of the object.
+    path: the path of the object.
     content: bytes that no other process would write there.
     generation: the generation to replace; 0 for no object.
 

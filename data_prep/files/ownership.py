@@ -157,10 +157,13 @@ def _anothers(places: Iterable[str]) -> str | None:
 
 
 def _refuse_nested(folder: str) -> None:
-  """Raises an error where another process owns a folder above or in `folder`.
+  """Refuses a folder above or in which another process owns a folder.
+
+  In a bucket, only the folders above are checked.
 
   Raises:
-    options.InputError: which names the process.
+    options.InputError: when another process owns such a folder; the message
+      names the process.
   """
   place = _anothers(itertools.islice(_with_those_above(folder), 1, None))
   if storage.is_remote(folder):
@@ -235,7 +238,7 @@ def _of_disk(folder: str) -> Iterator[None]:
         if error.errno not in _NO_LOCKS:
           raise
         logging.warning(
-          "%s: the disk knows no locks; let no second program write there",
+          "%s: the disk has no file locks; let no second program write there",
           folder,
         )
         break
@@ -367,7 +370,9 @@ def _written(path: str, folder: str, owner: _Owner) -> int:
     content, generation = there
     if not _is_dead(path, folder, content, generation):
       raise _refused(folder, content)
-    logging.warning("%s: what owned it is gone; taking it over", folder)
+    logging.warning(
+      "%s: its owner has ended; this program takes it over", folder
+    )
 
 
 def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
@@ -393,7 +398,7 @@ def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
 
 
 class _Beats(threading.Thread):
-  """Writes the lock object anew every few seconds: its owner is alive."""
+  """Rewrites the lock object every few seconds: a sign of a living owner."""
 
   def __init__(
     self,

@@ -111,7 +111,7 @@ def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
   """Returns for each row the entry of one feature in tf.train.Features.
 
   Args:
-    name: of the feature.
+    name: the name of the feature.
     payloads: the packed values of each row.
     kind: the field of tf.train.Feature: 2 for FloatList, 3 for Int64List.
   """
@@ -263,8 +263,8 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
   record is recognised by the checksum of its length.
 
   Args:
-    file: of TFRecords, seekable.
-    size: of the file, in bytes.
+    file: a seekable file of TFRecords.
+    size: the size of the file in bytes.
     count: number of records.
 
   Raises:

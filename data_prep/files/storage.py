@@ -556,10 +556,10 @@ def shard(stem: str, number: int, count: int, ending: str) -> str:
   """Returns the name of a file of a set: corpus-00000-of-00001.txt.
 
   Args:
-    stem: in front of the number: `corpus`.
-    number: of the file, from 0.
+    stem: the text in front of the number: `corpus`.
+    number: the number of the file, from 0.
     count: the number of files in the set.
-    ending: with its full stop: `.txt`.
+    ending: the suffix, with its full stop: `.txt`.
   """
   return f"{stem}-{number:05d}-of-{count:05d}{ending}"
 

@@ -63,7 +63,7 @@ class Wanted:
   """A column to read, or a key of JSON lines.
 
   Attributes:
-    name: of the column; white space around it does not count.
+    name: the name of the column; white space around it does not count.
     flag: the flag that names the column, for messages.
     required: whether the file must have the column.
   """
@@ -131,9 +131,9 @@ def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
 
   Args:
     header: the names of the columns.
-    name: of the column.
+    name: the name of the column.
     flag: the flag that names the column, for messages.
-    path: for messages.
+    path: the path of the file, for messages.
 
   Raises:
     options.InputError: unless exactly one column has the name.
@@ -326,7 +326,11 @@ def _comma_separated(lines_: Lines) -> Fields:
 
 
 def _quoted(line: str, source: _Source) -> list[str] | Bad:
-  """Returns the CSV row that begins with a line and may take further lines."""
+  """Returns the cells of the CSV row that begins with `line`.
+
+  A quoted cell may take further lines from `source`. For a malformed row the
+  result is a `Bad`, and these lines go back to `source`.
+  """
   taken: list[tuple[int, str | Bad]] = []
 
   def record() -> Iterator[str]:

@@ -34,7 +34,7 @@ _BY_HAND = "download it by hand and give the local path"
 
 
 class _Busy(requests.RequestException):
-  """Raised for an answer that may change after a while."""
+  """Raised for a failed answer after which a retry may succeed."""
 
 
 def opened(
@@ -45,8 +45,8 @@ def opened(
   The body of a redirect is not read.
 
   Args:
-    url: of a file.
-    headers: of the request.
+    url: the URL of a file.
+    headers: the headers of the request.
     advice: what the user should do where there is no such file.
     named: the address that the user named, if `url` came from elsewhere.
 
@@ -252,7 +252,7 @@ def small(url: str, most: int, advice: str, named: str = "") -> bytes:
   """Downloads a file of at most `most` bytes; returns its content.
 
   Args:
-    url: of the file.
+    url: the URL of the file.
     most: the largest number of bytes.
     advice: what the user should do where there is no such file.
     named: as in `opened`.
@@ -294,16 +294,16 @@ class Part:
   halves of two different versions are never joined.
 
   Args:
-    path: of the unfinished file.
-    url: of the whole file.
+    path: the path of the unfinished file.
+    url: the URL of the whole file.
     advice: what the user should do where there is no such file.
     most: the largest number of bytes that the whole file may have; None if the
       server alone knows its size.
     named: as in `opened`.
 
   Attributes:
-    path: of the unfinished file.
-    tag: of the version that was fetched; "" where the server names none.
+    path: the path of the unfinished file.
+    tag: the ETag of the fetched version; "" if the server gives no ETag.
   """
 
   def __init__(
@@ -323,7 +323,7 @@ class Part:
     """Downloads the missing rest; a cut connection is resumed.
 
     Args:
-      known_tag: of a version that need not be fetched again.
+      known_tag: the ETag of a version that need not be fetched again.
 
     Returns:
       False where the server still has the known version, else True.

@@ -30,10 +30,10 @@ def mask(
   Args:
     features: input_ids, input_mask, segment_ids and token_boundary, int
       [rows, length].
-    step: of training; step and row make the random key.
+    step: the training step; step and row make the random key.
     rows: int [rows], each example's place in the whole batch.
     how: how much is masked, and in which units.
-    tokenizer: for the special ids.
+    tokenizer: the tokenizer of the records, which knows the special ids.
   """
   ids = features[records.INPUT_IDS].astype(np.int64)
   ends = (tokenizer.cls_id, tokenizer.sep_id)

@@ -291,11 +291,11 @@ def of_range(
   spm_model_file: str,
   pool: random_segments.Pool | None = None,
 ) -> Made:
-  """Runs the first stage: turns the documents of a range into examples.
+  """Runs the first stage; returns the examples of a range, and their counts.
 
   Args:
     task: the documents.
-    buckets: the number of buckets.
+    buckets: the number of buckets; a hash assigns each example to a bucket.
     recipe: how examples are made.
     spm_model_file: the tokenizer.
     pool: where random second segments come from, with
@@ -450,7 +450,7 @@ def _masked(
   Args:
     laid: the examples.
     starts: bool [rows, length], where a piece begins a word.
-    tokenizer, recipe: by which the examples are made.
+    tokenizer, recipe: the tokenizer and the recipe of the examples.
     apart: whether the examples are held out.
   """
   rows = laid.rows

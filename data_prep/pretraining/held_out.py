@@ -36,10 +36,11 @@ class Sample:
   """A sample of the documents, from which a forecast is made.
 
   Attributes:
-    documents: chosen by their content, long documents more often than short
-      ones, and truncated to 100 sentences.
+    documents: the documents, chosen by their content, long ones more often than
+      short ones; each is truncated to 100 sentences.
     shares: the share of the corpus's letters that each document represents.
-    letters: of the whole corpus, times the weights of its documents.
+    letters: number of letters in the whole corpus; each document counts as
+      often as its weight says.
   """
 
   documents: tuple[documents.Document, ...]
@@ -53,12 +54,13 @@ class Survey:
 
   Attributes:
     ids: uint64 [documents], in corpus order; random keys are made of them.
-    held_out: bool [documents].
+    held_out: bool [documents], whether a document is held out.
     clustered: whether versions of a document are held out together, so that
       versions in the training text can be left out; False where most documents
       are versions of each other.
-    sample: of its documents.
-    letters: of the corpus, each document counted once whatever its weight.
+    sample: a sample of the documents, for the forecast.
+    letters: number of letters in the corpus; each document counts once,
+      whatever its weight is.
   """
 
   ids: np.ndarray

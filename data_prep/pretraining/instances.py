@@ -121,7 +121,8 @@ def create(
 
   Args:
     spans: the documents.
-    borders: of the stream's segments; each document's end is one of them.
+    borders: the borders of the stream's segments; each document's end is one of
+      them.
     max_seq_length: pieces of an example, special ones included.
     short_seq_prob: share of the chunks that are shorter (BERT paper, appendix
       A.2), so that the model sees all lengths. Upstream draws once for each
@@ -131,7 +132,7 @@ def create(
       section 3.1).
     pool: where random segments come from. Without a pool no instance has a
       pair then, since all pairs would have one label.
-    seed: of the whole data set.
+    seed: the seed of the whole data set.
   """
   ids = np.array([span.id for span in spans], np.uint64)
   room = max_seq_length - _SPECIAL_PIECES
@@ -218,9 +219,10 @@ def _chunks(
   the next chunk begins where its A ends.
 
   Args:
-    start, stop: of the document.
-    ends: those of `borders`.
-    borders: of the stream.
+    start, stop: the first position of the document in the stream, and the first
+      position after it.
+    ends: `borders.ends`, as a sequence of ints.
+    borders: the borders of the stream.
     cuts: how to cut.
   """
   number = 0
@@ -298,13 +300,14 @@ def _add_random(
   with a segment or between words. So neither gives the label away.
 
   Args:
-    pairs: whose chosen rows have the replaced text as their B.
-    chosen: bool [rows].
+    pairs: the instances; their chosen rows have the replaced text as B.
+    chosen: bool [rows], the rows that get a random B.
     displaced: int64 [rows], pieces of the replaced text.
-    borders: of the stream; the pool's positions begin at the stream's length.
+    borders: the borders of the stream; the pool's positions begin at the
+      stream's length.
     pool: the text of the random segments.
     room: largest number of pieces of A and B together.
-    seed: of the data set.
+    seed: the seed of the data set.
   """
   rows = np.nonzero(chosen)[0]
   keys, wanted = pairs.keys[rows], displaced[rows]

@@ -26,7 +26,7 @@ class Settings:
     ngram: largest number of words that are masked together.
     favor_shorter_ngram: the probability of n is proportional to 1/n; without
       it, reversed (google-research/albert's flag).
-    seed: of the data set.
+    seed: the seed of the data set.
     slots: length of the result's rows; 0 for the length that is needed.
     permutation: as many further pieces, in words or n-grams, exchange their
       places and must be predicted (google-research/albert's do_permutation).

@@ -64,7 +64,12 @@ class Places:
     return self.lay(each, mask, 0)
 
   def one_each(self, values: np.ndarray, filler: int) -> np.ndarray:
-    """Moves one value for each example into [rows, labels]."""
+    """Moves values [examples] to their packed places, int64 [rows, labels].
+
+    Args:
+      values: one value for each example.
+      filler: the value of places without an example.
+    """
     laid = np.full((self.shape[0], self.shape[2]), filler, np.int64)
     laid[self.row, self.number] = values
     return laid

@@ -171,9 +171,9 @@ class Forecast:
   """A forecast of the data set, made from a sample of the corpus.
 
   Attributes:
-    examples, bytes: of the training files.
-    eval_bytes: of the evaluation files.
-    seconds: of the work, in one process.
+    examples, bytes: number of examples and of bytes in the training files.
+    eval_bytes: number of bytes in the evaluation files.
+    seconds: duration of the work in one process.
   """
 
   examples: int
@@ -314,7 +314,7 @@ def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
 
   Args:
     names: role → the names of the files that are written.
-    name: of the file.
+    name: the name of the file.
   """
   listed = (manifest.NAME, tokenization.MODEL_NAME)
   return (
@@ -346,7 +346,7 @@ def _forecast(
   Args:
     settings: how examples are made.
     apart: the share of the documents that is held out.
-    sample: of the corpus.
+    sample: a sample of the corpus.
   """
   texts = [
     examples.Text(i, 1, d.sentences, d.isolated)
@@ -506,9 +506,9 @@ def _pools(
 
   Args:
     texts: (whether held out, text) of the corpus.
-    letters: of all texts, at most.
-    recipe, tokenizer: by which examples are made.
-    folder: for the files.
+    letters: upper bound of the number of letters in all texts.
+    recipe, tokenizer: the recipe and the tokenizer of the examples.
+    folder: the folder in which the files are written.
   """
   choices = {
     apart: random_segments.Choice(

@@ -40,10 +40,10 @@ class Excerpt(NamedTuple):
 
   Attributes:
     lot: 64 random bits; excerpts with the lowest lots are chosen.
-    id: of the document.
-    number: of the excerpt in the document, from 0.
-    sentences: of at least one letter.
-    letters: of the sentences together.
+    id: the id of the document.
+    number: the number of the excerpt in its document, from 0.
+    sentences: the sentences, each of at least one letter.
+    letters: number of letters in all the sentences.
   """
 
   lot: int
@@ -61,9 +61,11 @@ class Choice:
 
   Args:
     max_seq_length: pieces of an example, which decides how long excerpts are.
-    seed: of the data set.
-    letters: of all text that is shown, at most.
-    least, most: letters of the pool; less where there is no more text.
+    seed: the seed of the data set.
+    letters: upper bound of the number of letters in all documents that `show`
+      will get.
+    least, most: smallest and largest number of letters in the pool; a short
+      text gives fewer than `least`.
   """
 
   def __init__(
@@ -82,7 +84,7 @@ class Choice:
     self._held = self._letters = 0
 
   def show(self, number: int, sentences: Sequence[str]) -> None:
-    """Adds a document to those to choose from; `number` is its id."""
+    """Adds a document to choose excerpts from; `number` is its id."""
     every = list(_excerpts(number, sentences, self._size, self._chance))
     self._letters += sum(excerpt.letters for excerpt in every)
     for excerpt in _lowest(every, self._most):
@@ -156,8 +158,9 @@ class Pool:
   """The chosen text in pieces, in the order of the documents' ids.
 
   Attributes:
-    pieces: int32 [pieces].
-    borders: of its segments, of which any may begin a random segment.
+    pieces: int32 [pieces], the ids.
+    borders: the borders of its segments; a random segment may begin at any
+      segment.
     documents: uint64 [segments], ascending: the document of each segment.
     firsts: int64 [segments], where the running text around a segment begins:
       its excerpt, with adjacent excerpts of the document.
@@ -203,7 +206,7 @@ def encoded(
 
   Args:
     excerpts: as `Choice.excerpts` returns them.
-    tokenizer: that of the examples.
+    tokenizer: the tokenizer of the examples.
     max_seq_length: pieces of an example.
   """
   text = tokenizer.encode([s for e in excerpts for s in e.sentences])

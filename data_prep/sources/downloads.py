@@ -93,7 +93,7 @@ class Located:
   Attributes:
     url: the address.
     name: the name of the downloaded file.
-    algorithm: of the checksum, as hashlib names it.
+    algorithm: hashlib's name of the checksum's algorithm.
     checksum: hexadecimal.
     named: the host that the user named, or a known one.
   """

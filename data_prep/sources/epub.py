@@ -113,7 +113,7 @@ class Book:
   """An .epub file.
 
   Attributes:
-    name: of the file.
+    name: the name of the file.
     content: its bytes.
   """
 

@@ -40,8 +40,10 @@ class Namespaces:
   """The wiki's own names of namespaces that hold no articles, in lower case.
 
   Attributes:
-    hidden: of files and categories: a link to one shows no running text.
-    template: of templates, which may stand in front of a template's name.
+    hidden: the names of the file and category namespaces; a link into one of
+      them shows no running text.
+    template: the names of the template namespace, which may stand in front of a
+      template's name.
   """
 
   hidden: frozenset[str] = frozenset()
@@ -147,8 +149,8 @@ def rendered(
 
   Args:
     text: wikitext.
-    title: the page's, for {{PAGENAME}}.
-    namespaces: from the dump's <siteinfo>.
+    title: the page's title, for {{PAGENAME}}.
+    namespaces: the namespaces in the dump's <siteinfo>.
 
   Raises:
     BrokenMarkupError: for brackets more than MAX_DEPTH deep.
@@ -708,11 +710,11 @@ def _without_boxes(line: str) -> str:
 
 
 def _skipped_level(level: int, title: str, skipped: int) -> int:
-  """Returns the level of the heading whose section is skipped, 0 for none.
+  """Returns the level of the heading whose section is skipped, or 0.
 
   Args:
-    level: of a new heading.
-    title: of the new heading.
+    level: the level of a new heading.
+    title: the title of the new heading.
     skipped: the result for the heading before.
   """
   if skipped and level > skipped:

@@ -334,7 +334,7 @@ def shows_nothing(name: str) -> bool:
   """Returns whether a template shows nothing in a sentence.
 
   Args:
-    name: of the template, in lower case.
+    name: the name of the template, in lower case.
   """
   return name in _NOTHING or name.startswith(_NOTES)
 
@@ -343,7 +343,7 @@ def is_box(name: str) -> bool:
   """Returns whether a template is a box beside the text.
 
   Args:
-    name: of the template, in lower case.
+    name: the name of the template, in lower case.
   """
   return name.startswith(_BOXES)
 
@@ -352,6 +352,6 @@ def is_pronunciation(name: str) -> bool:
   """Returns whether a template shows how a word is pronounced.
 
   Args:
-    name: of the template, in lower case.
+    name: the name of the template, in lower case.
   """
   return name.startswith(_PRONUNCIATIONS)

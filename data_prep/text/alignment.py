@@ -213,7 +213,7 @@ def trimmed(
 
   Args:
     text: the whole text.
-    start, end: of the stretch.
+    start, end: the start and the exclusive end of the stretch.
     is_blank: says whether a character is blank.
   """
   while start < end and is_blank(text[start]):

@@ -82,7 +82,7 @@ class Drop:
 
   Attributes:
     reason: the name of the reason.
-    example: the beginning of the text, to be shown; "" for none.
+    example: the beginning of the text, for stats.json; or "".
   """
 
   reason: str
@@ -106,7 +106,7 @@ Sentences = Iterator[tuple[str, str]]  # the kept text or "", the reason or ""
 
 
 def clean(sentences: Sequence[str], settings: Options) -> Result:
-  """Applies the rules to one document.
+  """Applies the rules to one document; returns the verdict and its reasons.
 
   Args:
     sentences: the normalised sentences, in order.

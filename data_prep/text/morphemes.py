@@ -45,7 +45,7 @@ def read(path: str) -> Gold:
   """Returns the words of a gold file; words without a letter are ignored.
 
   Raises:
-    options.InputError: when it is not such a file.
+    options.InputError: for a line that is not a text, a tab and morphemes.
   """
   words: collections.Counter[Parts] = collections.Counter()
   left_out = 0

@@ -171,7 +171,7 @@ def band_keys(minima: np.ndarray, grouped: Bands) -> np.ndarray:
 
   Args:
     minima: uint32 [texts, 160].
-    grouped: of `bands`.
+    grouped: the result of `bands`.
 
   Returns:
     int64 [texts, bands], from 0 to 2^60. Different bands have different keys.
@@ -189,7 +189,7 @@ def jaccard(sets: Sets, left: np.ndarray, right: np.ndarray) -> np.ndarray:
   """Returns the similarity of pairs of texts.
 
   Args:
-    sets: of all texts.
+    sets: the hashed runs of all texts.
     left: int64 [pairs], indices of texts.
     right: int64 [pairs], the indices of their partners.
 

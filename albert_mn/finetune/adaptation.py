@@ -5,13 +5,14 @@ reads the training texts without their labels first. Without an initial model,
 the weights begin from statistics of these texts (corpus_start). Validation and
 held-out texts are never read, nor unlabelled lines that repeat them.
 
-    adapted/texts.txt   the training texts and the lines of --unlabeled_file
+    adapted/texts.txt   the training texts and those of --unlabeled_file
     adapted/records/    the same as records
     adapted/model/      the model from which every training starts
 """
 
 import collections
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -185,19 +186,24 @@ def _write_texts(
   tokenizer: tokenization.Tokenizer,
   data: fine_tuning.Data,
 ) -> None:
-  """Writes texts.txt: the training texts, then the unlabelled lines."""
+  """Writes texts.txt: the training texts, then the unlabelled documents.
+
+  Each text is a document of its own, so that no pieces of two texts are counted
+  as neighbours.
+  """
   lines = _lines_of(data.train)
   if said := unknown_words(tokenizer, lines):
     logging.warning("%s", said)
   repeats = Repeats(_lines_of([*data.validation, *data.held_out]))
-  unlabelled = _lines_in(settings.unlabeled_file)
+  unlabelled = (
+    [line for line in document if line not in repeats]
+    for document in _documents_in(settings.unlabeled_file)
+  )
+  every = itertools.chain(([line] for line in lines), unlabelled)
   storage.make_folder(folder)
   with storage.writing(os.path.join(folder, _TEXTS)) as file:
-    for line in lines:
-      file.write(f"{line}\n")
-    for line in unlabelled:
-      if line not in repeats:
-        file.write(f"{line}\n")
+    for document in filter(None, every):
+      file.write("\n".join(document) + "\n\n")
   logging.info("adaptation: %d training texts%s", len(lines), repeats.said())
 
 
@@ -207,13 +213,12 @@ def _lines_of(rows: Iterable[classifier_data.Row]) -> list[str]:
   return [" ".join(text.split()) for text in every if text.strip()]
 
 
-def _lines_in(patterns: str) -> Iterator[str]:
-  """Yields the lines of the texts in files; nothing for ""."""
+def _documents_in(patterns: str) -> Iterator[list[str]]:
+  """Yields the lines of each document in files; nothing for ""."""
   for path in storage.matching(patterns) if patterns else ():
     for item in texts.items(path, texts.Options()):
-      for line in item:
-        if joined := " ".join(line.split()):
-          yield joined
+      lines = (" ".join(line.split()) for line in item)
+      yield list(filter(None, lines))
 
 
 class Repeats:
@@ -302,7 +307,7 @@ def _records(
   letters = storage.size(source) or 1
   preparation = dataclasses.asdict(start.tokenizer.settings)
   made = pretraining_data.Options(
-    isolated_lines_file=source,
+    input_file=source,
     spm_model_file=start.tokenizer_file,
     output_dir=os.path.join(folder, "records"),
     max_seq_length=length,
@@ -327,7 +332,7 @@ def _is_there(made: pretraining_data.Options) -> bool:
   described = manifest.find(made.output_dir)
   if not described:
     return False
-  inputs = (made.isolated_lines_file, made.spm_model_file)
+  inputs = (made.input_file, made.spm_model_file)
   recipe = {
     field.name: getattr(made, field.name)
     for field in dataclasses.fields(examples.Recipe)

@@ -196,7 +196,7 @@ def test_what_cannot_be_adapted_is_left_as_it_is_unless_steps_are_asked_for(
 
 def test_auto_adapts_from_nothing_and_with_unlabelled_texts() -> None:
   auto = adaptation.Options()
-  assert auto.steps("") == adaptation.AUTO_STEPS
+  assert auto.steps("") == 1
   assert auto.steps("run/model") == 0
   more = adaptation.Options(unlabeled_file="a.txt")
   assert more.steps("run/model") == adaptation.AUTO_STEPS

@@ -70,7 +70,7 @@ class Options(options.Group):
     "SHA-256 hash that the downloaded file or archive must have; of a model "
     "directory, the hash of manifest.json, which holds the hashes of the other "
     "files. By default only the hashes in manifest.json are checked: whoever "
-    "sends wrong weights can send a wrong manifest.json with them.",
+    "sends wrong weights can send a wrong manifest.json too.",
   )
   cache_dir: str = options.option(
     "",

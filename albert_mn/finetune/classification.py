@@ -126,8 +126,8 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
   ensemble: int = options.option(
     1,
     "Number of networks in the model directory, which are trained with "
-    "seeds that follow each other. The mean of the networks answers, in as many "
-    "times the time.",
+    "consecutive seeds. The answer is the mean of the networks, so that training "
+    "and prediction take as many times as long.",
     minimum=1,
     maximum=ensembles.MOST,
   )

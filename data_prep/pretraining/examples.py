@@ -104,7 +104,7 @@ class Recipe(TextPreparation):
   )
   random_seed: int = options.option(
     12345,
-    "Seed of where documents are cut and what is masked.",
+    "Seed of the random cuts of documents and of the random masks.",
     minimum=0,
     maximum=options.SEEDS - 1,
   )
@@ -124,9 +124,9 @@ class Recipe(TextPreparation):
   )
   do_permutation: bool = options.option(
     False,
-    "Beside the masked words, exchange as many further words with each "
-    "other, which the model must guess too. The masked_lm_* features are "
-    "then twice as long.",
+    "Shuffle as many further words as are masked among each other; the model "
+    "must predict these words too. The masked_lm_* features are then twice "
+    "as long.",
   )
   random_next_sentence: bool = options.option(
     False,

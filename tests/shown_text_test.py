@@ -49,6 +49,10 @@ def test_what_is_seen_stays_as_it_is() -> None:
     ("+1e-3", "+1e-3"),
     ("a=b", "a=b"),
     ("'=1", "'=1"),
+    ('"=1+1"', '\'"=1+1"'),
+    ('" @SUM(A1)', "'\" @SUM(A1)"),
+    ("＝1+1", "'＝1+1"),
+    ('"Сайн уу?" гэв', '"Сайн уу?" гэв'),
   ],
 )
 def test_no_cell_is_a_formula_and_numbers_stay_numbers(
@@ -94,7 +98,9 @@ def test_labels_mean_nothing_in_a_model_card(tmp_path: pathlib.Path) -> None:
   labels = ("<img src=x>", "[a](http://x)", "a\n# b", "```", "\x1b\u202e", "|")
   (tmp_path / "report.txt").write_text("\n".join([*labels, "````", "<b>"]))
   described = dict(
-    parameters={"note|<b>": "<i>|\u202e[x](y)"}, counts={}, inputs={}
+    parameters={"note|<b>": "<i>|\u202e[x](y)"},
+    counts={},
+    inputs={"<b>\n# c": "`<i>`"},
   )
   export = model_card.Export(
     "huggingface", "tokenizer: none", "", [], 24, 1, "of texts it reads", "", "", "",
@@ -110,4 +116,7 @@ def test_labels_mean_nothing_in_a_model_card(tmp_path: pathlib.Path) -> None:
   (row,) = (line for line in card.splitlines() if "note" in line)
   assert row.replace("\\|", "").count("|") == 3
   assert "<" not in row.replace("\\<", "")
+  (line,) = (line for line in card.splitlines() if "# c" in line)
+  for sign in "<`#":
+    assert sign not in line.replace(f"\\{sign}", "")
   assert "\n`````text\n" in card and "\n`````\n" in card  # longer than any

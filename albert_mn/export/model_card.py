@@ -222,7 +222,7 @@ def _origin(described: Mapping[str, Any]) -> str:
   if not described["inputs"]:
     return "The manifest names no inputs."
   lines = [
-    f"- {name}: `{identity[:16]}`"
+    f"- {shown_text.markdown(name)}: {shown_text.markdown(identity[:16])}"
     for name, identity in described["inputs"].items()
   ]
   return "By their hashes it was made from:\n\n" + "\n".join(lines)

@@ -3,7 +3,9 @@
 import re
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+.!|~&$-])")
-_FORMULA = ("=", "+", "-", "@")
+# A spreadsheet takes quotes around a cell away; those of East Asia read wide
+# signs as narrow ones.
+_FORMULA = re.compile('["\\s]*[=+@\uff0b\uff0d\uff1d\uff20-]')
 
 
 def printable(text: str) -> str:
@@ -55,13 +57,14 @@ def markdown(text: str) -> str:
 def cell(text: str) -> str:
   """Escapes a text for a cell of a table that is opened as a spreadsheet.
 
-  A spreadsheet takes a text that begins with = + - or @ for a formula. An
-  apostrophe in front prevents that, and is not shown. Numbers stay as they are.
+  A spreadsheet takes a text that begins with = + - or @, in quotes or not, for
+  a formula. An apostrophe in front prevents that, and is not shown. Numbers
+  stay as they are.
   """
   text = escaped(" ".join(text.split()))
-  if not text.startswith(_FORMULA) or _is_number(text):
-    return text
-  return f"'{text}"
+  if _FORMULA.match(text) and not _is_number(text):
+    return f"'{text}"
+  return text
 
 
 def _is_number(text: str) -> bool:

@@ -15,7 +15,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 from urllib import parse
 
 import requests
@@ -231,6 +231,8 @@ def _body(
   length = _length(response, url)
   if length is not None and length > most:
     raise _too_large(url, f"{length:,}", most, limit)
+  if length is None:
+    _refuse_negative_chunks(response, url)
   most = most if length is None else length
   size = 0
   for chunk in response.iter_content(_CHUNK):
@@ -240,6 +242,27 @@ def _body(
     yield chunk
   if size < (length or 0):
     raise _Busy(f"{size:,} of {length:,} bytes")
+
+
+def _refuse_negative_chunks(response: requests.Response, url: str) -> None:
+  """Makes the reads of a body raise InputError for a chunk of negative length.
+
+  urllib3 2.8 takes the length -1 for all bytes that come, without a limit, and
+  -5 ends in a ValueError.
+  """
+  inner = getattr(response.raw, "_fp", None)
+  if not hasattr(inner, "_safe_read"):
+    return
+  read = inner._safe_read
+
+  def checked(size: int) -> Any:
+    if size < 0:
+      raise options.InputError(
+        f"the length of a chunk of {url}", str(size), _BY_HAND
+      )
+    return read(size)
+
+  inner._safe_read = checked
 
 
 def _too_large(url: str, got: str, most: int, limit: str) -> options.InputError:

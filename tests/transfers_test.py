@@ -2,6 +2,7 @@
 
 import http
 import io
+import json
 import pathlib
 import random
 from collections.abc import Iterator
@@ -265,6 +266,19 @@ def test_a_part_that_does_not_follow_is_fetched_anew(
   del server.raw["/file"]
   assert _part(server, tmp_path).complete()
   assert (tmp_path / "part").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+  "tag", ['"аб"', '"a\\r\\nRange: bytes=0-"', '"\\ud800"', f'"{"x" * 9000}"']
+)
+def test_an_etag_that_no_request_can_hold_is_not_sent(
+  server: http_server.Server, tmp_path: pathlib.Path, tag: str
+) -> None:
+  (tmp_path / "part").write_bytes(b"x" * 100)
+  (tmp_path / "part.json").write_text(tag)
+  assert _part(server, tmp_path).complete(known_tag=json.loads(tag))
+  assert (tmp_path / "part").read_bytes() == CONTENT
+  assert server.asked == ["/file"] and server.ranges == [None]
 
 
 def test_a_part_whose_end_is_reached_is_whole(

@@ -30,6 +30,7 @@ _MOST_TRIES = 5  # in a row, without a byte of progress
 _MOST_REDIRECTS = 10
 # Largest file of whose size neither the server nor the caller says anything.
 _MOST_UNANNOUNCED = 16 << 30
+_LONGEST_TAG = 1000  # letters; servers refuse headers of some 8,000
 _BY_HAND = "download it by hand and give the local path"
 
 
@@ -250,7 +251,7 @@ def _refuse_negative_chunks(response: requests.Response, url: str) -> None:
   urllib3 2.8 takes the length -1 for all bytes that come, without a limit, and
   -5 ends in a ValueError.
   """
-  inner = getattr(response.raw, "_fp", None)
+  inner: Any = getattr(response.raw, "_fp", None)
   if not hasattr(inner, "_safe_read"):
     return
   read = inner._safe_read
@@ -355,6 +356,7 @@ class Part:
       options.InputError: when the download fails; a file that is too large is
         not kept.
     """
+    known_tag = _sendable(known_tag)
     tries, reached = 0, self._size()
     while True:
       try:
@@ -395,7 +397,7 @@ class Part:
     """
     have, headers = self._size(), {}
     noted = json_files.read_note(self._note, str) if have else None
-    if noted:
+    if noted and _sendable(noted):
       self.tag = noted
       headers = {"Range": f"bytes={have}-", "If-Range": self.tag}
     elif known_tag:
@@ -437,7 +439,7 @@ class Part:
     return int(match[2]) if match[2] != "*" else None
 
   def _remember(self, tag: str) -> None:
-    self.tag = "" if tag.startswith("W/") else tag
+    self.tag = "" if tag.startswith("W/") else _sendable(tag)
     if self.tag:
       with storage.writing(self._note, rights=0o644) as file:
         json.dump(self.tag, file)
@@ -494,6 +496,12 @@ class Part:
           os.path.basename(parse.urlsplit(self._url).path),
           have / 1e6, "?" if total is None else f"{total / 1e6:.0f}", rate / 1e6,
         )  # fmt: skip
+
+
+def _sendable(tag: str) -> str:
+  """Returns an ETag, or "" for one that no header of a request may hold."""
+  fits = tag.isascii() and tag.isprintable() and len(tag) <= _LONGEST_TAG
+  return tag if fits else ""
 
 
 def _without_links(path: str, flags: int) -> int:

@@ -85,6 +85,8 @@ def test_another_type_is_one_line_that_names_the_field(
     b"\xff\xfe{",
     b"[" * 100_000,
     b'{"a": 1' + b"1" * 5_000 + b"}",
+    b'["\\ud83d"]',
+    b'{"\\uDE00\\ud83d": 1}',
   ],
 )
 def test_a_file_that_is_not_json_is_one_line_that_names_it(
@@ -94,6 +96,12 @@ def test_a_file_that_is_not_json_is_one_line_that_names_it(
   path.write_bytes(content)
   with pytest.raises(options.InputError, match=r"JSON in .*run\.json"):
     json_files.read(str(path))
+
+
+def test_two_halves_of_a_character_are_one(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / "labels.json"
+  path.write_text(r'["\ud83d\uDE00", "\\ud83d"]')
+  assert json_files.read(str(path)) == ["😀", r"\ud83d"]
 
 
 @pytest.mark.parametrize("content", ["[]", '[["a", 1]]', '"a"', "5", "null"])

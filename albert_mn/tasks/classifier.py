@@ -221,9 +221,10 @@ class Predictor:
     )
     parameters = self.manifest.get("parameters", {})
     self.temperature = float(parameters.get("temperature", 1.0))
-    if self.temperature <= 0:
+    # Logits divided by 1e-320 are infinite, and their softmax is NaN.
+    if not 1e-3 <= self.temperature <= 1e3:
       raise options.InputError(
-        "temperature in a manifest to be above 0", f"{self.temperature}",
+        "temperature in a manifest from 0.001 to 1000", f"{self.temperature}",
         "copy the model again",
       )  # fmt: skip
     cleaning = parameters.get("cleaning")

@@ -8,6 +8,7 @@ and named in one log line; a value of another type ends in an InputError.
 import dataclasses
 import json
 import math
+import re
 import sys
 import types
 import typing
@@ -27,6 +28,8 @@ _LARGEST = (
 
 # The tokenizer.json of a million pieces is half as large.
 _MOST_BYTES = 256 << 20
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # a surrogate, or both of a pair
 
 _WORDS = {
   bool: "true or false",
@@ -80,7 +83,11 @@ def _read(path: str, expected: str, action: str) -> Any:
       expected, f"more than {_MOST_BYTES >> 20} MB", action
     )
   try:
-    return parsed(raw.decode("utf-8-sig"))
+    text = raw.decode("utf-8-sig")
+    value = parsed(text)
+    if _HALF.search(text):
+      _refuse_halves(value)
+    return value
   except ValueError as error:
     raise options.InputError(expected, str(error), action) from error
 
@@ -94,6 +101,17 @@ def parsed(text: str | bytes) -> Any:
   """
   try:
     return json.loads(text, parse_constant=_finite, parse_float=_finite)
+  except RecursionError as error:
+    raise ValueError("lists or objects nested too deeply") from error
+
+
+def _refuse_halves(value: Any) -> None:
+  r"""Raises ValueError for half of a character, \ud800, which no file holds."""
+  try:
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
+  except UnicodeEncodeError as error:
+    half = ascii(error.object[error.start])
+    raise ValueError(f"half of a character, {half}") from error
   except RecursionError as error:
     raise ValueError("lists or objects nested too deeply") from error
 

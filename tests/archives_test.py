@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from data_prep.base import options
+from data_prep.files import archives
 from data_prep.sources import texts
 
 NEWS = "Өнөөдөр цас орлоо.\nХоёр баг тоглов.\n"
@@ -227,6 +228,31 @@ def test_an_odd_zip_is_refused_in_one_line(
   with pytest.raises(options.InputError, match=message) as refused:
     _read(path)
   assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "mode", "message"),
+  [
+    ("", 0o100644, "a name that leads outside"),
+    ("a", 0o120777, "a link or a device"),
+    ("a", 0o010644, "a link or a device"),
+    ("a", 0o020644, "a link or a device"),
+  ],
+  ids=["no name", "link", "pipe", "device"],
+)
+def test_a_zipped_model_holds_plain_files_with_names(
+  tmp_path: pathlib.Path, name: str, mode: int, message: str
+) -> None:
+  path = tmp_path / "model.zip"
+  entry = zipfile.ZipInfo("a")
+  entry.filename, entry.create_system = name, 3
+  entry.external_attr = mode << 16
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr(entry, "x")
+  (tmp_path / "model").mkdir()
+  with pytest.raises(options.InputError, match=message):
+    archives.unpack(str(path), str(tmp_path / "model"))
+  assert not list((tmp_path / "model").iterdir())
 
 
 def test_a_bomb_is_refused_before_it_bursts(tmp_path: pathlib.Path) -> None:

@@ -248,13 +248,16 @@ def _copied(file: IO[bytes], write: IO[bytes], room: int, path: str) -> int:
   return size
 
 
+_UNIX = 3  # of a zip's create_system
+
+
 def _zip(path: str) -> _Members:
   with storage.reading(path) as raw, zipfile.ZipFile(raw) as archive:
     for info in archive.infolist():
-      if not info.is_dir():
-        mode = info.external_attr >> 16
-        linked = info.create_system == 3 and stat.S_ISLNK(mode)  # 3 is Unix
-        problem = "a link or a device" if linked else ""
+      if not info.filename.endswith("/"):  # info.is_dir needs a name
+        mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
+        plain = stat.S_IFMT(mode) in (0, stat.S_IFREG)
+        problem = "" if plain else "a link or a device"
         opened = functools.partial(_open, archive, info, path)
         yield info.filename, problem, opened
 

@@ -273,17 +273,20 @@ def decompressed(path: str) -> Iterator[IO[bytes]]:
       decompression bomb.
   """
   with reading(path) as raw:
-    start = COMPRESSIONS.get(_endings(path)[1] or _compression(path))
+    start = COMPRESSIONS.get(_endings(path)[1] or _compression(raw))
     # _Unpacked raises the file's errors; those of the caller's block pass.
     yield (
       io.BufferedReader(_Unpacked(raw, path, start), 1 << 16) if start else raw
     )
 
 
-def _compression(path: str) -> str:
-  """Returns the suffix of the compression that a file begins with, or ""."""
-  with reading(path) as raw:
-    head = raw.read(max(map(len, _BEGINNINGS)))
+def _compression(file: IO[bytes]) -> str:
+  """Returns the suffix of the compression that a file begins with, or "".
+
+  The file's position does not change.
+  """
+  assert isinstance(file, io.BufferedReader), "as `reading` opens files"
+  head = file.peek(max(map(len, _BEGINNINGS)))
   matches = (s for b, s in _BEGINNINGS.items() if head.startswith(b))
   return next(matches, "")
 

@@ -430,6 +430,7 @@ def test_a_tagger_is_no_classifier_and_the_reverse(
     tagging.TagPredictor.load(str(several[1] / "model"))
 
 
+@pytest.mark.slow
 def test_a_tagger_reads_words_of_wordpiece_too(
   folder: pathlib.Path, ner: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

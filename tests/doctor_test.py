@@ -515,6 +515,7 @@ def _flags(settings: run_options.Options) -> list[str]:
   return [f"--{n}={v}" for n, v in given.items()] + ["--num_warmup_steps=0"]
 
 
+@pytest.mark.slow
 def test_the_program_takes_two_real_steps_and_writes_nothing(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

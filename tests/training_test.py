@@ -341,6 +341,7 @@ def test_a_vocabulary_that_does_not_match_the_config_is_refused(
   assert "error: expected a config with vocab_size 80" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_does_not_resume_as_another_one(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -429,6 +430,7 @@ def test_sigterm_saves_within_seconds_and_the_run_ends_where_it_would_have(
     np.testing.assert_array_equal(value, stopped[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_weights_that_are_lost_are_not_saved(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -497,6 +499,7 @@ def test_the_schedule_of_a_flagfile_is_printed_and_nothing_is_touched(
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_scaled_rate_is_remembered_and_the_model_is_exported(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

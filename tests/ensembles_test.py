@@ -30,8 +30,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   words = [word for field in base.WORDS.values() for word in field]
   made = base.made_folder(tmp_path_factory.mktemp("ensemble"), words)
   flags = base._tiny(
-    made, do_eval=True, train_step=12, ensemble=2, pooling="mean", random_seed=3
-  )
+    made, do_eval=True, train_step=12, ensemble=2, pooling="mean", random_seed=3,
+    max_seq_length=8,
+  )  # fmt: skip
   classification.run(*base._settings(made / "out", **flags))
   return made / "out"
 
@@ -87,6 +88,7 @@ def test_the_report_says_how_the_networks_differ(out: pathlib.Path) -> None:
     "An ensemble: the mean of 2 networks answers. Mean ± deviation of 2 "
     "networks alone: accuracy "
   ) in said
+  assert " of 21 texts are longer than 8 pieces" in said
 
 
 def test_contributions_are_those_of_all_networks(model_dir: str) -> None:

@@ -58,6 +58,8 @@ def evaluate(
     the content of eval_results.txt.
   """
   judged = judge(predictor, rows.held_out, batch_size)
+  # Before the members of an ensemble count the same texts again.
+  cut = predictor.framer.counts.said(predictor.max_seq_length)
   if predictor.blend:
     voices = judged.voices
   else:
@@ -72,7 +74,8 @@ def evaluate(
   )
   fresh = _without_copies(rows)
   apart = _networks(predictor, rows.held_out, batch_size)
-  notes = _notes(predictor, voices.model, seeds, apart)
+  notes = [f"{cut}."] if cut else []
+  notes += _notes(predictor, voices.model, seeds, apart)
   if from_nothing:
     without = judge(from_nothing, rows.held_out, batch_size).voices
     notes.insert(0, _of_start(voices, without))
@@ -226,9 +229,8 @@ def _notes(
   seeds: Sequence[Mapping[str, float]],
   networks: Sequence[Mapping[str, float]] = (),
 ) -> list[str]:
-  """Returns the report's notes on truncation, scores, seeds and the blend."""
-  cut = predictor.framer.counts.said(predictor.max_seq_length)
-  notes = [f"{cut}."] if cut else []
+  """Returns the report's notes on scores, seeds and the blend."""
+  notes: list[str] = []
   if predictor.temperature != 1 and not predictor.blend:
     notes.append(
       f"The logits are divided by {predictor.temperature:.3f}, as fitted on the "

@@ -19,12 +19,13 @@ NUMBERED = "numbered sentences, as the Leipzig corpora have them"
 WIKIEXTRACTOR = "<doc> elements, as wikiextractor writes them"
 ARCHIVES = ("a tar archive", "a zip archive", "a rar archive")
 _TAR, _ZIP, _RAR = ARCHIVES
+_COMPRESSED = "a compressed file"
 _E_BOOK, _DUMP = "an e-book", "an XML dump of MediaWiki"
 
 _HEAD_BYTES = 1 << 16
 _NUMBERED_LINES = 3  # fewer could be a list in running text
 
-_START_WITH = "export the text to a .txt file, or its rows to .jsonl"
+_DEFAULT_ACTION = "export the text to a .txt file, or its rows to .jsonl"
 _UNPACK = "give its name the ending .zip, .tar or .rar, or unpack it"
 _MAIN_TEXT = "extract the main text of its pages first, e.g. with trafilatura"
 _ONE_A_LINE = "write one object a line: jq -c '.[]'"
@@ -54,7 +55,7 @@ _ACTIONS = {
   "SubRip subtitles": "keep the spoken lines only",
   "WebVTT subtitles": "keep the spoken lines only",
   "Markdown": "convert it, e.g. pandoc --to=plain",
-  "a compressed file": "decompress it once: it is compressed twice",
+  _COMPRESSED: "decompress it once: it is compressed twice",
 }
 
 _SIGNATURES = (
@@ -66,10 +67,6 @@ _SIGNATURES = (
   (b"{\\rtf", "an RTF document"),
   (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of Microsoft Office"),
   (b"SQLite format 3\0", "an SQLite database"),
-  (b"\x1f\x8b", "a compressed file"),
-  (b"BZh91AY&SY", "a compressed file"),
-  (b"\xfd7zXZ\0", "a compressed file"),
-  (b"\x28\xb5\x2f\xfd", "a compressed file"),
 )
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _OBJECT = rb"\{\s*(?:\}|" + _STRING + rb"\s*:)"
@@ -115,6 +112,8 @@ def of(head: bytes, suffix: str = "") -> str:
   for signature, name in _SIGNATURES:
     if head.startswith(signature):
       return name
+  if storage.compression(head):
+    return _COMPRESSED
   if head.startswith(b"PK\x03\x04"):
     return _zipped(head)
   if head[257:262] == b"ustar":
@@ -147,7 +146,7 @@ def require(path: str, kinds: Sequence[str], wanted: str) -> str:
   actual = kind(path)
   if actual not in kinds:
     raise options.InputError(
-      f"{wanted} in {path}", actual, _ACTIONS.get(actual, _START_WITH)
+      f"{wanted} in {path}", actual, _ACTIONS.get(actual, _DEFAULT_ACTION)
     )
   return actual
 

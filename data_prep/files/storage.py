@@ -79,11 +79,12 @@ COMPRESSIONS: dict[str, Callable[[], Any]] = {
   ".zst": _Zstandard,
 }
 _BEGINNINGS = {
-  b"\x1f\x8b\x08": ".gz",
+  b"\x1f\x8b": ".gz",
   **{b"BZh%d1AY&SY" % level: ".bz2" for level in range(1, 10)},
   b"\xfd7zXZ\0": ".xz",
   b"\x28\xb5\x2f\xfd": ".zst",
 }
+_MOST_PEEKED = max(map(len, _BEGINNINGS))
 _SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz"}
 # Four bytes of zstandard can unpack to 128 KB, so this many to 128 MB at most.
 _PIECE_BYTES = 1 << 12
@@ -273,20 +274,17 @@ def decompressed(path: str) -> Iterator[IO[bytes]]:
       decompression bomb.
   """
   with reading(path) as raw:
-    start = COMPRESSIONS.get(_endings(path)[1] or _compression(raw))
+    assert isinstance(raw, io.BufferedReader), "as `reading` opens files"
+    suffix = _endings(path)[1] or compression(raw.peek(_MOST_PEEKED))
+    start = COMPRESSIONS.get(suffix)
     # _Unpacked raises the file's errors; those of the caller's block pass.
     yield (
       io.BufferedReader(_Unpacked(raw, path, start), 1 << 16) if start else raw
     )
 
 
-def _compression(file: IO[bytes]) -> str:
-  """Returns the suffix of the compression that a file begins with, or "".
-
-  The file's position does not change.
-  """
-  assert isinstance(file, io.BufferedReader), "as `reading` opens files"
-  head = file.peek(max(map(len, _BEGINNINGS)))
+def compression(head: bytes) -> str:
+  """Returns the suffix of the compression whose files begin so, or ""."""
   matches = (s for b, s in _BEGINNINGS.items() if head.startswith(b))
   return next(matches, "")
 

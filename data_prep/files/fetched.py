@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import posixpath
-import re
 import shutil
 import stat
 import tempfile
@@ -107,7 +106,7 @@ class Cache:
         or when the cache is not this user's own.
     """
     name = name_of(address)
-    if sha256 and not _is_hash(sha256):
+    if sha256 and not transfers.is_sha256(sha256):
       raise options.InputError(
         "64 hexadecimal digits as a sha256", repr(sha256)[:100], "mend it"
       )
@@ -256,7 +255,7 @@ class Cache:
     note = self._inside("addresses", f"{key}.json")
     known: dict[str, str] = json_files.read_note(note, dict[str, str]) or {}
     kept = ""
-    if _is_hash(known.get("sha256", "")):
+    if transfers.is_sha256(known.get("sha256", "")):
       kept = self._held(known["sha256"], name)
     part = self._inside("parts", key)
     self._inside("parts", f"{key}.json")
@@ -318,10 +317,6 @@ class Cache:
         "no permission",
         "name another folder in $ALBERT_MN_CACHE",
       )
-
-
-def _is_hash(text: str) -> bool:
-  return bool(re.fullmatch("[0-9a-fA-F]{64}", text))
 
 
 def _require_own(path: str, look: Callable[[str], os.stat_result]) -> None:

@@ -139,6 +139,11 @@ def _accepted(
   raise options.InputError(url, answer, advice)
 
 
+def is_sha256(text: str) -> bool:
+  """Returns whether a text has the form of a SHA-256: 64 hexadecimal digits."""
+  return bool(re.fullmatch("[0-9a-fA-F]{64}", text))
+
+
 def require_safe(url: str, named: str = "") -> None:
   """Raises InputError for an address that must not be asked for.
 

@@ -78,10 +78,11 @@ class Options(options.Group):
       raise options.InputError(
         "--wiki in small letters", repr(self.wiki), "write it as mnwiki"
       )
-    if not re.fullmatch(r"|[0-9a-fA-F]{64}", self.download_sha256):
+    given = self.download_sha256
+    if given and not transfers.is_sha256(given):
       raise options.InputError(
         "--download_sha256 of 64 hexadecimal digits",
-        repr(self.download_sha256),
+        repr(given),
         "mend it",
       )
 
@@ -178,10 +179,10 @@ def _news(settings: Options) -> Located:
     name = os.path.basename(entry["name"])
     if name.startswith(".") or not (name and name.isprintable()):
       raise ValueError(f"a name of a file: {name!r}")
-    checksum = re.fullmatch("[0-9a-f]{64}", entry["sha256"].lower())
-    if not checksum or not isinstance(entry["file"], str):
+    checksum = entry["sha256"].lower()
+    if not transfers.is_sha256(checksum) or not isinstance(entry["file"], str):
       raise ValueError("a checksum and an address")
-    return Located(entry["file"], name, "sha256", checksum[0], host)
+    return Located(entry["file"], name, "sha256", checksum, host)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise options.InputError(
       f"the address of the news archive from {host}",

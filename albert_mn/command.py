@@ -16,25 +16,37 @@ from data_prep.base import release
 # Name → (module, what the program does).
 _PROGRAMS = {
   "build-corpus": ("data_prep.build_corpus", "cleans raw text into a corpus"),
-  "train-tokenizer": ("data_prep.train_tokenizer", "trains a SentencePiece model"),
+  "train-tokenizer": (
+    "data_prep.train_tokenizer",
+    "trains a SentencePiece model",
+  ),
   "create-pretraining-data": (
-    "data_prep.create_pretraining_data", "turns a corpus into TFRecords",
+    "data_prep.create_pretraining_data",
+    "turns a corpus into TFRecords",
   ),
   "create-classifier-data": (
-    "data_prep.create_classifier_data", "splits labelled rows into frozen files",
+    "data_prep.create_classifier_data",
+    "splits labelled rows into frozen files",
   ),
-  "doctor": ("albert_mn.doctor", "checks whether a pretraining run can succeed"),
+  "doctor": (
+    "albert_mn.doctor",
+    "checks whether a pretraining run can succeed",
+  ),
   "pretrain": ("run_pretraining", "pretrains ALBERT or BERT on TFRecords"),
   "classify": ("run_classifier", "fine-tunes, evaluates and predicts"),
   "download-checkpoint": ("albert_mn.download_checkpoint", "downloads weights"),
   "convert-checkpoint": (
-    "albert_mn.convert_checkpoint", "makes a model directory of a checkpoint",
+    "albert_mn.convert_checkpoint",
+    "makes a model directory of a checkpoint",
   ),
-  "export-model": ("albert_mn.export_model", "exports a model for use elsewhere"),
+  "export-model": (
+    "albert_mn.export_model",
+    "exports a model for use elsewhere",
+  ),
   "predict": ("bert_tweet.predict", "predicts the labels of texts"),
   "serve": ("bert_tweet.serve", "serves a classifier over HTTP"),
   "visualize": ("bert_tweet.visualize", "draws the attention of a model"),
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -148,17 +148,21 @@ class _Work:
 
     predictor.logits(texts[:1])  # traces
     ratio = _ratio(
-      lambda: predictor.logits(texts, size), len(texts),
-      predict_fixed, len(fixed),
-    )  # fmt: skip
+      lambda: predictor.logits(texts, size),
+      len(texts),
+      predict_fixed,
+      len(fixed),
+    )
     print(f"length {length}, batch {size}, prediction: {ratio}")
     fixed = texts[:size]
     for whole in (False, True):
       self._train(framer, texts[:size], fixed=whole)  # traces
     ratio = _ratio(
-      lambda: self._train(framer, texts, fixed=False), len(texts),
-      lambda: self._train(framer, fixed, fixed=True), len(fixed),
-    )  # fmt: skip
+      lambda: self._train(framer, texts, fixed=False),
+      len(texts),
+      lambda: self._train(framer, fixed, fixed=True),
+      len(fixed),
+    )
     print(f"length {length}, batch {size}, training: {ratio}")
 
   def _train(
@@ -215,9 +219,11 @@ def _padded(
 
 
 def _ratio(
-  ours: Callable[[], object], texts: int,
-  theirs: Callable[[], object], fixed_texts: int,
-) -> str:  # fmt: skip
+  ours: Callable[[], object],
+  texts: int,
+  theirs: Callable[[], object],
+  fixed_texts: int,
+) -> str:
   """Returns a line with both speeds and their ratio.
 
   Padded batches all cost the same, so a few of them are measured.

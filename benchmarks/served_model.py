@@ -90,10 +90,17 @@ def served(model: str, *flags: str) -> Iterator[tuple[str, int]]:
     AssertionError: when the server ends before it serves.
   """
   with subprocess.Popen(
-    [sys.executable, "-m", "bert_tweet.serve", f"--model_dir={model}",
-     "--port=0", *flags],
-    stderr=subprocess.PIPE, text=True,
-  ) as process:  # fmt: skip
+    [
+      sys.executable,
+      "-m",
+      "bert_tweet.serve",
+      f"--model_dir={model}",
+      "--port=0",
+      *flags,
+    ],
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
     assert process.stderr
     try:
       for line in process.stderr:

@@ -127,9 +127,11 @@ def _ask(
       with lock:
         text = next(turns)
       connection.request(
-        "POST", "/api/predict", json.dumps({"text": text}),
+        "POST",
+        "/api/predict",
+        json.dumps({"text": text}),
         {"Content-Type": "application/json"},
-      )  # fmt: skip
+      )
       answer = connection.getresponse()
       content = answer.read()
       assert answer.status == 200, content

@@ -164,9 +164,11 @@ def _ask_all(
   def ask(text: str) -> None:
     connection = idle.pop()
     connection.request(
-      "POST", "/api/predict", json.dumps({"text": text}),
+      "POST",
+      "/api/predict",
+      json.dumps({"text": text}),
       {"Content-Type": "application/json"},
-    )  # fmt: skip
+    )
     answer = connection.getresponse()
     assert answer.status == 200, answer.read()
     answer.read()

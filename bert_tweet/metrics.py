@@ -71,22 +71,43 @@ class Metrics:
     """
     with self._lock:
       parts = [
-        ("requests_total", "counter", "requests by route and status", [
-          f'{_PREFIX}requests_total{{path="{path}",status="{status}"}} {count}'
-          for (path, status), count in sorted(self._requests.items())
-        ]),
-        ("texts_total", "counter", "texts predicted", [
-          f"{_PREFIX}texts_total {self._texts}"
-        ]),
-        ("request_seconds", "histogram", "from request to answer",
-         self._seconds.lines(f"{_PREFIX}request_seconds")),
-        ("batch_size", "histogram", "texts of a call of the model",
-         self._sizes.lines(f"{_PREFIX}batch_size")),
+        (
+          "requests_total",
+          "counter",
+          "requests by route and status",
+          [
+            f'{_PREFIX}requests_total{{path="{path}",status="{status}"}} {count}'
+            for (path, status), count in sorted(self._requests.items())
+          ],
+        ),
+        (
+          "texts_total",
+          "counter",
+          "texts predicted",
+          [f"{_PREFIX}texts_total {self._texts}"],
+        ),
+        (
+          "request_seconds",
+          "histogram",
+          "from request to answer",
+          self._seconds.lines(f"{_PREFIX}request_seconds"),
+        ),
+        (
+          "batch_size",
+          "histogram",
+          "texts of a call of the model",
+          self._sizes.lines(f"{_PREFIX}batch_size"),
+        ),
         *(
-          (name, "gauge", name.replace("_", " "), [f"{_PREFIX}{name} {value:g}"])
+          (
+            name,
+            "gauge",
+            name.replace("_", " "),
+            [f"{_PREFIX}{name} {value:g}"],
+          )
           for name, value in gauges.items()
         ),
-      ]  # fmt: skip
+      ]
     return "".join(
       f"# HELP {_PREFIX}{name} {about}\n# TYPE {_PREFIX}{name} {kind}\n"
       + "".join(f"{line}\n" for line in lines)

@@ -261,9 +261,10 @@ class Server:
       )
     if len(texts) > self._settings.max_queue:
       raise RefusedError(
-        413, f"expected at most {self._settings.max_queue} texts at once; "
-        f"got {len(texts)}"
-      )  # fmt: skip
+        413,
+        f"expected at most {self._settings.max_queue} texts at once; "
+        f"got {len(texts)}",
+      )
     return _json({"predictions": await self._answers(texts)})
 
   async def _answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
@@ -375,9 +376,10 @@ class Server:
     media_type = request.headers.get("content-type", "").partition(";")[0]
     if media_type.strip().lower() != _JSON:
       raise RefusedError(
-        415, "expected Content-Type: application/json; got "
-        f"{media_type[:_MOST_REASON] or 'none'}"
-      )  # fmt: skip
+        415,
+        "expected Content-Type: application/json; got "
+        f"{media_type[:_MOST_REASON] or 'none'}",
+      )
     raw = await _body(request, _BODY_FACTOR * self._settings.max_text_bytes)
     try:
       content = json_files.parsed(raw.decode("utf-8"))
@@ -407,9 +409,10 @@ class Server:
       ) from error
     if size > self._settings.max_text_bytes:
       raise RefusedError(
-        413, f"expected {name} of at most {self._settings.max_text_bytes} "
-        f"bytes; got {size}"
-      )  # fmt: skip
+        413,
+        f"expected {name} of at most {self._settings.max_text_bytes} "
+        f"bytes; got {size}",
+      )
     if not text.strip():
       raise RefusedError(400, f"expected {name} to be a text; got nothing")
     return text
@@ -428,9 +431,10 @@ def _named(problem: problems.Problem, username: str) -> problems.Problem:
   """
   if problem.TYPE == problems.REGRESSION:
     raise options.InputError(
-      "a classifier, with labels", "a regression",
+      "a classifier, with labels",
+      "a regression",
       "ask it with python -m bert_tweet.predict",
-    )  # fmt: skip
+    )
   if not username:
     return problem
   names = tuple(name.strip() for name in username.split(","))

@@ -23,10 +23,14 @@ from data_prep.files import manifest
 from tests import running
 
 SHAPE = {
-  "vocab_size": 400, "embedding_size": 16, "hidden_size": 32,
-  "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+  "vocab_size": 400,
+  "embedding_size": 16,
+  "hidden_size": 32,
+  "num_hidden_layers": 1,
+  "num_attention_heads": 2,
+  "intermediate_size": 32,
   "max_position_embeddings": 32,
-}  # fmt: skip
+}
 RECIPE = fine_tuning.Recipe(
   max_seq_length=16, train_batch_size=8, num_train_epochs=1.0, blend="off"
 )
@@ -225,11 +229,21 @@ def test_an_adaptation_that_is_killed_goes_on_and_ends_with_the_same_weights(
   """From the model of another adaptation; killed at the first checkpoint."""
   recipe = dataclasses.asdict(RECIPE)
   command = [
-    "run_classifier.py", "--do_train", f"--data_dir={rows}",
-    f"--init_checkpoint={run}/adapted/model", "--adapt_steps=110",
-    *(f"--{name}={recipe[name]}" for name in
-      ("max_seq_length", "train_batch_size", "num_train_epochs", "blend")),
-  ]  # fmt: skip
+    "run_classifier.py",
+    "--do_train",
+    f"--data_dir={rows}",
+    f"--init_checkpoint={run}/adapted/model",
+    "--adapt_steps=110",
+    *(
+      f"--{name}={recipe[name]}"
+      for name in (
+        "max_seq_length",
+        "train_batch_size",
+        "num_train_epochs",
+        "blend",
+      )
+    ),
+  ]
   running.Programs().succeed(*command, f"--output_dir={tmp_path}/whole")
   killed = [*command, f"--output_dir={tmp_path}/killed"]
   process = subprocess.Popen([sys.executable, *killed], cwd=running.ROOT)

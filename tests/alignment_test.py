@@ -75,11 +75,32 @@ def test_several_changes_lead_back_to_the_first_text() -> None:
 
 
 _TWEETS = (
-  *troublesome_texts.PARTS, "&amp;", "&amp;amp;lt;", "&#1234;", "&NotEqualTilde;",
-  "&", "#38;", "https://t.co/aB3&amp;c", "www.a.mn/ё", "pic.twitter.com/x", "@bold",
-  "@хүн", "ааааа", "!!!!!", "хахахахаха", "sain baina uu", "bgaa uchir", "xhttp",
-  "#Mongolia", "shd", "[латин] ", "\u1100\u1161\u11a8", "\u0f71\u0f72", "\u0344", "\u09c7\u09be",
-)  # fmt: skip
+  *troublesome_texts.PARTS,
+  "&amp;",
+  "&amp;amp;lt;",
+  "&#1234;",
+  "&NotEqualTilde;",
+  "&",
+  "#38;",
+  "https://t.co/aB3&amp;c",
+  "www.a.mn/ё",
+  "pic.twitter.com/x",
+  "@bold",
+  "@хүн",
+  "ааааа",
+  "!!!!!",
+  "хахахахаха",
+  "sain baina uu",
+  "bgaa uchir",
+  "xhttp",
+  "#Mongolia",
+  "shd",
+  "[латин] ",
+  "\u1100\u1161\u11a8",
+  "\u0f71\u0f72",
+  "\u0344",
+  "\u09c7\u09be",
+)
 
 
 @pytest.mark.parametrize("latin", ["keep", "mark", "transliterate"])
@@ -112,8 +133,13 @@ def test_a_link_a_mention_and_drawn_out_letters_are_those_that_were_typed() -> (
   assert traced.text == "Сайн @ <3 http баярлалаа"
   parts = ["Сайн", " @", " <", "3", " http", " баярлалаа"]
   assert traced.stretches(parts) == [
-    "Саи\u0306н", " @bold", " &lt;", "3", " https://t.co/x", " баярлалааааа",
-  ]  # fmt: skip
+    "Саи\u0306н",
+    " @bold",
+    " &lt;",
+    "3",
+    " https://t.co/x",
+    " баярлалааааа",
+  ]
 
 
 @pytest.mark.parametrize(

@@ -128,9 +128,15 @@ def _read(path: pathlib.Path) -> list[tuple[str, ...]]:
 
 
 FORMATS = [
-  "n.zip", "n.tar", "n.tar.gz", "n.tar.bz2", "n.tar.xz", "n.tar.zst", "n.tgz",
+  "n.zip",
+  "n.tar",
+  "n.tar.gz",
+  "n.tar.bz2",
+  "n.tar.xz",
+  "n.tar.zst",
+  "n.tgz",
   "n.rar",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", FORMATS)

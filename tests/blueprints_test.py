@@ -21,14 +21,25 @@ from data_prep.base import options
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 SMALL = configs.AlbertConfig(
-  vocab_size=50, embedding_size=8, hidden_size=16, num_hidden_layers=4,
-  num_hidden_groups=2, inner_group_num=2, num_attention_heads=2,
-  intermediate_size=24, max_position_embeddings=20, type_vocab_size=3,
-)  # fmt: skip
+  vocab_size=50,
+  embedding_size=8,
+  hidden_size=16,
+  num_hidden_layers=4,
+  num_hidden_groups=2,
+  inner_group_num=2,
+  num_attention_heads=2,
+  intermediate_size=24,
+  max_position_embeddings=20,
+  type_vocab_size=3,
+)
 BERT = configs.BertConfig(
-  vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=4,
-  intermediate_size=24, max_position_embeddings=20,
-)  # fmt: skip
+  vocab_size=50,
+  hidden_size=16,
+  num_hidden_layers=2,
+  num_attention_heads=4,
+  intermediate_size=24,
+  max_position_embeddings=20,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,15 +83,24 @@ def _copied(folder: pathlib.Path, name: str) -> pathlib.Path:
 # The sizes that a weight shows, in each family.
 _SIZES = {
   "albert": [
-    "vocab_size", "embedding_size", "hidden_size", "num_hidden_groups",
-    "inner_group_num", "intermediate_size", "max_position_embeddings",
+    "vocab_size",
+    "embedding_size",
+    "hidden_size",
+    "num_hidden_groups",
+    "inner_group_num",
+    "intermediate_size",
+    "max_position_embeddings",
     "type_vocab_size",
   ],
   "bert": [
-    "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size",
-    "max_position_embeddings", "type_vocab_size",
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
   ],
-}  # fmt: skip
+}
 
 
 @pytest.fixture

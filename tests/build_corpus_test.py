@@ -42,9 +42,12 @@ CORPUS = """\
 
 def _flags(source: pathlib.Path, out: pathlib.Path, *more: str) -> list[str]:
   return [
-    "-m", "data_prep.build_corpus", f"--input_file={source}",
-    f"--output_dir={out}", *more,
-  ]  # fmt: skip
+    "-m",
+    "data_prep.build_corpus",
+    f"--input_file={source}",
+    f"--output_dir={out}",
+    *more,
+  ]
 
 
 @pytest.fixture
@@ -153,10 +156,12 @@ def test_evaluation_rows_planted_in_a_corpus_are_taken_out(
   )
   programs.succeed(
     *_flags(
-      source, tmp_path / "out", "--decontaminate=sample/sib200/dev.tsv",
+      source,
+      tmp_path / "out",
+      "--decontaminate=sample/sib200/dev.tsv",
       "--nosplit_sentences",
     )
-  )  # fmt: skip
+  )
   corpus = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")
   assert corpus.split("\n\n")[:-1] == own
   stats = json.loads((tmp_path / "out/stats.json").read_text())
@@ -257,11 +262,14 @@ def test_a_line_of_nothing_visible_does_not_cut_a_document(
   source.write_text("Тэр ирэв.\n\u200b\nБи одоо явлаа.\n", "utf-8")
   programs.succeed(
     *_flags(
-      source, tmp_path / "out", "--nosplit_sentences",
-      "--nodrop_lines_without_letters", "--nodrop_boilerplate",
+      source,
+      tmp_path / "out",
+      "--nosplit_sentences",
+      "--nodrop_lines_without_letters",
+      "--nodrop_boilerplate",
       "--nodrop_repeated_lines",
     )
-  )  # fmt: skip
+  )
   corpus = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")
   assert corpus == "Тэр ирэв.\nБи одоо явлаа.\n\n"
 

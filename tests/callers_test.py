@@ -17,9 +17,12 @@ def _status(
   reached: str = REACHED,
 ) -> int:
   scope = {
-    "type": "http", "method": method, "path": path, "server": (reached, 8000),
+    "type": "http",
+    "method": method,
+    "path": path,
+    "server": (reached, 8000),
     "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
-  }  # fmt: skip
+  }
   try:
     guard.check(requests.Request(scope))
   except exceptions.HTTPException as error:
@@ -31,17 +34,33 @@ def _status(
 @pytest.mark.parametrize(
   "host, status",
   [
-    ("127.0.0.1:8000", 200), ("127.0.0.1", 200), ("LocalHost:9000", 200),
-    ("localhost.", 200), ("[::1]:8000", 200), ("127.8.9.10", 200),
-    ("tweets.example.org", 200), ("TWEETS.example.org.:443", 200),
-    ("[2001:DB8:0::1]", 200), ("10.0.0.7", 200), ("xn--e1afmkfd.mn:80", 200),
-    ("evil.example", 421), ("localhost.evil.example", 421),
-    ("127.0.0.1.evil.example", 421), ("evil.tweets.example.org", 421),
-    ("127.0.0.1@evil.example", 421), ("10.0.0.8", 421), ("", 421), (":8000", 421),
-    ("localhost:8000:8000", 421), ("localhost/a", 421), ("a b", 421),
-    ("x" * 5000, 421), ("localhost\xe9", 421), ("2130706433", 421),
+    ("127.0.0.1:8000", 200),
+    ("127.0.0.1", 200),
+    ("LocalHost:9000", 200),
+    ("localhost.", 200),
+    ("[::1]:8000", 200),
+    ("127.8.9.10", 200),
+    ("tweets.example.org", 200),
+    ("TWEETS.example.org.:443", 200),
+    ("[2001:DB8:0::1]", 200),
+    ("10.0.0.7", 200),
+    ("xn--e1afmkfd.mn:80", 200),
+    ("evil.example", 421),
+    ("localhost.evil.example", 421),
+    ("127.0.0.1.evil.example", 421),
+    ("evil.tweets.example.org", 421),
+    ("127.0.0.1@evil.example", 421),
+    ("10.0.0.8", 421),
+    ("", 421),
+    (":8000", 421),
+    ("localhost:8000:8000", 421),
+    ("localhost/a", 421),
+    ("a b", 421),
+    ("x" * 5000, 421),
+    ("localhost\xe9", 421),
+    ("2130706433", 421),
   ],
-)  # fmt: skip
+)
 def test_a_host_that_is_not_ours_is_refused(host: str, status: int) -> None:
   guard = callers.Guard(
     "127.0.0.1", "tweets.example.org, 10.0.0.7,[2001:db8::1],пример.mn"
@@ -64,9 +83,12 @@ def test_another_sites_page_is_refused(site: str) -> None:
   guard = callers.Guard("127.0.0.1", "")
   headers = {"host": "127.0.0.1:8000", "sec-fetch-site": site}
   for method, path in (
-    ("GET", "/"), ("GET", "/metrics"), ("POST", "/api/predict"),
-    ("GET", "/api/to_back_end/predict"), ("OPTIONS", "/api/predict"),
-  ):  # fmt: skip
+    ("GET", "/"),
+    ("GET", "/metrics"),
+    ("POST", "/api/predict"),
+    ("GET", "/api/to_back_end/predict"),
+    ("OPTIONS", "/api/predict"),
+  ):
     assert _status(guard, headers, method, path) == 403
 
 
@@ -83,9 +105,11 @@ def test_our_page_and_programs_are_let_in() -> None:
 def test_a_link_of_another_site_leads_to_the_page_alone() -> None:
   guard = callers.Guard("127.0.0.1", "")
   link = {
-    "host": "127.0.0.1:8000", "sec-fetch-site": "cross-site",
-    "sec-fetch-mode": "navigate", "sec-fetch-dest": "document",
-  }  # fmt: skip
+    "host": "127.0.0.1:8000",
+    "sec-fetch-site": "cross-site",
+    "sec-fetch-mode": "navigate",
+    "sec-fetch-dest": "document",
+  }
   assert _status(guard, link, "GET", "/") == 200
   assert _status(guard, link, "POST", "/") == 403
   assert _status(guard, link, "GET", "/api/to_back_end/predict") == 403
@@ -120,8 +144,17 @@ def test_the_page_of_another_origin_is_refused(
 
 @pytest.mark.parametrize(
   "names",
-  ["http://a.example", "a.example:80", "a/b", "*", "a b", "a..b", "x" * 70, "@"],
-)  # fmt: skip
+  [
+    "http://a.example",
+    "a.example:80",
+    "a/b",
+    "*",
+    "a b",
+    "a..b",
+    "x" * 70,
+    "@",
+  ],
+)
 def test_an_allowed_host_is_a_name_alone(names: str) -> None:
   with pytest.raises(options.InputError, match="host names in --allowed_hosts"):
     callers.Guard("127.0.0.1", f"b.example,{names}")

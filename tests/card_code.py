@@ -55,8 +55,9 @@ def commands(export: str) -> list[list[str]]:
 def _blocks(export: str, language: str) -> list[str]:
   card = (pathlib.Path(export) / "README.md").read_text("utf-8")
   assert set(re.findall(r"^```(\w+)$", card, re.MULTILINE)) <= {
-    language, "text",
-  }  # fmt: skip
+    language,
+    "text",
+  }
   blocks = re.findall(rf"^```{language}\n(.*?)^```$", card, re.M | re.S)
   return [block.replace("THIS_FOLDER", export) for block in blocks]
 

@@ -117,10 +117,13 @@ def test_the_page_of_formats_names_every_feature_and_file() -> None:
   fields = [f.name for f in dataclasses.fields(records.PretrainingBatch)]
   assert sorted(features) == sorted(fields)
   files = (
-    model_directory.TOKENIZER, model_directory.VOCABULARY,
-    model_directory.LABELS, manifest.NAME, *model_directory.NGRAMS,
+    model_directory.TOKENIZER,
+    model_directory.VOCABULARY,
+    model_directory.LABELS,
+    manifest.NAME,
+    *model_directory.NGRAMS,
     *(family.FILE for family in configs.FAMILIES),
-  )  # fmt: skip
+  )
   section = text.partition("\n## Model directory\n")[2]
   assert not [name for name in files if f"`{name}`" not in section]
 

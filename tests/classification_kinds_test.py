@@ -69,11 +69,20 @@ def several(
     file.write("{broken\n")
   out = rows / "out"
   _run(
-    folder, out, data_dir=str(rows), text_column="body", label_column="tags",
-    label_type="multi_label", max_seq_length=24, long_text="windows",
-    do_eval=True, do_predict=True, num_train_epochs=25.0, calibrate=True,
+    folder,
+    out,
+    data_dir=str(rows),
+    text_column="body",
+    label_column="tags",
+    label_type="multi_label",
+    max_seq_length=24,
+    long_text="windows",
+    do_eval=True,
+    do_predict=True,
+    num_train_epochs=25.0,
+    calibrate=True,
     early_stopping_patience=8,
-  )  # fmt: skip
+  )
   return rows, out
 
 
@@ -103,8 +112,13 @@ def test_bad_rows_keep_their_place_and_are_told(
   _, out = several
   head, *rows = (out / "predictions.tsv").read_text().splitlines()
   assert head.split("\t") == [
-    "line", "label", "health", "sport", "weather", "text",
-  ]  # fmt: skip
+    "line",
+    "label",
+    "health",
+    "sport",
+    "weather",
+    "text",
+  ]
   assert [row.split("\t")[0] for row in rows] == list("1234567")
   for row in rows:
     line, label, *shares, text = row.split("\t")
@@ -132,10 +146,13 @@ def test_predictions_in_small_chunks_are_the_same(
   monkeypatch.setattr(problems, "rows_at_once", lambda outputs: 3)
   classification.run(
     *base._settings(
-      tmp_path, do_predict=True, init_checkpoint=str(out / "model"),
-      predict_file=str(rows / "test.jsonl"), text_column="body",
+      tmp_path,
+      do_predict=True,
+      init_checkpoint=str(out / "model"),
+      predict_file=str(rows / "test.jsonl"),
+      text_column="body",
     )
-  )  # fmt: skip
+  )
   for name in ("predictions.tsv", "bad_rows.tsv"):
     assert (tmp_path / name).read_text() == (out / name).read_text()
 
@@ -146,11 +163,14 @@ def test_the_likeliest_labels_alone_are_written_if_wanted(
   rows, out = several
   classification.run(
     *base._settings(
-      tmp_path, do_predict=True, init_checkpoint=str(out / "model"),
-      predict_file=str(rows / "test.jsonl"), text_column="body",
+      tmp_path,
+      do_predict=True,
+      init_checkpoint=str(out / "model"),
+      predict_file=str(rows / "test.jsonl"),
+      text_column="body",
       predict_labels=2,
     )
-  )  # fmt: skip
+  )
   (head, *few), (names, *all_) = (
     [
       line.split("\t")
@@ -159,9 +179,14 @@ def test_the_likeliest_labels_alone_are_written_if_wanted(
     for folder in (tmp_path, out)
   )
   assert head == [
-    "line", "label", "label_1", "probability_1", "label_2", "probability_2",
+    "line",
+    "label",
+    "label_1",
+    "probability_1",
+    "label_2",
+    "probability_2",
     "text",
-  ]  # fmt: skip
+  ]
   for short, whole in zip(few, all_, strict=True):
     assert (short[:2], short[-1]) == (whole[:2], whole[-1])
     shares = dict(zip(names[2:-1], whole[2:-1], strict=True))
@@ -227,18 +252,29 @@ def test_labels_named_as_columns_or_apart_by_white_space_have_own_columns(
   _jsonl(tmp_path / "test.jsonl", rows[::5])
   with caplog.at_level(logging.WARNING):
     _run(
-      folder, tmp_path / "out", data_dir=str(tmp_path), do_predict=True,
+      folder,
+      tmp_path / "out",
+      data_dir=str(tmp_path),
+      do_predict=True,
       num_train_epochs=1.0,
-    )  # fmt: skip
+    )
   assert "(6 rows), 'цас  их' (6 rows), 'цас их' (6 rows)" in caplog.text
   head, *lines = (
     (tmp_path / "out" / "predictions.tsv").read_text("utf-8").splitlines()
   )
   columns = head.split("\t")
   assert columns == [
-    "line", "label", "label (2)", "line (2)", "text (3)", "text (2)", "Цас их",
-    "цас их", "цас их (2)", "text",
-  ]  # fmt: skip
+    "line",
+    "label",
+    "label (2)",
+    "line (2)",
+    "text (3)",
+    "text (2)",
+    "Цас их",
+    "цас их",
+    "цас их (2)",
+    "text",
+  ]
   shown = [
     "label",
     "line",
@@ -275,18 +311,22 @@ def test_a_label_spelt_otherwise_than_a_trained_one_is_refused_with_that_one(
 
 
 def test_a_model_of_single_texts_refuses_pairs(
-  folder: pathlib.Path, several: tuple[pathlib.Path, pathlib.Path],
+  folder: pathlib.Path,
+  several: tuple[pathlib.Path, pathlib.Path],
   tmp_path: pathlib.Path,
-) -> None:  # fmt: skip
+) -> None:
   rows, out = several
   with pytest.raises(options.InputError, match="rows of one text"):
     classification.run(
       *base._settings(
-        tmp_path, do_predict=True, init_checkpoint=str(out / "model"),
-        predict_file=str(rows / "test.jsonl"), text_column="body",
+        tmp_path,
+        do_predict=True,
+        init_checkpoint=str(out / "model"),
+        predict_file=str(rows / "test.jsonl"),
+        text_column="body",
         text_pair_column="tags",
       )
-    )  # fmt: skip
+    )
 
 
 def _pairs(path: pathlib.Path, count: int, seed: int) -> None:
@@ -308,10 +348,15 @@ def test_numbers_are_learnt_from_pairs_by_a_frozen_encoder_too(
   _pairs(tmp_path / "train.tsv", 150, 0)
   _pairs(tmp_path / "dev.tsv", 30, 1)
   flags = dict(
-    data_dir=str(tmp_path), text_column="one", text_pair_column="other",
-    label_column="score", label_type="regression", do_eval=True,
-    do_predict=True, predict_file=str(tmp_path / "dev.tsv"),
-  )  # fmt: skip
+    data_dir=str(tmp_path),
+    text_column="one",
+    text_pair_column="other",
+    label_column="score",
+    label_type="regression",
+    do_eval=True,
+    do_predict=True,
+    predict_file=str(tmp_path / "dev.tsv"),
+  )
   results = _run(folder, tmp_path / "out", num_train_epochs=20.0, **flags)
   assert results["eval_pearson"] > 0.9
   report = json.loads((tmp_path / "out/report.json").read_text())
@@ -321,10 +366,16 @@ def test_numbers_are_learnt_from_pairs_by_a_frozen_encoder_too(
   head, *rows = (tmp_path / "out" / "predictions.tsv").read_text().splitlines()
   assert head == "line\tlabel\tvalue\ttext" and len(rows) == 30
   frozen = _run(
-    folder, tmp_path / "frozen", freeze_encoder=True, **flags,
-    init_checkpoint=str(tmp_path / "out" / "model"), spm_model_file="",
-    albert_config_file="", num_train_epochs=20.0, learning_rate=0.02,
-  )  # fmt: skip
+    folder,
+    tmp_path / "frozen",
+    freeze_encoder=True,
+    **flags,
+    init_checkpoint=str(tmp_path / "out" / "model"),
+    spm_model_file="",
+    albert_config_file="",
+    num_train_epochs=20.0,
+    learning_rate=0.02,
+  )
   assert frozen["eval_pearson"] > 0.9
   before, after = (
     base._weights(tmp_path / "out"),
@@ -341,10 +392,15 @@ def test_what_one_row_cannot_tell_is_null_in_the_report(
   _pairs(tmp_path / "train.tsv", 20, 0)
   _pairs(tmp_path / "dev.tsv", 1, 1)
   _run(
-    folder, tmp_path / "out", data_dir=str(tmp_path), text_column="other",
-    label_column="score", label_type="regression", do_eval=True,
+    folder,
+    tmp_path / "out",
+    data_dir=str(tmp_path),
+    text_column="other",
+    label_column="score",
+    label_type="regression",
+    do_eval=True,
     num_train_epochs=1.0,
-  )  # fmt: skip
+  )
   report = json.loads(
     (tmp_path / "out" / "report.json").read_text(),
     parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
@@ -359,9 +415,14 @@ def test_numbers_have_no_temperature(
   _pairs(tmp_path / "train.tsv", 20, 0)
   with pytest.raises(options.InputError, match="label_type=regression"):
     _run(
-      folder, tmp_path / "out", data_dir=str(tmp_path), text_column="other",
-      label_column="score", label_type="regression", calibrate=True,
-    )  # fmt: skip
+      folder,
+      tmp_path / "out",
+      data_dir=str(tmp_path),
+      text_column="other",
+      label_column="score",
+      label_type="regression",
+      calibrate=True,
+    )
 
 
 def _sentences(count: int, seed: int) -> list[dict[str, object]]:
@@ -391,10 +452,17 @@ def ner(
   first["text"] = f"\u2003 \t{first['text']} "
   _jsonl(made / "new.jsonl", [first, *rest, {"text": ""}])
   _run(
-    folder, made / "out", task_name="ner", train_file=str(made / "all.jsonl"),
-    data_dir="", predict_file=str(made / "new.jsonl"), do_eval=True,
-    do_predict=True, num_train_epochs=25.0, gradient_accumulation_steps=2,
-  )  # fmt: skip
+    folder,
+    made / "out",
+    task_name="ner",
+    train_file=str(made / "all.jsonl"),
+    data_dir="",
+    predict_file=str(made / "new.jsonl"),
+    do_eval=True,
+    do_predict=True,
+    num_train_epochs=25.0,
+    gradient_accumulation_steps=2,
+  )
   return made
 
 
@@ -440,11 +508,19 @@ def test_a_tagger_reads_words_of_wordpiece_too(
   pieces += [f"[unused{i}]" for i in range(config["vocab_size"] - len(pieces))]
   (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
   _run(
-    folder, tmp_path / "out", task_name="ner", data_dir=str(ner / "out/rows"),
-    spm_model_file="", vocab_file=str(tmp_path / "vocab.txt"), do_eval=True,
-    do_predict=True, predict_file=str(ner / "new.jsonl"), num_train_epochs=25.0,
-    gradient_accumulation_steps=2, label_column="labels",
-  )  # fmt: skip
+    folder,
+    tmp_path / "out",
+    task_name="ner",
+    data_dir=str(ner / "out/rows"),
+    spm_model_file="",
+    vocab_file=str(tmp_path / "vocab.txt"),
+    do_eval=True,
+    do_predict=True,
+    predict_file=str(ner / "new.jsonl"),
+    num_train_epochs=25.0,
+    gradient_accumulation_steps=2,
+    label_column="labels",
+  )
   report = json.loads((tmp_path / "out" / "report.json").read_text())
   assert report["model"]["micro_f1"] > 0.6
 
@@ -453,9 +529,15 @@ def test_seeds_are_reported_with_their_deviation(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   _run(
-    folder, tmp_path / "out", do_eval=True, num_seeds=2, num_train_epochs=2.0,
-    class_weights="balanced", layer_decay=0.8, max_restarts=0,
-  )  # fmt: skip
+    folder,
+    tmp_path / "out",
+    do_eval=True,
+    num_seeds=2,
+    num_train_epochs=2.0,
+    class_weights="balanced",
+    layer_decay=0.8,
+    max_restarts=0,
+  )
   report = json.loads((tmp_path / "out" / "report.json").read_text())
   accuracies = [seed["accuracy"] for seed in report["seeds"]]
   assert len(accuracies) == 2
@@ -473,15 +555,24 @@ def test_eduge_goes_from_its_file_to_a_report_without_copies(
   path = tmp_path / "eduge.csv.gz"
   eduge_rows.write(path, 1000, eduge_rows.labels(1000))
   chosen = classifier_sets.Options(
-    source="eduge", split="predecessor", input_file=str(path),
+    source="eduge",
+    split="predecessor",
+    input_file=str(path),
     output_dir=str(tmp_path / "rows"),
-  )  # fmt: skip
+  )
   classifier_sets.build(chosen, classifier_data.Columns())
   _run(
-    folder, tmp_path / "out", task_name="eduge",
-    data_dir=str(tmp_path / "rows"), do_eval=True, num_train_epochs=1.0, max_seq_length=32,
-    train_batch_size=32, long_text="head_tail", max_restarts=0,
-  )  # fmt: skip
+    folder,
+    tmp_path / "out",
+    task_name="eduge",
+    data_dir=str(tmp_path / "rows"),
+    do_eval=True,
+    num_train_epochs=1.0,
+    max_seq_length=32,
+    train_batch_size=32,
+    long_text="head_tail",
+    max_restarts=0,
+  )
   report = json.loads((tmp_path / "out" / "report.json").read_text())
   names = {row["label"] for row in report["labels"]}
   assert names == set(eduge.SUPPORTS)
@@ -508,10 +599,15 @@ def test_class_weights_weigh_in_the_choice_of_the_best_weights_too(
     base._tsv(tmp_path / f"{name}.tsv", rows)
   with caplog.at_level("INFO", logger="absl"):
     _run(
-      folder, tmp_path / "out", data_dir=str(tmp_path), num_train_epochs=1.0,
-      class_weights="balanced", early_stopping_patience=1, learning_rate=0.0,
+      folder,
+      tmp_path / "out",
+      data_dir=str(tmp_path),
+      num_train_epochs=1.0,
+      class_weights="balanced",
+      early_stopping_patience=1,
+      learning_rate=0.0,
       blend="off",
-    )  # fmt: skip
+    )
   predictor = classification.load(str(tmp_path / "out" / "model"))
   path = str(tmp_path / "validation.tsv")
   judged = classifier_data.read(path, "text", "label")
@@ -527,9 +623,13 @@ def test_bfloat16_is_fine_tuned_with_float32_weights(
 ) -> None:
   try:
     results = _run(
-      folder, tmp_path / "out", do_eval=True, precision="bfloat16",
-      num_train_epochs=6.0, max_seq_length=24,
-    )  # fmt: skip
+      folder,
+      tmp_path / "out",
+      do_eval=True,
+      precision="bfloat16",
+      num_train_epochs=6.0,
+      max_seq_length=24,
+    )
   finally:
     tf_keras.mixed_precision.set_global_policy("float32")
   assert results["eval_accuracy"] > 0.8
@@ -561,16 +661,20 @@ def _verdict(output: pathlib.Path) -> dict[str, str]:
 
 
 def test_a_run_that_diverged_is_begun_again_with_another_seed(
-  folder: pathlib.Path, tmp_path: pathlib.Path,
-  monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+  folder: pathlib.Path,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  caplog: pytest.LogCaptureFixture,
+) -> None:
   caplog.set_level("INFO", logger="absl")
   monkeypatch.setattr(degenerate_runs, "FEWEST_STEPS", 10)
   _unlearnable(tmp_path)
   flags = dict(
-    data_dir=str(tmp_path), learning_rate=0.2, num_train_epochs=3.0,
+    data_dir=str(tmp_path),
+    learning_rate=0.2,
+    num_train_epochs=3.0,
     max_restarts=1,
-  )  # fmt: skip
+  )
   _run(folder, tmp_path / "out", **flags)
   assert caplog.text.count("DEGENERATE RUN: one answer for all") == 2
   assert "Beginning again with seed 1012348" in caplog.text
@@ -589,14 +693,19 @@ def test_a_run_that_diverged_is_begun_again_with_another_seed(
 
 
 def test_a_run_that_learnt_too_little_is_named_in_the_report(
-  folder: pathlib.Path, tmp_path: pathlib.Path,
-  monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+  folder: pathlib.Path,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  caplog: pytest.LogCaptureFixture,
+) -> None:
   monkeypatch.setattr(degenerate_runs, "FEWEST_STEPS", 10)
   _run(
-    folder, tmp_path / "out", learning_rate=2e-6, num_train_epochs=1.0,
+    folder,
+    tmp_path / "out",
+    learning_rate=2e-6,
+    num_train_epochs=1.0,
     do_eval=True,
-  )  # fmt: skip
+  )
   assert caplog.text.count("DEGENERATE RUN: ") == 1, "another seed will not do"
   described = json.loads((tmp_path / "out/model/manifest.json").read_text())
   assert described["counts"]["restarts"] == 0
@@ -616,9 +725,11 @@ def test_early_stopping_and_a_death_between_epochs_change_nothing(
   texts = [text for text, _ in base._texts(60, 0)]
   base._tsv(tmp_path / "train.tsv", list(zip(texts, labels, strict=True)))
   flags = dict(
-    data_dir=str(tmp_path), early_stopping_patience=3, num_train_epochs=30.0,
+    data_dir=str(tmp_path),
+    early_stopping_patience=3,
+    num_train_epochs=30.0,
     calibrate=True,
-  )  # fmt: skip
+  )
   _run(folder, tmp_path / "whole", **flags)
   save, saved = checkpoints.Checkpoints.save, []
 

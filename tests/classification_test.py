@@ -84,11 +84,19 @@ def made_folder(made: pathlib.Path, words: Sequence[str] = ()) -> pathlib.Path:
   (made / "config.json").write_text(json.dumps({**SHAPE, "vocab_size": size}))
   sentencepiece.SentencePieceTrainer.Train(
     sentence_iterator=iter(text for text, _ in _texts(200, 3)),
-    model_prefix=str(made / "spm"), vocab_size=size, hard_vocab_limit=True,
-    pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, character_coverage=1.0,
-    control_symbols="[CLS],[SEP]", user_defined_symbols=",".join(["[MASK]", *words]),
-    normalization_rule_name="identity", minloglevel=2,
-  )  # fmt: skip
+    model_prefix=str(made / "spm"),
+    vocab_size=size,
+    hard_vocab_limit=True,
+    pad_id=0,
+    unk_id=1,
+    bos_id=-1,
+    eos_id=-1,
+    character_coverage=1.0,
+    control_symbols="[CLS],[SEP]",
+    user_defined_symbols=",".join(["[MASK]", *words]),
+    normalization_rule_name="identity",
+    minloglevel=2,
+  )
   return made
 
 
@@ -148,9 +156,16 @@ def test_a_run_learns_and_leaves_every_promised_file(
   trained: pathlib.Path,
 ) -> None:
   assert {path.name for path in trained.iterdir()} == {
-    "checkpoints", "confusion_matrix.png", "eval_results.txt", "model",
-    "predictions.tsv", "report.html", "report.json", "report.txt", "run.json",
-  }  # fmt: skip
+    "checkpoints",
+    "confusion_matrix.png",
+    "eval_results.txt",
+    "model",
+    "predictions.tsv",
+    "report.html",
+    "report.json",
+    "report.txt",
+    "run.json",
+  }
   results = dict(
     line.split(" = ")
     for line in (trained / "eval_results.txt").read_text().splitlines()
@@ -170,9 +185,11 @@ def test_the_model_directory_is_complete_in_itself(
   moved = tmp_path / "elsewhere"
   shutil.copytree(trained / "model", moved)
   done = _program(
-    "--do_predict", f"--init_checkpoint={moved}", f"--output_dir={tmp_path}",
+    "--do_predict",
+    f"--init_checkpoint={moved}",
+    f"--output_dir={tmp_path}",
     f"--predict_file={folder}/test.tsv",
-  )  # fmt: skip
+  )
   assert done.returncode == 0, done.stderr[-2000:]
   assert (tmp_path / "predictions.tsv").read_bytes() == (
     trained / "predictions.tsv"
@@ -241,8 +258,11 @@ def test_the_model_overfits_32_rows_of_random_labels(
   assert results["tweetmn"] == {"acc": 1.0, "f1": 1.0, "acc_and_f1": 1.0}
   lines = (tmp_path / "out" / "eval_results.txt").read_text().splitlines()
   assert [line.split(" = ")[0] for line in lines] == [
-    "eval_loss", "global_step", "loss", "tweetmn",
-  ]  # fmt: skip
+    "eval_loss",
+    "global_step",
+    "loss",
+    "tweetmn",
+  ]
   assert lines[3] == "tweetmn = {'acc': 1.0, 'f1': 1.0, 'acc_and_f1': 1.0}"
 
 

@@ -123,8 +123,12 @@ def test_labels_of_json_are_names_whatever_their_type(
   path = _jsonl(tmp_path, *({"text": "хоёр", "label": n} for n in labels))
   rows = _streamed(path)
   assert [row.label for row in rows[:5] if not isinstance(row, str)] == [
-    "цаг агаар ☀️", "x", "1", "2.5", "true",
-  ]  # fmt: skip
+    "цаг агаар ☀️",
+    "x",
+    "1",
+    "2.5",
+    "true",
+  ]
   assert rows[5:] == [
     "expected a label under 'label', got none",
     "expected a label under 'label', got none",
@@ -136,10 +140,15 @@ def test_rows_to_predict_may_lack_labels_but_not_texts(
   tmp_path: pathlib.Path,
 ) -> None:
   path = _jsonl(
-    tmp_path, {"text": "нэг"}, {"text": "хоёр", "label": "x"}, {"text": " "},
-    {"label": "x"}, {"text": 3, "label": "x"}, {"text": "дөрөв", "label": ""},
+    tmp_path,
+    {"text": "нэг"},
+    {"text": "хоёр", "label": "x"},
+    {"text": " "},
+    {"label": "x"},
+    {"text": 3, "label": "x"},
+    {"text": "дөрөв", "label": ""},
     {"text": "тав", "label": ["x"]},
-  )  # fmt: skip
+  )
   assert _streamed(path, labelled=False) == [
     classifier_data.Row(1, "нэг"),
     classifier_data.Row(2, "хоёр", "x"),
@@ -280,9 +289,14 @@ def test_the_sample_has_its_seven_topics_on_701_and_99_rows() -> None:
   )
   assert (len(train), len(dev)) == (701, 99)
   assert classifier_data.label_names(train) == [
-    "entertainment", "geography", "health", "politics", "science/technology",
-    "sports", "travel",
-  ]  # fmt: skip
+    "entertainment",
+    "geography",
+    "health",
+    "politics",
+    "science/technology",
+    "sports",
+    "travel",
+  ]
 
 
 @pytest.mark.parametrize(

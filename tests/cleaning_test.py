@@ -32,11 +32,9 @@ NEWS = (
     ({"drop_lines_without_letters": True}, "line without letters", [3]),
     ({"drop_repeated_lines": True}, "repeated line", [4]),
     ({"drop_boilerplate": True}, "boilerplate", [2, 6]),
-    (
-      {"drop_first_and_last_sentence": True}, "first or last sentence", [0, 6],
-    ),
+    ({"drop_first_and_last_sentence": True}, "first or last sentence", [0, 6]),
   ],
-)  # fmt: skip
+)
 def test_a_rule_takes_its_lines_and_names_them(
   rule: dict[str, bool], reason: str, gone: list[int]
 ) -> None:

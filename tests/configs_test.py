@@ -13,9 +13,13 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 # Millions of parameters: ALBERT (arXiv 1909.11942, table 1), BERT (1810.04805,
 # section 3); of the encoder with its pooler.
 PUBLISHED = {
-  "albert_base": 12, "albert_large": 18, "albert_xlarge": 60,
-  "albert_xxlarge": 235, "bert_base": 110, "bert_large": 340,
-}  # fmt: skip
+  "albert_base": 12,
+  "albert_large": 18,
+  "albert_xlarge": 60,
+  "albert_xxlarge": 235,
+  "bert_base": 110,
+  "bert_large": 340,
+}
 # They are rounded; what ALBERT-xxlarge's 235 counts, the paper does not say,
 # and nobody who loads the published weights counts more than 223.
 ROUNDING = {"albert_xxlarge": 0.06}
@@ -44,14 +48,24 @@ def _parameters(config: configs.AlbertConfig) -> int:
 
 def test_the_formula_counts_what_an_encoder_has() -> None:
   albert = configs.AlbertConfig(
-    60, embedding_size=8, hidden_size=16, num_hidden_layers=4,
-    num_hidden_groups=2, inner_group_num=3, num_attention_heads=2,
-    intermediate_size=24, max_position_embeddings=12,
-  )  # fmt: skip
+    60,
+    embedding_size=8,
+    hidden_size=16,
+    num_hidden_layers=4,
+    num_hidden_groups=2,
+    inner_group_num=3,
+    num_attention_heads=2,
+    intermediate_size=24,
+    max_position_embeddings=12,
+  )
   bert = configs.BertConfig(
-    60, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-    intermediate_size=24, max_position_embeddings=12,
-  )  # fmt: skip
+    60,
+    hidden_size=16,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    intermediate_size=24,
+    max_position_embeddings=12,
+  )
   for config in (albert, bert):
     assert encoders.AlbertEncoder(config, 0).count_params() == _parameters(
       config

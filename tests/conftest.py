@@ -107,10 +107,15 @@ def topics(
     lines.append(f"{label} {' '.join(filler)} {label}\t{label}")
   (folder / "train.tsv").write_text("\n".join(lines) + "\n", "utf-8")
   shape = {
-    "vocab_size": 400, "embedding_size": 16, "hidden_size": 32,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
-    "max_position_embeddings": 64, "initializer_range": 0.2,
-  }  # fmt: skip
+    "vocab_size": 400,
+    "embedding_size": 16,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+  }
   (folder / "config.json").write_text(json.dumps(shape))
   classification.run(
     classification.Options(

@@ -36,8 +36,13 @@ async def _answer(scope: Any, receive: Any, send: Any) -> None:
     body += message["body"]
   body = b"x" * LARGE if scope["path"] == "/large" else body
   length = str(len(body)).encode()
-  await send({"type": "http.response.start", "status": 200,
-              "headers": [(b"content-length", length)]})  # fmt: skip
+  await send(
+    {
+      "type": "http.response.start",
+      "status": 200,
+      "headers": [(b"content-length", length)],
+    }
+  )
   await send({"type": "http.response.body", "body": body})
 
 
@@ -63,11 +68,15 @@ def _serving(
   settings: dict[str, Any] = {"connections": 100, **limits}
   made = connections.Server(
     uvicorn.Config(
-      _answer, log_config=None, ws="none", http="h11",
-      timeout_keep_alive=60, timeout_graceful_shutdown=1,
+      _answer,
+      log_config=None,
+      ws="none",
+      http="h11",
+      timeout_keep_alive=60,
+      timeout_graceful_shutdown=1,
     ),
     connections.Limits(**settings),
-  )  # fmt: skip
+  )
   thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
   address = listener.getsockname()
   thread.start()
@@ -113,10 +122,14 @@ def _closed_after(caller: socket.socket, drip: bytes = b"") -> float:
 
 @pytest.mark.parametrize(
   "sent, drip",
-  [(b"", b""), (b"GET / HTTP/1.1\r\nA: ", b"a"), (GET % b"", b""),
-   (GET % b"" + b"GET / HTTP/1.1\r\nA: ", b"a")],
+  [
+    (b"", b""),
+    (b"GET / HTTP/1.1\r\nA: ", b"a"),
+    (GET % b"", b""),
+    (GET % b"" + b"GET / HTTP/1.1\r\nA: ", b"a"),
+  ],
   ids=["nothing", "a slow header", "nothing more", "a slow second header"],
-)  # fmt: skip
+)
 def test_a_header_as_a_whole_has_its_time(sent: bytes, drip: bytes) -> None:
   with _serving(header_seconds=0.4) as address, _connected(address) as slow:
     slow.sendall(sent)

@@ -134,13 +134,15 @@ def test_a_foreign_wordpiece_model_is_fine_tuned_with_its_normalisation(
   )
   classification.run(
     classification.Options(
-      train_file=f"{tmp_path}/train.tsv", init_checkpoint=str(TOPICS),
-      output_dir=f"{tmp_path}/out", do_train=True,
+      train_file=f"{tmp_path}/train.tsv",
+      init_checkpoint=str(TOPICS),
+      output_dir=f"{tmp_path}/out",
+      do_train=True,
     ),
     fine_tuning.Recipe(
       max_seq_length=16, learning_rate=0.0, num_train_epochs=1.0
     ),
-  )  # fmt: skip
+  )
   content = manifest.check(f"{tmp_path}/out/model", "classifier")
   assert content["parameters"]["strip_accents"] is True
   predictor = classifier.Predictor.load(f"{tmp_path}/out/model")
@@ -224,9 +226,14 @@ def test_a_pickle_of_mn_tweet_bert_keeps_its_own_gelu(
   shutil.copy(REFERENCE / "hf_bert/pytorch_model.bin", theirs)
   values = json.loads((REFERENCE / "hf_bert/config.json").read_text())
   keep = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
-    "intermediate_size", "max_position_embeddings", "type_vocab_size",
-  )  # fmt: skip
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+  )
   values = {n: values[n] for n in keep} | {"hidden_act": "gelu"}
   (tmp_path / "given.json").write_text(json.dumps(values))
   given = str(tmp_path / "given.json")
@@ -305,20 +312,38 @@ def test_another_tokenizer_than_the_one_beside_the_weights_is_refused(
   [
     ([], {}, "got no checkpoint at"),
     (["model.safetensors"], {}, "none, nor a config in"),
-    (["config.json"], {"pytorch_model.bin": ""}, "whole tensors in .*exhausted"),
-    (["config.json"], {"model.safetensors.index.json": '{"weight_map": [1]}'},
-     "weight_map in .*copy the file again"),
-    (["config.json", "model.safetensors"], {"tokenizer.json": '{"model": 3}'},
-     "a Unigram or WordPiece tokenizer"),
-    (["config.json", "model.safetensors", "vocab.txt"],
-     {"tokenizer.json": '{"normalizer": {"normalizers": [3]}}'},
-     "a normalizer and a model in .*tokenizer.json"),
-    (["config.json", "model.safetensors", "vocab.txt"],
-     {"tokenizer_config.json": "x"}, "a JSON object in .*tokenizer_config"),
-    (["model.safetensors", "vocab.txt"],
-     {"config.json": '{"model_type": "roberta"}'}, "albert or bert"),
+    (
+      ["config.json"],
+      {"pytorch_model.bin": ""},
+      "whole tensors in .*exhausted",
+    ),
+    (
+      ["config.json"],
+      {"model.safetensors.index.json": '{"weight_map": [1]}'},
+      "weight_map in .*copy the file again",
+    ),
+    (
+      ["config.json", "model.safetensors"],
+      {"tokenizer.json": '{"model": 3}'},
+      "a Unigram or WordPiece tokenizer",
+    ),
+    (
+      ["config.json", "model.safetensors", "vocab.txt"],
+      {"tokenizer.json": '{"normalizer": {"normalizers": [3]}}'},
+      "a normalizer and a model in .*tokenizer.json",
+    ),
+    (
+      ["config.json", "model.safetensors", "vocab.txt"],
+      {"tokenizer_config.json": "x"},
+      "a JSON object in .*tokenizer_config",
+    ),
+    (
+      ["model.safetensors", "vocab.txt"],
+      {"config.json": '{"model_type": "roberta"}'},
+      "albert or bert",
+    ),
   ],
-)  # fmt: skip
+)
 def test_a_folder_in_which_something_is_wrong_is_told_in_one_line(
   tmp_path: pathlib.Path,
   names: list[str],

@@ -61,8 +61,10 @@ def test_counts_equal_those_of_loops_for_any_workers_and_stretches() -> None:
   near, together = _slow_counts(sequences)
   alone = [_stretch(sequence) for sequence in sequences]
   for stretches, workers in (
-    ([_stretch(*sequences)], 1), (alone, 1), (alone[::-1], 2),
-  ):  # fmt: skip
+    ([_stretch(*sequences)], 1),
+    (alone, 1),
+    (alone[::-1], 2),
+  ):
     counts = _counted(*stretches, workers=workers)
     np.testing.assert_array_equal(counts.near, near[:, counts.contexts])
     np.testing.assert_array_equal(counts.together, together[:, counts.contexts])

@@ -155,9 +155,20 @@ def test_steps_of_length_grow_and_hold_every_length_once() -> None:
   stats = corpus_stats.Stats()
   stats.keep("ном.txt", [["а" for _ in range(n)] for n in range(1, 128)])
   assert stats.content()["document_sentences"] == {
-    "1": 1, "2": 1, "3": 1, "4-5": 2, "6-7": 2, "8-11": 4, "12-15": 4,
-    "16-23": 8, "24-31": 8, "32-47": 16, "48-63": 16, "64-95": 32, "96-127": 32,
-  }  # fmt: skip
+    "1": 1,
+    "2": 1,
+    "3": 1,
+    "4-5": 2,
+    "6-7": 2,
+    "8-11": 4,
+    "12-15": 4,
+    "16-23": 8,
+    "24-31": 8,
+    "32-47": 16,
+    "48-63": 16,
+    "64-95": 32,
+    "96-127": 32,
+  }
 
 
 def test_the_page_says_what_stats_json_says(made: pathlib.Path) -> None:

@@ -15,14 +15,23 @@ from data_prep.pretraining import cooccurrence
 VOCAB = 40
 SPECIAL = np.arange(VOCAB) < 5
 ALBERT = configs.AlbertConfig(
-  VOCAB, embedding_size=32, hidden_size=64, num_hidden_layers=2,
-  num_hidden_groups=2, num_attention_heads=4, intermediate_size=64,
+  VOCAB,
+  embedding_size=32,
+  hidden_size=64,
+  num_hidden_layers=2,
+  num_hidden_groups=2,
+  num_attention_heads=4,
+  intermediate_size=64,
   max_position_embeddings=32,
-)  # fmt: skip
+)
 BERT = configs.BertConfig(
-  VOCAB, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-  intermediate_size=64, max_position_embeddings=32,
-)  # fmt: skip
+  VOCAB,
+  hidden_size=64,
+  num_hidden_layers=2,
+  num_attention_heads=4,
+  intermediate_size=64,
+  max_position_embeddings=32,
+)
 FAMILIES = pytest.mark.parametrize("config", [ALBERT, BERT], ids=["A", "B"])
 
 
@@ -137,13 +146,15 @@ def test_every_block_and_only_known_weights_change(
     if not np.array_equal(old, new)
   }
   expected = {
-    "encoder/word_embeddings/embeddings", "position_embeddings/embeddings",
+    "encoder/word_embeddings/embeddings",
+    "position_embeddings/embeddings",
     "masked_lm/output_bias/bias",
     *(
       f"group_{group}/inner_group_0/self_attention/{part}/kernel"
-      for group in range(2) for part in ("query", "key", "value", "attention_output")
+      for group in range(2)
+      for part in ("query", "key", "value", "attention_output")
     ),
-  }  # fmt: skip
+  }
   if config is ALBERT:
     expected.add("encoder/embedding_projection/kernel")
   assert changed == expected
@@ -171,15 +182,19 @@ def test_saved_statistics_come_back_and_those_of_other_records_do_not(
 
 
 def test_records_are_parsed_once_and_padding_counts_for_nothing(
-  dynamic_records: pathlib.Path, tokenizer_file: str,
+  dynamic_records: pathlib.Path,
+  tokenizer_file: str,
   monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
   record_set = inputs.record_set(f"{dynamic_records}/train-*.tfrecord")
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   config = configs.AlbertConfig(
-    tokenizer.vocab_size, embedding_size=16, hidden_size=16,
-    num_attention_heads=2, intermediate_size=16,
-  )  # fmt: skip
+    tokenizer.vocab_size,
+    embedding_size=16,
+    hidden_size=16,
+    num_attention_heads=2,
+    intermediate_size=16,
+  )
   parse, rows = records.parse_pretraining, []
 
   def counted(

@@ -198,8 +198,9 @@ def test_texts_with_tabs_and_line_breaks_survive(
   (folder / "mine.tsv").write_text("mine")
   parts = _build(folder, path, dev_fraction=0.0)
   assert {file.name for file in folder.glob("t*")} == {
-    "train.jsonl", "test.jsonl",
-  }  # fmt: skip
+    "train.jsonl",
+    "test.jsonl",
+  }
   assert (folder / "mine.tsv").exists()
   rows = [row for part in parts.values() for row in part]
   assert sorted(row.text for row in rows) == sorted(texts)

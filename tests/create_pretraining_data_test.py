@@ -381,11 +381,14 @@ def test_isolated_lines_fill_examples_without_a_pair(
     "\n".join(map(" ".join, zip(words, words[1:], strict=False)))
   )
   programs.succeed(
-    "-m", "data_prep.create_pretraining_data",
-    f"--isolated_lines_file={lines}", f"--spm_model_file={tokenizer_file}",
-    f"--output_dir={tmp_path / 'out'}", "--max_seq_length=64",
+    "-m",
+    "data_prep.create_pretraining_data",
+    f"--isolated_lines_file={lines}",
+    f"--spm_model_file={tokenizer_file}",
+    f"--output_dir={tmp_path / 'out'}",
+    "--max_seq_length=64",
     "--short_seq_prob=0",
-  )  # fmt: skip
+  )
   counts = json.loads((tmp_path / "out/manifest.json").read_text())["counts"]
   assert counts["train_pairs"] == 0
   assert counts["train_padding"] < 0.1 * counts["train_positions"]
@@ -420,10 +423,15 @@ def test_the_set_google_reads_has_the_names_given_and_no_label_minus_one(
 ) -> None:
   names = [f"{tmp_path}/tf_examples.tfrecord-{i}" for i in range(2)]
   said = programs.succeed(
-    "-m", "data_prep.create_pretraining_data", f"--input_file={udhr}",
-    f"--spm_model_file={tokenizer_file}", f"--output_file={','.join(names)}",
-    "--max_seq_length=64", "--sentence_pairs_only", "--do_permutation",
-  )  # fmt: skip
+    "-m",
+    "data_prep.create_pretraining_data",
+    f"--input_file={udhr}",
+    f"--spm_model_file={tokenizer_file}",
+    f"--output_file={','.join(names)}",
+    "--max_seq_length=64",
+    "--sentence_pairs_only",
+    "--do_permutation",
+  )
   assert (
     f"--input_file={','.join(names)} --max_seq_length=64 "
     "--max_predictions_per_seq=20" in said

@@ -30,8 +30,12 @@ def test_copies_and_near_copies_are_seen_and_the_first_one_stays() -> None:
   near = " ".join([*words[:100], "шинэ", *words[100:]])
   far = " ".join(words[:100] + [f"өөр{number}" for number in range(100)])
   assert _seen(0.8, text, reordered, text, near, far) == [
-    None, None, "exact duplicate", "near duplicate", None,
-  ]  # fmt: skip
+    None,
+    None,
+    "exact duplicate",
+    "near duplicate",
+    None,
+  ]
   assert _seen(0.0, text, near) == [None, None]
 
 
@@ -75,8 +79,10 @@ def test_the_shortest_documents_are_compared_exactly(words: int) -> None:
   runs = max(1, words - 4)
   similarity = (runs - 1) / (runs + 1)  # the last run is another one
   assert _seen(1.0, " ".join(text), same, changed) == [
-    None, "near duplicate", None,
-  ]  # fmt: skip
+    None,
+    "near duplicate",
+    None,
+  ]
   if similarity:
     assert _seen(similarity, " ".join(text), changed)[1]
     assert not _seen(similarity + 0.01, " ".join(text), changed)[1]
@@ -92,8 +98,11 @@ def test_of_a_chain_of_copies_those_stay_of_which_no_copy_was_kept() -> None:
   assert _seen(0.6, *chain) == [None, "near duplicate", None, "near duplicate"]
   # The same copies, the middle first: it stands for both of its neighbours.
   assert _seen(0.6, chain[1], chain[0], chain[2], chain[3]) == [
-    None, "near duplicate", "near duplicate", None,
-  ]  # fmt: skip
+    None,
+    "near duplicate",
+    "near duplicate",
+    None,
+  ]
 
 
 def test_documents_from_one_template_stay_unless_they_are_copies() -> None:

@@ -14,9 +14,16 @@ import sys
 from collections.abc import Iterator
 
 _CHANGES = {
-  "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink",
-  "os.truncate", "shutil.rmtree", "shutil.move",
-}  # fmt: skip
+  "os.rename",
+  "os.remove",
+  "os.rmdir",
+  "os.mkdir",
+  "os.link",
+  "os.symlink",
+  "os.truncate",
+  "shutil.rmtree",
+  "shutil.move",
+}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 

@@ -39,15 +39,21 @@ def folder(dynamic_records: pathlib.Path) -> pathlib.Path:
 
 def _flags(folder: pathlib.Path, output: pathlib.Path) -> list[str]:
   return [
-    str(running.ROOT / "run_pretraining.py"), "--do_train", "--do_eval",
+    str(running.ROOT / "run_pretraining.py"),
+    "--do_train",
+    "--do_eval",
     f"--input_file={folder}/train-*.tfrecord",
     f"--eval_input_file={folder}/eval-*.tfrecord",
-    f"--albert_config_file={folder.parent}/config.json", f"--output_dir={output}",
-    "--train_batch_size=8", f"--num_train_steps={STEPS}",
-    "--num_warmup_steps=2", "--learning_rate=0.01",
-    "--iterations_per_loop=1", "--save_checkpoints_steps=100",
+    f"--albert_config_file={folder.parent}/config.json",
+    f"--output_dir={output}",
+    "--train_batch_size=8",
+    f"--num_train_steps={STEPS}",
+    "--num_warmup_steps=2",
+    "--learning_rate=0.01",
+    "--iterations_per_loop=1",
+    "--save_checkpoints_steps=100",
     "--eval_batch_size=8",
-  ]  # fmt: skip
+  ]
 
 
 def _curve(output: pathlib.Path) -> list[float]:
@@ -184,10 +190,13 @@ def test_a_damaged_record_is_named_when_training_comes_to_it(
   for path in damaged.glob("*.tfrecord"):  # both ends are read at the start
     path.write_bytes(path.read_bytes() * 4)
   manifest.write(
-    str(damaged), made["kind"], parameters=made["parameters"],
-    files=list(made["files"]), inputs=made["inputs"],
+    str(damaged),
+    made["kind"],
+    parameters=made["parameters"],
+    files=list(made["files"]),
+    inputs=made["inputs"],
     counts={name: 4 * number for name, number in made["counts"].items()},
-  )  # fmt: skip
+  )
   for path in damaged.glob("train-*"):
     content = bytearray(path.read_bytes())
     content[len(content) // 2 - 20] ^= 1
@@ -225,10 +234,15 @@ def test_the_whole_step_compiles_with_static_shapes() -> None:
   from albert_mn.runtime import optimization
 
   config = configs.AlbertConfig(
-    vocab_size=50, embedding_size=8, hidden_size=16, num_hidden_layers=2,
-    num_attention_heads=2, intermediate_size=32, max_position_embeddings=16,
+    vocab_size=50,
+    embedding_size=8,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=16,
     hidden_dropout_prob=0.1,
-  )  # fmt: skip
+  )
   model = pretraining.PretrainingModel(config, 0)
   optimizer = optimization.create(optimization.OptimizerOptions())
   optimizer.build(model.trainable_variables)
@@ -311,10 +325,18 @@ def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
   )
   optimizer.build(model.trainable_variables)
   steps = trainer.Trainer(
-    model, optimizer, tf.distribute.get_strategy(), watch=watch,
-    evaluation=None, characters=None, total_steps=9, parts=parts, seed=5,
-    jit_compile=True, lean_step=False,
-  )  # fmt: skip
+    model,
+    optimizer,
+    tf.distribute.get_strategy(),
+    watch=watch,
+    evaluation=None,
+    characters=None,
+    total_steps=9,
+    parts=parts,
+    seed=5,
+    jit_compile=True,
+    lean_step=False,
+  )
   record_set = inputs.record_set(f"{folder}/train-*.tfrecord")
   assert not record_set.shape.max_predictions_per_seq
   dataset = inputs.train_dataset(

@@ -82,10 +82,13 @@ def _poison(source: pathlib.Path, target: pathlib.Path) -> None:
   content = manifest.find(str(source))
   assert content
   manifest.write(
-    str(target), content["kind"], parameters=content["parameters"],
-    files=[path.name for path in files], counts=content["counts"],
+    str(target),
+    content["kind"],
+    parameters=content["parameters"],
+    files=[path.name for path in files],
+    counts=content["counts"],
     inputs=content["inputs"],
-  )  # fmt: skip
+  )
 
 
 def _settings(
@@ -140,8 +143,9 @@ def test_a_run_that_diverges_stops_with_its_weights_and_names_a_checkpoint(
   assert "expected a finite loss; got" in line, line
   step = int(line.split(" in step ")[1].split(":")[0])
   saved = sorted(
-    int(path.stem.rsplit("-", 1)[1]) for path in tmp_path.glob("checkpoints/*.index")
-  )  # fmt: skip
+    int(path.stem.rsplit("-", 1)[1])
+    for path in tmp_path.glob("checkpoints/*.index")
+  )
   assert saved and max(saved) < step
   named = line.split(": ")[1].split(" is the last good checkpoint")[0]
   for name, value in _weights(pathlib.Path(named)).items():
@@ -299,9 +303,11 @@ def test_an_absurd_rate_is_seen_as_a_spike_and_tried_again_but_not_for_ever(
   )
   # A calm of 6 intervals at a rate of 0, then a rise to 20.
   recipe = _recipe(
-    num_train_steps=500, start_warmup_step=6 * EVERY, num_warmup_steps=50,
+    num_train_steps=500,
+    start_warmup_step=6 * EVERY,
+    num_warmup_steps=50,
     learning_rate=20.0,
-  )  # fmt: skip
+  )
   with pytest.raises(options.InputError) as caught:
     _run(settings, dataclasses.replace(recipe, optimizer="adamw"))
   line = str(caught.value)

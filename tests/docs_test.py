@@ -136,9 +136,14 @@ def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
 
 def test_the_pages_that_are_there_to_be_typed_have_commands() -> None:
   pages = {
-    "CONTRIBUTING.md", "README.md", "README.mn.md", "docs/beam.md",
-    "docs/export.md", *WHOLE, *HERE,
-  }  # fmt: skip
+    "CONTRIBUTING.md",
+    "README.md",
+    "README.mn.md",
+    "docs/beam.md",
+    "docs/export.md",
+    *WHOLE,
+    *HERE,
+  }
   assert {page for page in PAGES if _commands(page)} >= pages
 
 
@@ -166,9 +171,11 @@ def test_the_recipes_of_run_classifier_name_flags_that_exist() -> None:
 
 def test_the_readme_names_every_flag_it_mentions_as_the_programs_do() -> None:
   known = {
-    options.flag_name(f) for classes in OPTIONS.values() for cls in classes
+    options.flag_name(f)
+    for classes in OPTIONS.values()
+    for cls in classes
     for f in dataclasses.fields(cls)
-  }  # fmt: skip
+  }
   for page in PAGES:
     used = re.findall(r"--(\w+)", (running.ROOT / page).read_text("utf-8"))
     assert set(used) - ELSEWHERE <= known, page
@@ -195,9 +202,12 @@ def test_every_command_of_the_tweet_page_does_what_the_page_says(
     ):
       command = command.replace(there, here)
     done = subprocess.run(
-      ["bash", "-c", command], cwd=running.ROOT, capture_output=True,
-      text=True, check=False,
-    )  # fmt: skip
+      ["bash", "-c", command],
+      cwd=running.ROOT,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -205,8 +215,11 @@ def test_every_command_of_the_tweet_page_does_what_the_page_says(
     said = {c: run(c) for c in commands if c != serve}
   answers = [json.loads(said[c]) for c in commands if "/api/" in c]
   assert [sorted(answer)[0] for answer in answers] == [
-    "label", "predictions", "answer", "req_count",
-  ]  # fmt: skip
+    "label",
+    "predictions",
+    "answer",
+    "req_count",
+  ]
   lines = (tmp_path / "predictions.jsonl").read_text("utf-8").splitlines()
   assert len(lines) == 99
   assert {path.suffix for path in tmp_path.iterdir()} == {"", ".jsonl", ".html"}
@@ -226,9 +239,12 @@ def test_the_commands_of_your_own_rows_work_one_after_the_other(
     ):
       command = command.replace(there, here)
     done = subprocess.run(
-      ["bash", "-c", command], cwd=running.ROOT, capture_output=True,
-      text=True, check=False,
-    )  # fmt: skip
+      ["bash", "-c", command],
+      cwd=running.ROOT,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
     assert done.returncode == 0, f"{command}: {done.stderr}"
   parts = [tmp_path / f"mine/rows/{name}.tsv" for name in ("dev", "test")]
   assert all(60 < len(p.read_text("utf-8").splitlines()) < 80 for p in parts)

@@ -42,10 +42,15 @@ def _create(
   corpus: pathlib.Path, tokenizer: str, out: pathlib.Path, **more: object
 ) -> pathlib.Path:
   given = dict(
-    max_seq_length=LENGTH, dupe_factor=2, num_shards=2, eval_fraction=0.2,
-    num_workers=1, input_file=str(corpus), spm_model_file=tokenizer,
+    max_seq_length=LENGTH,
+    dupe_factor=2,
+    num_shards=2,
+    eval_fraction=0.2,
+    num_workers=1,
+    input_file=str(corpus),
+    spm_model_file=tokenizer,
     output_dir=str(out),
-  )  # fmt: skip
+  )
   pretraining_data.create(pretraining_data.Options(**(given | more)))
   return out
 
@@ -214,9 +219,12 @@ def test_records_of_two_tokenizers_or_two_lengths_are_refused(
   smaller_model = str(tmp_path / "other" / tokenization.MODEL_NAME)
   _create(udhr, smaller_model, tmp_path / "mixed", eval_fraction=0.0)
   _create(
-    udhr, tokenizer_file, tmp_path / "short", eval_fraction=0.0,
+    udhr,
+    tokenizer_file,
+    tmp_path / "short",
+    eval_fraction=0.0,
     max_seq_length=24,
-  )  # fmt: skip
+  )
   for name, message in (
     ("mixed", "expected records of one tokenizer; got others in"),
     ("short", "expected records of one shape.*got 24 pieces"),
@@ -285,9 +293,13 @@ def test_all_checks_run_and_each_failure_says_what_to_do(
   assert work is None
   wrong = {n for n, line in lines.items() if line.startswith("WRONG")}
   assert wrong == {
-    "training vocabulary", "training lengths", "training tokenizer",
-    "training values", "held-out records", "batches",
-  }  # fmt: skip
+    "training vocabulary",
+    "training lengths",
+    "training tokenizer",
+    "training values",
+    "held-out records",
+    "batches",
+  }
   assert "set vocab_size in the config" in lines["training vocabulary"]
   assert lines["one tokenizer"].startswith("-     one tokenizer: not checked")
   assert lines["disk"].startswith("ok")
@@ -325,9 +337,11 @@ def test_records_without_sentence_pairs_pass_and_are_trained_on(
   words = udhr.read_text(encoding="utf-8").split()[:200]
   (tmp_path / "single.txt").write_text("\n\n".join(words), encoding="utf-8")
   _create(
-    tmp_path / "single.txt", tokenizer_file, tmp_path / "records",
+    tmp_path / "single.txt",
+    tokenizer_file,
+    tmp_path / "records",
     eval_fraction=0.0,
-  )  # fmt: skip
+  )
   shutil.copy(folder / "config.json", tmp_path)
   told, work = _examined(
     _settings(tmp_path, tmp_path / "run", do_eval=False, eval_input_file="")
@@ -431,12 +445,16 @@ def test_a_folder_that_cannot_be_written_in_is_refused(
     SHAPE,
     dataclasses.replace(SHAPE, num_hidden_groups=2, inner_group_num=2),
     configs.BertConfig(
-      vocab_size=90, hidden_size=16, num_hidden_layers=2,
-      num_attention_heads=2, intermediate_size=32, max_position_embeddings=20,
+      vocab_size=90,
+      hidden_size=16,
+      num_hidden_layers=2,
+      num_attention_heads=2,
+      intermediate_size=32,
+      max_position_embeddings=20,
     ),
   ],
   ids=["ALBERT", "groups", "BERT"],
-)  # fmt: skip
+)
 def test_the_weights_are_counted_from_the_shape(
   config: configs.AlbertConfig,
 ) -> None:

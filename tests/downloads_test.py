@@ -116,12 +116,19 @@ def test_the_news_archive_is_found_through_its_public_link(
 @pytest.mark.parametrize(
   "changes",
   [
-    {"name": ".."}, {"name": ""}, {"name": ".hidden"}, {"name": "a\nb"},
-    {"name": 5}, {"sha256": "no"}, {"sha256": None}, {"file": 5},
-    {"file": "http://two.invalid/x"}, {"file": "https://localhost/x"},
+    {"name": ".."},
+    {"name": ""},
+    {"name": ".hidden"},
+    {"name": "a\nb"},
+    {"name": 5},
+    {"sha256": "no"},
+    {"sha256": None},
+    {"file": 5},
+    {"file": "http://two.invalid/x"},
+    {"file": "https://localhost/x"},
     {"file": "file:///etc/hostname"},
   ],
-)  # fmt: skip
+)
 def test_an_answer_that_names_no_plain_file_is_refused(
   server: http_server.Server, tmp_path: pathlib.Path, changes: dict[str, object]
 ) -> None:

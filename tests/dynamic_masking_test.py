@@ -164,10 +164,15 @@ def test_masks_are_those_of_static_records_for_the_same_keys(
   keys = np.zeros((8, 3), np.uint64)
   keys[:, 0], keys[:, 1] = 7, np.arange(8)
   static = masking.mask(
-    ids, text, features["segment_ids"].astype(np.int64),
-    tokenizer.word_starts[ids], keys, how, mask_id=tokenizer.mask_id,
+    ids,
+    text,
+    features["segment_ids"].astype(np.int64),
+    tokenizer.word_starts[ids],
+    keys,
+    how,
+    mask_id=tokenizer.mask_id,
     ordinary_ids=np.nonzero(~tokenizer.special)[0],
-  )  # fmt: skip
+  )
   dynamic = dynamic_masking.mask(features, 7, ROWS, how, tokenizer)
   np.testing.assert_array_equal(static.ids, dynamic.ids)
   np.testing.assert_array_equal(static.positions, dynamic.positions)

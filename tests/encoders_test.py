@@ -228,9 +228,11 @@ def test_a_missing_pair_counts_in_no_sum() -> None:
 
 def test_the_model_overfits_32_examples() -> None:
   config = dataclasses.replace(
-    CONFIG, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    CONFIG,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
     initializer_range=0.1,
-  )  # fmt: skip
+  )
   model, features = pretraining.PretrainingModel(config, 0), _features(32)
   optimizer = optimization.create(
     optimization.OptimizerOptions(

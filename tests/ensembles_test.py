@@ -30,9 +30,14 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   words = [word for field in base.WORDS.values() for word in field]
   made = base.made_folder(tmp_path_factory.mktemp("ensemble"), words)
   flags = base._tiny(
-    made, do_eval=True, train_step=12, ensemble=2, pooling="mean", random_seed=3,
+    made,
+    do_eval=True,
+    train_step=12,
+    ensemble=2,
+    pooling="mean",
+    random_seed=3,
     max_seq_length=8,
-  )  # fmt: skip
+  )
   classification.run(*base._settings(made / "out", **flags))
   return made / "out"
 
@@ -170,6 +175,9 @@ def test_a_number_of_networks_that_cannot_be_is_refused(number: object) -> None:
 def test_seeds_and_networks_are_not_mixed(tmp_path: pathlib.Path) -> None:
   with pytest.raises(options.InputError, match="one of --num_seeds"):
     classification.Options(
-      do_train=True, albert_config_file="c", output_dir=str(tmp_path),
-      num_seeds=2, ensemble=2,
-    )  # fmt: skip
+      do_train=True,
+      albert_config_file="c",
+      output_dir=str(tmp_path),
+      num_seeds=2,
+      ensemble=2,
+    )

@@ -59,47 +59,82 @@ def _one(page: str) -> list[str]:
 @pytest.mark.parametrize(
   ("page", "paragraphs"),
   [
-    ("<p>Монгол хэл-\nний сайхан\nном, УИХ-\nын гишүүн.</p>",
-     ["Монгол хэлний сайхан ном, УИХ-ын гишүүн."]),
-    ("<p>Нам\u00adжил.</p><p>Тэр ирэв , суув ; ярив .</p>",
-     ["Намжил.", "Тэр ирэв, суув; ярив."]),
-    ('<div class="calibre1">Нэгдүгээр.<br/><br/>Хоёр\nдугаар.</div>'
-     '<div class="calibre1"><span>Гурав</span>дугаар.</div>',
-     ["Нэгдүгээр.", "Хоёр дугаар.", "Гуравдугаар."]),
-    ('<p>1,5 сая; 3.14.</p><img alt="зураг"/><script>x()</script>',
-     ["1,5 сая; 3.14."]),
-    ("<p>Тэр <!-- x -->явсаар</p><p>– 12 –</p><p>гэртээ ирэв</p><p>* * *</p>"
-     "<p>нойрсов.</p><ul><li>нэг</li><li>хоёр</li></ul>",
-     ["Тэр явсаар гэртээ ирэв", "нойрсов.", "нэг", "хоёр"]),
+    (
+      "<p>Монгол хэл-\nний сайхан\nном, УИХ-\nын гишүүн.</p>",
+      ["Монгол хэлний сайхан ном, УИХ-ын гишүүн."],
+    ),
+    (
+      "<p>Нам\u00adжил.</p><p>Тэр ирэв , суув ; ярив .</p>",
+      ["Намжил.", "Тэр ирэв, суув; ярив."],
+    ),
+    (
+      '<div class="calibre1">Нэгдүгээр.<br/><br/>Хоёр\nдугаар.</div>'
+      '<div class="calibre1"><span>Гурав</span>дугаар.</div>',
+      ["Нэгдүгээр.", "Хоёр дугаар.", "Гуравдугаар."],
+    ),
+    (
+      '<p>1,5 сая; 3.14.</p><img alt="зураг"/><script>x()</script>',
+      ["1,5 сая; 3.14."],
+    ),
+    (
+      "<p>Тэр <!-- x -->явсаар</p><p>– 12 –</p><p>гэртээ ирэв</p><p>* * *</p>"
+      "<p>нойрсов.</p><ul><li>нэг</li><li>хоёр</li></ul>",
+      ["Тэр явсаар гэртээ ирэв", "нойрсов.", "нэг", "хоёр"],
+    ),
     # The marks of notes go, numbers stay.
-    ('<p>Дорж<sup>1</sup> ирэв<sup><a href="#n">2</a></sup>.<sup>[3]</sup>'
-     '<a href="#x">[4]</a><a href="#fn5">5</a></p>', ["Дорж ирэв."]),
-    ('<p>5 км<sup>2</sup>, 10<sup>6</sup>, H<sub>2</sub>O, '
-     '<a href="#ch5">5</a> дугаар</p>', ["5 км², 10⁶, H2O, 5 дугаар"]),
+    (
+      '<p>Дорж<sup>1</sup> ирэв<sup><a href="#n">2</a></sup>.<sup>[3]</sup>'
+      '<a href="#x">[4]</a><a href="#fn5">5</a></p>',
+      ["Дорж ирэв."],
+    ),
+    (
+      "<p>5 км<sup>2</sup>, 10<sup>6</sup>, H<sub>2</sub>O, "
+      '<a href="#ch5">5</a> дугаар</p>',
+      ["5 км², 10⁶, H2O, 5 дугаар"],
+    ),
     # Large first letters.
-    ('<p><span class="cap">С</span>айн <b>бай</b>на&nbsp;уу.</p>'
-     "<p><font>С</font>\n айн уу?</p><div>С</div><p>айн уу?</p>"
-     '<p><img alt="С" src="s.jpg"/>айн уу?</p><p><b>Э</b> хувилбар.</p>',
-     ["Сайн байна уу.", *["Сайн уу?"] * 3, "Э хувилбар."]),
+    (
+      '<p><span class="cap">С</span>айн <b>бай</b>на&nbsp;уу.</p>'
+      "<p><font>С</font>\n айн уу?</p><div>С</div><p>айн уу?</p>"
+      '<p><img alt="С" src="s.jpg"/>айн уу?</p><p><b>Э</b> хувилбар.</p>',
+      ["Сайн байна уу.", *["Сайн уу?"] * 3, "Э хувилбар."],
+    ),
     # Imprints go, sentences about such things stay.
-    ("<p>ISBN 978-99929</p><p>© 2020 он</p><p>ДАА 894.2</p><p>Үлдэнэ шүү.</p>",
-     ["Үлдэнэ шүү."]),
-    ("<p>К. Окада, Ж. Баянсан нарын Монгол хэлний хэлц үгийн толь бичиг, арван "
-     "мянган үгтэй, ISBN 99929-0-107-6, худалдаанд гарав.</p>",
-     ["К. Окада, Ж. Баянсан нарын Монгол хэлний хэлц үгийн толь бичиг, арван "
-      "мянган үгтэй, ISBN 99929-0-107-6, худалдаанд гарав."]),
-    ("<p>Зохиолч Ц.</p><p>Дамдинсүрэн бичжээ.</p>",
-     ["Зохиолч Ц. Дамдинсүрэн бичжээ."]),
-    ("<p>Тэр хэвлэлийн газарт ажиллав.</p><p>Номоо печатлахаар явлаа.</p>"
-     "<p>Зохиогчийн эрхийн тухай ярив.</p><p>ISBN гэж юу вэ?</p>",
-     ["Тэр хэвлэлийн газарт ажиллав.", "Номоо печатлахаар явлаа.",
-      "Зохиогчийн эрхийн тухай ярив.", "ISBN гэж юу вэ?"]),
+    (
+      "<p>ISBN 978-99929</p><p>© 2020 он</p><p>ДАА 894.2</p><p>Үлдэнэ шүү.</p>",
+      ["Үлдэнэ шүү."],
+    ),
+    (
+      "<p>К. Окада, Ж. Баянсан нарын Монгол хэлний хэлц үгийн толь бичиг, арван "
+      "мянган үгтэй, ISBN 99929-0-107-6, худалдаанд гарав.</p>",
+      [
+        "К. Окада, Ж. Баянсан нарын Монгол хэлний хэлц үгийн толь бичиг, арван "
+        "мянган үгтэй, ISBN 99929-0-107-6, худалдаанд гарав."
+      ],
+    ),
+    (
+      "<p>Зохиолч Ц.</p><p>Дамдинсүрэн бичжээ.</p>",
+      ["Зохиолч Ц. Дамдинсүрэн бичжээ."],
+    ),
+    (
+      "<p>Тэр хэвлэлийн газарт ажиллав.</p><p>Номоо печатлахаар явлаа.</p>"
+      "<p>Зохиогчийн эрхийн тухай ярив.</p><p>ISBN гэж юу вэ?</p>",
+      [
+        "Тэр хэвлэлийн газарт ажиллав.",
+        "Номоо печатлахаар явлаа.",
+        "Зохиогчийн эрхийн тухай ярив.",
+        "ISBN гэж юу вэ?",
+      ],
+    ),
     # What the markup names.
-    ("<p class='index'>Үлдэнэ.</p><p class='caption'>Зураг.</p>"
-     "<p class='pagenum'>Хуудас.</p><aside epub:type='footnote'>Зүүлт.</aside>"
-     "<section role='doc-endnotes'>Зүүлт.</section>", ["Үлдэнэ."]),
+    (
+      "<p class='index'>Үлдэнэ.</p><p class='caption'>Зураг.</p>"
+      "<p class='pagenum'>Хуудас.</p><aside epub:type='footnote'>Зүүлт.</aside>"
+      "<section role='doc-endnotes'>Зүүлт.</section>",
+      ["Үлдэнэ."],
+    ),
   ],
-)  # fmt: skip
+)
 def test_a_page_gives_the_paragraphs_a_reader_sees(
   page: str, paragraphs: list[str]
 ) -> None:
@@ -145,14 +180,20 @@ def test_verse_keeps_its_lines() -> None:
 @pytest.mark.parametrize(
   ("printed", "whole"),
   [
-    ("хэл-\nний", "хэлний"), ("Мон-\nгол", "Монгол"), ("МОН-\nГОЛ", "МОНГОЛ"),
-    ("УИХ-\nын", "УИХ-ын"), ("2019-\nний", "2019-ний"),
-    ("Улаан-\nҮд", "Улаан-Үд"), ("Ми-\n8", "Ми-8"),
-    ("Google-\nийн", "Google-ийн"), ("хэл\u00ad\nний", "хэлний"),
-    ("гэр - орон", "гэр - орон"), ("эрэгтэй- эмэгтэй", "эрэгтэй- эмэгтэй"),
+    ("хэл-\nний", "хэлний"),
+    ("Мон-\nгол", "Монгол"),
+    ("МОН-\nГОЛ", "МОНГОЛ"),
+    ("УИХ-\nын", "УИХ-ын"),
+    ("2019-\nний", "2019-ний"),
+    ("Улаан-\nҮд", "Улаан-Үд"),
+    ("Ми-\n8", "Ми-8"),
+    ("Google-\nийн", "Google-ийн"),
+    ("хэл\u00ad\nний", "хэлний"),
+    ("гэр - орон", "гэр - орон"),
+    ("эрэгтэй- эмэгтэй", "эрэгтэй- эмэгтэй"),
     ("аав-\nээжтэй", "аавээжтэй"),
   ],
-)  # fmt: skip
+)
 def test_a_broken_word_is_put_together(printed: str, whole: str) -> None:
   assert typesetting.mended(f"Энэ {printed} үг", frozenset()) == (
     f"Энэ {whole} үг"
@@ -168,18 +209,23 @@ def test_the_rest_of_the_book_decides_about_a_hyphen() -> None:
 @pytest.mark.parametrize(
   ("spaced", "mended"),
   [
-    ("Тэр , би .", "Тэр, би."), ("Яв аа ?!", "Яв аа?!"),
+    ("Тэр , би .", "Тэр, би."),
+    ("Яв аа ?!", "Яв аа?!"),
     ("« Сайн уу ? » гэв", "«Сайн уу?» гэв"),
-    ("( жишээ нь ) , энд", "(жишээ нь), энд"), ("Тэр ... явав", "Тэр... явав"),
+    ("( жишээ нь ) , энд", "(жишээ нь), энд"),
+    ("Тэр ... явав", "Тэр... явав"),
     ("гэв.Би ирлээ,тэр явав:Би", "гэв. Би ирлээ, тэр явав: Би"),
-    *((text, text) for text in (
-      "3 , 4 ба 2 : 1; 0,5 ба 1.250.000 төгрөг, 12:30 цагт",
-      "Ц.Элбэгдорж, УИХ-ын гишүүн, м.э.ө. 209 онд, ж.нь",
-      "www.news.mn, a.b@c.mn, сайт .mn, инээв :) гэв",
-      "Тэр – хүн, „Сайн“ гэв, ”Сайн” гэв, »Сайн« гэв",
-    )),
+    *(
+      (text, text)
+      for text in (
+        "3 , 4 ба 2 : 1; 0,5 ба 1.250.000 төгрөг, 12:30 цагт",
+        "Ц.Элбэгдорж, УИХ-ын гишүүн, м.э.ө. 209 онд, ж.нь",
+        "www.news.mn, a.b@c.mn, сайт .mn, инээв :) гэв",
+        "Тэр – хүн, „Сайн“ гэв, ”Сайн” гэв, »Сайн« гэв",
+      )
+    ),
   ],
-)  # fmt: skip
+)
 def test_spaces_around_punctuation_are_mended(spaced: str, mended: str) -> None:
   assert typesetting.respaced(spaced) == mended
 
@@ -258,9 +304,11 @@ def test_pages_are_read_in_the_encoding_that_they_state() -> None:
   stated = f'<?xml version="1.0" encoding="windows-1251"?>{page}'
   entity = f'<!DOCTYPE html [<!ENTITY x SYSTEM "file:///etc/hosts">]>{page}'
   for raw in (
-    stated.encode("cp1251"), page.encode("utf-16"), page.encode("utf-8-sig"),
+    stated.encode("cp1251"),
+    page.encode("utf-16"),
+    page.encode("utf-8-sig"),
     entity.encode(),
-  ):  # fmt: skip
+  ):
     assert epub.chapters(_book({"a.xhtml": raw})) == [[text.strip()]]
   for raw in (page.encode("cp1251"), page.encode("utf-16-le")):
     drop = epub.chapters(_book({"a.xhtml": raw}))
@@ -270,11 +318,16 @@ def test_pages_are_read_in_the_encoding_that_they_state() -> None:
 def test_deep_and_broad_pages_take_linear_time() -> None:
   began = time.process_time()
   for page in (
-    "<div>" * 1_000, "<a href='#x'>" * 1_000, "<br/>" * 20_000,
-    "<p>" + "<sup>2</sup>" * 20_000, "<p>" + "<span>С</span> " * 20_000,
-    "<p>" + "а" * 200_000, "<p>" + "а-\n" * 50_000, "<p>" + " , " * 50_000,
+    "<div>" * 1_000,
+    "<a href='#x'>" * 1_000,
+    "<br/>" * 20_000,
+    "<p>" + "<sup>2</sup>" * 20_000,
+    "<p>" + "<span>С</span> " * 20_000,
+    "<p>" + "а" * 200_000,
+    "<p>" + "а-\n" * 50_000,
+    "<p>" + " , " * 50_000,
     "<p>а</p>" * 20_000,
-  ):  # fmt: skip
+  ):
     assert LONG.strip() in str(epub.chapters(_book({"a.xhtml": page + LONG})))
   assert time.process_time() - began < 5
   deep = epub.chapters(_book({"a.xhtml": "<div>" * 20_000 + LONG}))
@@ -349,9 +402,12 @@ def test_a_shelf_is_built_into_a_corpus_and_a_broken_book_is_counted(
     ).content
   )
   log = programs.succeed(
-    "-m", "data_prep.build_corpus", "--source=epub",
-    f"--input_file={tmp_path}/*.epub", f"--output_dir={tmp_path}/out",
-  )  # fmt: skip
+    "-m",
+    "data_prep.build_corpus",
+    "--source=epub",
+    f"--input_file={tmp_path}/*.epub",
+    f"--output_dir={tmp_path}/out",
+  )
   assert "documents: 2" in log and "dropped: broken book: 1" in log
   assert "a.epub: File is not a zip file" in log
 

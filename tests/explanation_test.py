@@ -54,10 +54,15 @@ def test_attention_equals_that_of_google_research(name: str) -> None:
 def _explainer(tokenizer_file: str, **shape: int) -> explanation.Explainer:
   """A model of random weights, large ones, so that nothing is near 0."""
   config = configs.AlbertConfig(
-    vocab_size=400, embedding_size=16, hidden_size=32, num_attention_heads=4,
-    intermediate_size=64, max_position_embeddings=64, initializer_range=0.3,
+    vocab_size=400,
+    embedding_size=16,
+    hidden_size=32,
+    num_attention_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=64,
+    initializer_range=0.3,
     **{"num_hidden_layers": 3, **shape},
-  )  # fmt: skip
+  )
   model = classifier.Classifier(config, 3, seed=1)
   model.classifier.kernel.assign(tf.random.stateless_normal([32, 3], [1, 2]))
   return explanation.Explainer(
@@ -145,9 +150,18 @@ def test_pieces_are_joined_to_the_words_of_the_text(
 ) -> None:
   explained = explainer.explain(f"{TEXT} 🙂")
   assert explained.word_texts == [
-    "[CLS]", "Хүн", "бүр", "эрх", "чөлөөтэй", ",", "тэгш", "эрхтэй", "төрдөг",
-    ".", *explained.word_texts[10:],
-  ]  # fmt: skip
+    "[CLS]",
+    "Хүн",
+    "бүр",
+    "эрх",
+    "чөлөөтэй",
+    ",",
+    "тэгш",
+    "эрхтэй",
+    "төрдөг",
+    ".",
+    *explained.word_texts[10:],
+  ]
   assert explained.word_texts[10:] == ["🙂", "[SEP]"]
   assert "🙂" in explained.pieces, "a piece that the tokenizer does not know"
   assert len(set(explained.words)) == len(explained.word_texts)
@@ -161,9 +175,14 @@ def _viewer(
 ) -> explanation.Explainer:
   """A model without an answer, which reads 16 pieces."""
   config = configs.AlbertConfig(
-    vocab_size=400, embedding_size=8, hidden_size=8, num_attention_heads=1,
-    num_hidden_layers=1, intermediate_size=8, max_position_embeddings=16,
-  )  # fmt: skip
+    vocab_size=400,
+    embedding_size=8,
+    hidden_size=8,
+    num_attention_heads=1,
+    num_hidden_layers=1,
+    intermediate_size=8,
+    max_position_embeddings=16,
+  )
   encoder = encoders.AlbertEncoder(config, seed=0)
   return explanation.Explainer(
     encoder, tokenizer, 16, clean=clean, long_text=long_text
@@ -174,9 +193,11 @@ def test_words_are_apart_where_the_tokenizer_marks_their_ends(
   tmp_path: pathlib.Path,
 ) -> None:
   path = tokenizer_kinds.foreign(
-    tmp_path / "ends", treat_whitespace_as_suffix=True, model_type="char",
+    tmp_path / "ends",
+    treat_whitespace_as_suffix=True,
+    model_type="char",
     vocab_size=120,
-  )  # fmt: skip
+  )
   viewer = _viewer(tokenization.Tokenizer(path))
   explained = viewer.explain("эм ус, цас")
   assert explained.word_texts == ["[CLS]", "эм", "ус", ",", "цас", "[SEP]"]
@@ -225,8 +246,15 @@ def test_a_word_of_wordpiece_is_shown_as_it_was_typed(
   reader = tokenization.Tokenizer(str(path), True, True)
   explained = _viewer(reader).explain("Сайн ёстой  үг?")
   assert explained.pieces == [
-    "[CLS]", "Сай", "##н", "ёс", "##той", "▁үг", "?", "[SEP]",
-  ]  # fmt: skip
+    "[CLS]",
+    "Сай",
+    "##н",
+    "ёс",
+    "##той",
+    "▁үг",
+    "?",
+    "[SEP]",
+  ]
   assert explained.word_texts == ["[CLS]", "Сайн", "ёстой", "үг", "?", "[SEP]"]
 
 
@@ -304,9 +332,15 @@ def test_a_page_of_512_pieces_12_layers_and_12_heads_stays_below_6_mb(
   """The worst case: rows without any structure to compress."""
   explained = explainer.explain(TEXT)
   large = explanation.Explanation(
-    ["▁чөлөөтэй"] * 512, [*range(512)], ["чөлөөтэй"] * 512, [0] * 512, 0, 1,
-    _rows((12, 12, 512, 512), 1.0), explained.answer,
-  )  # fmt: skip
+    ["▁чөлөөтэй"] * 512,
+    [*range(512)],
+    ["чөлөөтэй"] * 512,
+    [0] * 512,
+    0,
+    1,
+    _rows((12, 12, 512, 512), 1.0),
+    explained.answer,
+  )
   assert len(attention.page(large).encode("utf-8")) < 6_000_000
 
 
@@ -345,15 +379,25 @@ def test_a_model_without_a_head_is_shown_without_an_answer(
   tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
   config = configs.AlbertConfig(
-    vocab_size=400, embedding_size=16, hidden_size=32, num_attention_heads=2,
-    num_hidden_layers=1, intermediate_size=32, max_position_embeddings=32,
-  )  # fmt: skip
+    vocab_size=400,
+    embedding_size=16,
+    hidden_size=32,
+    num_attention_heads=2,
+    num_hidden_layers=1,
+    intermediate_size=32,
+    max_position_embeddings=32,
+  )
   encoder = encoders.AlbertEncoder(config, seed=0)
   model_directory.save(
-    str(tmp_path), "pretrained_model", config=config,
-    parts={"encoder": encoder}, tokenizer_file=tokenizer_file,
-    parameters={"do_lower_case": False}, counts={}, inputs={},
-  )  # fmt: skip
+    str(tmp_path),
+    "pretrained_model",
+    config=config,
+    parts={"encoder": encoder},
+    tokenizer_file=tokenizer_file,
+    parameters={"do_lower_case": False},
+    counts={},
+    inputs={},
+  )
   explained = explanation.Explainer.load(str(tmp_path)).explain(TEXT)
   assert explained.answer is None
   assert explained.attention.shape[:2] == (1, 2)
@@ -389,9 +433,12 @@ def test_visualize_writes_a_page_for_a_classifier(
 ) -> None:
   target = tmp_path / "new/attention.html"
   programs.succeed(
-    "-m", "bert_tweet.visualize", f"--model_dir={topics}",
-    "--input_text=хүн бүр эрхтэй", f"--output_file={target}",
-  )  # fmt: skip
+    "-m",
+    "bert_tweet.visualize",
+    f"--model_dir={topics}",
+    "--input_text=хүн бүр эрхтэй",
+    f"--output_file={target}",
+  )
   assert '"label": "эрх"' in target.read_text("utf-8")
 
 

@@ -24,9 +24,14 @@ KINDS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 }
 LENGTH = 24
 SHAPE: dict[str, Any] = dict(
-  vocab_size=400, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-  intermediate_size=32, max_position_embeddings=32, type_vocab_size=2,
-)  # fmt: skip
+  vocab_size=400,
+  hidden_size=16,
+  num_hidden_layers=2,
+  num_attention_heads=2,
+  intermediate_size=32,
+  max_position_embeddings=32,
+  type_vocab_size=2,
+)
 SHAPES: dict[str, configs.AlbertConfig] = {
   "albert": configs.AlbertConfig(
     embedding_size=8, num_hidden_groups=2, inner_group_num=2, **SHAPE

@@ -98,12 +98,14 @@ def test_weights_alone_keep_all_but_the_optimizer(
     *(
       pytest.param(kind, shape, marks=pytest.mark.slow)
       for kind, shape in (
-        ("classifier", "bert"), ("classifier", "equal_widths"),
-        ("pretrained", "albert"), ("pretrained", "equal_widths"),
+        ("classifier", "bert"),
+        ("classifier", "equal_widths"),
+        ("pretrained", "albert"),
+        ("pretrained", "equal_widths"),
       )
     ),
   ],
-)  # fmt: skip
+)
 def test_there_and_back_changes_no_bit(
   to: str, shape: str, kind: str, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
@@ -196,9 +198,14 @@ assert not any(m.startswith(("albert_mn", "data_prep", "official")) for m in sys
 print(json.dumps(found))
 """
 _TEXTS = [
-  "сайн байна уу", "", " \t", "Саи\u0306н Е\u0308лка ХОЁР", "\u200bа\u00a0 б  ", "☺️ 5%",
+  "сайн байна уу",
+  "",
+  " \t",
+  "Саи\u0306н Е\u0308лка ХОЁР",
+  "\u200bа\u00a0 б  ",
+  "☺️ 5%",
   "Их Хурлын гишүүд өнөөдөр хуралдаж, шинэ хуулийг хэлэлцэв. " * 9,
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -369,12 +376,14 @@ def test_a_saved_model_reads_long_texts_as_its_predictor(
     *(
       pytest.param(kind, to, marks=pytest.mark.slow)
       for kind, to in (
-        ("class", "huggingface"), ("multi_label", "huggingface"),
-        ("regression", "tf1"), ("multi_label", "tf1"),
+        ("class", "huggingface"),
+        ("multi_label", "huggingface"),
+        ("regression", "tf1"),
+        ("multi_label", "tf1"),
       )
     ),
   ],
-)  # fmt: skip
+)
 def test_what_leaves_has_the_manifests_numbers_in_its_head(
   kind: str, to: str, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
@@ -485,9 +494,13 @@ def test_tflite_has_no_flex_and_says_how_well_it_agrees(
   lines = map("\t".join, zip(texts, _ROWS[kind], strict=True))
   rows.write_text("\n".join(["text\tlabel", *lines]) + "\n", "utf-8")
   out = _export(
-    model_dir, to, tmp_path / "out", batch_size=4, eval_file=str(rows),
+    model_dir,
+    to,
+    tmp_path / "out",
+    batch_size=4,
+    eval_file=str(rows),
     label_separator=",",
-  )  # fmt: skip
+  )
   told = capsys.readouterr().out
   predictor = classifier.Predictor.load(model_dir)
   columns = classifier_data.Columns(label_type=kind, label_separator=",")
@@ -563,9 +576,12 @@ def test_what_an_export_cannot_read_is_refused_or_said(
     with pytest.raises(options.InputError, match="export it as huggingface"):
       _export(tagger, to, tmp_path / "out")
   tweets = exported.save_classifier(
-    tmp_path / "tweets", shape, tokenizer_file,
-    cleaning=dict(latin_mongolian=False), long_text="windows",
-  )  # fmt: skip
+    tmp_path / "tweets",
+    shape,
+    tokenizer_file,
+    cleaning=dict(latin_mongolian=False),
+    long_text="windows",
+  )
   _export(tweets, "huggingface", tmp_path / "out")
   told = capsys.readouterr().out
   assert (
@@ -644,9 +660,11 @@ def _commands() -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", _commands())
 def test_the_commands_of_docs_export_do_what_they_say(
-  command: str, programs: running.Programs, tmp_path: pathlib.Path,
+  command: str,
+  programs: running.Programs,
+  tmp_path: pathlib.Path,
   classifier_dir: str,
-) -> None:  # fmt: skip
+) -> None:
   (tmp_path / "data.md").write_text("Сургалтын өгөгдөл: CC BY 4.0.\n", "utf-8")
   for ours, here in (
     ("run/model", classifier_dir),

@@ -100,8 +100,9 @@ def test_tokens_that_were_added_since_are_pieces_behind_the_others(
   model_file = fast_tokenizers.extracted(_written(tmp_path, content))
   again = tokenization.Tokenizer.with_settings(model_file, ours.settings)
   assert again.pieces(range(again.vocab_size)) == [
-    *ours.pieces(range(ours.vocab_size)), "[new]",
-  ]  # fmt: skip
+    *ours.pieces(range(ours.vocab_size)),
+    "[new]",
+  ]
   content["added_tokens"][-1]["id"] += 1
   with pytest.raises(options.InputError, match="ids with gaps"):
     fast_tokenizers.extracted(_written(tmp_path, content))
@@ -186,15 +187,21 @@ def test_a_wordpiece_vocabulary_comes_back_line_by_line(
   whole = (REFERENCE / "hf_topics" / "vocab.txt").read_text("utf-8")
   pieces = whole.splitlines()
   content = {
-    "added_tokens": [*_special(pieces), {"id": len(pieces), "content": "[new]"}],
+    "added_tokens": [
+      *_special(pieces),
+      {"id": len(pieces), "content": "[new]"},
+    ],
     "normalizer": {
-      "type": "BertNormalizer", "lowercase": True, "strip_accents": None,
+      "type": "BertNormalizer",
+      "lowercase": True,
+      "strip_accents": None,
     },
     "model": {
-      "type": "WordPiece", "vocab": {p: i for i, p in enumerate(pieces)},
+      "type": "WordPiece",
+      "vocab": {p: i for i, p in enumerate(pieces)},
       "max_input_chars_per_word": 64,
     },
-  }  # fmt: skip
+  }
   model_file = fast_tokenizers.extracted(_written(tmp_path, content))
   assert pathlib.Path(model_file).read_text("utf-8") == f"{whole}[new]\n"
   text = foreign_text.read(
@@ -217,9 +224,14 @@ def test_a_vocabulary_that_is_written_gives_its_ids_and_comes_back(
   path = str(out / "tokenizer.json")
   theirs = tokenizers.Tokenizer.from_file(path)
   for text in (
-    "А́Σ\u200b' ΣΑ ΑΣΑ", "\ue000 а\ue000", "а⹉а", "а\U0002b820а", "а\x07\tа",
-    "а" * 30, "а" * 31,
-  ):  # fmt: skip
+    "А́Σ\u200b' ΣΑ ΑΣΑ",
+    "\ue000 а\ue000",
+    "а⹉а",
+    "а\U0002b820а",
+    "а\x07\tа",
+    "а" * 30,
+    "а" * 31,
+  ):
     ids = theirs.encode(text, add_special_tokens=False).ids
     assert ids == ours.encode([text])[0].tolist(), ascii(text)
   again = pathlib.Path(fast_tokenizers.extracted(path))
@@ -284,9 +296,25 @@ def test_pieces_of_the_user_are_never_divided(
     **more,
   )
   parts = [
-    "@USER", "S@L", "@USERS@", ":-", "-))", "абв", "вг", "а", "б", "г", " ", "▁",
-    "сайн", "байна", "＠ＵＳＥＲ", "\ufff0", "\ufff1", *"\U000f0000\U000f0002\U00100000",
-  ]  # fmt: skip
+    "@USER",
+    "S@L",
+    "@USERS@",
+    ":-",
+    "-))",
+    "абв",
+    "вг",
+    "а",
+    "б",
+    "г",
+    " ",
+    "▁",
+    "сайн",
+    "байна",
+    "＠ＵＳＥＲ",
+    "\ufff0",
+    "\ufff1",
+    *"\U000f0000\U000f0002\U00100000",
+  ]
   draw = random.Random(5)
   texts = ["".join(draw.choices(parts, k=9)) for _ in range(500)]
   for text, ids in zip(texts, ours.encode(texts), strict=True):
@@ -303,10 +331,12 @@ def test_pieces_of_the_user_are_never_divided(
     ({"model": {"type": "Unigram"}}, "KeyError"),
     ({"normalizer": {"type": "NFC"}}, "a normalizer with NFC"),
     ({"added_tokens": [{"id": 9999, "content": "x"}]}, "ids with gaps"),
-    ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "?"}},
-     "base64"),
+    (
+      {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "?"}},
+      "base64",
+    ),
   ],
-)  # fmt: skip
+)
 def test_what_no_file_gives_is_refused(
   tmp_path: pathlib.Path,
   tokenizer_file: str,

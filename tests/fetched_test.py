@@ -83,8 +83,9 @@ def test_files_that_lie_together_are_those_that_were_asked_for(
     planted(name)
     assert cache.together(files) == str(folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
-      "a": CONTENT, "b": b"b"
-    }  # fmt: skip
+      "a": CONTENT,
+      "b": b"b",
+    }
   (folder / "a").unlink()
   cache.together(files)
   shutil.copy(files["a"], folder / "copy")
@@ -112,9 +113,12 @@ def test_an_unpacked_archive_is_compared_where_its_hash_is_named(
   cache.unpacked(str(archive), compared=True)
   assert folder.stat().st_ino == first and unpacked() == content
   for name, data in {
-    "m/config.json": b"{ }", "m/deep/x": b"x" * 2999999 + b"y", "m/y": b"y",
-    "m/z": b"", "m/deep/config.json": b"{}",
-  }.items():  # fmt: skip
+    "m/config.json": b"{ }",
+    "m/deep/x": b"x" * 2999999 + b"y",
+    "m/y": b"y",
+    "m/z": b"",
+    "m/deep/config.json": b"{}",
+  }.items():
     (folder / name).write_bytes(data)
     cache.unpacked(str(archive), compared=True)
     assert unpacked() == content, name

@@ -31,9 +31,14 @@ from data_prep.base import options
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 TOPICS = REFERENCE / "hf_topics"
 _SHAPE = (
-  "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
-  "intermediate_size", "max_position_embeddings", "type_vocab_size",
-)  # fmt: skip
+  "hidden_size",
+  "num_hidden_layers",
+  "num_attention_heads",
+  "vocab_size",
+  "intermediate_size",
+  "max_position_embeddings",
+  "type_vocab_size",
+)
 
 
 def _fork(folder: pathlib.Path, **more: Any) -> pathlib.Path:
@@ -52,10 +57,12 @@ def _fork(folder: pathlib.Path, **more: Any) -> pathlib.Path:
 def _convert(source: pathlib.Path, target: pathlib.Path, **flags: Any) -> None:
   conversion.run(
     conversion.Options(
-      init_checkpoint=str(source), output_dir=str(target),
-      labels_file=str(source / "labels.txt"), **flags,
+      init_checkpoint=str(source),
+      output_dir=str(target),
+      labels_file=str(source / "labels.txt"),
+      **flags,
     )
-  )  # fmt: skip
+  )
 
 
 def test_googles_gelu_beside_a_pytorch_file_is_one_line_with_its_flag(
@@ -112,11 +119,15 @@ _ERF = 0.5 * _X * (1 + tf.math.erf(_X / np.sqrt(2)).numpy())
 @pytest.mark.parametrize(
   ("written", "expected"),
   [
-    ("gelu", _ERF), ("gelu_python", _ERF), ("gelu_new", _TANH),
-    ("gelu_fast", _TANH), ("gelu_pytorch_tanh", _TANH),
-    ("gelu_python_tanh", _TANH), ("gelu_accurate", _TANH),
+    ("gelu", _ERF),
+    ("gelu_python", _ERF),
+    ("gelu_new", _TANH),
+    ("gelu_fast", _TANH),
+    ("gelu_pytorch_tanh", _TANH),
+    ("gelu_python_tanh", _TANH),
+    ("gelu_accurate", _TANH),
   ],
-)  # fmt: skip
+)
 def test_each_spelling_of_transformers_is_computed_as_there_and_said(
   written: str, expected: np.ndarray, tmp_path: pathlib.Path
 ) -> None:
@@ -254,11 +265,14 @@ def test_the_programs_take_the_flag_and_log_the_line(
   with caplog.at_level(logging.INFO, "absl"):
     classification.run(
       classification.Options(
-        train_file=f"{tmp_path}/train.tsv", init_checkpoint=str(source),
-        output_dir=f"{tmp_path}/out", do_train=True, gelu="tanh",
+        train_file=f"{tmp_path}/train.tsv",
+        init_checkpoint=str(source),
+        output_dir=f"{tmp_path}/out",
+        do_train=True,
+        gelu="tanh",
       ),
       fine_tuning.Recipe(max_seq_length=16, num_train_epochs=1.0),
-    )  # fmt: skip
+    )
   assert "activation: the tanh form of gelu, by --gelu" in caplog.text
   config = model_directory.config(f"{tmp_path}/out/model")
   assert config and config.hidden_act == "gelu"

@@ -21,8 +21,10 @@ def test_a_short_text_stands_between_its_frames(
   for long_text in framing.LONG_TEXTS:
     framed = framing.Framer(tokenizer, 128, long_text).frame([TEXT, ""])
     assert framed.ids[0].tolist() == [
-      tokenizer.cls_id, *pieces, tokenizer.sep_id,
-    ]  # fmt: skip
+      tokenizer.cls_id,
+      *pieces,
+      tokenizer.sep_id,
+    ]
     assert framed.ids[1].tolist() == [tokenizer.cls_id, tokenizer.sep_id]
     assert framed.cut == 0
 

@@ -215,14 +215,25 @@ def running(folder: pathlib.Path) -> Iterator[Front]:
   with Front(port) as front:
     process = subprocess.Popen(
       [
-        wrapper._server._get_binary_path(), "-scheme", "http",
-        "-backend", "filesystem", "-filesystem-root", str(folder),
-        "-host", "127.0.0.1", "-port", str(port),
-        "-external-url", front.url, "-public-host", f"127.0.0.1:{port}",
+        wrapper._server._get_binary_path(),
+        "-scheme",
+        "http",
+        "-backend",
+        "filesystem",
+        "-filesystem-root",
+        str(folder),
+        "-host",
+        "127.0.0.1",
+        "-port",
+        str(port),
+        "-external-url",
+        front.url,
+        "-public-host",
+        f"127.0.0.1:{port}",
       ],
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     thread = threading.Thread(target=front.serve_forever)
     thread.start()
     try:

@@ -52,8 +52,9 @@ def test_what_is_written_is_read_found_measured_and_removed(
   for name in ("b/2.txt", "b/1.txt", "b/c/3.txt", "b/4.csv"):
     _write(f"gs://bucket/{name}", name)
   assert storage.matching("gs://bucket/b/*.txt") == [
-    "gs://bucket/b/1.txt", "gs://bucket/b/2.txt",
-  ]  # fmt: skip
+    "gs://bucket/b/1.txt",
+    "gs://bucket/b/2.txt",
+  ]
   assert storage.names("gs://bucket/b") == ["1.txt", "2.txt", "4.csv"]
   assert list(storage.lines("gs://bucket/b/c/3.txt")) == ["b/c/3.txt"]
   assert storage.size("gs://bucket/b/1.txt") == 7
@@ -247,21 +248,30 @@ def test_what_is_forbidden_or_missing_ends_in_one_line(
 def _programs(folder: str, out: str) -> list[list[str]]:
   return [
     [
-      "-m", "data_prep.build_corpus", f"--input_file={folder}/raw.txt",
-      "--section_sentences=6", f"--output_dir={out}/corpus",
+      "-m",
+      "data_prep.build_corpus",
+      f"--input_file={folder}/raw.txt",
+      "--section_sentences=6",
+      f"--output_dir={out}/corpus",
     ],
     [
-      "-m", "data_prep.train_tokenizer", "--vocab_size=400",
-      f"--input_file={out}/corpus/corpus-*", f"--output_dir={out}/tokenizer",
+      "-m",
+      "data_prep.train_tokenizer",
+      "--vocab_size=400",
+      f"--input_file={out}/corpus/corpus-*",
+      f"--output_dir={out}/tokenizer",
     ],
     [
-      "-m", "data_prep.create_pretraining_data", "--max_seq_length=32",
-      f"--input_file={out}/corpus/corpus-*", "--dupe_factor=2",
+      "-m",
+      "data_prep.create_pretraining_data",
+      "--max_seq_length=32",
+      f"--input_file={out}/corpus/corpus-*",
+      "--dupe_factor=2",
       "--random_next_sentence",
       f"--spm_model_file={out}/tokenizer/tokenizer.model",
       f"--output_dir={out}/records",
     ],
-  ]  # fmt: skip
+  ]
 
 
 def test_the_programs_write_the_same_bytes_to_a_bucket(
@@ -290,10 +300,14 @@ def test_a_killed_run_leaves_no_manifest_in_the_bucket(
   tokenizer_file: str,
 ) -> None:
   command = [
-    "-m", "data_prep.create_pretraining_data", "--max_seq_length=32",
-    f"--input_file={udhr}", f"--spm_model_file={tokenizer_file}",
-    "--num_shards=20", "--output_dir=gs://bucket/records",
-  ]  # fmt: skip
+    "-m",
+    "data_prep.create_pretraining_data",
+    "--max_seq_length=32",
+    f"--input_file={udhr}",
+    f"--spm_model_file={tokenizer_file}",
+    "--num_shards=20",
+    "--output_dir=gs://bucket/records",
+  ]
   process = subprocess.Popen(
     [sys.executable, *command],
     cwd=running.ROOT,
@@ -345,10 +359,13 @@ with ownership.owning(sys.argv[1]):
 def _owner(folder: str, beat: float) -> Iterator[subprocess.Popen[str]]:
   """Runs a process that owns a folder, and says so every `beat` seconds."""
   with subprocess.Popen(
-    [sys.executable, "-c", _OWN, folder, str(beat)], cwd=running.ROOT,
-    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    [sys.executable, "-c", _OWN, folder, str(beat)],
+    cwd=running.ROOT,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
     text=True,
-  ) as process:  # fmt: skip
+  ) as process:
     assert process.stdout and process.stdout.readline() == "ready\n"
     try:
       yield process

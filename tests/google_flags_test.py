@@ -79,9 +79,11 @@ def test_a_hub_module_is_not_ignored_where_no_other_model_is_given() -> None:
       do_train=True, output_dir="out", albert_hub_module_handle="module"
     )
   classification.Options(
-    do_train=True, output_dir="out", albert_hub_module_handle="module",
+    do_train=True,
+    output_dir="out",
+    albert_hub_module_handle="module",
     init_checkpoint="model",
-  )  # fmt: skip
+  )
 
 
 def test_train_step_and_warmup_step_count_steps_not_epochs() -> None:

@@ -42,11 +42,20 @@ def _flags_of(program: str) -> set[str]:
 @pytest.mark.parametrize(
   "form",
   [
-    "--help", "-help", "-h", "-?", "--helpshort", "--helpfull", "-helpfull",
-    "--help=true", "--help=1", "--help=vocab_size", "--helpshort=true",
+    "--help",
+    "-help",
+    "-h",
+    "-?",
+    "--helpshort",
+    "--helpfull",
+    "-helpfull",
+    "--help=true",
+    "--help=1",
+    "--help=vocab_size",
+    "--helpshort=true",
     "--helpxml",
   ],
-)  # fmt: skip
+)
 def test_every_way_to_ask_for_help_ends_with_0(form: str) -> None:
   done = running.Programs().run(*FAST, form)
   assert (done.returncode, done.stderr) == (0, "")
@@ -154,18 +163,29 @@ def test_the_default_of_google_research_is_told_where_another_one_holds() -> (
   """Its programs at commit 4ae12a2; 0 and none where we read a manifest."""
   theirs: dict[str, dict[str, object]] = {
     "run_pretraining": {
-      "do_train": "true", "max_seq_length": 512, "save_checkpoints_steps": 5000,
-      "max_predictions_per_seq": 20, "iterations_per_loop": 1000,
-      "max_eval_steps": 100, "num_tpu_cores": 8, "bias_correction": "false",
+      "do_train": "true",
+      "max_seq_length": 512,
+      "save_checkpoints_steps": 5000,
+      "max_predictions_per_seq": 20,
+      "iterations_per_loop": 1000,
+      "max_eval_steps": 100,
+      "num_tpu_cores": 8,
+      "bias_correction": "false",
     },
     "run_classifier": {
-      "do_lower_case": "true", "max_seq_length": 512, "eval_batch_size": 8,
-      "predict_batch_size": 8, "train_step": 1000, "warmup_step": 0,
+      "do_lower_case": "true",
+      "max_seq_length": 512,
+      "eval_batch_size": 8,
+      "predict_batch_size": 8,
+      "train_step": 1000,
+      "warmup_step": 0,
     },
     "data_prep.create_pretraining_data": {
-      "do_lower_case": "true", "max_predictions_per_seq": 20, "dupe_factor": 40,
+      "do_lower_case": "true",
+      "max_predictions_per_seq": 20,
+      "dupe_factor": 40,
     },
-  }  # fmt: skip
+  }
   for program, defaults in theirs.items():
     texts = {
       options.flag_name(f): f.metadata["help"]

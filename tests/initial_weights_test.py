@@ -41,9 +41,15 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   run = tmp_path_factory.mktemp("run")
   model = _model(1)
   model_directory.save(
-    str(run / "model"), "pretrained_model", config=CONFIG, parts=model.parts(),
-    tokenizer_file="", parameters={}, counts={"global_step": 30}, inputs={},
-  )  # fmt: skip
+    str(run / "model"),
+    "pretrained_model",
+    config=CONFIG,
+    parts=model.parts(),
+    tokenizer_file="",
+    parameters={},
+    counts={"global_step": 30},
+    inputs={},
+  )
   optimizer = optimization.create(optimization.OptimizerOptions())
   optimizer.build(model.trainable_variables)
   tf.train.Checkpoint(optimizer=optimizer, **model.parts()).write(
@@ -170,13 +176,15 @@ def test_a_classifier_begins_from_a_hugging_face_directory_and_its_tokenizer(
   )
   classification.run(
     classification.Options(
-      train_file=f"{tmp_path}/train.tsv", init_checkpoint=str(theirs),
-      output_dir=f"{tmp_path}/out", do_train=True,
+      train_file=f"{tmp_path}/train.tsv",
+      init_checkpoint=str(theirs),
+      output_dir=f"{tmp_path}/out",
+      do_train=True,
     ),
     fine_tuning.Recipe(
       max_seq_length=16, learning_rate=0.0, num_train_epochs=1.0
     ),
-  )  # fmt: skip
+  )
   ours = tmp_path / "out" / "model"
   model = _model(2)
   initial_weights.load(str(ours), {"encoder": model.encoder})
@@ -188,15 +196,20 @@ def test_a_classifier_begins_from_a_hugging_face_directory_and_its_tokenizer(
 
 
 def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
-  tmp_path: pathlib.Path, tokenizer_file: str, dynamic_records: pathlib.Path,
+  tmp_path: pathlib.Path,
+  tokenizer_file: str,
+  dynamic_records: pathlib.Path,
   monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
   _hugging_face(tmp_path, tokenizer_file)
   settings = run_options.Options(
-    input_file=f"{dynamic_records}/train-*.tfrecord", do_train=True,
-    init_checkpoint=str(tmp_path), output_dir=f"{tmp_path}/run",
-    train_batch_size=2, jit_compile=False,
-  )  # fmt: skip
+    input_file=f"{dynamic_records}/train-*.tfrecord",
+    do_train=True,
+    init_checkpoint=str(tmp_path),
+    output_dir=f"{tmp_path}/run",
+    train_batch_size=2,
+    jit_compile=False,
+  )
   recipe = optimization.OptimizerOptions(
     learning_rate=0.0, num_train_steps=1, num_warmup_steps=0
   )

@@ -202,9 +202,12 @@ def test_pieces_stand_where_transformers_finds_them(
   texts += [f"Тэр{sign} Дорж гуай" for sign in "…№½ﬁ№, ё 1,"]
   compared = 0
   for text, (ids, theirs), ours, stretches in zip(
-    texts, _ask("offsets", out, texts), tokenizer.encode(texts),
-    tokenizer.segment(texts), strict=True,
-  ):  # fmt: skip
+    texts,
+    _ask("offsets", out, texts),
+    tokenizer.encode(texts),
+    tokenizer.segment(texts),
+    strict=True,
+  ):
     if ids != ours.tolist():  # of equal divisions, as of ээээ, another
       continue
     places = tagging.places(text, stretches, tokenizer.is_blank)
@@ -441,14 +444,18 @@ def test_a_published_model_is_fine_tuned(
   (tmp_path / "rows.tsv").write_text("\n".join(lines) + "\n", "utf-8")
   classification.run(
     classification.Options(
-      train_file=f"{tmp_path}/rows.tsv", init_checkpoint=str(published),
-      output_dir=f"{tmp_path}/out", do_train=True,
+      train_file=f"{tmp_path}/rows.tsv",
+      init_checkpoint=str(published),
+      output_dir=f"{tmp_path}/out",
+      do_train=True,
     ),
     fine_tuning.Recipe(
-      max_seq_length=16, train_batch_size=8, learning_rate=1e-4,
+      max_seq_length=16,
+      train_batch_size=8,
+      learning_rate=1e-4,
       num_train_epochs=3.0,
     ),
-  )  # fmt: skip
+  )
   predictor = classifier.Predictor.load(f"{tmp_path}/out/model")
   probabilities = predictor.probabilities(["the dog barks", "a cat on a mat"])
   assert [predictor.names[row.argmax()] for row in probabilities] == [
@@ -519,9 +526,12 @@ def test_the_pipeline_gives_the_answers_of_each_kind_of_classifier(
   del environment
   labels, parameters = exported.KINDS[kind]
   folder = exported.save_classifier(
-    tmp_path / "model", exported.SHAPES["bert"], tokenizer_file, labels,
+    tmp_path / "model",
+    exported.SHAPES["bert"],
+    tokenizer_file,
+    labels,
     **parameters,
-  )  # fmt: skip
+  )
   out = tmp_path / "out"
   exports.run(
     exports.Options(model_dir=folder, to="huggingface", output_dir=str(out))

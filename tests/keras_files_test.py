@@ -14,10 +14,11 @@ def _preset(folder: pathlib.Path, hub: str, name: str) -> pathlib.Path:
   folder.mkdir()
   place = f"{hub}.src.models.{name.lower()}.{name.lower()}_backbone"
   config = {
-    "module": place, "class_name": f"{name}Backbone",
+    "module": place,
+    "class_name": f"{name}Backbone",
     "config": {"vocabulary_size": 30000, "num_layers": 12, "dtype": "float32"},
     "registered_name": f"{hub}>{name}Backbone",
-  }  # fmt: skip
+  }
   (folder / "config.json").write_text(json.dumps(config))
   (folder / "metadata.json").write_text('{"keras_version": "3.8.0"}')
   (folder / "model.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n")

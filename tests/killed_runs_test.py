@@ -59,15 +59,21 @@ def folder(
 
 def _command(source: str, output: str) -> list[str]:
   return [
-    "run_pretraining.py", "--do_train", "--do_eval",
+    "run_pretraining.py",
+    "--do_train",
+    "--do_eval",
     f"--input_file={source}/records/train-*.tfrecord",
     f"--eval_input_file={source}/records/eval-*.tfrecord",
-    f"--albert_config_file={source}/config.json", f"--output_dir={output}",
-    "--train_batch_size=4", f"--num_train_steps={STEPS}",
-    "--num_warmup_steps=6", "--learning_rate=0.01",
-    "--save_checkpoints_steps=5", "--iterations_per_loop=5",
+    f"--albert_config_file={source}/config.json",
+    f"--output_dir={output}",
+    "--train_batch_size=4",
+    f"--num_train_steps={STEPS}",
+    "--num_warmup_steps=6",
+    "--learning_rate=0.01",
+    "--save_checkpoints_steps=5",
+    "--iterations_per_loop=5",
     "--eval_interval=20",
-  ]  # fmt: skip
+  ]
 
 
 def _kill_many_times(

@@ -40,11 +40,16 @@ def test_names_that_look_alike_are_one_group(kind: str) -> None:
 @pytest.mark.parametrize(
   "names",
   [
-    ("улс төр", "улс-төр"), ("и", "й"), ("е", "ё"), ("о", "ө"), ("1", "2"),
+    ("улс төр", "улс-төр"),
+    ("и", "й"),
+    ("е", "ё"),
+    ("о", "ө"),
+    ("1", "2"),
     ("a", "а"),  # Latin and Cyrillic
-    ("м2", "м²"), ("үнэн", "үнэн!"),
+    ("м2", "м²"),
+    ("үнэн", "үнэн!"),
   ],
-)  # fmt: skip
+)
 def test_names_of_other_letters_are_no_group(names: tuple[str, str]) -> None:
   assert label_names.alike(names) == []
 
@@ -115,6 +120,7 @@ def test_rows_are_counted_under_their_labels_of_any_type() -> None:
   assert counts(several, "multi_label") == {"x": 2, "y": 1}
   spans = ((0, 1, "LOC"), (2, 3, "LOC"), (4, 5, "Loc"))
   assert counts([row(2, "а б в", entities=spans)], "entities") == {
-    "LOC": 1, "Loc": 1,
-  }  # fmt: skip
+    "LOC": 1,
+    "Loc": 1,
+  }
   assert counts([row(2, "а", label="3.5")], "regression") == {}

@@ -465,6 +465,17 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
   assert not wrong, f"use a path relative to the root: {wrong}"
 
 
+def test_the_formatter_lays_out_every_line() -> None:
+  comment = re.compile("#" + r" fmt: (skip|off)")
+  wrong = [
+    f"{name}:{number}"
+    for name in _sources()
+    for number, line in enumerate((_ROOT / name).read_text().splitlines(), 1)
+    if comment.search(line)
+  ]
+  assert not wrong, f"let ruff format it: {wrong}"
+
+
 # Dead code.
 
 

@@ -20,9 +20,13 @@ def _write(folder: pathlib.Path, **changed: Any) -> None:
   """Writes a manifest of one file, with other values of some of its keys."""
   (folder / "a.txt").write_text("сайн\n", "utf-8")
   manifest.write(
-    str(folder), "classifier", parameters={}, files=["a.txt"], counts={},
+    str(folder),
+    "classifier",
+    parameters={},
+    files=["a.txt"],
+    counts={},
     inputs={},
-  )  # fmt: skip
+  )
   path = folder / manifest.NAME
   content = json.loads(path.read_text("utf-8")) | changed
   kept = {name: value for name, value in content.items() if value is not ...}
@@ -60,13 +64,16 @@ def test_a_manifest_that_is_no_object_is_one_line(
     ({"parameters": []}, "parameters in .* to be an object"),
     ({"counts": "12"}, "counts in .* to be an object"),
     ({"inputs": None}, "inputs in .* to be an object; got null"),
-    ({"parameters": {"temperature": "warm"}}, "temperature in the param.*number"),
+    (
+      {"parameters": {"temperature": "warm"}},
+      "temperature in the param.*number",
+    ),
     ({"parameters": {"max_seq_length": "128"}}, "max_seq_length in the param"),
     ({"parameters": {"text_pair": 1}}, "text_pair in the .* true or false"),
     ({"counts": {"global_step": 1.5}}, "global_step in the counts of .* whole"),
     ({"counts": {"loss": None}}, "loss in the counts of .* a number; got null"),
   ],
-)  # fmt: skip
+)
 def test_a_part_of_another_type_is_one_line_that_names_it(
   changed: dict[str, Any], message: str, tmp_path: pathlib.Path
 ) -> None:
@@ -108,9 +115,10 @@ def test_a_set_of_rows_is_read_by_the_same_rule(tmp_path: pathlib.Path) -> None:
   assert classifier_sets.columns_of(str(tmp_path)).text_column == "үг"
   assert classifier_sets.cleaning_of(str(tmp_path)) is None
   _write(
-    tmp_path, kind=kind,
+    tmp_path,
+    kind=kind,
     parameters={"columns": {"text_column": 5}, "cleaning": {"authors": 5}},
-  )  # fmt: skip
+  )
   with pytest.raises(options.InputError, match="text_column of .* a string"):
     classifier_sets.columns_of(str(tmp_path))
   with pytest.raises(options.InputError, match="authors of .* a string; got 5"):

@@ -43,23 +43,39 @@ _TEXTS: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...] = (
   ("хот [MASK]", (("хот", True), (_MASK, True))),
   ("[MASK]", ((_MASK, True),)),
   ("[MASK] [MASK]", ((_MASK, True), (_MASK, True))),
-  ("хот[MASK][MASK], аа", (
-    ("хот", True), (_MASK, True), (_MASK, True), (",", False), ("аа", True),
-  )),
-  ("[MASK], [MASK]; [MASK]!", (
-    (_MASK, True), (",", False), (_MASK, True), (";", False), (_MASK, True),
-    ("!", False),
-  )),
-  ("(«[MASK]») гэв", (
-    ("(", True), ("«", False), (_MASK, True), ("»", False), (")", False),
-    ("гэв", True),
-  )),
-  ('хот\n[MASK]\nгол\t[MASK]', (
-    ("хот", True), (_MASK, True), ("гол", True), (_MASK, True),
-  )),
+  (
+    "хот[MASK][MASK], аа",
+    (("хот", True), (_MASK, True), (_MASK, True), (",", False), ("аа", True)),
+  ),
+  (
+    "[MASK], [MASK]; [MASK]!",
+    (
+      (_MASK, True),
+      (",", False),
+      (_MASK, True),
+      (";", False),
+      (_MASK, True),
+      ("!", False),
+    ),
+  ),
+  (
+    "(«[MASK]») гэв",
+    (
+      ("(", True),
+      ("«", False),
+      (_MASK, True),
+      ("»", False),
+      (")", False),
+      ("гэв", True),
+    ),
+  ),
+  (
+    "хот\n[MASK]\nгол\t[MASK]",
+    (("хот", True), (_MASK, True), ("гол", True), (_MASK, True)),
+  ),
   ("[MASK]-д 2", ((_MASK, True), ("-д", False), ("2", True))),
   ("5[MASK]5", (("5", True), (_MASK, True), ("5", False))),
-)  # fmt: skip
+)
 
 
 def _expected(
@@ -82,9 +98,11 @@ def _joins(ours: tokenization.Tokenizer) -> bool:
 
 @pytest.mark.parametrize(("text", "words"), _TEXTS)
 def test_the_pieces_around_a_mask_are_those_of_training(
-  both: _Both, text: str, words: tuple[tuple[str, bool], ...],
+  both: _Both,
+  text: str,
+  words: tuple[tuple[str, bool], ...],
   request: pytest.FixtureRequest,
-) -> None:  # fmt: skip
+) -> None:
   name = request.node.callspec.params["both"]
   if name == "all spaces" and text != " ".join(text.split()):
     pytest.skip("there a second space is a piece")

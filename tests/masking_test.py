@@ -243,10 +243,17 @@ def test_masks_do_not_depend_on_the_batch_a_row_is_in(
 @pytest.mark.parametrize(
   ("piece", "starts"),
   [
-    ("▁сайн", True), ("йн", False), ("▁", True), (",", True), ("«", True),
-    ("2019", False), ("ᠮ", False), ("́", False), ("<0xD1>", False),
+    ("▁сайн", True),
+    ("йн", False),
+    ("▁", True),
+    (",", True),
+    ("«", True),
+    ("2019", False),
+    ("ᠮ", False),
+    ("́", False),
+    ("<0xD1>", False),
   ],
-)  # fmt: skip
+)
 def test_words_begin_where_sentencepiece_says_so(
   piece: str, starts: bool
 ) -> None:
@@ -261,13 +268,20 @@ def test_permutation_exchanges_as_many_other_words_to_be_guessed_too(
   batch = _batch(tokenizer_file, lines, SETTINGS)
   plain, both = (
     masking.mask(
-      batch.ids, batch.text, batch.segments,
-      batch.tokenizer.word_starts[batch.ids], batch.keys, how,
+      batch.ids,
+      batch.text,
+      batch.segments,
+      batch.tokenizer.word_starts[batch.ids],
+      batch.keys,
+      how,
       mask_id=batch.tokenizer.mask_id,
       ordinary_ids=np.nonzero(~batch.tokenizer.special)[0],
     )
-    for how in (dataclasses.replace(settings, permutation=False, slots=24), settings)
-  )  # fmt: skip
+    for how in (
+      dataclasses.replace(settings, permutation=False, slots=24),
+      settings,
+    )
+  )
   differing = 0
   for row in range(len(batch.ids)):
     masked = set(plain.positions[row][plain.weights[row] == 1])

@@ -108,13 +108,21 @@ def place(
 ) -> pathlib.Path:
   """The folders and files that the page names."""
   place = tmp_path_factory.mktemp("migration")
-  _tf1(place / "albert_base", "albert_g1_trained", "model.ckpt-best",
-       "albert_config.json")  # fmt: skip
+  _tf1(
+    place / "albert_base",
+    "albert_g1_trained",
+    "model.ckpt-best",
+    "albert_config.json",
+  )
   shutil.copy(tokenizer_file, place / "albert_base" / "30k-clean.model")
   output = np.random.default_rng(0).normal(size=[3, 64]).astype(np.float32)
-  _tf1(place / "albert_topics", "albert_g3", "model.ckpt-300",
-       "albert_config.json",
-       {"output_weights": output, "output_bias": output[:, 0]})  # fmt: skip
+  _tf1(
+    place / "albert_topics",
+    "albert_g3",
+    "model.ckpt-300",
+    "albert_config.json",
+    {"output_weights": output, "output_bias": output[:, 0]},
+  )
   shutil.copy(tokenizer_file, place / "albert_topics" / "30k-clean.model")
   (place / "labels.txt").write_text("спорт\nурлаг\nэдийн засаг\n", "utf-8")
   google = place / "multi_cased_L-12_H-768_A-12"
@@ -126,8 +134,12 @@ def place(
   (google / "vocab.txt").write_text("\n".join(lines) + "\n", "utf-8")
   rows = "".join(f"сайн {n}\tа\nхоёр {n}\tб\n" for n in range(12))
   (place / "train.tsv").write_text(f"text\tlabel\n{rows}", "utf-8")
-  _tf1(place / "mongolian_bert", "bert_trained", "model.ckpt-4000000",
-       "bert_config.json")  # fmt: skip
+  _tf1(
+    place / "mongolian_bert",
+    "bert_trained",
+    "model.ckpt-4000000",
+    "bert_config.json",
+  )
   shutil.copy(tokenizer_file, place / "mongolian_bert" / "mn_uncased.model")
   _hub_modules(place, tokenizer_file, (google / "vocab.txt").read_bytes())
   _of_tf_models(place / "tf_models_bert", google)
@@ -137,10 +149,15 @@ def place(
   shutil.copy(REFERENCE / "hf_topics/vocab.txt", tweets)
   values = json.loads((REFERENCE / "hf_topics/config.json").read_text("utf-8"))
   keep = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
-    "intermediate_size", "max_position_embeddings", "type_vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
     "hidden_act",
-  )  # fmt: skip
+  )
   text = json.dumps({name: values[name] for name in keep})
   (tweets / "bert_config.json").write_text(text)
   (place / "authors.txt").write_text("нэг\nхоёр\nгурав\n", "utf-8")
@@ -184,11 +201,14 @@ def _of_tf_models(folder: pathlib.Path, google: pathlib.Path) -> None:
     shutil.copy(google / name, folder)
   config = configs.BertConfig.from_file(str(folder / "bert_config.json"))
   encoder = networks.BertEncoder(
-    config.vocab_size, config.hidden_size, config.num_hidden_layers,
-    config.num_attention_heads, intermediate_size=config.intermediate_size,
+    config.vocab_size,
+    config.hidden_size,
+    config.num_hidden_layers,
+    config.num_attention_heads,
+    intermediate_size=config.intermediate_size,
     max_sequence_length=config.max_position_embeddings,
     type_vocab_size=config.type_vocab_size,
-  )  # fmt: skip
+  )
   tf.train.Checkpoint(encoder=encoder).write(f"{folder}/bert_model.ckpt")
 
 

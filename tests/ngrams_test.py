@@ -31,8 +31,13 @@ def train() -> list[str]:
 
 def test_words_keep_the_letters_that_make_them_mongolian() -> None:
   assert ngrams.words("Сайн уу, ХОЁР өдөр ба ҮНЭ?") == [
-    "сайн", "уу", "хоёр", "өдөр", "ба", "үнэ",
-  ]  # fmt: skip
+    "сайн",
+    "уу",
+    "хоёр",
+    "өдөр",
+    "ба",
+    "үнэ",
+  ]
   assert ngrams.words("саи\u0306н") == ["сайн"]
 
 
@@ -43,13 +48,21 @@ def test_every_weight_is_that_of_scikit_learn(train: list[str]) -> None:
   size = len(ours.words)
   shared = dict(sublinear_tf=True, preprocessor=ngrams._composed)
   for grams, part, vectorizer in (
-    (ours.words, weights[:, :size], features.TfidfVectorizer(
-      ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **shared
-    )),
-    (ours.parts, weights[:, size:], features.TfidfVectorizer(
-      ngram_range=(2, 5), analyzer="char_wb", **shared
-    )),
-  ):  # fmt: skip
+    (
+      ours.words,
+      weights[:, :size],
+      features.TfidfVectorizer(
+        ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **shared
+      ),
+    ),
+    (
+      ours.parts,
+      weights[:, size:],
+      features.TfidfVectorizer(
+        ngram_range=(2, 5), analyzer="char_wb", **shared
+      ),
+    ),
+  ):
     vectorizer.fit(train)
     assert list(grams) == vectorizer.get_feature_names_out().tolist()
     assert abs(vectorizer.transform(new) - part).max() < 1e-6

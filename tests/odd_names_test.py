@@ -212,20 +212,31 @@ def test_every_training_goes_on_in_a_folder_with_an_odd_name(
   config = place / "config[1].json"
   config.write_text(exported.SHAPES["bert"].to_json())
   pretraining = (
-    "run_pretraining.py", f"--input_file={records}/train-*",
-    f"--bert_config_file={config}", f"--output_dir={place}/run",
-    "--do_train", "--train_batch_size=4", "--num_warmup_steps=1",
+    "run_pretraining.py",
+    f"--input_file={records}/train-*",
+    f"--bert_config_file={config}",
+    f"--output_dir={place}/run",
+    "--do_train",
+    "--train_batch_size=4",
+    "--num_warmup_steps=1",
     "--save_checkpoints_steps=2",
-  )  # fmt: skip
+  )
   for _ in range(2):
     log = programs.succeed(*pretraining, "--num_train_steps=2")
   assert "going on from" in log
   tuning = (
-    "run_classifier.py", "--task_name=csv", "--do_train", "--do_predict",
-    f"--data_dir={rows}", f"--predict_file={rows}/train.tsv",
-    f"--init_checkpoint={place}/run/model", f"--output_dir={place}/tuned",
-    "--train_batch_size=8", "--max_seq_length=16", "--num_train_epochs=1",
-  )  # fmt: skip
+    "run_classifier.py",
+    "--task_name=csv",
+    "--do_train",
+    "--do_predict",
+    f"--data_dir={rows}",
+    f"--predict_file={rows}/train.tsv",
+    f"--init_checkpoint={place}/run/model",
+    f"--output_dir={place}/tuned",
+    "--train_batch_size=8",
+    "--max_seq_length=16",
+    "--num_train_epochs=1",
+  )
   for _ in range(2):
     programs.succeed(*tuning)
   assert (place / "tuned/model/manifest.json").exists()

@@ -15,9 +15,12 @@ from data_prep.base import options
 REFERENCE = np.load(pathlib.Path(__file__).parent / "reference/optimizers.npz")
 # The setting under which the reference was printed: its README.
 RECIPE = optimization.OptimizerOptions(
-  learning_rate=1e-2, num_train_steps=100, num_warmup_steps=4, clip_norm=0.0,
+  learning_rate=1e-2,
+  num_train_steps=100,
+  num_warmup_steps=4,
+  clip_norm=0.0,
   bias_correction=False,
-)  # fmt: skip
+)
 
 
 def _variables() -> dict[str, tf.Variable]:
@@ -372,15 +375,22 @@ def test_muon_orthogonalizes_the_momentum_of_layers_as_published(
   jit_compile: bool,
 ) -> None:
   recipe = optimization.OptimizerOptions(
-    optimizer="muon", learning_rate=1e-3, muon_rate_ratio=20.0,
-    num_train_steps=10**6, num_warmup_steps=0, weight_decay_rate=0.1,
+    optimizer="muon",
+    learning_rate=1e-3,
+    muon_rate_ratio=20.0,
+    num_train_steps=10**6,
+    num_warmup_steps=0,
+    weight_decay_rate=0.1,
     clip_norm=0.0,
-  )  # fmt: skip
+  )
   kernels, random = _layer_kernels(), np.random.default_rng(8)
   gradients = [
-    {n: random.normal(size=v.shape).astype(np.float32) for n, v in kernels.items()}
+    {
+      n: random.normal(size=v.shape).astype(np.float32)
+      for n, v in kernels.items()
+    }
     for _ in range(4)
-  ]  # fmt: skip
+  ]
   expected = {
     name: _numpy_muon(
       optimization.as_matrix(kernel).numpy().astype(np.float64),

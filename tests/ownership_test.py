@@ -41,8 +41,11 @@ def _holder(folder: object) -> subprocess.Popen[str]:
   """Starts a process that owns a folder until its input ends."""
   process = subprocess.Popen(
     [sys.executable, "-c", _HOLD, str(folder)],
-    cwd=running.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-  )  # fmt: skip
+    cwd=running.ROOT,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
   assert process.stdout and process.stdout.readline() == "ready\n"
   return process
 
@@ -279,17 +282,24 @@ def test_two_programs_at_once_give_one_whole_set(
   udhr: pathlib.Path, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
   flags = [
-    sys.executable, "-m", "data_prep.create_pretraining_data",
-    f"--input_file={udhr}", f"--spm_model_file={tokenizer_file}",
-    "--max_seq_length=32", "--dupe_factor=40", "--num_workers=1",
-  ]  # fmt: skip
+    sys.executable,
+    "-m",
+    "data_prep.create_pretraining_data",
+    f"--input_file={udhr}",
+    f"--spm_model_file={tokenizer_file}",
+    "--max_seq_length=32",
+    "--dupe_factor=40",
+    "--num_workers=1",
+  ]
   out = tmp_path / "out"
 
   def started() -> subprocess.Popen[str]:
     return subprocess.Popen(
       [*flags, f"--output_dir={out}"],
-      cwd=running.ROOT, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+      cwd=running.ROOT,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
 
   both = [started(), started()]
   logs = [process.communicate()[1] for process in both]

@@ -87,8 +87,11 @@ def _git(folder: pathlib.Path, *arguments: str) -> str:
   identity = ("-c", "user.name=Т", "-c", "user.email=t@example.org")
   return subprocess.run(
     ["git", *identity, *arguments],
-    cwd=folder, check=True, capture_output=True, text=True,
-  ).stdout.strip()  # fmt: skip
+    cwd=folder,
+    check=True,
+    capture_output=True,
+    text=True,
+  ).stdout.strip()
 
 
 def test_the_version_of_a_checkout_has_its_commit(
@@ -156,8 +159,9 @@ def test_the_forms_for_issues_are_forms() -> None:
 def test_the_package_needs_what_the_locks_are_made_of() -> None:
   settings = tomllib.loads(_text("pyproject.toml"))
   assert settings["tool"]["setuptools"]["dynamic"]["dependencies"]["file"] == [
-    "requirements.in", "requirements-models.in",
-  ]  # fmt: skip
+    "requirements.in",
+    "requirements-models.in",
+  ]
   build = settings["build-system"]["requires"]
   (ours,) = re.findall(
     r"^setuptools\S*", _text("requirements.in"), re.MULTILINE
@@ -166,10 +170,17 @@ def test_the_package_needs_what_the_locks_are_made_of() -> None:
 
 
 def _tracked() -> list[str]:
-  return subprocess.run(
-    ["git", "ls-files", "-z", "-co", "--exclude-standard"],
-    cwd=running.ROOT, check=True, capture_output=True, text=True,
-  ).stdout.strip("\0").split("\0")  # fmt: skip
+  return (
+    subprocess.run(
+      ["git", "ls-files", "-z", "-co", "--exclude-standard"],
+      cwd=running.ROOT,
+      check=True,
+      capture_output=True,
+      text=True,
+    )
+    .stdout.strip("\0")
+    .split("\0")
+  )
 
 
 @pytest.fixture(scope="module")
@@ -181,10 +192,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
       (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
       shutil.copy(running.ROOT / name, folder / "tree" / name)
   subprocess.run(
-    [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index",
-     "--no-build-isolation", f"--wheel-dir={folder}", str(folder / "tree")],
+    [
+      sys.executable,
+      "-m",
+      "pip",
+      "wheel",
+      "--quiet",
+      "--no-deps",
+      "--no-index",
+      "--no-build-isolation",
+      f"--wheel-dir={folder}",
+      str(folder / "tree"),
+    ],
     check=True,
-  )  # fmt: skip
+  )
   (made,) = folder.glob("albert_mn-*.whl")
   return made
 
@@ -221,10 +242,19 @@ def installed(
   (present,) = {path for path in sys.path if path.endswith("site-packages")}
   (packages / "present.pth").write_text(f"{present}\n")
   subprocess.run(
-    [sys.executable, "-m", "pip", f"--python={folder}/bin/python", "install",
-     "--quiet", "--no-deps", "--no-index", str(wheel)],
+    [
+      sys.executable,
+      "-m",
+      "pip",
+      f"--python={folder}/bin/python",
+      "install",
+      "--quiet",
+      "--no-deps",
+      "--no-index",
+      str(wheel),
+    ],
     check=True,
-  )  # fmt: skip
+  )
   return folder / "bin"
 
 
@@ -235,8 +265,12 @@ def _run(
   environment = {n: v for n, v in os.environ.items() if n != "PYTHONPATH"}
   done = subprocess.run(
     [str(program), *arguments],
-    cwd=cwd, env=environment, capture_output=True, text=True, check=False,
-  )  # fmt: skip
+    cwd=cwd,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   assert done.returncode == 0, done.stderr[-3000:]
   return done
 
@@ -250,9 +284,12 @@ def test_an_installed_wheel_runs_without_the_tree(
   assert told == f"{release.VERSION}\n", "it knows no commit"
   raw = running.ROOT / "sample/pretrain/udhr.txt"
   corpus = _run(
-    albert_mn, "build-corpus", f"--input_file={raw}", "--output_dir=corpus",
+    albert_mn,
+    "build-corpus",
+    f"--input_file={raw}",
+    "--output_dir=corpus",
     cwd=tmp_path,
-  )  # fmt: skip
+  )
   assert list((tmp_path / "corpus").glob("corpus-*"))
   assert re.search(r"^\d\d:\d\d:\d\d \w", corpus.stderr, re.MULTILINE), (
     "our lines"

@@ -234,10 +234,15 @@ def test_configs_of_both_families_take_packed_rows(
   packed: inputs.RecordSet,
 ) -> None:
   config = configs.BertConfig(
-    vocab_size=400, hidden_size=16, num_hidden_layers=1,
-    num_attention_heads=2, intermediate_size=16, hidden_act="gelu",
-    max_position_embeddings=LENGTH, type_vocab_size=2,
-  )  # fmt: skip
+    vocab_size=400,
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    hidden_act="gelu",
+    max_position_embeddings=LENGTH,
+    type_vocab_size=2,
+  )
   model = pretraining.PretrainingModel(config, 0)
   batch = {n: tf.constant(v[:2]) for n, v in _all(packed).items()}
   output = model(batch)

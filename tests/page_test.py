@@ -114,9 +114,11 @@ def test_who_types_sees_labels_words_and_all_heads(
   assert page.get_by_role("status").text_content() == f"эрх: {shown}"
   assert page.locator(".head").count() == 8
   assert {page.url, *watched.fetched} == {
-    f"{served.url}/#en", f"{served.url}/",
-    f"{served.url}/api/predict", f"{served.url}/api/attention",
-  }  # fmt: skip
+    f"{served.url}/#en",
+    f"{served.url}/",
+    f"{served.url}/api/predict",
+    f"{served.url}/api/attention",
+  }
 
 
 @pytest.mark.slow
@@ -135,9 +137,12 @@ def test_a_click_on_an_example_and_the_other_language(
   page.click("#language")
   english = [page.locator(text).text_content() for text in texts]
   assert english == [
-    "What does the model think?", "Answer", "Layer 1, head 1",
-    "Type or paste a text", "Монгол",
-  ]  # fmt: skip
+    "What does the model think?",
+    "Answer",
+    "Layer 1, head 1",
+    "Type or paste a text",
+    "Монгол",
+  ]
   assert all(re.search("[а-яөү]", text or "") for text in mongolian[:-1])
   page.reload()
   assert page.locator("h1").text_content() == english[0], "it is remembered"
@@ -292,11 +297,15 @@ def test_512_pieces_can_be_read_and_walked_through(
   assert answer
   parts = np.linspace(-1, 1, 512)
   explained = explanation.Explanation(
-    [f"▁үг{i}" for i in range(512)], [*range(512)],
-    [f"үг{i}" for i in range(512)], [0] * 512, 9, 3,
+    [f"▁үг{i}" for i in range(512)],
+    [*range(512)],
+    [f"үг{i}" for i in range(512)],
+    [0] * 512,
+    9,
+    3,
     _rows((12, 4, 512, 512)),
     explanation.Answer(answer.names, answer.probabilities, parts, 1, 0, 32),
-  )  # fmt: skip
+  )
   path = tmp_path / "long.html"
   path.write_text(attention.page(explained), "utf-8")
   page = watched.page
@@ -395,8 +404,9 @@ def test_pages_of_other_sites_do_not_get_an_answer(
   page.close()
   refused = [line.rpartition(",")[0].split(" ", 1)[1] for line in lines]
   assert refused == [
-    *["POST /api/predict 403"] * 3, "GET /api/to_back_end/predict 403"
-  ]  # fmt: skip
+    *["POST /api/predict 403"] * 3,
+    "GET /api/to_back_end/predict 403",
+  ]
 
 
 @pytest.mark.slow
@@ -430,9 +440,10 @@ def test_the_pictures_of_the_readme_can_be_taken_again(
   del browser  # there is one
   subprocess.run(
     ["scripts/screenshots.sh", topics, str(tmp_path / "docs")],
-    cwd=running.ROOT, check=True,
+    cwd=running.ROOT,
+    check=True,
     env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
-  )  # fmt: skip
+  )
   taken = sorted((tmp_path / "docs").iterdir())
   assert [path.name for path in taken] == ["attention.png", "page.png"]
   for path in taken:
@@ -458,9 +469,13 @@ def test_every_text_stands_out_from_what_is_behind_it() -> None:
   for scheme in (light, dark):
     colours = dict(re.findall(r"--([\w-]+): (#\w+);", scheme))
     for front, back in (
-      ("text", "page"), ("text", "card"), ("soft", "page"), ("soft", "card"),
-      ("wrong", "card"), ("on-ink", "ink"),
-    ):  # fmt: skip
+      ("text", "page"),
+      ("text", "card"),
+      ("soft", "page"),
+      ("soft", "card"),
+      ("wrong", "card"),
+      ("on-ink", "ink"),
+    ):
       darker, lighter = sorted(_luminance(colours[x]) for x in (front, back))
       assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (front, back, colours)
 

@@ -90,9 +90,7 @@ def test_a_tensor_is_described_and_a_count_as_a_key_becomes_text() -> None:
   raw = TWO + b"}(" + _text("a") + _tensor() + b"K\x07" + b"Nu."
   value, _ = pickled_tensors.load(raw)
   place = pickled_tensors.Storage("F32", "0", 4)
-  assert value == {
-    "a": pickled_tensors.Tensor(place, 0, (4,), (1,)), "7": None
-  }  # fmt: skip
+  assert value == {"a": pickled_tensors.Tensor(place, 0, (4,), (1,)), "7": None}
 
 
 def _nested(levels: int) -> bytes:
@@ -123,12 +121,18 @@ def _nested(levels: int) -> bytes:
     (_nested(33), "more than 32 levels of nesting"),
     (TWO + b")" + b"\x85" * 34 + b".", "more than 32 levels of nesting"),
     (TWO + b"]q\x00h\x00a.", "a container in itself"),
-    (TWO + b"]q\x00]q\x01h\x00ah\x00h\x01a.", "no list that may still be filled"),
+    (
+      TWO + b"]q\x00]q\x01h\x00ah\x00h\x01a.",
+      "no list that may still be filled",
+    ),
     (TWO + b"(" * 101, "more than 100 open marks"),
     (TWO + b"N" * 300_000 + b".", "more than 300,000 steps"),
-    (TWO + b"N" + b"".join(
-      b"r" + n.to_bytes(4, "little") for n in range(100_001)),
-     "more than 100,000 memorised values"),
+    (
+      TWO
+      + b"N"
+      + b"".join(b"r" + n.to_bytes(4, "little") for n in range(100_001)),
+      "more than 100,000 memorised values",
+    ),
     (TWO + b"h\x05.", "5"),
     (TWO + b"K\x01K\x02.", "too many values"),
     (TWO + b".", "not enough values"),
@@ -137,15 +141,27 @@ def _nested(levels: int) -> bytes:
     (TWO + b"K\x01)R.", "a call of something that is no function"),
     (TWO + REBUILD + b")R.", "missing"),
     (TWO + b"N}b.", "no dict where one is needed"),
-    (TWO + _storage(numbers=b"J\xff\xff\xff\xff") + b".", "without type or size"),
+    (
+      TWO + _storage(numbers=b"J\xff\xff\xff\xff") + b".",
+      "without type or size",
+    ),
     (TWO + _storage(numbers=b"G" + bytes(8)) + b".", "without type or size"),
     (TWO + _tensor(shape=b"]") + b".", "no tuple where one is needed"),
-    (TWO + _tensor(shape=b"G" + bytes(8) + b"\x85") + b".", "short tuple of cou"),
-    (TWO + _tensor(strides=b"J\xff\xff\xff\xff\x85") + b".", "short tuple of co"),
-    (TWO + _tensor(shape=b"(" + b"K\x01" * 17 + b"t") + b".", "short tuple of co"),
+    (
+      TWO + _tensor(shape=b"G" + bytes(8) + b"\x85") + b".",
+      "short tuple of cou",
+    ),
+    (
+      TWO + _tensor(strides=b"J\xff\xff\xff\xff\x85") + b".",
+      "short tuple of co",
+    ),
+    (
+      TWO + _tensor(shape=b"(" + b"K\x01" * 17 + b"t") + b".",
+      "short tuple of co",
+    ),
     (TWO + _tensor(strides=b")") + b".", "whose parts do not fit"),
   ],
-)  # fmt: skip
+)
 def test_what_no_tensor_needs_and_what_exceeds_a_limit_is_refused(
   raw: bytes, message: str, tmp_path: pathlib.Path
 ) -> None:

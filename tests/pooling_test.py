@@ -106,9 +106,9 @@ def test_graphs_carry_it_and_files_of_weights_for_others_are_refused(
     storage.read_bytes(str(tmp_path / "tflite" / lite.NAME))
   )
   source = export_source.opened(model_dir)
-  _, framer = export_graphs._classifier(source, exports.Options(
-    model_dir=model_dir, output_dir="out"
-  ))  # fmt: skip
+  _, framer = export_graphs._classifier(
+    source, exports.Options(model_dir=model_dir, output_dir="out")
+  )
   logits = export_graphs._answered(
     framer, TEXTS, lambda ids, _: runner.logits(ids)
   )
@@ -141,9 +141,13 @@ def test_entities_have_no_vector_and_frozen_encoders_hide_no_words(
   words = [word for field in base.WORDS.values() for word in field]
   made = base.made_folder(tmp_path, words)
   flags = base._tiny(
-    made, data_dir="", train_file=str(tmp_path / "rows.jsonl"),
-    eval_file=str(tmp_path / "rows.jsonl"), task_name="ner", pooling="mean",
-  )  # fmt: skip
+    made,
+    data_dir="",
+    train_file=str(tmp_path / "rows.jsonl"),
+    eval_file=str(tmp_path / "rows.jsonl"),
+    task_name="ner",
+    pooling="mean",
+  )
   with pytest.raises(options.InputError, match="no --pooling for entities"):
     classification.run(*base._settings(tmp_path / "out", **flags))
   with pytest.raises(options.InputError, match="--freeze_encoder"):

@@ -48,8 +48,9 @@ def test_every_line_is_answered_in_its_place(
   for i, row in zip(good, expected, strict=True):
     np.testing.assert_allclose(
       [answers[i]["probabilities"][name] for name in predictor.names],
-      row, atol=1e-5,
-    )  # fmt: skip
+      row,
+      atol=1e-5,
+    )
     assert answers[i]["label"] == predictor.names[int(row.argmax())]
 
 

@@ -140,22 +140,29 @@ STEPS = 12
 def _flags(folder: pathlib.Path, output: pathlib.Path) -> list[str]:
   (folder.parent / "small.json").write_text(json.dumps(SHAPE))
   return [
-    str(running.ROOT / "run_pretraining.py"), "--do_train", "--do_eval",
+    str(running.ROOT / "run_pretraining.py"),
+    "--do_train",
+    "--do_eval",
     f"--input_file={folder}/train-*.tfrecord",
     f"--eval_input_file={folder}/eval-*.tfrecord",
     f"--albert_config_file={folder.parent}/small.json",
-    f"--output_dir={output}", "--train_batch_size=8", "--nojit_compile",
-    f"--num_train_steps={STEPS}", "--num_warmup_steps=2",
-    "--learning_rate=0.01", "--iterations_per_loop=6",
+    f"--output_dir={output}",
+    "--train_batch_size=8",
+    "--nojit_compile",
+    f"--num_train_steps={STEPS}",
+    "--num_warmup_steps=2",
+    "--learning_rate=0.01",
+    "--iterations_per_loop=6",
     "--save_checkpoints_steps=6",
-  ]  # fmt: skip
+  ]
 
 
 def _probed(interval: int) -> list[str]:
   return [
     f"--probe_file={running.ROOT}/sample/sib200/dev.tsv",
-    "--label_column=category", f"--probe_interval={interval}",
-  ]  # fmt: skip
+    "--label_column=category",
+    f"--probe_interval={interval}",
+  ]
 
 
 def _checkpoint(output: pathlib.Path) -> dict[str, np.ndarray]:
@@ -206,9 +213,16 @@ def test_a_probed_run_ends_bit_for_bit_where_another_does(
   )
   train = history.curves(str(tmp_path / "probed/events/train"))
   assert train.keys() >= {
-    "loss", "learning_rate", "gradient_norm", "trust_ratio_median", "mfu",
-    "sequences_per_second", "tokens_per_second", "input_share", "tokens",
-  }  # fmt: skip
+    "loss",
+    "learning_rate",
+    "gradient_norm",
+    "trust_ratio_median",
+    "mfu",
+    "sequences_per_second",
+    "tokens_per_second",
+    "input_share",
+    "tokens",
+  }
 
 
 def test_a_labelled_set_that_does_not_do_stops_the_run_before_it_starts(

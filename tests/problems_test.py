@@ -172,9 +172,13 @@ def test_a_training_that_weighs_labels_is_judged_by_them() -> None:
   ],
 )
 def test_movement_tells_too_little_from_too_much(
-  rate: float, moved: float, spread: float, excess: float, cause: str,
+  rate: float,
+  moved: float,
+  spread: float,
+  excess: float,
+  cause: str,
   advised: str,
-) -> None:  # fmt: skip
+) -> None:
   seen = degenerate_runs.Finding("", excess, spread)
   verdict = degenerate_runs.verdict(seen, moved, degenerate_runs.Steps(rate))
   assert verdict.cause == cause

@@ -77,34 +77,52 @@ def path(
   out = tmp_path_factory.mktemp("path")
   (out / "config.json").write_text(json.dumps(SHAPE))
   programs.succeed(
-    *PROGRAMS["build_corpus"], "--input_file=sample/pretrain/udhr.txt",
-    "--section_sentences=8", f"--output_dir={out}/corpus",
-  )  # fmt: skip
+    *PROGRAMS["build_corpus"],
+    "--input_file=sample/pretrain/udhr.txt",
+    "--section_sentences=8",
+    f"--output_dir={out}/corpus",
+  )
   programs.succeed(
-    *PROGRAMS["train_tokenizer"], f"--input_file={out}/corpus/corpus-*.txt",
-    "--vocab_size=400", f"--output_dir={out}/tokenizer",
-  )  # fmt: skip
+    *PROGRAMS["train_tokenizer"],
+    f"--input_file={out}/corpus/corpus-*.txt",
+    "--vocab_size=400",
+    f"--output_dir={out}/tokenizer",
+  )
   programs.succeed(
-    *PROGRAMS["create_pretraining_data"], "--max_seq_length=32",
-    f"--input_file={out}/corpus/corpus-*.txt", "--dupe_factor=2",
+    *PROGRAMS["create_pretraining_data"],
+    "--max_seq_length=32",
+    f"--input_file={out}/corpus/corpus-*.txt",
+    "--dupe_factor=2",
     f"--spm_model_file={out}/tokenizer/tokenizer.model",
-    "--eval_fraction=0.2", f"--output_dir={out}/records",
-  )  # fmt: skip
+    "--eval_fraction=0.2",
+    f"--output_dir={out}/records",
+  )
   programs.succeed(
-    *PROGRAMS["run_pretraining"], "--do_train", "--do_eval",
+    *PROGRAMS["run_pretraining"],
+    "--do_train",
+    "--do_eval",
     f"--input_file={out}/records/train-*",
     f"--eval_input_file={out}/records/eval-*",
-    f"--albert_config_file={out}/config.json", "--train_batch_size=8",
-    "--num_train_steps=6", "--num_warmup_steps=2", "--nojit_compile",
+    f"--albert_config_file={out}/config.json",
+    "--train_batch_size=8",
+    "--num_train_steps=6",
+    "--num_warmup_steps=2",
+    "--nojit_compile",
     f"--output_dir={out}/pretraining",
-  )  # fmt: skip
+  )
   programs.succeed(
-    *PROGRAMS["run_classifier"], "--do_train", "--do_eval", "--do_predict",
-    "--data_dir=sample/sib200", "--label_column=category",
-    "--predict_file=sample/sib200/dev.tsv", "--max_seq_length=32",
-    f"--init_checkpoint={out}/pretraining/model", "--num_train_epochs=0.2",
+    *PROGRAMS["run_classifier"],
+    "--do_train",
+    "--do_eval",
+    "--do_predict",
+    "--data_dir=sample/sib200",
+    "--label_column=category",
+    "--predict_file=sample/sib200/dev.tsv",
+    "--max_seq_length=32",
+    f"--init_checkpoint={out}/pretraining/model",
+    "--num_train_epochs=0.2",
     f"--output_dir={out}/classifier",
-  )  # fmt: skip
+  )
   return out
 
 
@@ -114,11 +132,16 @@ def test_the_whole_path_leaves_google_research_alberts_results(
   lines = (path / "pretraining/eval_results.txt").read_text().splitlines()
   values = dict(line.split(" = ") for line in lines)
   assert list(values) == [
-    "bits_per_character", "global_step", "loss", "masked_lm_accuracy",
+    "bits_per_character",
+    "global_step",
+    "loss",
+    "masked_lm_accuracy",
     "masked_lm_loss",
-    "sentence_order_accuracy", "sentence_order_accuracy_high",
-    "sentence_order_accuracy_low", "sentence_order_loss",
-  ]  # fmt: skip
+    "sentence_order_accuracy",
+    "sentence_order_accuracy_high",
+    "sentence_order_accuracy_low",
+    "sentence_order_loss",
+  ]
   assert values["global_step"] == "6"
   loss = float(values["masked_lm_loss"]) + float(values["sentence_order_loss"])
   assert float(values["loss"]) == pytest.approx(loss)
@@ -181,9 +204,8 @@ def test_tensorboard_finds_the_curves(
   path: pathlib.Path, programs: running.Programs
 ) -> None:
   done = programs.run(
-    "-m", "tensorboard.main", "--inspect",
-    f"--logdir={path}/pretraining/events",
-  )  # fmt: skip
+    "-m", "tensorboard.main", "--inspect", f"--logdir={path}/pretraining/events"
+  )
   for name in ("masked_lm_loss", "sentence_order_accuracy", "learning_rate"):
     assert name in done.stdout, done.stdout + done.stderr
 

@@ -56,10 +56,14 @@ def test_the_quickstart_survives_a_kill_and_says_where_everything_lies(
   assert _content(out) == before
   for output in outputs:
     for line in (
-      "  masked_lm_accuracy       0.", "  masked_lm_loss           ",
-      "  sentence_order_accuracy  0.", "precision    recall  f1-score   support",
-      "Baseline: TF-IDF", "Where things lie", "What to try next",
-    ):  # fmt: skip
+      "  masked_lm_accuracy       0.",
+      "  masked_lm_loss           ",
+      "  sentence_order_accuracy  0.",
+      "precision    recall  f1-score   support",
+      "Baseline: TF-IDF",
+      "Where things lie",
+      "What to try next",
+    ):
       assert line in output, output
     for folder in ("corpus", "tokenizer", "records", "classifier/model"):
       assert f"{out}/{folder}" in output

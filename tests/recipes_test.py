@@ -119,26 +119,38 @@ def test_the_tiny_recipe_learns_more_than_the_frequencies_of_pieces(
     f"{tmp_path}/{name}/corpus-*.txt" for name in ("corpus", "sentences")
   )
   must(
-    "-m", "data_prep.build_corpus", "--section_sentences=12",
+    "-m",
+    "data_prep.build_corpus",
+    "--section_sentences=12",
     f"--input_file={SAMPLE}/wiki_articles.txt,{SAMPLE}/udhr.txt",
     f"--output_dir={tmp_path}/corpus",
-  )  # fmt: skip
+  )
   must(
-    "-m", "data_prep.build_corpus", f"--input_file={SAMPLE}/common_voice.txt",
+    "-m",
+    "data_prep.build_corpus",
+    f"--input_file={SAMPLE}/common_voice.txt",
     f"--output_dir={tmp_path}/sentences",
-  )  # fmt: skip
+  )
   must(
-    "-m", "data_prep.train_tokenizer", f"--vocab_size={VOCABULARY}",
-    f"--input_file={corpus},{sentences}", f"--output_dir={tmp_path}/tokenizer",
-  )  # fmt: skip
+    "-m",
+    "data_prep.train_tokenizer",
+    f"--vocab_size={VOCABULARY}",
+    f"--input_file={corpus},{sentences}",
+    f"--output_dir={tmp_path}/tokenizer",
+  )
   must(
-    "-m", "data_prep.create_pretraining_data", f"--input_file={corpus}",
-    f"--isolated_lines_file={sentences}", "--max_seq_length=64",
-    "--eval_fraction=0.08", "--dupe_factor=20", "--masking=dynamic",
+    "-m",
+    "data_prep.create_pretraining_data",
+    f"--input_file={corpus}",
+    f"--isolated_lines_file={sentences}",
+    "--max_seq_length=64",
+    "--eval_fraction=0.08",
+    "--dupe_factor=20",
+    "--masking=dynamic",
     "--pack_sequences",
     f"--spm_model_file={tmp_path}/tokenizer/tokenizer.model",
     f"--output_dir={tmp_path}/records",
-  )  # fmt: skip
+  )
   must(
     str(running.ROOT / "run_pretraining.py"),
     f"--flagfile={running.ROOT}/configs/albert_tiny.flags",

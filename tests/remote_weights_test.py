@@ -84,8 +84,9 @@ def test_a_copy_leaves_what_lies_beside_it_alone(
   assert running.digests(out) == running.digests(model)
   assert mine.read_text() == "mine"
   assert sorted(path.name for path in out.parent.iterdir()) == [
-    "out", "out.partial",
-  ]  # fmt: skip
+    "out",
+    "out.partial",
+  ]
 
 
 def test_a_model_directory_comes_with_its_manifests_checksums(
@@ -432,8 +433,9 @@ def test_shards_that_no_index_may_name_are_not_asked_for(
   with pytest.raises(options.InputError, match=message):
     remote_weights.local(f"{server.url}/hf")
   assert set(server.asked) == {
-    "/hf/manifest.json", "/hf/model.safetensors.index.json"
-  }  # fmt: skip
+    "/hf/manifest.json",
+    "/hf/model.safetensors.index.json",
+  }
 
 
 def test_a_manifest_may_not_name_files_elsewhere(
@@ -652,19 +654,25 @@ def test_the_program_fetches_and_the_converter_takes_an_address(
   server.files["/bert.zip"] = _zipped(TOPICS, "bert")
   address = f"{server.url}/bert.zip"
   done = programs.run(
-    "-m", "albert_mn.download_checkpoint", f"--init_checkpoint={address}",
+    "-m",
+    "albert_mn.download_checkpoint",
+    f"--init_checkpoint={address}",
     f"--output_dir={tmp_path}/theirs",
-  )  # fmt: skip
+  )
   assert done.stdout.endswith(f"Hugging Face's weights at {tmp_path}/theirs\n")
   assert running.digests(tmp_path / "theirs") == running.digests(TOPICS)
   programs.succeed(
-    "-m", "albert_mn.convert_checkpoint", f"--init_checkpoint={address}",
+    "-m",
+    "albert_mn.convert_checkpoint",
+    f"--init_checkpoint={address}",
     f"--output_dir={tmp_path}/model",
-  )  # fmt: skip
+  )
   assert initial_weights.format_of(str(tmp_path / "model")) is _OURS
   assert model_directory.config(str(tmp_path / "model"))
   said = programs.refuse(
-    "-m", "albert_mn.download_checkpoint", "--init_checkpoint=here",
+    "-m",
+    "albert_mn.download_checkpoint",
+    "--init_checkpoint=here",
     f"--output_dir={tmp_path}/theirs",
-  )  # fmt: skip
+  )
   assert "gs:// or https://" in said

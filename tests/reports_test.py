@@ -235,13 +235,17 @@ def test_of_ten_thousand_labels_the_most_confused_are_drawn(
   [
     (
       judgements.SeveralLabels(
-        ["a", "b"], np.array([[1, 0], [0, 1]]), np.array([[0, 0], [1, 1]]),
+        ["a", "b"],
+        np.array([[1, 0], [0, 1]]),
+        np.array([[0, 0], [1, 1]]),
         np.array([[0.6, 0.9], [0.8, 0.7]]),
       ),
       [(1, "not a", "a", 0.8), (0, "a", "not a", 0.6)],
     ),
     (
-      judgements.Numbers(["value"], np.array([1.0, 2, 3]), np.array([1.5, 2, 9])),
+      judgements.Numbers(
+        ["value"], np.array([1.0, 2, 3]), np.array([1.5, 2, 9])
+      ),
       [(2, "3", "9", 6.0), (0, "1", "1.5", 0.5)],
     ),
     (
@@ -253,7 +257,7 @@ def test_of_ten_thousand_labels_the_most_confused_are_drawn(
       [(1, "X 1-2", "X 1-3", 2)],
     ),
   ],
-)  # fmt: skip
+)
 def test_the_worst_mistakes_come_first(
   model: judgements.Judgement, expected: list[tuple[Any, ...]]
 ) -> None:
@@ -284,11 +288,16 @@ def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
   rows = [classifier_data.Row(line, text, "") for line in range(2, 6)]
   page = report_page.page(
     report_page.Findings(
-      baseline.NAME, reports.Voices(model, model), rows, np.array([True, True, True, False]),
-      [model.scores(), model.scores()], ["Note <i>"],
-      ["The seed <s> learnt nothing"], {"seed": "<u>"},
+      baseline.NAME,
+      reports.Voices(model, model),
+      rows,
+      np.array([True, True, True, False]),
+      [model.scores(), model.scores()],
+      ["Note <i>"],
+      ["The seed <s> learnt nothing"],
+      {"seed": "<u>"},
     )
-  )  # fmt: skip
+  )
   assert "<script" not in page and "<b>" not in page and "<u>" not in page
   assert "&lt;script&gt;" in page and "&lt;b&gt;bold" in page
   assert "default-src" in page and "http" not in page.replace("http-equiv", "")
@@ -364,8 +373,10 @@ def test_what_is_missed_or_invented_counts_as_nothing_and_not_as_perfect() -> (
     [[0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]],
   )
   assert [row[1:] for row in judged.per_label()] == [
-    (0.0, 0.0, 0.0, 2), (0.0, 0.0, 0.0, 0), (1.0, 1.0, 1.0, 0),
-  ]  # fmt: skip
+    (0.0, 0.0, 0.0, 2),
+    (0.0, 0.0, 0.0, 0),
+    (1.0, 1.0, 1.0, 0),
+  ]
   assert judged.average("macro") == pytest.approx([1 / 3] * 3)
   assert judged.average("micro") == judged.average("weighted") == (0, 0, 0)
   assert dict(judged.whole_rows())["samples avg"] == (0.25, 0.25, 0.25)
@@ -382,18 +393,26 @@ def test_the_tables_are_scikit_learns_where_no_label_or_row_is_empty(
   answers[answers == 2] = [2, 2, -1, 1][seed]
   judged = judgements.OneLabel(NAMES, truth, answers)
   assert judged.table() == metrics.classification_report(
-    truth, answers, labels=range(3), target_names=NAMES, digits=3,
+    truth,
+    answers,
+    labels=range(3),
+    target_names=NAMES,
+    digits=3,
     zero_division=0.0,
-  )  # fmt: skip
+  )
   several = rng.integers(0, 2, [40, 3])
   several[:, 0] |= several.sum(axis=1) == 0
   told = np.where(rng.random([40, 3]) < 0.8, several, 1 - several)
   told[:, 1] = [0, 1, told[0, 1], told[1, 1]][seed]
   judged_several = judgements.SeveralLabels(NAMES, several, told)
   assert judged_several.table() == metrics.classification_report(
-    several, told, labels=range(3), target_names=NAMES, digits=3,
+    several,
+    told,
+    labels=range(3),
+    target_names=NAMES,
+    digits=3,
     zero_division=0.0,
-  )  # fmt: skip
+  )
 
 
 def test_the_report_says_what_counts_as_1_where_nothing_is_there() -> None:

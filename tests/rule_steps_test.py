@@ -36,9 +36,10 @@ def _of_spec(spec: bytes) -> tokenizers.Tokenizer:
     "version": "1.0",
     "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]},
     "normalizer": {
-      "type": "Sequence", "normalizers": list(rule_steps.of(table)),
+      "type": "Sequence",
+      "normalizers": list(rule_steps.of(table)),
     },
-  }  # fmt: skip
+  }
   return tokenizers.Tokenizer.from_str(json.dumps(content))
 
 
@@ -49,8 +50,12 @@ def _pools() -> list[list[str]]:
     for letter in tokenization.every_letter()
     if letter != rule_steps.SEPARATOR
   ]
-  hangul = (range(0x1100, 0x1200), range(0x3131, 0x318F), range(0xFFA0, 0xFFDD),
-            range(0xAC00, 0xAC40))  # fmt: skip
+  hangul = (
+    range(0x1100, 0x1200),
+    range(0x3131, 0x318F),
+    range(0xFFA0, 0xFFDD),
+    range(0xAC00, 0xAC40),
+  )
   return [
     [letter for letter in every if unicodedata.combining(letter)],
     [letter for letter in every if unicodedata.decomposition(letter)],

@@ -100,10 +100,17 @@ def test_another_value_still_stops_a_begun_run(
 @pytest.mark.parametrize(
   "content",
   [
-    "[]", "[[\"config\", 1]]", "null", "5", '"a"', "{", "",
-    '{"flags": []}', '{"versions": "2.20"}',
+    "[]",
+    '[["config", 1]]',
+    "null",
+    "5",
+    '"a"',
+    "{",
+    "",
+    '{"flags": []}',
+    '{"versions": "2.20"}',
   ],
-)  # fmt: skip
+)
 def test_a_damaged_run_json_is_one_line(
   content: str, tmp_path: pathlib.Path
 ) -> None:
@@ -140,8 +147,15 @@ def _older(
   own = json.loads(path.read_text())
   kind = "pretraining" if "records" in own else "classifier"
   begun = _begun(kind)
-  for name in ("records", "tensorflow", "tokenizer", "training_rows", "config",
-               "init_checkpoint", "jit_compile"):  # fmt: skip
+  for name in (
+    "records",
+    "tensorflow",
+    "tokenizer",
+    "training_rows",
+    "config",
+    "init_checkpoint",
+    "jit_compile",
+  ):
     if name in begun:
       begun[name] = own[name]
   change(begun)
@@ -154,9 +168,14 @@ def test_pretraining_goes_on_with_runs_of_other_versions(
   caplog: pytest.LogCaptureFixture,
 ) -> None:
   (tmp_path / "config.json").write_text(
-    json.dumps({n: v for n, v in _begun("pretraining")["config"].items()
-                if n not in ("inert", "layer_norm_eps")})
-  )  # fmt: skip
+    json.dumps(
+      {
+        n: v
+        for n, v in _begun("pretraining")["config"].items()
+        if n not in ("inert", "layer_norm_eps")
+      }
+    )
+  )
   run = tmp_path / "run"
   recipe = optimization.OptimizerOptions(
     learning_rate=0.01, num_train_steps=6, num_warmup_steps=2
@@ -212,13 +231,15 @@ def test_a_classification_goes_on_with_runs_of_other_versions(
   def start() -> None:
     classification.run(
       classification.Options(
-        train_file=f"{tmp_path}/train.tsv", init_checkpoint=topics,
-        output_dir=f"{tmp_path}/run", do_train=True,
+        train_file=f"{tmp_path}/train.tsv",
+        init_checkpoint=topics,
+        output_dir=f"{tmp_path}/run",
+        do_train=True,
       ),
       fine_tuning.Recipe(
         max_seq_length=16, num_train_epochs=1.0, max_restarts=0
       ),
-    )  # fmt: skip
+    )
 
   start()
 

@@ -79,8 +79,9 @@ def test_the_predecessors_address_answers_with_its_keys(
   def ask() -> dict[str, object]:
     return requests.get(
       f"{running_server.url}/api/to_back_end/predict",
-      params={"text": TEXT}, timeout=60,
-    ).json()  # fmt: skip
+      params={"text": TEXT},
+      timeout=60,
+    ).json()
 
   first, second = ask(), ask()
   assert list(first) == ["username", "score", "req_count"]
@@ -134,8 +135,13 @@ def test_what_is_no_request_is_told_why(
   assert reason in answer.json()["error"]
   assert len(answer.content) < 300
   of_one_text = name not in (
-    "both", "no texts", "null texts", "texts by name", "too many", "a list"
-  )  # fmt: skip
+    "both",
+    "no texts",
+    "null texts",
+    "texts by name",
+    "too many",
+    "a list",
+  )
   if of_one_text:
     assert _post(running_server, content, "attention").status_code in (400, 413)
 
@@ -203,11 +209,15 @@ def test_a_query_that_is_not_utf8_or_empty_is_told_why(
 @pytest.mark.parametrize(
   "media_type",
   [
-    "application/x-www-form-urlencoded", "multipart/form-data; boundary=a",
-    "text/plain", "text/plain;application/json", "text/json", "",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=a",
+    "text/plain",
+    "text/plain;application/json",
+    "text/json",
+    "",
     "application/jsonp",
   ],
-)  # fmt: skip
+)
 def test_a_form_or_plain_text_is_refused(
   running_server: serving.Serving, media_type: str
 ) -> None:
@@ -216,17 +226,20 @@ def test_a_form_or_plain_text_is_refused(
     answer = requests.post(
       f"{running_server.url}/api/{path}",
       data=json.dumps({"text": TEXT}),
-      headers={"Content-Type": media_type}, timeout=60,
-    )  # fmt: skip
+      headers={"Content-Type": media_type},
+      timeout=60,
+    )
     assert answer.status_code == 415
     assert "expected Content-Type: application/json" in answer.json()["error"]
 
 
 def test_json_may_state_its_charset(running_server: serving.Serving) -> None:
   answer = requests.post(
-    f"{running_server.url}/api/predict", json.dumps({"text": TEXT}),
-    headers={"Content-Type": "Application/JSON; charset=utf-8"}, timeout=60,
-  )  # fmt: skip
+    f"{running_server.url}/api/predict",
+    json.dumps({"text": TEXT}),
+    headers={"Content-Type": "Application/JSON; charset=utf-8"},
+    timeout=60,
+  )
   assert answer.status_code == 200
 
 
@@ -246,9 +259,11 @@ def test_another_site_and_another_host_are_refused(
       assert "expected" in answer.json()["error"]
       assert answer.headers["X-Content-Type-Options"] == "nosniff"
     answer = requests.post(
-      f"{running_server.url}/api/predict", json.dumps({"text": TEXT}),
-      headers={**JSON, **headers}, timeout=60,
-    )  # fmt: skip
+      f"{running_server.url}/api/predict",
+      json.dumps({"text": TEXT}),
+      headers={**JSON, **headers},
+      timeout=60,
+    )
     assert answer.status_code == status
 
 
@@ -257,9 +272,11 @@ def test_no_answer_leads_to_where_a_header_says(
 ) -> None:
   for path in ("healthz/", "api/predict/", "/", "/evil.example/", "api"):
     answer = requests.get(
-      f"{running_server.url}/{path}", headers={"Host": "localhost:1"},
-      allow_redirects=False, timeout=60,
-    )  # fmt: skip
+      f"{running_server.url}/{path}",
+      headers={"Host": "localhost:1"},
+      allow_redirects=False,
+      timeout=60,
+    )
     assert answer.status_code == 404
     assert "Location" not in answer.headers
 
@@ -276,8 +293,9 @@ def test_a_caller_who_stops_half_way_holds_nobody_up(
 ) -> None:
   host, port = urllib.parse.urlsplit(running_server.url).netloc.split(":")
   with socket.create_connection((host, int(port))) as half:
-    half.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\n"
-                 b"Content-Length: 100\r\n\r\n{")  # fmt: skip
+    half.sendall(
+      b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    )
     assert _post(running_server, {"text": TEXT}).ok
   assert _post(running_server, {"text": TEXT}).ok
 
@@ -418,8 +436,9 @@ def test_no_text_is_in_the_log(running_server: serving.Serving) -> None:
   _post(running_server, {"text": "нууц үг"})
   requests.get(
     f"{running_server.url}/api/to_back_end/predict",
-    params={"text": "нууц үг"}, timeout=60,
-  )  # fmt: skip
+    params={"text": "нууц үг"},
+    timeout=60,
+  )
   log = running_server.log.read_text()
   assert "POST /api/predict 200" in log
   assert "нууц" not in log and urllib.parse.quote("нууц") not in log
@@ -485,11 +504,24 @@ def test_a_port_that_is_taken_is_known_before_the_model_is_loaded(
 @pytest.mark.parametrize(
   "names",
   [
-    "Болд", "Болд,Болд", "Болд, Болд ", "Болд,", ",Болд", ",", " , ", "а,б,в",
-    "а,а,б", "а,б,б", "а,,б", "а,б,", "Болд,Бо\u200bлд", "Сүхэй,Сүхэи\u0306",
-    "Болд Б,Болд\u00a0 Б", "Болд,\u200b",
+    "Болд",
+    "Болд,Болд",
+    "Болд, Болд ",
+    "Болд,",
+    ",Болд",
+    ",",
+    " , ",
+    "а,б,в",
+    "а,а,б",
+    "а,б,б",
+    "а,,б",
+    "а,б,",
+    "Болд,Бо\u200bлд",
+    "Сүхэй,Сүхэи\u0306",
+    "Болд Б,Болд\u00a0 Б",
+    "Болд,\u200b",
   ],
-)  # fmt: skip
+)
 def test_names_that_do_not_fit_the_labels_are_refused(
   predictor: classifier.Predictor, names: str
 ) -> None:
@@ -504,8 +536,9 @@ def test_names_for_all_labels_are_answered_in_their_place(
   settings = server.Options(model_dir="x", username="болд, Болд")
   made = server.Server(predictor, settings)
   assert made._prediction(np.array([0.25, 0.75])) == {
-    "label": "Болд", "probabilities": {"болд": 0.25, "Болд": 0.75},
-  }  # fmt: skip
+    "label": "Болд",
+    "probabilities": {"болд": 0.25, "Болд": 0.75},
+  }
 
 
 def test_a_classifier_of_pairs_is_refused(
@@ -574,8 +607,10 @@ def test_a_full_queue_refuses_at_once_and_takes_again_when_there_is_room() -> (
     await asyncio.sleep(0)
     model.go.set()
     assert [(await x).tolist() for x in (first, rest, last)] == [
-      [[2.0]], [[4.0], [6.0]], [[12.0]],
-    ]  # fmt: skip
+      [[2.0]],
+      [[4.0], [6.0]],
+      [[12.0]],
+    ]
     assert (await batcher.submit(["7"])).tolist() == [[14.0]]
     batcher.close()
     with pytest.raises(batching.QueueFullError):
@@ -671,9 +706,12 @@ class _Asgi:
       self._started.set()
 
     self._life = asyncio.create_task(
-      self._app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}},
-                self._events.get, send)  # type: ignore[operator]
-    )  # fmt: skip
+      self._app(
+        {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}},
+        self._events.get,
+        send,
+      )  # type: ignore[operator]
+    )
     await self._started.wait()
     return self
 
@@ -683,10 +721,13 @@ class _Asgi:
 
   async def post(self, content: object) -> tuple[int, dict[bytes, bytes], dict]:
     scope = {
-      "type": "http", "method": "POST", "path": "/api/predict",
+      "type": "http",
+      "method": "POST",
+      "path": "/api/predict",
       "headers": [(b"content-type", b"application/json")],
-      "query_string": b"", "root_path": "",
-    }  # fmt: skip
+      "query_string": b"",
+      "root_path": "",
+    }
     body = {"type": "http.request", "body": json.dumps(content).encode()}
     sent: list[dict] = []
 

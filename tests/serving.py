@@ -27,10 +27,17 @@ class Serving:
     self.log = log
     with log.open("w") as file:
       self.process = subprocess.Popen(
-        [sys.executable, "-m", "bert_tweet.serve", f"--model_dir={model_dir}",
-         "--port=0", *flags],
-        cwd=running.ROOT, stderr=file,
-      )  # fmt: skip
+        [
+          sys.executable,
+          "-m",
+          "bert_tweet.serve",
+          f"--model_dir={model_dir}",
+          "--port=0",
+          *flags,
+        ],
+        cwd=running.ROOT,
+        stderr=file,
+      )
     self.url = self._wait()
 
   def _wait(self) -> str:

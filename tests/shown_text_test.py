@@ -88,9 +88,11 @@ def test_a_file_name_reaches_the_terminal_without_its_controls(
   programs: running.Programs, tmp_path: pathlib.Path
 ) -> None:
   line = programs.refuse(
-    "-m", "data_prep.build_corpus", f"--input_file={tmp_path}/\x1b[31m\u202e",
+    "-m",
+    "data_prep.build_corpus",
+    f"--input_file={tmp_path}/\x1b[31m\u202e",
     f"--output_dir={tmp_path}/out",
-  )  # fmt: skip
+  )
   assert line.isprintable() and "\\x1b[31m\\u202e" in line
 
 
@@ -103,9 +105,18 @@ def test_labels_mean_nothing_in_a_model_card(tmp_path: pathlib.Path) -> None:
     inputs={"<b>\n# c": "`<i>`"},
   )
   export = model_card.Export(
-    "huggingface", "tokenizer: none", "", [], 24, 1, "of texts it reads", "", "", "",
+    "huggingface",
+    "tokenizer: none",
+    "",
+    [],
+    24,
+    1,
+    "of texts it reads",
+    "",
+    "",
+    "",
     "mn",
-  )  # fmt: skip
+  )
   card = model_card.text(
     described, exported.SHAPES["albert"], labels, export, str(tmp_path)
   )

@@ -23,10 +23,39 @@ from data_prep.files import json_files, manifest
 from tests import exported
 
 _VALUES: tuple[Any, ...] = (
-  None, True, False, 0, -1, 1, 2, 3, 7, 1.5, -0.5, "", "a", "спорт", "\n",
-  "../x", "/etc/x", "a\0b", "\u202e", [], [[]], [1], ["a", "a"], [["a"]], {},
-  {"a": 1}, 1e308, 10**30, 10**400, float("nan"), float("inf"), "x" * 3000,
-)  # fmt: skip
+  None,
+  True,
+  False,
+  0,
+  -1,
+  1,
+  2,
+  3,
+  7,
+  1.5,
+  -0.5,
+  "",
+  "a",
+  "спорт",
+  "\n",
+  "../x",
+  "/etc/x",
+  "a\0b",
+  "\u202e",
+  [],
+  [[]],
+  [1],
+  ["a", "a"],
+  [["a"]],
+  {},
+  {"a": 1},
+  1e308,
+  10**30,
+  10**400,
+  float("nan"),
+  float("inf"),
+  "x" * 3000,
+)
 _NAMES = (manifest.NAME, "labels.json", "albert_config.json")
 _TEXT = "сайн байна уу"
 

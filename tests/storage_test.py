@@ -24,8 +24,10 @@ def test_files_are_found_in_order_and_once(tmp_path: pathlib.Path) -> None:
     (tmp_path / name).write_text(name)
   paths = storage.matching(f"{tmp_path}/c.*, {tmp_path}/*.txt,{tmp_path}/a.*")
   assert [os.path.basename(path) for path in paths] == [
-    "c.csv", "a.txt", "b.txt",
-  ]  # fmt: skip
+    "c.csv",
+    "a.txt",
+    "b.txt",
+  ]
   with pytest.raises(options.InputError, match="no file at"):
     storage.matching(f"{tmp_path}/a.txt,{tmp_path}/d*")
   with pytest.raises(options.InputError, match="expected a local path or gs"):
@@ -72,8 +74,9 @@ def test_lines_are_whole_wherever_a_block_ends(tmp_path: pathlib.Path) -> None:
   path.write_bytes(MANY + "сүүлчийн".encode())
   assert len(MANY) > storage.MAX_LINE_BYTES
   assert list(storage.lines(str(path))) == [
-    *(f"мөр {number}" for number in range(90_000)), "сүүлчийн",
-  ]  # fmt: skip
+    *(f"мөр {number}" for number in range(90_000)),
+    "сүүлчийн",
+  ]
 
 
 @pytest.mark.parametrize(
@@ -112,8 +115,9 @@ def test_a_line_of_exactly_the_limit_is_read_and_a_longer_one_refused(
       path.write_bytes(pack(before + b"a" * size + end + after))
       lines = list(storage.lines(str(path)))
       assert lines[number - 1 :] == [
-        "a" * size, *([after.decode()] if after else []),
-      ]  # fmt: skip
+        "a" * size,
+        *([after.decode()] if after else []),
+      ]
   path.write_bytes(pack(before + b"a" * (most + 1) + end))
   _refused(path, f"a longer one at .*:{number}")
 
@@ -244,9 +248,13 @@ def test_a_failed_block_leaves_the_old_file_and_nothing_else(
 def artefact(tmp_path: pathlib.Path) -> pathlib.Path:
   (tmp_path / "data.txt").write_text("сайн")
   manifest.write(
-    str(tmp_path), "corpus", parameters={"min_words": 5}, files=["data.txt"],
-    counts={"documents": 1}, inputs={"raw.txt": "0" * 64},
-  )  # fmt: skip
+    str(tmp_path),
+    "corpus",
+    parameters={"min_words": 5},
+    files=["data.txt"],
+    counts={"documents": 1},
+    inputs={"raw.txt": "0" * 64},
+  )
   return tmp_path
 
 
@@ -336,8 +344,11 @@ with storage.writing(sys.argv[1]) as file:
 def test_sigterm_leaves_no_hidden_file(tmp_path: pathlib.Path) -> None:
   with subprocess.Popen(
     [sys.executable, "-c", _WRITE, str(tmp_path / "a.txt")],
-    cwd=running.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-  ) as process:  # fmt: skip
+    cwd=running.ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
     assert process.stdout and process.stdout.readline() == "ready\n"
     process.terminate()
     assert process.wait(20) == options.TERMINATED

@@ -73,8 +73,11 @@ def _install(stubs: pathlib.Path, answer: str | None, ci: str) -> str:
       ["/bin/bash", "-euc", "\n".join([*functions, "install_chromium"])],
       stdin=subprocess.DEVNULL if answer is None else terminal,
       env={"PATH": str(stubs), "CI": ci},
-      capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=60,
+    )
   finally:
     os.close(typed)
     os.close(terminal)

@@ -39,8 +39,11 @@ def test_an_entity_inside_a_word_has_its_own_pieces() -> None:
   assert tagging.tags_of([(0, 3, "ORG")], pieces) == ["B-ORG", "O", "O", "O"]
   # A piece that sticks out belongs to it all the same.
   assert tagging.tags_of([(0, 5, "ORG")], pieces) == [
-    "B-ORG", "I-ORG", "I-ORG", "O",
-  ]  # fmt: skip
+    "B-ORG",
+    "I-ORG",
+    "I-ORG",
+    "O",
+  ]
   rows = [classifier_data.Row(2, "УИХ-ын", entities=((0, 3, "A"), (3, 5, "B")))]
   segment = lambda texts: [["УИХ", "-", "ын"]]  # noqa: E731
   assert tagging.unalignable(rows, segment) == 1

@@ -87,9 +87,11 @@ def test_entities_to_judge_by_stand_under_labels_or_where_the_flag_says(
   path = tmp_path / "new.jsonl"
   path.write_text(f'{{"text": "Баянгол", "{key}": [[0, 7, "LOC"]]}}\n', "utf-8")
   files = task_rows.Files(
-    task_name="ner", train_file=str(path), eval_file=str(path),
+    task_name="ner",
+    train_file=str(path),
+    eval_file=str(path),
     **({} if key == "labels" else {"label_column": key}),
-  )  # fmt: skip
+  )
   rows = task_rows.labelled(task_rows.settle(files, "x"), True, False)
   assert rows.held_out[0].entities == ((0, 7, "LOC"),)
 

@@ -10,9 +10,14 @@ from albert_mn.export import text_graph
 from data_prep.encoding import framing, tokenization
 
 _TEXTS = [
-  "сайн байна уу", "", " \t", "Саи\u0306н Е\u0308лка ХОЁР", "\u200bа\u00a0 б  ", "☺️ 5%",
+  "сайн байна уу",
+  "",
+  " \t",
+  "Саи\u0306н Е\u0308лка ХОЁР",
+  "\u200bа\u00a0 б  ",
+  "☺️ 5%",
   "Их Хурлын гишүүд өнөөдөр хуралдаж, шинэ хуулийг хэлэлцэв. " * 9,
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

@@ -178,9 +178,11 @@ def test_a_config_json_beside_a_checkpoint_is_the_last_that_is_looked_for(
     shutil.copy(REFERENCE / name / f"model.ckpt.{suffix}", tmp_path)
   values = json.loads((REFERENCE / name / "config.json").read_text("utf-8"))
   own_values = {
-    "model_type": family.FAMILY.lower(), "transformers_version": "4.1",
-    "architectures": ["BertModel"], "id2label": {"0": "а"},
-  }  # fmt: skip
+    "model_type": family.FAMILY.lower(),
+    "transformers_version": "4.1",
+    "architectures": ["BertModel"],
+    "id2label": {"0": "а"},
+  }
   path = str(tmp_path / "model.ckpt")
   right = family.from_file(str(REFERENCE / name / "config.json"))
   text = json.dumps(values | own_values if own else values)
@@ -308,13 +310,15 @@ def test_a_module_becomes_a_model_directory_from_an_archive_too(
   [
     # Of a changed google-research/albert under Keras (transformers 10774).
     (
-      lambda n: n.replace("group_0/inner_group_0/LayerNorm/",
-                          "group_0_1/layer_1/inner_group_0/layer_normalization_3/"),
+      lambda n: n.replace(
+        "group_0/inner_group_0/LayerNorm/",
+        "group_0_1/layer_1/inner_group_0/layer_normalization_3/",
+      ),
       "another program wrote these names, and no configuration helps",
     ),
     (lambda n: f"x{n.replace('/', '_')}", "no name of theirs is there"),
   ],
-)  # fmt: skip
+)
 def test_names_of_other_programs_are_no_other_configuration(
   rename: Callable[[str], str], message: str, tmp_path: pathlib.Path
 ) -> None:

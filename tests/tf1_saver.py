@@ -41,10 +41,11 @@ def save_module(
     session.run(tf.compat.v1.global_variables_initializer())
     builder = tf.compat.v1.saved_model.Builder(str(folder))
     builder.add_meta_graph_and_variables(
-      session, [],
+      session,
+      [],
       assets_collection=graph.get_collection(
         tf.compat.v1.GraphKeys.ASSET_FILEPATHS
       ),
-    )  # fmt: skip
+    )
     builder.save()
   return str(folder)

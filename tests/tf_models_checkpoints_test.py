@@ -34,41 +34,56 @@ from tests import running
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 WIDTH, HEADS, LAYERS, PIECES, LENGTH = 16, 4, 3, 60, 20
 SHAPE: dict[str, Any] = {
-  "vocab_size": PIECES, "hidden_size": WIDTH, "num_hidden_layers": LAYERS,
-  "num_attention_heads": HEADS, "intermediate_size": 24,
-  "max_position_embeddings": LENGTH, "type_vocab_size": 2,
-}  # fmt: skip
+  "vocab_size": PIECES,
+  "hidden_size": WIDTH,
+  "num_hidden_layers": LAYERS,
+  "num_attention_heads": HEADS,
+  "intermediate_size": 24,
+  "max_position_embeddings": LENGTH,
+  "type_vocab_size": 2,
+}
 Save = Callable[[Any, str], None]
 
 
 def _sizes(**more: Any) -> dict[str, Any]:
   """The same shape by tf-models' names."""
   return {
-    "vocab_size": PIECES, "hidden_size": WIDTH, "num_layers": LAYERS,
-    "num_attention_heads": HEADS, "intermediate_size": 24,
-    "max_sequence_length": LENGTH, "type_vocab_size": 2, "dict_outputs": True,
+    "vocab_size": PIECES,
+    "hidden_size": WIDTH,
+    "num_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": 24,
+    "max_sequence_length": LENGTH,
+    "type_vocab_size": 2,
+    "dict_outputs": True,
     **more,
-  }  # fmt: skip
+  }
 
 
 def _scaffold(shared: bool = False) -> Any:
   initializer = tf_keras.initializers.TruncatedNormal(stddev=0.02)
   block = dict(
-    num_attention_heads=HEADS, inner_dim=24,
+    num_attention_heads=HEADS,
+    inner_dim=24,
     inner_activation=tf_utils.get_activation("gelu"),
-  )  # fmt: skip
+  )
   shared_block = layers.TransformerEncoderBlock(**block) if shared else None
   return networks.EncoderScaffold(
     pooled_output_dim=WIDTH,
     embedding_cfg=dict(
-      vocab_size=PIECES, type_vocab_size=2, hidden_size=WIDTH, seq_length=None,
-      max_seq_length=LENGTH, initializer=initializer, dropout_rate=0.1,
+      vocab_size=PIECES,
+      type_vocab_size=2,
+      hidden_size=WIDTH,
+      seq_length=None,
+      max_seq_length=LENGTH,
+      initializer=initializer,
+      dropout_rate=0.1,
     ),
     num_hidden_instances=LAYERS,
     hidden_cls=shared_block or layers.TransformerEncoderBlock,
     hidden_cfg=None if shared else block,
     dict_outputs=True,
-  )  # fmt: skip
+  )
 
 
 def _v2() -> Any:
@@ -213,14 +228,16 @@ SAVES: dict[str, Save] = {
     **model.checkpoint_items
   ).write(path),
   "a trainer's": lambda model, path: tf.train.Checkpoint(
-    model=model, optimizer=_trained(model), global_step=tf.Variable(7),
+    model=model,
+    optimizer=_trained(model),
+    global_step=tf.Variable(7),
     **model.checkpoint_items,
   ).write(path),
   "save_weights": lambda model, path: model.save_weights(path),
   "its own name": lambda model, path: tf.train.Checkpoint(
     pretrainer=model
   ).write(path),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("way", SAVES)
@@ -289,10 +306,12 @@ def test_a_classifier_of_tf_models_predicts_here_what_it_did_there(
     (folder / "labels.json").write_text('["а", "б", "в"]', "utf-8")
     conversion.run(
       conversion.Options(
-        from_="tf_models", init_checkpoint=str(folder), max_seq_length=LENGTH,
+        from_="tf_models",
+        init_checkpoint=str(folder),
+        max_seq_length=LENGTH,
         output_dir=str(folder / "model"),
       )
-    )  # fmt: skip
+    )
     said = capsys.readouterr().out
     assert ("2 x pooler_transform (of the encoder alone" in said) == own
     predictor = classifier.Predictor.load(str(folder / "model"))
@@ -340,11 +359,17 @@ def test_a_module_that_tf_models_exports_for_tf_hub_comes_in(
   tf.train.Checkpoint(**model.checkpoint_items).save(f"{tmp_path}/ckpt")
   (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n", "utf-8")
   export_tfhub_lib.export_model(
-    f"{tmp_path}/module", encoder_config=own, with_mlm=True,
-    model_checkpoint_path=f"{tmp_path}/ckpt-1", do_lower_case=False,
-    **({"vocab_file": f"{tmp_path}/vocab.txt"} if kind == "BertEncoder"
-       else {"sp_model_file": tokenizer_file}),
-  )  # fmt: skip
+    f"{tmp_path}/module",
+    encoder_config=own,
+    with_mlm=True,
+    model_checkpoint_path=f"{tmp_path}/ckpt-1",
+    do_lower_case=False,
+    **(
+      {"vocab_file": f"{tmp_path}/vocab.txt"}
+      if kind == "BertEncoder"
+      else {"sp_model_file": tokenizer_file}
+    ),
+  )
   path = tmp_path / "module"
   with pytest.raises(options.InputError, match="none, nor a config in"):
     initial_weights.settle_config("", "", str(path))
@@ -367,15 +392,18 @@ def test_what_tf_models_converted_of_google_gives_googles_numbers(
   family = "bert" if name.startswith("bert") else "albert"
   subprocess.run(
     [
-      sys.executable, "-m",
+      sys.executable,
+      "-m",
       f"official.nlp.tools.tf2_{family}_encoder_checkpoint_converter",
       f"--{family}_config_file={REFERENCE / name / 'config.json'}",
       f"--checkpoint_to_convert={REFERENCE / name / 'model.ckpt'}",
       f"--converted_checkpoint_path={tmp_path}/{family}_model.ckpt",
       "--converted_model=pretrainer",
     ],
-    check=True, capture_output=True, cwd=running.ROOT,
-  )  # fmt: skip
+    check=True,
+    capture_output=True,
+    cwd=running.ROOT,
+  )
   text = (REFERENCE / name / "config.json").read_text("utf-8")
   (tmp_path / f"{family}_config.json").write_text(text)
   conversion.run(
@@ -421,8 +449,12 @@ def _of_2020(encoder: Any) -> tf.Module:
     for name in ("_query_dense", "_key_dense", "_value_dense"):
       setattr(block._attention_layer, name, getattr(attention, name))
     block._attention_output_dense = attention._output_dense
-    for name in ("_attention_layer_norm", "_intermediate_dense",
-                 "_output_dense", "_output_layer_norm"):  # fmt: skip
+    for name in (
+      "_attention_layer_norm",
+      "_intermediate_dense",
+      "_output_dense",
+      "_output_layer_norm",
+    ):
       setattr(block, name, getattr(layer, name))
     middle[middle.index(layer)] = block
   for place, layer in enumerate([first, *middle, pooler]):
@@ -585,14 +617,15 @@ def test_a_classifier_begins_from_a_checkpoint_of_tf_models(
   with caplog.at_level(logging.INFO, "absl"):
     classification.run(
       classification.Options(
-        train_file=f"{tmp_path}/train.tsv", do_train=True,
+        train_file=f"{tmp_path}/train.tsv",
+        do_train=True,
         init_checkpoint=f"{tmp_path}/bert_model.ckpt",
         output_dir=f"{tmp_path}/out",
       ),
       fine_tuning.Recipe(
         max_seq_length=16, num_train_epochs=1.0, learning_rate=0.0
       ),
-    )  # fmt: skip
+    )
   assert "as tf-models compute the 'gelu' of bert_config.json" in caplog.text
   config = model_directory.config(f"{tmp_path}/out/model")
   assert config

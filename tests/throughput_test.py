@@ -93,9 +93,15 @@ def test_a_steps_arithmetic_is_that_of_its_graph(
 
 def _work(**more: float | None) -> throughput.Work:
   given = dict(
-    steps=300, sequences=32, positions=64, filled=0.75, examples=640,
-    flops=2e9, peak=1e11, input_seconds=0.002,
-  )  # fmt: skip
+    steps=300,
+    sequences=32,
+    positions=64,
+    filled=0.75,
+    examples=640,
+    flops=2e9,
+    peak=1e11,
+    input_seconds=0.002,
+  )
   return throughput.Work(**{**given, **more})  # type: ignore[arg-type]
 
 
@@ -133,10 +139,13 @@ def test_what_is_not_known_is_not_said() -> None:
 @pytest.mark.parametrize(
   ("accelerator", "peak"),
   [
-    ("v3-8", 4 * 123e12), ("v5litepod-16", 16 * 197e12), ("v4-8", 4 * 275e12),
-    ("v9-8", 0.0), ("", 0.0),
+    ("v3-8", 4 * 123e12),
+    ("v5litepod-16", 16 * 197e12),
+    ("v4-8", 4 * 275e12),
+    ("v9-8", 0.0),
+    ("", 0.0),
   ],
-)  # fmt: skip
+)
 def test_a_tpus_peak_is_that_of_its_chips(
   accelerator: str, peak: float
 ) -> None:

@@ -39,8 +39,11 @@ def test_training_twice_gives_the_same_bytes(
   )
   assert first == second
   assert set(first) == {
-    "tokenizer.model", "tokenizer.vocab", "report.json", "manifest.json",
-  }  # fmt: skip
+    "tokenizer.model",
+    "tokenizer.vocab",
+    "report.json",
+    "manifest.json",
+  }
   for name, content in first.items():
     assert str(tmp_path).encode() not in content, name
 
@@ -52,8 +55,12 @@ def test_the_special_pieces_have_their_places_and_none_is_dead(
   tokenizer = _train(udhr, tmp_path, vocab_size=300, model_type=model_type)
   assert tokenizer.vocab_size == 300
   assert tokenizer.pieces(range(5)) == [
-    "<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]",
-  ]  # fmt: skip
+    "<pad>",
+    "<unk>",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+  ]
   assert tokenizer.special[:5].all() and not tokenizer.special[5:].any()
   assert tokenizer.unreachable() == []
   report = json.loads((tmp_path / "report.json").read_text())
@@ -94,9 +101,12 @@ def test_the_report_compares_sizes_without_changing_the_model(
   _train(udhr, tmp_path / "alone", vocab_size=300, morphemes_file=SAMPLE)
   _train(udhr, tmp_path / "other", vocab_size=400, morphemes_file=SAMPLE)
   _train(
-    udhr, tmp_path / "both", vocab_size=300, morphemes_file=SAMPLE,
+    udhr,
+    tmp_path / "both",
+    vocab_size=300,
+    morphemes_file=SAMPLE,
     compare_vocab_sizes="400,200,300",
-  )  # fmt: skip
+  )
   alone, larger, both = (
     json.loads((tmp_path / name / "report.json").read_text("utf-8"))
     for name in ("alone", "other", "both")
@@ -114,9 +124,12 @@ def test_the_table_has_a_column_for_each_size(
   udhr: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   _train(
-    udhr, tmp_path, vocab_size=400, compare_vocab_sizes="300,500",
+    udhr,
+    tmp_path,
+    vocab_size=400,
+    compare_vocab_sizes="300,500",
     morphemes_file=SAMPLE,
-  )  # fmt: skip
+  )
   report = json.loads((tmp_path / "report.json").read_text("utf-8"))
   rows = tokenizer_report.lines(report)
   cells = {row[:32].strip(): row[32:].split() for row in rows[:-2]}
@@ -173,9 +186,11 @@ def test_a_sample_is_even_of_the_size_asked_for_and_the_seeds_own(
 
   def draw(size: int, seed: int) -> list[str]:
     settings = tokenizer_training.Options(
-      input_file=str(corpus), output_dir="b",
-      input_sentence_size=size, random_seed=seed,
-    )  # fmt: skip
+      input_file=str(corpus),
+      output_dir="b",
+      input_sentence_size=size,
+      random_seed=seed,
+    )
     sample = tokenizer_training.sample(settings)
     assert list(sample) == list(sample)
     assert len(list(sample)) == sample.size
@@ -199,9 +214,12 @@ def test_another_seed_samples_another_model(
 ) -> None:
   for name, seed in (("one", 1), ("same", 1), ("two", 2)):
     _train(
-      udhr, tmp_path / name, vocab_size=200,
-      input_sentence_size=40, random_seed=seed,
-    )  # fmt: skip
+      udhr,
+      tmp_path / name,
+      vocab_size=200,
+      input_sentence_size=40,
+      random_seed=seed,
+    )
   first, same, reseeded = (
     (tmp_path / name / "tokenizer.model").read_bytes()
     for name in ("one", "same", "two")

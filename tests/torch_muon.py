@@ -34,9 +34,12 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 def _steps(job: dict[str, Any]) -> list[Any]:
   weights = torch.nn.Parameter(torch.tensor(job["weights"], dtype=torch.double))
   optimizer = torch.optim.Muon(
-    [weights], lr=job["rate"], weight_decay=job["decay"],
-    momentum=job["momentum"], nesterov=True,
-  )  # fmt: skip
+    [weights],
+    lr=job["rate"],
+    weight_decay=job["decay"],
+    momentum=job["momentum"],
+    nesterov=True,
+  )
   after = []
   for gradient in job["gradients"]:
     weights.grad = torch.tensor(gradient, dtype=torch.double)

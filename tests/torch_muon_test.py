@@ -49,10 +49,15 @@ def _theirs(kernel: np.ndarray, gradients: list[np.ndarray]) -> Any:
 def _ours(kernel: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
   """Returns the weights after each step, [steps, inputs, outputs]."""
   recipe = optimization.OptimizerOptions(
-    optimizer="muon", learning_rate=1e-3, muon_rate_ratio=_RATE / 1e-3,
-    muon_momentum=_MOMENTUM, num_train_steps=10**9, num_warmup_steps=0,
-    weight_decay_rate=_DECAY, clip_norm=0.0,
-  )  # fmt: skip
+    optimizer="muon",
+    learning_rate=1e-3,
+    muon_rate_ratio=_RATE / 1e-3,
+    muon_momentum=_MOMENTUM,
+    num_train_steps=10**9,
+    num_warmup_steps=0,
+    weight_decay_rate=_DECAY,
+    clip_norm=0.0,
+  )
   variable = tf.Variable(kernel, dtype=tf.float32, name=_NAME)
   optimizer = optimization.create(recipe)
   optimizer.build([variable])

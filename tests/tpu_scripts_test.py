@@ -393,26 +393,39 @@ def test_pretraining_told_to_save_goes_on_in_the_loop_and_ends(
   cloud = Cloud(tmp_path, {})
   there = _machine(tmp_path, f'exec {shlex.quote(sys.executable)} "$@"')
   shape = dict(
-    vocab_size=400, embedding_size=8, hidden_size=16, num_hidden_layers=2,
-    num_attention_heads=2, intermediate_size=32,
+    vocab_size=400,
+    embedding_size=8,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
     max_position_embeddings=conftest.DYNAMIC_LENGTH,
-  )  # fmt: skip
+  )
   (tmp_path / "config.json").write_text(json.dumps(shape))
   output = tmp_path / "out"
   watching = subprocess.Popen(
     [
-      TPU_VM, "watch", "--", OUTPUT, "--do_train", "--nojit_compile",
+      TPU_VM,
+      "watch",
+      "--",
+      OUTPUT,
+      "--do_train",
+      "--nojit_compile",
       f"--input_file={dynamic_records}/train-*.tfrecord",
-      f"--albert_config_file={tmp_path}/config.json", "--train_batch_size=8",
-      "--num_train_steps=400", "--num_warmup_steps=9", "--learning_rate=0.01",
-      "--iterations_per_loop=10", "--save_checkpoints_steps=1000",
+      f"--albert_config_file={tmp_path}/config.json",
+      "--train_batch_size=8",
+      "--num_train_steps=400",
+      "--num_warmup_steps=9",
+      "--learning_rate=0.01",
+      "--iterations_per_loop=10",
+      "--save_checkpoints_steps=1000",
       f"--output_dir={output}",  # after the first, which watch asks for
     ],
     env=cloud.environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-  )  # fmt: skip
+  )
   pid = _pid(there / "python.pid")
   log = there / "run/log"
   try:

@@ -41,10 +41,15 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
   _write(events / "train", [25, 30, 35], loss=2.0, learning_rate=0.5)
   _write(events / "eval", [20], loss=0.5, masked_lm_accuracy=0.01)
   _write(
-    events / "eval", [35], loss=0.25, masked_lm_accuracy=0.02,
-    sentence_order_accuracy=float("nan"), probe_accuracy=0.01,
-    probe_deviation=0.001, probe_majority=0.005,
-  )  # fmt: skip
+    events / "eval",
+    [35],
+    loss=0.25,
+    masked_lm_accuracy=0.02,
+    sentence_order_accuracy=float("nan"),
+    probe_accuracy=0.01,
+    probe_deviation=0.001,
+    probe_majority=0.005,
+  )
   (tmp_path / "run/run.json").write_text(json.dumps(SETTINGS))
   return tmp_path / "run"
 

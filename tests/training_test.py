@@ -90,14 +90,21 @@ def _pretraining(
   folder: pathlib.Path, output: pathlib.Path, *more: str
 ) -> list[str]:
   return [
-    str(ROOT / "run_pretraining.py"), "--do_train", "--do_eval",
+    str(ROOT / "run_pretraining.py"),
+    "--do_train",
+    "--do_eval",
     f"--input_file={folder}/records/train-*.tfrecord",
     f"--eval_input_file={folder}/records/eval-*.tfrecord",
-    f"--albert_config_file={folder}/config.json", f"--output_dir={output}",
-    "--train_batch_size=8", "--num_train_steps=60", "--num_warmup_steps=6",
-    "--learning_rate=0.01", "--save_checkpoints_steps=10",
-    "--iterations_per_loop=10", *more,
-  ]  # fmt: skip
+    f"--albert_config_file={folder}/config.json",
+    f"--output_dir={output}",
+    "--train_batch_size=8",
+    "--num_train_steps=60",
+    "--num_warmup_steps=6",
+    "--learning_rate=0.01",
+    "--save_checkpoints_steps=10",
+    "--iterations_per_loop=10",
+    *more,
+  ]
 
 
 def _weights(output: pathlib.Path) -> dict[str, np.ndarray]:
@@ -151,13 +158,20 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   assert results[0] == results[1]
   names = [line.split(" = ")[0] for line in results[0].splitlines()]
   assert names == [
-    "bits_per_character", "global_step", "loss", "masked_lm_accuracy", "masked_lm_loss",
-    "sentence_order_accuracy", "sentence_order_accuracy_high",
-    "sentence_order_accuracy_low", "sentence_order_loss",
-  ]  # fmt: skip
-  assert "already at step 60 of 60" in _run(
-    *_pretraining(folder, tmp_path / "whole", *more)
-  ).stderr  # fmt: skip
+    "bits_per_character",
+    "global_step",
+    "loss",
+    "masked_lm_accuracy",
+    "masked_lm_loss",
+    "sentence_order_accuracy",
+    "sentence_order_accuracy_high",
+    "sentence_order_accuracy_low",
+    "sentence_order_loss",
+  ]
+  assert (
+    "already at step 60 of 60"
+    in _run(*_pretraining(folder, tmp_path / "whole", *more)).stderr
+  )
 
 
 @pytest.mark.slow
@@ -198,19 +212,26 @@ def test_short_rows_come_first_and_long_ones_start_from_their_weights(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   _must(
-    "-m", "data_prep.create_pretraining_data", "--max_seq_length=16",
-    f"--input_file={folder}/corpus/corpus-*.txt", "--num_workers=1",
+    "-m",
+    "data_prep.create_pretraining_data",
+    "--max_seq_length=16",
+    f"--input_file={folder}/corpus/corpus-*.txt",
+    "--num_workers=1",
     f"--spm_model_file={folder}/tokenizer/tokenizer.model",
-    f"--output_dir={tmp_path}/records", "--eval_fraction=0.1",
-  )  # fmt: skip
+    f"--output_dir={tmp_path}/records",
+    "--eval_fraction=0.1",
+  )
   ten = ["--num_train_steps=10", "--num_warmup_steps=2"]
   short = tmp_path / "short"
   _must(
     *_pretraining(
-      folder, short, *ten, "--poly_power=0",
+      folder,
+      short,
+      *ten,
+      "--poly_power=0",
       f"--input_file={tmp_path}/records/train-*",
     )
-  )  # fmt: skip
+  )
   # At a rate of 0 the second run shows what it began with.
   start = [f"--init_checkpoint={short}/model", "--learning_rate=0"]
   _must(*_pretraining(folder, tmp_path / "long", *ten, *start))
@@ -358,10 +379,12 @@ def test_a_run_does_not_resume_as_another_one(
   )
   done = _run(
     *_pretraining(
-      folder, tmp_path / "run", *short,
+      folder,
+      tmp_path / "run",
+      *short,
       f"--albert_config_file={tmp_path}/other.json",
     )
-  )  # fmt: skip
+  )
   assert done.returncode == 1
   assert "config.intermediate_size (32 → 48)" in done.stderr
 
@@ -446,10 +469,14 @@ def test_the_step_of_what_is_evaluated_is_in_its_manifest_or_its_name(
 ) -> None:
   (tmp_path / "manifest.json").write_text(
     json.dumps(
-      {"format_version": 1, "kind": "model", "files": {},
-       "counts": {"global_step": 60}}
+      {
+        "format_version": 1,
+        "kind": "model",
+        "files": {},
+        "counts": {"global_step": 60},
+      }
     )
-  )  # fmt: skip
+  )
   assert model_directory.step(str(tmp_path)) == 60
   assert model_directory.step(f"{tmp_path}/checkpoints/model.ckpt-30") == 30
   assert model_directory.step(f"{tmp_path}/elsewhere/model.ckpt") == 0
@@ -489,9 +516,11 @@ def test_the_schedule_of_a_flagfile_is_printed_and_nothing_is_touched(
   tmp_path: pathlib.Path,
 ) -> None:
   done = _run(
-    "run_pretraining.py", "--flagfile=configs/albert_base.flags",
-    f"--output_dir={tmp_path}/run", "--print_schedule",
-  )  # fmt: skip
+    "run_pretraining.py",
+    "--flagfile=configs/albert_base.flags",
+    f"--output_dir={tmp_path}/run",
+    "--print_schedule",
+  )
   assert done.returncode == 0, done.stderr
   assert "learning rate 0.000622: 0.00176 x √(512 / 4096)" in done.stderr
   assert "3,124     0.0006221  highest\n" in done.stdout

@@ -88,15 +88,27 @@ def test_https_is_followed_to_https(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
   "place",
   [
-    "http://two.invalid/b", "HTTP://two.invalid/b", "ftp://two.invalid/b",
-    "file:///etc/hostname", "gs://bucket/b", "https://[",
-    "http://127.0.0.1:80/", "https://127.0.0.1/", "https://127.1/b",
-    "https://2130706433/", "https://0x7f.1/", "https://localhost/b",
-    "https://LOCALHOST./b", "https://[::1]/b", "https://[::ffff:127.0.0.1]/b",
-    "https://0.0.0.0/b", "https://user@127.0.0.1:443/b",
-    "https://two.invalid:99999/b", "http://two.invalid\\@127.0.0.1/b",
+    "http://two.invalid/b",
+    "HTTP://two.invalid/b",
+    "ftp://two.invalid/b",
+    "file:///etc/hostname",
+    "gs://bucket/b",
+    "https://[",
+    "http://127.0.0.1:80/",
+    "https://127.0.0.1/",
+    "https://127.1/b",
+    "https://2130706433/",
+    "https://0x7f.1/",
+    "https://localhost/b",
+    "https://LOCALHOST./b",
+    "https://[::1]/b",
+    "https://[::ffff:127.0.0.1]/b",
+    "https://0.0.0.0/b",
+    "https://user@127.0.0.1:443/b",
+    "https://two.invalid:99999/b",
+    "http://two.invalid\\@127.0.0.1/b",
   ],
-)  # fmt: skip
+)
 def test_an_address_that_is_refused_is_never_asked_for(
   monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -120,10 +132,23 @@ def test_generated_redirects_end_at_https_or_are_not_asked_for(
     "httpss",
   ]
   hosts = [
-    "two.invalid", "127.0.0.1", "127.8.8.8", "localhost", "[::1]", "0", "127.1",
-    "one.invalid:443", "127.0.0.1:8443", "a@localhost", "localhost:1@x.invalid",
-    "тест.invalid", "[::", "x y", "%6cocalhost", "1.2.3.4",
-  ]  # fmt: skip
+    "two.invalid",
+    "127.0.0.1",
+    "127.8.8.8",
+    "localhost",
+    "[::1]",
+    "0",
+    "127.1",
+    "one.invalid:443",
+    "127.0.0.1:8443",
+    "a@localhost",
+    "localhost:1@x.invalid",
+    "тест.invalid",
+    "[::",
+    "x y",
+    "%6cocalhost",
+    "1.2.3.4",
+  ]
   joints = ["://", ":", ":/", "//", ":///", ":\\\\"]
   for _ in range(400):
     place = draw.choice(schemes) + draw.choice(joints) + draw.choice(hosts)
@@ -162,28 +187,53 @@ def test_the_body_of_a_redirect_is_not_read(
 @pytest.mark.parametrize(
   ("answer", "message"),
   [
-    (_answer("Content-Length: 5", "Content-Encoding: gzip", body=b"12345"),
-     "without a Content-Encoding; got gzip"),
-    (_answer("Content-Length: 5", "Content-Encoding: identity, br",
-             body=b"12345"), "without a Content-Encoding"),
+    (
+      _answer("Content-Length: 5", "Content-Encoding: gzip", body=b"12345"),
+      "without a Content-Encoding; got gzip",
+    ),
+    (
+      _answer(
+        "Content-Length: 5", "Content-Encoding: identity, br", body=b"12345"
+      ),
+      "without a Content-Encoding",
+    ),
     (_answer(body=b"12345"), "the length of .*; got none announced"),
-    (_answer("Content-Length: five", body=b"12345"), "the length of .*; got fiv"),
+    (
+      _answer("Content-Length: five", body=b"12345"),
+      "the length of .*; got fiv",
+    ),
     (_answer("Content-Length: -5", body=b"12345"), "the length of .*; got -5"),
     (_answer("Content-Length: 101", body=b"x" * 101), "at most 100 bytes"),
     (_answer("Content-Length: 9000000000"), "at most 100 bytes"),
-    (_answer("Transfer-Encoding: chunked",
-             body=b"65\r\n" + b"x" * 101 + b"\r\n0\r\n\r\n"), "at most 100"),
-    (_answer("Transfer-Encoding: chunked", body=b"-1\r\n" + b"x" * 101),
-     "the length of a chunk of .*; got -1"),
-    (_answer("Transfer-Encoding: chunked", body=b"-5\r\n12345\r\n0\r\n\r\n"),
-     "the length of a chunk of .*; got -5"),
+    (
+      _answer(
+        "Transfer-Encoding: chunked",
+        body=b"65\r\n" + b"x" * 101 + b"\r\n0\r\n\r\n",
+      ),
+      "at most 100",
+    ),
+    (
+      _answer("Transfer-Encoding: chunked", body=b"-1\r\n" + b"x" * 101),
+      "the length of a chunk of .*; got -1",
+    ),
+    (
+      _answer("Transfer-Encoding: chunked", body=b"-5\r\n12345\r\n0\r\n\r\n"),
+      "the length of a chunk of .*; got -5",
+    ),
     (_answer(status="304 Not Modified"), "304"),
-    (_answer("Content-Length: 5", "Content-Range: bytes 0-4/5", body=b"12345",
-             status="206 Partial Content"), "206"),
+    (
+      _answer(
+        "Content-Length: 5",
+        "Content-Range: bytes 0-4/5",
+        body=b"12345",
+        status="206 Partial Content",
+      ),
+      "206",
+    ),
     (_answer(status="302 Found"), "302"),
     (_answer(status="204 No Content"), "204"),
   ],
-)  # fmt: skip
+)
 def test_an_answer_that_is_no_plain_file_is_refused_and_not_kept(
   server: http_server.Server,
   tmp_path: pathlib.Path,
@@ -310,9 +360,18 @@ def _generated(draw: random.Random) -> bytes:
   """Returns an answer with headers and a body that may contradict each other."""
   status = draw.choice(
     ["200 OK"] * 6
-    + ["206 Partial Content", "304 Not Modified", "416 No", "302 Found",
-       "500 No", "301 x", "100 Continue", "999 x", "200"]
-  )  # fmt: skip
+    + [
+      "206 Partial Content",
+      "304 Not Modified",
+      "416 No",
+      "302 Found",
+      "500 No",
+      "301 x",
+      "100 Continue",
+      "999 x",
+      "200",
+    ]
+  )
   body = draw.randbytes(draw.choice([0, 1, 99, 100, 101, 5000]))
   size = draw.choice(
     [len(body), len(body) + 1, 0, 50, 10**12, "", "1e3", "0x5"]
@@ -325,10 +384,16 @@ def _generated(draw: random.Random) -> bytes:
     head = f"{draw.choice([len(body), 5, 2**40]):x}"
     body = head.encode() + b"\r\n" + body + draw.choice([b"", b"\r\n0\r\n\r\n"])
   more = [
-    "Content-Encoding: gzip", "Content-Range: bytes 0-9/10", "ETag: x",
-    "Location: http://two.invalid/", "Location: /file", "Content-Length: 3",
-    "Content-Encoding: deflate", "Content-Range: bytes 7-1/1", "ETag: W/y",
-  ]  # fmt: skip
+    "Content-Encoding: gzip",
+    "Content-Range: bytes 0-9/10",
+    "ETag: x",
+    "Location: http://two.invalid/",
+    "Location: /file",
+    "Content-Length: 3",
+    "Content-Encoding: deflate",
+    "Content-Range: bytes 7-1/1",
+    "ETag: W/y",
+  ]
   headers += [line for line in more if draw.random() < 0.15]
   draw.shuffle(headers)
   return _answer(*headers, body=body, status=status)

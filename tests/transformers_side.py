@@ -33,9 +33,12 @@ def encoder(folder: str, texts: list[str]) -> Any:
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   every = tokenizer(texts, add_special_tokens=False)
   batch = tokenizer(
-    texts[-8:], padding=True, truncation=True, max_length=64,
+    texts[-8:],
+    padding=True,
+    truncation=True,
+    max_length=64,
     return_tensors="pt",
-  )  # fmt: skip
+  )
   encoded, loading = _loaded(transformers.AutoModel, folder)
   with torch.no_grad():
     output = encoded(**batch)

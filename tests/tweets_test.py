@@ -55,22 +55,26 @@ def test_mongolian_in_latin_letters_becomes_what_was_chosen() -> None:
 # The same tweet of the same author, as each of them has it.
 _KINDS: dict[str, dict[str, Any]] = {
   "API 1.1": {
-    "id": 1, "full_text": "Өнөөдөр цас орлоо", "user": {"screen_name": "bold"},
+    "id": 1,
+    "full_text": "Өнөөдөр цас орлоо",
+    "user": {"screen_name": "bold"},
   },
   "API 1.1, cut": {
-    "text": "Өнөөдөр ца…", "user": {"screen_name": "bold", "id": 7},
+    "text": "Өнөөдөр ца…",
+    "user": {"screen_name": "bold", "id": 7},
     "extended_tweet": {"full_text": "Өнөөдөр цас орлоо"},
   },
   "API 2": {"id": "1", "text": "Өнөөдөр цас орлоо", "author_id": "bold"},
   "a page of API 2": {
-    "data": [{"text": "Өнөөдөр цас орлоо", "author_id": "bold"}],
+    "data": [{"text": "Өнөөдөр цас орлоо", "author_id": "bold"}]
   },
   "snscrape": {"content": "Өнөөдөр цас орлоо", "user": {"username": "bold"}},
   "snscrape, later": {
-    "rawContent": "Өнөөдөр цас орлоо", "user": {"username": "@bold"},
+    "rawContent": "Өнөөдөр цас орлоо",
+    "user": {"username": "@bold"},
   },
   "labelled": {"text": "Өнөөдөр цас орлоо", "label": "bold", "author_id": "7"},
-}  # fmt: skip
+}
 
 
 def _found(path: pathlib.Path, **given: str) -> list[object]:
@@ -112,27 +116,32 @@ def test_what_is_left_out_has_its_reason(tmp_path: pathlib.Path) -> None:
     {"text": "RT @bold: цас орлоо", "author_id": "1"},
     {"text": "цас", "author_id": "1", "retweeted_status": {"id": 3}},
     {
-      "text": "цас", "author_id": "1",
+      "text": "цас",
+      "author_id": "1",
       "referenced_tweets": [{"type": "retweeted", "id": "3"}],
     },
     {
-      "text": "цас", "author_id": "1",
+      "text": "цас",
+      "author_id": "1",
       "referenced_tweets": [{"type": "quoted", "id": "3"}],
     },
     {"text": "@bold https://t.co/x", "author_id": "1"},
     {"text": "цас", "author_id": "2"},
     {"text": "цас"},
     {"id": 3, "author_id": "1"},
-  ]  # fmt: skip
+  ]
   path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
   assert _found(path, authors="1") == [
-    tweets.RETWEET, tweets.RETWEET, tweets.RETWEET,
+    tweets.RETWEET,
+    tweets.RETWEET,
+    tweets.RETWEET,
     classifier_data.Row(4, "цас", "1"),
-    tweets.NOTHING_LEFT, tweets.ANOTHER_AUTHOR,
+    tweets.NOTHING_LEFT,
+    tweets.ANOTHER_AUTHOR,
     "expected a label or an author, got neither",
     "expected a text under full_text, text, content, rawContent, "
     "renderedContent, got none",
-  ]  # fmt: skip
+  ]
 
 
 def _freeze(folder: pathlib.Path, path: pathlib.Path) -> dict[str, Any]:

@@ -19,8 +19,10 @@ def short_texts(*works: pathlib.Path) -> dict[str, list[str]]:
   texts: dict[str, list[str]] = {}
   for author, work in enumerate(works):
     lines = work.read_text(encoding="utf-8").splitlines()
-    cut = (line[:_LONGEST].rsplit(" ", 1)[0] if len(line) > _LONGEST else line
-           for line in lines)  # fmt: skip
+    cut = (
+      line[:_LONGEST].rsplit(" ", 1)[0] if len(line) > _LONGEST else line
+      for line in lines
+    )
     texts[str(author)] = [
       " ".join(text.split())
       for text in cut

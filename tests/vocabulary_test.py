@@ -31,10 +31,9 @@ def smaller_file(
   folder = str(tmp_path_factory.mktemp("smaller"))
   tokenizer_training.train(
     tokenizer_training.Options(
-      input_file=str(udhr), output_dir=folder, vocab_size=250,
-      model_type="bpe",
+      input_file=str(udhr), output_dir=folder, vocab_size=250, model_type="bpe"
     )
-  )  # fmt: skip
+  )
   return f"{folder}/{tokenization.MODEL_NAME}"
 
 
@@ -137,16 +136,23 @@ def test_the_converter_moves_a_model_and_says_what_it_costs(
 ) -> None:
   model = _model()
   model_directory.save(
-    str(tmp_path / "old"), "pretrained_model", config=CONFIG,
-    parts=model.parts(), tokenizer_file=tokenizer_file,
-    parameters={"do_lower_case": False}, counts={"global_step": 7}, inputs={},
-  )  # fmt: skip
+    str(tmp_path / "old"),
+    "pretrained_model",
+    config=CONFIG,
+    parts=model.parts(),
+    tokenizer_file=tokenizer_file,
+    parameters={"do_lower_case": False},
+    counts={"global_step": 7},
+    inputs={},
+  )
   conversion.run(
     conversion.Options(
-      init_checkpoint=str(tmp_path / "old"), resize_vocabulary=smaller_file,
-      held_out_file=str(udhr), output_dir=str(tmp_path / "new"),
+      init_checkpoint=str(tmp_path / "old"),
+      resize_vocabulary=smaller_file,
+      held_out_file=str(udhr),
+      output_dir=str(tmp_path / "new"),
     )
-  )  # fmt: skip
+  )
   said = capsys.readouterr().out
   assert "pieces: 400 before, 250 after" in said
   assert " bits per character before, " in said
@@ -185,9 +191,11 @@ def test_flags_that_do_not_go_together_are_refused(
     )
   with pytest.raises(options.InputError, match="train one with data_prep"):
     conversion.Options(
-      init_checkpoint="a", output_dir="b", resize_vocabulary="vocab.txt",
+      init_checkpoint="a",
+      output_dir="b",
+      resize_vocabulary="vocab.txt",
       held_out_file="x",
-    )  # fmt: skip
+    )
   with pytest.raises(options.InputError, match="both tokenizers can read"):
     vocabulary.contexts(
       ["🙂 🙂"],

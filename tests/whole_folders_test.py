@@ -30,9 +30,13 @@ def _replace(folder: str, text: str, names: tuple[str, ...]) -> None:
       with storage.writing(os.path.join(aside, name)) as file:
         file.write(text)
     manifest.write(
-      aside, "test", parameters={"text": text}, files=names, counts={},
+      aside,
+      "test",
+      parameters={"text": text},
+      files=names,
+      counts={},
       inputs={},
-    )  # fmt: skip
+    )
 
 
 def _old(folder: str) -> None:
@@ -86,8 +90,10 @@ def test_a_new_folder_takes_the_place_of_the_old_one(
   assert _whole(str(folder)) == "new"
   assert [path.name for path in folder.parent.iterdir()] == ["best"]
   assert {path.name for path in folder.iterdir()} == {
-    "b.txt", "c.txt", manifest.NAME,
-  }  # fmt: skip
+    "b.txt",
+    "c.txt",
+    manifest.NAME,
+  }
 
 
 @pytest.mark.parametrize("once", [True, False])
@@ -137,8 +143,10 @@ def test_a_block_that_fails_leaves_the_old_folder_and_nothing_else(
       raise error
     assert _whole(folder) == "old"
     assert storage.below(str(tmp_path)) == [
-      "best/a.txt", "best/b.txt", "best/manifest.json",
-    ]  # fmt: skip
+      "best/a.txt",
+      "best/b.txt",
+      "best/manifest.json",
+    ]
 
 
 def test_what_a_killed_process_left_half_written_is_removed(
@@ -172,8 +180,12 @@ def test_files_of_the_user_stay_beside_the_new_ones(
   assert (folder / "notes.txt").read_text() == "миний тэмдэглэл"
   assert (folder / "mine" / "a.txt").exists()
   assert sorted(os.listdir(folder)) == [
-    "b.txt", "c.txt", manifest.NAME, "mine", "notes.txt",
-  ]  # fmt: skip
+    "b.txt",
+    "c.txt",
+    manifest.NAME,
+    "mine",
+    "notes.txt",
+  ]
 
 
 def test_the_current_folder_and_links_keep_their_place(
@@ -203,18 +215,28 @@ def test_the_mode_of_the_folder_stays(way: str, tmp_path: pathlib.Path) -> None:
 # The best model, written by TensorFlow.
 
 SHAPE = configs.AlbertConfig(
-  vocab_size=300, embedding_size=8, hidden_size=16, num_hidden_layers=1,
-  num_attention_heads=2, intermediate_size=32, max_position_embeddings=16,
-)  # fmt: skip
+  vocab_size=300,
+  embedding_size=8,
+  hidden_size=16,
+  num_hidden_layers=1,
+  num_attention_heads=2,
+  intermediate_size=32,
+  max_position_embeddings=16,
+)
 
 
 def _save(folder: pathlib.Path, seed: int) -> None:
   model = pretraining.PretrainingModel(SHAPE, seed)
   model_directory.save(
-    str(folder), "pretrained_model", config=SHAPE, parts=model.parts(),
-    tokenizer_file="", parameters={"seed": seed}, counts={"global_step": seed},
+    str(folder),
+    "pretrained_model",
+    config=SHAPE,
+    parts=model.parts(),
+    tokenizer_file="",
+    parameters={"seed": seed},
+    counts={"global_step": seed},
     inputs={},
-  )  # fmt: skip
+  )
 
 
 def _saved(folder: pathlib.Path) -> int:

@@ -110,7 +110,7 @@ def test_every_form_of_a_dump_gives_the_same_pages(
     ("Хэлэлцүүлэг:Туул", "not in the article namespace", ""),
     ("Туул", "redirect", ""),
     ("Орхон гол", "", "1124 км &nbsp; урт."),
-  ]  # fmt: skip
+  ]
 
 
 def test_a_dump_becomes_a_corpus_that_counts_what_it_drops(
@@ -121,9 +121,12 @@ def test_a_dump_becomes_a_corpus_that_counts_what_it_drops(
     _multistream(_DUMP.replace("1124 км", "Орхон гол нь 10&lt;sup>6&lt;/sup>"))
   )
   log = programs.succeed(
-    "-m", "data_prep.build_corpus", "--source=wikipedia",
-    f"--input_file={path}", f"--output_dir={tmp_path}/out",
-  )  # fmt: skip
+    "-m",
+    "data_prep.build_corpus",
+    "--source=wikipedia",
+    f"--input_file={path}",
+    f"--output_dir={tmp_path}/out",
+  )
   made = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")
   assert made == "Туул гол нь Монгол орны гол.\n\nОрхон гол нь 10⁶ урт.\n\n"
   stats = json.loads((tmp_path / "out/stats.json").read_text("utf-8"))
@@ -205,9 +208,12 @@ def _refuse(path: pathlib.Path) -> str:
 
 
 _PACKED = [
-  ("xml", bytes), ("bz2", bz2.compress), ("gz", gzip.compress),
-  ("xz", lzma.compress), ("zst", zstandard.compress),
-]  # fmt: skip
+  ("xml", bytes),
+  ("bz2", bz2.compress),
+  ("gz", gzip.compress),
+  ("xz", lzma.compress),
+  ("zst", zstandard.compress),
+]
 
 
 @pytest.mark.parametrize(("ending", "pack"), _PACKED)
@@ -240,13 +246,12 @@ def test_a_damaged_file_is_refused(
 
 _BOMB = (
   '<?xml version="1.0"?><!DOCTYPE mediawiki [<!ENTITY a "аааааааааа">'
-  '<!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
-  + _dump(_page("Туул", "&b;"))
-)  # fmt: skip
+  '<!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>' + _dump(_page("Туул", "&b;"))
+)
 _THIEF = (
   '<!DOCTYPE mediawiki [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
   + _dump(_page("Туул", "&a;"))
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +398,7 @@ _GOLDEN = {
     ["6,02 × 10²³, x₁² < y^(ab), 90°, SO₄²⁻, {{<ce>}} 5 км."],
   ),
   "references, comments and what they leave behind": (
-    "Хүн<ref name=\"а\">{{cite web|title=[[Ном]]}}</ref> ам<ref name=а /> "
+    'Хүн<ref name="а">{{cite web|title=[[Ном]]}}</ref> ам<ref name=а /> '
     "3 сая<!-- 2015 он -->.<ref>Х. 5</ref>\n\nТөв ({{IPA|tʊ}}; {{audio-х}}, "
     "төв) нь ({{IPA|а}}) хот <ref>а</ref>.",
     ["Хүн ам 3 сая.", "Төв (төв) нь хот."],
@@ -407,7 +412,8 @@ _GOLDEN = {
     ["Хүн ам 3 сая. Нийслэл нь Улаанбаатар."],
   ),
   "a comment that is never closed runs to the end": (
-    "Хүн ам.\n\n<!-- Нийслэл", ["Хүн ам."],
+    "Хүн ам.\n\n<!-- Нийслэл",
+    ["Хүн ам."],
   ),
   "files, categories and other languages": (
     "[[Файл:Туул.jpg|thumb|[[Туул гол|Туул]] [http://а.mn эх]]]Гол.\n"
@@ -431,7 +437,7 @@ _GOLDEN = {
     ["Эхлэл.", "Түүх.", "Хагас Үлдсэн."],
   ),
   "tables, nested": (
-    "Өмнө.\n{| class=\"wikitable\"\n! Он !! Тоо\n|-\n| 1990 || 5\n"
+    'Өмнө.\n{| class="wikitable"\n! Он !! Тоо\n|-\n| 1990 || 5\n'
     "{| \n| дотор\n|}\n| төгсгөл {{nowrap|а}}\n|}\nДараа.",
     ["Өмнө.", "Дараа."],
   ),
@@ -440,7 +446,8 @@ _GOLDEN = {
     ["Өмнө.", "Дараа."],
   ),
   "a table of HTML": (
-    "Өмнө.<table><tr><td>1990<td>5</table>Дараа.", ["Өмнө.", "Дараа."],
+    "Өмнө.<table><tr><td>1990<td>5</table>Дараа.",
+    ["Өмнө.", "Дараа."],
   ),
   "a box that is never closed": (
     "{{Хайрцаг гол\n| нэр = Туул\n| урт = [[704]] км\n\n'''Туул''' нь гол.",
@@ -504,10 +511,16 @@ _GOLDEN = {
     "Тэр хэлэв:{{цитат|Морь сайн.|Бат}}Гэв. <<Үнэн>> сонин.",
     ["Морь сайн.", "Гэв. <<Үнэн>> сонин."],
   ),
-  "a bold line is a heading": ("'''Түүх'''\nТүүх.\n\n'''Гол.'''", ["Түүх.", "Гол."]),
+  "a bold line is a heading": (
+    "'''Түүх'''\nТүүх.\n\n'''Гол.'''",
+    ["Түүх.", "Гол."],
+  ),
   "apostrophes": ("О'''нон''' ба Д''''Артаньян'''.", ["Онон ба Д'Артаньян."]),
-  "й and ё stay": ("Хоёр аймгийн сайн ай&#x0306;маг.", ["Хоёр аймгийн сайн ай̆маг."]),
-}  # fmt: skip
+  "й and ё stay": (
+    "Хоёр аймгийн сайн ай&#x0306;маг.",
+    ["Хоёр аймгийн сайн ай̆маг."],
+  ),
+}
 
 
 @pytest.mark.parametrize("name", _GOLDEN)
@@ -518,26 +531,45 @@ def test_running_text_of(name: str) -> None:
 
 # Unknown templates leave holes, which are shown by their names.
 _HOLES = {
-  "in the middle": ("Хүн ам нь {{хүн ам|Нэг}} орчим.", "Хүн ам нь {{хүн ам}} орчим."),
+  "in the middle": (
+    "Хүн ам нь {{хүн ам|Нэг}} орчим.",
+    "Хүн ам нь {{хүн ам}} орчим.",
+  ),
   "in bold": ("Хүн ам '''нь {{Тоо}} орчим'''.", "Хүн ам нь {{Тоо}} орчим."),
   "in a link": ("Хүн ам [[Тоо|{{Тоо|5}} сая]].", "Хүн ам {{Тоо}} сая."),
   "in a link's target": ("Хүн [[{{Тоо}}|ам]] өссөн.", "Хүн ам өссөн."),
-  "in a known template": ("Хүн {{nowrap|{{Тоо}} км}} урт.", "Хүн {{Тоо}} км урт."),
-  "in an unknown template": ("Хүн {{Тоо|{{Өөр}}}} урт юм.", "Хүн {{Тоо}} урт юм."),
-  "in a list": ("* Хүн ам нь ойролцоогоор {{Тоо}} сая орчим байна.",
-                "Хүн ам нь ойролцоогоор {{Тоо}} сая орчим байна."),
+  "in a known template": (
+    "Хүн {{nowrap|{{Тоо}} км}} урт.",
+    "Хүн {{Тоо}} км урт.",
+  ),
+  "in an unknown template": (
+    "Хүн {{Тоо|{{Өөр}}}} урт юм.",
+    "Хүн {{Тоо}} урт юм.",
+  ),
+  "in a list": (
+    "* Хүн ам нь ойролцоогоор {{Тоо}} сая орчим байна.",
+    "Хүн ам нь ойролцоогоор {{Тоо}} сая орчим байна.",
+  ),
   "in brackets": ("Хүн ам ({{Тоо}}) өссөн.", "Хүн ам ({{Тоо}}) өссөн."),
-  "of several lines": ("Хүн ам {{Тоо\n|а=б\n}} өссөн.", "Хүн ам {{Тоо}} өссөн."),
+  "of several lines": (
+    "Хүн ам {{Тоо\n|а=б\n}} өссөн.",
+    "Хүн ам {{Тоо}} өссөн.",
+  ),
   "in a reference": ("Хүн ам<ref>{{Тоо}}</ref> өссөн.", "Хүн ам өссөн."),
   "a note behind a sentence": ("Хүн өссөн.{{Тоо}} Ам.", "Хүн өссөн. Ам."),
   "behind a stop within a sentence": (
-    "Хүн явав.{{Тоо}} хүн ирэв.", "Хүн явав.{{Тоо}} хүн ирэв."
+    "Хүн явав.{{Тоо}} хүн ирэв.",
+    "Хүн явав.{{Тоо}} хүн ирэв.",
   ),
   "behind the last sentence": ("Хүн өссөн. {{Тоо}} {{Өөр}}", "Хүн өссөн."),
   "how a word is spoken": (
-    "Хүн ({{IPA|а}} {{respell|а}}; ам) {{IPA|а}} юм.", "Хүн (ам) {{IPA}} юм."
+    "Хүн ({{IPA|а}} {{respell|а}}; ам) {{IPA|а}} юм.",
+    "Хүн (ам) {{IPA}} юм.",
   ),
-  "never closed": ("Улсын нийт хүн ам нь {{Тоо|5 сая юм.", "Улсын нийт хүн ам нь {{Тоо}}"),
+  "never closed": (
+    "Улсын нийт хүн ам нь {{Тоо|5 сая юм.",
+    "Улсын нийт хүн ам нь {{Тоо}}",
+  ),
   "an argument": ("Хүн {{{1}}} сая, {{{а|б}}}.", "Хүн {{{{{1}}}}} сая, б."),
   "coordinates": ("Хот {{coord|47|N|106|E}} юм.", "Хот {{coord}} юм."),
   "a line break": ("Хот{{br}}юм.", "Хот юм."),
@@ -551,24 +583,34 @@ _HOLES = {
   "if": ("Энэ {{#if:1|тийм|{{Тоо}}}} {{#if: |а|үгүй}}.", "Энэ тийм үгүй."),
   "if of a hole": ("Энэ {{#if:{{Тоо}}|тийм}} юм.", "Энэ {{#if}} юм."),
   "ifeq": ("Энэ {{#ifeq:01|1|тийм|үгүй}} {{#ifeq:а|б|а|б}}.", "Энэ тийм б."),
-  "switch": ("Энэ {{#switch:б|а=1|б|в=2|#default=3}} {{#switch:я|а=1|4}}.",
-             "Энэ 2 4."),
-  "expr": ("Энэ {{#expr:(2015-1990)*2}} {{#expr:10/4 round 0}} {{#expr:1/3}}.",
-           "Энэ 50 3 0.33333333333333."),
+  "switch": (
+    "Энэ {{#switch:б|а=1|б|в=2|#default=3}} {{#switch:я|а=1|4}}.",
+    "Энэ 2 4.",
+  ),
+  "expr": (
+    "Энэ {{#expr:(2015-1990)*2}} {{#expr:10/4 round 0}} {{#expr:1/3}}.",
+    "Энэ 50 3 0.33333333333333.",
+  ),
   "expr of letters": ("Энэ {{#expr:хоёр}} юм.", "Энэ {{#expr}} юм."),
   "ifexpr": ("Энэ {{#ifexpr:5 > 3|тийм|үгүй}} юм.", "Энэ тийм юм."),
   "time": ("Энэ {{#time:Y}} он.", "Энэ {{#time}} он."),
   "letter case": ("{{ucfirst:энэ}} {{lc:БАС}} {{uc:энэ}}.", "Энэ бас ЭНЭ."),
   "plural": ("Энэ {{plural:2|ном|номууд}} юм.", "Энэ {{plural}} юм."),
-  "if on several lines": ("Энэ {{#if:\n 1\n|\nтийм\n|үгүй}} юм.", "Энэ тийм юм."),
+  "if on several lines": (
+    "Энэ {{#if:\n 1\n|\nтийм\n|үгүй}} юм.",
+    "Энэ тийм юм.",
+  ),
   "on a line of its own within a sentence": (
-    "Хүн ам нь\n{{Тоо}}\nорчим юм.", "Хүн ам нь {{Тоо}} орчим юм."
+    "Хүн ам нь\n{{Тоо}}\nорчим юм.",
+    "Хүн ам нь {{Тоо}} орчим юм.",
   ),
   "before a name within a sentence": (
-    "Нийслэл нь\n{{туг|МН}}\nМонгол юм.", "Нийслэл нь {{туг}} Монгол юм."
+    "Нийслэл нь\n{{туг|МН}}\nМонгол юм.",
+    "Нийслэл нь {{туг}} Монгол юм.",
   ),
   "on a line of its own behind a colon": (
-    "Жагсаалт:\n{{Тоо}}\nХүн ам.", "Хүн ам."
+    "Жагсаалт:\n{{Тоо}}\nХүн ам.",
+    "Хүн ам.",
   ),
   "only named values": ("Энэ {{zh|s=中国}} юм.", "Энэ {{zh}} юм."),
   "the language alone": ("Энэ {{lang|mn}} юм.", "Энэ {{lang}} юм."),
@@ -579,24 +621,30 @@ _HOLES = {
   "no values": ("Энэ {{convert}} {{nowrap|}} юм.", "Энэ {{convert}} юм."),
   "ifeq with a hole": ("Энэ {{#ifeq:а|{{Тоо}}|б|в}} юм.", "Энэ {{#ifeq}} юм."),
   "ifeq of words that Python takes for numbers": (
-    "Энэ {{#ifeq:nan|nan|тийм|үгүй}} {{#ifeq:1_0|10|тийм|үгүй}}.", "Энэ тийм үгүй."
+    "Энэ {{#ifeq:nan|nan|тийм|үгүй}} {{#ifeq:1_0|10|тийм|үгүй}}.",
+    "Энэ тийм үгүй.",
   ),
   "switch with a hole for a case": (
-    "Энэ {{#switch:а|{{Тоо}}=б|в}} юм.", "Энэ {{#switch}} юм."
+    "Энэ {{#switch:а|{{Тоо}}=б|в}} юм.",
+    "Энэ {{#switch}} юм.",
   ),
   "switch with a hole behind the case": (
-    "Энэ {{#switch:а|а=б|{{Тоо}}=в}} юм.", "Энэ б юм."
+    "Энэ {{#switch:а|а=б|{{Тоо}}=в}} юм.",
+    "Энэ б юм.",
   ),
   "several lines at the beginning of a sentence": (
-    "{{Тоо\n|а=б\n}} хүнтэй хот юм.", "{{Тоо}} хүнтэй хот юм."
+    "{{Тоо\n|а=б\n}} хүнтэй хот юм.",
+    "{{Тоо}} хүнтэй хот юм.",
   ),
   "several lines before a linked word": (
-    "{{Тоо\n|а=б\n}} [[хүн]]тэй хот юм.", "{{Тоо}} хүнтэй хот юм."
+    "{{Тоо\n|а=б\n}} [[хүн]]тэй хот юм.",
+    "{{Тоо}} хүнтэй хот юм.",
   ),
   "an entity of a private character": (
-    "Энэ &#983040;&#xF0000; {{Тоо}} юм.", "Энэ {{Тоо}} юм."
+    "Энэ &#983040;&#xF0000; {{Тоо}} юм.",
+    "Энэ {{Тоо}} юм.",
   ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", _HOLES)
@@ -640,9 +688,12 @@ def test_sentences_with_holes_are_dropped_and_counted_by_template(
   )
   path.write_text(_dump(_page("Нэг", text)), encoding="utf-8")
   programs.succeed(
-    "-m", "data_prep.build_corpus", "--source=wikipedia",
-    f"--input_file={path}", f"--output_dir={tmp_path}/out",
-  )  # fmt: skip
+    "-m",
+    "data_prep.build_corpus",
+    "--source=wikipedia",
+    f"--input_file={path}",
+    f"--output_dir={tmp_path}/out",
+  )
   made = (tmp_path / "out/corpus-00000-of-00001.txt").read_text("utf-8")
   assert made == "Нийслэл нь Улаанбаатар хот юм.\nГол нь Туул гол юм.\n\n"
   stats = json.loads((tmp_path / "out/stats.json").read_text("utf-8"))
@@ -657,11 +708,22 @@ def test_sentences_with_holes_are_dropped_and_counted_by_template(
 
 
 _WRAPPERS = (
-  "{}", "'''{}'''", "''{}''", "[[Гол|{}]]", "{{{{nowrap|{}}}}}", "<small>{}</small>",
-  "<span style='color:red'>{}</span>", "{{{{lang|mn|{}}}}}", "{}<ref>а</ref>",
-  "{}<!-- а -->", "<nowiki>{}</nowiki>", "[http://а.mn {}]", "{}{{{{efn|а}}}}",
-  "{{{{small|'''{}'''}}}}", "{{{{color|red|[[а|{}]]}}}}",
-)  # fmt: skip
+  "{}",
+  "'''{}'''",
+  "''{}''",
+  "[[Гол|{}]]",
+  "{{{{nowrap|{}}}}}",
+  "<small>{}</small>",
+  "<span style='color:red'>{}</span>",
+  "{{{{lang|mn|{}}}}}",
+  "{}<ref>а</ref>",
+  "{}<!-- а -->",
+  "<nowiki>{}</nowiki>",
+  "[http://а.mn {}]",
+  "{}{{{{efn|а}}}}",
+  "{{{{small|'''{}'''}}}}",
+  "{{{{color|red|[[а|{}]]}}}}",
+)
 _MEASURES = strategies.sampled_from(
   ["1206", "3,4 сая", "12:30", "704 км", "−40 °C", "2020.05.03", "1/2", "50%"]
 )
@@ -715,13 +777,34 @@ def test_no_mess_leaves_markup_or_an_error(fragments: list[str]) -> None:
 @pytest.mark.parametrize(
   "motif",
   [
-    "{{а|", "[[а|", "{{{а|", "\n{|\n| а", "<ref>", "<math>", "<!--", "[http://а.б ",
-    "{{а|\n==", "{{а|}}", "\n* ", "'''", "<div>\n*", "{{а|[[б|", "}}", "(,", "&lt;",
-    ("{{а|" * 30 + "}}" * 30), ("[[а|\n==" * 30 + "]]" * 30), "<span style=display:none>",
-    ("{{{а|" * 20 + "}}}" * 20), "{|\n|}", "<sup>1", "а ",
-    "#REDIRECT" + " " * 100_000, "{{" + " " * 100_000,
+    "{{а|",
+    "[[а|",
+    "{{{а|",
+    "\n{|\n| а",
+    "<ref>",
+    "<math>",
+    "<!--",
+    "[http://а.б ",
+    "{{а|\n==",
+    "{{а|}}",
+    "\n* ",
+    "'''",
+    "<div>\n*",
+    "{{а|[[б|",
+    "}}",
+    "(,",
+    "&lt;",
+    ("{{а|" * 30 + "}}" * 30),
+    ("[[а|\n==" * 30 + "]]" * 30),
+    "<span style=display:none>",
+    ("{{{а|" * 20 + "}}}" * 20),
+    "{|\n|}",
+    "<sup>1",
+    "а ",
+    "#REDIRECT" + " " * 100_000,
+    "{{" + " " * 100_000,
   ],
-)  # fmt: skip
+)
 def test_no_page_takes_long(motif: str) -> None:
   began = time.process_time()
   page = wikipedia.Page("Туул", motif * max(1, 100_000 // len(motif)))
@@ -768,11 +851,14 @@ def test_real_dumps_give_these_pages(real: dict[str, _Verdicts]) -> None:
   assert reasons == {
     "bgwiki": {"kept": 1, "not in the article namespace": 2},  # UTF-16
     "enwiki-l": {
-      "kept": 97, "redirect": 99, "disambiguation": 8, "no running text": 1,
+      "kept": 97,
+      "redirect": 99,
+      "disambiguation": 8,
+      "no running text": 1,
       "not in the article namespace": 1,
     },
     "enwiki-t": {"kept": 5},
-  }  # fmt: skip
+  }
 
 
 @needs_dumps
@@ -819,19 +905,28 @@ def test_a_real_article_keeps_its_numbers_dates_and_units(
 @pytest.mark.parametrize(
   ("text", "shown"),
   [
-    ("{{" + 5_000 * "Загвар: " + "nowrap|Туул гол}} урсана.", "Туул гол урсана."),
+    (
+      "{{" + 5_000 * "Загвар: " + "nowrap|Туул гол}} урсана.",
+      "Туул гол урсана.",
+    ),
     ("{{Template:Талх:nowrap|а}}Туул гол урсана уу.", None),
-    ("{{convert|5" + 4_000 * "|to|5" + "|km}} урт гол байна уу.",
-     "5" + 4_000 * "–5" + " km урт гол байна уу."),
-    ("Тэр {{#switch:" + 9_000 * "а" + 2_000 * "|б=в" + "|ирсэн}} байна уу.",
-     "Тэр ирсэн байна уу."),
+    (
+      "{{convert|5" + 4_000 * "|to|5" + "|km}} урт гол байна уу.",
+      "5" + 4_000 * "–5" + " km урт гол байна уу.",
+    ),
+    (
+      "Тэр {{#switch:" + 9_000 * "а" + 2_000 * "|б=в" + "|ирсэн}} байна уу.",
+      "Тэр ирсэн байна уу.",
+    ),
     ("Нас {{#expr:7.126 round 2}} хүрчээ.", "Нас 7.13 хүрчээ."),
     ("Нас {{#expr:1" + 3_000 * " round 1" + "}} хүрчээ.", None),
-    ("Тэр <span class='a' style='display: none'>x</span>ирсэн байна уу.",
-     "Тэр ирсэн байна уу."),
+    (
+      "Тэр <span class='a' style='display: none'>x</span>ирсэн байна уу.",
+      "Тэр ирсэн байна уу.",
+    ),
     ("Тэр <div " + 20_000 * "display:none ", None),
   ],
-)  # fmt: skip
+)
 def test_what_took_the_square_of_time_gives_the_same_text(
   text: str, shown: str | None
 ) -> None:

@@ -24,7 +24,7 @@ _TROUBLE = [
   *"ΣΣΣσςAбΑ.:'’aИй\u0345\u0301\u0300\u0306\u0315\u0327\u05b0\u0f39\u302e\U0001d165\U0001d16d",
   *"İẞé한ﬁ漢가각#[]_▁ \t\n\r\x00\x1c\x85\xa0\xad\u200b\u200d\u2028\u2029\u3000",
   *"\ud7ff\ue000\ufeff\ufffd\ufffe\uffff\U0001f600\U000f0000\U0010ffff\u2e52\ua7dc",
-]  # fmt: skip
+]
 # What UTF-8 can hold.
 _EVERY = [*map(chr, range(0xD800)), *map(chr, range(0xE000, 0x110000))]
 
@@ -80,9 +80,12 @@ def _assert_same_words(
 
 
 @pytest.mark.parametrize(
-  "kind", [UNCASED, *(pytest.param(k, marks=pytest.mark.slow) for k in
-                      (CASED, LOWER, BARE))],
-)  # fmt: skip
+  "kind",
+  [
+    UNCASED,
+    *(pytest.param(k, marks=pytest.mark.slow) for k in (CASED, LOWER, BARE)),
+  ],
+)
 def test_words_of_every_character_and_of_random_ones_are_pythons(
   kind: tuple[int, int], words_of: Any
 ) -> None:

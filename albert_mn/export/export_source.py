@@ -334,9 +334,16 @@ def opened(folder: str) -> Source:
 
 # Texts on which tokenizers differ: decomposed letters, white space, emoji.
 _AWKWARD = (
-  "", " ", "саи\u0306н  байна\tуу", "Е\u0308ЛКА ХОЁР", "\u200bа\u00a0б ", "А\u0301",
-  "☺️ 👨‍👩‍👧 №5 Ⅳ", "ааааа", "▁а▁",
-)  # fmt: skip
+  "",
+  " ",
+  "саи\u0306н  байна\tуу",
+  "Е\u0308ЛКА ХОЁР",
+  "\u200bа\u00a0б ",
+  "А\u0301",
+  "☺️ 👨‍👩‍👧 №5 Ⅳ",
+  "ааааа",
+  "▁а▁",
+)
 
 
 def texts() -> list[str]:

@@ -28,9 +28,15 @@ from data_prep.files import fetched, json_files, storage
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 # Normalizer steps of SentencePiece itself, or of tokenization.Settings.
 _STEPS = {
-  "Precompiled", "Lowercase", "NFKD", "StripAccents", "Replace", "Strip",
-  "Sequence", "None",
-}  # fmt: skip
+  "Precompiled",
+  "Lowercase",
+  "NFKD",
+  "StripAccents",
+  "Replace",
+  "Strip",
+  "Sequence",
+  "None",
+}
 _DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
 # The string that the step of `carrier` replaces: no normalised text contains
 # it.

@@ -24,17 +24,26 @@ _WORDS = {
 # Names of a gelu in transformers and in hand-edited configs, with the same
 # meaning in all programs.
 SPELLINGS = {
-  "gelu_accurate": "gelu", "gelu_erf": "gelu_erf", "gelu_fast": "gelu",
-  "gelu_new": "gelu", "gelu_python": "gelu_erf", "gelu_python_tanh": "gelu",
+  "gelu_accurate": "gelu",
+  "gelu_erf": "gelu_erf",
+  "gelu_fast": "gelu",
+  "gelu_new": "gelu",
+  "gelu_python": "gelu_erf",
+  "gelu_python_tanh": "gelu",
   "gelu_pytorch_tanh": "gelu",
-}  # fmt: skip
+}
 # Keys that change the outputs or the training but that no weight's shape
 # contradicts; and embedding_size, which is often missing.
 _SILENT = (
-  "embedding_size", "layer_norm_eps", "num_hidden_layers", "num_hidden_groups",
-  "inner_group_num", "num_attention_heads", "hidden_dropout_prob",
+  "embedding_size",
+  "layer_norm_eps",
+  "num_hidden_layers",
+  "num_hidden_groups",
+  "inner_group_num",
+  "num_attention_heads",
+  "hidden_dropout_prob",
   "attention_probs_dropout_prob",
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)

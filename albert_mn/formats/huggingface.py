@@ -48,30 +48,37 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 # transformers' name → our name; "gelu" is missing, because it depends on the
 # program that trained the weights.
 _ACTIVATIONS = {
-  **foreign_configs.SPELLINGS, "relu": "relu", "tanh": "tanh", "linear": "linear",
-}  # fmt: skip
+  **foreign_configs.SPELLINGS,
+  "relu": "relu",
+  "tanh": "tanh",
+  "linear": "linear",
+}
 # Our name → transformers' name, if they differ.
 _WRITTEN = {"gelu": "gelu_new", "gelu_erf": "gelu"}
 # A config with one of these keys was written by transformers.
 _MARKS = {"architectures", "model_type", "transformers_version"}
 # Keys that have no effect on the encoder at any value …
-_INERT = {
-  "_commit_hash", "_name_or_path", "_num_labels", "architecture", "architectures",
-  "attn_implementation", "bos_token_id", "chunk_size_feed_forward",
-  "classifier_dropout",
-  "classifier_dropout_prob", "dtype", "eos_token_id", "finetuning_task",
-  "gradient_checkpointing", "id2label", "label2id", "language", "model_type",
-  "name", "num_labels", "output_attentions", "output_hidden_states",
-  "output_past", "pad_token_id", "problem_type", "return_dict",
-  "task_specific_params", "tie_word_embeddings", "tokenizer_class", "torch_dtype", "torchscript",
-  "transformers_version", "use_cache",
-}  # fmt: skip
+_INERT = frozenset(
+  (
+    "_commit_hash _name_or_path _num_labels architecture architectures "
+    "attn_implementation bos_token_id chunk_size_feed_forward "
+    "classifier_dropout classifier_dropout_prob dtype eos_token_id "
+    "finetuning_task gradient_checkpointing id2label label2id language "
+    "model_type name num_labels output_attentions output_hidden_states "
+    "output_past pad_token_id problem_type return_dict task_specific_params "
+    "tie_word_embeddings tokenizer_class torch_dtype torchscript "
+    "transformers_version use_cache"
+  ).split()
+)
 # … and keys that have no effect at this value.
 _INERT_AT: dict[str, Any] = {
-  "add_cross_attention": False, "cross_attention_hidden_size": None,
-  "is_decoder": False, "is_encoder_decoder": False,
-  "position_embedding_type": "absolute", "pruned_heads": {},
-}  # fmt: skip
+  "add_cross_attention": False,
+  "cross_attention_hidden_size": None,
+  "is_decoder": False,
+  "is_encoder_decoder": False,
+  "position_embedding_type": "absolute",
+  "pruned_heads": {},
+}
 # Label type → (end of the name of transformers' class, transformers'
 # problem_type).
 _HEADS = {

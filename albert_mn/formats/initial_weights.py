@@ -159,9 +159,10 @@ def settle_config(
     )
   if init_from_group0 and isinstance(chosen.config, configs.BertConfig):
     raise options.InputError(
-      "--init_from_group0 for an ALBERT", "a BERT, which has no groups",
+      "--init_from_group0 for an ALBERT",
+      "a BERT, which has no groups",
       "leave it out",
-    )  # fmt: skip
+    )
   for line in chosen.lines:
     say(line)
   if path:
@@ -488,9 +489,12 @@ def fill(
   else:
     theirs = _NAMES[kind]
     new, left = _assign(
-      theirs.tables(parts), source.arrays, theirs.ENCODER, init_from_group0,
+      theirs.tables(parts),
+      source.arrays,
+      theirs.ENCODER,
+      init_from_group0,
       not isinstance(parts["encoder"].config, configs.BertConfig),
-    )  # fmt: skip
+    )
     left += source.skipped
   logging.info(
     "weights from %s (%s); new: %s; left over: %s",

@@ -236,9 +236,10 @@ def _of_bucket(cache: fetched.Cache, address: str, sha256: str) -> str:
   names = storage.names(prefix)
   if not names:
     raise options.InputError(
-      "a folder or a checkpoint in a bucket", f"404, nothing at {address}",
+      "a folder or a checkpoint in a bucket",
+      f"404, nothing at {address}",
       "mend the address",
-    )  # fmt: skip
+    )
   folder = (
     _described(cache, prefix, _manifest(cache, prefix, ""))
     if manifest.NAME in names
@@ -377,9 +378,10 @@ def _described(cache: fetched.Cache, address: str, path: str) -> str:
     content = manifest.read(path)
   except options.InputError as error:
     raise options.InputError(
-      f"a manifest at {address}", f"no {error.expected}: {error.got}",
+      f"a manifest at {address}",
+      f"no {error.expected}: {error.got}",
       "name the folder of a model",
-    ) from error  # fmt: skip
+    ) from error
   wanted = content["files"]
   if any("/" in name for name in wanted) or len(wanted) > _MOST_FILES:
     raise options.InputError(

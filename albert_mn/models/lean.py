@@ -121,16 +121,21 @@ class LeanEncoder:
 
     self._feed_forward = _feed_forward(encoders.activation(config), jit_compile)
     self._embedded = fused(
-      _embedded, 3, rate=config.hidden_dropout_prob,
+      _embedded,
+      3,
+      rate=config.hidden_dropout_prob,
       epsilon=config.layer_norm_eps,
-    )  # fmt: skip
+    )
     self._joined = {
       site: fused(
-        _joined, 5, rate=config.hidden_dropout_prob,
-        epsilon=config.layer_norm_eps, site=site,
+        _joined,
+        5,
+        rate=config.hidden_dropout_prob,
+        epsilon=config.layer_norm_eps,
+        site=site,
       )
       for site in (encoders.AFTER_ATTENTION, encoders.AFTER_FEED_FORWARD)
-    }  # fmt: skip
+    }
     self._attention = _attention(
       1 / math.sqrt(config.hidden_size // config.num_attention_heads),
       config.attention_probs_dropout_prob,

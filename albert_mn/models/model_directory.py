@@ -150,9 +150,13 @@ def _is_part(name: str) -> bool:
   """Returns whether a model directory has a file of this name."""
   weights = name.startswith(WEIGHTS) and "/" not in name
   return weights or name in (
-    TOKENIZER, VOCABULARY, LABELS, manifest.NAME, *NGRAMS,
+    TOKENIZER,
+    VOCABULARY,
+    LABELS,
+    manifest.NAME,
+    *NGRAMS,
     *(c.FILE for c in configs.FAMILIES),
-  )  # fmt: skip
+  )
 
 
 def restore(path: str, **parts: Any) -> None:
@@ -416,7 +420,7 @@ def labels(folder: str) -> list[str]:
       f"different labels in {path}",
       f"{', '.join(map(repr, again[:5]))} more than once" if names else "none",
       "copy it again",
-    )  # fmt: skip
+    )
   return list(names)
 
 

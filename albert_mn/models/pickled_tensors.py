@@ -18,16 +18,30 @@ import numpy as np
 
 # safetensors' name → numpy's type. numpy has none for BF16.
 TYPES = {
-  "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8",
-  "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
+  "F64": "<f8",
+  "F32": "<f4",
+  "F16": "<f2",
+  "BF16": "<u2",
+  "I64": "<i8",
+  "I32": "<i4",
+  "I16": "<i2",
+  "I8": "i1",
+  "U8": "u1",
+  "BOOL": "?",
+}
 # PyTorch's name → safetensors' name.
 _STORAGES = {
-  "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16",
-  "BFloat16Storage": "BF16", "LongStorage": "I64", "IntStorage": "I32",
-  "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
+  "DoubleStorage": "F64",
+  "FloatStorage": "F32",
+  "HalfStorage": "F16",
+  "BFloat16Storage": "BF16",
+  "LongStorage": "I64",
+  "IntStorage": "I32",
+  "ShortStorage": "I16",
+  "CharStorage": "I8",
+  "ByteStorage": "U8",
   "BoolStorage": "BOOL",
-}  # fmt: skip
+}
 MOST_BYTES = 16 << 20
 _MOST_STEPS = 300_000
 _MOST_MEMORIZED = 100_000

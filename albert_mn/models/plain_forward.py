@@ -36,12 +36,17 @@ _RULES = tuple(
     (r"attention\.dense\.", "attention.output.dense."),
     (r"attention\.LayerNorm\.", "attention.output.LayerNorm."),
     (r"(\.\d+)\.LayerNorm\.", r"\1.attention.output.LayerNorm."),
-    (r"(\.\d+)\.(LayerNorm_1|full_layer_layer_norm)\.", r"\1.output.LayerNorm."),
-    (r"(\.\d+)\.(ffn_1\.intermediate\.output\.dense|ffn_output)\.",
-     r"\1.output.dense."),
+    (
+      r"(\.\d+)\.(LayerNorm_1|full_layer_layer_norm)\.",
+      r"\1.output.LayerNorm.",
+    ),
+    (
+      r"(\.\d+)\.(ffn_1\.intermediate\.output\.dense|ffn_output)\.",
+      r"\1.output.dense.",
+    ),
     (r"(\.\d+)\.(ffn_1\.intermediate\.dense|ffn)\.", r"\1.intermediate.dense."),
   )
-)  # fmt: skip
+)
 
 
 def one_form(name: str) -> str:

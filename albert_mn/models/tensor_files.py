@@ -33,10 +33,18 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 _LEGACY_BEGINS = (0x1950A86A20F9469CFC6C, 1001)  # magic number, version
 # Errors that reading a damaged or hostile file may raise.
 _DAMAGE = (
-  ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
-  NotImplementedError, RecursionError, struct.error, TypeError, ValueError,
+  ArithmeticError,
+  AttributeError,
+  EOFError,
+  LookupError,
+  MemoryError,
+  NotImplementedError,
+  RecursionError,
+  struct.error,
+  TypeError,
+  ValueError,
   zipfile.BadZipFile,
-)  # fmt: skip
+)
 
 
 def read(path: str) -> dict[str, np.ndarray]:

@@ -28,9 +28,13 @@ from data_prep.files import manifest, records, storage
 
 # The packages on whose versions the results depend; the locks pin the versions.
 _PACKAGES = (
-  "tensorflow", "tensorflow-tpu", "libtpu", "tf-keras", "tf-models-official",
+  "tensorflow",
+  "tensorflow-tpu",
+  "libtpu",
+  "tf-keras",
+  "tf-models-official",
   "numpy",
-)  # fmt: skip
+)
 _LOCKS = pathlib.Path(__file__).resolve().parents[2]
 
 # Number of records that are checked at each end of a file.

@@ -283,20 +283,25 @@ def _one_text(
   wanted = initial_weights.text_settings(path, beside, config)
   if settings.repair_normalization:
     wanted = wanted.repaired()
+    or_else = ""
+  else:
+    or_else = (
+      ", or, to train on intact text from now on, give --repair_normalization"
+    )
   for record_set in record_sets:
     if not record_set or not record_set.tokenizer:
       continue  # nothing is known of records made elsewhere
     there = tokenization.Settings.of(record_set.parameters)
     if not foreign_text.alike(beside, wanted.settings, there):
       flags = wanted.settings.parameters().items()
+      made_with = " ".join(
+        f"--{'' if on else 'no'}{name}" for name, on in flags
+      )
       raise options.InputError(
         f"records of text as {path} was trained on: {wanted.described()}",
         f"{there.parameters()} in the manifest of {record_set.folder}",
-        "make them with "
-        + " ".join(f"--{'' if on else 'no'}{name}" for name, on in flags)
-        + ("" if settings.repair_normalization else ", or, to train on intact "
-        "text from now on, give --repair_normalization"),
-      )  # fmt: skip
+        f"make them with {made_with}{or_else}",
+      )
   return wanted.described()
 
 

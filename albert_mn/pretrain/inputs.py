@@ -23,10 +23,17 @@ from data_prep.pretraining import dynamic_masking, examples, masking
 ROWS = "rows"
 
 _RECIPE = (
-  "masked_lm_prob", "max_predictions_per_seq", "do_whole_word_mask", "ngram",
-  "favor_shorter_ngram", "do_permutation", "do_lower_case",
-  "strip_accents", "replace_quotes", "split_digit_commas",
-)  # fmt: skip
+  "masked_lm_prob",
+  "max_predictions_per_seq",
+  "do_whole_word_mask",
+  "ngram",
+  "favor_shorter_ngram",
+  "do_permutation",
+  "do_lower_case",
+  "strip_accents",
+  "replace_quotes",
+  "split_digit_commas",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,8 +26,11 @@ _MEASURES = {
   "bits_per_character": "Bits per character",
 }
 _CURVES = (
-  "loss", "masked_lm_accuracy", "sentence_order_accuracy", "bits_per_character",
-)  # fmt: skip
+  "loss",
+  "masked_lm_accuracy",
+  "sentence_order_accuracy",
+  "bits_per_character",
+)
 
 _Curves = Mapping[str, history.Curve]
 

@@ -31,9 +31,7 @@ PROGRAM = 908_000_000
 
 # TPU type → GiB of HBM, of a core (v2, v3) or a chip:
 # cloud.google.com/tpu/docs/v2, v3, v4, v5e, v5p, v6e.
-_TPU_GIB = {
-  "v2": 8, "v3": 16, "v4": 32, "v5litepod": 16, "v5p": 95, "v6e": 32,
-}  # fmt: skip
+_TPU_GIB = {"v2": 8, "v3": 16, "v4": 32, "v5litepod": 16, "v5p": 95, "v6e": 32}
 _CONTAINER = pathlib.Path("/sys/fs/cgroup/memory.max")
 
 

@@ -91,10 +91,16 @@ def evaluate(
   page = report_page.write(
     output_dir,
     report_page.Findings(
-      rival_name(predictor), voices, rows.held_out, fresh, seeds, notes,
-      faults, predictor.manifest["parameters"],
+      rival_name(predictor),
+      voices,
+      rows.held_out,
+      fresh,
+      seeds,
+      notes,
+      faults,
+      predictor.manifest["parameters"],
     ),
-  )  # fmt: skip
+  )
   short = len(voices.model.names) <= _LOGGED_LABELS
   logging.info("%s and %s\n\n%s", path, page, text if short else "")
   return results
@@ -327,14 +333,16 @@ def _write_json(
     "loss": loss,
     "model": _as_json(model.scores()),
     "labels": [
-      dict(zip(("label", "precision", "recall", "f1", "support"), row, strict=True))
+      dict(
+        zip(("label", "precision", "recall", "f1", "support"), row, strict=True)
+      )
       for row in model.per_label()
     ],
     "reliability": [interval._asdict() for interval in model.bins()],
     "seeds": list(map(_as_json, seeds)),
     "notes": list(notes),
     "faults": list(faults),
-  }  # fmt: skip
+  }
   for name, rival, paired in (
     ("baseline", voices.rival, "paired"),
     ("network", voices.network, "paired_with_network"),
@@ -343,8 +351,10 @@ def _write_json(
       ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
       content[name] = _as_json(rival.scores())
       content[paired] = {
-        "model_only": ours, f"{name}_only": theirs, "p_value": chance,
-      }  # fmt: skip
+        "model_only": ours,
+        f"{name}_only": theirs,
+        "p_value": chance,
+      }
   if fresh is not None and fresh.any():
     content["near_copies"] = int((~fresh).sum())
     content["without_near_copies"] = _as_json(model.part(fresh).scores())

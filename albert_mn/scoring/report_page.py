@@ -147,13 +147,15 @@ def _calibration(model: judgements.Judgement) -> str:
     ["probability", "answers", "mean probability", "right", "right, drawn"],
     [
       [
-        f"{interval.low:.2f} to {interval.high:.2f}", interval.rows,
-        interval.confidence, interval.accuracy,
+        f"{interval.low:.2f} to {interval.high:.2f}",
+        interval.rows,
+        interval.confidence,
+        interval.accuracy,
         pages.Bar(round(1000 * interval.accuracy), 1000),
       ]
       for interval in bins
     ],
-  )  # fmt: skip
+  )
 
 
 def _confusions(model: judgements.Judgement) -> str:

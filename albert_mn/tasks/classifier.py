@@ -224,9 +224,10 @@ class Predictor:
     # Logits divided by 1e-320 are infinite, and their softmax is NaN.
     if not 1e-3 <= self.temperature <= 1e3:
       raise options.InputError(
-        "temperature in a manifest from 0.001 to 1000", f"{self.temperature}",
+        "temperature in a manifest from 0.001 to 1000",
+        f"{self.temperature}",
         "copy the model again",
-      )  # fmt: skip
+      )
     cleaning = parameters.get("cleaning")
     origin = "cleaning in a classifier's manifest"
     self._cleaning = (
@@ -444,9 +445,10 @@ def _config(folder: str) -> configs.AlbertConfig:
   config = model_directory.config(folder)
   if not config:
     raise options.InputError(
-      f"albert_config.json or bert_config.json in {folder}", "neither",
+      f"albert_config.json or bert_config.json in {folder}",
+      "neither",
       "copy the model again",
-    )  # fmt: skip
+    )
   return config
 
 

@@ -140,9 +140,14 @@ def _write_copies(
       for index, (train_index, copy) in part_copies.items():
         kind = "exact" if copy.exact else "near"
         cells = (
-          name, lines[index], read.origins[index], kind,
-          f"{copy.similarity:.2f}", lines[train_index], read.origins[train_index],
-        )  # fmt: skip
+          name,
+          lines[index],
+          read.origins[index],
+          kind,
+          f"{copy.similarity:.2f}",
+          lines[train_index],
+          read.origins[train_index],
+        )
         shown = (shown_text.cell(str(cell)) for cell in cells)
         file.write("\t".join(shown) + "\n")
   return COPIES

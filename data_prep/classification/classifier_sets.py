@@ -189,9 +189,10 @@ def source_columns(
   if source == "ner":
     name, default = columns.label_column, classifier_data.Columns().label_column
     return classifier_data.Columns(
-      columns.text_column, "labels" if name == default else name,
+      columns.text_column,
+      "labels" if name == default else name,
       label_type="entities",
-    )  # fmt: skip
+    )
   return columns
 
 
@@ -418,9 +419,10 @@ def _values(columns: classifier_data.Columns) -> dict[str, str]:
 def _log(folder: str, counts: Mapping[str, Any]) -> None:
   """Logs the rows by part and label, the copies, and the left-out rows."""
   logging.info(
-    "%s: %s rows", folder,
+    "%s: %s rows",
+    folder,
     ", ".join(f"{n:,} {name}" for name, n in counts["rows"].items()),
-  )  # fmt: skip
+  )
   for label, part_counts in list(counts["labels"].items())[:_SHOWN_LABELS]:
     logging.info("  %s: %s", label, ", ".join(map(str, part_counts.values())))
   hidden = len(counts["labels"]) - _SHOWN_LABELS
@@ -438,8 +440,11 @@ def _log(folder: str, counts: Mapping[str, Any]) -> None:
   for name, by_kind in counts["copies_of_training_rows"].items():
     logging.info(
       "%s: %d exact and %d near copies of training rows, listed in %s",
-      name, by_kind["exact"], by_kind["near"], classifier_files.COPIES,
-    )  # fmt: skip
+      name,
+      by_kind["exact"],
+      by_kind["near"],
+      classifier_files.COPIES,
+    )
   if "latin_mongolian" in counts:
     logging.info(
       "%d texts are Mongolian in Latin letters", counts["latin_mongolian"]

@@ -40,10 +40,18 @@ _AUTHORS = (
   "author_id",
 )
 _KEYS = (
-  *_TEXTS, *_AUTHORS, "label", "user", "user.screen_name", "user.username",
-  "extended_tweet", "retweeted_status", "retweetedTweet", "referenced_tweets",
+  *_TEXTS,
+  *_AUTHORS,
+  "label",
+  "user",
+  "user.screen_name",
+  "user.username",
+  "extended_tweet",
+  "retweeted_status",
+  "retweetedTweet",
+  "referenced_tweets",
   "data",
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -207,11 +207,15 @@ def _lengths(content: Mapping[str, Any]) -> list[str]:
   return [
     _bars(caption, [unit, counted], content[key], sum(content[key].values()))
     for key, caption, unit, counted in (
-      ("document_sentences", "Sentences in a document", "sentences",
-       "documents"),
+      (
+        "document_sentences",
+        "Sentences in a document",
+        "sentences",
+        "documents",
+      ),
       ("sentence_words", "Words in a sentence", "words", "sentences"),
     )
-  ]  # fmt: skip
+  ]
 
 
 def _bars(

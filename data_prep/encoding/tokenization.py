@@ -70,9 +70,10 @@ class Settings:
   def __post_init__(self) -> None:
     if self.longest_word < 1:
       raise options.InputError(
-        "longest_word to be at least 1", f"{self.longest_word}",
+        "longest_word to be at least 1",
+        f"{self.longest_word}",
         "copy the manifest again",
-      )  # fmt: skip
+      )
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Settings":

@@ -499,8 +499,10 @@ class Part:
         logging.info(
           "%s: %.0f of %s MB, %.1f MB/s",
           os.path.basename(parse.urlsplit(self._url).path),
-          have / 1e6, "?" if total is None else f"{total / 1e6:.0f}", rate / 1e6,
-        )  # fmt: skip
+          have / 1e6,
+          "?" if total is None else f"{total / 1e6:.0f}",
+          rate / 1e6,
+        )
 
 
 def _sendable(tag: str) -> str:

@@ -251,9 +251,11 @@ def texts(
     corpus, map(int, survey.ids), map(bool, survey.held_out), strict=True
   ):
     uses = 1 if apart else _uses(number, document.weight, recipe)
-    yield apart, document, Text(
-      number, uses, document.sentences, document.isolated
-    )  # fmt: skip
+    yield (
+      apart,
+      document,
+      Text(number, uses, document.sentences, document.isolated),
+    )
 
 
 def _uses(number: int, weight: float, recipe: Recipe) -> int:

@@ -231,9 +231,13 @@ def _offer(
     size = lengths[active, word]
     same = segments[active, word] == segments[active, first]
     alive = (
-      alive & (step < n) & same & (size > 0) & (size <= left)
+      alive
+      & (step < n)
+      & same
+      & (size > 0)
+      & (size <= left)
       & ~taken[active, word]
-    )  # fmt: skip
+    )
     left = np.where(alive, left - size, left)
     chosen.append(alive)
   for step, ok in enumerate(chosen):
@@ -349,9 +353,11 @@ def replace(
   slot = np.arange(len(rows)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
   shape = (len(ids), settings.width())
   result = Masked(
-    seen, np.zeros(shape, np.int64), np.zeros(shape, np.int64),
+    seen,
+    np.zeros(shape, np.int64),
+    np.zeros(shape, np.int64),
     np.zeros(shape, np.float32),
-  )  # fmt: skip
+  )
   result.positions[rows, slot] = columns
   result.targets[rows, slot] = ids[rows, columns]
   result.weights[rows, slot] = 1.0

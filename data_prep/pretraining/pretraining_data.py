@@ -354,10 +354,12 @@ def _forecast(
   ]
   pool = _pool_of_sample(texts, settings)
   made = settings.dupe_factor * sum(
-    sample.letters * share / sum(map(len, text.sentences))
+    sample.letters
+    * share
+    / sum(map(len, text.sentences))
     * _rows(_make([text], settings, pool).counts, settings)
     for text, share in zip(texts, sample.shares, strict=True)
-  )  # fmt: skip
+  )
   # A quarter of the sample is enough to measure bytes and time of an example.
   used = [
     dataclasses.replace(text, uses=settings.dupe_factor) for text in texts[::4]
@@ -588,8 +590,11 @@ def _watched(
       left = max(forecast.examples - done, 0) / max(rate, 1)
       logging.info(
         "%s of about %s examples, %s a second, %d s left",
-        f"{done:,}", f"{forecast.examples:,}", f"{rate:,.0f}", left,
-      )  # fmt: skip
+        f"{done:,}",
+        f"{forecast.examples:,}",
+        f"{rate:,.0f}",
+        left,
+      )
 
 
 def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:

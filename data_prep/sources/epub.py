@@ -362,9 +362,12 @@ def _blocks(page: bytes) -> list[_Block]:
     return []
   # Unclosed <font> lie deeper than the 256 levels of the default.
   parser = html.HTMLParser(
-    encoding="utf-8", no_network=True, huge_tree=True,
-    remove_comments=True, remove_pis=True,
-  )  # fmt: skip
+    encoding="utf-8",
+    no_network=True,
+    huge_tree=True,
+    remove_comments=True,
+    remove_pis=True,
+  )
   for tag in _LONG_TAG.finditer(text):
     if len(_QUOTED.sub("", tag[0]).split()) > _MOST_ATTRIBUTES:
       raise ValueError(f"a tag has more than {_MOST_ATTRIBUTES:,} attributes")

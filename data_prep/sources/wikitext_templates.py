@@ -38,12 +38,31 @@ def _all_in(text: str, table: Mapping[int, int]) -> bool:
 
 
 _TEX = {
-  r"\times": "×", r"\cdot": "·", r"\div": "÷", r"\pm": "±", r"\approx": "≈",
-  r"\le": "≤", r"\leq": "≤", r"\ge": "≥", r"\geq": "≥", r"\ne": "≠",
-  r"\neq": "≠", r"\pi": "π", r"\alpha": "α", r"\beta": "β", r"\gamma": "γ",
-  r"\lambda": "λ", r"\mu": "μ", r"\circ": "°", r"\%": "%", r"\,": " ",
-  r"\;": " ", r"\:": " ", r"\ ": " ", "{,}": ",",
-}  # fmt: skip
+  r"\times": "×",
+  r"\cdot": "·",
+  r"\div": "÷",
+  r"\pm": "±",
+  r"\approx": "≈",
+  r"\le": "≤",
+  r"\leq": "≤",
+  r"\ge": "≥",
+  r"\geq": "≥",
+  r"\ne": "≠",
+  r"\neq": "≠",
+  r"\pi": "π",
+  r"\alpha": "α",
+  r"\beta": "β",
+  r"\gamma": "γ",
+  r"\lambda": "λ",
+  r"\mu": "μ",
+  r"\circ": "°",
+  r"\%": "%",
+  r"\,": " ",
+  r"\;": " ",
+  r"\:": " ",
+  r"\ ": " ",
+  "{,}": ",",
+}
 _TEX_COMMAND = re.compile(r"\\(?:[A-Za-z]+|.)|\{,\}")
 _TEX_TEXT = re.compile(r"\\(?:mathrm|mathit|mathbf|text|rm)\s*+\{([^{}]*)\}")
 _TEX_SCRIPT = re.compile(r"([\^_])\s*+(?:\{([^{}]*)\}|(\S))")
@@ -122,9 +141,19 @@ def _date(given: _Arguments, named: _Named) -> str:
 
 
 _JOINTS = {
-  "-": "–", "–": "–", "to": "–", "до": "–", "+/-": "±", "±": "±", "and": " and ",
-  "ба": " ба ", "or": " or ", "x": " × ", "×": " × ", "by": " × ",
-}  # fmt: skip
+  "-": "–",
+  "–": "–",
+  "to": "–",
+  "до": "–",
+  "+/-": "±",
+  "±": "±",
+  "and": " and ",
+  "ба": " ба ",
+  "or": " or ",
+  "x": " × ",
+  "×": " × ",
+  "by": " × ",
+}
 _UNITS = {"c": "°C", "f": "°F", "sqkm": "km²", "sqm": "m²", "sqmi": "sq mi"}
 _PARTS = {"mi": "yd", "yd": "ft", "ft": "in", "st": "lb", "lb": "oz"}
 _UNIT_POWER = re.compile(r"(?<=[^\W\d])[23]$")
@@ -252,8 +281,12 @@ _TEMPLATES: dict[str, Template] = {
   **_under("val", _value),
   **_under("height", _height),
   **_under("chem, chem2", _chem),
-  **_under("sup, superscript", lambda given, named: raised(_first(given, named))),
-  **_under("sub, subscript", lambda given, named: lowered(_first(given, named))),
+  **_under(
+    "sup, superscript", lambda given, named: raised(_first(given, named))
+  ),
+  **_under(
+    "sub, subscript", lambda given, named: lowered(_first(given, named))
+  ),
   **_under("circa, c., ca.", _prefix("c. ")),
   **_under("e, esp", lambda given, named: f"×10{raised(_first(given, named))}"),
   **_under("hms", _prefix("HMS ")),
@@ -267,17 +300,20 @@ _TEMPLATES: dict[str, Template] = {
   **_under("spaced ndash, snd, spnd, sndash, spaced en dash", _sign(" – ")),
   **_under("mdash, em dash, mdashb, —", _sign("—")),
   **_under("spaced mdash, spaced em dash", _sign(" — ")),
-  **_under("br, break, nbsp, space, spaces, sp, thin space, thinsp, hair space", _sign(" ")),
+  **_under(
+    "br, break, nbsp, space, spaces, sp, thin space, thinsp, hair space",
+    _sign(" "),
+  ),
   **_under("·, dot, middot, •, bull, bullet", _sign(" · ")),
   **_under("deg, degree", _sign("°")),
   **_under("'", _sign("'")),
   **_under("'s", _sign("'s")),
   **_under("' \"", _sign("'\"")),
-  **_under("-\"", _sign("\"")),
+  **_under('-"', _sign('"')),
   **_under("eqm", _sign("⇌")),
   **_under("=", _sign("=")),
   **_under("!", _sign("|")),
-}  # fmt: skip
+}
 _LANGUAGE_PREFIXES = ("lang-", "хэл-", "lang ")
 
 
@@ -324,9 +360,18 @@ _NOTHING = frozenset(
 )
 _NOTES = ("pp-", "use ", "update ")
 _BOXES = (
-  "infobox", "taxobox", "automatic taxobox", "speciesbox", "navbox", "sidebar",
-  "инфобокс", "мэдээллийн хайрцаг", "хайрцаг", "картичка", "карточка",
-)  # fmt: skip
+  "infobox",
+  "taxobox",
+  "automatic taxobox",
+  "speciesbox",
+  "navbox",
+  "sidebar",
+  "инфобокс",
+  "мэдээллийн хайрцаг",
+  "хайрцаг",
+  "картичка",
+  "карточка",
+)
 _PRONUNCIATIONS = ("ipa", "audio", "respell", "pron", "монгол дуудлага")
 
 

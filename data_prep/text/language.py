@@ -29,7 +29,7 @@ _WORDS = {
   "кирәк турында соң татар аша кебек һәр аның",
   "bxr": "һэн байһан гү болохо юм бэ хадаа тиигээд тэрэ энэ хүнүүд байна "
   "буряад олон үгы үдэр мүнөө һайн шэнэ боложо",
-}  # fmt: skip
+}
 _TELLING = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 _SHARED = {
   word

@@ -159,8 +159,9 @@ def test_every_regular_expression_takes_linear_time() -> None:
   slow, measured = [], 0
   for (module, name), pattern in patterns.items():
     works: dict[str, Callable[[str], object]] = {
-      "match": pattern.match, "fullmatch": pattern.fullmatch,
-    }  # fmt: skip
+      "match": pattern.match,
+      "fullmatch": pattern.fullmatch,
+    }
     private = name.startswith("_")
     if not _is_anchored(name, sources[module] if private else everything):
       works["search"] = lambda text, pattern=pattern: collections.deque(

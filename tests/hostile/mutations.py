@@ -12,12 +12,44 @@ _MOST = 1 << 16  # bytes that a change adds
 
 # What readers of text, JSON, XML, tables and wikitext take for signs of theirs.
 _TOKENS = (
-  b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n\n", b'"', b"'", b",", b"\t",
-  b"{", b"}", b"[", b"]", b"null", b"-1", b"NaN", b"1e999", b"9" * 5000, b"<",
-  b">", b"</", b"&#0;", b"&a;", b"<!DOCTYPE a>", b"<![CDATA[", b"{{", b"}}",
-  b"[[", b"{|", b"../", b"\\u202e", b"\xd1", b"\xf0\x9f", b"[" * 5000,
-  b"{{a|" * 100, b"Template:" * 500, "\u0301\u0316".encode() * 2000,
-)  # fmt: skip
+  b"\0",
+  b"\xff\xfe",
+  b"\xef\xbb\xbf",
+  b"\r",
+  b"\n\n",
+  b'"',
+  b"'",
+  b",",
+  b"\t",
+  b"{",
+  b"}",
+  b"[",
+  b"]",
+  b"null",
+  b"-1",
+  b"NaN",
+  b"1e999",
+  b"9" * 5000,
+  b"<",
+  b">",
+  b"</",
+  b"&#0;",
+  b"&a;",
+  b"<!DOCTYPE a>",
+  b"<![CDATA[",
+  b"{{",
+  b"}}",
+  b"[[",
+  b"{|",
+  b"../",
+  b"\\u202e",
+  b"\xd1",
+  b"\xf0\x9f",
+  b"[" * 5000,
+  b"{{a|" * 100,
+  b"Template:" * 500,
+  "\u0301\u0316".encode() * 2000,
+)
 
 
 def _cut(rng: random.Random, raw: bytes) -> bytes:
@@ -62,8 +94,15 @@ def _whole(rng: random.Random, raw: bytes) -> bytes:
 
 
 _CHANGES: tuple[Callable[[random.Random, bytes], bytes], ...] = (
-  _cut, _flip, _without, _repeated, _inserted, _inserted, _random, _whole,
-)  # fmt: skip
+  _cut,
+  _flip,
+  _without,
+  _repeated,
+  _inserted,
+  _inserted,
+  _random,
+  _whole,
+)
 
 
 def changed(rng: random.Random, raw: bytes) -> bytes:

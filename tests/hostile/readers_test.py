@@ -82,22 +82,29 @@ _DUMP = (
   )
   + "</mediawiki>"
 ).encode()
-_BOOK = _zip({
-  "META-INF/container.xml": '<a><rootfile full-path="o.opf"/></a>',
-  "o.opf": '<package><item id="p" href="p.html"/><itemref idref="p"/></package>',
-  "p.html": f"<html><body><h1>I</h1><p>{_TEXT}<sup>1</sup></p></body></html>",
-})  # fmt: skip
+_BOOK = _zip(
+  {
+    "META-INF/container.xml": '<a><rootfile full-path="o.opf"/></a>',
+    "o.opf": '<package><item id="p" href="p.html"/><itemref idref="p"/></package>',
+    "p.html": f"<html><body><h1>I</h1><p>{_TEXT}<sup>1</sup></p></body></html>",
+  }
+)
 _ROWS = "".join(
   json.dumps({"text": _SENTENCE, "label": label}, ensure_ascii=False) + "\n"
   for label in ("спорт", "улс төр", "спорт")
 ).encode()
 _TWEETS = "".join(
-  json.dumps({
-    "full_text": "RT-д &amp;lt; @bold https://t.co/x сайн уууу", "id": number,
-    "user": {"screen_name": "dorj"}, "retweeted_status": None,
-  }) + "\n"
+  json.dumps(
+    {
+      "full_text": "RT-д &amp;lt; @bold https://t.co/x сайн уууу",
+      "id": number,
+      "user": {"screen_name": "dorj"},
+      "retweeted_status": None,
+    }
+  )
+  + "\n"
   for number in range(3)
-).encode()  # fmt: skip
+).encode()
 _TABLE = f'text,label\n"{_SENTENCE.strip()}",a\n"б ""в"" г",b\n'.encode()
 
 
@@ -114,34 +121,33 @@ def _documents(path: str) -> None:
 _FILES: dict[str, tuple[bytes, Callable[[str], object]]] = {
   "dump.xml": (_DUMP, _pages),
   "dump.xml.bz2": (bz2.compress(_DUMP), _pages),
-  "book.epub": (
-    _BOOK, lambda path: [*map(epub.chapters, epub.items(path))],
-  ),
+  "book.epub": (_BOOK, lambda path: [*map(epub.chapters, epub.items(path))]),
   "a.txt": (_TEXT.encode(), _documents),
-  **{f"a.txt{end}": (pack(_TEXT.encode()), _documents)
-     for end, pack in _PACKERS.items()},
+  **{
+    f"a.txt{end}": (pack(_TEXT.encode()), _documents)
+    for end, pack in _PACKERS.items()
+  },
   "a.zip": (_zip({"а.txt": _TEXT, "б.txt": _TEXT}), _documents),
   "a.tar.gz": (_tar(), _documents),
   "a.jsonl": (_ROWS, _documents),
   "a.csv": (_TABLE, _documents),
   "tweets.jsonl": (
-    _TWEETS, lambda path: [*tweets.stream(path, tweets.Options())],
+    _TWEETS,
+    lambda path: [*tweets.stream(path, tweets.Options())],
   ),
-  "tweets.csv": (
-    _TABLE, lambda path: [*tweets.stream(path, tweets.Options())],
-  ),
+  "tweets.csv": (_TABLE, lambda path: [*tweets.stream(path, tweets.Options())]),
   "rows.tsv": (
     _TABLE.replace(b",", b"\t"),
     lambda path: classifier_data.read(path, "text", "label"),
   ),
   "labels.txt": ("спорт\nулс төр\n".encode(), conversion.read_labels),
   "vocab.txt": (
-    "\n".join([
-      "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"абвг", "##а", "##б",
-    ]).encode(),
+    "\n".join(
+      ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"абвг", "##а", "##б"]
+    ).encode(),
     lambda path: tokenization.Tokenizer(path).encode(["аба в"]),
   ),
-}  # fmt: skip
+}
 
 
 def _require_a_line(error: Exception) -> None:
@@ -166,9 +172,12 @@ def _drive(cases: int, attack: Callable[[random.Random], None]) -> None:
   """Lets hypothesis draw the seeds of a fixed number of cases."""
 
   @hypothesis.settings(
-    max_examples=cases, deadline=None, derandomize=True, database=None,
+    max_examples=cases,
+    deadline=None,
+    derandomize=True,
+    database=None,
     suppress_health_check=list(hypothesis.HealthCheck),
-  )  # fmt: skip
+  )
   @hypothesis.given(strategies.integers(0, 2**64))
   def attacked(seed: int) -> None:
     attack(random.Random(seed))
@@ -359,9 +368,14 @@ def test_a_killed_build_is_made_whole_by_the_next(
     "".join(f"Энэ бол {n} дугаар баримт бичиг юм.\n\n" for n in range(3_000))
   )
   command = [
-    sys.executable, "-m", "data_prep.build_corpus", f"--input_file={raw}",
-    "--num_workers=1", "--num_shards=3", f"--output_dir={tmp_path}/out",
-  ]  # fmt: skip
+    sys.executable,
+    "-m",
+    "data_prep.build_corpus",
+    f"--input_file={raw}",
+    "--num_workers=1",
+    "--num_shards=3",
+    f"--output_dir={tmp_path}/out",
+  ]
 
   def started() -> subprocess.Popen[bytes]:
     return subprocess.Popen(

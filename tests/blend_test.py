@@ -5,13 +5,12 @@ import json
 import logging
 import pathlib
 import shutil
-from typing import Any
 
 import numpy as np
 import pytest
 
 from albert_mn.export import exports
-from albert_mn.finetune import classification, fine_tuning
+from albert_mn.finetune import answers, classification, fine_tuning
 from albert_mn.formats import conversion
 from albert_mn.inference import explanation
 from albert_mn.models import model_directory
@@ -394,20 +393,60 @@ def test_a_line_says_why_the_network_answers_alone(
     for line, name in enumerate(NAMES)
   ]
   problem = problems.of_rows(problems.CLASS, rows)
-  data = fine_tuning.Data(rows)
-  loop: Any = None  # the network is not asked
+  unseen = [answers.Unseen(rows, (), [])]  # no network is asked
   with caplog.at_level(logging.INFO, logger="absl"):
-    beside = fine_tuning._blended(loop, fine_tuning.Recipe(), problem, data, {})
-  assert beside is None
+    evidence = answers.Evidence(problem, unseen, balanced=False)
+    assert evidence.blended(rows, 1.0) is None
   assert "the network answers alone: 0 validation rows are too few" in (
     caplog.text
   )
   entities = tagging.Tagging(("O", "B-LOC", "I-LOC"))
-  recipe = fine_tuning.Recipe()
-  assert not recipe.blends(entities.TYPE)
+  assert not fine_tuning.Recipe().blends(entities.TYPE)
   with caplog.at_level(logging.INFO, logger="absl"):
-    assert fine_tuning._blended(loop, recipe, entities, data, {}) is None
+    evidence = answers.Evidence(entities, unseen, balanced=False)
+    assert evidence.blended(rows, 1.0) is None
   assert "the baseline of entities has no probabilities" in caplog.text
+
+
+def test_the_blend_is_chosen_on_all_rows_that_some_network_did_not_learn() -> (
+  None
+):
+  rng = np.random.default_rng(3)
+  rows = [
+    classifier_data.Row(line, text, label)
+    for line, (text, label) in enumerate(base._texts(90, 0))
+  ]
+  problem = problems.of_rows(problems.CLASS, rows)
+  logits = _signal(problem.targets(rows), 2.0, rng).astype(np.float32)
+
+  def part(number: int) -> answers.Unseen:
+    taken = np.arange(len(rows)) % 3 == number
+    return answers.Unseen(
+      [row for row, out in zip(rows, taken, strict=True) if not out],
+      [row for row, out in zip(rows, taken, strict=True) if out],
+      [lambda: logits[taken]],
+    )
+
+  parts = [part(number) for number in range(3)]
+  beside = answers.Evidence(problem, parts, balanced=False).blended(rows, 1.0)
+  assert beside
+  scores, targets, networks = [], [], []
+  for each in parts:
+    texts = [row.text for row in each.train]
+    linear = baseline.fitted(problem, texts, problem.targets(each.train))
+    assert linear
+    scores.append(linear.scores([row.text for row in each.rows]))
+    targets.append(problem.targets(each.rows))
+    networks.append(each.logits)
+  first, second, true = map(np.concatenate, (networks, scores, targets))
+  assert beside.factors == blend.chosen(problem, first, second, true)
+  assert beside.factors.rows == 90
+  # The baseline that answers has learnt from all rows.
+  every = baseline.fitted(
+    problem, [row.text for row in rows], problem.targets(rows)
+  )
+  assert every
+  np.testing.assert_array_equal(beside.linear.weights, every.weights)
 
 
 def test_with_too_many_labels_there_is_no_baseline() -> None:

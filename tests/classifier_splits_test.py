@@ -155,6 +155,34 @@ def test_a_row_with_several_labels_counts_for_its_rarest() -> None:
   assert classifier_splits.strata(rows, "multi_label") == ["x", "y", "z", ""]
 
 
+def test_parts_hold_every_row_once_and_their_share_of_every_label() -> None:
+  rows = _rows(copies=2)
+  labels = [row.label for row in rows]
+  parts = classifier_splits.parts(rows, labels, 4)
+  assert sorted(index for part in parts for index in part) == list(range(120))
+  texts = [{rows[index].text for index in part} for part in parts]
+  assert sum(map(len, texts)) == len(set.union(*texts))
+  for part in parts:
+    counted = [labels[index] for index in part]
+    for label in ("weather", "sport"):
+      assert 14 <= counted.count(label) <= 16
+  order = list(range(120))
+  random.Random(0).shuffle(order)
+  again = classifier_splits.parts(
+    [rows[index] for index in order], [labels[index] for index in order], 4
+  )
+  assert [
+    {rows[order[index]].text for index in part} for part in again
+  ] == texts
+
+
+def test_a_label_with_one_text_is_in_no_part() -> None:
+  lone = classifier_data.Row(0, "Ганц мөр", "rare")
+  rows = [*_rows(), lone, lone]
+  parts = classifier_splits.parts(rows, [row.label for row in rows], 3)
+  assert set.union(*parts) == set(range(60))
+
+
 @pytest.mark.parametrize("count", [2, 9, 10, 701, 75_661])
 def test_the_predecessors_split_is_scikit_learns(count: int) -> None:
   expected = model_selection.train_test_split(

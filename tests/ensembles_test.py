@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 
 from albert_mn.export import export_graphs, export_source, exports, lite
-from albert_mn.finetune import classification
+from albert_mn.finetune import classification, fine_tuning
 from albert_mn.formats import conversion, initial_weights
 from albert_mn.inference import explanation
 from albert_mn.models import encoders
 from albert_mn.tasks import classifier, ensembles
 from data_prep.base import options
+from data_prep.classification import classifier_data
 from data_prep.files import storage
 from tests import classification_test as base
 
@@ -85,6 +86,50 @@ def test_the_answer_is_the_mean_of_networks_with_seeds_that_follow(
       if "OPTIMIZER_SLOT" not in name:
         there = held[ensembles.name(part, number) + slash + rest]
         np.testing.assert_array_equal(value, there)
+
+
+@pytest.mark.slow
+def test_networks_learn_from_all_but_another_tenth_each(
+  tmp_path: pathlib.Path,
+) -> None:
+  words = [word for field in base.WORDS.values() for word in field]
+  made = base.made_folder(tmp_path, words)
+  base._tsv(made / "train.tsv", base._texts(230, 0))
+  flags = base._tiny(made, do_eval=True, train_step=8, ensemble=3)
+  classification.run(*base._settings(made / "out", **flags))
+  folders = [made / "out", *(made / f"out/network_{n}" for n in (1, 2))]
+  runs = [json.loads((f / "run.json").read_text("utf-8")) for f in folders]
+  for kind in ("training_rows", "validation_rows"):
+    assert len({run[kind] for run in runs}) == 3
+  described = json.loads((made / "out/model/manifest.json").read_text("utf-8"))
+  rows = classifier_data.read(str(made / "train.tsv"), "text", "label")
+  everything = classifier_data.fingerprint(rows)
+  assert described["inputs"]["training_rows"] == everything
+  assert described["counts"]["train_rows"] == 230
+  chosen_by = described["counts"]["validation_rows"]
+  assert 3 * 20 <= chosen_by <= 3 * 26
+  predictor = classifier.Predictor.load(str(made / "out/model"))
+  assert predictor.blend and predictor.blend.factors.rows == chosen_by
+
+
+def test_rows_that_a_file_names_validate_every_network() -> None:
+  rows = [
+    classifier_data.Row(line, f"цас орлоо {line}", "ab"[line % 2])
+    for line in range(60)
+  ]
+  given = fine_tuning.Data(rows[:40], rows[40:])
+  assert given.in_turns("class", 2) == [given, given]
+  assert given.united() is given
+  spared = fine_tuning.Data(rows[1::2], rows[::2], spared=True)
+  turns = spared.in_turns("class", 2)
+  assert spared.united().train == rows
+  assert [len(turn.validation) for turn in turns] == [6, 6]
+  for turn in turns:
+    assert sorted(map(repr, [*turn.train, *turn.validation])) == sorted(
+      map(repr, rows)
+    )
+  few = fine_tuning.Data(rows[:4], rows[4:6], spared=True)
+  assert few.in_turns("class", 2) == [few, few]
 
 
 def test_the_report_says_how_the_networks_differ(out: pathlib.Path) -> None:

@@ -127,7 +127,8 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     1,
     "Number of networks in the model directory, which are trained with "
     "consecutive seeds. The answer is the mean of the networks, so that training "
-    "and prediction take as many times as long.",
+    "and prediction take as many times as long. Where a part of the training rows "
+    "is for validation, it is another part for each network.",
     minimum=1,
     maximum=ensembles.MOST,
   )
@@ -381,7 +382,8 @@ def _task(
       adapting,
       recipe,
       start,
-      data,
+      # Each row of an ensemble is learnt from by some network.
+      data if settings.ensemble == 1 else data.united(),
       settings.repair_normalization,
     )
   return _Task(problem, start, data)

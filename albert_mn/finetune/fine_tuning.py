@@ -6,7 +6,6 @@ weights as an uninterrupted run.
 """
 
 import dataclasses
-import functools
 import math
 import os
 import time
@@ -17,13 +16,17 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from albert_mn.finetune import best_weights, classifier_step, layer_rates
+from albert_mn.finetune import (
+  answers,
+  best_weights,
+  classifier_step,
+  layer_rates,
+)
 from albert_mn.formats import initial_weights
 from albert_mn.models import configs, model_directory, pooling
 from albert_mn.runtime import checkpoints, optimization, runs
-from albert_mn.scoring import calibration, degenerate_runs
+from albert_mn.scoring import degenerate_runs
 from albert_mn.tasks import (
-  baseline,
   blend,
   classifier,
   ensembles,
@@ -32,12 +35,14 @@ from albert_mn.tasks import (
   task_rows,
 )
 from data_prep.base import options
-from data_prep.classification import classifier_data
+from data_prep.classification import classifier_data, classifier_splits
 from data_prep.encoding import framing, length_buckets, tokenization
 from data_prep.files import storage
 
 # Number added to the seed for each restart; --num_seeds takes the next seeds.
 _RESTART = 1_000_003
+# Of so many parts of the rows, each network of an ensemble validates on one.
+_FEWEST_PARTS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,6 +289,60 @@ class Data:
   cleaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   spared: bool = False
 
+  @property
+  def learnable(self) -> list[classifier_data.Row]:
+    """All rows that may be learnt from, in the order of their file.
+
+    They are the training rows, and the validation rows that were taken from
+    them.
+    """
+    taken = self.validation if self.spared else ()
+    return sorted([*self.train, *taken], key=lambda row: row.line)
+
+  def united(self) -> "Data":
+    """Returns the data with all rows that may be learnt from as training rows."""
+    if not self.spared:
+      return self
+    return dataclasses.replace(self, train=self.learnable, validation=())
+
+  def in_turns(self, label_type: str, networks: int) -> list["Data"]:
+    """Returns the rows of each network of an ensemble.
+
+    If the validation rows were taken from the training rows, each network
+    validates on another part of all these rows, a tenth or less, and trains on
+    the rest. So most networks learn from each row, and the blend is chosen on
+    more rows. Copies of a text stay in one part. Otherwise, and where there are
+    too few texts, all networks have the same rows.
+
+    Args:
+      label_type: the kind of the labels, whose shares are the same in each part.
+      networks: the number of networks.
+    """
+    if networks == 1 or not self.spared:
+      return [self] * networks
+    rows = self.learnable
+    strata = classifier_splits.strata(rows, label_type)
+    parts = classifier_splits.parts(rows, strata, max(networks, _FEWEST_PARTS))
+    if not all(parts):
+      return [self] * networks
+    return [
+      dataclasses.replace(
+        self,
+        train=[row for index, row in enumerate(rows) if index not in part],
+        validation=[row for index, row in enumerate(rows) if index in part],
+      )
+      for part in parts[:networks]
+    ]
+
+  def fingerprints(self) -> dict[str, str]:
+    """Returns the hashes of the rows, for manifests and run.json."""
+    every = {"training_rows": self.train, "validation_rows": self.validation}
+    return {
+      name: classifier_data.fingerprint(rows)
+      for name, rows in every.items()
+      if rows
+    }
+
 
 def training_batches(
   examples: problems.Examples, recipe: Recipe, first: int, last: int
@@ -357,12 +416,13 @@ def train(
     options.InputError: when the initial model does not fit, when `output_dir`
       holds a run with other settings, or when the loss is not finite.
   """
-  origin = {"training_rows": classifier_data.fingerprint(data.train)}
-  if data.validation:
-    origin["validation_rows"] = classifier_data.fingerprint(data.validation)
+  turns = data.in_turns(problem.TYPE, networks)
+  if turns[0] is not data:
+    data = data.united()
+  origin = dict(start.inputs)
   if start.init_checkpoint:
-    origin["init_checkpoint"] = initial_weights.identity(start.init_checkpoint)
-  origin |= start.inputs
+    identity = initial_weights.identity(start.init_checkpoint)
+    origin = {"init_checkpoint": identity} | origin
   framer = framing.Framer(
     start.tokenizer,
     recipe.max_seq_length,
@@ -377,17 +437,22 @@ def train(
       ),
       start,
       problem,
-      data,
+      rows,
       framer,
-      origin,
+      rows.fingerprints() | origin,
     )
-    for number in range(networks)
+    for number, rows in enumerate(turns)
   ]
   loops = [loop for loop, _, _ in learnt]
   verdict = next(filter(None, (verdict for _, _, verdict in learnt)), None)
-  voice = _Voice(loops)
-  calibrated = _calibrated(voice, recipe, problem)
-  beside = _blended(voice, recipe, problem, data, calibrated)
+  evidence = _evidence(problem, turns, loops, recipe)
+  calibrated = (
+    {"temperature": evidence.temperature()} if recipe.calibrate else {}
+  )
+  beside = None
+  if recipe.blend != blend.OFF:
+    temperature = calibrated.get("temperature", 1.0)
+    beside = evidence.blended(data.learnable, temperature)
   model_directory.save(
     folder,
     predictor_of(problem).KIND,
@@ -409,103 +474,38 @@ def train(
     counts={
       "global_step": loops[0].step(),
       "train_rows": len(data.train),
-      "validation_rows": len(data.validation),
+      "validation_rows": evidence.size,
       "held_out_rows": len(data.held_out),
       "restarts": sum(restarts for _, restarts, _ in learnt),
     },
-    inputs=origin,
+    inputs=data.fingerprints() | origin,
     labels=problem.names,
     beside=beside.write if beside else None,
   )
 
 
-class _Voice:
-  """The targets of the validation rows, and the trained networks' logits.
+def _evidence(
+  problem: problems.Problem,
+  turns: Sequence[Data],
+  loops: Sequence["_Loop"],
+  recipe: Recipe,
+) -> answers.Evidence:
+  """Returns the rows that networks did not learn from, each row once.
 
   Args:
-    loops: the trainings, of one problem on the same rows.
-
-  Attributes:
-    targets: the targets of the rows.
+    problem, recipe: as in `train`.
+    turns: the rows of each network.
+    loops: the trainings of the networks.
   """
-
-  def __init__(self, loops: Sequence["_Loop"]):
-    self._loops = loops
-    self.targets = loops[0].judge.targets
-
-  @functools.cached_property
-  def logits(self) -> np.ndarray:
-    """The mean of the networks' logits."""
-    return np.mean([loop.judge.logits() for loop in self._loops], axis=0)
-
-
-def _calibrated(
-  voice: _Voice, recipe: Recipe, problem: problems.Problem
-) -> dict[str, float]:
-  """Returns {"temperature": …} for the manifest; {} without --calibrate."""
-  if not recipe.calibrate:
-    return {}
-  temperature = calibration.temperature(problem, voice.logits, voice.targets)
-  logging.info("temperature fitted on the validation rows: %.3f", temperature)
-  return {"temperature": temperature}
-
-
-def _blended(
-  voice: _Voice,
-  recipe: Recipe,
-  problem: problems.Problem,
-  data: Data,
-  calibrated: Mapping[str, float],
-) -> blend.Blend | None:
-  """Fits the baseline, and chooses the blend's factors on validation rows.
-
-  Validation rows that were taken from the training rows are added to the
-  baseline's training rows once the factors are chosen.
-
-  Returns:
-    the blend; None if the network answers alone, for a reason that is logged.
-  """
-  if recipe.blend == blend.OFF:
-    return None
-  linear, fault = None, ""
-  balanced = recipe.class_weights == "balanced"
-  if problem.TYPE == tagging.ENTITIES:
-    fault = "the baseline of entities has no probabilities"
-  elif len(data.validation) < blend.FEWEST_ROWS:
-    fault = (
-      f"{len(data.validation)} validation rows are too few to choose by; give "
-      f"--validation_file, or at least {task_rows.FEWEST_TO_SPARE} training rows"
-    )
+  networks = [loop.judge.logits for loop in loops]
+  if all(rows is turns[0] for rows in turns):
+    parts = [answers.Unseen(turns[0].train, turns[0].validation, networks)]
   else:
-    linear = _fitted(problem, data.train, balanced)
-    fault = "" if linear else "there is no baseline for so many labels"
-  if not linear:
-    logging.info("blend: the network answers alone: %s", fault)
-    return None
-  texts = list(map(baseline.text_of, data.validation))
-  factors = blend.chosen(
-    problem,
-    voice.logits,
-    linear.scores(texts),
-    voice.targets,
-    calibrated.get("temperature", 1.0),
-    problem.weights(voice.targets) if balanced else None,
-  )
-  logging.info("blend: %s", factors.said())
-  if data.spared:
-    rows = sorted([*data.train, *data.validation], key=lambda row: row.line)
-    linear = _fitted(problem, rows, balanced)
-  assert linear, "as many labels as before"
-  return blend.Blend(linear, factors)
-
-
-def _fitted(
-  problem: problems.Problem,
-  rows: Sequence[classifier_data.Row],
-  balanced: bool,
-) -> baseline.Linear | None:
-  texts = list(map(baseline.text_of, rows))
-  return baseline.fitted(problem, texts, problem.targets(rows), balanced)
+    parts = [
+      answers.Unseen(rows.train, rows.validation, [network])
+      for rows, network in zip(turns, networks, strict=True)
+    ]
+  return answers.Evidence(problem, parts, recipe.class_weights == "balanced")
 
 
 def _learnt(
@@ -701,7 +701,9 @@ class _Loop:
     )
     parts = {"optimizer": self._optimizer, **self.model.parts()}
     self._best = None
-    if data.validation:
+    # A tenth of the rows is too small to tell good epochs apart: without
+    # patience, the last weights are kept (docs/log.md, 2026-12-01).
+    if data.validation and (recipe.early_stopping_patience or not data.spared):
       self._best = best_weights.Best(
         self.model.trainable_variables, recipe.early_stopping_patience
       )
@@ -813,7 +815,7 @@ class _Loop:
       done / self._per_epoch,
       self._total / self._per_epoch,
       loss,
-      "validation" if self._best else "evaluation rows",
+      "validation" if self._data.validation else "evaluation rows",
       judged,
       self.judge.score_name,
       score,

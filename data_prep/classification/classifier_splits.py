@@ -131,9 +131,7 @@ def by_hash(
   Returns:
     Indices of rows. A stratum with a single group gives none.
   """
-  parted: dict[str, list[list[int]]] = collections.defaultdict(list)
-  for group in groups:
-    parted[_commonest([strata[index] for index in group])].append(group)
+  parted = _by_stratum(strata, groups)
   sizes = {name: sum(map(len, parted[name])) for name in parted}
   least = sum(max(1, round(fraction * size)) for size in sizes.values())
   each = every_label or least <= max(2 * fraction * sum(sizes.values()), 20)
@@ -144,6 +142,54 @@ def by_hash(
     if wanted:
       held_out.update(_lowest_hashes(rows, members, wanted))
   return held_out
+
+
+def parts(
+  rows: Sequence[classifier_data.Row], strata: Sequence[str], number: int
+) -> list[set[int]]:
+  """Divides rows into parts of similar size, by the hash of the text.
+
+  Copies of a text stay in one part, and each stratum is spread over the parts. A
+  stratum with a single group of copies is in no part.
+
+  Args:
+    rows: the rows.
+    strata: the stratum of each row, as in `by_hash`.
+    number: number of parts.
+
+  Returns:
+    The indices of the rows of each part; empty where there are too few texts.
+  """
+  divided: list[set[int]] = [set() for _ in range(number)]
+  for _, groups in sorted(_by_stratum(strata, copies(rows)).items()):
+    taken = [0] * number
+    for group in _by_hash(rows, groups) if len(groups) > 1 else ():
+      place = min(range(number), key=lambda p: (taken[p], len(divided[p])))
+      divided[place].update(group)
+      taken[place] += len(group)
+  return divided
+
+
+def _by_stratum(
+  strata: Sequence[str], groups: Sequence[list[int]]
+) -> dict[str, list[list[int]]]:
+  """Returns stratum → its groups; the commonest stratum of a group counts."""
+  parted: dict[str, list[list[int]]] = collections.defaultdict(list)
+  for group in groups:
+    parted[_commonest([strata[index] for index in group])].append(group)
+  return parted
+
+
+def _by_hash(
+  rows: Sequence[classifier_data.Row], groups: Sequence[list[int]]
+) -> list[list[int]]:
+  """Returns the groups in the order of a hash of one of their texts.
+
+  The lowest hash of all texts would favour large groups.
+  """
+  return sorted(
+    groups, key=lambda group: _hash(min(content(rows[i]) for i in group))
+  )
 
 
 def _commonest(names: Sequence[str]) -> str:
@@ -170,11 +216,7 @@ def _lowest_hashes(
   A group that does not fit is skipped. If no group fits, the smallest is taken,
   which may exceed `wanted`. At least one group is never taken.
   """
-  # One text of each group is hashed: the lowest hash of all its texts would
-  # favour large groups.
-  ordered = sorted(
-    groups, key=lambda group: _hash(min(content(rows[i]) for i in group))
-  )
+  ordered = _by_hash(rows, groups)
   taken: list[int] = []
   number = 0
   for group in ordered:

@@ -1,0 +1,132 @@
+"""Chooses how a model answers: its temperature, and its blend with the baseline.
+
+Both are fitted on rows that the networks did not learn from.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from absl import logging
+
+from albert_mn.scoring import calibration
+from albert_mn.tasks import baseline, blend, problems, tagging, task_rows
+from data_prep.classification import classifier_data
+
+Rows = Sequence[classifier_data.Row]
+
+
+@dataclasses.dataclass(frozen=True)
+class Unseen:
+  """Rows that some networks did not learn from.
+
+  Attributes:
+    train: the rows that the networks learnt from.
+    rows: the unseen rows.
+    networks: functions that return a network's logits of `rows`.
+  """
+
+  train: Rows
+  rows: Rows
+  networks: Sequence[Callable[[], np.ndarray]]
+
+  @functools.cached_property
+  def logits(self) -> np.ndarray:
+    """The mean of the networks' logits."""
+    return np.mean([logits() for logits in self.networks], axis=0)
+
+
+class Evidence:
+  """All rows by which temperature and blend are chosen.
+
+  Args:
+    problem: the kind of prediction.
+    parts: the rows that each network, or all of them together, did not learn
+      from; no row is in two parts.
+    balanced: whether every label weighs the same.
+
+  Attributes:
+    size: the number of rows.
+  """
+
+  def __init__(
+    self, problem: problems.Problem, parts: Sequence[Unseen], balanced: bool
+  ):
+    self._problem, self._parts, self._balanced = problem, parts, balanced
+    self._rows = [row for part in parts for row in part.rows]
+    self.size = len(self._rows)
+
+  @functools.cached_property
+  def _logits(self) -> np.ndarray:
+    return np.concatenate([part.logits for part in self._parts])
+
+  @functools.cached_property
+  def _targets(self) -> np.ndarray:
+    return self._problem.targets(self._rows)
+
+  def temperature(self) -> float:
+    """Returns the temperature of the networks' logits, and logs it."""
+    fitted = calibration.temperature(self._problem, self._logits, self._targets)
+    logging.info("temperature fitted on the validation rows: %.3f", fitted)
+    return fitted
+
+  def blended(self, learnable: Rows, temperature: float) -> blend.Blend | None:
+    """Fits the baseline, and chooses the factors of the blend.
+
+    To choose them, the baseline is fitted to the rows that the networks learnt
+    from; the baseline that answers, to all.
+
+    Args:
+      learnable: all rows that the baseline may learn from.
+      temperature: divides the networks' logits if they answer alone.
+
+    Returns:
+      the blend; None if the network answers alone, for a reason that is logged.
+    """
+    if fault := self._fault():
+      logging.info("blend: the network answers alone: %s", fault)
+      return None
+    scores = []
+    for part in self._parts:
+      linear = self._fitted(part.train)
+      if not linear:
+        logging.info(
+          "blend: the network answers alone: there is no baseline for so many "
+          "labels"
+        )
+        return None
+      scores.append(linear.scores(_texts(part.rows)))
+    factors = blend.chosen(
+      self._problem,
+      self._logits,
+      np.concatenate(scores),
+      self._targets,
+      temperature,
+      self._problem.weights(self._targets) if self._balanced else None,
+    )
+    logging.info("blend: %s", factors.said())
+    if len(learnable) > len(self._parts[-1].train):
+      linear = self._fitted(learnable)
+    assert linear, "as many labels as before"
+    return blend.Blend(linear, factors)
+
+  def _fault(self) -> str:
+    """Returns why no blend can be chosen; "" if one can."""
+    if self._problem.TYPE == tagging.ENTITIES:
+      return "the baseline of entities has no probabilities"
+    if self.size < blend.FEWEST_ROWS:
+      return (
+        f"{self.size} validation rows are too few to choose by; give "
+        "--validation_file, or at least "
+        f"{task_rows.FEWEST_TO_SPARE} training rows"
+      )
+    return ""
+
+  def _fitted(self, rows: Rows) -> baseline.Linear | None:
+    targets = self._problem.targets(rows)
+    return baseline.fitted(self._problem, _texts(rows), targets, self._balanced)
+
+
+def _texts(rows: Rows) -> list[str]:
+  return list(map(baseline.text_of, rows))

@@ -120,7 +120,7 @@ def test_speed_is_counted_from_where_the_log_began() -> None:
       "mfu": 0.2,
     }
   )
-  assert meter.said(100, metrics) == (
+  assert meter.text(100, metrics) == (
     "5.00 epochs, 153,600 tokens; 320 sequences/s, 15,360 tokens/s, "
     "20 % of the peak, input 2.0 % of a step; 0m20s left"
   )
@@ -132,7 +132,7 @@ def test_what_is_not_known_is_not_said() -> None:
   meter.begin(0)
   metrics = meter.metrics(2000)
   assert "mfu" not in metrics
-  said = meter.said(2000, metrics)
+  said = meter.text(2000, metrics)
   assert "4.10 million positions; " in said and " positions/s, input" in said
 
 

@@ -1,8 +1,9 @@
-"""An encoder's weights as shapes, known from its config before it is built.
+"""The shapes of an encoder's weights, computed from its config alone.
 
-A config from elsewhere may claim any size. `Encoder` has the attributes of
-encoders.AlbertEncoder that the tables of names in other formats read, so that a
-checkpoint's shapes are held against it without memory for a single weight.
+A downloaded config may claim a model of any size. A checkpoint's shapes are
+compared with those of `Encoder`, which allocates no weight. The attributes of
+`Encoder` have the names of encoders.AlbertEncoder's, because the tables of
+weight names in other formats read them.
 """
 
 import dataclasses
@@ -13,17 +14,17 @@ from albert_mn.models import configs
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-  """A weight's shape, as its variable has it."""
+  """The shape of one weight, equal to that of its tf.Variable."""
 
   shape: tuple[int, ...]
 
 
 def _dense(*shape: int, outputs: int = 1) -> types.SimpleNamespace:
-  """Returns a dense layer.
+  """Returns the shapes of a dense layer, as attributes `kernel` and `bias`.
 
   Args:
-    *shape: of the kernel.
-    outputs: number of the last dimensions that the bias has.
+    *shape: shape of the kernel.
+    outputs: how many of the kernel's last dimensions the bias has.
   """
   return types.SimpleNamespace(
     kernel=Weight(shape), bias=Weight(shape[-outputs:])
@@ -35,7 +36,7 @@ def _norm(width: int) -> types.SimpleNamespace:
 
 
 class Block:
-  """The layers of an encoders.EncoderBlock.
+  """The weight shapes of an encoders.EncoderBlock.
 
   Args:
     config: the model's shape.
@@ -55,18 +56,19 @@ class Block:
     }
 
   def parts(self) -> dict[str, types.SimpleNamespace]:
-    """Returns name → layer, with the names of EncoderBlock.parts."""
+    """Returns layer name → weight shapes; the names are EncoderBlock.parts'."""
     return self._parts
 
 
 class Encoder:
-  """The layers of an encoders.AlbertEncoder.
+  """The weight shapes of an encoders.AlbertEncoder.
 
   Args:
     config: the model's shape.
 
   Attributes:
-    config, embedding_table, projection, groups, pooler: as AlbertEncoder's.
+    config, embedding_table, projection, groups, pooler: as AlbertEncoder's,
+      with shapes in place of variables.
   """
 
   def __init__(self, config: configs.AlbertConfig):
@@ -83,7 +85,7 @@ class Encoder:
     self.pooler = _dense(width, width)
 
   def embedding_variables(self) -> dict[str, Weight]:
-    """Returns name → weight, as AlbertEncoder.embedding_variables does."""
+    """Returns name → shape, with the names of AlbertEncoder's method."""
     narrow = self.config.embedding_size
     return {
       "position_embeddings": Weight(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from data_prep.base import options
 from data_prep.files import json_files, storage
 
-# Keys of google's published configs that have no effect at these values.
+# Keys of google's published configs → the values at which they have no effect.
 _INERT = {
   "down_scale_factor": (1,),
   "net_structure_type": (0,),
@@ -139,7 +139,11 @@ class AlbertConfig:
 
   @classmethod
   def from_dict(cls, values: Any, origin: str) -> "AlbertConfig":
-    """Returns the config of JSON values; errors name `origin`.
+    """Returns the config that JSON values describe.
+
+    Args:
+      values: the content of a JSON file.
+      origin: the file, as error messages name it.
 
     Raises:
       options.InputError: for a wrong key or value.

@@ -235,9 +235,9 @@ class EncoderBlock(layers.TransformerEncoderBlock):
   def attention(self, hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Returns the attention weights, [batch, heads, from, to]; rows sum to 1.
 
-    They are computed apart from the block's output. A block that returned both
-    would need a switch, and two threads that trace it could disagree on the
-    switch.
+    They are computed by a second call, not with the block's output. A block
+    that could return both would need a switch in its state, and two threads
+    that trace it could set the switch differently.
 
     Args:
       hidden: [batch, length, hidden_size], the block's input.
@@ -252,7 +252,7 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     return shares
 
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
-    """Returns name → inner layer, for tables of names in other formats."""
+    """Returns name → layer of the block, for weight-name tables of formats."""
     return {
       "query": self._attention_layer._query_dense,
       "key": self._attention_layer._key_dense,
@@ -364,7 +364,7 @@ class AlbertEncoder(tf_keras.layers.Layer):
       firsts: int32 [batch, labels], the first position of each example in a
         packed row; None for records with one example a row.
       words: [batch, length, embedding_size], used in place of the embeddings of
-        `input_ids`; or None.
+        `input_ids`; None takes those embeddings.
       with_attentions: whether to return the attention weights.
     """
     word_embeddings = self._words(input_ids) if words is None else words
@@ -493,8 +493,9 @@ def joined(name: str, array: np.ndarray) -> np.ndarray:
 
   Args:
     name: the weight's name in the other format.
-    array: [hidden, heads, width], [heads, width, hidden], or a bias of [heads,
-      width]. Any other weight is returned unchanged.
+    array: [hidden, heads, width] or [heads, width, hidden], which becomes
+      [hidden, hidden]; or a bias of [heads, width], which becomes [hidden]. Any
+      other weight is returned unchanged.
   """
   if array.ndim == 3:
     hidden = round(array.size**0.5)

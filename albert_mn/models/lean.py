@@ -59,24 +59,25 @@ class _Weights(NamedTuple):
   Attributes:
     attention: kernel [H, 3 * H] and bias [3 * H]; query, key and value side by
       side.
-    joined: the kernel of the attention output, [H, H], and (bias, gamma, beta)
-      of the fused function after it, each [H].
+    attention_output: kernel [H, H], and (bias, gamma, beta) of the fused
+      function after it, each [H].
     inner: kernel [H, intermediate_size] and its bias.
     outer: kernel [intermediate_size, H], and (bias, gamma, beta) of the fused
       function after it, each [H].
   """
 
   attention: tuple[tf.Tensor, tf.Tensor]
-  joined: tuple[tf.Tensor, tuple[tf.Tensor, ...]]
+  attention_output: tuple[tf.Tensor, tuple[tf.Tensor, ...]]
   inner: tuple[tf.Tensor, tf.Tensor]
   outer: tuple[tf.Tensor, tuple[tf.Tensor, ...]]
 
   @classmethod
   def of(cls, block: encoders.EncoderBlock) -> "_Weights":
+    """Returns the weights of a block, as tensors."""
     parts, width = block.parts(), block.parts()["attention_norm"].gamma.shape[0]
     three = [parts[name] for name in ("query", "key", "value")]
 
-    def joined(dense: str, norm: str) -> tuple[tf.Tensor, ...]:
+    def vectors_of(dense: str, norm: str) -> tuple[tf.Tensor, ...]:
       vectors = (parts[dense].bias, parts[norm].gamma, parts[norm].beta)
       return tuple(map(tf.convert_to_tensor, vectors))
 
@@ -85,9 +86,9 @@ class _Weights(NamedTuple):
         tf.concat([tf.reshape(p.kernel, [width, width]) for p in three], 1),
         tf.concat([tf.reshape(p.bias, [width]) for p in three], 0),
       ),
-      joined=(
+      attention_output=(
         tf.reshape(parts["attention_output"].kernel, [width, width]),
-        joined("attention_output", "attention_norm"),
+        vectors_of("attention_output", "attention_norm"),
       ),
       inner=(
         tf.convert_to_tensor(parts["intermediate"].kernel),
@@ -95,7 +96,7 @@ class _Weights(NamedTuple):
       ),
       outer=(
         tf.convert_to_tensor(parts["output"].kernel),
-        joined("output", "output_norm"),
+        vectors_of("output", "output_norm"),
       ),
     )
 
@@ -126,9 +127,9 @@ class LeanEncoder:
       rate=config.hidden_dropout_prob,
       epsilon=config.layer_norm_eps,
     )
-    self._joined = {
+    self._residual_norm = {
       site: fused(
-        _joined,
+        _residual_norm,
         5,
         rate=config.hidden_dropout_prob,
         epsilon=config.layer_norm_eps,
@@ -141,8 +142,8 @@ class LeanEncoder:
       config.attention_probs_dropout_prob,
       jit_compile,
     )
-    self._handed_out = {
-      shared: _handed_out(shared, jit_compile) for shared in (False, True)
+    self._ordered_copies = {
+      shared: _ordered_copies(shared, jit_compile) for shared in (False, True)
     }
 
   def sequence_output(
@@ -205,12 +206,12 @@ class LeanEncoder:
   ) -> tuple[tf.Tensor, _Weights, _Weights]:
     """Returns (hidden, this layer's weights, the weights for later layers).
 
-    All three are copies with the gradient of `_handed_out`. With `shared`, the
+    All three are copies with the gradient of `_ordered_copies`. With `shared`, the
     second copy of the weights is for later layers that share them; without it,
     both are the same tensors.
     """
     flat = tf.nest.flatten(weights)
-    hidden, *given = self._handed_out[shared](hidden, *flat)
+    hidden, *given = self._ordered_copies[shared](hidden, *flat)
     own, later = given[: len(flat)], given[-len(flat) :]
     return hidden, *(tf.nest.pack_sequence_as(weights, w) for w in (own, later))
 
@@ -236,15 +237,15 @@ class LeanEncoder:
     context = self._attention(query, key, value, mask, *_given(seeds))
     context = tf.transpose(context, [0, 2, 1, 3])
     product = _product(
-      tf.reshape(context, [-1, length, width]), weights.joined[0]
+      tf.reshape(context, [-1, length, width]), weights.attention_output[0]
     )
-    hidden = self._joined[encoders.AFTER_ATTENTION](
-      product, hidden, *weights.joined[1], *_given(seeds)
+    hidden = self._residual_norm[encoders.AFTER_ATTENTION](
+      product, hidden, *weights.attention_output[1], *_given(seeds)
     )
     product = self._feed_forward(
       _product(hidden, weights.inner[0]), weights.inner[1], weights.outer[0]
     )
-    return self._joined[encoders.AFTER_FEED_FORWARD](
+    return self._residual_norm[encoders.AFTER_FEED_FORWARD](
       product, hidden, *weights.outer[1], *_given(seeds)
     )
 
@@ -470,7 +471,7 @@ def _attention(scale: float, rate: float, jit_compile: bool) -> Function:
   return attention
 
 
-def _handed_out(
+def _ordered_copies(
   shared: bool, jit_compile: bool
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
   """Returns a function that copies x and weights, to order the backward pass.
@@ -495,7 +496,7 @@ def _handed_out(
     ]
 
   @tf.custom_gradient
-  def handed_out(
+  def ordered_copies(
     x: tf.Tensor, *weights: tf.Tensor
   ) -> tuple[tuple[tf.Tensor, ...], Function]:
     def gradient(dx: tf.Tensor, *upstream: tf.Tensor) -> list[tf.Tensor]:
@@ -506,16 +507,16 @@ def _handed_out(
     outputs = (x, *weights, *weights) if shared else (x, *weights)
     return tuple(map(tf.identity, outputs)), gradient
 
-  return handed_out
+  return ordered_copies
 
 
 def _normed(
   x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
 ) -> tf.Tensor:
   """Returns the layer norm of x over its last dimension (arXiv 1607.06450)."""
-  apart = x - tf.reduce_mean(x, -1, keepdims=True)
-  variance = tf.reduce_mean(tf.square(apart), -1, keepdims=True)
-  return apart * tf.math.rsqrt(variance + epsilon) * gamma + beta
+  centred = x - tf.reduce_mean(x, -1, keepdims=True)
+  variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
+  return centred * tf.math.rsqrt(variance + epsilon) * gamma + beta
 
 
 def _embedded(
@@ -532,7 +533,7 @@ def _embedded(
   return encoders.dropout(normed, seeds, encoders.ON_EMBEDDINGS, rate)
 
 
-def _joined(
+def _residual_norm(
   x: tf.Tensor,
   residual: tf.Tensor,
   bias: tf.Tensor,

@@ -122,7 +122,7 @@ def copy(folder: str, target: str) -> None:
 
 
 def find(folder: str) -> dict[str, Any] | None:
-  """Returns the manifest of a model directory, or None.
+  """Returns the manifest of a model directory; None for any other folder.
 
   If a process was killed while it replaced `folder`, the replacement is
   completed first.
@@ -186,7 +186,7 @@ def restore(path: str, **parts: Any) -> None:
 
 
 def held_names(path: str) -> list[str]:
-  """Returns the names of all variables in a checkpoint of any project.
+  """Returns the sorted names of all variables in a checkpoint of any project.
 
   Raises:
     options.InputError: when the checkpoint is missing or damaged.
@@ -259,7 +259,7 @@ def require_fit(
   Args:
     path: a model directory or a checkpoint of this project.
     config: its config.
-    init_from_group0: whether the checkpoint may lack groups but the first one.
+    init_from_group0: whether the checkpoint may lack all groups but the first.
     encoders: the names of the encoders in the checkpoint.
 
   Raises:
@@ -288,12 +288,13 @@ def _require_blocks(
   config: configs.AlbertConfig,
   init_from_group0: bool,
 ) -> None:
-  """Raises InputError unless an encoder has the blocks of its config.
+  """Raises InputError unless an encoder has exactly the blocks of its config.
 
   Args:
     path, config, init_from_group0: as in `require_fit`.
     encoder: its name in the checkpoint.
-    shapes: its weights' names, as those of the first encoder, and shapes.
+    shapes: weight name → shape. The names begin with encoder/, whatever the
+      encoder's own name is.
   """
   there = {match[0] for name in shapes if (match := _BLOCK.match(name))}
   wanted = {
@@ -318,10 +319,11 @@ def _unfit(path: str, got: str) -> options.InputError:
 
 
 def _shapes(config: configs.AlbertConfig) -> dict[str, tuple[int, ...]]:
-  """Returns name → shape of an encoder's weights; of its blocks, the first.
+  """Returns name in a checkpoint → shape, of the weights that a config implies.
 
-  The word embeddings have the name that they get in a checkpoint with the
-  masked-LM head, and the one in a checkpoint without it.
+  Of the blocks only the first is listed, because all have the same shapes. The
+  word embeddings are listed twice: checkpoints with the masked-LM head give
+  them another name than checkpoints without it.
   """
   encoder = blueprints.Encoder(config)
   embeddings = encoder.embedding_variables()
@@ -350,14 +352,24 @@ def _shapes(config: configs.AlbertConfig) -> dict[str, tuple[int, ...]]:
 
 
 def folder_of(path: str) -> str:
-  """Returns the folder of config and tokenizer: `path`, or its folder."""
+  """Returns the folder that holds a model's config and tokenizer.
+
+  For a folder this is `path` itself; for a checkpoint prefix or a file it is
+  the folder that contains it.
+  """
   prefix = FILE_OF_CHECKPOINT.sub("", path)
   is_file = storage.exists(f"{prefix}.index") or storage.exists(path)
   return os.path.dirname(path) or "." if is_file else path
 
 
 def config(path: str) -> configs.AlbertConfig | None:
-  """Returns the config in a model directory or beside a checkpoint, or None."""
+  """Returns the config in a model directory or beside a checkpoint.
+
+  The result is None if there is no config file.
+
+  Raises:
+    options.InputError: when the config is damaged.
+  """
   for family in configs.FAMILIES:
     if file := adjacent(folder_of(path), family.FILE):
       return family.from_file(file)
@@ -400,7 +412,7 @@ def identity(path: str) -> str:
 
 
 def tokenizer_file(folder: str) -> str:
-  """Returns the path of a model directory's tokenizer, or ""."""
+  """Returns the path of a model directory's tokenizer; "" if it has none."""
   names = (TOKENIZER, VOCABULARY)
   return next(filter(None, (adjacent(folder, name) for name in names)), "")
 
@@ -425,11 +437,11 @@ def labels(folder: str) -> list[str]:
 
 
 def find_weights(path: str) -> str:
-  """Returns the checkpoint prefix for a user's path, or "".
+  """Returns the checkpoint prefix for a user's path; "" if there is none.
 
   The path may be a prefix; one of a checkpoint's files; a folder with
-  model.ckpt, or with one checkpoint of any name, as google-research publishes
-  them; a SavedModel.
+  model.ckpt, or with a single checkpoint of any name, as google-research
+  publishes it; or a SavedModel.
 
   Raises:
     options.InputError: for a folder with several checkpoints.
@@ -454,7 +466,7 @@ def find_weights(path: str) -> str:
 
 
 def weights_prefix(path: str) -> str:
-  """Returns the result of `find_weights`.
+  """Returns the checkpoint prefix for a user's path, as `find_weights` does.
 
   Raises:
     options.InputError: when there is no checkpoint, or there are several.

@@ -1,10 +1,11 @@
 """PyTorch's pickles, read by a small machine that can only describe tensors.
 
 A pickle is a program for a stack machine that calls functions. The machine here
-walks it opcode by opcode (pickletools.genops) and knows those that PyTorch
-writes. It calls nothing of the file: what is named there is one of a few words
-that mean a tensor. It stops at limits, which are far above any model's file:
-16 MB, 300,000 steps, 100,000 memorised values, 32 levels of nesting.
+reads it opcode by opcode (pickletools.genops) and accepts only the opcodes that
+PyTorch writes. It calls no function of the file: of the names in the file it
+accepts only the few that describe a tensor. It stops at limits, which are far
+above any model's file: 16 MB, 300,000 steps, 100,000 memorised values, 32
+levels of nesting.
 """
 
 import enum
@@ -52,13 +53,20 @@ _MOST_MARKS = 100
 
 
 class Storage(NamedTuple):
-  """A reference from a pickle to raw data."""
+  """A reference from a pickle to a block of raw data.
+
+  Attributes:
+    kind: the type of the numbers, a key of TYPES.
+    key: the name of the block in the file.
+    numbers: how many numbers the block holds.
+  """
 
   kind: str
   key: str
   numbers: int
 
   def bytes(self) -> int:
+    """Returns the size of the block in bytes."""
     return self.numbers * np.dtype(TYPES[self.kind]).itemsize
 
 
@@ -100,21 +108,22 @@ class _Word(enum.Enum):
 
 
 class _Kind(NamedTuple):
-  """The type of a storage."""
+  """A storage type that a pickle names; `name` is a key of TYPES."""
 
   name: str
 
 
 def load(raw: bytes, begin: int = 0) -> tuple[Any, int]:
-  """Returns the content of a pickle, and the place of the byte behind it.
+  """Returns the content of a pickle, and the index of the byte after it.
 
   Dictionaries, lists, tuples, numbers and texts are Python's own; tensors are
-  `Tensor`. Keys are texts; a whole number as a key, as optimizers have, becomes
-  one. Attributes of dictionaries (PyTorch's `_metadata`) are left out.
+  `Tensor`. All keys of dictionaries are texts: a whole number, which optimizers
+  use as a key, becomes its decimal text. Attributes of dictionaries (PyTorch's
+  `_metadata`) are left out.
 
   Args:
     raw: bytes that contain the pickle.
-    begin: the place of its first byte.
+    begin: the index of its first byte.
 
   Raises:
     ValueError, LookupError: for a damaged pickle, one that names more than
@@ -134,8 +143,9 @@ def load(raw: bytes, begin: int = 0) -> tuple[Any, int]:
 class _Machine:
   """The stack, the marks in it, and the memory of a pickle's program.
 
-  A container is filled before it is put into another one, as pickling does it.
-  So none contains itself, and its depth is known when it is put there.
+  A container must be filled before it is put into another one, as Python's
+  pickle does it. So no container can contain itself, and its depth is known
+  when it is put into another one.
   """
 
   def __init__(self) -> None:
@@ -147,28 +157,37 @@ class _Machine:
     self._inside: set[int] = set()  # ids of containers in other containers
 
   def result(self) -> Any:
-    """Returns the only value that is left.
+    """Returns the one value on the stack.
 
     Raises:
-      ValueError: when there is another number of them.
+      ValueError: when the stack holds no value or several.
     """
     (value,) = self.stack
     return value
 
   def mark(self) -> None:
+    """Marks the top of the stack.
+
+    Raises:
+      ValueError: when _MOST_MARKS marks are open.
+    """
     if len(self.marks) >= _MOST_MARKS:
       raise ValueError(f"more than {_MOST_MARKS} open marks")
     self.marks.append(len(self.stack))
 
   def marked(self) -> list[Any]:
-    """Returns the values above the last mark, which leave the stack."""
+    """Removes the values above the last mark from the stack; returns them."""
     place = self.marks.pop()
     values = self.stack[place:]
     del self.stack[place:]
     return values
 
   def last(self, number: int) -> list[Any]:
-    """Returns the uppermost values, which leave the stack."""
+    """Removes the top `number` values from the stack; returns them in order.
+
+    Raises:
+      ValueError: when the stack has fewer values.
+    """
     if len(self.stack) < number:
       raise ValueError("an empty stack")
     values = self.stack[-number:]
@@ -176,21 +195,27 @@ class _Machine:
     return values
 
   def memorize(self, place: int) -> None:
+    """Stores the top value in the memory, under the number `place`.
+
+    Raises:
+      ValueError: when the memory is full.
+    """
     if len(self.memory) >= _MOST_MEMORIZED:
       raise ValueError(f"more than {_MOST_MEMORIZED:,} memorised values")
     self.memory[place] = self.stack[-1]
 
   def recall(self, place: int) -> None:
+    """Pushes the value that the memory holds under the number `place`."""
     self.stack.append(self.memory[place])
 
   def new(self, container: Any) -> None:
-    """Puts an empty list or dictionary on the stack."""
+    """Pushes an empty list or dictionary."""
     self._containers.append(container)
     self._depths[id(container)] = 1
     self.stack.append(container)
 
   def tuple(self, values: Sequence[Any]) -> None:
-    """Puts a tuple on the stack."""
+    """Pushes a tuple of the values."""
     container = tuple(values)
     if container:
       self._containers.append(container)
@@ -198,13 +223,13 @@ class _Machine:
     self.stack.append(container)
 
   def append(self, values: Sequence[Any]) -> None:
-    """Appends to the list on the stack."""
+    """Appends the values to the list on top of the stack."""
     target = self._open(list)
     self._deepen(target, values)
     target.extend(values)
 
   def set_items(self, values: Sequence[Any]) -> None:
-    """Adds keys and values, in turn, to the dictionary on the stack."""
+    """Adds values, keys and values in turn, to the dictionary on top."""
     target = self._open(dict)
     self._deepen(target, values[1::2])
     for key, value in zip(values[::2], values[1::2], strict=True):
@@ -214,6 +239,11 @@ class _Machine:
       target[text] = value
 
   def _open(self, kind: type) -> Any:
+    """Returns the top container, which must be of type `kind`.
+
+    Raises:
+      ValueError: when it has another type, or is inside another container.
+    """
     target = self.stack[-1]
     if type(target) is not kind or id(target) in self._inside:
       raise ValueError(f"no {kind.__name__} that may still be filled")
@@ -226,10 +256,12 @@ class _Machine:
     self._depths[id(target)] = depth
 
   def _deeper(self, values: Iterable[Any]) -> int:
-    """Returns the depth of a container of these values, which are closed now.
+    """Returns the nesting depth of a container that holds `values`.
+
+    From now on the containers among the values may not be filled any more.
 
     Raises:
-      ValueError: when it is too deep.
+      ValueError: when the depth exceeds the limit.
     """
     deepest = 0
     for value in values:
@@ -241,10 +273,10 @@ class _Machine:
     return deepest + 1
 
   def name(self, module: Any, name: Any) -> None:
-    """Puts the object that a name of the pickle stands for on the stack.
+    """Pushes the storage type or the `_Word` that a name of the pickle means.
 
     Raises:
-      ValueError: for anything that no tensor needs.
+      ValueError: for a name that no tensor needs.
     """
     if module == "torch" and name in _STORAGES:
       self.stack.append(_Kind(_STORAGES[name]))
@@ -267,9 +299,9 @@ class _Machine:
     self.stack.append(Storage(kind.name, _key(key), numbers))
 
   def call(self) -> None:
-    """Replaces a function and its arguments on the stack by its result.
+    """Replaces a function and its arguments on the stack by the result.
 
-    The function is one of `_Word`; this machine computes the result itself.
+    The function must be a `_Word`; this machine computes the result itself.
 
     Raises:
       ValueError: for any other function, or for wrong arguments.
@@ -342,8 +374,9 @@ def _push(machine: _Machine, argument: Any) -> None:
   machine.stack.append(argument)
 
 
-# Opcode → what it does with the machine and its argument. The strings of
-# Python 2 are SHORT_BINSTRING and BINSTRING; FRAME and below are of protocol 4.
+# Opcode → its action, a function of the machine and the opcode's argument.
+# SHORT_BINSTRING and BINSTRING are strings of Python 2; the entries from FRAME
+# on belong to protocol 4.
 _ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
   "PROTO": lambda machine, argument: None,
   "STOP": lambda machine, argument: None,

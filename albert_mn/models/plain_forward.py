@@ -65,7 +65,8 @@ class PlainModel:
   """A model made of its arrays and its config, without dropout.
 
   Args:
-    arrays: by google-research's or transformers' names, kernels [in, out].
+    arrays: name → array, with google-research's or transformers' names;
+      kernels are [in, out].
     config: the model's shape.
     of_pieces: whether the classifier reads every position, as a tagger, in
       place of the pooled output.
@@ -180,8 +181,8 @@ class PlainModel:
 
     def split(name: str) -> np.ndarray:
       projected = self._dense(f"{place}.self.{name}", value)
-      apart = projected.reshape(batch, length, heads, width // heads)
-      return apart.transpose(0, 2, 1, 3)  # [batch, heads, length, d]
+      heads_split = projected.reshape(batch, length, heads, width // heads)
+      return heads_split.transpose(0, 2, 1, 3)  # [batch, heads, length, d]
 
     scores = split("query") @ split("key").transpose(0, 1, 3, 2)
     scores = scores / np.sqrt(width // heads) + away

@@ -34,7 +34,7 @@ def vector(
   real = tf.cast(mask, tf.float32)[:, :, None]
   if kind == MAX:
     return tf.reduce_max(values * real + (real - 1) * _FAR, axis=1)
-  assert kind == MEAN, "there are three"
+  assert kind == MEAN, "there are three kinds"
   # A row that pads the batch has no piece.
   return tf.math.divide_no_nan(
     tf.reduce_sum(values * real, axis=1), tf.reduce_sum(real, axis=1)

@@ -115,7 +115,7 @@ class PretrainingModel(tf_keras.layers.Layer):
     )
 
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
-    """Returns name → part, as `model_directory` saves and restores them."""
+    """Returns name → layer, by the names under which checkpoints save them."""
     return {
       "encoder": self.encoder,
       "masked_lm": self.masked_lm,

@@ -70,6 +70,7 @@ def read(path: str) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _naming_damage(path: str) -> Iterator[None]:
+  """Raises InputError in place of any error that a damaged file causes."""
   try:
     yield
   except _DAMAGE as error:
@@ -112,10 +113,10 @@ def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Returns a JSON object's pairs as a dictionary.
+  """Returns a JSON object's (name, value) pairs as a dictionary.
 
   Raises:
-    ValueError: when a key occurs twice.
+    ValueError: when a name occurs twice.
   """
   if len(dict(pairs)) != len(pairs):
     raise ValueError("a name that occurs twice")
@@ -154,6 +155,11 @@ def _flat(raw: bytes, kind: str) -> np.ndarray:
 def _zipped(raw: bytes) -> dict[str, np.ndarray]:
   # The central directory has an entry for each file, which zipfile reads at
   # once, before anything can be checked.
+  """Returns name → tensor of the bytes of a PyTorch file since version 1.6.
+
+  Raises:
+    ValueError and others of _DAMAGE: when the bytes are damaged.
+  """
   if raw.count(_ENTRY) > _MOST_ENTRIES:
     raise ValueError(f"more than {_MOST_ENTRIES:,} files in it")
   with zipfile.ZipFile(io.BytesIO(raw)) as archive:
@@ -167,9 +173,9 @@ def _zipped(raw: bytes) -> dict[str, np.ndarray]:
       order = archive.read(f"{folder}byteorder")[:10]
       if order != b"little":
         raise ValueError(f"{order!r} byte order")
-    told, _ = pickled_tensors.load(archive.read(pickled))
+    content, _ = pickled_tensors.load(archive.read(pickled))
     return _taken(
-      told,
+      content,
       lambda place: archive.read(f"{folder}data/{place.key}"),
       _MOST_PER_BYTE * len(raw),
     )
@@ -193,17 +199,22 @@ def _require_plain(entries: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _legacy(raw: bytes) -> dict[str, np.ndarray]:
+  """Returns name → tensor of the bytes of a PyTorch file before version 1.6.
+
+  Raises:
+    ValueError and others of _DAMAGE: when the bytes are damaged.
+  """
   place = 0
   for expected in _LEGACY_BEGINS:
     value, place = pickled_tensors.load(raw, place)
     if value != expected:
       raise ValueError("not PyTorch's")
   _, place = pickled_tensors.load(raw, place)  # sizes of types there
-  told, place = pickled_tensors.load(raw, place)
-  told = _unwrapped(told)
+  content, place = pickled_tensors.load(raw, place)
+  content = _unwrapped(content)
   storages = {
     tensor.storage.key: tensor.storage
-    for tensor in told.values()
+    for tensor in content.values()
     if isinstance(tensor, pickled_tensors.Tensor)
   }
   keys, place = pickled_tensors.load(raw, place)
@@ -218,31 +229,31 @@ def _legacy(raw: bytes) -> dict[str, np.ndarray]:
     place = begin + storages[key].bytes()
     data[key] = raw[begin:place]
   most = _MOST_PER_BYTE * len(raw)
-  return _taken(told, lambda place: data[place.key], most)
+  return _taken(content, lambda place: data[place.key], most)
 
 
-def _unwrapped(told: Any) -> dict[str, Any]:
+def _unwrapped(content: Any) -> dict[str, Any]:
   """Returns name → tensor from an unpickled file or a nested dictionary of it.
 
   Raises:
     ValueError: when there is no dictionary.
   """
   for name in _NESTED:
-    if isinstance(told, dict) and isinstance(told.get(name), dict):
-      told = told[name]
-  if not isinstance(told, dict):
-    raise ValueError(f"{type(told).__name__} instead of tensors by name")
-  return told
+    if isinstance(content, dict) and isinstance(content.get(name), dict):
+      content = content[name]
+  if not isinstance(content, dict):
+    raise ValueError(f"{type(content).__name__} instead of tensors by name")
+  return content
 
 
 def _taken(
-  told: Any, data: Callable[[pickled_tensors.Storage], bytes], most: int
+  content: Any, data: Callable[[pickled_tensors.Storage], bytes], most: int
 ) -> dict[str, np.ndarray]:
   """Returns name → array, copied from the storages, each of which is read once.
 
   Args:
-    told: the unpickled file.
-    data: returns the bytes of a storage.
+    content: the unpickled file.
+    data: returns the bytes of a storage in the file.
     most: largest number of elements in all arrays. Thousands of names for one
       storage would exhaust memory.
 
@@ -252,7 +263,7 @@ def _taken(
   """
   tensors = {
     name: tensor
-    for name, tensor in _unwrapped(told).items()
+    for name, tensor in _unwrapped(content).items()
     if isinstance(tensor, pickled_tensors.Tensor)
   }
   if sum(math.prod(tensor.shape) for tensor in tensors.values()) > most:

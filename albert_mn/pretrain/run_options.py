@@ -257,7 +257,7 @@ def settled(
     )
   # A checkpoint holds optimizer slots, so it is restored into the same
   # optimizer.
-  return runs.recipe(
+  return runs.recorded(
     optimization.OptimizerOptions, settings.output_dir, "optimizer", recipe
   )
 

@@ -41,7 +41,7 @@ _NAME = "model.ckpt"
 _FILE = re.compile(re.escape(_NAME) + r"-(\d+)\.\S+")
 _LIST, _UNFINISHED = "checkpoint", "unfinished"
 
-_BYTES_A_READING = 256 << 20
+_BYTES_A_READING = 256 << 20  # read at once when a checkpoint is verified
 # Pauses in seconds before a failed write to a bucket is tried again: over a
 # month some requests fail.
 _PAUSES = (1, 10, 60)
@@ -242,7 +242,7 @@ class Checkpoints:
       )
 
   def _delete(self, step: int) -> None:
-    """Deletes a checkpoint.
+    """Deletes a step's checkpoint.
 
     Its index is first moved back to unfinished/. If a kill interrupts the
     deletion, the index there tells the next start to delete the other files.
@@ -260,6 +260,9 @@ class Checkpoints:
       tf.io.gfile.remove(back)
 
   def _files(self, step: int, folder: str = "") -> list[str]:
+    """Returns the names of a step's files in `folder`; "" means the
+    checkpoints.
+    """
     names = _names(folder or self.folder)
     return [name for name in names if name.startswith(f"{_NAME}-{step}.")]
 

@@ -133,7 +133,7 @@ def strategy(settings: Options) -> tf.distribute.Strategy:
 
 
 def _devices(settings: Options) -> list[str] | None:
-  """Returns the names of the logical CPUs; None for all GPUs."""
+  """Returns the names of the logical CPUs; None if there is only one."""
   if settings.logical_devices == 1:
     return None
   return [f"CPU:{number}" for number in range(settings.logical_devices)]
@@ -145,6 +145,7 @@ def is_elsewhere(settings: Options) -> bool:
 
 
 def _tpu_name(settings: Options) -> str:
+  """Returns the TPU's name: the flag's, else $TPU_NAME, else "local"."""
   return settings.tpu_name or os.environ.get("TPU_NAME") or "local"
 
 
@@ -191,7 +192,11 @@ def is_plain_cpu(made: tf.distribute.Strategy, settings: Options) -> bool:
 
 
 def is_chief(made: tf.distribute.Strategy) -> bool:
-  """Returns whether this process writes the files of the run."""
+  """Returns whether this process writes the files of the run.
+
+  Of several workers this is the chief, or worker 0 if no worker is called
+  chief.
+  """
   resolver = made.cluster_resolver
   if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
     return True
@@ -203,7 +208,7 @@ def is_chief(made: tf.distribute.Strategy) -> bool:
 
 
 def processes(made: tf.distribute.Strategy) -> int:
-  """Returns the number of workers."""
+  """Returns the number of worker processes of the run, 1 without a cluster."""
   if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
     return 1
   tasks = made.cluster_resolver.cluster_spec().as_dict()
@@ -220,14 +225,14 @@ def mean(made: tf.distribute.Strategy, *values: float) -> list[float]:
     return list(values)
 
   @tf.function
-  def together(said: tf.Tensor) -> tf.Tensor:
+  def summed(local: tf.Tensor) -> tf.Tensor:
     def total() -> tf.Tensor:
       context = tf.distribute.get_replica_context()
-      return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(said))
+      return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(local))
 
     return made.experimental_local_results(made.run(total))[0]
 
-  sums = together(tf.constant(values, tf.float32)).numpy()
+  sums = summed(tf.constant(values, tf.float32)).numpy()
   return [float(value) / made.num_replicas_in_sync for value in sums]
 
 

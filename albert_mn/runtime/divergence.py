@@ -54,11 +54,11 @@ class Policy:
   every: int
 
 
-class Diverged(Exception):  # noqa: N818  a course of things, like Stopped
+class Diverged(Exception):  # noqa: N818  not always an error, like Stopped
   """Training diverged at a step, and must not continue from it.
 
   Args:
-    at: number of that step, from 1, which is the number of batches taken.
+    at: number of that step, from 1: the number of batches taken until then.
     expected, got: as in options.InputError.
   """
 
@@ -160,7 +160,7 @@ class Rollback:
   """One rollback of a run.
 
   Attributes:
-    at: the step that diverged, which is the number of batches taken.
+    at: the step that diverged, from 1: the number of batches taken until then.
     to: the step of the restored checkpoint.
     factor: factor of the learning rate from there on.
     why: the reason, as text for a person.
@@ -234,7 +234,10 @@ class Guard:
     self._saved.save()
 
   def leave(self) -> int:
-    """Saves if the weights are finite; returns the newest checkpoint's step."""
+    """Saves if the weights are finite; returns the newest checkpoint's step.
+
+    The result is 0 if there is no checkpoint.
+    """
     try:
       self.save()
     except Diverged as diverged:
@@ -242,14 +245,15 @@ class Guard:
     return max(self._saved.steps(), default=0)
 
   def answer(self, diverged: Diverged) -> None:
-    """Deletes the checkpoints after the one to restore, or stops the run.
+    """Prepares a rollback, or raises the error that stops the run.
 
-    The deleted checkpoints are of the abandoned course. Other workers wait for
-    the deletion before they call `go_back`.
+    The preparation deletes the checkpoints after the one to restore: they
+    belong to the abandoned part of the run. Other workers wait for the deletion
+    before they call `go_back`.
 
     Raises:
-      options.InputError: when the policy is to stop, there were as many
-        rollbacks as allowed, or there is no checkpoint.
+      options.InputError: when the policy is to stop, when there were already
+        `most` rollbacks, or when there is no checkpoint.
     """
     policy, steps = self._policy, self._saved.steps()
     to = _target(steps, diverged.at, policy.every) if steps else None
@@ -285,6 +289,7 @@ class Guard:
     )
 
   def _set_rate(self) -> None:
+    """Multiplies the learning rate by the factors of all rollbacks."""
     factors = [r.factor for r in self._rollbacks]
     self._watch.scale.assign(math.prod(factors, start=1.0))
 
@@ -316,12 +321,12 @@ class Guard:
 
 
 def _target(steps: Sequence[int], at: int, every: int) -> int:
-  """Returns the step to roll back to.
+  """Returns the step to roll back to: the newest safe regular checkpoint's.
 
-  It is the newest regular checkpoint at least INTERVAL steps before `at`: a
-  later one may have been saved while the loss already rose. If all are later,
-  it is the oldest. A checkpoint saved by a signal is no regular one: a run
-  without the signal lacks it.
+  A checkpoint is safe if it is at least INTERVAL steps before `at`: a later one
+  may have been saved while the loss already rose. If all are later, the oldest
+  is taken. A checkpoint is regular if its step is a multiple of `every`: one
+  that a signal caused is not, because a run without the signal lacks it.
   """
   regular = [s for s in steps if s % every == 0] or list(steps)
   early = [s for s in regular if s <= at - INTERVAL]

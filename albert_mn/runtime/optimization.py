@@ -240,7 +240,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     return self.add_variable_from_reference(variable, "v")
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-    """Updates one variable."""
+    """Updates one variable and its moments by its gradient."""
     index = self._index_dict[self._var_key(variable)]
     m, v = self._m[index], self._v[index]
     moved, new_m, new_v, ratio = self._moved(
@@ -283,12 +283,14 @@ class AdamW(tf_keras.optimizers.Optimizer):
   def _corrections(
     self, dtype: tf.DType
   ) -> tuple[tf.Tensor | float, tf.Tensor | float]:
+    """Returns the divisors of m and v that correct their bias; 1 without it."""
     if not self.recipe.bias_correction:
       return 1.0, 1.0
     step = tf.cast(self.iterations + 1, dtype)
     return 1 - self.recipe.beta_1**step, 1 - self.recipe.beta_2**step
 
   def _ratio(self, weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
+    """Returns the factor of an update: 1 here, the trust ratio in Lamb."""
     return tf.ones([], weights.dtype)
 
   def _note(self, index: int, ratio: tf.Tensor) -> None:
@@ -353,7 +355,7 @@ class Lamb(AdamW):
     }
 
   def trust_ratio_summary(self) -> dict[str, float]:
-    """Returns the least, median and greatest trust ratio of the last step."""
+    """Returns metric name → least, median or greatest trust ratio."""
     ratios = sorted(float(ratio) for ratio in self.trust_ratios().values())
     places = {"least": 0, "median": len(ratios) // 2, "greatest": -1}
     return {f"trust_ratio_{n}": ratios[place] for n, place in places.items()}
@@ -392,7 +394,10 @@ class Muon(AdamW):
     return super()._second_moment(variable)
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-    """Updates one variable."""
+    """Updates one variable by its gradient: a layer's matrix by Muon's rule.
+
+    Any other variable is updated as in AdamW.
+    """
     if not self.is_orthogonalized(variable):
       super().update_step(gradient, variable)
       return

@@ -48,7 +48,7 @@ def remember(
       None for a setting that does not apply, so that all runs have the same
       keys.
     flags: all flags, given or default; for a person to look up.
-    begun: whether the run has a checkpoint.
+    begun: whether the run already has a checkpoint, and so resumes.
     writes: whether this process writes; of several workers, one does.
     implied: settings that earlier versions left out of run.json when they had
       these values.
@@ -100,9 +100,9 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-  """Returns package name → version, of the packages that affect the results.
+  """Returns name → version, of Python and the packages that affect the results.
 
-  Of this project in a checkout, with its commit.
+  The version of this project includes the commit, if it runs from a checkout.
   """
   return {
     "albert-mn": release.version(),
@@ -178,8 +178,8 @@ def read_settings(output_dir: str) -> dict[str, Any]:
   return settings
 
 
-def recipe(cls: type[T], output_dir: str, name: str, otherwise: T) -> T:
-  """Returns the options with which a run was begun, from run.json.
+def recorded(cls: type[T], output_dir: str, name: str, otherwise: T) -> T:
+  """Returns the options that run.json records for a run.
 
   Args:
     cls: the dataclass of the options.

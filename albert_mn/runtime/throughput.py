@@ -31,7 +31,8 @@ _TPUS = {
   "v6e": (918e12, 1),
 }
 
-# Duration beyond which the time to start a product is negligible (guess).
+# Matrix products that take longer are timed well: the time to start one is then
+# negligible (guess, in seconds).
 _SECONDS_A_PRODUCT = 0.05
 _TRIES = 3
 # Side of the largest matrix to try; it has 256 MB in float32.
@@ -104,7 +105,7 @@ class Meter:
       metrics["mfu"] = pace * work.flops / work.peak
     return metrics
 
-  def said(self, step: int, metrics: dict[str, float]) -> str:
+  def text(self, step: int, metrics: dict[str, float]) -> str:
     """Returns the metrics as text for the log, with the remaining time.
 
     `0.67 epochs, 179,431 tokens; 77 sequences/s, 4,322 tokens/s, 31 % of the
@@ -176,7 +177,7 @@ def input_seconds(
   determinism, and with several devices the loop fetches batches in advance.
 
   Args:
-    dataset: this process's share of the batches, unused.
+    dataset: this process's share of the batches; nothing was read from it yet.
     parts: elements of the dataset that make one batch.
     seconds: approximate duration of the measurement.
     clock: returns the time in seconds.

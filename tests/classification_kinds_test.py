@@ -291,10 +291,10 @@ def test_labels_named_as_columns_or_apart_by_white_space_have_own_columns(
 
 def test_a_list_of_labels_keeps_its_white_space_in_a_cell() -> None:
   names = ("цас  их", "цас\u00a0их", "цас их", "a\tb", " \u3000 ")
-  told = predictions.told(problems.MultiLabel(names), np.ones(5))
+  told = predictions.answer_text(problems.MultiLabel(names), np.ones(5))
   assert json.loads(" ".join(told.split())) == list(names)
   plain = problems.MultiLabel(("цас их", "бороо"))
-  assert predictions.told(plain, np.ones(2)) == '["цас их", "бороо"]'
+  assert predictions.answer_text(plain, np.ones(2)) == '["цас их", "бороо"]'
 
 
 def test_a_label_spelt_otherwise_than_a_trained_one_is_refused_with_that_one(

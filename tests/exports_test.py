@@ -280,7 +280,7 @@ def test_a_saved_model_answers_as_its_kind_does(
     np.testing.assert_allclose(outputs["values"], shares[:, 0], rtol=1e-5)
     return
   np.testing.assert_allclose(outputs["probabilities"], shares, atol=1e-5)
-  told = [predictions.told(predictor.problem, row) for row in shares]
+  told = [predictions.answer_text(predictor.problem, row) for row in shares]
   names = np.char.decode(outputs["labels"].astype("S"), "utf-8")
   if kind == "multi_label":
     assert [[n for n in row if n] for row in names] == list(

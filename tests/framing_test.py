@@ -139,14 +139,14 @@ def test_what_is_not_read_is_counted(
   (pieces,) = tokenizer.encode([TEXT])
   framer = framing.Framer(tokenizer, 14)
   framer.frame(["нэг"])
-  assert framer.counts.said(14) == ""
+  assert framer.counts.summary(14) == ""
   framer.frame([TEXT])
   lost = 100 * (len(pieces) - 12) / framer.counts.pieces
-  assert framer.counts.said(14).startswith(
+  assert framer.counts.summary(14).startswith(
     f"1 of 2 texts are longer than 14 pieces: {lost:.1f} % of all pieces"
   )
   windows = framing.Framer(tokenizer, 14, "windows")
   framed = windows.frame(["нэг", TEXT])
-  assert windows.counts.said(14).endswith(
+  assert windows.counts.summary(14).endswith(
     f"are read in {len(framed.ids) - 1} windows"
   )

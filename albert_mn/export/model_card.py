@@ -304,7 +304,7 @@ def _limits(
   if verdict := degenerate_runs.Verdict.of(described["parameters"]):
     beside = described["parameters"].get(blend.PARAMETER, {}).get("baseline")
     what = "The network alone is of" if beside else "Of"
-    lines.append(f"- {what} no use: {verdict.said}")
+    lines.append(f"- {what} no use: {verdict.summary}")
   if export.alone:
     lines.append(
       f"- {export.alone}. Of the scores above those of the network are its own."

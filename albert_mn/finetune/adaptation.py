@@ -207,7 +207,7 @@ def _write_texts(
   with storage.writing(os.path.join(folder, _TEXTS)) as file:
     for document in filter(None, every):
       file.write("\n".join(document) + "\n\n")
-  logging.info("adaptation: %d training texts%s", len(lines), repeats.said())
+  logging.info("adaptation: %d training texts%s", len(lines), repeats.summary())
 
 
 def _lines_of(rows: Iterable[classifier_data.Row]) -> list[str]:
@@ -253,7 +253,7 @@ class Repeats:
     self._left_out += repeated
     return repeated
 
-  def said(self) -> str:
+  def summary(self) -> str:
     """Returns, as text, how many lines were read and left out.
 
     The result is "" if no line was read.

@@ -1,8 +1,8 @@
 """Conversion of any checkpoint to a model directory with the same outputs.
 
 The model directory is put in place only after it was read back and its outputs
-were compared with two others: those of the model in memory, and those of a
-plain computation from the source's own arrays.
+were compared with two others: those of the model in memory, and those of
+plain_forward, which computes with the source's own arrays.
 """
 
 import codecs
@@ -59,7 +59,7 @@ _FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to convert, and where to."""
+  """What to convert, and the folder for the result."""
 
   init_checkpoint: str = options.option(
     "",
@@ -168,12 +168,12 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-  """A checkpoint, its config and its tokenizer.
+  """A checkpoint, its config, its tokenizer and its labels.
 
   Attributes:
     source: the weights.
     config: the model's shape.
-    tokenizer_file: path of the tokenizer, or "".
+    tokenizer_file: path of the tokenizer; "" if there is none.
     text: normalisation of a text before the tokenizer; None without a
       tokenizer.
     labels: a classifier's labels; () for a pretrained model.
@@ -194,7 +194,7 @@ class Opened:
     )
 
   def model(self) -> Any:
-    """Returns a new Classifier, or a PretrainingModel without labels."""
+    """Returns a new Classifier; without labels, a new PretrainingModel."""
     if self.labels:
       return classifier.Classifier(self.config, len(self.labels), seed=0)
     return pretraining.PretrainingModel(self.config, 0)
@@ -203,11 +203,11 @@ class Opened:
 def run(settings: Options) -> None:
   """Converts a checkpoint, compares outputs, and writes the model directory.
 
-  Prints what it found and did.
+  Prints a line on each property of the source and on each comparison.
 
   Raises:
-    options.InputError: when the outputs differ, and when another program writes
-      into the output folder.
+    options.InputError: when the source cannot be read, when outputs differ, or
+      when another program writes into the output folder.
   """
   with ownership.owning(settings.output_dir):
     _run(settings)
@@ -245,7 +245,16 @@ def _moved(
 ) -> tuple[Opened, Any]:
   """Moves a model to --resize_vocabulary; prints its loss before and after.
 
-  Returns the new tokenizer with its config, and the new model.
+  Returns `opened` with the new tokenizer and its config, and the new model.
+
+  Args:
+    settings: the options.
+    opened: the source.
+    model: the model with the source's weights.
+    parts: name → layer, of the parts that have the source's weights.
+
+  Raises:
+    options.InputError: when the source has no tokenizer.
   """
   old = opened.tokenizer()
   if not old:
@@ -306,7 +315,7 @@ def write(
     expected: the outputs that the written model must have.
 
   Raises:
-    options.InputError: when its outputs differ.
+    options.InputError: when the outputs of the written model differ.
   """
   with whole_folders.trial(settings.output_dir) as folder:
     model_directory.save(
@@ -329,7 +338,7 @@ def write(
 
 
 def _beside(opened: Opened) -> Callable[[str], None] | None:
-  """Returns the function that writes a model directory's blend, or None."""
+  """Returns the function that writes a model's blend; None without a blend."""
   if opened.source.kind is not initial_weights.Format.OURS:
     return None
   folder = initial_weights.folder_of(opened.source.path)
@@ -391,6 +400,7 @@ def _opened(settings: Options) -> Opened:
 def _text(
   settings: Options, config: configs.AlbertConfig, tokenizer_file: str
 ) -> foreign_text.Found:
+  """Returns the text normalisation of the source, changed by the flags."""
   text = initial_weights.text_settings(
     settings.init_checkpoint, tokenizer_file, config
   )
@@ -406,6 +416,11 @@ def _text(
 
 
 def _require_fit(opened: Opened) -> None:
+  """Raises InputError unless the tokenizer suits the model.
+
+  A classifier needs a tokenizer, and a tokenizer may not have more pieces than
+  the model.
+  """
   tokenizer = opened.tokenizer()
   if opened.labels and not tokenizer:
     raise options.InputError(
@@ -532,18 +547,22 @@ def read_labels(path: str) -> list[str]:
 
 
 def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
-  """Returns the parameters for the manifest; a predictor reads them."""
+  """Returns the parameters for the manifest, which predictors read.
+
+  For a model of another project the settings come from the flags, else from its
+  files, else they are defaults.
+  """
   known = _known_of(opened.source)
   if opened.source.kind is not initial_weights.Format.OURS:
-    told, known = known, {"from": opened.source.kind.value}
+    stated, known = known, {"from": opened.source.kind.value}
     if opened.labels:
-      known["text_pair"] = settings.text_pair or told.get("text_pair", False)
-      known["long_text"] = told.get("long_text", framing.HEAD)
+      known["text_pair"] = settings.text_pair or stated.get("text_pair", False)
+      known["long_text"] = stated.get("long_text", framing.HEAD)
       known["label_type"] = _label_type(opened.source)
       longest = opened.config.max_position_embeddings
       length = (
         settings.max_seq_length
-        or told.get("max_seq_length")
+        or stated.get("max_seq_length")
         or fast_tokenizers.exported_length(
           initial_weights.folder_of(opened.source.path)
         )
@@ -557,7 +576,7 @@ def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
 
 
 def described(opened: Opened, loaded: initial_weights.Loaded) -> list[str]:
-  """Returns lines about the source: shape, tokenizer, labels, weights."""
+  """Returns lines for the user: shape, tokenizer, labels, unused weights."""
   config, source = opened.config, opened.source
   lines = [
     f"{source.path}: {config.FAMILY} of {source.kind.value}, "
@@ -595,7 +614,7 @@ def why(name: str) -> str:
 
 
 def sentences(opened: Opened) -> tuple[np.ndarray, np.ndarray]:
-  """Returns ids and mask of test sentences, int32 [sentences, length].
+  """Returns ids and mask of test sentences, each int32 [sentences, length].
 
   Without a tokenizer the ids are random.
   """
@@ -625,7 +644,13 @@ def outputs(
   mask: np.ndarray,
   of_pieces: bool = False,
 ) -> dict[str, np.ndarray]:
-  """Returns the outputs of the parts, with the names of PlainModel.outputs."""
+  """Returns output name → array, with the names of PlainModel.outputs.
+
+  Args:
+    parts: name → layer; the encoder and any heads.
+    ids, mask: int32 [sentences, length].
+    of_pieces: whether the classifier reads every position, as a tagger does.
+  """
   segments = np.zeros_like(ids)
   encoded = parts["encoder"](tf.constant(ids), tf.constant(mask), segments)
   tensors = {
@@ -657,15 +682,19 @@ def _compare(
 ) -> None:
   """Prints the largest difference of two sets of outputs.
 
+  Args:
+    what: the source of `computed`, for the message.
+    computed, expected: output name → array; only common names are compared.
+
   Raises:
-    options.InputError: when it is above TOLERANCE.
+    options.InputError: when the difference is above TOLERANCE.
   """
   worst = 0.0
   for name in computed.keys() & expected.keys():
     value, wanted = computed[name], expected[name]
-    apart = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
+    differences = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
     # NaN counts as an infinite difference.
-    worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
+    worst = max(worst, float(np.nan_to_num(differences, nan=np.inf).max()))
   names = ", ".join(sorted(computed.keys() & expected.keys()))
   if not worst <= TOLERANCE:
     raise options.InputError(
@@ -673,4 +702,4 @@ def _compare(
       f"{worst:.3g}",
       "report it with the config: nothing was written",
     )
-  print(f"outputs against {what}: {worst:.1e} apart at most ({names})")
+  print(f"outputs against {what}: {worst:.1e} differences at most ({names})")

@@ -44,7 +44,7 @@ _CARRIED = f"{rule_steps.SEPARATOR} made from "
 
 
 class Carried(NamedTuple):
-  """The original file in a tokenizer.json of this project.
+  """The original tokenizer file that an exported tokenizer.json contains.
 
   Attributes:
     data: the bytes of the SentencePiece model or vocab.txt.
@@ -62,9 +62,10 @@ def carrier(
 ) -> rule_steps.Step:
   """Returns a normalizer step that contains a tokenizer's file and settings.
 
-  The file cannot be derived from the other steps. transformers rewrites
-  tokenizer.json without unknown keys, but keeps every step. This step replaces
-  a string that no text contains by the file, so it changes no text.
+  The file cannot be derived from the other steps. transformers drops unknown
+  keys when it rewrites tokenizer.json, but keeps every step; so the file is
+  stored in a step. The step replaces a string that no text contains, so it
+  changes no text.
 
   Args:
     tokenizer_file: a SentencePiece model or a vocab.txt.
@@ -81,14 +82,16 @@ def carrier(
 
 
 def carried(content: Mapping[str, Any]) -> Carried | None:
-  """Returns the file and settings in the step of `carrier`, or None.
+  """Returns the file and settings that the step of `carrier` contains.
+
+  The result is None if there is no such step.
 
   Args:
     content: the content of tokenizer.json.
 
   Raises:
-    AttributeError, KeyError, TypeError, ValueError: when it is damaged, or the
-      other steps were edited.
+    AttributeError, KeyError, TypeError, ValueError: when the step is damaged, or
+      the other steps were edited.
   """
   steps = _steps(content)
   for step in steps:
@@ -114,7 +117,7 @@ def _digest(steps: Sequence[Mapping[str, Any]]) -> str:
 
 
 def exported_length(folder: str) -> int:
-  """Returns the number of pieces that an export reads of a text.
+  """Returns the largest number of pieces of a text that an export reads.
 
   The result is 0 if the tokenizer.json in `folder` is not of this project.
   """
@@ -132,12 +135,15 @@ def exported_length(folder: str) -> int:
 
 
 def extracted(path: str) -> str:
-  """Returns the path of a tokenizer file with the ids of a tokenizer.json.
+  """Returns the path of a tokenizer file with the same ids as a tokenizer.json.
 
-  The file is stored in the user's cache, by the hash of tokenizer.json.
+  The file is stored in the user's cache, under the hash of tokenizer.json.
+
+  Args:
+    path: the tokenizer.json.
 
   Raises:
-    options.InputError: when neither SentencePiece nor vocab.txt can give these
+    options.InputError: when no SentencePiece model and no vocab.txt has these
       ids.
   """
   content = json_files.read_object(path)
@@ -153,10 +159,14 @@ def extracted(path: str) -> str:
 
 
 def _file(content: Mapping[str, Any]) -> tuple[str, bytes]:
-  """Returns name and bytes of the tokenizer file of a tokenizer.json.
+  """Returns (name, bytes) of the tokenizer file that equals a tokenizer.json.
+
+  Args:
+    content: the content of tokenizer.json.
 
   Raises:
-    ValueError and others: when no such file gives the ids.
+    ValueError and others: when no SentencePiece model and no vocab.txt has the
+      same ids.
   """
   kind, made_from = content["model"]["type"], carried(content)
   if kind == "WordPiece":
@@ -173,7 +183,12 @@ def _file(content: Mapping[str, Any]) -> tuple[str, bytes]:
 
 
 def _vocabulary_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
-  """Returns a vocab.txt extended by the tokens added to tokenizer.json."""
+  """Returns a vocab.txt with the tokens that were added to tokenizer.json.
+
+  Args:
+    data: the vocab.txt that tokenizer.json contains.
+    content: the content of tokenizer.json.
+  """
   pieces = list(storage.decoded_lines(io.BytesIO(data), _CARRIED))
   _require_same([piece.strip() for piece in pieces], content)
   added = _added_behind(len(pieces), content)
@@ -185,7 +200,12 @@ def _vocabulary_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
 
 
 def _model_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
-  """Returns a SentencePiece model extended by the added tokens."""
+  """Returns a SentencePiece model with the tokens added to tokenizer.json.
+
+  Args:
+    data: the model that tokenizer.json contains.
+    content: the content of tokenizer.json.
+  """
   proto = sentencepiece_model_pb2.ModelProto.FromString(data)
   _require_same([piece.piece for piece in proto.pieces], content)
   added = _added_behind(len(proto.pieces), content)
@@ -219,7 +239,10 @@ def _vocabulary(content: Mapping[str, Any]) -> bytes:
 
 
 def _added(content: Mapping[str, Any]) -> dict[str, int]:
-  """Returns added token → id; the model's vocabulary may lack some of them."""
+  """Returns added token → id.
+
+  Some of these tokens may be missing in the model's own vocabulary.
+  """
   return {t["content"]: int(t["id"]) for t in content.get("added_tokens") or []}
 
 
@@ -242,8 +265,11 @@ def _added_behind(size: int, content: Mapping[str, Any]) -> list[str]:
 def _sentencepiece(content: Mapping[str, Any]) -> bytes:
   """Returns a SentencePiece model with the same pieces, scores and rule table.
 
+  Args:
+    content: the content of a tokenizer.json of type Unigram.
+
   Raises:
-    ValueError: for a normalizer with steps of other kinds.
+    ValueError: for a normalizer with other steps than _STEPS.
   """
   model, special = content["model"], _added(content)
   steps = _steps(content)
@@ -275,7 +301,7 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
 
 
 def _steps(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-  """Returns the steps of the normalizer, also those of nested sequences."""
+  """Returns the steps of the normalizer, those of nested sequences included."""
   return list(_flat(content.get("normalizer") or {"type": None}))
 
 

@@ -3,8 +3,8 @@
 One name may mean two computations: "gelu" is the tanh approximation in
 google-research's programs and in tf-models, but the exact function in
 PyTorch's. And a config may lack a setting that no weight shows, such as the
-number of heads. For each such decision there is a line that names the flag or
-the key to change it.
+number of heads. Each such decision is reported in a line, which names the flag
+or the key that changes it.
 """
 
 import dataclasses
@@ -65,9 +65,9 @@ class Programs:
 
   Attributes:
     name: the name for messages.
-    gelu: "tanh" or "erf", their form of "gelu".
-    constants: keys whose values are constants in their code, and missing in
-      their configs.
+    gelu: the function that they call "gelu": "tanh" or "erf".
+    constants: keys of the config that these programs do not write, because the
+      values are constants in their code.
     doubts: family → remark on programs that look alike but compute another
       "gelu".
   """
@@ -94,7 +94,7 @@ PYTORCH_FORKS = dataclasses.replace(
 
 
 def gelu_option() -> Any:
-  """Returns the field --gelu for a class of options."""
+  """Returns the dataclass field of the flag --gelu."""
   return options.option(
     "auto",
     "Form of the gelu activation of a model from elsewhere whose config says "
@@ -115,9 +115,9 @@ def of_google(
 
   Args:
     path: the file.
-    family: ALBERT or BERT.
+    family: AlbertConfig or BertConfig.
     programs: the programs that wrote the weights.
-    gelu: as in `gelu_option`.
+    gelu: the value of --gelu.
 
   Raises:
     options.InputError: when the file is damaged, or has a key or value that no
@@ -151,10 +151,10 @@ def decided(
   Args:
     config: the config as read without the flag.
     values: the keys and values of the file.
-    written: the activation's name in the file; None if it has none.
+    written: the activation's name in the file; None if the file has no name.
     path: the file.
     programs: the programs that wrote the weights.
-    gelu: as in `gelu_option`.
+    gelu: the value of --gelu.
   """
   name = path.rsplit("/", 1)[-1]
   lines = []
@@ -178,18 +178,19 @@ def _reason(
   programs: Programs,
   gelu: str,
 ) -> str:
+  """Returns why a form of gelu was chosen, as part of a sentence."""
   if gelu != "auto":
-    said = (
+    words = (
       f"whose hidden_act is {written!r}" if written else "without a hidden_act"
     )
-    return f"by --gelu, beside {name}, {said}"
+    return f"by --gelu, beside {name}, {words}"
   if written is None:
     return f"the default, as {name} names no hidden_act"
   if written.lower() != "gelu":
     return f"which is {written!r} in {name}"
   doubt = programs.doubts.get(config.FAMILY, "")
-  said = f"as {programs.name} compute the 'gelu' of {name}"
-  return f"{said} ({doubt})" if doubt else said
+  words = f"as {programs.name} compute the 'gelu' of {name}"
+  return f"{words} ({doubt})" if doubt else words
 
 
 def _defaults(
@@ -198,7 +199,10 @@ def _defaults(
   name: str,
   programs: Programs,
 ) -> Sequence[str]:
-  """Returns a line on each key of _SILENT that is missing in the file."""
+  """Returns a line on each key of _SILENT that is missing in the file.
+
+  Keys that are constants of the programs are not reported.
+  """
   own = {field.name for field in dataclasses.fields(config) if field.init}
   missing = [
     key

@@ -40,10 +40,10 @@ _CYRILLIC = "абвгдежзиклмнопрстухцчшыэюя"
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """Normalisation settings, and the reason for them.
+  """Normalisation settings, and where they were found.
 
   Attributes:
-    settings: the settings of the model's training.
+    settings: the settings with which the model was trained.
     reason: the source of the settings, as text.
   """
 
@@ -58,7 +58,7 @@ class Found:
     return Found(kept, f"--repair_normalization, instead of {self.reason}")
 
   def described(self) -> str:
-    """Returns settings and reason as one line."""
+    """Returns the settings and the reason as one line of text."""
     return f"{self.settings.described() or 'the text as it is'} ({self.reason})"
 
 
@@ -69,7 +69,12 @@ def alike(
 ) -> bool:
   """Returns whether two settings give the same ids on test sentences.
 
-  They may, if for instance the SentencePiece model lower-cases by itself.
+  Different settings may: for instance when the SentencePiece model itself
+  lower-cases.
+
+  Args:
+    tokenizer_file: the tokenizer.
+    left, right: the settings to compare.
   """
   texts = (*SENTENCES, *(f"{number}," for number in range(100)))
   first, second = (
@@ -86,23 +91,29 @@ def read(
   family: type[configs.AlbertConfig],
   transformers: bool,
 ) -> Found:
-  """Returns the settings of a model from elsewhere.
+  """Returns the normalisation settings of a model of another project.
 
   They come from the first of these that exists: tokenizer.json;
-  tokenizer_config.json; the habits of the programs of the model's family.
+  tokenizer_config.json; the defaults of the programs that wrote the weights.
 
   Args:
     folder: the folder of the weights.
     tokenizer_file: the model's tokenizer.
-    family: the family of its config.
+    family: the class of the model's config.
     transformers: whether the weights are PyTorch's, so that transformers'
       defaults hold.
+
+  Raises:
+    options.InputError: when one of the files is damaged.
   """
-  told = os.path.join(folder, huggingface.TOKENIZER_CONFIG)
-  config = json_files.read_object(told) if storage.exists(told) else {}
+  config_file = os.path.join(folder, huggingface.TOKENIZER_CONFIG)
+  config = (
+    json_files.read_object(config_file) if storage.exists(config_file) else {}
+  )
   if config.get("tokenize_chinese_chars") is False:
     logging.warning(
-      "Chinese characters were no words of their own in %s; here they are", told
+      "Chinese characters were no words of their own in %s; here they are",
+      config_file,
     )
   fast = os.path.join(folder, huggingface.FAST_TOKENIZER)
   wordpiece = tokenization.is_wordpiece(tokenizer_file)
@@ -180,8 +191,9 @@ def _of_google(
 
   Args:
     bare: the SentencePiece model without settings.
-    family: ALBERT, whose tokenization.py strips all marks; or BERT with
-      SentencePiece, as mongolian-bert, which strips marks if no piece has any.
+    family: AlbertConfig, since ALBERT's tokenization.py strips all marks; or
+      BertConfig with SentencePiece, as mongolian-bert, where marks are stripped
+      if no piece has any.
   """
   lower, case = _case(bare)
   if family is not configs.AlbertConfig:
@@ -194,10 +206,10 @@ def _of_google(
 
 
 def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
-  """Decides whether a text is lower-cased before a SentencePiece model.
+  """Decides whether texts must be lower-cased before a SentencePiece model.
 
   Returns:
-    whether it is, and the reason as text.
+    whether they must, and the reason as text.
   """
   if _has_capitals(bare):
     return False, "pieces have capital letters"
@@ -223,7 +235,11 @@ def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:
 
 
 def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
-  """Returns the settings equal to the steps of tokenizer.json's normalizer."""
+  """Returns the settings that equal the steps of a normalizer.
+
+  Args:
+    normalizer: the normalizer in a tokenizer.json.
+  """
   steps = normalizer.get("normalizers") or [normalizer]
   kinds = {str(step.get("type")) for step in steps}
   quotes = any((s.get("pattern") or {}).get("String") == "``" for s in steps)
@@ -241,8 +257,7 @@ def _lowers_digit_and_comma(model: Mapping[str, Any]) -> bool:
   """Returns whether pieces such as `▁22,` have a very low score.
 
   transformers 4 subtracts 100 from their scores, so that its
-  AlbertTokenizerFast comes close to AlbertTokenizer, which divides these
-  pieces.
+  AlbertTokenizerFast comes close to AlbertTokenizer, which splits these pieces.
   """
   if model.get("type") != "Unigram":
     return False
@@ -255,6 +270,7 @@ def _lowers_digit_and_comma(model: Mapping[str, Any]) -> bool:
 
 
 def _letters(tokenizer: tokenization.Tokenizer) -> list[str]:
+  """Returns the letters of each ordinary piece: neither special nor a byte."""
   return [
     tokenizer.letters(i)
     for i in range(tokenizer.vocab_size)
@@ -263,9 +279,9 @@ def _letters(tokenizer: tokenization.Tokenizer) -> list[str]:
 
 
 def _has_capitals(tokenizer: tokenization.Tokenizer) -> bool:
-  """Returns whether more than a hundredth of the pieces have capitals.
+  """Returns whether more than a hundredth of the pieces have capital letters.
 
-  A few symbols with capitals do not count.
+  The bound ignores a few symbols that contain capitals.
   """
   pieces = _letters(tokenizer)
   with_capitals = sum(bool(re.search("[A-ZА-ЯЁӨҮ]", piece)) for piece in pieces)
@@ -281,7 +297,7 @@ def _has_marks(tokenizer: tokenization.Tokenizer) -> bool:
 def _joins_digit_and_comma(tokenizer: tokenization.Tokenizer) -> bool:
   """Returns whether a vocabulary has pieces that end in a digit and a comma.
 
-  google-research/albert divides these pieces.
+  google-research/albert splits the comma from these pieces.
   """
   pieces = tokenizer.pieces(range(tokenizer.vocab_size))
   return any(map(tokenization.ends_in_digit_and_comma, pieces))

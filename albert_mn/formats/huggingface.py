@@ -112,9 +112,10 @@ def folder_of(path: str) -> str:
 
 
 def config_file(path: str) -> str:
-  """Returns the path of the config beside weights, or "".
+  """Returns the path of the config beside weights; "" if there is none.
 
-  Forks of pytorch-transformers use google's file names with their own meaning.
+  Besides config.json, google's file names are accepted: forks of
+  pytorch-transformers use them, with transformers' meaning of the keys.
   """
   folder = folder_of(path)
   names = (CONFIG, *(family.FILE for family in configs.FAMILIES))
@@ -130,13 +131,14 @@ def config(
   """Returns the config of a model of Hugging Face or of PyTorch.
 
   Args:
-    path: config.json under any name; or the folder, or the weights.
-    gelu: as in `foreign_configs.gelu_option`.
+    path: a .json file under any name; or the folder, or the weights, beside
+      which the config lies.
+    gelu: the value of --gelu.
     programs: the programs that wrote the weights.
 
   Raises:
-    options.InputError: when there is no config, or for an encoder that differs
-      from the ones here.
+    options.InputError: when there is no config, or the config describes an
+      encoder that this project does not have.
   """
   weights = os.path.dirname(path) if path.endswith(".json") else path
   path = path if path.endswith(".json") else config_file(path)
@@ -214,9 +216,9 @@ def family_of(path: str) -> type[configs.AlbertConfig]:
 
 
 def _kind(values: Mapping[str, Any]) -> str:
-  """Returns "albert" or "bert", by the keys of a config.
+  """Returns "albert" or "bert", judged by the keys of a config.
 
-  Before 2020 no key named the family.
+  This is for configs before 2020, which have no model_type.
   """
   of_albert = {"embedding_size", "inner_group_num", "num_hidden_groups"}
   return "albert" if of_albert & values.keys() else "bert"
@@ -225,8 +227,8 @@ def _kind(values: Mapping[str, Any]) -> str:
 def labels(folder: str) -> list[str]:
   """Returns a text classifier's labels in their order; [] for another model.
 
-  A classifier of pieces, or of choices, has weights of the same names, but
-  another class in config.json's `architectures`.
+  Classifiers of pieces or of choices have weights of the same names; they are
+  recognised by the class in config.json's `architectures`.
 
   Raises:
     options.InputError: when id2label is damaged.
@@ -246,10 +248,10 @@ def labels(folder: str) -> list[str]:
 
 
 def label_type(folder: str) -> str:
-  """Returns a classifier's label type, by the rule of transformers.
+  """Returns a classifier's label type, by the rules of transformers.
 
-  It is config.json's problem_type. Without one, a single output is a number and
-  several outputs are the classes of one label.
+  config.json's problem_type decides. Without it, a single output is a
+  regression, and several outputs are the classes of one label.
 
   Raises:
     options.InputError: for an unknown problem_type.
@@ -271,7 +273,11 @@ def label_type(folder: str) -> str:
 
 
 def other_head(folder: str) -> str:
-  """Returns the class name of a model that classifies no whole texts, or ""."""
+  """Returns the class name in config.json of a model with another head.
+
+  Other heads are those that do not classify whole texts, such as
+  BertForTokenClassification. The result is "" for any other model.
+  """
   path = os.path.join(folder, CONFIG)
   kinds = (
     json_files.read_object(path).get("architectures") or []
@@ -316,14 +322,14 @@ def files(path: str) -> list[str]:
 
 
 def shards(index: str) -> list[str]:
-  """Returns the names of the files of weights in an index.
+  """Returns the file names of the weights that an index lists.
 
   Args:
     index: path of a file such as model.safetensors.index.json.
 
   Raises:
-    options.InputError: when the index is damaged, names too many files, or a
-      name is that of no weights, or leads to another folder.
+    options.InputError: when the index is damaged, names too many files, or has a
+      name that has no ending of weights or leads to another folder.
   """
   table = json_files.read_object(index).get("weight_map")
   json_files.require_type(table, dict[str, str], f"weight_map in {index}")
@@ -340,6 +346,8 @@ def shards(index: str) -> list[str]:
 
 def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
   """Returns (name in `tables` → weight, names of skipped entries).
+
+  Kernels are transposed to [in, out].
 
   Args:
     folder: a folder, or a file of weights.
@@ -359,6 +367,10 @@ def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _renamed(name: str) -> str:
+  """Returns a weight's name without prefixes, and with current word endings.
+
+  `bert.encoder.…LayerNorm.gamma` becomes `encoder.…LayerNorm.weight`.
+  """
   for prefix in _PREFIXES:
     name = name.removeprefix(prefix)
   for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
@@ -378,10 +390,17 @@ def _turned(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _untie(arrays: dict[str, np.ndarray], place: str) -> list[str]:
-  """Removes the output layer's copies of weights that exist under other names.
+  """Removes a masked-LM head's copies of weights that exist under other names.
 
-  If the copies differ from these weights, the masked-LM head is not tied as
-  ours is, and is removed completely. Returns the names of a removed head.
+  If a copy differs from the other weight, the head is not tied to the
+  embeddings as it is in this project; then the whole head is removed.
+
+  Args:
+    arrays: name → weight, which this function changes.
+    place: prefix of the head's names.
+
+  Returns:
+    the names of a removed head; [] if the head is kept.
   """
   bias = arrays.pop(f"{place}.decoder.bias", None)
   if bias is not None:
@@ -420,14 +439,14 @@ def write(
   problem: problems.Problem | None,
   specials: Mapping[str, int],
 ) -> None:
-  """Writes config.json and model.safetensors.
+  """Writes config.json and model.safetensors in Hugging Face's format.
 
   Args:
     folder: the folder.
     parts: as for `tables`.
     config: the model's shape.
     problem: the meaning of a classifier's or tagger's outputs; None for another
-      model. A tagger is written without pooler, as transformers' taggers.
+      model. A tagger is written without pooler, as in transformers.
     specials: "pad", "cls" and "sep" → id; {} without a tokenizer.
   """
   kind = _kind_of(config)
@@ -457,6 +476,7 @@ def write(
 
 
 def _kind_of(config: configs.AlbertConfig) -> str:
+  """Returns "albert" or "bert", by the class of a config."""
   return next(k for k, c in _FAMILIES.items() if type(config) is c)
 
 
@@ -478,7 +498,10 @@ _SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {
 
 
 def _head(parts: Mapping[str, Any], problem: problems.Problem | None) -> str:
-  """Returns the end of the name of transformers' class with these parts."""
+  """Returns the suffix of transformers' class for a model with these parts.
+
+  Examples are "ForPreTraining" and "ForTokenClassification".
+  """
   if problem:
     return _HEADS[problem.TYPE][0]
   if "masked_lm" in parts:
@@ -534,6 +557,7 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _encoder(encoder: Any, bert: bool) -> Iterator[tuple[str, Any]]:
+  """Yields (transformers' name, variable) of an encoder without its pooler."""
   yield "embeddings.word_embeddings.weight", encoder.embedding_table
   embeddings = encoder.embedding_variables()
   for name in ("position_embeddings", "token_type_embeddings"):

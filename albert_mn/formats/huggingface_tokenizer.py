@@ -6,10 +6,11 @@ rule_steps), its pre-tokenizer handles white space in one part of a text after
 the other, and it knows no user-defined pieces. So the normalizer is written out
 here, as steps on the whole text:
 
- 1. codes replace [MASK] and the user-defined pieces: no later step changes them;
- 2. the settings and the rules of the model are applied;
- 3. one space replaces several, those at the ends go, and one is put in front;
- 4. the user-defined pieces and [MASK] replace their codes.
+1. codes replace [MASK] and the user-defined pieces: no later step changes them;
+2. the settings and the rules of the model are applied; 3. runs of spaces become
+one space, spaces at both ends are removed, and one
+   space is put in front;
+4. the user-defined pieces and [MASK] replace their codes.
 
 A vocab.txt of WordPiece becomes a tokenizer.json too.
 """
@@ -36,11 +37,11 @@ from data_prep.encoding import tokenization, wordpiece
 from data_prep.files import records, storage
 
 _SPACE = "▁"
-# A code, which replaces a piece while the normalizer works, is this letter and
-# one from _STANDS_FOR on.
+# A code replaces a piece while the normalizer works. It consists of this letter
+# and a private letter, which begin at _STANDS_FOR.
 _ESCAPE = "\ufff1"
 _STANDS_FOR = 0xF0000
-# Subtracted from the score of pieces that must not be chosen.
+# Number subtracted from the score of pieces that must not be chosen.
 _NEVER = 100
 # Score for each byte of a user-defined piece after the first byte, as in
 # sentencepiece 0.2.3. (The version in tensorflow-text uses -0.1 for the whole
@@ -50,9 +51,9 @@ _USER_DEFINED = 0.1
 # The codes of [MASK] for WordPiece: two letters that Unicode has not assigned.
 _MASK_CODES = ("\ufff2", "\ufff3")
 _SHARP = "#"
-# Private letters, which texts do not contain. Letters from the first one
-# replace the user-defined pieces of a BPE model. Letters from the second one
-# replace letters that Python and tokenizers change differently.
+# First letters of two private ranges, which texts do not contain. Letters of the
+# first range replace the user-defined pieces of a BPE model; letters of the
+# second replace those that Python and tokenizers change differently.
 _STAND_INS, _ODD = 0x10F000, 0x10D000
 
 
@@ -68,7 +69,10 @@ def write(
     folder: the folder to write in.
     tokenizer: the tokenizer of `tokenizer_file`, with its settings.
     tokenizer_file: SentencePiece's model, or WordPiece's vocab.txt.
-    longest: number of pieces to which transformers truncates on demand.
+    longest: the model_max_length for transformers, in pieces.
+
+  Raises:
+    options.InputError: for a model that tokenizer.json cannot express.
   """
   by_words = tokenization.is_wordpiece(tokenizer_file)
   name = model_directory.VOCABULARY if by_words else huggingface.TOKENIZER
@@ -178,8 +182,8 @@ def _bert_normalization(
 ) -> Iterator[rule_steps.Step]:
   """Yields the steps that wordpiece.words applies before it splits a text.
 
-  The rest of a word after [MASK] gets ##. The pre-tokenizer does not split ##;
-  by then every # of the text itself stands between spaces.
+  The rest of a word after [MASK] gets the prefix ##. The pre-tokenizer does not
+  split this ##; by then every # of the text itself stands between spaces.
   """
   settings = tokenizer.settings
   mask = mask_steps.Mask(_mask(tokenizer), *_MASK_CODES)
@@ -196,8 +200,8 @@ def _bert_normalization(
   # A text that has become [MASK] only here, such as one with a soft hyphen
   # inside, is not the mask token.
   yield rule_steps.replace(mask.piece, f"{mask.piece[0]} {mask.piece[1:]}")
-  apart = f"^{_spaces()}{_words_of_their_own()}{mask.begin}"
-  yield mask.with_behind(apart, wordpiece.CONTINUES)
+  separate = f"^{_spaces()}{_words_of_their_own()}{mask.begin}"
+  yield mask.with_behind(separate, wordpiece.CONTINUES)
   yield from mask.shown()
 
 
@@ -213,7 +217,7 @@ def _as_python(
   python: Callable[[tokenization.Settings, str], str],
   settings: tokenization.Settings,
 ) -> Iterator[rule_steps.Step]:
-  """Yields steps that change each letter as Python does.
+  """Yields `steps`, corrected so that each letter is changed as by Python.
 
   tokenizers and Python know different versions of Unicode: 55 capitals have a
   small letter in only one of the two. Such letters are replaced by private
@@ -238,7 +242,13 @@ def _unlike(
   python: Callable[[tokenization.Settings, str], str],
   settings: tokenization.Settings,
 ) -> dict[str, str]:
-  """Returns letter → Python's result, where the steps' result differs."""
+  """Returns letter → Python's result, for letters that the steps change
+  otherwise.
+
+  Args:
+    steps: the steps of tokenizers, as JSON, so that results can be cached.
+    python, settings: as in `_as_python`.
+  """
   normalizer = tokenizers.Tokenizer.from_str(
     json.dumps(
       {
@@ -261,6 +271,7 @@ def _unlike(
 
 @functools.cache  # takes half a second
 def _dropped() -> str:
+  """Returns the characters that BERT's cleaning removes, as a regexp class."""
   return tokenization.ranges(
     c for c in tokenization.every_letter() if not wordpiece.cleaned(c)
   )
@@ -268,6 +279,7 @@ def _dropped() -> str:
 
 @functools.cache
 def _marks() -> str:
+  """Returns the characters that are marks, as a regexp class."""
   return tokenization.ranges(
     filter(wordpiece.is_mark, tokenization.every_letter())
   )
@@ -275,12 +287,13 @@ def _marks() -> str:
 
 @functools.cache
 def _spaces() -> str:
+  """Returns the characters that are white space, as a regexp class."""
   return tokenization.ranges(filter(str.isspace, tokenization.every_letter()))
 
 
 @functools.cache
 def _words_of_their_own() -> str:
-  """Returns the characters that are always words of their own, except #."""
+  """Returns the characters that are single words, except #, as a regexp class."""
   return tokenization.ranges(
     c
     for c in tokenization.every_letter()
@@ -291,7 +304,11 @@ def _words_of_their_own() -> str:
 
 @functools.cache
 def _lower_case() -> tuple[rule_steps.Step, ...]:
-  """Returns steps that lower-case as str.lower: Σ at the end of a word is ς."""
+  """Returns steps that lower-case a text as str.lower does.
+
+  The surprising case is Σ, which becomes ς at the end of a word and σ
+  elsewhere.
+  """
   cased, inside = [], []  # letters that decide, letters to skip
   for letter in tokenization.every_letter():
     if f"{letter}Σ".lower().endswith("ς"):
@@ -331,7 +348,10 @@ def _of_sentencepiece(
 
 
 def limits(tokenizer: tokenization.Tokenizer) -> list[str]:
-  """Returns a line for each kind of text that may get other ids."""
+  """Returns warnings about texts that may get other ids in tokenizer.json.
+
+  The result is [] if there are no such texts.
+  """
   if not tokenizer.divided:
     return []
   return [
@@ -342,6 +362,7 @@ def limits(tokenizer: tokenization.Tokenizer) -> list[str]:
 
 
 def _check(proto: Any) -> None:
+  """Raises InputError for a model that tokenizer.json cannot express."""
   kinds = (proto.trainer_spec.UNIGRAM, proto.trainer_spec.BPE)
   for wrong, what in (
     (proto.trainer_spec.model_type not in kinds, "neither unigram nor BPE"),
@@ -366,8 +387,8 @@ def _special(number: int, piece: str, normalized: bool) -> rule_steps.Step:
   Args:
     number: the piece's id.
     piece: the piece's text.
-    normalized: whether it is searched for in the normalised text: see
-      mask_steps.
+    normalized: whether tokenizers looks for the piece in the normalised text, in
+      place of the original text: see mask_steps.
   """
   return {
     "id": number,
@@ -381,7 +402,13 @@ def _special(number: int, piece: str, normalized: bool) -> rule_steps.Step:
 
 
 def _frame(specials: Mapping[str, tuple[int, str]]) -> rule_steps.Step:
-  """Returns the template `[CLS] A [SEP]`, and `B [SEP]` with segment id 1."""
+  """Returns the template of `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`.
+
+  B and its [SEP] have segment id 1, all other pieces 0.
+
+  Args:
+    specials: the result of `special_pieces`.
+  """
 
   def special(name: str, segment: int) -> rule_steps.Step:
     return {"SpecialToken": {"id": specials[name][1], "type_id": segment}}
@@ -407,6 +434,7 @@ def _is_bpe(proto: Any) -> bool:
 
 
 def _user_pieces(proto: Any) -> list[str]:
+  """Returns the user-defined pieces of a SentencePiece model, in id order."""
   return [p.piece for p in proto.pieces if p.type == p.USER_DEFINED]
 
 
@@ -421,6 +449,7 @@ def _stand_ins(proto: Any) -> dict[str, str]:
 
 
 def _decoder(stand_ins: Mapping[str, str]) -> rule_steps.Step:
+  """Returns the decoder, which turns pieces back into text."""
   return {
     "type": "Sequence",
     "decoders": [
@@ -436,7 +465,7 @@ def _decoder(stand_ins: Mapping[str, str]) -> rule_steps.Step:
 def _normalization(
   proto: Any, tokenizer: tokenization.Tokenizer
 ) -> Iterator[rule_steps.Step]:
-  """Yields the steps that SentencePiece and the settings apply to a text."""
+  """Yields the steps that the settings and SentencePiece apply to a text."""
   spec, settings = proto.normalizer_spec, tokenizer.settings
   codes = (_ESCAPE + chr(place) for place in itertools.count(_STANDS_FOR))
   letters = dict(zip((_ESCAPE, rule_steps.SEPARATOR), codes, strict=False))
@@ -501,6 +530,7 @@ def _stood_in(
 
 
 def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:
+  """Returns the model of tokenizer.json: the pieces with scores, or merges."""
   fallback = bool(proto.trainer_spec.byte_fallback)
   if _is_bpe(proto):
     return _bpe(proto, fallback)
@@ -523,11 +553,12 @@ def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:
 
 
 def _unknown(proto: Any) -> int:
+  """Returns the id of the unknown piece."""
   return next(i for i, p in enumerate(proto.pieces) if p.type == p.UNKNOWN)
 
 
 def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
-  """Returns a BPE model; its merges are sorted by their results' scores."""
+  """Returns a BPE model; its merges are sorted by the scores of their results."""
   normal = {p.piece: p.score for p in proto.pieces if p.type == p.NORMAL}
   stand_ins = _stand_ins(proto)
   merges = [

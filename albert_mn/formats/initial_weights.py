@@ -6,7 +6,8 @@ checkpoint of tf-models, or a SavedModel; a Hugging Face directory, or a file of
 PyTorch weights.
 
 Weights are copied by name, with a table of names in the format's own module.
-Every weight of the encoder must be present; each unused weight is logged.
+Every weight of the model's encoder must be present in the checkpoint; each
+weight of the checkpoint that is not used is logged.
 """
 
 import dataclasses
@@ -36,13 +37,12 @@ from data_prep.base import options
 from data_prep.encoding import tokenization
 from data_prep.files import manifest, storage
 
-# Prefix of names in a checkpoint of this project: no other project has groups
-# there.
+# Names in checkpoints of this project begin so; no other project's do.
 _OURS = "encoder/groups/"
 
 
 class Format(enum.Enum):
-  """The program that wrote a checkpoint."""
+  """The kind of program that wrote a checkpoint."""
 
   OURS = "this project"
   TF1 = "google-research, TF 1"
@@ -110,6 +110,7 @@ def folder_of(path: str) -> str:
 
 
 def _log(line: str) -> None:
+  """Logs a line."""
   logging.info("%s", line)
 
 
@@ -121,14 +122,15 @@ def settle_config(
   gelu: str = "auto",
   say: Callable[[str], None] = _log,
 ) -> configs.AlbertConfig:
-  """Returns the config of the flags, or else the config beside the weights.
+  """Returns the config that a flag names, or else the config beside the
+  weights.
 
   Args:
     albert_config_file, bert_config_file: paths, at most one of them; or "".
-    path: the weights, or "".
+    path: the weights; "" for none.
     init_from_group0: whether the two configs may differ in num_hidden_groups.
-    gelu: as in `foreign_configs.gelu_option`.
-    say: is called with a line for each setting that no file states for certain.
+    gelu: the value of --gelu.
+    say: receives a line on each setting that no file states for certain.
 
   Raises:
     options.InputError: when there is no config, there are two that differ, or
@@ -180,7 +182,7 @@ def require_fit(
 
   Args:
     path, kind: the weights and their format.
-    config: the config that is said to be theirs.
+    config: the config that should describe the weights.
     init_from_group0: as in `load`.
 
   Raises:
@@ -203,7 +205,7 @@ def require_fit(
 def _held_config(
   path: str, kind: Format, gelu: str
 ) -> foreign_configs.Found | None:
-  """Returns the config beside the weights, or None."""
+  """Returns the config beside the weights; None if there is none."""
   if kind is Format.HUGGING_FACE:
     file = huggingface.config_file(path)
     return huggingface.config(file, gelu) if file else None
@@ -218,8 +220,9 @@ def _held_config(
 def _config_file(path: str) -> str:
   """Returns the path of the config beside a TensorFlow checkpoint, or "".
 
-  The checkpoint is another project's. In each folder of `_folders` the names
-  are tried in this order: albert_config.json, bert_config.json, config.json.
+  This is for checkpoints of other projects. In each folder of `_folders` the
+  names are tried in this order: albert_config.json, bert_config.json,
+  config.json.
   """
   names = (*(family.FILE for family in configs.FAMILIES), huggingface.CONFIG)
   paths = (
@@ -286,7 +289,14 @@ def _same(
   held: configs.AlbertConfig,
   init_from_group0: bool,
 ) -> bool:
-  """Returns whether two configs describe the same model; ignores inert keys."""
+  """Returns whether two configs describe the same model.
+
+  Keys without effect are ignored.
+
+  Args:
+    given, held: the configs.
+    init_from_group0: whether they may differ in num_hidden_groups.
+  """
   free = {"inert"} | ({"num_hidden_groups"} if init_from_group0 else set())
   given_values, held_values = (
     dataclasses.asdict(given),
@@ -300,9 +310,10 @@ def _same(
 
 
 def tokenizer_file(path: str) -> str:
-  """Returns the SentencePiece model or vocab.txt beside the weights, or "".
+  """Returns the SentencePiece model or vocab.txt beside the weights.
 
-  If there is only a tokenizer.json, the file is extracted from it.
+  If there is only a tokenizer.json, the file is extracted from it. The result
+  is "" if there is no tokenizer.
 
   Raises:
     options.InputError: when there are several models with unknown names.
@@ -333,7 +344,10 @@ def _folders(path: str) -> list[str]:
 
 
 def _tokenizer_files(path: str) -> list[str]:
-  """Returns the tokenizers beside the weights: one of a known name, or all."""
+  """Returns the paths of the tokenizer files beside the weights.
+
+  This is one file of a known name, or else all files that may be tokenizers.
+  """
   for folder in _folders(path):
     if files := _tokenizers_in(folder):
       return files
@@ -374,7 +388,7 @@ def settle_tokenizer(path: str, *given: str) -> str:
 def text_settings(
   path: str, tokenizer: str, config: configs.AlbertConfig
 ) -> foreign_text.Found:
-  """Returns how a text is normalised before the tokenizer, with the reason.
+  """Returns the normalisation of texts before the tokenizer, with the reason.
 
   Args:
     path: the weights.
@@ -393,10 +407,10 @@ def text_settings(
 
 
 def tokenizer_hash(path: str) -> str:
-  """Returns the SHA-256 of the only tokenizer beside the weights, or "".
+  """Returns the SHA-256 of the only tokenizer file beside the weights.
 
-  The result is "" for a tokenizer.json too: the file it was made from is
-  unknown.
+  The result is "" if there is no such file, or several. It is also "" for a
+  tokenizer.json alone, because the file it was made from is unknown.
   """
   files = _tokenizer_files(path)
   return storage.sha256(files[0]) if len(files) == 1 else ""
@@ -414,8 +428,8 @@ class Loaded:
   """The result of copying a checkpoint's weights.
 
   Attributes:
-    new: parts of the model that the checkpoint lacks.
-    left: content of the checkpoint that was not used.
+    new: names of the model's parts that the checkpoint lacks.
+    left: names of the checkpoint's weights that were not used.
   """
 
   new: tuple[str, ...]
@@ -425,7 +439,9 @@ class Loaded:
 def load(
   path: str, parts: Mapping[str, Any], init_from_group0: bool = False
 ) -> Loaded:
-  """Copies weights into a model; logs and returns new parts and unused weights.
+  """Copies weights into a model; returns new parts and unused weights.
+
+  Both are logged too.
 
   Args:
     path: weights of any of the formats.
@@ -482,7 +498,16 @@ def read(path: str) -> Source:
 def fill(
   source: Source, parts: Mapping[str, Any], init_from_group0: bool = False
 ) -> Loaded:
-  """Does the same as `load`, for a checkpoint that was opened by `read`."""
+  """Copies the weights of an opened checkpoint, as `load` does.
+
+  Args:
+    source: the result of `read`.
+    parts, init_from_group0: as in `load`.
+
+  Raises:
+    options.InputError: when an encoder weight is missing, unused or of another
+      shape.
+  """
   path, kind = source.path, source.kind
   if kind is Format.OURS:
     new, left = _load_ours(path, parts, init_from_group0)
@@ -509,6 +534,7 @@ def fill(
 def _load_ours(
   path: str, parts: Mapping[str, Any], init_from_group0: bool
 ) -> tuple[list[str], list[str]]:
+  """Restores a checkpoint of this project; returns (new parts, unused parts)."""
   names = model_directory.held_names(path)
   held = {name.split("/")[0] for name in names if "/" in name}
   wanted = {n: p for n, p in parts.items() if n in held or n == "encoder"}
@@ -520,7 +546,10 @@ def _load_ours(
 
 
 def _spread_groups(path: str, names: Sequence[str], encoder: Any) -> None:
-  """Fills an encoder from a checkpoint of this project with fewer groups."""
+  """Fills an encoder from a checkpoint of this project with fewer groups.
+
+  Groups that the checkpoint lacks get the weights of group 0.
+  """
   matches = (re.match(r"encoder/groups/(\d+)/", name) for name in names)
   groups = 1 + max((int(match[1]) for match in matches if match), default=0)
   held = encoders.AlbertEncoder(
@@ -635,13 +664,13 @@ def _advice(
   table: Mapping[str, Any],
   has_groups: bool,
 ) -> str:
-  """Returns the advice for names that do not match.
+  """Returns the advice of the error for names that do not match.
 
   Args:
-    missing, unused: missing names of a table, unused names of the checkpoint's
-      encoder.
+    missing: the names of weights that the checkpoint lacks.
+    unused: the names of the checkpoint's encoder weights that are not used.
     arrays: name → array of the checkpoint.
-    table: the encoder's table.
+    table: name → variable of the encoder.
     has_groups: whether the model is an ALBERT.
   """
   held, wanted = ({_numberless(n) for n in names} for names in (arrays, table))
@@ -665,6 +694,7 @@ def _advice(
 
 
 def _numberless(name: str) -> str:
+  """Returns a weight's name with every number replaced by 0."""
   return re.sub(r"\d+", "0", name)
 
 
@@ -679,18 +709,20 @@ def _in_group_0(name: str) -> str:
 def _require_shape(
   expected: Sequence[int], name: str, shape: Sequence[int]
 ) -> None:
-  """Raises InputError for an array that does not fit a weight.
+  """Raises InputError if an array cannot be reshaped to a weight's shape.
 
-  Other formats have attention kernels [hidden, hidden]; here they are [hidden,
-  heads, d].
+  Dimensions may be merged, as heads and d in an attention kernel: other formats
+  have [hidden, hidden], this project has [hidden, heads, d].
 
-  Raises:
-    options.InputError: when the shapes do not match.
+  Args:
+    expected: the shape of the weight.
+    name: the name of the weight.
+    shape: the shape of the array.
   """
-  joined = set(itertools.accumulate(expected, operator.mul))
+  products = set(itertools.accumulate(expected, operator.mul))
   if (
     math.prod(shape) != math.prod(expected)
-    or not set(itertools.accumulate(shape, operator.mul)) <= joined
+    or not set(itertools.accumulate(shape, operator.mul)) <= products
   ):
     raise options.InputError(
       f"{name} of the shape {tuple(expected)}", f"{tuple(shape)}", _CONFIGURE

@@ -37,9 +37,10 @@ def refuse(path: str) -> None:
 
 
 def _preset(folder: str) -> str:
-  """Returns the name of the KerasHub preset in a folder; "" if it is none.
+  """Returns a description of the KerasHub preset in a folder.
 
-  An example is `a KerasHub preset (keras_hub>BertBackbone)`.
+  An example is `a KerasHub preset (keras_hub>BertBackbone)`; the result is ""
+  for any other folder.
   """
   path = os.path.join(folder, huggingface.CONFIG)
   if not storage.exists(path):

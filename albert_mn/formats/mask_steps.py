@@ -42,16 +42,19 @@ class Mask:
     yield rule_steps.replace_all(f"(?<={behind}){rest}", self.end)
 
   def without_before(self, letter: str) -> rule_steps.Step:
-    """Returns a step that removes a letter directly before [MASK]."""
+    """Returns a step that removes `letter` where it stands directly before
+    [MASK].
+    """
     mask = rule_steps.escaped(self.begin)
     return rule_steps.replace_all(f"{rule_steps.escaped(letter)}(?={mask})", "")
 
   def with_behind(self, class_: str, added: str) -> rule_steps.Step:
-    """Returns a step that inserts letters after [MASK], before some letters.
+    """Returns a step that inserts letters after [MASK] if certain letters
+    follow.
 
     Args:
-      class_: the letters before which to insert: the inside of [] of a regular
-        expression.
+      class_: the letters that must follow, as the inside of a regular
+        expression's [].
       added: the letters to insert.
     """
     mask = rule_steps.escaped(self.end)

@@ -52,7 +52,7 @@ _SAVED_WEIGHTS = f"{model_directory.VARIABLES}/{model_directory.VARIABLES}"
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to download, and where to."""
+  """What to download, and the folder for it."""
 
   init_checkpoint: str = options.option(
     "",
@@ -153,6 +153,10 @@ def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
 def _model_in(folder: str, origin: str) -> str:
   """Returns the folder of the only model in an unpacked archive.
 
+  Args:
+    folder: the folder of the unpacked files.
+    origin: the archive's path or address, for messages.
+
   Raises:
     options.InputError: when it contains no model, or several.
   """
@@ -178,6 +182,10 @@ def _model_in(folder: str, origin: str) -> str:
 
 
 def _with_companions(cache: fetched.Cache, address: str, sha256: str) -> str:
+  """Downloads a file of weights, and config and tokenizer beside it.
+
+  Returns the local path of the weights.
+  """
   name = fetched.name_of(address.split("?")[0])
   files = {name: cache.file(address, sha256)}
   above, _, asked = address.partition("?")
@@ -198,10 +206,17 @@ def _there(
 
 
 def _manifest(cache: fetched.Cache, address: str, sha256: str) -> str:
-  """Returns the local path of a folder's manifest.json, or "".
+  """Downloads a folder's manifest.json; returns its local path.
+
+  The result is "" if there is none.
+
+  Args:
+    cache: the cache.
+    address: address of the folder.
+    sha256: the hash that the manifest must have; "" for any.
 
   Raises:
-    options.InputError: when there is none, but a hash that it must have.
+    options.InputError: when a hash is given, but there is no manifest.
   """
   place = fetched.beside(address, manifest.NAME)
   path = cache.find(place, _LARGEST_COMPANION, sha256)
@@ -287,15 +302,17 @@ def _is_part(name: str) -> bool:
 
 
 def _together(cache: fetched.Cache, folder: str, names: list[str]) -> str:
+  """Downloads the named files of a folder; returns their local folder."""
   return cache.together(
     {name: cache.file(fetched.beside(folder, name)) for name in names}
   )
 
 
 def _of_server(cache: fetched.Cache, address: str, sha256: str) -> str:
-  """Downloads a folder behind https://, by the names of its files, or a prefix.
+  """Downloads weights behind https://; returns their local path.
 
-  Returns the local path of the weights.
+  Such a folder cannot be listed, so names are tried: manifest.json, Hugging
+  Face's weights, and the address as a checkpoint's prefix.
   """
   if path := _manifest(cache, address, sha256):
     return _described(cache, address, path)

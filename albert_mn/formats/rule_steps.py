@@ -30,7 +30,7 @@ import sentencepiece
 from data_prep.base import options
 from data_prep.encoding import tokenization
 
-# The text itself must not contain it.
+# A letter that marks places while steps work; texts must not contain it.
 SEPARATOR = "\ufff0"
 _SYLLABLES = range(0xAC00, 0xD7A4)
 _ENDINGS = 28  # final jamo of a syllable, including none
@@ -56,10 +56,16 @@ def replace_all(expression: str, target: str) -> Step:
 
 
 def of(table: bytes) -> Iterator[Step]:
-  """Yields the steps of a compiled rule table, for text without SEPARATOR.
+  """Yields the steps that equal a compiled rule table.
+
+  The text that they normalise must not contain SEPARATOR.
+
+  Args:
+    table: SentencePiece's precompiled_charsmap.
 
   Raises:
-    options.InputError: for rules that cannot be expressed; Unicode's can.
+    options.InputError: for rules that the steps cannot express. Tables of
+      Unicode normalisation can be expressed.
   """
   rules = _read(table)
   single = {s: t for s, t in rules.items() if len(s) == 1}
@@ -100,7 +106,10 @@ def _read(table: bytes) -> dict[str, str]:
 
 
 def _free(early: set[str]) -> Iterator[str]:
-  """Yields letters that are used as placeholders, because texts lack them.
+  """Yields letters for use as placeholders: no text contains them in step 3.
+
+  Args:
+    early: the letters that step 1 removes from the text.
 
   Raises:
     options.InputError: when there are no more.
@@ -111,6 +120,7 @@ def _free(early: set[str]) -> Iterator[str]:
 
 
 def _other(got: str) -> options.InputError:
+  """Returns the error for rules that tokenizer.json cannot express."""
   return options.InputError(
     "rules of normalisation that tokenizer.json can express",
     got,
@@ -119,10 +129,14 @@ def _other(got: str) -> options.InputError:
 
 
 def in_turn(rules: _Rules) -> Iterator[Step]:
-  """Yields steps that apply rules, at each position the longest.
+  """Yields steps that apply rules to strings, at each position the longest
+  rule.
 
   If a rule may begin inside another match (aab in aaab, beside aa), a separator
   first marks the matches from left to right.
+
+  Args:
+    rules: string → its replacement.
   """
   begins = {s[:end] for s in rules for end in range(1, len(s))}
   letters = {
@@ -132,9 +146,9 @@ def in_turn(rules: _Rules) -> Iterator[Step]:
     for letter in source
   }
   ordered = sorted(rules, key=lambda source: (-len(source), source))
-  apart = [source for source in ordered if letters & set(source)]
-  if apart:
-    each = "|".join(map(escaped, apart))
+  marked = [source for source in ordered if letters & set(source)]
+  if marked:
+    each = "|".join(map(escaped, marked))
     yield replace_all(rf"(?:{each})\K", SEPARATOR)
   for source in ordered:
     end = SEPARATOR if letters & set(source) else ""
@@ -163,10 +177,14 @@ def letter_by_letter(rules: _Rules) -> Iterator[Step]:
 
 
 def _early(rules: _Rules, single: _Rules) -> set[str]:
-  """Returns the letters that may be replaced before all other rules.
+  """Returns the letters that may be replaced before all other rules apply.
 
   A letter may be replaced if no longer rule contains its target, or if each
   such rule also exists with the letter in place of the target.
+
+  Args:
+    rules: all rules.
+    single: the rules of one letter.
   """
   several = {s: t for s, t in rules.items() if len(s) > 1}
   early = {
@@ -218,7 +236,12 @@ def _unlike(
 
 
 def _taken_again(several: _Rules, single: _Rules) -> set[str]:
-  """Returns the targets that a later step would change."""
+  """Returns the targets that a later step would change again.
+
+  Args:
+    several: the rules of more than one letter.
+    single: the rules of one letter.
+  """
   around = collections.defaultdict(set)
   letters = {letter for source in several for letter in source}
   for source in several:
@@ -251,6 +274,7 @@ def _is_hangul(letter: str) -> bool:
 
 
 def _composes_hangul(source: str, target: str) -> bool:
+  """Returns whether a rule is one of NFC that makes a Hangul syllable."""
   composed = unicodedata.normalize("NFC", source)
   return ord(target[:1] or " ") in _SYLLABLES and composed == target
 

@@ -17,11 +17,11 @@ from data_prep.base import options
 _SCOPE = "bert/"
 ENCODER = (_SCOPE,)
 _WORDS = "embeddings/word_embeddings"
-# Last part of the names of entries that are no weights.
+# Last part of the names of entries that are no weights: google's optimizers.
 SLOTS = {"global_step", "lamb_m", "lamb_v", "adam_m", "adam_v"}
 # The variables of tf.train's optimizers.
 SLOTS |= {"Adam", "Adam_1", "beta1_power", "beta2_power"}
-# [labels, hidden] there, [hidden, labels] here.
+# Weights of the shape [labels, hidden] in google-research, [hidden, labels] here.
 _TURNED = ("cls/seq_relationship/output_weights", "output_weights")
 
 
@@ -52,11 +52,14 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _scope(names: Sequence[str]) -> str:
-  """Returns the scope of the only encoder, such as `module/bert/`.
+  """Returns the name prefix of the only encoder, such as `module/bert/`.
 
-  The result is `bert/` if there is no encoder, or several. A TF Hub module
-  loaded in a graph, and programs with a scope of their own, prefix
-  google-research's names.
+  google-research's own prefix is `bert/`. A TF Hub module loaded in a graph,
+  and programs with a scope of their own, put another scope before it. The
+  result is `bert/` if there is no encoder, or several.
+
+  Args:
+    names: the names of all weights.
   """
   scopes = [
     name.removesuffix(_WORDS) for name in names if name.endswith(_WORDS)
@@ -134,10 +137,12 @@ def write(
 
 
 def _upstreams_shape(name: str, array: np.ndarray) -> np.ndarray:
+  """Returns a weight in the shape of google-research's code."""
   return array.T if name in _TURNED else encoders.joined(name, array)
 
 
 def _last(name: str) -> str:
+  """Returns the part of a name after the last slash."""
   return name.rsplit("/", 1)[-1]
 
 
@@ -179,6 +184,7 @@ def tables(
 
 
 def _encoder(encoder: Any, bert: bool) -> Iterator[tuple[str, Any]]:
+  """Yields (google's name, variable) of an encoder without its pooler."""
   yield "bert/embeddings/word_embeddings", encoder.embedding_table
   yield from _named("bert/embeddings", encoder.embedding_variables())
   if encoder.projection:

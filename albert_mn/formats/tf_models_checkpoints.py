@@ -2,11 +2,11 @@
 
 The keys of an object-based checkpoint depend on how it was saved: one weight
 may be `encoder/layer_with_weights-0/embeddings`, `model/…`, or, in a
-SavedModel, `variables/0`. The graph of objects inside the checkpoint does not:
-its edges are names of Python attributes, which tf-models keeps so that older
+SavedModel, `variables/0`. The object graph inside the checkpoint does not: its
+edges are names of Python attributes, which tf-models keeps so that older
 checkpoints stay readable. So an encoder is recognised as an object with an
-`_embedding_layer` and transformer blocks, a block as an object with an
-`_attention_layer` and other layers, at any path.
+`_embedding_layer` and transformer blocks, and a block as an object with an
+`_attention_layer` and the other layers of a block, wherever they are.
 
 This holds for BertEncoder, BertEncoderV2, AlbertEncoder and EncoderScaffold,
 alone or in BertPretrainer, BertPretrainerV2 or BertClassifier.
@@ -75,10 +75,15 @@ _SENTENCE = re.compile(
 
 
 class _Graph:
-  """The objects of a checkpoint, by number, and its variables.
+  """The object graph of a checkpoint: objects are numbers from 0.
 
   Args:
     reader: reader of the checkpoint.
+
+  Attributes:
+    keys: number of a variable → its key in the checkpoint.
+    names: number of a variable → its own name.
+    shapes: number of a variable → its shape.
 
   Raises:
     ValueError, LookupError: for a graph that is damaged, or too large.
@@ -95,8 +100,8 @@ class _Graph:
     ]
     self._listed: dict[int | None, list[int]] = {}  # list → blocks in order
     shapes = reader.get_variable_to_shape_map()
-    self.keys: dict[int, str] = {}  # variable → its key in the checkpoint
-    self.names: dict[int, str] = {}  # variable → its own name
+    self.keys: dict[int, str] = {}
+    self.names: dict[int, str] = {}
     self.shapes: dict[int, list[int]] = {}
     for number, node in enumerate(proto.nodes):
       for attribute in node.attributes:
@@ -108,11 +113,14 @@ class _Graph:
     return len(self._edges)
 
   def attributes(self, number: int | None) -> Mapping[str, int]:
-    """Returns attribute name → object of an object; {} for None."""
+    """Returns attribute name → object, of the object `number`; {} for None."""
     return {} if number is None else self._edges[number]
 
   def at(self, start: int, *attributes: str) -> int | None:
-    """Follows attributes from an object; returns None if one is missing."""
+    """Follows attributes from an object; returns the object they lead to.
+
+    The result is None if an attribute is missing.
+    """
     number: int | None = start
     for name in attributes:
       number = None if number is None else self._edges[number].get(name)
@@ -136,7 +144,7 @@ class _Graph:
 
     Args:
       place: prefix of the names.
-      layer: number of the layer.
+      layer: the layer's object.
     """
     for name in ("kernel", "bias", "gamma", "beta"):
       if (key := self.at(layer, name)) in self.keys:
@@ -163,9 +171,9 @@ class _Graph:
     return [layer for layer in self.layers(encoder) if self.block(layer)]
 
   def _in_list(self, number: int | None) -> list[int]:
-    """Returns the blocks of a list; [] if it holds other objects.
+    """Returns the blocks in a list object; [] if it holds anything else.
 
-    Many objects may share a list, which is looked through once.
+    The result is cached, because many objects may share a list.
     """
     if number not in self._listed:
       held = self.attributes(number)
@@ -178,8 +186,7 @@ class _Graph:
     """Returns the layers of a transformer block; {} for another object.
 
     Returns:
-      prefix of the layer's weights in google's names → number of the layer's
-      object.
+      prefix of the layer's weights in google's names → the layer's object.
     """
     layers = {
       place: layer
@@ -204,7 +211,9 @@ _MOST_EDGES = 1_000_000
 
 
 def _require_bounded(proto: Any) -> None:
-  """Raises ValueError for a graph that is too large, or leads out of itself.
+  """Raises ValueError for a graph that is too large or damaged.
+
+  A damaged graph has an edge to an object that does not exist.
 
   Args:
     proto: a TrackableObjectGraph.
@@ -276,6 +285,7 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
 def _read(
   reader: Any, graph: _Graph, encoder: int, path: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
+  """Returns the weights and skipped entries, as `read` does."""
   table = _table(graph, encoder, path)
   kinds = reader.get_variable_to_dtype_map()
   inside = set(graph.variables(encoder)) - set(table.values())
@@ -321,7 +331,7 @@ def _encoder(graph: _Graph, path: str) -> int:
 
 
 def _table(graph: _Graph, encoder: int, path: str) -> dict[str, int]:
-  """Returns name → variable of the encoder and of the known heads."""
+  """Returns google's name → variable, of the encoder and of the known heads."""
   table = {
     name: variable
     for place, layer in _parts(graph, encoder).items()
@@ -345,9 +355,10 @@ def _table(graph: _Graph, encoder: int, path: str) -> dict[str, int]:
 
 
 def _parts(graph: _Graph, encoder: int) -> dict[str, int]:
-  """Returns prefix → layer of an encoder, without its blocks.
+  """Returns prefix in google's names → layer, of an encoder without its blocks.
 
-  AlbertEncoder has few of the attributes; there the order of its layers tells.
+  AlbertEncoder lacks most of these attributes; its layers are recognised by
+  their order.
   """
   by_place = {
     place: layer
@@ -373,7 +384,11 @@ def _parts(graph: _Graph, encoder: int) -> dict[str, int]:
 
 
 def _distinct(blocks: Sequence[int], path: str) -> list[int]:
-  """Returns each distinct block once.
+  """Returns each distinct block once, in the order of use.
+
+  Args:
+    blocks: the block of each layer.
+    path: the checkpoint, for messages.
 
   Raises:
     options.InputError: when blocks are shared by layers that are no neighbours,
@@ -398,9 +413,14 @@ def _distinct(blocks: Sequence[int], path: str) -> list[int]:
 
 
 def _masked_lm(graph: _Graph, words: int) -> dict[str, int]:
-  """Returns name → variable of the masked-LM head with tied embeddings.
+  """Returns google's name → variable, of the masked-LM head.
 
-  The result is {} unless there is exactly one such head.
+  The head must be tied to the embeddings. The result is {} unless there is
+  exactly one such head.
+
+  Args:
+    graph: the object graph.
+    words: the variable of the word embeddings.
   """
   heads = [
     number
@@ -422,7 +442,7 @@ def _masked_lm(graph: _Graph, words: int) -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class _Head:
-  """A head on the first position.
+  """A head that reads the first position.
 
   Attributes:
     place: prefix of its weights in google's names.
@@ -488,7 +508,13 @@ def _output(graph: _Graph, head: int) -> int | None:
 
 
 def _left(graph: _Graph, used: set[int], idle: set[int]) -> list[str]:
-  """Returns the names of unused variables, and counts of skipped ones."""
+  """Returns the names of unused variables, and counts of skipped ones.
+
+  Args:
+    graph: the object graph.
+    used: the variables that were read.
+    idle: the variables of a pooler that no head uses.
+  """
   rest = {n: key for n, key in graph.keys.items() if n not in used | idle}
   of_optimizers = {n for n, key in rest.items() if "optimizer" in key.lower()}
   counters = {number: name for name, number in graph.attributes(0).items()}

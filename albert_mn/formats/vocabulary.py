@@ -1,9 +1,9 @@
 """Transfer of a model to another tokenizer, and its loss before and after.
 
 A piece of both vocabularies keeps its embedding and its output bias. A new
-piece starts with the mean of those of the old pieces into which the old
-tokenizer divides it (as in Gee et al. 2022, Fast Vocabulary Transfer). All
-other weights are unchanged.
+piece is divided by the old tokenizer into old pieces, and starts with the mean
+of their embeddings and biases (as in Gee et al. 2022, Fast Vocabulary
+Transfer). All other weights are unchanged.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from data_prep.base import options
 from data_prep.encoding import tokenization
 
 _SPECIAL = ("pad_id", "unk_id", "cls_id", "sep_id", "mask_id")
-# Words of a context in held-out text, and the share of them that is masked.
+# Words of a context in held-out text, and the share of words that is masked.
 _WORDS, _MASKED = 16, 0.15
 _MOST_CONTEXTS = 2000
 _LENGTH, _BATCH = 96, 32  # longest context in pieces, contexts a batch
@@ -48,7 +48,11 @@ class Origins:
 def origins(
   old: tokenization.Tokenizer, new: tokenization.Tokenizer
 ) -> Origins:
-  """Returns, for each new piece, the old pieces from which it starts."""
+  """Returns the old pieces from which each new piece starts.
+
+  Args:
+    old, new: the two tokenizers.
+  """
   pieces = {p: i for i, p in enumerate(old.pieces(range(old.vocab_size)))}
   by_letters = {
     (old.letters(i), old.begins(i)): i
@@ -77,7 +81,7 @@ def origins(
 def moved(
   model: Any, config: configs.AlbertConfig, sources: Origins, labels: int
 ) -> Any:
-  """Returns a model with the new pieces and otherwise the same weights.
+  """Returns a model with the new vocabulary and otherwise the same weights.
 
   Args:
     model: a PretrainingModel or a Classifier.
@@ -116,7 +120,12 @@ def means(rows: np.ndarray, sources: Origins) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """A sequence of words, and the indices of the masked ones."""
+  """A sequence of words from held-out text.
+
+  Attributes:
+    words: the words.
+    masked: the indices of the masked words.
+  """
 
   words: tuple[str, ...]
   masked: tuple[int, ...]
@@ -180,8 +189,13 @@ def bits_per_character(
   """Returns the masked-LM loss in bits per character of the masked words.
 
   The loss per piece cannot be compared between tokenizers: longer pieces are
-  fewer and harder to predict. The model sees the number of pieces of each
-  masked word.
+  fewer, and harder to predict. The model sees one [MASK] for each piece of a
+  masked word, and so knows how many there are.
+
+  Args:
+    model: a PretrainingModel.
+    tokenizer: its tokenizer.
+    guessed: the contexts.
   """
   loss = 0.0
   for begin in range(0, len(guessed), _BATCH):

@@ -30,20 +30,20 @@ _FEWEST_POINTS, _MOST_POINTS = 32, 256
 # Function from [batch, hidden_size] to logits [batch, labels].
 _Head = Callable[[tf.Tensor], tf.Tensor]
 
-_AT_ONCE = 8  # points at once: memory as in a training step of 8 texts
+_AT_ONCE = 8  # points in a batch: the memory of a training step of 8 texts
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """A classifier's answer, with the contribution of each piece.
+  """A classifier's answer, with the contribution of each piece to it.
 
   Attributes:
     names: the labels.
-    probabilities: [labels].
+    probabilities: float [labels].
     attribution: float64 [length], the contribution of each piece to the score;
       0 for special pieces, which are in the baseline too.
     score: the log-odds of the most probable label, log(p / (1 - p)).
-    baseline_score: the log-odds of the same label for the baseline.
+    baseline_score: the log-odds of the same label for the baseline text.
     points: number of points on the path at which gradients were taken.
     grams: known n-gram of the text → its contribution, largest first; {} if the
       network answers alone.
@@ -59,11 +59,12 @@ class Answer:
 
   @property
   def label(self) -> str:
+    """The most probable label."""
     return self.names[int(self.probabilities.argmax())]
 
   @property
   def missed(self) -> float:
-    """Sum of all contributions minus the difference of the scores."""
+    """The error: all contributions minus the difference of the two scores."""
     parts = self.attribution.sum() + sum(self.grams.values())
     return float(parts - (self.score - self.baseline_score))
 
@@ -101,10 +102,10 @@ class Explanation:
 
 @dataclasses.dataclass(frozen=True)
 class _Framed:
-  """`[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`.
+  """A text as ids: `[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`.
 
   Attributes:
-    ids: ids of the pieces.
+    ids: int32 [length], the ids of the pieces.
     surfaces: the part of the given text that each piece covers.
     segments, cut, windows: as in Explanation.
   """
@@ -118,7 +119,7 @@ class _Framed:
 
 @dataclasses.dataclass(frozen=True)
 class _Voice:
-  """The scores of the TF-IDF baseline for a text.
+  """The TF-IDF baseline's scores of a text, which are added to the logits.
 
   Attributes:
     scores: float64 [labels], the sum over the text's n-grams.
@@ -139,7 +140,7 @@ class _Voice:
 
   @classmethod
   def of(cls, beside: blend.Blend, text: str) -> "_Voice":
-    """Returns a baseline's scores for a text, times its factor in the blend."""
+    """Returns a baseline's scores of a text, times its factor in the blend."""
     linear, factor = beside.linear, beside.factors.baseline
     row = linear.grams.matrix([text])
     weights = factor * row.data * linear.weights[:, row.indices]
@@ -159,10 +160,10 @@ class _Voice:
     return tf.constant(self.shift + place * self.scores, tf.float32)
 
   def parts(self, slopes: np.ndarray) -> dict[str, float]:
-    """Returns n-gram → contribution to a score, largest first.
+    """Returns n-gram → contribution to a label's score, largest first.
 
     Args:
-      slopes: [labels], the gradient of the score with respect to the logits.
+      slopes: [labels], the gradient of that score with respect to the logits.
     """
     added = slopes @ self.weights
     order = np.argsort(-np.abs(added), kind="stable").tolist()
@@ -182,7 +183,7 @@ class Explainer:
   Args:
     encoder: the model's encoder.
     tokenizer: the model's tokenizer.
-    max_seq_length: ids of an input, including special pieces.
+    max_seq_length: largest number of ids of an input, with special pieces.
     head: function from [batch, hidden_size] to logits [batch, labels]; None for
       a pretrained model or a regression.
     problem: the meaning of the head's outputs.
@@ -190,9 +191,9 @@ class Explainer:
     long_text: the part of a long text to read, as in `framing.Framer`.
     beside: the blend with the baseline; None if the network answers alone.
     pooled_by: the kind of pooling, one of `pooling.KINDS`.
-    further: encoder and head of each further network of an ensemble, whose
-      logits are the mean. Its attention weights are those of `encoder`; a
-      contribution is the sum over the networks.
+    further: (encoder, head) of each further network of an ensemble. The answer
+      is the mean of all networks' logits, and contributions are sums over the
+      networks; but only `encoder`'s attention weights are shown.
   """
 
   def __init__(
@@ -288,11 +289,11 @@ class Explainer:
     return cls(encoder, tokenizer, config.max_position_embeddings)
 
   def explain(self, text: str, pair: str = "") -> Explanation:
-    """Returns the explanation of the model's answer to a text.
+    """Returns the explanation of the model's answer to a text or a pair.
 
     Args:
-      text: `Бөхийн барилдаан эхэллээ.`
-      pair: the second text of a pair, or "".
+      text: such as `Бөхийн барилдаан эхэллээ.`
+      pair: the second text of a pair; "" for a single text.
     """
     framed = self._framed(text, pair)
     ids = framed.ids
@@ -316,7 +317,7 @@ class Explainer:
     )
 
   def _voice(self, text: str, pair: str) -> "_Voice":
-    """Returns the baseline's scores for a text or a pair."""
+    """Returns the baseline's scores of a text or pair; 0 without a baseline."""
     assert self._problem, "a head has one"
     if not self._beside:
       return _Voice.none(len(self._problem.names))
@@ -326,7 +327,7 @@ class Explainer:
   def _framed(self, text: str, pair: str) -> _Framed:
     """Frames a text or a pair as the model reads it.
 
-    Of a text in several windows it returns the first window.
+    For a text in several windows, the result is the first window.
     """
     traced = [self._clean(raw) for raw in ([text, pair] if pair else [text])]
     texts = [trace.text for trace in traced]
@@ -348,9 +349,9 @@ class Explainer:
     return _Framed(ids, surfaces, segments, cut, len(framed.ids))
 
   def _padded(self, framed: _Framed) -> tuple[tf.Tensor, ...]:
-    """Returns ids, mask and segments, [1, length], with padding.
+    """Returns ids, mask and segments with padding, each int32 [1, length].
 
-    The padded length is one of a few, so that there are few traces.
+    The padded length is one of a few, so that TensorFlow traces few graphs.
     """
     known = length_buckets.lengths(self._framer.max_seq_length)
     room = next(size for size in known if size >= len(framed.ids))
@@ -381,7 +382,7 @@ class Explainer:
     return np.cumsum(starts) - 1
 
   def _shown(self, number: int, surface: str) -> str:
-    """Returns a piece with the letters that it has in the text."""
+    """Returns the text to display for a piece, with the input's letters."""
     (name,) = self._tokenizer.pieces([number])
     letters = "▁".join(surface.split())
     if not letters or self._is_frame[number]:
@@ -423,6 +424,10 @@ class Explainer:
   def _answer(
     self, framed: _Framed, logits: tf.Tensor, voice: "_Voice"
   ) -> Answer:
+    """Returns the answer with its attribution.
+
+    The number of points is doubled until the error is small enough.
+    """
     assert self._problem, "a head has one"
     logits = logits + voice.added(1.0)
     probabilities = self._problem.probabilities(logits.numpy())[0]
@@ -495,7 +500,7 @@ class Explainer:
     weights: tf.Tensor,
     beside: tf.Tensor,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the weighted sum of gradient times path over some points.
+    """Returns the integral's sum over some points of the path.
 
     Args:
       ids, mask, segments: int32 [1, length].
@@ -506,8 +511,9 @@ class Explainer:
       beside: [points, labels], the TF-IDF scores, added to the head's logits.
 
     Returns:
-      the sum for each piece, [length]; and the weighted sum of the gradients
-        with respect to the logits, [labels].
+      the sum for each piece, [length]: weight times gradient times the difference
+        between text and baseline; and the weighted sum of the gradients with
+        respect to the logits, [labels].
     """
     ways, words = [], []
     for encoder, _ in self._networks:

@@ -1,20 +1,20 @@
 """Predictions of a file of any size, in its order, in constant memory.
 
-    line  label   sports  weather  text
-    2     sports  0.97    0.03     Бөхийн барилдаан боллоо
+  line  label   sports  weather  text
+  2     sports  0.97    0.03     Бөхийн барилдаан боллоо
 
 With many labels, `likeliest=2` writes the two most probable labels of each row:
 
-    line  label   label_1  probability_1  label_2  probability_2  text
+  line  label   label_1  probability_1  label_2  probability_2  text
 
-A label whose name equals a column's (line, label, text), or another label's
-apart from white space, gets a number: "text (2)".
+A number is added to a label that would give a second column the same name:
+"text (2)".
 
-A row that cannot be read has empty label and probabilities; bad_rows.tsv holds
-the reason for each. Entities are written as JSON lines:
+A row that cannot be read has an empty label and empty probabilities;
+bad_rows.tsv holds the reason for each. Entities are written as JSON lines:
 
-    {"line": 2, "text": "Баянгол дүүрэг", "entities": [{"start": 0, "end": 14,
-     "type": "LOC", "text": "Баянгол дүүрэг", "probability": 0.97}]}
+  {"line": 2, "text": "Баянгол дүүрэг", "entities": [{"start": 0, "end": 14,
+   "type": "LOC", "text": "Баянгол дүүрэг", "probability": 0.97}]}
 """
 
 import contextlib
@@ -78,18 +78,18 @@ def write(
         _write_chunk(file, predictor, chunk, batch_size, columns)
       for line, row in chunk:
         if isinstance(row, tables.Bad):
-          bad.tell(line, row.reason)
+          bad.write(line, row.reason)
       count += len(chunk)
       logging.log_every_n_seconds(logging.INFO, "%d rows predicted", 30, count)
   bad.report(count)
-  said = predictor.framer.counts.said(predictor.max_seq_length)
-  if said:
-    logging.info("%s", said)
+  summary = predictor.framer.counts.summary(predictor.max_seq_length)
+  if summary:
+    logging.info("%s", summary)
   logging.info("%d predictions in %s", count - bad.count, path)
 
 
 class _Columns:
-  """The columns between label and text: all labels, or the most probable.
+  """The label columns of predictions.tsv: all labels, or the most probable.
 
   Args:
     names: the labels.
@@ -147,7 +147,7 @@ class _BadRows:
     if error[0] is None and not self.count:
       storage.remove(self._path)  # left by an earlier run
 
-  def tell(self, line: int, reason: str) -> None:
+  def write(self, line: int, reason: str) -> None:
     """Writes the line number and the reason of a bad row."""
     if self._file is None:
       self._file = self._open.enter_context(storage.writing(self._path))
@@ -169,6 +169,7 @@ class _BadRows:
 
 
 def _chunks(rows: Iterable[_Read], most: int) -> Iterator[list[_Read]]:
+  """Yields lists of at most `most` rows and about _LETTERS characters."""
   chunk: list[_Read] = []
   letters = 0
   for line, row in rows:
@@ -188,6 +189,7 @@ def _write_chunk(
   batch_size: int,
   columns: _Columns,
 ) -> None:
+  """Predicts rows; writes a line for each, unreadable rows included."""
   good = [row for _, row in chunk if isinstance(row, classifier_data.Row)]
   texts = [problems.text_of(row) for row in good]
   probabilities = iter(predictor.probabilities(texts, batch_size))
@@ -196,7 +198,7 @@ def _write_chunk(
       tab_separated(file, [str(line), *[""] * (len(columns.head) + 2)])
       continue
     shares = next(probabilities)
-    label = told(predictor.problem, shares, columns.names)
+    label = answer_text(predictor.problem, shares, columns.names)
     text = " | ".join(filter(None, (row.text, row.text_pair)))
     tab_separated(file, [str(line), label, *columns.cells(shares), text])
 
@@ -207,16 +209,17 @@ def _write_entities(
   chunk: Sequence[_Read],
   batch_size: int,
 ) -> None:
+  """Finds the entities of texts; writes a JSON line for each row."""
   texts = [r.text for _, r in chunk if isinstance(r, classifier_data.Row)]
   entities = iter(predictor.entities(texts, batch_size))
   for line, row in chunk:
-    said: dict[str, Any] = {"line": line}
+    record: dict[str, Any] = {"line": line}
     if isinstance(row, tables.Bad):
-      said["error"] = row.reason
+      record["error"] = row.reason
     else:
-      said["text"] = row.indent + row.text
-      said["entities"] = [_entity(row, entity) for entity in next(entities)]
-    file.write(json.dumps(said, ensure_ascii=False) + "\n")
+      record["text"] = row.indent + row.text
+      record["entities"] = [_entity(row, entity) for entity in next(entities)]
+    file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _entity(row: classifier_data.Row, entity: tagging.Entity) -> dict[str, Any]:
@@ -233,12 +236,12 @@ def _entity(row: classifier_data.Row, entity: tagging.Entity) -> dict[str, Any]:
   }
 
 
-def told(
+def answer_text(
   problem: problems.Problem, shares: np.ndarray, names: Sequence[str] = ()
 ) -> str:
   """Returns the answer as text: a label, a JSON list of labels, or a number.
 
-  White space that a cell of a table would lose is escaped in a JSON list.
+  In a JSON list, white space that a cell of a table would lose is escaped.
 
   Args:
     problem: the kind of prediction.

@@ -236,7 +236,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       metrics["loss"],
       metrics["masked_lm_accuracy"],
       metrics["sentence_order_accuracy"],
-      self.meter.said(step, speed),
+      self.meter.text(step, speed),
     )
     metrics["learning_rate"] = self._optimizer.rate(step)
     metrics["gradient_norm"] = float(self._norm.result())

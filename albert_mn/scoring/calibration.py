@@ -11,7 +11,7 @@ from scipy import optimize
 
 from albert_mn.tasks import problems
 
-BINS = 15  # Guo et al.'s
+BINS = 15  # as in Guo et al. 2017
 
 
 class Bin(NamedTuple):
@@ -59,7 +59,11 @@ def bins(
 
 
 def expected_error(intervals: list[Bin]) -> float:
-  """Returns the mean of |confidence − accuracy| over bins, weighted by rows."""
+  """Returns the expected calibration error, from 0 to 1.
+
+  This is the mean of |confidence − accuracy| over the bins, weighted by rows; 0
+  without bins.
+  """
   rows = sum(interval.rows for interval in intervals)
   return sum(
     interval.rows * abs(interval.confidence - interval.accuracy)

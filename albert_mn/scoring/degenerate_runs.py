@@ -1,10 +1,10 @@
 """Degenerate fine-tuning runs, which learn nothing: detection and advice.
 
-With some seeds fine-tuning ends where it began: the model gives one answer for
-every text, and its loss is the entropy of the labels (Mosbach et al. 2021,
+With some seeds fine-tuning ends where it began: the model gives the same answer
+for every text, and its loss is the entropy of the labels (Mosbach et al. 2021,
 arXiv 2006.04884). Another seed usually helps. If the learning rate is too
-small, no seed helps: the answers differ, but are no better than one answer for
-all.
+small, no seed helps: the answers differ, but are no more often right than the
+same answer for every text.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from data_prep.files import json_files
 
 # Number of training rows used for the judgement.
 ROWS = 512
-# With fewer steps a run is not judged (guess).
+# Runs with fewer steps are not judged (guess).
 FEWEST_STEPS = 50
 # A run has learnt if its loss is below this share of the best loss of a model
 # that ignores the text.
@@ -54,7 +54,7 @@ class Finding:
   """The evidence that a run has learnt nothing.
 
   Attributes:
-    words: the fault of its answers, as text.
+    words: a phrase that describes the fault in the run's answers.
     excess: loss divided by the loss of the best answer that ignores the text.
     spread: the largest standard deviation of an output over the rows.
   """
@@ -69,7 +69,7 @@ class Verdict:
   """Fault, cause and advice for a run that has learnt nothing.
 
   Attributes:
-    fault: the fault of its answers, as text.
+    fault: a phrase that describes the fault in the run's answers.
     cause: one of TOO_LITTLE, DIVERGED, UNCLEAR.
     advice: what the user can do.
   """
@@ -84,12 +84,12 @@ class Verdict:
     return self.cause != TOO_LITTLE
 
   @property
-  def said(self) -> str:
-    """Fault and advice, as sentences."""
+  def summary(self) -> str:
+    """Fault and advice, as two sentences for the log and the reports."""
     return f"{self.fault}. {self.advice}."
 
   def parameters(self) -> dict[str, Any]:
-    """Returns the parameters for the model's manifest."""
+    """Returns the entry that records this verdict in the model's manifest."""
     return {_NAME: dataclasses.asdict(self)}
 
   @classmethod
@@ -108,9 +108,9 @@ def finding(
 ) -> Finding | None:
   """Returns the evidence that a run has learnt nothing; None if it has learnt.
 
-  A run has learnt nothing if its loss is at or above about the loss of the best
-  answer that ignores the text, and if its answers are all the same, or are not
-  significantly more often right than that answer.
+  A run has learnt nothing if two conditions hold. Its loss is not clearly below
+  that of the best constant answer, which ignores the text. And its answers are
+  all the same, or are not significantly more often right than that answer.
 
   Args:
     problem: the kind of prediction.
@@ -123,13 +123,15 @@ def finding(
   loss = problem.mean_loss(logits, targets, weights)
   if not chance or loss < _LEARNT * chance:
     return None
-  told = f"{len(logits)} training {problem.UNIT}"
+  rows_text = f"{len(logits)} training {problem.UNIT}"
   if not np.isfinite(logits).all():
-    return Finding(f"answers that are no numbers, on {told}", math.inf, 0.0)
+    return Finding(
+      f"answers that are no numbers, on {rows_text}", math.inf, 0.0
+    )
   spread = float(logits.std(axis=0).max())
   if problem.is_constant(logits):
     words = (
-      f"one answer for all of {told}, at a loss of {loss:.3f}, where "
+      f"one answer for all of {rows_text}, at a loss of {loss:.3f}, where "
       f"{chance:.3f} needs no look at the text"
     )
     return Finding(words, loss / chance, spread)
@@ -138,7 +140,7 @@ def finding(
   if right > guessed + 2 * math.sqrt(guessed * (1 - guessed) / len(logits)):
     return None
   words = (
-    f"a loss of {loss:.3f} and {problem.RIGHT} {right:.3f} on {told}, hardly "
+    f"a loss of {loss:.3f} and {problem.RIGHT} {right:.3f} on {rows_text}, hardly "
     "better than one answer for all, without a look at the text: "
     f"{chance:.3f} and {guessed:.3f}"
   )
@@ -146,7 +148,11 @@ def finding(
 
 
 def movement(begun: Sequence[np.ndarray], ended: Sequence[np.ndarray]) -> float:
-  """Returns the relative change of the weights: ‖ended − begun‖ / ‖begun‖."""
+  """Returns the relative change of the weights: ‖ended − begun‖ / ‖begun‖.
+
+  Args:
+    begun, ended: the weights before and after the training, in the same order.
+  """
   pairs = list(zip(begun, ended, strict=True))
   moved = sum(_square(last.astype(np.float64) - first) for first, last in pairs)
   return math.sqrt(moved / max(1e-12, sum(_square(first) for first in begun)))
@@ -197,6 +203,7 @@ def verdict(seen: Finding, moved: float, steps: Steps) -> Verdict:
 
 
 def _cause(seen: Finding, moved: float, head_only: bool) -> str:
+  """Returns TOO_LITTLE, DIVERGED or UNCLEAR, by the change of the weights."""
   if not math.isfinite(moved) or seen.excess > _WILD:
     return DIVERGED
   alike = seen.spread < _ALIKE

@@ -10,19 +10,21 @@ from albert_mn.scoring import judgements
 
 
 class Entities(judgements.Judgement):
-  """A judgement of entities: each text has a set of (start, end, type).
+  """The judgement of a tagger: each text has a set of (start, end, type).
 
   `names` are the entity types; `truth` and `answers` are arrays of frozensets,
-  one for each text.
+  one set for each text.
   """
 
   MUCH = "wrong entities"
   AVERAGES = ("micro", "macro", "weighted")
 
   def scores(self) -> dict[str, float]:
+    """Returns the averages by name, and the share of texts all right."""
     return {**self._averages(), **self.share_right("exact_rows")}
 
   def right(self) -> np.ndarray:
+    """Returns bool [texts]: whether all entities of a text are right."""
     pairs = zip(self.truth, self.answers, strict=True)
     return np.array([truth == answer for truth, answer in pairs], bool)
 
@@ -46,6 +48,7 @@ class Entities(judgements.Judgement):
     ]
 
   def table(self) -> str:
+    """Returns the scores of each type and the averages, as seqeval prints."""
     rows = self.per_label()
     total = sum(row[-1] for row in rows)
     rows += [
@@ -63,7 +66,7 @@ class Entities(judgements.Judgement):
     return "\n".join([f"{'':>{width}} {head}", "", *lines, ""])
 
   def counts(self) -> np.ndarray:
-    """Returns the numbers of entities correct, predicted and true.
+    """Returns how many entities of each type are correct, predicted and true.
 
     The result is int [types, 3].
     """
@@ -75,9 +78,12 @@ class Entities(judgements.Judgement):
     return np.array(list(counts.values()), int).reshape(-1, 3)
 
   def average(self, kind: str) -> tuple[float, float, float]:
-    """Returns the average as seqeval does, without types that do not occur.
+    """Returns (precision, recall, F1), averaged over types as seqeval does.
 
-    Such a type has neither a true nor a predicted entity.
+    A type that has neither a true nor a predicted entity is left out.
+
+    Args:
+      kind: "micro", "macro" or "weighted", as in Judgement.average.
     """
     counts = self.counts()
     present = counts[counts.any(axis=1)]
@@ -88,7 +94,10 @@ class Entities(judgements.Judgement):
     )
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
-    """Returns the scores of each type; 0 for a type that does not occur."""
+    """Returns (type, precision, recall, F1, support) of each type.
+
+    A type that has neither a true nor a predicted entity gets scores of 0.
+    """
     return [
       row if counts.any() else (row[0], 0.0, 0.0, 0.0, 0)
       for row, counts in zip(super().per_label(), self.counts(), strict=True)
@@ -106,4 +115,5 @@ class Entities(judgements.Judgement):
 
 
 def _listed(entities: frozenset[tuple[int, int, str]]) -> str:
+  """Returns the entities as text, such as "LOC 0-14, PER 20-25"."""
   return ", ".join(f"{kind} {s}-{e}" for s, e, kind in sorted(entities))

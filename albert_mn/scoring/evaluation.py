@@ -42,14 +42,17 @@ def evaluate(
   reseeded: Sequence[classifier.Predictor] = (),
   from_nothing: classifier.Predictor | None = None,
 ) -> dict[str, Any]:
-  """Writes eval_results.txt, report.txt, .html and .json, confusion_matrix.png.
+  """Evaluates a model; writes eval_results.txt and the report's files.
+
+  The report is report.txt, report.html and report.json; a model of one label a
+  row also gets confusion_matrix.png.
 
   Args:
     output_dir: folder for the files.
-    task_name: decides the names in eval_results.txt.
+    task_name: name of the task; it decides the keys of eval_results.txt.
     predictor: the model to evaluate.
-    rows: its held_out rows are evaluated; a baseline is trained on its train
-      rows if the model has no blend.
+    rows: the model is evaluated on `rows.held_out`. If it has no blend, a
+      baseline is trained on `rows.train`.
     batch_size: texts a batch.
     reseeded: models of the same training with other seeds.
     from_nothing: the model of the same training without pretrained weights.
@@ -58,8 +61,8 @@ def evaluate(
     the content of eval_results.txt.
   """
   judged = judge(predictor, rows.held_out, batch_size)
-  # Before the members of an ensemble count the same texts again.
-  cut = predictor.framer.counts.said(predictor.max_seq_length)
+  # Read now: the members of an ensemble will count the same texts again.
+  cut = predictor.framer.counts.summary(predictor.max_seq_length)
   if predictor.blend:
     voices = judged.voices
   else:
@@ -73,9 +76,9 @@ def evaluate(
     os.path.join(output_dir, "eval_results.txt"), results
   )
   fresh = _without_copies(rows)
-  apart = _networks(predictor, rows.held_out, batch_size)
+  network_scores = _networks(predictor, rows.held_out, batch_size)
   notes = [f"{cut}."] if cut else []
-  notes += _notes(predictor, voices.model, seeds, apart)
+  notes += _notes(predictor, voices.model, seeds, network_scores)
   if from_nothing:
     without = judge(from_nothing, rows.held_out, batch_size).voices
     notes.insert(0, _of_start(voices, without))
@@ -116,11 +119,11 @@ def rival_name(predictor: classifier.Predictor) -> str:
 
 
 class Judged(NamedTuple):
-  """The answers of a predictor, compared with the truth.
+  """The judgement of a predictor's answers, and their loss.
 
   Attributes:
-    voices: the judgement of its answers and, if it has a blend, of the network
-      alone and the baseline alone.
+    voices: the judgement of the predictor's answers; with a blend, also those
+      of the network alone and of the baseline alone.
     loss: mean loss over the rows; without a blend, that of the network at
       temperature 1.
   """
@@ -134,7 +137,13 @@ def judge(
   rows: Sequence[classifier_data.Row],
   batch_size: int,
 ) -> Judged:
-  """Predicts rows; returns the judgement of the answers, and the loss."""
+  """Predicts rows; returns the judgement of the answers, and the loss.
+
+  Args:
+    predictor: the model.
+    rows: rows with labels.
+    batch_size: texts a batch.
+  """
   parts, loss, counted = [], 0.0, 0
   step = problems.rows_at_once(len(predictor.names))
   for first in range(0, len(rows), step):
@@ -146,10 +155,10 @@ def judge(
     if beside := predictor.blend:
       scores = beside.scores(predictor.cleaned(texts))
       logits = beside.factors.logits(logits, scores)
-      part.insert(0, _told(predictor, targets, logits))
+      part.insert(0, _judgement(predictor, targets, logits))
       # An SVM's distances are no probabilities, so their calibration is not
       # measured.
-      rival = _told(predictor, targets, scores)
+      rival = _judgement(predictor, targets, scores)
       part.append(dataclasses.replace(rival, sure=None))
     loss += predictor.problem.mean_loss(logits, targets) * len(targets)
     counted += len(targets)
@@ -168,16 +177,25 @@ def _answers(
   targets: np.ndarray,
   logits: np.ndarray,
 ) -> judgements.Judgement:
+  """Returns the judgement of the network's answers to some rows.
+
+  Args:
+    predictor: the model.
+    rows: the rows.
+    targets: the targets of the rows.
+    logits: the network's outputs for the rows.
+  """
   if isinstance(predictor, tagging.TagPredictor):
     decoded = predictor.decoded([row.text for row in rows], logits)
     spans = [[entity[:3] for entity in entities] for entities in decoded]
     return _entities(predictor, rows, spans)
-  return _told(predictor, targets, logits / predictor.temperature)
+  return _judgement(predictor, targets, logits / predictor.temperature)
 
 
-def _told(
+def _judgement(
   predictor: classifier.Predictor, targets: np.ndarray, logits: np.ndarray
 ) -> judgements.Judgement:
+  """Returns the judgement of the answers that logits give."""
   shares = predictor.problem.probabilities(logits)
   return judgements.of(predictor.problem, targets, shares)
 
@@ -187,6 +205,13 @@ def _entities(
   rows: Sequence[classifier_data.Row],
   spans: Sequence[Sequence[baseline.Span]],
 ) -> entity_scores.Entities:
+  """Returns the judgement of a tagger's entities, or of its baseline's.
+
+  Args:
+    predictor: the tagger.
+    rows: rows with the true entities.
+    spans: the predicted (start, end, type) of each row.
+  """
   assert isinstance(predictor.problem, tagging.Tagging)
   truth, answers = (np.empty(len(rows), object) for _ in range(2))
   for place, (row, row_spans) in enumerate(zip(rows, spans, strict=True)):
@@ -197,12 +222,12 @@ def _entities(
 def _results(
   task_name: str, loss: float, voices: reports.Voices
 ) -> dict[str, Any]:
-  """Returns the content of eval_results.txt, with the predecessors' names.
+  """Returns the content of eval_results.txt, with google-research's key names.
 
-  There `loss` is the Estimator's mean over batches and `eval_loss` the mean
-  over rows; here both are the mean over rows. With a blend, the accuracies of
-  the network alone and of the baseline alone are included: most exports contain
-  the network only.
+  Two keys have a changed meaning: in google-research, `loss` is the mean over
+  batches and `eval_loss` the mean over rows; here both are the mean over rows.
+  With a blend, the accuracies of the network alone and of the baseline alone
+  are included, because most exports contain only the network.
   """
   losses: dict[str, Any] = {"eval_loss": loss, "loss": loss}
   model, scores = voices.model, voices.model.scores()
@@ -220,9 +245,9 @@ def _results(
 
 
 def _without_copies(rows: task_rows.Rows) -> np.ndarray | None:
-  """Returns which held-out rows are no near copies of training rows, or None.
+  """Returns which held-out rows are no near copies of training rows.
 
-  Returns a bool array [rows]; None if copies were not searched for.
+  The result is bool [rows]; None if near copies were not searched for.
   """
   if rows.copied is None:
     return None
@@ -250,22 +275,22 @@ def _notes(
       f"{_of_seeds(networks, 'networks alone')}"
     )
   if predictor.blend:  # last: the model that the user gets
-    said = predictor.blend.factors.said()
-    notes.append(f"{said[0].upper()}{said[1:]}.")
+    sentence = predictor.blend.factors.summary()
+    notes.append(f"{sentence[0].upper()}{sentence[1:]}.")
   return notes
 
 
 def _faults(predictors: Sequence[classifier.Predictor]) -> list[str]:
   """Returns a sentence for each training that learnt nothing, with advice."""
-  said = []
+  sentences = []
   for predictor in predictors:
     parameters = predictor.manifest["parameters"]
     if verdict := degenerate_runs.Verdict.of(parameters):
       seed = parameters.get("random_seed")
-      said.append(
-        f"The training with seed {seed} learnt nothing: {verdict.said}"
+      sentences.append(
+        f"The training with seed {seed} learnt nothing: {verdict.summary}"
       )
-  return said
+  return sentences
 
 
 def _networks(
@@ -273,7 +298,7 @@ def _networks(
   rows: Sequence[classifier_data.Row],
   batch_size: int,
 ) -> list[dict[str, float]]:
-  """Returns the scores of each network of an ensemble; [] without one."""
+  """Returns the scores of each network of an ensemble; [] for one network."""
   networks = ensembles.members(predictor.model)
   if len(networks) == 1:
     return []
@@ -287,24 +312,31 @@ def _networks(
 
 
 def _of_seeds(seeds: Sequence[Mapping[str, float]], what: str = "seeds") -> str:
-  """Returns mean ± sample standard deviation of each score over the seeds."""
-  said = []
+  """Returns a sentence with mean ± sample deviation of each score.
+
+  Args:
+    seeds: name → score, of each seed or network.
+    what: what the sentence calls them.
+  """
+  scores = []
   for name in seeds[0]:
     values = [seed[name] for seed in seeds]
     if not name.endswith(("_low", "_high")):
-      said.append(
+      scores.append(
         f"{name.replace('_', ' ')} {np.mean(values):.3f} ± "
         f"{np.std(values, ddof=1):.3f}"
       )
-  return f"Mean ± deviation of {len(seeds)} {what}: {', '.join(said)}."
+  return f"Mean ± deviation of {len(seeds)} {what}: {', '.join(scores)}."
 
 
 def _of_start(voices: reports.Voices, without: reports.Voices) -> str:
-  """Returns how much the pretrained weights gave, by the networks alone.
+  """Returns a sentence on how much the pretrained weights helped.
+
+  It compares the networks alone, without their baselines.
 
   Args:
     voices: answers of the model that began with pretrained weights.
-    without: answers of the model that began without.
+    without: answers of the model that began without pretrained weights.
   """
   ours, theirs = (voice.network or voice.model for voice in (voices, without))
   name, score = next(iter(ours.scores().items()))
@@ -371,7 +403,7 @@ def _as_json(scores: Mapping[str, float]) -> dict[str, float | None]:
 def _rival(
   predictor: classifier.Predictor, rows: task_rows.Rows
 ) -> judgements.Judgement | None:
-  """Trains the baseline on the training rows; returns its judgement, or None.
+  """Trains the baseline on the training rows; returns its judgement.
 
   The result is None without training rows, or with too many labels.
   """

@@ -42,13 +42,13 @@ class Mistake(NamedTuple):
 
   Attributes:
     row: index of the row.
-    true, said: the true answer and the given answer, as text.
-    much: how bad the mistake is, in the unit of `Judgement.MUCH`.
+    true, answered: the true answer and the given answer, as text.
+    much: the size of the mistake, which `Judgement.MUCH` names.
   """
 
   row: int
   true: str
-  said: str
+  answered: str
   much: float
 
 
@@ -57,7 +57,8 @@ class Judgement:
   """The answers to rows, and the true answers.
 
   Attributes:
-    MUCH: name of the number that sorts the mistakes.
+    MUCH: what `Mistake.much` measures, such as "probability"; the largest
+      values come first.
     AVERAGES: the averages over labels that the scores include.
     names: the labels.
     truth, answers: [rows] of label numbers; for several labels a row, [rows,
@@ -90,7 +91,7 @@ class Judgement:
     raise NotImplementedError
 
   def part(self, rows: np.ndarray) -> "Judgement":
-    """Returns the judgement of some of the rows."""
+    """Returns the judgement of some rows; `rows` is bool [rows]."""
     return dataclasses.replace(
       self,
       truth=self.truth[rows],
@@ -110,7 +111,7 @@ class Judgement:
     )
 
   def counts(self) -> np.ndarray:
-    """Returns the numbers of rows correct, predicted and true, [labels, 3]."""
+    """Returns [labels, 3]: how many rows are correct, predicted and true."""
     raise NotImplementedError
 
   def table(self) -> str:
@@ -134,22 +135,25 @@ class Judgement:
     return "\n\n".join([f"{'':>{width}} {head}", *parts]) + "\n"
 
   def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-    """Returns the averages below the labels: name and three scores each."""
+    """Returns (name, (precision, recall, F1)) of the lines below the labels.
+
+    A score of None is a blank cell.
+    """
     return [(f"{kind} avg", self.average(kind)) for kind in self.AVERAGES]
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
-    """Returns name, precision, recall, F1 and support of each label."""
+    """Returns (name, precision, recall, F1, support) of each label."""
     counts = self.counts()
     columns = [*measures(counts), counts[:, 2]]
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [(name, *row) for name, row in zip(self.names, rows, strict=True)]
 
   def average(self, kind: str) -> tuple[float, float, float]:
-    """Returns precision, recall and F1 averaged over all labels.
+    """Returns (precision, recall, F1), averaged over all labels.
 
     Args:
       kind: "micro" counts the rows of all labels together; "macro" is the mean
-        over labels; "weighted" is the mean weighted by true rows.
+        over labels; "weighted" is the mean weighted by the number of true rows.
     """
     counts = self.counts()
     if kind == "weighted" and counts[:, 2].any():
@@ -161,7 +165,10 @@ class Judgement:
     return averaged(counts, weights)
 
   def note(self) -> str:
-    """Returns a sentence on labels that do not occur; "" if all occur."""
+    """Returns a sentence on labels that do not occur; "" if all occur.
+
+    A label occurs if it is the truth or the answer of at least one row.
+    """
     if self.counts()[:, 1:].any(axis=1).all():
       return ""
     return (
@@ -174,7 +181,10 @@ class Judgement:
     return []
 
   def share_right(self, name: str) -> dict[str, float]:
-    """Returns the share of correct rows and its 95 % interval, by name."""
+    """Returns the share of correct rows and its 95 % interval.
+
+    The keys are `name`, `name`_low and `name`_high.
+    """
     right, total = int(self.right().sum()), len(self.truth)
     low, high = wilson_interval(right, total)
     return {name: right / total, f"{name}_low": low, f"{name}_high": high}
@@ -188,6 +198,7 @@ class Judgement:
     }
 
   def _calibration(self) -> dict[str, float]:
+    """Returns the expected calibration error; {} without probabilities."""
     bins = self.bins()
     if not bins:
       return {}
@@ -202,13 +213,17 @@ def measures(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
       row is predicted and none is true, all three measures are 1; otherwise a
       measure with a divisor of 0 is 0.
   """
-  hits, told, true = np.moveaxis(counts.astype(np.float64), -1, 0)
-  empty = (told + true == 0).astype(np.float64)
+  hits, predicted, true = np.moveaxis(counts.astype(np.float64), -1, 0)
+  empty = (predicted + true == 0).astype(np.float64)
 
   def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=empty.copy(), where=whole > 0)
 
-  return share(hits, told), share(hits, true), share(2 * hits, told + true)
+  return (
+    share(hits, predicted),
+    share(hits, true),
+    share(2 * hits, predicted + true),
+  )
 
 
 def averaged(
@@ -235,17 +250,21 @@ def _line(width: int, row: Sequence[Any]) -> str:
 
 
 class OneLabel(Judgement):
-  """One label a row; an answer of -1 is a label outside `names`."""
+  """The judgement of a task with one label a row.
+
+  An answer of -1 is a label outside `names`: the baseline's, if it was trained
+  on other rows.
+  """
 
   AVERAGES = ("macro", "weighted")
 
   def counts(self) -> np.ndarray:
     size = len(self.names)
-    told = self.answers[self.answers >= 0]
+    predicted = self.answers[self.answers >= 0]
     return np.stack(
       [
         np.bincount(numbers, minlength=size)
-        for numbers in (self.truth[self.right()], told, self.truth)
+        for numbers in (self.truth[self.right()], predicted, self.truth)
       ],
       axis=1,
     )
@@ -292,7 +311,7 @@ class OneLabel(Judgement):
 
 
 class SeveralLabels(Judgement):
-  """Any number of labels a row."""
+  """The judgement of a task with any number of labels a row."""
 
   AVERAGES = ("micro", "macro", "weighted")
 
@@ -347,17 +366,20 @@ class SeveralLabels(Judgement):
     mistakes = []
     for row, label in wrong[order].tolist():
       words = self.names[label], f"not {self.names[label]}"
-      true, said = words if self.truth[row, label] else words[::-1]
-      mistakes.append(Mistake(row, true, said, float(self.sure[row, label])))
+      true, answered = words if self.truth[row, label] else words[::-1]
+      mistakes.append(
+        Mistake(row, true, answered, float(self.sure[row, label]))
+      )
     return mistakes
 
 
 class Numbers(Judgement):
-  """One number a row."""
+  """The judgement of a regression, with one number a row."""
 
   MUCH = "off by"
 
   def scores(self) -> dict[str, float]:
+    """Returns the mean errors and two correlations, NaN where undefined."""
     error = self.answers - self.truth
     varied = self.answers.std() > 0 and self.truth.std() > 0
     pearson, spearman = (
@@ -376,6 +398,7 @@ class Numbers(Judgement):
     }
 
   def right(self) -> np.ndarray:
+    """Returns the negative absolute error of each row."""
     return -np.abs(self.answers - self.truth)
 
   def mistakes(self, most: int) -> list[Mistake]:
@@ -439,8 +462,11 @@ def sign_test(
 ) -> tuple[int, int, float]:
   """Returns (rows where ours is better, rows where theirs is better, p-value).
 
-  The p-value is of the exact sign test against no difference. For scores of
-  right and wrong this is McNemar's exact test.
+  The p-value is that of the exact, two-sided sign test of no difference; rows
+  with equal scores do not count. For scores of 0 and 1 this is McNemar's test.
+
+  Args:
+    our_scores, their_scores: [rows], as Judgement.right returns them.
   """
   ours, theirs = (
     int((our_scores > their_scores).sum()),

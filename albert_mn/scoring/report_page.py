@@ -26,7 +26,7 @@ class Findings:
     voices: the judgements.
     rows: the held-out rows.
     without_copies: bool [rows], which rows are no near copies of training rows;
-      None if this was not checked.
+      None if near copies were not searched for.
     seeds: the scores of each trained seed; at least one.
     notes: paragraphs below the scores.
     faults: paragraphs at the top of the page.
@@ -107,10 +107,10 @@ def _scores(findings: Findings) -> str:
       for name in columns["this model"]
     ],
   )
-  said = [reports.headline(findings.model), *findings.notes]
+  paragraphs = [reports.headline(findings.model), *findings.notes]
   if findings.voices.rival is not None:
-    said += reports.verdict(findings.voices)
-  return table + "".join(map(pages.paragraph, said))
+    paragraphs += reports.verdict(findings.voices)
+  return table + "".join(map(pages.paragraph, paragraphs))
 
 
 def _deviation(values: Sequence[float]) -> float:
@@ -143,7 +143,7 @@ def _calibration(model: judgements.Judgement) -> str:
   if not bins:
     return ""
   return pages.table(
-    "Of the answers that are so sure, as many are right",
+    "Of the answers with such a probability, this share is right",
     ["probability", "answers", "mean probability", "right", "right, drawn"],
     [
       [
@@ -182,7 +182,7 @@ def _mistakes(findings: Findings) -> str:
       [
         str(findings.rows[mistake.row].line),
         mistake.true,
-        mistake.said,
+        mistake.answered,
         mistake.much,
         _shortened(findings.rows[mistake.row]),
       ]
@@ -192,5 +192,6 @@ def _mistakes(findings: Findings) -> str:
 
 
 def _shortened(row: classifier_data.Row) -> str:
+  """Returns the text of a row, cut to _SHOWN characters."""
   text = " | ".join(filter(None, (row.text, row.text_pair)))
   return text if len(text) <= _SHOWN else text[:_SHOWN] + " …"

@@ -29,7 +29,7 @@ _MORE_BUDGET = (
 
 
 class Voices(NamedTuple):
-  """Judgements of different answers to the same rows.
+  """Judgements of up to three sets of answers to the same rows.
 
   Attributes:
     model: the answers of the model directory.
@@ -110,7 +110,7 @@ def headline(judged: judgements.Judgement) -> str:
   """Returns the main score with its 95 % interval, as one line.
 
   The main score is the accuracy, or the share of rows with all labels right.
-  For a judgement without either, the line is the number of rows.
+  For a regression the line is only the number of rows.
   """
   scores, total = judged.scores(), len(judged.truth)
   for name, words in {
@@ -127,7 +127,7 @@ def headline(judged: judgements.Judgement) -> str:
 
 
 def _side_by_side(voices: Voices, rival_name: str) -> str:
-  """Returns the main score of a blend, of its network and of its baseline."""
+  """Returns a table of the main score: blend, its network, its baseline."""
   named = {"This model": voices.model, "Its network alone": voices.network}
   named[f"{rival_name} alone"] = voices.rival
   width = max(map(len, named))
@@ -143,28 +143,30 @@ _MODEL, _BASELINE, _NETWORK = "this model", "the baseline", "its network alone"
 
 
 def verdict(voices: Voices) -> list[str]:
-  """Returns paragraphs: who wins, whether it is significant, how to improve.
+  """Returns paragraphs: which answers win, how significantly, and advice.
 
   Args:
-    voices: the judgements, including the baseline's.
+    voices: the judgements; the baseline's must be there.
   """
   model, rival, network = voices
   assert rival is not None, "there is no verdict without it"
-  said = [_verdict((_MODEL, model), (_BASELINE, rival))]
+  paragraphs = [_verdict((_MODEL, model), (_BASELINE, rival))]
   if network is not None:
-    said.append(_verdict((_MODEL, model), (_NETWORK, network)))
-    said.append(_verdict((_NETWORK, network), (_BASELINE, rival)))
-    return said
+    paragraphs.append(_verdict((_MODEL, model), (_NETWORK, network)))
+    paragraphs.append(_verdict((_NETWORK, network), (_BASELINE, rival)))
+    return paragraphs
   ours, theirs, _ = judgements.sign_test(model.right(), rival.right())
   published = isinstance(model, judgements.OneLabel)
-  return [*said, _MORE_BUDGET] if theirs > ours and published else said
+  return (
+    [*paragraphs, _MORE_BUDGET] if theirs > ours and published else paragraphs
+  )
 
 
 _Named = tuple[str, judgements.Judgement]
 
 
 def _verdict(first: _Named, second: _Named) -> str:
-  """Returns which of two judgements wins, and whether it is significant."""
+  """Returns a sentence: which of two judgements wins, and how significantly."""
   (name, model), (other_name, rival) = first, second
   ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
   if ours == theirs:
@@ -187,16 +189,21 @@ def _of_the_rest(
   rival: judgements.Judgement | None,
   rows: np.ndarray,
 ) -> str:
-  """Returns the score without rows that are near copies of training rows."""
+  """Returns a sentence with the score on rows without near copies.
+
+  Args:
+    model, rival: the judgements of all rows; `rival` may be None.
+    rows: bool [rows], which rows are no near copies of training rows.
+  """
   copies, total = int((~rows).sum()), len(rows)
   if not copies or copies == total:
     return f"{copies} of {total} rows have a near copy in the training rows."
-  said = [f"this model {headline(model.part(rows))}"]
+  scores = [f"this model {headline(model.part(rows))}"]
   if rival is not None:
-    said.append(f"the baseline {headline(rival.part(rows))}")
+    scores.append(f"the baseline {headline(rival.part(rows))}")
   return (
     f"{copies} of {total} rows have a near copy in the training rows. Without "
-    f"them: {'; '.join(said)}."
+    f"them: {'; '.join(scores)}."
   )
 
 
@@ -205,7 +212,10 @@ def _paragraphs(*texts: str) -> str:
 
 
 def rare(judged: judgements.Judgement) -> list[str]:
-  """Returns a paragraph on labels with fewer than 10 rows, or []."""
+  """Returns a paragraph on labels with fewer than 10 rows, in a list.
+
+  The list is empty if there are no such labels.
+  """
   rows = [(name, row[-1]) for name, *row in judged.per_label() if row[-1] < 10]
   if not rows:
     return []
@@ -229,7 +239,7 @@ def confusions(
 def write_confusion_matrix(path: str, model: judgements.OneLabel) -> None:
   """Draws the confusion matrix as PNG, with the row counts in the cells.
 
-  Of more than 30 labels, it draws the 30 most confused ones.
+  Of more than 30 labels, it draws the 30 that are confused most.
   """
   shown = _most_confused(model)
   place = {label: number for number, label in enumerate(shown)}
@@ -269,9 +279,10 @@ def write_confusion_matrix(path: str, model: judgements.OneLabel) -> None:
 
 
 def _most_confused(model: judgements.OneLabel) -> list[int]:
-  """Returns the labels to draw, in ascending order.
+  """Returns the label numbers to draw, in ascending order.
 
-  These are all labels, or the most confused and then the most frequent ones.
+  These are all labels, or, of more than 30, the 30 most confused; the most
+  frequent ones fill up the number.
   """
   count = len(model.names)
   if count <= _MOST_LABELS:

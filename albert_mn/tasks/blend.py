@@ -70,7 +70,7 @@ class Factors:
       return BOTH
     return NETWORK if self.network else BASELINE
 
-  def said(self) -> str:
+  def summary(self) -> str:
     """Returns, as text, which model answers, with the validation losses."""
     who = {
       NETWORK: "the network alone, without the TF-IDF baseline",

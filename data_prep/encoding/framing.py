@@ -113,7 +113,7 @@ class Counts(NamedTuple):
     """Returns the sums of two counts."""
     return Counts(*map(sum, zip(self, addend, strict=True)))
 
-  def said(self, max_seq_length: int) -> str:
+  def summary(self, max_seq_length: int) -> str:
     """Returns one line about the long texts; "" where no text is too long."""
     if not self.long:
       return ""

@@ -242,8 +242,7 @@ def _unlike(
   python: Callable[[tokenization.Settings, str], str],
   settings: tokenization.Settings,
 ) -> dict[str, str]:
-  """Returns letter → Python's result, for letters that the steps change
-  otherwise.
+  """Returns letter → Python's result, where the steps give another result.
 
   Args:
     steps: the steps of tokenizers, as JSON, so that results can be cached.
@@ -293,7 +292,10 @@ def _spaces() -> str:
 
 @functools.cache
 def _words_of_their_own() -> str:
-  """Returns the characters that are single words, except #, as a regexp class."""
+  """Returns the characters that are words alone, as a regexp class.
+
+  The character # is left out.
+  """
   return tokenization.ranges(
     c
     for c in tokenization.every_letter()
@@ -558,7 +560,7 @@ def _unknown(proto: Any) -> int:
 
 
 def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
-  """Returns a BPE model; its merges are sorted by the scores of their results."""
+  """Returns a BPE model; its merges are sorted by their results' scores."""
   normal = {p.piece: p.score for p in proto.pieces if p.type == p.NORMAL}
   stand_ins = _stand_ins(proto)
   merges = [

@@ -122,8 +122,7 @@ def settle_config(
   gelu: str = "auto",
   say: Callable[[str], None] = _log,
 ) -> configs.AlbertConfig:
-  """Returns the config that a flag names, or else the config beside the
-  weights.
+  """Returns the config that a flag names, else the config beside the weights.
 
   Args:
     albert_config_file, bert_config_file: paths, at most one of them; or "".
@@ -534,7 +533,7 @@ def fill(
 def _load_ours(
   path: str, parts: Mapping[str, Any], init_from_group0: bool
 ) -> tuple[list[str], list[str]]:
-  """Restores a checkpoint of this project; returns (new parts, unused parts)."""
+  """Restores a checkpoint of this project; returns new and unused parts."""
   names = model_directory.held_names(path)
   held = {name.split("/")[0] for name in names if "/" in name}
   wanted = {n: p for n, p in parts.items() if n in held or n == "encoder"}

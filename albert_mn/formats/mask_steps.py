@@ -42,15 +42,12 @@ class Mask:
     yield rule_steps.replace_all(f"(?<={behind}){rest}", self.end)
 
   def without_before(self, letter: str) -> rule_steps.Step:
-    """Returns a step that removes `letter` where it stands directly before
-    [MASK].
-    """
+    """Returns a step that removes `letter` directly before [MASK]."""
     mask = rule_steps.escaped(self.begin)
     return rule_steps.replace_all(f"{rule_steps.escaped(letter)}(?={mask})", "")
 
   def with_behind(self, class_: str, added: str) -> rule_steps.Step:
-    """Returns a step that inserts letters after [MASK] if certain letters
-    follow.
+    """Returns a step that inserts letters after [MASK] before certain letters.
 
     Args:
       class_: the letters that must follow, as the inside of a regular

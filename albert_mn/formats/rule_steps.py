@@ -106,7 +106,7 @@ def _read(table: bytes) -> dict[str, str]:
 
 
 def _free(early: set[str]) -> Iterator[str]:
-  """Yields letters for use as placeholders: no text contains them in step 3.
+  """Yields letters for use as placeholders: after step 1 no text has them.
 
   Args:
     early: the letters that step 1 removes from the text.
@@ -129,8 +129,7 @@ def _other(got: str) -> options.InputError:
 
 
 def in_turn(rules: _Rules) -> Iterator[Step]:
-  """Yields steps that apply rules to strings, at each position the longest
-  rule.
+  """Yields steps that apply rules, at each position the longest one.
 
   If a rule may begin inside another match (aab in aaab, beside aa), a separator
   first marks the matches from left to right.

@@ -90,8 +90,8 @@ def carried(content: Mapping[str, Any]) -> Carried | None:
     content: the content of tokenizer.json.
 
   Raises:
-    AttributeError, KeyError, TypeError, ValueError: when the step is damaged, or
-      the other steps were edited.
+    AttributeError, KeyError, TypeError, ValueError: when the step is damaged,
+      or the other steps were edited.
   """
   steps = _steps(content)
   for step in steps:

@@ -328,8 +328,8 @@ def shards(index: str) -> list[str]:
     index: path of a file such as model.safetensors.index.json.
 
   Raises:
-    options.InputError: when the index is damaged, names too many files, or has a
-      name that has no ending of weights or leads to another folder.
+    options.InputError: when the index is damaged or names too many files, and
+      when a name has no ending of weights or leads to another folder.
   """
   table = json_files.read_object(index).get("weight_map")
   json_files.require_type(table, dict[str, str], f"weight_map in {index}")

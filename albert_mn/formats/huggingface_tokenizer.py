@@ -51,8 +51,8 @@ _USER_DEFINED = 0.1
 # The codes of [MASK] for WordPiece: two letters that Unicode has not assigned.
 _MASK_CODES = ("\ufff2", "\ufff3")
 _SHARP = "#"
-# First letters of two private ranges, which texts do not contain. Letters of the
-# first range replace the user-defined pieces of a BPE model; letters of the
+# First letters of two private ranges, which texts do not contain. Letters of
+# the first range replace the user-defined pieces of a BPE model; letters of the
 # second replace those that Python and tokenizers change differently.
 _STAND_INS, _ODD = 0x10F000, 0x10D000
 
@@ -389,8 +389,8 @@ def _special(number: int, piece: str, normalized: bool) -> rule_steps.Step:
   Args:
     number: the piece's id.
     piece: the piece's text.
-    normalized: whether tokenizers looks for the piece in the normalised text, in
-      place of the original text: see mask_steps.
+    normalized: whether tokenizers looks for the piece in the normalised text,
+      not in the original text: see mask_steps.
   """
   return {
     "id": number,

@@ -21,7 +21,7 @@ _WORDS = "embeddings/word_embeddings"
 SLOTS = {"global_step", "lamb_m", "lamb_v", "adam_m", "adam_v"}
 # The variables of tf.train's optimizers.
 SLOTS |= {"Adam", "Adam_1", "beta1_power", "beta2_power"}
-# Weights of the shape [labels, hidden] in google-research, [hidden, labels] here.
+# Weights of shape [labels, hidden] in google-research, [hidden, labels] here.
 _TURNED = ("cls/seq_relationship/output_weights", "output_weights")
 
 

@@ -511,9 +511,9 @@ class Explainer:
       beside: [points, labels], the TF-IDF scores, added to the head's logits.
 
     Returns:
-      the sum for each piece, [length]: weight times gradient times the difference
-        between text and baseline; and the weighted sum of the gradients with
-        respect to the logits, [labels].
+      the sum for each piece, [length], of weight times gradient times the
+        difference between text and baseline; and the weighted sum of the
+        gradients with respect to the logits, [labels].
     """
     ways, words = [], []
     for encoder, _ in self._networks:

@@ -206,9 +206,9 @@ class LeanEncoder:
   ) -> tuple[tf.Tensor, _Weights, _Weights]:
     """Returns (hidden, this layer's weights, the weights for later layers).
 
-    All three are copies with the gradient of `_ordered_copies`. With `shared`, the
-    second copy of the weights is for later layers that share them; without it,
-    both are the same tensors.
+    All three are copies with the gradient of `_ordered_copies`. With `shared`,
+    the second copy of the weights is for later layers that share them; without
+    it, both are the same tensors.
     """
     flat = tf.nest.flatten(weights)
     hidden, *given = self._ordered_copies[shared](hidden, *flat)

@@ -260,8 +260,11 @@ class Checkpoints:
       tf.io.gfile.remove(back)
 
   def _files(self, step: int, folder: str = "") -> list[str]:
-    """Returns the names of a step's files in `folder`; "" means the
-    checkpoints.
+    """Returns the names of a step's files.
+
+    Args:
+      step: the step.
+      folder: the folder to search; "" for the folder of the checkpoints.
     """
     names = _names(folder or self.folder)
     return [name for name in names if name.startswith(f"{_NAME}-{step}.")]

@@ -25,10 +25,10 @@ class Model:
     task: Hugging Face's name of the task.
     label_type: a classifier's label type; "" for a pretrained model.
     pairs: whether an input is a pair of texts.
-    family: ALBERT or BERT.
-    tokenizer_name: name of the tokenizer's file in the export, or "".
+    family: "ALBERT" or "BERT".
+    tokenizer_name: name of the tokenizer's file in the export; "" if none.
     text: the normalisation of a text before the tokenizer.
-    length: pieces of an input.
+    length: largest number of pieces of an input.
     batch_size: texts a batch of a TFLite file.
   """
 
@@ -74,7 +74,7 @@ _OUTPUTS = {
 
 
 def section(model: Model) -> str:
-  """Returns the section as Markdown."""
+  """Returns the section's content as Markdown."""
   make = {
     "tf1": _tf1,
     "huggingface": _huggingface,
@@ -87,11 +87,12 @@ def section(model: Model) -> str:
 
 
 def _code(language: str, *lines: str) -> str:
+  """Returns lines of code as a fenced block of Markdown."""
   return "\n".join([f"```{language}", *lines, "```"])
 
 
 def _model_directory(model: Model) -> str:
-  """Returns how run_classifier.py trains or uses a model directory."""
+  """Returns a command of run_classifier.py that trains or uses the model."""
   if not model.label_type:
     short = (
       f" --max_seq_length={model.length}"
@@ -117,29 +118,29 @@ def _model_directory(model: Model) -> str:
 
 
 def _tf1(model: Model) -> str:
-  """Returns the flags of google-research's programs for the export."""
+  """Returns the flags with which google-research's programs read the export."""
   config = "bert" if model.family == "BERT" else "albert"
-  told = [
+  sentences = [
     f"`THIS_FOLDER/model.ckpt` is the `--init_checkpoint` of "
     f"google-research/{config}'s programs, and `{config}_config.json` of this "
     f"folder their `--{config}_config_file`."
   ]
   if model.tokenizer_name:
     flag = "--vocab_file" if model.by_words else "--spm_model_file"
-    told.append(f"`{model.tokenizer_name}` is their `{flag}`.")
+    sentences.append(f"`{model.tokenizer_name}` is their `{flag}`.")
   if model.tokenizer_name and not model.text.strip_accents:
-    told.append(
+    sentences.append(
       "Their `BasicTokenizer` strips the marks of й and ё from every text that "
       "it lower-cases: take that step out, or the ids are others."
       if model.by_words
       else "Their `preprocess_text` strips the marks of й and ё from every "
       "text: take its NFKD step out, or the ids are others."
     )
-  return "\n".join(told)
+  return "\n".join(sentences)
 
 
 def _huggingface(model: Model) -> str:
-  """Returns how transformers' pipeline reads the export."""
+  """Returns code that reads the export with transformers."""
   if not model.tokenizer_name:
     return _code(
       "python",
@@ -157,18 +158,18 @@ def _huggingface(model: Model) -> str:
   example = _quoted(_MASKED_TEXT if model.task == FILL_MASK else _TEXT)
   if model.pairs:
     example = f'{{"text": {example}, "text_pair": "сайн уу"}}'
-  told = [
+  sentences = [
     f"Texts longer than {model.length} pieces are cut at their end.",
     "The tokenizer is `tokenizer.json`.",
   ]
   if model.label_type == tagging.ENTITIES:
-    told.append("Spans may begin with the space in front of them.")
+    sentences.append("Spans may begin with the space in front of them.")
   if (
     model.family == "ALBERT"
     and not model.by_words
     and not model.text.strip_accents
   ):
-    told.append("`AlbertTokenizer` would drop the marks of й and ё.")
+    sentences.append("`AlbertTokenizer` would drop the marks of й and ё.")
   code = _code(
     "python",
     "from transformers import pipeline",
@@ -176,10 +177,11 @@ def _huggingface(model: Model) -> str:
     f'model = pipeline("{model.task}", "THIS_FOLDER", {settings})',
     f"model({example}{every})",
   )
-  return f"{code}\n\n" + "\n".join(told)
+  return f"{code}\n\n" + "\n".join(sentences)
 
 
 def _quoted(text: str) -> str:
+  """Returns a text as a literal of Python."""
   return json.dumps(text, ensure_ascii=False)
 
 
@@ -191,7 +193,7 @@ _TENSORFLOW = (
 
 
 def _saved_model(model: Model) -> str:
-  """Returns how TensorFlow calls a classifier of strings."""
+  """Returns code that calls a classifier of strings with TensorFlow."""
   pair = ', text_pairs=tf.constant(["сайн уу"])' if model.pairs else ""
   code = _code(
     "python",
@@ -207,23 +209,23 @@ def _tflite(model: Model) -> str:
   """Returns the inputs and outputs of a TFLite file."""
   shape = f"int32 [{model.batch_size}, {model.length}]"
   pair = "the second text's pieces, `[SEP]`, " if model.pairs else ""
-  told = [
+  sentences = [
     f"Inputs are ids, {shape}: `[CLS]`, the pieces of "
     f"`{model.tokenizer_name}`, `[SEP]`, {pair}then the pad id."
   ]
   if model.pairs:
-    told.append(
+    sentences.append(
       "Segment ids, of the same shape, are 1 from the second text to its `[SEP]`."
     )
-  told.append(
+  sentences.append(
     f"{_OUTPUTS[model.label_type].meaning}; `labels.json` names them in their "
     "order."
   )
-  return "\n".join(told)
+  return "\n".join(sentences)
 
 
 def _encoder(model: Model) -> str:
-  """Returns how TensorFlow calls an encoder of strings or ids."""
+  """Returns code that calls an encoder with strings or ids."""
   names = ", ".join(_quoted(name) for name in serving.ENCODER_INPUTS)
   lines = [*_TENSORFLOW, 'encoder = tf.saved_model.load("THIS_FOLDER")']
   if model.tokenizer_name:

@@ -2,7 +2,7 @@
 
 TensorFlow's lower-casing and normalisation use another version of Unicode than
 Python, and its lower-casing stops at a NUL. So the graph works on code points,
-with tables computed in Python for every character.
+with tables that Python computes for every character.
 """
 
 import functools
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-# In a table, a value below 0 is the distance from the character, minus this
-# number.
+# A table's values below 0 are relative: the code point is that of the replaced
+# character, plus the value, plus this number.
 _RELATIVE = 1 << 22
 _SIGMA, _FINAL_SIGMA = ord("Σ"), ord("ς")
 # The kinds of characters in the rule for Σ at the end of a word (Unicode 3.13).
@@ -42,8 +42,8 @@ class Points(NamedTuple):
     """Returns the texts as UTF-8 strings, [texts].
 
     Args:
-      texts: the strings from which the points were made; only their number
-        counts, because a text without characters has no points.
+      texts: the strings from which the points were made. Only their number is
+        used: a text without characters has no points.
     """
     letters = tf.RaggedTensor.from_value_rowids(
       self.values, self.rows, nrows=tf.size(texts, tf.int64)
@@ -52,7 +52,10 @@ class Points(NamedTuple):
 
 
 def _sigma_sees(letter: str) -> int:
-  """Returns a letter's kind in the rule for Σ, as str.lower treats it."""
+  """Returns a letter's kind in the rule for Σ at the end of a word.
+
+  The kind is found by calling str.lower on words with the letter.
+  """
   if f"{letter}Σ".lower()[-1] == "ς":
     return _CASED
   return _IGNORED if f"A{letter}Σ".lower()[-1] == "ς" else _OTHER
@@ -62,10 +65,10 @@ def _sigma_sees(letter: str) -> int:
 def runs(
   function: Callable[[str], Hashable],
 ) -> tuple[np.ndarray, list[Hashable]]:
-  """Returns the start of each run of code points with equal values.
+  """Divides all code points into runs for which `function` has equal values.
 
-  The second result is the list of these values. Surrogates do not occur in
-  strings; they belong to the run before them.
+  Returns (first code point of each run, int32 [runs]; value of each run).
+  Surrogates do not occur in strings; they belong to the run before them.
   """
   starts: list[int] = []
   values: list[Hashable] = []
@@ -78,7 +81,12 @@ def runs(
 
 
 def run_of(points: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
-  """Returns the number of the run of each code point."""
+  """Returns the index of the run that contains each code point.
+
+  Args:
+    points: int32 [characters].
+    starts: the first result of `runs`.
+  """
   return tf.searchsorted(starts, points, side="right") - 1
 
 
@@ -86,10 +94,10 @@ def run_of(points: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
 def _replacement(
   function: Callable[[str], str],
 ) -> tuple[np.ndarray, list[Hashable]]:
-  """Returns the runs of each character's replacement.
+  """Returns the `runs` of each character's replacement, as tuples of values.
 
-  For `str.lower`, А to Я are one run with (32 - _RELATIVE,): а to я follow 32
-  code points later.
+  Values below 0 are relative. For `str.lower`, А to Я are one run with (32 -
+  _RELATIVE,): а to я follow 32 code points later.
   """
 
   def items(letter: str) -> tuple[int, ...]:
@@ -121,7 +129,7 @@ def lower(points: Points) -> Points:
 
 
 def _with_final_sigmas(points: Points) -> Points:
-  """Returns the characters with ς for Σ at the end of a word (Final_Sigma)."""
+  """Returns the characters with ς in place of Σ at the end of words."""
   starts, kinds = runs(_sigma_sees)
   kind = tf.gather(np.array(kinds, np.int32), run_of(points.values, starts))
   size = tf.size(kind, tf.int64)

@@ -1,6 +1,7 @@
-"""Exports of weights: our model directory, google-research's, transformers'.
+"""Exports of weights: for this project, google-research and transformers.
 
-Each writer fills a folder, reads it back, and returns lines on the comparison.
+Each writer fills a folder, reads it back, compares the outputs with the
+model's, and returns lines on the comparison.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ def weights(
 ) -> list[str]:
   """Writes a model directory without the parts that only training needs.
 
-  Returns a line on the comparison.
+  Returns a line on the comparison, in a list.
 
   Raises:
     options.InputError: when the outputs differ.
@@ -64,7 +65,7 @@ def tf1(
 ) -> list[str]:
   """Writes a checkpoint, config and tokenizer for google-research's programs.
 
-  Returns a line on the comparison.
+  Returns a line on the comparison, in a list.
 
   Raises:
     options.InputError: when the outputs differ, or google-research's code
@@ -72,7 +73,9 @@ def tf1(
   """
   source.require_plain(settings.to)
   prefix = os.path.join(folder, model_directory.WEIGHTS)
-  tf1_checkpoints.write(prefix, source.told, source.config, source.of_pieces)
+  tf1_checkpoints.write(
+    prefix, source.exported_parts, source.config, source.of_pieces
+  )
   with storage.writing(os.path.join(folder, "checkpoint")) as file:
     name = model_directory.WEIGHTS
     file.write(f'model_checkpoint_path: "{name}"\n')
@@ -135,7 +138,7 @@ def transformers(
     }
   huggingface.write(
     folder,
-    source.told,
+    source.exported_parts,
     source.config,
     problem=source.problem,
     specials=specials,
@@ -153,7 +156,7 @@ def transformers(
 def _same_ids(folder: str, source: export_source.Source) -> list[str]:
   """Checks that tokenizer.json, read by `tokenizers`, gives the model's ids.
 
-  Returns lines on the comparison.
+  Returns lines on the comparison; [] without a tokenizer.
 
   Raises:
     options.InputError: when ids differ.
@@ -182,9 +185,12 @@ def _plain(
   """Computes outputs in numpy from the written arrays, and compares them.
 
   Returns a line on the comparison.
+
+  Raises:
+    options.InputError: when the outputs differ.
   """
   plain = plain_forward.PlainModel(arrays, source.config, source.of_pieces)
-  expected = _outputs(source, source.told)
+  expected = _outputs(source, source.exported_parts)
   outputs = plain.outputs(*_inputs(source))
   if source.of_pieces:
     expected.pop("pooled")  # a tagger is written without pooler
@@ -194,6 +200,10 @@ def _plain(
 def _outputs(
   source: export_source.Source, parts: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
+  """Returns output name → array, on test sentences.
+
+  For an ensemble it has the outputs of each network.
+  """
   networks = ensembles.divided(parts)
   every = [{**parts, **network} for network in networks or [{}]]
   return {
@@ -206,5 +216,6 @@ def _outputs(
 
 
 def _inputs(source: export_source.Source) -> tuple[np.ndarray, np.ndarray]:
+  """Returns ids and mask of test sentences, each int32 [sentences, length]."""
   length = min(64, source.config.max_position_embeddings)
   return source.framed(export_source.texts(), length)

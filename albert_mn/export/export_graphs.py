@@ -1,6 +1,7 @@
 """Exports of TensorFlow graphs: SavedModels of strings, TFLite files of ids.
 
-Each writer fills a folder, reads it back, and returns lines on the comparison.
+Each writer fills a folder, reads it back, compares the outputs with the
+model's, and returns lines on the comparison.
 """
 
 import os
@@ -45,7 +46,12 @@ def saved_model(
     framer.long_text,
   )
   serving.save_classifier(
-    folder, source.told, text_to_ids, problem, source.of_pairs, source.pooled_by
+    folder,
+    source.exported_parts,
+    text_to_ids,
+    problem,
+    source.of_pairs,
+    source.pooled_by,
   )
   served = tf.saved_model.load(plain_paths.plain(folder)).signatures[
     "serving_default"
@@ -72,7 +78,7 @@ def saved_model(
 def _classifier(
   source: export_source.Source, settings: export_source.Options
 ) -> tuple[problems.Problem, framing.Framer]:
-  """Returns a classifier's problem and its framer.
+  """Returns a classifier's problem, and the framer of its texts.
 
   Raises:
     options.InputError: for a pretrained model or a tagger.
@@ -93,21 +99,24 @@ def _classifier(
 
 
 def _asked(source: export_source.Source) -> list[framing.Text]:
-  """Returns the texts, or pairs, for a comparison; some are too long."""
+  """Returns the texts, or pairs of texts, of a comparison.
+
+  Some are too long for the model.
+  """
   texts = export_source.texts()
   texts.append(" ".join(texts * 3))
   if not source.of_pairs:
     return [*texts]
-  seconds = texts[::-1]
-  seconds[0] = seconds[0][::-1]  # so that two long texts form a pair
-  pairs = zip([*texts, texts[-1]], [*seconds, texts[-1]], strict=True)
+  second_texts = texts[::-1]
+  second_texts[0] = second_texts[0][::-1]  # so that two long texts form a pair
+  pairs = zip([*texts, texts[-1]], [*second_texts, texts[-1]], strict=True)
   return [(first, second) if second else first for first, second in pairs]
 
 
 def _columns(
   texts: Sequence[framing.Text], pairs: bool
 ) -> dict[str, tf.Tensor]:
-  """Returns the inputs of a SavedModel by name."""
+  """Returns a SavedModel's inputs: name → strings [texts]."""
   rows = [(text, "") if isinstance(text, str) else text for text in texts]
   names = ("texts", "text_pairs") if pairs else ("texts",)
   return {
@@ -154,8 +163,8 @@ def encoder(
     "pooled": outputs["pooled_output"].numpy(),
     "sequence": outputs["sequence_output"].numpy()[real],
   }
-  told = export_source.ties(source.tokenizer()) if text_to_ids else []
-  return [export_source.compared("the SavedModel", ours, expected), *told]
+  tie_lines = export_source.ties(source.tokenizer()) if text_to_ids else []
+  return [export_source.compared("the SavedModel", ours, expected), *tie_lines]
 
 
 def tflite(
@@ -172,7 +181,7 @@ def tflite(
   problem, framer = _classifier(source, settings)
   quantized = settings.to == "tflite_int8"
   content = lite.converted(
-    source.told,
+    source.exported_parts,
     framer.tokenizer.pad_id,
     settings.batch_size,
     framer.max_seq_length,
@@ -209,8 +218,8 @@ _Forward = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _original(source: export_source.Source, framer: framing.Framer) -> _Forward:
-  """Returns the function that computes the original's exported logits."""
-  forward = serving.logits_of(source.told, source.pooled_by)
+  """Returns the function from (ids, segments) to the model's own logits."""
+  forward = serving.logits_of(source.exported_parts, source.pooled_by)
 
   def logits(ids: np.ndarray, segments: np.ndarray) -> np.ndarray:
     mask = (ids != framer.tokenizer.pad_id).astype(np.int32)
@@ -226,7 +235,15 @@ def _original(source: export_source.Source, framer: framing.Framer) -> _Forward:
 def _answered(
   framer: framing.Framer, texts: Sequence[framing.Text], forward: _Forward
 ) -> np.ndarray:
-  """Returns the logits of texts, [texts, outputs]; windows are averaged."""
+  """Returns the logits of texts, [texts, outputs].
+
+  The outputs of a text's windows are averaged.
+
+  Args:
+    framer: frames the texts.
+    texts: the texts or pairs.
+    forward: function from (ids, segments) to logits.
+  """
   framed = framer.frame(texts)
   shape = (len(framed.ids), framer.max_seq_length)
   ids = np.full(shape, framer.tokenizer.pad_id, np.int32)
@@ -260,7 +277,8 @@ def _scores(
   ours, exact = (_answered(framer, texts, forward) for forward in forwards)
   factor, shift = problem.affine(1)
   lite_score, score = (
-    problem.score((told - shift) / factor, targets) for told in (ours, exact)
+    problem.score((logits - shift) / factor, targets)
+    for logits in (ours, exact)
   )
   return (
     f"{problem.SCORE} on {len(rows)} rows of "

@@ -1,8 +1,8 @@
 """The model directory to export, and the comparison of its exports.
 
-Outside a model directory there is no manifest that explains a model's outputs.
-So the exported head contains the manifest's numbers in its weights: a
-temperature, or the mean and deviation of a regression.
+An export is used without the manifest, which explains a model's outputs. So the
+exported head contains the manifest's numbers in its weights: a temperature, or
+the mean and deviation of a regression.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ TOLERANCE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to export, in which form, and where to."""
+  """The model to export, the form of the export, and its folder."""
 
   model_dir: str = options.option(
     "",
@@ -136,7 +136,7 @@ class Source:
     folder: its path.
     described: its manifest.
     config: the model's shape.
-    tokenizer_file: path of the tokenizer, or "".
+    tokenizer_file: path of the tokenizer; "" if there is none.
     problem: the meaning of a classifier's or tagger's outputs; None for a
       pretrained model.
     parts: name → layer with its weights.
@@ -214,8 +214,8 @@ class Source:
     )
 
   @functools.cached_property
-  def told(self) -> dict[str, Any]:
-    """The parts, with the head for exports: see `Problem.affine`."""
+  def exported_parts(self) -> dict[str, Any]:
+    """Name → layer; classifiers have the head of exports: see `Problem.affine`."""
     if not self.problem:
       return self.parts
     temperature = float(self.parameters.get("temperature", 1.0))
@@ -228,7 +228,7 @@ class Source:
 
   @property
   def long_text(self) -> str:
-    """The way in which the model reads long texts.
+    """The part that the model reads of long texts, as in framing.Framer.
 
     Of pairs it always reads the beginnings.
     """
@@ -237,7 +237,9 @@ class Source:
     return classifier.long_text(self.parameters)
 
   def length(self, settings: Options) -> int:
-    """Returns the number of pieces that an export reads of a text.
+    """Returns the largest number of pieces that an export reads of a text.
+
+    It is the option's value, or the one of the model's training.
 
     Raises:
       options.InputError: when it is below 3 or above max_position_embeddings.
@@ -257,7 +259,7 @@ class Source:
   def framed(
     self, texts: Sequence[str], length: int
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ids and mask of texts, int32 [texts, length].
+    """Returns ids and mask of texts, each int32 [texts, length].
 
     Without a tokenizer the ids are random.
     """
@@ -276,7 +278,7 @@ class Source:
 
 
 def _scaled(head: Any, factor: float, shift: float) -> Any:
-  """Returns a dense layer with the outputs of `head` · factor + shift."""
+  """Returns a dense layer whose outputs are head(x) · factor + shift."""
   if (factor, shift) == (1, 0):
     return head  # equal in every bit
   layer = tf_keras.layers.Dense(head.units, name="classifier")
@@ -352,9 +354,10 @@ def texts() -> list[str]:
 
 
 def ties(tokenizer: tokenization.Tokenizer) -> list[str]:
-  """Returns a line on texts that may get other ids in other programs.
+  """Returns a warning about texts with two equally likely divisions, in a list.
 
-  The result is [] if sums of the model's scores are exact in float32.
+  Other programs may give them other ids. The list is empty if sums of the
+  model's scores are exact in float32.
   """
   if tokenizer.sums_exactly:
     return []
@@ -371,17 +374,22 @@ def compared(
 ) -> str:
   """Returns a line with the largest difference of two sets of outputs.
 
+  Args:
+    what: the source of `outputs`, for the line.
+    outputs, expected: output name → array.
+
   Raises:
-    options.InputError: when it is above TOLERANCE, or the names differ.
+    options.InputError: when the difference is above TOLERANCE, or the names
+      differ.
   """
   worst = 0.0
   if outputs.keys() != expected.keys():
     worst = np.inf
   for name in outputs.keys() & expected.keys():
     value, wanted = outputs[name], expected[name]
-    apart = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
+    differences = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
     # NaN counts as an infinite difference.
-    worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
+    worst = max(worst, float(np.nan_to_num(differences, nan=np.inf).max()))
   names = ", ".join(sorted(expected))
   if not worst <= TOLERANCE:
     raise options.InputError(
@@ -389,4 +397,4 @@ def compared(
       f"{worst:.3g} apart",
       "report it with the config: nothing was written",
     )
-  return f"outputs of {what}: {worst:.1e} apart at most ({names})"
+  return f"outputs of {what}: {worst:.1e} differences at most ({names})"

@@ -1,7 +1,7 @@
 """Exports: written aside, read back, compared with the model, put in place.
 
-An export gets its final name only after its outputs on real sentences have
-agreed with those of the model.
+An export is moved to its final folder only after its outputs on real sentences
+have agreed with those of the model.
 """
 
 import os
@@ -41,7 +41,7 @@ Options = export_source.Options  # for the programs
 def run(settings: Options) -> None:
   """Writes an export, compares it with the model, and puts it in place.
 
-  Prints what it did.
+  Prints lines on the comparison and on the use of the export.
 
   Raises:
     options.InputError: when the outputs differ, when the output folder holds
@@ -73,13 +73,16 @@ def _run(settings: Options) -> None:
   print(needed(source))
   if source.problem:
     print(long_texts(source, settings))
-  if said := alone(source, settings):
-    print(said)
+  if missing_baseline := alone(source, settings):
+    print(missing_baseline)
   print(f"written to {settings.output_dir}")
 
 
 def alone(source: export_source.Source, settings: Options) -> str:
-  """Returns a line if the export lacks the baseline that answers, or ""."""
+  """Returns a line if the export lacks the model's TF-IDF baseline.
+
+  The result is "" if the export contains it, or the model has none.
+  """
   carried = settings.to == "weights" or settings.model_card
   if carried or not (source.beside and source.beside.factors.baseline):
     return ""
@@ -92,6 +95,7 @@ def alone(source: export_source.Source, settings: Options) -> str:
 def _card(
   settings: Options, source: export_source.Source, checked: Sequence[str]
 ) -> str:
+  """Returns the text of the model card."""
   results = settings.results_dir or os.path.dirname(
     os.path.abspath(source.folder.rstrip("/"))
   )
@@ -117,7 +121,11 @@ def _card(
 
 
 def needed(source: export_source.Source) -> str:
-  """Returns a line on the tokenizer and the normalisation before it."""
+  """Returns a line on the tokenizer that an export needs.
+
+  The line names the file's kind and hash, and the normalisation of a text
+  before the tokenizer.
+  """
   if not source.tokenizer_file:
     return "tokenizer: not known: the model directory has none"
   kind = (
@@ -142,7 +150,7 @@ def needed(source: export_source.Source) -> str:
 
 
 def long_texts(source: export_source.Source, settings: Options) -> str:
-  """Returns a line on the parts that an export reads of long texts."""
+  """Returns a line on the parts of long texts that an export reads."""
   length = source.length(settings)
   if source.of_pairs:
     return (
@@ -169,7 +177,7 @@ def long_texts(source: export_source.Source, settings: Options) -> str:
 
 
 def _require_replaceable(folder: str) -> None:
-  """Raises InputError for a folder with files that are no export."""
+  """Raises InputError for a folder with files that are not an export."""
   described = manifest.find(folder)
   if described or not storage.names(folder):
     return
@@ -186,6 +194,7 @@ def _describe(
   settings: Options,
   checked: Sequence[str],
 ) -> None:
+  """Writes the manifest of an export."""
   text = tokenization.Settings.of(source.parameters)
   parameters: dict[str, Any] = {
     "to": settings.to,

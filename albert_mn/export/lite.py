@@ -28,7 +28,7 @@ def converted(
 ) -> bytes:
   """Returns a TFLite file that computes logits from ids [batch_size, length].
 
-  It uses built-in operations only. Positions with the pad id are masked.
+  It uses only built-in operations. Positions with the pad id are masked.
 
   Args:
     parts: encoder and classifier, of each network of an ensemble.
@@ -36,7 +36,8 @@ def converted(
     batch_size, length: the fixed shape of the input.
     quantized: whether weights have 8 bits and activations are quantised at run
       time (dynamic range); if not, all is float32.
-    pairs: whether segment ids are an input too, 1 from the second text on.
+    pairs: whether segment ids are a second input; they are 1 from the second
+      text on.
     pooled_by: the kind of pooling, one of `pooling.KINDS`.
   """
   forward = serving.logits_of(parts, pooled_by)

@@ -24,8 +24,8 @@ NAME = "README.md"
 _MARKUP = re.compile(r"([\\`*\[\]<>|])")  # Markdown's markup, within JSON
 _MISSING = "*Not known: no file beside the model says it.*"
 _RESULTS, _REPORT = "eval_results.txt", "report.txt"
-# Parameters of a manifest that the card shows elsewhere, or that are its own.
-_TOLD = {"checked", "to", "learnt_nothing"}
+# Parameters of a manifest that are not in the card's table of settings.
+_NO_SETTINGS = {"checked", "to", "learnt_nothing"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Export:
   Attributes:
     to: the form of the export; "" if only the card is written.
     tokenizer: a line on the tokenizer and the normalisation before it.
-    tokenizer_name: name of the tokenizer's file, or "".
+    tokenizer_name: name of the tokenizer's file; "" if there is none.
     checked: lines on the comparison with the model.
-    length: pieces of an input.
+    length: largest number of pieces of an input.
     batch_size: texts a batch, for a form with fixed shapes.
-    long_texts: a line on the parts read of long texts; "" for a pretrained
-      model.
-    alone: a line on the baseline that the export lacks, or "".
-    license_, data: the user's text, or "".
+    long_texts: a line on the parts of long texts that the export reads; "" for
+      a pretrained model.
+    alone: a line on the baseline that the export lacks; "" if it lacks none.
+    license_, data: the user's text for these sections; "" if not given.
     language: language code.
   """
 
@@ -65,7 +65,7 @@ class _Words(NamedTuple):
   Attributes:
     task: Hugging Face's name of the task.
     what: a description, with {n} for the number of outputs.
-    limit: a limit of its answers.
+    limit: a sentence on a limit of its answers; "" for none.
   """
 
   task: str
@@ -99,6 +99,12 @@ _KINDS = {
 
 
 def _words(described: Mapping[str, Any], labels: Sequence[str]) -> _Words:
+  """Returns the card's words for a model.
+
+  Args:
+    described: the model's manifest.
+    labels: its labels; () for a pretrained model.
+  """
   if not labels:
     return _PRETRAINED
   return _KINDS[described["parameters"].get("label_type", problems.CLASS)]
@@ -190,6 +196,7 @@ def _description(
   config: configs.AlbertConfig,
   labels: Sequence[str],
 ) -> str:
+  """Returns the section on the model's shape and settings, as Markdown."""
   step = described["counts"].get("global_step")
   what = _words(described, labels).what.format(n=len(labels))
   lines = [
@@ -202,7 +209,7 @@ def _description(
     else "Steps of training: not known.",
   ]
   settings = {
-    n: v for n, v in described["parameters"].items() if n not in _TOLD
+    n: v for n, v in described["parameters"].items() if n not in _NO_SETTINGS
   }
   table = ["| setting | value |", "| --- | --- |"]
   for name, value in settings.items():
@@ -218,7 +225,7 @@ def _cell(value: Any) -> str:
 
 
 def _origin(described: Mapping[str, Any]) -> str:
-  """Returns the hashes of the model's inputs, as Markdown."""
+  """Returns the hashes of the model's sources, as Markdown."""
   if not described["inputs"]:
     return "The manifest names no inputs."
   lines = [
@@ -229,7 +236,7 @@ def _origin(described: Mapping[str, Any]) -> str:
 
 
 def _is_of(described: Mapping[str, Any], results: Mapping[str, str]) -> bool:
-  """Returns whether results are of the step at which the model was saved."""
+  """Returns whether results belong to the step at which the model was saved."""
   return results.get("global_step") == str(
     described["counts"].get("global_step")
   )
@@ -238,6 +245,7 @@ def _is_of(described: Mapping[str, Any], results: Mapping[str, str]) -> bool:
 def _evaluation(
   described: Mapping[str, Any], results: Mapping[str, str]
 ) -> str:
+  """Returns the section with the scores of eval_results.txt, as Markdown."""
   if not results:
     return _MISSING
   if not _is_of(described, results):
@@ -258,6 +266,7 @@ def _verbatim(lines: str) -> str:
 
 
 def _report(labels: Sequence[str], results_dir: str) -> str:
+  """Returns the section with report.txt, as Markdown."""
   if not labels:
     return "Not fine-tuned."
   path = os.path.join(results_dir, _REPORT)
@@ -272,6 +281,7 @@ def _how_to_use(
   labels: Sequence[str],
   export: Export,
 ) -> str:
+  """Returns the section with code for the use of the export, as Markdown."""
   parameters = described["parameters"]
   usage = card_usage.section(
     card_usage.Model(
@@ -294,6 +304,7 @@ def _limits(
   labels: Sequence[str],
   export: Export,
 ) -> str:
+  """Returns the section on the limits of the model, as Markdown."""
   read = export.long_texts or f"reads at most {export.length} pieces of a text"
   lines = [
     f"- {read[0].upper()}{read[1:]}.",
@@ -327,6 +338,7 @@ def _limits(
 
 
 def _citation(config: configs.AlbertConfig) -> str:
+  """Returns the section that cites the paper of the architecture."""
   paper = {
     "ALBERT": "Zhenzhong Lan and others: ALBERT: A Lite BERT for "
     "Self-supervised Learning of Language Representations. ICLR 2020. "

@@ -17,7 +17,7 @@ LABEL_NAMES = "label_names"  # a SavedModel's second signature
 
 
 class TextClassifier(tf.Module):
-  """A classifier of strings.
+  """A classifier of strings, for a SavedModel.
 
   Args:
     parts: encoder and head; the head includes `Problem.affine`.
@@ -56,7 +56,7 @@ class TextClassifier(tf.Module):
 
 
 class PairClassifier(TextClassifier):
-  """A classifier of pairs of strings."""
+  """A classifier of pairs of strings, for a SavedModel."""
 
   @tf.function(
     input_signature=[
@@ -76,7 +76,12 @@ def logits_of(
 ) -> Callable[..., tf.Tensor]:
   """Returns a function from (ids, mask, segments) to a classifier's logits.
 
-  Of an ensemble they are the mean over its networks.
+  The inputs are int32 [batch, length], the logits [batch, outputs]. For an
+  ensemble they are the mean over its networks.
+
+  Args:
+    parts: encoder and classifier, of each network of an ensemble.
+    pooled_by: the kind of pooling, one of `pooling.KINDS`.
   """
 
   def forward(
@@ -101,7 +106,13 @@ def save_classifier(
   pairs: bool,
   pooled_by: str = pooling.CLS,
 ) -> None:
-  """Writes a SavedModel whose `serving_default` takes strings or pairs."""
+  """Writes a SavedModel whose `serving_default` takes strings or pairs.
+
+  Args:
+    folder: the folder to write.
+    parts, text_to_ids, problem, pooled_by: as in TextClassifier.
+    pairs: whether it takes pairs.
+  """
   kind = PairClassifier if pairs else TextClassifier
   module = kind(parts, text_to_ids, problem, pooled_by)
   tf.saved_model.save(
@@ -122,7 +133,7 @@ class TextEncoder(tf.Module):
 
   Args:
     encoder: the encoder.
-    length: ids of an input.
+    length: number of ids of an input.
     text_to_ids: the tokenizer as a graph; None accepts ids only.
   """
 
@@ -139,7 +150,10 @@ class TextEncoder(tf.Module):
 
   @tf.function
   def __call__(self, inputs: Any) -> dict[str, Any]:
-    """Returns pooled_output, sequence_output, encoder_outputs and default."""
+    """Returns pooled_output, sequence_output, encoder_outputs and default.
+
+    The last one equals pooled_output; encoder_outputs is a list of layers.
+    """
     if not isinstance(inputs, Mapping):
       assert self._text_to_ids, "it was made without a tokenizer"
       framed = self._text_to_ids.inputs(inputs)
@@ -154,9 +168,11 @@ class TextEncoder(tf.Module):
     }
 
   def signatures(self) -> dict[str, Any]:
-    """Returns the signatures of the SavedModel.
+    """Returns the signatures of the SavedModel by name.
 
-    The outputs of a signature must be tensors, so encoder_outputs are stacked.
+    `serving_default` takes strings, and `ids` takes ids; without a tokenizer
+    `serving_default` takes ids. The outputs of a signature must be tensors, so
+    encoder_outputs are stacked.
     """
 
     def named(inputs: Any) -> dict[str, tf.Tensor]:

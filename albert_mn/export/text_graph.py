@@ -34,7 +34,7 @@ class TextToIds(tf.Module):
   Args:
     tokenizer: the tokenizer with its settings.
     model_file: the tokenizer's file.
-    length: ids of an input.
+    length: number of ids of an input.
     long_text: the part of a long text to read; see framing.Framer.
   """
 
@@ -86,6 +86,7 @@ class TextToIds(tf.Module):
     return Inputs(filled, mask, mask - before, None)
 
   def _repeated(self, piece: int, counts: tf.Tensor) -> tf.RaggedTensor:
+    """Returns `counts[i]` copies of a piece in row i."""
     values = tf.fill([tf.reduce_sum(counts)], piece)
     return tf.RaggedTensor.from_row_lengths(values, counts)
 
@@ -118,7 +119,7 @@ class TextToIds(tf.Module):
     Args:
       pieces: the pieces of the texts.
       owners: [inputs], the text of each input.
-      skipped: [inputs], number of pieces to skip.
+      skipped: [inputs], number of pieces of the text to skip.
       head: number of pieces to read before the skipped ones.
     """
     place = tf.range(self._length - 1, dtype=tf.int64)[None]
@@ -148,8 +149,11 @@ def _windows(over: tf.Tensor, room: int) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns the text of each window, and the number of pieces before it.
 
   Args:
-    over: [texts], number of pieces beyond `room`.
+    over: [texts], number of a text's pieces beyond `room`.
     room: pieces of a window; neighbouring windows overlap by half.
+
+  Returns:
+    two int64 tensors [windows].
   """
   step = framing.window_step(room)
   counts = 1 + (over + step - 1) // step
@@ -183,7 +187,7 @@ class SentencePiece(tf.Module):
     )
 
   def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-    """Returns the ids of texts."""
+    """Returns the ids of strings [batch], ragged int32 [batch, pieces]."""
     ids = tf.cast(self._model.tokenize(self._prepared(texts)), tf.int32)
     if self._parts is None:
       return ids

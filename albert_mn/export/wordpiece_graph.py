@@ -1,7 +1,8 @@
 """WordPiece as a TensorFlow graph, with the ids of the Python code.
 
-tensorflow-text's BertTokenizer replaces by spaces the characters that google's
-code removes, and uses another version of Unicode than Python.
+tensorflow-text's BertTokenizer is not used: it replaces by spaces the
+characters that google's code removes, and uses another version of Unicode than
+Python.
 """
 
 import numpy as np
@@ -41,7 +42,7 @@ class WordPiece(tf.Module):
     )
 
   def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-    """Returns the ids of texts."""
+    """Returns the ids of strings [batch], ragged int32 [batch, pieces]."""
     words = self.words(texts)
     spelled = tf.strings.unicode_encode(words.values, "UTF-8")
     too_long = words.values.row_lengths() > self._settings.longest_word
@@ -63,22 +64,24 @@ class WordPiece(tf.Module):
       points = code_points.decomposed(points)
       points = code_points.replaced(points, _without_marks)
     return _divided(
-      code_points.replaced(points, _apart), tf.size(texts, tf.int64)
+      code_points.replaced(points, _spaced), tf.size(texts, tf.int64)
     )
 
 
 def _without_marks(letter: str) -> str:
+  """Returns a letter; "" for a combining mark."""
   return "" if wordpiece.is_mark(letter) else letter
 
 
-def _apart(letter: str) -> str:
+def _spaced(letter: str) -> str:
+  """Returns a letter, with spaces around it if it is punctuation."""
   return f" {letter} " if wordpiece.is_punctuation(letter) else letter
 
 
 def _divided(points: code_points.Points, texts: tf.Tensor) -> tf.RaggedTensor:
-  """Returns the words of texts: ragged [texts, words, characters].
+  """Returns the words of texts, which white space separates.
 
-  White space separates the words.
+  The result is ragged int32 [texts, words, characters].
   """
   starts, blank = code_points.runs(str.isspace)
   kept = ~tf.gather(np.array(blank), code_points.run_of(points.values, starts))

@@ -1,8 +1,8 @@
 """Checks before a pretraining run starts to use accelerator time.
 
-A check is a function that raises options.InputError. It may return text for a
-person, or a value that later checks need. A pretraining run ends at the first
-check that fails; albert_mn.doctor runs all checks.
+A check is a function that raises options.InputError if something is wrong. It
+may return text for a person, or a value that later checks need. A pretraining
+run ends at the first check that fails; albert_mn.doctor runs all checks.
 """
 
 import concurrent.futures
@@ -50,7 +50,7 @@ class UnknownError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Checked(Generic[T]):
-  """The result of a check, which is unknown where the check failed.
+  """The result of a check; it is unknown if the check failed.
 
   Attributes:
     known: (result,); () if the check failed.
@@ -63,14 +63,14 @@ class Checked(Generic[T]):
     """The result.
 
     Raises:
-      UnknownError: where the check failed.
+      UnknownError: when the check failed.
     """
     if not self.known:
       raise UnknownError
     return self.known[0]
 
   def otherwise(self, value: T) -> T:
-    """Returns the result, or `value` where the check failed."""
+    """Returns the result, or `value` if the check failed."""
     return self.known[0] if self.known else value
 
 
@@ -119,6 +119,13 @@ class Examination:
       logging.warning("%s", " ".join(str(error).split("\n")))
 
   def _tell(self, outcome: str, name: str, more: str) -> None:
+    """Reports a check in one line, if there is a `say`.
+
+    Args:
+      outcome: "ok", "WRONG", or "-" for a check that was not made.
+      name: the name of the check.
+      more: text after the name; "" for none.
+    """
     if self._say:
       self._say(f"{outcome:<6}{name}" + (f": {more}" if more else ""))
 
@@ -138,7 +145,11 @@ def installed() -> dict[str, str]:
 
 
 def pinned(tpu: bool) -> dict[str, str]:
-  """Returns package → version of the lock file; {} if there is no lock file."""
+  """Returns package → version of the lock file; {} if there is no lock file.
+
+  Args:
+    tpu: whether to read the lock file for TPUs.
+  """
   path = _LOCKS / ("requirements-tpu.txt" if tpu else "requirements.txt")
   if not path.exists():
     return {}
@@ -150,7 +161,11 @@ def pinned(tpu: bool) -> dict[str, str]:
 def one_tensorflow(present: Mapping[str, str]) -> None:
   """Raises InputError if both tensorflow and tensorflow-tpu are installed.
 
-  They own the same folder: pip accepts both, and the one installed last runs.
+  They own the same folder: pip accepts both, and the files in the folder are
+  those of the package installed last.
+
+  Args:
+    present: package → version of the installed packages.
   """
   if {"tensorflow", "tensorflow-tpu"} <= present.keys():
     raise options.InputError(
@@ -175,8 +190,8 @@ def versions(present: Mapping[str, str]) -> str:
         version,
         f"run scripts/setup.sh{' --tpu' if tpu else ''}",
       )
-  told = ", ".join(f"{n} {v}" for n, v in present.items())
-  return told if expected else f"{told}; not compared: no lock is here"
+  listed = ", ".join(f"{n} {v}" for n, v in present.items())
+  return listed if expected else f"{listed}; not compared: no lock is here"
 
 
 def paths(devices: distribution.Options, named: Mapping[str, str]) -> str:
@@ -220,9 +235,14 @@ def shards(record_set: inputs.RecordSet, processes: int) -> str:
 
 
 def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
-  """Raises InputError if the disk has no room for the checkpoints.
+  """Raises InputError if the disk has no room for the run's models.
 
-  Returns the wanted and the free space, as text.
+  Returns the needed and the free space, as text.
+
+  Args:
+    output_dir: the run directory.
+    config: the model's shape.
+    keep: number of checkpoints that the run keeps.
   """
   free = storage.free_bytes(output_dir)
   if free is None:
@@ -236,12 +256,12 @@ def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
   wanted = (keep + 2) * each - held
   if free < wanted:
     raise options.InputError(
-      f"{_said(wanted)} free in {output_dir}, for {keep} + 1 checkpoints of "
-      f"{_said(each)}, model/, best/ and a new best/",
-      _said(free),
+      f"{_size(wanted)} free in {output_dir}, for {keep} + 1 checkpoints of "
+      f"{_size(each)}, model/, best/ and a new best/",
+      _size(free),
       "make room, or lower --keep_checkpoint_max",
     )
-  return f"{_said(max(wanted, 0))} wanted, {_said(free)} free"
+  return f"{_size(max(wanted, 0))} wanted, {_size(free)} free"
 
 
 def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
@@ -255,26 +275,26 @@ def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
     strategy: the devices.
   """
   if tf.config.list_physical_devices("GPU"):
-    return f"about {_said(wanted)} a device; a GPU's is not known"
+    return f"about {_size(wanted)} a device; a GPU's is not known"
   if isinstance(strategy, tf.distribute.TPUStrategy):
     there = memory.tpu_bytes(throughput.accelerator_type())
     if not there:
-      return f"about {_said(wanted)} a device; this TPU's is not known"
+      return f"about {_size(wanted)} a device; this TPU's is not known"
   else:  # logical devices share the machine's memory
     local = strategy.num_replicas_in_sync // distribution.processes(strategy)
     wanted = wanted * local + memory.PROGRAM
     there = memory.machine_bytes()
   if wanted > there:
     raise options.InputError(
-      f"a step that fits {_said(there)} of memory",
-      f"about {_said(wanted)}",
+      f"a step that fits {_size(there)} of memory",
+      f"about {_size(wanted)}",
       "lower --train_batch_size, raise --gradient_accumulation_steps, or give "
       "--rematerialize",
     )
-  return f"about {_said(wanted)} of {_said(there)}"
+  return f"about {_size(wanted)} of {_size(there)}"
 
 
-def _said(size: int) -> str:
+def _size(size: int) -> str:
   """Returns a number of bytes in a short form: 0.54 MB, 1.9 GB, 41 GB."""
   number, unit = (size / 1e9, "GB") if size >= 1e9 else (size / 1e6, "MB")
   return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
@@ -286,7 +306,7 @@ def _said(size: int) -> str:
 def vocabulary(
   config: configs.AlbertConfig, record_set: inputs.RecordSet
 ) -> str:
-  """Raises InputError if the config's vocab_size is not that of the records.
+  """Raises InputError if config and records have different vocab_size.
 
   Returns the number of pieces, as text.
   """
@@ -301,9 +321,10 @@ def vocabulary(
 
 
 def lengths(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
-  """Raises InputError if records are longer than the model can be trained on.
+  """Raises InputError if records are too long for the model.
 
-  Returns the length, as text.
+  They are too long if they exceed max_position_embeddings or framing.LONGEST.
+  Returns their length, as text.
   """
   if record_set.shape.max_seq_length > config.max_position_embeddings:
     raise options.InputError(
@@ -356,10 +377,10 @@ def tokenizer(
 ) -> str:
   """Raises InputError if the tokenizer beside the records did not make them.
 
-  It compares the file's hash with the manifest, and the vocabulary with the
-  config. In examples it checks the special pieces: [CLS] first, [SEP] last,
-  padding after it, [MASK] on masked positions. Returns their ids, as text; or
-  a text that says that there is no tokenizer.
+  The check compares the file's hash with the manifest, and the vocabulary with
+  the config. In examples it looks for the special pieces: [CLS] first, [SEP]
+  last, padding after it, [MASK] on masked positions. Returns the ids of [CLS],
+  [SEP] and [MASK], as text; or a text that says that there is no tokenizer.
   """
   path = record_set.tokenizer_file()
   if not path:
@@ -426,6 +447,11 @@ def values(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
 def _look(
   config: configs.AlbertConfig, record_set: inputs.RecordSet, path: str
 ) -> int:
+  """Checks the records at both ends of a file; returns their number.
+
+  Raises:
+    options.InputError: for a value out of range.
+  """
   batch = _batch(record_set, path)
   bounds = {
     records.INPUT_IDS: (0, config.vocab_size - 1),
@@ -457,6 +483,7 @@ def _look(
 
 
 def _look_at_masks(batch: Mapping[str, np.ndarray], path: str) -> None:
+  """Raises InputError for masks on padding, and for weights not 0 or 1."""
   weights = batch[records.MASKED_LM_WEIGHTS]
   wrong = weights[(weights != 0) & (weights != 1)]
   if wrong.size:
@@ -476,7 +503,16 @@ def _look_at_masks(batch: Mapping[str, np.ndarray], path: str) -> None:
 
 
 def _batch(record_set: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
-  """Returns the records at both ends of a file: feature name → numpy array."""
+  """Returns feature → array, of the records at both ends of a file.
+
+  Args:
+    record_set: the records, which state the shape.
+    path: the file.
+
+  Raises:
+    options.InputError: when the file is damaged, or its records have another
+      shape.
+  """
   try:
     with storage.reading(path) as file:
       size = storage.size(path) or 0
@@ -494,13 +530,13 @@ def _batch(record_set: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
 
 
 def hashes(folders: Sequence[str]) -> str:
-  """Computes the hashes of all files in the folders' manifests, and compares.
+  """Compares all files with the hashes in their folders' manifests.
 
-  Returns the number of bytes and folders, as text. Folders without a manifest
-  are skipped.
+  Folders without a manifest are skipped. Returns the number of bytes and
+  folders, as text.
 
   Raises:
     options.InputError: when a file differs from its manifest.
   """
   known = [folder for folder in folders if manifest.find(folder)]
-  return f"{_said(sum(map(manifest.rehash, known)))} in {len(known)} folders"
+  return f"{_size(sum(map(manifest.rehash, known)))} in {len(known)} folders"

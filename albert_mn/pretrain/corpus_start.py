@@ -3,12 +3,12 @@
 A model that starts from random weights spends its first minutes on facts that
 can be counted in seconds: how frequent each piece is, which pieces stand near
 each other, and that neighbours matter more than distant positions. Here these
-facts are the initial weights. Architecture and names of weights stay ALBERT's
-and BERT's.
+facts are the initial weights. The architecture and the names of the weights
+stay ALBERT's and BERT's.
 
   output bias           log frequency of each piece
   word embeddings       factorised co-occurrence (Levy and Goldberg 2014)
-  position embeddings   sinusoids, in dimensions of their own
+  position embeddings   sinusoids, in dimensions that words do not use
   query and key         some heads look at fixed distances (the idea of
                         Trockman and Kolter 2023, mimetic initialisation)
   value and output      the last head adds the mean of the text to each
@@ -33,14 +33,14 @@ from data_prep.encoding import tokenization
 from data_prep.files import records
 from data_prep.pretraining import cooccurrence
 
-# Largest number of counted pieces. Records are shuffled, so the first ones are
-# a fair sample, and after 64 million pieces the statistics hardly change.
+# Largest number of pieces to count. Records are shuffled, so the first records
+# are a fair sample, and after 64 million pieces the statistics hardly change.
 MOST_PIECES = 1 << 26
 _RECORDS_A_STRETCH = 4096
 
 # Mean norm of a word embedding and of a position embedding. Layer norm removes
-# the scale of their sum, so their ratio matters, and the scale of the logits,
-# because the output layer uses the word embeddings too.
+# the scale of their sum, so only their ratio matters there. But the output layer
+# uses the word embeddings too, so their norm sets the scale of the logits.
 _LENGTH = 0.5
 # The exponent that makes frequent contexts count less (Levy et al. 2015,
 # section 3.1, context distribution smoothing).
@@ -98,7 +98,7 @@ def of_records(
 def _stretches(
   record_set: inputs.RecordSet, special: np.ndarray
 ) -> Iterator[np.ndarray]:
-  """Yields the records' unmasked ids, int32 [n]; −1 separates texts."""
+  """Yields the records' unmasked ids in arrays, int32 [n]; −1 ends a text."""
   dataset = tf.data.TFRecordDataset(list(record_set.files))
   left = MOST_PIECES
   for serialized in dataset.batch(_RECORDS_A_STRETCH).prefetch(1):
@@ -184,7 +184,7 @@ def _factors(table: np.ndarray, width: int) -> np.ndarray:
 def position_dimensions(config: configs.AlbertConfig) -> int:
   """Returns the number of embedding dimensions used for positions.
 
-  It is a quarter of the embedding, at most 32, and at most the width of an
+  It is even, and at most a quarter of the embedding, 32, and the width of an
   attention head.
   """
   head = config.hidden_size // config.num_attention_heads
@@ -206,7 +206,7 @@ def assign(
 
   Args:
     model: a new model.
-    statistics: with vectors of `word_dimensions` dimensions.
+    statistics: its vectors have `word_dimensions` dimensions.
     special: bool [vocab_size], the pieces that no text contains.
     seed: seed of the special pieces' vectors, of the projection and of the
       noise.
@@ -328,9 +328,9 @@ def _add_the_mean(block: encoders.EncoderBlock, to_hidden: np.ndarray) -> None:
 
 
 def _offsets(heads: int) -> Sequence[int]:
-  """Returns the offsets; head k has the k-th one, the other heads have none.
+  """Returns the offsets of the heads: head k looks at the k-th offset.
 
-  At least a quarter of the heads have no offset.
+  The last heads, at least a quarter of all, have no offset.
   """
   return _OFFSETS[: 3 * heads // 4]
 

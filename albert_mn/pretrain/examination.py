@@ -23,7 +23,8 @@ class Run:
   """A run whose options and files have been checked.
 
   Attributes:
-    settings, recipe: the options.
+    settings: the options of pretraining.
+    recipe: the options of the optimizer.
     config: the model's shape.
     strategy: the devices.
     training: the training records; None without --do_train.
@@ -41,11 +42,11 @@ class Run:
 
   @property
   def chief(self) -> bool:
-    """Whether this process writes the files of the run; one worker does."""
+    """Whether this process writes the files of the run; exactly one does."""
     return distribution.is_chief(self.strategy)
 
   def tokenizer_file(self) -> str:
-    """Returns the path of the tokenizer beside the records, or ""."""
+    """Returns the path of the tokenizer beside the records; "" without one."""
     return _tokenizer_file(self.training, self.held_out)
 
   def looks(self) -> tuple[int, int]:
@@ -70,7 +71,11 @@ def examined(
 ) -> Run | None:
   """Runs all checks that need no training step; returns the checked run.
 
-  Returns None if a check failed and `exam` collects failures.
+  The result is None if a check failed and `exam` collects failures.
+
+  Args:
+    settings, recipe, devices, probing: the options of the run.
+    exam: runs the checks.
 
   Raises:
     options.InputError: at the first failure, if `exam` does not collect them.
@@ -142,7 +147,7 @@ def _checked_records(
 ]:
   """Returns the training and the held-out records, checked against the config.
 
-  Records that the run does not use are None.
+  The value is None for records that the run does not use.
   """
   training: checks.Checked[inputs.RecordSet | None] = checks.Checked((None,))
   held_out: checks.Checked[inputs.RecordSet | None] = checks.Checked((None,))
@@ -167,7 +172,13 @@ def _check_records(
   records: checks.Checked[inputs.RecordSet | None],
   exam: checks.Examination,
 ) -> None:
-  """Checks whether records fit the model."""
+  """Runs the checks whether records fit the model.
+
+  Args:
+    name: "training" or "held-out", for the names of the checks.
+    config, records: results of earlier checks.
+    exam: runs the checks.
+  """
   for what, check in (
     ("vocabulary", checks.vocabulary),
     ("lengths", checks.lengths),
@@ -185,13 +196,14 @@ def _fits(
   config: checks.Checked[configs.AlbertConfig],
   records: checks.Checked[inputs.RecordSet | None],
 ) -> T:
+  """Runs a check of records against the config; returns its result."""
   return check(config.value, _given(records))
 
 
 def _given(
   records: checks.Checked[inputs.RecordSet | None],
 ) -> inputs.RecordSet:
-  """Returns the records of a check, which the flags of the run name."""
+  """Returns the record set of records that the run's flags name."""
   record_set = records.value
   assert record_set is not None, "only called where the flags name records"
   return record_set
@@ -205,7 +217,10 @@ def _check_start(
   training: checks.Checked[inputs.RecordSet | None],
   exam: checks.Examination,
 ) -> None:
-  """Checks what only training needs: masks, shards, first weights, room."""
+  """Runs the checks that only training needs.
+
+  They concern masks, shards, initial weights, disk space and memory.
+  """
   exam.check(
     "training masks", lambda: checks.masks_reachable(devices, _given(training))
   )
@@ -231,12 +246,14 @@ def _paths(settings: run_options.Options) -> dict[str, str]:
 def _writable(
   settings: run_options.Options, strategy: tf.distribute.Strategy
 ) -> None:
+  """Raises InputError if this process must write to a folder and cannot."""
   if distribution.is_chief(strategy):
     for folder in filter(None, (settings.output_dir, settings.export_dir)):
       storage.require_writable(folder)
 
 
 def _records(settings: run_options.Options) -> inputs.RecordSet:
+  """Returns the training records, with --masked_lm_budget applied."""
   record_set = inputs.record_set(settings.input_file, *settings.lengths())
   if settings.masked_lm_budget:
     return inputs.masked_anew(record_set, settings.masked_lm_budget)
@@ -248,7 +265,7 @@ def _one_tokenizer(
   training: inputs.RecordSet | None,
   held_out: inputs.RecordSet | None,
 ) -> None:
-  """Raises InputError where weights and records have different tokenizers."""
+  """Raises InputError if weights and records have different tokenizers."""
   hashes = {}
   if settings.init_checkpoint:
     hashes[settings.init_checkpoint] = initial_weights.tokenizer_hash(
@@ -270,7 +287,9 @@ def _one_text(
   config: configs.AlbertConfig,
   *record_sets: inputs.RecordSet | None,
 ) -> str:
-  """Returns how the text of the weights was normalised; "" if unknown.
+  """Returns how the text of --init_checkpoint was normalised, as text.
+
+  The result is "" if this is unknown.
 
   Raises:
     options.InputError: when the text of the records was normalised in another
@@ -308,7 +327,7 @@ def _one_text(
 def _batches(
   settings: run_options.Options, strategy: tf.distribute.Strategy
 ) -> str:
-  """Returns the batch size of a device, in words.
+  """Returns the number of sequences in a device's batch, as text.
 
   Raises:
     options.InputError: when the batch cannot be divided evenly among devices,
@@ -329,10 +348,10 @@ def _batches(
 def _startable(
   settings: run_options.Options, training: inputs.RecordSet
 ) -> str:
-  """Returns, in words, where the initial weights come from.
+  """Returns the source of the initial weights, as text.
 
   Raises:
-    options.InputError: when --initialization=corpus finds no tokenizer.
+    options.InputError: when --initialization=corpus lacks a tokenizer.
   """
   if settings.init_checkpoint or settings.initialization == "random":
     return "random weights" if not settings.init_checkpoint else "given weights"
@@ -343,6 +362,7 @@ def _startable(
 def _shards(
   training: inputs.RecordSet, strategy: tf.distribute.Strategy
 ) -> str:
+  """Runs the check whether there are enough files for the processes."""
   return checks.shards(training, distribution.processes(strategy))
 
 
@@ -351,6 +371,7 @@ def _disk(
   config: configs.AlbertConfig,
   strategy: tf.distribute.Strategy,
 ) -> str:
+  """Runs the check of disk space, in the process that writes."""
   if not distribution.is_chief(strategy):
     return "another process writes"
   keep = settings.keep_checkpoint_max
@@ -364,6 +385,7 @@ def _memory(
   strategy: tf.distribute.Strategy,
   training: inputs.RecordSet,
 ) -> str:
+  """Runs the check of memory, with the estimate for a step of this run."""
   parts = settings.gradient_accumulation_steps
   rows = settings.train_batch_size // strategy.num_replicas_in_sync // parts
   wanted = memory.step_bytes(
@@ -393,7 +415,7 @@ def is_lean(
 
 
 def _tokenizer_file(*record_sets: inputs.RecordSet | None) -> str:
-  """Returns the path of the first tokenizer beside some records, or ""."""
+  """Returns the path of the first tokenizer beside record sets, or ""."""
   paths = (
     record_set.tokenizer_file() for record_set in record_sets if record_set
   )
@@ -403,12 +425,12 @@ def _tokenizer_file(*record_sets: inputs.RecordSet | None) -> str:
 def tokenizer_of(
   training: inputs.RecordSet, flag: str, *record_sets: inputs.RecordSet | None
 ) -> tokenization.Tokenizer:
-  """Returns the tokenizer of the records.
+  """Returns the tokenizer of the records, with the normalisation of their text.
 
   Args:
     training: the training records.
     flag: the flag that needs the tokenizer, for the message.
-    record_sets: more records to search for a tokenizer.
+    *record_sets: more records to search for a tokenizer.
 
   Raises:
     options.InputError: when no tokenizer.model lies beside any of the records.
@@ -431,7 +453,7 @@ def _prepared(
   held_out: inputs.RecordSet | None,
   seed: int,
 ) -> probe.Probe | None:
-  """Reads the labelled set of --probe_file; returns None without that flag.
+  """Returns the labelled set of --probe_file; None without that flag.
 
   Its texts are tokenized with the tokenizer of the records.
 

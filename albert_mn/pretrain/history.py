@@ -20,10 +20,10 @@ Curve = list[tuple[int, float]]
 
 
 class Events(orbit.utils.SummaryManagerInterface):
-  """Writes all scalars of a step together, for orbit.
+  """Writes the TensorBoard events of a run, all scalars of a step at once.
 
-  orbit's own manager flushes after each scalar, and in a bucket each flush
-  uploads the whole file again.
+  orbit calls it. orbit's own manager flushes after each scalar, and in a bucket
+  each flush uploads the whole file again.
 
   Args:
     folder: folder of the event files; None in a process that writes none.
@@ -55,9 +55,9 @@ class Events(orbit.utils.SummaryManagerInterface):
 def curves(folder: str) -> dict[str, Curve]:
   """Returns tag → curve of all scalars in a folder of event files.
 
-  If a step occurs again, because the run went back to a checkpoint, its new
-  value replaces the old values from that step on. So the curves equal those of
-  an uninterrupted run.
+  If the run went back to a checkpoint and took a step again, the new value and
+  the steps after it replace the old ones. So the curves equal those of an
+  uninterrupted run.
   """
   by_tag: dict[str, Curve] = {}
   for path in _files(folder):
@@ -80,6 +80,7 @@ def _files(folder: str) -> list[str]:
 
 
 def _numbers(name: str) -> list[tuple[int, str]]:
+  """Returns a name as a sort key in which digits compare as numbers."""
   parts = re.split(r"(\d+)", name)
   return [(int(p), "") if p.isdecimal() else (0, p) for p in parts]
 

@@ -30,7 +30,8 @@ def assign(
 ) -> None:
   """Replaces the random weights of a new model by weights from statistics.
 
-  Statistics that were stored for the same records are read, not counted again.
+  Statistics that were stored for the same records are read; otherwise the
+  records are counted and the statistics stored.
 
   Args:
     model: a new model.
@@ -38,7 +39,8 @@ def assign(
     tokenizer: the tokenizer that made the records.
     seed: seed of the weights that are not counted.
     output_dir: the run directory.
-    writes: whether this process writes files; of several workers, one does.
+    writes: whether this process writes files; of several workers, only one
+      does.
   """
   folder = os.path.join(output_dir, FOLDER)
   identities = {"records": training.identity or ""}
@@ -61,7 +63,7 @@ def save(
   Args:
     folder: the folder.
     statistics: the statistics to write.
-    identities: name → identity of the counted records.
+    identities: {"records": identity of the counted records}.
   """
   manifest.begin(folder)
   for field in dataclasses.fields(statistics):
@@ -81,10 +83,15 @@ def save(
 def saved(
   folder: str, width: int, identities: dict[str, str]
 ) -> corpus_start.Statistics | None:
-  """Returns the statistics that `save` wrote.
+  """Returns the statistics that `save` wrote; None if they are missing.
 
-  The result is None if there are none, or they are of other records or another
+  They count as missing if they were counted on other records or have another
   width.
+
+  Args:
+    folder: the folder.
+    width: the expected dimensions of the vectors.
+    identities: {"records": identity of the records}.
   """
   content = manifest.find(folder)
   if (

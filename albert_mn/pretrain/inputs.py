@@ -22,6 +22,7 @@ from data_prep.pretraining import dynamic_masking, examples, masking
 # [rows].
 ROWS = "rows"
 
+# The parameters of a manifest that say how dynamic records are masked.
 _RECIPE = (
   "masked_lm_prob",
   "max_predictions_per_seq",
@@ -49,7 +50,8 @@ class RecordSet:
     tokenizer: SHA-256 of the tokenizer file; "" for records made elsewhere.
     known: number of examples by the manifests; None if unknown.
     filled: share of positions that are not padding; None if unknown.
-    identity: identifies the set in other manifests; None if unknown.
+    identity: text that identifies the set in other manifests; None for records
+      made elsewhere.
   """
 
   files: tuple[str, ...]
@@ -71,7 +73,7 @@ class RecordSet:
     return made or examples.Recipe.of(self.parameters).slots()
 
   def tokenizer_file(self) -> str:
-    """Returns the path of the tokenizer beside the first records, or ""."""
+    """Returns the path of the tokenizer in the first folder; "" if none."""
     path = os.path.join(self.folder, tokenization.MODEL_NAME)
     return path if storage.exists(path) else ""
 
@@ -85,7 +87,7 @@ class RecordSet:
 
   @contextlib.contextmanager
   def reading(self) -> Iterator[None]:
-    """Within this context, turns TensorFlow's DataLossError into InputError."""
+    """Turns TensorFlow's DataLossError into InputError inside the context."""
     try:
       yield
     except tf.errors.DataLossError as error:
@@ -98,16 +100,23 @@ class RecordSet:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-  """The selected record files of one folder."""
+  """The selected record files of one folder.
+
+  Attributes:
+    folder: the folder.
+    files: the paths of the selected files.
+    content: the folder's manifest; {} without one.
+  """
 
   folder: str
   files: list[str]
-  content: dict[str, Any]  # the folder's manifest; {} without one
+  content: dict[str, Any]
 
   def shapes(self) -> dict[str, records.Shape]:
-    """Returns path → shape, for one listed file and all unlisted files.
+    """Returns path → shape of records, for as few files as needed.
 
-    All files that a manifest lists have the same shape.
+    All files that the manifest lists have the same shape, so one of them is
+    read, and every file that the manifest does not list.
     """
     listed = self.content.get("files", {})
     known = [f for f in self.files if os.path.basename(f) in listed]
@@ -158,8 +167,8 @@ def record_set(
   for path, shape in shapes.items():
     if shape != shapes[first]:
       raise options.InputError(
-        f"records of one shape, as in {first}: {_said(shapes[first])}",
-        f"{_said(shape)} in {path}",
+        f"records of one shape, as in {first}: {_shape_text(shapes[first])}",
+        f"{_shape_text(shape)} in {path}",
         "train on them in runs of their own, or make them alike",
       )
   flags = (max_seq_length, max_predictions_per_seq)
@@ -199,20 +208,31 @@ def record_set(
 
 
 def _part(folder: str, files: list[str]) -> _Part:
+  """Returns the selected files of a folder, with its manifest.
+
+  Raises:
+    options.InputError: when the files do not fit the manifest.
+  """
   place = folder or "."
   if not manifest.find(place):
     return _Part(folder, files, {})
   return _Part(folder, files, manifest.check(place, "pretraining_records"))
 
 
-def _said(shape: records.Shape) -> str:
+def _shape_text(shape: records.Shape) -> str:
+  """Returns a shape as text for a message."""
   masked = shape.max_predictions_per_seq or "no"
   packed = f", {shape.labels} examples packed" if shape.labels else ""
   return f"{shape.max_seq_length} pieces, {masked} masked positions{packed}"
 
 
 def _require_one_recipe(parts: Sequence[_Part]) -> None:
-  """Raises InputError if dynamic records ask for different ways to mask."""
+  """Raises InputError if dynamic records ask for different ways to mask.
+
+  Raises:
+    options.InputError: also when records have neither masks nor a manifest that
+      says how to mask them.
+  """
   recipes = []
   for part in parts:
     parameters = part.content.get("parameters", {})
@@ -236,7 +256,7 @@ def _require_one_recipe(parts: Sequence[_Part]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """Which rows of each whole batch this process computes.
+  """The rows of each whole batch that this process computes.
 
   Attributes:
     batch_size: rows of the whole batch.
@@ -260,7 +280,7 @@ class Share:
 
   @classmethod
   def of(cls, batch_size: int, context: tf.distribute.InputContext) -> "Share":
-    """Returns the share of the tf.distribute worker of `context`."""
+    """Returns the share of the worker that `context` describes."""
     local = context.num_replicas_in_sync // context.num_input_pipelines
     return cls(
       batch_size,
@@ -379,7 +399,10 @@ def masked_anew(source: RecordSet, budget: float) -> RecordSet:
 def _masks(
   source: RecordSet, seed: int
 ) -> tuple[masking.Settings, tokenization.Tokenizer]:
-  """Returns the masking settings and the tokenizer that the manifest names."""
+  """Returns the masking settings and the tokenizer of dynamic records.
+
+  Both follow from the manifest beside the records.
+  """
   recipe = examples.Recipe.of(source.parameters | {"random_seed": seed})
   return examples.masks(recipe, False), tokenization.Tokenizer.with_settings(
     os.path.join(source.folder, tokenization.MODEL_NAME),
@@ -420,6 +443,7 @@ def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
 
 
 def _parsed(batches: tf.data.Dataset, source: RecordSet) -> tf.data.Dataset:
+  """Returns batches of features, parsed from batches of serialized records."""
   parsed = batches.map(
     lambda serialized: records.parse_pretraining(serialized, source.shape),
     num_parallel_calls=2,

@@ -63,7 +63,7 @@ class Loop:
 
   Args:
     work: the run, whose weights have been set.
-    parts: what it trains.
+    parts: the model to train and the objects that train it.
     guard: saves checkpoints, and goes back to them after a divergence.
   """
 
@@ -74,9 +74,10 @@ class Loop:
     self._controller = _controller(work, parts)
 
   def train(self) -> dict[str, float]:
-    """Trains to the last step; returns the last held-out metrics, or {}.
+    """Trains to the last step; returns the last held-out metrics.
 
-    After each divergence it goes back and trains again.
+    The result is {} without held-out records. After each divergence the run
+    goes back to a checkpoint and trains on from it.
 
     Raises:
       options.InputError: when the policy is to stop at a divergence.
@@ -91,6 +92,7 @@ class Loop:
         _leave(stopped, step, distribution.processes(self._work.strategy))
 
   def _train_through(self) -> dict[str, float]:
+    """Trains to the last step, with a rollback after each divergence."""
     while True:
       try:
         return self._train_once()
@@ -102,7 +104,12 @@ class Loop:
         self._controller.step_timer = None  # the step went back: time anew
 
   def _train_once(self) -> dict[str, float]:
-    """Trains to the last step; returns the last held-out metrics, or {}."""
+    """Trains to the last step; returns the last held-out metrics, or {}.
+
+    Raises:
+      divergence.Diverged: when a step diverged.
+      runs.Stopped: after a signal.
+    """
     work = self._work
     training = work.training
     assert training is not None
@@ -124,7 +131,7 @@ class Loop:
     return metrics
 
   def _begin(self, training: inputs.RecordSet, step: int) -> None:
-    """Sets the input of the steps to come, and logs how many there are.
+    """Sets the input of the coming steps, and logs their number.
 
     Raises:
       options.InputError: when the records hold no example.
@@ -150,10 +157,10 @@ class Loop:
     feed(work, self._parts.steps, count, step + self._guard.skipped)
 
   def _look(self, step: int) -> dict[str, float]:
-    """Probes and evaluates if `step` is due; returns the held-out metrics.
+    """Probes and evaluates if that is due at `step`; returns held-out metrics.
 
-    The result is {} if no evaluation is due. A run that resumes at the same step
-    evaluates again, with the same result.
+    The result is {} if no evaluation is due. A run that resumes at the same
+    step evaluates again, with the same result.
     """
     work, model = self._work, self._parts.model
     evaluated, probed = work.looks()
@@ -230,7 +237,7 @@ def _controller(work: examination.Run, parts: Parts) -> orbit.Controller:
 
 
 class _NotOrbits(io.TextIOBase):
-  """Standard output, from which the lines of orbit are dropped."""
+  """Standard output without the lines that orbit prints."""
 
   def __init__(self, stdout: TextIO):
     self._stdout = stdout
@@ -262,7 +269,14 @@ def _without_orbits_lines() -> Iterator[None]:
 def feed(
   work: examination.Run, steps: trainer.Trainer, count: int, first: int
 ) -> None:
-  """Sets the trainer's input, from batch number `first` on, and its meter."""
+  """Sets the trainer's input and its speed meter.
+
+  Args:
+    work: the run.
+    steps: the trainer.
+    count: number of training examples.
+    first: number of the first batch to train on.
+  """
   settings, training = work.settings, work.training
   assert training is not None
 
@@ -284,7 +298,14 @@ def _step_work(
   count: int,
   batches: Callable[[inputs.Share, int], tf.data.Dataset],
 ) -> throughput.Work:
-  """Returns the work of a step, with the measured peak and input time."""
+  """Returns the work of a step, with the measured peak and input time.
+
+  Args:
+    work: the run.
+    training: the training records.
+    count: number of training examples.
+    batches: returns a process's batches from a step on.
+  """
   batch, length = work.settings.train_batch_size, training.shape.max_seq_length
   replicas = work.strategy.num_replicas_in_sync
   local = replicas // distribution.processes(work.strategy)

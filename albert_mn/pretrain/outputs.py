@@ -1,4 +1,4 @@
-"""What a pretraining run writes: run.json, model directories, results."""
+"""The files that a pretraining run writes: run.json, models, results."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ def remember(
     work: the run.
     devices: the options of the devices.
     flags: all flags, for a person to look up.
-    begun: whether the run has a checkpoint.
+    begun: whether the run already has a checkpoint, and so resumes.
 
   Raises:
     options.InputError: when the run was begun with other settings.
@@ -75,7 +75,17 @@ def keep_best(
   step: int,
   metrics: dict[str, float],
 ) -> None:
-  """Saves the model as best/, unless an earlier step had no higher loss."""
+  """Saves the model as best/ if its held-out loss is the lowest so far.
+
+  Losses of later steps do not count: a resumed run may find a best/ of a step
+  that it has not reached again.
+
+  Args:
+    work: the run; a process that is not its chief writes nothing.
+    model: the model.
+    step: the current step.
+    metrics: the held-out metrics of this step.
+  """
   if not work.chief:
     return
   best = model_directory.find(os.path.join(work.settings.output_dir, "best"))
@@ -144,7 +154,7 @@ def write_results(
   Args:
     work: the run; a process that is not its chief writes nothing.
     step: the current step; 0 takes the step of --init_checkpoint.
-    metrics: the held-out metrics; without any there is no file.
+    metrics: the held-out metrics; if they are {}, no file is written.
   """
   if not (metrics and work.chief):
     return

@@ -213,7 +213,7 @@ class Options(options.Group):
   )
 
   def lengths(self) -> tuple[int, int]:
-    """Returns (max_seq_length, max_predictions_per_seq); 0: any number."""
+    """Returns (max_seq_length, max_predictions_per_seq); 0 accepts any."""
     return self.max_seq_length, self.max_predictions_per_seq
 
   def check(self) -> None:
@@ -248,8 +248,9 @@ def settled(
 ) -> optimization.OptimizerOptions:
   """Returns the optimizer options to use.
 
-  For training: `recipe`, with the learning rate scaled to the batch if asked
-  for. For an evaluation alone: the options with which the run was begun.
+  For training these are `recipe`, with the learning rate scaled to the batch if
+  --scale_learning_rate is given. For an evaluation alone they are the options
+  with which the run was begun.
   """
   if settings.do_train or settings.print_schedule:
     return learning_rates.for_batch(

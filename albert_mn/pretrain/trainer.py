@@ -1,8 +1,8 @@
 """One training step and one evaluation of pretraining, and their log lines.
 
 orbit's controller decides when to train and when to evaluate. Between two log
-lines the steps run in stretches of about two seconds, so that the run reacts to
-a signal within that time.
+lines the steps run in blocks of about two seconds, so that the run reacts to a
+signal within that time.
 """
 
 import math
@@ -27,8 +27,8 @@ from albert_mn.scoring import judgements
 
 _SUM = tf.distribute.ReduceOp.SUM
 
-# Target duration of a stretch of steps: the longest that a signal waits.
-_SECONDS_A_STRETCH = 2.0
+# Target duration of a block of steps: the longest time that a signal waits.
+_SECONDS_A_BLOCK = 2.0
 
 
 class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
@@ -106,12 +106,13 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
         for name in pretraining.Sums._fields
       }
       self._norm = tf_keras.metrics.Mean(name="gradient_norm", dtype="float32")
-    self._stretch = 1
+    self._block = 1
     self.stop = runs.Stop()
 
   def _sums(
     self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
   ) -> pretraining.Sums:
+    """Returns the sums of losses and correct predictions of some rows."""
     output = self._forward(features, seeds)
     return pretraining.losses(output, features, self._characters)
 
@@ -157,6 +158,13 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     seeds: tf.Tensor,
     counts: tuple[tf.Tensor, tf.Tensor],
   ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
+    """Returns sums and gradients of rows that are computed at once.
+
+    Args:
+      features: name → feature, [rows, …].
+      seeds: dropout seeds, uint32 [rows, 2].
+      counts: masked positions and sentence pairs of the whole batch.
+    """
     with tf.GradientTape() as tape:
       sums = self._sums(features, seeds)
       loss = sums.loss(counts)
@@ -179,7 +187,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       the metrics of these steps.
 
     Raises:
-      runs.Stopped: after a signal, when the step under way is complete.
+      runs.Stopped: after a signal, when the block of steps is complete.
       divergence.Diverged: when the watch has refused a step.
     """
     self.train_loop_begin()
@@ -187,7 +195,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._train_iter = self._train_iter or iter(self.train_dataset)
     left = int(num_steps)
     while left:
-      began, steps = time.monotonic(), min(left, self._stretch)
+      began, steps = time.monotonic(), min(left, self._block)
       self._train_loop_fn(self._train_iter, tf.constant(steps))
       self._watch.heed()  # before a signal leads to a save
       left -= steps
@@ -198,14 +206,18 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       )
       if stopped:
         self.stop.leave()
-      self._stretch = max(1, int(_SECONDS_A_STRETCH * pace))
+      self._block = max(1, int(_SECONDS_A_BLOCK * pace))
     return self.train_loop_end()
 
   def train_step(self, iterator: Any) -> None:
     self._strategy.run(self._replica_step, args=(next(iterator),))
 
   def _replica_step(self, features: dict[str, tf.Tensor]) -> None:
-    """Computes this device's gradients, adds all devices', updates weights."""
+    """Takes a step on one device.
+
+    It computes the gradients of the device's rows, adds those of all devices,
+    and updates the weights.
+    """
     context = tf.distribute.get_replica_context()
     step = tf.cast(self._optimizer.iterations, tf.int32)
     seeds = encoders.example_seeds(self._seed, step, features.pop(inputs.ROWS))
@@ -225,6 +237,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._add(sums)
 
   def train_loop_end(self) -> dict[str, float]:
+    """Returns the metrics since `train_loop_begin`; logs the main ones."""
     metrics = self._metrics()
     step = int(self._optimizer.iterations.numpy())
     speed = self.meter.metrics(step)

@@ -1,7 +1,8 @@
-"""A pretraining run: checks, the start of its weights, training, results.
+"""A pretraining run: checks, initial weights, training, results.
 
 Record order, masks and dropout are functions of (seed, step). So a run that was
 killed and started again gives the same weights as an uninterrupted run.
+
 run_options.py has the options, examination.py the checks, loop.py the loop over
 steps, trainer.py one step, outputs.py the files.
 """
@@ -99,7 +100,7 @@ def _run(
 
 
 def _flags(*groups: options.Group) -> dict[str, object]:
-  """Returns name → value of all options."""
+  """Returns option name → value, of all groups of options."""
   return {
     name: value
     for group in groups
@@ -131,6 +132,7 @@ def _trainer(
   watch: divergence.Watch,
   lean_step: bool,
 ) -> trainer.Trainer:
+  """Returns the trainer, with the held-out batches if there are any."""
   settings, held_out = work.settings, work.held_out
   path = work.tokenizer_file()
   evaluation = (
@@ -227,9 +229,9 @@ def _initialize(
 
 
 def rehearse(work: examination.Run, devices: distribution.Options) -> str:
-  """Takes two steps on the first records; returns their loss and gradient norm.
+  """Takes two steps on the first records, and writes no files.
 
-  The result is a text for a person. Writes no files.
+  Returns the loss and the gradient norm as text for a person.
 
   Raises:
     options.InputError: when a step does not fit in memory, or its loss or

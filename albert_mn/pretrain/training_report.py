@@ -97,12 +97,16 @@ def _results(training: _Curves, held_out: _Curves) -> str:
 
 
 def _newest(curves: _Curves) -> int | None:
+  """Returns the last step that has a loss; None without any."""
   loss = curves.get("loss")
   return loss[-1][0] if loss else None
 
 
 def _at(curves: _Curves, step: int | None) -> dict[str, int | float | str]:
-  """Returns step and measures at a step; NaN for unknown values."""
+  """Returns name → value of "step" and of each measure at a step.
+
+  Unknown values are NaN; all are, if `step` is None.
+  """
   if step is None:
     return dict.fromkeys(["step", *_MEASURES], float("nan"))
   by_measure = {name: dict(curves.get(name, [])) for name in _MEASURES}
@@ -113,6 +117,7 @@ def _at(curves: _Curves, step: int | None) -> dict[str, int | float | str]:
 
 
 def _beside(training: _Curves, held_out: _Curves, name: str) -> str:
+  """Returns a chart of one measure, for training and for held-out records."""
   lines = [
     pages.Line("training", training.get(name, [])),
     pages.Line("held out", held_out.get(name, []), "few"),
@@ -130,6 +135,7 @@ def _level(name: str, lines: list[pages.Line], height: float) -> pages.Line:
 
 
 def _probe(held_out: _Curves) -> str:
+  """Returns a chart of the probe's accuracy."""
   spread = dict(held_out.get("probe_deviation", []))
   accuracy = held_out.get("probe_accuracy", [])
   return pages.chart(
@@ -173,9 +179,16 @@ def _speed(training: _Curves) -> list[str]:
 
 
 def _alone(training: _Curves, caption: str, names: Mapping[str, str]) -> str:
+  """Returns a chart of training curves.
+
+  Args:
+    training: tag → curve.
+    caption: the caption of the chart.
+    names: tag → the curve's name in the legend.
+  """
   return pages.chart(
     caption,
-    [pages.Line(said, training.get(tag, [])) for tag, said in names.items()],
+    [pages.Line(name, training.get(tag, [])) for tag, name in names.items()],
   )
 
 

@@ -215,7 +215,7 @@ class Source:
 
   @functools.cached_property
   def exported_parts(self) -> dict[str, Any]:
-    """Name → layer; classifiers have the head of exports: see `Problem.affine`."""
+    """Name → layer, with the head for exports: see `Problem.affine`."""
     if not self.problem:
       return self.parts
     temperature = float(self.parameters.get("temperature", 1.0))

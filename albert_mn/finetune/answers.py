@@ -105,7 +105,7 @@ class Evidence:
       temperature,
       self._problem.weights(self._targets) if self._balanced else None,
     )
-    logging.info("blend: %s", factors.said())
+    logging.info("blend: %s", factors.summary())
     if len(learnable) > len(self._parts[-1].train):
       linear = self._fitted(learnable)
     assert linear, "as many labels as before"

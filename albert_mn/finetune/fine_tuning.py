@@ -541,7 +541,7 @@ def _learnt(
     again = restart < recipe.max_restarts and verdict.another_seed_may_do
     logging.warning(
       "DEGENERATE RUN: %s %s",
-      verdict.said,
+      verdict.summary,
       f"Beginning again with seed {attempt.random_seed + _RESTART}"
       if again
       else "This model is of no use",
@@ -578,7 +578,7 @@ def _examples(
 ) -> tuple[framing.Framed, problems.Examples]:
   framed, examples = problem.examples(framer, rows)
   length = recipe.max_seq_length
-  if said := framed.counts(length).said(length):
+  if said := framed.counts(length).summary(length):
     logging.info("training rows: %s", said)
   if recipe.class_weights == "balanced":
     weights = examples.weights * problem.weights(examples.targets)

@@ -1,6 +1,6 @@
-"""Fine-tunes ALBERT or BERT on labelled texts, evaluates it, and predicts.
+r"""Fine-tunes ALBERT or BERT on labelled texts, evaluates it, and predicts.
 
-    python run_classifier.py --do_train --do_eval --data_dir=sample/sib200 \\
+    python run_classifier.py --do_train --do_eval --data_dir=sample/sib200 \
       --label_column=category --init_checkpoint=run/model --output_dir=topics
 """
 

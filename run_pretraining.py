@@ -1,7 +1,7 @@
-"""Pretrains ALBERT or BERT on TFRecords, and evaluates it on held-out records.
+r"""Pretrains ALBERT or BERT on TFRecords, and evaluates it on held-out records.
 
-    python run_pretraining.py --do_train --do_eval \\
-      --input_file='records/train-*' --eval_input_file='records/eval-*' \\
+    python run_pretraining.py --do_train --do_eval \
+      --input_file='records/train-*' --eval_input_file='records/eval-*' \
       --albert_config_file=configs/albert_tiny.json --output_dir=run
 """
 

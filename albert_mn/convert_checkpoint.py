@@ -1,6 +1,6 @@
-"""Turns a checkpoint from elsewhere into a model directory, and checks it.
+r"""Turns a checkpoint from elsewhere into a model directory, and checks it.
 
-    python -m albert_mn.convert_checkpoint --from=tf1 \\
+    python -m albert_mn.convert_checkpoint --from=tf1 \
       --init_checkpoint=uncased_L-12_H-768_A-12 --output_dir=model
 """
 

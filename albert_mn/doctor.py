@@ -1,7 +1,7 @@
-"""Checks, before a pretraining run, whether the run can succeed.
+r"""Checks, before a pretraining run, whether the run can succeed.
 
-    python -m albert_mn.doctor --do_train --do_eval \\
-      --input_file='records/train-*' --eval_input_file='records/eval-*' \\
+    python -m albert_mn.doctor --do_train --do_eval \
+      --input_file='records/train-*' --eval_input_file='records/eval-*' \
       --albert_config_file=configs/albert_tiny.json --output_dir=run
 
 The flags are those of run_pretraining.py. The program runs every check that

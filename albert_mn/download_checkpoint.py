@@ -1,6 +1,6 @@
-"""Downloads weights from gs:// or https://, and prints where the files are.
+r"""Downloads weights from gs:// or https://, and prints where the files are.
 
-    python -m albert_mn.download_checkpoint \\
+    python -m albert_mn.download_checkpoint \
       --init_checkpoint=gs://bucket/run/model --output_dir=model
 """
 

@@ -1,6 +1,6 @@
-"""Exports a model for use elsewhere, and checks the export.
+r"""Exports a model for use elsewhere, and checks the export.
 
-    python -m albert_mn.export_model --model_dir=run/model \\
+    python -m albert_mn.export_model --model_dir=run/model \
       --to=huggingface --output_dir=export
 
 --output_dir receives the export only if the export gives the outputs of the

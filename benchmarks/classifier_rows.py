@@ -1,6 +1,6 @@
-"""Measures how fast, and in how much memory, rows are read and compared.
+r"""Measures how fast, and in how much memory, rows are read and compared.
 
-    python -m benchmarks.classifier_rows --input_file=verne.txt \\
+    python -m benchmarks.classifier_rows --input_file=verne.txt \
       --num_rows=1000000
 
 The rows are runs of words of a text, written as a TSV, as a CSV and as JSON

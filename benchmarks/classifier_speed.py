@@ -1,6 +1,6 @@
-"""Measures how many texts a classifier reads in a second, with and without padding.
+r"""Measures how many texts a classifier reads in a second, with and without padding.
 
-    python -m benchmarks.classifier_speed --spm_model_file=tokenizer.model \\
+    python -m benchmarks.classifier_speed --spm_model_file=tokenizer.model \
       --sentences_file=news.txt --documents_file=passages.txt
 
 Two ways of batching are compared in one run on one core: batches of texts of
@@ -116,7 +116,7 @@ class _Work:
     settings: Options,
     model: classifier.Classifier,
     tokenizer: tokenization.Tokenizer,
-  ):
+  ) -> None:
     self._settings, self._model, self._tokenizer = settings, model, tokenizer
     self._problem = problems.SingleLabel(_LABELS)
     recipe = optimization.OptimizerOptions(

@@ -1,6 +1,6 @@
-"""Measures the speed of the int8 export against that of the float SavedModel.
+r"""Measures the speed of the int8 export against that of the float SavedModel.
 
-    TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \\
+    TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
       python -m benchmarks.export_speed --length=128
 
 The model has the shape of ALBERT-base and random weights; one thread computes,

@@ -1,6 +1,6 @@
-"""Measures how well, and how fast, letters of legacy fonts are repaired.
+r"""Measures how well, and how fast, letters of legacy fonts are repaired.
 
-    python -m benchmarks.legacy_letters --broken_file=secret_history.txt \\
+    python -m benchmarks.legacy_letters --broken_file=secret_history.txt \
       --clean_file='verne.txt,bible.txt' --foreign_file=ukrainian.txt
 
 Broken files: the program prints the most frequent words that are left as they

@@ -1,6 +1,6 @@
-"""Measures how fast examples are made, against the tokenizer alone.
+r"""Measures how fast examples are made, against the tokenizer alone.
 
-    python -m benchmarks.pretraining_data_speed --input_file='corpus/*.txt' \\
+    python -m benchmarks.pretraining_data_speed --input_file='corpus/*.txt' \
       --spm_model_file=tokenizer/tokenizer.model
 
 No pass can be faster than SentencePiece on one thread, the first number. The

@@ -282,7 +282,7 @@ def run(
   """Trains; prints and yields the held-out loss at quarters of the run."""
   total = arm.recipe.num_train_steps
   spent, began = 0.0, time.process_time()
-  model, steps = _made(arm, data, config, settings, seed)
+  _model, steps = _made(arm, data, config, settings, seed)
   step = 0
   for until in sorted({total * quarter // 4 for quarter in (1, 2, 3, 4)}):
     if until > step:

@@ -18,8 +18,8 @@ import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import torch  # noqa: E402
-import transformers  # noqa: E402
+import torch
+import transformers
 
 _PREDICTED = 0.15  # of the positions
 _NOT_MASKED = -100  # what their loss leaves out

@@ -1,6 +1,6 @@
-"""Measures how well sentences are split, against punkt of NLTK.
+r"""Measures how well sentences are split, against punkt of NLTK.
 
-    NLTK_DATA=nltk_data python -m benchmarks.sentence_splitting \\
+    NLTK_DATA=nltk_data python -m benchmarks.sentence_splitting \
       --train_file='sample/pretrain/*.txt'
 
 The program prints precision, recall and F1 of the sentence boundaries inside

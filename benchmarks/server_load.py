@@ -142,7 +142,7 @@ def _ask(
     return times
 
   with concurrent.futures.ThreadPoolExecutor(clients) as threads:
-    return np.array(sum(threads.map(client, range(clients)), []))
+    return np.concatenate(list(threads.map(client, range(clients))))
 
 
 def _shown(seconds: np.ndarray) -> str:

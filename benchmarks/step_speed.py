@@ -1,6 +1,6 @@
-"""Measures the speed of a training step as a share of the peak of the processor.
+r"""Measures the speed of a training step as a share of the peak of the processor.
 
-    python -m benchmarks.step_speed --input_file='corpus/*.txt' \\
+    python -m benchmarks.step_speed --input_file='corpus/*.txt' \
       --spm_model_file=tokenizer/tokenizer.model
 
 One core computes in float32 with dropout 0. The peak is that of the matrix

@@ -1,6 +1,6 @@
-"""Measures how fast text comes out of a Wikipedia dump, against a parser alone.
+r"""Measures how fast text comes out of a Wikipedia dump, against a parser alone.
 
-    python -m benchmarks.wikipedia_speed \\
+    python -m benchmarks.wikipedia_speed \
       --input_file=enwiki-pages-articles.xml.bz2
 
 `data_prep.sources.wikipedia.rendered` and

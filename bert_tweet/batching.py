@@ -24,7 +24,7 @@ class QueueFullError(Exception):
 class _Request:
   """The texts of one caller, and the future of their scores."""
 
-  def __init__(self, texts: Sequence[str]):
+  def __init__(self, texts: Sequence[str]) -> None:
     self._loop = asyncio.get_running_loop()
     self._rows = [np.empty(0)] * len(texts)
     self._missing = len(texts)
@@ -78,8 +78,8 @@ class Batcher:
     max_batch_size: int,
     max_wait: float,
     max_queue: int,
-    observe: Callable[[int], None] = lambda size: None,
-  ):
+    observe: Callable[[int], None] = lambda _size: None,
+  ) -> None:
     self._predict, self._observe = predict, observe
     self._max_batch_size, self._max_wait = max_batch_size, max_wait
     self._max_queue = max_queue

@@ -29,7 +29,7 @@ class Guard:
     options.InputError: for an allowed host with a scheme, a port or a path.
   """
 
-  def __init__(self, host: str, allowed_hosts: str):
+  def __init__(self, host: str, allowed_hosts: str) -> None:
     entries = filter(None, map(str.strip, allowed_hosts.split(",")))
     self._allowed = frozenset(map(_checked_name, entries))
     self._names = self._allowed | {"localhost", _name(host)}

@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
       system's limit of open files allows.
   """
 
-  def __init__(self, config: uvicorn.Config, limits: Limits):
+  def __init__(self, config: uvicorn.Config, limits: Limits) -> None:
     super().__init__(config)
     self._limits = dataclasses.replace(
       limits, connections=_possible(limits.connections)
@@ -198,7 +198,7 @@ class _Connection(h11_impl.H11Protocol):
     limits: Limits,
     waiting: "collections.OrderedDict[_Connection, None]",
     **of_uvicorn: Any,
-  ):
+  ) -> None:
     super().__init__(**of_uvicorn)
     self._limits, self._waiting = limits, waiting
     self._wait: tuple[str, object] = ("", None)

@@ -12,7 +12,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 class _Histogram:
   """Counts how many values were at most each of some limits."""
 
-  def __init__(self, limits: Sequence[float]):
+  def __init__(self, limits: Sequence[float]) -> None:
     self._limits = limits
     self._counts = [0] * (len(limits) + 1)
     self._sum = 0.0

@@ -152,7 +152,7 @@ class RefusedError(exceptions.HTTPException):
     retry_after: seconds after which a retry may succeed; 0 for never.
   """
 
-  def __init__(self, status: int, reason: str, retry_after: int = 0):
+  def __init__(self, status: int, reason: str, retry_after: int = 0) -> None:
     headers = {"Retry-After": str(retry_after)} if retry_after else None
     super().__init__(status, reason, headers)
 
@@ -165,7 +165,9 @@ class Server:
     settings: the options of the program.
   """
 
-  def __init__(self, predictor: classifier.Predictor, settings: Options):
+  def __init__(
+    self, predictor: classifier.Predictor, settings: Options
+  ) -> None:
     predictions.require_single_texts(predictor)
     self._settings = settings
     self._guard = callers.Guard(settings.host, settings.allowed_hosts)
@@ -242,7 +244,7 @@ class Server:
     paths = {route.path for route in routes}
     return _Watched(inner, self._guard, paths, self._metrics)
 
-  async def _get_page(self, request: requests.Request) -> responses.Response:
+  async def _get_page(self, _request: requests.Request) -> responses.Response:
     return responses.HTMLResponse(
       self._page, headers={"Content-Security-Policy": self._page_policy}
     )
@@ -329,14 +331,16 @@ class Server:
       }
     )
 
-  async def _get_health(self, request: requests.Request) -> responses.Response:
+  async def _get_health(self, _request: requests.Request) -> responses.Response:
     alive = self._batcher.alive
     return _json(
       {"status": "ok" if alive else "the model's thread has ended"},
       200 if alive else 503,
     )
 
-  async def _get_metrics(self, request: requests.Request) -> responses.Response:
+  async def _get_metrics(
+    self, _request: requests.Request
+  ) -> responses.Response:
     text = self._metrics.text(
       {
         "queue_texts": self._batcher.waiting,
@@ -500,14 +504,16 @@ def _json(content: Any, status: int = 200) -> responses.Response:
   return responses.Response(_escaped(content), status, media_type=_JSON)
 
 
-def _refusal(request: requests.Request, error: Exception) -> responses.Response:
+def _refusal(
+  _request: requests.Request, error: Exception
+) -> responses.Response:
   assert isinstance(error, exceptions.HTTPException), "it is mapped to these"
   response = _json({"error": error.detail}, error.status_code)
   response.headers.update(error.headers or {})
   return response
 
 
-def _crash(request: requests.Request, error: Exception) -> responses.Response:
+def _crash(_request: requests.Request, _error: Exception) -> responses.Response:
   return _json({"error": "something went wrong here: see the log"}, 500)
 
 
@@ -527,7 +533,7 @@ class _Watched:
     guard: callers.Guard,
     paths: Collection[str],
     counts: metrics.Metrics,
-  ):
+  ) -> None:
     self._inner, self._guard = inner, guard
     self._paths, self._counts = paths, counts
 

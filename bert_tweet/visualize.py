@@ -1,6 +1,6 @@
-"""Writes an HTML page with the attention of a model on a text.
+r"""Writes an HTML page with the attention of a model on a text.
 
-    python -m bert_tweet.visualize --model_dir=run/model \\
+    python -m bert_tweet.visualize --model_dir=run/model \
       --input_text='Бөхийн барилдаан эхэллээ.' --output_file=attention.html
 """
 

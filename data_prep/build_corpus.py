@@ -1,6 +1,6 @@
-"""Cleans raw text into a corpus with one sentence in each line.
+r"""Cleans raw text into a corpus with one sentence in each line.
 
-    python -m data_prep.build_corpus --source=text --input_file='raw/*.txt' \\
+    python -m data_prep.build_corpus --source=text --input_file='raw/*.txt' \
       --output_dir=corpus
 """
 

@@ -1,6 +1,6 @@
-"""Splits labelled rows into frozen train, dev and test files.
+r"""Splits labelled rows into frozen train, dev and test files.
 
-    python -m data_prep.create_classifier_data --input_file=rows.csv \\
+    python -m data_prep.create_classifier_data --input_file=rows.csv \
       --text_column=text --label_column=label --output_dir=rows
 """
 

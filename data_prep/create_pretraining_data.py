@@ -1,6 +1,6 @@
-"""Turns a corpus into TFRecords with masked examples for pretraining.
+r"""Turns a corpus into TFRecords with masked examples for pretraining.
 
-    python -m data_prep.create_pretraining_data --input_file='corpus/*.txt' \\
+    python -m data_prep.create_pretraining_data --input_file='corpus/*.txt' \
       --spm_model_file=spm/tokenizer.model --output_dir=records
 """
 

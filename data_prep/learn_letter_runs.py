@@ -1,11 +1,11 @@
-"""Learns which letters follow each other in Mongolian words with ө and ү.
+r"""Learns which letters follow each other in Mongolian words with ө and ү.
 
 The table in the repository, data_prep/text/letter_runs.tsv, was learnt from
 sample/ without Common Voice (see sample/README.md), the Mongolian sentences of
 SIGMORPHON's segmentation task (CC BY-SA 3.0) and Tatoeba's (CC BY 2.0 FR), the
 two FILES:
 
-    python -m data_prep.learn_letter_runs \\
+    python -m data_prep.learn_letter_runs \
       --input_file='sample/pretrain/[uw]*.txt,sample/*/*.tsv,FILES'
 """
 

@@ -1,6 +1,6 @@
-"""Trains a SentencePiece model on a corpus.
+r"""Trains a SentencePiece model on a corpus.
 
-    python -m data_prep.train_tokenizer --input_file='corpus/*' \\
+    python -m data_prep.train_tokenizer --input_file='corpus/*' \
       --output_dir=spm --vocab_size=16000 --compare_vocab_sizes=8000,32000
 """
 

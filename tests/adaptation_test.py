@@ -147,7 +147,7 @@ def test_compare_start_reports_what_the_pretrained_weights_gave(
 
 
 @pytest.mark.parametrize(
-  "line, repeats",
+  ("line", "repeats"),
   [
     ("Ерөнхийдөө " + HELD_OUT + " гэж бичжээ", True),
     (HELD_OUT.upper(), True),
@@ -208,7 +208,7 @@ def test_auto_adapts_from_nothing_and_with_unlabelled_texts() -> None:
 
 
 @pytest.mark.parametrize(
-  "flags, said",
+  ("flags", "said"),
   [
     ({"adapt_steps": "-1"}, "auto or a whole number of at least 0; got -1"),
     ({"adapt_steps": "0", "unlabeled_file": "a.txt"}, "above 0"),
@@ -251,7 +251,8 @@ def test_an_adaptation_that_is_killed_goes_on_and_ends_with_the_same_weights(
   try:
     deadline = time.monotonic() + 600
     while not index.exists():
-      assert process.poll() is None and time.monotonic() < deadline
+      assert process.poll() is None
+      assert time.monotonic() < deadline
       time.sleep(0.01)
   finally:
     os.kill(process.pid, signal.SIGKILL)

@@ -113,7 +113,8 @@ def test_class_weights_weigh_in_the_factors_and_in_the_svm() -> None:
   plain_svm, weighed_svm = (
     baseline.fitted(two, texts, labels, balanced) for balanced in (False, True)
   )
-  assert plain_svm and weighed_svm
+  assert plain_svm
+  assert weighed_svm
   unseen = ["цас шороо"]
   assert weighed_svm.scores(unseen)[0, 1] > plain_svm.scores(unseen)[0, 1]
 
@@ -170,10 +171,8 @@ def test_the_report_shows_all_three_and_the_files_hold_them(
   text = " ".join((out / "report.txt").read_text("utf-8").split())
   report = json.loads((out / "report.json").read_text("utf-8"))
   assert "Side by side, same rows This model" in text
-  assert (
-    "What answers in the model directory is" in text
-    and "validation rows (mean loss:" in text
-  )
+  assert "What answers in the model directory is" in text
+  assert "validation rows (mean loss:" in text
   assert "better tool" not in text
   best = max(report[n]["accuracy"] for n in ("network", "baseline"))
   assert report["model"]["accuracy"] >= best - 0.1
@@ -204,7 +203,7 @@ def test_what_is_predicted_is_what_the_report_judged(
   np.testing.assert_allclose(model.sure, shares.max(axis=1), atol=1e-5)
   report = json.loads((folder / "out" / "report.json").read_text("utf-8"))
   assert model.scores()["accuracy"] == report["model"]["accuracy"]
-  head, *lines = (folder / "out" / "predictions.tsv").read_text().splitlines()
+  _head, *lines = (folder / "out" / "predictions.tsv").read_text().splitlines()
   texts = [line.split("\t")[-1] for line in lines]
   told = [[float(c) for c in line.split("\t")[2:-1]] for line in lines]
   np.testing.assert_allclose(told, predictor.probabilities(texts), atol=2e-6)
@@ -360,7 +359,8 @@ def test_a_blend_is_converted_with_its_network(
   model, out = str(folder / "out" / "model"), str(tmp_path / "converted")
   conversion.run(conversion.Options(init_checkpoint=model, output_dir=out))
   before, after = (classifier.Predictor.load(path) for path in (model, out))
-  assert after.blend and before.blend
+  assert after.blend
+  assert before.blend
   assert after.blend.factors == before.blend.factors
   texts = ["цас орлоо", "эмч"]
   np.testing.assert_array_equal(

@@ -313,7 +313,8 @@ def test_an_interrupted_run_leaves_no_file_under_its_final_name(
   )
   deadline = time.monotonic() + 60
   while not list(tmp_path.glob(".out.unfinished/.corpus-*")):
-    assert process.poll() is None and time.monotonic() < deadline
+    assert process.poll() is None
+    assert time.monotonic() < deadline
     time.sleep(0.01)
   os.kill(process.pid, blow)
   _, log = process.communicate(timeout=60)

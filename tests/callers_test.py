@@ -26,13 +26,14 @@ def _status(
   try:
     guard.check(requests.Request(scope))
   except exceptions.HTTPException as error:
-    assert "\n" not in error.detail and len(error.detail) < 200
+    assert "\n" not in error.detail
+    assert len(error.detail) < 200
     return error.status_code
   return 200
 
 
 @pytest.mark.parametrize(
-  "host, status",
+  ("host", "status"),
   [
     ("127.0.0.1:8000", 200),
     ("127.0.0.1", 200),
@@ -118,7 +119,7 @@ def test_a_link_of_another_site_leads_to_the_page_alone() -> None:
 
 
 @pytest.mark.parametrize(
-  "origin, host, status",
+  ("origin", "host", "status"),
   [
     ("http://localhost:8000", "localhost:8000", 200),
     ("http://[::1]:8000", "[::1]:8000", 200),

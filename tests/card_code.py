@@ -68,7 +68,8 @@ def shown(code: str) -> str:
   for statement in tree.body:
     if isinstance(statement, ast.Expr):
       call = ast.parse("shown.append(0)").body[0]
-      assert isinstance(call, ast.Expr) and isinstance(call.value, ast.Call)
+      assert isinstance(call, ast.Expr)
+      assert isinstance(call.value, ast.Call)
       call.value.args = [statement.value]
       statement.value = call.value
   return ast.unparse(ast.fix_missing_locations(tree))

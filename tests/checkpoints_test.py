@@ -16,7 +16,9 @@ from data_prep.base import options
 class _Run:
   """A run of one weight, which is its step."""
 
-  def __init__(self, folder: pathlib.Path, keep: int = 2, writes: bool = True):
+  def __init__(
+    self, folder: pathlib.Path, keep: int = 2, writes: bool = True
+  ) -> None:
     optimizer = tf.Module()
     optimizer.iterations = tf.Variable(0, dtype=tf.int64)
     self.weight = tf.Variable(tf.zeros([64]))

@@ -103,7 +103,8 @@ def test_several_labels_are_learnt_from_long_texts(
   shares = dict(
     zip(predictor.names, predictor.probabilities([text])[0], strict=True)
   )
-  assert shares["weather"] > 0.5 and shares["health"] > 0.5 > shares["sport"]
+  assert shares["weather"] > 0.5
+  assert shares["health"] > 0.5 > shares["sport"]
 
 
 def test_bad_rows_keep_their_place_and_are_told(
@@ -212,7 +213,8 @@ def test_rows_judged_in_small_chunks_score_the_same(
     if isinstance(row, classifier_data.Row)
   ]
   whole, loss = evaluation.judge(predictor, rows, 8)
-  assert whole.network is not None and whole.rival is not None
+  assert whole.network is not None
+  assert whole.rival is not None
   monkeypatch.setattr(problems, "rows_at_once", lambda outputs: 7)
   pieces, again = evaluation.judge(predictor, rows, 8)
   assert len(pieces.model.truth) == len(rows) == 30
@@ -364,7 +366,8 @@ def test_numbers_are_learnt_from_pairs_by_a_frozen_encoder_too(
   assert results["eval_mean_squared_error"] < 100  # their variance is 400
   assert "TF-IDF + ridge" in (tmp_path / "out" / "report.txt").read_text()
   head, *rows = (tmp_path / "out" / "predictions.tsv").read_text().splitlines()
-  assert head == "line\tlabel\tvalue\ttext" and len(rows) == 30
+  assert head == "line\tlabel\tvalue\ttext"
+  assert len(rows) == 30
   frozen = _run(
     folder,
     tmp_path / "frozen",
@@ -578,7 +581,8 @@ def test_eduge_goes_from_its_file_to_a_report_without_copies(
   assert names == set(eduge.SUPPORTS)
   assert sum(row["support"] for row in report["labels"]) == report["rows"]
   assert 0 < report["near_copies"] < 20
-  assert "without_near_copies" in report and "baseline" in report
+  assert "without_near_copies" in report
+  assert "baseline" in report
   text = " ".join((tmp_path / "out" / "report.txt").read_text().split())
   assert f"{report['near_copies']} of {report['rows']} rows have a near" in text
   assert "texts are longer than 32 pieces" in text

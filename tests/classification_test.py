@@ -196,7 +196,8 @@ def test_the_model_directory_is_complete_in_itself(
   ).read_bytes()
   head, *rows = (tmp_path / "predictions.tsv").read_text().splitlines()
   assert head == "line\tlabel\thealth\tsport\tweather\ttext"
-  assert len(rows) == 10 and rows[0].startswith("2\t")
+  assert len(rows) == 10
+  assert rows[0].startswith("2\t")
   for row in rows:
     shares = [float(share) for share in row.split("\t")[2:5]]
     assert sum(shares) == pytest.approx(1.0, abs=2e-6)
@@ -456,7 +457,8 @@ def test_a_label_that_occurs_once_ends_in_one_clear_line(
   assert done.returncode == 1, done.stderr
   assert "label 'lonely' once" in done.stderr
   lines = [line for line in done.stderr.splitlines() if "error" in line]
-  assert len(lines) == 1 and lines[0].startswith("error: expected at least two")
+  assert len(lines) == 1
+  assert lines[0].startswith("error: expected at least two")
   assert "Traceback" not in done.stderr
   assert not (tmp_path / "out").exists()
 

@@ -97,7 +97,8 @@ def test_a_file_to_predict_needs_no_labels(tmp_path: pathlib.Path) -> None:
     path, classifier_data.Columns()
   )
   assert first == classifier_data.Row(2, "хоёр")
-  assert line == 3 and isinstance(second, tables.Bad)
+  assert line == 3
+  assert isinstance(second, tables.Bad)
 
 
 def _jsonl(folder: pathlib.Path, *rows: object) -> str:
@@ -246,7 +247,8 @@ def test_tweets_are_read_by_name(tmp_path: pathlib.Path, header: str) -> None:
   ]
   columns = classifier_data.tweet_columns(path, labelled=False)
   ((_, row),) = classifier_data.stream(path, columns)
-  assert isinstance(row, classifier_data.Row) and row.text == "тийм ээ"
+  assert isinstance(row, classifier_data.Row)
+  assert row.text == "тийм ээ"
 
 
 def test_tweets_under_other_names_are_the_first_two_columns(

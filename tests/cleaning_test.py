@@ -76,7 +76,8 @@ def test_short_documents_are_dropped(
 ) -> None:
   verdict = cleaning.clean(NEWS, dataclasses.replace(OFF, **bounds)).verdict
   assert isinstance(verdict, cleaning.Drop)
-  assert verdict.reason == reason and verdict.example
+  assert verdict.reason == reason
+  assert verdict.example
 
 
 # Written for this test.

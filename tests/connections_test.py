@@ -121,7 +121,7 @@ def _closed_after(caller: socket.socket, drip: bytes = b"") -> float:
 
 
 @pytest.mark.parametrize(
-  "sent, drip",
+  ("sent", "drip"),
   [
     (b"", b""),
     (b"GET / HTTP/1.1\r\nA: ", b"a"),
@@ -209,7 +209,8 @@ def test_without_files_the_log_gets_one_line_and_callers_wait(
     assert _ok(address)
   assert listener.failures == 0
   lines = [r for r in caplog.messages if "cannot accept a connection" in r]
-  assert len(lines) <= 1 and len(caplog.text) < 1000
+  assert len(lines) <= 1
+  assert len(caplog.text) < 1000
 
 
 def test_connections_are_fewer_than_the_files_that_may_be_open() -> None:

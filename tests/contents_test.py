@@ -153,7 +153,7 @@ def test_an_archive_with_text_of_another_form_is_refused(
 ) -> None:
   path = tmp_path / "twitter.zip"
   path.write_bytes(_zip("README.txt", "data/tweets.js"))
-  with pytest.raises(options.InputError, match="got 'tweets.js' in it"):
+  with pytest.raises(options.InputError, match=r"got 'tweets.js' in it"):
     list(texts.items(str(path), texts.Options()))
   path.write_bytes(_zip("mimetype", "chapter.xhtml"))
   with pytest.raises(options.InputError, match="--source=epub"):

@@ -119,7 +119,8 @@ def test_a_classifier_of_transformers_predicts_here_what_it_did_there(
     predictor.logits(expected["texts"]), expected["logits"], atol=1e-5
   )
   parameters = manifest.check(str(folder), "classifier")["parameters"]
-  assert parameters["do_lower_case"] and parameters["strip_accents"]
+  assert parameters["do_lower_case"]
+  assert parameters["strip_accents"]
   assert parameters["longest_word"] == 100, "as transformers has it"
   assert parameters["max_seq_length"] == 24
   assert (folder / "vocab.txt").exists()
@@ -179,7 +180,7 @@ def test_a_classifier_of_run_classifier_needs_its_labels_and_gives_its_logits(
     _converted(source, tmp_path / "model")
   labels = tmp_path / "labels.txt"
   labels.write_text("спорт\nэдийн засаг\n", encoding="utf-8")
-  with pytest.raises(options.InputError, match="3 different labels.*got 2"):
+  with pytest.raises(options.InputError, match=r"3 different labels.*got 2"):
     _converted(source, tmp_path / "model", labels_file=str(labels))
   with pytest.raises(options.InputError, match="reads no text"):
     labels.write_text("а\nб\nв\n", encoding="utf-8")
@@ -243,7 +244,8 @@ def test_a_pickle_of_mn_tweet_bert_keeps_its_own_gelu(
   with_own_config = _converted(theirs, tmp_path / "two")
   for converted in (folder, with_own_config):
     config = model_directory.config(str(converted))
-    assert config and config.hidden_act == "gelu_erf"
+    assert config
+    assert config.hidden_act == "gelu_erf"
   whole = _converted(REFERENCE / "hf_bert", tmp_path / "three")
   names = ("model.ckpt.data-00000-of-00001", "bert_config.json")
   for name in names:
@@ -258,7 +260,7 @@ def test_outputs_that_differ_leave_nothing_behind(
   names["query"], names["key"] = names["value"], names["query"]
   names["value"] = huggingface._BERTS_BLOCK["key"]
   monkeypatch.setattr(huggingface, "_BERTS_BLOCK", names)
-  with pytest.raises(options.InputError, match="within 0.0001 of the source"):
+  with pytest.raises(options.InputError, match=r"within 0.0001 of the source"):
     _converted(REFERENCE / "hf_bert", tmp_path / "model")
   assert list(tmp_path.iterdir()) == []
 
@@ -278,7 +280,7 @@ def test_files_of_a_model_that_is_not_ours_are_left_alone(
 def test_a_checkpoint_that_is_something_else_than_told_is_refused(
   tmp_path: pathlib.Path,
 ) -> None:
-  with pytest.raises(options.InputError, match="TF 1.s weights .* Hugging"):
+  with pytest.raises(options.InputError, match=r"TF 1.s weights .* Hugging"):
     _converted(TOPICS, tmp_path / "model", from_="tf1")
   with pytest.raises(options.InputError, match="a classifier's weights"):
     _converted(
@@ -296,7 +298,7 @@ def test_another_tokenizer_than_the_one_beside_the_weights_is_refused(
   for name in ("mn_cased.model", "mn_uncased.model"):
     shutil.copy(tokenizer_file, source / name)
   flags = {"labels_file": f"{tmp_path}/labels.txt"}
-  with pytest.raises(options.InputError, match="mn_cased.model, mn_uncased"):
+  with pytest.raises(options.InputError, match=r"mn_cased.model, mn_uncased"):
     _converted(source, tmp_path / "model", **flags)
   flags["spm_model_file"] = f"{source}/mn_uncased.model"
   _converted(source, tmp_path / "model", **flags)

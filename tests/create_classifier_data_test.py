@@ -242,7 +242,7 @@ def test_bad_rows_stop_the_work_or_are_written_down(
     "text\tlabel\nнэг\tx\nхоёр\n\ty\nгурав\ty\nдөрөв\tx\nтав\ty\n", "utf-8"
   )
   folder = tmp_path / "set"
-  with pytest.raises(options.InputError, match="a.tsv:3"):
+  with pytest.raises(options.InputError, match=r"a.tsv:3"):
     _build(folder, path)
   assert not folder.exists()
   _build(folder, path, bad_rows="leave_out", dev_fraction=0.0)
@@ -252,7 +252,7 @@ def test_bad_rows_stop_the_work_or_are_written_down(
     "a.tsv:4\texpected a text under 'text', got an empty one\n"
   )
   assert sum(_counts(folder)["left_out"].values()) == 2
-  with pytest.raises(options.InputError, match="a.tsv:3"):
+  with pytest.raises(options.InputError, match=r"a.tsv:3"):
     _build(folder, path, bad_rows="leave_out", split="predecessor")
 
 
@@ -287,7 +287,7 @@ def test_nothing_but_rows_to_leave_out_is_told_with_the_first_reason(
 ) -> None:
   path = tmp_path / "a.tsv"
   path.write_text("text\tlabel\nбөх\t0\nцас\t1\n", encoding="utf-8")
-  with pytest.raises(options.InputError, match="a.tsv:2: another author"):
+  with pytest.raises(options.InputError, match=r"a.tsv:2: another author"):
     _build(tmp_path / "out", path, source="tweets", authors="хэн ч биш")
 
 

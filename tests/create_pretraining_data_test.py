@@ -1,6 +1,7 @@
 """Documents to TFRecords: order, pairs, held-out documents, bytes."""
 
 import collections
+import itertools
 import json
 import os
 import pathlib
@@ -73,7 +74,8 @@ def test_the_bytes_do_not_depend_on_workers_and_a_second_run_changes_nothing(
   tmp_path: pathlib.Path,
 ) -> None:
   first = running.digests(folder)
-  assert "manifest.json" in first and "tokenizer.model" in first
+  assert "manifest.json" in first
+  assert "tokenizer.model" in first
   for workers in (2, 3):
     out = tmp_path / "same"
     programs.succeed(
@@ -183,7 +185,8 @@ def test_rows_are_cls_a_sep_b_sep_and_lone_sentences_have_label_minus_one(
     length = row[records.INPUT_MASK].sum()
     label = int(row[records.NEXT_SENTENCE_LABELS])
     labels.append(label)
-    assert ids[0] == tokenizer.cls_id and ids[length - 1] == tokenizer.sep_id
+    assert ids[0] == tokenizer.cls_id
+    assert ids[length - 1] == tokenizer.sep_id
     assert (ids[length:] == tokenizer.pad_id).all()
     assert (ids == tokenizer.sep_id).sum() == (1 if label == -1 else 2)
     assert (row[records.SEGMENT_IDS].max() == 0) == (label == -1)
@@ -377,9 +380,7 @@ def test_isolated_lines_fill_examples_without_a_pair(
 ) -> None:
   lines = tmp_path / "headlines.txt"
   words = udhr.read_text("utf-8").split()
-  lines.write_text(
-    "\n".join(map(" ".join, zip(words, words[1:], strict=False)))
-  )
+  lines.write_text("\n".join(map(" ".join, itertools.pairwise(words))))
   programs.succeed(
     "-m",
     "data_prep.create_pretraining_data",
@@ -412,7 +413,8 @@ def test_a_weight_decides_how_often_files_are_used(
   assert letters[":2"] == 2 * letters[""] == 4 * letters[":0.5"]
   settings = examples.Recipe(dupe_factor=1)
   uses = [examples._uses(i, 0.3, settings) for i in range(4000)]
-  assert set(uses) == {0, 1} and abs(np.mean(uses) - 0.3) < 0.03
+  assert set(uses) == {0, 1}
+  assert abs(np.mean(uses) - 0.3) < 0.03
 
 
 def test_the_set_google_reads_has_the_names_given_and_no_label_minus_one(
@@ -533,7 +535,8 @@ def test_a_killed_run_leaves_no_manifest_and_the_next_one_is_whole(
   # The folder is written beside its name, and what is made first lies in it.
   deadline = time.monotonic() + 60
   while not list(tmp_path.glob(".out.unfinished/.spill-*/*")):
-    assert process.poll() is None and time.monotonic() < deadline
+    assert process.poll() is None
+    assert time.monotonic() < deadline
     time.sleep(0.002)
   os.kill(process.pid, signal.SIGKILL)
   process.wait()

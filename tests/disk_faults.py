@@ -39,7 +39,7 @@ class Faults:
     seen: number of changes so far.
   """
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: pathlib.Path) -> None:
     self._folder = str(folder)
     self.left, self.once, self.seen = -1, False, 0
 

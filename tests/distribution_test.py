@@ -104,7 +104,8 @@ def test_the_losses_are_those_of_one_device(
 ) -> None:
   running.Programs().succeed(*_flags(folder, tmp_path), *more)
   want, losses = _curve(alone), _curve(tmp_path)
-  assert len(want) == STEPS and want[0] > want[-1]
+  assert len(want) == STEPS
+  assert want[0] > want[-1]
   np.testing.assert_allclose(losses, want, rtol=1e-5)
   results = _results(tmp_path)
   for name, value in _results(alone).items():

@@ -146,11 +146,13 @@ def test_a_run_that_diverges_stops_with_its_weights_and_names_a_checkpoint(
     int(path.stem.rsplit("-", 1)[1])
     for path in tmp_path.glob("checkpoints/*.index")
   )
-  assert saved and max(saved) < step
+  assert saved
+  assert max(saved) < step
   named = line.split(": ")[1].split(" is the last good checkpoint")[0]
   for name, value in _weights(pathlib.Path(named)).items():
     assert value.dtype == object or np.isfinite(value).all(), name
-  assert "--on_divergence=rollback" in line and "smaller" in line
+  assert "--on_divergence=rollback" in line
+  assert "smaller" in line
 
 
 @pytest.mark.slow
@@ -186,7 +188,8 @@ def test_a_run_goes_back_past_bad_records_the_same_way_when_it_is_killed(
   assert "going on from" in log
   whole = _weights(tmp_path / "whole/checkpoints/model.ckpt-30")
   killed = _weights(tmp_path / "killed/checkpoints/model.ckpt-30")
-  assert whole.keys() == killed.keys() and len(whole) > 20
+  assert whole.keys() == killed.keys()
+  assert len(whole) > 20
   for name, value in whole.items():
     np.testing.assert_array_equal(value, killed[name], err_msg=name)
   assert (
@@ -346,7 +349,8 @@ def test_what_was_decided_after_the_checkpoint_will_be_decided_again(
     (400, 0, 1.0),
   ):
     guard.begin(step)
-    assert guard.skipped == skipped and float(watch.scale) == scale
+    assert guard.skipped == skipped
+    assert float(watch.scale) == scale
   guard.begin(None)
   assert guard.skipped == 0, "of another run, whose checkpoints are gone"
 

@@ -120,7 +120,8 @@ def _commands(page: str) -> list[str]:
 def test_every_command_of_a_page_is_one_that_ci_runs(page: str) -> None:
   if page in WHOLE:
     where = (running.ROOT / WHOLE[page]).read_text("utf-8")
-    assert page in where and "in COMMANDS" in where
+    assert page in where
+    assert "in COMMANDS" in where
     return
   for command in _commands(page):
     if page in HERE:
@@ -156,7 +157,8 @@ def test_the_flags_of_a_programs_example_exist(program: str) -> None:
     for cls in OPTIONS[program]
     for f in dataclasses.fields(cls)
   }
-  assert used and set(used) <= known
+  assert used
+  assert set(used) <= known
 
 
 def test_the_recipes_of_run_classifier_name_flags_that_exist() -> None:
@@ -166,7 +168,8 @@ def test_the_recipes_of_run_classifier_name_flags_that_exist() -> None:
   for name in ("eduge", "tweetmn"):
     recipe = running.ROOT / f"configs/{name}.flags"
     used = re.findall(r"^--(\w+)", recipe.read_text("utf-8"), re.MULTILINE)
-    assert len(used) == 7 and set(used) <= known
+    assert len(used) == 7
+    assert set(used) <= known
 
 
 def test_the_readme_names_every_flag_it_mentions_as_the_programs_do() -> None:

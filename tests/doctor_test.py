@@ -157,7 +157,8 @@ def test_the_ends_of_a_file_are_its_first_and_last_records(
     with path.open("rb") as file:
       ends = records.ends(file, path.stat().st_size, count)
     assert ends[:count] == every[:count]
-    assert ends[-1] == every[-1] and set(ends) <= set(every)
+    assert ends[-1] == every[-1]
+    assert set(ends) <= set(every)
   whole = path.read_bytes()
   for damaged, what in (
     (whole[:-1], "cut record"),
@@ -273,7 +274,8 @@ def test_all_checks_run_and_each_failure_says_what_to_do(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   lines, work = _examined(_settings(folder, tmp_path / "run"))
-  assert work and all(line.startswith("ok") for line in lines.values()), lines
+  assert work
+  assert all(line.startswith("ok") for line in lines.values()), lines
   assert not (tmp_path / "run").exists()
   (tmp_path / "config.json").write_text(
     dataclasses.replace(
@@ -315,7 +317,8 @@ def test_the_config_comes_with_the_weights_and_its_tokenizer_is_compared(
   tf.train.Checkpoint(**part.parts()).write(str(model / "model.ckpt"))
   given = dict(albert_config_file="", init_checkpoint=str(model))
   lines, work = _examined(_settings(folder, tmp_path / "run", **given))
-  assert work and work.config == SHAPE, lines
+  assert work
+  assert work.config == SHAPE, lines
   tokenizer_training.train(
     tokenizer_training.Options(
       input_file=str(udhr), output_dir=str(tmp_path / "other"), vocab_size=390
@@ -346,7 +349,8 @@ def test_records_without_sentence_pairs_pass_and_are_trained_on(
   told, work = _examined(
     _settings(tmp_path, tmp_path / "run", do_eval=False, eval_input_file="")
   )
-  assert work and work.training, told
+  assert work
+  assert work.training, told
   (batch,) = inputs.train_dataset(
     work.training, work.training.count(), inputs.Share(32), 0, 0
   ).take(1)
@@ -401,14 +405,14 @@ def test_a_tpu_elsewhere_takes_records_whose_masks_are_written(
 def test_versions_are_those_of_the_locks_and_two_tensorflows_clash() -> None:
   installed = checks.installed()
   assert "tf-keras" in checks.versions(installed)
-  with pytest.raises(options.InputError, match="numpy .*as locked; got 1.0"):
+  with pytest.raises(options.InputError, match=r"numpy .*as locked; got 1.0"):
     checks.versions(installed | {"numpy": "1.0"})
   with pytest.raises(options.InputError, match="both, which own the same fol"):
     checks.one_tensorflow(
       installed | {"tensorflow-tpu": installed["tensorflow"]}
     )
   tpu = checks.pinned(tpu=True)
-  with pytest.raises(options.InputError, match="libtpu .*setup.sh --tpu"):
+  with pytest.raises(options.InputError, match=r"libtpu .*setup.sh --tpu"):
     checks.versions(
       {"tensorflow-tpu": tpu["tensorflow-tpu"], "libtpu": "0.0.52"}
     )
@@ -477,7 +481,8 @@ def test_memory_that_is_not_there_is_wrong_and_not_ok(
     probe.Options(),
     exam,
   )
-  assert work is None and exam.failed == 1
+  assert work is None
+  assert exam.failed == 1
   (wrong,) = [line for line in said if line.startswith("WRONG")]
   assert (
     "memory: expected a step that fits 900 MB of memory; got about" in wrong
@@ -502,7 +507,8 @@ def test_pretraining_only_warns_of_memory_as_the_estimate_is_rough(
       probe.Options(),
       checks.Examination(),
     )
-  assert work and "expected a step that fits 900 MB of memory" in caplog.text
+  assert work
+  assert "expected a step that fits 900 MB of memory" in caplog.text
 
 
 def test_records_longer_than_dropout_can_number_are_refused(
@@ -559,11 +565,14 @@ def test_the_program_ends_with_1_and_pretraining_in_one_line(
     folder, tmp_path / "run", input_file=f"{copied}/train-*.tfrecord"
   )
   done = running.Programs().run("-m", "albert_mn.doctor", *_flags(settings))
-  assert done.returncode == 1 and "Traceback" not in done.stderr
+  assert done.returncode == 1
+  assert "Traceback" not in done.stderr
   said = done.stdout.splitlines()
   wrong = [line for line in said if line.startswith("WRONG")]
   # The size changed as well: the manifest's check is an earlier one.
-  assert wrong and "expected " in wrong[0] and "; got " in wrong[0]
+  assert wrong
+  assert "expected " in wrong[0]
+  assert "; got " in wrong[0]
   line = running.Programs().refuse("run_pretraining.py", *_flags(settings))
   assert wrong[0].split(": ", 1)[1] in line
   assert not (tmp_path / "run").exists()

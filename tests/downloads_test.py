@@ -57,7 +57,9 @@ def test_a_cut_connection_is_taken_up_where_it_broke(
   path = downloads.fetch("wikipedia", _options(server, tmp_path))
   assert pathlib.Path(path).read_bytes() == DUMP
   starts = [int(r[6:-1]) for r in server.ranges if r]
-  assert len(starts) == 3 and starts == sorted(starts) and starts[0] > 1 << 19
+  assert len(starts) == 3
+  assert starts == sorted(starts)
+  assert starts[0] > 1 << 19
   assert os.listdir(tmp_path) == [NAME]
 
 
@@ -171,16 +173,16 @@ def test_a_mirror_behind_plain_http_is_never_asked(
 def test_what_is_gone_is_named_with_what_to_do(
   server: http_server.Server, tmp_path: pathlib.Path
 ) -> None:
-  with pytest.raises(options.InputError, match="404.*--dump_date=latest"):
+  with pytest.raises(options.InputError, match=r"404.*--dump_date=latest"):
     downloads.fetch(
       "wikipedia", _options(server, tmp_path, dump_date="20010101")
     )
-  with pytest.raises(options.InputError, match="by hand.*--input_file"):
+  with pytest.raises(options.InputError, match=r"by hand.*--input_file"):
     downloads.fetch("news", _options(server, tmp_path))
   gone = downloads.Options(
     download_dir=str(tmp_path), download_host="http://127.0.0.1:9"
   )
-  with pytest.raises(options.InputError, match="an answer from 127.0.0.1:9"):
+  with pytest.raises(options.InputError, match=r"an answer from 127.0.0.1:9"):
     downloads.fetch("wikipedia", gone)
   with pytest.raises(options.InputError, match="--source=text"):
     downloads.fetch("text", gone)

@@ -142,7 +142,7 @@ def test_dynamic_records_without_their_manifest_are_refused(
 ) -> None:
   for path in dynamic_records.glob("train-*"):
     (tmp_path / path.name).write_bytes(path.read_bytes())
-  with pytest.raises(options.InputError, match="keep manifest.json"):
+  with pytest.raises(options.InputError, match=r"keep manifest.json"):
     _found(tmp_path, "train-*")
 
 

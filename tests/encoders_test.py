@@ -137,7 +137,8 @@ def test_no_two_places_of_the_largest_attention_share_their_bits(
   """
   places = encoders._places(tf.constant([1, *shape])).numpy()
   seen = np.sort(places.view(np.uint32))
-  assert len(seen) == np.prod(shape) and (seen[1:] != seen[:-1]).all()
+  assert len(seen) == np.prod(shape)
+  assert (seen[1:] != seen[:-1]).all()
 
 
 @pytest.mark.parametrize(

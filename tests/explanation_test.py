@@ -141,7 +141,8 @@ def test_a_pair_has_segments_and_loses_the_end_of_its_longer_text(
   assert explained.pieces[:1] + explained.pieces[-1:] == ["[CLS]", "[SEP]"]
   first = explained.pieces.index("[SEP]")
   assert explained.segments == [0] * (first + 1) + [1] * (63 - first)
-  assert len(explained.pieces) == 64 and explained.cut > 0
+  assert len(explained.pieces) == 64
+  assert explained.cut > 0
   assert "".join(explained.pieces[1:first]) == "▁эрх"
 
 
@@ -314,7 +315,8 @@ def test_a_packed_number_is_off_by_no_more_than_is_said(
 def test_what_is_too_much_keeps_the_largest_of_each_row() -> None:
   rows = _rows((2, 4, 64, 64), 2)
   packed = attention.pack(rows, limit=6000)
-  assert len(packed.levels) <= 6000 and 1 < packed.kept < 64
+  assert len(packed.levels) <= 6000
+  assert 1 < packed.kept < 64
   unpacked = _unpacked(packed, rows.shape)
   kept = (unpacked > 0).sum(-1)
   assert kept.max() == packed.kept
@@ -350,7 +352,8 @@ def test_a_page_runs_its_own_scripts_alone_and_fetches_nothing(
   page = attention.page(explainer.explain("</script><script>alert(1)</script>"))
   assert page.count("<script") == page.count("</script>") == 2
   policy = web.policy_of(page)
-  assert "default-src 'none'" in policy and "unsafe" not in policy
+  assert "default-src 'none'" in policy
+  assert "unsafe" not in policy
   assert "connect-src 'none'" in policy
   outside = set(re.findall(r"https?://[^\s\"']+", page))
   assert outside == {"http://www.w3.org/2000/svg"}, "a namespace is no address"

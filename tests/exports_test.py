@@ -532,7 +532,7 @@ def test_an_export_that_gives_other_outputs_leaves_nothing(
     whole(path, {n: a + 0.01 * ("ffn.weight" in n) for n, a in tensors.items()})
 
   monkeypatch.setattr(tensor_files, "write", damaged)
-  with pytest.raises(options.InputError, match="within 0.0001 of the model"):
+  with pytest.raises(options.InputError, match=r"within 0.0001 of the model"):
     _export(classifier_dir, "huggingface", tmp_path / "out")
   assert not list(tmp_path.iterdir())
 
@@ -677,7 +677,8 @@ def test_the_commands_of_docs_export_do_what_they_say(
   card = (tmp_path / "export/README.md").read_text("utf-8")
   assert card.startswith("---\nlanguage: mn\n")
   if "--model_card" in command:
-    assert "CC BY 4.0" in card and 'license: "apache-2.0"' in card
+    assert "CC BY 4.0" in card
+    assert 'license: "apache-2.0"' in card
     assert os.listdir(tmp_path / "export") == ["README.md"]
   else:
     assert manifest.find(str(tmp_path / "export"))

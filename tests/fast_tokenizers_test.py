@@ -161,7 +161,8 @@ def test_a_sentencepiece_model_comes_back_with_its_normalisation(
   ):
     assert our_ids.tolist() == ids_again.tolist(), text
   assert again.special.tolist() == ours.special.tolist()
-  assert again.mask_id == ours.mask_id and again.pad_id == ours.pad_id
+  assert again.mask_id == ours.mask_id
+  assert again.pad_id == ours.pad_id
   text = foreign_text.read(
     str(tmp_path), model_file, configs.AlbertConfig, transformers=True
   )

@@ -111,7 +111,8 @@ def test_an_unpacked_archive_is_compared_where_its_hash_is_named(
 
   first = folder.stat().st_ino
   cache.unpacked(str(archive), compared=True)
-  assert folder.stat().st_ino == first and unpacked() == content
+  assert folder.stat().st_ino == first
+  assert unpacked() == content
   for name, data in {
     "m/config.json": b"{ }",
     "m/deep/x": b"x" * 2999999 + b"y",
@@ -125,7 +126,8 @@ def test_an_unpacked_archive_is_compared_where_its_hash_is_named(
   (folder / "m/y").unlink()
   (folder / "m/y").symlink_to("/dev/null")
   cache.unpacked(str(archive), compared=True)
-  assert unpacked() == content and not (folder / "m/y").is_symlink()
+  assert unpacked() == content
+  assert not (folder / "m/y").is_symlink()
 
 
 def test_a_tokenizer_of_the_cache_is_what_was_made(
@@ -156,7 +158,7 @@ def test_a_folder_that_others_may_write_is_refused(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-@pytest.mark.parametrize("part", (*_PARTS, f"content/{DIGEST}/a.bin"))
+@pytest.mark.parametrize("part", [*_PARTS, f"content/{DIGEST}/a.bin"])
 def test_a_folder_that_somebody_else_owns_is_refused(
   server: http_server.Server, cache: fetched.Cache, part: str
 ) -> None:
@@ -173,7 +175,7 @@ def test_somebody_else_is_told_by_the_owner_of_the_file(
 ) -> None:
   cache.file(f"{server.url}/a.bin")
   monkeypatch.setattr(os, "geteuid", lambda: 54321)
-  with pytest.raises(options.InputError, match="one that user .* owns"):
+  with pytest.raises(options.InputError, match=r"one that user .* owns"):
     cache.file(f"{server.url}/a.bin")
 
 

@@ -83,7 +83,8 @@ def test_googles_gelu_beside_a_pytorch_file_is_one_line_with_its_flag(
   assert "activation: the tanh form of gelu, by --gelu, beside" in said
   for name, act in (("erf", "gelu_erf"), ("tanh", "gelu")):
     config = model_directory.config(str(tmp_path / name))
-    assert config and config.hidden_act == act
+    assert config
+    assert config.hidden_act == act
 
 
 def test_the_flag_changes_the_numbers_to_those_of_the_other_form(
@@ -141,7 +142,8 @@ def test_each_spelling_of_transformers_is_computed_as_there_and_said(
     activation(tf.constant(_X, tf.float32)), expected, atol=1e-6
   )
   (line,) = settled.lines
-  assert f"{written!r}" in line and "--gelu=" in line
+  assert f"{written!r}" in line
+  assert "--gelu=" in line
   for gelu, act in foreign_configs.GELUS.items():
     forced = huggingface.config(str(path), gelu)
     assert forced.config.hidden_act == act
@@ -156,7 +158,8 @@ def test_another_activation_needs_no_line_and_the_flag_leaves_it(
   path = tmp_path / "config.json"
   path.write_text(json.dumps(values | {"hidden_act": act}))
   settled = huggingface.config(str(path), "tanh")
-  assert settled.config.hidden_act == act and not settled.lines
+  assert settled.config.hidden_act == act
+  assert not settled.lines
 
 
 @pytest.mark.parametrize(
@@ -229,8 +232,10 @@ def test_an_activation_that_google_does_not_know_is_refused(
 def test_googles_bert_is_said_to_have_computed_both_forms(
   tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-  """google-research/bert's gelu was the exact one before commit bee6030
-  (CyberZHG/keras-bert 129)."""
+  """The gelu of google-research/bert was exact before commit bee6030.
+
+  CyberZHG/keras-bert 129.
+  """
   folder = tmp_path / "bert"
   shutil.copytree(REFERENCE / "bert_trained", folder)
   (folder / "config.json").rename(folder / "bert_config.json")
@@ -246,7 +251,7 @@ def test_the_flag_is_refused_where_the_config_is_ours(
   topics: str, tmp_path: pathlib.Path
 ) -> None:
   with pytest.raises(
-    options.InputError, match="--gelu=erf for .*: leave it out"
+    options.InputError, match=r"--gelu=erf for .*: leave it out"
   ):
     initial_weights.settle_config("", "", topics, gelu="erf")
   (tmp_path / "albert.json").write_text('{"vocab_size": 9}')
@@ -275,7 +280,8 @@ def test_the_programs_take_the_flag_and_log_the_line(
     )
   assert "activation: the tanh form of gelu, by --gelu" in caplog.text
   config = model_directory.config(f"{tmp_path}/out/model")
-  assert config and config.hidden_act == "gelu"
+  assert config
+  assert config.hidden_act == "gelu"
   assert {f.name for f in dataclasses.fields(run_options.Options)} >= {"gelu"}
   model = pretraining.PretrainingModel(config, 0)
   initial_weights.load(f"{tmp_path}/out/model", {"encoder": model.encoder})

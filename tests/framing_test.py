@@ -1,5 +1,7 @@
 """Framed texts: pairs cut as google's, heads, tails, windows, nothing twice."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -68,7 +70,7 @@ def test_windows_hold_every_piece_and_overlap(
     assert ids == pieces[start : start + len(ids)].tolist()
     held.update(range(start, start + len(ids)))
   assert held == set(range(len(pieces)))
-  for (earlier, ids), (later, _) in zip(windows, windows[1:], strict=False):
+  for (earlier, ids), (later, _) in itertools.pairwise(windows):
     assert earlier < later <= earlier + (len(ids) + 1) // 2
   assert framed.cut == 0
   np.testing.assert_allclose(framed.shares()[0], 1.0)
@@ -129,7 +131,8 @@ def test_remembered_texts_are_tokenised_once(
 
 def test_no_texts_are_no_inputs(tokenizer: tokenization.Tokenizer) -> None:
   framed = framing.Framer(tokenizer, 16, "windows").frame([])
-  assert framed.ids == [] and framed.cut == 0
+  assert framed.ids == []
+  assert framed.cut == 0
   assert framed.pooled(np.zeros([0, 3])).shape == (0, 3)
 
 

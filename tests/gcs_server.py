@@ -36,7 +36,7 @@ class Front(http.server.ThreadingHTTPServer):
 
   daemon_threads = True
 
-  def __init__(self, port: int):
+  def __init__(self, port: int) -> None:
     super().__init__(("127.0.0.1", 0), _Handler)
     self.port = port
     self.faults: list[str] = []
@@ -146,7 +146,7 @@ class _TlsFront(socketserver.ThreadingTCPServer):
 
   daemon_threads = True
 
-  def __init__(self, front: Front, authority: trustme.CA):
+  def __init__(self, front: Front, authority: trustme.CA) -> None:
     super().__init__(("127.0.0.1", 0), _Connect)
     self.front = front
     self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -95,7 +95,7 @@ def test_a_line_of_exactly_the_limit_is_read_from_an_object(
   _write("gs://bucket/a.txt", "мөр\n" + "a" * most + end)
   assert list(storage.lines("gs://bucket/a.txt")) == ["мөр", "a" * most]
   _write("gs://bucket/a.txt", "мөр\n" + "a" * (most + 1) + end)
-  with pytest.raises(options.InputError, match="a longer one at .*:2"):
+  with pytest.raises(options.InputError, match=r"a longer one at .*:2"):
     list(storage.lines("gs://bucket/a.txt"))
 
 
@@ -136,7 +136,7 @@ def test_an_object_that_is_damaged_on_its_way_here_is_not_kept(
     file.write(bytes(3000))
   target = tmp_path / "x.bin"
   server.faults = ["", "damaged"]  # the description, the content
-  with pytest.raises(options.InputError, match="x.bin with its checksum; got"):
+  with pytest.raises(options.InputError, match=r"x.bin with its checksum; got"):
     gcs.download("gs://bucket/x.bin", str(target))
   assert not target.exists()
   gcs.download("gs://bucket/x.bin", str(target))
@@ -149,13 +149,14 @@ def test_an_object_that_is_read_to_its_end_is_compared_too(
   path = "gs://bucket/x.txt"
   _write(path, "a\0b\n" * 1000)
   server.faults = ["", "damaged"]
-  with pytest.raises(options.InputError, match="x.txt with its checksum; got"):
+  with pytest.raises(options.InputError, match=r"x.txt with its checksum; got"):
     list(storage.lines(path))
   assert len(list(storage.lines(path))) == 1000
   with storage.reading(path) as file:
     assert file.seek(-4, os.SEEK_END) == 3996
     assert file.read() == b"a\0b\n", "from there on nothing is compared"
-    assert file.seek(2) == 2 and file.read(2) == b"b\n"
+    assert file.seek(2) == 2
+    assert file.read(2) == b"b\n"
 
 
 @pytest.mark.parametrize("numbers", [3000, 9_000_000])
@@ -167,7 +168,7 @@ def test_an_object_that_is_damaged_on_its_way_there_is_not_left(
   server.requests = []
   server.faults = ["", "", "damaged"] if numbers > 8 << 20 else ["", "damaged"]
   with (
-    pytest.raises(options.InputError, match="x.bin with its checksum; got"),
+    pytest.raises(options.InputError, match=r"x.bin with its checksum; got"),
     storage.writing("gs://bucket/x.bin", "wb") as file,
   ):
     file.write(bytes(numbers))
@@ -316,7 +317,8 @@ def test_a_killed_run_leaves_no_manifest_in_the_bucket(
   )
   deadline = time.monotonic() + 60
   while not any("upload" in request for request in server.requests):
-    assert process.poll() is None and time.monotonic() < deadline
+    assert process.poll() is None
+    assert time.monotonic() < deadline
     time.sleep(0.002)
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
@@ -342,7 +344,9 @@ def test_the_ends_of_a_file_of_records_are_read_on_gs_too(
   with storage.reading("gs://bucket/a.tfrecord") as file:
     size = storage.size("gs://bucket/a.tfrecord")
     ends = records.ends(file, size, 3)
-  assert ends[:3] == made[:3] and ends[-1] == made[-1] and len(ends) < 9
+  assert ends[:3] == made[:3]
+  assert ends[-1] == made[-1]
+  assert len(ends) < 9
 
 
 _OWN = """
@@ -366,7 +370,8 @@ def _owner(folder: str, beat: float) -> Iterator[subprocess.Popen[str]]:
     stderr=subprocess.PIPE,
     text=True,
   ) as process:
-    assert process.stdout and process.stdout.readline() == "ready\n"
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
     try:
       yield process
     finally:
@@ -424,7 +429,9 @@ def test_what_a_dead_machine_owned_is_free_after_a_while(
     server.faults = [fault]  # the answer to a beat is lost
     time.sleep(1)
     seen = [gcs.get(path), time.sleep(0.5), gcs.get(path)]
-    assert seen[0] and seen[2] and seen[0][1] != seen[2][1]
+    assert seen[0]
+    assert seen[2]
+    assert seen[0][1] != seen[2][1]
     assert b'"run_pretraining"' not in seen[2][0]
   assert not storage.exists(path)
 

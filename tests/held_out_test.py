@@ -64,7 +64,8 @@ def test_versions_of_a_document_are_held_out_together(
   parts = documents.weighted(_corpus(tmp_path / "a.txt", texts))
   survey = held_out.survey(parts, 0.1, 1)
   by_version = survey.held_out.reshape(4, 60)
-  assert survey.clustered and (by_version == by_version[0]).all()
+  assert survey.clustered
+  assert (by_version == by_version[0]).all()
   assert by_version[0].sum() == 6
 
 
@@ -74,7 +75,8 @@ def test_a_sentence_of_every_article_does_not_hold_all_of_them_out(
   texts = [[SENTENCES[0], f"{i} дугаар бүлэг."] for i in range(50)]
   parts = documents.weighted(_corpus(tmp_path / "a.txt", texts))
   survey = held_out.survey(parts, 0.1, 1)
-  assert survey.held_out.sum() == 5 and not survey.clustered
+  assert survey.held_out.sum() == 5
+  assert not survey.clustered
   assert "sentences in common" in caplog.text
 
 
@@ -89,7 +91,8 @@ def test_what_repeats_held_out_documents_is_recognised() -> None:
   assert likeness.without(short) == short
   lines = documents.Document((SENTENCES[2], SENTENCES[20]), isolated=True)
   kept = likeness.without(lines)
-  assert kept is not None and kept.sentences == (SENTENCES[20],)
+  assert kept is not None
+  assert kept.sentences == (SENTENCES[20],)
 
 
 def test_a_corpus_of_one_document_holds_nothing_out(

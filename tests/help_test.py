@@ -94,7 +94,8 @@ def test_each_option_of_a_program_stands_once_on_the_page(program: str) -> None:
   assert len(listed) == len(set(listed))
   assert set(listed) == _flags_of(program)
   headings = [section.heading for section in sections]
-  assert all(headings) and len(headings) == len(set(headings))
+  assert all(headings)
+  assert len(headings) == len(set(headings))
 
 
 @per_program

@@ -154,7 +154,7 @@ def test_a_pickle_from_before_pytorch_1_6_is_read(
 class _Hostile:
   """Unpickling it would make a folder."""
 
-  def __init__(self, path: str):
+  def __init__(self, path: str) -> None:
     self._path = path
 
   def __reduce__(self) -> tuple[Any, ...]:

@@ -225,7 +225,7 @@ def test_pretraining_goes_on_from_a_hugging_face_directory_of_its_tokenizer(
   )
   in_new_folder = dataclasses.replace(settings, output_dir=f"{tmp_path}/other")
   given = (recipe, distribution.Options(), probe.Options())
-  with pytest.raises(options.InputError, match="--strip_accents.*--repair_no"):
+  with pytest.raises(options.InputError, match=r"--strip_accents.*--repair_no"):
     training.run(in_new_folder, *given)
   repaired = dataclasses.replace(in_new_folder, repair_normalization=True)
   assert examination.examined(repaired, *given, checks.Examination())

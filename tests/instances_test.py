@@ -122,7 +122,8 @@ def test_a_chunk_keeps_its_order_or_is_swapped_and_never_leaves_its_document() -
   assert stop.max() <= 2800
   labels = made.labels[~second]
   assert ((begin[:, 0] < begin[:, 1]) == (labels == instances.IN_ORDER)).all()
-  assert 0.4 < np.mean(labels) < 0.6 and set(labels) == {0, 1}
+  assert 0.4 < np.mean(labels) < 0.6
+  assert set(labels) == {0, 1}
   # A and B touch: B goes on where A ends, or the other way round.
   first = np.where(labels == 1, 1, 0)
   row = np.arange(len(labels))
@@ -144,14 +145,16 @@ def test_a_sentence_of_several_examples_has_segments_between_words() -> None:
   assert len(made.labels) == 17, "124 pieces each, whole words of two"
   paired = made.labels >= 0
   assert paired.sum() >= 16, "the last one may be a single segment"
-  assert (made.starts % 2 == 0).all() and (made.lengths % 2 == 0).all()
+  assert (made.starts % 2 == 0).all()
+  assert (made.lengths % 2 == 0).all()
 
 
 def test_a_word_of_several_examples_is_cut_into_whole_examples() -> None:
   spans, ends, begins = _stream([[5000]], 5000)
   made = _created(spans, ends, begins, 128, short=0.0)
   assert set(made.labels) == {instances.NO_PAIR}
-  assert made.lengths.sum() == 5000 and len(made.labels) == 40
+  assert made.lengths.sum() == 5000
+  assert len(made.labels) == 40
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,8 @@ def test_random_segments_are_anothers_half_the_time_and_as_long(
   size = int(ends[-1])
   random = made.labels == instances.SWAPPED
   pairs = made.labels != instances.NO_PAIR
-  assert pairs.sum() > 100 and 0.42 < random[pairs].mean() < 0.58
+  assert pairs.sum() > 100
+  assert 0.42 < random[pairs].mean() < 0.58
   assert ((made.starts[:, 1] >= size) == random).all()
   # The length of B does not tell the label.
   in_order = made.lengths[pairs & ~random].sum(1)

@@ -46,7 +46,7 @@ _REAL_LINES = 3_000
 
 @pytest.fixture(scope="session")
 def environment() -> None:
-  """./scripts/setup.sh --interop"""
+  """Runs `./scripts/setup.sh --interop`."""
   subprocess.run(
     ["scripts/setup.sh", "--interop"], cwd=running.ROOT, check=True
   )
@@ -135,7 +135,8 @@ def _compare(
     if their_ids != our_ids
   ]
   ties = [sorted(theirs) == sorted(ours) for _, theirs, ours in differing]
-  assert all(ties) and len(ties) <= most_ties, (
+  assert all(ties), differing[:3]
+  assert len(ties) <= most_ties, (
     f"{len(differing)} of {len(texts)}: {differing[:3]!a}"
   )
 
@@ -328,7 +329,8 @@ def test_the_code_of_a_card_gives_our_answer_and_cuts_long_texts(
     "code", out, list(map(card_code.shown, (code, long)))
   )
   if kind == "entities":
-    assert isinstance(answers, list) and isinstance(cut, list)
+    assert isinstance(answers, list)
+    assert isinstance(cut, list)
     return
   if kind == "pretrained":
     assert len(answers) == len(cut) == 5
@@ -503,7 +505,8 @@ def test_models_heads_and_pipelines_give_our_outputs(
       np.testing.assert_allclose(value, expected[name], atol=2e-5, err_msg=name)
   pair_ids, segments = outputs["pair"]
   assert len(pair_ids) == len(segments)
-  assert sorted(segments) == segments and set(segments) == {0, 1}
+  assert sorted(segments) == segments
+  assert set(segments) == {0, 1}
   assert pair_ids.count(tokenizer.sep_id) == 2
   if kind == "classifier":
     np.testing.assert_allclose(

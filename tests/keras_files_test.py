@@ -72,6 +72,6 @@ def test_a_folder_with_weights_of_keras_alone_says_how_to_go_on(
   (tmp_path / "tf_model.h5").write_bytes(b"")
   (tmp_path / "config.json").write_text('{"model_type": "bert"}')
   with pytest.raises(
-    options.InputError, match="got tf_model.h5 alone: load it"
+    options.InputError, match=r"got tf_model.h5 alone: load it"
   ):
     initial_weights.read(str(tmp_path))

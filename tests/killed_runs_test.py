@@ -129,7 +129,8 @@ def _must_be_equal(whole: pathlib.Path, killed: pathlib.Path) -> None:
   places = ("checkpoints/model.ckpt-200", "model/model.ckpt", "best/model.ckpt")
   for place in places:
     expected, resumed = _weights(whole / place), _weights(killed / place)
-    assert expected.keys() == resumed.keys() and len(expected) > 20
+    assert expected.keys() == resumed.keys()
+    assert len(expected) > 20
     for name, value in expected.items():
       np.testing.assert_array_equal(value, resumed[name], err_msg=name)
   results = [(run / "eval_results.txt").read_text() for run in (whole, killed)]

@@ -632,7 +632,7 @@ def test_build_says_what_the_imports_say(folder: str) -> None:
   changed = [
     text for name, text in expected.items() if actual.get(name) != text
   ]
-  assert not changed and not gone, (
+  assert not [*changed, *gone], (
     f"{folder or '.'}/BUILD: delete {gone}; put in:\n\n" + "\n\n".join(changed)
   )
 
@@ -654,7 +654,8 @@ def test_every_label_leads_to_a_target() -> None:
       if (place, target) != ("//visibility", "public") and target != "defs.bzl"
     }
   gone = [f"{place}:{target}" for place, target in sorted(named - targets)]
-  assert named and not gone, f"BUILD files name what is not there: {gone}"
+  assert named
+  assert not gone, f"BUILD files name what is not there: {gone}"
 
 
 # Requirements.
@@ -762,7 +763,8 @@ def test_a_tool_of_the_scripts_is_a_stated_requirement() -> None:
     if module not in {*sys.stdlib_module_names, *_PACKAGES, "pip"}
   }
   missing = {_distribution(m) for m in run} - _requirements(*_DEV)
-  assert run and not missing, f"name it in requirements-dev.in: {missing}"
+  assert run
+  assert not missing, f"name it in requirements-dev.in: {missing}"
 
 
 def test_every_stated_requirement_is_locked() -> None:

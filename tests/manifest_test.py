@@ -96,7 +96,7 @@ def test_settings_of_the_text_are_never_guessed_from_another_type() -> None:
   settings = tokenization.Settings.of({"strip_accents": True, "vocab_size": 9})
   assert settings == tokenization.Settings(strip_accents=True)
   with pytest.raises(
-    options.InputError, match="strip_accents of the param.*fal"
+    options.InputError, match=r"strip_accents of the param.*fal"
   ):
     tokenization.Settings.of({"strip_accents": "false"})
 
@@ -105,7 +105,9 @@ def test_a_recipe_of_records_is_checked_by_its_types() -> None:
   assert examples.Recipe.of({"masked_lm_prob": 0.2, "later": []}) == (
     examples.Recipe(masked_lm_prob=0.2)
   )
-  with pytest.raises(options.InputError, match="masked_lm_prob of .* a number"):
+  with pytest.raises(
+    options.InputError, match=r"masked_lm_prob of .* a number"
+  ):
     examples.Recipe.of({"masked_lm_prob": "0.2"})
 
 
@@ -119,9 +121,11 @@ def test_a_set_of_rows_is_read_by_the_same_rule(tmp_path: pathlib.Path) -> None:
     kind=kind,
     parameters={"columns": {"text_column": 5}, "cleaning": {"authors": 5}},
   )
-  with pytest.raises(options.InputError, match="text_column of .* a string"):
+  with pytest.raises(options.InputError, match=r"text_column of .* a string"):
     classifier_sets.columns_of(str(tmp_path))
-  with pytest.raises(options.InputError, match="authors of .* a string; got 5"):
+  with pytest.raises(
+    options.InputError, match=r"authors of .* a string; got 5"
+  ):
     classifier_sets.cleaning_of(str(tmp_path))
 
 

@@ -145,8 +145,10 @@ def test_a_row_of_long_words_has_masks_too(
   lengths = batch.words.lengths
   assert lengths[0].max() > 0.15 * lengths[0].sum()
   masked = batch.chosen.sum(1)
-  assert masked[0] in lengths[0] and masked[0] > 0
-  assert 5 < masked[1] <= 20 and 0 < masked[2] <= 20
+  assert masked[0] in lengths[0]
+  assert masked[0] > 0
+  assert 5 < masked[1] <= 20
+  assert 0 < masked[2] <= 20
 
 
 def test_special_pieces_and_padding_are_never_masked(

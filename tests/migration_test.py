@@ -260,7 +260,9 @@ def test_every_command_of_the_page_does_what_it_says(
     assert original == returned
     there = parameters(f"models/{name}", kind)
     back = parameters(again, kind)
-    assert there["strip_accents"] and back["strip_accents"]
+    assert there["strip_accents"]
+    assert back["strip_accents"]
   config = model_directory.config(str(place / "models/moved"))
-  assert config and config.vocab_size == 300
+  assert config
+  assert config.vocab_size == 300
   assert (place / "runs/multilingual/report.txt").exists()

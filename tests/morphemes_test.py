@@ -59,7 +59,8 @@ def test_parts_are_never_empty_and_make_up_the_word(
 ) -> None:
   parts = morphemes.laid_on(word, segmented)
   if parts is not None:
-    assert "".join(parts) == word and all(parts)
+    assert "".join(parts) == word
+    assert all(parts)
     assert len(parts) <= len(segmented)
   assert morphemes.laid_on("".join(segmented), segmented) == tuple(segmented)
 

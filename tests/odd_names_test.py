@@ -169,7 +169,7 @@ def test_checkpoints_and_models_are_read_back_where_they_were_written(
 
 
 def test_a_bucket_is_refused_where_tensorflow_would_not_read_it_back() -> None:
-  with pytest.raises(options.InputError, match="without|no \\["):
+  with pytest.raises(options.InputError, match=r"without|no \["):
     checkpoints.Checkpoints("gs://bucket/e[1]", {"optimizer": tf.Module()}, 1)
   assert plain_paths.plain("gs://bucket/e*") == "gs://bucket/e*"
 

@@ -118,12 +118,16 @@ def test_the_table_shows_warm_up_peak_and_end() -> None:
   recipe = dataclasses.replace(RECIPE, start_warmup_step=10)
   _, *rows, line = learning_rates.table(recipe).splitlines()
   told = {row.split()[0]: row.split()[1:] for row in rows}
-  assert list(told)[0] == "0" and told["0"] == told["10"] == ["0"]
+  assert next(iter(told)) == "0"
+  assert told["0"] == told["10"] == ["0"]
   # The decay counts from step 0: at 14 it is below the last of the rise.
   assert told["14"] == ["0.0086", "highest"]
-  assert list(told)[-1] == "100" and told["100"] == ["0"]
+  assert list(told)[-1] == "100"
+  assert told["100"] == ["0"]
   assert 20 <= len(rows) <= 22
-  assert line[0] == line[-1] == "▁" and line[9] == "█" and len(line) == 60
+  assert line[0] == line[-1] == "▁"
+  assert line[9] == "█"
+  assert len(line) == 60
 
 
 def _textbook(
@@ -248,7 +252,8 @@ def test_a_configuration_makes_the_same_optimizer(name: str) -> None:
   again = kind.from_config(optimizer.get_config())
   assert again.recipe == recipe
   assert again.global_clipnorm == 2.0
-  assert again.leaves_alone("word_embeddings") and not again.leaves_alone("LN")
+  assert again.leaves_alone("word_embeddings")
+  assert not again.leaves_alone("LN")
   assert again.get_config() == optimizer.get_config()
 
 

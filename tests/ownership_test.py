@@ -46,7 +46,8 @@ def _holder(folder: object) -> subprocess.Popen[str]:
     stdout=subprocess.PIPE,
     text=True,
   )
-  assert process.stdout and process.stdout.readline() == "ready\n"
+  assert process.stdout
+  assert process.stdout.readline() == "ready\n"
   return process
 
 

@@ -78,7 +78,8 @@ def test_a_program_run_by_name_says_what_it_says_itself() -> None:
   program = running.Programs()
   by_name = program.run("-m", "albert_mn.command", "train-tokenizer", "--help")
   itself = program.run("-m", "data_prep.train_tokenizer", "--help")
-  assert by_name.stdout == itself.stdout and by_name.returncode == 0
+  assert by_name.stdout == itself.stdout
+  assert by_name.returncode == 0
   done = program.run("-m", "albert_mn.command", "configs")
   assert done.stdout.strip() == str(running.ROOT / "configs")
 
@@ -150,9 +151,11 @@ def test_the_forms_for_issues_are_forms() -> None:
   assert [form.stem for form in forms] == ["config", "fault", "wish"]
   for form in forms[1:]:
     fields = yaml.safe_load(form.read_text("utf-8"))
-    assert fields["name"] and fields["description"]
+    assert fields["name"]
+    assert fields["description"]
     for part in fields["body"]:
-      assert part["type"] in ("input", "textarea") and part["id"]
+      assert part["type"] in ("input", "textarea")
+      assert part["id"]
       assert part["attributes"]["label"]
 
 

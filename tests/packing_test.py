@@ -32,9 +32,11 @@ def test_every_example_has_positions_of_its_own(
   for row, start, length in zip(places.row, places.start, lengths, strict=True):
     assert start + length <= LENGTH
     taken[row, start : start + length] += 1
-  assert taken.max() == 1 and (taken[:, 0] == 1).all()
+  assert taken.max() == 1
+  assert (taken[:, 0] == 1).all()
   pairs = set(zip(places.row.tolist(), places.number.tolist(), strict=True))
-  assert len(pairs) == len(sizes) and places.number.max() < places.shape[2]
+  assert len(pairs) == len(sizes)
+  assert places.number.max() < places.shape[2]
   begins = [places.row[e] for e in places.first()]
   assert begins == list(range(places.shape[0]))
   assert (places.start[places.first()] == 0).all()

@@ -51,7 +51,7 @@ def browser() -> Iterator[sync_api.Browser]:
 class Watched:
   """A page of which nothing that goes wrong is overlooked."""
 
-  def __init__(self, browser: sync_api.Browser, **context: object):
+  def __init__(self, browser: sync_api.Browser, **context: object) -> None:
     self.context = browser.new_context(**context)  # type: ignore[arg-type]
     self.page = self.context.new_page()
     self.page.set_default_timeout(30_000)
@@ -320,7 +320,8 @@ def test_512_pieces_can_be_read_and_walked_through(
   page.select_option("#shown", "lines")
   assert page.locator(".lines path").count() > 0
   shown = page.locator("#view").text_content() or ""
-  assert "of the attention" in shown and "text in 3 windows" in shown
+  assert "of the attention" in shown
+  assert "text in 3 windows" in shown
 
 
 @pytest.mark.slow
@@ -373,7 +374,8 @@ def test_pages_of_other_sites_do_not_get_an_answer(
   page = browser.new_page()
   port = served.url.rpartition(":")[2]
   answer = page.goto(f"http://rebound.example:{port}/")
-  assert answer and answer.status == 421
+  assert answer
+  assert answer.status == 421
   page.route(
     "http://127.0.0.1:9/*",
     lambda route: route.fulfill(
@@ -448,7 +450,8 @@ def test_the_pictures_of_the_readme_can_be_taken_again(
   assert [path.name for path in taken] == ["attention.png", "page.png"]
   for path in taken:
     width, height = struct.unpack(">II", path.read_bytes()[16:24])
-    assert width == 980 and 400 < height < 3000
+    assert width == 980
+    assert 400 < height < 3000
 
 
 def _luminance(colour: str) -> float:
@@ -507,4 +510,5 @@ def test_what_goes_into_a_page_cannot_end_its_script() -> None:
   )
   assert page.count("</script>") == 2
   held = re.search(r'id="data">(.*?)</script>', page)
-  assert held and json.loads(held[1]) == {"a": ATTACK}
+  assert held
+  assert json.loads(held[1]) == {"a": ATTACK}

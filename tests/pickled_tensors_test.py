@@ -196,7 +196,8 @@ def test_each_storage_is_read_once(
 
   monkeypatch.setattr(zipfile.ZipFile, "read", counted)
   arrays = tensor_files.read(_zipped(raw, tmp_path, _0=numbers.tobytes()))
-  assert len(arrays) == 50 and (arrays["7"] == numbers).all()
+  assert len(arrays) == 50
+  assert (arrays["7"] == numbers).all()
   assert opened == ["archive/data.pkl", "archive/data/0"]
 
 

@@ -82,7 +82,8 @@ def test_a_model_directory_knows_what_its_head_reads(model_dir: str) -> None:
     expected = vector @ head.kernel.numpy() + head.bias.numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-4)
   answer = explanation.Explainer.of(predictor).explain(TEXTS[1]).answer
-  assert answer and abs(answer.missed) < 0.01 * max(
+  assert answer
+  assert abs(answer.missed) < 0.01 * max(
     1, abs(answer.score - answer.baseline_score)
   )
   np.testing.assert_allclose(

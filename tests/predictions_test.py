@@ -155,7 +155,9 @@ def test_a_person_at_the_keyboard_gets_an_answer_a_line(topics: str) -> None:
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
   ) as process:
-    assert process.stdin and process.stdout and process.stderr
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
     for line, key in (("эрх тэгш".encode(), "label"), (b"\xff", "error")):
       process.stdin.write(line + b"\n")
       process.stdin.flush()

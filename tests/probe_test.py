@@ -68,7 +68,8 @@ def test_of_many_rows_some_are_taken_and_five_of_each_label(
   settings = dataclasses.replace(_options(tmp_path, *lines), probe_rows=40)
   taken = probe.rows(settings)
   labels = [row.label for row in taken]
-  assert len(taken) == 40 and labels.count("шошго 1") == 5
+  assert len(taken) == 40
+  assert labels.count("шошго 1") == 5
   assert labels.count("шошго 0") > labels.count("шошго 2") > 5
   (tmp_path / "probe.tsv").write_text(
     "\n".join(lines[:1] + lines[:0:-1]) + "\n", "utf-8"
@@ -187,7 +188,8 @@ def test_a_probed_run_ends_bit_for_bit_where_another_does(
     *_flags(dynamic_records, tmp_path / "probed"), *_probed(4)
   )
   alone, probed = (_checkpoint(tmp_path / x) for x in ("alone", "probed"))
-  assert alone.keys() == probed.keys() and len(alone) > 40
+  assert alone.keys() == probed.keys()
+  assert len(alone) > 40
   for name, value in alone.items():
     np.testing.assert_array_equal(value, probed[name], err_msg=name)
   curves = history.curves(str(tmp_path / "probed/events/eval"))
@@ -195,7 +197,8 @@ def test_a_probed_run_ends_bit_for_bit_where_another_does(
   assert [x for x, _ in curves["loss"]] == [6, 12]
   assert len(re.findall(r"probe: accuracy 0\.\d+ ± 0\.\d+ over 5", log)) == 4
   page = (tmp_path / "probed/training_report.html").read_text("utf-8")
-  assert "Probe: accuracy" in page and "Bits per character" in page
+  assert "Probe: accuracy" in page
+  assert "Bits per character" in page
   assert "Probe: accuracy" not in (
     tmp_path / "alone/training_report.html"
   ).read_text("utf-8")

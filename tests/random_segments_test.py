@@ -85,7 +85,8 @@ def test_a_pool_survives_its_file_and_never_draws_from_the_own_document(
   source = np.searchsorted(pool.borders.ends, begin, "right")
   of = pool.documents[source]
   assert (of != own).all()
-  assert len(set(of[:500])) == 2 and len(set(of[1500:])) == 3
+  assert len(set(of[:500])) == 2
+  assert len(set(of[1500:])) == 3
   # Excerpts that are neighbours are one running text.
   assert len(set(zip(first.tolist(), last.tolist(), strict=True))) == 3
 
@@ -93,5 +94,6 @@ def test_a_pool_survives_its_file_and_never_draws_from_the_own_document(
 def test_the_text_of_one_document_is_no_pool(tokenizer_file: str) -> None:
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   chosen = _chosen([_document(3, 400)])
-  assert chosen and random_segments.encoded(chosen, tokenizer, 16) is None
+  assert chosen
+  assert random_segments.encoded(chosen, tokenizer, 16) is None
   assert random_segments.encoded([], tokenizer, 16) is None

@@ -64,7 +64,8 @@ def test_a_recipe_is_taken_whole_and_says_where_it_is_from_and_what_it_costs(
   for words in ("Source:", "Cost[:,]", "(Curve|Score)"):
     assert re.search(rf"^# {words}", path.read_text("utf-8"), re.M), words
   settings, *_ = _parsed(path)
-  assert settings.do_train and settings.do_eval
+  assert settings.do_train
+  assert settings.do_eval
 
 
 def test_there_is_a_recipe_for_minutes_for_a_day_and_for_a_grant() -> None:

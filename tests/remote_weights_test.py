@@ -98,7 +98,8 @@ def test_a_model_directory_comes_with_its_manifests_checksums(
   assert manifest.check(path, "classifier")
   fetches = len(server.ranges)
   assert remote_weights.local(address) == path
-  assert len(server.ranges) == fetches and server.unchanged == 1, (
+  assert len(server.ranges) == fetches
+  assert server.unchanged == 1, (
     "the manifest is asked for, the rest is known by its hash"
   )
   changed = server.files["/models/topics/vocab.txt"][:-1] + b"x"
@@ -157,7 +158,7 @@ def test_an_archive_that_is_here_is_unpacked_into_the_cache(
   assert os.listdir(archive.parent) == [name], "nothing is left beside it"
   archive.write_bytes(_bomb() if name.endswith("zip") else b"\x1f\x8b no tar")
   with pytest.raises(
-    options.InputError, match="to fill a disk|a whole .gz file"
+    options.InputError, match=r"to fill a disk|a whole .gz file"
   ):
     remote_weights.local(str(archive))
 
@@ -186,7 +187,7 @@ def test_a_prefix_on_a_server_brings_all_of_its_shards(
   assert [reader.get_tensor(n).item() for n in names] == [0.0, 1.0, 2.0]
   del server.files["/sharded/model.ckpt-900.data-00001-of-00003"]
   server.files["/sharded/model.ckpt-900.index"] += b" "  # another one
-  with pytest.raises(options.InputError, match="404.*: mend the address"):
+  with pytest.raises(options.InputError, match=r"404.*: mend the address"):
     remote_weights.local(f"{address}/model.ckpt-900")
 
 
@@ -210,7 +211,7 @@ def test_a_missing_shard_of_a_hugging_face_folder_is_named(
 ) -> None:
   index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
   server.files["/cut/model.safetensors.index.json"] = json.dumps(index).encode()
-  with pytest.raises(options.InputError, match="model-00001.*404"):
+  with pytest.raises(options.InputError, match=r"model-00001.*404"):
     remote_weights.local(f"{server.url}/cut")
 
 
@@ -218,15 +219,15 @@ def test_what_is_missing_or_forbidden_is_said_in_a_line(
   server: http_server.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   monkeypatch.setattr(transfers, "_MOST_TRIES", 2)
-  with pytest.raises(options.InputError, match="404 .*: mend the address"):
+  with pytest.raises(options.InputError, match=r"404 .*: mend the address"):
     remote_weights.local(f"{server.url}/none.zip")
   with pytest.raises(options.InputError, match="404 or 403 for each of them"):
     remote_weights.local(f"{server.url}/none")
   server.answers["/secret.zip"] = [403]
-  with pytest.raises(options.InputError, match="permission for .*; got 403"):
+  with pytest.raises(options.InputError, match=r"permission for .*; got 403"):
     remote_weights.local(f"{server.url}/secret.zip")
   server.answers["/busy.zip"] = [503] * 9
-  with pytest.raises(options.InputError, match="an answer from .*; got 503"):
+  with pytest.raises(options.InputError, match=r"an answer from .*; got 503"):
     remote_weights.local(f"{server.url}/busy.zip")
   with pytest.raises(options.InputError, match="expected https://; got http:"):
     remote_weights.local("http://example.invalid/model.zip")
@@ -243,7 +244,8 @@ def test_a_busy_server_and_a_cut_connection_are_outlasted(
   path = fetched.Cache().file(f"{server.url}/large.bin")
   assert pathlib.Path(path).read_bytes() == content
   starts = [int(r[6:-1]) for r in server.ranges if r]
-  assert len(starts) == 2 and 0 < starts[0] < starts[1], "taken up, not begun"
+  assert len(starts) == 2
+  assert 0 < starts[0] < starts[1], "taken up, not begun"
 
 
 def test_a_server_that_is_away_is_no_reason_to_fetch_again(
@@ -265,7 +267,8 @@ def test_another_file_under_the_same_address_is_fetched(
   first = remote_weights.local(f"{server.url}/a.zip")
   server.files["/a.zip"] = _zipped(TOPICS, "two")
   second = remote_weights.local(f"{server.url}/a.zip")
-  assert first.endswith("one") and second.endswith("two")
+  assert first.endswith("one")
+  assert second.endswith("two")
   assert os.path.exists(first), "who uses the old one keeps it"
 
 
@@ -398,7 +401,9 @@ def test_a_hash_of_the_user_is_that_of_the_manifest_and_so_of_all_files(
   with pytest.raises(options.InputError, match=f"sha256 {'0' * 64}.*; got"):
     remote_weights.local(address, sha256="0" * 64)
   hub = _serve(server, TOPICS, "hf")
-  with pytest.raises(options.InputError, match="--sha256 of .*none of them at"):
+  with pytest.raises(
+    options.InputError, match=r"--sha256 of .*none of them at"
+  ):
     remote_weights.local(hub, sha256="1" * 64)
 
 
@@ -477,7 +482,7 @@ def test_an_archive_of_two_models_asks_which(
       for path in sorted(TOPICS.iterdir()):
         archive.write(path, f"{top}/{path.name}")
   server.files["/both.zip"] = file.getvalue()
-  with pytest.raises(options.InputError, match="one model in .*one, two"):
+  with pytest.raises(options.InputError, match=r"one model in .*one, two"):
     remote_weights.local(f"{server.url}/both.zip")
   server.files["/none.zip"] = _zipped(REFERENCE.parent / "gold", "x")
   with pytest.raises(options.InputError, match="got none"):
@@ -604,7 +609,7 @@ def test_a_bucket_that_is_busy_cuts_or_forbids(
     fetched.Cache().file("gs://bucket/none.bin")
   with pytest.raises(options.InputError, match="404, nothing at gs://bucket/n"):
     remote_weights.local("gs://bucket/nothing")
-  with pytest.raises(options.InputError, match="permission for .*403"):
+  with pytest.raises(options.InputError, match=r"permission for .*403"):
     remote_weights.local("gs://forbidden/model")
 
 

@@ -218,11 +218,9 @@ def test_of_ten_thousand_labels_the_most_confused_are_drawn(
   answers[:100] = 9_999
   model = judgements.OneLabel(names, truth, answers)
   shown = reports._most_confused(model)
-  assert (
-    len(shown) == 30
-    and 9_999 in shown
-    and set(shown) - {9_999} <= set(range(50))
-  )
+  assert len(shown) == 30
+  assert 9_999 in shown
+  assert set(shown) - {9_999} <= set(range(50))
   path = tmp_path / "confusion_matrix.png"
   reports.write_confusion_matrix(str(path), model)
   assert max(image.imread(path).shape) < 4000
@@ -298,13 +296,18 @@ def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
       {"seed": "<u>"},
     )
   )
-  assert "<script" not in page and "<b>" not in page and "<u>" not in page
-  assert "&lt;script&gt;" in page and "&lt;b&gt;bold" in page
-  assert "default-src" in page and "http" not in page.replace("http-equiv", "")
+  assert "<script" not in page
+  assert "<b>" not in page
+  assert "<u>" not in page
+  assert "&lt;script&gt;" in page
+  assert "&lt;b&gt;bold" in page
+  assert "default-src" in page
+  assert "http" not in page.replace("http-equiv", "")
   for title in ("Scores", "Labels", "Calibration", "Confusions", "mistakes"):
     assert title in page
   assert page.index("seed &lt;s&gt; learnt") < page.index("Held out")
-  assert "mean of 2 seeds" in page and "without near copies" in page
+  assert "mean of 2 seeds" in page
+  assert "without near copies" in page
   # The surest mistake comes first.
   mistakes = page.partition("Most confident mistakes")[2]
   assert mistakes.index("0.75</td>") < mistakes.index("0.7</td>")
@@ -342,7 +345,8 @@ def test_several_labels_that_are_all_right_score_1_in_every_line(
   truth = PERFECT[kind]
   judged = _several_of(truth, truth)
   numbers = _numbers(judged.table())
-  assert len(numbers) == 3 * (len(truth[0]) + 4) and set(numbers) == {1.0}
+  assert len(numbers) == 3 * (len(truth[0]) + 4)
+  assert set(numbers) == {1.0}
   scores = judged.scores()
   assert scores.pop("exact_rows_low") < 1.0
   assert set(scores.values()) == {1.0}

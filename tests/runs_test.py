@@ -127,7 +127,7 @@ def test_other_settings_of_the_text_still_stop_a_begun_run(
   assert "strip_accents" not in begun
   (tmp_path / "run.json").write_text(json.dumps(begun))
   now = {**runs.deciding(begun), "strip_accents": True}
-  with pytest.raises(options.InputError, match="strip_accents .False → True"):
+  with pytest.raises(options.InputError, match=r"strip_accents .False → True"):
     runs.remember(
       str(tmp_path), now, begun=True, implied={"strip_accents": False}
     )
@@ -219,7 +219,9 @@ def test_pretraining_goes_on_with_runs_of_other_versions(
     start(do_train=False, do_eval=True, eval_input_file=held_out)
   assert "does not know nesterov, and leaves it out" in caplog.text
   _older(run, lambda begun: begun.update(optimizer=[1]))
-  with pytest.raises(options.InputError, match="optimizer in .*an object; got"):
+  with pytest.raises(
+    options.InputError, match=r"optimizer in .*an object; got"
+  ):
     start(do_train=False, do_eval=True, eval_input_file=held_out)
 
 

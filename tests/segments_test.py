@@ -97,7 +97,7 @@ class _Reader:
     settings: its own.
   """
 
-  def __init__(self, path: str, settings: tokenization.Settings):
+  def __init__(self, path: str, settings: tokenization.Settings) -> None:
     self._settings = settings
     self._words = tokenization.is_wordpiece(path)
     self.tokenizer = tokenization.Tokenizer.with_settings(path, settings)

@@ -86,7 +86,8 @@ def test_the_predecessors_address_answers_with_its_keys(
   first, second = ask(), ask()
   assert list(first) == ["username", "score", "req_count"]
   assert first["username"] == "эрх"
-  assert isinstance(first["score"], str) and 0.5 < float(first["score"]) <= 1
+  assert isinstance(first["score"], str)
+  assert 0.5 < float(first["score"]) <= 1
   assert second["req_count"] == first["req_count"] + 1  # type: ignore[operator]
 
 
@@ -177,7 +178,8 @@ def test_a_bad_text_has_its_own_error_beside_the_answers_to_the_others(
   answers = response.json()["predictions"]
   error = answers.pop(place)
   assert list(error) == ["error"]
-  assert f"texts[{place}]" in error["error"] and reason in error["error"]
+  assert f"texts[{place}]" in error["error"]
+  assert reason in error["error"]
   probabilities = [list(answer["probabilities"].values()) for answer in answers]
   np.testing.assert_allclose(
     probabilities, predictor.probabilities(good), atol=1e-5
@@ -203,7 +205,8 @@ def test_a_query_that_is_not_utf8_or_empty_is_told_why(
   address = f"{running_server.url}/api/to_back_end/predict"
   for query, reason in (("text=%D1", "UTF-8"), ("", "got nothing")):
     answer = requests.get(f"{address}?{query}", timeout=60)
-    assert answer.status_code == 400 and reason in answer.json()["error"]
+    assert answer.status_code == 400
+    assert reason in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +322,9 @@ def test_a_body_that_takes_too_long_is_told_so(
   monkeypatch.setattr(server, "_BODY_SECONDS", 0.2)
   scope = {"type": "http", "method": "POST", "headers": []}
   request = starlette_requests.Request(scope, dripping)  # type: ignore[arg-type]
-  with pytest.raises(server.RefusedError, match="the body in 0.2 s") as refused:
+  with pytest.raises(
+    server.RefusedError, match=r"the body in 0.2 s"
+  ) as refused:
     asyncio.run(server._body(request, 1000))
   assert refused.value.status_code == 408
 
@@ -394,7 +399,8 @@ def test_every_answer_forbids_what_it_does_not_need(
   for path in ("", "healthz", "metrics", "nowhere", "api/predict"):
     headers = requests.get(f"{running_server.url}/{path}", timeout=60).headers
     policy = headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
@@ -441,7 +447,8 @@ def test_no_text_is_in_the_log(running_server: serving.Serving) -> None:
   )
   log = running_server.log.read_text()
   assert "POST /api/predict 200" in log
-  assert "нууц" not in log and urllib.parse.quote("нууц") not in log
+  assert "нууц" not in log
+  assert urllib.parse.quote("нууц") not in log
 
 
 def test_200_good_and_bad_requests_at_once_get_what_is_theirs(
@@ -479,7 +486,8 @@ def test_sigterm_lets_a_request_under_way_end_and_texts_are_logged_on_request(
       code = started.stop()
       answer = waiting.result()
     named = dict(zip(predictor.names, ["Болд", "Дулмаа"], strict=True))
-    assert answer.ok and answer.json()["label"] == named["эрх"]
+    assert answer.ok
+    assert answer.json()["label"] == named["эрх"]
     assert code == -15
     with pytest.raises(requests.ConnectionError):
       _post(started, {"text": TEXT})
@@ -681,7 +689,8 @@ def test_a_full_server_answers_503_and_when_to_come_back(
       waiting = asyncio.create_task(asgi.post({"text": TEXT}))
       await asyncio.sleep(0.05)
       status, headers, body = await asgi.post({"texts": [TEXT, TEXT]})
-      assert status == 503 and headers[b"retry-after"] == b"1"
+      assert status == 503
+      assert headers[b"retry-after"] == b"1"
       assert "queue is full" in body["error"]
       # The second text of a batch of two: both are answered.
       assert (await asgi.post({"text": TEXT}))[0] == 200
@@ -693,7 +702,7 @@ def test_a_full_server_answers_503_and_when_to_come_back(
 class _Asgi:
   """Calls an application as a server does, without a socket."""
 
-  def __init__(self, app: object):
+  def __init__(self, app: object) -> None:
     self._app = app
     self._events: asyncio.Queue[dict[str, str]] = asyncio.Queue()
 

@@ -23,7 +23,7 @@ class Serving:
     log: the file that receives its standard error.
   """
 
-  def __init__(self, model_dir: str, log: pathlib.Path, *flags: str):
+  def __init__(self, model_dir: str, log: pathlib.Path, *flags: str) -> None:
     self.log = log
     with log.open("w") as file:
       self.process = subprocess.Popen(

@@ -81,7 +81,8 @@ def test_messages_and_log_lines_hold_no_control_characters() -> None:
     "absl", py_logging.INFO, "a.py", 1, "%s\n%s", ("a" + _UNSEEN, "b"), None
   )
   lines = options._Formatter("%(message)s").format(record).split("\n")
-  assert len(lines) == 2 and all(line.isprintable() for line in lines)
+  assert len(lines) == 2
+  assert all(line.isprintable() for line in lines)
 
 
 def test_a_file_name_reaches_the_terminal_without_its_controls(
@@ -93,7 +94,8 @@ def test_a_file_name_reaches_the_terminal_without_its_controls(
     f"--input_file={tmp_path}/\x1b[31m\u202e",
     f"--output_dir={tmp_path}/out",
   )
-  assert line.isprintable() and "\\x1b[31m\\u202e" in line
+  assert line.isprintable()
+  assert "\\x1b[31m\\u202e" in line
 
 
 def test_labels_mean_nothing_in_a_model_card(tmp_path: pathlib.Path) -> None:
@@ -130,4 +132,5 @@ def test_labels_mean_nothing_in_a_model_card(tmp_path: pathlib.Path) -> None:
   (line,) = (line for line in card.splitlines() if "# c" in line)
   for sign in "<`#":
     assert sign not in line.replace(f"\\{sign}", "")
-  assert "\n`````text\n" in card and "\n`````\n" in card  # longer than any
+  assert "\n`````text\n" in card
+  assert "\n`````\n" in card

@@ -157,7 +157,8 @@ def whole(
 
 def _one_line(error: Exception) -> None:
   said = str(error)
-  assert said.isprintable() and len(said) < 900, said
+  assert said.isprintable()
+  assert len(said) < 900, said
 
 
 def test_two_hundred_manifests_and_labels_end_in_one_line_each(

@@ -292,7 +292,7 @@ def test_an_artefact_that_is_not_whole_is_refused(
 
 def test_an_artefact_of_another_kind_is_refused(artefact: pathlib.Path) -> None:
   with pytest.raises(
-    options.InputError, match="a tokenizer in .* got a corpus"
+    options.InputError, match=r"a tokenizer in .* got a corpus"
   ):
     manifest.check(str(artefact), "tokenizer")
 
@@ -319,11 +319,17 @@ def test_a_full_disk_names_the_file_that_it_does_not_take(
       for _ in range(1 << 10):
         file.write("a" * (1 << 10))
 
-  with disk_faults.full(1 << 16), pytest.raises(OSError) as refused:
+  with (
+    disk_faults.full(1 << 16),
+    pytest.raises(OSError, match="too large") as refused,
+  ):
     too_much()
   assert refused.value.filename == f"{tmp_path}/large.txt"
   entries = ((key, bytes(1 << 10)) for key in range(1 << 10))
-  with disk_faults.full(1 << 12), pytest.raises(OSError) as refused:
+  with (
+    disk_faults.full(1 << 12),
+    pytest.raises(OSError, match="too large") as refused,
+  ):
     list(external_sort.ordered(entries, str(tmp_path), 1 << 17))
   assert str(refused.value.filename).startswith(f"{tmp_path}/sort-")
   assert not list(tmp_path.iterdir())
@@ -349,10 +355,12 @@ def test_sigterm_leaves_no_hidden_file(tmp_path: pathlib.Path) -> None:
     stderr=subprocess.PIPE,
     text=True,
   ) as process:
-    assert process.stdout and process.stdout.readline() == "ready\n"
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
     process.terminate()
     assert process.wait(20) == options.TERMINATED
-    assert process.stderr and not process.stderr.read()
+    assert process.stderr
+    assert not process.stderr.read()
   assert [path.name for path in tmp_path.iterdir()] == ["a.txt2"]
 
 

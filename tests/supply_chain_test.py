@@ -20,7 +20,8 @@ def test_every_locked_package_has_hashes(lock: pathlib.Path) -> None:
   entries = re.split(r"\n(?=[A-Za-z0-9])", lock.read_text("utf-8"))
   packages = [entry for entry in entries if re.match(r"[\w.-]+==", entry)]
   bare = [p.split()[0] for p in packages if "--hash=sha256:" not in p]
-  assert packages and not bare
+  assert packages
+  assert not bare
   assert not any(re.match("(torch|nvidia-|cuda-)", p) for p in packages)
 
 
@@ -34,7 +35,8 @@ def test_what_the_scripts_install_is_held_against_hashes() -> None:
     )
   ]
   unchecked = [x for x in installs if "--require-hashes" not in x]
-  assert len(installs) == 3 and len(unchecked) == 1
+  assert len(installs) == 3
+  assert len(unchecked) == 1
   assert unchecked[0].endswith('"$torch"')
   pins = (running.ROOT / "requirements-interop.in").read_text("utf-8")
   assert {*re.findall(r"^(torch)==[\d.]+$", pins, re.M)} == _WITHOUT_HASHES

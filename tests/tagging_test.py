@@ -158,11 +158,13 @@ def test_what_a_tagger_learns_from_is_cut_with_its_text(
   _, examples = problem.examples(framing.Framer(tokenizer, 10, "windows"), rows)
   assert len(examples.targets) > 2
   for ids, tags in zip(examples.encoded, examples.targets, strict=True):
-    assert len(ids) == len(tags) and tags[0] == tags[-1] == -1
+    assert len(ids) == len(tags)
+    assert tags[0] == tags[-1] == -1
   last = list(examples.targets[-2][1:-1])
   assert last == whole[-8:]
   filled = problem.filled(examples.targets, np.array([0, 1]), (2, 16))
-  assert filled.shape == (2, 16) and (filled[:, 10:] == -1).all()
+  assert filled.shape == (2, 16)
+  assert (filled[:, 10:] == -1).all()
   # Rows that fill up a batch point to the first input, however long it is.
   short = len(examples.targets) - 1
   assert problem.filled(examples.targets, np.array([short, 0]), (2, 5)).shape

@@ -61,7 +61,8 @@ def test_rows_to_predict_of_eduge_are_its_columns(
     str(tmp_path / "out"),
   )
   rows = [row for _, row in task_rows.to_predict(files)]
-  assert len(rows) == 4 and not any(isinstance(r, tables.Bad) for r in rows)
+  assert len(rows) == 4
+  assert not any(isinstance(r, tables.Bad) for r in rows)
 
 
 def test_a_set_names_the_columns_of_its_own_files_alone(
@@ -77,7 +78,8 @@ def test_a_set_names_the_columns_of_its_own_files_alone(
     data_dir=settled.data_dir, eval_file=new, text_column="news"
   )
   rows = task_rows.labelled(task_rows.settle(judged, "x"), True, False)
-  assert len(rows.held_out) == 4 and len(rows.train) > 50
+  assert len(rows.held_out) == 4
+  assert len(rows.train) > 50
 
 
 @pytest.mark.parametrize("key", ["labels", "entities"])
@@ -113,7 +115,8 @@ def test_validation_rows_come_from_the_training_rows_alone(
   _tsv(tmp_path / "dev.tsv", range(60, 70))
   files = task_rows.Files(data_dir=str(tmp_path))
   rows = task_rows.labelled(files, trains=True, validates=validates)
-  assert len(rows.held_out) == 20 and rows.copied == set()
+  assert len(rows.held_out) == 20
+  assert rows.copied == set()
   given = _texts(
     classifier_data.read(str(tmp_path / "train.tsv"), "text", "label")
   )

@@ -53,7 +53,7 @@ def test_half_a_character_of_json_does_not_end_the_work(
 def test_a_bad_json_line_is_named(tmp_path: pathlib.Path, line: str) -> None:
   path = tmp_path / "a.jsonl"
   path.write_text('{"text": "Сайн уу."}\n' + line, "utf-8")
-  with pytest.raises(options.InputError, match="a.jsonl:2"):
+  with pytest.raises(options.InputError, match=r"a.jsonl:2"):
     _items(path)
 
 
@@ -64,5 +64,5 @@ def test_a_cell_of_a_table_is_a_document(tmp_path: pathlib.Path) -> None:
   with pytest.raises(options.InputError, match="--text_field"):
     _items(path, text_field="body")
   path.write_text("id,text\n1\n", "utf-8")
-  with pytest.raises(options.InputError, match="2 columns.*a.csv:2"):
+  with pytest.raises(options.InputError, match=r"2 columns.*a.csv:2"):
     _items(path)

@@ -98,7 +98,7 @@ def test_a_renamed_weight_is_an_error_that_names_it(
   arrays = _arrays("albert_g3")
   arrays["bert/pooler/dense/kernal"] = arrays.pop("bert/pooler/dense/kernel")
   path = _written(arrays, tmp_path, "albert_g3")
-  with pytest.raises(options.InputError, match="kernel.*kernal"):
+  with pytest.raises(options.InputError, match=r"kernel.*kernal"):
     initial_weights.load(path, _model("albert_g3").parts())
 
 
@@ -171,8 +171,10 @@ def test_a_config_is_found_beside_a_prefix_and_may_have_more_groups(
 def test_a_config_json_beside_a_checkpoint_is_the_last_that_is_looked_for(
   name: str, own: bool, tmp_path: pathlib.Path
 ) -> None:
-  """config.json of google's or of transformers' form; google-research/albert
-  87, transformers 2022."""
+  """A config.json has Google's form or that of transformers.
+
+  google-research/albert 87, transformers 2022.
+  """
   family = configs.BertConfig if "bert_" in name[:5] else configs.AlbertConfig
   for suffix in ("index", "data-00000-of-00001"):
     shutil.copy(REFERENCE / name / f"model.ckpt.{suffix}", tmp_path)
@@ -252,8 +254,10 @@ def test_a_module_of_tf_hub_gives_google_researchs_numbers(
 def test_the_scope_of_another_program_is_no_other_configuration(
   name: str, tmp_path: pathlib.Path
 ) -> None:
-  """A checkpoint that a program saved which loads a module in its graph, and one
-  without any scope."""
+  """Two checkpoints: names in the scope of a module, and without any scope.
+
+  The first is of a program that loads a module in its graph.
+  """
   arrays = _arrays(name)
   for scope, bert in (("module/", "bert/"), ("model/x/", "albert/"), ("", "")):
     folder = tmp_path / f"in {scope}{bert}".replace("/", "_")

@@ -523,11 +523,11 @@ def test_two_encoders_and_a_damaged_checkpoint_are_one_line(
 ) -> None:
   left, right = (networks.BertEncoder(**_sizes()) for _ in "ab")
   tf.train.Checkpoint(left=left, right=right).write(f"{tmp_path}/two")
-  with pytest.raises(options.InputError, match="one encoder in .*; got 2"):
+  with pytest.raises(options.InputError, match=r"one encoder in .*; got 2"):
     initial_weights.read(f"{tmp_path}/two")
   path = pathlib.Path(f"{_saved(tmp_path)}.data-00000-of-00001")
   path.write_bytes(path.read_bytes()[:100])
-  with pytest.raises(options.InputError, match="whole .*copy it again"):
+  with pytest.raises(options.InputError, match=r"whole .*copy it again"):
     initial_weights.read(f"{tmp_path}/bert_model.ckpt")
 
 
@@ -590,7 +590,7 @@ def test_a_graph_of_too_many_objects_is_refused(
   path = _saved(tmp_path)
   monkeypatch.setattr(tf_models_checkpoints, "_MOST_EDGES", 10)
   with pytest.raises(
-    options.InputError, match="a graph of .* objects and .* ed"
+    options.InputError, match=r"a graph of .* objects and .* ed"
   ):
     initial_weights.read(path)
 

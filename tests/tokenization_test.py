@@ -61,7 +61,8 @@ def test_the_special_pieces_have_their_places_and_none_is_dead(
     "[SEP]",
     "[MASK]",
   ]
-  assert tokenizer.special[:5].all() and not tokenizer.special[5:].any()
+  assert tokenizer.special[:5].all()
+  assert not tokenizer.special[5:].any()
   assert tokenizer.unreachable() == []
   report = json.loads((tmp_path / "report.json").read_text())
   assert report["unknown_share"] < 0.001
@@ -113,7 +114,8 @@ def test_the_report_compares_sizes_without_changing_the_model(
   )
   del larger["sentences"]
   least, most = both.pop("compared")
-  assert least["vocab_size"] == 200 and most == larger
+  assert least["vocab_size"] == 200
+  assert most == larger
   assert both == alone
   assert (tmp_path / "both/tokenizer.model").read_bytes() == (
     tmp_path / "alone/tokenizer.model"
@@ -159,7 +161,8 @@ def test_pieces_agree_with_morphemes_better_than_chance(
   _train(WIKIPEDIA, tmp_path, vocab_size=4000, morphemes_file=SAMPLE)
   report = json.loads((tmp_path / "report.json").read_text("utf-8"))
   scores = report["morphemes"]
-  assert scores["words"] == 2280 and scores["left_out"] == 0
+  assert scores["words"] == 2280
+  assert scores["left_out"] == 0
   for figure in ("precision", "recall", "f1", "exact_share"):
     assert scores["at_random"][figure] < scores[figure] < 1, figure
 
@@ -201,7 +204,8 @@ def test_a_sample_is_even_of_the_size_asked_for_and_the_seeds_own(
   counts = np.zeros(10)
   for seed in range(40):
     drawn = draw(100, seed)
-    assert len(set(drawn)) == 100 and set(drawn) <= set(everything)
+    assert len(set(drawn)) == 100
+    assert set(drawn) <= set(everything)
     for sentence in drawn:
       counts[everything.index(sentence) // 100] += 1
   # 400 a tenth expected, with a standard deviation of 18.
@@ -234,7 +238,7 @@ def test_sentences_too_long_for_sentencepiece_are_left_out(
 ) -> None:
   long = tmp_path / "long.txt"
   long.write_text("урт " * 20_000 + "\n", encoding="utf-8")
-  with pytest.raises(options.InputError, match="got 1 in .*, all longer"):
+  with pytest.raises(options.InputError, match=r"got 1 in .*, all longer"):
     _train(long, tmp_path / "none")
   _train(udhr, tmp_path / "without", vocab_size=300)
   both = tmp_path / "both.txt"
@@ -386,7 +390,9 @@ def test_a_digit_and_a_comma_come_apart_as_in_google_research_albert(
   text = "Он 22, 2022,5, уу, 1,"
   ids = as_trained.encode([text])[0]
   pieces = as_trained.pieces(ids)
-  assert "▁22," in pieces and "5," in pieces and "22" in pieces
+  assert "▁22," in pieces
+  assert "5," in pieces
+  assert "22" in pieces
   want = []
   for piece in pieces:
     # "5," stands inside of a word, so that its "5" begins none.

@@ -90,7 +90,9 @@ class Cloud:
     plan: "create" → refusals, "run" → exit codes or "preempted"; in order.
   """
 
-  def __init__(self, home: pathlib.Path, plan: dict[str, list[str | int]]):
+  def __init__(
+    self, home: pathlib.Path, plan: dict[str, list[str | int]]
+  ) -> None:
     self.home = home
     (home / "plan").write_text(json.dumps(plan))
     self._program("gcloud", f"#!{sys.executable}\n{GCLOUD}")
@@ -196,7 +198,8 @@ def test_without_quota_a_person_is_asked_at_once(
   cloud = Cloud(tmp_path, {"create": [NO_QUOTA] * 2})
   done = cloud.run("watch", "--", OUTPUT)
   assert done.returncode == 77, done.stderr
-  assert cloud.did("create") == ["create"] and cloud.pauses() == []
+  assert cloud.did("create") == ["create"]
+  assert cloud.pauses() == []
   assert NO_QUOTA in done.stderr
   assert "docs/tpu.md" in done.stderr
 
@@ -226,7 +229,8 @@ def test_a_wrong_option_ends_in_one_line_before_gcloud_is_asked(
   cloud = Cloud(tmp_path, {})
   done = cloud.run(*command)
   assert done.returncode == 64
-  assert message in done.stderr and done.stderr.count("\n") == 1
+  assert message in done.stderr
+  assert done.stderr.count("\n") == 1
   assert not (tmp_path / "calls").exists()
 
 
@@ -365,7 +369,8 @@ def test_a_second_call_follows_the_first_and_stop_ends_both(
   codes = [process.wait(timeout=60) for process in (first, second)]
   assert codes == [130, 130]
   log = (tmp_path / "run/log").read_text()
-  assert log.count("training:") == 1 and log.count("saving") == 1
+  assert log.count("training:") == 1
+  assert log.count("saving") == 1
 
 
 def test_what_outlives_its_loop_is_not_begun_twice(
@@ -478,7 +483,8 @@ def test_gcloud_knows_every_command_and_flag_of_script_and_page(
     "CLOUDSDK_COMPUTE_ZONE": "us-central1-b",
   }
   page = _page_commands()
-  assert len(page) > 10 and len(scripts) > 8
+  assert len(page) > 10
+  assert len(scripts) > 8
   for command in [*map(json.loads, sorted(scripts)), *page]:
     if command[:2] == ["auth", "login"]:
       continue  # it would ask
@@ -505,7 +511,8 @@ def test_the_page_names_options_that_the_script_has() -> None:
     r"^(?:\./)?scripts/tpu_vm\.sh(.*?)(?: -- |\n)", text, re.M
   )
   used = {name for c in commands for name in re.findall(r"--(\w+)", c)}
-  assert used and used <= options, used - options
+  assert used
+  assert used <= options, used - options
 
 
 def test_what_is_deleted_is_what_is_there(tmp_path: pathlib.Path) -> None:
@@ -529,7 +536,8 @@ def test_the_scripts_please_shellcheck() -> None:
 def test_the_tpus_lock_holds_one_tensorflow() -> None:
   lock = (running.ROOT / "requirements-tpu.txt").read_text("utf-8")
   names = re.findall(r"^([\w-]+)==", lock, re.MULTILINE)
-  assert "tensorflow-tpu" in names and "libtpu" in names
+  assert "tensorflow-tpu" in names
+  assert "libtpu" in names
   unwanted = {
     "tensorflow",
     "tensorflow-cpu",

@@ -147,8 +147,10 @@ def test_texts_are_shown_as_text_and_nothing_runs_or_is_fetched(
   )
   names = {name for element in tree.iter() for name in element.attrib}
   assert not {"src", "href", "style", "onerror"} & names
-  assert "url(" not in page and "@import" not in page
-  assert EVIL[:-1] in tree.text_content() and "\u202e" not in page
+  assert "url(" not in page
+  assert "@import" not in page
+  assert EVIL[:-1] in tree.text_content()
+  assert "\u202e" not in page
   assert tree.get("lang") == "en"
   assert tree.find(".//header/p").get("lang") == "mn"
 

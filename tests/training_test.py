@@ -148,7 +148,8 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   assert "training from step 0" not in again.stderr
   assert "initialization:" not in again.stderr, "the checkpoint has all weights"
   whole, killed = _weights(tmp_path / "whole"), _weights(tmp_path / "killed")
-  assert whole.keys() == killed.keys() and len(whole) > 20
+  assert whole.keys() == killed.keys()
+  assert len(whole) > 20
   for name, value in whole.items():
     np.testing.assert_array_equal(value, killed[name], err_msg=name)
   results = [
@@ -460,7 +461,8 @@ def test_weights_that_are_lost_are_not_saved(
   line = running.Programs().refuse(
     *_pretraining(folder, tmp_path, "--learning_rate=1e30", "--optimizer=adamw")
   )
-  assert "expected a finite" in line and "smaller --learning_rate" in line
+  assert "expected a finite" in line
+  assert "smaller --learning_rate" in line
   assert not list(tmp_path.glob("checkpoints/*"))
 
 
@@ -551,7 +553,7 @@ def test_a_budget_is_refused_where_masks_are_written(
   folder: pathlib.Path,
 ) -> None:
   record_set = inputs.record_set(f"{folder}/records/train-*.tfrecord")
-  with pytest.raises(options.InputError, match="written masks in .*train-"):
+  with pytest.raises(options.InputError, match=r"written masks in .*train-"):
     inputs.masked_anew(record_set, 0.4)
 
 

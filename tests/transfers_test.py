@@ -2,6 +2,7 @@
 
 import http
 import io
+import itertools
 import json
 import pathlib
 import random
@@ -46,7 +47,7 @@ class _Web:
     asked: the addresses that were asked for.
   """
 
-  def __init__(self, leads: dict[str, str]):
+  def __init__(self, leads: dict[str, str]) -> None:
     self.leads, self.asked = leads, []
 
   def answer(self, url: str, headers: dict[str, str]) -> requests.Response:
@@ -65,7 +66,7 @@ def _led(
   monkeypatch: pytest.MonkeyPatch, *hops: str, named: str = ""
 ) -> list[str]:
   """Follows redirects from the first address; returns those asked for."""
-  web = _Web(dict(zip(hops[:-1], hops[1:], strict=True)))
+  web = _Web(dict(itertools.pairwise(hops)))
   monkeypatch.setattr(transfers, "_asked", web.answer)
   try:
     transfers.opened(hops[0], {}, "", named)
@@ -260,7 +261,7 @@ def test_a_body_that_ends_early_is_not_whole(
   server: http_server.Server, tmp_path: pathlib.Path, answer: bytes
 ) -> None:
   server.raw["/file"] = answer
-  with pytest.raises(options.InputError, match="the rest of|an answer from"):
+  with pytest.raises(options.InputError, match=r"the rest of|an answer from"):
     _part(server, tmp_path).complete()
   with pytest.raises(options.InputError, match="an answer from"):
     transfers.small(f"{server.url}/file", 100, "")
@@ -283,7 +284,7 @@ def test_a_file_may_not_have_more_bytes_than_the_disk(
 ) -> None:
   monkeypatch.setattr(storage, "free_bytes", lambda _: 5000)
   with pytest.raises(
-    options.InputError, match="10,240 free bytes .*; got 5,00"
+    options.InputError, match=r"10,240 free bytes .*; got 5,00"
   ):
     _part(server, tmp_path).complete()
   chunks = b"1000\r\n" + bytes(0x1000) + b"\r\n"
@@ -328,7 +329,8 @@ def test_an_etag_that_no_request_can_hold_is_not_sent(
   (tmp_path / "part.json").write_text(tag)
   assert _part(server, tmp_path).complete(known_tag=json.loads(tag))
   assert (tmp_path / "part").read_bytes() == CONTENT
-  assert server.asked == ["/file"] and server.ranges == [None]
+  assert server.asked == ["/file"]
+  assert server.ranges == [None]
 
 
 def test_a_part_whose_end_is_reached_is_whole(
@@ -416,4 +418,5 @@ def test_generated_answers_give_a_bounded_file_or_one_line(
       assert len(str(error).splitlines()) == 1
     for path in folder.iterdir():
       assert path.stat().st_size <= 100, server.raw["/file"]
-  assert whole > 10 and refused > 100
+  assert whole > 10
+  assert refused > 100

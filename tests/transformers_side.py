@@ -43,8 +43,8 @@ def encoder(folder: str, texts: list[str]) -> Any:
   with torch.no_grad():
     output = encoded(**batch)
   return {
-    "all": list(every.values())[0],
-    "ids": list(batch.values())[0].tolist(),
+    "all": next(iter(every.values())),
+    "ids": next(iter(batch.values())).tolist(),
     "mask": batch["attention_mask"].tolist(),
     "sequence": output.last_hidden_state.tolist(),
     "pooled": output.pooler_output.tolist(),
@@ -59,9 +59,9 @@ def model(folder: str, texts: list[str]) -> Any:
   pair = tokenizer("сайн уу", "байна уу")
   # Not `input_ids`: the answer has names of its own.
   outputs: dict[str, Any] = {
-    "ids": list(batch.values())[0].tolist(),
+    "ids": next(iter(batch.values())).tolist(),
     "mask": batch["attention_mask"].tolist(),
-    "pair": [list(pair.values())[0], pair["token_type_ids"]],
+    "pair": [next(iter(pair.values())), pair["token_type_ids"]],
     "decoded": tokenizer.decode(
       tokenizer("Сайн  байна уу")[tokenizer.model_input_names[0]],
       skip_special_tokens=True,

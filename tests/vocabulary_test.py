@@ -53,7 +53,8 @@ def test_kept_pieces_keep_their_rows_and_new_ones_are_means(
   assert (
     origins.kept + origins.divided + origins.without == new.vocab_size == 400
   )
-  assert min(origins.kept, origins.divided) > 50 and not origins.without
+  assert min(origins.kept, origins.divided) > 50
+  assert not origins.without
   assert origins.old[new.mask_id] == (old.mask_id,)
   held = set(old.pieces(range(old.vocab_size)))
   checked = 0
@@ -83,8 +84,10 @@ def test_a_piece_inside_a_word_is_not_one_that_begins_it(
   origins = vocabulary.origins(old, new)
   pieces = new.pieces(range(new.vocab_size))
   assert origins.old[pieces.index("▁эрх")] == (5,)
-  assert origins.old[new.pad_id] == (0,) and origins.old[new.mask_id] == (4,)
-  assert origins.without and (1,) in origins.old
+  assert origins.old[new.pad_id] == (0,)
+  assert origins.old[new.mask_id] == (4,)
+  assert origins.without
+  assert (1,) in origins.old
   assert old.inside("эрх", False) == [6]
 
 
@@ -157,7 +160,8 @@ def test_the_converter_moves_a_model_and_says_what_it_costs(
   assert "pieces: 400 before, 250 after" in said
   assert " bits per character before, " in said
   config = model_directory.config(str(tmp_path / "new"))
-  assert config and config.vocab_size == 250
+  assert config
+  assert config.vocab_size == 250
   moved = pretraining.PretrainingModel(config, 3)
   initial_weights.load(str(tmp_path / "new"), moved.parts())
   old = tokenization.Tokenizer(tokenizer_file)

@@ -197,11 +197,13 @@ def test_the_current_folder_and_links_keep_their_place(
   (tmp_path / "link").symlink_to(real)
   _old(str(tmp_path / "link"))
   _new(str(tmp_path / "link"))
-  assert (tmp_path / "link").is_symlink() and _whole(str(real)) == "new"
+  assert (tmp_path / "link").is_symlink()
+  assert _whole(str(real)) == "new"
   monkeypatch.chdir(real)
   number = real.stat().st_ino
   _old(".")
-  assert _whole(str(real)) == "old" and real.stat().st_ino == number
+  assert _whole(str(real)) == "old"
+  assert real.stat().st_ino == number
 
 
 def test_the_mode_of_the_folder_stays(way: str, tmp_path: pathlib.Path) -> None:
@@ -291,7 +293,7 @@ def test_a_disk_that_fails_at_any_change_keeps_a_whole_model(
 def test_a_model_is_copied_as_a_whole(tmp_path: pathlib.Path) -> None:
   _save(tmp_path / "model", 2)
   _save(tmp_path / "export", 1)
-  with pytest.raises(OSError), disk_faults.full(10):
+  with pytest.raises(OSError, match="too large"), disk_faults.full(10):
     model_directory.copy(str(tmp_path / "model"), str(tmp_path / "export"))
   assert _saved(tmp_path / "export") == 1
   model_directory.copy(str(tmp_path / "model"), str(tmp_path / "export"))
@@ -336,7 +338,8 @@ def test_a_request_that_fails_costs_the_new_objects_alone(
     _new(folder)
     assert _whole(folder) == "new"
   # The old one up to the moment at which all new objects are there.
-  assert states == sorted(states, reverse=True) and set(states) == {
+  assert states == sorted(states, reverse=True)
+  assert set(states) == {
     "old",
     "new",
   }

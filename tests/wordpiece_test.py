@@ -65,7 +65,8 @@ def test_a_word_above_the_longest_one_is_unknown(
   """google-research's limit is 200, transformers' 100."""
   tokenizer = tokenization.Tokenizer(vocab_file, longest_word=longest)
   known, unknown = tokenizer.encode(["й" * longest, "й" * (longest + 1)])
-  assert len(known) == longest and unknown.tolist() == [tokenizer.unk_id]
+  assert len(known) == longest
+  assert unknown.tolist() == [tokenizer.unk_id]
 
 
 def test_a_manifest_of_before_the_longest_word_means_200() -> None:

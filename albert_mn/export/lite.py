@@ -73,7 +73,7 @@ class LiteClassifier:
     content: the bytes of the file.
   """
 
-  def __init__(self, content: bytes):
+  def __init__(self, content: bytes) -> None:
     self._interpreter = tf.lite.Interpreter(
       model_content=content, num_threads=1
     )

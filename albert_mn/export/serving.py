@@ -32,7 +32,7 @@ class TextClassifier(tf.Module):
     text_to_ids: text_graph.TextToIds,
     problem: problems.Problem,
     pooled_by: str,
-  ):
+  ) -> None:
     super().__init__()
     self._parts = list(parts.values())
     self._forward = logits_of(parts, pooled_by)
@@ -139,7 +139,7 @@ class TextEncoder(tf.Module):
 
   def __init__(
     self, encoder: Any, length: int, text_to_ids: text_graph.TextToIds | None
-  ):
+  ) -> None:
     super().__init__()
     self._encoder, self._text_to_ids = encoder, text_to_ids
     ids = tf.TensorSpec([None, length], tf.int32)

@@ -44,7 +44,7 @@ class TextToIds(tf.Module):
     model_file: str,
     length: int,
     long_text: str = framing.HEAD,
-  ):
+  ) -> None:
     super().__init__()
     self._pieces: Callable[[tf.Tensor], tf.RaggedTensor] = (
       wordpiece_graph.WordPiece(tokenizer)
@@ -171,7 +171,9 @@ class SentencePiece(tf.Module):
     tokenizer: the tokenizer of that file, with its settings.
   """
 
-  def __init__(self, model_file: str, tokenizer: tokenization.Tokenizer):
+  def __init__(
+    self, model_file: str, tokenizer: tokenization.Tokenizer
+  ) -> None:
     super().__init__()
     self._settings = tokenizer.settings
     self._model = tensorflow_text.SentencepieceTokenizer(

@@ -20,7 +20,7 @@ class WordPiece(tf.Module):
     tokenizer: a tokenizer of a vocab.txt, with its settings.
   """
 
-  def __init__(self, tokenizer: tokenization.Tokenizer):
+  def __init__(self, tokenizer: tokenization.Tokenizer) -> None:
     super().__init__()
     self._settings = tokenizer.settings
     pieces = tokenizer.pieces(range(tokenizer.vocab_size))

@@ -234,7 +234,7 @@ class Repeats:
     kept_back: the texts which must not be read.
   """
 
-  def __init__(self, kept_back: Iterable[str]):
+  def __init__(self, kept_back: Iterable[str]) -> None:
     self._runs: dict[int, set[str]] = {}  # length in words → runs
     self._seen, self._left_out = 0, 0
     for text in kept_back:

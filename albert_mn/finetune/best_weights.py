@@ -21,7 +21,7 @@ class Best(tf.Module):
     since: number of epochs since the best one.
   """
 
-  def __init__(self, variables: Sequence[tf.Variable], patience: int):
+  def __init__(self, variables: Sequence[tf.Variable], patience: int) -> None:
     super().__init__()
     self._sources, self._patience = tuple(variables), patience
     self.copies = [

@@ -44,7 +44,7 @@ class Step:
     head_only: bool = False,
     features: np.ndarray | None = None,
     fit: bool = True,
-  ):
+  ) -> None:
     self._model, self._optimizer, self._problem = model, optimizer, problem
     self._seed, self._parts, self._features = seed, parts, features
     self._fit = fit and features is None

@@ -627,7 +627,7 @@ class _Judge:
     rows: Sequence[classifier_data.Row],
     frozen: bool,
     balanced: bool = False,
-  ):
+  ) -> None:
     self._predictor, self._rows, self._balanced = predictor, rows, balanced
     self.score_name = "mean recall" if balanced else predictor.problem.SCORE
     self._texts = [problems.text_of(row) for row in rows]
@@ -669,7 +669,7 @@ class _Loop:
     data: Data,
     framer: framing.Framer,
     settings: Mapping[str, Any],
-  ):
+  ) -> None:
     self._recipe, self._problem, self._data = recipe, problem, data
     self._start = start
     self.model = self._begun()

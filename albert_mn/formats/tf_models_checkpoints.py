@@ -89,7 +89,7 @@ class _Graph:
     ValueError, LookupError: for a graph that is damaged, or too large.
   """
 
-  def __init__(self, reader: Any):
+  def __init__(self, reader: Any) -> None:
     proto = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
       reader.get_tensor(OBJECTS)
     )

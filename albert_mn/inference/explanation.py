@@ -208,7 +208,7 @@ class Explainer:
     beside: blend.Blend | None = None,
     pooled_by: str = pooling.CLS,
     further: Sequence[tuple[encoders.AlbertEncoder, _Head]] = (),
-  ):
+  ) -> None:
     self._networks = [(encoder, head), *further] if head else []
     self._pooled_by = pooled_by
     self._encoder, self._tokenizer, self._beside = encoder, tokenizer, beside

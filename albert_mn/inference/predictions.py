@@ -101,7 +101,7 @@ class _Columns:
     names: the labels as cells show them, each different and on one line.
   """
 
-  def __init__(self, names: Sequence[str], likeliest: int):
+  def __init__(self, names: Sequence[str], likeliest: int) -> None:
     self.names = label_names.distinct(names)
     self._most = likeliest if 0 < likeliest < len(names) else 0
     ranks = range(1, self._most + 1)
@@ -132,7 +132,7 @@ class _BadRows:
     output_dir: the folder of the file.
   """
 
-  def __init__(self, output_dir: str):
+  def __init__(self, output_dir: str) -> None:
     self._path = os.path.join(output_dir, BAD_NAME)
     self._open = contextlib.ExitStack()
     self._file: IO[str] | None = None

@@ -42,7 +42,7 @@ class Block:
     config: the model's shape.
   """
 
-  def __init__(self, config: configs.AlbertConfig):
+  def __init__(self, config: configs.AlbertConfig) -> None:
     width, heads = config.hidden_size, config.num_attention_heads
     split = (width, heads, width // heads)
     wide = config.intermediate_size
@@ -71,7 +71,7 @@ class Encoder:
       with shapes in place of variables.
   """
 
-  def __init__(self, config: configs.AlbertConfig):
+  def __init__(self, config: configs.AlbertConfig) -> None:
     width, narrow = config.hidden_size, config.embedding_size
     self.config = config
     self.embedding_table = Weight((config.vocab_size, narrow))

@@ -57,7 +57,7 @@ class StatelessDropout(tf_keras.layers.Layer):
       units.
   """
 
-  def __init__(self, rate: float, site: int):
+  def __init__(self, rate: float, site: int) -> None:
     super().__init__()
     self._rate, self._site = rate, site
     self._seeds: tf.Tensor | None = None
@@ -71,6 +71,7 @@ class StatelessDropout(tf_keras.layers.Layer):
 
     tf_keras passes `training`, which is ignored.
     """
+    del training  # the seeds tell whether there is dropout
     return dropout(inputs, self._seeds, self._site, self._rate)
 
 
@@ -209,7 +210,7 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     name: prefix of the variables' names.
   """
 
-  def __init__(self, config: configs.AlbertConfig, name: str):
+  def __init__(self, config: configs.AlbertConfig, name: str) -> None:
     super().__init__(
       num_attention_heads=config.num_attention_heads,
       inner_dim=config.intermediate_size,
@@ -286,7 +287,7 @@ class AlbertEncoder(tf_keras.layers.Layer):
 
   def __init__(
     self, config: configs.AlbertConfig, seed: int, rematerialize: bool = False
-  ):
+  ) -> None:
     super().__init__(name="encoder")
     self.config, self._rematerialize = config, rematerialize
     self._words = layers.OnDeviceEmbedding(

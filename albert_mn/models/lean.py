@@ -113,7 +113,9 @@ class LeanEncoder:
     jit_compile: whether XLA compiles the functions between the matrix products.
   """
 
-  def __init__(self, encoder: encoders.AlbertEncoder, jit_compile: bool):
+  def __init__(
+    self, encoder: encoders.AlbertEncoder, jit_compile: bool
+  ) -> None:
     self._encoder, self._config = encoder, encoder.config
     config = self._config
 
@@ -258,7 +260,9 @@ class Lean:
     jit_compile: whether XLA compiles the functions between the matrix products.
   """
 
-  def __init__(self, model: pretraining.PretrainingModel, jit_compile: bool):
+  def __init__(
+    self, model: pretraining.PretrainingModel, jit_compile: bool
+  ) -> None:
     self._model = model
     self._encode = LeanEncoder(model.encoder, jit_compile).sequence_output
     activation = encoders.activation(model.encoder.config)

@@ -77,7 +77,7 @@ class PlainModel:
     arrays: Mapping[str, np.ndarray],
     config: configs.AlbertConfig,
     of_pieces: bool = False,
-  ):
+  ) -> None:
     self._of_pieces = of_pieces
     self._arrays = {one_form(name): array for name, array in arrays.items()}
     self._config = config

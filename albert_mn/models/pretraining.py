@@ -72,7 +72,7 @@ class PretrainingModel(tf_keras.layers.Layer):
 
   def __init__(
     self, config: configs.AlbertConfig, seed: int, rematerialize: bool = False
-  ):
+  ) -> None:
     super().__init__(name="pretraining")
     self.encoder = encoders.AlbertEncoder(config, seed, rematerialize)
     self.masked_lm = layers.MaskedLM(

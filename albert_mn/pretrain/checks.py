@@ -87,7 +87,7 @@ class Examination:
       the result of a failed check. With None, the first failure is raised.
   """
 
-  def __init__(self, say: Callable[[str], None] | None = None):
+  def __init__(self, say: Callable[[str], None] | None = None) -> None:
     self._say = say
     self.failed = 0
 

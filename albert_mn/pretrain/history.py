@@ -30,7 +30,7 @@ class Events(orbit.utils.SummaryManagerInterface):
     step: the run's global step.
   """
 
-  def __init__(self, folder: str | None, step: tf.Variable):
+  def __init__(self, folder: str | None, step: tf.Variable) -> None:
     self._folder, self._step = folder, step
 
   @functools.cached_property

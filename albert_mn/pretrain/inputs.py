@@ -299,7 +299,7 @@ class Share:
     begin = self.first * self.rows
     chosen = values[begin : begin + self.local * self.rows]
     return tf.reshape(
-      chosen, [self.local, self.rows] + values.shape[1:].as_list()
+      chosen, [self.local, self.rows, *values.shape[1:].as_list()]
     )
 
 
@@ -439,7 +439,7 @@ def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
   missing = batch_size - tf.shape(value)[0]
   padding = [[0, missing]] + [[0, 0]] * (value.shape.rank - 1)
   filled = tf.pad(value, padding, constant_values=filler)
-  return tf.ensure_shape(filled, [batch_size] + value.shape[1:])
+  return tf.ensure_shape(filled, [batch_size, *value.shape[1:]])
 
 
 def _parsed(batches: tf.data.Dataset, source: RecordSet) -> tf.data.Dataset:

@@ -69,7 +69,7 @@ class Loop:
 
   def __init__(
     self, work: examination.Run, parts: Parts, guard: divergence.Guard
-  ):
+  ) -> None:
     self._work, self._parts, self._guard = work, parts, guard
     self._controller = _controller(work, parts)
 
@@ -239,7 +239,7 @@ def _controller(work: examination.Run, parts: Parts) -> orbit.Controller:
 class _NotOrbits(io.TextIOBase):
   """Standard output without the lines that orbit prints."""
 
-  def __init__(self, stdout: TextIO):
+  def __init__(self, stdout: TextIO) -> None:
     self._stdout = stdout
 
   def write(self, text: str) -> int:

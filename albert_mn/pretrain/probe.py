@@ -164,7 +164,7 @@ class Probe:
     max_seq_length: int,
     seed: int,
     interval: int = 0,
-  ):
+  ) -> None:
     self.interval = interval
     self._labels = np.array([row.label for row in labelled_rows])
     encoded, _ = length_buckets.encode(

@@ -79,7 +79,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     seed: int,
     jit_compile: bool,
     lean_step: bool,
-  ):
+  ) -> None:
     orbit.StandardTrainer.__init__(self, None)
     orbit.StandardEvaluator.__init__(
       self,
@@ -133,7 +133,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     if parts == 1:
       return self._part(features, seeds, counts)
     cut = {
-      name: tf.reshape(value, [parts, -1] + value.shape[1:].as_list())
+      name: tf.reshape(value, [parts, -1, *value.shape[1:].as_list()])
       for name, value in {**features, "seeds": seeds}.items()
     }
     first = {name: value[0] for name, value in cut.items()}

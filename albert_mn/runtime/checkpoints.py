@@ -75,7 +75,7 @@ class Checkpoints:
     parts: Mapping[str, Any],
     keep: int,
     writes: bool = True,
-  ):
+  ) -> None:
     self.folder = os.path.join(output_dir, "checkpoints")
     plain_paths.require(self.folder)
     self._checkpoint = tf.train.Checkpoint(**parts)

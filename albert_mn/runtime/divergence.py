@@ -62,7 +62,7 @@ class Diverged(Exception):  # noqa: N818  not always an error, like Stopped
     expected, got: as in options.InputError.
   """
 
-  def __init__(self, at: int, expected: str, got: str):
+  def __init__(self, at: int, expected: str, got: str) -> None:
     super().__init__(f"expected {expected}; got {got}")
     self.at, self.expected, self.got = at, expected, got
 
@@ -192,7 +192,7 @@ class Guard:
     policy: Policy,
     output_dir: str,
     writes: bool,
-  ):
+  ) -> None:
     self._watch, self._saved, self._weights = watch, saved, weights
     self._policy, self._writes = policy, writes
     self._path = os.path.join(output_dir, _FILE)

@@ -138,7 +138,7 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
 
   def __init__(
     self, recipe: OptimizerOptions, scale: tf.Variable | float = 1.0
-  ):
+  ) -> None:
     self._recipe, self._scale = recipe, scale
 
   def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
@@ -209,7 +209,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     fused: bool = False,
     scale: tf.Variable | float = 1.0,
     factors: Mapping[Any, float] | None = None,
-  ):
+  ) -> None:
     super().__init__(
       name=name or type(self).__name__,
       global_clipnorm=recipe.clip_norm or None,
@@ -321,6 +321,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     cls, config: dict[str, Any], custom_objects: Any = None
   ) -> "AdamW":
     """Returns the optimizer of a configuration from `get_config`."""
+    del custom_objects  # the configuration names none
     recipe = OptimizerOptions(**config["recipe"])
     return cls(recipe, config["excluded"], config["name"])
 

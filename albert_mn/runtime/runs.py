@@ -204,7 +204,7 @@ class Stopped(Exception):  # noqa: N818  like KeyboardInterrupt, no error
     number: the number of the signal.
   """
 
-  def __init__(self, number: int):
+  def __init__(self, number: int) -> None:
     super().__init__(signal.Signals(number).name)
     self.number = number
 

@@ -81,7 +81,9 @@ class Meter:
     clock: returns the time in seconds.
   """
 
-  def __init__(self, work: Work, clock: Callable[[], float] = time.monotonic):
+  def __init__(
+    self, work: Work, clock: Callable[[], float] = time.monotonic
+  ) -> None:
     self._work, self._clock = work, clock
     self._began, self._first = 0.0, 0
 

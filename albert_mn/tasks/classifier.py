@@ -50,7 +50,7 @@ class Classifier(tf_keras.layers.Layer):
     seed: int,
     lean_step: bool | None = None,
     pooled_by: str = pooling.CLS,
-  ):
+  ) -> None:
     super().__init__(name="classifier_model")
     self.encoder = encoders.AlbertEncoder(config, seed)
     self.pooled_by = pooled_by
@@ -210,7 +210,7 @@ class Predictor:
     problem: problems.Problem,
     described: dict[str, Any] | None = None,
     beside: blend.Blend | None = None,
-  ):
+  ) -> None:
     self.model, self.framer, self.problem = model, framer, problem
     self.blend = beside
     self.names = list(problem.names)

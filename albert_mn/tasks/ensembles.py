@@ -35,7 +35,7 @@ def size(parameters: Mapping[str, Any]) -> int:
 
 
 def name(part: str, number: int) -> str:
-  """Returns the name of a network's part in a checkpoint: encoder, encoder_1 …"""
+  """Returns the name of a network's part in a checkpoint: encoder, encoder_1, …."""
   return f"{part}_{number}" if number else part
 
 
@@ -73,7 +73,7 @@ class Ensemble:
     encoder, pooled_by: those of the first network.
   """
 
-  def __init__(self, members: Sequence[Any]):
+  def __init__(self, members: Sequence[Any]) -> None:
     self.members = tuple(members)
     self.encoder, self.pooled_by = members[0].encoder, members[0].pooled_by
 

@@ -9,6 +9,7 @@ baseline is fitted and when a model answers, without scikit-learn.
 import collections
 import dataclasses
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -133,9 +134,7 @@ def _composed(text: str) -> str:
 def _of_words(text: str) -> list[str]:
   """Returns the words of a text, then its pairs of neighbouring words."""
   alone = words(text)
-  return alone + [
-    " ".join(pair) for pair in zip(alone, alone[1:], strict=False)
-  ]
+  return alone + [" ".join(pair) for pair in itertools.pairwise(alone)]
 
 
 def _of_letters(word: str) -> list[str]:

@@ -111,6 +111,7 @@ class Problem:
       rows: indices of the batch's inputs.
       shape: shape of the batch's ids, [rows, length].
     """
+    del shape  # of use to targets of words
     return targets[rows]
 
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
@@ -194,6 +195,7 @@ class Problem:
     Raises:
       options.InputError: for a problem without classes.
     """
+    del targets  # of use to problems with classes
     raise options.InputError(
       "--class_weights=none", "balanced", f"leave it out for {self.TYPE}"
     )
@@ -447,6 +449,7 @@ class Regression(Problem):
     targets: np.ndarray,
     weights: np.ndarray | None = None,
   ) -> tuple[float, float]:
+    del weights  # a regression has none
     return self.score(logits, targets), 0.0
 
   def is_constant(self, logits: np.ndarray) -> bool:

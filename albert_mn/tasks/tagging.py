@@ -240,6 +240,7 @@ class TagPredictor(classifier.Predictor):
     names: Sequence[str], parameters: Mapping[str, Any]
   ) -> problems.Problem:
     """Returns the tagging problem with the tags of a model directory."""
+    del parameters  # a tagging problem has none
     return Tagging(tuple(names))
 
   def logits(

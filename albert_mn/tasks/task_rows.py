@@ -180,7 +180,7 @@ def labelled(
     _warn_of_copies(train, validation, "validation")
     spared = False
   else:
-    spared = validates or blends and len(train) >= FEWEST_TO_SPARE
+    spared = validates or (blends and len(train) >= FEWEST_TO_SPARE)
     train, validation = _split(files, train, False) if spared else (train, [])
   if files.label_type == "class":
     _warn_of_rare_labels(train)

@@ -90,7 +90,7 @@ class _HelpFlag(flags.BooleanFlag):
 
   def __init__(
     self, name: str, letter: str | None, about: str, text: Callable[[], str]
-  ):
+  ) -> None:
     self._text = text
     super().__init__(name, False, about, short_name=letter, allow_override=True)
 

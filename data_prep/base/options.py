@@ -68,7 +68,7 @@ class InputError(Exception):
     action: what the user should do about it, as an imperative.
   """
 
-  def __init__(self, expected: str, got: str, action: str):
+  def __init__(self, expected: str, got: str, action: str) -> None:
     # One printable line, even if names and files hold control characters.
     told = got if len(got) <= _MOST_TOLD else f"{got[:_MOST_TOLD]}…"
     line = f"expected {expected}; got {told}: {action}"
@@ -249,7 +249,7 @@ def _expected(kind: type, limits: Any) -> str:
 class _Parser(flags.ArgumentParser):
   """Turns the text of a flag into the value of an option, and checks it."""
 
-  def __init__(self, field: dataclasses.Field, kind: type):
+  def __init__(self, field: dataclasses.Field, kind: type) -> None:
     self.field, self._kind = field, kind
 
   def flag_type(self) -> str:
@@ -476,7 +476,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def _os_error(error: OSError) -> str:
-  """Returns one line for an error of the system: no permission, full disk …"""
+  """Returns one line for an error of the system, such as a full disk."""
   place = error.filename or "a file"
   reason = os.strerror(error.errno) if error.errno else str(error)
   return shown_text.printable(

@@ -59,7 +59,7 @@ class Workers:
   since a process takes longer to start than most tasks take.
   """
 
-  def __init__(self, workers: int):
+  def __init__(self, workers: int) -> None:
     self._count = count(workers)
     self._processes: concurrent.futures.ProcessPoolExecutor | None = None
 

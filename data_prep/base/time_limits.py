@@ -53,6 +53,6 @@ def limited(seconds: float) -> Iterator[None]:
     signal.signal(signal.SIGVTALRM, earlier)
 
 
-def _raise(number: int, frame: types.FrameType | None) -> None:
+def _raise(_number: int, _frame: types.FrameType | None) -> None:
   if _Limit.active:
     raise TooLongError

@@ -197,7 +197,7 @@ def _name(label: Any) -> str:
   raise _CellError("the name of a label", _shown(label))
 
 
-def _class(label: Any, text: str, columns: Columns) -> dict[str, Any]:
+def _class(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
   name = "" if label is None else _name(label)
   if not name:
     raise _CellError(f"a label under {columns.label_column!r}", "none")
@@ -212,7 +212,7 @@ def _number(label: Any, text: str, columns: Columns) -> dict[str, Any]:
   raise _CellError("a number such as 3.5", repr(fields["label"]))
 
 
-def _several(label: Any, text: str, columns: Columns) -> dict[str, Any]:
+def _several(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
   if isinstance(label, str) and columns.label_separator:
     label = label.split(columns.label_separator)
   names = map(_name, _list(label, columns))
@@ -313,7 +313,9 @@ def tweet_columns(path: str, labelled: bool = True) -> Columns:
       has a single column, or looks like a row.
   """
   header = tables.header(path)
-  if header is None or "text" in header and ("label" in header or not labelled):
+  if header is None or (
+    "text" in header and ("label" in header or not labelled)
+  ):
     return Columns()
   if not labelled and header:
     return Columns(header[0])

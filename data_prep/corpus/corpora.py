@@ -149,13 +149,13 @@ SOURCES = {
   "text": _TEXT,
   "news": _TEXT,  # a name of its own for --download
   "wikipedia": Source(
-    lambda path, settings: wikipedia.items(path),
+    lambda path, _settings: wikipedia.items(path),
     _article,
     lambda page: len(page.title) + len(page.text),
     lambda page: page.title,
   ),
   "epub": Source(
-    lambda path, settings: epub.items(path),
+    lambda path, _settings: epub.items(path),
     epub.chapters,
     lambda book: len(book.content),
     lambda book: book.name,

@@ -153,7 +153,7 @@ def count_words(text: str) -> int:
 
 
 class _Lengths:
-  """A histogram of lengths with growing bins: 1, 2, 3, 4-5, 6-7, 8-11 …"""
+  """A histogram of lengths with growing bins: 1, 2, 3, 4-5, 6-7, 8-11, …."""
 
   _STARTS = sorted(start << bits for start in (2, 3) for bits in range(40))
   _STARTS.insert(0, 1)

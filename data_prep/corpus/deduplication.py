@@ -81,7 +81,7 @@ class Duplicates:
       which they are near duplicates; 0 looks for exact duplicates alone.
   """
 
-  def __init__(self, threshold: float):
+  def __init__(self, threshold: float) -> None:
     self._seen: set[bytes] = set()
     self._threshold = threshold
     self._near = _Index(threshold) if threshold else None
@@ -111,7 +111,7 @@ class Duplicates:
 class _Index:
   """An index of kept documents, by the band keys of their MinHash."""
 
-  def __init__(self, threshold: float):
+  def __init__(self, threshold: float) -> None:
     self._threshold = threshold
     self._bands = similarity.bands(threshold)
     self._runs: list[np.ndarray] = []  # by the number of the document
@@ -168,7 +168,7 @@ class Evaluation:
 
   _RUN = 8
 
-  def __init__(self, texts: Iterable[str]):
+  def __init__(self, texts: Iterable[str]) -> None:
     self._runs = {run for text in texts for run in self._runs_of(text)}
 
   def holds(self, sentence: str) -> bool:

@@ -153,7 +153,7 @@ class Framer:
     max_seq_length: int,
     long_text: str = HEAD,
     remembered: int = 0,
-  ):
+  ) -> None:
     self.tokenizer, self.max_seq_length = tokenizer, max_seq_length
     self.long_text = long_text
     self.counts = Counts()

@@ -192,7 +192,7 @@ class Tokenizer:
     replace_quotes: bool = False,
     split_digit_commas: bool = False,
     longest_word: int = wordpiece.LONGEST_WORD,
-  ):
+  ) -> None:
     self.settings = Settings(
       do_lower_case,
       strip_accents,
@@ -361,7 +361,7 @@ class _SentencePiece:
     settings: how a text is prepared for it.
   """
 
-  def __init__(self, model_file: str, settings: Settings):
+  def __init__(self, model_file: str, settings: Settings) -> None:
     self._apply = settings.apply
     self._quotes = settings.replace_quotes
     self._fold = alignment.LetterByLetter(settings.folded)

@@ -124,7 +124,7 @@ class Vocabulary:
     do_lower_case: bool,
     strip_accents: bool,
     longest_word: int = LONGEST_WORD,
-  ):
+  ) -> None:
     self.pieces = [line.strip() for line in storage.lines(path)]
     if _UNKNOWN not in self.pieces:
       raise options.InputError(
@@ -237,6 +237,7 @@ class Vocabulary:
 
   def ends_word(self, number: int) -> bool:
     """Returns whether a piece is marked as the end of a word: none is."""
+    del number
     return False
 
   def begins(self, number: int) -> bool:

@@ -109,6 +109,11 @@ def of(head: bytes, suffix: str = "") -> str:
     suffix: the suffix of the file's name, such as `.md`.
   """
   head = head.removeprefix(storage.BYTE_ORDER_MARK)
+  return _marked(head) or _textual(head, suffix)
+
+
+def _marked(head: bytes) -> str:
+  """Returns the kind of a format with fixed first bytes, "" for none."""
   for signature, name in _SIGNATURES:
     if head.startswith(signature):
       return name
@@ -120,8 +125,11 @@ def of(head: bytes, suffix: str = "") -> str:
     return _TAR
   if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16, known to readers
     return TEXT
-  if b"\0" in head:
-    return BINARY
+  return BINARY if b"\0" in head else ""
+
+
+def _textual(head: bytes, suffix: str) -> str:
+  """Returns the kind of a text."""
   for pattern, name in _PATTERNS:
     if pattern.match(head):
       return name

@@ -87,7 +87,7 @@ class Cache:
       user alone.
   """
 
-  def __init__(self, folder: str = ""):
+  def __init__(self, folder: str = "") -> None:
     self.folder = folder or default_folder()
 
   def file(

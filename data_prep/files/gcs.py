@@ -280,7 +280,7 @@ class _Compared(io.RawIOBase):
     expected: its CRC32C in base64.
   """
 
-  def __init__(self, stream: Any, path: str, expected: str):
+  def __init__(self, stream: Any, path: str, expected: str) -> None:
     self._stream, self._path, self._expected = stream, path, expected
     self._checksum: Any = google_crc32c.Checksum()
 

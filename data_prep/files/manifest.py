@@ -162,7 +162,7 @@ def _require_inside(name: str, entry: Mapping[str, Any], path: str) -> None:
     what = f"bytes in {name} of {path} to be at least 0"
     raise options.InputError(what, json_files.shown(entry["bytes"]), _ADVICE)
   if not name.isprintable():
-    fault = f"one with control characters, {ascii(name)}"
+    fault = f"one with control characters, {name!a}"
   elif os.path.isabs(name) or ".." in name.split("/"):
     fault = f"one that leads outside, {name}"
   elif posixpath.normpath(name) != name or "\\" in name or name in (".", NAME):

@@ -407,7 +407,7 @@ class _Beats(threading.Thread):
     owner: _Owner,
     generation: int,
     stop: threading.Event,
-  ):
+  ) -> None:
     super().__init__(daemon=True)
     self._path, self._folder, self._owner = path, folder, owner
     self.generation, self._stop_event = generation, stop

@@ -106,7 +106,9 @@ class _Unpacked(io.RawIOBase):
     start: makes the decompressor of a stream.
   """
 
-  def __init__(self, raw: IO[bytes], path: str, start: Callable[[], Any]):
+  def __init__(
+    self, raw: IO[bytes], path: str, start: Callable[[], Any]
+  ) -> None:
     self._raw, self._path, self._start = raw, path, start
     self._stream: Any = None
     self._left = memoryview(b"")
@@ -399,11 +401,11 @@ def _decoded(raw: bytes, path: str, number: int) -> str:
 
 @contextlib.contextmanager
 def writing(path: str, mode: str = "w", rights: int = 0o666) -> Iterator[Any]:
-  """Yields a file object; `path` appears, complete, if the block succeeds.
+  r"""Yields a file object; `path` appears, complete, if the block succeeds.
 
   Args:
     path: where the finished file goes; its folder is made.
-    mode: "w" for UTF-8 text with "\\n" line ends, "wb" for bytes.
+    mode: "w" for UTF-8 text with "\n" line ends, "wb" for bytes.
     rights: the permissions of a local file, which the umask reduces.
   """
   remote = is_remote(path)

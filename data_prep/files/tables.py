@@ -292,7 +292,7 @@ def _tab_separated(source: Lines) -> Fields:
 class _Source:
   """An iterator over lines, to which lines can be returned."""
 
-  def __init__(self, source: Lines):
+  def __init__(self, source: Lines) -> None:
     self._source = source
     self._returned: collections.deque[tuple[int, str | Bad]] = (
       collections.deque()

@@ -342,7 +342,7 @@ class Part:
     advice: str,
     most: int | None = None,
     named: str = "",
-  ):
+  ) -> None:
     self.path, self.tag = path, ""
     self._url, self._advice, self._named = url, advice, named
     self._most = most

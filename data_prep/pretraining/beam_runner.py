@@ -44,6 +44,7 @@ def run(
     options.InputError: when Apache Beam is not installed, or no example was
       made.
   """
+  del forecast  # Beam has its own display of progress
   try:
     import apache_beam as beam
     from apache_beam.options import pipeline_options

@@ -233,7 +233,7 @@ def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
 class Likeness:
   """Recognises text that repeats held-out text, to keep it out of training."""
 
-  def __init__(self, held_out: Iterable[documents.Document]):
+  def __init__(self, held_out: Iterable[documents.Document]) -> None:
     telling = [
       sentence.encode()
       for document in held_out

@@ -75,7 +75,7 @@ class Choice:
     letters: int,
     least: int = LEAST,
     most: int = MOST,
-  ):
+  ) -> None:
     self._size = _LETTERS_A_PIECE * max_seq_length
     self._chance = int(randomness.bits(randomness.Purpose.POOL, seed))
     self._least = least

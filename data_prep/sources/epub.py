@@ -489,7 +489,7 @@ class _Reader:
 
 
 def _is_silent(element: Any) -> bool:
-  """Returns whether an element shows no running text: pictures, note marks …"""
+  """Returns whether an element is no running text, such as a note's mark."""
   if element.tag in _SILENT or element.get("hidden") is not None:
     return True
   if element.tag in ("html", "body"):

@@ -9,9 +9,9 @@ worker processes can call. The format: www.mediawiki.org/xml.
 
 import dataclasses
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
+from xml.etree import ElementTree
 
 from defusedxml import ElementTree as DefusedElementTree
 
@@ -119,7 +119,7 @@ def items(path: str) -> Iterator[Page]:
 class _Bounded:
   """A file that raises ValueError after too many bytes without a whole page."""
 
-  def __init__(self, file: IO[bytes]):
+  def __init__(self, file: IO[bytes]) -> None:
     self._file = file
     self.since_page = 0  # bytes
 

@@ -443,7 +443,7 @@ _Stream = Iterator[Any]  # of mwparserfromhell's tokens, which have no types
 class _Renderer:
   """Turns the tokens of a page into text, with the marks above."""
 
-  def __init__(self, title: str, namespaces: Namespaces, holes: _Holes):
+  def __init__(self, title: str, namespaces: Namespaces, holes: _Holes) -> None:
     self._title = title
     self._holes = holes
     self._hidden = _HIDDEN | namespaces.hidden
@@ -474,7 +474,7 @@ class _Renderer:
         parts.append(self._nodes.get(kind, _nothing)(token, stream))
     return "".join(parts), tokens.Text
 
-  def _template(self, token: Any, stream: _Stream) -> str:
+  def _template(self, _token: Any, stream: _Stream) -> str:
     """Returns the text of a template, or the mark of a hole."""
     raw, stop = self._text(stream, _NAME_STOPS)
     arguments = self._arguments(stream, stop)
@@ -531,7 +531,7 @@ class _Renderer:
       arguments.append((key, value))
     return arguments
 
-  def _link(self, token: Any, stream: _Stream) -> str:
+  def _link(self, _token: Any, stream: _Stream) -> str:
     target, stop = self._text(stream, _LINK_STOPS)
     space, colon, _ = target.partition(":")
     name = space.replace("_", " ").strip().lower()
@@ -557,7 +557,7 @@ class _Renderer:
       return self._text(stream, frozenset((tokens.ExternalLinkClose,)))[0]
     return "" if token["brackets"] else f"{_LINK_START}{address}{_LINK_END}"
 
-  def _entity(self, token: Any, stream: _Stream) -> str:
+  def _entity(self, _token: Any, stream: _Stream) -> str:
     """Returns an entity as it is written; `_tidy` decodes it."""
     written = ["&"]
     for part in stream:
@@ -587,7 +587,7 @@ def _tokenized(text: str) -> list[Any]:
   return reader.tokenize(text, 0, True)
 
 
-def _nothing(token: Any, stream: _Stream) -> str:
+def _nothing(_token: Any, _stream: _Stream) -> str:
   return ""
 
 

@@ -200,7 +200,7 @@ def _applied(sign: ast.AST, left: ast.expr, right: ast.expr) -> float:
   return float(_OPERATORS[type(sign)](_number(left), _number(right)))
 
 
-def _nothing(arguments: Sequence[str]) -> str | None:
+def _nothing(_arguments: Sequence[str]) -> str | None:
   return ""
 
 

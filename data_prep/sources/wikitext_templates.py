@@ -102,7 +102,7 @@ def molecule(text: str) -> str:
   return "" if "\\" in text else text
 
 
-def _first(given: _Arguments, named: _Named) -> str:
+def _first(given: _Arguments, _named: _Named) -> str:
   return given[0] if given else ""
 
 
@@ -110,7 +110,7 @@ def _second(given: _Arguments, named: _Named) -> str:
   return given[1] if len(given) > 1 else named.get("text", "")
 
 
-def _last(given: _Arguments, named: _Named) -> str:
+def _last(given: _Arguments, _named: _Named) -> str:
   return given[-1] if given else ""
 
 
@@ -119,7 +119,7 @@ def _transliterated(given: _Arguments, named: _Named) -> str:
   return named.get("text") or ("" if len(given) < 2 else given[-1])
 
 
-def _joined(given: _Arguments, named: _Named) -> str:
+def _joined(given: _Arguments, _named: _Named) -> str:
   return " ".join(given)
 
 
@@ -132,7 +132,7 @@ def _link_to_other_wiki(given: _Arguments, named: _Named) -> str:
   return named.get("lt") or _first(given, named)
 
 
-def _date(given: _Arguments, named: _Named) -> str:
+def _date(given: _Arguments, _named: _Named) -> str:
   """Returns 2020-05-03 for {{date|2020|5|3}}; text that is no number stays."""
   parts = [part.strip() for part in given[:3] if part.strip()]
   if not all(map(str.isdecimal, parts)):
@@ -159,7 +159,7 @@ _PARTS = {"mi": "yd", "yd": "ft", "ft": "in", "st": "lb", "lb": "oz"}
 _UNIT_POWER = re.compile(r"(?<=[^\W\d])[23]$")
 
 
-def _convert(given: _Arguments, named: _Named) -> str:
+def _convert(given: _Arguments, _named: _Named) -> str:
   """Returns the original measure: 5–10 km² of {{convert|5|to|10|km2|sqmi}}."""
   parts = [*(part.strip() for part in given), ""]
   shown: list[str] = []
@@ -182,7 +182,7 @@ def _unit(code: str) -> str:
   return known or _UNIT_POWER.sub(lambda power: raised(power[0]), code)
 
 
-def _fraction(given: _Arguments, named: _Named) -> str:
+def _fraction(given: _Arguments, _named: _Named) -> str:
   """Renders {{frac|2}} as ¹⁄₂, and {{frac|1|2|3}} as 1²⁄₃.
 
   Plain digits would make another number of it: 12/3.
@@ -208,13 +208,13 @@ def _value(given: _Arguments, named: _Named) -> str:
   return f"{shown} {unit}".strip()
 
 
-def _height(given: _Arguments, named: _Named) -> str:
+def _height(_given: _Arguments, named: _Named) -> str:
   """Renders {{height|m=1.80}} as 1.80 m."""
   units = ("m", "cm", "ft", "in")
   return " ".join(f"{named[unit]} {unit}" for unit in units if unit in named)
 
 
-def _chem(given: _Arguments, named: _Named) -> str:
+def _chem(given: _Arguments, _named: _Named) -> str:
   """Renders {{chem|SO|4|2-}} as SO₄²⁻, and {{chem2|2H2O}} as 2H₂O."""
   return "".join(map(_chem_part, given))
 
@@ -230,7 +230,7 @@ def _prefix(sign: str) -> Template:
 
 
 def _sign(sign: str) -> Template:
-  return lambda given, named: sign
+  return lambda _given, _named: sign
 
 
 def _under(names: str, template: Template) -> dict[str, Template]:
@@ -259,7 +259,7 @@ _TEMPLATES: dict[str, Template] = {
   ),
   **_under("audio", _second),
   **_under("gaps", _joined),
-  **_under("oldstyledate", lambda given, named: " ".join(given[:2])),
+  **_under("oldstyledate", lambda given, _named: " ".join(given[:2])),
   **_under(
     "quote, quotation, cquote, blockquote, bquote, rquote, centered quote, "
     "цитат, ишлэл, эшлэл текст, цитата",

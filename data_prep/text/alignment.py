@@ -140,7 +140,7 @@ class LetterByLetter:
     function: maps a text to a text, such as `str.lower`.
   """
 
-  def __init__(self, function: Callable[[str], str]):
+  def __init__(self, function: Callable[[str], str]) -> None:
     self._function = function
     self._alone = _Alone(function)
 
@@ -167,7 +167,7 @@ class LetterByLetter:
 class _Alone(dict[str, str]):
   """A cache: character → the function's result for this character alone."""
 
-  def __init__(self, function: Callable[[str], str]):
+  def __init__(self, function: Callable[[str], str]) -> None:
     super().__init__()
     self._function = function
 

@@ -1,4 +1,4 @@
-"""Compares segmentations of words with a gold segmentation into morphemes.
+r"""Compares segmentations of words with a gold segmentation into morphemes.
 
 A line of the gold file is a text, a tab and its morphemes, as in the sentence
 task of SIGMORPHON 2022 (Batsuren et al., "The SIGMORPHON 2022 Shared Task on

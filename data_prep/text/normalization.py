@@ -1,6 +1,6 @@
-"""Normalises Mongolian text: one form for each letter, and no letter is lost.
+r"""Normalises Mongolian text: one form for each letter, and no letter is lost.
 
-    normalize("Саи\\u0306н\\u00a0 байна уу")  # "Сайн байна уу"
+    normalize("Саи\u0306н\u00a0 байна уу")  # "Сайн байна уу"
 
 Letters are composed (NFC), so that й and ё are one letter each however they
 were typed; google-research's preprocessing decomposes them and drops the

@@ -152,7 +152,8 @@ _FILES: dict[str, tuple[bytes, Callable[[str], object]]] = {
 
 def _require_a_line(error: Exception) -> None:
   said = str(error)
-  assert said.isprintable() and len(said) < 1000, said[:2000]
+  assert said.isprintable()
+  assert len(said) < 1000, said[:2000]
 
 
 def _read(

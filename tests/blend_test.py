@@ -200,6 +200,7 @@ def test_what_is_predicted_is_what_the_report_judged(
   shares = predictor.probabilities([row.text for row in rows])
   model = judged.voices.model
   assert (model.answers == shares.argmax(axis=1)).all()
+  assert model.sure is not None
   np.testing.assert_allclose(model.sure, shares.max(axis=1), atol=1e-5)
   report = json.loads((folder / "out" / "report.json").read_text("utf-8"))
   assert model.scores()["accuracy"] == report["model"]["accuracy"]

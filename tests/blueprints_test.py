@@ -164,7 +164,7 @@ def test_a_mismatch_of_ours_is_named_with_both_shapes(
   _ours(tmp_path, SMALL)
 
   def refused(
-    message: str, init_from_group0: bool = False, **sizes: int
+    message: str, init_from_group0: bool = False, **sizes: Any
   ) -> None:
     config = dataclasses.replace(SMALL, **sizes)
     with pytest.raises(options.InputError, match=message):

@@ -4,7 +4,8 @@ import json
 import logging
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,13 +31,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def _run(
   folder: pathlib.Path, output: pathlib.Path, **flags: object
-) -> dict[str, object]:
+) -> dict[str, Any]:
   return classification.run(
     *base._settings(output, **base._tiny(folder, **flags))
   )
 
 
-def _jsonl(path: pathlib.Path, rows: Sequence[dict[str, object]]) -> None:
+def _jsonl(path: pathlib.Path, rows: Sequence[Mapping[str, object]]) -> None:
   lines = [json.dumps(row, ensure_ascii=False) for row in rows]
   path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -47,7 +48,8 @@ def _words(rng: np.random.Generator, label: str, count: int) -> str:
 
 def _several(count: int, seed: int) -> list[dict[str, object]]:
   """Texts of none to three fields, some longer than the model reads."""
-  rng, rows = np.random.default_rng(seed), []
+  rng = np.random.default_rng(seed)
+  rows: list[dict[str, object]] = []
   for _ in range(count):
     names = [name for name in sorted(base.WORDS) if rng.random() < 0.5]
     parts = [_words(rng, name, int(rng.integers(2, 9))) for name in names]
@@ -220,6 +222,8 @@ def test_rows_judged_in_small_chunks_score_the_same(
   assert len(pieces.model.truth) == len(rows) == 30
   assert again == pytest.approx(loss)
   for part, voice in zip(pieces, whole, strict=True):
+    assert part
+    assert voice
     assert part.scores() == pytest.approx(voice.scores())
   assert pieces.model.sure == pytest.approx(whole.model.sure, abs=1e-5)
 
@@ -231,7 +235,7 @@ def test_a_prediction_that_dies_half_way_leaves_what_was_there(
   (tmp_path / "predictions.tsv").write_text("older")
   predictor = classifier.Predictor.load(str(out / "model"))
 
-  def rows():  # noqa: ANN202
+  def rows() -> Iterator[tuple[int, classifier_data.Row]]:
     yield from [(n, classifier_data.Row(n, "цас")) for n in range(2100)]
     raise OSError("the disk went away")
 
@@ -430,9 +434,11 @@ def test_numbers_have_no_temperature(
 
 def _sentences(count: int, seed: int) -> list[dict[str, object]]:
   """Weather words are places, pairs of health words people, sport is neither."""
-  rng, rows = np.random.default_rng(seed), []
+  rng = np.random.default_rng(seed)
+  rows: list[dict[str, object]] = []
   for _ in range(count):
-    text, labels = _words(rng, "sport", 1), []
+    text = _words(rng, "sport", 1)
+    labels: list[object] = []
     for _ in range(int(rng.integers(1, 4))):
       name, size, kind = [("weather", 1, "LOC"), ("health", 2, "PER")][
         int(rng.integers(2))
@@ -638,6 +644,7 @@ def test_bfloat16_is_fine_tuned_with_float32_weights(
     tf_keras.mixed_precision.set_global_policy("float32")
   assert results["eval_accuracy"] > 0.8
   predictor = classifier.Predictor.load(str(tmp_path / "out" / "model"))
+  assert isinstance(predictor.model, classifier.Classifier)
   kinds = {v.dtype.name for v in predictor.model.trainable_variables}
   assert kinds == {"float32"}
   rows = classifier_data.read(str(folder / "dev.tsv"), "text", "label")

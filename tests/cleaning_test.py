@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ NEWS = (
   ],
 )
 def test_a_rule_takes_its_lines_and_names_them(
-  rule: dict[str, bool], reason: str, gone: list[int]
+  rule: dict[str, Any], reason: str, gone: list[int]
 ) -> None:
   result = cleaning.clean(NEWS, dataclasses.replace(OFF, **rule))
   kept = tuple(s for i, s in enumerate(NEWS) if i not in gone)
@@ -72,7 +73,7 @@ def test_personal_data_is_scrubbed(text: str, scrubbed: str) -> None:
   ],
 )
 def test_short_documents_are_dropped(
-  bounds: dict[str, int], reason: str
+  bounds: dict[str, Any], reason: str
 ) -> None:
   verdict = cleaning.clean(NEWS, dataclasses.replace(OFF, **bounds)).verdict
   assert isinstance(verdict, cleaning.Drop)

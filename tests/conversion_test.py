@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ TOPICS = REFERENCE / "hf_topics"  # printed by transformers 5.24
 
 
 def _converted(
-  path: pathlib.Path, folder: pathlib.Path, **flags: str | bool
+  path: pathlib.Path, folder: pathlib.Path, **flags: Any
 ) -> pathlib.Path:
   conversion.run(
     conversion.Options(
@@ -104,7 +105,7 @@ def test_the_plain_computation_gives_google_researchs_numbers(
     )
 
 
-def _both(config_flag: dict[str, str]) -> dict[str, str]:
+def _both(config_flag: dict[str, str]) -> dict[str, Any]:
   return {"albert_config_file": "", "bert_config_file": ""} | config_flag
 
 

@@ -195,7 +195,8 @@ def test_records_are_parsed_once_and_padding_counts_for_nothing(
     num_attention_heads=2,
     intermediate_size=16,
   )
-  parse, rows = records.parse_pretraining, []
+  parse = records.parse_pretraining
+  rows: list[int] = []
 
   def counted(
     serialized: tf.Tensor, shape: records.Shape

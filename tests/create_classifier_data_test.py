@@ -45,10 +45,10 @@ def _build(
   }
 
 
-def _counts(folder: pathlib.Path) -> dict:
+def _counts(folder: pathlib.Path) -> dict[str, Any]:
   content = manifest.check(str(folder), classifier_sets.KIND)
   assert manifest.rehash(str(folder))
-  return content["counts"]
+  return dict(content["counts"])
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_pairs_several_labels_numbers_and_entities_are_read_back(
   tmp_path: pathlib.Path,
 ) -> None:
   words = [hashlib.sha256(str(n).encode()).hexdigest()[:12] for n in range(40)]
-  kinds: dict[str, list] = {
+  kinds: dict[str, list[Any]] = {
     "class": ["x", "y"] * 20,
     "multi_label": [["x"], ["x", "y"], [], ["z"]] * 10,
     "regression": [n / 8 for n in range(40)],

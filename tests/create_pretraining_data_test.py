@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,7 @@ def _made(
   corpus: pathlib.Path, model: str, out: pathlib.Path, **more: Any
 ) -> dict[str, int]:
   """Makes records in this process; returns the manifest's counts."""
-  given = dict(
+  given: dict[str, Any] = dict(
     input_file=str(corpus),
     spm_model_file=model,
     output_dir=str(out),
@@ -210,7 +211,8 @@ def _made(
     num_workers=1,
   )
   pretraining_data.create(pretraining_data.Options(**(given | more)))
-  return json.loads((out / "manifest.json").read_text("utf-8"))["counts"]
+  content = json.loads((out / "manifest.json").read_text("utf-8"))
+  return dict(content["counts"])
 
 
 def _words(udhr: pathlib.Path, count: int, seed: int = 1) -> list[str]:
@@ -291,7 +293,7 @@ def test_other_documents_and_another_order_of_files_change_no_example(
   assert files[0] == files[1]
 
 
-_KINDS_OF_TEXT = {
+_KINDS_OF_TEXT: dict[str, Callable[[pathlib.Path], str]] = {
   "numbered words": lambda udhr: " ".join(_words(udhr, 2000)),
   "Cyrillic": lambda udhr: _sentences(udhr, 80),
   "one-sentence documents": lambda udhr: _sentences(udhr, 80).replace(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,8 +107,10 @@ def _settings(
   )
 
 
-def _recipe(**more: float) -> optimization.OptimizerOptions:
-  given = dict(learning_rate=0.01, num_train_steps=30, num_warmup_steps=2)
+def _recipe(**more: Any) -> optimization.OptimizerOptions:
+  given: dict[str, Any] = dict(
+    learning_rate=0.01, num_train_steps=30, num_warmup_steps=2
+  )
   return optimization.OptimizerOptions(**(given | more))
 
 

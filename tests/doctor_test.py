@@ -5,6 +5,7 @@ import logging
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ SHAPE = configs.AlbertConfig(
 def _create(
   corpus: pathlib.Path, tokenizer: str, out: pathlib.Path, **more: object
 ) -> pathlib.Path:
-  given = dict(
+  given: dict[str, Any] = dict(
     max_seq_length=LENGTH,
     dupe_factor=2,
     num_shards=2,
@@ -79,7 +80,7 @@ def _found(folder: pathlib.Path, role: str = "train") -> inputs.RecordSet:
 
 
 def _spoil(
-  path: pathlib.Path, place: int, change: Callable[[dict], None]
+  path: pathlib.Path, place: int, change: Callable[[dict[str, Any]], None]
 ) -> None:
   """Changes the features of one record of a file, by its place."""
   with path.open("rb") as file:
@@ -91,14 +92,14 @@ def _spoil(
     records.write(file, serialized)
 
 
-def _set(name: str, place: int, value: int) -> Callable[[dict], None]:
-  def change(feature: dict) -> None:
+def _set(name: str, place: int, value: int) -> Callable[[dict[str, Any]], None]:
+  def change(feature: dict[str, Any]) -> None:
     feature[name].int64_list.value[place] = value
 
   return change
 
 
-def _weigh(feature: dict) -> None:
+def _weigh(feature: dict[str, Any]) -> None:
   feature[records.MASKED_LM_WEIGHTS].float_list.value[0] = 3e38
 
 
@@ -139,7 +140,7 @@ def test_an_id_out_of_range_is_found_at_both_ends_of_every_file(
   ],
 )
 def test_numbers_that_the_model_cannot_take_are_refused(
-  copied: pathlib.Path, change: Callable[[dict], None], message: str
+  copied: pathlib.Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
   record_set = _found(copied)
   _spoil(pathlib.Path(record_set.files[0]), 2, change)
@@ -180,7 +181,7 @@ def test_the_special_ids_of_another_tokenizer_are_seen_in_the_records(
   right = tokenization.Tokenizer(record_set.tokenizer_file())
   unknown = dataclasses.replace(record_set, tokenizer="")
 
-  def padded_with_text(feature: dict) -> None:
+  def padded_with_text(feature: dict[str, Any]) -> None:
     feature[records.INPUT_MASK].int64_list.value[-1] = 0
     feature[records.INPUT_IDS].int64_list.value[-2:] = [right.sep_id, 77]
 
@@ -239,7 +240,7 @@ def test_records_of_two_tokenizers_or_two_lengths_are_refused(
 def _settings(
   folder: pathlib.Path, output: pathlib.Path, **more: object
 ) -> run_options.Options:
-  given = dict(
+  given: dict[str, Any] = dict(
     input_file=f"{folder}/records/train-*.tfrecord",
     eval_input_file=f"{folder}/records/eval-*.tfrecord",
     albert_config_file=f"{folder}/config.json",

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def server() -> Iterator[http_server.Server]:
 
 
 def _options(
-  server: http_server.Server, folder: pathlib.Path, **more: str
+  server: http_server.Server, folder: pathlib.Path, **more: Any
 ) -> downloads.Options:
   return downloads.Options(
     download_dir=str(folder), download_host=server.url, **more

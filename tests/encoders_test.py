@@ -1,6 +1,7 @@
 """The encoder: dropout by seed, XLA, padding, groups; and that it can learn."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,12 +100,18 @@ def test_dropout_is_a_function_of_its_seed() -> None:
   np.testing.assert_array_equal(*whole)
 
 
-def test_layers_that_share_weights_drop_different_units() -> None:
+def test_layers_that_share_weights_drop_different_units(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
   dropout = encoders.StatelessDropout(0.5, 0)
   block = encoders.AlbertEncoder(CONFIG, 0)
   seeds: list[np.ndarray] = []
   shared = block.groups[0][0]
-  shared.set_seed = lambda seed: seeds.append(seed.numpy())  # type: ignore[method-assign]
+
+  def noted(drawn: Any) -> None:
+    seeds.append(drawn.numpy())
+
+  monkeypatch.setattr(shared, "set_seed", noted)
   _encoded(block, [3, 4])
   assert len({tuple(seed[0]) for seed in seeds}) == CONFIG.num_hidden_layers
   masks = []

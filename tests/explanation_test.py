@@ -5,6 +5,7 @@ import pathlib
 import re
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_attention_equals_that_of_google_research(name: str) -> None:
       )
 
 
-def _explainer(tokenizer_file: str, **shape: int) -> explanation.Explainer:
+def _explainer(tokenizer_file: str, **shape: Any) -> explanation.Explainer:
   """A model of random weights, large ones, so that nothing is near 0."""
   config = configs.AlbertConfig(
     vocab_size=400,
@@ -61,7 +62,7 @@ def _explainer(tokenizer_file: str, **shape: int) -> explanation.Explainer:
     intermediate_size=64,
     max_position_embeddings=64,
     initializer_range=0.3,
-    **{"num_hidden_layers": 3, **shape},
+    **({"num_hidden_layers": 3} | shape),
   )
   model = classifier.Classifier(config, 3, seed=1)
   model.classifier.kernel.assign(tf.random.stateless_normal([32, 3], [1, 2]))

@@ -22,7 +22,7 @@ from albert_mn.formats import (
   tf1_checkpoints,
 )
 from albert_mn.inference import predictions
-from albert_mn.models import tensor_files
+from albert_mn.models import configs, pretraining, tensor_files
 from albert_mn.tasks import classifier, tagging
 from data_prep.base import options
 from data_prep.classification import classifier_data
@@ -115,7 +115,9 @@ def test_there_and_back_changes_no_bit(
   }[kind]
   folder = save(tmp_path / "model", exported.SHAPES[shape], tokenizer_file)
   out = _export(folder, to, tmp_path / "out")
-  more = {} if to == "huggingface" else {"labels_file": f"{out}/labels.json"}
+  more: dict[str, Any] = (
+    {} if to == "huggingface" else {"labels_file": f"{out}/labels.json"}
+  )
   conversion.run(
     conversion.Options(
       init_checkpoint=out,
@@ -147,14 +149,11 @@ def test_tf1_names_and_values_are_google_researchs(
   """A checkpoint of theirs, taken in and given out again, is the same."""
   theirs = str(REFERENCE / name / "model.ckpt")
   kind = "bert" if name.startswith("bert") else "albert"
+  file = str(REFERENCE / name / "config.json")
   config = initial_weights.settle_config(
-    *(
-      str(REFERENCE / name / "config.json") if kind == family else ""
-      for family in ("albert", "bert")
-    ),
-    theirs,
+    file if kind == "albert" else "", file if kind == "bert" else "", theirs
   )
-  model = conversion.pretraining.PretrainingModel(config, 0)
+  model = pretraining.PretrainingModel(config, 0)
   initial_weights.load(theirs, model.parts())
   prefix = str(tmp_path / "model.ckpt")
   tf1_checkpoints.write(prefix, model.parts(), config)
@@ -598,7 +597,8 @@ def test_a_tagger_goes_out_as_weights_and_as_tf1_without_a_pooler(
     tmp_path / "model", exported.SHAPES["albert"], tokenizer_file
   )
   out = _export(folder, "weights", tmp_path / "weights")
-  ours, again = map(tagging.TagPredictor.load, (folder, out))
+  ours = tagging.TagPredictor.load(folder)
+  again = tagging.TagPredictor.load(out)
   assert again.entities(_TEXTS) == ours.entities(_TEXTS)
   assert (
     len({entity.type for row in ours.entities(_TEXTS) for entity in row}) > 1
@@ -612,7 +612,7 @@ def test_a_tagger_goes_out_as_weights_and_as_tf1_without_a_pooler(
 def test_google_researchs_code_gets_no_model_that_it_computes_otherwise(
   tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
-  config = exported.configs.BertConfig(**exported.SHAPE, hidden_act="gelu_erf")
+  config = configs.BertConfig(**exported.SHAPE, hidden_act="gelu_erf")
   folder = exported.save_classifier(tmp_path / "model", config, tokenizer_file)
   with pytest.raises(options.InputError) as refused:
     _export(folder, "tf1", tmp_path / "out")

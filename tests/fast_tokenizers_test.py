@@ -163,10 +163,10 @@ def test_a_sentencepiece_model_comes_back_with_its_normalisation(
   assert again.special.tolist() == ours.special.tolist()
   assert again.mask_id == ours.mask_id
   assert again.pad_id == ours.pad_id
-  text = foreign_text.read(
+  read = foreign_text.read(
     str(tmp_path), model_file, configs.AlbertConfig, transformers=True
   )
-  assert text.settings == tokenization.Settings(True, replace_quotes=True)
+  assert read.settings == tokenization.Settings(True, replace_quotes=True)
 
 
 def test_one_line_of_32_000_pieces_is_read(
@@ -322,7 +322,7 @@ def test_pieces_of_the_user_are_never_divided(
     encoding = theirs.encode(text, add_special_tokens=False)
     assert encoding.ids == ids.tolist(), ascii(text)
   text = "сайн байна @USERS :-)"
-  assert theirs.decode(ours.encode([text])[0]) == text
+  assert theirs.decode(ours.encode([text])[0].tolist()) == text
 
 
 @pytest.mark.parametrize(

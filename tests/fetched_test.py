@@ -48,7 +48,10 @@ def test_a_cache_is_made_for_its_user_alone(
       cache.tokenizer(DIGEST, "vocab.txt", b"a")
   finally:
     os.umask(before)
-  for path in (cache.folder, *pathlib.Path(cache.folder).rglob("*")):
+  for path in (
+    pathlib.Path(cache.folder),
+    *pathlib.Path(cache.folder).rglob("*"),
+  ):
     state = os.stat(path)
     assert state.st_mode & 0o022 == 0, path
     assert os.path.isfile(path) or state.st_mode & 0o077 == 0, path

@@ -1,6 +1,7 @@
 """Framed texts: pairs cut as google's, heads, tails, windows, nothing twice."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_windows_hold_every_piece_and_overlap(
     )
     if owner == 1
   ]
-  held = set()
+  held: set[int] = set()
   for start, ids in windows:
     assert len(ids) == length - 2
     assert ids == pieces[start : start + len(ids)].tolist()
@@ -114,9 +115,12 @@ def test_remembered_texts_are_tokenised_once(
 ) -> None:
   asked: list[str] = []
   encode = tokenizer.encode
-  monkeypatch.setattr(
-    tokenizer, "encode", lambda texts: asked.extend(texts) or encode(texts)
-  )
+
+  def noted(texts: Sequence[str]) -> list[np.ndarray]:
+    asked.extend(texts)
+    return encode(texts)
+
+  monkeypatch.setattr(tokenizer, "encode", noted)
   framer = framing.Framer(tokenizer, 16, remembered=2)
   texts = ["нэг", "хоёр", "нэг", "гурав"]
   fresh = [

@@ -343,6 +343,7 @@ def test_the_ends_of_a_file_of_records_are_read_on_gs_too(
     records.write(file, made)
   with storage.reading("gs://bucket/a.tfrecord") as file:
     size = storage.size("gs://bucket/a.tfrecord")
+    assert size
     ends = records.ends(file, size, 3)
   assert ends[:3] == made[:3]
   assert ends[-1] == made[-1]
@@ -428,11 +429,13 @@ def test_what_a_dead_machine_owned_is_free_after_a_while(
     assert time.monotonic() - begun > 2
     server.faults = [fault]  # the answer to a beat is lost
     time.sleep(1)
-    seen = [gcs.get(path), time.sleep(0.5), gcs.get(path)]
-    assert seen[0]
-    assert seen[2]
-    assert seen[0][1] != seen[2][1]
-    assert b'"run_pretraining"' not in seen[2][0]
+    before = gcs.get(path)
+    time.sleep(0.5)
+    after = gcs.get(path)
+    assert before
+    assert after
+    assert before[1] != after[1]
+    assert b'"run_pretraining"' not in after[0]
   assert not storage.exists(path)
 
 

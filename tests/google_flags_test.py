@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_every_flag_of_google_research_albert_is_known(
   assert set(names) <= known
 
 
-def _without_effect(program: str) -> dict[str, dataclasses.Field]:
+def _without_effect(program: str) -> dict[str, dataclasses.Field[Any]]:
   return {
     options.flag_name(field): field
     for cls in option_classes.by_program()[program]

@@ -23,11 +23,11 @@ POINTERS = (
 per_program = pytest.mark.parametrize("program", PROGRAMS)
 
 
-def _fields(cls: type[Any]) -> list[dataclasses.Field]:
+def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
   return list(filter(options.is_option, dataclasses.fields(cls)))
 
 
-def _texts() -> Iterator[tuple[str, dataclasses.Field]]:
+def _texts() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
   """Yields each option once, with a name for messages."""
   for cls in option_classes.every():
     for field in _fields(cls):
@@ -78,7 +78,7 @@ def test_the_page_is_in_the_order_of_the_classes() -> None:
   assert listed == [options.flag_name(f) for c in classes for f in _fields(c)]
   assert max(map(len, done.stdout.splitlines())) <= 80
   starts = [
-    done.stdout.index(f"\n{inspect.getdoc(cls).split('.')[0]}:\n")
+    done.stdout.index(f"\n{(inspect.getdoc(cls) or '').split('.')[0]}:\n")
     for cls in classes
   ]
   assert starts == sorted(starts)

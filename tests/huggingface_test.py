@@ -127,7 +127,10 @@ def test_shards_without_the_family_in_names_and_with_old_ones_are_read(
   }
   old["embeddings.position_ids"] = np.arange(16.0)
   shutil.copy(ALBERT / "config.json", tmp_path)
-  shards = {"one.safetensors": {}, "two.safetensors": {}}
+  shards: dict[str, dict[str, Any]] = {
+    "one.safetensors": {},
+    "two.safetensors": {},
+  }
   for place, (name, array) in enumerate(sorted(old.items())):
     shards[list(shards)[place % 2]][name] = array
   for shard, tensors in shards.items():
@@ -367,6 +370,7 @@ def test_an_idle_projection_at_equal_widths_is_dropped_and_a_real_one_kept(
   tensors[f"{place}.weight"] = 2 * np.eye(16)
   _safetensors(tensors, tmp_path / "model.safetensors")
   projection = _loaded(tmp_path).encoder.projection
+  assert projection is not None
   np.testing.assert_array_equal(projection.kernel, 2 * np.eye(16))
 
 

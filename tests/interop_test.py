@@ -291,7 +291,7 @@ def test_a_model_that_transformers_saved_comes_back(
     pathlib.Path(folder),
     dataclasses.replace(exported.SHAPES[shape], vocab_size=ours.vocab_size),
     file,
-    **ours.settings.parameters(),
+    **dict[str, Any](ours.settings.parameters()),
   )
   exports.run(
     exports.Options(model_dir=folder, to="huggingface", output_dir=out)
@@ -618,5 +618,6 @@ def test_a_report_is_the_one_of_transformers_answers(
     truth, answers, labels=names, digits=3, zero_division=1.0
   )
   sure = [told["score"] for told in theirs]
+  assert ours.sure is not None
   np.testing.assert_allclose(ours.sure, sure, atol=1e-5)
   assert ours.scores()["accuracy"] == metrics.accuracy_score(truth, answers)

@@ -2,6 +2,7 @@
 
 import pathlib
 import unicodedata
+from typing import Literal
 
 import hypothesis
 import pytest
@@ -32,7 +33,7 @@ def test_every_letter_survives_composed_or_decomposed(text: str) -> None:
 @pytest.mark.parametrize("letter", LETTERS)
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_every_letter_survives_into_the_corpus_and_the_tokenizer(
-  letter: str, form: str, tokenizer: tokenization.Tokenizer
+  letter: str, form: Literal["NFC", "NFD"], tokenizer: tokenization.Tokenizer
 ) -> None:
   word = f"а{letter}а"
   typed = unicodedata.normalize(form, word)

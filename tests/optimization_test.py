@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import multiprocessing
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def _textbook(
     u = r if kept_out else r + 0.01 * w
     ratio = 1.0
     if name == "lamb" and not kept_out and np.linalg.norm(w):
-      ratio = np.linalg.norm(w) / np.linalg.norm(u)
+      ratio = float(np.linalg.norm(w) / np.linalg.norm(u))
     w = w - rate * ratio * u
   return w
 
@@ -329,7 +330,7 @@ def test_a_warmup_longer_than_the_run_is_refused() -> None:
   ],
 )
 def test_an_option_out_of_range_is_refused_by_name(
-  name: str, value: object, expected: str
+  name: str, value: Any, expected: str
 ) -> None:
   with pytest.raises(options.InputError, match=f"--{name} .*{expected}"):
     dataclasses.replace(RECIPE, **{name: value})

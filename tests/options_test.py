@@ -22,7 +22,7 @@ CLASSES = option_classes.every()
 NO_CHOICE = "no such choice"
 
 
-def _fields(cls: type[Any]) -> Iterator[tuple[dataclasses.Field, type]]:
+def _fields(cls: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], type]]:
   kinds = typing.get_type_hints(cls)
   for field in filter(options.is_option, dataclasses.fields(cls)):
     yield field, kinds[field.name]
@@ -33,7 +33,7 @@ per_class = pytest.mark.parametrize(
 )
 
 
-def _outside(field: dataclasses.Field, kind: type) -> list[Any]:
+def _outside(field: dataclasses.Field[Any], kind: type) -> list[Any]:
   """Returns numbers just outside the bounds of a number."""
   limits, step = field.metadata, 1 if kind is int else 1e-9
   return [
@@ -44,7 +44,7 @@ def _outside(field: dataclasses.Field, kind: type) -> list[Any]:
   ]
 
 
-def _wrong(field: dataclasses.Field, kind: type) -> list[Any]:
+def _wrong(field: dataclasses.Field[Any], kind: type) -> list[Any]:
   """Returns values that an option must refuse."""
   none_of_any = [None, [], {}, b"1", object()]
   if kind in (int, float):
@@ -57,7 +57,7 @@ def _wrong(field: dataclasses.Field, kind: type) -> list[Any]:
   return [*none_of_any, 1, 1.5, True, *chosen]
 
 
-def _wrong_texts(field: dataclasses.Field, kind: type) -> list[str]:
+def _wrong_texts(field: dataclasses.Field[Any], kind: type) -> list[str]:
   """Returns the texts of a flag that the flag must refuse."""
   if kind in (int, float):
     never = ["nan", "NaN", "-nan", "inf", "-inf", "infinity", "1e999", "", "x"]

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def _corpus(out: str) -> None:
   )
 
 
-def _records(out: str, **more: object) -> None:
+def _records(out: str, **more: Any) -> None:
   pretraining_data.create(
     pretraining_data.Options(
       **{"input_file": "x", "spm_model_file": "x", "output_dir": out, **more}

@@ -112,8 +112,8 @@ def test_packed_records_hold_the_text_of_unpacked_ones(
   labels = [
     np.sort(b["next_sentence_labels"], None) for b in (unpacked, packed_batch)
   ]
-  pairs = [values[values >= 0] for values in labels]
-  assert np.array_equal(*pairs)
+  first, second = (values[values >= 0] for values in labels)
+  assert np.array_equal(first, second)
 
 
 def test_segments_of_a_row_are_told_apart_so_that_no_ngram_crosses() -> None:

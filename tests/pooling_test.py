@@ -72,6 +72,7 @@ def test_a_model_directory_knows_what_its_head_reads(model_dir: str) -> None:
   kind = predictor.manifest["parameters"]["pooling"]
   assert predictor.model.pooled_by == kind
   framed = predictor.framer.frame(TEXTS)
+  assert isinstance(predictor.model, classifier.Classifier)
   head = predictor.model.classifier
   for ids, logits in zip(framed.ids, predictor.logits(TEXTS), strict=True):
     row = tf.constant(ids[None])

@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from data_prep.files import storage
 from tests import running
 
 
-def _answers(topics: str, **settings: str) -> list[dict]:
+def _answers(topics: str, **settings: Any) -> list[dict[str, Any]]:
   predictor = classifier.Predictor.load(topics)
   given = predictions.Options(model_dir=topics, **settings)
   predict = batching.of_like_length(predictor.probabilities, 4)

@@ -179,8 +179,8 @@ def test_every_manifest_names_what_its_artefact_was_made_from(
 
 
 def test_every_row_is_predicted_in_its_order(path: pathlib.Path) -> None:
-  rows = (path / "classifier/predictions.tsv").read_text("utf-8").splitlines()
-  header, *rows = (row.split("\t") for row in rows)
+  lines = (path / "classifier/predictions.tsv").read_text("utf-8").splitlines()
+  header, *rows = (line.split("\t") for line in lines)
   source = (running.ROOT / "sample/sib200/dev.tsv").read_text("utf-8")
   texts = [line.split("\t")[2] for line in source.splitlines()[1:]]
   assert [" ".join(row[-1].split()) for row in rows] == [

@@ -359,9 +359,11 @@ def test_one_label_and_entities_that_are_all_right_score_1_in_every_line() -> (
   judged = judgements.OneLabel(NAMES, right, right)
   assert set(_numbers(judged.table())) == {1.0}
   assert judged.scores()["macro_f1"] == 1.0
-  for spans in ([set(), {(0, 3, "LOC")}], [set(), set()]):
+  entity = (0, 3, "LOC")
+  empty: frozenset[tuple[int, int, str]] = frozenset()
+  for spans in ((empty, frozenset({entity})), (empty, empty)):
     sets = np.empty(2, object)
-    sets[:] = list(map(frozenset, spans))
+    sets[:] = spans
     entities = entity_scores.Entities(["LOC", "ORG"], sets, sets)
     assert set(_numbers(entities.table().rsplit("\n\n", 1)[1])) == {1.0}
     assert entities.scores()["micro_f1"] == entities.scores()["macro_f1"] == 1.0

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -321,7 +322,7 @@ def test_a_body_that_takes_too_long_is_told_so(
 
   monkeypatch.setattr(server, "_BODY_SECONDS", 0.2)
   scope = {"type": "http", "method": "POST", "headers": []}
-  request = starlette_requests.Request(scope, dripping)  # type: ignore[arg-type]
+  request = starlette_requests.Request(scope, dripping)
   with pytest.raises(
     server.RefusedError, match=r"the body in 0.2 s"
   ) as refused:
@@ -728,7 +729,9 @@ class _Asgi:
     self._events.put_nowait({"type": "lifespan.shutdown"})
     await self._life
 
-  async def post(self, content: object) -> tuple[int, dict[bytes, bytes], dict]:
+  async def post(
+    self, content: object
+  ) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
     scope = {
       "type": "http",
       "method": "POST",
@@ -738,12 +741,12 @@ class _Asgi:
       "root_path": "",
     }
     body = {"type": "http.request", "body": json.dumps(content).encode()}
-    sent: list[dict] = []
+    sent: list[dict[str, Any]] = []
 
-    async def receive() -> dict:
+    async def receive() -> dict[str, Any]:
       return body
 
-    async def send(message: dict) -> None:
+    async def send(message: dict[str, Any]) -> None:
       sent.append(message)
 
     await self._app(scope, receive, send)  # type: ignore[operator]

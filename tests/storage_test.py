@@ -122,7 +122,7 @@ def test_a_line_of_exactly_the_limit_is_read_and_a_longer_one_refused(
   _refused(path, f"a longer one at .*:{number}")
 
 
-COMPRESS = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
   ".gz": gzip.compress,
   ".bz2": bz2.compress,
   ".xz": lzma.compress,

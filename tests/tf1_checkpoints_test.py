@@ -233,10 +233,10 @@ def test_a_module_of_tf_hub_gives_google_researchs_numbers(
     for key, array in _arrays(name).items()
     if key.split("/")[-1] not in tf1_checkpoints.SLOTS
   }
-  config = (REFERENCE / name / "config.json").read_bytes()
+  content = (REFERENCE / name / "config.json").read_bytes()
   bert = name.startswith("bert")
   assets = {
-    "bert_config.json" if bert else "albert_config.json": config,
+    "bert_config.json" if bert else "albert_config.json": content,
     "vocab.txt" if bert else "30k-clean.model": b"[PAD]\n",
     "30k-clean.vocab": b"",
   }
@@ -299,6 +299,7 @@ def test_a_module_becomes_a_model_directory_from_an_archive_too(
     assert "assets/30k-clean.model" in said
     assert "activation: the tanh form of gelu, as google-research" in said
     config = model_directory.config(f"{tmp_path}/{folder}")
+    assert config
     model = pretraining.PretrainingModel(config, 0)
     model_directory.restore(f"{tmp_path}/{folder}", **model.parts())
     original = _model("albert_g3")

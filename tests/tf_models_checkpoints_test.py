@@ -94,7 +94,7 @@ def _v2() -> Any:
 
 # What makes the encoder → the family of its config, and the rest of the shape.
 ENCODERS: dict[
-  str, tuple[Callable[[], Any], type[configs.AlbertConfig], dict]
+  str, tuple[Callable[[], Any], type[configs.AlbertConfig], dict[str, Any]]
 ] = {
   "BertEncoder": (
     lambda: networks.BertEncoder(**_sizes()),

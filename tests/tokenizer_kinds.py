@@ -35,7 +35,7 @@ def foreign(folder: pathlib.Path, **settings: Any) -> str:
     model_writer=model,
     control_symbols=["[PAD]", "[CLS]", "[SEP]", "[MASK]"],
     minloglevel=2,
-    **dict(vocab_size=2000, required_chars="αοσς") | settings,
+    **{"vocab_size": 2000, "required_chars": "αοσς", **settings},
   )
   folder.mkdir()
   path = folder / "foreign.model"

@@ -6,7 +6,9 @@ import itertools
 import json
 import pathlib
 import random
+import time
 from collections.abc import Iterator
+from urllib import parse
 
 import pytest
 import requests
@@ -21,7 +23,7 @@ CONTENT = bytes(range(256)) * 40
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[http_server.Server]:
   monkeypatch.setattr(transfers, "_MOST_TRIES", 2)
-  monkeypatch.setattr(transfers.time, "sleep", lambda _: None)
+  monkeypatch.setattr(time, "sleep", lambda _: None)
   with http_server.running() as started:
     started.files["/file"] = CONTENT
     yield started
@@ -48,7 +50,8 @@ class _Web:
   """
 
   def __init__(self, leads: dict[str, str]) -> None:
-    self.leads, self.asked = leads, []
+    self.leads = leads
+    self.asked: list[str] = []
 
   def answer(self, url: str, headers: dict[str, str]) -> requests.Response:
     del headers
@@ -155,7 +158,7 @@ def test_generated_redirects_end_at_https_or_are_not_asked_for(
     place = draw.choice(schemes) + draw.choice(joints) + draw.choice(hosts)
     place += draw.choice(["", "/", "/b?q=1#f", "\t/b", "/../.."])
     for url in _led(monkeypatch, HTTPS, place)[1:]:
-      host = requests.utils.urlparse(url).hostname
+      host = parse.urlparse(url).hostname
       assert url == "refused" or url.startswith("https://"), place
       assert url == "refused" or not transfers._is_loopback(str(host)), place
 

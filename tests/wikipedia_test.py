@@ -154,8 +154,8 @@ def test_dumps_without_ns_tell_the_namespace_by_the_title(
     for title in ("Туул", "Файл:Туул.jpg", "Хэлэлцүүлэг:Туул", "Кино: 1-р анги")
   ]
   path.write_text(_dump(*pages), encoding="utf-8")
-  pages = wikipedia.items(str(path))
-  kept = [page.title for page in pages if not page.dropped]
+  read = wikipedia.items(str(path))
+  kept = [page.title for page in read if not page.dropped]
   assert kept == ["Туул", "Кино: 1-р анги"]
 
 

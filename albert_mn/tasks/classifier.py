@@ -5,7 +5,7 @@ ALBERT papers, or on another pooling of all positions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -238,7 +238,7 @@ class Predictor:
     )
 
   @classmethod
-  def load(cls, folder: str) -> "Predictor":
+  def load(cls, folder: str) -> Self:
     """Returns the predictor of a classifier's model directory.
 
     Raises:

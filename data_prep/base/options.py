@@ -158,12 +158,12 @@ def ignored(default: Any, reason: str, minimum: float | None = None) -> Any:
   return option(default, f"Ignored: {reason}.", ignored=reason, minimum=minimum)
 
 
-def is_option(field: dataclasses.Field) -> bool:
+def is_option(field: dataclasses.Field[Any]) -> bool:
   """Returns whether a field of a dataclass was made by `option`."""
   return "help" in field.metadata
 
 
-def flag_name(field: dataclasses.Field) -> str:
+def flag_name(field: dataclasses.Field[Any]) -> str:
   """Returns the name of a field's flag: `from` for the field `from_`."""
   return field.name.rstrip("_")
 
@@ -185,7 +185,7 @@ def from_text(cls: type[Group], name: str, text: str) -> Any:
   return _Parser(*field_and_kind).parse(text)
 
 
-def _options(cls: type[Group]) -> list[tuple[dataclasses.Field, type]]:
+def _options(cls: type[Group]) -> list[tuple[dataclasses.Field[Any], type]]:
   """Returns the options of a class in their order, each with its type."""
   kinds = typing.get_type_hints(cls)
   fields = filter(is_option, dataclasses.fields(cls))
@@ -246,10 +246,10 @@ def _expected(kind: type, limits: Any) -> str:
   return f"{words} {' and '.join(stated)}".strip()
 
 
-class _Parser(flags.ArgumentParser):
+class _Parser(flags.ArgumentParser[Any]):
   """Turns the text of a flag into the value of an option, and checks it."""
 
-  def __init__(self, field: dataclasses.Field, kind: type) -> None:
+  def __init__(self, field: dataclasses.Field[Any], kind: type) -> None:
     self.field, self._kind = field, kind
 
   def flag_type(self) -> str:
@@ -269,7 +269,7 @@ class _Parser(flags.ArgumentParser):
 
   def _converted(self, text: str) -> Any:
     """Returns the value that a text stands for, None where there is none."""
-    parsers: dict[type, type[flags.ArgumentParser]] = {
+    parsers: dict[type, type[flags.ArgumentParser[Any]]] = {
       bool: flags.BooleanParser,
       int: flags.IntegerParser,
       float: flags.FloatParser,
@@ -304,7 +304,7 @@ def define(*classes: type[Group], into: flags.FlagValues = flags.FLAGS) -> None:
       ), f"two classes state --{field.name} differently"
 
 
-def _flag(field: dataclasses.Field, kind: type) -> flags.Flag:
+def _flag(field: dataclasses.Field[Any], kind: type) -> flags.Flag[Any]:
   return flags.Flag(
     _Parser(field, kind),
     flags.ArgumentSerializer(),
@@ -339,7 +339,7 @@ def sections(classes: Sequence[type[Group]]) -> list[help_pages.Section]:
   return made + last
 
 
-def _entry(field: dataclasses.Field, kind: type) -> help_pages.Entry:
+def _entry(field: dataclasses.Field[Any], kind: type) -> help_pages.Entry:
   """Returns the entry of an option on a page of help."""
   shown = str(field.default).lower() if kind is bool else field.default
   values = f"default: {'none' if shown == '' else shown}"

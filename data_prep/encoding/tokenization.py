@@ -321,11 +321,11 @@ class Tokenizer:
     """Id of a piece that `split_digit_commas` divides → ids of its parts."""
     return getattr(self._model, "divided", {})
 
-  def decode(self, ids: Sequence[int]) -> str:
+  def decode(self, ids: Sequence[int] | np.ndarray) -> str:
     """Returns the text of piece ids."""
     return self._model.decode([int(i) for i in ids])
 
-  def pieces(self, ids: Sequence[int]) -> list[str]:
+  def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
     """Returns the pieces of ids; "▁" marks the space before a word."""
     return [self._pieces[int(i)] for i in ids]
 

@@ -582,7 +582,12 @@ _LIST_MARKS = frozenset("*#:;")
 
 def _tokenized(text: str) -> list[Any]:
   """Returns mwparserfromhell's flat list of tokens."""
-  reader = parser.CTokenizer() if parser.use_c else tokenizer.Tokenizer()
+  # The tokenizer in C is there if use_c is true, but has no declared type.
+  reader = (
+    parser.CTokenizer()  # type: ignore[attr-defined]
+    if parser.use_c
+    else tokenizer.Tokenizer()
+  )
   # True: skip bold and italics, which are gone; an apostrophe means nothing.
   return reader.tokenize(text, 0, True)
 

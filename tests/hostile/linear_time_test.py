@@ -6,6 +6,7 @@ of all modules, rules and sources those of their registries.
 
 import collections
 import dataclasses
+import functools
 import importlib
 import io
 import pathlib
@@ -14,6 +15,7 @@ import re
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -135,6 +137,16 @@ def _collected() -> dict[tuple[str, str], re.Pattern[str]]:
   }
 
 
+def _search(pattern: re.Pattern[Any], text: str | bytes) -> None:
+  """Searches for all matches."""
+  collections.deque(pattern.finditer(text), maxlen=0)
+
+
+def _of_bytes(work: Callable[[Any], object], text: str) -> None:
+  """Applies a work on bytes to a text."""
+  work(text.encode())
+
+
 def _is_anchored(name: str, source: str) -> bool:
   """Returns whether a pattern is used by match and fullmatch alone.
 
@@ -164,20 +176,15 @@ def test_every_regular_expression_takes_linear_time() -> None:
     }
     private = name.startswith("_")
     if not _is_anchored(name, sources[module] if private else everything):
-      works["search"] = lambda text, pattern=pattern: collections.deque(
-        pattern.finditer(text), maxlen=0
-      )
+      works["search"] = functools.partial(_search, pattern)
     if isinstance(pattern.pattern, bytes):
       works = {
-        way: lambda text, work=work: work(text.encode())
-        for way, work in works.items()
+        way: functools.partial(_of_bytes, work) for way, work in works.items()
       }
     for way, work in works.items():
       for shape in shapes.names(seed=0, pairs=10):
         measured += 1
-        growth = _growth(
-          work, lambda size, shape=shape: shapes.text(shape, size, 1)
-        )
+        growth = _growth(work, functools.partial(shapes.text, shape, ends=1))
         if growth > _MOST:
           slow.append(f"{module}.{name} {way} {shape}: {growth:.1f}")
   print(f"{len(patterns)} regular expressions, {measured} measurements")
@@ -227,9 +234,9 @@ _ITEMS: dict[str, Callable[[str], object]] = {
 }
 
 
-def _settings(source: str, **changed: object) -> corpora.Settings:
+def _settings(source: str, **changed: Any) -> corpora.Settings:
   """Returns the settings of a corpus, with all rules of cleaning switched on."""
-  rules = {
+  rules: dict[str, Any] = {
     field.name: True
     for field in dataclasses.fields(cleaning.Options)
     if field.type in (bool, "bool")
@@ -252,7 +259,7 @@ def _source(source: str) -> Callable[[str], object]:
 _CLEANERS: dict[str, Callable[[str], object]] = {
   **{f"source {name}": _source(name) for name in corpora.SOURCES},
   **{
-    f"tweets {how}": lambda text, how=how: tweets.clean(text, how)
+    f"tweets {how}": functools.partial(tweets.clean, latin_mongolian=how)
     for how in ("keep", "mark", "transliterate")
   },
   "normalization": lambda text: normalization.normalize(text, True),
@@ -281,7 +288,7 @@ def test_every_cleaner_takes_linear_time(name: str) -> None:
     for ends in range(4) if name == "source wikipedia" else (number % 2,):
       growth = _growth(
         clean,
-        lambda size, s=shape, e=ends: shapes.text(s, size, e),
+        functools.partial(shapes.text, shape, ends=ends),
         _CLEANERS_SIZE,
         _CLEANERS_SUSPECT,
       )

@@ -109,7 +109,8 @@ def test_networks_learn_from_all_but_another_tenth_each(
   chosen_by = described["counts"]["validation_rows"]
   assert 3 * 20 <= chosen_by <= 3 * 26
   predictor = classifier.Predictor.load(str(made / "out/model"))
-  assert predictor.blend and predictor.blend.factors.rows == chosen_by
+  assert predictor.blend
+  assert predictor.blend.factors.rows == chosen_by
 
 
 def test_rows_that_a_file_names_validate_every_network() -> None:

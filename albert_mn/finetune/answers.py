@@ -52,7 +52,7 @@ class Evidence:
 
   def __init__(
     self, problem: problems.Problem, parts: Sequence[Unseen], balanced: bool
-  ):
+  ) -> None:
     self._problem, self._parts, self._balanced = problem, parts, balanced
     self._rows = [row for part in parts for row in part.rows]
     self.size = len(self._rows)

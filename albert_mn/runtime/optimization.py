@@ -289,7 +289,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
     step = tf.cast(self.iterations + 1, dtype)
     return 1 - self.recipe.beta_1**step, 1 - self.recipe.beta_2**step
 
-  def _ratio(self, weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
+  def _ratio(self, weights: tf.Tensor, _update: tf.Tensor) -> tf.Tensor:
     """Returns the factor of an update: 1 here, the trust ratio in Lamb."""
     return tf.ones([], weights.dtype)
 

@@ -111,3 +111,30 @@ def test_a_classifier_trains_for_as_many_steps_as_train_step_says(
     settings = classification_test._settings(out, **flags)
     classification.run(*settings)
     assert (out / f"checkpoints/model.ckpt-{steps}.index").exists()
+
+
+@pytest.mark.parametrize(
+  ("width", "rows", "pretrained", "rate", "epochs"),
+  [
+    (768, 60_000, True, 5e-5, 3.0),
+    (256, 700, True, 2.6e-4, 10.0),
+    (128, 701, True, 7.3e-4, 10.0),
+    (256, 1400, False, 1e-3, 5.0),
+    (768, 40, False, 2e-4, 20.0),
+  ],
+)
+def test_rate_and_epochs_follow_from_the_encoder_and_the_rows(
+  width: int, rows: int, pretrained: bool, rate: float, epochs: float
+) -> None:
+  recipe = fine_tuning.Recipe().settled(width, rows, pretrained)
+  assert recipe.learning_rate == pytest.approx(rate)
+  assert recipe.num_train_epochs == epochs
+  given = fine_tuning.Recipe(learning_rate=0.0, num_train_epochs=0.0)
+  assert given.settled(width, rows, pretrained) == given
+
+
+def test_other_numbers_below_0_are_refused() -> None:
+  with pytest.raises(options.InputError, match="--learning_rate of at least"):
+    fine_tuning.Recipe(learning_rate=-0.5)
+  with pytest.raises(options.InputError, match="--num_train_epochs of at"):
+    fine_tuning.Recipe(num_train_epochs=-0.5)

@@ -127,8 +127,8 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     1,
     "Number of networks in the model directory, which are trained with "
     "consecutive seeds. The answer is the mean of the networks, so that training "
-    "and prediction take as many times as long. Where a part of the training rows "
-    "is for validation, it is another part for each network.",
+    "and prediction take as many times as long. Where validation rows are "
+    "taken from the training rows, each network validates on another tenth.",
     minimum=1,
     maximum=ensembles.MOST,
   )

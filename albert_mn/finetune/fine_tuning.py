@@ -44,12 +44,23 @@ _RESTART = 1_000_003
 # Of so many parts of the rows, each network of an ensemble validates on one.
 _FEWEST_PARTS = 10
 
+# The value of a number that is chosen by the encoder and the rows.
+_CHOSEN = -1.0
+# BERT's rate and width (Devlin et al. 2019, appendix A.3). Narrower encoders need
+# larger rates: of 256 units 1e-4 to 3e-4, of 128 units 5e-4 to 1e-3 were good
+# (docs/log.md, 2026-12-01); so does an encoder of random weights (guess).
+_RATE, _WIDTH, _WIDTH_POWER = 5e-5, 768, 1.5
+_RANDOM_RATIO, _LARGEST_RATE = 4.0, 1e-3
+# Small sets need more epochs (Mosbach et al. 2021, arXiv 2006.04884, section 6).
+_FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 400, 3, 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(options.Group):
   """How to train a classifier.
 
-  The names and defaults are google-research/albert's run_classifier's.
+  The names are google-research/albert's run_classifier's; where a default
+  differs, its help text has theirs.
   """
 
   max_seq_length: int = options.option(
@@ -61,8 +72,8 @@ class Recipe(options.Group):
     maximum=framing.LONGEST,
   )
   train_batch_size: int = options.option(
-    32,
-    "Number of texts in a training step.",
+    16,
+    "Number of texts in a training step (google-research/albert: 32).",
     minimum=1,
   )
   optimizer: str = options.option(
@@ -71,15 +82,18 @@ class Recipe(options.Group):
     choices=("adamw", "lamb"),
   )
   learning_rate: float = options.option(
-    5e-5,
-    "Peak of the learning rate. Training from random weights needs about 1e-3.",
-    minimum=0.0,
+    _CHOSEN,
+    "Peak of the learning rate. -1 chooses the rate by the width of the encoder: "
+    "5e-5 for 768 units, 2.6e-4 for 256 units, and four times as much from random "
+    "weights, at most 1e-3 (google-research/albert: 5e-5).",
+    minimum=_CHOSEN,
   )
   num_train_epochs: float = options.option(
-    3.0,
-    "Number of passes through the training rows, where --train_step is 0. "
-    "google-research/albert counts steps, with --train_step.",
-    minimum=0.0,
+    _CHOSEN,
+    "Number of passes through the training rows, where --train_step is 0. -1 "
+    f"chooses as many as make {_FEWEST_STEPS} steps, from {_FEWEST_EPOCHS} to "
+    f"{_MOST_EPOCHS}. google-research/albert counts steps, with --train_step.",
+    minimum=_CHOSEN,
     maximum=1e6,
   )
   warmup_proportion: float = options.option(
@@ -201,6 +215,14 @@ class Recipe(options.Group):
         f"{self.train_batch_size} and {parts}",
         f"give --train_batch_size={math.ceil(self.train_batch_size / parts) * parts}",
       )
+    for name in ("learning_rate", "num_train_epochs"):
+      value = getattr(self, name)
+      if _CHOSEN < value < 0:
+        raise options.InputError(
+          f"--{name} of at least 0, or -1",
+          f"{value}",
+          "give -1 to have it chosen",
+        )
     if self.train_step:
       self.warmup_steps(self.train_step)  # raises if the warm-up is too long
     if self.word_dropout and self.freeze_encoder:
@@ -218,6 +240,26 @@ class Recipe(options.Group):
   def blends(self, label_type: str) -> bool:
     """Returns whether the baseline may answer beside the network."""
     return self.blend == blend.AUTO and label_type != tagging.ENTITIES
+
+  def settled(self, width: int, rows: int, pretrained: bool) -> "Recipe":
+    """Returns the recipe with numbers in the place of -1.
+
+    Args:
+      width: the hidden size of the encoder.
+      rows: number of training rows.
+      pretrained: whether the encoder begins from weights of a model.
+    """
+    rate, epochs = self.learning_rate, self.num_train_epochs
+    if rate == _CHOSEN:
+      rate = _RATE * (_WIDTH / width) ** _WIDTH_POWER
+      rate = rate if pretrained else min(_RANDOM_RATIO * rate, _LARGEST_RATE)
+      rate = float(f"{rate:.2g}")
+    if epochs == _CHOSEN:
+      enough = math.ceil(_FEWEST_STEPS / self.steps_per_epoch(rows))
+      epochs = float(np.clip(enough, _FEWEST_EPOCHS, _MOST_EPOCHS))
+    return dataclasses.replace(
+      self, learning_rate=rate, num_train_epochs=epochs
+    )
 
   def steps_per_epoch(self, inputs: int) -> int:
     """Returns the steps of an epoch; empty rows pad its last batch."""
@@ -416,6 +458,15 @@ def train(
     options.InputError: when the initial model does not fit, when `output_dir`
       holds a run with other settings, or when the loss is not finite.
   """
+  recipe = recipe.settled(
+    start.config.hidden_size, len(data.train), bool(start.init_checkpoint)
+  )
+  logging.info(
+    "learning rate %g, %g epochs, batches of %d",
+    recipe.learning_rate,
+    recipe.num_train_epochs,
+    recipe.train_batch_size,
+  )
   turns = data.in_turns(problem.TYPE, networks)
   if turns[0] is not data:
     data = data.united()

@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags
 
 _WIDTH = 80
-# --help=false does not ask for help; --help=WORD does, whatever the word.
+# Values with which --help does not ask for help; with any other value it does.
 _NO = ("false", "f", "no", "n", "0")
 
 
@@ -46,7 +46,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-  """Options under one heading."""
+  """The options of a page that stand under one heading."""
 
   heading: str
   entries: Sequence[Entry]
@@ -58,16 +58,21 @@ class Section:
 
 
 def page(usage: str, sections: Sequence[Section]) -> str:
-  """Returns the page of `--help`: what the program does, then the options."""
+  """Returns the page of `--help` as text.
+
+  Args:
+    usage: what the program does: the docstring of its file.
+    sections: the options.
+  """
   lines = [line for section in sections for line in section.lines()]
   more = "--helpfull lists the flags of the libraries too, such as --flagfile."
   return "\n".join([usage.strip(), *lines, "", more, ""])
 
 
 def define_flags(short: str) -> None:
-  """Makes the flags that ask for help print pages and leave with exit code 0.
+  """Makes the flags that ask for help print pages and exit with code 0.
 
-  The flags of the same names that absl defines leave with 1.
+  absl's own flags of these names exit with 1.
 
   Args:
     short: the page of `--help`.
@@ -109,12 +114,14 @@ def _libraries() -> str:
 
 
 def _xml() -> str:
+  """Returns the flags of all modules in absl's XML."""
   text = io.StringIO()
   flags.FLAGS.write_help_in_xml_format(text)
   return text.getvalue()
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
+  """Returns the lines of an entry, with the given indent."""
   return textwrap.wrap(
     text,
     _WIDTH,

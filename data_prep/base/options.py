@@ -45,7 +45,7 @@ TERMINATED = 143  # 128 + SIGTERM, as shells report it
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 # The system's errors for a file that is open but cannot be written.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-# Where a wheel of this project puts its code, below site-packages.
+# The files and folders of a wheel of this project, below site-packages.
 _PACKAGES = (
   "albert_mn",
   "bert_tweet",
@@ -56,7 +56,7 @@ _PACKAGES = (
 _CRASHED = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is bad input here
 
 
-_MOST_TOLD = 500  # letters of `got`, which a file may have made long
+_LONGEST_GOT = 500  # letters; `got` may be text of a file, of any length
 
 
 class InputError(Exception):
@@ -70,8 +70,8 @@ class InputError(Exception):
 
   def __init__(self, expected: str, got: str, action: str) -> None:
     # One printable line, even if names and files hold control characters.
-    told = got if len(got) <= _MOST_TOLD else f"{got[:_MOST_TOLD]}…"
-    line = f"expected {expected}; got {told}: {action}"
+    shown = got if len(got) <= _LONGEST_GOT else f"{got[:_LONGEST_GOT]}…"
+    line = f"expected {expected}; got {shown}: {action}"
     super().__init__(shown_text.printable(line))
     self.expected, self.got, self.action = expected, got, action
 
@@ -101,7 +101,10 @@ class Group:
     self.check()
 
   def check(self) -> None:
-    """Raises InputError where options contradict each other; a hook."""
+    """Raises InputError if options contradict each other.
+
+    A subclass overrides it; here it does nothing.
+    """
 
 
 G = TypeVar("G", bound=Group)
@@ -148,10 +151,10 @@ def option(
 
 
 def ignored(default: Any, reason: str, minimum: float | None = None) -> Any:
-  """Returns an option without effect, for flags that users know of elsewhere.
+  """Returns an option without effect, for flags that other programs have.
 
   Args:
-    default: the default, which tells the type.
+    default: the default, whose type is the type of the option.
     reason: why the option has no effect, and what to use in place of it.
     minimum: the smallest value of a number.
   """
@@ -169,17 +172,23 @@ def flag_name(field: dataclasses.Field[Any]) -> str:
 
 
 def require(settings: Group, *names: str) -> None:
-  """Raises InputError where one of the named options is empty."""
+  """Raises InputError if one of the named options is empty."""
   for name in names:
     if not getattr(settings, name):
       raise InputError(f"--{name}", "none", f"give --{name}")
 
 
 def from_text(cls: type[Group], name: str, text: str) -> Any:
-  """Returns the value of an option that is given as text.
+  """Returns the value of an option, converted from text as a flag's is.
+
+  Args:
+    cls: the class of the option.
+    name: the name of the option.
+    text: the value as text.
 
   Raises:
-    ValueError: for text that the flag would refuse; says what is expected.
+    ValueError: for text that the flag would refuse; the message says what is
+      expected.
   """
   (field_and_kind,) = (pair for pair in _options(cls) if pair[0].name == name)
   return _Parser(*field_and_kind).parse(text)
@@ -216,6 +225,7 @@ def _is_number(kind: type, value: Any) -> bool:
 
 
 def _is_within(limits: Any, value: float) -> bool:
+  """Returns whether a number is within the bounds of an option."""
   return (
     (limits["minimum"] is None or value >= limits["minimum"])
     and (limits["maximum"] is None or value <= limits["maximum"])
@@ -268,7 +278,7 @@ class _Parser(flags.ArgumentParser[Any]):
     return value
 
   def _converted(self, text: str) -> Any:
-    """Returns the value that a text stands for, None where there is none."""
+    """Returns the value that a text describes; None for invalid text."""
     parsers: dict[type, type[flags.ArgumentParser[Any]]] = {
       bool: flags.BooleanParser,
       int: flags.IntegerParser,
@@ -284,11 +294,11 @@ class _Parser(flags.ArgumentParser[Any]):
 def define(*classes: type[Group], into: flags.FlagValues = flags.FLAGS) -> None:
   """Defines one flag for each option of the given classes.
 
-  Classes may share an option; all of them must then state it alike.
+  Classes may share an option; then all of them must state it in the same way.
 
   Args:
     classes: the classes.
-    into: the flags to which these are added.
+    into: the set of flags to which the new flags are added.
   """
   for cls in classes:
     for field, kind in _options(cls):
@@ -373,7 +383,7 @@ def run(main: Callable[..., None], *classes: type[Group]) -> None:
 
 
 def _parse(classes: Sequence[type[Group]], argv: Sequence[str]) -> list[str]:
-  """Returns the arguments that are no flags; exits with 2 on a bad flag."""
+  """Returns the arguments that are not flags; exits with 2 on a bad flag."""
   usage = sys.modules["__main__"].__doc__ or ""
   help_pages.define_flags(help_pages.page(usage, sections(classes)))
   try:
@@ -387,6 +397,7 @@ def _parse(classes: Sequence[type[Group]], argv: Sequence[str]) -> list[str]:
 def _guarded(
   main: Callable[..., None], classes: Sequence[type[Group]], argv: Sequence[str]
 ) -> None:
+  """Calls `main` with the options, and turns its errors into exit codes."""
   if len(argv) > 1:
     print(
       f"error: expected flags only; got {argv[1]!r}: write --name=value",
@@ -442,10 +453,12 @@ def _leave_at_once(code: int) -> NoReturn:
 
 
 def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
-  """Keeps our log records, and warnings and errors of libraries.
+  """Returns whether a log record is shown.
 
-  Less severe records of libraries are for their authors; orbit repeats our
-  lines. Our code is in site-packages too, where a wheel of it is installed.
+  Records of this project are, and warnings and errors of libraries. Less severe
+  records of libraries are not: they are for the libraries' authors, and orbit
+  repeats lines of this project. This project's code is in site-packages too, if
+  it was installed as a wheel.
   """
   parts = pathlib.PurePath(record.pathname).parts
   if record.levelno >= py_logging.WARNING or "site-packages" not in parts:
@@ -456,7 +469,7 @@ def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-  """Adds the file's name to the errors of a block that writes to it.
+  """Adds a file name to an OSError that has none, raised inside the context.
 
   The system names a file that cannot be opened. It names no file when a write
   fails: on a full disk, above a quota, on a broken disk.
@@ -485,6 +498,7 @@ def _os_error(error: OSError) -> str:
 
 
 def _fail(message: str) -> None:
+  """Prints a message to standard error, and exits with 1."""
   if logging.get_verbosity() > logging.INFO:  # --v=1: the traceback too
     raise  # noqa: PLE0704  re-raises what _guarded is handling
   print(f"error: {message}", file=sys.stderr)

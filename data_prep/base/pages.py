@@ -12,18 +12,19 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """A cell with the percentage of a part in a whole."""
+  """A table cell that shows a part as a percentage of a whole."""
 
   part: int
   whole: int
 
   @property
   def percent(self) -> str:
+    """The percentage with two decimals, as text; 0.00 of an empty whole."""
     return f"{100 * self.part / self.whole if self.whole else 0:.2f}"
 
 
 class Bar(Share):
-  """A cell with a bar; the whole is the longest bar of the table."""
+  """A table cell with a bar; `whole` is the value of the longest bar."""
 
 
 Cell = str | int | float | Share
@@ -34,8 +35,8 @@ class Line:
   """A curve of a chart.
 
   Attributes:
-    name: stands in the legend.
-    points: places and heights, in order of the places.
+    name: the name in the legend.
+    points: (step, height) of each point, in order of the steps.
     kind: "many", or "few" (dots mark the points), or "limit" (dashed).
     spread: the error of each height, to either side; empty for none.
   """
@@ -173,7 +174,7 @@ def _cell(value: Cell) -> str:
 
 
 def _class(value: Cell) -> str:
-  """Returns the class attribute of a cell, which its column's head shares."""
+  """Returns the class attribute of a cell; the head of its column has it too."""
   if isinstance(value, Bar):
     return ' class="bar"'
   return "" if isinstance(value, str) else ' class="number"'
@@ -182,7 +183,7 @@ def _class(value: Cell) -> str:
 def chart(caption: str, lines: Sequence[Line]) -> str:
   """Returns curves over the steps of a run; the legend has their last heights.
 
-  Returns "" where there is no curve but limits.
+  The result is "" if all curves are limits or have no point.
   """
   lines = [line for line in map(_finite, lines) if line.points]
   if all(line.kind == "limit" for line in lines):
@@ -196,10 +197,10 @@ def chart(caption: str, lines: Sequence[Line]) -> str:
     f'<span class="line{number}">{_text(_last(line))}</span>'
     for number, line in enumerate(lines, start=1)
   )
-  said = _text("; ".join([caption, *map(_last, lines)]))
+  label = _text("; ".join([caption, *map(_last, lines)]))
   return (
     f"<figure>\n<figcaption>{_text(caption)}</figcaption>\n"
-    f'<svg class="chart" role="img" aria-label="{said}">\n'
+    f'<svg class="chart" role="img" aria-label="{label}">\n'
     f"{axes.grid()}{drawn}</svg>\n"
     f'<p class="below"><span>step {axes.left:,.0f}</span>'
     f"<span>step {axes.right:,.0f}</span></p>\n"
@@ -208,7 +209,10 @@ def chart(caption: str, lines: Sequence[Line]) -> str:
 
 
 def _finite(line: Line) -> Line:
-  """Drops a line's points that are not finite, such as a share of no pairs."""
+  """Returns a line without its points that are not finite.
+
+  An accuracy without pairs is NaN, for example.
+  """
   spread = line.spread or [0.0] * len(line.points)
   kept = [
     (point, off)
@@ -223,6 +227,7 @@ def _finite(line: Line) -> Line:
 
 
 def _last(line: Line) -> str:
+  """Returns the legend of a line: its name and its last height."""
   off = f" ± {line.spread[-1]:.2g}" if line.spread else ""
   return f"{line.name}: {line.points[-1][1]:.4g}{off}"
 
@@ -238,7 +243,7 @@ class _Axes:
 
   @classmethod
   def around(cls, lines: Sequence[Line]) -> "_Axes":
-    """Returns axes around lines, a twentieth higher and lower than these."""
+    """Returns axes around lines, with a twentieth of room above and below."""
     places = [x for line in lines for x, _ in line.points]
     heights = [
       y + sign * off
@@ -262,17 +267,20 @@ class _Axes:
     return 100 * (self.top - height) / (self.top - self.bottom)
 
   def grid(self) -> str:
-    """Returns grid lines, which are 1, 2 or 5 times a power of ten apart."""
+    """Returns horizontal grid lines at round heights.
+
+    Their distance is 1, 2 or 5 times a power of ten.
+    """
     rough = (self.top - self.bottom) / 5
     power = 10.0 ** math.floor(math.log10(rough))
-    apart = next(n * power for n in (1, 2, 5, 10) if n * power >= rough)
+    distance = next(n * power for n in (1, 2, 5, 10) if n * power >= rough)
     heights = range(
-      math.ceil(self.bottom / apart), math.floor(self.top / apart) + 1
+      math.ceil(self.bottom / distance), math.floor(self.top / distance) + 1
     )
     return "".join(
-      f'<line class="grid" x1="0" x2="100%" y1="{self.y(n * apart):.2f}%" '
-      f'y2="{self.y(n * apart):.2f}%"/>'
-      f'<text y="{self.y(n * apart):.2f}%" dy="-2">{n * apart:.4g}</text>\n'
+      f'<line class="grid" x1="0" x2="100%" y1="{self.y(n * distance):.2f}%" '
+      f'y2="{self.y(n * distance):.2f}%"/>'
+      f'<text y="{self.y(n * distance):.2f}%" dy="-2">{n * distance:.4g}</text>\n'
       for n in heights
     )
 
@@ -303,7 +311,11 @@ def _drawn(line: Line, kind: str, axes: _Axes) -> str:
 def _thinned(
   points: Sequence[tuple[float, float]],
 ) -> list[tuple[float, float]]:
-  """Keeps the lowest and highest point of each stretch, so that spikes show."""
+  """Returns at most about _MOST_POINTS points of a curve.
+
+  Of each run of neighbouring points, the lowest and the highest are kept, so
+  that spikes show.
+  """
   a_stretch = 2 * math.ceil(len(points) / _MOST_POINTS)
   if a_stretch <= 2:
     return list(points)

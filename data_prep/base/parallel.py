@@ -36,7 +36,7 @@ def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
 
 
 def _end_with_parent() -> None:
-  """Makes this worker end when its parent is killed; else it would stay."""
+  """Makes this worker process end when its parent process is killed."""
   parent = multiprocessing.parent_process()
   assert parent is not None, "an initializer runs in a worker"
 
@@ -55,8 +55,11 @@ def count(workers: int) -> int:
 class Workers:
   """A pool of processes for several rounds of work, started when needed.
 
-  With one worker, all tasks run in this process. A single task runs here too,
-  since a process takes longer to start than most tasks take.
+  With one worker, all tasks run in this process. A single task runs in this
+  process too, because a process takes longer to start than most tasks take.
+
+  Args:
+    workers: number of processes; 0 means one for each core.
   """
 
   def __init__(self, workers: int) -> None:
@@ -71,7 +74,7 @@ class Workers:
       self._processes.shutdown(cancel_futures=True)
 
   def start(self) -> None:
-    """Starts the processes before there is work, to save waiting for them."""
+    """Starts the processes early, so that later work need not wait for them."""
     if self._count > 1 and not self._processes:
       self._processes = _pool(self._count)
       for _ in range(self._count):
@@ -80,7 +83,7 @@ class Workers:
   def beside(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
     """Begins function(task) in a process; returns a function for the result.
 
-    Where no processes have been started, the returned function does the work.
+    If no processes have been started, the returned function does the work.
     """
     if self._processes:
       return self._processes.submit(function, task).result
@@ -94,7 +97,8 @@ class Workers:
     Only a bounded number of tasks is in work at a time.
 
     Args:
-      function: picklable: of a module, or a small dataclass that is called.
+      function: picklable: a function of a module, or an instance of a small
+        dataclass that can be called.
       tasks: picklable.
     """
     tasks = iter(tasks)

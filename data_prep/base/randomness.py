@@ -37,7 +37,7 @@ _ALL = (1 << 64) - 1  # bits
 
 
 def bits(purpose: Purpose, *keys: Key) -> np.ndarray:
-  """Hashes the keys, which are broadcast against each other, to uint64.
+  """Returns uint64 hashes of the keys, which are broadcast against each other.
 
   Each key is mixed in with the finaliser of SplitMix64 (Steele et al., "Fast
   splittable pseudorandom number generators", OOPSLA 2014).

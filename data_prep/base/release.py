@@ -1,6 +1,6 @@
 """The version of this project, its commit, and its folders of data.
 
-VERSION is stated here alone: pyproject.toml reads it from the source.
+VERSION is stated only here: pyproject.toml reads it from the source.
 """
 
 import pathlib
@@ -14,11 +14,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def version() -> str:
-  """Returns the version, with the commit where the code is in a checkout.
+  """Returns the version; in a git checkout with the commit.
 
   `0.1.0.dev0+g640ab43c1d2e` is commit 640ab43c1d2e of 0.1.0.dev0;
   `0.1.0.dev0+g640ab43c1d2e.changed` has files that differ from the commit.
-  Without git, or outside of a checkout, the version has no such part.
+  Without git, or outside of a checkout, the result is VERSION.
   """
   if not (ROOT / ".git").exists():
     return VERSION
@@ -31,10 +31,10 @@ def version() -> str:
 
 
 def folder(name: str) -> str:
-  """Returns the path of a folder of data; "" where it is not installed.
+  """Returns the path of a folder of data; "" if it is not installed.
 
-  In a checkout the folder stands in the root. pip puts it below share/albert-mn
-  of the environment, as pyproject.toml says.
+  In a checkout the folder is in the root. pip puts it into share/albert-mn of
+  the environment, as pyproject.toml says.
 
   Args:
     name: path of the folder in the repository, such as `configs`.

@@ -3,8 +3,8 @@
 import re
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+.!|~&$-])")
-# A spreadsheet takes quotes around a cell away; those of East Asia read wide
-# signs as narrow ones.
+# The beginning of a text that a spreadsheet takes for a formula. Spreadsheets
+# ignore quotes around a cell; in East Asia they read wide signs as narrow ones.
 _FORMULA = re.compile('["\\s]*[=+@\uff0b\uff0d\uff1d\uff20-]')
 
 
@@ -32,7 +32,8 @@ def escaped(text: str, kept: str = "") -> str:
 def json_escaped(text: str) -> str:
   r"""Escapes the invisible characters of a line of JSON.
 
-  Only strings hold such characters; they are written as `\u202e` there.
+  Only strings in JSON contain such characters, which become escapes such as
+  `\u202e`.
   """
   if text.isprintable():
     return text
@@ -50,7 +51,7 @@ def json_escaped(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-  """Escapes a text for one line of Markdown, so that it holds no markup."""
+  """Escapes a text for one line of Markdown, so that it contains no markup."""
   return _MARKUP.sub(r"\\\1", printable(text))
 
 
@@ -58,8 +59,8 @@ def cell(text: str) -> str:
   """Escapes a text for a cell of a table that is opened as a spreadsheet.
 
   A spreadsheet takes a text that begins with = + - or @, in quotes or not, for
-  a formula. An apostrophe in front prevents that, and is not shown. Numbers
-  stay as they are.
+  a formula. An apostrophe is put before such a text, which the spreadsheet does
+  not show. Numbers are not changed; runs of white space become one space.
   """
   text = escaped(" ".join(text.split()))
   if _FORMULA.match(text) and not _is_number(text):

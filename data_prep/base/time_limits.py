@@ -1,13 +1,13 @@
 """Ends work that takes too much CPU time.
 
-    try:
-      with time_limits.limited(20.0):
-        ...
-    except time_limits.TooLongError:
-      ...  # 20 s were not enough
+  try:
+    with time_limits.limited(20.0):
+      ...
+  except time_limits.TooLongError:
+    ...  # 20 s were not enough
 
-The clock of a machine decides here, so that two machines may differ. It is the
-last resort, behind limits of sizes, which are the same everywhere.
+The result depends on the speed of the machine. So this limit is the last
+resort, behind limits of sizes, which are the same everywhere.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ import threading
 import types
 from collections.abc import Iterator
 
-_AGAIN = 1.0  # seconds; code may have swallowed the first exception
+# Seconds until the exception is raised again: code may have swallowed it.
+_AGAIN = 1.0
 
 
 class TooLongError(Exception):
@@ -24,7 +25,7 @@ class TooLongError(Exception):
 
 
 class _Limit:
-  """Whether a block is limited at this moment."""
+  """Holds whether a block is limited at this moment."""
 
   active = False
 

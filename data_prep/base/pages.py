@@ -174,7 +174,7 @@ def _cell(value: Cell) -> str:
 
 
 def _class(value: Cell) -> str:
-  """Returns the class attribute of a cell; the head of its column has it too."""
+  """Returns the class attribute of a cell and of the head of its column."""
   if isinstance(value, Bar):
     return ' class="bar"'
   return "" if isinstance(value, str) else ' class="number"'
@@ -273,14 +273,14 @@ class _Axes:
     """
     rough = (self.top - self.bottom) / 5
     power = 10.0 ** math.floor(math.log10(rough))
-    distance = next(n * power for n in (1, 2, 5, 10) if n * power >= rough)
+    step = next(n * power for n in (1, 2, 5, 10) if n * power >= rough)
     heights = range(
-      math.ceil(self.bottom / distance), math.floor(self.top / distance) + 1
+      math.ceil(self.bottom / step), math.floor(self.top / step) + 1
     )
     return "".join(
-      f'<line class="grid" x1="0" x2="100%" y1="{self.y(n * distance):.2f}%" '
-      f'y2="{self.y(n * distance):.2f}%"/>'
-      f'<text y="{self.y(n * distance):.2f}%" dy="-2">{n * distance:.4g}</text>\n'
+      f'<line class="grid" x1="0" x2="100%" y1="{self.y(n * step):.2f}%" '
+      f'y2="{self.y(n * step):.2f}%"/>'
+      f'<text y="{self.y(n * step):.2f}%" dy="-2">{n * step:.4g}</text>\n'
       for n in heights
     )
 

@@ -2,12 +2,12 @@
 
 A `.csv` file is comma separated and quotes fields that need it. In a `.tsv`
 file, which is tab separated, a quotation mark is an ordinary character. Both
-begin with a header. A `.jsonl` file has one object a line:
+begin with a header. A `.jsonl` file has one object on each line:
 
-    text	label
-    Өнөөдөр цас орлоо	weather
+  text	label
+  Өнөөдөр цас орлоо	weather
 
-    {"text": "Өнөөдөр цас орлоо", "label": "weather"}
+  {"text": "Өнөөдөр цас орлоо", "label": "weather"}
 """
 
 import collections
@@ -30,15 +30,15 @@ class Row:
   """One text to classify, or a pair of texts.
 
   Attributes:
-    line: the line of the file where the row begins; a header is line 1.
+    line: the line of the file at which the row begins; a header is line 1.
     text: the text, without white space around it.
-    indent: the white space that precedes the text in the file.
     label: the name of the label, or for regression the number as it was
-      written; "" where the file has no label.
-    text_pair: the second text; "" where there is none.
-    labels: the names of a multi-label row, which may have none.
-    entities: (start, end, type) of each named entity, in characters of `text`,
-      in order, the end not included.
+      written; "" if the file has no label.
+    text_pair: the second text; "" for a single text.
+    labels: the names of a multi-label row, which may be ().
+    entities: (start, end, type) of each named entity in order. Start and end
+      are characters of `text`; the end is not included.
+    indent: the white space that precedes the text in the file.
   """
 
   line: int
@@ -82,7 +82,11 @@ class Columns(options.Group):
   )
 
   def wanted(self, labelled: bool) -> list[tables.Wanted]:
-    """Returns the columns to read: text, label and, for pairs, second text."""
+    """Returns the columns to read: text, label and, for pairs, second text.
+
+    Args:
+      labelled: whether the file must have the label's column.
+    """
     text = tables.Wanted(self.text_column, "--text_column")
     label = tables.Wanted(self.label_column, "--label_column", labelled)
     pair = tables.Wanted(self.text_pair_column, "--text_pair_column")
@@ -92,19 +96,16 @@ class Columns(options.Group):
 def stream(
   path: str, columns: Columns, labelled: bool = False
 ) -> Iterator[tuple[int, Row | tables.Bad]]:
-  """Returns an iterator over the rows of a file; a bad row is a `tables.Bad`.
+  """Returns an iterator over the rows of a file.
 
-  Only the current row is held in memory. `reason` of a `tables.Bad` says in
-  words what is wrong.
+  It yields (line, row), where a bad row is a `tables.Bad` with a reason. Only
+  the current row is held in memory.
 
   Args:
     path: .csv, .tsv or .jsonl, compressed or not.
     columns: the names of the columns, and the type of the labels.
     labelled: True: a row without a valid label is bad. False: an invalid label
       is ignored, and the file needs no label column.
-
-  Returns:
-    (line, row) of each row.
 
   Raises:
     options.InputError: for a missing column or a file without rows, when
@@ -115,7 +116,15 @@ def stream(
 
 
 def read(path: str, text_column: str, label_column: str) -> list[Row]:
-  """Returns the rows of a file of texts with one label each."""
+  """Returns the rows of a file of texts with one label each.
+
+  Args:
+    path: the file.
+    text_column, label_column: the headers of the columns.
+
+  Raises:
+    options.InputError: as `read_rows`.
+  """
   return read_rows(path, Columns(text_column, label_column))
 
 
@@ -140,7 +149,11 @@ def read_rows(path: str, columns: Columns) -> list[Row]:
 
 
 class _CellError(Exception):
-  """Raised for a cell with a wrong value; its arguments: expected and got."""
+  """Raised for a cell with a wrong value.
+
+  Args:
+    expected, got: as in options.InputError.
+  """
 
 
 def _row(
@@ -149,6 +162,7 @@ def _row(
   columns: Columns,
   labelled: bool,
 ) -> Row | tables.Bad:
+  """Returns a row made of its cells; a `tables.Bad` for wrong cells."""
   if isinstance(cells, tables.Bad):
     return cells
   text, label, *pair = cells
@@ -172,6 +186,11 @@ def _row(
 
 
 def _text(cell: Any, column: str) -> str:
+  """Returns the text of a cell without white space around it.
+
+  Raises:
+    _CellError: for a cell that is empty or not a string.
+  """
   if not isinstance(cell, str):
     raise _CellError(f"a text under {column!r}", _shown(cell))
   text = cell.strip()
@@ -181,6 +200,7 @@ def _text(cell: Any, column: str) -> str:
 
 
 def _shown(cell: Any) -> str:
+  """Returns the value of a cell for a message."""
   return "none" if cell is None else repr(cell)[:60]
 
 
@@ -198,6 +218,11 @@ def _name(label: Any) -> str:
 
 
 def _class(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
+  """Returns {"label": name}.
+
+  Raises:
+    _CellError: for a cell without a name.
+  """
   name = "" if label is None else _name(label)
   if not name:
     raise _CellError(f"a label under {columns.label_column!r}", "none")
@@ -205,6 +230,11 @@ def _class(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _number(label: Any, text: str, columns: Columns) -> dict[str, Any]:
+  """Returns {"label": number as it was written}.
+
+  Raises:
+    _CellError: for a cell without a finite number.
+  """
   fields = _class(label, text, columns)
   with contextlib.suppress(ValueError):
     if math.isfinite(float(fields["label"])):
@@ -213,6 +243,11 @@ def _number(label: Any, text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _several(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
+  """Returns {"labels": names in the order of the cell, without repetitions}.
+
+  Raises:
+    _CellError: for a cell without a list of names.
+  """
   if isinstance(label, str) and columns.label_separator:
     label = label.split(columns.label_separator)
   names = map(_name, _list(label, columns))
@@ -221,10 +256,10 @@ def _several(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
-  """Returns the entities of a cell, in order and without blanks at their ends.
+  """Returns {"entities": spans in order, without white space at their ends}.
 
-  Positions in the cell count from the beginning of the unstripped text;
-  positions in the result count from the stripped text.
+  Positions in the cell count from the beginning of the text in the file;
+  positions in the result count from the first character of the row's text.
 
   Raises:
     _CellError: for a malformed, empty or overlapping span.
@@ -246,6 +281,11 @@ def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _span(span: Any) -> tuple[int, int, str]:
+  """Returns (start, end, type).
+
+  Raises:
+    _CellError: for any other value than [start, end, type].
+  """
   match span:
     case [int(start), int(end), str(kind)] if kind.strip():
       return start, end, kind.strip()
@@ -254,10 +294,10 @@ def _span(span: Any) -> tuple[int, int, str]:
 
 
 def _list(label: Any, columns: Columns) -> list[Any]:
-  """Returns the list of a cell; a CSV or TSV writes the list as JSON.
+  """Returns the list in a cell; CSV and TSV files write the list as JSON.
 
   Raises:
-    _CellError: when the cell is no list.
+    _CellError: when the cell is not a list.
   """
   if isinstance(label, str):
     with contextlib.suppress(ValueError, RecursionError):
@@ -281,7 +321,7 @@ _LABELS: dict[str, Callable[[Any, str, Columns], dict[str, Any]]] = {
 def read_tweets(path: str) -> list[Row]:
   """Returns the rows of a tweet set: columns text and label, labels 0 and 1.
 
-  Where the header names neither, the first column is the text and the second
+  If the header has neither name, the first column is the text and the second
   the label.
 
   Raises:
@@ -347,14 +387,17 @@ def label_counts(rows: Iterable[Row], label_type: str) -> dict[str, int]:
 
 
 def names_of(row: Row, label_type: str) -> set[str]:
-  """Returns the labels of a row: its label, its labels or its entity types."""
+  """Returns the labels of a row: its label, its labels or its entity types.
+
+  For regression the result is empty.
+  """
   if label_type == "class":
     return {row.label}
   return {*row.labels, *(kind for _, _, kind in row.entities)}
 
 
 def check_several_labels(rows: Sequence[Row]) -> None:
-  """Raises options.InputError where all training rows have the same label."""
+  """Raises InputError if all training rows have the same label."""
   names = label_names(rows)
   if len(names) < 2:
     raise options.InputError(
@@ -365,7 +408,7 @@ def check_several_labels(rows: Sequence[Row]) -> None:
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
-  """Returns the hexadecimal SHA-256 of rows' texts and labels, in row order."""
+  """Returns the hexadecimal SHA-256 of all texts and labels, in row order."""
   digest = hashlib.sha256()
   for row in rows:
     digest.update(f"{row.label}\0{row.text}\0".encode())

@@ -1,10 +1,10 @@
 """Writes the files of a frozen set: the rows, the copies, the left-out rows.
 
-The files of rows keep each text unchanged. A cell may therefore begin with
-= + - or @: import such a file into a spreadsheet as text. The other two files,
+The files of rows keep each text unchanged. A cell may therefore begin with = +
+- or @: import such a file into a spreadsheet as text. The other two files,
 near_duplicates.tsv and left_out.tsv, are escaped for spreadsheets.
 
-The files of rows are `.jsonl` where a line of TSV cannot hold the rows: with
+The files of rows are `.jsonl` if a line of TSV cannot hold every row: with
 several labels, entities, or a tab or line break in a text.
 """
 
@@ -56,7 +56,15 @@ def write(
   parts: Parts,
   copies: Mapping[str, Copies],
 ) -> list[str]:
-  """Writes all files but the manifest to an empty folder; returns the names."""
+  """Writes all files but the manifest to an empty folder; returns the names.
+
+  Args:
+    folder: the folder.
+    columns: the columns that were read.
+    read: the rows.
+    parts: part → the indices of its rows.
+    copies: part → its rows that copy training rows.
+  """
   suffix = _suffix(read, columns)
   files = _write_parts(folder, suffix, columns, read, parts)
   files.append(_write_copies(folder, suffix, read, parts, copies))
@@ -114,6 +122,7 @@ def _write_parts(
 
 
 def _line(cells: Mapping[str, Any], suffix: str) -> str:
+  """Returns a row as a line of TSV or JSON, without the line break."""
   if suffix == ".tsv":
     return "\t".join(cells.values())
   return json.dumps(cells, ensure_ascii=False)
@@ -126,6 +135,7 @@ def _write_copies(
   parts: Parts,
   copies: Mapping[str, Copies],
 ) -> str:
+  """Writes near_duplicates.tsv; returns its name."""
   header = 1 if suffix == ".tsv" else 0
   lines = {
     index: number
@@ -154,6 +164,7 @@ def _write_copies(
 
 
 def _write_left_out(folder: str, read: Read) -> str:
+  """Writes left_out.tsv; returns its name."""
   with storage.writing(os.path.join(folder, LEFT_OUT)) as file:
     file.write("origin\treason\n")
     file.writelines(

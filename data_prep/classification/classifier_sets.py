@@ -7,8 +7,8 @@ A set is a folder with `train.tsv`, `dev.tsv`, `test.tsv` and:
 - `left_out.tsv`: the rows that are in no part, each with its reason;
 - `manifest.json`: the options, the number of rows of each label, the hashes.
 
-The column `origin` of each row names its source as file:line. Where a line of
-TSV cannot hold the rows, the files are `.jsonl` (`classifier_files`).
+The column `origin` of each row names its source as file:line. If a line of TSV
+cannot hold every row, the files are `.jsonl` (`classifier_files`).
 """
 
 import collections
@@ -45,7 +45,7 @@ _SHOWN_LABELS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Input, split and output."""
+  """The input, the split and the output of a frozen set."""
 
   input_file: str = options.option(
     "",
@@ -162,7 +162,7 @@ def _build(
 
 
 def _check_apart(folder: str, paths: Sequence[str]) -> None:
-  """Raises InputError where an output file would overwrite an input file."""
+  """Raises InputError if an output file would overwrite an input file."""
   for path in paths:
     same = os.path.abspath(os.path.dirname(path)) == os.path.abspath(folder)
     if same and os.path.basename(path) in classifier_files.names():
@@ -179,8 +179,8 @@ def source_columns(
   """Returns the columns to read from a source.
 
   Args:
-    source: --source.
-    columns: the user's choice, which counts for "table" and "ner".
+    source: the value of --source.
+    columns: the user's choice, which is used for "table" and "ner".
   """
   if source == "eduge":
     return eduge.COLUMNS
@@ -197,7 +197,11 @@ def source_columns(
 
 
 def columns_of(folder: str) -> classifier_data.Columns:
-  """Reads the columns of a finished set's files from its manifest."""
+  """Returns the columns of a finished set's files, as its manifest states them.
+
+  Raises:
+    options.InputError: when the folder is no finished set.
+  """
   columns = manifest.check(folder, KIND)["parameters"].get("columns", {})
   return json_files.made(
     classifier_data.Columns, columns, f"the columns of the manifest in {folder}"
@@ -207,7 +211,10 @@ def columns_of(folder: str) -> classifier_data.Columns:
 def cleaning_of(folder: str) -> tweets.Options | None:
   """Returns the options with which a set's tweets were cleaned.
 
-  It returns None for a set that was not made from tweets.
+  The result is None for a set that was not made from tweets.
+
+  Raises:
+    options.InputError: when the folder is no finished set.
   """
   values = manifest.check(folder, KIND)["parameters"].get("cleaning")
   if not values:
@@ -217,7 +224,12 @@ def cleaning_of(folder: str) -> tweets.Options | None:
 
 
 def copied_lines(folder: str, part: str) -> set[int]:
-  """Returns the line numbers of the rows of a part that copy training rows."""
+  """Returns the line numbers of the rows of a part that copy training rows.
+
+  Args:
+    folder: the finished set.
+    part: "dev" or "test".
+  """
   wanted = [tables.Wanted(name, "") for name in ("part", "line")]
   path = os.path.join(folder, classifier_files.COPIES)
   if storage.read_text(path).count("\n") < 2:
@@ -236,7 +248,7 @@ def _read(
   cleaning: tweets.Options,
   paths: Sequence[str],
 ) -> classifier_files.Read:
-  """Reads all rows.
+  """Reads all rows; returns the usable ones and those that are left out.
 
   Raises:
     options.InputError: for a bad row with --bad_rows=stop, for a left-out row
@@ -285,6 +297,10 @@ def _stream(
   columns: classifier_data.Columns,
   cleaning: tweets.Options,
 ) -> Iterator[tuple[int, tweets.Found]]:
+  """Yields (line, result) of each row of a file.
+
+  A result is a row, a `tables.Bad`, or the reason why a tweet is left out.
+  """
   if settings.source == "tweets":
     return tweets.stream(path, cleaning)
   return classifier_data.stream(path, columns, labelled=True)
@@ -296,7 +312,13 @@ def _parts(
   read: classifier_files.Read,
   groups: Sequence[list[int]],
 ) -> classifier_files.Parts:
-  """Returns part → the indices of its rows, ascending.
+  """Splits the rows; returns part → the indices of its rows, ascending.
+
+  Args:
+    settings: the options of the split.
+    columns: the columns that were read.
+    read: the rows.
+    groups: the groups of copies.
 
   Raises:
     options.InputError: when a part that should have rows is empty.
@@ -345,18 +367,25 @@ def _copies(
 ) -> classifier_files.Copies:
   """Returns the rows of a part that are copies of training rows.
 
-  Only groups of copies with rows in both parts are searched: no other group
-  can hold such a copy.
+  Only groups of copies with rows in both parts are searched: no other group can
+  hold such a copy.
+
+  Args:
+    rows: all rows.
+    parts: part → the indices of its rows.
+    name: the part.
+    groups: the groups of copies.
+    similarity: the smallest similarity of a near copy.
 
   Returns:
-    Index of the row → (index of the training row, kind of the copy).
+    index of the row → (index of the training row, kind of the copy).
   """
   train, part = set(parts["train"]), set(parts[name])
-  torn = [
+  split_groups = [
     g for g in groups if not train.isdisjoint(g) and not part.isdisjoint(g)
   ]
-  known = sorted(i for group in torn for i in group if i in train)
-  new = sorted(i for group in torn for i in group if i in part)
+  known = sorted(i for group in split_groups for i in group if i in train)
+  new = sorted(i for group in split_groups for i in group if i in part)
   copies = classifier_splits.copied(
     [rows[i] for i in known], [rows[i] for i in new], similarity
   )
@@ -369,6 +398,7 @@ def _counts(
   parts: classifier_files.Parts,
   copies: Mapping[str, classifier_files.Copies],
 ) -> dict[str, Any]:
+  """Returns the numbers for the manifest: rows, labels, copies, left out."""
   labels: dict[str, dict[str, int]] = {}
   for name, part in parts.items():
     for index in part:
@@ -396,6 +426,7 @@ def _parameters(
   columns: classifier_data.Columns,
   cleaning: tweets.Options,
 ) -> dict[str, Any]:
+  """Returns the options that decide the files, for the manifest."""
   chosen = dataclasses.asdict(settings)
   del chosen["input_file"], chosen["output_dir"]
   if settings.split == "predecessor":

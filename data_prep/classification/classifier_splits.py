@@ -18,11 +18,12 @@ import numpy as np
 from data_prep.base import options
 from data_prep.classification import classifier_data, near_duplicates
 
-# A constant, so that the split depends neither on the seed nor on the order.
+# Salt of the hashes. It is constant, so that the split depends neither on the
+# seed nor on the order of the rows.
 _SALT = b"albert-mn held-out rows"
 
-# Texts that share at least this part of their word pairs are copies: about one
-# word in ten differs. Of 23,378 headlines, 165 are joined.
+# Two texts are copies if they share at least this part of their word pairs:
+# about one word in ten differs then. Of 23,378 headlines, 165 are such copies.
 SIMILARITY = 0.6
 
 
@@ -32,15 +33,15 @@ def split(
   """Holds out a fraction of the rows of each label, by the hash of the text.
 
   Args:
-    rows: with one label each.
+    rows: rows with one label each.
     fraction: share of each label's rows to hold out, at least one text.
 
   Returns:
-    The training and the held-out rows, each in their given order.
+    the training and the held-out rows, each in their given order.
 
   Raises:
-    options.InputError: for a label with a single text, which cannot stand on
-      both sides.
+    options.InputError: for a label with a single text, which cannot be on both
+      sides.
   """
   groups = copies(rows)
   labels = [row.label for row in rows]
@@ -60,7 +61,8 @@ _PLACEHOLDER = re.compile(r"(?<!\S)(?:http|@)(?!\S)")
 def content(row: classifier_data.Row) -> str:
   """Returns the text by which copies of a row are recognised.
 
-  It is the row's text, or both of its texts, without placeholders of links.
+  It is the row's text, or both of its texts, without the placeholders of links
+  and mentions.
   """
   text = f"{row.text} {row.text_pair}" if row.text_pair else row.text
   return _PLACEHOLDER.sub("", text) or text
@@ -81,10 +83,14 @@ def copied(
   held_out: Sequence[classifier_data.Row],
   similarity: float = SIMILARITY,
 ) -> dict[int, near_duplicates.Copy]:
-  """Finds the held-out rows that are copies of training rows.
+  """Returns the held-out rows that are copies of training rows.
+
+  Args:
+    train, held_out: the rows.
+    similarity: the smallest similarity of a near copy; 0 for equal texts only.
 
   Returns:
-    Index of a held-out row → the copy: index of the training row, similarity.
+    index of a held-out row → the copy: index of the training row, similarity.
   """
   return near_duplicates.between(
     list(map(content, train)), list(map(content, held_out)), similarity
@@ -129,14 +135,14 @@ def by_hash(
       gives a row with a probability.
 
   Returns:
-    Indices of rows. A stratum with a single group gives none.
+    the indices of the chosen rows. A stratum with a single group gives none.
   """
-  parted = _by_stratum(strata, groups)
-  sizes = {name: sum(map(len, parted[name])) for name in parted}
+  by_stratum = _by_stratum(strata, groups)
+  sizes = {name: sum(map(len, by_stratum[name])) for name in by_stratum}
   least = sum(max(1, round(fraction * size)) for size in sizes.values())
   each = every_label or least <= max(2 * fraction * sum(sizes.values()), 20)
   held_out: set[int] = set()
-  for name, members in parted.items():
+  for name, members in by_stratum.items():
     share = fraction * sizes[name]
     wanted = max(1, round(share)) if each else _by_chance(name, share)
     if wanted:
@@ -149,8 +155,8 @@ def parts(
 ) -> list[set[int]]:
   """Divides rows into parts of similar size, by the hash of the text.
 
-  Copies of a text stay in one part, and each stratum is spread over the parts. A
-  stratum with a single group of copies is in no part.
+  Copies of a text stay in one part, and each stratum is spread over the parts.
+  A stratum with a single group of copies is in no part.
 
   Args:
     rows: the rows.
@@ -158,7 +164,7 @@ def parts(
     number: number of parts.
 
   Returns:
-    The indices of the rows of each part; empty where there are too few texts.
+    the indices of the rows of each part; empty sets if there are too few texts.
   """
   divided: list[set[int]] = [set() for _ in range(number)]
   for _, groups in sorted(_by_stratum(strata, copies(rows)).items()):
@@ -173,11 +179,14 @@ def parts(
 def _by_stratum(
   strata: Sequence[str], groups: Sequence[list[int]]
 ) -> dict[str, list[list[int]]]:
-  """Returns stratum → its groups; the commonest stratum of a group counts."""
-  parted: dict[str, list[list[int]]] = collections.defaultdict(list)
+  """Returns stratum → its groups of rows.
+
+  A group belongs to the most frequent stratum of its rows.
+  """
+  by_stratum: dict[str, list[list[int]]] = collections.defaultdict(list)
   for group in groups:
-    parted[_commonest([strata[index] for index in group])].append(group)
-  return parted
+    by_stratum[_commonest([strata[index] for index in group])].append(group)
+  return by_stratum
 
 
 def _by_hash(
@@ -185,7 +194,8 @@ def _by_hash(
 ) -> list[list[int]]:
   """Returns the groups in the order of a hash of one of their texts.
 
-  The lowest hash of all texts would favour large groups.
+  The hashed text is the first in the alphabet. The lowest hash of all texts
+  would favour large groups.
   """
   return sorted(
     groups, key=lambda group: _hash(min(content(rows[i]) for i in group))
@@ -193,6 +203,7 @@ def _by_hash(
 
 
 def _commonest(names: Sequence[str]) -> str:
+  """Returns the most frequent name, of equally frequent ones the first."""
   count = collections.Counter(names)
   return min(count, key=lambda name: (-count[name], name))
 
@@ -230,6 +241,7 @@ def _lowest_hashes(
 
 
 def _hash(text: str) -> bytes:
+  """Returns a salted SHA-256 of a text; copies with other case are equal."""
   key = near_duplicates.text_key(text)
   return hashlib.sha256(_SALT + key.encode()).digest()
 
@@ -237,6 +249,7 @@ def _hash(text: str) -> bytes:
 def _check_divisible(
   labels: Sequence[str], groups: Sequence[list[int]]
 ) -> None:
+  """Raises InputError for a label of which all rows are copies of one text."""
   texts = collections.Counter(
     _commonest([labels[index] for index in group]) for group in groups
   )

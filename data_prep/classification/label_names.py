@@ -1,4 +1,4 @@
-"""Finds names of labels that a person would read as the same name."""
+"""Finds label names that a person would read as the same name."""
 
 import collections
 import unicodedata
@@ -13,11 +13,11 @@ _VARIATION_SELECTORS = frozenset(
 
 
 def spelling(name: str) -> str:
-  """Returns a name without its case and white space, to compare names.
+  """Returns a key that is equal for names that a person reads as the same.
 
-  Two names with the same result differ by upper and lower case, by white space
-  (a no-break space too), by invisible characters (a zero-width space), or by
-  how a letter is encoded (й as one code point or as и and a breve).
+  Two names with the same key differ by upper and lower case, by white space (a
+  no-break space too), by invisible characters (a zero-width space), or by how a
+  letter is encoded (й as one code point or as и and a breve).
   """
   folded = unicodedata.normalize(
     "NFD", unicodedata.normalize("NFD", name).casefold()
@@ -26,7 +26,10 @@ def spelling(name: str) -> str:
 
 
 def look(name: str) -> str:
-  """Returns a name as a reader sees it: single spaces, nothing invisible."""
+  """Returns a name as a reader sees it, with single spaces.
+
+  Invisible characters are removed.
+  """
   composed = unicodedata.normalize("NFC", name)
   seen = (c for c in composed if c.isspace() or not _is_blank(c))
   return " ".join("".join(seen).split())
@@ -34,6 +37,7 @@ def look(name: str) -> str:
 
 def _is_blank(letter: str) -> bool:
   # Cc and Cf are control and format characters, which are not seen either.
+  """Returns whether a character is white space or invisible."""
   return (
     letter.isspace()
     or unicodedata.category(letter) in ("Cc", "Cf")
@@ -65,10 +69,10 @@ def _escaped(letter: str) -> str:
 
 
 def warn_of_alike(counts: Mapping[str, int]) -> None:
-  """Logs a warning for each group of labels that are spelt alike.
+  """Logs a warning for each group of labels with the same `spelling`.
 
   Args:
-    counts: the label → how many rows have it.
+    counts: label → its number of rows.
   """
   for group in alike(counts):
     logging.warning(

@@ -4,9 +4,9 @@ A model that has memorised a training row answers its copy in the evaluation
 rows without having understood it. Texts are compared by their pairs of
 neighbouring words (`similarity`).
 
-`deduplication` compares documents of a corpus by runs of five words, of which a
-tweet has too few: one word changed of fifteen leaves 6 of 16 of these, but 13
-of 17 pairs.
+`deduplication` compares documents of a corpus by runs of five words. A tweet
+has too few of these: if one word of fifteen is changed, 6 of 16 runs of five
+stay common, but 13 of 17 pairs.
 """
 
 import collections
@@ -36,14 +36,13 @@ _COMPARED = 1 << 14  # pairs at once
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-  """A row's original, and how similar the row is to it.
+  """The original of a row, and the row's similarity to it.
 
   Attributes:
     original: the index of the row that was copied.
-    similarity: the share of the word pairs of both rows that they have in
-      common (`similarity.jaccard`); 1 for the same text, letter case and white
-      space aside.
-    exact: whether the texts are the same.
+    similarity: the share of common word pairs among those of both rows
+      (`similarity.jaccard`); 1 for equal texts.
+    exact: whether the texts are equal, apart from letter case and white space.
   """
 
   original: int
@@ -52,24 +51,22 @@ class Copy:
 
 
 def text_key(text: str) -> str:
-  """Returns the composed lower-case words of a text: equal for exact copies."""
+  """Returns the composed, lower-case words of a text; equal for copies."""
   return " ".join(unicodedata.normalize("NFC", text).lower().split())
 
 
 def between(
   train: Sequence[str], held_out: Sequence[str], threshold: float
 ) -> dict[int, Copy]:
-  """Finds the held-out texts that are copies of training texts.
+  """Returns the held-out texts that are copies of training texts.
 
   Args:
-    train: texts.
-    held_out: texts.
-    threshold: the smallest similarity of a near duplicate; 0 for equal texts
-      only.
+    train, held_out: the texts.
+    threshold: the smallest similarity of a near copy; 0 for equal texts only.
 
   Returns:
-    Index of a held-out text → its copy. The original is the first training text
-    that is equal, or else the first of the most similar training texts.
+    index of a held-out text → its copy. The original is the first training text
+      that is equal, or else the first of the most similar training texts.
   """
   first: dict[bytes, int] = {}
   for index, text in enumerate(train):
@@ -89,14 +86,18 @@ def between(
 def _near(
   train: Sequence[str], held_out: Sequence[str], threshold: float
 ) -> dict[int, Copy]:
+  """Returns the held-out texts that are near copies of training texts.
+
+  Args and result are those of `between`.
+  """
   rows = _Rows.of([*train, *held_out], threshold)
   count = len(train)
   best = np.zeros(len(held_out))
   nearest = np.zeros(len(held_out), np.int64)
   for band in rows.bands():
     for known, new in band.pairs(limit=count):
-      torn = (known < count) & (new >= count)
-      known, new = known[torn], new[torn] - count
+      across = (known < count) & (new >= count)
+      known, new = known[across], new[across] - count
       score = rows.similarity(known, new + count)
       # For each held-out text, the most similar training text, the first of
       # equally similar ones.
@@ -115,16 +116,16 @@ def _near(
 def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
   """Groups texts that are copies, directly or through other copies.
 
-  A, B and C are one group where B is a copy of both, even if A and C are not
+  A, B and C are one group if B is a copy of both, even if A and C are not
   similar enough. The order of the texts does not matter. A text without a copy
   is a group of its own.
 
   Args:
-    texts: any.
+    texts: the texts.
     threshold: as in `between`.
 
   Returns:
-    The groups, as lists of indices of texts.
+    the groups, as ascending lists of indices of texts.
   """
   copies: dict[bytes, list[int]] = collections.defaultdict(list)
   for index, text in enumerate(texts):
@@ -137,21 +138,21 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
   for band in rows.bands():
     edges = [_edges(rows, crowd, threshold) for crowd in band.crowds()]
     for left, right in band.pairs():
-      apart = label[left] != label[right]
-      left, right = left[apart], right[apart]
+      separate = label[left] != label[right]
+      left, right = left[separate], right[separate]
       alike = rows.similarity(left, right) >= threshold
       edges.append((left[alike], right[alike]))
     label = _joined(label, edges)
-  joined: dict[int, list[int]] = collections.defaultdict(list)
+  members: dict[int, list[int]] = collections.defaultdict(list)
   for number, group in zip(label.tolist(), groups, strict=True):
-    joined[number] += group
-  return [sorted(group) for group in joined.values()]
+    members[number] += group
+  return [sorted(group) for group in members.values()]
 
 
 def _edges(
   rows: "_Rows", crowd: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns pairs of near duplicates that connect each cluster of a crowd.
+  """Returns pairs of near copies that connect each cluster in a large group.
 
   Args:
     rows: all rows.
@@ -210,11 +211,11 @@ def _joined(
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-  """The hashes of texts by which copies are found.
+  """The hashes of texts by which copies are recognised.
 
   Attributes:
     runs: the hashed pairs of words of each text.
-    keys: int64 [rows, bands]; rows that agree in a band share its key.
+    keys: int64 [rows, bands]; rows that agree in a band have the same key.
   """
 
   runs: similarity.Sets
@@ -270,11 +271,12 @@ class _Band:
   def pairs(
     self, limit: int | None = None
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields pairs of rows of a group, many at once, the lower index first.
+    """Yields pairs of rows in a group, many at once, the lower index first.
 
     Args:
-      limit: None: only groups of at most _CROWD rows. A number: of larger
-        groups also the pairs of a row below the limit with a row from it on.
+      limit: None: only groups of at most _CROWD rows. A number: for larger
+        groups also each pair of a row below the limit with a row at or above
+        it.
     """
     for size in np.unique(self.sizes[self.sizes <= _CROWD]):
       starts = self.starts[self.sizes == size]

@@ -28,7 +28,7 @@ from data_prep.text import alignment, latin_script, normalization
 RETWEET = "retweet"
 ANOTHER_AUTHOR = "another author"
 NOTHING_LEFT = "nothing but links and mentions"
-# Stands before a text in Latin letters with --latin_mongolian=mark.
+# The prefix of a text in Latin letters with --latin_mongolian=mark.
 MARK = "[латин]"
 
 _TEXTS = ("full_text", "text", "content", "rawContent", "renderedContent")
@@ -56,7 +56,7 @@ _KEYS = (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Tweets."""
+  """Choice of tweets, and Mongolian in Latin letters."""
 
   latin_mongolian: str = options.option(
     "keep",
@@ -87,7 +87,7 @@ def stream(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
     settings: how the tweets are chosen and cleaned.
 
   Raises:
-    options.InputError: for another kind of file or one without rows.
+    options.InputError: for another kind of file, or a file without rows.
   """
   names = tables.header(path)
   if names is None or (
@@ -104,6 +104,7 @@ def stream(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
 
 
 def _dump(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
+  """Yields the results for a dump of Twitter's API or of snscrape."""
   wanted = [tables.Wanted(name, "", required=False) for name in _KEYS]
   for line, cells in tables.cells(path, wanted):
     if isinstance(cells, tables.Bad):
@@ -117,6 +118,7 @@ def _dump(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
 
 
 def _tweet(line: int, tweet: Any, settings: Options) -> Found:
+  """Returns the row of a tweet, a `Bad`, or the reason to leave it out."""
   if not isinstance(tweet, Mapping):
     return tables.Bad("a tweet", repr(tweet)[:60], "mend or remove the row")
   text = _text(tweet)
@@ -136,9 +138,9 @@ def _tweet(line: int, tweet: Any, settings: Options) -> Found:
 
 
 def _text(tweet: Mapping[str, Any]) -> str | None:
-  """Returns the text of a tweet; None where there is none.
+  """Returns the text of a tweet; None if it has no text.
 
-  Of an extended tweet, which has a truncated text too, it is the whole text.
+  An extended tweet also has a truncated text; its whole text is returned.
   """
   whole = tweet.get("extended_tweet")
   if isinstance(whole, Mapping):
@@ -148,7 +150,7 @@ def _text(tweet: Mapping[str, Any]) -> str | None:
 
 
 def _author(tweet: Mapping[str, Any]) -> str:
-  """Returns the author's name, or else the author's number, or ""."""
+  """Returns the author's name, else the author's number; "" without either."""
   user = tweet.get("user")
   names = [user] if isinstance(user, str) else []
   for holder, keys in (
@@ -167,6 +169,7 @@ def _is_retweet(tweet: Mapping[str, Any]) -> bool:
 
 
 def _row(line: int, text: str, label: str, settings: Options) -> Found:
+  """Returns the row of a tweet, cleaned, or the reason to leave it out."""
   if re.match(r"RT @\w+", text):
     return RETWEET
   authors = [name.strip() for name in settings.authors.split(",")]
@@ -190,10 +193,10 @@ _REPEATED = re.compile(r"([^\s\d.]{1,4}?)\1{3,}|(\.)\.{3,}")
 def clean(text: str, latin_mongolian: str = "keep") -> str:
   """Returns the text of a tweet as a model should read it.
 
-  Links and mentions become `http` and `@`: their presence is of use, but a name
-  would give the author away. A letter that is repeated stays double
-  (баярлалааааа); repeated signs, emoji and syllables stay triple (!!!!!,
-  хахахаха).
+  Links and mentions become `http` and `@`: that there is one is useful, but a
+  name would give the author away. A repeated letter is kept twice
+  (баярлалааааа); repeated signs, emoji and syllables are kept three times
+  (!!!!!, хахахаха).
 
   Args:
     text: the tweet's text as its author wrote it.
@@ -203,7 +206,7 @@ def clean(text: str, latin_mongolian: str = "keep") -> str:
 
 
 def traced(text: str, latin_mongolian: str = "keep") -> alignment.Traced:
-  """Does what `clean` does, and keeps where each letter came from."""
+  """Cleans a tweet as `clean` does, and keeps the origin of each letter."""
   cleaned = _unescaped(alignment.Traced.of(text))
   cleaned = cleaned.sub(_LINK, "http").sub(_MENTION, "@").sub(_VARIANT, "")
   cleaned = normalization.traced(cleaned).sub(_LETTERS, r"\1\1")
@@ -228,9 +231,10 @@ def _in_cyrillic(text: str) -> Iterator[alignment.Edit]:
 def _unescaped(text: alignment.Traced) -> alignment.Traced:
   """Undoes HTML's escapes, however often a dump was escaped.
 
-  So cleaned text stays the same when it is cleaned again, as the rows of a set
-  are for a prediction. It goes from the end to the beginning, so that what
-  stands behind an "&" has its final form: one pass is enough for &amp;amp;lt;.
+  So cleaned text stays the same when it is cleaned again, which happens to the
+  rows of a set at a prediction. The function goes from the end to the
+  beginning, so that the text after an "&" has its final form: one pass is
+  enough for &amp;amp;lt;.
   """
   if "&" not in text.text:
     return text
@@ -247,8 +251,7 @@ def _unescaped(text: alignment.Traced) -> alignment.Traced:
   return text.edited(_edits(made[::-1], len(text.text)))
 
 
-# A character of the result, and the stretch (start, end) of the text that it
-# replaces.
+# A character of the result, and the start and end of the text that it replaces.
 _Made = tuple[str, int, int]
 
 
@@ -269,7 +272,7 @@ def _edits(made: Sequence[_Made], size: int) -> Iterator[alignment.Edit]:
   yield place, size, ""
 
 
-# As html.unescape has them, but for numbers of more than 30 digits.
+# The escapes that html.unescape knows, with at most 30 digits in a number.
 _ESCAPE = re.compile(
   r"&(?:#(?:[0-9]{1,30}(?![0-9])|[xX][0-9a-fA-F]{1,30}(?![0-9a-fA-F]));?"
   r"|(?P<name>[^\t\n\f <&#;]{1,32};?))"
@@ -278,10 +281,10 @@ _WINDOW = 40  # characters; no escape is longer
 
 
 def _escape(text: str) -> tuple[int, str]:
-  """Returns the size of an escape at the start of a text, and its meaning.
+  """Returns the length of an escape at the start of a text, and its meaning.
 
-  The size is 0 where no escape is. Of a name without a semicolon, the longest
-  known beginning counts (HTML, section 13.2.5.73).
+  The length is 0 if the text does not begin with an escape. For a name without
+  a semicolon, the longest known beginning counts (HTML, section 13.2.5.73).
   """
   match = _ESCAPE.match(text)
   if match is None:

@@ -100,6 +100,7 @@ def _written(tasks: Iterable[examples.Range], folder: str) -> Iterator[str]:
 
 
 def _read(path: str) -> examples.Range:
+  """Returns the range of documents in a file of `_written`."""
   content = json_files.read(path)
   texts = (
     examples.Text(**text | {"sentences": tuple(text["sentences"])})
@@ -109,6 +110,7 @@ def _read(path: str) -> examples.Range:
 
 
 def _remove(folder: str) -> None:
+  """Deletes a folder with all its files."""
   for name in storage.names(folder):
     storage.remove(os.path.join(folder, name))
   if os.path.isdir(folder):
@@ -116,13 +118,18 @@ def _remove(folder: str) -> None:
 
 
 def _empty(job: pretraining_data.Job) -> Iterator[Keyed]:
+  """Yields an entry without an example for each bucket."""
   for role, names in job.names.items():
     yield from (((role, bucket), None) for bucket in range(len(names)))
 
 
 @dataclasses.dataclass(frozen=True)
 class _StageOne:
-  """Makes the examples of a range's file, keyed by bucket, and their counts."""
+  """Makes the examples of a file's range of documents, and counts them.
+
+  A call yields ((role, bucket), (sort key, example)) for each example, and the
+  counts as a tagged output.
+  """
 
   job: pretraining_data.Job
 
@@ -139,7 +146,7 @@ class _StageOne:
 
 @dataclasses.dataclass(frozen=True)
 class _StageTwo:
-  """Writes the examples of a bucket to its file."""
+  """Sorts and writes the examples of a bucket; called with its group."""
 
   job: pretraining_data.Job
 
@@ -151,6 +158,7 @@ class _StageTwo:
 
 
 def _sum(parts: Iterable[dict[str, int]]) -> dict[str, int]:
+  """Returns the sums of counts by name."""
   total: examples.Counts = collections.Counter()
   for part in parts:
     total.update(part)

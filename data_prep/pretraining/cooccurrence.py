@@ -16,20 +16,21 @@ import scipy.sparse
 
 from data_prep.base import parallel
 
-# Columns of the tables. A rarer piece has a row, but no column: as a neighbour
-# it says little, and 30,000 x 4,096 sums take 0.5 GB.
+# Number of columns of the tables. A rarer piece has a row but no column: it
+# tells little about its neighbours, and 30,000 x 4,096 sums take 0.5 GB.
 CONTEXTS = 4096
 
-# Pieces at most so many places apart are neighbours. Neighbours at distance d
-# add 1 / d, in units of 1 / 60: 60 is the least common multiple of 1 to 6.
+# The largest distance of two pieces that count as neighbours. Neighbours at
+# distance d add 1 / d, in units of 1 / 60: 60 is the least common multiple of 1
+# to 6.
 WINDOW = 6
 _UNIT = 60
 
 # Sequences are cut into blocks of this many pieces. Pieces of one block count
 # as being about one subject.
 BLOCK = 32
-# How often a piece counts in one block at most, so that a refrain does not
-# outweigh a text.
+# The largest number of times that a piece counts in a block, so that a refrain
+# does not outweigh a text.
 _MOST_IN_BLOCK = 2
 
 
@@ -62,8 +63,9 @@ def count(
 
   Args:
     stretches: int32 [n] each, concatenated sequences of piece ids, with −1
-      after each sequence and in the place of every special piece.
-    frequencies: int64 [vocab_size], of the same stretches, see `frequencies`.
+      after each sequence and in place of every special piece.
+    frequencies: int64 [vocab_size], the result of `frequencies` for the same
+      stretches.
     workers: processes; 0 means one for each core. The sums do not depend on it.
     contexts: the largest number of columns.
   """
@@ -82,7 +84,12 @@ def count(
 
 
 def frequencies(stretches: Iterable[np.ndarray], vocab_size: int) -> np.ndarray:
-  """Returns how often each piece occurs, int64 [vocab_size]."""
+  """Returns how often each piece occurs, int64 [vocab_size].
+
+  Args:
+    stretches: as in `count`.
+    vocab_size: number of pieces.
+  """
   total = np.zeros(vocab_size, np.int64)
   for ids in stretches:
     total += np.bincount(ids[ids >= 0], minlength=vocab_size)
@@ -90,6 +97,7 @@ def frequencies(stretches: Iterable[np.ndarray], vocab_size: int) -> np.ndarray:
 
 
 def _add(table: np.ndarray, part: scipy.sparse.csr_matrix) -> None:
+  """Adds the sums of a sparse matrix to a table, in place."""
   rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
   table[rows, part.indices] += part.data
 
@@ -97,7 +105,7 @@ def _add(table: np.ndarray, part: scipy.sparse.csr_matrix) -> None:
 def _pairs(
   ids: np.ndarray, columns: np.ndarray, vocab_size: int
 ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-  """Returns the near and the together sums of one stretch.
+  """Returns the `near` and the `together` sums of one array of sequences.
 
   Both are int64 [vocab_size, contexts].
   """

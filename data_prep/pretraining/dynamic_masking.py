@@ -2,7 +2,7 @@
 
 A mask is a function of (seed, step, row of the batch), so a resumed run sees
 the masks of an uninterrupted run. The function runs in numpy on the host: a TPU
-that gets its input from other machines needs records that are masked already.
+that gets its input from other machines needs records with masks.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ def mask(
   """Masks a batch, or one device's part of a batch.
 
   Args:
-    features: input_ids, input_mask, segment_ids and token_boundary, int
-      [rows, length].
+    features: input_ids, input_mask, segment_ids and token_boundary, int [rows,
+      length].
     step: the training step; step and row make the random key.
-    rows: int [rows], each example's place in the whole batch.
+    rows: int [rows], each example's index in the whole batch.
     how: how much is masked, and in which units.
     tokenizer: the tokenizer of the records, which knows the special ids.
   """
@@ -60,9 +60,12 @@ def masker(
 ):
   """Returns a function for tf.data that masks parsed records.
 
-  The function takes the step, the rows' places in the whole batch (int32
+  The function takes the step, the rows' indices in the whole batch (int32
   [rows]) and the features of the records. It returns features with the names
   and shapes of statically masked records.
+
+  Args:
+    how, tokenizer: as in `mask`.
   """
   import tensorflow as tf
 

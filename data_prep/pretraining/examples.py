@@ -2,8 +2,8 @@
 
 The bucket and the sort key of each example are functions of the range of
 documents and the options (the recipe). A file holds the examples of a bucket in
-the order of their keys. So its bytes depend neither on the number of workers
-nor on the runner.
+the order of their sort keys. So its bytes depend neither on the number of
+workers nor on the runner.
 """
 
 import collections
@@ -29,7 +29,7 @@ from data_prep.pretraining import (
 
 Counts = collections.Counter[str]
 
-# Stage one works through a range's examples in blocks of about so many pieces.
+# Stage one makes a range's examples in blocks of about this many pieces.
 _PIECES_A_BLOCK = 1 << 19
 
 
@@ -164,7 +164,11 @@ class Recipe(TextPreparation):
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Recipe":
-    """Returns the recipe that the parameters of a manifest hold."""
+    """Returns the recipe in the parameters of a manifest.
+
+    Raises:
+      options.InputError: when a parameter has a wrong value.
+    """
     kept = json_files.known(Recipe, parameters)
     return json_files.made(cls, kept, "the parameters of the records' manifest")
 
@@ -181,25 +185,33 @@ class Recipe(TextPreparation):
     """
     return self.predictions() * (2 if self.do_permutation else 1)
 
-  def seed(self, apart: bool) -> int:
-    """Returns the random seed, a constant for held-out examples (`apart`)."""
-    return held_out.SALT if apart else self.random_seed
+  def seed(self, is_held_out: bool) -> int:
+    """Returns the random seed.
+
+    For held-out examples it is a constant, so that another --random_seed does
+    not change them.
+    """
+    return held_out.SALT if is_held_out else self.random_seed
 
 
-def masks(recipe: Recipe, apart: bool) -> masking.Settings:
+def masks(recipe: Recipe, is_held_out: bool) -> masking.Settings:
   """Returns the settings of masking.
 
-  Held-out examples (`apart`) are masked without n-grams and permutation.
+  Held-out examples are masked without n-grams and permutation.
+
+  Args:
+    recipe: the options.
+    is_held_out: whether the examples are held out.
   """
   return masking.Settings(
     masked_lm_prob=recipe.masked_lm_prob,
     max_predictions=recipe.predictions(),
     whole_words=recipe.do_whole_word_mask,
-    ngram=1 if apart else recipe.ngram,
+    ngram=1 if is_held_out else recipe.ngram,
     favor_shorter_ngram=recipe.favor_shorter_ngram,
-    seed=recipe.seed(apart),
+    seed=recipe.seed(is_held_out),
     slots=recipe.slots(),
-    permutation=recipe.do_permutation and not apart,
+    permutation=recipe.do_permutation and not is_held_out,
   )
 
 
@@ -210,8 +222,8 @@ class Text:
   Attributes:
     id: the number from which its random keys are made.
     uses: how many times it is cut into examples.
-    sentences: none empty.
-    isolated: whether its lines make no sentence pairs.
+    sentences: its sentences, none of them empty.
+    isolated: whether its lines are unrelated, and so make no sentence pairs.
   """
 
   id: int
@@ -222,17 +234,23 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """A task of the first stage: documents that are all held out, or all not."""
+  """A task of the first stage: a range of documents, all or none held out.
+
+  Attributes:
+    held_out: whether all the documents are held out; otherwise none is.
+    texts: the documents.
+  """
 
   held_out: bool
   texts: tuple[Text, ...]
 
   @property
   def role(self) -> str:
+    """ "eval" or "train"."""
     return "eval" if self.held_out else "train"
 
   def letters(self) -> int:
-    """Returns the letters of the sentences, counted once for each use."""
+    """Returns the number of letters of the sentences, times their uses."""
     return sum(sum(map(len, text.sentences)) * text.uses for text in self.texts)
 
 
@@ -247,12 +265,12 @@ def texts(
     recipe: decides how often a document is used.
   """
   # Not .tolist(), which takes ten times the memory.
-  for document, number, apart in zip(
+  for document, number, is_held_out in zip(
     corpus, map(int, survey.ids), map(bool, survey.held_out), strict=True
   ):
-    uses = 1 if apart else _uses(number, document.weight, recipe)
+    uses = 1 if is_held_out else _uses(number, document.weight, recipe)
     yield (
-      apart,
+      is_held_out,
       document,
       Text(number, uses, document.sentences, document.isolated),
     )
@@ -300,8 +318,8 @@ def of_range(
     buckets: the number of buckets; a hash assigns each example to a bucket.
     recipe: how examples are made.
     spm_model_file: the tokenizer.
-    pool: where random second segments come from, with
-      `random_next_sentence`; without a pool no example has a pair then.
+    pool: the text of random second segments, for `random_next_sentence`;
+      without a pool no example has a pair then.
   """
   tokenizer = _tokenizer(spm_model_file, tokenization.Settings.of(vars(recipe)))
   encoded = tokenizer.encode([s for text in task.texts for s in text.sentences])
@@ -351,13 +369,14 @@ def of_range(
 def _tokenizer(
   model_file: str, settings: tokenization.Settings
 ) -> tokenization.Tokenizer:
-  """Returns the tokenizer, which a process loads once."""
+  """Returns the tokenizer; each process loads it once."""
   return tokenization.Tokenizer.with_settings(model_file, settings)
 
 
 def _rows(
   pairs: instances.Instances, chosen: slice | np.ndarray
 ) -> instances.Instances:
+  """Returns some of the instances."""
   return instances.Instances(
     pairs.keys[chosen],
     pairs.starts[chosen],
@@ -379,10 +398,10 @@ def _instances(
     task: the documents.
     encoded: the pieces of each sentence.
     begins: bool [pieces], whether a piece begins a word.
-    recipe, pool: as those of `of_range`.
+    recipe, pool: as in `of_range`.
 
   Returns:
-    The documents as spans of the pieces, and the examples as spans of segments.
+    the documents as spans of the pieces, and the examples as spans of segments.
   """
   ends = np.cumsum(list(map(len, encoded)), dtype=np.int64)
   last = np.cumsum([len(text.sentences) for text in task.texts]) - 1
@@ -402,15 +421,15 @@ def _instances(
 
 
 class _Laid(NamedTuple):
-  """Examples in the rows of records.
+  """Examples in rows of the records' length.
 
   Attributes:
     rows: [rows, length].
     keys: uint64 [rows, 3], the random key of each row.
     order: uint64 [rows], the sort key of each row in the file.
-    labels: int64 [rows], or [rows, labels] where packed.
-    firsts: int64 [rows, labels], where each packed example begins; None where
-      rows are not packed.
+    labels: int64 [rows]; in packed rows [rows, labels].
+    firsts: int64 [rows, labels], the first position of each packed example;
+      None if rows are not packed.
   """
 
   rows: instances.Sequences
@@ -421,7 +440,10 @@ class _Laid(NamedTuple):
 
 
 def _packed(laid: _Laid, max_seq_length: int, pad_id: int) -> _Laid:
-  """Packs several examples into each row, under the first example's keys."""
+  """Packs several examples into each row.
+
+  A row gets the random key and the sort key of its first example.
+  """
   sequences, mask = laid.rows, laid.rows.mask
   where = packing.places(mask.sum(1), laid.order, max_seq_length)
   rows = instances.Sequences(
@@ -445,15 +467,15 @@ def _masked(
   starts: np.ndarray,
   tokenizer: tokenization.Tokenizer,
   recipe: Recipe,
-  apart: bool,
+  is_held_out: bool,
 ) -> records.PretrainingBatch:
   """Returns the batch to write, with masks unless training makes the masks.
 
   Args:
     laid: the examples.
-    starts: bool [rows, length], where a piece begins a word.
+    starts: bool [rows, length], whether a piece begins a word.
     tokenizer, recipe: the tokenizer and the recipe of the examples.
-    apart: whether the examples are held out.
+    is_held_out: whether the examples are held out.
   """
   rows = laid.rows
   batch = records.PretrainingBatch(
@@ -464,7 +486,7 @@ def _masked(
     next_sentence_labels=laid.labels,
     next_sentence_positions=laid.firsts,
   )
-  if recipe.masking == "dynamic" and not apart:
+  if recipe.masking == "dynamic" and not is_held_out:
     return batch
   masked = masking.mask(
     rows.ids,
@@ -472,7 +494,7 @@ def _masked(
     masking.segments(rows.mask, rows.segments),
     starts,
     laid.keys,
-    masks(recipe, apart),
+    masks(recipe, is_held_out),
     mask_id=tokenizer.mask_id,
     ordinary_ids=np.nonzero(~tokenizer.special)[0],
   )
@@ -492,6 +514,11 @@ def _counted_text(
 
   Letters and pieces count once for each use of a document. Random second
   segments do not count.
+
+  Args:
+    task: the documents.
+    spans: the documents as spans of the pieces.
+    pairs: the examples as spans of segments.
   """
   begins = [0, *(span.end for span in spans)]
   text = sum(
@@ -516,6 +543,15 @@ def _counted(
   starts: np.ndarray,
   batch: records.PretrainingBatch,
 ) -> Counts:
+  """Counts examples, positions, labels and masks of a batch.
+
+  Args:
+    role: "train" or "eval", the prefix of the counts' names.
+    pairs: the examples as spans of segments.
+    rows: the laid-out examples.
+    starts: bool [rows, length], whether a piece begins a word.
+    batch: the features.
+  """
   counts = {
     "examples": len(rows.mask),
     "positions": rows.mask.size,

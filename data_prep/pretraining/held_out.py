@@ -2,8 +2,8 @@
 
 `survey` reads the corpus once. It returns every document's id, the held-out
 documents, the amount of text, and a sample from which a forecast is made. It
-holds 12 bytes a document, and some 40 while it chooses. `Likeness` holds a hash
-for each sentence of the held-out text.
+needs 12 bytes of memory a document, and about 40 while it chooses. `Likeness`
+holds a hash for each sentence of the held-out text.
 """
 
 import array
@@ -20,12 +20,14 @@ from absl import logging
 from data_prep.base import options, randomness
 from data_prep.files import documents
 
-# Not the seed: another seed must not move documents from evaluation to
-# training. The value is arbitrary.
+# The salt of the hashes that choose held-out documents. It is not the seed:
+# another seed must not move documents from evaluation to training. The value is
+# arbitrary.
 SALT = 20190926
 
-# Shorter sentences occur in texts that have nothing to do with each other.
-_TELLING_LENGTH = 40  # guess, in letters
+# Length in letters from which a sentence tells that two texts are versions of
+# each other (guess). Shorter sentences occur in unrelated texts.
+_TELLING_LENGTH = 40
 
 _SAMPLE_DOCUMENTS = 64
 _SAMPLE_SENTENCES = 100  # a document
@@ -73,17 +75,17 @@ class Survey:
 def survey(
   parts: Sequence[documents.Files], eval_fraction: float, at_least: int
 ) -> Survey:
-  """Reads the corpus and chooses the held-out documents, by salted hashes.
+  """Reads the corpus; returns the held-out documents, a sample and numbers.
 
-  Versions of a document are held out together, where they share the sentence
-  of the lowest hash (a MinHash of one value).
+  Held-out documents are chosen by salted hashes. Versions of a document are
+  held out together, if they share the sentence with the lowest hash (a MinHash
+  of one value).
 
   Args:
     parts: the corpus.
     eval_fraction: share of the documents to hold out; 0 for none.
-    at_least: smallest number of training documents, where the corpus has so
-      many; and smallest number of held-out documents, where eval_fraction is
-      above 0.
+    at_least: smallest number of training documents, if the corpus has so many;
+      and smallest number of held-out documents, if eval_fraction is above 0.
 
   Raises:
     options.InputError: for a corpus without a sentence.
@@ -130,8 +132,8 @@ def survey(
 def _cluster(sentences: Sequence[str], content: int) -> int:
   """Returns the lowest checksum of a document's long sentences.
 
-  Versions of a document are likely to share it. Without a long sentence it is a
-  part of the content's hash.
+  Versions of a document are likely to have the same one. For a document without
+  a long sentence the result is a part of its content's hash.
   """
   encoded = "\n".join(sentences).encode().split(b"\n")
   checksums = [
@@ -185,7 +187,12 @@ def _choose(
 ) -> tuple[np.ndarray, bool]:
   """Returns whether each document is held out, and whether clusters were used.
 
-  The first is bool [documents].
+  The first result is bool [documents].
+
+  Args:
+    contents: uint64 [documents], hashes of the documents.
+    clusters: uint32 [documents]; versions of a document have equal values.
+    eval_fraction, at_least: as in `survey`.
   """
   none = np.zeros(len(contents), bool)
   if not eval_fraction:
@@ -211,10 +218,10 @@ def _choose(
 
 
 def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
-  """Chooses keys by salted hash until they have `wanted` documents.
+  """Chooses the keys with the lowest salted hashes, up to `wanted` documents.
 
-  A key of more documents than are wanted, such as that of a sentence which
-  stands in every article, is skipped.
+  A key of more documents than are wanted is skipped, such as that of a sentence
+  which stands in every article.
 
   Args:
     keys: unsigned [documents].
@@ -231,7 +238,11 @@ def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
 
 
 class Likeness:
-  """Recognises text that repeats held-out text, to keep it out of training."""
+  """Recognises text that repeats held-out text, to keep it out of training.
+
+  Args:
+    held_out: the held-out documents.
+  """
 
   def __init__(self, held_out: Iterable[documents.Document]) -> None:
     telling = [
@@ -245,11 +256,11 @@ class Likeness:
     self._digests = frozenset(map(_digest, telling))
 
   def without(self, document: documents.Document) -> documents.Document | None:
-    """Returns the part of a document that may be trained on, None for nothing.
+    """Returns the part of a document that may be trained on; None if nothing.
 
     Running text that shares at least half of its long sentences with held-out
-    documents is a version of one: all of it is dropped. Isolated lines are
-    dropped one by one.
+    documents is a version of one of them: all of it is dropped. Of isolated
+    lines, only those that repeat held-out sentences are dropped.
     """
     known = list(map(self._knows, document.sentences))
     if not any(known):
@@ -263,6 +274,7 @@ class Likeness:
     return None if 2 * sum(known) >= telling else document
 
   def _knows(self, sentence: str) -> bool:
+    """Returns whether a long sentence occurs in the held-out text."""
     if len(sentence) < _TELLING_LENGTH:
       return False
     data = sentence.encode()

@@ -20,7 +20,7 @@ import numpy as np
 from data_prep.base import randomness
 from data_prep.pretraining import random_segments, segment_borders
 
-# With random_next_sentence, 1 means that segment B is random.
+# Labels of an instance. With random_next_sentence, 1 means a random segment B.
 IN_ORDER, SWAPPED, NO_PAIR = 0, 1, -1
 _PURPOSE = randomness.Purpose
 _SPECIAL_PIECES = 3  # [CLS], [SEP], [SEP]; one less without a segment B
@@ -31,11 +31,12 @@ class Instances:
   """Segment pairs as spans of a flat stream of pieces, one row an instance.
 
   Attributes:
-    keys: uint64 [rows, 3], document id, use of the document, number in the
-      document: the random key of the instance.
-    starts: int64 [rows, 2], where segments A and B begin in the stream. Random
-      segments stand in the pool, whose positions follow those of the stream.
-    lengths: int64 [rows, 2], pieces of A and B; 0 for B where there is no pair.
+    keys: uint64 [rows, 3], the random key of the instance: document id, use of
+      the document, number in the document.
+    starts: int64 [rows, 2], the first positions of segments A and B in the
+      stream. Random segments are in the pool, whose positions follow those of
+      the stream.
+    lengths: int64 [rows, 2], pieces of A and B; 0 for B if there is no pair.
     labels: int64 [rows], IN_ORDER, SWAPPED (or random) or NO_PAIR.
   """
 
@@ -47,7 +48,7 @@ class Instances:
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-  """A document in the stream of pieces; it begins where the last one ended.
+  """A document in the stream of pieces; it begins at the previous one's end.
 
   Attributes:
     id: the number from which its random keys are made.
@@ -69,10 +70,10 @@ class _Drawn:
   Attributes:
     shorts: 64 bits, from which each chunk draws whether it is short, and how
       short.
-    middles: 64 bits, from which each chunk draws where its A ends.
+    middles: 64 bits, from which each chunk draws the end of its segment A.
     randoms: 64 bits, from which each chunk draws whether its B is random; None
-      where no B is random.
-    may_pair: whether chunks have segments A and B at all.
+      if no B is random.
+    may_pair: whether chunks have a segment B at all.
   """
 
   shorts: list[list[int]]
@@ -82,13 +83,13 @@ class _Drawn:
 
 
 class _Cuts(NamedTuple):
-  """How one use of a document is cut into chunks.
+  """The parameters by which one use of a document is cut into chunks.
 
   Attributes:
     longest: largest number of pieces of a chunk.
     short_seq_prob: share of the chunks that are shorter.
-    shorts, middles, randoms: as those of _Drawn; `middles` is None where no
-      chunk has a segment B, `randoms` where no B is random.
+    shorts, middles, randoms: as in _Drawn; `middles` is None if no chunk has a
+      segment B, `randoms` if no B is random.
   """
 
   longest: int
@@ -98,8 +99,8 @@ class _Cuts(NamedTuple):
   randoms: int | None
 
 
-# Of a chunk: where A begins, where A ends, where the chunk ends (where A ends
-# if there is no B), and whether B is random.
+# A chunk: start of A, end of A, end of the chunk (equal to the end of A if it
+# has no B), and whether B is random.
 _Chunk = tuple[int, int, int, bool]
 
 
@@ -117,7 +118,7 @@ def create(
 
   Segments are gathered until they fill the sequence. The gathered chunk is
   split in two at a border of segments, and the two parts are swapped half the
-  time. The chunks of a document hold its whole text.
+  time. The chunks of a document contain its whole text.
 
   Args:
     spans: the documents.
@@ -127,11 +128,11 @@ def create(
     short_seq_prob: share of the chunks that are shorter (BERT paper, appendix
       A.2), so that the model sees all lengths. Upstream draws once for each
       document, so that one long book may be cut into single sentences.
-    random_next_sentence: instead of swapping, take B from `pool` half the
-      time; the chunk's second part then begins the next chunk (BERT paper,
-      section 3.1).
-    pool: where random segments come from. Without a pool no instance has a
-      pair then, since all pairs would have one label.
+    random_next_sentence: whether B, half the time, comes from `pool` in place
+      of swapping; the chunk's second part then begins the next chunk (BERT
+      paper, section 3.1).
+    pool: the text of random segments. Without a pool no instance has a pair
+      then, since all pairs would have the same label.
     seed: the seed of the whole data set.
   """
   ids = np.array([span.id for span in spans], np.uint64)
@@ -179,8 +180,13 @@ def _table(
 ) -> np.ndarray:
   """Cuts the documents; returns int64 [rows, 7], one row for each chunk.
 
-  The columns are the document's place in `spans`, the use, the chunk's number,
-  and the four values of a _Chunk.
+  The columns are the document's index in `spans`, the use, the chunk's number
+  in it, and the four values of a _Chunk.
+
+  Args:
+    spans, borders, short_seq_prob: as in `create`.
+    room: largest number of pieces of a chunk with two segments.
+    drawn: the random numbers.
   """
   ends = borders.ends.tolist()
   rows: list[tuple[int, int, int, int, int, int, bool]] = []
@@ -248,7 +254,10 @@ def _chunks(
 
 
 def _target(cuts: _Cuts, number: int) -> int:
-  """Returns the number of pieces at which a chunk ends with its segment."""
+  """Returns the number of pieces that a chunk must reach.
+
+  The segment that reaches it is the chunk's last one.
+  """
   chance = randomness.fraction(randomness.further(cuts.shorts, number))
   if chance >= cuts.short_seq_prob:
     return cuts.longest
@@ -267,8 +276,8 @@ def _pairs(
 
   Args:
     keys: uint64 [rows, 3], the random key of each chunk.
-    begin, middle, stop: int64 [rows], the ends of the two parts in the stream;
-      a chunk whose middle is its stop has no second part.
+    begin, middle, stop: int64 [rows], the borders of the two parts in the
+      stream; a chunk whose middle is its stop has no second part.
     swap: bool [rows], whether the second part becomes A.
   """
   lone = middle == stop
@@ -294,10 +303,10 @@ def _add_random(
   room: int,
   seed: int,
 ) -> None:
-  """Gives the chosen rows a random segment B from the pool, in place.
+  """Replaces segment B of the chosen rows by text of the pool, in place.
 
-  B is about as long as the text that it replaces, and ends as that text does,
-  with a segment or between words. So neither gives the label away.
+  The new B is about as long as the text that it replaces, and ends as that text
+  does, with a segment or between words. So neither gives the label away.
 
   Args:
     pairs: the instances; their chosen rows have the replaced text as B.
@@ -333,10 +342,10 @@ class Sequences:
 
   Attributes:
     ids: int64 [rows, length], padded.
-    mask: bool [rows, length], where there is a piece; in packed rows int64, the
-      number of the example, from 1.
+    mask: bool [rows, length], True on pieces; in packed rows int64, the number
+      of the example, from 1.
     segments: int64 [rows, length], 1 in B and its [SEP].
-    text: bool [rows, length], where there is a piece that is not special.
+    text: bool [rows, length], True on pieces that are not special.
   """
 
   ids: np.ndarray
@@ -360,7 +369,7 @@ def assemble(
     pairs: spans of the stream.
     stream: int32 [pieces].
     max_seq_length: the rows' length.
-    pad_id, cls_id, sep_id: looked up in the tokenizer.
+    pad_id, cls_id, sep_id: the tokenizer's ids.
   """
   column = np.arange(max_seq_length)[None]
   a, b = pairs.lengths[:, :1], pairs.lengths[:, 1:]

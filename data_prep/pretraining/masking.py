@@ -1,8 +1,8 @@
 """Chooses the pieces that the model must predict, and masks them.
 
 Masked language modelling of whole words (BERT's later release) and n-grams of
-words (ALBERT paper, section 4.1 and equation 1), for a whole batch at once.
-The functions are pure: random numbers depend on the random key of the instance.
+words (ALBERT paper, section 4.1 and equation 1), for a whole batch at once. The
+functions are pure: random numbers are hashes of the instance's random key.
 """
 
 import dataclasses
@@ -22,14 +22,15 @@ class Settings:
   Attributes:
     masked_lm_prob: share of the text's pieces to mask.
     max_predictions: largest number of masked pieces in a sequence.
-    whole_words: a word is masked as a whole or not at all.
+    whole_words: whether a word is masked as a whole or not at all.
     ngram: largest number of words that are masked together.
-    favor_shorter_ngram: the probability of n is proportional to 1/n; without
-      it, reversed (google-research/albert's flag).
+    favor_shorter_ngram: whether the probability of n words is proportional to
+      1/n; if not, the probabilities are reversed (google-research/albert's
+      flag).
     seed: the seed of the data set.
     slots: length of the result's rows; 0 for the length that is needed.
-    permutation: as many further pieces, in words or n-grams, exchange their
-      places and must be predicted (google-research/albert's do_permutation).
+    permutation: whether as many further pieces, in words or n-grams, are
+      shuffled and must be predicted (google-research/albert's do_permutation).
   """
 
   masked_lm_prob: float
@@ -54,10 +55,10 @@ class Words:
   Attributes:
     of_piece: int64 [rows, length], the number of each piece's word; −1 outside
       of text.
-    lengths: int64 [rows, words], pieces of each word; 0 behind a row's last
+    lengths: int64 [rows, words], pieces of each word; 0 after a row's last
       word.
-    segments: int64 [rows, words], the segment of each word: no n-gram crosses
-      a [SEP].
+    segments: int64 [rows, words], the segment of each word: no n-gram crosses a
+      [SEP].
   """
 
   of_piece: np.ndarray
@@ -84,16 +85,16 @@ def words(
   word_starts: np.ndarray,
   settings: Settings,
 ) -> Words:
-  """Finds the words of a batch.
+  """Returns the words of a batch.
 
-  Where every word of a row has more pieces than may be masked in the row, each
-  of its pieces counts as a word: nothing could be masked otherwise.
+  If every word of a row has more pieces than may be masked in the row, each
+  piece of that row counts as a word: nothing could be masked otherwise.
 
   Args:
     text: bool [rows, length], False on special pieces and padding.
-    segments: int64 [rows, length].
-    word_starts: bool [rows, length], where a piece begins a word.
-    settings: without whole_words every piece is a word of its own.
+    segments: int64 [rows, length], the result of `segments`.
+    word_starts: bool [rows, length], whether a piece begins a word.
+    settings: without whole_words every piece counts as a word.
   """
   rows, columns = np.nonzero(text)
   starts = word_begins(text, word_starts) if settings.whole_words else text
@@ -113,8 +114,8 @@ def _numbered(
   """Numbers the words of each row; returns `of_piece` and `lengths` of Words.
 
   Args:
-    starts: bool [rows, length], where a word begins.
-    rows, columns: int64 [pieces], where text is.
+    starts: bool [rows, length], whether a word begins.
+    rows, columns: int64 [pieces], the positions of text.
   """
   number = np.cumsum(starts, 1) - 1
   of_piece = np.full(starts.shape, -1)
@@ -126,15 +127,19 @@ def _numbered(
 
 
 def _shortest(lengths: np.ndarray) -> np.ndarray:
-  """Returns the pieces of each row's shortest word; 0 for no words."""
+  """Returns the pieces of each row's shortest word, [rows]; 0 without words."""
   shortest = np.where(lengths > 0, lengths, _ANY_LENGTH).min(1)
   return np.where(shortest < _ANY_LENGTH, shortest, 0)
 
 
 def word_begins(text: np.ndarray, word_starts: np.ndarray) -> np.ndarray:
-  """Returns where words begin, bool [rows, length] as the arguments.
+  """Returns bool [rows, length]: whether a word begins at a position.
 
-  The rest of a word whose beginning was cut off is a word too.
+  The rest of a word whose beginning was cut off counts as a word too.
+
+  Args:
+    text: bool [rows, length], False on special pieces and padding.
+    word_starts: bool [rows, length], whether a piece begins a word.
   """
   before = np.zeros_like(text)
   before[:, 1:] = text[:, :-1]
@@ -151,15 +156,17 @@ def choose(
 
   It works in rounds over the batch. In a round, each row offers its next word
   in a random order, with a random n-gram length. The n-gram is shortened until
-  it fits the row's remaining budget and its segment; it is skipped if it does
-  not fit or its word is taken. Where no word fits the budget, the budget is the
-  length of the first word that may be masked, so that no row is without masks.
+  it fits the row's remaining budget and its segment; it is skipped if even one
+  word does not fit or the word is taken. If no word of a row fits the budget,
+  the budget becomes the length of the first word that may be masked, so that no
+  row is without masks.
 
   Args:
     batch_words: the batch's words.
     keys: uint64 [rows, 3], the instances' random keys.
     settings: how much and in which units.
-    beside: bool [rows, words], the words that are masked already.
+    beside: bool [rows, words], the words that are masked already; None chooses
+      the words to mask.
 
   Returns:
     bool [rows, words].
@@ -220,7 +227,13 @@ def _offer(
 ) -> None:
   """Takes the longest n-gram that fits at word `first` of each active row.
 
-  `taken` and `budget` are changed in place.
+  Args:
+    active: int [active], the rows.
+    first: int [active], the first word of each row's n-gram.
+    wanted: int [rows, words], the drawn n-gram length of each word.
+    lengths, segments: as in Words.
+    taken: bool [rows, words], which is changed in place.
+    budget: int [rows], the pieces that may still be taken; changed in place.
   """
   left = budget[active].copy()
   n = wanted[active, first]
@@ -266,10 +279,11 @@ def mask(
   mask_id: int,
   ordinary_ids: np.ndarray,
 ) -> "Masked":
-  """Chooses and masks pieces, in records as in dynamic masking.
+  """Chooses and masks pieces; the masks in the records are made so too.
 
   Args:
-    ids, text, segments, word_starts: [rows, length], as in `words`.
+    ids: int64 [rows, length].
+    text, segments, word_starts: [rows, length], as in `words`.
     keys: uint64 [rows, 3], the random key of each row.
     settings: how much and in which units.
     mask_id, ordinary_ids: as in `replace`.
@@ -329,9 +343,9 @@ def replace(
     chosen: bool [rows, length], the pieces to mask.
     keys: uint64 [rows, 3], the random key of each row.
     settings: for the slots and the seed.
-    mask_id: [MASK].
+    mask_id: the id of [MASK].
     ordinary_ids: [n], the ids that are not special.
-    moved: bool [rows, length], the pieces that exchange their places.
+    moved: bool [rows, length], the pieces to shuffle; None for none.
   """
   rows, columns = np.nonzero(chosen)
   draw = (settings.seed, *keys[rows].T, columns)

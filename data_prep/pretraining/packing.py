@@ -13,13 +13,13 @@ import dataclasses
 
 import numpy as np
 
-# A row has one label for this many positions. Examples of running text are
-# seldom shorter; a row of shorter examples has no label left before it is full.
+# Positions of a row for each of its labels. Examples of running text are seldom
+# shorter; a row of shorter examples has no label left before it is full.
 _POSITIONS_A_LABEL = 16
 
 
 def labels(max_seq_length: int) -> int:
-  """Returns the largest number of examples in a packed row."""
+  """Returns how many examples, and so labels, a packed row may have."""
   return max(2, max_seq_length // _POSITIONS_A_LABEL)
 
 
@@ -46,7 +46,7 @@ class Places:
 
     Args:
       values: one for each position of each example.
-      mask: true for the values to move.
+      mask: [examples, length], true for the values to move.
       filler: the value of padding.
     """
     example, column = np.nonzero(mask)

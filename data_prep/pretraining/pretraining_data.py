@@ -40,9 +40,9 @@ from data_prep.pretraining import examples, held_out, random_segments
 _DOCUMENTS_A_RANGE = 256
 _LETTERS_A_RANGE = 1 << 20
 _BYTES_A_SHARD = 64 << 20
-_SPILL = ".spill-"  # begins the name of the folder of stage one
+_SPILL = ".spill-"  # prefix of the name of stage one's folder
 # Bytes that a process sorts in memory: a file of the planned size, and half as
-# much again where the forecast was too low.
+# much again in case the forecast was too low.
 _SORT_MEMORY = 96 << 20
 
 
@@ -65,7 +65,7 @@ class GoogleFlags(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Options(examples.Recipe, GoogleFlags):
-  """Input and output."""
+  """The corpus, the tokenizer, the output and the processes."""
 
   input_file: str = options.option(
     "",
@@ -189,11 +189,11 @@ class Job:
   Attributes:
     recipe: how examples are made.
     spm_model_file: the tokenizer.
-    folder: where the files go.
+    folder: the folder of the files.
     names: role, "train" or "eval" → the names of its files.
     num_workers: processes; 0 for one a core.
-    pools: role → the file with the pool of random second segments, where there
-      is one.
+    pools: role → the file with the pool of random second segments; {} without
+      random_next_sentence.
   """
 
   recipe: examples.Recipe
@@ -204,7 +204,7 @@ class Job:
   pools: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def examples(self, task: examples.Range) -> examples.Made:
-    """Runs stage one: makes the examples of a range."""
+    """Runs stage one for a range; returns its examples and their counts."""
     path = self.pools.get(task.role)
     return examples.of_range(
       task,
@@ -227,8 +227,8 @@ class Job:
       role: "train" or "eval".
       bucket: the number of the file in names[role].
       entries: the examples with their keys, in any order.
-      scratch: a local folder for temporary files, where memory is too small;
-        None for the system's place.
+      scratch: a local folder for temporary files, if memory is too small; None
+        for the system's temporary folder.
     """
     path = os.path.join(self.folder, self.names[role][bucket])
     with storage.writing(path, "wb") as file:
@@ -308,9 +308,9 @@ def _create(
 
 
 def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
-  """Returns whether a file in the folder belongs to a data set.
+  """Returns whether a file in the output folder belongs to a data set.
 
-  train-mine.tfrecord is no name of ours, and stays.
+  Other files, such as train-mine.tfrecord, are kept.
 
   Args:
     names: role → the names of the files that are written.
@@ -335,17 +335,18 @@ def _is_large(parts: Sequence[documents.Files]) -> bool:
 def _held_out(
   parts: Sequence[documents.Files], survey: held_out.Survey
 ) -> Iterator[documents.Document]:
+  """Yields the held-out documents of the corpus."""
   return itertools.compress(documents.read(parts), survey.held_out)
 
 
 def _forecast(
-  settings: Options, apart: float, sample: held_out.Sample
+  settings: Options, held_out_share: float, sample: held_out.Sample
 ) -> Forecast:
   """Makes examples of a sample, and extrapolates to the corpus by its letters.
 
   Args:
     settings: how examples are made.
-    apart: the share of the documents that is held out.
+    held_out_share: the share of the documents that is held out.
     sample: a sample of the corpus.
   """
   texts = [
@@ -370,15 +371,15 @@ def _forecast(
   times = made / max(len(together), 1)
   size = times * sum(len(example) + 16 for _, example in together)
   return Forecast(
-    examples=round(made * (1 - apart)),
-    bytes=round(size * (1 - apart)),
-    eval_bytes=round(size * apart / settings.dupe_factor),
+    examples=round(made * (1 - held_out_share)),
+    bytes=round(size * (1 - held_out_share)),
+    eval_bytes=round(size * held_out_share / settings.dupe_factor),
     seconds=spent * times,
   )
 
 
 def _rows(counts: examples.Counts, settings: Options) -> float:
-  """Returns how many rows the examples take; packed rows count as full."""
+  """Returns the number of rows of examples; packed rows count as full."""
   if not settings.pack_sequences:
     return counts["train_examples"]
   return counts["train_examples"] - (
@@ -389,7 +390,10 @@ def _rows(counts: examples.Counts, settings: Options) -> float:
 def _pool_of_sample(
   texts: Sequence[examples.Text], settings: Options
 ) -> random_segments.Pool | None:
-  """Returns the pool of random second segments for a sample, or None."""
+  """Returns the pool of random second segments for a sample.
+
+  The result is None without --random_next_sentence, or with too little text.
+  """
   if not settings.random_next_sentence:
     return None
   letters = sum(sum(map(len, text.sentences)) for text in texts)
@@ -412,6 +416,7 @@ def _make(
   settings: Options,
   pool: random_segments.Pool | None,
 ) -> examples.Made:
+  """Makes the examples of training texts, in a single bucket."""
   task = examples.Range(False, tuple(texts))
   return examples.of_range(task, 1, settings, settings.spm_model_file, pool)
 
@@ -428,14 +433,15 @@ def _names(
     4, math.ceil(forecast.bytes / _BYTES_A_SHARD)
   )
   train = [os.path.basename(path) for path in settings.output_files()]
-  apart = math.ceil(forecast.eval_bytes / _BYTES_A_SHARD) or 1
+  eval_files = math.ceil(forecast.eval_bytes / _BYTES_A_SHARD) or 1
   return {
     "train": train or numbered("train", wanted),
-    "eval": numbered("eval", apart if survey.held_out.any() else 0),
+    "eval": numbered("eval", eval_files if survey.held_out.any() else 0),
   }
 
 
 def _say_forecast(forecast: Forecast, job: Job) -> None:
+  """Logs the forecast."""
   workers = parallel.count(job.num_workers)
   logging.info(
     "forecast: about %s examples to train on, %s MB in %d files, %d s on "
@@ -457,21 +463,28 @@ def _used(
 ) -> Iterator[tuple[bool, examples.Text]]:
   """Yields (whether held out, text) of the documents that are used.
 
-  Documents with no use, and training documents that are versions of held-out
-  ones, are counted in `skipped`.
+  Documents that are used 0 times, and training documents that are versions of
+  held-out ones, are left out; `skipped` counts them.
+
+  Args:
+    parts: the corpus.
+    survey: the ids and the held-out documents of the corpus.
+    likeness: recognises held-out text.
+    recipe: how examples are made.
+    skipped: the counts to which the left-out documents are added.
   """
   corpus = documents.read(parts)
-  for apart, document, text in examples.texts(corpus, survey, recipe):
+  for is_held_out, document, text in examples.texts(corpus, survey, recipe):
     if not text.uses:
       skipped["train_unused_documents"] += 1
       continue
-    if not apart:
+    if not is_held_out:
       fresh = likeness.without(document)
       if fresh is None:
         skipped["train_documents_like_held_out"] += 1
         continue
       text = dataclasses.replace(text, sentences=fresh.sentences)
-    yield apart, text
+    yield is_held_out, text
 
 
 def ranges(
@@ -480,18 +493,18 @@ def ranges(
   """Groups (whether held out, text) into the tasks of stage one."""
   gathered: dict[bool, list[examples.Text]] = {True: [], False: []}
   letters = {True: 0, False: 0}
-  for apart, text in texts:
-    gathered[apart].append(text)
-    letters[apart] += sum(map(len, text.sentences))
+  for is_held_out, text in texts:
+    gathered[is_held_out].append(text)
+    letters[is_held_out] += sum(map(len, text.sentences))
     if (
-      len(gathered[apart]) == _DOCUMENTS_A_RANGE
-      or letters[apart] >= _LETTERS_A_RANGE
+      len(gathered[is_held_out]) == _DOCUMENTS_A_RANGE
+      or letters[is_held_out] >= _LETTERS_A_RANGE
     ):
-      yield examples.Range(apart, tuple(gathered[apart]))
-      gathered[apart], letters[apart] = [], 0
-  for apart, rest in gathered.items():
+      yield examples.Range(is_held_out, tuple(gathered[is_held_out]))
+      gathered[is_held_out], letters[is_held_out] = [], 0
+  for is_held_out, rest in gathered.items():
     if rest:
-      yield examples.Range(apart, tuple(rest))
+      yield examples.Range(is_held_out, tuple(rest))
 
 
 def _pools(
@@ -513,17 +526,17 @@ def _pools(
     folder: the folder in which the files are written.
   """
   choices = {
-    apart: random_segments.Choice(
-      recipe.max_seq_length, recipe.seed(apart), letters
+    is_held_out: random_segments.Choice(
+      recipe.max_seq_length, recipe.seed(is_held_out), letters
     )
-    for apart in (False, True)
+    for is_held_out in (False, True)
   }
-  for apart, text in texts:
+  for is_held_out, text in texts:
     if not text.isolated:
-      choices[apart].show(text.id, text.sentences)
+      choices[is_held_out].show(text.id, text.sentences)
   paths = {}
-  for apart, choice in choices.items():
-    excerpts, role = choice.excerpts(), "eval" if apart else "train"
+  for is_held_out, choice in choices.items():
+    excerpts, role = choice.excerpts(), "eval" if is_held_out else "train"
     pool = random_segments.encoded(excerpts, tokenizer, recipe.max_seq_length)
     if pool:
       paths[role] = random_segments.save(pool, folder, role)
@@ -532,7 +545,7 @@ def _pools(
   return paths
 
 
-# The local runner: stage one writes a file for each bucket and process.
+# The local runner, whose stage one writes a file for each bucket and process.
 
 
 def _run_on_cores(
@@ -580,13 +593,13 @@ def _watched(
   results: Iterable[examples.Counts], forecast: Forecast
 ) -> Iterator[examples.Counts]:
   """Yields the results, and logs the progress every ten seconds."""
-  began = said = time.monotonic()
+  began = last_logged = time.monotonic()
   done = 0
   for counts in results:
     yield counts
     done += counts["train_examples"]
-    if (now := time.monotonic()) - said > 10:
-      said, rate = now, done / (now - began)
+    if (now := time.monotonic()) - last_logged > 10:
+      last_logged, rate = now, done / (now - began)
       left = max(forecast.examples - done, 0) / max(rate, 1)
       logging.info(
         "%s of about %s examples, %s a second, %d s left",
@@ -598,9 +611,10 @@ def _watched(
 
 
 def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
-  """Makes a folder for stage one's files, inside a local output folder.
+  """Makes a temporary folder for stage one's files.
 
-  For an output folder in a bucket, it lies in the system's temporary folder.
+  It is inside a local output folder, or, for an output folder in a bucket, in
+  the system's temporary folder.
   """
   if storage.is_remote(output_dir):
     return tempfile.TemporaryDirectory(prefix="spill-")
@@ -609,7 +623,12 @@ def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Spill:
-  """Stage one in a worker: appends the examples to the worker's files."""
+  """Stage one in a worker: a call appends a range's examples to files.
+
+  Attributes:
+    job: the settings.
+    folder: the folder of the files, one for each bucket and process.
+  """
 
   job: Job
   folder: str
@@ -626,7 +645,12 @@ class Spill:
 
 @dataclasses.dataclass(frozen=True)
 class Finish:
-  """Stage two in a worker: merges one bucket's files of all workers."""
+  """Stage two in a worker: a call merges one bucket's files of all workers.
+
+  Attributes:
+    job: the settings.
+    folder: the folder of stage one's files.
+  """
 
   job: Job
   folder: str
@@ -679,7 +703,10 @@ def _describe(
 
 
 def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
-  """Returns name → SHA-256 of the input files; the name holds the weight."""
+  """Returns name → SHA-256 of the input files.
+
+  A weight other than 1 is part of the name, as in `news.txt x2`.
+  """
   files = [(path, part.weight) for part in parts for path in part.paths]
   hashes = manifest.hashes([path for path, _ in files])
   return {
@@ -703,9 +730,9 @@ def labels_line(role: str, settings: Options, counts: examples.Counts) -> str:
 
 
 def googles_flags(settings: Options, counts: examples.Counts) -> str:
-  """Returns the flags by which google-research/albert reads the set.
+  """Returns the flags with which google-research/albert reads the data set.
 
-  Where it cannot read the set, the result names the option that is needed.
+  If it cannot read the data set, the result names the option that is needed.
   """
   if settings.masking == "dynamic":
     return "--masking=static only: it knows no others"

@@ -23,15 +23,15 @@ from data_prep.encoding import tokenization
 from data_prep.files import storage
 from data_prep.pretraining import segment_borders
 
-# Letters of a pool: a share of the corpus, within bounds. Few enough to encode
-# them beside the corpus, and so many that no model memorises them.
+# Letters of a pool: a share of the corpus, within bounds. The upper bound keeps
+# the time to encode them small; the lower one is more than a model memorises.
 _SHARE = 1 / 8
 LEAST, MOST = 1 << 18, 1 << 24
 # Largest share of one document in the pool: each document needs the text of
 # another document.
 _SHARE_OF_A_DOCUMENT = 1 / 2
-# Letters of an excerpt, for each piece of an example: about three examples, at
-# five letters a piece.
+# Letters of an excerpt for each piece of an example. With five letters a piece,
+# an excerpt has the length of about three examples.
 _LETTERS_A_PIECE = 16
 
 
@@ -54,13 +54,13 @@ class Excerpt(NamedTuple):
 
 
 class Choice:
-  """Chooses an eighth of the text that it is shown, in excerpts.
+  """Chooses excerpts with an eighth of the text that it is shown.
 
   The choice does not depend on the order of the documents. Besides the current
   document, at most two eighths of the text, within the bounds, are in memory.
 
   Args:
-    max_seq_length: pieces of an example, which decides how long excerpts are.
+    max_seq_length: pieces of an example, which decides the length of excerpts.
     seed: the seed of the data set.
     letters: upper bound of the number of letters in all documents that `show`
       will get.
@@ -84,7 +84,12 @@ class Choice:
     self._held = self._letters = 0
 
   def show(self, number: int, sentences: Sequence[str]) -> None:
-    """Adds a document to choose excerpts from; `number` is its id."""
+    """Adds a document to choose excerpts from.
+
+    Args:
+      number: the document's id.
+      sentences: its sentences.
+    """
     every = list(_excerpts(number, sentences, self._size, self._chance))
     self._letters += sum(excerpt.letters for excerpt in every)
     for excerpt in _lowest(every, self._most):
@@ -105,7 +110,14 @@ class Choice:
 def _excerpts(
   number: int, sentences: Sequence[str], size: int, chance: int
 ) -> Iterator[Excerpt]:
-  """Divides a document into excerpts of about `size` letters."""
+  """Divides a document into excerpts of about `size` letters.
+
+  Args:
+    number: the document's id.
+    sentences: its sentences.
+    size: letters of an excerpt.
+    chance: random bits of the data set.
+  """
   state = randomness.further(chance, number)
   gathered: list[str] = []
   letters = count = 0
@@ -123,7 +135,10 @@ def _excerpts(
 
 
 def _parts(sentence: str, size: int) -> Iterator[str]:
-  """Splits a sentence of more than `size` letters, between words if it can."""
+  """Divides a long sentence into parts of at most `size` letters.
+
+  It is cut between words if possible. A short sentence is one part.
+  """
   while len(sentence) > size:
     place = sentence.rfind(" ", 1, size + 1)
     place = place if place > 0 else size
@@ -134,9 +149,10 @@ def _parts(sentence: str, size: int) -> Iterator[str]:
 
 
 def _lowest(excerpts: Sequence[Excerpt], budget: int) -> list[Excerpt]:
-  """Returns the excerpts of the lowest lots, until they have `budget` letters.
+  """Returns the excerpts with the lowest lots, of about `budget` letters.
 
-  An excerpt is skipped where its document would have more than half of them.
+  An excerpt is skipped if its document would have more than half of the
+  letters.
   """
   chosen: list[Excerpt] = []
   of_document: collections.Counter[int] = collections.Counter()
@@ -162,9 +178,9 @@ class Pool:
     borders: the borders of its segments; a random segment may begin at any
       segment.
     documents: uint64 [segments], ascending: the document of each segment.
-    firsts: int64 [segments], where the running text around a segment begins:
+    firsts: int64 [segments], the start of the running text around a segment:
       its excerpt, with adjacent excerpts of the document.
-    lasts: int64 [segments], where that running text ends.
+    lasts: int64 [segments], the end of that running text.
   """
 
   pieces: np.ndarray
@@ -183,8 +199,8 @@ class Pool:
       chance: float64 [draws], random numbers in [0, 1).
 
     Returns:
-      int64 [draws] each: where the segment begins, and where the running text
-      around it begins and ends.
+      int64 [draws] each: the start of the segment, and the start and end of the
+        running text around it.
     """
     low, high = (
       np.searchsorted(self.documents, documents, side)
@@ -202,10 +218,10 @@ def encoded(
   tokenizer: tokenization.Tokenizer,
   max_seq_length: int,
 ) -> Pool | None:
-  """Makes a pool of excerpts; None for the text of fewer than two documents.
+  """Returns the pool of excerpts; None if they are of fewer than two documents.
 
   Args:
-    excerpts: as `Choice.excerpts` returns them.
+    excerpts: the result of `Choice.excerpts`.
     tokenizer: the tokenizer of the examples.
     max_seq_length: pieces of an example.
   """
@@ -225,7 +241,7 @@ def encoded(
 
 
 def described(excerpts: Sequence[Excerpt], pool: Pool | None) -> str:
-  """Returns a line about the size of a pool, or about its absence."""
+  """Returns a line about the size of a pool, or why there is none."""
   if pool is None:
     return (
       "random second segments take two documents of running text, and there "
@@ -245,13 +261,13 @@ def described(excerpts: Sequence[Excerpt], pool: Pool | None) -> str:
 def _running(
   excerpts: Sequence[Excerpt], ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns where the running text around each excerpt begins and ends.
+  """Returns the start and the end of the running text around each excerpt.
 
   The running text is the excerpt with adjacent excerpts of its document.
 
   Args:
-    excerpts: by document and number.
-    ends: int64 [excerpts], where each of them ends.
+    excerpts: sorted by document and number.
+    ends: int64 [excerpts], the end of each excerpt in the pool.
 
   Returns:
     int64 [excerpts] each.
@@ -267,10 +283,10 @@ def _running(
 
 
 def save(pool: Pool, folder: str, role: str) -> str:
-  """Writes a pool to a file, which is named after its content.
+  """Writes a pool to a file, whose name contains a hash of the content.
 
   Returns:
-    The path of the file.
+    the path of the file.
   """
   content = io.BytesIO()
   np.savez(
@@ -291,7 +307,10 @@ def save(pool: Pool, folder: str, role: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def load(path: str) -> Pool:
-  """Reads a pool; a process reads each of the last two files once."""
+  """Returns the pool in a file of `save`.
+
+  A process keeps the pools of the last two files, and does not read them again.
+  """
   with np.load(io.BytesIO(storage.read_bytes(path))) as content:
     return Pool(
       content["pieces"],

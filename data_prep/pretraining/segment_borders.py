@@ -11,46 +11,46 @@ _PARTS_AN_EXAMPLE = 4
 
 @dataclasses.dataclass(frozen=True)
 class Borders:
-  """Places in a stream of pieces, at which segments and examples may end.
+  """Places in a stream of pieces at which segments and examples may end.
 
   Attributes:
-    ends: int64 [segments], ascending: where each segment ends. The first one
-      begins at 0, each further one where the segment before it ends.
-    word: int64 [pieces + 1], for each place the last place up to it at which
-      a word or a sentence begins.
+    ends: int64 [segments], ascending: the end of each segment. The first
+      segment begins at 0, every other one at the end of the segment before it.
+    word: int64 [pieces + 1], for each place the last place up to it at which a
+      word or a sentence begins.
   """
 
   ends: np.ndarray
   word: np.ndarray
 
   def cut(self, start: int, length: int) -> int:
-    """Returns where a stretch of at most `length` pieces ends.
+    """Returns the end of a text of at most `length` pieces.
 
-    It ends between two words, and inside a word only where the word alone is
-    longer.
+    It ends between two words; if its first word is longer than `length`, it
+    ends inside that word.
 
     Args:
-      start: where the stretch begins.
-      length: at least 1; the stream goes on for so many pieces.
+      start: the first place of the text.
+      length: at least 1; the stream must have so many pieces from `start` on.
     """
     place = int(self.word[start + length])
     return place if place > start else start + length
 
   def cuts(self, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Does what `cut` does, for many stretches at once; int64."""
+    """Returns the results of `cut` for many texts at once, int64."""
     place = self.word[start + length]
     return np.where(place > start, place, start + length)
 
   def before(self, place: np.ndarray) -> np.ndarray:
-    """Returns the last beginning of a segment at or before each place."""
+    """Returns the last start of a segment at or before each place."""
     number = np.searchsorted(self.ends, place, "right")
     return np.where(number > 0, self.ends[number - 1], 0)
 
   def nearest(self, place: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Returns the segment end behind `start` that is nearest to each place.
+    """Returns the segment end after `start` that is nearest to each place.
 
     Args:
-      place: int64, behind `start`, and in the stream.
+      place: int64, after `start`, and in the stream.
       start: int64.
     """
     number = np.searchsorted(self.ends, place)
@@ -60,11 +60,11 @@ class Borders:
 
 
 def find(ends: np.ndarray, begins: np.ndarray, longest: int) -> Borders:
-  """Finds the borders of a stream.
+  """Returns the borders of a stream.
 
   Args:
-    ends: int64 [sentences], where each sentence ends; a sentence without
-      pieces ends where the one before it does.
+    ends: int64 [sentences], the end of each sentence; a sentence without pieces
+      ends where the one before it ends.
     begins: bool [pieces], whether a piece begins a word.
     longest: pieces of an example. A longer sentence is divided.
   """
@@ -79,7 +79,13 @@ def find(ends: np.ndarray, begins: np.ndarray, longest: int) -> Borders:
 
 
 def _divided(ends: np.ndarray, word: np.ndarray, longest: int) -> np.ndarray:
-  """Returns the ends of sentences, and of the parts of too long sentences."""
+  """Returns the ends of sentences, and of the parts of too long sentences.
+
+  Args:
+    ends: int64 [sentences].
+    word: as in Borders.
+    longest: pieces of an example.
+  """
   starts = np.concatenate([[0], ends[:-1]])
   sizes = ends - starts
   long = np.nonzero(sizes > longest)[0]

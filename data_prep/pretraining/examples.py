@@ -246,7 +246,7 @@ class Range:
 
   @property
   def role(self) -> str:
-    """ "eval" or "train"."""
+    """The prefix of file names and counts: "eval" or "train"."""
     return "eval" if self.held_out else "train"
 
   def letters(self) -> int:

@@ -113,6 +113,26 @@ def test_the_losses_are_those_of_one_device(
 
 
 @pytest.mark.slow
+def test_muon_from_counted_weights_has_the_losses_of_one_device(
+  folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  """On two devices, and in two processes."""
+  flags = ("--initialization=corpus", "--optimizer=muon")
+  alone, devices, processes = (tmp_path / name for name in "abc")
+  running.Programs().succeed(*_flags(folder, alone), *flags)
+  running.Programs().succeed(
+    *_flags(folder, devices), *flags, "--logical_devices=2"
+  )
+  with running.two_workers(*_flags(folder, processes), *flags) as workers:
+    logs = [worker.communicate(timeout=240)[1] for worker in workers]
+  assert [worker.returncode for worker in workers] == [0, 0], logs
+  want = _curve(alone)
+  assert len(want) == STEPS and want[0] > want[-1]
+  np.testing.assert_allclose(_curve(devices), want, rtol=1e-5)
+  np.testing.assert_allclose(_curve(processes), want, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_two_worker_processes_have_the_losses_of_one_device(
   folder: pathlib.Path, alone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -229,7 +249,8 @@ def test_devices_and_records_that_do_not_fit_end_in_one_clear_line(
   assert message in line
 
 
-def test_the_whole_step_compiles_with_static_shapes() -> None:
+@pytest.mark.parametrize("name", ["lamb", "muon"])
+def test_the_whole_step_compiles_with_static_shapes(name: str) -> None:
   """What a TPU asks for: forward, backward and the optimizer in one program."""
   from albert_mn.models import encoders
   from albert_mn.runtime import optimization
@@ -245,7 +266,8 @@ def test_the_whole_step_compiles_with_static_shapes() -> None:
     hidden_dropout_prob=0.1,
   )
   model = pretraining.PretrainingModel(config, 0)
-  optimizer = optimization.create(optimization.OptimizerOptions())
+  recipe = optimization.OptimizerOptions(optimizer=name)
+  optimizer = optimization.create(recipe)
   optimizer.build(model.trainable_variables)
   features = {
     "input_ids": tf.ones([4, 16], tf.int32),

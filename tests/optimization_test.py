@@ -298,7 +298,7 @@ def _weights_of_replicas(name: str, count: int) -> dict[str, np.ndarray]:
   return {key: variable.numpy() for key, variable in variables.items()}
 
 
-@pytest.mark.parametrize("name", ["lamb", "adamw"])
+@pytest.mark.parametrize("name", ["lamb", "adamw", "muon"])
 def test_two_replicas_give_the_weights_of_one(name: str) -> None:
   # Logical devices are fixed once TensorFlow has started: a fresh process.
   context = multiprocessing.get_context("spawn")

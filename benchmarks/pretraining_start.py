@@ -174,7 +174,7 @@ def main(settings: Options) -> None:
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   with tempfile.TemporaryDirectory() as folder:
-    data = _data(settings, folder)
+    data = records_of(settings, folder)
     config = dataclasses.replace(
       configs.AlbertConfig.from_file(
         str(_ROOT / "configs" / f"{settings.model}.json")
@@ -221,7 +221,7 @@ def _print_ratios(old: Point, ends: dict[str, list[Point]]) -> None:
     )
 
 
-def _data(settings: Options, folder: str) -> Data:
+def records_of(settings: Options, folder: str) -> Data:
   """Returns the records of the options, or records made in `folder`."""
   train, held_out = settings.input_file, settings.eval_input_file
   if not train:
@@ -282,7 +282,7 @@ def run(
   """Trains; prints and yields the held-out loss at quarters of the run."""
   total = arm.recipe.num_train_steps
   spent, began = 0.0, time.process_time()
-  _model, steps = _made(arm, data, config, settings, seed)
+  _model, steps = made(arm, data, config, settings, seed)
   step = 0
   for until in sorted({total * quarter // 4 for quarter in (1, 2, 3, 4)}):
     if until > step:
@@ -299,7 +299,7 @@ def run(
     began = time.process_time()
 
 
-def _made(
+def made(
   arm: Arm,
   data: Data,
   config: configs.AlbertConfig,

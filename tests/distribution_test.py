@@ -127,7 +127,8 @@ def test_muon_from_counted_weights_has_the_losses_of_one_device(
     logs = [worker.communicate(timeout=240)[1] for worker in workers]
   assert [worker.returncode for worker in workers] == [0, 0], logs
   want = _curve(alone)
-  assert len(want) == STEPS and want[0] > want[-1]
+  assert len(want) == STEPS
+  assert want[0] > want[-1]
   np.testing.assert_allclose(_curve(devices), want, rtol=1e-5)
   np.testing.assert_allclose(_curve(processes), want, rtol=1e-5)
 

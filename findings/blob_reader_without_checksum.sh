@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# google-cloud-storage 3.17.1: a streamed read does not compare CRC32C.
+# google-cloud-storage 3.17.1: a streamed read does not compare CRC32C
 #
 # A server of the JSON API sends an object's CRC32C in x-goog-hash. If the body
 # has other bytes, download_as_bytes() raises DataCorruption; blob.open("rb")

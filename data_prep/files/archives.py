@@ -27,7 +27,7 @@ from data_prep.files import storage
 
 _Members = Iterator[tuple[str, str, Callable[[], IO[bytes] | None]]]
 _TEXTS = (".txt", ".text", "")
-# Members of these kinds have text that would be lost without a word.
+# Members of these kinds contain text: they are refused, not silently skipped.
 _OTHER_TEXTS = frozenset(
   ".csv .tsv .jsonl .ndjson .json .js .html .htm .xml .md .srt .vtt .parquet "
   ".arrow .warc .wet .pdf .doc .docx .odt .rtf .epub .xlsx".split()
@@ -56,7 +56,7 @@ def is_archive(path: str) -> bool:
 
 
 def members(path: str) -> Iterator[tuple[str, Iterator[str]]]:
-  """Yields the name and the lines of each text file, in the archive's order.
+  """Yields (name, lines) of each text file, in the archive's order.
 
   Read the lines of a file before you ask for the next file. Other members are
   skipped: links, hidden files, pictures, nested archives and names that lead
@@ -64,9 +64,9 @@ def members(path: str) -> Iterator[tuple[str, Iterator[str]]]:
 
   Raises:
     options.InputError: also from the lines, when the archive is damaged,
-      encrypted or suspiciously compressed, when no installed program can
-      unpack a .rar, and at a member whose text is in another form, such as a
-      table or a web page.
+      encrypted or suspiciously compressed, when no installed program can unpack
+      a .rar, and at a member whose text is in another form, such as a table or
+      a web page.
   """
   passed_over: collections.Counter[str] = collections.Counter()
   with _whole(path):
@@ -91,13 +91,14 @@ def members(path: str) -> Iterator[tuple[str, Iterator[str]]]:
 
 
 def _lines(file: IO[bytes], path: str, name: str) -> Iterator[str]:
+  """Yields the lines of a member of an archive."""
   with _whole(path):
     yield from storage.decoded_lines(file, f"{path}:{name}")
 
 
 @contextlib.contextmanager
 def _whole(path: str) -> Iterator[None]:
-  """Raises one InputError for the many errors that a damaged archive causes."""
+  """Turns the many errors that a damaged archive causes into one InputError."""
   try:
     yield
   except rarfile.RarCannotExec as error:
@@ -118,7 +119,7 @@ def _whole(path: str) -> Iterator[None]:
 
 
 def _problem(name: str) -> str:
-  """Returns why a member of this name is skipped, or "" when it is read."""
+  """Returns why a member of this name is skipped; "" if it is read."""
   parts = _parts(name)
   if _leads_outside(parts):
     return "with a name that leads outside"
@@ -128,14 +129,17 @@ def _problem(name: str) -> str:
 
 
 def _parts(name: str) -> list[str]:
+  """Returns the folders and the name in a member's path."""
   return name.replace("\\", "/").split("/")
 
 
 def _leads_outside(parts: list[str]) -> bool:
+  """Returns whether a path leads out of the folder of unpacked files."""
   return not parts[0] or parts[0].endswith(":") or ".." in parts
 
 
 def _is_hidden(parts: list[str]) -> bool:
+  """Returns whether a file, or a folder of its path, is hidden."""
   return any(p.startswith((".", "__MACOSX")) and p != "." for p in parts)
 
 
@@ -167,9 +171,13 @@ def unpack(path: str, folder: str) -> None:
 
 
 def is_unpacked(path: str, folder: str) -> bool:
-  """Returns whether a folder has a model's archive's files, and no others.
+  """Returns whether a folder has exactly the files of a model's archive.
 
   Every byte is compared.
+
+  Args:
+    path: the archive.
+    folder: the folder into which it was unpacked.
 
   Raises:
     options.InputError: as `unpack` does.
@@ -199,7 +207,7 @@ def _are_equal(first: IO[bytes], second: IO[bytes]) -> bool:
 def _of_model(
   path: str,
 ) -> Iterator[tuple[list[str], Callable[[], IO[bytes]]]]:
-  """Yields the parts of its name, and an opener, of each file of a model.
+  """Yields (parts of the name, opener) of each file in a model's archive.
 
   Hidden files are skipped.
 
@@ -224,6 +232,7 @@ def _of_model(
 
 
 def _content(opened: Callable[[], IO[bytes] | None]) -> IO[bytes]:
+  """Opens a file of an archive."""
   file = opened()
   assert file is not None, "it is a file"
   return file
@@ -252,6 +261,10 @@ _UNIX = 3  # of a zip's create_system
 
 
 def _zip(path: str) -> _Members:
+  """Yields (name, problem, opener) of each member of a zip.
+
+  The problem is "" for a regular file.
+  """
   with storage.reading(path) as raw, zipfile.ZipFile(raw) as archive:
     for info in archive.infolist():
       if not info.filename.endswith("/"):  # info.is_dir needs a name
@@ -263,6 +276,7 @@ def _zip(path: str) -> _Members:
 
 
 def _rar(path: str) -> _Members:
+  """Yields (name, problem, opener) of each member of a rar, as `_zip` does."""
   with contextlib.ExitStack() as stack:
     raw = stack.enter_context(storage.reading(path))
     blocks: list[Any] = []
@@ -288,6 +302,11 @@ def _rar(path: str) -> _Members:
 def _open(
   archive: zipfile.ZipFile | rarfile.RarFile, info: Any, path: str
 ) -> IO[bytes]:
+  """Opens a member; refuses one whose ratio of compression is suspicious.
+
+  Raises:
+    options.InputError: for such a member.
+  """
   if info.file_size > storage.HIGHEST_RATIO * max(info.compress_size, 1 << 10):
     ratio = info.file_size / max(info.compress_size, 1)
     raise options.InputError(
@@ -329,6 +348,7 @@ _NAMING = (
 
 
 def _tar(path: str) -> _Members:
+  """Yields (name, problem, opener) of each member of a tar, as `_zip` does."""
   with contextlib.ExitStack() as stack:
     raw = stack.enter_context(storage.decompressed(path))
     # "r|" reads forward only, as a bucket's objects and .zst can be read.

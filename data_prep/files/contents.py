@@ -1,8 +1,8 @@
-"""Recognises what a file holds by its first bytes, whatever its name is.
+"""Recognises the kind of a file by its first bytes, whatever its name is.
 
-Plain text is what is left when no other kind is recognised. Only Markdown is
-recognised by its name, because any text is valid Markdown. Tables are read by
-their names elsewhere (`tables.is_table`): a comma makes no table.
+A file is plain text if no other kind is recognised. Only Markdown is recognised
+by its name, because any text is valid Markdown. Whether a file is a table is
+judged by its name elsewhere (`tables.is_table`): a comma makes no table.
 """
 
 import itertools
@@ -88,10 +88,10 @@ _OFFICE = re.compile(rb"\[Content_Types\]\.xml|application/vnd\.oasis")
 
 
 def kind(path: str) -> str:
-  """Returns what a file holds, unpacked: TEXT or another kind, in words.
+  """Returns the kind of a file's unpacked content: TEXT or another phrase.
 
-  A compressed file that is damaged in its beginning is TEXT: its reader reports
-  the damage, and what came before.
+  A compressed file that is damaged in its first 64 KB is TEXT: its reader will
+  report the damage.
   """
   with storage.decompressed(path) as file:
     try:
@@ -102,7 +102,7 @@ def kind(path: str) -> str:
 
 
 def of(head: bytes, suffix: str = "") -> str:
-  """Returns the kind of content that begins with these bytes.
+  """Returns the kind of a content, judged by its first bytes.
 
   Args:
     head: the first 64 KB, or all of a shorter content.
@@ -141,12 +141,12 @@ def _textual(head: bytes, suffix: str) -> str:
 
 
 def require(path: str, kinds: Sequence[str], wanted: str) -> str:
-  """Returns the kind of a file, if it is one of `kinds`.
+  """Returns the kind of a file, which must be one of `kinds`.
 
   Args:
     path: the path of the file.
     kinds: the kinds that the caller reads.
-    wanted: the same in words, for the message.
+    wanted: these kinds in words, for the message.
 
   Raises:
     options.InputError: for a file of another kind.
@@ -160,13 +160,14 @@ def require(path: str, kinds: Sequence[str], wanted: str) -> str:
 
 
 def _zipped(head: bytes) -> str:
+  """Returns the kind of a zip file: an e-book, an office document or a zip."""
   if b"mimetypeapplication/epub+zip" in head[:100]:
     return _E_BOOK
   return "an office document" if _OFFICE.search(head[:4096]) else _ZIP
 
 
 def _json(head: bytes) -> str:
-  """Returns whether the lines of JSON are objects, each whole."""
+  """Returns JSON_LINES, or "one JSON document" for an object of many lines."""
   first = head.strip().split(b"\n", 1)[0].strip()
   goes_on = b"\n" in head.strip() and not first.endswith(b"}")
   return "one JSON document" if goes_on else JSON_LINES

@@ -15,8 +15,8 @@ import numpy as np
 from data_prep.base import options
 from data_prep.files import contents, storage
 
-# Isolated lines form no documents. Groups of this many lines are held out, or
-# used, together.
+# Lines in a group of isolated lines. Such lines form no documents; a group is
+# held out, or used, as a whole.
 _LINES_A_GROUP = 100
 
 # Larger weights are taken for typing errors.
@@ -28,9 +28,9 @@ class Document:
   """Sentences that belong together.
 
   Attributes:
-    sentences: in their order, none empty.
+    sentences: its sentences in order, none of them empty.
     weight: how often the document is used, relative to a weight of 1.
-    isolated: whether the order of the lines means nothing, as in headlines.
+    isolated: whether the lines are unrelated, as headlines are.
   """
 
   sentences: tuple[str, ...]
@@ -45,7 +45,7 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """Corpus files that share a weight and the flag `isolated`."""
+  """Corpus files with the same weight and the same flag `isolated`."""
 
   paths: tuple[str, ...]
   weight: float = 1.0
@@ -53,9 +53,14 @@ class Files:
 
 
 def weighted(patterns: str, isolated: bool = False) -> list[Files]:
-  """Returns the files of `pattern:weight,pattern`; the default weight is 1.
+  """Returns the files of a list such as `news*.txt:2,books.txt`.
 
-  A file that two patterns match is read once, with the first pattern's weight.
+  A pattern without a weight has weight 1. A file that two patterns match is
+  returned once, with the first pattern's weight.
+
+  Args:
+    patterns: glob patterns with weights, separated by commas.
+    isolated: whether the lines of the files are unrelated.
 
   Raises:
     options.InputError: for a pattern that no file matches, for a file that is
@@ -77,8 +82,8 @@ def weighted(patterns: str, isolated: bool = False) -> list[Files]:
 def _weight(pattern: str) -> tuple[str, float]:
   """Returns (pattern, weight) of `pattern:weight`.
 
-  The weight is 1 when there is no colon, when no number follows the last colon,
-  and when a file has the very name `pattern:weight`.
+  The weight is 1 if there is no colon, if no number follows the last colon, or
+  if a file is named `pattern:weight` itself.
 
   Raises:
     options.InputError: for a weight that is not above 0, or too large.

@@ -18,7 +18,7 @@ from data_prep.base import options
 Entry = tuple[int, bytes]  # a 64-bit key and a record
 
 _HEADER = struct.Struct("<QQ")  # key and length
-_BITS = 6  # of the key, that choose a file: 64 files are open at a time
+_BITS = 6  # bits of the key that choose one of 64 files, open at a time
 _KEY_BITS = 64
 # Python's own bytes of an entry beside the record: tuple, integer, bytes
 # object, place in a list.
@@ -32,6 +32,7 @@ def append(file: BinaryIO, entries: Iterable[Entry]) -> None:
 
 
 def _framed(entry: Entry) -> bytes:
+  """Returns the bytes of an entry in a file."""
   key, record = entry
   return _HEADER.pack(key, len(record)) + record
 
@@ -50,7 +51,7 @@ def ordered(
 
   Args:
     entries: in any order; read once.
-    folder: where temporary files go; None for the system's place.
+    folder: the folder for temporary files; None for the system's.
     memory: largest size of the entries in memory, in bytes. Entries beyond it
       go through temporary files.
   """
@@ -60,7 +61,7 @@ def ordered(
 def _ordered(
   entries: Iterator[Entry], folder: str | None, memory: int, bits: int
 ) -> Iterator[bytes]:
-  """Does the work of `ordered` for keys that differ only in `bits` low bits."""
+  """Sorts as `ordered` does, for keys that differ only in `bits` low bits."""
   held, size = [], 0
   for entry in entries:
     held.append(entry)

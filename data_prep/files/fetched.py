@@ -33,7 +33,8 @@ from data_prep.base import options
 from data_prep.files import archives, gcs, json_files, storage, transfers
 
 _ADVICE = "mend the address"
-# Of the files in a cache. The umask of many systems would let a group write.
+# Permissions of the files in a cache: the umask of many systems would let a
+# group write.
 _RIGHTS = 0o644
 
 
@@ -45,7 +46,7 @@ def is_address(path: str) -> bool:
 def default_folder() -> str:
   """Returns the default cache: $ALBERT_MN_CACHE, else ~/.cache/albert-mn.
 
-  $XDG_CACHE_HOME, where it is set, takes the place of ~/.cache.
+  If $XDG_CACHE_HOME is set, it takes the place of ~/.cache.
   """
   if named := os.environ.get("ALBERT_MN_CACHE"):
     return named
@@ -67,6 +68,7 @@ def name_of(address: str) -> str:
 
 
 def _path(url: str) -> str:
+  """Returns the path of a URL, unquoted and without the query."""
   return parse.unquote(parse.urlsplit(url).path)
 
 
@@ -80,7 +82,7 @@ def beside(address: str, name: str) -> str:
 
 
 class Cache:
-  """A folder of fetched files.
+  """A folder of files fetched from gs:// and https://.
 
   Args:
     folder: its path; "" for `default_folder`. It is made when needed, for this
@@ -119,10 +121,16 @@ class Cache:
       return self._fetched(address, name, key, sha256.lower(), most)
 
   def find(self, address: str, most: int, sha256: str = "") -> str:
-    """Returns the local path of a file as `file` does; "" where there is none.
+    """Returns the local path of a file, as `file` does; "" if it is missing.
 
-    The answers 401 and 403 count as "there is none", because some servers give
-    them for missing files.
+    The answers 401 and 403 count as "missing", because some servers give them
+    for missing files.
+
+    Args:
+      address, most, sha256: as in `file`.
+
+    Raises:
+      options.InputError: for any other error of `file`.
     """
     try:
       return self.file(address, sha256, most)
@@ -132,13 +140,13 @@ class Cache:
       raise
 
   def together(self, files: Mapping[str, str]) -> str:
-    """Returns a folder in which links to files lie side by side.
+    """Returns a folder that contains links to the given files.
 
     Args:
       files: name in the folder → path in this cache.
 
     Raises:
-      options.InputError: for a name that holds a folder.
+      options.InputError: for a name that contains a folder.
     """
     for name in files:
       if os.path.basename(name) != name or name in ("", ".", ".."):
@@ -173,9 +181,12 @@ class Cache:
     """Unpacks an archive unless it is unpacked already; returns the folder.
 
     Args:
-      archive: in this cache, or any local archive, which stays where it is.
+      archive: in this cache, or any local archive, which is not moved.
       compared: whether files that were unpacked earlier are compared with the
         archive, byte by byte.
+
+    Raises:
+      options.InputError: when the archive is damaged or not a model's.
     """
     name = os.path.basename(archive)
     digest = self._hash_of(archive)
@@ -206,7 +217,7 @@ class Cache:
     return target
 
   def _inside(self, *parts: str) -> str:
-    """Returns a path in the cache; what exists of it is this user's own.
+    """Returns a path in the cache, after checking its owner.
 
     Raises:
       options.InputError: for a link, and for a file or folder that others own
@@ -233,9 +244,13 @@ class Cache:
     return self._inside(*parts)
 
   def _held(self, digest: str, name: str) -> str:
-    """Returns the path of a cached file, "" where none has this hash.
+    """Returns the path of a cached file; "" if no cached file has this hash.
 
-    A file whose content is no longer that of its name is removed.
+    A file whose content no longer has the hash in its path is removed.
+
+    Args:
+      digest: the SHA-256 of the file.
+      name: the name of the file.
     """
     path = self._inside("content", digest, name)
     if not os.path.exists(path):
@@ -252,6 +267,18 @@ class Cache:
   def _fetched(
     self, address: str, name: str, key: str, sha256: str, most: int | None
   ) -> str:
+    """Returns the path of a file, fetched unless the cache has this version.
+
+    Args:
+      address: the address.
+      name: the name of the file.
+      key: the hash of the address.
+      sha256: the hash that the file must have; "" for any.
+      most: the largest size in bytes; None for any.
+
+    Raises:
+      options.InputError: when the file cannot be fetched, or has another hash.
+    """
     note = self._inside("addresses", f"{key}.json")
     known: dict[str, str] = json_files.read_note(note, dict[str, str]) or {}
     kept = ""
@@ -296,7 +323,10 @@ class Cache:
 
   @contextlib.contextmanager
   def _appearing(self, *parts: str) -> Iterator[str]:
-    """Yields a temporary folder, which takes its place if the block succeeds.
+    """Yields a temporary folder, which is renamed if the block succeeds.
+
+    Args:
+      *parts: the path that it gets in the cache.
 
     Raises:
       options.InputError: when the folder cannot be written.
@@ -320,7 +350,7 @@ class Cache:
 
 
 def _require_own(path: str, look: Callable[[str], os.stat_result]) -> None:
-  """Raises InputError where a path is a link, or others own or may write it.
+  """Raises InputError if a path is a link, or others own or may write it.
 
   Args:
     path: a file or folder of the cache, which may be missing.
@@ -360,9 +390,15 @@ def _complete(
 ) -> str | None:
   """Fetches a file unless its version is the known one.
 
-  It returns the tag of the fetched version. It returns None where the known
-  version is the current one, or is used because no https:// connection can be
-  made.
+  Returns the tag of the fetched version. The result is None if the known
+  version is the current one, or if it is used because no https:// connection
+  can be made.
+
+  Args:
+    address: the address of the file.
+    part: the path of the unfinished download.
+    known_tag: the tag of the version in the cache; "" for none.
+    most: the largest size in bytes; None for any.
   """
   if address.startswith(gcs.SCHEME):
     return _complete_object(address, part, known_tag, most)
@@ -382,6 +418,7 @@ def _complete(
 def _complete_object(
   address: str, part: str, known_tag: str, most: int | None
 ) -> str | None:
+  """Fetches an object from a bucket, as `_complete` does."""
   tag = gcs.version(address)
   if tag == known_tag:
     return None
@@ -397,6 +434,13 @@ def _complete_object(
 
 
 def _require(address: str, digest: str, sha256: str) -> None:
+  """Raises InputError if a file has another hash than the expected one.
+
+  Args:
+    address: the address of the file, for the message.
+    digest: the hash of the file.
+    sha256: the expected hash; "" for any.
+  """
   if sha256 and digest != sha256.lower():
     raise options.InputError(
       f"the sha256 {sha256} of {address}",
@@ -406,12 +450,14 @@ def _require(address: str, digest: str, sha256: str) -> None:
 
 
 def _discard(part: str) -> None:
+  """Removes an unfinished download and its note."""
   for path in (part, f"{part}.json"):
     with contextlib.suppress(FileNotFoundError):
       os.unlink(path)
 
 
 def _link(path: str, target: str) -> None:
+  """Links a file to a second path, or copies it if that is impossible."""
   try:
     os.link(path, target)
   except OSError:  # the file system has no links

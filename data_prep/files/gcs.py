@@ -6,7 +6,8 @@ object that exists is complete: it is uploaded from a finished file, with its
 checksum, and only if no other process has written it meanwhile. Only `storage`,
 `fetched` and `ownership` call this module.
 
-The client honours STORAGE_EMULATOR_HOST, for a server of one's own.
+The environment variable STORAGE_EMULATOR_HOST names another server, such as a
+test's.
 """
 
 import base64
@@ -38,6 +39,11 @@ _PATIENCE = 120.0  # seconds of retries
 @functools.cache
 def _client() -> "storage.Client":
   # Imported here, since a run on local files should not wait for it.
+  """Returns the client of Google Cloud Storage, made at the first call.
+
+  Raises:
+    options.InputError: when there are no credentials.
+  """
   from google.auth import credentials, exceptions
   from google.cloud import storage
 
@@ -84,13 +90,17 @@ def _retry() -> Any:
 
 
 def _short(error: BaseException) -> str:
-  """Returns an exception in one line; the answers of the server have many."""
+  """Returns an exception in one line; those of the service have many."""
   return f"{type(error).__name__} {str(error)[:120]}".split("\n")[0].strip()
 
 
 @contextlib.contextmanager
 def _explained(path: str) -> Iterator[None]:
-  """Raises InputError for the errors of a block that no retry mends."""
+  """Turns errors in the context that no retry mends into InputErrors.
+
+  Args:
+    path: the path of the object, for messages.
+  """
   try:
     yield
   except _errors().NotFound as error:
@@ -135,6 +145,7 @@ def _parts(path: str) -> tuple[str, str]:
 
 
 def _blob(path: str) -> "storage.Blob":
+  """Returns the client's handle of an object, which need not exist."""
   bucket, name = _parts(path)
   return _client().bucket(bucket).blob(name, chunk_size=_CHUNK)
 
@@ -142,8 +153,8 @@ def _blob(path: str) -> "storage.Blob":
 def find(pattern: str) -> list[str]:
   """Returns the paths of the objects that match a glob, sorted.
 
-  `*` matches no slash. Where a part of the glob is itself the name of an object
-  or a folder, that part stands for this name alone.
+  `*` matches no slash. If a part of the glob is itself the name of an object or
+  a folder, that part matches only this name.
   """
   bucket, name = _parts(pattern)
   *folders, last = name.split("/")
@@ -232,7 +243,7 @@ def below(folder: str) -> list[str]:
 
 
 def check(folder: str) -> None:
-  """Raises InputError where the bucket is missing or may not be listed."""
+  """Raises InputError if the bucket is missing or may not be listed."""
   bucket, name = _parts(folder)
   with _explained(folder):
     first = _client().list_blobs(
@@ -242,7 +253,7 @@ def check(folder: str) -> None:
 
 
 def size(path: str) -> int | None:
-  """Returns the size of an object in bytes, None where there is no object."""
+  """Returns the size of an object in bytes; None if it does not exist."""
   blob = _blob(path)
   with _explained(path):
     try:
@@ -272,7 +283,7 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 
 
 class _Compared(io.RawIOBase):
-  """An object, whose checksum is compared where a reader comes to its end.
+  """An object as a file, which compares the checksum at its end.
 
   Args:
     stream: the object's content, unread.
@@ -315,13 +326,14 @@ class _Compared(io.RawIOBase):
 
 
 def _damaged(path: str) -> options.InputError:
+  """Returns the error for an object with a wrong checksum."""
   return options.InputError(
     f"{path} with its checksum", "another one", "run it again"
   )
 
 
 def version(path: str) -> str:
-  """Returns the generation of an object; each version has its own."""
+  """Returns the generation of an object, a number that each version has."""
   blob = _blob(path)
   with _explained(path):
     blob.reload(retry=_retry())
@@ -369,9 +381,9 @@ def _require_room(
 
   Args:
     path: the path of the object, for messages.
-    blob: its description by the service.
-    have: bytes of it that are here.
-    folder: where it goes.
+    blob: the object's description by the service.
+    have: number of its bytes that are already here.
+    folder: the folder for the file.
     most: as in `download`.
   """
   if blob.content_encoding:
@@ -444,7 +456,7 @@ def put(path: str, content: bytes, generation: int) -> int:
     generation: the generation to replace; 0 for no object.
 
   Returns:
-    The new generation; 0 where the object had another one than `generation`.
+    the new generation; 0 if the object had another one than `generation`.
   """
   blob = _blob(path)
   with _explained(path):
@@ -462,7 +474,7 @@ def put(path: str, content: bytes, generation: int) -> int:
 
 
 def get(path: str) -> tuple[bytes, int] | None:
-  """Returns a small object and its generation, None if there is none."""
+  """Returns a small object and its generation; None if it does not exist."""
   blob = _blob(path)
   with _explained(path):
     try:
@@ -476,7 +488,7 @@ def get(path: str) -> tuple[bytes, int] | None:
 
 
 def _generation(path: str) -> int:
-  """Returns the generation of an object, 0 where there is no object."""
+  """Returns the generation of an object; 0 if it does not exist."""
   blob = _blob(path)
   try:
     blob.reload(retry=_retry())
@@ -495,11 +507,17 @@ def _crc32c(path: str) -> str:
 
 
 def _encoded(checksum: Any) -> str:
+  """Returns a checksum in base64."""
   return base64.b64encode(checksum.digest()).decode()
 
 
 def delete(path: str, generation: int | None = None) -> None:
-  """Deletes an object, or one generation of it, if it is there."""
+  """Deletes an object if it exists.
+
+  Args:
+    path: the path of the object.
+    generation: the generation to delete; None for any.
+  """
   gone = (_errors().NotFound, _errors().PreconditionFailed)
   with _explained(path), contextlib.suppress(*gone):
     _blob(path).delete(if_generation_match=generation, retry=_retry())

@@ -57,8 +57,11 @@ def read(path: str, action: str = "copy it again") -> Any:
 def read_object(path: str, action: str = "copy it again") -> dict[str, Any]:
   """Returns the content of a JSON file that must be an object.
 
+  Args:
+    path, action: as in `read`.
+
   Raises:
-    options.InputError: when it is not JSON, or JSON but no object.
+    options.InputError: when it is not a JSON object.
   """
   expected = f"a JSON object in {path}"
   content = _read(path, expected, action)
@@ -93,7 +96,7 @@ def _read(path: str, expected: str, action: str) -> Any:
 
 
 def parsed(text: str | bytes) -> Any:
-  """Returns the value that a JSON text stands for.
+  """Returns the value of a JSON text.
 
   Raises:
     ValueError: for text that is not JSON, for NaN and Infinity, and for numbers
@@ -106,7 +109,7 @@ def parsed(text: str | bytes) -> Any:
 
 
 def _refuse_halves(value: Any) -> None:
-  r"""Raises ValueError for half of a character, \ud800, which no file holds."""
+  r"""Raises ValueError for half of a character, \ud800: UTF-8 has no halves."""
   try:
     json.dumps(value, ensure_ascii=False).encode("utf-8")
   except UnicodeEncodeError as error:
@@ -117,6 +120,7 @@ def _refuse_halves(value: Any) -> None:
 
 
 def _finite(text: str) -> float:
+  """Returns the number in a text; raises ValueError if it is not finite."""
   value = float(text)
   if not math.isfinite(value):
     short = text if len(text) <= 40 else f"{text[:39]}…"
@@ -125,13 +129,13 @@ def _finite(text: str) -> float:
 
 
 def read_note(path: str, hint: Any) -> Any | None:
-  """Returns the content of a cache's note, None where it is missing or invalid.
+  """Returns the content of a cache's note; None if it is missing or invalid.
 
-  For notes that only save work: without a valid note, the work is done again.
+  Such notes only save work: without a valid note, the work is done again.
 
   Args:
     path: a file that may be missing.
-    hint: as of `require_type`.
+    hint: the expected type, as in `require_type`.
   """
   try:
     content = read(path)
@@ -158,11 +162,12 @@ def require_type(
   """
   if not _is_of(value, hint):
     raise options.InputError(
-      f"{what} to be {_said(hint)}", shown(value), action
+      f"{what} to be {_type_text(hint)}", shown(value), action
     )
 
 
 def _is_of(value: Any, hint: Any) -> bool:
+  """Returns whether a value of JSON has a type."""
   kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
   if kind is Any:
     return True
@@ -185,10 +190,11 @@ def _is_of(value: Any, hint: Any) -> bool:
   return isinstance(value, kind)
 
 
-def _said(hint: Any) -> str:
+def _type_text(hint: Any) -> str:
+  """Returns a type in words, such as "a whole number or null"."""
   kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
   if kind in (types.UnionType, typing.Union):
-    return " or ".join(map(_said, inner))
+    return " or ".join(map(_type_text, inner))
   if kind is type(None):
     return "null"
   return _WORDS.get(list if kind is tuple else kind, "of its usual type")
@@ -206,15 +212,14 @@ def shown(value: Any) -> str:
 def made(
   cls: type[T], values: Any, origin: str, action: str = "copy the file again"
 ) -> T:
-  """Makes a dataclass instance of a JSON object that an earlier run wrote.
+  """Returns a dataclass instance of a JSON object that an earlier run wrote.
 
-  The rule of this file's docstring holds: missing fields have their default,
-  unknown ones are named in one log line.
+  Missing fields have their default; unknown ones are named in one log line.
 
   Args:
     cls: a dataclass.
     values: the object, as the json module reads it.
-    origin: names the object in messages: `optimizer in runs/a/run.json`.
+    origin: the name of the object in messages: `optimizer in runs/a/run.json`.
     action: what the user should do about wrong values.
 
   Raises:
@@ -245,7 +250,12 @@ def made(
 
 
 def say_unknown(names: typing.Collection[str], origin: str) -> None:
-  """Logs, in one line, the fields that this version does not know."""
+  """Logs, in one line, the fields that this version does not know.
+
+  Args:
+    names: the names of the fields; nothing is logged if there are none.
+    origin: the object that contains the fields.
+  """
   if names:
     logging.warning(
       "%s: this version does not know %s, and leaves it out",
@@ -257,7 +267,12 @@ def say_unknown(names: typing.Collection[str], origin: str) -> None:
 def known(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the values whose names are fields of a dataclass.
 
-  For an object that holds several dataclasses, such as a manifest's parameters.
+  It is for an object that contains the fields of several dataclasses, such as a
+  manifest's parameters.
+
+  Args:
+    cls: the dataclass.
+    values: name → value.
   """
   names = {field.name for field in dataclasses.fields(cls)}
   return {name: value for name, value in values.items() if name in names}

@@ -99,7 +99,7 @@ def write(
 
 
 def labels(paths: Iterable[str]) -> list[str]:
-  """Returns the names of files without their folders.
+  """Returns the names of files without their folders, made distinct.
 
   The second a.txt is "a.txt #2".
   """
@@ -117,7 +117,7 @@ def hashes(paths: Sequence[str]) -> dict[str, str]:
 
 
 def find(folder: str) -> dict[str, Any] | None:
-  """Returns the manifest of a folder, or None where there is none.
+  """Returns the manifest of a folder; None if it has none.
 
   Raises:
     options.InputError: when it is damaged, or of another format.
@@ -127,7 +127,7 @@ def find(folder: str) -> dict[str, Any] | None:
 
 
 def read(path: str) -> dict[str, Any]:
-  """Reads and checks a manifest; missing parts become empty.
+  """Reads and checks a manifest; missing parts become {}.
 
   Raises:
     options.InputError: when it is damaged, or of another format.
@@ -157,7 +157,13 @@ def read(path: str) -> dict[str, Any]:
 
 
 def _require_inside(name: str, entry: Mapping[str, Any], path: str) -> None:
-  """Raises InputError for a negative size or an unsafe name of a file."""
+  """Raises InputError for a negative size or an unsafe file name.
+
+  Args:
+    name: the name of a file in the manifest.
+    entry: its entry, with "bytes".
+    path: the path of the manifest, for messages.
+  """
   if entry["bytes"] < 0:
     what = f"bytes in {name} of {path} to be at least 0"
     raise options.InputError(what, json_files.shown(entry["bytes"]), _ADVICE)
@@ -184,7 +190,11 @@ def _require(
 ) -> None:
   """Raises InputError for values of a wrong type.
 
-  With `all_`, it raises InputError for missing values too.
+  Args:
+    values: name → value.
+    hints: name → type, as in json_files.require_type.
+    place: the origin of the values, for messages.
+    all_: whether missing values are errors too.
   """
   for name, hint in hints.items():
     if name in values:
@@ -199,9 +209,13 @@ def check(folder: str, kind: str) -> dict[str, Any]:
 
   The names and sizes of the files are compared; nothing is hashed again.
 
+  Args:
+    folder: the artefact.
+    kind: the kind that its manifest must state.
+
   Raises:
-    options.InputError: when it is missing, of another kind, incomplete, or
-      holds a link in the place of a file.
+    options.InputError: when it is missing, of another kind, incomplete, or has
+      a link in place of a file.
   """
   content = find(folder)
   if content is None:

@@ -30,11 +30,13 @@ from data_prep.base import options
 from data_prep.files import gcs, storage
 
 _NAME = ".lock"
-# `is_anothers` holds a lock for a moment, too: a lock is tried several times.
+# A lock is tried several times, because `is_anothers` of another process takes
+# it for a moment.
 _TRIES, _MOMENT = 6, 0.05
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
-# Seconds. An owner in a bucket that misses four beats is taken for dead.
+# Seconds between two writes of a lock object, and until an owner that no longer
+# writes, having missed four, is taken for dead.
 _BEAT, _PATIENCE = 15.0, 75.0
 
 _held: set[str] = set()  # the folders of which this process is the owner
@@ -42,14 +44,14 @@ _held: set[str] = set()  # the folders of which this process is the owner
 
 @dataclasses.dataclass(frozen=True)
 class _Owner:
-  """The process that owns a folder.
+  """The process that owns a folder, as its lock describes it.
 
   Attributes:
     program: its name.
     pid: its process id.
     host: the name of its machine.
     machine: the boot id of the machine and the namespace of its process ids; ""
-      where they are not known.
+      if they are unknown.
     token: random text, different for each owner.
   """
 
@@ -61,6 +63,7 @@ class _Owner:
 
   @classmethod
   def this(cls) -> "_Owner":
+    """Returns a description of this process, with a new token."""
     program = os.path.splitext(os.path.basename(sys.argv[0]))[0] or "python"
     return cls(
       program,
@@ -72,7 +75,7 @@ class _Owner:
 
   @classmethod
   def of(cls, content: bytes) -> "_Owner | None":
-    """Parses the content of a lock; None where it is incomplete."""
+    """Returns the owner in the content of a lock; None if it is incomplete."""
     try:
       return cls(**json.loads(content))
     except (ValueError, TypeError):
@@ -80,6 +83,7 @@ class _Owner:
 
   def content(self, beat: int = 0) -> bytes:
     # The number of leading spaces makes each beat's content different.
+    """Returns the content of a lock; it differs from one beat to the next."""
     return b" " * (beat % 100) + json.dumps(dataclasses.asdict(self)).encode()
 
   def is_gone(self) -> bool:
@@ -96,6 +100,7 @@ class _Owner:
 
 
 def _machine() -> str:
+  """Returns the boot id and the process namespace of this machine, or ""."""
   try:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
       return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
@@ -104,6 +109,7 @@ def _machine() -> str:
 
 
 def _refused(folder: str, content: bytes) -> options.InputError:
+  """Returns the error for a folder that another program owns."""
   owner = _Owner.of(content)
   return options.InputError(
     f"{folder} for this program alone",
@@ -142,8 +148,8 @@ def is_anothers(folder: str) -> bool:
 def _anothers(places: Iterable[str]) -> str | None:
   """Returns the first of some folders that another process owns.
 
-  Returns None where there is none, or where this process owns one that comes
-  before it.
+  The result is None if there is none, or if this process owns a folder that
+  comes before it.
   """
   for place in places:
     if place in _held:
@@ -157,7 +163,7 @@ def _anothers(places: Iterable[str]) -> str | None:
 
 
 def _refuse_nested(folder: str) -> None:
-  """Refuses a folder above or in which another process owns a folder.
+  """Raises InputError if another process owns a folder above, or one inside.
 
   In a bucket, only the folders above are checked.
 
@@ -187,7 +193,7 @@ def _anothers_in(target: str) -> str | None:
 
 
 def _lock_content(target: str) -> bytes:
-  """Returns the content of a local folder's lock, b"" where it is gone."""
+  """Returns the content of a local folder's lock; b"" if it is gone."""
   for path in filter(_is_locked, _places(target)):
     with contextlib.suppress(OSError), open(path, "rb") as file:
       return file.read()
@@ -218,6 +224,7 @@ def _places(target: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _of_disk(folder: str) -> Iterator[None]:
+  """Makes this process the owner of a local folder inside the context."""
   target = os.path.realpath(folder)
   with _above(target), contextlib.ExitStack() as stack:
     for path in _places(target):
@@ -268,7 +275,12 @@ def _above(target: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: str, folder: str) -> Iterator[None]:
-  """Holds the lock on a file, which is removed after the block."""
+  """Holds the lock on a file inside the context; then removes the file.
+
+  Args:
+    path: the file.
+    folder: the folder that it protects, for messages.
+  """
   with _taken(path, folder) as file:
     with contextlib.suppress(OSError):  # a full disk; the lock holds anyway
       file.truncate(0)
@@ -311,6 +323,7 @@ def _taken(path: str, folder: str) -> IO[bytes]:
 
 
 def _is_at(file: IO[bytes], path: str) -> bool:
+  """Returns whether an open file is still the one at a path."""
   try:
     return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
   except FileNotFoundError:
@@ -318,6 +331,7 @@ def _is_at(file: IO[bytes], path: str) -> bool:
 
 
 def _is_locked(path: str) -> bool:
+  """Returns whether another process holds the lock on a file."""
   try:
     with open(path, "rb") as file:
       fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -333,6 +347,7 @@ def _is_locked(path: str) -> bool:
 
 @contextlib.contextmanager
 def _of_bucket(folder: str) -> Iterator[None]:
+  """Makes this process the owner of a folder in a bucket inside the context."""
   place = folder.rstrip("/")
   path, owner = f"{place}/{_NAME}", _Owner.this()
   _refuse_nested(place)
@@ -354,7 +369,7 @@ def _written(path: str, folder: str, owner: _Owner) -> int:
   """Writes the lock object, unless a living owner has written one.
 
   Returns:
-    The generation of the object.
+    the generation of the object.
 
   Raises:
     options.InputError: when a living owner has written the object.
@@ -376,9 +391,14 @@ def _written(path: str, folder: str, owner: _Owner) -> int:
 
 
 def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
-  """Returns whether an object's owner has ended.
+  """Returns whether the owner that wrote a lock object has ended.
 
-  It waits up to _PATIENCE seconds for the owner to write the object anew.
+  It waits up to _PATIENCE seconds for the owner to write the object again.
+
+  Args:
+    path: the lock object.
+    folder: the folder that it protects, for messages.
+    content, generation: the object when it was last read.
   """
   owner = _Owner.of(content)
   if owner and owner.is_gone():
@@ -398,7 +418,10 @@ def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
 
 
 class _Beats(threading.Thread):
-  """Rewrites the lock object every few seconds: a sign of a living owner."""
+  """A thread that rewrites the lock object every few seconds.
+
+  The new generations are the sign of a living owner.
+  """
 
   def __init__(
     self,

@@ -2,8 +2,7 @@
 
 Only this file spells the names of features. Names and types are
 google-research/albert's. The writer makes the bytes of tf.train.Example for
-whole batches with numpy and does not import TensorFlow; the reader is
-tf.io's.
+whole batches with numpy and does not import TensorFlow; the reader uses tf.io.
 """
 
 import dataclasses
@@ -39,18 +38,18 @@ class PretrainingBatch:
 
   Attributes:
     input_ids: int64 [rows, length], padded with the pad id.
-    input_mask: bool [rows, length]; where packed int64, the number of the
+    input_mask: bool [rows, length]; in packed rows int64, the number of the
       example in its row, from 1; 0 on padding.
     segment_ids: int64 [rows, length].
-    token_boundary: bool [rows, length], where a word begins.
-    next_sentence_labels: int64 [rows], −1 for no pair; where packed
-      [rows, labels].
-    next_sentence_positions: int64 [rows, labels], each example's [CLS]; None
-      where not packed.
-    masked_lm_positions, masked_lm_ids: int64 [rows, predictions]; None where
-      masks are made in training.
-    masked_lm_weights: float32 [rows, predictions]; None where masks are made
-      in training.
+    token_boundary: bool [rows, length], whether a word begins.
+    next_sentence_labels: int64 [rows], −1 for no pair; in packed rows [rows,
+      labels].
+    next_sentence_positions: int64 [rows, labels], the position of each
+      example's [CLS]; None if rows are not packed.
+    masked_lm_positions, masked_lm_ids: int64 [rows, predictions]; None if masks
+      are made in training.
+    masked_lm_weights: float32 [rows, predictions]; None if masks are made in
+      training.
   """
 
   input_ids: np.ndarray
@@ -65,7 +64,10 @@ class PretrainingBatch:
 
 
 def serialize(batch: PretrainingBatch) -> list[bytes]:
-  """Returns a serialised tf.train.Example for each row, features by name."""
+  """Returns a serialised tf.train.Example for each row.
+
+  The features are in the order of their names.
+  """
   columns = []
   for field in sorted(f.name for f in dataclasses.fields(batch)):
     values = getattr(batch, field)
@@ -84,8 +86,8 @@ def _packed(values: np.ndarray) -> list[bytes]:
   """Returns each row's int64 values as protobuf's packed varints.
 
   Args:
-    values: [rows, n] of at most 2^28 − 1. Arrays with negative values have few
-      distinct values.
+    values: [rows, n] of at most 2^28 − 1. Arrays with negative values may have
+      few distinct values only.
   """
   if (values < 0).any():
     of = {int(v): _varint(int(v) & (1 << 64) - 1) for v in np.unique(values)}
@@ -108,7 +110,7 @@ def _packed(values: np.ndarray) -> list[bytes]:
 
 
 def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
-  """Returns for each row the entry of one feature in tf.train.Features.
+  """Returns for each row the bytes of one feature in tf.train.Features.
 
   Args:
     name: the name of the feature.
@@ -128,10 +130,12 @@ def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
 
 
 def _field(number: int, payload: bytes) -> bytes:
+  """Returns a protobuf field of bytes: its tag, its length, its content."""
   return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
 
 
 def _varint(value: int) -> bytes:
+  """Returns a number as protobuf's varint."""
   digits = bytearray()
   while value > 0x7F:
     digits.append(value & 0x7F | 0x80)
@@ -148,6 +152,7 @@ def write(file: IO[bytes], serialized: Iterable[bytes]) -> None:
 
 @functools.lru_cache  # records of one file are of few lengths
 def _header(length: int) -> bytes:
+  """Returns the length of a record and its checksum, 12 bytes."""
   packed = struct.pack("<Q", length)
   return packed + _masked_crc(packed)
 
@@ -159,12 +164,12 @@ def _masked_crc(data: bytes) -> bytes:
 
 
 class Shape(NamedTuple):
-  """The lengths of the features, which all records of a set share.
+  """The lengths of the features, which all records of a set have in common.
 
   Attributes:
     max_seq_length: positions of a row.
-    max_predictions_per_seq: masked positions of a row; 0 where the masks are
-      made in training.
+    max_predictions_per_seq: masked positions of a row; 0 if the masks are made
+      in training.
     labels: how many examples a packed row may hold; 0 for unpacked records.
   """
 
@@ -174,10 +179,10 @@ class Shape(NamedTuple):
 
 
 def shape(path: str) -> Shape:
-  """Returns the shape of a file's records, as the first record has it.
+  """Returns the shape of a file's records, as its first record shows it.
 
   Raises:
-    options.InputError: when its first record is no pretraining example.
+    options.InputError: when the first record is no pretraining example.
   """
   import tensorflow as tf
 
@@ -215,12 +220,13 @@ def parse_pretraining(
 
   Args:
     serialized: string [batch].
-    of: their shape. Records that are masked in training have token_boundary
-      and no masked positions.
+    of: their shape. Records that are masked in training have token_boundary and
+      no masked positions.
 
   Returns:
     name → feature: int32 [batch, length] or [batch, predictions]; float32
-    weights; int32 [batch] next_sentence_labels, [batch, labels] where packed.
+      weights; next_sentence_labels int32 [batch], in packed records [batch,
+      labels].
   """
   import tensorflow as tf
 
@@ -268,7 +274,7 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
     count: number of records.
 
   Raises:
-    ValueError: where a record is damaged or truncated.
+    ValueError: when a record is damaged or truncated.
   """
   first = list(itertools.islice(read_framed(file), count))
   stretch = file.tell()
@@ -297,7 +303,7 @@ def read_framed(file: IO[bytes]) -> Iterator[bytes]:
   """Yields the records of a TFRecord file, and verifies their checksums.
 
   Raises:
-    ValueError: where a record is damaged or truncated.
+    ValueError: when a record is damaged or truncated.
   """
   while header := file.read(12):
     place = f"at {file.tell() - len(header):,} bytes"

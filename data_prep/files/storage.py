@@ -31,9 +31,10 @@ import zstandard
 from data_prep.base import options
 from data_prep.files import gcs
 
-# A line of one paragraph or article stays far below this. A file without line
-# breaks does not, and would otherwise be read into memory at once.
-MAX_LINE_BYTES = 1 << 20  # line end not counted
+# Longest line in bytes, without the line end. A paragraph or an article is far
+# shorter. A file without line breaks is longer, and must not be read into memory
+# as a whole.
+MAX_LINE_BYTES = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 
 
@@ -94,11 +95,12 @@ _ALWAYS_FREE_BYTES = 256 << 20
 
 
 class _Unpacked(io.RawIOBase):
-  """A file of the unpacked bytes of compressed streams, laid end to end.
+  """A file of the unpacked bytes of one or several compressed streams.
 
-  The libraries' own files take a damaged stream behind a whole one for the end
-  (bz2, lzma), a truncated stream for a whole one (zstandard), an empty file for
-  an empty text (gzip), or any amount of memory (lzma).
+  It replaces the libraries' own files. These take a damaged stream after a
+  whole one for the end (bz2, lzma), a truncated stream for a whole one
+  (zstandard), an empty file for an empty text (gzip), or any amount of memory
+  (lzma).
 
   Args:
     raw: the compressed bytes.
@@ -132,7 +134,7 @@ class _Unpacked(io.RawIOBase):
     return len(part)
 
   def _next(self, most: int) -> bytes:
-    """Returns up to about `most` bytes; none at the end of the last stream.
+    """Returns up to about `most` bytes; b"" at the end of the last stream.
 
     Raises:
       EOFError: for a truncated stream.
@@ -160,7 +162,7 @@ class _Unpacked(io.RawIOBase):
     return unpacked
 
   def _beginning(self) -> bytes:
-    """Returns a stream's first bytes, and skips zeros before the stream."""
+    """Returns a stream's first bytes, without the zeros before the stream."""
     packed = self._stream.unused_data if self._stream else b""
     while not (packed := packed.lstrip(b"\0")):
       packed = self._read()
@@ -169,11 +171,13 @@ class _Unpacked(io.RawIOBase):
     return packed
 
   def _read(self) -> bytes:
+    """Returns the next compressed bytes; b"" at the end of the file."""
     packed = self._raw.read(_PIECE_BYTES)
     self._taken += len(packed)
     return packed
 
   def _refused(self, error: Exception) -> options.InputError:
+    """Returns the error for a damaged file."""
     return options.InputError(
       f"a whole {_endings(self._path)[1]} file at {self._path}",
       str(error),
@@ -200,9 +204,9 @@ def is_remote(path: str) -> bool:
 def matching(patterns: str) -> list[str]:
   """Returns the files that match a comma-separated list of globs, in order.
 
-  A file that several globs match is returned once, in its first place. Where a
-  part of a glob is itself the name of a file or a folder, that part stands for
-  this name alone: the folder `e[1]`, if it exists, is never taken for `e1`.
+  A file that several globs match is returned once, at its first place. If a
+  part of a glob is itself the name of a file or a folder, that part matches
+  only this name: the folder `e[1]`, if it exists, is never taken for `e1`.
 
   Raises:
     options.InputError: for a pattern that matches nothing.
@@ -234,6 +238,7 @@ def divided(patterns: str) -> list[str]:
 
 
 def _find(pattern: str) -> list[str]:
+  """Returns the files that match a glob, sorted."""
   if is_remote(pattern):
     return gcs.find(pattern)
   paths = ["/" if pattern.startswith("/") else ""]
@@ -267,9 +272,10 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def decompressed(path: str) -> Iterator[IO[bytes]]:
-  """Yields a file's content, unpacked: .gz, .bz2, .xz or .zst.
+  """Yields a file's content, unpacked if it is .gz, .bz2, .xz or .zst.
 
-  A file without such a suffix is unpacked if it begins as a compressed file.
+  A file without such a suffix is unpacked too, if its first bytes are those of
+  a compressed file.
 
   Raises:
     options.InputError: from the reads, when the file is damaged, truncated or a
@@ -286,18 +292,28 @@ def decompressed(path: str) -> Iterator[IO[bytes]]:
 
 
 def compression(head: bytes) -> str:
-  """Returns the suffix of the compression whose files begin so, or ""."""
+  """Returns the suffix of the compression that begins so; "" for others.
+
+  Args:
+    head: the first bytes of a file.
+  """
   matches = (s for b, s in _BEGINNINGS.items() if head.startswith(b))
   return next(matches, "")
 
 
 def kind(path: str) -> str:
-  """Returns the suffix of a name, without that of a compression."""
+  """Returns the suffix of a name, without that of a compression.
+
+  For `a.txt.gz` it is ".txt".
+  """
   return _endings(path)[0]
 
 
 def _endings(path: str) -> tuple[str, str]:
-  """Returns the suffix and the compression's: (".tar", ".gz") for a.tgz."""
+  """Returns two suffixes, the file's and the compression's.
+
+  For `a.tgz` they are ".tar" and ".gz".
+  """
   stem, ending = os.path.splitext(path.lower())
   stem, ending = os.path.splitext(stem + _SHORT.get(ending, ending))
   if ending in COMPRESSIONS:
@@ -321,7 +337,12 @@ def lines(path: str) -> Iterator[str]:
 
 
 def decoded_lines(file: IO[bytes], name: str) -> Iterator[str]:
-  """Yields the lines of UTF-8 bytes; `name` is for the messages of `lines`."""
+  """Yields the lines of UTF-8 bytes, as `lines` does.
+
+  Args:
+    file: the bytes.
+    name: the name of the file, for messages.
+  """
   return itertools.chain.from_iterable(_blocks(file, name))
 
 
@@ -332,7 +353,7 @@ def read_line(file: IO[bytes], most: int, begun: bytes = b"") -> bytes:
   `without_line_end`, is longer than `most`.
 
   Args:
-    file: read from where it stands.
+    file: the file, at the place where the reading goes on.
     most: bytes of the longest line allowed. The line end, which is "\n", "\r\n"
       or the end of the file, does not count.
     begun: the beginning of the line, if it has been read already.
@@ -352,7 +373,10 @@ def skip_line(file: IO[bytes], begun: bytes) -> None:
 
 
 def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
-  """Yields lists of lines, a megabyte each: single lines take twice as long."""
+  """Yields lists of lines, about a megabyte each.
+
+  Single lines would take twice as long.
+  """
   number = 1
   while raw := file.read(MAX_LINE_BYTES):
     if number == 1:
@@ -377,6 +401,11 @@ def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
 
 
 def _without_byte_order_mark(raw: bytes, path: str) -> bytes:
+  """Returns the first bytes of a file without the mark of UTF-8.
+
+  Raises:
+    options.InputError: for the mark of UTF-16.
+  """
   if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
     raise options.InputError(
       f"UTF-8 text in {path}",
@@ -387,7 +416,16 @@ def _without_byte_order_mark(raw: bytes, path: str) -> bytes:
 
 
 def _decoded(raw: bytes, path: str, number: int) -> str:
-  """Decodes whole lines; `number` is that of the first line, for messages."""
+  """Returns the text of whole lines.
+
+  Args:
+    raw: the bytes.
+    path: the path of the file, for messages.
+    number: the number of the first line, for messages.
+
+  Raises:
+    options.InputError: for bytes that are not UTF-8.
+  """
   try:
     return raw.decode("utf-8")
   except UnicodeDecodeError as error:
@@ -404,7 +442,7 @@ def writing(path: str, mode: str = "w", rights: int = 0o666) -> Iterator[Any]:
   r"""Yields a file object; `path` appears, complete, if the block succeeds.
 
   Args:
-    path: where the finished file goes; its folder is made.
+    path: the path of the finished file; its folder is made.
     mode: "w" for UTF-8 text with "\n" line ends, "wb" for bytes.
     rights: the permissions of a local file, which the umask reduces.
   """
@@ -438,8 +476,8 @@ def writing(path: str, mode: str = "w", rights: int = 0o666) -> Iterator[Any]:
 def _ending_in_order() -> Iterator[None]:
   """Turns SIGTERM into SystemExit, so that no temporary file is left.
 
-  A handler that the program has set stays. In a worker process nothing changes,
-  because its parent ends it.
+  A handler that the program has set is kept. In a worker process nothing
+  changes, because its parent ends it.
   """
   if (
     threading.current_thread() is not threading.main_thread()
@@ -462,7 +500,7 @@ def _ending_in_order() -> Iterator[None]:
 def copy(source: str, target: str) -> None:
   """Copies a file so that `target` is complete or absent.
 
-  Nothing is done where both are the same path.
+  Nothing is done if both are the same path.
   """
   if source != target:
     with reading(source) as read, writing(target, "wb") as write:
@@ -481,7 +519,7 @@ def require_writable(folder: str) -> None:
   """Checks that files can be written in a folder, which need not exist yet.
 
   Raises:
-    options.InputError, OSError: where they cannot.
+    options.InputError, OSError: when they cannot.
   """
   if is_remote(folder):
     probe = f"{folder}/.writable"
@@ -509,7 +547,7 @@ def free_bytes(folder: str) -> int | None:
 
 
 def standing(folder: str) -> str:
-  """Returns the local folder, or its nearest parent that exists."""
+  """Returns a local folder, or its nearest parent that exists."""
   place = os.path.abspath(folder)
   while not os.path.exists(place):
     place = os.path.dirname(place)
@@ -544,9 +582,9 @@ def below(folder: str) -> list[str]:
 
 
 def move(source: str, target: str) -> None:
-  """Moves a file to a path on the same disk or bucket; `target` is replaced.
+  """Moves a file to a path on the same disk or bucket; replaces `target`.
 
-  In a bucket, a process that ends half-way leaves the source, or both.
+  In a bucket, a process that ends during the move leaves the source, or both.
   """
   if is_remote(target):
     gcs.move(source, target)
@@ -568,7 +606,12 @@ def shard(stem: str, number: int, count: int, ending: str) -> str:
 
 
 def is_shard(name: str, stem: str, ending: str) -> bool:
-  """Returns whether `shard` can have made a name, whatever its numbers are."""
+  """Returns whether `shard` can have made a name, with any numbers.
+
+  Args:
+    name: the name.
+    stem, ending: as in `shard`.
+  """
   numbers = name.removeprefix(f"{stem}-").removesuffix(ending).split("-of-")
   if len(numbers) != 2 or not all(x.isascii() and x.isdigit() for x in numbers):
     return False
@@ -577,21 +620,21 @@ def is_shard(name: str, stem: str, ending: str) -> bool:
 
 
 def size(path: str) -> int | None:
-  """Returns the size of a file in bytes, None where there is no file."""
+  """Returns the size of a file in bytes; None if it does not exist."""
   if is_remote(path):
     return gcs.size(path)
   return os.path.getsize(path) if os.path.isfile(path) else None
 
 
 def is_special(path: str) -> bool:
-  """Returns whether a path is a device, a pipe or a folder: no file to read."""
+  """Returns whether a path is a device, a pipe or a folder, not a file."""
   return (
     not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)
   )
 
 
 def leads_elsewhere(folder: str, name: str) -> bool:
-  """Returns whether a file below a local folder is, or lies behind, a link."""
+  """Returns whether a file below a local folder is a link, or behind one."""
   if is_remote(folder):
     return False
   place = os.path.join(os.path.realpath(folder), name)

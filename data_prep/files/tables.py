@@ -1,11 +1,11 @@
 """Reads rows of CSV, TSV and JSON lines one by one, and reports each bad row.
 
 Other readers stop at the first bad row, or drop it, or let an open quotation
-mark swallow the rows behind it. Here every row is yielded in its place, with
-its line number: as its cells, or as a `Bad` that says what is wrong. No file is
+mark swallow the rows after it. Here every row is yielded in its place, with its
+line number: as its cells, or as a `Bad` that says what is wrong. No file is
 held in memory as a whole.
 
-    for line, cells in tables.cells("a.csv", [Wanted("text", "--text_column")]):
+  for line, cells in tables.cells("a.csv", [Wanted("text", "--text_column")]):
 
 Files are in UTF-8, or in UTF-16 with its byte order mark (Excel's "Unicode
 text").
@@ -88,9 +88,9 @@ def cells(
     wanted: the columns, or keys of JSON lines.
 
   Returns:
-    (line number, cells) of each row; for a bad row, a `Bad` instead of cells.
-    The cells are the values of `wanted` in this order: str, or the value in
-    JSON; None where a file or a JSON object lacks the column.
+    (line number, cells) of each row; for a bad row, a `Bad` in place of cells.
+      The cells are the values of `wanted` in this order: str, or the value in
+      JSON; None if a file or a JSON object lacks the column.
 
   Raises:
     options.InputError: for another kind of file, a missing column, or a file
@@ -109,10 +109,11 @@ def is_table(path: str) -> bool:
 def table(path: str) -> Fields:
   """Yields the line number and the fields of every CSV or TSV row.
 
-  A blank line has one field. A quotation mark is special in CSV only.
+  The header is a row too. A blank line has one field. A quotation mark is
+  special in CSV only.
 
   Raises:
-    options.InputError: for a file of another name.
+    options.InputError: for a file with another ending.
   """
   kind = storage.kind(path)
   if kind == ".tsv":
@@ -155,6 +156,7 @@ def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
 def _columns(
   path: str, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[int, Cells | Bad]]:
+  """Returns the iterator of `cells` for a CSV or TSV file."""
   rows = table(path)
   names = _names(path, rows)
   rows = _without_blank_lines(rows, len(names))
@@ -186,6 +188,11 @@ def header(path: str) -> list[str] | None:
 
 
 def _names(path: str, rows: Fields) -> list[str]:
+  """Takes the header from the rows; returns the column names.
+
+  Raises:
+    options.InputError: for a file without rows, or a bad header.
+  """
   line, column_names = next(_without_blank_lines(rows, 0), (0, None))
   if column_names is None:
     raise options.InputError(
@@ -199,9 +206,13 @@ def _names(path: str, rows: Fields) -> list[str]:
 
 
 def _without_blank_lines(rows: Fields, width: int) -> Fields:
-  """Skips blank lines, except in a file of one column.
+  """Yields the rows that are not blank lines.
 
-  There a blank line is a row with an empty cell.
+  In a file of one column, a blank line is a row with an empty cell.
+
+  Args:
+    rows: (line number, fields).
+    width: number of columns; 0 if unknown.
   """
   for line, fields in rows:
     match fields:
@@ -213,6 +224,13 @@ def _without_blank_lines(rows: Fields, width: int) -> Fields:
 def _picked(
   rows: Fields, width: int, places: Sequence[int]
 ) -> Iterator[tuple[int, Cells | Bad]]:
+  """Yields the wanted cells of each row; a `Bad` for another number of fields.
+
+  Args:
+    rows: (line number, fields).
+    width: number of columns.
+    places: index of each wanted column; −1 for a missing one.
+  """
   for line, fields in rows:
     if isinstance(fields, Bad):
       yield line, fields
@@ -232,7 +250,11 @@ def _picked(
 def objects(
   path: str, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[int, Cells | Bad]]:
-  """Returns what `cells` does, for JSON lines in a file of any name."""
+  """Returns the iterator of `cells`, for JSON lines in a file of any name.
+
+  Args:
+    path, wanted: as in `cells`.
+  """
   rows = _json_lines(lines(path))
   first = list(itertools.islice(rows, _FIRST_ROWS))
   if not first:
@@ -255,6 +277,7 @@ def objects(
 
 
 def _json_lines(source: Lines) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
+  """Yields (line number, object) of each line that is not blank."""
   for number, line in source:
     if isinstance(line, Bad):
       yield number, line
@@ -263,6 +286,7 @@ def _json_lines(source: Lines) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
 
 
 def _object(line: str) -> dict[str, Any] | Bad:
+  """Returns the object in a line of JSON; a `Bad` for anything else."""
   try:
     parsed = json.loads(line)
     if isinstance(parsed, dict):
@@ -278,13 +302,17 @@ def _object(line: str) -> dict[str, Any] | Bad:
 
 
 def _whole(parsed: dict[str, Any]) -> dict[str, Any]:
-  r"""Replaces lone surrogates by U+FFFD: "\ud83d" is JSON, but not UTF-8."""
+  r"""Returns an object with U+FFFD in place of lone surrogates.
+
+  "\ud83d" is valid JSON, but UTF-8 cannot hold it.
+  """
   text = json.dumps(parsed, ensure_ascii=False)
   whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
   return json.loads(whole)
 
 
 def _tab_separated(source: Lines) -> Fields:
+  """Yields the fields of TSV rows."""
   for number, line in source:
     yield number, line if isinstance(line, Bad) else line.split("\t")
 
@@ -329,7 +357,7 @@ def _quoted(line: str, source: _Source) -> list[str] | Bad:
   """Returns the cells of the CSV row that begins with `line`.
 
   A quoted cell may take further lines from `source`. For a malformed row the
-  result is a `Bad`, and these lines go back to `source`.
+  result is a `Bad`, and these lines are given back to `source`.
   """
   taken: list[tuple[int, str | Bad]] = []
 
@@ -357,8 +385,8 @@ def _quoted(line: str, source: _Source) -> list[str] | Bad:
 def lines(path: str) -> Lines:
   """Yields the number and the text of every line; the first line is 1.
 
-  Line breaks are removed, also those of Windows. A line that is not text, or
-  is longer than MAX_ROW_BYTES, comes as a `Bad`.
+  Line breaks are removed, also those of Windows. A line that is not text, or is
+  longer than MAX_ROW_BYTES, is yielded as a `Bad`.
   """
   with storage.decompressed(path) as file:
     start = file.read(2)
@@ -378,7 +406,10 @@ _TOO_LONG = Bad(
 
 
 def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
-  """Yields lists of lines, a megabyte each: single lines take longer."""
+  """Yields lists of lines, about a megabyte each.
+
+  Single lines would take longer.
+  """
   first = True
   while raw := file.read(_BLOCK_BYTES):
     if first:
@@ -409,6 +440,7 @@ def _decoded(raw: bytes) -> list[str | Bad]:
 
 
 def _one_decoded(raw: bytes) -> str | Bad:
+  """Returns the text of a line; a `Bad` if it is not UTF-8."""
   try:
     return raw.decode()
   except UnicodeDecodeError as error:
@@ -421,6 +453,7 @@ def _one_decoded(raw: bytes) -> str | Bad:
 
 def _utf16_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
   # Undecodable bytes become U+FFFD: half a character, or a truncated file.
+  """Yields lists of one line each."""
   text = io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n")
   try:
     while line := text.readline(MAX_ROW_BYTES + len("\r\n")):

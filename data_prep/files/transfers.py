@@ -26,9 +26,9 @@ from data_prep.files import json_files, storage
 
 _TIMEOUT = (30, 60)  # seconds to connect, and between two bytes
 _CHUNK = 1 << 16  # bytes that a cut connection loses at most
-_MOST_TRIES = 5  # in a row, without a byte of progress
+_MOST_TRIES = 5  # consecutive tries without a byte of progress
 _MOST_REDIRECTS = 10
-# Largest file of whose size neither the server nor the caller says anything.
+# Largest file whose size neither the server nor the caller states.
 _MOST_UNANNOUNCED = 16 << 30
 _LONGEST_TAG = 1000  # letters; servers refuse headers of some 8,000
 _BY_HAND = "download it by hand and give the local path"
@@ -43,12 +43,12 @@ def opened(
 ) -> requests.Response:
   """Opens a URL, and follows its redirects; returns the last response.
 
-  The body of a redirect is not read.
+  The bodies of redirects are not read.
 
   Args:
     url: the URL of a file.
     headers: the headers of the request.
-    advice: what the user should do where there is no such file.
+    advice: what the user should do if there is no such file.
     named: the address that the user named, if `url` came from elsewhere.
 
   Raises:
@@ -112,7 +112,12 @@ def _redirected(response: requests.Response) -> str:
 def _accepted(
   response: requests.Response, url: str, headers: dict[str, str], advice: str
 ) -> requests.Response:
-  """Returns a response that answers the request; raises as `opened` does."""
+  """Returns a response if it answers the request; else raises as `opened`.
+
+  Args:
+    response: the response.
+    url, headers, advice: as in `opened`.
+  """
   status = response.status_code
   expected = {
     200: True,
@@ -147,9 +152,9 @@ def is_sha256(text: str) -> bool:
 def require_safe(url: str, named: str = "") -> None:
   """Raises InputError for an address that must not be asked for.
 
-  That is plain http, which can be tampered with on its way, except to a server
-  on loopback that the user named; and any address on loopback that the user did
-  not name.
+  Two kinds are refused: plain http, which can be tampered with on its way,
+  except to a server on loopback that the user named; and any address on
+  loopback that the user did not name.
 
   Args:
     url: an address, perhaps from an answer.
@@ -173,9 +178,9 @@ def require_safe(url: str, named: str = "") -> None:
 
 
 def _is_loopback(host: str) -> bool:
-  """Returns whether a name or number of a host means this machine.
+  """Returns whether a host name or number means this machine.
 
-  The numbers include short ones, which the system understands: 127.1.
+  Short numbers such as 127.1 count too, because the system understands them.
   """
   if host.rstrip(".").lower() == "localhost":
     return True
@@ -191,6 +196,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _server(parts: parse.SplitResult) -> tuple[str, str, int | None]:
+  """Returns scheme, host and port of an address."""
   try:
     return parts.scheme, parts.hostname or "", parts.port
   except ValueError:  # a port above 65535
@@ -198,7 +204,10 @@ def _server(parts: parse.SplitResult) -> tuple[str, str, int | None]:
 
 
 def _without_query(url: str) -> str:
-  """Returns an address for a message; the query may hold a secret."""
+  """Returns an address for a message, without its query.
+
+  The query may hold a secret.
+  """
   return url.split("?")[0]
 
 
@@ -206,16 +215,16 @@ def _length(response: requests.Response, url: str) -> int | None:
   """Returns the announced bytes of a body; None for a body in chunks.
 
   Raises:
-    options.InputError: where nothing tells where the body ends.
+    options.InputError: when the answer does not state the end of its body.
   """
-  told = response.headers.get("Content-Length", "")
-  if re.fullmatch(r"\d{1,15}", told, re.ASCII):
-    return int(told)
+  announced = response.headers.get("Content-Length", "")
+  if re.fullmatch(r"\d{1,15}", announced, re.ASCII):
+    return int(announced)
   coding = response.headers.get("Transfer-Encoding", "").lower()
-  if not told and coding == "chunked":
+  if not announced and coding == "chunked":
     return None
   raise options.InputError(
-    f"the length of {url}", told[:50] or "none announced", _BY_HAND
+    f"the length of {url}", announced[:50] or "none announced", _BY_HAND
   )
 
 
@@ -228,7 +237,7 @@ def _body(
     response: an answer whose body is unread.
     url: the address, for messages.
     most: the largest number of bytes.
-    limit: what sets it, for messages.
+    limit: what sets this number, for messages.
 
   Raises:
     options.InputError: for more bytes than `most`, announced or not.
@@ -272,6 +281,7 @@ def _refuse_negative_chunks(response: requests.Response, url: str) -> None:
 
 
 def _too_large(url: str, got: str, most: int, limit: str) -> options.InputError:
+  """Returns the error for a file that is too large."""
   return options.InputError(
     f"at most {most:,} bytes from {url}, {limit}", got, "check the address"
   )
@@ -283,7 +293,7 @@ def small(url: str, most: int, advice: str, named: str = "") -> bytes:
   Args:
     url: the URL of the file.
     most: the largest number of bytes.
-    advice: what the user should do where there is no such file.
+    advice: what the user should do if there is no such file.
     named: as in `opened`.
 
   Raises:
@@ -301,6 +311,7 @@ def small(url: str, most: int, advice: str, named: str = "") -> bytes:
 
 
 def _silent(url: str, error: Exception) -> options.InputError:
+  """Returns the error for a server that does not answer."""
   reason = str(error) if isinstance(error, _Busy) else type(error).__name__
   return options.InputError(
     f"an answer from {parse.urlsplit(url).netloc}",
@@ -311,6 +322,7 @@ def _silent(url: str, error: Exception) -> options.InputError:
 
 
 def _wait(url: str, error: Exception, tries: int) -> None:
+  """Logs that a download is tried again, and waits before the next try."""
   reason = str(error) if isinstance(error, _Busy) else type(error).__name__
   logging.warning("%s: %s; trying again", url, reason)
   time.sleep(min(2.0**tries / 8, 10))
@@ -320,14 +332,14 @@ class Part:
   """A download that can be resumed where it stopped.
 
   The ETag of the server's version is kept beside the unfinished file, so that
-  halves of two different versions are never joined.
+  parts of two different versions are never combined.
 
   Args:
     path: the path of the unfinished file.
     url: the URL of the whole file.
-    advice: what the user should do where there is no such file.
-    most: the largest number of bytes that the whole file may have; None if the
-      server alone knows its size.
+    advice: what the user should do if there is no such file.
+    most: the largest number of bytes that the whole file may have; None if only
+      the server knows its size.
     named: as in `opened`.
 
   Attributes:
@@ -349,13 +361,13 @@ class Part:
     self._note = f"{path}.json"
 
   def complete(self, known_tag: str = "") -> bool:
-    """Downloads the missing rest; a cut connection is resumed.
+    """Downloads the rest that is missing; resumes after a cut connection.
 
     Args:
       known_tag: the ETag of a version that need not be fetched again.
 
     Returns:
-      False where the server still has the known version, else True.
+      False if the server still has the known version, else True.
 
     Raises:
       options.InputError: when the download fails; a file that is too large is
@@ -391,6 +403,7 @@ class Part:
         os.unlink(path)
 
   def _size(self) -> int:
+    """Returns the size of the unfinished file; 0 if there is none."""
     return os.path.getsize(self.path) if os.path.exists(self.path) else 0
 
   def _more(self, known_tag: str) -> bool | None:
@@ -427,8 +440,8 @@ class Part:
     """Returns the bytes of the whole file; None if the server does not say.
 
     Raises:
-      requests.RequestException: for a part that does not follow the `have`
-        bytes here, or is of another version; what is here is discarded.
+      requests.RequestException: for a part that does not follow the first
+        `have` bytes, or is of another version; the bytes here are discarded.
     """
     if response.status_code == 200:
       return _length(response, self._url)
@@ -444,6 +457,7 @@ class Part:
     return int(match[2]) if match[2] != "*" else None
 
   def _remember(self, tag: str) -> None:
+    """Keeps the ETag of the version that is being fetched."""
     self.tag = "" if tag.startswith("W/") else _sendable(tag)
     if self.tag:
       with storage.writing(self._note, rights=0o644) as file:
@@ -454,7 +468,12 @@ class Part:
   def _copy(
     self, response: requests.Response, have: int, total: int | None
   ) -> None:
-    """Writes a body behind the first `have` bytes.
+    """Writes a body after the first `have` bytes of the file.
+
+    Args:
+      response: the answer.
+      have: number of bytes to keep.
+      total: bytes of the whole file; None if unknown.
 
     Raises:
       options.InputError: when the file is larger than allowed, or than the free
@@ -488,14 +507,15 @@ class Part:
   def _write(
     self, body: Iterator[bytes], file: IO[bytes], have: int, total: int | None
   ) -> None:
+    """Appends a body to a file, and logs the progress every ten seconds."""
     began, first = time.monotonic(), have
-    said = began
+    last_logged = began
     for chunk in body:
       file.write(chunk)
       have += len(chunk)
-      if time.monotonic() - said > 10:
-        said = time.monotonic()
-        rate = (have - first) / (said - began)
+      if time.monotonic() - last_logged > 10:
+        last_logged = time.monotonic()
+        rate = (have - first) / (last_logged - began)
         logging.info(
           "%s: %.0f of %s MB, %.1f MB/s",
           os.path.basename(parse.urlsplit(self._url).path),
@@ -506,11 +526,11 @@ class Part:
 
 
 def _sendable(tag: str) -> str:
-  """Returns an ETag, or "" for one that no header of a request may hold."""
+  """Returns an ETag; "" for one that no request header may contain."""
   fits = tag.isascii() and tag.isprintable() and len(tag) <= _LONGEST_TAG
   return tag if fits else ""
 
 
 def _without_links(path: str, flags: int) -> int:
-  """Opens a file as `open` does, but fails where the path is a link."""
+  """Opens a file as `open` does, but fails if the path is a link."""
   return os.open(path, flags | os.O_NOFOLLOW, 0o644)

@@ -22,16 +22,16 @@ from collections.abc import Callable, Iterator
 
 from data_prep.files import manifest, ownership, storage
 
-# Returns whether one of our programs wrote the file or subfolder of a name. If
-# so, it is removed unless it is among the new files.
+# Function from a name to whether one of our programs wrote that file or
+# subfolder. If so, it is removed unless it is among the new files.
 IsOurs = Callable[[str], bool]
 
 UNFINISHED = ".unfinished"  # hidden: `unfinished` may be a folder of the user
-# In `.unfinished` once it is complete: the names of all files that move up.
+# File in a complete `.unfinished`, with the names of all files that move up.
 _MOVES = "moves.json"
 
-# Of Linux's renameat2: paths are relative to the current folder, and two names
-# are exchanged.
+# Arguments of Linux's renameat2: paths are relative to the current folder, and
+# two names are exchanged.
 _FROM_CURRENT_FOLDER, _EXCHANGE = -100, 2
 
 
@@ -42,10 +42,10 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
   Args:
     folder: local or gs://; it need not exist yet.
     is_ours: whether a file of a name in `folder` may be removed; other files
-      stay.
+      are kept.
 
   Raises:
-    OSError, options.InputError: where the folder cannot be written. The earlier
+    OSError, options.InputError: when the folder cannot be written. The earlier
       files are then still there, complete.
   """
   finish(folder, is_ours)
@@ -69,13 +69,14 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
 
 @contextlib.contextmanager
 def trial(folder: str) -> Iterator[str]:
-  """Yields an empty local folder for files to check before they go to `folder`.
+  """Yields an empty local folder for files to check before they are kept.
 
-  The folder lies beside a local `folder`, where a large model has room, and is
+  The folder is beside a local `folder`, where a large model has room, and is
   removed after the block. The remains of a killed process are removed first.
 
   Args:
-    folder: local or gs://; this process is its owner.
+    folder: the later place of the files, local or gs://; this process is its
+      owner.
   """
   if storage.is_remote(folder):
     with tempfile.TemporaryDirectory() as place:
@@ -92,14 +93,14 @@ def trial(folder: str) -> Iterator[str]:
 
 
 def finish(folder: str, is_ours: IsOurs) -> None:
-  """Moves complete files into `folder` that an earlier process did not move.
+  """Completes the replacement of a folder that an ended process began.
 
-  Incomplete files of an earlier process are removed. Nothing is done where
-  another process owns the folder or a folder above it: it may be at work.
+  If all new files were written, those that were not moved yet are moved; if
+  not, the new files are removed. Nothing is done if another process owns the
+  folder or a folder above it: it may be at work.
 
   Args:
-    folder: as that of `replacing`.
-    is_ours: as that of `replacing`.
+    folder, is_ours: as in `replacing`.
   """
   aside = os.path.join(folder, UNFINISHED)
   if not _is_left(folder, aside) or ownership.is_anothers(folder):
@@ -120,7 +121,7 @@ def finish(folder: str, is_ours: IsOurs) -> None:
 
 
 def _is_left(folder: str, aside: str) -> bool:
-  """Returns whether an earlier process left files outside of their place."""
+  """Returns whether an earlier process left files in a temporary place."""
   if storage.is_remote(folder):
     return bool(storage.below(aside))
   beside = _beside(folder)
@@ -128,12 +129,13 @@ def _is_left(folder: str, aside: str) -> bool:
 
 
 def _beside(folder: str) -> str:
-  """Returns where a local folder is written before it is renamed."""
+  """Returns the path at which a new local folder is written."""
   above, name = os.path.split(os.path.realpath(folder))
   return os.path.join(above, f".{name}{UNFINISHED}")
 
 
 def _earlier(beside: str) -> str:
+  """Returns the path to which the earlier folder is renamed."""
   return f"{beside}.earlier"
 
 
@@ -159,7 +161,7 @@ def _can_be_renamed(folder: str, is_ours: IsOurs) -> bool:
 
 
 def _take_name(aside: str, target: str) -> None:
-  """Renames a complete folder to its target, and removes the earlier folder."""
+  """Renames a complete folder to `target`, and removes the earlier folder."""
   if not os.path.lexists(target):
     os.rename(aside, target)
     return
@@ -196,6 +198,7 @@ def _exchange(first: str, second: str) -> None:
 
 
 def _note_moves(aside: str) -> None:
+  """Writes the list of files to move: from now on they are complete."""
   names = storage.below(aside)
   with storage.writing(os.path.join(aside, _MOVES)) as file:
     json.dump(names, file, ensure_ascii=False)
@@ -204,7 +207,7 @@ def _note_moves(aside: str) -> None:
 def _move_up(folder: str, is_ours: IsOurs) -> None:
   """Moves the files of `.unfinished` to their place, the manifest last.
 
-  If it is interrupted anywhere, it can be called again.
+  It can be called again after an interruption at any point.
   """
   aside = os.path.join(folder, UNFINISHED)
   moves = json.loads(storage.read_bytes(os.path.join(aside, _MOVES)))
@@ -227,7 +230,10 @@ def _remove_others(folder: str, keep: set[str], is_ours: IsOurs) -> None:
 
 
 def _clear(folder: str) -> None:
-  """Removes a folder with all its files, if it exists."""
+  """Removes a folder with all its files, if it exists.
+
+  In a bucket the list of moves is removed first.
+  """
   if storage.is_remote(folder):
     names = storage.below(folder)
     for name in sorted(names, key=lambda name: name != _MOVES):

@@ -17,7 +17,7 @@ import numpy as np
 
 from albert_mn.formats import foreign_configs
 from albert_mn.inference import explanation
-from bert_tweet import web
+from bert_tweet import web_pages
 from data_prep.base import options
 
 # Largest size of a page's attention in bytes, after compression; base64 adds a
@@ -166,7 +166,7 @@ def _answer(answer: explanation.Answer | None) -> dict[str, Any] | None:
 
 def page(explained: explanation.Explanation, limit: int = PAGE_LIMIT) -> str:
   """Returns a self-contained HTML page of an explanation."""
-  return web.document(
+  return web_pages.document(
     "file.html",
     scripts=["texts.js", "view.js", "file.js"],
     data=json.dumps(view(explained, limit), ensure_ascii=False),

@@ -27,7 +27,7 @@ from bert_tweet import (
   callers,
   metrics,
   predictions,
-  web,
+  web_pages,
 )
 from data_prep.base import options
 from data_prep.classification import label_names
@@ -179,7 +179,7 @@ class Server:
     self._predict = batching.of_like_length(
       predictor.probabilities, settings.max_batch_size
     )
-    self._page = web.document(
+    self._page = web_pages.document(
       "page.html",
       scripts=["texts.js", "view.js", "page.js"],
       data=json.dumps(
@@ -187,7 +187,7 @@ class Server:
       ),
       connect="'self'",
     )
-    self._page_policy = web.policy_of(self._page) + _NO_FRAMES
+    self._page_policy = web_pages.policy_of(self._page) + _NO_FRAMES
 
   def warm_up(self) -> None:
     """Traces the model for short texts, so that no first caller waits."""

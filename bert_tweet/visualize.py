@@ -6,7 +6,7 @@ r"""Writes an HTML page with the attention of a model on a text.
 
 from absl import logging
 
-from albert_mn.inference import explanation
+from albert_mn.inference import explainers
 from bert_tweet import attention
 from data_prep.base import options
 from data_prep.files import storage
@@ -14,7 +14,7 @@ from data_prep.files import storage
 
 def main(settings: attention.Options) -> None:
   """Reads the model, explains the text, and writes the page."""
-  explainer = explanation.Explainer.load(
+  explainer = explainers.load(
     settings.model_dir, settings.spm_model_file, settings.gelu
   )
   explained = explainer.explain(settings.input_text, settings.input_text_pair)

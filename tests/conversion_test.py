@@ -64,7 +64,7 @@ def test_a_tf1_checkpoint_gives_google_researchs_numbers_after_conversion(
   config = model_directory.config(str(folder))
   assert config
   model = pretraining.PretrainingModel(config, 5)
-  model_directory.restore(str(folder), **model.parts())
+  model_directory.restore(str(folder), model.parts())
   given = dict(np.load(REFERENCE / "inputs.npz"))
   expected = np.load(REFERENCE / name / "outputs.npz")
   output = model({n: tf.constant(v) for n, v in given.items()})
@@ -193,7 +193,7 @@ def test_a_classifier_of_run_classifier_needs_its_labels_and_gives_its_logits(
   config = model_directory.config(str(folder))
   assert config
   model = classifier.Classifier(config, 3, seed=9)
-  model_directory.restore(str(folder), **model.parts())
+  model_directory.restore(str(folder), model.parts())
   given = np.load(REFERENCE / "inputs.npz")
   pooled = model.encoder(
     given["input_ids"], given["input_mask"], given["segment_ids"]

@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from albert_mn.formats import initial_weights
-from albert_mn.inference import explanation
+from albert_mn.inference import explainers, explanation
 from albert_mn.models import configs, encoders, model_directory
 from albert_mn.tasks import classifier, problems
-from bert_tweet import attention, web
+from bert_tweet import attention, web_pages
 from data_prep.base import options
 from data_prep.classification import tweets
 from data_prep.encoding import framing, tokenization
@@ -352,7 +352,7 @@ def test_a_page_runs_its_own_scripts_alone_and_fetches_nothing(
 ) -> None:
   page = attention.page(explainer.explain("</script><script>alert(1)</script>"))
   assert page.count("<script") == page.count("</script>") == 2
-  policy = web.policy_of(page)
+  policy = web_pages.policy_of(page)
   assert "default-src 'none'" in policy
   assert "unsafe" not in policy
   assert "connect-src 'none'" in policy
@@ -402,7 +402,7 @@ def test_a_model_without_a_head_is_shown_without_an_answer(
     counts={},
     inputs={},
   )
-  explained = explanation.Explainer.load(str(tmp_path)).explain(TEXT)
+  explained = explainers.load(str(tmp_path)).explain(TEXT)
   assert explained.answer is None
   assert explained.attention.shape[:2] == (1, 2)
   assert attention.view(explained)["answer"] is None
@@ -413,13 +413,13 @@ def test_the_form_of_gelu_can_be_given_for_a_model_from_elsewhere_alone(
 ) -> None:
   path = str(REFERENCE / "hf_topics")
   usual, exact, tanh = (
-    explanation.Explainer.load(path, gelu=gelu).explain(TEXT).attention
+    explainers.load(path, gelu=gelu).explain(TEXT).attention
     for gelu in ("auto", "erf", "tanh")
   )
   np.testing.assert_array_equal(usual, exact)
   assert np.abs(usual - tanh).max() > 1e-7
   with pytest.raises(options.InputError, match="of a model from elsewhere"):
-    explanation.Explainer.load(topics, gelu="tanh")
+    explainers.load(topics, gelu="tanh")
 
 
 def test_weights_without_a_tokenizer_ask_for_one(
@@ -427,9 +427,9 @@ def test_weights_without_a_tokenizer_ask_for_one(
 ) -> None:
   path = str(REFERENCE / "hf_albert")
   with pytest.raises(options.InputError, match="spm_model_file"):
-    explanation.Explainer.load(path)
+    explainers.load(path)
   with pytest.raises(options.InputError, match="at most 40 pieces"):
-    explanation.Explainer.load(path, tokenizer_file)
+    explainers.load(path, tokenizer_file)
 
 
 def test_visualize_writes_a_page_for_a_classifier(
@@ -448,4 +448,4 @@ def test_visualize_writes_a_page_for_a_classifier(
 
 def test_a_folder_that_is_no_model_is_refused() -> None:
   with pytest.raises(options.InputError, match="a model directory"):
-    explanation.Explainer.load("nowhere")
+    explainers.load("nowhere")

@@ -423,6 +423,35 @@ def test_every_module_says_in_its_first_sentence_what_lives_there() -> None:
   assert not silent, f"no docstring: {silent}"
 
 
+def test_public_functions_name_their_arguments() -> None:
+  wrong = [
+    f"{name}:{node.lineno}: {node.name}"
+    for name in _library_sources()
+    for inner in [_inner(name)]
+    for node in ast.walk(_tree(name))
+    if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    if node.args.kwarg and node not in inner
+  ]
+  assert not wrong, f"take a mapping or a dataclass, not **kwargs: {wrong}"
+
+
+def _inner(name: str) -> set[ast.AST]:
+  """Returns the functions that are defined in other functions."""
+  return {
+    inner
+    for outer in ast.walk(_tree(name))
+    if isinstance(outer, ast.FunctionDef)
+    for inner in ast.walk(outer)
+    if inner is not outer
+  }
+
+
+def test_no_module_stands_beside_a_folder_of_its_name() -> None:
+  folders = {_package(name) for name in _files()}
+  wrong = [n for n in _sources() if n.removesuffix(".py") in folders]
+  assert not wrong, f"name the module or the folder otherwise: {wrong}"
+
+
 def test_no_module_is_a_drawer_for_everything() -> None:
   drawers = {"utils", "util", "helpers", "common", "misc"}
   modules = [n for n in _sources() if pathlib.PurePath(n).stem in drawers]

@@ -161,7 +161,7 @@ def test_checkpoints_and_models_are_read_back_where_they_were_written(
   assert list(weight.numpy()) == [3, 3]
   weight.assign([0, 0])
   prefix = saved.prefix(2)
-  model_directory.restore(prefix, weight=weight)
+  model_directory.restore(prefix, {"weight": weight})
   assert list(weight.numpy()) == [2, 2]
   assert "weight/.ATTRIBUTES/VARIABLE_VALUE" in (
     model_directory.held_names(prefix)

@@ -313,8 +313,8 @@ def test_an_installed_wheel_runs_without_the_tree(
   assert pathlib.Path(model).is_relative_to(installed.parent)
   assert manifest.check(model, "pretrained_model")
   code = (
-    "from bert_tweet import web; from data_prep.text import legacy_letters; "
-    "print(len(web._read('page.html')), legacy_letters.__file__)"
+    "from bert_tweet import web_pages; from data_prep.text import legacy_letters; "
+    "print(len(web_pages._read('page.html')), legacy_letters.__file__)"
   )
   read = _run(installed / "python", "-c", code, cwd=tmp_path).stdout
   assert str(installed.parent) in read

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from playwright import sync_api
 
-from albert_mn.inference import explanation
-from bert_tweet import attention, web
+from albert_mn.inference import explainers, explanation
+from bert_tweet import attention, web_pages
 from tests import running, serving
 
 WEB = running.ROOT / "bert_tweet/web"
@@ -81,7 +81,7 @@ def served(
 
 @pytest.fixture(scope="module")
 def explainer(topics: str) -> explanation.Explainer:
-  return explanation.Explainer.load(topics)
+  return explainers.load(topics)
 
 
 def _typed(page: sync_api.Page, text: str) -> None:
@@ -505,7 +505,7 @@ def test_both_languages_say_the_same_things() -> None:
 
 
 def test_what_goes_into_a_page_cannot_end_its_script() -> None:
-  page = web.document(
+  page = web_pages.document(
     "file.html", scripts=["file.js"], data=json.dumps({"a": ATTACK})
   )
   assert page.count("</script>") == 2

@@ -301,7 +301,7 @@ def test_a_module_becomes_a_model_directory_from_an_archive_too(
     config = model_directory.config(f"{tmp_path}/{folder}")
     assert config
     model = pretraining.PretrainingModel(config, 0)
-    model_directory.restore(f"{tmp_path}/{folder}", **model.parts())
+    model_directory.restore(f"{tmp_path}/{folder}", model.parts())
     original = _model("albert_g3")
     initial_weights.load(str(REFERENCE / "albert_g3"), original.parts())
     for variable, expected in zip(

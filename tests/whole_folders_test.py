@@ -246,7 +246,7 @@ def _saved(folder: pathlib.Path) -> int:
   content = manifest.check(str(folder), "pretrained_model")
   manifest.rehash(str(folder))
   model = pretraining.PretrainingModel(SHAPE, 99)
-  model_directory.restore(str(folder), **model.parts())
+  model_directory.restore(str(folder), model.parts())
   seed = int(content["parameters"]["seed"])
   expected = pretraining.PretrainingModel(SHAPE, seed)
   for weight, expected_weight in zip(

@@ -8,7 +8,7 @@ import json
 from typing import NamedTuple
 
 from albert_mn.export import serving
-from albert_mn.tasks import problems, tagging
+from albert_mn.tasks import problems
 from data_prep.encoding import framing, tokenization
 
 FILL_MASK = "fill-mask"
@@ -162,7 +162,7 @@ def _huggingface(model: Model) -> str:
     f"Texts longer than {model.length} pieces are cut at their end.",
     "The tokenizer is `tokenizer.json`.",
   ]
-  if model.label_type == tagging.ENTITIES:
+  if model.label_type == problems.ENTITIES:
     sentences.append("Spans may begin with the space in front of them.")
   if (
     model.family == "ALBERT"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from albert_mn.export import card_usage
 from albert_mn.models import configs, model_directory
 from albert_mn.scoring import degenerate_runs
-from albert_mn.tasks import blend, problems, tagging
+from albert_mn.tasks import blend, problems
 from data_prep.base import shown_text
 from data_prep.encoding import tokenization
 from data_prep.files import storage
@@ -90,7 +90,7 @@ _KINDS = {
     "A regression: of a text a number",
     "Gives a number for any text, whatever it is about.",
   ),
-  tagging.ENTITIES: _Words(
+  problems.ENTITIES: _Words(
     "token-classification",
     "A tagger of named entities, by {n} tags of pieces",
     "Knows its types of entities alone.",

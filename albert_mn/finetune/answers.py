@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from albert_mn.scoring import calibration
-from albert_mn.tasks import baseline, blend, problems, tagging, task_rows
+from albert_mn.tasks import baseline, blend, problems, task_rows
 from data_prep.classification import classifier_data
 
 Rows = Sequence[classifier_data.Row]
@@ -113,7 +113,7 @@ class Evidence:
 
   def _fault(self) -> str:
     """Returns why no blend can be chosen; "" if one can."""
-    if self._problem.TYPE == tagging.ENTITIES:
+    if self._problem.TYPE == problems.ENTITIES:
       return "the baseline of entities has no probabilities"
     if self.size < blend.FEWEST_ROWS:
       return (

@@ -19,6 +19,7 @@ from albert_mn.scoring import evaluation
 from albert_mn.tasks import (
   classifier,
   ensembles,
+  labelled_rows,
   problems,
   tagging,
   task_rows,
@@ -247,7 +248,7 @@ def _run(
   )
   # All rows are checked before training starts.
   settings = task_rows.settle(settings, settings.output_dir)
-  rows = task_rows.Rows()
+  rows = labelled_rows.Rows()
   if settings.do_train or settings.do_eval:
     validates = settings.do_train and recipe.validates
     blends = settings.do_train and recipe.blends(settings.label_type)
@@ -328,7 +329,7 @@ class _Task:
 def _from_nothing(
   settings: Options,
   recipe: fine_tuning.Recipe,
-  rows: task_rows.Rows,
+  rows: labelled_rows.Rows,
   adapting: adaptation.Options | None,
 ) -> classifier.Predictor:
   """Trains without pretrained weights in a folder of its own."""
@@ -343,7 +344,7 @@ def _from_nothing(
 def _task(
   settings: Options,
   recipe: fine_tuning.Recipe,
-  rows: task_rows.Rows,
+  rows: labelled_rows.Rows,
   adapting: adaptation.Options | None,
   pretrained: bool = True,
 ) -> _Task:
@@ -404,13 +405,13 @@ def _check_recipe(
       f"--label_type={problem.TYPE}",
       "leave it out",
     )
-  if problem.TYPE == tagging.ENTITIES and recipe.pooling != pooling.CLS:
+  if problem.TYPE == problems.ENTITIES and recipe.pooling != pooling.CLS:
     raise options.InputError(
       "no --pooling for entities, whose head reads every position",
       f"--pooling={recipe.pooling}",
       "leave it out",
     )
-  if problem.TYPE == tagging.ENTITIES:
+  if problem.TYPE == problems.ENTITIES:
     tagging.check(recipe.long_text)
 
 

@@ -239,7 +239,7 @@ class Recipe(options.Group):
 
   def blends(self, label_type: str) -> bool:
     """Returns whether the baseline may answer beside the network."""
-    return self.blend == blend.AUTO and label_type != tagging.ENTITIES
+    return self.blend == blend.AUTO and label_type != problems.ENTITIES
 
   def settled(self, width: int, rows: int, pretrained: bool) -> "Recipe":
     """Returns the recipe with numbers in the place of -1.
@@ -645,14 +645,14 @@ def problem_of(
   Raises:
     options.InputError: when the rows have too few labels to learn from.
   """
-  if label_type == tagging.ENTITIES:
+  if label_type == problems.ENTITIES:
     return tagging.Tagging.of(rows)
   return problems.of_rows(label_type, rows)
 
 
 def predictor_of(problem: problems.Problem) -> type[classifier.Predictor]:
   """Returns the class of predictor for a problem."""
-  if problem.TYPE == tagging.ENTITIES:
+  if problem.TYPE == problems.ENTITIES:
     return tagging.TagPredictor
   return classifier.Predictor
 
@@ -727,7 +727,7 @@ class _Loop:
     framed, self._examples = _examples(framer, recipe, problem, data.train)
     self._predictor = predictor_of(problem)(self.model, framer, problem)
     # A tagger's head reads all positions, which take too much memory to store.
-    cached = recipe.freeze_encoder and problem.TYPE != tagging.ENTITIES
+    cached = recipe.freeze_encoder and problem.TYPE != problems.ENTITIES
     self.judge = _Judge(
       self._predictor,
       data.validation or data.held_out,

@@ -332,7 +332,7 @@ def write(
     )
     again = opened.model()
     held = {name: again.parts()[name] for name in parts}
-    model_directory.restore(folder, **held)
+    model_directory.restore(folder, held)
     _compare("what was written", outputs(held, *inputs), expected)
     model_directory.copy(folder, settings.output_dir)
 

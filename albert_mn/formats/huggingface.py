@@ -15,7 +15,7 @@ import numpy as np
 
 from albert_mn.formats import foreign_configs
 from albert_mn.models import configs, encoders, tensor_files
-from albert_mn.tasks import problems, tagging
+from albert_mn.tasks import problems
 from data_prep.base import options
 from data_prep.files import json_files, storage
 
@@ -88,7 +88,7 @@ _HEADS = {
     "multi_label_classification",
   ),
   problems.REGRESSION: ("ForSequenceClassification", "regression"),
-  tagging.ENTITIES: ("ForTokenClassification", None),
+  problems.ENTITIES: ("ForTokenClassification", None),
 }
 
 
@@ -450,7 +450,7 @@ def write(
     specials: "pad", "cls" and "sep" → id; {} without a tokenizer.
   """
   kind = _kind_of(config)
-  of_pieces = isinstance(problem, tagging.Tagging)
+  of_pieces = problem is not None and problem.TYPE == problems.ENTITIES
   values = _theirs(config) | {
     "model_type": kind,
     "architectures": [kind.capitalize() + _head(parts, problem)],

@@ -539,7 +539,7 @@ def _load_ours(
   wanted = {n: p for n, p in parts.items() if n in held or n == "encoder"}
   if init_from_group0:
     _spread_groups(path, names, wanted.pop("encoder"))
-  model_directory.restore(path, **wanted)
+  model_directory.restore(path, wanted)
   left = held - parts.keys() - {"save_counter"}
   return sorted(parts.keys() - held), sorted(left)
 
@@ -557,7 +557,7 @@ def _spread_groups(path: str, names: Sequence[str], encoder: Any) -> None:
     ),
     seed=0,
   )
-  model_directory.restore(path, encoder=held)
+  model_directory.restore(path, {"encoder": held})
   arrays = {v.name: v.numpy() for v in held.variables}
   table = {v.name: v for v in encoder.variables}
   _assign({"encoder": table}, arrays, ("",), True, True)

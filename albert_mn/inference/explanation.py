@@ -15,12 +15,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from albert_mn.formats import initial_weights
 from albert_mn.models import encoders, pooling
 from albert_mn.tasks import blend, classifier, ensembles, problems
-from data_prep.base import options
 from data_prep.encoding import framing, length_buckets, tokenization
-from data_prep.files import manifest
 from data_prep.text import alignment
 
 # If the sum differs from the difference of the scores by more than this share,
@@ -177,7 +174,7 @@ class _Voice:
 class Explainer:
   """Computes explanations of a model's answers.
 
-    explainer = Explainer.load("runs/topics/model")
+    explainer = explainers.load("runs/topics/model")
     explainer.explain("Бөхийн барилдаан").answer.label  # "sports"
 
   Args:
@@ -245,48 +242,6 @@ class Explainer:
       model.pooled_by,
       further,
     )
-
-  @classmethod
-  def load(
-    cls, path: str, spm_model_file: str = "", gelu: str = "auto"
-  ) -> "Explainer":
-    """Returns an explainer of any model that `initial_weights` can read.
-
-    Only a classifier's explanations have an answer.
-
-    Args:
-      path: a model directory, a TF 1 checkpoint or a Hugging Face directory.
-      spm_model_file: the SentencePiece model, if none lies beside the weights.
-      gelu: as in `foreign_configs.gelu_option`.
-
-    Raises:
-      options.InputError: when there is no model at `path`, or `gelu` is given
-        for a model of this project.
-    """
-    described = manifest.find(path) or {}
-    if described.get("kind") == classifier.KIND and gelu == "auto":
-      return cls.of(classifier.Predictor.load(path))
-    config = initial_weights.settle_config("", "", path, gelu=gelu)
-    encoder = encoders.AlbertEncoder(config, seed=0)
-    initial_weights.load(path, {"encoder": encoder})
-    tokenizer_file = spm_model_file or initial_weights.tokenizer_file(path)
-    if not tokenizer_file:
-      raise options.InputError(
-        f"a {tokenization.MODEL_NAME} beside the weights in {path!r}",
-        "none",
-        "give --spm_model_file",
-      )
-    text = initial_weights.text_settings(path, tokenizer_file, config)
-    tokenizer = tokenization.Tokenizer.with_settings(
-      tokenizer_file, text.settings
-    )
-    if tokenizer.vocab_size > config.vocab_size:
-      raise options.InputError(
-        f"a tokenizer of at most {config.vocab_size} pieces, the model's",
-        f"{tokenizer.vocab_size} in {tokenizer_file}",
-        "give the model's own",
-      )
-    return cls(encoder, tokenizer, config.max_position_embeddings)
 
   def explain(self, text: str, pair: str = "") -> Explanation:
     """Returns the explanation of the model's answer to a text or a pair.

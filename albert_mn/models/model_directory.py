@@ -159,7 +159,7 @@ def _is_part(name: str) -> bool:
   )
 
 
-def restore(path: str, **parts: Any) -> None:
+def restore(path: str, parts: Mapping[str, Any]) -> None:
   """Restores the weights of `parts` from a model directory or a checkpoint.
 
   Every variable of the parts must be in the checkpoint. Other content of the
@@ -167,7 +167,7 @@ def restore(path: str, **parts: Any) -> None:
 
   Args:
     path: a model directory or a checkpoint's prefix.
-    **parts: the name under which each part was saved → the layer.
+    parts: the name under which each part was saved → the layer.
 
   Raises:
     options.InputError: when there is no checkpoint, or it does not fit.

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import os
+import types
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
@@ -95,7 +97,7 @@ def keep_best(
     and held.get("loss", math.inf) <= metrics["loss"]
   ):
     return
-  save_model(work, model, step, "best", loss=metrics["loss"])
+  save_model(work, model, step, "best", {"loss": metrics["loss"]})
 
 
 def save_model(
@@ -103,7 +105,7 @@ def save_model(
   model: pretraining.PretrainingModel,
   step: int,
   name: str,
-  **counts: float,
+  counts: Mapping[str, float] = types.MappingProxyType({}),
 ) -> None:
   """Writes a model directory named `name` in the run directory.
 
@@ -112,7 +114,7 @@ def save_model(
     model: the model to save.
     step: the current step.
     name: name of the folder.
-    **counts: more numbers for the manifest.
+    counts: more numbers for the manifest.
   """
   if not work.chief:
     return

@@ -22,9 +22,9 @@ from albert_mn.tasks import (
   blend,
   classifier,
   ensembles,
+  labelled_rows,
   problems,
   tagging,
-  task_rows,
 )
 from data_prep.classification import classifier_data
 from data_prep.files import storage
@@ -37,7 +37,7 @@ def evaluate(
   output_dir: str,
   task_name: str,
   predictor: classifier.Predictor,
-  rows: task_rows.Rows,
+  rows: labelled_rows.Rows,
   batch_size: int,
   reseeded: Sequence[classifier.Predictor] = (),
   from_nothing: classifier.Predictor | None = None,
@@ -111,7 +111,7 @@ def evaluate(
 
 def rival_name(predictor: classifier.Predictor) -> str:
   """Returns the name of the baseline for reports."""
-  if predictor.problem.TYPE == tagging.ENTITIES:
+  if predictor.problem.TYPE == problems.ENTITIES:
     return "the training rows' entities, found again by their words"
   if predictor.problem.TYPE == problems.REGRESSION:
     return "TF-IDF + ridge regression"
@@ -234,7 +234,7 @@ def _results(
   for name, voice in voices.alone().items():
     if isinstance(voice, judgements.OneLabel):
       losses[f"{name}_accuracy"] = voice.scores()["accuracy"]
-  if task_name == task_rows.TWEETS:
+  if task_name == labelled_rows.TWEETS:
     accuracy = scores["accuracy"]
     f1 = {name: row[2] for name, *row in model.per_label()}["1"]
     tweets = {"acc": accuracy, "f1": f1, "acc_and_f1": (accuracy + f1) / 2}
@@ -244,7 +244,7 @@ def _results(
   return {**losses, **{f"eval_{n}": value for n, value in scores.items()}}
 
 
-def _without_copies(rows: task_rows.Rows) -> np.ndarray | None:
+def _without_copies(rows: labelled_rows.Rows) -> np.ndarray | None:
   """Returns which held-out rows are no near copies of training rows.
 
   The result is bool [rows]; None if near copies were not searched for.
@@ -401,7 +401,7 @@ def _as_json(scores: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _rival(
-  predictor: classifier.Predictor, rows: task_rows.Rows
+  predictor: classifier.Predictor, rows: labelled_rows.Rows
 ) -> judgements.Judgement | None:
   """Trains the baseline on the training rows; returns its judgement.
 
@@ -420,7 +420,7 @@ def _rival(
   texts, new_texts = (
     [*map(baseline.text_of, part)] for part in (rows.train, rows.held_out)
   )
-  if problem.TYPE == tagging.ENTITIES:
+  if problem.TYPE == problems.ENTITIES:
     spans = [row.entities for row in rows.train]
     known = baseline.entities(texts, spans, new_texts)
     return _entities(predictor, rows.held_out, known)

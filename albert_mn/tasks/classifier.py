@@ -12,11 +12,11 @@ import tensorflow as tf
 import tf_keras
 
 from albert_mn.models import configs, encoders, lean, model_directory, pooling
-from albert_mn.tasks import blend, ensembles, problems
+from albert_mn.tasks import blend, ensembles, problems, text_cleaning
 from data_prep.base import options
-from data_prep.classification import classifier_data, tweets
+from data_prep.classification import classifier_data
 from data_prep.encoding import framing, length_buckets, tokenization
-from data_prep.files import json_files, manifest
+from data_prep.files import manifest
 from data_prep.text import alignment
 
 KIND = "classifier"
@@ -228,11 +228,7 @@ class Predictor:
         f"{self.temperature}",
         "copy the model again",
       )
-    cleaning = parameters.get("cleaning")
-    origin = "cleaning in a classifier's manifest"
-    self._cleaning = (
-      json_files.made(tweets.Options, cleaning, origin) if cleaning else None
-    )
+    self._clean = text_cleaning.of_model(parameters)
     self._forward = compiled(
       lambda ids, mask, segments: model.call(ids, mask, None, segments), INPUTS
     )
@@ -257,7 +253,7 @@ class Predictor:
       for _ in range(networks)
     ]
     model = members[0] if len(members) == 1 else ensembles.Ensemble(members)
-    model_directory.restore(folder, **model.parts())
+    model_directory.restore(folder, model.parts())
     problem = cls.read_problem(names, described["parameters"])
     beside = blend.read(folder, described["parameters"], len(names))
     framer = _framer(folder, described, model.encoder.config)
@@ -284,8 +280,8 @@ class Predictor:
     return framed.pooled(input_logits)
 
   def cleaned(self, texts: Sequence[Text]) -> Sequence[Text]:
-    """Returns the texts cleaned as the training rows were, as for tweets."""
-    if not self._cleaning:
+    """Returns the texts cleaned as the training rows were."""
+    if not self._clean:
       return texts
 
     def clean(text: str) -> str:
@@ -298,10 +294,7 @@ class Predictor:
 
   def traced(self, text: str) -> alignment.Traced:
     """Returns the cleaned text, with the origin of each character."""
-    marked = text.startswith(f"{tweets.MARK} ")  # cleaned already
-    if marked or not self._cleaning:
-      return alignment.Traced.of(text)
-    return tweets.traced(text, self._cleaning.latin_mongolian)
+    return (self._clean or alignment.Traced.of)(text)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
     """Returns the targets of rows, with which the loss compares logits."""

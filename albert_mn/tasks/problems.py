@@ -18,6 +18,7 @@ from data_prep.encoding import framing
 from data_prep.files import json_files
 
 CLASS, MULTI_LABEL, REGRESSION = "class", "multi_label", "regression"
+ENTITIES = "entities"  # the tags of pieces, by tagging.Tagging
 
 
 @dataclasses.dataclass(frozen=True)

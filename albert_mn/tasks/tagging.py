@@ -23,7 +23,6 @@ from data_prep.encoding import framing
 from data_prep.text import alignment
 
 KIND = "tagger"
-ENTITIES = "entities"
 _OUTSIDE = "O"
 _UNREAD = -1  # the target of special pieces and padding
 _SURE = 30.0  # the logit of O for pieces that the model does not read
@@ -133,7 +132,7 @@ class Tagging(problems.SingleLabel):
   The loss of a text is the mean over its pieces; its weight is their number.
   """
 
-  TYPE, RANK, SCORE = ENTITIES, 2, "entity F1"
+  TYPE, RANK, SCORE = problems.ENTITIES, 2, "entity F1"
   RIGHT, UNIT = "accuracy of the tags", "pieces"
 
   @classmethod

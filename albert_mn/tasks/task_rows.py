@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from absl import logging
 
+from albert_mn.tasks import labelled_rows
 from data_prep.base import options
 from data_prep.classification import (
   classifier_data,
@@ -18,7 +19,8 @@ from data_prep.classification import (
 )
 from data_prep.files import manifest, storage, tables
 
-CSV, TWEETS, EDUGE, NER = TASKS = ("csv", "tweetmn", "eduge", "ner")
+CSV, EDUGE, NER = "csv", "eduge", "ner"
+TASKS = (CSV, labelled_rows.TWEETS, EDUGE, NER)
 
 # Least number of training rows of which a tenth is taken for validation when
 # validation is useful but not required (guess).
@@ -67,25 +69,6 @@ class Files(classifier_data.Columns):
     "File of rows to predict, with or without labels. By default the test "
     "file in --data_dir.",
   )
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-  """The labelled rows of a run; only `held_out` may be given.
-
-  Attributes:
-    copied: line numbers of held-out rows that are near copies of training rows;
-      None if this was not checked.
-    spared: whether the validation rows were taken from the training rows.
-  """
-
-  train: list[classifier_data.Row] = dataclasses.field(default_factory=list)
-  validation: list[classifier_data.Row] = dataclasses.field(
-    default_factory=list
-  )
-  held_out: list[classifier_data.Row] = dataclasses.field(default_factory=list)
-  copied: set[int] | None = None
-  spared: bool = False
 
 
 F = TypeVar("F", bound=Files)
@@ -145,7 +128,7 @@ def _settled_set(files: F) -> F:
 
 def labelled(
   files: Files, trains: bool, validates: bool, blends: bool = False
-) -> Rows:
+) -> labelled_rows.Rows:
   """Returns the rows for training and evaluation, read and checked.
 
   Args:
@@ -189,7 +172,7 @@ def labelled(
       [*train, *validation, *held_out], files.label_type
     )
   )
-  return Rows(train, validation, held_out, copied, spared)
+  return labelled_rows.Rows(train, validation, held_out, copied, spared)
 
 
 def _copied(
@@ -257,7 +240,7 @@ def _in_data_dir(files: Files, name: str) -> str:
 
 
 def _read(files: Files, path: str) -> list[classifier_data.Row]:
-  if files.task_name == TWEETS:
+  if files.task_name == labelled_rows.TWEETS:
     return classifier_data.read_tweets(path)
   return classifier_data.read_rows(path, _columns(files, path))
 
@@ -320,6 +303,6 @@ def to_predict(
       "give --predict_file, or test.tsv in --data_dir",
     )
   columns = _columns(files, path)
-  if files.task_name == TWEETS:
+  if files.task_name == labelled_rows.TWEETS:
     columns = classifier_data.tweet_columns(path, labelled=False)
   return classifier_data.stream(path, columns)

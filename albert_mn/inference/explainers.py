@@ -1,0 +1,53 @@
+"""Opens a model of any format that can be read, for explanations."""
+
+from albert_mn.formats import initial_weights
+from albert_mn.inference import explanation
+from albert_mn.models import encoders
+from albert_mn.tasks import classifier
+from data_prep.base import options
+from data_prep.encoding import tokenization
+from data_prep.files import manifest
+
+
+def load(
+  path: str, spm_model_file: str = "", gelu: str = "auto"
+) -> explanation.Explainer:
+  """Returns an explainer of any model that `initial_weights` can read.
+
+  Only a classifier's explanations have an answer.
+
+  Args:
+    path: a model directory, a TF 1 checkpoint or a Hugging Face directory.
+    spm_model_file: the SentencePiece model, if none lies beside the weights.
+    gelu: as in `foreign_configs.gelu_option`.
+
+  Raises:
+    options.InputError: when there is no model at `path`, or `gelu` is given
+      for a model of this project.
+  """
+  described = manifest.find(path) or {}
+  if described.get("kind") == classifier.KIND and gelu == "auto":
+    return explanation.Explainer.of(classifier.Predictor.load(path))
+  config = initial_weights.settle_config("", "", path, gelu=gelu)
+  encoder = encoders.AlbertEncoder(config, seed=0)
+  initial_weights.load(path, {"encoder": encoder})
+  tokenizer_file = spm_model_file or initial_weights.tokenizer_file(path)
+  if not tokenizer_file:
+    raise options.InputError(
+      f"a {tokenization.MODEL_NAME} beside the weights in {path!r}",
+      "none",
+      "give --spm_model_file",
+    )
+  text = initial_weights.text_settings(path, tokenizer_file, config)
+  tokenizer = tokenization.Tokenizer.with_settings(
+    tokenizer_file, text.settings
+  )
+  if tokenizer.vocab_size > config.vocab_size:
+    raise options.InputError(
+      f"a tokenizer of at most {config.vocab_size} pieces, the model's",
+      f"{tokenizer.vocab_size} in {tokenizer_file}",
+      "give the model's own",
+    )
+  return explanation.Explainer(
+    encoder, tokenizer, config.max_position_embeddings
+  )

@@ -1,0 +1,34 @@
+"""Cleans the texts that a model is given as its training rows were cleaned."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from data_prep.classification import tweets
+from data_prep.files import json_files
+from data_prep.text import alignment
+
+# Cleans a text, and keeps where each letter came from.
+Clean = Callable[[str], alignment.Traced]
+
+
+def of_model(parameters: Mapping[str, Any]) -> Clean | None:
+  """Returns the cleaning that a manifest states; None for none.
+
+  Args:
+    parameters: the parameters in the manifest of a model directory.
+
+  Raises:
+    options.InputError: when they are no options of a cleaning.
+  """
+  stated = parameters.get("cleaning")
+  if not stated:
+    return None
+  origin = "cleaning in a classifier's manifest"
+  given = json_files.made(tweets.Options, stated, origin)
+
+  def clean(text: str) -> alignment.Traced:
+    if text.startswith(f"{tweets.MARK} "):  # cleaned already
+      return alignment.Traced.of(text)
+    return tweets.traced(text, given.latin_mongolian)
+
+  return clean

@@ -35,7 +35,7 @@ def _batch(
   examples: problems.Examples, length: int = 16
 ) -> length_buckets.Batch:
   (batch,) = length_buckets.batches(
-    examples.encoded, ROWS, length, PAD, seconds=examples.seconds
+    examples.encoded, ROWS, length, PAD, second_starts=examples.second_starts
   )
   return batch
 

@@ -278,7 +278,8 @@ def test_a_page_is_of_the_pieces_that_a_classifier_reads(
     explained = explainer.explain(text, pair)
     assert explained.pieces == tokenizer.pieces(framed.ids[0])
     assert explained.segments == [
-      int(place >= framed.seconds[0]) for place in range(len(explained.pieces))
+      int(place >= framed.second_starts[0])
+      for place in range(len(explained.pieces))
     ]
     assert explained.cut == framed.sizes[0] - len(explained.pieces) + 2 + bool(
       pair

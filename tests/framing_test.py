@@ -106,7 +106,7 @@ def test_a_pair_is_cut_as_googles(
       )
       cls, sep = tokenizer.cls_id, tokenizer.sep_id
       assert framed.ids[0].tolist() == [cls, *first_ids, sep, *second_ids, sep]
-      assert framed.seconds[0] == len(first_ids) + 2
+      assert framed.second_starts[0] == len(first_ids) + 2
       assert framed.cut == (sum(map(len, pieces)) > length - 3)
 
 

@@ -110,7 +110,7 @@ def test_the_partial_batch_does_not_always_come_last() -> None:
 def test_a_pairs_second_text_is_marked() -> None:
   encoded = [np.arange(5, dtype=np.int32), np.arange(4, dtype=np.int32)]
   (batch,) = length_buckets.batches(
-    encoded, 2, 16, PAD, seconds=np.array([3, 4])
+    encoded, 2, 16, PAD, second_starts=np.array([3, 4])
   )
   assert batch.rows.tolist() == [1, 0]  # the shorter one comes first
   assert batch.segment_ids[1].tolist() == [0, 0, 0, 1, 1] + [0] * 11

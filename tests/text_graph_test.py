@@ -90,7 +90,7 @@ def test_pairs_are_cut_as_in_training(length: int, tokenizer_file: str) -> None:
     size = int(pairs.mask[row].numpy().sum())
     assert pairs.ids[row, :size].numpy().tolist() == expected.tolist()
     assert set(pairs.ids[row, size:].numpy()) <= {tokenizer.pad_id}
-    before = framed.seconds[row]
+    before = framed.second_starts[row]
     segments = [0] * before + [1] * (size - before) + [0] * (length - size)
     assert pairs.segments[row].numpy().tolist() == segments
 

@@ -250,7 +250,7 @@ def _answered(
   segments = np.zeros_like(ids)
   for row, row_ids in enumerate(framed.ids):
     ids[row, : len(row_ids)] = row_ids
-    segments[row, framed.seconds[row] : len(row_ids)] = 1
+    segments[row, framed.second_starts[row] : len(row_ids)] = 1
   return framed.pooled(forward(ids, segments))
 
 

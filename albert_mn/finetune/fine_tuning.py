@@ -402,7 +402,7 @@ def training_batches(
       recipe.max_seq_length,
       examples.pad_id,
       np.random.default_rng([recipe.random_seed, epoch]),
-      examples.seconds,
+      examples.second_starts,
     )
     for step, batch in enumerate(batches, start=epoch * per_epoch):
       if first <= step < last:

@@ -287,7 +287,7 @@ class Explainer:
     traced = [self._clean(raw) for raw in ([text, pair] if pair else [text])]
     texts = [trace.text for trace in traced]
     framed = self._framer.frame([(texts[0], texts[1]) if pair else texts[0]])
-    ids, first = framed.ids[0], int(framed.seconds[0])
+    ids, first = framed.ids[0], int(framed.second_starts[0])
     sizes = [first - 2, len(ids) - first - 1] if pair else [len(ids) - 2]
     cut = int(framed.sizes[0]) - sum(sizes)
     cls, sep = self._tokenizer.cls_id, self._tokenizer.sep_id

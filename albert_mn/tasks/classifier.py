@@ -467,7 +467,7 @@ def outputs(
     min(batch_size, fitting),
     framer.max_seq_length,
     framer.tokenizer.pad_id,
-    seconds=framed.seconds,
+    second_starts=framed.second_starts,
   ):
     for _, part in fitted(batch):
       scores = forward(

@@ -27,14 +27,14 @@ class Examples:
 
   Attributes:
     encoded: the ids of each input; several inputs may be windows of one row.
-    seconds: [inputs], the index at which the second text of a pair begins.
+    second_starts: [inputs], the start of the second text of a pair.
     targets: [inputs, …], as `problems.Problem.targets` returns them.
     weights: float32 [inputs], the weight of each input in the loss.
     pad_id: the id of padding.
   """
 
   encoded: list[np.ndarray]
-  seconds: np.ndarray
+  second_starts: np.ndarray
   targets: np.ndarray
   weights: np.ndarray
   pad_id: int
@@ -96,7 +96,7 @@ class Problem:
     framed = framer.frame([text_of(row) for row in rows])
     return framed, Examples(
       framed.ids,
-      framed.seconds,
+      framed.second_starts,
       self.targets(rows)[framed.owners],
       framed.shares(),
       framer.tokenizer.pad_id,

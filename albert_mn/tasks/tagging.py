@@ -205,7 +205,11 @@ class Tagging(problems.SingleLabel):
       targets[place] = np.array([_UNREAD, *inside, _UNREAD], np.int32)
     weights = np.array([max(len(ids) - 2, 0) for ids in framed.ids], np.float32)
     return framed, problems.Examples(
-      framed.ids, framed.seconds, targets, weights, framer.tokenizer.pad_id
+      framed.ids,
+      framed.second_starts,
+      targets,
+      weights,
+      framer.tokenizer.pad_id,
     )
 
   def numbers(

@@ -232,7 +232,7 @@ class _Rows:
       sketches = similarity.sketches(list(map(text_key, texts[part])), RUNS)
       keys[part] = similarity.band_keys(sketches.minima, grouped)
       runs.append(sketches.runs)
-    return cls(similarity.Sets.joined(runs), keys)
+    return cls(similarity.Sets.concatenated(runs), keys)
 
   def similarity(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Returns the similarity of rows to their partners, float64 [pairs]."""

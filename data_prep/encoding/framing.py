@@ -12,11 +12,11 @@ from data_prep.encoding import tokenization
 
 Text = str | tuple[str, str]
 
-# The default number of pieces of an input, as in google-research's
+# Default of the largest number of pieces of an input, as in google-research's
 # run_classifier.py.
 USUAL_LENGTH = 128
-# Pieces of the longest input that is trained on: dropout numbers the places of
-# an attention matrix by 12 bits for its row and 12 for its column.
+# Pieces of the longest input that may be trained on: dropout numbers the places
+# of an attention matrix by 12 bits for its row and 12 for its column.
 LONGEST = 4096
 
 # The ways to read a text that is longer than an input of the model.
@@ -24,45 +24,58 @@ HEAD, HEAD_TAIL, WINDOWS = LONG_TEXTS = ("head", "head_tail", "windows")
 
 
 def head_pieces(room: int) -> int:
-  """Returns how many of `room` pieces HEAD_TAIL takes from the beginning."""
+  """Returns how many of `room` pieces HEAD_TAIL reads from the beginning."""
   return room // 4
 
 
 def both_ends(size: int, room: int) -> np.ndarray:
-  """Returns the indices of the `room` pieces that HEAD_TAIL reads of `size`."""
+  """Returns the indices of the pieces that HEAD_TAIL reads, int [room].
+
+  Args:
+    size: number of pieces of the text.
+    room: number of pieces to read.
+  """
   head = head_pieces(room)
   return np.r_[:head, size - room + head : size]
 
 
 def window_step(room: int) -> int:
-  """Returns how many pieces lie between the beginnings of two windows."""
+  """Returns the distance of the beginnings of two windows, in pieces.
+
+  Args:
+    room: pieces of a window.
+  """
   return (room + 1) // 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Framed:
-  """The inputs that texts were turned into.
+  """The inputs made of texts.
 
   Attributes:
     ids: the int32 ids of each input, `[CLS] … [SEP]`.
-    seconds: [inputs] where the second text begins; the input's length where
-      there is none.
-    owners: [inputs] the index of the text of each input, ascending; a text has
-      one input, or several windows.
-    starts: [inputs] the index in the text of the piece behind [CLS].
-    sizes: [texts] the number of pieces of each text.
-    read: [texts] the number of these pieces that are in an input.
+    second_starts: [inputs], the start of the second text; the input's length if it
+      has no second text.
+    owners: [inputs], the index of each input's text, ascending; a text has one
+      input, or several windows.
+    starts: [inputs], the index in the text of the piece after [CLS].
+    sizes: [texts], the number of pieces of each text.
+    read: [texts], the number of these pieces that are in an input.
   """
 
   ids: list[np.ndarray]
-  seconds: np.ndarray
+  second_starts: np.ndarray
   owners: np.ndarray
   starts: np.ndarray
   sizes: np.ndarray
   read: np.ndarray
 
   def counts(self, max_seq_length: int) -> "Counts":
-    """Returns how many texts are too long, and how many pieces are not read."""
+    """Returns how many texts are too long, and how many pieces are not read.
+
+    Args:
+      max_seq_length: largest number of ids of an input.
+    """
     long = self.sizes > max_seq_length - 2
     return Counts(
       len(self.sizes),
@@ -78,7 +91,11 @@ class Framed:
     return int((self.read < self.sizes).sum())
 
   def pooled(self, scores: np.ndarray) -> np.ndarray:
-    """Returns the mean of [inputs, n] over each text's inputs, [texts, n]."""
+    """Returns the mean of scores over each text's inputs, [texts, n].
+
+    Args:
+      scores: [inputs, n].
+    """
     if len(self.ids) == len(self.sizes):
       return scores
     firsts = np.searchsorted(self.owners, np.arange(len(self.sizes)))
@@ -114,7 +131,11 @@ class Counts(NamedTuple):
     return Counts(*map(sum, zip(self, addend, strict=True)))
 
   def summary(self, max_seq_length: int) -> str:
-    """Returns one line about the long texts; "" where no text is too long."""
+    """Returns one line about the long texts; "" if no text is too long.
+
+    Args:
+      max_seq_length: largest number of ids of an input.
+    """
     if not self.long:
       return ""
     start = (
@@ -136,11 +157,12 @@ class Framer:
 
   Args:
     tokenizer: the tokenizer of the model that will read the ids.
-    max_seq_length: ids of an input, the special ones included.
-    long_text: "head": the beginning of a longer text is read; "head_tail": a
-      quarter from its beginning and the rest from its end (Sun et al. 2019,
-      arXiv 1905.05583, section 5.3.1); "windows": all of it, in windows that
-      overlap by half. Of a pair the longer text is truncated first.
+    max_seq_length: largest number of ids of an input, special ones included.
+    long_text: the part of a longer text to read. "head": its beginning;
+      "head_tail": a quarter from its beginning and the rest from its end (Sun
+      et al. 2019, arXiv 1905.05583, section 5.3.1); "windows": all of it, in
+      windows that overlap by half. For a pair, the longer text is truncated
+      first.
     remembered: the number of texts whose pieces are kept, by the text's hash.
 
   Attributes:
@@ -163,8 +185,11 @@ class Framer:
   def frame(self, texts: Sequence[Text]) -> Framed:
     """Returns the inputs of texts, or of pairs of texts.
 
+    Args:
+      texts: strings, or (first, second) for pairs.
+
     Raises:
-      options.InputError: for one string in the place of a list of texts.
+      options.InputError: for one string in place of a list of texts.
     """
     if isinstance(texts, str):
       raise options.InputError(
@@ -192,8 +217,10 @@ class Framer:
         read[owner] = len(parts[0][0]) - 3
       made += [(*part, owner) for part in parts]
     columns = list(zip(*made, strict=True)) or [(), (), (), ()]
-    seconds, starts, owners = (np.array(c, np.int64) for c in columns[1:])
-    framed = Framed(list(columns[0]), seconds, owners, starts, sizes, read)
+    second_starts, starts, owners = (np.array(c, np.int64) for c in columns[1:])
+    framed = Framed(
+      list(columns[0]), second_starts, owners, starts, sizes, read
+    )
     self.counts = self.counts.plus(framed.counts(self.max_seq_length))
     return framed
 
@@ -218,11 +245,12 @@ class Framer:
     return [known[key] if key in known else encoded[key] for key in keys]
 
   def _read(self, size: int) -> int:
+    """Returns how many of a text's `size` pieces are read."""
     whole = self.long_text == WINDOWS
     return size if whole else min(size, self.max_seq_length - 2)
 
   def _single(self, pieces: np.ndarray) -> list[tuple[np.ndarray, int, int]]:
-    """Returns the inputs of one text, of which only WINDOWS gives several.
+    """Returns the inputs of one text; only WINDOWS makes several.
 
     Each is (ids, the number of ids, the index of its first piece in the text).
     """
@@ -245,7 +273,7 @@ class Framer:
   def _pair(
     self, first: np.ndarray, second: np.ndarray
   ) -> tuple[np.ndarray, int, int]:
-    """Returns (ids of a pair, where the second text begins, 0).
+    """Returns (ids of a pair, start of the second text, 0).
 
     The ids are `[CLS] first [SEP] second [SEP]`. The longer text is truncated
     first: the result is that of google-research/bert's _truncate_seq_pair,

@@ -1,8 +1,8 @@
 """Puts encoded texts into batches of a few static lengths.
 
 A tweet of 20 pieces need not cost the 128 positions that the longest text
-needs: texts of similar length share a batch, padded to a length from a short
-list, so that a compiled step is traced a few times only.
+needs. Texts of similar length are put into a batch, padded to a length from a
+short list, so that a compiled step is traced only a few times.
 """
 
 import dataclasses
@@ -13,9 +13,9 @@ import numpy as np
 
 from data_prep.encoding import framing, tokenization
 
-# The shortest bucket: 1 % of news sentences are shorter. With 24, 48, 96 …
-# between the powers of two, sentences at 128 fill 97 % of what buckets of
-# every eighth length would (without: 73 %; docs/log.md).
+# The shortest length: 1 % of news sentences are shorter. With 24, 48, 96 …
+# between the powers of two, the throughput of sentences at 128 is 97 % of that
+# with every eighth length (without them 73 %; docs/log.md).
 SHORTEST = 16
 
 
@@ -38,7 +38,12 @@ class Batch:
   weights: np.ndarray
 
   def part(self, first: int, last: int, length: int | None = None) -> "Batch":
-    """Returns the rows from `first` to before `last`, cut to a length."""
+    """Returns the rows from `first` to before `last`.
+
+    Args:
+      first, last: indices of rows.
+      length: length to which the rows are cut; None for the whole length.
+    """
     places = slice(first, last), slice(length)
     return Batch(
       self.rows[first:last],
@@ -57,7 +62,7 @@ def encode(
   Args:
     tokenizer: the tokenizer of the model that will read the ids.
     texts: `сайн байна уу` gives [CLS] ▁сайн ▁байна ▁уу [SEP].
-    max_seq_length: ids of a text, the two special ones included.
+    max_seq_length: largest number of ids of a text, special ones included.
   """
   framed = framing.Framer(tokenizer, max_seq_length).frame(texts)
   return framed.ids, framed.cut
@@ -78,18 +83,19 @@ def batches(
   max_seq_length: int,
   pad_id: int,
   rng: np.random.Generator | None = None,
-  seconds: np.ndarray | None = None,
+  second_starts: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-  """Yields ceil(texts / batch_size) batches that hold every text once.
+  """Yields ceil(texts / batch_size) batches that contain every text once.
 
   Args:
     encoded: ids of each text, at most max_seq_length.
     batch_size: rows of every batch; the last one is filled with empty rows.
-    max_seq_length: the longest bucket.
+    max_seq_length: the longest length of a batch.
     pad_id: the id of padding.
     rng: shuffles the texts and the batches, for training; None sorts the texts
       by length, for evaluation and prediction.
-    seconds: [texts] where a second text begins in each; None: in none.
+    second_starts: [texts], the start of the second text in each; None if no input has
+      a second text.
   """
   sizes = np.array([len(ids) for ids in encoded])
   order = (
@@ -101,18 +107,18 @@ def batches(
   if rng is not None:
     groups = [groups[index] for index in rng.permutation(len(groups))]
   for rows, length in groups:
-    yield _padded(rows, encoded, batch_size, length, pad_id, seconds)
+    yield _padded(rows, encoded, batch_size, length, pad_id, second_starts)
 
 
 def fitted(batch: Batch) -> Iterator[tuple[int, Batch]]:
-  """Cuts a batch into parts with little padding, where any shape is allowed.
+  """Divides a batch into parts with little padding; they have any length.
 
-  In `batches` the leftover texts of a bucket join longer texts. Here the rows
-  of each bucket become a part of their own, without empty rows, as long as the
-  longest row.
+  In `batches` the leftover texts of a short length are padded to a longer one.
+  Here the rows of each length become a separate part, without empty rows, which
+  is as long as its longest row.
 
   Yields:
-    The index of the part's first row, and the part.
+    the index of the part's first row, and the part.
   """
   sizes = batch.input_mask[: len(batch.rows)].sum(axis=1)
   bucket = np.searchsorted(lengths(batch.input_ids.shape[1]), sizes)
@@ -128,7 +134,16 @@ def _groups(
   batch_size: int,
   static_lengths: Sequence[int],
 ) -> list[tuple[np.ndarray, int]]:
-  """Cuts each bucket into full batches; leftover texts join the next bucket."""
+  """Divides texts into batches; returns (rows, length) of each.
+
+  Texts that fill no batch of their length are added to the next longer one.
+
+  Args:
+    order: the texts in order.
+    sizes: the number of ids of each text.
+    batch_size: rows of a batch.
+    static_lengths: the result of `lengths`.
+  """
   bucket = np.searchsorted(static_lengths, sizes[order])
   over, groups = order[:0], []
   for number, length in enumerate(static_lengths):
@@ -152,16 +167,17 @@ def _padded(
   batch_size: int,
   length: int,
   pad_id: int,
-  seconds: np.ndarray | None,
+  second_starts: np.ndarray | None,
 ) -> Batch:
+  """Returns the batch of some texts, padded to a length."""
   input_ids = np.full((batch_size, length), pad_id, np.int32)
   input_mask = np.zeros((batch_size, length), np.int32)
   segment_ids = np.zeros((batch_size, length), np.int32)
   for place, row in enumerate(rows):
     input_ids[place, : len(encoded[row])] = encoded[row]
     input_mask[place, : len(encoded[row])] = 1
-    if seconds is not None:
-      segment_ids[place, seconds[row] : len(encoded[row])] = 1
+    if second_starts is not None:
+      segment_ids[place, second_starts[row] : len(encoded[row])] = 1
   # An empty row attends to its first position: a softmax over nothing but
   # masked positions is a number in some implementations and NaN in others.
   input_mask[len(rows) :, 0] = 1

@@ -1,7 +1,7 @@
 """Encodes text as pieces and decodes it: SentencePiece, and foreign WordPiece.
 
-A model that tokenizer_training made carries its normalisation inside the file,
-so every caller and every export has it.
+A model of tokenizer_training contains its normalisation, so that every caller
+and every export applies it.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from data_prep.text import alignment
 
 MODEL_NAME = "tokenizer.model"
 
-# The names of the special pieces in foreign models come second.
+# Special piece → its possible names; foreign models use the second one.
 SPECIAL_NAMES = {
   "pad": ("<pad>", "[PAD]"),
   "unk": ("<unk>", "[UNK]"),
@@ -41,24 +41,26 @@ SCORE_STEPS = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How a text is prepared before the model file reads it.
+  """The preparation of a text before the model file reads it.
 
-  A model that tokenizer_training made needs no preparation. A foreign model
-  gives the ids that it was trained with only under the settings of its
-  training; they are among the parameters of a model directory's manifest.
+  A model of tokenizer_training needs no preparation. A foreign model gives the
+  ids of its training only with the settings of its training; these are among
+  the parameters of a model directory's manifest.
 
   Attributes:
-    do_lower_case: lower-case the text.
-    strip_accents: SentencePiece: decompose (NFKD) and drop combining marks,
-      as google-research/albert's preprocess_text does, so that й becomes и;
-      WordPiece: NFD and its marks, as google-research/bert's BasicTokenizer.
-    replace_quotes: replace two backticks or apostrophes by a quotation mark,
-      as transformers' AlbertTokenizer does.
-    split_digit_commas: SentencePiece: encode a piece that ends in a digit and a
-      comma (`▁22,`) again without the comma, which becomes a piece of its own,
-      as google-research/albert's encode_pieces does.
-    longest_word: WordPiece: largest number of characters of a word; a longer
-      word is unknown. google-research/bert's limit is 200, transformers' 100.
+    do_lower_case: whether to lower-case the text.
+    strip_accents: whether to remove marks. SentencePiece: the text is
+      decomposed (NFKD) and loses its combining marks, as in
+      google-research/albert's preprocess_text, so that й becomes и; WordPiece:
+      the same with NFD, as in google-research/bert's BasicTokenizer.
+    replace_quotes: whether to replace two backticks or apostrophes by a
+      quotation mark, as transformers' AlbertTokenizer does.
+    split_digit_commas: whether to encode a piece that ends in a digit and a
+      comma (`▁22,`) again without the comma, which becomes a separate piece, as
+      google-research/albert's encode_pieces does. For SentencePiece only.
+    longest_word: largest number of characters of a word; a longer word is
+      unknown. google-research/bert's limit is 200, transformers' 100. For
+      WordPiece only.
   """
 
   do_lower_case: bool = False
@@ -86,13 +88,17 @@ class Settings:
     return {"do_lower_case": self.do_lower_case} | self._unusual()
 
   def described(self) -> str:
-    """Returns the unusual values: `do-lower-case, longest-word 100`; or ""."""
+    """Returns the unusual values, as `do-lower-case, longest-word 100`.
+
+    The result is "" if all values are the usual ones.
+    """
     return ", ".join(
       name.replace("_", "-") + (f" {value}" if value is not True else "")
       for name, value in self._unusual().items()
     )
 
   def _unusual(self) -> dict[str, bool | int]:
+    """Returns name → value of the settings that differ from the defaults."""
     usual = dataclasses.asdict(Settings())
     values = dataclasses.asdict(self)
     return {n: v for n, v in values.items() if v != usual[n]}
@@ -104,7 +110,7 @@ class Settings:
     return self.folded(text)
 
   def folded(self, text: str) -> str:
-    """Returns a text without marks and in lower case, where these are set."""
+    """Returns a text without marks and in lower case, if these are set."""
     if self.strip_accents:
       text = without_marks(text)
     return text.lower() if self.do_lower_case else text
@@ -114,13 +120,13 @@ _QUOTES = re.compile("``|''")
 
 
 def without_marks(text: str) -> str:
-  """Decomposes a text (NFKD), and drops its combining marks."""
+  """Returns a text decomposed (NFKD) and without its combining marks."""
   decomposed = unicodedata.normalize("NFKD", text)
   return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 
 def combining_marks() -> str:
-  """Returns the marks that `strip_accents` drops, as ranges for a regex's []."""
+  """Returns the marks that `strip_accents` removes, as ranges for a regex."""
   return ranges(filter(unicodedata.combining, every_letter()))
 
 
@@ -142,7 +148,7 @@ def ranges(letters: Iterable[str]) -> str:
 
 
 class _Model(Protocol):
-  """The methods that Tokenizer needs of a model; see wordpiece.Vocabulary."""
+  """The methods of a model that Tokenizer needs; see wordpiece.Vocabulary."""
 
   pieces: list[str]
 
@@ -174,11 +180,11 @@ class Tokenizer:
   Attributes:
     settings: the same as Settings.
     vocab_size: number of pieces.
-    pad_id, unk_id, cls_id, sep_id, mask_id: looked up by name.
+    pad_id, unk_id, cls_id, sep_id, mask_id: the ids of the special pieces.
     special: bool[vocab_size], the pieces that text cannot produce, and the
       unknown piece.
-    word_starts: bool[vocab_size], whether a piece begins a word wherever it
-      stands, as user-defined pieces do. See `begins_words`.
+    word_starts: bool[vocab_size], whether a piece begins a word at any place,
+      as user-defined pieces do. See `begins_words`.
 
   Raises:
     options.InputError: when the file is no such model or lacks a special piece.
@@ -226,10 +232,19 @@ class Tokenizer:
 
   @classmethod
   def with_settings(cls, model_file: str, settings: Settings) -> "Tokenizer":
-    """Makes a tokenizer with the settings of a manifest."""
+    """Returns a tokenizer with the settings of a manifest."""
     return cls(model_file, **dataclasses.asdict(settings))
 
   def _special_id(self, names: Sequence[str], model_file: str) -> int:
+    """Returns the id of a special piece.
+
+    Args:
+      names: its possible names.
+      model_file: the model, for the message.
+
+    Raises:
+      options.InputError: when no piece has such a name.
+    """
     for name in names:
       if name in self._pieces:
         return self._pieces.index(name)
@@ -251,20 +266,23 @@ class Tokenizer:
     ]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
-    """Returns, for each piece of each text, its source: a stretch of the text.
+    """Returns the part of each text that each of its pieces covers.
 
-    The stretches of a text make up the whole text as it was given, if it has
-    pieces at all. White space belongs to the piece of the word after it (of
-    the word before it, where a SentencePiece model marks the ends of words).
-    Characters without a piece belong to the piece before them, and those at the
-    beginning of a text to its first piece. A character that several pieces
-    spell, such as an emoji in bytes or … as `...`, belongs to the last of these
-    pieces; the stretches of the earlier ones are empty.
+    The parts of a text make up the whole text as it was given, if it has any
+    piece. White space belongs to the piece of the word after it (of the word
+    before it, if a SentencePiece model marks the ends of words). Characters
+    without a piece belong to the piece before them, and those at the beginning
+    of a text to its first piece. A character that several pieces spell, such as
+    an emoji in bytes or … as `...`, belongs to the last of these pieces; the
+    parts of the earlier ones are empty.
+
+    Args:
+      texts: the texts.
     """
     return self._model.segment(texts)
 
   def begins_words(self, ids: np.ndarray) -> np.ndarray:
-    """Returns which pieces begin a word, bool of the shape of `ids`.
+    """Returns whether each piece begins a word, bool of the shape of `ids`.
 
     Most models mark the piece that begins a word (`▁сайн`). Those trained with
     treat_whitespace_as_suffix mark the piece that ends a word (`сайн▁`): there
@@ -281,8 +299,8 @@ class Tokenizer:
   def is_blank(self, letter: str) -> bool:
     """Returns whether no piece spells a character of a text.
 
-    True for invisible characters, and for those that the tokenizer drops or
-    takes for white space, such as ´ where `strip_accents` is set.
+    This holds for invisible characters, and for those that the tokenizer
+    removes or takes for white space, such as ´ if `strip_accents` is set.
     """
     if letter not in self._blank:
       self._blank[letter] = alignment.is_invisible(letter) or (
@@ -313,12 +331,15 @@ class Tokenizer:
 
   @property
   def sums_exactly(self) -> bool:
-    """Whether sums of scores are exact in float32, and ties broken alike."""
+    """Whether sums of scores are exact in float32.
+
+    If so, all libraries choose the same of two equally likely segmentations.
+    """
     return bool(getattr(self._model, "sums_exactly", True))
 
   @property
   def divided(self) -> Mapping[int, Sequence[int]]:
-    """Id of a piece that `split_digit_commas` divides → ids of its parts."""
+    """Id of each piece that `split_digit_commas` divides → ids of its parts."""
     return getattr(self._model, "divided", {})
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -332,7 +353,7 @@ class Tokenizer:
   def characters(self) -> np.ndarray:
     """Returns how many characters each piece spells, float32 [vocab_size].
 
-    Spaces do not count. Of the bytes that spell a character, one counts.
+    Spaces do not count. Only one of the bytes that spell a character counts.
     """
     return np.array(
       [
@@ -358,7 +379,7 @@ class _SentencePiece:
 
   Args:
     model_file: its path.
-    settings: how a text is prepared for it.
+    settings: the preparation of a text.
   """
 
   def __init__(self, model_file: str, settings: Settings) -> None:
@@ -400,7 +421,7 @@ class _SentencePiece:
     )
 
   def _without_commas(self) -> dict[int, "_Parts"]:
-    """Returns id → parts of each piece that ends in a digit and a comma."""
+    """Returns id → parts, of each piece that ends in a digit and a comma."""
     replacements: dict[int, _Parts] = {}
     for number, piece in enumerate(self.pieces):
       if ends_in_digit_and_comma(piece):
@@ -422,6 +443,7 @@ class _SentencePiece:
     return [self._divide(ids) for ids in encoded] if self.divided else encoded
 
   def _divide(self, ids: Sequence[int]) -> list[int]:
+    """Returns ids with every divided piece replaced by its parts."""
     return [part for i in ids for part in self.divided.get(i, (i,))]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
@@ -435,16 +457,21 @@ class _SentencePiece:
     ]
 
   def _traced(self, text: str) -> alignment.Traced:
+    """Returns the text as the model reads it, with each letter's origin."""
     traced = alignment.Traced.of(text)
     if self._quotes:
       traced = traced.sub(_QUOTES, '"')
     return traced if self._plain else traced.each(self._fold)
 
   def _surfaces(self, text: str, pieces: Sequence[Any]) -> list[str]:
-    """Returns the stretch of each piece; together they are the prepared text.
+    """Returns the part of the prepared text that each piece covers.
 
-    SentencePiece itself gives no stretch for characters that it drops at the
-    ends of a text.
+    Together the parts are the prepared text. SentencePiece itself leaves out
+    characters that it removes at the ends of a text.
+
+    Args:
+      text: the prepared text.
+      pieces: SentencePiece's results for it.
     """
     surfaces = [piece.surface for piece in pieces]
     size = sum(map(len, surfaces))
@@ -461,7 +488,14 @@ class _SentencePiece:
     ]
 
   def _divided_surface(self, number: int, surface: str) -> list[str]:
-    """Returns the stretches of a piece's parts; one if it has no parts."""
+    """Returns the text of each part of a divided piece.
+
+    The result is [surface] for a piece that is not divided.
+
+    Args:
+      number: the id of the piece.
+      surface: the text that the piece covers.
+    """
     if number not in self._commas:
       return [surface]
     text, starts = self._processor.normalize(surface, with_offsets=True)
@@ -483,7 +517,7 @@ class _SentencePiece:
 
   @functools.cached_property
   def _inner(self) -> sentencepiece.SentencePieceProcessor:
-    """The model without the space that it adds in front of a text."""
+    """The model without the space that it puts before a text."""
     proto = sentencepiece_model_pb2.ModelProto()
     proto.CopyFrom(self._proto)
     proto.normalizer_spec.add_dummy_prefix = False
@@ -555,6 +589,11 @@ def ends_in_digit_and_comma(piece: str) -> bool:
 
 
 def _bytes(path: str) -> bytes:
+  """Returns the content of a model file.
+
+  Raises:
+    options.InputError: when there is no such file.
+  """
   if not storage.exists(path):
     raise options.InputError(
       "a SentencePiece model", f"no file at {path!r}", "mend the path"
@@ -563,6 +602,10 @@ def _bytes(path: str) -> bytes:
 
 
 def _characters(letters: str) -> int:
+  """Returns how many characters a piece's letters are.
+
+  For a byte it is 1 if the byte begins a character, else 0.
+  """
   if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", letters):
     return int(int(byte[1], 16) & 0xC0 != 0x80)  # not a continuation byte
   return len(letters)
@@ -572,8 +615,9 @@ def starts_word(piece: str) -> bool:
   """Returns whether a word begins with this piece.
 
   "▁" marks the space before a word. A piece without a letter, mark or digit is
-  punctuation, which is a word of its own. google-research/albert takes every
-  non-ASCII piece for the beginning of a word, which breaks Cyrillic words up.
+  punctuation, which counts as a separate word. google-research/albert takes
+  every non-ASCII piece for the beginning of a word, which breaks up Cyrillic
+  words.
   """
   return piece.startswith("▁") or not any(
     unicodedata.category(letter)[0] in "LMN" for letter in piece

@@ -1,4 +1,4 @@
-"""Measures tokenizers on text, and shows the figures of several in a table."""
+"""Measures tokenizers on text, and shows several of them in a table."""
 
 import itertools
 import operator
@@ -11,11 +11,12 @@ from data_prep.encoding import tokenization
 from data_prep.text import morphemes
 
 _LISTED = 10  # how many of the longest and rarest pieces a report names
-# Gowda and May, "Finding the Optimal Vocabulary Size for Neural Machine
-# Translation" (2020): 95 % of the pieces should occur at least this often.
+# Pieces that occur less often count as rare. Gowda and May, "Finding the
+# Optimal Vocabulary Size for Neural Machine Translation" (2020): 95 % of the
+# pieces should occur at least this often.
 _SELDOM = 100
-# What an embedding costs: ALBERT's factor (google-research's embedding_size),
-# and BERT-base's hidden_size, which has no factor.
+# Widths of embeddings, to compute their size: ALBERT's embedding_size, and
+# BERT-base's hidden_size, since BERT does not factorise its embeddings.
 _WIDTHS = {"albert_128": 128, "bert_768": 768}
 
 # (name of a figure in the table, its key in the report, its format).
@@ -47,12 +48,17 @@ def figures(
 ) -> dict[str, Any]:
   """Measures a tokenizer on text; returns its figures by name.
 
+  Args:
+    tokenizer: the tokenizer.
+    sentences: the text.
+    gold: words with their morphemes; None measures no morphemes.
+
   Returns:
     vocab_size, words, pieces_per_word, characters_per_piece, unknown_share (of
-    the pieces), unreachable_pieces (which no normalised text can contain),
-    used_share (of the ordinary pieces, on this text), rare_pieces (used less
-    than 100 times), embedding_parameters by model, longest_pieces and
-    rarest_pieces; with `gold`, morphemes (see `morphemes.agreement`).
+      the pieces), unreachable_pieces (which no normalised text can contain),
+      used_share (of the ordinary pieces, on this text), rare_pieces (used less
+      than 100 times), embedding_parameters by model, longest_pieces and
+      rarest_pieces; with `gold`, morphemes (see `morphemes.agreement`).
   """
   words = characters = 0
   uses = np.zeros(tokenizer.vocab_size, np.int64)
@@ -84,6 +90,7 @@ def figures(
 
 
 def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
+  """Yields lists of at most `size` sentences."""
   sentences = iter(sentences)
   while batch := list(itertools.islice(sentences, size)):
     yield batch
@@ -110,7 +117,7 @@ def _extremes(
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-  """Returns report.json as a table, with a column for each vocabulary size."""
+  """Returns report.json as the lines of a table, one column a vocabulary."""
   columns = [report, *report.get("compared", [])]
   columns.sort(key=operator.itemgetter("vocab_size"))
   longest = ", ".join(report["longest_pieces"])
@@ -119,7 +126,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _table(columns: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Returns the lines of a table: a row for a figure, a column a tokenizer."""
+  """Returns the lines of a table: rows are figures, columns tokenizers."""
   cells = [
     (name, [format(value, form) for value in values])
     for name, key, form in _ROWS
@@ -134,7 +141,7 @@ def _table(columns: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _figure(report: Mapping[str, Any], key: str) -> Any:
-  """Returns the value under a key such as "a.b", or None."""
+  """Returns the value under a key such as "a.b"; None if it is missing."""
   value: Any = report
   for part in key.split("."):
     value = value.get(part) if value else None

@@ -1,7 +1,7 @@
-"""Trains a SentencePiece model, which holds the normalisation of its text.
+"""Trains a SentencePiece model, which contains the normalisation of its text.
 
-The model composes letters (decomposed й becomes й, and stays), unifies white
-space and, if it is uncased, lower-cases. So no caller can forget normalisation.
+The model composes letters (decomposed й becomes й), unifies white space and, if
+it is uncased, lower-cases. So no caller can forget the normalisation.
 """
 
 import dataclasses
@@ -150,13 +150,13 @@ class Sample:
   """Sentences drawn evenly from a corpus; each iteration yields the same ones.
 
   No sentence is kept in memory: the draw is Knuth's Algorithm S (The Art of
-  Computer Programming, volume 2, 3.4.2), which needs the number of sentences
+  Computer Programming, volume 2, 3.4.2), for which the sentences are counted
   first. SentencePiece's own sampling has a fixed seed.
 
   Attributes:
     files: the corpus.
     size: number of sentences to draw.
-    available: number of sentences to draw from, all but too long ones.
+    available: number of sentences to draw from: all except too long ones.
     seed: the seed of the draw.
   """
 
@@ -177,6 +177,7 @@ class Sample:
 
 
 def _sentences(files: Sequence[str]) -> Iterator[str]:
+  """Yields the stripped lines of files that are not blank."""
   for path in files:
     yield from filter(None, (line.strip() for line in storage.lines(path)))
 
@@ -189,8 +190,8 @@ def sample(settings: Options) -> Sample:
   """Counts the sentences of the corpus; returns the sample to train on.
 
   Raises:
-    options.InputError: for a file that is not plain text, and where no sentence
-      is short enough.
+    options.InputError: for a file that is not plain text, and if no sentence is
+      short enough.
   """
   files = storage.matching(settings.input_file)
   for path in files:
@@ -223,11 +224,11 @@ def train(settings: Options) -> dict[str, Any]:
   The models of other sizes are trained on the same sample, and only reported.
 
   Returns:
-    The figures of report.json.
+    the figures of report.json.
 
   Raises:
-    options.InputError: for an empty corpus, or more pieces than it can give,
-      and when another program writes into the output folder.
+    options.InputError: for an empty corpus, for more pieces than the corpus can
+      give, and when another program writes into the output folder.
   """
   with ownership.owning(settings.output_dir):
     return _train(settings)
@@ -255,6 +256,7 @@ def _train(settings: Options) -> dict[str, Any]:
 def _figures(
   model: bytes, drawn: Sample, gold: morphemes.Gold | None
 ) -> dict[str, Any]:
+  """Returns the figures of a trained model."""
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, tokenization.MODEL_NAME)
     with open(path, "wb") as file:
@@ -340,7 +342,7 @@ def _trained(drawn: Sample, settings: Options, size: int) -> bytes:
 def _explained(
   error: RuntimeError, settings: Options, size: int
 ) -> options.InputError:
-  """Returns an InputError that explains, by flags, why the training failed."""
+  """Returns the InputError for a failed training, with advice by flags."""
   chosen = size == settings.vocab_size
   flag = "--vocab_size" if chosen else "--compare_vocab_sizes"
   most = re.search(r"<= (\d+)", str(error))
@@ -369,7 +371,10 @@ def normalization_rules(do_lower_case: bool) -> list[str]:
 
   The rules compose Latin, Greek and Cyrillic letters (NFC), turn white space
   into spaces, remove invisible characters and, on demand, lower-case.
-  Compatibility forms (ﬁ, ², №) stay as they are.
+  Compatibility forms (ﬁ, ², №) are not changed.
+
+  Args:
+    do_lower_case: whether to lower-case.
   """
   rules: dict[str, str] = {}
   for code in (*range(0x80), *range(0xA0, 0x530), *range(0x1E00, 0x2000)):
@@ -390,4 +395,5 @@ def normalization_rules(do_lower_case: bool) -> list[str]:
 
 
 def _hexadecimal(text: str) -> str:
+  """Returns the code points of a text in hex, separated by spaces."""
   return " ".join(f"{ord(letter):X}" for letter in text)

@@ -19,7 +19,7 @@ _UNKNOWN = "[UNK]"
 LONGEST_WORD = 200  # characters; a longer word is unknown upstream
 _MOST_KNOWN = 1 << 18  # words that are remembered, some 100 MB (guess)
 
-# The blocks that upstream takes for Chinese: each character is a word.
+# The blocks of characters that upstream treats as Chinese: each is a word.
 _CHINESE = (
   (0x4E00, 0x9FFF),
   (0x3400, 0x4DBF),
@@ -62,12 +62,18 @@ class _Apart(dict[int, str]):
 
 
 def is_punctuation(letter: str) -> bool:
-  """Returns whether a character is punctuation upstream: a word of its own."""
+  """Returns whether upstream treats a character as punctuation.
+
+  Such a character is always a separate word.
+  """
   return letter in _ASCII_MARKS or unicodedata.category(letter)[0] == "P"
 
 
 def cleaned(letter: str) -> str:
-  """Returns the cleaned form of a character: itself, "", or with spaces."""
+  """Returns the replacement of a character in upstream's cleaning.
+
+  It is the character itself, "", a space, or the character between spaces.
+  """
   return _CLEANED[ord(letter)]
 
 
@@ -75,7 +81,7 @@ _CLEANED, _APART = _Cleaned(), _Apart()
 
 
 def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
-  """Splits a text as upstream's BasicTokenizer does.
+  """Returns the words of a text, as upstream's BasicTokenizer splits it.
 
   `words("Сайн уу?", True, True)` is `["саин", "уу", "?"]`.
   """
@@ -89,7 +95,10 @@ def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
 
 
 def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
-  """Lower-cases and strips marks, as upstream's BasicTokenizer does."""
+  """Returns a text in lower case and without marks, if these are set.
+
+  The result is that of upstream's BasicTokenizer.
+  """
   if do_lower_case:
     text = text.lower()
   if strip_accents:
@@ -99,7 +108,7 @@ def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
 
 
 def is_mark(letter: str) -> bool:
-  """Returns whether `strip_accents` drops a letter."""
+  """Returns whether `strip_accents` removes a character."""
   return unicodedata.category(letter) == "Mn"
 
 
@@ -108,7 +117,7 @@ class Vocabulary:
 
   Args:
     path: the file.
-    do_lower_case, strip_accents: as the model was trained.
+    do_lower_case, strip_accents: the settings of the model's training.
     longest_word: largest number of characters of a word; a longer one is [UNK].
 
   Attributes:
@@ -164,6 +173,7 @@ class Vocabulary:
     return ids
 
   def _word(self, word: str) -> list[int]:
+    """Returns the ids of a word, from the cache if it is there."""
     if word not in self._known:
       if len(self._known) >= _MOST_KNOWN:
         self._known.clear()
@@ -177,7 +187,7 @@ class Vocabulary:
 
     Args:
       word: the word.
-      before: CONTINUES if it continues a word, else "".
+      before: CONTINUES if the text is the rest of a word, else "".
     """
     unknown = [self._ids[_UNKNOWN]]
     if len(word) > self._longest_word:
@@ -196,18 +206,22 @@ class Vocabulary:
     return ids
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
-    """Returns, for each piece of each text, its stretch of the text."""
+    """Returns the part of each text that each of its pieces covers.
+
+    Args:
+      texts: the texts.
+    """
     traced = (alignment.Traced.of(text).each(self._apart) for text in texts)
     return [each.cut([*self._ends(each)]) for each in traced]
 
   def drops(self, letter: str) -> bool:
-    """Returns whether a character becomes white space or nothing."""
+    """Returns whether a character is removed or becomes white space."""
     return not words(letter, self._lower, self._strip)
 
   def _ends(self, traced: alignment.Traced) -> Iterator[int]:
-    """Yields where each piece ends in a text that `_apart` made.
+    """Yields the end of each piece in a text that `_apart` made.
 
-    A space that was added behind punctuation belongs to the punctuation.
+    A space that was added after punctuation belongs to the punctuation.
     """
     text, starts = traced.text, traced.starts
     for match in _WORD.finditer(text):
@@ -224,9 +238,9 @@ class Vocabulary:
     return text.replace(f" {CONTINUES}", "")
 
   def is_control(self, number: int) -> bool:
-    """Returns whether text cannot produce a piece, as `[CLS]` or `[unused7]`.
+    """Returns whether text cannot produce a piece, such as `[CLS]`.
 
-    Upstream splits brackets from the text in them.
+    Upstream splits the brackets of such pieces from the text between them.
     """
     piece = self.pieces[number]
     return len(piece) > 2 and piece[0] == "[" and piece[-1] == "]"
@@ -236,7 +250,7 @@ class Vocabulary:
     return not self.pieces[number].startswith(CONTINUES)
 
   def ends_word(self, number: int) -> bool:
-    """Returns whether a piece is marked as the end of a word: none is."""
+    """Returns whether a piece is marked as the end of a word: always False."""
     del number
     return False
 

@@ -1,9 +1,9 @@
-"""Changes a text step by step and keeps where each character came from.
+"""Changes a text step by step, and keeps the origin of each character.
 
-    traced = Traced.of("Тэр… Дорж").each(LetterByLetter(str.lower))
-    traced = traced.sub(re.compile("…"), "...")
-    traced.text  # "тэр... дорж"
-    traced.stretches(["тэр", "...", " дорж"])  # ["Тэр", "…", " Дорж"]
+  traced = Traced.of("Тэр… Дорж").each(LetterByLetter(str.lower))
+  traced = traced.sub(re.compile("…"), "...")
+  traced.text  # "тэр... дорж"
+  traced.stretches(["тэр", "...", " дорж"])  # ["Тэр", "…", " Дорж"]
 
 Tokenizers and the cleaning of tweets change a text before they read it.
 Positions and pages must still refer to the text that the user gave.
@@ -20,7 +20,7 @@ _Replacement = str | Callable[[re.Match[str]], str]
 
 
 class Traced(NamedTuple):
-  """A changed text, and the place in the original where each character began.
+  """A changed text, and the position of each character in the original.
 
   Attributes:
     original: the text before all changes.
@@ -39,7 +39,7 @@ class Traced(NamedTuple):
     return cls(text, text, range(len(text)))
 
   def each(self, function: "LetterByLetter") -> "Traced":
-    """Applies a function that changes each character by itself."""
+    """Returns the text changed by a function that changes single characters."""
     text = function(self.text)
     if text == self.text:
       return self
@@ -48,18 +48,18 @@ class Traced(NamedTuple):
   def sub(
     self, pattern: re.Pattern[str], replacement: _Replacement
   ) -> "Traced":
-    """Replaces every match of a pattern, as `re.sub` does."""
+    """Returns the text with every match of a pattern replaced, as `re.sub`."""
     matches = pattern.finditer(self.text)
     if callable(replacement):
       return self.edited((*m.span(), replacement(m)) for m in matches)
     return self.edited((*m.span(), m.expand(replacement)) for m in matches)
 
   def edited(self, edits: Iterable[Edit]) -> "Traced":
-    """Replaces stretches of the text.
+    """Returns the text with some of its parts replaced.
 
-    A stretch and its replacement may begin or end with the same characters:
-    these keep their starts. The other characters of the replacement are spread
-    evenly over the rest of the stretch.
+    A part and its replacement may begin or end with the same characters: these
+    keep their starts. The other characters of the replacement are spread evenly
+    over the rest of the part.
 
     Args:
       edits: (start, end, replacement), in their order and without overlap.
@@ -96,11 +96,11 @@ class Traced(NamedTuple):
     return [starts[place] for place in places]
 
   def stretches(self, parts: Sequence[str]) -> list[str]:
-    """Returns, for each part of `text`, its source: a stretch of the original.
+    """Returns the part of the original from which each part of `text` was made.
 
-    The stretches make up the whole original. Characters that were dropped
-    belong to the part before them, or to the first part. A character that
-    several parts share belongs to the last of these parts; the stretches of the
+    The results make up the whole original. Characters that were removed belong
+    to the part before them, or to the first part. A character from which
+    several parts were made belongs to the last of them; the results of the
     earlier parts are empty.
 
     Args:
@@ -111,10 +111,10 @@ class Traced(NamedTuple):
     return self.cut([*itertools.accumulate(map(len, parts))])
 
   def cut(self, ends: Sequence[int]) -> list[str]:
-    """Does what `stretches` does, for parts that are given by their ends.
+    """Returns the results of `stretches`, for parts given by their ends.
 
     Args:
-      ends: the index in `text` where each part ends; the last part ends with
+      ends: the end of each part, as an index in `text`; the last part ends with
         the text.
     """
     original, starts = self.original, self.starts
@@ -133,8 +133,8 @@ def _shared(left: str, right: str, most: int) -> int:
 class LetterByLetter:
   """A function of texts that changes each character by itself.
 
-  The neighbours of a character may decide two things only: whether Σ becomes σ
-  or ς, and in which order combining marks come.
+  There may be two exceptions, in which the neighbours of a character count:
+  whether Σ becomes σ or ς, and the order of combining marks.
 
   Args:
     function: maps a text to a text, such as `str.lower`.
@@ -159,9 +159,13 @@ class LetterByLetter:
     if {*map(len, alone)} != {1}:
       pairs = zip(starts, alone, strict=True)
       starts = [start for start, made in pairs for _ in made]
-    apart = "".join(alone)
-    assert len(apart) == len(after), "the function changes single characters"
-    return starts if apart == after else _joined(starts, apart, after)
+    one_by_one = "".join(alone)
+    assert len(one_by_one) == len(after), (
+      "the function changes single characters"
+    )
+    if one_by_one == after:
+      return starts
+    return _with_exchanges(starts, one_by_one, after)
 
 
 class _Alone(dict[str, str]):
@@ -176,27 +180,34 @@ class _Alone(dict[str, str]):
     return made
 
 
-def _joined(starts: Sequence[int], apart: str, after: str) -> Sequence[int]:
-  """Gives neighbours that changed places the start of the first of them.
+def _with_exchanges(
+  starts: Sequence[int], one_by_one: str, after: str
+) -> Sequence[int]:
+  """Returns the starts after neighbouring characters changed places.
+
+  Both of such neighbours get the start of the first of them.
 
   Args:
     starts: the start of each character.
-    apart: the results for single characters, concatenated.
-    after: the result for the whole text. A single character that differs from
-      `apart` is ς, and keeps its start.
+    one_by_one: the function's results for single characters, concatenated.
+    after: the function's result for the whole text. A single character that
+      differs from `one_by_one` is ς, and keeps its start.
   """
-  joined = list(starts)
+  shared = list(starts)
   differs = [
-    alone != together for alone, together in zip(apart, after, strict=True)
+    alone != together for alone, together in zip(one_by_one, after, strict=True)
   ]
-  for place in range(1, len(joined)):
+  for place in range(1, len(shared)):
     if differs[place - 1] and differs[place]:
-      joined[place] = joined[place - 1]
-  return joined
+      shared[place] = shared[place - 1]
+  return shared
 
 
 def is_invisible(letter: str) -> bool:
-  """Returns whether a character is white space or a control or format one."""
+  """Returns whether a character is white space, or Unicode's Cc or Cf.
+
+  These are the categories of control and format characters.
+  """
   return letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf")
 
 
@@ -206,15 +217,15 @@ def trimmed(
   end: int,
   is_blank: Callable[[str], bool] = is_invisible,
 ) -> tuple[int, int]:
-  """Returns start and end of a stretch without blank characters at its ends.
+  """Returns start and end of a part of a text without blanks at its ends.
 
-  Combining marks stay with the letter that they belong to. For a stretch of
-  blank characters alone, start and end are both the end of the stretch.
+  Combining marks stay with the letter that they belong to. For a part with only
+  blank characters, start and end are both the end of the part.
 
   Args:
     text: the whole text.
-    start, end: the start and the exclusive end of the stretch.
-    is_blank: says whether a character is blank.
+    start, end: the start and the exclusive end of the part.
+    is_blank: returns whether a character is blank.
   """
   while start < end and is_blank(text[start]):
     start += 1

@@ -1,7 +1,7 @@
-"""Drops documents and sentences that are not worth keeping, and says why.
+"""Drops documents and sentences that are not worth keeping, with reasons.
 
 Every rule has a name, a switch and a count; stats.json lists the dropped text
-by rule, with examples. `clean` keeps no state, so that it runs on all cores.
+by rule, with examples. `clean` keeps no state, so that it can run on all cores.
 Duplicates are dropped by `deduplication`.
 """
 
@@ -78,11 +78,11 @@ class Keep:
 
 @dataclasses.dataclass(frozen=True)
 class Drop:
-  """The verdict that a document is dropped for a reason, which is counted.
+  """The verdict that a document is dropped, for a reason that is counted.
 
   Attributes:
     reason: the name of the reason.
-    example: the beginning of the text, for stats.json; or "".
+    example: the beginning of the text, for stats.json; "" if there is none.
   """
 
   reason: str
@@ -130,7 +130,11 @@ def _applied(
 ) -> list[str]:
   """Returns the sentences that a rule keeps.
 
-  The sentences that the rule drops or changes are added to `lines`.
+  Args:
+    rule: the rule.
+    sentences: the sentences.
+    lines: reason → sentences; the ones that the rule drops or changes are
+      added.
   """
   kept = []
   for sentence, (left, reason) in zip(sentences, rule(sentences), strict=True):
@@ -190,7 +194,7 @@ _PERSONAL = {
 
 
 def scrub(text: str) -> str:
-  """Replaces e-mail addresses, phone and register numbers with placeholders."""
+  """Returns a text with placeholders for e-mail, phone and register numbers."""
   if "@" in text:
     text = _ADDRESS.sub(lambda x: "[имэйл]" if x["host"] else x[0], text)
   for placeholder, pattern in _PERSONAL.items():
@@ -199,7 +203,7 @@ def scrub(text: str) -> str:
 
 
 def _personal(sentences: Sequence[str]) -> Sentences:
-  """Replaces personal data with placeholders, so that the sentence can stay."""
+  """Replaces personal data with placeholders, and keeps the sentences."""
   for sentence in sentences:
     scrubbed = scrub(sentence)
     changed = scrubbed != sentence
@@ -216,7 +220,7 @@ _LINE_RULES: tuple[tuple[str, Callable[[Sequence[str]], Sentences]], ...] = (
 
 
 def _verdict(sentences: Sequence[str], settings: Options) -> Keep | Drop:
-  """Keeps or drops a document, judged by the sentences that the rules left."""
+  """Returns the verdict on a document, by the sentences that the rules left."""
   text = " ".join(sentences)
   if not any(map(str.isalpha, text)):
     return Drop("no letters", text[:80])

@@ -1,9 +1,9 @@
 """Identifies the language of a text by its letters and its small words.
 
-    identify("Тэр өнөөдөр ирж байна гэж хэлсэн юм.")  # "mn"
+  identify("Тэр өнөөдөр ирж байна гэж хэлсэн юм.")  # "mn"
 
-Text of a legacy font (є ї ѳ v for ө ү) counts as Mongolian. A text that is too
-short to identify is "unknown"; it should not be dropped for that.
+Text of a legacy font (є ї ѳ v for ө ү) counts as Mongolian. The result for a
+text that is too short is "unknown"; such a text should not be dropped.
 """
 
 import re
@@ -46,7 +46,7 @@ _CYRILLIC = re.compile(r"[\u0400-\u052f]")
 _LETTER = re.compile(r"[^\W\d_]")
 # Not in Mongolian, and not what a legacy font shows for ө or ү.
 _FOREIGN = re.compile(r"[әғқңұһіґћђљњџўәҗӘҒҚҢҰҺІҐЋЂЉЊЏЎҖ]")
-# Letters that show ө or ү, and vowels that Mongolian writes double.
+# ө, ү and the letters of legacy fonts for them; and Mongolian's double vowels.
 _MONGOLIAN = re.compile(r"[өүєїѳӨҮЄЇѲ]|аа|ээ|оо|уу|v", re.IGNORECASE)
 # UTF-8 or CP1251 read as Latin-1 or CP1252.
 _MOJIBAKE = re.compile(r"[ÐÑÒÓ][\u0080-\u00bf‚-™]|[À-ÿ]{4}")

@@ -1,11 +1,11 @@
 """Recognises Mongolian in Latin letters, and converts it to Cyrillic.
 
-    is_mongolian("sain baina uu, yu bgaa ve")  # True
-    cyrillic_word("sain")  # "сайн"
+  is_mongolian("sain baina uu, yu bgaa ve")  # True
+  cyrillic_word("sain")  # "сайн"
 
-Many tweets are written so, without a standard spelling (ө is o, u or 6; х is h,
-x or kh). The result is therefore a guess: tests/latin_script_test.py has the
-figures.
+Many tweets are written in Latin letters, without a standard spelling (ө is o, u
+or 6; х is h, x or kh). So the result is a guess: tests/latin_script_test.py has
+its accuracy.
 """
 
 import re
@@ -118,13 +118,13 @@ _SINGLE = dict(
 _SINGLE |= {"ö": "ө", "ü": "ү", "6": "ө", "'": "ь"}
 
 
-# ө may be written 6, and ь with an apostrophe; these alone are no word, and
-# `cyrillic_word` leaves them.
+# A word; ө may be written 6, and ь as an apostrophe. Without a letter it is no
+# word, and `cyrillic_word` does not change it.
 LATIN_WORD = re.compile(r"[a-zA-ZöüÖÜ6']+")
 
 
 def cyrillic_word(word: str) -> str:
-  """Converts a word from Latin letters to Cyrillic.
+  """Returns a word of Latin letters in Cyrillic, with the same capitals.
 
   Args:
     word: a match of LATIN_WORD.
@@ -138,6 +138,7 @@ def cyrillic_word(word: str) -> str:
 
 
 def _lower(word: str) -> str:
+  """Returns a lower-case word in Cyrillic."""
   if word in _IRREGULAR:
     return _IRREGULAR[word]
   converted = word

@@ -1,6 +1,6 @@
-"""Puts ө and ү where a legacy font left є, ї, ѳ, v or Y.
+"""Restores ө and ү, which a legacy font wrote as є, ї, ѳ, v or Y.
 
-    repair("Тэмvжин бєгєєд їе")  # "Тэмүжин бөгөөд үе"
+  repair("Тэмvжин бєгєєд їе")  # "Тэмүжин бөгөөд үе"
 
 Other languages have these letters too: є and ї are Ukrainian, ѳ is old Russian,
 and the v of "ХV" and the Y of "Yлаанбаатар" are Latin. So a word is repaired
@@ -39,10 +39,10 @@ _FRONT = re.compile("(?=.*[өү])[б-нп-тф-юөү]{3,}")
 
 
 def repair(text: str) -> str:
-  """Puts ө and ү into the Mongolian words of a line or paragraph; returns it.
+  """Returns a line or paragraph with ө and ү in its Mongolian words.
 
-  Some words stay as they are: words with letters of another alphabet, Roman
-  numerals, and words without evidence in a line that is foreign in part.
+  Some words are not changed: words with letters of another alphabet, Roman
+  numerals, and words without evidence in a line that is partly foreign.
   """
   if not _LEGACY.search(text):
     return text
@@ -56,6 +56,7 @@ def repair(text: str) -> str:
 
 
 def _may_be_ours(word: str) -> bool:
+  """Returns whether a word has legacy letters and may be Mongolian."""
   return bool(
     _LEGACY.search(word)
     and _LETTERS.fullmatch(word)
@@ -65,7 +66,7 @@ def _may_be_ours(word: str) -> bool:
 
 @functools.lru_cache(maxsize=1 << 16)  # words recur
 def _is_ours(word: str) -> bool:
-  """Returns whether a lower-case word proves by itself to be Mongolian."""
+  """Returns whether a lower-case word alone is evidence of Mongolian."""
   if _FOREIGN.search(word):
     return False
   if _OURS.search(word):
@@ -82,15 +83,19 @@ def _runs(word: str) -> set[str]:
 
 @functools.cache
 def _known_runs() -> frozenset[str]:
+  """Returns the runs of three letters in the table."""
   rows = (line.split("\t") for line in storage.lines(TABLE))
   return frozenset(two + third for two, thirds in rows for third in thirds)
 
 
 def learn(text: Iterable[str]) -> dict[str, str]:
-  """Returns the table that clean text teaches: two letters → their followers.
+  """Returns the table of letter runs in a text: two letters → third letters.
 
   Only words of the kind that the table is used for count: words with ө or ү and
   without back vowels.
+
+  Args:
+    text: lines of clean text.
   """
   words = {word for line in text for word in _WORD.findall(line.lower())}
   table: dict[str, str] = {}

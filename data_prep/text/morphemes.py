@@ -77,7 +77,10 @@ def read(path: str) -> Gold:
 def _aligned(
   words: Sequence[str], segmented: Sequence[Sequence[str]]
 ) -> Iterator[tuple[str, Sequence[str]]]:
-  """Yields words and their morphemes; () for all where the numbers differ."""
+  """Yields words and their morphemes; words without a letter are skipped.
+
+  If the numbers of words and of groups differ, all morphemes are ().
+  """
   if len(words) != len(segmented):
     segmented = [()] * len(words)
   for word, morphemes in zip(words, segmented, strict=True):
@@ -97,17 +100,18 @@ def _grouped(morphemes: Sequence[str]) -> list[list[str]]:
 
 
 def laid_on(word: str, morphemes: Sequence[str]) -> Parts | None:
-  """Splits a word, as it is written, into its morphemes: байна → бай, на.
+  """Returns a word, as it is written, divided into its morphemes.
 
-  The letters of word and morphemes are matched with the fewest changes
-  (Levenshtein 1966). Where several ways need as few, a boundary goes as far
-  left as it can, so that suffixes stay whole: усан, of ус and н, is ус|ан. A
-  morpheme without a letter in the word gives no part.
+  `байна` with the morphemes байх and на gives бай and на. The letters of word
+  and morphemes are matched with the fewest changes (Levenshtein 1966). If
+  several ways need as few, a boundary goes as far left as it can, so that
+  suffixes stay whole: усан, of ус and н, is ус|ан. A morpheme without a letter
+  in the word gives no part.
 
   Returns:
-    The parts; None where half of the letters or more come from no morpheme,
-    which in SIGMORPHON's file is an error, and for a word or morphemes of more
-    than 200 letters.
+    the parts; None if half of the letters or more belong to no morpheme, which
+      in SIGMORPHON's file is an error, and for a word or morphemes of more than
+      200 letters.
   """
   canonical = "".join(morphemes)
   if max(len(canonical), len(word)) > _LONGEST:
@@ -124,8 +128,8 @@ def _matched(canonical: str, word: str) -> tuple[list[int], int]:
   """Aligns the morphemes' canonical form with a word.
 
   Returns:
-    For each place in the canonical form the leftmost place in the word; and the
-    number of letters that both share.
+    for each place in the canonical form the leftmost place in the word; and the
+      number of common letters.
   """
   changes = _changes(canonical, word)
   places = [0] * (len(canonical) + 1)
@@ -143,7 +147,12 @@ def _matched(canonical: str, word: str) -> tuple[list[int], int]:
 
 
 def _changes(canonical: str, word: str) -> list[list[int]]:
-  """Returns [i][j], the edit distance of the first i and first j letters."""
+  """Returns [i][j], the edit distance of the first i and first j letters.
+
+  Args:
+    canonical: the text of which i letters are taken.
+    word: the text of which j letters are taken.
+  """
   rows = [list(range(len(word) + 1))]
   for letter in canonical:
     above, row = rows[-1], [len(rows)]
@@ -165,9 +174,9 @@ def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
     segmented: the same words in other parts, in the order of `gold.words`.
 
   Returns:
-    words, left_out, precision, recall, f1, and exact_share (of words with the
-    gold boundaries and no others). at_random holds the expected values for as
-    many boundaries at random places of each word.
+    words, left_out, precision, recall, f1, and exact_share (the share of words
+      with exactly the gold boundaries). at_random has the expected values for
+      as many boundaries at random places of each word.
   """
   tally: collections.Counter[str] = collections.Counter()
   chance: dict[str, float] = dict(right=0.0, exact=0.0)

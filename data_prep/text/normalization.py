@@ -1,10 +1,10 @@
 r"""Normalises Mongolian text: one form for each letter, and no letter is lost.
 
-    normalize("Саи\u0306н\u00a0 байна уу")  # "Сайн байна уу"
+  normalize("Саи\u0306н\u00a0 байна уу")  # "Сайн байна уу"
 
-Letters are composed (NFC), so that й and ё are one letter each however they
-were typed; google-research's preprocessing decomposes them and drops the
-marks (сайн → саин). Compatibility forms stay (№ is not No).
+Letters are composed (NFC), so that й and ё are one code point each however they
+were typed; google-research's preprocessing decomposes them and drops the marks
+(сайн → саин). Compatibility forms are kept (№ does not become No).
 """
 
 import re
@@ -34,11 +34,11 @@ _NO_LETTERS = re.compile(rf"[^\w\s]{{{_MOST_MARKS + 1},}}")
 
 
 def _interrupted(run: re.Match[str]) -> str:
-  """Returns signs and marks, with a joiner behind each 30 marks in a row."""
+  """Returns the text of a match with a joiner after each 30 marks in a row."""
   parts, marks = [], 0
   for letter in run[0]:
-    apart = unicodedata.normalize("NFD", letter)
-    new = sum(map(bool, map(unicodedata.combining, apart)))
+    decomposed = unicodedata.normalize("NFD", letter)
+    new = sum(map(bool, map(unicodedata.combining, decomposed)))
     marks = marks + new if new else 0
     if marks > _MOST_MARKS:
       parts.append(_JOINER)
@@ -50,11 +50,12 @@ def _interrupted(run: re.Match[str]) -> str:
 def normalize(text: str, repair_legacy: bool = False) -> str:
   """Returns the text composed, without control characters, with single spaces.
 
-  In a run of combining marks, U+034F stands behind each 30 of them.
+  In a run of combining marks, U+034F is put after each 30 of them.
 
   Args:
     text: one line or paragraph.
-    repair_legacy: also put ө and ү where a legacy font left є, ї, ѳ or v.
+    repair_legacy: whether to restore ө and ү, which a legacy font wrote as є,
+      ї, ѳ or v.
   """
   if not text.isprintable():  # printable text has nothing invisible
     text = _INVISIBLE.sub("", text)
@@ -71,7 +72,7 @@ _OTHER_SPACE, _OUTER_SPACE = (
 
 
 def traced(text: alignment.Traced) -> alignment.Traced:
-  """Does what `normalize` does, and keeps where each character came from."""
+  """Normalises a text as `normalize` does, and keeps each letter's origin."""
   text = text.sub(_INVISIBLE, "").sub(_NO_LETTERS, _interrupted)
   if not unicodedata.is_normalized("NFC", text.text):
     text = text.edited(_compositions(text.text))
@@ -79,7 +80,7 @@ def traced(text: alignment.Traced) -> alignment.Traced:
 
 
 def _compositions(text: str) -> Iterator[alignment.Edit]:
-  """Yields the smallest stretches of a text that NFC composes independently."""
+  """Yields the edits that compose a text (NFC), each as short as possible."""
   begin = 0
   for end in range(1, len(text) + 1):
     if end == len(text) or _is_apart(text[begin:end], text[end]):
@@ -88,7 +89,7 @@ def _compositions(text: str) -> Iterator[alignment.Edit]:
 
 
 def _is_apart(before: str, letter: str) -> bool:
-  """Returns whether NFC never joins a character with the text before it."""
+  """Returns whether NFC never composes a character with the text before it."""
   if unicodedata.combining(unicodedata.normalize("NFD", letter)[0]):
     return False
   before_nfc, letter_nfc, both_nfc = (

@@ -1,9 +1,9 @@
 """Splits Mongolian text into sentences.
 
-Splitters for English also split inside "УИХ-ын гишүүн Ц. Элбэгдорж" and
-"хят. 匈奴". Here a full stop ends a sentence unless it belongs to an
-abbreviation, an initial or a list number, or lower case follows. Only the white
-space between sentences is lost.
+Splitters for English also split inside "УИХ-ын гишүүн Ц. Элбэгдорж" and "хят.
+匈奴". Here a full stop ends a sentence unless it belongs to an abbreviation, an
+initial or a list number, or a lower-case letter follows. Only the white space
+between sentences is lost.
 """
 
 import re
@@ -88,7 +88,10 @@ def _ends_sentence(paragraph: str, start: int, stop: re.Match[str]) -> bool:
 
 
 def _goes_on(following: str) -> bool:
-  """Returns whether lower case follows; "а) Ном" and "iPhone" do not count."""
+  """Returns whether a sentence goes on, because a lower-case letter follows.
+
+  "а) Ном" and "iPhone" do not count.
+  """
   return following[0].islower() and not (
     following[1:2] == ")" or following[1:2].isupper()
   )
@@ -99,7 +102,7 @@ def _full_stop_ends_sentence(before: str, following: str, whole: bool) -> bool:
 
   Args:
     before: the text before the full stop.
-    following: the first characters after it; not in lower case.
+    following: the first characters after it; not a lower-case letter.
     whole: True: `before` is the whole sentence so far; False: only its end.
   """
   earlier, word = _last_word(before)

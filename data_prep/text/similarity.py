@@ -1,7 +1,7 @@
-"""Measures how similar texts are: the share of their common runs of words.
+"""Measures the similarity of texts: the share of their common runs of words.
 
-    texts = sketches(["сайн байна уу", "сайн байна даа"], Runs(length=2))
-    jaccard(texts.runs, np.array([0]), np.array([1]))  # array([0.33333333])
+  texts = sketches(["сайн байна уу", "сайн байна даа"], Runs(length=2))
+  jaccard(texts.runs, np.array([0]), np.array([1]))  # array([0.33333333])
 
 The similarity is the Jaccard index: the number of different runs of words that
 two texts have in common, over the number of different runs in either text.
@@ -44,14 +44,14 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-  """Which runs of words of a text are compared.
+  """Defines the runs of words by which texts are compared.
 
   Attributes:
     length: the number of words in a run. A text of fewer words is one run.
     part_of_word: returns whether a character belongs to a word. Every other
       character only separates words.
-    with_end: whether the last words of a text, together with its end, are a
-      run too.
+    with_end: whether the last words of a text, together with its end, are a run
+      too.
   """
 
   length: int
@@ -74,13 +74,13 @@ class Sets:
 
   @classmethod
   def of(cls, sets: Sequence[np.ndarray]) -> "Sets":
-    """Joins the hashes of single texts, each uint32 [hashes]."""
+    """Returns the sets of single texts' hashes, each uint32 [hashes]."""
     sizes = np.fromiter(map(len, sets), np.int64, len(sets))
     return cls(np.concatenate([np.empty(0, np.uint32), *sets]), sizes)
 
   @classmethod
-  def joined(cls, parts: Sequence["Sets"]) -> "Sets":
-    """Returns the sets of all parts in their order."""
+  def concatenated(cls, parts: Sequence["Sets"]) -> "Sets":
+    """Returns the sets of all parts, in their order."""
     return cls(
       np.concatenate([np.empty(0, np.uint32), *(x.hashes for x in parts)]),
       np.concatenate([np.empty(0, np.int64), *(x.sizes for x in parts)]),
@@ -114,10 +114,10 @@ class Sketches:
 
 @dataclasses.dataclass(frozen=True)
 class Bands:
-  """How MinHash values are grouped to propose pairs.
+  """The grouping of MinHash values into bands, which propose pairs.
 
   Attributes:
-    count: the number of bands. A pair that agrees in one is proposed.
+    count: the number of bands. A pair that agrees in one band is proposed.
     values: the number of MinHash values in a band.
   """
 
@@ -128,8 +128,7 @@ class Bands:
 def check(threshold: float) -> None:
   """Raises InputError unless a threshold is 0 or one that `bands` supports.
 
-  Raises:
-    options.InputError: naming --near_duplicates.
+  The message names --near_duplicates.
   """
   if threshold and not LOWEST_THRESHOLD <= threshold <= 1:
     raise options.InputError(
@@ -167,7 +166,7 @@ def _bands_needed(agree: float) -> int:
 
 
 def band_keys(minima: np.ndarray, grouped: Bands) -> np.ndarray:
-  """Returns a key for each band; texts that agree in a band share its key.
+  """Returns a key for each band; texts that agree in a band have equal keys.
 
   Args:
     minima: uint32 [texts, 160].
@@ -195,8 +194,8 @@ def jaccard(sets: Sets, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
   Returns:
     float64 [pairs], from 0 to 1. The similarity is exact for two texts that
-    have up to MOST_RUNS different runs together. For longer texts it is
-    estimated from the MOST_RUNS lowest hashes of both.
+      have up to MOST_RUNS different runs together. For longer texts it is
+      estimated from the MOST_RUNS lowest hashes of both.
   """
   result = np.empty(len(left))
   step = max(1, _COMPARED // int(2 * sets.sizes.max(initial=1)))
@@ -207,6 +206,11 @@ def jaccard(sets: Sets, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _jaccard(left: Sets, right: Sets) -> np.ndarray:
+  """Returns the similarity of each pair of texts, float64 [pairs].
+
+  Args:
+    left, right: the hashed runs of the two texts of each pair.
+  """
   count = len(left.sizes)
   numbers = np.arange(count, dtype=np.uint64) << np.uint64(32)
   keys = np.concatenate(
@@ -243,7 +247,11 @@ def _lowest_of_each(owner: np.ndarray, count: int) -> np.ndarray:
 def sketches(texts: Sequence[str], runs: Runs) -> Sketches:
   """Returns the hashed runs and the MinHash of each text.
 
-  A text without a word has one run of its own, which only equal texts share.
+  A text without a word has a single run, which is equal only for equal texts.
+
+  Args:
+    texts: the texts.
+    runs: the definition of the runs.
   """
   parts = []
   minima = np.empty((len(texts), _MINIMA), np.uint32)
@@ -256,7 +264,7 @@ def sketches(texts: Sequence[str], runs: Runs) -> Sketches:
     lowest = _lowest_of_each(owner, len(counts))
     sizes = np.bincount(owner[lowest], minlength=len(counts))
     parts.append(Sets(keys[lowest].astype(np.uint32), sizes))
-  return Sketches(Sets.joined(parts), minima)
+  return Sketches(Sets.concatenated(parts), minima)
 
 
 def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -276,8 +284,13 @@ def _hashed_runs(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the hashes of all runs of texts, and how many each text has.
 
+  Args:
+    texts: the texts.
+    runs: the definition of the runs.
+
   Returns:
-    uint64 [runs of all texts], text by text, equal runs too; and int64 [texts].
+    uint64 [runs of all texts], text by text, equal runs repeated; and int64
+      [texts].
   """
   words, counts = _hashed_words(texts, runs.part_of_word)
   place = np.arange(len(words)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -295,7 +308,12 @@ def _hashed_runs(
 def _hashed_words(
   texts: Sequence[str], part_of_word: Callable[[str], bool]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the hash of each word, uint64 [words], and each text's count."""
+  """Returns the hash of each word, uint64 [words], and each text's count.
+
+  Args:
+    texts: the texts.
+    part_of_word: as in Runs.
+  """
   texts = [x if any(map(part_of_word, x)) else _stand_in(x) for x in texts]
   ends = np.cumsum([len(text) + 1 for text in texts])
   table, hashes, places = _table(part_of_word), [], []
@@ -311,12 +329,12 @@ def _hashed_words(
 
 
 def _stand_in(text: str) -> str:
-  """Returns a hash as the word of a text without words, such as emoji."""
+  """Returns a hash to use as the word of a text without words."""
   return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-  """Yields (place, piece) of a text that is cut at spaces alone."""
+  """Yields (start, part) of a text that is divided at spaces."""
   begin = 0
   while len(text) - begin > 2 * _LETTERS:
     end = text.find(" ", begin + _LETTERS)
@@ -334,8 +352,8 @@ def _hashed_letters(
 
   Args:
     codes: uint32 [characters], the code points of a text.
-    inside: bool [characters], which characters belong to words.
-    begins: int64 [words], where each word begins.
+    inside: bool [characters], whether a character belongs to a word.
+    begins: int64 [words], the start of each word.
   """
   place = np.zeros(len(codes), np.int64)
   place[begins] = begins
@@ -363,7 +381,8 @@ def _minima(hashed: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
   Args:
     hashed: uint64 [runs], text by text.
-    starts: int64 [texts], where the runs of each text begin; none is empty.
+    starts: int64 [texts], the index of each text's first run; every text has
+      one.
 
   Returns:
     uint32 [texts, 160], the lowest value of each hash function.
@@ -395,7 +414,10 @@ def _constants() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
-  """Mixes the bits of hashes, as splitmix64 does last (Steele et al. 2014)."""
+  """Returns hashes with their bits mixed by the finaliser of splitmix64.
+
+  Steele et al. 2014.
+  """
   bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
   bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
   return bits ^ (bits >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Mends printed text: joins broken lines and words, and corrects spaces.
+"""Repairs printed text: joins broken lines and words, and corrects spaces.
 
 known = typesetting.words(["Монгол хэл-", "ний толь , УИХ-", "ын тогтоол."])
 typesetting.paragraphs(["Монгол хэл-", "ний толь , УИХ-", "ын тогтоол."], known)
@@ -12,7 +12,7 @@ _SOFT_HYPHEN = re.compile("\u00ad\\s*")
 _WORD = re.compile(r"[^\W\d_]+(?:[-‐][^\W\d_]+)*")
 _BROKEN = re.compile(r"\b(\w+)[-‐](\s+)(\w+)")
 _CLOSED = re.compile(r"[.!?…:][\"'»“”’)\]]*$")
-# "Ц." in front of "Дорж" ends no sentence.
+# An initial, such as "Ц." before "Дорж", at the end of a line ends no sentence.
 _INITIAL = re.compile(r"(?<!\w)[А-ЯӨҮЁA-Z]\.$")
 _SPEECH = re.compile(r"[-–—•]\s")
 _LONE_CAPITAL = re.compile(r"[«“„\"(]?[А-ЯӨҮЁ]$")
@@ -23,7 +23,8 @@ _PAGE_NUMBER = re.compile(r"\W*\d{1,4}\W*")
 def words(texts: Iterable[str]) -> frozenset[str]:
   """Returns a book's words, in lower case: хэлний, аав-ээж.
 
-  They decide later whether a hyphen at a line's end belongs to its word.
+  `paragraphs` looks them up to decide whether a hyphen at the end of a line
+  belongs to the word.
   """
   return frozenset(
     word
@@ -33,14 +34,14 @@ def words(texts: Iterable[str]) -> frozenset[str]:
 
 
 def paragraphs(blocks: Sequence[str], known: Set[str]) -> list[str]:
-  """Joins the blocks of a chapter, which may be lines, into paragraphs.
+  """Returns the paragraphs of a chapter, whose blocks may be lines.
 
   Page numbers are dropped. Other blocks without letters are dropped too, and
   end a paragraph.
 
   Args:
     blocks: the texts; line breaks in them count as spaces.
-    known: from `words`.
+    known: the result of `words`.
   """
   width = _width(blocks)
   whole: list[list[str]] = []  # of pieces, since a paragraph may be long
@@ -59,10 +60,11 @@ def paragraphs(blocks: Sequence[str], known: Set[str]) -> list[str]:
 
 
 def _width(blocks: Sequence[str]) -> float:
-  """Returns the least length of a full line; infinity if blocks are no lines.
+  """Returns the smallest length of a full line; infinity for paragraphs.
 
-  Lines of print are nearly all of one length, and many begin in lower case;
-  those of a verse begin with capitals. The bounds are guesses.
+  Blocks are taken for lines of print if nearly all have the same length and
+  many begin with a lower-case letter; the lines of a verse begin with capitals.
+  The bounds are guesses.
   """
   lengths = sorted(map(len, blocks))
   width = lengths[len(lengths) * 9 // 10] if len(lengths) > 3 else 0
@@ -73,7 +75,13 @@ def _width(blocks: Sequence[str]) -> float:
 
 
 def _goes_on(line: str, following: str, width: float) -> bool:
-  """Returns whether a paragraph goes on after a line."""
+  """Returns whether a paragraph goes on after a line.
+
+  Args:
+    line: the line.
+    following: the next line.
+    width: the result of `_width`.
+  """
   if _INITIAL.search(line[-9:]):
     return True
   if _CLOSED.search(line[-9:]):
@@ -82,24 +90,30 @@ def _goes_on(line: str, following: str, width: float) -> bool:
 
 
 def mended(text: str, known: Set[str]) -> str:
-  """Joins broken words, and corrects the spaces around punctuation."""
+  """Returns a text with broken words joined and spaces corrected.
+
+  Args:
+    text: the text; a line break in it is the end of a printed line.
+    known: the result of `words`.
+  """
   text = _SOFT_HYPHEN.sub("", text)
   text = _BROKEN.sub(lambda match: _joined(match, known), text)
   return respaced(" ".join(text.split()))
 
 
 def _joined(match: re.Match[str], known: Set[str]) -> str:
-  """Joins a word that was broken at a line's end, with or without the hyphen.
+  """Returns a word that was broken at the end of a line, in one piece.
 
-  хэл-/ний becomes one word; УИХ-/ын, Улаан-/Үд and 2019-/он keep the hyphen.
-  The book's spelling elsewhere decides, or else the letters beside the hyphen.
+  хэл-/ний becomes хэлний; УИХ-/ын, Улаан-/Үд and 2019-/он keep the hyphen. The
+  book's spelling elsewhere decides, or else the letters beside the hyphen. The
+  result is the match itself if no line ended there.
   """
   left, space, right = match.groups()
-  joined, hyphenated = left + right, f"{left}-{right}"
+  whole, hyphenated = left + right, f"{left}-{right}"
   if hyphenated.lower() in known:
     return hyphenated
-  if joined.lower() in known:
-    return joined
+  if whole.lower() in known:
+    return whole
   if "\n" not in space:
     return match[0]  # "аж- үйлдвэр": no line ended here
   alike = (
@@ -109,7 +123,7 @@ def _joined(match: re.Match[str], known: Set[str]) -> str:
     and (left.isupper() == right.isupper() or not left[-1].isupper())
     and (right[0].islower() or left.isupper())
   )
-  return joined if alike else hyphenated
+  return whole if alike else hyphenated
 
 
 # “ closes in „Сайн“ and opens in “Сайн”, so the characters beside it decide.
@@ -128,7 +142,7 @@ _BEHIND_STOP = re.compile(
 
 
 def respaced(text: str) -> str:
-  """Corrects the spaces in text such as "Тэр ,« Сайн уу ? »гэв.Би"."""
+  """Returns a text such as "Тэр ,« Сайн уу ? »гэв.Би" with correct spaces."""
   text = _AFTER_OPENING.sub(r"\1", text)
   text = _BEFORE_STOP.sub(r"\1", text)
   text = _BEFORE_CLOSING.sub(r"\1", text)

@@ -26,15 +26,15 @@ _STATS, _REPORT = "stats.json", "corpus_report.html"
 
 _LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
 # CPU time after which a raw document is dropped: a hundred times what a page or
-# book takes. All work is linear in the input as far as is known, so this is for
-# what is not known.
+# book takes. All known work is linear in the input; the limit is for unknown
+# exceptions.
 _LONGEST_SECONDS, _LETTERS_A_SECOND = 20.0, 10_000
 _TOO_LONG = "took too long"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Input and output of the corpus."""
+  """The input of a corpus, its sentences, copies and output."""
 
   source: str = options.option(
     "text",
@@ -114,14 +114,14 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """How to read one kind of raw text.
+  """The functions that read one kind of raw text.
 
   Attributes:
     items: yields the raw documents of a file, in the main process.
     documents: returns the paragraphs of each document in a raw document, or a
       Drop; it has no side effects, because it runs in worker processes.
     letters: returns the approximate size of a raw document, in letters.
-    name: returns what names a raw document in a message.
+    name: returns the name of a raw document for a message.
   """
 
   items: Callable[[str, Settings], Iterator[Any]]
@@ -135,6 +135,7 @@ class Source:
 def _article(
   page: wikipedia.Page,
 ) -> Sequence[wikitext.Rendered] | cleaning.Drop:
+  """Returns the text of a page as the only document, or a Drop."""
   rendered = wikipedia.rendered(page)
   return rendered if isinstance(rendered, cleaning.Drop) else [rendered]
 
@@ -164,7 +165,7 @@ SOURCES = {
 
 
 def build(settings: Settings) -> corpus_stats.Stats:
-  """Builds the corpus; returns the counts of what was kept and dropped.
+  """Builds the corpus; returns the counts of kept and dropped text.
 
   Raises:
     options.InputError: when no document is left, or when another program writes
@@ -206,7 +207,7 @@ def _build(settings: Settings) -> corpus_stats.Stats:
 def _is_ours(name: str) -> bool:
   """Returns whether a file of this name can belong to a corpus.
 
-  corpus-mine.txt is no name of ours, and stays.
+  Other files, such as corpus-mine.txt, are kept.
   """
   ours = (manifest.NAME, _STATS, _REPORT)
   return name in ours or storage.is_shard(name, "corpus", ".txt")
@@ -247,6 +248,7 @@ def _describe(
 
 
 def _files(settings: Settings) -> list[str]:
+  """Returns the paths of the input files, downloaded if --download is given."""
   if settings.download.download:
     return [downloads.fetch(settings.corpus.source, settings.download)]
   options.require(settings.corpus, "input_file")
@@ -272,10 +274,10 @@ def _write(
   shards: Sequence[IO[str]],
   stats: corpus_stats.Stats,
 ) -> None:
-  """Streams the documents into the shards, round robin."""
+  """Cleans the documents and writes them into the shards, round robin."""
   corpus = settings.corpus
   duplicates = deduplication.Duplicates(corpus.near_duplicates)
-  began = said = time.monotonic()
+  began = last_logged = time.monotonic()
   with contextlib.closing(
     parallel.ordered(
       functools.partial(prepared, settings=settings),
@@ -285,11 +287,11 @@ def _write(
   ) as batches:
     for batch in batches:
       _write_batch(batch, duplicates, shards, stats)
-      if time.monotonic() - said > 10:
-        said = time.monotonic()
+      if time.monotonic() - last_logged > 10:
+        last_logged = time.monotonic()
         count = stats.totals["documents"]
         logging.info(
-          "%d documents, %.0f a second", count, count / (said - began)
+          "%d documents, %.0f a second", count, count / (last_logged - began)
         )
 
 
@@ -300,7 +302,7 @@ class _Document:
   Attributes:
     result: the result of the rules.
     signature: the signature of a kept document; None for a dropped document,
-      and where near duplicates are not looked for.
+      and without --near_duplicates.
     templates: for each sentence that was dropped for unknown templates, the
       names of these templates.
   """
@@ -349,7 +351,14 @@ def _kept(
   duplicates: deduplication.Duplicates,
   stats: corpus_stats.Stats,
 ) -> tuple[str, ...]:
-  """Returns a document's sentences, () if it is dropped; counts the losses."""
+  """Returns a document's sentences; () if it is dropped. Counts the losses.
+
+  Args:
+    file: the name of the file.
+    document: the cleaned document.
+    duplicates: the documents that were kept before.
+    stats: the counts, which this function changes.
+  """
   verdict = document.result.verdict
   for reason, lines in document.result.lines.items():
     stats.lose(file, reason, lines)
@@ -393,7 +402,10 @@ def _tasks(
 
 
 def _items(path: str, settings: Settings) -> Iterator[Any]:
-  """Yields the raw documents of a file; warns if a text file holds just one."""
+  """Yields the raw documents of a file.
+
+  It warns if a text file contains a single document of several lines.
+  """
   count, item = 0, None
   for item in SOURCES[settings.corpus.source].items(path, settings):
     count += 1
@@ -408,7 +420,12 @@ def _items(path: str, settings: Settings) -> Iterator[Any]:
 
 
 def prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
-  """Normalises, splits, cuts and cleans the raw documents of a task."""
+  """Normalises, splits, cuts and cleans the raw documents of a task.
+
+  Args:
+    task: (file name, raw documents).
+    settings: the options of the corpus.
+  """
   file, items = task
   source = SOURCES[settings.corpus.source]
   made, read_sentences, read_words = [], 0, 0
@@ -429,14 +446,14 @@ def prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
 
 
 def _dropped(drop: cleaning.Drop) -> _Document:
+  """Returns a document that was dropped before the rules."""
   return _Document(cleaning.Result(drop, {}))
 
 
 def _of_item(item: Any, settings: Settings) -> tuple[list[_Document], int, int]:
-  """Makes the documents of a raw document.
+  """Returns the documents of a raw document, and two numbers.
 
-  Returns:
-    The documents, and the numbers of sentences and words before the rules.
+  The numbers are those of sentences and of words before the rules.
   """
   corpus = settings.corpus
   texts_or_drop = SOURCES[corpus.source].documents(item)
@@ -456,7 +473,7 @@ def _of_item(item: Any, settings: Settings) -> tuple[list[_Document], int, int]:
 
 
 def _signed(unsigned: Sequence[_Document]) -> list[_Document]:
-  """Returns the documents, with a signature for each kept document."""
+  """Returns the documents, each kept document with its signature."""
   signatures = iter(
     deduplication.signatures(
       [
@@ -476,7 +493,7 @@ def _signed(unsigned: Sequence[_Document]) -> list[_Document]:
 
 @functools.cache
 def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
-  """Returns the texts of the evaluation sets, which a process reads once."""
+  """Returns the texts of the evaluation sets; each process reads them once."""
   how = texts.Options(documents="line", text_field=text_field)
   return deduplication.Evaluation(
     line
@@ -496,21 +513,22 @@ def _cleaned(
     settings: the options of the corpus.
     holes: placeholder character → the name of the unknown template.
   """
-  torn, missing = [], []
+  lost, missing = [], []
   for sentence in passage if holes else ():
     if hole_marks := [x for x in sentence if x in holes]:
-      torn.append("".join(_named(x, holes) for x in sentence))
+      lost.append("".join(_named(x, holes) for x in sentence))
       missing += sorted({holes[x] for x in hole_marks})
-  if torn:
+  if lost:
     passage = [s for s in passage if holes.keys().isdisjoint(s)]
   result = _ruled(passage, settings)
-  if torn:
-    lines = {**result.lines, "unknown template": torn}
+  if lost:
+    lines = {**result.lines, "unknown template": lost}
     result = dataclasses.replace(result, lines=lines)
   return _Document(result, templates=tuple(missing))
 
 
 def _named(character: str, holes: Mapping[str, str]) -> str:
+  """Returns a character; for a placeholder, the name of its template."""
   return f"{{{{{holes[character]}}}}}" if character in holes else character
 
 
@@ -532,14 +550,16 @@ def _ruled(passage: Sequence[str], settings: Settings) -> cleaning.Result:
 
 
 def _sentences(line: str, settings: Options) -> list[str]:
+  """Returns the normalised sentences of a line."""
   text = normalization.normalize(line, settings.repair_legacy_letters)
   return sentences.split(text) if settings.split_sentences else [text]
 
 
 def _passages(document: list[str], about: int) -> Iterator[list[str]]:
-  """Cuts a document into passages of equal size: about `about` sentences each.
+  """Yields the passages of a document, of about `about` sentences each.
 
-  An `about` of 0 gives the whole document.
+  The passages of a document have nearly the same size. An `about` of 0 gives
+  the whole document.
   """
   count = max(1, round(len(document) / about)) if about else 1
   for number in range(count):

@@ -16,7 +16,7 @@ from data_prep.text import normalization
 
 _MOST_FILES = 200  # one row each; a corpus can have thousands of books
 _MOST_TEMPLATES = 100  # the rest is in stats.json
-_MOST_LETTERS = 50  # beside the alphabet's; a dump has thousands, most once
+_MOST_LETTERS = 50  # outside the alphabet; a dump has thousands, most once
 
 
 def page(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
@@ -46,8 +46,8 @@ def page(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
 
 
 _READ = """\
-<p>Read is what there was once lines were split into sentences and long
-documents cut; kept is what the corpus holds.</p>
+<p>"Read" counts the input after lines were split into sentences and long
+documents cut; "kept" counts the corpus.</p>
 """
 
 
@@ -63,10 +63,12 @@ def _totals(content: Mapping[str, Any]) -> str:
 
 
 def _kept(counts: Mapping[str, int], measure: str) -> list[int]:
+  """Returns the read and the kept number of a measure."""
   return [counts.get(f"{measure} read", 0), counts.get(measure, 0)]
 
 
 def _kept_share(counts: Mapping[str, int], measure: str) -> pages.Share:
+  """Returns the share of a measure that was kept."""
   read, kept = _kept(counts, measure)
   return pages.Share(kept, read)
 
@@ -154,6 +156,7 @@ def _reasons_by_file(
 
 
 def _of_kind(content: Mapping[str, Any], kind: str) -> dict[str, int]:
+  """Returns reason → count of the documents dropped, or of the lines lost."""
   return {
     name.removeprefix(kind): count
     for name, count in content.items()
@@ -181,7 +184,7 @@ def _templates(content: Mapping[str, Any]) -> str:
 
 
 def _copies(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-  """Returns a table of copies, which also says which kinds were looked for."""
+  """Returns a table of copies, and of the kinds that were looked for."""
   near, sets = parameters["near_duplicates"], parameters["decontaminate"]
   counts = collections.Counter(content)
   return pages.table(
@@ -221,6 +224,7 @@ def _lengths(content: Mapping[str, Any]) -> list[str]:
 def _bars(
   caption: str, head: Sequence[str], counts: Mapping[str, int], total: int
 ) -> str:
+  """Returns a table of counts with bars."""
   most = max(counts.values(), default=0)
   return pages.table(
     caption,

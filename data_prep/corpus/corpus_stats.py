@@ -57,7 +57,12 @@ class Stats:
     self._letters = _Letters()
 
   def read(self, file: str, *numbers: int) -> None:
-    """Adds the documents, sentences and words of a file before any rule."""
+    """Adds the documents, sentences and words of a file before any rule.
+
+    Args:
+      file: the name of the file.
+      *numbers: one for each of MEASURES.
+    """
     for measure, number in zip(MEASURES, numbers, strict=True):
       self._count(file, f"{measure} read", number)
 
@@ -83,7 +88,7 @@ class Stats:
     self._remember(reason, lines)
 
   def miss(self, templates: Iterable[str]) -> None:
-    """Adds sentences that were dropped for an unknown template, by its name.
+    """Adds sentences that were dropped for unknown templates.
 
     The case of the first letter does not matter, as in MediaWiki; the first
     spelling is shown.
@@ -96,11 +101,13 @@ class Stats:
       entry[1] += 1
 
   def _count(self, file: str, what: str, number: int = 1) -> None:
+    """Adds to a count, in all and for a file."""
     if number:
       self.totals[what] += number
       self.files.setdefault(file, collections.Counter())[what] += number
 
   def _remember(self, reason: str, texts: Sequence[str]) -> None:
+    """Keeps the first few texts as examples of a reason."""
     kept = self.examples.setdefault(reason, [])
     kept += [
       self._shown(text)[:80]
@@ -145,9 +152,10 @@ def to_json(content: dict[str, Any]) -> str:
 
 
 def count_words(text: str) -> int:
-  """Counts the words of a normalised text, where one space separates words.
+  """Returns the number of words of a normalised text.
 
-  Counting spaces is some ten times faster than splitting the text.
+  One space separates words there. Counting spaces is about ten times faster
+  than splitting the text.
   """
   return text.count(" ") + bool(text)
 
@@ -167,7 +175,7 @@ class _Lengths:
     )
 
   def histogram(self) -> dict[str, int]:
-    """Returns bin → count, from the shortest to the longest length that occurs.
+    """Returns bin → count, from the shortest to the longest length.
 
     Empty bins between these are included.
     """
@@ -176,6 +184,7 @@ class _Lengths:
     return {self._name(step): self._counts[step] for step in steps}
 
   def _name(self, step: int) -> str:
+    """Returns the name of a bin, such as "4-5"."""
     first, last = self._STARTS[step - 1], self._STARTS[step] - 1
     return f"{first}-{last}" if first < last else f"{first}"
 

@@ -15,14 +15,15 @@ import numpy as np
 
 from data_prep.text import similarity
 
-# As Lee et al. A word is the text between white space, in lower case.
+# Runs of five words, as in Lee et al. A word is the text between white space,
+# in lower case.
 _RUNS = similarity.Runs(
   length=5, part_of_word=lambda letter: not letter.isspace()
 )
-# Thousands of documents made from one template agree in many bands without being
-# near duplicates. So the index keeps at most this many documents for the key of
-# a band, and compares a document with at most this many: those that agree with
-# the document in the most bands.
+# Thousands of documents made from one template agree in many bands without
+# being near duplicates. So the index keeps at most this many documents for the
+# key of a band, and compares a document with at most this many: those that
+# agree with the document in the most bands.
 _MOST_ALIKE = 1000
 
 _WORD = re.compile(r"\w+")
@@ -32,7 +33,7 @@ _FEWEST_WORDS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-  """The hashes by which near duplicates of a document are found.
+  """The hashes by which near duplicates of a document are recognised.
 
   Attributes:
     runs: uint32 [at most 1,024], the document's hashed runs of five words.
@@ -67,9 +68,9 @@ class Duplicates:
   """Remembers the documents that it has seen, and recognises their copies.
 
   A document is a near duplicate if its similarity (`similarity.jaccard`) to a
-  kept document is at least the threshold. Dropped documents do not count: of a
+  kept document is at least the threshold. Dropped documents do not count: in a
   chain A, B, C in which only neighbours are similar enough, B is dropped as a
-  copy of A, and C stays, since no copy of C was kept.
+  copy of A, and C is kept, because B was not.
 
   Memory of a document, measured on 40,000 documents: 120 bytes for exact
   duplicates alone. For near duplicates at a threshold of 0.8, 3.3 kB with 250
@@ -89,7 +90,7 @@ class Duplicates:
   def seen(
     self, sentences: Sequence[str], signature: Signature | None
   ) -> str | None:
-    """Remembers a document; returns of which kind of duplicate it is.
+    """Remembers a document; returns the kind of duplicate that it is.
 
     Args:
       sentences: the document.
@@ -121,7 +122,7 @@ class _Index:
     self._more: dict[int, list[int]] = {}
 
   def add(self, new: Signature) -> bool:
-    """Adds a document unless it is a near duplicate; returns whether it did."""
+    """Adds a document and returns True, unless it is a near duplicate."""
     (keys,) = similarity.band_keys(new.minima[None], self._bands).tolist()
     if self._holds(new.runs, self._proposed(keys)):
       return False
@@ -136,7 +137,7 @@ class _Index:
     return True
 
   def _proposed(self, keys: Sequence[int]) -> list[int]:
-    """Returns the documents that share a band's key, at most _MOST_ALIKE."""
+    """Returns the documents with an equal band key, at most _MOST_ALIKE."""
     agreeing: collections.Counter[int] = collections.Counter()
     for key in keys:
       if key in self._first:
@@ -145,7 +146,12 @@ class _Index:
     return [number for number, _ in agreeing.most_common(_MOST_ALIKE)]
 
   def _holds(self, runs: np.ndarray, proposed: Sequence[int]) -> bool:
-    """Returns whether one of the proposed documents is similar enough."""
+    """Returns whether one of the proposed documents is similar enough.
+
+    Args:
+      runs: the hashed runs of a new document.
+      proposed: the numbers of kept documents.
+    """
     if not proposed:
       return False
     sets = similarity.Sets.of([runs, *(self._runs[n] for n in proposed)])
@@ -157,10 +163,11 @@ class _Index:
 class Evaluation:
   """The texts of evaluation sets, which training must not see.
 
-  A sentence overlaps with a text when both hold the same run of eight words
+  A sentence overlaps with a text if both contain the same run of eight words
   (the length by which the PaLM report counts overlap, arXiv 2204.02311, section
-  8). A sentence of four to seven words overlaps with a text of the same words
-  only; a shorter sentence never overlaps. Case and punctuation do not count.
+  8). A sentence of four to seven words overlaps only with a text of exactly
+  these words; a shorter sentence never overlaps. Case and punctuation do not
+  count.
 
   Args:
     texts: the texts of the evaluation sets.
@@ -176,6 +183,7 @@ class Evaluation:
     return not self._runs.isdisjoint(self._runs_of(sentence))
 
   def _runs_of(self, text: str) -> list[str]:
+    """Returns the runs of words by which a text is compared."""
     words = _WORD.findall(text.lower())
     count = len(words) - self._RUN + 1
     if count < 1:

@@ -54,8 +54,8 @@ class Framed:
 
   Attributes:
     ids: the int32 ids of each input, `[CLS] … [SEP]`.
-    second_starts: [inputs], the start of the second text; the input's length if it
-      has no second text.
+    second_starts: [inputs], the start of the second text; the input's length if
+      it has no second text.
     owners: [inputs], the index of each input's text, ascending; a text has one
       input, or several windows.
     starts: [inputs], the index in the text of the piece after [CLS].

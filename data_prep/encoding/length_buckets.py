@@ -94,8 +94,8 @@ def batches(
     pad_id: the id of padding.
     rng: shuffles the texts and the batches, for training; None sorts the texts
       by length, for evaluation and prediction.
-    second_starts: [texts], the start of the second text in each; None if no input has
-      a second text.
+    second_starts: [texts], the start of the second text in each; None if no
+      input has a second text.
   """
   sizes = np.array([len(ids) for ids in encoded])
   order = (

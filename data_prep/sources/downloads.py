@@ -1,12 +1,12 @@
 """Downloads the known corpora, and checks their checksums.
 
-| corpus | where | licence |
-| --- | --- | --- |
-| wikipedia | dumps.wikimedia.org, SHA-1 beside each dump | CC BY-SA 4.0 |
-| news | 700 million words collected by tugstugi/mongolian-nlp, on Yandex Disk | \
-not stated: for use, not for redistribution |
+  corpus     host                                             licence
+  wikipedia  dumps.wikimedia.org, with SHA-1 of each dump     CC BY-SA 4.0
+  news       Yandex Disk: 700 million words, collected by     not stated: for
+             tugstugi/mongolian-nlp                           use, not for
+                                                              redistribution
 
-The checksums come from the hosts of the files, so that they show damage, not who
+The checksums come from the hosts of the files: they show damage, but not who
 made a file. --download_sha256 is a checksum from elsewhere.
 """
 
@@ -37,7 +37,7 @@ _ADVICE = (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Downloads."""
+  """Download of a known corpus."""
 
   download: bool = options.option(
     False,
@@ -109,6 +109,10 @@ class Located:
 def fetch(source: str, settings: Options) -> str:
   """Downloads the corpus of a source unless it is there; returns its path.
 
+  Args:
+    source: the value of --source.
+    settings: the options.
+
   Raises:
     options.InputError: for a source without a known corpus, a failed download,
       or a wrong checksum.
@@ -147,7 +151,13 @@ def fetch(source: str, settings: Options) -> str:
 
 
 def _wikipedia(settings: Options) -> Located:
-  """Finds a dump in its list of checksums, which dates the `latest` dump."""
+  """Returns the address of a dump, which is found in its list of checksums.
+
+  The list also has the date of the dump `latest`.
+
+  Raises:
+    options.InputError: when the list has no such dump.
+  """
   host = settings.download_host or WIKIPEDIA_HOST
   base = f"{host}/{settings.wiki}"
   date = settings.dump_date
@@ -166,7 +176,7 @@ def _wikipedia(settings: Options) -> Located:
 
 
 def _news(settings: Options) -> Located:
-  """Asks Yandex Disk's public API for the file's address and SHA-256.
+  """Returns the address and SHA-256 of the news, by Yandex Disk's public API.
 
   Raises:
     options.InputError: for an answer without them.
@@ -198,5 +208,6 @@ def _small(url: str) -> str:
 
 
 def _checksum(path: str, located: Located) -> str:
+  """Returns the checksum of a file by the algorithm of a download."""
   with open(path, "rb") as file:
     return hashlib.file_digest(file, located.algorithm).hexdigest()

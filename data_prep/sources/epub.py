@@ -74,15 +74,15 @@ _IMPRINT = re.compile(
   r"|бүх эрх (нь )?хуулиар хамгаалагдсан|хэвлэлийн хуудас\W*\d"
   r"|хэвлэлийн эх\w* бэлтгэ|Project Gutenberg)"
 )
-_SHORT_WORDS = 12  # guess: a longer line is a sentence that names an imprint
-_IMPRINT_WORDS = 300  # guess: of a whole imprint
+_SHORT_WORDS = 12  # guess: a line of more words is a sentence about an imprint
+_IMPRINT_WORDS = 300  # guess: the most words of a whole imprint
 _LEADER = re.compile(
   r"((?<!\.)\.{4,}|(?<!…)…{2,}|(?<! \.)( \.){3,}|(?<!_)_{3,})\s*\d{1,4}\.?$"
 )
 _START = re.compile(r"\*\*\* ?START OF TH", re.IGNORECASE)
 _END = re.compile(r"\*\*\* ?END OF TH", re.IGNORECASE)
 _CHAPTER_WORDS = (
-  60  # guess: a shorter section is a part of another, or front matter
+  60  # guess: a section of fewer words is a part of another, or front matter
 )
 
 _MARK = re.compile(r"\s*([\[(]?)(\d{1,3}|[*†‡]{1,3})[\])]?\s*")
@@ -138,7 +138,10 @@ def items(path: str) -> Iterator[Book]:
 
 
 def chapters(book: Book) -> list[list[str]] | cleaning.Drop:
-  """Returns the paragraphs of each chapter, or a Drop with the problem."""
+  """Returns the paragraphs of each chapter; a Drop if there is a problem.
+
+  The problem is the Drop's reason: a damaged or encrypted book, or no text.
+  """
   try:
     with zipfile.ZipFile(io.BytesIO(book.content)) as archive:
       return _chapters(archive)
@@ -159,6 +162,7 @@ def chapters(book: Book) -> list[list[str]] | cleaning.Drop:
 
 
 def _chapters(archive: zipfile.ZipFile) -> list[list[str]] | cleaning.Drop:
+  """Returns the paragraphs of each chapter of an opened book, or a Drop."""
   if _is_encrypted(archive):
     return cleaning.Drop("encrypted book")
   pages, total = [], 0
@@ -179,9 +183,9 @@ class _Block:
   """A paragraph, or a line of a paragraph.
 
   Attributes:
-    text: with line breaks.
+    text: its text, with line breaks; "" separates paragraphs.
     is_heading: whether it is h1 to h6.
-    is_link: whether it is nothing but links.
+    is_link: whether it consists of links only.
   """
 
   text: str
@@ -190,18 +194,26 @@ class _Block:
 
 
 def _letters(pages: Sequence[Sequence[_Block]]) -> int:
+  """Returns the number of characters of pages."""
   return sum(len(block.text) for blocks in pages for block in blocks)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Section:
-  """The text under a heading, or from a page's top to its first heading."""
+  """The text under a heading, or from the top of a page to its first heading.
+
+  Attributes:
+    page: the index of the page.
+    heading: the text of the heading; "" for none.
+    blocks: the blocks of the section.
+  """
 
   page: int
   heading: str = ""
   blocks: list[_Block] = dataclasses.field(default_factory=list)
 
   def words(self) -> int:
+    """Returns the number of words of the section."""
     return sum(len(block.text.split()) for block in self.blocks)
 
   def is_matter(self) -> bool:
@@ -216,7 +228,7 @@ class _Section:
     return _label(self.heading or first) in _NO_CHAPTERS
 
   def text(self) -> list[str]:
-    """Returns the paragraphs, without contents lists and imprint lines."""
+    """Returns the texts of the blocks, without contents lists and imprints."""
     kept = []
     for is_link, row in itertools.groupby(self.blocks, lambda b: b.is_link):
       texts = [block.text for block in row]
@@ -230,18 +242,24 @@ class _Section:
 
 
 def _is_imprint(text: str) -> bool:
-  """Returns whether a short line, or the start of a long one, is an imprint."""
+  """Returns whether a text is a line of an imprint.
+
+  For a long text, only its beginning counts.
+  """
   short = len(text.split()) <= _SHORT_WORDS
   return bool(_IMPRINT.search(text if short else text[:20]))
 
 
 def _label(text: str) -> str:
-  """Returns the letters of a heading in lower case, to compare headings."""
+  """Returns the letters of a heading in lower case, as a key for comparison."""
   return "".join(filter(str.isalpha, text.lower()))
 
 
 def _sections(pages: Sequence[Sequence[_Block]]) -> list[_Section]:
-  """Splits pages at headings; drops Project Gutenberg's text around a book."""
+  """Returns the sections of pages, which begin at headings.
+
+  Project Gutenberg's text before and after a book is dropped.
+  """
   sections: list[_Section] = []
   for number, blocks in enumerate(pages):
     sections.append(_Section(number))
@@ -258,9 +276,9 @@ def _sections(pages: Sequence[Sequence[_Block]]) -> list[_Section]:
 
 
 def _running(sections: Sequence[_Section]) -> list[list[str]] | cleaning.Drop:
-  """Returns the paragraphs of each chapter, or a Drop if there is none.
+  """Returns the paragraphs of each chapter, or a Drop if there is no chapter.
 
-  A section of fewer than 60 words belongs to the chapter before it. Such short
+  A section of fewer than 60 words is added to the chapter before it. Such short
   sections are dropped before the first chapter (front matter), and on pages
   after the last chapter (advertisements).
   """
@@ -302,11 +320,16 @@ def _is_encrypted(archive: zipfile.ZipFile) -> bool:
 
 
 def _is(element: Any, name: str) -> bool:
-  """Returns whether an element has a tag, in any namespace."""
+  """Returns whether an element has the tag `name`, in any namespace."""
   return str(element.tag).rpartition("}")[2] == name
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+  """Returns the content of a file of the book.
+
+  Raises:
+    zipfile.BadZipFile: for more than 20 MB.
+  """
   with archive.open(name) as file:
     content = file.read(_LARGEST_PAGE + 1)
   if len(content) > _LARGEST_PAGE:
@@ -315,9 +338,10 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _reading_order(archive: zipfile.ZipFile) -> Iterator[tuple[str, bool]]:
-  """Yields the name of each page in reading order, and whether it is no text.
+  """Yields (name of a page, whether it has no running text) in reading order.
 
-  A page is no text where its names in the book say so: cover, contents, notes.
+  A page has no running text if its names in the book say so: cover, contents,
+  notes.
   """
   container = ElementTree.fromstring(_member(archive, "META-INF/container.xml"))
   package = next(
@@ -380,7 +404,10 @@ def _blocks(page: bytes) -> list[_Block]:
 
 
 def _decoded(page: bytes) -> str:
-  """Decodes a page by its byte order mark or its declared encoding, else UTF-8.
+  """Returns the text of a page.
+
+  The encoding is that of the byte order mark, else the declared one, else
+  UTF-8.
 
   Raises:
     ValueError: for bytes that are not text.
@@ -396,7 +423,7 @@ def _decoded(page: bytes) -> str:
 
 
 class _Reader:
-  """Walks a page and collects the text of its innermost blocks.
+  """Walks through a page and collects the text of its innermost blocks.
 
   Attributes:
     blocks: in the order of the page; an empty block separates paragraphs.
@@ -433,6 +460,7 @@ class _Reader:
     return True
 
   def _leave(self, element: Any) -> None:
+    """Reads the end of an element, and the text that follows it."""
     if element.tag in _BLOCKS:
       self._end_block(element.tag in _HEADINGS)
     if element.tag in _APART:
@@ -452,15 +480,16 @@ class _Reader:
     )
 
   def _add(self, text: str | None) -> None:
+    """Adds text to the current block."""
     if text:
       self._text.append(text)
       self._linked += sum(map(str.isalnum, text)) if self._links else 0
 
   def _is_note_mark(self, element: Any) -> bool:
-    """Returns whether to skip an element: a note mark or a superscript.
+    """Returns whether an element is the mark of a note, or a superscript.
 
-    The superscript of a number or a unit is not lost: 10⁶ and км² are written
-    with superscript characters.
+    Its content is skipped then. The superscript of a number or a unit is added
+    here instead, in superscript characters: 10⁶ and км².
     """
     # In deeper nests, the text would be read once for each of its ancestors.
     if element.tag not in ("a", "sup") or self._marks > _DEEPEST_MARK:
@@ -478,6 +507,7 @@ class _Reader:
     return True
 
   def _end_block(self, is_heading: bool) -> None:
+    """Ends the current block, which becomes one or several `_Block`s."""
     whole, linked = "".join(self._text), self._linked
     self._text, self._linked = [], 0
     is_link = linked > 0 and linked >= 0.8 * sum(map(str.isalnum, whole))
@@ -489,7 +519,7 @@ class _Reader:
 
 
 def _is_silent(element: Any) -> bool:
-  """Returns whether an element is no running text, such as a note's mark."""
+  """Returns whether an element has no running text, as the mark of a note."""
   if element.tag in _SILENT or element.get("hidden") is not None:
     return True
   if element.tag in ("html", "body"):

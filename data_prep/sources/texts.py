@@ -42,8 +42,8 @@ class Options(options.Group):
 def items(path: str, settings: Options) -> Iterator[Lines]:
   """Yields each document of a file as a tuple of its lines.
 
-  The content decides how a file is read; only .csv, .tsv and archives are known
-  by their names.
+  The content decides how a file is read, except that .csv, .tsv and archives
+  are recognised by their names.
 
   Args:
     path: JSON lines, .csv or .tsv; an archive of text files; the sentences of
@@ -52,8 +52,8 @@ def items(path: str, settings: Options) -> Iterator[Lines]:
     settings: how documents are separated.
 
   Raises:
-    options.InputError: when the content is of another kind, which is named, or
-      has a bad row, whose line is named.
+    options.InputError: when the content is of another kind, and at a bad row;
+      the message names the kind or the line.
   """
   if archives.is_archive(path):
     contents.require(path, _ARCHIVES, "an archive of text files")
@@ -70,7 +70,12 @@ def items(path: str, settings: Options) -> Iterator[Lines]:
 
 
 def parted(lines: Iterable[str], by: str) -> Iterator[Lines]:
-  """Yields the documents of plain text; `by` is the value of --documents."""
+  """Yields the documents of plain text.
+
+  Args:
+    lines: the lines.
+    by: the value of --documents.
+  """
   if by == "blank_line":
     yield from documents.split(lines)
   elif by == "line":
@@ -95,11 +100,22 @@ def _articles(lines: Iterable[str]) -> Iterator[Lines]:
 
 
 def _members(path: str, by: str) -> Iterator[Lines]:
+  """Yields the documents of all text files in an archive."""
   for _, lines in archives.members(path):
     yield from parted(lines, by)
 
 
 def _cells(path: str, name: str, is_json: bool) -> Iterator[Lines]:
+  """Yields the texts of a table or of JSON lines, each a document.
+
+  Args:
+    path: the file.
+    name: the column or the key of the text.
+    is_json: whether the file has JSON lines, whatever its name is.
+
+  Raises:
+    options.InputError: at a bad row.
+  """
   wanted = [tables.Wanted(name, "--text_field")]
   read = tables.objects if is_json else tables.cells
   for line, row in read(path, wanted):

@@ -1,10 +1,11 @@
 """Reads Wikipedia dumps, and renders the running text of each article.
 
-    for page in wikipedia.items("mnwiki-latest-pages-articles.xml.bz2"):
-      found = wikipedia.rendered(page)  # or a cleaning.Drop
+  for page in wikipedia.items("mnwiki-latest-pages-articles.xml.bz2"):
+    rendered = wikipedia.rendered(page)  # or a cleaning.Drop
 
-`items` streams the XML. `rendered` does the work: it is a pure function, which
-worker processes can call. The format: www.mediawiki.org/xml.
+`items` streams the XML. `rendered` does most of the work: it is a pure
+function, so that worker processes can call it. The format:
+www.mediawiki.org/xml.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from data_prep.files import storage
 from data_prep.sources import wikitext
 from data_prep.text import cleaning
 
-# MediaWiki refuses to save more (2048 KiB, $wgMaxArticleSize).
+# Longest text that MediaWiki saves (2048 KiB, $wgMaxArticleSize).
 LONGEST_TEXT = 2 << 20  # characters
 # A text of that length that is all &quot; in UTF-16 takes 24 MB.
 _LARGEST_PAGE = 32 << 20  # bytes of XML
@@ -57,10 +58,9 @@ class Page:
 
   Attributes:
     title: its name.
-    text: wikitext of its last revision in the dump; "" for a page that is no
-      article.
-    dropped: why the page is no article, by its fields in the dump; "" for an
-      article.
+    text: wikitext of its last revision in the dump; "" if it is no article.
+    dropped: the reason why it is no article, by its fields in the dump; "" for
+      an article.
     namespaces: the wiki's names of files, categories and templates.
   """
 
@@ -71,7 +71,7 @@ class Page:
 
 
 def rendered(page: Page) -> wikitext.Rendered | cleaning.Drop:
-  """Returns a page's running text, or a Drop with the reason."""
+  """Returns a page's running text; a Drop with the reason if it has none."""
   if reason := page.dropped or _unwanted(page):
     return cleaning.Drop(reason, page.title)
   try:
@@ -84,7 +84,10 @@ def rendered(page: Page) -> wikitext.Rendered | cleaning.Drop:
 
 
 def _unwanted(page: Page) -> str:
-  """Returns why wikitext is no article: "redirect", "disambiguation"; or ""."""
+  """Returns why wikitext is no article: "redirect" or "disambiguation".
+
+  The result is "" for an article.
+  """
   if _REDIRECT.match(page.text):
     return "redirect"
   if _DISAMBIGUATION_TITLE.search(page.title) or _DISAMBIGUATION.search(
@@ -117,7 +120,15 @@ def items(path: str) -> Iterator[Page]:
 
 
 class _Bounded:
-  """A file that raises ValueError after too many bytes without a whole page."""
+  """A file that raises ValueError after too many bytes without a whole page.
+
+  Args:
+    file: the XML.
+
+  Attributes:
+    since_page: the number of bytes read since the last page; the caller sets it
+      to 0 after each page.
+  """
 
   def __init__(self, file: IO[bytes]) -> None:
     self._file = file
@@ -136,9 +147,11 @@ class _Bounded:
 
 
 def _pages(file: _Bounded) -> Iterator[Page]:
-  """Yields the pages of the XML, which may not have a document type.
+  """Yields the pages of a dump's XML.
 
-  Without a document type, no entity can be defined.
+  Raises:
+    ValueError: for XML that is no dump, has a document type (which could define
+      entities), or has too many tags without a page.
   """
   names: dict[str, str] = {}  # of namespaces, by their keys
   namespaces = wikitext.Namespaces()
@@ -174,6 +187,7 @@ def _page(
   element: Any, names: Mapping[str, str], namespaces: wikitext.Namespaces
 ) -> Page:
   # The fields of the page and of its revisions; the last one is the newest.
+  """Returns the page of an XML element."""
   fields = {
     _name(field): field.text or ""
     for part in (element, *element)
@@ -185,7 +199,12 @@ def _page(
 
 
 def _not_an_article(fields: Mapping[str, str], names: Mapping[str, str]) -> str:
-  """Returns why a page is no article, by its fields; "" for an article."""
+  """Returns why a page is no article, by its fields; "" for an article.
+
+  Args:
+    fields: name → text of the page's and the last revision's fields.
+    names: key → name of the wiki's namespaces.
+  """
   space, colon, _ = fields.get("title", "").partition(":")
   # Dumps before version 0.6 have no <ns>.
   named = bool(colon) and space.strip().lower() in names.values()

@@ -1,17 +1,20 @@
 """Renders wikitext as the running text that a reader of the page sees.
 
-    paragraphs("'''Туул гол''' нь [[Монгол]]д {{convert|704|km}} урсана.")
-    # ["Туул гол нь Монголд 704 km урсана."]
+  rendered("'''Туул гол''' {{convert|704|km}} урсана.").paragraphs
+  # ["Туул гол 704 km урсана."]
 
-There are four passes, each linear in the page. Opaque tags and HTML become text
-and line breaks (which MediaWiki's preprocessor does first). Brackets without a
-partner are cut, because a parser looks for each partner up to the page's end.
-mwparserfromhell's tokenizer finds templates, links and tables, of which only
-the text is kept (of tables nothing). And the lines are sorted into paragraphs,
-list items, headings and remains of tables.
+There are four passes, each linear in the page.
 
-The tokenizer is used without the tree that the library builds on top of it:
-the tree costs five sixths of the library's time.
+1. Opaque tags and HTML become text and line breaks (MediaWiki's preprocessor
+   does this first, too).
+2. Brackets without a partner are cut, because a parser looks for each partner
+   up to the page's end.
+3. mwparserfromhell's tokenizer finds templates, links and tables, of which only
+   the text is kept (and of tables nothing).
+4. Lines are sorted into paragraphs, list items, headings and remains of tables.
+
+The tokenizer is used without the tree that the library builds on top of it: the
+tree costs five sixths of the library's time.
 """
 
 import dataclasses
@@ -37,13 +40,13 @@ class BrokenMarkupError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Namespaces:
-  """The wiki's own names of namespaces that hold no articles, in lower case.
+  """The wiki's own names of some namespaces, in lower case.
 
   Attributes:
     hidden: the names of the file and category namespaces; a link into one of
       them shows no running text.
-    template: the names of the template namespace, which may stand in front of a
-      template's name.
+    template: the names of the template namespace, which may precede the name of
+      a template.
   """
 
   hidden: frozenset[str] = frozenset()
@@ -125,14 +128,23 @@ class Rendered:
 
 
 class _Holes:
-  """The templates of a page whose output is unknown."""
+  """Assigns a character to each template of a page whose output is unknown.
+
+  Attributes:
+    names: character → name of the template.
+  """
 
   def __init__(self) -> None:
     self.names: dict[str, str] = {}  # character → name
     self._characters: dict[tuple[str, bool], str] = {}
 
   def mark(self, name: str, box: bool = False) -> str:
-    """Returns the character that marks a template's place."""
+    """Returns the character that marks a template's place.
+
+    Args:
+      name: the name of the template.
+      box: whether it is a box or has several lines.
+    """
     key = (name, box)
     if key not in self._characters:
       number = min(len(self._characters), _HOLES_A_PLANE - 1)
@@ -199,9 +211,10 @@ _MARKUP_LETTER = re.compile(r"[\[\]{}|<>'=*#:;_~!&-]")
 
 
 def _opaque(match: re.Match[str], holes: "_Holes") -> str:
-  """Returns the text of <nowiki>, and of formulas that fit in a line; else "".
+  """Returns the text of an opaque tag or a comment.
 
-  A formula that does not fit in a line leaves a hole.
+  It is the content of <nowiki>, and a formula that fits in a line; any other
+  formula leaves a hole; any other tag gives "".
   """
   name, body = (match["name"] or "").lower(), match["body"] or ""
   if name in ("math", "chem", "ce"):
@@ -218,7 +231,10 @@ def _opaque(match: re.Match[str], holes: "_Holes") -> str:
 
 
 def _escaped(text: str) -> str:
-  """Writes characters with a meaning in wikitext as HTML entities."""
+  """Returns a text in one line, with wikitext's special characters escaped.
+
+  They become HTML entities.
+  """
   # A blank line would end the paragraph; within <nowiki> it does not.
   return _MARKUP_LETTER.sub(
     lambda match: f"&#{ord(match[0])};", " ".join(text.split("\n"))
@@ -258,6 +274,7 @@ _CLOSING_TAGS = {
 
 
 def _tag(match: re.Match[str]) -> str:
+  """Returns the text that replaces an HTML tag: a break, a mark or ""."""
   table = _CLOSING_TAGS if match["close"] else _OPENING_TAGS
   return table.get(match["name"].lower(), "")
 
@@ -273,6 +290,7 @@ _SINGLE_BRACKET = re.compile(r"\[(?!\[)(?<!\[\[)")
 
 
 def _external_link(match: re.Match[str]) -> str:
+  """Returns the text of an external link in brackets; "" without a text."""
   shown = match["shown"].strip()
   return f"{_LINK_START}{shown}{_LINK_END}" if shown else ""
 
@@ -285,7 +303,7 @@ _APOSTROPHES = re.compile("''+")
 
 
 def _apostrophes(match: re.Match[str]) -> str:
-  """Removes the marks of bold and italics; further apostrophes are text."""
+  """Returns a run of apostrophes without the marks of bold and italics."""
   count = len(match[0])
   return "'" * (count - 5 if count > 5 else count == 4)
 
@@ -297,7 +315,10 @@ _HEADING_LINE = re.compile(
 
 
 def _heading(match: re.Match[str]) -> str:
-  """Marks a heading; a line that only begins like a heading keeps its text."""
+  """Returns a heading with its mark and level.
+
+  A line that only begins like a heading keeps its text.
+  """
   if match["marks"] is None:
     return _BREAK if len(match[0]) > 1 else ""
   level, title = len(match["marks"]), match["title"].strip(" \t=")
@@ -315,12 +336,13 @@ _BRACES = re.compile(r"\{\{\{+")
 
 
 def _argument(match: re.Match[str], holes: _Holes) -> str:
+  """Returns the default value of a template argument; a hole without one."""
   value: str | None = match["value"]
   return holes.mark(match[0]) if value is None else value
 
 
 def _braces(match: re.Match[str]) -> str:
-  """Replaces a run of three or more braces by pairs, which open templates.
+  """Returns pairs of braces, which open templates, for a run of three or more.
 
   The tokenizer takes seconds for a page of {{{a|{{{a| … }}}}}}.
   """
@@ -339,10 +361,11 @@ _TO_LAST_PIPE = re.compile(r"\[\[(?:[^\n\[\]{}]*\|)?")
 
 
 def _balanced(text: str, holes: _Holes) -> str:
-  """Cuts brackets without a partner, and the text that depends on the partner.
+  """Returns a text without brackets that have no partner.
 
-  With "{{" and "{|" the rest of the line is cut, up to the next bracket; with
-  "[[Файл:а.jpg|thumb|" everything up to the last pipe.
+  The text that depends on the partner is removed too: with "{{" and "{|" the
+  rest of the line, up to the next bracket; with "[[Файл:а.jpg|thumb|"
+  everything up to the last pipe.
 
   Raises:
     BrokenMarkupError: for brackets more than MAX_DEPTH deep.
@@ -381,6 +404,13 @@ def _cut(text: str, bracket: str, start: int) -> tuple[int, int]:
 
 
 def _without(text: str, cuts: Sequence[tuple[int, int]], holes: _Holes) -> str:
+  """Returns a text without some ranges; a cut template leaves a hole.
+
+  Args:
+    text: the text.
+    cuts: (start, end) of each range, sorted.
+    holes: the holes of the page.
+  """
   parts, position = [], 0
   for start, end in cuts:
     # Without a mark, the characters around the cut could make a new bracket.
@@ -441,7 +471,13 @@ _Stream = Iterator[Any]  # of mwparserfromhell's tokens, which have no types
 
 
 class _Renderer:
-  """Turns the tokens of a page into text, with the marks above."""
+  """Turns the tokens of a page into text, with the marks of links and holes.
+
+  Args:
+    title: the title of the page.
+    namespaces: the namespaces of the wiki.
+    holes: the holes of the page, to which new ones are added.
+  """
 
   def __init__(self, title: str, namespaces: Namespaces, holes: _Holes) -> None:
     self._title = title
@@ -511,6 +547,7 @@ class _Renderer:
     return self._holes.mark(name) if shown is None else shown
 
   def _without_namespace(self, name: str) -> str:
+    """Returns a template's name without the template namespace before it."""
     *spaces, name = " ".join(name.replace("_", " ").split()).split(":")
     for place, space in enumerate(spaces):
       if space.strip().lower() not in self._template_names:
@@ -532,6 +569,7 @@ class _Renderer:
     return arguments
 
   def _link(self, _token: Any, stream: _Stream) -> str:
+    """Returns the text of a link; "" for files, categories and languages."""
     target, stop = self._text(stream, _LINK_STOPS)
     space, colon, _ = target.partition(":")
     name = space.replace("_", " ").strip().lower()
@@ -547,9 +585,9 @@ class _Renderer:
     return f"{_LINK_START}{_without_links(shown)}{_LINK_END}"
 
   def _url(self, token: Any, stream: _Stream) -> str:
-    """Returns the text of a link, or an address that has no text.
+    """Returns the text of an external link, or its address without a text.
 
-    An address in brackets without a text shows nothing here; MediaWiki shows a
+    An address in brackets without a text gives "", where MediaWiki shows a
     number: [1].
     """
     address, stop = self._text(stream, _URL_STOPS)
@@ -593,6 +631,7 @@ def _tokenized(text: str) -> list[Any]:
 
 
 def _nothing(_token: Any, _stream: _Stream) -> str:
+  """Returns "", for markup that shows nothing itself."""
   return ""
 
 
@@ -628,8 +667,13 @@ def _is_lost(
 ) -> bool:
   """Returns whether a template's text is empty by mistake.
 
-  Then the call has other parameters than the table expects, as `{{zh|s=…}}` and
-  `{{lang|mn}}` have; `{{nowrap|}}` is rightly empty.
+  This is so if the call has other parameters than the table of templates
+  expects, as `{{zh|s=…}}` and `{{lang|mn}}` have; `{{nowrap|}}` is rightly
+  empty.
+
+  Args:
+    shown: the template's text.
+    given, named: the parameters of the call.
   """
   if named and not given:
     return not shown.strip()
@@ -637,10 +681,12 @@ def _is_lost(
 
 
 def _without_links(text: str) -> str:
+  """Returns a text without the marks of links and cuts."""
   return _without_marks(text, _LINK_START + _LINK_END + _CUT)
 
 
 def _without_marks(text: str, marks: str) -> str:
+  """Returns a text without some characters."""
   for mark in marks:  # faster than one pass for all, as most do not occur
     text = text.replace(mark, "")
   return text
@@ -654,7 +700,7 @@ _TABLE_LINE = re.compile(r"\||!(?=\s)|!.*!!|\}|\{\||.*\|\|")
 
 
 def _sorted_lines(text: str, holes: _Holes) -> Iterator[str]:
-  """Yields the paragraphs: joined running lines, and sentences of lists."""
+  """Yields the paragraphs: joined lines of running text, and list sentences."""
   text = _TWO_BREAKS.sub(_BREAK, text).replace(_LINE_BREAK, " ")
   for block in _blocks(text):
     paragraph = _tidy(" ".join(block), holes)
@@ -688,8 +734,9 @@ def _blocks(text: str) -> list[list[str]]:
 def _lines(text: str) -> Iterator[str]:
   """Yields the lines of a page, without boxes beside the text.
 
-  A line with a template alone belongs to a sentence if the line before it ends
-  within a sentence, without a colon, and the line behind it begins with a letter.
+  A line with only a template belongs to a sentence if the line before it ends
+  within a sentence, without a colon, and the line after it begins with a
+  letter.
   """
   before = ""
   lines = list(map(str.strip, text.split("\n")))
@@ -705,7 +752,7 @@ def _lines(text: str) -> Iterator[str]:
 def _without_boxes(line: str) -> str:
   """Returns a stripped line without a box at its beginning.
 
-  A line of templates alone becomes "".
+  A line with only templates becomes "".
   """
   if not _ANY_HOLE.search(line):
     return line
@@ -715,7 +762,7 @@ def _without_boxes(line: str) -> str:
 
 
 def _skipped_level(level: int, title: str, skipped: int) -> int:
-  """Returns the level of the heading whose section is skipped, or 0.
+  """Returns the level of the heading whose section is skipped; 0 for none.
 
   Args:
     level: the level of a new heading.
@@ -737,12 +784,12 @@ _CATALOGUE = re.compile(r"\b(?:ISBN|ISSN|DOI|OCLC|PMID)\b", re.IGNORECASE)
 
 
 def _is_running_text(item: str) -> bool:
-  """Returns whether a list item is a sentence, no bare entry, link or book.
+  """Returns whether a list item is a sentence, not a mere entry, link or book.
 
-  A sentence ends as one and has six words or more, with at least a quarter of
-  its letters outside of links; or it has twelve words, with at least half of
-  its letters outside. It has no catalogue number. (Guesses, checked by eye on
-  English and Bulgarian articles.)
+  An item that ends as a sentence needs six words, and at least a quarter of its
+  letters outside of links; any other item needs twelve words, and half of its
+  letters outside. It has no catalogue number. (The numbers are guesses, checked
+  by eye on English and Bulgarian articles.)
   """
   shown = _without_links(item).lstrip("*#:; ").rstrip()
   linked = sum(map(len, _LINKED.findall(item))) / max(1, len(shown))
@@ -755,7 +802,7 @@ def _is_running_text(item: str) -> bool:
 def _is_label(paragraph: str) -> bool:
   """Returns whether a paragraph is a label or caption, such as "Романууд:".
 
-  It is short, and no sentence.
+  Such a paragraph is short and does not end as a sentence.
   """
   return len(paragraph.split()) < 5 and not _SENTENCE_END.search(paragraph)
 
@@ -768,7 +815,7 @@ _SCRIPT = re.compile(
   f"(?P<kind>[{_RAISED}{_LOWERED}])"
   f"(?P<body>[^{_RAISED}{_LOWERED}{_LEVEL}]*){_LEVEL}"
 )
-# What a dropped template or reference leaves: "( , ; )", "(; ", "word ."
+# Remains of a dropped template or reference: "( , ; )", "(; ", "word ."
 _EMPTY_PARENTHESES = re.compile(r" ?\([ ,;:/–—-]*\)")
 _AFTER_OPENING = re.compile(r"\([ ,;:]+")
 _BEFORE_CLOSING = re.compile(r"(?<![ ,;:])[ ,;:]++\)")
@@ -776,9 +823,9 @@ _BEFORE_STOP = re.compile(r" ([,.;:!?])(?![^ ])")
 
 
 def _tidy(text: str, holes: _Holes) -> str:
-  """Finishes a paragraph: its entities, scripts, holes and punctuation.
+  """Returns a finished paragraph; "" for a paragraph without a letter.
 
-  Returns "" for a paragraph without a letter.
+  Entities, scripts, holes and punctuation are put into their final form.
   """
 
   def residue(match: re.Match[str]) -> str:
@@ -811,7 +858,7 @@ def _character(entity: re.Match[str]) -> str:
 
 
 def _script(match: re.Match[str]) -> str:
-  """Returns the text of <sup> or <sub>.
+  """Returns the text of <sup> or <sub>, in raised or lowered characters.
 
   10<sup>6</sup> must not become 106, nor м<sup>2</sup> become м2.
   """

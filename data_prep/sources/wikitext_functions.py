@@ -1,13 +1,12 @@
-"""Evaluates the parser functions of MediaWiki that depend on arguments alone.
+"""Evaluates the parser functions of MediaWiki that depend only on arguments.
 
-    evaluate("#if", ["1", "тийм", "үгүй"])  # "тийм"
-    evaluate("#expr", ["2015 - 1990"])  # "25"
+  evaluate("#if", ["1", "тийм", "үгүй"])  # "тийм"
+  evaluate("#expr", ["2015 - 1990"])  # "25"
 
 Functions that depend on the date, on other pages or on the wiki are not
-evaluated. Manual: www.mediawiki.org/wiki/Help:Extension:ParserFunctions.
-
-An argument may hold characters of UNKNOWN, which mark text that is not known,
-such as the output of a template.
+evaluated. Manual: www.mediawiki.org/wiki/Help:Extension:ParserFunctions. An
+argument may contain characters of UNKNOWN, which mark unknown text, such as the
+output of a template.
 """
 
 import ast
@@ -22,11 +21,11 @@ _LONGEST_EXPRESSION = 100  # characters; longer ones are not evaluated
 
 
 def evaluate(name: str, arguments: Sequence[str]) -> str | None:
-  """Returns the output of a parser function, or None if it is not known.
+  """Returns the output of a parser function; None if it is not known.
 
   Args:
     name: in lower case, without the colon.
-    arguments: the text behind the colon, then the texts between the pipes.
+    arguments: the text after the colon, then the texts between the pipes.
   """
   function = _FUNCTIONS.get(name)
   try:
@@ -36,11 +35,11 @@ def evaluate(name: str, arguments: Sequence[str]) -> str | None:
 
 
 class _UnknownError(Exception):
-  """Raised when the result depends on text that is not known."""
+  """Raised when the result depends on unknown text."""
 
 
 def _known(text: str) -> str:
-  """Returns the text itself, after checking that all of it is known.
+  """Returns a text after checking that all of it is known.
 
   Raises:
     _UnknownError: for a text with a character of UNKNOWN.
@@ -69,28 +68,34 @@ _DEPENDING = frozenset(
 
 
 def depends(name: str) -> bool:
-  """Returns whether a name in lower case is a function that is not evaluated.
+  """Returns whether a name is that of a parser function not evaluated here.
 
   #invoke does not count, because each module is a function of its own.
+
+  Args:
+    name: in lower case.
   """
   return name in _DEPENDING or (name[:1] == "#" and name != "#invoke")
 
 
 def _at(arguments: Sequence[str], place: int) -> str:
+  """Returns an argument; "" if there is none at this index."""
   return arguments[place] if place < len(arguments) else ""
 
 
 def _if(arguments: Sequence[str]) -> str | None:
+  """Evaluates #if."""
   return _at(arguments, 1 if _known(arguments[0]) else 2)
 
 
 def _ifeq(arguments: Sequence[str]) -> str | None:
+  """Evaluates #ifeq."""
   equal = _comparable(arguments[0]) == _comparable(_at(arguments, 1))
   return _at(arguments, 2 if equal else 3)
 
 
 def _comparable(text: str) -> str | float:
-  """Returns a text, or its value if it is a number.
+  """Returns the value of a number; any other text unchanged.
 
   Raises:
     _UnknownError: for a text that is not known.
@@ -122,11 +127,13 @@ def _switch(arguments: Sequence[str]) -> str | None:
 
 
 def _ifexpr(arguments: Sequence[str]) -> str | None:
+  """Evaluates #ifexpr; returns None if an expression is not arithmetic."""
   value = _value(arguments[0]) if arguments[0] else 0.0
   return None if value is None else _at(arguments, 1 if value else 2)
 
 
 def _expr(arguments: Sequence[str]) -> str | None:
+  """Evaluates #expr; returns None if the expression is not arithmetic."""
   value = _value(arguments[0])
   if value is None or abs(value) >= 1e14:
     return None
@@ -152,7 +159,7 @@ _EQUALS = re.compile(r"(?<![<>!=])=(?!=)")
 
 
 def _value(text: str) -> float | None:
-  """Returns the value of an arithmetic expression, None for any other text."""
+  """Returns the value of an arithmetic expression; None for any other text."""
   text = html.unescape(text) if len(text) <= 6 * _LONGEST_EXPRESSION else text
   if len(text) > _LONGEST_EXPRESSION:
     return None
@@ -195,16 +202,23 @@ def _number(node: ast.expr) -> float:
 
 
 def _applied(sign: ast.AST, left: ast.expr, right: ast.expr) -> float:
+  """Returns the value of two parts of an expression with an operator.
+
+  Raises:
+    ValueError: for another operator than those of _OPERATORS.
+  """
   if type(sign) not in _OPERATORS:
     raise ValueError("no arithmetic")
   return float(_OPERATORS[type(sign)](_number(left), _number(right)))
 
 
 def _nothing(_arguments: Sequence[str]) -> str | None:
+  """Returns "", for a function that shows nothing."""
   return ""
 
 
 def _first(arguments: Sequence[str]) -> str | None:
+  """Returns the first argument."""
   return arguments[0]
 
 

@@ -1,8 +1,8 @@
 """Renders the templates of a wiki that belong to the sentence around them.
 
-    named("convert")(["704", "km", "mi"], {})  # "704 km"
+  named("convert")(["704", "km", "mi"], {})  # "704 km"
 
-A dump holds the call of a template, not its output. This table renders the
+A dump contains the call of a template, not its output. This table renders the
 templates that only format a word, a number or a date. Notes, references and
 remarks to editors show nothing in a sentence. The output of every other
 template is unknown: a sentence with such a template has a hole.
@@ -22,18 +22,25 @@ _POWER = re.compile(r"[+−–-]?[\w.,/+−–-]*\d[\w.,/+−–-]*")
 
 
 def raised(text: str) -> str:
-  """Returns a superscript: 6 as ⁶, 1.5 as ^1.5, letters (19th) as they are."""
+  """Returns the text of a superscript: 6 as ⁶, 1.5 as ^1.5.
+
+  Letters, as in 19th, are not changed.
+  """
   if _all_in(text, _RAISED):
     return text.translate(_RAISED)
   return f"^{text}" if _POWER.fullmatch(text) else text
 
 
 def lowered(text: str) -> str:
-  """Returns a subscript: the 2 of H2O as ₂; other text as it is."""
+  """Returns the text of a subscript: the 2 of H2O as ₂.
+
+  Text without raised or lowered digits is not changed.
+  """
   return text.translate(_LOWERED) if _all_in(text, _LOWERED) else text
 
 
 def _all_in(text: str, table: Mapping[int, int]) -> bool:
+  """Returns whether a table translates every character of a text."""
   return all(ord(letter) in table for letter in text)
 
 
@@ -70,9 +77,9 @@ _IN_A_LINE = re.compile(r"[\w\s.,:+−=<>()/%°·×÷±≈≤≥≠^⁺⁻⁼⁽
 
 
 def formula(tex: str) -> str:
-  r"""Writes TeX that fits in a line: 6{,}02 \times 10^{23} is 6,02 × 10²³.
+  r"""Returns TeX in one line: 6{,}02 \times 10^{23} is 6,02 × 10²³.
 
-  Any other formula gives "".
+  The result is "" for a formula that does not fit in a line.
   """
   text = _TEX_TEXT.sub(r"\1", tex)
   text = _TEX_COMMAND.sub(lambda match: _TEX.get(match[0], match[0]), text)
@@ -81,6 +88,7 @@ def formula(tex: str) -> str:
 
 
 def _tex_script(match: re.Match[str]) -> str:
+  """Returns the text of TeX's ^{…} or _{…}."""
   body = match[2] or match[3] or ""
   if body == "°":
     return body
@@ -96,21 +104,24 @@ _ION = re.compile(r"\d*[+−-]")
 
 
 def molecule(text: str) -> str:
-  """Writes 2H2O as 2H₂O, SO4^2- as SO₄²⁻; returns "" for TeX's commands."""
+  """Returns 2H2O as 2H₂O, and SO4^2- as SO₄²⁻; "" if there is a TeX command."""
   text = _COUNT.sub(lambda match: lowered(match[0]), text)
   text = _CHARGE.sub(lambda match: raised(match[1]), text)
   return "" if "\\" in text else text
 
 
 def _first(given: _Arguments, _named: _Named) -> str:
+  """Renders a template as its first argument."""
   return given[0] if given else ""
 
 
 def _second(given: _Arguments, named: _Named) -> str:
+  """Renders a template as its second argument, or the one named text."""
   return given[1] if len(given) > 1 else named.get("text", "")
 
 
 def _last(given: _Arguments, _named: _Named) -> str:
+  """Renders a template as its last argument."""
   return given[-1] if given else ""
 
 
@@ -120,20 +131,23 @@ def _transliterated(given: _Arguments, named: _Named) -> str:
 
 
 def _joined(given: _Arguments, _named: _Named) -> str:
+  """Renders a template as all its arguments with spaces between them."""
   return " ".join(given)
 
 
 def _quotation(given: _Arguments, named: _Named) -> str:
+  """Renders a template as a separate paragraph."""
   shown = named.get("text") or named.get("quote") or _first(given, named)
   return f"{BREAK}{shown}{BREAK}"
 
 
 def _link_to_other_wiki(given: _Arguments, named: _Named) -> str:
+  """Renders a link to another wiki as its text."""
   return named.get("lt") or _first(given, named)
 
 
 def _date(given: _Arguments, _named: _Named) -> str:
-  """Returns 2020-05-03 for {{date|2020|5|3}}; text that is no number stays."""
+  """Renders {{date|2020|5|3}} as 2020-05-03; other text is not changed."""
   parts = [part.strip() for part in given[:3] if part.strip()]
   if not all(map(str.isdecimal, parts)):
     return " ".join(parts)
@@ -160,7 +174,7 @@ _UNIT_POWER = re.compile(r"(?<=[^\W\d])[23]$")
 
 
 def _convert(given: _Arguments, _named: _Named) -> str:
-  """Returns the original measure: 5–10 km² of {{convert|5|to|10|km2|sqmi}}."""
+  """Renders {{convert|5|to|10|km2|sqmi}} as the original measure: 5–10 km²."""
   parts = [*(part.strip() for part in given), ""]
   shown: list[str] = []
   for place in range(0, len(parts) - 1, 2):
@@ -178,6 +192,7 @@ def _convert(given: _Arguments, _named: _Named) -> str:
 
 
 def _unit(code: str) -> str:
+  """Returns the sign of a unit's code: °C for C, km² for km2."""
   known = _UNITS.get(code.lower())
   return known or _UNIT_POWER.sub(lambda power: raised(power[0]), code)
 
@@ -185,7 +200,7 @@ def _unit(code: str) -> str:
 def _fraction(given: _Arguments, _named: _Named) -> str:
   """Renders {{frac|2}} as ¹⁄₂, and {{frac|1|2|3}} as 1²⁄₃.
 
-  Plain digits would make another number of it: 12/3.
+  Plain digits would show another number: 12/3.
   """
   if not given:
     return ""
@@ -220,24 +235,28 @@ def _chem(given: _Arguments, _named: _Named) -> str:
 
 
 def _chem_part(part: str) -> str:
+  """Returns an argument of {{chem}}: a count, an ion or a formula."""
   if part.isdecimal():
     return lowered(part)
   return raised(part) if _ION.fullmatch(part) else molecule(part)
 
 
 def _prefix(sign: str) -> Template:
+  """Returns the rendering of a template as a sign before its first argument."""
   return lambda given, named: sign + _first(given, named)
 
 
 def _sign(sign: str) -> Template:
+  """Returns the rendering of a template as a sign."""
   return lambda _given, _named: sign
 
 
 def _under(names: str, template: Template) -> dict[str, Template]:
+  """Returns name → rendering, for several names separated by commas."""
   return {name.strip(): template for name in names.split(",")}
 
 
-# Name in lower case → how the template is rendered, for every template whose
+# Name in lower case → rendering of the template, for every template whose
 # content belongs to the sentence around it.
 _TEMPLATES: dict[str, Template] = {
   **_under(
@@ -318,7 +337,7 @@ _LANGUAGE_PREFIXES = ("lang-", "хэл-", "lang ")
 
 
 def named(name: str) -> Template | None:
-  """Returns the function that renders a template, None for an unknown one.
+  """Returns the function that renders a template; None for an unknown one.
 
   Args:
     name: in lower case, with spaces.

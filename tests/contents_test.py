@@ -47,14 +47,11 @@ ROWS = "".join(
   for text in SENTENCES
 )
 NOT_TEXT = {
-  "Parquet": b"PAR1\x15\x04\x15",
-  "Arrow": b"\xff\xff\xff\xff\x90\x00\x00\x00",
   "a PDF document": b"%PDF-1.7\n",
   "an HTML page": "<!-- x -->\n<!DOCTYPE html><p>Сайн".encode()[11:],
   "an XML document": b'<?xml version="1.0"?><a>1</a>',
   "an XML dump of MediaWiki": b'<mediawiki xmlns="http://">',
   "a WARC or WET archive of web pages": b"WARC/1.0\r\nWARC-Type: conversion",
-  "a JSON array": json.dumps([{"text": "Сайн"}]).encode(),
   "one JSON document": json.dumps({"text": "Сайн"}, indent=1).encode(),
   "JavaScript data": b"window.YTD.tweets.part0 = [ {",
   "SubRip subtitles": "1\n00:00:01,000 --> 00:00:02,000\nСайн".encode(),
@@ -160,13 +157,19 @@ def test_an_archive_with_text_of_another_form_is_refused(
     list(texts.items(str(path), texts.Options()))
 
 
-def test_a_corpus_of_json_lines_makes_no_examples(
+def test_a_corpus_of_rows_makes_no_examples(
   tmp_path: pathlib.Path,
 ) -> None:
   path = tmp_path / "corpus.txt"
-  path.write_text(ROWS, "utf-8")
-  with pytest.raises(options.InputError, match=r"got JSON lines.*build_corpus"):
-    documents.weighted(str(path))
+  for kind, content in (
+    ("JSON lines", ROWS.encode()),
+    ("a JSON array", b'["a"]'),
+    ("Parquet", b"PAR1\x15\x04\x15"),
+    ("Arrow", b"\xff\xff\xff\xff\x90\x00\x00\x00"),
+  ):
+    path.write_bytes(content)
+    with pytest.raises(options.InputError, match=f"got {kind}.*build_corpus"):
+      documents.weighted(str(path))
 
 
 @pytest.mark.parametrize(

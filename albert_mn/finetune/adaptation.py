@@ -219,8 +219,8 @@ def _lines_of(rows: Iterable[classifier_data.Row]) -> list[str]:
 def _documents_in(patterns: str) -> Iterator[list[str]]:
   """Yields the lines of each document in files; nothing for ""."""
   for path in storage.matching(patterns) if patterns else ():
-    for item in texts.items(path, texts.Options()):
-      lines = (" ".join(line.split()) for line in item)
+    for document in texts.read(path, texts.Options()):
+      lines = (" ".join(line.split()) for line in document)
       yield list(filter(None, lines))
 
 

@@ -39,6 +39,7 @@ from absl import app, flags, logging
 from data_prep.base import help_pages, shown_text
 
 _LARGEST = (1 << 31) - 1  # of whole numbers, as in TensorFlow's shapes
+_TEXTS = tuple[str, ...]  # the type of an option that may be given repeatedly
 # Seeds are below this number: scikit-learn takes no larger ones.
 SEEDS = 1 << 32
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
@@ -124,7 +125,8 @@ def option(
   """Returns a dataclass field that is also a flag.
 
   Args:
-    default: the default; no other place states the default.
+    default: the default; no other place states the default. A field of the type
+      `tuple[str, ...]` is a flag that may be given several times.
     help: the text that `--help` prints: a sentence that can be understood
       without the text of any other option.
     choices: the values that a text may have; empty: any text.
@@ -201,8 +203,10 @@ def _options(cls: type[Group]) -> list[tuple[dataclasses.Field[Any], type]]:
   return [(field, kinds[field.name]) for field in fields]
 
 
-def _is_valid(kind: type, limits: Any, value: Any) -> bool:
+def _is_valid(kind: Any, limits: Any, value: Any) -> bool:
   """Returns whether a value is allowed for an option."""
+  if kind == _TEXTS:
+    return isinstance(value, tuple) and all(isinstance(x, str) for x in value)
   if kind in (int, float):
     return _is_number(kind, value) and _is_within(limits, value)
   choices = limits["choices"]
@@ -234,8 +238,10 @@ def _is_within(limits: Any, value: float) -> bool:
   )
 
 
-def _expected(kind: type, limits: Any) -> str:
+def _expected(kind: Any, limits: Any) -> str:
   """Describes the values of an option, as in "a whole number of at least 1"."""
+  if kind == _TEXTS:
+    return "a tuple of texts"
   if kind is bool:
     return "true or false"
   if limits["choices"]:
@@ -314,7 +320,15 @@ def define(*classes: type[Group], into: flags.FlagValues = flags.FLAGS) -> None:
       ), f"two classes state --{field.name} differently"
 
 
-def _flag(field: dataclasses.Field[Any], kind: type) -> flags.Flag[Any]:
+def _flag(field: dataclasses.Field[Any], kind: Any) -> flags.Flag[Any]:
+  if kind == _TEXTS:
+    return flags.MultiFlag(
+      _Parser(field, str),
+      flags.ArgumentSerializer(),
+      flag_name(field),
+      list(typing.cast(tuple[str, ...], field.default)),
+      field.metadata["help"],
+    )
   return flags.Flag(
     _Parser(field, kind),
     flags.ArgumentSerializer(),
@@ -352,7 +366,7 @@ def sections(classes: Sequence[type[Group]]) -> list[help_pages.Section]:
 def _entry(field: dataclasses.Field[Any], kind: type) -> help_pages.Entry:
   """Returns the entry of an option on a page of help."""
   shown = str(field.default).lower() if kind is bool else field.default
-  values = f"default: {'none' if shown == '' else shown}"
+  values = f"default: {'none' if shown in ('', ()) else shown}"
   if kind in (int, float) or field.metadata["choices"]:
     limits = dict(field.metadata)
     if limits["maximum"] == _LARGEST:  # of no interest to a reader
@@ -365,10 +379,14 @@ def _entry(field: dataclasses.Field[Any], kind: type) -> help_pages.Entry:
 
 def parsed(cls: type[G]) -> G:
   """Returns an instance of `cls` with the values of the parsed flags."""
+  values = {
+    field.name: flags.FLAGS[flag_name(field)].value
+    for field in filter(is_option, dataclasses.fields(cls))
+  }
   return cls(
     **{
-      field.name: flags.FLAGS[flag_name(field)].value
-      for field in filter(is_option, dataclasses.fields(cls))
+      name: tuple(value) if isinstance(value, list) else value
+      for name, value in values.items()
     }
   )
 

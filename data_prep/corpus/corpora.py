@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from absl import logging
 
-from data_prep.base import options, parallel, time_limits
+from data_prep.base import options, parallel, shown_text, time_limits
 from data_prep.corpus import corpus_report, corpus_stats, deduplication
 from data_prep.files import (
   documents,
@@ -19,10 +19,19 @@ from data_prep.files import (
   storage,
   whole_folders,
 )
-from data_prep.sources import downloads, epub, texts, wikipedia, wikitext
+from data_prep.sources import (
+  downloads,
+  epub,
+  inputs,
+  rows,
+  texts,
+  wikipedia,
+  wikitext,
+)
 from data_prep.text import cleaning, normalization, sentences, similarity
 
 _STATS, _REPORT = "stats.json", "corpus_report.html"
+_BAD_ROWS = "bad_rows.tsv"  # file, row and reason of each row left out
 
 _LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
 # CPU time after which a raw document is dropped: a hundred times what a page or
@@ -38,16 +47,17 @@ class Options(options.Group):
 
   source: str = options.option(
     "text",
-    "Kind of the input. text: plain UTF-8 text, .jsonl, .csv or .tsv "
-    "files, or archives of such files (.zip, .tar, .rar). news: read like "
-    "text, with the news archive as --download. wikipedia: an XML dump. "
-    "epub: e-books, where each chapter becomes a document.",
+    "Kind of the input. text: plain UTF-8 text, Parquet, Arrow, JSON lines, "
+    "JSON arrays, .csv or .tsv files, or archives of text files (.zip, .tar, "
+    ".rar). news: read like text, with the news archive as --download. "
+    "wikipedia: an XML dump. epub: e-books, where each chapter becomes a "
+    "document.",
     choices=("text", "news", "wikipedia", "epub"),
   )
   input_file: str = options.option(
     "",
-    "Files to read, as glob patterns separated by commas. Required "
-    "without --download.",
+    "Files to read, as glob patterns separated by commas, or folders; ** "
+    "stands for any number of folders. Required without --download.",
   )
   output_dir: str = options.option(
     "",
@@ -140,11 +150,22 @@ def _article(
   return rendered if isinstance(rendered, cleaning.Drop) else [rendered]
 
 
+def _text(item: rows.Document) -> Sequence[Sequence[str]] | cleaning.Drop:
+  return item if isinstance(item, cleaning.Drop) else [item]
+
+
+def _text_letters(item: rows.Document) -> int:
+  """Returns a size above 0, so that a batch holds few dropped rows too."""
+  if isinstance(item, cleaning.Drop):
+    return 1 + len(item.example)
+  return sum(map(len, item))
+
+
 _TEXT = Source(
   lambda path, settings: texts.items(path, settings.text),
-  lambda lines: [lines],
-  lambda lines: sum(map(len, lines)),
-  lambda lines: "".join(lines[:1])[:80],
+  _text,
+  _text_letters,
+  lambda item: "".join(item[:1])[:80],
 )
 SOURCES = {
   "text": _TEXT,
@@ -193,14 +214,18 @@ def _build(settings: Settings) -> corpus_stats.Stats:
         stack.enter_context(storage.writing(os.path.join(folder, name)))
         for name in names
       ]
-      _write(settings, files, shards, stats)
+      bad_rows = _BadRows(os.path.join(folder, _BAD_ROWS), stack)
+      _write(settings, files, shards, stats, bad_rows)
       if not stats.totals["documents"]:
         raise options.InputError(
           "text with letters",
           f"nothing to keep in {', '.join(files)}: {stats.losses()}",
           "check the files, or lower --min_words",
         )
+    names += [_BAD_ROWS] if bad_rows.count else []
     _describe(settings, folder, files, names, stats)
+  if bad_rows.count:
+    logging.warning("%s", bad_rows.told(corpus.output_dir))
   return stats
 
 
@@ -209,8 +234,43 @@ def _is_ours(name: str) -> bool:
 
   Other files, such as corpus-mine.txt, are kept.
   """
-  ours = (manifest.NAME, _STATS, _REPORT)
+  ours = (manifest.NAME, _STATS, _REPORT, _BAD_ROWS)
   return name in ours or storage.is_shard(name, "corpus", ".txt")
+
+
+class _BadRows:
+  """Lists the rows that cannot be read; the file exists if there are any.
+
+  Args:
+    path: the path of the list.
+    stack: closes the list at its end.
+
+  Attributes:
+    count: the number of rows in the list.
+  """
+
+  def __init__(self, path: str, stack: contextlib.ExitStack) -> None:
+    self.count = 0
+    self._path, self._stack = path, stack
+    self._file: IO[str] | None = None
+    self._first = ""
+
+  def add(self, file: str, bad: rows.BadRow) -> None:
+    """Appends a row; `file` is the name of its file."""
+    if self._file is None:
+      self._file = self._stack.enter_context(storage.writing(self._path))
+      self._file.write("file\trow\treason\n")
+      self._first = f"{file}:{bad.row}: {bad.example}"
+    cells = (file, str(bad.row), bad.example)
+    self._file.write("\t".join(map(shown_text.cell, cells)) + "\n")
+    self.count += 1
+
+  def told(self, folder: str) -> str:
+    """Returns one line about the rows in the list of an output folder."""
+    return (
+      f"{self.count:,} bad rows were left out, the first at {self._first}; "
+      f"{os.path.join(folder, _BAD_ROWS)} lists them"
+    )
 
 
 def _describe(
@@ -226,7 +286,7 @@ def _describe(
     settings: the options of the corpus.
     folder: the folder of the shards.
     files: the paths of the files that were read.
-    names: the names of the shards.
+    names: the names of the shards, and of the list of bad rows.
     stats: the counts of what was kept and dropped.
   """
   content, parameters = stats.content(), _parameters(settings)
@@ -252,7 +312,7 @@ def _files(settings: Settings) -> list[str]:
   if settings.download.download:
     return [downloads.fetch(settings.corpus.source, settings.download)]
   options.require(settings.corpus, "input_file")
-  return storage.matching(settings.corpus.input_file)
+  return inputs.files(settings.corpus.input_file)
 
 
 def _parameters(settings: Settings) -> dict[str, Any]:
@@ -273,6 +333,7 @@ def _write(
   files: Sequence[str],
   shards: Sequence[IO[str]],
   stats: corpus_stats.Stats,
+  bad_rows: _BadRows,
 ) -> None:
   """Cleans the documents and writes them into the shards, round robin."""
   corpus = settings.corpus
@@ -286,6 +347,9 @@ def _write(
     )
   ) as batches:
     for batch in batches:
+      for document in batch.documents:
+        if isinstance(document.result.verdict, rows.BadRow):
+          bad_rows.add(batch.file, document.result.verdict)
       _write_batch(batch, duplicates, shards, stats)
       if time.monotonic() - last_logged > 10:
         last_logged = time.monotonic()
@@ -498,7 +562,7 @@ def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
   return deduplication.Evaluation(
     line
     for path in storage.matching(patterns)
-    for lines in texts.items(path, how)
+    for lines in texts.read(path, how)
     for line in lines
   )
 

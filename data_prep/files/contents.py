@@ -15,6 +15,9 @@ from data_prep.files import storage
 TEXT = "plain text"
 BINARY = "binary data"
 JSON_LINES = "JSON lines"
+JSON_ARRAY = "a JSON array"
+PARQUET = "Parquet"
+ARROW = "Arrow"
 NUMBERED = "numbered sentences, as the Leipzig corpora have them"
 WIKIEXTRACTOR = "<doc> elements, as wikiextractor writes them"
 ARCHIVES = ("a tar archive", "a zip archive", "a rar archive")
@@ -42,16 +45,11 @@ _ACTIONS = {
   _DUMP: "read it with data_prep.build_corpus --source=wikipedia",
   "an HTML page": _MAIN_TEXT,
   "a WARC or WET archive of web pages": _MAIN_TEXT,
-  "a JSON array": _ONE_A_LINE,
+  JSON_ARRAY: "convert it with data_prep.build_corpus",
   "one JSON document": _ONE_A_LINE,
   "JavaScript data": "keep what follows the first =, one object a line: jq -c",
-  "Parquet": (
-    "convert it to JSON lines, e.g. pandas.read_parquet(…).to_json(…, "
-    "orient='records', lines=True, force_ascii=False)"
-  ),
-  "Arrow": (
-    "convert it to JSON lines, e.g. datasets.load_from_disk(…).to_json(…)"
-  ),
+  PARQUET: "convert it with data_prep.build_corpus",
+  ARROW: "convert it with data_prep.build_corpus",
   "SubRip subtitles": "keep the spoken lines only",
   "WebVTT subtitles": "keep the spoken lines only",
   "Markdown": "convert it, e.g. pandoc --to=plain",
@@ -59,9 +57,9 @@ _ACTIONS = {
 }
 
 _SIGNATURES = (
-  (b"PAR1", "Parquet"),
-  (b"ARROW1", "Arrow"),
-  (b"\xff\xff\xff\xff", "Arrow"),  # the stream format
+  (b"PAR1", PARQUET),
+  (b"ARROW1", ARROW),
+  (b"\xff\xff\xff\xff", ARROW),  # the stream format
   (b"Rar!\x1a\x07", _RAR),
   (b"%PDF-", "a PDF document"),
   (b"{\\rtf", "an RTF document"),
@@ -81,7 +79,7 @@ _PATTERNS = tuple(
     (rb"WEBVTT", "WebVTT subtitles"),
     (rb"\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} +-->", "SubRip subtitles"),
     (rb"(?:window\.|var |let |const )[\w.$ ]+=\s*[\[{]", "JavaScript data"),
-    (rb"\[\s*(?:" + _OBJECT + rb"|" + _STRING + rb"\s*[,\]])", "a JSON array"),
+    (rb"\[\s*(?:" + _OBJECT + rb"|" + _STRING + rb"\s*[,\]])", JSON_ARRAY),
   )
 )
 _OFFICE = re.compile(rb"\[Content_Types\]\.xml|application/vnd\.oasis")

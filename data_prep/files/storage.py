@@ -8,6 +8,7 @@ writer was stopped.
 
 import bz2
 import contextlib
+import fnmatch
 import glob
 import hashlib
 import io
@@ -23,7 +24,7 @@ import signal
 import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import zstandard
@@ -36,6 +37,10 @@ from data_prep.files import gcs
 # as a whole.
 MAX_LINE_BYTES = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
+
+
+# Of zstd --long=31. Memory is taken as the text is unpacked, not at once.
+_LONGEST_WINDOW = 1 << 31
 
 
 class _Gzip:
@@ -61,7 +66,8 @@ class _Zstandard:
   needs_input = True
 
   def __init__(self) -> None:
-    self._inner = zstandard.ZstdDecompressor().decompressobj()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW)
+    self._inner = decompressor.decompressobj()
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._inner, name)
@@ -72,7 +78,7 @@ class _Zstandard:
 
 
 # Suffix of compressed files → the decompressor of a stream. xz -9 needs 65 MiB
-# for its dictionary, a hostile file 4 GiB; zstandard has a limit.
+# for its dictionary, a hostile file 4 GiB.
 COMPRESSIONS: dict[str, Callable[[], Any]] = {
   ".gz": _Gzip,
   ".bz2": bz2.BZ2Decompressor,
@@ -204,9 +210,10 @@ def is_remote(path: str) -> bool:
 def matching(patterns: str) -> list[str]:
   """Returns the files that match a comma-separated list of globs, in order.
 
-  A file that several globs match is returned once, at its first place. If a
-  part of a glob is itself the name of a file or a folder, that part matches
-  only this name: the folder `e[1]`, if it exists, is never taken for `e1`.
+  `**` matches any number of folders. A file that several globs match is
+  returned once, at its first place. If a part of a glob is itself the name of
+  a file or a folder, that part matches only this name: the folder `e[1]`, if it
+  exists, is never taken for `e1`.
 
   Raises:
     options.InputError: for a pattern that matches nothing.
@@ -239,12 +246,45 @@ def divided(patterns: str) -> list[str]:
 
 def _find(pattern: str) -> list[str]:
   """Returns the files that match a glob, sorted."""
+  if "**" in pattern.split("/"):
+    return _find_below(pattern)
   if is_remote(pattern):
     return gcs.find(pattern)
   paths = ["/" if pattern.startswith("/") else ""]
   for part in filter(None, pattern.split("/")):
     paths = [path for folder in paths for path in _expanded(folder, part)]
   return sorted(filter(os.path.isfile, paths))
+
+
+def _find_below(pattern: str) -> list[str]:
+  """Returns the files that match a glob with `**`, sorted."""
+  parts = pattern.split("/")
+  first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+  folder = "/".join(parts[:first])
+  # A last `**` stands for all files below.
+  wanted = [*parts[first:], *(["*"] if parts[-1] == "**" else [])]
+  names = below(folder or ("/" if pattern.startswith("/") else "."))
+  start = f"{folder}/" if first else ""
+  return [start + name for name in names if _is_match(name.split("/"), wanted)]
+
+
+def _is_match(name: Sequence[str], wanted: Sequence[str]) -> bool:
+  """Returns whether the parts of a name match those of a glob with `**`.
+
+  As in a shell, a part with a sign of globs matches no hidden name.
+  """
+  if not name or not wanted:
+    return not name and not wanted
+  hidden = name[0].startswith(".") and not wanted[0].startswith(".")
+  if wanted[0] == "**":
+    return _is_match(name, wanted[1:]) or (
+      not hidden and _is_match(name[1:], wanted)
+    )
+  return (
+    not hidden
+    and fnmatch.fnmatchcase(name[0], wanted[0])
+    and _is_match(name[1:], wanted[1:])
+  )
 
 
 def _expanded(folder: str, part: str) -> list[str]:
@@ -631,6 +671,13 @@ def is_special(path: str) -> bool:
   return (
     not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)
   )
+
+
+def is_folder(path: str) -> bool:
+  """Returns whether a path is a folder; in a bucket, one with objects in it."""
+  if is_remote(path):
+    return size(path) is None and bool(gcs.below(path))
+  return os.path.isdir(path)
 
 
 def leads_elsewhere(folder: str, name: str) -> bool:

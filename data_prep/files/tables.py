@@ -255,7 +255,7 @@ def objects(
   Args:
     path, wanted: as in `cells`.
   """
-  rows = _json_lines(lines(path))
+  rows = json_lines(path)
   first = list(itertools.islice(rows, _FIRST_ROWS))
   if not first:
     raise options.InputError(
@@ -276,9 +276,12 @@ def objects(
   )
 
 
-def _json_lines(source: Lines) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
-  """Yields (line number, object) of each line that is not blank."""
-  for number, line in source:
+def json_lines(path: str) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
+  """Yields (line number, object) of each line that is not blank.
+
+  A line that is no JSON object comes as a `Bad`.
+  """
+  for number, line in lines(path):
     if isinstance(line, Bad):
       yield number, line
     elif line.strip():
@@ -290,7 +293,7 @@ def _object(line: str) -> dict[str, Any] | Bad:
   try:
     parsed = json.loads(line)
     if isinstance(parsed, dict):
-      return _whole(parsed) if "\\ud" in line.lower() else parsed
+      return without_surrogates(parsed) if "\\ud" in line.lower() else parsed
   except (ValueError, RecursionError):  # of a number of 5,000 digits too
     pass
   whole = line.lstrip().startswith("[")
@@ -301,8 +304,8 @@ def _object(line: str) -> dict[str, Any] | Bad:
   )
 
 
-def _whole(parsed: dict[str, Any]) -> dict[str, Any]:
-  r"""Returns an object with U+FFFD in place of lone surrogates.
+def without_surrogates(parsed: Any) -> Any:
+  r"""Returns a JSON value with U+FFFD in place of lone surrogates.
 
   "\ud83d" is valid JSON, but UTF-8 cannot hold it.
   """

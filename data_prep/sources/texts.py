@@ -1,4 +1,4 @@
-"""Reads documents from plain text, JSON lines, tables and archives."""
+"""Reads documents from files of any kind that holds text, as their bytes say."""
 
 import dataclasses
 import html
@@ -7,12 +7,20 @@ from collections.abc import Iterable, Iterator
 
 from data_prep.base import options
 from data_prep.files import archives, contents, documents, storage, tables
+from data_prep.sources import rows
+from data_prep.text import cleaning
 
 Lines = tuple[str, ...]
 
-_READ = (
-  contents.TEXT,
+_ROWS = (
   contents.JSON_LINES,
+  contents.JSON_ARRAY,
+  contents.PARQUET,
+  contents.ARROW,
+)
+_READ = (
+  *_ROWS,
+  contents.TEXT,
   contents.NUMBERED,
   contents.WIKIEXTRACTOR,
 )
@@ -22,7 +30,7 @@ _DOC = re.compile(r'<doc id="[^"]*" url="[^"]*" title="(.*)">')
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(options.Group):
+class Options(rows.Options):
   """Documents in text files."""
 
   documents: str = options.option(
@@ -32,24 +40,21 @@ class Options(options.Group):
     "file is a document.",
     choices=("blank_line", "line", "file"),
   )
-  text_field: str = options.option(
-    "text",
-    "JSON key of the text in .jsonl files, and column header of the text "
-    "in .csv and .tsv files.",
-  )
 
 
-def items(path: str, settings: Options) -> Iterator[Lines]:
+def items(path: str, settings: Options) -> Iterator[rows.Document]:
   """Yields each document of a file as a tuple of its lines.
 
   The content decides how a file is read, except that .csv, .tsv and archives
-  are recognised by their names.
+  are recognised by their names. A row that is dropped gives a `cleaning.Drop` in
+  its place.
 
   Args:
-    path: JSON lines, .csv or .tsv; an archive of text files; the sentences of
-      the Leipzig corpora, each a document; the articles that wikiextractor
-      writes; plain text. All may be compressed.
-    settings: how documents are separated.
+    path: rows in JSON, Parquet, Arrow, .csv or .tsv; an archive of text files;
+      the sentences of the Leipzig corpora, each a document; the articles that
+      wikiextractor writes; plain text. All may be compressed but for Parquet
+      and Arrow, which compress their columns.
+    settings: how documents are separated, and which rows are kept.
 
   Raises:
     options.InputError: when the content is of another kind, and at a bad row;
@@ -59,14 +64,21 @@ def items(path: str, settings: Options) -> Iterator[Lines]:
     contents.require(path, _ARCHIVES, "an archive of text files")
     return _members(path, settings.documents)
   kind = contents.require(path, _READ, "text")
-  if kind == contents.JSON_LINES or tables.is_table(path):
-    return _cells(path, settings.text_field, kind == contents.JSON_LINES)
+  if kind in _ROWS or tables.is_table(path):
+    return rows.documents(rows.table(path, kind), path, settings)
   lines = storage.lines(path)
   if kind == contents.WIKIEXTRACTOR:
     return _articles(lines)
   if kind == contents.NUMBERED:
     return ((line.split("\t", 1)[1].strip(),) for line in lines if line.strip())
   return parted(lines, settings.documents)
+
+
+def read(path: str, settings: Options) -> Iterator[Lines]:
+  """Yields the documents of a file as `items` does, but for dropped rows."""
+  for item in items(path, settings):
+    if not isinstance(item, cleaning.Drop):
+      yield item
 
 
 def parted(lines: Iterable[str], by: str) -> Iterator[Lines]:
@@ -103,24 +115,3 @@ def _members(path: str, by: str) -> Iterator[Lines]:
   """Yields the documents of all text files in an archive."""
   for _, lines in archives.members(path):
     yield from parted(lines, by)
-
-
-def _cells(path: str, name: str, is_json: bool) -> Iterator[Lines]:
-  """Yields the texts of a table or of JSON lines, each a document.
-
-  Args:
-    path: the file.
-    name: the column or the key of the text.
-    is_json: whether the file has JSON lines, whatever its name is.
-
-  Raises:
-    options.InputError: at a bad row.
-  """
-  wanted = [tables.Wanted(name, "--text_field")]
-  read = tables.objects if is_json else tables.cells
-  for line, row in read(path, wanted):
-    if not isinstance(row, tables.Bad) and not isinstance(row[0], str):
-      row = tables.Bad(f"a text under {name!r}", repr(row[0]), "mend the row")
-    if isinstance(row, tables.Bad):
-      raise row.error(path, line)
-    yield from parted(row[0].split("\n"), "file")

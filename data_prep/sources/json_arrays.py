@@ -1,0 +1,160 @@
+"""Reads the items of JSON arrays one by one, however long the array is.
+
+    [{"text": "Сайн уу."}, {"text": "Баяртай."}]
+
+The array is the whole file, or the value of a key: with the key `messages`, the
+items of every array that stands behind `"messages":` are read in turn.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import IO, Any
+
+from data_prep.base import options
+from data_prep.files import storage, tables
+
+_CHUNK = 1 << 20  # bytes
+_SPACE = re.compile(r"[\s\ufeff]*")
+_DECODER = json.JSONDecoder()
+
+
+def items(path: str, key: str = "") -> Iterator[tuple[int, Any | tables.Bad]]:
+  """Yields (number, value) of each item; the first item is 1.
+
+  Behind an item that is not JSON nothing is read: where it ends is unknown. It
+  comes as a `tables.Bad`.
+
+  Args:
+    path: the path of a file, compressed or not.
+    key: the key of the arrays to read; "" for an array that is the whole file,
+      or the value of a JavaScript variable.
+
+  Raises:
+    options.InputError: for a file that is not UTF-8.
+  """
+  begin = re.compile(rf'(?<!\\)"{key}"\s*:\s*\[' if key else r"\[")
+  with storage.decompressed(path) as file:
+    text = _Text(file, path)
+    number = 0
+    while text.skip_past(begin):
+      for item in _array(text):
+        number += 1
+        yield number, item
+        if isinstance(item, tables.Bad):
+          return
+      if not key:
+        return
+
+
+def _array(text: "_Text") -> Iterator[Any | tables.Bad]:
+  """Yields the items of an array, behind its opening bracket."""
+  while True:
+    text.skip_spaces()
+    if text.peek() == "]":
+      return
+    try:
+      value = text.value()
+      text.skip_spaces()
+      end = text.peek()
+      if end not in (",", "]"):
+        raise ValueError(
+          f"{end!r} behind an item" if end else "a cut-off array"
+        )
+    except (ValueError, RecursionError) as error:
+      yield tables.Bad(
+        "an item of a JSON array",
+        f"{error or type(error).__name__}"[:200],
+        "mend the file; behind this item nothing can be read",
+      )
+      return
+    yield value
+    if end == ",":
+      text.advance()
+
+
+class _Text:
+  """The text of a file, of which a part is in memory.
+
+  Args:
+    file: UTF-8 bytes.
+    path: the path of the file, for messages.
+  """
+
+  def __init__(self, file: IO[bytes], path: str) -> None:
+    self._file, self._path = file, path
+    self._decoder = codecs.getincrementaldecoder("utf-8")()
+    self._text, self._at = "", 0
+    self._ended = False
+
+  def _more(self, size: int = _CHUNK) -> bool:
+    """Reads on; returns whether there was more."""
+    if self._ended:
+      return False
+    raw = self._file.read(size)
+    self._ended = not raw
+    try:
+      read = self._decoder.decode(raw, final=self._ended)
+    except UnicodeDecodeError as error:
+      raise options.InputError(
+        f"UTF-8 text in {self._path}",
+        f"byte 0x{error.object[error.start]:02x}",
+        "convert the file, for example: iconv -f CP1251 -t UTF-8",
+      ) from error
+    self._text, self._at = self._text[self._at :] + read, 0
+    return not self._ended
+
+  def skip_past(self, pattern: re.Pattern[str]) -> bool:
+    """Goes behind the next match of a pattern; returns whether there is one."""
+    while True:
+      if match := pattern.search(self._text, self._at):
+        self._at = match.end()
+        return True
+      # A match may begin in the last few characters that were read.
+      self._at = max(self._at, len(self._text) - 100)
+      if not self._more():
+        return False
+
+  def skip_spaces(self) -> None:
+    """Goes to the next character that is no white space."""
+    while True:
+      match = _SPACE.match(self._text, self._at)
+      assert match is not None, "the pattern matches nothing too"
+      self._at = match.end()
+      if self._at < len(self._text) or not self._more():
+        return
+
+  def peek(self) -> str:
+    """Returns the next character, "" at the end of the file."""
+    return self._text[self._at : self._at + 1]
+
+  def advance(self) -> None:
+    """Goes one character on."""
+    self._at += 1
+
+  def value(self) -> Any:
+    """Returns the next JSON value, and goes behind it.
+
+    Raises:
+      ValueError: where there is none, or a longer one than a row may be.
+    """
+    size = _CHUNK
+    while True:
+      try:
+        value, end = _DECODER.raw_decode(self._text, self._at)
+      except ValueError:
+        end = len(self._text)
+        value = None
+        if self._ended:
+          raise
+      # A number may go on behind what was read.
+      if end < len(self._text) or self._ended:
+        whole = self._text[self._at : end]
+        self._at = end
+        return tables.without_surrogates(value) if "\\ud" in whole else value
+      if len(self._text) - self._at > tables.MAX_ROW_BYTES:
+        raise ValueError(f"an item of more than {tables.MAX_ROW_BYTES:,} bytes")
+      # Twice as much each time: an item is parsed a few times at most.
+      size = max(size, len(self._text) - self._at)
+      self._more(size)

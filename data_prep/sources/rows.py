@@ -1,0 +1,283 @@
+"""Turns rows of named fields into documents: JSON, Parquet, Arrow and tables.
+
+A row's text stands in one field; the fields beside it decide whether the row is
+kept. A row that cannot be read ends the work, or is left out and listed.
+"""
+
+import dataclasses
+import functools
+import html
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from data_prep.base import options
+from data_prep.files import contents, tables
+from data_prep.sources import json_arrays, selections
+from data_prep.text import cleaning
+
+BAD_ROW = "bad row"
+
+Row = dict[str, Any] | tables.Bad
+Document = tuple[str, ...] | cleaning.Drop
+
+# Names of the text in known corpora, the first that a file has is taken. text:
+# FineWeb-2, CulturaX, HPLT, mC4, MADLAD-400, wikimedia/wikipedia, wikiextractor.
+# content: OSCAR. raw_content: RedPajama-V2. The others are guesses.
+_TEXT_FIELDS = (
+  "text",
+  "content",
+  "raw_content",
+  "article",
+  "body",
+  "full_text",
+  "sentence",
+)
+_FIRST_ROWS = 100  # in which a field must occur
+_DEEPEST = 5  # guess: a field that is wanted lies in at most four others
+_ENTITY = re.compile(
+  r"&(?:[a-zA-Z][a-zA-Z0-9]{1,30}|#\d{1,7}|#[xX][\da-fA-F]{1,6});"
+)
+# A line break that was written as two characters; not LaTeX's \nu or C:\new.
+_LITERAL_BREAK = re.compile(r"(?:\\r)?\\n(?![a-z])")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(options.Group):
+  """Rows of JSON, Parquet, Arrow and tables."""
+
+  text_field: str = options.option(
+    "",
+    "Field of the text in JSON, Parquet, Arrow, .csv and .tsv files; parts of "
+    "a nested name are separated by dots. By default the text is the first "
+    f"field of {', '.join(_TEXT_FIELDS)} that a file has; the log says which.",
+  )
+  keep: tuple[str, ...] = options.option(
+    (),
+    "Condition that a row must meet, for example --keep='language_score>=0.9' "
+    "or --keep='quality_warnings==null': a field, one of == != >= <= > <, and "
+    "a JSON value. The flag may be given several times; all conditions must "
+    "be met. Other rows are dropped and counted.",
+  )
+  bad_rows: str = options.option(
+    "stop",
+    "What to do with a row that cannot be read. stop: end with an error "
+    "at the first. leave_out: leave out, count and list such rows.",
+    choices=("stop", "leave_out"),
+  )
+
+  def check(self) -> None:
+    for expression in self.keep:
+      selections.parsed(expression)
+
+
+@dataclasses.dataclass(frozen=True)
+class BadRow(cleaning.Drop):
+  """The verdict about a row that cannot be read.
+
+  Attributes:
+    row: the number of the line or row in its file, the first is 1.
+  """
+
+  row: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Rows of named fields.
+
+  Attributes:
+    fields: the places of all fields that are known.
+    texts: the names of the fields that can hold the text.
+    rows: yields (row number, row) with the values of the given columns, which
+      are first parts of names of fields.
+  """
+
+  fields: Sequence[selections.Place]
+  texts: Sequence[str]
+  rows: Callable[[Sequence[str]], Iterator[tuple[int, Row]]]
+
+
+def table(path: str, kind: str) -> Table:
+  """Returns the rows of a file.
+
+  Args:
+    path: the path of a file.
+    kind: the kind of its content; of plain text, .csv or .tsv by its name.
+
+  Raises:
+    options.InputError: for a file without rows.
+  """
+  if kind in (contents.PARQUET, contents.ARROW):
+    # Imported here, since pyarrow takes half a second.
+    from data_prep.sources import columnar
+
+    names, texts = columnar.fields(path, kind)
+    return Table(
+      names, texts, lambda columns: columnar.rows(path, kind, columns)
+    )
+  if kind == contents.JSON_LINES:
+    return of_objects(tables.json_lines(path), path)
+  if kind == contents.JSON_ARRAY:
+    return of_objects(_objects(json_arrays.items(path)), path)
+  header = tables.header(path)
+  if header is None:  # a .jsonl whose first line is no object
+    return of_objects(tables.json_lines(path), path)
+  places = [(name,) for name in header]
+  return Table(places, header, lambda columns: _cells(path, columns))
+
+
+def of_objects(source: Iterator[tuple[int, Row]], path: str) -> Table:
+  """Returns a table of JSON objects; its rows can be read once.
+
+  Raises:
+    options.InputError: where there is no object.
+  """
+  first = list(itertools.islice(source, _FIRST_ROWS))
+  if not first:
+    raise options.InputError(
+      f"at least one JSON object in {path}", "none", "give a file with rows"
+    )
+  places: dict[selections.Place, None] = {}  # a set that keeps the order
+  texts: dict[str, None] = {}
+  for _, row in first:
+    if not isinstance(row, tables.Bad):
+      _add(places, row)
+      texts |= dict.fromkeys(k for k, v in row.items() if isinstance(v, str))
+  return Table(
+    list(places), list(texts), lambda _: itertools.chain(first, source)
+  )
+
+
+def documents(rows: Table, path: str, settings: Options) -> Iterator[Document]:
+  """Yields the document of each row, or the reason why the row is dropped.
+
+  Raises:
+    options.InputError: for a field that the file lacks, and with
+      --bad_rows=stop at the first bad row.
+  """
+  name = settings.text_field or _guessed(rows, path)
+  conditions = [selections.parsed(text) for text in settings.keep]
+  place: selections.Place
+  places: list[selections.Place]
+  if not rows.fields:  # bad rows only
+    place, places = (name,), [(each.field,) for each in conditions]
+  else:
+    place = selections.resolved(name, rows.fields, "--text_field", path)
+    places = [
+      selections.resolved(each.field, rows.fields, "--keep", path)
+      for each in conditions
+    ]
+  columns = list(dict.fromkeys(parts[0] for parts in (place, *places)))
+  for number, row in rows.rows(columns):
+    document = _document(row, place)
+    if isinstance(document, tables.Bad):
+      if settings.bad_rows == "stop":
+        raise document.error(path, number)
+      yield BadRow(BAD_ROW, document.reason, number)
+      continue
+    assert not isinstance(row, tables.Bad), "its document would be bad"
+    for condition, at in zip(conditions, places, strict=True):
+      if not condition.holds(selections.value_at(row, at)):
+        yield cleaning.Drop(f"not {condition.text}", document[:80])
+        break
+    else:
+      if lines := tuple(filter(None, map(str.strip, document.split("\n")))):
+        yield lines
+
+
+def _document(row: Row, place: selections.Place) -> str | tables.Bad:
+  """Returns the text of a row, with its character references resolved."""
+  if isinstance(row, tables.Bad):
+    return row
+  text = selections.value_at(row, place)
+  if not isinstance(text, str):
+    shown = "none" if text is None else repr(text)[:60]
+    return tables.Bad(
+      f"a text under {'.'.join(place)!r}", shown, "mend or remove the row"
+    )
+  return plain(text)
+
+
+def plain(text: str) -> str:
+  r"""Returns a text with its HTML entities and written-out breaks resolved.
+
+  `Сайн &amp; уу` becomes `Сайн & уу`. In a text without a line break, `\n` in
+  two characters becomes one. Entities are resolved twice where they were
+  written twice: `&amp;nbsp;`.
+  """
+  if "&" in text and _ENTITY.search(text):
+    text = html.unescape(text)
+    if _ENTITY.search(text):
+      text = html.unescape(text)
+  if "\\n" in text and "\n" not in text:
+    text = _LITERAL_BREAK.sub("\n", text)
+  return text
+
+
+def _guessed(rows: Table, path: str) -> str:
+  """Returns the name of the text field, and says it in the log.
+
+  Raises:
+    options.InputError: where no known name occurs.
+  """
+  name = next((name for name in _TEXT_FIELDS if name in rows.texts), "")
+  if not name and rows.fields:
+    raise options.InputError(
+      f"one of the fields {', '.join(_TEXT_FIELDS)} with text in {path}",
+      selections.shown(rows.fields),
+      "name the field with --text_field",
+    )
+  if name:
+    _say(name)
+  return name or _TEXT_FIELDS[0]
+
+
+@functools.cache
+def _say(name: str) -> None:
+  logging.info(
+    "the text is read from the field %r; --text_field names another", name
+  )
+
+
+def _objects(
+  items: Iterator[tuple[int, Any | tables.Bad]],
+) -> Iterator[tuple[int, Row]]:
+  """Yields the items of an array as rows; a string is the row's text."""
+  for number, item in items:
+    if isinstance(item, str):
+      yield number, {"text": item}
+    elif isinstance(item, dict | tables.Bad):
+      yield number, item
+    else:
+      yield (
+        number,
+        tables.Bad("a JSON object", repr(item)[:60], "mend or remove the item"),
+      )
+
+
+def _cells(path: str, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
+  wanted = [tables.Wanted(name, "--text_field") for name in columns]
+  for line, cells in tables.cells(path, wanted):
+    if isinstance(cells, tables.Bad):
+      yield line, cells
+    else:
+      # An empty cell is null, but that of the text, which is the first.
+      values = (cells[0], *(cell or None for cell in cells[1:]))
+      yield line, dict(zip(columns, values, strict=True))
+
+
+def _add(
+  places: dict[selections.Place, None],
+  row: Mapping[str, Any],
+  before: selections.Place = (),
+) -> None:
+  """Adds the places of the fields of an object, nested ones included."""
+  for name, value in row.items():
+    place = (*before, name)
+    places[place] = None
+    if isinstance(value, Mapping) and len(place) < _DEEPEST:
+      _add(places, value, place)

@@ -1,10 +1,11 @@
 """Packs a model's attention and attributions for a page that shows them.
 
-A page holds every head of every layer, in bytes. Each row (the attention of one
-piece to all pieces) is scaled by its largest entry, which is stored as a 16-bit
-number. So an entry is off by at most 1/510 of the largest of its row, plus
-1/131,070. Where all entries would take too much, rows keep their largest
-entries only, and the page states the share of the attention that they have.
+A page contains every head of every layer, in bytes. Each row (the attention of
+one piece to all pieces) is scaled by its largest entry, which is stored as a
+16-bit number. So the error of an entry is at most 1/510 of the largest entry of
+its row, plus 1/131,070. If all entries would take too much space, rows keep
+only their largest entries, and the page states the share of the attention that
+these have.
 """
 
 import base64
@@ -24,17 +25,17 @@ from data_prep.base import options
 # third. With 512 pieces, 12 layers and 12 heads the scales add 150 thousand
 # bytes, and the page stays under 6 MB.
 PAGE_LIMIT = 4 << 20
-# Compressed bytes of an entry that is kept among dropped ones: 1.5 to 3
-# (measured). The least is tried first.
+# Compressed bytes of an entry among dropped ones: 1.5 to 3 (measured). The
+# smallest number is tried first.
 _AN_ENTRY = 1.5
 
 _LEVELS, _SCALES = 255, 65535
-_MOST_GRAMS = 30  # n-grams of a text of 20 words are some 400
+_MOST_GRAMS = 30  # a text of 20 words has about 400 n-grams
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to look at, and where the page goes."""
+  """The model, the text, and the page to write."""
 
   model_dir: str = options.option(
     "",
@@ -83,11 +84,11 @@ class Packed:
 
 
 def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
-  """Packs attention, whose rows sum to 1.
+  """Returns attention, whose rows sum to 1, in few bytes.
 
   Args:
-    attention: the model's, [layers, heads, from, to].
-    limit: bytes of `levels`; rows keep fewer entries until it is met.
+    attention: the attention weights, [layers, heads, from, to].
+    limit: the most bytes of `levels`; rows keep fewer entries until it is met.
   """
   largest = attention.max(-1, keepdims=True)
   scales = np.maximum(np.rint(largest * _SCALES), 1).astype("<u2")
@@ -114,7 +115,13 @@ def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
 def _largest(
   attention: np.ndarray, levels: np.ndarray, kept: int
 ) -> np.ndarray:
-  """Returns the levels, with 0 for all but the `kept` largest of each row."""
+  """Returns the levels, with 0 in place of all but the largest of each row.
+
+  Args:
+    attention: [layers, heads, from, to].
+    levels: the same, in levels.
+    kept: number of entries of a row to keep; 0 keeps all.
+  """
   if not kept or kept >= attention.shape[-1]:
     return levels
   least = np.partition(attention, -kept, axis=-1)[..., -kept, None]
@@ -124,7 +131,12 @@ def _largest(
 def view(
   explained: explanation.Explanation, limit: int = PAGE_LIMIT
 ) -> dict[str, Any]:
-  """Returns the data that web/view.js shows, for JSON."""
+  """Returns the data that web/view.js shows, as values for JSON.
+
+  Args:
+    explained: the explanation.
+    limit: the most bytes of attention.
+  """
   packed = pack(explained.attention, limit)
   layers, heads, length, _ = explained.attention.shape
   return {
@@ -146,6 +158,7 @@ def view(
 
 
 def _answer(answer: explanation.Answer | None) -> dict[str, Any] | None:
+  """Returns the answer as values for JSON; None without an answer."""
   if not answer:
     return None
   return {
@@ -165,7 +178,11 @@ def _answer(answer: explanation.Answer | None) -> dict[str, Any] | None:
 
 
 def page(explained: explanation.Explanation, limit: int = PAGE_LIMIT) -> str:
-  """Returns a self-contained HTML page of an explanation."""
+  """Returns a self-contained HTML page of an explanation.
+
+  Args:
+    explained, limit: as in `view`.
+  """
   return web_pages.document(
     "file.html",
     scripts=["texts.js", "view.js", "file.js"],

@@ -1,7 +1,7 @@
 """Predicts the texts of several callers together, by a queue and one thread.
 
-While the model works on a batch, the next one gathers; so a busy server works
-in large batches and an idle one answers at once.
+While the model works on a batch, the next batch gathers. So a busy server works
+in large batches, and an idle server answers at once.
 """
 
 import asyncio
@@ -22,7 +22,14 @@ class QueueFullError(Exception):
 
 
 class _Request:
-  """The texts of one caller, and the future of their scores."""
+  """The texts of one caller, and the future of their scores.
+
+  Args:
+    texts: the texts.
+
+  Attributes:
+    future: its result is the scores, [texts, labels].
+  """
 
   def __init__(self, texts: Sequence[str]) -> None:
     self._loop = asyncio.get_running_loop()
@@ -42,6 +49,8 @@ class _Request:
     self._end(lambda: self.future.set_exception(error))
 
   def _end(self, settle: Callable[[], None]) -> None:
+    """Settles the future in the caller's event loop, unless it is settled."""
+
     def unless_done() -> None:
       if not self.future.done():  # failed before, or its caller is gone
         settle()
@@ -50,7 +59,14 @@ class _Request:
 
 
 class _Waiting(NamedTuple):
-  """A text in the queue."""
+  """A text in the queue.
+
+  Attributes:
+    text: the text.
+    place: its index in the request.
+    request: the request.
+    since: the time at which it was queued, in seconds.
+  """
 
   text: str
   place: int
@@ -59,16 +75,16 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-  """Predicts queued texts in batches, in one thread with the model.
+  """Predicts queued texts in batches, in a single thread with the model.
 
     batcher = Batcher(predictor.probabilities, 32, 0.002, 512)
     scores = await batcher.submit(["сайн байна уу"])  # [1, labels]
 
   Args:
     predict: maps texts to scores, [texts, labels].
-    max_batch_size: largest number of texts of one call.
-    max_wait: seconds that the first text of a batch waits for others.
-    max_queue: largest number of texts that wait; further ones are refused.
+    max_batch_size: largest number of texts in a call of `predict`.
+    max_wait: seconds that the first text of a batch waits for more texts.
+    max_queue: largest number of texts that wait; further texts are refused.
     observe: called with the size of each batch, in the worker's thread.
   """
 
@@ -93,17 +109,20 @@ class Batcher:
 
   @property
   def waiting(self) -> int:
+    """The number of texts in the queue."""
     return len(self._queue)
 
   @property
   def alive(self) -> bool:
+    """Whether the worker's thread runs."""
     return self._thread.is_alive()
 
   async def submit(self, texts: Sequence[str]) -> np.ndarray:
     """Returns the scores of texts, [texts, labels]; for no texts [0, 0].
 
     Raises:
-      QueueFullError: at once, when the queue has no room for all of them.
+      QueueFullError: at once, when the queue has no room for all the texts.
+      Exception: the error of `predict`, when it failed.
     """
     if not texts:
       return np.empty((0, 0))  # without a text, the future would never end
@@ -125,6 +144,7 @@ class Batcher:
     self._thread.join()
 
   def _work(self) -> None:
+    """Predicts batches until `close`; runs in the worker's thread."""
     while batch := self._next():
       try:
         rows = self._predict([waiting.text for waiting in batch])
@@ -157,8 +177,7 @@ def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
   """Returns a function that predicts texts of similar length in one call.
 
   So no short text is padded to the length of a long one. The longest text of a
-  call is at most about twice as long as its shortest one. A call has no empty
-  rows.
+  call is at most about twice as long as its shortest one.
 
   Args:
     predict: a function of (texts, rows of a call), such as

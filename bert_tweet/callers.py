@@ -1,8 +1,9 @@
-"""Refuses the requests that pages of other sites make in a visitor's browser.
+"""Refuses requests that pages of other sites make in a visitor's browser.
 
-A browser asks a server on the loopback for any page that is open, and a site
-may give that server a name of its own (DNS rebinding). Three headers, which a
-page cannot set, tell both: Host, Origin and Sec-Fetch-Site.
+Any page that is open in a browser can make it send requests to a server on the
+loopback, and a site may give that server a name of its own (DNS rebinding).
+Three headers, which a page cannot set, reveal both: Host, Origin and
+Sec-Fetch-Site.
 """
 
 import ipaddress
@@ -18,12 +19,12 @@ _MOST_SHOWN = 80  # letters of a header
 
 
 class Guard:
-  """Knows the names of a server, and refuses what comes from other sites.
+  """Knows the names of a server, and refuses requests from other sites.
 
   Args:
     host: the name or address that the server is bound to.
-    allowed_hosts: further host names and addresses, with commas between them,
-      under which a proxy or another machine reaches the server.
+    allowed_hosts: further host names and addresses, separated by commas, under
+      which a proxy or another machine reaches the server.
 
   Raises:
     options.InputError: for an allowed host with a scheme, a port or a path.
@@ -35,12 +36,13 @@ class Guard:
     self._names = self._allowed | {"localhost", _name(host)}
 
   def check(self, request: requests.Request) -> None:
-    """Raises HTTPException for what a page of another site may have sent.
+    """Raises HTTPException for a request that another site may have made.
 
-    A link on another site may lead to the page itself, which holds no data.
+    A link on another site may lead to the server's page, which contains no
+    data.
 
     Args:
-      request: its headers are read; its body is not.
+      request: its headers are read, but not its body.
 
     Raises:
       exceptions.HTTPException: 421 for a foreign Host, 403 for another site.
@@ -92,6 +94,7 @@ class Guard:
 
 
 def _follows_link(request: requests.Request) -> bool:
+  """Returns whether a request opens the server's page in a browser."""
   return (
     request.method in ("GET", "HEAD")
     and request.scope["path"] == "/"
@@ -101,6 +104,11 @@ def _follows_link(request: requests.Request) -> bool:
 
 
 def _checked_name(entry: str) -> str:
+  """Returns the normalised name of an entry of --allowed_hosts.
+
+  Raises:
+    options.InputError: for an entry that is no name or address.
+  """
   name = _name(entry)
   if not _address(name) and not _NAME.fullmatch(name):
     raise options.InputError(
@@ -112,7 +120,10 @@ def _checked_name(entry: str) -> str:
 
 
 def _name_of_place(place: str) -> str:
-  """Returns the name in a host with or without a port; "" if it has none."""
+  """Returns the name in a host with or without a port.
+
+  The result is "" for any other text.
+  """
   match = _PLACE.fullmatch(place.lower())
   return _name(match[1]) if match else ""
 

@@ -1,9 +1,9 @@
-"""Accepts connections for uvicorn, and bounds their number and their time.
+"""Accepts connections for uvicorn, and limits their number and their time.
 
-uvicorn waits without end for a caller's header and for a caller who does not
-read the answer; asyncio logs each failed accept some thousand times. Here a
-connection that waits for its caller too long is closed; and when there are too
-many, the one that has waited for the longest time gives way to the new one.
+uvicorn waits without end for a caller's header, and for a caller who does not
+read the answer; and asyncio logs each failed accept about a thousand times.
+Here a connection that waits for its caller too long is closed. At the largest
+number of connections, a new one replaces the one that has waited longest.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from data_prep.base import options
 
 _BACKLOG = 2048  # connections that the kernel holds until they are accepted
 _AT_ONCE = 32  # connections that are accepted before requests are read
-_SPREAD = 1.1  # times a limit of seconds, at most
-_OTHER_FILES = 128  # that the process has open; a guess, 40 were seen
+_SPREAD = 1.1  # largest random factor of a limit of seconds
+_OTHER_FILES = 128  # open files that are no connections (guess; 40 were seen)
 _PAUSE = 0.02  # seconds, after the system had no resources for a connection
-_QUIET = 60  # seconds between two lines of the log about the same
+_QUIET = 60  # seconds between two log lines about the same fault
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Limits:
   Attributes:
     connections: the largest number of open connections.
     header_seconds: time for the whole header of a request, from the start of
-      the connection or from the end of the answer before.
+      the connection or from the end of the previous answer.
     answer_seconds: time in which a caller must have read a whole answer.
   """
 
@@ -51,7 +51,7 @@ class Limits:
 def bind(host: str, port: int) -> socket.socket:
   """Returns a socket that is bound to an address, and does not listen yet.
 
-  Warns of an address that other machines reach.
+  It logs a warning if other machines reach the address.
 
   Raises:
     options.InputError: when the host is unknown or the port is taken.
@@ -108,12 +108,16 @@ class Server(uvicorn.Server):
     await super().shutdown(sockets)
 
   def _listen(self, listener: socket.socket) -> None:
+    """Starts to accept connections to a socket, unless the server ends."""
     if not self.should_exit:
       loop = asyncio.get_running_loop()
       loop.add_reader(listener, self._accept, listener)
 
   def _accept(self, listener: socket.socket) -> None:
-    """Accepts at most _AT_ONCE connections, so that requests do not wait."""
+    """Accepts at most _AT_ONCE connections, so that requests do not wait.
+
+    A connection for which there is no room is closed.
+    """
     for _ in range(_AT_ONCE):
       try:
         accepted, _ = listener.accept()
@@ -143,6 +147,7 @@ class Server(uvicorn.Server):
     loop.call_later(_PAUSE, self._listen, listener)
 
   async def _connect(self, accepted: socket.socket) -> None:
+    """Gives an accepted connection to uvicorn."""
     loop = asyncio.get_running_loop()
     try:
       await loop.connect_accepted_socket(self._connection, accepted)
@@ -167,7 +172,10 @@ class Server(uvicorn.Server):
     return self._drop_longest()
 
   def _drop_longest(self) -> bool:
-    """Closes the longest waiting connection; returns whether there is one."""
+    """Closes the connection that has waited longest.
+
+    The result is False if no connection waits.
+    """
     if not self._waiting:
       return False
     next(iter(self._waiting)).drop()
@@ -189,7 +197,7 @@ class _Connection(h11_impl.H11Protocol):
   Args:
     limits: the times that a caller may take.
     waiting: the connections that wait for their callers, in the order in which
-      the waits began; the connection keeps its own entry right.
+      the waits began; each connection adds and removes itself.
     of_uvicorn: arguments of uvicorn's connection.
   """
 
@@ -236,7 +244,7 @@ class _Connection(h11_impl.H11Protocol):
     self.transport.abort()
 
   def _note_wait(self) -> None:
-    """Restarts the timer when the connection waits for another event."""
+    """Restarts the timer if the connection now waits for another event."""
     wait = self._awaited()
     if wait == self._wait:
       return
@@ -253,7 +261,11 @@ class _Connection(h11_impl.H11Protocol):
       self._timer = self.loop.call_later(seconds, self.drop)
 
   def _awaited(self) -> tuple[str, object]:
-    """Returns what the caller is to do, and in which request; "" for nothing."""
+    """Returns (the caller's next action, the request that it belongs to).
+
+    The action is "header", "body" or "answer" (to read it); "" if the
+    connection does not wait for its caller.
+    """
     if self.flow.write_paused:
       return "answer", None  # several answers are one wait
     if self.cycle is None or self.cycle.response_complete:
@@ -270,7 +282,10 @@ class _Connection(h11_impl.H11Protocol):
 def _possible(connections: int) -> int:
   """Returns how many connections the limit of open files allows.
 
-  The process's own limit is raised as far as the system lets it.
+  The process's own limit is raised as far as the system allows.
+
+  Args:
+    connections: the wanted number, which is never exceeded.
   """
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
   wanted = connections + _OTHER_FILES

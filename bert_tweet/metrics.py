@@ -10,7 +10,11 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class _Histogram:
-  """Counts how many values were at most each of some limits."""
+  """Counts how many values were at most each of some limits.
+
+  Args:
+    limits: ascending.
+  """
 
   def __init__(self, limits: Sequence[float]) -> None:
     self._limits = limits
@@ -18,10 +22,12 @@ class _Histogram:
     self._sum = 0.0
 
   def add(self, value: float) -> None:
+    """Counts a value."""
     self._counts[bisect.bisect_left(self._limits, value)] += 1
     self._sum += value
 
   def lines(self, name: str) -> list[str]:
+    """Returns the counts in Prometheus's text format."""
     lines, total = [], 0
     names = [*(f"{limit:g}" for limit in self._limits), "+Inf"]
     for limit, count in zip(names, self._counts, strict=True):
@@ -44,9 +50,9 @@ class Metrics:
     """Counts an answered request.
 
     Args:
-      path: the route, never the path that a caller sent.
+      path: the route; never a path that a caller sent.
       status: the answer's HTTP status.
-      seconds: from request to answer.
+      seconds: the time from the request to the answer.
     """
     with self._lock:
       key = (path, status)

@@ -1,10 +1,10 @@
-"""Predicts the labels of texts, with one JSON object for each text.
+"""Predicts the labels of texts, and prints one JSON object for each text.
 
-    python -m bert_tweet.predict --model_dir=run/model --input_file=tweets.txt
+  python -m bert_tweet.predict --model_dir=run/model --input_file=tweets.txt
 
 A line of the output:
 
-    {"line": 1, "text": "…", "label": "sports", "probabilities": {"sports": …}}
+  {"line": 1, "text": "…", "label": "sports", "probabilities": {"sports": …}}
 """
 
 import os

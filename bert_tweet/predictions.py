@@ -1,6 +1,6 @@
-"""Predicts lines of text, and writes a JSON line for each, in order.
+"""Predicts lines of text, and returns a JSON line for each, in order.
 
-No line is dropped: a line that cannot be read is answered with the reason.
+No line is dropped: the answer to a line that cannot be read is the reason.
 """
 
 import dataclasses
@@ -54,10 +54,9 @@ class Options(options.Group):
 
 
 def require_single_texts(predictor: classifier.Predictor) -> None:
-  """Raises InputError for a classifier of pairs: a line is half of its input.
+  """Raises InputError for a classifier of pairs of texts.
 
-  Raises:
-    options.InputError: for a classifier that was trained on pairs of texts.
+  A line would be only half of its input.
   """
   if predictor.manifest.get("parameters", {}).get("text_pair"):
     raise options.InputError(
@@ -72,9 +71,9 @@ class Line:
   """A line of the input: its text, or its error.
 
   Attributes:
-    place: {"line": 3}, and the file where there are several.
-    text: the text of the line; "" where there is an error.
-    error: why the line cannot be read; "" where it can.
+    place: {"line": 3}; of several files, with the file too.
+    text: the text of the line; "" if there is an error.
+    error: why the line cannot be read; "" if it can.
   """
 
   place: dict[str, Any]
@@ -83,7 +82,11 @@ class Line:
 
 
 def lines(settings: Options) -> Iterator[Line]:
-  """Yields the lines of --input_text, --input_file or the standard input."""
+  """Yields the lines of --input_text, --input_file or the standard input.
+
+  Raises:
+    options.InputError: for a missing file, or one whose lines are no texts.
+  """
   if settings.input_text:
     yield _line(
       settings.input_text.encode("utf-8", "surrogateescape"), {"line": 1}
@@ -117,6 +120,12 @@ def _require_lines(path: str) -> None:
 
 
 def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:
+  """Yields the lines of an open file.
+
+  Args:
+    file: the file.
+    place: the entries of Line.place besides the line number.
+  """
   number, most = 0, storage.MAX_LINE_BYTES
   mark = storage.BYTE_ORDER_MARK
   while raw := storage.read_line(file, most + (0 if number else len(mark))):
@@ -133,6 +142,7 @@ def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:
 
 
 def _line(raw: bytes, place: dict[str, Any]) -> Line:
+  """Returns a line; one that is empty or not UTF-8 has an error."""
   try:
     text = raw.decode("utf-8")
   except UnicodeDecodeError as error:
@@ -144,11 +154,11 @@ def _line(raw: bytes, place: dict[str, Any]) -> Line:
 def gathered(incoming: Iterable[Line], most: int) -> Iterator[list[Line]]:
   """Yields batches of the lines that have come, without waiting for more.
 
-  It waits only for the first line of a batch, so that neither a person at the
-  keyboard nor the model waits in vain.
+  It waits only for the first line of a batch. So a person at the keyboard gets
+  each answer at once, and the model always works on the lines that are there.
 
   Args:
-    incoming: lines, read in a thread of their own.
+    incoming: lines, which a separate thread reads.
     most: largest number of lines of a batch.
   """
   waiting: queue.Queue[Line | Exception | None] = queue.Queue(_AHEAD)
@@ -197,12 +207,15 @@ def answers(
     if line.error:
       yield _json({**line.place, "error": line.error})
     else:
-      answer = told(problem, next(rows))
+      answer = answer_of(problem, next(rows))
       yield _json({**line.place, "text": line.text, **answer})
 
 
-def told(problem: problems.Problem, row: np.ndarray) -> dict[str, Any]:
-  """Returns the answer: the likeliest label, all likely labels, or a number.
+def answer_of(problem: problems.Problem, row: np.ndarray) -> dict[str, Any]:
+  """Returns the answer to a text, as values for JSON.
+
+  It has the most probable label, or the labels above 0.5, with all
+  probabilities; for a regression it has the number.
 
   Args:
     problem: the meaning of the outputs.

@@ -37,8 +37,8 @@ _JSON = "application/json"
 # Cyrillic escaped as \u0441 is three times as long as in UTF-8, and a request
 # may hold several texts.
 _BODY_FACTOR = 8
-# A body that is too long is read up to this size: a caller that still sends
-# would not read why the request was refused.
+# A body that is too long is read up to this size and discarded: a caller that
+# is still sending would not read the reason of the refusal.
 _MOST_DISCARDED = 8 << 20
 _BODY_SECONDS = 15
 _MOST_REASON = 80  # letters; a reason may hold a number of the request
@@ -148,7 +148,7 @@ class RefusedError(exceptions.HTTPException):
 
   Args:
     status: the HTTP status.
-    reason: in words, for the caller.
+    reason: the reason in words, for the caller.
     retry_after: seconds after which a retry may succeed; 0 for never.
   """
 
@@ -190,7 +190,7 @@ class Server:
     self._page_policy = web_pages.policy_of(self._page) + _NO_FRAMES
 
   def warm_up(self) -> None:
-    """Traces the model for short texts, so that no first caller waits."""
+    """Traces the model for short texts, so that no caller waits for it."""
     size = 1
     while size < self._settings.max_batch_size:
       self._predict(["сайн байна уу"] * size)
@@ -245,6 +245,7 @@ class Server:
     return _Watched(inner, self._guard, paths, self._metrics)
 
   async def _get_page(self, _request: requests.Request) -> responses.Response:
+    """Answers GET / with the page."""
     return responses.HTMLResponse(
       self._page, headers={"Content-Security-Policy": self._page_policy}
     )
@@ -252,6 +253,7 @@ class Server:
   async def _post_predict(
     self, request: requests.Request
   ) -> responses.Response:
+    """Answers POST /api/predict with the prediction of one or several texts."""
     content = await self._content(request)
     if "texts" not in content:
       (scores,) = await self._scores([self._text(content, "text")])
@@ -270,7 +272,7 @@ class Server:
     return _json({"predictions": await self._answers(texts)})
 
   async def _answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
-    """Returns the prediction of each text, or {"error": reason}."""
+    """Returns the prediction of each text; {"error": reason} for a bad one."""
     good: list[str] = []
     errors: dict[int, str] = {}
     for place, text in enumerate(texts):
@@ -289,6 +291,7 @@ class Server:
   async def _post_attention(
     self, request: requests.Request
   ) -> responses.Response:
+    """Answers POST /api/attention with the explanation of a text."""
     content = await self._content(request)
     text = self._text(content, "text")
     if self._explaining >= _MOST_EXPLANATIONS:
@@ -303,6 +306,7 @@ class Server:
     return responses.Response(view, media_type=_JSON)
 
   def _view(self, text: str) -> bytes:
+    """Returns the explanation of a text as JSON, with the page's label names."""
     explained = self._explainer.explain(text)
     view = attention.view(explained, _ATTENTION_LIMIT)
     if explained.answer:
@@ -313,7 +317,10 @@ class Server:
   async def _get_to_back_end(
     self, request: requests.Request
   ) -> responses.Response:
-    """Answers as mn-tweet-bert's back end did, where the score is a string."""
+    """Answers a request to mn-tweet-bert's back end, as that program did.
+
+    The score is a string there.
+    """
     query = request.scope["query_string"].decode("latin-1")
     try:
       parameters = urllib.parse.parse_qs(query, errors="strict")
@@ -332,6 +339,7 @@ class Server:
     )
 
   async def _get_health(self, _request: requests.Request) -> responses.Response:
+    """Answers GET /healthz: 200 while the model's thread runs, else 503."""
     alive = self._batcher.alive
     return _json(
       {"status": "ok" if alive else "the model's thread has ended"},
@@ -341,6 +349,7 @@ class Server:
   async def _get_metrics(
     self, _request: requests.Request
   ) -> responses.Response:
+    """Answers GET /metrics in Prometheus's text format."""
     text = self._metrics.text(
       {
         "queue_texts": self._batcher.waiting,
@@ -368,13 +377,15 @@ class Server:
     return scores
 
   def _prediction(self, scores: np.ndarray) -> dict[str, Any]:
-    return predictions.told(self._problem, scores)
+    """Returns the prediction of a text, as values for JSON."""
+    return predictions.answer_of(self._problem, scores)
 
   async def _content(self, request: requests.Request) -> dict[str, Any]:
-    """Returns the JSON object of a request's body.
+    """Returns the JSON object in a request's body.
 
     Raises:
-      RefusedError: for a body that is no JSON object, or not said to be JSON.
+      RefusedError: for a body that is not a JSON object, or has another type
+        declared.
     """
     # A page of another site may send a form or plain text without asking.
     media_type = request.headers.get("content-type", "").partition(";")[0]
@@ -398,11 +409,26 @@ class Server:
     return content
 
   def _text(self, content: dict[str, Any], name: str) -> str:
+    """Returns the text in a request.
+
+    Raises:
+      RefusedError: when it is missing or not accepted.
+    """
     if name not in content:
       raise RefusedError(400, 'expected {"text": "…"}; got no text')
     return self._checked(content[name], name)
 
   def _checked(self, text: Any, name: str) -> str:
+    """Returns a text that the server accepts.
+
+    Args:
+      text: the value in the request.
+      name: its name in the request, for the reason.
+
+    Raises:
+      RefusedError: for a value that is no string, is blank, too long, or
+        contains half of a character.
+    """
     if not isinstance(text, str):
       raise RefusedError(400, f"expected {name} to be a string")
     try:
@@ -427,11 +453,11 @@ def _named(problem: problems.Problem, username: str) -> problems.Problem:
 
   Args:
     problem: the model's problem.
-    username: the names with commas between them; "" keeps the labels.
+    username: the names separated by commas; "" keeps the labels.
 
   Raises:
-    options.InputError: for a regression, which has no labels; for more or
-      fewer names than labels; for an empty name, or two that look the same.
+    options.InputError: for a regression, which has no labels; for more or fewer
+      names than labels; for an empty name, or two that look the same.
   """
   if problem.TYPE == problems.REGRESSION:
     raise options.InputError(
@@ -456,6 +482,7 @@ def _named(problem: problems.Problem, username: str) -> problems.Problem:
 
 
 def _examples(path: str) -> list[str]:
+  """Returns the example texts of the page."""
   if not path:
     return list(_EXAMPLES)
   return [line for line in storage.lines(path) if line.strip()]
@@ -488,6 +515,7 @@ async def _body(request: requests.Request, most: int) -> bytes:
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
+  """Returns the reason of a refusal for bytes that are not UTF-8."""
   byte = error.object[error.start]
   return f"expected UTF-8; got byte 0x{byte:02x} at {error.start}"
 
@@ -501,12 +529,14 @@ def _escaped(content: Any) -> bytes:
 
 
 def _json(content: Any, status: int = 200) -> responses.Response:
+  """Returns a response with JSON."""
   return responses.Response(_escaped(content), status, media_type=_JSON)
 
 
 def _refusal(
   _request: requests.Request, error: Exception
 ) -> responses.Response:
+  """Returns the response to a refused request: its reason, as JSON."""
   assert isinstance(error, exceptions.HTTPException), "it is mapped to these"
   response = _json({"error": error.detail}, error.status_code)
   response.headers.update(error.headers or {})
@@ -514,16 +544,17 @@ def _refusal(
 
 
 def _crash(_request: requests.Request, _error: Exception) -> responses.Response:
+  """Returns the response to a request that failed here."""
   return _json({"error": "something went wrong here: see the log"}, 500)
 
 
 class _Watched:
-  """Guards the application; adds headers to every answer, counts and logs it.
+  """Wraps the application: guards it, adds headers, counts and logs answers.
 
   Args:
     inner: the application.
-    guard: refuses requests before the application sees them.
-    paths: its routes.
+    guard: refuses requests before the application gets them.
+    paths: the application's routes.
     counts: the metrics that count the answers.
   """
 
@@ -573,6 +604,7 @@ class _Watched:
 def _with_headers(
   headers: list[tuple[bytes, bytes]],
 ) -> list[tuple[bytes, bytes]]:
+  """Returns the headers of an answer with those of every answer added."""
   there = {name.lower() for name, _ in headers}
   ours = {**_HEADERS, "Content-Security-Policy": _POLICY + _NO_FRAMES}
   return [

@@ -1,7 +1,7 @@
 """Builds self-contained pages of the markup, style and scripts in web/.
 
-A page states the hashes of its scripts and styles: nothing else may run in it,
-whatever a text or a label holds.
+A page states the hashes of its scripts and styles: a browser runs nothing else
+in it, whatever a text or a label contains.
 """
 
 import base64

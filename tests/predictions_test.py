@@ -74,11 +74,11 @@ def test_an_answer_is_one_line_for_every_reader(topics: str) -> None:
 def test_several_labels_and_numbers_are_told_as_what_they_are() -> None:
   row = np.array([0.75, 0.25, 0.5000001])
   several = problems.MultiLabel(("a", "b", "c"))
-  assert predictions.told(several, row) == {
+  assert predictions.answer_of(several, row) == {
     "labels": ["a"],
     "probabilities": {"a": 0.75, "b": 0.25, "c": 0.5},
   }
-  assert predictions.told(problems.Regression(), np.array([-3.25])) == {
+  assert predictions.answer_of(problems.Regression(), np.array([-3.25])) == {
     "value": -3.25
   }
 

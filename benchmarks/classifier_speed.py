@@ -172,7 +172,7 @@ class _Work:
     size, framed = self._settings.batch_size, framer.frame(texts)
     examples = problems.Examples(
       framed.ids,
-      framed.seconds,
+      framed.second_starts,
       np.arange(len(texts), dtype=np.int32) % 2,
       np.ones(len(texts), np.float32),
       self._tokenizer.pad_id,

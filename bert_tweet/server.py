@@ -306,7 +306,7 @@ class Server:
     return responses.Response(view, media_type=_JSON)
 
   def _view(self, text: str) -> bytes:
-    """Returns the explanation of a text as JSON, with the page's label names."""
+    """Returns the explanation of a text as JSON, with the page's labels."""
     explained = self._explainer.explain(text)
     view = attention.view(explained, _ATTENTION_LIMIT)
     if explained.answer:

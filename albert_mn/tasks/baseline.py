@@ -1,4 +1,4 @@
-"""The baseline of every score: TF-IDF and a linear SVM.
+"""The baseline that every score is compared with: TF-IDF and a linear SVM.
 
 On Eduge news such a baseline equals the published Mongolian transformers (0.909
 against 0.90 and 0.88), so a score alone means little.
@@ -18,8 +18,8 @@ from data_prep.classification import classifier_data
 
 NAME = "TF-IDF + linear SVM"
 
-# Largest number of training rows; of more rows, every n-th is taken. The
-# n-grams of 100,000 news articles take about 10 GB (guess).
+# Largest number of training rows to use; if there are more, every n-th row is
+# taken. The n-grams of 100,000 news articles take about 10 GB (guess).
 _MOST_ROWS = 100_000
 # Largest number of word n-grams, and of letter n-grams: 701 sentences have
 # 51,411.
@@ -31,7 +31,7 @@ _MOST_WEIGHTS, _FEWEST_NGRAMS = 1 << 26, 1 << 11
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-  """A linear model on TF-IDF of n-grams.
+  """A linear model on the TF-IDF vectors of texts.
 
   Attributes:
     grams: the n-grams, in the order of the columns of `weights`.
@@ -46,13 +46,17 @@ class Linear:
   def scores(self, texts: Sequence[str]) -> np.ndarray:
     """Returns the scores of texts, float64 [texts, outputs].
 
-    The scores are an SVM's distances, or the standardised numbers of a
-    regression.
+    The scores are signed distances from an SVM's boundary, or the standardised
+    numbers of a regression.
     """
     return self.scores_of(self.grams.matrix(texts))
 
   def scores_of(self, matrix: Any) -> np.ndarray:
-    """Returns the scores of a matrix from `NGrams.matrix`."""
+    """Returns the scores of texts, float64 [texts, outputs].
+
+    Args:
+      matrix: the TF-IDF vectors of the texts, from `NGrams.matrix`.
+    """
     return matrix @ self.weights.T.astype(np.float64) + self.shift
 
 
@@ -62,17 +66,19 @@ def fitted(
   targets: np.ndarray,
   balanced: bool = False,
 ) -> Linear | None:
-  """Fits a linear model to training rows; returns None for too many labels.
+  """Returns a linear model fitted to training rows.
 
   For labels it is a linear SVM for each label against all others, with C = 1;
   for numbers it is ridge regression. The result is deterministic: the SVM's
-  seed is fixed.
+  seed is fixed. Of more than 100,000 rows, only every n-th is used. With more
+  labels than an SVM can hold, the function logs a warning and returns None.
 
   Args:
     problem: the kind of prediction; not entities.
     texts: the texts of the training rows.
     targets: their targets, as `Problem.targets` returns them.
-    balanced: whether an SVM weighs each label the same, however rare it is.
+    balanced: whether an SVM gives each label the same weight, however rare it
+      is.
   """
   step = -(-len(texts) // _MOST_ROWS)
   if step > 1:
@@ -97,7 +103,17 @@ def fitted(
 def _of_each(
   problem: problems.Problem, matrix: Any, targets: np.ndarray, balanced: bool
 ) -> Iterator[tuple[np.ndarray | float, float]]:
-  """Fits each output; yields its weights and its constant."""
+  """Fits each output; yields its weights and its constant.
+
+  For a label that all rows have, or that no row has, the weights are 0 and the
+  constant is 1 or -1.
+
+  Args:
+    problem: the kind of prediction.
+    matrix: the TF-IDF vectors of the rows.
+    targets: the targets of the rows.
+    balanced: whether an SVM gives each label the same weight.
+  """
   # Imported here, because a machine that only predicts needs no scikit-learn.
   from sklearn import linear_model, svm
 
@@ -118,7 +134,7 @@ def _of_each(
 
 
 def text_of(row: classifier_data.Row) -> str:
-  """Returns a row's text; for a pair, both texts joined by a space."""
+  """Returns a row's text; for a pair, both texts with a space between them."""
   return " ".join(filter(None, (row.text, row.text_pair)))
 
 
@@ -133,16 +149,17 @@ def entities(
 ) -> list[list[Span]]:
   """Finds entities of the training rows in new texts, by their words.
 
-  From the left, the longest match wins, with the most frequent type of its
-  words. Words that are more often no entity in the training rows are skipped.
+  The search goes from left to right, and at each word the longest match wins. A
+  match gets the type that its words had most often in the training rows. Words
+  that in the training rows are an entity at most half of the time are skipped.
 
   Args:
-    texts: texts of the training rows.
-    spans: their entities.
+    texts: the texts of the training rows.
+    spans: (start, end, type) of each entity in these texts.
     new: the texts to search.
 
   Returns:
-    the entities of each new text.
+    (start, end, type) of each entity found, for each new text.
   """
   inside: dict[tuple[str, ...], collections.Counter[str]] = (
     collections.defaultdict(collections.Counter)
@@ -166,9 +183,9 @@ def entities(
 
 
 def _stretches(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-  """Yields (start, end, words) of up to eight neighbouring words.
+  """Yields (start, end, words) of each sequence of up to eight words.
 
-  At each start the longest sequence comes first.
+  The longest sequence comes first among those that start at the same word.
   """
   words = list(_WORD.finditer(text))
   for first in range(len(words)):
@@ -178,6 +195,12 @@ def _stretches(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
 
 
 def _matches(text: str, known: Mapping[tuple[str, ...], str]) -> list[Span]:
+  """Returns (start, end, type) of each known entity in a text, left to right.
+
+  Args:
+    text: the text to search.
+    known: words of an entity → its type.
+  """
   spans: list[Span] = []
   for start, end, words in _stretches(text):
     if words in known and (not spans or start >= spans[-1][1]):

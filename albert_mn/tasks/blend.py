@@ -71,7 +71,7 @@ class Factors:
     return NETWORK if self.network else BASELINE
 
   def summary(self) -> str:
-    """Returns, as text, which model answers, with the validation losses."""
+    """Returns a clause that names the model that answers, and the losses."""
     who = {
       NETWORK: "the network alone, without the TF-IDF baseline",
       BASELINE: "the TF-IDF baseline alone, without the network",
@@ -80,12 +80,17 @@ class Factors:
     }
     losses = ", ".join(f"{n} {loss:.3f}" for n, loss in self.losses.items())
     return (
-      f"what answers in the model directory is {who[self.answers]}, as chosen on "
-      f"{self.rows} validation rows (mean loss: {losses})"
+      f"what answers in the model directory is {who[self.answers]}, as chosen "
+      f"on {self.rows} validation rows (mean loss: {losses})"
     )
 
   def logits(self, network: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Returns the blended logits, float64 [rows, outputs]."""
+    """Returns the blended logits, float64 [rows, outputs].
+
+    Args:
+      network: [rows, outputs], the network's logits.
+      scores: [rows, outputs], the baseline's scores of the same rows.
+    """
     return self.network * network.astype(np.float64) + self.baseline * scores
 
 
@@ -97,20 +102,21 @@ def chosen(
   temperature: float = 1.0,
   weights: np.ndarray | None = None,
 ) -> Factors:
-  """Returns the factors with the least validation loss.
+  """Returns the factors with the lowest validation loss.
 
-  Both models are used only if this improves the sum of the losses of all rows
-  by more than 1, which is Akaike's criterion for one more parameter.
+  Both models are used only if this lowers the sum of the losses of all rows by
+  more than 1, which is Akaike's criterion for one more parameter.
 
   Args:
     problem: the kind of prediction.
-    network: [rows, outputs], logits of rows that the network was not trained
-      on.
-    scores: [rows, outputs], the baseline's scores of the same rows, which it
-      was not trained on either.
+    network: [rows, outputs], logits of rows on which the network was not
+      trained.
+    scores: [rows, outputs], the baseline's scores of the same rows, on which
+      the baseline was not trained either.
     targets: the targets of the rows.
     temperature: divides the network's logits if the network answers alone.
-    weights: [rows] with a mean of 1, as in `Problem.mean_loss`; None: all 1.
+    weights: [rows] with a mean of 1, as in `Problem.mean_loss`; None gives
+      every row the weight 1.
   """
 
   def loss(factors: Sequence[float]) -> float:
@@ -141,7 +147,7 @@ def chosen(
   alone = (1 / temperature, 0.0)
   if not all(both) or len(targets) * (best - loss_of_both) <= 1:
     factors = alone if network_loss <= baseline_loss else baseline_alone
-  if not any(factors):  # neither helps on these rows
+  if not any(factors):  # neither model helps on these rows
     factors = alone
   return Factors(*factors, len(targets), losses)
 
@@ -152,7 +158,7 @@ class Blend:
 
   Attributes:
     linear: the baseline.
-    factors: the factors of network and baseline.
+    factors: the factors of the network and the baseline.
   """
 
   linear: baseline.Linear
@@ -169,18 +175,19 @@ class Blend:
 
     Args:
       network: the network's logits, [texts, outputs].
-      texts: the same texts, or pairs.
+      texts: the same texts or pairs, from which the baseline's scores are
+        computed.
     """
     if not self.factors.baseline:
       return self.factors.network * network.astype(np.float64)
     return self.factors.logits(network, self.scores(texts))
 
   def parameters(self) -> dict[str, Any]:
-    """Returns the factors, as parameters for a model's manifest."""
+    """Returns the factors as a parameter for a model's manifest."""
     return {PARAMETER: dataclasses.asdict(self.factors)}
 
   def write(self, folder: str) -> None:
-    """Writes the n-grams and their weights into a folder."""
+    """Writes the n-grams and their weights into a model directory."""
     grams = self.linear.grams
     with storage.writing(os.path.join(folder, GRAMS)) as file:
       content = {"words": grams.words, "parts": grams.parts}
@@ -197,16 +204,16 @@ class Blend:
 
 
 def joined(texts: Sequence[framing.Text]) -> list[str]:
-  """Returns the texts as the baseline reads them; a pair becomes one text."""
+  """Returns the texts as the baseline reads them: a pair becomes one text."""
   return [text if isinstance(text, str) else " ".join(text) for text in texts]
 
 
 def read(
   folder: str, parameters: Mapping[str, Any], outputs: int
 ) -> Blend | None:
-  """Returns the blend of a model directory; None if it has none.
+  """Returns the blend of a model directory, or None if it has no blend.
 
-  Model directories of earlier versions have none.
+  Model directories of earlier versions have no blend.
 
   Args:
     folder: the model directory, whose manifest was checked.

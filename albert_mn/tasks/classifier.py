@@ -34,12 +34,14 @@ class Classifier(tf_keras.layers.Layer):
     config: the encoder's shape; its hidden_dropout_prob is also the head's.
     num_labels: number of outputs.
     seed: seed of the initial weights.
-    lean_step: whether lean.LeanEncoder computes the encoder; None uses it on a
-      CPU in float32.
-    pooled_by: how positions are pooled, one of `pooling.KINDS`.
+    lean_step: whether lean.LeanEncoder computes the encoder; None means yes on
+      a CPU in float32, otherwise no.
+    pooled_by: how the vectors of all positions become one, one of
+      `pooling.KINDS`.
 
   Attributes:
-    encoder, classifier: the encoder and the dense layer.
+    encoder: the encoder layer.
+    classifier: the dense layer.
     pooled_by: the argument of the constructor.
   """
 
@@ -98,7 +100,10 @@ class Classifier(tf_keras.layers.Layer):
     segment_ids: tf.Tensor,
     dropout_seeds: tf.Tensor | None = None,
   ) -> tf.Tensor:
-    """Returns the pooled vectors that the head reads, [batch, hidden]."""
+    """Returns the pooled vectors that the head reads, [batch, hidden].
+
+    The arguments are those of `call`.
+    """
     hidden = self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
     return pooling.vector(
       self.pooled_by, hidden, input_mask, self.encoder.pooler
@@ -111,7 +116,10 @@ class Classifier(tf_keras.layers.Layer):
     segment_ids: tf.Tensor,
     dropout_seeds: tf.Tensor | None,
   ) -> tf.Tensor:
-    """Returns the encoder's last layer, [batch, length, hidden]."""
+    """Returns the output of the encoder's last layer, [batch, length, hidden].
+
+    The arguments are those of `call`.
+    """
     given = (input_ids, input_mask, segment_ids, dropout_seeds)
     if self._lean:
       return self._lean.sequence_output(*given)
@@ -120,17 +128,25 @@ class Classifier(tf_keras.layers.Layer):
   def head(
     self, features: tf.Tensor, dropout_seeds: tf.Tensor | None = None
   ) -> tf.Tensor:
-    """Returns the logits of pooled vectors, always in float32."""
+    """Returns the logits for pooled vectors, in float32 under any policy.
+
+    Args:
+      features: the result of `features`.
+      dropout_seeds: as in `call`; None turns dropout off.
+    """
     self._dropout.set_seed(dropout_seeds)
     return tf.cast(self.classifier(self._dropout(features)), tf.float32)
 
   def parts(self) -> dict[str, Any]:
-    """Returns name → part, as `model_directory` saves and restores them."""
+    """Returns name → layer, as `model_directory` saves and restores them."""
     return {"encoder": self.encoder, "classifier": self.classifier}
 
 
 def is_plain_cpu() -> bool:
-  """Returns whether layers compute in float32 on a CPU: no GPU and no TPU."""
+  """Returns whether layers compute in float32 on a CPU.
+
+  The result is False if TensorFlow sees a GPU or TPU, or mixed precision is on.
+  """
   return tf_keras.mixed_precision.global_policy().name == "float32" and not (
     tf.config.list_physical_devices("GPU")
     or tf.config.list_physical_devices("TPU")
@@ -140,11 +156,11 @@ def is_plain_cpu() -> bool:
 def compiled(
   function: Callable[..., Any], signature: Sequence[tf.TensorSpec]
 ) -> Any:
-  """Returns a compiled function: one trace for all shapes on a CPU.
+  """Returns a compiled function; on a CPU it is traced once for all shapes.
 
   On a CPU a trace takes seconds and XLA gains nothing (docs/log.md). On other
-  devices XLA compiles the function for each static shape, of which
-  length_buckets makes few.
+  devices XLA compiles the function for each static shape; length_buckets makes
+  few shapes.
 
   Args:
     function: the function.
@@ -160,8 +176,9 @@ def fitted(
 ) -> Iterator[tuple[int, length_buckets.Batch]]:
   """Yields (first row, batch), with the padding cut off on a CPU.
 
-  On other devices it yields the batch unchanged, because each new shape would
-  be compiled.
+  On a CPU one batch may be yielded in several parts; the number is the row of
+  the whole batch at which a part starts. On other devices the batch is yielded
+  unchanged, because each new shape would be compiled.
   """
   if is_plain_cpu():
     yield from length_buckets.fitted(batch)
@@ -174,14 +191,14 @@ INPUTS = tuple(tf.TensorSpec([None, None], tf.int32) for _ in range(3))
 
 
 class Predictor:
-  """Texts in, label scores out.
+  """Computes label scores of texts with a classifier's model directory.
 
     predictor = Predictor.load("runs/tweets/model")
     predictor.probabilities(["сайн байна уу"])  # [[0.93, 0.07]]
 
-  A text may be a pair: ("сайн байна уу", "сайн, та сайн уу"). The answer is the
-  network's, the TF-IDF baseline's, or both combined, as the blend in the model
-  directory says.
+  A text may be a pair: ("сайн байна уу", "сайн, та сайн уу"). The blend in the
+  model directory decides whether the network answers, the TF-IDF baseline, or
+  both combined.
 
   Args:
     model: the network with its weights, or an ensemble of networks.
@@ -238,7 +255,8 @@ class Predictor:
     """Returns the predictor of a classifier's model directory.
 
     Raises:
-      options.InputError: when the directory is damaged or of another kind.
+      options.InputError: when the directory is damaged or holds another kind of
+        model.
     """
     described = manifest.check(folder, cls.KIND)
     names = model_directory.labels(folder)
@@ -263,7 +281,15 @@ class Predictor:
   def read_problem(
     names: Sequence[str], parameters: Mapping[str, Any]
   ) -> problems.Problem:
-    """Returns the meaning of the outputs of a model directory."""
+    """Returns the meaning of the outputs of a model directory.
+
+    Args:
+      names: the labels of the model directory.
+      parameters: the parameters in its manifest.
+
+    Raises:
+      options.InputError: when the parameters are damaged.
+    """
     return problems.of_model(names, parameters)
 
   def logits(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
@@ -280,7 +306,10 @@ class Predictor:
     return framed.pooled(input_logits)
 
   def cleaned(self, texts: Sequence[Text]) -> Sequence[Text]:
-    """Returns the texts cleaned as the training rows were."""
+    """Returns the texts or pairs, cleaned as the training rows were.
+
+    If the training rows were not cleaned, it returns the texts unchanged.
+    """
     if not self._clean:
       return texts
 
@@ -293,24 +322,34 @@ class Predictor:
     ]
 
   def traced(self, text: str) -> alignment.Traced:
-    """Returns the cleaned text, with the origin of each character."""
+    """Returns the cleaned text, with the origin of each of its characters."""
     return (self._clean or alignment.Traced.of)(text)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    """Returns the targets of rows, with which the loss compares logits."""
+    """Returns the targets of rows, as `Problem.targets`.
+
+    Raises:
+      options.InputError: for a row with a label that was not trained.
+    """
     return self.problem.targets(rows)
 
   def score(
     self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
   ) -> float:
-    """Returns the score of logits, which decides which weights are kept."""
+    """Returns the problem's score of logits; a higher score is better.
+
+    Args:
+      logits: the result of `logits` for the texts of the rows.
+      rows: the rows with their labels.
+    """
     return self.problem.score(logits, self.problem.targets(rows))
 
   def features(self, texts: Sequence[Text]) -> np.ndarray:
     """Returns the pooled vector of each text, float32 [texts, hidden].
 
-    The vector of a text in several windows is the mean over its windows. The
-    head is linear, so it gives the mean of their logits.
+    The texts are not cleaned. The vector of a text in several windows is the
+    mean over its windows; because the head is linear, it maps this mean to the
+    mean of the windows' logits.
     """
     framed = self.framer.frame(texts)
     return framed.pooled(self.features_of(framed))
@@ -318,7 +357,10 @@ class Predictor:
   def features_of(
     self, framed: framing.Framed, batch_size: int = 32
   ) -> np.ndarray:
-    """Returns the pooled vector of each input, float32 [inputs, hidden]."""
+    """Returns the pooled vector of each framed input, float32 [inputs, hidden].
+
+    An ensemble has no single vector, so this fails with an AssertionError.
+    """
     model = self.model
     assert isinstance(model, Classifier), "an ensemble has no single vector"
     forward = compiled(
@@ -338,7 +380,8 @@ class Predictor:
   def answered(self, network: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
     """Returns the logits of the answer, [texts, labels].
 
-    They are the network's logits divided by the temperature, or the blend's.
+    They are the blend's logits, or without a blend the network's logits divided
+    by the temperature.
 
     Args:
       network: the result of `logits`.
@@ -353,8 +396,9 @@ class Predictor:
   ) -> np.ndarray:
     """Returns the probabilities, float64 [texts, labels].
 
-    With one label a text, each row sums to 1. With several labels, each has a
-    probability of its own. For regression the values are the predicted numbers.
+    With one label per text, each row sums to 1. With several labels per text,
+    each label has a probability of its own. For a regression the values are the
+    predicted numbers.
     """
     if self.blend and not self.blend.factors.network:  # not needed
       network = np.zeros((len(texts), len(self.names)), np.float32)
@@ -394,7 +438,7 @@ def _framer(
 
 
 def long_text(parameters: Mapping[str, Any]) -> str:
-  """Returns the manifest's way to read a text longer than max_seq_length.
+  """Returns the manifest's way of reading a text longer than max_seq_length.
 
   Raises:
     options.InputError: when it is not one of `framing.LONG_TEXTS`.
@@ -403,7 +447,7 @@ def long_text(parameters: Mapping[str, Any]) -> str:
 
 
 def pooled_by(parameters: Mapping[str, Any]) -> str:
-  """Returns the manifest's kind of pooling.
+  """Returns the kind of pooling that a manifest states.
 
   Raises:
     options.InputError: when it is not one of `pooling.KINDS`.
@@ -414,10 +458,12 @@ def pooled_by(parameters: Mapping[str, Any]) -> str:
 def _choice(
   parameters: Mapping[str, Any], name: str, choices: Sequence[str], default: str
 ) -> str:
-  """Returns a parameter of a manifest that must be one of some choices.
+  """Returns a parameter of a manifest whose value must be one of `choices`.
+
+  A missing parameter has the value `default`.
 
   Raises:
-    options.InputError: when it is none of them.
+    options.InputError: when the value is not one of `choices`.
   """
   value = str(parameters.get(name, default))
   if value not in choices:
@@ -457,7 +503,8 @@ def outputs(
     forward: computes outputs from input_ids, input_mask and segment_ids.
     framer: the framer that made the inputs.
     framed: the inputs.
-    batch_size: inputs a batch; a smaller power of two if there are few inputs.
+    batch_size: inputs per batch. With fewer inputs, it is the next power of two
+      above their number.
   """
   # A single text does not need a whole batch; powers of two keep the shapes
   # few.

@@ -1,9 +1,10 @@
-"""Ensembles: several networks in one model directory, whose mean answers.
+"""Ensembles: several networks in one model directory; the mean is the answer.
 
 The networks differ by the seeds of their training. Their logits are averaged;
-for one label a text this is the normalised geometric mean of their
-probabilities. The first network has the names of a single network in the
-checkpoint, so that its encoder can be read as that of any model.
+with one label per text this is the normalised geometric mean of their
+probabilities. In the checkpoint the layers of the first network have the same
+names as in a model with one network, so programs that read one encoder read
+that of the first network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,10 @@ MOST = 64  # networks
 
 
 def size(parameters: Mapping[str, Any]) -> int:
-  """Returns the manifest's number of networks.
+  """Returns the number of networks that a manifest states; 1 by default.
 
   Raises:
-    options.InputError: when it is not from 1 to MOST.
+    options.InputError: when it is not a whole number from 1 to MOST.
   """
   number = parameters.get(PARAMETER, 1)
   if type(number) is not int or not 1 <= number <= MOST:
@@ -35,7 +36,10 @@ def size(parameters: Mapping[str, Any]) -> int:
 
 
 def name(part: str, number: int) -> str:
-  """Returns the name of a network's part in a checkpoint: encoder, encoder_1, …."""
+  """Returns the name in a checkpoint of a layer of network `number`.
+
+  The encoders are called encoder, encoder_1, encoder_2 and so on.
+  """
   return f"{part}_{number}" if number else part
 
 
@@ -45,7 +49,11 @@ def names(networks: int) -> list[str]:
 
 
 def joined(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Returns the parts of all networks, under their names in a checkpoint."""
+  """Returns the layers of all networks, under their names in a checkpoint.
+
+  Args:
+    networks: for each network, name → layer, as `Classifier.parts` returns it.
+  """
   return {
     name(part, number): layer
     for number, parts in enumerate(networks)
@@ -54,7 +62,11 @@ def joined(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def divided(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Returns the encoder and the classifier of each network in `parts`."""
+  """Returns the encoder and the classifier of each network.
+
+  Args:
+    parts: the layers of all networks, as `joined` returns them.
+  """
   return [
     {part: parts[name(part, number)] for part in ("encoder", "classifier")}
     for number in range(MOST)
@@ -63,13 +75,13 @@ def divided(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 class Ensemble:
-  """Networks of one shape that answer together.
+  """Networks of one shape whose mean logits are the answer.
 
   Args:
-    members: at least one classifier.Classifier, or tagger.
+    members: at least one classifier.Classifier or tagging.Tagger.
 
   Attributes:
-    members: the argument.
+    members: the argument of the constructor.
     encoder, pooled_by: those of the first network.
   """
 
@@ -78,11 +90,14 @@ class Ensemble:
     self.encoder, self.pooled_by = members[0].encoder, members[0].pooled_by
 
   def call(self, *inputs: tf.Tensor | None) -> tf.Tensor:
-    """Returns the mean of the networks' logits, as `Classifier.call`."""
+    """Returns the mean of the networks' logits.
+
+    The inputs are those of `Classifier.call`.
+    """
     return mean([member.call(*inputs) for member in self.members])
 
   def parts(self) -> dict[str, Any]:
-    """Returns name → part, as `model_directory` saves and restores them."""
+    """Returns name → layer, as `model_directory` saves and restores them."""
     return joined([member.parts() for member in self.members])
 
 
@@ -92,5 +107,5 @@ def members(model: Any) -> tuple[Any, ...]:
 
 
 def mean(logits: Sequence[tf.Tensor]) -> tf.Tensor:
-  """Returns the mean of tensors of one shape."""
+  """Returns the element-wise mean of tensors of one shape."""
   return logits[0] if len(logits) == 1 else tf.add_n(logits) / len(logits)

@@ -1,4 +1,4 @@
-"""The labelled rows of a run, by their use."""
+"""The labelled rows of a run, grouped by use."""
 
 import dataclasses
 
@@ -10,9 +10,13 @@ TWEETS = "tweetmn"
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """The labelled rows of a run; only `held_out` may be given.
+  """The labelled rows of a run. A run that only evaluates has no others.
 
   Attributes:
+    train: the rows to train on.
+    validation: the rows that choose the weights to keep, and on which the
+      temperature and the blend are fitted.
+    held_out: the rows to evaluate on.
     copied: line numbers of held-out rows that are near copies of training rows;
       None if this was not checked.
     spared: whether the validation rows were taken from the training rows.

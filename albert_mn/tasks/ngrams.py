@@ -34,9 +34,11 @@ class NGrams:
     NGrams.of(texts, most=1000).matrix(["сайн байна уу"])  # [1, n-grams]
 
   Attributes:
-    words: word n-grams "сайн", "сайн байна" …, sorted.
-    parts: letter n-grams "ай", " са" …, sorted; a blank is the end of a word.
-    idf: float32 [words + parts], log((1 + texts) / (1 + texts with it)) + 1.
+    words: word n-grams such as "сайн" and "сайн байна", sorted.
+    parts: letter n-grams such as "ай" and " са", sorted; a blank stands for the
+      start or the end of a word.
+    idf: float32 [words + parts], log((1 + texts) / (1 + texts with the n-gram))
+      + 1.
   """
 
   words: tuple[str, ...]
@@ -45,13 +47,12 @@ class NGrams:
 
   @classmethod
   def of(cls, texts: Sequence[str], most: int) -> "NGrams":
-    """Returns the most frequent n-grams of texts.
+    """Returns the n-grams that occur in the most texts, with their frequencies.
 
     Args:
       texts: at least one text.
-      most: largest number of word n-grams, and of letter n-grams. The n-grams
-        in most texts are kept; of equally frequent ones the alphabetically
-        first.
+      most: largest number of word n-grams, and of letter n-grams. Of equally
+        frequent n-grams, the alphabetically first are kept.
     """
     words = _frequencies(map(_of_words, texts), most)
     parts = _frequencies(_parts_of_texts(texts), most)
@@ -70,12 +71,17 @@ class NGrams:
     return sparse.vstack(chunks, format="csr")
 
   def name(self, number: int) -> str:
-    """Returns an n-gram for a person to read; "_" is the end of a word."""
+    """Returns the text of an n-gram for people: "_" marks the edge of a word.
+
+    Args:
+      number: the column of the n-gram in `matrix`.
+    """
     if number < len(self.words):
       return self.words[number]
     return self.parts[number - len(self.words)].replace(" ", "_")
 
   def _chunk(self, texts: Sequence[str]) -> sparse.csr_matrix:
+    """Returns the TF-IDF vectors of some of the texts, as `matrix`."""
     words = _counted([self._ids_of_words(text) for text in texts])
     # Each distinct word is cut into letter n-grams only once.
     places: dict[str, int] = {}
@@ -99,15 +105,18 @@ class NGrams:
     )
 
   def _ids_of_words(self, text: str) -> list[int]:
+    """Returns the columns of a text's known word n-grams, with repetitions."""
     numbers = self._numbers_of_words
     return [numbers[gram] for gram in _of_words(text) if gram in numbers]
 
   @functools.cached_property
   def _numbers_of_words(self) -> dict[str, int]:
+    """Word n-gram → its column."""
     return {gram: number for number, gram in enumerate(self.words)}
 
   @functools.cached_property
   def _ids_of_parts(self) -> Callable[[str], list[int]]:
+    """Function: a word → the numbers of its known letter n-grams in `parts`."""
     numbers = {gram: number for number, gram in enumerate(self.parts)}
 
     @functools.lru_cache(_REMEMBERED)
@@ -120,14 +129,15 @@ class NGrams:
 def words(text: str) -> list[str]:
   """Returns the lower-cased words of a text, with й, ё, ө and ү intact.
 
-  `Сайн уу, ХОЁР найз?` gives сайн, уу, хоёр, найз.
+  For `Сайн уу, ХОЁР найз?` it returns сайн, уу, хоёр, найз.
   """
   return _WORD.findall(_composed(text))
 
 
 def _composed(text: str) -> str:
-  # A decomposed й is и and a combining breve, which \w does not match, so that
+  # A decomposed й is и and a combining breve. \w does not match the breve, so
   # the word would be split there.
+  """Returns a text in Unicode's form NFC and in lower case."""
   return unicodedata.normalize("NFC", text).lower()
 
 
@@ -140,7 +150,8 @@ def _of_words(text: str) -> list[str]:
 def _of_letters(word: str) -> list[str]:
   """Returns the letter n-grams of a word, with a blank at both ends.
 
-  A word that is shorter than an n-gram gives the padded word itself, once.
+  For a word that is shorter than an n-gram, the padded word itself is returned
+  once.
   """
   padded = f" {word} "
   grams = []
@@ -153,6 +164,7 @@ def _of_letters(word: str) -> list[str]:
 
 
 def _parts_of_texts(texts: Iterable[str]) -> Iterator[set[str]]:
+  """Yields the set of letter n-grams of each text."""
   grams = functools.lru_cache(_REMEMBERED)(
     lambda word: frozenset(_of_letters(word))
   )
@@ -163,7 +175,9 @@ def _parts_of_texts(texts: Iterable[str]) -> Iterator[set[str]]:
 def _frequencies(rows: Iterable[Iterable[str]], most: int) -> dict[str, int]:
   """Returns n-gram → number of rows that contain it, sorted by n-gram.
 
-  Only the `most` most frequent n-grams are returned.
+  Only the `most` most frequent n-grams are returned. If more than _MOST_COUNTED
+  distinct n-grams occur, the rarest are dropped while counting, so the numbers
+  of other rare n-grams can be too small.
   """
   counts: collections.Counter[str] = collections.Counter()
   rarest = 0
@@ -183,6 +197,7 @@ _Counts = tuple[list[np.ndarray], list[np.ndarray]]
 
 
 def _counted(rows: Sequence[Sequence[int]]) -> _Counts:
+  """Returns the distinct columns of each row, and how often each occurs."""
   pairs = [
     np.unique(np.array(row, np.int64), return_counts=True) for row in rows
   ]
@@ -190,6 +205,7 @@ def _counted(rows: Sequence[Sequence[int]]) -> _Counts:
 
 
 def _sparse(counts: _Counts, width: int) -> sparse.csr_matrix:
+  """Returns counts as a sparse float64 matrix [rows, width]."""
   columns, times = counts
   ends = np.cumsum([0, *map(len, columns)])
   nothing = [np.zeros(0, np.int64)]

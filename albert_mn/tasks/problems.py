@@ -1,4 +1,4 @@
-"""Kinds of prediction: one label a text, several labels, or a number.
+"""Kinds of prediction: one label per text, several labels, or a number.
 
 A problem defines the meaning of the model's outputs: the targets and the loss,
 the score, and the probabilities or numbers that people see.
@@ -23,14 +23,15 @@ ENTITIES = "entities"  # the tags of pieces, by tagging.Tagging
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """The training rows as inputs of the model.
+  """Training rows as arrays: inputs for the model, targets and weights.
 
   Attributes:
     encoded: the ids of each input; several inputs may be windows of one row.
-    second_starts: [inputs], the start of the second text of a pair.
+    second_starts: int32 [inputs], the position where the second text of a pair
+      starts.
     targets: [inputs, …], as `problems.Problem.targets` returns them.
     weights: float32 [inputs], the weight of each input in the loss.
-    pad_id: the id of padding.
+    pad_id: the id of the padding piece.
   """
 
   encoded: list[np.ndarray]
@@ -49,10 +50,11 @@ def text_of(row: classifier_data.Row) -> framing.Text:
 class Problem:
   """A kind of prediction; subclasses define targets, loss, score and answers.
 
-  Outputs of the model are called logits here, also in a regression.
+  In this class the outputs of the model are called logits, also for a
+  regression.
 
   Attributes:
-    names: names of the outputs, in their order.
+    names: the names of the outputs, in their order: the labels, or "value".
   """
 
   names: tuple[str, ...]
@@ -61,15 +63,15 @@ class Problem:
   DTYPE, RANK = "float32", 1  # type and rank of the targets
   SCORE = ""  # name of the measure that `score` returns
   RIGHT = ""  # name of the measure that `right` returns
-  UNIT = "rows"  # each of which has a loss
+  UNIT = "rows"  # what `losses` returns a loss for
 
   @classmethod
   def of(cls, rows: Sequence[classifier_data.Row]) -> "Problem":
-    """Returns the problem with the labels or numbers of the training rows.
+    """Returns the problem whose labels or numbers are those of training rows.
 
     Raises:
-      options.InputError: when the rows are too few or too much alike to learn
-        from.
+      options.InputError: when the rows have no label, only one label, or only
+        one number.
     """
     raise NotImplementedError
 
@@ -85,14 +87,19 @@ class Problem:
     """Returns the targets of rows, [rows] or [rows, outputs], for `losses`.
 
     Raises:
-      options.InputError: for a label that was not trained.
+      options.InputError: for a row with a label that is not in `names`.
     """
     raise NotImplementedError
 
   def examples(
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
   ) -> tuple[framing.Framed, Examples]:
-    """Returns the inputs of training rows, and the examples made from them."""
+    """Returns (framed inputs of training rows, their Examples).
+
+    Args:
+      framer: cuts and encodes the texts.
+      rows: the training rows.
+    """
     framed = framer.frame([text_of(row) for row in rows])
     return framed, Examples(
       framed.ids,
@@ -105,18 +112,23 @@ class Problem:
   def filled(
     self, targets: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]
   ) -> np.ndarray:
-    """Returns the targets of a batch.
+    """Returns the targets of the inputs in one batch.
 
     Args:
-      targets: targets of all inputs.
-      rows: indices of the batch's inputs.
-      shape: shape of the batch's ids, [rows, length].
+      targets: the targets of all inputs.
+      rows: the indices of the batch's inputs.
+      shape: the shape of the batch's ids, [rows, length].
     """
-    del shape  # of use to targets of words
+    del shape  # only tagging.Tagging needs it
     return targets[rows]
 
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Returns the loss of each row, [rows], from logits [rows, outputs]."""
+    """Returns the loss of each row, [rows].
+
+    Args:
+      logits: [rows, outputs].
+      targets: the targets of the same rows, as `targets` returns them.
+    """
     raise NotImplementedError
 
   def mean_loss(
@@ -127,12 +139,13 @@ class Problem:
   ) -> float:
     """Returns the mean of `losses` over all rows, computed in float64.
 
-    The rows are computed in blocks, to bound the memory.
+    The rows are computed in blocks, so that memory does not grow with their
+    number.
 
     Args:
       logits: [rows, outputs].
       targets: [rows, …].
-      weights: [rows] with a mean of 1; None weighs every row as 1.
+      weights: [rows] with a mean of 1; None gives every row the weight 1.
     """
     total, step = 0.0, rows_at_once(len(self.names))
     for first in range(0, len(logits), step):
@@ -149,54 +162,61 @@ class Problem:
     return total / max(1, len(logits))
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
-    """Returns the probabilities of logits, float64 [rows, outputs].
+    """Returns the probabilities that logits mean, float64 [rows, outputs].
 
-    For a regression these are the predicted numbers.
+    For a regression the values are the predicted numbers.
     """
     raise NotImplementedError
 
   def affine(self, temperature: float) -> tuple[float, float]:
     """Returns (factor, shift): exported logits are logits · factor + shift.
 
-    With both in the weights of the head, a model needs no manifest: softmax or
-    sigmoid of its outputs are the `probabilities`, or the outputs are the
-    numbers.
+    The exporters fold both numbers into the weights of the head. Softmax or
+    sigmoid of an exported model's outputs then gives the `probabilities`, and
+    the outputs of a regression are the predicted numbers. No program needs the
+    manifest for this.
+
+    Args:
+      temperature: the number by which calibration divides the logits.
     """
     return 1 / temperature, 0.0
 
-  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns the answers of an exported model, as named tensors.
-
-    Each has one row for each text.
+  def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns the named output tensors of an exported model, a row per text.
 
     Args:
-      told: [rows, outputs], logits after `affine`.
+      logits: [rows, outputs], logits after `affine`.
     """
     raise NotImplementedError
 
   def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
-    """Returns, as text, how well the outputs of two models agree.
+    """Returns a sentence on how closely the outputs of two models agree.
 
     Args:
-      outputs, expected: [rows, outputs], logits after `affine`.
+      outputs: [rows, outputs], logits of the first model after `affine`.
+      expected: [rows, outputs], those of the original model for the same texts.
     """
     raise NotImplementedError
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the score of logits, which decides which weights are kept."""
+    """Returns the score of logits; the weights with the highest are kept."""
     raise NotImplementedError
 
   def mean_recall(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the share of correct rows, weighing each class the same."""
+    """Returns the mean over the classes of the share of correct rows.
+
+    Only a problem with one label per row has it.
+    """
     raise NotImplementedError
 
   def weights(self, targets: np.ndarray) -> np.ndarray:
-    """Returns row weights, float32 [rows], that weigh each class the same.
+    """Returns row weights, float32 [rows]; each class has the same total.
 
     Raises:
-      options.InputError: for a problem without classes.
+      options.InputError: for a problem whose rows do not have exactly one
+        class.
     """
-    del targets  # of use to problems with classes
+    del targets  # only SingleLabel needs them
     raise options.InputError(
       "--class_weights=none", "balanced", f"leave it out for {self.TYPE}"
     )
@@ -204,7 +224,12 @@ class Problem:
   def entropy(
     self, targets: np.ndarray, weights: np.ndarray | None = None
   ) -> float:
-    """Returns the mean loss of the best answer that ignores the text."""
+    """Returns the lowest mean loss of any model that ignores the text.
+
+    Args:
+      targets: [rows, …].
+      weights: [rows], as in `mean_loss`.
+    """
     raise NotImplementedError
 
   def right(
@@ -213,9 +238,10 @@ class Problem:
     targets: np.ndarray,
     weights: np.ndarray | None = None,
   ) -> tuple[float, float]:
-    """Returns (share of correct answers, share if all texts got one answer).
+    """Returns (share of correct answers, share with one answer for all texts).
 
-    A regression has R² in place of the share.
+    The second share is that of the best constant answer. For a regression both
+    numbers are values of R²; the second one is 0.
 
     Args:
       logits: [rows, outputs].
@@ -225,12 +251,12 @@ class Problem:
     raise NotImplementedError
 
   def is_constant(self, logits: np.ndarray) -> bool:
-    """Returns whether all rows get the same answer."""
+    """Returns whether all rows get the same answer (a failed training)."""
     raise NotImplementedError
 
 
 class SingleLabel(Problem):
-  """Exactly one label a row: softmax, as in the BERT paper."""
+  """Exactly one label per row: softmax, as in the BERT paper."""
 
   TYPE, DTYPE, SCORE, RIGHT = CLASS, "int32", "accuracy", "accuracy"
 
@@ -252,16 +278,16 @@ class SingleLabel(Problem):
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits))
 
-  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+  def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns labels [rows], probabilities and logits [rows, outputs]."""
-    best = tf.gather(tf.constant(self.names), tf.argmax(told, axis=-1))
-    shares = tf.nn.softmax(told)
-    return {"labels": best, "probabilities": shares, "logits": told}
+    best = tf.gather(tf.constant(self.names), tf.argmax(logits, axis=-1))
+    shares = tf.nn.softmax(logits)
+    return {"labels": best, "probabilities": shares, "logits": logits}
 
   def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
     same = int((outputs.argmax(axis=1) == expected.argmax(axis=1)).sum())
-    apart = np.exp(log_softmax(outputs)) - np.exp(log_softmax(expected))
-    return _same_labels(same, len(outputs), apart)
+    differences = np.exp(log_softmax(outputs)) - np.exp(log_softmax(expected))
+    return _same_labels(same, len(outputs), differences)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == targets).mean())
@@ -297,7 +323,7 @@ class SingleLabel(Problem):
 
 
 class MultiLabel(Problem):
-  """Any number of labels a row: a sigmoid for each label, threshold 0.5."""
+  """Any number of labels per row: a sigmoid for each label, threshold 0.5."""
 
   TYPE, RANK, SCORE = MULTI_LABEL, 2, "micro F1"
   RIGHT = "accuracy label by label"
@@ -331,23 +357,23 @@ class MultiLabel(Problem):
     # Written with tanh, which does not overflow.
     return 0.5 * (1 + np.tanh(logits.astype(np.float64) / 2))
 
-  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
+  def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns labels, probabilities and logits, all [rows, outputs].
 
-    `labels` has a label's name where the text has that label, else "".
-    TensorFlow Serving cannot return ragged rows.
+    An element of `labels` is the label's name if the text has the label, and
+    otherwise "". TensorFlow Serving cannot return rows of different lengths.
     """
-    labels = tf.where(told > 0, tf.constant(self.names), "")
-    shares = tf.nn.sigmoid(told)
-    return {"labels": labels, "probabilities": shares, "logits": told}
+    labels = tf.where(logits > 0, tf.constant(self.names), "")
+    shares = tf.nn.sigmoid(logits)
+    return {"labels": labels, "probabilities": shares, "logits": logits}
 
   def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
     same = int(((outputs > 0) == (expected > 0)).sum())
-    apart = self.probabilities(outputs) - self.probabilities(expected)
-    return _same_labels(same, outputs.size, apart)
+    differences = self.probabilities(outputs) - self.probabilities(expected)
+    return _same_labels(same, outputs.size, differences)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns micro F1."""
+    """Returns micro F1; 1 when no row has a label and none is predicted."""
     predicted, true = logits > 0, targets > 0
     chosen = int(predicted.sum() + true.sum())
     return 2 * int((predicted & true).sum()) / chosen if chosen else 1.0
@@ -379,10 +405,12 @@ class MultiLabel(Problem):
 
 @dataclasses.dataclass(frozen=True)
 class Regression(Problem):
-  """One number a row. The model predicts its standardised value.
+  """One number per row; the model predicts the standardised number.
 
   Attributes:
-    mean, deviation: mean and standard deviation of the training rows.
+    names: the only output, "value".
+    mean: mean of the training rows' numbers.
+    deviation: standard deviation of the training rows' numbers.
   """
 
   names: tuple[str, ...] = ("value",)
@@ -414,26 +442,29 @@ class Regression(Problem):
     return tf.square(logits[:, 0] - targets)
 
   def probabilities(self, logits: np.ndarray) -> np.ndarray:
-    """Returns the predicted numbers in the unit of the rows, [rows, 1]."""
+    """Returns the predicted numbers in the rows' unit, float64 [rows, 1]."""
     return logits.astype(np.float64) * self.deviation + self.mean
 
   def affine(self, temperature: float) -> tuple[float, float]:
     del temperature  # a regression has none
     return self.deviation, self.mean
 
-  def answers(self, told: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns values [rows], in the unit of the rows."""
-    return {"values": told[:, 0]}
+  def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns `values` [rows], the predicted numbers in the rows' unit."""
+    return {"values": logits[:, 0]}
 
   def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
-    apart = np.abs(outputs - expected).max()
+    difference = np.abs(outputs - expected).max()
     return (
-      f"values: {apart:.3g} apart at most; the training rows' deviation is "
-      f"{self.deviation:.3g}"
+      f"values: {difference:.3g} apart at most; the training rows' deviation "
+      f"is {self.deviation:.3g}"
     )
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns R², the share of the variance that is explained."""
+    """Returns R², the share of the targets' variance that the model explains.
+
+    If all targets are equal, it returns the negative mean squared error.
+    """
     left = np.square(logits[:, 0] - targets).mean()
     variance = targets.var()
     return float(1 - left / variance) if variance else float(-left)
@@ -463,12 +494,21 @@ _KINDS: dict[str, type[Problem]] = {
 
 
 def of_rows(label_type: str, rows: Sequence[classifier_data.Row]) -> Problem:
-  """Returns the problem of a label type, with the labels of training rows."""
+  """Returns the problem of a label type, with the labels of training rows.
+
+  Raises:
+    options.InputError: when the rows have no label, only one label, or only one
+      number.
+  """
   return _KINDS[label_type].of(rows)
 
 
 def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
-  """Returns the problem of a model directory, from its names and manifest.
+  """Returns the problem of a model directory.
+
+  Args:
+    names: the labels of the model directory.
+    parameters: the parameters in its manifest.
 
   Raises:
     options.InputError: when the manifest's label type is unknown or its numbers
@@ -487,24 +527,32 @@ def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
 
 
 def rows_at_once(outputs: int) -> int:
-  """Returns the number of rows to compute at a time.
+  """Returns the number of rows to compute at a time, from 32 to 2,048.
 
-  Enough rows to find texts of similar length; fewer if there are very many
-  outputs, so that a float64 for each row and output takes at most 32 MB.
+  2,048 rows are enough to group texts of similar length. With very many outputs
+  the rows are fewer, so that a float64 for each row and output takes at most 32
+  MB.
   """
   return min(2048, max(32, (4 << 20) // outputs))
 
 
 def known(names: Sequence[str]) -> str:
-  """Returns a list of names for a message; at most the first 20 of them."""
+  """Returns a quoted list of names for a message: at most 20 and the count."""
   shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:20])
   return shown + (f" … {len(names)} in all" if len(names) > 20 else "")
 
 
-def _same_labels(same: int, of: int, apart: np.ndarray) -> str:
+def _same_labels(same: int, of: int, differences: np.ndarray) -> str:
+  """Returns a sentence on how many labels of two models agree.
+
+  Args:
+    same: number of equal labels.
+    of: number of labels compared.
+    differences: the differences of the two models' probabilities.
+  """
   return (
     f"labels: {same} of {of} as the original's; probabilities: "
-    f"{np.abs(apart).max():.3f} apart at most"
+    f"{np.abs(differences).max():.3f} apart at most"
   )
 
 
@@ -533,6 +581,6 @@ def untrained(
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-  """Returns the logarithms of the probabilities, float64 [rows, labels]."""
+  """Returns the logarithms of the softmax of logits, float64 [rows, labels]."""
   shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
   return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -24,7 +24,7 @@ from data_prep.text import alignment
 
 KIND = "tagger"
 _OUTSIDE = "O"
-_UNREAD = -1  # the target of special pieces and padding
+_UNREAD = -1  # the target of positions without a tag: special pieces, padding
 _SURE = 30.0  # the logit of O for pieces that the model does not read
 
 Span = tuple[int, int, str]
@@ -34,9 +34,10 @@ class Entity(NamedTuple):
   """An entity that the model found in a text.
 
   Attributes:
-    start, end: character offsets; `end` is exclusive.
-    type: such as PER.
-    probability: mean probability of its pieces' tags.
+    start: offset of the first character.
+    end: offset after the last character.
+    type: the type of the entity, such as PER.
+    probability: mean probability of the tags of the entity's pieces.
   """
 
   start: int
@@ -50,10 +51,10 @@ def places(
   surfaces: Sequence[str],
   is_blank: Callable[[str], bool] = alignment.is_invisible,
 ) -> list[tuple[int, int]]:
-  """Returns (start, end) of each piece, in characters of its text.
+  """Returns (start, end) of each piece, as character offsets in its text.
 
-  Blank characters at the ends of a piece are left out. A piece of blank
-  characters only has its end as start and end.
+  Blank characters at the ends of a piece are left out. For a piece of only
+  blank characters, both offsets are the end of the piece.
 
   Args:
     text: such as `Д.Цогтбаатар  ирлээ`.
@@ -73,11 +74,12 @@ def tags_of(
 ) -> list[str]:
   """Returns the tag of each piece.
 
-  A piece that is only partly inside an entity belongs to the entity too.
+  A piece that is only partly inside an entity belongs to the entity too. A
+  piece that touches two entities belongs to the first in the list.
 
   Args:
-    entities: the entities of the text.
-    pieces: (start, end) of each piece.
+    entities: (start, end, type) of the text's entities.
+    pieces: (start, end) of each piece, as `places` returns them.
   """
   tags = [_OUTSIDE] * len(pieces)
   for start, end, kind in entities:
@@ -96,8 +98,8 @@ def tags_of(
 def stretches(tags: Sequence[str]) -> list[Span]:
   """Returns (first piece, last piece, type) of each entity in a tag sequence.
 
-  As in seqeval's get_entities, an I- of another type, or after O, begins an
-  entity too.
+  The last piece belongs to the entity. As in seqeval's get_entities, an I- tag
+  of another type, or after O, begins an entity too.
   """
   spans: list[Span] = []
   before = _OUTSIDE
@@ -127,7 +129,7 @@ class Tagger(classifier.Classifier):
 
 
 class Tagging(problems.SingleLabel):
-  """The problem of one tag a piece; the names are the tags, O first.
+  """The problem of one tag per piece; `names` are the tags, O first.
 
   The loss of a text is the mean over its pieces; its weight is their number.
   """
@@ -148,7 +150,7 @@ class Tagging(problems.SingleLabel):
 
   @property
   def kinds(self) -> tuple[str, ...]:
-    """The types of the entities."""
+    """The types of the entities, such as LOC and PER."""
     return tuple(name[2:] for name in self.names if name.startswith("B-"))
 
   def check(self, rows: Sequence[classifier_data.Row]) -> None:
@@ -171,9 +173,16 @@ class Tagging(problems.SingleLabel):
     return problems.Problem.weights(self, targets)  # raises
 
   def losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Returns losses: [rows] for logits [rows, length, tags], else [pieces].
+    """Returns the losses of texts or of single pieces.
 
-    Logits [pieces, tags] give one loss a piece.
+    Args:
+      logits: [rows, length, tags] for texts, or [pieces, tags].
+      targets: tag numbers, [rows, length] or [pieces]; -1 marks a position
+        without a tag.
+
+    Returns:
+      the mean loss of each text's pieces, [rows], or the loss of each piece,
+        [pieces].
     """
     if len(targets.shape) == 1:
       return super().losses(logits, targets)
@@ -184,9 +193,9 @@ class Tagging(problems.SingleLabel):
   def examples(
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
   ) -> tuple[framing.Framed, problems.Examples]:
-    """Returns the inputs of training rows, with the tags of their pieces.
+    """Returns (framed inputs of training rows, Examples with the pieces' tags).
 
-    Logs how many entities begin or end inside a piece.
+    It logs how many entities begin or end inside a piece.
     """
     texts = [row.text for row in rows]
     framed, tags = framer.frame(texts), self.numbers(framer, rows)
@@ -215,7 +224,12 @@ class Tagging(problems.SingleLabel):
   def numbers(
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
   ) -> list[list[int]]:
-    """Returns the tag numbers of each row's pieces."""
+    """Returns the tag number of each piece, for each row.
+
+    Raises:
+      KeyError: for an entity type that was not trained; `check` reports it
+        first.
+    """
     number = {name: index for index, name in enumerate(self.names)}
     surfaces = framer.tokenizer.segment([row.text for row in rows])
     is_blank = framer.tokenizer.is_blank
@@ -229,7 +243,7 @@ class Tagging(problems.SingleLabel):
 
 
 class TagPredictor(classifier.Predictor):
-  """Finds the named entities of texts.
+  """Finds the named entities of texts with a tagger's model directory.
 
   tagger = TagPredictor.load("runs/ner/model")
   tagger.entities(["Баянгол дүүрэг"])  # [[Entity(0, 14, "LOC", 0.97)]]
@@ -251,8 +265,8 @@ class TagPredictor(classifier.Predictor):
   ) -> np.ndarray:
     """Returns the logits of the pieces of all texts, float32 [pieces, tags].
 
-    A piece in several windows has the mean of their logits. A piece that the
-    model does not read has the tag O.
+    A piece that is in several windows has the mean of their logits. A piece
+    that the model does not read gets logits that mean the tag O.
     """
     framed = self.framer.frame(texts)
     first = np.concatenate(([0], np.cumsum(framed.sizes)))
@@ -270,7 +284,11 @@ class TagPredictor(classifier.Predictor):
     return sums / np.maximum(times, 1)[:, None]
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    """Returns the tag numbers of the pieces of all rows, int32 [pieces]."""
+    """Returns the tag numbers of the pieces of all rows, int32 [pieces].
+
+    Raises:
+      options.InputError: for an entity type that was not trained.
+    """
     assert isinstance(self.problem, Tagging)
     self.problem.check(rows)
     numbers = [
@@ -281,7 +299,14 @@ class TagPredictor(classifier.Predictor):
   def score(
     self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
   ) -> float:
-    """Returns the micro F1 of whole entities."""
+    """Returns the micro F1 of whole entities; 1 if there are no entities.
+
+    An entity counts as found if start, end and type are all equal.
+
+    Args:
+      logits: the result of `logits` for the texts of the rows.
+      rows: the rows with their entities.
+    """
     decoded = self.decoded([row.text for row in rows], logits)
     right = sum(
       len({entity[:3] for entity in entities} & set(row.entities))
@@ -293,17 +318,17 @@ class TagPredictor(classifier.Predictor):
   def entities(
     self, texts: Sequence[str], batch_size: int = 32
   ) -> list[list[Entity]]:
-    """Returns the entities of each text, in order."""
+    """Returns the entities of each text, from left to right."""
     return self.decoded(texts, self.logits(texts, batch_size))
 
   def decoded(
     self, texts: Sequence[str], logits: np.ndarray
   ) -> list[list[Entity]]:
-    """Returns the entities of each text.
+    """Returns the entities of each text, from logits that were computed before.
 
     Args:
       texts: the texts.
-      logits: result of `logits` for these texts.
+      logits: the result of `logits` for these texts.
     """
     shares = self.problem.probabilities(logits / self.temperature)
     best, by_text, first = shares.argmax(axis=1), [], 0
@@ -325,6 +350,13 @@ class TagPredictor(classifier.Predictor):
   def _of_text(
     self, pieces: Sequence[tuple[int, int]], best: np.ndarray, sure: np.ndarray
   ) -> Iterator[Entity]:
+    """Yields the entities of one text.
+
+    Args:
+      pieces: (start, end) of each piece.
+      best: the number of each piece's most probable tag.
+      sure: the probability of that tag.
+    """
     for first, last, kind in stretches([self.names[tag] for tag in best]):
       start, end = pieces[first][0], pieces[last][1]
       if end > start:
@@ -332,7 +364,11 @@ class TagPredictor(classifier.Predictor):
 
 
 def check(long_text: str) -> None:
-  """Raises InputError for head_tail, which skips pieces between others."""
+  """Raises InputError for head_tail, which leaves out the middle of a text.
+
+  Args:
+    long_text: the value of --long_text.
+  """
   if long_text == framing.HEAD_TAIL:
     raise options.InputError(
       f"--long_text={framing.HEAD} or {framing.WINDOWS} for entities",
@@ -348,7 +384,7 @@ def unalignable(
 ) -> int:
   """Returns the number of entities that begin or end inside a piece.
 
-  The model never finds these exactly.
+  The model can never find such an entity with exactly its start and end.
 
   Args:
     rows: rows with their entities.

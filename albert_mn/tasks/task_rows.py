@@ -1,4 +1,7 @@
-"""The rows of a classification run: to train, validate, evaluate, predict."""
+"""Finds and reads the rows of a classification run.
+
+The rows are those to train on, to validate, to evaluate on and to predict.
+"""
 
 import collections
 import dataclasses
@@ -22,14 +25,14 @@ from data_prep.files import manifest, storage, tables
 CSV, EDUGE, NER = "csv", "eduge", "ner"
 TASKS = (CSV, labelled_rows.TWEETS, EDUGE, NER)
 
-# Least number of training rows of which a tenth is taken for validation when
-# validation is useful but not required (guess).
+# When validation is useful but not required, a tenth of the training rows is
+# taken for it, if there are at least this many training rows (guess).
 FEWEST_TO_SPARE = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Files(classifier_data.Columns):
-  """Files of labelled rows."""
+  """Options: the files of labelled rows, and their columns."""
 
   task_name: str = options.option(
     CSV,
@@ -43,7 +46,7 @@ class Files(classifier_data.Columns):
   data_dir: str = options.option(
     "",
     "Folder with train.tsv and, optionally, validation.tsv, dev.tsv to "
-    "evaluate on and test.tsv to predict (.csv and .jsonl files too). Of "
+    "evaluate on and test.tsv to predict (.csv and .jsonl files too). In "
     "a set of create_classifier_data, the dev part is for validation and "
     "the test part for evaluation.",
   )
@@ -54,14 +57,14 @@ class Files(classifier_data.Columns):
   eval_file: str = options.option(
     "",
     "File of rows to evaluate on. By default the dev file in --data_dir "
-    "or, where there is none, a tenth of the training rows, held out by "
+    "or, without such a file, a tenth of the training rows, held out by "
     "the hash of the text.",
   )
   validation_file: str = options.option(
     "",
     "File of rows that decide which weights are kept, and on which "
     "--calibrate fits. By default the validation file in --data_dir or, "
-    "where there is none, a tenth of the training rows if validation is "
+    "without such a file, a tenth of the training rows if validation is "
     "needed.",
   )
   predict_file: str = options.option(
@@ -77,8 +80,9 @@ F = TypeVar("F", bound=Files)
 def settle(files: F, output_dir: str) -> F:
   """Returns the options with the columns of the task or the set filled in.
 
-  The files of a set in --data_dir are filled in too. The published file of a
-  task (eduge, ner) is first split into a set in `output_dir`/rows.
+  A set is a folder that create_classifier_data wrote. If --data_dir is a set,
+  its files are filled in too. The published file of a task (eduge, ner) is
+  first split into a set in `output_dir`/rows.
   """
   published = files.task_name in (EDUGE, NER) and not files.eval_file
   if published and files.train_file:
@@ -92,7 +96,10 @@ def settle(files: F, output_dir: str) -> F:
 
 
 def cleaning(files: Files) -> dict[str, Any]:
-  """Returns how the texts of a set were cleaned; {} if they were not."""
+  """Returns the cleaning options of the set in --data_dir; {} if not cleaned.
+
+  The result is also {} when --data_dir is not a set of create_classifier_data.
+  """
   if not (files.data_dir and _is_set(files.data_dir)):
     return {}
   settings = classifier_sets.cleaning_of(files.data_dir)
@@ -100,12 +107,13 @@ def cleaning(files: Files) -> dict[str, Any]:
 
 
 def _is_set(folder: str) -> bool:
+  """Returns whether a folder is a set of create_classifier_data."""
   described = manifest.find(folder)
   return bool(described and described["kind"] == classifier_sets.KIND)
 
 
 def _frozen(files: F, folder: str) -> F:
-  """Splits --train_file into a set in `folder`; returns options for it."""
+  """Splits --train_file into a set in `folder`; returns the set's options."""
   classifier_sets.build(
     classifier_sets.Options(
       input_file=files.train_file, output_dir=folder, source=files.task_name
@@ -116,6 +124,11 @@ def _frozen(files: F, folder: str) -> F:
 
 
 def _settled_set(files: F) -> F:
+  """Returns the options with the columns and files of the set in --data_dir.
+
+  The set's test part becomes the evaluation file and its dev part the
+  validation file, unless the options name files.
+  """
   columns = classifier_sets.columns_of(files.data_dir)
   return dataclasses.replace(
     files,
@@ -129,14 +142,14 @@ def _settled_set(files: F) -> F:
 def labelled(
   files: Files, trains: bool, validates: bool, blends: bool = False
 ) -> labelled_rows.Rows:
-  """Returns the rows for training and evaluation, read and checked.
+  """Reads and checks the rows for training, validation and evaluation.
 
   Args:
     files: the options.
     trains: whether training rows are required.
     validates: whether validation rows are required.
-    blends: whether validation rows are useful: they are then taken from the
-      training rows if there are enough.
+    blends: whether validation rows are useful. They are then taken from the
+      training rows if there are at least FEWEST_TO_SPARE.
 
   Raises:
     options.InputError: for rows that are bad or missing.
@@ -181,10 +194,10 @@ def _copied(
   train: Sequence[classifier_data.Row],
   held_out: Sequence[classifier_data.Row],
 ) -> set[int] | None:
-  """Returns the lines of held-out rows that are near copies of training rows.
+  """Returns the line numbers of held-out rows that nearly copy training rows.
 
-  A set of create_classifier_data names these lines. For other files they are
-  computed; without training rows the result is None.
+  A set of create_classifier_data lists these lines. For other files they are
+  computed. Without training rows the result is None.
   """
   if files.data_dir and _is_set(files.data_dir):
     for part in ("dev", "test"):
@@ -217,10 +230,10 @@ def _split(
     return classifier_splits.split(rows)
   strata = classifier_splits.strata(rows, files.label_type)
   groups = classifier_splits.copies(rows)
-  apart = classifier_splits.by_hash(rows, strata, groups, 0.1)
+  held_out = classifier_splits.by_hash(rows, strata, groups, 0.1)
   parts: tuple[list[classifier_data.Row], list[classifier_data.Row]] = ([], [])
   for index, row in enumerate(rows):
-    parts[index in apart].append(row)
+    parts[index in held_out].append(row)
   if not all(parts):
     raise options.InputError(
       "at least two different texts, to train on one and judge by the other",
@@ -231,7 +244,10 @@ def _split(
 
 
 def _in_data_dir(files: Files, name: str) -> str:
-  """Returns the path of `name`.tsv, .csv or .jsonl in --data_dir, or ""."""
+  """Returns the path of `name`.tsv, .csv or .jsonl in --data_dir.
+
+  Returns "" if --data_dir has no such file, or is not given.
+  """
   for suffix in (".tsv", ".csv", ".jsonl"):
     path = os.path.join(files.data_dir, name + suffix)
     if files.data_dir and storage.exists(path):
@@ -240,13 +256,18 @@ def _in_data_dir(files: Files, name: str) -> str:
 
 
 def _read(files: Files, path: str) -> list[classifier_data.Row]:
+  """Returns the rows of a file, with the columns of the task, set or options.
+
+  Raises:
+    options.InputError: for a missing file, a missing column or a bad row.
+  """
   if files.task_name == labelled_rows.TWEETS:
     return classifier_data.read_tweets(path)
   return classifier_data.read_rows(path, _columns(files, path))
 
 
 def _columns(files: Files, path: str) -> classifier_data.Columns:
-  """Returns the columns of a file: its set's, or those of the options."""
+  """Returns a file's columns: those of its set, else those of the options."""
   folder = os.path.normpath(os.path.dirname(path))
   own = files.data_dir and folder == os.path.normpath(files.data_dir)
   if own and _is_set(files.data_dir):
@@ -255,6 +276,7 @@ def _columns(files: Files, path: str) -> classifier_data.Columns:
 
 
 def _warn_of_rare_labels(train: Sequence[classifier_data.Row]) -> None:
+  """Logs a warning that names the labels with a single training row."""
   counts = collections.Counter(row.label for row in train)
   once = sorted(name for name, count in counts.items() if count == 1)
   if once:
@@ -271,6 +293,13 @@ def _warn_of_copies(
   evaluated: Sequence[classifier_data.Row],
   purpose: str,
 ) -> None:
+  """Logs a warning with the number of evaluated texts that are training texts.
+
+  Args:
+    train: the training rows.
+    evaluated: the rows to compare with them.
+    purpose: "evaluation" or "validation", for the message.
+  """
   seen = set(map(_key, train))
   copies = sum(_key(row) in seen for row in evaluated)
   if copies:
@@ -283,6 +312,7 @@ def _warn_of_copies(
 
 
 def _key(row: classifier_data.Row) -> tuple[str, str]:
+  """Returns the keys of a row's two texts, equal for texts that are copies."""
   key = near_duplicates.text_key
   return key(row.text), key(row.text_pair)
 
@@ -290,7 +320,10 @@ def _key(row: classifier_data.Row) -> tuple[str, str]:
 def to_predict(
   files: Files,
 ) -> Iterator[tuple[int, classifier_data.Row | tables.Bad]]:
-  """Yields (line number, row) one by one; a Bad in place of an unreadable row.
+  """Yields (line number, row) for each row of the file to predict.
+
+  An unreadable row is yielded as a tables.Bad. The file is read one row at a
+  time.
 
   Raises:
     options.InputError: for a missing file or column, before the first row.

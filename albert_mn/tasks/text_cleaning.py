@@ -1,4 +1,4 @@
-"""Cleans the texts that a model is given as its training rows were cleaned."""
+"""Cleans a model's input texts as its training rows were cleaned."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,13 +12,15 @@ Clean = Callable[[str], alignment.Traced]
 
 
 def of_model(parameters: Mapping[str, Any]) -> Clean | None:
-  """Returns the cleaning that a manifest states; None for none.
+  """Returns the cleaning that a manifest states; None if it states none.
+
+  A text that starts with the mark of a cleaned text is not cleaned again.
 
   Args:
     parameters: the parameters in the manifest of a model directory.
 
   Raises:
-    options.InputError: when they are no options of a cleaning.
+    options.InputError: when the manifest's value is not options of a cleaning.
   """
   stated = parameters.get("cleaning")
   if not stated:

@@ -1,4 +1,4 @@
-"""Reads the text files in an archive, and unpacks the archive of a model.
+"""Unpacks the files with text in an archive, and the archive of a model.
 
 The formats are .zip, .tar (compressed too) and .rar; a compressed .rar needs a
 program of the system, such as unar. A model's archive is refused if it holds a
@@ -12,7 +12,9 @@ import errno
 import functools
 import lzma
 import os
+import re
 import stat
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -26,13 +28,16 @@ from data_prep.base import options
 from data_prep.files import storage
 
 _Members = Iterator[tuple[str, str, Callable[[], IO[bytes] | None]]]
-_TEXTS = (".txt", ".text", "")
-# Members of these kinds contain text: they are refused, not silently skipped.
-_OTHER_TEXTS = frozenset(
-  ".csv .tsv .jsonl .ndjson .json .js .html .htm .xml .md .srt .vtt .parquet "
-  ".arrow .warc .wet .pdf .doc .docx .odt .rtf .epub .xlsx".split()
+# Members whose names end so contain text, as far as a name can say.
+_TEXTS = frozenset(
+  " .txt .text .csv .tsv .jsonl .ndjson .json .js .html .htm .xhtml .xml .md "
+  ".srt .vtt .parquet .arrow .warc .wet .pdf .doc .docx .odt .rtf .epub .xlsx".split(
+    " "
+  )
 )
 _OTHER_KIND = "of another kind"
+# X writes many files beside them, an English README among them.
+_X_TWEETS = re.compile(r"(?:.*/)?data/tweets?(?:-part\d+)?\.js")
 _ALWAYS_FREE_BYTES = 256 << 20
 _MOST_FILES = 10_000  # in the archive of a model (guess)
 _CHUNK = 1 << 20
@@ -55,45 +60,49 @@ def is_archive(path: str) -> bool:
   return storage.kind(path) in _READERS
 
 
-def members(path: str) -> Iterator[tuple[str, Iterator[str]]]:
-  """Yields (name, lines) of each text file, in the archive's order.
+def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
+  """Yields the name and an unpacked copy of each file with text, in order.
 
-  Read the lines of a file before you ask for the next file. Other members are
-  skipped: links, hidden files, pictures, nested archives and names that lead
-  outside. The log says how many were skipped for which reason.
+  A copy is gone when the next file is asked for. Other members are skipped:
+  links, hidden files, pictures, nested archives and names that lead outside. The
+  log says how many were skipped for which reason.
+
+  Args:
+    path: the path of the archive.
+    folder: an empty folder for the copies.
 
   Raises:
-    options.InputError: also from the lines, when the archive is damaged,
-      encrypted or suspiciously compressed, when no installed program can unpack
-      a .rar, and at a member whose text is in another form, such as a table or
-      a web page.
+    options.InputError: when the archive is damaged, encrypted or suspiciously
+      compressed, and when no installed program can unpack a .rar.
   """
   passed_over: collections.Counter[str] = collections.Counter()
+  x_tweets = _x_tweets(path)
   with _whole(path):
     for name, problem, opened in _READERS[storage.kind(path)](path):
       problem = problem or _problem(name)
-      if problem == _OTHER_KIND and storage.kind(name) in _OTHER_TEXTS:
-        raise options.InputError(
-          f"an archive of .txt files in {path}",
-          f"{os.path.basename(name)!r} in it",
-          "unpack the archive, and name the files to read with --input_file",
-        )
+      if not problem and x_tweets and name not in x_tweets:
+        problem = "beside the tweets of an archive of X"
       if problem:
         passed_over[problem] += 1
         continue
-      file = opened()
-      assert file is not None, "tarfile has content for what is a file"
-      with file:
-        yield name, _lines(file, path, name)
+      copy = os.path.join(folder, f"member{storage.kind(name)}")
+      with _content(opened) as file, open(copy, "wb") as write:
+        _copied(file, write, storage.free_bytes(folder) or sys.maxsize, path)
+      try:
+        yield name, copy
+      finally:
+        os.unlink(copy)
   if passed_over:
     reasons = ", ".join(f"{n} {reason}" for reason, n in passed_over.items())
     logging.info("%s: passed over: %s", path, reasons)
 
 
-def _lines(file: IO[bytes], path: str, name: str) -> Iterator[str]:
-  """Yields the lines of a member of an archive."""
-  with _whole(path):
-    yield from storage.decoded_lines(file, f"{path}:{name}")
+def _x_tweets(path: str) -> set[str]:
+  """Returns the names of the files of tweets, if a .zip is an archive of X."""
+  if storage.kind(path) != ".zip":
+    return set()
+  with _whole(path), storage.reading(path) as raw, zipfile.ZipFile(raw) as made:
+    return set(filter(_X_TWEETS.fullmatch, made.namelist()))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,10 @@ TEXT = "plain text"
 BINARY = "binary data"
 JSON_LINES = "JSON lines"
 JSON_ARRAY = "a JSON array"
+JSON_DOCUMENT = "one JSON document"
+JAVASCRIPT = "JavaScript data"
+SUBRIP, WEBVTT = "SubRip subtitles", "WebVTT subtitles"
+OFFICE = "an office document"
 PARQUET = "Parquet"
 ARROW = "Arrow"
 NUMBERED = "numbered sentences, as the Leipzig corpora have them"
@@ -46,12 +50,13 @@ _ACTIONS = {
   "an HTML page": _MAIN_TEXT,
   "a WARC or WET archive of web pages": _MAIN_TEXT,
   JSON_ARRAY: "convert it with data_prep.build_corpus",
-  "one JSON document": _ONE_A_LINE,
-  "JavaScript data": "keep what follows the first =, one object a line: jq -c",
+  JSON_DOCUMENT: _ONE_A_LINE,
+  JAVASCRIPT: "convert it with data_prep.build_corpus",
   PARQUET: "convert it with data_prep.build_corpus",
   ARROW: "convert it with data_prep.build_corpus",
-  "SubRip subtitles": "keep the spoken lines only",
-  "WebVTT subtitles": "keep the spoken lines only",
+  SUBRIP: "convert it with data_prep.build_corpus",
+  WEBVTT: "convert it with data_prep.build_corpus",
+  OFFICE: "convert it with data_prep.build_corpus",
   "Markdown": "convert it, e.g. pandoc --to=plain",
   _COMPRESSED: "decompress it once: it is compressed twice",
 }
@@ -76,9 +81,9 @@ _PATTERNS = tuple(
     (rb"<mediawiki|<\?xml[^>]*>\s*<mediawiki", _DUMP),
     (rb"<!doctype html|<html|<head|<body", "an HTML page"),
     (rb"<\?xml|<!doctype", "an XML document"),
-    (rb"WEBVTT", "WebVTT subtitles"),
-    (rb"\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} +-->", "SubRip subtitles"),
-    (rb"(?:window\.|var |let |const )[\w.$ ]+=\s*[\[{]", "JavaScript data"),
+    (rb"WEBVTT", WEBVTT),
+    (rb"\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} +-->", SUBRIP),
+    (rb"(?:window\.|var |let |const )[\w.$ ]+=\s*[\[{]", JAVASCRIPT),
     (rb"\[\s*(?:" + _OBJECT + rb"|" + _STRING + rb"\s*[,\]])", JSON_ARRAY),
   )
 )
@@ -161,14 +166,14 @@ def _zipped(head: bytes) -> str:
   """Returns the kind of a zip file: an e-book, an office document or a zip."""
   if b"mimetypeapplication/epub+zip" in head[:100]:
     return _E_BOOK
-  return "an office document" if _OFFICE.search(head[:4096]) else _ZIP
+  return OFFICE if _OFFICE.search(head[:4096]) else _ZIP
 
 
 def _json(head: bytes) -> str:
   """Returns JSON_LINES, or "one JSON document" for an object of many lines."""
   first = head.strip().split(b"\n", 1)[0].strip()
   goes_on = b"\n" in head.strip() and not first.endswith(b"}")
-  return "one JSON document" if goes_on else JSON_LINES
+  return JSON_DOCUMENT if goes_on else JSON_LINES
 
 
 def _is_numbered(head: bytes) -> bool:

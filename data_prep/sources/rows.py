@@ -147,6 +147,8 @@ def of_objects(source: Iterator[tuple[int, Row]], path: str) -> Table:
     if not isinstance(row, tables.Bad):
       _add(places, row)
       texts |= dict.fromkeys(k for k, v in row.items() if isinstance(v, str))
+  if texts.keys().isdisjoint(_TEXT_FIELDS):  # each text may be null at first
+    texts |= dict.fromkeys(name for (name, *inner) in places if not inner)
   return Table(
     list(places), list(texts), lambda _: itertools.chain(first, source)
   )

@@ -2,12 +2,20 @@
 
 import dataclasses
 import html
+import itertools
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 
 from data_prep.base import options
 from data_prep.files import archives, contents, documents, storage, tables
-from data_prep.sources import rows
+from data_prep.sources import (
+  json_arrays,
+  posts,
+  rows,
+  subtitles,
+  word_documents,
+)
 from data_prep.text import cleaning
 
 Lines = tuple[str, ...]
@@ -18,10 +26,15 @@ _ROWS = (
   contents.PARQUET,
   contents.ARROW,
 )
+_BY_LINE = (contents.TEXT, contents.NUMBERED)
+_POSTS = (contents.JAVASCRIPT, contents.JSON_DOCUMENT)
 _READ = (
   *_ROWS,
-  contents.TEXT,
-  contents.NUMBERED,
+  *_POSTS,
+  contents.SUBRIP,
+  contents.WEBVTT,
+  contents.OFFICE,
+  *_BY_LINE,
   contents.WIKIEXTRACTOR,
 )
 # A damaged archive is named by its reader.
@@ -50,10 +63,11 @@ def items(path: str, settings: Options) -> Iterator[rows.Document]:
   its place.
 
   Args:
-    path: rows in JSON, Parquet, Arrow, .csv or .tsv; an archive of text files;
+    path: rows in JSON, Parquet, Arrow, .csv or .tsv; an archive of such files;
       the sentences of the Leipzig corpora, each a document; the articles that
-      wikiextractor writes; plain text. All may be compressed but for Parquet
-      and Arrow, which compress their columns.
+      wikiextractor writes; subtitles; a document of Word; posts that X, Telegram
+      or Facebook exported; plain text. All may be compressed but for Parquet,
+      Arrow and .docx, which compress their content.
     settings: how documents are separated, and which rows are kept.
 
   Raises:
@@ -62,16 +76,33 @@ def items(path: str, settings: Options) -> Iterator[rows.Document]:
   """
   if archives.is_archive(path):
     contents.require(path, _ARCHIVES, "an archive of text files")
-    return _members(path, settings.documents)
+    return _members(path, settings)
   kind = contents.require(path, _READ, "text")
-  if kind in _ROWS or tables.is_table(path):
+  is_row = kind in _ROWS or (kind in _BY_LINE and tables.is_table(path))
+  if kind in _POSTS or (kind == contents.JSON_ARRAY and _is_export(path)):
+    return posts.documents(path, kind, settings.bad_rows)
+  if is_row:
     return rows.documents(rows.table(path, kind), path, settings)
-  lines = storage.lines(path)
+  if kind == contents.OFFICE:
+    return word_documents.paragraphs(path)
+  return _of_lines(storage.lines(path), kind, settings.documents)
+
+
+def _of_lines(lines: Iterable[str], kind: str, by: str) -> Iterator[Lines]:
+  """Returns an iterator over the documents of a kind of text.
+
+  Args:
+    lines: the lines of the text.
+    kind: one of the kinds that are read by the line.
+    by: the value of --documents, for plain text.
+  """
+  if kind in (contents.SUBRIP, contents.WEBVTT):
+    return subtitles.spoken(lines)
   if kind == contents.WIKIEXTRACTOR:
     return _articles(lines)
   if kind == contents.NUMBERED:
     return ((line.split("\t", 1)[1].strip(),) for line in lines if line.strip())
-  return parted(lines, settings.documents)
+  return parted(lines, by)
 
 
 def read(path: str, settings: Options) -> Iterator[Lines]:
@@ -111,7 +142,30 @@ def _articles(lines: Iterable[str]) -> Iterator[Lines]:
       article.append(html.unescape(line))
 
 
-def _members(path: str, by: str) -> Iterator[Lines]:
-  """Yields the documents of all text files in an archive."""
-  for _, lines in archives.members(path):
-    yield from parted(lines, by)
+def _members(path: str, settings: Options) -> Iterator[rows.Document]:
+  """Yields the documents of all files with text in an archive.
+
+  Args:
+    path: the path of the archive.
+    settings: how documents are separated, and which rows are kept.
+
+  Raises:
+    options.InputError: as `items`; names the file in the archive.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    for name, copy in archives.members(path, folder):
+      try:
+        yield from items(copy, settings)
+      except options.InputError as error:
+        parts = (error.expected, error.got, error.action)
+        raise options.InputError(
+          *(part.replace(copy, f"{path}:{name}") for part in parts)
+        ) from error
+
+
+def _is_export(path: str) -> bool:
+  """Returns whether the first item of a JSON array is a post of an export."""
+  return any(
+    posts.is_post(item)
+    for _, item in itertools.islice(json_arrays.items(path), 1)
+  )

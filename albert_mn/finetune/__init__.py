@@ -1,1 +1,1 @@
-"""A fine-tuning run: steps, epochs, restarts, best weights, results."""
+"""Fine-tuning runs: steps, epochs, restarts, best weights, results."""

@@ -1,12 +1,13 @@
 """Adapts an encoder to the texts of a task, by masked LM before fine-tuning.
 
-Gururangan et al. 2020 (arXiv 2004.10964), task-adaptive pretraining: the model
-reads the training texts without their labels first. Without an initial model,
-the weights begin from statistics of these texts (corpus_start). Validation and
-held-out texts are never read, nor unlabelled lines that repeat them.
+Gururangan et al. 2020 (arXiv 2004.10964) call it task-adaptive pretraining:
+before fine-tuning, the model reads the training texts without their labels.
+Without an initial model, the weights begin from statistics of these texts
+(corpus_start). Validation and held-out texts are never read, and unlabelled
+lines that repeat such a text are left out.
 
     adapted/texts.txt   the training texts and those of --unlabeled_file
-    adapted/records/    the same as records
+    adapted/records/    the same texts as records
     adapted/model/      the model from which every training starts
 """
 
@@ -33,23 +34,24 @@ from data_prep.sources import texts
 
 AUTO = "auto"
 FOLDER = "adapted"
-# A number of steps of the adaptation, and the identity of its encoder, in the
-# manifest of a classifier.
+# Keys in the manifest of a classifier: the number of adaptation steps, and the
+# identity of the model that was adapted.
 STEPS, ORIGIN = "adapted_steps", "adapted_from"
 
-# SIB-200, the network alone (docs/log.md, 2026-12-01): the statistics as they are
-# 0.594, after 240 steps 0.544; the quickstart's encoder 0.550, after 100 steps
-# 0.497. So steps are taken where texts are given for them alone.
+# Accuracy on SIB-200 of the network alone (docs/log.md, 2026-12-01): from
+# unchanged statistics 0.594, after 240 steps 0.544; with the quickstart's
+# encoder 0.550, after 100 steps 0.497. So by default an encoder is only trained
+# if --unlabeled_file is given.
 _STEPS_FROM_NOTHING, AUTO_STEPS = 1, 100
 _WARM_UP = 0.1  # share of the steps; the first step has a rate of 0
 
 _TEXTS = "texts.txt"
-# A line that shares so many words in a row with a held-out text is left out
-# (Brown et al. 2020, appendix C, take 8 to 13).
+# A line that shares this many consecutive words with a held-out text is left
+# out (Brown et al. 2020, appendix C, take 8 to 13).
 _RUN = 8
 _SHOWN = 5  # words in a log line
 _SHORTEST = 8  # pieces in a record
-_MOST_USES = 10  # of a text, by other borders
+_MOST_USES = 10  # of a text, each time cut into other records
 _BYTES_A_PIECE = 4  # guess, at least
 _STEPS_A_LOOP, _STEPS_A_CHECKPOINT = 50, 100
 
@@ -62,10 +64,10 @@ class Options(options.Group):
     AUTO,
     "Number of masked-LM steps on the training texts, and on the lines of "
     "--unlabeled_file, before fine-tuning. Without --init_checkpoint the "
-    "steps begin from statistics of these texts. auto: "
-    "from statistics one step of rate 0, since more lost accuracy; from "
-    f"--init_checkpoint {AUTO_STEPS} steps with --unlabeled_file, and "
-    "otherwise none. 0: fine-tuning begins from the unchanged "
+    "steps begin from statistics of these texts. auto: from statistics, one "
+    "step with a learning rate of 0, because more steps lowered the accuracy; "
+    f"from --init_checkpoint, {AUTO_STEPS} steps if --unlabeled_file is given, "
+    "and otherwise none. 0: fine-tuning begins from the unchanged "
     "--init_checkpoint, or from random weights.",
   )
   unlabeled_file: str = options.option(
@@ -99,7 +101,11 @@ class Options(options.Group):
       )
 
   def steps(self, init_checkpoint: str) -> int:
-    """Returns the number of steps from the given weights, or from nothing."""
+    """Returns the number of adaptation steps.
+
+    Args:
+      init_checkpoint: the initial model; "" means a start from statistics.
+    """
     if self.adapt_steps != AUTO:
       return int(self.adapt_steps)
     if not init_checkpoint:
@@ -117,8 +123,9 @@ def adapted(
 ) -> fine_tuning.Start:
   """Adapts the encoder to a task; returns the start of the fine-tuning.
 
-  A finished adaptation of the same texts is used again; a killed one goes on
-  from its last checkpoint.
+  A finished adaptation to the same texts is used again; one that was killed
+  goes on from its last checkpoint. With 0 steps, `start` is returned. It is
+  also returned for a model that cannot be adapted, unless steps were asked for.
 
   Args:
     output_dir: the run directory, which gets the folder `adapted`.
@@ -129,8 +136,9 @@ def adapted(
     repair_normalization: as in run_options.Options.
 
   Raises:
-    options.InputError: where the model cannot be adapted and a number of steps
-      was asked for, or the folder holds another adaptation.
+    options.InputError: when the model cannot be adapted although a number of
+      steps or --unlabeled_file was given, or when the folder holds another
+      adaptation.
   """
   steps = settings.steps(start.init_checkpoint)
   if not steps:
@@ -191,12 +199,13 @@ def _write_texts(
 ) -> None:
   """Writes texts.txt: the training texts, then the unlabelled documents.
 
-  Each text is a document of its own, so that no pieces of two texts are counted
-  as neighbours.
+  Each training text is a separate document, so that pieces of two texts are not
+  counted as neighbours. Words with letters that the tokenizer does not know are
+  logged.
   """
   lines = _lines_of(data.train)
-  if said := unknown_words(tokenizer, lines):
-    logging.warning("%s", said)
+  if warning := unknown_words(tokenizer, lines):
+    logging.warning("%s", warning)
   repeats = Repeats(_lines_of([*data.validation, *data.held_out]))
   unlabelled = (
     [line for line in document if line not in repeats]
@@ -211,13 +220,16 @@ def _write_texts(
 
 
 def _lines_of(rows: Iterable[classifier_data.Row]) -> list[str]:
-  """Returns the texts of rows, each as one line; pairs give two lines."""
+  """Returns the texts of rows, one line each; a pair gives two lines."""
   every = (text for row in rows for text in (row.text, row.text_pair))
   return [" ".join(text.split()) for text in every if text.strip()]
 
 
 def _documents_in(patterns: str) -> Iterator[list[str]]:
-  """Yields the lines of each document in files; nothing for ""."""
+  """Yields the lines of each document in the files that glob patterns name.
+
+  For "" it yields nothing.
+  """
   for path in storage.matching(patterns) if patterns else ():
     for document in texts.read(path, texts.Options()):
       lines = (" ".join(line.split()) for line in document)
@@ -227,8 +239,9 @@ def _documents_in(patterns: str) -> Iterator[list[str]]:
 class Repeats:
   """Finds lines that repeat a text which must not be read.
 
-  A line repeats a text if the two share eight words in a row; of a shorter
-  text, all its words in a row. Letter case does not count.
+  A line repeats a text if the two share eight consecutive words, or all words
+  of a shorter text. Letter case does not count. `line in repeats` is the test,
+  and also counts the line for `summary`.
 
   Args:
     kept_back: the texts which must not be read.
@@ -254,20 +267,20 @@ class Repeats:
     return repeated
 
   def summary(self) -> str:
-    """Returns, as text, how many lines were read and left out.
+    """Returns a clause with the numbers of lines read and left out.
 
-    The result is "" if no line was read.
+    The result is "" if no line was tested.
     """
     if not self._seen:
       return ""
     return (
-      f", {self._seen - self._left_out} unlabelled lines; {self._left_out} more "
-      "repeat validation or evaluation texts, and are left out"
+      f", {self._seen - self._left_out} unlabelled lines; {self._left_out} "
+      "more repeat validation or evaluation texts, and are left out"
     )
 
 
 def _runs_of(words: Sequence[str], length: int) -> Iterator[str]:
-  """Yields each run of `length` words."""
+  """Yields each sequence of `length` consecutive words, joined by blanks."""
   for first in range(len(words) - length + 1):
     yield " ".join(words[first : first + length])
 
@@ -275,7 +288,15 @@ def _runs_of(words: Sequence[str], length: int) -> Iterator[str]:
 def unknown_words(
   tokenizer: tokenization.Tokenizer, lines: Sequence[str]
 ) -> str:
-  """Returns a sentence on the words with letters that no piece has, or ""."""
+  """Returns a sentence on the words that the tokenizer cannot encode.
+
+  These are words with a letter that is in no piece. Without such words the
+  result is "".
+
+  Args:
+    tokenizer: the tokenizer.
+    lines: the texts to look through.
+  """
   words = collections.Counter(word for line in lines for word in line.split())
   unknown = collections.Counter(
     {
@@ -299,10 +320,10 @@ def _records(
   recipe: fine_tuning.Recipe,
   start: fine_tuning.Start,
 ) -> str:
-  """Makes the records of texts.txt, unless they are there; returns the folder.
+  """Makes the records of texts.txt, unless they exist; returns their folder.
 
-  Each text is used often enough that the steps repeat no record, at most ten
-  times; masks are drawn anew at each step in any case.
+  Each text is used so often that the steps repeat no record, but at most ten
+  times. The masks are drawn anew at each step in any case.
   """
   source = os.path.join(folder, _TEXTS)
   length = recipe.max_seq_length
@@ -331,7 +352,7 @@ def _records(
 
 
 def _is_there(made: pretraining_data.Options) -> bool:
-  """Returns whether the records of these options were made before."""
+  """Returns whether the records of these options exist already."""
   described = manifest.find(made.output_dir)
   if not described:
     return False
@@ -354,6 +375,10 @@ def _run_options(
   start: fine_tuning.Start,
   repair_normalization: bool,
 ) -> run_options.Options:
+  """Returns the options of the masked-LM training.
+
+  For a start from statistics, it also writes the config file that they name.
+  """
   made = run_options.Options(
     do_train=True,
     input_file=os.path.join(records, "train-*.tfrecord"),

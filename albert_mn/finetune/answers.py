@@ -1,6 +1,6 @@
-"""Chooses how a model answers: its temperature, and its blend with the baseline.
+"""Fits how a model answers: its temperature and its blend with the baseline.
 
-Both are fitted on rows that the networks did not learn from.
+Both are fitted on rows from which the networks did not learn.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ Rows = Sequence[classifier_data.Row]
 
 @dataclasses.dataclass(frozen=True)
 class Unseen:
-  """Rows that some networks did not learn from.
+  """Rows from which some networks did not learn.
 
   Attributes:
-    train: the rows that the networks learnt from.
+    train: the rows from which the networks learnt.
     rows: the unseen rows.
-    networks: functions that return a network's logits of `rows`.
+    networks: one function per network, which returns its logits of `rows`.
   """
 
   train: Rows
@@ -33,21 +33,21 @@ class Unseen:
 
   @functools.cached_property
   def logits(self) -> np.ndarray:
-    """The mean of the networks' logits."""
+    """The mean of the networks' logits, [rows, outputs]."""
     return np.mean([logits() for logits in self.networks], axis=0)
 
 
 class Evidence:
-  """All rows by which temperature and blend are chosen.
+  """All rows by which the temperature and the blend are chosen.
 
   Args:
     problem: the kind of prediction.
-    parts: the rows that each network, or all of them together, did not learn
-      from; no row is in two parts.
+    parts: rows that no network has learnt from, or for each network the rows
+      that it has not learnt from; no row is in two parts.
     balanced: whether every label weighs the same.
 
   Attributes:
-    size: the number of rows.
+    size: the number of rows in all parts.
   """
 
   def __init__(
@@ -72,17 +72,18 @@ class Evidence:
     return fitted
 
   def blended(self, learnable: Rows, temperature: float) -> blend.Blend | None:
-    """Fits the baseline, and chooses the factors of the blend.
+    """Fits the baseline and chooses the factors of the blend.
 
-    To choose them, the baseline is fitted to the rows that the networks learnt
-    from; the baseline that answers, to all.
+    The factors are chosen with baselines that were fitted to the rows from
+    which the networks learnt. The baseline in the result is fitted to all
+    learnable rows.
 
     Args:
-      learnable: all rows that the baseline may learn from.
+      learnable: all rows from which the baseline may learn.
       temperature: divides the networks' logits if they answer alone.
 
     Returns:
-      the blend; None if the network answers alone, for a reason that is logged.
+      the blend; None if the network answers alone. The reason is logged.
     """
     if fault := self._fault():
       logging.info("blend: the network answers alone: %s", fault)
@@ -112,7 +113,7 @@ class Evidence:
     return blend.Blend(linear, factors)
 
   def _fault(self) -> str:
-    """Returns why no blend can be chosen; "" if one can."""
+    """Returns the reason why no blend can be chosen; "" if one can."""
     if self._problem.TYPE == problems.ENTITIES:
       return "the baseline of entities has no probabilities"
     if self.size < blend.FEWEST_ROWS:
@@ -124,9 +125,11 @@ class Evidence:
     return ""
 
   def _fitted(self, rows: Rows) -> baseline.Linear | None:
+    """Returns the baseline fitted to rows; None if the labels are too many."""
     targets = self._problem.targets(rows)
     return baseline.fitted(self._problem, _texts(rows), targets, self._balanced)
 
 
 def _texts(rows: Rows) -> list[str]:
+  """Returns the texts of rows as the baseline reads them."""
   return list(map(baseline.text_of, rows))

@@ -1,4 +1,4 @@
-"""The best weights of a training by validation score, and early stopping."""
+"""Keeps the weights with the best validation score, and stops early."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,19 @@ import tensorflow as tf
 
 
 class Best(tf.Module):
-  """A copy of the weights with the best validation score, saved in checkpoints.
+  """A copy of the weights with the best validation score, kept in checkpoints.
 
-  So a run that was killed resumes with the same best weights, and stops at the
-  same epoch as an uninterrupted run.
+  A run that was killed and resumed therefore has the same best weights, and
+  stops at the same epoch, as an uninterrupted run.
 
   Args:
     variables: the variables to copy.
-    patience: epochs without a better score after which training stops; 0 never
-      stops early.
+    patience: number of epochs without a better score after which training
+      stops; 0 never stops early.
 
   Attributes:
+    copies: the best weights, in the order of `variables`.
+    score, loss: the score and the loss of the best epoch.
     epochs: number of epochs so far.
     since: number of epochs since the best one.
   """
@@ -37,14 +39,15 @@ class Best(tf.Module):
     )
 
   def take(self, score: float, loss: float) -> bool:
-    """Records an epoch; copies the weights if its score is the best so far.
-
-    Returns whether it is the best.
+    """Records an epoch, and copies the weights if it is the best so far.
 
     Args:
       score: the score on the validation rows; higher is better.
-      loss: the loss on the validation rows; of equal scores the lower loss
-        wins.
+      loss: the loss on the validation rows; of equal scores, the one with the
+        lower loss is better.
+
+    Returns:
+      whether the epoch is the best so far.
     """
     self.epochs.assign_add(1)
     old = (float(self.score), -float(self.loss))
@@ -58,7 +61,7 @@ class Best(tf.Module):
     return better
 
   def stops(self) -> bool:
-    """Returns whether patience is exhausted."""
+    """Returns whether training stops: `patience` epochs were not better."""
     return bool(self._patience) and int(self.since) >= self._patience
 
   def restore(self) -> None:

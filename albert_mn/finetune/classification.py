@@ -1,7 +1,7 @@
 """A classification run: reads the rows, trains, evaluates and predicts.
 
 Training writes a model directory. Evaluation and prediction read that
-directory, so the report is about the saved model.
+directory, so the report describes the saved model.
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ from data_prep.base import options
 from data_prep.encoding import tokenization
 from data_prep.files import manifest, ownership
 
-# The value of --init_checkpoint that starts from nothing.
+# The value of --init_checkpoint that starts without pretrained weights.
 NOTHING = "none"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(task_rows.Files, google_flags.ClassifierFlags):
-  """What to do, with which model, and where the results go.
+  """Options: the actions, the model, and the folder of the results.
 
   The names are those of google-research/albert's run_classifier.
   """
@@ -71,26 +71,26 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
   )
   spm_model_file: str = options.option(
     "",
-    "SentencePiece model that divides texts into pieces. Not needed where "
+    "SentencePiece model that divides texts into pieces. Not needed if "
     "--init_checkpoint contains a tokenizer, as every model directory "
     "does.",
   )
   vocab_file: str = options.option(
     "",
     "File vocab.txt of a WordPiece tokenizer, for BERT models without a "
-    "SentencePiece model. Ignored beside --spm_model_file. Not needed "
-    "where --init_checkpoint contains a tokenizer.",
+    "SentencePiece model. Ignored if --spm_model_file is given. Not needed "
+    "if --init_checkpoint contains a tokenizer.",
   )
   albert_config_file: str = options.option(
     "",
     "JSON file with the shape of an ALBERT encoder, such as "
-    "configs/albert_base.json. Not needed where --init_checkpoint "
+    "configs/albert_base.json. Not needed if --init_checkpoint "
     "contains a config, as every model directory does.",
   )
   bert_config_file: str = options.option(
     "",
-    "JSON file with the shape of a BERT encoder, to fine-tune BERT and "
-    "not ALBERT. Not needed where --init_checkpoint contains a config.",
+    "JSON file with the shape of a BERT encoder, to fine-tune BERT "
+    "instead of ALBERT. Not needed if --init_checkpoint contains a config.",
   )
   gelu: str = foreign_configs.gelu_option()
   do_lower_case: bool = options.option(
@@ -127,16 +127,18 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
   ensemble: int = options.option(
     1,
     "Number of networks in the model directory, which are trained with "
-    "consecutive seeds. The answer is the mean of the networks, so that training "
-    "and prediction take as many times as long. Where validation rows are "
-    "taken from the training rows, each network validates on another tenth.",
+    "consecutive seeds. The answer is the mean of the networks' logits. With N "
+    "networks, training and prediction take N times as long. If validation "
+    "rows are taken from the training rows, each network validates on another "
+    "tenth.",
     minimum=1,
     maximum=ensembles.MOST,
   )
   compare_start: bool = options.option(
     False,
-    "Train a second time, from nothing, into OUTPUT_DIR/from_nothing, and "
-    "report how much the pretrained weights gave.",
+    "Train a second time, without pretrained weights, into "
+    "OUTPUT_DIR/from_nothing, and report how much the pretrained weights "
+    "improve the score.",
   )
   repair_normalization: bool = options.option(
     False,
@@ -182,13 +184,13 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     )
 
   def settled(self) -> "Options":
-    """Returns the options with the repository's model where none is named.
+    """Returns the options with the repository's model if no model is named.
 
-    --init_checkpoint=none becomes "".
+    The value "none" of --init_checkpoint becomes "".
 
     Raises:
-      options.InputError: when a model to train is needed, and the repository's
-        is not there.
+      options.InputError: when a model to train is needed, but none is named and
+        the repository's model is missing.
     """
     given = "" if self.init_checkpoint == NOTHING else self.init_checkpoint
     settings = dataclasses.replace(self, init_checkpoint=given)
@@ -216,12 +218,13 @@ def run(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options | None = None,
 ) -> dict[str, object]:
-  """Trains, evaluates and predicts, as the options say; returns the results.
+  """Trains, evaluates and predicts, as the options demand.
 
   Args:
-    settings: what to do.
+    settings: the actions, the rows and the model.
     recipe: how to train.
-    adapting: how to adapt the encoder before; None leaves it as it is.
+    adapting: how to adapt the encoder before training; None leaves it
+      unchanged.
 
   Returns:
     the content of eval_results.txt; {} without --do_eval.
@@ -239,6 +242,7 @@ def _run(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options | None,
 ) -> dict[str, object]:
+  """Does the work of `run`, in an output folder that this process owns."""
   tf.config.experimental.enable_op_determinism()
   policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
   tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])
@@ -293,7 +297,12 @@ def _run(
 
 
 def load(folder: str) -> classifier.Predictor:
-  """Returns the predictor of a model directory: a tagger or a classifier."""
+  """Returns the predictor of a model directory: a tagger's or a classifier's.
+
+  Raises:
+    options.InputError: when the directory is damaged or holds another kind of
+      model.
+  """
   described = manifest.find(folder) or {}
   if described.get("kind") == tagging.KIND:
     return tagging.TagPredictor.load(folder)
@@ -301,6 +310,7 @@ def load(folder: str) -> classifier.Predictor:
 
 
 def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
+  """Raises InputError if only one of the model and the rows has text pairs."""
   pairs = bool(predictor.manifest["parameters"].get("text_pair"))
   if pairs != bool(settings.text_pair_column):
     raise options.InputError(
@@ -332,11 +342,14 @@ def _from_nothing(
   rows: labelled_rows.Rows,
   adapting: adaptation.Options | None,
 ) -> classifier.Predictor:
-  """Trains without pretrained weights in a folder of its own."""
+  """Trains without pretrained weights in the folder `from_nothing`.
+
+  Returns the predictor of the trained model.
+  """
   run_folder = os.path.join(settings.output_dir, "from_nothing")
   folder = os.path.join(run_folder, "model")
-  apart = dataclasses.replace(settings, output_dir=run_folder)
-  task = _task(apart, recipe, rows, adapting, pretrained=False)
+  own_settings = dataclasses.replace(settings, output_dir=run_folder)
+  task = _task(own_settings, recipe, rows, adapting, pretrained=False)
   _train(folder, run_folder, recipe, task, settings.ensemble)
   return load(folder)
 
@@ -352,8 +365,8 @@ def _task(
 
   Args:
     settings, recipe, rows, adapting: as in `run`.
-    pretrained: whether to start from the weights of --init_checkpoint. If not,
-      its shape and its tokenizer are taken alone.
+    pretrained: whether to start from the weights of --init_checkpoint.
+      Otherwise only its shape and its tokenizer are used.
 
   Raises:
     options.InputError: when options, rows and model do not fit each other.
@@ -383,7 +396,7 @@ def _task(
       adapting,
       recipe,
       start,
-      # Each row of an ensemble is learnt from by some network.
+      # In an ensemble every row is a training row of some network.
       data if settings.ensemble == 1 else data.united(),
       settings.repair_normalization,
     )
@@ -393,6 +406,7 @@ def _task(
 def _check_recipe(
   settings: Options, recipe: fine_tuning.Recipe, problem: problems.Problem
 ) -> None:
+  """Raises InputError for training options that contradict each other."""
   if recipe.freeze_encoder and not settings.init_checkpoint:
     raise options.InputError(
       "--init_checkpoint, whose encoder is to be frozen",
@@ -420,7 +434,7 @@ def _other_seeds(
 ) -> list[classifier.Predictor]:
   """Trains once more for each further seed of --num_seeds.
 
-  Each training writes into a folder seed_N of its own. Returns the predictors.
+  Each training writes into its own folder seed_N. Returns the predictors.
   """
   predictors = []
   for number in range(1, settings.num_seeds):
@@ -440,6 +454,15 @@ def _train(
   task: _Task,
   networks: int = 1,
 ) -> None:
+  """Trains, or resumes a training, and writes a model directory.
+
+  Args:
+    folder: the model directory.
+    run_folder: the folder for checkpoints and run.json.
+    recipe: the options of the training.
+    task: the problem, the initial model and the rows.
+    networks: number of networks in the model directory.
+  """
   fine_tuning.train(
     folder, run_folder, recipe, task.start, task.problem, task.data, networks
   )
@@ -451,9 +474,10 @@ def _trained(settings: Options) -> str:
 
 
 def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
-  """Returns config, tokenizer and initial weights of the training.
+  """Returns the config, tokenizer and initial weights of the training.
 
-  Config and tokenizer come from the options, else from --init_checkpoint.
+  The config and the tokenizer come from the options, or if these name none,
+  from --init_checkpoint.
 
   Raises:
     options.InputError: when config or tokenizer is missing, or they do not fit
@@ -493,7 +517,8 @@ def _text(
 ) -> tokenization.Settings:
   """Returns how a text is normalised before the tokenizer, and logs it.
 
-  For --init_checkpoint it is the normalisation of the model's training text.
+  With --init_checkpoint it is the normalisation of the text on which the model
+  was pretrained.
   """
   given = tokenization.Settings(settings.do_lower_case)
   if not settings.init_checkpoint:
@@ -510,6 +535,7 @@ def _text(
 
 
 def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
+  """Raises InputError if config, tokenizer and length do not fit each other."""
   size = start.tokenizer.vocab_size
   # Other projects pad the embedding table with rows that no piece uses.
   brought = start.init_checkpoint and os.path.dirname(

@@ -13,20 +13,25 @@ from data_prep.encoding import length_buckets
 
 
 def trained(model: classifier.Classifier, head_only: bool) -> list[tf.Variable]:
-  """Returns the variables to train; with `head_only` those of the head."""
+  """Returns the variables to train: all of the model, or only the head's.
+
+  Args:
+    model: the classifier.
+    head_only: whether only the head is trained.
+  """
   return (model.classifier if head_only else model).trainable_variables
 
 
 class Step:
-  """Trains a classifier on one batch a call.
+  """Trains a classifier on one batch per call.
 
   Args:
     model: the model to train.
-    optimizer: its `iterations` is the global step.
+    optimizer: updates the weights; its `iterations` is the global step.
     problem: defines the loss.
     seed: dropout is a function of the seed and the step.
-    parts: number of gradient accumulation steps; the gradients equal those of
-      the whole batch up to rounding.
+    parts: number of gradient accumulation steps. The sums of their gradients
+      equal the gradients of the whole batch up to rounding.
     head_only: whether only the head is trained.
     features: [inputs, hidden], the pooled vectors of a frozen encoder; None
       computes the encoder in every step.
@@ -54,7 +59,7 @@ class Step:
     self._apply = tf.function(self._applied)
 
   def _compiled(self) -> Any:
-    """Returns the compiled gradient function of inputs or of pooled vectors."""
+    """Returns the compiled gradient function for inputs or pooled vectors."""
     problem = self._problem
     targets = tf.TensorSpec([None] * problem.RANK, tf.as_dtype(problem.DTYPE))
     common = (
@@ -71,7 +76,12 @@ class Step:
   def __call__(
     self, batch: length_buckets.Batch, examples: problems.Examples
   ) -> tf.Tensor:
-    """Trains on a batch; returns its weighted mean loss, a scalar."""
+    """Trains on a batch; returns its weighted mean loss, a scalar tensor.
+
+    Args:
+      batch: the batch; its `rows` are indices into `examples`.
+      examples: the targets and weights of all inputs.
+    """
     total = tf.constant(examples.weights[batch.rows].sum())
     loss, sums = 0.0, None
     for first, part in self._cut(batch):
@@ -99,6 +109,7 @@ class Step:
   def _inputs(
     self, batch: length_buckets.Batch, rows: np.ndarray
   ) -> list[np.ndarray]:
+    """Returns the arrays of a part that the gradient function reads."""
     if self._features is not None:
       return [self._features[rows]]
     return [batch.input_ids, batch.input_mask, batch.segment_ids]
@@ -106,7 +117,11 @@ class Step:
   def _cut(
     self, batch: length_buckets.Batch
   ) -> Iterator[tuple[int, length_buckets.Batch]]:
-    """Yields (first row, part) for each part of a batch."""
+    """Yields (first row, part) for each part of a batch.
+
+    The parts are the gradient accumulation steps, with padding cut off if `fit`
+    is set.
+    """
     size = len(batch.weights) // self._parts
     for first in range(0, len(batch.weights), size):
       part = batch.part(first, first + size)
@@ -147,7 +162,7 @@ class Step:
   ) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Returns a part's share of the batch's loss, and the head's gradients.
 
-    It is `_of_inputs` for a frozen encoder.
+    It takes the place of `_of_inputs` when the encoder is frozen.
 
     Args:
       targets, weights, total, first: as in `_of_inputs`.
@@ -160,6 +175,7 @@ class Step:
     return loss, self._dense(tape.gradient(loss, self._variables))
 
   def _seeds(self, weights: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """Returns the dropout seed of each row of a part at the current step."""
     step = tf.cast(self._optimizer.iterations, tf.int32)
     rows = tf.range(tf.shape(weights)[0]) + first
     return encoders.example_seeds(self._seed, step, rows)
@@ -171,10 +187,12 @@ class Step:
     weights: tf.Tensor,
     total: tf.Tensor,
   ) -> tf.Tensor:
+    """Returns the sum of the rows' weighted losses, divided by `total`."""
     losses = self._problem.losses(logits, targets)
     return tf.reduce_sum(losses * weights) / total
 
   def _dense(self, gradients: list[Any]) -> list[tf.Tensor]:
+    """Returns the gradients as dense tensors; 0 for a variable without one."""
     return [
       tf.zeros_like(variable)  # such as the pooler of a tagger
       if gradient is None
@@ -183,6 +201,7 @@ class Step:
     ]
 
   def _applied(self, gradients: list[tf.Tensor]) -> None:
+    """Updates the weights with the gradients of a batch."""
     self._optimizer.apply_gradients(
       zip(gradients, self._variables, strict=True)
     )

@@ -1,8 +1,8 @@
 """Fine-tuning: epochs, validation, restarts, and the model directory.
 
 Row order and dropout are functions of (seed, step), and every checkpoint holds
-the optimizer's slots. So a run that was killed and started again gives the same
-weights as an uninterrupted run.
+the optimizer's slots. So a run that was killed and started again ends with the
+same weights as an uninterrupted run.
 """
 
 import dataclasses
@@ -41,14 +41,16 @@ from data_prep.files import storage
 
 # Number added to the seed for each restart; --num_seeds takes the next seeds.
 _RESTART = 1_000_003
-# Of so many parts of the rows, each network of an ensemble validates on one.
+# The rows are divided into at least this many parts; each network of an
+# ensemble validates on one part.
 _FEWEST_PARTS = 10
 
-# The value of a number that is chosen by the encoder and the rows.
+# The value of an option that `Recipe.settled` replaces by a number.
 _CHOSEN = -1.0
-# BERT's rate and width (Devlin et al. 2019, appendix A.3). Narrower encoders need
-# larger rates: of 256 units 1e-4 to 3e-4, of 128 units 5e-4 to 1e-3 were good
-# (docs/log.md, 2026-12-01); so does an encoder of random weights (guess).
+# BERT's rate and width (Devlin et al. 2019, appendix A.3). Narrower encoders
+# need larger rates: good were 1e-4 to 3e-4 with 256 units, and 5e-4 to 1e-3 with
+# 128 units (docs/log.md, 2026-12-01). Random weights need larger rates too
+# (guess).
 _RATE, _WIDTH, _WIDTH_POWER = 5e-5, 768, 1.5
 _RANDOM_RATIO, _LARGEST_RATE = 4.0, 1e-3
 # Small sets need more epochs (Mosbach et al. 2021, arXiv 2006.04884, section 6).
@@ -57,10 +59,10 @@ _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 400, 3, 20
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(options.Group):
-  """How to train a classifier.
+  """Options: how to train a classifier.
 
-  The names are google-research/albert's run_classifier's; where a default
-  differs, its help text has theirs.
+  The names are those of google-research/albert's run_classifier. If a default
+  differs from theirs, the help text states theirs.
   """
 
   max_seq_length: int = options.option(
@@ -90,16 +92,17 @@ class Recipe(options.Group):
   )
   num_train_epochs: float = options.option(
     _CHOSEN,
-    "Number of passes through the training rows, where --train_step is 0. -1 "
-    f"chooses as many as make {_FEWEST_STEPS} steps, from {_FEWEST_EPOCHS} to "
-    f"{_MOST_EPOCHS}. google-research/albert counts steps, with --train_step.",
+    "Number of passes through the training rows, if --train_step is 0. -1 "
+    f"chooses a number that gives {_FEWEST_STEPS} steps, but from "
+    f"{_FEWEST_EPOCHS} to {_MOST_EPOCHS} passes. google-research/albert counts "
+    "steps, with --train_step.",
     minimum=_CHOSEN,
     maximum=1e6,
   )
   warmup_proportion: float = options.option(
     0.1,
     "Share of the training steps in which the learning rate rises from 0, "
-    "where --warmup_step is -1.",
+    "if --warmup_step is -1.",
     minimum=0.0,
     maximum=1.0,
   )
@@ -238,16 +241,16 @@ class Recipe(options.Group):
     return bool(self.early_stopping_patience or self.calibrate)
 
   def blends(self, label_type: str) -> bool:
-    """Returns whether the baseline may answer beside the network."""
+    """Returns whether the baseline may answer together with the network."""
     return self.blend == blend.AUTO and label_type != problems.ENTITIES
 
   def settled(self, width: int, rows: int, pretrained: bool) -> "Recipe":
-    """Returns the recipe with numbers in the place of -1.
+    """Returns the recipe with a learning rate and epochs in place of -1.
 
     Args:
       width: the hidden size of the encoder.
       rows: number of training rows.
-      pretrained: whether the encoder begins from weights of a model.
+      pretrained: whether the encoder begins from the weights of a model.
     """
     rate, epochs = self.learning_rate, self.num_train_epochs
     if rate == _CHOSEN:
@@ -262,11 +265,15 @@ class Recipe(options.Group):
     )
 
   def steps_per_epoch(self, inputs: int) -> int:
-    """Returns the steps of an epoch; empty rows pad its last batch."""
+    """Returns the number of steps in an epoch; the last batch may be padded."""
     return math.ceil(inputs / self.train_batch_size)
 
   def total_steps(self, inputs: int) -> int:
-    """Returns the number of training steps, at least one."""
+    """Returns the number of training steps, at least one.
+
+    Args:
+      inputs: number of training inputs.
+    """
     by_epochs = round(self.steps_per_epoch(inputs) * self.num_train_epochs)
     return self.train_step or max(1, by_epochs)
 
@@ -298,9 +305,10 @@ class Start:
     config: the encoder's shape.
     tokenizer: the tokenizer in `tokenizer_file`.
     tokenizer_file: the file that is copied into the model directory.
-    init_checkpoint: initial weights, as initial_weights takes them; "" for
-      random weights.
-    parameters, inputs: how the initial weights were made, for the manifest.
+    init_checkpoint: the initial weights, in a form that initial_weights reads;
+      "" for random weights.
+    parameters, inputs: entries for the manifest that tell how the initial
+      weights were made.
   """
 
   config: configs.AlbertConfig
@@ -318,9 +326,9 @@ class Data:
   Attributes:
     train: rows to train on.
     validation: rows whose score decides which weights are kept; may be empty.
-    held_out: evaluation rows; the training only logs their number and, if there
-      is no validation, their score.
-    cleaning: how texts were cleaned, for the manifest: texts to predict are
+    held_out: evaluation rows. The training logs their number and, without
+      validation rows, their score; it does not use them otherwise.
+    cleaning: how the texts were cleaned, for the manifest; texts to predict are
       cleaned in the same way.
     spared: whether the validation rows were taken from the training rows.
   """
@@ -333,16 +341,19 @@ class Data:
 
   @property
   def learnable(self) -> list[classifier_data.Row]:
-    """All rows that may be learnt from, in the order of their file.
+    """All rows from which a model may learn, in the order of their file.
 
-    They are the training rows, and the validation rows that were taken from
-    them.
+    They are the training rows, and the validation rows if these were taken from
+    the training rows.
     """
     taken = self.validation if self.spared else ()
     return sorted([*self.train, *taken], key=lambda row: row.line)
 
   def united(self) -> "Data":
-    """Returns the data with all rows that may be learnt from as training rows."""
+    """Returns the data with all learnable rows as training rows.
+
+    Validation rows that came from a file of their own stay validation rows.
+    """
     if not self.spared:
       return self
     return dataclasses.replace(self, train=self.learnable, validation=())
@@ -353,11 +364,12 @@ class Data:
     If the validation rows were taken from the training rows, each network
     validates on another part of all these rows, a tenth or less, and trains on
     the rest. So most networks learn from each row, and the blend is chosen on
-    more rows. Copies of a text stay in one part. Otherwise, and where there are
-    too few texts, all networks have the same rows.
+    more rows. Copies of a text stay in one part. In other cases, and if there
+    are too few texts, all networks have the same rows.
 
     Args:
-      label_type: the kind of the labels, whose shares are the same in each part.
+      label_type: the kind of the labels; each part gets about the same share of
+        each label.
       networks: the number of networks.
     """
     if networks == 1 or not self.spared:
@@ -377,7 +389,10 @@ class Data:
     ]
 
   def fingerprints(self) -> dict[str, str]:
-    """Returns the hashes of the rows, for manifests and run.json."""
+    """Returns the hashes of the training and validation rows.
+
+    Manifests and run.json contain them.
+    """
     every = {"training_rows": self.train, "validation_rows": self.validation}
     return {
       name: classifier_data.fingerprint(rows)
@@ -389,10 +404,10 @@ class Data:
 def training_batches(
   examples: problems.Examples, recipe: Recipe, first: int, last: int
 ) -> Iterator[tuple[int, length_buckets.Batch]]:
-  """Yields (step, batch) from step `first` to the step before `last`.
+  """Yields (step, batch) for the steps from `first` to `last` - 1.
 
-  A step's batch is a function of (seed, step); every epoch contains every input
-  once.
+  The batch of a step is a function of (seed, step). Every epoch contains every
+  input once.
   """
   per_epoch = recipe.steps_per_epoch(len(examples.encoded))
   for epoch in range(first // per_epoch, math.ceil(last / per_epoch)):
@@ -415,11 +430,11 @@ def without_words(
   tokenizer: tokenization.Tokenizer,
   draw: np.random.Generator,
 ) -> np.ndarray:
-  """Returns ids with all pieces of randomly chosen words replaced by [MASK].
+  """Returns ids in which all pieces of randomly chosen words are [MASK].
 
   Args:
     ids: int32 [rows, length]; special pieces are kept.
-    share: the probability of each word to be replaced.
+    share: the probability that a word is replaced.
     tokenizer: the tokenizer of the ids.
     draw: chooses the words.
   """
@@ -448,11 +463,11 @@ def train(
     output_dir: the run directory, for `checkpoints/` and `run.json`.
     recipe: the options of the training.
     start: the initial model.
-    problem: the kind of prediction, learnt from the training rows.
+    problem: the kind of prediction, made from the training rows.
     data: the rows.
-    networks: number of networks to train, with seeds that follow each other;
-      the model directory answers with the mean of their logits. Each further
-      network has a folder `network_N` in `output_dir` for its run.
+    networks: number of networks to train, with consecutive seeds; the model
+      directory answers with the mean of their logits. Each network after the
+      first has its run in the folder `network_N` of `output_dir`.
 
   Raises:
     options.InputError: when the initial model does not fit, when `output_dir`
@@ -541,7 +556,7 @@ def _evidence(
   loops: Sequence["_Loop"],
   recipe: Recipe,
 ) -> answers.Evidence:
-  """Returns the rows that networks did not learn from, each row once.
+  """Returns the rows from which networks did not learn, each row once.
 
   Args:
     problem, recipe: as in `train`.
@@ -570,12 +585,17 @@ def _learnt(
 ) -> tuple["_Loop", int, degenerate_runs.Verdict | None]:
   """Trains; trains again with another seed while the model learns nothing.
 
-  The judgement depends only on the initial and final weights of a training, so
-  a run that was killed restarts in the same way.
+  Whether a model has learnt depends only on the initial and final weights of a
+  training, so a run that was killed restarts in the same way.
+
+  Args:
+    output_dir, recipe, start, problem, data: as in `train`.
+    framer: makes inputs from texts.
+    origin: entries for run.json that identify the rows and the initial weights.
 
   Returns:
     the last training, the number of restarts, and the verdict on the last
-      training; None if it has learnt.
+      training, which is None if the model has learnt.
   """
   for restart in range(recipe.max_restarts + 1):
     attempt = dataclasses.replace(
@@ -607,8 +627,8 @@ def _settings(
 ) -> dict[str, Any]:
   """Returns the settings on which the final weights depend, for run.json.
 
-  The rows and initial weights are added by the caller. None stands for a
-  setting that does not apply.
+  The caller adds the rows and the initial weights. None stands for a setting
+  that does not apply.
   """
   return {
     "init_checkpoint": None,
@@ -627,10 +647,15 @@ def _examples(
   problem: problems.Problem,
   rows: Sequence[classifier_data.Row],
 ) -> tuple[framing.Framed, problems.Examples]:
+  """Returns (framed inputs of training rows, their Examples).
+
+  It logs how many texts are longer than the model reads, and multiplies the
+  weights by those of --class_weights.
+  """
   framed, examples = problem.examples(framer, rows)
   length = recipe.max_seq_length
-  if said := framed.counts(length).summary(length):
-    logging.info("training rows: %s", said)
+  if summary := framed.counts(length).summary(length):
+    logging.info("training rows: %s", summary)
   if recipe.class_weights == "balanced":
     weights = examples.weights * problem.weights(examples.targets)
     examples = dataclasses.replace(examples, weights=weights)
@@ -640,7 +665,7 @@ def _examples(
 def problem_of(
   label_type: str, rows: Sequence[classifier_data.Row]
 ) -> problems.Problem:
-  """Returns the problem with the labels of the training rows.
+  """Returns the problem whose labels are those of the training rows.
 
   Raises:
     options.InputError: when the rows have too few labels to learn from.
@@ -651,19 +676,20 @@ def problem_of(
 
 
 def predictor_of(problem: problems.Problem) -> type[classifier.Predictor]:
-  """Returns the class of predictor for a problem."""
+  """Returns the predictor class for a problem."""
   if problem.TYPE == problems.ENTITIES:
     return tagging.TagPredictor
   return classifier.Predictor
 
 
 class _Judge:
-  """Scores the same rows again and again as the weights change.
+  """Scores the same rows with the current weights of a model in training.
 
   Args:
     predictor: the predictor with the model that is trained.
     rows: the rows to score.
-    frozen: whether the encoder is frozen; then its outputs are stored.
+    frozen: whether the encoder is frozen; then its outputs are computed once
+      and stored.
     balanced: whether the score weighs each label the same, as the loss does.
       Accuracy would prefer weights that ignore rare labels.
 
@@ -705,10 +731,16 @@ class _Judge:
 class _Loop:
   """One training: its epochs, with a checkpoint and a log line after each.
 
+  Args:
+    output_dir: the run directory of this training.
+    recipe, start, problem, data: as in `train`.
+    framer: makes inputs from texts.
+    settings: the settings for run.json.
+
   Attributes:
     model: the model that is trained.
-    judge: scores the validation rows, or the held-out rows if there is no
-      validation.
+    judge: scores the validation rows, or the held-out rows if there are no
+      validation rows.
   """
 
   def __init__(
@@ -780,13 +812,14 @@ class _Loop:
     return model
 
   def step(self) -> int:
-    """Returns the number of steps taken."""
+    """Returns the number of steps taken so far."""
     return int(self._optimizer.iterations)
 
   def run(self) -> None:
     """Trains from the restored step to the last step.
 
-    At the end the best weights by validation score are restored.
+    At the end the weights with the best validation score are restored, if such
+    weights are kept.
     """
     first = self.step()
     if first >= self._total or self._stops():
@@ -797,9 +830,11 @@ class _Loop:
       self._best.restore()
 
   def _stops(self) -> bool:
+    """Returns whether early stopping ends the training now."""
     return self._best is not None and self._best.stops()
 
   def _train(self, first: int) -> None:
+    """Trains from step `first` to the last step, or until early stopping."""
     logging.info(
       "training on %d rows, %d for validation, %d held out: steps %d to %d, "
       "%d an epoch",
@@ -838,11 +873,11 @@ class _Loop:
   ) -> length_buckets.Batch:
     """Returns the batch with random words replaced by [MASK].
 
-    Which words follows from (seed, step).
+    The words are a function of (seed, step).
     """
     recipe = self._recipe
-    # A random stream of its own, keyed by three numbers: the row order of an
-    # epoch is keyed by two.
+    # The three numbers make this random stream differ from that of the row
+    # order, whose seed is two numbers.
     draw = np.random.default_rng([recipe.random_seed, step, 1])
     ids = without_words(
       batch.input_ids, recipe.word_dropout, self._start.tokenizer, draw
@@ -850,6 +885,16 @@ class _Loop:
     return dataclasses.replace(batch, input_ids=ids)
 
   def _end_epoch(self, done: int, losses: Sequence[float], left: str) -> None:
+    """Scores the model, saves a checkpoint, and logs the results of an epoch.
+
+    Args:
+      done: number of steps taken so far.
+      losses: the losses of the epoch's steps.
+      left: the estimated time to the end, for the log line.
+
+    Raises:
+      options.InputError: when the mean of the losses is not finite.
+    """
     loss = sum(losses) / len(losses)
     if not math.isfinite(loss):
       raise options.InputError(
@@ -877,7 +922,7 @@ class _Loop:
   def verdict(self) -> degenerate_runs.Verdict | None:
     """Returns the verdict on a finished training; None if it has learnt.
 
-    A training that is too short is not judged: the result is None.
+    A training that is too short to judge also gives None.
     """
     recipe = self._recipe
     long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)
@@ -903,8 +948,9 @@ class _Loop:
   def _moved(self) -> float:
     """Returns the relative change of the weights over the training.
 
-    The last weights are restored for this, not the best. The initial weights
-    are made anew, so that a run that was killed and restarted has them too.
+    The change is that of the last weights, not of the best. The initial weights
+    are made anew, so that a run that was killed and restarted can compare with
+    them too.
     """
     if self._best:
       self._checkpoints.restore()
@@ -925,6 +971,7 @@ class _Loop:
 def _optimizer_options(
   recipe: Recipe, total_steps: int
 ) -> optimization.OptimizerOptions:
+  """Returns the options of the optimizer for a recipe and its steps."""
   return optimization.OptimizerOptions(
     optimizer=recipe.optimizer,
     learning_rate=recipe.learning_rate,

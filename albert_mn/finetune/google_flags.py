@@ -1,8 +1,8 @@
 """Flags of google-research/albert's run_classifier that have no effect here.
 
-Commands that were written for google-research/albert run as they are: a
-program that is given one of these flags says in one line why the flag has no
-effect, and what to use in place of it.
+Commands that were written for google-research/albert run unchanged. A program
+that is given one of these flags logs one line: why the flag has no effect, and
+what to use instead.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ _NO_TPU = "run_classifier.py computes on the GPU or the CPU of this machine"
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierFlags(options.Group):
-  """Flags of google-research/albert without effect."""
+  """Options of google-research/albert that have no effect."""
 
   use_tpu: bool = options.ignored(
     False, f"{_NO_TPU}; start the program on a machine with a GPU"

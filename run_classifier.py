@@ -1,4 +1,4 @@
-r"""Fine-tunes ALBERT or BERT on labelled texts, evaluates it, and predicts.
+r"""Fine-tunes ALBERT or BERT on labelled texts, evaluates, and predicts.
 
     python run_classifier.py --do_train --do_eval --data_dir=sample/sib200 \
       --label_column=category --init_checkpoint=run/model --output_dir=topics
@@ -13,7 +13,7 @@ def main(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options,
 ) -> None:
-  """Trains, evaluates and predicts, as the flags say."""
+  """Trains, evaluates and predicts, as the options demand."""
   classification.run(settings, recipe, adapting)
 
 

@@ -1,4 +1,4 @@
-r"""Pretrains ALBERT or BERT on TFRecords, and evaluates it on held-out records.
+r"""Pretrains ALBERT or BERT on TFRecords, and evaluates on held-out records.
 
     python run_pretraining.py --do_train --do_eval \
       --input_file='records/train-*' --eval_input_file='records/eval-*' \
@@ -16,7 +16,7 @@ def main(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> None:
-  """Trains, evaluates and writes the results."""
+  """Trains, evaluates and writes the results, as the options demand."""
   training.run(settings, optimizer, devices, probing)
 
 

@@ -50,7 +50,7 @@ _PROGRAMS = {
 
 
 def main() -> None:
-  """Runs the program that the first argument names, with the other arguments."""
+  """Runs the program that the first argument names, with the other ones."""
   name = sys.argv[1] if len(sys.argv) > 1 else "--help"
   if name in _PROGRAMS:
     del sys.argv[1]
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _help() -> str:
-  """Returns the names of the programs, with what each does."""
+  """Returns the help text: each program's name, and what the program does."""
   rows = {name: about for name, (_, about) in _PROGRAMS.items()}
   rows["configs"] = "prints the folder of the shipped configs and recipes"
   return "\n".join(

@@ -1,4 +1,4 @@
-r"""Turns a checkpoint from elsewhere into a model directory, and checks it.
+r"""Converts a checkpoint from elsewhere to a model directory, and checks it.
 
     python -m albert_mn.convert_checkpoint --from=tf1 \
       --init_checkpoint=uncased_L-12_H-768_A-12 --output_dir=model
@@ -9,7 +9,7 @@ from data_prep.base import options
 
 
 def main(settings: conversion.Options) -> None:
-  """Converts a checkpoint, as the flags say."""
+  """Converts a checkpoint as the options demand."""
   conversion.run(settings)
 
 

@@ -20,7 +20,7 @@ from data_prep.files import storage
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Checks beyond those of run_pretraining.py."""
+  """Options: checks beyond those of run_pretraining.py."""
 
   full: bool = options.option(
     False,
@@ -30,6 +30,13 @@ class Options(options.Group):
 
 
 def _rehashed(settings: run_options.Options) -> str:
+  """Compares the hashes of all files of the records and the initial model.
+
+  Returns a line for the report.
+
+  Raises:
+    options.InputError: when a file differs from its manifest.
+  """
   patterns = f"{settings.input_file},{settings.eval_input_file}"
   folders = {
     os.path.dirname(path) or "." for path in storage.matching(patterns)
@@ -45,7 +52,12 @@ def main(
   probing: probe.Options,
   more: Options,
 ) -> None:
-  """Prints one line for each check; ends with exit code 1 if a check failed."""
+  """Prints one line for each check; exits with code 1 if a check fails.
+
+  Args:
+    settings, optimizer, devices, probing: the options of run_pretraining.py.
+    more: the further checks.
+  """
   exam = checks.Examination(lambda line: print(shown_text.printable(line)))
   recipe = exam.check(
     "recipe", lambda: run_options.settled(settings, optimizer)

@@ -3,8 +3,8 @@ r"""Exports a model for use elsewhere, and checks the export.
     python -m albert_mn.export_model --model_dir=run/model \
       --to=huggingface --output_dir=export
 
---output_dir receives the export only if the export gives the outputs of the
-model.
+--output_dir receives the export only if its outputs equal those of the model up
+to rounding.
 """
 
 from albert_mn.export import exports
@@ -12,7 +12,7 @@ from data_prep.base import options
 
 
 def main(settings: exports.Options) -> None:
-  """Exports a model, as the flags say."""
+  """Exports a model as the options demand."""
   exports.run(settings)
 
 

@@ -3,9 +3,9 @@ r"""Measures how fast, and in how much memory, rows are read and compared.
     python -m benchmarks.classifier_rows --input_file=verne.txt \
       --num_rows=1000000
 
-The rows are runs of words of a text, written as a TSV, as a CSV and as JSON
-lines. One row in ten is a near copy of the row before. The seconds are those of
-one core.
+The rows are short word sequences of a text, written as a TSV, as a CSV and as
+JSON lines. One row in ten is a near copy of the row before. The times are CPU
+seconds of one core.
 """
 
 import collections
@@ -32,7 +32,7 @@ from data_prep.text import similarity
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Input."""
+  """Options: the text and the number of rows."""
 
   input_file: str = options.option(
     "",
@@ -50,7 +50,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the measurements, one on each line."""
+  """Prints the measurements, one per line."""
   with tempfile.TemporaryDirectory() as folder:
     for kind in ("tsv", "csv", "jsonl"):
       path = os.path.join(folder, f"rows.{kind}")
@@ -82,7 +82,10 @@ def main(settings: Options) -> None:
 
 
 def _texts(settings: Options) -> Iterator[str]:
-  """Yields rows of five runs of three words; one in ten is a near copy."""
+  """Yields rows of 15 words: five sequences of three words from the text.
+
+  Every tenth row differs from the row before only in its last word.
+  """
   words = [
     word
     for path in storage.matching(settings.input_file)
@@ -101,6 +104,7 @@ def _texts(settings: Options) -> Iterator[str]:
 
 
 def _write(path: str, settings: Options) -> None:
+  """Writes the rows with labels as a CSV, TSV or .jsonl file, by its suffix."""
   with open(path, "w", encoding="utf-8", newline="") as file:
     table = csv.writer(file, lineterminator="\n")
     if path.endswith(".csv"):
@@ -119,6 +123,7 @@ def _write(path: str, settings: Options) -> None:
 
 
 def _timed(work: Callable[[], object]) -> float:
+  """Returns the CPU seconds that a function takes."""
   begin = time.process_time()
   work()
   return time.process_time() - begin

@@ -1,13 +1,13 @@
-r"""Measures how many texts a classifier reads in a second, with and without padding.
+r"""Measures how many texts a classifier reads per second, by kind of batch.
 
     python -m benchmarks.classifier_speed --spm_model_file=tokenizer.model \
       --sentences_file=news.txt --documents_file=passages.txt
 
-Two ways of batching are compared in one run on one core: batches of texts of
-like length, and batches that are padded to the longest length. The time
-includes the tokenizer and excludes the tracing of the graph. Sentences are read
-at 128 pieces, documents at 512, by ALBERT-base with random weights. The time
-of a cold start and the time of a single text follow.
+Two kinds of batches are compared in one run on one core: batches of texts of
+similar length, and batches that are padded to the maximal length. The time
+includes the tokenizer and excludes the tracing of the graph. ALBERT-base with
+random weights reads sentences at 128 pieces and documents at 512. Then the
+times of a cold start and of a single text are printed.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ _LABELS = ("a", "b")
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Model and texts."""
+  """Options: the model, the texts and the batches."""
 
   spm_model_file: str = options.option(
     "",
@@ -87,6 +87,7 @@ def main(settings: Options) -> None:
 
 
 def _config(name: str, vocab_size: int) -> configs.AlbertConfig:
+  """Returns a config of the folder configs, with another vocabulary size."""
   family = (
     configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
   )
@@ -95,7 +96,13 @@ def _config(name: str, vocab_size: int) -> configs.AlbertConfig:
 
 
 def _drawn(settings: Options, path: str, whole: bool) -> list[str]:
-  """Draws whole documents (`whole`), or single sentences, at random."""
+  """Returns random texts of a file.
+
+  Args:
+    settings: the number of texts and the seed.
+    path: a text file with a blank line between documents.
+    whole: whether a text is a whole document; otherwise it is a sentence.
+  """
   texts = [
     text
     for document in documents.read(documents.weighted(path))
@@ -130,7 +137,14 @@ class _Work:
     }
 
   def compare(self, texts: Sequence[str], length: int) -> None:
-    """Prints the ratios for texts at a maximal length."""
+    """Prints how many times faster batches of similar lengths are.
+
+    They are compared with padded batches, for prediction and for training.
+
+    Args:
+      texts: the texts to predict and to train on.
+      length: the maximal number of pieces.
+    """
     size = self._settings.batch_size
     framer = framing.Framer(self._tokenizer, length)
     predictor = classifier.Predictor(self._model, framer, self._problem)
@@ -168,7 +182,13 @@ class _Work:
   def _train(
     self, framer: framing.Framer, texts: Sequence[str], fixed: bool
   ) -> None:
-    """Trains for an epoch."""
+    """Trains on all texts once.
+
+    Args:
+      framer: makes the inputs.
+      texts: the texts.
+      fixed: whether all batches are padded to the maximal length.
+    """
     size, framed = self._settings.batch_size, framer.frame(texts)
     examples = problems.Examples(
       framed.ids,
@@ -189,7 +209,7 @@ class _Work:
       self._steps[not fixed](batch, examples)
 
   def latency(self) -> None:
-    """Prints the time of a cold start, and of one text after it."""
+    """Prints the times of the first prediction and of one text after it."""
     text = "Өнөөдөр Улаанбаатар хотод цас орж, салхитай байна."
     framer = framing.Framer(self._tokenizer, 128)
     predictor = classifier.Predictor(self._model, framer, self._problem)
@@ -204,7 +224,13 @@ class _Work:
 def _padded(
   framer: framing.Framer, texts: Sequence[str], size: int
 ) -> Iterator[length_buckets.Batch]:
-  """Yields batches without length buckets: all rows have the maximal length."""
+  """Yields batches in which all rows are padded to the maximal length.
+
+  Args:
+    framer: makes the inputs.
+    texts: the texts.
+    size: rows per batch.
+  """
   framed, length = framer.frame(texts), framer.max_seq_length
   for first in range(0, len(texts), size):
     rows = np.arange(first, min(first + size, len(texts)))
@@ -226,7 +252,13 @@ def _ratio(
 ) -> str:
   """Returns a line with both speeds and their ratio.
 
-  Padded batches all cost the same, so a few of them are measured.
+  All padded batches cost the same, so a few of them suffice.
+
+  Args:
+    ours: computes `texts` texts in batches of similar lengths.
+    texts: the number of these texts.
+    theirs: computes `fixed_texts` texts in padded batches.
+    fixed_texts: the number of these texts.
   """
   # Padded batches run before and after ours: the machine may become slower.
   first, own, last = _seconds(theirs), _seconds(ours), _seconds(theirs)
@@ -237,6 +269,7 @@ def _ratio(
 
 
 def _seconds(work: Callable[[], object]) -> float:
+  """Returns the CPU seconds that a function takes."""
   began = time.process_time()
   work()
   return time.process_time() - began

@@ -1,11 +1,12 @@
-r"""Measures the speed of the int8 export against that of the float SavedModel.
+r"""Compares the speed of the int8 export with that of the float SavedModel.
 
     TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
       python -m benchmarks.export_speed --length=128
 
-The model has the shape of ALBERT-base and random weights; one thread computes,
-and the times are CPU seconds, of which the ratio counts. With --model_dir a
-trained classifier is measured, and with --eval_file the accuracy of both forms.
+The model has the shape of ALBERT-base and random weights. One thread computes,
+and the times are CPU seconds; only their ratio is meaningful. With --model_dir
+a trained classifier is measured instead, and with --eval_file the accuracy of
+both forms too.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from data_prep.files import records
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Model and size of the measurement."""
+  """Options: the model, and the size of the measurement."""
 
   model_dir: str = options.option(
     "",
@@ -70,7 +71,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the CPU seconds of a batch for each form, and the speed-ups."""
+  """Prints the CPU seconds per batch of each form, and the speed-ups."""
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   parts = _parts(settings)
@@ -99,6 +100,7 @@ def main(settings: Options) -> None:
 
 
 def _parts(settings: Options) -> dict[str, Any]:
+  """Returns the layers of the model to measure: name → layer."""
   if settings.model_dir:
     return export_source.opened(settings.model_dir).parts
   config = configs.AlbertConfig.from_file(settings.albert_config_file)
@@ -108,7 +110,16 @@ def _parts(settings: Options) -> dict[str, Any]:
 def _saved_model(
   folder: str, parts: dict[str, Any], settings: Options
 ) -> Callable[..., dict[str, tf.Tensor]]:
-  """Saves and loads a SavedModel that reads ids, without the text's part."""
+  """Saves and loads a SavedModel that reads ids instead of texts.
+
+  Args:
+    folder: the folder to save it in.
+    parts: the layers of the model.
+    settings: the length of the inputs.
+
+  Returns:
+    the loaded function: input_ids → {"logits": [rows, labels]}.
+  """
   forward = serving.logits_of(parts)
   shape = [None, settings.length]
 
@@ -129,7 +140,11 @@ def _saved_model(
 
 
 def _seconds(run: Callable[[], object], runs: int) -> float:
-  """Returns the CPU seconds of the fastest run: slower ones were disturbed."""
+  """Returns the CPU seconds of the fastest of several runs.
+
+  Other programs may have disturbed the slower runs. An additional first run is
+  not timed.
+  """
   run()
   seconds = []
   for _ in range(runs):
@@ -140,6 +155,7 @@ def _seconds(run: Callable[[], object], runs: int) -> float:
 
 
 def _print_accuracies(settings: Options) -> None:
+  """Exports --model_dir as int8 TFLite, which prints both accuracies."""
   with tempfile.TemporaryDirectory() as folder:
     exports.run(
       exports.Options(

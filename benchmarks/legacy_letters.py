@@ -3,12 +3,12 @@ r"""Measures how well, and how fast, letters of legacy fonts are repaired.
     python -m benchmarks.legacy_letters --broken_file=secret_history.txt \
       --clean_file='verne.txt,bible.txt' --foreign_file=ukrainian.txt
 
-Broken files: the program prints the most frequent words that are left as they
-were, to be judged by a reader, and the share of repaired words that occur in
-the clean files. Clean files: no word should be changed; then the program puts
-є, ї or v for ө and ү, in single words and in whole lines, and counts the words
-that the repair restores. Foreign files, where є and ї are right: the program
-counts the words that the repair changes.
+For broken files, the program prints the share of repaired words that occur in
+the clean files, and the most frequent words that were not repaired, so that a
+reader can judge them. In clean files no word should be changed. The program
+then replaces ө and ү there by є, ї or v, and counts how many words the repair
+restores, in single words and in whole lines. In foreign files є and ї are
+right; the program counts the words that the repair changes.
 """
 
 import collections
@@ -32,7 +32,7 @@ _BROKEN = {
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Input."""
+  """Options: the broken, clean and foreign text files."""
 
   broken_file: str = options.option(
     "",
@@ -53,7 +53,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the figures, one line for each file."""
+  """Prints the figures of each file, and the speed."""
   vocabulary: set[str] = set()
   everything: list[str] = []
   for path in storage.matching(settings.clean_file):
@@ -72,14 +72,17 @@ def main(settings: Options) -> None:
 
 
 def _words(lines: Sequence[str]) -> list[str]:
+  """Returns the words of lines, in order."""
   return [word for line in lines for word in _WORD.findall(line)]
 
 
 def _repaired(lines: Sequence[str]) -> list[str]:
+  """Returns the words of lines after the repair."""
   return _words([legacy_letters.repair(line) for line in lines])
 
 
 def _print_clean(name: str, lines: Sequence[str]) -> None:
+  """Prints the words that the repair changes or restores in a clean file."""
   words = _words(lines)
   pairs = zip(words, _repaired(lines), strict=True)
   touched = [word for word, repaired in pairs if word != repaired]
@@ -107,6 +110,13 @@ def _print_clean(name: str, lines: Sequence[str]) -> None:
 def _print_broken(
   name: str, lines: Sequence[str], vocabulary: set[str]
 ) -> None:
+  """Prints the share of a broken file's words that the repair changes.
+
+  Args:
+    name: the name of the file.
+    lines: its lines.
+    vocabulary: the lower-cased words of the clean files.
+  """
   pairs = [
     (word, repaired)
     for word, repaired in zip(_words(lines), _repaired(lines), strict=True)
@@ -123,6 +133,7 @@ def _print_broken(
 
 
 def _print_foreign(name: str, lines: Sequence[str]) -> None:
+  """Prints the words of a foreign file that the repair changes."""
   words = sorted({word for word in _words(lines) if _LEGACY.search(word)})
   taken = [word for word in words if legacy_letters.repair(word) != word]
   print(
@@ -132,6 +143,7 @@ def _print_foreign(name: str, lines: Sequence[str]) -> None:
 
 
 def _print_speed(lines: Sequence[str]) -> None:
+  """Prints the MB per CPU second of normalisation without and with repair."""
   size = sum(len(line.encode()) for line in lines) / 1e6
   for repair in (False, True):
     began = time.process_time()

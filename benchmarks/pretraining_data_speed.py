@@ -1,11 +1,11 @@
-r"""Measures how fast examples are made, against the tokenizer alone.
+r"""Compares the speed of making examples with that of the tokenizer alone.
 
     python -m benchmarks.pretraining_data_speed --input_file='corpus/*.txt' \
       --spm_model_file=tokenizer/tokenizer.model
 
-No pass can be faster than SentencePiece on one thread, the first number. The
-last numbers are the times of the whole program with one worker and with two,
-on 100 MB of text, so that the start of the processes does not count.
+No pass can be faster than SentencePiece on one thread, whose speed is the first
+number. The last numbers are the times of the whole program with one worker and
+with two. On 100 MB of text the start of the processes does not matter.
 """
 
 import concurrent.futures
@@ -27,7 +27,7 @@ _ROUNDS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Input."""
+  """Options: the corpus, the tokenizer and the number of documents."""
 
   input_file: str = options.option(
     "",
@@ -48,14 +48,14 @@ class Options(options.Group):
 
 
 def _seconds(work: Callable[[], object]) -> float:
-  """Returns the CPU seconds of this process."""
+  """Returns the CPU seconds of this process that a function takes."""
   began = time.process_time()
   work()
   return time.process_time() - began
 
 
 def main(settings: Options) -> None:
-  """Prints CPU-seconds and ratios at length 128 and 512."""
+  """Prints CPU seconds and ratios at lengths 128 and 512."""
   corpus = documents.read(documents.weighted(settings.input_file))
   text = tuple(itertools.islice(corpus, settings.documents))
   tokenizer = tokenization.Tokenizer(settings.spm_model_file)
@@ -87,7 +87,10 @@ def main(settings: Options) -> None:
 
 
 def _encoding_in(settings: Options, processes: int) -> float:
-  """Returns the seconds of processes that each encode the whole text."""
+  """Returns the time in which each process encodes the whole text, in seconds.
+
+  It is the time of the slowest process.
+  """
   jobs = [(settings.input_file, settings.spm_model_file)] * processes
   with concurrent.futures.ProcessPoolExecutor(
     processes, mp_context=multiprocessing.get_context("spawn")
@@ -96,7 +99,11 @@ def _encoding_in(settings: Options, processes: int) -> float:
 
 
 def _encode(job: tuple[str, str]) -> float:
-  """Returns the seconds of encoding, without the start of the process."""
+  """Returns the seconds of encoding a corpus, without the start of the process.
+
+  Args:
+    job: the corpus files and the SentencePiece model.
+  """
   input_file, spm_model_file = job
   tokenizer = tokenization.Tokenizer(spm_model_file)
   corpus = documents.read(documents.weighted(input_file))
@@ -107,7 +114,7 @@ def _encode(job: tuple[str, str]) -> float:
 
 
 def _whole(settings: Options, workers: int) -> float:
-  """Returns the seconds of the whole program, at length 128, static masks."""
+  """Returns the seconds of the whole program at length 128, static masks."""
   with tempfile.TemporaryDirectory() as folder:
     recipe = pretraining_data.Options(
       input_file=settings.input_file,
@@ -129,7 +136,15 @@ def _shard(
   dupe_factor: int,
   kind: str,
 ) -> float:
-  """Returns the CPU-seconds of both stages on one range of documents."""
+  """Returns the CPU seconds of both stages for one range of documents.
+
+  Args:
+    settings: the tokenizer.
+    text: the documents.
+    length: the maximal number of pieces in an example.
+    dupe_factor: number of times that each document is used.
+    kind: "static" or "dynamic" masks.
+  """
   recipe = examples.Recipe(
     max_seq_length=length, dupe_factor=dupe_factor, masking=kind
   )

@@ -1,17 +1,17 @@
-"""Measures the loss of pretraining against CPU time: initial weights, optimizers.
+"""Compares the loss per CPU time of initial weights and optimizers.
 
     ALBERT_MN_SHARED=../shared taskset -c 0 python -m benchmarks.pretraining_start
 
 Without --input_file the program makes records of the texts in
 $ALBERT_MN_SHARED/data/pretrain, or of the sample. First it trains ALBERT-tiny
-as the recipe did until 2026-11-30: from random weights, by LAMB, for 3,000
-steps. Then it trains the same model, on the same records, from weights that are
-counted, for much shorter: by Muon for each number of --new_steps, by AdamW and
-LAMB for the largest one. All runs are evaluated on the same held-out examples;
-the evaluations do not count as CPU time, counting and the tracing of the graph
-do.
+by the recipe in use until 2026-11-30: from random weights, by LAMB, for 3,000
+steps. Then it trains the same model on the same records from weights computed
+from corpus statistics, for far fewer steps: by Muon for each number of
+--new_steps, by AdamW and LAMB for the largest number. All runs are evaluated on
+the same held-out examples. The CPU time includes the statistics and the tracing
+of the graph, and excludes the evaluations.
 
-The last lines say at what share of the old recipe's CPU time a run first
+The last lines state at what share of the old recipe's CPU time a run first
 reached the old recipe's loss.
 """
 
@@ -51,7 +51,7 @@ _STEPS_OF_OLD_RECIPE = 3000
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Records, model and length of the runs."""
+  """Options: the records, the model and the length of the runs."""
 
   input_file: str = options.option(
     "",
@@ -64,7 +64,7 @@ class Options(options.Group):
   )
   vocab_size: int = options.option(
     8000,
-    "Number of pieces, where the records are made here.",
+    "Number of pieces of the tokenizer, if this program makes the records.",
     minimum=300,
   )
   model: str = options.option(
@@ -78,13 +78,15 @@ class Options(options.Group):
   )
   new_steps: str = options.option(
     "100,200,400",
-    "Numbers of steps of the runs from counted weights. Each number is a "
-    "separate run with a separate schedule. AdamW and LAMB run for the largest "
-    "number alone.",
+    "Numbers of steps of the runs from corpus statistics. Each number is a "
+    "separate run with a separate schedule. AdamW and LAMB only run for the "
+    "largest number.",
   )
-  batch_size: int = options.option(32, "Sequences of a step.", minimum=1)
+  batch_size: int = options.option(
+    32, "Number of sequences in a step.", minimum=1
+  )
   seeds: int = options.option(
-    1, "Number of seeds of each run from counted weights.", minimum=1
+    1, "Number of seeds of each run from corpus statistics.", minimum=1
   )
 
   def check(self) -> None:
@@ -98,7 +100,7 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-  """One way to pretrain.
+  """One way to pretrain, compared with the others.
 
   Attributes:
     name: the name to print.
@@ -116,8 +118,8 @@ class Point:
   """One evaluation of a run.
 
   Attributes:
-    step: steps taken.
-    seconds: CPU-seconds so far, without those of the evaluations.
+    step: number of steps taken.
+    seconds: CPU seconds so far, without those of the evaluations.
     loss: held-out masked-LM loss.
   """
 
@@ -128,20 +130,24 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """The records of all runs."""
+  """The records and the tokenizer of all runs."""
 
   training: inputs.RecordSet
   held_out: inputs.RecordSet
   tokenizer: tokenization.Tokenizer
 
 
-# Peak rates that suit ALBERT-tiny: from counted weights a LAMB of 0.02 undoes
-# what was counted (docs/log.md, 2026-11-30).
+# Peak learning rates that suit ALBERT-tiny. LAMB at 0.02 destroys weights from
+# corpus statistics (docs/log.md, 2026-11-30).
 _COUNTED = {"muon": 1e-3, "adamw": 1e-3, "lamb": 2e-3}
 
 
 def old_recipe(steps: int) -> Arm:
-  """Returns the tiny recipe of before 2026-11-30."""
+  """Returns the recipe of ALBERT-tiny in use until 2026-11-30.
+
+  Args:
+    steps: number of steps.
+  """
   recipe = optimization.OptimizerOptions(
     optimizer="lamb",
     learning_rate=0.02,
@@ -152,12 +158,12 @@ def old_recipe(steps: int) -> Arm:
 
 
 def counted(optimizer: str, steps: int, learning_rate: float = 0.0) -> Arm:
-  """Returns a run from counted weights.
+  """Returns a run from weights computed from corpus statistics.
 
   Args:
-    optimizer: its name.
+    optimizer: the name of the optimizer.
     steps: number of steps.
-    learning_rate: the peak; 0 takes the one that suits ALBERT-tiny.
+    learning_rate: the peak; 0 takes the peak that suits ALBERT-tiny.
   """
   rate = learning_rate or _COUNTED[optimizer]
   recipe = optimization.OptimizerOptions(
@@ -193,7 +199,11 @@ def main(settings: Options) -> None:
 def _new_runs(
   data: Data, config: configs.AlbertConfig, settings: Options
 ) -> dict[str, list[Point]]:
-  """Runs all arms from counted weights; returns name → last points."""
+  """Runs all arms that start from corpus statistics.
+
+  Returns:
+    name → the last point of each seed's run.
+  """
   ends: dict[str, list[Point]] = {}
   lengths = sorted(map(int, settings.new_steps.split(",")))
   for optimizer in _COUNTED:
@@ -206,7 +216,12 @@ def _new_runs(
 
 
 def _print_ratios(old: Point, ends: dict[str, list[Point]]) -> None:
-  """Prints the least CPU time at which each arm is as good as the old recipe."""
+  """Prints the lowest CPU time in which each arm reaches the old recipe's loss.
+
+  Args:
+    old: the last point of the old recipe.
+    ends: name → the last points of the runs of an arm.
+  """
   print(f"the old recipe: loss {old.loss:.3f} after {old.seconds:.0f} CPU-s")
   for name, points in ends.items():
     good = [p for p in points if p.loss <= old.loss]
@@ -222,7 +237,7 @@ def _print_ratios(old: Point, ends: dict[str, list[Point]]) -> None:
 
 
 def records_of(settings: Options, folder: str) -> Data:
-  """Returns the records of the options, or records made in `folder`."""
+  """Returns the records that the options name, or records made in `folder`."""
   train, held_out = settings.input_file, settings.eval_input_file
   if not train:
     _make_records(folder, settings.vocab_size)
@@ -279,7 +294,7 @@ def run(
   settings: Options,
   seed: int,
 ) -> Iterator[Point]:
-  """Trains; prints and yields the held-out loss at quarters of the run."""
+  """Trains; prints and yields the held-out loss at each quarter of the run."""
   total = arm.recipe.num_train_steps
   spent, began = 0.0, time.process_time()
   _model, steps = made(arm, data, config, settings, seed)
@@ -339,7 +354,7 @@ def made(
 
 
 def _work(arm: Arm, data: Data, settings: Options) -> throughput.Work:
-  """Returns the work of a step, for the log alone: without operations."""
+  """Returns the work of a step for the log; its operations are set to 0."""
   return throughput.Work(
     steps=arm.recipe.num_train_steps,
     sequences=settings.batch_size,

@@ -1,12 +1,12 @@
-"""The same training step by transformers on PyTorch, for step_speed to compare.
+r"""Times a training step of transformers on PyTorch, for step_speed to compare.
 
     .venv-interop/bin/python benchmarks/rival_step.py \
       configs/albert_base.json ROWS LENGTH STEPS
 
-Needs torch and transformers alone: `scripts/setup.sh --interop` installs them.
-Prints CPU-seconds of the fastest step and the memory at most, in bytes: one
-thread, float32, dropout 0, their own model for pretraining, whose masked-LM
-head works on every position, and torch's AdamW.
+It needs only torch and transformers, which `scripts/setup.sh --interop`
+installs. It prints the CPU seconds of the fastest step and the largest memory
+in bytes. The step uses one thread, float32, dropout 0, torch's AdamW, and the
+pretraining model of transformers, whose masked-LM head computes every position.
 """
 
 import json
@@ -26,7 +26,14 @@ _NOT_MASKED = -100  # what their loss leaves out
 
 
 def main(config_file: str, rows: int, length: int, steps: int) -> None:
-  """Prints what `steps` training steps took."""
+  """Prints the CPU seconds and the memory of training steps, as JSON.
+
+  Args:
+    config_file: JSON with the shape of the model.
+    rows: number of sequences in a batch.
+    length: number of pieces in a sequence.
+    steps: number of steps that are timed.
+  """
   torch.set_num_threads(1)
   torch.manual_seed(0)
   model = _model(pathlib.Path(config_file)).train()
@@ -44,6 +51,7 @@ def main(config_file: str, rows: int, length: int, steps: int) -> None:
 
 
 def _model(config_file: pathlib.Path) -> torch.nn.Module:
+  """Returns the transformers model for pretraining, without dropout."""
   values = json.loads(config_file.read_text(encoding="utf-8")) | {
     "hidden_act": "gelu_new",  # google-research's gelu
     "hidden_dropout_prob": 0.0,
@@ -57,6 +65,7 @@ def _model(config_file: pathlib.Path) -> torch.nn.Module:
 def _batch(
   config: transformers.PretrainedConfig, rows: int, length: int
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+  """Returns (ids, the other arguments of the model) of a random batch."""
   ids = torch.randint(config.vocab_size, (rows, length))
   masked = torch.rand(rows, length) < _PREDICTED
   order = "sentence_order_label"

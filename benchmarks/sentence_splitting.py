@@ -1,12 +1,12 @@
-r"""Measures how well sentences are split, against punkt of NLTK.
+r"""Measures how well sentences are split, compared with punkt of NLTK.
 
     NLTK_DATA=nltk_data python -m benchmarks.sentence_splitting \
       --train_file='sample/pretrain/*.txt'
 
 The program prints precision, recall and F1 of the sentence boundaries inside
-paragraphs, for data_prep.text.sentences, for the English model of punkt, and for
-punkt trained on Mongolian text. The English model, punkt_tab, is part of the
-data of NLTK, in the folder that the environment variable NLTK_DATA names.
+paragraphs, for data_prep.text.sentences, for the English model of punkt, and
+for punkt trained on Mongolian text. The English model, punkt_tab, is part of
+the data of NLTK, in the folder that the environment variable NLTK_DATA names.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ Split = Callable[[str], Sequence[str]]
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Input."""
+  """Options: the gold sentences, and the text to train punkt on."""
 
   gold_file: str = options.option(
     "tests/gold/*.txt",
@@ -42,7 +42,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the scores of each splitter for each gold file, and its MB/s."""
+  """Prints the scores of each splitter for each gold file, and its speed."""
   splitters: dict[str, Split | None] = {
     "data_prep.text.sentences": sentences.split,
     "punkt, English": _english_punkt(),
@@ -60,6 +60,7 @@ def main(settings: Options) -> None:
 
 
 def _english_punkt() -> Split | None:
+  """Returns the English splitter of punkt; None if NLTK_DATA lacks it."""
   try:
     return punkt.PunktTokenizer("english").tokenize
   except LookupError:
@@ -67,6 +68,7 @@ def _english_punkt() -> Split | None:
 
 
 def _trained_punkt(patterns: str) -> Split:
+  """Returns a splitter of punkt that is trained on text files."""
   text = "\n".join(
     line for path in storage.matching(patterns) for line in storage.lines(path)
   )
@@ -74,11 +76,13 @@ def _trained_punkt(patterns: str) -> Split:
 
 
 def _gold(path: str) -> list[Sequence[str]]:
+  """Returns the paragraphs of a gold file, each as its sentences."""
   lines = (line for line in storage.lines(path) if not line.startswith("#"))
   return list(documents.split(lines))
 
 
 def _scores(split: Split, gold: Iterable[Sequence[str]]) -> str:
+  """Returns precision, recall and F1 of a splitter, as text."""
   pairs = [(_ends(split(" ".join(parts))), _ends(parts)) for parts in gold]
   right = sum(len(ours & theirs) for ours, theirs in pairs)
   predicted, wanted = (sum(map(len, ends)) for ends in zip(*pairs, strict=True))
@@ -91,7 +95,10 @@ def _scores(split: Split, gold: Iterable[Sequence[str]]) -> str:
 def _ends(parts: Sequence[str]) -> set[int]:
   """Returns the boundaries inside a paragraph, as numbers of characters.
 
-  White space is not counted, since splitters keep it differently.
+  White space is not counted, because splitters treat it differently.
+
+  Args:
+    parts: the sentences of the paragraph.
   """
   ends, position = set(), 0
   for part in parts[:-1]:
@@ -101,7 +108,7 @@ def _ends(parts: Sequence[str]) -> set[int]:
 
 
 def _speed(split: Split, paragraphs: Sequence[str]) -> float:
-  """Returns the MB of text that are split in a CPU-second."""
+  """Returns the MB of text that are split per CPU second."""
   began = time.process_time()
   for _ in range(10):
     for paragraph in paragraphs:

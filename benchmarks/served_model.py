@@ -1,4 +1,4 @@
-"""Makes a classifier with random weights, texts for it, and a server of it."""
+"""Makes a classifier with random weights and texts for it, and serves it."""
 
 import contextlib
 import dataclasses
@@ -22,11 +22,13 @@ _WORDS = 8
 
 
 def texts(sample: str, count: int) -> list[str]:
-  """Returns the first eight words of texts of SIB-200, repeated if need be.
+  """Returns the first eight words of each of `count` texts of SIB-200.
+
+  If the sample has fewer texts, they are repeated.
 
   Args:
     sample: the folder of the sample.
-    count: of texts.
+    count: number of texts.
   """
   rows = pathlib.Path(sample, "sib200/train.tsv").read_text("utf-8")
   lines = [row.split("\t")[2] for row in rows.splitlines()[1:]]
@@ -39,7 +41,7 @@ def train_tokenizer(sample: str, folder: str) -> str:
 
   Args:
     sample: the folder of the sample.
-    folder: where the tokenizer's folder is made.
+    folder: the folder in which the tokenizer's folder is made.
   """
   target = os.path.join(folder, "tokenizer")
   tokenizer_training.train(
@@ -53,11 +55,11 @@ def train_tokenizer(sample: str, folder: str) -> str:
 
 
 def save(config_file: str, tokenizer: str, folder: str) -> None:
-  """Writes a classifier with random weights and two labels.
+  """Writes the model directory of a classifier with random weights.
 
   Args:
     config_file: JSON with the shape of the model.
-    tokenizer: the file of a tokenizer of `train_tokenizer`.
+    tokenizer: the file that `train_tokenizer` wrote.
     folder: the model directory.
   """
   config = dataclasses.replace(
@@ -84,7 +86,7 @@ def served(model: str, *flags: str) -> Iterator[tuple[str, int]]:
 
   Args:
     model: the model directory.
-    flags: further flags of the server.
+    *flags: further flags of the server.
 
   Raises:
     AssertionError: when the server ends before it serves.
@@ -108,7 +110,7 @@ def served(model: str, *flags: str) -> Iterator[tuple[str, int]]:
           break
       else:
         raise AssertionError("it ended before it served")
-      # The log is read on, or the server would block when the pipe is full.
+      # The log must be read to its end; the server would block at a full pipe.
       threading.Thread(target=process.stderr.read, daemon=True).start()
       time.sleep(5)  # meanwhile the server traces its first explanation
       yield urllib.parse.urlsplit(address[1]).netloc, process.pid

@@ -1,12 +1,12 @@
-"""Measures what idle and slow connections cost the good clients of a server.
+"""Measures how much idle and slow connections delay a server's other clients.
 
     python -m benchmarks.server_load --connections=1000
 
-Good clients ask a server, without slow connections, with them, and without them
-again; the program prints the times and their ratios. Clients that keep their
-connection and clients that make a new one for each request are measured apart.
-The weights are random. The clients, the slow connections and the server share
-the cores.
+Good clients send requests to a server: without slow connections, with them, and
+without them again. The program prints the times of the answers and their
+ratios. Clients that keep their connection, and clients that make a new one for
+each request, are measured separately. The weights are random. The clients, the
+slow connections and the server run on the same cores.
 """
 
 import concurrent.futures
@@ -30,7 +30,7 @@ _SETTLE = 3  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Connections, clients and model."""
+  """Options: the connections, the clients and the model."""
 
   connections: int = options.option(
     1000,
@@ -78,7 +78,14 @@ def main(settings: Options) -> None:
 def _compare(
   settings: Options, address: str, texts: Sequence[str], keep: bool
 ) -> None:
-  """Measures by turns without and with slow connections."""
+  """Measures alternately without and with slow connections; prints the times.
+
+  Args:
+    settings: the numbers of connections, clients, seconds and rounds.
+    address: host and port of the server.
+    texts: the texts to ask for.
+    keep: whether a client keeps its connection.
+  """
   port = int(address.rpartition(":")[2])
 
   def measured(name: str) -> np.ndarray:
@@ -109,13 +116,13 @@ def _ask(
   seconds: float,
   keep: bool,
 ) -> np.ndarray:
-  """Returns the seconds of each request of several clients.
+  """Returns the seconds of each request of several clients, [requests].
 
   Args:
     address: host and port.
-    texts: to ask for, by turns.
-    clients: each in a thread of its own.
-    seconds: how long the clients ask.
+    texts: the texts to ask for, in turn.
+    clients: number of clients; each runs in its own thread.
+    seconds: how long the clients send requests.
     keep: whether a client keeps its connection.
   """
   lock, turns = threading.Lock(), itertools.cycle(texts)
@@ -146,6 +153,7 @@ def _ask(
 
 
 def _shown(seconds: np.ndarray) -> str:
+  """Returns percentiles of times, as text."""
   p50, p99, most = 1000 * np.percentile(seconds, [50, 99, 100])
   return (
     f"p50 {p50:6.1f} ms, p99 {p99:6.1f} ms, longest {most:6.1f} ms, "

@@ -5,8 +5,8 @@
 The speed is compared with that of the model called in a loop. The weights are
 random; the texts are the first eight words of texts of SIB-200. The clients run
 on the same cores as the server. The CPU time is that of all threads of the
-server, divided by the number of texts: on a machine with other work the CPU
-time says more than the clock.
+server, divided by the number of texts. If other programs run on the machine,
+the CPU time is more reliable than the clock.
 """
 
 import concurrent.futures
@@ -30,7 +30,7 @@ from data_prep.base import options
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Models and texts."""
+  """Options: the models and the texts."""
 
   texts: int = options.option(
     400,
@@ -52,9 +52,9 @@ class Measured:
   """The times of several callers.
 
   Attributes:
-    seconds: of each text, from its request to the answer.
+    seconds: for each text, the time from its request to the answer.
     whole: seconds from the first request to the last answer.
-    cpu: CPU-seconds of the server, in all; nan where not known.
+    cpu: CPU seconds of the server in total; NaN if unknown.
   """
 
   seconds: np.ndarray
@@ -82,6 +82,13 @@ def main(settings: Options) -> None:
 
 
 def _compare(name: str, model: str, texts: Sequence[str]) -> None:
+  """Prints the speeds of one model: in a loop, as a SavedModel, as a server.
+
+  Args:
+    name: the name to print.
+    model: the model directory.
+    texts: the texts to ask for.
+  """
   print(f"\n{name}, {len(texts)} texts", flush=True)
   predictor = classifier.Predictor.load(model)
   for text in texts[:40]:
@@ -137,7 +144,13 @@ def _saved_model(model: str) -> Callable[[str], object]:
 def _timed(
   ask: Callable[[str], object], texts: Sequence[str], clients: int
 ) -> Measured:
-  """Measures `ask` for every text, called from so many threads."""
+  """Measures `ask` for every text.
+
+  Args:
+    ask: answers a text.
+    texts: the texts.
+    clients: number of threads that call `ask`.
+  """
 
   def answer_seconds(text: str) -> float:
     began = time.monotonic()
@@ -158,7 +171,14 @@ def _timed(
 def _ask_all(
   address: str, pid: int, texts: Sequence[str], clients: int
 ) -> Measured:
-  """Measures a server; each client keeps a connection of its own."""
+  """Measures a server; each client keeps its own connection.
+
+  Args:
+    address: host and port of the server.
+    pid: its process id, for the CPU time.
+    texts: the texts to ask for.
+    clients: number of clients.
+  """
   idle = [http.client.HTTPConnection(address) for _ in range(clients)]
 
   def ask(text: str) -> None:
@@ -182,7 +202,7 @@ def _ask_all(
 
 
 def _cpu_seconds(pid: int) -> float:
-  """Returns the CPU-seconds of a process, in all its threads (Linux)."""
+  """Returns the CPU seconds of a process, in all its threads (Linux)."""
   after_name = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
   user, system = map(int, after_name.split()[11:13])
   return (user + system) / os.sysconf("SC_CLK_TCK")

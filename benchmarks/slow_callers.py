@@ -1,6 +1,7 @@
 """Holds many idle, slowly writing and slowly reading connections to a server.
 
-The server is on the loopback of this machine: there is no way to name another.
+The server is always on the loopback interface of this machine; no other address
+can be given.
 """
 
 import asyncio
@@ -24,14 +25,15 @@ _RECEIVED = 4096  # bytes that the kernel takes for a slow reader
 
 @contextlib.contextmanager
 def holding(port: int, count: int) -> Iterator[None]:
-  """Holds connections in a process of their own, until the block ends.
+  """Holds connections from another process until the block ends.
 
-  A quarter each does nothing; sends a header, or a body, a byte a second; asks
-  for the page and reads a byte a second. What the server closes is opened anew.
+  A quarter of the connections do nothing; a quarter send a header, and a
+  quarter a body, one byte per second; a quarter ask for the page and read one
+  byte per second. A connection that the server closes is opened again.
 
   Args:
-    port: of the server.
-    count: of the connections.
+    port: the port of the server.
+    count: number of connections.
   """
   context = multiprocessing.get_context("spawn")
   connected = context.Event()
@@ -48,10 +50,12 @@ def holding(port: int, count: int) -> Iterator[None]:
 
 
 def _run(port: int, count: int, connected: synchronize.Event) -> None:
+  """Holds the connections; the entry point of the other process."""
   asyncio.run(_hold(port, count, connected))
 
 
 async def _hold(port: int, count: int, connected: synchronize.Event) -> None:
+  """Keeps the connections open; sets the event when all were made once."""
   missing = set(range(count))
 
   async def call(number: int) -> None:
@@ -76,7 +80,12 @@ async def _hold(port: int, count: int, connected: synchronize.Event) -> None:
 
 
 async def _dawdle(made: socket.socket, kind: int) -> None:
-  """Does what a slow caller of a kind does, until the server has enough."""
+  """Behaves like a slow caller until the server closes the connection.
+
+  Args:
+    made: the connected socket.
+    kind: 0 does nothing, 1 sends a header, 2 sends a body, 3 reads a page.
+  """
   loop = asyncio.get_running_loop()
   first = (b"", _HEADER, _BODY, _PAGE)[kind]
   await loop.sock_sendall(made, first)

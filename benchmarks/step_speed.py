@@ -1,19 +1,19 @@
-r"""Measures the speed of a training step as a share of the peak of the processor.
+r"""Measures the speed of a training step as a share of the processor's peak.
 
     python -m benchmarks.step_speed --input_file='corpus/*.txt' \
       --spm_model_file=tokenizer/tokenizer.model
 
-One core computes in float32 with dropout 0. The peak is that of the matrix
+One core computes in float32 with dropout 0. The peak is the speed of the matrix
 product, measured in the same run on the shapes of the feed-forward layer. Only
 matrix products count as work: three times those of the forward pass.
 
 With --input_file the program also prints how many words of the corpus are
-trained on in a CPU second, in packed records. The comparison is with
+trained on per CPU second, in packed records. It compares this with
 google-research/albert, which pads every example, divides й and ё into two
 characters, and reaches 63 % of the peak (measured at 128 pieces with the graph
 of TensorFlow 1, docs/log.md), at an equal number of masked positions.
 
---rival_python=.venv-interop/bin/python (`scripts/setup.sh --interop`) then runs
+--rival_python=.venv-interop/bin/python (`scripts/setup.sh --interop`) also runs
 the step with transformers on PyTorch.
 """
 
@@ -48,7 +48,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Model, batch and comparison."""
+  """Options: the model, the batch and the comparisons."""
 
   model: str = options.option(
     "albert_base",
@@ -96,7 +96,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints sequences a second, the share of the peak, and the memory."""
+  """Prints sequences per second, the share of the peak, and the memory."""
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   config = dataclasses.replace(
@@ -132,7 +132,12 @@ def main(settings: Options) -> None:
 
 
 def _compare_rival(settings: Options, ours: float) -> None:
-  """Prints the CPU-seconds of rival_step.py beside ours."""
+  """Prints the CPU seconds of rival_step.py and their ratio to `ours`.
+
+  Args:
+    settings: the model and the batch.
+    ours: CPU seconds of a step of this project.
+  """
   command = [
     settings.rival_python,
     str(_ROOT / "benchmarks/rival_step.py"),
@@ -148,17 +153,17 @@ def _compare_rival(settings: Options, ours: float) -> None:
 
 
 def _compare_words(settings: Options, ours: float, ideal: float) -> None:
-  """Prints corpus words a CPU-second, ours against google-research/albert's.
+  """Prints corpus words per CPU second, compared with google-research/albert.
 
   Args:
     settings: the text, and the length of the rows.
-    ours: rows a second.
+    ours: rows per second of this project.
     ideal: seconds of a step at the peak.
   """
   corpus = documents.read(documents.weighted(settings.input_file))
   text = [d.sentences for d in itertools.islice(corpus, settings.documents)]
   theirs = settings.batch_size / ideal * _GOOGLES_SHARE
-  packed, padded, apart = (
+  packed, padded, decomposed = (
     _words_a_row(settings, sentences, packs)
     for sentences, packs in (
       (text, True),
@@ -168,8 +173,9 @@ def _compare_words(settings: Options, ours: float, ideal: float) -> None:
   )
   print(
     f"{ours * packed:.0f} words a CPU-second: {packed:.1f} a packed row, "
-    f"{padded:.1f} a padded one, {apart:.1f} with й and ё taken apart; "
-    f"{ours * packed / (theirs * apart):.2f} times google-research/albert's "
+    f"{padded:.1f} a padded one, {decomposed:.1f} with й and ё "
+    f"taken apart; {ours * packed / (theirs * decomposed):.2f} times "
+    "google-research/albert's "
     "(at least 1.6 at length 128, 2 at 512), "
     f"{ours * packed / (theirs * padded):.2f} times with й and ё kept"
   )
@@ -178,7 +184,13 @@ def _compare_words(settings: Options, ours: float, ideal: float) -> None:
 def _words_a_row(
   settings: Options, text: list[tuple[str, ...]], packs: bool
 ) -> float:
-  """Returns how many words of the corpus a row of training records holds."""
+  """Returns the mean number of corpus words in a row of training records.
+
+  Args:
+    settings: the tokenizer and the length of the rows.
+    text: the sentences of each document.
+    packs: whether several examples share a row.
+  """
   recipe = examples.Recipe(
     max_seq_length=settings.max_seq_length,
     masking="dynamic",
@@ -199,13 +211,15 @@ def _words_a_row(
 def _without_marks(sentence: str) -> str:
   """Returns a sentence as google-research/albert's tokenizer reads it.
 
-  Its preprocess_text drops combining marks, so that й becomes и.
+  The function preprocess_text of that project drops combining marks, so й
+  becomes и.
   """
-  apart = unicodedata.normalize("NFKD", sentence)
-  return "".join(c for c in apart if not unicodedata.combining(c))
+  decomposed = unicodedata.normalize("NFKD", sentence)
+  return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 
 def _config(name: str) -> configs.AlbertConfig:
+  """Returns a config of the folder configs."""
   family = (
     configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
   )
@@ -213,11 +227,12 @@ def _config(name: str) -> configs.AlbertConfig:
 
 
 def _config_file(name: str) -> pathlib.Path:
+  """Returns the path of a config in the folder configs."""
   return _ROOT / "configs" / f"{name}.json"
 
 
 def peak(config: configs.AlbertConfig) -> float:
-  """Returns the floating-point operations of a matrix product a CPU-second."""
+  """Returns floating-point operations per CPU second of a matrix product."""
   rows, inner, columns = 1024, config.hidden_size, config.intermediate_size
   left, right = tf.ones([rows, inner]), tf.ones([inner, columns])
   product = tf.function(lambda: tf.matmul(left, right))
@@ -226,17 +241,19 @@ def peak(config: configs.AlbertConfig) -> float:
 
 
 def _seconds(work: Callable[[], object]) -> float:
+  """Returns the CPU seconds that a function takes."""
   began = time.process_time()
   work()
   return time.process_time() - began
 
 
 def _predictions(settings: Options) -> int:
+  """Returns the number of masked positions in a sequence."""
   return int(np.ceil(0.15 * settings.max_seq_length))
 
 
 def _step_seconds(settings: Options, config: configs.AlbertConfig) -> float:
-  """Returns the CPU-seconds of a step, the fastest of those timed."""
+  """Returns the CPU seconds of the fastest of the timed steps."""
   model = pretraining.PretrainingModel(config, 0)
   watch = divergence.Watch()
   optimizer = optimization.create(
@@ -269,6 +286,7 @@ def _step_seconds(settings: Options, config: configs.AlbertConfig) -> float:
 def _batch(
   settings: Options, config: configs.AlbertConfig
 ) -> dict[str, tf.Tensor]:
+  """Returns a random batch of training examples."""
   rng = np.random.default_rng(0)
   rows, length = settings.batch_size, settings.max_seq_length
   predictions = _predictions(settings)

@@ -1,12 +1,12 @@
-r"""Measures how fast text comes out of a Wikipedia dump, against a parser alone.
+r"""Compares the speed of text from a Wikipedia dump with a parser's speed.
 
     python -m benchmarks.wikipedia_speed \
       --input_file=enwiki-pages-articles.xml.bz2
 
 `data_prep.sources.wikipedia.rendered` and
 `mwparserfromhell.parse(text).strip_code()` read the same pages in one process,
-page by page in turn, so that other work on the machine slows both. The ratio does not include the reading of the dump, whose
-time is printed too.
+page by page in turn, so that other work on the machine slows both. The ratio
+does not include the reading of the dump, whose time is printed separately.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from data_prep.sources import wikipedia
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Input."""
+  """Options: the dumps, and how much of them to read."""
 
   input_file: str = options.option(
     "",
@@ -31,8 +31,8 @@ class Options(options.Group):
   )
   max_megabytes: int = options.option(
     20,
-    "Number of megabytes of wikitext to read. The library that is "
-    "compared reads about one in a second.",
+    "Number of megabytes of wikitext to read. mwparserfromhell reads about "
+    "one megabyte per second.",
     minimum=1,
   )
 
@@ -41,7 +41,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints MB of wikitext (UTF-8) a CPU-second, and the ratio."""
+  """Prints MB of wikitext (UTF-8) per CPU second, and the ratio."""
   began = time.process_time()
   pages = _pages(settings)
   reading = time.process_time() - began
@@ -58,7 +58,11 @@ def main(settings: Options) -> None:
 
 
 def _pages(settings: Options) -> list[wikipedia.Page]:
-  """Returns articles up to the limit, without redirects."""
+  """Returns articles up to the limit, without redirects.
+
+  Raises:
+    options.InputError: when the dumps contain no article.
+  """
   pages, left = [], settings.max_megabytes * 1e6
   for path in storage.matching(settings.input_file):
     for page in wikipedia.items(path):
@@ -73,14 +77,17 @@ def _pages(settings: Options) -> list[wikipedia.Page]:
 
 
 def _megabytes(pages: Sequence[wikipedia.Page]) -> float:
+  """Returns the size of pages' wikitext in MB."""
   return sum(len(page.text.encode()) for page in pages) / 1e6
 
 
 def _library(text: str) -> str:
+  """Returns the text of wikitext, according to mwparserfromhell."""
   return mwparserfromhell.parse(text).strip_code()
 
 
 def _seconds(function: Callable[[Any], Any], argument: Any) -> float:
+  """Returns the CPU seconds that a function takes."""
   began = time.process_time()
   function(argument)
   return time.process_time() - began

@@ -21,7 +21,7 @@ from data_prep.text import legacy_letters
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Input and output."""
+  """Options: the texts to learn from, and the table to write."""
 
   input_file: str = options.option(
     "",

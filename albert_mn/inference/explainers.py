@@ -14,16 +14,18 @@ def load(
 ) -> explanation.Explainer:
   """Returns an explainer of any model that `initial_weights` can read.
 
-  Only a classifier's explanations have an answer.
+  Explanations name an answer only for the model directory of a classifier.
 
   Args:
     path: a model directory, a TF 1 checkpoint or a Hugging Face directory.
-    spm_model_file: the SentencePiece model, if none lies beside the weights.
+    spm_model_file: the SentencePiece model, if there is none beside the
+      weights.
     gelu: as in `foreign_configs.gelu_option`.
 
   Raises:
-    options.InputError: when there is no model at `path`, or `gelu` is given
-      for a model of this project.
+    options.InputError: when there is no model at `path`, when tokenizer and
+      model do not fit each other, or when `gelu` is given for a model of this
+      project.
   """
   described = manifest.find(path) or {}
   if described.get("kind") == classifier.KIND and gelu == "auto":

@@ -263,3 +263,51 @@ def test_an_adaptation_that_is_killed_goes_on_and_ends_with_the_same_weights(
     paths = [str(tmp_path / name / place) for name in ("whole", "killed")]
     whole, resumed = map(manifest.identity, paths)
     assert whole == resumed
+
+
+def test_many_texts_without_a_named_tokenizer_get_one_of_their_own(
+  tmp_path: pathlib.Path,
+  tokenizer_file: str,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  start = fine_tuning.Start(
+    configs.AlbertConfig(**SHAPE),
+    tokenization.Tokenizer(tokenizer_file),
+    tokenizer_file,
+    init_checkpoint="",
+  )
+  lines = (running.ROOT / "sample/pretrain/wiki_articles.txt").read_text(
+    "utf-8"
+  )
+  (tmp_path / "texts.txt").write_text(lines, "utf-8")
+  folder = str(tmp_path)
+  assert adaptation._with_tokenizer_of(folder, start) is start, "520 kB"
+  monkeypatch.setattr(adaptation, "_PIECES", {100_000: 600, 10_000_000: 900})
+  own = adaptation._with_tokenizer_of(folder, start)
+  assert own.tokenizer_file == f"{folder}/tokenizer/tokenizer.model"
+  assert own.config.vocab_size == own.tokenizer.vocab_size == 600
+  assert own.config.hidden_size == start.config.hidden_size
+  written = os.stat(own.tokenizer_file).st_mtime_ns
+  again = adaptation._with_tokenizer_of(folder, start)
+  assert os.stat(again.tokenizer_file).st_mtime_ns == written, "not again"
+  (tmp_path / "texts.txt").write_text(lines[:120_000], "utf-8")
+  assert (
+    adaptation._with_tokenizer_of(folder, start).tokenizer.vocab_size == 600
+  )
+  assert os.stat(own.tokenizer_file).st_mtime_ns != written, "other texts"
+
+
+@pytest.mark.parametrize(
+  ("flags", "chooses"),
+  [
+    ({"init_checkpoint": "none"}, True),
+    ({"init_checkpoint": "none", "spm_model_file": "t.model"}, False),
+    ({"init_checkpoint": "none", "albert_config_file": "c.json"}, False),
+    ({}, False),
+  ],
+)
+def test_a_tokenizer_is_chosen_where_nothing_names_one(
+  flags: dict[str, str], chooses: bool
+) -> None:
+  settings = classification.Options(do_train=True, output_dir="o", **flags)  # type: ignore[arg-type]
+  assert settings.chooses_tokenizer() == chooses

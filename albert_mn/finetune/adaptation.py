@@ -7,6 +7,8 @@ Without an initial model, the weights begin from statistics of these texts
 lines that repeat such a text are left out.
 
     adapted/texts.txt   the training texts and those of --unlabeled_file
+    adapted/tokenizer/  a tokenizer of these texts, if they are many and no
+                        tokenizer was named
     adapted/records/    the same texts as records
     adapted/model/      the model from which every training starts
 """
@@ -21,13 +23,13 @@ from absl import logging
 
 from albert_mn.finetune import fine_tuning
 from albert_mn.formats import initial_weights
-from albert_mn.models import configs
+from albert_mn.models import configs, model_directory
 from albert_mn.pretrain import probe, run_options, training
 from albert_mn.runtime import distribution, optimization
 from albert_mn.tasks import classifier
 from data_prep.base import options
 from data_prep.classification import classifier_data, near_duplicates
-from data_prep.encoding import tokenization
+from data_prep.encoding import tokenization, tokenizer_training
 from data_prep.files import manifest, storage
 from data_prep.pretraining import examples, pretraining_data
 from data_prep.sources import texts
@@ -46,6 +48,12 @@ _STEPS_FROM_NOTHING, AUTO_STEPS = 1, 100
 _WARM_UP = 0.1  # share of the steps; the first step has a rate of 0
 
 _TEXTS = "texts.txt"
+_TOKENIZER = "tokenizer"
+# Bytes of texts.txt, from which on a tokenizer of these texts has so many pieces.
+# 1.44 million words, 18 MB: SIB-200 0.64 to 0.73 with 8,000 pieces of these words,
+# 0.58 to 0.62 with the repository's 4,000 (docs/log.md, 2026-12-01). The borders are
+# guesses.
+_PIECES = {4_000_000: 8_000, 100_000_000: 16_000}
 # A line that shares this many consecutive words with a held-out text is left
 # out (Brown et al. 2020, appendix C, take 8 to 13).
 _RUN = 8
@@ -120,6 +128,7 @@ def adapted(
   start: fine_tuning.Start,
   data: fine_tuning.Data,
   repair_normalization: bool = False,
+  own_tokenizer: bool = False,
 ) -> fine_tuning.Start:
   """Adapts the encoder to a task; returns the start of the fine-tuning.
 
@@ -134,6 +143,8 @@ def adapted(
     start: the model to adapt.
     data: the rows of the task.
     repair_normalization: as in run_options.Options.
+    own_tokenizer: whether the texts get a tokenizer of their own if they are
+      many, in the place of that of `start`.
 
   Raises:
     options.InputError: when the model cannot be adapted although a number of
@@ -152,6 +163,8 @@ def adapted(
     return start
   folder = os.path.join(output_dir, FOLDER)
   _write_texts(folder, settings, start.tokenizer, data)
+  if own_tokenizer:
+    start = _with_tokenizer_of(folder, start)
   records = _records(folder, steps, recipe, start)
   training.run(
     _run_options(folder, records, recipe, start, repair_normalization),
@@ -311,6 +324,42 @@ def unknown_words(
   return (
     f"{unknown.total()} of {words.total()} words of the training texts hold "
     f"letters that the tokenizer does not know, such as {shown}"
+  )
+
+
+def _with_tokenizer_of(
+  folder: str, start: fine_tuning.Start
+) -> fine_tuning.Start:
+  """Returns the start with a tokenizer of texts.txt, if these are many.
+
+  A tokenizer of the same texts that is there already is used again.
+
+  Args:
+    folder: the folder of texts.txt; it gets a folder `tokenizer`.
+    start: a start without pretrained weights.
+  """
+  source, output = (os.path.join(folder, n) for n in (_TEXTS, _TOKENIZER))
+  size = storage.size(source) or 0
+  pieces = max((n for least, n in _PIECES.items() if least <= size), default=0)
+  if not pieces:
+    return start
+  described = manifest.find(output)
+  if (
+    not described or storage.sha256(source) not in described["inputs"].values()
+  ):
+    tokenizer_training.train(
+      tokenizer_training.Options(
+        input_file=source, output_dir=output, vocab_size=pieces
+      )
+    )
+  path = model_directory.tokenizer_file(output)
+  return dataclasses.replace(
+    start,
+    config=dataclasses.replace(start.config, vocab_size=pieces),
+    tokenizer=tokenization.Tokenizer.with_settings(
+      path, start.tokenizer.settings
+    ),
+    tokenizer_file=path,
   )
 
 

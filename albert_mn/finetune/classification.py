@@ -66,8 +66,8 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     "flag names a config or a tokenizer; --do_eval and --do_predict use the "
     "classifier in --output_dir. none: --do_train starts from statistics of "
     "the texts (see --adapt_steps), with the shape in --albert_config_file; "
-    "without that flag, with the shape and the tokenizer of the "
-    "repository's model.",
+    "without that flag, with the shape of the repository's model, and with "
+    "its tokenizer or, of some 300,000 words or more, one of the texts.",
   )
   spm_model_file: str = options.option(
     "",
@@ -183,6 +183,10 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
       or self.vocab_file
     )
 
+  def chooses_tokenizer(self) -> bool:
+    """Returns whether training starts from nothing without a named tokenizer."""
+    return self.init_checkpoint == NOTHING and not self._named()
+
   def settled(self) -> "Options":
     """Returns the options with the repository's model if no model is named.
 
@@ -246,6 +250,7 @@ def _run(
   tf.config.experimental.enable_op_determinism()
   policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
   tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])
+  own_tokenizer = settings.chooses_tokenizer()
   settings = settings.settled()
   settings = dataclasses.replace(
     settings, init_checkpoint=remote_weights.local(settings.init_checkpoint)
@@ -262,7 +267,7 @@ def _run(
   from_nothing = None
   if settings.do_train:
     folder = os.path.join(settings.output_dir, "model")
-    task = _task(settings, recipe, rows, adapting)
+    task = _task(settings, recipe, rows, adapting, own_tokenizer=own_tokenizer)
     _train(folder, settings.output_dir, recipe, task, settings.ensemble)
     reseeded = _other_seeds(settings, recipe, task)
     if settings.compare_start:
@@ -360,6 +365,7 @@ def _task(
   rows: labelled_rows.Rows,
   adapting: adaptation.Options | None,
   pretrained: bool = True,
+  own_tokenizer: bool = False,
 ) -> _Task:
   """Checks the options and the rows, and adapts the encoder to the texts.
 
@@ -367,6 +373,7 @@ def _task(
     settings, recipe, rows, adapting: as in `run`.
     pretrained: whether to start from the weights of --init_checkpoint.
       Otherwise only its shape and its tokenizer are used.
+    own_tokenizer: whether many texts get a tokenizer of their own.
 
   Raises:
     options.InputError: when options, rows and model do not fit each other.
@@ -399,6 +406,7 @@ def _task(
       # In an ensemble every row is a training row of some network.
       data if settings.ensemble == 1 else data.united(),
       settings.repair_normalization,
+      own_tokenizer,
     )
   return _Task(problem, start, data)
 

@@ -29,6 +29,7 @@ from tests import running, serving
 
 TWEET_PAGE = "docs/tweet_page.md"
 CLASSIFICATION = "docs/classification.md"
+PRETRAINING = "docs/pretraining.md"
 # Pages of what was: their commands and flags are those of their day.
 OF_THE_PAST = {"CHANGELOG.md", "docs/log.md"}
 PAGES = sorted(
@@ -42,7 +43,7 @@ PAGES = sorted(
 # Page → the test that takes its commands from it and runs them.
 WHOLE = {"docs/migration.md": "tests/migration_test.py"}
 # Pages of which the tests below run all commands.
-HERE = {TWEET_PAGE, CLASSIFICATION}
+HERE = {TWEET_PAGE, CLASSIFICATION, PRETRAINING}
 # A file of tests, and some tests of a file.
 PYTEST = re.compile(
   r"\.venv/bin/python -m pytest (tests/\w+_test\.py)(?: -k (\w+))?"
@@ -254,6 +255,43 @@ def test_the_commands_of_your_own_rows_work_one_after_the_other(
   predicted = (tmp_path / "mine/classifier/predictions.tsv").read_text("utf-8")
   assert len(predicted.splitlines()) == 100
   assert (tmp_path / "mine/classifier/report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_your_own_text_work_one_after_the_other(
+  tmp_path: pathlib.Path,
+) -> None:
+  """With two steps of pretraining, an epoch, and two networks."""
+  for command in _commands(PRETRAINING):
+    for there, here in (
+      ("python ", f"{sys.executable} "),
+      ("runs/words", f"{tmp_path}/words"),
+      (
+        "albert_mini.flags",
+        "albert_mini.flags --num_train_steps=2 --num_warmup_steps=1",
+      ),
+      ("--ensemble=5", "--ensemble=2 --train_step=20"),
+    ):
+      command = command.replace(there, here)
+    done = subprocess.run(
+      ["bash", "-c", command],
+      cwd=running.ROOT,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+  folder = tmp_path / "words"
+  corpus = (folder / "sentences/corpus-00000-of-00001.txt").read_text("utf-8")
+  rows = (running.ROOT / "sample/sib200/train.tsv").read_text("utf-8")
+  assert rows.splitlines()[1].split("\t")[2] in corpus
+  described = json.loads(
+    (folder / "classifier/model/manifest.json").read_text("utf-8")
+  )
+  assert described["parameters"]["networks"] == 2
+  # Two tenths of the training rows chose the blend, all of them were learnt from.
+  assert described["counts"]["train_rows"] == 701
+  assert 130 < described["counts"]["validation_rows"] < 150
 
 
 @pytest.mark.slow

@@ -266,12 +266,13 @@ def test_an_adaptation_that_is_killed_goes_on_and_ends_with_the_same_weights(
 
 
 def test_many_texts_without_a_named_tokenizer_get_one_of_their_own(
+  rows: pathlib.Path,
   tmp_path: pathlib.Path,
   tokenizer_file: str,
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
   start = fine_tuning.Start(
-    configs.AlbertConfig(**SHAPE),
+    configs.AlbertConfig.from_file(str(rows / "config.json")),
     tokenization.Tokenizer(tokenizer_file),
     tokenizer_file,
     init_checkpoint="",

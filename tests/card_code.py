@@ -1,4 +1,4 @@
-"""Runs the code of a model card as a reader of the card would run it."""
+"""Runs the code in a model card as a reader of the card would run it."""
 
 import ast
 import pathlib
@@ -7,7 +7,7 @@ import shlex
 
 from tests import exported
 
-# What a card may be of → how its model directory is made.
+# Kinds of models that have a card.
 KINDS = (
   "pretrained",
   "class",
@@ -21,7 +21,14 @@ KINDS = (
 def saved(
   kind: str, folder: pathlib.Path, tokenizer_file: str, shape: str = "albert"
 ) -> str:
-  """Writes a small model directory of a kind; returns its path."""
+  """Writes a small model directory; returns its path.
+
+  Args:
+    kind: one of KINDS.
+    folder: the model directory.
+    tokenizer_file: the tokenizer to copy.
+    shape: one of `exported.SHAPES`.
+  """
   config = exported.SHAPES[shape]
   if kind == "pretrained":
     return exported.save_pretrained(folder, config, tokenizer_file)
@@ -38,7 +45,7 @@ def saved(
 
 
 def python(export: str) -> str:
-  """Returns the Python code of an export's card, with the folder's path."""
+  """Returns the Python code of an export's card, with the export's path."""
   (code,) = _blocks(export, "python")
   return code
 
@@ -53,6 +60,7 @@ def commands(export: str) -> list[list[str]]:
 
 
 def _blocks(export: str, language: str) -> list[str]:
+  """Returns the code of a language in a card, with the export's path."""
   card = (pathlib.Path(export) / "README.md").read_text("utf-8")
   assert set(re.findall(r"^```(\w+)$", card, re.MULTILINE)) <= {
     language,

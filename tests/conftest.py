@@ -1,4 +1,4 @@
-"""Fixtures of several tests: a runner, a corpus, a tokenizer, a classifier."""
+"""Fixtures that several tests use: a runner, a corpus, a tokenizer, models."""
 
 import collections
 import json
@@ -18,6 +18,7 @@ from tests import running
 
 @pytest.fixture(scope="session")
 def programs() -> running.Programs:
+  """Runs the project's programs in separate processes."""
   return running.Programs()
 
 
@@ -50,7 +51,10 @@ def tokenizer_file(udhr: pathlib.Path) -> str:
 
 @pytest.fixture(scope="session")
 def digit_comma_file(tokenizer_file: str) -> str:
-  """The same model with `▁22,` and `5,`, which google-research divides."""
+  """`tokenizer_file` with the pieces `▁22,` and `5,` added.
+
+  google-research's tokenizer divides such pieces after encoding.
+  """
   proto = sentencepiece_model_pb2.ModelProto.FromString(
     pathlib.Path(tokenizer_file).read_bytes()
   )
@@ -61,7 +65,7 @@ def digit_comma_file(tokenizer_file: str) -> str:
   return str(path)
 
 
-DYNAMIC_LENGTH = 32  # of the records below
+DYNAMIC_LENGTH = 32  # pieces in a record of `dynamic_records`
 
 
 @pytest.fixture(scope="session")
@@ -93,9 +97,9 @@ def topics(
   tokenizer_file: str,
   tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
-  """A classifier's model directory, with the classes эрх and үүрэг.
+  """The model directory of a classifier with the classes эрх and үүрэг.
 
-  The texts of a class hold its name, so that the classifier learns it fast.
+  Each text contains the name of its class, so the classifier learns fast.
   """
   folder = tmp_path_factory.mktemp("topics")
   words = sorted(set(udhr.read_text("utf-8").split()))
@@ -142,7 +146,7 @@ _HOSTILE = "hostile "
 def tried(
   record_property: Callable[[str, object], None],
 ) -> Iterator[collections.Counter[str]]:
-  """Counts hostile inputs by their kind; the sums are printed at the end."""
+  """Counts hostile inputs by kind; the sums are printed after the run."""
   counts: collections.Counter[str] = collections.Counter()
   yield counts
   for kind, number in counts.items():
@@ -150,7 +154,7 @@ def tried(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-  """Prints what `tried` counted, in this process and in those of xdist."""
+  """Prints the counts of `tried`, from this process and those of xdist."""
   counts: collections.Counter[str] = collections.Counter()
   for reports in terminalreporter.stats.values():
     for report in reports:

@@ -1,8 +1,8 @@
 """Simulates a full disk, and a disk that fails at a chosen moment.
 
-Python tells its audit hooks of each change of the disk before the change is
-made (PEP 578); a hook that raises prevents the change. RLIMIT_FSIZE limits the
-writes of compiled code, such as TensorFlow's.
+Python calls its audit hooks before each change of the disk (PEP 578); a hook
+that raises prevents the change. RLIMIT_FSIZE limits the writes of compiled
+code, such as TensorFlow's.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Faults:
-  """Makes the changes in a folder fail from a certain change on.
+  """Makes changes in a folder fail after a number of successful changes.
 
   Args:
-    folder: changes outside of it do not fail.
+    folder: only changes in this folder can fail.
 
   Attributes:
-    left: number of changes that still succeed; below 0, all succeed.
-    once: whether the changes after a failed one succeed again.
+    left: number of changes that still succeed; if negative, all succeed.
+    once: whether only one change fails, and later ones succeed again.
     seen: number of changes so far.
   """
 
@@ -44,6 +44,12 @@ class Faults:
     self.left, self.once, self.seen = -1, False, 0
 
   def _look(self, event: str, arguments: tuple[object, ...]) -> None:
+    """Counts a change; raises OSError if the change is to fail.
+
+    Args:
+      event: the name of the audit event.
+      arguments: its arguments, of which the first is the path.
+    """
     if event == "open":
       path, _, flags = arguments
       changes = isinstance(flags, int) and bool(flags & _WRITES)
@@ -62,6 +68,7 @@ _active: list[Faults] = []
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
+  """Passes an audit event to all active Faults."""
   for faults in _active:
     faults._look(event, arguments)
 
@@ -73,9 +80,14 @@ _hooked: list[bool] = []
 def failing(
   folder: pathlib.Path, after: int = -1, once: bool = False
 ) -> Iterator[Faults]:
-  """Lets `after` changes in a folder succeed, and counts changes.
+  """Lets `after` changes in a folder succeed, then makes changes fail.
 
-  With -1 all changes succeed.
+  Yields the Faults, which count the changes. With -1 all changes succeed.
+
+  Args:
+    folder: the folder.
+    after: number of successful changes.
+    once: whether only one change fails.
   """
   if not _hooked:  # a hook cannot be removed
     sys.addaudithook(_hook)
@@ -91,7 +103,7 @@ def failing(
 
 @contextlib.contextmanager
 def full(most: int) -> Iterator[None]:
-  """Limits the files of this process to `most` bytes each."""
+  """Limits each file that this process writes to `most` bytes in the block."""
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
   try:

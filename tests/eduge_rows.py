@@ -1,4 +1,4 @@
-"""Makes a file of Eduge's exact shape from sentences that we may ship."""
+"""Makes a file of Eduge's exact shape from sentences in the sample."""
 
 import csv
 import gzip
@@ -12,7 +12,7 @@ _SENTENCES = running.ROOT / "sample/pretrain/wiki_articles.txt"
 
 
 def labels(count: int) -> list[str]:
-  """Returns a class for each row.
+  """Returns the class of each of `count` rows.
 
   For 75,661 rows, the test part has the published number of rows of each class.
   """
@@ -29,12 +29,12 @@ def labels(count: int) -> list[str]:
 
 
 def write(path: pathlib.Path, count: int, classes: list[str]) -> None:
-  """Writes news of a few sentences under the columns `news` and ` label`.
+  """Writes news of a few sentences, in the columns `news` and ` label`.
 
-  In each hundred rows, one repeats the row before, and one repeats it nearly.
+  In each hundred rows, one row repeats the row before exactly, and one nearly.
 
   Args:
-    path: .csv or .csv.gz.
+    path: a path that ends in .csv or .csv.gz.
     count: number of rows.
     classes: the class of each row.
   """

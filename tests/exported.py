@@ -45,15 +45,16 @@ SHAPES: dict[str, configs.AlbertConfig] = {
 
 
 def _scatter(model: Any) -> None:
+  """Adds random numbers to all weights of a model."""
   for seed, variable in enumerate(model.variables):
     noise = tf.random.stateless_normal(variable.shape, [seed, 7])
     variable.assign_add(0.3 * noise)
 
 
 def _balance(model: classifier.Classifier) -> None:
-  """Scales a head so that each tag is the likeliest somewhere.
+  """Scales a head so that every tag is the most probable one somewhere.
 
-  With random weights, one tag would be the likeliest everywhere.
+  With random weights one tag would be the most probable everywhere.
   """
   ids = tf.range(model.encoder.config.vocab_size)[: 8 * LENGTH]
   ids = tf.reshape(ids, [8, LENGTH])
@@ -71,7 +72,16 @@ def save_classifier(
   kind: str = classifier.KIND,
   **parameters: Any,
 ) -> str:
-  """Writes a classifier's model directory."""
+  """Writes the model directory of a classifier; returns its path.
+
+  Args:
+    folder: the model directory.
+    config: the shape of the encoder.
+    tokenizer_file: the tokenizer to copy.
+    labels: the names of the outputs.
+    kind: the manifest's kind, a classifier's or a tagger's.
+    **parameters: further parameters for the manifest.
+  """
   model = classifier.Classifier(config, len(labels), seed=1)
   _scatter(model)
   if kind == tagging.KIND:
@@ -93,7 +103,7 @@ def save_classifier(
 def save_tagger(
   folder: pathlib.Path, config: configs.AlbertConfig, tokenizer_file: str
 ) -> str:
-  """Writes a tagger's model directory."""
+  """Writes the model directory of a tagger; returns its path."""
   return save_classifier(
     folder,
     config,
@@ -107,7 +117,7 @@ def save_tagger(
 def save_pretrained(
   folder: pathlib.Path, config: configs.AlbertConfig, tokenizer_file: str
 ) -> str:
-  """Writes a pretrained model's directory."""
+  """Writes the model directory of a pretrained model; returns its path."""
   model = pretraining.PretrainingModel(config, seed=1)
   _scatter(model)
   model_directory.save(

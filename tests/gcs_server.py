@@ -1,9 +1,9 @@
 """Runs a real server of Google Cloud Storage's interface, with faults.
 
-fake-gcs-server answers. A proxy in front of it, on loopback as well, refuses or
-cuts the requests that a test chooses. TensorFlow's own gs:// knows Google's
-addresses alone, so `tensorflow_environment` leads it, as a company's proxy
-would, to a second front that speaks TLS for these addresses.
+fake-gcs-server answers the requests. A proxy in front of it, also on loopback,
+refuses or cuts the requests that a test chooses. TensorFlow's gs:// only knows
+Google's addresses. So `tensorflow_environment` leads it, as a company's proxy
+would, to a second proxy that speaks TLS for these addresses.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ class Front(http.server.ThreadingHTTPServer):
   """Passes requests on to fake-gcs-server, except for the faults.
 
   Attributes:
-    port: of the server behind.
-    faults: what happens to the next requests to objects: "503", "403", "cut"
-      (half an answer), "damaged" (one byte of the content is another one, on
-      the way in or out), "" for nothing.
+    port: the port of fake-gcs-server.
+    faults: the faults of the next requests, in order: "503", "403", "cut" (half
+      an answer), "damaged" (one byte of the content changes, in the request or
+      the answer), "" for no fault.
     forbidden: a bucket whose requests are answered with 403.
     requests: method and path of every request, in order.
   """
@@ -48,15 +48,16 @@ class Front(http.server.ThreadingHTTPServer):
     return f"http://127.0.0.1:{self.server_port}"
 
   def handle_error(self, request: object, client_address: object) -> None:
-    """Ignores the error of a client that left."""
+    """Ignores the error of a client that closed its connection."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
   protocol_version = "HTTP/1.1"
-  disable_nagle_algorithm = True  # head and body are written apart
+  disable_nagle_algorithm = True  # head and body are written separately
   server: Front
 
   def _pass_on(self) -> None:
+    """Answers a request: with its fault, or as fake-gcs-server does."""
     body = self._body()
     self.server.requests.append(f"{self.command} {self.path}")
     fault = self.server.faults.pop(0) if self.server.faults else ""
@@ -76,7 +77,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _pass_on  # noqa: N815
 
   def _body(self) -> bytes:
-    """Reads the body of a request; chunks count before a length (RFC 9112)."""
+    """Returns the body of a request; chunks take precedence (RFC 9112)."""
     if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
       return self.rfile.read(int(self.headers.get("Content-Length", 0)))
     chunks = []
@@ -87,6 +88,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     return b"".join(chunks)
 
   def _behind(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Returns the status, headers and body of fake-gcs-server's answer."""
     connection = http.client.HTTPConnection("127.0.0.1", self.server.port)
     headers = {
       name: value
@@ -101,6 +103,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def _answer(
     self, status: int, headers: dict[str, str], body: bytes, cut: bool = False
   ) -> None:
+    """Sends an answer; with `cut`, only half of the body."""
     self.send_response(status)
     for name, value in headers.items():
       if name.lower() not in ("content-length", "transfer-encoding", "date"):
@@ -117,12 +120,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _damaged(content: bytes) -> bytes:
-  """Returns other content of the same length."""
+  """Returns content in which one zero byte, if there is one, is changed."""
   return content.replace(b"\0", b"\1", 1)
 
 
 class _TensorFlows(_Handler):
-  """Handles requests that TensorFlow sends to Google's two hosts."""
+  """Handles the requests that TensorFlow sends to Google's two hosts."""
 
   def _pass_on(self) -> None:
     if self.headers["Host"].split(":")[0] == "storage.googleapis.com":
@@ -142,7 +145,7 @@ class _TensorFlows(_Handler):
 
 
 class _TlsFront(socketserver.ThreadingTCPServer):
-  """A proxy that answers CONNECT, and then in Google's place."""
+  """A proxy that accepts CONNECT, and then answers in Google's place."""
 
   daemon_threads = True
 
@@ -163,6 +166,7 @@ class _Connect(socketserver.BaseRequestHandler):
   request: socket.socket
 
   def handle(self) -> None:
+    """Accepts CONNECT, and serves the requests inside the TLS connection."""
     asked = b""
     while not asked.endswith(b"\r\n\r\n"):
       if not (byte := self.request.recv(1)):
@@ -171,7 +175,7 @@ class _Connect(socketserver.BaseRequestHandler):
     self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     with self.server.context.wrap_socket(self.request, server_side=True) as tls:
       _TensorFlows(tls, self.client_address, self.server.front)
-      # A connection that just ends is a cut one to TensorFlow's client.
+      # TensorFlow's client takes a connection without TLS's end for a cut one.
       tls.settimeout(5)
       with contextlib.suppress(OSError, ValueError):
         tls.unwrap().close()
@@ -181,11 +185,11 @@ class _Connect(socketserver.BaseRequestHandler):
 def tensorflow_environment(
   front: Front, folder: pathlib.Path
 ) -> Iterator[dict[str, str]]:
-  """Yields variables that lead a process's TensorFlow to the server.
+  """Yields environment variables that lead a process's TensorFlow to `front`.
 
   Args:
     front: the running server.
-    folder: where the certificate goes.
+    folder: the folder for the certificate.
   """
   authority = trustme.CA()
   certificate = folder / "authority.pem"
@@ -208,7 +212,11 @@ def tensorflow_environment(
 
 @contextlib.contextmanager
 def running(folder: pathlib.Path) -> Iterator[Front]:
-  """Runs server and proxy, with the buckets `bucket` and `forbidden`."""
+  """Runs server and proxy; the buckets are `bucket` and `forbidden`.
+
+  Args:
+    folder: the folder in which the server stores the objects.
+  """
   port = wrapper._server._find_free_port()
   for bucket in ("bucket", "forbidden"):
     (folder / bucket).mkdir()
@@ -247,6 +255,11 @@ def running(folder: pathlib.Path) -> Iterator[Front]:
 
 
 def _wait_for(port: int) -> None:
+  """Waits until a port accepts connections.
+
+  Raises:
+    TimeoutError: when none is accepted within 20 seconds.
+  """
   deadline = time.monotonic() + 20
   while time.monotonic() < deadline:
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Serves files on loopback, with cuts, refusals and busy answers."""
+"""Serves files on loopback, with cut, refused and busy answers."""
 
 import contextlib
 import hashlib
@@ -12,10 +12,11 @@ class Server(http.server.ThreadingHTTPServer):
 
   Attributes:
     files: path → content.
-    answers: path → the statuses of its next answers, instead of content.
-    cuts: how many answers still break off after a third.
-    ranges: the Range header of each answer with content.
-    unchanged: how many answers said that the file has not changed.
+    answers: path → the statuses of its next answers, which are sent in place of
+      content.
+    cuts: the number of further answers that end after a third of the content.
+    ranges: the Range header of each request that was answered with content.
+    unchanged: number of answers with status 304, "not modified".
     redirects: path → the Location to which it leads.
     raw: path → the bytes of a whole answer, after which the connection ends.
     asked: the path of each request.
@@ -37,7 +38,7 @@ class Server(http.server.ThreadingHTTPServer):
     return f"http://127.0.0.1:{self.server_port}"
 
   def handle_error(self, request: object, client_address: object) -> None:
-    """Ignores the error of a client that left."""
+    """Ignores the error of a client that closed its connection."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

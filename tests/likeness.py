@@ -23,11 +23,11 @@ def tail_changed(
   Args:
     chance: makes the new words.
     text: the words of a text.
-    runs: which runs of words are compared.
-    wanted: the least similarity of the two texts. Words are replaced, one after
-      the other, as long as the similarity is not below it.
-    at_most: `wanted` is the greatest similarity instead; words are replaced
-      until the similarity is not above it.
+    runs: the kind of word sequences that are compared.
+    wanted: the lowest similarity of the two texts. Words are replaced, one
+      after the other, while the similarity stays at or above it.
+    at_most: whether `wanted` is the highest similarity instead; words are then
+      replaced until the similarity is not above it.
   """
   order = range(len(text))[::-1]
   return _changed(chance, text, runs, wanted, at_most, order)
@@ -40,7 +40,10 @@ def words_changed(
   wanted: float,
   at_most: bool = False,
 ) -> list[str]:
-  """Returns a text with new words at random places; else as tail_changed."""
+  """Returns a text with new words at random places.
+
+  The arguments are those of `tail_changed`.
+  """
   order = list(range(len(text)))
   chance.shuffle(order)
   return _changed(chance, text, runs, wanted, at_most, order)
@@ -56,8 +59,8 @@ def _changed(
 ) -> list[str]:
   """Replaces words in an order until the texts have the similarity.
 
-  If t of n different runs hold a replaced word, the two texts have n - t runs
-  in common, of n + t runs in all.
+  If t of n different word sequences contain a replaced word, the two texts have
+  n - t sequences in common, of n + t in total.
   """
   count = len(text) - runs.length + 1 + runs.with_end
   touched: set[int] = set()

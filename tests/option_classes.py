@@ -37,7 +37,7 @@ def _states_options(node: ast.AST) -> bool:
 
 
 def every() -> list[type[Any]]:
-  """Returns each class that states an option, by a search of the sources."""
+  """Returns all classes in the sources that state an option."""
   classes = []
   for module, tree in _sources():
     for node in filter(_states_options, ast.walk(tree)):
@@ -48,7 +48,7 @@ def every() -> list[type[Any]]:
 
 
 def by_program() -> dict[str, list[type[Any]]]:
-  """Returns module of a program → the classes of options that it takes."""
+  """Returns a program's module → the option classes that it takes."""
   classes = {}
   for module, tree in _sources():
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Runs the project's programs as a user would: in processes of their own."""
+"""Runs the project's programs as a user would: in separate processes."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def heed_ctrl_c() -> None:
-  """Restores the default action of SIGINT, for preexec_fn.
+  """Restores the default action of SIGINT; for `preexec_fn`.
 
   A shell starts background jobs with SIGINT ignored.
   """
@@ -23,7 +23,7 @@ def heed_ctrl_c() -> None:
 
 
 def digests(folder: pathlib.Path) -> dict[str, str]:
-  """Returns name → sha256 of the files in a folder."""
+  """Returns file name → SHA-256 hash of the files in a folder."""
   return {
     path.name: hashlib.sha256(path.read_bytes()).hexdigest()
     for path in sorted(folder.iterdir())
@@ -31,7 +31,7 @@ def digests(folder: pathlib.Path) -> dict[str, str]:
 
 
 class Programs:
-  """Runs the project's programs in processes of their own."""
+  """Runs the project's programs in separate processes."""
 
   root = ROOT
 
@@ -63,7 +63,11 @@ class Programs:
 
 @contextlib.contextmanager
 def two_workers(*flags: str) -> Iterator[list[subprocess.Popen[str]]]:
-  """Starts a program as two TensorFlow workers; kills both after the block."""
+  """Starts a program as two TensorFlow workers; kills both after the block.
+
+  Args:
+    *flags: the arguments of Python: the program and its flags.
+  """
   ports = _free_ports(2)
   cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
   workers = [
@@ -91,6 +95,7 @@ def two_workers(*flags: str) -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def _free_ports(count: int) -> list[int]:
+  """Returns ports that no program uses at the moment."""
   held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
   ports = [server.getsockname()[1] for server in held]
   for server in held:

@@ -1,4 +1,4 @@
-"""Runs our server in a process of its own, as its users start it."""
+"""Runs our server in a separate process, as its users start it."""
 
 import contextlib
 import pathlib
@@ -17,9 +17,14 @@ from tests import running
 class Serving:
   """A running server.
 
+  Args:
+    model_dir: the model directory to serve.
+    log: the file that receives the server's standard error.
+    *flags: further flags of the server.
+
   Attributes:
-    process: its process.
-    url: its address, without a slash at the end.
+    process: the server's process.
+    url: the server's address, without a slash at the end.
     log: the file that receives its standard error.
   """
 
@@ -41,6 +46,11 @@ class Serving:
     self.url = self._wait()
 
   def _wait(self) -> str:
+    """Returns the server's address as soon as it answers.
+
+    Raises:
+      AssertionError: when it does not answer within two minutes.
+    """
     until = time.monotonic() + 120
     while time.monotonic() < until and self.process.poll() is None:
       if address := re.search(r" at (http://\S+)/", self.log.read_text()):
@@ -52,7 +62,7 @@ class Serving:
     raise AssertionError(self.log.read_text())
 
   def stop(self) -> int:
-    """Asks the server to end; returns its exit code."""
+    """Ends the server with SIGTERM; returns its exit code."""
     self.process.send_signal(signal.SIGTERM)
     return self.process.wait(timeout=60)
 

@@ -1,4 +1,4 @@
-"""Writes checkpoints as TensorFlow 1 wrote them, of given arrays."""
+"""Writes checkpoints of given arrays as TensorFlow 1 wrote them."""
 
 import pathlib
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def save_module(
   folder: pathlib.Path,
   assets: Mapping[str, bytes],
 ) -> str:
-  """Writes a TF 1 SavedModel, as TF Hub's modules are; returns its folder.
+  """Writes a SavedModel as TF Hub's TF 1 modules are; returns its folder.
 
   Args:
     arrays: name of a variable → its value.

@@ -1,4 +1,7 @@
-"""Makes small tokenizers of every kind that is exported, from the sample."""
+"""Makes small tokenizers of every kind that can be exported.
+
+They are trained on texts of the sample.
+"""
 
 import dataclasses
 import io
@@ -15,7 +18,12 @@ CORPUS = running.ROOT / "sample/pretrain"
 
 
 def trained(folder: pathlib.Path, **settings: Any) -> str:
-  """Trains a model as data_prep.train_tokenizer does; returns its path."""
+  """Trains a model as data_prep.train_tokenizer does; returns its path.
+
+  Args:
+    folder: the folder of the tokenizer.
+    **settings: options of the training.
+  """
   tokenizer_training.train(
     tokenizer_training.Options(
       input_file=f"{CORPUS}/*.txt",
@@ -27,7 +35,10 @@ def trained(folder: pathlib.Path, **settings: Any) -> str:
 
 
 def foreign(folder: pathlib.Path, **settings: Any) -> str:
-  """Trains a model like ALBERT's: with SentencePiece's own rules, nmt_nfkc."""
+  """Trains a model like ALBERT's, with SentencePiece's rules nmt_nfkc.
+
+  Returns the path of the model.
+  """
   model = io.BytesIO()
   lines = (CORPUS / "wiki_articles.txt").read_text("utf-8").splitlines()
   sentencepiece.SentencePieceTrainer.train(
@@ -44,7 +55,10 @@ def foreign(folder: pathlib.Path, **settings: Any) -> str:
 
 
 def wordpiece(folder: pathlib.Path) -> str:
-  """Writes a vocab.txt of the sample's words, their letters and some endings."""
+  """Writes a vocab.txt of the sample's words, their letters and some endings.
+
+  Returns the path of the file.
+  """
   text = (CORPUS / "wiki_articles.txt").read_text("utf-8")
   text += text.lower()
   letters = sorted({*"αςσοか\ue000", *text} - {*" \n"})

@@ -2,7 +2,7 @@
 
     .venv-interop/bin/python tests/torch_muon.py < steps.json
 
-It imports nothing of this project. Standard input and output are JSON.
+It imports no module of this project. Standard input and output are JSON.
 """
 
 import json
@@ -15,8 +15,8 @@ import torch
 def main(job: dict[str, Any]) -> dict[str, Any]:
   """Returns the weights after each step, with and without rounding.
 
-  torch.optim.Muon computes the Newton-Schulz iterations in bfloat16. "float64"
-  has the steps of the same code without that rounding.
+  torch.optim.Muon computes the Newton-Schulz iterations in bfloat16: "bfloat16"
+  in the result. "float64" has the steps of the same code without this rounding.
 
   Args:
     job: weights [outputs, inputs], gradients of the same shape for each step,
@@ -32,6 +32,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _steps(job: dict[str, Any]) -> list[Any]:
+  """Returns the weights after each step."""
   weights = torch.nn.Parameter(torch.tensor(job["weights"], dtype=torch.double))
   optimizer = torch.optim.Muon(
     [weights],

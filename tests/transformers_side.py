@@ -2,7 +2,8 @@
 
     .venv-interop/bin/python tests/transformers_side.py ids FOLDER < texts.json
 
-It imports nothing of this project. Texts come as JSON, and the answer is JSON.
+It imports no module of this project. The texts are read, and the answer is
+written, as JSON.
 """
 
 import json
@@ -14,13 +15,13 @@ import transformers
 
 
 def ids(folder: str, texts: list[str]) -> Any:
-  """Returns the ids of each text, as AutoTokenizer gives them."""
+  """Returns the ids of each text from AutoTokenizer, without special pieces."""
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def offsets(folder: str, texts: list[str]) -> Any:
-  """Returns the ids of each text, and start and end of each piece."""
+  """Returns for each text its ids and the (start, end) of each piece."""
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   encoded = tokenizer(
     texts, add_special_tokens=False, return_offsets_mapping=True
@@ -53,7 +54,7 @@ def encoder(folder: str, texts: list[str]) -> Any:
 
 
 def model(folder: str, texts: list[str]) -> Any:
-  """Returns the outputs of AutoModel, the heads and the pipelines for texts."""
+  """Returns the outputs of AutoModel, of the heads and of the pipelines."""
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
   pair = tokenizer("сайн уу", "байна уу")
@@ -95,7 +96,7 @@ def model(folder: str, texts: list[str]) -> Any:
 
 
 def scores(folder: str, texts: list[str]) -> Any:
-  """Returns the scores of each text's labels, by the pipeline."""
+  """Returns label → score for each text, from transformers' pipeline."""
   classify = transformers.pipeline("text-classification", folder)
   predictions = classify(texts, truncation=True, top_k=None)
   return [
@@ -105,7 +106,10 @@ def scores(folder: str, texts: list[str]) -> Any:
 
 
 def spans(folder: str, texts: list[str]) -> Any:
-  """Returns the entities of each text by the pipeline, and missing weights."""
+  """Returns the entities of each text, from transformers' pipeline.
+
+  The result also names the weights that are missing in the export.
+  """
   kind = transformers.AutoModelForTokenClassification
   model, loading = _loaded(kind, folder)
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -132,7 +136,7 @@ def spans(folder: str, texts: list[str]) -> Any:
 
 
 def code(folder: str, texts: list[str]) -> Any:
-  """Runs programs that append to `shown`; returns the values of each."""
+  """Runs programs that append to `shown`; returns the list of each program."""
   del folder
   results = []
   for program in texts:
@@ -148,8 +152,9 @@ def saved(folder: str, texts: list[str]) -> Any:
   """Saves model and tokenizer with transformers; returns the ids of texts.
 
   Args:
-    folder: of an export. Of one without weights, only the tokenizer is saved.
-    texts: the folder to save in, and the texts.
+    folder: the folder of an export. If it has no weights, only the tokenizer is
+      saved.
+    texts: the folder to save in, followed by the texts.
   """
   target, *texts = texts
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -164,7 +169,7 @@ def saved(folder: str, texts: list[str]) -> Any:
 
 
 def _loaded(kind: Any, folder: str) -> tuple[Any, dict[str, list[str]]]:
-  """Loads a model; returns it with the names of missing and unused weights."""
+  """Loads a model; returns (model, names of missing and unused weights)."""
   loaded, info = kind.from_pretrained(folder, output_loading_info=True)
   names = ("missing_keys", "unexpected_keys", "mismatched_keys")
   return loaded.eval(), {name: sorted(map(str, info[name])) for name in names}

@@ -2,7 +2,7 @@
 
 import random
 
-# Characters and stretches, white space often.
+# Characters and short strings; white space is frequent.
 PARTS = (
   *"абвгдеёжзийклмноөпрстуүфхцчшщъыьэюяАБЙЁӨҮІїєabcXYZ019.,!?-()@#:",
   *([" "] * 12),
@@ -45,9 +45,9 @@ PARTS = (
 
 
 def drawn(count: int, seed: int = 6) -> list[str]:
-  """Returns random short texts.
+  """Returns random short texts, the same ones for the same seed.
 
-  There are `count` texts of PARTS, and a third as many of any letters.
+  `count` texts consist of PARTS, and a third as many of random characters.
   """
   draw = random.Random(seed)
   texts = ["", " ", "\t", "▁", " ▁ ", "\u200b"]

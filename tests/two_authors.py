@@ -1,4 +1,4 @@
-"""Makes short texts of two authors, in place of tweets, from their works.
+"""Makes short texts of two authors from their works, in place of tweets.
 
 If the works are a novel and essays, or a declaration and an encyclopedia, their
 topics help to tell the authors apart; the tweets of two people are harder.
@@ -11,10 +11,12 @@ _FEWEST_WORDS = 4
 
 
 def short_texts(*works: pathlib.Path) -> dict[str, list[str]]:
-  """Returns author, "0" or "1" → the sentences of a work, cut at a word's end.
+  """Returns author, "0" or "1" → the sentences of the author's work.
+
+  Long sentences are cut at the end of a word, and very short ones left out.
 
   Args:
-    works: files with one sentence on each line.
+    *works: files with one sentence per line.
   """
   texts: dict[str, list[str]] = {}
   for author, work in enumerate(works):
@@ -32,7 +34,7 @@ def short_texts(*works: pathlib.Path) -> dict[str, list[str]]:
 
 
 def write(path: pathlib.Path, *works: pathlib.Path) -> None:
-  """Writes a tweet set, text and label, with as many rows of each author."""
+  """Writes a file of texts and labels, with as many rows of each author."""
   texts = short_texts(*works)
   count = min(map(len, texts.values()))
   with path.open("w", encoding="utf-8") as file:

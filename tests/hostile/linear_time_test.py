@@ -1,7 +1,7 @@
-"""Every regular expression and every cleaner takes time that grows as its input.
+"""Every regular expression and every cleaner takes linear time.
 
-What is new is measured without being named here: regular expressions are those
-of all modules, rules and sources those of their registries.
+New code is measured without being named here: the regular expressions are those
+of all modules, the rules and sources those of their registries.
 """
 
 import collections
@@ -50,7 +50,7 @@ _MOST = 3.0
 
 
 def _seconds(work: Callable[[], object], repeats: int) -> float:
-  """Returns the least CPU time of some repeats."""
+  """Returns the lowest CPU time of some repeats, in seconds."""
   best = float("inf")
   for _ in range(repeats):
     begin = time.process_time()
@@ -65,15 +65,15 @@ def _growth(
   size: int = _SIZE,
   suspect: float = _SUSPECT,
 ) -> float:
-  """Returns the growth of time with a doubled text, 0 where none is suspected.
+  """Returns the growth of time when a text doubles; 0 if it is fast enough.
 
-  It is the smaller one of two: from n to 2n and from 2n to 4n.
+  It is the smaller growth of two: from n to 2n and from 2n to 4n characters.
 
   Args:
-    work: what is measured.
+    work: the function to measure.
     make: makes a text of a size.
-    size: 4n.
-    suspect: seconds; work that takes less is linear at this size.
+    size: 4n, the size of the largest text.
+    suspect: seconds; if the largest text takes less, the time is linear.
   """
   large = make(size)
   if _seconds(lambda: work(large), 1) < suspect:
@@ -101,7 +101,12 @@ def _modules() -> Iterator[tuple[str, str]]:
 def _patterns(
   value: object, name: str
 ) -> Iterator[tuple[str, re.Pattern[str]]]:
-  """Yields the patterns of a value of a module: itself, or in a collection."""
+  """Yields the patterns in a value of a module, also those in collections.
+
+  Args:
+    value: the value.
+    name: the name of the value.
+  """
   if isinstance(value, re.Pattern):
     yield name, value
   elif isinstance(value, dict):
@@ -143,14 +148,14 @@ def _search(pattern: re.Pattern[Any], text: str | bytes) -> None:
 
 
 def _of_bytes(work: Callable[[Any], object], text: str) -> None:
-  """Applies a work on bytes to a text."""
+  """Calls a function of bytes with the bytes of a text."""
   work(text.encode())
 
 
 def _is_anchored(name: str, source: str) -> bool:
-  """Returns whether a pattern is used by match and fullmatch alone.
+  """Returns whether a pattern is only used by match and fullmatch.
 
-  A search begins at each letter anew, and these do not.
+  A search begins again at each letter; match and fullmatch do not.
   """
   # A collection's patterns are used by the name that a loop gives them.
   loops = re.findall(rf"for (\w+)(?:, \w+)* in {re.escape(name)}\b", source)
@@ -210,7 +215,7 @@ def test_what_is_quadratic_is_seen(pattern: str, unit: str) -> None:
 
 
 def _book(text: str) -> object:
-  """Reads a text as the page of an e-book."""
+  """Returns an e-book with a text as its page."""
   buffer = io.BytesIO()
   with zipfile.ZipFile(buffer, "w") as archive:
     archive.writestr(
@@ -252,6 +257,7 @@ def _settings(source: str, **changed: Any) -> corpora.Settings:
 
 
 def _source(source: str) -> Callable[[str], object]:
+  """Returns a function that prepares a text as a source does."""
   settings = _settings(source, near_duplicates=0.8)
   return lambda text: corpora.prepared(("", [_ITEMS[source](text)]), settings)
 

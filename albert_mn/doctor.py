@@ -73,7 +73,7 @@ def main(
     exam.check("files", lambda: _rehashed(reached))
   if settings.do_train:
     known = checks.Checked((work,) if work else ())
-    exam.check("two steps", lambda: training.rehearse(known.value, devices))
+    exam.check("two steps", lambda: training.rehearse(known.value))
   print(f"{exam.failed} failed" if exam.failed else "all is well")
   if exam.failed:
     raise SystemExit(1)

@@ -332,17 +332,12 @@ def made(
   optimizer = optimization.create(arm.recipe, False, watch.scale)
   optimizer.build(model.trainable_variables)
   steps = trainer.Trainer(
-    model,
-    optimizer,
+    trainer.Learner(model, optimizer, watch),
+    trainer.Steps(
+      arm.recipe.num_train_steps, seed=seed, jit_compile=False, lean=True
+    ),
     tf.distribute.get_strategy(),
-    watch=watch,
-    evaluation=inputs.eval_dataset(data.held_out, inputs.Share(64)),
-    characters=None,
-    total_steps=arm.recipe.num_train_steps,
-    parts=1,
-    seed=seed,
-    jit_compile=False,
-    lean_step=True,
+    inputs.eval_dataset(data.held_out, inputs.Share(64)),
   )
   share = inputs.Share(settings.batch_size)
   count = data.training.count()

@@ -261,17 +261,9 @@ def _step_seconds(settings: Options, config: configs.AlbertConfig) -> float:
   )
   optimizer.build(model.trainable_variables)
   steps = trainer.Trainer(
-    model,
-    optimizer,
+    trainer.Learner(model, optimizer, watch),
+    trainer.Steps(settings.steps, lean=settings.lean),
     tf.distribute.get_strategy(),
-    watch=watch,
-    evaluation=None,
-    characters=None,
-    total_steps=settings.steps,
-    parts=1,
-    seed=0,
-    jit_compile=True,
-    lean_step=settings.lean,
   )
   batch = _batch(settings, config)
   loop = steps.create_train_loop_fn()

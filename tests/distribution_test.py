@@ -349,17 +349,9 @@ def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
   )
   optimizer.build(model.trainable_variables)
   steps = trainer.Trainer(
-    model,
-    optimizer,
+    trainer.Learner(model, optimizer, watch),
+    trainer.Steps(9, parts, seed=5),
     tf.distribute.get_strategy(),
-    watch=watch,
-    evaluation=None,
-    characters=None,
-    total_steps=9,
-    parts=parts,
-    seed=5,
-    jit_compile=True,
-    lean_step=False,
   )
   record_set = inputs.record_set(f"{folder}/train-*.tfrecord")
   assert not record_set.shape.max_predictions_per_seq

@@ -356,7 +356,7 @@ def test_records_without_sentence_pairs_pass_and_are_trained_on(
     work.training, work.training.count(), inputs.Share(32), 0, 0
   ).take(1)
   assert set(batch[records.NEXT_SENTENCE_LABELS].numpy()) == {-1}
-  said = training.rehearse(work, distribution.Options())
+  said = training.rehearse(work)
   loss = float(said.removeprefix("loss ").split(",")[0])
   assert loss == pytest.approx(np.log(400), abs=0.5), said
   assert not (tmp_path / "run").exists()

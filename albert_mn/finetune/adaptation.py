@@ -23,10 +23,9 @@ from absl import logging
 
 from albert_mn.finetune import fine_tuning
 from albert_mn.formats import initial_weights
-from albert_mn.models import configs, model_directory
+from albert_mn.models import configs, model_directory, number_format
 from albert_mn.pretrain import probe, run_options, training
 from albert_mn.runtime import distribution, optimization
-from albert_mn.tasks import classifier
 from data_prep.base import options
 from data_prep.classification import classifier_data, near_duplicates
 from data_prep.encoding import tokenization, tokenizer_training
@@ -441,7 +440,7 @@ def _run_options(
     save_checkpoints_steps=_STEPS_A_CHECKPOINT,
     keep_checkpoint_max=2,
     # As for fine-tuning: XLA takes longer to compile than it gains on a CPU.
-    jit_compile=not classifier.is_plain_cpu(),
+    jit_compile=not number_format.is_plain_cpu(),
     repair_normalization=repair_normalization,
   )
   if start.init_checkpoint:

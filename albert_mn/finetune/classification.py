@@ -8,13 +8,18 @@ import dataclasses
 import os
 
 import tensorflow as tf
-import tf_keras
 from absl import logging
 
 from albert_mn.finetune import adaptation, fine_tuning, google_flags
 from albert_mn.formats import foreign_configs, initial_weights, remote_weights
 from albert_mn.inference import predictions
-from albert_mn.models import configs, model_directory, pooling, shipped
+from albert_mn.models import (
+  configs,
+  model_directory,
+  number_format,
+  pooling,
+  shipped,
+)
 from albert_mn.scoring import evaluation
 from albert_mn.tasks import (
   classifier,
@@ -248,8 +253,7 @@ def _run(
 ) -> dict[str, object]:
   """Does the work of `run`, in an output folder that this process owns."""
   tf.config.experimental.enable_op_determinism()
-  policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-  tf_keras.mixed_precision.set_global_policy(policy[recipe.precision])
+  number_format.use(recipe.precision)
   own_tokenizer = settings.chooses_tokenizer()
   settings = settings.settled()
   settings = dataclasses.replace(

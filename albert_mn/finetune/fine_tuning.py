@@ -23,7 +23,7 @@ from albert_mn.finetune import (
   layer_rates,
 )
 from albert_mn.formats import initial_weights
-from albert_mn.models import configs, model_directory, pooling
+from albert_mn.models import configs, model_directory, number_format, pooling
 from albert_mn.runtime import checkpoints, optimization, runs
 from albert_mn.scoring import degenerate_runs
 from albert_mn.tasks import (
@@ -169,9 +169,9 @@ class Recipe(options.Group):
     minimum=1,
   )
   precision: str = options.option(
-    "float32",
+    number_format.FLOAT32,
     "Number format of the layers. bfloat16 is for recent GPUs.",
-    choices=("float32", "bfloat16"),
+    choices=number_format.FORMATS,
   )
   freeze_encoder: bool = options.option(
     False,

@@ -8,7 +8,7 @@ from typing import TypeVar
 import tensorflow as tf
 
 from albert_mn.formats import foreign_text, initial_weights
-from albert_mn.models import configs, model_directory
+from albert_mn.models import configs, model_directory, number_format
 from albert_mn.pretrain import checks, inputs, probe, run_options
 from albert_mn.runtime import distribution, memory, optimization
 from data_prep.base import options
@@ -394,23 +394,21 @@ def _memory(
     training.shape.max_seq_length,
     training.predictions(),
     in_parts=parts > 1,
-    lean=is_lean(settings, strategy, devices),
+    lean=is_lean(settings, strategy),
     rematerialize=settings.rematerialize,
-    activation_bytes=2 if devices.precision == "bfloat16" else 4,
+    activation_bytes=2 if devices.precision != number_format.FLOAT32 else 4,
   )
   return checks.enough_memory(wanted, strategy)
 
 
 def is_lean(
-  settings: run_options.Options,
-  strategy: tf.distribute.Strategy,
-  devices: distribution.Options,
+  settings: run_options.Options, strategy: tf.distribute.Strategy
 ) -> bool:
   """Returns whether the run takes the faster training step on CPUs."""
   return (
     settings.lean_step
     and not settings.rematerialize
-    and distribution.is_plain_cpu(strategy, devices)
+    and distribution.is_plain_cpu(strategy)
   )
 
 

@@ -18,7 +18,6 @@ import orbit
 import tensorflow as tf
 from absl import logging
 
-from albert_mn.models import pretraining
 from albert_mn.pretrain import (
   examination,
   history,
@@ -30,7 +29,6 @@ from albert_mn.pretrain import (
 from albert_mn.runtime import (
   distribution,
   divergence,
-  optimization,
   runs,
   throughput,
 )
@@ -38,19 +36,13 @@ from data_prep.base import options
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class Parts(trainer.Learner):
   """The model that a run trains, and the objects that train it.
 
   Attributes:
-    model: the model.
-    optimizer: its `iterations` is the global step.
-    watch: detects a divergence inside the step.
     steps: the training step and the evaluation.
   """
 
-  model: pretraining.PretrainingModel
-  optimizer: optimization.AdamW
-  watch: divergence.Watch
   steps: trainer.Trainer
 
   def step(self) -> int:

@@ -5,10 +5,12 @@ lines the steps run in blocks of about two seconds, so that the run reacts to a
 signal within that time.
 """
 
+import dataclasses
 import math
 import time
 from typing import Any
 
+import numpy as np
 import orbit
 import tensorflow as tf
 import tf_keras
@@ -31,6 +33,41 @@ _SUM = tf.distribute.ReduceOp.SUM
 _SECONDS_A_BLOCK = 2.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Learner:
+  """The model of a run, and what changes its weights.
+
+  Attributes:
+    model: computes logits from features.
+    optimizer: its `iterations` is the global step.
+    watch: decides which steps may change the weights; it sets the learning rate
+      to 0 after a divergence.
+  """
+
+  model: pretraining.PretrainingModel
+  optimizer: optimization.AdamW
+  watch: divergence.Watch
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """The number of steps of a run, and how each step is computed.
+
+  Attributes:
+    total: the last step of the run, for the log.
+    parts: number of gradient accumulation steps on a device.
+    seed: the seed of dropout.
+    jit_compile: whether XLA compiles the forward and backward pass.
+    lean: whether lean.Lean computes the step.
+  """
+
+  total: int
+  parts: int = 1
+  seed: int = 0
+  jit_compile: bool = True
+  lean: bool = False
+
+
 class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   """The training step and the evaluation of pretraining, as orbit wants them.
 
@@ -40,19 +77,12 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   depend on how the batch is divided among devices or accumulation steps.
 
   Args:
-    model: computes logits from features.
-    optimizer: its `iterations` is the global step.
+    learner: the model and what changes its weights.
+    steps: the number of steps, and how each step is computed.
     strategy: the devices.
-    watch: decides which steps may change the weights; it sets the learning rate
-      to 0 after a divergence.
     evaluation: the held-out batches, or None.
     characters: float32 [vocab_size], the number of characters of each piece,
       for bits per character; or None.
-    total_steps: the last step of the run, for the log.
-    parts: number of gradient accumulation steps on a device.
-    seed: the seed of dropout.
-    jit_compile: whether XLA compiles the forward and backward pass.
-    lean_step: whether lean.Lean computes the step.
 
   Attributes:
     meter: measures speed; the caller sets it with `train_dataset` before
@@ -67,18 +97,11 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
 
   def __init__(
     self,
-    model: pretraining.PretrainingModel,
-    optimizer: optimization.AdamW,
+    learner: Learner,
+    steps: Steps,
     strategy: tf.distribute.Strategy,
-    *,
-    watch: divergence.Watch,
-    evaluation: tf.data.Dataset | None,
-    characters: Any,
-    total_steps: int,
-    parts: int,
-    seed: int,
-    jit_compile: bool,
-    lean_step: bool,
+    evaluation: tf.data.Dataset | None = None,
+    characters: np.ndarray | None = None,
   ) -> None:
     orbit.StandardTrainer.__init__(self, None)
     orbit.StandardEvaluator.__init__(
@@ -86,14 +109,16 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       evaluation,
       options=orbit.StandardEvaluatorOptions(use_tf_function=True),
     )
-    self._model, self._optimizer = model, optimizer
-    self._strategy, self._seed, self._watch = strategy, seed, watch
+    self._model, self._optimizer = learner.model, learner.optimizer
+    self._strategy, self._steps, self._watch = strategy, steps, learner.watch
     self._characters = None if characters is None else tf.constant(characters)
-    self._total_steps = total_steps
-    self._parts = parts
-    self._forward = lean.Lean(model, jit_compile) if lean_step else model
+    self._forward = (
+      lean.Lean(learner.model, steps.jit_compile)
+      if steps.lean
+      else learner.model
+    )
     # The lean step compiles its own functions between the matrix products.
-    whole = jit_compile and not lean_step
+    whole = steps.jit_compile and not steps.lean
     self._gradients = tf.function(self._sums_and_gradients, jit_compile=whole)
     self._eval_sums = tf.function(self._sums, jit_compile=whole)
     # float32 counts exactly only up to 2^24; TPUs have no float64.
@@ -129,7 +154,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       seeds: dropout seeds, uint32 [rows, 2].
       counts: masked positions and sentence pairs of the whole batch.
     """
-    parts = self._parts
+    parts = self._steps.parts
     if parts == 1:
       return self._part(features, seeds, counts)
     cut = {
@@ -220,7 +245,9 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     """
     context = tf.distribute.get_replica_context()
     step = tf.cast(self._optimizer.iterations, tf.int32)
-    seeds = encoders.example_seeds(self._seed, step, features.pop(inputs.ROWS))
+    seeds = encoders.example_seeds(
+      self._steps.seed, step, features.pop(inputs.ROWS)
+    )
     counts = context.all_reduce(_SUM, pretraining.counts(features))
     sums, gradients = self._gradients(features, seeds, counts)
     *gradients, loss = context.all_reduce(_SUM, [*gradients, sums.loss(counts)])
@@ -245,7 +272,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       "step %d of %d: loss %.3f, masked_lm_accuracy %.3f, "
       "sentence_order_accuracy %.3f; %s",
       step,
-      self._total_steps,
+      self._steps.total,
       metrics["loss"],
       metrics["masked_lm_accuracy"],
       metrics["sentence_order_accuracy"],

@@ -73,7 +73,7 @@ def _run(
 
   All checks have passed.
   """
-  parts = _built(work, devices)
+  parts = _built(work)
   saved = _checkpoints(work, parts)
   if work.training:
     flags = _flags(work.settings, work.recipe, devices, probing)
@@ -108,10 +108,10 @@ def _flags(*groups: options.Group) -> dict[str, object]:
   }
 
 
-def _built(work: examination.Run, devices: distribution.Options) -> loop.Parts:
+def _built(work: examination.Run) -> loop.Parts:
   """Returns a new model (random weights), its optimizer, watch and trainer."""
   settings = work.settings
-  lean = examination.is_lean(settings, work.strategy, devices)
+  lean = examination.is_lean(settings, work.strategy)
   with work.strategy.scope():
     model = pretraining.PretrainingModel(
       work.config, settings.random_seed, settings.rematerialize
@@ -121,16 +121,12 @@ def _built(work: examination.Run, devices: distribution.Options) -> loop.Parts:
       work.recipe, settings.jit_compile and lean, watch.scale
     )
     optimizer.build(model.trainable_variables)
-  steps = _trainer(work, model, optimizer, watch, lean)
+  steps = _trainer(work, trainer.Learner(model, optimizer, watch), lean)
   return loop.Parts(model, optimizer, watch, steps)
 
 
 def _trainer(
-  work: examination.Run,
-  model: pretraining.PretrainingModel,
-  optimizer: optimization.AdamW,
-  watch: divergence.Watch,
-  lean_step: bool,
+  work: examination.Run, learner: trainer.Learner, lean: bool
 ) -> trainer.Trainer:
   """Returns the trainer, with the held-out batches if there are any."""
   settings, held_out = work.settings, work.held_out
@@ -145,17 +141,17 @@ def _trainer(
     else None
   )
   return trainer.Trainer(
-    model,
-    optimizer,
+    learner,
+    trainer.Steps(
+      work.recipe.num_train_steps,
+      settings.gradient_accumulation_steps,
+      settings.random_seed,
+      settings.jit_compile,
+      lean,
+    ),
     work.strategy,
-    watch=watch,
-    evaluation=evaluation,
-    characters=tokenization.Tokenizer(path).characters() if path else None,
-    total_steps=work.recipe.num_train_steps,
-    parts=settings.gradient_accumulation_steps,
-    seed=settings.random_seed,
-    jit_compile=settings.jit_compile,
-    lean_step=lean_step,
+    evaluation,
+    tokenization.Tokenizer(path).characters() if path else None,
   )
 
 
@@ -228,7 +224,7 @@ def _initialize(
     )
 
 
-def rehearse(work: examination.Run, devices: distribution.Options) -> str:
+def rehearse(work: examination.Run) -> str:
   """Takes two steps on the first records, and writes no files.
 
   Returns the loss and the gradient norm as text for a person.
@@ -237,7 +233,7 @@ def rehearse(work: examination.Run, devices: distribution.Options) -> str:
     options.InputError: when a step does not fit in memory, or its loss or
       gradient is not finite.
   """
-  parts = _built(work, devices)
+  parts = _built(work)
   steps = parts.steps
   if work.settings.init_checkpoint:
     with work.strategy.scope():

@@ -10,9 +10,9 @@ import os
 from typing import Any
 
 import tensorflow as tf
-import tf_keras
 from absl import logging
 
+from albert_mn.models import number_format
 from data_prep.base import options
 from data_prep.files import json_files
 
@@ -29,10 +29,10 @@ class Options(options.Group):
     choices=("auto", "one_device", "mirrored", "multi_worker", "tpu"),
   )
   precision: str = options.option(
-    "float32",
+    number_format.FLOAT32,
     "Number format of the layers. bfloat16 is for TPUs and recent GPUs. "
     "The weights are float32 with either format.",
-    choices=("float32", "bfloat16"),
+    choices=number_format.FORMATS,
   )
   use_tpu: bool = options.option(
     False,
@@ -118,8 +118,7 @@ def strategy(settings: Options) -> tf.distribute.Strategy:
     tf.config.set_logical_device_configuration(
       cpu, [tf.config.LogicalDeviceConfiguration()] * settings.logical_devices
     )
-  policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-  tf_keras.mixed_precision.set_global_policy(policy[settings.precision])
+  number_format.use(settings.precision)
   made: tf.distribute.Strategy = {
     "one_device": tf.distribute.get_strategy,
     "mirrored": lambda: tf.distribute.MirroredStrategy(_devices(settings)),
@@ -182,13 +181,10 @@ def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
   return made
 
 
-def is_plain_cpu(made: tf.distribute.Strategy, settings: Options) -> bool:
+def is_plain_cpu(made: tf.distribute.Strategy) -> bool:
   """Returns whether all devices are CPUs that compute in float32."""
-  return (
-    settings.precision == "float32"
-    and not tf.config.list_physical_devices("GPU")
-    and not isinstance(made, tf.distribute.TPUStrategy)
-  )
+  is_tpu = isinstance(made, tf.distribute.TPUStrategy)  # of any machine
+  return number_format.is_plain_cpu() and not is_tpu
 
 
 def is_chief(made: tf.distribute.Strategy) -> bool:

@@ -11,7 +11,14 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from albert_mn.models import configs, encoders, lean, model_directory, pooling
+from albert_mn.models import (
+  configs,
+  encoders,
+  lean,
+  model_directory,
+  number_format,
+  pooling,
+)
 from albert_mn.tasks import blend, ensembles, problems, text_cleaning
 from data_prep.base import options
 from data_prep.classification import classifier_data
@@ -68,7 +75,7 @@ class Classifier(tf_keras.layers.Layer):
     self._dropout = encoders.StatelessDropout(config.hidden_dropout_prob, _HEAD)
     self._lean = (
       lean.LeanEncoder(self.encoder, jit_compile=False)
-      if (is_plain_cpu() if lean_step is None else lean_step)
+      if (number_format.is_plain_cpu() if lean_step is None else lean_step)
       else None
     )
 
@@ -142,17 +149,6 @@ class Classifier(tf_keras.layers.Layer):
     return {"encoder": self.encoder, "classifier": self.classifier}
 
 
-def is_plain_cpu() -> bool:
-  """Returns whether layers compute in float32 on a CPU.
-
-  The result is False if TensorFlow sees a GPU or TPU, or mixed precision is on.
-  """
-  return tf_keras.mixed_precision.global_policy().name == "float32" and not (
-    tf.config.list_physical_devices("GPU")
-    or tf.config.list_physical_devices("TPU")
-  )
-
-
 def compiled(
   function: Callable[..., Any], signature: Sequence[tf.TensorSpec]
 ) -> Any:
@@ -166,7 +162,7 @@ def compiled(
     function: the function.
     signature: the tensors that it takes, with any number of rows and positions.
   """
-  if is_plain_cpu():
+  if number_format.is_plain_cpu():
     return tf.function(function, input_signature=list(signature))
   return tf.function(function, jit_compile=True)
 
@@ -180,7 +176,7 @@ def fitted(
   the whole batch at which a part starts. On other devices the batch is yielded
   unchanged, because each new shape would be compiled.
   """
-  if is_plain_cpu():
+  if number_format.is_plain_cpu():
     yield from length_buckets.fitted(batch)
   else:
     yield 0, batch

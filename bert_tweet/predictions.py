@@ -15,7 +15,7 @@ import numpy as np
 
 from albert_mn.tasks import classifier, problems
 from data_prep.base import options, shown_text
-from data_prep.files import contents, storage, tables
+from data_prep.files import contents, manifest_fields, storage, tables
 
 # Lines read ahead of the model: memory stays flat, whatever the input.
 _AHEAD = 4096
@@ -58,7 +58,9 @@ def require_single_texts(predictor: classifier.Predictor) -> None:
 
   A line would be only half of its input.
   """
-  if predictor.manifest.get("parameters", {}).get("text_pair"):
+  if manifest_fields.Parameters.of(
+    predictor.manifest.get("parameters", {})
+  ).text_pair:
     raise options.InputError(
       "a classifier of single texts",
       "one of pairs of texts",

@@ -19,7 +19,7 @@ from albert_mn.models import configs, model_directory, pooling
 from albert_mn.tasks import blend, classifier, ensembles, problems, tagging
 from data_prep.base import options
 from data_prep.encoding import framing, length_buckets, tokenization
-from data_prep.files import manifest
+from data_prep.files import manifest, manifest_fields
 
 # Largest difference from the model's outputs: absolute, or relative above 1.
 TOLERANCE = 1e-4
@@ -170,7 +170,7 @@ class Source:
   @property
   def of_pairs(self) -> bool:
     """Whether an input is a pair of texts."""
-    return bool(self.parameters.get("text_pair"))
+    return bool(manifest_fields.Parameters.of(self.parameters).text_pair)
 
   @property
   def pooled_by(self) -> str:
@@ -218,8 +218,10 @@ class Source:
     """Name → layer, with the head for exports: see `Problem.affine`."""
     if not self.problem:
       return self.parts
-    temperature = float(self.parameters.get("temperature", 1.0))
-    factor, shift = self.problem.affine(temperature)
+    stated = manifest_fields.Parameters.of(self.parameters).temperature
+    factor, shift = self.problem.affine(
+      1.0 if stated is None else float(stated)
+    )
     return self.parts | {
       name: _scaled(part, factor, shift)
       for name, part in self.parts.items()
@@ -245,9 +247,10 @@ class Source:
       options.InputError: when it is below 3 or above max_position_embeddings.
     """
     longest = self.config.max_position_embeddings
-    length = settings.max_seq_length or min(
-      self.parameters.get("max_seq_length", framing.USUAL_LENGTH), longest
-    )
+    trained = manifest_fields.Parameters.of(self.parameters).max_seq_length
+    if trained is None:
+      trained = framing.USUAL_LENGTH
+    length = settings.max_seq_length or min(trained, longest)
     if not 3 <= length <= longest:
       raise options.InputError(
         f"--max_seq_length from 3 to max_position_embeddings = {longest}",

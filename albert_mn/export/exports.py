@@ -17,7 +17,13 @@ from albert_mn.export import (
 )
 from data_prep.base import options, shown_text
 from data_prep.encoding import framing, tokenization
-from data_prep.files import manifest, ownership, storage, whole_folders
+from data_prep.files import (
+  manifest,
+  manifest_fields,
+  ownership,
+  storage,
+  whole_folders,
+)
 
 KIND = "export"
 
@@ -139,7 +145,7 @@ def needed(source: export_source.Source) -> str:
     "; the training rows were cleaned as tweets "
     "(data_prep.classification.tweets), which is not "
     "in the export"
-    if source.parameters.get("cleaning")
+    if manifest_fields.Parameters.of(source.parameters).cleaning
     else ""
   )
   return (
@@ -202,12 +208,16 @@ def _describe(
     "checked": list(checked),
   }
   if source.problem:
-    parameters["label_type"] = source.problem.TYPE
-    parameters["long_text"] = source.long_text
-    parameters["long_texts"] = long_texts(source, settings)
-    parameters["text_pair"] = source.of_pairs
+    stated = manifest_fields.Parameters(
+      label_type=source.problem.TYPE,
+      long_text=source.long_text,
+      text_pair=source.of_pairs,
+    ).stated()
+    texts = {"long_texts": long_texts(source, settings)}
+    parameters |= dict(sorted((stated | texts).items()))
   if source.problem or settings.to == "encoder":
-    parameters["max_seq_length"] = source.length(settings)
+    length = source.length(settings)
+    parameters |= manifest_fields.Parameters(max_seq_length=length).stated()
   manifest.write(
     folder,
     KIND,

@@ -17,7 +17,7 @@ from albert_mn.scoring import degenerate_runs
 from albert_mn.tasks import blend, problems
 from data_prep.base import shown_text
 from data_prep.encoding import tokenization
-from data_prep.files import storage
+from data_prep.files import manifest_fields, storage
 
 NAME = "README.md"
 
@@ -107,7 +107,13 @@ def _words(described: Mapping[str, Any], labels: Sequence[str]) -> _Words:
   """
   if not labels:
     return _PRETRAINED
-  return _KINDS[described["parameters"].get("label_type", problems.CLASS)]
+  return _KINDS[_label_type(described)]
+
+
+def _label_type(described: Mapping[str, Any]) -> str:
+  """Returns the kind of a model's labels."""
+  parameters = manifest_fields.Parameters.of(described["parameters"])
+  return parameters.label_type or problems.CLASS
 
 
 def text(
@@ -197,7 +203,7 @@ def _description(
   labels: Sequence[str],
 ) -> str:
   """Returns the section on the model's shape and settings, as Markdown."""
-  step = described["counts"].get("global_step")
+  step = manifest_fields.Counts.of(described["counts"]).global_step
   what = _words(described, labels).what.format(n=len(labels))
   lines = [
     f"{what}: {config.FAMILY} of {config.num_hidden_layers} layers of "
@@ -238,7 +244,7 @@ def _origin(described: Mapping[str, Any]) -> str:
 def _is_of(described: Mapping[str, Any], results: Mapping[str, str]) -> bool:
   """Returns whether results belong to the step at which the model was saved."""
   return results.get("global_step") == str(
-    described["counts"].get("global_step")
+    manifest_fields.Counts.of(described["counts"]).global_step
   )
 
 
@@ -287,8 +293,8 @@ def _how_to_use(
     card_usage.Model(
       to=export.to,
       task=_words(described, labels).task,
-      label_type=parameters.get("label_type", problems.CLASS) if labels else "",
-      pairs=bool(parameters.get("text_pair")),
+      label_type=_label_type(described) if labels else "",
+      pairs=bool(manifest_fields.Parameters.of(parameters).text_pair),
       family=config.FAMILY,
       tokenizer_name=export.tokenizer_name,
       text=tokenization.Settings.of(parameters),
@@ -329,9 +335,12 @@ def _limits(
     )
   if tokenization.Settings.of(described["parameters"]).strip_accents:
     lines.append("- Trained on text without й and ё: they are read as и and е.")
-  if "temperature" in described["parameters"]:
+  temperature = manifest_fields.Parameters.of(
+    described["parameters"]
+  ).temperature
+  if temperature is not None:
     lines.append(
-      f"- Calibrated: logits are divided by {described['parameters']['temperature']}"
+      f"- Calibrated: logits are divided by {temperature}"
       " before they become probabilities; in an export the weights of the head are."
     )
   return "\n".join(lines)

@@ -31,7 +31,7 @@ from albert_mn.tasks import (
 )
 from data_prep.base import options
 from data_prep.encoding import tokenization
-from data_prep.files import manifest, ownership
+from data_prep.files import manifest, manifest_fields, ownership
 
 # The value of --init_checkpoint that starts without pretrained weights.
 NOTHING = "none"
@@ -320,7 +320,9 @@ def load(folder: str) -> classifier.Predictor:
 
 def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
   """Raises InputError if only one of the model and the rows has text pairs."""
-  pairs = bool(predictor.manifest["parameters"].get("text_pair"))
+  pairs = bool(
+    manifest_fields.Parameters.of(predictor.manifest["parameters"]).text_pair
+  )
   if pairs != bool(settings.text_pair_column):
     raise options.InputError(
       f"rows of {'two texts' if pairs else 'one text'}, as the model was "

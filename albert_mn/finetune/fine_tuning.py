@@ -37,7 +37,7 @@ from albert_mn.tasks import (
 from data_prep.base import options
 from data_prep.classification import classifier_data, classifier_splits
 from data_prep.encoding import framing, length_buckets, tokenization
-from data_prep.files import storage
+from data_prep.files import manifest_fields, storage
 
 # Number added to the seed for each restart; --num_seeds takes the next seeds.
 _RESTART = 1_000_003
@@ -530,15 +530,17 @@ def train(
       **({ensembles.PARAMETER: networks} if networks > 1 else {}),
       **start.parameters,
       **start.tokenizer.settings.parameters(),
-      "cleaning": dict(data.cleaning),
-      "text_pair": any(row.text_pair for row in data.train),
+      **manifest_fields.Parameters(
+        cleaning=dict(data.cleaning),
+        text_pair=any(row.text_pair for row in data.train),
+      ).stated(),
       **problem.parameters(),
       **calibrated,
       **(beside.parameters() if beside else {}),
       **(verdict.parameters() if verdict else {}),
     },
     counts={
-      "global_step": loops[0].step(),
+      **manifest_fields.Counts(global_step=loops[0].step()).stated(),
       "train_rows": len(data.train),
       "validation_rows": evidence.size,
       "held_out_rows": len(data.held_out),

@@ -39,6 +39,7 @@ from data_prep.encoding import framing, length_buckets, tokenization
 from data_prep.files import (
   json_files,
   manifest,
+  manifest_fields,
   ownership,
   storage,
   whole_folders,
@@ -325,7 +326,9 @@ def write(
       parts=parts,
       tokenizer_file=opened.tokenizer_file,
       parameters=_parameters(settings, opened),
-      counts={"global_step": _step(opened.source.path)},
+      counts=manifest_fields.Counts(
+        global_step=_step(opened.source.path)
+      ).stated(),
       inputs={"init_checkpoint": initial_weights.identity(opened.source.path)},
       labels=opened.labels,
       beside=_beside(opened),
@@ -474,7 +477,10 @@ def _label_type(source: initial_weights.Source) -> str:
   folder = initial_weights.folder_of(source.path)
   if source.kind is initial_weights.Format.HUGGING_FACE:
     return huggingface.label_type(folder)
-  return str(_known_of(source).get("label_type", problems.CLASS))
+  return str(
+    manifest_fields.Parameters.of(_known_of(source)).label_type
+    or problems.CLASS
+  )
 
 
 def _known_of(source: initial_weights.Source) -> dict[str, Any]:
@@ -554,21 +560,24 @@ def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
   """
   known = _known_of(opened.source)
   if opened.source.kind is not initial_weights.Format.OURS:
-    stated, known = known, {"from": opened.source.kind.value}
+    stated = manifest_fields.Parameters.of(known)
+    known = {"from": opened.source.kind.value}
     if opened.labels:
-      known["text_pair"] = settings.text_pair or stated.get("text_pair", False)
-      known["long_text"] = stated.get("long_text", framing.HEAD)
-      known["label_type"] = _label_type(opened.source)
       longest = opened.config.max_position_embeddings
       length = (
         settings.max_seq_length
-        or stated.get("max_seq_length")
+        or stated.max_seq_length
         or fast_tokenizers.exported_length(
           initial_weights.folder_of(opened.source.path)
         )
         or framing.USUAL_LENGTH
       )
-      known["max_seq_length"] = max(3, min(length, longest))
+      known |= manifest_fields.Parameters(
+        text_pair=settings.text_pair or bool(stated.text_pair),
+        long_text=stated.long_text or framing.HEAD,
+        label_type=_label_type(opened.source),
+        max_seq_length=max(3, min(length, longest)),
+      ).stated()
   text = opened.text.settings if opened.text else tokenization.Settings()
   for name in dataclasses.asdict(text):
     known.pop(name, None)

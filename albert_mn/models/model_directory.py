@@ -24,7 +24,13 @@ import tensorflow as tf
 from albert_mn.models import blueprints, configs, plain_paths
 from data_prep.base import options
 from data_prep.encoding import tokenization
-from data_prep.files import json_files, manifest, storage, whole_folders
+from data_prep.files import (
+  json_files,
+  manifest,
+  manifest_fields,
+  storage,
+  whole_folders,
+)
 
 WEIGHTS, TOKENIZER, VOCABULARY, LABELS = (
   "model.ckpt",
@@ -400,7 +406,7 @@ def step(path: str) -> int:
   content = manifest.find(path) or {}
   if named := re.search(r"ckpt-(\d+)$", path):
     return int(named[1])
-  return int(content.get("counts", {}).get("global_step", 0))
+  return manifest_fields.Counts.of(content.get("counts", {})).global_step or 0
 
 
 def identity(path: str) -> str:

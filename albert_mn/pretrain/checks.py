@@ -24,7 +24,7 @@ from albert_mn.pretrain import inputs
 from albert_mn.runtime import distribution, memory, throughput
 from data_prep.base import options
 from data_prep.encoding import framing, tokenization
-from data_prep.files import manifest, records, storage
+from data_prep.files import manifest, manifest_fields, records, storage
 
 # The packages on whose versions the results depend; the locks pin the versions.
 _PACKAGES = (
@@ -310,7 +310,9 @@ def vocabulary(
 
   Returns the number of pieces, as text.
   """
-  size = record_set.parameters.get("vocab_size", config.vocab_size)
+  size = manifest_fields.Parameters.of(record_set.parameters).vocab_size
+  if size is None:
+    size = config.vocab_size
   if size != config.vocab_size:
     raise options.InputError(
       f"a config with vocab_size {size}, as the records' tokenizer",

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from data_prep.base import options
 from data_prep.encoding import tokenization
-from data_prep.files import manifest, records, storage
+from data_prep.files import manifest, manifest_fields, records, storage
 from data_prep.pretraining import dynamic_masking, examples, masking
 
 # Name of an extra feature: the index of each row in the whole batch, int32
@@ -139,9 +139,9 @@ class _Part:
 
   def filled(self) -> tuple[int, int]:
     """Returns (training positions without padding, all training positions)."""
-    counts = self.content.get("counts", {})
-    positions = int(counts.get("train_positions", 0))
-    return positions - int(counts.get("train_padding", 0)), positions
+    counts = manifest_fields.Counts.of(self.content.get("counts", {}))
+    positions = counts.train_positions or 0
+    return positions - (counts.train_padding or 0), positions
 
 
 def record_set(

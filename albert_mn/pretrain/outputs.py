@@ -1,10 +1,7 @@
 """The files that a pretraining run writes: run.json, models, results."""
 
 import dataclasses
-import math
 import os
-import types
-from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
@@ -15,6 +12,7 @@ from albert_mn.pretrain import examination
 from albert_mn.runtime import distribution, runs
 from albert_mn.scoring import reports
 from data_prep.encoding import tokenization
+from data_prep.files import manifest_fields
 
 
 def remember(
@@ -91,13 +89,12 @@ def keep_best(
   if not work.chief:
     return
   best = model_directory.find(os.path.join(work.settings.output_dir, "best"))
-  held = best["counts"] if best else {}
-  if (
-    held.get("global_step", math.inf) <= step
-    and held.get("loss", math.inf) <= metrics["loss"]
-  ):
+  held = manifest_fields.Counts.of(best["counts"] if best else {})
+  is_earlier = held.global_step is not None and held.global_step <= step
+  is_better = held.loss is not None and held.loss <= metrics["loss"]
+  if is_earlier and is_better:
     return
-  save_model(work, model, step, "best", {"loss": metrics["loss"]})
+  save_model(work, model, step, "best", metrics["loss"])
 
 
 def save_model(
@@ -105,7 +102,7 @@ def save_model(
   model: pretraining.PretrainingModel,
   step: int,
   name: str,
-  counts: Mapping[str, float] = types.MappingProxyType({}),
+  loss: float | None = None,
 ) -> None:
   """Writes a model directory named `name` in the run directory.
 
@@ -114,7 +111,7 @@ def save_model(
     model: the model to save.
     step: the current step.
     name: name of the folder.
-    counts: more numbers for the manifest.
+    loss: the held-out loss, for the manifest.
   """
   if not work.chief:
     return
@@ -135,7 +132,7 @@ def save_model(
       random_seed=work.settings.random_seed,
       **tokenization.Settings.of(training.parameters).parameters(),
     ),
-    counts=dict(global_step=step, **counts),
+    counts=manifest_fields.Counts(global_step=step, loss=loss).stated(),
     inputs={"records": training.identity} if training.identity else {},
   )
 

@@ -27,7 +27,7 @@ from albert_mn.tasks import (
   tagging,
 )
 from data_prep.classification import classifier_data
-from data_prep.files import storage
+from data_prep.files import manifest_fields, storage
 
 # Reports on more labels are not repeated in the log.
 _LOGGED_LABELS = 40
@@ -71,7 +71,8 @@ def evaluate(
   every += [judge(another, rows.held_out, batch_size) for another in reseeded]
   seeds = [each.voices.model.scores() for each in every]
   results = _results(task_name, judged.loss, voices)
-  results["global_step"] = predictor.manifest["counts"].get("global_step", 0)
+  counts = manifest_fields.Counts.of(predictor.manifest["counts"])
+  results["global_step"] = counts.global_step or 0
   reports.write_eval_results(
     os.path.join(output_dir, "eval_results.txt"), results
   )

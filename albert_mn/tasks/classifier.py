@@ -23,7 +23,7 @@ from albert_mn.tasks import blend, ensembles, problems, text_cleaning
 from data_prep.base import options
 from data_prep.classification import classifier_data
 from data_prep.encoding import framing, length_buckets, tokenization
-from data_prep.files import manifest
+from data_prep.files import manifest, manifest_fields
 from data_prep.text import alignment
 
 KIND = "classifier"
@@ -233,7 +233,8 @@ class Predictor:
       framer.max_seq_length,
     )
     parameters = self.manifest.get("parameters", {})
-    self.temperature = float(parameters.get("temperature", 1.0))
+    stated = manifest_fields.Parameters.of(parameters).temperature
+    self.temperature = 1.0 if stated is None else float(stated)
     # Logits divided by 1e-320 are infinite, and their softmax is NaN.
     if not 1e-3 <= self.temperature <= 1e3:
       raise options.InputError(
@@ -414,7 +415,9 @@ def _framer(
   """
   parameters = described["parameters"]
   longest = config.max_position_embeddings
-  length = parameters.get("max_seq_length", min(framing.USUAL_LENGTH, longest))
+  length = manifest_fields.Parameters.of(parameters).max_seq_length
+  if length is None:
+    length = min(framing.USUAL_LENGTH, longest)
   if not 3 <= length <= longest:
     raise options.InputError(
       f"max_seq_length in a manifest to be from 3 to {longest}, the model's "
@@ -461,14 +464,15 @@ def _choice(
   Raises:
     options.InputError: when the value is not one of `choices`.
   """
-  value = str(parameters.get(name, default))
+  stated = getattr(manifest_fields.Parameters.of(parameters), name)
+  value = default if stated is None else stated
   if value not in choices:
     raise options.InputError(
       f"{name} in a manifest to be one of {', '.join(choices)}",
       repr(value),
       "use the release that wrote the model",
     )
-  return value
+  return str(value)
 
 
 def _config(folder: str) -> configs.AlbertConfig:

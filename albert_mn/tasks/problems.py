@@ -15,7 +15,7 @@ import tensorflow as tf
 from data_prep.base import options
 from data_prep.classification import classifier_data, label_names
 from data_prep.encoding import framing
-from data_prep.files import json_files
+from data_prep.files import json_files, manifest_fields
 
 CLASS, MULTI_LABEL, REGRESSION = "class", "multi_label", "regression"
 ENTITIES = "entities"  # the tags of pieces, by tagging.Tagging
@@ -77,7 +77,7 @@ class Problem:
 
   def parameters(self) -> dict[str, Any]:
     """Returns the parameters for a model's manifest, without the names."""
-    return {"label_type": self.TYPE}
+    return manifest_fields.Parameters(label_type=self.TYPE).stated()
 
   def check(self, rows: Sequence[classifier_data.Row]) -> None:
     """Raises InputError for the first row with a label that was not trained."""
@@ -432,7 +432,10 @@ class Regression(Problem):
 
   def parameters(self) -> dict[str, Any]:
     numbers = {"mean": self.mean, "deviation": self.deviation}
-    return super().parameters() | {"standardised_by": numbers}
+    return (
+      super().parameters()
+      | manifest_fields.Parameters(standardised_by=numbers).stated()
+    )
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
     values = np.array([float(row.label) for row in rows])
@@ -514,7 +517,8 @@ def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
     options.InputError: when the manifest's label type is unknown or its numbers
       are damaged.
   """
-  label_type = parameters.get("label_type", CLASS)
+  known = manifest_fields.Parameters.of(parameters)
+  label_type = CLASS if known.label_type is None else known.label_type
   if label_type not in _KINDS:
     raise options.InputError(
       f"label_type in a manifest to be one of {', '.join(_KINDS)}",
@@ -522,7 +526,7 @@ def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
       "copy the model again",
     )
   origin = "standardised_by in a manifest"
-  numbers = {**parameters.get("standardised_by", {}), "names": list(names)}
+  numbers = {**(known.standardised_by or {}), "names": list(names)}
   return json_files.made(_KINDS[label_type], numbers, origin)
 
 

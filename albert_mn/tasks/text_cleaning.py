@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from data_prep.classification import tweets
-from data_prep.files import json_files
+from data_prep.files import json_files, manifest_fields
 from data_prep.text import alignment
 
 # Cleans a text, and keeps where each letter came from.
@@ -22,7 +22,7 @@ def of_model(parameters: Mapping[str, Any]) -> Clean | None:
   Raises:
     options.InputError: when the manifest's value is not options of a cleaning.
   """
-  stated = parameters.get("cleaning")
+  stated = manifest_fields.Parameters.of(parameters).cleaning
   if not stated:
     return None
   origin = "cleaning in a classifier's manifest"

@@ -31,6 +31,7 @@ from data_prep.classification import (
 from data_prep.files import (
   json_files,
   manifest,
+  manifest_fields,
   ownership,
   storage,
   tables,
@@ -202,7 +203,12 @@ def columns_of(folder: str) -> classifier_data.Columns:
   Raises:
     options.InputError: when the folder is no finished set.
   """
-  columns = manifest.check(folder, KIND)["parameters"].get("columns", {})
+  columns = (
+    manifest_fields.Parameters.of(
+      manifest.check(folder, KIND)["parameters"]
+    ).columns
+    or {}
+  )
   return json_files.made(
     classifier_data.Columns, columns, f"the columns of the manifest in {folder}"
   )
@@ -216,7 +222,9 @@ def cleaning_of(folder: str) -> tweets.Options | None:
   Raises:
     options.InputError: when the folder is no finished set.
   """
-  values = manifest.check(folder, KIND)["parameters"].get("cleaning")
+  values = manifest_fields.Parameters.of(
+    manifest.check(folder, KIND)["parameters"]
+  ).cleaning
   if not values:
     return None
   origin = f"cleaning in the manifest of {folder}"

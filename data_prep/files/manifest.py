@@ -19,35 +19,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data_prep.base import options
-from data_prep.files import json_files, storage
+from data_prep.files import json_files, manifest_fields, storage
 
 NAME = "manifest.json"
 FORMAT_VERSION = 1
 
 _ADVICE = "make the artefact again, or copy it again"
-# Parameters and counts that programs read back → their types. Those of option
-# classes are checked where an instance is made of them.
-_PARAMETERS: dict[str, Any] = {
-  "blended": dict,
-  "cleaning": dict | None,
-  "columns": dict,
-  "label_type": str,
-  "long_text": str,
-  "max_seq_length": int,
-  "pooling": str,
-  "standardised_by": dict,
-  "temperature": float,
-  "text_pair": bool,
-  "vocab_size": int,
-}
-_COUNTS: dict[str, Any] = {
-  "eval_examples": int,
-  "global_step": int,
-  "loss": float,
-  "train_examples": int,
-  "train_padding": int,
-  "train_positions": int,
-}
 
 
 def begin(folder: str) -> None:
@@ -147,8 +124,14 @@ def read(path: str) -> dict[str, Any]:
   json_files.require_type(
     content["inputs"], dict[str, str], f"inputs in {path}", _ADVICE
   )
-  _require(content["parameters"], _PARAMETERS, f"the parameters of {path}")
-  _require(content["counts"], _COUNTS, f"the counts of {path}")
+  _require(
+    content["parameters"],
+    manifest_fields.Parameters.types(),
+    f"the parameters of {path}",
+  )
+  _require(
+    content["counts"], manifest_fields.Counts.types(), f"the counts of {path}"
+  )
   for name, entry in content["files"].items():
     json_files.require_type(entry, dict, f"{name} in {path}", _ADVICE)
     _require(entry, {"bytes": int, "sha256": str}, f"{name} of {path}", True)

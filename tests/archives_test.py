@@ -123,7 +123,7 @@ def _crc(content: bytes) -> bytes:
   return zlib.crc32(content).to_bytes(4, "little")
 
 
-def _read(path: pathlib.Path) -> list[tuple[str, ...]]:
+def _read(path: pathlib.Path) -> list[object]:
   return list(texts.items(str(path), texts.Options(documents="line")))
 
 

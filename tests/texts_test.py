@@ -3,6 +3,7 @@
 import gzip
 import json
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from data_prep.base import options
 from data_prep.sources import texts
 
 
-def _items(path: pathlib.Path, **settings: str) -> list[tuple[str, ...]]:
+def _items(path: pathlib.Path, **settings: Any) -> list[object]:
   return list(texts.items(str(path), texts.Options(**settings)))
 
 

@@ -18,8 +18,8 @@
 # loses the first sentence of a page that is set in <font>. Resiliparse's
 # main_content=True drops a list that stands directly in <body>.
 #
-# In the product: web pages are not read yet; these shapes belong into the test
-# of whatever reads them.
+# In the product: data_prep/sources/web_pages.py takes trafilatura without
+# comments, and with them where else nothing is left; its test has these shapes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

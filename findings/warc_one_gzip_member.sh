@@ -10,7 +10,7 @@
 #   a member for each record    warcio 3 records          FastWARC 3
 #   one member                  warcio ArchiveLoadFailed  FastWARC 3
 #
-# In the product: WARC is not read yet.
+# In the product: data_prep/sources/web_archives.py reads both.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -47,6 +47,9 @@ lock requirements.txt 'installed with --no-deps --require-hashes' \
   requirements.in
 lock requirements-dev.txt 'installed on top of requirements.txt' \
   requirements-dev.in
+lock requirements-web.txt 'for web pages, installed on top of requirements.txt' \
+  --constraint requirements.txt --constraint requirements-dev.txt \
+  requirements-web.in
 lock requirements-beam.txt 'for --runner=beam, installed apart' \
   requirements-beam.in
 lock requirements-interop.txt 'for tests of exports, installed apart' \

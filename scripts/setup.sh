@@ -91,6 +91,7 @@ if [ "${1:-}" = --tpu ]; then
   exit
 fi
 make_anew requirements.txt '2 to 5 minutes, 0.9 GB to fetch, 3 GB on disk'
+is_installed requirements-web.txt || install requirements-web.txt 'seconds'
 if [ "${1:-}" = --dev ] && ! is_installed requirements-dev.txt; then
   install requirements-dev.txt 'seconds'
 fi

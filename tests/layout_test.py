@@ -706,7 +706,7 @@ def _requirements(*patterns: str) -> set[str]:
 
 
 # The files that name the packages of an environment of scripts/setup.sh.
-_MAIN = ("requirements.in", "requirements-models.in")
+_MAIN = ("requirements.in", "requirements-models.in", "requirements-web.in")
 _DEV = (*_MAIN, "requirements-dev.in")
 _BEAM = ("requirements-beam.in",)
 _INTEROP = ("requirements-interop.in",)

@@ -164,6 +164,7 @@ def test_the_package_needs_what_the_locks_are_made_of() -> None:
   assert settings["tool"]["setuptools"]["dynamic"]["dependencies"]["file"] == [
     "requirements.in",
     "requirements-models.in",
+    "requirements-web.in",
   ]
   build = settings["build-system"]["requires"]
   (ours,) = re.findall(

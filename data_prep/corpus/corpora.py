@@ -25,6 +25,7 @@ from data_prep.sources import (
   inputs,
   rows,
   texts,
+  web_pages,
   wikipedia,
   wikitext,
 )
@@ -47,9 +48,9 @@ class Options(options.Group):
 
   source: str = options.option(
     "text",
-    "Kind of the input. text: plain UTF-8 text, Parquet, Arrow, JSON lines, "
-    "JSON arrays, .csv or .tsv files, or archives of text files (.zip, .tar, "
-    ".rar). news: read like text, with the news archive as --download. "
+    "Kind of the input. text: plain UTF-8 text, Parquet, Arrow, JSON, .csv "
+    "or .tsv files, web pages (HTML, WARC, WET), subtitles, .docx, exports of "
+    "posts, or archives of such files (.zip, .tar, .rar). news: read like text, with the news archive as --download. "
     "wikipedia: an XML dump. epub: e-books, where each chapter becomes a "
     "document.",
     choices=("text", "news", "wikipedia", "epub"),
@@ -150,22 +151,35 @@ def _article(
   return rendered if isinstance(rendered, cleaning.Drop) else [rendered]
 
 
-def _text(item: rows.Document) -> Sequence[Sequence[str]] | cleaning.Drop:
-  return item if isinstance(item, cleaning.Drop) else [item]
+def _text(item: texts.Item) -> Sequence[Sequence[str]] | cleaning.Drop:
+  document = texts.resolved(item)
+  return document if isinstance(document, cleaning.Drop) else [document]
 
 
-def _text_letters(item: rows.Document) -> int:
+def _text_letters(item: texts.Item) -> int:
   """Returns a size above 0, so that a batch holds few dropped rows too."""
-  if isinstance(item, cleaning.Drop):
-    return 1 + len(item.example)
+  match item:
+    case cleaning.Drop():
+      return 1 + len(item.example)
+    case web_pages.Page():
+      return len(item.content)
   return sum(map(len, item))
+
+
+def _text_name(item: texts.Item) -> str:
+  match item:
+    case cleaning.Drop():
+      return item.example
+    case web_pages.Page():
+      return item.name[:80]
+  return "".join(item[:1])[:80]
 
 
 _TEXT = Source(
   lambda path, settings: texts.items(path, settings.text),
   _text,
   _text_letters,
-  lambda item: "".join(item[:1])[:80],
+  _text_name,
 )
 SOURCES = {
   "text": _TEXT,

@@ -20,6 +20,8 @@ JSON_DOCUMENT = "one JSON document"
 JAVASCRIPT = "JavaScript data"
 SUBRIP, WEBVTT = "SubRip subtitles", "WebVTT subtitles"
 OFFICE = "an office document"
+HTML = "an HTML page"
+WEB_ARCHIVE = "a WARC or WET archive of web pages"
 PARQUET = "Parquet"
 ARROW = "Arrow"
 NUMBERED = "numbered sentences, as the Leipzig corpora have them"
@@ -34,7 +36,6 @@ _NUMBERED_LINES = 3  # fewer could be a list in running text
 
 _DEFAULT_ACTION = "export the text to a .txt file, or its rows to .jsonl"
 _UNPACK = "give its name the ending .zip, .tar or .rar, or unpack it"
-_MAIN_TEXT = "extract the main text of its pages first, e.g. with trafilatura"
 _ONE_A_LINE = "write one object a line: jq -c '.[]'"
 
 # What to do about each kind that is not read as text.
@@ -47,8 +48,8 @@ _ACTIONS = {
   _RAR: _UNPACK,
   _E_BOOK: "read it with data_prep.build_corpus --source=epub",
   _DUMP: "read it with data_prep.build_corpus --source=wikipedia",
-  "an HTML page": _MAIN_TEXT,
-  "a WARC or WET archive of web pages": _MAIN_TEXT,
+  HTML: "convert it with data_prep.build_corpus",
+  WEB_ARCHIVE: "convert it with data_prep.build_corpus",
   JSON_ARRAY: "convert it with data_prep.build_corpus",
   JSON_DOCUMENT: _ONE_A_LINE,
   JAVASCRIPT: "convert it with data_prep.build_corpus",
@@ -63,6 +64,8 @@ _ACTIONS = {
 
 _SIGNATURES = (
   (b"PAR1", PARQUET),
+  (b"WARC/0.", WEB_ARCHIVE),
+  (b"WARC/1.", WEB_ARCHIVE),  # bytes that are no text may follow
   (b"ARROW1", ARROW),
   (b"\xff\xff\xff\xff", ARROW),  # the stream format
   (b"Rar!\x1a\x07", _RAR),
@@ -76,10 +79,12 @@ _OBJECT = rb"\{\s*(?:\}|" + _STRING + rb"\s*:)"
 _PATTERNS = tuple(
   (re.compile(rb"\s*(?:" + pattern + rb")", re.IGNORECASE), kind)
   for pattern, kind in (
-    (rb"WARC/\d", "a WARC or WET archive of web pages"),
     (rb"<doc id=", WIKIEXTRACTOR),
     (rb"<mediawiki|<\?xml[^>]*>\s*<mediawiki", _DUMP),
-    (rb"<!doctype html|<html|<head|<body", "an HTML page"),
+    (
+      rb"(?:<\?xml[^>]*>\s*)?(?:<!--[^>]*-->\s*)*(?:<!doctype html|<html|<head|<body)",
+      HTML,
+    ),
     (rb"<\?xml|<!doctype", "an XML document"),
     (rb"WEBVTT", WEBVTT),
     (rb"\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} +-->", SUBRIP),

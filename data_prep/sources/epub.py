@@ -22,6 +22,7 @@ from lxml import etree, html
 
 from data_prep.base import options
 from data_prep.files import storage
+from data_prep.sources import markup
 from data_prep.text import cleaning, typesetting
 
 _LARGEST_BOOK = 200 << 20
@@ -90,22 +91,9 @@ _NOTE = re.compile(
   r"[^#]*+#.*(note|ftn|fn|edn|zuult|tailbar)", re.IGNORECASE | re.DOTALL
 )
 _DEEPEST_MARK = 8  # guess: links and superscripts around the mark of a note
-# A tag with as many attributes is none of a book's; libxml2 compares each
-# attribute with all before it.
-_MOST_ATTRIBUTES = 1000
-_LONG_TAG = re.compile(rf"<[a-zA-Z][^<>]{{{4 * _MOST_ATTRIBUTES},}}")
-_QUOTED = re.compile(r"\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z)")
 _MEASURED = re.compile(r"(\d|\b[кдсмkdcm]?[мm])\s*$", re.IGNORECASE)
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _CAPITAL = re.compile(r"[«“„\"]?[А-ЯӨҮЁ]")  # not Latin: "A" is a word
-_ENCODING = re.compile(
-  rb"<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)|<meta[^>]*charset\s*=\s*"
-  rb"[\"']?([\w.:-]+)",
-  re.IGNORECASE,
-)
-_DECLARATIONS = re.compile(
-  r"\s*(<\?xml[^>]*>)?\s*(<!DOCTYPE[^>\[]*\[.*?\]\s*>)?", re.DOTALL
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -381,7 +369,7 @@ def _blocks(page: bytes) -> list[_Block]:
     ValueError: when the page is not text, nested too deeply, or has a tag of
       too many attributes.
   """
-  text = _DECLARATIONS.sub("", _decoded(page), count=1)
+  text = markup.decoded(page)
   if not text.strip():
     return []
   # Unclosed <font> lie deeper than the 256 levels of the default.
@@ -392,34 +380,12 @@ def _blocks(page: bytes) -> list[_Block]:
     remove_comments=True,
     remove_pis=True,
   )
-  for tag in _LONG_TAG.finditer(text):
-    if len(_QUOTED.sub("", tag[0]).split()) > _MOST_ATTRIBUTES:
-      raise ValueError(f"a tag has more than {_MOST_ATTRIBUTES:,} attributes")
   reader = _Reader()
   reader.read(html.document_fromstring(text.encode(), parser=parser))
   # The parser drops elements that lie too deep; only its log says so.
   if any(e.type_name == "ERR_RESOURCE_LIMIT" for e in parser.error_log):
     raise ValueError("a page is nested too deeply")
   return reader.blocks
-
-
-def _decoded(page: bytes) -> str:
-  """Returns the text of a page.
-
-  The encoding is that of the byte order mark, else the declared one, else
-  UTF-8.
-
-  Raises:
-    ValueError: for bytes that are not text.
-  """
-  stated = _ENCODING.search(page[:1024])
-  encoding = (stated[1] or stated[2]).decode() if stated else "utf-8"
-  if page.startswith((b"\xff\xfe", b"\xfe\xff")):
-    encoding = "utf-16"
-  text = page.decode(encoding).removeprefix("\ufeff")
-  if "\0" in text:
-    raise ValueError("a page holds the byte 0x00")
-  return text
 
 
 class _Reader:

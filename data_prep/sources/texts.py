@@ -5,7 +5,7 @@ import html
 import itertools
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from data_prep.base import options
 from data_prep.files import archives, contents, documents, storage, tables
@@ -14,11 +14,14 @@ from data_prep.sources import (
   posts,
   rows,
   subtitles,
+  web_archives,
+  web_pages,
   word_documents,
 )
 from data_prep.text import cleaning
 
 Lines = tuple[str, ...]
+Item = rows.Document | web_pages.Page
 
 _ROWS = (
   contents.JSON_LINES,
@@ -26,6 +29,12 @@ _ROWS = (
   contents.PARQUET,
   contents.ARROW,
 )
+# Kind → its reader, for which no setting matters.
+_WHOLE: dict[str, Callable[[str], Iterator[Item]]] = {
+  contents.OFFICE: word_documents.paragraphs,
+  contents.HTML: web_pages.items,
+  contents.WEB_ARCHIVE: web_archives.items,
+}
 _BY_LINE = (contents.TEXT, contents.NUMBERED)
 _POSTS = (contents.JAVASCRIPT, contents.JSON_DOCUMENT)
 _READ = (
@@ -33,7 +42,7 @@ _READ = (
   *_POSTS,
   contents.SUBRIP,
   contents.WEBVTT,
-  contents.OFFICE,
+  *_WHOLE,
   *_BY_LINE,
   contents.WIKIEXTRACTOR,
 )
@@ -55,18 +64,19 @@ class Options(rows.Options):
   )
 
 
-def items(path: str, settings: Options) -> Iterator[rows.Document]:
+def items(path: str, settings: Options) -> Iterator[Item]:
   """Yields each document of a file as a tuple of its lines.
 
   The content decides how a file is read, except that .csv, .tsv and archives
   are recognised by their names. A row that is dropped gives a `cleaning.Drop` in
-  its place.
+  its place, and a web page itself; `resolved` has its lines.
 
   Args:
     path: rows in JSON, Parquet, Arrow, .csv or .tsv; an archive of such files;
       the sentences of the Leipzig corpora, each a document; the articles that
-      wikiextractor writes; subtitles; a document of Word; posts that X, Telegram
-      or Facebook exported; plain text. All may be compressed but for Parquet,
+      wikiextractor writes; web pages, alone or in WARC, and the texts of WET;
+      subtitles; a document of Word; posts that X, Telegram or Facebook
+      exported; plain text. All may be compressed but for Parquet,
       Arrow and .docx, which compress their content.
     settings: how documents are separated, and which rows are kept.
 
@@ -83,8 +93,8 @@ def items(path: str, settings: Options) -> Iterator[rows.Document]:
     return posts.documents(path, kind, settings.bad_rows)
   if is_row:
     return rows.documents(rows.table(path, kind), path, settings)
-  if kind == contents.OFFICE:
-    return word_documents.paragraphs(path)
+  if kind in _WHOLE:
+    return _WHOLE[kind](path)
   return _of_lines(storage.lines(path), kind, settings.documents)
 
 
@@ -105,9 +115,17 @@ def _of_lines(lines: Iterable[str], kind: str, by: str) -> Iterator[Lines]:
   return parted(lines, by)
 
 
+def resolved(item: Item) -> rows.Document:
+  """Returns the lines of a document, of a web page those of its main text.
+
+  Worker processes call this: the main text of a page takes most of the time.
+  """
+  return web_pages.main_text(item) if isinstance(item, web_pages.Page) else item
+
+
 def read(path: str, settings: Options) -> Iterator[Lines]:
   """Yields the documents of a file as `items` does, but for dropped rows."""
-  for item in items(path, settings):
+  for item in map(resolved, items(path, settings)):
     if not isinstance(item, cleaning.Drop):
       yield item
 
@@ -142,7 +160,7 @@ def _articles(lines: Iterable[str]) -> Iterator[Lines]:
       article.append(html.unescape(line))
 
 
-def _members(path: str, settings: Options) -> Iterator[rows.Document]:
+def _members(path: str, settings: Options) -> Iterator[Item]:
   """Yields the documents of all files with text in an archive.
 
   Args:
@@ -155,7 +173,11 @@ def _members(path: str, settings: Options) -> Iterator[rows.Document]:
   with tempfile.TemporaryDirectory() as folder:
     for name, copy in archives.members(path, folder):
       try:
-        yield from items(copy, settings)
+        for item in items(copy, settings):
+          if isinstance(item, web_pages.Page):
+            yield dataclasses.replace(item, name=name)
+          else:
+            yield item
       except options.InputError as error:
         parts = (error.expected, error.got, error.action)
         raise options.InputError(

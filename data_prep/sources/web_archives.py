@@ -1,0 +1,220 @@
+"""Reads web archives: the pages of WARC, and the plain texts of WET.
+
+Each record has a header of its own and the length of its content, so that an
+archive is read from the first byte to the last, whether each record is a gzip
+member, as Common Crawl has it, or the whole archive was packed again.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import IO
+
+from data_prep.base import options
+from data_prep.files import storage
+from data_prep.sources import web_pages
+from data_prep.text import cleaning
+
+_MOST_HEADER_LINES = 1000
+_LONGEST_HEADER_LINE = 1 << 16
+_CHUNK = 1 << 20
+_HTML = ("text/html", "application/xhtml+xml")
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+_NO_PAGE = "web record that is no page"
+_BROKEN = "web record with a broken answer"
+
+Item = tuple[str, ...] | web_pages.Page | cleaning.Drop
+
+
+def items(path: str) -> Iterator[Item]:
+  """Yields the lines of each text of a WET file, and each page of a WARC.
+
+  Requests, metadata and answers that say that a page is elsewhere are skipped;
+  answers of another kind, such as pictures, are dropped, and counted.
+
+  Args:
+    path: the path of an archive, compressed or not.
+
+  Raises:
+    options.InputError: for an archive that is damaged or cut off, and for pages
+      where trafilatura is not installed.
+  """
+  with storage.decompressed(path) as file:
+    number = 0
+    while header := _header(file, path, number + 1):
+      number += 1
+      kind = header.get("warc-type", "").lower()
+      length = _length(header, path, number)
+      wanted = kind in ("conversion", "response", "resource")
+      most = web_pages.LARGEST_PAGE + _LONGEST_HEADER_LINE if wanted else 0
+      content = file.read(min(length, most))
+      left = length - len(content)
+      while left and (skipped := file.read(min(left, _CHUNK))):
+        left -= len(skipped)
+      if left:
+        raise _damaged(path, number, "a record that is cut off")
+      item = _item(kind, header, content) if wanted else None
+      if item is not None:
+        yield item
+
+
+def _item(kind: str, header: Mapping[str, str], content: bytes) -> Item | None:
+  """Returns what a record holds; None for an answer without a page.
+
+  Args:
+    kind: conversion, response or resource.
+    header: name in lower case → value.
+    content: the content of the record, or its beginning if it is too large.
+  """
+  name = header.get("warc-target-uri", "").strip("<>")
+  media_type = header.get("content-type", "")
+  if kind == "conversion":
+    text = content.decode("utf-8", "replace")
+    return tuple(filter(None, map(str.strip, text.split("\n")))) or None
+  if kind == "response" and media_type.startswith("application/http"):
+    return _answer(name, content)
+  if not media_type.startswith(_HTML):
+    return cleaning.Drop(_NO_PAGE, name[:80])
+  return _page(name, content, media_type)
+
+
+def _answer(name: str, content: bytes) -> Item | None:
+  """Returns the page in an answer of HTTP; None for one that has no page.
+
+  Args:
+    name: the address of the page.
+    content: the status line, the header and the body.
+  """
+  head, _, body = content.partition(b"\r\n\r\n")
+  status, *lines = head.decode("latin-1").split("\r\n")
+  match = re.match(r"HTTP/[\d.]+ (\d{3})", status)
+  if match is None:
+    return cleaning.Drop(_BROKEN, name[:80])
+  if not match[1].startswith("2"):
+    return None
+  header = _fields(lines)
+  media_type = header.get("content-type", "")
+  if not media_type.lower().startswith(_HTML):
+    return cleaning.Drop(_NO_PAGE, name[:80])
+  try:
+    # Crawlers may store a body unpacked and leave the header as it was.
+    if "chunked" in header.get("transfer-encoding", "").lower():
+      body = _without_chunks(body)
+    body = _unpacked(body, header.get("content-encoding", "").strip().lower())
+  except (ValueError, zlib.error):
+    return cleaning.Drop(_BROKEN, name[:80])
+  return _page(name, body, media_type)
+
+
+def _page(name: str, content: bytes, media_type: str) -> Item:
+  """Returns a page, or why it is dropped.
+
+  Args:
+    name: its address.
+    content: its bytes.
+    media_type: its type and its encoding, as HTTP states them.
+
+  Raises:
+    options.InputError: where trafilatura is not installed.
+  """
+  web_pages.require_extractor()
+  stated = _CHARSET.search(media_type)
+  return web_pages.page(name, content, stated[1] if stated else "")
+
+
+def _without_chunks(body: bytes) -> bytes:
+  """Returns a body that was sent in chunks; one that was not, as it is.
+
+  Raises:
+    ValueError: for a chunk that is cut off.
+  """
+  parts: list[bytes] = []
+  at = 0
+  while match := re.compile(rb"([\da-fA-F]{1,8})[^\r\n]*\r\n").match(body, at):
+    size = int(match[1], 16)
+    if not size:
+      return b"".join(parts)
+    at = match.end() + size
+    if at > len(body):
+      raise ValueError("a chunk is cut off")
+    parts.append(body[match.end() : at])
+    at += len(b"\r\n")
+  if parts:
+    raise ValueError("the last chunk is missing")
+  return body
+
+
+def _unpacked(body: bytes, encoding: str) -> bytes:
+  """Returns an unpacked body, of at most a byte more than a page may have.
+
+  Args:
+    body: the bytes that were sent.
+    encoding: their Content-Encoding.
+
+  Raises:
+    ValueError: for an encoding that is not known here.
+    zlib.error: for damaged bytes.
+  """
+  if encoding in ("gzip", "x-gzip") and body.startswith(b"\x1f\x8b"):
+    unpacker = zlib.decompressobj(wbits=31)
+  elif encoding == "deflate" and body[:1] == b"\x78":
+    unpacker = zlib.decompressobj()
+  elif encoding in ("br", "zstd") and not body.lstrip().startswith(b"<"):
+    raise ValueError(f"Content-Encoding: {encoding}")
+  else:
+    return body
+  return unpacker.decompress(body, web_pages.LARGEST_PAGE + 1)
+
+
+def _header(file: IO[bytes], path: str, number: int) -> dict[str, str]:
+  """Returns name in lower case → value of the next record; {} at the end.
+
+  Args:
+    file: read from the end of the record before.
+    path: the path of the archive, for messages.
+    number: the number of the record, for messages.
+
+  Raises:
+    options.InputError: for what is no header.
+  """
+  first = file.readline(_LONGEST_HEADER_LINE)
+  while first in (b"\r\n", b"\n"):
+    first = file.readline(_LONGEST_HEADER_LINE)
+  if not first:
+    return {}
+  if not re.match(rb"WARC/\d", first):
+    raise _damaged(path, number, repr(first[:40]))
+  lines: list[str] = []
+  for _ in range(_MOST_HEADER_LINES):
+    line = file.readline(_LONGEST_HEADER_LINE)
+    if line in (b"\r\n", b"\n"):
+      return _fields(lines)
+    if not line.endswith(b"\n"):
+      break
+    lines.append(line.decode("utf-8", "replace"))
+  raise _damaged(path, number, "a header without an end")
+
+
+def _fields(lines: list[str]) -> dict[str, str]:
+  """Returns name in lower case → value of the lines of a header."""
+  pairs = (line.partition(":") for line in lines)
+  return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _length(header: Mapping[str, str], path: str, number: int) -> int:
+  """Returns the length of a record in bytes.
+
+  Raises:
+    options.InputError: for a record without a length.
+  """
+  stated = header.get("content-length", "")
+  if not re.fullmatch(r"\d{1,15}", stated):
+    raise _damaged(path, number, f"Content-Length {stated!r}")
+  return int(stated)
+
+
+def _damaged(path: str, number: int, got: str) -> options.InputError:
+  """Returns the error for a record that is not as it should be."""
+  return options.InputError(
+    f"a whole record at {path}:{number}", got, "copy the archive again"
+  )

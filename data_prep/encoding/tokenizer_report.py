@@ -43,15 +43,16 @@ _ROWS = (
 
 def figures(
   tokenizer: tokenization.Tokenizer,
-  sentences: Iterable[str],
+  texts: Mapping[str, int],
   gold: morphemes.Gold | None = None,
 ) -> dict[str, Any]:
   """Measures a tokenizer on text; returns its figures by name.
 
   Args:
-    tokenizer: the tokenizer.
-    sentences: the text.
-    gold: words with their morphemes; None measures no morphemes.
+    tokenizer: the tokenizer to measure.
+    texts: text → how often it occurs. The texts can be the words of sentences,
+      since no piece holds a space: so each word is encoded once.
+    gold: words divided into morphemes; None leaves them out.
 
   Returns:
     vocab_size, words, pieces_per_word, characters_per_piece, unknown_share (of
@@ -62,11 +63,14 @@ def figures(
   """
   words = characters = 0
   uses = np.zeros(tokenizer.vocab_size, np.int64)
-  for batch in _batches(sentences, 1000):
-    words += sum(len(sentence.split()) for sentence in batch)
-    characters += sum(len(sentence.replace(" ", "")) for sentence in batch)
-    ids = np.concatenate([*tokenizer.encode(batch), np.zeros(0, np.int32)])
-    uses += np.bincount(ids, minlength=tokenizer.vocab_size)
+  for batch in _batches(texts, 1000):
+    times = [texts[text] for text in batch]
+    for text, count in zip(batch, times, strict=True):
+      words += count * len(text.split())
+      characters += count * len(text.replace(" ", ""))
+    encoded = tokenizer.encode(batch)
+    ids = np.concatenate([*encoded, np.zeros(0, np.int32)])
+    np.add.at(uses, ids, np.repeat(times, [*map(len, encoded)]))
   pieces = int(uses.sum())
   ordinary = np.nonzero(~tokenizer.special)[0]
   measured = {
@@ -84,15 +88,15 @@ def figures(
     **_extremes(tokenizer, uses),
   }
   if gold:
-    texts = ["".join(parts) for parts in gold.words]
-    measured["morphemes"] = morphemes.agreement(gold, tokenizer.segment(texts))
+    whole = ["".join(parts) for parts in gold.words]
+    measured["morphemes"] = morphemes.agreement(gold, tokenizer.segment(whole))
   return measured
 
 
-def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
-  """Yields lists of at most `size` sentences."""
-  sentences = iter(sentences)
-  while batch := list(itertools.islice(sentences, size)):
+def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+  """Yields lists of at most `size` texts."""
+  texts = iter(texts)
+  while batch := list(itertools.islice(texts, size)):
     yield batch
 
 

@@ -1,5 +1,8 @@
 """Trains a SentencePiece model, which contains the normalisation of its text.
 
+Large corpora are trained from their distinct words and the counts of these, in
+memory that does not grow with the number of sentences (`training_words`).
+
 The model composes letters (decomposed й becomes й), unifies white space and, if
 it is uncased, lower-cases. So no caller can forget the normalisation.
 """
@@ -12,7 +15,7 @@ import random
 import re
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sentencepiece
@@ -20,7 +23,13 @@ from absl import logging
 from sentencepiece import sentencepiece_model_pb2
 
 from data_prep.base import options
-from data_prep.encoding import tokenization, tokenizer_report
+from data_prep.encoding import (
+  seed_pieces,
+  tokenization,
+  tokenizer_report,
+  training_progress,
+  training_words,
+)
 from data_prep.files import (
   contents,
   manifest,
@@ -83,9 +92,17 @@ class Options(options.Group):
     "Pieces that are never split, separated by commas, such as @USER,@LINK.",
   )
   input_sentence_size: int = options.option(
-    2_000_000,
+    0,
     "Number of sentences to train on and to report on, drawn evenly from "
-    "the corpus. 0 takes all. Each sentence takes about 2 kB of memory.",
+    "the corpus. 0 takes all.",
+    minimum=0,
+  )
+  count_words_from: int = options.option(
+    100_000,
+    "Smallest number of sentences from which the tokenizer is trained on "
+    "counted words, in some 500 bytes of memory for each distinct word. "
+    "Fewer sentences are given to SentencePiece as they are, in 2 to 5 kB "
+    "for each sentence. The models hardly differ.",
     minimum=0,
   )
   random_seed: int = options.option(
@@ -183,7 +200,11 @@ def _sentences(files: Sequence[str]) -> Iterator[str]:
 
 
 def _is_short_enough(sentence: str) -> bool:
-  return len(sentence.encode()) <= _LONGEST_SENTENCE_BYTES
+  # No character takes more than four bytes.
+  return (
+    4 * len(sentence) <= _LONGEST_SENTENCE_BYTES
+    or len(sentence.encode()) <= _LONGEST_SENTENCE_BYTES
+  )
 
 
 def sample(settings: Options) -> Sample:
@@ -238,12 +259,15 @@ def _train(settings: Options) -> dict[str, Any]:
   gold_file = settings.morphemes_file
   gold = morphemes.read(gold_file) if gold_file else None
   drawn = sample(settings)
+  words = training_words.Words.of(
+    training_progress.told(drawn, drawn.size, "sentences counted")
+  )
   models, by_size = {}, {}
   # The largest first: the corpus may be too small for it.
   for size in reversed(settings.vocab_sizes()):
     logging.info("training %d pieces", size)
-    models[size] = _trained(drawn, settings, size)
-    by_size[size] = _figures(models[size], drawn, gold)
+    models[size] = _trained(drawn, words, settings, size)
+    by_size[size] = _figures(models[size], words.counts, gold)
   chosen = settings.vocab_size
   figures = dict(sentences=drawn.size, **by_size.pop(chosen))
   if by_size:
@@ -254,7 +278,7 @@ def _train(settings: Options) -> dict[str, Any]:
 
 
 def _figures(
-  model: bytes, drawn: Sample, gold: morphemes.Gold | None
+  model: bytes, words: Mapping[str, int], gold: morphemes.Gold | None
 ) -> dict[str, Any]:
   """Returns the figures of a trained model."""
   with tempfile.TemporaryDirectory() as folder:
@@ -262,7 +286,7 @@ def _figures(
     with open(path, "wb") as file:
       file.write(model)
     tokenizer = tokenization.Tokenizer(path)
-  return tokenizer_report.figures(tokenizer, drawn, gold)
+  return tokenizer_report.figures(tokenizer, words, gold)
 
 
 def _write(
@@ -297,7 +321,9 @@ def _write(
     )
 
 
-def _trained(drawn: Sample, settings: Options, size: int) -> bytes:
+def _trained(
+  drawn: Sample, words: training_words.Words, settings: Options, size: int
+) -> bytes:
   """Returns a model of `size` pieces, without paths of this machine in it.
 
   It trains in one thread: with several, sums would depend on their order.
@@ -307,36 +333,111 @@ def _trained(drawn: Sample, settings: Options, size: int) -> bytes:
     rules = os.path.join(folder, "rules.tsv")
     with open(rules, "w", encoding="ascii") as file:
       file.writelines(normalization_rules(settings.do_lower_case))
+    common = _parameters(settings, rules)
+    text: dict[str, Any] = {"sentence_iterator": iter(drawn)}
+    if drawn.size >= settings.count_words_from:
+      text = _counted(words, settings, common, folder)
     try:
-      sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(drawn),
-        model_writer=model,
-        vocab_size=size,
-        model_type=settings.model_type,
-        byte_fallback=settings.byte_fallback,
-        character_coverage=settings.character_coverage,
-        normalization_rule_tsv=rules,
-        max_sentence_length=_LONGEST_SENTENCE_BYTES,
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        pad_piece="<pad>",
-        unk_piece="<unk>",
-        control_symbols=["[CLS]", "[SEP]", "[MASK]"],
-        user_defined_symbols=settings.symbols(),
-        num_threads=1,
-        minloglevel=2,
-      )
+      with training_progress.logged(size):
+        sentencepiece.SentencePieceTrainer.train(
+          **common,
+          **text,
+          model_writer=model,
+          vocab_size=size,
+          model_type=settings.model_type,
+          minloglevel=0,
+        )
     except RuntimeError as error:
       raise _explained(error, settings, size) from error
   proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
   proto.normalizer_spec.normalization_rule_tsv = ""
+  proto.trainer_spec.ClearField("input_format")
+  proto.trainer_spec.ClearField("seed_sentencepieces_file")
   for piece in proto.pieces:
     piece.score = (
       round(piece.score * tokenization.SCORE_STEPS) / tokenization.SCORE_STEPS
     )
   return proto.SerializeToString(deterministic=True)
+
+
+def _parameters(settings: Options, rules: str) -> dict[str, Any]:
+  """Returns the parameters of SentencePiece that do not depend on the size.
+
+  Args:
+    settings: the options of the tokenizer.
+    rules: the path of the rules of normalisation.
+  """
+  return dict(
+    byte_fallback=settings.byte_fallback,
+    character_coverage=settings.character_coverage,
+    normalization_rule_tsv=rules,
+    max_sentence_length=_LONGEST_SENTENCE_BYTES,
+    pad_id=0,
+    unk_id=1,
+    bos_id=-1,
+    eos_id=-1,
+    pad_piece="<pad>",
+    unk_piece="<unk>",
+    control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+    user_defined_symbols=settings.symbols(),
+    num_threads=1,
+  )
+
+
+def _counted(
+  words: training_words.Words,
+  settings: Options,
+  common: Mapping[str, Any],
+  folder: str,
+) -> dict[str, Any]:
+  """Returns the parameters of SentencePiece for training on counted words.
+
+  SentencePiece would count the seeds of counted words wrongly, so that they are
+  counted here.
+
+  Args:
+    words: the words.
+    settings: the options of the tokenizer.
+    common: the parameters that do not depend on the text.
+    folder: for a file with the seeds.
+  """
+  text = {"sentence_iterator": words.lines(), "input_format": "tsv"}
+  if settings.model_type == "unigram":
+    path = os.path.join(folder, "seeds.tsv")
+    normal = words.normalized(_normalizer(settings, common))
+    with open(path, "w", encoding="utf-8") as file:
+      for piece, count in seed_pieces.seeds(
+        normal, settings.character_coverage
+      ):
+        file.write(f"{piece}\t{count}\n")
+    text["seed_sentencepieces_file"] = path
+  return text
+
+
+def _normalizer(
+  settings: Options, common: Mapping[str, Any]
+) -> Callable[[str], str]:
+  """Returns a function that normalises a word as SentencePiece's training does.
+
+  The function belongs to a model of single letters, which is made at once. That
+  model has no pieces of the user: training looks for these after normalising.
+  """
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    **{**common, "byte_fallback": False, "user_defined_symbols": []},
+    sentence_iterator=iter(["а"]),
+    model_writer=model,
+    model_type="char",
+    vocab_size=100,
+    hard_vocab_limit=False,
+    minloglevel=2,
+  )
+  processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+  names = [*settings.symbols(), "<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+  # The longest name first, as SentencePiece compares them.
+  names.sort(key=len, reverse=True)
+  symbols = re.compile("|".join(map(re.escape, names)))
+  return lambda word: symbols.sub(seed_pieces.SYMBOL, processor.normalize(word))
 
 
 def _explained(

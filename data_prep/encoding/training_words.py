@@ -1,0 +1,60 @@
+"""Counts the distinct words of a corpus, from which a tokenizer is trained."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+from data_prep.encoding import seed_pieces
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """The distinct words of sentences, which spaces separate.
+
+  Attributes:
+    counts: word → how often it occurs.
+    last: word → how often it is the last word of a sentence.
+  """
+
+  counts: collections.Counter[str]
+  last: collections.Counter[str]
+
+  @classmethod
+  def of(cls, sentences: Iterable[str]) -> "Words":
+    """Counts the words of sentences, which do not end in spaces."""
+    counts: collections.Counter[str] = collections.Counter()
+    last: collections.Counter[str] = collections.Counter()
+    for sentence in sentences:
+      words = sentence.split(" ")
+      counts.update(words)
+      last[words[-1]] += 1
+    counts.pop("", None)  # between two spaces
+    return cls(counts, last)
+
+  def lines(self) -> Iterator[str]:
+    """Yields the words in SentencePiece's format of counted text."""
+    for word, count in self.counts.items():
+      yield f"{word}\t{count}"
+
+  def normalized(
+    self, normalize: Callable[[str], str]
+  ) -> Iterator[seed_pieces.Word]:
+    """Yields the distinct normalised words.
+
+    Args:
+      normalize: returns the normal form of a word, which begins with "▁". It may
+        hold several words, each behind its "▁".
+    """
+    inside: collections.Counter[str] = collections.Counter()
+    last: collections.Counter[str] = collections.Counter()
+    for word, count in self.counts.items():
+      *before, end = [f"▁{x}" for x in normalize(word).split("▁")[1:]] or ["▁"]
+      inside.update(dict.fromkeys(before, count))
+      at_end = self.last.get(word, 0)
+      inside[end] += count - at_end
+      if at_end:
+        last[end] += at_end
+    while inside:  # taken out, so that no word is held twice
+      word, count = inside.popitem()
+      if word != "▁":
+        yield seed_pieces.Word(word, count, last.pop(word, 0))

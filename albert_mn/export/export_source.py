@@ -19,7 +19,7 @@ from albert_mn.models import configs, model_directory, pooling
 from albert_mn.tasks import blend, classifier, ensembles, problems, tagging
 from data_prep.base import options
 from data_prep.encoding import framing, length_buckets, tokenization
-from data_prep.files import manifest, manifest_fields
+from data_prep.files import manifest_fields
 
 # Largest difference from the model's outputs: absolute, or relative above 1.
 TOLERANCE = 1e-4
@@ -291,7 +291,7 @@ def _scaled(head: Any, factor: float, shift: float) -> Any:
   return layer
 
 
-_KINDS = (classifier.KIND, tagging.KIND, "pretrained_model")
+_KINDS = (classifier.KIND, tagging.KIND, model_directory.PRETRAINED)
 
 
 def opened(folder: str) -> Source:
@@ -300,40 +300,37 @@ def opened(folder: str) -> Source:
   Raises:
     options.InputError: when the folder is no model directory, or is damaged.
   """
-  described = manifest.find(folder) or {}
-  kind = described.get("kind")
-  described = manifest.check(folder, kind if kind in _KINDS else _KINDS[0])
-  config = model_directory.config(folder)
-  assert config, "the manifest lists it"
-  networks = ensembles.size(described["parameters"])
+  directory = model_directory.opened(folder, *_KINDS)
+  networks = ensembles.size(directory.parameters)
   model_directory.require_fit(
-    folder, config, encoders=ensembles.names(networks)
+    folder, directory.config, encoders=ensembles.names(networks)
   )
-  labels_file = model_directory.adjacent(folder, model_directory.LABELS)
   checkpoint = conversion.Opened(
     initial_weights.read(folder),
-    config,
-    model_directory.tokenizer_file(folder),
+    directory.config,
+    directory.tokenizer_file,
     None,
-    tuple(conversion.read_labels(labels_file)) if labels_file else (),
+    directory.labels,
   )
   parts = ensembles.joined(
     [checkpoint.model().parts() for _ in range(networks)]
   )
   loaded = initial_weights.fill(checkpoint.source, parts)
   predictor = (
-    tagging.TagPredictor if kind == tagging.KIND else classifier.Predictor
+    tagging.TagPredictor
+    if directory.kind == tagging.KIND
+    else classifier.Predictor
   )
   return Source(
     folder,
-    described,
-    config,
-    checkpoint.tokenizer_file,
-    predictor.read_problem(checkpoint.labels, described["parameters"])
-    if checkpoint.labels
+    directory.described,
+    directory.config,
+    directory.tokenizer_file,
+    predictor.read_problem(directory.labels, directory.parameters)
+    if directory.labels
     else None,
     {name: part for name, part in parts.items() if name not in loaded.new},
-    blend.read(folder, described["parameters"], len(checkpoint.labels)),
+    blend.read(folder, directory.parameters, len(directory.labels)),
   )
 
 

@@ -321,7 +321,7 @@ def write(
   with whole_folders.trial(settings.output_dir) as folder:
     model_directory.save(
       folder,
-      classifier.KIND if opened.labels else "pretrained_model",
+      classifier.KIND if opened.labels else model_directory.PRETRAINED,
       config=opened.config,
       parts=parts,
       tokenizer_file=opened.tokenizer_file,

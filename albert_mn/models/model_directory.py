@@ -12,6 +12,7 @@ A model directory is replaced as a whole (data_prep.files.whole_folders).
 """
 
 import collections
+import dataclasses
 import json
 import math
 import os
@@ -51,6 +52,67 @@ FILE_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 UNREADABLE = (AssertionError, IndexError, ValueError, tf.errors.OpError)
 
 
+PRETRAINED = "pretrained_model"  # the kind of a model without labels
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelDirectory:
+  """A complete model directory, whose small files have been read.
+
+  Attributes:
+    folder: its path.
+    described: its manifest.
+    config: the encoder's shape.
+    labels: the names of the outputs; () for a pretrained model.
+    tokenizer_file: the path of the tokenizer; "" if the directory has none.
+  """
+
+  folder: str
+  described: dict[str, Any]
+  config: configs.AlbertConfig
+  labels: tuple[str, ...]
+  tokenizer_file: str
+
+  @property
+  def kind(self) -> str:
+    """The kind of the model, as `save` takes it."""
+    return str(self.described["kind"])
+
+  @property
+  def parameters(self) -> dict[str, Any]:
+    """All parameters in the manifest."""
+    return dict(self.described["parameters"])
+
+  @property
+  def fields(self) -> manifest_fields.Parameters:
+    """The parameters that programs read back."""
+    return manifest_fields.Parameters.of(self.parameters)
+
+
+def opened(folder: str, *kinds: str) -> ModelDirectory:
+  """Returns a model directory of one of some kinds.
+
+  Args:
+    folder: its path.
+    *kinds: the kinds; a message about a wrong kind names the first.
+
+  Raises:
+    options.InputError: when it is missing, incomplete or of another kind, when
+      it has no config, or when its labels are damaged.
+  """
+  kind = (manifest.find(folder) or {}).get("kind")
+  described = manifest.check(folder, kind if kind in kinds else kinds[0])
+  names = () if kind == PRETRAINED else tuple(labels(folder))
+  shape = config(folder)
+  if not shape:
+    raise options.InputError(
+      f"albert_config.json or bert_config.json in {folder}",
+      "neither",
+      "copy the model again",
+    )
+  return ModelDirectory(folder, described, shape, names, tokenizer_file(folder))
+
+
 def save(
   folder: str,
   kind: str,
@@ -69,7 +131,7 @@ def save(
   Args:
     folder: its path. An earlier model directory there is replaced in one step,
       or kept if writing fails.
-    kind: "pretrained_model", "classifier" or "tagger".
+    kind: PRETRAINED, "classifier" or "tagger".
     config: the encoder's shape.
     parts: name → trackable layer, as for `restore`.
     tokenizer_file: the SentencePiece model or vocab.txt to copy, or "".

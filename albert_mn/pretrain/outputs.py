@@ -124,7 +124,7 @@ def save_model(
     )
   model_directory.save(
     os.path.join(work.settings.output_dir, name),
-    "pretrained_model",
+    model_directory.PRETRAINED,
     config=work.config,
     parts=model.parts(),
     tokenizer_file=tokenizer,

@@ -23,7 +23,7 @@ from albert_mn.tasks import blend, ensembles, problems, text_cleaning
 from data_prep.base import options
 from data_prep.classification import classifier_data
 from data_prep.encoding import framing, length_buckets, tokenization
-from data_prep.files import manifest, manifest_fields
+from data_prep.files import manifest_fields
 from data_prep.text import alignment
 
 KIND = "classifier"
@@ -255,24 +255,22 @@ class Predictor:
       options.InputError: when the directory is damaged or holds another kind of
         model.
     """
-    described = manifest.check(folder, cls.KIND)
-    names = model_directory.labels(folder)
-    how = pooled_by(described["parameters"])
-    config = _config(folder)
-    networks = ensembles.size(described["parameters"])
+    directory = model_directory.opened(folder, cls.KIND)
+    names, parameters = directory.labels, directory.parameters
+    how = pooled_by(parameters)
+    networks = ensembles.size(parameters)
     model_directory.require_fit(
-      folder, config, encoders=ensembles.names(networks)
+      folder, directory.config, encoders=ensembles.names(networks)
     )
     members = [
-      cls.MODEL(config, len(names), seed=0, pooled_by=how)
+      cls.MODEL(directory.config, len(names), seed=0, pooled_by=how)
       for _ in range(networks)
     ]
     model = members[0] if len(members) == 1 else ensembles.Ensemble(members)
     model_directory.restore(folder, model.parts())
-    problem = cls.read_problem(names, described["parameters"])
-    beside = blend.read(folder, described["parameters"], len(names))
-    framer = _framer(folder, described, model.encoder.config)
-    return cls(model, framer, problem, described, beside)
+    problem = cls.read_problem(names, parameters)
+    beside = blend.read(folder, parameters, len(names))
+    return cls(model, _framer(directory), problem, directory.described, beside)
 
   @staticmethod
   def read_problem(
@@ -404,18 +402,16 @@ class Predictor:
     return self.problem.probabilities(self.answered(network, texts))
 
 
-def _framer(
-  folder: str, described: dict[str, Any], config: configs.AlbertConfig
-) -> framing.Framer:
+def _framer(directory: model_directory.ModelDirectory) -> framing.Framer:
   """Returns the framer of a model directory's model.
 
   Raises:
     options.InputError: for a max_seq_length below 3 or above the model's
       max_position_embeddings.
   """
-  parameters = described["parameters"]
-  longest = config.max_position_embeddings
-  length = manifest_fields.Parameters.of(parameters).max_seq_length
+  parameters = directory.parameters
+  longest = directory.config.max_position_embeddings
+  length = directory.fields.max_seq_length
   if length is None:
     length = min(framing.USUAL_LENGTH, longest)
   if not 3 <= length <= longest:
@@ -426,8 +422,7 @@ def _framer(
       "copy the manifest again",
     )
   tokenizer = tokenization.Tokenizer.with_settings(
-    model_directory.tokenizer_file(folder),
-    tokenization.Settings.of(parameters),
+    directory.tokenizer_file, tokenization.Settings.of(parameters)
   )
   return framing.Framer(
     tokenizer,
@@ -473,22 +468,6 @@ def _choice(
       "use the release that wrote the model",
     )
   return str(value)
-
-
-def _config(folder: str) -> configs.AlbertConfig:
-  """Returns the config of a model directory.
-
-  Raises:
-    options.InputError: when the directory has no config.
-  """
-  config = model_directory.config(folder)
-  if not config:
-    raise options.InputError(
-      f"albert_config.json or bert_config.json in {folder}",
-      "neither",
-      "copy the model again",
-    )
-  return config
 
 
 def outputs(

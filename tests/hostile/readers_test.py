@@ -24,6 +24,9 @@ from collections.abc import Callable
 
 import hypothesis
 import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
 import pytest
 import requests
 import zstandard
@@ -89,6 +92,11 @@ _BOOK = _zip(
     "p.html": f"<html><body><h1>I</h1><p>{_TEXT}<sup>1</sup></p></body></html>",
   }
 )
+_WET = (
+  "WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: "
+  f"{len(_TEXT.encode())}\r\n\r\n{_TEXT}\r\n\r\n"
+).encode() * 2
+_SUBTITLES = f"1\n00:00:01,000 --> 00:00:02,000\n{_SENTENCE}\n".encode()
 _ROWS = "".join(
   json.dumps({"text": _SENTENCE, "label": label}, ensure_ascii=False) + "\n"
   for label in ("спорт", "улс төр", "спорт")
@@ -108,13 +116,26 @@ _TWEETS = "".join(
 _TABLE = f'text,label\n"{_SENTENCE.strip()}",a\n"б ""в"" г",b\n'.encode()
 
 
+def _write_stream(table: pa.Table, file: io.BytesIO) -> None:
+  with pa.ipc.new_stream(file, table.schema) as writer:
+    writer.write_table(table)
+
+
+def _columnar(write: Callable[[pa.Table, io.BytesIO], None]) -> bytes:
+  """Returns a file of rows in the format that `write` writes."""
+  content = io.BytesIO()
+  write(pa.table({"id": [1, 2], "text": [_SENTENCE, None]}), content)
+  return content.getvalue()
+
+
 def _pages(path: str) -> None:
   for page in wikipedia.items(path):
     wikipedia.rendered(page)
 
 
 def _documents(path: str) -> None:
-  collections.deque(texts.items(path, texts.Options()), maxlen=0)
+  settings = texts.Options(bad_rows="leave_out")
+  collections.deque(texts.read(path, settings), maxlen=0)
 
 
 # Name of a file → its content when whole, and its reader.
@@ -130,6 +151,11 @@ _FILES: dict[str, tuple[bytes, Callable[[str], object]]] = {
   "a.zip": (_zip({"а.txt": _TEXT, "б.txt": _TEXT}), _documents),
   "a.tar.gz": (_tar(), _documents),
   "a.jsonl": (_ROWS, _documents),
+  "a.json": (json.dumps([{"text": _SENTENCE}] * 3).encode(), _documents),
+  "a.parquet": (_columnar(pq.write_table), _documents),
+  "a.arrow": (_columnar(_write_stream), _documents),
+  "a.wet": (_WET, _documents),
+  "a.srt": (_SUBTITLES, _documents),
   "a.csv": (_TABLE, _documents),
   "tweets.jsonl": (
     _TWEETS,

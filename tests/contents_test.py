@@ -81,6 +81,8 @@ def test_what_is_no_text_is_refused_by_its_kind(
     "1\tСайн\n1\tУу\n1\tБаяртай\n",
     "2020\t2021\n2021\t1\n2022\t3\n",
     "<Сайн> гэж\n",
+    "<main хэсэг\n",
+    "<pre-тэй төстэй> гэж\n",
     "PARIS\n",
     "BZh гэж\n",
     "",
@@ -92,6 +94,26 @@ def test_running_text_is_taken_for_nothing_else(
   path = tmp_path / "a"
   path.write_text(text, "utf-8")
   assert contents.kind(str(path)) == contents.TEXT
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    "<!DOCTYPE html><p>Сайн",
+    "<!-- а > б -->\n<!doctype HTML>",
+    '<?xml version="1.0"?>\n<!-- а -->\n<html lang="mn">',
+    "<title>Сайн</title>",
+    '<div class="post">Сайн</div>',
+    "<meta charset=utf-8><p>Сайн",
+    "\n\n<P>Сайн",
+  ],
+)
+def test_a_page_is_known_whatever_it_begins_with(text: str) -> None:
+  assert contents.of(text.encode()) == contents.HTML
+
+
+def test_many_comments_are_passed_over_in_linear_time() -> None:
+  assert contents.of(b"<!-- a -->" * 6_000 + b"a") == contents.TEXT
 
 
 @pytest.mark.parametrize(

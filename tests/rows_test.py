@@ -53,6 +53,11 @@ def _large(path: pathlib.Path, table: pa.Table) -> None:
   _parquet(path, table.set_column(1, "text", column))
 
 
+def _binary(path: pathlib.Path, table: pa.Table) -> None:
+  column = table.column("text").cast(pa.binary())
+  _parquet(path, table.set_column(1, "text", column))
+
+
 def _stream(path: pathlib.Path, table: pa.Table) -> None:
   with pa.ipc.new_stream(path, table.schema) as writer:
     writer.write_table(table, max_chunksize=2)
@@ -79,6 +84,7 @@ WRITERS: dict[str, Callable[[pathlib.Path, pa.Table], None]] = {
     path, table, compression="zstd", data_page_version="2.0"
   ),
   "parquet with large strings": _large,
+  "parquet with bytes": _binary,
   "arrow stream": _stream,
   "arrow stream with a dictionary": _dictionary,
   "arrow file": _file,

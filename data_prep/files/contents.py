@@ -76,18 +76,24 @@ _SIGNATURES = (
 )
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _OBJECT = rb"\{\s*(?:\}|" + _STRING + rb"\s*:)"
+# With one of them a page or a part of one begins.
+_HTML_TAGS = (
+  rb"html|head|body|title|meta|link|style|script|base|frameset|header|main"
+  rb"|nav|div|table|center|article|section|h1|p|font"
+)
 _PATTERNS = tuple(
   (re.compile(rb"\s*(?:" + pattern + rb")", re.IGNORECASE), kind)
   for pattern, kind in (
     (rb"<doc id=", WIKIEXTRACTOR),
     (rb"<mediawiki|<\?xml[^>]*>\s*<mediawiki", _DUMP),
     (
-      rb"(?:<\?xml[^>]*>\s*)?(?:<!--[^>]*-->\s*)*(?:<!doctype html|<html|<head|<body)",
+      rb"(?:<\?xml[^>]*>\s*)?(?:(?><!--(?s:.*?)-->)\s*+)*+"
+      rb"(?:<!doctype html|<(?:" + _HTML_TAGS + rb")\b[^<>]*>)",
       HTML,
     ),
     (rb"<\?xml|<!doctype", "an XML document"),
     (rb"WEBVTT", WEBVTT),
-    (rb"\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} +-->", SUBRIP),
+    (rb"\d+\s*\n\d\d?:\d\d:\d\d[,.]\d{3} +-->", SUBRIP),
     (rb"(?:window\.|var |let |const )[\w.$ ]+=\s*[\[{]", JAVASCRIPT),
     (rb"\[\s*(?:" + _OBJECT + rb"|" + _STRING + rb"\s*[,\]])", JSON_ARRAY),
   )

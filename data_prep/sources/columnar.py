@@ -273,7 +273,9 @@ def _is_text(kind: pa.DataType) -> bool:
   if pa.types.is_dictionary(kind):
     kind = kind.value_type
   return (
-    pa.types.is_string(kind)
+    pa.types.is_binary(kind)  # of writers that do not say that it is text
+    or pa.types.is_large_binary(kind)
+    or pa.types.is_string(kind)
     or pa.types.is_large_string(kind)
     or pa.types.is_string_view(kind)
   )

@@ -122,6 +122,35 @@ _ROOMS = {
     "albert_mn.formats",
   ),
 }
+# (beginning of the names of files, beginning of the names of modules, why files
+# of that name do not import such a module though their room may).
+_NO_ARROWS = (
+  (
+    "albert_mn/tasks/classifier.py",
+    "data_prep.classification.tweets",
+    "text_cleaning knows the kinds of cleaning",
+  ),
+  (
+    "albert_mn/formats/",
+    "albert_mn.tasks.tagging",
+    "tables of weight names know the kinds of labels by problems",
+  ),
+  (
+    "albert_mn/formats/huggingface",
+    "albert_mn.tasks.classifier",
+    "tables of weight names know no predictor",
+  ),
+  (
+    "albert_mn/scoring/",
+    "albert_mn.tasks.task_rows",
+    "a score needs labelled_rows, not their files",
+  ),
+  (
+    "albert_mn/inference/explanation.py",
+    "albert_mn.formats",
+    "explainers opens checkpoints",
+  ),
+)
 # Where the name of an import is not the name of its package.
 _DISTRIBUTIONS = {
   "absl": "absl-py",
@@ -302,6 +331,18 @@ def test_the_table_of_rooms_has_no_arrow_that_nothing_needs() -> None:
   stated = {(room, below) for room, rooms in _ROOMS.items() for below in rooms}
   idle = sorted(stated - _arrows().keys())
   assert not idle, f"delete from _ROOMS in {_THIS}: {idle}"
+
+
+def test_no_module_imports_what_its_subject_does_not_need() -> None:
+  wrong = [
+    f"{name}:{line} imports {module}: {why}"
+    for files, modules, why in _NO_ARROWS
+    for name in _library_sources()
+    if name.startswith(files)
+    for module, line in _imports(name)
+    if module.startswith(modules)
+  ]
+  assert not wrong, wrong
 
 
 def test_a_room_stands_below_all_that_it_imports() -> None:

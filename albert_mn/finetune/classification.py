@@ -65,14 +65,16 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     "",
     "Model to start from: a model directory, the prefix of a checkpoint "
     "(also of checkpoints of google-research and of tf-models), a TF Hub "
-    "module, a Hugging Face directory, a file of PyTorch weights, or an archive of any of these; "
-    "a local path, gs:// or https://. Without this flag, --do_train starts "
+    "module, a Hugging Face directory, a file of PyTorch weights, or an archive "
+    "of any of these; a local path, gs:// or https://. Without this flag, "
+    "--do_train starts "
     "from the model of this repository, pretrained/albert_mn_tiny, if no "
     "flag names a config or a tokenizer; --do_eval and --do_predict use the "
     "classifier in --output_dir. none: --do_train starts from statistics of "
     "the texts (see --adapt_steps), with the shape in --albert_config_file; "
-    "without that flag, with the shape of the repository's model, and with "
-    "its tokenizer or, of some 300,000 words or more, one of the texts.",
+    "without that flag, with the shape of the repository's model. The "
+    "tokenizer is that of the repository's model or, if the texts have some "
+    "300,000 words or more, a new one that is trained on the texts.",
   )
   spm_model_file: str = options.option(
     "",
@@ -94,8 +96,8 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
   )
   bert_config_file: str = options.option(
     "",
-    "JSON file with the shape of a BERT encoder, to fine-tune BERT "
-    "instead of ALBERT. Not needed if --init_checkpoint contains a config.",
+    "JSON file with the shape of a BERT encoder, to fine-tune BERT and not "
+    "ALBERT. Not needed if --init_checkpoint contains a config.",
   )
   gelu: str = foreign_configs.gelu_option()
   do_lower_case: bool = options.option(

@@ -99,10 +99,10 @@ class Options(options.Group):
   )
   count_words_from: int = options.option(
     100_000,
-    "Smallest number of sentences from which the tokenizer is trained on "
-    "counted words, in some 500 bytes of memory for each distinct word. "
-    "Fewer sentences are given to SentencePiece as they are, in 2 to 5 kB "
-    "for each sentence. The models hardly differ.",
+    "Number of sentences from which on the tokenizer is trained on distinct "
+    "words with counts, which takes some 500 bytes of memory per distinct "
+    "word. With fewer sentences SentencePiece reads whole sentences, which "
+    "takes 2 to 5 kB per sentence. The models hardly differ.",
     minimum=0,
   )
   random_seed: int = options.option(

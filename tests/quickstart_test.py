@@ -18,7 +18,7 @@ BUDGET = {**os.environ, "PRETRAINING_STEPS": "20", "EPOCHS": "1"}
 def _content(folder: pathlib.Path) -> dict[str, bytes]:
   return {
     str(path.relative_to(folder)): path.read_bytes()
-    for name in ("corpus", "tokenizer", "records")
+    for name in ("corpus", "task_texts", "tokenizer", "records")
     for path in sorted((folder / name).iterdir())
   }
 
@@ -64,8 +64,19 @@ def test_the_quickstart_survives_a_kill_and_says_where_everything_lies(
       "Baseline: TF-IDF",
       "Where things lie",
       "What to try next",
+      "What you hold now",
+      "  its networks alone      0.",
+      "  its TF-IDF baseline     0.",
+      "  the model directory     0.",
+      "  What answers in the model directory is",
     ):
       assert line in output, output
-    for folder in ("corpus", "tokenizer", "records", "classifier/model"):
+    for folder in (
+      "corpus",
+      "task_texts",
+      "tokenizer",
+      "records",
+      "classifier/model",
+    ):
       assert f"{out}/{folder}" in output
       assert (out / folder / "manifest.json").exists()

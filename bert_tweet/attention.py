@@ -68,11 +68,12 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-  """Attention in few bytes.
+  """Attention weights in few bytes: level / 255 * scale / 65535.
 
   Attributes:
-    levels: zlib of uint8 [layers, heads, from, to].
-    scales: little-endian uint16 [layers, heads, from].
+    levels: zlib of uint8 [layers, heads, from, to]; 0 where not kept.
+    scales: little-endian uint16 [layers, heads, from], each row's largest
+      entry.
     kept: number of entries that are kept in each row; 0 for all.
     share: the share of all attention that the kept entries have.
   """

@@ -103,6 +103,7 @@ def test_the_main_text_of_a_page_comes_once_and_nothing_else(
     ('<meta charset="windows-1251">', "cp1251"),
     ('<?xml version="1.0" encoding="utf-16"?>', "utf-16"),
     ("", "utf-8-sig"),
+    ('<meta charset="windows-1251">', "utf-8-sig"),
   ],
 )
 def test_the_encoding_of_a_page_is_the_one_that_it_declares(

@@ -272,7 +272,12 @@ def _verbatim(lines: str) -> str:
 
 
 def _report(labels: Sequence[str], results_dir: str) -> str:
-  """Returns the section with report.txt, as Markdown."""
+  """Returns report.txt as a Markdown code block, or why there is none.
+
+  Args:
+    labels: the model's labels; empty for a model that was not fine-tuned.
+    results_dir: the folder of report.txt.
+  """
   if not labels:
     return "Not fine-tuned."
   path = os.path.join(results_dir, _REPORT)

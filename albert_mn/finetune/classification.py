@@ -375,13 +375,16 @@ def _task(
   pretrained: bool = True,
   own_tokenizer: bool = False,
 ) -> _Task:
-  """Checks the options and the rows, and adapts the encoder to the texts.
+  """Checks options and rows; returns the values that all trainings share.
+
+  With `adapting`, the function also adapts the encoder to the texts.
 
   Args:
     settings, recipe, rows, adapting: as in `run`.
     pretrained: whether to start from the weights of --init_checkpoint.
       Otherwise only its shape and its tokenizer are used.
-    own_tokenizer: whether many texts get a tokenizer of their own.
+    own_tokenizer: whether the adaptation trains a tokenizer on the texts, if
+      there are enough, and uses it in place of the start's tokenizer.
 
   Raises:
     options.InputError: when options, rows and model do not fit each other.

@@ -146,7 +146,10 @@ def decided(
   programs: Programs,
   gelu: str,
 ) -> Found:
-  """Applies --gelu to a config; returns it with a line on each decision.
+  """Applies --gelu to a config; returns it with lines for the user.
+
+  The first line names the form of gelu, if the activation is one. Each further
+  line names a key that the file lacks, and its default.
 
   Args:
     config: the config as read without the flag.

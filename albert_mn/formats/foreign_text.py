@@ -270,7 +270,10 @@ def _lowers_digit_and_comma(model: Mapping[str, Any]) -> bool:
 
 
 def _letters(tokenizer: tokenization.Tokenizer) -> list[str]:
-  """Returns the letters of each ordinary piece: neither special nor a byte."""
+  """Returns the text of each piece, without the mark of its place (▁ or ##).
+
+  Special pieces and bytes, such as <0x0A>, are left out.
+  """
   return [
     tokenizer.letters(i)
     for i in range(tokenizer.vocab_size)

@@ -272,7 +272,7 @@ class Explainer:
     )
 
   def _voice(self, text: str, pair: str) -> "_Voice":
-    """Returns the baseline's scores of a text or pair; 0 without a baseline."""
+    """Returns the TF-IDF scores of a text or pair; zeros without a blend."""
     assert self._problem, "a head has one"
     if not self._beside:
       return _Voice.none(len(self._problem.names))

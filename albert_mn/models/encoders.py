@@ -429,7 +429,8 @@ def attention_mask(input_mask: tf.Tensor, packed: bool) -> tf.Tensor:
   A position attends to its own example and never to padding.
 
   Args:
-    input_mask: int32 [batch, length], the encoder's.
+    input_mask: int32 [batch, length], 0 on padding. In packed rows, the
+      positions of an example have the example's number.
     packed: whether a row may hold several examples.
 
   Returns:

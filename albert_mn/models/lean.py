@@ -253,11 +253,11 @@ class LeanEncoder:
 
 
 class Lean:
-  """Computes the outputs of a PretrainingModel with the model's own variables.
+  """Computes a PretrainingModel's outputs faster on CPUs, with its variables.
 
   Args:
     model: a model whose layers compute in float32.
-    jit_compile: whether XLA compiles the functions between the matrix products.
+    jit_compile: whether XLA compiles what lies between the matrix products.
   """
 
   def __init__(

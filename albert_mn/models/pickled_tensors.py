@@ -273,7 +273,10 @@ class _Machine:
     return deepest + 1
 
   def name(self, module: Any, name: Any) -> None:
-    """Pushes the storage type or the `_Word` that a name of the pickle means.
+    """Pushes the meaning of a name in the pickle: a `_Kind` or a `_Word`.
+
+    Args:
+      module, name: such as "torch" and "FloatStorage".
 
     Raises:
       ValueError: for a name that no tensor needs.

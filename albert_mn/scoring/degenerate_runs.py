@@ -164,14 +164,14 @@ def _square(values: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-  """The settings of a training on which the advice depends.
+  """The settings of a training by which `verdict` finds cause and advice.
 
   Attributes:
     learning_rate: the peak of the learning rate.
     optimizer: "adamw" or "lamb".
-    head_only: whether the encoder is frozen. The small random weights of a head
-      change much in good runs too; a head cannot collapse, because its loss is
-      convex.
+    head_only: whether the encoder is frozen. Then a large change of the weights
+      is no sign of a collapse: a head's small random weights change much in
+      good runs too, and its loss is convex.
   """
 
   learning_rate: float

@@ -379,7 +379,10 @@ class Numbers(Judgement):
   MUCH = "off by"
 
   def scores(self) -> dict[str, float]:
-    """Returns the mean errors and two correlations, NaN where undefined."""
+    """Returns mean_squared_error, mean_absolute_error, pearson and spearman.
+
+    The correlations are NaN if all answers or all true numbers are equal.
+    """
     error = self.answers - self.truth
     varied = self.answers.std() > 0 and self.truth.std() > 0
     pearson, spearman = (

@@ -51,7 +51,11 @@ class Copy:
 
 
 def text_key(text: str) -> str:
-  """Returns the composed, lower-case words of a text; equal for copies."""
+  """Returns a key that a text shares with its exact copies.
+
+  The key is the text in NFC and lower case, with one space between words.
+  Punctuation stays.
+  """
   return " ".join(unicodedata.normalize("NFC", text).lower().split())
 
 

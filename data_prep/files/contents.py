@@ -188,7 +188,12 @@ def _json(head: bytes) -> str:
 
 
 def _is_numbered(head: bytes) -> bool:
-  r"""Returns whether each line is a rising number, a tab and a text."""
+  """Returns whether the lines are sentences with rising numbers before them.
+
+  Each line must be a number, a tab and a text that does not begin with a digit,
+  since two numbers are a row of a table. Blank lines do not count. The result
+  is False for fewer than three lines.
+  """
   whole_lines = head.split(b"\n")[: -1 if len(head) == _HEAD_BYTES else None]
   lines = [line for line in whole_lines if line.strip()]
   matches = [re.match(rb"(\d{1,18})\t\s*[^\s\d]", line) for line in lines]

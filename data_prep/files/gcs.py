@@ -474,17 +474,24 @@ def put(path: str, content: bytes, generation: int) -> int:
 
 
 def get(path: str) -> tuple[bytes, int] | None:
-  """Returns a small object and its generation; None if it does not exist."""
+  """Returns a small object's content and generation; None if it is missing.
+
+  Raises:
+    options.InputError: when access is refused, or the service does not answer.
+  """
   blob = _blob(path)
-  with _explained(path):
-    try:
-      blob.reload(retry=_retry())
-      content = blob.download_as_bytes(
-        if_generation_match=blob.generation, retry=_retry()
-      )
-    except (_errors().NotFound, _errors().PreconditionFailed):
-      return None  # gone, or replaced between the two requests
-  return content, int(blob.generation)
+  while True:
+    with _explained(path):
+      try:
+        blob.reload(retry=_retry())
+        content = blob.download_as_bytes(
+          if_generation_match=blob.generation, retry=_retry()
+        )
+      except _errors().NotFound:
+        return None
+      except _errors().PreconditionFailed:
+        continue  # replaced between the two requests
+    return content, int(blob.generation)
 
 
 def _generation(path: str) -> int:

@@ -275,11 +275,15 @@ def _above(target: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: str, folder: str) -> Iterator[None]:
-  """Holds the lock on a file inside the context; then removes the file.
+  """Holds the lock on a file inside the context, then removes the file.
 
   Args:
-    path: the file.
-    folder: the folder that it protects, for messages.
+    path: the file, which is made if it is missing.
+    folder: the folder that the file protects, for messages.
+
+  Raises:
+    options.InputError: when another process holds the lock.
+    OSError: when the file cannot be opened, or the disk has no locks.
   """
   with _taken(path, folder) as file:
     with contextlib.suppress(OSError):  # a full disk; the lock holds anyway

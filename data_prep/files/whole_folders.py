@@ -121,7 +121,12 @@ def finish(folder: str, is_ours: IsOurs) -> None:
 
 
 def _is_left(folder: str, aside: str) -> bool:
-  """Returns whether an earlier process left files in a temporary place."""
+  """Returns whether an earlier process left a temporary folder.
+
+  Args:
+    folder: the folder that was to be replaced.
+    aside: its temporary subfolder; a local folder has others beside it.
+  """
   if storage.is_remote(folder):
     return bool(storage.below(aside))
   beside = _beside(folder)

@@ -75,7 +75,7 @@ class Survey:
 def survey(
   parts: Sequence[documents.Files], eval_fraction: float, at_least: int
 ) -> Survey:
-  """Reads the corpus; returns the held-out documents, a sample and numbers.
+  """Reads the corpus once; chooses the held-out documents and a sample.
 
   Held-out documents are chosen by salted hashes. Versions of a document are
   held out together, if they share the sentence with the lowest hash (a MinHash
@@ -84,8 +84,10 @@ def survey(
   Args:
     parts: the corpus.
     eval_fraction: share of the documents to hold out; 0 for none.
-    at_least: smallest number of training documents, if the corpus has so many;
-      and smallest number of held-out documents, if eval_fraction is above 0.
+    at_least: wanted number of training documents; and wanted number of held-out
+      documents, if eval_fraction is above 0. If the corpus has too few for
+      both, the training documents go first. Versions that stay together may
+      miss both numbers.
 
   Raises:
     options.InputError: for a corpus without a sentence.
@@ -218,7 +220,9 @@ def _choose(
 
 
 def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
-  """Chooses the keys with the lowest salted hashes, up to `wanted` documents.
+  """Chooses keys by their salted hashes until they have `wanted` documents.
+
+  The last key may go beyond that number.
 
   A key of more documents than are wanted is skipped, such as that of a sentence
   which stands in every article.

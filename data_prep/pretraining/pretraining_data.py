@@ -554,7 +554,14 @@ def _run_on_cores(
   tasks: Iterable[examples.Range],
   forecast: Forecast,
 ) -> examples.Counts:
-  """Runs the two stages on this machine's cores; the default runner."""
+  """Runs both stages on this machine's cores; returns the examples' counts.
+
+  Stage one makes examples; stage two sorts and writes them. This is the default
+  runner.
+
+  Raises:
+    options.InputError: for a set without a training example.
+  """
   with _spill_folder(job.folder) as spill:
     counts: examples.Counts = collections.Counter()
     with contextlib.closing(

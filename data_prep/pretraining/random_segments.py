@@ -110,13 +110,15 @@ class Choice:
 def _excerpts(
   number: int, sentences: Sequence[str], size: int, chance: int
 ) -> Iterator[Excerpt]:
-  """Divides a document into excerpts of about `size` letters.
+  """Yields excerpts of at most `size` letters that make up a document.
+
+  A sentence longer than `size` is divided.
 
   Args:
     number: the document's id.
     sentences: its sentences.
-    size: letters of an excerpt.
-    chance: random bits of the data set.
+    size: the most letters of an excerpt.
+    chance: random bits of the pool, from which the excerpts' lots follow.
   """
   state = randomness.further(chance, number)
   gathered: list[str] = []

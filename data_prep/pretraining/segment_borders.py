@@ -79,12 +79,15 @@ def find(ends: np.ndarray, begins: np.ndarray, longest: int) -> Borders:
 
 
 def _divided(ends: np.ndarray, word: np.ndarray, longest: int) -> np.ndarray:
-  """Returns the ends of sentences, and of the parts of too long sentences.
+  """Returns the ends of all sentences, and of the parts of long sentences.
+
+  A sentence longer than `longest` is divided, between words if possible, into
+  parts of about a quarter of `longest`.
 
   Args:
-    ends: int64 [sentences].
+    ends: int64 [sentences], ascending; no sentence is empty.
     word: as in Borders.
-    longest: pieces of an example.
+    longest: the most pieces of an example.
   """
   starts = np.concatenate([[0], ends[:-1]])
   sizes = ends - starts

@@ -134,10 +134,12 @@ class _Text:
     self._at += 1
 
   def value(self) -> Any:
-    """Returns the next JSON value, and goes behind it.
+    """Returns the JSON value that begins here, and goes past it.
 
     Raises:
-      ValueError: where there is none, or a longer one than a row may be.
+      ValueError: when no value begins here, or it is too long for a row.
+      RecursionError: when it is nested too deeply.
+      options.InputError: for bytes that are not UTF-8.
     """
     size = _CHUNK
     while True:

@@ -18,7 +18,7 @@ _DECLARATIONS = re.compile(
 
 
 def decoded(page: bytes, stated: str = "") -> str:
-  """Returns the text of a page, without its XML declaration and its DTD.
+  """Returns the text of a page, without XML declaration and internal DTD.
 
   The encoding is that of the byte order mark, else the stated one, else the one
   that the page declares, else UTF-8.
@@ -36,6 +36,8 @@ def decoded(page: bytes, stated: str = "") -> str:
   encoding = (declared[1] or declared[2]).decode() if declared else "utf-8"
   if page.startswith((b"\xff\xfe", b"\xfe\xff")):
     encoding = "utf-16"
+  elif page.startswith(b"\xef\xbb\xbf"):
+    encoding = "utf-8"
   elif stated:
     encoding = stated
   text = page.decode(encoding).removeprefix("\ufeff")

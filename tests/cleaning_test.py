@@ -160,7 +160,7 @@ def test_every_passage_of_the_sample_is_mongolian() -> None:
   ("text", "scrubbed"),
   [
     ("a.b+c-d@e-f.mn, x@y.z.", "[имэйл], [имэйл]."),
-    ("a@b@c.mn a@b a@ @b.mn @@", "a@[имэйл] a@b a@ @b.mn @@"),
+    ("a@b@c.mn a@b a@ @b.mn @@", "a@[имэйл] a@b a@ [нэр] @@"),
     ("a@b.mn+c@d.mn", "[имэйл][имэйл]"),
     ("_" * 50_000, "_" * 50_000),
   ],

@@ -6,7 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from absl import logging
 
@@ -29,7 +29,13 @@ from data_prep.sources import (
   wikipedia,
   wikitext,
 )
-from data_prep.text import cleaning, normalization, sentences, similarity
+from data_prep.text import (
+  cleaning,
+  normalization,
+  quality,
+  sentences,
+  similarity,
+)
 
 _STATS, _REPORT = "stats.json", "corpus_report.html"
 _BAD_ROWS = "bad_rows.tsv"  # file, row and reason of each row left out
@@ -497,6 +503,21 @@ def _items(path: str, settings: Settings) -> Iterator[Any]:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Text:
+  """A text of a raw document, split into sentences.
+
+  Attributes:
+    sentences: the normalised sentences.
+    holes: placeholder character → the name of the unknown template.
+    marked: the paragraphs whose markup was undone, as they were before.
+  """
+
+  sentences: list[str]
+  holes: Mapping[str, str]
+  marked: list[str]
+
+
 def prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
   """Normalises, splits, cuts and cleans the raw documents of a task.
 
@@ -505,22 +526,42 @@ def prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
     settings: the options of the corpus.
   """
   file, items = task
-  source = SOURCES[settings.corpus.source]
-  made, read_sentences, read_words = [], 0, 0
-  for item in items:
-    seconds = _LONGEST_SECONDS + source.letters(item) / _LETTERS_A_SECOND
-    try:
-      with time_limits.limited(seconds):
-        of_item, sentence_count, word_count = _of_item(item, settings)
-    except time_limits.TooLongError:
-      made.append(_dropped(cleaning.Drop(_TOO_LONG, source.name(item))))
+  texts_of = [
+    _timed(functools.partial(_texts, item, settings), item, settings)
+    for item in items
+  ]
+  site_lines = _site_lines(texts_of, settings)
+  made: list[_Document] = []
+  read_sentences = read_words = 0
+  for item, split in zip(items, texts_of, strict=True):
+    clean = functools.partial(_of_texts, split, settings, site_lines)
+    cleaned = _timed(clean, item, settings)
+    if isinstance(cleaned, cleaning.Drop):
+      made.append(_dropped(cleaned))
       continue
-    made += of_item
-    read_sentences += sentence_count
-    read_words += word_count
+    made += cleaned
+    for text in () if isinstance(split, cleaning.Drop) else split:
+      read_sentences += len(text.sentences)
+      read_words += corpus_stats.count_words(" ".join(text.sentences))
   if settings.corpus.near_duplicates:
     made = _signed(made)
   return _Batch(file, (len(made), read_sentences, read_words), made)
+
+
+T = TypeVar("T")
+
+
+def _timed(
+  work: Callable[[], T], item: Any, settings: Settings
+) -> T | cleaning.Drop:
+  """Returns work(), or a Drop if it takes too long for a raw document."""
+  source = SOURCES[settings.corpus.source]
+  seconds = _LONGEST_SECONDS + source.letters(item) / _LETTERS_A_SECOND
+  try:
+    with time_limits.limited(seconds):
+      return work()
+  except time_limits.TooLongError:
+    return cleaning.Drop(_TOO_LONG, source.name(item))
 
 
 def _dropped(drop: cleaning.Drop) -> _Document:
@@ -528,26 +569,63 @@ def _dropped(drop: cleaning.Drop) -> _Document:
   return _Document(cleaning.Result(drop, {}))
 
 
-def _of_item(item: Any, settings: Settings) -> tuple[list[_Document], int, int]:
-  """Returns the documents of a raw document, and two numbers.
-
-  The numbers are those of sentences and of words before the rules.
-  """
-  corpus = settings.corpus
-  texts_or_drop = SOURCES[corpus.source].documents(item)
+def _texts(item: Any, settings: Settings) -> list[_Text] | cleaning.Drop:
+  """Returns the texts of a raw document, split into sentences."""
+  texts_or_drop = SOURCES[settings.corpus.source].documents(item)
   if isinstance(texts_or_drop, cleaning.Drop):
-    return [_dropped(texts_or_drop)], 0, 0
-  made, read_sentences, read_words = [], 0, 0
+    return texts_or_drop
+  undo_markup = quality.MARKUP in _judge(settings).names
+  made = []
   for text in texts_or_drop:
     if not isinstance(text, wikitext.Rendered):
       text = wikitext.Rendered(list(text))
-    paragraphs, holes = text.paragraphs, text.holes
-    parts = [s for line in paragraphs for s in _sentences(line, corpus) if s]
-    read_sentences += len(parts)
-    read_words += corpus_stats.count_words(" ".join(parts))
-    passages = _passages(parts, corpus.section_sentences)
-    made += [_cleaned(passage, settings, holes) for passage in passages]
-  return made, read_sentences, read_words
+    paragraphs: Sequence[str] = text.paragraphs
+    marked = []
+    if undo_markup:
+      undone = list(map(quality.without_markup, paragraphs))
+      pairs = zip(paragraphs, undone, strict=True)
+      marked = [
+        line for line, parts in pairs if parts != [line] and line.strip()
+      ]
+      paragraphs = [part for parts in undone for part in parts]
+    parts = [
+      s for line in paragraphs for s in _sentences(line, settings.corpus) if s
+    ]
+    made.append(_Text(parts, text.holes, marked))
+  return made
+
+
+def _judge(settings: Settings) -> quality.Judge:
+  return quality.chosen(settings.cleaning.quality_rules)
+
+
+def _site_lines(
+  texts_of: Sequence[list[_Text] | cleaning.Drop], settings: Settings
+) -> frozenset[str]:
+  """Returns the lines of sites' frames, by the raw documents of a task."""
+  if quality.SITE_LINES not in _judge(settings).names:
+    return frozenset()
+  return quality.site_lines(
+    (sentence for text in split for sentence in text.sentences)
+    for split in texts_of
+    if not isinstance(split, cleaning.Drop)
+  )
+
+
+def _of_texts(
+  split: list[_Text] | cleaning.Drop,
+  settings: Settings,
+  site_lines: frozenset[str],
+) -> list[_Document]:
+  """Returns the cleaned documents of the texts of a raw document."""
+  if isinstance(split, cleaning.Drop):
+    return [_dropped(split)]
+  about = settings.corpus.section_sentences
+  return [
+    _cleaned(passage, settings, text, site_lines, number == 0)
+    for text in split
+    for number, passage in enumerate(_passages(text.sentences, about))
+  ]
 
 
 def _signed(unsigned: Sequence[_Document]) -> list[_Document]:
@@ -582,15 +660,23 @@ def _evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
 
 
 def _cleaned(
-  passage: Sequence[str], settings: Settings, holes: Mapping[str, str]
+  passage: Sequence[str],
+  settings: Settings,
+  text: _Text,
+  site_lines: frozenset[str],
+  first: bool,
 ) -> _Document:
   """Drops sentences with unknown templates, then applies the rules.
 
   Args:
     passage: the sentences.
     settings: the options of the corpus.
-    holes: placeholder character → the name of the unknown template.
+    text: the text that the passage comes from.
+    site_lines: see `cleaning.clean`.
+    first: whether this is the first passage of the text, which tells about the
+      markup of the whole text.
   """
+  holes = text.holes
   lost, missing = [], []
   for sentence in passage if holes else ():
     if hole_marks := [x for x in sentence if x in holes]:
@@ -598,10 +684,13 @@ def _cleaned(
       missing += sorted({holes[x] for x in hole_marks})
   if lost:
     passage = [s for s in passage if holes.keys().isdisjoint(s)]
-  result = _ruled(passage, settings)
+  result = _ruled(passage, settings, site_lines)
+  lines = dict(result.lines)
   if lost:
-    lines = {**result.lines, "unknown template": lost}
-    result = dataclasses.replace(result, lines=lines)
+    lines["unknown template"] = lost
+  if first and text.marked:
+    lines["markup undone"] = text.marked
+  result = dataclasses.replace(result, lines=lines)
   return _Document(result, templates=tuple(missing))
 
 
@@ -610,7 +699,9 @@ def _named(character: str, holes: Mapping[str, str]) -> str:
   return f"{{{{{holes[character]}}}}}" if character in holes else character
 
 
-def _ruled(passage: Sequence[str], settings: Settings) -> cleaning.Result:
+def _ruled(
+  passage: Sequence[str], settings: Settings, site_lines: frozenset[str]
+) -> cleaning.Result:
   """Drops sentences of evaluation sets, then applies the rules."""
   held: list[str] = []
   if settings.corpus.decontaminate:
@@ -620,7 +711,7 @@ def _ruled(passage: Sequence[str], settings: Settings) -> cleaning.Result:
     held = [sentence for sentence in passage if evaluation.holds(sentence)]
     gone = set(held)
     passage = [sentence for sentence in passage if sentence not in gone]
-  result = cleaning.clean(passage, settings.cleaning)
+  result = cleaning.clean(passage, settings.cleaning, site_lines)
   if held:
     lines = {**result.lines, "in an evaluation set": held}
     result = dataclasses.replace(result, lines=lines)

@@ -7,11 +7,12 @@ Duplicates are dropped by `deduplication`.
 
 import collections
 import dataclasses
+import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from data_prep.base import options
-from data_prep.text import language
+from data_prep.text import language, quality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +63,22 @@ class Options(options.Group):
     "Drop sentences about the web page, such as requests to share, to "
     "comment or to respect copyright.",
   )
+  quality_rules: str = options.option(
+    "none",
+    "Rules of well-known web corpora (Gopher, C4, FineWeb, CCNet, OSCAR) by "
+    "which documents and lines are dropped: none, web for those that suit "
+    "pages of the web, or names with commas between them, which "
+    "docs/corpora.md lists.",
+  )
   scrub_personal_data: bool = options.option(
     False,
-    "Replace e-mail addresses with [имэйл], phone numbers with [утас] and "
-    "register numbers with [регистр].",
+    "Replace e-mail addresses with [имэйл], phone numbers with [утас], "
+    "register numbers with [регистр], bank accounts with [данс], addresses "
+    "of pages with [холбоос] and @names with [нэр].",
   )
+
+  def check(self) -> None:
+    quality.chosen(self.quality_rules)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,22 +117,57 @@ class Result:
 Sentences = Iterator[tuple[str, str]]  # the kept text or "", the reason or ""
 
 
-def clean(sentences: Sequence[str], settings: Options) -> Result:
+def clean(
+  sentences: Sequence[str],
+  settings: Options,
+  site_lines: Collection[str] = (),
+) -> Result:
   """Applies the rules to one document; returns the verdict and its reasons.
 
   Args:
     sentences: the normalised sentences, in order.
     settings: which rules apply.
+    site_lines: sentences that are dropped since they are the frame of a site.
   """
   lines: dict[str, list[str]] = collections.defaultdict(list)
+  judge = quality.chosen(settings.quality_rules)
   kept = list(sentences)
+  if site_lines:
+    apart = functools.partial(_site_lines, site_lines=site_lines)
+    kept = _applied(apart, kept, lines)
+  if reason := judge.document(kept, raw=True):
+    return Result(Drop(reason, _example(kept)), dict(lines))
   if settings.drop_first_and_last_sentence:
     lines["first or last sentence"] += [*kept[:1], *kept[1:][-1:]]
     kept = kept[1:-1]
   for switch, rule in _LINE_RULES:
     if getattr(settings, switch):
       kept = _applied(rule, kept, lines)
-  return Result(_verdict(kept, settings), dict(lines))
+  kept = _applied(lambda left: _low_quality(left, judge), kept, lines)
+  verdict = _verdict(kept, settings)
+  if isinstance(verdict, Keep) and (reason := judge.document(kept, raw=False)):
+    verdict = Drop(reason, _example(kept))
+  return Result(verdict, dict(lines))
+
+
+def _example(sentences: Sequence[str]) -> str:
+  return " ".join(sentences)[:80]
+
+
+def _site_lines(
+  sentences: Sequence[str], site_lines: Collection[str]
+) -> Sentences:
+  """Drops the lines of a site's frame (see `quality.site_lines`)."""
+  for sentence in sentences:
+    gone = sentence in site_lines
+    yield ("", quality.SITE_LINES) if gone else (sentence, "")
+
+
+def _low_quality(sentences: Sequence[str], judge: quality.Judge) -> Sentences:
+  """Drops the lines that a quality rule for lines drops."""
+  for sentence in sentences:
+    reason = judge.line(sentence)
+    yield ("" if reason else sentence), reason
 
 
 def _applied(
@@ -182,21 +229,58 @@ def _boilerplate(sentences: Sequence[str]) -> Sentences:
 # A word and, where it is an address, its host. Words that are none are matched
 # too, since a search from each of their letters would take quadratic time.
 _ADDRESS = re.compile(r"[\w.+-]++(?P<host>@[\w-]+(?:\.[\w-]+)+)?")
-# A Mongolian phone number has eight digits, with or without the country code
-# 976. A register number has two letters, the date of birth and two digits.
+# What stands behind a number that counts something.
+_NOT_A_COUNT = (
+  r"(?! ?(?:төг|₮|\$|€|доллар|ам\.|юань|рубль|евро|хүн|тонн|га\b|сая|мянга|тэрбум"
+  r"|хувь|[ксм]м\b|кг\b))"
+)
+# An account is named before its number; an IBAN is known by its form.
+_ACCOUNT = re.compile(
+  r"(?P<before>\b(?:данс\w{0,6}(?: дугаар\w{0,3})?|банк\w{0,4}|account|а/д)\W{1,3})"
+  r"\d{8,16}(?!\d|[.,]\d)" + _NOT_A_COUNT,
+  re.IGNORECASE,
+)
+_IBAN = re.compile(
+  r"\b[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){3,7}(?: ?[A-Z\d]{1,3})?(?![A-Z\d])"
+)
+# A Mongolian phone number has eight digits, alone, in halves or in pairs, with or
+# without the country code 976. A register number has two letters, the date of birth
+# and two digits.
+_COUNTRY = r"(?<![\d.,/-])(?:\(?\+?976\)?[ -]?)"
+_NUMBER_ENDS = r"(?![\d%]|[.,/-]\d)" + _NOT_A_COUNT
 _PERSONAL = {
-  "[регистр]": re.compile(r"\b[А-ЯӨҮЁа-яөүё]{2} ?\d{8}\b"),
+  "[данс]": _IBAN,
+  "[регистр]": re.compile(r"\b(?:[А-ЯӨҮЁ]{2} ?|[а-яөүё]{2})\d{8}\b"),
   "[утас]": re.compile(
-    r"(?<![\d.,/-])(?:\(?\+?976\)?[ -]?)?[5-9]\d{3}[ -]?\d{4}(?![\d%]|[.,/-]\d)"
-    r"(?! ?(?:төг|₮|\$|доллар|ам\.|юань|рубль|хүн|тонн|га\b))"
+    _COUNTRY
+    + r"?[5-9]\d(?:\d\d[ -]?\d{4}|(?:-\d\d){3})"
+    + _NUMBER_ENDS
+    + "|"
+    + _COUNTRY
+    + r"[5-9]\d(?: \d\d){3}"
+    + _NUMBER_ENDS
   ),
 }
+_PAGE = re.compile(
+  r"(?:https?://|www\.)[^\s<>\"«»]*[^\s<>\"«»().,!?…:;]"
+  r"|(?<![\w./-])(?:[\w-]++\.)+(?:mn|com|net|org|info)/[^\s<>\"«»]*[\w/]",
+  re.IGNORECASE,
+)
+_NAME = re.compile(r"(?<![\w@.])@[A-Za-z_][\w.]*\w")
 
 
 def scrub(text: str) -> str:
-  """Returns a text with placeholders for e-mail, phone and register numbers."""
+  """Replaces personal data with placeholders.
+
+  Personal data are e-mail addresses, addresses of pages, @names, bank accounts,
+  register numbers and phone numbers.
+  """
+  if "/" in text or "www." in text:
+    text = _PAGE.sub("[холбоос]", text)
   if "@" in text:
     text = _ADDRESS.sub(lambda x: "[имэйл]" if x["host"] else x[0], text)
+    text = _NAME.sub("[нэр]", text)
+  text = _ACCOUNT.sub(r"\g<before>[данс]", text)
   for placeholder, pattern in _PERSONAL.items():
     text = pattern.sub(placeholder, text)
   return text

@@ -45,19 +45,24 @@ _WORD = re.compile(r"[^\W\d_]+")
 _CYRILLIC = re.compile(r"[\u0400-\u052f]")
 _LETTER = re.compile(r"[^\W\d_]")
 # Not in Mongolian, and not what a legacy font shows for ө or ү.
-_FOREIGN = re.compile(r"[әғқңұһіґћђљњџўәҗӘҒҚҢҰҺІҐЋЂЉЊЏЎҖ]")
+FOREIGN = re.compile(r"[әғқңұһіґћђљњџўәҗӘҒҚҢҰҺІҐЋЂЉЊЏЎҖ]")
 # ө, ү and the letters of legacy fonts for them; and Mongolian's double vowels.
-_MONGOLIAN = re.compile(r"[өүєїѳӨҮЄЇѲ]|аа|ээ|оо|уу|v", re.IGNORECASE)
+MONGOLIAN = re.compile(r"[өүєїѳӨҮЄЇѲ]|аа|ээ|оо|уу|v", re.IGNORECASE)
 # UTF-8 or CP1251 read as Latin-1 or CP1252.
 _MOJIBAKE = re.compile(r"[ÐÑÒÓ][\u0080-\u00bf‚-™]|[À-ÿ]{4}")
 
 _FEWEST_LETTERS = 60  # guess: below, a line may be a name or a title
 
 
-def identify(text: str) -> str:
-  """Returns "mn", "latin", "mojibake", another language's code or "unknown"."""
+def identify(text: str, fewest_letters: int = _FEWEST_LETTERS) -> str:
+  """Returns "mn", "latin", "mojibake", another language's code or "unknown".
+
+  Args:
+    text: the text.
+    fewest_letters: a text of fewer letters is "unknown".
+  """
   letters = len(_LETTER.findall(text))
-  if letters < _FEWEST_LETTERS:
+  if letters < fewest_letters:
     return "unknown"
   if 4 * len(_MOJIBAKE.findall(text)) > 0.2 * letters:
     return "mojibake"
@@ -69,8 +74,8 @@ def identify(text: str) -> str:
     if word in _LANGUAGE_OF:
       hits[_LANGUAGE_OF[word]] += 1
   best = max(hits, key=lambda name: (hits[name], name == "mn"))
-  foreign = len(_FOREIGN.findall(text)) > 0.01 * cyrillic
-  mongolian = len(_MONGOLIAN.findall(text)) > 0.03 * cyrillic
+  foreign = len(FOREIGN.findall(text)) > 0.01 * cyrillic
+  mongolian = len(MONGOLIAN.findall(text)) > 0.03 * cyrillic
   if foreign:
     return best if best != "mn" else "other"
   if mongolian:

@@ -29,6 +29,7 @@ from data_prep.text import (
   legacy_letters,
   morphemes,
   normalization,
+  quality,
   sentences,
   typesetting,
 )
@@ -250,7 +251,7 @@ def _settings(source: str, **changed: Any) -> corpora.Settings:
     corpora.Options(
       source=source, output_dir="out", repair_legacy_letters=True, **changed
     ),
-    cleaning.Options(**rules),
+    cleaning.Options(**rules, quality_rules=",".join(quality.NAMES)),
     texts.Options(),
     downloads.Options(),
   )
@@ -260,6 +261,10 @@ def _source(source: str) -> Callable[[str], object]:
   """Returns a function that prepares a text as a source does."""
   settings = _settings(source, near_duplicates=0.8)
   return lambda text: corpora.prepared(("", [_ITEMS[source](text)]), settings)
+
+
+def _of_rule(rule: quality.Rule) -> Callable[[str], object]:
+  return lambda text: rule.measure(quality.Text(text.split("\n")))
 
 
 _CLEANERS: dict[str, Callable[[str], object]] = {
@@ -282,6 +287,9 @@ _CLEANERS: dict[str, Callable[[str], object]] = {
   "markdown": shown_text.markdown,
   "cell": shown_text.cell,
   "scrub": cleaning.scrub,
+  "markup": quality.without_markup,
+  **{f"rule {rule.name}": _of_rule(rule) for rule in quality.RULES},
+  **{f"rule {rule.name}": rule.drops for rule in quality.LINE_RULES},
 }
 
 

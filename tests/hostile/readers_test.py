@@ -24,9 +24,6 @@ from collections.abc import Callable
 
 import hypothesis
 import numpy as np
-import pyarrow as pa
-import pyarrow.ipc
-import pyarrow.parquet as pq
 import pytest
 import requests
 import zstandard
@@ -116,18 +113,6 @@ _TWEETS = "".join(
 _TABLE = f'text,label\n"{_SENTENCE.strip()}",a\n"б ""в"" г",b\n'.encode()
 
 
-def _write_stream(table: pa.Table, file: io.BytesIO) -> None:
-  with pa.ipc.new_stream(file, table.schema) as writer:
-    writer.write_table(table)
-
-
-def _columnar(write: Callable[[pa.Table, io.BytesIO], None]) -> bytes:
-  """Returns a file of rows in the format that `write` writes."""
-  content = io.BytesIO()
-  write(pa.table({"id": [1, 2], "text": [_SENTENCE, None]}), content)
-  return content.getvalue()
-
-
 def _pages(path: str) -> None:
   for page in wikipedia.items(path):
     wikipedia.rendered(page)
@@ -152,8 +137,6 @@ _FILES: dict[str, tuple[bytes, Callable[[str], object]]] = {
   "a.tar.gz": (_tar(), _documents),
   "a.jsonl": (_ROWS, _documents),
   "a.json": (json.dumps([{"text": _SENTENCE}] * 3).encode(), _documents),
-  "a.parquet": (_columnar(pq.write_table), _documents),
-  "a.arrow": (_columnar(_write_stream), _documents),
   "a.wet": (_WET, _documents),
   "a.srt": (_SUBTITLES, _documents),
   "a.csv": (_TABLE, _documents),

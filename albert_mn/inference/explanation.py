@@ -4,9 +4,9 @@ The attention weights are the model's own, after softmax. The attributions are
 integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365): the
 contribution of each piece to the difference of the score between the text and a
 baseline, which is the same text with every piece replaced by [MASK]. The
-contributions sum to the difference. If the TF-IDF baseline answers beside the
-network, its n-grams contribute too: the path starts without n-grams and ends
-with those of the text, at the same points.
+contributions sum to the difference. If a blend adds the scores of a TF-IDF
+classifier to the network's, the n-grams of the text contribute too: the path
+starts without n-grams and ends with those of the text, at the same points.
 """
 
 import dataclasses
@@ -42,8 +42,9 @@ class Answer:
     score: the log-odds of the most probable label, log(p / (1 - p)).
     baseline_score: the log-odds of the same label for the baseline text.
     points: number of points on the path at which gradients were taken.
-    grams: known n-gram of the text → its contribution, largest first; {} if the
-      network answers alone.
+    grams: n-gram of the text that the TF-IDF classifier knows → its
+      contribution, sorted by absolute value, largest first; {} if the network
+      answers alone.
   """
 
   names: list[str]
@@ -103,8 +104,10 @@ class _Framed:
 
   Attributes:
     ids: int32 [length], the ids of the pieces.
-    surfaces: the part of the given text that each piece covers.
-    segments, cut, windows: as in Explanation.
+    surfaces: [length], the part of the given text that each piece covers; the
+      name of a special piece.
+    segments: int32 [length], 1 in the second text of a pair.
+    cut, windows: as in Explanation.
   """
 
   ids: np.ndarray
@@ -116,12 +119,12 @@ class _Framed:
 
 @dataclasses.dataclass(frozen=True)
 class _Voice:
-  """The TF-IDF baseline's scores of a text, which are added to the logits.
+  """A TF-IDF classifier's scores of a text, which are added to the logits.
 
   Attributes:
-    scores: float64 [labels], the sum over the text's n-grams.
-    shift: float64 [labels], the constant scores for any text.
-    names: the known n-grams of the text.
+    scores: float64 [labels], the sum of `weights` over the text's n-grams.
+    shift: float64 [labels], constant scores, the same for every text.
+    names: the n-grams of the text that the TF-IDF classifier knows.
     weights: float64 [labels, n-grams], the score of each n-gram.
   """
 
@@ -132,12 +135,16 @@ class _Voice:
 
   @classmethod
   def none(cls, labels: int) -> "_Voice":
-    """Returns scores of 0, for a model without a baseline."""
+    """Returns scores of 0, for a model without a TF-IDF classifier.
+
+    Args:
+      labels: number of labels.
+    """
     return cls(np.zeros(labels), np.zeros(labels), [], np.zeros((labels, 0)))
 
   @classmethod
   def of(cls, beside: blend.Blend, text: str) -> "_Voice":
-    """Returns a baseline's scores of a text, times its factor in the blend."""
+    """Returns the TF-IDF scores of a text, times their factor in the blend."""
     linear, factor = beside.linear, beside.factors.baseline
     row = linear.grams.matrix([text])
     weights = factor * row.data * linear.weights[:, row.indices]
@@ -149,7 +156,7 @@ class _Voice:
     )
 
   def added(self, place: float) -> tf.Tensor:
-    """Returns the scores at a point of the path, float32 [labels].
+    """Returns the TF-IDF scores at a point of the path, float32 [labels].
 
     Args:
       place: from 0, without n-grams, to 1, with all n-grams.
@@ -157,7 +164,10 @@ class _Voice:
     return tf.constant(self.shift + place * self.scores, tf.float32)
 
   def parts(self, slopes: np.ndarray) -> dict[str, float]:
-    """Returns n-gram → contribution to a label's score, largest first.
+    """Returns n-gram → contribution to a label's score.
+
+    Sorted by absolute value, largest first. A word and a letter n-gram of the
+    same name share an entry, the sum of both.
 
     Args:
       slopes: [labels], the gradient of that score with respect to the logits.
@@ -182,11 +192,12 @@ class Explainer:
     tokenizer: the model's tokenizer.
     max_seq_length: largest number of ids of an input, with special pieces.
     head: function from [batch, hidden_size] to logits [batch, labels]; None for
-      a pretrained model or a regression.
-    problem: the meaning of the head's outputs.
+      a pretrained model or a regression, whose explanations have no answer.
+    problem: the meaning of the head's outputs; required with a head.
     clean: cleans a text before the tokenizer.
     long_text: the part of a long text to read, as in `framing.Framer`.
-    beside: the blend with the baseline; None if the network answers alone.
+    beside: the blend with a TF-IDF classifier; None if the network answers
+      alone.
     pooled_by: the kind of pooling, one of `pooling.KINDS`.
     further: (encoder, head) of each further network of an ensemble. The answer
       is the mean of all networks' logits, and contributions are sums over the
@@ -218,7 +229,10 @@ class Explainer:
 
   @classmethod
   def of(cls, predictor: classifier.Predictor) -> "Explainer":
-    """Returns an explainer of a predictor's answers."""
+    """Returns an explainer of a predictor's answers.
+
+    For a regression the explanations have attention weights, but no answer.
+    """
     model, problem = predictor.model, predictor.problem
     beside = predictor.blend
     factor = beside.factors.network if beside else 1 / predictor.temperature
@@ -272,7 +286,10 @@ class Explainer:
     )
 
   def _voice(self, text: str, pair: str) -> "_Voice":
-    """Returns the TF-IDF scores of a text or pair; zeros without a blend."""
+    """Returns the TF-IDF scores of a text or pair; zeros without a blend.
+
+    Only for a model with a head.
+    """
     assert self._problem, "a head has one"
     if not self._beside:
       return _Voice.none(len(self._problem.names))
@@ -280,9 +297,10 @@ class Explainer:
     return _Voice.of(self._beside, " ".join(texts))
 
   def _framed(self, text: str, pair: str) -> _Framed:
-    """Frames a text or a pair as the model reads it.
+    """Returns a text or a pair as ids, with the parts of it that they cover.
 
-    For a text in several windows, the result is the first window.
+    A text that is too long for the model is cut. For a text in several windows,
+    the result is the first window.
     """
     traced = [self._clean(raw) for raw in ([text, pair] if pair else [text])]
     texts = [trace.text for trace in traced]
@@ -306,7 +324,8 @@ class Explainer:
   def _padded(self, framed: _Framed) -> tuple[tf.Tensor, ...]:
     """Returns ids, mask and segments with padding, each int32 [1, length].
 
-    The padded length is one of a few, so that TensorFlow traces few graphs.
+    The padded length is one of `length_buckets.lengths`, so that TensorFlow
+    traces few graphs.
     """
     known = length_buckets.lengths(self._framer.max_seq_length)
     room = next(size for size in known if size >= len(framed.ids))
@@ -321,10 +340,10 @@ class Explainer:
     )
 
   def _words(self, framed: _Framed) -> np.ndarray:
-    """Returns the word number of each piece; a special piece is its own word.
+    """Returns the word number of each piece, [length], from 0 upward.
 
-    A piece without letters, such as "▁" alone, starts the word of the next
-    piece, unless it ends a word.
+    A special piece is a word by itself. A piece without letters, such as "▁"
+    alone, starts the word of the next piece, unless it ends a word.
     """
     special = self._is_frame[framed.ids]
     is_blank = np.array([not surface.strip() for surface in framed.surfaces])
@@ -337,7 +356,14 @@ class Explainer:
     return np.cumsum(starts) - 1
 
   def _shown(self, number: int, surface: str) -> str:
-    """Returns the text to display for a piece, with the input's letters."""
+    """Returns the text to display for a piece, with the input's letters.
+
+    For a special piece, or a piece without letters, it is the vocabulary name.
+
+    Args:
+      number: the piece's id.
+      surface: the part of the given text that the piece covers.
+    """
     (name,) = self._tokenizer.pieces([number])
     letters = "▁".join(surface.split())
     if not letters or self._is_frame[number]:
@@ -349,9 +375,12 @@ class Explainer:
   def _looked(
     self, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns attention [layers, batch, heads, from, to], and logits.
+    """Returns the attention weights and the logits.
 
-    Without a head the logits are [0].
+    Returns:
+      the weights of the first network, [layers, batch, heads, from, to]; and
+        the mean logits of all networks, [batch, labels], or a single 0 if the
+        model has no head.
     """
     output = self._encoder(ids, mask, segments, with_attentions=True)
     outputs = [output] if self._networks else []
@@ -381,7 +410,14 @@ class Explainer:
   ) -> Answer:
     """Returns the answer with its attribution.
 
-    The number of points is doubled until the error is small enough.
+    The number of points is doubled, up to _MOST_POINTS, until the error is at
+    most _MOST_MISSED times the difference of the scores, or times 1 if the
+    difference is smaller.
+
+    Args:
+      framed: the text.
+      logits: [1, labels], the network's.
+      voice: the TF-IDF scores, which are added to the logits.
     """
     assert self._problem, "a head has one"
     logits = logits + voice.added(1.0)
@@ -421,7 +457,14 @@ class Explainer:
     points: int,
     voice: "_Voice",
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Integrates the gradients over the path with Gauss-Legendre quadrature.
+    """Returns the gradients integrated over the path, by Gauss-Legendre.
+
+    Args:
+      here: ids, mask and segments of the text, as `_padded` returns them.
+      baseline: int32 [1, padded length], the ids of the baseline text.
+      label: the number of the label whose score is explained.
+      points: number of points of the quadrature.
+      voice: the TF-IDF scores.
 
     Returns:
       the contribution of each piece, float64 [padded length]; and the mean
@@ -459,7 +502,7 @@ class Explainer:
 
     Args:
       ids, mask, segments: int32 [1, length].
-      baseline: int32 [1, length], the ids of the baseline.
+      baseline: int32 [1, length], the ids of the baseline text.
       label: the label whose score is explained.
       places: [points], 0 at the baseline and 1 at the text.
       weights: [points], the quadrature weights.

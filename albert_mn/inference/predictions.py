@@ -54,14 +54,16 @@ def write(
 ) -> None:
   """Writes predictions.tsv, and bad_rows.tsv if any row cannot be read.
 
-  A tagger's entities go to predictions.jsonl.
+  A tagger's entities go to predictions.jsonl instead of predictions.tsv. If all
+  rows can be read, a bad_rows.tsv of an earlier run is deleted.
 
   Args:
     output_dir: the folder of the files.
     predictor: the model.
-    rows: (line number, row), with a Bad for an unreadable row.
-    batch_size: texts a batch.
-    likeliest: number of labels to write for each row; 0 writes all.
+    rows: (line number, row), with a tables.Bad for an unreadable row.
+    batch_size: number of texts that the model reads at once.
+    likeliest: number of labels to write for each row, the most probable first;
+      0 writes all labels in their order.
   """
   tags = isinstance(predictor, tagging.TagPredictor)
   path = os.path.join(output_dir, ENTITIES_NAME if tags else NAME)
@@ -126,7 +128,10 @@ class _Columns:
 
 
 class _BadRows:
-  """Writes bad_rows.tsv; the file exists only if there are bad rows.
+  """Writes bad_rows.tsv, the rows that cannot be read; a context manager.
+
+  The file is made for the first bad row. If there is none, a file of an earlier
+  run is deleted at the end of the context.
 
   Args:
     output_dir: the folder of the file.
@@ -169,7 +174,10 @@ class _BadRows:
 
 
 def _chunks(rows: Iterable[_Read], most: int) -> Iterator[list[_Read]]:
-  """Yields lists of at most `most` rows and about _LETTERS characters."""
+  """Yields all rows, in lists of at most `most` rows.
+
+  A list also ends with the row that takes its texts beyond _LETTERS characters.
+  """
   chunk: list[_Read] = []
   letters = 0
   for line, row in rows:
@@ -209,7 +217,10 @@ def _write_entities(
   chunk: Sequence[_Read],
   batch_size: int,
 ) -> None:
-  """Finds the entities of texts; writes a JSON line for each row."""
+  """Finds the entities of texts; writes a JSON line for each row.
+
+  The line of an unreadable row holds its reason as "error".
+  """
   texts = [r.text for _, r in chunk if isinstance(r, classifier_data.Row)]
   entities = iter(predictor.entities(texts, batch_size))
   for line, row in chunk:
@@ -241,7 +252,10 @@ def answer_text(
 ) -> str:
   """Returns the answer as text: a label, a JSON list of labels, or a number.
 
-  In a JSON list, white space that a cell of a table would lose is escaped.
+  The label is the most probable one; the list, of a multi-label problem, holds
+  the labels with a probability above 0.5. In the list, white space that a cell
+  of a table would lose is escaped. The number, of a regression, has at most 6
+  significant digits.
 
   Args:
     problem: the kind of prediction.
@@ -265,5 +279,5 @@ _LOST = re.compile(r"(?<=\s)\s|[^\S ]")
 
 
 def tab_separated(file: IO[str], fields: Sequence[str]) -> None:
-  """Writes a row of fields, each escaped by `shown_text.cell`."""
+  """Writes fields as a line, between tabs, each escaped by `shown_text.cell`."""
   file.write("\t".join(map(shown_text.cell, fields)) + "\n")

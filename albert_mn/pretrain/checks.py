@@ -92,7 +92,10 @@ class Examination:
     self.failed = 0
 
   def check(self, name: str, function: Callable[[], T]) -> Checked[T]:
-    """Runs a check; returns its result, which is unknown if the check failed.
+    """Runs a check; returns its result.
+
+    The result is unknown if the check failed, or if it needs the unknown result
+    of an earlier check; the latter does not count as failed.
 
     Raises:
       options.InputError, OSError: when the check fails and `say` is None.
@@ -112,7 +115,10 @@ class Examination:
     return Checked((result,))
 
   def advise(self, name: str, function: Callable[[], object]) -> None:
-    """Runs a check whose failure only logs a warning if `say` is None."""
+    """Runs a check; if `say` is None, an InputError is only logged.
+
+    With `say`, a failure is reported and counted as in `check`.
+    """
     try:
       self.check(name, function)
     except options.InputError as error:
@@ -134,7 +140,7 @@ class Examination:
 
 
 def installed() -> dict[str, str]:
-  """Returns package → version of the installed packages of _PACKAGES."""
+  """Returns package → version, for those of _PACKAGES that are installed."""
   present = {}
   for package in _PACKAGES:
     try:
@@ -179,7 +185,11 @@ def one_tensorflow(present: Mapping[str, str]) -> None:
 def versions(present: Mapping[str, str]) -> str:
   """Raises InputError if an installed version is not the locked one.
 
-  Returns the installed versions, as text.
+  Returns the installed versions, as text. Without a lock file nothing is
+  compared, and the text says so.
+
+  Args:
+    present: package → version of the installed packages.
   """
   tpu = "tensorflow-tpu" in present
   expected = pinned(tpu)
@@ -237,10 +247,10 @@ def shards(record_set: inputs.RecordSet, processes: int) -> str:
 def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
   """Raises InputError if the disk has no room for the run's models.
 
-  Returns the needed and the free space, as text.
+  Returns the needed and the free space, as text. A bucket is not checked.
 
   Args:
-    output_dir: the run directory.
+    output_dir: the run directory; the space of its checkpoints counts as free.
     config: the model's shape.
     keep: number of checkpoints that the run keeps.
   """
@@ -268,7 +278,8 @@ def enough_memory(wanted: int, strategy: tf.distribute.Strategy) -> str:
   """Raises InputError if a step is estimated to need more memory than there is.
 
   The estimate is rough, so this check is for `Examination.advise`. Returns the
-  needed and the available memory, as text.
+  needed and the available memory, as text. The memory of GPUs, and of some
+  TPUs, is not known: then the text says so, and nothing is compared.
 
   Args:
     wanted: bytes a device, as memory.step_bytes estimates.
@@ -308,7 +319,8 @@ def vocabulary(
 ) -> str:
   """Raises InputError if config and records have different vocab_size.
 
-  Returns the number of pieces, as text.
+  Records whose manifest states no vocab_size pass. Returns the number of
+  pieces, as text.
   """
   size = manifest_fields.Parameters.of(record_set.parameters).vocab_size
   if size is None:
@@ -380,8 +392,9 @@ def tokenizer(
   """Raises InputError if the tokenizer beside the records did not make them.
 
   The check compares the file's hash with the manifest, and the vocabulary with
-  the config. In examples it looks for the special pieces: [CLS] first, [SEP]
-  last, padding after it, [MASK] on masked positions. Returns the ids of [CLS],
+  the config. In records at both ends of the first file it looks for the special
+  pieces: [CLS] first, [SEP] last, padding after it, [MASK] on masked positions.
+  Returns the ids of [CLS],
   [SEP] and [MASK], as text; or a text that says that there is no tokenizer.
   """
   path = record_set.tokenizer_file()
@@ -437,8 +450,9 @@ def _other_special(
 def values(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
   """Raises InputError for values out of range, at both ends of every file.
 
-  Some devices compute nonsense for an id out of range, without an error.
-  Returns the number of checked records, as text.
+  At most _LOOKED_AT records are checked at each end. Some devices compute
+  nonsense for an id out of range, without an error. Returns the number of
+  checked records, as text.
   """
   look = functools.partial(_look, config, record_set)
   with concurrent.futures.ThreadPoolExecutor(_FILES_AT_A_TIME) as threads:
@@ -532,10 +546,10 @@ def _batch(record_set: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
 
 
 def hashes(folders: Sequence[str]) -> str:
-  """Compares all files with the hashes in their folders' manifests.
+  """Returns how much agrees with the manifests, as text: 1.9 GB in 2 folders.
 
-  Folders without a manifest are skipped. Returns the number of bytes and
-  folders, as text.
+  Every file that a manifest lists is compared with its hash. Folders without a
+  manifest are skipped.
 
   Raises:
     options.InputError: when a file differs from its manifest.

@@ -58,9 +58,10 @@ class Statistics:
   """Frequencies and vectors of pieces, computed from the counts.
 
   Attributes:
-    log_frequencies: float32 [vocab_size], with mean 0.
-    vectors: float32 [vocab_size, width], with mean norm 1; zeros for pieces
-      that do not occur.
+    log_frequencies: float32 [vocab_size], log(count + 0.5) minus its mean over
+      the pieces.
+    vectors: float32 [vocab_size, width], with a mean norm of about 1; zeros for
+      pieces that do not occur.
   """
 
   log_frequencies: np.ndarray
@@ -74,6 +75,8 @@ def of_records(
   workers: int = 0,
 ) -> Statistics:
   """Counts the pieces of records; returns their frequencies and vectors.
+
+  Counting ends at the block of records that reaches MOST_PIECES.
 
   Args:
     record_set: the training records.
@@ -98,7 +101,11 @@ def of_records(
 def _stretches(
   record_set: inputs.RecordSet, special: np.ndarray
 ) -> Iterator[np.ndarray]:
-  """Yields the records' unmasked ids in arrays, int32 [n]; −1 ends a text."""
+  """Yields the records' ids in arrays, int32 [n], up to about MOST_PIECES ids.
+
+  Masked pieces have their true ids. A −1 stands where a text ends: for special
+  pieces, for padding, and for the end of a record.
+  """
   dataset = tf.data.TFRecordDataset(list(record_set.files))
   left = MOST_PIECES
   for serialized in dataset.batch(_RECORDS_A_STRETCH).prefetch(1):
@@ -152,16 +159,18 @@ def of_counts(counts: cooccurrence.Counts, width: int) -> Statistics:
 
 
 def _factors(table: np.ndarray, width: int) -> np.ndarray:
-  """Returns U·√S of the positive pointwise mutual information.
+  """Returns U·√S of the singular value decomposition of a table's PPMI.
 
-  Levy and Goldberg 2014, sections 3.1 and 4, on a sparse matrix.
+  PPMI is the positive pointwise mutual information (Levy and Goldberg 2014,
+  sections 3.1 and 4), here as a sparse matrix.
 
   Args:
-    table: int64 [vocab_size, contexts].
-    width: dimensions.
+    table: int64 [vocab_size, contexts], co-occurrence counts.
+    width: number of columns to return.
 
   Returns:
-    float64 [vocab_size, width], of mean length 1 over the rows.
+    float64 [vocab_size, width], with a mean norm of the rows of 1; zeros in
+      columns beyond the table's size, and everywhere if nothing was counted.
   """
   pairs = scipy.sparse.coo_matrix(table)
   rows = table.sum(1).astype(np.float64)
@@ -241,7 +250,11 @@ def _word_table(
   special: np.ndarray,
   random: np.random.Generator,
 ) -> np.ndarray:
-  """Returns the word embeddings, [vocab_size, embedding_size]."""
+  """Returns the word embeddings, [vocab_size, embedding_size].
+
+  The position dimensions are 0. Special pieces, and pieces that do not occur,
+  have random vectors.
+  """
   places, width = position_dimensions(config), vectors.shape[1]
   table = np.zeros((config.vocab_size, config.embedding_size))
   table[:, places:] = _LENGTH * vectors
@@ -253,7 +266,11 @@ def _word_table(
 
 
 def _waves(length: int, dimensions: int) -> np.ndarray:
-  """Returns the angular frequencies of the sinusoids, [dimensions / 2]."""
+  """Returns the angular frequencies of the sinusoids, [dimensions / 2].
+
+  They are in radians a position. The wavelengths form a geometric series from
+  _SHORTEST_WAVE to 2 · `length` positions.
+  """
   lengths = np.geomspace(_SHORTEST_WAVE, 2 * length, dimensions // 2)
   return 2 * np.pi / lengths
 
@@ -270,7 +287,9 @@ def _look_at_neighbours(
   waves: np.ndarray,
   random: np.random.Generator,
 ) -> None:
-  """Sets queries and keys so that some heads look at fixed offsets.
+  """Sets queries and keys so that the first heads look at fixed offsets.
+
+  `_offsets` names the heads and their offsets; the last heads do not change.
 
   The query at position i is rotated by the angle of the offset d, so that it is
   most similar to the key at position i + d: q · k = Σ cos(ω (i + d − j)).
@@ -328,9 +347,9 @@ def _add_the_mean(block: encoders.EncoderBlock, to_hidden: np.ndarray) -> None:
 
 
 def _offsets(heads: int) -> Sequence[int]:
-  """Returns the offsets of the heads: head k looks at the k-th offset.
+  """Returns the offsets of the first heads: head k looks at the k-th offset.
 
-  The last heads, at least a quarter of all, have no offset.
+  There are at most six. The last heads, at least a quarter of all, have none.
   """
   return _OFFSETS[: 3 * heads // 4]
 

@@ -130,7 +130,10 @@ def _check_machine(
   devices: distribution.Options,
   exam: checks.Examination,
 ) -> None:
-  """Checks the packages, and whether the devices can reach the paths."""
+  """Runs the checks of the packages, and whether the devices reach the paths.
+
+  Versions that are not the locked ones are only a warning in a run.
+  """
   installed = checks.installed()
   exam.check("one TensorFlow", lambda: checks.one_tensorflow(installed))
   exam.advise("versions", lambda: checks.versions(installed))
@@ -362,7 +365,11 @@ def _startable(
 def _shards(
   training: inputs.RecordSet, strategy: tf.distribute.Strategy
 ) -> str:
-  """Runs the check whether there are enough files for the processes."""
+  """Returns the number of files, as text.
+
+  Raises:
+    options.InputError: when there are fewer files than processes.
+  """
   return checks.shards(training, distribution.processes(strategy))
 
 
@@ -371,7 +378,13 @@ def _disk(
   config: configs.AlbertConfig,
   strategy: tf.distribute.Strategy,
 ) -> str:
-  """Runs the check of disk space, in the process that writes."""
+  """Returns the needed and the free disk space, as text.
+
+  Only the process that writes checks it; in the others the text says so.
+
+  Raises:
+    options.InputError: when the disk has no room for the run's models.
+  """
   if not distribution.is_chief(strategy):
     return "another process writes"
   keep = settings.keep_checkpoint_max
@@ -385,7 +398,11 @@ def _memory(
   strategy: tf.distribute.Strategy,
   training: inputs.RecordSet,
 ) -> str:
-  """Runs the check of memory, with the estimate for a step of this run."""
+  """Returns the estimated and the available memory of a step, as text.
+
+  Raises:
+    options.InputError: when the estimate exceeds the available memory.
+  """
   parts = settings.gradient_accumulation_steps
   rows = settings.train_batch_size // strategy.num_replicas_in_sync // parts
   wanted = memory.step_bytes(
@@ -404,7 +421,10 @@ def _memory(
 def is_lean(
   settings: run_options.Options, strategy: tf.distribute.Strategy
 ) -> bool:
-  """Returns whether the run takes the faster training step on CPUs."""
+  """Returns whether `lean.Lean` computes the steps, which is faster on CPUs.
+
+  It needs --lean_step, a CPU, float32, and no --rematerialize.
+  """
   return (
     settings.lean_step
     and not settings.rematerialize

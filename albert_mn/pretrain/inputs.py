@@ -64,7 +64,7 @@ class RecordSet:
   identity: str | None
 
   def predictions(self) -> int:
-    """Returns the number of masked positions in a row.
+    """Returns the largest number of masked positions in a row.
 
     Static records state the number. For dynamic records it follows from the
     masking parameters in the manifest.
@@ -138,7 +138,10 @@ class _Part:
     return None
 
   def filled(self) -> tuple[int, int]:
-    """Returns (training positions without padding, all training positions)."""
+    """Returns (training positions without padding, all training positions).
+
+    Both are the manifest's counts for the whole folder; (0, 0) without them.
+    """
     counts = manifest_fields.Counts.of(self.content.get("counts", {}))
     positions = counts.train_positions or 0
     return positions - (counts.train_padding or 0), positions
@@ -380,6 +383,7 @@ def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def masked_anew(source: RecordSet, budget: float) -> RecordSet:
   """Returns the records with `budget` as the share of pieces to mask.
 
+  A row has as many masked positions as the share allows.
   google-research/albert's masked_lm_budget did the same.
 
   Raises:
@@ -411,10 +415,12 @@ def _masks(
 
 
 def eval_dataset(source: RecordSet, share: Share) -> tf.data.Dataset:
-  """Returns every record once; empty records pad the last batch.
+  """Returns the batches of an evaluation, with every record once.
 
-  An empty record has no masked position and no sentence label, so it changes no
-  metric. It keeps the static shape of the batch.
+  The dataset has `share.local` elements for each batch, each a dict of features
+  [share.rows, …]. Empty records fill up the last batch, to keep its shape. An
+  empty record has no masked position and no sentence label, so it changes no
+  metric.
   """
   serialized = tf.data.TFRecordDataset(list(source.files))
 
@@ -435,7 +441,7 @@ def eval_dataset(source: RecordSet, share: Share) -> tf.data.Dataset:
 
 
 def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
-  """Pads the first dimension: [rows, …] → [batch_size, …]."""
+  """Returns [rows, …] padded with `filler` to [batch_size, …]."""
   missing = batch_size - tf.shape(value)[0]
   padding = [[0, missing]] + [[0, 0]] * (value.shape.rank - 1)
   filled = tf.pad(value, padding, constant_values=filler)

@@ -151,8 +151,9 @@ class Loop:
   def _look(self, step: int) -> dict[str, float]:
     """Probes and evaluates if that is due at `step`; returns held-out metrics.
 
-    The result is {} if no evaluation is due. A run that resumes at the same
-    step evaluates again, with the same result.
+    The result is {} if no evaluation is due, or without held-out records. After
+    an evaluation, best/ and the training report are written. A run that resumes
+    at the same step evaluates again, with the same result.
     """
     work, model = self._work, self._parts.model
     evaluated, probed = work.looks()
@@ -187,7 +188,8 @@ class Loop:
   def _probe(self) -> None:
     """Logs the accuracy of a linear classifier on the encoder's frozen features.
 
-    The score also goes to the TensorBoard events of the evaluation.
+    The score also goes to the TensorBoard events of the evaluation. Without
+    --probe_file, and in processes other than the chief, nothing is done.
     """
     work = self._work
     if not (work.probe and work.chief):
@@ -290,7 +292,9 @@ def _step_work(
   count: int,
   batches: Callable[[inputs.Share, int], tf.data.Dataset],
 ) -> throughput.Work:
-  """Returns the work of a step, with the measured peak and input time.
+  """Returns what a step computes, for the meter of the run's speed.
+
+  The peak of the devices and the time of the input are measured here.
 
   Args:
     work: the run.

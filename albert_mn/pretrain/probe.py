@@ -95,6 +95,8 @@ class Result:
 def rows(settings: Options) -> list[classifier_data.Row]:
   """Returns the labelled texts of --probe_file, at most --probe_rows of them.
 
+  More are returned only if FOLDS rows of every label are more.
+
   Raises:
     options.InputError: when a column is missing, a row has no text or label, or
       there are too few rows or labels to cross-validate.
@@ -127,9 +129,10 @@ def rows(settings: Options) -> list[classifier_data.Row]:
 def _chosen(
   labelled_rows: Sequence[classifier_data.Row], most: int
 ) -> list[classifier_data.Row]:
-  """Returns the rows with the lowest text hashes, in their given order.
+  """Returns the `most` rows with the lowest text hashes, in their given order.
 
-  At least FOLDS rows of every label are kept.
+  FOLDS rows of every label are always among them, even if these are more than
+  `most`.
   """
 
   def place(row: classifier_data.Row) -> bytes:
@@ -152,7 +155,8 @@ class Probe:
   Args:
     labelled_rows: the labelled texts.
     tokenizer: the encoder's tokenizer.
-    max_seq_length: pieces to read of a text, including special pieces.
+    max_seq_length: largest number of pieces to read of a text, including
+      special pieces.
     seed: seed of the folds.
     interval: steps between two probes; 0 probes whenever the run evaluates.
   """

@@ -42,7 +42,10 @@ def run(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> dict[str, float]:
-  """Pretrains and evaluates as the options say; returns the last metrics.
+  """Pretrains and evaluates as the options say; returns the held-out metrics.
+
+  They are those of the last evaluation; {} without held-out records, or with
+  --print_schedule, which only prints.
 
   Raises:
     options.InputError: for wrong options or files, and when another program
@@ -69,9 +72,13 @@ def _run(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> dict[str, float]:
-  """Trains, evaluates and writes results; returns the last metrics.
+  """Trains, evaluates and writes results; returns the last held-out metrics.
 
-  All checks have passed.
+  All checks have passed. The result is {} without held-out records.
+
+  Raises:
+    options.InputError: when there is nothing to evaluate, when the run was
+      begun with other settings, or at a divergence that ends the run.
   """
   parts = _built(work)
   saved = _checkpoints(work, parts)

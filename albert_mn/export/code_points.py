@@ -65,10 +65,13 @@ def _sigma_sees(letter: str) -> int:
 def runs(
   function: Callable[[str], Hashable],
 ) -> tuple[np.ndarray, list[Hashable]]:
-  """Divides all code points into runs for which `function` has equal values.
+  """Returns the runs of code points for which `function` has equal values.
 
-  Returns (first code point of each run, int32 [runs]; value of each run).
   Surrogates do not occur in strings; they belong to the run before them.
+
+  Returns:
+    the first code point of each run, int32 [runs], ascending; and the value of
+      `function` in each run.
   """
   starts: list[int] = []
   values: list[Hashable] = []
@@ -113,7 +116,12 @@ def _replacement(
 
 
 def replaced(points: Points, function: Callable[[str], str]) -> Points:
-  """Returns the characters, each replaced by the result of `function`."""
+  """Returns the characters, each replaced by the result of `function`.
+
+  Args:
+    points: the characters.
+    function: from a character to a string of any length.
+  """
   starts, items = _replacement(function)
   table = tf.ragged.constant(items, tf.int32, ragged_rank=1)
   replacements = tf.gather(table, run_of(points.values, starts))
@@ -162,7 +170,10 @@ def _decomposed(letter: str) -> str:
 
 
 def _in_order(points: Points) -> Points:
-  """Sorts neighbouring combining marks by combining class, as NFD does."""
+  """Returns the characters with neighbouring marks sorted as NFD sorts them.
+
+  The marks after a letter are sorted by their combining class.
+  """
   starts, classes = runs(unicodedata.combining)
   kind = tf.gather(np.array(classes, np.int64), run_of(points.values, starts))
   # The text is part of the key, because a text may begin with a mark.

@@ -89,7 +89,11 @@ def tf1(
 
 
 def _upstreams_tokenizer(folder: str, source: export_source.Source) -> None:
-  """Copies the tokenizer, and writes its pieces for upstream's --vocab_file."""
+  """Copies the tokenizer into the folder.
+
+  For a SentencePiece model it also writes tokenizer.vocab, the list of pieces
+  that google-research/albert reads as --vocab_file.
+  """
   name = os.path.basename(source.tokenizer_file)
   storage.copy(source.tokenizer_file, os.path.join(folder, name))
   if not tokenization.is_wordpiece(source.tokenizer_file):
@@ -154,9 +158,10 @@ def transformers(
 
 
 def _same_ids(folder: str, source: export_source.Source) -> list[str]:
-  """Checks that tokenizer.json, read by `tokenizers`, gives the model's ids.
+  """Returns lines on the ids of tokenizer.json; [] without a tokenizer.
 
-  Returns lines on the comparison; [] without a tokenizer.
+  The package `tokenizers` reads the file; its ids of test texts must equal the
+  model's.
 
   Raises:
     options.InputError: when ids differ.
@@ -182,9 +187,9 @@ def _same_ids(folder: str, source: export_source.Source) -> list[str]:
 def _plain(
   arrays: Mapping[str, np.ndarray], source: export_source.Source
 ) -> str:
-  """Computes outputs in numpy from the written arrays, and compares them.
+  """Returns a line on the outputs that numpy computes from written arrays.
 
-  Returns a line on the comparison.
+  They are compared with the model's.
 
   Raises:
     options.InputError: when the outputs differ.

@@ -175,8 +175,9 @@ def tflite(
   Returns lines on the comparison, with scores if there is an --eval_file.
 
   Raises:
-    options.InputError: when the outputs differ, and for a model that is no text
-      classifier.
+    options.InputError: when the outputs of a float32 file differ, and for a
+      model that is no text classifier. With --to=tflite_int8 differences are
+      only reported.
   """
   problem, framer = _classifier(source, settings)
   quantized = settings.to == "tflite_int8"
@@ -263,6 +264,13 @@ def _scores(
   """Returns a line on the scores of a TFLite file and the original.
 
   Both are evaluated on the rows of --eval_file.
+
+  Args:
+    problem: the kind of prediction.
+    framer: frames the texts.
+    settings: the options.
+    *forwards: the functions from (ids, segments) to logits, of the TFLite file
+      and of the original.
   """
   columns = classifier_data.Columns(
     settings.text_column,

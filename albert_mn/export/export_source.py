@@ -215,7 +215,11 @@ class Source:
 
   @functools.cached_property
   def exported_parts(self) -> dict[str, Any]:
-    """Name → layer, with the head for exports: see `Problem.affine`."""
+    """Name → layer, with the head for exports.
+
+    The logits of this head are divided by the temperature; those of a
+    regression are the predicted numbers (see `Problem.affine`).
+    """
     if not self.problem:
       return self.parts
     stated = manifest_fields.Parameters.of(self.parameters).temperature
@@ -241,7 +245,8 @@ class Source:
   def length(self, settings: Options) -> int:
     """Returns the largest number of pieces that an export reads of a text.
 
-    It is the option's value, or the one of the model's training.
+    It is --max_seq_length; for 0, the length in the model's training, or
+    framing.USUAL_LENGTH if that is unknown, at most max_position_embeddings.
 
     Raises:
       options.InputError: when it is below 3 or above max_position_embeddings.
@@ -264,7 +269,8 @@ class Source:
   ) -> tuple[np.ndarray, np.ndarray]:
     """Returns ids and mask of texts, each int32 [texts, length].
 
-    Without a tokenizer the ids are random.
+    Longer texts are cut, shorter texts padded. Without a tokenizer the ids are
+    random, and the mask is 1 everywhere.
     """
     if not self.tokenizer_file:
       draw = np.random.default_rng(0)
@@ -349,7 +355,10 @@ _AWKWARD = (
 
 
 def texts() -> list[str]:
-  """Returns real sentences and difficult texts."""
+  """Returns the texts of comparisons: real sentences, then difficult texts.
+
+  A difficult text is empty, or has decomposed letters, white space or emoji.
+  """
   return [*foreign_text.SENTENCES, *_AWKWARD]
 
 
@@ -373,6 +382,8 @@ def compared(
   expected: Mapping[str, np.ndarray],
 ) -> str:
   """Returns a line with the largest difference of two sets of outputs.
+
+  For an expected value above 1, or below -1, the difference is relative.
 
   Args:
     what: the source of `outputs`, for the line.

@@ -87,7 +87,8 @@ def _run(settings: Options) -> None:
 def alone(source: export_source.Source, settings: Options) -> str:
   """Returns a line if the export lacks the model's TF-IDF baseline.
 
-  The result is "" if the export contains it, or the model has none.
+  The result is "" if the export contains the baseline, if the model has none,
+  and with --model_card.
   """
   carried = settings.to == "weights" or settings.model_card
   if carried or not (source.beside and source.beside.factors.baseline):

@@ -41,7 +41,8 @@ class Export:
     batch_size: texts a batch, for a form with fixed shapes.
     long_texts: a line on the parts of long texts that the export reads; "" for
       a pretrained model.
-    alone: a line on the baseline that the export lacks; "" if it lacks none.
+    alone: a line on the TF-IDF baseline that the export lacks; "" if it lacks
+      none.
     license_, data: the user's text for these sections; "" if not given.
     language: language code.
   """
@@ -111,7 +112,7 @@ def _words(described: Mapping[str, Any], labels: Sequence[str]) -> _Words:
 
 
 def _label_type(described: Mapping[str, Any]) -> str:
-  """Returns the kind of a model's labels."""
+  """Returns the label type in a model's manifest, by default "class"."""
   parameters = manifest_fields.Parameters.of(described["parameters"])
   return parameters.label_type or problems.CLASS
 

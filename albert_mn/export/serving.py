@@ -40,7 +40,10 @@ class TextClassifier(tf.Module):
 
   @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="texts")])
   def classify(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns `Problem.answers` for texts [batch]."""
+    """Returns `Problem.answers` for texts [batch]: output name → [batch, …].
+
+    The names are labels, probabilities and logits; for a regression, values.
+    """
     return self._answers(self._text_to_ids.inputs(texts))
 
   def _answers(self, inputs: text_graph.Inputs) -> dict[str, tf.Tensor]:
@@ -51,7 +54,7 @@ class TextClassifier(tf.Module):
 
   @tf.function(input_signature=[])
   def label_names(self) -> dict[str, tf.Tensor]:
-    """Returns the names of the outputs, in their order."""
+    """Returns "label_names" → the labels in the order of the outputs."""
     return {LABEL_NAMES: tf.constant(self._problem.names)}
 
 
@@ -67,7 +70,11 @@ class PairClassifier(TextClassifier):
   def classify(
     self, texts: tf.Tensor, text_pairs: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    """Returns `Problem.answers` for pairs of texts, [batch] each."""
+    """Returns `Problem.answers` for pairs of texts: output name → [batch, …].
+
+    Args:
+      texts, text_pairs: the first and the second texts, [batch] each.
+    """
     return self._answers(self._text_to_ids.pairs(texts, text_pairs))
 
 
@@ -152,7 +159,11 @@ class TextEncoder(tf.Module):
   def __call__(self, inputs: Any) -> dict[str, Any]:
     """Returns pooled_output, sequence_output, encoder_outputs and default.
 
-    The last one equals pooled_output; encoder_outputs is a list of layers.
+    `default` equals pooled_output; encoder_outputs is a list, an output for
+    each layer.
+
+    Args:
+      inputs: strings [batch], or name → int32 [batch, length].
     """
     if not isinstance(inputs, Mapping):
       assert self._text_to_ids, "it was made without a tokenizer"
@@ -202,6 +213,11 @@ def save_encoder(
   length: int,
   text_to_ids: text_graph.TextToIds | None,
 ) -> None:
-  """Writes a SavedModel of an encoder, with TF Hub's inputs and outputs."""
+  """Writes a SavedModel of an encoder, with TF Hub's inputs and outputs.
+
+  Args:
+    folder: the folder to write.
+    encoder, length, text_to_ids: as in TextEncoder.
+  """
   module = TextEncoder(encoder, length, text_to_ids)
   tf.saved_model.save(module, folder, signatures=module.signatures())

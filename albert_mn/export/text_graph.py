@@ -19,7 +19,8 @@ class Inputs(NamedTuple):
 
   Attributes:
     ids, mask, segments: int32 [inputs, length].
-    owners: [inputs], the text of each window; None if each text is one input.
+    owners: [inputs], the index of the text of each window; None if each text is
+      one input.
   """
 
   ids: tf.Tensor
@@ -141,7 +142,7 @@ class TextToIds(tf.Module):
 
 
 def _beginnings(rows: tf.RaggedTensor, sizes: tf.Tensor) -> tf.RaggedTensor:
-  """Returns the first `sizes` values of each row."""
+  """Returns the first `sizes[i]` values of each row i."""
   return tf.gather(rows, tf.ragged.range(sizes), batch_dims=1)
 
 

@@ -81,7 +81,11 @@ def _spaced(letter: str) -> str:
 def _divided(points: code_points.Points, texts: tf.Tensor) -> tf.RaggedTensor:
   """Returns the words of texts, which white space separates.
 
-  The result is ragged int32 [texts, words, characters].
+  The result is ragged int32 [texts, words, characters], the code points.
+
+  Args:
+    points: the characters of the texts.
+    texts: int64, the number of texts.
   """
   starts, blank = code_points.runs(str.isspace)
   kept = ~tf.gather(np.array(blank), code_points.run_of(points.values, starts))

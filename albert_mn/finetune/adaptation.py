@@ -7,8 +7,8 @@ Without an initial model, the weights begin from statistics of these texts
 lines that repeat such a text are left out.
 
     adapted/texts.txt   the training texts and those of --unlabeled_file
-    adapted/tokenizer/  a tokenizer of these texts, if they are many and no
-                        tokenizer was named
+    adapted/tokenizer/  a tokenizer of these texts, if they have 4 MB or more
+                        and no tokenizer was named
     adapted/records/    the same texts as records
     adapted/model/      the model from which every training starts
 """
@@ -142,8 +142,8 @@ def adapted(
     start: the model to adapt.
     data: the rows of the task.
     repair_normalization: as in run_options.Options.
-    own_tokenizer: whether the texts get a tokenizer of their own if they are
-      many, in the place of that of `start`.
+    own_tokenizer: whether a tokenizer is trained on the texts, if they have
+      4 MB or more, and takes the place of that of `start`.
 
   Raises:
     options.InputError: when the model cannot be adapted although a number of
@@ -251,9 +251,9 @@ def _documents_in(patterns: str) -> Iterator[list[str]]:
 class Repeats:
   """Finds lines that repeat a text which must not be read.
 
-  A line repeats a text if the two share eight consecutive words, or all words
-  of a shorter text. Letter case does not count. `line in repeats` is the test,
-  and also counts the line for `summary`.
+  A line repeats a text if the two share eight consecutive words, or if the line
+  contains a whole text of fewer words. Letter case does not count. `line in
+  repeats` is the test, and also counts the line for `summary`.
 
   Args:
     kept_back: the texts which must not be read.
@@ -279,7 +279,7 @@ class Repeats:
     return repeated
 
   def summary(self) -> str:
-    """Returns a clause with the numbers of lines read and left out.
+    """Returns a clause with the numbers of lines kept and left out.
 
     The result is "" if no line was tested.
     """
@@ -329,9 +329,11 @@ def unknown_words(
 def _with_tokenizer_of(
   folder: str, start: fine_tuning.Start
 ) -> fine_tuning.Start:
-  """Returns the start with a tokenizer of texts.txt, if these are many.
+  """Returns the start with a tokenizer that is trained on texts.txt.
 
-  A tokenizer of the same texts that is there already is used again.
+  Its number of pieces follows from the size of texts.txt, by _PIECES. A file
+  that is too small gives `start` unchanged. A tokenizer of the same texts that
+  is there already is used again.
 
   Args:
     folder: the folder of texts.txt; it gets a folder `tokenizer`.
@@ -370,8 +372,8 @@ def _records(
 ) -> str:
   """Makes the records of texts.txt, unless they exist; returns their folder.
 
-  Each text is used so often that the steps repeat no record, but at most ten
-  times. The masks are drawn anew at each step in any case.
+  Each text is used so often that the steps are likely to repeat no record, but
+  at most _MOST_USES times. The masks are drawn anew at each step in any case.
   """
   source = os.path.join(folder, _TEXTS)
   length = recipe.max_seq_length

@@ -24,7 +24,8 @@ class Unseen:
   Attributes:
     train: the rows from which the networks learnt.
     rows: the unseen rows.
-    networks: one function per network, which returns its logits of `rows`.
+    networks: one function per network, which returns its logits of `rows`,
+      [rows, outputs].
   """
 
   train: Rows
@@ -66,13 +67,16 @@ class Evidence:
     return self._problem.targets(self._rows)
 
   def temperature(self) -> float:
-    """Returns the temperature of the networks' logits, and logs it."""
+    """Returns the temperature that fits the networks' logits; logs it.
+
+    Logits are to be divided by it before they become probabilities.
+    """
     fitted = calibration.temperature(self._problem, self._logits, self._targets)
     logging.info("temperature fitted on the validation rows: %.3f", fitted)
     return fitted
 
   def blended(self, learnable: Rows, temperature: float) -> blend.Blend | None:
-    """Fits the baseline and chooses the factors of the blend.
+    """Returns the blend of the networks with a fitted TF-IDF baseline.
 
     The factors are chosen with baselines that were fitted to the rows from
     which the networks learnt. The baseline in the result is fitted to all
@@ -83,7 +87,8 @@ class Evidence:
       temperature: divides the networks' logits if they answer alone.
 
     Returns:
-      the blend; None if the network answers alone. The reason is logged.
+      the blend; None if there are too few rows, too many labels, or entities:
+        then the network answers alone, and the reason is logged.
     """
     if fault := self._fault():
       logging.info("blend: the network answers alone: %s", fault)
@@ -131,5 +136,5 @@ class Evidence:
 
 
 def _texts(rows: Rows) -> list[str]:
-  """Returns the texts of rows as the baseline reads them."""
+  """Returns the texts of rows as the TF-IDF baseline reads them."""
   return list(map(baseline.text_of, rows))

@@ -18,9 +18,9 @@ class Best(tf.Module):
 
   Attributes:
     copies: the best weights, in the order of `variables`.
-    score, loss: the score and the loss of the best epoch.
-    epochs: number of epochs so far.
-    since: number of epochs since the best one.
+    score, loss: variables, the score and the loss of the best epoch.
+    epochs: variable, the number of epochs so far.
+    since: variable, the number of epochs after the best epoch.
   """
 
   def __init__(self, variables: Sequence[tf.Variable], patience: int) -> None:
@@ -43,8 +43,8 @@ class Best(tf.Module):
 
     Args:
       score: the score on the validation rows; higher is better.
-      loss: the loss on the validation rows; of equal scores, the one with the
-        lower loss is better.
+      loss: the loss on the validation rows; of two epochs with equal scores,
+        the epoch with the lower loss is better.
 
     Returns:
       whether the epoch is the best so far.
@@ -61,7 +61,10 @@ class Best(tf.Module):
     return better
 
   def stops(self) -> bool:
-    """Returns whether training stops: `patience` epochs were not better."""
+    """Returns whether the last `patience` epochs, or more, were not better.
+
+    Then training stops. With a patience of 0 the result is always False.
+    """
     return bool(self._patience) and int(self.since) >= self._patience
 
   def restore(self) -> None:

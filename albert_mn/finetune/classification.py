@@ -375,16 +375,17 @@ def _task(
   pretrained: bool = True,
   own_tokenizer: bool = False,
 ) -> _Task:
-  """Checks options and rows; returns the values that all trainings share.
+  """Returns the problem, the initial model and the rows of all trainings.
 
-  With `adapting`, the function also adapts the encoder to the texts.
+  Options and rows are checked first. With `adapting`, the initial model is the
+  encoder adapted to the texts.
 
   Args:
     settings, recipe, rows, adapting: as in `run`.
     pretrained: whether to start from the weights of --init_checkpoint.
       Otherwise only its shape and its tokenizer are used.
     own_tokenizer: whether the adaptation trains a tokenizer on the texts, if
-      there are enough, and uses it in place of the start's tokenizer.
+      these have 4 MB or more, and uses it in place of the named tokenizer.
 
   Raises:
     options.InputError: when options, rows and model do not fit each other.
@@ -488,7 +489,10 @@ def _train(
 
 
 def _trained(settings: Options) -> str:
-  """Returns the model directory to read in a run that does not train."""
+  """Returns the path of the model to read in a run that does not train.
+
+  It is --init_checkpoint, or else `model` in the output folder.
+  """
   return settings.init_checkpoint or os.path.join(settings.output_dir, "model")
 
 
@@ -534,10 +538,11 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
 def _text(
   settings: Options, config: configs.AlbertConfig, tokenizer_file: str
 ) -> tokenization.Settings:
-  """Returns how a text is normalised before the tokenizer, and logs it.
+  """Returns how a text is normalised before the tokenizer.
 
   With --init_checkpoint it is the normalisation of the text on which the model
-  was pretrained.
+  was pretrained, changed by --do_lower_case and --repair_normalization, and is
+  logged.
   """
   given = tokenization.Settings(settings.do_lower_case)
   if not settings.init_checkpoint:

@@ -265,7 +265,11 @@ class Recipe(options.Group):
     )
 
   def steps_per_epoch(self, inputs: int) -> int:
-    """Returns the number of steps in an epoch; the last batch may be padded."""
+    """Returns the number of steps in an epoch, the padded last batch included.
+
+    Args:
+      inputs: number of training inputs; a text in windows is several inputs.
+    """
     return math.ceil(inputs / self.train_batch_size)
 
   def total_steps(self, inputs: int) -> int:
@@ -389,9 +393,9 @@ class Data:
     ]
 
   def fingerprints(self) -> dict[str, str]:
-    """Returns the hashes of the training and validation rows.
+    """Returns "training_rows" and "validation_rows" → hash of these rows.
 
-    Manifests and run.json contain them.
+    Without rows, a name is missing. Manifests and run.json contain the hashes.
     """
     every = {"training_rows": self.train, "validation_rows": self.validation}
     return {
@@ -924,7 +928,8 @@ class _Loop:
   def verdict(self) -> degenerate_runs.Verdict | None:
     """Returns the verdict on a finished training; None if it has learnt.
 
-    A training that is too short to judge also gives None.
+    A training that is too short to judge, or whose learning rate is 0, also
+    gives None.
     """
     recipe = self._recipe
     long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)
@@ -948,7 +953,7 @@ class _Loop:
     return degenerate_runs.verdict(seen, self._moved(), steps)
 
   def _moved(self) -> float:
-    """Returns the relative change of the weights over the training.
+    """Returns `degenerate_runs.movement` of the weights over the training.
 
     The change is that of the last weights, not of the best. The initial weights
     are made anew, so that a run that was killed and restarted can compare with
@@ -973,7 +978,12 @@ class _Loop:
 def _optimizer_options(
   recipe: Recipe, total_steps: int
 ) -> optimization.OptimizerOptions:
-  """Returns the options of the optimizer for a recipe and its steps."""
+  """Returns the options of the optimizer for a recipe.
+
+  Args:
+    recipe: a settled recipe.
+    total_steps: number of training steps.
+  """
   return optimization.OptimizerOptions(
     optimizer=recipe.optimizer,
     learning_rate=recipe.learning_rate,

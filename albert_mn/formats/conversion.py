@@ -187,7 +187,7 @@ class Opened:
   labels: tuple[str, ...]
 
   def tokenizer(self) -> tokenization.Tokenizer | None:
-    """Reads the tokenizer, with its settings; returns None if there is none."""
+    """Returns the tokenizer, with its settings; None if there is none."""
     if not self.text:
       return None
     return tokenization.Tokenizer.with_settings(
@@ -195,7 +195,10 @@ class Opened:
     )
 
   def model(self) -> Any:
-    """Returns a new Classifier; without labels, a new PretrainingModel."""
+    """Returns a new Classifier; without labels, a new PretrainingModel.
+
+    Its weights are random.
+    """
     if self.labels:
       return classifier.Classifier(self.config, len(self.labels), seed=0)
     return pretraining.PretrainingModel(self.config, 0)
@@ -247,6 +250,7 @@ def _moved(
   """Moves a model to --resize_vocabulary; prints its loss before and after.
 
   Returns `opened` with the new tokenizer and its config, and the new model.
+  Without a masked-LM head among `parts` there is no loss, and a line says so.
 
   Args:
     settings: the options.
@@ -490,7 +494,10 @@ def _known_of(source: initial_weights.Source) -> dict[str, Any]:
 
 
 def _classifier_outputs(source: initial_weights.Source) -> int:
-  """Returns the number of outputs of a text classifier; 0 for another model."""
+  """Returns the number of outputs of a text classifier.
+
+  The result is 0 for any other model, also for a tagger.
+  """
   if source.kind is initial_weights.Format.OURS:
     folder = initial_weights.folder_of(source.path)
     path = os.path.join(folder, model_directory.LABELS)
@@ -625,7 +632,8 @@ def why(name: str) -> str:
 def sentences(opened: Opened) -> tuple[np.ndarray, np.ndarray]:
   """Returns ids and mask of test sentences, each int32 [sentences, length].
 
-  Without a tokenizer the ids are random.
+  A sentence has at most _LONGEST pieces, and is cut if it is longer. Without a
+  tokenizer the ids are random.
   """
   tokenizer, config = opened.tokenizer(), opened.config
   longest = min(_LONGEST, config.max_position_embeddings)
@@ -654,6 +662,10 @@ def outputs(
   of_pieces: bool = False,
 ) -> dict[str, np.ndarray]:
   """Returns output name → array, with the names of PlainModel.outputs.
+
+  The names are "sequence" and "pooled", and "classifier", "sentence" and
+  "masked_lm" for the heads among `parts`. An output for each position is
+  [pieces, …], without padding; any other output is [sentences, …].
 
   Args:
     parts: name → layer; the encoder and any heads.

@@ -165,8 +165,8 @@ def _file(content: Mapping[str, Any]) -> tuple[str, bytes]:
     content: the content of tokenizer.json.
 
   Raises:
-    ValueError and others: when no SentencePiece model and no vocab.txt has the
-      same ids.
+    AttributeError, LookupError, TypeError, ValueError, DecodeError: when no
+      SentencePiece model and no vocab.txt has the same ids.
   """
   kind, made_from = content["model"]["type"], carried(content)
   if kind == "WordPiece":
@@ -188,6 +188,9 @@ def _vocabulary_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
   Args:
     data: the vocab.txt that tokenizer.json contains.
     content: the content of tokenizer.json.
+
+  Raises:
+    ValueError: when tokenizer.json has other pieces, or ids with gaps.
   """
   pieces = list(storage.decoded_lines(io.BytesIO(data), _CARRIED))
   _require_same([piece.strip() for piece in pieces], content)
@@ -205,6 +208,9 @@ def _model_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
   Args:
     data: the model that tokenizer.json contains.
     content: the content of tokenizer.json.
+
+  Raises:
+    ValueError: when tokenizer.json has other pieces, or ids with gaps.
   """
   proto = sentencepiece_model_pb2.ModelProto.FromString(data)
   _require_same([piece.piece for piece in proto.pieces], content)
@@ -230,7 +236,11 @@ def _require_same(pieces: Sequence[str], content: Mapping[str, Any]) -> None:
 
 
 def _vocabulary(content: Mapping[str, Any]) -> bytes:
-  """Returns vocab.txt with the pieces in the order of their ids."""
+  """Returns a vocab.txt with the pieces in the order of their ids.
+
+  Raises:
+    ValueError: when there are gaps between the ids.
+  """
   ids = dict(content["model"]["vocab"]) | _added(content)
   pieces = sorted(ids, key=lambda piece: ids[piece])
   if [ids[piece] for piece in pieces] != list(range(len(pieces))):
@@ -239,7 +249,7 @@ def _vocabulary(content: Mapping[str, Any]) -> bytes:
 
 
 def _added(content: Mapping[str, Any]) -> dict[str, int]:
-  """Returns added token → id.
+  """Returns token → id, of the tokens in the list `added_tokens`.
 
   Some of these tokens may be missing in the model's own vocabulary.
   """

@@ -146,10 +146,11 @@ def decided(
   programs: Programs,
   gelu: str,
 ) -> Found:
-  """Applies --gelu to a config; returns it with lines for the user.
+  """Returns a config with the form of gelu that --gelu names, and its lines.
 
-  The first line names the form of gelu, if the activation is one. Each further
-  line names a key that the file lacks, and its default.
+  The first line tells the user the form, if the activation is a gelu; any other
+  activation is kept. Each further line names a key that the file lacks, and its
+  default.
 
   Args:
     config: the config as read without the flag.

@@ -51,7 +51,10 @@ class Found:
   reason: str
 
   def repaired(self) -> "Found":
-    """Returns the settings for further training on text that keeps й and ё."""
+    """Returns the settings for further training on text that keeps й and ё.
+
+    They neither strip marks nor replace quotes.
+    """
     kept = dataclasses.replace(
       self.settings, strip_accents=False, replace_quotes=False
     )
@@ -69,8 +72,8 @@ def alike(
 ) -> bool:
   """Returns whether two settings give the same ids on test sentences.
 
-  Different settings may: for instance when the SentencePiece model itself
-  lower-cases.
+  Different settings may give the same ids: for instance when the SentencePiece
+  model itself lower-cases.
 
   Args:
     tokenizer_file: the tokenizer.
@@ -93,8 +96,9 @@ def read(
 ) -> Found:
   """Returns the normalisation settings of a model of another project.
 
-  They come from the first of these that exists: tokenizer.json;
-  tokenizer_config.json; the defaults of the programs that wrote the weights.
+  They come from tokenizer.json, else from tokenizer_config.json if it names
+  them, else from the defaults of the programs that wrote the weights, together
+  with the letters of the vocabulary.
 
   Args:
     folder: the folder of the weights.
@@ -254,8 +258,9 @@ def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
 
 
 def _lowers_digit_and_comma(model: Mapping[str, Any]) -> bool:
-  """Returns whether pieces such as `▁22,` have a very low score.
+  """Returns whether all pieces such as `▁22,` have a score below _UNLIKELY.
 
+  The result is False if there are no such pieces, or the model is no Unigram.
   transformers 4 subtracts 100 from their scores, so that its
   AlbertTokenizerFast comes close to AlbertTokenizer, which splits these pieces.
   """

@@ -345,9 +345,10 @@ def shards(index: str) -> list[str]:
 
 
 def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
-  """Returns (name in `tables` → weight, names of skipped entries).
+  """Returns the weights of a model, and the names of skipped entries.
 
-  Kernels are transposed to [in, out].
+  The weights are a dict by the names that `tables` gives. Kernels are
+  transposed to [in, out].
 
   Args:
     folder: a folder, or a file of weights.
@@ -367,7 +368,7 @@ def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _renamed(name: str) -> str:
-  """Returns a weight's name without prefixes, and with current word endings.
+  """Returns a weight's name without prefixes, and with the endings of today.
 
   `bert.encoder.…LayerNorm.gamma` becomes `encoder.…LayerNorm.weight`.
   """
@@ -391,6 +392,9 @@ def _turned(name: str, array: np.ndarray) -> np.ndarray:
 
 def _untie(arrays: dict[str, np.ndarray], place: str) -> list[str]:
   """Removes a masked-LM head's copies of weights that exist under other names.
+
+  The copies are decoder.weight, which repeats the word embeddings, and
+  decoder.bias, which repeats the head's bias.
 
   If a copy differs from the other weight, the head is not tied to the
   embeddings as it is in this project; then the whole head is removed.

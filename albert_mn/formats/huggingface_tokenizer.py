@@ -206,7 +206,7 @@ def _bert_normalization(
 
 
 def _of_bert(settings: tokenization.Settings, letter: str) -> str:
-  """Returns the result of the settings for a single letter."""
+  """Returns a letter, lower-cased and without marks as the settings say."""
   return wordpiece.folded(
     letter, settings.do_lower_case, settings.strip_accents
   )
@@ -270,7 +270,10 @@ def _unlike(
 
 @functools.cache  # takes half a second
 def _dropped() -> str:
-  """Returns the characters that BERT's cleaning removes, as a regexp class."""
+  """Returns the characters that BERT's cleaning removes.
+
+  They are ranges for the inside of a regular expression's [].
+  """
   return tokenization.ranges(
     c for c in tokenization.every_letter() if not wordpiece.cleaned(c)
   )
@@ -278,7 +281,7 @@ def _dropped() -> str:
 
 @functools.cache
 def _marks() -> str:
-  """Returns the characters that are marks, as a regexp class."""
+  """Returns the characters that are marks, as ranges for the inside of []."""
   return tokenization.ranges(
     filter(wordpiece.is_mark, tokenization.every_letter())
   )
@@ -286,15 +289,16 @@ def _marks() -> str:
 
 @functools.cache
 def _spaces() -> str:
-  """Returns the characters that are white space, as a regexp class."""
+  """Returns the white space characters, as ranges for the inside of []."""
   return tokenization.ranges(filter(str.isspace, tokenization.every_letter()))
 
 
 @functools.cache
 def _words_of_their_own() -> str:
-  """Returns the characters that are words alone, as a regexp class.
+  """Returns the characters each of which is a word by itself.
 
-  The character # is left out.
+  They are ranges for the inside of a regular expression's []. The character #
+  is left out.
   """
   return tokenization.ranges(
     c
@@ -443,6 +447,8 @@ def _user_pieces(proto: Any) -> list[str]:
 def _stand_ins(proto: Any) -> dict[str, str]:
   """Returns user-defined piece → the letter that replaces it in a BPE model.
 
+  The result is {} for a Unigram model.
+
   SentencePiece never merges such pieces. tokenizers' BPE cannot exclude pieces
   from merges, but never divides a single letter.
   """
@@ -560,7 +566,14 @@ def _unknown(proto: Any) -> int:
 
 
 def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
-  """Returns a BPE model; its merges are sorted by their results' scores."""
+  """Returns the BPE model of tokenizer.json.
+
+  Its merges are sorted by the score of the piece that they make, highest first.
+
+  Args:
+    proto: the SentencePiece model.
+    fallback: whether unknown characters become pieces of bytes.
+  """
   normal = {p.piece: p.score for p in proto.pieces if p.type == p.NORMAL}
   stand_ins = _stand_ins(proto)
   merges = [

@@ -127,7 +127,8 @@ def settle_config(
   Args:
     albert_config_file, bert_config_file: paths, at most one of them; or "".
     path: the weights; "" for none.
-    init_from_group0: whether the two configs may differ in num_hidden_groups.
+    init_from_group0: whether the flag's config and the one beside the weights
+      may differ in num_hidden_groups.
     gelu: the value of --gelu.
     say: receives a line on each setting that no file states for certain.
 
@@ -177,7 +178,9 @@ def require_fit(
   config: configs.AlbertConfig,
   init_from_group0: bool = False,
 ) -> None:
-  """Compares a config with the shapes in a checkpoint; builds no model.
+  """Raises InputError unless a config fits the shapes in a checkpoint.
+
+  It builds no model.
 
   Args:
     path, kind: the weights and their format.
@@ -274,7 +277,7 @@ def _config_of_tensorflow(
     path: the file.
     family: the family that the flag names; None finds it by file name or keys.
     kind: the format of the checkpoint.
-    gelu: as in `foreign_configs.gelu_option`.
+    gelu: the value of --gelu: "auto", "tanh" or "erf".
   """
   programs = _PROGRAMS[kind]
   if huggingface.is_own_config(path):
@@ -309,7 +312,7 @@ def _same(
 
 
 def tokenizer_file(path: str) -> str:
-  """Returns the SentencePiece model or vocab.txt beside the weights.
+  """Returns the path of the SentencePiece model or vocab.txt beside weights.
 
   If there is only a tokenizer.json, the file is extracted from it. The result
   is "" if there is no tokenizer.
@@ -365,14 +368,17 @@ def _tokenizers_in(folder: str) -> list[str]:
 
 
 def settle_tokenizer(path: str, *given: str) -> str:
-  """Returns the tokenizer that a flag names, or the one beside the weights.
+  """Returns the path of the tokenizer of a flag, or of that beside the weights.
+
+  A flag goes before a file beside the weights. The result is "" without either.
 
   Args:
     path: the weights, or "".
     *given: the values of the flags; "" for a flag that is not given.
 
   Raises:
-    options.InputError: when the two differ, or there are several.
+    options.InputError: when the flag's tokenizer differs from the one beside
+      the weights, or without a flag several lie there.
   """
   named = next(filter(None, given), "")
   if not named or not path:
@@ -612,14 +618,17 @@ def _matched(
   init_from_group0: bool,
   has_groups: bool,
 ) -> _Matched:
-  """Finds the array of each weight, and compares the shapes.
+  """Returns the array of each weight, after a comparison of the shapes.
+
+  A part none of whose weights has an array is new; the encoder never is.
 
   Args:
     tables: part → name → variable, or blueprints.Weight.
     arrays: name → array.
     encoder_begins: prefixes of the encoder's names; arrays with these prefixes
       must all be used.
-    init_from_group0: whether group 0 replaces missing groups.
+    init_from_group0: whether weights of missing hidden groups get the arrays of
+      group 0.
     has_groups: whether the model is an ALBERT.
 
   Raises:

@@ -96,7 +96,11 @@ class Options(options.Group):
 
 
 def fetch(settings: Options) -> None:
-  """Downloads the weights; prints the local path for --init_checkpoint."""
+  """Downloads the weights; prints the local path for --init_checkpoint.
+
+  Raises:
+    options.InputError: when the download fails, or contains no weights.
+  """
   path = local(settings.init_checkpoint, settings.cache_dir, settings.sha256)
   kind = initial_weights.format_of(path)
   if settings.output_dir:

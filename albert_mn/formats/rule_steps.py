@@ -44,13 +44,18 @@ _Rules = Mapping[str, str]
 
 
 def replace(source: str, target: str) -> Step:
-  """Returns a step that replaces a string."""
+  """Returns a step that replaces every `source` in a text by `target`."""
   pattern = {"String": source}
   return {"type": "Replace", "pattern": pattern, "content": target}
 
 
 def replace_all(expression: str, target: str) -> Step:
-  """Returns a step that replaces the matches of a regular expression (Ruby)."""
+  """Returns a step that replaces every match of a regular expression.
+
+  Args:
+    expression: in Ruby's syntax.
+    target: the replacement.
+  """
   pattern = {"Regex": expression}
   return {"type": "Replace", "pattern": pattern, "content": target}
 
@@ -160,7 +165,11 @@ def escaped(text: str) -> str:
 
 
 def letter_by_letter(rules: _Rules) -> Iterator[Step]:
-  """Yields steps that apply rules of one letter, in any context."""
+  """Yields steps that apply rules of one letter, in any context.
+
+  Args:
+    rules: letter → its replacement; {} yields no step.
+  """
   if not rules:
     return
   letters = tokenization.ranges(rules)

@@ -26,7 +26,10 @@ _TURNED = ("cls/seq_relationship/output_weights", "output_weights")
 
 
 def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
-  """Returns (name in `tables` → weight, descriptions of skipped entries).
+  """Returns the weights of a checkpoint, and lines on skipped entries.
+
+  The weights are a dict by the names that `tables` gives. A line such as
+  "25 x adam_m" counts the entries of an optimizer.
 
   Raises:
     options.InputError: when the checkpoint is damaged.

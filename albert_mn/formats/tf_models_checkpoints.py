@@ -244,7 +244,7 @@ def _opened(path: str) -> tuple[Any, _Graph]:
 
 @contextlib.contextmanager
 def _naming_damage(path: str) -> Iterator[None]:
-  """Raises InputError for the errors of a block that reads a damaged file."""
+  """Turns the errors of a damaged file into InputError inside the context."""
   try:
     yield
   except _UNREADABLE as error:
@@ -267,7 +267,10 @@ def holds_encoder(path: str) -> bool:
 
 
 def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
-  """Returns (name in `tables` → weight, descriptions of skipped entries).
+  """Returns the weights of a checkpoint, and lines on skipped entries.
+
+  The weights are a dict by the names that `tables` gives. A line is the name of
+  a variable, or a count such as "25 x optimizer".
 
   Attention kernels stay [hidden, heads, width], so that a config with another
   number of heads is an error.

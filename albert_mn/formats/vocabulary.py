@@ -138,13 +138,15 @@ def contexts(
 ) -> list[Context]:
   """Returns contexts in which the same words are masked for all tokenizers.
 
-  Words that a tokenizer does not know are not masked. Contexts that are too
-  long for a tokenizer are skipped.
+  There are at most _MOST_CONTEXTS, of at most _WORDS words, of which about
+  _MASKED are masked, and at least one. Words that a tokenizer does not know are
+  not masked. Contexts that are too long for a tokenizer are skipped.
 
   Args:
     lines: lines of text.
     tokenizers: the tokenizers to compare.
-    longest: number of pieces that the model reads.
+    longest: largest number of pieces of a context, with [CLS] and [SEP]; above
+      _LENGTH, _LENGTH holds.
 
   Raises:
     options.InputError: when no word can be masked.

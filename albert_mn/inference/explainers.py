@@ -20,7 +20,7 @@ def load(
     path: a model directory, a TF 1 checkpoint or a Hugging Face directory.
     spm_model_file: the SentencePiece model, if there is none beside the
       weights.
-    gelu: as in `foreign_configs.gelu_option`.
+    gelu: the value of --gelu: "auto", "tanh" or "erf".
 
   Raises:
     options.InputError: when there is no model at `path`, when tokenizer and

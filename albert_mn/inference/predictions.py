@@ -279,5 +279,8 @@ _LOST = re.compile(r"(?<=\s)\s|[^\S ]")
 
 
 def tab_separated(file: IO[str], fields: Sequence[str]) -> None:
-  """Writes fields as a line, between tabs, each escaped by `shown_text.cell`."""
+  """Writes fields as one line, divided by tabs.
+
+  Each field is escaped by `shown_text.cell`.
+  """
   file.write("\t".join(map(shown_text.cell, fields)) + "\n")

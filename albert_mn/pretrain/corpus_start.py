@@ -101,10 +101,11 @@ def of_records(
 def _stretches(
   record_set: inputs.RecordSet, special: np.ndarray
 ) -> Iterator[np.ndarray]:
-  """Yields the records' ids in arrays, int32 [n], up to about MOST_PIECES ids.
+  """Yields the records' ids in arrays, int32 [n].
 
-  Masked pieces have their true ids. A −1 stands where a text ends: for special
-  pieces, for padding, and for the end of a record.
+  The last array is that with which all have MOST_PIECES pieces or more, or the
+  records end. Masked pieces have their true ids. A −1 stands where a text ends:
+  for special pieces, for padding, and for the end of a record.
   """
   dataset = tf.data.TFRecordDataset(list(record_set.files))
   left = MOST_PIECES

@@ -18,10 +18,11 @@ class Bin(NamedTuple):
   """The answers whose probability lies in one interval.
 
   Attributes:
-    low, high: the bounds of the interval; `high` is inclusive.
-    rows: number of answers.
+    low, high: the bounds of the interval. A probability equal to `low` is in
+      the interval below; 0 is in the first.
+    rows: number of answers; at least 1.
     confidence: their mean probability.
-    accuracy: the share of correct answers.
+    accuracy: the share of correct answers, from 0 to 1.
   """
 
   low: float
@@ -34,9 +35,10 @@ class Bin(NamedTuple):
 def bins(
   confidence: np.ndarray, right: np.ndarray, count: int = BINS
 ) -> list[Bin]:
-  """Groups answers by probability into intervals of equal width.
+  """Returns answers grouped by probability, in ascending order.
 
-  Returns the intervals that are not empty.
+  The intervals of probability have equal width. Those without an answer are
+  left out.
 
   Args:
     confidence: [rows], the probability of the given answer.
@@ -74,12 +76,14 @@ def expected_error(intervals: list[Bin]) -> float:
 def temperature(
   problem: problems.Problem, logits: np.ndarray, targets: np.ndarray
 ) -> float:
-  """Returns the temperature that minimises the loss of logits / temperature.
+  """Returns the divisor of the logits that minimises their mean loss.
+
+  The search covers 1/20 to 20.
 
   Args:
     problem: a problem of one label or several labels.
     logits: [rows, labels] of rows that the model was not trained on.
-    targets: the targets of these rows.
+    targets: the targets of these rows, as `Problem.targets` returns them.
   """
 
   def loss(logarithm: float) -> float:

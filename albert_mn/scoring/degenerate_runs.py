@@ -55,8 +55,10 @@ class Finding:
 
   Attributes:
     words: a phrase that describes the fault in the run's answers.
-    excess: loss divided by the loss of the best answer that ignores the text.
-    spread: the largest standard deviation of an output over the rows.
+    excess: loss divided by the loss of the best answer that ignores the text;
+      infinite if an output is not finite.
+    spread: the largest standard deviation of an output over the rows; 0 if an
+      output is not finite.
   """
 
   words: str
@@ -70,8 +72,9 @@ class Verdict:
 
   Attributes:
     fault: a phrase that describes the fault in the run's answers.
-    cause: one of TOO_LITTLE, DIVERGED, UNCLEAR.
-    advice: what the user can do.
+    cause: TOO_LITTLE if the weights changed too little, DIVERGED if they
+      changed too much, otherwise UNCLEAR.
+    advice: the options to change, without a full stop.
   """
 
   fault: str
@@ -80,7 +83,7 @@ class Verdict:
 
   @property
   def another_seed_may_do(self) -> bool:
-    """Whether another seed may help; it does not after too small steps."""
+    """Whether another seed may help; False if the cause is TOO_LITTLE."""
     return self.cause != TOO_LITTLE
 
   @property
@@ -94,7 +97,11 @@ class Verdict:
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Verdict | None":
-    """Returns the verdict in a manifest's parameters; None if there is none."""
+    """Returns the verdict in a manifest's parameters; None if there is none.
+
+    Raises:
+      options.InputError: when the entry is damaged.
+    """
     if _NAME not in parameters:
       return None
     return json_files.made(cls, parameters[_NAME], f"{_NAME} in a manifest")
@@ -108,9 +115,11 @@ def finding(
 ) -> Finding | None:
   """Returns the evidence that a run has learnt nothing; None if it has learnt.
 
-  A run has learnt nothing if two conditions hold. Its loss is not clearly below
-  that of the best constant answer, which ignores the text. And its answers are
-  all the same, or are not significantly more often right than that answer.
+  A run has learnt nothing if two conditions hold. Its loss is at least 95 % of
+  the loss of the best constant answer, which ignores the text. And its answers
+  are all the same, are not finite, or are right more often than the constant
+  answer by at most two standard errors. The result is also None if the constant
+  answer has a loss of 0, because all rows have the same target.
 
   Args:
     problem: the kind of prediction.
@@ -180,10 +189,10 @@ class Steps:
 
 
 def verdict(seen: Finding, moved: float, steps: Steps) -> Verdict:
-  """Returns the verdict on a run that has learnt nothing.
+  """Returns fault, cause and advice for a run that has learnt nothing.
 
   Args:
-    seen: the evidence.
+    seen: the evidence, from `finding`.
     moved: `movement` of the trained weights from the start to the last step.
     steps: the settings of the training.
   """
@@ -203,7 +212,11 @@ def verdict(seen: Finding, moved: float, steps: Steps) -> Verdict:
 
 
 def _cause(seen: Finding, moved: float, head_only: bool) -> str:
-  """Returns TOO_LITTLE, DIVERGED or UNCLEAR, by the change of the weights."""
+  """Returns TOO_LITTLE, DIVERGED or UNCLEAR, by the change of the weights.
+
+  A loss of more than twice that of the best constant answer also means
+  DIVERGED. With a frozen encoder every other result is TOO_LITTLE.
+  """
   if not math.isfinite(moved) or seen.excess > _WILD:
     return DIVERGED
   alike = seen.spread < _ALIKE
@@ -215,7 +228,9 @@ def _cause(seen: Finding, moved: float, head_only: bool) -> str:
 def _more(moved: float, steps: Steps) -> str:
   """Returns the advice for too small steps: a higher rate or more epochs.
 
-  The rate is raised by the factor that the change of the weights lacks.
+  The rate is multiplied by 0.1 / `moved`, at least by 2, and is at most the
+  optimizer's rate in _HIGHEST_RATES. With a frozen encoder it is multiplied by
+  10, and is at least 0.01.
   """
   rate, times = steps.learning_rate, max(2.0, _GOOD / max(moved, 1e-6))
   if steps.head_only:  # a head cannot collapse
@@ -238,7 +253,9 @@ def _more(moved: float, steps: Steps) -> str:
 def _less(moved: float, steps: Steps) -> str:
   """Returns the advice after a divergence: a lower rate or a longer warm-up.
 
-  The rate is lowered by the factor by which the weights changed too much.
+  The rate is multiplied by 0.1 / `moved`, at most by 0.5, and is at most the
+  optimizer's rate in _HIGHEST_RATES. With a frozen encoder, or if `moved` is
+  not finite, it is multiplied by 0.1.
   """
   rate, known = steps.learning_rate, math.isfinite(moved)
   if steps.head_only or not known:

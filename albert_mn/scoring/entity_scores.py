@@ -20,7 +20,12 @@ class Entities(judgements.Judgement):
   AVERAGES = ("micro", "macro", "weighted")
 
   def scores(self) -> dict[str, float]:
-    """Returns the averages by name, and the share of texts all right."""
+    """Returns precision, recall and F1 averages, and exact_rows, by name.
+
+    The names of the averages are micro_precision, macro_f1 and so on.
+    exact_rows is the share of texts whose entities are all right; exact_rows_low
+    and exact_rows_high are its 95 % interval.
+    """
     return {**self._averages(), **self.share_right("exact_rows")}
 
   def right(self) -> np.ndarray:
@@ -29,9 +34,10 @@ class Entities(judgements.Judgement):
     return np.array([truth == answer for truth, answer in pairs], bool)
 
   def mistakes(self, most: int) -> list[judgements.Mistake]:
-    """Returns the texts with the most missed and wrong entities.
+    """Returns at most `most` texts with the most missed and wrong entities.
 
-    The entities are written as TYPE start-end.
+    In a Mistake, `true` lists the missed entities and `answered` the wrong ones,
+    as "TYPE start-end"; `much` is the number of both together.
     """
     pairs = zip(self.truth, self.answers, strict=True)
     wrong = np.array([len(truth ^ answer) for truth, answer in pairs], int)
@@ -48,7 +54,7 @@ class Entities(judgements.Judgement):
     ]
 
   def table(self) -> str:
-    """Returns the scores of each type and the averages, as seqeval prints."""
+    """Returns each type's scores and the averages, in seqeval's text format."""
     rows = self.per_label()
     total = sum(row[-1] for row in rows)
     rows += [
@@ -80,7 +86,8 @@ class Entities(judgements.Judgement):
   def average(self, kind: str) -> tuple[float, float, float]:
     """Returns (precision, recall, F1), averaged over types as seqeval does.
 
-    A type that has neither a true nor a predicted entity is left out.
+    A type that has neither a true nor a predicted entity is left out. If no text
+    has a true entity, all kinds are the micro average.
 
     Args:
       kind: "micro", "macro" or "weighted", as in Judgement.average.
@@ -104,7 +111,10 @@ class Entities(judgements.Judgement):
     ]
 
   def note(self) -> str:
-    """Returns a sentence on types that do not occur; "" if all occur."""
+    """Returns a sentence on types that do not occur; "" if all occur.
+
+    A type occurs if at least one entity of it is true or predicted.
+    """
     if self.counts().any(axis=1).all():
       return ""
     return (

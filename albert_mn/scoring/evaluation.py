@@ -52,8 +52,8 @@ def evaluate(
     task_name: name of the task; it decides the keys of eval_results.txt.
     predictor: the model to evaluate.
     rows: the model is evaluated on `rows.held_out`. If it has no blend, a
-      baseline is trained on `rows.train`.
-    batch_size: texts a batch.
+      baseline for comparison is trained on `rows.train`, if there are any.
+    batch_size: texts a batch, at most.
     reseeded: models of the same training with other seeds.
     from_nothing: the model of the same training without pretrained weights.
 
@@ -142,8 +142,11 @@ def judge(
 
   Args:
     predictor: the model.
-    rows: rows with labels.
-    batch_size: texts a batch.
+    rows: rows with labels, at least one.
+    batch_size: texts a batch, at most.
+
+  Raises:
+    options.InputError: for a row with a label that was not trained.
   """
   parts, loss, counted = [], 0.0, 0
   step = problems.rows_at_once(len(predictor.names))
@@ -196,7 +199,7 @@ def _answers(
 def _judgement(
   predictor: classifier.Predictor, targets: np.ndarray, logits: np.ndarray
 ) -> judgements.Judgement:
-  """Returns the judgement of the answers that logits give."""
+  """Returns the judgement of the answers that logits give; not for a tagger."""
   shares = predictor.problem.probabilities(logits)
   return judgements.of(predictor.problem, targets, shares)
 
@@ -282,7 +285,7 @@ def _notes(
 
 
 def _faults(predictors: Sequence[classifier.Predictor]) -> list[str]:
-  """Returns a sentence for each training that learnt nothing, with advice."""
+  """Returns a sentence with advice for each predictor that learnt nothing."""
   sentences = []
   for predictor in predictors:
     parameters = predictor.manifest["parameters"]
@@ -315,8 +318,10 @@ def _networks(
 def _of_seeds(seeds: Sequence[Mapping[str, float]], what: str = "seeds") -> str:
   """Returns a sentence with mean ± sample deviation of each score.
 
+  The bounds of intervals, such as accuracy_low, are left out.
+
   Args:
-    seeds: name → score, of each seed or network.
+    seeds: name → score, of each seed or network; at least two.
     what: what the sentence calls them.
   """
   scores = []
@@ -333,7 +338,8 @@ def _of_seeds(seeds: Sequence[Mapping[str, float]], what: str = "seeds") -> str:
 def _of_start(voices: reports.Voices, without: reports.Voices) -> str:
   """Returns a sentence on how much the pretrained weights helped.
 
-  It compares the networks alone, without their baselines.
+  It compares the networks alone, without the baselines of their blends, by the
+  first of their scores.
 
   Args:
     voices: answers of the model that began with pretrained weights.
@@ -359,7 +365,17 @@ def _write_json(
   notes: Sequence[str],
   faults: Sequence[str],
 ) -> None:
-  """Writes report.json: all numbers and notes of the report."""
+  """Writes report.json: all numbers and notes of the report.
+
+  Args:
+    output_dir: folder of the file.
+    loss: the model's mean loss.
+    voices: the judgements of the model, the baseline and the network alone.
+    fresh: bool [rows], which rows are no near copies of training rows; None if
+      near copies were not searched for.
+    seeds: name → score, for each trained seed.
+    notes, faults: paragraphs of the report.
+  """
   model = voices.model
   content: dict[str, Any] = {
     "rows": len(model.truth),
@@ -406,7 +422,7 @@ def _rival(
 ) -> judgements.Judgement | None:
   """Trains the baseline on the training rows; returns its judgement.
 
-  The result is None without training rows, or with too many labels.
+  The result is None without training rows, or with more than 16,384 labels.
   """
   if not rows.train:
     logging.warning("no training rows given: the report has no baseline")

@@ -25,10 +25,14 @@ _Z = 1.959963984540054
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-  """Returns the 95 % confidence interval of a proportion (Wilson 1927).
+  """Returns (low, high), a proportion's 95 % confidence interval (Wilson 1927).
 
   Unlike accuracy ± 2 standard errors it stays inside [0, 1], and has a positive
   width at 0 and 1: 10 of 10 gives 0.722 to 1.
+
+  Args:
+    correct: number of successes.
+    total: number of trials; at least 1.
   """
   share, z2 = correct / total, _Z * _Z
   middle = (share + z2 / (2 * total)) / (1 + z2 / total)
@@ -60,9 +64,10 @@ class Judgement:
     MUCH: what `Mistake.much` measures, such as "probability"; the largest
       values come first.
     AVERAGES: the averages over labels that the scores include.
-    names: the labels.
-    truth, answers: [rows] of label numbers; for several labels a row, [rows,
-      labels] of 0 and 1; for a regression, [rows] of numbers.
+    names: the labels, by label number.
+    truth, answers: the true and the given answers: [rows] of label numbers; for
+      several labels a row, [rows, labels] of 0 and 1; for a regression, [rows]
+      of numbers; for a tagger, [rows] of sets of entities.
     sure: the probability of each answer, [rows] or [rows, labels]; None if only
       answers are known, as for the baseline.
   """
@@ -82,12 +87,16 @@ class Judgement:
   def right(self) -> np.ndarray:
     """Returns the quality of each row's answer, [rows]; higher is better.
 
-    The paired test compares these values.
+    For labels and entities it is bool, whether the whole answer is right; for a
+    regression it is minus the absolute error. `sign_test` compares these values.
     """
     raise NotImplementedError
 
   def mistakes(self, most: int) -> list[Mistake]:
-    """Returns the worst mistakes, at most `most`; [] without probabilities."""
+    """Returns the worst mistakes, at most `most`, the worst first.
+
+    For labels the result is [] if `sure` is None.
+    """
     raise NotImplementedError
 
   def part(self, rows: np.ndarray) -> "Judgement":
@@ -111,7 +120,11 @@ class Judgement:
     )
 
   def counts(self) -> np.ndarray:
-    """Returns [labels, 3]: how many rows are correct, predicted and true."""
+    """Returns int [labels, 3], numbers of rows for each label.
+
+    The columns are the rows that have the label and got it, the rows that got
+    it, and the rows that have it. A regression raises NotImplementedError.
+    """
     raise NotImplementedError
 
   def table(self) -> str:
@@ -142,7 +155,10 @@ class Judgement:
     return [(f"{kind} avg", self.average(kind)) for kind in self.AVERAGES]
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
-    """Returns (name, precision, recall, F1, support) of each label."""
+    """Returns (name, precision, recall, F1, support) of each label.
+
+    The support is the number of true rows. A regression returns [].
+    """
     counts = self.counts()
     columns = [*measures(counts), counts[:, 2]]
     rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -153,7 +169,8 @@ class Judgement:
 
     Args:
       kind: "micro" counts the rows of all labels together; "macro" is the mean
-        over labels; "weighted" is the mean weighted by the number of true rows.
+        over labels; "weighted" is the mean weighted by the number of true rows,
+        and equals "micro" if no label has a true row.
     """
     counts = self.counts()
     if kind == "weighted" and counts[:, 2].any():
@@ -177,13 +194,16 @@ class Judgement:
     )
 
   def bins(self) -> list[calibration.Bin]:
-    """Returns the calibration bins; [] without probabilities."""
+    """Returns the non-empty calibration bins; [] if `sure` is None.
+
+    A regression and a tagger return [].
+    """
     return []
 
   def share_right(self, name: str) -> dict[str, float]:
-    """Returns the share of correct rows and its 95 % interval.
+    """Returns the share of correct rows and the bounds of its 95 % interval.
 
-    The keys are `name`, `name`_low and `name`_high.
+    The keys are `name`, `name`_low and `name`_high. There must be a row.
     """
     right, total = int(self.right().sum()), len(self.truth)
     low, high = wilson_interval(right, total)
@@ -198,7 +218,7 @@ class Judgement:
     }
 
   def _calibration(self) -> dict[str, float]:
-    """Returns the expected calibration error; {} without probabilities."""
+    """Returns {"expected_calibration_error": error}; {} without probabilities."""
     bins = self.bins()
     if not bins:
       return {}
@@ -229,11 +249,11 @@ def measures(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def averaged(
   counts: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[float, float, float]:
-  """Returns the mean of each of the `measures` over labels or rows.
+  """Returns mean (precision, recall, F1) over labels or over rows.
 
   Args:
-    counts: int [labels or rows, 3].
-    weights: [labels or rows], or None.
+    counts: int [labels or rows, 3], as for `measures`.
+    weights: [labels or rows], with a positive sum; None weighs all equally.
   """
   precision, recall, f1 = (
     float(np.average(each, weights=weights)) for each in measures(counts)
@@ -252,8 +272,8 @@ def _line(width: int, row: Sequence[Any]) -> str:
 class OneLabel(Judgement):
   """The judgement of a task with one label a row.
 
-  An answer of -1 is a label outside `names`: the baseline's, if it was trained
-  on other rows.
+  An answer of -1 is a label that is not in `names`. Only a baseline that was
+  trained on other rows than the model gives such answers.
   """
 
   AVERAGES = ("macro", "weighted")
@@ -270,9 +290,10 @@ class OneLabel(Judgement):
     )
 
   def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-    """Returns the averages, with the accuracy or the micro average first.
+    """Returns the lines of the averages: accuracy, macro, weighted.
 
-    The accuracy equals the micro average if every answer is one of `names`.
+    If an answer is not one of `names`, the micro average is in place of the
+    accuracy; otherwise the two are equal.
     """
     precision, recall, f1 = self.average("micro")
     if (self.answers < 0).any():
@@ -358,7 +379,10 @@ class SeveralLabels(Judgement):
     )
 
   def mistakes(self, most: int) -> list[Mistake]:
-    """Returns the worst mistakes; every label of every row is one answer."""
+    """Returns the worst mistakes; every label of every row is one answer.
+
+    A Mistake names the label or, if the row lacks it, "not" and the label.
+    """
     if self.sure is None:
       return []
     wrong = np.argwhere(self.truth != self.answers)
@@ -441,11 +465,14 @@ _KINDS: Mapping[str, type[Judgement]] = {
 def of(
   problem: problems.Problem, targets: np.ndarray, probabilities: np.ndarray
 ) -> Judgement:
-  """Returns the judgement of a model's probabilities.
+  """Returns the judgement of the answers that a model's probabilities mean.
+
+  The answer is the most probable label; for several labels a row, all labels
+  above 0.5; for a regression, the number itself.
 
   Args:
-    problem: the kind of prediction.
-    targets: the targets of the rows.
+    problem: the kind of prediction; not entities.
+    targets: the targets of the rows, as `Problem.targets` returns them.
     probabilities: [rows, outputs], as `Predictor.probabilities` returns them.
   """
   kind = _KINDS[problem.TYPE]
@@ -466,7 +493,8 @@ def sign_test(
   """Returns (rows where ours is better, rows where theirs is better, p-value).
 
   The p-value is that of the exact, two-sided sign test of no difference; rows
-  with equal scores do not count. For scores of 0 and 1 this is McNemar's test.
+  with equal scores do not count, and without other rows it is 1. For scores of
+  0 and 1 this is McNemar's test.
 
   Args:
     our_scores, their_scores: [rows], as Judgement.right returns them.

@@ -23,11 +23,11 @@ class Findings:
 
   Attributes:
     rival_name: name of the baseline.
-    voices: the judgements.
+    voices: the judgements of the model, the baseline and the network alone.
     rows: the held-out rows.
     without_copies: bool [rows], which rows are no near copies of training rows;
       None if near copies were not searched for.
-    seeds: the scores of each trained seed; at least one.
+    seeds: name → score, for each trained seed; at least one.
     notes: paragraphs below the scores.
     faults: paragraphs at the top of the page.
     settings: parameters in the model's manifest.
@@ -57,7 +57,7 @@ def write(output_dir: str, findings: Findings) -> str:
 
 
 def page(findings: Findings) -> str:
-  """Returns the page as HTML."""
+  """Returns the report as an HTML page, without its empty sections."""
   sure = findings.model.MUCH == "probability"
   worst = "Most confident" if sure else "Worst"
   sections = {
@@ -192,6 +192,9 @@ def _mistakes(findings: Findings) -> str:
 
 
 def _shortened(row: classifier_data.Row) -> str:
-  """Returns the text of a row, cut to _SHOWN characters."""
+  """Returns a row's text or texts, of which at most 400 characters.
+
+  A vertical bar separates the texts of a pair; " …" marks a cut.
+  """
   text = " | ".join(filter(None, (row.text, row.text_pair)))
   return text if len(text) <= _SHOWN else text[:_SHOWN] + " …"

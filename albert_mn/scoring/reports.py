@@ -61,7 +61,7 @@ def write(
 
   Args:
     path: path of the file.
-    voices: the judgements.
+    voices: the judgements of the model, the baseline and the network alone.
     rival_name: name of the baseline.
     without_copies: bool [rows], which rows are no near copies of training rows;
       None if this was not checked.
@@ -127,7 +127,7 @@ def headline(judged: judgements.Judgement) -> str:
 
 
 def _side_by_side(voices: Voices, rival_name: str) -> str:
-  """Returns a table of the main score: blend, its network, its baseline."""
+  """Returns a table of the main scores of blend, network and baseline."""
   named = {"This model": voices.model, "Its network alone": voices.network}
   named[f"{rival_name} alone"] = voices.rival
   width = max(map(len, named))
@@ -143,10 +143,13 @@ _MODEL, _BASELINE, _NETWORK = "this model", "the baseline", "its network alone"
 
 
 def verdict(voices: Voices) -> list[str]:
-  """Returns paragraphs: which answers win, how significantly, and advice.
+  """Returns paragraphs: which answers win, and how significantly.
+
+  With a blend they compare model, network and baseline in pairs. Without one,
+  if a baseline beats a model of one label a row, a paragraph of advice follows.
 
   Args:
-    voices: the judgements; the baseline's must be there.
+    voices: the judgements; `voices.rival` must not be None.
   """
   model, rival, network = voices
   assert rival is not None, "there is no verdict without it"
@@ -166,7 +169,14 @@ _Named = tuple[str, judgements.Judgement]
 
 
 def _verdict(first: _Named, second: _Named) -> str:
-  """Returns a sentence: which of two judgements wins, and how significantly."""
+  """Returns a sentence: which of two judgements wins, and the sign test's p.
+
+  The winner is right on more of the rows on which only one is right, or, for a
+  regression, closer on more rows. The sentence may also state a tie.
+
+  Args:
+    first, second: (name, judgement) of the same rows.
+  """
   (name, model), (other_name, rival) = first, second
   ours, theirs, chance = judgements.sign_test(model.right(), rival.right())
   if ours == theirs:
@@ -228,7 +238,10 @@ def rare(judged: judgements.Judgement) -> list[str]:
 def confusions(
   model: judgements.OneLabel,
 ) -> list[tuple[tuple[int, int], int]]:
-  """Returns ((true label, answered label), rows), most frequent pair first."""
+  """Returns ((true, answered), rows) of wrong answers, most frequent first.
+
+  Both labels are label numbers.
+  """
   wrong = ~model.right()
   pairs = zip(
     model.truth[wrong].tolist(), model.answers[wrong].tolist(), strict=True
@@ -281,8 +294,9 @@ def write_confusion_matrix(path: str, model: judgements.OneLabel) -> None:
 def _most_confused(model: judgements.OneLabel) -> list[int]:
   """Returns the label numbers to draw, in ascending order.
 
-  These are all labels, or, of more than 30, the 30 most confused; the most
-  frequent ones fill up the number.
+  These are all labels if there are at most 30. Otherwise they are the 30 labels
+  of the most frequent confusions; if fewer labels are confused, the labels with
+  the most rows follow.
   """
   count = len(model.names)
   if count <= _MOST_LABELS:

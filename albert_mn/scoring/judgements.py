@@ -493,8 +493,8 @@ def sign_test(
   """Returns (rows where ours is better, rows where theirs is better, p-value).
 
   The p-value is that of the exact, two-sided sign test of no difference; rows
-  with equal scores do not count, and without other rows it is 1. For scores of
-  0 and 1 this is McNemar's test.
+  with equal scores do not count. If all rows have equal scores, it is 1. For
+  scores of 0 and 1 this is McNemar's test.
 
   Args:
     our_scores, their_scores: [rows], as Judgement.right returns them.

@@ -46,8 +46,9 @@ class Linear:
   def scores(self, texts: Sequence[str]) -> np.ndarray:
     """Returns the scores of texts, float64 [texts, outputs].
 
-    The scores are signed distances from an SVM's boundary, or the standardised
-    numbers of a regression.
+    For labels, a score above 0 means that the text has the label: it is
+    proportional to the distance from an SVM's boundary. For a regression it is
+    the standardised number.
     """
     return self.scores_of(self.grams.matrix(texts))
 
@@ -70,12 +71,13 @@ def fitted(
 
   For labels it is a linear SVM for each label against all others, with C = 1;
   for numbers it is ridge regression. The result is deterministic: the SVM's
-  seed is fixed. Of more than 100,000 rows, only every n-th is used. With more
-  labels than an SVM can hold, the function logs a warning and returns None.
+  seed is fixed. Of more than 100,000 rows, only every n-th is used, so that at
+  most 100,000 are left. With more than 16,384 labels, the function logs a
+  warning and returns None.
 
   Args:
     problem: the kind of prediction; not entities.
-    texts: the texts of the training rows.
+    texts: the texts of the training rows; at least one.
     targets: their targets, as `Problem.targets` returns them.
     balanced: whether an SVM gives each label the same weight, however rare it
       is.
@@ -103,10 +105,10 @@ def fitted(
 def _of_each(
   problem: problems.Problem, matrix: Any, targets: np.ndarray, balanced: bool
 ) -> Iterator[tuple[np.ndarray | float, float]]:
-  """Fits each output; yields its weights and its constant.
+  """Fits each output; yields (weights, constant) of each, in their order.
 
-  For a label that all rows have, or that no row has, the weights are 0 and the
-  constant is 1 or -1.
+  Weights are [n-grams]. A label that all rows have gets the weights 0.0 and the
+  constant 1; a label that no row has gets 0.0 and -1.
 
   Args:
     problem: the kind of prediction.
@@ -147,11 +149,12 @@ _LONGEST = 8  # words of the longest known entity
 def entities(
   texts: Sequence[str], spans: Sequence[Sequence[Span]], new: Sequence[str]
 ) -> list[list[Span]]:
-  """Finds entities of the training rows in new texts, by their words.
+  """Returns the entities of new texts that the training rows contain too.
 
-  The search goes from left to right, and at each word the longest match wins. A
-  match gets the type that its words had most often in the training rows. Words
-  that in the training rows are an entity at most half of the time are skipped.
+  An entity is recognised by its words, at most eight. The search goes from left
+  to right, and at each word the longest match wins. A match gets the type that
+  its words had most often in the training rows. Words that in the training rows
+  are an entity at most half of the time are skipped.
 
   Args:
     texts: the texts of the training rows.
@@ -159,7 +162,7 @@ def entities(
     new: the texts to search.
 
   Returns:
-    (start, end, type) of each entity found, for each new text.
+    (start, end, type) of each entity, from left to right, for each new text.
   """
   inside: dict[tuple[str, ...], collections.Counter[str]] = (
     collections.defaultdict(collections.Counter)
@@ -185,7 +188,8 @@ def entities(
 def _stretches(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
   """Yields (start, end, words) of each sequence of up to eight words.
 
-  The longest sequence comes first among those that start at the same word.
+  Sequences are in the order of their first words; among those with the same
+  first word, the longest is first.
   """
   words = list(_WORD.finditer(text))
   for first in range(len(words)):
@@ -196,6 +200,9 @@ def _stretches(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
 
 def _matches(text: str, known: Mapping[tuple[str, ...], str]) -> list[Span]:
   """Returns (start, end, type) of each known entity in a text, left to right.
+
+  Entities do not overlap: the first one wins, and the longest of those that
+  start at the same word.
 
   Args:
     text: the text to search.

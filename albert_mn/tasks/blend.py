@@ -40,12 +40,16 @@ _ADVICE = "copy the model again"
 
 @dataclasses.dataclass(frozen=True)
 class Factors:
-  """The factors of a blend, and the losses that justify them.
+  """The factors of a blend, and the losses by which they were chosen.
 
   Attributes:
     network, baseline: the factors, at least 0; not both are 0.
     rows: number of validation rows used.
-    losses: mean validation loss of the network, the baseline, and both.
+    losses: NETWORK, BASELINE and BOTH → mean validation loss, each with the
+      factors that are best for it.
+
+  Raises:
+    options.InputError: when a factor is below 0, or both are 0.
   """
 
   network: float
@@ -102,10 +106,12 @@ def chosen(
   temperature: float = 1.0,
   weights: np.ndarray | None = None,
 ) -> Factors:
-  """Returns the factors with the lowest validation loss.
+  """Returns the factors with the lowest validation loss, each at most 100.
 
   Both models are used only if this lowers the sum of the losses of all rows by
-  more than 1, which is Akaike's criterion for one more parameter.
+  more than 1, which is Akaike's criterion for one more parameter. Otherwise the
+  better model answers alone, and the other factor is 0. A network that answers
+  alone has the factor 1 / `temperature`.
 
   Args:
     problem: the kind of prediction.
@@ -124,7 +130,7 @@ def chosen(
     return problem.mean_loss(logits, targets, weights)
 
   def least(which: Sequence[bool]) -> tuple[tuple[float, float], float]:
-    """Minimises the loss; returns the factors and the loss.
+    """Returns the factors with the lowest loss, and that loss.
 
     Args:
       which: which factors are free; the others are 0.
@@ -165,7 +171,10 @@ class Blend:
   factors: Factors
 
   def scores(self, texts: Sequence[framing.Text]) -> np.ndarray:
-    """Returns the baseline's scores of texts or pairs, [texts, outputs]."""
+    """Returns the baseline's scores of texts or pairs, [texts, outputs].
+
+    The texts must be cleaned already, as `Predictor.cleaned` does it.
+    """
     return self.linear.scores(joined(texts))
 
   def logits(
@@ -187,7 +196,7 @@ class Blend:
     return {PARAMETER: dataclasses.asdict(self.factors)}
 
   def write(self, folder: str) -> None:
-    """Writes the n-grams and their weights into a model directory."""
+    """Writes ngrams.json and ngrams.safetensors into a folder."""
     grams = self.linear.grams
     with storage.writing(os.path.join(folder, GRAMS)) as file:
       content = {"words": grams.words, "parts": grams.parts}
@@ -204,7 +213,7 @@ class Blend:
 
 
 def joined(texts: Sequence[framing.Text]) -> list[str]:
-  """Returns the texts as the baseline reads them: a pair becomes one text."""
+  """Returns the texts; the two texts of a pair are joined by a space."""
   return [text if isinstance(text, str) else " ".join(text) for text in texts]
 
 
@@ -221,7 +230,8 @@ def read(
     outputs: number of outputs of the model.
 
   Raises:
-    options.InputError: for files that are damaged or do not fit each other.
+    options.InputError: for files that are missing, damaged or do not fit each
+      other.
   """
   if PARAMETER not in parameters:
     return None

@@ -152,7 +152,9 @@ class Classifier(tf_keras.layers.Layer):
 def compiled(
   function: Callable[..., Any], signature: Sequence[tf.TensorSpec]
 ) -> Any:
-  """Returns a compiled function; on a CPU it is traced once for all shapes.
+  """Returns `function` compiled by TensorFlow.
+
+  On a CPU it is traced once for all shapes, and on other devices once for each.
 
   On a CPU a trace takes seconds and XLA gains nothing (docs/log.md). On other
   devices XLA compiles the function for each static shape; length_buckets makes
@@ -170,11 +172,12 @@ def compiled(
 def fitted(
   batch: length_buckets.Batch,
 ) -> Iterator[tuple[int, length_buckets.Batch]]:
-  """Yields (first row, batch), with the padding cut off on a CPU.
+  """Yields (first row, part of the batch).
 
-  On a CPU one batch may be yielded in several parts; the number is the row of
-  the whole batch at which a part starts. On other devices the batch is yielded
-  unchanged, because each new shape would be compiled.
+  On a CPU in float32 the parts are without needless padding, and there may be
+  several; `first row` is the row of the whole batch at which the part starts.
+  On other devices (0, batch) is yielded, because each new shape would be
+  compiled.
   """
   if number_format.is_plain_cpu():
     yield from length_buckets.fitted(batch)
@@ -208,9 +211,13 @@ class Predictor:
     manifest: the manifest of the model directory.
     model, framer, problem: the arguments of the constructor.
     tokenizer, max_seq_length: those of the framer.
-    temperature: divides the network's logits before softmax or sigmoid, if the
-      network answers alone.
+    temperature: divides the network's logits before softmax or sigmoid, if
+      there is no blend.
     blend: the argument `beside`.
+
+  Raises:
+    options.InputError: when the manifest's temperature is not from 0.001 to
+      1000, or its cleaning is damaged.
   """
 
   KIND = KIND
@@ -290,7 +297,12 @@ class Predictor:
   def logits(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
     """Returns the network's logits of texts, float32 [texts, labels].
 
-    The logits of a text in several windows are the mean over its windows.
+    The texts are cleaned first, as the training rows were. The logits of a text
+    in several windows are the mean over its windows.
+
+    Args:
+      texts: texts or pairs.
+      batch_size: inputs a batch, at most.
     """
     framed = self.framer.frame(self.cleaned(texts))
     input_logits = np.zeros((len(framed.ids), len(self.names)), np.float32)
@@ -317,7 +329,10 @@ class Predictor:
     ]
 
   def traced(self, text: str) -> alignment.Traced:
-    """Returns the cleaned text, with the origin of each of its characters."""
+    """Returns the cleaned text, with the origin of each of its characters.
+
+    If the training rows were not cleaned, the text is unchanged.
+    """
     return (self._clean or alignment.Traced.of)(text)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
@@ -354,7 +369,12 @@ class Predictor:
   ) -> np.ndarray:
     """Returns the pooled vector of each framed input, float32 [inputs, hidden].
 
-    An ensemble has no single vector, so this fails with an AssertionError.
+    Args:
+      framed: the inputs; a text may have several.
+      batch_size: inputs a batch, at most.
+
+    Raises:
+      AssertionError: for an ensemble, which has no single vector.
     """
     model = self.model
     assert isinstance(model, Classifier), "an ensemble has no single vector"
@@ -368,7 +388,12 @@ class Predictor:
     return input_features
 
   def best(self, texts: Sequence[Text], batch_size: int = 32) -> list[str]:
-    """Returns the most probable label of each text."""
+    """Returns the most probable label of each text, even with several labels.
+
+    Args:
+      texts: texts or pairs, not cleaned.
+      batch_size: inputs a batch, at most.
+    """
     scores = self.probabilities(texts, batch_size)
     return [self.names[index] for index in scores.argmax(axis=1)]
 
@@ -380,7 +405,7 @@ class Predictor:
 
     Args:
       network: the result of `logits`.
-      texts: the same texts.
+      texts: the same texts, not cleaned.
     """
     if not self.blend:
       return network / self.temperature
@@ -394,6 +419,10 @@ class Predictor:
     With one label per text, each row sums to 1. With several labels per text,
     each label has a probability of its own. For a regression the values are the
     predicted numbers.
+
+    Args:
+      texts: texts or pairs, not cleaned.
+      batch_size: inputs a batch, at most.
     """
     if self.blend and not self.blend.factors.network:  # not needed
       network = np.zeros((len(texts), len(self.names)), np.float32)
@@ -434,6 +463,8 @@ def _framer(directory: model_directory.ModelDirectory) -> framing.Framer:
 def long_text(parameters: Mapping[str, Any]) -> str:
   """Returns the manifest's way of reading a text longer than max_seq_length.
 
+  The result is `framing.HEAD` if the manifest states none.
+
   Raises:
     options.InputError: when it is not one of `framing.LONG_TEXTS`.
   """
@@ -441,7 +472,7 @@ def long_text(parameters: Mapping[str, Any]) -> str:
 
 
 def pooled_by(parameters: Mapping[str, Any]) -> str:
-  """Returns the kind of pooling that a manifest states.
+  """Returns the kind of pooling that a manifest states; CLS if it states none.
 
   Raises:
     options.InputError: when it is not one of `pooling.KINDS`.
@@ -476,14 +507,17 @@ def outputs(
   framed: framing.Framed,
   batch_size: int,
 ) -> Iterator[tuple[length_buckets.Batch, np.ndarray]]:
-  """Yields batches of similar lengths, each with the model's output for it.
+  """Yields (batch, model's output), for batches of inputs of similar lengths.
+
+  `batch.rows` are the numbers of its inputs in `framed`. The output may have
+  more rows than that, for padding.
 
   Args:
     forward: computes outputs from input_ids, input_mask and segment_ids.
     framer: the framer that made the inputs.
     framed: the inputs.
-    batch_size: inputs per batch. With fewer inputs, it is the next power of two
-      above their number.
+    batch_size: inputs per batch, at most. With fewer inputs, it is their number
+      rounded up to a power of two.
   """
   # A single text does not need a whole batch; powers of two keep the shapes
   # few.

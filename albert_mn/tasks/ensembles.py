@@ -20,7 +20,10 @@ MOST = 64  # networks
 
 
 def size(parameters: Mapping[str, Any]) -> int:
-  """Returns the number of networks that a manifest states; 1 by default.
+  """Returns the number of networks that a manifest states; 1 if it states none.
+
+  Args:
+    parameters: the parameters in the manifest of a model directory.
 
   Raises:
     options.InputError: when it is not a whole number from 1 to MOST.
@@ -36,20 +39,24 @@ def size(parameters: Mapping[str, Any]) -> int:
 
 
 def name(part: str, number: int) -> str:
-  """Returns the name in a checkpoint of a layer of network `number`.
+  """Returns the name in a checkpoint of a layer of one network.
 
   The encoders are called encoder, encoder_1, encoder_2 and so on.
+
+  Args:
+    part: name of the layer in its network, such as "encoder".
+    number: number of the network, from 0.
   """
   return f"{part}_{number}" if number else part
 
 
 def names(networks: int) -> list[str]:
-  """Returns the names of the networks' encoders in a checkpoint."""
+  """Returns the names of the encoders in a checkpoint of so many networks."""
   return [name("encoder", number) for number in range(networks)]
 
 
 def joined(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Returns the layers of all networks, under their names in a checkpoint.
+  """Returns name in a checkpoint → layer, for the layers of all networks.
 
   Args:
     networks: for each network, name → layer, as `Classifier.parts` returns it.
@@ -62,7 +69,7 @@ def joined(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def divided(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Returns the encoder and the classifier of each network.
+  """Returns {"encoder": layer, "classifier": layer} of each network, in order.
 
   Args:
     parts: the layers of all networks, as `joined` returns them.
@@ -90,9 +97,10 @@ class Ensemble:
     self.encoder, self.pooled_by = members[0].encoder, members[0].pooled_by
 
   def call(self, *inputs: tf.Tensor | None) -> tf.Tensor:
-    """Returns the mean of the networks' logits.
+    """Returns the mean of the networks' logits, of the shape of each.
 
-    The inputs are those of `Classifier.call`.
+    Args:
+      *inputs: as in `Classifier.call`.
     """
     return mean([member.call(*inputs) for member in self.members])
 
@@ -102,7 +110,7 @@ class Ensemble:
 
 
 def members(model: Any) -> tuple[Any, ...]:
-  """Returns the networks of an ensemble, or the only network of a model."""
+  """Returns the networks of an ensemble; (model,) for a single network."""
   return model.members if isinstance(model, Ensemble) else (model,)
 
 

@@ -10,7 +10,7 @@ TWEETS = "tweetmn"
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """The labelled rows of a run. A run that only evaluates has no others.
+  """The labelled rows of a run. A use for which no rows are given has [].
 
   Attributes:
     train: the rows to train on.

@@ -37,8 +37,8 @@ class NGrams:
     words: word n-grams such as "сайн" and "сайн байна", sorted.
     parts: letter n-grams such as "ай" and " са", sorted; a blank stands for the
       start or the end of a word.
-    idf: float32 [words + parts], log((1 + texts) / (1 + texts with the n-gram))
-      + 1.
+    idf: float32, for each of `words` and then of `parts`: log((1 + texts) / (1 +
+      texts with the n-gram)) + 1.
   """
 
   words: tuple[str, ...]
@@ -47,12 +47,12 @@ class NGrams:
 
   @classmethod
   def of(cls, texts: Sequence[str], most: int) -> "NGrams":
-    """Returns the n-grams that occur in the most texts, with their frequencies.
+    """Returns the n-grams that occur in the most texts, with their idf.
 
     Args:
       texts: at least one text.
-      most: largest number of word n-grams, and of letter n-grams. Of equally
-        frequent n-grams, the alphabetically first are kept.
+      most: largest number of word n-grams, and also of letter n-grams. Of
+        equally frequent n-grams, the alphabetically first are kept.
     """
     words = _frequencies(map(_of_words, texts), most)
     parts = _frequencies(_parts_of_texts(texts), most)
@@ -61,7 +61,10 @@ class NGrams:
     return cls(tuple(words), tuple(parts), idf.astype(np.float32))
 
   def matrix(self, texts: Sequence[str]) -> sparse.csr_matrix:
-    """Returns the TF-IDF vectors of texts, sparse float64 [texts, n-grams]."""
+    """Returns the TF-IDF vectors of texts, sparse float64 [texts, n-grams].
+
+    The columns are `words`, then `parts`. Unknown n-grams are left out.
+    """
     starts = range(0, len(texts), _ROWS_AT_ONCE)
     chunks = [
       self._chunk(texts[start : start + _ROWS_AT_ONCE]) for start in starts
@@ -71,7 +74,9 @@ class NGrams:
     return sparse.vstack(chunks, format="csr")
 
   def name(self, number: int) -> str:
-    """Returns the text of an n-gram for people: "_" marks the edge of a word.
+    """Returns an n-gram as text for a person.
+
+    In a letter n-gram "_" marks the start or the end of a word.
 
     Args:
       number: the column of the n-gram in `matrix`.
@@ -150,8 +155,8 @@ def _of_words(text: str) -> list[str]:
 def _of_letters(word: str) -> list[str]:
   """Returns the letter n-grams of a word, with a blank at both ends.
 
-  For a word that is shorter than an n-gram, the padded word itself is returned
-  once.
+  The n-grams have 2 to 5 characters, the blanks included. Of a word with its
+  blanks that is shorter than 5, the longest n-gram is all of it.
   """
   padded = f" {word} "
   grams = []
@@ -220,7 +225,12 @@ def _sparse(counts: _Counts, width: int) -> sparse.csr_matrix:
 
 
 def _weighted(counts: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:
-  """Returns (1 + log counts) · idf, with rows of length 1, float64."""
+  """Returns (1 + log count) · idf, each row divided by its Euclidean length.
+
+  Args:
+    counts: [rows, n-grams]; rows without an n-gram stay empty.
+    idf: [n-grams].
+  """
   weighted = counts.astype(np.float64)
   weighted.data = (1 + np.log(weighted.data)) * idf.astype(np.float64)[
     weighted.indices

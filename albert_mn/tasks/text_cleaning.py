@@ -12,15 +12,16 @@ Clean = Callable[[str], alignment.Traced]
 
 
 def of_model(parameters: Mapping[str, Any]) -> Clean | None:
-  """Returns the cleaning that a manifest states; None if it states none.
+  """Returns a function that cleans as a manifest states; None if it states none.
 
-  A text that starts with the mark of a cleaned text is not cleaned again.
+  The function returns the cleaned text with the origin of each character. A
+  text that starts with tweets.MARK and a space is not cleaned again.
 
   Args:
     parameters: the parameters in the manifest of a model directory.
 
   Raises:
-    options.InputError: when the manifest's value is not options of a cleaning.
+    options.InputError: when the manifest's `cleaning` is damaged.
   """
   stated = manifest_fields.Parameters.of(parameters).cleaning
   if not stated:

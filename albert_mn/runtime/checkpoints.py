@@ -64,7 +64,7 @@ class Checkpoints:
     output_dir: the run directory; the checkpoints are in its `checkpoints/`.
     parts: name → object to save; "optimizer" must be an optimizer, whose
       `iterations` is the step.
-    keep: how many checkpoints to keep.
+    keep: how many checkpoints to keep; at least 1.
     writes: whether this process writes and deletes files. Of several workers
       only the chief does; a process that only evaluates does not.
   """
@@ -175,7 +175,10 @@ class Checkpoints:
     logging.info("saved %s", self.prefix(step))
 
   def _write(self, step: int) -> str:
-    """Writes, verifies and publishes a checkpoint; returns the error or ""."""
+    """Writes, verifies and publishes a checkpoint; returns the error.
+
+    The result is "" if there was none.
+    """
     aside = os.path.join(self.folder, _UNFINISHED, f"{_NAME}-{step}")
     try:
       self._checkpoint.write(aside)
@@ -187,7 +190,10 @@ class Checkpoints:
     return fault
 
   def discard_after(self, step: int) -> None:
-    """Deletes all checkpoints of later steps than `step`."""
+    """Deletes all checkpoints of later steps than `step`.
+
+    At least one checkpoint must remain.
+    """
     for newer in reversed([s for s in self.steps() if s > step]):
       self._delete(newer)
     self._list()
@@ -227,7 +233,14 @@ class Checkpoints:
       tf.io.gfile.rmtree(folder)
 
   def _set_aside(self, step: int, why: str) -> None:
-    """Renames the files of a damaged checkpoint to damaged-*."""
+    """Renames the files of a damaged checkpoint to damaged-*.
+
+    A process that does not write only logs the damage.
+
+    Args:
+      step: the checkpoint's step.
+      why: the damage, for the log.
+    """
     logging.warning("%s is damaged: %s", self.prefix(step), why)
     if not self._writes:
       return
@@ -290,7 +303,7 @@ def _index_last(names: list[str]) -> list[str]:
 
 
 def _sync(path: str) -> None:
-  """fsyncs a file: a preempted machine loses its page cache."""
+  """Forces a file onto the disk (fsync), in case the machine is preempted."""
   with open(path, "rb") as file:
     os.fsync(file.fileno())
 
@@ -299,6 +312,12 @@ def _fault(prefix: str) -> str:
   """Reads a whole checkpoint and verifies its checksums; returns the error.
 
   The result is "" for a checkpoint without damage.
+
+  Args:
+    prefix: the checkpoint's path without file extensions.
+
+  Raises:
+    tf.errors.OpError: for an error that is no damage, such as a timeout.
   """
   prefix = plain_paths.plain(prefix)
 
@@ -325,9 +344,9 @@ def _fault(prefix: str) -> str:
 def _portions(
   reader: Any,
 ) -> Iterator[dict[str, tf.DType]]:
-  """Yields name → dtype of all tensors, in portions of about 256 MB.
+  """Yields name → dtype of all tensors, in portions of at least 256 MiB.
 
-  Reading opens the index anew for each portion, which in a bucket takes
+  Only the last portion may be smaller. Reading opens the index anew for each portion, which in a bucket takes
   requests of its own; so portions are large.
   """
   portion: dict[str, tf.DType] = {}

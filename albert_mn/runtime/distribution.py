@@ -76,7 +76,13 @@ class Options(options.Group):
   )
 
   def kind(self) -> str:
-    """Returns the kind of strategy; auto becomes what fits this machine."""
+    """Returns "one_device", "mirrored", "multi_worker" or "tpu".
+
+    The value auto is replaced by the kind that fits flags and machine.
+
+    Raises:
+      options.InputError: when TF_CONFIG is not JSON with a cluster.
+    """
     if self.distribution != "auto":
       return self.distribution
     if self.use_tpu or self.tpu_name:
@@ -106,11 +112,12 @@ def _cluster() -> dict[str, Any]:
 def strategy(settings: Options) -> tf.distribute.Strategy:
   """Connects to the devices and returns a strategy for them.
 
-  Also sets the precision of the layers. Must be called before anything else
-  uses a device.
+  The function also sets the precision of the layers. Call it before anything
+  else uses a device.
 
   Raises:
-    options.InputError: when the devices are not there.
+    options.InputError: when the TPU is not there or has another number of
+      cores, or when TF_CONFIG is damaged.
   """
   kind = settings.kind()
   if settings.logical_devices > 1:
@@ -182,7 +189,7 @@ def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
 
 
 def is_plain_cpu(made: tf.distribute.Strategy) -> bool:
-  """Returns whether all devices are CPUs that compute in float32."""
+  """Returns whether the run computes on CPUs only, in float32."""
   is_tpu = isinstance(made, tf.distribute.TPUStrategy)  # of any machine
   return number_format.is_plain_cpu() and not is_tpu
 
@@ -212,10 +219,11 @@ def processes(made: tf.distribute.Strategy) -> int:
 
 
 def mean(made: tf.distribute.Strategy, *values: float) -> list[float]:
-  """Returns the mean of each value over all workers.
+  """Returns the mean of each value over all workers, in their order.
 
-  Every worker must call it, or the others wait. With one process the result is
-  `values`.
+  Every worker must call it with the same number of values, or the others wait.
+  With one process the result is `values`; with several it is rounded to
+  float32.
   """
   if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
     return list(values)

@@ -44,7 +44,7 @@ class Policy:
   Attributes:
     rolls_back: whether the run rolls back; if not, it stops.
     factor: number by which each rollback multiplies the learning rate.
-    most: number of rollbacks after which the run stops.
+    most: largest number of rollbacks; the next divergence stops the run.
     every: steps from one regular checkpoint to the next.
   """
 
@@ -128,7 +128,7 @@ class Watch(tf.Module):
     return mean, mean + tf.maximum(_DEVIATIONS * deviation, _RISE * mean)
 
   def heed(self) -> None:
-    """Raises Diverged if a step was refused."""
+    """Raises Diverged, with the first bad step, if `look` refused a step."""
     step = int(self._halted.numpy())
     if step < 0:
       return
@@ -210,6 +210,10 @@ class Guard:
 
     Args:
       step: step of the restored checkpoint; None for a new run.
+
+    Raises:
+      options.InputError: when rollbacks.json is damaged, or the checkpoint
+        cannot be written.
     """
     rollbacks = [] if step is None else _read(self._path)
     # Rollbacks to later steps than the restored one will happen again.
@@ -226,6 +230,7 @@ class Guard:
     Raises:
       Diverged: when a weight is not finite. The next step's loss would show it
         too, but there may be no next step.
+      options.InputError: when the checkpoint cannot be written.
     """
     finite = [tf.reduce_all(tf.math.is_finite(w)) for w in self._weights]
     if not all(finite):
@@ -267,7 +272,10 @@ class Guard:
       self._saved.discard_after(to)
 
   def go_back(self, diverged: Diverged) -> None:
-    """Restores the checkpoint, records the rollback, and lowers the rate."""
+    """Restores the newest checkpoint, records the rollback, lowers the rate.
+
+    Call it after `answer`, which deletes the later checkpoints.
+    """
     step = self._saved.restore()
     assert step is not None, "a checkpoint was chosen"
     now = Rollback(diverged.at, step, self._policy.factor, str(diverged))

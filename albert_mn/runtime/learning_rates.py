@@ -56,7 +56,10 @@ def for_batch(
 
 
 def table(recipe: optimization.OptimizerOptions) -> str:
-  """Returns the learning rate at about twenty steps, and its curve in bars.
+  """Returns the learning rate at up to 22 steps, and its curve in 60 bars.
+
+  The steps are evenly spaced; the step with the highest rate and the first step
+  of the warm-up are among them. The bars begin at 0.
 
     step          rate
        0             0

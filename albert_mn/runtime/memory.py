@@ -63,7 +63,7 @@ def step_bytes(
   rematerialize: bool,
   activation_bytes: int,
 ) -> int:
-  """Returns the bytes of a training step on a device, without the program.
+  """Returns the bytes of a training step on a device, without PROGRAM.
 
   Args:
     config: the model's shape.

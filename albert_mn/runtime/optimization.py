@@ -154,12 +154,12 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     return tf.where(risen < 1.0, rising, rate) * self._scale
 
   def get_config(self) -> dict[str, Any]:
-    """Returns the configuration from which `from_config` makes the schedule."""
+    """Returns the configuration for `from_config`, without the scale."""
     return {"recipe": dataclasses.asdict(self._recipe)}
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> "Schedule":
-    """Returns the schedule of a configuration from `get_config`."""
+    """Returns the schedule of a configuration from `get_config`, at scale 1."""
     return cls(OptimizerOptions(**config["recipe"]))
 
 
@@ -301,15 +301,18 @@ class AdamW(tf_keras.optimizers.Optimizer):
     return any(re.search(pattern, variable_name) for pattern in self.excluded)
 
   def rate(self, step: int) -> float:
-    """Returns the learning rate at a step."""
+    """Returns the learning rate at a step, times `scale`, without `factors`."""
     return float(self._schedule(step))
 
   def trust_ratio_summary(self) -> dict[str, float]:
-    """Returns metric name → statistic of the trust ratios; {} for AdamW."""
+    """Returns metric name → statistic of the trust ratios; {} without them.
+
+    Only Lamb has trust ratios.
+    """
     return {}
 
   def get_config(self) -> dict[str, Any]:
-    """Returns the configuration that `from_config` takes."""
+    """Returns the configuration for `from_config`: name, recipe, excluded."""
     return {
       "name": self.name,
       "recipe": dataclasses.asdict(self.recipe),
@@ -320,7 +323,10 @@ class AdamW(tf_keras.optimizers.Optimizer):
   def from_config(
     cls, config: dict[str, Any], custom_objects: Any = None
   ) -> "AdamW":
-    """Returns the optimizer of a configuration from `get_config`."""
+    """Returns the optimizer of a configuration from `get_config`.
+
+    It has the defaults of `fused`, `scale` and `factors`.
+    """
     del custom_objects  # the configuration names none
     recipe = OptimizerOptions(**config["recipe"])
     return cls(recipe, config["excluded"], config["name"])
@@ -356,7 +362,11 @@ class Lamb(AdamW):
     }
 
   def trust_ratio_summary(self) -> dict[str, float]:
-    """Returns metric name → least, median or greatest trust ratio."""
+    """Returns trust_ratio_least, trust_ratio_median and trust_ratio_greatest.
+
+    They are statistics over the variables that are not excluded, of which there
+    must be at least one.
+    """
     ratios = sorted(float(ratio) for ratio in self.trust_ratios().values())
     places = {"least": 0, "median": len(ratios) // 2, "greatest": -1}
     return {f"trust_ratio_{n}": ratios[place] for n, place in places.items()}
@@ -430,7 +440,9 @@ def as_matrix(kernel: tf.Tensor) -> tf.Tensor:
 
 
 def muon_update(matrix: tf.Tensor) -> tf.Tensor:
-  """Returns √max(1, outputs / inputs) times the nearest semi-orthogonal matrix.
+  """Returns √max(1, outputs / inputs) · `newton_schulz(matrix)`.
+
+  The second factor is about the nearest semi-orthogonal matrix.
 
   The factor makes the change of the outputs independent of the matrix's shape
   (Bernstein 2025, "Deriving Muon"); torch.optim.Muon calls it the original
@@ -445,7 +457,10 @@ def muon_update(matrix: tf.Tensor) -> tf.Tensor:
 
 
 def newton_schulz(matrix: tf.Tensor) -> tf.Tensor:
-  """Returns U·Vᵀ of the matrix U·S·Vᵀ, with singular values of 0.7 to 1.2.
+  """Returns about U·Vᵀ of the matrix U·S·Vᵀ.
+
+  Five iterations bring the singular values that are not tiny to between about
+  0.7 and 1.2, not exactly to 1.
 
   Args:
     matrix: [rows, columns].

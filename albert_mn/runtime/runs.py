@@ -54,8 +54,8 @@ def remember(
       these values.
 
   Raises:
-    options.InputError: when there is a checkpoint and run.json has other
-      settings, or run.json is damaged.
+    options.InputError: when the run resumes, and run.json has other settings or
+      is damaged.
   """
   path = os.path.join(output_dir, _SETTINGS)
   now = {**settings, "tensorflow": tf.__version__}
@@ -95,7 +95,10 @@ def _require_same(
 
 
 def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the settings of run.json on which the final weights depend."""
+  """Returns the settings without "flags" and "versions".
+
+  The final weights depend on all that remain.
+  """
   return {n: value for n, value in settings.items() if n not in _BESIDE}
 
 
@@ -246,7 +249,7 @@ class Stop:
 
 
 def clock(seconds: float) -> str:
-  """Returns a duration in a short form: 2h05m or 3m07s."""
+  """Returns a duration as 2h05m or, below an hour, as 3m07s."""
   minutes, rest = divmod(round(seconds), 60)
   hours, minutes_left = divmod(minutes, 60)
   return f"{hours}h{minutes_left:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -92,7 +92,13 @@ class Meter:
     self._began, self._first = self._clock(), step
 
   def metrics(self, step: int) -> dict[str, float]:
-    """Returns the speed since `begin`, under the names for TensorBoard."""
+    """Returns the speed since `begin`, under the names for TensorBoard.
+
+    epochs and tokens count from the start of the run. sequences_per_second and
+    tokens_per_second are means since `begin`. input_share is the input
+    pipeline's time as a share of a step; mfu is the share of the peak speed,
+    and is missing if the peak is unknown.
+    """
     work = self._work
     seconds = self._clock() - self._began
     pace = (step - self._first) / seconds
@@ -181,7 +187,8 @@ def input_seconds(
   Args:
     dataset: this process's share of the batches; nothing was read from it yet.
     parts: elements of the dataset that make one batch.
-    seconds: approximate duration of the measurement.
+    seconds: least duration of the last, longest pass. Each pass takes twice as
+      many elements as the pass before.
     clock: returns the time in seconds.
   """
 
@@ -223,7 +230,10 @@ def peak(strategy: tf.distribute.Strategy) -> float:
 
 
 def matrix_speed(clock: Callable[[], float] = time.perf_counter) -> float:
-  """Times products of square matrices; returns the best in FLOPs a second."""
+  """Returns the best speed of products of square matrices, in FLOPs a second.
+
+  The side doubles, from 512 to at most 8,192, until a product takes 0.05 s.
+  """
   kind = tf_keras.mixed_precision.global_policy().compute_dtype
   best, size, seconds = 0.0, 256, 0.0
   while seconds < _SECONDS_A_PRODUCT and size < _LARGEST:

@@ -26,7 +26,8 @@ class Examples:
   """Training rows as arrays: inputs for the model, targets and weights.
 
   Attributes:
-    encoded: the ids of each input; several inputs may be windows of one row.
+    encoded: the piece ids of each input, with [CLS] and [SEP]; several inputs
+      may be windows of one row.
     second_starts: int32 [inputs], the position where the second text of a pair
       starts.
     targets: [inputs, …], as `problems.Problem.targets` returns them.
@@ -51,7 +52,8 @@ class Problem:
   """A kind of prediction; subclasses define targets, loss, score and answers.
 
   In this class the outputs of the model are called logits, also for a
-  regression.
+  regression. A method without a meaning for the kind of prediction raises
+  NotImplementedError.
 
   Attributes:
     names: the names of the outputs, in their order: the labels, or "value".
@@ -70,8 +72,9 @@ class Problem:
     """Returns the problem whose labels or numbers are those of training rows.
 
     Raises:
-      options.InputError: when the rows have no label, only one label, or only
-        one number.
+      options.InputError: when one label a row is wanted and fewer than two
+        labels occur, when several are wanted and none occurs, or when all
+        numbers are equal.
     """
     raise NotImplementedError
 
@@ -95,6 +98,8 @@ class Problem:
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
   ) -> tuple[framing.Framed, Examples]:
     """Returns (framed inputs of training rows, their Examples).
+
+    The inputs of one row that is cut into windows share its weight, 1.
 
     Args:
       framer: cuts and encodes the texts.
@@ -169,7 +174,9 @@ class Problem:
     raise NotImplementedError
 
   def affine(self, temperature: float) -> tuple[float, float]:
-    """Returns (factor, shift): exported logits are logits · factor + shift.
+    """Returns (factor, shift): an export's outputs are logits · factor + shift.
+
+    These are (1 / temperature, 0), or for a regression (deviation, mean).
 
     The exporters fold both numbers into the weights of the head. Softmax or
     sigmoid of an exported model's outputs then gives the `probabilities`, and
@@ -199,18 +206,28 @@ class Problem:
     raise NotImplementedError
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the score of logits; the weights with the highest are kept."""
+    """Returns the measure SCORE of logits; higher is better.
+
+    A training keeps the weights with the highest score on validation rows.
+
+    Args:
+      logits: [rows, outputs].
+      targets: [rows, …], as `targets` returns them.
+    """
     raise NotImplementedError
 
   def mean_recall(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the mean over the classes of the share of correct rows.
+    """Returns the mean over the true labels of the share of correct rows.
 
-    Only a problem with one label per row has it.
+    Only a problem with one label per row has it; others raise
+    NotImplementedError.
     """
     raise NotImplementedError
 
   def weights(self, targets: np.ndarray) -> np.ndarray:
-    """Returns row weights, float32 [rows]; each class has the same total.
+    """Returns row weights, float32 [rows]; each label has the same total.
+
+    Their mean is 1.
 
     Raises:
       options.InputError: for a problem whose rows do not have exactly one
@@ -226,6 +243,9 @@ class Problem:
   ) -> float:
     """Returns the lowest mean loss of any model that ignores the text.
 
+    It is the entropy of the labels, in nats; for several labels a row, the mean
+    of their entropies; for a regression, the variance of the targets.
+
     Args:
       targets: [rows, …].
       weights: [rows], as in `mean_loss`.
@@ -240,8 +260,9 @@ class Problem:
   ) -> tuple[float, float]:
     """Returns (share of correct answers, share with one answer for all texts).
 
-    The second share is that of the best constant answer. For a regression both
-    numbers are values of R²; the second one is 0.
+    The second share is that of the best constant answer. With several labels a
+    row, each label of each row is an answer. For a regression both numbers are
+    values of R²; the second one is 0.
 
     Args:
       logits: [rows, outputs].
@@ -251,7 +272,10 @@ class Problem:
     raise NotImplementedError
 
   def is_constant(self, logits: np.ndarray) -> bool:
-    """Returns whether all rows get the same answer (a failed training)."""
+    """Returns whether all rows get the same answer (a failed training).
+
+    For a regression: whether the logits' standard deviation is below 0.05.
+    """
     raise NotImplementedError
 
 
@@ -499,15 +523,20 @@ _KINDS: dict[str, type[Problem]] = {
 def of_rows(label_type: str, rows: Sequence[classifier_data.Row]) -> Problem:
   """Returns the problem of a label type, with the labels of training rows.
 
+  Args:
+    label_type: CLASS, MULTI_LABEL or REGRESSION.
+    rows: the training rows.
+
   Raises:
-    options.InputError: when the rows have no label, only one label, or only one
-      number.
+    options.InputError: as in `Problem.of`.
   """
   return _KINDS[label_type].of(rows)
 
 
 def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
-  """Returns the problem of a model directory.
+  """Returns the problem of a classifier's model directory.
+
+  Its label type is CLASS if the manifest states none.
 
   Args:
     names: the labels of the model directory.
@@ -541,7 +570,10 @@ def rows_at_once(outputs: int) -> int:
 
 
 def known(names: Sequence[str]) -> str:
-  """Returns a quoted list of names for a message: at most 20 and the count."""
+  """Returns the first 20 names, quoted, for a message.
+
+  If there are more, the count of all follows.
+  """
   shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:20])
   return shown + (f" … {len(names)} in all" if len(names) > 20 else "")
 

@@ -53,8 +53,9 @@ def places(
 ) -> list[tuple[int, int]]:
   """Returns (start, end) of each piece, as character offsets in its text.
 
-  Blank characters at the ends of a piece are left out. For a piece of only
-  blank characters, both offsets are the end of the piece.
+  `end` is the offset after the last character. Blank characters at the ends of
+  a piece are left out. For a piece of only blank characters, both offsets are
+  the end of the piece.
 
   Args:
     text: such as `Д.Цогтбаатар  ирлээ`.
@@ -72,7 +73,7 @@ def places(
 def tags_of(
   entities: Sequence[Span], pieces: Sequence[tuple[int, int]]
 ) -> list[str]:
-  """Returns the tag of each piece.
+  """Returns the tag of each piece, such as B-PER, I-PER or O.
 
   A piece that is only partly inside an entity belongs to the entity too. A
   piece that touches two entities belongs to the first in the list.
@@ -131,7 +132,8 @@ class Tagger(classifier.Classifier):
 class Tagging(problems.SingleLabel):
   """The problem of one tag per piece; `names` are the tags, O first.
 
-  The loss of a text is the mean over its pieces; its weight is their number.
+  The loss of an input is the mean over its pieces, and its weight is the number
+  of its pieces.
   """
 
   TYPE, RANK, SCORE = problems.ENTITIES, 2, "entity F1"
@@ -195,7 +197,8 @@ class Tagging(problems.SingleLabel):
   ) -> tuple[framing.Framed, problems.Examples]:
     """Returns (framed inputs of training rows, Examples with the pieces' tags).
 
-    It logs how many entities begin or end inside a piece.
+    The targets are the tag numbers of each input's pieces, -1 for [CLS] and
+    [SEP]. A message logs how many entities begin or end inside a piece.
     """
     texts = [row.text for row in rows]
     framed, tags = framer.frame(texts), self.numbers(framer, rows)
@@ -224,7 +227,7 @@ class Tagging(problems.SingleLabel):
   def numbers(
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
   ) -> list[list[int]]:
-    """Returns the tag number of each piece, for each row.
+    """Returns for each row the tag number of each piece: its index in `names`.
 
     Raises:
       KeyError: for an entity type that was not trained; `check` reports it
@@ -265,8 +268,9 @@ class TagPredictor(classifier.Predictor):
   ) -> np.ndarray:
     """Returns the logits of the pieces of all texts, float32 [pieces, tags].
 
-    A piece that is in several windows has the mean of their logits. A piece
-    that the model does not read gets logits that mean the tag O.
+    The pieces of the texts follow each other. A piece that is in several windows
+    has the mean of their logits. A piece that the model does not read, because
+    the text is too long, gets the logit 30 for the tag O and 0 for the others.
     """
     framed = self.framer.frame(texts)
     first = np.concatenate(([0], np.cumsum(framed.sizes)))
@@ -284,7 +288,7 @@ class TagPredictor(classifier.Predictor):
     return sums / np.maximum(times, 1)[:, None]
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    """Returns the tag numbers of the pieces of all rows, int32 [pieces].
+    """Returns the true tag numbers of the pieces of all rows, int32 [pieces].
 
     Raises:
       options.InputError: for an entity type that was not trained.
@@ -350,7 +354,7 @@ class TagPredictor(classifier.Predictor):
   def _of_text(
     self, pieces: Sequence[tuple[int, int]], best: np.ndarray, sure: np.ndarray
   ) -> Iterator[Entity]:
-    """Yields the entities of one text.
+    """Yields the entities of one text, without those of only blank characters.
 
     Args:
       pieces: (start, end) of each piece.

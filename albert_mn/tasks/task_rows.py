@@ -81,8 +81,12 @@ def settle(files: F, output_dir: str) -> F:
   """Returns the options with the columns of the task or the set filled in.
 
   A set is a folder that create_classifier_data wrote. If --data_dir is a set,
-  its files are filled in too. The published file of a task (eduge, ner) is
-  first split into a set in `output_dir`/rows.
+  its files are filled in too. The published file of a task (eduge, ner) in
+  --train_file is first split into a set in `output_dir`/rows, unless
+  --eval_file is given.
+
+  Raises:
+    options.InputError: when the published file is missing or bad.
   """
   published = files.task_name in (EDUGE, NER) and not files.eval_file
   if published and files.train_file:
@@ -96,7 +100,9 @@ def settle(files: F, output_dir: str) -> F:
 
 
 def cleaning(files: Files) -> dict[str, Any]:
-  """Returns the cleaning options of the set in --data_dir; {} if not cleaned.
+  """Returns option → value of the cleaning of the set in --data_dir.
+
+  The result is {} if its texts were not cleaned.
 
   The result is also {} when --data_dir is not a set of create_classifier_data.
   """
@@ -142,14 +148,18 @@ def _settled_set(files: F) -> F:
 def labelled(
   files: Files, trains: bool, validates: bool, blends: bool = False
 ) -> labelled_rows.Rows:
-  """Reads and checks the rows for training, validation and evaluation.
+  """Returns the rows for training, validation and evaluation, checked.
+
+  Without a file of evaluation rows, a tenth of the training rows is held out;
+  without a file of validation rows, a tenth is taken for them if `validates` or
+  `blends` says so. Warnings name copies between the groups and rare labels.
 
   Args:
-    files: the options.
+    files: the options, as `settle` returns them.
     trains: whether training rows are required.
     validates: whether validation rows are required.
     blends: whether validation rows are useful. They are then taken from the
-      training rows if there are at least FEWEST_TO_SPARE.
+      training rows if there are at least 200 of these.
 
   Raises:
     options.InputError: for rows that are bad or missing.
@@ -212,7 +222,9 @@ def _copied(
 def _split(
   files: Files, rows: list[classifier_data.Row], every_label: bool
 ) -> tuple[list[classifier_data.Row], list[classifier_data.Row]]:
-  """Holds out a tenth of the rows; copies of a text stay on one side.
+  """Returns the rows in two parts of about nine tenths and one tenth.
+
+  Copies of a text are in the same part.
 
   Args:
     files: the options, for the kind of labels.
@@ -312,7 +324,7 @@ def _warn_of_copies(
 
 
 def _key(row: classifier_data.Row) -> tuple[str, str]:
-  """Returns the keys of a row's two texts, equal for texts that are copies."""
+  """Returns a key for each of a row's two texts; copies have equal keys."""
   key = near_duplicates.text_key
   return key(row.text), key(row.text_pair)
 

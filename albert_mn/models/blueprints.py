@@ -20,7 +20,7 @@ class Weight:
 
 
 def _dense(*shape: int, outputs: int = 1) -> types.SimpleNamespace:
-  """Returns the shapes of a dense layer, as attributes `kernel` and `bias`.
+  """Returns the weights of a dense layer, as attributes `kernel` and `bias`.
 
   Args:
     *shape: shape of the kernel.
@@ -56,7 +56,10 @@ class Block:
     }
 
   def parts(self) -> dict[str, types.SimpleNamespace]:
-    """Returns layer name → weight shapes; the names are EncoderBlock.parts'."""
+    """Returns layer name → object whose attributes are the layer's `Weight`s.
+
+    The names are those of EncoderBlock.parts.
+    """
     return self._parts
 
 
@@ -85,7 +88,10 @@ class Encoder:
     self.pooler = _dense(width, width)
 
   def embedding_variables(self) -> dict[str, Weight]:
-    """Returns name → shape, with the names of AlbertEncoder's method."""
+    """Returns name → `Weight` of position and segment embeddings and layer norm.
+
+    The names are those of AlbertEncoder.embedding_variables.
+    """
     narrow = self.config.embedding_size
     return {
       "position_embeddings": Weight(

@@ -40,14 +40,19 @@ class AlbertConfig:
     hidden_act: activation function. "gelu" is the tanh approximation, as in
       google's code; "gelu_erf" is the exact function, Hugging Face's "gelu".
     hidden_dropout_prob, attention_probs_dropout_prob: dropout rates.
-    max_position_embeddings: length of the longest sequence.
-    type_vocab_size: number of segments.
-    initializer_range: standard deviation of the truncated normal.
-    layer_norm_eps: 1e-12 in google's code.
+    max_position_embeddings: largest number of pieces of a sequence.
+    type_vocab_size: number of segments that a sequence may have.
+    initializer_range: standard deviation of the truncated normal from which the
+      initial weights are drawn.
+    layer_norm_eps: added to the variance in layer norms; 1e-12 in google's code.
     embedding_projection: whether embeddings are projected even if
       embedding_size equals hidden_size, as in transformers' AlbertModel; never
       in google's code.
-    inert: keys without effect, kept for the round trip.
+    inert: (key, value) of the keys without effect, which `to_json` writes back.
+
+  Raises:
+    options.InputError: for a value of a wrong type or size, and for sizes that
+      do not fit each other.
   """
 
   FILE: ClassVar[str] = "albert_config.json"
@@ -171,7 +176,11 @@ class AlbertConfig:
     return cls(**rest, inert=tuple(sorted(inert.items())))
 
   def to_json(self) -> str:
-    """Returns the config in google-research's JSON format."""
+    """Returns the config in google-research's JSON format.
+
+    layer_norm_eps and embedding_projection, which google-research's code does
+    not know, are left out if they have their defaults.
+    """
     values = {
       f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init
     }
@@ -242,7 +251,13 @@ _MOST_WEIGHTS = 1 << 35
 
 
 def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
-  """Raises InputError if a value is not of a config key's type and range."""
+  """Raises InputError if a value is not of a config key's type and range.
+
+  Args:
+    name, value: the key and its value.
+    kind: int, float, str or bool.
+    origin: the file, as the error message names it.
+  """
   largest = _LARGEST.get(name, _LARGEST_WIDTH)
   right = {
     int: (

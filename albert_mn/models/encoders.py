@@ -24,12 +24,14 @@ class EncoderOutput(NamedTuple):
   """The outputs of the encoder.
 
   Attributes:
-    embedding_output: [batch, length, embedding_size], after layer norm.
+    embedding_output: [batch, length, embedding_size], after layer norm, before
+      dropout.
     layer_outputs: list of num_hidden_layers tensors [batch, length,
       hidden_size].
     sequence_output: the last layer's output, [batch, length, hidden_size].
     pooled_output: tanh of a dense layer on [CLS], [batch, hidden_size]; for
-      packed records [batch, labels, hidden_size].
+      packed records, with several examples in a row, [batch, labels,
+      hidden_size].
     attentions: the attention weights of each block in the order of use, [batch,
       heads, from, to]; empty unless asked for.
   """
@@ -83,10 +85,10 @@ _MOST_HEADS = 256
 def dropout(
   inputs: tf.Tensor, seeds: tf.Tensor | None, site: int, rate: float
 ) -> tf.Tensor:
-  """Sets a share `rate` of the units to 0, and divides the rest by 1 - rate.
+  """Returns `inputs` with about a share `rate` of the units set to 0.
 
-  Which units are dropped follows from the seeds and the site. Returns a tensor
-  of the shape of `inputs`; with seeds None or rate 0, `inputs` unchanged.
+  The other units are divided by 1 - rate. Which units are dropped follows from
+  the seeds and the site. With seeds None or rate 0, `inputs` is returned.
 
   Args:
     inputs: [batch, units], [batch, length, units] or [batch, heads, length,
@@ -140,6 +142,10 @@ def random_bits(shape: tf.Tensor, seeds: tf.Tensor, site: int) -> tf.Tensor:
     seeds: uint32 [batch, 2].
     site: number of the dropout site; sites with the same seeds get different
       numbers.
+
+  Raises:
+    options.InputError: for an attention matrix with more heads or positions
+      than there are numbers for.
   """
   first = _mixed(seeds[:, :1] ^ _mixed(tf.constant(site, tf.uint32)))
   second = _mixed(seeds[:, 1:] ^ first)
@@ -253,7 +259,10 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     return shares
 
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
-    """Returns name → layer of the block, for weight-name tables of formats."""
+    """Returns name → layer of the block.
+
+    The tables of weight names in other formats use these names.
+    """
     return {
       "query": self._attention_layer._query_dense,
       "key": self._attention_layer._key_dense,
@@ -281,8 +290,8 @@ class AlbertEncoder(tf_keras.layers.Layer):
     config: the model's shape.
     projection: dense layer from embedding_size to hidden_size; None if they are
       equal.
-    groups: EncoderBlocks by hidden group and inner group.
-    pooler: the dense layer on [CLS].
+    groups: for each hidden group, the list of its EncoderBlocks.
+    pooler: the dense layer on [CLS], with tanh.
   """
 
   def __init__(
@@ -356,11 +365,13 @@ class AlbertEncoder(tf_keras.layers.Layer):
   ) -> EncoderOutput:
     """Returns the encoder's outputs for a batch.
 
+    In packed records a row holds several examples, one after the other.
+
     Args:
       input_ids: int32 [batch, length].
       input_mask: int32 [batch, length]. 0 on padding, 1 on pieces; in packed
         records the number of the position's example, from 1.
-      segment_ids: int32 [batch, length].
+      segment_ids: int32 [batch, length], from 0 to type_vocab_size - 1.
       dropout_seeds: result of `example_seeds`; None turns dropout off.
       firsts: int32 [batch, labels], the first position of each example in a
         packed row; None for records with one example a row.
@@ -465,7 +476,7 @@ def positions(
 
 
 def at(hidden: tf.Tensor, firsts: tf.Tensor | None) -> tf.Tensor:
-  """Returns the vector of [CLS], [batch, hidden_size].
+  """Returns the vector at the first position, [CLS]: [batch, hidden_size].
 
   Args:
     hidden: [batch, length, hidden_size].
@@ -508,7 +519,7 @@ def joined(name: str, array: np.ndarray) -> np.ndarray:
 def initialize(
   layer: tf_keras.layers.Layer, deviation: float, seed: int
 ) -> None:
-  """Sets a layer's kernels and embeddings to random values.
+  """Sets a layer's kernels and embeddings to truncated normal values.
 
   Each variable's values follow from (seed, index among the variables).
   tf_keras' seeded initialisers would give all variables of one shape the same

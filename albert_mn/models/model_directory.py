@@ -75,26 +75,27 @@ class ModelDirectory:
 
   @property
   def kind(self) -> str:
-    """The kind of the model, as `save` takes it."""
+    """The kind of the model: PRETRAINED, "classifier" or "tagger"."""
     return str(self.described["kind"])
 
   @property
   def parameters(self) -> dict[str, Any]:
-    """All parameters in the manifest."""
+    """All parameters in the manifest, as a new dictionary."""
     return dict(self.described["parameters"])
 
   @property
   def fields(self) -> manifest_fields.Parameters:
-    """The parameters that programs read back."""
+    """The manifest's parameters that programs read back, as attributes."""
     return manifest_fields.Parameters.of(self.parameters)
 
 
 def opened(folder: str, *kinds: str) -> ModelDirectory:
-  """Returns a model directory of one of some kinds.
+  """Returns the model directory at a path, with its small files read.
 
   Args:
     folder: its path.
-    *kinds: the kinds; a message about a wrong kind names the first.
+    *kinds: the kinds of model that are accepted, at least one; a message about
+      a wrong kind names the first.
 
   Raises:
     options.InputError: when it is missing, incomplete or of another kind, when
@@ -181,7 +182,12 @@ def _write_weights(prefix: str, parts: Mapping[str, Any]) -> None:
 
 
 def copy(folder: str, target: str) -> None:
-  """Copies a complete model directory; `target` is replaced as a whole."""
+  """Copies a model directory; a model directory at `target` is replaced.
+
+  Args:
+    folder: a complete model directory.
+    target: the path of the copy, which appears there only when it is whole.
+  """
   content = manifest.find(folder)
   assert content, "it was just saved"
   with whole_folders.replacing(target, _is_part) as aside:
@@ -215,7 +221,7 @@ def require_replaceable(folder: str) -> None:
 
 
 def _is_part(name: str) -> bool:
-  """Returns whether a model directory has a file of this name."""
+  """Returns whether a model directory may have a file of this name."""
   weights = name.startswith(WEIGHTS) and "/" not in name
   return weights or name in (
     TOKENIZER,
@@ -322,7 +328,9 @@ def require_fit(
   init_from_group0: bool = False,
   encoders: Sequence[str] = ("encoder",),
 ) -> None:
-  """Compares a config with the shapes in a checkpoint; builds no model.
+  """Raises InputError if a checkpoint's shapes are not those of a config.
+
+  No model is built.
 
   Args:
     path: a model directory or a checkpoint of this project.
@@ -387,7 +395,7 @@ def _unfit(path: str, got: str) -> options.InputError:
 
 
 def _shapes(config: configs.AlbertConfig) -> dict[str, tuple[int, ...]]:
-  """Returns name in a checkpoint → shape, of the weights that a config implies.
+  """Returns name in a checkpoint → shape, of the weights of a config's encoder.
 
   Of the blocks only the first is listed, because all have the same shapes. The
   word embeddings are listed twice: checkpoints with the masked-LM head give
@@ -445,7 +453,7 @@ def config(path: str) -> configs.AlbertConfig | None:
 
 
 def require_one_tokenizer(hashes: Mapping[str, str], action: str) -> None:
-  """Raises InputError if two tokenizers differ.
+  """Raises InputError if two known hashes of tokenizers differ.
 
   With another tokenizer, the ids mean other pieces.
 
@@ -464,7 +472,11 @@ def require_one_tokenizer(hashes: Mapping[str, str], action: str) -> None:
 
 
 def step(path: str) -> int:
-  """Returns the step of a model directory or checkpoint; 0 if unknown."""
+  """Returns the training step of a model directory or checkpoint prefix.
+
+  It is the number after ckpt- at the end of the path, else the manifest's
+  global_step, else 0.
+  """
   content = manifest.find(path) or {}
   if named := re.search(r"ckpt-(\d+)$", path):
     return int(named[1])
@@ -472,7 +484,11 @@ def step(path: str) -> int:
 
 
 def identity(path: str) -> str:
-  """Returns a hash that identifies a model directory or a checkpoint."""
+  """Returns a hash that identifies a model directory or a checkpoint.
+
+  Raises:
+    options.InputError: when there is neither.
+  """
   if manifest.find(path):
     return manifest.identity(path)
   # The index contains the checksum of every tensor in the data files.
@@ -489,7 +505,8 @@ def labels(folder: str) -> list[str]:
   """Returns a classifier's labels, in the order of its outputs.
 
   Raises:
-    options.InputError: when labels.json is not a list of distinct strings.
+    options.InputError: when labels.json is not a list of at least one string,
+      all distinct.
   """
   path = os.path.join(folder, LABELS)
   names = json_files.read(path)

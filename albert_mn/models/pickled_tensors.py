@@ -71,7 +71,15 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-  """A tensor in a pickle: a view of a storage."""
+  """A tensor in a pickle: a view of a storage.
+
+  Attributes:
+    storage: the block of raw data.
+    offset: index of the tensor's first element in the storage.
+    shape: the length of each dimension.
+    strides: for each dimension, the distance of neighbours in the storage, in
+      elements.
+  """
 
   storage: Storage
   offset: int
@@ -79,7 +87,10 @@ class Tensor(NamedTuple):
   strides: tuple[int, ...]
 
   def take(self, flat: np.ndarray) -> np.ndarray:
-    """Returns a copy of the tensor, taken from the elements of its storage.
+    """Returns the tensor as a new array of the type of `flat`.
+
+    Args:
+      flat: all elements of its storage, one-dimensional.
 
     Raises:
       ValueError: when the tensor exceeds the storage.
@@ -126,8 +137,8 @@ def load(raw: bytes, begin: int = 0) -> tuple[Any, int]:
     begin: the index of its first byte.
 
   Raises:
-    ValueError, LookupError: for a damaged pickle, one that names more than
-      tensors, and one that exceeds a limit.
+    ValueError, LookupError, TypeError: for a damaged pickle, one that names
+      more than tensors, and one that exceeds a limit.
   """
   file = io.BytesIO(raw[begin : begin + MOST_BYTES])
   machine = _Machine()
@@ -176,7 +187,11 @@ class _Machine:
     self.marks.append(len(self.stack))
 
   def marked(self) -> list[Any]:
-    """Removes the values above the last mark from the stack; returns them."""
+    """Removes the values above the last mark, and the mark; returns the values.
+
+    Raises:
+      IndexError: when there is no mark.
+    """
     place = self.marks.pop()
     values = self.stack[place:]
     del self.stack[place:]
@@ -205,7 +220,11 @@ class _Machine:
     self.memory[place] = self.stack[-1]
 
   def recall(self, place: int) -> None:
-    """Pushes the value that the memory holds under the number `place`."""
+    """Pushes the value that the memory holds under the number `place`.
+
+    Raises:
+      KeyError: when there is none.
+    """
     self.stack.append(self.memory[place])
 
   def new(self, container: Any) -> None:
@@ -293,6 +312,9 @@ class _Machine:
     """Replaces ("storage", kind, key, device, numbers) by a Storage.
 
     Before PyTorch 1.6 the tuple ends with a view, which must be None.
+
+    Raises:
+      ValueError, TypeError: when the top of the stack is not such a tuple.
     """
     ((_, kind, key, _, numbers, *view),) = self.last(1)
     if any(part is not None for part in view):
@@ -307,7 +329,8 @@ class _Machine:
     The function must be a `_Word`; this machine computes the result itself.
 
     Raises:
-      ValueError: for any other function, or for wrong arguments.
+      ValueError, LookupError, TypeError: for any other function, or for wrong
+        arguments.
     """
     word, arguments = self.last(2)
     if not isinstance(word, _Word) or type(arguments) is not tuple:
@@ -323,7 +346,11 @@ class _Machine:
       self.stack.append(_tensor(*arguments[:4]))
 
   def set_attributes(self) -> None:
-    """Drops the attributes of the dictionary on the stack."""
+    """Removes the attributes above a dictionary from the stack.
+
+    Raises:
+      ValueError: when no dictionary is below them.
+    """
     self.last(1)
     _of_type(self.stack[-1], dict)
 
@@ -339,7 +366,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _key(value: Any) -> str:
-  """Returns the text of a key.
+  """Returns a key as text: a text itself, or a count's decimal digits.
 
   Keys that are texts have hashes that no file can choose, so that no file can
   make a dictionary slow.

@@ -62,7 +62,7 @@ def one_form(name: str) -> str:
 
 
 class PlainModel:
-  """A model made of its arrays and its config, without dropout.
+  """A model that computes in float64 from arrays and config, without dropout.
 
   Args:
     arrays: name → array, with google-research's or transformers' names;
@@ -93,8 +93,10 @@ class PlainModel:
 
     Returns:
       "sequence", [positions without padding, hidden], and, if the model has the
-        part, "masked_lm" at the same positions, "pooled", "sentence", and
-        "classifier", which a tagger has at the same positions.
+        part, "masked_lm", [the same positions, vocab_size], "pooled", [batch,
+        hidden], "sentence", [batch, 2], and "classifier", [batch, labels], or
+        [the same positions, labels] for a tagger. All but "sequence" and
+        "pooled" are logits.
     """
     sequence = self._encoded(input_ids, input_mask)
     real = sequence[input_mask.astype(bool)]

@@ -19,15 +19,15 @@ _SIGNS = re.compile(r"[\[\\]")
 def plain(path: str) -> str:
   r"""Returns a path without [ and \ for a checkpoint or a SavedModel.
 
-  If the path contains one, the result leads through a symbolic link, which
-  exists until the process ends.
+  A path without these characters is returned unchanged. Otherwise the result
+  leads through a symbolic link, which exists until the process ends.
 
   Args:
     path: the folder of a SavedModel, or the prefix of a checkpoint.
 
   Raises:
-    options.InputError: when a link cannot help: in a bucket, or if the name of
-      the checkpoint itself contains one.
+    options.InputError: when a link cannot help: in a bucket, or if the last
+      part of a checkpoint's prefix contains [ or \.
   """
   require(path)
   if not _SIGNS.search(path):

@@ -24,7 +24,7 @@ class PretrainingOutput(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """Sums over a batch: add them over batches, then divide once.
+  """Sums over a batch or a part of one; means are quotients of added sums.
 
   Attributes:
     masked_lm_loss_sum, masked_lm_correct, masked_lm_count: over the masked
@@ -45,6 +45,8 @@ class Sums(NamedTuple):
 
   def loss(self, counts: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """Returns these sums' share of the whole batch's loss, a float32 scalar.
+
+    The loss is the mean over masked positions plus the mean over sentence pairs.
 
     Args:
       counts: masked positions and sentence pairs of the whole batch (`counts`).
@@ -97,7 +99,12 @@ class PretrainingModel(tf_keras.layers.Layer):
     features: dict[str, tf.Tensor],
     dropout_seeds: tf.Tensor | None = None,
   ) -> PretrainingOutput:
-    """Returns the logits for a batch of the features of files.records."""
+    """Returns the logits of both heads for a batch, in float32.
+
+    Args:
+      features: name → tensor, with the names in data_prep.files.records.
+      dropout_seeds: result of `encoders.example_seeds`; None turns dropout off.
+    """
     encoded = self.encoder(
       features[records.INPUT_IDS],
       features[records.INPUT_MASK],

@@ -10,7 +10,7 @@ _FOLDER = "pretrained/albert_mn_tiny"
 
 
 def model_path() -> str:
-  """Returns the path of the model directory.
+  """Returns the path of the pretrained model in this repository.
 
   The result is "" where this package is installed without the model.
   """

@@ -145,7 +145,16 @@ def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _flat(raw: bytes, kind: str) -> np.ndarray:
-  """Returns raw data as a flat array; floating-point types become float32."""
+  """Returns raw data as a flat array; floating-point types become float32.
+
+  Args:
+    raw: the bytes.
+    kind: the type of their numbers, a key of pickled_tensors.TYPES.
+
+  Raises:
+    KeyError: for an unknown type.
+    ValueError: when the bytes are no whole number of elements.
+  """
   values = np.frombuffer(raw, pickled_tensors.TYPES[kind])
   if kind == "BF16":  # the upper half of a float32
     return (values.astype("<u4") << 16).view("<f4")
@@ -233,7 +242,10 @@ def _legacy(raw: bytes) -> dict[str, np.ndarray]:
 
 
 def _unwrapped(content: Any) -> dict[str, Any]:
-  """Returns name → tensor from an unpickled file or a nested dictionary of it.
+  """Returns the dictionary with the tensors by name from an unpickled file.
+
+  It is the file's dictionary, or the one in it under a key such as state_dict.
+  Values that are no tensors are still in it.
 
   Raises:
     ValueError: when there is no dictionary.
@@ -254,8 +266,8 @@ def _taken(
   Args:
     content: the unpickled file.
     data: returns the bytes of a storage in the file.
-    most: largest number of elements in all arrays. Thousands of names for one
-      storage would exhaust memory.
+    most: largest number of elements in all arrays together. Thousands of names
+      for one storage would exhaust memory.
 
   Raises:
     ValueError: when there are more elements, or a storage is not as it was

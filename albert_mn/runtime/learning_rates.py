@@ -59,7 +59,7 @@ def table(recipe: optimization.OptimizerOptions) -> str:
   """Returns the learning rate at up to 22 steps, and its curve in 60 bars.
 
   The steps are evenly spaced; the step with the highest rate and the first step
-  of the warm-up are among them. The bars begin at 0.
+  of the warm-up are among them. The highest bar is the highest rate.
 
     step          rate
        0             0

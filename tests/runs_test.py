@@ -239,7 +239,11 @@ def test_a_classification_goes_on_with_runs_of_other_versions(
         do_train=True,
       ),
       fine_tuning.Recipe(
-        max_seq_length=16, num_train_epochs=1.0, max_restarts=0
+        max_seq_length=16,
+        train_batch_size=32,
+        learning_rate=5e-5,
+        num_train_epochs=1.0,
+        max_restarts=0,
       ),
     )
 

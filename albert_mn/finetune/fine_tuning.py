@@ -144,8 +144,8 @@ class Recipe(options.Group):
   early_stopping_patience: int = options.option(
     0,
     "Number of epochs without a better score on the validation rows after "
-    "which training stops. 0 never stops early. Without --validation_file "
-    "a tenth of the training rows is for validation; evaluation rows "
+    "which training stops. 0 never stops early. If no validation rows are "
+    "named, a tenth of the training rows is for validation; evaluation rows "
     "never are.",
     minimum=0,
   )
@@ -255,8 +255,8 @@ class Recipe(options.Group):
     rate, epochs = self.learning_rate, self.num_train_epochs
     if rate == _CHOSEN:
       rate = _RATE * (_WIDTH / width) ** _WIDTH_POWER
-      rate = rate if pretrained else min(_RANDOM_RATIO * rate, _LARGEST_RATE)
-      rate = float(f"{rate:.2g}")
+      rate *= 1 if pretrained else _RANDOM_RATIO
+      rate = float(f"{min(rate, _LARGEST_RATE):.2g}")
     if epochs == _CHOSEN:
       enough = math.ceil(_FEWEST_STEPS / self.steps_per_epoch(rows))
       epochs = float(np.clip(enough, _FEWEST_EPOCHS, _MOST_EPOCHS))

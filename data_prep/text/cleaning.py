@@ -66,9 +66,9 @@ class Options(options.Group):
   quality_rules: str = options.option(
     "none",
     "Rules of well-known web corpora (Gopher, C4, FineWeb, CCNet, OSCAR) by "
-    "which documents and lines are dropped: none, web for those that suit "
-    "pages of the web, or names with commas between them, which "
-    "docs/corpora.md lists.",
+    "which documents and lines are dropped: none, web for the rules that suit "
+    "pages of the web, or names of rules with commas between. The names "
+    "are listed in docs/corpora.md.",
   )
   scrub_personal_data: bool = options.option(
     False,

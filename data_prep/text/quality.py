@@ -130,9 +130,17 @@ class Text:
 
   def repeated(self, size: int) -> float:
     """Returns the share of letters in runs of `size` words that occurred before."""
-    if size > 5 and self.repeated(5) == 0:
-      return 0.0  # a longer run that repeats holds runs of five that repeat
-    return _repeated(self.words, size) / self.letters
+    # Longer runs cover no more than runs of five. A tenth is Gopher's least limit.
+    if size > 5 and self._fives <= 0.1:
+      return 0.0
+    return (
+      self._fives if size == 5 else _repeated(self.words, size) / self.letters
+    )
+
+  @functools.cached_property
+  def _fives(self) -> float:
+    """The share of letters in runs of five words that occurred before."""
+    return _repeated(self.words, 5) / self.letters
 
 
 def _runs(words: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:
@@ -346,13 +354,16 @@ def _is_foreign(line: str) -> bool:
   `language.identify` needs more text than a line has. So a line with ө, ү or a double
   vowel stays, unless a twentieth of its letters are letters of other languages.
   """
+  foreign = language.FOREIGN.search(line)
+  if not foreign and language.MONGOLIAN.search(line):
+    return False  # first, since nearly all lines end here
   words = _LETTERS.findall(line)
   letters = sum(map(len, words))
   if len(words) < 3 or letters < 12:
     return False
   if not _CYRILLIC.search(line):
     return "".join(words).isascii()
-  if 20 * len(language.FOREIGN.findall(line)) > letters:
+  if foreign and 20 * len(language.FOREIGN.findall(line)) > letters:
     return True
   if language.MONGOLIAN.search(line):
     return False

@@ -64,8 +64,9 @@ def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
   """Yields the name and an unpacked copy of each file with text, in order.
 
   A copy is gone when the next file is asked for. Other members are skipped:
-  links, hidden files, pictures, nested archives and names that lead outside. The
-  log says how many were skipped for which reason.
+  links, hidden files, pictures, nested archives, names that lead outside, and
+  in an archive of X all but the tweets. The log says how many were skipped for
+  which reason.
 
   Args:
     path: the path of the archive.
@@ -73,7 +74,8 @@ def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
 
   Raises:
     options.InputError: when the archive is damaged, encrypted or suspiciously
-      compressed, and when no installed program can unpack a .rar.
+      compressed, when a copy has no room on the disk, and when no installed
+      program can unpack a .rar.
   """
   passed_over: collections.Counter[str] = collections.Counter()
   x_tweets = _x_tweets(path)
@@ -98,7 +100,10 @@ def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _x_tweets(path: str) -> set[str]:
-  """Returns the names of the files of tweets, if a .zip is an archive of X."""
+  """Returns the names of the files of tweets in an archive of X.
+
+  The result is empty for any other archive.
+  """
   if storage.kind(path) != ".zip":
     return set()
   with _whole(path), storage.reading(path) as raw, zipfile.ZipFile(raw) as made:
@@ -107,7 +112,10 @@ def _x_tweets(path: str) -> set[str]:
 
 @contextlib.contextmanager
 def _whole(path: str) -> Iterator[None]:
-  """Turns the many errors that a damaged archive causes into one InputError."""
+  """Turns errors from a damaged archive in the context into an InputError.
+
+  So does the lack of a program for a .rar. Other OSErrors pass unchanged.
+  """
   try:
     yield
   except rarfile.RarCannotExec as error:
@@ -138,7 +146,7 @@ def _problem(name: str) -> str:
 
 
 def _parts(name: str) -> list[str]:
-  """Returns the folders and the name in a member's path."""
+  r"""Returns the parts of a member's path, divided at / and \."""
   return name.replace("\\", "/").split("/")
 
 
@@ -153,7 +161,7 @@ def _is_hidden(parts: list[str]) -> bool:
 
 
 def unpack(path: str, folder: str) -> None:
-  """Unpacks a model's archive into an empty folder.
+  """Unpacks a model's archive into an empty folder; skips hidden files.
 
   Args:
     path: the archive.
@@ -161,7 +169,7 @@ def unpack(path: str, folder: str) -> None:
 
   Raises:
     options.InputError: when the archive is damaged, would fill the disk, or
-      holds a link or a name that leads outside.
+      holds a link, a name that leads outside, or more than _MOST_FILES files.
   """
   most = max(
     _ALWAYS_FREE_BYTES, storage.HIGHEST_RATIO * (storage.size(path) or 0)
@@ -180,9 +188,9 @@ def unpack(path: str, folder: str) -> None:
 
 
 def is_unpacked(path: str, folder: str) -> bool:
-  """Returns whether a folder has exactly the files of a model's archive.
+  """Returns whether a folder has exactly the files that `unpack` writes.
 
-  Every byte is compared.
+  Every byte is compared. The result is False if a file is a link.
 
   Args:
     path: the archive.
@@ -241,7 +249,7 @@ def _of_model(
 
 
 def _content(opened: Callable[[], IO[bytes] | None]) -> IO[bytes]:
-  """Opens a file of an archive."""
+  """Calls the opener of a regular file in an archive; returns the open file."""
   file = opened()
   assert file is not None, "it is a file"
   return file
@@ -270,9 +278,10 @@ _UNIX = 3  # of a zip's create_system
 
 
 def _zip(path: str) -> _Members:
-  """Yields (name, problem, opener) of each member of a zip.
+  """Yields (name, problem, opener) of each member of a zip but its folders.
 
-  The problem is "" for a regular file.
+  The problem is "" for a regular file, else "a link or a device". The opener
+  takes no argument and returns the unpacked content as a file.
   """
   with storage.reading(path) as raw, zipfile.ZipFile(raw) as archive:
     for info in archive.infolist():
@@ -311,10 +320,11 @@ def _rar(path: str) -> _Members:
 def _open(
   archive: zipfile.ZipFile | rarfile.RarFile, info: Any, path: str
 ) -> IO[bytes]:
-  """Opens a member; refuses one whose ratio of compression is suspicious.
+  """Opens a member of an archive; returns the file.
 
   Raises:
-    options.InputError: for such a member.
+    options.InputError: for a member that unpacks to more than HIGHEST_RATIO
+      times its packed size, which counts as at least 1 KB.
   """
   if info.file_size > storage.HIGHEST_RATIO * max(info.compress_size, 1 << 10):
     ratio = info.file_size / max(info.compress_size, 1)

@@ -102,7 +102,7 @@ _OFFICE = re.compile(rb"\[Content_Types\]\.xml|application/vnd\.oasis")
 
 
 def kind(path: str) -> str:
-  """Returns the kind of a file's unpacked content: TEXT or another phrase.
+  """Returns the kind of a file's unpacked content: TEXT, HTML or a like phrase.
 
   A compressed file that is damaged in its first 64 KB is TEXT: its reader will
   report the damage.
@@ -116,7 +116,7 @@ def kind(path: str) -> str:
 
 
 def of(head: bytes, suffix: str = "") -> str:
-  """Returns the kind of a content, judged by its first bytes.
+  """Returns the kind of a content, a phrase, judged by its first bytes.
 
   Args:
     head: the first 64 KB, or all of a shorter content.
@@ -127,7 +127,10 @@ def of(head: bytes, suffix: str = "") -> str:
 
 
 def _marked(head: bytes) -> str:
-  """Returns the kind of a format with fixed first bytes, "" for none."""
+  """Returns the kind of a content that its bytes alone show; "" if none does.
+
+  Content with a zero byte is BINARY, unless it begins as another kind does.
+  """
   for signature, name in _SIGNATURES:
     if head.startswith(signature):
       return name
@@ -143,7 +146,7 @@ def _marked(head: bytes) -> str:
 
 
 def _textual(head: bytes, suffix: str) -> str:
-  """Returns the kind of a text."""
+  """Returns the kind of a text, such as HTML; TEXT if no other fits."""
   for pattern, name in _PATTERNS:
     if pattern.match(head):
       return name
@@ -181,7 +184,11 @@ def _zipped(head: bytes) -> str:
 
 
 def _json(head: bytes) -> str:
-  """Returns JSON_LINES, or "one JSON document" for an object of many lines."""
+  """Returns JSON_LINES, or JSON_DOCUMENT for an object of several lines.
+
+  Args:
+    head: the beginning of a content that begins with an object.
+  """
   first = head.strip().split(b"\n", 1)[0].strip()
   goes_on = b"\n" in head.strip() and not first.endswith(b"}")
   return JSON_DOCUMENT if goes_on else JSON_LINES

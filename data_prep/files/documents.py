@@ -106,7 +106,10 @@ def _weight(pattern: str) -> tuple[str, float]:
 
 
 def read(parts: Iterable[Files]) -> Iterator[Document]:
-  """Yields the documents of corpus files; the end of a file ends a document."""
+  """Yields the documents of corpus files; the end of a file ends a document.
+
+  In isolated files, at most _LINES_A_GROUP lines in a row are a document.
+  """
   for files in parts:
     for path in files.paths:
       lines = storage.lines(path)
@@ -115,7 +118,7 @@ def read(parts: Iterable[Files]) -> Iterator[Document]:
 
 
 def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-  """Yields each run of lines that are not blank, as a tuple."""
+  """Yields each run of lines that are not blank, stripped, as a tuple."""
   sentences: list[str] = []
   for line in lines:
     if stripped := line.strip():
@@ -128,7 +131,10 @@ def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _groups(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-  """Yields isolated lines in groups of _LINES_A_GROUP; skips blank lines."""
+  """Yields lines, stripped, in groups of at most _LINES_A_GROUP.
+
+  Blank lines are skipped.
+  """
   full = filter(None, map(str.strip, lines))
   while group := tuple(itertools.islice(full, _LINES_A_GROUP)):
     yield group

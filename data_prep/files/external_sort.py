@@ -52,8 +52,9 @@ def ordered(
   Args:
     entries: in any order; read once.
     folder: the folder for temporary files; None for the system's.
-    memory: largest size of the entries in memory, in bytes. Entries beyond it
-      go through temporary files.
+    memory: the size in bytes, at most one entry more, of the entries in memory.
+      Further entries go through temporary files. Entries with the same key are
+      all in memory at once.
   """
   yield from _ordered(iter(entries), folder, memory, _KEY_BITS)
 
@@ -61,7 +62,7 @@ def ordered(
 def _ordered(
   entries: Iterator[Entry], folder: str | None, memory: int, bits: int
 ) -> Iterator[bytes]:
-  """Sorts as `ordered` does, for keys that differ only in `bits` low bits."""
+  """Yields as `ordered` does, for keys that differ only in `bits` low bits."""
   held, size = [], 0
   for entry in entries:
     held.append(entry)
@@ -90,7 +91,13 @@ def _emptied(held: list[Entry]) -> Iterator[Entry]:
 def _spread(
   entries: Iterator[Entry], paths: list[pathlib.Path], shift: int
 ) -> None:
-  """Writes each entry to a file, chosen by the key's bits from `shift` on."""
+  """Writes each entry to the file that six bits of its key choose.
+
+  Args:
+    entries: the entries.
+    paths: the 64 files.
+    shift: the number of lower bits of the key, which do not count.
+  """
   with options.naming(str(paths[0].parent)), contextlib.ExitStack() as stack:
     files = [stack.enter_context(path.open("wb")) for path in paths]
     for entry in entries:

@@ -73,7 +73,12 @@ def _path(url: str) -> str:
 
 
 def beside(address: str, name: str) -> str:
-  """Returns the address of a file in a folder; the folder's query is kept."""
+  """Returns the address of a file in a folder; the folder's query is kept.
+
+  Args:
+    address: the folder's address.
+    name: the name of the file, which is quoted in a URL.
+  """
   if address.startswith(gcs.SCHEME):
     return f"{address.rstrip('/')}/{name}"
   parts = parse.urlsplit(address)
@@ -96,6 +101,9 @@ class Cache:
     self, address: str, sha256: str = "", most: int | None = None
   ) -> str:
     """Returns the local path of a file, which is fetched unless it is cached.
+
+    If the server of an https:// address cannot be reached, the version in the
+    cache is used.
 
     Args:
       address: the address of the file.
@@ -140,7 +148,9 @@ class Cache:
       raise
 
   def together(self, files: Mapping[str, str]) -> str:
-    """Returns a folder that contains links to the given files.
+    """Returns the path of a folder in the cache with only the given files.
+
+    They are hard links, or copies where the disk has no links.
 
     Args:
       files: name in the folder → path in this cache.
@@ -202,7 +212,7 @@ class Cache:
     return target
 
   def tokenizer(self, digest: str, name: str, data: bytes) -> str:
-    """Returns the path of a file with these bytes, which is written if needed.
+    """Returns the path of a tokenizer with these bytes, written if needed.
 
     Args:
       digest: the hash of the file that the tokenizer was made from.
@@ -217,7 +227,9 @@ class Cache:
     return target
 
   def _inside(self, *parts: str) -> str:
-    """Returns a path in the cache, after checking its owner.
+    """Returns a path in the cache, which need not exist.
+
+    The owner and the permissions of all its parts are checked first.
 
     Raises:
       options.InputError: for a link, and for a file or folder that others own
@@ -309,7 +321,12 @@ class Cache:
 
   @contextlib.contextmanager
   def _locked(self, key: str, address: str) -> Iterator[None]:
-    """Lets one process at a time fetch from an address."""
+    """Waits until no other process fetches an address; holds its lock.
+
+    Args:
+      key: the hash of the address.
+      address: the address, for messages.
+    """
     self._made("parts")
     path = self._inside("parts", f"{key}.lock")
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
@@ -324,6 +341,8 @@ class Cache:
   @contextlib.contextmanager
   def _appearing(self, *parts: str) -> Iterator[str]:
     """Yields a temporary folder, which is renamed if the block succeeds.
+
+    If another process has made the folder meanwhile, that folder is kept.
 
     Args:
       *parts: the path that it gets in the cache.
@@ -418,7 +437,10 @@ def _complete(
 def _complete_object(
   address: str, part: str, known_tag: str, most: int | None
 ) -> str | None:
-  """Fetches an object from a bucket, as `_complete` does."""
+  """Fetches an object from a bucket, as `_complete` does; returns its tag.
+
+  The result is None if the known version is the current one.
+  """
   tag = gcs.version(address)
   if tag == known_tag:
     return None

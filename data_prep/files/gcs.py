@@ -154,7 +154,11 @@ def find(pattern: str) -> list[str]:
   """Returns the paths of the objects that match a glob, sorted.
 
   `*` matches no slash. If a part of the glob is itself the name of an object or
-  a folder, that part matches only this name.
+  a folder, that part matches only this name. The list is empty if nothing
+  matches.
+
+  Raises:
+    options.InputError: when the bucket cannot be listed.
   """
   bucket, name = _parts(pattern)
   *folders, last = name.split("/")
@@ -176,7 +180,16 @@ def find(pattern: str) -> list[str]:
 def _expanded(
   bucket: str, prefix: str, part: str
 ) -> tuple[list[str], list[str]]:
-  """Returns the objects and the folders that match one part of a glob."""
+  """Returns the names of objects and of folders that match a part of a glob.
+
+  A part without signs of globs is returned as a folder whether or not there is
+  such a folder.
+
+  Args:
+    bucket: the name of the bucket.
+    prefix: the name of the folder to look in, with a final slash, or "".
+    part: the part of the glob, without slashes.
+  """
   start = re.split(r"[*?\[]", part)[0]
   if start == part:
     there = part and size(f"{SCHEME}{bucket}/{prefix}{part}") is not None
@@ -269,6 +282,10 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 
   All bytes are of the generation that was opened. If they are read from the
   first one to the last, without a seek, they are compared with the checksum.
+
+  Raises:
+    options.InputError: when the object is missing or cannot be read, and when
+      the checksum differs.
   """
   with _explained(path):
     blob = _blob(path)
@@ -333,7 +350,11 @@ def _damaged(path: str) -> options.InputError:
 
 
 def version(path: str) -> str:
-  """Returns the generation of an object, a number that each version has."""
+  """Returns an object's generation as text; each version has another number.
+
+  Raises:
+    options.InputError: when the object is missing or cannot be read.
+  """
   blob = _blob(path)
   with _explained(path):
     blob.reload(retry=_retry())
@@ -438,7 +459,10 @@ def upload(source: str, path: str) -> None:
 
 
 def move(source: str, path: str) -> None:
-  """Moves an object inside its bucket; the service itself copies the bytes."""
+  """Moves an object inside its bucket, and replaces an object at `path`.
+
+  The service copies the bytes, then the source is deleted.
+  """
   old, new = _blob(source), _blob(path)
   with _explained(path):
     token, _, _ = new.rewrite(old, retry=_retry())
@@ -456,7 +480,8 @@ def put(path: str, content: bytes, generation: int) -> int:
     generation: the generation to replace; 0 for no object.
 
   Returns:
-    the new generation; 0 if the object had another one than `generation`.
+    the new generation; 0 if nothing was written, because the object had another
+      generation than the given one.
   """
   blob = _blob(path)
   with _explained(path):
@@ -519,7 +544,7 @@ def _encoded(checksum: Any) -> str:
 
 
 def delete(path: str, generation: int | None = None) -> None:
-  """Deletes an object if it exists.
+  """Deletes an object; does nothing if there is no such object or generation.
 
   Args:
     path: the path of the object.

@@ -49,7 +49,9 @@ def read(path: str, action: str = "copy it again") -> Any:
     action: what the user should do about a damaged file.
 
   Raises:
-    options.InputError: when it is not JSON.
+    options.InputError: when it is a device or a pipe, is larger than 256 MB, or
+      is not JSON; and when an object in a bucket is missing.
+    FileNotFoundError: when a local file is missing.
   """
   return _read(path, f"JSON in {path}", action)
 
@@ -61,7 +63,8 @@ def read_object(path: str, action: str = "copy it again") -> dict[str, Any]:
     path, action: as in `read`.
 
   Raises:
-    options.InputError: when it is not a JSON object.
+    options.InputError, FileNotFoundError: as `read` does, and an InputError for
+      JSON that is not an object.
   """
   expected = f"a JSON object in {path}"
   content = _read(path, expected, action)
@@ -71,7 +74,12 @@ def read_object(path: str, action: str = "copy it again") -> dict[str, Any]:
 
 
 def _read(path: str, expected: str, action: str) -> Any:
-  """Reads JSON from a regular file of at most _MOST_BYTES.
+  """Returns the content of a JSON file of at most _MOST_BYTES.
+
+  Args:
+    path: the file.
+    expected: the expected content in words, for messages.
+    action: as in `read`.
 
   Raises:
     options.InputError: when the file is a device or a pipe, is larger, or is
@@ -148,7 +156,7 @@ def read_note(path: str, hint: Any) -> Any | None:
 def require_type(
   value: Any, hint: Any, what: str, action: str = "copy the file again"
 ) -> None:
-  """Raises InputError for a value of another type.
+  """Raises InputError unless a value has the given type.
 
   Args:
     value: as the json module reads it.
@@ -167,7 +175,7 @@ def require_type(
 
 
 def _is_of(value: Any, hint: Any) -> bool:
-  """Returns whether a value of JSON has a type."""
+  """Returns whether a value of JSON has the type `hint`, as `require_type`."""
   kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
   if kind is Any:
     return True
@@ -201,7 +209,7 @@ def _type_text(hint: Any) -> str:
 
 
 def shown(value: Any) -> str:
-  """Returns a value as JSON for a message; long JSON is truncated."""
+  """Returns a value as JSON for a message, cut to at most 80 characters."""
   try:
     text = json.dumps(value, ensure_ascii=False)
   except RecursionError:  # reading allows a little more depth
@@ -267,8 +275,8 @@ def say_unknown(names: typing.Collection[str], origin: str) -> None:
 def known(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the values whose names are fields of a dataclass.
 
-  It is for an object that contains the fields of several dataclasses, such as a
-  manifest's parameters.
+  Use the function for an object that contains the fields of several
+  dataclasses, such as a manifest's parameters.
 
   Args:
     cls: the dataclass.

@@ -28,7 +28,10 @@ _ADVICE = "make the artefact again, or copy it again"
 
 
 def begin(folder: str) -> None:
-  """Makes the folder, and removes its old manifest before its files change."""
+  """Makes an artefact's folder, and removes its old manifest.
+
+  Call it before the files of the folder change.
+  """
   storage.make_folder(folder)
   storage.remove(os.path.join(folder, NAME))
 
@@ -89,7 +92,10 @@ def labels(paths: Iterable[str]) -> list[str]:
 
 
 def hashes(paths: Sequence[str]) -> dict[str, str]:
-  """Returns name → hexadecimal SHA-256 of files, as the `inputs` of `write`."""
+  """Returns name → hexadecimal SHA-256 of files, for the `inputs` of `write`.
+
+  The names are those of `labels`.
+  """
   return dict(zip(labels(paths), map(storage.sha256, paths), strict=True))
 
 
@@ -104,7 +110,9 @@ def find(folder: str) -> dict[str, Any] | None:
 
 
 def read(path: str) -> dict[str, Any]:
-  """Reads and checks a manifest; missing parts become {}.
+  """Returns the checked content of a manifest.
+
+  Missing parameters, counts and inputs are {}.
 
   Raises:
     options.InputError: when it is damaged, or of another format.
@@ -171,7 +179,7 @@ def _require(
   place: str,
   all_: bool = False,
 ) -> None:
-  """Raises InputError for values of a wrong type.
+  """Raises InputError for values of a wrong type, and for missing ones if asked.
 
   Args:
     values: name → value.
@@ -232,6 +240,9 @@ def check(folder: str, kind: str) -> dict[str, Any]:
 
 def rehash(folder: str) -> int:
   """Compares every file with its hash in the manifest; returns the total bytes.
+
+  Args:
+    folder: an artefact that `check` accepted.
 
   Raises:
     options.InputError: when a file has another hash.

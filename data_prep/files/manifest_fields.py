@@ -19,12 +19,18 @@ class _Fields:
 
   @classmethod
   def of(cls, values: Mapping[str, Any]) -> Self:
-    """Returns the fields of a manifest's parameters or counts."""
+    """Returns an instance with a manifest's parameters or counts.
+
+    Values that are not fields of the class are ignored.
+    """
     names = [field.name for field in dataclasses.fields(cls)]
     return cls(**{name: values[name] for name in names if name in values})
 
   def stated(self) -> dict[str, Any]:
-    """Returns name → value of all fields but None, in the order of the class."""
+    """Returns name → value of the fields that are not None.
+
+    The order is that of the fields in the class.
+    """
     values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     return {name: value for name, value in values.items() if value is not None}
 

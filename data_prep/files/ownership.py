@@ -141,15 +141,19 @@ def owning(*folders: str) -> Iterator[None]:
 
 
 def is_anothers(folder: str) -> bool:
-  """Returns whether another process owns a folder, or a folder above it."""
+  """Returns whether another process owns a folder, or a folder above it.
+
+  In a bucket the result is True for the lock of a dead process too.
+  """
   return _anothers(_with_those_above(folder)) is not None
 
 
 def _anothers(places: Iterable[str]) -> str | None:
-  """Returns the first of some folders that another process owns.
+  """Returns the first of the given folders that another process owns.
 
-  The result is None if there is none, or if this process owns a folder that
-  comes before it.
+  The result is None if no other process owns a folder, or if this process owns
+  a folder that comes before such a folder. In a bucket the lock of a dead
+  process counts too.
   """
   for place in places:
     if place in _held:
@@ -163,9 +167,9 @@ def _anothers(places: Iterable[str]) -> str | None:
 
 
 def _refuse_nested(folder: str) -> None:
-  """Raises InputError if another process owns a folder above, or one inside.
+  """Raises InputError if another process owns a folder above or inside a folder.
 
-  In a bucket, only the folders above are checked.
+  In a bucket, only the folders above are checked; a dead owner does not count.
 
   Raises:
     options.InputError: when another process owns such a folder; the message
@@ -182,7 +186,10 @@ def _refuse_nested(folder: str) -> None:
 
 
 def _anothers_in(target: str) -> str | None:
-  """Returns a folder directly in a local folder that another process owns."""
+  """Returns a folder directly in a local folder that another process owns.
+
+  The result is None if there is no such folder.
+  """
   with contextlib.suppress(OSError):  # it does not exist yet
     return _anothers(
       os.path.join(target, name[1 : -len(_NAME)])
@@ -193,7 +200,10 @@ def _anothers_in(target: str) -> str | None:
 
 
 def _lock_content(target: str) -> bytes:
-  """Returns the content of a local folder's lock; b"" if it is gone."""
+  """Returns the content of a local folder's lock that another process holds.
+
+  The result is b"" if no process holds it.
+  """
   for path in filter(_is_locked, _places(target)):
     with contextlib.suppress(OSError), open(path, "rb") as file:
       return file.read()
@@ -217,7 +227,10 @@ def _with_those_above(folder: str) -> Iterator[str]:
 
 
 def _places(target: str) -> tuple[str, str]:
-  """Returns the two paths of a folder's lock; the second if the first fails."""
+  """Returns the paths of a folder's lock: beside the folder, and inside it.
+
+  The second path is used if the first cannot be written.
+  """
   above, name = os.path.split(target)
   return os.path.join(above, f".{name}{_NAME}"), os.path.join(target, _NAME)
 
@@ -257,7 +270,10 @@ def _of_disk(folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _above(target: str) -> Iterator[None]:
-  """Makes the folders above a target; removes the new ones that stay empty."""
+  """Makes the folders above a target, if it can.
+
+  After the context it removes those of them that are still empty.
+  """
   above = os.path.dirname(target)
   made = []
   while not os.path.exists(above):
@@ -297,10 +313,15 @@ def _locked(path: str, folder: str) -> Iterator[None]:
 
 
 def _taken(path: str, folder: str) -> IO[bytes]:
-  """Opens and locks a file; returns it.
+  """Opens and locks a file; returns the open file.
+
+  Args:
+    path, folder: as in `_locked`.
 
   Raises:
-    options.InputError: when another process holds the lock.
+    options.InputError: when another process holds the lock in all of _TRIES
+      tries.
+    OSError: when the file cannot be opened, or the disk has no locks.
   """
   for number in range(_TRIES):
     # Unbuffered, so that closing it has nothing to write to a full disk.
@@ -397,7 +418,9 @@ def _written(path: str, folder: str, owner: _Owner) -> int:
 def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
   """Returns whether the owner that wrote a lock object has ended.
 
-  It waits up to _PATIENCE seconds for the owner to write the object again.
+  If the owner is not known to have ended, the function waits at most about
+  _PATIENCE seconds: the result is False as soon as the object is written again,
+  and True if it disappears or does not change.
 
   Args:
     path: the lock object.

@@ -39,7 +39,7 @@ class Traced(NamedTuple):
     return cls(text, text, range(len(text)))
 
   def each(self, function: "LetterByLetter") -> "Traced":
-    """Returns the text changed by a function that changes single characters."""
+    """Returns the `Traced` after a function that changes single characters."""
     text = function(self.text)
     if text == self.text:
       return self
@@ -48,21 +48,27 @@ class Traced(NamedTuple):
   def sub(
     self, pattern: re.Pattern[str], replacement: _Replacement
   ) -> "Traced":
-    """Returns the text with every match of a pattern replaced, as `re.sub`."""
+    """Returns the `Traced` after each match of a pattern is replaced.
+
+    Args:
+      pattern: the pattern; matches do not overlap.
+      replacement: a text or a function of the match, as in `re.sub`.
+    """
     matches = pattern.finditer(self.text)
     if callable(replacement):
       return self.edited((*m.span(), replacement(m)) for m in matches)
     return self.edited((*m.span(), m.expand(replacement)) for m in matches)
 
   def edited(self, edits: Iterable[Edit]) -> "Traced":
-    """Returns the text with some of its parts replaced.
+    """Returns the `Traced` after parts of `text` are replaced.
 
     A part and its replacement may begin or end with the same characters: these
     keep their starts. The other characters of the replacement are spread evenly
     over the rest of the part.
 
     Args:
-      edits: (start, end, replacement), in their order and without overlap.
+      edits: (start, exclusive end, replacement) of each part as indices of
+        `text`, in ascending order and without overlap.
     """
     parts: list[str] = []
     starts: list[int] = []
@@ -81,7 +87,12 @@ class Traced(NamedTuple):
     return Traced(self.original, "".join(parts), starts)
 
   def _starts_of(self, begin: int, end: int, new: str) -> list[int]:
-    """Returns the start in the original of each character of a replacement."""
+    """Returns the start in the original of each character of a replacement.
+
+    Args:
+      begin, end: the start and the exclusive end of the part that is replaced.
+      new: the replacement.
+    """
     old = self.text[begin:end]
     shorter = min(len(old), len(new))
     head = _shared(old, new, shorter)
@@ -133,7 +144,7 @@ def _shared(left: str, right: str, most: int) -> int:
 class LetterByLetter:
   """A function of texts that changes each character by itself.
 
-  There may be two exceptions, in which the neighbours of a character count:
+  In two cases the function may take account of the characters beside it:
   whether Σ becomes σ or ς, and the order of combining marks.
 
   Args:

@@ -106,8 +106,9 @@ class Result:
   """The result of the rules for one document.
 
   Attributes:
-    verdict: whether the document is kept.
-    lines: reason → the sentences that were dropped or changed for it.
+    verdict: a `Keep` with the remaining sentences, or a `Drop`.
+    lines: reason → the sentences that were dropped or changed for this reason,
+      as they were before.
   """
 
   verdict: Keep | Drop
@@ -122,7 +123,7 @@ def clean(
   settings: Options,
   site_lines: Collection[str] = (),
 ) -> Result:
-  """Applies the rules to one document; returns the verdict and its reasons.
+  """Applies the rules to one document; returns the verdict and changed lines.
 
   Args:
     sentences: the normalised sentences, in order.
@@ -180,8 +181,8 @@ def _applied(
   Args:
     rule: the rule.
     sentences: the sentences.
-    lines: reason → sentences; the ones that the rule drops or changes are
-      added.
+    lines: reason → sentences; the sentences that the rule drops or changes are
+      added to it.
   """
   kept = []
   for sentence, (left, reason) in zip(sentences, rule(sentences), strict=True):
@@ -193,14 +194,20 @@ def _applied(
 
 
 def _without_letters(sentences: Sequence[str]) -> Sentences:
-  """Drops lines without a letter (C4: Raffel et al. 2020, section 2.2)."""
+  """Yields (sentence, ""), or ("", reason) for a sentence without a letter.
+
+  C4 has this rule (Raffel et al. 2020, section 2.2).
+  """
   for sentence in sentences:
     lettered = any(map(str.isalpha, sentence))
     yield (sentence, "") if lettered else ("", "line without letters")
 
 
 def _repeated(sentences: Sequence[str]) -> Sentences:
-  """Drops lines that repeat an earlier one (Gopher: Rae et al. 2021, A.1.1)."""
+  """Yields (sentence, ""), or ("", reason) for the repetition of a sentence.
+
+  Gopher has this rule (Rae et al. 2021, A.1.1).
+  """
   seen: set[str] = set()
   for sentence in sentences:
     yield ("", "repeated line") if sentence in seen else (sentence, "")
@@ -220,7 +227,10 @@ _BOILERPLATE = re.compile(
 
 
 def _boilerplate(sentences: Sequence[str]) -> Sentences:
-  """Drops sentences about the web page (C4, section 2.2, in Mongolian)."""
+  """Yields (sentence, ""), or ("", reason) for a sentence about the web page.
+
+  C4 has this rule for English (section 2.2).
+  """
   for sentence in sentences:
     match = _BOILERPLATE.search(sentence)
     yield ("", "boilerplate") if match else (sentence, "")
@@ -270,10 +280,11 @@ _NAME = re.compile(r"(?<![\w@.])@[A-Za-z_][\w.]*\w")
 
 
 def scrub(text: str) -> str:
-  """Replaces personal data with placeholders.
+  """Returns a text with placeholders in place of personal data.
 
   Personal data are e-mail addresses, addresses of pages, @names, bank accounts,
-  register numbers and phone numbers.
+  register numbers and phone numbers. A placeholder is a word in brackets:
+  [имэйл], [холбоос], [нэр], [данс], [регистр], [утас].
   """
   if "/" in text or "www." in text:
     text = _PAGE.sub("[холбоос]", text)
@@ -287,7 +298,7 @@ def scrub(text: str) -> str:
 
 
 def _personal(sentences: Sequence[str]) -> Sentences:
-  """Replaces personal data with placeholders, and keeps the sentences."""
+  """Yields each sentence after `scrub`, and the reason if that changed it."""
   for sentence in sentences:
     scrubbed = scrub(sentence)
     changed = scrubbed != sentence
@@ -304,7 +315,12 @@ _LINE_RULES: tuple[tuple[str, Callable[[Sequence[str]], Sentences]], ...] = (
 
 
 def _verdict(sentences: Sequence[str], settings: Options) -> Keep | Drop:
-  """Returns the verdict on a document, by the sentences that the rules left."""
+  """Returns a `Keep` with the sentences, or a `Drop` with the first reason.
+
+  Args:
+    sentences: the sentences that the rules for lines left.
+    settings: the smallest sizes, and the language to keep.
+  """
   text = " ".join(sentences)
   if not any(map(str.isalpha, text)):
     return Drop("no letters", text[:80])

@@ -55,11 +55,17 @@ _FEWEST_LETTERS = 60  # guess: below, a line may be a name or a title
 
 
 def identify(text: str, fewest_letters: int = _FEWEST_LETTERS) -> str:
-  """Returns "mn", "latin", "mojibake", another language's code or "unknown".
+  """Returns the code of a text's language, or another word about the text.
 
   Args:
     text: the text.
     fewest_letters: a text of fewer letters is "unknown".
+
+  Returns:
+    mn, ru, uk, bg, kk, ky, tt or bxr (Buryat); "other" for Cyrillic text with
+      letters that Mongolian does not have, in none of these languages; "latin"
+      if fewer than half of the letters are Cyrillic; "mojibake" for wrongly
+      decoded text; "unknown" for a text that is too short, or without evidence.
   """
   letters = len(_LETTER.findall(text))
   if letters < fewest_letters:

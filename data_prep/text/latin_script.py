@@ -46,7 +46,11 @@ _ENOUGH = 0.25
 
 
 def is_mongolian(text: str) -> bool:
-  """Returns whether a text is Mongolian in Latin letters."""
+  """Returns whether a text seems to be Mongolian in Latin letters.
+
+  The result is False unless the text has more than twice as many Latin letters
+  as Cyrillic ones. Then common words and endings of both languages decide.
+  """
   if len(_LATIN.findall(text)) <= 2 * len(_CYRILLIC.findall(text)):
     return False
   words = [word.lower() for word in _WORD.findall(text)]
@@ -124,7 +128,10 @@ LATIN_WORD = re.compile(r"[a-zA-ZöüÖÜ6']+")
 
 
 def cyrillic_word(word: str) -> str:
-  """Returns a word of Latin letters in Cyrillic, with the same capitals.
+  """Returns a word of Latin letters in Cyrillic.
+
+  A word in capitals stays in capitals; of other words only the first letter can
+  be a capital. A match without a letter is returned as it is.
 
   Args:
     word: a match of LATIN_WORD.
@@ -138,7 +145,7 @@ def cyrillic_word(word: str) -> str:
 
 
 def _lower(word: str) -> str:
-  """Returns a lower-case word in Cyrillic."""
+  """Returns the Cyrillic form of a lower-case word of Latin letters."""
   if word in _IRREGULAR:
     return _IRREGULAR[word]
   converted = word
@@ -164,7 +171,7 @@ _BACK_ENDING = re.compile(r"(?<=[бвдзклмнпрстфхц])(?:ийн|ий�
 
 
 def _is_front(word: str) -> bool:
-  """Returns whether a Latin word has the front vowels э, ө and ү.
+  """Returns whether a word in Latin letters seems to have front vowels: э, ө, ү.
 
   By vowel harmony a word has either these vowels or the back vowels а, о and у.
   """

@@ -39,7 +39,7 @@ _FRONT = re.compile("(?=.*[өү])[б-нп-тф-юөү]{3,}")
 
 
 def repair(text: str) -> str:
-  """Returns a line or paragraph with ө and ү in its Mongolian words.
+  """Returns a line or paragraph with legacy letters replaced by ө and ү.
 
   Some words are not changed: words with letters of another alphabet, Roman
   numerals, and words without evidence in a line that is partly foreign.
@@ -56,7 +56,10 @@ def repair(text: str) -> str:
 
 
 def _may_be_ours(word: str) -> bool:
-  """Returns whether a word has legacy letters and may be Mongolian."""
+  """Returns whether a word has legacy letters (є ї ѳ v Y), and may be Mongolian.
+
+  A word with letters of another alphabet and a Roman numeral may not.
+  """
   return bool(
     _LEGACY.search(word)
     and _LETTERS.fullmatch(word)
@@ -91,7 +94,8 @@ def _known_runs() -> frozenset[str]:
 def learn(text: Iterable[str]) -> dict[str, str]:
   """Returns the table of letter runs in a text: two letters → third letters.
 
-  Only words of the kind that the table is used for count: words with ө or ү and
+  "^" before a word and "$" after it count as letters. Only words of the kind
+  that the table is used for count: at least three letters, with ө or ү and
   without back vowels.
 
   Args:

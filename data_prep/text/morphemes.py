@@ -45,7 +45,8 @@ def read(path: str) -> Gold:
   """Returns the words of a gold file; words without a letter are ignored.
 
   Raises:
-    options.InputError: for a line that is not a text, a tab and morphemes.
+    options.InputError: for a line that is not a text, a tab and morphemes, and
+      for a file in which no word could be aligned with its morphemes.
   """
   words: collections.Counter[Parts] = collections.Counter()
   left_out = 0
@@ -174,9 +175,11 @@ def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
     segmented: the same words in other parts, in the order of `gold.words`.
 
   Returns:
-    words, left_out, precision, recall, f1, and exact_share (the share of words
-      with exactly the gold boundaries). at_random has the expected values for
-      as many boundaries at random places of each word.
+    words and left_out, numbers of words; precision, recall, f1, and exact_share
+      (the share of words with exactly the gold boundaries), from 0 to 1,
+      rounded to four digits; and at_random, a dict of the expected precision,
+      recall, f1 and exact_share of as many boundaries at random places in each
+      word.
   """
   tally: collections.Counter[str] = collections.Counter()
   chance: dict[str, float] = dict(right=0.0, exact=0.0)
@@ -210,7 +213,14 @@ def _boundaries(parts: Sequence[str]) -> set[int]:
 def _scores(
   tally: Mapping[str, int], hits: Mapping[str, float]
 ) -> dict[str, float]:
-  """Returns precision, recall, their harmonic mean, and the exact share."""
+  """Returns precision, recall, f1 and exact_share, rounded to four digits.
+
+  Args:
+    tally: words, and the boundaries in the gold file (wanted) and in the
+      segmentation (found).
+    hits: how many boundaries are in both (right), and how many words have all
+      boundaries right (exact); or the expected numbers.
+  """
   predicted, wanted, right = tally["found"], tally["wanted"], hits["right"]
   return {
     "precision": round(right / max(predicted, 1), 4),

@@ -48,9 +48,10 @@ def _interrupted(run: re.Match[str]) -> str:
 
 
 def normalize(text: str, repair_legacy: bool = False) -> str:
-  """Returns the text composed, without control characters, with single spaces.
+  """Returns the text in NFC, without control characters, with single spaces.
 
-  In a run of combining marks, U+034F is put after each 30 of them.
+  No space is left at its ends. In a run of combining marks, U+034F is put after
+  each 30 of them.
 
   Args:
     text: one line or paragraph.
@@ -72,7 +73,10 @@ _OTHER_SPACE, _OUTER_SPACE = (
 
 
 def traced(text: alignment.Traced) -> alignment.Traced:
-  """Normalises a text as `normalize` does, and keeps each letter's origin."""
+  """Returns a text normalised as by `normalize`, with each letter's origin.
+
+  Legacy letters are not repaired.
+  """
   text = text.sub(_INVISIBLE, "").sub(_NO_LETTERS, _interrupted)
   if not unicodedata.is_normalized("NFC", text.text):
     text = text.edited(_compositions(text.text))

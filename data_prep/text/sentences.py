@@ -69,7 +69,13 @@ def split(paragraph: str) -> list[str]:
 
 
 def _ends_sentence(paragraph: str, start: int, stop: re.Match[str]) -> bool:
-  """Returns whether the sentence that began at `start` ends at this stop."""
+  """Returns whether the sentence that began at `start` ends at a stop.
+
+  Args:
+    paragraph: the whole paragraph.
+    start: the index at which the sentence begins.
+    stop: a match of _STOP that text follows.
+  """
   before = paragraph[max(start, stop.start() - _LOOK_BACK) : stop.start()]
   following = paragraph[stop.start("next") : stop.start("next") + 3]
   if _goes_on(following) or not any(map(str.isalnum, before)):

@@ -50,8 +50,8 @@ class Runs:
     length: the number of words in a run. A text of fewer words is one run.
     part_of_word: returns whether a character belongs to a word. Every other
       character only separates words.
-    with_end: whether the last words of a text, together with its end, are a run
-      too.
+    with_end: whether the last `length` - 1 words of a text, together with its
+      end, are one more run.
   """
 
   length: int
@@ -64,9 +64,9 @@ class Sets:
   """The hashed runs of several texts.
 
   Attributes:
-    hashes: uint32 [hashes of all texts], text by text: the MOST_RUNS lowest
-      distinct hashes of its runs, ascending.
-    sizes: int64 [texts], the number of hashes of each text; none is 0.
+    hashes: uint32 [hashes of all texts], text by text: the lowest distinct
+      hashes of its runs, at most MOST_RUNS, ascending.
+    sizes: int64 [texts], the number of hashes of each text, at least 1.
   """
 
   hashes: np.ndarray
@@ -74,13 +74,17 @@ class Sets:
 
   @classmethod
   def of(cls, sets: Sequence[np.ndarray]) -> "Sets":
-    """Returns the sets of single texts' hashes, each uint32 [hashes]."""
+    """Returns the `Sets` of several texts.
+
+    Args:
+      sets: the hashes of each text, uint32 [hashes], ascending and distinct.
+    """
     sizes = np.fromiter(map(len, sets), np.int64, len(sets))
     return cls(np.concatenate([np.empty(0, np.uint32), *sets]), sizes)
 
   @classmethod
   def concatenated(cls, parts: Sequence["Sets"]) -> "Sets":
-    """Returns the sets of all parts, in their order."""
+    """Returns one `Sets` with the texts of all parts, in their order."""
     return cls(
       np.concatenate([np.empty(0, np.uint32), *(x.hashes for x in parts)]),
       np.concatenate([np.empty(0, np.int64), *(x.sizes for x in parts)]),
@@ -126,7 +130,7 @@ class Bands:
 
 
 def check(threshold: float) -> None:
-  """Raises InputError unless a threshold is 0 or one that `bands` supports.
+  """Raises InputError unless a threshold is 0 or from LOWEST_THRESHOLD to 1.
 
   The message names --near_duplicates.
   """
@@ -139,10 +143,12 @@ def check(threshold: float) -> None:
 
 
 def bands(threshold: float) -> Bands:
-  """Returns the bands that propose 99.5 % of the pairs at a threshold.
+  """Returns bands that propose at least 99.5 % of the pairs at a threshold.
 
   Two texts of similarity s agree in a MinHash value with probability s, and in
-  one of b bands of r values with probability 1 - (1 - s^r)^b.
+  at least one of b bands of r values with probability 1 - (1 - s^r)^b. The
+  result has as many values in a band as possible, because then the fewest pairs
+  below the threshold are proposed.
 
   Args:
     threshold: a similarity, from LOWEST_THRESHOLD to 1.
@@ -173,7 +179,8 @@ def band_keys(minima: np.ndarray, grouped: Bands) -> np.ndarray:
     grouped: the result of `bands`.
 
   Returns:
-    int64 [texts, bands], from 0 to 2^60. Different bands have different keys.
+    int64 [texts, bands], at least 0 and below 2^60. Different bands, and texts
+      that differ in a band, have different keys but for rare collisions.
   """
   used = minima[:, : grouped.count * grouped.values]
   values = used.reshape(len(minima), grouped.count, grouped.values)
@@ -194,8 +201,8 @@ def jaccard(sets: Sets, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
   Returns:
     float64 [pairs], from 0 to 1. The similarity is exact for two texts that
-      have up to MOST_RUNS different runs together. For longer texts it is
-      estimated from the MOST_RUNS lowest hashes of both.
+      have at most MOST_RUNS different runs together. For longer texts it is
+      estimated from the MOST_RUNS lowest hashes of the two together.
   """
   result = np.empty(len(left))
   step = max(1, _COMPARED // int(2 * sets.sizes.max(initial=1)))
@@ -231,12 +238,13 @@ def _jaccard(left: Sets, right: Sets) -> np.ndarray:
 
 
 def _lowest_of_each(owner: np.ndarray, count: int) -> np.ndarray:
-  """Returns whether an entry is one of its owner's first MOST_RUNS.
+  """Returns whether each entry is one of its owner's first MOST_RUNS entries.
 
   The result is bool [entries].
 
   Args:
-    owner: ascending numbers below `count`.
+    owner: int64 [entries], the number of each entry's owner, from 0 to `count`
+      - 1, ascending.
     count: the number of owners.
   """
   sizes = np.bincount(owner, minlength=count)
@@ -268,7 +276,11 @@ def sketches(texts: Sequence[str], runs: Runs) -> Sketches:
 
 
 def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-  """Yields the bounds of batches of up to _LETTERS, or of one longer text."""
+  """Yields (start, end) of runs of texts, as indices; `end` is exclusive.
+
+  The texts of a run have at most _LETTERS characters together; a longer text is
+  a run by itself.
+  """
   begin = letters = 0
   for end, text in enumerate(texts):
     letters += len(text)
@@ -282,7 +294,7 @@ def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
 def _hashed_runs(
   texts: Sequence[str], runs: Runs
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the hashes of all runs of texts, and how many each text has.
+  """Returns the hashes of all runs of texts, and how many runs each text has.
 
   Args:
     texts: the texts.
@@ -308,7 +320,10 @@ def _hashed_runs(
 def _hashed_words(
   texts: Sequence[str], part_of_word: Callable[[str], bool]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the hash of each word, uint64 [words], and each text's count.
+  """Returns the hash of each word, and the number of words of each text.
+
+  The shapes are uint64 [words], text by text, and int64 [texts]. A text without
+  words counts as one word, which is made from a hash of the text.
 
   Args:
     texts: the texts.
@@ -329,12 +344,16 @@ def _hashed_words(
 
 
 def _stand_in(text: str) -> str:
-  """Returns a hash to use as the word of a text without words."""
+  """Returns a text's hexadecimal SHA-256, the word of a text without words."""
   return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-  """Yields (start, part) of a text that is divided at spaces."""
+  """Yields (start, part) of a text, which is cut before spaces.
+
+  All parts but the last have at least _LETTERS characters. A text of at most 2 *
+  _LETTERS characters, or without spaces, is one part.
+  """
   begin = 0
   while len(text) - begin > 2 * _LETTERS:
     end = text.find(" ", begin + _LETTERS)
@@ -382,7 +401,7 @@ def _minima(hashed: np.ndarray, starts: np.ndarray) -> np.ndarray:
   Args:
     hashed: uint64 [runs], text by text.
     starts: int64 [texts], the index of each text's first run; every text has
-      one.
+      at least one run.
 
   Returns:
     uint32 [texts, 160], the lowest value of each hash function.

@@ -21,7 +21,7 @@ _PAGE_NUMBER = re.compile(r"\W*\d{1,4}\W*")
 
 
 def words(texts: Iterable[str]) -> frozenset[str]:
-  """Returns a book's words, in lower case: хэлний, аав-ээж.
+  """Returns the different words of a book, in lower case: хэлний, аав-ээж.
 
   `paragraphs` looks them up to decide whether a hyphen at the end of a line
   belongs to the word.
@@ -34,14 +34,15 @@ def words(texts: Iterable[str]) -> frozenset[str]:
 
 
 def paragraphs(blocks: Sequence[str], known: Set[str]) -> list[str]:
-  """Returns the paragraphs of a chapter, whose blocks may be lines.
+  """Joins the blocks of a chapter; returns its paragraphs, each as `mended`.
 
   Page numbers are dropped. Other blocks without letters are dropped too, and
   end a paragraph.
 
   Args:
-    blocks: the texts; line breaks in them count as spaces.
-    known: the result of `words`.
+    blocks: paragraphs or printed lines, in order. A line break in a block is
+      the end of a printed line.
+    known: the result of `words` for the whole book.
   """
   width = _width(blocks)
   whole: list[list[str]] = []  # of pieces, since a paragraph may be long
@@ -60,7 +61,9 @@ def paragraphs(blocks: Sequence[str], known: Set[str]) -> list[str]:
 
 
 def _width(blocks: Sequence[str]) -> float:
-  """Returns the smallest length of a full line; infinity for paragraphs.
+  """Returns the smallest length of a full line, in characters.
+
+  The result is infinity if the blocks are whole paragraphs.
 
   Blocks are taken for lines of print if nearly all have the same length and
   many begin with a lower-case letter; the lines of a verse begin with capitals.
@@ -105,8 +108,13 @@ def _joined(match: re.Match[str], known: Set[str]) -> str:
   """Returns a word that was broken at the end of a line, in one piece.
 
   хэл-/ний becomes хэлний; УИХ-/ын, Улаан-/Үд and 2019-/он keep the hyphen. The
-  book's spelling elsewhere decides, or else the letters beside the hyphen. The
-  result is the match itself if no line ended there.
+  book's spelling elsewhere decides, or else the letters beside the hyphen. If
+  the book has neither spelling and no line ended at the hyphen, the match is
+  returned unchanged.
+
+  Args:
+    match: a match of _BROKEN.
+    known: the result of `words`.
   """
   left, space, right = match.groups()
   whole, hyphenated = left + right, f"{left}-{right}"

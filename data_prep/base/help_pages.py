@@ -46,7 +46,12 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-  """The options of a page that stand under one heading."""
+  """The options of a page that stand under one heading.
+
+  Attributes:
+    heading: the text of the heading; a final full stop is not shown.
+    entries: the options, in their order.
+  """
 
   heading: str
   entries: Sequence[Entry]
@@ -121,7 +126,11 @@ def _xml() -> str:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-  """Returns the lines of an entry, with the given indent."""
+  """Returns the lines of a text of at most _WIDTH columns, indented.
+
+  Lines after the first are indented by four columns more. A longer word has a
+  line of its own.
+  """
   return textwrap.wrap(
     text,
     _WIDTH,

@@ -174,7 +174,7 @@ def flag_name(field: dataclasses.Field[Any]) -> str:
 
 
 def require(settings: Group, *names: str) -> None:
-  """Raises InputError if one of the named options is empty."""
+  """Raises InputError if one of the named options is "", 0, False or ()."""
   for name in names:
     if not getattr(settings, name):
       raise InputError(f"--{name}", "none", f"give --{name}")
@@ -185,7 +185,7 @@ def from_text(cls: type[Group], name: str, text: str) -> Any:
 
   Args:
     cls: the class of the option.
-    name: the name of the option.
+    name: the name of the option's field. Its type is bool, int, float or str.
     text: the value as text.
 
   Raises:
@@ -204,7 +204,13 @@ def _options(cls: type[Group]) -> list[tuple[dataclasses.Field[Any], type]]:
 
 
 def _is_valid(kind: Any, limits: Any, value: Any) -> bool:
-  """Returns whether a value is allowed for an option."""
+  """Returns whether a value is allowed for an option.
+
+  Args:
+    kind: the type of the option.
+    limits: the metadata of its field: choices and bounds.
+    value: the value.
+  """
   if kind == _TEXTS:
     return isinstance(value, tuple) and all(isinstance(x, str) for x in value)
   if kind in (int, float):
@@ -229,7 +235,7 @@ def _is_number(kind: type, value: Any) -> bool:
 
 
 def _is_within(limits: Any, value: float) -> bool:
-  """Returns whether a number is within the bounds of an option."""
+  """Returns whether a number is within the bounds in an option's metadata."""
   return (
     (limits["minimum"] is None or value >= limits["minimum"])
     and (limits["maximum"] is None or value <= limits["maximum"])
@@ -239,7 +245,11 @@ def _is_within(limits: Any, value: float) -> bool:
 
 
 def _expected(kind: Any, limits: Any) -> str:
-  """Describes the values of an option, as in "a whole number of at least 1"."""
+  """Returns an option's values in words, as "a whole number of at least 1".
+
+  Args:
+    kind, limits: as in `_is_valid`.
+  """
   if kind == _TEXTS:
     return "a tuple of texts"
   if kind is bool:
@@ -378,7 +388,11 @@ def _entry(field: dataclasses.Field[Any], kind: type) -> help_pages.Entry:
 
 
 def parsed(cls: type[G]) -> G:
-  """Returns an instance of `cls` with the values of the parsed flags."""
+  """Returns an instance of `cls` with the values of the parsed flags.
+
+  Raises:
+    InputError: for options that contradict each other.
+  """
   values = {
     field.name: flags.FLAGS[flag_name(field)].value
     for field in filter(is_option, dataclasses.fields(cls))
@@ -392,7 +406,11 @@ def parsed(cls: type[G]) -> G:
 
 
 def run(main: Callable[..., None], *classes: type[Group]) -> None:
-  """Parses the flags, calls `main` with one instance of each class, exits."""
+  """Parses the flags, calls `main` with one instance of each class, and exits.
+
+  The function does not return; the exit codes are in the docstring of the
+  module.
+  """
   define(*classes)
   app.run(
     lambda argv: _guarded(main, classes, argv),
@@ -401,7 +419,10 @@ def run(main: Callable[..., None], *classes: type[Group]) -> None:
 
 
 def _parse(classes: Sequence[type[Group]], argv: Sequence[str]) -> list[str]:
-  """Returns the arguments that are not flags; exits with 2 on a bad flag."""
+  """Parses the flags; returns the program's name and the other arguments.
+
+  A bad flag ends the program with exit code 2.
+  """
   usage = sys.modules["__main__"].__doc__ or ""
   help_pages.define_flags(help_pages.page(usage, sections(classes)))
   try:
@@ -415,7 +436,13 @@ def _parse(classes: Sequence[type[Group]], argv: Sequence[str]) -> list[str]:
 def _guarded(
   main: Callable[..., None], classes: Sequence[type[Group]], argv: Sequence[str]
 ) -> None:
-  """Calls `main` with the options, and turns its errors into exit codes."""
+  """Calls `main` with the options; ends the program if `main` raises an error.
+
+  Args:
+    main: the program.
+    classes: the classes of its options.
+    argv: the program's name; with further arguments the exit code is 2.
+  """
   if len(argv) > 1:
     print(
       f"error: expected flags only; got {argv[1]!r}: write --name=value",
@@ -473,10 +500,10 @@ def _leave_at_once(code: int) -> NoReturn:
 def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
   """Returns whether a log record is shown.
 
-  Records of this project are, and warnings and errors of libraries. Less severe
-  records of libraries are not: they are for the libraries' authors, and orbit
-  repeats lines of this project. This project's code is in site-packages too, if
-  it was installed as a wheel.
+  All records of this project are shown, but of libraries only warnings and
+  errors: less severe records are for the libraries' authors, and orbit repeats
+  lines of this project. This project's code is in site-packages too, if it was
+  installed as a wheel.
   """
   parts = pathlib.PurePath(record.pathname).parts
   if record.levelno >= py_logging.WARNING or "site-packages" not in parts:
@@ -487,7 +514,7 @@ def _ours_or_a_warning(record: py_logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-  """Adds a file name to an OSError that has none, raised inside the context.
+  """Adds a file name to an OSError of a failed write inside the context.
 
   The system names a file that cannot be opened. It names no file when a write
   fails: on a full disk, above a quota, on a broken disk.
@@ -516,7 +543,10 @@ def _os_error(error: OSError) -> str:
 
 
 def _fail(message: str) -> None:
-  """Prints a message to standard error, and exits with 1."""
+  """Prints a message to standard error, and exits with 1.
+
+  With --v=1 or more it raises the exception again, which shows a traceback.
+  """
   if logging.get_verbosity() > logging.INFO:  # --v=1: the traceback too
     raise  # noqa: PLE0704  re-raises what _guarded is handling
   print(f"error: {message}", file=sys.stderr)

@@ -94,7 +94,13 @@ _MOST_POINTS = 400
 
 
 def page(title: str, mongolian: str, sections: Sequence[str]) -> str:
-  """Returns an HTML page of sections, under its title in both languages."""
+  """Returns an HTML page of sections under its title.
+
+  Args:
+    title: the title in English.
+    mongolian: the title in Mongolian.
+    sections: the HTML of each section, as `section` returns it.
+  """
   body = "\n".join(sections)
   return f"""\
 <!DOCTYPE html>
@@ -132,9 +138,15 @@ def paragraph(text: str) -> str:
 def table(
   caption: str, head: Sequence[str], rows: Sequence[Sequence[Cell]]
 ) -> str:
-  """Returns a table whose first column names its rows.
+  """Returns the HTML of a table whose first column names its rows.
 
-  Without rows it returns a paragraph that says "none".
+  Without rows the result is a paragraph that says "none".
+
+  Args:
+    caption: the text above the table.
+    head: the names of the columns.
+    rows: the cells of each row, as many as `head` has. The first row decides
+      whether a column has numbers, bars or text.
   """
   if not rows:
     return f"<p>{_text(caption)}: none.</p>\n"
@@ -181,9 +193,10 @@ def _class(value: Cell) -> str:
 
 
 def chart(caption: str, lines: Sequence[Line]) -> str:
-  """Returns curves over the steps of a run; the legend has their last heights.
+  """Returns the HTML of a chart: curves over the steps of a run.
 
-  The result is "" if all curves are limits or have no point.
+  The legend has the last height of each curve. Points that are not finite are
+  left out. The result is "" if no curve but limits has a point.
   """
   lines = [line for line in map(_finite, lines) if line.points]
   if all(line.kind == "limit" for line in lines):
@@ -209,7 +222,7 @@ def chart(caption: str, lines: Sequence[Line]) -> str:
 
 
 def _finite(line: Line) -> Line:
-  """Returns a line without its points that are not finite.
+  """Returns a line without the points whose height or spread is not finite.
 
   An accuracy without pairs is NaN, for example.
   """
@@ -286,7 +299,13 @@ class _Axes:
 
 
 def _drawn(line: Line, kind: str, axes: _Axes) -> str:
-  """Returns the SVG of a line: its curve, its dots, and its spread as bars."""
+  """Returns the SVG of a line: its curve, its dots, and its spread as bars.
+
+  Args:
+    line: the line.
+    kind: the CSS classes, such as "line1 few".
+    axes: the axes of the chart.
+  """
   points = " ".join(
     f"{axes.x(x):.2f},{axes.y(y):.2f}" for x, y in _thinned(line.points)
   )

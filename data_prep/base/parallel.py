@@ -81,9 +81,10 @@ class Workers:
         self._processes.submit(os.getpid)
 
   def beside(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
-    """Begins function(task) in a process; returns a function for the result.
+    """Begins function(task) in a process; returns a function.
 
-    If no processes have been started, the returned function does the work.
+    The returned function waits for the result and returns it, or raises the
+    task's error. If no processes have been started, it does the work itself.
     """
     if self._processes:
       return self._processes.submit(function, task).result
@@ -94,7 +95,8 @@ class Workers:
   ) -> Generator[R, None, None]:
     """Yields function(task) for each task, in the order of the tasks.
 
-    Only a bounded number of tasks is in work at a time.
+    At most four tasks for each process are begun before their results are
+    taken. An error of a task is raised at the task's place.
 
     Args:
       function: picklable: a function of a module, or an instance of a small

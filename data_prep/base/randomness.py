@@ -37,7 +37,7 @@ _ALL = (1 << 64) - 1  # bits
 
 
 def bits(purpose: Purpose, *keys: Key) -> np.ndarray:
-  """Returns uint64 hashes of the keys, which are broadcast against each other.
+  """Returns uint64 hashes of the keys, in the keys' broadcast shape.
 
   Each key is mixed in with the finaliser of SplitMix64 (Steele et al., "Fast
   splittable pseudorandom number generators", OOPSLA 2014).
@@ -76,10 +76,15 @@ def _finalised(value: np.ndarray) -> np.ndarray:
 
 
 def uniform(purpose: Purpose, *keys: Key) -> np.ndarray:
-  """Returns float64 in [0, 1) for the broadcast keys."""
+  """Returns random float64 in [0, 1), in the broadcast shape of the keys."""
   return (bits(purpose, *keys) >> np.uint64(11)) * 2.0**-53
 
 
 def below(limit: np.ndarray | int, purpose: Purpose, *keys: Key) -> np.ndarray:
-  """Returns int64 in [0, limit) for the broadcast keys."""
+  """Returns random int64 in [0, limit), in the broadcast shape of the keys.
+
+  Args:
+    limit: an exclusive bound of at most 2^53, which is broadcast too.
+    purpose, keys: as in `bits`.
+  """
   return (uniform(purpose, *keys) * limit).astype(np.int64)

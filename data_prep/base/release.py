@@ -52,7 +52,12 @@ def folder(name: str) -> str:
 
 
 def _git(*arguments: str) -> str:
-  """Returns what a git command prints; raises an error if it fails."""
+  """Returns the output of a git command, stripped.
+
+  Raises:
+    OSError: when git cannot be started.
+    subprocess.SubprocessError: when it fails, or takes more than 20 seconds.
+  """
   return subprocess.run(
     ["git", *arguments],
     cwd=ROOT,

@@ -18,7 +18,10 @@ def printable(text: str) -> str:
 
 
 def escaped(text: str, kept: str = "") -> str:
-  """Escapes invisible characters of a text, except those in `kept`."""
+  r"""Returns a text with escapes such as `\x1b` for its invisible characters.
+
+  The characters in `kept` are not escaped.
+  """
   if text.isprintable():
     return text
   return "".join(
@@ -30,7 +33,7 @@ def escaped(text: str, kept: str = "") -> str:
 
 
 def json_escaped(text: str) -> str:
-  r"""Escapes the invisible characters of a line of JSON.
+  r"""Returns a line of JSON with escapes for its invisible characters.
 
   Only strings in JSON contain such characters, which become escapes such as
   `\u202e`.
@@ -51,12 +54,12 @@ def json_escaped(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-  """Escapes a text for one line of Markdown, so that it contains no markup."""
+  """Returns a text as one line of Markdown, in which no character is markup."""
   return _MARKUP.sub(r"\\\1", printable(text))
 
 
 def cell(text: str) -> str:
-  """Escapes a text for a cell of a table that is opened as a spreadsheet.
+  """Returns a text for a cell of a table that is opened as a spreadsheet.
 
   A spreadsheet takes a text that begins with = + - or @, in quotes or not, for
   a formula. An apostrophe is put before such a text, which the spreadsheet does

@@ -34,8 +34,10 @@ class _Limit:
 def limited(seconds: float) -> Iterator[None]:
   """Raises TooLongError in the block when its time is over.
 
-  A call into C code is not interrupted; the error is raised when it returns.
-  Outside of the main thread, which alone receives signals, there is no limit.
+  The error is raised again each second of CPU time until the block ends, since
+  code may have swallowed it. A call into C code is not interrupted; the error
+  is raised when it returns. Outside of the main thread, which alone receives
+  signals, there is no limit.
 
   Args:
     seconds: the limit, in seconds of CPU time of this process in user code.

@@ -44,7 +44,8 @@ def fields(path: str, kind: str) -> tuple[list[Place], list[str]]:
     kind: contents.PARQUET or contents.ARROW.
 
   Returns:
-    The place of a field is its name, after the names of those that it is in.
+    (places, names of columns of text). The place of a field is the names of the
+      fields around it and its own name, such as ("meta", "lang").
 
   Raises:
     options.InputError: for a file that is damaged, or compressed once more.
@@ -63,7 +64,7 @@ def rows(
 ) -> Iterator[tuple[int, Row]]:
   """Yields (row number, values by column) of each row; the first row is 1.
 
-  Text that is not UTF-8 gives a `tables.Bad` in the place of the row.
+  A row with text that is not UTF-8, or too long, comes as a `tables.Bad`.
 
   Args:
     path: the path of a file.
@@ -130,7 +131,10 @@ def _opened(path: str, kind: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _whole(path: str, kind: str) -> Iterator[None]:
-  """Raises one InputError for the many errors that a damaged file causes."""
+  """Turns errors from a damaged file in the context into an InputError.
+
+  Errors of the system, such as a missing file, pass unchanged.
+  """
   try:
     yield
   except _ERRORS as error:
@@ -148,7 +152,7 @@ def _whole(path: str, kind: str) -> Iterator[None]:
 def _parquet(
   file: pq.ParquetFile, columns: Sequence[str], path: str
 ) -> Iterator[list[pa.Array]]:
-  """Yields the columns of a few rows at a time.
+  """Yields the wanted columns of at most _ROWS rows at a time.
 
   Raises:
     options.InputError: for a row group that states to unpack to hundreds of
@@ -174,10 +178,10 @@ def _parquet(
 def _arrow(
   file: Any, columns: Sequence[str], path: str
 ) -> Iterator[list[pa.Array]]:
-  """Yields the columns of a few rows at a time.
+  """Yields the wanted columns of at most _ROWS rows at a time.
 
   Raises:
-    options.InputError: for a record batch that is too large to be in memory.
+    options.InputError: for a record batch of more than _LARGEST_BATCH bytes.
   """
   batches = (
     iter(file)
@@ -209,16 +213,20 @@ def _checked(column: pa.Array) -> pa.Array:
 
 
 def _as_bytes(column: pa.Array) -> pa.Array:
-  """Returns a column of text as one of bytes: a text may be no UTF-8."""
+  """Returns a column of text as bytes, since text may not be UTF-8.
+
+  A column of another type is returned unchanged.
+  """
   if pa.types.is_large_string(column.type):
     return column.cast(pa.large_binary())
   return column.cast(pa.binary()) if pa.types.is_string(column.type) else column
 
 
 def _values(column: pa.Array) -> list[Any]:
-  """Returns the values of a column as JSON would hold them, or bytes.
+  """Returns the values of a column as JSON would hold them.
 
-  Bytes that are not UTF-8 stay bytes.
+  Dates are ISO text, durations are seconds. Bytes become text; bytes that are
+  not UTF-8 stay bytes.
   """
   return [_value(value) for value in _as_bytes(column).to_pylist()]
 
@@ -256,7 +264,17 @@ def _row(columns: Sequence[str], cells: Sequence[Any]) -> Row:
 def _add(
   places: list[Place], field: pa.Field, before: Place, path: str
 ) -> None:
-  """Appends the place of a field, and of the fields in it."""
+  """Appends the place of a field, and of the fields in it, to `places`.
+
+  Args:
+    places: the list.
+    field: the field.
+    before: the place of the field around it; () for none.
+    path: the path of the file, for messages.
+
+  Raises:
+    options.InputError: for more than _MOST_FIELDS places.
+  """
   if len(places) >= _MOST_FIELDS:
     raise options.InputError(
       f"at most {_MOST_FIELDS:,} fields in {path}",

@@ -96,7 +96,7 @@ class Located:
     name: the name of the downloaded file.
     algorithm: hashlib's name of the checksum's algorithm.
     checksum: hexadecimal.
-    named: the host that the user named, or a known one.
+    named: the address of the host that the user named, or of a known host.
   """
 
   url: str
@@ -107,7 +107,7 @@ class Located:
 
 
 def fetch(source: str, settings: Options) -> str:
-  """Downloads the corpus of a source unless it is there; returns its path.
+  """Downloads a source's corpus unless it is there; returns the local path.
 
   Args:
     source: the value of --source.
@@ -151,9 +151,9 @@ def fetch(source: str, settings: Options) -> str:
 
 
 def _wikipedia(settings: Options) -> Located:
-  """Returns the address of a dump, which is found in its list of checksums.
+  """Returns the address and SHA-1 of a dump, from the dump's list of checksums.
 
-  The list also has the date of the dump `latest`.
+  For --dump_date=latest the list states the date.
 
   Raises:
     options.InputError: when the list has no such dump.
@@ -176,7 +176,7 @@ def _wikipedia(settings: Options) -> Located:
 
 
 def _news(settings: Options) -> Located:
-  """Returns the address and SHA-256 of the news, by Yandex Disk's public API.
+  """Returns the address and SHA-256 of the news, from Yandex Disk's public API.
 
   Raises:
     options.InputError: for an answer without them.
@@ -202,12 +202,16 @@ def _news(settings: Options) -> Located:
 
 
 def _small(url: str) -> str:
-  """Downloads a short file; returns its text."""
+  """Downloads a file of at most _MOST_DESCRIPTION bytes; returns its text.
+
+  Raises:
+    options.InputError: for a larger file, and when the download fails.
+  """
   text = transfers.small(url, _MOST_DESCRIPTION, _ADVICE)
   return text.decode("utf-8", "replace")
 
 
 def _checksum(path: str, located: Located) -> str:
-  """Returns the checksum of a file by the algorithm of a download."""
+  """Returns the hexadecimal checksum of a file, by `located`'s algorithm."""
   with open(path, "rb") as file:
     return hashlib.file_digest(file, located.algorithm).hexdigest()

@@ -110,7 +110,7 @@ class Book:
 
 
 def items(path: str) -> Iterator[Book]:
-  """Yields the one book of a file.
+  """Yields one `Book` with the file's bytes, which are not checked.
 
   Raises:
     options.InputError: for a book of more than 200 MB.
@@ -126,9 +126,10 @@ def items(path: str) -> Iterator[Book]:
 
 
 def chapters(book: Book) -> list[list[str]] | cleaning.Drop:
-  """Returns the paragraphs of each chapter; a Drop if there is a problem.
+  """Returns the paragraphs of each chapter, or a Drop with a reason.
 
-  The problem is the Drop's reason: a damaged or encrypted book, or no text.
+  The reasons are a damaged or encrypted book, more than 200 MB of text, and no
+  running text. No error is raised.
   """
   try:
     with zipfile.ZipFile(io.BytesIO(book.content)) as archive:
@@ -150,7 +151,11 @@ def chapters(book: Book) -> list[list[str]] | cleaning.Drop:
 
 
 def _chapters(archive: zipfile.ZipFile) -> list[list[str]] | cleaning.Drop:
-  """Returns the paragraphs of each chapter of an opened book, or a Drop."""
+  """Returns the paragraphs of each chapter of an opened book, or a Drop.
+
+  A Drop is for a book that is encrypted, too long or without running text; a
+  damaged book raises one of the errors that `chapters` catches.
+  """
   if _is_encrypted(archive):
     return cleaning.Drop("encrypted book")
   pages, total = [], 0
@@ -182,7 +187,7 @@ class _Block:
 
 
 def _letters(pages: Sequence[Sequence[_Block]]) -> int:
-  """Returns the number of characters of pages."""
+  """Returns the number of characters, spaces included, in all blocks of pages."""
   return sum(len(block.text) for blocks in pages for block in blocks)
 
 
@@ -191,7 +196,7 @@ class _Section:
   """The text under a heading, or from the top of a page to its first heading.
 
   Attributes:
-    page: the index of the page.
+    page: the index of the page among the pages with running text.
     heading: the text of the heading; "" for none.
     blocks: the blocks of the section.
   """
@@ -230,9 +235,10 @@ class _Section:
 
 
 def _is_imprint(text: str) -> bool:
-  """Returns whether a text is a line of an imprint.
+  """Returns whether a text seems to be a line of an imprint, as with an ISBN.
 
-  For a long text, only its beginning counts.
+  For a text of more than _SHORT_WORDS words, only the first 20 characters
+  count.
   """
   short = len(text.split()) <= _SHORT_WORDS
   return bool(_IMPRINT.search(text if short else text[:20]))
@@ -266,7 +272,8 @@ def _sections(pages: Sequence[Sequence[_Block]]) -> list[_Section]:
 def _running(sections: Sequence[_Section]) -> list[list[str]] | cleaning.Drop:
   """Returns the paragraphs of each chapter, or a Drop if there is no chapter.
 
-  A section of fewer than 60 words is added to the chapter before it. Such short
+  A section of at least 60 words is a chapter, unless it begins within a
+  sentence. Other sections are added to the chapter before them. Such short
   sections are dropped before the first chapter (front matter), and on pages
   after the last chapter (advertisements).
   """
@@ -328,8 +335,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 def _reading_order(archive: zipfile.ZipFile) -> Iterator[tuple[str, bool]]:
   """Yields (name of a page, whether it has no running text) in reading order.
 
-  A page has no running text if its names in the book say so: cover, contents,
-  notes.
+  A page has no running text if the name of its file, or its type in the book's
+  lists, says so: cover, contents, notes.
   """
   container = ElementTree.fromstring(_member(archive, "META-INF/container.xml"))
   package = next(
@@ -363,7 +370,7 @@ def _reading_order(archive: zipfile.ZipFile) -> Iterator[tuple[str, bool]]:
 
 
 def _blocks(page: bytes) -> list[_Block]:
-  """Returns the paragraphs of a page.
+  """Returns the blocks of a page, in order; [] for a blank page.
 
   Raises:
     ValueError: when the page is not text, nested too deeply, or has a tag of
@@ -411,7 +418,7 @@ class _Reader:
         walk.skip_subtree()
 
   def _enter(self, element: Any) -> bool:
-    """Reads the start of an element; returns whether to read its content."""
+    """Reads the start of an element; returns False if its content is skipped."""
     if element.tag in _BLOCKS:
       self._end_block(False)
     self._links += element.tag == "a"
@@ -473,7 +480,10 @@ class _Reader:
     return True
 
   def _end_block(self, is_heading: bool) -> None:
-    """Ends the current block, which becomes one or several `_Block`s."""
+    """Ends the current block; appends it to `blocks` unless it is blank.
+
+    At two line breaks in a row the block is divided, except a heading.
+    """
     whole, linked = "".join(self._text), self._linked
     self._text, self._linked = [], 0
     is_link = linked > 0 and linked >= 0.8 * sum(map(str.isalnum, whole))
@@ -485,7 +495,7 @@ class _Reader:
 
 
 def _is_silent(element: Any) -> bool:
-  """Returns whether an element has no running text, as the mark of a note."""
+  """Returns whether an element has no running text, as a picture or a note."""
   if element.tag in _SILENT or element.get("hidden") is not None:
     return True
   if element.tag in ("html", "body"):

@@ -64,7 +64,17 @@ def _in_folder(folder: str) -> Iterator[str]:
 
 
 def _saved(folder: str, state: str, content: dict[str, Any]) -> Iterator[str]:
-  """Yields the files of a saved data set, in the order of its rows."""
+  """Yields the files of a saved data set, in the order of its rows.
+
+  Args:
+    folder: the folder of the data set.
+    state: the path of its state.json.
+    content: the content of state.json.
+
+  Raises:
+    options.InputError: for a file that is missing, and for a name that leads
+      outside.
+  """
   entries = content["_data_files"]
   if not isinstance(entries, list):
     entries = [None]
@@ -82,10 +92,14 @@ def _saved(folder: str, state: str, content: dict[str, Any]) -> Iterator[str]:
 
 
 def _names(path: str, names: object) -> list[str]:
-  """Returns names of files or folders that a JSON file lists.
+  """Returns `names` if it is a list of names without folders.
+
+  Args:
+    path: the JSON file that lists the names, for messages.
+    names: a value of JSON.
 
   Raises:
-    options.InputError: unless each is a name inside of the file's folder.
+    options.InputError: for any other value.
   """
   if not isinstance(names, list) or not all(
     isinstance(name, str)
@@ -101,7 +115,11 @@ def _names(path: str, names: object) -> list[str]:
 
 
 def _below(folder: str) -> Iterator[str]:
-  """Yields the files that may hold text; says how many others there are."""
+  """Yields the files in a folder and its subfolders that may hold text.
+
+  The log says how many files were skipped: hidden ones, pictures and the like,
+  and files about the data.
+  """
   passed_over: collections.Counter[str] = collections.Counter()
   for name in storage.below(folder):
     stem = posixpath.basename(name).lower()

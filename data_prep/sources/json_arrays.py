@@ -23,8 +23,8 @@ _DECODER = json.JSONDecoder()
 def items(path: str, key: str = "") -> Iterator[tuple[int, Any | tables.Bad]]:
   """Yields (number, value) of each item; the first item is 1.
 
-  Behind an item that is not JSON nothing is read: where it ends is unknown. It
-  comes as a `tables.Bad`.
+  An item that is not JSON, or is too long for a row, comes as a `tables.Bad`,
+  which is the last one: the end of such an item is unknown.
 
   Args:
     path: the path of a file, compressed or not.
@@ -49,7 +49,13 @@ def items(path: str, key: str = "") -> Iterator[tuple[int, Any | tables.Bad]]:
 
 
 def _array(text: "_Text") -> Iterator[Any | tables.Bad]:
-  """Yields the items of an array, behind its opening bracket."""
+  """Yields the items of an array, and reads up to its closing bracket.
+
+  A malformed item comes as a `tables.Bad`, which is the last one.
+
+  Args:
+    text: a text, read up to the opening bracket of the array.
+  """
   while True:
     text.skip_spaces()
     if text.peek() == "]":
@@ -89,7 +95,11 @@ class _Text:
     self._ended = False
 
   def _more(self, size: int = _CHUNK) -> bool:
-    """Reads on; returns whether there was more."""
+    """Reads at most `size` more bytes; returns False at the end of the file.
+
+    Raises:
+      options.InputError: for bytes that are not UTF-8.
+    """
     if self._ended:
       return False
     raw = self._file.read(size)
@@ -106,7 +116,11 @@ class _Text:
     return not self._ended
 
   def skip_past(self, pattern: re.Pattern[str]) -> bool:
-    """Goes behind the next match of a pattern; returns whether there is one."""
+    """Goes past the next match of a pattern; returns False if there is none.
+
+    Args:
+      pattern: matches at most 100 characters.
+    """
     while True:
       if match := pattern.search(self._text, self._at):
         self._at = match.end()
@@ -117,7 +131,7 @@ class _Text:
         return False
 
   def skip_spaces(self) -> None:
-    """Goes to the next character that is no white space."""
+    """Goes to the next character that is not white space, or to the end."""
     while True:
       match = _SPACE.match(self._text, self._at)
       assert match is not None, "the pattern matches nothing too"

@@ -23,7 +23,7 @@ _NO_POST = "no post with text"
 
 
 def is_post(row: Any) -> bool:
-  """Returns whether an item of a JSON array is one of an export."""
+  """Returns whether an item of a JSON array is a post that X or Facebook wrote."""
   match row:
     case {"tweet": {"full_text": str()}} | {"timestamp": _, "data": [*_]}:
       return True
@@ -33,16 +33,19 @@ def is_post(row: Any) -> bool:
 
 
 def documents(path: str, kind: str, bad_rows: str) -> Iterator[rows.Document]:
-  """Yields each post as a tuple of its lines, or why it is dropped.
+  """Yields each post as a tuple of its lines, or a Drop with the reason.
+
+  The reasons are a retweet, no text, and an item that is not JSON.
 
   Args:
     path: the path of an export.
-    kind: the kind of its content.
+    kind: the kind of its content: contents.JSON_ARRAY, JSON_DOCUMENT or
+      JAVASCRIPT.
     bad_rows: the value of --bad_rows.
 
   Raises:
-    options.InputError: for JSON that is no export, and with "stop" at what is
-      no JSON.
+    options.InputError: for JSON without an array of posts, and with
+      bad_rows="stop" at an item that is not JSON.
   """
   key = _KEYS if kind == contents.JSON_DOCUMENT else ""
   is_empty = True
@@ -69,7 +72,7 @@ def documents(path: str, kind: str, bad_rows: str) -> Iterator[rows.Document]:
 
 
 def _text(item: Any) -> str:
-  """Returns the text of a post, "" where it has none."""
+  """Returns the text of a post; "" if it has no text or is no post."""
   match item:
     case {"tweet": {"full_text": str(text)}}:
       return _SHORT_LINK.sub("", rows.plain(text))
@@ -83,7 +86,11 @@ def _text(item: Any) -> str:
 
 
 def _of_telegram(text: Any) -> str:
-  """Returns a message, which is a text or a list of texts and marked parts."""
+  """Returns the words of a Telegram message, without links and mentions.
+
+  Args:
+    text: a string, or a list of strings and of parts with a type.
+  """
   if isinstance(text, str):
     return text
   parts = text if isinstance(text, list) else []
@@ -103,7 +110,10 @@ def _posted(parts: list[Any]) -> Iterator[str]:
 
 
 def _of_facebook(text: str) -> str:
-  """Returns a text whose UTF-8 bytes Facebook wrote as Latin-1 letters."""
+  """Returns a text of Facebook, which writes each byte of UTF-8 as a character.
+
+  A text that is not written so is returned unchanged.
+  """
   try:
     return text.encode("latin-1").decode("utf-8")
   except UnicodeError:

@@ -146,7 +146,7 @@ def table(
     caption: the text above the table.
     head: the names of the columns.
     rows: the cells of each row, as many as `head` has. The first row decides
-      whether a column has numbers, bars or text.
+      how the names of the columns are aligned.
   """
   if not rows:
     return f"<p>{_text(caption)}: none.</p>\n"

@@ -20,10 +20,9 @@ _DECLARATIONS = re.compile(
 def decoded(page: bytes, stated: str = "") -> str:
   """Returns the text of a page, without XML declaration and internal DTD.
 
-  A document type without declarations in brackets stays.
-
-  The encoding is that of the byte order mark, else the stated one, else the one
-  that the page declares, else UTF-8.
+  A document type without declarations in brackets stays. The encoding is that
+  of the byte order mark, else the stated one, else the one that the page
+  declares, else UTF-8.
 
   Args:
     page: the bytes of a page.

@@ -92,8 +92,9 @@ class Table:
   Attributes:
     fields: the places of all fields that are known.
     texts: the names of the fields that can hold the text.
-    rows: yields (row number, row) with the values of the given columns, which
-      are first parts of names of fields.
+    rows: takes the outermost names of the wanted fields; yields (number of the
+      line or row, row), in which a row has at least the values under these
+      names. The function may be called once.
   """
 
   fields: Sequence[selections.Place]
@@ -102,14 +103,14 @@ class Table:
 
 
 def table(path: str, kind: str) -> Table:
-  """Returns the rows of a file.
+  """Returns the rows of a file as a `Table`.
 
   Args:
     path: the path of a file.
     kind: the kind of its content; of plain text, .csv or .tsv by its name.
 
   Raises:
-    options.InputError: for a file without rows.
+    options.InputError: for a file without rows, of another kind, or damaged.
   """
   if kind in (contents.PARQUET, contents.ARROW):
     # Imported here, since pyarrow takes half a second.
@@ -133,8 +134,14 @@ def table(path: str, kind: str) -> Table:
 def of_objects(source: Iterator[tuple[int, Row]], path: str) -> Table:
   """Returns a table of JSON objects; its rows can be read once.
 
+  The fields are those of the first _FIRST_ROWS objects.
+
+  Args:
+    source: (row number, object) of each row.
+    path: the path of the file, for messages.
+
   Raises:
-    options.InputError: where there is no object.
+    options.InputError: when there is no row.
   """
   first = list(itertools.islice(source, _FIRST_ROWS))
   if not first:
@@ -155,7 +162,11 @@ def of_objects(source: Iterator[tuple[int, Row]], path: str) -> Table:
 
 
 def documents(rows: Table, path: str, settings: Options) -> Iterator[Document]:
-  """Yields the document of each row, or the reason why the row is dropped.
+  """Yields the document of each row, or a Drop for a row that is dropped.
+
+  A document is the lines of the text that are not blank. A row with blank text
+  yields nothing. With --bad_rows=leave_out, a row that cannot be read comes as
+  a `BadRow`.
 
   Raises:
     options.InputError: for a field that the file lacks, and with
@@ -192,7 +203,10 @@ def documents(rows: Table, path: str, settings: Options) -> Iterator[Document]:
 
 
 def _document(row: Row, place: selections.Place) -> str | tables.Bad:
-  """Returns the text of a row, with its character references resolved."""
+  """Returns the text of a row, changed as by `plain`.
+
+  The result is a `tables.Bad` if the row is bad or has no text at `place`.
+  """
   if isinstance(row, tables.Bad):
     return row
   text = selections.value_at(row, place)
@@ -207,9 +221,9 @@ def _document(row: Row, place: selections.Place) -> str | tables.Bad:
 def plain(text: str) -> str:
   r"""Returns a text with its HTML entities and written-out breaks resolved.
 
-  `Сайн &amp; уу` becomes `Сайн & уу`. In a text without a line break, `\n` in
-  two characters becomes one. Entities are resolved twice where they were
-  written twice: `&amp;nbsp;`.
+  `Сайн &amp; уу` becomes `Сайн & уу`. In a text without a line break, the two
+  characters `\n` become a line break. Entities that were escaped twice, such as
+  `&amp;nbsp;`, are resolved twice.
   """
   if "&" in text and _ENTITY.search(text):
     text = html.unescape(text)
@@ -221,10 +235,13 @@ def plain(text: str) -> str:
 
 
 def _guessed(rows: Table, path: str) -> str:
-  """Returns the name of the text field, and says it in the log.
+  """Returns the first name of _TEXT_FIELDS that a table has, and logs it.
+
+  The result is "text" for a table whose fields are unknown, since all its rows
+  are bad.
 
   Raises:
-    options.InputError: where no known name occurs.
+    options.InputError: when the table has none of these fields.
   """
   name = next((name for name in _TEXT_FIELDS if name in rows.texts), "")
   if not name and rows.fields:
@@ -248,7 +265,11 @@ def _say(name: str) -> None:
 def _objects(
   items: Iterator[tuple[int, Any | tables.Bad]],
 ) -> Iterator[tuple[int, Row]]:
-  """Yields the items of an array as rows; a string is the row's text."""
+  """Yields (number, row) of the items of an array.
+
+  A string becomes a row with this text in the field `text`. Any other item that
+  is no object becomes a `tables.Bad`.
+  """
   for number, item in items:
     if isinstance(item, str):
       yield number, {"text": item}
@@ -277,7 +298,13 @@ def _add(
   row: Mapping[str, Any],
   before: selections.Place = (),
 ) -> None:
-  """Adds the places of the fields of an object, nested ones included."""
+  """Adds the places of an object's fields to `places`.
+
+  Args:
+    places: place → None, as an ordered set.
+    row: the object. Fields nested more than _DEEPEST deep are left out.
+    before: the place of the object in its row; () for the row itself.
+  """
   for name, value in row.items():
     place = (*before, name)
     places[place] = None

@@ -34,11 +34,11 @@ Place = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-  """What a field must be, so that its row is kept.
+  """A condition on the value of a field, which a row must meet to be kept.
 
   Attributes:
     text: the expression.
-    field: the name of the field, with a dot before each part of a nested name.
+    field: the name of the field; dots separate the parts of a nested name.
     operator: one of == != >= <= > <.
     value: the JSON value to compare with.
   """
@@ -51,9 +51,9 @@ class Condition:
   def holds(self, actual: Any) -> bool:
     """Returns whether a value of the field meets the condition.
 
-    A number is never equal to true or false; a number that is written as a text
-    counts as a number beside a number. The order of two values is known if both
-    are numbers or both are texts; otherwise the condition is not met.
+    If the condition's value is a number, a text such as "0.9" counts as a
+    number. Values of different kinds (number, text, boolean, null …) are never
+    equal, and meet no condition with an order (>=, <=, >, <).
     """
     if isinstance(actual, str) and _kind(self.value) == "number":
       with contextlib.suppress(ValueError):
@@ -69,8 +69,8 @@ def parsed(expression: str) -> Condition:
   """Returns the condition of an expression.
 
   Raises:
-    options.InputError: for an expression that is none, for a value that is not
-      JSON, and where values that have no order are compared by it.
+    options.InputError: for a malformed expression, for a value that is not
+      JSON, and for >=, <=, > or < with a value that is neither number nor text.
   """
   match = _EXPRESSION.fullmatch(expression)
   try:
@@ -122,14 +122,17 @@ def resolved(name: str, fields: Sequence[Place], flag: str, path: str) -> Place:
 
 
 def shown(fields: Sequence[Place]) -> str:
-  """Returns the names of fields for a message, at most a dozen."""
+  """Returns the names of fields for a message: at most 12, then a count.
+
+  The result is "none" without fields.
+  """
   names = ", ".join(repr(".".join(place)) for place in fields[:_SHOWN])
   more = len(fields) - _SHOWN
   return f"{names} and {more} more" if more > 0 else names or "none"
 
 
 def value_at(row: Mapping[str, Any], place: Place) -> Any:
-  """Returns the value of a field, None where the row lacks it."""
+  """Returns the value of a field; None if the row lacks the field."""
   value: Any = row
   for part in place:
     value = value.get(part) if isinstance(value, Mapping) else None

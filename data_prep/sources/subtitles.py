@@ -25,11 +25,11 @@ _END = re.compile(r"[.!?…:]+[\"»”’')]*$")
 
 
 def spoken(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-  """Yields the one document of a file: a line for each sentence or speaker.
+  """Yields one document, a tuple with a line for each sentence or speaker.
 
   A sentence that goes on in the next subtitle is joined. A line that is shown
   again in the next subtitle, as in captions that roll, is read once. Sounds in
-  brackets are no text.
+  brackets are left out. A file without spoken lines yields nothing.
 
   Args:
     lines: the lines of a file in either format.
@@ -56,9 +56,9 @@ def spoken(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _shown(block: Iterable[str]) -> list[str]:
-  """Returns the lines of a subtitle without times and markup.
+  """Returns the lines of a subtitle without times, markup, sounds and names.
 
-  Blocks without times, such as a header, a note or a style, give nothing.
+  The result is [] for a block without times, such as a header or a note.
 
   Args:
     block: lines between two blank lines.

@@ -68,8 +68,9 @@ def items(path: str, settings: Options) -> Iterator[Item]:
   """Yields each document of a file as a tuple of its lines.
 
   The content decides how a file is read, except that .csv, .tsv and archives
-  are recognised by their names. A row that is dropped gives a `cleaning.Drop` in
-  its place, and a web page itself; `resolved` has its lines.
+  are recognised by their names. A row or page that is dropped comes as a
+  `cleaning.Drop`. A web page comes as a `web_pages.Page`, which `resolved` turns
+  into the lines of its main text.
 
   Args:
     path: rows in JSON, Parquet, Arrow, .csv or .tsv; an archive of such files;
@@ -81,8 +82,8 @@ def items(path: str, settings: Options) -> Iterator[Item]:
     settings: how documents are separated, and which rows are kept.
 
   Raises:
-    options.InputError: when the content is of another kind, and at a bad row;
-      the message names the kind or the line.
+    options.InputError: when the content is of another kind or damaged, and with
+      --bad_rows=stop at a bad row; the message names the kind or the line.
   """
   if archives.is_archive(path):
     contents.require(path, _ARCHIVES, "an archive of text files")
@@ -116,7 +117,9 @@ def _of_lines(lines: Iterable[str], kind: str, by: str) -> Iterator[Lines]:
 
 
 def resolved(item: Item) -> rows.Document:
-  """Returns the lines of a document, of a web page those of its main text.
+  """Returns an item of `items`; for a web page, the lines of its main text.
+
+  The result for a page without main text is a Drop.
 
   Worker processes call this: the main text of a page takes most of the time.
   """
@@ -124,18 +127,25 @@ def resolved(item: Item) -> rows.Document:
 
 
 def read(path: str, settings: Options) -> Iterator[Lines]:
-  """Yields the documents of a file as `items` does, but for dropped rows."""
+  """Yields the documents of a file as tuples of lines, without dropped ones.
+
+  Args:
+    path, settings: as in `items`.
+
+  Raises:
+    options.InputError: as `items` does.
+  """
   for item in map(resolved, items(path, settings)):
     if not isinstance(item, cleaning.Drop):
       yield item
 
 
 def parted(lines: Iterable[str], by: str) -> Iterator[Lines]:
-  """Yields the documents of plain text.
+  """Yields the documents of plain text: lines, stripped, that are not blank.
 
   Args:
     lines: the lines.
-    by: the value of --documents.
+    by: the separator of documents: blank_line, line or file, as --documents.
   """
   if by == "blank_line":
     yield from documents.split(lines)
@@ -146,7 +156,10 @@ def parted(lines: Iterable[str], by: str) -> Iterator[Lines]:
 
 
 def _articles(lines: Iterable[str]) -> Iterator[Lines]:
-  """Yields the articles of wikiextractor, without the titles above them."""
+  """Yields the lines of each article in wikiextractor's <doc> elements.
+
+  The title above an article and empty articles are left out.
+  """
   article: list[str] = []
   title = ""
   for line in map(str.strip, lines):
@@ -168,7 +181,8 @@ def _members(path: str, settings: Options) -> Iterator[Item]:
     settings: how documents are separated, and which rows are kept.
 
   Raises:
-    options.InputError: as `items`; names the file in the archive.
+    options.InputError: as `items` does; the message names the file in the
+      archive.
   """
   with tempfile.TemporaryDirectory() as folder:
     for name, copy in archives.members(path, folder):

@@ -27,17 +27,18 @@ Item = tuple[str, ...] | web_pages.Page | cleaning.Drop
 
 
 def items(path: str) -> Iterator[Item]:
-  """Yields the lines of each text of a WET file, and each page of a WARC.
+  """Yields the lines of each text of a WET file, and each `Page` of a WARC.
 
-  Requests, metadata and answers that say that a page is elsewhere are skipped;
-  answers of another kind, such as pictures, are dropped, and counted.
+  Requests, metadata, empty texts and answers without a page (redirects, errors)
+  are skipped. A `cleaning.Drop` comes for content of another kind, such as a
+  picture, for a page that is too large, and for an answer that is damaged.
 
   Args:
     path: the path of an archive, compressed or not.
 
   Raises:
-    options.InputError: for an archive that is damaged or cut off, and for pages
-      where trafilatura is not installed.
+    options.InputError: for an archive that is damaged or truncated, and at the
+      first page if trafilatura is not installed.
   """
   with storage.decompressed(path) as file:
     number = 0
@@ -59,7 +60,9 @@ def items(path: str) -> Iterator[Item]:
 
 
 def _item(kind: str, header: Mapping[str, str], content: bytes) -> Item | None:
-  """Returns what a record holds; None for an answer without a page.
+  """Returns the lines, the `Page` or the Drop of a record.
+
+  The result is None for an empty text and for an answer without a page.
 
   Args:
     kind: conversion, response or resource.
@@ -79,7 +82,9 @@ def _item(kind: str, header: Mapping[str, str], content: bytes) -> Item | None:
 
 
 def _answer(name: str, content: bytes) -> Item | None:
-  """Returns the page in an answer of HTTP; None for one that has no page.
+  """Returns the page in an HTTP response; None if its status is not 2xx.
+
+  The result is a Drop if the response is damaged, is not HTML, or is too large.
 
   Args:
     name: the address of the page.
@@ -107,15 +112,15 @@ def _answer(name: str, content: bytes) -> Item | None:
 
 
 def _page(name: str, content: bytes, media_type: str) -> Item:
-  """Returns a page, or why it is dropped.
+  """Returns a `Page`, or a Drop if it is too large.
 
   Args:
-    name: its address.
+    name: the address of the page.
     content: its bytes.
     media_type: its type and its encoding, as HTTP states them.
 
   Raises:
-    options.InputError: where trafilatura is not installed.
+    options.InputError: when trafilatura is not installed.
   """
   web_pages.require_extractor()
   stated = _CHARSET.search(media_type)
@@ -123,7 +128,9 @@ def _page(name: str, content: bytes, media_type: str) -> Item:
 
 
 def _without_chunks(body: bytes) -> bytes:
-  """Returns a body that was sent in chunks; one that was not, as it is.
+  """Returns the content of a body that was sent in chunks.
+
+  A body without chunks is returned unchanged.
 
   Raises:
     ValueError: for a chunk that is cut off.
@@ -145,7 +152,9 @@ def _without_chunks(body: bytes) -> bytes:
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:
-  """Returns an unpacked body, of at most a byte more than a page may have.
+  """Returns an unpacked body, cut to at most LARGEST_PAGE + 1 bytes.
+
+  A body that was not packed is returned as it is, and not cut.
 
   Args:
     body: the bytes that were sent.
@@ -175,7 +184,7 @@ def _header(file: IO[bytes], path: str, number: int) -> dict[str, str]:
     number: the number of the record, for messages.
 
   Raises:
-    options.InputError: for what is no header.
+    options.InputError: for bytes that are not the header of a record.
   """
   first = file.readline(_LONGEST_HEADER_LINE)
   while first in (b"\r\n", b"\n"):
@@ -196,7 +205,10 @@ def _header(file: IO[bytes], path: str, number: int) -> dict[str, str]:
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
-  """Returns name in lower case → value of the lines of a header."""
+  """Returns the fields of a header's lines: name in lower case → value.
+
+  Of several fields with the same name, the last one counts.
+  """
   pairs = (line.partition(":") for line in lines)
   return {name.strip().lower(): value.strip() for name, _, value in pairs}
 

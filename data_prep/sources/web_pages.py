@@ -37,7 +37,7 @@ class Page:
 
 
 def require_extractor() -> None:
-  """Raises options.InputError where trafilatura is not installed."""
+  """Raises options.InputError if trafilatura is not installed."""
   if importlib.util.find_spec("trafilatura") is None:
     raise options.InputError(
       "trafilatura, which reads web pages",
@@ -47,11 +47,11 @@ def require_extractor() -> None:
 
 
 def items(path: str) -> Iterator[Page | cleaning.Drop]:
-  """Yields the one page of a file.
+  """Yields the page of a file, or a Drop if it is too large.
 
   Raises:
-    options.InputError: where trafilatura is not installed, and for a file that
-      is compressed and damaged.
+    options.InputError: when trafilatura is not installed, and for a damaged
+      compressed file.
   """
   require_extractor()
   with storage.decompressed(path) as file:
@@ -61,7 +61,7 @@ def items(path: str) -> Iterator[Page | cleaning.Drop]:
 
 
 def page(name: str, content: bytes, encoding: str = "") -> Page | cleaning.Drop:
-  """Returns a page, or why it is dropped: its size.
+  """Returns a `Page`, or a Drop if it has more than LARGEST_PAGE bytes.
 
   Args:
     name: its address, or the name of its file.
@@ -74,7 +74,11 @@ def page(name: str, content: bytes, encoding: str = "") -> Page | cleaning.Drop:
 
 
 def main_text(page: Page) -> tuple[str, ...] | cleaning.Drop:
-  """Returns the lines of the main text of a page, or why it is dropped."""
+  """Returns the lines of a page's main text, or a Drop.
+
+  A Drop is for a page that cannot be decoded, or has no main text. A line that
+  occurs several times is returned once.
+  """
   try:
     text = markup.decoded(page.content, page.encoding)
   except (ValueError, LookupError):
@@ -91,7 +95,10 @@ def main_text(page: Page) -> tuple[str, ...] | cleaning.Drop:
 
 
 def _lines(extracted: str) -> Iterator[str]:
-  """Yields the lines of a text, of a table its cells, of a list its items."""
+  """Yields the lines of trafilatura's text that are not blank.
+
+  Each cell of a table is a line; the marks of list items are removed.
+  """
   for line in extracted.split("\n"):
     is_row = line.startswith("|")
     for cell in line.split("|") if is_row else [line.removeprefix("- ")]:
@@ -101,7 +108,11 @@ def _lines(extracted: str) -> Iterator[str]:
 
 @functools.cache
 def _extract() -> Callable[[str, bool], str]:
-  """Returns a function of a page's text and of whether comments are text."""
+  """Returns a function that extracts the main text of a page.
+
+  The function takes the HTML, and whether comments belong to the main text; it
+  returns the main text, "" for none.
+  """
   # Imported here, since it takes half a second and is needed for pages alone.
   import trafilatura
 

@@ -71,7 +71,11 @@ class Page:
 
 
 def rendered(page: Page) -> wikitext.Rendered | cleaning.Drop:
-  """Returns a page's running text; a Drop with the reason if it has none."""
+  """Returns a page's running text, or a Drop with the reason.
+
+  The reasons are redirects, disambiguation pages, pages that are no articles,
+  broken markup, and no running text.
+  """
   if reason := page.dropped or _unwanted(page):
     return cleaning.Drop(reason, page.title)
   try:
@@ -104,7 +108,8 @@ def items(path: str) -> Iterator[Page]:
     path: .xml, compressed or not, multistream or not, UTF-8 or UTF-16.
 
   Raises:
-    options.InputError: when the file is no dump, is damaged or truncated.
+    options.InputError: when the file is no dump, is damaged or truncated, or
+      has a page of more than 32 MB of XML.
   """
   with storage.decompressed(path) as file:
     try:
@@ -179,7 +184,7 @@ def _pages(file: _Bounded) -> Iterator[Page]:
 
 
 def _name(element: Any) -> str:
-  """Returns a tag without the schema's address, which names its version."""
+  """Returns an element's tag without the address of the schema before it."""
   return str(element.tag).rpartition("}")[2]
 
 
@@ -187,7 +192,13 @@ def _page(
   element: Any, names: Mapping[str, str], namespaces: wikitext.Namespaces
 ) -> Page:
   # The fields of the page and of its revisions; the last one is the newest.
-  """Returns the page of an XML element."""
+  """Returns the page of a <page> element, with its last revision's text.
+
+  Args:
+    element: the element.
+    names: key → name of the wiki's namespaces, in lower case.
+    namespaces: the value of the page's field `namespaces`.
+  """
   fields = {
     _name(field): field.text or ""
     for part in (element, *element)

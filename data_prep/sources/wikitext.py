@@ -35,7 +35,10 @@ MAX_DEPTH = 40
 
 
 class BrokenMarkupError(Exception):
-  """Raised for brackets that nest too deeply to be read in acceptable time."""
+  """Raised for brackets that nest more than MAX_DEPTH deep.
+
+  They could not be read in acceptable time.
+  """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +121,8 @@ class Rendered:
   """The running text of a page.
 
   Attributes:
-    paragraphs: its text. One character of Unicode's private planes marks the
-      place of each template whose output is unknown.
+    paragraphs: its text. At the place of each template whose output is unknown,
+      there is one character of Unicode's private planes (15 and 16).
     holes: such a character → the name of the template.
   """
 
@@ -315,9 +318,10 @@ _HEADING_LINE = re.compile(
 
 
 def _heading(match: re.Match[str]) -> str:
-  """Returns a heading with its mark and level.
+  """Returns a heading in a paragraph of its own: mark, level and title.
 
-  A line that only begins like a heading keeps its text.
+  If a line only begins with "=", the match is these characters alone. The result
+  is then a paragraph break, or "" for a single "=".
   """
   if match["marks"] is None:
     return _BREAK if len(match[0]) > 1 else ""
@@ -393,7 +397,13 @@ def _balanced(text: str, holes: _Holes) -> str:
 
 
 def _cut(text: str, bracket: str, start: int) -> tuple[int, int]:
-  """Returns the range to cut for an opening bracket without a partner."""
+  """Returns (start, end) of the text to cut for a bracket without a partner.
+
+  Args:
+    text: the text of the page.
+    bracket: the opening bracket: "{{", "[[" or "{|".
+    start: the index of the bracket.
+  """
   if bracket == "[[":
     match = _TO_LAST_PIPE.match(text, start)
     assert match is not None, "it begins with the bracket"
@@ -404,7 +414,9 @@ def _cut(text: str, bracket: str, start: int) -> tuple[int, int]:
 
 
 def _without(text: str, cuts: Sequence[tuple[int, int]], holes: _Holes) -> str:
-  """Returns a text without some ranges; a cut template leaves a hole.
+  """Returns a text with a mark in place of each cut range.
+
+  A cut template leaves a hole too.
 
   Args:
     text: the text.
@@ -497,7 +509,15 @@ class _Renderer:
     return self._text(iter(_tokenized(text)), frozenset())[0]
 
   def _text(self, stream: _Stream, stops: frozenset[type]) -> tuple[str, type]:
-    """Renders tokens up to one of the stops; returns the text and the stop."""
+    """Consumes tokens up to one of the stops; returns their text and the stop.
+
+    Args:
+      stream: the tokens.
+      stops: types of tokens.
+
+    Returns:
+      (text, type of the stop); tokens.Text stands for the end of the stream.
+    """
     parts = []
     for token in stream:
       kind = type(token)
@@ -557,7 +577,12 @@ class _Renderer:
   def _arguments(
     self, stream: _Stream, stop: type
   ) -> list[tuple[str | None, str]]:
-    """Returns (name, value) of each parameter; the name is None without "="."""
+    """Returns (name, value) of each parameter; the name is None without "=".
+
+    Args:
+      stream: the tokens after the template's name, which are consumed.
+      stop: the type of the token that ended the name.
+    """
     arguments: list[tuple[str | None, str]] = []
     while stop is tokens.TemplateParamSeparator:
       value, stop = self._text(stream, _VALUE_STOPS)
@@ -636,7 +661,12 @@ def _nothing(_token: Any, _stream: _Stream) -> str:
 
 
 def _skip(stream: _Stream, depths: Mapping[type, int]) -> None:
-  """Consumes tokens up to the one that closes the current element."""
+  """Consumes tokens up to the one that closes the current element.
+
+  Args:
+    stream: the tokens.
+    depths: type of token → +1 if it opens such an element, −1 if it closes one.
+  """
   depth = 1
   for token in stream:
     depth += depths.get(type(token), 0)
@@ -647,7 +677,14 @@ def _skip(stream: _Stream, depths: Mapping[type, int]) -> None:
 def _parameters(
   arguments: Sequence[tuple[str | None, str]],
 ) -> tuple[list[str], dict[str, str]]:
-  """Returns a template's parameters: in their order, and by name."""
+  """Returns a template's numbered parameters, in order, and its named ones.
+
+  Args:
+    arguments: (name, value) of each parameter; a name such as "2" is a number.
+
+  Returns:
+    (values, name in lower case → value); all values are stripped.
+  """
   given: dict[int, str] = {}
   named: dict[str, str] = {}
   count = 0
@@ -686,7 +723,7 @@ def _without_links(text: str) -> str:
 
 
 def _without_marks(text: str, marks: str) -> str:
-  """Returns a text without some characters."""
+  """Returns a text without the characters in `marks`."""
   for mark in marks:  # faster than one pass for all, as most do not occur
     text = text.replace(mark, "")
   return text
@@ -732,7 +769,7 @@ def _blocks(text: str) -> list[list[str]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-  """Yields the lines of a page, without boxes beside the text.
+  """Yields the lines of a page, stripped; "" for a box beside the text.
 
   A line with only a template belongs to a sentence if the line before it ends
   within a sentence, without a colon, and the line after it begins with a
@@ -786,10 +823,11 @@ _CATALOGUE = re.compile(r"\b(?:ISBN|ISSN|DOI|OCLC|PMID)\b", re.IGNORECASE)
 def _is_running_text(item: str) -> bool:
   """Returns whether a list item is a sentence, not a mere entry, link or book.
 
-  An item that ends as a sentence needs six words, and at least a quarter of its
-  letters outside of links; any other item needs twelve words, and half of its
-  letters outside. It has no catalogue number. (The numbers are guesses, checked
-  by eye on English and Bulgarian articles.)
+  An item that ends as a sentence needs at least six words, and more than a
+  quarter of its characters outside of links; any other item needs at least
+  twelve words, and more than half of its characters outside. An item with the
+  name of a catalogue, such as ISBN, is no running text. (The numbers are
+  guesses, checked by eye on English and Bulgarian articles.)
   """
   shown = _without_links(item).lstrip("*#:; ").rstrip()
   linked = sum(map(len, _LINKED.findall(item))) / max(1, len(shown))
@@ -802,7 +840,7 @@ def _is_running_text(item: str) -> bool:
 def _is_label(paragraph: str) -> bool:
   """Returns whether a paragraph is a label or caption, such as "Романууд:".
 
-  Such a paragraph is short and does not end as a sentence.
+  Such a paragraph has fewer than five words and does not end as a sentence.
   """
   return len(paragraph.split()) < 5 and not _SENTENCE_END.search(paragraph)
 

@@ -25,7 +25,8 @@ def evaluate(name: str, arguments: Sequence[str]) -> str | None:
 
   Args:
     name: in lower case, without the colon.
-    arguments: the text after the colon, then the texts between the pipes.
+    arguments: the text after the colon, then the texts after each pipe; at
+      least one.
   """
   function = _FUNCTIONS.get(name)
   try:
@@ -39,7 +40,7 @@ class _UnknownError(Exception):
 
 
 def _known(text: str) -> str:
-  """Returns a text after checking that all of it is known.
+  """Returns a text unchanged if all of it is known.
 
   Raises:
     _UnknownError: for a text with a character of UNKNOWN.
@@ -68,7 +69,7 @@ _DEPENDING = frozenset(
 
 
 def depends(name: str) -> bool:
-  """Returns whether a name is that of a parser function not evaluated here.
+  """Returns whether a parser function needs more than its arguments.
 
   #invoke does not count, because each module is a function of its own.
 
@@ -84,12 +85,18 @@ def _at(arguments: Sequence[str], place: int) -> str:
 
 
 def _if(arguments: Sequence[str]) -> str | None:
-  """Evaluates #if."""
+  """Returns the output of #if: the second argument if the first is not "".
+
+  Otherwise it is the third. An argument that is missing is "".
+  """
   return _at(arguments, 1 if _known(arguments[0]) else 2)
 
 
 def _ifeq(arguments: Sequence[str]) -> str | None:
-  """Evaluates #ifeq."""
+  """Returns the output of #ifeq: the third argument if the first two are equal.
+
+  Otherwise it is the fourth. Numbers are compared by value.
+  """
   equal = _comparable(arguments[0]) == _comparable(_at(arguments, 1))
   return _at(arguments, 2 if equal else 3)
 
@@ -107,7 +114,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def _switch(arguments: Sequence[str]) -> str | None:
-  """Evaluates #switch: returns the value of the case that matches.
+  """Returns the output of #switch: the value of the case that matches.
 
   The first argument is compared with each case in turn. A case without a value
   takes the value of the next case that has one. If no case matches, the result
@@ -127,13 +134,19 @@ def _switch(arguments: Sequence[str]) -> str | None:
 
 
 def _ifexpr(arguments: Sequence[str]) -> str | None:
-  """Evaluates #ifexpr; returns None if an expression is not arithmetic."""
+  """Returns the output of #ifexpr; None if the first argument is not arithmetic.
+
+  The output is the second argument if the value is not 0, otherwise the third.
+  """
   value = _value(arguments[0]) if arguments[0] else 0.0
   return None if value is None else _at(arguments, 1 if value else 2)
 
 
 def _expr(arguments: Sequence[str]) -> str | None:
-  """Evaluates #expr; returns None if the expression is not arithmetic."""
+  """Returns the output of #expr; None if the expression is not arithmetic.
+
+  The result is also None for a number that needs an exponent.
+  """
   value = _value(arguments[0])
   if value is None or abs(value) >= 1e14:
     return None
@@ -159,7 +172,11 @@ _EQUALS = re.compile(r"(?<![<>!=])=(?!=)")
 
 
 def _value(text: str) -> float | None:
-  """Returns the value of an arithmetic expression; None for any other text."""
+  """Returns the value of an arithmetic expression; None for any other text.
+
+  A comparison has the value 1 or 0. The result is also None for an expression
+  that is too long or has no value, such as 1/0.
+  """
   text = html.unescape(text) if len(text) <= 6 * _LONGEST_EXPRESSION else text
   if len(text) > _LONGEST_EXPRESSION:
     return None
@@ -186,6 +203,7 @@ def _number(node: ast.expr) -> float:
 
   Raises:
     ValueError: for anything but arithmetic and a single comparison.
+    ArithmeticError: for a division by zero, or a number that is too large.
   """
   match node:
     case ast.Constant(value=int() | float() as value):
@@ -202,10 +220,11 @@ def _number(node: ast.expr) -> float:
 
 
 def _applied(sign: ast.AST, left: ast.expr, right: ast.expr) -> float:
-  """Returns the value of two parts of an expression with an operator.
+  """Returns the value of `left` and `right` with the operator `sign`.
 
   Raises:
-    ValueError: for another operator than those of _OPERATORS.
+    ValueError, ArithmeticError: as `_number` does, and a ValueError for another
+      operator than those of _OPERATORS.
   """
   if type(sign) not in _OPERATORS:
     raise ValueError("no arithmetic")

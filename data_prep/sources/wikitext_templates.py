@@ -24,7 +24,7 @@ _POWER = re.compile(r"[+−–-]?[\w.,/+−–-]*\d[\w.,/+−–-]*")
 def raised(text: str) -> str:
   """Returns the text of a superscript: 6 as ⁶, 1.5 as ^1.5.
 
-  Letters, as in 19th, are not changed.
+  Other text, such as the th of 19th, is returned unchanged.
   """
   if _all_in(text, _RAISED):
     return text.translate(_RAISED)
@@ -34,7 +34,8 @@ def raised(text: str) -> str:
 def lowered(text: str) -> str:
   """Returns the text of a subscript: the 2 of H2O as ₂.
 
-  Text without raised or lowered digits is not changed.
+  A text with other characters than digits, signs and parentheses is returned
+  unchanged.
   """
   return text.translate(_LOWERED) if _all_in(text, _LOWERED) else text
 
@@ -116,7 +117,7 @@ def _first(given: _Arguments, _named: _Named) -> str:
 
 
 def _second(given: _Arguments, named: _Named) -> str:
-  """Renders a template as its second argument, or the one named text."""
+  """Renders a template as its second argument, or its argument `text=`."""
   return given[1] if len(given) > 1 else named.get("text", "")
 
 
@@ -147,7 +148,10 @@ def _link_to_other_wiki(given: _Arguments, named: _Named) -> str:
 
 
 def _date(given: _Arguments, _named: _Named) -> str:
-  """Renders {{date|2020|5|3}} as 2020-05-03; other text is not changed."""
+  """Renders {{date|2020|5|3}} as 2020-05-03.
+
+  If an argument is not a number, the first three are joined by spaces.
+  """
   parts = [part.strip() for part in given[:3] if part.strip()]
   if not all(map(str.isdecimal, parts)):
     return " ".join(parts)
@@ -174,7 +178,7 @@ _UNIT_POWER = re.compile(r"(?<=[^\W\d])[23]$")
 
 
 def _convert(given: _Arguments, _named: _Named) -> str:
-  """Renders {{convert|5|to|10|km2|sqmi}} as the original measure: 5–10 km²."""
+  """Renders {{convert|5|to|10|km2|sqmi}} as 5–10 km², without converting it."""
   parts = [*(part.strip() for part in given), ""]
   shown: list[str] = []
   for place in range(0, len(parts) - 1, 2):
@@ -338,6 +342,8 @@ _LANGUAGE_PREFIXES = ("lang-", "хэл-", "lang ")
 
 def named(name: str) -> Template | None:
   """Returns the function that renders a template; None for an unknown one.
+
+  The function takes the numbered and the named arguments; it returns the text.
 
   Args:
     name: in lower case, with spaces.

@@ -39,7 +39,9 @@ _ERRORS = (
 
 
 def paragraphs(path: str) -> Iterator[tuple[str, ...]]:
-  """Yields the one document of a file: its paragraphs, those of tables too.
+  """Yields one document: the lines of a file's paragraphs, tables included.
+
+  A file without text yields nothing.
 
   Args:
     path: the path of a file, not compressed as a whole.
@@ -79,10 +81,14 @@ def paragraphs(path: str) -> Iterator[tuple[str, ...]]:
 
 
 def _paragraphs(file: IO[bytes]) -> Iterator[str]:
-  """Yields the lines of the paragraphs that hold text.
+  """Yields the lines of the paragraphs, without blank ones.
+
+  Args:
+    file: the XML of a document.
 
   Raises:
     ElementTree.ParseError: for XML that is malformed.
+    defusedxml.DefusedXmlException: for XML with a document type.
   """
   parts: list[str] = []
   for event, element in ElementTree.iterparse(
@@ -109,7 +115,7 @@ def _paragraphs(file: IO[bytes]) -> Iterator[str]:
 
 
 def _name(element: Any) -> str:
-  """Returns the name of an element of WordprocessingML, else ""."""
+  """Returns the name of an element of WordprocessingML; "" for any other."""
   tag = str(element.tag)
   return next(
     (tag.removeprefix(n) for n in _NAMESPACES if tag.startswith(n)), ""

@@ -370,7 +370,7 @@ def tweet_columns(path: str, labelled: bool = True) -> Columns:
 
 
 def label_names(rows: Sequence[Row]) -> list[str]:
-  """Returns the names of the labels that occur, sorted."""
+  """Returns the names of the labels that occur, sorted, for `class` rows."""
   return sorted({row.label for row in rows})
 
 

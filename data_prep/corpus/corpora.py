@@ -163,7 +163,10 @@ def _text(item: texts.Item) -> Sequence[Sequence[str]] | cleaning.Drop:
 
 
 def _text_letters(item: texts.Item) -> int:
-  """Returns a size above 0, so that a batch holds few dropped rows too."""
+  """Returns the size of a raw document in letters; of a web page, in bytes.
+
+  A dropped row has a size above 0, so that a batch holds few of them too.
+  """
   match item:
     case cleaning.Drop():
       return 1 + len(item.example)
@@ -259,7 +262,7 @@ def _is_ours(name: str) -> bool:
 
 
 class _BadRows:
-  """Lists the rows that cannot be read; the file exists if there are any.
+  """Lists the rows that cannot be read, in a file made for the first of them.
 
   Args:
     path: the path of the list.
@@ -286,7 +289,11 @@ class _BadRows:
     self.count += 1
 
   def told(self, folder: str) -> str:
-    """Returns one line about the rows in the list of an output folder."""
+    """Returns one line about the listed rows, of which there is at least one.
+
+    Args:
+      folder: the output folder, for the path of the list.
+    """
     return (
       f"{self.count:,} bad rows were left out, the first at {self._first}; "
       f"{os.path.join(folder, _BAD_ROWS)} lists them"
@@ -328,7 +335,12 @@ def _describe(
 
 
 def _files(settings: Settings) -> list[str]:
-  """Returns the paths of the input files, downloaded if --download is given."""
+  """Returns the paths of the input files, downloaded if --download is given.
+
+  Raises:
+    options.InputError: without --download and --input_file, or when the
+      download fails.
+  """
   if settings.download.download:
     return [downloads.fetch(settings.corpus.source, settings.download)]
   options.require(settings.corpus, "input_file")
@@ -355,7 +367,10 @@ def _write(
   stats: corpus_stats.Stats,
   bad_rows: _BadRows,
 ) -> None:
-  """Cleans the documents and writes them into the shards, round robin."""
+  """Cleans the files' documents; writes the kept ones to shards in turn.
+
+  It adds counts to `stats`, and the rows that cannot be read to `bad_rows`.
+  """
   corpus = settings.corpus
   duplicates = deduplication.Duplicates(corpus.near_duplicates)
   began = last_logged = time.monotonic()
@@ -384,7 +399,8 @@ class _Document:
   """A cleaned document, as a worker returns it.
 
   Attributes:
-    result: the result of the rules.
+    result: whether the cleaning rules keep the document, with its sentences, or
+      drop it; and the sentences that they dropped or changed.
     signature: the signature of a kept document; None for a dropped document,
       and without --near_duplicates.
     templates: for each sentence that was dropped for unknown templates, the
@@ -417,7 +433,7 @@ def _write_batch(
   shards: Sequence[IO[str]],
   stats: corpus_stats.Stats,
 ) -> None:
-  """Writes the kept documents of a batch into the shards, round robin."""
+  """Writes the kept documents of a batch to shards in turn; adds the counts."""
   stats.read(batch.file, *batch.read)
   kept = [
     sentences
@@ -470,7 +486,11 @@ def _kept(
 def _tasks(
   files: Sequence[str], settings: Settings
 ) -> Iterator[tuple[str, list[Any]]]:
-  """Yields tasks of about equal size: (file name, its raw documents)."""
+  """Yields tasks: (name of a file, some raw documents of it, in order).
+
+  A task ends with the document with which it reaches 2^18 letters, or with the
+  file.
+  """
   source = SOURCES[settings.corpus.source]
   for path, name in zip(files, manifest.labels(files), strict=True):
     batch: list[Any] = []
@@ -519,7 +539,10 @@ class _Text:
 
 
 def prepared(task: tuple[str, list[Any]], settings: Settings) -> _Batch:
-  """Normalises, splits, cuts and cleans the raw documents of a task.
+  """Returns the documents of a task: normalised, split, cut and cleaned.
+
+  Dropped documents are included. A raw document that takes too long becomes a
+  dropped document.
 
   Args:
     task: (file name, raw documents).
@@ -565,7 +588,7 @@ def _timed(
 
 
 def _dropped(drop: cleaning.Drop) -> _Document:
-  """Returns a document that was dropped before the rules."""
+  """Returns the record of a raw document that gave no text for the rules."""
   return _Document(cleaning.Result(drop, {}))
 
 
@@ -666,7 +689,9 @@ def _cleaned(
   site_lines: frozenset[str],
   first: bool,
 ) -> _Document:
-  """Drops sentences with unknown templates, then applies the rules.
+  """Returns a passage without unknown templates, and cleaned by the rules.
+
+  Sentences with a placeholder of an unknown template are dropped.
 
   Args:
     passage: the sentences.
@@ -695,7 +720,12 @@ def _cleaned(
 
 
 def _named(character: str, holes: Mapping[str, str]) -> str:
-  """Returns a character; for a placeholder, the name of its template."""
+  """Returns a character, but {{name}} for the placeholder of a template.
+
+  Args:
+    character: a character of a sentence.
+    holes: placeholder character → the name of the unknown template.
+  """
   return f"{{{{{holes[character]}}}}}" if character in holes else character
 
 

@@ -78,7 +78,13 @@ class Stats:
     self._letters.add("".join(sentences))
 
   def drop(self, file: str, reason: str, example: str) -> None:
-    """Adds one dropped document."""
+    """Adds one dropped document.
+
+    Args:
+      file: the name of its file.
+      reason: why it was dropped.
+      example: its first sentence or its name, which may be shown.
+    """
     self._count(file, DROPPED + reason)
     self._remember(reason, [example])
 
@@ -107,7 +113,7 @@ class Stats:
       self.files.setdefault(file, collections.Counter())[what] += number
 
   def _remember(self, reason: str, texts: Sequence[str]) -> None:
-    """Keeps the first few texts as examples of a reason."""
+    """Keeps the first three texts for a reason as examples, cut at 80 letters."""
     kept = self.examples.setdefault(reason, [])
     kept += [
       self._shown(text)[:80]
@@ -136,7 +142,11 @@ class Stats:
     return dict(entries)
 
   def losses(self) -> str:
-    """Returns the losses in one line: "2 too few words, 3 boilerplate"."""
+    """Returns the losses in one line: "2 too few words, 3 boilerplate".
+
+    Dropped documents come first, then sentences that were dropped or changed.
+    Without losses the result is "no text".
+    """
     reasons = [
       f"{count} {name.removeprefix(kind)}"
       for kind in (DROPPED, LINES)

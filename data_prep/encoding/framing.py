@@ -40,10 +40,12 @@ def both_ends(size: int, room: int) -> np.ndarray:
 
 
 def window_step(room: int) -> int:
-  """Returns the distance of the beginnings of two windows, in pieces.
+  """Returns how many pieces after a window the next window begins.
+
+  The last window of a text may begin earlier, so that it is full.
 
   Args:
-    room: pieces of a window.
+    room: number of the text's pieces in a window.
   """
   return (room + 1) // 2
 
@@ -71,7 +73,7 @@ class Framed:
   read: np.ndarray
 
   def counts(self, max_seq_length: int) -> "Counts":
-    """Returns how many texts are too long, and how many pieces are not read.
+    """Returns the counts of texts, long texts, pieces, lost pieces and inputs.
 
     Args:
       max_seq_length: largest number of ids of an input.
@@ -127,7 +129,7 @@ class Counts(NamedTuple):
   inputs: int = 0
 
   def plus(self, addend: "Counts") -> "Counts":
-    """Returns the sums of two counts."""
+    """Returns the sums of two counts, field by field."""
     return Counts(*map(sum, zip(self, addend, strict=True)))
 
   def summary(self, max_seq_length: int) -> str:
@@ -163,7 +165,8 @@ class Framer:
       et al. 2019, arXiv 1905.05583, section 5.3.1); "windows": all of it, in
       windows that overlap by half. For a pair, the longer text is truncated
       first.
-    remembered: the number of texts whose pieces are kept, by the text's hash.
+    remembered: largest number of texts whose pieces are kept, so that a text
+      that comes again is not encoded again; 0 keeps none.
 
   Attributes:
     counts: the counts of all texts that were framed.
@@ -225,7 +228,7 @@ class Framer:
     return framed
 
   def _pieces(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Returns the pieces of each text; remembered texts need no tokenizer."""
+    """Returns the int32 ids of each text; remembered texts are not encoded."""
     if not self._most:
       return self.tokenizer.encode(texts)
     keys = [

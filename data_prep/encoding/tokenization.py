@@ -79,7 +79,13 @@ class Settings:
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Settings":
-    """Returns the settings in a manifest's parameters, or their defaults."""
+    """Returns the settings in a manifest's parameters.
+
+    A missing parameter has its default.
+
+    Raises:
+      options.InputError: when a parameter has a wrong value.
+    """
     kept = json_files.known(cls, parameters)
     return json_files.made(cls, kept, "the parameters of a manifest")
 
@@ -104,13 +110,19 @@ class Settings:
     return {n: v for n, v in values.items() if v != usual[n]}
 
   def apply(self, text: str) -> str:
-    """Returns a text as a SentencePiece model should read it."""
+    """Returns a text with its quotes, marks and case changed as set.
+
+    This is what a SentencePiece model reads.
+    """
     if self.replace_quotes:
       text = _QUOTES.sub('"', text)
     return self.folded(text)
 
   def folded(self, text: str) -> str:
-    """Returns a text without marks and in lower case, if these are set."""
+    """Returns a text without marks (NFKD), and in lower case, as set.
+
+    The settings are strip_accents and do_lower_case.
+    """
     if self.strip_accents:
       text = without_marks(text)
     return text.lower() if self.do_lower_case else text
@@ -126,18 +138,22 @@ def without_marks(text: str) -> str:
 
 
 def combining_marks() -> str:
-  """Returns the marks that `strip_accents` removes, as ranges for a regex."""
+  """Returns the marks that `strip_accents` removes, as `ranges` writes them."""
   return ranges(filter(unicodedata.combining, every_letter()))
 
 
 def every_letter() -> Iterator[str]:
-  """Yields every character that a text may have, in order."""
+  """Yields all Unicode characters in order of their code, without surrogates."""
   points = range(sys.maxunicode + 1)
   return (chr(i) for i in points if not 0xD800 <= i < 0xE000)
 
 
 def ranges(letters: Iterable[str]) -> str:
-  """Returns characters as ranges for [] of a regex."""
+  r"""Returns characters as ranges for the [] of an RE2 regex.
+
+  `ranges("abcx")` is `\x{61}-\x{63}\x{78}-\x{78}`. Python's re does not
+  read this form.
+  """
   bounds: list[list[int]] = []  # first and last of each range
   for point in map(ord, sorted(letters)):
     if bounds and bounds[-1][1] == point - 1:
@@ -232,7 +248,11 @@ class Tokenizer:
 
   @classmethod
   def with_settings(cls, model_file: str, settings: Settings) -> "Tokenizer":
-    """Returns a tokenizer with the settings of a manifest."""
+    """Returns a tokenizer with the given preparation of texts.
+
+    Raises:
+      options.InputError: when the file is no model or lacks a special piece.
+    """
     return cls(model_file, **dataclasses.asdict(settings))
 
   def _special_id(self, names: Sequence[str], model_file: str) -> int:
@@ -318,15 +338,26 @@ class Tokenizer:
     return self._model.inside(text, begins)
 
   def letters(self, number: int) -> str:
-    """Returns the letters of a piece, without the mark of its place."""
+    """Returns the text of a piece, by its id, without "▁" or "##".
+
+    For a byte the result is its name, such as "<0x0A>".
+    """
     return self._model.letters(number)
 
   def begins(self, number: int) -> bool:
-    """Returns whether a piece is marked as the beginning of a word."""
+    """Returns whether a piece, by its id, is marked as a word's beginning.
+
+    In SentencePiece such a piece begins with "▁"; in WordPiece it does not
+    begin with "##".
+    """
     return self._model.begins(number)
 
   def mark(self, number: int) -> str:
-    """Returns the mark of a piece's place in its word: "▁", "##" or ""."""
+    """Returns the mark at the beginning of a piece: "▁", "##" or "".
+
+    SentencePiece marks the pieces that begin a word by "▁", WordPiece those
+    that continue a word by "##".
+    """
     return self._model.mark(number)
 
   @property
@@ -334,6 +365,7 @@ class Tokenizer:
     """Whether sums of scores are exact in float32.
 
     If so, all libraries choose the same of two equally likely segmentations.
+    It is True for models without added scores, such as WordPiece and BPE.
     """
     return bool(getattr(self._model, "sums_exactly", True))
 
@@ -354,6 +386,7 @@ class Tokenizer:
     """Returns how many characters each piece spells, float32 [vocab_size].
 
     Spaces do not count. Only one of the bytes that spell a character counts.
+    The unknown piece counts 1, other special pieces 0.
     """
     return np.array(
       [
@@ -366,7 +399,10 @@ class Tokenizer:
     )
 
   def unreachable(self) -> list[str]:
-    """Returns the pieces that no normalised text can produce."""
+    """Returns the ordinary pieces that no text can produce.
+
+    The model's normalisation, such as lower case, changes their letters.
+    """
     return [
       piece
       for i, piece in enumerate(self._pieces)
@@ -380,6 +416,9 @@ class _SentencePiece:
   Args:
     model_file: its path.
     settings: the preparation of a text.
+
+  Raises:
+    options.InputError: when the file is missing or no SentencePiece model.
   """
 
   def __init__(self, model_file: str, settings: Settings) -> None:
@@ -579,7 +618,7 @@ _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 
 
 def is_wordpiece(path: str) -> bool:
-  """Returns whether a file is WordPiece's vocabulary, judged by its name."""
+  """Returns whether the name of a file ends in .txt, as WordPiece's vocab.txt."""
   return path.endswith(".txt")
 
 
@@ -602,9 +641,9 @@ def _bytes(path: str) -> bytes:
 
 
 def _characters(letters: str) -> int:
-  """Returns how many characters a piece's letters are.
+  """Returns how many characters a piece spells, given its letters.
 
-  For a byte it is 1 if the byte begins a character, else 0.
+  For a byte, such as "<0xD0>", it is 1 if the byte begins a character, else 0.
   """
   if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", letters):
     return int(int(byte[1], 16) & 0xC0 != 0x80)  # not a continuation byte
@@ -612,7 +651,7 @@ def _characters(letters: str) -> int:
 
 
 def starts_word(piece: str) -> bool:
-  """Returns whether a word begins with this piece.
+  """Returns whether a SentencePiece piece begins a word.
 
   "▁" marks the space before a word. A piece without a letter, mark or digit is
   punctuation, which counts as a separate word. google-research/albert takes

@@ -35,7 +35,11 @@ _ASCII_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
 class _Cleaned(dict[int, str]):
-  """A table for str.translate: upstream's _clean_text and Chinese spacing."""
+  """A table for str.translate, which cleans as BERT's BasicTokenizer does.
+
+  White space becomes a space, control characters are removed, and a Chinese
+  character gets spaces around it.
+  """
 
   def __missing__(self, point: int) -> str:
     letter = chr(point)
@@ -62,7 +66,7 @@ class _Apart(dict[int, str]):
 
 
 def is_punctuation(letter: str) -> bool:
-  """Returns whether upstream treats a character as punctuation.
+  """Returns whether google-research/bert treats a character as punctuation.
 
   Such a character is always a separate word.
   """
@@ -70,7 +74,7 @@ def is_punctuation(letter: str) -> bool:
 
 
 def cleaned(letter: str) -> str:
-  """Returns the replacement of a character in upstream's cleaning.
+  """Returns the replacement of a character in BERT's cleaning of a text.
 
   It is the character itself, "", a space, or the character between spaces.
   """
@@ -81,7 +85,7 @@ _CLEANED, _APART = _Cleaned(), _Apart()
 
 
 def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
-  """Returns the words of a text, as upstream's BasicTokenizer splits it.
+  """Returns the words of a text, as BERT's BasicTokenizer splits it.
 
   `words("Сайн уу?", True, True)` is `["саин", "уу", "?"]`.
   """
@@ -89,7 +93,10 @@ def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
 
 
 def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
-  """Returns the cleaned text, with white space between any two words."""
+  """Returns the cleaned text with white space between any two words.
+
+  Each punctuation mark is a word.
+  """
   text = folded(text.translate(_CLEANED), do_lower_case, strip_accents)
   return text.translate(_APART)
 
@@ -97,7 +104,7 @@ def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
 def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
   """Returns a text in lower case and without marks, if these are set.
 
-  The result is that of upstream's BasicTokenizer.
+  The result is that of BERT's BasicTokenizer; й becomes и without marks.
   """
   if do_lower_case:
     text = text.lower()
@@ -208,6 +215,8 @@ class Vocabulary:
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
     """Returns the part of each text that each of its pieces covers.
 
+    The parts make up the whole text, as in `tokenization.Tokenizer.segment`.
+
     Args:
       texts: the texts.
     """
@@ -219,7 +228,7 @@ class Vocabulary:
     return not words(letter, self._lower, self._strip)
 
   def _ends(self, traced: alignment.Traced) -> Iterator[int]:
-    """Yields the end of each piece in a text that `_apart` made.
+    """Yields the index at which each piece ends in a text that `_apart` made.
 
     A space that was added after punctuation belongs to the punctuation.
     """
@@ -240,7 +249,7 @@ class Vocabulary:
   def is_control(self, number: int) -> bool:
     """Returns whether text cannot produce a piece, such as `[CLS]`.
 
-    Upstream splits the brackets of such pieces from the text between them.
+    The judgement is by the brackets, which are words of their own in a text.
     """
     piece = self.pieces[number]
     return len(piece) > 2 and piece[0] == "[" and piece[-1] == "]"
@@ -267,6 +276,10 @@ class Vocabulary:
     return self.pieces[number].removeprefix(CONTINUES)
 
   def reaches(self, number: int) -> bool:
-    """Returns whether some text can produce a piece."""
+    """Returns whether a piece, by its id, stays as it is when read as a text.
+
+    Otherwise cleaning, lower case or punctuation changes it, so that no text
+    produces it.
+    """
     letters = self.letters(number)
     return words(letters, self._lower, self._strip) == [letters]

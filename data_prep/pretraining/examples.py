@@ -234,7 +234,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """A task of the first stage: a range of documents, all or none held out.
+  """A task of the first stage: documents with the same role.
 
   Attributes:
     held_out: whether all the documents are held out; otherwise none is.
@@ -259,10 +259,13 @@ def texts(
 ) -> Iterator[tuple[bool, documents.Document, Text]]:
   """Yields (whether held out, document, text) in the order of the corpus.
 
+  A held-out document is used once, a training document about dupe_factor times
+  its weight.
+
   Args:
     corpus: the documents, in the order of the survey.
     survey: their ids, and which of them are held out.
-    recipe: decides how often a document is used.
+    recipe: the options, for the dupe_factor.
   """
   # Not .tolist(), which takes ten times the memory.
   for document, number, is_held_out in zip(
@@ -277,9 +280,15 @@ def texts(
 
 
 def _uses(number: int, weight: float, recipe: Recipe) -> int:
-  """Returns dupe_factor x weight, rounded up or down at random, keyed by id.
+  """Returns how often a training document is used: dupe_factor x weight.
 
-  The mean of the rounded numbers is dupe_factor x weight.
+  A fraction is rounded up or down at random, so that the mean over documents is
+  dupe_factor x weight. The id and the seed decide which.
+
+  Args:
+    number: the document's id.
+    weight: the weight of its file.
+    recipe: the options.
   """
   whole, fraction = divmod(recipe.dupe_factor * weight, 1)
   if not fraction:
@@ -376,7 +385,7 @@ def _tokenizer(
 def _rows(
   pairs: instances.Instances, chosen: slice | np.ndarray
 ) -> instances.Instances:
-  """Returns some of the instances."""
+  """Returns the instances in the chosen rows: a slice, or int [chosen]."""
   return instances.Instances(
     pairs.keys[chosen],
     pairs.starts[chosen],
@@ -440,7 +449,7 @@ class _Laid(NamedTuple):
 
 
 def _packed(laid: _Laid, max_seq_length: int, pad_id: int) -> _Laid:
-  """Packs several examples into each row.
+  """Returns the examples packed, so that a row holds one or several.
 
   A row gets the random key and the sort key of its first example.
   """
@@ -510,9 +519,10 @@ def _masked(
 def _counted_text(
   task: Range, spans: Sequence[instances.Span], pairs: instances.Instances
 ) -> Counts:
-  """Counts documents, their letters and pieces, and pieces in no example.
+  """Returns counts of the text: name → number, after "train_" or "eval_".
 
-  Letters and pieces count once for each use of a document. Random second
+  The names are documents, letters, text_pieces, and cut for pieces in no
+  example. Letters and pieces count once for each use of a document. Random second
   segments do not count.
 
   Args:
@@ -543,7 +553,12 @@ def _counted(
   starts: np.ndarray,
   batch: records.PretrainingBatch,
 ) -> Counts:
-  """Counts examples, positions, labels and masks of a batch.
+  """Returns counts of a batch: name → number, after "train_" or "eval_".
+
+  They count rows (examples), positions, pieces, padding and labels; in packed
+  rows the examples (packed); and, if there are masks, masked pieces
+  (masked), words with a masked piece (masked_words) and wholly masked words
+  (whole_words).
 
   Args:
     role: "train" or "eval", the prefix of the counts' names.

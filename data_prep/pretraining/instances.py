@@ -159,14 +159,17 @@ def create(
 
 
 def _uses(spans: Sequence[Span]) -> np.ndarray:
-  """Returns the numbers 0, 1, … of the uses of the most used document."""
+  """Returns [0, 1, …], one number for each use of the most used document."""
   return np.arange(max((span.uses for span in spans), default=0))
 
 
 def _states(
   purpose: randomness.Purpose, spans: Sequence[Span], ids: np.ndarray, seed: int
 ) -> list[list[int]]:
-  """Returns 64 random bits for each document and use: [documents][uses]."""
+  """Returns 64 random bits for each document and use: [documents][uses].
+
+  All documents have as many entries as the most used one.
+  """
   draw = (seed, ids[:, None], _uses(spans)[None])
   return randomness.bits(purpose, *draw).tolist()
 
@@ -256,7 +259,12 @@ def _chunks(
 def _target(cuts: _Cuts, number: int) -> int:
   """Returns the number of pieces that a chunk must reach.
 
-  The segment that reaches it is the chunk's last one.
+  The chunk ends with the segment that reaches this number. It is cuts.longest,
+  or, for a share short_seq_prob of the chunks, a random number from 2 to that.
+
+  Args:
+    cuts: how to cut the document.
+    number: the number of the chunk in the document.
   """
   chance = randomness.fraction(randomness.further(cuts.shorts, number))
   if chance >= cuts.short_seq_prob:
@@ -272,7 +280,7 @@ def _pairs(
   stop: np.ndarray,
   swap: np.ndarray,
 ) -> Instances:
-  """Makes instances of chunks: segments A and B, or A alone.
+  """Returns the instances of chunks: segments A and B, or A alone.
 
   Args:
     keys: uint64 [rows, 3], the random key of each chunk.
@@ -363,11 +371,12 @@ def assemble(
   cls_id: int,
   sep_id: int,
 ) -> Sequences:
-  """Lays out `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` without a pair.
+  """Returns rows `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` without a pair.
 
   Args:
-    pairs: spans of the stream.
-    stream: int32 [pieces].
+    pairs: the instances, whose `starts` are positions in the stream.
+    stream: int32 [pieces], at least one piece; the pool's pieces, if any,
+      follow those of the documents.
     max_seq_length: the rows' length.
     pad_id, cls_id, sep_id: the tokenizer's ids.
   """

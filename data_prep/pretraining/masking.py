@@ -21,14 +21,15 @@ class Settings:
 
   Attributes:
     masked_lm_prob: share of the text's pieces to mask.
-    max_predictions: largest number of masked pieces in a sequence.
+    max_predictions: largest number of masked pieces in a row.
     whole_words: whether a word is masked as a whole or not at all.
     ngram: largest number of words that are masked together.
     favor_shorter_ngram: whether the probability of n words is proportional to
       1/n; if not, the probabilities are reversed (google-research/albert's
       flag).
     seed: the seed of the data set.
-    slots: length of the result's rows; 0 for the length that is needed.
+    slots: number of columns of Masked's positions, targets and weights; 0 for
+      max_predictions, or twice as many with `permutation`.
     permutation: whether as many further pieces, in words or n-grams, are
       shuffled and must be predicted (google-research/albert's do_permutation).
   """
@@ -43,7 +44,7 @@ class Settings:
   permutation: bool = False
 
   def width(self) -> int:
-    """Returns the length of the result's rows."""
+    """Returns the number of columns of Masked's positions and targets."""
     needed = self.max_predictions * (2 if self.permutation else 1)
     return self.slots or needed
 
@@ -87,7 +88,7 @@ def words(
 ) -> Words:
   """Returns the words of a batch.
 
-  If every word of a row has more pieces than may be masked in the row, each
+  If every word of a row has more pieces than settings.max_predictions, each
   piece of that row counts as a word: nothing could be masked otherwise.
 
   Args:
@@ -127,7 +128,13 @@ def _numbered(
 
 
 def _shortest(lengths: np.ndarray) -> np.ndarray:
-  """Returns the pieces of each row's shortest word, [rows]; 0 without words."""
+  """Returns how many pieces each row's shortest word has, int64 [rows].
+
+  It is 0 for a row without words.
+
+  Args:
+    lengths: as in Words.
+  """
   shortest = np.where(lengths > 0, lengths, _ANY_LENGTH).min(1)
   return np.where(shortest < _ANY_LENGTH, shortest, 0)
 
@@ -152,9 +159,9 @@ def choose(
   settings: Settings,
   beside: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Chooses the words to mask or, with `beside`, the further words to permute.
+  """Returns the words to mask or, with `beside`, the further words to permute.
 
-  It works in rounds over the batch. In a round, each row offers its next word
+  The function works in rounds over the batch. In a round, each row offers its next word
   in a random order, with a random n-gram length. The n-gram is shortened until
   it fits the row's remaining budget and its segment; it is skipped if even one
   word does not fit or the word is taken. If no word of a row fits the budget,
@@ -169,7 +176,7 @@ def choose(
       the words to mask.
 
   Returns:
-    bool [rows, words].
+    bool [rows, words], True for the words that this call chose.
   """
   in_order, of_length = (
     (_PURPOSE.WORD_ORDER, _PURPOSE.NGRAM)
@@ -259,7 +266,15 @@ def _offer(
 
 
 def _ngram_lengths(chance: np.ndarray, settings: Settings) -> np.ndarray:
-  """Draws n with p(n) ∝ 1/n (ALBERT, equation 1), or the reverse."""
+  """Returns a random n-gram length, 1 to settings.ngram, for each chance.
+
+  The probability of n words is proportional to 1/n (ALBERT, equation 1).
+  Without favor_shorter_ngram the probabilities are in the reverse order.
+
+  Args:
+    chance: random numbers, uniform from 0 to below 1, of any shape.
+    settings: the n-grams.
+  """
   weights = 1.0 / np.arange(1, settings.ngram + 1)
   if not settings.favor_shorter_ngram:
     weights = weights[::-1]
@@ -279,7 +294,9 @@ def mask(
   mask_id: int,
   ordinary_ids: np.ndarray,
 ) -> "Masked":
-  """Chooses and masks pieces; the masks in the records are made so too.
+  """Chooses the pieces to predict, and returns the masked batch.
+
+  Static and dynamic masks are both made here.
 
   Args:
     ids: int64 [rows, length].
@@ -313,7 +330,8 @@ class Masked:
 
   Attributes:
     ids: int64 [rows, length], with replacements.
-    positions, targets: int64 [rows, slots], 0 where unused.
+    positions: int64 [rows, slots], the columns to predict; 0 where unused.
+    targets: int64 [rows, slots], the ids before masking; 0 where unused.
     weights: float32 [rows, slots], 1 where used.
   """
 
@@ -333,9 +351,10 @@ def replace(
   ordinary_ids: np.ndarray,
   moved: np.ndarray | None = None,
 ) -> Masked:
-  """Puts [MASK] on 80 % of the chosen pieces, leaves 10 %, changes 10 %.
+  """Returns a batch with the chosen pieces masked (BERT paper, section 3.1).
 
-  BERT paper, section 3.1. The random piece is never a special piece: upstream
+  With probability 0.8 a chosen piece becomes [MASK], with 0.1 it stays, and
+  with 0.1 it becomes a random piece. All must be predicted. The random piece is never a special piece: upstream
   may draw [PAD] or [CLS].
 
   Args:
@@ -381,7 +400,14 @@ def replace(
 def _permute(
   seen: np.ndarray, moved: np.ndarray, keys: np.ndarray, seed: int
 ) -> None:
-  """Shuffles the pieces at the `moved` places of each row, in place."""
+  """Shuffles the `moved` pieces of each row among each other, in place.
+
+  Args:
+    seen: int64 [rows, length], the ids, which are changed.
+    moved: bool [rows, length], the pieces to shuffle.
+    keys: uint64 [rows, 3], the random key of each row.
+    seed: the seed of the data set.
+  """
   rows, columns = np.nonzero(moved)
   draw = (seed, *keys[rows].T, columns)
   chance = randomness.uniform(_PURPOSE.PERMUTATION, *draw)

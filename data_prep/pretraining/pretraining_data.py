@@ -186,12 +186,15 @@ class Forecast:
 class Job:
   """The settings of the two stages, for a runner.
 
+  Stage one makes examples (`examples`). Stage two sorts them and writes the
+  files (`finish`).
+
   Attributes:
     recipe: how examples are made.
     spm_model_file: the tokenizer.
     folder: the folder of the files.
     names: role, "train" or "eval" → the names of its files.
-    num_workers: processes; 0 for one a core.
+    num_workers: number of processes; 0 starts one for each core.
     pools: role → the file with the pool of random second segments; {} without
       random_next_sentence.
   """
@@ -204,7 +207,7 @@ class Job:
   pools: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def examples(self, task: examples.Range) -> examples.Made:
-    """Runs stage one for a range; returns its examples and their counts."""
+    """Returns the examples of a range of documents, with counts: stage one."""
     path = self.pools.get(task.role)
     return examples.of_range(
       task,
@@ -239,11 +242,14 @@ Runner = Callable[[Job, Iterable[examples.Range], Forecast], examples.Counts]
 
 
 def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
-  """Writes the data set; returns its counts.
+  """Writes the records, the tokenizer and the manifest; returns the counts.
+
+  The counts are name → number, such as "train_examples". The manifest has them
+  too.
 
   Args:
     settings: the input, the output and the recipe.
-    runner: calls the two stages; None for this machine's cores.
+    runner: calls the two stages of a Job; None uses this machine's cores.
 
   Raises:
     options.InputError: for an empty corpus or an unfit model, and when another
@@ -308,9 +314,10 @@ def _create(
 
 
 def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
-  """Returns whether a file in the output folder belongs to a data set.
+  """Returns whether a file in the output folder may be replaced.
 
-  Other files, such as train-mine.tfrecord, are kept.
+  This holds for names that this program gives to files of a data set. Other
+  files, such as train-mine.tfrecord, are kept.
 
   Args:
     names: role → the names of the files that are written.
@@ -325,7 +332,10 @@ def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
 
 
 def _is_large(parts: Sequence[documents.Files]) -> bool:
-  """Returns whether the corpus is surely large enough for several processes."""
+  """Returns whether the files of the corpus have more than 8 MiB together.
+
+  Then several processes are surely worth their start.
+  """
   sizes = (storage.size(path) or 0 for files in parts for path in files.paths)
   return any(
     size > 8 * _LETTERS_A_RANGE for size in itertools.accumulate(sizes)
@@ -342,7 +352,9 @@ def _held_out(
 def _forecast(
   settings: Options, held_out_share: float, sample: held_out.Sample
 ) -> Forecast:
-  """Makes examples of a sample, and extrapolates to the corpus by its letters.
+  """Returns a forecast for the corpus, from examples made of a sample.
+
+  The numbers of the sample are extrapolated by the letters of the corpus.
 
   Args:
     settings: how examples are made.
@@ -379,7 +391,11 @@ def _forecast(
 
 
 def _rows(counts: examples.Counts, settings: Options) -> float:
-  """Returns the number of rows of examples; packed rows count as full."""
+  """Returns the number of training rows.
+
+  With pack_sequences it is the number of rows that the pieces would fill
+  without padding, which may be a fraction.
+  """
   if not settings.pack_sequences:
     return counts["train_examples"]
   return counts["train_examples"] - (
@@ -416,7 +432,7 @@ def _make(
   settings: Options,
   pool: random_segments.Pool | None,
 ) -> examples.Made:
-  """Makes the examples of training texts, in a single bucket."""
+  """Returns the examples of training texts, all in bucket 0, with counts."""
   task = examples.Range(False, tuple(texts))
   return examples.of_range(task, 1, settings, settings.spm_model_file, pool)
 
@@ -424,7 +440,11 @@ def _make(
 def _names(
   settings: Options, survey: held_out.Survey, forecast: Forecast
 ) -> dict[str, list[str]]:
-  """Returns role → file names, as many as the forecast of the bytes needs."""
+  """Returns "train" and "eval" → the names of their files.
+
+  Without --output_file and --num_shards, the forecast decides how many training
+  files there are, at least 4. Without held-out documents, "eval" has no file.
+  """
 
   def numbered(role: str, count: int) -> list[str]:
     return [storage.shard(role, i, count, ".tfrecord") for i in range(count)]
@@ -490,7 +510,14 @@ def _used(
 def ranges(
   texts: Iterable[tuple[bool, examples.Text]],
 ) -> Iterator[examples.Range]:
-  """Groups (whether held out, text) into the tasks of stage one."""
+  """Yields the texts in ranges, the tasks of stage one.
+
+  A range ends after 256 texts, or after the text with which it reaches 2^20
+  letters. Held-out texts and training texts are in different ranges.
+
+  Args:
+    texts: (whether held out, text) of the documents.
+  """
   gathered: dict[bool, list[examples.Text]] = {True: [], False: []}
   letters = {True: 0, False: 0}
   for is_held_out, text in texts:
@@ -514,8 +541,9 @@ def _pools(
   tokenizer: tokenization.Tokenizer,
   folder: str,
 ) -> dict[str, str]:
-  """Writes the pools of random second segments; returns their files by role.
+  """Writes the pools of random second segments; returns role → path.
 
+  The roles are "train" and "eval"; a role with too little text is left out.
   Training examples draw from training documents alone, and held-out examples
   from held-out documents alone.
 
@@ -599,7 +627,7 @@ def require_examples(counts: examples.Counts) -> None:
 def _watched(
   results: Iterable[examples.Counts], forecast: Forecast
 ) -> Iterator[examples.Counts]:
-  """Yields the results, and logs the progress every ten seconds."""
+  """Yields the results, and logs the progress at most every ten seconds."""
   began = last_logged = time.monotonic()
   done = 0
   for counts in results:
@@ -618,7 +646,7 @@ def _watched(
 
 
 def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
-  """Makes a temporary folder for stage one's files.
+  """Returns a new temporary folder for stage one's files.
 
   It is inside a local output folder, or, for an output folder in a bucket, in
   the system's temporary folder.
@@ -630,7 +658,9 @@ def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Spill:
-  """Stage one in a worker: a call appends a range's examples to files.
+  """Stage one in a worker process.
+
+  A call appends the examples of a range to files, and returns the counts.
 
   Attributes:
     job: the settings.
@@ -652,7 +682,10 @@ class Spill:
 
 @dataclasses.dataclass(frozen=True)
 class Finish:
-  """Stage two in a worker: a call merges one bucket's files of all workers.
+  """Stage two in a worker process.
+
+  A call with (role, bucket) sorts the examples that all workers wrote for this
+  bucket into its final file, and removes their files.
 
   Attributes:
     job: the settings.

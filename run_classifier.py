@@ -13,7 +13,7 @@ def main(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options,
 ) -> None:
-  """Trains, evaluates and predicts, as the options demand."""
+  """Trains, evaluates and predicts: each if its flag --do_… is set."""
   classification.run(settings, recipe, adapting)
 
 

@@ -16,7 +16,7 @@ def main(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> None:
-  """Trains, evaluates and writes the results, as the options demand."""
+  """Trains with --do_train, evaluates with --do_eval, writes the results."""
   training.run(settings, optimizer, devices, probing)
 
 

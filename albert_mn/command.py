@@ -50,7 +50,11 @@ _PROGRAMS = {
 
 
 def main() -> None:
-  """Runs the program that the first argument names, with the other ones."""
+  """Runs the program that the first argument names, with the further arguments.
+
+  For configs, --version and --help it prints a text instead. It exits with code
+  2 for an unknown name.
+  """
   name = sys.argv[1] if len(sys.argv) > 1 else "--help"
   if name in _PROGRAMS:
     del sys.argv[1]

@@ -9,7 +9,7 @@ from data_prep.base import options
 
 
 def main(settings: conversion.Options) -> None:
-  """Converts a checkpoint as the options demand."""
+  """Writes a model directory of a checkpoint to --output_dir, and checks it."""
   conversion.run(settings)
 
 

@@ -30,9 +30,9 @@ class Options(options.Group):
 
 
 def _rehashed(settings: run_options.Options) -> str:
-  """Compares the hashes of all files of the records and the initial model.
+  """Returns a line for the report, after comparing hashes of files.
 
-  Returns a line for the report.
+  The files are those of the records and of the initial model.
 
   Raises:
     options.InputError: when a file differs from its manifest.

@@ -9,7 +9,7 @@ from data_prep.base import options
 
 
 def main(settings: remote_weights.Options) -> None:
-  """Downloads weights as the options demand."""
+  """Downloads weights to --output_dir, and prints where they are."""
   remote_weights.fetch(settings)
 
 

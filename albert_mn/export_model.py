@@ -12,7 +12,7 @@ from data_prep.base import options
 
 
 def main(settings: exports.Options) -> None:
-  """Exports a model as the options demand."""
+  """Exports a model to --output_dir, and checks its outputs."""
   exports.run(settings)
 
 

@@ -50,7 +50,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the measurements, one per line."""
+  """Prints rows per second and memory, one measurement per line."""
   with tempfile.TemporaryDirectory() as folder:
     for kind in ("tsv", "csv", "jsonl"):
       path = os.path.join(folder, f"rows.{kind}")
@@ -82,7 +82,7 @@ def main(settings: Options) -> None:
 
 
 def _texts(settings: Options) -> Iterator[str]:
-  """Yields rows of 15 words: five sequences of three words from the text.
+  """Yields num_rows texts of 15 words: five times three words of the files.
 
   Every tenth row differs from the row before only in its last word.
   """

@@ -80,7 +80,7 @@ def main(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options,
 ) -> None:
-  """Prints the scores of each run, and their means."""
+  """Prints the scores of each run, and the mean and deviation for each set."""
   data = pathlib.Path(os.environ["ALBERT_MN_SHARED"]) / "data"
   print(f"{'set':8} {'fold':>4} {'seed':>4}  " + "  ".join(_VOICES))
   for name in settings.sets.split(","):
@@ -110,7 +110,10 @@ def _run(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options,
 ) -> list[float]:
-  """Trains on a fold; returns the scores of model, network and baseline."""
+  """Trains on a fold; returns the scores in the order of _VOICES.
+
+  The scores are those of the whole model, its network and its TF-IDF baseline.
+  """
   entities = name == "ner"
   with tempfile.TemporaryDirectory() as folder:
     paths = [os.path.join(folder, f"{part}.jsonl") for part in ("train", "dev")]
@@ -153,7 +156,10 @@ def _topics(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _senses(data: pathlib.Path) -> Iterator[Fold]:
-  """Yields folds of the frequent senses; a passage is in one fold alone."""
+  """Yields folds of rows with frequent senses.
+
+  No passage is in both parts of a fold.
+  """
   with (data / "wsd_mlub/train.csv").open(encoding="utf-8") as file:
     rows = [_row(r["text"], r["synset_id"]) for r in csv.DictReader(file)]
   count = collections.Counter(row["label"] for row in rows)
@@ -171,7 +177,7 @@ def _senses(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _authors(data: pathlib.Path) -> Iterator[Fold]:
-  """Yields folds of the sentences of a novel and of essays, as many of each."""
+  """Yields folds of sentences of a novel and of essays, with equal numbers."""
   works = []
   for name in ("verne_20k", "batireedui"):
     text = (data / f"pretrain/{name}.txt").read_text(encoding="utf-8")
@@ -205,7 +211,7 @@ def _row(text: str, label: str) -> Row:
 
 
 def _drawn(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
-  """Returns at most so many rows, drawn at random, in their order."""
+  """Returns at most `most` rows, drawn at random, in their given order."""
   order = np.random.default_rng(seed).permutation(len(rows))[:most]
   return [rows[index] for index in sorted(order.tolist())]
 

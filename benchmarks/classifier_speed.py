@@ -96,7 +96,7 @@ def _config(name: str, vocab_size: int) -> configs.AlbertConfig:
 
 
 def _drawn(settings: Options, path: str, whole: bool) -> list[str]:
-  """Returns random texts of a file.
+  """Returns random texts of a file, at most as many as the options say.
 
   Args:
     settings: the number of texts and the seed.
@@ -137,9 +137,10 @@ class _Work:
     }
 
   def compare(self, texts: Sequence[str], length: int) -> None:
-    """Prints how many times faster batches of similar lengths are.
+    """Prints the speed of batches of similar lengths, and a ratio.
 
-    They are compared with padded batches, for prediction and for training.
+    The ratio is to the speed of batches in which all rows have `length` pieces,
+    for prediction and for training.
 
     Args:
       texts: the texts to predict and to train on.

@@ -110,7 +110,7 @@ def _parts(settings: Options) -> dict[str, Any]:
 def _saved_model(
   folder: str, parts: dict[str, Any], settings: Options
 ) -> Callable[..., dict[str, tf.Tensor]]:
-  """Saves and loads a SavedModel that reads ids instead of texts.
+  """Returns a SavedModel that reads ids instead of texts, saved and loaded.
 
   Args:
     folder: the folder to save it in.

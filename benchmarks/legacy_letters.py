@@ -77,12 +77,16 @@ def _words(lines: Sequence[str]) -> list[str]:
 
 
 def _repaired(lines: Sequence[str]) -> list[str]:
-  """Returns the words of lines after the repair."""
+  """Returns the words of lines, in order, after the letters' repair."""
   return _words([legacy_letters.repair(line) for line in lines])
 
 
 def _print_clean(name: str, lines: Sequence[str]) -> None:
-  """Prints the words that the repair changes or restores in a clean file."""
+  """Prints how many words of a clean file the repair changes.
+
+  Then it replaces ө and ү by letters of legacy fonts, and prints what share of
+  the changed words the repair restores.
+  """
   words = _words(lines)
   pairs = zip(words, _repaired(lines), strict=True)
   touched = [word for word, repaired in pairs if word != repaired]

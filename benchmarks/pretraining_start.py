@@ -176,7 +176,7 @@ def counted(optimizer: str, steps: int, learning_rate: float = 0.0) -> Arm:
 
 
 def main(settings: Options) -> None:
-  """Prints the losses of all runs, and the ratios."""
+  """Prints the losses of all runs, and the ratios of their CPU times."""
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   with tempfile.TemporaryDirectory() as folder:
@@ -199,10 +199,10 @@ def main(settings: Options) -> None:
 def _new_runs(
   data: Data, config: configs.AlbertConfig, settings: Options
 ) -> dict[str, list[Point]]:
-  """Runs all arms that start from corpus statistics.
+  """Trains all arms that start from corpus statistics; returns their ends.
 
   Returns:
-    name → the last point of each seed's run.
+    name of an arm → the last point of each of its runs.
   """
   ends: dict[str, list[Point]] = {}
   lengths = sorted(map(int, settings.new_steps.split(",")))
@@ -216,7 +216,9 @@ def _new_runs(
 
 
 def _print_ratios(old: Point, ends: dict[str, list[Point]]) -> None:
-  """Prints the lowest CPU time in which each arm reaches the old recipe's loss.
+  """Prints, for each arm, the fastest run that ends at the old recipe's loss.
+
+  If no run ends at that loss or a lower one, "not reached" is printed.
 
   Args:
     old: the last point of the old recipe.
@@ -257,7 +259,7 @@ def records_of(settings: Options, folder: str) -> Data:
 
 
 def _make_records(folder: str, vocab_size: int) -> None:
-  """Trains a tokenizer on the texts, and writes records of them."""
+  """Trains a tokenizer on the texts; writes records to `folder`/records."""
   shared = os.environ.get("ALBERT_MN_SHARED")
   texts = (
     pathlib.Path(shared) / "data" / "pretrain"
@@ -294,7 +296,7 @@ def run(
   settings: Options,
   seed: int,
 ) -> Iterator[Point]:
-  """Trains; prints and yields the held-out loss at each quarter of the run."""
+  """Trains; prints and yields a Point at each quarter of the run."""
   total = arm.recipe.num_train_steps
   spent, began = 0.0, time.process_time()
   _model, steps = made(arm, data, config, settings, seed)

@@ -93,7 +93,7 @@ def _scores(split: Split, gold: Iterable[Sequence[str]]) -> str:
 
 
 def _ends(parts: Sequence[str]) -> set[int]:
-  """Returns the boundaries inside a paragraph, as numbers of characters.
+  """Returns how many characters lie before each boundary in a paragraph.
 
   White space is not counted, because splitters treat it differently.
 

@@ -153,7 +153,7 @@ def _ask(
 
 
 def _shown(seconds: np.ndarray) -> str:
-  """Returns percentiles of times, as text."""
+  """Returns the 50th and 99th percentile and the maximum in ms, as text."""
   p50, p99, most = 1000 * np.percentile(seconds, [50, 99, 100])
   return (
     f"p50 {p50:6.1f} ms, p99 {p99:6.1f} ms, longest {most:6.1f} ms, "

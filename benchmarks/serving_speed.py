@@ -71,7 +71,7 @@ class Measured:
 
 
 def main(settings: Options) -> None:
-  """Prints a table for each shape of the model."""
+  """Prints times, texts per second and CPU time, for each model shape."""
   texts = served_model.texts(settings.sample, settings.texts)
   with tempfile.TemporaryDirectory() as folder:
     tokenizer = served_model.train_tokenizer(settings.sample, folder)
@@ -144,7 +144,7 @@ def _saved_model(model: str) -> Callable[[str], object]:
 def _timed(
   ask: Callable[[str], object], texts: Sequence[str], clients: int
 ) -> Measured:
-  """Measures `ask` for every text.
+  """Returns the times of `ask` for every text; CPU time of this process.
 
   Args:
     ask: answers a text.
@@ -171,7 +171,7 @@ def _timed(
 def _ask_all(
   address: str, pid: int, texts: Sequence[str], clients: int
 ) -> Measured:
-  """Measures a server; each client keeps its own connection.
+  """Returns the times of a server; each client keeps its own connection.
 
   Args:
     address: host and port of the server.

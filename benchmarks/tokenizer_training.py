@@ -70,7 +70,12 @@ def main(settings: Options) -> None:
 
 
 def _split(patterns: str, train: str, held_out: str) -> None:
-  """Writes every tenth sentence to `held_out` and the other ones to `train`."""
+  """Writes every tenth sentence to `held_out`, all further ones to `train`.
+
+  Args:
+    patterns: the corpus.
+    train, held_out: the paths of the files to write.
+  """
   with storage.writing(train) as most, storage.writing(held_out) as rest:
     lines = (
       line
@@ -85,7 +90,7 @@ def _split(patterns: str, train: str, held_out: str) -> None:
 def _alone(
   corpus: str, output_dir: str, vocab_size: int, count_words_from: int
 ) -> tuple[float, float]:
-  """Trains in a process of its own; returns its peak MiB and its CPU seconds."""
+  """Trains in a separate process; returns (its peak MiB, its CPU seconds)."""
   settings = tokenizer_training.Options(
     input_file=corpus,
     output_dir=output_dir,

@@ -58,7 +58,7 @@ def main(settings: Options) -> None:
 
 
 def _pages(settings: Options) -> list[wikipedia.Page]:
-  """Returns articles up to the limit, without redirects.
+  """Returns articles until they have max_megabytes, without redirects.
 
   Raises:
     options.InputError: when the dumps contain no article.

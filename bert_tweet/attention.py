@@ -89,7 +89,8 @@ def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
 
   Args:
     attention: the attention weights, [layers, heads, from, to].
-    limit: the most bytes of `levels`; rows keep fewer entries until it is met.
+    limit: wanted largest number of bytes of `levels`. Rows keep fewer entries
+      until it is met, but at least one entry each.
   """
   largest = attention.max(-1, keepdims=True)
   scales = np.maximum(np.rint(largest * _SCALES), 1).astype("<u2")
@@ -118,6 +119,8 @@ def _largest(
 ) -> np.ndarray:
   """Returns the levels, with 0 in place of all but the largest of each row.
 
+  Entries that equal the smallest kept one are kept too.
+
   Args:
     attention: [layers, heads, from, to].
     levels: the same, in levels.
@@ -136,7 +139,7 @@ def view(
 
   Args:
     explained: the explanation.
-    limit: the most bytes of attention.
+    limit: wanted largest number of bytes of the levels, as in `pack`.
   """
   packed = pack(explained.attention, limit)
   layers, heads, length, _ = explained.attention.shape

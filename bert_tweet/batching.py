@@ -45,7 +45,7 @@ class _Request:
       self._end(lambda: self.future.set_result(np.stack(self._rows)))
 
   def fail(self, error: Exception) -> None:
-    """Passes an error to the caller; called in the worker's thread."""
+    """Passes an error to the caller, once; called in the worker's thread."""
     self._end(lambda: self.future.set_exception(error))
 
   def _end(self, settle: Callable[[], None]) -> None:
@@ -121,7 +121,8 @@ class Batcher:
     """Returns the scores of texts, [texts, labels]; for no texts [0, 0].
 
     Raises:
-      QueueFullError: at once, when the queue has no room for all the texts.
+      QueueFullError: at once, when the queue has no room for all the texts, or
+        after `close`.
       Exception: the error of `predict`, when it failed.
     """
     if not texts:
@@ -159,7 +160,7 @@ class Batcher:
           waiting.request.deliver(waiting.place, row)
 
   def _next(self) -> list[_Waiting]:
-    """Waits for a batch and returns it; returns [] after `close`."""
+    """Waits for a batch and returns it; [] after `close`, if none is queued."""
     with self._changed:
       self._changed.wait_for(lambda: self._queue or self._closed)
       if not self._queue:
@@ -176,13 +177,14 @@ class Batcher:
 def of_like_length(predict: Callable[..., np.ndarray], most: int) -> Predict:
   """Returns a function that predicts texts of similar length in one call.
 
-  So no short text is padded to the length of a long one. The longest text of a
-  call is at most about twice as long as its shortest one.
+  The function takes texts and returns their scores in order. No short text is
+  padded to the length of a long one: in a call, all texts have less than 64
+  letters, or the longest has less than twice the letters of the shortest.
 
   Args:
     predict: a function of (texts, rows of a call), such as
       `Predictor.probabilities`.
-    most: largest number of rows of a call.
+    most: largest number of rows that the model reads at once.
   """
 
   def predicted(texts: Sequence[str]) -> np.ndarray:

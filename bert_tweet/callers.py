@@ -38,8 +38,8 @@ class Guard:
   def check(self, request: requests.Request) -> None:
     """Raises HTTPException for a request that another site may have made.
 
-    A link on another site may lead to the server's page, which contains no
-    data.
+    A browser that follows another site's link to the page "/" is not refused:
+    the page contains no data.
 
     Args:
       request: its headers are read, but not its body.
@@ -75,7 +75,11 @@ class Guard:
       )
 
   def _is_ours(self, host: str, request: requests.Request) -> bool:
-    """Returns whether a Host header names this server, with any port."""
+    """Returns whether a Host header names this server, with any port.
+
+    Its name may be one of the server's names, a loopback address, or the
+    address that the request reached.
+    """
     name = _name_of_place(host)
     address = _address(name)
     if name in self._names or (address and address.is_loopback):
@@ -85,7 +89,12 @@ class Guard:
     return address is not None and address == _address(reached)
 
   def _is_own(self, origin: str, host: str) -> bool:
-    """Returns whether an Origin header is that of this server's page."""
+    """Returns whether an Origin header is that of this server's page.
+
+    Args:
+      origin: the header, such as "http://localhost:8000".
+      host: the Host header; "" if the request has none.
+    """
     scheme, _, place = origin.lower().partition("://")
     if scheme not in ("http", "https"):
       return False  # "null" too, which a frame without an origin sends
@@ -104,7 +113,7 @@ def _follows_link(request: requests.Request) -> bool:
 
 
 def _checked_name(entry: str) -> str:
-  """Returns the normalised name of an entry of --allowed_hosts.
+  """Returns the name of an entry of --allowed_hosts, as browsers write it.
 
   Raises:
     options.InputError: for an entry that is no name or address.
@@ -120,7 +129,7 @@ def _checked_name(entry: str) -> str:
 
 
 def _name_of_place(place: str) -> str:
-  """Returns the name in a host with or without a port.
+  """Returns the name in a text "name" or "name:port", as browsers write it.
 
   The result is "" for any other text.
   """
@@ -129,7 +138,10 @@ def _name_of_place(place: str) -> str:
 
 
 def _name(host: str) -> str:
-  """Returns a host as browsers write it: жишээ.мн is xn--f1ae2cuaa.xn--l1ac."""
+  """Returns a host as browsers write it: жишээ.мн is xn--f1ae2cuaa.xn--l1ac.
+
+  The result is "" for a text that cannot be a host.
+  """
   if address := _address(host.strip("[]")):
     return str(address)
   try:
@@ -141,7 +153,10 @@ def _name(host: str) -> str:
 def _address(
   text: str,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-  """Returns the IP address of a text; None for a name."""
+  """Returns the IP address in a text; None for any other text.
+
+  An IPv6 address that stands for an IPv4 address becomes the IPv4 address.
+  """
   try:
     address = ipaddress.ip_address(text)
   except ValueError:

@@ -147,7 +147,7 @@ class Server(uvicorn.Server):
     loop.call_later(_PAUSE, self._listen, listener)
 
   async def _connect(self, accepted: socket.socket) -> None:
-    """Gives an accepted connection to uvicorn."""
+    """Gives an accepted connection to uvicorn; closes it on an OSError."""
     loop = asyncio.get_running_loop()
     try:
       await loop.connect_accepted_socket(self._connection, accepted)
@@ -155,9 +155,10 @@ class Server(uvicorn.Server):
       accepted.close()
 
   def _has_room(self) -> bool:
-    """Returns whether one more connection is allowed.
+    """Returns whether one more connection is allowed, and makes room for it.
 
-    At the limit, the connection that has waited longest is closed to make room.
+    At the limit, the connection that has waited longest is closed. The result
+    is False if none waits.
     """
     count = len(self.server_state.connections) + len(self._connecting)
     if count < self._limits.connections:
@@ -174,7 +175,7 @@ class Server(uvicorn.Server):
   def _drop_longest(self) -> bool:
     """Closes the connection that has waited longest.
 
-    The result is False if no connection waits.
+    Returns False if no connection waits for its caller.
     """
     if not self._waiting:
       return False
@@ -244,7 +245,7 @@ class _Connection(h11_impl.H11Protocol):
     self.transport.abort()
 
   def _note_wait(self) -> None:
-    """Restarts the timer if the connection now waits for another event."""
+    """Restarts the timer if the connection now waits for something else."""
     wait = self._awaited()
     if wait == self._wait:
       return

@@ -10,10 +10,10 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class _Histogram:
-  """Counts how many values were at most each of some limits.
+  """Counts for each limit how many values were at most as large.
 
   Args:
-    limits: ascending.
+    limits: the limits, ascending.
   """
 
   def __init__(self, limits: Sequence[float]) -> None:
@@ -27,7 +27,11 @@ class _Histogram:
     self._sum += value
 
   def lines(self, name: str) -> list[str]:
-    """Returns the counts in Prometheus's text format."""
+    """Returns the counts, their sum and number in Prometheus's text format.
+
+    Args:
+      name: the name of the metric.
+    """
     lines, total = [], 0
     names = [*(f"{limit:g}" for limit in self._limits), "+Inf"]
     for limit, count in zip(names, self._counts, strict=True):

@@ -18,7 +18,7 @@ from data_prep.base import options
 
 
 def main(settings: predictions.Options) -> None:
-  """Loads the model once, and answers lines as they come."""
+  """Loads the model; prints a JSON line for each line of the input."""
   predictor = classifier.Predictor.load(settings.model_dir)
   predictions.require_single_texts(predictor)
   most = settings.predict_batch_size

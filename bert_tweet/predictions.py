@@ -86,8 +86,11 @@ class Line:
 def lines(settings: Options) -> Iterator[Line]:
   """Yields the lines of --input_text, --input_file or the standard input.
 
+  --input_text is one line.
+
   Raises:
-    options.InputError: for a missing file, or one whose lines are no texts.
+    options.InputError: at the first line, for a missing file, or a file whose
+      lines are no texts, such as a table.
   """
   if settings.input_text:
     yield _line(
@@ -122,7 +125,7 @@ def _require_lines(path: str) -> None:
 
 
 def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:
-  """Yields the lines of an open file.
+  """Yields the lines of an open file; a line that cannot be read has an error.
 
   Args:
     file: the file.
@@ -144,7 +147,7 @@ def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:
 
 
 def _line(raw: bytes, place: dict[str, Any]) -> Line:
-  """Returns a line; one that is empty or not UTF-8 has an error."""
+  """Returns the Line of some bytes; with an error if blank or not UTF-8."""
   try:
     text = raw.decode("utf-8")
   except UnicodeDecodeError as error:
@@ -202,6 +205,9 @@ def answers(
     batch: the lines.
     problem: the meaning of the model's outputs.
     probabilities: maps texts to outputs, [texts, outputs].
+
+  The object has the keys of Line.place, then the text and the keys of
+  `answer_of`, or "error" with the reason.
   """
   good = [line.text for line in batch if not line.error]
   rows = iter(probabilities(good) if good else [])
@@ -216,8 +222,9 @@ def answers(
 def answer_of(problem: problems.Problem, row: np.ndarray) -> dict[str, Any]:
   """Returns the answer to a text, as values for JSON.
 
-  It has the most probable label, or the labels above 0.5, with all
-  probabilities; for a regression it has the number.
+  The keys are label (the most probable label) and probabilities; for several
+  labels per text, labels (those above 0.5) and probabilities. For a regression
+  the result is output name → number. Numbers have six decimals.
 
   Args:
     problem: the meaning of the outputs.

@@ -163,6 +163,10 @@ class Server:
   Args:
     predictor: the predictor of the classifier.
     settings: the options of the program.
+
+  Raises:
+    options.InputError: for a regression or a classifier of pairs, and for wrong
+      names of labels or hosts.
   """
 
   def __init__(
@@ -190,7 +194,10 @@ class Server:
     self._page_policy = web_pages.policy_of(self._page) + _NO_FRAMES
 
   def warm_up(self) -> None:
-    """Traces the model for short texts, so that no caller waits for it."""
+    """Traces the model for batches of short texts, so that no caller waits.
+
+    It predicts 1, 2, 4, … texts at once, up to max_batch_size.
+    """
     size = 1
     while size < self._settings.max_batch_size:
       self._predict(["сайн байна уу"] * size)
@@ -253,7 +260,11 @@ class Server:
   async def _post_predict(
     self, request: requests.Request
   ) -> responses.Response:
-    """Answers POST /api/predict with the prediction of one or several texts."""
+    """Answers POST /api/predict with the prediction of one or several texts.
+
+    Raises:
+      RefusedError: for a wrong request, too many texts or a full queue.
+    """
     content = await self._content(request)
     if "texts" not in content:
       (scores,) = await self._scores([self._text(content, "text")])
@@ -291,7 +302,11 @@ class Server:
   async def _post_attention(
     self, request: requests.Request
   ) -> responses.Response:
-    """Answers POST /api/attention with the explanation of a text."""
+    """Answers POST /api/attention with the explanation of a text.
+
+    Raises:
+      RefusedError: for a wrong request, or when too many explanations wait.
+    """
     content = await self._content(request)
     text = self._text(content, "text")
     if self._explaining >= _MOST_EXPLANATIONS:
@@ -306,7 +321,10 @@ class Server:
     return responses.Response(view, media_type=_JSON)
 
   def _view(self, text: str) -> bytes:
-    """Returns the explanation of a text as JSON, with the page's labels."""
+    """Returns the explanation of a text as JSON in UTF-8, for web/view.js.
+
+    Its answer has the name that the page shows for the label.
+    """
     explained = self._explainer.explain(text)
     view = attention.view(explained, _ATTENTION_LIMIT)
     if explained.answer:
@@ -317,9 +335,9 @@ class Server:
   async def _get_to_back_end(
     self, request: requests.Request
   ) -> responses.Response:
-    """Answers a request to mn-tweet-bert's back end, as that program did.
+    """Answers GET /api/to_back_end/predict?text=… as mn-tweet-bert did.
 
-    The score is a string there.
+    The JSON has username (the label), score (a string) and req_count.
     """
     query = request.scope["query_string"].decode("latin-1")
     try:
@@ -377,7 +395,11 @@ class Server:
     return scores
 
   def _prediction(self, scores: np.ndarray) -> dict[str, Any]:
-    """Returns the prediction of a text, as values for JSON."""
+    """Returns the prediction of a text, as values for JSON.
+
+    Args:
+      scores: [labels].
+    """
     return predictions.answer_of(self._problem, scores)
 
   async def _content(self, request: requests.Request) -> dict[str, Any]:
@@ -482,7 +504,10 @@ def _named(problem: problems.Problem, username: str) -> problems.Problem:
 
 
 def _examples(path: str) -> list[str]:
-  """Returns the example texts of the page."""
+  """Returns the example texts of the page: the file's lines that are not blank.
+
+  Without a path they are examples of this project.
+  """
   if not path:
     return list(_EXAMPLES)
   return [line for line in storage.lines(path) if line.strip()]
@@ -521,7 +546,10 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def _escaped(content: Any) -> bytes:
-  """Returns JSON that is safe inside an HTML page too."""
+  """Returns JSON in UTF-8 that is safe inside an HTML page too.
+
+  The characters <, > and &, and two line separators, are escaped.
+  """
   text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
   for letter in "<>&\u2028\u2029":
     text = text.replace(letter, f"\\u{ord(letter):04x}")
@@ -544,12 +572,12 @@ def _refusal(
 
 
 def _crash(_request: requests.Request, _error: Exception) -> responses.Response:
-  """Returns the response to a request that failed here."""
+  """Returns the response 500, for an error of this program."""
   return _json({"error": "something went wrong here: see the log"}, 500)
 
 
 class _Watched:
-  """Wraps the application: guards it, adds headers, counts and logs answers.
+  """An ASGI application that guards another, adds headers, counts and logs.
 
   Args:
     inner: the application.
@@ -593,7 +621,10 @@ class _Watched:
       )
 
   def _app_for(self, request: requests.Request) -> Any:
-    """Returns the application, or the refusal of a foreign request."""
+    """Returns the application, or for a foreign request its refusal.
+
+    Both are called alike, as ASGI applications.
+    """
     try:
       self._guard.check(request)
     except exceptions.HTTPException as error:
@@ -604,7 +635,7 @@ class _Watched:
 def _with_headers(
   headers: list[tuple[bytes, bytes]],
 ) -> list[tuple[bytes, bytes]]:
-  """Returns the headers of an answer with those of every answer added."""
+  """Returns the headers of an answer, with the missing safety headers added."""
   there = {name.lower() for name, _ in headers}
   ours = {**_HEADERS, "Content-Security-Policy": _POLICY + _NO_FRAMES}
   return [

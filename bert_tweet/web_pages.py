@@ -48,7 +48,12 @@ def document(
 
 
 def policy(scripts: Sequence[str], styles: Sequence[str], connect: str) -> str:
-  """Returns a Content-Security-Policy for inline scripts and styles."""
+  """Returns a Content-Security-Policy that allows given inline content alone.
+
+  Args:
+    scripts, styles: the contents of the page's script and style elements.
+    connect: the addresses that the page may fetch from, in CSP's syntax.
+  """
   return "; ".join(
     [
       "default-src 'none'",
@@ -63,7 +68,7 @@ def policy(scripts: Sequence[str], styles: Sequence[str], connect: str) -> str:
 
 
 def policy_of(page: str) -> str:
-  """Returns the Content-Security-Policy that a page states."""
+  """Returns the Content-Security-Policy that a page of `document` states."""
   match = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
   assert match, "document() put it there"
   return match[1]

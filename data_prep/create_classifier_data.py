@@ -13,7 +13,7 @@ def main(
   columns: classifier_data.Columns,
   cleaning: tweets.Options,
 ) -> None:
-  """Builds the set; logs the numbers of its rows."""
+  """Writes the set of rows; logs how many rows each part and label has."""
   classifier_sets.build(settings, columns, cleaning)
 
 

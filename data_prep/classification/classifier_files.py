@@ -82,7 +82,11 @@ def _suffix(read: Read, columns: classifier_data.Columns) -> str:
 
 
 def written(columns: classifier_data.Columns) -> classifier_data.Columns:
-  """Returns the columns of the files that `write` writes."""
+  """Returns the columns of the files that `write` writes.
+
+  Args:
+    columns: the columns that were read, which may have other names.
+  """
   label = {"multi_label": "labels", "entities": "entities"}
   return classifier_data.Columns(
     label_column=label.get(columns.label_type, "label"),
@@ -135,7 +139,7 @@ def _write_copies(
   parts: Parts,
   copies: Mapping[str, Copies],
 ) -> str:
-  """Writes near_duplicates.tsv; returns its name."""
+  """Writes near_duplicates.tsv, a line for each copy; returns its name."""
   header = 1 if suffix == ".tsv" else 0
   lines = {
     index: number
@@ -164,7 +168,7 @@ def _write_copies(
 
 
 def _write_left_out(folder: str, read: Read) -> str:
-  """Writes left_out.tsv; returns its name."""
+  """Writes left_out.tsv, a line for each left-out row; returns its name."""
   with storage.writing(os.path.join(folder, LEFT_OUT)) as file:
     file.write("origin\treason\n")
     file.writelines(

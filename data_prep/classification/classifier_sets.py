@@ -113,6 +113,8 @@ def build(
 ) -> dict[str, Any]:
   """Reads, splits and writes a set; returns the counts of its manifest.
 
+  The counts are those of `_counts`, and latin_mongolian for tweets.
+
   Args:
     settings: what to read and how to split it.
     columns: the columns of --source=table, or the columns of the text and the
@@ -232,7 +234,7 @@ def cleaning_of(folder: str) -> tweets.Options | None:
 
 
 def copied_lines(folder: str, part: str) -> set[int]:
-  """Returns the line numbers of the rows of a part that copy training rows.
+  """Returns the lines of a part's file whose rows copy training rows.
 
   Args:
     folder: the finished set.
@@ -406,7 +408,12 @@ def _counts(
   parts: classifier_files.Parts,
   copies: Mapping[str, classifier_files.Copies],
 ) -> dict[str, Any]:
-  """Returns the numbers for the manifest: rows, labels, copies, left out."""
+  """Returns the counts for the manifest, nested by name.
+
+  rows: part → number. labels: label → part → number of rows.
+  copies_of_training_rows: part → exact and near → number. left_out: rule →
+  number.
+  """
   labels: dict[str, dict[str, int]] = {}
   for name, part in parts.items():
     for index in part:
@@ -450,7 +457,7 @@ def _parameters(
 
 
 def _values(columns: classifier_data.Columns) -> dict[str, str]:
-  """Returns the values of `Columns`, without the options of its subclasses."""
+  """Returns name → value of the fields of `Columns`, and of no subclass."""
   names = (field.name for field in dataclasses.fields(classifier_data.Columns))
   return {name: getattr(columns, name) for name in names}
 

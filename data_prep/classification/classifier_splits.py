@@ -30,11 +30,14 @@ SIMILARITY = 0.6
 def split(
   rows: Sequence[classifier_data.Row], fraction: float = 0.1
 ) -> tuple[list[classifier_data.Row], list[classifier_data.Row]]:
-  """Holds out a fraction of the rows of each label, by the hash of the text.
+  """Returns (training rows, held-out rows), chosen by the hash of the text.
+
+  Each label gives about the same fraction. Copies stay on one side.
 
   Args:
     rows: rows with one label each.
-    fraction: share of each label's rows to hold out, at least one text.
+    fraction: wanted share of each label's rows to hold out. At least one text
+      of each label is held out.
 
   Returns:
     the training and the held-out rows, each in their given order.
@@ -71,9 +74,14 @@ def content(row: classifier_data.Row) -> str:
 def copies(
   rows: Sequence[classifier_data.Row], similarity: float = SIMILARITY
 ) -> list[list[int]]:
-  """Groups rows that are copies of each other; returns lists of row indices.
+  """Returns groups of rows that are copies of each other, as row indices.
 
-  Every row is in one group. A similarity of 0 groups equal texts only.
+  Every row is in one group; a row without a copy is alone in its group.
+
+  Args:
+    rows: the rows.
+    similarity: the smallest share of common word pairs of near copies; 0 for
+      equal texts only.
   """
   return near_duplicates.clusters(list(map(content, rows)), similarity)
 
@@ -121,14 +129,15 @@ def by_hash(
   fraction: float,
   every_label: bool = False,
 ) -> set[int]:
-  """Chooses rows to hold out: in each stratum, groups with the lowest hashes.
+  """Returns the rows to hold out: in each stratum, groups with lowest hashes.
 
   Args:
     rows: all rows.
     strata: the stratum of each row. A group with several strata belongs to the
       most frequent of them.
     groups: indices of the rows to choose from; a group stays together.
-    fraction: share of each stratum's rows to hold out.
+    fraction: wanted share of each stratum's rows to hold out; groups that do
+      not fit make it smaller or larger.
     every_label: True: hold out at least one group of each stratum. False: do
       so, unless this takes more than twice the fraction (and more than 20
       rows), as with thousands of labels of a few rows; then a small stratum
@@ -153,7 +162,7 @@ def by_hash(
 def parts(
   rows: Sequence[classifier_data.Row], strata: Sequence[str], number: int
 ) -> list[set[int]]:
-  """Divides rows into parts of similar size, by the hash of the text.
+  """Returns a division of the rows into parts of similar size, by text hash.
 
   Copies of a text stay in one part, and each stratum is spread over the parts.
   A stratum with a single group of copies is in no part.
@@ -209,9 +218,11 @@ def _commonest(names: Sequence[str]) -> str:
 
 
 def _by_chance(name: str, share: float) -> int:
-  """Rounds a number up or down at random, so that the mean stays the same.
+  """Returns a number rounded up or down at random, so that its mean stays.
 
-  The random key is `name`.
+  Args:
+    name: the random key: one name always gives the same result.
+    share: the number.
   """
   chance = int.from_bytes(_hash(name)[:8], "big") / 2**64
   return math.floor(share) + (chance < share % 1)
@@ -222,10 +233,11 @@ def _lowest_hashes(
   groups: Sequence[list[int]],
   wanted: int,
 ) -> list[int]:
-  """Returns at most `wanted` rows, of the groups with the lowest hashes.
+  """Returns about `wanted` row indices, of the groups with the lowest hashes.
 
-  A group that does not fit is skipped. If no group fits, the smallest is taken,
-  which may exceed `wanted`. At least one group is never taken.
+  A group that does not fit into `wanted` is skipped. If no group fits, the
+  smallest is taken, so that the result is larger. At least one group is never
+  taken: a single group gives [].
   """
   ordered = _by_hash(rows, groups)
   taken: list[int] = []
@@ -241,7 +253,10 @@ def _lowest_hashes(
 
 
 def _hash(text: str) -> bytes:
-  """Returns a salted SHA-256 of a text; copies with other case are equal."""
+  """Returns a salted SHA-256 of a text, 32 bytes.
+
+  Letter case and the amount of white space make no difference.
+  """
   key = near_duplicates.text_key(text)
   return hashlib.sha256(_SALT + key.encode()).digest()
 

@@ -33,7 +33,7 @@ SUPPORTS = {
 def check(
   rows: Sequence[classifier_data.Row], test: Sequence[int], path: str
 ) -> None:
-  """Compares the number of test rows of each class with the published numbers.
+  """Raises InputError if a class has not its published number of test rows.
 
   Args:
     rows: all rows, in their order. A file with another number of rows than the

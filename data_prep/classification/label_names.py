@@ -85,7 +85,7 @@ def warn_of_alike(counts: Mapping[str, int]) -> None:
 
 
 def distinct(names: Sequence[str], taken: Collection[str] = ()) -> list[str]:
-  """Returns each name in one line; a name that collides gets a number.
+  """Returns the names in order, each in one line; a repeated one is numbered.
 
   Runs of white space become one space, as tab-separated files have it. A name
   that is then in `taken`, or equals an earlier name, becomes "text (2)"; every

@@ -118,7 +118,7 @@ def _near(
 
 
 def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
-  """Groups texts that are copies, directly or through other copies.
+  """Returns groups of texts that are copies, directly or through other copies.
 
   A, B and C are one group if B is a copy of both, even if A and C are not
   similar enough. The order of the texts does not matter. A text without a copy
@@ -157,6 +157,9 @@ def _edges(
   rows: "_Rows", crowd: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns pairs of near copies that connect each cluster in a large group.
+
+  The pairs are two arrays of row indices, (left, right). If the comparisons
+  exceed 500 for each row, the rest is not compared; this is logged.
 
   Args:
     rows: all rows.
@@ -275,7 +278,9 @@ class _Band:
   def pairs(
     self, limit: int | None = None
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields pairs of rows in a group, many at once, the lower index first.
+    """Yields (left, right): arrays of row indices, the pairs inside groups.
+
+    The lower index of a pair is in `left`.
 
     Args:
       limit: None: only groups of at most _CROWD rows. A number: for larger

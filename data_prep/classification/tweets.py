@@ -104,7 +104,10 @@ def stream(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
 
 
 def _dump(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
-  """Yields the results for a dump of Twitter's API or of snscrape."""
+  """Yields (line number, result) as `stream`, for dumps of Twitter or snscrape.
+
+  A line of API 2 may hold several tweets.
+  """
   wanted = [tables.Wanted(name, "", required=False) for name in _KEYS]
   for line, cells in tables.cells(path, wanted):
     if isinstance(cells, tables.Bad):
@@ -206,7 +209,7 @@ def clean(text: str, latin_mongolian: str = "keep") -> str:
 
 
 def traced(text: str, latin_mongolian: str = "keep") -> alignment.Traced:
-  """Cleans a tweet as `clean` does, and keeps the origin of each letter."""
+  """Returns a tweet cleaned as by `clean`, with the origin of each letter."""
   cleaned = _unescaped(alignment.Traced.of(text))
   cleaned = cleaned.sub(_LINK, "http").sub(_MENTION, "@").sub(_VARIANT, "")
   cleaned = normalization.traced(cleaned).sub(_LETTERS, r"\1\1")
@@ -229,7 +232,7 @@ def _in_cyrillic(text: str) -> Iterator[alignment.Edit]:
 
 
 def _unescaped(text: alignment.Traced) -> alignment.Traced:
-  """Undoes HTML's escapes, however often a dump was escaped.
+  """Returns a text without HTML's escapes, however often it was escaped.
 
   So cleaned text stays the same when it is cleaned again, which happens to the
   rows of a set at a prediction. The function goes from the end to the

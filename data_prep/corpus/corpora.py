@@ -577,7 +577,13 @@ T = TypeVar("T")
 def _timed(
   work: Callable[[], T], item: Any, settings: Settings
 ) -> T | cleaning.Drop:
-  """Returns work(), or a Drop if it takes too long for a raw document."""
+  """Returns work(), or a Drop if it takes too long.
+
+  Args:
+    work: the work.
+    item: the raw document, whose size and name are used.
+    settings: the options of the corpus.
+  """
   source = SOURCES[settings.corpus.source]
   seconds = _LONGEST_SECONDS + source.letters(item) / _LETTERS_A_SECOND
   try:
@@ -593,7 +599,10 @@ def _dropped(drop: cleaning.Drop) -> _Document:
 
 
 def _texts(item: Any, settings: Settings) -> list[_Text] | cleaning.Drop:
-  """Returns the texts of a raw document, split into sentences."""
+  """Returns the texts of a raw document, split into sentences, or a Drop.
+
+  With the rule for markup, paragraphs are freed of their markup first.
+  """
   texts_or_drop = SOURCES[settings.corpus.source].documents(item)
   if isinstance(texts_or_drop, cleaning.Drop):
     return texts_or_drop
@@ -625,7 +634,14 @@ def _judge(settings: Settings) -> quality.Judge:
 def _site_lines(
   texts_of: Sequence[list[_Text] | cleaning.Drop], settings: Settings
 ) -> frozenset[str]:
-  """Returns the lines of sites' frames, by the raw documents of a task."""
+  """Returns the lines that a task's raw documents share as frames of a site.
+
+  The result is empty without the rule for such lines.
+
+  Args:
+    texts_of: the texts of each raw document, or its Drop.
+    settings: the options of the corpus.
+  """
   if quality.SITE_LINES not in _judge(settings).names:
     return frozenset()
   return quality.site_lines(
@@ -640,7 +656,10 @@ def _of_texts(
   settings: Settings,
   site_lines: frozenset[str],
 ) -> list[_Document]:
-  """Returns the cleaned documents of the texts of a raw document."""
+  """Returns a document for each passage of a raw document's texts, cleaned.
+
+  Dropped passages are included. For a Drop the result is one dropped document.
+  """
   if isinstance(split, cleaning.Drop):
     return [_dropped(split)]
   about = settings.corpus.section_sentences
@@ -732,7 +751,10 @@ def _named(character: str, holes: Mapping[str, str]) -> str:
 def _ruled(
   passage: Sequence[str], settings: Settings, site_lines: frozenset[str]
 ) -> cleaning.Result:
-  """Drops sentences of evaluation sets, then applies the rules."""
+  """Returns the rules' verdict on a passage, with its dropped sentences.
+
+  With --decontaminate, sentences of evaluation sets are dropped first.
+  """
   held: list[str] = []
   if settings.corpus.decontaminate:
     evaluation = _evaluation(

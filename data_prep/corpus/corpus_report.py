@@ -63,7 +63,7 @@ def _totals(content: Mapping[str, Any]) -> str:
 
 
 def _kept(counts: Mapping[str, int], measure: str) -> list[int]:
-  """Returns the read and the kept number of a measure."""
+  """Returns [read, kept]: two numbers of a measure, such as "words"."""
   return [counts.get(f"{measure} read", 0), counts.get(measure, 0)]
 
 
@@ -156,7 +156,12 @@ def _reasons_by_file(
 
 
 def _of_kind(content: Mapping[str, Any], kind: str) -> dict[str, int]:
-  """Returns reason → count of the documents dropped, or of the lines lost."""
+  """Returns reason → count, for one kind of loss.
+
+  Args:
+    content: the content of stats.json.
+    kind: corpus_stats.DROPPED for documents or LINES for sentences.
+  """
   return {
     name.removeprefix(kind): count
     for name, count in content.items()
@@ -165,7 +170,9 @@ def _of_kind(content: Mapping[str, Any], kind: str) -> dict[str, int]:
 
 
 def _templates(content: Mapping[str, Any]) -> str:
-  """Returns a table of the unknown templates, the most frequent first.
+  """Returns a table of at most 100 unknown templates, the most frequent first.
+
+  The result is "" if there are none.
 
   These are the templates to add to data_prep/sources/wikitext_templates.py.
   """
@@ -184,7 +191,7 @@ def _templates(content: Mapping[str, Any]) -> str:
 
 
 def _copies(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-  """Returns a table of copies, and of the kinds that were looked for."""
+  """Returns a table of duplicates and overlap: how many, and if looked for."""
   near, sets = parameters["near_duplicates"], parameters["decontaminate"]
   counts = collections.Counter(content)
   return pages.table(
@@ -224,7 +231,7 @@ def _lengths(content: Mapping[str, Any]) -> list[str]:
 def _bars(
   caption: str, head: Sequence[str], counts: Mapping[str, int], total: int
 ) -> str:
-  """Returns a table of counts with bars."""
+  """Returns a table: name, count, share of `total`, and a bar for the count."""
   most = max(counts.values(), default=0)
   return pages.table(
     caption,

@@ -113,7 +113,7 @@ class Stats:
       self.files.setdefault(file, collections.Counter())[what] += number
 
   def _remember(self, reason: str, texts: Sequence[str]) -> None:
-    """Keeps the first three texts for a reason as examples, cut at 80 letters."""
+    """Keeps the first three texts of a reason, at most 80 letters of each."""
     kept = self.examples.setdefault(reason, [])
     kept += [
       self._shown(text)[:80]

@@ -137,7 +137,13 @@ class _Index:
     return True
 
   def _proposed(self, keys: Sequence[int]) -> list[int]:
-    """Returns the documents with an equal band key, at most _MOST_ALIKE."""
+    """Returns the numbers of kept documents that share a band key.
+
+    They are at most 1,000, those with the most shared keys.
+
+    Args:
+      keys: the band keys of a new document.
+    """
     agreeing: collections.Counter[int] = collections.Counter()
     for key in keys:
       if key in self._first:
@@ -183,7 +189,10 @@ class Evaluation:
     return not self._runs.isdisjoint(self._runs_of(sentence))
 
   def _runs_of(self, text: str) -> list[str]:
-    """Returns the runs of words by which a text is compared."""
+    """Returns the runs of eight words by which a text is compared.
+
+    A text of four to seven words is one run; a shorter one has none.
+    """
     words = _WORD.findall(text.lower())
     count = len(words) - self._RUN + 1
     if count < 1:

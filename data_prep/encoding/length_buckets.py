@@ -24,9 +24,10 @@ class Batch:
   """Rows of similar length; the last rows may be empty, with weight 0.
 
   Attributes:
-    rows: [real rows] the index of the text in each row.
+    rows: int [real rows], the index of the text in each row that is not empty.
     input_ids: [batch, length] int32, padded with the tokenizer's pad id.
-    input_mask: [batch, length] int32, 1 on pieces.
+    input_mask: [batch, length] int32, 1 on pieces, and on the first position of
+      an empty row.
     segment_ids: [batch, length] int32, 1 on the second text of a pair.
     weights: [batch] float32, 1 for a real row.
   """
@@ -57,7 +58,9 @@ class Batch:
 def encode(
   tokenizer: tokenization.Tokenizer, texts: Sequence[str], max_seq_length: int
 ) -> tuple[list[np.ndarray], int]:
-  """Returns `[CLS] text [SEP]` as ids, and how many texts were truncated.
+  """Returns `[CLS] text [SEP]` as int32 ids, and how many texts were truncated.
+
+  Of a longer text, the beginning is encoded.
 
   Args:
     tokenizer: the tokenizer of the model that will read the ids.
@@ -111,7 +114,7 @@ def batches(
 
 
 def fitted(batch: Batch) -> Iterator[tuple[int, Batch]]:
-  """Divides a batch into parts with little padding; they have any length.
+  """Yields the parts of a batch, with little padding; they have any length.
 
   In `batches` the leftover texts of a short length are padded to a longer one.
   Here the rows of each length become a separate part, without empty rows, which
@@ -134,7 +137,7 @@ def _groups(
   batch_size: int,
   static_lengths: Sequence[int],
 ) -> list[tuple[np.ndarray, int]]:
-  """Divides texts into batches; returns (rows, length) of each.
+  """Returns (indices of texts, static length) of each batch.
 
   Texts that fill no batch of their length are added to the next longer one.
 
@@ -169,7 +172,13 @@ def _padded(
   pad_id: int,
   second_starts: np.ndarray | None,
 ) -> Batch:
-  """Returns the batch of some texts, padded to a length."""
+  """Returns the batch of the texts `rows`, padded to `length`.
+
+  Args:
+    rows: the indices of the texts, at most batch_size.
+    encoded, batch_size, pad_id, second_starts: as in `batches`.
+    length: positions of a row.
+  """
   input_ids = np.full((batch_size, length), pad_id, np.int32)
   input_mask = np.zeros((batch_size, length), np.int32)
   segment_ids = np.zeros((batch_size, length), np.int32)

@@ -72,9 +72,10 @@ class _Text:
 
 
 def seeds(words: Iterable[Word], coverage: float) -> Iterator[tuple[str, int]]:
-  """Yields the seeds and how often each occurs, by length times count.
+  """Yields (seed, count): at most 2,000,000, by falling length times count.
 
-  A seed is a substring of 2 to 16 characters that is followed by characters whose
+  Seeds are the pieces with which the training of a unigram model begins. A seed
+  is a substring of 2 to 16 characters that is followed by characters whose
   UTF-8 forms begin with different bytes, as in SentencePiece 0.2.3. So `хаа` is
   left out if `н` or another letter of the same first byte always follows.
 
@@ -102,7 +103,11 @@ def seeds(words: Iterable[Word], coverage: float) -> Iterator[tuple[str, int]]:
 
 
 def _text(distinct: Sequence[Word], coverage: float) -> _Text:
-  """Returns the words in a row; a word that ends in both ways stands there twice."""
+  """Returns the words in a row, each followed by a space or the sentence's end.
+
+  A word that is followed by both, at different places of the corpus, stands in
+  the row twice.
+  """
   row = io.StringIO()
   sizes, times = array.array("i"), array.array("q")
   for word in distinct:
@@ -127,7 +132,9 @@ def _text(distinct: Sequence[Word], coverage: float) -> _Text:
 def _counted(
   text: str, words: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-  """Counts the characters of a row of words, a part at a time to save memory.
+  """Returns the counts, numbers and alphabet of a row's characters.
+
+  It reads a part of the row at a time, to save memory.
 
   Args:
     text: the words in a row.
@@ -152,14 +159,14 @@ def _counted(
 
 
 def _covered(totals: np.ndarray, coverage: float) -> np.ndarray:
-  """Returns which characters become pieces, by SentencePiece's rule.
+  """Returns bool [alphabet]: which characters become pieces in SentencePiece.
 
   The characters are taken by their counts until the share of the text that they
   make up is at least `coverage`.
 
   Args:
     totals: float64 [alphabet], how often each character occurs.
-    coverage: share of the text.
+    coverage: least share of the text.
   """
   order = np.argsort(-totals, kind="stable")
   before = np.cumsum(totals[order]) - totals[order]
@@ -179,14 +186,14 @@ def _first_byte(letter: str, inner: bool) -> int:
 def _nodes(
   text: _Text, starts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns the seeds that begin with a character.
+  """Returns the seeds that begin with one given character.
 
   Substrings are lengthened by a character at a time. Those that occur in a single
   place of the row are dropped, since one character alone follows them.
 
   Args:
     text: the words in a row.
-    starts: the places of the character in the row.
+    starts: int64, all places of the character in the row.
 
   Returns:
     int64 [seeds] each: the place, the length and the count of every seed.
@@ -220,5 +227,9 @@ def _nodes(
 
 
 def _begins(values: np.ndarray) -> np.ndarray:
-  """Returns where each run of equal values begins; there is at least one value."""
+  """Returns the indices at which runs of equal values begin.
+
+  Args:
+    values: at least one value.
+  """
   return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))

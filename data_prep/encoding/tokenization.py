@@ -143,7 +143,7 @@ def combining_marks() -> str:
 
 
 def every_letter() -> Iterator[str]:
-  """Yields all Unicode characters in order of their code, without surrogates."""
+  """Yields all Unicode characters but surrogates, in order of their code."""
   points = range(sys.maxunicode + 1)
   return (chr(i) for i in points if not 0xD800 <= i < 0xE000)
 
@@ -618,7 +618,7 @@ _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 
 
 def is_wordpiece(path: str) -> bool:
-  """Returns whether the name of a file ends in .txt, as WordPiece's vocab.txt."""
+  """Returns whether a file's name ends in .txt, as WordPiece's vocab.txt."""
   return path.endswith(".txt")
 
 

@@ -46,7 +46,7 @@ def figures(
   texts: Mapping[str, int],
   gold: morphemes.Gold | None = None,
 ) -> dict[str, Any]:
-  """Measures a tokenizer on text; returns its figures by name.
+  """Returns figures of a tokenizer, measured on text, by name.
 
   Args:
     tokenizer: the tokenizer to measure.
@@ -103,7 +103,9 @@ def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 def _extremes(
   tokenizer: tokenization.Tokenizer, uses: np.ndarray
 ) -> dict[str, Any]:
-  """Returns the longest pieces, and the rarest pieces with their counts.
+  """Returns longest_pieces, ten pieces, and rarest_pieces, ten with counts.
+
+  Special pieces are not among them.
 
   Args:
     tokenizer: the tokenizer whose pieces are returned.
@@ -121,7 +123,14 @@ def _extremes(
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-  """Returns report.json as the lines of a table, one column a vocabulary."""
+  """Returns report.json as the lines of a table, one column for each model.
+
+  Two more lines have the longest and the rarest pieces.
+
+  Args:
+    report: the content of report.json; "compared" holds the figures of further
+      models.
+  """
   columns = [report, *report.get("compared", [])]
   columns.sort(key=operator.itemgetter("vocab_size"))
   longest = ", ".join(report["longest_pieces"])
@@ -130,7 +139,10 @@ def lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _table(columns: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Returns the lines of a table: rows are figures, columns tokenizers."""
+  """Returns the lines of a table: rows are figures, columns tokenizers.
+
+  A figure that a tokenizer lacks is left out.
+  """
   cells = [
     (name, [format(value, form) for value in values])
     for name, key, form in _ROWS

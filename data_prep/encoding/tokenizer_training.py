@@ -143,7 +143,7 @@ class Options(options.Group):
     return [s for s in self.user_defined_symbols.split(",") if s]
 
   def vocab_sizes(self) -> list[int]:
-    """Returns --vocab_size and the sizes to compare with it, ascending.
+    """Returns --vocab_size and --compare_vocab_sizes, ascending, each once.
 
     Raises:
       options.InputError: for a size to compare that is invalid.
@@ -172,8 +172,8 @@ class Sample:
 
   Attributes:
     files: the corpus.
-    size: number of sentences to draw.
-    available: number of sentences to draw from: all except too long ones.
+    size: number of sentences to draw, at most `available`.
+    available: number of sentences to draw from: those of at most 65,536 bytes.
     seed: the seed of the draw.
   """
 
@@ -194,7 +194,7 @@ class Sample:
 
 
 def _sentences(files: Sequence[str]) -> Iterator[str]:
-  """Yields the stripped lines of files that are not blank."""
+  """Yields the lines that are not blank, without white space around them."""
   for path in files:
     yield from filter(None, (line.strip() for line in storage.lines(path)))
 
@@ -280,7 +280,13 @@ def _train(settings: Options) -> dict[str, Any]:
 def _figures(
   model: bytes, words: Mapping[str, int], gold: morphemes.Gold | None
 ) -> dict[str, Any]:
-  """Returns the figures of a trained model."""
+  """Returns the figures of a model for its report, by name.
+
+  Args:
+    model: the content of tokenizer.model.
+    words: word → how often it occurs in the corpus.
+    gold: words divided into morphemes; None leaves those figures out.
+  """
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, tokenization.MODEL_NAME)
     with open(path, "wb") as file:
@@ -324,9 +330,10 @@ def _write(
 def _trained(
   drawn: Sample, words: training_words.Words, settings: Options, size: int
 ) -> bytes:
-  """Returns a model of `size` pieces, without paths of this machine in it.
+  """Returns a trained model of `size` pieces: the content of tokenizer.model.
 
-  It trains in one thread: with several, sums would depend on their order.
+  It contains no path of this machine. The function trains in one thread: with
+  several, sums would depend on their order.
   """
   model = io.BytesIO()
   with tempfile.TemporaryDirectory() as folder:
@@ -443,7 +450,7 @@ def _normalizer(
 def _explained(
   error: RuntimeError, settings: Options, size: int
 ) -> options.InputError:
-  """Returns the InputError for a failed training, with advice by flags."""
+  """Returns the InputError for a failed training, naming the flag to change."""
   chosen = size == settings.vocab_size
   flag = "--vocab_size" if chosen else "--compare_vocab_sizes"
   most = re.search(r"<= (\d+)", str(error))

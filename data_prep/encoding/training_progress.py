@@ -22,7 +22,7 @@ _END = b"\0\n"  # no line of a log
 
 
 def told(sentences: Iterable[str], total: int, what: str) -> Iterator[str]:
-  """Yields the sentences, and logs their share every ten seconds.
+  """Yields the sentences, and logs their share at most every ten seconds.
 
   Args:
     sentences: the sentences.
@@ -42,7 +42,7 @@ def told(sentences: Iterable[str], total: int, what: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def logged(size: int) -> Iterator[None]:
-  """Logs the rounds of SentencePiece's training that goes on inside.
+  """Logs, inside the context, the rounds of SentencePiece's training.
 
   SentencePiece tells its progress on standard error alone, so that standard error
   is read here meanwhile. Everything else that is written there appears as usual.

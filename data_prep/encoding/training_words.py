@@ -21,7 +21,7 @@ class Words:
 
   @classmethod
   def of(cls, sentences: Iterable[str]) -> "Words":
-    """Counts the words of sentences, which do not end in spaces."""
+    """Returns the words of sentences, which do not end in spaces."""
     counts: collections.Counter[str] = collections.Counter()
     last: collections.Counter[str] = collections.Counter()
     for sentence in sentences:
@@ -32,14 +32,14 @@ class Words:
     return cls(counts, last)
 
   def lines(self) -> Iterator[str]:
-    """Yields the words in SentencePiece's format of counted text."""
+    """Yields "word<TAB>count" for each word, for SentencePiece's input."""
     for word, count in self.counts.items():
       yield f"{word}\t{count}"
 
   def normalized(
     self, normalize: Callable[[str], str]
   ) -> Iterator[seed_pieces.Word]:
-    """Yields the distinct normalised words.
+    """Yields the distinct normalised words, with their counts.
 
     Args:
       normalize: returns the normal form of a word, which begins with "▁". It may

@@ -34,7 +34,7 @@ def run(
   tasks: Iterable[examples.Range],
   forecast: pretraining_data.Forecast,
 ) -> examples.Counts:
-  """Runs the pipeline to its end; returns the counts of the data set.
+  """Makes the records on Beam; returns their counts: name → number.
 
   Args:
     beam_options: flags of Apache Beam, separated by spaces.
@@ -110,7 +110,10 @@ def _read(path: str) -> examples.Range:
 
 
 def _remove(folder: str) -> None:
-  """Deletes a folder with all its files."""
+  """Deletes the files of a folder, and the folder if it is local.
+
+  The folder holds no other folder. If it does not exist, nothing happens.
+  """
   for name in storage.names(folder):
     storage.remove(os.path.join(folder, name))
   if os.path.isdir(folder):
@@ -125,10 +128,10 @@ def _empty(job: pretraining_data.Job) -> Iterator[Keyed]:
 
 @dataclasses.dataclass(frozen=True)
 class _StageOne:
-  """Makes the examples of a file's range of documents, and counts them.
+  """Stage one of the records, as a function for Beam: makes the examples.
 
-  A call yields ((role, bucket), (sort key, example)) for each example, and the
-  counts as a tagged output.
+  A call with the path of a file of `_written` yields ((role, bucket), (sort
+  key, example)) for each example, and the counts as a tagged output.
   """
 
   job: pretraining_data.Job
@@ -146,7 +149,10 @@ class _StageOne:
 
 @dataclasses.dataclass(frozen=True)
 class _StageTwo:
-  """Sorts and writes the examples of a bucket; called with its group."""
+  """Stage two of the records, as a function for Beam: writes a bucket's file.
+
+  A call takes ((role, bucket), entries), where None entries do not count.
+  """
 
   job: pretraining_data.Job
 

@@ -59,7 +59,7 @@ def count(
   workers: int = 0,
   contexts: int = CONTEXTS,
 ) -> Counts:
-  """Counts which pieces stand near each other.
+  """Returns the counts of pieces, and of pieces that stand near each other.
 
   Args:
     stretches: int32 [n] each, concatenated sequences of piece ids, with −1
@@ -139,7 +139,8 @@ def _together(
 ) -> scipy.sparse.csr_matrix:
   """Returns how many pairs of pieces share a block.
 
-  The result is int64 [vocab_size, contexts].
+  The result is int64 [vocab_size, contexts]. In a block a piece counts at most
+  twice. Pairs of a piece with itself are left out.
   """
   block, pieces = _blocks(ids)
   occurrences = scipy.sparse.csr_matrix(
@@ -158,7 +159,9 @@ def _together(
 
 
 def _blocks(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Cuts each sequence into blocks of at most BLOCK pieces.
+  """Returns the pieces with the numbers of their blocks.
+
+  Each sequence is cut into blocks of 32 pieces; its last block may be shorter.
 
   Returns:
     The block number and the id of each piece that is not special, int [m] each.

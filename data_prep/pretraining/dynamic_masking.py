@@ -25,7 +25,7 @@ def mask(
   how: masking.Settings,
   tokenizer: tokenization.Tokenizer,
 ) -> masking.Masked:
-  """Masks a batch, or one device's part of a batch.
+  """Returns a batch, or one device's part of a batch, with masks.
 
   Args:
     features: input_ids, input_mask, segment_ids and token_boundary, int [rows,

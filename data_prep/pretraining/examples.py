@@ -522,8 +522,8 @@ def _counted_text(
   """Returns counts of the text: name → number, after "train_" or "eval_".
 
   The names are documents, letters, text_pieces, and cut for pieces in no
-  example. Letters and pieces count once for each use of a document. Random second
-  segments do not count.
+  example. Letters and pieces count once for each use of a document. Random
+  second segments do not count.
 
   Args:
     task: the documents.

@@ -152,9 +152,14 @@ _Lot = tuple[float, int, float, documents.Document]
 
 
 def _keep_lowest(lowest: list[_Lot], entry: _Lot) -> None:
-  """Adds an entry to a sample by size (Efraimidis and Spirakis 2006).
+  """Adds an entry to a weighted sample (Efraimidis and Spirakis 2006).
 
-  The sample keeps the _SAMPLE_DOCUMENTS entries with the lowest random numbers.
+  The sample keeps at most 64 entries, those with the lowest random numbers, and
+  the first 100 sentences of each document.
+
+  Args:
+    lowest: the sample, a heap, which is changed.
+    entry: the entry.
   """
   full = len(lowest) == _SAMPLE_DOCUMENTS
   if full and entry[:2] < lowest[0][:2]:
@@ -173,6 +178,10 @@ def _shares(lowest: list[_Lot], letters: float) -> tuple[float, ...]:
   A document represents its size divided by the probability that it is in the
   sample: that its random number is below the highest number of the sample
   (Cohen and Kaplan 2007, bottom-k sketches). The shares add up to 1.
+
+  Args:
+    lowest: the sample.
+    letters: number of letters of the corpus, with the documents' weights.
   """
   if len(lowest) < _SAMPLE_DOCUMENTS:  # all of the corpus
     return tuple(size / letters for _, _, size, _ in lowest)
@@ -220,11 +229,10 @@ def _choose(
 
 
 def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
-  """Chooses keys by their salted hashes until they have `wanted` documents.
+  """Returns the documents of the keys with the lowest salted hashes.
 
-  The last key may go beyond that number.
-
-  A key of more documents than are wanted is skipped, such as that of a sentence
+  Keys are chosen until they have `wanted` documents; the last may go beyond. A
+  key of more documents than are wanted is skipped, such as that of a sentence
   which stands in every article.
 
   Args:
@@ -278,7 +286,10 @@ class Likeness:
     return None if 2 * sum(known) >= telling else document
 
   def _knows(self, sentence: str) -> bool:
-    """Returns whether a long sentence occurs in the held-out text."""
+    """Returns whether a sentence occurs in the held-out text.
+
+    For a sentence of less than 40 letters the result is False.
+    """
     if len(sentence) < _TELLING_LENGTH:
       return False
     data = sentence.encode()

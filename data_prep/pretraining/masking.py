@@ -161,12 +161,12 @@ def choose(
 ) -> np.ndarray:
   """Returns the words to mask or, with `beside`, the further words to permute.
 
-  The function works in rounds over the batch. In a round, each row offers its next word
-  in a random order, with a random n-gram length. The n-gram is shortened until
-  it fits the row's remaining budget and its segment; it is skipped if even one
-  word does not fit or the word is taken. If no word of a row fits the budget,
-  the budget becomes the length of the first word that may be masked, so that no
-  row is without masks.
+  The function works in rounds over the batch. In a round, each row offers its
+  next word in a random order, with a random n-gram length. The n-gram is
+  shortened until it fits the row's remaining budget and its segment; it is
+  skipped if even one word does not fit or the word is taken. If no word of a
+  row fits the budget, the budget becomes the length of the first word that may
+  be masked, so that no row is without masks.
 
   Args:
     batch_words: the batch's words.
@@ -354,8 +354,8 @@ def replace(
   """Returns a batch with the chosen pieces masked (BERT paper, section 3.1).
 
   With probability 0.8 a chosen piece becomes [MASK], with 0.1 it stays, and
-  with 0.1 it becomes a random piece. All must be predicted. The random piece is never a special piece: upstream
-  may draw [PAD] or [CLS].
+  with 0.1 it becomes a random piece. All must be predicted. The random piece is
+  never a special piece: upstream may draw [PAD] or [CLS].
 
   Args:
     ids: int64 [rows, length].

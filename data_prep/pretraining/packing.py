@@ -19,7 +19,10 @@ _POSITIONS_A_LABEL = 16
 
 
 def labels(max_seq_length: int) -> int:
-  """Returns how many examples, and so labels, a packed row may have."""
+  """Returns the largest number of examples, and so labels, of a packed row.
+
+  It is max_seq_length / 16, rounded down, and at least 2.
+  """
   return max(2, max_seq_length // _POSITIONS_A_LABEL)
 
 
@@ -42,10 +45,10 @@ class Places:
   def lay(
     self, values: np.ndarray, mask: np.ndarray, filler: int
   ) -> np.ndarray:
-    """Moves values [examples, length] to their packed places, [rows, length].
+    """Returns values at their packed places, [rows, length].
 
     Args:
-      values: one for each position of each example.
+      values: [examples, length], one for each position of each example.
       mask: [examples, length], true for the values to move.
       filler: the value of padding.
     """
@@ -64,10 +67,10 @@ class Places:
     return self.lay(each, mask, 0)
 
   def one_each(self, values: np.ndarray, filler: int) -> np.ndarray:
-    """Moves values [examples] to their packed places, int64 [rows, labels].
+    """Returns a value for each example at its place, int64 [rows, labels].
 
     Args:
-      values: one value for each example.
+      values: [examples], one value for each example.
       filler: the value of places without an example.
     """
     laid = np.full((self.shape[0], self.shape[2]), filler, np.int64)
@@ -84,7 +87,9 @@ class Places:
 def places(
   lengths: np.ndarray, order: np.ndarray, max_seq_length: int
 ) -> Places:
-  """Packs examples by best fit, the longest example first.
+  """Returns the place of each example, by best fit, the longest one first.
+
+  A row gets examples while they fit and it has fewer than `labels` of them.
 
   Args:
     lengths: int64 [examples], pieces with the special ones.

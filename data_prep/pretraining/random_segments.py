@@ -39,7 +39,7 @@ class Excerpt(NamedTuple):
   """Neighbouring sentences of a document.
 
   Attributes:
-    lot: 64 random bits; excerpts with the lowest lots are chosen.
+    lot: 64 random bits; the pool gets the excerpts with the lowest lots.
     id: the id of the document.
     number: the number of the excerpt in its document, from 0.
     sentences: the sentences, each of at least one letter.
@@ -54,7 +54,7 @@ class Excerpt(NamedTuple):
 
 
 class Choice:
-  """Chooses excerpts with an eighth of the text that it is shown.
+  """Chooses excerpts of documents, with about an eighth of their text.
 
   The choice does not depend on the order of the documents. Besides the current
   document, at most two eighths of the text, within the bounds, are in memory.
@@ -64,8 +64,8 @@ class Choice:
     seed: the seed of the data set.
     letters: upper bound of the number of letters in all documents that `show`
       will get.
-    least, most: smallest and largest number of letters in the pool; a short
-      text gives fewer than `least`.
+    least, most: bounds of the wanted number of letters. The last excerpt may
+      go beyond it, and a short text gives fewer than `least`.
   """
 
   def __init__(
@@ -137,7 +137,7 @@ def _excerpts(
 
 
 def _parts(sentence: str, size: int) -> Iterator[str]:
-  """Divides a long sentence into parts of at most `size` letters.
+  """Yields the parts of a sentence, each of at most `size` letters.
 
   It is cut between words if possible. A short sentence is one part.
   """
@@ -151,10 +151,10 @@ def _parts(sentence: str, size: int) -> Iterator[str]:
 
 
 def _lowest(excerpts: Sequence[Excerpt], budget: int) -> list[Excerpt]:
-  """Returns the excerpts with the lowest lots, of about `budget` letters.
+  """Returns excerpts with the lowest lots until they have `budget` letters.
 
-  An excerpt is skipped if its document would have more than half of the
-  letters.
+  The last one may go beyond. An excerpt is skipped if its document would have
+  more than half of the budget.
   """
   chosen: list[Excerpt] = []
   of_document: collections.Counter[int] = collections.Counter()
@@ -194,10 +194,10 @@ class Pool:
   def draw(
     self, documents: np.ndarray, chance: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws a segment of another document for each of the given documents.
+    """Returns the places of random segments, each of another document.
 
     Args:
-      documents: uint64 [draws], ids.
+      documents: uint64 [draws], the ids of the documents that get a segment.
       chance: float64 [draws], random numbers in [0, 1).
 
     Returns:
@@ -243,7 +243,7 @@ def encoded(
 
 
 def described(excerpts: Sequence[Excerpt], pool: Pool | None) -> str:
-  """Returns a line about the size of a pool, or why there is none."""
+  """Returns a line for the log: the size of a pool, or why there is none."""
   if pool is None:
     return (
       "random second segments take two documents of running text, and there "

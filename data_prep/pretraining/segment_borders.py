@@ -37,17 +37,23 @@ class Borders:
     return place if place > start else start + length
 
   def cuts(self, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Returns the results of `cut` for many texts at once, int64."""
+    """Returns the results of `cut` for many texts at once, int64 [texts].
+
+    Args:
+      start, length: int64 [texts], as in `cut`.
+    """
     place = self.word[start + length]
     return np.where(place > start, place, start + length)
 
   def before(self, place: np.ndarray) -> np.ndarray:
-    """Returns the last start of a segment at or before each place."""
+    """Returns the last start of a segment at or before each place, int64."""
     number = np.searchsorted(self.ends, place, "right")
     return np.where(number > 0, self.ends[number - 1], 0)
 
   def nearest(self, place: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Returns the segment end after `start` that is nearest to each place.
+    """Returns the end of a segment after `start` that is nearest to each place.
+
+    Of two equally near ends it is the later one.
 
     Args:
       place: int64, after `start`, and in the stream.

@@ -36,7 +36,7 @@ def _norm(width: int) -> types.SimpleNamespace:
 
 
 class Block:
-  """The weight shapes of an encoders.EncoderBlock.
+  """The weight shapes of an encoders.EncoderBlock, computed without the block.
 
   Args:
     config: the model's shape.
@@ -88,7 +88,7 @@ class Encoder:
     self.pooler = _dense(width, width)
 
   def embedding_variables(self) -> dict[str, Weight]:
-    """Returns name → `Weight` of position and segment embeddings and layer norm.
+    """Returns name → `Weight` of positions, segments and the layer norm.
 
     The names are those of AlbertEncoder.embedding_variables.
     """

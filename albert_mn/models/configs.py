@@ -44,7 +44,8 @@ class AlbertConfig:
     type_vocab_size: number of segments that a sequence may have.
     initializer_range: standard deviation of the truncated normal from which the
       initial weights are drawn.
-    layer_norm_eps: added to the variance in layer norms; 1e-12 in google's code.
+    layer_norm_eps: added to the variance in layer norms; 1e-12 in google's
+      code.
     embedding_projection: whether embeddings are projected even if
       embedding_size equals hidden_size, as in transformers' AlbertModel; never
       in google's code.
@@ -110,7 +111,10 @@ class AlbertConfig:
 
   @property
   def encoder_weights(self) -> int:
-    """The number of weights of the encoder, without pooler and heads."""
+    """The number of weights of the encoder, without pooler and heads.
+
+    A weight that several layers share counts once.
+    """
     hidden, embedding = self.hidden_size, self.embedding_size
     rows = self.vocab_size + self.max_position_embeddings + self.type_vocab_size
     block = (

@@ -65,7 +65,11 @@ class StatelessDropout(tf_keras.layers.Layer):
     self._seeds: tf.Tensor | None = None
 
   def set_seed(self, seeds: tf.Tensor | None) -> None:
-    """Sets the `example_seeds` of the next call; None turns dropout off."""
+    """Sets the seeds of the calls from now on.
+
+    Args:
+      seeds: the result of `example_seeds`; None turns dropout off.
+    """
     self._seeds = seeds
 
   def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -120,7 +124,12 @@ def example_seeds(seed: int, step: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
 
 def fold_in(seeds: tf.Tensor, number: int) -> tf.Tensor:
-  """Returns new seeds, uint32 [batch, 2], different for each `number`."""
+  """Returns new seeds, uint32 [batch, 2], different for each `number`.
+
+  Args:
+    seeds: uint32 [batch, 2], the result of `example_seeds`.
+    number: such as the number of a layer; not negative.
+  """
   first = _mixed(seeds[:, 0] ^ _mixed(tf.constant(number, tf.uint32)))
   return tf.stack([first, seeds[:, 1]], 1)
 
@@ -234,7 +243,11 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     )
 
   def set_seed(self, seeds: tf.Tensor | None) -> None:
-    """Sets the dropout seeds of the next call of this block."""
+    """Sets the dropout seeds of the calls of this block from now on.
+
+    Args:
+      seeds: uint32 [batch, 2]; None turns dropout off.
+    """
     self._attention_dropout.set_seed(seeds)
     self._output_dropout.set_seed(seeds)
     self._attention_layer._dropout_layer.set_seed(seeds)
@@ -491,7 +504,7 @@ def at(hidden: tf.Tensor, firsts: tf.Tensor | None) -> tf.Tensor:
 def activation(
   config: configs.AlbertConfig,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-  """Returns the activation function of the config.
+  """Returns the activation function that the config's hidden_act names.
 
   The name "gelu" means the tanh approximation, as in google-research;
   "gelu_erf" means the exact function.

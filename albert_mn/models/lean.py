@@ -73,7 +73,7 @@ class _Weights(NamedTuple):
 
   @classmethod
   def of(cls, block: encoders.EncoderBlock) -> "_Weights":
-    """Returns the weights of a block, as tensors."""
+    """Returns the current values of a block's weights."""
     parts, width = block.parts(), block.parts()["attention_norm"].gamma.shape[0]
     three = [parts[name] for name in ("query", "key", "value")]
 
@@ -224,7 +224,15 @@ class LeanEncoder:
     weights: _Weights,
     seeds: tf.Tensor | None,
   ) -> tf.Tensor:
-    """Applies one layer to `hidden`; returns [batch, length, hidden_size]."""
+    """Returns the output of one block, [batch, length, hidden_size].
+
+    Args:
+      hidden: the block's input, of the same shape.
+      mask: [batch, 1, 1 or length, length], added to the attention scores: 0
+        or -1e9.
+      weights: the block's weights.
+      seeds: the block's dropout seeds; None turns dropout off.
+    """
     length, width = _length(hidden), hidden.shape[2]
     heads = self._config.num_attention_heads
     three = tf.nn.bias_add(
@@ -541,7 +549,15 @@ def _embedded(
   rate: float,
   epsilon: float,
 ) -> tf.Tensor:
-  """Returns dropout(norm(x)), [batch, length, embedding_size] like x."""
+  """Returns dropout(layer norm(x)), [batch, length, embedding_size] like x.
+
+  Args:
+    x: the sum of the embeddings.
+    gamma, beta: the weights of the layer norm, [embedding_size].
+    seeds: dropout seeds; None turns dropout off.
+    rate: share of units to drop.
+    epsilon: added to the variance in the layer norm.
+  """
   normed = _normed(x, gamma, beta, epsilon)
   return encoders.dropout(normed, seeds, encoders.ON_EMBEDDINGS, rate)
 
@@ -558,6 +574,16 @@ def _residual_norm(
   epsilon: float,
   site: int,
 ) -> tf.Tensor:
-  """Returns norm(dropout(x + bias) + residual), of the shape of x."""
+  """Returns layer norm(dropout(x + bias) + residual), of the shape of x.
+
+  Args:
+    x: a matrix product, [batch, length, hidden_size].
+    residual: of the same shape; added after dropout.
+    bias, gamma, beta: [hidden_size]; the last two belong to the layer norm.
+    seeds: dropout seeds; None turns dropout off.
+    rate: share of units to drop.
+    epsilon: added to the variance in the layer norm.
+    site: number of the dropout site.
+  """
   dropped = encoders.dropout(x + bias, seeds, site, rate)
   return _normed(dropped + residual, gamma, beta, epsilon)

@@ -61,7 +61,7 @@ class ModelDirectory:
 
   Attributes:
     folder: its path.
-    described: its manifest.
+    described: the content of its manifest.
     config: the encoder's shape.
     labels: the names of the outputs; () for a pretrained model.
     tokenizer_file: the path of the tokenizer; "" if the directory has none.
@@ -140,7 +140,8 @@ def save(
     counts: steps, examples … for the manifest.
     inputs: name → identity of each input, for the manifest.
     labels: a classifier's labels.
-    beside: writes more files into a folder, such as a blend's.
+    beside: called with the folder that is being written, before its manifest
+      is; writes more files there, such as a blend's.
 
   Raises:
     options.InputError, OSError: when the directory cannot be written.
@@ -263,7 +264,7 @@ def held_names(path: str) -> list[str]:
   """Returns the sorted names of all variables in a checkpoint of any project.
 
   Raises:
-    options.InputError: when the checkpoint is missing or damaged.
+    options.InputError: as in `held_shapes`.
   """
   return sorted(held_shapes(path))
 
@@ -430,8 +431,8 @@ def _shapes(config: configs.AlbertConfig) -> dict[str, tuple[int, ...]]:
 def folder_of(path: str) -> str:
   """Returns the folder that holds a model's config and tokenizer.
 
-  For a folder this is `path` itself; for a checkpoint prefix or a file it is
-  the folder that contains it.
+  For a checkpoint prefix or an existing file it is the folder that contains it;
+  any other path is returned unchanged.
   """
   prefix = FILE_OF_CHECKPOINT.sub("", path)
   is_file = storage.exists(f"{prefix}.index") or storage.exists(path)

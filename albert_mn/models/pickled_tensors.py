@@ -110,7 +110,7 @@ class Tensor(NamedTuple):
 
 
 class _Word(enum.Enum):
-  """The names, other than types of storages, that a pickle may refer to."""
+  """The functions that a pickle may name: (module, name) of each."""
 
   DICTIONARY = ("collections", "OrderedDict")
   TENSOR = ("torch._utils", "_rebuild_tensor")
@@ -177,7 +177,7 @@ class _Machine:
     return value
 
   def mark(self) -> None:
-    """Marks the top of the stack.
+    """Marks the present height of the stack, for `marked`.
 
     Raises:
       ValueError: when _MOST_MARKS marks are open.
@@ -228,13 +228,17 @@ class _Machine:
     self.stack.append(self.memory[place])
 
   def new(self, container: Any) -> None:
-    """Pushes an empty list or dictionary."""
+    """Pushes `container`, an empty list or dictionary that is not known yet."""
     self._containers.append(container)
     self._depths[id(container)] = 1
     self.stack.append(container)
 
   def tuple(self, values: Sequence[Any]) -> None:
-    """Pushes a tuple of the values."""
+    """Pushes a tuple of the values.
+
+    Raises:
+      ValueError: when it would be nested more than 32 levels deep.
+    """
     container = tuple(values)
     if container:
       self._containers.append(container)
@@ -242,13 +246,25 @@ class _Machine:
     self.stack.append(container)
 
   def append(self, values: Sequence[Any]) -> None:
-    """Appends the values to the list on top of the stack."""
+    """Appends the values to the list on top of the stack.
+
+    Raises:
+      ValueError: when the top is no list that may still be filled.
+    """
     target = self._open(list)
     self._deepen(target, values)
     target.extend(values)
 
   def set_items(self, values: Sequence[Any]) -> None:
-    """Adds values, keys and values in turn, to the dictionary on top."""
+    """Adds items to the dictionary on top of the stack.
+
+    Args:
+      values: key, value, key, value and so on.
+
+    Raises:
+      ValueError: when the top is no dictionary that may still be filled, or a
+        key is wrong or occurs twice.
+    """
     target = self._open(dict)
     self._deepen(target, values[1::2])
     for key, value in zip(values[::2], values[1::2], strict=True):

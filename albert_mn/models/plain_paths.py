@@ -61,7 +61,10 @@ def _refused(path: str) -> options.InputError:
 
 @functools.cache
 def _link(folder: str) -> str:
-  """Makes a symbolic link with a plain name to a folder; returns its path."""
+  r"""Returns the path of a symbolic link to a folder, without [ and \.
+
+  The first call for a folder makes the link.
+  """
   link = os.path.join(_place().name, str(_link.cache_info().currsize))
   os.symlink(folder, link)
   return link

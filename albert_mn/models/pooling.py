@@ -25,7 +25,7 @@ def vector(
       including [CLS] and [SEP]; in float32, without the pooler.
     hidden: [batch, length, hidden], the encoder's last layer.
     mask: int32 [batch, length], 1 on pieces; each row has at least one, except
-      rows that pad the batch.
+      rows that pad the batch: these get the mean 0 and the maximum -1e9.
     pooler: the encoder's pooler.
   """
   if kind == CLS:

@@ -46,7 +46,7 @@ class Sums(NamedTuple):
   def loss(self, counts: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """Returns these sums' share of the whole batch's loss, a float32 scalar.
 
-    The loss is the mean over masked positions plus the mean over sentence pairs.
+    The loss is the mean over masked positions plus that over sentence pairs.
 
     Args:
       counts: masked positions and sentence pairs of the whole batch (`counts`).

@@ -50,7 +50,8 @@ _DAMAGE = (
 def read(path: str) -> dict[str, np.ndarray]:
   """Returns name → tensor of a .safetensors or PyTorch file.
 
-  Floating-point tensors become float32.
+  A file whose name ends in .safetensors is read as such, any other as
+  PyTorch's. Floating-point tensors become float32; other types stay.
 
   Raises:
     options.InputError: when the file is damaged, or contains more than tensors.
@@ -127,6 +128,10 @@ def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
   """Writes float32 tensors as safetensors, for PyTorch.
 
   The bytes do not depend on the order of the tensors.
+
+  Args:
+    path: path of the file.
+    tensors: name → float32 array; another type is an AssertionError.
   """
   header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
   end = 0

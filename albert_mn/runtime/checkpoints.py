@@ -89,7 +89,7 @@ class Checkpoints:
     return sorted({int(match[1]) for match in matches if match})
 
   def step(self) -> int:
-    """Returns the current step of the run."""
+    """Returns the current step of the run: the optimizer's iterations."""
     return int(self._step.numpy())
 
   def restore(self) -> int | None:
@@ -220,7 +220,11 @@ class Checkpoints:
         file.write(f'all_model_checkpoint_paths: "{name}"\n')
 
   def _remove_unfinished(self) -> None:
-    """Removes the files that a killed process left in unfinished/."""
+    """Removes what a killed process left of unfinished checkpoints.
+
+    This is the folder unfinished/, and the files of a checkpoint whose index is
+    still in it.
+    """
     folder = os.path.join(self.folder, _UNFINISHED)
     here = _names(self.folder)
     for name in _names(folder):
@@ -346,8 +350,8 @@ def _portions(
 ) -> Iterator[dict[str, tf.DType]]:
   """Yields name → dtype of all tensors, in portions of at least 256 MiB.
 
-  Only the last portion may be smaller. Reading opens the index anew for each portion, which in a bucket takes
-  requests of its own; so portions are large.
+  Only the last portion may be smaller. Reading opens the index anew for each
+  portion, which in a bucket takes requests of its own; so portions are large.
   """
   portion: dict[str, tf.DType] = {}
   size = 0

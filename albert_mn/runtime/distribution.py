@@ -95,7 +95,7 @@ class Options(options.Group):
 
 
 def _cluster() -> dict[str, Any]:
-  """Returns the cluster in TF_CONFIG; {} if there is none.
+  """Returns job → addresses, the cluster in TF_CONFIG; {} if there is none.
 
   Raises:
     options.InputError: when TF_CONFIG is not JSON with a cluster.
@@ -139,7 +139,10 @@ def strategy(settings: Options) -> tf.distribute.Strategy:
 
 
 def _devices(settings: Options) -> list[str] | None:
-  """Returns the names of the logical CPUs; None if there is only one."""
+  """Returns the names of the logical CPUs, such as CPU:0.
+
+  The result is None if there is one, so that the strategy chooses devices.
+  """
   if settings.logical_devices == 1:
     return None
   return [f"CPU:{number}" for number in range(settings.logical_devices)]

@@ -91,7 +91,9 @@ class Watch(tf.Module):
   ) -> tf.Tensor:
     """Returns whether a step may change the weights, a bool scalar.
 
-    Each replica must call it with the same values.
+    It is False from the first loss or norm that is not finite, or the first
+    spike, on. A spike is detected only in the last of 50 steps. Each replica
+    must call the function with the same values.
 
     Args:
       step: int64 scalar, the number of steps before this one.
@@ -117,7 +119,15 @@ class Watch(tf.Module):
     return good
 
   def _usual(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns (mean loss of the last intervals, threshold of a spike)."""
+    """Returns (usual loss, threshold of a spike), float32 scalars.
+
+    The usual loss is the mean over the last 20 intervals of 50 steps, or over
+    fewer at the start. The threshold is above it by the larger of 6 standard
+    deviations and a fifth of it.
+
+    Args:
+      step: int64 scalar, the number of steps before this one.
+    """
     known = tf.minimum(step // INTERVAL, _MEMORY)
     counted = tf.range(_MEMORY, dtype=tf.int64) >= _MEMORY - known
     weights = tf.cast(counted, tf.float32) / tf.cast(
@@ -146,7 +156,10 @@ class Watch(tf.Module):
 
 
 def _variable(initial: object) -> tf.Variable:
-  """Returns a variable of which each replica updates its own copy."""
+  """Returns a variable of which each replica updates its own copy.
+
+  A checkpoint holds the copy of the first replica.
+  """
   return tf.Variable(
     initial,
     trainable=False,
@@ -241,7 +254,10 @@ class Guard:
   def leave(self) -> int:
     """Saves if the weights are finite; returns the newest checkpoint's step.
 
-    The result is 0 if there is no checkpoint.
+    Otherwise it logs a warning. The result is 0 if there is no checkpoint.
+
+    Raises:
+      options.InputError: when the checkpoint cannot be written.
     """
     try:
       self.save()
@@ -297,7 +313,7 @@ class Guard:
     )
 
   def _set_rate(self) -> None:
-    """Multiplies the learning rate by the factors of all rollbacks."""
+    """Sets the learning rate's factor to the product of all rollbacks'."""
     factors = [r.factor for r in self._rollbacks]
     self._watch.scale.assign(math.prod(factors, start=1.0))
 
@@ -345,7 +361,7 @@ def _read(path: str) -> list[Rollback]:
   """Returns the rollbacks recorded in a file; [] if the file does not exist.
 
   Raises:
-    options.InputError: when the file does not hold a list of rollbacks.
+    options.InputError: when the file is not JSON, or no list of rollbacks.
   """
   if not storage.exists(path):
     return []

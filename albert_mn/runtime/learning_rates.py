@@ -25,7 +25,7 @@ def for_batch(
   al. 2020, arXiv 1904.00962).
 
   Args:
-    recipe: its rate is meant for RECIPE_BATCH sequences if `scale` is set.
+    recipe: if `scale` is set, its rate is meant for batches of 4,096 sequences.
     batch_size: sequences a step.
     scale: whether to scale the rate. If not, the recipe is returned unchanged,
       and the default rate with a smaller batch logs a warning.

@@ -48,7 +48,10 @@ def parameters(config: configs.AlbertConfig) -> int:
 
 
 def checkpoint_bytes(config: configs.AlbertConfig) -> int:
-  """Returns the bytes of a checkpoint: the weights and their two moments."""
+  """Returns about the bytes of a checkpoint: 12 for each weight.
+
+  Four are for the weight and eight for its two moments.
+  """
   return 12 * parameters(config)
 
 
@@ -90,7 +93,10 @@ def step_bytes(
 
 
 def machine_bytes() -> int:
-  """Returns this machine's memory in bytes, or its container's limit."""
+  """Returns the smaller of this machine's memory and its container's limit.
+
+  Both are in bytes.
+  """
   pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
   limit = _CONTAINER.read_text().strip() if _CONTAINER.exists() else ""
   return min(pages, int(limit)) if limit.isdigit() else pages

@@ -194,8 +194,8 @@ class AdamW(tf_keras.optimizers.Optimizer):
     excluded: regular expressions; a variable whose name contains a match gets
       neither weight decay nor a trust ratio.
     name: name of the optimizer; by default the class name.
-    fused: whether XLA compiles the update of a variable to one operation. It
-      reads and writes less memory, if the step is not compiled as a whole.
+    fused: whether XLA compiles the update of a variable to one operation, which
+      reads and writes less memory. Not needed if XLA compiles the whole step.
     scale: factor of the learning rate, as in Schedule.
     factors: `ref()` of a variable → factor of its learning rate; 1 for all
       other variables.
@@ -228,7 +228,10 @@ class AdamW(tf_keras.optimizers.Optimizer):
     self._learning_rate = self._build_learning_rate(self._schedule)
 
   def build(self, var_list: list[tf.Variable]) -> None:
-    """Creates the moments of the variables, so that they can be restored."""
+    """Creates the moments of the variables, so that they can be restored.
+
+    Later calls do not create them again.
+    """
     super().build(var_list)
     if getattr(self, "_built", False):
       return
@@ -269,7 +272,15 @@ class AdamW(tf_keras.optimizers.Optimizer):
     correction_2: tf.Tensor | float,
     left_alone: bool,
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the next weights, m and v, and the trust ratio."""
+    """Returns the next weights, the next m and v, and the trust ratio.
+
+    Args:
+      weights, gradient: a variable's values and its gradient.
+      m, v: its first and second moment.
+      rate: its learning rate.
+      correction_1, correction_2: the result of `_corrections`.
+      left_alone: whether it gets no weight decay and no trust ratio.
+    """
     recipe = self.recipe
     m = recipe.beta_1 * m + (1 - recipe.beta_1) * gradient
     v = recipe.beta_2 * v + (1 - recipe.beta_2) * tf.square(gradient)
@@ -294,7 +305,12 @@ class AdamW(tf_keras.optimizers.Optimizer):
     return tf.ones([], weights.dtype)
 
   def _note(self, index: int, ratio: tf.Tensor) -> None:
-    """Stores a variable's trust ratio; AdamW has none and does nothing."""
+    """Does nothing; in Lamb it stores a variable's trust ratio.
+
+    Args:
+      index: the variable's index in the list given to `build`.
+      ratio: a scalar.
+    """
 
   def leaves_alone(self, variable_name: str) -> bool:
     """Returns whether a variable gets no weight decay and no trust ratio."""

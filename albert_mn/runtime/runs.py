@@ -201,7 +201,7 @@ def recorded(cls: type[T], output_dir: str, name: str, otherwise: T) -> T:
 
 
 class Stopped(Exception):  # noqa: N818  like KeyboardInterrupt, no error
-  """A person or a preempted machine asked the run to end.
+  """Raised when a signal from a person or a preempted machine ends the run.
 
   Args:
     number: the number of the signal.

@@ -88,7 +88,7 @@ class Meter:
     self._began, self._first = 0.0, 0
 
   def begin(self, step: int) -> None:
-    """Starts to measure at a step."""
+    """Starts to measure; `step` is the number of steps done."""
     self._began, self._first = self._clock(), step
 
   def metrics(self, step: int) -> dict[str, float]:
@@ -115,6 +115,8 @@ class Meter:
 
   def text(self, step: int, metrics: dict[str, float]) -> str:
     """Returns the metrics as text for the log, with the remaining time.
+
+    `step` is the number of steps done; `metrics` is the result of `metrics`.
 
     `0.67 epochs, 179,431 tokens; 77 sequences/s, 4,322 tokens/s, 31 % of the
     peak, input 0.4 % of a step; 1h05m left`.
@@ -250,7 +252,10 @@ def matrix_speed(clock: Callable[[], float] = time.perf_counter) -> float:
 
 
 def tpu_peak(accelerator: str) -> float:
-  """Returns the peak FLOPs a second of a TPU such as v3-8; 0 if unknown."""
+  """Returns the peak bfloat16 FLOPs a second of a TPU such as v3-8.
+
+  It is that of all its chips together; 0 if the type is unknown.
+  """
   name, _, cores = accelerator.partition("-")
   chip, counted = _TPUS.get(name, (0.0, 1))
   return chip * int(cores) / counted if cores.isdigit() else 0.0

@@ -88,7 +88,7 @@ class Verdict:
 
   @property
   def summary(self) -> str:
-    """Fault and advice, as two sentences for the log and the reports."""
+    """Fault and advice, each with a full stop, for the log and the reports."""
     return f"{self.fault}. {self.advice}."
 
   def parameters(self) -> dict[str, Any]:

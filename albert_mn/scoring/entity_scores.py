@@ -23,8 +23,8 @@ class Entities(judgements.Judgement):
     """Returns precision, recall and F1 averages, and exact_rows, by name.
 
     The names of the averages are micro_precision, macro_f1 and so on.
-    exact_rows is the share of texts whose entities are all right; exact_rows_low
-    and exact_rows_high are its 95 % interval.
+    exact_rows is the share of texts whose entities are all right;
+    exact_rows_low and exact_rows_high are its 95 % interval.
     """
     return {**self._averages(), **self.share_right("exact_rows")}
 
@@ -36,8 +36,8 @@ class Entities(judgements.Judgement):
   def mistakes(self, most: int) -> list[judgements.Mistake]:
     """Returns at most `most` texts with the most missed and wrong entities.
 
-    In a Mistake, `true` lists the missed entities and `answered` the wrong ones,
-    as "TYPE start-end"; `much` is the number of both together.
+    In a Mistake, `true` lists the missed entities and `answered` the wrong
+    ones, as "TYPE start-end"; `much` is the number of both together.
     """
     pairs = zip(self.truth, self.answers, strict=True)
     wrong = np.array([len(truth ^ answer) for truth, answer in pairs], int)
@@ -72,9 +72,9 @@ class Entities(judgements.Judgement):
     return "\n".join([f"{'':>{width}} {head}", "", *lines, ""])
 
   def counts(self) -> np.ndarray:
-    """Returns how many entities of each type are correct, predicted and true.
+    """Returns int [types, 3], numbers of entities of each type.
 
-    The result is int [types, 3].
+    The columns are the correctly predicted, all predicted, and all true ones.
     """
     counts = {name: [0, 0, 0] for name in self.names}
     for truth, answer in zip(self.truth, self.answers, strict=True):
@@ -86,8 +86,8 @@ class Entities(judgements.Judgement):
   def average(self, kind: str) -> tuple[float, float, float]:
     """Returns (precision, recall, F1), averaged over types as seqeval does.
 
-    A type that has neither a true nor a predicted entity is left out. If no text
-    has a true entity, all kinds are the micro average.
+    A type that has neither a true nor a predicted entity is left out. If no
+    text has a true entity, all kinds are the micro average.
 
     Args:
       kind: "micro", "macro" or "weighted", as in Judgement.average.

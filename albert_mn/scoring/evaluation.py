@@ -111,7 +111,7 @@ def evaluate(
 
 
 def rival_name(predictor: classifier.Predictor) -> str:
-  """Returns the name of the baseline for reports."""
+  """Returns the name of the baseline for reports, by the kind of prediction."""
   if predictor.problem.TYPE == problems.ENTITIES:
     return "the training rows' entities, found again by their words"
   if predictor.problem.TYPE == problems.REGRESSION:
@@ -264,7 +264,14 @@ def _notes(
   seeds: Sequence[Mapping[str, float]],
   networks: Sequence[Mapping[str, float]] = (),
 ) -> list[str]:
-  """Returns the report's notes on scores, seeds and the blend."""
+  """Returns the report's notes on scores, seeds and the blend; may be [].
+
+  Args:
+    predictor: the model.
+    model: the judgement of its answers.
+    seeds: name → score, for each trained seed.
+    networks: name → score, for each network of an ensemble; otherwise empty.
+  """
   notes: list[str] = []
   if predictor.temperature != 1 and not predictor.blend:
     notes.append(
@@ -302,7 +309,10 @@ def _networks(
   rows: Sequence[classifier_data.Row],
   batch_size: int,
 ) -> list[dict[str, float]]:
-  """Returns the scores of each network of an ensemble; [] for one network."""
+  """Returns name → score, for each network of an ensemble alone.
+
+  The result is [] for a model of one network.
+  """
   networks = ensembles.members(predictor.model)
   if len(networks) == 1:
     return []

@@ -81,14 +81,20 @@ class Judgement:
   sure: np.ndarray | None = None
 
   def scores(self) -> dict[str, float]:
-    """Returns name → score over all rows."""
+    """Returns name → score over all rows.
+
+    With labels or entities these are a share of right rows (accuracy or
+    exact_rows) with its interval, the AVERAGES, and, if `sure` is known, the
+    expected calibration error. There must be a row.
+    """
     raise NotImplementedError
 
   def right(self) -> np.ndarray:
     """Returns the quality of each row's answer, [rows]; higher is better.
 
     For labels and entities it is bool, whether the whole answer is right; for a
-    regression it is minus the absolute error. `sign_test` compares these values.
+    regression it is minus the absolute error. `sign_test` compares the results
+    of two judgements.
     """
     raise NotImplementedError
 
@@ -110,7 +116,7 @@ class Judgement:
 
   @staticmethod
   def joined(parts: Sequence["Judgement"]) -> "Judgement":
-    """Returns one judgement of all rows of several judgements."""
+    """Returns one judgement of all rows of several judgements, at least one."""
     sure = [part.sure for part in parts if part.sure is not None]
     return dataclasses.replace(
       parts[0],
@@ -210,7 +216,7 @@ class Judgement:
     return {name: right / total, f"{name}_low": low, f"{name}_high": high}
 
   def _averages(self) -> dict[str, float]:
-    """Returns the AVERAGES by name, such as micro_f1."""
+    """Returns name → average, such as micro_f1, for each of AVERAGES."""
     return {
       f"{kind}_{name}": value
       for kind in self.AVERAGES
@@ -218,7 +224,7 @@ class Judgement:
     }
 
   def _calibration(self) -> dict[str, float]:
-    """Returns {"expected_calibration_error": error}; {} without probabilities."""
+    """Returns {"expected_calibration_error": error}; {} if `bins` is empty."""
     bins = self.bins()
     if not bins:
       return {}
@@ -347,7 +353,7 @@ class SeveralLabels(Judgement):
     )
 
   def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-    """Returns the averages over labels, then over rows ("samples avg")."""
+    """Returns the averages over labels, then "samples avg", that over rows."""
     return [
       *super().whole_rows(),
       ("samples avg", averaged(self._counts(axis=1))),
@@ -405,7 +411,8 @@ class Numbers(Judgement):
   def scores(self) -> dict[str, float]:
     """Returns mean_squared_error, mean_absolute_error, pearson and spearman.
 
-    The correlations are NaN if all answers or all true numbers are equal.
+    The correlations are NaN if all answers or all true numbers are equal, as
+    with one row.
     """
     error = self.answers - self.truth
     varied = self.answers.std() > 0 and self.truth.std() > 0

@@ -49,7 +49,7 @@ class Findings:
 
 
 def write(output_dir: str, findings: Findings) -> str:
-  """Writes report.html; returns its path."""
+  """Writes report.html into `output_dir`; returns the file's path."""
   path = os.path.join(output_dir, NAME)
   with storage.writing(path) as file:
     file.write(page(findings))

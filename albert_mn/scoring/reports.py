@@ -43,7 +43,10 @@ class Voices(NamedTuple):
   network: judgements.Judgement | None = None
 
   def alone(self) -> dict[str, judgements.Judgement]:
-    """Returns "network" and "baseline" → judgement; {} without a blend."""
+    """Returns "network" and "baseline" → judgement, or {}.
+
+    The result is {} if `network` or `rival` is None.
+    """
     if self.network is None or self.rival is None:
       return {}
     return {"network": self.network, "baseline": self.rival}
@@ -109,8 +112,8 @@ def _scores(title: str, judged: judgements.Judgement) -> str:
 def headline(judged: judgements.Judgement) -> str:
   """Returns the main score with its 95 % interval, as one line.
 
-  The main score is the accuracy, or the share of rows with all labels right.
-  For a regression the line is only the number of rows.
+  The main score is the accuracy, or the share of rows with all labels or all
+  entities right. For a regression the line is only the number of rows.
   """
   scores, total = judged.scores(), len(judged.truth)
   for name, words in {

@@ -75,7 +75,10 @@ class Factors:
     return NETWORK if self.network else BASELINE
 
   def summary(self) -> str:
-    """Returns a clause that names the model that answers, and the losses."""
+    """Returns words for a sentence: the model that answers, and the losses.
+
+    They begin with "what answers in the model directory is".
+    """
     who = {
       NETWORK: "the network alone, without the TF-IDF baseline",
       BASELINE: "the TF-IDF baseline alone, without the network",
@@ -192,7 +195,7 @@ class Blend:
     return self.factors.logits(network, self.scores(texts))
 
   def parameters(self) -> dict[str, Any]:
-    """Returns the factors as a parameter for a model's manifest."""
+    """Returns {"blended": factors}, a parameter for a model's manifest."""
     return {PARAMETER: dataclasses.asdict(self.factors)}
 
   def write(self, folder: str) -> None:

@@ -109,7 +109,7 @@ class Classifier(tf_keras.layers.Layer):
   ) -> tf.Tensor:
     """Returns the pooled vectors that the head reads, [batch, hidden].
 
-    The arguments are those of `call`.
+    The arguments are those of `call`, except that segment_ids must be given.
     """
     hidden = self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
     return pooling.vector(
@@ -125,7 +125,7 @@ class Classifier(tf_keras.layers.Layer):
   ) -> tf.Tensor:
     """Returns the output of the encoder's last layer, [batch, length, hidden].
 
-    The arguments are those of `call`.
+    The arguments are those of `call`, except that segment_ids must be given.
     """
     given = (input_ids, input_mask, segment_ids, dropout_seeds)
     if self._lean:
@@ -203,7 +203,7 @@ class Predictor:
     model: the network with its weights, or an ensemble of networks.
     framer: makes inputs from texts with the model's tokenizer.
     problem: the meaning of the outputs.
-    described: the manifest of the model directory.
+    described: the content of the model directory's manifest; None means {}.
     beside: the blend with the baseline; None if the network answers alone.
 
   Attributes:
@@ -336,7 +336,10 @@ class Predictor:
     return (self._clean or alignment.Traced.of)(text)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    """Returns the targets of rows, as `Problem.targets`.
+    """Returns the targets of rows, [rows] or [rows, labels].
+
+    They are label numbers, 0 and 1 for each label, or standardised numbers, as
+    `Problem.targets` returns them.
 
     Raises:
       options.InputError: for a row with a label that was not trained.

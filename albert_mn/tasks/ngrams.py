@@ -37,8 +37,8 @@ class NGrams:
     words: word n-grams such as "сайн" and "сайн байна", sorted.
     parts: letter n-grams such as "ай" and " са", sorted; a blank stands for the
       start or the end of a word.
-    idf: float32, for each of `words` and then of `parts`: log((1 + texts) / (1 +
-      texts with the n-gram)) + 1.
+    idf: float32, for each of `words` and then of `parts`: log((1 + texts) /
+      (1 + texts with the n-gram)) + 1.
   """
 
   words: tuple[str, ...]
@@ -116,7 +116,7 @@ class NGrams:
 
   @functools.cached_property
   def _numbers_of_words(self) -> dict[str, int]:
-    """Word n-gram → its column."""
+    """Word n-gram → its column in `matrix`."""
     return {gram: number for number, gram in enumerate(self.words)}
 
   @functools.cached_property
@@ -169,7 +169,7 @@ def _of_letters(word: str) -> list[str]:
 
 
 def _parts_of_texts(texts: Iterable[str]) -> Iterator[set[str]]:
-  """Yields the set of letter n-grams of each text."""
+  """Yields the set of letter n-grams of each text, in lower case."""
   grams = functools.lru_cache(_REMEMBERED)(
     lambda word: frozenset(_of_letters(word))
   )
@@ -202,7 +202,10 @@ _Counts = tuple[list[np.ndarray], list[np.ndarray]]
 
 
 def _counted(rows: Sequence[Sequence[int]]) -> _Counts:
-  """Returns the distinct columns of each row, and how often each occurs."""
+  """Returns (columns, counts): each row's distinct columns, and their numbers.
+
+  Both are lists with an int64 array for each row.
+  """
   pairs = [
     np.unique(np.array(row, np.int64), return_counts=True) for row in rows
   ]

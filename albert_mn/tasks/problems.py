@@ -43,7 +43,7 @@ class Examples:
 
 
 def text_of(row: classifier_data.Row) -> framing.Text:
-  """Returns a row's text, or the pair of its two texts."""
+  """Returns a row's text, or (text, second text) if it has two."""
   return (row.text, row.text_pair) if row.text_pair else row.text
 
 
@@ -79,7 +79,11 @@ class Problem:
     raise NotImplementedError
 
   def parameters(self) -> dict[str, Any]:
-    """Returns the parameters for a model's manifest, without the names."""
+    """Returns the parameters for a model's manifest, without the names.
+
+    They are the label type and, for a regression, mean and deviation;
+    `of_model` reads them back.
+    """
     return manifest_fields.Parameters(label_type=self.TYPE).stated()
 
   def check(self, rows: Sequence[classifier_data.Row]) -> None:
@@ -87,7 +91,11 @@ class Problem:
     self.targets(rows)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    """Returns the targets of rows, [rows] or [rows, outputs], for `losses`.
+    """Returns the targets of rows, for `losses`.
+
+    They are int32 [rows], indices in `names`; for several labels a row, float32
+    [rows, labels] of 0 and 1; for a regression, float32 [rows], (number - mean)
+    / deviation.
 
     Raises:
       options.InputError: for a row with a label that is not in `names`.
@@ -190,6 +198,8 @@ class Problem:
 
   def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns the named output tensors of an exported model, a row per text.
+
+    They are labels, probabilities and logits, or values for a regression.
 
     Args:
       logits: [rows, outputs], logits after `affine`.
@@ -303,7 +313,10 @@ class SingleLabel(Problem):
     return np.exp(log_softmax(logits))
 
   def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns labels [rows], probabilities and logits [rows, outputs]."""
+    """Returns labels [rows], probabilities and logits [rows, outputs].
+
+    `labels` has the name of the most probable label.
+    """
     best = tf.gather(tf.constant(self.names), tf.argmax(logits, axis=-1))
     shares = tf.nn.softmax(logits)
     return {"labels": best, "probabilities": shares, "logits": logits}

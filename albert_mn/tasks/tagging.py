@@ -97,10 +97,11 @@ def tags_of(
 
 
 def stretches(tags: Sequence[str]) -> list[Span]:
-  """Returns (first piece, last piece, type) of each entity in a tag sequence.
+  """Returns (first, last, type) of each entity in a sequence of tags.
 
-  The last piece belongs to the entity. As in seqeval's get_entities, an I- tag
-  of another type, or after O, begins an entity too.
+  `first` and `last` are indices of pieces; the last piece belongs to the
+  entity. As in seqeval's get_entities, an I- tag of another type than the piece
+  before, or after O, begins an entity too.
   """
   spans: list[Span] = []
   before = _OUTSIDE
@@ -268,9 +269,10 @@ class TagPredictor(classifier.Predictor):
   ) -> np.ndarray:
     """Returns the logits of the pieces of all texts, float32 [pieces, tags].
 
-    The pieces of the texts follow each other. A piece that is in several windows
-    has the mean of their logits. A piece that the model does not read, because
-    the text is too long, gets the logit 30 for the tag O and 0 for the others.
+    The pieces of each text follow those of the text before. A piece that is in
+    several windows has the mean of their logits. A piece that the model does
+    not read, because the text is too long, gets the logit 30 for the tag O and
+    0 for all other tags.
     """
     framed = self.framer.frame(texts)
     first = np.concatenate(([0], np.cumsum(framed.sizes)))
@@ -322,7 +324,12 @@ class TagPredictor(classifier.Predictor):
   def entities(
     self, texts: Sequence[str], batch_size: int = 32
   ) -> list[list[Entity]]:
-    """Returns the entities of each text, from left to right."""
+    """Returns the entities of each text, from left to right.
+
+    Args:
+      texts: the texts.
+      batch_size: inputs a batch, at most.
+    """
     return self.decoded(texts, self.logits(texts, batch_size))
 
   def decoded(

@@ -207,7 +207,7 @@ def _copied(
   """Returns the line numbers of held-out rows that nearly copy training rows.
 
   A set of create_classifier_data lists these lines. For other files they are
-  computed. Without training rows the result is None.
+  computed; the result is then None without training rows.
   """
   if files.data_dir and _is_set(files.data_dir):
     for part in ("dev", "test"):
@@ -279,7 +279,10 @@ def _read(files: Files, path: str) -> list[classifier_data.Row]:
 
 
 def _columns(files: Files, path: str) -> classifier_data.Columns:
-  """Returns a file's columns: those of its set, else those of the options."""
+  """Returns a file's columns: those of its set, else those of the options.
+
+  Only a file in --data_dir is part of a set.
+  """
   folder = os.path.normpath(os.path.dirname(path))
   own = files.data_dir and folder == os.path.normpath(files.data_dir)
   if own and _is_set(files.data_dir):

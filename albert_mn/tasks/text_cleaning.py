@@ -12,7 +12,7 @@ Clean = Callable[[str], alignment.Traced]
 
 
 def of_model(parameters: Mapping[str, Any]) -> Clean | None:
-  """Returns a function that cleans as a manifest states; None if it states none.
+  """Returns the cleaning function of a model; None if the manifest states none.
 
   The function returns the cleaned text with the origin of each character. A
   text that starts with tweets.MARK and a space is not cleaned again.

@@ -74,7 +74,7 @@ _OUTPUTS = {
 
 
 def section(model: Model) -> str:
-  """Returns the section's content as Markdown."""
+  """Returns the section as Markdown, without its heading."""
   make = {
     "tf1": _tf1,
     "huggingface": _huggingface,
@@ -92,7 +92,10 @@ def _code(language: str, *lines: str) -> str:
 
 
 def _model_directory(model: Model) -> str:
-  """Returns a command of run_classifier.py that trains or uses the model."""
+  """Returns a command of run_classifier.py, as Markdown.
+
+  It fine-tunes a pretrained model, or predicts with a classifier.
+  """
   if not model.label_type:
     short = (
       f" --max_seq_length={model.length}"
@@ -140,7 +143,7 @@ def _tf1(model: Model) -> str:
 
 
 def _huggingface(model: Model) -> str:
-  """Returns code that reads the export with transformers."""
+  """Returns code that reads the export with transformers, as Markdown."""
   if not model.tokenizer_name:
     return _code(
       "python",
@@ -193,7 +196,7 @@ _TENSORFLOW = (
 
 
 def _saved_model(model: Model) -> str:
-  """Returns code that calls a classifier of strings with TensorFlow."""
+  """Returns code that calls a classifier with strings, as Markdown."""
   pair = ', text_pairs=tf.constant(["сайн уу"])' if model.pairs else ""
   code = _code(
     "python",
@@ -206,7 +209,7 @@ def _saved_model(model: Model) -> str:
 
 
 def _tflite(model: Model) -> str:
-  """Returns the inputs and outputs of a TFLite file."""
+  """Returns sentences on the inputs and outputs of a TFLite file."""
   shape = f"int32 [{model.batch_size}, {model.length}]"
   pair = "the second text's pieces, `[SEP]`, " if model.pairs else ""
   sentences = [
@@ -225,7 +228,10 @@ def _tflite(model: Model) -> str:
 
 
 def _encoder(model: Model) -> str:
-  """Returns code that calls an encoder with strings or ids."""
+  """Returns code that calls an encoder with strings and with ids, as Markdown.
+
+  Without a tokenizer it calls the encoder with ids only.
+  """
   names = ", ".join(_quoted(name) for name in serving.ENCODER_INPUTS)
   lines = [*_TENSORFLOW, 'encoder = tf.saved_model.load("THIS_FOLDER")']
   if model.tokenizer_name:

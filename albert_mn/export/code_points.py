@@ -34,7 +34,7 @@ class Points(NamedTuple):
 
   @classmethod
   def of(cls, texts: tf.Tensor) -> "Points":
-    """Returns the characters of UTF-8 strings [texts]."""
+    """Returns the characters of the UTF-8 strings `texts`, [texts]."""
     decoded = tf.strings.unicode_decode(texts, "UTF-8")
     return cls(decoded.values, decoded.value_rowids())
 

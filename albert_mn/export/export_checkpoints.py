@@ -221,6 +221,9 @@ def _outputs(
 
 
 def _inputs(source: export_source.Source) -> tuple[np.ndarray, np.ndarray]:
-  """Returns ids and mask of test sentences, each int32 [sentences, length]."""
+  """Returns ids and mask of test sentences, each int32 [sentences, length].
+
+  The length is 64, or max_position_embeddings if that is smaller.
+  """
   length = min(64, source.config.max_position_embeddings)
   return source.framed(export_source.texts(), length)

@@ -116,7 +116,11 @@ def _asked(source: export_source.Source) -> list[framing.Text]:
 def _columns(
   texts: Sequence[framing.Text], pairs: bool
 ) -> dict[str, tf.Tensor]:
-  """Returns a SavedModel's inputs: name → strings [texts]."""
+  """Returns a SavedModel's inputs: name → strings [texts].
+
+  The names are "texts" and, for a classifier of pairs, "text_pairs". A text
+  without a pair gets the pair "".
+  """
   rows = [(text, "") if isinstance(text, str) else text for text in texts]
   names = ("texts", "text_pairs") if pairs else ("texts",)
   return {

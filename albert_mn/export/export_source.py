@@ -174,7 +174,7 @@ class Source:
 
   @property
   def pooled_by(self) -> str:
-    """The kind of pooling before the head."""
+    """The kind of pooling before the head, one of `pooling.KINDS`."""
     return classifier.pooled_by(self.parameters)
 
   def require_single(self, to: str) -> None:
@@ -208,7 +208,7 @@ class Source:
       )
 
   def tokenizer(self) -> tokenization.Tokenizer:
-    """Returns the tokenizer, with its settings."""
+    """Returns the tokenizer, with its settings; there must be one."""
     return tokenization.Tokenizer.with_settings(
       self.tokenizer_file, tokenization.Settings.of(self.parameters)
     )

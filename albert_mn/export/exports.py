@@ -184,7 +184,11 @@ def long_texts(source: export_source.Source, settings: Options) -> str:
 
 
 def _require_replaceable(folder: str) -> None:
-  """Raises InputError for a folder with files that are not an export."""
+  """Raises InputError for a folder that has files but no manifest.
+
+  A new or empty folder, and one with a manifest, such as an earlier export,
+  may be replaced.
+  """
   described = manifest.find(folder)
   if described or not storage.names(folder):
     return

@@ -252,7 +252,11 @@ def _is_of(described: Mapping[str, Any], results: Mapping[str, str]) -> bool:
 def _evaluation(
   described: Mapping[str, Any], results: Mapping[str, str]
 ) -> str:
-  """Returns the section with the scores of eval_results.txt, as Markdown."""
+  """Returns the section with the scores of eval_results.txt, as Markdown.
+
+  Without results, or with those of another step, it says that they are not
+  known.
+  """
   if not results:
     return _MISSING
   if not _is_of(described, results):

@@ -69,7 +69,7 @@ class WordPiece(tf.Module):
 
 
 def _without_marks(letter: str) -> str:
-  """Returns a letter; "" for a combining mark."""
+  """Returns `letter` itself, or "" if it is a combining mark."""
   return "" if wordpiece.is_mark(letter) else letter
 
 

@@ -130,7 +130,7 @@ class Evidence:
     return ""
 
   def _fitted(self, rows: Rows) -> baseline.Linear | None:
-    """Returns the baseline fitted to rows; None if the labels are too many."""
+    """Returns the TF-IDF baseline fitted to rows; None for too many labels."""
     targets = self._problem.targets(rows)
     return baseline.fitted(self._problem, _texts(rows), targets, self._balanced)
 

@@ -191,7 +191,11 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     )
 
   def chooses_tokenizer(self) -> bool:
-    """Returns whether training starts from nothing without a named tokenizer."""
+    """Returns whether --init_checkpoint is "none" and no flag names a model.
+
+    Such a flag names a config, a tokenizer or weights. Then the training may
+    make a tokenizer from the texts.
+    """
     return self.init_checkpoint == NOTHING and not self._named()
 
   def settled(self) -> "Options":

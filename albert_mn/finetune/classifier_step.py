@@ -59,7 +59,7 @@ class Step:
     self._apply = tf.function(self._applied)
 
   def _compiled(self) -> Any:
-    """Returns the compiled gradient function for inputs or pooled vectors."""
+    """Returns `_of_inputs`, compiled; for a frozen encoder, `_of_features`."""
     problem = self._problem
     targets = tf.TensorSpec([None] * problem.RANK, tf.as_dtype(problem.DTYPE))
     common = (
@@ -109,7 +109,10 @@ class Step:
   def _inputs(
     self, batch: length_buckets.Batch, rows: np.ndarray
   ) -> list[np.ndarray]:
-    """Returns the arrays of a part that the gradient function reads."""
+    """Returns the last arguments of the gradient function, for a part of rows.
+
+    They are ids, mask and segments; with a frozen encoder, the pooled vectors.
+    """
     if self._features is not None:
       return [self._features[rows]]
     return [batch.input_ids, batch.input_mask, batch.segment_ids]
@@ -175,7 +178,7 @@ class Step:
     return loss, self._dense(tape.gradient(loss, self._variables))
 
   def _seeds(self, weights: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    """Returns the dropout seed of each row of a part at the current step."""
+    """Returns the dropout seeds of a part's rows at this step, [rows, 2]."""
     step = tf.cast(self._optimizer.iterations, tf.int32)
     rows = tf.range(tf.shape(weights)[0]) + first
     return encoders.example_seeds(self._seed, step, rows)
@@ -201,7 +204,7 @@ class Step:
     ]
 
   def _applied(self, gradients: list[tf.Tensor]) -> None:
-    """Updates the weights with the gradients of a batch."""
+    """Updates the weights with the gradients of a whole batch."""
     self._optimizer.apply_gradients(
       zip(gradients, self._variables, strict=True)
     )

@@ -237,11 +237,11 @@ class Recipe(options.Group):
 
   @property
   def validates(self) -> bool:
-    """Whether the training needs validation rows."""
+    """Whether early stopping or calibration needs validation rows."""
     return bool(self.early_stopping_patience or self.calibrate)
 
   def blends(self, label_type: str) -> bool:
-    """Returns whether the baseline may answer together with the network."""
+    """Returns whether the TF-IDF baseline may answer beside the network."""
     return self.blend == blend.AUTO and label_type != problems.ENTITIES
 
   def settled(self, width: int, rows: int, pretrained: bool) -> "Recipe":
@@ -682,7 +682,7 @@ def problem_of(
 
 
 def predictor_of(problem: problems.Problem) -> type[classifier.Predictor]:
-  """Returns the predictor class for a problem."""
+  """Returns TagPredictor for entities, and Predictor for any other problem."""
   if problem.TYPE == problems.ENTITIES:
     return tagging.TagPredictor
   return classifier.Predictor
@@ -718,7 +718,7 @@ class _Judge:
     self.targets = predictor.targets(rows)
 
   def logits(self) -> np.ndarray:
-    """Returns the logits of the rows with the current weights."""
+    """Returns the logits with the current weights, [rows, outputs]."""
     if self._features is None:
       return self._predictor.logits(self._texts)
     model = self._predictor.model
@@ -726,7 +726,10 @@ class _Judge:
     return model.head(tf.constant(self._features)).numpy()
 
   def score_and_loss(self) -> tuple[float, float]:
-    """Returns (score, mean loss) of the rows with the current weights."""
+    """Returns (score, mean loss) of the rows with the current weights.
+
+    The score is the mean recall if labels are balanced, else `Problem.SCORE`.
+    """
     logits, problem = self.logits(), self._predictor.problem
     loss = problem.mean_loss(logits, self.targets)
     if self._balanced:

@@ -488,7 +488,7 @@ def _label_type(source: initial_weights.Source) -> str:
 
 
 def _known_of(source: initial_weights.Source) -> dict[str, Any]:
-  """Returns the parameters in the manifest beside the weights, or {}."""
+  """Returns the parameters in the manifest beside the weights; {} if none."""
   content = manifest.find(initial_weights.folder_of(source.path)) or {}
   return dict(content.get("parameters", {}))
 
@@ -592,7 +592,11 @@ def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
 
 
 def described(opened: Opened, loaded: initial_weights.Loaded) -> list[str]:
-  """Returns lines for the user: shape, tokenizer, labels, unused weights."""
+  """Returns lines for the user on the source and on what was loaded.
+
+  They tell the shape, the tokenizer, the labels, the model's parts that the
+  source lacks, and the source's weights that are not used.
+  """
   config, source = opened.config, opened.source
   lines = [
     f"{source.path}: {config.FAMILY} of {source.kind.value}, "

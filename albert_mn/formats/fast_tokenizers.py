@@ -111,7 +111,10 @@ def carried(content: Mapping[str, Any]) -> Carried | None:
 
 
 def _digest(steps: Sequence[Mapping[str, Any]]) -> str:
-  """Returns the SHA-256 of steps; the order of their keys does not matter."""
+  """Returns the SHA-256 of steps, in hexadecimal.
+
+  The order of the keys in a step does not matter.
+  """
   text = json.dumps(list(steps), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 

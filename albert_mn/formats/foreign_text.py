@@ -312,6 +312,6 @@ def _joins_digit_and_comma(tokenizer: tokenization.Tokenizer) -> bool:
 
 
 def _lower_cases(tokenizer: tokenization.Tokenizer) -> bool:
-  """Returns whether the model file itself lower-cases a text."""
+  """Returns whether the tokenizer itself lower-cases a text."""
   upper, lower = tokenizer.encode(["САЙН БАЙНА УУ", "сайн байна уу"])
   return upper.tolist() == lower.tolist()

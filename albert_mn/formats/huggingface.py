@@ -197,7 +197,7 @@ def _projects(path: str) -> bool:
 
 
 def is_own_config(path: str) -> bool:
-  """Returns whether a config has keys that only transformers writes."""
+  """Returns whether the config file has keys that only transformers writes."""
   return bool(_MARKS & json_files.read_object(path).keys())
 
 
@@ -485,7 +485,7 @@ def _kind_of(config: configs.AlbertConfig) -> str:
 
 
 def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
-  """Returns the config's values under transformers' names."""
+  """Returns the keys and values of transformers' config for a model's shape."""
   values = json.loads(config.to_json())
   values = {name: value for name, value in values.items() if name in _SHAPE}
   values["layer_norm_eps"] = config.layer_norm_eps

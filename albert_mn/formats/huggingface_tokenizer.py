@@ -457,7 +457,7 @@ def _stand_ins(proto: Any) -> dict[str, str]:
 
 
 def _decoder(stand_ins: Mapping[str, str]) -> rule_steps.Step:
-  """Returns the decoder, which turns pieces back into text."""
+  """Returns the decoder of tokenizer.json, which turns pieces into text."""
   return {
     "type": "Sequence",
     "decoders": [
@@ -538,7 +538,10 @@ def _stood_in(
 
 
 def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:
-  """Returns the model of tokenizer.json: the pieces with scores, or merges."""
+  """Returns the model of tokenizer.json: a Unigram model, or a BPE model.
+
+  A Unigram model lists the pieces with their scores.
+  """
   fallback = bool(proto.trainer_spec.byte_fallback)
   if _is_bpe(proto):
     return _bpe(proto, fallback)
@@ -561,7 +564,7 @@ def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:
 
 
 def _unknown(proto: Any) -> int:
-  """Returns the id of the unknown piece."""
+  """Returns the id of the unknown piece of a SentencePiece model."""
   return next(i for i, p in enumerate(proto.pieces) if p.type == p.UNKNOWN)
 
 

@@ -422,7 +422,11 @@ def tokenizer_hash(path: str) -> str:
 
 
 def identity(path: str) -> str:
-  """Returns a string that identifies the weights in manifests and run.json."""
+  """Returns a string that identifies the weights in manifests and run.json.
+
+  For Hugging Face's weights it is the SHA-256 of each file, divided by spaces;
+  for a TensorFlow checkpoint see `model_directory.identity`.
+  """
   if format_of(path) is Format.HUGGING_FACE:
     return " ".join(map(storage.sha256, huggingface.files(path)))
   return model_directory.identity(path)
@@ -539,7 +543,11 @@ def fill(
 def _load_ours(
   path: str, parts: Mapping[str, Any], init_from_group0: bool
 ) -> tuple[list[str], list[str]]:
-  """Restores a checkpoint of this project; returns new and unused parts."""
+  """Restores a checkpoint of this project; returns (new parts, unused parts).
+
+  New parts are those of the model that the checkpoint lacks; unused parts are
+  those of the checkpoint that the model lacks. Both are sorted names.
+  """
   names = model_directory.held_names(path)
   held = {name.split("/")[0] for name in names if "/" in name}
   wanted = {n: p for n, p in parts.items() if n in held or n == "encoder"}

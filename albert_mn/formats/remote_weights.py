@@ -201,7 +201,7 @@ def _with_companions(cache: fetched.Cache, address: str, sha256: str) -> str:
 def _there(
   cache: fetched.Cache, address: str, names: tuple[str, ...]
 ) -> dict[str, str]:
-  """Downloads those of the named files that exist; returns name → path."""
+  """Downloads the named files that exist; returns name → local path."""
   local_paths = {}
   for name in names:
     if path := cache.find(fetched.beside(address, name), _LARGEST_COMPANION):
@@ -269,7 +269,10 @@ def _of_bucket(cache: fetched.Cache, address: str, sha256: str) -> str:
 
 
 def _module_of(path: str) -> str:
-  """Returns the folder of the SavedModel that contains a path, or the path."""
+  """Returns a path without /variables or /variables/variables at its end.
+
+  For a path inside a SavedModel this is the SavedModel's folder.
+  """
   return re.sub(rf"(/{model_directory.VARIABLES}){{1,2}}$", "", path)
 
 

@@ -102,7 +102,7 @@ def of(table: bytes) -> Iterator[Step]:
 
 
 def _read(table: bytes) -> dict[str, str]:
-  """Returns source → target of SentencePiece's compiled rules."""
+  """Returns string → its replacement, of SentencePiece's compiled rules."""
   spec = sentencepiece.sentencepiece_model_pb2.NormalizerSpec(
     precompiled_charsmap=table
   )
@@ -268,7 +268,11 @@ def _taken_again(several: _Rules, single: _Rules) -> set[str]:
 
 
 def _is_inert(letter: str) -> bool:
-  """Returns whether no step of Unicode normalisation changes a letter."""
+  """Returns whether a letter is safe as a placeholder.
+
+  It is a letter, number or symbol that NFC leaves unchanged, neither a
+  combining mark nor Hangul.
+  """
   return (
     unicodedata.category(letter)[0] in "LNS"
     and not unicodedata.combining(letter)

@@ -155,7 +155,7 @@ class _Graph:
         return
 
   def layers(self, model: int) -> list[int]:
-    """Returns the layers of a functional model that have weights, in order."""
+    """Returns the layers with weights of a Keras functional model, in order."""
     numbered = {
       int(match[1]): layer
       for name, layer in self._edges[model].items()
@@ -504,7 +504,10 @@ def _candidates(graph: _Graph) -> Iterator[tuple[str, int]]:
 
 
 def _output(graph: _Graph, head: int) -> int | None:
-  """Returns the output layer of a ClassificationHead or a Classification."""
+  """Returns the output layer of a ClassificationHead or a Classification.
+
+  The result is None if the head is neither.
+  """
   projection = graph.at(head, "out_proj")
   layers = graph.layers(head)
   return layers[0] if projection is None and len(layers) == 1 else projection

@@ -162,7 +162,11 @@ class _BadRows:
     self.count += 1
 
   def report(self, rows: int) -> None:
-    """Logs the number of bad rows, if there are any."""
+    """Logs the number of bad rows and the first reason, if there are bad rows.
+
+    Args:
+      rows: number of all rows.
+    """
     if self.count:
       logging.warning(
         "%d of %d rows cannot be predicted, %s; see %s",
@@ -197,7 +201,10 @@ def _write_chunk(
   batch_size: int,
   columns: _Columns,
 ) -> None:
-  """Predicts rows; writes a line for each, unreadable rows included."""
+  """Predicts rows; writes a line for each of them, in order.
+
+  The line of an unreadable row has its number and otherwise empty cells.
+  """
   good = [row for _, row in chunk if isinstance(row, classifier_data.Row)]
   texts = [problems.text_of(row) for row in good]
   probabilities = iter(predictor.probabilities(texts, batch_size))

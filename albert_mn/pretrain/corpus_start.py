@@ -202,7 +202,7 @@ def position_dimensions(config: configs.AlbertConfig) -> int:
 
 
 def word_dimensions(config: configs.AlbertConfig) -> int:
-  """Returns the number of embedding dimensions used for words."""
+  """Returns the number of embedding dimensions that are not for positions."""
   return config.embedding_size - position_dimensions(config)
 
 
@@ -277,7 +277,12 @@ def _waves(length: int, dimensions: int) -> np.ndarray:
 
 
 def _sinusoids(positions: np.ndarray, waves: np.ndarray) -> np.ndarray:
-  """Returns cosines and sines, [positions, 2 · waves], with rows of norm 1."""
+  """Returns cosines, then sines, [positions, 2 · waves], with rows of norm 1.
+
+  Args:
+    positions: [positions].
+    waves: [waves], the angular frequencies in radians a position.
+  """
   angles = positions[:, None] * waves
   return np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(waves))
 

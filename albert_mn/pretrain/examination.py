@@ -199,14 +199,25 @@ def _fits(
   config: checks.Checked[configs.AlbertConfig],
   records: checks.Checked[inputs.RecordSet | None],
 ) -> T:
-  """Runs a check of records against the config; returns its result."""
+  """Returns the result of a check of records against the config.
+
+  Raises:
+    checks.UnknownError: when the check of the config or the records failed.
+    options.InputError: when this check fails.
+  """
   return check(config.value, _given(records))
 
 
 def _given(
   records: checks.Checked[inputs.RecordSet | None],
 ) -> inputs.RecordSet:
-  """Returns the record set of records that the run's flags name."""
+  """Returns the record set in the result of a check.
+
+  Only for records that the run's flags name.
+
+  Raises:
+    checks.UnknownError: when the check of the records failed.
+  """
   record_set = records.value
   assert record_set is not None, "only called where the flags name records"
   return record_set
@@ -249,14 +260,21 @@ def _paths(settings: run_options.Options) -> dict[str, str]:
 def _writable(
   settings: run_options.Options, strategy: tf.distribute.Strategy
 ) -> None:
-  """Raises InputError if this process must write to a folder and cannot."""
+  """Raises InputError if the chief cannot write its output folders.
+
+  They are --output_dir and --export_dir. Other processes check nothing.
+  """
   if distribution.is_chief(strategy):
     for folder in filter(None, (settings.output_dir, settings.export_dir)):
       storage.require_writable(folder)
 
 
 def _records(settings: run_options.Options) -> inputs.RecordSet:
-  """Returns the training records, with --masked_lm_budget applied."""
+  """Returns the training records, with --masked_lm_budget applied.
+
+  Raises:
+    options.InputError: when options, manifests and records disagree.
+  """
   record_set = inputs.record_set(settings.input_file, *settings.lengths())
   if settings.masked_lm_budget:
     return inputs.masked_anew(record_set, settings.masked_lm_budget)
@@ -433,7 +451,7 @@ def is_lean(
 
 
 def _tokenizer_file(*record_sets: inputs.RecordSet | None) -> str:
-  """Returns the path of the first tokenizer beside record sets, or ""."""
+  """Returns the path of the first tokenizer beside record sets; "" for none."""
   paths = (
     record_set.tokenizer_file() for record_set in record_sets if record_set
   )

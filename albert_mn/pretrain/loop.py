@@ -46,7 +46,7 @@ class Parts(trainer.Learner):
   steps: trainer.Trainer
 
   def step(self) -> int:
-    """Returns the global step."""
+    """Returns the global step: the number of training steps taken."""
     return int(self.optimizer.iterations.numpy())
 
 
@@ -84,7 +84,14 @@ class Loop:
         _leave(stopped, step, distribution.processes(self._work.strategy))
 
   def _train_through(self) -> dict[str, float]:
-    """Trains to the last step, with a rollback after each divergence."""
+    """Trains to the last step; returns the last held-out metrics, or {}.
+
+    After each divergence the run goes back to a checkpoint.
+
+    Raises:
+      options.InputError: when the policy is to stop at a divergence.
+      runs.Stopped: after a signal.
+    """
     while True:
       try:
         return self._train_once()
@@ -201,7 +208,10 @@ class Loop:
 
 
 def _controller(work: examination.Run, parts: Parts) -> orbit.Controller:
-  """Returns orbit's controller. checkpoints.py, not orbit, saves the model."""
+  """Returns the controller of orbit that runs the training steps.
+
+  It also writes TensorBoard events; checkpoints.py saves the model.
+  """
   settings, global_step = work.settings, parts.optimizer.iterations
 
   def steps_per_loop(step: int) -> int:
@@ -255,7 +265,10 @@ class _NotOrbits(io.TextIOBase):
 
 @contextlib.contextmanager
 def _without_orbits_lines() -> Iterator[None]:
-  """Drops the lines that orbit prints in the block; our log has them too."""
+  """Drops the lines that orbit prints inside the context.
+
+  The log of this project says the same.
+  """
   with contextlib.redirect_stdout(_NotOrbits(sys.stdout)):
     yield
 

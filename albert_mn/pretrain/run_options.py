@@ -213,7 +213,10 @@ class Options(options.Group):
   )
 
   def lengths(self) -> tuple[int, int]:
-    """Returns (max_seq_length, max_predictions_per_seq); 0 accepts any."""
+    """Returns the expected (max_seq_length, max_predictions_per_seq).
+
+    A 0 accepts any number.
+    """
     return self.max_seq_length, self.max_predictions_per_seq
 
   def check(self) -> None:
@@ -264,7 +267,7 @@ def settled(
 
 
 def policy(settings: Options) -> divergence.Policy:
-  """Returns the reaction of the run to a divergence."""
+  """Returns how the run answers a divergence, as the options say."""
   return divergence.Policy(
     rolls_back=settings.on_divergence == "rollback",
     factor=settings.rollback_factor,

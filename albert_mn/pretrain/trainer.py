@@ -137,7 +137,12 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def _sums(
     self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
   ) -> pretraining.Sums:
-    """Returns the sums of losses and correct predictions of some rows."""
+    """Returns the sums of losses and correct predictions over rows.
+
+    Args:
+      features: name → feature of the rows, [rows, …].
+      seeds: dropout seeds, uint32 [rows, 2]; None for no dropout.
+    """
     output = self._forward(features, seeds)
     return pretraining.losses(output, features, self._characters)
 

@@ -116,7 +116,7 @@ def _flags(*groups: options.Group) -> dict[str, object]:
 
 
 def _built(work: examination.Run) -> loop.Parts:
-  """Returns a new model (random weights), its optimizer, watch and trainer."""
+  """Returns a new model with random weights, and the objects that train it."""
   settings = work.settings
   lean = examination.is_lean(settings, work.strategy)
   with work.strategy.scope():
@@ -165,7 +165,7 @@ def _trainer(
 def _checkpoints(
   work: examination.Run, parts: loop.Parts
 ) -> checkpoints.Checkpoints:
-  """Returns the checkpoints of the run's weights and optimizer slots."""
+  """Returns the checkpoints of the run: weights, optimizer slots and watch."""
   settings = work.settings
   return checkpoints.Checkpoints(
     settings.output_dir,
@@ -199,7 +199,7 @@ def _start(
   saved: checkpoints.Checkpoints,
   guard: divergence.Guard,
 ) -> None:
-  """Restores the last checkpoint; without one, sets the initial weights."""
+  """Restores the last checkpoint; if there is none, sets initial weights."""
   with work.strategy.scope():
     begun = saved.restore()
     if begun is None:

@@ -97,7 +97,7 @@ def _results(training: _Curves, held_out: _Curves) -> str:
 
 
 def _newest(curves: _Curves) -> int | None:
-  """Returns the last step that has a loss; None without any."""
+  """Returns the last step that has a loss; None if no step has one."""
   loss = curves.get("loss")
   return loss[-1][0] if loss else None
 
@@ -128,7 +128,13 @@ def _beside(training: _Curves, held_out: _Curves, name: str) -> str:
 
 
 def _level(name: str, lines: list[pages.Line], height: float) -> pages.Line:
-  """Returns a horizontal line over the steps of other lines."""
+  """Returns a horizontal line from the first to the last step of other lines.
+
+  Args:
+    name: the name in the legend.
+    lines: the other lines.
+    height: the value of the line.
+  """
   steps = [step for line in lines for step, _ in line.points]
   ends = sorted({min(steps), max(steps)}) if steps else []
   return pages.Line(name, [(step, height) for step in ends], "limit")

@@ -54,7 +54,8 @@ class Points(NamedTuple):
 def _sigma_sees(letter: str) -> int:
   """Returns a letter's kind in the rule for Σ at the end of a word.
 
-  The kind is found by calling str.lower on words with the letter.
+  The kind is _OTHER, _IGNORED or _CASED. It is found by calling str.lower on
+  words with the letter.
   """
   if f"{letter}Σ".lower()[-1] == "ς":
     return _CASED

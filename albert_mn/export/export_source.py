@@ -193,7 +193,8 @@ class Source:
   def require_plain(self, to: str) -> None:
     """Raises InputError for a model that other projects' code cannot compute.
 
-    Their code holds one network, and always reads [CLS].
+    That is an ensemble, or a classifier of texts with a pooling other than
+    "cls": their code holds one network, and always reads [CLS].
 
     Args:
       to: the form of the export, for the message.
@@ -234,9 +235,9 @@ class Source:
 
   @property
   def long_text(self) -> str:
-    """The part that the model reads of long texts, as in framing.Framer.
+    """The part that the model reads of long texts, one of framing.LONG_TEXTS.
 
-    Of pairs it always reads the beginnings.
+    For a model of pairs it is always framing.HEAD, the beginning.
     """
     if self.of_pairs:
       return framing.HEAD

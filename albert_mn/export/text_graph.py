@@ -147,14 +147,15 @@ def _beginnings(rows: tf.RaggedTensor, sizes: tf.Tensor) -> tf.RaggedTensor:
 
 
 def _windows(over: tf.Tensor, room: int) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns the text of each window, and the number of pieces before it.
+  """Returns the index of each window's text, and the pieces before the window.
 
   Args:
     over: [texts], number of a text's pieces beyond `room`.
     room: pieces of a window; neighbouring windows overlap by half.
 
   Returns:
-    two int64 tensors [windows].
+    two int64 tensors [windows]: the index of the text, and the number of pieces
+      of the text before the window.
   """
   step = framing.window_step(room)
   counts = 1 + (over + step - 1) // step

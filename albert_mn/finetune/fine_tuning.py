@@ -589,8 +589,9 @@ def _learnt(
   framer: framing.Framer,
   origin: Mapping[str, str],
 ) -> tuple["_Loop", int, degenerate_runs.Verdict | None]:
-  """Trains; trains again with another seed while the model learns nothing.
+  """Returns a finished training, after restarts while the model learns nothing.
 
+  A restart has another seed; there are at most --max_restarts.
   Whether a model has learnt depends only on the initial and final weights of a
   training, so a run that was killed restarts in the same way.
 

@@ -1,8 +1,9 @@
 """Conversion of any checkpoint to a model directory with the same outputs.
 
 The model directory is put in place only after it was read back and its outputs
-were compared with two others: those of the model in memory, and those of
-plain_forward, which computes with the source's own arrays.
+were compared with those of the model in memory. The latter are compared with
+those of plain_forward, which computes with the arrays of the source; this is
+left out for a source in this project's format, which has no such arrays.
 """
 
 import codecs

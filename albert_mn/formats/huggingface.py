@@ -273,9 +273,9 @@ def label_type(folder: str) -> str:
 
 
 def other_head(folder: str) -> str:
-  """Returns the class name in config.json of a model with another head.
+  """Returns the class in config.json of a head that is for no whole texts.
 
-  Other heads are those that do not classify whole texts, such as
+  Such a head classifies pieces, choices or answers to questions: an example is
   BertForTokenClassification. The result is "" for any other model.
   """
   path = os.path.join(folder, CONFIG)

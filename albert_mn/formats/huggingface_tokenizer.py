@@ -2,13 +2,13 @@
 
 transformers' own conversion of a SentencePiece model gives other ids, for three
 reasons: its normalizer applies rules in another way than SentencePiece (see
-rule_steps), its pre-tokenizer handles white space in one part of a text after
-the other, and it knows no user-defined pieces. So the normalizer is written out
-here, as steps on the whole text:
+rule_steps), its pre-tokenizer handles the white space of each part of a text
+separately, and it knows no user-defined pieces. So the normalizer is written
+out here, as steps on the whole text:
 
 1. codes replace [MASK] and the user-defined pieces: no later step changes them;
-2. the settings and the rules of the model are applied; 3. runs of spaces become
-one space, spaces at both ends are removed, and one
+2. the settings and the rules of the model are applied;
+3. runs of spaces become one space, spaces at both ends are removed, and one
    space is put in front;
 4. the user-defined pieces and [MASK] replace their codes.
 

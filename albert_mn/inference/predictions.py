@@ -3,7 +3,8 @@
   line  label   sports  weather  text
   2     sports  0.97    0.03     Бөхийн барилдаан боллоо
 
-With many labels, `likeliest=2` writes the two most probable labels of each row:
+If there are more than two labels, `likeliest=2` writes the two most probable
+labels of each row:
 
   line  label   label_1  probability_1  label_2  probability_2  text
 

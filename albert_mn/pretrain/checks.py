@@ -463,7 +463,7 @@ def values(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
 def _look(
   config: configs.AlbertConfig, record_set: inputs.RecordSet, path: str
 ) -> int:
-  """Checks the records at both ends of a file; returns their number.
+  """Returns the number of records at both ends of a file, after a check.
 
   Raises:
     options.InputError: for a value out of range.

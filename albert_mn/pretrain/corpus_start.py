@@ -217,7 +217,7 @@ def assign(
   Args:
     model: a new model.
     statistics: its vectors have `word_dimensions` dimensions.
-    special: bool [vocab_size], the pieces that no text contains.
+    special: bool [vocab_size], whether a piece is special, such as [CLS].
     seed: seed of the special pieces' vectors, of the projection and of the
       noise.
   """

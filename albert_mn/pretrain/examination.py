@@ -150,7 +150,8 @@ def _checked_records(
 ]:
   """Returns the training and the held-out records, checked against the config.
 
-  The value is None for records that the run does not use.
+  The value is None for records that the run does not use, and unknown for
+  records that cannot be read.
   """
   training: checks.Checked[inputs.RecordSet | None] = checks.Checked((None,))
   held_out: checks.Checked[inputs.RecordSet | None] = checks.Checked((None,))
@@ -175,7 +176,9 @@ def _check_records(
   records: checks.Checked[inputs.RecordSet | None],
   exam: checks.Examination,
 ) -> None:
-  """Runs the checks whether records fit the model.
+  """Runs the checks whether records fit the model, through `exam`.
+
+  They concern the vocabulary, the lengths, the tokenizer and the values.
 
   Args:
     name: "training" or "held-out", for the names of the checks.
@@ -231,9 +234,10 @@ def _check_start(
   training: checks.Checked[inputs.RecordSet | None],
   exam: checks.Examination,
 ) -> None:
-  """Runs the checks that only training needs.
+  """Runs the checks that only training needs, through `exam`.
 
-  They concern masks, shards, initial weights, disk space and memory.
+  They concern masks, shards, initial weights, disk space and memory. Too little
+  memory is only a warning in a run.
   """
   exam.check(
     "training masks", lambda: checks.masks_reachable(devices, _given(training))

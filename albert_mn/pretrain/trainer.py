@@ -35,7 +35,7 @@ _SECONDS_A_BLOCK = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-  """The model of a run, and what changes its weights.
+  """The model of a run, and the objects that change its weights.
 
   Attributes:
     model: computes logits from features.
@@ -77,7 +77,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   depend on how the batch is divided among devices or accumulation steps.
 
   Args:
-    learner: the model and what changes its weights.
+    learner: the model and the objects that change its weights.
     steps: the number of steps, and how each step is computed.
     strategy: the devices.
     evaluation: the held-out batches, or None.

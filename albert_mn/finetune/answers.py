@@ -45,7 +45,7 @@ class Evidence:
     problem: the kind of prediction.
     parts: rows that no network has learnt from, or for each network the rows
       that it has not learnt from; no row is in two parts.
-    balanced: whether every label weighs the same.
+    balanced: whether every label weighs the same, however many rows it has.
 
   Attributes:
     size: the number of rows in all parts.

@@ -591,9 +591,9 @@ def _learnt(
 ) -> tuple["_Loop", int, degenerate_runs.Verdict | None]:
   """Returns a finished training, after restarts while the model learns nothing.
 
-  A restart has another seed; there are at most --max_restarts.
-  Whether a model has learnt depends only on the initial and final weights of a
-  training, so a run that was killed restarts in the same way.
+  A restart has another seed; there are at most --max_restarts. Whether a model
+  has learnt depends only on the initial and final weights of a training, so a
+  run that was killed restarts in the same way.
 
   Args:
     output_dir, recipe, start, problem, data: as in `train`.

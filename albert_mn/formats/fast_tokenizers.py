@@ -122,7 +122,8 @@ def _digest(steps: Sequence[Mapping[str, Any]]) -> str:
 def exported_length(folder: str) -> int:
   """Returns the largest number of pieces of a text that an export reads.
 
-  The result is 0 if the tokenizer.json in `folder` is not of this project.
+  The result is 0 if the tokenizer.json in `folder` is not of this project, or
+  tokenizer_config.json states no model_max_length.
   """
   fast, config = (
     os.path.join(folder, name)
@@ -282,7 +283,8 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
     content: the content of a tokenizer.json of type Unigram.
 
   Raises:
-    ValueError: for a normalizer with other steps than _STEPS.
+    ValueError: for a normalizer with other steps than _STEPS, and for gaps
+      between the ids of added tokens.
   """
   model, special = content["model"], _added(content)
   steps = _steps(content)

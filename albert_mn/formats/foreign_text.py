@@ -210,10 +210,10 @@ def _of_google(
 
 
 def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
-  """Decides whether texts must be lower-cased before a SentencePiece model.
+  """Returns whether texts must be lower-cased before a SentencePiece model.
 
   Returns:
-    whether they must, and the reason as text.
+    whether texts must be lower-cased, and the reason as text.
   """
   if _has_capitals(bare):
     return False, "pieces have capital letters"

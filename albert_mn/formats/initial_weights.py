@@ -438,7 +438,8 @@ class Loaded:
 
   Attributes:
     new: names of the model's parts that the checkpoint lacks.
-    left: names of the checkpoint's weights that were not used.
+    left: names of the checkpoint's weights that were not used, and lines on
+      skipped entries; for this project's format, names of unused parts.
   """
 
   new: tuple[str, ...]
@@ -475,7 +476,8 @@ class Source:
     path, kind: its path and format.
     arrays: name in the format's `tables` → array; {} for this project's format,
       which TensorFlow restores itself.
-    skipped: names of entries that are no weights.
+    skipped: names of entries that are no weights, or counts of such entries,
+      such as "25 x adam_m".
   """
 
   path: str

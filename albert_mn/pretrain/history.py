@@ -55,6 +55,8 @@ class Events(orbit.utils.SummaryManagerInterface):
 def curves(folder: str) -> dict[str, Curve]:
   """Returns tag → curve of all scalars in a folder of event files.
 
+  A curve is a list of (step, value), in the order of the steps.
+
   If the run went back to a checkpoint and took a step again, the new value and
   the steps after it replace the old ones. So the curves equal those of an
   uninterrupted run.

@@ -92,6 +92,10 @@ def saved(
     folder: the folder.
     width: the expected dimensions of the vectors.
     identities: {"records": identity of the records}.
+
+  Raises:
+    options.InputError: when a file is missing, or has another size than the
+      manifest states.
   """
   content = manifest.find(folder)
   if (

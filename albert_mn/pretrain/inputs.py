@@ -49,7 +49,8 @@ class RecordSet:
     folder: the folder of the first file.
     tokenizer: SHA-256 of the tokenizer file; "" for records made elsewhere.
     known: number of examples by the manifests; None if unknown.
-    filled: share of positions that are not padding; None if unknown.
+    filled: share of positions that are not padding, by the counts of training
+      records in the manifests; None if unknown.
     identity: text that identifies the set in other manifests; None for records
       made elsewhere.
   """
@@ -158,7 +159,8 @@ def record_set(
       0 accepts any.
 
   Raises:
-    options.InputError: when options, manifests and records disagree.
+    options.InputError: when a pattern matches no file, or options, manifests
+      and records disagree.
   """
   files = storage.matching(patterns)
   parts = [

@@ -40,6 +40,7 @@ class Parts(trainer.Learner):
   """The model that a run trains, and the objects that train it.
 
   Attributes:
+    model, optimizer, watch: as in trainer.Learner.
     steps: the training step and the evaluation.
   """
 
@@ -72,7 +73,8 @@ class Loop:
     goes back to a checkpoint and trains on from it.
 
     Raises:
-      options.InputError: when the policy is to stop at a divergence.
+      options.InputError: when a divergence ends the run, by the policy or after
+        its last rollback, and when there are no training examples.
       SystemExit, KeyboardInterrupt: after a signal, when all is saved.
     """
     with self._parts.steps.stop:
@@ -89,7 +91,8 @@ class Loop:
     After each divergence the run goes back to a checkpoint.
 
     Raises:
-      options.InputError: when the policy is to stop at a divergence.
+      options.InputError: when a divergence ends the run, by the policy or after
+        its last rollback, and when there are no training examples.
       runs.Stopped: after a signal.
     """
     while True:

@@ -23,6 +23,8 @@ def remember(
 ) -> None:
   """Writes run.json, after checking that a resumed run has the same settings.
 
+  All processes check; only the chief writes.
+
   Args:
     work: the run.
     devices: the options of the devices.

@@ -253,7 +253,7 @@ def settled(
 
   For training these are `recipe`, with the learning rate scaled to the batch if
   --scale_learning_rate is given. For an evaluation alone they are the options
-  with which the run was begun.
+  that run.json records, or `recipe` if there is no record.
   """
   if settings.do_train or settings.print_schedule:
     return learning_rates.for_batch(

@@ -299,7 +299,8 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def eval_end(self) -> dict[str, float]:
     """Returns the metrics, with a 95 % interval for sentence_order_accuracy.
 
-    The interval is Wilson's: there may be few held-out pairs.
+    Its ends are sentence_order_accuracy_low and …_high; both are missing
+    without sentence pairs. The interval is Wilson's, which suits few pairs.
     """
     metrics = self._metrics()
     right, pairs = (
@@ -321,8 +322,9 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       self._totals[name].update_state(value)
 
   def _metrics(self) -> dict[str, float]:
-    """Returns the metrics of google-research/albert's metric_fn, by its names.
+    """Returns the metrics since the last reset, by name.
 
+    They are loss, and accuracy and loss of masked_lm and sentence_order.
     Without sentence pairs, their accuracy and loss are NaN. If the lengths of
     pieces are known, bits_per_character is −Σ log2 p of the masked pieces
     divided by the number of characters in these pieces. It can be compared

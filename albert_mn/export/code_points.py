@@ -26,7 +26,7 @@ class Points(NamedTuple):
 
   Attributes:
     values: int32 [characters], the code points of all texts.
-    rows: int64 [characters], the text of each character, ascending.
+    rows: int64 [characters], the index of each character's text, ascending.
   """
 
   values: tf.Tensor
@@ -100,7 +100,8 @@ def _replacement(
 ) -> tuple[np.ndarray, list[Hashable]]:
   """Returns the `runs` of each character's replacement, as tuples of values.
 
-  Values below 0 are relative. For `str.lower`, А to Я are one run with (32 -
+  A value below 0 is relative: the new code point is that of the character plus
+  the value plus _RELATIVE. For `str.lower`, А to Я are one run with (32 -
   _RELATIVE,): а to я follow 32 code points later.
   """
 

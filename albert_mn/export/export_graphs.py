@@ -101,7 +101,7 @@ def _classifier(
 def _asked(source: export_source.Source) -> list[framing.Text]:
   """Returns the texts, or pairs of texts, of a comparison.
 
-  Some are too long for the model.
+  One text repeats all others three times, so that most models must cut it.
   """
   texts = export_source.texts()
   texts.append(" ".join(texts * 3))

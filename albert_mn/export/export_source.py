@@ -366,8 +366,9 @@ def texts() -> list[str]:
 def ties(tokenizer: tokenization.Tokenizer) -> list[str]:
   """Returns a warning about texts with two equally likely divisions, in a list.
 
-  Other programs may give them other ids. The list is empty if sums of the
-  model's scores are exact in float32.
+  A division is a way to cut a text into pieces; other programs may choose the
+  second of the two. The list is empty if sums of the model's scores are exact
+  in float32.
   """
   if tokenizer.sums_exactly:
     return []

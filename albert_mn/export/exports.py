@@ -1,7 +1,8 @@
 """Exports: written aside, read back, compared with the model, put in place.
 
 An export is moved to its final folder only after its outputs on real sentences
-have agreed with those of the model.
+have agreed with those of the model. With --to=tflite_int8 the outputs may
+differ, and a line tells how much.
 """
 
 import os

@@ -20,7 +20,8 @@ class TextClassifier(tf.Module):
   """A classifier of strings, for a SavedModel.
 
   Args:
-    parts: encoder and head; the head includes `Problem.affine`.
+    parts: encoder and classifier, of each network of an ensemble; the logits of
+      a classifier are already scaled as `Problem.affine` says.
     text_to_ids: the tokenizer as a graph.
     problem: the meaning of the outputs.
     pooled_by: the kind of pooling, one of `pooling.KINDS`.

@@ -395,8 +395,8 @@ def _described(cache: fetched.Cache, address: str, path: str) -> str:
     path: local path of the manifest.
 
   Raises:
-    options.InputError: when the manifest is damaged, or a name leads out of the
-      folder.
+    options.InputError: when the manifest is damaged, names more than
+      _MOST_FILES files, or has a name that leads out of the folder.
   """
   try:
     content = manifest.read(path)

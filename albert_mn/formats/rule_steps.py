@@ -294,7 +294,12 @@ def _composes_hangul(source: str, target: str) -> bool:
 def _changed_by_nfc(several: _Rules, early: set[str]) -> Iterable[str]:
   """Yields the letters that NFC would move, compose or decompose.
 
-  Hangul's jamo are not among them.
+  The letters of `early`, and Hangul's vowels and final consonants (jamo), are
+  not among them.
+
+  Args:
+    several: the rules of more than one letter.
+    early: the letters that step 1 removes from the text.
   """
   second = {letter for source in several for letter in source[1:]}
   for letter in tokenization.every_letter():

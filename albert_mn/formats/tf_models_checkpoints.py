@@ -117,7 +117,7 @@ class _Graph:
     return {} if number is None else self._edges[number]
 
   def at(self, start: int, *attributes: str) -> int | None:
-    """Follows attributes from an object; returns the object they lead to.
+    """Returns the object at the end of a path of attributes from an object.
 
     The result is None if an attribute is missing.
     """
@@ -460,6 +460,9 @@ class _Head:
 
 def _head(graph: _Graph, width: int) -> _Head:
   """Returns a classifier's head, or else the sentence-order head.
+
+  If there is neither, the result has no output layer, and the pooler of a head
+  that was saved without its output layer, if there is exactly one.
 
   Args:
     graph: the object graph.

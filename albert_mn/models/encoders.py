@@ -166,7 +166,7 @@ def random_bits(shape: tf.Tensor, seeds: tf.Tensor, site: int) -> tf.Tensor:
 
 
 def _places(shape: tf.Tensor) -> tf.Tensor:
-  """Numbers all positions of one example; returns distinct int32, [positions].
+  """Returns a distinct int32 for each position of one example, [positions].
 
   From the 129th head on the numbers are negative: the caller casts them to
   uint32.
@@ -186,7 +186,8 @@ def _places(shape: tf.Tensor) -> tf.Tensor:
 def _check_places(shape: np.ndarray | None) -> None:
   """Raises InputError if two positions of an attention matrix get one number.
 
-  Two rows with the same numbers would drop the same units.
+  This happens with more than 256 heads, or more positions than
+  framing.LONGEST. Two rows with the same numbers would drop the same units.
 
   Args:
     shape: [batch, heads, length, length]; None while a graph with unknown shape
@@ -218,7 +219,7 @@ def _mixed(value: tf.Tensor) -> tf.Tensor:
 
 
 class EncoderBlock(layers.TransformerEncoderBlock):
-  """tf-models' Transformer block, with dropout by seed.
+  """tf-models' Transformer block, with dropout by seed (StatelessDropout).
 
   Args:
     config: the model's shape.

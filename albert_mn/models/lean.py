@@ -208,9 +208,13 @@ class LeanEncoder:
   ) -> tuple[tf.Tensor, _Weights, _Weights]:
     """Returns (hidden, this layer's weights, the weights for later layers).
 
-    All three are copies with the gradient of `_ordered_copies`. With `shared`,
-    the second copy of the weights is for later layers that share them; without
-    it, both are the same tensors.
+    All three are copies with the gradient of `_ordered_copies`.
+
+    Args:
+      hidden: the layer's input, [batch, length, hidden_size].
+      weights: the layer's weights.
+      shared: whether later layers share the weights. If not, the second and the
+        third result are the same tensors.
     """
     flat = tf.nest.flatten(weights)
     hidden, *given = self._ordered_copies[shared](hidden, *flat)

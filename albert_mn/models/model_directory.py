@@ -525,7 +525,8 @@ def labels(folder: str) -> list[str]:
 def find_weights(path: str) -> str:
   """Returns the checkpoint prefix for a user's path; "" if there is none.
 
-  The path may be a prefix; one of a checkpoint's files; a folder with
+  A prefix is the path of a checkpoint's files without their extensions. The
+  user's path may be a prefix; one of a checkpoint's files; a folder with
   model.ckpt, or with a single checkpoint of any name, as google-research
   publishes it; or a SavedModel.
 

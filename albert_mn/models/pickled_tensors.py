@@ -296,7 +296,7 @@ class _Machine:
     From now on the containers among the values may not be filled any more.
 
     Raises:
-      ValueError: when the depth exceeds the limit.
+      ValueError: when the depth would exceed 32.
     """
     deepest = 0
     for value in values:
@@ -397,7 +397,10 @@ def _key(value: Any) -> str:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
-  """Checks the arguments of a tensor in a pickle; returns the tensor.
+  """Returns a tensor of a pickle, whose arguments are checked here.
+
+  Args:
+    storage, offset, shape, strides: as in `Tensor`, but of any type.
 
   Raises:
     ValueError: when shape, strides, offset or storage is not what PyTorch

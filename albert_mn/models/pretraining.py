@@ -11,7 +11,9 @@ from data_prep.files import records
 
 
 class PretrainingOutput(NamedTuple):
-  """The logits of the two heads.
+  """The logits of the masked-LM head and the sentence head.
+
+  Packed records hold several examples in a row.
 
   Attributes:
     masked_lm_logits: [batch, predictions, vocab_size].
@@ -69,7 +71,8 @@ class PretrainingModel(tf_keras.layers.Layer):
     encoder: albert_mn.models.encoders.AlbertEncoder.
     masked_lm: computes logits of the masked positions from the word embeddings
       (tied, as in google-research/albert's get_masked_lm_output).
-    sentence: a dense layer on the pooled output.
+    sentence: a dense layer on the pooled output, which tells whether two
+      segments are in order.
   """
 
   def __init__(

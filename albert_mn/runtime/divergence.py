@@ -55,7 +55,7 @@ class Policy:
 
 
 class Diverged(Exception):  # noqa: N818  not always an error, like Stopped
-  """Training diverged at a step, and must not continue from it.
+  """Raised when training diverged at a step; it must not continue from there.
 
   Args:
     at: number of that step, from 1: the number of batches taken until then.
@@ -347,10 +347,16 @@ class Guard:
 def _target(steps: Sequence[int], at: int, every: int) -> int:
   """Returns the step to roll back to: the newest safe regular checkpoint's.
 
-  A checkpoint is safe if it is at least INTERVAL steps before `at`: a later one
-  may have been saved while the loss already rose. If all are later, the oldest
-  is taken. A checkpoint is regular if its step is a multiple of `every`: one
-  that a signal caused is not, because a run without the signal lacks it.
+  A checkpoint is safe if it is at least 50 steps before `at`: a later one may
+  have been saved while the loss already rose. If all are later, the oldest is
+  taken. A checkpoint is regular if its step is a multiple of `every`: one that
+  a signal caused is not, because a run without the signal lacks it. Without a
+  regular checkpoint all count.
+
+  Args:
+    steps: the steps of the checkpoints; at least one.
+    at: the step that diverged.
+    every: steps from one regular checkpoint to the next.
   """
   regular = [s for s in steps if s % every == 0] or list(steps)
   early = [s for s in regular if s <= at - INTERVAL]

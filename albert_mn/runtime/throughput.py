@@ -47,8 +47,9 @@ class Work:
     steps: steps of the whole run.
     sequences: sequences of a step.
     positions: positions of a sequence.
-    filled: share of the positions that are not padding; None if unknown.
-    examples: examples of an epoch.
+    filled: share of the positions that are not padding, from 0 to 1; None if
+      unknown.
+    examples: sequences of an epoch.
     flops: floating-point operations of a step.
     peak: peak FLOPs a second of all devices; 0 if unknown.
     input_seconds: seconds that the input pipeline alone takes for a batch.
@@ -74,7 +75,7 @@ class Work:
 
 
 class Meter:
-  """Measures the speed between two log lines.
+  """Measures the speed of training from `begin` to `metrics`.
 
   Args:
     work: the work of a step.

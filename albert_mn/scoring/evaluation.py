@@ -181,7 +181,7 @@ def _answers(
   targets: np.ndarray,
   logits: np.ndarray,
 ) -> judgements.Judgement:
-  """Returns the judgement of the network's answers to some rows.
+  """Returns the judgement of the network's answers at its temperature.
 
   Args:
     predictor: the model.
@@ -230,8 +230,8 @@ def _results(
 
   Two keys have a changed meaning: in google-research, `loss` is the mean over
   batches and `eval_loss` the mean over rows; here both are the mean over rows.
-  With a blend, the accuracies of the network alone and of the baseline alone
-  are included, because most exports contain only the network.
+  With a blend and one label a row, network_accuracy and baseline_accuracy are
+  those of each alone, because most exports contain only the network.
   """
   losses: dict[str, Any] = {"eval_loss": loss, "loss": loss}
   model, scores = voices.model, voices.model.scores()

@@ -47,7 +47,8 @@ class Mistake(NamedTuple):
   Attributes:
     row: index of the row.
     true, answered: the true answer and the given answer, as text.
-    much: the size of the mistake, which `Judgement.MUCH` names.
+    much: the size of the mistake: the probability of the wrong answer, the
+      absolute error, or the number of wrong entities (`Judgement.MUCH`).
   """
 
   row: int

@@ -163,7 +163,7 @@ def chosen(
 
 @dataclasses.dataclass(frozen=True)
 class Blend:
-  """The baseline of a model directory, and the factors of its blend.
+  """The TF-IDF baseline of a model directory, and the factors of its blend.
 
   Attributes:
     linear: the baseline.
@@ -187,8 +187,8 @@ class Blend:
 
     Args:
       network: the network's logits, [texts, outputs].
-      texts: the same texts or pairs, from which the baseline's scores are
-        computed.
+      texts: the same texts or pairs, cleaned, from which the baseline's scores
+        are computed.
     """
     if not self.factors.baseline:
       return self.factors.network * network.astype(np.float64)

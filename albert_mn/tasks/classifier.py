@@ -349,7 +349,9 @@ class Predictor:
   def score(
     self, logits: np.ndarray, rows: Sequence[classifier_data.Row]
   ) -> float:
-    """Returns the problem's score of logits; a higher score is better.
+    """Returns the score by which a training chooses weights; higher is better.
+
+    It is the accuracy, micro F1 or R², by the kind of prediction.
 
     Args:
       logits: the result of `logits` for the texts of the rows.
@@ -360,9 +362,9 @@ class Predictor:
   def features(self, texts: Sequence[Text]) -> np.ndarray:
     """Returns the pooled vector of each text, float32 [texts, hidden].
 
-    The texts are not cleaned. The vector of a text in several windows is the
-    mean over its windows; because the head is linear, it maps this mean to the
-    mean of the windows' logits.
+    The method does not clean the texts, and fails for an ensemble. The vector
+    of a text in several windows is the mean over its windows; because the head
+    is linear, it maps this mean to the mean of the windows' logits.
     """
     framed = self.framer.frame(texts)
     return framed.pooled(self.features_of(framed))

@@ -180,7 +180,7 @@ def _parts_of_texts(texts: Iterable[str]) -> Iterator[set[str]]:
 def _frequencies(rows: Iterable[Iterable[str]], most: int) -> dict[str, int]:
   """Returns n-gram → number of rows that contain it, sorted by n-gram.
 
-  Only the `most` most frequent n-grams are returned. If more than _MOST_COUNTED
+  At most the `most` most frequent n-grams are returned. If more than 4,194,304
   distinct n-grams occur, the rarest are dropped while counting, so the numbers
   of other rare n-grams can be too small.
   """

@@ -127,6 +127,8 @@ class Problem:
   ) -> np.ndarray:
     """Returns the targets of the inputs in one batch.
 
+    For tagging.Tagging they are padded with -1 to the batch's length.
+
     Args:
       targets: the targets of all inputs.
       rows: the indices of the batch's inputs.
@@ -141,6 +143,10 @@ class Problem:
     Args:
       logits: [rows, outputs].
       targets: the targets of the same rows, as `targets` returns them.
+
+    Returns:
+      the cross-entropy in nats; for several labels a row, its mean over the
+        labels; for a regression, the squared error of the standardised number.
     """
     raise NotImplementedError
 
@@ -447,7 +453,8 @@ class Regression(Problem):
   Attributes:
     names: the only output, "value".
     mean: mean of the training rows' numbers.
-    deviation: standard deviation of the training rows' numbers.
+    deviation: standard deviation of the training rows' numbers. The
+      standardised number is (number - mean) / deviation.
   """
 
   names: tuple[str, ...] = ("value",)

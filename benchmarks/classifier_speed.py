@@ -210,7 +210,10 @@ class _Work:
       self._steps[not fixed](batch, examples)
 
   def latency(self) -> None:
-    """Prints the times of the first prediction and of one text after it."""
+    """Prints the CPU times of the first prediction and of the next ones.
+
+    The first one includes the tracing of the graph.
+    """
     text = "Өнөөдөр Улаанбаатар хотод цас орж, салхитай байна."
     framer = framing.Framer(self._tokenizer, 128)
     predictor = classifier.Predictor(self._model, framer, self._problem)
@@ -251,7 +254,7 @@ def _ratio(
   theirs: Callable[[], object],
   fixed_texts: int,
 ) -> str:
-  """Returns a line with both speeds and their ratio.
+  """Returns a line with both speeds in texts per second and their ratio.
 
   All padded batches cost the same, so a few of them suffice.
 

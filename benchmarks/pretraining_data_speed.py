@@ -55,7 +55,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def main(settings: Options) -> None:
-  """Prints CPU seconds and ratios at lengths 128 and 512."""
+  """Prints the seconds of encoding alone and of examples, with their ratios."""
   corpus = documents.read(documents.weighted(settings.input_file))
   text = tuple(itertools.islice(corpus, settings.documents))
   tokenizer = tokenization.Tokenizer(settings.spm_model_file)
@@ -87,9 +87,11 @@ def main(settings: Options) -> None:
 
 
 def _encoding_in(settings: Options, processes: int) -> float:
-  """Returns the time in which each process encodes the whole text, in seconds.
+  """Returns the seconds of the slowest process that encodes the whole text.
 
-  It is the time of the slowest process.
+  Args:
+    settings: the corpus and the tokenizer.
+    processes: number of processes; each encodes all of the text.
   """
   jobs = [(settings.input_file, settings.spm_model_file)] * processes
   with concurrent.futures.ProcessPoolExecutor(
@@ -114,7 +116,10 @@ def _encode(job: tuple[str, str]) -> float:
 
 
 def _whole(settings: Options, workers: int) -> float:
-  """Returns the seconds of the whole program at length 128, static masks."""
+  """Returns the wall-clock seconds of create_pretraining_data.
+
+  Examples have 128 pieces and static masks, and dupe_factor is 5.
+  """
   with tempfile.TemporaryDirectory() as folder:
     recipe = pretraining_data.Options(
       input_file=settings.input_file,
@@ -136,7 +141,9 @@ def _shard(
   dupe_factor: int,
   kind: str,
 ) -> float:
-  """Returns the CPU seconds of both stages for one range of documents.
+  """Returns the CPU seconds of making, sorting and writing examples.
+
+  All documents go into one file.
 
   Args:
     settings: the tokenizer.

@@ -143,7 +143,7 @@ _COUNTED = {"muon": 1e-3, "adamw": 1e-3, "lamb": 2e-3}
 
 
 def old_recipe(steps: int) -> Arm:
-  """Returns the recipe of ALBERT-tiny in use until 2026-11-30.
+  """Returns the recipe of ALBERT-tiny until 2026-11-30: random start, LAMB.
 
   Args:
     steps: number of steps.
@@ -158,7 +158,7 @@ def old_recipe(steps: int) -> Arm:
 
 
 def counted(optimizer: str, steps: int, learning_rate: float = 0.0) -> Arm:
-  """Returns a run from weights computed from corpus statistics.
+  """Returns a recipe that starts from weights computed from corpus statistics.
 
   Args:
     optimizer: the name of the optimizer.
@@ -323,7 +323,10 @@ def made(
   settings: Options,
   seed: int,
 ) -> tuple[pretraining.PretrainingModel, trainer.Trainer]:
-  """Returns a model with the initial weights of an arm, and its trainer."""
+  """Returns (a model with the initial weights of an arm, its trainer).
+
+  Nothing has been trained yet.
+  """
   model = pretraining.PretrainingModel(config, seed)
   if arm.initialization == "corpus":
     statistics = corpus_start.of_records(

@@ -26,7 +26,7 @@ _NOT_MASKED = -100  # what their loss leaves out
 
 
 def main(config_file: str, rows: int, length: int, steps: int) -> None:
-  """Prints the CPU seconds and the memory of training steps, as JSON.
+  """Prints JSON: the fastest step's CPU seconds, and the memory in bytes.
 
   Args:
     config_file: JSON with the shape of the model.

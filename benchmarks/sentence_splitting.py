@@ -82,7 +82,12 @@ def _gold(path: str) -> list[Sequence[str]]:
 
 
 def _scores(split: Split, gold: Iterable[Sequence[str]]) -> str:
-  """Returns precision, recall and F1 of a splitter, as text."""
+  """Returns precision, recall and F1 of a splitter's boundaries, as text.
+
+  Args:
+    split: the splitter.
+    gold: paragraphs, each as its sentences.
+  """
   pairs = [(_ends(split(" ".join(parts))), _ends(parts)) for parts in gold]
   right = sum(len(ours & theirs) for ours, theirs in pairs)
   predicted, wanted = (sum(map(len, ends)) for ends in zip(*pairs, strict=True))
@@ -108,7 +113,7 @@ def _ends(parts: Sequence[str]) -> set[int]:
 
 
 def _speed(split: Split, paragraphs: Sequence[str]) -> float:
-  """Returns the MB of text that are split per CPU second."""
+  """Returns how many MB of UTF-8 text are split per CPU second."""
   began = time.process_time()
   for _ in range(10):
     for paragraph in paragraphs:

@@ -63,7 +63,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the times of the good clients, and their ratios."""
+  """Prints the answer times of good clients, alone and beside slow ones."""
   texts = served_model.texts(settings.sample, 400)
   with tempfile.TemporaryDirectory() as folder:
     tokenizer = served_model.train_tokenizer(settings.sample, folder)
@@ -78,7 +78,9 @@ def main(settings: Options) -> None:
 def _compare(
   settings: Options, address: str, texts: Sequence[str], keep: bool
 ) -> None:
-  """Measures alternately without and with slow connections; prints the times.
+  """Prints the answer times, alternately without and with slow connections.
+
+  The last line has their ratios.
 
   Args:
     settings: the numbers of connections, clients, seconds and rounds.

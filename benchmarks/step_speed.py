@@ -96,7 +96,11 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints sequences per second, the share of the peak, and the memory."""
+  """Prints sequences per second, the share of the peak, and the memory.
+
+  With the options for it, it also prints the comparisons with transformers and
+  with google-research/albert.
+  """
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   config = dataclasses.replace(
@@ -219,7 +223,7 @@ def _without_marks(sentence: str) -> str:
 
 
 def _config(name: str) -> configs.AlbertConfig:
-  """Returns a config of the folder configs."""
+  """Returns the config of that name in the folder configs."""
   family = (
     configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
   )
@@ -227,7 +231,7 @@ def _config(name: str) -> configs.AlbertConfig:
 
 
 def _config_file(name: str) -> pathlib.Path:
-  """Returns the path of a config in the folder configs."""
+  """Returns the path of the config of that name in the folder configs."""
   return _ROOT / "configs" / f"{name}.json"
 
 
@@ -251,12 +255,12 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _predictions(settings: Options) -> int:
-  """Returns the number of masked positions in a sequence."""
+  """Returns 15 % of max_seq_length, rounded up: masked positions of a row."""
   return int(np.ceil(0.15 * settings.max_seq_length))
 
 
 def _step_seconds(settings: Options, config: configs.AlbertConfig) -> float:
-  """Returns the CPU seconds of the fastest of the timed steps."""
+  """Returns the CPU seconds of the fastest of the timed training steps."""
   model = pretraining.PretrainingModel(config, 0)
   watch = divergence.Watch()
   optimizer = optimization.create(

@@ -27,7 +27,7 @@ from data_prep.files import storage
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Input."""
+  """Options: the corpus, and the size of the vocabulary."""
 
   input_file: str = options.option(
     "",

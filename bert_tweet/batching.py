@@ -45,7 +45,10 @@ class _Request:
       self._end(lambda: self.future.set_result(np.stack(self._rows)))
 
   def fail(self, error: Exception) -> None:
-    """Passes an error to the caller, once; called in the worker's thread."""
+    """Passes an error to the caller; called in the worker's thread.
+
+    After a result or an earlier error, nothing happens.
+    """
     self._end(lambda: self.future.set_exception(error))
 
   def _end(self, settle: Callable[[], None]) -> None:

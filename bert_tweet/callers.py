@@ -103,7 +103,10 @@ class Guard:
 
 
 def _follows_link(request: requests.Request) -> bool:
-  """Returns whether a request opens the server's page in a browser."""
+  """Returns whether a browser opens the page "/" by this request.
+
+  This is judged by method, path and Sec-Fetch headers.
+  """
   return (
     request.method in ("GET", "HEAD")
     and request.scope["path"] == "/"

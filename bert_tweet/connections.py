@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
       loop.add_reader(listener, self._accept, listener)
 
   def _accept(self, listener: socket.socket) -> None:
-    """Accepts at most _AT_ONCE connections, so that requests do not wait.
+    """Accepts at most 32 connections, so that requests do not wait long.
 
     A connection for which there is no room is closed.
     """
@@ -137,7 +137,12 @@ class Server(uvicorn.Server):
         accepted.close()
 
   def _pause(self, listener: socket.socket, error: OSError) -> None:
-    """Closes the longest waiting connection, and accepts none for a moment."""
+    """Closes the longest waiting connection, and accepts none for 0.02 s.
+
+    Args:
+      listener: the socket that has connections to accept.
+      error: why the system gave no connection, for the log.
+    """
     logging.log_every_n_seconds(
       logging.WARNING, "cannot accept a connection: %s", _QUIET, error
     )

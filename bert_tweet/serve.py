@@ -17,7 +17,7 @@ _GRACE = 10  # seconds
 
 
 def main(settings: server.Options) -> None:
-  """Binds the port, loads the model, and serves until a signal comes."""
+  """Binds the port, loads the model, and serves until SIGTERM or Ctrl-C."""
   # Bound before the model is loaded: a port that is taken is known at once.
   with connections.bind(settings.host, settings.port) as bound:
     predictor = classifier.Predictor.load(settings.model_dir)

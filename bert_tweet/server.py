@@ -208,7 +208,7 @@ class Server:
     """Returns the ASGI application.
 
     Args:
-      started: called when the application is ready.
+      started: called without arguments when the application can answer.
     """
     settings = self._settings
 
@@ -381,6 +381,8 @@ class Server:
   async def _scores(self, texts: Sequence[str]) -> np.ndarray:
     """Returns the scores of texts, [texts, labels].
 
+    With --log_texts the texts are logged.
+
     Raises:
       RefusedError: when the queue is full.
     """
@@ -517,7 +519,8 @@ async def _body(request: requests.Request, most: int) -> bytes:
   """Returns a request's body; at most `most` bytes are in memory.
 
   Raises:
-    RefusedError: for a body that is longer, late or incomplete.
+    RefusedError: for a body that is longer than `most`, not whole after 15 s,
+      or broken off.
   """
   raw, size = bytearray(), 0
   try:

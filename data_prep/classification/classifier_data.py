@@ -200,7 +200,7 @@ def _text(cell: Any, column: str) -> str:
 
 
 def _shown(cell: Any) -> str:
-  """Returns the value of a cell for a message."""
+  """Returns a cell for a message: "none", or at most 60 letters of its repr."""
   return "none" if cell is None else repr(cell)[:60]
 
 
@@ -341,7 +341,8 @@ def read_tweets(path: str) -> list[Row]:
 def tweet_columns(path: str, labelled: bool = True) -> Columns:
   """Returns the names of the text and the label column of a tweet set.
 
-  A header that names neither `text` nor `label` gives its first two columns.
+  A header that names neither `text` nor `label` gives its first two columns. In
+  JSON lines the names are always `text` and `label`.
 
   Args:
     path: the file.

@@ -26,9 +26,9 @@ def spelling(name: str) -> str:
 
 
 def look(name: str) -> str:
-  """Returns a name as a reader sees it, with single spaces.
+  """Returns a name as a reader sees it: in NFC, with single spaces.
 
-  Invisible characters are removed.
+  Invisible characters, and white space at the ends, are removed.
   """
   composed = unicodedata.normalize("NFC", name)
   seen = (c for c in composed if c.isspace() or not _is_blank(c))
@@ -54,7 +54,7 @@ def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def shown(name: str) -> str:
-  """Returns a name in quotation marks; invisible characters are escaped.
+  """Returns a name in single quotes, where invisible characters are escaped.
 
   Combining marks are escaped too: и with a breve would look like й.
   """

@@ -92,7 +92,7 @@ def _near(
 ) -> dict[int, Copy]:
   """Returns the held-out texts that are near copies of training texts.
 
-  Args and result are those of `between`.
+  Args and result are those of `between`. Equal texts count as near copies.
   """
   rows = _Rows.of([*train, *held_out], threshold)
   count = len(train)
@@ -163,7 +163,7 @@ def _edges(
 
   Args:
     rows: all rows.
-    crowd: the rows to compare, more than _CROWD.
+    crowd: the indices of the rows to compare, more than 500.
     threshold: as in `between`.
   """
   # Sorted by content, so that the order of the rows does not matter.
@@ -270,7 +270,7 @@ class _Band:
   sizes: np.ndarray
 
   def crowds(self) -> Iterator[np.ndarray]:
-    """Yields the groups of more than _CROWD rows."""
+    """Yields the row indices of each group of more than 500 rows."""
     large = self.sizes > _CROWD
     for start, size in zip(self.starts[large], self.sizes[large], strict=True):
       yield self.order[start : start + size]
@@ -283,7 +283,7 @@ class _Band:
     The lower index of a pair is in `left`.
 
     Args:
-      limit: None: only groups of at most _CROWD rows. A number: for larger
+      limit: None: only groups of at most 500 rows. A number: for larger
         groups also each pair of a row below the limit with a row at or above
         it.
     """

@@ -253,9 +253,9 @@ def _build(settings: Settings) -> corpus_stats.Stats:
 
 
 def _is_ours(name: str) -> bool:
-  """Returns whether a file of this name can belong to a corpus.
+  """Returns whether a file of the output folder may be replaced, by its name.
 
-  Other files, such as corpus-mine.txt, are kept.
+  Files with other names than a corpus has, such as corpus-mine.txt, are kept.
   """
   ours = (manifest.NAME, _STATS, _REPORT, _BAD_ROWS)
   return name in ours or storage.is_shard(name, "corpus", ".txt")
@@ -399,8 +399,8 @@ class _Document:
   """A cleaned document, as a worker returns it.
 
   Attributes:
-    result: whether the cleaning rules keep the document, with its sentences, or
-      drop it; and the sentences that they dropped or changed.
+    result: the verdict (Keep, Drop or BadRow), and the sentences that were
+      dropped or changed, by reason.
     signature: the signature of a kept document; None for a dropped document,
       and without --near_duplicates.
     templates: for each sentence that was dropped for unknown templates, the

@@ -93,7 +93,10 @@ def _files(content: Mapping[str, Any]) -> str:
 
 
 def _first_files(content: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
-  """Returns file → counts; files after the first _MOST_FILES are summed."""
+  """Returns file → counts, for at most 200 files.
+
+  Further files are summed in one more entry, whose name says how many they are.
+  """
   files = iter(content["files"].items())
   by_file = dict(itertools.islice(files, _MOST_FILES))
   if remaining := [counts for _, counts in files]:

@@ -107,7 +107,7 @@ class Stats:
       entry[1] += 1
 
   def _count(self, file: str, what: str, number: int = 1) -> None:
-    """Adds to a count, in all and for a file."""
+    """Adds to a count of the totals and of a file; 0 makes no entry."""
     if number:
       self.totals[what] += number
       self.files.setdefault(file, collections.Counter())[what] += number

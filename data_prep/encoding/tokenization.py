@@ -460,7 +460,7 @@ class _SentencePiece:
     )
 
   def _without_commas(self) -> dict[int, "_Parts"]:
-    """Returns id → parts, of each piece that ends in a digit and a comma."""
+    """Returns id → parts, for each piece that ends in a digit and a comma."""
     replacements: dict[int, _Parts] = {}
     for number, piece in enumerate(self.pieces):
       if ends_in_digit_and_comma(piece):

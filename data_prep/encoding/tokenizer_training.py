@@ -139,7 +139,7 @@ class Options(options.Group):
       )
 
   def symbols(self) -> list[str]:
-    """Returns the user-defined pieces."""
+    """Returns the pieces in --user_defined_symbols, in order."""
     return [s for s in self.user_defined_symbols.split(",") if s]
 
   def vocab_sizes(self) -> list[int]:
@@ -428,6 +428,7 @@ def _normalizer(
 
   The function belongs to a model of single letters, which is made at once. That
   model has no pieces of the user: training looks for these after normalising.
+  In the result, such a piece or a special piece is seed_pieces.SYMBOL.
   """
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(

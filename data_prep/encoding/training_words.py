@@ -21,7 +21,11 @@ class Words:
 
   @classmethod
   def of(cls, sentences: Iterable[str]) -> "Words":
-    """Returns the words of sentences, which do not end in spaces."""
+    """Returns the counts of the words of sentences.
+
+    Args:
+      sentences: without spaces at their ends.
+    """
     counts: collections.Counter[str] = collections.Counter()
     last: collections.Counter[str] = collections.Counter()
     for sentence in sentences:

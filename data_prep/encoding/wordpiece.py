@@ -104,7 +104,7 @@ def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
 def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
   """Returns a text in lower case and without marks, if these are set.
 
-  The result is that of BERT's BasicTokenizer; й becomes и without marks.
+  The result is that of BERT's BasicTokenizer. With strip_accents, й becomes и.
   """
   if do_lower_case:
     text = text.lower()

@@ -121,7 +121,7 @@ def _remove(folder: str) -> None:
 
 
 def _empty(job: pretraining_data.Job) -> Iterator[Keyed]:
-  """Yields an entry without an example for each bucket."""
+  """Yields ((role, bucket), None) for each bucket, so that each gets a file."""
   for role, names in job.names.items():
     yield from (((role, bucket), None) for bucket in range(len(names)))
 

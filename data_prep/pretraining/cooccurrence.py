@@ -66,7 +66,8 @@ def count(
       after each sequence and in place of every special piece.
     frequencies: int64 [vocab_size], the result of `frequencies` for the same
       stretches.
-    workers: processes; 0 means one for each core. The sums do not depend on it.
+    workers: number of processes; 0 starts one for each core. The sums do not
+      depend on it.
     contexts: the largest number of columns.
   """
   order = np.argsort(-frequencies, kind="stable")[:contexts]

@@ -68,7 +68,7 @@ class Recipe(TextPreparation):
   """Length, masks and sentence pairs of the examples.
 
   The names are google-research/albert's. max_predictions_per_seq follows the
-  length (upstream: 20, which masks 3.9 % of 512 pieces).
+  length (there: 20, which masks 3.9 % of 512 pieces).
   """
 
   max_seq_length: int = options.option(
@@ -173,7 +173,10 @@ class Recipe(TextPreparation):
     return json_files.made(cls, kept, "the parameters of the records' manifest")
 
   def predictions(self) -> int:
-    """Returns the largest number of masked pieces in an example."""
+    """Returns the largest number of masked pieces in a row of the records.
+
+    A row holds one example, or several with pack_sequences.
+    """
     return self.max_predictions_per_seq or math.ceil(
       self.max_seq_length * self.masked_lm_prob
     )
@@ -181,7 +184,8 @@ class Recipe(TextPreparation):
   def slots(self) -> int:
     """Returns the length of the masked_lm_* features.
 
-    As in google-research/albert, do_permutation doubles the length.
+    It is `predictions`, or twice as much with do_permutation, as in
+    google-research/albert.
     """
     return self.predictions() * (2 if self.do_permutation else 1)
 
@@ -217,7 +221,7 @@ def masks(recipe: Recipe, is_held_out: bool) -> masking.Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-  """A document as the first stage reads it.
+  """A document of which examples are made.
 
   Attributes:
     id: the number from which its random keys are made.
@@ -234,7 +238,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """A task of the first stage: documents with the same role.
+  """Documents, all held out or none, of which one task makes examples.
 
   Attributes:
     held_out: whether all the documents are held out; otherwise none is.
@@ -320,7 +324,7 @@ def of_range(
   spm_model_file: str,
   pool: random_segments.Pool | None = None,
 ) -> Made:
-  """Runs the first stage; returns the examples of a range, and their counts.
+  """Returns the examples of a range of documents, and their counts.
 
   Args:
     task: the documents.

@@ -126,7 +126,7 @@ def create(
       them.
     max_seq_length: pieces of an example, special ones included.
     short_seq_prob: share of the chunks that are shorter (BERT paper, appendix
-      A.2), so that the model sees all lengths. Upstream draws once for each
+      A.2), so that the model sees all lengths. BERT's code draws once for each
       document, so that one long book may be cut into single sentences.
     random_next_sentence: whether B, half the time, comes from `pool` in place
       of swapping; the chunk's second part then begins the next chunk (BERT

@@ -355,7 +355,7 @@ def replace(
 
   With probability 0.8 a chosen piece becomes [MASK], with 0.1 it stays, and
   with 0.1 it becomes a random piece. All must be predicted. The random piece is
-  never a special piece: upstream may draw [PAD] or [CLS].
+  never a special piece; google-research/bert may draw [PAD] or [CLS].
 
   Args:
     ids: int64 [rows, length].

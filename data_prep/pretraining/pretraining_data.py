@@ -156,11 +156,11 @@ class Options(examples.Recipe, GoogleFlags):
       )
 
   def output_files(self) -> list[str]:
-    """Returns the paths of --output_file."""
+    """Returns the paths in --output_file; [] without that flag."""
     return list(filter(None, map(str.strip, self.output_file.split(","))))
 
   def folder(self) -> str:
-    """Returns the folder of the records."""
+    """Returns --output_dir, or the folder of the first --output_file."""
     if self.output_dir:
       return self.output_dir
     return os.path.dirname(self.output_files()[0]) or "."
@@ -345,7 +345,7 @@ def _is_large(parts: Sequence[documents.Files]) -> bool:
 def _held_out(
   parts: Sequence[documents.Files], survey: held_out.Survey
 ) -> Iterator[documents.Document]:
-  """Yields the held-out documents of the corpus."""
+  """Yields the held-out documents of the corpus, in its order."""
   return itertools.compress(documents.read(parts), survey.held_out)
 
 
@@ -461,7 +461,7 @@ def _names(
 
 
 def _say_forecast(forecast: Forecast, job: Job) -> None:
-  """Logs the forecast."""
+  """Logs the forecast: examples, MB, files, seconds and processes."""
   workers = parallel.count(job.num_workers)
   logging.info(
     "forecast: about %s examples to train on, %s MB in %d files, %d s on "
@@ -510,7 +510,7 @@ def _used(
 def ranges(
   texts: Iterable[tuple[bool, examples.Text]],
 ) -> Iterator[examples.Range]:
-  """Yields the texts in ranges, the tasks of stage one.
+  """Yields the texts in ranges: the tasks of making examples.
 
   A range ends after 256 texts, or after the text with which it reaches 2^20
   letters. Held-out texts and training texts are in different ranges.
@@ -646,7 +646,7 @@ def _watched(
 
 
 def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
-  """Returns a new temporary folder for stage one's files.
+  """Returns a new temporary folder for examples that are not sorted yet.
 
   It is inside a local output folder, or, for an output folder in a bucket, in
   the system's temporary folder.
@@ -658,7 +658,7 @@ def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Spill:
-  """Stage one in a worker process.
+  """Makes examples in a worker process (stage one).
 
   A call appends the examples of a range to files, and returns the counts.
 
@@ -682,7 +682,7 @@ class Spill:
 
 @dataclasses.dataclass(frozen=True)
 class Finish:
-  """Stage two in a worker process.
+  """Sorts and writes examples in a worker process (stage two).
 
   A call with (role, bucket) sorts the examples that all workers wrote for this
   bucket into its final file, and removes their files.
@@ -756,7 +756,13 @@ def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
 
 
 def labels_line(role: str, settings: Options, counts: examples.Counts) -> str:
-  """Returns a line with the number of examples of each label."""
+  """Returns a line with the number of examples of each sentence-pair label.
+
+  Args:
+    role: "train" or "eval".
+    settings: the options, which decide what the labels mean.
+    counts: the result of `create`.
+  """
   first, second = (
     ("B follows A", "B is random")
     if settings.random_next_sentence
@@ -772,7 +778,8 @@ def labels_line(role: str, settings: Options, counts: examples.Counts) -> str:
 def googles_flags(settings: Options, counts: examples.Counts) -> str:
   """Returns the flags with which google-research/albert reads the data set.
 
-  If it cannot read the data set, the result names the option that is needed.
+  If that program cannot read the data set, the result is a sentence with the
+  option of this program that would make a readable one.
   """
   if settings.masking == "dynamic":
     return "--masking=static only: it knows no others"

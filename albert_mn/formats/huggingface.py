@@ -273,10 +273,11 @@ def label_type(folder: str) -> str:
 
 
 def other_head(folder: str) -> str:
-  """Returns the class in config.json of a head that is for no whole texts.
+  """Returns the name of a model's class if it does not classify whole texts.
 
-  Such a head classifies pieces, choices or answers to questions: an example is
-  BertForTokenClassification. The result is "" for any other model.
+  Such a class in config.json is for pieces, choices, or answers to questions:
+  an example is BertForTokenClassification. The result is "" for any other
+  model.
   """
   path = os.path.join(folder, CONFIG)
   kinds = (

@@ -118,6 +118,9 @@ class Examination:
     """Runs a check; if `say` is None, an InputError is only logged.
 
     With `say`, a failure is reported and counted as in `check`.
+
+    Raises:
+      OSError: when the check cannot read a file and `say` is None.
     """
     try:
       self.check(name, function)

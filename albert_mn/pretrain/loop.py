@@ -161,9 +161,10 @@ class Loop:
   def _look(self, step: int) -> dict[str, float]:
     """Probes and evaluates if that is due at `step`; returns held-out metrics.
 
-    The result is {} if no evaluation is due, or without held-out records. After
-    an evaluation, best/ and the training report are written. A run that resumes
-    at the same step evaluates again, with the same result.
+    The result is {} if no evaluation is due, or without held-out records. An
+    evaluation writes best/ if the loss is the lowest so far, and the training
+    report. A run that resumes at the same step evaluates again, with the same
+    result.
     """
     work, model = self._work, self._parts.model
     evaluated, probed = work.looks()

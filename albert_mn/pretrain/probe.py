@@ -129,10 +129,10 @@ def rows(settings: Options) -> list[classifier_data.Row]:
 def _chosen(
   labelled_rows: Sequence[classifier_data.Row], most: int
 ) -> list[classifier_data.Row]:
-  """Returns the `most` rows with the lowest text hashes, in their given order.
+  """Returns at most `most` rows, chosen by text hash, in their given order.
 
-  FOLDS rows of every label are always among them, even if these are more than
-  `most`.
+  The FOLDS rows of every label with the lowest hashes come first, and are all
+  kept even if they are more than `most`; then come the lowest of the rest.
   """
 
   def place(row: classifier_data.Row) -> bytes:

@@ -235,7 +235,12 @@ def _describe(
 
 
 def _put_in_place(folder: str, target: str) -> None:
-  """Moves a finished export to its final name, replacing an earlier export."""
+  """Moves a finished export to its final folder, replacing an earlier export.
+
+  Args:
+    folder: the finished export.
+    target: the final folder, local or in a bucket.
+  """
   earlier = manifest.find(target) or {"files": ()}
   ours = {manifest.NAME, model_card.NAME, *earlier["files"]}
 

@@ -122,8 +122,8 @@ class Step:
   ) -> Iterator[tuple[int, length_buckets.Batch]]:
     """Yields (first row, part) for each part of a batch.
 
-    The parts are the gradient accumulation steps, with padding cut off if `fit`
-    is set.
+    A part is a gradient accumulation step. With the argument `fit` of Step it
+    may be divided further, so that padding can be cut off on a CPU.
     """
     size = len(batch.weights) // self._parts
     for first in range(0, len(batch.weights), size):

@@ -287,9 +287,10 @@ def _letters(tokenizer: tokenization.Tokenizer) -> list[str]:
 
 
 def _has_capitals(tokenizer: tokenization.Tokenizer) -> bool:
-  """Returns whether more than a hundredth of the pieces have capital letters.
+  """Returns whether more than 1 % of the pieces contain capital letters.
 
-  The bound ignores a few symbols that contain capitals.
+  Pieces up to this bound may be symbols and abbreviations only. Special pieces
+  and bytes do not count.
   """
   pieces = _letters(tokenizer)
   with_capitals = sum(bool(re.search("[A-ZА-ЯЁӨҮ]", piece)) for piece in pieces)

@@ -397,8 +397,8 @@ def tokenizer(
   The check compares the file's hash with the manifest, and the vocabulary with
   the config. In records at both ends of the first file it looks for the special
   pieces: [CLS] first, [SEP] last, padding after it, [MASK] on masked positions.
-  Returns the ids of [CLS],
-  [SEP] and [MASK], as text; or a text that says that there is no tokenizer.
+  Returns the ids of [CLS], [SEP] and [MASK], as text; or a text that says that
+  there is no tokenizer.
   """
   path = record_set.tokenizer_file()
   if not path:

@@ -212,9 +212,9 @@ class Loop:
 
 
 def _controller(work: examination.Run, parts: Parts) -> orbit.Controller:
-  """Returns the controller of orbit that runs the training steps.
+  """Returns orbit's controller, which runs the training steps and evaluations.
 
-  It also writes TensorBoard events; checkpoints.py saves the model.
+  It also writes TensorBoard events; checkpoints.py, not orbit, saves the model.
   """
   settings, global_step = work.settings, parts.optimizer.iterations
 

@@ -179,7 +179,7 @@ def _require(
   place: str,
   all_: bool = False,
 ) -> None:
-  """Raises InputError for values of a wrong type, and for missing ones if asked.
+  """Raises InputError for values of a wrong type, and for missing ones on demand.
 
   Args:
     values: name → value.

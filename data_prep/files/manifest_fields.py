@@ -59,13 +59,17 @@ class Parameters(_Fields):
   Attributes:
     cleaning: the options of the cleaning of a model's texts; {} for none.
     text_pair: whether an input of a model is a pair of texts.
-    long_text: the part that a model reads of a long text, as framing.Framer.
+    long_text: which part of a too long text a model reads, an option of
+      framing.Framer.
     label_type: the kind of a model's labels, the TYPE of a problems.Problem.
     max_seq_length: the largest number of ids of an input.
-    standardised_by: the mean and deviation of the numbers of a regression.
+    standardised_by: "mean" and "deviation" of the numbers of a regression,
+      which the model learns as (number − mean) / deviation.
     temperature: the divisor of a classifier's logits.
-    pooling: what the head of a classifier reads, one of pooling.KINDS.
-    blended: the factors of a network and of the baseline beside it.
+    pooling: what the head of a classifier reads, one of pooling.KINDS: cls,
+      mean or max.
+    blended: the factors of a network's logits and of the TF-IDF baseline's
+      scores, of which blend.Blend takes the sum.
     columns: the names of the columns of a set of rows.
     vocab_size: the number of pieces of the tokenizer of records.
   """
@@ -85,7 +89,7 @@ class Parameters(_Fields):
 
 @dataclasses.dataclass(frozen=True)
 class Counts(_Fields):
-  """Counts of a model directory or of records.
+  """Counts and the loss of a model directory, or counts of records.
 
   Attributes:
     global_step: the number of training steps of a model.

@@ -167,7 +167,7 @@ def _anothers(places: Iterable[str]) -> str | None:
 
 
 def _refuse_nested(folder: str) -> None:
-  """Raises InputError if another process owns a folder above or inside a folder.
+  """Raises InputError if another process owns a folder above or inside `folder`.
 
   In a bucket, only the folders above are checked; a dead owner does not count.
 

@@ -86,8 +86,8 @@ def _packed(values: np.ndarray) -> list[bytes]:
   """Returns each row's int64 values as protobuf's packed varints.
 
   Args:
-    values: [rows, n] of at most 2^28 − 1. Arrays with negative values may have
-      few distinct values only.
+    values: integers [rows, n] of at most 2^28 − 1, or negative. Arrays with
+      negative values should have few distinct values, else they take long.
   """
   if (values < 0).any():
     of = {int(v): _varint(int(v) & (1 << 64) - 1) for v in np.unique(values)}
@@ -152,13 +152,16 @@ def write(file: IO[bytes], serialized: Iterable[bytes]) -> None:
 
 @functools.lru_cache  # records of one file are of few lengths
 def _header(length: int) -> bytes:
-  """Returns the length of a record and its checksum, 12 bytes."""
+  """Returns the 12 bytes before a record: its length and the length's CRC."""
   packed = struct.pack("<Q", length)
   return packed + _masked_crc(packed)
 
 
 def _masked_crc(data: bytes) -> bytes:
-  """Returns TFRecord's masked CRC-32C (tensorflow/core/lib/hash/crc32c.h)."""
+  """Returns TFRecord's masked CRC-32C of data, 4 bytes.
+
+  The formula is that of tensorflow/core/lib/hash/crc32c.h.
+  """
   crc = google_crc32c.value(data)
   return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
@@ -170,7 +173,8 @@ class Shape(NamedTuple):
     max_seq_length: positions of a row.
     max_predictions_per_seq: masked positions of a row; 0 if the masks are made
       in training.
-    labels: how many examples a packed row may hold; 0 for unpacked records.
+    labels: the largest number of examples in a packed row; 0 for records whose
+      rows are single examples.
   """
 
   max_seq_length: int
@@ -179,7 +183,7 @@ class Shape(NamedTuple):
 
 
 def shape(path: str) -> Shape:
-  """Returns the shape of a file's records, as its first record shows it.
+  """Returns the lengths of the features in a file's first record.
 
   Raises:
     options.InputError: when the first record is no pretraining example.
@@ -220,8 +224,9 @@ def parse_pretraining(
 
   Args:
     serialized: string [batch].
-    of: their shape. Records that are masked in training have token_boundary and
-      no masked positions.
+    of: the shape of all records, as `shape` returns it. If
+      max_predictions_per_seq is 0, the result has token_boundary in place of
+      masked_lm_positions, masked_lm_ids and masked_lm_weights.
 
   Returns:
     name → feature: int32 [batch, length] or [batch, predictions]; float32
@@ -263,18 +268,22 @@ def parse_pretraining(
 
 
 def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
-  """Returns a file's first `count` records and about as many of the last.
+  """Returns a file's first `count` records, and some of its last records.
 
-  Only the two ends of the file are read. Near its end, the beginning of a
-  record is recognised by the checksum of its length.
+  Only the two ends of the file are read. The last records are those that begin
+  in the last bytes, as many as the first records take, or a multiple if no
+  record begins there. If the file has at most `count` records, each is returned
+  once; in a file with few more, a record may be returned twice. Near the end,
+  the beginning of a record is recognised by the checksum of its length.
 
   Args:
     file: a seekable file of TFRecords.
     size: the size of the file in bytes.
-    count: number of records.
+    count: number of records, at least 1.
 
   Raises:
-    ValueError: when a record is damaged or truncated.
+    ValueError: when a record is damaged or truncated, or if the last record
+      takes more than about half of the file.
   """
   first = list(itertools.islice(read_framed(file), count))
   stretch = file.tell()

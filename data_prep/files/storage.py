@@ -61,7 +61,10 @@ class _Gzip:
 
 
 class _Zstandard:
-  """zstandard's decompressor with bz2's interface, but without a limit."""
+  """zstandard's decompressor with bz2's interface.
+
+  `decompress` ignores the limit `most`: it returns all that can be unpacked.
+  """
 
   needs_input = True
 
@@ -140,7 +143,9 @@ class _Unpacked(io.RawIOBase):
     return len(part)
 
   def _next(self, most: int) -> bytes:
-    """Returns up to about `most` bytes; b"" at the end of the last stream.
+    """Returns unpacked bytes; b"" at the end of the last stream.
+
+    They are at most `most` bytes, except of zstandard.
 
     Raises:
       EOFError: for a truncated stream.
@@ -208,15 +213,17 @@ def is_remote(path: str) -> bool:
 
 
 def matching(patterns: str) -> list[str]:
-  """Returns the files that match a comma-separated list of globs, in order.
+  """Returns the paths of files that match a comma-separated list of globs.
 
-  `**` matches any number of folders. A file that several globs match is
+  The globs keep their order, and the files of each glob are sorted. `**`
+  matches any number of folders. A file that several globs match is
   returned once, at its first place. If a part of a glob is itself the name of
   a file or a folder, that part matches only this name: the folder `e[1]`, if it
   exists, is never taken for `e1`.
 
   Raises:
-    options.InputError: for a pattern that matches nothing.
+    options.InputError: for a pattern that matches nothing, and for an empty
+      list.
   """
   paths: dict[str, None] = {}  # a set that keeps the order
   for pattern in divided(patterns):
@@ -238,7 +245,10 @@ def matching(patterns: str) -> list[str]:
 
 
 def divided(patterns: str) -> list[str]:
-  """Splits a list at its commas, unless it is the name of a local file."""
+  """Returns the entries of a comma-separated list, stripped; skips empty ones.
+
+  If the whole list is the path of a local file, it is the only entry.
+  """
   if os.path.isfile(patterns):
     return [patterns]
   return [p.strip() for p in patterns.split(",") if p.strip()]
@@ -271,7 +281,8 @@ def _find_below(pattern: str) -> list[str]:
 def _is_match(name: Sequence[str], wanted: Sequence[str]) -> bool:
   """Returns whether the parts of a name match those of a glob with `**`.
 
-  As in a shell, a part with a sign of globs matches no hidden name.
+  As in a shell, a part of a glob matches a hidden name only if it begins with a
+  dot too.
   """
   if not name or not wanted:
     return not name and not wanted
@@ -301,7 +312,12 @@ def _expanded(folder: str, part: str) -> list[str]:
 
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[IO[bytes]]:
-  """Yields a file's bytes as a file object, without unpacking them."""
+  """Yields a file's bytes as a file object, without unpacking them.
+
+  Raises:
+    OSError: when a local file cannot be opened.
+    options.InputError: when an object in a bucket cannot be read.
+  """
   if is_remote(path):
     with gcs.reading(path) as file:
       yield file
@@ -312,7 +328,9 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def decompressed(path: str) -> Iterator[IO[bytes]]:
-  """Yields a file's content, unpacked if it is .gz, .bz2, .xz or .zst.
+  """Yields a file object of a file's content, unpacked if it is compressed.
+
+  The compressions are .gz, .bz2, .xz and .zst.
 
   A file without such a suffix is unpacked too, if its first bytes are those of
   a compressed file.
@@ -332,7 +350,9 @@ def decompressed(path: str) -> Iterator[IO[bytes]]:
 
 
 def compression(head: bytes) -> str:
-  """Returns the suffix of the compression that begins so; "" for others.
+  """Returns the suffix of a file's compression, such as ".gz", by its bytes.
+
+  The result is "" for a file that is not compressed.
 
   Args:
     head: the first bytes of a file.
@@ -350,9 +370,9 @@ def kind(path: str) -> str:
 
 
 def _endings(path: str) -> tuple[str, str]:
-  """Returns two suffixes, the file's and the compression's.
+  """Returns two suffixes in lower case: the file's and the compression's.
 
-  For `a.tgz` they are ".tar" and ".gz".
+  For `a.tgz` they are ".tar" and ".gz"; a suffix that is missing is "".
   """
   stem, ending = os.path.splitext(path.lower())
   stem, ending = os.path.splitext(stem + _SHORT.get(ending, ending))
@@ -413,9 +433,12 @@ def skip_line(file: IO[bytes], begun: bytes) -> None:
 
 
 def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
-  """Yields lists of lines, about a megabyte each.
+  """Yields lists of lines, as `lines` yields them, of at most about 2 MB each.
 
   Single lines would take twice as long.
+
+  Raises:
+    options.InputError: as `lines` does.
   """
   number = 1
   while raw := file.read(MAX_LINE_BYTES):
@@ -538,7 +561,7 @@ def _ending_in_order() -> Iterator[None]:
 
 
 def copy(source: str, target: str) -> None:
-  """Copies a file so that `target` is complete or absent.
+  """Copies a file; `target` changes only when the copy is complete.
 
   Nothing is done if both are the same path.
   """
@@ -595,7 +618,10 @@ def standing(folder: str) -> str:
 
 
 def names(folder: str) -> list[str]:
-  """Returns the names of the files in a folder, sorted, without hidden ones."""
+  """Returns the names of the files in a folder, sorted, without hidden ones.
+
+  Subfolders are left out. A missing folder has no files.
+  """
   if is_remote(folder):
     entries = gcs.names(folder)
   elif os.path.isdir(place := folder or "."):
@@ -660,7 +686,7 @@ def is_shard(name: str, stem: str, ending: str) -> bool:
 
 
 def size(path: str) -> int | None:
-  """Returns the size of a file in bytes; None if it does not exist."""
+  """Returns the size of a file in bytes; None if no file has this path."""
   if is_remote(path):
     return gcs.size(path)
   return os.path.getsize(path) if os.path.isfile(path) else None
@@ -681,7 +707,14 @@ def is_folder(path: str) -> bool:
 
 
 def leads_elsewhere(folder: str, name: str) -> bool:
-  """Returns whether a file below a local folder is a link, or behind one."""
+  """Returns whether a file below a local folder is a link, or behind one.
+
+  The result is False for a folder in a bucket.
+
+  Args:
+    folder: the folder, which may itself be a link.
+    name: the path of the file, relative to the folder.
+  """
   if is_remote(folder):
     return False
   place = os.path.join(os.path.realpath(folder), name)
@@ -708,7 +741,13 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_text(path: str) -> str:
-  """Returns the content of a small UTF-8 file."""
+  r"""Returns the text of a small UTF-8 file, compressed or not.
+
+  Each line, the last one too, ends with "\n".
+
+  Raises:
+    options.InputError: as `lines` does.
+  """
   return "".join(line + "\n" for line in lines(path))
 
 

@@ -52,7 +52,11 @@ class Bad:
     return f"expected {self.expected}, got {self.got}"
 
   def error(self, path: str, line: int) -> options.InputError:
-    """Returns the reason, with its place, as an exception to raise."""
+    """Returns an exception to raise, with the reason and the place.
+
+    Args:
+      path, line: the path of the file, and the number of the line.
+    """
     return options.InputError(
       f"{self.expected} at {path}:{line}", self.got, self.action
     )
@@ -188,7 +192,7 @@ def header(path: str) -> list[str] | None:
 
 
 def _names(path: str, rows: Fields) -> list[str]:
-  """Takes the header from the rows; returns the column names.
+  """Takes the header from the rows; returns the column names, stripped.
 
   Raises:
     options.InputError: for a file without rows, or a bad header.
@@ -254,6 +258,10 @@ def objects(
 
   Args:
     path, wanted: as in `cells`.
+
+  Raises:
+    options.InputError: for a file without rows, and for a required key that
+      none of the first _FIRST_ROWS objects has.
   """
   rows = json_lines(path)
   first = list(itertools.islice(rows, _FIRST_ROWS))
@@ -388,8 +396,9 @@ def _quoted(line: str, source: _Source) -> list[str] | Bad:
 def lines(path: str) -> Lines:
   """Yields the number and the text of every line; the first line is 1.
 
-  Line breaks are removed, also those of Windows. A line that is not text, or is
-  longer than MAX_ROW_BYTES, is yielded as a `Bad`.
+  Line breaks are removed, also those of Windows. A line that is neither UTF-8
+  nor, in a file of UTF-16, UTF-16, or that is longer than MAX_ROW_BYTES, is
+  yielded as a `Bad`.
   """
   with storage.decompressed(path) as file:
     start = file.read(2)
@@ -409,9 +418,10 @@ _TOO_LONG = Bad(
 
 
 def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
-  """Yields lists of lines, about a megabyte each.
+  """Yields lists of lines of about 1 MB; a list may end with a longer line.
 
-  Single lines would take longer.
+  Single lines would take longer. A line that is not UTF-8 or longer than
+  MAX_ROW_BYTES comes as a `Bad`.
   """
   first = True
   while raw := file.read(_BLOCK_BYTES):
@@ -456,7 +466,10 @@ def _one_decoded(raw: bytes) -> str | Bad:
 
 def _utf16_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
   # Undecodable bytes become U+FFFD: half a character, or a truncated file.
-  """Yields lists of one line each."""
+  """Yields lists of one line each; a `Bad` for a line that cannot be read.
+
+  Such a line is longer than MAX_ROW_BYTES characters, or is not UTF-16.
+  """
   text = io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n")
   try:
     while line := text.readline(MAX_ROW_BYTES + len("\r\n")):

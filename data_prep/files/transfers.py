@@ -43,7 +43,8 @@ def opened(
 ) -> requests.Response:
   """Opens a URL, and follows its redirects; returns the last response.
 
-  The bodies of redirects are not read.
+  The caller reads the body and closes the response. The bodies of redirects are
+  not read.
 
   Args:
     url: the URL of a file.
@@ -281,7 +282,14 @@ def _refuse_negative_chunks(response: requests.Response, url: str) -> None:
 
 
 def _too_large(url: str, got: str, most: int, limit: str) -> options.InputError:
-  """Returns the error for a file that is too large."""
+  """Returns the error for a file that is too large.
+
+  Args:
+    url: the URL of the file.
+    got: the size in words.
+    most: the largest number of bytes.
+    limit: what sets this number.
+  """
   return options.InputError(
     f"at most {most:,} bytes from {url}, {limit}", got, "check the address"
   )
@@ -322,7 +330,14 @@ def _silent(url: str, error: Exception) -> options.InputError:
 
 
 def _wait(url: str, error: Exception, tries: int) -> None:
-  """Logs that a download is tried again, and waits before the next try."""
+  """Logs that a download is tried again; waits at most 10 seconds.
+
+  Args:
+    url: the URL, for the message.
+    error: why the last try failed.
+    tries: the number of failed tries without progress; the more, the longer
+      the function waits.
+  """
   reason = str(error) if isinstance(error, _Busy) else type(error).__name__
   logging.warning("%s: %s; trying again", url, reason)
   time.sleep(min(2.0**tries / 8, 10))
@@ -457,7 +472,10 @@ class Part:
     return int(match[2]) if match[2] != "*" else None
 
   def _remember(self, tag: str) -> None:
-    """Keeps the ETag of the version that is being fetched."""
+    """Keeps the ETag of the version that is being fetched, on disk too.
+
+    A weak ETag (W/…), or one that no header may contain, is not kept.
+    """
     self.tag = "" if tag.startswith("W/") else _sendable(tag)
     if self.tag:
       with storage.writing(self._note, rights=0o644) as file:
@@ -526,7 +544,10 @@ class Part:
 
 
 def _sendable(tag: str) -> str:
-  """Returns an ETag; "" for one that no request header may contain."""
+  """Returns an ETag unchanged; "" for one that no request header may contain.
+
+  A header may contain printable ASCII, here at most _LONGEST_TAG characters.
+  """
   fits = tag.isascii() and tag.isprintable() and len(tag) <= _LONGEST_TAG
   return tag if fits else ""
 

@@ -166,7 +166,15 @@ def _can_be_renamed(folder: str, is_ours: IsOurs) -> bool:
 
 
 def _take_name(aside: str, target: str) -> None:
-  """Renames a complete folder to `target`, and removes the earlier folder."""
+  """Renames a complete folder to `target`, and removes the earlier folder.
+
+  Args:
+    aside: the complete folder.
+    target: the path of the earlier folder, which need not exist.
+
+  Raises:
+    OSError: when it cannot be renamed; the earlier folder is then at `target`.
+  """
   if not os.path.lexists(target):
     os.rename(aside, target)
     return
@@ -186,7 +194,11 @@ def _take_name(aside: str, target: str) -> None:
 
 
 def _exchange(first: str, second: str) -> None:
-  """Exchanges the names of two folders in one step."""
+  """Exchanges the names of two folders in one step.
+
+  Raises:
+    OSError: when the system or the disk cannot do it.
+  """
   library = ctypes.CDLL(None, use_errno=True)
   if not hasattr(library, "renameat2"):
     raise OSError("renameat2 is not there")
@@ -210,7 +222,10 @@ def _note_moves(aside: str) -> None:
 
 
 def _move_up(folder: str, is_ours: IsOurs) -> None:
-  """Moves the files of `.unfinished` to their place, the manifest last.
+  """Moves the files of `.unfinished` to their place in `folder`.
+
+  Before the manifest, which is moved last, our earlier files that are not among
+  the new ones are removed.
 
   It can be called again after an interruption at any point.
   """
@@ -227,7 +242,13 @@ def _move_up(folder: str, is_ours: IsOurs) -> None:
 
 
 def _remove_others(folder: str, keep: set[str], is_ours: IsOurs) -> None:
-  """Removes our earlier files that are not among the new ones."""
+  """Removes the files in a folder that are ours and not among those to keep.
+
+  Args:
+    folder: the folder; its `.unfinished` is left as it is.
+    keep: the names of the new files.
+    is_ours: as in `replacing`.
+  """
   for name in storage.below(folder):
     inside = name.startswith(f"{UNFINISHED}/")
     if not inside and name not in keep and is_ours(name):

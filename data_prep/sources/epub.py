@@ -187,7 +187,7 @@ class _Block:
 
 
 def _letters(pages: Sequence[Sequence[_Block]]) -> int:
-  """Returns the number of characters, spaces included, in all blocks of pages."""
+  """Returns the number of characters, with spaces, in all blocks of pages."""
   return sum(len(block.text) for blocks in pages for block in blocks)
 
 
@@ -418,7 +418,7 @@ class _Reader:
         walk.skip_subtree()
 
   def _enter(self, element: Any) -> bool:
-    """Reads the start of an element; returns False if its content is skipped."""
+    """Reads the start of an element; returns whether to read its content."""
     if element.tag in _BLOCKS:
       self._end_block(False)
     self._links += element.tag == "a"

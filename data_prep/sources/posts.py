@@ -23,7 +23,7 @@ _NO_POST = "no post with text"
 
 
 def is_post(row: Any) -> bool:
-  """Returns whether an item of a JSON array is a post that X or Facebook wrote."""
+  """Returns whether an item of a JSON array is a post as X or Facebook has it."""
   match row:
     case {"tweet": {"full_text": str()}} | {"timestamp": _, "data": [*_]}:
       return True

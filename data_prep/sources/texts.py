@@ -69,8 +69,8 @@ def items(path: str, settings: Options) -> Iterator[Item]:
 
   The content decides how a file is read, except that .csv, .tsv and archives
   are recognised by their names. A row or page that is dropped comes as a
-  `cleaning.Drop`. A web page comes as a `web_pages.Page`, which `resolved` turns
-  into the lines of its main text.
+  `cleaning.Drop`. A web page comes as a `web_pages.Page`, which `resolved`
+  turns into the lines of its main text.
 
   Args:
     path: rows in JSON, Parquet, Arrow, .csv or .tsv; an archive of such files;

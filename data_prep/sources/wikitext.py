@@ -320,8 +320,8 @@ _HEADING_LINE = re.compile(
 def _heading(match: re.Match[str]) -> str:
   """Returns a heading in a paragraph of its own: mark, level and title.
 
-  If a line only begins with "=", the match is these characters alone. The result
-  is then a paragraph break, or "" for a single "=".
+  If a line only begins with "=", the match is these characters alone. The
+  result is then a paragraph break, or "" for a single "=".
   """
   if match["marks"] is None:
     return _BREAK if len(match[0]) > 1 else ""

@@ -134,9 +134,10 @@ def _switch(arguments: Sequence[str]) -> str | None:
 
 
 def _ifexpr(arguments: Sequence[str]) -> str | None:
-  """Returns the output of #ifexpr; None if the first argument is not arithmetic.
+  """Returns the output of #ifexpr; None if the expression is not arithmetic.
 
-  The output is the second argument if the value is not 0, otherwise the third.
+  The first argument is the expression. The output is the second argument if its
+  value is not 0, otherwise the third.
   """
   value = _value(arguments[0]) if arguments[0] else 0.0
   return None if value is None else _at(arguments, 1 if value else 2)

@@ -158,14 +158,19 @@ def _example(sentences: Sequence[str]) -> str:
 def _site_lines(
   sentences: Sequence[str], site_lines: Collection[str]
 ) -> Sentences:
-  """Drops the lines of a site's frame (see `quality.site_lines`)."""
+  """Yields (sentence, ""), or ("", reason) for a sentence of a site's frame.
+
+  Args:
+    sentences: the sentences.
+    site_lines: the sentences of the frame, as `quality.site_lines` finds them.
+  """
   for sentence in sentences:
     gone = sentence in site_lines
     yield ("", quality.SITE_LINES) if gone else (sentence, "")
 
 
 def _low_quality(sentences: Sequence[str], judge: quality.Judge) -> Sentences:
-  """Drops the lines that a quality rule for lines drops."""
+  """Yields (sentence, ""), or ("", reason) if a quality rule drops it."""
   for sentence in sentences:
     reason = judge.line(sentence)
     yield ("" if reason else sentence), reason

@@ -171,7 +171,7 @@ _BACK_ENDING = re.compile(r"(?<=[бвдзклмнпрстфхц])(?:ийн|ий�
 
 
 def _is_front(word: str) -> bool:
-  """Returns whether a word in Latin letters seems to have front vowels: э, ө, ү.
+  """Returns whether a word in Latin letters seems to have front vowels (э ө ү).
 
   By vowel harmony a word has either these vowels or the back vowels а, о and у.
   """

@@ -56,7 +56,7 @@ def repair(text: str) -> str:
 
 
 def _may_be_ours(word: str) -> bool:
-  """Returns whether a word has legacy letters (є ї ѳ v Y), and may be Mongolian.
+  """Returns whether a word has legacy letters (є ї ѳ v Y) and may be Mongolian.
 
   A word with letters of another alphabet and a Roman numeral may not.
   """

@@ -57,7 +57,10 @@ class Rule:
   web: bool = True
 
   def drops(self, text: "Text") -> bool:
-    """Returns whether the rule drops a document."""
+    """Returns whether the rule drops a document.
+
+    The result is False for a document that is too short for the rule.
+    """
     if len(text.words) < self.words or len(text.lines) < self.lines:
       return False
     return not self.least <= self.measure(text) <= self.most
@@ -98,7 +101,7 @@ class Text:
 
   @functools.cached_property
   def repeats(self) -> list[str]:
-    """The lines that stand in the document before."""
+    """The lines that occurred earlier in the document, once for each repeat."""
     seen: set[str] = set()
     repeats = []
     for line in self.lines:
@@ -120,7 +123,8 @@ class Text:
   def top(self, size: int) -> float:
     """Returns the share of letters in the commonest run of `size` words.
 
-    A run that occurs twice or less is no repetition, and gives 0.
+    The share is from 0 to 1; overlapping runs can make it larger. A run that
+    occurs at most twice is no repetition, and gives 0.
     """
     if self._pairs <= 2:
       return 0.0
@@ -129,7 +133,11 @@ class Text:
     return sum(map(len, run)) * times / self.letters if times > 2 else 0.0
 
   def repeated(self, size: int) -> float:
-    """Returns the share of letters in runs of `size` words that occurred before."""
+    """Returns the share of letters in runs of `size` words that came before.
+
+    For more than five words, the result is 0 if runs of five words cover at
+    most a tenth of the letters.
+    """
     # Longer runs cover no more than runs of five. A tenth is Gopher's least limit.
     if size > 5 and self._fives <= 0.1:
       return 0.0
@@ -150,7 +158,10 @@ def _runs(words: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:
 
 
 def _repeated(words: Sequence[str], size: int) -> int:
-  """Returns the letters of words that lie in a run which occurred before."""
+  """Returns the number of letters in runs of `size` words that occurred before.
+
+  A word that lies in several such runs counts once.
+  """
   runs = list(_runs(words, size))
   if len(set(runs)) == len(runs):
     return 0
@@ -182,7 +193,10 @@ def _symbols(text: Text) -> float:
 
 
 def _lettered(text: Text) -> float:
-  """Returns the share of words with a letter; signs alone are no words."""
+  """Returns the share of words with a letter, from 0 to 1.
+
+  Words of signs alone do not count as words.
+  """
   words = [word for word in text.words if any(map(str.isalnum, word))]
   return sum(map(bool, map(_LETTER.search, words))) / max(1, len(words))
 
@@ -340,7 +354,7 @@ _BROKEN = re.compile(r"\ufffd|[ÐÑÒÓ][\u0080-\u00bf‚-™]|Ã[\u0080-\u00bf]
 
 
 def _is_policy(line: str) -> bool:
-  """Returns whether a short line is about the terms of a page.
+  """Returns whether a line of fewer than 80 characters is about a page's terms.
 
   C4 drops every line with such words. A sentence about a law has them too, so that
   the line must be short.
@@ -349,8 +363,9 @@ def _is_policy(line: str) -> bool:
 
 
 def _is_foreign(line: str) -> bool:
-  """Returns whether a line of three words or more is in another language.
+  """Returns whether a line is in another language than Mongolian.
 
+  The result is False for fewer than three words or twelve letters.
   `language.identify` needs more text than a line has. So a line with ө, ү or a double
   vowel stays, unless a twentieth of its letters are letters of other languages.
   """
@@ -375,12 +390,16 @@ def _is_code(line: str) -> bool:
 
 
 def _is_broken(line: str) -> bool:
-  """Returns whether many letters of a line were decoded wrongly."""
+  """Returns whether more than a tenth of a line was decoded wrongly."""
   return len(_BROKEN.findall(line)) * 10 > len(line)
 
 
 def _repeats_a_phrase(line: str) -> bool:
-  """Returns whether most of a long line is a phrase that is said again and again."""
+  """Returns whether a long line mostly repeats a phrase.
+
+  A long line has at least 20 words. It mostly repeats a phrase if fewer than
+  half of its runs of three words are distinct.
+  """
   words = line.split()
   if len(words) < 20:
     return False
@@ -450,13 +469,13 @@ NAMES = (
 
 @functools.cache
 def chosen(names: str) -> "Judge":
-  """Returns the rules that --quality_rules names.
+  """Returns a `Judge` with the rules that --quality_rules names.
 
   Args:
     names: "none", "web", or names of rules with commas between them.
 
   Raises:
-    options.InputError: for a name that is no rule's.
+    options.InputError: for a name that is not among NAMES.
   """
   if names == "web":
     off = {rule.name for rule in RULES if not rule.web}
@@ -473,13 +492,14 @@ def chosen(names: str) -> "Judge":
 
 
 class Judge:
-  """Applies some of the rules.
+  """Applies the named rules of RULES and LINE_RULES.
 
   Args:
-    names: the names of the rules.
+    names: names from NAMES. MARKUP and SITE_LINES have no effect here: the
+      caller applies them.
 
   Attributes:
-    names: the same.
+    names: the names.
   """
 
   def __init__(self, names: frozenset[str]) -> None:
@@ -492,7 +512,8 @@ class Judge:
 
     Args:
       lines: the lines of the document.
-      raw: True: all lines that were read; False: those that other rules left.
+      raw: True: all lines that were read, for the rules with `raw`; False: the
+        lines that remain, for the other rules.
     """
     text = Text(lines)
     rules = (rule for rule in self._rules if rule.raw == raw)
@@ -506,7 +527,8 @@ class Judge:
 def site_lines(documents: Iterable[Iterable[str]]) -> frozenset[str]:
   """Returns the lines that are the frame of a site: Нүүр, Мэдээ, Холбоо барих.
 
-  They are short, do not end in punctuation, and stand in at least three documents.
+  They have at most six words, do not end in punctuation, and stand in at least
+  three documents.
 
   Args:
     documents: the lines of the documents of a task, which stand near each other in
@@ -541,7 +563,10 @@ _BLOCK = re.compile(rf"(?:{_BLOCKS})\Z", re.IGNORECASE)
 
 
 def without_markup(line: str) -> list[str]:
-  r"""Returns the paragraphs of a line whose HTML entities and tags are undone.
+  r"""Returns a line as paragraphs, without HTML's entities and tags.
+
+  Entities are resolved twice. A tag of a block, such as <p> or <br>, divides
+  paragraphs. The list is empty if the line has nothing but tags.
 
   without_markup("Ном&nbsp;&amp; ном<br>Тэр &lt;b&gt;явна.")
   # ["Ном\xa0& ном", "Тэр явна."]

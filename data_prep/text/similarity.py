@@ -351,8 +351,8 @@ def _stand_in(text: str) -> str:
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
   """Yields (start, part) of a text, which is cut before spaces.
 
-  All parts but the last have at least _LETTERS characters. A text of at most 2 *
-  _LETTERS characters, or without spaces, is one part.
+  All parts but the last have at least _LETTERS characters. A text of at most
+  2 * _LETTERS characters, or without spaces, is one part.
   """
   begin = 0
   while len(text) - begin > 2 * _LETTERS:

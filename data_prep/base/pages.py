@@ -38,7 +38,8 @@ class Line:
     name: the name in the legend.
     points: (step, height) of each point, in order of the steps.
     kind: "many", or "few" (dots mark the points), or "limit" (dashed).
-    spread: the error of each height, to either side; empty for none.
+    spread: the error of each height, which bars show as height ± spread; empty
+      for a line without bars.
   """
 
   name: str
@@ -350,5 +351,5 @@ def _height(point: tuple[float, float]) -> float:
 
 
 def _text(text: str) -> str:
-  """Escapes a text for HTML; an unprintable character becomes U+FFFD."""
+  """Returns a text escaped for HTML, with U+FFFD for unprintable characters."""
   return html.escape("".join(x if x.isprintable() else "\ufffd" for x in text))

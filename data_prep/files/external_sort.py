@@ -52,9 +52,9 @@ def ordered(
   Args:
     entries: in any order; read once.
     folder: the folder for temporary files; None for the system's.
-    memory: the size in bytes, at most one entry more, of the entries in memory.
-      Further entries go through temporary files. Entries with the same key are
-      all in memory at once.
+    memory: the largest size in bytes of the entries in memory, which one entry
+      may exceed. More entries go through temporary files. Entries with the same
+      key are all in memory at once, whatever their size.
   """
   yield from _ordered(iter(entries), folder, memory, _KEY_BITS)
 

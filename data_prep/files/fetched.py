@@ -102,8 +102,8 @@ class Cache:
   ) -> str:
     """Returns the local path of a file, which is fetched unless it is cached.
 
-    If the server of an https:// address cannot be reached, the version in the
-    cache is used.
+    If no https:// connection can be made, the version in the cache is used,
+    provided that the server gave it an ETag.
 
     Args:
       address: the address of the file.
@@ -232,8 +232,8 @@ class Cache:
     The owner and the permissions of all its parts are checked first.
 
     Raises:
-      options.InputError: for a link, and for a file or folder that others own
-        or may write.
+      options.InputError: for a link, and for a file or folder that other users
+        own or may write to.
     """
     path = self.folder
     _require_own(path, os.stat)  # the user's own name for it may be a link
@@ -369,7 +369,9 @@ class Cache:
 
 
 def _require_own(path: str, look: Callable[[str], os.stat_result]) -> None:
-  """Raises InputError if a path is a link, or others own or may write it.
+  """Raises InputError for a link, and for a path that is not this user's alone.
+
+  Such a path has another owner, or its group or all users may write to it.
 
   Args:
     path: a file or folder of the cache, which may be missing.
@@ -407,17 +409,21 @@ def _remove_damaged(path: str) -> None:
 def _complete(
   address: str, part: str, known_tag: str, most: int | None
 ) -> str | None:
-  """Fetches a file unless its version is the known one.
+  """Fetches a file unless the cache has its version; returns the new tag.
 
-  Returns the tag of the fetched version. The result is None if the known
-  version is the current one, or if it is used because no https:// connection
-  can be made.
+  The tag is an ETag or, in a bucket, a generation; "" if the server gives no
+  ETag. The result is None if the version in the cache is the current one, or if
+  it is used because no https:// connection can be made.
 
   Args:
     address: the address of the file.
     part: the path of the unfinished download.
-    known_tag: the tag of the version in the cache; "" for none.
+    known_tag: the tag of the version in the cache; "" if there is no version or
+      tag.
     most: the largest size in bytes; None for any.
+
+  Raises:
+    options.InputError: when the file cannot be fetched, or is too large.
   """
   if address.startswith(gcs.SCHEME):
     return _complete_object(address, part, known_tag, most)

@@ -96,7 +96,7 @@ def _short(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _explained(path: str) -> Iterator[None]:
-  """Turns errors in the context that no retry mends into InputErrors.
+  """Turns errors of the service in the context into InputErrors.
 
   Args:
     path: the path of the object, for messages.
@@ -472,7 +472,7 @@ def move(source: str, path: str) -> None:
 
 
 def put(path: str, content: bytes, generation: int) -> int:
-  """Writes a small object if its generation is still the given one.
+  """Writes a small object if its generation is the given one; returns the new.
 
   Args:
     path: the path of the object.

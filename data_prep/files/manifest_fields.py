@@ -57,7 +57,8 @@ class Parameters(_Fields):
   """Parameters of a model directory, a set of rows, or records.
 
   Attributes:
-    cleaning: the options of the cleaning of a model's texts; {} for none.
+    cleaning: the options with which a model's texts are cleaned; {} or None if
+      they are not cleaned.
     text_pair: whether an input of a model is a pair of texts.
     long_text: which part of a too long text a model reads, an option of
       framing.Framer.

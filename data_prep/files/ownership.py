@@ -122,7 +122,7 @@ def _refused(folder: str, content: bytes) -> options.InputError:
 
 @contextlib.contextmanager
 def owning(*folders: str) -> Iterator[None]:
-  """Makes this process the owner of output folders.
+  """Makes this process the owner of output folders inside the context.
 
   Args:
     *folders: local or gs://; they need not exist yet. "" is ignored.
@@ -237,7 +237,14 @@ def _places(target: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _of_disk(folder: str) -> Iterator[None]:
-  """Makes this process the owner of a local folder inside the context."""
+  """Makes this process the owner of a local folder inside the context.
+
+  On a disk without file locks, it only logs a warning.
+
+  Raises:
+    options.InputError, OSError: as `_locked` and `_refuse_nested` do, except
+      where no file can be written: then the folder has no lock.
+  """
   target = os.path.realpath(folder)
   with _above(target), contextlib.ExitStack() as stack:
     for path in _places(target):
@@ -372,7 +379,11 @@ def _is_locked(path: str) -> bool:
 
 @contextlib.contextmanager
 def _of_bucket(folder: str) -> Iterator[None]:
-  """Makes this process the owner of a folder in a bucket inside the context."""
+  """Makes this process the owner of a folder in a bucket inside the context.
+
+  Raises:
+    options.InputError: when another living process owns it or a folder above.
+  """
   place = folder.rstrip("/")
   path, owner = f"{place}/{_NAME}", _Owner.this()
   _refuse_nested(place)

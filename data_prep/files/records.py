@@ -220,7 +220,9 @@ def _no_records(path: str, got: str) -> options.InputError:
 def parse_pretraining(
   serialized: "tf.Tensor", of: Shape
 ) -> "dict[str, tf.Tensor]":
-  """Parses a batch of serialised examples, ours or google-research/albert's.
+  """Returns the features of a batch of serialised pretraining examples.
+
+  This project or google-research/albert has written them.
 
   Args:
     serialized: string [batch].

@@ -376,7 +376,9 @@ class Part:
     self._note = f"{path}.json"
 
   def complete(self, known_tag: str = "") -> bool:
-    """Downloads the rest that is missing; resumes after a cut connection.
+    """Downloads the missing rest; returns whether the version is a new one.
+
+    After a cut connection the download is resumed.
 
     Args:
       known_tag: the ETag of a version that need not be fetched again.
@@ -422,7 +424,7 @@ class Part:
     return os.path.getsize(self.path) if os.path.exists(self.path) else 0
 
   def _more(self, known_tag: str) -> bool | None:
-    """Downloads as much as one connection delivers.
+    """Downloads as much as one connection delivers; returns the state.
 
     Returns:
       True: the file is complete; False: the server still has the known version;
@@ -553,5 +555,10 @@ def _sendable(tag: str) -> str:
 
 
 def _without_links(path: str, flags: int) -> int:
-  """Opens a file as `open` does, but fails if the path is a link."""
+  """Returns the descriptor of an opened file; raises OSError for a link.
+
+  Args:
+    path: the path of the file.
+    flags: those of os.open.
+  """
   return os.open(path, flags | os.O_NOFOLLOW, 0o644)

@@ -41,8 +41,8 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
 
   Args:
     folder: local or gs://; it need not exist yet.
-    is_ours: whether a file of a name in `folder` may be removed; other files
-      are kept.
+    is_ours: takes the name of a file in `folder`; returns whether one of our
+      programs wrote it, so that it may be removed. All other files are kept.
 
   Raises:
     OSError, options.InputError: when the folder cannot be written. The earlier

@@ -196,7 +196,7 @@ class _Section:
   """The text under a heading, or from the top of a page to its first heading.
 
   Attributes:
-    page: the index of the page among the pages with running text.
+    page: the index of the page among the pages that are read.
     heading: the text of the heading; "" for none.
     blocks: the blocks of the section.
   """

@@ -43,7 +43,7 @@ class BrokenMarkupError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Namespaces:
-  """The wiki's own names of some namespaces, in lower case.
+  """A wiki's names of its files, categories and templates, in lower case.
 
   Attributes:
     hidden: the names of the file and category namespaces; a link into one of

@@ -194,9 +194,10 @@ class _Alone(dict[str, str]):
 def _with_exchanges(
   starts: Sequence[int], one_by_one: str, after: str
 ) -> Sequence[int]:
-  """Returns the starts after neighbouring characters changed places.
+  """Returns the start of each character of `after`, int [characters].
 
-  Both of such neighbours get the start of the first of them.
+  The function may have exchanged neighbouring characters. Two exchanged
+  characters both get the start of the first one.
 
   Args:
     starts: the start of each character.

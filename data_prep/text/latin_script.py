@@ -49,7 +49,8 @@ def is_mongolian(text: str) -> bool:
   """Returns whether a text seems to be Mongolian in Latin letters.
 
   The result is False unless the text has more than twice as many Latin letters
-  as Cyrillic ones. Then common words and endings of both languages decide.
+  as Cyrillic ones. Then its Mongolian and English words, and its Mongolian
+  endings, decide.
   """
   if len(_LATIN.findall(text)) <= 2 * len(_CYRILLIC.findall(text)):
     return False

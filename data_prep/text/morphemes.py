@@ -90,7 +90,7 @@ def _aligned(
 
 
 def _grouped(morphemes: Sequence[str]) -> list[list[str]]:
-  """Groups the morphemes by word: Сүүл @@ийн жил → [[Сүүл, ийн], [жил]]."""
+  """Returns words of morphemes: Сүүл @@ийн жил → [[Сүүл, ийн], [жил]]."""
   words: list[list[str]] = []
   for morpheme in morphemes:
     if words and morpheme.startswith(_GOES_ON):
@@ -126,11 +126,16 @@ def laid_on(word: str, morphemes: Sequence[str]) -> Parts | None:
 
 
 def _matched(canonical: str, word: str) -> tuple[list[int], int]:
-  """Aligns the morphemes' canonical form with a word.
+  """Aligns two spellings of a word; returns places and the number of matches.
+
+  Args:
+    canonical: the concatenated morphemes, as in a dictionary.
+    word: the word, as it is written.
 
   Returns:
-    for each place in the canonical form the leftmost place in the word; and the
-      number of common letters.
+    (places, matches): for each boundary in `canonical`, from 0 to its length,
+      the leftmost boundary in `word`; and the number of letters of `canonical`
+      that the word keeps.
   """
   changes = _changes(canonical, word)
   places = [0] * (len(canonical) + 1)
@@ -166,7 +171,7 @@ def _changes(canonical: str, word: str) -> list[list[int]]:
 
 
 def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
-  """Compares the boundaries inside words with the gold boundaries.
+  """Returns scores of the boundaries inside words against the gold boundaries.
 
   Each occurrence of a word counts.
 

@@ -143,7 +143,7 @@ def check(threshold: float) -> None:
 
 
 def bands(threshold: float) -> Bands:
-  """Returns bands that propose at least 99.5 % of the pairs at a threshold.
+  """Returns bands that propose at least 99.5 % of pairs as similar as asked.
 
   Two texts of similarity s agree in a MinHash value with probability s, and in
   at least one of b bands of r values with probability 1 - (1 - s^r)^b. The
@@ -151,7 +151,7 @@ def bands(threshold: float) -> Bands:
   below the threshold are proposed.
 
   Args:
-    threshold: a similarity, from LOWEST_THRESHOLD to 1.
+    threshold: the similarity of the pairs, from LOWEST_THRESHOLD to 1.
   """
   for values in range(_MOST_VALUES, 1, -1):
     count = _bands_needed(threshold**values)

@@ -10,7 +10,9 @@ FLOAT32 = FORMATS[0]
 
 
 def use(name: str) -> None:
-  """Makes all layers that are built from now on compute in a format.
+  """Sets the number format of all layers that are built from now on.
+
+  Their weights are float32 with either format.
 
   Args:
     name: one of FORMATS.

@@ -71,7 +71,11 @@ def read(path: str) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _naming_damage(path: str) -> Iterator[None]:
-  """Raises InputError in place of any error that a damaged file causes."""
+  """Context: raises InputError in place of an error that a damaged file causes.
+
+  Args:
+    path: the file, for the message.
+  """
   try:
     yield
   except _DAMAGE as error:

@@ -84,7 +84,10 @@ class Checkpoints:
     self._newest: int | None = None
 
   def steps(self) -> list[int]:
-    """Returns the steps that have any checkpoint file, in ascending order."""
+    """Returns the steps that have any checkpoint file, in ascending order.
+
+    Some may lack files or be damaged; `restore` reads them and finds out.
+    """
     matches = map(_FILE.fullmatch, _names(self.folder))
     return sorted({int(match[1]) for match in matches if match})
 

@@ -188,7 +188,8 @@ def input_seconds(
   determinism, and with several devices the loop fetches batches in advance.
 
   Args:
-    dataset: this process's share of the batches; nothing was read from it yet.
+    dataset: this process's share of the batches, without end; nothing was read
+      from it yet.
     parts: elements of the dataset that make one batch.
     seconds: least duration of the last, longest pass. Each pass takes twice as
       many elements as the pass before.

@@ -135,7 +135,11 @@ class Judgement:
     raise NotImplementedError
 
   def table(self) -> str:
-    """Returns the scores of each label as a table in scikit-learn's format."""
+    """Returns a text table of the scores, in scikit-learn's format.
+
+    It has a line for each label, then those of `whole_rows`. For a regression
+    it is only a line for each score.
+    """
     rows: list[tuple[Any, ...]] = [
       # A line break in a label would break the table.
       (" ".join(name.split()), *scores)

@@ -156,7 +156,7 @@ def _topics(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _senses(data: pathlib.Path) -> Iterator[Fold]:
-  """Yields folds of rows with frequent senses.
+  """Yields folds, (training rows, rows to judge by), of the frequent senses.
 
   No passage is in both parts of a fold.
   """

@@ -50,7 +50,7 @@ def holding(port: int, count: int) -> Iterator[None]:
 
 
 def _run(port: int, count: int, connected: synchronize.Event) -> None:
-  """Holds the connections; the entry point of the other process."""
+  """Holds the connections until it is ended; runs in a separate process."""
   asyncio.run(_hold(port, count, connected))
 
 

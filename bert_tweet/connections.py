@@ -250,7 +250,11 @@ class _Connection(h11_impl.H11Protocol):
     self.transport.abort()
 
   def _note_wait(self) -> None:
-    """Restarts the timer if the connection now waits for something else."""
+    """Restarts the timer if the connection now waits for something else.
+
+    After header_seconds or answer_seconds, lengthened at random by at most a
+    tenth, the timer closes the connection.
+    """
     wait = self._awaited()
     if wait == self._wait:
       return

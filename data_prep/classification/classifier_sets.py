@@ -463,7 +463,12 @@ def _values(columns: classifier_data.Columns) -> dict[str, str]:
 
 
 def _log(folder: str, counts: Mapping[str, Any]) -> None:
-  """Logs the rows by part and label, the copies, and the left-out rows."""
+  """Logs the counts: rows by part and label, copies, left-out rows.
+
+  Args:
+    folder: the folder of the set.
+    counts: the result of `_counts`.
+  """
   logging.info(
     "%s: %s rows",
     folder,

@@ -348,7 +348,7 @@ def _files(settings: Settings) -> list[str]:
 
 
 def _parameters(settings: Settings) -> dict[str, Any]:
-  """Returns the options that decide the content, for the manifest."""
+  """Returns option → value, of the options that decide the corpus's content."""
   parameters: dict[str, Any] = {}
   for part in (settings.corpus, settings.cleaning, settings.text):
     parameters |= dataclasses.asdict(part)
@@ -777,7 +777,7 @@ def _sentences(line: str, settings: Options) -> list[str]:
 
 
 def _passages(document: list[str], about: int) -> Iterator[list[str]]:
-  """Yields the passages of a document, of about `about` sentences each.
+  """Yields a document's sentences in passages of about `about` sentences.
 
   The passages of a document have nearly the same size. An `about` of 0 gives
   the whole document.

@@ -89,7 +89,13 @@ class Stats:
     self._remember(reason, [example])
 
   def lose(self, file: str, reason: str, lines: Sequence[str]) -> None:
-    """Adds sentences that a rule dropped or changed."""
+    """Adds sentences that a rule dropped or changed.
+
+    Args:
+      file: the name of their file.
+      reason: the name of the rule, such as "boilerplate".
+      lines: the sentences as they were.
+    """
     self._count(file, LINES + reason, len(lines))
     self._remember(reason, lines)
 
@@ -200,7 +206,7 @@ class _Lengths:
 
 
 class _Letters:
-  """Counts how often each letter occurs in the text that was added."""
+  """Counts how often each character occurs; `counts` returns the letters."""
 
   _SLICE = 1 << 20  # characters at a time; numpy needs 12 bytes for each
 

@@ -248,7 +248,7 @@ class Framer:
     return [known[key] if key in known else encoded[key] for key in keys]
 
   def _read(self, size: int) -> int:
-    """Returns how many of a text's `size` pieces are read."""
+    """Returns how many of a single text's `size` pieces are in an input."""
     whole = self.long_text == WINDOWS
     return size if whole else min(size, self.max_seq_length - 2)
 

@@ -223,7 +223,7 @@ def _chunks(
 ) -> Iterator[_Chunk]:
   """Yields the chunks of a document, in the order of its text.
 
-  A chunk ends with the segment that reaches its target. It ends between words
+  A chunk ends with the segment that reaches its `_target`, but between words
   where that segment would make it too long. After a chunk whose B is random,
   the next chunk begins where its A ends.
 

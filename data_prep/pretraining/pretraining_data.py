@@ -2,8 +2,9 @@
 
 The corpus is read three times. The first reading chooses the held-out documents
 and measures the text (`held_out`). The second collects the held-out sentences.
-The third passes ranges of documents to the runner, which calls the two stages
-on this machine's cores or on Apache Beam.
+The third passes ranges of documents to the runner. On this machine's cores or
+on Apache Beam, it calls stage one, which makes examples, and stage two, which
+sorts them and writes the files.
 """
 
 import collections
@@ -173,7 +174,7 @@ class Forecast:
   Attributes:
     examples, bytes: number of examples and of bytes in the training files.
     eval_bytes: number of bytes in the evaluation files.
-    seconds: duration of the work in one process.
+    seconds: CPU seconds of making the examples, in one process.
   """
 
   examples: int
@@ -607,7 +608,11 @@ def _run_on_cores(
 
 
 def require_examples(counts: examples.Counts) -> None:
-  """Raises InputError for a set without a training example."""
+  """Raises InputError for a set without a training example.
+
+  Args:
+    counts: the counts of the set, name → number.
+  """
   if counts["train_examples"]:
     return
   if counts["train_documents"] and counts["train_text_pieces"]:
@@ -713,7 +718,7 @@ def _describe(
   counts: examples.Counts,
   tokenizer: tokenization.Tokenizer,
 ) -> None:
-  """Writes the tokenizer and the manifest of the records."""
+  """Copies the tokenizer to the records, and writes their manifest."""
   names = job.names["train"] + job.names["eval"]
   storage.copy(
     settings.spm_model_file, os.path.join(job.folder, tokenization.MODEL_NAME)

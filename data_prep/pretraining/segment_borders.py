@@ -72,7 +72,7 @@ def find(ends: np.ndarray, begins: np.ndarray, longest: int) -> Borders:
     ends: int64 [sentences], the end of each sentence; a sentence without pieces
       ends where the one before it ends.
     begins: bool [pieces], whether a piece begins a word.
-    longest: pieces of an example. A longer sentence is divided.
+    longest: largest number of pieces of a sentence that stays whole.
   """
   ends = ends[np.diff(ends, prepend=0) > 0]
   if not len(ends):
@@ -92,8 +92,9 @@ def _divided(ends: np.ndarray, word: np.ndarray, longest: int) -> np.ndarray:
 
   Args:
     ends: int64 [sentences], ascending; no sentence is empty.
-    word: as in Borders.
-    longest: the most pieces of an example.
+    word: int64 [pieces + 1], for each place the last place up to it at which a
+      word or a sentence begins.
+    longest: largest number of pieces of a sentence that stays whole.
   """
   starts = np.concatenate([[0], ends[:-1]])
   sizes = ends - starts

@@ -215,7 +215,13 @@ def matched(names: Sequence[str], pattern: str) -> list[str]:
 
 
 def names(folder: str) -> list[str]:
-  """Returns the names of the objects in a folder, without its subfolders."""
+  """Returns the names of the objects directly in a folder.
+
+  The list is empty if there is no such folder.
+
+  Raises:
+    options.InputError: when the bucket cannot be listed.
+  """
   bucket, name = _parts(folder)
   prefix = f"{name.rstrip('/')}/" if name else ""
   with _explained(folder):
@@ -246,7 +252,8 @@ def _children(
 def below(folder: str) -> list[str]:
   """Returns the names of the objects under gs://BUCKET/FOLDER/, sorted.
 
-  The names are relative to the folder; objects of subfolders are included.
+  The names are relative to the folder; objects of subfolders are included. The
+  list is empty if there is no such folder.
   """
   bucket, name = _parts(folder)
   prefix = name.rstrip("/") + "/"
@@ -266,7 +273,11 @@ def check(folder: str) -> None:
 
 
 def size(path: str) -> int | None:
-  """Returns the size of an object in bytes; None if it does not exist."""
+  """Returns the size of an object in bytes; None if it does not exist.
+
+  Raises:
+    options.InputError: when access is refused, or the service does not answer.
+  """
   blob = _blob(path)
   with _explained(path):
     try:

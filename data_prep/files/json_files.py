@@ -175,7 +175,7 @@ def require_type(
 
 
 def _is_of(value: Any, hint: Any) -> bool:
-  """Returns whether a value of JSON has the type `hint`, as `require_type`."""
+  """Returns whether a value of JSON has the type `hint` of `require_type`."""
   kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
   if kind is Any:
     return True

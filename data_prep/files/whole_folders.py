@@ -224,8 +224,8 @@ def _note_moves(aside: str) -> None:
 def _move_up(folder: str, is_ours: IsOurs) -> None:
   """Moves the files of `.unfinished` to their place in `folder`.
 
-  Before the manifest, which is moved last, our earlier files that are not among
-  the new ones are removed.
+  The manifest is moved last. Just before it, earlier files of our programs that
+  are not among the new ones are removed.
 
   It can be called again after an interruption at any point.
   """
@@ -242,7 +242,7 @@ def _move_up(folder: str, is_ours: IsOurs) -> None:
 
 
 def _remove_others(folder: str, keep: set[str], is_ours: IsOurs) -> None:
-  """Removes the files in a folder that are ours and not among those to keep.
+  """Removes the files of our programs in a folder that are not among the new.
 
   Args:
     folder: the folder; its `.unfinished` is left as it is.

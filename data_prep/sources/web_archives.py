@@ -226,7 +226,13 @@ def _length(header: Mapping[str, str], path: str, number: int) -> int:
 
 
 def _damaged(path: str, number: int, got: str) -> options.InputError:
-  """Returns the error for a record that is not as it should be."""
+  """Returns the error for a damaged record.
+
+  Args:
+    path: the path of the archive.
+    number: the number of the record, from 1.
+    got: the fault in words.
+  """
   return options.InputError(
     f"a whole record at {path}:{number}", got, "copy the archive again"
   )

@@ -116,6 +116,9 @@ class Traced(NamedTuple):
 
     Args:
       parts: strings whose concatenation is `text`.
+
+    Returns:
+      the parts of the original, as many as `parts`.
     """
     if self.text is self.original:
       return list(parts)

@@ -152,15 +152,14 @@ class Batcher:
     while batch := self._next():
       try:
         rows = self._predict([waiting.text for waiting in batch])
+        self._observe(len(batch))
+        for waiting, row in zip(batch, rows, strict=True):
+          waiting.request.deliver(waiting.place, row)
       # The callers get the error; the thread goes on for later callers.
       except Exception as error:  # noqa: BLE001
         logging.exception("a batch of %d texts failed", len(batch))
         for waiting in batch:
           waiting.request.fail(error)
-      else:
-        self._observe(len(batch))
-        for waiting, row in zip(batch, rows, strict=True):
-          waiting.request.deliver(waiting.place, row)
 
   def _next(self) -> list[_Waiting]:
     """Waits for a batch and returns it; [] after `close`, if none is queued."""

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -553,6 +554,13 @@ def test_an_earlier_export_is_replaced_and_another_folder_is_not(
   with pytest.raises(options.InputError, match="new, empty, or an earlier"):
     _export(classifier_dir, "tf1", mine)
   assert [p.name for p in mine.iterdir()] == ["thesis.txt"]
+  model = tmp_path / "model"
+  shutil.copytree(classifier_dir, model)
+  with pytest.raises(options.InputError, match="a folder of kind 'classifier'"):
+    _export(classifier_dir, "tf1", model)
+  assert sorted(p.name for p in model.iterdir()) == sorted(
+    p.name for p in pathlib.Path(classifier_dir).iterdir()
+  )
 
 
 @pytest.mark.parametrize("to", ["saved_model", "tflite"])

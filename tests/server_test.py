@@ -641,6 +641,18 @@ def test_a_batch_that_fails_is_told_to_its_callers_and_ends_nothing() -> None:
   asyncio.run(run())
 
 
+def test_a_predictor_that_loses_a_text_ends_its_callers_alone() -> None:
+  async def run() -> None:
+    batcher = batching.Batcher(lambda _: np.zeros((1, 1)), 4, 0.0, 100)
+    async with asyncio.timeout(10):
+      with pytest.raises(ValueError, match="shorter"):
+        await batcher.submit(["1", "2"])
+      assert (await batcher.submit(["1"])).tolist() == [[0.0]]
+    batcher.close()
+
+  asyncio.run(run())
+
+
 def test_no_texts_are_answered_at_once_even_while_others_wait() -> None:
   """The bug report "Right where it is silently wrong": it never returned."""
 

@@ -298,7 +298,7 @@ def _scaled(head: Any, factor: float, shift: float) -> Any:
   return layer
 
 
-_KINDS = (classifier.KIND, tagging.KIND, model_directory.PRETRAINED)
+KINDS = (classifier.KIND, tagging.KIND, model_directory.PRETRAINED)
 
 
 def opened(folder: str) -> Source:
@@ -307,7 +307,7 @@ def opened(folder: str) -> Source:
   Raises:
     options.InputError: when the folder is no model directory, or is damaged.
   """
-  directory = model_directory.opened(folder, *_KINDS)
+  directory = model_directory.opened(folder, *KINDS)
   networks = ensembles.size(directory.parameters)
   model_directory.require_fit(
     folder, directory.config, encoders=ensembles.names(networks)

@@ -67,7 +67,7 @@ def _run(settings: Options) -> None:
       file.write(_card(settings, source, []))
     print(f"written to {path}")
     return
-  _require_replaceable(settings.output_dir)
+  _require_replaceable(settings)
   with whole_folders.trial(settings.output_dir) as folder:
     checked = _WRITERS[settings.to](folder, source, settings)
     with storage.writing(os.path.join(folder, model_card.NAME)) as file:
@@ -184,18 +184,26 @@ def long_texts(source: export_source.Source, settings: Options) -> str:
   return f"{start} it reads {as_trained}"
 
 
-def _require_replaceable(folder: str) -> None:
-  """Raises InputError for a folder that has files but no manifest.
+def _require_replaceable(settings: Options) -> None:
+  """Raises InputError for an output folder that is no earlier export.
 
-  A new or empty folder, and one with a manifest, such as an earlier export,
-  may be replaced.
+  A new or empty folder may be written, and an export of any kind may be
+  replaced. An export of the weights is a model directory, so it may replace one.
   """
+  folder = settings.output_dir
   described = manifest.find(folder)
-  if described or not storage.names(folder):
+  kinds = export_source.KINDS if settings.to == "weights" else ()
+  if described and described["kind"] in (KIND, *kinds):
+    return
+  if described:
+    got = f"a folder of kind {described['kind']!r}"
+  elif count := len(storage.names(folder)):
+    got = f"{count} other files in {folder}"
+  else:
     return
   raise options.InputError(
     "an --output_dir that is new, empty, or an earlier export",
-    f"{len(storage.names(folder))} other files in {folder}",
+    got,
     "name another folder",
   )
 

@@ -715,17 +715,19 @@ def _compare(
   Raises:
     options.InputError: when the difference is above TOLERANCE.
   """
+  names = sorted(computed.keys() & expected.keys())
+  assert names, "both sides have the encoder's outputs"
   worst = 0.0
-  for name in computed.keys() & expected.keys():
+  for name in names:
     value, wanted = computed[name], expected[name]
     differences = np.abs(value - wanted) / np.maximum(1, np.abs(wanted))
     # NaN counts as an infinite difference.
     worst = max(worst, float(np.nan_to_num(differences, nan=np.inf).max()))
-  names = ", ".join(sorted(computed.keys() & expected.keys()))
+  listed = ", ".join(names)
   if not worst <= TOLERANCE:
     raise options.InputError(
-      f"outputs within {TOLERANCE:g} of {what} ({names})",
+      f"outputs within {TOLERANCE:g} of {what} ({listed})",
       f"{worst:.3g}",
       "report it with the config: nothing was written",
     )
-  print(f"outputs against {what}: {worst:.1e} differences at most ({names})")
+  print(f"outputs against {what}: {worst:.1e} differences at most ({listed})")

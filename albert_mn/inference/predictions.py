@@ -187,7 +187,8 @@ def _chunks(rows: Iterable[_Read], most: int) -> Iterator[list[_Read]]:
   letters = 0
   for line, row in rows:
     chunk.append((line, row))
-    letters += len(row.text) if isinstance(row, classifier_data.Row) else 0
+    if isinstance(row, classifier_data.Row):
+      letters += len(row.text) + len(row.text_pair)
     if len(chunk) == most or letters > _LETTERS:
       yield chunk
       chunk, letters = [], 0

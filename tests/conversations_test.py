@@ -100,6 +100,31 @@ def test_a_document_of_word_has_its_paragraphs(tmp_path: pathlib.Path) -> None:
   assert _items(path) == [lines]
 
 
+def test_the_text_around_a_text_box_of_word_is_kept(
+  tmp_path: pathlib.Path,
+) -> None:
+  def text(content: str) -> str:
+    return f"<w:r><w:t>{content}</w:t></w:r>"
+
+  box = f"<w:txbxContent><w:p>{text('Хайрцаг.')}</w:p></w:txbxContent>"
+  word = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+  both = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+  path = tmp_path / "a.docx"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("[Content_Types].xml", "<Types/>")
+    archive.writestr(
+      "word/document.xml",
+      f'<w:document xmlns:w="{word}" xmlns:mc="{both}"><w:body><w:p>'
+      f"{text('Өмнө нь ')}<w:r><mc:AlternateContent>"
+      f'<mc:Choice Requires="wps">{box}</mc:Choice>'
+      f"<mc:Fallback>{box}</mc:Fallback>"
+      f"</mc:AlternateContent></w:r>{text('дараа')}<mc:AlternateContent>"
+      f"<mc:Fallback>{text(' 😀.')}</mc:Fallback></mc:AlternateContent></w:p>"
+      f"<w:p>{text('Төгсөв.')}</w:p></w:body></w:document>",
+    )
+  assert _items(path) == [("Хайрцаг.", "Өмнө нь дараа 😀.", "Төгсөв.")]
+
+
 def test_another_office_document_is_refused(tmp_path: pathlib.Path) -> None:
   path = tmp_path / "a.xlsx"
   with zipfile.ZipFile(path, "w") as archive:

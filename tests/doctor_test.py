@@ -1,6 +1,7 @@
 """The checks before a run: what each refuses, and the program that runs all."""
 
 import dataclasses
+import io
 import logging
 import pathlib
 import shutil
@@ -171,6 +172,25 @@ def test_the_ends_of_a_file_are_its_first_and_last_records(
     with cut.open("rb") as file, pytest.raises(ValueError, match=what):
       records.ends(file, len(damaged), 1)
     cut.unlink()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+  "lengths", [(9, 9, 9), (10, 5_000), (10, 5_000, 10), (5_000, 10), (0, 0, 700)]
+)
+def test_no_record_of_a_short_file_is_missed_or_repeated(
+  lengths: tuple[int, ...], count: int
+) -> None:
+  every = [bytes([65 + i]) * length for i, length in enumerate(lengths)]
+  file = io.BytesIO()
+  records.write(file, every)
+  size = file.tell()
+  file.seek(0)
+  ends = records.ends(file, size, count)
+  assert ends[:count] == every[:count]
+  behind = ends[count:]
+  assert behind == every[max(count, len(every) - len(behind)) :]
+  assert ends[-1] == every[-1]
 
 
 def test_the_special_ids_of_another_tokenizer_are_seen_in_the_records(

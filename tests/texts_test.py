@@ -9,6 +9,7 @@ import pytest
 
 from data_prep.base import options
 from data_prep.sources import texts
+from data_prep.text import cleaning
 
 
 def _items(path: pathlib.Path, **settings: Any) -> list[object]:
@@ -38,6 +39,7 @@ def test_a_json_line_is_a_document(tmp_path: pathlib.Path) -> None:
   path.write_bytes(gzip.compress(text.encode()))
   assert _items(path, text_field="body") == [
     ("Сайн уу.", "Сайн."),
+    cleaning.Drop("row with blank text"),
     ("Баяртай.",),
   ]
 

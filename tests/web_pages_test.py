@@ -252,6 +252,21 @@ def test_each_page_of_a_web_archive_is_a_document(
   }
 
 
+@pytest.mark.usefixtures("extractor")
+def test_the_case_of_a_media_type_does_not_matter(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tmp_path / "a.warc"
+  whole = _warc(members=False)
+  path.write_bytes(whole)
+  expected = _items(path)
+  for kind in (b"text/html", b"application/http"):
+    assert kind in whole
+    whole = whole.replace(kind, kind.title())
+  path.write_bytes(whole)
+  assert _items(path) == expected
+
+
 def test_each_text_of_wet_is_a_document(tmp_path: pathlib.Path) -> None:
   path = tmp_path / "a.warc.wet.gz"
   for content in (_wet(), gzip.compress(gzip.decompress(_wet()))):

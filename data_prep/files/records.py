@@ -274,9 +274,8 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
 
   Only the two ends of the file are read. The last records are those that begin
   in the last bytes, as many as the first records take, or a multiple if no
-  record begins there. If the file has at most `count` records, each is returned
-  once; in a file with few more, a record may be returned twice. Near the end,
-  the beginning of a record is recognised by the checksum of its length.
+  record begins there. No record is returned twice. Near the end, the beginning
+  of a record is recognised by the checksum of its length.
 
   Args:
     file: a seekable file of TFRecords.
@@ -284,21 +283,21 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
     count: number of records, at least 1.
 
   Raises:
-    ValueError: when a record is damaged or truncated, or if the last record
-      takes more than about half of the file.
+    ValueError: when a record is damaged or truncated.
   """
   first = list(itertools.islice(read_framed(file), count))
-  stretch = file.tell()
-  if stretch == size:
-    return first
-  while stretch < size:
+  stretch, behind = file.tell(), size - file.tell()
+  while behind:
+    stretch = min(stretch, behind)
     file.seek(size - stretch)
     tail = file.read()
     for start in range(len(tail)):
       if _begins(tail[start : start + 12]):
         return first + list(read_framed(io.BytesIO(tail[start:])))
+    if stretch == behind:
+      raise ValueError("no whole record behind the first ones")
     stretch *= 2
-  raise ValueError("no whole record behind the first ones")
+  return first
 
 
 def _begins(header: bytes) -> bool:

@@ -20,6 +20,7 @@ from data_prep.sources import json_arrays, selections
 from data_prep.text import cleaning
 
 BAD_ROW = "bad row"
+_BLANK = "row with blank text"
 
 Row = dict[str, Any] | tables.Bad
 Document = tuple[str, ...] | cleaning.Drop
@@ -164,9 +165,9 @@ def of_objects(source: Iterator[tuple[int, Row]], path: str) -> Table:
 def documents(rows: Table, path: str, settings: Options) -> Iterator[Document]:
   """Yields the document of each row, or a Drop for a row that is dropped.
 
-  A document is the lines of the text that are not blank. A row with blank text
-  yields nothing. With --bad_rows=leave_out, a row that cannot be read comes as
-  a `BadRow`.
+  A document is the lines of the text that are not blank; a row with blank text
+  is dropped. With --bad_rows=leave_out, a row that cannot be read comes as a
+  `BadRow`.
 
   Raises:
     options.InputError: for a field that the file lacks, and with
@@ -198,8 +199,8 @@ def documents(rows: Table, path: str, settings: Options) -> Iterator[Document]:
         yield cleaning.Drop(f"not {condition.text}", document[:80])
         break
     else:
-      if lines := tuple(filter(None, map(str.strip, document.split("\n")))):
-        yield lines
+      lines = tuple(filter(None, map(str.strip, document.split("\n"))))
+      yield lines or cleaning.Drop(_BLANK)
 
 
 def _document(row: Row, place: selections.Place) -> str | tables.Bad:

@@ -71,12 +71,13 @@ def _item(kind: str, header: Mapping[str, str], content: bytes) -> Item | None:
   """
   name = header.get("warc-target-uri", "").strip("<>")
   media_type = header.get("content-type", "")
+  lowered = media_type.lower()
   if kind == "conversion":
     text = content.decode("utf-8", "replace")
     return tuple(filter(None, map(str.strip, text.split("\n")))) or None
-  if kind == "response" and media_type.startswith("application/http"):
+  if kind == "response" and lowered.startswith("application/http"):
     return _answer(name, content)
-  if not media_type.startswith(_HTML):
+  if not lowered.startswith(_HTML):
     return cleaning.Drop(_NO_PAGE, name[:80])
   return _page(name, content, media_type)
 

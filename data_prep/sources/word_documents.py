@@ -1,7 +1,9 @@
 """Reads the paragraphs of documents of Microsoft Word (.docx).
 
 The zip is read in memory. XML may neither declare entities nor fetch files.
-Headers, footnotes and deleted text are no running text, and are not read.
+Headers, footnotes and deleted text are no running text, and are not read. Word
+writes the content of a text box twice, for new and for old readers; it is read
+once.
 """
 
 import io
@@ -24,6 +26,11 @@ _NAMESPACES = (
   "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}",
   "{http://purl.oclc.org/ooxml/wordprocessingml/main}",  # ISO's strict form
 )
+# Surrounds what old readers take in the place of an element they do not know.
+_FALLBACK = (
+  "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
+)
+_MARKS = {"tab": " ", "noBreakHyphen": "-", "br": "\n", "cr": "\n"}
 _ERRORS = (
   zipfile.BadZipFile,
   zlib.error,
@@ -83,6 +90,8 @@ def paragraphs(path: str) -> Iterator[tuple[str, ...]]:
 def _paragraphs(file: IO[bytes]) -> Iterator[str]:
   """Yields the lines of the paragraphs, without blank ones.
 
+  The paragraphs of a text box come before the paragraph that the box stands in.
+
   Args:
     file: the XML of a document.
 
@@ -90,28 +99,50 @@ def _paragraphs(file: IO[bytes]) -> Iterator[str]:
     ElementTree.ParseError: for XML that is malformed.
     defusedxml.DefusedXmlException: for XML with a document type.
   """
+  around: list[list[str]] = []  # the parts of the paragraphs around this one
   parts: list[str] = []
-  for event, element in ElementTree.iterparse(
-    file, events=("start", "end"), forbid_dtd=True
-  ):
+  for event, element in _elements(file):
     name = _name(element)
     if event == "start":
       if name == "p":
+        around.append(parts)
         parts = []
       continue
-    if name == "t":
-      parts.append(element.text or "")
-    elif name in ("tab", "noBreakHyphen"):
-      parts.append(" " if name == "tab" else "-")
-    elif name in ("br", "cr"):
-      parts.append("\n")
-    elif name == "p":
+    if name == "p":
       lines = "".join(parts).split("\n")
       yield from filter(None, (" ".join(line.split()) for line in lines))
-      parts = []
+      parts = around.pop()
+    elif around:
+      parts.append(_text(name, element))
+    if name in ("p", "tbl", "sectPr"):
       element.clear()
-    elif name in ("tbl", "sectPr"):
-      element.clear()
+
+
+def _elements(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
+  """Yields ("start" or "end", element), without text boxes in a fallback.
+
+  The other content of a fallback, such as an emoji, stands only there.
+
+  Raises:
+    ElementTree.ParseError: for XML that is malformed.
+    defusedxml.DefusedXmlException: for XML with a document type.
+  """
+  fallbacks = copies = 0  # how many are open
+  for event, element in ElementTree.iterparse(
+    file, events=("start", "end"), forbid_dtd=True
+  ):
+    step = 1 if event == "start" else -1
+    if element.tag == _FALLBACK:
+      fallbacks += step
+    elif fallbacks and _name(element) == "txbxContent":
+      copies += step
+    elif not copies:
+      yield event, element
+
+
+def _text(name: str, element: Any) -> str:
+  """Returns the text that an element of this name adds to its paragraph."""
+  return element.text or "" if name == "t" else _MARKS.get(name, "")
 
 
 def _name(element: Any) -> str:

@@ -143,7 +143,8 @@ def _name_of_place(place: str) -> str:
 def _name(host: str) -> str:
   """Returns a host as browsers write it: жишээ.мн is xn--f1ae2cuaa.xn--l1ac.
 
-  The result is "" for a text that cannot be a host.
+  An IPv6 address loses its brackets. The result is "" for a text that IDNA
+  cannot encode. The text need not be a host: "a b" is returned unchanged.
   """
   if address := _address(host.strip("[]")):
     return str(address)

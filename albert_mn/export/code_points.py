@@ -34,7 +34,11 @@ class Points(NamedTuple):
 
   @classmethod
   def of(cls, texts: tf.Tensor) -> "Points":
-    """Returns the characters of the UTF-8 strings `texts`, [texts]."""
+    """Returns the characters of all texts, one text after the other.
+
+    Args:
+      texts: string [texts], UTF-8. An empty text has no characters here.
+    """
     decoded = tf.strings.unicode_decode(texts, "UTF-8")
     return cls(decoded.values, decoded.value_rowids())
 

@@ -244,13 +244,15 @@ class Source:
     return classifier.long_text(self.parameters)
 
   def length(self, settings: Options) -> int:
-    """Returns the largest number of pieces that an export reads of a text.
+    """Returns the most pieces of a text that an export reads, [CLS] included.
 
-    It is --max_seq_length; for 0, the length in the model's training, or
-    framing.USUAL_LENGTH if that is unknown, at most max_position_embeddings.
+    The number is --max_seq_length if that is not 0. Otherwise it is the length
+    in the model's training (framing.USUAL_LENGTH if unknown), or
+    max_position_embeddings if that is less.
 
     Raises:
-      options.InputError: when it is below 3 or above max_position_embeddings.
+      options.InputError: for a length below 3, or for a --max_seq_length above
+        max_position_embeddings.
     """
     longest = self.config.max_position_embeddings
     trained = manifest_fields.Parameters.of(self.parameters).max_seq_length

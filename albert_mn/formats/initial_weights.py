@@ -42,7 +42,7 @@ _OURS = "encoder/groups/"
 
 
 class Format(enum.Enum):
-  """The kind of program that wrote a checkpoint."""
+  """The format of a checkpoint, named after the project that writes it."""
 
   OURS = "this project"
   TF1 = "google-research, TF 1"

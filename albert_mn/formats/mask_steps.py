@@ -19,12 +19,15 @@ from albert_mn.formats import rule_steps
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-  """The mask token and its two codes.
+  """The mask token, and the two strings that hide it from other steps.
+
+  `begin` replaces "[", and `end` replaces "MASK]". No other step may change or
+  produce either string.
 
   Attributes:
-    piece: `[MASK]`.
-    begin: the code of the first letter; no other step may change or produce it.
-    end: the code of the other letters, with the same condition.
+    piece: the text of the token, `[MASK]`.
+    begin: the string in place of the first letter.
+    end: the string in place of all other letters together.
   """
 
   piece: str

@@ -308,7 +308,8 @@ def _read(
 def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   """Returns part → name → variable, for encoder, pooler and the given heads.
 
-  The names are google-research/albert's; each BERT layer is a group.
+  The names are google-research/albert's, for a BERT too: its layer N is
+  `group_N/inner_group_0`.
 
   Args:
     parts: as PretrainingModel.parts(); heads may be missing.

@@ -362,10 +362,13 @@ class _Machine:
       self.stack.append(_tensor(*arguments[:4]))
 
   def set_attributes(self) -> None:
-    """Removes the attributes above a dictionary from the stack.
+    """Runs BUILD: removes the top of the stack, the attributes of an object.
+
+    They are ignored. The object below them must be a dictionary, and stays.
 
     Raises:
-      ValueError: when no dictionary is below them.
+      ValueError: for another object, or an empty stack.
+      LookupError: when the stack has no object below the attributes.
     """
     self.last(1)
     _of_type(self.stack[-1], dict)

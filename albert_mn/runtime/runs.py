@@ -138,11 +138,12 @@ def _compared(
 ) -> _Compared:
   """Returns the differences between two runs' settings.
 
-  A setting of None equals a missing setting.
+  A setting that is None on one side and missing on the other is no difference.
+  None and a value differ: the setting is in `changed`.
 
   Args:
     before, after: settings, which may be nested.
-    within: prefix of the names.
+    within: prefix of the names in the result, such as "optimizer.".
   """
   compared = _Compared([], [], [])
   for name in sorted(before.keys() | after.keys()):

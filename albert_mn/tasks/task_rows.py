@@ -130,10 +130,11 @@ def _frozen(files: F, folder: str) -> F:
 
 
 def _settled_set(files: F) -> F:
-  """Returns the options with the columns and files of the set in --data_dir.
+  """Returns the options, completed from the set in --data_dir.
 
-  The set's test part becomes the evaluation file and its dev part the
-  validation file, unless the options name files.
+  label_type becomes the set's. Three options are filled only if they are empty:
+  text_pair_column, eval_file (the set's test part) and validation_file (its dev
+  part). A file stays "" if the set lacks the part.
   """
   columns = classifier_sets.columns_of(files.data_dir)
   return dataclasses.replace(

@@ -105,7 +105,10 @@ class _HelpFlag(flags.BooleanFlag):
     super().__init__(name, False, about, short_name=letter, allow_override=True)
 
   def parse(self, argument: Any) -> None:
-    """Ends the program unless the argument says no."""
+    """Prints the text and exits with code 0; a value in _NO does nothing.
+
+    _NO holds false, f, no, n and 0, as in --help=false.
+    """
     if str(argument).lower() not in _NO:
       sys.stdout.write(self._text())
       sys.stdout.flush()

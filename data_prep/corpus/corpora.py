@@ -594,7 +594,10 @@ def _timed(
 
 
 def _dropped(drop: cleaning.Drop) -> _Document:
-  """Returns the record of a raw document that gave no text for the rules."""
+  """Returns the record of a raw document that was dropped as a whole.
+
+  The record has no signature, and lists no dropped or changed sentences.
+  """
   return _Document(cleaning.Result(drop, {}))
 
 

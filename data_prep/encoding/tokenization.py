@@ -90,7 +90,11 @@ class Settings:
     return json_files.made(cls, kept, "the parameters of a manifest")
 
   def parameters(self) -> dict[str, bool | int]:
-    """Returns the settings for a manifest: do_lower_case and unusual values."""
+    """Returns name → value for a manifest.
+
+    do_lower_case is always included, other settings only if they differ from
+    their defaults.
+    """
     return {"do_lower_case": self.do_lower_case} | self._unusual()
 
   def described(self) -> str:

@@ -53,7 +53,8 @@ class Words:
     last: collections.Counter[str] = collections.Counter()
     for word, count in self.counts.items():
       *before, end = [f"▁{x}" for x in normalize(word).split("▁")[1:]] or ["▁"]
-      inside.update(dict.fromkeys(before, count))
+      for part in before:
+        inside[part] += count
       at_end = self.last.get(word, 0)
       inside[end] += count - at_end
       if at_end:

@@ -184,7 +184,8 @@ def header(path: str) -> list[str] | None:
   """Returns the column names of a CSV or TSV; None for JSON lines.
 
   Raises:
-    options.InputError: for another kind of file, or a file without rows.
+    options.InputError: for another kind of file, or a file without a header. A
+      file with a header only is accepted.
   """
   if storage.kind(path) in _JSON:
     return None
@@ -194,8 +195,11 @@ def header(path: str) -> list[str] | None:
 def _names(path: str, rows: Fields) -> list[str]:
   """Takes the header from the rows; returns the column names, stripped.
 
+  Blank lines before the header are skipped.
+
   Raises:
-    options.InputError: for a file without rows, or a bad header.
+    options.InputError: for a file without a header, or a bad header. A file with
+      a header only is accepted.
   """
   line, column_names = next(_without_blank_lines(rows, 0), (0, None))
   if column_names is None:

@@ -108,10 +108,13 @@ def table(path: str, kind: str) -> Table:
 
   Args:
     path: the path of a file.
-    kind: the kind of its content; of plain text, .csv or .tsv by its name.
+    kind: contents.PARQUET, ARROW, JSON_LINES or JSON_ARRAY. A file of any other
+      kind is read by its ending: .csv, .tsv or .jsonl.
 
   Raises:
-    options.InputError: for a file without rows, of another kind, or damaged.
+    options.InputError: for a damaged file, another ending, JSON without rows,
+      or a .csv or .tsv without a header. If no row follows the header, the
+      error is raised when the rows are read.
   """
   if kind in (contents.PARQUET, contents.ARROW):
     # Imported here, since pyarrow takes half a second.

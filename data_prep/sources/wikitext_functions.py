@@ -134,10 +134,11 @@ def _switch(arguments: Sequence[str]) -> str | None:
 
 
 def _ifexpr(arguments: Sequence[str]) -> str | None:
-  """Returns the output of #ifexpr; None if the expression is not arithmetic.
+  """Returns the output of #ifexpr, whose first argument is an expression.
 
-  The first argument is the expression. The output is the second argument if its
-  value is not 0, otherwise the third.
+  The output is the second argument if the value is not 0, and the third if the
+  value is 0 or the expression is empty; a missing argument is "". The result is
+  None for an expression without a value, such as 1/0 or a word.
   """
   value = _value(arguments[0]) if arguments[0] else 0.0
   return None if value is None else _at(arguments, 1 if value else 2)

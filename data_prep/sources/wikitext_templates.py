@@ -239,7 +239,11 @@ def _chem(given: _Arguments, _named: _Named) -> str:
 
 
 def _chem_part(part: str) -> str:
-  """Returns an argument of {{chem}}: a count, an ion or a formula."""
+  """Returns an argument of {{chem}} as text: 4 as ₄, 2- as ²⁻, H2O as H₂O.
+
+  Digits alone are a subscript, and a charge is a superscript. Any other text is
+  a formula, which `molecule` renders.
+  """
   if part.isdecimal():
     return lowered(part)
   return raised(part) if _ION.fullmatch(part) else molecule(part)

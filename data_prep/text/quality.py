@@ -193,9 +193,9 @@ def _symbols(text: Text) -> float:
 
 
 def _lettered(text: Text) -> float:
-  """Returns the share of words with a letter, from 0 to 1.
+  """Returns the share of words with a letter, from 0 to 1; 0 without words.
 
-  Words of signs alone do not count as words.
+  Only words with a letter or a digit are counted: "—" is no word.
   """
   words = [word for word in text.words if any(map(str.isalnum, word))]
   return sum(map(bool, map(_LETTER.search, words))) / max(1, len(words))

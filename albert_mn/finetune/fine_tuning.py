@@ -204,7 +204,7 @@ class Recipe(options.Group):
     "Whether the TF-IDF baseline answers too. auto: the model directory "
     "answers with the network, the baseline or the sum of the "
     "log-probabilities of both, whichever has the least loss on the "
-    "validation rows; without --validation_file a tenth of at least "
+    "validation rows; if no validation rows are named, a tenth of at least "
     f"{task_rows.FEWEST_TO_SPARE} training rows is for validation. off: the "
     "network answers alone.",
     choices=blend.MODES,

@@ -51,7 +51,7 @@ python run_pretraining.py --flagfile=configs/albert_wide.flags \
   --num_train_steps="$steps" --num_warmup_steps=$((steps / 20)) \
   --output_dir="$out/pretraining"
 
-stage 5 'fine-tune on the SIB-200 topics'
+stage 5 'train a classifier of the SIB-200 topics'
 # Training begins from statistics of all these texts: on so little text, steps of
 # masked LM lose topics (docs/log.md, 2026-12-01).
 python run_classifier.py --task_name=csv --do_train --do_eval \
@@ -88,7 +88,7 @@ What to try next
   ask the classifier   python -m bert_tweet.serve --model_dir=$out/classifier/model
   your own text        python -m data_prep.build_corpus --help
   your own labels      python run_classifier.py --task_name=csv --help
-  a longer run         PRETRAINING_STEPS=10000 $0 runs/longer
+  longer pretraining   PRETRAINING_STEPS=10000 $0 runs/longer
   the curves           .venv/bin/tensorboard --logdir $out/pretraining/events
 
 What you hold now: a classifier of seven topics, right on this share of dev.tsv

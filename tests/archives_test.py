@@ -1,4 +1,4 @@
-"""Archives: their text files and nothing else, and nothing on disk."""
+"""Archives: their text files and nothing else, and nothing stays on disk."""
 
 import io
 import pathlib

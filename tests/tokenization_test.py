@@ -268,6 +268,25 @@ def test_a_user_defined_symbol_is_one_piece_and_one_word(
   assert tokenizer.unreachable() == []
 
 
+def test_letters_of_a_symbol_are_not_learnt_in_lower_case(
+  tmp_path: pathlib.Path,
+) -> None:
+  text = tmp_path / "symbols.txt"
+  words = "нэг хоёр гурав дөрөв тав зургаа долоо найм ес арав".split()
+  lines = [f"Энэ мэдээг [URL] хаягаас уншина уу {word}" for word in words]
+  text.write_text("\n".join(lines * 9), encoding="utf-8")
+  tokenizer = _train(
+    text,
+    tmp_path,
+    vocab_size=36,
+    user_defined_symbols="[URL]",
+    do_lower_case=True,
+  )
+  pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+  assert "[URL]" in pieces
+  assert not {"u", "r", "l", "[", "]"} & set(pieces)
+
+
 @pytest.mark.parametrize("symbols", ["@А,@А", "[MASK]", "@А,<pad>"])
 def test_a_symbol_that_is_there_already_is_refused(symbols: str) -> None:
   with pytest.raises(options.InputError, match="--user_defined_symbols"):

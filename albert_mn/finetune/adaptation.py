@@ -80,9 +80,10 @@ class Options(options.Group):
   unlabeled_file: str = options.option(
     "",
     "Files of texts without labels for the adaptation, as glob patterns "
-    "separated by commas: text, .jsonl, .csv or .tsv, whose texts are in the "
-    "column `text`. Lines that repeat a validation or evaluation text are left "
-    "out.",
+    "separated by commas, of any kind that build_corpus reads with "
+    "--source=text. Of rows, the text is in the first of the fields text, "
+    "content, article and the like. Lines that repeat a validation or "
+    "evaluation text are left out.",
   )
   adapt_learning_rate: float = options.option(
     0.001,

@@ -71,10 +71,10 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     "from the model of this repository, pretrained/albert_mn_tiny, if no "
     "flag names a config or a tokenizer; --do_eval and --do_predict use the "
     "classifier in --output_dir. none: --do_train starts from statistics of "
-    "the texts (see --adapt_steps), with the shape in --albert_config_file; "
-    "without that flag, with the shape of the repository's model. The "
-    "tokenizer is that of the repository's model or, if the texts have some "
-    "300,000 words or more, a new one that is trained on the texts.",
+    "the texts (see --adapt_steps). Flags name both a config and a tokenizer, "
+    "or neither. With neither, the shape is that of the repository's model, "
+    "and so is the tokenizer, unless the texts have some 300,000 words or "
+    "more: then a new tokenizer is trained on the texts.",
   )
   spm_model_file: str = options.option(
     "",

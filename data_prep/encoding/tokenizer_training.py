@@ -175,12 +175,14 @@ class Sample:
     size: number of sentences to draw, at most `available`.
     available: number of sentences to draw from: those of at most 65,536 bytes.
     seed: the seed of the draw.
+    left_out: text that a space replaces; None for none.
   """
 
   files: Sequence[str]
   size: int
   available: int
   seed: int
+  left_out: re.Pattern[str] | None = None
 
   def __iter__(self) -> Iterator[str]:
     draws = random.Random(self.seed)
@@ -188,7 +190,7 @@ class Sample:
     for sentence in _sentences(self.files):
       if _is_short_enough(sentence):
         if draws.random() * left < wanted:
-          yield sentence
+          yield self.left_out.sub(" ", sentence) if self.left_out else sentence
           wanted -= 1
         left -= 1
 
@@ -236,7 +238,22 @@ def sample(settings: Options) -> Sample:
     )
   size = min(settings.input_sentence_size or available, available)
   logging.info("%d of %d sentences to train on", size, available)
-  return Sample(files, size, available, settings.random_seed)
+  folded = _folded_symbols(settings)
+  return Sample(files, size, available, settings.random_seed, folded)
+
+
+def _folded_symbols(settings: Options) -> re.Pattern[str] | None:
+  """Returns a pattern of the symbols that lower-casing changes; None if none.
+
+  In encoding SentencePiece looks for symbols first. In training it lower-cases
+  first, so that it would learn pieces of a symbol's letters
+  (findings/sentencepiece_symbols_folded_in_training.sh).
+  """
+  symbols = settings.symbols() if settings.do_lower_case else []
+  changed = [symbol for symbol in symbols if symbol != symbol.lower()]
+  longest_first = sorted(changed, key=len, reverse=True)
+  pattern = "|".join(map(re.escape, longest_first))
+  return re.compile(pattern) if pattern else None
 
 
 def train(settings: Options) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from data_prep.text import cleaning
 
 _KEYS = "(?:messages|comments_v2|group_posts_v2|group_comments_v2|posts_v2)"
 _RETWEET = re.compile(r"RT @\w+:")
-_SHORT_LINK = re.compile(r"\s*https?://t\.co/\w+")
+_SHORT_LINK = re.compile(r"(?<!\s)\s*https?://t\.co/\w+")
 # Parts of a message of Telegram that are no words of the author.
 _NO_WORDS = ("link", "email", "phone", "bot_command", "mention", "custom_emoji")
 _NO_POST = "no post with text"

@@ -21,7 +21,7 @@ _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<[\d:.]+>|\{\\[^{}]*\}")
 # A sound or a name: (инээв), [хөгжим], ♪.
 _NOT_SPOKEN = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[♪♫#*]+")
 _DASH = re.compile(r"[-–—]\s*")
-_END = re.compile(r"[.!?…:]+[\"»”’')]*$")
+_END = re.compile(r"[.!?…:][\"»”’')]*$")
 
 
 def spoken(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:

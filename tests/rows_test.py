@@ -145,7 +145,7 @@ def test_a_bad_row_stops_the_work_or_costs_itself_only(
   first, bad, last = _items(path, bad_rows="leave_out")
   assert (first, last) == (DOCUMENTS[0], DOCUMENTS[2])
   reason = "expected a text under 'text', got none"
-  assert bad == rows.BadRow(rows.BAD_ROW, reason, 2)
+  assert bad == rows.BadRow("bad row", reason, 2)
 
 
 def test_a_field_that_is_not_there_is_named(
@@ -316,7 +316,7 @@ def test_a_text_that_fills_a_disk_is_refused(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   path = tmp_path / "a.parquet"
-  monkeypatch.setattr("data_prep.sources.columnar._ALWAYS_FREE_BYTES", 1 << 20)
+  monkeypatch.setattr(storage, "_ALWAYS_FREE_BYTES", 1 << 20)
   repeated = pa.array(["а" * 10_000] * 2_000).dictionary_encode()
   pq.write_table(pa.table({"text": repeated}), path)
   with pytest.raises(options.InputError, match="made to fill a disk"):

@@ -101,9 +101,8 @@ def opened(folder: str, *kinds: str) -> ModelDirectory:
     options.InputError: when it is missing, incomplete or of another kind, when
       it has no config, or when its labels are damaged.
   """
-  kind = (manifest.find(folder) or {}).get("kind")
-  described = manifest.check(folder, kind if kind in kinds else kinds[0])
-  names = () if kind == PRETRAINED else tuple(labels(folder))
+  described = manifest.check(folder, *kinds)
+  names = () if described["kind"] == PRETRAINED else tuple(labels(folder))
   shape = config(folder)
   if not shape:
     raise options.InputError(

@@ -94,12 +94,7 @@ class Options(options.Group):
     minimum=0.0,
     maximum=1.0,
   )
-  bad_rows: str = options.option(
-    "stop",
-    "What to do with a row that cannot be read. stop: end with an error "
-    "at the first. leave_out: leave out, count and list such rows.",
-    choices=("stop", "leave_out"),
-  )
+  bad_rows: str = tables.bad_rows_option()
 
   def check(self) -> None:
     options.require(self, "input_file", "output_dir")

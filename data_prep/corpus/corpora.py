@@ -56,9 +56,9 @@ class Options(options.Group):
     "text",
     "Kind of the input. text: plain UTF-8 text, Parquet, Arrow, JSON, .csv "
     "or .tsv files, web pages (HTML, WARC, WET), subtitles, .docx, exports of "
-    "posts, or archives of such files (.zip, .tar, .rar). news: read like text, with the news archive as --download. "
-    "wikipedia: an XML dump. epub: e-books, where each chapter becomes a "
-    "document.",
+    "posts, or archives of such files (.zip, .tar, .rar). news: read like "
+    "text, with the news archive as --download. wikipedia: an XML dump. epub: "
+    "e-books, where each chapter becomes a document.",
     choices=("text", "news", "wikipedia", "epub"),
   )
   input_file: str = options.option(

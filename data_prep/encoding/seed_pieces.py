@@ -31,9 +31,7 @@ _SPACE, _END = " ", "\0"
 # Stands for a symbol of the user or a special piece, in a word.
 SYMBOL = "\x1f"
 _RARE = "▅"  # SentencePiece puts it for letters outside of the vocabulary
-_FIRST_BYTES = {
-  _SPACE: "▁".encode()[0]
-}  # of what SentencePiece has in its place
+_SPACE_BYTE = "▁".encode()[0]  # SentencePiece has this in the place of a space
 
 
 class Word(NamedTuple):
@@ -177,8 +175,8 @@ def _covered(totals: np.ndarray, coverage: float) -> np.ndarray:
 
 
 def _first_byte(letter: str, inner: bool) -> int:
-  if letter in _FIRST_BYTES:
-    return _FIRST_BYTES[letter]
+  if letter == _SPACE:
+    return _SPACE_BYTE
   as_text = inner or letter in (_END, SYMBOL)
   return (letter if as_text else _RARE).encode("utf-8", "surrogatepass")[0]
 

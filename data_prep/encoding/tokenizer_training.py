@@ -280,11 +280,13 @@ def _train(settings: Options) -> dict[str, Any]:
     training_progress.told(drawn, drawn.size, "sentences counted")
   )
   models, by_size = {}, {}
-  # The largest first: the corpus may be too small for it.
-  for size in reversed(settings.vocab_sizes()):
-    logging.info("training %d pieces", size)
-    models[size] = _trained(drawn, words, settings, size)
-    by_size[size] = _figures(models[size], words.counts, gold)
+  with tempfile.TemporaryDirectory() as folder:
+    source = _source(drawn, words, settings, folder)
+    # The largest first: the corpus may be too small for it.
+    for size in reversed(settings.vocab_sizes()):
+      logging.info("training %d pieces", size)
+      models[size] = _trained(source, settings, size)
+      by_size[size] = _figures(models[size], words.counts, gold)
   chosen = settings.vocab_size
   figures = dict(sentences=drawn.size, **by_size.pop(chosen))
   if by_size:
@@ -344,35 +346,59 @@ def _write(
     )
 
 
-def _trained(
-  drawn: Sample, words: training_words.Words, settings: Options, size: int
-) -> bytes:
+@dataclasses.dataclass(frozen=True)
+class _Source:
+  """The part of SentencePiece's input that does not depend on the size.
+
+  Attributes:
+    lines: returns the sentences, or the distinct words with their counts.
+    parameters: the parameters of SentencePiece.
+  """
+
+  lines: Callable[[], Iterator[str]]
+  parameters: Mapping[str, Any]
+
+
+def _source(
+  drawn: Sample, words: training_words.Words, settings: Options, folder: str
+) -> _Source:
+  """Returns the input of SentencePiece: sentences, or from many of them words.
+
+  Args:
+    drawn: the sentences.
+    words: the words of the sentences.
+    settings: the options of the tokenizer.
+    folder: for the rules of normalisation, and the seeds of counted words.
+  """
+  rules = os.path.join(folder, "rules.tsv")
+  with open(rules, "w", encoding="ascii") as file:
+    file.writelines(normalization_rules(settings.do_lower_case))
+  parameters = _parameters(settings, rules)
+  if drawn.size < settings.count_words_from:
+    return _Source(lambda: iter(drawn), parameters)
+  counted = _counted(words, settings, parameters, folder)
+  return _Source(words.lines, parameters | counted)
+
+
+def _trained(source: _Source, settings: Options, size: int) -> bytes:
   """Returns a trained model of `size` pieces: the content of tokenizer.model.
 
   It contains no path of this machine. The function trains in one thread: with
   several, sums would depend on their order.
   """
   model = io.BytesIO()
-  with tempfile.TemporaryDirectory() as folder:
-    rules = os.path.join(folder, "rules.tsv")
-    with open(rules, "w", encoding="ascii") as file:
-      file.writelines(normalization_rules(settings.do_lower_case))
-    common = _parameters(settings, rules)
-    text: dict[str, Any] = {"sentence_iterator": iter(drawn)}
-    if drawn.size >= settings.count_words_from:
-      text = _counted(words, settings, common, folder)
-    try:
-      with training_progress.logged(size):
-        sentencepiece.SentencePieceTrainer.train(
-          **common,
-          **text,
-          model_writer=model,
-          vocab_size=size,
-          model_type=settings.model_type,
-          minloglevel=0,
-        )
-    except RuntimeError as error:
-      raise _explained(error, settings, size) from error
+  try:
+    with training_progress.logged(size):
+      sentencepiece.SentencePieceTrainer.train(
+        **source.parameters,
+        sentence_iterator=source.lines(),
+        model_writer=model,
+        vocab_size=size,
+        model_type=settings.model_type,
+        minloglevel=0,
+      )
+  except RuntimeError as error:
+    raise _explained(error, settings, size) from error
   proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
   proto.normalizer_spec.normalization_rule_tsv = ""
   proto.trainer_spec.ClearField("input_format")
@@ -425,7 +451,7 @@ def _counted(
     common: the parameters that do not depend on the text.
     folder: for a file with the seeds.
   """
-  text = {"sentence_iterator": words.lines(), "input_format": "tsv"}
+  text = {"input_format": "tsv"}
   if settings.model_type == "unigram":
     path = os.path.join(folder, "seeds.tsv")
     normal = words.normalized(_normalizer(settings, common))

@@ -61,9 +61,8 @@ def logged(size: int) -> Iterator[None]:
   finally:
     sys.stderr.flush()
     os.dup2(kept, 2)
-    os.write(
-      writing, _END
-    )  # a process that was started meanwhile may hold a copy
+    # Not closed for the end: a process that was started meanwhile may hold a copy.
+    os.write(writing, _END)
     reader.join()
     os.close(writing)
     os.close(kept)

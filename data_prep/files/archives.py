@@ -38,7 +38,6 @@ _TEXTS = frozenset(
 _OTHER_KIND = "of another kind"
 # X writes many files beside them, an English README among them.
 _X_TWEETS = re.compile(r"(?:.*/)?data/tweets?(?:-part\d+)?\.js")
-_ALWAYS_FREE_BYTES = 256 << 20
 _MOST_FILES = 10_000  # in the archive of a model (guess)
 _CHUNK = 1 << 20
 _MAX_NAME_BYTES = 1 << 20  # guess: largest extension header of a tar
@@ -171,9 +170,7 @@ def unpack(path: str, folder: str) -> None:
     options.InputError: when the archive is damaged, would fill the disk, or
       holds a link, a name that leads outside, or more than _MOST_FILES files.
   """
-  most = max(
-    _ALWAYS_FREE_BYTES, storage.HIGHEST_RATIO * (storage.size(path) or 0)
-  )
+  most = storage.most_unpacked(storage.size(path) or 0)
   room = min(most, storage.free_bytes(folder) or most)
   with _whole(path):
     for parts, opened in _of_model(path):

@@ -195,14 +195,15 @@ def _require(
       raise options.InputError(f"{name} in {place}", "none", _ADVICE)
 
 
-def check(folder: str, kind: str) -> dict[str, Any]:
-  """Returns the manifest of a complete artefact of the given kind.
+def check(folder: str, *kinds: str) -> dict[str, Any]:
+  """Returns the manifest of a complete artefact of one of the given kinds.
 
   The names and sizes of the files are compared; nothing is hashed again.
 
   Args:
     folder: the artefact.
-    kind: the kind that its manifest must state.
+    *kinds: the kinds that its manifest may state, at least one; a message about
+      a wrong kind names the first.
 
   Raises:
     options.InputError: when it is missing, of another kind, incomplete, or has
@@ -211,13 +212,13 @@ def check(folder: str, kind: str) -> dict[str, Any]:
   content = find(folder)
   if content is None:
     raise options.InputError(
-      f"a finished {kind} with a {NAME} in {folder!r}",
+      f"a finished {kinds[0]} with a {NAME} in {folder!r}",
       "none",
       "check the path, or run the program that makes it to its end",
     )
-  if content["kind"] != kind:
+  if content["kind"] not in kinds:
     raise options.InputError(
-      f"a {kind} in {folder!r}", f"a {content['kind']}", "mend the path"
+      f"a {kinds[0]} in {folder!r}", f"a {content['kind']}", "mend the path"
     )
   for name in (NAME, *content["files"]):
     if storage.leads_elsewhere(folder, name):

@@ -103,6 +103,11 @@ HIGHEST_RATIO = 200
 _ALWAYS_FREE_BYTES = 256 << 20
 
 
+def most_unpacked(packed: int) -> int:
+  """Returns the most bytes that `packed` bytes may unpack to: 256 MB or more."""
+  return max(_ALWAYS_FREE_BYTES, HIGHEST_RATIO * packed)
+
+
 class _Unpacked(io.RawIOBase):
   """A file of the unpacked bytes of one or several compressed streams.
 
@@ -164,7 +169,7 @@ class _Unpacked(io.RawIOBase):
           raise EOFError("it ends too early")
       unpacked = self._stream.decompress(packed, most)
     self._given += len(unpacked)
-    if self._given > max(_ALWAYS_FREE_BYTES, HIGHEST_RATIO * self._taken):
+    if self._given > most_unpacked(self._taken):
       raise options.InputError(
         f"text in {self._path}",
         f"more than {self._given >> 20} MB from {self._taken:,} bytes",

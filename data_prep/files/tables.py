@@ -62,6 +62,16 @@ class Bad:
     )
 
 
+def bad_rows_option() -> str:
+  """Returns the option --bad_rows, for a class of options."""
+  return options.option(
+    "stop",
+    "What to do with a row that cannot be read. stop: end with an error "
+    "at the first. leave_out: leave out, count and list such rows.",
+    choices=("stop", "leave_out"),
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Wanted:
   """A column to read, or a key of JSON lines.

@@ -27,7 +27,6 @@ _ROWS = 32
 _BUFFER_BYTES = 1 << 20
 _BEGINNING = 16  # bytes that tell the format, or a compression
 _MOST_FIELDS = 10_000  # guess: of a table, those in other fields included
-_ALWAYS_FREE_BYTES = 256 << 20
 _LARGEST_BATCH = 1 << 30  # bytes of a record batch, which is read as a whole
 
 _ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError)
@@ -76,9 +75,7 @@ def rows(
       for a file that unpacks to hundreds of times its size.
   """
   number, given = 0, 0
-  most = max(
-    _ALWAYS_FREE_BYTES, storage.HIGHEST_RATIO * (storage.size(path) or 0)
-  )
+  most = storage.most_unpacked(storage.size(path) or 0)
   with _opened(path, kind) as file, _whole(path, kind):
     batches = (
       _parquet(file, columns, path)
@@ -158,9 +155,7 @@ def _parquet(
     options.InputError: for a row group that states to unpack to hundreds of
       times its size.
   """
-  most = max(
-    _ALWAYS_FREE_BYTES, storage.HIGHEST_RATIO * (storage.size(path) or 0)
-  )
+  most = storage.most_unpacked(storage.size(path) or 0)
   for group in range(file.num_row_groups):
     size = file.metadata.row_group(group).total_byte_size
     if size > most:

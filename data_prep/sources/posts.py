@@ -52,14 +52,12 @@ def documents(path: str, kind: str, bad_rows: str) -> Iterator[rows.Document]:
   for number, item in json_arrays.items(path, key):
     is_empty = False
     if isinstance(item, tables.Bad):
-      if bad_rows == "stop":
-        raise item.error(path, number)
-      yield rows.BadRow(rows.BAD_ROW, item.reason, number)
+      yield rows.left_out(item, path, number, bad_rows)
       continue
     text = _text(item)
     if _RETWEET.match(text):
       yield cleaning.Drop("retweet", text[:80])
-    elif lines := tuple(filter(None, map(str.strip, text.split("\n")))):
+    elif lines := rows.full_lines(text):
       yield lines
     else:
       yield cleaning.Drop(_NO_POST)

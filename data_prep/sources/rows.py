@@ -19,7 +19,7 @@ from data_prep.files import contents, tables
 from data_prep.sources import json_arrays, selections
 from data_prep.text import cleaning
 
-BAD_ROW = "bad row"
+_BAD_ROW = "bad row"
 _BLANK = "row with blank text"
 
 Row = dict[str, Any] | tables.Bad
@@ -63,12 +63,7 @@ class Options(options.Group):
     "a JSON value. The flag may be given several times; all conditions must "
     "be met. Other rows are dropped and counted.",
   )
-  bad_rows: str = options.option(
-    "stop",
-    "What to do with a row that cannot be read. stop: end with an error "
-    "at the first. leave_out: leave out, count and list such rows.",
-    choices=("stop", "leave_out"),
-  )
+  bad_rows: str = tables.bad_rows_option()
 
   def check(self) -> None:
     for expression in self.keep:
@@ -192,9 +187,7 @@ def documents(rows: Table, path: str, settings: Options) -> Iterator[Document]:
   for number, row in rows.rows(columns):
     document = _document(row, place)
     if isinstance(document, tables.Bad):
-      if settings.bad_rows == "stop":
-        raise document.error(path, number)
-      yield BadRow(BAD_ROW, document.reason, number)
+      yield left_out(document, path, number, settings.bad_rows)
       continue
     assert not isinstance(row, tables.Bad), "its document would be bad"
     for condition, at in zip(conditions, places, strict=True):
@@ -202,8 +195,23 @@ def documents(rows: Table, path: str, settings: Options) -> Iterator[Document]:
         yield cleaning.Drop(f"not {condition.text}", document[:80])
         break
     else:
-      lines = tuple(filter(None, map(str.strip, document.split("\n"))))
-      yield lines or cleaning.Drop(_BLANK)
+      yield full_lines(document) or cleaning.Drop(_BLANK)
+
+
+def left_out(bad: tables.Bad, path: str, number: int, bad_rows: str) -> BadRow:
+  """Returns the verdict about a row that cannot be read.
+
+  Args:
+    bad: the reason.
+    path, number: the file, and the number of the row in it.
+    bad_rows: the value of --bad_rows.
+
+  Raises:
+    options.InputError: if bad_rows is "stop".
+  """
+  if bad_rows == "stop":
+    raise bad.error(path, number)
+  return BadRow(_BAD_ROW, bad.reason, number)
 
 
 def _document(row: Row, place: selections.Place) -> str | tables.Bad:
@@ -236,6 +244,11 @@ def plain(text: str) -> str:
   if "\\n" in text and "\n" not in text:
     text = _LITERAL_BREAK.sub("\n", text)
   return text
+
+
+def full_lines(text: str) -> tuple[str, ...]:
+  """Returns the lines of a text that are not blank, stripped."""
+  return tuple(filter(None, map(str.strip, text.split("\n"))))
 
 
 def _guessed(rows: Table, path: str) -> str:

@@ -89,10 +89,9 @@ def items(path: str, settings: Options) -> Iterator[Item]:
     contents.require(path, _ARCHIVES, "an archive of text files")
     return _members(path, settings)
   kind = contents.require(path, _READ, "text")
-  is_row = kind in _ROWS or (kind in _BY_LINE and tables.is_table(path))
   if kind in _POSTS or (kind == contents.JSON_ARRAY and _is_export(path)):
     return posts.documents(path, kind, settings.bad_rows)
-  if is_row:
+  if kind in _ROWS or (kind in _BY_LINE and tables.is_table(path)):
     return rows.documents(rows.table(path, kind), path, settings)
   if kind in _WHOLE:
     return _WHOLE[kind](path)

@@ -12,7 +12,7 @@ from typing import IO
 
 from data_prep.base import options
 from data_prep.files import storage
-from data_prep.sources import web_pages
+from data_prep.sources import rows, web_pages
 from data_prep.text import cleaning
 
 _MOST_HEADER_LINES = 1000
@@ -74,7 +74,7 @@ def _item(kind: str, header: Mapping[str, str], content: bytes) -> Item | None:
   lowered = media_type.lower()
   if kind == "conversion":
     text = content.decode("utf-8", "replace")
-    return tuple(filter(None, map(str.strip, text.split("\n")))) or None
+    return rows.full_lines(text) or None
   if kind == "response" and lowered.startswith("application/http"):
     return _answer(name, content)
   if not lowered.startswith(_HTML):

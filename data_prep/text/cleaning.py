@@ -134,8 +134,8 @@ def clean(
   judge = quality.chosen(settings.quality_rules)
   kept = list(sentences)
   if site_lines:
-    apart = functools.partial(_site_lines, site_lines=site_lines)
-    kept = _applied(apart, kept, lines)
+    site_rule = functools.partial(_site_lines, site_lines=site_lines)
+    kept = _applied(site_rule, kept, lines)
   if reason := judge.document(kept, raw=True):
     return Result(Drop(reason, _example(kept)), dict(lines))
   if settings.drop_first_and_last_sentence:
@@ -144,7 +144,8 @@ def clean(
   for switch, rule in _LINE_RULES:
     if getattr(settings, switch):
       kept = _applied(rule, kept, lines)
-  kept = _applied(lambda left: _low_quality(left, judge), kept, lines)
+  line_rules = functools.partial(_low_quality, judge=judge)
+  kept = _applied(line_rules, kept, lines)
   verdict = _verdict(kept, settings)
   if isinstance(verdict, Keep) and (reason := judge.document(kept, raw=False)):
     verdict = Drop(reason, _example(kept))

@@ -42,8 +42,8 @@ _LANGUAGE_OF = {
 }
 
 _WORD = re.compile(r"[^\W\d_]+")
-_CYRILLIC = re.compile(r"[\u0400-\u052f]")
-_LETTER = re.compile(r"[^\W\d_]")
+CYRILLIC = re.compile(r"[\u0400-\u052f]")
+LETTER = re.compile(r"[^\W\d_]")
 # Not in Mongolian, and not what a legacy font shows for ө or ү.
 FOREIGN = re.compile(r"[әғқңұһіґћђљњџўәҗӘҒҚҢҰҺІҐЋЂЉЊЏЎҖ]")
 # ө, ү and the letters of legacy fonts for them; and Mongolian's double vowels.
@@ -67,12 +67,12 @@ def identify(text: str, fewest_letters: int = _FEWEST_LETTERS) -> str:
       if fewer than half of the letters are Cyrillic; "mojibake" for wrongly
       decoded text; "unknown" for a text that is too short, or without evidence.
   """
-  letters = len(_LETTER.findall(text))
+  letters = len(LETTER.findall(text))
   if letters < fewest_letters:
     return "unknown"
   if 4 * len(_MOJIBAKE.findall(text)) > 0.2 * letters:
     return "mojibake"
-  cyrillic = len(_CYRILLIC.findall(text))
+  cyrillic = len(CYRILLIC.findall(text))
   if cyrillic < 0.5 * letters:
     return "latin" if re.search("[a-zA-Z]", text) else "unknown"
   hits = dict.fromkeys(_TELLING, 0)

@@ -182,7 +182,6 @@ _SMALL_WORDS = frozenset(
   "минь чинь хэмээн болсон байдаг ямар юу бүр бүх тэгээд".split()
 )
 _BULLET = re.compile(r"[•●▪◦■□*·►]")
-_LETTER = re.compile(r"[^\W\d_]")
 _STOP = re.compile(r"[.!?…:;][\"'»“”’)\]]*$")
 
 
@@ -198,7 +197,7 @@ def _lettered(text: Text) -> float:
   Only words with a letter or a digit are counted: "—" is no word.
   """
   words = [word for word in text.words if any(map(str.isalnum, word))]
-  return sum(map(bool, map(_LETTER.search, words))) / max(1, len(words))
+  return sum(map(bool, map(language.LETTER.search, words))) / max(1, len(words))
 
 
 def _is_menu_line(line: str) -> bool:
@@ -349,7 +348,6 @@ _POLICY = re.compile(
   re.IGNORECASE,
 )
 _LETTERS = re.compile(r"[^\W\d_]+")
-_CYRILLIC = re.compile(r"[\u0400-\u052f]")
 _BROKEN = re.compile(r"\ufffd|[ÐÑÒÓ][\u0080-\u00bf‚-™]|Ã[\u0080-\u00bf]")
 
 
@@ -376,7 +374,7 @@ def _is_foreign(line: str) -> bool:
   letters = sum(map(len, words))
   if len(words) < 3 or letters < 12:
     return False
-  if not _CYRILLIC.search(line):
+  if not language.CYRILLIC.search(line):
     return "".join(words).isascii()
   if foreign and 20 * len(language.FOREIGN.findall(line)) > letters:
     return True

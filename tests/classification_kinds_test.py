@@ -450,6 +450,15 @@ def _sentences(count: int, seed: int) -> list[dict[str, object]]:
   return rows
 
 
+_TAGGER: dict[str, Any] = dict(
+  task_name="ner",
+  do_eval=True,
+  do_predict=True,
+  num_train_epochs=25.0,
+  gradient_accumulation_steps=2,
+)
+
+
 @pytest.fixture(scope="module")
 def ner(
   folder: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
@@ -463,14 +472,10 @@ def ner(
   _run(
     folder,
     made / "out",
-    task_name="ner",
     train_file=str(made / "all.jsonl"),
     data_dir="",
     predict_file=str(made / "new.jsonl"),
-    do_eval=True,
-    do_predict=True,
-    num_train_epochs=25.0,
-    gradient_accumulation_steps=2,
+    **_TAGGER,
   )
   return made
 
@@ -519,16 +524,12 @@ def test_a_tagger_reads_words_of_wordpiece_too(
   _run(
     folder,
     tmp_path / "out",
-    task_name="ner",
     data_dir=str(ner / "out/rows"),
     spm_model_file="",
     vocab_file=str(tmp_path / "vocab.txt"),
-    do_eval=True,
-    do_predict=True,
     predict_file=str(ner / "new.jsonl"),
-    num_train_epochs=25.0,
-    gradient_accumulation_steps=2,
     label_column="labels",
+    **_TAGGER,
   )
   report = json.loads((tmp_path / "out" / "report.json").read_text())
   assert report["model"]["micro_f1"] > 0.6

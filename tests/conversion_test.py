@@ -23,7 +23,7 @@ from albert_mn.tasks import classifier
 from data_prep.base import options
 from data_prep.encoding import tokenization
 from data_prep.files import manifest, storage
-from tests import running, tf1_saver
+from tests import foreign_configs_test, running, tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 TOPICS = REFERENCE / "hf_topics"  # printed by transformers 5.24
@@ -227,16 +227,8 @@ def test_a_pickle_of_mn_tweet_bert_keeps_its_own_gelu(
   theirs.mkdir()
   shutil.copy(REFERENCE / "hf_bert/pytorch_model.bin", theirs)
   values = json.loads((REFERENCE / "hf_bert/config.json").read_text())
-  keep = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "vocab_size",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-  )
-  values = {n: values[n] for n in keep} | {"hidden_act": "gelu"}
+  values = {n: values[n] for n in foreign_configs_test.SHAPE}
+  values["hidden_act"] = "gelu"
   (tmp_path / "given.json").write_text(json.dumps(values))
   given = str(tmp_path / "given.json")
   path = theirs / "pytorch_model.bin"

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -229,18 +230,10 @@ def test_every_command_of_the_tweet_page_does_what_the_page_says(
   assert {path.suffix for path in tmp_path.iterdir()} == {"", ".jsonl", ".html"}
 
 
-@pytest.mark.slow
-def test_the_commands_of_your_own_rows_work_one_after_the_other(
-  topics: str, tmp_path: pathlib.Path
-) -> None:
-  """With a small model, one epoch, and the predictions of all rows."""
-  for command in _commands(CLASSIFICATION):
-    for there, here in (
-      ("python ", f"{sys.executable} "),
-      ("runs/quickstart/pretraining/model", topics),
-      ("runs/mine", f"{tmp_path}/mine"),
-      ("--num_train_epochs=10", "--num_train_epochs=1"),
-    ):
+def _run_all(page: str, changes: Mapping[str, str]) -> None:
+  """Runs the commands of a page in order, with parts of their text replaced."""
+  for command in _commands(page):
+    for there, here in {"python ": f"{sys.executable} ", **changes}.items():
       command = command.replace(there, here)
     done = subprocess.run(
       ["bash", "-c", command],
@@ -250,6 +243,19 @@ def test_the_commands_of_your_own_rows_work_one_after_the_other(
       check=False,
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_commands_of_your_own_rows_work_one_after_the_other(
+  topics: str, tmp_path: pathlib.Path
+) -> None:
+  """With a small model, one epoch, and the predictions of all rows."""
+  changes = {
+    "runs/quickstart/pretraining/model": topics,
+    "runs/mine": f"{tmp_path}/mine",
+    "--num_train_epochs=10": "--num_train_epochs=1",
+  }
+  _run_all(CLASSIFICATION, changes)
   parts = [tmp_path / f"mine/rows/{name}.tsv" for name in ("dev", "test")]
   assert all(60 < len(p.read_text("utf-8").splitlines()) < 80 for p in parts)
   predicted = (tmp_path / "mine/classifier/predictions.tsv").read_text("utf-8")
@@ -262,25 +268,13 @@ def test_the_commands_of_your_own_text_work_one_after_the_other(
   tmp_path: pathlib.Path,
 ) -> None:
   """With two steps of pretraining, an epoch, and two networks."""
-  for command in _commands(PRETRAINING):
-    for there, here in (
-      ("python ", f"{sys.executable} "),
-      ("runs/words", f"{tmp_path}/words"),
-      (
-        "albert_mini.flags",
-        "albert_mini.flags --num_train_steps=2 --num_warmup_steps=1",
-      ),
-      ("--ensemble=5", "--ensemble=2 --train_step=20"),
-    ):
-      command = command.replace(there, here)
-    done = subprocess.run(
-      ["bash", "-c", command],
-      cwd=running.ROOT,
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-    assert done.returncode == 0, f"{command}: {done.stderr}"
+  flags = "albert_mini.flags"
+  changes = {
+    "runs/words": f"{tmp_path}/words",
+    flags: f"{flags} --num_train_steps=2 --num_warmup_steps=1",
+    "--ensemble=5": "--ensemble=2 --train_step=20",
+  }
+  _run_all(PRETRAINING, changes)
   folder = tmp_path / "words"
   corpus = (folder / "sentences/corpus-00000-of-00001.txt").read_text("utf-8")
   rows = (running.ROOT / "sample/sib200/train.tsv").read_text("utf-8")

@@ -29,7 +29,7 @@ from data_prep.base import options
 from data_prep.classification import classifier_data
 from data_prep.encoding import tokenization
 from data_prep.files import manifest, storage
-from tests import exported, running
+from tests import exported, running, troublesome_texts
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -197,15 +197,7 @@ found["names"] = [name.decode() for name in names]
 assert not any(m.startswith(("albert_mn", "data_prep", "official")) for m in sys.modules)
 print(json.dumps(found))
 """
-_TEXTS = [
-  "сайн байна уу",
-  "",
-  " \t",
-  "Саи\u0306н Е\u0308лка ХОЁР",
-  "\u200bа\u00a0 б  ",
-  "☺️ 5%",
-  "Их Хурлын гишүүд өнөөдөр хуралдаж, шинэ хуулийг хэлэлцэв. " * 9,
-]
+_TEXTS = troublesome_texts.FEW
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from data_prep.base import options
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 TOPICS = REFERENCE / "hf_topics"
-_SHAPE = (
+SHAPE = (
   "hidden_size",
   "num_hidden_layers",
   "num_attention_heads",
@@ -47,7 +47,7 @@ def _fork(folder: pathlib.Path, **more: Any) -> pathlib.Path:
   shutil.copy(REFERENCE / "mn_tweet_bert.bin", folder / "pytorch_model.bin")
   shutil.copy(TOPICS / "vocab.txt", folder)
   values = json.loads((TOPICS / "config.json").read_text("utf-8"))
-  values = {n: values[n] for n in _SHAPE} | {"hidden_act": "gelu"} | more
+  values = {n: values[n] for n in SHAPE} | {"hidden_act": "gelu"} | more
   kept = {name: value for name, value in values.items() if value is not ...}
   (folder / "bert_config.json").write_text(json.dumps(kept))
   (folder / "labels.txt").write_text("а\nб\nв\n", "utf-8")

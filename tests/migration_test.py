@@ -24,7 +24,7 @@ from albert_mn.tasks import classifier
 from data_prep.base import options
 from data_prep.encoding import tokenizer_training
 from data_prep.files import manifest
-from tests import http_server, running, tf1_saver
+from tests import foreign_configs_test, http_server, running, tf1_saver
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 PAGE = (running.ROOT / "docs/migration.md").read_text("utf-8")
@@ -148,16 +148,7 @@ def place(
   shutil.copy(REFERENCE / "mn_tweet_bert.bin", tweets / "pytorch_model.bin")
   shutil.copy(REFERENCE / "hf_topics/vocab.txt", tweets)
   values = json.loads((REFERENCE / "hf_topics/config.json").read_text("utf-8"))
-  keep = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "vocab_size",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "hidden_act",
-  )
+  keep = (*foreign_configs_test.SHAPE, "hidden_act")
   text = json.dumps({name: values[name] for name in keep})
   (tweets / "bert_config.json").write_text(text)
   (place / "authors.txt").write_text("нэг\nхоёр\nгурав\n", "utf-8")

@@ -12,6 +12,18 @@ import sys
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+# The names in eval_results.txt of a pretraining with sentence order.
+EVAL_RESULTS = [
+  "bits_per_character",
+  "global_step",
+  "loss",
+  "masked_lm_accuracy",
+  "masked_lm_loss",
+  "sentence_order_accuracy",
+  "sentence_order_accuracy_high",
+  "sentence_order_accuracy_low",
+  "sentence_order_loss",
+]
 
 
 def heed_ctrl_c() -> None:

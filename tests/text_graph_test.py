@@ -8,16 +8,9 @@ import tensorflow as tf
 
 from albert_mn.export import text_graph
 from data_prep.encoding import framing, tokenization
+from tests import troublesome_texts
 
-_TEXTS = [
-  "сайн байна уу",
-  "",
-  " \t",
-  "Саи\u0306н Е\u0308лка ХОЁР",
-  "\u200bа\u00a0 б  ",
-  "☺️ 5%",
-  "Их Хурлын гишүүд өнөөдөр хуралдаж, шинэ хуулийг хэлэлцэв. " * 9,
-]
+_TEXTS = troublesome_texts.FEW
 
 
 @pytest.mark.parametrize(

@@ -158,17 +158,7 @@ def test_a_run_killed_and_started_again_ends_where_an_uninterrupted_one_does(
   ]
   assert results[0] == results[1]
   names = [line.split(" = ")[0] for line in results[0].splitlines()]
-  assert names == [
-    "bits_per_character",
-    "global_step",
-    "loss",
-    "masked_lm_accuracy",
-    "masked_lm_loss",
-    "sentence_order_accuracy",
-    "sentence_order_accuracy_high",
-    "sentence_order_accuracy_low",
-    "sentence_order_loss",
-  ]
+  assert names == running.EVAL_RESULTS
   assert (
     "already at step 60 of 60"
     in _run(*_pretraining(folder, tmp_path / "whole", *more)).stderr

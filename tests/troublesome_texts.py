@@ -2,6 +2,17 @@
 
 import random
 
+# Spaces of all kinds, composed letters, a long text.
+FEW = [
+  "сайн байна уу",
+  "",
+  " \t",
+  "Саи\u0306н Е\u0308лка ХОЁР",
+  "\u200bа\u00a0 б  ",
+  "☺️ 5%",
+  "Их Хурлын гишүүд өнөөдөр хуралдаж, шинэ хуулийг хэлэлцэв. " * 9,
+]
+
 # Characters and short strings; white space is frequent.
 PARTS = (
   *"абвгдеёжзийклмноөпрстуүфхцчшщъыьэюяАБЙЁӨҮІїєabcXYZ019.,!?-()@#:",

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -303,11 +304,16 @@ def test_two_programs_at_once_give_one_whole_set(
       text=True,
     )
 
-  both = [started(), started()]
-  logs = [process.communicate()[1] for process in both]
-  assert sorted(process.returncode for process in both) == [0, 1], logs
-  first, second = sorted(both, key=lambda process: process.returncode)
-  log = logs[both.index(second)]
+  first = started()
+  lock = tmp_path / ".out.lock"
+  while not (lock.exists() and str(first.pid) in lock.read_text()):
+    assert first.poll() is None
+    time.sleep(0.01)
+  first.send_signal(signal.SIGSTOP)  # until the second program has ended
+  log = (second := started()).communicate()[1]
+  first.send_signal(signal.SIGCONT)
+  first_log = first.communicate()[1]
+  assert (first.returncode, second.returncode) == (0, 1), (first_log, log)
   errors = [line for line in log.splitlines() if line.startswith("error: ")]
   assert "Traceback" not in log
   assert re.search(

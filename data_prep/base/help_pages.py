@@ -75,12 +75,13 @@ def page(usage: str, sections: Sequence[Section]) -> str:
 
 
 def define_flags(short: str) -> None:
-  """Makes the flags that ask for help print pages and exit with code 0.
+  """Defines --help (-h), --helpshort (-?), --helpfull and --helpxml.
 
-  absl's own flags of these names exit with 1.
+  Each of these flags prints its page and ends the program with exit code 0.
+  They take the place of absl's own flags, which exit with 1.
 
   Args:
-    short: the page of `--help`.
+    short: the page of --help and --helpshort, with which --helpfull begins.
   """
   app.define_help_flags()  # once defined, absl does not define them again
   program = "Print the options of this program."
@@ -129,10 +130,10 @@ def _xml() -> str:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-  """Returns the lines of a text of at most _WIDTH columns, indented.
+  """Wraps a text into lines of at most _WIDTH (80) columns; returns the lines.
 
-  Lines after the first are indented by four columns more. A longer word has a
-  line of its own.
+  The first line begins with `indent`, the next lines with four spaces more.
+  Only a line of a single long word may be longer than _WIDTH.
   """
   return textwrap.wrap(
     text,

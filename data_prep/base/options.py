@@ -63,6 +63,9 @@ _LONGEST_GOT = 500  # letters; `got` may be text of a file, of any length
 class InputError(Exception):
   """Raised for input that the program cannot work with.
 
+  The message is one line, `expected …; got …: ACTION`, with escapes for
+  invisible characters. It shows at most 500 letters of `got`.
+
   Args:
     expected: the correct input.
     got: the actual input, with its place.
@@ -174,7 +177,7 @@ def flag_name(field: dataclasses.Field[Any]) -> str:
 
 
 def require(settings: Group, *names: str) -> None:
-  """Raises InputError if one of the named options is "", 0, False or ()."""
+  """Raises InputError if one of the named fields is None, "", 0, False or ()."""
   for name in names:
     if not getattr(settings, name):
       raise InputError(f"--{name}", "none", f"give --{name}")
@@ -222,7 +225,7 @@ def _is_valid(kind: Any, limits: Any, value: Any) -> bool:
 def _is_number(kind: type, value: Any) -> bool:
   """Returns whether a value is a finite number of type `kind`.
 
-  An int counts as a float too.
+  An int counts as a float too; True and False are no numbers.
   """
   if isinstance(value, bool) or not isinstance(value, int | float):
     return False
@@ -310,11 +313,14 @@ class _Parser(flags.ArgumentParser[Any]):
 def define(*classes: type[Group], into: flags.FlagValues = flags.FLAGS) -> None:
   """Defines one flag for each option of the given classes.
 
-  Classes may share an option; then all of them must state it in the same way.
-
   Args:
-    classes: the classes.
+    classes: the classes. They may share an option that all of them state with
+      the same default, help text and bounds.
     into: the set of flags to which the new flags are added.
+
+  Raises:
+    AssertionError: when two classes state an option differently, or a library
+      has defined a flag of the same name.
   """
   for cls in classes:
     for field, kind in _options(cls):
@@ -331,6 +337,7 @@ def define(*classes: type[Group], into: flags.FlagValues = flags.FLAGS) -> None:
 
 
 def _flag(field: dataclasses.Field[Any], kind: Any) -> flags.Flag[Any]:
+  """Returns the absl flag of an option with the type `kind`."""
   if kind == _TEXTS:
     return flags.MultiFlag(
       _Parser(field, str),
@@ -354,7 +361,8 @@ def sections(classes: Sequence[type[Group]]) -> list[help_pages.Section]:
 
   The options that a class states itself come before those that the class
   inherits, and have a heading of their own. An option that several classes
-  share stands under the first of them. Options without effect come last.
+  share stands under the first of them. Sections that contain only options
+  without effect come last.
   """
   made: list[help_pages.Section] = []
   last: list[help_pages.Section] = []
@@ -408,8 +416,8 @@ def parsed(cls: type[G]) -> G:
 def run(main: Callable[..., None], *classes: type[Group]) -> None:
   """Parses the flags, calls `main` with one instance of each class, and exits.
 
-  The function does not return; the exit codes are in the docstring of the
-  module.
+  The instances are positional arguments, in the order of `classes`. The
+  function does not return; the exit codes are in the docstring of the module.
   """
   define(*classes)
   app.run(

@@ -24,7 +24,11 @@ class Share:
 
 
 class Bar(Share):
-  """A table cell with a bar; `whole` is the value of the longest bar."""
+  """A table cell with a bar and no number.
+
+  The bar is part / whole of the cell's width, so `whole` is the value of the
+  longest bar of the column.
+  """
 
 
 Cell = str | int | float | Share
@@ -37,7 +41,8 @@ class Line:
   Attributes:
     name: the name in the legend.
     points: (step, height) of each point, in order of the steps.
-    kind: "many", or "few" (dots mark the points), or "limit" (dashed).
+    kind: "many" (a plain curve), "few" (dots mark the points) or "limit" (a
+      dashed curve).
     spread: the error of each height, which bars show as height ± spread; empty
       for a line without bars.
   """
@@ -170,6 +175,7 @@ def table(
 
 
 def _cell(value: Cell) -> str:
+  """Returns the HTML of a cell; a float that is not finite is a dash."""
   if isinstance(value, Bar):
     shown = (
       '<svg aria-hidden="true">'
@@ -196,8 +202,9 @@ def _class(value: Cell) -> str:
 def chart(caption: str, lines: Sequence[Line]) -> str:
   """Returns the HTML of a chart: curves over the steps of a run.
 
-  The legend has the last height of each curve. Points that are not finite are
-  left out. The result is "" if no curve but limits has a point.
+  The legend has the last height of each curve. Points that are not finite, and
+  lines without another point, are left out. The result is "" if only lines of
+  the kind "limit" remain, or none.
   """
   lines = [line for line in map(_finite, lines) if line.points]
   if all(line.kind == "limit" for line in lines):
@@ -257,7 +264,14 @@ class _Axes:
 
   @classmethod
   def around(cls, lines: Sequence[Line]) -> "_Axes":
-    """Returns axes around lines, with a twentieth of room above and below."""
+    """Returns axes that show all points of the lines, with their spread.
+
+    Above and below there is room of a twentieth of the range of the heights. If
+    all heights are equal, it is a twentieth of the height; or 1 for height 0.
+
+    Args:
+      lines: one line or more, each with a point or more.
+    """
     places = [x for line in lines for x, _ in line.points]
     heights = [
       y + sign * off
@@ -272,7 +286,10 @@ class _Axes:
     return cls(min(places), max(places), low - room, high + room)
 
   def x(self, place: float) -> float:
-    """Returns the position of a step, in percent from the left."""
+    """Returns the position of a step, in percent from the left.
+
+    It is 50 on a chart of a single step.
+    """
     wide = self.right - self.left
     return 100 * (place - self.left) / wide if wide else 50.0
 
@@ -281,9 +298,9 @@ class _Axes:
     return 100 * (self.top - height) / (self.top - self.bottom)
 
   def grid(self) -> str:
-    """Returns horizontal grid lines at round heights.
+    """Returns the SVG of horizontal grid lines, each with its height as text.
 
-    Their distance is 1, 2 or 5 times a power of ten.
+    The heights are multiples of 1, 2 or 5 times a power of ten.
     """
     rough = (self.top - self.bottom) / 5
     power = 10.0 ** math.floor(math.log10(rough))
@@ -331,10 +348,10 @@ def _drawn(line: Line, kind: str, axes: _Axes) -> str:
 def _thinned(
   points: Sequence[tuple[float, float]],
 ) -> list[tuple[float, float]]:
-  """Returns at most about _MOST_POINTS points of a curve.
+  """Returns at most _MOST_POINTS points of a curve, in their order.
 
-  Of each run of neighbouring points, the lowest and the highest are kept, so
-  that spikes show.
+  A curve of more points is cut into runs of neighbouring points, and the lowest
+  and the highest point of each run are kept, so that spikes show.
   """
   a_stretch = 2 * math.ceil(len(points) / _MOST_POINTS)
   if a_stretch <= 2:

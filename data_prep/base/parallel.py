@@ -81,10 +81,12 @@ class Workers:
         self._processes.submit(os.getpid)
 
   def beside(self, function: Callable[[T], R], task: T) -> Callable[[], R]:
-    """Begins function(task) in a process; returns a function.
+    """Begins function(task) in a process; returns a function for its result.
 
-    The returned function waits for the result and returns it, or raises the
-    task's error. If no processes have been started, it does the work itself.
+    The returned function takes no arguments. It waits for the result and
+    returns it, or raises the task's error. If no processes have been started,
+    nothing is begun: the returned function calls function(task) in this
+    process.
     """
     if self._processes:
       return self._processes.submit(function, task).result
@@ -96,7 +98,8 @@ class Workers:
     """Yields function(task) for each task, in the order of the tasks.
 
     At most four tasks for each process are begun before their results are
-    taken. An error of a task is raised at the task's place.
+    taken. An error of a task is raised at the task's place. Tasks that are not
+    yet running are cancelled when the generator is closed.
 
     Args:
       function: picklable: a function of a module, or an instance of a small

@@ -11,8 +11,9 @@ _FORMULA = re.compile('["\\s]*[=+@\uff0b\uff0d\uff1d\uff20-]')
 def printable(text: str) -> str:
   r"""Returns a text in one line, with escapes for invisible characters.
 
-  Line breaks become spaces. Control characters, and characters that change the
-  direction of writing, are written as Python writes them: `\x1b`, `\u202e`.
+  A line feed, with or without a carriage return before it, becomes a space. A
+  character that Python does not print, such as a control character or a mark
+  that changes the direction of writing, becomes its escape: `\x1b`, `\u202e`.
   """
   return escaped(text.replace("\r\n", " ").replace("\n", " "))
 
@@ -20,7 +21,8 @@ def printable(text: str) -> str:
 def escaped(text: str, kept: str = "") -> str:
   r"""Returns a text with escapes such as `\x1b` for its invisible characters.
 
-  The characters in `kept` are not escaped.
+  A character is invisible if `str.isprintable` is false for it. The characters
+  in `kept` are not escaped.
   """
   if text.isprintable():
     return text
@@ -33,10 +35,11 @@ def escaped(text: str, kept: str = "") -> str:
 
 
 def json_escaped(text: str) -> str:
-  r"""Returns a line of JSON with escapes for its invisible characters.
+  r"""Returns a line of JSON with JSON's escapes for its invisible characters.
 
-  Only strings in JSON contain such characters, which become escapes such as
-  `\u202e`.
+  Only strings in JSON contain such characters: U+202E becomes `\u202e`, and a
+  character above U+FFFF becomes the escapes of its two surrogates. The value of
+  the JSON stays the same.
   """
   if text.isprintable():
     return text
@@ -62,8 +65,10 @@ def cell(text: str) -> str:
   """Returns a text for a cell of a table that is opened as a spreadsheet.
 
   A spreadsheet takes a text that begins with = + - or @, in quotes or not, for
-  a formula. An apostrophe is put before such a text, which the spreadsheet does
-  not show. Numbers are not changed; runs of white space become one space.
+  a formula. An apostrophe, which the spreadsheet does not show, is put before
+  such a text, unless the text is a number. Each run of white space becomes one
+  space, white space at the ends is removed, and invisible characters are
+  escaped.
   """
   text = escaped(" ".join(text.split()))
   if _FORMULA.match(text) and not _is_number(text):

@@ -37,7 +37,7 @@ def limited(seconds: float) -> Iterator[None]:
   The error is raised again each second of CPU time until the block ends, since
   code may have swallowed it. A call into C code is not interrupted; the error
   is raised when it returns. Outside of the main thread, which alone receives
-  signals, there is no limit.
+  signals, there is no limit. Blocks must not be nested.
 
   Args:
     seconds: the limit, in seconds of CPU time of this process in user code.

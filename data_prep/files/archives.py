@@ -60,12 +60,12 @@ def is_archive(path: str) -> bool:
 
 
 def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
-  """Yields the name and an unpacked copy of each file with text, in order.
+  """Yields (name, path of an unpacked copy) of each file with text, in order.
 
   A copy is gone when the next file is asked for. Other members are skipped:
-  links, hidden files, pictures, nested archives, names that lead outside, and
-  in an archive of X all but the tweets. The log says how many were skipped for
-  which reason.
+  links, hidden files, names whose suffix is not a text's (such as pictures and
+  nested archives), names that lead outside, and in an archive of X all but the
+  tweets. The log says how many were skipped for which reason.
 
   Args:
     path: the path of the archive.
@@ -105,15 +105,16 @@ def _x_tweets(path: str) -> set[str]:
   """
   if storage.kind(path) != ".zip":
     return set()
-  with _whole(path), storage.reading(path) as raw, zipfile.ZipFile(raw) as made:
-    return set(filter(_X_TWEETS.fullmatch, made.namelist()))
+  with _whole(path), storage.reading(path) as raw, zipfile.ZipFile(raw) as file:
+    return set(filter(_X_TWEETS.fullmatch, file.namelist()))
 
 
 @contextlib.contextmanager
 def _whole(path: str) -> Iterator[None]:
   """Turns errors from a damaged archive in the context into an InputError.
 
-  So does the lack of a program for a .rar. Other OSErrors pass unchanged.
+  The error of a .rar that no installed program can unpack becomes an InputError
+  too. OSErrors of the system, such as of a full disk, pass unchanged.
   """
   try:
     yield
@@ -150,12 +151,18 @@ def _parts(name: str) -> list[str]:
 
 
 def _leads_outside(parts: list[str]) -> bool:
-  """Returns whether a path leads out of the folder of unpacked files."""
+  """Returns whether a path leads out of the folder of unpacked files.
+
+  Such a path is absolute, begins with a drive such as C:, or contains "..".
+  """
   return not parts[0] or parts[0].endswith(":") or ".." in parts
 
 
 def _is_hidden(parts: list[str]) -> bool:
-  """Returns whether a file, or a folder of its path, is hidden."""
+  """Returns whether a file, or a folder of its path, is hidden.
+
+  A hidden name begins with a dot, or with __MACOSX as macOS's extra files do.
+  """
   return any(p.startswith((".", "__MACOSX")) and p != "." for p in parts)
 
 
@@ -169,6 +176,8 @@ def unpack(path: str, folder: str) -> None:
   Raises:
     options.InputError: when the archive is damaged, would fill the disk, or
       holds a link, a name that leads outside, or more than _MOST_FILES files.
+    OSError: when two files have the same name, and for other errors of the
+      disk.
   """
   most = storage.most_unpacked(storage.size(path) or 0)
   room = min(most, storage.free_bytes(folder) or most)

@@ -116,7 +116,7 @@ def kind(path: str) -> str:
 
 
 def of(head: bytes, suffix: str = "") -> str:
-  """Returns the kind of a content, a phrase, judged by its first bytes.
+  """Returns the kind of a content, such as TEXT, judged by its first bytes.
 
   Args:
     head: the first 64 KB, or all of a shorter content.
@@ -197,9 +197,10 @@ def _json(head: bytes) -> str:
 def _is_numbered(head: bytes) -> bool:
   """Returns whether the lines are sentences with rising numbers before them.
 
-  Each line must be a number, a tab and a text that does not begin with a digit,
-  since two numbers are a row of a table. Blank lines do not count. The result
-  is False for fewer than three lines.
+  Each line must be a number above that of the line before, a tab, and a text
+  that does not begin with a digit, since two numbers are a row of a table.
+  Blank lines do not count, nor does the last line of a head of 64 KB, which may
+  be cut. The result is False for fewer than three lines.
   """
   whole_lines = head.split(b"\n")[: -1 if len(head) == _HEAD_BYTES else None]
   lines = [line for line in whole_lines if line.strip()]

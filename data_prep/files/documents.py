@@ -38,7 +38,10 @@ class Document:
   isolated: bool = False
 
   def content(self) -> int:
-    """Returns the first 64 bits of the SHA-256 of the sentences."""
+    """Returns the first 8 bytes of the sentences' SHA-256 as an unsigned int.
+
+    The sentences are joined by line feeds; the first byte is the lowest.
+    """
     digest = hashlib.sha256("\n".join(self.sentences).encode()).digest()
     return int.from_bytes(digest[:8], "little")
 
@@ -53,10 +56,10 @@ class Files:
 
 
 def weighted(patterns: str, isolated: bool = False) -> list[Files]:
-  """Returns the files of a list such as `news*.txt:2,books.txt`.
+  """Returns one Files for each pattern of a list, as `news*.txt:2,books.txt`.
 
-  A pattern without a weight has weight 1. A file that two patterns match is
-  returned once, with the first pattern's weight.
+  A pattern without a weight has weight 1. A file that two patterns match
+  belongs to the Files of the first pattern only.
 
   Args:
     patterns: glob patterns with weights, separated by commas.
@@ -106,9 +109,11 @@ def _weight(pattern: str) -> tuple[str, float]:
 
 
 def read(parts: Iterable[Files]) -> Iterator[Document]:
-  """Yields the documents of corpus files; the end of a file ends a document.
+  """Yields the documents of corpus files, in the order of the files.
 
-  In isolated files, at most _LINES_A_GROUP lines in a row are a document.
+  A blank line and the end of a file end a document. In isolated files blank
+  lines are skipped, and each _LINES_A_GROUP (100) lines in a row are a
+  document; the last document of a file may be shorter.
   """
   for files in parts:
     for path in files.paths:
@@ -131,9 +136,9 @@ def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _groups(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-  """Yields lines, stripped, in groups of at most _LINES_A_GROUP.
+  """Yields lines, stripped, in groups of _LINES_A_GROUP.
 
-  Blank lines are skipped.
+  Blank lines are skipped. The last group may be smaller.
   """
   full = filter(None, map(str.strip, lines))
   while group := tuple(itertools.islice(full, _LINES_A_GROUP)):
@@ -143,8 +148,9 @@ def _groups(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
 def ids(contents: np.ndarray) -> np.ndarray:
   """Returns the ids of documents, from which all random keys are made.
 
-  An id depends neither on the shard nor on the order of other documents. Equal
-  documents have different ids.
+  An id depends neither on the shard nor on the order of other documents. The
+  id of a document that occurs once is its content; the second, third and later
+  occurrences of a content have ids of their own.
 
   Args:
     contents: uint64 [documents], `Document.content` in the order of the corpus.
@@ -164,5 +170,5 @@ def ids(contents: np.ndarray) -> np.ndarray:
 
 
 def write(file: IO[str], sentences: Sequence[str]) -> None:
-  """Appends one document to an open corpus file."""
+  """Writes a document to an open corpus file: its sentences, a blank line."""
   file.write("\n".join(sentences) + "\n\n")

@@ -55,7 +55,7 @@ def default_folder() -> str:
 
 
 def name_of(address: str) -> str:
-  """Returns the name of the file at an address, without the query.
+  """Returns the name of the file at an address, unquoted, without the query.
 
   Raises:
     options.InputError: for an address without the name of a file.
@@ -103,7 +103,8 @@ class Cache:
     """Returns the local path of a file, which is fetched unless it is cached.
 
     If no https:// connection can be made, the version in the cache is used,
-    provided that the server gave it an ETag.
+    provided that the server gave it an ETag. If another process is fetching the
+    same address, the function waits for it.
 
     Args:
       address: the address of the file.
@@ -150,7 +151,8 @@ class Cache:
   def together(self, files: Mapping[str, str]) -> str:
     """Returns the path of a folder in the cache with only the given files.
 
-    They are hard links, or copies where the disk has no links.
+    They are hard links, or copies where the disk has no links. If the folder
+    exists but its files were changed, it is made again.
 
     Args:
       files: name in the folder → path in this cache.
@@ -188,15 +190,17 @@ class Cache:
     )
 
   def unpacked(self, archive: str, compared: bool = False) -> str:
-    """Unpacks an archive unless it is unpacked already; returns the folder.
+    """Unpacks an archive into the cache, unless it has been; returns the folder.
 
     Args:
-      archive: in this cache, or any local archive, which is not moved.
+      archive: the path of an archive in this cache, or of any local one, which
+        stays where it is.
       compared: whether files that were unpacked earlier are compared with the
         archive, byte by byte.
 
     Raises:
-      options.InputError: when the archive is damaged or not a model's.
+      options.InputError: when the archive is damaged, or is refused by
+        `archives.unpack`, or the cache is not this user's own.
     """
     name = os.path.basename(archive)
     digest = self._hash_of(archive)

@@ -38,12 +38,12 @@ _PATIENCE = 120.0  # seconds of retries
 
 @functools.cache
 def _client() -> "storage.Client":
-  # Imported here, since a run on local files should not wait for it.
   """Returns the client of Google Cloud Storage, made at the first call.
 
   Raises:
     options.InputError: when there are no credentials.
   """
+  # Imported here, since a run on local files should not wait for it.
   from google.auth import credentials, exceptions
   from google.cloud import storage
 
@@ -180,10 +180,10 @@ def find(pattern: str) -> list[str]:
 def _expanded(
   bucket: str, prefix: str, part: str
 ) -> tuple[list[str], list[str]]:
-  """Returns the names of objects and of folders that match a part of a glob.
+  """Returns (objects, folders): the names that match one part of a glob.
 
-  A part without signs of globs is returned as a folder whether or not there is
-  such a folder.
+  A part without wildcards is returned as a folder whether or not there is such
+  a folder.
 
   Args:
     bucket: the name of the bucket.
@@ -215,7 +215,7 @@ def matched(names: Sequence[str], pattern: str) -> list[str]:
 
 
 def names(folder: str) -> list[str]:
-  """Returns the names of the objects directly in a folder.
+  """Returns the names of the objects directly in a folder, sorted.
 
   The list is empty if there is no such folder.
 
@@ -231,7 +231,7 @@ def names(folder: str) -> list[str]:
 def _children(
   bucket: str, prefix: str, start: str = ""
 ) -> tuple[list[str], list[str]]:
-  """Returns the names of the objects and of the folders directly in a folder.
+  """Returns (objects, folders): the names directly in a folder, sorted.
 
   Args:
     bucket: the name of the bucket.
@@ -254,6 +254,9 @@ def below(folder: str) -> list[str]:
 
   The names are relative to the folder; objects of subfolders are included. The
   list is empty if there is no such folder.
+
+  Raises:
+    options.InputError: when the bucket cannot be listed.
   """
   bucket, name = _parts(folder)
   prefix = name.rstrip("/") + "/"
@@ -375,7 +378,9 @@ def version(path: str) -> str:
 def download(path: str, target: str, most: int | None = None) -> None:
   """Downloads an object, or the part of it that a local file lacks.
 
-  `target` may be the beginning of the same version of the object.
+  `target` may be the beginning of the same version of the object. A target with
+  a wrong checksum is removed; after another error, the next call goes on from
+  the bytes that came.
 
   Args:
     path: the path of the object.
@@ -411,6 +416,8 @@ def _require_room(
 ) -> None:
   """Raises InputError for an object that must not be downloaded.
 
+  It is larger than `most` or than the free disk, or has a Content-Encoding.
+
   Args:
     path: the path of the object, for messages.
     blob: the object's description by the service.
@@ -442,9 +449,12 @@ def _require_room(
 def upload(source: str, path: str) -> None:
   """Uploads a local file to an object, whole or not at all.
 
+  An earlier object at `path` is replaced.
+
   Raises:
-    options.InputError: when the upload fails, and when the service received
-      other bytes; these are deleted.
+    options.InputError: when the upload fails, when another process writes the
+      object at the same time, and when the service received other bytes, which
+      are deleted.
   """
   blob = _blob(path)
   checksum = _crc32c(source)
@@ -473,6 +483,10 @@ def move(source: str, path: str) -> None:
   """Moves an object inside its bucket, and replaces an object at `path`.
 
   The service copies the bytes, then the source is deleted.
+
+  Raises:
+    options.InputError: when the source is missing, access is refused, or the
+      service does not answer.
   """
   old, new = _blob(source), _blob(path)
   with _explained(path):

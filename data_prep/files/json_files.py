@@ -50,7 +50,8 @@ def read(path: str, action: str = "copy it again") -> Any:
 
   Raises:
     options.InputError: when it is a device or a pipe, is larger than 256 MB, or
-      is not JSON; and when an object in a bucket is missing.
+      is not JSON that `parsed` accepts; for half of a surrogate pair in a
+      string; and when an object in a bucket is missing.
     FileNotFoundError: when a local file is missing.
   """
   return _read(path, f"JSON in {path}", action)
@@ -107,8 +108,9 @@ def parsed(text: str | bytes) -> Any:
   """Returns the value of a JSON text.
 
   Raises:
-    ValueError: for text that is not JSON, for NaN and Infinity, and for numbers
-      that no float can hold (1e999).
+    ValueError: for text that is not JSON, for NaN and Infinity, for decimal
+      numbers that no float can hold (1e999), and for lists or objects that are
+      nested too deeply for Python.
   """
   try:
     return json.loads(text, parse_constant=_finite, parse_float=_finite)
@@ -137,9 +139,9 @@ def _finite(text: str) -> float:
 
 
 def read_note(path: str, hint: Any) -> Any | None:
-  """Returns the content of a cache's note; None if it is missing or invalid.
+  """Returns the content of a cache's JSON file; None if missing or invalid.
 
-  Such notes only save work: without a valid note, the work is done again.
+  Such a file only saves work: without a valid one, the work is done again.
 
   Args:
     path: a file that may be missing.
@@ -160,8 +162,9 @@ def require_type(
 
   Args:
     value: as the json module reads it.
-    hint: a type such as `int`, `float | None`, `tuple[str, ...]`; every whole
-      number is a float too, true is no number, and no number is infinite.
+    hint: a type such as `int`, `float | None` or `tuple[str, ...]`, which a
+      list of strings has. Every whole number is a float too. True and False are
+      no numbers, and infinity and NaN are no floats.
     what: the value's name and place, for the message.
     action: what the user should do.
 
@@ -222,7 +225,8 @@ def made(
 ) -> T:
   """Returns a dataclass instance of a JSON object that an earlier run wrote.
 
-  Missing fields have their default; unknown ones are named in one log line.
+  A field that is missing in the object has its default. Names in the object
+  that are no fields of the class are left out and named in one log line.
 
   Args:
     cls: a dataclass.
@@ -258,7 +262,7 @@ def made(
 
 
 def say_unknown(names: typing.Collection[str], origin: str) -> None:
-  """Logs, in one line, the fields that this version does not know.
+  """Logs one warning that names fields that this version does not know.
 
   Args:
     names: the names of the fields; nothing is logged if there are none.

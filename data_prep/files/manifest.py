@@ -28,7 +28,7 @@ _ADVICE = "make the artefact again, or copy it again"
 
 
 def begin(folder: str) -> None:
-  """Makes an artefact's folder, and removes its old manifest.
+  """Makes an artefact's folder, if it is missing, and removes its old manifest.
 
   Call it before the files of the folder change.
   """
@@ -45,7 +45,7 @@ def write(
   counts: Mapping[str, Any],
   inputs: Mapping[str, str],
 ) -> None:
-  """Writes the manifest of finished files.
+  """Writes the manifest of finished files, whose sizes and hashes it computes.
 
   Args:
     folder: the artefact.
@@ -179,7 +179,7 @@ def _require(
   place: str,
   all_: bool = False,
 ) -> None:
-  """Raises InputError for values of a wrong type, and for missing ones on demand.
+  """Raises InputError for a value of a wrong type.
 
   Args:
     values: name → value.
@@ -247,6 +247,7 @@ def rehash(folder: str) -> int:
 
   Raises:
     options.InputError: when a file has another hash.
+    OSError: when a local file is missing.
   """
   content = find(folder)
   assert content, "its manifest was checked"
@@ -263,6 +264,6 @@ def rehash(folder: str) -> int:
 
 
 def identity(folder_or_file: str) -> str:
-  """Returns the SHA-256 of a folder's manifest, or of a file."""
+  """Returns the hexadecimal SHA-256 of a folder's manifest, or of a file."""
   path = os.path.join(folder_or_file, NAME)
   return storage.sha256(path if storage.exists(path) else folder_or_file)

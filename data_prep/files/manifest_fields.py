@@ -21,7 +21,8 @@ class _Fields:
   def of(cls, values: Mapping[str, Any]) -> Self:
     """Returns an instance with a manifest's parameters or counts.
 
-    Values that are not fields of the class are ignored.
+    Names that are not fields of the class are ignored; fields without a value
+    are None.
     """
     names = [field.name for field in dataclasses.fields(cls)]
     return cls(**{name: values[name] for name in names if name in values})
@@ -36,7 +37,11 @@ class _Fields:
 
   @classmethod
   def types(cls) -> dict[str, Any]:
-    """Returns name → type that a value in a file must have."""
+    """Returns, for each field's name, the type of its value in a file.
+
+    None, which stands for a missing field, belongs to the type only where a
+    file may contain null.
+    """
     hints = typing.get_type_hints(cls)
     return {
       field.name: hints[field.name]

@@ -75,19 +75,27 @@ class _Owner:
 
   @classmethod
   def of(cls, content: bytes) -> "_Owner | None":
-    """Returns the owner in the content of a lock; None if it is incomplete."""
+    """Returns the owner that a lock's content describes.
+
+    The result is None for content that is not complete.
+    """
     try:
       return cls(**json.loads(content))
     except (ValueError, TypeError):
       return None
 
   def content(self, beat: int = 0) -> bytes:
-    # The number of leading spaces makes each beat's content different.
-    """Returns the content of a lock; it differs from one beat to the next."""
+    """Returns the content of a lock: the owner as JSON, after `beat` spaces.
+
+    Because of the spaces, the content differs from one beat to the next.
+    """
     return b" " * (beat % 100) + json.dumps(dataclasses.asdict(self)).encode()
 
   def is_gone(self) -> bool:
-    """Returns whether the owner was a process of this machine and has ended."""
+    """Returns whether the owner is known to have ended.
+
+    The result is False for an owner on another or on an unknown machine.
+    """
     if not self.machine or self.machine != _machine():
       return False
     try:
@@ -124,6 +132,10 @@ def _refused(folder: str, content: bytes) -> options.InputError:
 def owning(*folders: str) -> Iterator[None]:
   """Makes this process the owner of output folders inside the context.
 
+  In a bucket the function may wait 75 seconds, to see whether the process that
+  wrote a lock still lives. Where local files cannot be locked, the folder has
+  no owner, and a warning is logged.
+
   Args:
     *folders: local or gs://; they need not exist yet. "" is ignored.
 
@@ -143,7 +155,9 @@ def owning(*folders: str) -> Iterator[None]:
 def is_anothers(folder: str) -> bool:
   """Returns whether another process owns a folder, or a folder above it.
 
-  In a bucket the result is True for the lock of a dead process too.
+  The result is False if this process owns the folder, or a folder between it
+  and the other process's. In a bucket the result is True for the lock of a dead
+  process too.
   """
   return _anothers(_with_those_above(folder)) is not None
 
@@ -167,9 +181,10 @@ def _anothers(places: Iterable[str]) -> str | None:
 
 
 def _refuse_nested(folder: str) -> None:
-  """Raises InputError if another process owns a folder above or inside `folder`.
+  """Raises InputError if another process owns a folder around `folder`.
 
-  In a bucket, only the folders above are checked; a dead owner does not count.
+  Checked are all folders above it and, on a disk, the folders directly in it.
+  In a bucket, a dead owner does not count.
 
   Raises:
     options.InputError: when another process owns such a folder; the message
@@ -211,7 +226,10 @@ def _lock_content(target: str) -> bytes:
 
 
 def _with_those_above(folder: str) -> Iterator[str]:
-  """Yields a folder and all folders above it, the bucket or the root last."""
+  """Yields a folder and all folders above it, the bucket or the root last.
+
+  Of a local folder the paths are absolute, with symbolic links resolved.
+  """
   if storage.is_remote(folder):
     parts = folder.removeprefix(gcs.SCHEME).rstrip("/").split("/")
     for count in range(len(parts), 0, -1):
@@ -239,11 +257,13 @@ def _places(target: str) -> tuple[str, str]:
 def _of_disk(folder: str) -> Iterator[None]:
   """Makes this process the owner of a local folder inside the context.
 
-  On a disk without file locks, it only logs a warning.
+  On a disk without file locks, it only logs a warning. Where no lock file can
+  be written, neither beside the folder nor in it, the folder has no lock.
 
   Raises:
-    options.InputError, OSError: as `_locked` and `_refuse_nested` do, except
-      where no file can be written: then the folder has no lock.
+    options.InputError: when another process owns the folder, or a folder that
+      `_refuse_nested` checks.
+    OSError: for another error of the disk.
   """
   target = os.path.realpath(folder)
   with _above(target), contextlib.ExitStack() as stack:
@@ -277,9 +297,9 @@ def _of_disk(folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _above(target: str) -> Iterator[None]:
-  """Makes the folders above a target, if it can.
+  """Makes the missing folders above a target, if the system allows it.
 
-  After the context it removes those of them that are still empty.
+  After the context it removes those of the new folders that are empty.
   """
   above = os.path.dirname(target)
   made = []
@@ -355,7 +375,7 @@ def _taken(path: str, folder: str) -> IO[bytes]:
 
 
 def _is_at(file: IO[bytes], path: str) -> bool:
-  """Returns whether an open file is still the one at a path."""
+  """Returns whether an open file is still the file at a path."""
   try:
     return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
   except FileNotFoundError:
@@ -363,7 +383,10 @@ def _is_at(file: IO[bytes], path: str) -> bool:
 
 
 def _is_locked(path: str) -> bool:
-  """Returns whether another process holds the lock on a file."""
+  """Returns whether another process holds the lock on a file.
+
+  The result is False for a file that is missing or cannot be read.
+  """
   try:
     with open(path, "rb") as file:
       fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -402,10 +425,10 @@ def _of_bucket(folder: str) -> Iterator[None]:
 
 
 def _written(path: str, folder: str, owner: _Owner) -> int:
-  """Writes the lock object, unless a living owner has written one.
+  """Writes the lock object, unless a living owner has written it already.
 
   Returns:
-    the generation of the object.
+    the generation of the new object.
 
   Raises:
     options.InputError: when a living owner has written the object.

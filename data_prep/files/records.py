@@ -36,20 +36,24 @@ NEXT_SENTENCE_POSITIONS = "next_sentence_positions"
 class PretrainingBatch:
   """The features of pretraining examples, one a row or packed (`packing`).
 
+  predictions is the largest number of masked positions in a row.
+
   Attributes:
     input_ids: int64 [rows, length], padded with the pad id.
     input_mask: bool [rows, length]; in packed rows int64, the number of the
       example in its row, from 1; 0 on padding.
-    segment_ids: int64 [rows, length].
-    token_boundary: bool [rows, length], whether a word begins.
+    segment_ids: int64 [rows, length], 0 in the first segment of an example and
+      on padding, 1 in the second segment.
+    token_boundary: bool [rows, length], whether a word begins at the position.
     next_sentence_labels: int64 [rows], −1 for no pair; in packed rows [rows,
       labels].
     next_sentence_positions: int64 [rows, labels], the position of each
       example's [CLS]; None if rows are not packed.
-    masked_lm_positions, masked_lm_ids: int64 [rows, predictions]; None if masks
-      are made in training.
-    masked_lm_weights: float32 [rows, predictions]; None if masks are made in
-      training.
+    masked_lm_positions, masked_lm_ids: int64 [rows, predictions], the masked
+      positions and the ids that were there, padded with 0; None if masks are
+      made in training.
+    masked_lm_weights: float32 [rows, predictions], 0 where the two are padding;
+      None if masks are made in training.
   """
 
   input_ids: np.ndarray
@@ -66,7 +70,8 @@ class PretrainingBatch:
 def serialize(batch: PretrainingBatch) -> list[bytes]:
   """Returns a serialised tf.train.Example for each row.
 
-  The features are in the order of their names.
+  The features are in the order of their names; a feature that is None is left
+  out.
   """
   columns = []
   for field in sorted(f.name for f in dataclasses.fields(batch)):
@@ -186,7 +191,8 @@ def shape(path: str) -> Shape:
   """Returns the lengths of the features in a file's first record.
 
   Raises:
-    options.InputError: when the first record is no pretraining example.
+    options.InputError: when the file cannot be read, has no record, or begins
+      with a record that is no pretraining example.
   """
   import tensorflow as tf
 
@@ -210,6 +216,7 @@ def shape(path: str) -> Shape:
 
 
 def _no_records(path: str, got: str) -> options.InputError:
+  """Returns the error for a file that has no pretraining example."""
   return options.InputError(
     f"pretraining examples in {path}",
     got,
@@ -273,9 +280,10 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
   """Returns a file's first `count` records, and some of its last records.
 
   Only the two ends of the file are read. The last records are those that begin
-  in the last bytes, as many as the first records take, or a multiple if no
-  record begins there. No record is returned twice. Near the end, the beginning
-  of a record is recognised by the checksum of its length.
+  in a stretch at the end of the file. The stretch is as long as the first
+  records together; if no record begins in it, its length is doubled until one
+  does. No record is returned twice. In the stretch, the beginning of a record
+  is recognised by the checksum of its length.
 
   Args:
     file: a seekable file of TFRecords.
@@ -301,7 +309,10 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
 
 
 def _begins(header: bytes) -> bool:
-  """Returns whether 12 bytes are the length of a record and its checksum."""
+  """Returns whether 12 bytes are the length of a record and its checksum.
+
+  The result is False for a record of 4 GiB or more.
+  """
   return (
     len(header) == 12
     and header[4:8] == bytes(4)  # shorter than 4 GB; faster than the checksum

@@ -104,7 +104,10 @@ _ALWAYS_FREE_BYTES = 256 << 20
 
 
 def most_unpacked(packed: int) -> int:
-  """Returns the most bytes that `packed` bytes may unpack to: 256 MB or more."""
+  """Returns the number of bytes to which `packed` bytes may unpack at most.
+
+  It is 200 times `packed`, or 256 MB if that is more.
+  """
   return max(_ALWAYS_FREE_BYTES, HIGHEST_RATIO * packed)
 
 
@@ -153,7 +156,7 @@ class _Unpacked(io.RawIOBase):
     They are at most `most` bytes, except of zstandard.
 
     Raises:
-      EOFError: for a truncated stream.
+      EOFError: for a truncated stream, and for an empty file.
       options.InputError: for a decompression bomb.
     """
     unpacked = b""
@@ -178,7 +181,10 @@ class _Unpacked(io.RawIOBase):
     return unpacked
 
   def _beginning(self) -> bytes:
-    """Returns a stream's first bytes, without the zeros before the stream."""
+    """Returns a stream's first bytes, without the zeros before the stream.
+
+    The result is b"" if the file has no further stream.
+    """
     packed = self._stream.unused_data if self._stream else b""
     while not (packed := packed.lstrip(b"\0")):
       packed = self._read()
@@ -260,7 +266,7 @@ def divided(patterns: str) -> list[str]:
 
 
 def _find(pattern: str) -> list[str]:
-  """Returns the files that match a glob, sorted."""
+  """Returns the files that match a glob, sorted; [] if none does."""
   if "**" in pattern.split("/"):
     return _find_below(pattern)
   if is_remote(pattern):
@@ -304,7 +310,11 @@ def _is_match(name: Sequence[str], wanted: Sequence[str]) -> bool:
 
 
 def _expanded(folder: str, part: str) -> list[str]:
-  """Returns the paths in a local folder that match one part of a glob."""
+  """Returns the paths in a local folder that match one part of a glob.
+
+  A part without wildcards, or one that is a name in the folder itself, gives
+  its path alone, whether or not the path exists.
+  """
   exact = os.path.join(folder, part)
   if not glob.has_magic(part) or os.path.lexists(exact):
     return [exact]
@@ -335,12 +345,11 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 def decompressed(path: str) -> Iterator[IO[bytes]]:
   """Yields a file object of a file's content, unpacked if it is compressed.
 
-  The compressions are .gz, .bz2, .xz and .zst.
-
-  A file without such a suffix is unpacked too, if its first bytes are those of
-  a compressed file.
+  A file is compressed if its suffix is .gz, .bz2, .xz or .zst, or if its first
+  bytes are those of such a file.
 
   Raises:
+    OSError, options.InputError: as `reading` does.
     options.InputError: from the reads, when the file is damaged, truncated or a
       decompression bomb.
   """
@@ -367,9 +376,9 @@ def compression(head: bytes) -> str:
 
 
 def kind(path: str) -> str:
-  """Returns the suffix of a name, without that of a compression.
+  """Returns the suffix of a name in lower case, without that of a compression.
 
-  For `a.txt.gz` it is ".txt".
+  For `a.TXT.gz` it is ".txt", for `a.tgz` ".tar", for a name without suffix "".
   """
   return _endings(path)[0]
 
@@ -387,11 +396,15 @@ def _endings(path: str) -> tuple[str, str]:
 
 
 def lines(path: str) -> Iterator[str]:
-  """Yields the lines of a UTF-8 file, compressed or not, without line breaks.
+  r"""Yields the lines of a UTF-8 file, compressed or not, without line breaks.
+
+  A line ends with "\n" or "\r\n". A byte order mark is left out. The file is
+  opened when the first line is asked for.
 
   Raises:
-    options.InputError: when the file is not UTF-8, or a line is longer than
-      MAX_LINE_BYTES.
+    options.InputError: when the file is not UTF-8, when a line is longer than
+      MAX_LINE_BYTES (1 MiB), and as `decompressed` does.
+    OSError: when a local file cannot be opened.
   """
 
   def blocks() -> Iterator[list[str]]:
@@ -427,12 +440,15 @@ def read_line(file: IO[bytes], most: int, begun: bytes = b"") -> bytes:
 
 
 def without_line_end(line: bytes) -> bytes:
-  r"""Returns a line without its final "\n" or "\r\n"."""
+  r"""Returns a line without its final "\n", "\r\n" or "\r"."""
   return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def skip_line(file: IO[bytes], begun: bytes) -> None:
-  """Reads to the end of a line whose beginning `begun` has been read."""
+  """Reads to the end of a line whose beginning `begun` has been read.
+
+  Nothing is read if `begun` contains the end of the line, or is b"".
+  """
   while begun and not begun.endswith(b"\n"):
     begun = file.readline(MAX_LINE_BYTES)
 
@@ -509,6 +525,9 @@ def _decoded(raw: bytes, path: str, number: int) -> str:
 def writing(path: str, mode: str = "w", rights: int = 0o666) -> Iterator[Any]:
   r"""Yields a file object; `path` appears, complete, if the block succeeds.
 
+  An earlier file at `path` is replaced then. If the block fails, it stays as it
+  was.
+
   Args:
     path: the path of the finished file; its folder is made.
     mode: "w" for UTF-8 text with "\n" line ends, "wb" for bytes.
@@ -542,10 +561,11 @@ def writing(path: str, mode: str = "w", rights: int = 0o666) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _ending_in_order() -> Iterator[None]:
-  """Turns SIGTERM into SystemExit, so that no temporary file is left.
+  """Turns SIGTERM in the context into SystemExit(143), which removes files.
 
-  A handler that the program has set is kept. In a worker process nothing
-  changes, because its parent ends it.
+  Without it a temporary file would be left. A handler that the program has set
+  is kept. In a worker process, which its parent ends, and outside of the main
+  thread nothing changes.
   """
   if (
     threading.current_thread() is not threading.main_thread()
@@ -576,7 +596,13 @@ def copy(source: str, target: str) -> None:
 
 
 def make_folder(path: str) -> None:
-  """Makes a local folder; for a bucket, checks that it can be listed."""
+  """Makes a local folder with those above it, unless it exists.
+
+  Raises:
+    OSError: when a local folder cannot be made.
+    options.InputError: for a folder in a bucket that cannot be listed; no
+      folder needs to be made there.
+  """
   if is_remote(path):
     gcs.check(path)
   else:
@@ -637,7 +663,7 @@ def names(folder: str) -> list[str]:
 
 
 def below(folder: str) -> list[str]:
-  """Returns the files in a folder and its subfolders, sorted.
+  """Returns the files in a folder and its subfolders, sorted, hidden ones too.
 
   Their names are relative to the folder, with slashes. A missing folder has no
   files.
@@ -698,7 +724,11 @@ def size(path: str) -> int | None:
 
 
 def is_special(path: str) -> bool:
-  """Returns whether a path is a device, a pipe or a folder, not a file."""
+  """Returns whether a local path is a device, a pipe or a folder.
+
+  The result is False for a regular file, for a path at which nothing is, and
+  for a path in a bucket.
+  """
   return (
     not is_remote(path) and os.path.exists(path) and not os.path.isfile(path)
   )
@@ -727,7 +757,7 @@ def leads_elsewhere(folder: str, name: str) -> bool:
 
 
 def exists(path: str) -> bool:
-  """Returns whether there is a file at a path."""
+  """Returns whether there is a file at a path; a folder is no file."""
   return size(path) is not None
 
 
@@ -740,7 +770,7 @@ def remove(path: str) -> None:
 
 
 def read_bytes(path: str) -> bytes:
-  """Returns the content of a small file."""
+  """Returns the bytes of a small file, without unpacking them."""
   with reading(path) as file:
     return file.read()
 

@@ -77,7 +77,8 @@ class Wanted:
   """A column to read, or a key of JSON lines.
 
   Attributes:
-    name: the name of the column; white space around it does not count.
+    name: the name of the column, in which white space at the ends does not
+      count; or a key, which must be the same.
     flag: the flag that names the column, for messages.
     required: whether the file must have the column.
   """
@@ -121,13 +122,14 @@ def is_table(path: str) -> bool:
 
 
 def table(path: str) -> Fields:
-  """Yields the line number and the fields of every CSV or TSV row.
+  """Returns an iterator over (line number, fields) of every CSV or TSV row.
 
-  The header is a row too. A blank line has one field. A quotation mark is
-  special in CSV only.
+  The header is a row too. A blank line has one field. A row that cannot be read
+  has a `Bad` in place of its fields. A quotation mark is special in CSV only.
 
   Raises:
-    options.InputError: for a file with another ending.
+    options.InputError: for a file with another ending, before the first row is
+      taken.
   """
   kind = storage.kind(path)
   if kind == ".tsv":
@@ -145,8 +147,8 @@ def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
   """Returns the index of a column in a header.
 
   Args:
-    header: the names of the columns.
-    name: the name of the column.
+    header: the names of the columns, stripped.
+    name: the name of the column; white space at its ends does not count.
     flag: the flag that names the column, for messages.
     path: the path of the file, for messages.
 
@@ -226,7 +228,8 @@ def _names(path: str, rows: Fields) -> list[str]:
 def _without_blank_lines(rows: Fields, width: int) -> Fields:
   """Yields the rows that are not blank lines.
 
-  In a file of one column, a blank line is a row with an empty cell.
+  A blank line has one field of white space at most. In a file of one column
+  blank lines are yielded, because they are rows with an empty cell.
 
   Args:
     rows: (line number, fields).
@@ -242,7 +245,10 @@ def _without_blank_lines(rows: Fields, width: int) -> Fields:
 def _picked(
   rows: Fields, width: int, places: Sequence[int]
 ) -> Iterator[tuple[int, Cells | Bad]]:
-  """Yields the wanted cells of each row; a `Bad` for another number of fields.
+  """Yields (line number, wanted cells) of each row.
+
+  A row with another number of fields than `width` has a `Bad` in place of the
+  cells; a `Bad` in `rows` is passed on.
 
   Args:
     rows: (line number, fields).
@@ -275,7 +281,7 @@ def objects(
 
   Raises:
     options.InputError: for a file without rows, and for a required key that
-      none of the first _FIRST_ROWS objects has.
+      none of the objects in the first _FIRST_ROWS (100) rows has.
   """
   rows = json_lines(path)
   first = list(itertools.islice(rows, _FIRST_ROWS))
@@ -358,6 +364,7 @@ class _Source:
     return self._returned.popleft() if self._returned else next(self._source)
 
   def give_back(self, taken: Sequence[tuple[int, str | Bad]]) -> None:
+    """Puts lines, in their order, before the lines that are yet to come."""
     self._returned.extendleft(reversed(taken))
 
 
@@ -479,11 +486,12 @@ def _one_decoded(raw: bytes) -> str | Bad:
 
 
 def _utf16_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
-  # Undecodable bytes become U+FFFD: half a character, or a truncated file.
   """Yields lists of one line each; a `Bad` for a line that cannot be read.
 
-  Such a line is longer than MAX_ROW_BYTES characters, or is not UTF-16.
+  Such a line is longer than MAX_ROW_BYTES characters, is not UTF-16, or
+  contains U+FFFD.
   """
+  # Undecodable bytes become U+FFFD: half a character, or a truncated file.
   text = io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n")
   try:
     while line := text.readline(MAX_ROW_BYTES + len("\r\n")):

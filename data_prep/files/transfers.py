@@ -90,7 +90,8 @@ def _prepared(url: str) -> str:
 def _asked(url: str, headers: dict[str, str]) -> requests.Response:
   """Sends one request; returns the response, with its body unread.
 
-  requests.get would read the body of a redirect whole, however long it is.
+  A redirect is returned, not followed. requests.get would read the body of a
+  redirect whole, however long it is.
   """
   with requests.Session() as session:
     request = session.prepare_request(requests.Request("GET", url, headers))
@@ -114,6 +115,10 @@ def _accepted(
   response: requests.Response, url: str, headers: dict[str, str], advice: str
 ) -> requests.Response:
   """Returns a response if it answers the request; else raises as `opened`.
+
+  The status 200 answers every request, 206 and 416 answer one with the header
+  Range, and 304 one with If-None-Match. A body with a Content-Encoding is
+  refused.
 
   Args:
     response: the response.
@@ -153,9 +158,9 @@ def is_sha256(text: str) -> bool:
 def require_safe(url: str, named: str = "") -> None:
   """Raises InputError for an address that must not be asked for.
 
-  Two kinds are refused: plain http, which can be tampered with on its way,
-  except to a server on loopback that the user named; and any address on
-  loopback that the user did not name.
+  Two kinds are refused: an address on this machine (loopback) whose scheme,
+  host and port are not those of `named`; and any scheme but https. Plain http,
+  which can be tampered with on its way, is accepted on loopback.
 
   Args:
     url: an address, perhaps from an answer.
@@ -181,7 +186,9 @@ def require_safe(url: str, named: str = "") -> None:
 def _is_loopback(host: str) -> bool:
   """Returns whether a host name or number means this machine.
 
-  Short numbers such as 127.1 count too, because the system understands them.
+  Such hosts are localhost, loopback addresses, also in a short form such as
+  127.1, which the system understands, and 0.0.0.0. Other names are not
+  resolved.
   """
   if host.rstrip(".").lower() == "localhost":
     return True
@@ -197,7 +204,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _server(parts: parse.SplitResult) -> tuple[str, str, int | None]:
-  """Returns scheme, host and port of an address."""
+  """Returns (scheme, host, port) of an address; port None if not stated."""
   try:
     return parts.scheme, parts.hostname or "", parts.port
   except ValueError:  # a port above 65535
@@ -305,7 +312,8 @@ def small(url: str, most: int, advice: str, named: str = "") -> bytes:
     named: as in `opened`.
 
   Raises:
-    options.InputError: for a larger file, and when the download fails.
+    options.InputError: for a larger file, when the server refuses, and when
+      _MOST_TRIES (5) tries have failed.
   """
   for left in reversed(range(_MOST_TRIES)):
     try:
@@ -330,13 +338,12 @@ def _silent(url: str, error: Exception) -> options.InputError:
 
 
 def _wait(url: str, error: Exception, tries: int) -> None:
-  """Logs that a download is tried again; waits at most 10 seconds.
+  """Logs that a download is tried again; waits 2^tries / 8 s, at most 10 s.
 
   Args:
     url: the URL, for the message.
     error: why the last try failed.
-    tries: the number of failed tries without progress; the more, the longer
-      the function waits.
+    tries: the number of consecutive failed tries without progress.
   """
   reason = str(error) if isinstance(error, _Busy) else type(error).__name__
   logging.warning("%s: %s; trying again", url, reason)
@@ -378,7 +385,8 @@ class Part:
   def complete(self, known_tag: str = "") -> bool:
     """Downloads the missing rest; returns whether the version is a new one.
 
-    After a cut connection the download is resumed.
+    After a cut connection the download is resumed, until _MOST_TRIES (5) tries
+    in a row have brought no byte.
 
     Args:
       known_tag: the ETag of a version that need not be fetched again.
@@ -429,6 +437,10 @@ class Part:
     Returns:
       True: the file is complete; False: the server still has the known version;
       None: the connection was cut.
+
+    Raises:
+      options.InputError, requests.RequestException: as `opened`, `_total` and
+        `_copy` do.
     """
     have, headers = self._size(), {}
     noted = json_files.read_note(self._note, str) if have else None
@@ -454,7 +466,12 @@ class Part:
   def _total(
     self, response: requests.Response, have: int, tag: str
   ) -> int | None:
-    """Returns the bytes of the whole file; None if the server does not say.
+    """Returns the number of bytes of the whole file; None if it is unknown.
+
+    Args:
+      response: an answer of status 200, 206 or 416.
+      have: the number of bytes that are here.
+      tag: the ETag of the answer; "" for none.
 
     Raises:
       requests.RequestException: for a part that does not follow the first
@@ -496,8 +513,10 @@ class Part:
       total: bytes of the whole file; None if unknown.
 
     Raises:
-      options.InputError: when the file is larger than allowed, or than the free
-        disk.
+      options.InputError: when the file is larger than allowed, which removes
+        it; and when it is larger than the free disk, before a byte is written.
+      requests.RequestException: when the connection is cut; the bytes that came
+        are kept.
     """
     allowed = total if self._most is None else self._most
     allowed = _MOST_UNANNOUNCED if allowed is None else allowed
@@ -527,7 +546,14 @@ class Part:
   def _write(
     self, body: Iterator[bytes], file: IO[bytes], have: int, total: int | None
   ) -> None:
-    """Appends a body to a file, and logs the progress every ten seconds."""
+    """Appends a body to a file, and logs the progress every ten seconds.
+
+    Args:
+      body: the parts of the body.
+      file: the open file.
+      have: the number of bytes that the file has already.
+      total: bytes of the whole file, for the log; None if unknown.
+    """
     began, first = time.monotonic(), have
     last_logged = began
     for chunk in body:

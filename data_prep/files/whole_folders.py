@@ -39,6 +39,9 @@ _FROM_CURRENT_FOLDER, _EXCHANGE = -100, 2
 def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
   """Yields an empty folder whose files replace those in `folder`.
 
+  They are put in place after the block. If the block raises an error, they are
+  removed, and the files in `folder` are unchanged.
+
   Args:
     folder: local or gs://; it need not exist yet.
     is_ours: takes the name of a file in `folder`; returns whether one of our
@@ -46,7 +49,8 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
 
   Raises:
     OSError, options.InputError: when the folder cannot be written. The earlier
-      files are then still there, complete.
+      files are then still there, complete. Only an error while files are moved
+      up one by one leaves a mixture, which the next call of `finish` completes.
   """
   finish(folder, is_ours)
   renamed = not storage.is_remote(folder) and _can_be_renamed(folder, is_ours)
@@ -125,7 +129,8 @@ def _is_left(folder: str, aside: str) -> bool:
 
   Args:
     folder: the folder that was to be replaced.
-    aside: its temporary subfolder; a local folder has others beside it.
+    aside: its temporary subfolder. The two temporary folders beside a local
+      folder are looked for too.
   """
   if storage.is_remote(folder):
     return bool(storage.below(aside))
@@ -147,8 +152,10 @@ def _earlier(beside: str) -> str:
 def _can_be_renamed(folder: str, is_ours: IsOurs) -> bool:
   """Returns whether a local folder may be replaced by renaming.
 
-  A mount point cannot be renamed. A shell in the current folder would stay in
-  the old folder, and files of the user would be lost with it.
+  It may if it does not exist yet, or contains only files of our programs. It
+  may not if it is a mount point, which cannot be renamed, if it is or contains
+  the current folder, in which a shell would stay, or if the folder above cannot
+  be written.
   """
   target = os.path.realpath(folder)
   here = os.path.realpath(os.curdir)

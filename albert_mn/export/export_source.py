@@ -321,7 +321,7 @@ def opened(folder: str) -> Source:
     None,
     directory.labels,
   )
-  parts = ensembles.joined(
+  parts = ensembles.merged(
     [checkpoint.model().parts() for _ in range(networks)]
   )
   loaded = initial_weights.fill(checkpoint.source, parts)

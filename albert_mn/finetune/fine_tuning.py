@@ -527,7 +527,7 @@ def train(
     folder,
     predictor_of(problem).KIND,
     config=start.config,
-    parts=ensembles.joined([loop.model.parts() for loop in loops]),
+    parts=ensembles.merged([loop.model.parts() for loop in loops]),
     tokenizer_file=start.tokenizer_file,
     parameters={
       **dataclasses.asdict(recipe),

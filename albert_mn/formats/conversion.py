@@ -233,7 +233,10 @@ def _run(settings: Options) -> None:
   parts = {n: p for n, p in model.parts().items() if n not in loaded.new}
   expected = outputs(parts, ids, mask)
   if opened.source.arrays:
-    arrays = {n: encoders.joined(n, a) for n, a in opened.source.arrays.items()}
+    arrays = {
+      name: encoders.merged_heads(name, array)
+      for name, array in opened.source.arrays.items()
+    }
     plain = plain_forward.PlainModel(arrays, opened.config)
     _compare("the source's arrays", plain.outputs(ids, mask), expected)
   if settings.resize_vocabulary:
@@ -346,7 +349,10 @@ def write(
 
 
 def _beside(opened: Opened) -> Callable[[str], None] | None:
-  """Returns the function that writes a model's blend; None without a blend."""
+  """Returns the function that writes the source's blend into a folder.
+
+  The result is None if the source has no blend, or is another project's.
+  """
   if opened.source.kind is not initial_weights.Format.OURS:
     return None
   folder = initial_weights.folder_of(opened.source.path)
@@ -366,7 +372,8 @@ def _opened(settings: Options) -> Opened:
   """Returns the source: its weights, config, tokenizer and labels.
 
   Raises:
-    options.InputError: when a part is missing or contradicts a flag.
+    options.InputError: when a part is missing, does not fit the others or
+      contradicts a flag, and for an ensemble of networks.
   """
   path = settings.init_checkpoint
   kind = initial_weights.format_of(path)
@@ -408,7 +415,11 @@ def _opened(settings: Options) -> Opened:
 def _text(
   settings: Options, config: configs.AlbertConfig, tokenizer_file: str
 ) -> foreign_text.Found:
-  """Returns the text normalisation of the source, changed by the flags."""
+  """Returns the text normalisation of the source, changed by the flags.
+
+  The flags are --repair_normalization, --do_lower_case and
+  --split_digit_commas.
+  """
   text = initial_weights.text_settings(
     settings.init_checkpoint, tokenizer_file, config
   )
@@ -450,7 +461,8 @@ def _labels(settings: Options, source: initial_weights.Source) -> Sequence[str]:
 
   Raises:
     options.InputError: when labels and outputs differ in number, labels repeat,
-      or their meaning is unknown.
+      a single output is of type "class", no names are known, or --labels_file
+      is given for another model.
   """
   outputs_ = _classifier_outputs(source)
   if not outputs_:
@@ -497,7 +509,9 @@ def _known_of(source: initial_weights.Source) -> dict[str, Any]:
 def _classifier_outputs(source: initial_weights.Source) -> int:
   """Returns the number of outputs of a text classifier.
 
-  The result is 0 for any other model, also for a tagger.
+  For a source in this project's format it is the number of labels in
+  labels.json, 0 without that file. For another project's it is 0 if the model
+  is none, also for a tagger and for heads that this project does not have.
   """
   if source.kind is initial_weights.Format.OURS:
     folder = initial_weights.folder_of(source.path)
@@ -521,10 +535,15 @@ def _classifier_outputs(source: initial_weights.Source) -> int:
 def _named_labels(
   settings: Options, source: initial_weights.Source, number: int
 ) -> list[str]:
-  """Returns a classifier's labels.
+  """Returns a classifier's labels, whose number is not checked.
 
   They come from --labels_file, else from files beside the weights; unnamed
   labels of Hugging Face are LABEL_0, LABEL_1, ….
+
+  Args:
+    settings: the options.
+    source: the weights.
+    number: how many outputs the classifier has.
 
   Raises:
     options.InputError: when a TensorFlow checkpoint has no file of labels.
@@ -548,8 +567,12 @@ def _named_labels(
 def read_labels(path: str) -> list[str]:
   """Returns the labels in a file: one on each line, or a JSON list.
 
+  Lines are stripped, and empty lines left out. Numbers in a list become text.
+  Labels that repeat are kept.
+
   Raises:
-    options.InputError: when the list contains anything but strings and numbers.
+    options.InputError: for a file that begins with [ and is not JSON, or whose
+      list contains anything but strings and numbers.
   """
   content = storage.read_bytes(path).removeprefix(codecs.BOM_UTF8)
   if not content.lstrip().startswith(b"["):
@@ -563,8 +586,10 @@ def read_labels(path: str) -> list[str]:
 def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
   """Returns the parameters for the manifest, which predictors read.
 
-  For a model of another project the settings come from the flags, else from its
-  files, else they are defaults.
+  For a source in this project's format they are those of its manifest, with the
+  text settings of `opened`. For another project's they come from the flags,
+  else from its files, else they are defaults; a classifier's max_seq_length is
+  limited to max_position_embeddings.
   """
   known = _known_of(opened.source)
   if opened.source.kind is not initial_weights.Format.OURS:
@@ -637,8 +662,9 @@ def why(name: str) -> str:
 def sentences(opened: Opened) -> tuple[np.ndarray, np.ndarray]:
   """Returns ids and mask of test sentences, each int32 [sentences, length].
 
-  A sentence has at most _LONGEST pieces, and is cut if it is longer. Without a
-  tokenizer the ids are random.
+  The sentences are foreign_text.SENTENCES, truncated to 64 pieces or to the
+  model's longest input if that is less. Without a tokenizer they are three
+  sequences of random ids, the same at each call.
   """
   tokenizer, config = opened.tokenizer(), opened.config
   longest = min(_LONGEST, config.max_position_embeddings)
@@ -707,6 +733,8 @@ def _compare(
   expected: Mapping[str, np.ndarray],
 ) -> None:
   """Prints the largest difference of two sets of outputs.
+
+  A difference is relative where `expected` is above 1 in absolute value.
 
   Args:
     what: the source of `computed`, for the message.

@@ -122,8 +122,13 @@ def _digest(steps: Sequence[Mapping[str, Any]]) -> str:
 def exported_length(folder: str) -> int:
   """Returns the largest number of pieces of a text that an export reads.
 
-  The result is 0 if the tokenizer.json in `folder` is not of this project, or
-  tokenizer_config.json states no model_max_length.
+  The result is 0 if the tokenizer.json in `folder` is missing or not of this
+  project, or if tokenizer_config.json is missing or states no model_max_length.
+
+  Raises:
+    options.InputError: when a file is no JSON object, or model_max_length is no
+      whole number.
+    AttributeError, KeyError, TypeError, ValueError: as `carried` does.
   """
   fast, config = (
     os.path.join(folder, name)
@@ -141,7 +146,8 @@ def exported_length(folder: str) -> int:
 def extracted(path: str) -> str:
   """Returns the path of a tokenizer file with the same ids as a tokenizer.json.
 
-  The file is stored in the user's cache, under the hash of tokenizer.json.
+  It is a SentencePiece model or a vocab.txt, stored in the user's cache under
+  the hash of tokenizer.json.
 
   Args:
     path: the tokenizer.json.
@@ -227,7 +233,12 @@ def _model_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
 def _require_same(pieces: Sequence[str], content: Mapping[str, Any]) -> None:
   """Raises ValueError if tokenizer.json has other pieces than its original.
 
-  User-defined pieces of a BPE model have other names there, and are accepted.
+  The number of pieces and the ids of equal pieces are compared. User-defined
+  pieces of a BPE model have other names in tokenizer.json, and are accepted.
+
+  Args:
+    pieces: the pieces of the original, in id order.
+    content: the content of tokenizer.json.
   """
   held = content["model"]["vocab"]
   if not isinstance(held, Mapping):
@@ -263,8 +274,10 @@ def _added(content: Mapping[str, Any]) -> dict[str, int]:
 def _added_behind(size: int, content: Mapping[str, Any]) -> list[str]:
   """Returns the added tokens with ids of at least `size`, in id order.
 
+  Logs a warning on each that is not special, since no text gives its id.
+
   Raises:
-    ValueError: when there are gaps between their ids.
+    ValueError: when their ids do not begin with `size` or have gaps.
   """
   ids = {n: i for n, i in _added(content).items() if i >= size}
   names = sorted(ids, key=lambda name: ids[name])
@@ -283,8 +296,9 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
     content: the content of a tokenizer.json of type Unigram.
 
   Raises:
-    ValueError: for a normalizer with other steps than _STEPS, and for gaps
-      between the ids of added tokens.
+    ValueError: for a normalizer with other steps than _STEPS, for gaps between
+      the ids of added tokens, and, like the other errors of _DAMAGED, for
+      damaged content.
   """
   model, special = content["model"], _added(content)
   steps = _steps(content)
@@ -316,7 +330,10 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
 
 
 def _steps(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-  """Returns the steps of the normalizer, those of nested sequences included."""
+  """Returns the steps of the normalizer, those of nested sequences included.
+
+  Without a normalizer it is one step, whose type is None.
+  """
   return list(_flat(content.get("normalizer") or {"type": None}))
 
 
@@ -330,6 +347,12 @@ def _flat(normalizer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _table(steps: list[Mapping[str, Any]]) -> bytes:
-  """Returns SentencePiece's compiled rule table; b"" if there is none."""
+  """Returns SentencePiece's compiled rule table: the first among the steps.
+
+  The result is b"" if there is none.
+
+  Raises:
+    ValueError: when the table is not base64.
+  """
   tables = [s.get("precompiled_charsmap") for s in steps]
   return base64.b64decode(next(filter(None, tables), ""), validate=True)

@@ -182,7 +182,15 @@ def _reason(
   programs: Programs,
   gelu: str,
 ) -> str:
-  """Returns why a form of gelu was chosen, as part of a sentence."""
+  """Returns why a form of gelu was chosen, as part of a sentence.
+
+  Args:
+    config: the config as read without the flag.
+    written: the activation's name in the file; None if the file has no name.
+    name: the file's name, without folder.
+    programs: the programs that wrote the weights.
+    gelu: the value of --gelu.
+  """
   if gelu != "auto":
     words = (
       f"whose hidden_act is {written!r}" if written else "without a hidden_act"

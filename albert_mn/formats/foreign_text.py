@@ -70,7 +70,9 @@ def alike(
   left: tokenization.Settings,
   right: tokenization.Settings,
 ) -> bool:
-  """Returns whether two settings give the same ids on test sentences.
+  """Returns whether two settings give the same ids on test texts.
+
+  The texts are SENTENCES and the numbers from 0 to 99, each with a comma.
 
   Different settings may give the same ids: for instance when the SentencePiece
   model itself lower-cases.
@@ -172,7 +174,14 @@ def _of_wordpiece(
 ) -> Found:
   """Returns the settings of a WordPiece model.
 
-  They come from tokenizer_config.json, else from capitals in the vocabulary.
+  They come from do_lower_case and strip_accents in tokenizer_config.json. If it
+  has no do_lower_case, texts are lower-cased if the vocabulary has no capitals.
+  Unless strip_accents is given, marks are stripped if texts are lower-cased.
+
+  Args:
+    config: the content of tokenizer_config.json.
+    vocab_file: vocab.txt.
+    longest: the longest word, in characters.
   """
   if "do_lower_case" in config:
     lower = bool(config["do_lower_case"])
@@ -224,6 +233,8 @@ def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
 
 def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:
   """Returns the settings of transformers' AlbertTokenizer.
+
+  It always replaces quotes (`` and '' become ").
 
   Args:
     config: the content of tokenizer_config.json; missing keys have
@@ -313,6 +324,6 @@ def _joins_digit_and_comma(tokenizer: tokenization.Tokenizer) -> bool:
 
 
 def _lower_cases(tokenizer: tokenization.Tokenizer) -> bool:
-  """Returns whether the tokenizer itself lower-cases a text."""
+  """Returns whether САЙН БАЙНА УУ gets the same ids as сайн байна уу."""
   upper, lower = tokenizer.encode(["САЙН БАЙНА УУ", "сайн байна уу"])
   return upper.tolist() == lower.tolist()

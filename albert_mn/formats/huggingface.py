@@ -197,7 +197,11 @@ def _projects(path: str) -> bool:
 
 
 def is_own_config(path: str) -> bool:
-  """Returns whether the config file has keys that only transformers writes."""
+  """Returns whether the config file has a key that only transformers writes.
+
+  Raises:
+    options.InputError: when the file is not a JSON object.
+  """
   return bool(_MARKS & json_files.read_object(path).keys())
 
 
@@ -225,13 +229,15 @@ def _kind(values: Mapping[str, Any]) -> str:
 
 
 def labels(folder: str) -> list[str]:
-  """Returns a text classifier's labels in their order; [] for another model.
+  """Returns the names in id2label of config.json, in the order of their ids.
 
-  Classifiers of pieces or of choices have weights of the same names; they are
-  recognised by the class in config.json's `architectures`.
+  The result is [] without config.json or id2label, and for a model that
+  classifies no whole texts. Classifiers of pieces or of choices have weights of
+  the same names; they are recognised by the class in config.json's
+  `architectures`.
 
   Raises:
-    options.InputError: when id2label is damaged.
+    options.InputError: when config.json or its id2label is damaged.
   """
   path = os.path.join(folder, CONFIG)
   values = json_files.read_object(path) if storage.exists(path) else {}
@@ -296,6 +302,8 @@ def other_head(folder: str) -> str:
 def files(path: str) -> list[str]:
   """Returns the paths of the weights: one file, or the shards of an index.
 
+  In a folder, model.safetensors is preferred to pytorch_model.bin.
+
   Args:
     path: a folder, or a file of weights.
 
@@ -323,7 +331,9 @@ def files(path: str) -> list[str]:
 
 
 def shards(index: str) -> list[str]:
-  """Returns the file names of the weights that an index lists.
+  """Returns the file names of the weights that an index lists, sorted.
+
+  Each name occurs once.
 
   Args:
     index: path of a file such as model.safetensors.index.json.
@@ -348,8 +358,11 @@ def shards(index: str) -> list[str]:
 def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
   """Returns the weights of a model, and the names of skipped entries.
 
-  The weights are a dict by the names that `tables` gives. Kernels are
-  transposed to [in, out].
+  The weights are a dict by the names that `tables` gives, and names unknown to
+  `tables` as they are in the file, without prefix. Kernels are transposed to
+  [in, out]. Skipped are position numbers, and a masked-LM head that is not tied
+  to the word embeddings; an identity projection of the embeddings is left out
+  without a name.
 
   Args:
     folder: a folder, or a file of weights.
@@ -424,7 +437,7 @@ def _untie(arrays: dict[str, np.ndarray], place: str) -> list[str]:
 
 
 def _drop_idle_projection(arrays: dict[str, np.ndarray]) -> None:
-  """Removes an identity projection of the embeddings.
+  """Removes an identity projection of the embeddings from `arrays`, if any.
 
   transformers' ALBERT has a projection even if the widths are equal; google's
   has none.
@@ -517,9 +530,13 @@ def _head(parts: Mapping[str, Any], problem: problems.Problem | None) -> str:
 def _arrays(
   parts: Mapping[str, Any], config: configs.AlbertConfig
 ) -> dict[str, np.ndarray]:
-  """Returns the weights in PyTorch's form, with kernels [out, in]."""
+  """Returns transformers' name → weight, with kernels [out, in].
+
+  The names have no prefix of the family. An ALBERT without a projection of the
+  embeddings gets an identity.
+  """
   arrays = {
-    name: _turned(name, encoders.joined(name, variable.numpy()))
+    name: _turned(name, encoders.merged_heads(name, variable.numpy()))
     for table in tables(parts).values()
     for name, variable in table.items()
   }

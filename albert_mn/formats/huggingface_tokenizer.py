@@ -65,6 +65,8 @@ def write(
 ) -> None:
   """Writes tokenizer.json, tokenizer_config.json and a copy of the model file.
 
+  The copy is spiece.model, or vocab.txt for WordPiece.
+
   Args:
     folder: the folder to write in.
     tokenizer: the tokenizer of `tokenizer_file`, with its settings.
@@ -232,7 +234,7 @@ def _as_python(
   hidden = {letter: chr(_ODD + place) for place, letter in enumerate(odd)}
   yield from rule_steps.letter_by_letter(hidden)
   yield from steps
-  back = {hidden[letter]: made for letter, made in odd.items()}
+  back = {hidden[letter]: result for letter, result in odd.items()}
   yield from rule_steps.letter_by_letter(back)
 
 
@@ -368,7 +370,11 @@ def limits(tokenizer: tokenization.Tokenizer) -> list[str]:
 
 
 def _check(proto: Any) -> None:
-  """Raises InputError for a model that tokenizer.json cannot express."""
+  """Raises InputError for a model that tokenizer.json cannot express.
+
+  Such a model is neither unigram nor BPE, marks spaces behind words, has
+  user-defined pieces of spaces alone, or does not replace spaces by ▁.
+  """
   kinds = (proto.trainer_spec.UNIGRAM, proto.trainer_spec.BPE)
   for wrong, what in (
     (proto.trainer_spec.model_type not in kinds, "neither unigram nor BPE"),
@@ -457,7 +463,11 @@ def _stand_ins(proto: Any) -> dict[str, str]:
 
 
 def _decoder(stand_ins: Mapping[str, str]) -> rule_steps.Step:
-  """Returns the decoder of tokenizer.json, which turns pieces into text."""
+  """Returns the decoder of tokenizer.json, which turns pieces into text.
+
+  Args:
+    stand_ins: the result of `_stand_ins`, which the decoder undoes.
+  """
   return {
     "type": "Sequence",
     "decoders": [
@@ -540,7 +550,8 @@ def _stood_in(
 def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:
   """Returns the model of tokenizer.json: a Unigram model, or a BPE model.
 
-  A Unigram model lists the pieces with their scores.
+  A Unigram model lists the pieces with their scores. With split_digit_commas,
+  pieces such as `▁22,` have a score lower by _NEVER, so that no text gives them.
   """
   fallback = bool(proto.trainer_spec.byte_fallback)
   if _is_bpe(proto):
@@ -571,7 +582,8 @@ def _unknown(proto: Any) -> int:
 def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
   """Returns the BPE model of tokenizer.json.
 
-  Its merges are sorted by the score of the piece that they make, highest first.
+  Its merges are sorted by the score of the piece that they make, highest first;
+  equal ones by that piece, then by the length of its first part.
 
   Args:
     proto: the SentencePiece model.

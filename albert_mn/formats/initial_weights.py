@@ -61,7 +61,8 @@ def format_of(path: str) -> Format:
   """Returns the format of the weights at a path.
 
   Raises:
-    options.InputError: when there are no weights that can be read.
+    options.InputError: when there are no weights that can be read, and for
+      weights of Keras or KerasHub.
   """
   keras_files.refuse(path)
   if huggingface.is_weights(path) and storage.exists(path):
@@ -133,8 +134,10 @@ def settle_config(
     say: receives a line on each setting that no file states for certain.
 
   Raises:
-    options.InputError: when there is no config, there are two that differ, or
-      the weights have other shapes.
+    options.InputError: when both flags are given, when there is no config or
+      the flag's differs from that beside the weights, when the weights have
+      other shapes, when --gelu is given for weights of this project or without
+      weights, and for a BERT with init_from_group0.
   """
   flags = "--albert_config_file or --bert_config_file"
   if albert_config_file and bert_config_file:
@@ -314,11 +317,13 @@ def _same(
 def tokenizer_file(path: str) -> str:
   """Returns the path of the SentencePiece model or vocab.txt beside weights.
 
+  Names that are known are preferred to another *.model, and this to vocab.txt.
   If there is only a tokenizer.json, the file is extracted from it. The result
   is "" if there is no tokenizer.
 
   Raises:
-    options.InputError: when there are several models with unknown names.
+    options.InputError: when there are several models with unknown names, and as
+      fast_tokenizers.extracted does.
   """
   files = _tokenizer_files(path)
   if len(files) > 1:
@@ -371,10 +376,11 @@ def settle_tokenizer(path: str, *given: str) -> str:
   """Returns the path of the tokenizer of a flag, or of that beside the weights.
 
   A flag goes before a file beside the weights. The result is "" without either.
+  The two are compared by `tokenizer_hash`, if that is known.
 
   Args:
     path: the weights, or "".
-    *given: the values of the flags; "" for a flag that is not given.
+    *given: the values of the flags, of which the first counts that is not "".
 
   Raises:
     options.InputError: when the flag's tokenizer differs from the one beside
@@ -394,6 +400,9 @@ def text_settings(
   path: str, tokenizer: str, config: configs.AlbertConfig
 ) -> foreign_text.Found:
   """Returns the normalisation of texts before the tokenizer, with the reason.
+
+  A manifest beside the weights is preferred. Weights of this project without a
+  manifest have the default settings; for others see foreign_text.read.
 
   Args:
     path: the weights.
@@ -462,8 +471,9 @@ def load(
       weights of its group 0 (google-research/albert's flag).
 
   Raises:
-    options.InputError: when an encoder weight is missing, unused or of another
-      shape.
+    options.InputError: when there is no checkpoint or it is damaged, when an
+      encoder weight is missing or unused, when a head lacks some of its
+      weights, or when a weight has another shape.
   """
   return fill(read(path), parts, init_from_group0)
 
@@ -516,8 +526,7 @@ def fill(
     parts, init_from_group0: as in `load`.
 
   Raises:
-    options.InputError: when an encoder weight is missing, unused or of another
-      shape.
+    options.InputError: when the weights do not fit, as in `load`.
   """
   path, kind = source.path, source.kind
   if kind is Format.OURS:
@@ -597,7 +606,7 @@ def _assign(
     the parts without arrays, and the names of unused arrays.
 
   Raises:
-    options.InputError: when a weight is missing, unused or of another shape.
+    options.InputError: as `_matched` does; then no variable is changed.
   """
   matched = _matched(
     tables, arrays, encoder_begins, init_from_group0, has_groups
@@ -642,7 +651,8 @@ def _matched(
     has_groups: whether the model is an ALBERT.
 
   Raises:
-    options.InputError: when a weight is missing, unused or of another shape.
+    options.InputError: when the encoder or a part that is not new lacks an
+      array, when an array of the encoder is unused, or when a shape differs.
   """
   new, missing = [], []
   pairs: dict[str, tuple[str, Any]] = {}  # name → its array's name, weight

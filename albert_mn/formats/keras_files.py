@@ -17,10 +17,11 @@ _HUBS = ("keras_hub", "keras_nlp")
 
 
 def refuse(path: str) -> None:
-  """Raises InputError for a KerasHub preset or another file of Keras.
+  """Raises InputError for a KerasHub preset, or a file *.h5 or *.keras.
 
   Args:
-    path: a folder or a file, local or remote; other files are accepted.
+    path: a folder or a file, local or remote. Any other file or folder, and a
+      path where nothing is, are accepted.
   """
   if path.endswith(_WEIGHTS) and storage.exists(path):
     preset = _preset(os.path.dirname(path))

@@ -109,7 +109,12 @@ def fetch(settings: Options) -> None:
 
 
 def _copied(path: str, folder: str) -> str:
-  """Copies the folder of the weights; returns their path in the copy."""
+  """Copies the folder of the weights; returns their path in the copy.
+
+  Args:
+    path: local path of the weights.
+    folder: the copy's folder, which appears only when it is whole.
+  """
   source = initial_weights.folder_of(path)
   full = os.path.abspath(folder)
   os.makedirs(os.path.dirname(full), exist_ok=True)
@@ -128,7 +133,8 @@ def _copied(path: str, folder: str) -> str:
 def local(path: str, cache_dir: str = "", sha256: str = "") -> str:
   """Returns the local path of weights, after downloading or unpacking them.
 
-  A local path that is no archive is returned unchanged.
+  A local path that is no archive is returned unchanged, whether it exists or
+  not.
 
   Args:
     path: a local path or an address of weights.
@@ -237,6 +243,10 @@ def _of_bucket(cache: fetched.Cache, address: str, sha256: str) -> str:
   """Downloads a folder of a bucket, or a checkpoint with the files beside it.
 
   Returns the local path of the weights.
+
+  Raises:
+    options.InputError: when nothing is at the address, when no weights are
+      there, and when a hash is given but there is no manifest.json.
   """
   prefix = model_directory.FILE_OF_CHECKPOINT.sub("", address.rstrip("/"))
   if sha256:
@@ -281,7 +291,8 @@ def _saved_model(cache: fetched.Cache, folder: str) -> str:
 
   In a SavedModel, such as a TF Hub module, the weights are in variables/, and
   config and tokenizer in assets/ or in the module's folder. All are put in one
-  local folder, without the graph.
+  local folder, without the graph. Of two files with one name, that of the
+  module's folder is taken.
   """
   addresses: dict[str, str] = {}
   for place in (f"{folder}/assets", folder):

@@ -28,8 +28,9 @@ _TURNED = ("cls/seq_relationship/output_weights", "output_weights")
 def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
   """Returns the weights of a checkpoint, and lines on skipped entries.
 
-  The weights are a dict by the names that `tables` gives. A line such as
-  "25 x adam_m" counts the entries of an optimizer.
+  The weights are a dict by the names that `tables` gives; output weights of
+  classifier and sentence head are transposed to [hidden, labels]. A line such
+  as "25 x adam_m" counts the entries of an optimizer.
 
   Raises:
     options.InputError: when the checkpoint is damaged.
@@ -73,9 +74,13 @@ def _scope(names: Sequence[str]) -> str:
 def _upstreams_name(name: str, scope: str) -> str:
   """Returns the name of a weight in google-research's run_pretraining.py.
 
+  With the scope `module/bert/`, `module/bert/pooler/dense/bias` becomes
+  `bert/pooler/dense/bias`, and `module/cls/predictions/output_bias` becomes
+  `cls/predictions/output_bias`.
+
   Args:
-    name: `module/bert/pooler/dense/bias`, `module/cls/predictions/output_bias`.
-    scope: the scope of the encoder, `module/bert/`.
+    name: the name in the checkpoint.
+    scope: the result of `_scope`.
   """
   if not scope:
     inside = name.startswith(("embeddings/", "encoder/", "pooler/"))
@@ -141,7 +146,7 @@ def write(
 
 def _upstreams_shape(name: str, array: np.ndarray) -> np.ndarray:
   """Returns a weight in the shape of google-research's code."""
-  return array.T if name in _TURNED else encoders.joined(name, array)
+  return array.T if name in _TURNED else encoders.merged_heads(name, array)
 
 
 def _last(name: str) -> str:

@@ -244,7 +244,11 @@ def _opened(path: str) -> tuple[Any, _Graph]:
 
 @contextlib.contextmanager
 def _naming_damage(path: str) -> Iterator[None]:
-  """Turns the errors of a damaged file into InputError inside the context."""
+  """Context: raises InputError in place of the errors of _UNREADABLE.
+
+  Args:
+    path: the checkpoint, for the message.
+  """
   try:
     yield
   except _UNREADABLE as error:
@@ -276,8 +280,9 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
   number of heads is an error.
 
   Raises:
-    options.InputError: when the checkpoint is damaged, has several encoders, or
-      its encoder uses blocks in an order that no ALBERT has.
+    options.InputError: when the checkpoint is damaged, has no encoder or
+      several, or its encoder has too many blocks or uses them in an order that
+      no ALBERT has.
   """
   reader, graph = _opened(path)
   with _naming_damage(path):
@@ -396,7 +401,8 @@ def _distinct(blocks: Sequence[int], path: str) -> list[int]:
 
   Raises:
     options.InputError: when blocks are shared by layers that are no neighbours,
-      or by groups of different sizes.
+      or by groups of different sizes, or when there are more than
+      configs.MOST_BLOCKS.
   """
   if len(blocks) > configs.MOST_BLOCKS:
     raise options.InputError(

@@ -33,10 +33,10 @@ class Origins:
 
   Attributes:
     old: for each new id, the old ids whose mean it starts with.
-    kept: number of pieces in both vocabularies.
+    kept: number of pieces in both vocabularies, special pieces included.
     divided: number of new pieces that consist of old pieces.
     without: number of new pieces that the old tokenizer does not know; they
-      start with its unknown piece.
+      start with its unknown piece. The three numbers add up to all new pieces.
   """
 
   old: tuple[tuple[int, ...], ...]
@@ -138,15 +138,17 @@ def contexts(
 ) -> list[Context]:
   """Returns contexts in which the same words are masked for all tokenizers.
 
-  There are at most _MOST_CONTEXTS, of at most _WORDS words, of which about
-  _MASKED are masked, and at least one. Words that a tokenizer does not know are
-  not masked. Contexts that are too long for a tokenizer are skipped.
+  There are at most 2,000, the first of the text. Each has up to 16 consecutive
+  words of one line, fewer if `longest` is below 96. About 15 % of the words are
+  masked, at least one; the choice is the same at each call. Words that a
+  tokenizer does not know are not masked. Contexts that are too long for a
+  tokenizer, or have no word that all tokenizers know, are skipped.
 
   Args:
     lines: lines of text.
     tokenizers: the tokenizers to compare.
-    longest: largest number of pieces of a context, with [CLS] and [SEP]; above
-      _LENGTH, _LENGTH holds.
+    longest: largest number of pieces of a context, with [CLS] and [SEP]; 96 if
+      it is above 96.
 
   Raises:
     options.InputError: when no word can be masked.
@@ -197,7 +199,7 @@ def bits_per_character(
   Args:
     model: a PretrainingModel.
     tokenizer: its tokenizer.
-    guessed: the contexts.
+    guessed: the contexts, at least one.
   """
   loss = 0.0
   for begin in range(0, len(guessed), _BATCH):

@@ -20,7 +20,7 @@ class Weight:
 
 
 def _dense(*shape: int, outputs: int = 1) -> types.SimpleNamespace:
-  """Returns the weights of a dense layer, as attributes `kernel` and `bias`.
+  """Returns a dense layer's `Weight`s, as attributes `kernel` and `bias`.
 
   Args:
     *shape: shape of the kernel.
@@ -71,7 +71,8 @@ class Encoder:
 
   Attributes:
     config, embedding_table, projection, groups, pooler: as AlbertEncoder's,
-      with shapes in place of variables.
+      with a `Weight` in place of each variable. `projection` is None for a
+      model without one; all entries of `groups` are the same `Block`.
   """
 
   def __init__(self, config: configs.AlbertConfig) -> None:
@@ -88,9 +89,11 @@ class Encoder:
     self.pooler = _dense(width, width)
 
   def embedding_variables(self) -> dict[str, Weight]:
-    """Returns name → `Weight` of positions, segments and the layer norm.
+    """Returns name → `Weight` of the embeddings except those of words.
 
-    The names are those of AlbertEncoder.embedding_variables.
+    These are the position embeddings, the segment embeddings, and gamma and
+    beta of the embeddings' layer norm. The names are those of
+    AlbertEncoder.embedding_variables.
     """
     narrow = self.config.embedding_size
     return {

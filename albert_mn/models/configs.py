@@ -32,14 +32,17 @@ class AlbertConfig:
     vocab_size: number of pieces.
     embedding_size: width of the factorised embedding (ALBERT, section 3.1).
     hidden_size: width of the layers.
-    num_hidden_layers: number of applications of a block.
+    num_hidden_layers: number of layers, each of which applies the blocks of its
+      group one after the other.
     num_hidden_groups: number of groups; the layers of a group share weights.
+      It must divide num_hidden_layers.
     inner_group_num: number of blocks inside a group.
     num_attention_heads: must divide hidden_size.
     intermediate_size: width of the feed-forward layer.
     hidden_act: activation function. "gelu" is the tanh approximation, as in
       google's code; "gelu_erf" is the exact function, Hugging Face's "gelu".
-    hidden_dropout_prob, attention_probs_dropout_prob: dropout rates.
+    hidden_dropout_prob, attention_probs_dropout_prob: dropout rates. These and
+      the other float values are at least 0 and below 1.
     max_position_embeddings: largest number of pieces of a sequence.
     type_vocab_size: number of segments that a sequence may have.
     initializer_range: standard deviation of the truncated normal from which the
@@ -52,8 +55,9 @@ class AlbertConfig:
     inert: (key, value) of the keys without effect, which `to_json` writes back.
 
   Raises:
-    options.InputError: for a value of a wrong type or size, and for sizes that
-      do not fit each other.
+    options.InputError: for a value of a wrong type or outside of its bounds,
+      for sizes that do not divide each other as stated above, and for a model
+      of more than MOST_BLOCKS blocks or 2^35 encoder weights.
   """
 
   FILE: ClassVar[str] = "albert_config.json"
@@ -137,8 +141,8 @@ class AlbertConfig:
     """Returns the config in a JSON file.
 
     Raises:
-      options.InputError: when the file is missing, is not JSON, or has a wrong
-        key or value.
+      options.InputError: when the file is missing or is not JSON, and as
+        `from_dict` does.
     """
     if not storage.exists(path):
       raise options.InputError(
@@ -150,12 +154,16 @@ class AlbertConfig:
   def from_dict(cls, values: Any, origin: str) -> "AlbertConfig":
     """Returns the config that JSON values describe.
 
+    Keys without effect in google's published configs become `inert`. A missing
+    key gets its default.
+
     Args:
       values: the content of a JSON file.
       origin: the file, as error messages name it.
 
     Raises:
-      options.InputError: for a wrong key or value.
+      options.InputError: when the content is no object, has no vocab_size, has
+        an unknown key, or has a value that the class does not accept.
     """
     if not isinstance(values, dict):
       raise options.InputError(
@@ -182,8 +190,9 @@ class AlbertConfig:
   def to_json(self) -> str:
     """Returns the config in google-research's JSON format.
 
-    layer_norm_eps and embedding_projection, which google-research's code does
-    not know, are left out if they have their defaults.
+    The keys are sorted, and include the inert ones. layer_norm_eps and
+    embedding_projection, which google-research's code does not know, are left
+    out if they have their defaults.
     """
     values = {
       f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init
@@ -201,7 +210,9 @@ class BertConfig(AlbertConfig):
   """BERT's shape; names and defaults are google-research/bert's.
 
   For the encoder, BERT is an ALBERT whose layers share no weights and whose
-  embedding_size equals hidden_size.
+  embedding_size equals hidden_size. So embedding_size, num_hidden_groups
+  (num_hidden_layers), inner_group_num (1) and embedding_projection (False) are
+  computed: they are no arguments of the constructor and no keys of the JSON.
   """
 
   FILE: ClassVar[str] = "bert_config.json"
@@ -256,6 +267,9 @@ _MOST_WEIGHTS = 1 << 35
 
 def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
   """Raises InputError if a value is not of a config key's type and range.
+
+  An int must be from 1 to the key's largest size; a float may be written as a
+  whole number, and must be at least 0 and below 1.
 
   Args:
     name, value: the key and its value.

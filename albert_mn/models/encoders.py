@@ -32,8 +32,8 @@ class EncoderOutput(NamedTuple):
     pooled_output: tanh of a dense layer on [CLS], [batch, hidden_size]; for
       packed records, with several examples in a row, [batch, labels,
       hidden_size].
-    attentions: the attention weights of each block in the order of use, [batch,
-      heads, from, to]; empty unless asked for.
+    attentions: for each application of a block, in the order of use, the
+      attention weights, [batch, heads, from, to]; empty unless asked for.
   """
 
   embedding_output: tf.Tensor
@@ -48,7 +48,7 @@ AFTER_ATTENTION, AFTER_FEED_FORWARD, ON_ATTENTION, ON_EMBEDDINGS = range(4)
 
 
 class StatelessDropout(tf_keras.layers.Layer):
-  """Dropout by a seed that the caller sets before each call.
+  """Dropout by the seeds that the last `set_seed` gave; none before it.
 
   tf_keras' Dropout uses a generator that no checkpoint holds: a resumed run
   would drop other units than an uninterrupted one.
@@ -73,9 +73,12 @@ class StatelessDropout(tf_keras.layers.Layer):
     self._seeds = seeds
 
   def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-    """Returns the inputs after dropout.
+    """Returns the inputs after dropout; unchanged if no seeds are set.
 
     tf_keras passes `training`, which is ignored.
+
+    Raises:
+      options.InputError: as `random_bits` does.
     """
     del training  # the seeds tell whether there is dropout
     return dropout(inputs, self._seeds, self._site, self._rate)
@@ -100,6 +103,9 @@ def dropout(
     seeds: uint32 [batch, 2], the result of `example_seeds`; or None.
     site: number of the dropout site.
     rate: share of units to drop.
+
+  Raises:
+    options.InputError: as `random_bits` does, when there is dropout.
   """
   if seeds is None or not rate:
     return inputs
@@ -112,8 +118,8 @@ def example_seeds(seed: int, step: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
   """Returns the dropout seed of each example, uint32 [batch, 2].
 
   Args:
-    seed: seed of the run.
-    step: int32 scalar, the global step.
+    seed: seed of the run, of which the lowest 32 bits count.
+    step: integer scalar, the global step.
     rows: int32 [batch], each example's index in the whole batch. With this
       index a part of a batch, on another device, drops the same units.
   """
@@ -128,7 +134,7 @@ def fold_in(seeds: tf.Tensor, number: int) -> tf.Tensor:
 
   Args:
     seeds: uint32 [batch, 2], the result of `example_seeds`.
-    number: such as the number of a layer; not negative.
+    number: such as the number of a layer; at least 0.
   """
   first = _mixed(seeds[:, 0] ^ _mixed(tf.constant(number, tf.uint32)))
   return tf.stack([first, seeds[:, 1]], 1)
@@ -153,8 +159,9 @@ def random_bits(shape: tf.Tensor, seeds: tf.Tensor, site: int) -> tf.Tensor:
       numbers.
 
   Raises:
-    options.InputError: for an attention matrix with more heads or positions
-      than there are numbers for.
+    options.InputError: for a shape of four dimensions with more than 256 heads,
+      or with more positions than framing.LONGEST. A shape that is unknown while
+      a graph is traced is not checked.
   """
   first = _mixed(seeds[:, :1] ^ _mixed(tf.constant(site, tf.uint32)))
   second = _mixed(seeds[:, 1:] ^ first)
@@ -168,12 +175,14 @@ def random_bits(shape: tf.Tensor, seeds: tf.Tensor, site: int) -> tf.Tensor:
 def _places(shape: tf.Tensor) -> tf.Tensor:
   """Returns a distinct int32 for each position of one example, [positions].
 
-  From the 129th head on the numbers are negative: the caller casts them to
-  uint32.
+  The order is that of the flattened tensor. From the 129th head on the numbers
+  are negative: the caller casts them to uint32.
+
+  Args:
+    shape: as in `random_bits`.
 
   Raises:
-    options.InputError: for an attention matrix with more heads or positions
-      than there are numbers for.
+    options.InputError: as `random_bits` does.
   """
   if shape.shape[0] < 4:
     return tf.range(tf.reduce_prod(shape[1:]))
@@ -207,10 +216,10 @@ def _check_places(shape: np.ndarray | None) -> None:
 
 
 def _mixed(value: tf.Tensor) -> tf.Tensor:
-  """Returns a hash of each uint32 value.
+  """Returns a uint32 hash of each uint32 value, in a tensor of the same shape.
 
-  It is the finaliser of MurmurHash3 (Appleby 2011), after the golden ratio is
-  added.
+  It is the finaliser of MurmurHash3 (Appleby 2011), applied to the value plus
+  0x9E3779B9, the golden ratio.
   """
   value = value + tf.constant(0x9E3779B9, tf.uint32)  # 0 would stay 0
   value = (value ^ tf.bitwise.right_shift(value, 16)) * 0x85EBCA6B
@@ -254,9 +263,9 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     self._attention_layer._dropout_layer.set_seed(seeds)
 
   def attention(self, hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Returns the attention weights, [batch, heads, from, to]; rows sum to 1.
+    """Returns the attention weights, [batch, heads, from, to], before dropout.
 
-    They are computed by a second call, not with the block's output. A block
+    The weights of each `from` position sum to 1. They are computed by a second call, not with the block's output. A block
     that could return both would need a switch in its state, and two threads
     that trace it could set the switch differently.
 
@@ -292,7 +301,8 @@ class EncoderBlock(layers.TransformerEncoderBlock):
 class AlbertEncoder(tf_keras.layers.Layer):
   """ALBERT's encoder: shared layers, factorised embeddings (arXiv 1909.11942).
 
-  All variables exist after construction; their values depend on the seed alone.
+  All variables exist after construction; their values depend on config and seed
+  alone.
 
   Args:
     config: the model's shape.
@@ -302,8 +312,8 @@ class AlbertEncoder(tf_keras.layers.Layer):
 
   Attributes:
     config: the model's shape.
-    projection: dense layer from embedding_size to hidden_size; None if they are
-      equal.
+    projection: dense layer from embedding_size to hidden_size; None unless
+      config.projects_embeddings.
     groups: for each hidden group, the list of its EncoderBlocks.
     pooler: the dense layer on [CLS], with tanh.
   """
@@ -356,9 +366,10 @@ class AlbertEncoder(tf_keras.layers.Layer):
     return self._words.embeddings
 
   def embedding_variables(self) -> dict[str, tf.Variable]:
-    """Returns the variables of position and segment embeddings and layer norm.
+    """Returns name → variable of the embeddings except those of words.
 
-    The keys are google-research's names.
+    The keys are google-research's names: position_embeddings,
+    token_type_embeddings, LayerNorm/gamma and LayerNorm/beta.
     """
     return {
       "position_embeddings": self._positions.trainable_variables[0],
@@ -382,7 +393,8 @@ class AlbertEncoder(tf_keras.layers.Layer):
     In packed records a row holds several examples, one after the other.
 
     Args:
-      input_ids: int32 [batch, length].
+      input_ids: int32 [batch, length]; length is at most
+        max_position_embeddings.
       input_mask: int32 [batch, length]. 0 on padding, 1 on pieces; in packed
         records the number of the position's example, from 1.
       segment_ids: int32 [batch, length], from 0 to type_vocab_size - 1.
@@ -451,7 +463,7 @@ class AlbertEncoder(tf_keras.layers.Layer):
 def attention_mask(input_mask: tf.Tensor, packed: bool) -> tf.Tensor:
   """Returns which positions may attend to which: 1.0 for yes, 0.0 for no.
 
-  A position attends to its own example and never to padding.
+  A position attends to all positions of its own example, and never to padding.
 
   Args:
     input_mask: int32 [batch, length], 0 on padding. In packed rows, the
@@ -515,11 +527,11 @@ def activation(
   return tf_utils.get_activation(config.hidden_act)
 
 
-def joined(name: str, array: np.ndarray) -> np.ndarray:
+def merged_heads(name: str, array: np.ndarray) -> np.ndarray:
   """Returns an attention weight with heads and head width as one dimension.
 
   Args:
-    name: the weight's name in the other format.
+    name: the weight's name in the other format; that of a bias ends in "bias".
     array: [hidden, heads, width] or [heads, width, hidden], which becomes
       [hidden, hidden]; or a bias of [heads, width], which becomes [hidden]. Any
       other weight is returned unchanged.
@@ -540,7 +552,8 @@ def initialize(
   values; its unseeded ones depend on which variables were made before.
 
   Args:
-    layer: its variables must exist; biases and layer norms keep 0 and 1.
+    layer: its variables must exist. Those with bias, gamma or beta in their
+      name keep their values.
     deviation: standard deviation of the normal distribution, which is truncated
       at two deviations.
     seed: seed of the model.

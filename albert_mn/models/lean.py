@@ -314,6 +314,10 @@ class Lean:
     """Returns logits of the masked positions, [batch, predictions, vocab_size].
 
     The computation is that of tf-models' MaskedLM.
+
+    Args:
+      hidden: [batch, length, hidden_size].
+      places: int32 [batch, predictions], the masked positions of each row.
     """
     length, width = hidden.shape[1:]
     rows = tf.range(tf.shape(hidden)[0])[:, None] * length
@@ -370,8 +374,8 @@ def _fused(function: Function, learnt: int, jit_compile: bool) -> Function:
 
   Args:
     function: takes tensors and returns one tensor.
-    learnt: how many of its first arguments have a gradient; the gradient of the
-      others is None.
+    learnt: how many of its first arguments have a gradient; the gradient of its
+      further arguments is None.
     jit_compile: whether XLA compiles the forward and the backward operation.
   """
   forward = tf.function(function, jit_compile=jit_compile)
@@ -398,8 +402,10 @@ def _fused(function: Function, learnt: int, jit_compile: bool) -> Function:
 def _feed_forward(activation: Function, jit_compile: bool) -> Function:
   """Returns the function (x, bias, kernel) → activation(x + bias) · kernel.
 
-  For its gradient it stores x but not the activation, which is a quarter of a
-  layer's memory. The backward pass computes the activation again.
+  The function takes x, [batch, length, intermediate_size]; a bias,
+  [intermediate_size]; and a kernel, [intermediate_size, hidden_size]. For its
+  gradient it stores x but not the activation, which is a quarter of a layer's
+  memory. The backward pass computes the activation again.
   """
   activated = tf.function(
     lambda x, bias: activation(x + bias), jit_compile=jit_compile

@@ -99,7 +99,7 @@ def opened(folder: str, *kinds: str) -> ModelDirectory:
 
   Raises:
     options.InputError: when it is missing, incomplete or of another kind, when
-      it has no config, or when its labels are damaged.
+      it has no config or a damaged one, or when its labels are damaged.
   """
   described = manifest.check(folder, *kinds)
   names = () if described["kind"] == PRETRAINED else tuple(labels(folder))
@@ -138,7 +138,7 @@ def save(
     parameters: settings on which the content depends, for the manifest.
     counts: steps, examples … for the manifest.
     inputs: name → identity of each input, for the manifest.
-    labels: a classifier's labels.
+    labels: a classifier's labels; an empty sequence writes no labels.json.
     beside: called with the folder that is being written, before its manifest
       is; writes more files there, such as a blend's.
 
@@ -184,8 +184,10 @@ def _write_weights(prefix: str, parts: Mapping[str, Any]) -> None:
 def copy(folder: str, target: str) -> None:
   """Copies a model directory; a model directory at `target` is replaced.
 
+  The files that are copied are the manifest and those that it names.
+
   Args:
-    folder: a complete model directory.
+    folder: a complete model directory; any other is an AssertionError.
     target: the path of the copy, which appears there only when it is whole.
   """
   content = manifest.find(folder)
@@ -196,19 +198,23 @@ def copy(folder: str, target: str) -> None:
 
 
 def find(folder: str) -> dict[str, Any] | None:
-  """Returns the manifest of a model directory; None for any other folder.
+  """Returns the manifest of a folder; None if the folder has no manifest.
 
-  If a process was killed while it replaced `folder`, the replacement is
-  completed first.
+  The kind of the folder is not checked. If a process was killed while it
+  replaced a model directory at `folder`, the replacement is completed first.
+
+  Raises:
+    options.InputError: when the manifest is damaged.
   """
   whole_folders.finish(folder, _is_part)
   return manifest.find(folder)
 
 
 def require_replaceable(folder: str) -> None:
-  """Raises InputError for a folder with a model of another project.
+  """Raises InputError for a folder with files of a model but without manifest.
 
-  This protects a downloaded checkpoint, which has no manifest.
+  This protects a downloaded checkpoint, which has no manifest. A missing folder,
+  an empty one, and one with other files alone are accepted.
   """
   parts = list(filter(_is_part, storage.names(folder)))
   if parts and not find(folder):
@@ -244,7 +250,8 @@ def restore(path: str, parts: Mapping[str, Any]) -> None:
     parts: the name under which each part was saved → the layer.
 
   Raises:
-    options.InputError: when there is no checkpoint, or it does not fit.
+    options.InputError: when there is no checkpoint, when a variable is missing
+      in it, or when a variable's shape is another one there.
   """
   prefix = weights_prefix(path)
   try:
@@ -330,7 +337,8 @@ def require_fit(
 ) -> None:
   """Raises InputError if a checkpoint's shapes are not those of a config.
 
-  No model is built.
+  No model is built. Each encoder must have exactly the blocks of the config. A
+  weight outside of the blocks may be missing, but may have no other shape.
 
   Args:
     path: a model directory or a checkpoint of this project.
@@ -339,8 +347,8 @@ def require_fit(
     encoders: the names of the encoders in the checkpoint.
 
   Raises:
-    options.InputError: when a block is missing or not wanted, or a weight has
-      another shape.
+    options.InputError: when a block is missing or not wanted, when a weight has
+      another shape, and as `held_shapes` does.
   """
   held = held_shapes(path)
   for encoder in encoders:
@@ -441,7 +449,8 @@ def folder_of(path: str) -> str:
 def config(path: str) -> configs.AlbertConfig | None:
   """Returns the config in a model directory or beside a checkpoint.
 
-  The result is None if there is no config file.
+  The result is None if there is no config file. albert_config.json is preferred
+  to bert_config.json.
 
   Raises:
     options.InputError: when the config is damaged.
@@ -486,6 +495,9 @@ def step(path: str) -> int:
 def identity(path: str) -> str:
   """Returns a hash that identifies a model directory or a checkpoint.
 
+  For a model directory it is a hash of its manifest, else of the checkpoint's
+  index file.
+
   Raises:
     options.InputError: when there is neither.
   """
@@ -496,7 +508,10 @@ def identity(path: str) -> str:
 
 
 def tokenizer_file(folder: str) -> str:
-  """Returns the path of a model directory's tokenizer; "" if it has none."""
+  """Returns the path of a model directory's tokenizer; "" if it has none.
+
+  A SentencePiece model is preferred to vocab.txt.
+  """
   names = (TOKENIZER, VOCABULARY)
   return next(filter(None, (adjacent(folder, name) for name in names)), "")
 
@@ -507,6 +522,7 @@ def labels(folder: str) -> list[str]:
   Raises:
     options.InputError: when labels.json is not a list of at least one string,
       all distinct.
+    FileNotFoundError: when a local labels.json is missing.
   """
   path = os.path.join(folder, LABELS)
   names = json_files.read(path)
@@ -530,7 +546,8 @@ def find_weights(path: str) -> str:
   publishes it; or a SavedModel.
 
   Raises:
-    options.InputError: for a folder with several checkpoints.
+    options.InputError: for a folder with several checkpoints, of which none is
+      model.ckpt.
   """
   stem = FILE_OF_CHECKPOINT.sub("", path)
   saved_model = os.path.join(path, VARIABLES, VARIABLES)

@@ -93,7 +93,7 @@ class Tensor(NamedTuple):
       flat: all elements of its storage, one-dimensional.
 
     Raises:
-      ValueError: when the tensor exceeds the storage.
+      ValueError: when the tensor exceeds the storage, or has more elements.
     """
     shape, strides = self.shape, self.strides
     ends = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
@@ -212,8 +212,11 @@ class _Machine:
   def memorize(self, place: int) -> None:
     """Stores the top value in the memory, under the number `place`.
 
+    The value stays on the stack.
+
     Raises:
       ValueError: when the memory is full.
+      IndexError: when the stack is empty.
     """
     if len(self.memory) >= _MOST_MEMORIZED:
       raise ValueError(f"more than {_MOST_MEMORIZED:,} memorised values")
@@ -249,7 +252,9 @@ class _Machine:
     """Appends the values to the list on top of the stack.
 
     Raises:
-      ValueError: when the top is no list that may still be filled.
+      ValueError: when the top is no list that may still be filled, or would be
+        nested more than 32 levels deep.
+      IndexError: when the stack is empty.
     """
     target = self._open(list)
     self._deepen(target, values)
@@ -262,8 +267,10 @@ class _Machine:
       values: key, value, key, value and so on.
 
     Raises:
-      ValueError: when the top is no dictionary that may still be filled, or a
-        key is wrong or occurs twice.
+      ValueError: when the top is no dictionary that may still be filled or
+        would be nested more than 32 levels deep, or when a key occurs twice or
+        is refused by `_key`.
+      IndexError: when the stack is empty.
     """
     target = self._open(dict)
     self._deepen(target, values[1::2])
@@ -274,10 +281,11 @@ class _Machine:
       target[text] = value
 
   def _open(self, kind: type) -> Any:
-    """Returns the top container, which must be of type `kind`.
+    """Returns the container on top of the stack, which must be of type `kind`.
 
     Raises:
       ValueError: when it has another type, or is inside another container.
+      IndexError: when the stack is empty.
     """
     target = self.stack[-1]
     if type(target) is not kind or id(target) in self._inside:
@@ -291,7 +299,7 @@ class _Machine:
     self._depths[id(target)] = depth
 
   def _deeper(self, values: Iterable[Any]) -> int:
-    """Returns the nesting depth of a container that holds `values`.
+    """Returns the nesting depth of a container that holds `values`, at least 1.
 
     From now on the containers among the values may not be filled any more.
 
@@ -308,13 +316,13 @@ class _Machine:
     return deepest + 1
 
   def name(self, module: Any, name: Any) -> None:
-    """Pushes the meaning of a name in the pickle: a `_Kind` or a `_Word`.
+    """Pushes what a name in the pickle stands for: a `_Kind` or a `_Word`.
 
     Args:
       module, name: such as "torch" and "FloatStorage".
 
     Raises:
-      ValueError: for a name that no tensor needs.
+      ValueError, TypeError: for a name that no tensor needs.
     """
     if module == "torch" and name in _STORAGES:
       self.stack.append(_Kind(_STORAGES[name]))
@@ -391,7 +399,8 @@ def _key(value: Any) -> str:
   make a dictionary slow.
 
   Raises:
-    ValueError: for a key that is neither text nor a count, or is too long.
+    ValueError: for a key that is neither text nor a whole number from 0 to
+      2^63 - 1, or that has more than 1,000 characters.
   """
   text = str(value) if _is_count(value) else value
   if type(text) is not str or len(text) > _LONGEST_KEY:

@@ -66,7 +66,7 @@ class PlainModel:
 
   Args:
     arrays: name → array, with google-research's or transformers' names;
-      kernels are [in, out].
+      kernels are [in, out], without a dimension for the heads.
     config: the model's shape.
     of_pieces: whether the classifier reads every position, as a tagger, in
       place of the pooled output.
@@ -177,7 +177,15 @@ class PlainModel:
   def _attention(
     self, place: str, value: np.ndarray, away: np.ndarray
   ) -> np.ndarray:
-    """Returns scaled dot-product attention (Vaswani et al. 2017, sec. 3.2)."""
+    """Returns scaled dot-product attention (Vaswani et al. 2017, sec. 3.2).
+
+    The output projection is not applied.
+
+    Args:
+      place: prefix of the names of the weights.
+      value: [batch, length, hidden], like the result.
+      away: [batch, 1, 1, length], 0 or, on padding, -inf.
+    """
     batch, length, width = value.shape
     heads = self._config.num_attention_heads
 

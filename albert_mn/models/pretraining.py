@@ -48,7 +48,8 @@ class Sums(NamedTuple):
   def loss(self, counts: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """Returns these sums' share of the whole batch's loss, a float32 scalar.
 
-    The loss is the mean over masked positions plus that over sentence pairs.
+    The loss is the mean over masked positions plus that over sentence pairs; a
+    mean over no position or no pair is 0.
 
     Args:
       counts: masked positions and sentence pairs of the whole batch (`counts`).
@@ -105,7 +106,9 @@ class PretrainingModel(tf_keras.layers.Layer):
     """Returns the logits of both heads for a batch, in float32.
 
     Args:
-      features: name → tensor, with the names in data_prep.files.records.
+      features: name → tensor, with the names in data_prep.files.records:
+        INPUT_IDS, INPUT_MASK, SEGMENT_IDS, MASKED_LM_POSITIONS and, in packed
+        records, NEXT_SENTENCE_POSITIONS.
       dropout_seeds: result of `encoders.example_seeds`; None turns dropout off.
     """
     encoded = self.encoder(
@@ -134,7 +137,10 @@ class PretrainingModel(tf_keras.layers.Layer):
 
 
 def counts(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns (masked positions, sentence pairs) of a batch, float32 scalars."""
+  """Returns (masked positions, sentence pairs) of a batch, float32 scalars.
+
+  The first is the sum of MASKED_LM_WEIGHTS. A sentence label of −1 is no pair.
+  """
   pairs = features[records.NEXT_SENTENCE_LABELS] >= 0
   return (
     tf.reduce_sum(features[records.MASKED_LM_WEIGHTS]),

@@ -3,8 +3,8 @@
 A safetensors file is a length, a JSON header and raw data. A PyTorch file is a
 pickle that names tensors and points into raw data: in a zip archive or, before
 version 1.6, one after the other. A pickle is a program, of which nothing is run
-(albert_mn.models.pickled_tensors). All tensors together have at most eight
-times the bytes of the file.
+(albert_mn.models.pickled_tensors). All tensors together have at most two
+elements for each byte of the file.
 """
 
 import contextlib
@@ -53,8 +53,11 @@ def read(path: str) -> dict[str, np.ndarray]:
   A file whose name ends in .safetensors is read as such, any other as
   PyTorch's. Floating-point tensors become float32; other types stay.
 
+  Values of a PyTorch file that are no tensors are left out.
+
   Raises:
-    options.InputError: when the file is damaged, or contains more than tensors.
+    options.InputError: when the path is a device, pipe or folder, when the file
+      is damaged, or when its pickle names a function that no tensor needs.
   """
   if storage.is_special(path):
     raise options.InputError(
@@ -71,7 +74,7 @@ def read(path: str) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _naming_damage(path: str) -> Iterator[None]:
-  """Context: raises InputError in place of an error that a damaged file causes.
+  """Context: raises InputError in place of the errors of _DAMAGE.
 
   Args:
     path: the file, for the message.
@@ -171,13 +174,13 @@ def _flat(raw: bytes, kind: str) -> np.ndarray:
 
 
 def _zipped(raw: bytes) -> dict[str, np.ndarray]:
-  # The central directory has an entry for each file, which zipfile reads at
-  # once, before anything can be checked.
   """Returns name → tensor of the bytes of a PyTorch file since version 1.6.
 
   Raises:
     ValueError and others of _DAMAGE: when the bytes are damaged.
   """
+  # The central directory has an entry for each file, which zipfile reads at
+  # once, before anything can be checked.
   if raw.count(_ENTRY) > _MOST_ENTRIES:
     raise ValueError(f"more than {_MOST_ENTRIES:,} files in it")
   with zipfile.ZipFile(io.BytesIO(raw)) as archive:
@@ -202,8 +205,11 @@ def _zipped(raw: bytes) -> dict[str, np.ndarray]:
 def _require_plain(entries: list[zipfile.ZipInfo], size: int) -> None:
   """Raises ValueError for an archive that PyTorch does not write.
 
+  Such an archive has a compressed or encrypted file, two files of one name, or
+  files that together have more bytes than the archive.
+
   Args:
-    entries: its files.
+    entries: the files of the archive.
     size: bytes of the archive. Files that share bytes could claim any multiple.
   """
   if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
@@ -253,8 +259,8 @@ def _legacy(raw: bytes) -> dict[str, np.ndarray]:
 def _unwrapped(content: Any) -> dict[str, Any]:
   """Returns the dictionary with the tensors by name from an unpickled file.
 
-  It is the file's dictionary, or the one in it under a key such as state_dict.
-  Values that are no tensors are still in it.
+  It is the file's dictionary, or the one in it under a key such as state_dict
+  (_NESTED). Values that are no tensors are still in it.
 
   Raises:
     ValueError: when there is no dictionary.
@@ -273,14 +279,14 @@ def _taken(
   """Returns name → array, copied from the storages, each of which is read once.
 
   Args:
-    content: the unpickled file.
+    content: the unpickled file. Its values that are no tensors are left out.
     data: returns the bytes of a storage in the file.
     most: largest number of elements in all arrays together. Thousands of names
       for one storage would exhaust memory.
 
   Raises:
-    ValueError: when there are more elements, or a storage is not as it was
-      described.
+    ValueError: when there are more elements, when a storage is not as it was
+      described, or when a tensor exceeds its storage.
   """
   tensors = {
     name: tensor

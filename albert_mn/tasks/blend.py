@@ -109,12 +109,13 @@ def chosen(
   temperature: float = 1.0,
   weights: np.ndarray | None = None,
 ) -> Factors:
-  """Returns the factors with the lowest validation loss, each at most 100.
+  """Returns the factors with the lowest validation loss, from 0 to 100.
 
   Both models are used only if this lowers the sum of the losses of all rows by
   more than 1, which is Akaike's criterion for one more parameter. Otherwise the
   better model answers alone, and the other factor is 0. A network that answers
-  alone has the factor 1 / `temperature`.
+  alone has the factor 1 / `temperature`, whatever its size. The network answers
+  alone too if neither model helps, so that its best factors are 0.
 
   Args:
     problem: the kind of prediction.
@@ -178,7 +179,7 @@ class Blend:
 
     The texts must be cleaned already, as `Predictor.cleaned` does it.
     """
-    return self.linear.scores(joined(texts))
+    return self.linear.scores(single_texts(texts))
 
   def logits(
     self, network: np.ndarray, texts: Sequence[framing.Text]
@@ -215,8 +216,8 @@ class Blend:
     )
 
 
-def joined(texts: Sequence[framing.Text]) -> list[str]:
-  """Returns the texts; the two texts of a pair are joined by a space."""
+def single_texts(texts: Sequence[framing.Text]) -> list[str]:
+  """Returns the texts; a pair becomes one text, with a space between the two."""
   return [text if isinstance(text, str) else " ".join(text) for text in texts]
 
 
@@ -233,8 +234,9 @@ def read(
     outputs: number of outputs of the model.
 
   Raises:
-    options.InputError: for files that are missing, damaged or do not fit each
-      other.
+    options.InputError: for files or factors that are damaged, or do not fit
+      each other or `outputs`.
+    FileNotFoundError: for a local file that is missing.
   """
   if PARAMETER not in parameters:
     return None

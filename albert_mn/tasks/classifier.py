@@ -172,11 +172,11 @@ def compiled(
 def fitted(
   batch: length_buckets.Batch,
 ) -> Iterator[tuple[int, length_buckets.Batch]]:
-  """Yields (first row, part of the batch).
+  """Yields (first row, part of the batch), in order; the parts make the batch.
 
   On a CPU in float32 the parts are without needless padding, and there may be
   several; `first row` is the row of the whole batch at which the part starts.
-  On other devices (0, batch) is yielded, because each new shape would be
+  On other devices (0, batch) alone is yielded, because each new shape would be
   compiled.
   """
   if number_format.is_plain_cpu():
@@ -438,6 +438,9 @@ class Predictor:
 
 def _framer(directory: model_directory.ModelDirectory) -> framing.Framer:
   """Returns the framer of a model directory's model.
+
+  Without max_seq_length in the manifest, inputs have 128 pieces, or the model's
+  max_position_embeddings if that is less.
 
   Raises:
     options.InputError: for a max_seq_length below 3 or above the model's

@@ -55,7 +55,7 @@ def names(networks: int) -> list[str]:
   return [name("encoder", number) for number in range(networks)]
 
 
-def joined(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merged(networks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """Returns name in a checkpoint → layer, for the layers of all networks.
 
   Args:
@@ -72,7 +72,7 @@ def divided(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
   """Returns {"encoder": layer, "classifier": layer} of each network, in order.
 
   Args:
-    parts: the layers of all networks, as `joined` returns them.
+    parts: the layers of all networks, as `merged` returns them.
   """
   return [
     {part: parts[name(part, number)] for part in ("encoder", "classifier")}
@@ -100,13 +100,13 @@ class Ensemble:
     """Returns the mean of the networks' logits, of the shape of each.
 
     Args:
-      *inputs: as in `Classifier.call`.
+      *inputs: as in the `call` of the networks' class.
     """
     return mean([member.call(*inputs) for member in self.members])
 
   def parts(self) -> dict[str, Any]:
     """Returns name → layer, as `model_directory` saves and restores them."""
-    return joined([member.parts() for member in self.members])
+    return merged([member.parts() for member in self.members])
 
 
 def members(model: Any) -> tuple[Any, ...]:

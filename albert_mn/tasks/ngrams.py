@@ -36,7 +36,7 @@ class NGrams:
   Attributes:
     words: word n-grams such as "сайн" and "сайн байна", sorted.
     parts: letter n-grams such as "ай" and " са", sorted; a blank stands for the
-      start or the end of a word.
+      start or the end of a word, which here includes punctuation.
     idf: float32, for each of `words` and then of `parts`: log((1 + texts) /
       (1 + texts with the n-gram)) + 1.
   """
@@ -140,9 +140,9 @@ def words(text: str) -> list[str]:
 
 
 def _composed(text: str) -> str:
+  """Returns a text in Unicode's form NFC and in lower case."""
   # A decomposed й is и and a combining breve. \w does not match the breve, so
   # the word would be split there.
-  """Returns a text in Unicode's form NFC and in lower case."""
   return unicodedata.normalize("NFC", text).lower()
 
 
@@ -169,7 +169,10 @@ def _of_letters(word: str) -> list[str]:
 
 
 def _parts_of_texts(texts: Iterable[str]) -> Iterator[set[str]]:
-  """Yields the set of letter n-grams of each text, in lower case."""
+  """Yields the set of letter n-grams of each text, in lower case.
+
+  The words of a text are divided at white space, so they include punctuation.
+  """
   grams = functools.lru_cache(_REMEMBERED)(
     lambda word: frozenset(_of_letters(word))
   )

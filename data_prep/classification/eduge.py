@@ -33,7 +33,7 @@ SUPPORTS = {
 def check(
   rows: Sequence[classifier_data.Row], test: Sequence[int], path: str
 ) -> None:
-  """Raises InputError if a class has not its published number of test rows.
+  """Raises InputError unless each class has its published number of test rows.
 
   Args:
     rows: all rows, in their order. A file with another number of rows than the

@@ -95,7 +95,8 @@ def _files(content: Mapping[str, Any]) -> str:
 def _first_files(content: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
   """Returns file → counts, for at most 200 files.
 
-  Further files are summed in one more entry, whose name says how many they are.
+  They are the first 200. Further files are summed in one more entry, whose name
+  says how many they are.
   """
   files = iter(content["files"].items())
   by_file = dict(itertools.islice(files, _MOST_FILES))
@@ -107,6 +108,7 @@ def _first_files(content: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
 
 
 def _losses(content: Mapping[str, Any]) -> list[str]:
+  """Returns the tables of losses, by reason and by file: documents, sentences."""
   return [
     table
     for kind, caption, whole in (
@@ -123,6 +125,14 @@ def _losses(content: Mapping[str, Any]) -> list[str]:
 def _reasons(
   content: Mapping[str, Any], kind: str, caption: str, whole: str
 ) -> str:
+  """Returns a table of the reasons of losses, the most frequent first.
+
+  Args:
+    content: the content of stats.json.
+    kind: corpus_stats.DROPPED or LINES.
+    caption: the caption of the table.
+    whole: the unit of the counts: "documents" or "sentences".
+  """
   reasons = _of_kind(content, kind)
   read = content.get(f"{whole} read", 0)
   examples = content["examples"]
@@ -194,7 +204,11 @@ def _templates(content: Mapping[str, Any]) -> str:
 
 
 def _copies(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-  """Returns a table of duplicates and overlap: how many, and if looked for."""
+  """Returns a table: how many copies were dropped, and if they were looked for.
+
+  Its rows are exact duplicates, near duplicates, and sentences of evaluation
+  sets.
+  """
   near, sets = parameters["near_duplicates"], parameters["decontaminate"]
   counts = collections.Counter(content)
   return pages.table(
@@ -259,6 +273,14 @@ def _letters(letters: Mapping[str, int]) -> list[str]:
 
 
 def _others(foreign: Mapping[str, int], total: int) -> str:
+  """Returns a table of letters outside the alphabet: all in one row, then each.
+
+  Only the first 50 letters have a row of their own; the rest shares one.
+
+  Args:
+    foreign: letter → count, the largest count first.
+    total: the number of all letters of the corpus.
+  """
   counts = list(foreign.values())
   rest = counts[_MOST_LETTERS:]
   rows = [

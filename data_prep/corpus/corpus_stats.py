@@ -119,7 +119,11 @@ class Stats:
       self.files.setdefault(file, collections.Counter())[what] += number
 
   def _remember(self, reason: str, texts: Sequence[str]) -> None:
-    """Keeps the first three texts of a reason, at most 80 letters of each."""
+    """Keeps the first three texts of a reason, at most 80 letters of each.
+
+    Kept is what the function `shown` returns for a text. Empty texts are
+    skipped.
+    """
     kept = self.examples.setdefault(reason, [])
     kept += [
       self._shown(text)[:80]
@@ -191,9 +195,9 @@ class _Lengths:
     )
 
   def histogram(self) -> dict[str, int]:
-    """Returns bin → count, from the shortest to the longest length.
+    """Returns bin → count, from the shortest to the longest length; {} if empty.
 
-    Empty bins between these are included.
+    Bins without a length between these are included, with 0.
     """
     most = max(self._counts, default=-1)
     steps = range(min(self._counts, default=0), most + 1)
@@ -220,7 +224,10 @@ class _Letters:
       self._characters[: len(counts)] += counts
 
   def counts(self) -> dict[str, int]:
-    """Returns lower-case letter → count of both cases, largest count first."""
+    """Returns lower-case letter → count of both cases, largest count first.
+
+    Characters that are no letters are left out.
+    """
     by_letter: collections.Counter[str] = collections.Counter()
     for code in np.flatnonzero(self._characters).tolist():
       letter = chr(code)

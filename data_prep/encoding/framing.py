@@ -32,7 +32,7 @@ def both_ends(size: int, room: int) -> np.ndarray:
   """Returns the indices of the pieces that HEAD_TAIL reads, int [room].
 
   Args:
-    size: number of pieces of the text.
+    size: number of pieces of the text, at least `room`.
     room: number of pieces to read.
   """
   head = head_pieces(room)
@@ -117,7 +117,8 @@ class Counts(NamedTuple):
   """Counts of texts that are too long, and of the pieces that they lose.
 
   Attributes:
-    texts, long: number of texts, and of texts that are longer than an input.
+    texts, long: number of texts, and of texts (pairs too) of more pieces than
+      max_seq_length - 2.
     pieces, lost: pieces of all texts, and pieces that are in no input.
     inputs: the number of inputs: windows, and texts that need no windows.
   """
@@ -165,8 +166,8 @@ class Framer:
       et al. 2019, arXiv 1905.05583, section 5.3.1); "windows": all of it, in
       windows that overlap by half. For a pair, the longer text is truncated
       first.
-    remembered: largest number of texts whose pieces are kept, so that a text
-      that comes again is not encoded again; 0 keeps none.
+    remembered: largest number of texts whose pieces are kept, the first that
+      come, so that such a text is not encoded again; 0 keeps none.
 
   Attributes:
     counts: the counts of all texts that were framed.
@@ -186,7 +187,9 @@ class Framer:
     self._known: dict[bytes, np.ndarray] = {}
 
   def frame(self, texts: Sequence[Text]) -> Framed:
-    """Returns the inputs of texts, or of pairs of texts.
+    """Returns the inputs of texts, or of pairs of texts, in their order.
+
+    The counts are added to `self.counts`.
 
     Args:
       texts: strings, or (first, second) for pairs.
@@ -204,7 +207,7 @@ class Framer:
       self._pieces(firsts),
       iter(self._pieces(pairs)),
     )
-    made: list[tuple[np.ndarray, int, int, int]] = []
+    inputs: list[tuple[np.ndarray, int, int, int]] = []
     sizes, read = np.zeros([2, len(texts)], np.int64)
     for owner, (text, pieces) in enumerate(
       zip(texts, first_pieces, strict=True)
@@ -218,8 +221,8 @@ class Framer:
         parts = [self._pair(pieces, second)]
         sizes[owner] = len(pieces) + len(second)
         read[owner] = len(parts[0][0]) - 3
-      made += [(*part, owner) for part in parts]
-    columns = list(zip(*made, strict=True)) or [(), (), (), ()]
+      inputs += [(*part, owner) for part in parts]
+    columns = list(zip(*inputs, strict=True)) or [(), (), (), ()]
     second_starts, starts, owners = (np.array(c, np.int64) for c in columns[1:])
     framed = Framed(
       list(columns[0]), second_starts, owners, starts, sizes, read

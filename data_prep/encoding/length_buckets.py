@@ -72,7 +72,10 @@ def encode(
 
 
 def lengths(max_seq_length: int) -> list[int]:
-  """Returns the static lengths: 16, 24, 32, 48 … and max_seq_length itself."""
+  """Returns the static lengths, ascending: 16, 24, 32, 48 … max_seq_length.
+
+  They are 16 · 2^n and 24 · 2^n below max_seq_length, and max_seq_length.
+  """
   sizes, length = [], SHORTEST
   while length < max_seq_length:
     sizes += [length, length * 3 // 2]
@@ -89,6 +92,9 @@ def batches(
   second_starts: np.ndarray | None = None,
 ) -> Iterator[Batch]:
   """Yields ceil(texts / batch_size) batches that contain every text once.
+
+  The length of a batch is the shortest of `lengths` that its longest text needs
+  or a longer one, where texts of several lengths share the batch.
 
   Args:
     encoded: ids of each text, at most max_seq_length.
@@ -117,8 +123,8 @@ def fitted(batch: Batch) -> Iterator[tuple[int, Batch]]:
   """Yields the parts of a batch, with little padding; they have any length.
 
   In `batches` the leftover texts of a short length are padded to a longer one.
-  Here the rows of each length become a separate part, without empty rows, which
-  is as long as its longest row.
+  Here neighbouring rows for which the same static length suffices become a part
+  of their own, as long as its longest row. Empty rows are left out.
 
   Yields:
     the index of the part's first row, and the part.

@@ -83,13 +83,13 @@ def seeds(words: Iterable[Word], coverage: float) -> Iterator[tuple[str, int]]:
       character is no seed.
   """
   text = _text(sorted(words), coverage)
-  made = [
+  parts = [
     _nodes(text, np.flatnonzero(text.symbols == symbol))
     for symbol in np.flatnonzero(text.inner)
   ]
-  if not made:
+  if not parts:
     return
-  starts, lengths, counts = map(np.concatenate, zip(*made, strict=True))
+  starts, lengths, counts = map(np.concatenate, zip(*parts, strict=True))
   order = np.lexsort((starts, -lengths, -counts * lengths))[:_MOST_CANDIDATES]
   for start, length, count in zip(
     starts[order].tolist(),
@@ -175,6 +175,15 @@ def _covered(totals: np.ndarray, coverage: float) -> np.ndarray:
 
 
 def _first_byte(letter: str, inner: bool) -> int:
+  """Returns the first byte of a character in UTF-8, as SentencePiece has it.
+
+  A space counts as "▁". A character that may not stand inside a piece counts as
+  SentencePiece's placeholder for rare letters, unless it is _END or SYMBOL.
+
+  Args:
+    letter: the character.
+    inner: whether it may stand inside a piece.
+  """
   if letter == _SPACE:
     return _SPACE_BYTE
   as_text = inner or letter in (_END, SYMBOL)
@@ -196,7 +205,7 @@ def _nodes(
   Returns:
     int64 [seeds] each: the place, the length and the count of every seed.
   """
-  made: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int64),) * 3]
+  parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int64),) * 3]
   groups = np.zeros_like(starts)  # the places with the same substring
   for length in range(1, _LONGEST + 1):
     following = text.symbols[starts + length]
@@ -212,7 +221,7 @@ def _nodes(
       weights = text.counts[text.words[starts]]
       counts = np.add.reduceat(weights, begins)[branch]
       places = starts[begins][branch]
-      made.append((places, np.full_like(places, length), counts))
+      parts.append((places, np.full_like(places, length), counts))
     runs = _begins(keys)
     sizes = np.diff(runs, append=len(keys))
     kept = np.repeat(sizes > 1, sizes) & text.inner[following]
@@ -220,7 +229,7 @@ def _nodes(
       break
     groups = np.repeat(np.arange(len(runs)), sizes)[kept]
     starts = starts[kept]
-  places, lengths, counts = map(np.concatenate, zip(*made, strict=True))
+  places, lengths, counts = map(np.concatenate, zip(*parts, strict=True))
   return places, lengths, counts
 
 

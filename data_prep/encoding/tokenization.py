@@ -279,7 +279,10 @@ class Tokenizer:
     )
 
   def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Returns the piece ids of each text, int32, without special pieces."""
+    """Returns the ids of each text's pieces, int32, without [CLS] and [SEP].
+
+    A character that no piece spells gives the id of the unknown piece.
+    """
     encoded = self._model.encode(texts)
     # One array and views of it: an array for each text takes twice the time.
     ends = list(itertools.accumulate(map(len, encoded)))
@@ -383,7 +386,7 @@ class Tokenizer:
     return self._model.decode([int(i) for i in ids])
 
   def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-    """Returns the pieces of ids; "▁" marks the space before a word."""
+    """Returns the pieces of ids as the model writes them, with "▁" or "##"."""
     return [self._pieces[int(i)] for i in ids]
 
   def characters(self) -> np.ndarray:
@@ -627,7 +630,10 @@ def is_wordpiece(path: str) -> bool:
 
 
 def ends_in_digit_and_comma(piece: str) -> bool:
-  """Returns whether `split_digit_commas` divides a piece."""
+  """Returns whether a piece of two characters or more ends like "2,".
+
+  `split_digit_commas` divides such a piece.
+  """
   return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 

@@ -45,7 +45,9 @@ def logged(size: int) -> Iterator[None]:
   """Logs, inside the context, the rounds of SentencePiece's training.
 
   SentencePiece tells its progress on standard error alone, so that standard error
-  is read here meanwhile. Everything else that is written there appears as usual.
+  is read here meanwhile. A round is logged at most every ten seconds, and
+  SentencePiece's other lines are dropped. Everything else that is written there
+  appears as usual. After the context SentencePiece writes errors only.
 
   Args:
     size: the number of pieces that the model will have.

@@ -102,7 +102,7 @@ def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
 
 
 def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
-  """Returns a text in lower case and without marks, if these are set.
+  """Returns a text in lower case, and decomposed (NFD) without marks, as set.
 
   The result is that of BERT's BasicTokenizer. With strip_accents, й becomes и.
   """
@@ -157,7 +157,7 @@ class Vocabulary:
     self._known: dict[str, list[int]] = {}  # word → ids
 
   def encode(self, texts: Sequence[str]) -> list[list[int]]:
-    """Returns the piece ids of each text."""
+    """Returns the piece ids of each text, without [CLS] and [SEP]."""
     return [
       list(
         itertools.chain.from_iterable(
@@ -169,6 +169,8 @@ class Vocabulary:
 
   def inside(self, text: str, begins: bool) -> list[int]:
     """Returns the ids of a part of a word.
+
+    Unless it is the beginning of the word, its first piece begins with "##".
 
     Args:
       text: the part, without a space.

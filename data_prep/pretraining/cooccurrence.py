@@ -42,9 +42,11 @@ class Counts:
     frequencies: int64 [vocab_size], occurrences of each piece.
     contexts: int64 [contexts], the ids of the columns, ascending.
     near: int64 [vocab_size, contexts], the sum of 60 / distance over all pairs
-      of neighbours within WINDOW places.
-    together: int64 [vocab_size, contexts], number of pairs of pieces that stand
-      in one block.
+      of an occurrence of the row's piece and one of the column's that are at
+      most WINDOW (6) places apart, in either order, in one sequence.
+    together: int64 [vocab_size, contexts], the number of pairs of an occurrence
+      of the row's piece and one of the column's in the same block. A piece
+      counts at most twice in a block; pairs of a piece with itself are 0.
   """
 
   frequencies: np.ndarray
@@ -119,7 +121,8 @@ def _pairs(
 def _near(ids: np.ndarray, vocab_size: int) -> scipy.sparse.csr_matrix:
   """Returns the sum of 60 / distance for each pair of neighbouring pieces.
 
-  The result is int64 [vocab_size, vocab_size].
+  Neighbours are at most WINDOW (6) places apart, in one sequence. The result is
+  int64 [vocab_size, vocab_size] and symmetric.
   """
   shape = (vocab_size, vocab_size)
   sequence = np.cumsum(ids < 0)

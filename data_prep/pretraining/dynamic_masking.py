@@ -27,6 +27,8 @@ def mask(
 ) -> masking.Masked:
   """Returns a batch, or one device's part of a batch, with masks.
 
+  [CLS], [SEP] and padding are never masked. `features` is not changed.
+
   Args:
     features: input_ids, input_mask, segment_ids and token_boundary, int [rows,
       length].

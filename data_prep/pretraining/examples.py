@@ -166,6 +166,8 @@ class Recipe(TextPreparation):
   def of(cls, parameters: Mapping[str, Any]) -> "Recipe":
     """Returns the recipe in the parameters of a manifest.
 
+    A parameter that is missing has its default; other names are ignored.
+
     Raises:
       options.InputError: when a parameter has a wrong value.
     """
@@ -325,6 +327,9 @@ def of_range(
   pool: random_segments.Pool | None = None,
 ) -> Made:
   """Returns the examples of a range of documents, and their counts.
+
+  With recipe.pack_sequences, training examples are packed: an entry of the
+  result is then a row of several examples.
 
   Args:
     task: the documents.

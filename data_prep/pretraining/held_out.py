@@ -198,7 +198,9 @@ def _choose(
 ) -> tuple[np.ndarray, bool]:
   """Returns whether each document is held out, and whether clusters were used.
 
-  The first result is bool [documents].
+  The first result is bool [documents]. Whole clusters are held out if that
+  leaves documents to train on, else single documents, else none; a warning says
+  so in the last two cases. For an eval_fraction of 0 none is held out.
 
   Args:
     contents: uint64 [documents], hashes of the documents.
@@ -270,9 +272,11 @@ class Likeness:
   def without(self, document: documents.Document) -> documents.Document | None:
     """Returns the part of a document that may be trained on; None if nothing.
 
-    Running text that shares at least half of its long sentences with held-out
-    documents is a version of one of them: all of it is dropped. Of isolated
-    lines, only those that repeat held-out sentences are dropped.
+    A long sentence has 40 letters or more. Running text that shares at least
+    half of its long sentences with held-out documents is a version of one of
+    them: all of it is dropped; other running text is returned whole. Of
+    isolated lines, only the long ones that repeat held-out sentences are
+    dropped.
     """
     known = list(map(self._knows, document.sentences))
     if not any(known):
@@ -299,4 +303,5 @@ class Likeness:
 
 
 def _digest(data: bytes) -> bytes:
+  """Returns the 8-byte BLAKE2b of data."""
   return hashlib.blake2b(data, digest_size=8).digest()

@@ -161,12 +161,13 @@ def choose(
 ) -> np.ndarray:
   """Returns the words to mask or, with `beside`, the further words to permute.
 
-  The function works in rounds over the batch. In a round, each row offers its
-  next word in a random order, with a random n-gram length. The n-gram is
-  shortened until it fits the row's remaining budget and its segment; it is
-  skipped if even one word does not fit or the word is taken. If no word of a
-  row fits the budget, the budget becomes the length of the first word that may
-  be masked, so that no row is without masks.
+  A row's budget is masked_lm_prob of its pieces, rounded, at least 1 and at most
+  max_predictions. The function works in rounds over the batch. In a round, each
+  row offers its next word in a random order, with a random n-gram length. The
+  n-gram is shortened until it fits the row's remaining budget and its segment;
+  it is skipped if even one word does not fit or the word is taken. If no word
+  of a row fits the budget, the budget for masks becomes the length of the first
+  word of at most max_predictions pieces, so that no row is without masks.
 
   Args:
     batch_words: the batch's words.
@@ -296,7 +297,8 @@ def mask(
 ) -> "Masked":
   """Chooses the pieces to predict, and returns the masked batch.
 
-  Static and dynamic masks are both made here.
+  `choose` chooses them, `replace` masks them. Static and dynamic masks are both
+  made here. `ids` is not changed.
 
   Args:
     ids: int64 [rows, length].

@@ -89,10 +89,12 @@ def places(
 ) -> Places:
   """Returns the place of each example, by best fit, the longest one first.
 
-  A row gets examples while they fit and it has fewer than `labels` of them.
+  Each example goes to the row with the least room in which it fits, or begins a
+  new row. A row takes at most `labels(max_seq_length)` examples.
 
   Args:
-    lengths: int64 [examples], pieces with the special ones.
+    lengths: int64 [examples], pieces with the special ones, at most
+      max_seq_length.
     order: uint64 [examples], the order of examples of one length.
     max_seq_length: positions of a row.
   """

@@ -172,7 +172,8 @@ class Forecast:
   """A forecast of the data set, made from a sample of the corpus.
 
   Attributes:
-    examples, bytes: number of examples and of bytes in the training files.
+    examples, bytes: number of examples (rows, if they are packed) and of bytes
+      in the training files.
     eval_bytes: number of bytes in the evaluation files.
     seconds: CPU seconds of making the examples, in one process.
   """
@@ -246,15 +247,16 @@ def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
   """Writes the records, the tokenizer and the manifest; returns the counts.
 
   The counts are name → number, such as "train_examples". The manifest has them
-  too.
+  too. After an error the earlier files of the output folder are still there.
 
   Args:
     settings: the input, the output and the recipe.
     runner: calls the two stages of a Job; None uses this machine's cores.
 
   Raises:
-    options.InputError: for an empty corpus or an unfit model, and when another
-      program writes into the output folder.
+    options.InputError: for an empty corpus, a corpus that gives no training
+      example, or an unfit model, and when another program writes into the
+      output folder.
   """
   with (
     ownership.owning(settings.folder()),
@@ -266,6 +268,12 @@ def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
 def _create(
   settings: Options, runner: Runner | None, workers: parallel.Workers
 ) -> examples.Counts:
+  """Does the work of `create` in an output folder that this process owns.
+
+  Args:
+    settings, runner: as in `create`.
+    workers: the processes of the default runner.
+  """
   parts = documents.weighted(settings.input_file) + documents.weighted(
     settings.isolated_lines_file, isolated=True
   )
@@ -367,7 +375,7 @@ def _forecast(
     for i, d in enumerate(sample.documents)
   ]
   pool = _pool_of_sample(texts, settings)
-  made = settings.dupe_factor * sum(
+  rows = settings.dupe_factor * sum(
     sample.letters
     * share
     / sum(map(len, text.sentences))
@@ -381,10 +389,10 @@ def _forecast(
   began = time.process_time()
   together = _make(used, settings, pool).buckets[0]
   spent = time.process_time() - began
-  times = made / max(len(together), 1)
+  times = rows / max(len(together), 1)
   size = times * sum(len(example) + 16 for _, example in together)
   return Forecast(
-    examples=round(made * (1 - held_out_share)),
+    examples=round(rows * (1 - held_out_share)),
     bytes=round(size * (1 - held_out_share)),
     eval_bytes=round(size * held_out_share / settings.dupe_factor),
     seconds=spent * times,
@@ -485,7 +493,8 @@ def _used(
   """Yields (whether held out, text) of the documents that are used.
 
   Documents that are used 0 times, and training documents that are versions of
-  held-out ones, are left out; `skipped` counts them.
+  held-out ones, are left out; `skipped` counts them. Isolated training lines
+  that repeat a held-out sentence are left out of their text, uncounted.
 
   Args:
     parts: the corpus.
@@ -514,7 +523,8 @@ def ranges(
   """Yields the texts in ranges: the tasks of making examples.
 
   A range ends after 256 texts, or after the text with which it reaches 2^20
-  letters. Held-out texts and training texts are in different ranges.
+  letters, each text counted once. Held-out texts and training texts are in
+  different ranges. In a range the texts keep their order.
 
   Args:
     texts: (whether held out, text) of the documents.
@@ -632,7 +642,7 @@ def require_examples(counts: examples.Counts) -> None:
 def _watched(
   results: Iterable[examples.Counts], forecast: Forecast
 ) -> Iterator[examples.Counts]:
-  """Yields the results, and logs the progress at most every ten seconds."""
+  """Yields the results unchanged; logs progress at most every ten seconds."""
   began = last_logged = time.monotonic()
   done = 0
   for counts in results:

@@ -54,7 +54,9 @@ class Excerpt(NamedTuple):
 
 
 class Choice:
-  """Chooses excerpts of documents, with about an eighth of their text.
+  """Chooses excerpts at random, with about an eighth of the documents' text.
+
+  No document has more than half of the chosen text.
 
   The choice does not depend on the order of the documents. Besides the current
   document, at most two eighths of the text, within the bounds, are in memory.
@@ -139,7 +141,8 @@ def _excerpts(
 def _parts(sentence: str, size: int) -> Iterator[str]:
   """Yields the parts of a sentence, each of at most `size` letters.
 
-  It is cut between words if possible. A short sentence is one part.
+  It is cut between words if possible, and the space at the cut is dropped. A
+  short sentence is one part.
   """
   while len(sentence) > size:
     place = sentence.rfind(" ", 1, size + 1)

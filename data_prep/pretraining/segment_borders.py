@@ -24,10 +24,10 @@ class Borders:
   word: np.ndarray
 
   def cut(self, start: int, length: int) -> int:
-    """Returns the end of a text of at most `length` pieces.
+    """Returns the place at which a text of at most `length` pieces ends.
 
-    It ends between two words; if its first word is longer than `length`, it
-    ends inside that word.
+    It is the last place between two words. If the first word is longer than
+    `length`, it is the place inside that word after exactly `length` pieces.
 
     Args:
       start: the first place of the text.

@@ -39,7 +39,11 @@ class Traced(NamedTuple):
     return cls(text, text, range(len(text)))
 
   def each(self, function: "LetterByLetter") -> "Traced":
-    """Returns the `Traced` after a function that changes single characters."""
+    """Returns the `Traced` after a function that changes single characters.
+
+    Each character of the result starts where the character began from which the
+    function made it.
+    """
     text = function(self.text)
     if text == self.text:
       return self
@@ -172,7 +176,7 @@ class LetterByLetter:
     starts = before.starts
     if {*map(len, alone)} != {1}:
       pairs = zip(starts, alone, strict=True)
-      starts = [start for start, made in pairs for _ in made]
+      starts = [start for start, result in pairs for _ in result]
     one_by_one = "".join(alone)
     assert len(one_by_one) == len(after), (
       "the function changes single characters"
@@ -190,8 +194,8 @@ class _Alone(dict[str, str]):
     self._function = function
 
   def __missing__(self, letter: str) -> str:
-    made = self[letter] = self._function(letter)
-    return made
+    result = self[letter] = self._function(letter)
+    return result
 
 
 def _with_exchanges(

@@ -125,6 +125,11 @@ def clean(
 ) -> Result:
   """Applies the rules to one document; returns the verdict and changed lines.
 
+  Lines of a site's frame are dropped first. Then apply the quality rules for
+  whole documents as they were read, the rules for lines, the smallest sizes
+  with the language, and the quality rules for cleaned documents. The first rule
+  that drops the document gives the reason.
+
   Args:
     sentences: the normalised sentences, in order.
     settings: which rules apply.
@@ -153,6 +158,7 @@ def clean(
 
 
 def _example(sentences: Sequence[str]) -> str:
+  """Returns the first 80 characters of the sentences, joined by spaces."""
   return " ".join(sentences)[:80]
 
 

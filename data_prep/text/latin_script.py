@@ -49,8 +49,10 @@ def is_mongolian(text: str) -> bool:
   """Returns whether a text seems to be Mongolian in Latin letters.
 
   The result is False unless the text has more than twice as many Latin letters
-  as Cyrillic ones. Then its Mongolian and English words, and its Mongolian
-  endings, decide.
+  as Cyrillic ones. Then it gets a score: 1 for each frequent small word of
+  Mongolian, 0.7 for each other word with a Mongolian ending, −1 for each
+  frequent word of English. The score must be at least a quarter of the number
+  of words. The case of letters does not matter.
   """
   if len(_LATIN.findall(text)) <= 2 * len(_CYRILLIC.findall(text)):
     return False
@@ -175,6 +177,11 @@ def _is_front(word: str) -> bool:
   """Returns whether a word in Latin letters seems to have front vowels (э ө ү).
 
   By vowel harmony a word has either these vowels or the back vowels а, о and у.
+  The result is True for a word in _FRONT, and for one that has e, ö, ü, 6, or v
+  not after a vowel, but no a.
+
+  Args:
+    word: in lower case.
   """
   if word in _FRONT:
     return True

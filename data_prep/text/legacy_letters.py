@@ -41,8 +41,9 @@ _FRONT = re.compile("(?=.*[өү])[б-нп-тф-юөү]{3,}")
 def repair(text: str) -> str:
   """Returns a line or paragraph with legacy letters replaced by ө and ү.
 
-  Some words are not changed: words with letters of another alphabet, Roman
-  numerals, and words without evidence in a line that is partly foreign.
+  A word is changed if it has evidence of Mongolian, or if another word of the
+  line has and the line has no Ukrainian spelling. Words with letters of another
+  alphabet and Roman numerals are never changed.
   """
   if not _LEGACY.search(text):
     return text
@@ -69,7 +70,12 @@ def _may_be_ours(word: str) -> bool:
 
 @functools.lru_cache(maxsize=1 << 16)  # words recur
 def _is_ours(word: str) -> bool:
-  """Returns whether a lower-case word alone is evidence of Mongolian."""
+  """Returns whether a lower-case word alone is evidence of Mongolian.
+
+  It is not if it has a Ukrainian spelling. Otherwise it is if its spelling
+  occurs in no other Cyrillic language; or if, with ө and ү restored, it has no
+  back vowel and only runs of three letters that the table has.
+  """
   if _FOREIGN.search(word):
     return False
   if _OURS.search(word):
@@ -94,9 +100,10 @@ def _known_runs() -> frozenset[str]:
 def learn(text: Iterable[str]) -> dict[str, str]:
   """Returns the table of letter runs in a text: two letters → third letters.
 
-  "^" before a word and "$" after it count as letters. Only words of the kind
-  that the table is used for count: at least three letters, with ө or ү and
-  without back vowels.
+  Pairs and third letters are in alphabetical order. "^" before a word and "$"
+  after it count as letters. Only words of the kind that the table is used for
+  count: in lower case at least three letters, with ө or ү and without back
+  vowels.
 
   Args:
     text: lines of clean text.

@@ -42,7 +42,9 @@ class Gold:
 
 
 def read(path: str) -> Gold:
-  """Returns the words of a gold file; words without a letter are ignored.
+  """Returns the words of a gold file, normalised, with their case.
+
+  Words without a letter and blank lines are ignored.
 
   Raises:
     options.InputError: for a line that is not a text, a tab and morphemes, and
@@ -182,9 +184,12 @@ def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
   Returns:
     words and left_out, numbers of words; precision, recall, f1, and exact_share
       (the share of words with exactly the gold boundaries), from 0 to 1,
-      rounded to four digits; and at_random, a dict of the expected precision,
-      recall, f1 and exact_share of as many boundaries at random places in each
-      word.
+      rounded to four digits, 0 where nothing is to be divided by; and
+      at_random, a dict of the expected precision, recall, f1 and exact_share of
+      as many boundaries at random places in each word.
+
+  Raises:
+    ValueError: when the numbers of words differ.
   """
   tally: collections.Counter[str] = collections.Counter()
   chance: dict[str, float] = dict(right=0.0, exact=0.0)

@@ -50,13 +50,14 @@ def _interrupted(run: re.Match[str]) -> str:
 def normalize(text: str, repair_legacy: bool = False) -> str:
   """Returns the text in NFC, without control characters, with single spaces.
 
-  No space is left at its ends. In a run of combining marks, U+034F is put after
-  each 30 of them.
+  White space of any kind, line breaks too, becomes a space; none is left at the
+  ends. In a run of combining marks, U+034F is put after each 30 of them. The
+  case of letters is kept.
 
   Args:
     text: one line or paragraph.
     repair_legacy: whether to restore ө and ү, which a legacy font wrote as є,
-      ї, ѳ or v.
+      ї, ѳ, v or Y.
   """
   if not text.isprintable():  # printable text has nothing invisible
     text = _INVISIBLE.sub("", text)
@@ -84,7 +85,11 @@ def traced(text: alignment.Traced) -> alignment.Traced:
 
 
 def _compositions(text: str) -> Iterator[alignment.Edit]:
-  """Yields the edits that compose a text (NFC), each as short as possible."""
+  """Yields edits that together compose a text (NFC) and cover all of it.
+
+  An edit (begin, end, composed) is as short as possible: a letter and its
+  marks.
+  """
   begin = 0
   for end in range(1, len(text) + 1):
     if end == len(text) or _is_apart(text[begin:end], text[end]):

@@ -111,7 +111,10 @@ class Text:
     return repeats
 
   def share(self, holds: Callable[[str], object]) -> float:
-    """Returns the share of lines for which `holds` returns something true."""
+    """Returns the share of lines for which `holds` returns something true.
+
+    It is from 0 to 1, and 0 without lines.
+    """
     return sum(map(bool, map(holds, self.lines))) / max(1, len(self.lines))
 
   @functools.cached_property
@@ -135,6 +138,7 @@ class Text:
   def repeated(self, size: int) -> float:
     """Returns the share of letters in runs of `size` words that came before.
 
+    The share is from 0 to 1. A word that lies in several such runs counts once.
     For more than five words, the result is 0 if runs of five words cover at
     most a tenth of the letters.
     """
@@ -152,6 +156,7 @@ class Text:
 
 
 def _runs(words: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:
+  """Returns all runs of `size` words in a row, in order; none if too few."""
   return zip(
     *(itertools.islice(words, i, None) for i in range(size)), strict=False
   )
@@ -186,8 +191,9 @@ _STOP = re.compile(r"[.!?…:;][\"'»“”’)\]]*$")
 
 
 def _symbols(text: Text) -> float:
-  joined = " ".join(text.lines)
-  count = joined.count("#") + joined.count("…") + joined.count("...")
+  """Returns the number of "#", "…" and "..." divided by the number of words."""
+  whole = " ".join(text.lines)
+  count = whole.count("#") + whole.count("…") + whole.count("...")
   return count / max(1, len(text.words))
 
 
@@ -201,14 +207,17 @@ def _lettered(text: Text) -> float:
 
 
 def _is_menu_line(line: str) -> bool:
+  """Returns whether a line has under 30 characters and no final punctuation."""
   return len(line) < 30 and not _STOP.search(line)
 
 
 def _small_words(text: Text) -> float:
+  """Returns how many different words of _SMALL_WORDS occur, in any case."""
   return len(_SMALL_WORDS.intersection(map(str.lower, text.words)))
 
 
 def _repeated_letters(text: Text) -> float:
+  """Returns the share of characters in lines that repeat an earlier line."""
   whole = sum(map(len, text.lines))
   return sum(map(len, text.repeats)) / max(1, whole)
 
@@ -363,9 +372,10 @@ def _is_policy(line: str) -> bool:
 def _is_foreign(line: str) -> bool:
   """Returns whether a line is in another language than Mongolian.
 
-  The result is False for fewer than three words or twelve letters.
-  `language.identify` needs more text than a line has. So a line with ө, ү or a double
-  vowel stays, unless a twentieth of its letters are letters of other languages.
+  The result is False for fewer than three words or twelve letters. A line without
+  Cyrillic letters is foreign if all its letters are ASCII. Of other lines one is foreign
+  if more than a twentieth of its letters do not exist in Mongolian. Else it is not if it
+  has ө, ү or a double vowel; `language.identify` decides about the rest.
   """
   foreign = language.FOREIGN.search(line)
   if not foreign and language.MONGOLIAN.search(line):
@@ -384,11 +394,15 @@ def _is_foreign(line: str) -> bool:
 
 
 def _is_code(line: str) -> bool:
+  """Returns whether a line has { and }, ends with {, or is } alone."""
   return ("{" in line and "}" in line) or line.endswith("{") or line == "}"
 
 
 def _is_broken(line: str) -> bool:
-  """Returns whether more than a tenth of a line was decoded wrongly."""
+  """Returns whether a line has a wrongly decoded letter per ten characters.
+
+  More than a tenth of them is needed; an empty line has none.
+  """
   return len(_BROKEN.findall(line)) * 10 > len(line)
 
 
@@ -470,7 +484,8 @@ def chosen(names: str) -> "Judge":
   """Returns a `Judge` with the rules that --quality_rules names.
 
   Args:
-    names: "none", "web", or names of rules with commas between them.
+    names: "none" or "" for no rules, "web" for the rules that suit pages of the
+      web, or names of rules with commas between them.
 
   Raises:
     options.InputError: for a name that is not among NAMES.
@@ -510,8 +525,9 @@ class Judge:
 
     Args:
       lines: the lines of the document.
-      raw: True: all lines that were read, for the rules with `raw`; False: the
-        lines that remain, for the other rules.
+      raw: True applies the rules with `raw`, for which `lines` are all that
+        were read; False applies the other rules, for which they are those that
+        remain after cleaning.
     """
     text = Text(lines)
     rules = (rule for rule in self._rules if rule.raw == raw)
@@ -526,7 +542,7 @@ def site_lines(documents: Iterable[Iterable[str]]) -> frozenset[str]:
   """Returns the lines that are the frame of a site: Нүүр, Мэдээ, Холбоо барих.
 
   They have at most six words, do not end in punctuation, and stand in at least
-  three documents.
+  three documents, however often in each.
 
   Args:
     documents: the lines of the documents of a task, which stand near each other in

@@ -54,7 +54,7 @@ _LOOK_BACK = 64  # characters; no abbreviation and few asides are longer
 
 
 def split(paragraph: str) -> list[str]:
-  """Returns the sentences of a normalised paragraph, stripped.
+  """Returns the sentences of a normalised paragraph, stripped; [] for "".
 
   split("Ц. Элбэгдорж ирэв. Тэр явна.")
   # ["Ц. Элбэгдорж ирэв.", "Тэр явна."]
@@ -130,9 +130,10 @@ def _full_stop_ends_sentence(before: str, following: str, whole: bool) -> bool:
 
 
 def _last_word(text: str) -> tuple[str, str]:
-  """Returns the text before the last word, and the last word.
+  """Returns (the text before the last word, the last word).
 
-  Opening marks of the word stay with the text before it.
+  A word follows the last space. Quotation marks and brackets that open before
+  the word stay with the text before it. The word may be "".
   """
   start = text.rfind(" ") + 1
   word = text[start:].lstrip("\"'«“„‘([")

@@ -161,7 +161,7 @@ def bands(threshold: float) -> Bands:
 
 
 def _bands_needed(agree: float) -> int:
-  """Returns how many bands are needed to miss at most _MISSED of the pairs.
+  """Returns how many bands are needed to miss at most 0.5 % of the pairs.
 
   Args:
     agree: the probability that a pair agrees in a band.

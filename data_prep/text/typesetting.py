@@ -23,6 +23,8 @@ _PAGE_NUMBER = re.compile(r"\W*\d{1,4}\W*")
 def words(texts: Iterable[str]) -> frozenset[str]:
   """Returns the different words of a book, in lower case: хэлний, аав-ээж.
 
+  Parts with hyphens between are one word; numbers are no words.
+
   `paragraphs` looks them up to decide whether a hyphen at the end of a line
   belongs to the word.
   """
@@ -80,10 +82,15 @@ def _width(blocks: Sequence[str]) -> float:
 def _goes_on(line: str, following: str, width: float) -> bool:
   """Returns whether a paragraph goes on after a line.
 
+  It does after an initial, such as "Ц."; after a line without a final stop, if
+  the line is full or a lower-case letter follows; and after a full line with a
+  final stop, unless direct speech follows.
+
   Args:
     line: the line.
     following: the next line.
-    width: the result of `_width`.
+    width: the result of `_width`: a line of at least so many characters is
+      full.
   """
   if _INITIAL.search(line[-9:]):
     return True
@@ -93,18 +100,20 @@ def _goes_on(line: str, following: str, width: float) -> bool:
 
 
 def mended(text: str, known: Set[str]) -> str:
-  """Returns a text with broken words joined and spaces corrected.
+  """Returns a text in one line, with broken words joined and spaces corrected.
+
+  Soft hyphens are removed, and runs of white space become one space.
 
   Args:
     text: the text; a line break in it is the end of a printed line.
     known: the result of `words`.
   """
   text = _SOFT_HYPHEN.sub("", text)
-  text = _BROKEN.sub(lambda match: _joined(match, known), text)
+  text = _BROKEN.sub(lambda match: _unbroken(match, known), text)
   return respaced(" ".join(text.split()))
 
 
-def _joined(match: re.Match[str], known: Set[str]) -> str:
+def _unbroken(match: re.Match[str], known: Set[str]) -> str:
   """Returns a word that was broken at the end of a line, in one piece.
 
   хэл-/ний becomes хэлний; УИХ-/ын, Улаан-/Үд and 2019-/он keep the hyphen. The
@@ -150,7 +159,10 @@ _BEHIND_STOP = re.compile(
 
 
 def respaced(text: str) -> str:
-  """Returns a text such as "Тэр ,« Сайн уу ? »гэв.Би" with correct spaces."""
+  """Returns a text with correct spaces beside punctuation marks and quotes.
+
+  "Тэр , « Сайн уу ? » гэв.Би ирлээ" becomes "Тэр, «Сайн уу?» гэв. Би ирлээ".
+  """
   text = _AFTER_OPENING.sub(r"\1", text)
   text = _BEFORE_STOP.sub(r"\1", text)
   text = _BEFORE_CLOSING.sub(r"\1", text)

@@ -7,24 +7,30 @@ r"""Cleans raw text into a corpus with one sentence in each line.
 from absl import logging
 
 from data_prep.base import options
-from data_prep.corpus import corpora
+from data_prep.corpus import corpora, corpus_options
 from data_prep.sources import downloads, texts
 from data_prep.text import cleaning
 
 
 def main(
-  settings: corpora.Options,
+  settings: corpus_options.Options,
   rules: cleaning.Options,
   text: texts.Options,
   download: downloads.Options,
 ) -> None:
   """Builds the corpus and logs its counts."""
-  stats = corpora.build(corpora.Settings(settings, rules, text, download))
+  stats = corpora.build(
+    corpus_options.Settings(settings, rules, text, download)
+  )
   for name, count in sorted(stats.totals.items()):
     logging.info("%s: %s", name, f"{count:,}")
 
 
 if __name__ == "__main__":
   options.run(
-    main, corpora.Options, cleaning.Options, texts.Options, downloads.Options
+    main,
+    corpus_options.Options,
+    cleaning.Options,
+    texts.Options,
+    downloads.Options,
   )

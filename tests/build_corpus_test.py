@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from data_prep.corpus import corpora
+from data_prep.corpus import corpora, corpus_options, preparation
 from data_prep.sources import downloads, texts
 from data_prep.text import cleaning
 from tests import running
@@ -354,16 +354,16 @@ def test_a_document_that_takes_too_long_is_dropped_counted_and_named(
       time.monotonic()
     return [lines]
 
-  source = dataclasses.replace(corpora.SOURCES["text"], documents=slow)
-  monkeypatch.setitem(corpora.SOURCES, "text", source)
-  monkeypatch.setattr(corpora, "_LONGEST_SECONDS", 0.05)
+  source = dataclasses.replace(preparation.SOURCES["text"], documents=slow)
+  monkeypatch.setitem(preparation.SOURCES, "text", source)
+  monkeypatch.setattr(preparation, "_LONGEST_SECONDS", 0.05)
   raw = tmp_path / "raw.txt"
   raw.write_text(f"{CORPUS}Удаан баримт.\n\nТэр өнөөдөр эндээс явж одов.\n")
   earlier = signal.getsignal(signal.SIGVTALRM)
   with caplog.at_level("WARNING", logger="absl"):
     stats = corpora.build(
-      corpora.Settings(
-        corpora.Options(
+      corpus_options.Settings(
+        corpus_options.Options(
           input_file=str(raw), output_dir=str(tmp_path / "out"), num_workers=1
         ),
         cleaning.Options(),

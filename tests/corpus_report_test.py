@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from lxml import html
 
-from data_prep.corpus import corpora, corpus_report, corpus_stats
+from data_prep.corpus import (
+  corpora,
+  corpus_options,
+  corpus_report,
+  corpus_stats,
+)
 from data_prep.sources import downloads, texts
 from data_prep.text import cleaning
 from tests import running
@@ -46,9 +51,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   return folder
 
 
-def _settings(folder: pathlib.Path) -> corpora.Settings:
-  return corpora.Settings(
-    corpora.Options(
+def _settings(folder: pathlib.Path) -> corpus_options.Settings:
+  return corpus_options.Settings(
+    corpus_options.Options(
       input_file=f"{folder}/*.txt",
       output_dir=f"{folder}/out",
       decontaminate=f"{folder}/dev.tsv",

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from data_prep.base import options
-from data_prep.corpus import corpora, deduplication
+from data_prep.corpus import corpus_options, deduplication
 from data_prep.text import similarity
 from tests import likeness
 
@@ -133,7 +133,7 @@ def test_a_signature_does_not_depend_on_the_documents_beside_it() -> None:
 @pytest.mark.parametrize("threshold", [-0.5, 1e-9, 0.04, 1.01, float("nan")])
 def test_a_threshold_that_cannot_be_served_is_refused(threshold: float) -> None:
   with pytest.raises(options.InputError, match="near_duplicates"):
-    corpora.Options(output_dir="corpus", near_duplicates=threshold)
+    corpus_options.Options(output_dir="corpus", near_duplicates=threshold)
 
 
 def test_sentences_of_an_evaluation_set_are_known_again() -> None:

@@ -21,7 +21,7 @@ from albert_mn.runtime import distribution, optimization
 from bert_tweet import attention, predictions, server
 from data_prep.base import options
 from data_prep.classification import classifier_data, classifier_sets, tweets
-from data_prep.corpus import corpora
+from data_prep.corpus import corpus_options
 from data_prep.encoding import tokenizer_training
 from data_prep.pretraining import pretraining_data
 from data_prep.sources import downloads, texts
@@ -79,7 +79,7 @@ ELSEWHERE = set(
 )
 OPTIONS: dict[str, list[Any]] = {
   "data_prep.build_corpus": [
-    corpora.Options,
+    corpus_options.Options,
     cleaning.Options,
     texts.Options,
     downloads.Options,

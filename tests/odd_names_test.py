@@ -12,7 +12,7 @@ from albert_mn.export import exports
 from albert_mn.models import model_directory, plain_paths
 from albert_mn.runtime import checkpoints
 from data_prep.base import options
-from data_prep.corpus import corpora
+from data_prep.corpus import corpora, corpus_options
 from data_prep.files import documents, manifest, storage
 from data_prep.pretraining import pretraining_data
 from data_prep.sources import downloads, texts
@@ -76,8 +76,8 @@ def test_a_file_of_that_very_name_wins_over_the_glob(
 
 def _corpus(source: pathlib.Path, out: pathlib.Path) -> dict[str, str]:
   corpora.build(
-    corpora.Settings(
-      corpora.Options(
+    corpus_options.Settings(
+      corpus_options.Options(
         input_file=str(source), output_dir=str(out), num_workers=1
       ),
       cleaning.Options(),

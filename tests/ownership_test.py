@@ -22,7 +22,7 @@ from albert_mn.pretrain import probe, run_options, training
 from albert_mn.runtime import distribution, optimization
 from data_prep.base import options
 from data_prep.classification import classifier_data, classifier_sets
-from data_prep.corpus import corpora
+from data_prep.corpus import corpora, corpus_options
 from data_prep.encoding import tokenizer_training
 from data_prep.files import ownership, whole_folders
 from data_prep.pretraining import pretraining_data
@@ -66,8 +66,8 @@ def held(
 
 def _corpus(out: str) -> None:
   corpora.build(
-    corpora.Settings(
-      corpora.Options(input_file="x", output_dir=out),
+    corpus_options.Settings(
+      corpus_options.Options(input_file="x", output_dir=out),
       cleaning.Options(),
       texts.Options(),
       downloads.Options(),

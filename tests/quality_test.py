@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from data_prep.base import options
-from data_prep.corpus import corpora
+from data_prep.corpus import corpora, corpus_options
 from data_prep.files import documents, storage
 from data_prep.sources import downloads, texts
 from data_prep.text import cleaning, quality
@@ -169,8 +169,8 @@ def _built(
   )
   out = folder / rules.replace(",", "-")
   corpora.build(
-    corpora.Settings(
-      corpora.Options(
+    corpus_options.Settings(
+      corpus_options.Options(
         input_file=str(folder / "in.txt"), output_dir=str(out), num_workers=1
       ),
       cleaning.Options(quality_rules=rules),

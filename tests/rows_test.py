@@ -18,7 +18,7 @@ import pytest
 import zstandard
 
 from data_prep.base import options
-from data_prep.corpus import corpora
+from data_prep.corpus import corpora, corpus_options, preparation
 from data_prep.files import gcs, storage, tables
 from data_prep.sources import downloads, json_arrays, rows, selections, texts
 from data_prep.text import cleaning
@@ -423,8 +423,8 @@ def _build(
   path: pathlib.Path, out: pathlib.Path, workers: int, **settings: Any
 ) -> dict[str, str]:
   corpora.build(
-    corpora.Settings(
-      corpora.Options(
+    corpus_options.Settings(
+      corpus_options.Options(
         input_file=str(path),
         output_dir=str(out),
         num_workers=workers,
@@ -444,7 +444,7 @@ def parts(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> pathlib.Path:
   """A folder with a file of each format; row 21 of each is bad."""
-  monkeypatch.setattr(corpora, "_LETTERS_A_TASK", 200)
+  monkeypatch.setattr(preparation, "_LETTERS_A_TASK", 200)
   folder = tmp_path / "in"
   folder.mkdir()
   for number, write in enumerate((_parquet, _stream, _json_lines, _array)):

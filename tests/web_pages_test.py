@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from data_prep.base import options
-from data_prep.corpus import corpora
+from data_prep.corpus import corpora, corpus_options, preparation
 from data_prep.sources import downloads, texts, web_pages
 from data_prep.text import cleaning
 from tests import running
@@ -314,7 +314,7 @@ def test_a_spoilt_archive_is_read_or_refused_in_one_line(
 def test_a_corpus_of_pages_does_not_depend_on_the_workers(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  monkeypatch.setattr(corpora, "_LETTERS_A_TASK", 2_000)
+  monkeypatch.setattr(preparation, "_LETTERS_A_TASK", 2_000)
   folder = tmp_path / "in"
   folder.mkdir()
   (folder / "a.warc.gz").write_bytes(_warc(members=True))
@@ -325,8 +325,8 @@ def test_a_corpus_of_pages_does_not_depend_on_the_workers(
   for workers in (1, 2, 4):
     out = tmp_path / f"out{workers}"
     corpora.build(
-      corpora.Settings(
-        corpora.Options(
+      corpus_options.Settings(
+        corpus_options.Options(
           input_file=str(folder),
           output_dir=str(out),
           num_workers=workers,

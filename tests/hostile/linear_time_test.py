@@ -21,7 +21,7 @@ import pytest
 
 from data_prep.base import shown_text
 from data_prep.classification import tweets
-from data_prep.corpus import corpora
+from data_prep.corpus import corpus_options, preparation
 from data_prep.sources import downloads, epub, texts, wikipedia
 from data_prep.text import (
   alignment,
@@ -240,15 +240,15 @@ _ITEMS: dict[str, Callable[[str], object]] = {
 }
 
 
-def _settings(source: str, **changed: Any) -> corpora.Settings:
+def _settings(source: str, **changed: Any) -> corpus_options.Settings:
   """Returns the settings of a corpus, with all rules of cleaning switched on."""
   rules: dict[str, Any] = {
     field.name: True
     for field in dataclasses.fields(cleaning.Options)
     if field.type in (bool, "bool")
   }
-  return corpora.Settings(
-    corpora.Options(
+  return corpus_options.Settings(
+    corpus_options.Options(
       source=source, output_dir="out", repair_legacy_letters=True, **changed
     ),
     cleaning.Options(**rules, quality_rules=",".join(quality.NAMES)),
@@ -260,7 +260,9 @@ def _settings(source: str, **changed: Any) -> corpora.Settings:
 def _source(source: str) -> Callable[[str], object]:
   """Returns a function that prepares a text as a source does."""
   settings = _settings(source, near_duplicates=0.8)
-  return lambda text: corpora.prepared(("", [_ITEMS[source](text)]), settings)
+  return lambda text: preparation.prepared(
+    ("", [_ITEMS[source](text)]), settings
+  )
 
 
 def _of_rule(rule: quality.Rule) -> Callable[[str], object]:
@@ -268,7 +270,7 @@ def _of_rule(rule: quality.Rule) -> Callable[[str], object]:
 
 
 _CLEANERS: dict[str, Callable[[str], object]] = {
-  **{f"source {name}": _source(name) for name in corpora.SOURCES},
+  **{f"source {name}": _source(name) for name in preparation.SOURCES},
   **{
     f"tweets {how}": functools.partial(tweets.clean, latin_mongolian=how)
     for how in ("keep", "mark", "transliterate")

@@ -1,0 +1,445 @@
+"""Turns raw documents into cleaned ones: normalises, splits, cuts and cleans.
+
+All of it is a function of the raw documents and the options, so that it can run
+in any process, and gives the same result there.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from absl import logging
+
+from data_prep.base import time_limits
+from data_prep.corpus import corpus_options, corpus_stats, deduplication
+from data_prep.files import storage
+from data_prep.sources import epub, texts, web_pages, wikipedia, wikitext
+from data_prep.text import cleaning, normalization, quality, sentences
+
+_LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
+# CPU time after which a raw document is dropped: a hundred times what a page or
+# book takes. All known work is linear in the input; the limit is for unknown
+# exceptions.
+_LONGEST_SECONDS, _LETTERS_A_SECOND = 20.0, 10_000
+TOO_LONG = "took too long"
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """The functions that read one kind of raw text.
+
+  Attributes:
+    items: yields the raw documents of a file, in the main process.
+    documents: returns the paragraphs of each document in a raw document, or a
+      Drop; it has no side effects, because it runs in worker processes.
+    letters: returns the approximate size of a raw document, in letters.
+    name: returns the name of a raw document for a message.
+  """
+
+  items: Callable[[str, corpus_options.Settings], Iterator[Any]]
+  documents: Callable[
+    [Any], Sequence[Sequence[str] | wikitext.Rendered] | cleaning.Drop
+  ]
+  letters: Callable[[Any], int]
+  name: Callable[[Any], str]
+
+
+def _article(
+  page: wikipedia.Page,
+) -> Sequence[wikitext.Rendered] | cleaning.Drop:
+  """Returns the text of a page as the only document, or a Drop."""
+  rendered = wikipedia.rendered(page)
+  return rendered if isinstance(rendered, cleaning.Drop) else [rendered]
+
+
+def _text(item: texts.Item) -> Sequence[Sequence[str]] | cleaning.Drop:
+  document = texts.resolved(item)
+  return document if isinstance(document, cleaning.Drop) else [document]
+
+
+def _text_letters(item: texts.Item) -> int:
+  """Returns the size of a raw document in letters; of a web page, in bytes.
+
+  A dropped row has a size above 0, so that a batch holds few of them too.
+  """
+  match item:
+    case cleaning.Drop():
+      return 1 + len(item.example)
+    case web_pages.Page():
+      return len(item.content)
+  return sum(map(len, item))
+
+
+def _text_name(item: texts.Item) -> str:
+  match item:
+    case cleaning.Drop():
+      return item.example
+    case web_pages.Page():
+      return item.name[:80]
+  return "".join(item[:1])[:80]
+
+
+_TEXT = Source(
+  lambda path, settings: texts.items(path, settings.text),
+  _text,
+  _text_letters,
+  _text_name,
+)
+SOURCES = {
+  "text": _TEXT,
+  "news": _TEXT,  # a name of its own for --download
+  "wikipedia": Source(
+    lambda path, _settings: wikipedia.items(path),
+    _article,
+    lambda page: len(page.title) + len(page.text),
+    lambda page: page.title,
+  ),
+  "epub": Source(
+    lambda path, _settings: epub.items(path),
+    epub.chapters,
+    lambda book: len(book.content),
+    lambda book: book.name,
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+  """A cleaned document, as a worker returns it.
+
+  Attributes:
+    result: the verdict (Keep, Drop or BadRow), and the sentences that were
+      dropped or changed, by reason.
+    signature: the signature of a kept document; None for a dropped document,
+      and without --near_duplicates.
+    templates: for each sentence that was dropped for unknown templates, the
+      names of these templates.
+  """
+
+  result: cleaning.Result
+  signature: deduplication.Signature | None = None
+  templates: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """The documents of a task.
+
+  Attributes:
+    file: the name of the file that they come from.
+    read: the numbers of documents, sentences and words before the rules.
+    documents: all documents in order, the dropped ones included.
+  """
+
+  file: str
+  read: tuple[int, int, int]
+  documents: list[Document]
+
+
+def tasks(path: str, settings: corpus_options.Settings) -> Iterator[list[Any]]:
+  """Yields the raw documents of a file, some at a time, in order.
+
+  The last of them reaches 2^18 letters, or is the last of the file.
+  """
+  source = SOURCES[settings.corpus.source]
+  batch: list[Any] = []
+  size = 0
+  for item in _items(path, settings):
+    batch.append(item)
+    size += source.letters(item)
+    if size >= _LETTERS_A_TASK:
+      yield batch
+      batch, size = [], 0
+  if batch:
+    yield batch
+
+
+def _items(path: str, settings: corpus_options.Settings) -> Iterator[Any]:
+  """Yields the raw documents of a file.
+
+  It warns if a text file contains a single document of several lines.
+  """
+  count, item = 0, None
+  for item in SOURCES[settings.corpus.source].items(path, settings):
+    count += 1
+    yield item
+  is_single = count == 1 and isinstance(item, tuple) and len(item) > 1
+  if is_single and not settings.corpus.section_sentences:
+    logging.warning(
+      "%s has no blank line between documents: all of it is one document. "
+      "--section_sentences cuts it into passages",
+      path,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Text:
+  """A text of a raw document, split into sentences.
+
+  Attributes:
+    sentences: the normalised sentences.
+    holes: placeholder character → the name of the unknown template.
+    marked: the paragraphs whose markup was undone, as they were before.
+  """
+
+  sentences: list[str]
+  holes: Mapping[str, str]
+  marked: list[str]
+
+
+def prepared(
+  task: tuple[str, list[Any]], settings: corpus_options.Settings
+) -> Batch:
+  """Returns the documents of a task: normalised, split, cut and cleaned.
+
+  Dropped documents are included. A raw document that takes too long becomes a
+  dropped document.
+
+  Args:
+    task: (file name, raw documents).
+    settings: the options of the corpus.
+  """
+  file, items = task
+  texts_of = [
+    _timed(functools.partial(_texts, item, settings), item, settings)
+    for item in items
+  ]
+  site_lines = _site_lines(texts_of, settings)
+  made: list[Document] = []
+  read_sentences = read_words = 0
+  for item, split in zip(items, texts_of, strict=True):
+    clean = functools.partial(_of_texts, split, settings, site_lines)
+    cleaned = _timed(clean, item, settings)
+    if isinstance(cleaned, cleaning.Drop):
+      made.append(_dropped(cleaned))
+      continue
+    made += cleaned
+    for text in () if isinstance(split, cleaning.Drop) else split:
+      read_sentences += len(text.sentences)
+      read_words += corpus_stats.count_words(" ".join(text.sentences))
+  if settings.corpus.near_duplicates:
+    made = _signed(made)
+  return Batch(file, (len(made), read_sentences, read_words), made)
+
+
+def _timed(
+  work: Callable[[], T], item: Any, settings: corpus_options.Settings
+) -> T | cleaning.Drop:
+  """Returns work(), or a Drop if it takes too long.
+
+  Args:
+    work: the work.
+    item: the raw document, whose size and name are used.
+    settings: the options of the corpus.
+  """
+  source = SOURCES[settings.corpus.source]
+  seconds = _LONGEST_SECONDS + source.letters(item) / _LETTERS_A_SECOND
+  try:
+    with time_limits.limited(seconds):
+      return work()
+  except time_limits.TooLongError:
+    return cleaning.Drop(TOO_LONG, source.name(item))
+
+
+def _dropped(drop: cleaning.Drop) -> Document:
+  """Returns the record of a raw document that was dropped as a whole.
+
+  The record has no signature, and lists no dropped or changed sentences.
+  """
+  return Document(cleaning.Result(drop, {}))
+
+
+def _texts(
+  item: Any, settings: corpus_options.Settings
+) -> list[_Text] | cleaning.Drop:
+  """Returns the texts of a raw document, split into sentences, or a Drop.
+
+  With the rule for markup, paragraphs are freed of their markup first.
+  """
+  texts_or_drop = SOURCES[settings.corpus.source].documents(item)
+  if isinstance(texts_or_drop, cleaning.Drop):
+    return texts_or_drop
+  undo_markup = quality.MARKUP in _judge(settings).names
+  made = []
+  for text in texts_or_drop:
+    if not isinstance(text, wikitext.Rendered):
+      text = wikitext.Rendered(list(text))
+    paragraphs: Sequence[str] = text.paragraphs
+    marked = []
+    if undo_markup:
+      undone = list(map(quality.without_markup, paragraphs))
+      pairs = zip(paragraphs, undone, strict=True)
+      marked = [
+        line for line, parts in pairs if parts != [line] and line.strip()
+      ]
+      paragraphs = [part for parts in undone for part in parts]
+    parts = [
+      s for line in paragraphs for s in _sentences(line, settings.corpus) if s
+    ]
+    made.append(_Text(parts, text.holes, marked))
+  return made
+
+
+def _judge(settings: corpus_options.Settings) -> quality.Judge:
+  return quality.chosen(settings.cleaning.quality_rules)
+
+
+def _site_lines(
+  texts_of: Sequence[list[_Text] | cleaning.Drop],
+  settings: corpus_options.Settings,
+) -> frozenset[str]:
+  """Returns the lines that a task's raw documents share as frames of a site.
+
+  The result is empty without the rule for such lines.
+
+  Args:
+    texts_of: the texts of each raw document, or its Drop.
+    settings: the options of the corpus.
+  """
+  if quality.SITE_LINES not in _judge(settings).names:
+    return frozenset()
+  return quality.site_lines(
+    (sentence for text in split for sentence in text.sentences)
+    for split in texts_of
+    if not isinstance(split, cleaning.Drop)
+  )
+
+
+def _of_texts(
+  split: list[_Text] | cleaning.Drop,
+  settings: corpus_options.Settings,
+  site_lines: frozenset[str],
+) -> list[Document]:
+  """Returns a document for each passage of a raw document's texts, cleaned.
+
+  Dropped passages are included. For a Drop the result is one dropped document.
+  """
+  if isinstance(split, cleaning.Drop):
+    return [_dropped(split)]
+  about = settings.corpus.section_sentences
+  return [
+    _cleaned(passage, settings, text, site_lines, number == 0)
+    for text in split
+    for number, passage in enumerate(_passages(text.sentences, about))
+  ]
+
+
+def _signed(unsigned: Sequence[Document]) -> list[Document]:
+  """Returns the documents, each kept document with its signature."""
+  signatures = iter(
+    deduplication.signatures(
+      [
+        document.result.verdict.sentences
+        for document in unsigned
+        if isinstance(document.result.verdict, cleaning.Keep)
+      ]
+    )
+  )
+  return [
+    dataclasses.replace(document, signature=next(signatures))
+    if isinstance(document.result.verdict, cleaning.Keep)
+    else document
+    for document in unsigned
+  ]
+
+
+@functools.cache
+def evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
+  """Returns the texts of the evaluation sets; each process reads them once."""
+  how = texts.Options(documents="line", text_field=text_field)
+  return deduplication.Evaluation(
+    line
+    for path in storage.matching(patterns)
+    for lines in texts.read(path, how)
+    for line in lines
+  )
+
+
+def _cleaned(
+  passage: Sequence[str],
+  settings: corpus_options.Settings,
+  text: _Text,
+  site_lines: frozenset[str],
+  first: bool,
+) -> Document:
+  """Returns a passage without unknown templates, and cleaned by the rules.
+
+  Sentences with a placeholder of an unknown template are dropped.
+
+  Args:
+    passage: the sentences.
+    settings: the options of the corpus.
+    text: the text that the passage comes from.
+    site_lines: see `cleaning.clean`.
+    first: whether this is the first passage of the text, which tells about the
+      markup of the whole text.
+  """
+  holes = text.holes
+  lost, missing = [], []
+  for sentence in passage if holes else ():
+    if hole_marks := [x for x in sentence if x in holes]:
+      lost.append("".join(_named(x, holes) for x in sentence))
+      missing += sorted({holes[x] for x in hole_marks})
+  if lost:
+    passage = [s for s in passage if holes.keys().isdisjoint(s)]
+  result = _ruled(passage, settings, site_lines)
+  lines = dict(result.lines)
+  if lost:
+    lines["unknown template"] = lost
+  if first and text.marked:
+    lines["markup undone"] = text.marked
+  result = dataclasses.replace(result, lines=lines)
+  return Document(result, templates=tuple(missing))
+
+
+def _named(character: str, holes: Mapping[str, str]) -> str:
+  """Returns a character, but {{name}} for the placeholder of a template.
+
+  Args:
+    character: a character of a sentence.
+    holes: placeholder character → the name of the unknown template.
+  """
+  return f"{{{{{holes[character]}}}}}" if character in holes else character
+
+
+def _ruled(
+  passage: Sequence[str],
+  settings: corpus_options.Settings,
+  site_lines: frozenset[str],
+) -> cleaning.Result:
+  """Returns the rules' verdict on a passage, with its dropped sentences.
+
+  With --decontaminate, sentences of evaluation sets are dropped first.
+  """
+  held: list[str] = []
+  if settings.corpus.decontaminate:
+    sets = evaluation(settings.corpus.decontaminate, settings.text.text_field)
+    held = [sentence for sentence in passage if sets.holds(sentence)]
+    gone = set(held)
+    passage = [sentence for sentence in passage if sentence not in gone]
+  result = cleaning.clean(passage, settings.cleaning, site_lines)
+  if held:
+    lines = {**result.lines, "in an evaluation set": held}
+    result = dataclasses.replace(result, lines=lines)
+  return result
+
+
+def _sentences(line: str, settings: corpus_options.Options) -> list[str]:
+  """Returns the normalised sentences of a line."""
+  text = normalization.normalize(line, settings.repair_legacy_letters)
+  return sentences.split(text) if settings.split_sentences else [text]
+
+
+def _passages(document: list[str], about: int) -> Iterator[list[str]]:
+  """Yields a document's sentences in passages of about `about` sentences.
+
+  The passages of a document have nearly the same size. An `about` of 0 gives
+  the whole document.
+  """
+  count = max(1, round(len(document) / about)) if about else 1
+  for number in range(count):
+    yield document[
+      number * len(document) // count : (number + 1) * len(document) // count
+    ]

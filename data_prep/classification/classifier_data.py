@@ -409,7 +409,10 @@ def check_several_labels(rows: Sequence[Row]) -> None:
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
-  """Returns the hexadecimal SHA-256 of all texts and labels, in row order."""
+  """Returns the hexadecimal SHA-256 of all texts and labels, in row order.
+
+  The numbers of the lines do not count.
+  """
   digest = hashlib.sha256()
   for row in rows:
     digest.update(f"{row.label}\0{row.text}\0".encode())

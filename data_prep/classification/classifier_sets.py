@@ -59,7 +59,7 @@ class Options(options.Group):
   )
   source: str = options.option(
     "table",
-    "Kind of the input. table: any file, with columns found by name. "
+    "Kind of the input. table: any file, whose columns are chosen by name. "
     "eduge: the CSV of Eduge's news, with the columns news and label. "
     "tweets: dumps of tweets, which are cleaned. ner: JSON lines of text "
     "and labels, where labels are [[start, end, type], …].",
@@ -127,10 +127,11 @@ def build(
 def _build(
   settings: Options, columns: classifier_data.Columns, cleaning: tweets.Options
 ) -> dict[str, Any]:
+  """Does the work of `build` in an output folder that this process owns."""
   columns = source_columns(settings.source, columns)
   storage.require_writable(settings.output_dir)
   paths = storage.matching(settings.input_file)
-  _check_apart(settings.output_dir, paths)
+  _refuse_overwriting(settings.output_dir, paths)
   read = _read(settings, columns, cleaning, paths)
   if settings.source == "eduge" and settings.split == "predecessor":
     _, test = classifier_splits.predecessor(len(read.rows))
@@ -159,7 +160,7 @@ def _build(
   return counts
 
 
-def _check_apart(folder: str, paths: Sequence[str]) -> None:
+def _refuse_overwriting(folder: str, paths: Sequence[str]) -> None:
   """Raises InputError if an output file would overwrite an input file."""
   for path in paths:
     same = os.path.abspath(os.path.dirname(path)) == os.path.abspath(folder)
@@ -231,6 +232,8 @@ def cleaning_of(folder: str) -> tweets.Options | None:
 def copied_lines(folder: str, part: str) -> set[int]:
   """Returns the lines of a part's file whose rows copy training rows.
 
+  The first line of the file is 1; in a .tsv it is the header.
+
   Args:
     folder: the finished set.
     part: "dev" or "test".
@@ -301,7 +304,7 @@ def _stream(
   settings: Options,
   columns: classifier_data.Columns,
   cleaning: tweets.Options,
-) -> Iterator[tuple[int, tweets.Found]]:
+) -> Iterator[tuple[int, tweets.Result]]:
   """Yields (line, result) of each row of a file.
 
   A result is a row, a `tables.Bad`, or the reason why a tweet is left out.

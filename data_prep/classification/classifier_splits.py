@@ -32,7 +32,8 @@ def split(
 ) -> tuple[list[classifier_data.Row], list[classifier_data.Row]]:
   """Returns (training rows, held-out rows), chosen by the hash of the text.
 
-  Each label gives about the same fraction. Copies stay on one side.
+  Each label gives about the same fraction. Copies stay on one side. The order
+  of the rows does not matter.
 
   Args:
     rows: rows with one label each.

@@ -36,8 +36,8 @@ def look(name: str) -> str:
 
 
 def _is_blank(letter: str) -> bool:
-  # Cc and Cf are control and format characters, which are not seen either.
   """Returns whether a character is white space or invisible."""
+  # Cc and Cf are control and format characters, which are not seen either.
   return (
     letter.isspace()
     or unicodedata.category(letter) in ("Cc", "Cf")
@@ -46,7 +46,10 @@ def _is_blank(letter: str) -> bool:
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
-  """Returns the groups of different names with the same `spelling`, sorted."""
+  """Returns the groups of different names with the same `spelling`.
+
+  A group has two names or more. The groups, and the names in each, are sorted.
+  """
   groups = collections.defaultdict(set)
   for name in names:
     groups[spelling(name)].add(name)
@@ -62,6 +65,7 @@ def shown(name: str) -> str:
 
 
 def _escaped(letter: str) -> str:
+  """Returns a character, as its escape if it is invisible or a mark."""
   # The categories Mn, Mc and Me are marks.
   if letter.isprintable() and unicodedata.category(letter)[0] != "M":
     return letter

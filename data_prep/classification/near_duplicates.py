@@ -146,7 +146,7 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
       left, right = left[separate], right[separate]
       alike = rows.similarity(left, right) >= threshold
       edges.append((left[alike], right[alike]))
-    label = _joined(label, edges)
+    label = _merged(label, edges)
   members: dict[int, list[int]] = collections.defaultdict(list)
   for number, group in zip(label.tolist(), groups, strict=True):
     members[number] += group
@@ -194,14 +194,14 @@ def _edges(
   return np.concatenate(left), np.concatenate(right)
 
 
-def _joined(
+def _merged(
   label: np.ndarray, edges: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
-  """Returns the number of each row's cluster, after joining clusters by edges.
+  """Returns the number of each row's cluster, after edges have merged clusters.
 
   Args:
     label: int [rows], the number of each row's cluster so far.
-    edges: pairs (left, right) of arrays of row indices; each edge joins the
+    edges: pairs (left, right) of arrays of row indices; each edge merges the
       clusters of its two rows.
   """
   if not any(len(left) for left, _ in edges):
@@ -302,4 +302,5 @@ class _Band:
 
 
 def _digest(text: str) -> bytes:
+  """Returns a 16-byte hash that is equal for exact copies of a text."""
   return hashlib.sha256(text_key(text).encode()).digest()[:16]

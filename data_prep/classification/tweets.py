@@ -73,10 +73,10 @@ class Options(options.Group):
 
 
 # A row, or a bad row, or the reason why the tweet is left out.
-Found = classifier_data.Row | tables.Bad | str
+Result = classifier_data.Row | tables.Bad | str
 
 
-def stream(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
+def stream(path: str, settings: Options) -> Iterator[tuple[int, Result]]:
   """Yields (line number, result) of each tweet in a dump.
 
   A result is the cleaned tweet as a row, a `Bad` for a bad row, or the reason
@@ -103,7 +103,7 @@ def stream(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
       yield line, _row(line, row.text, row.label, settings)
 
 
-def _dump(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
+def _dump(path: str, settings: Options) -> Iterator[tuple[int, Result]]:
   """Yields (line number, result) as `stream`, for dumps of Twitter or snscrape.
 
   A line of API 2 may hold several tweets.
@@ -120,7 +120,7 @@ def _dump(path: str, settings: Options) -> Iterator[tuple[int, Found]]:
       yield line, _tweet(line, tweet, settings)
 
 
-def _tweet(line: int, tweet: Any, settings: Options) -> Found:
+def _tweet(line: int, tweet: Any, settings: Options) -> Result:
   """Returns the row of a tweet, a `Bad`, or the reason to leave it out."""
   if not isinstance(tweet, Mapping):
     return tables.Bad("a tweet", repr(tweet)[:60], "mend or remove the row")
@@ -165,13 +165,14 @@ def _author(tweet: Mapping[str, Any]) -> str:
 
 
 def _is_retweet(tweet: Mapping[str, Any]) -> bool:
+  """Returns whether the fields of a dump say that a tweet is a retweet."""
   if tweet.get("retweeted_status") or tweet.get("retweetedTweet"):
     return True
   references = tweet.get("referenced_tweets")
   return "retweeted" in str(references) if references else False
 
 
-def _row(line: int, text: str, label: str, settings: Options) -> Found:
+def _row(line: int, text: str, label: str, settings: Options) -> Result:
   """Returns the row of a tweet, cleaned, or the reason to leave it out."""
   if re.match(r"RT @\w+", text):
     return RETWEET
@@ -196,10 +197,12 @@ _REPEATED = re.compile(r"([^\s\d.]{1,4}?)\1{3,}|(\.)\.{3,}")
 def clean(text: str, latin_mongolian: str = "keep") -> str:
   """Returns the text of a tweet as a model should read it.
 
-  Links and mentions become `http` and `@`: that there is one is useful, but a
-  name would give the author away. A repeated letter is kept twice
-  (баярлалааааа); repeated signs, emoji and syllables are kept three times
-  (!!!!!, хахахаха).
+  HTML's escapes are resolved. Links and mentions become `http` and `@`: that
+  there is one is useful, but a name would give the author away. The text is
+  normalised (`normalization.normalize`). A letter that is repeated three times
+  or more is kept twice (баярлалааааа); signs, emoji and syllables that are
+  repeated four times or more are kept three times (!!!!!, хахахаха). Upper case
+  stays.
 
   Args:
     text: the tweet's text as its author wrote it.
@@ -241,32 +244,32 @@ def _unescaped(text: alignment.Traced) -> alignment.Traced:
   """
   if "&" not in text.text:
     return text
-  made: list[_Made] = []  # the last character first
+  placed: list[_Placed] = []  # the last character first
   for place in range(len(text.text) - 1, -1, -1):
-    made.append((text.text[place], place, place + 1))
-    while made and made[-1][0] == "&":
-      size, meant = _escape("".join(x for x, _, _ in made[:-_WINDOW:-1]))
+    placed.append((text.text[place], place, place + 1))
+    while placed and placed[-1][0] == "&":
+      size, meant = _escape("".join(x for x, _, _ in placed[:-_WINDOW:-1]))
       if not size:
         break
-      begin, end = made[-1][1], made[-size][2]
-      del made[-size:]
-      made += [(letter, begin, end) for letter in reversed(meant)]
-  return text.edited(_edits(made[::-1], len(text.text)))
+      begin, end = placed[-1][1], placed[-size][2]
+      del placed[-size:]
+      placed += [(letter, begin, end) for letter in reversed(meant)]
+  return text.edited(_edits(placed[::-1], len(text.text)))
 
 
 # A character of the result, and the start and end of the text that it replaces.
-_Made = tuple[str, int, int]
+_Placed = tuple[str, int, int]
 
 
-def _edits(made: Sequence[_Made], size: int) -> Iterator[alignment.Edit]:
-  """Yields the edits that turn a text into the text of `made`.
+def _edits(placed: Sequence[_Placed], size: int) -> Iterator[alignment.Edit]:
+  """Yields the edits that turn a text into the characters of `placed`.
 
   Args:
-    made: the characters of the result, in order.
+    placed: the characters of the result, in order.
     size: number of characters of the text before the edits.
   """
   place = 0
-  for (begin, end), group in itertools.groupby(made, lambda x: x[1:]):
+  for (begin, end), group in itertools.groupby(placed, lambda x: x[1:]):
     if place < begin:  # an escape of nothing, such as &#1;
       yield place, begin, ""
     if end > begin + 1:
@@ -305,5 +308,8 @@ _NO_WORDS = re.compile(r"http\b|#\w+")
 
 
 def is_latin(text: str) -> bool:
-  """Returns whether a cleaned tweet is Mongolian in Latin letters."""
+  """Returns whether a cleaned tweet is Mongolian in Latin letters.
+
+  Links and hashtags do not count.
+  """
   return latin_script.is_mongolian(_NO_WORDS.sub("", text))

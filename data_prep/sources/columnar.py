@@ -63,7 +63,8 @@ def rows(
 ) -> Iterator[tuple[int, Row]]:
   """Yields (row number, values by column) of each row; the first row is 1.
 
-  A row with text that is not UTF-8, or too long, comes as a `tables.Bad`.
+  A row with text that is not UTF-8, or is longer than tables.MAX_ROW_BYTES
+  characters, comes as a `tables.Bad`.
 
   Args:
     path: the path of a file.
@@ -227,6 +228,7 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _value(value: Any) -> Any:
+  """Returns a value of a column as JSON would hold it, as in `_values`."""
   if isinstance(value, bytes):
     try:
       return value.decode()
@@ -242,6 +244,7 @@ def _value(value: Any) -> Any:
 
 
 def _row(columns: Sequence[str], cells: Sequence[Any]) -> Row:
+  """Returns name → cell of a row; a `tables.Bad` for bytes or a long text."""
   for name, cell in zip(columns, cells, strict=True):
     if isinstance(cell, bytes):
       return tables.Bad(
@@ -284,6 +287,7 @@ def _add(
 
 
 def _is_text(kind: pa.DataType) -> bool:
+  """Returns whether a column of this type holds text, or bytes that may be."""
   if pa.types.is_dictionary(kind):
     kind = kind.value_type
   return (

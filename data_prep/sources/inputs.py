@@ -26,6 +26,9 @@ _NO_DATA = ("readme", "license", "_success", "dataset_info")
 def files(patterns: str) -> list[str]:
   """Returns the files that a list of globs and folders names, in order.
 
+  Each file is returned once. The files of a glob or a folder are sorted; those
+  of a saved data set have the order of its rows.
+
   Args:
     patterns: separated by commas; local, or gs://.
 
@@ -51,6 +54,12 @@ def files(patterns: str) -> list[str]:
 
 
 def _in_folder(folder: str) -> Iterator[str]:
+  """Yields the files to read in a folder, which may be a saved data set.
+
+  Raises:
+    options.InputError: for a saved data set whose list of files is malformed,
+      or names a file that is missing.
+  """
   if storage.exists(state := posixpath.join(folder, _STATE)):
     content = json_files.read_object(state)
     if "_data_files" in content:

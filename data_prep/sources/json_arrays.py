@@ -24,12 +24,14 @@ def items(path: str, key: str = "") -> Iterator[tuple[int, Any | tables.Bad]]:
   """Yields (number, value) of each item; the first item is 1.
 
   An item that is not JSON, or is too long for a row, comes as a `tables.Bad`,
-  which is the last one: the end of such an item is unknown.
+  which is the last one: the end of such an item is unknown. A file without such
+  an array yields nothing.
 
   Args:
     path: the path of a file, compressed or not.
-    key: the key of the arrays to read; "" for an array that is the whole file,
-      or the value of a JavaScript variable.
+    key: a regular expression that matches the keys of the arrays to read; ""
+      for an array that is the whole file, or the value of a JavaScript
+      variable.
 
   Raises:
     options.InputError: for a file that is not UTF-8.

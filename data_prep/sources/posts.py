@@ -101,6 +101,7 @@ def _of_telegram(text: Any) -> str:
 
 
 def _posted(parts: list[Any]) -> Iterator[str]:
+  """Yields the texts of posts and comments among the parts of Facebook's data."""
   for part in parts:
     match part:
       case {"post": str(text)} | {"comment": {"comment": str(text)}}:

@@ -274,6 +274,7 @@ def _guessed(rows: Table, path: str) -> str:
 
 @functools.cache
 def _say(name: str) -> None:
+  """Logs the field from which the text is read, once for each name."""
   logging.info(
     "the text is read from the field %r; --text_field names another", name
   )
@@ -300,6 +301,14 @@ def _objects(
 
 
 def _cells(path: str, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
+  """Yields (number of the line, row) of a .csv or .tsv, with the columns given.
+
+  An empty cell is None, but that of the first column, which has the text, is "".
+
+  Raises:
+    options.InputError: for a column that the file lacks, and for a file without
+      rows.
+  """
   wanted = [tables.Wanted(name, "--text_field") for name in columns]
   for line, cells in tables.cells(path, wanted):
     if isinstance(cells, tables.Bad):

@@ -53,7 +53,7 @@ class Condition:
 
     If the condition's value is a number, a text such as "0.9" counts as a
     number. Values of different kinds (number, text, boolean, null …) are never
-    equal, and meet no condition with an order (>=, <=, >, <).
+    equal: they meet a condition with != and none with ==, >=, <=, > or <.
     """
     if isinstance(actual, str) and _kind(self.value) == "number":
       with contextlib.suppress(ValueError):
@@ -140,6 +140,7 @@ def value_at(row: Mapping[str, Any], place: Place) -> Any:
 
 
 def _kind(value: Any) -> str:
+  """Returns "boolean", "number", "text", or the name of another type."""
   if isinstance(value, bool):
     return "boolean"
   if isinstance(value, int | float):

@@ -27,14 +27,15 @@ _END = re.compile(r"[.!?…:][\"»”’')]*$")
 def spoken(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
   """Yields one document, a tuple with a line for each sentence or speaker.
 
-  A sentence that goes on in the next subtitle is joined. A line that is shown
-  again in the next subtitle, as in captions that roll, is read once. Sounds in
-  brackets are left out. A file without spoken lines yields nothing.
+  A sentence that goes on in the next subtitle becomes one line. A line that is
+  shown again in the next subtitle, as in captions that roll, is read once.
+  Text in brackets, such as sounds, is left out, and so are a dash before a line
+  and markup. A file without spoken lines yields nothing.
 
   Args:
     lines: the lines of a file in either format.
   """
-  made: list[str] = []
+  sentences: list[str] = []
   open_line = ""
   before: list[str] = []
   for block in documents.split(lines):
@@ -44,19 +45,19 @@ def spoken(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
         continue
       text = _DASH.sub("", line, count=1) if _DASH.match(line) else line
       if open_line and (_END.search(open_line) or text != line):
-        made.append(open_line)
+        sentences.append(open_line)
         open_line = text
       else:
         open_line = f"{open_line} {text}".strip()
     before = shown or before
   if open_line:
-    made.append(open_line)
-  if made:
-    yield tuple(made)
+    sentences.append(open_line)
+  if sentences:
+    yield tuple(sentences)
 
 
 def _shown(block: Iterable[str]) -> list[str]:
-  """Returns the lines of a subtitle without times, markup, sounds and names.
+  """Returns the lines of a subtitle without times, markup and bracketed text.
 
   The result is [] for a block without times, such as a header or a note.
 

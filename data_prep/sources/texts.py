@@ -65,7 +65,7 @@ class Options(rows.Options):
 
 
 def items(path: str, settings: Options) -> Iterator[Item]:
-  """Yields each document of a file as a tuple of its lines.
+  """Returns an iterator over the documents of a file, each a tuple of lines.
 
   The content decides how a file is read, except that .csv, .tsv and archives
   are recognised by their names. A row or page that is dropped comes as a

@@ -191,7 +191,6 @@ def _name(element: Any) -> str:
 def _page(
   element: Any, names: Mapping[str, str], namespaces: wikitext.Namespaces
 ) -> Page:
-  # The fields of the page and of its revisions; the last one is the newest.
   """Returns the page of a <page> element, with its last revision's text.
 
   Args:
@@ -199,6 +198,7 @@ def _page(
     names: key → name of the wiki's namespaces, in lower case.
     namespaces: the value of the page's field `namespaces`.
   """
+  # The fields of the page and of its revisions; the last one is the newest.
   fields = {
     _name(field): field.text or ""
     for part in (element, *element)
@@ -211,6 +211,9 @@ def _page(
 
 def _not_an_article(fields: Mapping[str, str], names: Mapping[str, str]) -> str:
   """Returns why a page is no article, by its fields; "" for an article.
+
+  The reasons are another namespace, a redirect, content that is not wikitext,
+  and a text of more than LONGEST_TEXT characters.
 
   Args:
     fields: name → text of the page's and the last revision's fields.

@@ -737,7 +737,11 @@ _TABLE_LINE = re.compile(r"\||!(?=\s)|!.*!!|\}|\{\||.*\|\|")
 
 
 def _sorted_lines(text: str, holes: _Holes) -> Iterator[str]:
-  """Yields the paragraphs: joined lines of running text, and list sentences."""
+  """Yields the paragraphs of a page, finished: running text, list sentences.
+
+  Adjacent lines of running text become one paragraph. Labels, headings, tables
+  and the sections of links and sources are left out.
+  """
   text = _TWO_BREAKS.sub(_BREAK, text).replace(_LINE_BREAK, " ")
   for block in _blocks(text):
     paragraph = _tidy(" ".join(block), holes)
@@ -751,7 +755,7 @@ def _blocks(text: str) -> list[list[str]]:
   skipped = 0  # the level of the heading whose section is left out
   goes_on = False
   for line in _lines(text):
-    joined, goes_on = goes_on, False
+    continues, goes_on = goes_on, False
     if line.startswith(_HEADING):
       skipped = _skipped_level(int(line[1]), line[2:], skipped)
     elif skipped or not line or _TABLE_LINE.match(line):
@@ -759,7 +763,7 @@ def _blocks(text: str) -> list[list[str]]:
     elif line[0] in _LIST_MARKS:
       if _is_running_text(line):
         blocks.append([line.lstrip("*#:; ")])
-    elif joined:
+    elif continues:
       blocks[-1].append(line)
       goes_on = True
     else:

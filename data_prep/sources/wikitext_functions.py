@@ -21,7 +21,10 @@ _LONGEST_EXPRESSION = 100  # characters; longer ones are not evaluated
 
 
 def evaluate(name: str, arguments: Sequence[str]) -> str | None:
-  """Returns the output of a parser function; None if it is not known.
+  """Returns the output of a parser function.
+
+  The result is None for a function that is not evaluated here, and for an
+  output that depends on unknown text.
 
   Args:
     name: in lower case, without the colon.
@@ -116,9 +119,10 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 def _switch(arguments: Sequence[str]) -> str | None:
   """Returns the output of #switch: the value of the case that matches.
 
-  The first argument is compared with each case in turn. A case without a value
-  takes the value of the next case that has one. If no case matches, the result
-  is the default.
+  The first argument is compared with each case in turn, numbers by value. A
+  case without a value takes the value of the next case that has one. If no case
+  matches, the result is the last argument if it has no "=", else the value of
+  #default, else "".
   """
   default, matched = "", False
   wanted = _comparable(arguments[0]) if len(arguments) > 1 else ""
@@ -147,7 +151,8 @@ def _ifexpr(arguments: Sequence[str]) -> str | None:
 def _expr(arguments: Sequence[str]) -> str | None:
   """Returns the output of #expr; None if the expression is not arithmetic.
 
-  The result is also None for a number that needs an exponent.
+  The number has at most 14 significant digits. The result is also None for a
+  number that needs an exponent.
   """
   value = _value(arguments[0])
   if value is None or abs(value) >= 1e14:

@@ -80,7 +80,8 @@ _IN_A_LINE = re.compile(r"[\w\s.,:+−=<>()/%°·×÷±≈≤≥≠^⁺⁻⁼⁽
 def formula(tex: str) -> str:
   r"""Returns TeX in one line: 6{,}02 \times 10^{23} is 6,02 × 10²³.
 
-  The result is "" for a formula that does not fit in a line.
+  The result is "" for a formula with a command or a sign that is not known
+  here, such as \frac.
   """
   text = _TEX_TEXT.sub(r"\1", tex)
   text = _TEX_COMMAND.sub(lambda match: _TEX.get(match[0], match[0]), text)
@@ -112,7 +113,7 @@ def molecule(text: str) -> str:
 
 
 def _first(given: _Arguments, _named: _Named) -> str:
-  """Renders a template as its first argument."""
+  """Renders a template as its first argument; "" without one."""
   return given[0] if given else ""
 
 
@@ -122,7 +123,7 @@ def _second(given: _Arguments, named: _Named) -> str:
 
 
 def _last(given: _Arguments, _named: _Named) -> str:
-  """Renders a template as its last argument."""
+  """Renders a template as its last argument; "" without one."""
   return given[-1] if given else ""
 
 
@@ -131,26 +132,30 @@ def _transliterated(given: _Arguments, named: _Named) -> str:
   return named.get("text") or ("" if len(given) < 2 else given[-1])
 
 
-def _joined(given: _Arguments, _named: _Named) -> str:
+def _spaced(given: _Arguments, _named: _Named) -> str:
   """Renders a template as all its arguments with spaces between them."""
   return " ".join(given)
 
 
 def _quotation(given: _Arguments, named: _Named) -> str:
-  """Renders a template as a separate paragraph."""
+  """Renders a quotation as a separate paragraph.
+
+  The text is the argument `text=`, `quote=` or the first one.
+  """
   shown = named.get("text") or named.get("quote") or _first(given, named)
   return f"{BREAK}{shown}{BREAK}"
 
 
 def _link_to_other_wiki(given: _Arguments, named: _Named) -> str:
-  """Renders a link to another wiki as its text."""
+  """Renders a link to another wiki as the argument `lt=`, or its first one."""
   return named.get("lt") or _first(given, named)
 
 
 def _date(given: _Arguments, _named: _Named) -> str:
   """Renders {{date|2020|5|3}} as 2020-05-03.
 
-  If an argument is not a number, the first three are joined by spaces.
+  Only the first three arguments count; fewer give a shorter date. If one of
+  them is not a number, they are joined by spaces.
   """
   parts = [part.strip() for part in given[:3] if part.strip()]
   if not all(map(str.isdecimal, parts)):
@@ -285,7 +290,7 @@ _TEMPLATES: dict[str, Template] = {
     _last,
   ),
   **_under("audio", _second),
-  **_under("gaps", _joined),
+  **_under("gaps", _spaced),
   **_under("oldstyledate", lambda given, _named: " ".join(given[:2])),
   **_under(
     "quote, quotation, cquote, blockquote, bquote, rquote, centered quote, "

@@ -48,7 +48,8 @@ _ERRORS = (
 def paragraphs(path: str) -> Iterator[tuple[str, ...]]:
   """Yields one document: the lines of a file's paragraphs, tables included.
 
-  A file without text yields nothing.
+  Blank lines are left out, and white space in a line is single spaces. A file
+  without text yields nothing.
 
   Args:
     path: the path of a file, not compressed as a whole.
@@ -76,15 +77,15 @@ def paragraphs(path: str) -> Iterator[tuple[str, ...]]:
       if archive.getinfo(_TEXT).file_size > _LARGEST_TEXT:
         raise zipfile.BadZipFile(f"more than {_LARGEST_TEXT >> 20} MB of text")
       with archive.open(_TEXT) as file:
-        made = tuple(_paragraphs(file))
+        lines = tuple(_paragraphs(file))
   except _ERRORS as error:
     raise options.InputError(
       f"a whole .docx document at {path}",
       str(error) or type(error).__name__,
       "save or copy it again",
     ) from error
-  if made:
-    yield made
+  if lines:
+    yield lines
 
 
 def _paragraphs(file: IO[bytes]) -> Iterator[str]:

@@ -1,11 +1,16 @@
 """Apache Beam, with several worker processes: the local runner's bytes."""
 
+import contextlib
+import os
 import pathlib
+import socketserver
 import subprocess
+import threading
+from collections.abc import Iterator
 
 import pytest
 
-from data_prep.base import options
+from data_prep.base import beam_flags, options
 from data_prep.files import documents
 from data_prep.pretraining import beam_runner, examples, held_out
 from data_prep.pretraining import pretraining_data as pretraining
@@ -41,8 +46,31 @@ def _large(udhr: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
   return path
 
 
+@contextlib.contextmanager
+def _proxy() -> Iterator[tuple[dict[str, str], list[bytes]]]:
+  """Yields an environment whose proxy is ours, and the requests that it gets.
+
+  The proxy answers no request. Addresses of this machine need no proxy.
+  """
+  requests: list[bytes] = []
+
+  class Recorder(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+      requests.append(self.rfile.readline())
+
+  with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Recorder) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    names = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy")
+    environment = os.environ | {"no_proxy": "localhost,127.0.0.1,::1"}
+    environment |= dict.fromkeys(names, address)
+    environment |= dict.fromkeys(map(str.upper, names), address)
+    yield environment, requests
+    server.shutdown()
+
+
 @pytest.mark.slow
-def test_beam_with_several_workers_writes_the_local_runners_bytes(
+def test_beam_with_several_workers_writes_the_local_runners_bytes_offline(
   programs: running.Programs,
   udhr: pathlib.Path,
   tokenizer_file: str,
@@ -54,19 +82,28 @@ def test_beam_with_several_workers_writes_the_local_runners_bytes(
   survey = held_out.survey(parts, 0.05, 1)
   assert len(survey.ids) > 600, "several ranges, so that workers share them"
   programs.succeed(*_flags(corpus, tokenizer_file, tmp_path / "local"))
-  done = subprocess.run(
-    [
-      ".venv-beam/bin/python",
-      *_flags(corpus, tokenizer_file, tmp_path / "beam"),
-      "--runner=beam",
-      "--beam_options=--runner=DirectRunner --direct_num_workers=2 "
-      "--direct_running_mode=multi_processing",
-    ],
-    cwd=running.ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  with _proxy() as (environment, requests):
+    done = subprocess.run(
+      [
+        ".venv-beam/bin/python",
+        *_flags(corpus, tokenizer_file, tmp_path / "beam"),
+        "--runner=beam",
+        f"--beam_options=--runner={beam_flags.LOCAL_RUNNER} "
+        "--direct_num_workers=2 --direct_running_mode=multi_processing",
+      ],
+      cwd=running.ROOT,
+      env=environment,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    assert not requests
+    fetch = (
+      "import urllib.request as u; u.urlopen('https://beam.mn', timeout=9)"
+    )
+    command = [".venv-beam/bin/python", "-c", fetch]
+    subprocess.run(command, env=environment, check=False, capture_output=True)
+    assert requests, "the proxy would have seen a request"
   assert done.returncode == 0, done.stderr[-3000:]
   assert running.digests(tmp_path / "beam") == running.digests(
     tmp_path / "local"
@@ -77,8 +114,9 @@ def test_without_beam_its_runner_names_the_environment_to_use(
   tmp_path: pathlib.Path,
 ) -> None:
   job = pretraining.Job(examples.Recipe(), "model", str(tmp_path), {}, 1)
+  flags = f"--runner={beam_flags.LOCAL_RUNNER}"
   with pytest.raises(options.InputError, match=r"setup\.sh --beam"):
-    beam_runner.run("", job, [], pretraining.Forecast(0, 0, 0, 0.0))
+    beam_runner.run(flags, job, [], pretraining.Forecast(0, 0, 0, 0.0))
   assert not list(tmp_path.iterdir())
 
 

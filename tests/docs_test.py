@@ -73,6 +73,7 @@ RUN_BY = {
 ELSEWHERE = set(
   "help slow flagfile logdir beam direct_num_workers direct_running_mode no require "
   "project region temp_location sdk_location sdk_container_image flink_master "
+  "flink_job_server_jar spark_job_server_jar job_endpoint "
   "environment_type environment_config tpu name type zone spot preemptible "
   "queued delete_when_done flagfile worker command format location uniform "
   "member role recursive dry data urlencode interop dev v full".split()

@@ -14,11 +14,10 @@ import collections
 import dataclasses
 import json
 import os
-import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from data_prep.base import options
+from data_prep.base import beam_flags, options
 from data_prep.files import json_files, storage
 from data_prep.pretraining import examples, pretraining_data
 
@@ -41,10 +40,11 @@ def run(
     job, tasks, forecast: as pretraining_data.Runner's.
 
   Raises:
-    options.InputError: when Apache Beam is not installed, or no example was
-      made.
+    options.InputError: when Apache Beam is not installed, when it would fetch
+      a program with these flags, or when no example was made.
   """
   del forecast  # Beam has its own display of progress
+  flags = beam_flags.checked(beam_options)
   try:
     import apache_beam as beam
     from apache_beam.options import pipeline_options
@@ -59,7 +59,7 @@ def run(
   try:
     paths = list(_written(tasks, folder))
     with beam.Pipeline(
-      options=pipeline_options.PipelineOptions(shlex.split(beam_options))
+      options=pipeline_options.PipelineOptions(flags)
     ) as pipeline:
       made = (
         pipeline

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from absl import logging
 
-from data_prep.base import options, parallel
+from data_prep.base import beam_flags, options, parallel
 from data_prep.encoding import tokenization
 from data_prep.files import (
   documents,
@@ -125,7 +125,7 @@ class Options(examples.Recipe, GoogleFlags):
   beam_options: str = options.option(
     "",
     "Options of Apache Beam for --runner=beam, separated by spaces, such "
-    "as '--runner=DataflowRunner --project=P'.",
+    "as '--runner=DataflowRunner --project=P'. A runner must be named.",
   )
 
   def check(self) -> None:
@@ -155,6 +155,8 @@ class Options(examples.Recipe, GoogleFlags):
       raise options.InputError(
         "--output_file or --num_shards", "both", "leave one out"
       )
+    if self.runner == "beam":
+      beam_flags.checked(self.beam_options)
 
   def output_files(self) -> list[str]:
     """Returns the paths in --output_file; [] without that flag."""

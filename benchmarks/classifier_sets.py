@@ -97,6 +97,7 @@ def main(
 
 
 def _shown(scores: Sequence[float] | np.ndarray) -> str:
+  """Returns scores, in the order of _VOICES, as the columns of a line."""
   return "  ".join(
     f"{score:>{len(voice)}.3f}"
     for voice, score in zip(_VOICES, scores, strict=True)
@@ -147,6 +148,7 @@ def _run(
 
 
 def _topics(data: pathlib.Path) -> Iterator[Fold]:
+  """Yields stratified folds of the topics of SIB-200, its train and dev rows."""
   rows = []
   for part in ("train", "dev"):
     with (data / f"sib200_mn/{part}.tsv").open(encoding="utf-8") as file:
@@ -177,7 +179,11 @@ def _senses(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _authors(data: pathlib.Path) -> Iterator[Fold]:
-  """Yields folds of sentences of a novel and of essays, with equal numbers."""
+  """Yields stratified folds of as many sentences of a novel as of essays.
+
+  The label is the name of the work. Sentences are cut to 140 characters, and
+  those of fewer than four words are left out.
+  """
   works = []
   for name in ("verne_20k", "batireedui"):
     text = (data / f"pretrain/{name}.txt").read_text(encoding="utf-8")
@@ -192,6 +198,7 @@ def _authors(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _entities(data: pathlib.Path) -> Iterator[Fold]:
+  """Yields folds of NER_v1.0: a tenth of the rows to judge by, the rest to train."""
   path = data / "ner_mn/NER_v1.0.json.gz"
   with gzip.open(path, "rt", encoding="utf-8") as file:
     read = map(json.loads, file)
@@ -207,6 +214,7 @@ def _entities(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _row(text: str, label: str) -> Row:
+  """Returns a row with its white space as single spaces."""
   return {"text": " ".join(text.split()), "label": label}
 
 
@@ -217,6 +225,7 @@ def _drawn(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
 
 
 def _stratified(rows: Sequence[Row]) -> Iterator[Fold]:
+  """Yields five folds, (training rows, rows to judge by), stratified by label."""
   folds = model_selection.StratifiedKFold(FOLDS, shuffle=True, random_state=0)
   for train, judged in folds.split(rows, [row["label"] for row in rows]):
     yield [rows[index] for index in train], [rows[index] for index in judged]

@@ -130,7 +130,13 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """The records and the tokenizer of all runs."""
+  """The records and the tokenizer of all runs.
+
+  Attributes:
+    training: the training records, which are masked anew at each step.
+    held_out: the records for the evaluations.
+    tokenizer: the tokenizer of both.
+  """
 
   training: inputs.RecordSet
   held_out: inputs.RecordSet
@@ -296,10 +302,10 @@ def run(
   settings: Options,
   seed: int,
 ) -> Iterator[Point]:
-  """Trains; prints and yields a Point at each quarter of the run."""
+  """Trains an arm with a seed; prints and yields a Point at each quarter."""
   total = arm.recipe.num_train_steps
   spent, began = 0.0, time.process_time()
-  _model, steps = made(arm, data, config, settings, seed)
+  _model, steps = prepared(arm, data, config, settings, seed)
   step = 0
   for until in sorted({total * quarter // 4 for quarter in (1, 2, 3, 4)}):
     if until > step:
@@ -316,7 +322,7 @@ def run(
     began = time.process_time()
 
 
-def made(
+def prepared(
   arm: Arm,
   data: Data,
   config: configs.AlbertConfig,

@@ -27,6 +27,8 @@ _RECEIVED = 4096  # bytes that the kernel takes for a slow reader
 def holding(port: int, count: int) -> Iterator[None]:
   """Holds connections from another process until the block ends.
 
+  The block begins when every connection has been made once.
+
   A quarter of the connections do nothing; a quarter send a header, and a
   quarter a body, one byte per second; a quarter ask for the page and read one
   byte per second. A connection that the server closes is opened again.
@@ -34,6 +36,9 @@ def holding(port: int, count: int) -> Iterator[None]:
   Args:
     port: the port of the server.
     count: number of connections.
+
+  Raises:
+    AssertionError: when the connections cannot be made within a minute.
   """
   context = multiprocessing.get_context("spawn")
   connected = context.Event()
@@ -62,40 +67,40 @@ async def _hold(port: int, count: int, connected: synchronize.Event) -> None:
     while True:
       with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_PATIENCE):
-          made = socket.socket()
-          made.setblocking(False)
+          caller = socket.socket()
+          caller.setblocking(False)
           if number % 4 == 3:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED)
-          with made:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED)
+          with caller:
             await asyncio.get_running_loop().sock_connect(
-              made, ("127.0.0.1", port)
+              caller, ("127.0.0.1", port)
             )
             missing.discard(number)
             if not missing:
               connected.set()
-            await _dawdle(made, number % 4)
+            await _dawdle(caller, number % 4)
       await asyncio.sleep(0.1)
 
   await asyncio.gather(*map(call, range(count)))
 
 
-async def _dawdle(made: socket.socket, kind: int) -> None:
+async def _dawdle(caller: socket.socket, kind: int) -> None:
   """Behaves like a slow caller until the server closes the connection.
 
   Args:
-    made: the connected socket.
+    caller: the connected socket.
     kind: 0 does nothing, 1 sends a header, 2 sends a body, 3 reads a page.
   """
   loop = asyncio.get_running_loop()
   first = (b"", _HEADER, _BODY, _PAGE)[kind]
-  await loop.sock_sendall(made, first)
+  await loop.sock_sendall(caller, first)
   for _ in itertools.count():
     if kind == 0:  # waits for the end of the connection
-      await loop.sock_recv(made, 1)
+      await loop.sock_recv(caller, 1)
       return
     if kind == 3:
-      if not await loop.sock_recv(made, 1):
+      if not await loop.sock_recv(caller, 1):
         return
     else:
-      await loop.sock_sendall(made, b"a")
+      await loop.sock_sendall(caller, b"a")
     await asyncio.sleep(_PAUSE)

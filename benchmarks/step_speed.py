@@ -238,7 +238,9 @@ def _config_file(name: str) -> pathlib.Path:
 def peak(config: configs.AlbertConfig) -> float:
   """Returns the operations per CPU second of the fastest of 30 matrix products.
 
-  The shapes are those of the config's feed-forward layer, with 1,024 rows.
+  A product is [1024, hidden_size] by [hidden_size, intermediate_size], as in the
+  config's feed-forward layer; a multiplication and an addition are two
+  operations.
   """
   rows, inner, columns = 1024, config.hidden_size, config.intermediate_size
   left, right = tf.ones([rows, inner]), tf.ones([inner, columns])

@@ -61,11 +61,14 @@ def main(settings: Options) -> None:
         f"{name}: {mebibytes:,.0f} MiB, {seconds:.1f} CPU-seconds, "
         f"{pieces:.4f} pieces per word"
       )
-    (memory, time_, pieces), (memory_, time__, pieces_) = figures
+    sentences, words = figures
+  memory, cpu, pieces = (
+    value / base for value, base in zip(words, sentences, strict=True)
+  )
   print(
-    f"words beside sentences: {memory_ / memory:.2f} of the memory (at most 0.25), "
-    f"{time__ / time_:.2f} of the CPU time (at most 1), "
-    f"{pieces_ / pieces:.4f} of the pieces per word (0.995 to 1.005)"
+    f"words beside sentences: {memory:.2f} of the memory (at most 0.25), "
+    f"{cpu:.2f} of the CPU time (at most 1), "
+    f"{pieces:.4f} of the pieces per word (0.995 to 1.005)"
   )
 
 
@@ -104,6 +107,7 @@ def _alone(
 
 
 def _train(settings: tokenizer_training.Options) -> tuple[float, float]:
+  """Trains in this process; returns (its peak MiB, the CPU seconds)."""
   began = time.process_time()
   tokenizer_training.train(settings)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -111,6 +115,12 @@ def _train(settings: tokenizer_training.Options) -> tuple[float, float]:
 
 
 def _pieces_per_word(folder: str, held_out: str) -> float:
+  """Returns the mean number of pieces of a word of a file.
+
+  Args:
+    folder: the folder of the tokenizer.
+    held_out: the path of the file.
+  """
   path = os.path.join(folder, tokenization.MODEL_NAME)
   words = training_words.Words.of(storage.lines(held_out))
   figures = tokenizer_report.figures(tokenization.Tokenizer(path), words.counts)

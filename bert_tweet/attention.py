@@ -87,6 +87,8 @@ class Packed:
 def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
   """Returns attention, whose rows sum to 1, in few bytes.
 
+  All entries are kept if `levels` then has at most `limit` bytes.
+
   Args:
     attention: the attention weights, [layers, heads, from, to].
     limit: wanted largest number of bytes of `levels`. Rows keep fewer entries
@@ -136,6 +138,9 @@ def view(
   explained: explanation.Explanation, limit: int = PAGE_LIMIT
 ) -> dict[str, Any]:
   """Returns the data that web/view.js shows, as values for JSON.
+
+  They are the pieces and words of the text, the packed attention in base64, and
+  the model's answer with its attributions; "answer" is None without an answer.
 
   Args:
     explained: the explanation.

@@ -178,9 +178,10 @@ class Server(uvicorn.Server):
     return self._drop_longest()
 
   def _drop_longest(self) -> bool:
-    """Closes the connection that has waited longest.
+    """Closes the connection that has waited longest; returns True.
 
-    Returns False if no connection waits for its caller.
+    If no connection waits for its caller, nothing is closed, and the result is
+    False.
     """
     if not self._waiting:
       return False
@@ -188,6 +189,7 @@ class Server(uvicorn.Server):
     return True
 
   def _connection(self) -> "_Connection":
+    """Returns a new connection, which no socket has yet."""
     return _Connection(
       self._limits,
       self._waiting,
@@ -283,6 +285,7 @@ class _Connection(h11_impl.H11Protocol):
     return ("body" if self.cycle.more_body else ""), self.cycle
 
   def _end_wait(self) -> None:
+    """Stops the timer; the connection no longer counts as a waiting one."""
     self._waiting.pop(self, None)
     if self._timer:
       self._timer.cancel()

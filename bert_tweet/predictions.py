@@ -127,6 +127,9 @@ def _require_lines(path: str) -> None:
 def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:
   """Yields the lines of an open file; a line that cannot be read has an error.
 
+  Such a line is blank, not UTF-8, or longer than 1 MiB. A byte order mark is
+  left out.
+
   Args:
     file: the file.
     place: the entries of Line.place besides the line number.
@@ -161,6 +164,7 @@ def gathered(incoming: Iterable[Line], most: int) -> Iterator[list[Line]]:
 
   It waits only for the first line of a batch. So a person at the keyboard gets
   each answer at once, and the model always works on the lines that are there.
+  An error of `incoming` is raised after the lines before it.
 
   Args:
     incoming: lines, which a separate thread reads.
@@ -199,15 +203,16 @@ def answers(
   problem: problems.Problem,
   probabilities: Callable[[Sequence[str]], np.ndarray],
 ) -> Iterator[str]:
-  """Yields a JSON object for each line, as text.
+  """Yields a JSON object for each line, as text without a line break.
+
+  The object has the keys of Line.place, then the text and the keys of
+  `answer_of`, or "error" with the reason.
 
   Args:
     batch: the lines.
     problem: the meaning of the model's outputs.
-    probabilities: maps texts to outputs, [texts, outputs].
-
-  The object has the keys of Line.place, then the text and the keys of
-  `answer_of`, or "error" with the reason.
+    probabilities: maps texts to outputs, [texts, outputs]. It is called once,
+      with the texts of the lines without an error, unless there are none.
   """
   good = [line.text for line in batch if not line.error]
   rows = iter(probabilities(good) if good else [])

@@ -262,6 +262,9 @@ class Server:
   ) -> responses.Response:
     """Answers POST /api/predict with the prediction of one or several texts.
 
+    A body with "text" is answered by one prediction, a body with "texts" by
+    {"predictions": […]}, in which a bad text has {"error": reason}.
+
     Raises:
       RefusedError: for a wrong request, too many texts or a full queue.
     """
@@ -379,7 +382,7 @@ class Server:
     )
 
   async def _scores(self, texts: Sequence[str]) -> np.ndarray:
-    """Returns the scores of texts, [texts, labels].
+    """Returns the scores of texts, [texts, labels], and counts the texts.
 
     With --log_texts the texts are logged.
 

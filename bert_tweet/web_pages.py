@@ -75,9 +75,11 @@ def policy_of(page: str) -> str:
 
 
 def _hash(content: str) -> str:
+  """Returns the SHA-256 of an inline script or style, in CSP's syntax."""
   digest = hashlib.sha256(content.encode("utf-8")).digest()
   return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def _read(name: str) -> str:
+  """Returns the text of a file in web/."""
   return (_FOLDER / name).read_text(encoding="utf-8")

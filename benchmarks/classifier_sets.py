@@ -214,7 +214,7 @@ def _entities(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _row(text: str, label: str) -> Row:
-  """Returns a row with its white space as single spaces."""
+  """Returns a row of a text, with single spaces, and its label."""
   return {"text": " ".join(text.split()), "label": label}
 
 

@@ -68,7 +68,7 @@ def _english_punkt() -> Split | None:
 
 
 def _trained_punkt(patterns: str) -> Split:
-  """Returns a splitter of punkt that is trained on text files."""
+  """Returns a splitter of punkt, trained on the files of a list of globs."""
   text = "\n".join(
     line for path in storage.matching(patterns) for line in storage.lines(path)
   )

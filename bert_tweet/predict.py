@@ -18,7 +18,10 @@ from data_prep.base import options
 
 
 def main(settings: predictions.Options) -> None:
-  """Loads the model; prints a JSON line for each line of the input."""
+  """Loads the model; prints a JSON line for each line of the input, in order.
+
+  For a line that cannot be read it is the reason. The counts are logged.
+  """
   predictor = classifier.Predictor.load(settings.model_dir)
   predictions.require_single_texts(predictor)
   most = settings.predict_batch_size

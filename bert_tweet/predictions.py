@@ -249,5 +249,8 @@ def answer_of(problem: problems.Problem, row: np.ndarray) -> dict[str, Any]:
 
 
 def _json(content: dict[str, Any]) -> str:
-  """Returns JSON in one line, even for readers that end a line at U+2028."""
+  """Returns an object as one line of JSON, without a line break at its end.
+
+  Invisible characters are escaped, so that no reader ends a line at U+2028.
+  """
   return shown_text.json_escaped(json.dumps(content, ensure_ascii=False))

@@ -286,7 +286,11 @@ class Server:
     return _json({"predictions": await self._answers(texts)})
 
   async def _answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
-    """Returns the prediction of each text; {"error": reason} for a bad one."""
+    """Returns the prediction of each text; {"error": reason} for a bad one.
+
+    Raises:
+      RefusedError: when the queue is full.
+    """
     good: list[str] = []
     errors: dict[int, str] = {}
     for place, text in enumerate(texts):
@@ -563,7 +567,7 @@ def _escaped(content: Any) -> bytes:
 
 
 def _json(content: Any, status: int = 200) -> responses.Response:
-  """Returns a response with JSON."""
+  """Returns a response with a value as JSON, and with an HTTP status."""
   return responses.Response(_escaped(content), status, media_type=_JSON)
 
 

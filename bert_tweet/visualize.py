@@ -13,7 +13,10 @@ from data_prep.files import storage
 
 
 def main(settings: attention.Options) -> None:
-  """Reads the model, explains the text, and writes the page."""
+  """Reads the model, explains the text, and writes the page.
+
+  Parts of the text that the page does not show are logged.
+  """
   explainer = explainers.load(
     settings.model_dir, settings.spm_model_file, settings.gelu
   )

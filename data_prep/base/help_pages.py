@@ -117,7 +117,7 @@ class _HelpFlag(flags.BooleanFlag):
 
 
 def _libraries() -> str:
-  """Returns the help of the flags of all modules except the program."""
+  """Returns absl's help of the flags of all modules but the program, sorted."""
   modules = sorted(set(flags.FLAGS.flags_by_module_dict()) - {sys.argv[0]})
   return "".join(f"{flags.FLAGS.module_help(module)}\n" for module in modules)
 

@@ -193,7 +193,10 @@ def _cell(value: Cell) -> str:
 
 
 def _class(value: Cell) -> str:
-  """Returns the class attribute of a cell and of the head of its column."""
+  """Returns the class attribute of a cell and of the head of its column.
+
+  The class is "bar" or "number"; a text has no class, which gives "".
+  """
   if isinstance(value, Bar):
     return ' class="bar"'
   return "" if isinstance(value, str) else ' class="number"'
@@ -248,7 +251,7 @@ def _finite(line: Line) -> Line:
 
 
 def _last(line: Line) -> str:
-  """Returns the legend of a line: its name and its last height."""
+  """Returns the legend of a line: its name, its last height and its ± spread."""
   off = f" ± {line.spread[-1]:.2g}" if line.spread else ""
   return f"{line.name}: {line.points[-1][1]:.4g}{off}"
 

@@ -74,7 +74,10 @@ class Workers:
       self._processes.shutdown(cancel_futures=True)
 
   def start(self) -> None:
-    """Starts the processes early, so that later work need not wait for them."""
+    """Starts the processes early, so that later work need not wait for them.
+
+    With one worker, or if they have been started, nothing happens.
+    """
     if self._count > 1 and not self._processes:
       self._processes = _pool(self._count)
       for _ in range(self._count):

@@ -162,7 +162,10 @@ def _row(
   columns: Columns,
   labelled: bool,
 ) -> Row | tables.Bad:
-  """Returns a row made of its cells; a `tables.Bad` for wrong cells."""
+  """Returns a row made of its cells; a `tables.Bad` for wrong cells.
+
+  A wrong label counts only if `labelled`; otherwise the row has no label.
+  """
   if isinstance(cells, tables.Bad):
     return cells
   text, label, *pair = cells
@@ -398,7 +401,7 @@ def names_of(row: Row, label_type: str) -> set[str]:
 
 
 def check_several_labels(rows: Sequence[Row]) -> None:
-  """Raises InputError if all training rows have the same label."""
+  """Raises InputError if the training rows have fewer than two labels."""
   names = label_names(rows)
   if len(names) < 2:
     raise options.InputError(

@@ -73,7 +73,11 @@ def write(
 
 
 def _suffix(read: Read, columns: classifier_data.Columns) -> str:
-  """Returns ".tsv" if every row fits on a line of TSV, else ".jsonl"."""
+  """Returns ".tsv" if every row fits on a line of TSV, else ".jsonl".
+
+  Rows with several labels or entities do not fit, nor does a text or label with
+  a tab or a line break.
+  """
   if columns.label_type in ("multi_label", "entities"):
     return ".jsonl"
   cells = (c for r in read.rows for c in (r.text, r.text_pair, r.label))

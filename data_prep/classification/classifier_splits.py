@@ -213,7 +213,7 @@ def _by_hash(
 
 
 def _commonest(names: Sequence[str]) -> str:
-  """Returns the most frequent name, of equally frequent ones the first."""
+  """Returns the most frequent name; of several, the first in the alphabet."""
   count = collections.Counter(names)
   return min(count, key=lambda name: (-count[name], name))
 

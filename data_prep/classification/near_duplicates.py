@@ -246,7 +246,7 @@ class _Rows:
     return similarity.jaccard(self.runs, left, right)
 
   def bands(self) -> Iterator["_Band"]:
-    """Yields the groups of rows that share a key, band by band."""
+    """Yields, for each band, the groups of rows that share a key of the band."""
     for key in self.keys.T:
       order = np.argsort(key, kind="stable")
       ordered = key[order]

@@ -24,7 +24,10 @@ HEAD, HEAD_TAIL, WINDOWS = LONG_TEXTS = ("head", "head_tail", "windows")
 
 
 def head_pieces(room: int) -> int:
-  """Returns how many of `room` pieces HEAD_TAIL reads from the beginning."""
+  """Returns how many of `room` pieces HEAD_TAIL reads from the beginning.
+
+  It is a quarter, rounded down.
+  """
   return room // 4
 
 

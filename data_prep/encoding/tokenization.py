@@ -382,7 +382,7 @@ class Tokenizer:
     return getattr(self._model, "divided", {})
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-    """Returns the text of piece ids."""
+    """Returns the text of piece ids: its words with spaces between them."""
     return self._model.decode([int(i) for i in ids])
 
   def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:

@@ -115,7 +115,7 @@ def folded(text: str, do_lower_case: bool, strip_accents: bool) -> str:
 
 
 def is_mark(letter: str) -> bool:
-  """Returns whether `strip_accents` removes a character."""
+  """Returns whether a character is a mark (Mn), which `strip_accents` removes."""
   return unicodedata.category(letter) == "Mn"
 
 
@@ -257,7 +257,7 @@ class Vocabulary:
     return len(piece) > 2 and piece[0] == "[" and piece[-1] == "]"
 
   def starts_word(self, number: int) -> bool:
-    """Returns whether a word begins with a piece."""
+    """Returns whether a piece, by its id, begins a word: it has no "##"."""
     return not self.pieces[number].startswith(CONTINUES)
 
   def ends_word(self, number: int) -> bool:

@@ -115,7 +115,9 @@ def read(path: str) -> dict[str, Any]:
   Missing parameters, counts and inputs are {}.
 
   Raises:
-    options.InputError: when it is damaged, or of another format.
+    options.InputError: when it is damaged or of another format, has a value of
+      a wrong type, or names a file outside of its folder.
+    FileNotFoundError: when a local file is missing.
   """
   content = json_files.read_object(path, _ADVICE)
   if content.get("format_version") != FORMAT_VERSION:

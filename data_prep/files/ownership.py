@@ -510,7 +510,10 @@ class _Beats(threading.Thread):
       self.generation = made
 
   def _leave(self) -> None:
-    """Ends the process: it was suspended, and another program took over."""
+    """Prints an error and ends the process with exit code 1, at once.
+
+    The process was suspended, and another program has taken over the folder.
+    """
     there = gcs.get(self._path)
     error = _refused(self._folder, there[0] if there else b"")
     print(f"error: {error}", file=sys.stderr, flush=True)

@@ -44,7 +44,11 @@ class Settings:
   permutation: bool = False
 
   def width(self) -> int:
-    """Returns the number of columns of Masked's positions and targets."""
+    """Returns the number of columns of Masked's positions and targets.
+
+    It is `slots`; if that is 0, max_predictions, or twice as many with
+    `permutation`.
+    """
     needed = self.max_predictions * (2 if self.permutation else 1)
     return self.slots or needed
 

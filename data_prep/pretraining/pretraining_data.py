@@ -163,7 +163,10 @@ class Options(examples.Recipe, GoogleFlags):
     return list(filter(None, map(str.strip, self.output_file.split(","))))
 
   def folder(self) -> str:
-    """Returns --output_dir, or the folder of the first --output_file."""
+    """Returns --output_dir, or else the folder of the first --output_file.
+
+    It is "." for a name without a folder.
+    """
     if self.output_dir:
       return self.output_dir
     return os.path.dirname(self.output_files()[0]) or "."

@@ -46,7 +46,10 @@ class Borders:
     return np.where(place > start, place, start + length)
 
   def before(self, place: np.ndarray) -> np.ndarray:
-    """Returns the last start of a segment at or before each place, int64."""
+    """Returns the last border at or before each place, int64 of its shape.
+
+    The borders are the starts of the segments, and the end of the stream.
+    """
     number = np.searchsorted(self.ends, place, "right")
     return np.where(number > 0, self.ends[number - 1], 0)
 

@@ -99,7 +99,11 @@ def rows(
 
 @contextlib.contextmanager
 def _opened(path: str, kind: str) -> Iterator[Any]:
-  """Yields a ParquetFile, or the reader of an Arrow file or stream."""
+  """Yields a ParquetFile, or the reader of an Arrow file or stream.
+
+  Raises:
+    options.InputError: for a file that is compressed as a whole, or damaged.
+  """
   with contextlib.ExitStack() as stack:
     raw = stack.enter_context(storage.reading(path))
     begin = raw.read(_BEGINNING)

@@ -221,7 +221,11 @@ class _Section:
     return _label(self.heading or first) in _NO_CHAPTERS
 
   def text(self) -> list[str]:
-    """Returns the texts of the blocks, without contents lists and imprints."""
+    """Returns the texts of the blocks, without contents lists and imprints.
+
+    A contents list is three or more links in a row, or lines that end in dots
+    and a page number. "" separates paragraphs.
+    """
     kept = []
     for is_link, row in itertools.groupby(self.blocks, lambda b: b.is_link):
       texts = [block.text for block in row]

@@ -306,7 +306,11 @@ _APOSTROPHES = re.compile("''+")
 
 
 def _apostrophes(match: re.Match[str]) -> str:
-  """Returns a run of apostrophes without the marks of bold and italics."""
+  """Returns the apostrophes of a run that are no marks of bold and italics.
+
+  A run of two, three or five has none, a run of four has one, and of a longer
+  run all but five stay.
+  """
   count = len(match[0])
   return "'" * (count - 5 if count > 5 else count == 4)
 
@@ -594,7 +598,10 @@ class _Renderer:
     return arguments
 
   def _link(self, _token: Any, stream: _Stream) -> str:
-    """Returns the text of a link; "" for files, categories and languages."""
+    """Returns the text of a link between marks; "" if it shows nothing.
+
+    Links to files, categories and other languages show nothing.
+    """
     target, stop = self._text(stream, _LINK_STOPS)
     space, colon, _ = target.partition(":")
     name = space.replace("_", " ").strip().lower()
@@ -750,7 +757,12 @@ def _sorted_lines(text: str, holes: _Holes) -> Iterator[str]:
 
 
 def _blocks(text: str) -> list[list[str]]:
-  """Returns the lines of each paragraph, without those of skipped sections."""
+  """Returns the lines of each paragraph.
+
+  Adjacent lines of running text are one paragraph; a list item that is running
+  text is one by itself. Left out are headings, tables, other list items, and
+  the sections of links and sources.
+  """
   blocks: list[list[str]] = []
   skipped = 0  # the level of the heading whose section is left out
   goes_on = False

@@ -119,7 +119,7 @@ class Text:
 
   @functools.cached_property
   def _pairs(self) -> int:
-    """The largest number of times that two words follow each other."""
+    """The number of occurrences of the commonest pair of adjacent words."""
     pairs = collections.Counter(itertools.pairwise(self.words))
     return max(pairs.values(), default=0)
 

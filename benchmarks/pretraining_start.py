@@ -11,8 +11,8 @@ from corpus statistics, for far fewer steps: by Muon for each number of
 the same held-out examples. The CPU time includes the statistics and the tracing
 of the graph, and excludes the evaluations.
 
-The last lines state at what share of the old recipe's CPU time a run first
-reached the old recipe's loss.
+The last lines state, for each kind of run, at what share of the old recipe's
+CPU time the fastest run ended that reached the old recipe's loss.
 """
 
 import dataclasses

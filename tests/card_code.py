@@ -60,7 +60,13 @@ def commands(export: str) -> list[list[str]]:
 
 
 def _blocks(export: str, language: str) -> list[str]:
-  """Returns the code of a language in a card, with the export's path."""
+  """Returns the blocks of code of a language in a card, in order.
+
+  The export's path stands in place of THIS_FOLDER.
+
+  Raises:
+    AssertionError: when the card has code of another language.
+  """
   card = (pathlib.Path(export) / "README.md").read_text("utf-8")
   assert set(re.findall(r"^```(\w+)$", card, re.MULTILINE)) <= {
     language,

@@ -45,7 +45,10 @@ SHAPES: dict[str, configs.AlbertConfig] = {
 
 
 def _scatter(model: Any) -> None:
-  """Adds random numbers to all weights of a model."""
+  """Adds normal random numbers of deviation 0.3 to all weights of a model.
+
+  They are the same in each call for models of the same shape.
+  """
   for seed, variable in enumerate(model.variables):
     noise = tf.random.stateless_normal(variable.shape, [seed, 7])
     variable.assign_add(0.3 * noise)
@@ -80,7 +83,8 @@ def save_classifier(
     tokenizer_file: the tokenizer to copy.
     labels: the names of the outputs.
     kind: the manifest's kind, a classifier's or a tagger's.
-    **parameters: further parameters for the manifest.
+    **parameters: further parameters for the manifest, or other values of
+      max_seq_length (by default LENGTH) and do_lower_case (False).
   """
   model = classifier.Classifier(config, len(labels), seed=1)
   _scatter(model)

@@ -14,7 +14,8 @@ class Server(http.server.ThreadingHTTPServer):
     files: path → content.
     answers: path → the statuses of its next answers, which are sent in place of
       content.
-    cuts: the number of further answers that end after a third of the content.
+    cuts: the number of further answers that end after a third of the content;
+      only answers of more than 1,000 bytes are cut.
     ranges: the Range header of each request that was answered with content.
     unchanged: number of answers with status 304, "not modified".
     redirects: path → the Location to which it leads.

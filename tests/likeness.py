@@ -40,9 +40,9 @@ def words_changed(
   wanted: float,
   at_most: bool = False,
 ) -> list[str]:
-  """Returns a text with new words at random places.
+  """Returns a text in which words at random places are replaced by new words.
 
-  The arguments are those of `tail_changed`.
+  The arguments, and the number of replaced words, are as in `tail_changed`.
   """
   order = list(range(len(text)))
   chance.shuffle(order)

@@ -35,7 +35,7 @@ def heed_ctrl_c() -> None:
 
 
 def digests(folder: pathlib.Path) -> dict[str, str]:
-  """Returns file name → SHA-256 hash of the files in a folder."""
+  """Returns name → SHA-256 of each file in a folder, which has no subfolder."""
   return {
     path.name: hashlib.sha256(path.read_bytes()).hexdigest()
     for path in sorted(folder.iterdir())
@@ -48,7 +48,10 @@ class Programs:
   root = ROOT
 
   def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python COMMAND` from the root; any exit code is accepted."""
+    """Runs `python COMMAND` from the root; any exit code is accepted.
+
+    Standard output and standard error are captured as text.
+    """
     return subprocess.run(
       [sys.executable, *command],
       cwd=ROOT,
@@ -58,13 +61,17 @@ class Programs:
     )
 
   def succeed(self, *command: str) -> str:
-    """Runs `python COMMAND`, requires success, and returns its log."""
+    """Runs `python COMMAND`, requires exit code 0, returns standard error."""
     done = self.run(*command)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
   def refuse(self, *command: str) -> str:
-    """Runs `python COMMAND`, requires one `error:` line, and returns it."""
+    """Runs `python COMMAND`, requires its refusal, and returns the error line.
+
+    A refusal is exit code 1, exactly one line that begins with `error: `, and no
+    traceback.
+    """
     done = self.run(*command)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -71,7 +71,7 @@ class Serving:
 def serving(
   model_dir: str, log: pathlib.Path, *flags: str
 ) -> Iterator[Serving]:
-  """Starts a server; ends it after the block."""
+  """Starts a server; yields it when it answers; kills it after the block."""
   server = Serving(model_dir, log, *flags)
   try:
     yield server

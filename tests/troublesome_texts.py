@@ -56,9 +56,10 @@ PARTS = (
 
 
 def drawn(count: int, seed: int = 6) -> list[str]:
-  """Returns random short texts, the same ones for the same seed.
+  """Returns short texts, the same ones for the same seed.
 
-  `count` texts consist of PARTS, and a third as many of random characters.
+  They are six fixed texts of spaces or nothing, `count` texts of one to thirty
+  PARTS, and a third as many of twenty random characters.
   """
   draw = random.Random(seed)
   texts = ["", " ", "\t", "▁", " ▁ ", "\u200b"]

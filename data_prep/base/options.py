@@ -525,13 +525,14 @@ def naming(path: str) -> Iterator[None]:
   """Adds a file name to an OSError of a failed write inside the context.
 
   The system names a file that cannot be opened. It names no file when a write
-  fails: on a full disk, above a quota, on a broken disk.
+  fails: on a full disk, above a quota or the largest size of a file, on a
+  broken disk. Other errors of the block pass unchanged.
 
   Args:
     path: the path of the open file, or of the folder of several.
 
   Raises:
-    OSError: the block's error, with `filename`.
+    OSError: the error of a failed write, with `path` as its `filename`.
   """
   try:
     yield
@@ -551,9 +552,10 @@ def _os_error(error: OSError) -> str:
 
 
 def _fail(message: str) -> None:
-  """Prints a message to standard error, and exits with 1.
+  """Prints `error: MESSAGE` to standard error, and exits with 1.
 
-  With --v=1 or more it raises the exception again, which shows a traceback.
+  With --v=1 or more it raises the exception that is being handled again, which
+  shows a traceback.
   """
   if logging.get_verbosity() > logging.INFO:  # --v=1: the traceback too
     raise  # noqa: PLE0704  re-raises what _guarded is handling

@@ -258,7 +258,12 @@ def _last(line: Line) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Axes:
-  """The steps and heights at the edges of a chart."""
+  """The area that a chart shows.
+
+  Attributes:
+    left, right: the steps at its left and right edge.
+    bottom, top: the heights at its lower and upper edge.
+  """
 
   left: float
   right: float

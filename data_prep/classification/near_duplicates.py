@@ -42,7 +42,8 @@ class Copy:
     original: the index of the row that was copied.
     similarity: the share of common word pairs among those of both rows
       (`similarity.jaccard`); 1 for equal texts.
-    exact: whether the texts are equal, apart from letter case and white space.
+    exact: whether the texts have the same `text_key`: they are equal apart from
+      letter case, white space and the encoding of letters.
   """
 
   original: int

@@ -34,6 +34,8 @@ def head_pieces(room: int) -> int:
 def both_ends(size: int, room: int) -> np.ndarray:
   """Returns the indices of the pieces that HEAD_TAIL reads, int [room].
 
+  They are ascending: `head_pieces` from the beginning, the others from the end.
+
   Args:
     size: number of pieces of the text, at least `room`.
     room: number of pieces to read.

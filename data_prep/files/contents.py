@@ -106,6 +106,9 @@ def kind(path: str) -> str:
 
   A compressed file that is damaged in its first 64 KB is TEXT: its reader will
   report the damage.
+
+  Raises:
+    OSError, options.InputError: when the file cannot be opened.
   """
   with storage.decompressed(path) as file:
     try:
@@ -185,6 +188,8 @@ def _zipped(head: bytes) -> str:
 
 def _json(head: bytes) -> str:
   """Returns JSON_LINES, or JSON_DOCUMENT for an object of several lines.
+
+  The object has several lines if the first of several does not end in "}".
 
   Args:
     head: the beginning of a content that begins with an object.

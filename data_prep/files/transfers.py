@@ -101,7 +101,10 @@ def _asked(url: str, headers: dict[str, str]) -> requests.Response:
 
 
 def _redirected(response: requests.Response) -> str:
-  """Returns the absolute address to which a redirect leads."""
+  """Returns the absolute address to which a redirect leads.
+
+  A Location that is no valid address is returned as it is.
+  """
   location = response.headers["Location"]
   # http.client decodes headers as Latin-1; an address may be UTF-8.
   location = location.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -4,8 +4,9 @@ Arrow's file format and its stream format, in which the library `datasets` saves
 a data set, can be read. Only the wanted columns are read, and of Parquet only
 the pages that are needed, so that memory depends neither on the size of a file
 nor on that of a row group. A file may come from anywhere: what it states about
-itself is checked before it is used. pyarrow 26.0.1 was seen to end the process
-at a damaged file; `_parquet` and `_arrow` ask only for what was not seen to.
+itself is checked before it is used. Some functions of pyarrow 26.0.1 end the
+process at a damaged file; `_parquet` and `_arrow` call none that was seen to do
+so.
 """
 
 import contextlib

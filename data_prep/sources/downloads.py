@@ -95,8 +95,9 @@ class Located:
     url: the address.
     name: the name of the downloaded file.
     algorithm: hashlib's name of the checksum's algorithm.
-    checksum: hexadecimal.
-    named: the address of the host that the user named, or of a known host.
+    checksum: the expected checksum, hexadecimal in lower case.
+    named: the address of the host that --download_host names, or of the
+      corpus's own host.
   """
 
   url: str

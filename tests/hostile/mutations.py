@@ -114,7 +114,7 @@ _CHANGES: tuple[Callable[[random.Random, bytes], bytes], ...] = (
 
 
 def changed(rng: random.Random, raw: bytes) -> bytes:
-  """Returns a content after one to three random changes."""
+  """Returns a content after one to three random changes; b"" stays b""."""
   for _ in range(rng.choice((1, 1, 2, 3))):
     raw = rng.choice(_CHANGES)(rng, raw) if raw else raw
   return raw

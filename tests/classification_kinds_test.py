@@ -686,10 +686,11 @@ def test_a_run_that_diverged_is_begun_again_with_another_seed(
     learning_rate=0.2,
     num_train_epochs=3.0,
     max_restarts=1,
+    random_seed=options.SEEDS - 1,
   )
   _run(folder, tmp_path / "out", **flags)
   assert caplog.text.count("DEGENERATE RUN: one answer for all") == 2
-  assert "Beginning again with seed 1012348" in caplog.text
+  assert "Beginning again with seed 1000002\n" in caplog.text
   assert "This model is of no use" in caplog.text
   assert (tmp_path / "out" / "restart_1" / "checkpoints").is_dir()
   described = json.loads((tmp_path / "out/model/manifest.json").read_text())

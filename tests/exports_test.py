@@ -14,7 +14,13 @@ import pytest
 import tensorflow as tf
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_mn.export import export_source, exports, lite, serving
+from albert_mn.export import (
+  export_graphs,
+  export_source,
+  exports,
+  lite,
+  serving,
+)
 from albert_mn.formats import (
   conversion,
   foreign_text,
@@ -24,7 +30,7 @@ from albert_mn.formats import (
 )
 from albert_mn.inference import predictions
 from albert_mn.models import configs, pretraining, tensor_files
-from albert_mn.tasks import classifier, tagging
+from albert_mn.tasks import classifier, problems, tagging
 from data_prep.base import options
 from data_prep.classification import classifier_data
 from data_prep.encoding import tokenization
@@ -512,6 +518,19 @@ def test_tflite_has_no_flex_and_says_how_well_it_agrees(
   if to == "tflite_int8":
     types = {t["dtype"] for t in made.get_tensor_details()}
     assert np.int8 in types
+
+
+def test_a_quantized_model_that_answers_otherwise_is_warned_of(
+  caplog: pytest.LogCaptureFixture,
+) -> None:
+  problem = problems.SingleLabel(("а", "б"))
+  expected = np.eye(2)[[0, 1] * 5]
+  one_other = np.concatenate([expected[1:2], expected[1:]])
+  export_graphs.warn_of_disagreement(problem, one_other, expected)
+  assert not caplog.text
+  two_others = np.concatenate([expected[1:2], expected[:1], expected[2:]])
+  export_graphs.warn_of_disagreement(problem, two_others, expected)
+  assert "8-bit weights change 20 % of the answers" in caplog.text
 
 
 def test_an_export_that_gives_other_outputs_leaves_nothing(

@@ -270,3 +270,19 @@ def test_the_temperature_undoes_what_made_a_model_too_sure() -> None:
     return calibration.expected_error(bins)
 
   assert error(sure / temperature) < 0.03 < error(sure)
+
+
+def test_answers_of_two_models_are_equal_where_a_reader_sees_no_difference() -> (
+  None
+):
+  """Of labels the name counts; of numbers a tenth of the deviation is allowed."""
+  single = problems.SingleLabel(("а", "б"))
+  ours, theirs = np.array([[1.0, 0], [0, 1]]), np.array([[9.0, 8], [1, 0]])
+  assert single.equal_answers(ours, theirs).tolist() == [True, False]
+  assert single.agreement(ours, theirs).startswith("labels: 1 of 2 ")
+  several = problems.MultiLabel(("а", "б"))
+  same = several.equal_answers(np.array([[1.0, -1]]), np.array([[2.0, 2]]))
+  assert same.tolist() == [[True, False]]
+  number = problems.Regression(deviation=10.0)
+  near = number.equal_answers(np.array([[1.0], [1.0]]), np.array([[2], [2.1]]))
+  assert near.tolist() == [True, False]

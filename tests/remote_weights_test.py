@@ -248,13 +248,21 @@ def test_a_busy_server_and_a_cut_connection_are_outlasted(
   assert 0 < starts[0] < starts[1], "taken up, not begun"
 
 
+@pytest.mark.parametrize("gives_tags", [True, False])
 def test_a_server_that_is_away_is_no_reason_to_fetch_again(
-  server: http_server.Server, monkeypatch: pytest.MonkeyPatch
+  server: http_server.Server,
+  monkeypatch: pytest.MonkeyPatch,
+  gives_tags: bool,
 ) -> None:
   monkeypatch.setattr(transfers, "_MOST_TRIES", 1)
   server.files["/bert.zip"] = _zipped(TOPICS, "bert")
   address = f"{server.url}/bert.zip"
   path = remote_weights.local(address)
+  if not gives_tags:  # as the cache notes it
+    (note,) = pathlib.Path(fetched.Cache().folder, "addresses").iterdir()
+    known = json.loads(note.read_text())
+    assert known["tag"]
+    note.write_text(json.dumps(known | {"tag": ""}))
   server.server_close()
   server.shutdown()
   assert remote_weights.local(address) == path

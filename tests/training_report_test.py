@@ -62,6 +62,28 @@ def test_a_run_that_went_back_shows_the_steps_it_took_last(
   assert history.curves(str(run / "events/nothing")) == {}
 
 
+def test_a_start_does_not_repeat_the_event_at_which_the_last_one_ended(
+  tmp_path: pathlib.Path,
+) -> None:
+  """TensorBoard draws every event; a run that went back writes all anew."""
+  for steps in ([10, 20], [20, 30], [20, 30]):
+    step = tf.Variable(0, dtype=tf.int64)
+    events = history.Events(str(tmp_path), step)
+    for number in steps:
+      step.assign(number)
+      events.write_summaries({"probe_accuracy": number / 70, "loss": 0.1})
+    events.summary_writer().close()
+  written = [
+    (tag, step)
+    for path in history._files(str(tmp_path))
+    for tag, step, _ in history._scalars(path)
+    if tag == "loss"
+  ]
+  assert [step for _, step in written] == [10, 20, 30, 20, 30]
+  curve = history.curves(str(tmp_path))["probe_accuracy"]
+  assert [step for step, _ in curve] == [10, 20, 30]
+
+
 def test_a_file_that_was_cut_anywhere_gives_what_was_whole(
   tmp_path: pathlib.Path,
 ) -> None:

@@ -69,7 +69,7 @@ def tf1(
 
   Raises:
     options.InputError: when the outputs differ, or google-research's code
-      cannot compute the model.
+      cannot compute the model, such as an ensemble.
   """
   source.require_plain(settings.to)
   prefix = os.path.join(folder, model_directory.WEIGHTS)
@@ -121,7 +121,9 @@ def transformers(
   Returns lines on the comparison.
 
   Raises:
-    options.InputError: when outputs, config or ids differ.
+    options.InputError: when outputs, config or ids differ, when tokenizer.json
+      cannot express the tokenizer, and for a model that transformers cannot
+      compute, such as an ensemble.
   """
   source.require_plain(settings.to)
   specials: dict[str, int] = {}

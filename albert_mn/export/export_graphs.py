@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from albert_mn.export import (
   export_checkpoints,
@@ -25,6 +26,8 @@ from data_prep.encoding import framing
 from data_prep.files import storage
 
 _BATCH = 32  # batch size of the original in a comparison
+# Share of a quantized model's answers that should be the original's (guess).
+_LEAST_AGREEMENT = 0.9
 
 
 def saved_model(
@@ -137,7 +140,7 @@ def encoder(
   Returns lines on the comparison.
 
   Raises:
-    options.InputError: when the outputs differ.
+    options.InputError: when the outputs differ, and for an ensemble.
   """
   source.require_single(settings.to)
   length = source.length(settings)
@@ -181,7 +184,7 @@ def tflite(
   Raises:
     options.InputError: when the outputs of a float32 file differ, and for a
       model that is no text classifier. With --to=tflite_int8 differences are
-      only reported.
+      only reported, with a warning if fewer than 90 % of the answers agree.
   """
   problem, framer = _classifier(source, settings)
   quantized = settings.to == "tflite_int8"
@@ -210,12 +213,33 @@ def tflite(
     _answered(framer, _asked(source), forward) for forward in forwards
   )
   lines = [f"real sentences: {problem.agreement(logits, expected)}"]
-  if not quantized:
+  if quantized:
+    warn_of_disagreement(problem, logits, expected)
+  else:
     arrays, expected_arrays = {"logits": logits}, {"logits": expected}
     lines.insert(0, export_source.compared(lite.NAME, arrays, expected_arrays))
   if settings.eval_file:
     lines.append(_scores(problem, framer, settings, *forwards))
   return lines
+
+
+def warn_of_disagreement(
+  problem: problems.Problem, outputs: np.ndarray, expected: np.ndarray
+) -> None:
+  """Logs a warning if fewer than 90 % of a quantized model's answers are right.
+
+  Args:
+    problem: the kind of prediction.
+    outputs: [texts, outputs], logits of the quantized model.
+    expected: [texts, outputs], those of the original.
+  """
+  share = float(problem.equal_answers(outputs, expected).mean())
+  if share < _LEAST_AGREEMENT:
+    logging.warning(
+      "8-bit weights change %.0f %% of the answers on real sentences: compare "
+      "the scores with --eval_file, or export --to=tflite",
+      100 * (1 - share),
+    )
 
 
 # Function of ids and segments, [inputs, length] each, to logits.

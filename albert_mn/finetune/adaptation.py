@@ -257,7 +257,7 @@ class Repeats:
   repeats` is the test, and also counts the line for `summary`.
 
   Args:
-    kept_back: the texts which must not be read.
+    kept_back: the texts which must not be read, each of at least one word.
   """
 
   def __init__(self, kept_back: Iterable[str]) -> None:
@@ -332,7 +332,8 @@ def _with_tokenizer_of(
 ) -> fine_tuning.Start:
   """Returns the start with a tokenizer that is trained on texts.txt.
 
-  Its number of pieces follows from the size of texts.txt, by _PIECES. A file
+  The start's config gets the new number of pieces, and keeps its other sizes.
+  The number of pieces follows from the size of texts.txt, by _PIECES. A file
   that is too small gives `start` unchanged. A tokenizer of the same texts that
   is there already is used again.
 
@@ -381,7 +382,7 @@ def _records(
   wanted = steps * recipe.train_batch_size * length
   letters = storage.size(source) or 1
   preparation = dataclasses.asdict(start.tokenizer.settings)
-  made = pretraining_data.Options(
+  record_options = pretraining_data.Options(
     input_file=source,
     spm_model_file=start.tokenizer_file,
     output_dir=os.path.join(folder, "records"),
@@ -397,25 +398,28 @@ def _records(
       for field in dataclasses.fields(examples.TextPreparation)
     },
   )
-  if not _is_there(made):
-    pretraining_data.create(made)
-  return made.output_dir
+  if not _exist(record_options):
+    pretraining_data.create(record_options)
+  return record_options.output_dir
 
 
-def _is_there(made: pretraining_data.Options) -> bool:
-  """Returns whether the records of these options exist already."""
-  described = manifest.find(made.output_dir)
+def _exist(record_options: pretraining_data.Options) -> bool:
+  """Returns whether records with these options and inputs exist already.
+
+  Inputs are compared by SHA-256, and options with the records' manifest.
+  """
+  described = manifest.find(record_options.output_dir)
   if not described:
     return False
-  inputs = (made.input_file, made.spm_model_file)
-  recipe = {
-    field.name: getattr(made, field.name)
+  inputs = (record_options.input_file, record_options.spm_model_file)
+  parameters = {
+    field.name: getattr(record_options, field.name)
     for field in dataclasses.fields(examples.Recipe)
     if field.name != "max_predictions_per_seq"  # the manifest has the number
   }
   return (
     sorted(described["inputs"].values()) == sorted(map(storage.sha256, inputs))
-    and recipe.items() <= described["parameters"].items()
+    and parameters.items() <= described["parameters"].items()
   )
 
 
@@ -430,7 +434,7 @@ def _run_options(
 
   For a start from statistics, it also writes the config file that they name.
   """
-  made = run_options.Options(
+  run_settings = run_options.Options(
     do_train=True,
     input_file=os.path.join(records, "train-*.tfrecord"),
     output_dir=folder,
@@ -447,10 +451,10 @@ def _run_options(
     repair_normalization=repair_normalization,
   )
   if start.init_checkpoint:
-    return made
+    return run_settings
   path = os.path.join(folder, start.config.FILE)
   with storage.writing(path) as file:
     file.write(start.config.to_json())
   if isinstance(start.config, configs.BertConfig):
-    return dataclasses.replace(made, bert_config_file=path)
-  return dataclasses.replace(made, albert_config_file=path)
+    return dataclasses.replace(run_settings, bert_config_file=path)
+  return dataclasses.replace(run_settings, albert_config_file=path)

@@ -24,8 +24,8 @@ class Unseen:
   Attributes:
     train: the rows from which the networks learnt.
     rows: the unseen rows.
-    networks: one function per network, which returns its logits of `rows`,
-      [rows, outputs].
+    networks: one function for each network that did not learn from `rows`; it
+      returns the network's logits of `rows`, [rows, outputs].
   """
 
   train: Rows
@@ -69,7 +69,8 @@ class Evidence:
   def temperature(self) -> float:
     """Returns the temperature that fits the networks' logits; logs it.
 
-    Logits are to be divided by it before they become probabilities.
+    The logits of the answer are to be divided by the temperature
+    (calibration.temperature).
     """
     fitted = calibration.temperature(self._problem, self._logits, self._targets)
     logging.info("temperature fitted on the validation rows: %.3f", fitted)
@@ -136,5 +137,5 @@ class Evidence:
 
 
 def _texts(rows: Rows) -> list[str]:
-  """Returns the texts of rows as the TF-IDF baseline reads them."""
+  """Returns the texts of rows for the TF-IDF baseline; a pair is one text."""
   return list(map(baseline.text_of, rows))

@@ -41,6 +41,9 @@ class Best(tf.Module):
   def take(self, score: float, loss: float) -> bool:
     """Records an epoch, and copies the weights if it is the best so far.
 
+    The first epoch always is. Of epochs with equal score and loss, the earlier
+    one is better.
+
     Args:
       score: the score on the validation rows; higher is better.
       loss: the loss on the validation rows; of two epochs with equal scores,

@@ -121,7 +121,8 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
   predict_labels: int = options.option(
     0,
     "Number of labels that predictions.tsv lists for each row, the "
-    "likeliest first. 0 lists all labels in a fixed order.",
+    "likeliest first. 0, or a number of all labels or more, lists all labels "
+    "in a fixed order.",
     minimum=0,
   )
   num_seeds: int = options.option(
@@ -430,7 +431,11 @@ def _task(
 def _check_recipe(
   settings: Options, recipe: fine_tuning.Recipe, problem: problems.Problem
 ) -> None:
-  """Raises InputError for training options that contradict each other."""
+  """Raises InputError for training options that contradict each other.
+
+  Contradictions are --freeze_encoder without initial weights, --calibrate for a
+  regression, and --pooling or --long_text=head_tail for entities.
+  """
   if recipe.freeze_encoder and not settings.init_checkpoint:
     raise options.InputError(
       "--init_checkpoint, whose encoder is to be frozen",
@@ -458,7 +463,8 @@ def _other_seeds(
 ) -> list[classifier.Predictor]:
   """Trains once more for each further seed of --num_seeds.
 
-  Each training writes into its own folder seed_N. Returns the predictors.
+  The training with the seed N writes into the folder seed_N. Returns the
+  predictors, in the order of the seeds; [] for one seed.
   """
   predictors = []
   for number in range(1, settings.num_seeds):
@@ -546,7 +552,8 @@ def _text(
 
   With --init_checkpoint it is the normalisation of the text on which the model
   was pretrained, changed by --do_lower_case and --repair_normalization, and is
-  logged.
+  logged. Without it, --do_lower_case alone decides: it lower-cases texts, and
+  for WordPiece also strips marks.
   """
   given = tokenization.Settings(settings.do_lower_case)
   if not settings.init_checkpoint:
@@ -563,7 +570,12 @@ def _text(
 
 
 def _check_fit(start: fine_tuning.Start, max_seq_length: int) -> None:
-  """Raises InputError if config, tokenizer and length do not fit each other."""
+  """Raises InputError if config, tokenizer and length do not fit each other.
+
+  The config must have the tokenizer's number of pieces. It may have more if the
+  tokenizer lies beside --init_checkpoint. The length must be at most the
+  config's max_position_embeddings.
+  """
   size = start.tokenizer.vocab_size
   # Other projects pad the embedding table with rows that no piece uses.
   brought = start.init_checkpoint and os.path.dirname(

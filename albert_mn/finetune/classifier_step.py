@@ -30,8 +30,9 @@ class Step:
     optimizer: updates the weights; its `iterations` is the global step.
     problem: defines the loss.
     seed: dropout is a function of the seed and the step.
-    parts: number of gradient accumulation steps. The sums of their gradients
-      equal the gradients of the whole batch up to rounding.
+    parts: number of gradient accumulation steps, which divides the batch size.
+      The sums of their gradients equal the gradients of the whole batch up to
+      rounding.
     head_only: whether only the head is trained.
     features: [inputs, hidden], the pooled vectors of a frozen encoder; None
       computes the encoder in every step.

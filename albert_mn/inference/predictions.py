@@ -64,7 +64,7 @@ def write(
     rows: (line number, row), with a tables.Bad for an unreadable row.
     batch_size: number of texts that the model reads at once.
     likeliest: number of labels to write for each row, the most probable first;
-      0 writes all labels in their order.
+      0, or a number of all labels or more, writes all labels in their order.
   """
   tags = isinstance(predictor, tagging.TagPredictor)
   path = os.path.join(output_dir, ENTITIES_NAME if tags else NAME)
@@ -96,8 +96,8 @@ class _Columns:
 
   Args:
     names: the labels.
-    likeliest: number of labels to write; 0, or the number of labels, writes all
-      in their order.
+    likeliest: number of labels to write; 0, or a number of all labels or more,
+      writes all in their order.
 
   Attributes:
     head: the column headers.

@@ -188,8 +188,8 @@ def one_tensorflow(present: Mapping[str, str]) -> None:
 def versions(present: Mapping[str, str]) -> str:
   """Raises InputError if an installed version is not the locked one.
 
-  Returns the installed versions, as text. Without a lock file nothing is
-  compared, and the text says so.
+  Returns the installed versions, as text. A package that the lock file does not
+  name passes. Without a lock file nothing is compared, and the text says so.
 
   Args:
     present: package → version of the installed packages.
@@ -251,6 +251,8 @@ def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
   """Raises InputError if the disk has no room for the run's models.
 
   Returns the needed and the free space, as text. A bucket is not checked.
+  Needed are `keep` + 2 times the size of a checkpoint, less what the run's
+  checkpoints take already.
 
   Args:
     output_dir: the run directory; the space of its checkpoints counts as free.
@@ -396,9 +398,9 @@ def tokenizer(
 
   The check compares the file's hash with the manifest, and the vocabulary with
   the config. In records at both ends of the first file it looks for the special
-  pieces: [CLS] first, [SEP] last, padding after it, [MASK] on masked positions.
-  Returns the ids of [CLS], [SEP] and [MASK], as text; or a text that says that
-  there is no tokenizer.
+  pieces: [CLS] first, [SEP] at the end of each example, padding after it, and
+  [MASK] on at least one of the masked positions. Returns the ids of [CLS],
+  [SEP] and [MASK], as text; or a text that says that there is no tokenizer.
   """
   path = record_set.tokenizer_file()
   if not path:

@@ -101,11 +101,11 @@ def of_records(
 def _stretches(
   record_set: inputs.RecordSet, special: np.ndarray
 ) -> Iterator[np.ndarray]:
-  """Yields the records' ids in arrays, int32 [n].
+  """Yields the ids of 4,096 records at a time, one array int32 [n] for each.
 
-  The last array is that with which all have MOST_PIECES pieces or more, or the
-  records end. Masked pieces have their true ids. A −1 stands where a text ends:
-  for special pieces, for padding, and for the end of a record.
+  It ends after MOST_PIECES pieces, with the array that reaches this number, or
+  after the last record. Masked pieces have their true ids. A −1 stands where a
+  text ends: for special pieces, for padding, and for the end of a record.
   """
   dataset = tf.data.TFRecordDataset(list(record_set.files))
   left = MOST_PIECES

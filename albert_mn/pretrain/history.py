@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 
+import numpy as np
 import orbit
 import tensorflow as tf
 from google.protobuf import message
@@ -23,7 +24,9 @@ class Events(orbit.utils.SummaryManagerInterface):
   """Writes the TensorBoard events of a run, all scalars of a step at once.
 
   orbit calls it. orbit's own manager flushes after each scalar, and in a bucket
-  each flush uploads the whole file again.
+  each flush uploads the whole file again. A run that resumes evaluates and
+  probes its step again: a scalar that repeats the newest event of its tag from
+  an earlier start is left out.
 
   Args:
     folder: folder of the event files; None in a process that writes none.
@@ -39,13 +42,28 @@ class Events(orbit.utils.SummaryManagerInterface):
       return tf.summary.create_noop_writer()
     return tf.summary.create_file_writer(self._folder, max_queue=1000)
 
+  @functools.cached_property
+  def _earlier(self) -> dict[str, tuple[int, float]]:
+    """Tag → (step, value), its newest event of earlier starts.
+
+    A tag is taken out when this start first writes it.
+    """
+    known = {} if self._folder is None else curves(self._folder)
+    return {tag: curve[-1] for tag, curve in known.items()}
+
   def summary_writer(self, relative_path: str = "") -> tf.summary.SummaryWriter:
     del relative_path  # orbit passes none
     return self._writer
 
   def write_summaries(self, summary_dict: Mapping[str, float]) -> None:
+    step = int(self._step.numpy())
+    new = {
+      name: value
+      for name, value in summary_dict.items()
+      if self._earlier.pop(name, None) != (step, float(np.float32(value)))
+    }
     with self._writer.as_default(self._step):  # flushes at its end
-      for name, value in summary_dict.items():
+      for name, value in new.items():
         tf.summary.scalar(name, value)
 
   def flush(self) -> None:

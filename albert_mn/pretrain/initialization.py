@@ -85,8 +85,8 @@ def saved(
 ) -> corpus_start.Statistics | None:
   """Returns the statistics that `save` wrote; None if they are missing.
 
-  They count as missing if they were counted on other records or have another
-  width.
+  They count as missing too if they were counted on other records or have
+  another width.
 
   Args:
     folder: the folder.

@@ -70,8 +70,8 @@ class RecordSet:
     Static records state the number. For dynamic records it follows from the
     masking parameters in the manifest.
     """
-    made = self.shape.max_predictions_per_seq
-    return made or examples.Recipe.of(self.parameters).slots()
+    stated = self.shape.max_predictions_per_seq
+    return stated or examples.Recipe.of(self.parameters).slots()
 
   def tokenizer_file(self) -> str:
     """Returns the path of the tokenizer in the first folder; "" if none."""
@@ -79,7 +79,13 @@ class RecordSet:
     return path if storage.exists(path) else ""
 
   def count(self) -> int:
-    """Returns the number of examples; counts them if no manifest states it."""
+    """Returns the number of examples; counts them if no manifest states it.
+
+    In packed records a row, which is one TFRecord, counts as one example.
+
+    Raises:
+      options.InputError: when a file is damaged and had to be counted.
+    """
     if self.known is not None:
       return self.known
     dataset = tf.data.TFRecordDataset(list(self.files))
@@ -88,7 +94,10 @@ class RecordSet:
 
   @contextlib.contextmanager
   def reading(self) -> Iterator[None]:
-    """Turns TensorFlow's DataLossError into InputError inside the context."""
+    """Context: raises InputError in place of TensorFlow's DataLossError.
+
+    TensorFlow raises that for a truncated or damaged TFRecord file.
+    """
     try:
       yield
     except tf.errors.DataLossError as error:
@@ -232,11 +241,11 @@ def _shape_text(shape: records.Shape) -> str:
 
 
 def _require_one_recipe(parts: Sequence[_Part]) -> None:
-  """Raises InputError if dynamic records ask for different ways to mask.
+  """Raises InputError unless dynamic records state one way to mask them.
 
   Raises:
-    options.InputError: also when records have neither masks nor a manifest that
-      says how to mask them.
+    options.InputError: when the manifests of two folders state different
+      parameters of _RECIPE, or a folder has no manifest that states them.
   """
   recipes = []
   for part in parts:
@@ -383,10 +392,14 @@ def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def masked_anew(source: RecordSet, budget: float) -> RecordSet:
-  """Returns the records with `budget` as the share of pieces to mask.
+  """Returns a copy of the record set that masks the share `budget` of pieces.
 
   A row has as many masked positions as the share allows.
   google-research/albert's masked_lm_budget did the same.
+
+  Args:
+    source: dynamic records.
+    budget: from 0 to 1.
 
   Raises:
     options.InputError: when the records have their masks written in them.

@@ -47,7 +47,8 @@ class Options(options.Group):
   )
   probe_rows: int = options.option(
     1000,
-    "Largest number of texts of --probe_file that a probe uses.",
+    "Largest number of texts of --probe_file that a probe uses, but at "
+    f"least {FOLDS} texts of each label.",
     minimum=FOLDS,
   )
   text_column: str = options.option(
@@ -129,10 +130,11 @@ def rows(settings: Options) -> list[classifier_data.Row]:
 def _chosen(
   labelled_rows: Sequence[classifier_data.Row], most: int
 ) -> list[classifier_data.Row]:
-  """Returns at most `most` rows, chosen by text hash, in their given order.
+  """Returns the first `most` rows by the hash of the text, in the given order.
 
-  The FOLDS rows of every label with the lowest hashes come first, and are all
-  kept even if they are more than `most`; then come the lowest of the rest.
+  Of every label, the FOLDS rows with the lowest hashes are chosen first, even if
+  these are more than `most`; the others follow by their hashes. All rows are
+  returned if they are fewer than `most`.
   """
 
   def place(row: classifier_data.Row) -> bytes:

@@ -88,15 +88,16 @@ class Options(options.Group):
   )
   max_seq_length: int = options.option(
     0,
-    "Number of pieces in a sequence. 0 takes the number from the manifest "
-    "beside the records (google-research/albert: 512).",
+    "Number of pieces, padding included, that each record has. Another number "
+    "is an error. 0 accepts any (google-research/albert: 512).",
     minimum=0,
     maximum=framing.LONGEST,
   )
   max_predictions_per_seq: int = options.option(
     0,
-    "Number of masked pieces in a sequence. 0 takes the number from the "
-    "manifest beside the records (google-research/albert: 20).",
+    "Largest number of masked pieces that the records have room for, in each "
+    "record; a packed record holds several examples. Another number is an "
+    "error. 0 accepts any (google-research/albert: 20).",
     minimum=0,
   )
   save_checkpoints_steps: int = options.option(
@@ -239,6 +240,9 @@ def localized(settings: Options, devices: distribution.Options) -> Options:
 
   Remote weights are downloaded. Where a remote TPU computes, the options are
   returned unchanged, because the TPU reads the weights itself.
+
+  Raises:
+    options.InputError: when the download fails, or contains no weights.
   """
   if distribution.is_elsewhere(devices):
     return settings
@@ -254,6 +258,9 @@ def settled(
   For training these are `recipe`, with the learning rate scaled to the batch if
   --scale_learning_rate is given. For an evaluation alone they are the options
   that run.json records, or `recipe` if there is no record.
+
+  Raises:
+    options.InputError: when run.json is damaged.
   """
   if settings.do_train or settings.print_schedule:
     return learning_rates.for_batch(

@@ -325,7 +325,8 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     """Returns the metrics since the last reset, by name.
 
     They are loss, and accuracy and loss of masked_lm and sentence_order.
-    Without sentence pairs, their accuracy and loss are NaN. If the lengths of
+    Without sentence pairs, their accuracy and loss are NaN, and do not count in
+    loss; without masked positions, their accuracy and loss are 0. If the lengths of
     pieces are known, bits_per_character is −Σ log2 p of the masked pieces
     divided by the number of characters in these pieces. It can be compared
     between tokenizers if both mask the same words.

@@ -67,6 +67,9 @@ class Checkpoints:
     keep: how many checkpoints to keep; at least 1.
     writes: whether this process writes and deletes files. Of several workers
       only the chief does; a process that only evaluates does not.
+
+  Raises:
+    options.InputError: for a path in a bucket that contains [ or a backslash.
   """
 
   def __init__(

@@ -126,16 +126,16 @@ def strategy(settings: Options) -> tf.distribute.Strategy:
       cpu, [tf.config.LogicalDeviceConfiguration()] * settings.logical_devices
     )
   number_format.use(settings.precision)
-  made: tf.distribute.Strategy = {
+  chosen: tf.distribute.Strategy = {
     "one_device": tf.distribute.get_strategy,
     "mirrored": lambda: tf.distribute.MirroredStrategy(_devices(settings)),
     "multi_worker": tf.distribute.MultiWorkerMirroredStrategy,
     "tpu": lambda: _tpu(settings),
   }[kind]()
   logging.info(
-    "%s: %d devices, %s", kind, made.num_replicas_in_sync, settings.precision
+    "%s: %d devices, %s", kind, chosen.num_replicas_in_sync, settings.precision
   )
-  return made
+  return chosen
 
 
 def _devices(settings: Options) -> list[str] | None:
@@ -180,31 +180,31 @@ def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
       str(error).split("\n", maxsplit=1)[0],
       "run on a TPU VM with scripts/setup.sh --tpu, or mend --tpu_name",
     ) from error
-  made = tf.distribute.TPUStrategy(resolver)
+  tpu = tf.distribute.TPUStrategy(resolver)
   wanted = settings.num_tpu_cores
-  if wanted and wanted != made.num_replicas_in_sync:
+  if wanted and wanted != tpu.num_replicas_in_sync:
     raise options.InputError(
       f"{wanted} TPU cores",
-      f"{made.num_replicas_in_sync}",
+      f"{tpu.num_replicas_in_sync}",
       "leave --num_tpu_cores out, or name another TPU",
     )
-  return made
+  return tpu
 
 
-def is_plain_cpu(made: tf.distribute.Strategy) -> bool:
+def is_plain_cpu(devices: tf.distribute.Strategy) -> bool:
   """Returns whether the run computes on CPUs only, in float32."""
-  is_tpu = isinstance(made, tf.distribute.TPUStrategy)  # of any machine
+  is_tpu = isinstance(devices, tf.distribute.TPUStrategy)  # of any machine
   return number_format.is_plain_cpu() and not is_tpu
 
 
-def is_chief(made: tf.distribute.Strategy) -> bool:
+def is_chief(devices: tf.distribute.Strategy) -> bool:
   """Returns whether this process writes the files of the run.
 
   Of several workers this is the chief, or worker 0 if no worker is called
-  chief.
+  chief. A process without other workers always is.
   """
-  resolver = made.cluster_resolver
-  if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
+  resolver = devices.cluster_resolver
+  if not isinstance(devices, tf.distribute.MultiWorkerMirroredStrategy):
     return True
   return resolver.task_type in (None, "chief") or (
     resolver.task_type == "worker"
@@ -213,22 +213,26 @@ def is_chief(made: tf.distribute.Strategy) -> bool:
   )
 
 
-def processes(made: tf.distribute.Strategy) -> int:
-  """Returns the number of worker processes of the run, 1 without a cluster."""
-  if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
+def processes(devices: tf.distribute.Strategy) -> int:
+  """Returns the number of worker processes of the run, 1 without a cluster.
+
+  Workers and chief count; other jobs of the cluster, such as an evaluator, do
+  not.
+  """
+  if not isinstance(devices, tf.distribute.MultiWorkerMirroredStrategy):
     return 1
-  tasks = made.cluster_resolver.cluster_spec().as_dict()
+  tasks = devices.cluster_resolver.cluster_spec().as_dict()
   return len(tasks.get("worker", ())) + len(tasks.get("chief", ()))
 
 
-def mean(made: tf.distribute.Strategy, *values: float) -> list[float]:
+def mean(devices: tf.distribute.Strategy, *values: float) -> list[float]:
   """Returns the mean of each value over all workers, in their order.
 
   Every worker must call it with the same number of values, or the others wait.
   With one process the result is `values`; with several it is rounded to
   float32.
   """
-  if not isinstance(made, tf.distribute.MultiWorkerMirroredStrategy):
+  if not isinstance(devices, tf.distribute.MultiWorkerMirroredStrategy):
     return list(values)
 
   @tf.function
@@ -237,15 +241,15 @@ def mean(made: tf.distribute.Strategy, *values: float) -> list[float]:
       context = tf.distribute.get_replica_context()
       return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(local))
 
-    return made.experimental_local_results(made.run(total))[0]
+    return devices.experimental_local_results(devices.run(total))[0]
 
   sums = summed(tf.constant(values, tf.float32)).numpy()
-  return [float(value) / made.num_replicas_in_sync for value in sums]
+  return [float(value) / devices.num_replicas_in_sync for value in sums]
 
 
-def wait_for_all(made: tf.distribute.Strategy) -> None:
+def wait_for_all(devices: tf.distribute.Strategy) -> None:
   """Waits until every worker has called this function.
 
   A worker that ended earlier would break the steps of the others.
   """
-  mean(made, 0.0)
+  mean(devices, 0.0)

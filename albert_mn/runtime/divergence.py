@@ -92,8 +92,9 @@ class Watch(tf.Module):
     """Returns whether a step may change the weights, a bool scalar.
 
     It is False from the first loss or norm that is not finite, or the first
-    spike, on. A spike is detected only in the last of 50 steps. Each replica
-    must call the function with the same values.
+    spike, on. A spike (see `_usual`) is detected only at the end of an interval
+    of 50 steps, after the first 250. Each replica must call the function once a
+    step, with the same values.
 
     Args:
       step: int64 scalar, the number of steps before this one.

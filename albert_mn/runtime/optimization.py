@@ -381,7 +381,8 @@ class Lamb(AdamW):
     """Returns trust_ratio_least, trust_ratio_median and trust_ratio_greatest.
 
     They are statistics over the variables that are not excluded, of which there
-    must be at least one.
+    must be at least one. Of an even number, the median is the upper of the
+    middle two.
     """
     ratios = sorted(float(ratio) for ratio in self.trust_ratios().values())
     places = {"least": 0, "median": len(ratios) // 2, "greatest": -1}

@@ -42,6 +42,8 @@ def remember(
 ) -> None:
   """Writes run.json, after checking that a resumed run has the same settings.
 
+  The version of TensorFlow is one of them.
+
   Args:
     output_dir: the run directory.
     settings: all settings on which the final weights depend, as JSON values;

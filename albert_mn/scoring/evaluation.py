@@ -59,6 +59,9 @@ def evaluate(
 
   Returns:
     the content of eval_results.txt.
+
+  Raises:
+    options.InputError: for a held-out row with a label that was not trained.
   """
   judged = judge(predictor, rows.held_out, batch_size)
   # Read now: the members of an ensemble will count the same texts again.
@@ -125,8 +128,8 @@ class Judged(NamedTuple):
   Attributes:
     voices: the judgement of the predictor's answers; with a blend, also those
       of the network alone and of the baseline alone.
-    loss: mean loss over the rows; without a blend, that of the network at
-      temperature 1.
+    loss: mean loss over the rows, for a tagger over the pieces; without a
+      blend, that of the network at temperature 1.
   """
 
   voices: reports.Voices
@@ -167,7 +170,7 @@ def judge(
     loss += predictor.problem.mean_loss(logits, targets) * len(targets)
     counted += len(targets)
     parts.append(part)
-  model, *two = map(judgements.Judgement.joined, zip(*parts, strict=True))
+  model, *two = map(judgements.Judgement.of_parts, zip(*parts, strict=True))
   voices = reports.Voices(model)
   if two:
     alone = predictor.blend and predictor.blend.factors.answers == blend.NETWORK

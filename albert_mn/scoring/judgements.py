@@ -102,7 +102,8 @@ class Judgement:
   def mistakes(self, most: int) -> list[Mistake]:
     """Returns the worst mistakes, at most `most`, the worst first.
 
-    For labels the result is [] if `sure` is None.
+    Of equally bad ones, the earlier row is first. For labels the result is [] if
+    `sure` is None.
     """
     raise NotImplementedError
 
@@ -116,8 +117,13 @@ class Judgement:
     )
 
   @staticmethod
-  def joined(parts: Sequence["Judgement"]) -> "Judgement":
-    """Returns one judgement of all rows of several judgements, at least one."""
+  def of_parts(parts: Sequence["Judgement"]) -> "Judgement":
+    """Returns one judgement of all rows of several judgements, in their order.
+
+    Args:
+      parts: at least one judgement; all have the same labels, and either all or
+        none have `sure`.
+    """
     sure = [part.sure for part in parts if part.sure is not None]
     return dataclasses.replace(
       parts[0],

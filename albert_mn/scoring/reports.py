@@ -227,7 +227,8 @@ def _paragraphs(*texts: str) -> str:
 def rare(judged: judgements.Judgement) -> list[str]:
   """Returns a paragraph on labels with fewer than 10 rows, in a list.
 
-  The list is empty if there are no such labels.
+  It names at most 30 of them, with their numbers of rows. The list is empty if
+  there are no such labels.
   """
   rows = [(name, row[-1]) for name, *row in judged.per_label() if row[-1] < 10]
   if not rows:
@@ -243,7 +244,8 @@ def confusions(
 ) -> list[tuple[tuple[int, int], int]]:
   """Returns ((true, answered), rows) of wrong answers, most frequent first.
 
-  Both labels are label numbers.
+  Both labels are label numbers. Equally frequent pairs are in the order in
+  which they first occur.
   """
   wrong = ~model.right()
   pairs = zip(

@@ -30,7 +30,8 @@ class Examples:
       may be windows of one row.
     second_starts: int32 [inputs], the position where the second text of a pair
       starts.
-    targets: [inputs, …], as `problems.Problem.targets` returns them.
+    targets: [inputs, …], as `problems.Problem.targets` returns them; for
+      tagging.Tagging an object array of int32 arrays, one tag for each id.
     weights: float32 [inputs], the weight of each input in the loss.
     pad_id: the id of the padding piece.
   """
@@ -43,7 +44,7 @@ class Examples:
 
 
 def text_of(row: classifier_data.Row) -> framing.Text:
-  """Returns a row's text, or (text, second text) if it has two."""
+  """Returns a row's text, or (text, second text) if it is a pair of texts."""
   return (row.text, row.text_pair) if row.text_pair else row.text
 
 
@@ -70,6 +71,8 @@ class Problem:
   @classmethod
   def of(cls, rows: Sequence[classifier_data.Row]) -> "Problem":
     """Returns the problem whose labels or numbers are those of training rows.
+
+    Labels are sorted by name.
 
     Raises:
       options.InputError: when one label a row is wanted and fewer than two
@@ -158,8 +161,8 @@ class Problem:
   ) -> float:
     """Returns the mean of `losses` over all rows, computed in float64.
 
-    The rows are computed in blocks, so that memory does not grow with their
-    number.
+    The result is 0.0 without rows. The rows are computed in blocks, so that
+    memory does not grow with their number.
 
     Args:
       logits: [rows, outputs].
@@ -219,6 +222,25 @@ class Problem:
       outputs: [rows, outputs], logits of the first model after `affine`.
       expected: [rows, outputs], those of the original model for the same texts.
     """
+    same = self.equal_answers(outputs, expected)
+    differences = self.probabilities(outputs) - self.probabilities(expected)
+    return (
+      f"labels: {int(same.sum())} of {same.size} as the original's; "
+      f"probabilities: {np.abs(differences).max():.3f} apart at most"
+    )
+
+  def equal_answers(
+    self, outputs: np.ndarray, expected: np.ndarray
+  ) -> np.ndarray:
+    """Returns which answers of two models are equal, bool.
+
+    They are [rows]; for several labels a row, [rows, labels]; for a regression,
+    [rows], whether the numbers differ by at most a tenth of the training rows'
+    deviation.
+
+    Args:
+      outputs, expected: as in `agreement`.
+    """
     raise NotImplementedError
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
@@ -233,17 +255,21 @@ class Problem:
     raise NotImplementedError
 
   def mean_recall(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the mean over the true labels of the share of correct rows.
+    """Returns the mean recall: of each label, the share of its rows that is right.
 
-    Only a problem with one label per row has it; others raise
-    NotImplementedError.
+    The mean is over the labels that occur in `targets`. Only a problem with one
+    label per row has it; others raise NotImplementedError.
+
+    Args:
+      logits: [rows, outputs].
+      targets: [rows].
     """
     raise NotImplementedError
 
   def weights(self, targets: np.ndarray) -> np.ndarray:
     """Returns row weights, float32 [rows]; each label has the same total.
 
-    Their mean is 1.
+    Their mean is 1. Labels that do not occur in `targets` do not count.
 
     Raises:
       options.InputError: for a problem whose rows do not have exactly one
@@ -327,10 +353,10 @@ class SingleLabel(Problem):
     shares = tf.nn.softmax(logits)
     return {"labels": best, "probabilities": shares, "logits": logits}
 
-  def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
-    same = int((outputs.argmax(axis=1) == expected.argmax(axis=1)).sum())
-    differences = np.exp(log_softmax(outputs)) - np.exp(log_softmax(expected))
-    return _same_labels(same, len(outputs), differences)
+  def equal_answers(
+    self, outputs: np.ndarray, expected: np.ndarray
+  ) -> np.ndarray:
+    return outputs.argmax(axis=1) == expected.argmax(axis=1)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == targets).mean())
@@ -410,10 +436,10 @@ class MultiLabel(Problem):
     shares = tf.nn.sigmoid(logits)
     return {"labels": labels, "probabilities": shares, "logits": logits}
 
-  def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
-    same = int(((outputs > 0) == (expected > 0)).sum())
-    differences = self.probabilities(outputs) - self.probabilities(expected)
-    return _same_labels(same, outputs.size, differences)
+  def equal_answers(
+    self, outputs: np.ndarray, expected: np.ndarray
+  ) -> np.ndarray:
+    return (outputs > 0) == (expected > 0)
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     """Returns micro F1; 1 when no row has a label and none is predicted."""
@@ -507,6 +533,11 @@ class Regression(Problem):
       f"is {self.deviation:.3g}"
     )
 
+  def equal_answers(
+    self, outputs: np.ndarray, expected: np.ndarray
+  ) -> np.ndarray:
+    return np.abs(outputs - expected)[:, 0] <= 0.1 * self.deviation
+
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
     """Returns R², the share of the targets' variance that the model explains.
 
@@ -582,9 +613,12 @@ def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
 def rows_at_once(outputs: int) -> int:
   """Returns the number of rows to compute at a time, from 32 to 2,048.
 
-  2,048 rows are enough to group texts of similar length. With very many outputs
-  the rows are fewer, so that a float64 for each row and output takes at most 32
-  MB.
+  2,048 rows are enough to group texts of similar length. With more than 2,048
+  outputs the rows are fewer, so that a float64 for each row and output takes at
+  most 32 MiB, up to the point where 32 rows take more.
+
+  Args:
+    outputs: number of outputs of the model.
   """
   return min(2048, max(32, (4 << 20) // outputs))
 
@@ -596,20 +630,6 @@ def known(names: Sequence[str]) -> str:
   """
   shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:20])
   return shown + (f" … {len(names)} in all" if len(names) > 20 else "")
-
-
-def _same_labels(same: int, of: int, differences: np.ndarray) -> str:
-  """Returns a sentence on how many labels of two models agree.
-
-  Args:
-    same: number of equal labels.
-    of: number of labels compared.
-    differences: the differences of the two models' probabilities.
-  """
-  return (
-    f"labels: {same} of {of} as the original's; probabilities: "
-    f"{np.abs(differences).max():.3f} apart at most"
-  )
 
 
 def untrained(

@@ -76,7 +76,8 @@ def tags_of(
   """Returns the tag of each piece, such as B-PER, I-PER or O.
 
   A piece that is only partly inside an entity belongs to the entity too. A
-  piece that touches two entities belongs to the first in the list.
+  piece that touches two entities belongs to the first in the list; the tags of
+  the second then begin with I-.
 
   Args:
     entities: (start, end, type) of the text's entities.
@@ -269,7 +270,7 @@ class TagPredictor(classifier.Predictor):
   ) -> np.ndarray:
     """Returns the logits of the pieces of all texts, float32 [pieces, tags].
 
-    The pieces of each text follow those of the text before. A piece that is in
+    The texts are not cleaned. The pieces of each text follow those of the text before. A piece that is in
     several windows has the mean of their logits. A piece that the model does
     not read, because the text is too long, gets the logit 30 for the tag O and
     0 for all other tags.
@@ -325,6 +326,9 @@ class TagPredictor(classifier.Predictor):
     self, texts: Sequence[str], batch_size: int = 32
   ) -> list[list[Entity]]:
     """Returns the entities of each text, from left to right.
+
+    Entities do not overlap. Their offsets are those of the given text, which is
+    not cleaned.
 
     Args:
       texts: the texts.

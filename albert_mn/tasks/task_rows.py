@@ -102,9 +102,8 @@ def settle(files: F, output_dir: str) -> F:
 def cleaning(files: Files) -> dict[str, Any]:
   """Returns option → value of the cleaning of the set in --data_dir.
 
-  The result is {} if its texts were not cleaned.
-
-  The result is also {} when --data_dir is not a set of create_classifier_data.
+  The result is {} if its texts were not cleaned, and if --data_dir is not a set
+  of create_classifier_data.
   """
   if not (files.data_dir and _is_set(files.data_dir)):
     return {}
@@ -152,8 +151,9 @@ def labelled(
   """Returns the rows for training, validation and evaluation, checked.
 
   Without a file of evaluation rows, a tenth of the training rows is held out;
-  without a file of validation rows, a tenth is taken for them if `validates` or
-  `blends` says so. Warnings name copies between the groups and rare labels.
+  without a file of validation rows, a tenth of the rest is taken for them if
+  `validates` or `blends` says so. Copies of one text are held out together.
+  Logged warnings name copies between files, and labels with a single row.
 
   Args:
     files: the options, as `settle` returns them.
@@ -342,7 +342,8 @@ def to_predict(
   time.
 
   Raises:
-    options.InputError: for a missing file or column, before the first row.
+    options.InputError: for a missing file or column, when this function is
+      called.
   """
   path = files.predict_file or _in_data_dir(files, "test")
   if not path:

@@ -11,6 +11,7 @@ resort, behind limits of sizes, which are the same everywhere.
 """
 
 import contextlib
+import os
 import signal
 import threading
 import types
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 
 # Seconds until the exception is raised again: code may have swallowed it.
 _AGAIN = 1.0
+_AT_ONCE = 0.001  # a timer of 0 s would be off
 
 
 class TooLongError(Exception):
@@ -37,7 +39,8 @@ def limited(seconds: float) -> Iterator[None]:
   The error is raised again each second of CPU time until the block ends, since
   code may have swallowed it. A call into C code is not interrupted; the error
   is raised when it returns. Outside of the main thread, which alone receives
-  signals, there is no limit. Blocks must not be nested.
+  signals, there is no limit. A block inside another one also ends when the
+  outer block's time is over; the error is then raised again in the outer block.
 
   Args:
     seconds: the limit, in seconds of CPU time of this process in user code.
@@ -45,15 +48,19 @@ def limited(seconds: float) -> Iterator[None]:
   if threading.current_thread() is not threading.main_thread():
     yield
     return
+  outer, began = signal.getitimer(signal.ITIMER_VIRTUAL)[0], os.times().user
   earlier = signal.signal(signal.SIGVTALRM, _raise)
   _Limit.active = True
-  signal.setitimer(signal.ITIMER_VIRTUAL, seconds, _AGAIN)
+  first = min(seconds, outer or seconds)
+  signal.setitimer(signal.ITIMER_VIRTUAL, first, _AGAIN)
   try:
     yield
   finally:
     _Limit.active = False
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    left = max(outer - (os.times().user - began), _AT_ONCE) if outer else 0.0
+    signal.setitimer(signal.ITIMER_VIRTUAL, left, _AGAIN if outer else 0.0)
     signal.signal(signal.SIGVTALRM, earlier)
+    _Limit.active = bool(outer)
 
 
 def _raise(_number: int, _frame: types.FrameType | None) -> None:

@@ -303,7 +303,7 @@ class Cache:
     part = self._inside("parts", key)
     self._inside("parts", f"{key}.json")
     known_tag = str(known.get("tag", "")) if kept else ""
-    tag = _complete(address, part, known_tag, most)
+    tag = _complete(address, part, known_tag, most, bool(kept))
     if tag is None:
       _require(address, known["sha256"], sha256)
       return kept
@@ -411,7 +411,7 @@ def _remove_damaged(path: str) -> None:
 
 
 def _complete(
-  address: str, part: str, known_tag: str, most: int | None
+  address: str, part: str, known_tag: str, most: int | None, is_held: bool
 ) -> str | None:
   """Fetches a file unless the cache has its version; returns the new tag.
 
@@ -425,6 +425,7 @@ def _complete(
     known_tag: the tag of the version in the cache; "" if there is no version or
       tag.
     most: the largest size in bytes; None for any.
+    is_held: whether the cache has a version, with or without a tag.
 
   Raises:
     options.InputError: when the file cannot be fetched, or is too large.
@@ -435,9 +436,7 @@ def _complete(
   try:
     news = unfinished.complete(known_tag)
   except options.InputError as error:
-    if not known_tag or not isinstance(
-      error.__cause__, requests.ConnectionError
-    ):
+    if not is_held or not isinstance(error.__cause__, requests.ConnectionError):
       raise
     logging.warning("%s; what was fetched before is used", error)
     return None

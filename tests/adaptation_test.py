@@ -1,4 +1,4 @@
-"""Adaptation before fine-tuning: which texts it reads, and where it begins."""
+"""Tests of the masked-LM steps before fine-tuning: their texts, their start."""
 
 import dataclasses
 import json
@@ -41,7 +41,11 @@ HELD_OUT = "бүх хүн эрх чөлөөтэй тэгш эрх нэр төр�
 def rows(
   udhr: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """A folder with train.tsv, dev.tsv and the shape of a small model."""
+  """A folder with rows, unlabelled texts and the shape of a small model.
+
+  The files are train.tsv, dev.tsv, more.txt and config.json; more.txt contains
+  a text of dev.tsv in capitals.
+  """
   folder = tmp_path_factory.mktemp("rows")
   lines = [line for line in udhr.read_text("utf-8").split("\n") if line][:24]
   train = [f"{line}\t{'аб'[i % 2]}" for i, line in enumerate(lines)]
@@ -62,7 +66,10 @@ def run(
   tokenizer_file: str,
   tmp_path_factory: pytest.TempPathFactory,
 ) -> pathlib.Path:
-  """The output folder of a training from nothing, with two steps before it."""
+  """The output folder of a training from random weights.
+
+  It is preceded by two steps of adaptation.
+  """
   output = tmp_path_factory.mktemp("adaptation") / "run"
   classification.run(
     classification.Options(

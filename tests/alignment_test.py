@@ -1,4 +1,4 @@
-"""What becomes of a text, and where each of its characters came from."""
+"""Tests that a changed text keeps the origin of each of its characters."""
 
 import itertools
 import random

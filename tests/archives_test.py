@@ -1,4 +1,4 @@
-"""Archives: their text files and nothing else, and nothing stays on disk."""
+"""Tests that archives give their text files alone, and leave no file."""
 
 import io
 import pathlib
@@ -61,7 +61,7 @@ def _tar(path: pathlib.Path) -> None:
 
 
 def _packed(name: str) -> bytes:
-  """An archive of the format that its name asks for."""
+  """Returns an archive of the format that a name asks for by its suffix."""
   if name.endswith(".rar"):
     files = {"a.txt": NEWS.encode(), "folder/b.txt": NEWS.encode()}
     extras = dict.fromkeys((n for n in OTHER if n[-1] != "/"), b"x")
@@ -75,7 +75,7 @@ def _packed(name: str) -> bytes:
 def _rar5(
   files: Mapping[str, bytes], method: int = 0, end: bytes | None = None
 ) -> bytes:
-  """Packs as RARLAB's "RAR 5.0 archive format" says; method 0 is stored."""
+  """Returns files as a .rar in the format RAR 5.0; method 0 stores them."""
   blocks = [_block5(1, 0, b"\0")]
   for name, content in files.items():
     about = b"".join(map(_number5, (4, len(content), 0o100644)))
@@ -94,7 +94,10 @@ def _block5(kind: int, flags: int, about: bytes, data: bytes = b"") -> bytes:
 
 
 def _number5(number: int) -> bytes:
-  """Seven bits a byte, the lowest first, 128 on all but the last."""
+  """Returns a number as RAR 5.0 writes it: 7 bits a byte, the lowest first.
+
+  All bytes but the last have their highest bit set.
+  """
   low = []
   while number > 127:
     low.append(number & 127 | 128)
@@ -103,7 +106,7 @@ def _number5(number: int) -> bytes:
 
 
 def _rar4(files: Mapping[str, bytes], end: bool = True) -> bytes:
-  """Stores as RAR 2.9 to 4 do (technote.txt of their distribution)."""
+  """Returns stored files as a .rar of RAR 2.9 to 4 (their technote.txt)."""
   blocks = [_block4(0x73, 0, bytes(6))]
   for name, content in files.items():
     about = struct.pack("<IIB", len(content), len(content), 3) + _crc(content)
@@ -210,7 +213,10 @@ def test_a_tar_with_a_name_of_gigabytes_is_refused(
 
 
 def _changed(packed: bytes, place: int, value: int) -> bytes:
-  """Sets a byte in both headers of a zip's first member (APPNOTE 4.3)."""
+  """Returns a zip with a byte set in both headers of its first member.
+
+  APPNOTE 4.3 has the places of the bytes.
+  """
   changed = bytearray(packed)
   changed[place] = changed[changed.index(b"PK\1\2") + place + 2] = value
   return bytes(changed)

@@ -1,4 +1,4 @@
-"""Apache Beam's runner is named, and flags with which Beam fetches are refused."""
+"""Tests that flags with which Apache Beam would fetch something are refused."""
 
 import pytest
 

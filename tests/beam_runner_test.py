@@ -1,4 +1,4 @@
-"""Apache Beam, with several worker processes: the local runner's bytes."""
+"""Tests that Apache Beam writes the same bytes as the local runner."""
 
 import contextlib
 import os
@@ -34,7 +34,10 @@ def _flags(corpus: pathlib.Path, model: str, out: pathlib.Path) -> list[str]:
 
 
 def _large(udhr: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
-  """Several ranges of documents: the Declaration 50 times, lines numbered."""
+  """Writes a corpus of several ranges of documents; returns its path.
+
+  It has the Declaration 50 times, with the number of the copy in each line.
+  """
   lines = udhr.read_text("utf-8").splitlines()
   path.write_text(
     "\n\n".join(

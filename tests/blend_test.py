@@ -1,4 +1,4 @@
-"""The baseline beside the network: who answers, and what is stored of it."""
+"""Tests of blending the network with the TF-IDF baseline, and of its files."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ NAMES = ("а", "б", "в")
 def _signal(
   targets: np.ndarray, strength: float, rng: np.random.Generator
 ) -> np.ndarray:
-  """Scores [rows, 3] that know the targets so well."""
+  """Returns random scores [rows, 3]; the right ones have `strength` more."""
   noise = rng.normal(size=[len(targets), 3])
   return noise + strength * np.eye(3)[targets]
 
@@ -128,7 +128,7 @@ def test_where_both_alone_are_right_no_factor_is_endless() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """A run on 260 rows of three fields, of which a seventh is mislabelled."""
+  """A folder with 260 rows of three fields, and a run on them in `out`."""
   words = [word for field in base.WORDS.values() for word in field]
   made = base.made_folder(tmp_path_factory.mktemp("blend"), words)
   names = sorted(base.WORDS)
@@ -152,7 +152,10 @@ def _run(
 
 @pytest.fixture
 def predictor(folder: pathlib.Path) -> classifier.Predictor:
-  """The run's, where both answer, whatever the run settled."""
+  """The run's classifier, whose network and baseline both answer.
+
+  The factors are set here, whatever the run has chosen.
+  """
   loaded = classifier.Predictor.load(str(folder / "out" / "model"))
   assert loaded.blend
   factors = dataclasses.replace(loaded.blend.factors, network=0.7, baseline=2.0)

@@ -1,4 +1,4 @@
-"""A config held against a checkpoint: shapes before weights, in every format."""
+"""Tests that configs are compared with the shapes in checkpoints."""
 
 import dataclasses
 import json
@@ -67,7 +67,7 @@ def test_a_blueprint_has_the_names_and_shapes_of_the_encoder(
 
 
 def _ours(folder: pathlib.Path, config: configs.AlbertConfig) -> pathlib.Path:
-  """Writes a checkpoint of ours, with an encoder alone, and its config."""
+  """Writes an encoder's checkpoint and config; returns the config's path."""
   encoder = encoders.AlbertEncoder(config, seed=0)
   tf.train.Checkpoint(encoder=encoder).write(str(folder / "model.ckpt"))
   (folder / config.FILE).write_text(config.to_json())
@@ -125,7 +125,7 @@ _NAMES = (
 def config_file(
   request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """The config beside a checkpoint of each format."""
+  """The path of the config beside a checkpoint, for each format in turn."""
   folder = tmp_path_factory.mktemp(request.param)
   if request.param == "ours":
     return _ours(folder, SMALL)

@@ -1,4 +1,4 @@
-"""Raw text to a corpus: what is kept, what is dropped, what is refused."""
+"""Tests of building a corpus: what is kept, dropped and refused."""
 
 import dataclasses
 import json
@@ -59,7 +59,7 @@ def raw(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def large(tmp_path: pathlib.Path) -> pathlib.Path:
-  """Some seconds of work: 60,000 different documents."""
+  """The path of a text of 60,000 different documents: some seconds of work."""
   path = tmp_path / "large.txt"
   with path.open("w", encoding="utf-8") as file:
     for number in range(60_000):

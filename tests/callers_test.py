@@ -1,4 +1,4 @@
-"""Which requests are taken for those of another site's page."""
+"""Tests of the requests that are refused as those of another site's page."""
 
 import pytest
 from starlette import exceptions, requests

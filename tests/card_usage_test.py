@@ -1,4 +1,4 @@
-"""Every line of code in a model card runs, for each format and kind of model.
+"""Tests that the code in model cards runs, for each format and kind of model.
 
 interop_test runs the lines that need transformers.
 """

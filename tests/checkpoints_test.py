@@ -1,4 +1,4 @@
-"""Checkpoints: whole at any moment of a kill, and told from damaged ones."""
+"""Tests that checkpoints survive a kill at any moment; damage is noticed."""
 
 import itertools
 import logging
@@ -14,7 +14,7 @@ from data_prep.base import options
 
 
 class _Run:
-  """A run of one weight, which is its step."""
+  """A run with one vector of weights, all of which equal the step."""
 
   def __init__(
     self, folder: pathlib.Path, keep: int = 2, writes: bool = True
@@ -45,7 +45,7 @@ def _names(folder: pathlib.Path) -> set[str]:
 
 @pytest.fixture
 def two(tmp_path: pathlib.Path) -> pathlib.Path:
-  """A run with the checkpoints of steps 1 and 2."""
+  """The folder of a run with the checkpoints of steps 1 and 2."""
   run = _Run(tmp_path / "run")
   run.save(1)
   run.save(2)

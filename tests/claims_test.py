@@ -1,4 +1,4 @@
-"""What pages say of the code: links, messages, names, sizes, an example."""
+"""Tests that what pages say of the code is true: messages, names, sizes."""
 
 import ast
 import dataclasses
@@ -46,7 +46,7 @@ def test_the_index_names_every_page_of_its_folder() -> None:
 
 
 def _shown(node: ast.expr) -> str:
-  """Returns the text of an expression, with … for what differs."""
+  """Returns the text of an expression, with … in place of variable parts."""
   match node:
     case ast.Constant(value=str(text)):
       return text
@@ -69,7 +69,10 @@ def _trees() -> tuple[ast.Module, ...]:
 
 
 def _messages() -> Iterator[str]:
-  """Yields the messages of InputErrors and all texts, … for what differs."""
+  """Yields the messages of InputErrors, and all other texts in the code.
+
+  Variable parts are …
+  """
   for tree in _trees():
     for node in ast.walk(tree):
       if isinstance(node, ast.Call) and len(node.args) == 3:
@@ -86,13 +89,20 @@ def _pattern(message: str) -> re.Pattern[str]:
 
 
 def _is_telling(message: str) -> bool:
-  """Says whether a message has words of its own, so that not all match."""
+  """Returns whether a message has three words besides expected and got.
+
+  Other messages would match everything.
+  """
   words = re.sub("expected|got", "", message)
   return len(re.findall(r"[a-z]{2,}", words)) >= 3
 
 
 def _in_message(row: str) -> Callable[[str], object]:
-  """Returns a test of messages: the row is all of one, or part of a log line."""
+  """Returns a function that returns whether a message has a row of a page.
+
+  A row that begins with "expected" must be the whole message, any other a part
+  of it.
+  """
   pattern = _pattern(row)
   return pattern.fullmatch if row.startswith("expected ") else pattern.search
 

@@ -1,4 +1,4 @@
-"""Pairs, several labels, numbers, entities; early stopping, seeds, bad rows."""
+"""Tests of pairs, multi-label, regression, entities, early stopping, seeds."""
 
 import json
 import logging
@@ -47,7 +47,7 @@ def _words(rng: np.random.Generator, label: str, count: int) -> str:
 
 
 def _several(count: int, seed: int) -> list[dict[str, object]]:
-  """Texts of none to three fields, some longer than the model reads."""
+  """Returns rows with words of none to three fields, and the fields as tags."""
   rng = np.random.default_rng(seed)
   rows: list[dict[str, object]] = []
   for _ in range(count):
@@ -61,7 +61,11 @@ def _several(count: int, seed: int) -> list[dict[str, object]]:
 def several(
   folder: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[pathlib.Path, pathlib.Path]:
-  """The rows and the run of a multi-label model, by JSON lines, in windows."""
+  """The folder of multi-label rows, and the output folder of a run on them.
+
+  The rows are JSON lines; two test rows are bad. The model reads long texts in
+  windows.
+  """
   rows = tmp_path_factory.mktemp("several")
   _jsonl(rows / "train.jsonl", _several(120, 0))
   _jsonl(rows / "dev.jsonl", _several(30, 1))
@@ -336,7 +340,7 @@ def test_a_model_of_single_texts_refuses_pairs(
 
 
 def _pairs(path: pathlib.Path, count: int, seed: int) -> None:
-  """Two texts and the number of weather words in the second."""
+  """Writes rows of two texts and 10 × the weather words in the second."""
   rng, lines = np.random.default_rng(seed), ["one\tother\tscore"]
   for _ in range(count):
     wanted = int(rng.integers(0, 7))
@@ -433,7 +437,7 @@ def test_numbers_have_no_temperature(
 
 
 def _sentences(count: int, seed: int) -> list[dict[str, object]]:
-  """Weather words are places, pairs of health words people, sport is neither."""
+  """Returns rows with entities: weather words are LOC, two health words PER."""
   rng = np.random.default_rng(seed)
   rows: list[dict[str, object]] = []
   for _ in range(count):
@@ -463,7 +467,7 @@ _TAGGER: dict[str, Any] = dict(
 def ner(
   folder: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """The run of a tagger."""
+  """A folder with rows of entities, and a run of a tagger on them in `out`."""
   made = tmp_path_factory.mktemp("ner")
   _jsonl(made / "all.jsonl", _sentences(200, 0))
   first, *rest = _sentences(4, 1)
@@ -657,7 +661,7 @@ def test_bfloat16_is_fine_tuned_with_float32_weights(
 
 
 def _unlearnable(folder: pathlib.Path) -> None:
-  """Puts rows there of which can be learnt that most are "often", no more."""
+  """Writes rows whose labels are random: 85 % are "often"."""
   rng = np.random.default_rng(0)
   rows = [
     (text, "often" if rng.random() < 0.85 else "seldom")

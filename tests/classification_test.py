@@ -1,4 +1,4 @@
-"""Fine-tuning end to end on a tiny model: learns, resumes, reloads, refuses."""
+"""Tests of fine-tuning a tiny classifier: learning, resuming, refusals."""
 
 import json
 import os
@@ -46,7 +46,7 @@ Settings = tuple[classification.Options, fine_tuning.Recipe]
 
 
 def _texts(count: int, seed: int) -> list[tuple[str, str]]:
-  """Pairs of a text and its label, three to forty words of its field."""
+  """Returns (text, label) pairs; a text has 3 to 19 words of its label."""
   rng = np.random.default_rng(seed)
   labels = sorted(WORDS)
   return [
@@ -71,11 +71,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def made_folder(made: pathlib.Path, words: Sequence[str] = ()) -> pathlib.Path:
-  """Puts train.tsv, dev.tsv, test.tsv, spm.model and config.json there.
+  """Writes rows, a tokenizer and a config to a folder; returns the folder.
+
+  The files are train.tsv, dev.tsv, test.tsv, spm.model and config.json.
 
   Args:
-    made: where.
-    words: that are pieces; others are spelled.
+    made: the folder.
+    words: the words that are pieces; other words are divided.
   """
   size = 50 if words else 60
   _tsv(made / "train.tsv", _texts(90, 0))
@@ -101,7 +103,7 @@ def made_folder(made: pathlib.Path, words: Sequence[str] = ()) -> pathlib.Path:
 
 
 def _settings(output: pathlib.Path, **flags: object) -> Settings:
-  """What `run` takes, from flags, each in the dataclass that defines it."""
+  """Returns flags as the two arguments of `classification.run`."""
   flags["output_dir"] = str(output)
   names = fine_tuning.Recipe.__dataclass_fields__
   task = {name: value for name, value in flags.items() if name not in names}
@@ -110,7 +112,7 @@ def _settings(output: pathlib.Path, **flags: object) -> Settings:
 
 
 def _tiny(folder: pathlib.Path, **more: object) -> dict[str, object]:
-  """The flags of a training from nothing."""
+  """Returns the flags of a short training from random weights, with `more`."""
   return {
     "do_train": True,
     "data_dir": str(folder),
@@ -145,7 +147,7 @@ def _program(*flags: str) -> subprocess.CompletedProcess[str]:
 def trained(
   folder: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """The output directory of a run that trained, evaluated and predicted."""
+  """The output folder of a run that trained, evaluated and predicted."""
   output = tmp_path_factory.mktemp("run") / "out"
   flags = _tiny(folder, do_eval=True, do_predict=True, num_train_epochs=12.0)
   classification.run(*_settings(output, **flags))

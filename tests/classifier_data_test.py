@@ -1,4 +1,4 @@
-"""Rows by column name, labels of every type, and clear messages."""
+"""Tests of reading labelled rows by column, with labels of every type."""
 
 import dataclasses
 import gzip
@@ -109,7 +109,7 @@ def _jsonl(folder: pathlib.Path, *rows: object) -> str:
 def _streamed(
   path: str, labelled: bool = True, **columns: str
 ) -> list[classifier_data.Row | str]:
-  """Rows, and in the place of bad ones what is wrong."""
+  """Returns the rows of a file; a bad row is the reason why it is bad."""
   chosen = classifier_data.Columns(**columns)
   return [
     row.reason if isinstance(row, tables.Bad) else row

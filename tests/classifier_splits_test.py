@@ -1,4 +1,4 @@
-"""Splits: by content in any order, copies together, and scikit-learn's own."""
+"""Tests of splits: any order of rows, copies together, and scikit-learn's."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""A step's gradients: whole or in parts, bucketed or padded, lean or not."""
+"""Tests that gradients agree: in parts, in buckets, and in the lean step."""
 
 import dataclasses
 
@@ -53,7 +53,7 @@ def _optimizer(
 def _trained(
   lean_step: bool, parts: int = 1, length: int = 16
 ) -> tuple[float, list[np.ndarray]]:
-  """The loss and the weights after a step with dropout."""
+  """Returns the loss and the weights after one training step with dropout."""
   model = classifier.Classifier(CONFIG, 3, 0, lean_step)
   step = classifier_step.Step(model, _optimizer(model), PROBLEM, 7, parts)
   examples = _examples()

@@ -1,4 +1,4 @@
-"""The rules: what each takes, that it can be switched off, what stays."""
+"""Tests of each rule of cleaning: what it drops, what it keeps, its switch."""
 
 import dataclasses
 import pathlib

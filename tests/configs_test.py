@@ -1,4 +1,4 @@
-"""The shipped configs have the sizes that were published, and are read."""
+"""Tests that the shipped configs can be read and have the published sizes."""
 
 import math
 import pathlib
@@ -32,7 +32,10 @@ def _read(name: str) -> configs.AlbertConfig:
 
 
 def _parameters(config: configs.AlbertConfig) -> int:
-  """Counts by the papers' formulas; the largest take minutes to build."""
+  """Returns a model's number of parameters by the papers' formulas.
+
+  The largest models would take minutes to build.
+  """
   e, h, f = config.embedding_size, config.hidden_size, config.intermediate_size
   tables = config.vocab_size + config.max_position_embeddings
   block = 4 * (h * h + h) + (h * f + f) + (f * h + h) + 2 * 2 * h

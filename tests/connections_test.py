@@ -1,4 +1,4 @@
-"""Connections that wait too long or are too many, beside good ones."""
+"""Tests that connections that wait too long, or are too many, are closed."""
 
 import contextlib
 import errno
@@ -22,7 +22,10 @@ POST = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
-  """Answers with 16 MB at /large, unread at /unread, else with the body."""
+  """An ASGI application that answers with the body of the request.
+
+  At /large it answers with 16 MB, and at /unread without reading the body.
+  """
   if scope["type"] == "lifespan":
     while (await receive())["type"] == "lifespan.startup":
       await send({"type": "lifespan.startup.complete"})
@@ -47,7 +50,7 @@ async def _answer(scope: Any, receive: Any, send: Any) -> None:
 
 
 class _Full(socket.socket):
-  """A listening socket for whose callers there are no files at first."""
+  """A listening socket whose first 20 accepts fail because no file is free."""
 
   failures = 20
 
@@ -62,7 +65,7 @@ class _Full(socket.socket):
 def _serving(
   listener: socket.socket | None = None, **limits: float
 ) -> Iterator[tuple[str, int]]:
-  """Runs a server in a thread; yields its address."""
+  """Runs a server with `limits` in a thread; yields its (host, port)."""
   listener = listener or socket.socket()
   listener.bind(("127.0.0.1", 0))
   settings: dict[str, Any] = {"connections": 100, **limits}

@@ -1,4 +1,4 @@
-"""What a file holds is seen in its first bytes, not in its name."""
+"""Tests that the kind of a file is recognised by its first bytes."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""Subtitles, documents of Word, exports of posts, and archives of all kinds."""
+"""Tests of reading subtitles, Word documents, posts, and archives of files."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Conversion: every format to a model directory that gives the same numbers."""
+"""Tests that converted models of every format give the same outputs."""
 
 import dataclasses
 import json
@@ -155,13 +155,16 @@ def test_a_foreign_wordpiece_model_is_fine_tuned_with_its_normalisation(
 def _written(
   arrays: dict[str, np.ndarray], folder: pathlib.Path, name: str
 ) -> None:
-  """Writes a TF 1 checkpoint and its config."""
+  """Writes a TF 1 checkpoint of arrays, and the config of a reference model."""
   tf1_saver.save(arrays, folder / "model.ckpt-900")
   shutil.copy(REFERENCE / name / "config.json", folder / "albert_config.json")
 
 
 def _fine_tuned(folder: pathlib.Path) -> np.ndarray:
-  """Writes what google's run_classifier does; returns its output layer."""
+  """Writes a classifier's checkpoint as google-research's run_classifier does.
+
+  Returns the weights of the output layer, [3, 64].
+  """
   reader = tf.train.load_checkpoint(str(REFERENCE / "albert_g3/model.ckpt"))
   names = [n for n in reader.get_variable_to_shape_map() if n[:4] != "cls/"]
   arrays = {name: reader.get_tensor(name) for name in names}

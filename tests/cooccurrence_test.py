@@ -1,4 +1,4 @@
-"""Counts of neighbours, held against loops that a reader can check by eye."""
+"""Tests the counts of neighbouring pieces against plain loops."""
 
 import numpy as np
 
@@ -37,7 +37,10 @@ def test_an_end_or_a_special_piece_separates_neighbours() -> None:
 
 
 def _slow_counts(sequences: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-  """Counts by loops over positions, all pieces as columns."""
+  """Returns (near, together) of `Counts`, computed by loops over positions.
+
+  Every piece has a column.
+  """
   near, together = np.zeros((2, VOCAB, VOCAB), np.int64)
   for sequence in sequences:
     for i, piece in enumerate(sequence):

@@ -1,4 +1,4 @@
-"""The numbers of a corpus, and the page that shows them."""
+"""Tests of the counts of a corpus, and of the page that shows them."""
 
 import dataclasses
 import json
@@ -40,7 +40,10 @@ Caйн байна уу, İ үсэг энд 1 байна.
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """A corpus of two files, one with an ugly name, and an evaluation set."""
+  """The folder of a corpus of two files, and an evaluation set.
+
+  The name of one file contains markup.
+  """
   folder = tmp_path_factory.mktemp("корпус")
   (folder / EVIL_NAME).write_text(NEWS, "utf-8")
   (folder / "book.txt").write_text(BOOKS, "utf-8")
@@ -73,7 +76,7 @@ def _stats(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _tables(page: str) -> dict[str, dict[str, list[str]]]:
-  """Caption → what names a row → its other cells."""
+  """Returns caption → first cell of a row → its other cells, of all tables."""
   return {
     table.findtext("caption"): {
       row.find("th").text_content(): [

@@ -1,4 +1,4 @@
-"""What counted statistics make of a model's first weights."""
+"""Tests of first weights that are computed from corpus statistics."""
 
 import pathlib
 
@@ -36,7 +36,7 @@ FAMILIES = pytest.mark.parametrize("config", [ALBERT, BERT], ids=["A", "B"])
 
 
 def _statistics(width: int) -> corpus_start.Statistics:
-  """Of a text of two subjects: pieces 5 to 19, and pieces 20 to 34."""
+  """Returns statistics of texts of two subjects: pieces 5 to 19, 20 to 34."""
   random = np.random.default_rng(0)
   sequences = [
     np.append(random.integers(low, low + 15, 20), -1)
@@ -105,7 +105,7 @@ def test_the_last_head_takes_the_same_share_of_every_position(
 
 
 def _cls_vectors(model: pretraining.PretrainingModel) -> np.ndarray:
-  """Returns what stands at [CLS] for 16 texts of each of two subjects."""
+  """Returns the vectors at [CLS], [32, width], of 16 texts of each subject."""
   random = np.random.default_rng(4)
   texts = [
     random.integers(low, low + 15, 20) for low in (5, 20) for _ in range(16)

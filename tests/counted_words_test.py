@@ -1,4 +1,4 @@
-"""Tokenizers of counted words: the seeds, and the model of the sentences."""
+"""Tests of training tokenizers from counted words: the seeds, the models."""
 
 import collections
 import io

@@ -1,4 +1,4 @@
-"""Rows to frozen sets: whole, traceable, without leaks, the same bytes again."""
+"""Tests that frozen sets of rows are whole, traceable and reproducible."""
 
 import dataclasses
 import hashlib
@@ -25,7 +25,7 @@ from tests import eduge_rows, running
 def _build(
   folder: pathlib.Path, *paths: pathlib.Path, **given: Any
 ) -> dict[str, list[classifier_data.Row]]:
-  """Builds a set and reads its parts back."""
+  """Builds a set of files; returns part → its rows, read back."""
   chosen: list[Any] = []
   for options_ in (classifier_data.Columns, tweets.Options):
     fields = {field.name for field in dataclasses.fields(options_)}

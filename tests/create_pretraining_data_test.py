@@ -1,4 +1,4 @@
-"""Documents to TFRecords: order, pairs, held-out documents, bytes."""
+"""Tests of making TFRecords: order, pairs, held-out documents, equal bytes."""
 
 import collections
 import itertools
@@ -145,7 +145,10 @@ def _unmasked(
 
 
 def _shares(document: str, text: str) -> bool:
-  """Says whether a long enough piece of one stands in the other."""
+  """Returns whether a document contains 55 letters of a line of a text.
+
+  Only lines of more than 60 letters count.
+  """
   flat = " ".join(document.split())
   return any(
     len(part) > 60 and part.strip()[5:60] in flat for part in text.split("\n")
@@ -216,7 +219,7 @@ def _made(
 
 
 def _words(udhr: pathlib.Path, count: int, seed: int = 1) -> list[str]:
-  """Words of the Declaration, numbered, so that each of them is another."""
+  """Returns random words of the Declaration, each with another number."""
   words = udhr.read_text("utf-8").split()
   chosen = np.random.default_rng(seed).integers(0, len(words), count)
   return [f"{words[i]}{number}" for number, i in enumerate(chosen)]

@@ -1,4 +1,4 @@
-"""Documents that were there before, and sentences of evaluation sets."""
+"""Tests of dropping repeated documents, and sentences of evaluation sets."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The same losses on one device, on two, in parts, and in two processes."""
+"""Tests that losses agree: one device, two, batches in parts, two processes."""
 
 import json
 import pathlib
@@ -21,7 +21,7 @@ STEPS = 10
 
 @pytest.fixture(scope="module")
 def folder(dynamic_records: pathlib.Path) -> pathlib.Path:
-  """Records whose masks are made row by row, and a config beside them."""
+  """The folder of records that are masked in training, and of their config."""
   shape = dict(
     vocab_size=400,
     embedding_size=16,
@@ -57,7 +57,7 @@ def _flags(folder: pathlib.Path, output: pathlib.Path) -> list[str]:
 
 
 def _curve(output: pathlib.Path) -> list[float]:
-  """The training losses, step by step, as TensorBoard shows them."""
+  """Returns the training losses, by ascending step, from the event files."""
   losses = {}
   for path in sorted((output / "events/train").glob("events*")):
     for event in tf.compat.v1.train.summary_iterator(str(path)):
@@ -76,7 +76,7 @@ def _results(output: pathlib.Path) -> dict[str, float]:
 def alone(
   folder: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """A run on one device, in one part."""
+  """The output folder of a run on one device, with undivided batches."""
   output = tmp_path_factory.mktemp("alone")
   running.Programs().succeed(*_flags(folder, output))
   return output

@@ -1,4 +1,4 @@
-"""Runs that go wrong: stopped with good weights, or gone back from, exactly."""
+"""Tests that diverging runs stop, or go back to earlier weights, exactly."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def folder(
   tokenizer_file: str,
   tmp_path_factory: pytest.TempPathFactory,
 ) -> pathlib.Path:
-  """Records of written masks, a poisoned copy of them, a small config."""
+  """A folder with masked records, a poisoned copy of them, and a config."""
   made = tmp_path_factory.mktemp("diverging")
   pretraining_data.create(
     pretraining_data.Options(
@@ -63,10 +63,11 @@ def folder(
 
 
 def _poison(source: pathlib.Path, target: pathlib.Path) -> None:
-  """Copies records; the 61st of each file, or the last, weighs beyond float32.
+  """Copies records; one of each file gets weights that overflow float32.
 
-  All runs below reach the record: their 20 steps or more take 80 examples. The
-  check before a run looks at 32 records at either end of a file.
+  It is the 61st record, or the last. All runs below reach it: their 20 steps or
+  more take 80 examples. The check before a run looks at 32 records at either
+  end of a file.
   """
   target.mkdir()
   files = sorted(source.glob("*.tfrecord"))
@@ -203,7 +204,7 @@ def test_a_run_goes_back_past_bad_records_the_same_way_when_it_is_killed(
 def _looked(
   watch: divergence.Watch, losses: np.ndarray, start: int = 0
 ) -> list[bool]:
-  """Gives a watch losses, from a step on; says which steps may be taken."""
+  """Shows a watch losses from step `start` on; returns which may be taken."""
 
   @tf.function
   def look(step: tf.Tensor, loss: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""What the documentation tells a reader to type is what CI runs."""
+"""Tests that CI runs the commands that the documentation shows."""
 
 import ast
 import dataclasses

@@ -1,4 +1,4 @@
-"""The checks before a run: what each refuses, and the program that runs all."""
+"""Tests of the checks before a run, and of the program that runs them all."""
 
 import dataclasses
 import io
@@ -63,7 +63,7 @@ def folder(
   tokenizer_file: str,
   tmp_path_factory: pytest.TempPathFactory,
 ) -> pathlib.Path:
-  """Records of written masks, and a config that fits them."""
+  """A folder with masked records, and a config that fits them."""
   made = tmp_path_factory.mktemp("doctor")
   _create(udhr, tokenizer_file, made / "records")
   (made / "config.json").write_text(SHAPE.to_json())
@@ -72,7 +72,7 @@ def folder(
 
 @pytest.fixture
 def copied(folder: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
-  """Records that a test may spoil."""
+  """A copy of the records, which a test may spoil."""
   return pathlib.Path(shutil.copytree(folder / "records", tmp_path / "records"))
 
 
@@ -83,7 +83,7 @@ def _found(folder: pathlib.Path, role: str = "train") -> inputs.RecordSet:
 def _spoil(
   path: pathlib.Path, place: int, change: Callable[[dict[str, Any]], None]
 ) -> None:
-  """Changes the features of one record of a file, by its place."""
+  """Changes the features of one record of a file, given by its index."""
   with path.open("rb") as file:
     serialized = list(records.read_framed(file))
   example = tf.train.Example.FromString(serialized[place])
@@ -279,7 +279,7 @@ def _examined(
   recipe: Sequence[str] = (),
   devices: distribution.Options | None = None,
 ) -> tuple[dict[str, str], examination.Run | None]:
-  """Runs all checks; returns name → line."""
+  """Runs all checks; returns (name of a check → its line, the run if any)."""
   lines: list[str] = []
   work = examination.examined(
     settings,

@@ -1,4 +1,4 @@
-"""Downloads against a server on loopback that cuts, lies and goes away."""
+"""Tests of downloads from a loopback server that cuts, lies and disappears."""
 
 import hashlib
 import json

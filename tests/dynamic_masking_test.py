@@ -1,4 +1,4 @@
-"""Masks made in training: as in records, and functions of (seed, step, row)."""
+"""Tests that masks made in training depend on (seed, step, row) alone."""
 
 import dataclasses
 import pathlib

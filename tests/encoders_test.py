@@ -1,4 +1,4 @@
-"""The encoder: dropout by seed, XLA, padding, groups; and that it can learn."""
+"""Tests of the encoder: dropout by seed, XLA, padding, groups, learning."""
 
 import dataclasses
 from typing import Any

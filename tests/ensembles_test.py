@@ -1,4 +1,4 @@
-"""Ensembles: the mean of several networks answers, here and in exports."""
+"""Tests that ensembles answer with the mean of networks, in exports too."""
 
 import json
 import pathlib
@@ -27,7 +27,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """The output folder of an ensemble of two."""
+  """The output folder of an ensemble of two networks."""
   words = [word for field in base.WORDS.values() for word in field]
   made = base.made_folder(tmp_path_factory.mktemp("ensemble"), words)
   flags = base._tiny(

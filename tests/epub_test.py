@@ -1,4 +1,4 @@
-"""E-books: chapters and nothing else, from good, odd and broken files."""
+"""Tests of reading the chapters of good, odd and broken e-books."""
 
 import io
 import os
@@ -49,7 +49,7 @@ def _book(
 
 
 def _one(page: str) -> list[str]:
-  """The paragraphs of a chapter in front of a long one."""
+  """Returns the paragraphs that a page gives, put before a long paragraph."""
   chapters = epub.chapters(_book({"a.xhtml": f"<h1>I</h1>{page}<p>{LONG}</p>"}))
   assert not isinstance(chapters, cleaning.Drop), chapters
   assert chapters[0][-1] == LONG.strip()

@@ -1,4 +1,4 @@
-"""Attention against google-research's numbers, attribution against its axioms."""
+"""Tests attention against google-research, and attribution by its axioms."""
 
 import json
 import pathlib
@@ -53,7 +53,10 @@ def test_attention_equals_that_of_google_research(name: str) -> None:
 
 
 def _explainer(tokenizer_file: str, **shape: Any) -> explanation.Explainer:
-  """A model of random weights, large ones, so that nothing is near 0."""
+  """Returns an explainer of a classifier with large random weights.
+
+  So no attribution is near 0.
+  """
   config = configs.AlbertConfig(
     vocab_size=400,
     embedding_size=16,
@@ -175,7 +178,7 @@ def _viewer(
   long_text: str = framing.HEAD,
   clean: Callable[[str], alignment.Traced] = alignment.Traced.of,
 ) -> explanation.Explainer:
-  """A model without an answer, which reads 16 pieces."""
+  """Returns an explainer without a classifier, which reads 16 pieces."""
   config = configs.AlbertConfig(
     vocab_size=400,
     embedding_size=8,
@@ -295,7 +298,7 @@ def _rows(shape: tuple[int, ...], sharpness: float) -> np.ndarray:
 
 
 def _unpacked(packed: attention.Packed, shape: tuple[int, ...]) -> np.ndarray:
-  """Returns float64 of the shape, computed as the script of a page does."""
+  """Returns attention, float64 of a shape, as a page's script computes it."""
   levels = np.frombuffer(zlib.decompress(packed.levels), np.uint8)
   scales = np.frombuffer(packed.scales, "<u2").reshape(shape[:-1])
   return levels.reshape(shape) / 255 * scales[..., None] / 65_535

@@ -1,4 +1,4 @@
-"""Exports: the model's outputs and ids, wherever they are read, or nothing."""
+"""Tests that exports give the model's ids and outputs, or are not written."""
 
 import json
 import os
@@ -177,7 +177,7 @@ def test_tf1_names_and_values_are_google_researchs(
 
 
 def _alone(code: str, *arguments: str) -> Any:
-  """Runs code in a process that knows nothing of this project."""
+  """Runs code that cannot import this project; returns the JSON it prints."""
   done = subprocess.run(
     [sys.executable, "-I", "-c", code, *arguments],
     cwd="/",
@@ -230,7 +230,7 @@ def test_a_saved_model_needs_tensorflow_and_tensorflow_text_alone(
 
 
 def _of_wordpiece(folder: pathlib.Path) -> str:
-  """Saves a classifier of uncased WordPiece."""
+  """Writes a classifier with uncased WordPiece; returns its path."""
   known = json.loads((REFERENCE / "wordpiece.json").read_text("utf-8"))
   vocabulary = folder.parent / "vocab.txt"
   vocabulary.write_text("\n".join(known["vocabulary"]) + "\n", "utf-8")
@@ -244,7 +244,7 @@ def _of_wordpiece(folder: pathlib.Path) -> str:
 
 
 def _saved(kind: str, folder: pathlib.Path, tokenizer_file: str) -> str:
-  """Saves a classifier of one of exported.KINDS."""
+  """Writes a classifier of one of exported.KINDS; returns its path."""
   labels, parameters = exported.KINDS[kind]
   shape = exported.SHAPES["albert"]
   return exported.save_classifier(

@@ -1,4 +1,4 @@
-"""Sorting by key: the order of sorted(), in memory that does not grow."""
+"""Tests that sorting by key gives the order of sorted() in bounded memory."""
 
 import collections
 import pathlib
@@ -44,7 +44,7 @@ def _entries(count: int) -> Iterator[external_sort.Entry]:
 
 
 def _peak(folder: pathlib.Path, count: int) -> int:
-  """Returns the bytes that Python holds while it writes one large file."""
+  """Returns the most bytes that Python holds while it sorts one file."""
   folder.mkdir()
   with (folder / "train-0-1").open("wb") as file:
     external_sort.append(file, _entries(count))

@@ -1,4 +1,4 @@
-"""tokenizer.json alone: the ids of the file that it was made from."""
+"""Tests that tokenizer.json gives the ids of the file it was made from."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def _special(pieces: list[str]) -> list[dict[str, Any]]:
 
 
 def _of_sentencepiece(model_file: str) -> dict[str, Any]:
-  """What transformers 5.24 makes of a SentencePiece model for an ALBERT."""
+  """Returns the tokenizer.json that transformers 5.24 makes for an ALBERT."""
   proto = sentencepiece_model_pb2.ModelProto.FromString(
     pathlib.Path(model_file).read_bytes()
   )
@@ -246,7 +246,7 @@ def test_a_vocabulary_that_is_written_gives_its_ids_and_comes_back(
 def _trained(
   folder: pathlib.Path, settings: tokenization.Settings, **training: Any
 ) -> tuple[tokenization.Tokenizer, tokenizers.Tokenizer]:
-  """Returns a model of the sample, and its tokenizer.json as read there."""
+  """Returns a trained tokenizer, and its tokenizer.json as `tokenizers`'."""
   tokenizer_training.train(
     tokenizer_training.Options(
       input_file=str(running.ROOT / "sample/pretrain/*.txt"),

@@ -1,4 +1,4 @@
-"""The cache: what others may write, have changed, or lead elsewhere with."""
+"""Tests of the cache: changed files, links, files that others may write."""
 
 import hashlib
 import io
@@ -248,7 +248,7 @@ def test_a_cache_that_was_spoilt_in_any_way_gives_the_file_or_one_line(
 def _spoil(
   draw: random.Random, place: pathlib.Path, above: pathlib.Path
 ) -> None:
-  """Changes, removes, opens to others, or replaces a file or a folder."""
+  """Spoils a file or folder: changed, removed, replaced, or open to others."""
   kind = draw.randrange(6)
   if kind == 0 and place.is_dir():
     (place / draw.choice(["a.bin", "x", ".x"])).write_bytes(b"planted")

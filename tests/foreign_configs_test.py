@@ -1,4 +1,4 @@
-"""What a config of another project leaves open is decided aloud, and by flag."""
+"""Tests that flags fill the gaps in other projects' configs."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ SHAPE = (
 
 
 def _fork(folder: pathlib.Path, **more: Any) -> pathlib.Path:
-  """Writes mn-tweet-bert's files: PyTorch's weights, google's config."""
+  """Writes PyTorch weights with google's config, as mn-tweet-bert has them."""
   folder.mkdir()
   shutil.copy(REFERENCE / "mn_tweet_bert.bin", folder / "pytorch_model.bin")
   shutil.copy(TOPICS / "vocab.txt", folder)

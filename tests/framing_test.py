@@ -1,4 +1,4 @@
-"""Framed texts: pairs cut as google's, heads, tails, windows, nothing twice."""
+"""Tests of model inputs: truncated pairs, head, head_tail and windows."""
 
 import itertools
 from collections.abc import Sequence
@@ -85,7 +85,10 @@ def test_windows_hold_every_piece_and_overlap(
 def _google_truncated(
   first: list[int], second: list[int], most: int
 ) -> tuple[list[int], list[int]]:
-  """What google-research/bert's _truncate_seq_pair says, piece by piece."""
+  """Returns a pair truncated as by google's _truncate_seq_pair.
+
+  That function of google-research/bert removes one piece at a time.
+  """
   first, second = list(first), list(second)
   while len(first) + len(second) > most:
     (first if len(first) > len(second) else second).pop()

@@ -1,4 +1,4 @@
-"""gs:// in and out, against a real server, with what networks do to it."""
+"""Tests of gs:// with a real server, and with faults of the network."""
 
 import contextlib
 import gzip
@@ -362,7 +362,7 @@ with ownership.owning(sys.argv[1]):
 
 @contextlib.contextmanager
 def _owner(folder: str, beat: float) -> Iterator[subprocess.Popen[str]]:
-  """Runs a process that owns a folder, and says so every `beat` seconds."""
+  """Runs a process that owns a folder, and beats every `beat` seconds."""
   with subprocess.Popen(
     [sys.executable, "-c", _OWN, folder, str(beat)],
     cwd=running.ROOT,

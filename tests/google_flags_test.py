@@ -1,4 +1,4 @@
-"""Commands that were written for google-research/albert are understood here."""
+"""Tests that commands written for google-research/albert work here."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""Who is held out, and what repeats it."""
+"""Tests of choosing held-out documents, and of finding their repetitions."""
 
 import pathlib
 

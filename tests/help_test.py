@@ -1,4 +1,4 @@
-"""What `--help` prints: every text for itself, in the order of the classes."""
+"""Tests of the pages of `--help`: clear texts, in the order of the classes."""
 
 import dataclasses
 import inspect
@@ -28,7 +28,7 @@ def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
 
 
 def _texts() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-  """Yields each option once, with a name for messages."""
+  """Yields (module and flag, field) of each option once."""
   for cls in option_classes.every():
     for field in _fields(cls):
       yield f"{cls.__module__}: --{options.flag_name(field)}", field

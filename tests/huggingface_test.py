@@ -1,4 +1,4 @@
-"""Hugging Face's directories against numbers of transformers' own models."""
+"""Tests that Hugging Face's directories give the outputs of transformers."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def _loaded(folder: pathlib.Path) -> pretraining.PretrainingModel:
 def _compare(
   model: pretraining.PretrainingModel, reference: pathlib.Path, error: float
 ) -> None:
-  """Holds all outputs on real pieces to those printed by transformers."""
+  """Compares a model's outputs on real pieces with those of transformers."""
   expected = np.load(reference / "outputs.npz")
   inputs = [expected[n] for n in ("input_ids", "input_mask", "segment_ids")]
   real = inputs[1].astype(bool)
@@ -83,7 +83,7 @@ def _bfloat16(array: np.ndarray) -> bytes:
 def _safetensors(
   tensors: dict[str, np.ndarray], path: pathlib.Path, kind: str = "F32"
 ) -> None:
-  """Writes the format as its documentation has it."""
+  """Writes tensors to a file in the format of safetensors."""
   store = {
     "F32": lambda a: a.astype("<f4").tobytes(),
     "F16": lambda a: a.astype("<f2").tobytes(),
@@ -155,7 +155,7 @@ def test_a_pickle_from_before_pytorch_1_6_is_read(
 
 
 class _Hostile:
-  """Unpickling it would make a folder."""
+  """An object whose unpickling would make a folder."""
 
   def __init__(self, path: str) -> None:
     self._path = path

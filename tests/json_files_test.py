@@ -1,4 +1,4 @@
-"""JSON that is read back: what is missing, unknown or of another type."""
+"""Tests of JSON files with missing, unknown and wrongly typed fields."""
 
 import dataclasses
 import logging
@@ -13,7 +13,7 @@ from data_prep.files import json_files
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """What an earlier run wrote."""
+  """Settings as an earlier run wrote them."""
 
   steps: int
   rate: float = 0.1
@@ -23,7 +23,7 @@ class Recipe:
 
 
 def _deep(levels: int) -> Any:
-  """Lists in lists: more than the json module writes."""
+  """Returns lists nested `levels` deep."""
   nested: Any = []
   for _ in range(levels):
     nested = [nested]

@@ -1,4 +1,4 @@
-"""Keras' files are named as what they are."""
+"""Tests that files of Keras are recognised, and named in the error."""
 
 import json
 import pathlib

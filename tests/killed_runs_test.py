@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments, many times, and end as if never."""
+"""Tests that runs killed many times end with the result of an unbroken run."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def folder(
   tokenizer_file: str,
   tmp_path_factory: pytest.TempPathFactory,
 ) -> pathlib.Path:
-  """Records, a small config, and `whole`: a run that nobody killed."""
+  """A folder with records, a config, and `whole`, a run that was not killed."""
   made = tmp_path_factory.mktemp("killed")
   pretraining_data.create(
     pretraining_data.Options(
@@ -162,7 +162,7 @@ def _step(path: pathlib.Path) -> int:
 def bucket(
   folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[gcs_server.Front, dict[str, str], pathlib.Path]]:
-  """A server with the records, what leads TensorFlow there, its files."""
+  """Yields (server with the records, TensorFlow's environment, its folder)."""
   (tmp_path / "served").mkdir()
   with (
     gcs_server.running(tmp_path / "served") as front,

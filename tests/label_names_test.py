@@ -1,4 +1,4 @@
-"""Labels that a person would read as the same one: seen, counted, told apart.
+"""Tests of label names that a person would read as the same name.
 
 The cases are of the bug report "Right where it is silently wrong": Мэдээ and
 мэдээ were two classes, without a word.

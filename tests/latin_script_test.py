@@ -1,4 +1,4 @@
-"""Mongolian in Latin letters: found in three spellings, and put right mostly."""
+"""Tests of recognising Mongolian in Latin letters, and of converting it."""
 
 import pytest
 

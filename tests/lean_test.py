@@ -1,4 +1,4 @@
-"""The lean step: the layers' losses and gradients, dropout included."""
+"""Tests that the lean step has the losses and gradients of the layers."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Legacy fonts' letters: repaired in Mongolian words, let be in others."""
+"""Tests that legacy letters are repaired in Mongolian words alone."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Batches of a few static lengths: nothing lost, nothing read twice."""
+"""Tests that batches of a few static lengths have every text once."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""The loop of a pretraining run: what it prints, and what it keeps to itself."""
+"""Tests of what the loop of a pretraining run logs."""
 
 import pytest
 

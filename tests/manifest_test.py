@@ -1,4 +1,4 @@
-"""manifest.json read back: whole, damaged, of another version."""
+"""Tests of reading manifests: whole, damaged, of another version."""
 
 import json
 import pathlib

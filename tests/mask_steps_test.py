@@ -1,4 +1,4 @@
-"""[MASK] in the text of a tokenizer.json: the pieces around it are training's.
+"""Tests that the pieces around [MASK] in tokenizer.json are training's.
 
 Reported of other exports as huggingface/transformers 24565, 31513 and 12678: a
 stray ▁ stands between [MASK] and a full stop or a suffix.
@@ -21,7 +21,7 @@ _MASK = "[MASK]"
 def both(
   request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[tokenization.Tokenizer, tokenizers.Tokenizer]:
-  """A tokenizer of ours, and its tokenizer.json as that library reads it."""
+  """A tokenizer, and its tokenizer.json as `tokenizers` reads it."""
   folder = tmp_path_factory.mktemp("masks")
   model, ours = tokenizer_kinds.KINDS[request.param].made(folder / "model")
   huggingface_tokenizer.write(str(folder), ours, model, 128)
@@ -92,7 +92,10 @@ def _expected(
 
 
 def _joins(ours: tokenization.Tokenizer) -> bool:
-  """Says whether punctuation and a word may be one piece: SentencePiece's."""
+  """Returns whether a piece may join punctuation and a word.
+
+  In WordPiece it may not.
+  """
   return "##ын" not in ours.pieces(range(ours.vocab_size))
 
 
@@ -123,7 +126,7 @@ def test_the_pieces_around_a_mask_are_those_of_training(
 def _masked(
   ours: tokenization.Tokenizer, draw: random.Random
 ) -> Iterator[tuple[str, list[int]]]:
-  """Yields real lines with a run of pieces replaced, and their ids."""
+  """Yields (a real line with [MASK] in place of a run of pieces, its ids)."""
   for path in sorted(tokenizer_kinds.CORPUS.glob("*.txt")):
     lines = path.read_text("utf-8").splitlines()
     for line in draw.sample(lines, min(200, len(lines))):

@@ -1,4 +1,4 @@
-"""Masks: whole Mongolian words, the share that was asked for, 80/10/10."""
+"""Tests of masks: whole Mongolian words, the wanted share, 80/10/10."""
 
 import dataclasses
 import re
@@ -21,7 +21,7 @@ SETTINGS = masking.Settings(
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """Rows of real text, masked."""
+  """A masked batch of real text; the fields are those of `masking`."""
 
   ids: np.ndarray
   text: np.ndarray
@@ -35,7 +35,10 @@ class Batch:
 def _batch(
   tokenizer_file: str, lines: list[str], settings: masking.Settings
 ) -> Batch:
-  """Each line is a row, its first half segment A, the rest segment B."""
+  """Returns lines of more than 20 pieces as masked rows.
+
+  The first half of a row is segment A, the rest segment B.
+  """
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   rows = [ids[:125] for ids in tokenizer.encode(lines) if len(ids) > 20]
   stream, starts = np.concatenate(rows), np.cumsum([0, *map(len, rows)])[:-1]

@@ -1,4 +1,4 @@
-"""Each command of docs/migration.md, in its order, on small checkpoints."""
+"""Tests each command of docs/migration.md, in order, on small checkpoints."""
 
 import dataclasses
 import json
@@ -65,7 +65,7 @@ def _flag(word: str) -> tuple[str, str]:
 
 
 def _fields(cls: Any, flags: dict[str, str]) -> dict[str, Any]:
-  """Takes out of `flags` what a class of options has."""
+  """Returns the fields of a class that `flags` has, and removes them there."""
   hints = typing.get_type_hints(cls)
   values = {}
   for name in cls.__dataclass_fields__:
@@ -86,7 +86,7 @@ def _tf1(
   config: str,
   arrays: dict[str, np.ndarray] | None = None,
 ) -> None:
-  """Writes a checkpoint of google-research under another name."""
+  """Writes a reference checkpoint of google-research under another name."""
   folder.mkdir()
   reader = tf.train.load_checkpoint(str(REFERENCE / name / "model.ckpt"))
   held = {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
@@ -106,7 +106,7 @@ def place(
   tokenizer_file: str,
   udhr: pathlib.Path,
 ) -> pathlib.Path:
-  """The folders and files that the page names."""
+  """The folder with all folders and files that docs/migration.md names."""
   place = tmp_path_factory.mktemp("migration")
   _tf1(
     place / "albert_base",

@@ -1,4 +1,4 @@
-"""The model card: what the files say, and nothing else."""
+"""Tests that a model card says what the files say, and nothing else."""
 
 import pathlib
 from typing import Any

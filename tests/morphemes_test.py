@@ -1,4 +1,4 @@
-"""Morphemes on the letters of words, and what agreement with them means."""
+"""Tests of aligning morphemes with words, and of scoring segmentations."""
 
 import collections
 import itertools

@@ -1,4 +1,4 @@
-"""Copies, exact and near: found among the others, in any order."""
+"""Tests that exact and near copies are recognised, in any order."""
 
 import itertools
 import pathlib
@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def sentences() -> list[str]:
-  """Different ones, of ten words or more."""
+  """Different sentences of ten words or more, sorted."""
   text = (ROOT / "sample/pretrain/wiki_articles.txt").read_text("utf-8")
   return sorted({line for line in text.splitlines() if len(line.split()) > 9})
 
@@ -34,7 +34,7 @@ def _similarity(left: str, right: str) -> float:
 
 
 def _pairs(text: str) -> set[tuple[str, str]]:
-  """Word by word, what the arrays compute all at once."""
+  """Returns the pairs of neighbouring words of a text, and its end's."""
   letters = (c if c.isalnum() else " " for c in near_duplicates.text_key(text))
   words = "".join(letters).split()
   return set(itertools.pairwise([*words, ""]))

@@ -1,4 +1,4 @@
-"""N-grams and their weights: scikit-learn's, on real rows and awkward ones."""
+"""Tests that n-grams and their TF-IDF weights are those of scikit-learn."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""The normaliser loses no letter, and drops only what cannot be seen."""
+"""Tests that the normaliser loses no letter, and drops what is invisible."""
 
 import pathlib
 import unicodedata

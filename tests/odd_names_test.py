@@ -1,4 +1,4 @@
-"""Names with signs of globs, formats and shells: a name is never a pattern."""
+"""Tests that names with signs of globs, formats or shells are no patterns."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""LAMB and AdamW against google-research's numbers and the papers' formulas."""
+"""Tests LAMB and AdamW against google-research's numbers and the papers."""
 
 import dataclasses
 import logging
@@ -134,7 +134,10 @@ def test_the_table_shows_warm_up_peak_and_end() -> None:
 def _textbook(
   name: str, w: np.ndarray, gradients: list[np.ndarray], kept_out: bool
 ) -> np.ndarray:
-  """LAMB's algorithm 2 and AdamW's algorithm 2, in float64."""
+  """Returns weights after steps of LAMB or AdamW, each by algorithm 2.
+
+  The algorithms are those of the two papers, in float64.
+  """
   m, v = np.zeros_like(w), np.zeros_like(w)
   for t, g in enumerate(gradients, 1):
     rate = 1e-2 * ((t - 1) / 4 if t - 1 < 4 else 1 - (t - 1) / 100)

@@ -1,4 +1,4 @@
-"""Every option refuses wrong values, whoever makes the instance.
+"""Tests that every option refuses wrong values, whoever makes an instance.
 
 The class of fault was found in this project's own review: flags let nan and
 infinity by, and bounds held for flags alone.

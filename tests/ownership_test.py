@@ -1,4 +1,4 @@
-"""Owners of output folders: one program at a time, gone with its process."""
+"""Tests that one program at a time owns an output folder, until it ends."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What `pip install .` gives: the command, the files, the version, log lines."""
+"""Tests of what `pip install .` gives: command, files, version, log lines."""
 
 import ast
 import logging
@@ -189,7 +189,7 @@ def _tracked() -> list[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """Builds a wheel of a copy of the tree, without the network."""
+  """The path of a wheel, which is built from a copy of the tree, offline."""
   folder = tmp_path_factory.mktemp("wheel")
   for name in _tracked():
     if (running.ROOT / name).exists():
@@ -237,7 +237,7 @@ def test_the_wheel_has_the_code_and_the_files_that_it_reads(
 def installed(
   wheel: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """Installs the wheel where the project's packages are, and its code is not."""
+  """The folder of an environment with the wheel and the packages it needs."""
   folder = tmp_path_factory.mktemp("installed") / "venv"
   subprocess.run(
     [sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True

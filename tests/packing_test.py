@@ -1,4 +1,4 @@
-"""Packed records: what shares a row, and that it changes no number."""
+"""Tests that packing examples into rows changes no number."""
 
 import dataclasses
 import pathlib
@@ -140,7 +140,7 @@ def test_masks_are_on_text_and_labels_have_their_cls(
 
 
 def _unpacked(row: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
-  """Lays the examples of one packed row one a row."""
+  """Returns the examples of a packed row, each in a row of its own."""
   numbers = row["input_mask"]
   count, length = int(numbers.max()), len(numbers)
   predictions = len(row["masked_lm_ids"])

@@ -1,4 +1,4 @@
-"""The pages in a real browser: typed into, clicked, attacked, left alone."""
+"""Tests of the server's pages in a real browser, with hostile texts too."""
 
 import json
 import os
@@ -36,7 +36,7 @@ OPEN = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
-  """Chromium of the system; scripts/test.sh --slow installs it."""
+  """The system's Chromium, which scripts/test.sh --slow installs."""
   program = shutil.which("chromium") or shutil.which("google-chrome")
   if not program:
     pytest.skip("needs a Chromium: apt-get install chromium")
@@ -49,7 +49,7 @@ def browser() -> Iterator[sync_api.Browser]:
 
 
 class Watched:
-  """A page of which nothing that goes wrong is overlooked."""
+  """A page that records its errors, its messages and its requests."""
 
   def __init__(self, browser: sync_api.Browser, **context: object) -> None:
     self.context = browser.new_context(**context)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def _typed(page: sync_api.Page, text: str) -> None:
 
 
 def _answered(page: sync_api.Page) -> sync_api.Locator:
-  """Waits for the whole answer; returns its labels."""
+  """Waits until the whole answer is shown; returns its labels' elements."""
   page.wait_for_selector("#one-head")
   page.wait_for_selector("#view[aria-busy=false]")
   return page.locator("#labels li")
@@ -455,7 +455,7 @@ def test_the_pictures_of_the_readme_can_be_taken_again(
 
 
 def _luminance(colour: str) -> float:
-  """Relative luminance, as WCAG 2.2 defines it."""
+  """Returns the relative luminance of a colour such as #abc (WCAG 2.2)."""
   letters = colour.lstrip("#")
   letters = "".join(2 * x for x in letters) if len(letters) == 3 else letters
   parts = [int(letters[i : i + 2], 16) / 255 for i in (0, 2, 4)]

@@ -1,4 +1,4 @@
-"""PyTorch's pickles: pickle's own values, and nothing beyond a tensor's needs."""
+"""Tests that PyTorch's pickles give their tensors, and can run no code."""
 
 import io
 import pathlib

@@ -1,4 +1,4 @@
-"""One vector of a text: which positions it is made of, here and in exports."""
+"""Tests of pooling the positions of a text, here and in exports."""
 
 import pathlib
 
@@ -25,7 +25,7 @@ TEXTS = [
 
 
 def _plain(kind: str, hidden: np.ndarray, size: int) -> np.ndarray:
-  """The vector of one text of `size` pieces, in numpy."""
+  """Returns the pooled vector of a text of `size` pieces, computed in numpy."""
   real = hidden[:size]
   return real.mean(axis=0) if kind == pooling.MEAN else real.max(axis=0)
 

@@ -1,4 +1,4 @@
-"""Lines in, JSON lines out: in order, as they come, and no line dropped."""
+"""Tests that each line of the input gives one JSON line, in order."""
 
 import gzip
 import json

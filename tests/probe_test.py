@@ -1,4 +1,4 @@
-"""The probe: what it refuses, what it averages, and that it only watches."""
+"""Tests of the probe: its refusals, its mean, and that it changes no run."""
 
 import dataclasses
 import json
@@ -167,7 +167,7 @@ def _probed(interval: int) -> list[str]:
 
 
 def _checkpoint(output: pathlib.Path) -> dict[str, np.ndarray]:
-  """Weights and optimizer slots at the last step."""
+  """Returns name → value of weights and optimizer slots at the last step."""
   reader = tf.train.load_checkpoint(
     str(output / f"checkpoints/model.ckpt-{STEPS}")
   )

@@ -1,4 +1,4 @@
-"""What outputs mean: numbers against scikit-learn, messages, degenerate runs."""
+"""Tests of the meaning of outputs: scores as scikit-learn's, and messages."""
 
 import dataclasses
 import math

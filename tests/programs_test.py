@@ -1,4 +1,4 @@
-"""Every program's flags, and the whole path from raw text to predictions."""
+"""Tests of all programs' flags, and of the path from text to predictions."""
 
 import json
 import pathlib
@@ -73,7 +73,7 @@ SHAPE = {
 def path(
   programs: running.Programs, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """The whole path on a tiny configuration, program after program."""
+  """The folder of a tiny path from raw text to predictions, by the programs."""
   out = tmp_path_factory.mktemp("path")
   (out / "config.json").write_text(json.dumps(SHAPE))
   programs.succeed(

@@ -1,4 +1,4 @@
-"""Quality rules: what each drops, that good text stays, and what is counted."""
+"""Tests of the quality rules: what each drops, and that good text stays."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""The quickstart as a newcomer runs it, killed and run again."""
+"""Tests of the quickstart, which is also killed and run again."""
 
 import os
 import pathlib

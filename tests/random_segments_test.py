@@ -1,4 +1,4 @@
-"""The pool of random second segments: how much, of whom, in which order."""
+"""Tests of the pool of random second segments: size, content and order."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""What configs/*.flags promise, seen on held-out text."""
+"""Tests that configs/*.flags reach the losses that they promise."""
 
 import collections
 import math
@@ -88,7 +88,7 @@ def _features(folder: pathlib.Path, role: str) -> Iterator[Any]:
 
 
 def _unigram_loss(folder: pathlib.Path) -> float:
-  """Returns the loss of who knows how frequent each piece is, in nats."""
+  """Returns the held-out loss of a unigram model of the pieces, in nats."""
   counts = collections.Counter(
     piece
     for features in _features(folder, "train")

@@ -1,4 +1,4 @@
-"""Weights behind addresses: fetched once, whole, and from nowhere unsafe."""
+"""Tests that weights at addresses are fetched once, whole and safely."""
 
 import dataclasses
 import hashlib
@@ -40,7 +40,7 @@ def server(
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """A model directory of ours."""
+  """A model directory of this project."""
   folder = tmp_path_factory.mktemp("ours") / "model"
   conversion.run(
     conversion.Options(init_checkpoint=str(TOPICS), output_dir=str(folder))
@@ -545,7 +545,7 @@ def test_a_bucket_gives_folders_prefixes_and_archives(
 
 
 def _saved(folder: pathlib.Path) -> pathlib.Path:
-  """Writes ALBERT's reference weights as a TF Hub module."""
+  """Writes ALBERT's reference weights as a TF Hub module; returns it."""
   reader = tf.train.load_checkpoint(str(ALBERT / "model.ckpt"))
   arrays = {
     f"module/{name}": reader.get_tensor(name)

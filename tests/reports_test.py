@@ -1,4 +1,4 @@
-"""The numbers of a report against scikit-learn and textbook, its words."""
+"""Tests of the numbers of a report against scikit-learn, and of its words."""
 
 import pathlib
 import re
@@ -27,7 +27,7 @@ def _guesses(seed: int) -> list[str]:
 def _judged(
   answers: list[str], sure: float | None = None
 ) -> judgements.OneLabel:
-  """Answers to TRUTH, each with the probability `sure`."""
+  """Returns the judgement of answers to TRUTH, each with probability `sure`."""
   truth, predicted = (
     np.array([NAMES.index(name) for name in part]) for part in (TRUTH, answers)
   )
@@ -84,7 +84,7 @@ def test_wilsons_interval_stays_within_0_and_1() -> None:
 
 
 def _worse(rows: int) -> list[str]:
-  """The truth with its first rows wrong."""
+  """Returns the answers of TRUTH, the first `rows` of them wrong."""
   return ["цаг агаар"] * rows + TRUTH[rows:]
 
 
@@ -314,7 +314,7 @@ def test_the_page_shows_texts_as_texts_and_loads_nothing() -> None:
 
 
 def _numbers(table: str) -> list[float]:
-  """The scores in a table: what has three decimals."""
+  """Returns the numbers with three decimals in a table, which are scores."""
   return [float(word) for word in re.findall(r"\d\.\d{3}\b", table)]
 
 

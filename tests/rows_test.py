@@ -1,4 +1,4 @@
-"""Rows of Parquet, Arrow, JSON and tables become documents."""
+"""Tests that rows of Parquet, Arrow, JSON and tables become documents."""
 
 import bz2
 import decimal

@@ -1,4 +1,4 @@
-"""SentencePiece's rules as steps of tokenizer.json: the same text comes out."""
+"""Tests that steps of tokenizer.json normalise as SentencePiece's rules."""
 
 import functools
 import json
@@ -20,7 +20,7 @@ _SPEC = sentencepiece.sentencepiece_model_pb2.NormalizerSpec
 
 @functools.cache
 def _both(rules: str) -> tuple[tokenizers.Tokenizer, _NORMALIZER]:
-  """A tokenizer with the steps of known rules, and SentencePiece's own."""
+  """Returns a rule as steps of `tokenizers`, and as SentencePiece has it."""
   spec = _NORMALIZER(rule_name=rules).serialized_normalizer_spec()
   return _of_spec(spec), _NORMALIZER(
     normalizer_spec=spec,
@@ -44,7 +44,7 @@ def _of_spec(spec: bytes) -> tokenizers.Tokenizer:
 
 
 def _pools() -> list[list[str]]:
-  """Marks, what decomposes, jamo and syllables, and all that is assigned."""
+  """Returns pools of characters: marks, composed ones, Hangul, all."""
   every = [
     letter
     for letter in tokenization.every_letter()

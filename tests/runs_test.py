@@ -1,4 +1,4 @@
-"""What run.json of an earlier or a later version stops, and what it does not.
+"""Tests of the differences from an earlier run.json that stop a run.
 
 reference/begun_runs holds run.json as run_pretraining.py and run_classifier.py
 wrote it when the rule was made.
@@ -49,7 +49,7 @@ def _without(settings: dict[str, Any], leaf: str) -> dict[str, Any]:
 def _remember(
   folder: pathlib.Path, before: dict[str, Any], now: dict[str, Any]
 ) -> None:
-  """Goes on with a run that `before` describes, with the settings `now`."""
+  """Continues a run whose run.json is `before`, with the settings `now`."""
   (folder / "run.json").write_text(json.dumps(before))
   runs.remember(
     str(folder), {**runs.deciding(now), "tensorflow": None}, begun=True
@@ -142,7 +142,10 @@ def _added(line: str) -> set[str]:
 def _older(
   folder: pathlib.Path, change: Callable[[dict[str, Any]], Any]
 ) -> None:
-  """Gives a run the run.json of BEGUN, with its own records and TensorFlow."""
+  """Gives a run the run.json of an earlier version, after a change.
+
+  The run's own records and its TensorFlow stay in it.
+  """
   path = folder / "run.json"
   own = json.loads(path.read_text())
   kind = "pretraining" if "records" in own else "classifier"

@@ -1,4 +1,4 @@
-"""The stretch of a text that each piece stands for, whatever the tokenizer.
+"""Tests of the part of a text that each piece covers, for all tokenizers.
 
 Their sources are bug reports of others: huggingface/transformers 9744 and
 12317, huggingface/tokenizers 892, google/sentencepiece 334.
@@ -52,7 +52,7 @@ _SETTINGS = {
 def model_file(
   tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], str]:
-  """Returns the path of a tokenizer of a kind."""
+  """A function from a kind of tokenizer to the path of its file."""
 
   @functools.cache
   def made(kind: str) -> str:
@@ -90,7 +90,9 @@ def _lines() -> list[str]:
 
 
 class _Reader:
-  """What a tokenizer reads in a stretch, found without its `segment`.
+  """Reads the letters of a part of a text as a tokenizer does.
+
+  It does not use the tokenizer's `segment`, which it tests.
 
   Args:
     path: of the tokenizer.
@@ -137,13 +139,13 @@ def _plain(text: str) -> bytes:
 
 
 def _are_same(letters: bytes, expected: bytes) -> bool:
-  """Compares letters; a stretch alone cannot tell σ from ς."""
+  """Returns whether letters are equal, where σ and ς count as the same."""
   first, last = "σ".encode(), "ς".encode()
   return letters.replace(last, first) == expected.replace(last, first)
 
 
 def _mistake(reader: _Reader, text: str, stretches: Sequence[str]) -> str:
-  """Returns a stretch that does not have the letters of its piece; or "".
+  """Returns a part of a text that lacks the letters of its piece; "" if none.
 
   Pieces that share a letter are taken together.
   """

@@ -1,4 +1,4 @@
-"""The splitter against a gold file, and what it must never do."""
+"""Tests the sentence splitter against gold files, and on hard cases."""
 
 import pathlib
 
@@ -20,7 +20,7 @@ def _gold(name: str) -> list[tuple[str, ...]]:
 
 
 def _ends(parts: list[str] | tuple[str, ...]) -> set[int]:
-  """Where sentences end in the joined paragraph, its own end left out."""
+  """Returns where sentences end in the joined paragraph, but its own end."""
   ends, position = set(), -1
   for part in parts:
     position += len(part) + 1

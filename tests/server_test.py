@@ -1,4 +1,4 @@
-"""The server over HTTP: good requests beside bad ones, under load, to its end."""
+"""Tests of the server over HTTP: good and bad requests, load, shutdown."""
 
 import asyncio
 import concurrent.futures
@@ -332,7 +332,7 @@ def test_a_body_that_takes_too_long_is_told_so(
 
 @contextlib.contextmanager
 def _slow_callers(started: serving.Serving, count: int) -> Iterator[None]:
-  """Holds connections on which a request is not sent or an answer not read."""
+  """Holds connections whose callers send no whole request or read nothing."""
   netloc = urllib.parse.urlsplit(started.url)
   with contextlib.ExitStack() as stack:
     for number in range(count):
@@ -563,7 +563,7 @@ def test_a_classifier_of_pairs_is_refused(
 
 
 class _Slow:
-  """Doubles numbers, once it is let; remembers the sizes of its batches."""
+  """A model that doubles numbers when `go` is set; it keeps batch sizes."""
 
   def __init__(self) -> None:
     self.go, self.sizes = threading.Event(), list[int]()

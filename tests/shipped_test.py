@@ -1,4 +1,4 @@
-"""The pretrained model of the repository: whole, small, and of the text it names."""
+"""Tests that the shipped model is whole, small, and of the text it names."""
 
 import os
 import pathlib

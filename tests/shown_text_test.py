@@ -1,4 +1,4 @@
-"""What is shown to others: no control characters, no markup, no formulas."""
+"""Tests that shown text has no control characters, markup or formulas."""
 
 import json
 import logging as py_logging

@@ -1,4 +1,4 @@
-"""The similarity of texts, against counting run by run."""
+"""Tests the similarity of texts against counting run by run."""
 
 import itertools
 import pathlib
@@ -17,7 +17,7 @@ PAIRS = similarity.Runs(2, with_end=True)
 
 
 def _runs(text: str, how: similarity.Runs) -> set[tuple[str, ...]]:
-  """Returns word by word what the arrays hold of all texts at once."""
+  """Returns the runs of words of a text, computed word by word."""
   words = "".join(x if how.part_of_word(x) else " " for x in text).split()
   words = [*(words or [f"no word, but {text}"]), *[""] * how.with_end]
   count = max(1, len(words) - how.length + 1)

@@ -1,4 +1,4 @@
-"""Spoilt model folders: whatever is wrong in one, it loads or ends in one line.
+"""Tests that a spoilt model folder loads, or ends in one line of error.
 
 The mutations are made of seeds. They are harmless: sizes stay small, and what
 is cut or emptied is refused by the checks of this project's own.
@@ -74,7 +74,7 @@ def _places(
 
 
 def _changed(rng: random.Random, content: Any) -> Any:
-  """Returns JSON with a value that is another one, is gone, or has moved."""
+  """Returns a copy of JSON with one value changed, removed or moved."""
   content, new = copy.deepcopy(content), rng.choice(_VALUES)
   *above, last = rng.choice([place for place in _places(content) if place])
   owner = content
@@ -107,7 +107,7 @@ _BYTES: tuple[Callable[[bytes, int], bytes], ...] = (
 
 
 def _spoil_json(rng: random.Random, folder: pathlib.Path) -> None:
-  """Changes a JSON file; the manifest names its new size."""
+  """Spoils a JSON file of a folder; the manifest gets its new size."""
   path = folder / rng.choice(_NAMES)
   raw = path.read_bytes()
   if rng.random() < 0.7:
@@ -133,7 +133,7 @@ _FILES: tuple[Callable[[pathlib.Path, bytes], object], ...] = (
 
 
 def _spoil_file(rng: random.Random, folder: pathlib.Path) -> None:
-  """Puts something else in the place of a file."""
+  """Puts something else in the place of a random file of a folder."""
   path = folder / rng.choice(sorted(os.listdir(folder)))
   raw = path.read_bytes()
   path.unlink()

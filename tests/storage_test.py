@@ -1,4 +1,4 @@
-"""Files: found in order, read by line, written whole or not at all."""
+"""Tests of files: found in order, read by line, written whole or not at all."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""What is installed: pinned, by hash, and by root only where somebody agreed."""
+"""Tests that packages are pinned by hash, and root needs somebody's consent."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Rows of broken files: each comes out, in its place, whole or told."""
+"""Tests that each row of a broken table comes out, as cells or as a reason."""
 
 import csv
 import gzip
@@ -18,7 +18,7 @@ TEXT = [tables.Wanted("text", "--text_column")]
 def _cells(
   folder: pathlib.Path, name: str, content: str | bytes
 ) -> list[tuple[int, object]]:
-  """The rows of a file as (line, text) or (line, reason)."""
+  """Returns (line, text) of each row of a file; for a bad row the reason."""
   path = folder / name
   raw = content.encode() if isinstance(content, str) else content
   path.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)

@@ -1,4 +1,4 @@
-"""Spans to tags and back, and scores that are seqeval's."""
+"""Tests of entities as tags, and of scores against seqeval."""
 
 import numpy as np
 import pytest
@@ -105,7 +105,10 @@ SEQEVAL = {
 
 
 def _random_tags() -> list[list[list[str]]]:
-  """Truth and answers, 60 texts of 1 to 12 tags each; two in three agree."""
+  """Returns [truth, answers]: random tags of 60 texts, of 1 to 12 tags each.
+
+  Two tags in three agree.
+  """
   rng = np.random.default_rng(11)
   names = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER", "B-ORG", "I-ORG"]
   chance = [0.4, 0.15, 0.15, 0.1, 0.1, 0.05, 0.05]

@@ -1,4 +1,4 @@
-"""Which rows train, validate and are held out, by task, set and flags."""
+"""Tests of the rows that train, validate and are held out, by flags."""
 
 import pathlib
 
@@ -23,7 +23,10 @@ def _text(label: str, number: int) -> str:
 
 
 def _eduge(path: pathlib.Path, count: int = 80) -> None:
-  """As published: columns `news` and ` label`, quoted commas and breaks."""
+  """Writes rows as Eduge was published: columns `news` and ` label`.
+
+  The texts have quoted commas and line breaks.
+  """
   rows = ["news, label"]
   for number in range(count):
     label = sorted(FIELDS)[number % 2]

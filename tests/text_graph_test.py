@@ -1,4 +1,4 @@
-"""Strings to ids in graphs: those of Python's tokenizer and framer, always."""
+"""Tests that graphs turn texts into the ids of Python's tokenizer."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Documents out of plain text, JSON lines and tables."""
+"""Tests of reading documents from plain text, JSON lines and tables."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The encoder and its heads against numbers of google-research's own code."""
+"""Tests the encoder and its heads against outputs of google-research's code."""
 
 import dataclasses
 import json
@@ -87,7 +87,7 @@ def _written(
 
 
 def _arrays(name: str) -> dict[str, np.ndarray]:
-  """The weights as they are stored."""
+  """Returns name → array of a reference checkpoint, as it is stored."""
   reader = tf.train.load_checkpoint(str(REFERENCE / name / "model.ckpt"))
   return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
@@ -207,7 +207,7 @@ def test_a_config_json_beside_a_checkpoint_is_the_last_that_is_looked_for(
 
 
 def _numbers(name: str, path: str) -> None:
-  """Holds a model that begins from a path against google-research's numbers."""
+  """Requires a model that begins from a path to give google's outputs."""
   model, features = _model(name), _features()
   initial_weights.load(path, model.parts())
   expected = np.load(REFERENCE / name / "outputs.npz")

@@ -1,4 +1,4 @@
-"""tf-models' own checkpoints, saved as it saves them: the same outputs here."""
+"""Tests that tf-models' own checkpoints give the same outputs here."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ Save = Callable[[Any, str], None]
 
 
 def _sizes(**more: Any) -> dict[str, Any]:
-  """The same shape by tf-models' names."""
+  """Returns the shape of the encoders under tf-models' names, with `more`."""
   return {
     "vocab_size": PIECES,
     "hidden_size": WIDTH,
@@ -127,7 +127,10 @@ ENCODERS: dict[
 
 
 def _drawn(model: Any, seed: int = 0) -> Any:
-  """Draws all weights, biases and layer norms too, so that each one shows."""
+  """Sets all weights of a model to random numbers; returns the model.
+
+  Biases and layer norms are set too, so that a mistake in any of them shows.
+  """
   draw = np.random.default_rng(seed)
   for variable in model.trainable_variables:
     about = 1.0 if "gamma" in variable.name else 0.0
@@ -146,7 +149,7 @@ def _inputs() -> dict[str, np.ndarray]:
 
 
 def _config(folder: pathlib.Path, kind: str) -> configs.AlbertConfig:
-  """Writes google's config of an encoder beside its checkpoint."""
+  """Writes google's config of an encoder beside its checkpoint; returns it."""
   _, family, more = ENCODERS[kind]
   config = family.from_dict({**SHAPE, **more, "hidden_act": "gelu"}, "here")
   (folder / family.FILE).write_text(config.to_json())
@@ -167,7 +170,7 @@ def _pretrainer(encoder: Any, heads: bool = True) -> Any:
 def _same(
   path: str, config: configs.AlbertConfig, expected: Mapping[str, Any]
 ) -> None:
-  """Loads a checkpoint here and compares the outputs that tf-models gave."""
+  """Requires a checkpoint, loaded here, to give the outputs of tf-models."""
   given = _inputs()
   ids, mask, kinds = (tf.constant(value) for value in given.values())
   model = pretraining.PretrainingModel(config, 5)
@@ -205,7 +208,7 @@ def test_each_encoder_of_tf_models_gives_its_outputs_here(
 
 
 def _trained(model: Any) -> Any:
-  """Takes a step, so that an optimizer has its variables."""
+  """Takes a step of Adam; returns the optimizer, which now has variables."""
   optimizer = tf_keras.optimizers.legacy.Adam(0.0)
   with tf.GradientTape() as tape:
     loss = tf.reduce_sum(model(_inputs())["sequence_output"] ** 2)
@@ -432,10 +435,10 @@ def test_what_tf_models_converted_of_google_gives_googles_numbers(
 
 
 def _of_2020(encoder: Any) -> tf.Module:
-  """Hangs an encoder's layers where tf-models had them in 2020.
+  """Returns an encoder's layers under the names of tf-models in 2020.
 
-  Attention's last layer was the block's then, and the encoder named none of its
-  layers but the embeddings.
+  Attention's last layer belonged to the block then, and the encoder named none
+  of its layers but the embeddings.
   """
   older = tf.Module()
   older._embedding_layer = encoder._embedding_layer

@@ -1,4 +1,4 @@
-"""A step's arithmetic against its graph, and what is measured beside it."""
+"""Tests a step's counted operations against its graph, and what is logged."""
 
 import http.server
 import itertools
@@ -29,7 +29,7 @@ _SHAPE = dict(
 
 
 def _products(graph: tf.Graph) -> float:
-  """Adds up the operations of every matrix product in a graph."""
+  """Returns the sum of the operations of all matrix products in a graph."""
   total = 0
   for node in graph.get_operations():
     shapes = [x.shape.as_list() for x in node.inputs]

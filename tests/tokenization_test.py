@@ -1,4 +1,4 @@
-"""The tokenizer: Mongolian letters stay, bytes repeat, limits are named."""
+"""Tests of the tokenizer: Mongolian letters, equal bytes, clear errors."""
 
 import json
 import os

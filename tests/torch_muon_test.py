@@ -1,4 +1,4 @@
-"""Muon beside torch.optim.Muon: the same weights after the same gradients."""
+"""Tests that Muon gives the weights of torch.optim.Muon."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The loop around a TPU that is taken away: what it tries again, and what not.
+"""Tests of the scripts that start a run again after its TPU was taken away.
 
 gcloud is a program that keeps a TPU's state in a file and runs `ssh --command`
 here, in a folder that stands for the TPU VM's home; the commands that it was
@@ -124,7 +124,7 @@ class Cloud:
     return [json.loads(line) for line in lines]
 
   def did(self, *actions: str) -> list[str]:
-    """Returns those of the actions that were asked for, in order."""
+    """Returns, in order, the actions asked for that are among `actions`."""
     return [call[3] for call in self.calls() if call[3] in actions]
 
   def pauses(self) -> list[int]:
@@ -301,14 +301,14 @@ def test_ctrl_c_ends_the_watching_and_leaves_tpu_and_training(
 
 
 def _stop(there: pathlib.Path) -> None:
-  """Ends what a failed test would leave running."""
+  """Ends the run that a failed test would leave."""
   subprocess.run([KEEP_GOING, "--stop", there / "run"], check=False, timeout=60)
 
 
 def _going(
   folder: pathlib.Path, script: str, *options: str
 ) -> subprocess.CompletedProcess[str]:
-  """Runs a script of bash under keep_going.sh; $n counts its beginnings."""
+  """Runs a bash script under keep_going.sh; $n is how often it began before."""
   count = f"n=$(cat {folder}/n 2> /dev/null || echo 0); echo $((n + 1)) > "
   command = ["bash", "-c", f"{count}{folder}/n; {script}"]
   return subprocess.run(

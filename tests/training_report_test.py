@@ -1,4 +1,4 @@
-"""A run's curves, read back after kills, and the page that shows them."""
+"""Tests of a run's curves after kills, and of the page that shows them."""
 
 import json
 import pathlib
@@ -24,7 +24,7 @@ SETTINGS = {
 
 
 def _write(folder: pathlib.Path, steps: Sequence[int], **tags: float) -> None:
-  """Writes what one start of a run logs: value × step."""
+  """Writes the events of one start of a run: for each tag, value × step."""
   writer = tf.summary.create_file_writer(str(folder))
   with writer.as_default():
     for step in steps:
@@ -99,7 +99,7 @@ def test_a_file_that_was_cut_anywhere_gives_what_was_whole(
 
 
 def _tables(page: str) -> dict[str, dict[str, list[str]]]:
-  """Caption → what names a row → its other cells."""
+  """Returns caption → first cell of a row → its other cells, of all tables."""
   return {
     table.findtext("caption"): {
       row.find("th").text_content(): [
@@ -125,7 +125,7 @@ def test_the_page_shows_the_newest_and_the_best(run: pathlib.Path) -> None:
 
 
 def _charts(page: str) -> dict[str, str]:
-  """Caption → what its picture is called."""
+  """Returns caption → label of the picture, of all charts of a page."""
   return {
     figure.findtext("figcaption"): figure.find("svg").get("aria-label")
     for figure in html.document_fromstring(page).iter("figure")

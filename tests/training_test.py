@@ -1,4 +1,4 @@
-"""The loop: order of data, resume after SIGKILL, evaluation of every record."""
+"""Tests of pretraining: order of data, resuming after SIGKILL, evaluation."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Downloads from servers that lie: about addresses, sizes, parts and ends."""
+"""Tests of downloads from servers that lie about addresses, sizes and ends."""
 
 import http
 import io
@@ -68,7 +68,10 @@ class _Web:
 def _led(
   monkeypatch: pytest.MonkeyPatch, *hops: str, named: str = ""
 ) -> list[str]:
-  """Follows redirects from the first address; returns those asked for."""
+  """Follows redirects through `hops`; returns the addresses asked for.
+
+  The last entry is "refused" if an address was refused.
+  """
   web = _Web(dict(itertools.pairwise(hops)))
   monkeypatch.setattr(transfers, "_asked", web.answer)
   try:

@@ -1,4 +1,4 @@
-"""Models moved to other tokenizers: what stays, what is a mean, and the loss."""
+"""Tests of moving models to other tokenizers: kept rows, means, the loss."""
 
 import math
 import pathlib
@@ -27,7 +27,7 @@ CONFIG = configs.AlbertConfig(
 def smaller_file(
   udhr: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-  """A tokenizer of 250 pieces of the same text, of another kind."""
+  """The path of a BPE tokenizer of 250 pieces, trained on `udhr`."""
   folder = str(tmp_path_factory.mktemp("smaller"))
   tokenizer_training.train(
     tokenizer_training.Options(

@@ -1,4 +1,4 @@
-"""Web pages, alone and in WARC, and the texts of WET, become documents."""
+"""Tests that web pages, alone and in WARC, and the texts of WET are read."""
 
 import gzip
 import io
@@ -75,7 +75,7 @@ def _items(path: pathlib.Path) -> list[Any]:
 
 @pytest.fixture
 def extractor() -> None:
-  """Skips a test where web pages cannot be read."""
+  """Skips a test if trafilatura is not installed."""
   pytest.importorskip("trafilatura", reason="scripts/setup.sh installs it")
 
 

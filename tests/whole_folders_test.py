@@ -1,4 +1,4 @@
-"""Folders under their final name: whole at every moment, whatever fails.
+"""Tests that replaced folders are whole at every moment, whatever fails.
 
 The bug report "Right where it is silently wrong": best/ was emptied before the
 new one was written, so that a full disk cost the best model.
@@ -48,7 +48,7 @@ def _new(folder: str) -> None:
 
 
 def _whole(folder: str) -> str:
-  """Returns which of the two is there; it must be whole, and alone."""
+  """Returns which of two sets is in a folder; it must be whole, and alone."""
   content = manifest.check(folder, "test")
   manifest.rehash(folder)
   names = {*content["files"], manifest.NAME}
@@ -242,7 +242,7 @@ def _save(folder: pathlib.Path, seed: int) -> None:
 
 
 def _saved(folder: pathlib.Path) -> int:
-  """Returns the seed of the model there, which must be whole."""
+  """Returns the seed of the model in a folder, which must be whole."""
   content = manifest.check(str(folder), "pretrained_model")
   manifest.rehash(str(folder))
   model = pretraining.PretrainingModel(SHAPE, 99)

@@ -1,4 +1,4 @@
-"""Wikipedia dumps: every form, every trap of wikitext, and real dumps."""
+"""Tests of reading Wikipedia dumps, and of rendering wikitext."""
 
 import bz2
 import collections
@@ -199,7 +199,7 @@ def test_the_dump_says_what_is_no_article(
 
 
 def _refuse(path: pathlib.Path) -> str:
-  """Reads a file that is no whole dump; returns what is said to be there."""
+  """Returns what the error for a file that is no whole dump says it got."""
   with pytest.raises(options.InputError) as caught:
     list(wikipedia.items(str(path)))
   assert "expected a whole " in str(caught.value)

@@ -1,4 +1,4 @@
-"""WordPiece in a graph: the words and ids of Python's, for every string."""
+"""Tests that WordPiece in a graph gives the words and ids of Python's."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def vocab_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def words_of(vocab_file: str) -> Any:
-  """Returns (kind, texts) → their words, by the graph."""
+  """A function from (kind, texts) to the words of each text, by the graph."""
   made: dict[tuple[int, int], Any] = {}
 
   def words(kind: tuple[int, int], texts: list[str]) -> list[list[str]]:

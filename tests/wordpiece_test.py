@@ -1,4 +1,4 @@
-"""WordPiece: transformers' ids for every text, and what a tokenizer knows."""
+"""Tests that WordPiece gives the ids of transformers."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Every regular expression and every cleaner takes linear time.
+"""Tests that every regular expression and every cleaner takes linear time.
 
 New code is measured without being named here: the regular expressions are those
 of all modules, the rules and sources those of their registries.

@@ -1,4 +1,4 @@
-"""Hostile files, requests, kills and faults: a result or one line, never more.
+"""Tests that hostile input gives a result or one line of error, never more.
 
 Everything is made from seeds, of whole inputs; hypothesis drives the readers
 for a fixed number of cases. The counts are printed at the end of the run.
@@ -168,7 +168,7 @@ def _require_a_line(error: Exception) -> None:
 def _read(
   path: pathlib.Path, content: bytes, reader: Callable[[str], object]
 ) -> None:
-  """Reads a content as a file: a result, or an error of one line."""
+  """Reads a content by a reader: it gives a result, or an error of one line."""
   path.write_bytes(content)
   try:
     reader(str(path))
@@ -179,7 +179,7 @@ def _read(
 
 
 def _drive(cases: int, attack: Callable[[random.Random], None]) -> None:
-  """Lets hypothesis draw the seeds of a fixed number of cases."""
+  """Calls an attack `cases` times, with generators of seeds that are fixed."""
 
   @hypothesis.settings(
     max_examples=cases,

@@ -209,7 +209,8 @@ def _outputs(
 ) -> dict[str, np.ndarray]:
   """Returns output name → array, on test sentences.
 
-  For an ensemble it has the outputs of each network.
+  The names are those of conversion.outputs. For an ensemble the outputs of each
+  network are included: sequence, sequence_1, sequence_2 and so on.
   """
   networks = ensembles.divided(parts)
   every = [{**parts, **network} for network in networks or [{}]]

@@ -102,9 +102,10 @@ def _classifier(
 
 
 def _asked(source: export_source.Source) -> list[framing.Text]:
-  """Returns the texts, or pairs of texts, of a comparison.
+  """Returns the texts of a comparison, or pairs for a model of pairs.
 
-  One text repeats all others three times, so that most models must cut it.
+  One text repeats all others three times, so that most models must cut it. Two
+  of these texts form a pair, and some pairs have no second text.
   """
   texts = export_source.texts()
   texts.append(" ".join(texts * 3))
@@ -226,7 +227,9 @@ def tflite(
 def warn_of_disagreement(
   problem: problems.Problem, outputs: np.ndarray, expected: np.ndarray
 ) -> None:
-  """Logs a warning if fewer than 90 % of a quantized model's answers are right.
+  """Logs a warning if under 90 % of a quantized model's answers are unchanged.
+
+  Which answers are equal, `Problem.equal_answers` tells.
 
   Args:
     problem: the kind of prediction.

@@ -49,11 +49,14 @@ Options = export_source.Options  # for the programs
 def run(settings: Options) -> None:
   """Writes an export, compares it with the model, and puts it in place.
 
-  Prints lines on the comparison and on the use of the export.
+  Prints lines on the comparison and on the use of the export. With --model_card
+  it only writes the card, README.md, into the output folder.
 
   Raises:
-    options.InputError: when the outputs differ, when the output folder holds
-      something else than an export, and when another program writes there.
+    options.InputError: when --model_dir is no whole model directory, when the
+      form of export cannot hold the model, when the outputs differ, when the
+      output folder holds something else than an export, and when another
+      program writes there.
   """
   with ownership.owning(settings.output_dir):
     _run(settings)
@@ -189,7 +192,8 @@ def _require_replaceable(settings: Options) -> None:
   """Raises InputError for an output folder that is no earlier export.
 
   A new or empty folder may be written, and an export of any kind may be
-  replaced. An export of the weights is a model directory, so it may replace one.
+  replaced. An export of the weights is a model directory, so it may replace
+  one.
   """
   folder = settings.output_dir
   described = manifest.find(folder)

@@ -153,7 +153,10 @@ def text(
 
 
 def read_results(folder: str) -> dict[str, str]:
-  """Returns name → value of eval_results.txt; {} if there is no such file."""
+  """Returns name → value of eval_results.txt; {} if there is no such file.
+
+  Lines without " = " are left out.
+  """
   path = os.path.join(folder, _RESULTS)
   if not storage.exists(path):
     return {}
@@ -169,7 +172,10 @@ def _front_matter(
   results: Mapping[str, str],
   export: Export,
 ) -> str:
-  """Returns Hugging Face's metadata as YAML; JSON's strings are valid YAML."""
+  """Returns Hugging Face's metadata as YAML; JSON's strings are valid YAML.
+
+  A classifier's accuracy is included if the results are of the model's step.
+  """
   task = _words(described, labels).task
   lines = ["---", f"language: {export.language}"]
   if export.to == "huggingface":

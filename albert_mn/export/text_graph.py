@@ -60,7 +60,8 @@ class TextToIds(tf.Module):
     """Returns the inputs of pairs of strings, [batch] each.
 
     An input is `[CLS] first [SEP] second [SEP]`, or `[CLS] first [SEP]` if the
-    second string is empty. The longer text is truncated first, at its end.
+    second string is empty. The longer text is truncated first, at its end; if
+    both are long, they keep equal numbers of pieces, or the first one more.
     """
     first, second = self._pieces(firsts), self._pieces(seconds)
     paired = tf.cast(tf.strings.length(seconds) > 0, tf.int64)

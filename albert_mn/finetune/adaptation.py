@@ -48,10 +48,10 @@ _WARM_UP = 0.1  # share of the steps; the first step has a rate of 0
 
 _TEXTS = "texts.txt"
 _TOKENIZER = "tokenizer"
-# Bytes of texts.txt, from which on a tokenizer of these texts has so many pieces.
-# 1.44 million words, 18 MB: SIB-200 0.64 to 0.73 with 8,000 pieces of these words,
-# 0.58 to 0.62 with the repository's 4,000 (docs/log.md, 2026-12-01). The borders are
-# guesses.
+# Bytes of texts.txt, from which on a tokenizer of these texts has so many
+# pieces. 1.44 million words, 18 MB: SIB-200 0.64 to 0.73 with 8,000 pieces of
+# these words, 0.58 to 0.62 with the repository's 4,000 (docs/log.md,
+# 2026-12-01). The borders are guesses.
 _PIECES = {4_000_000: 8_000, 100_000_000: 16_000}
 # A line that shares this many consecutive words with a held-out text is left
 # out (Brown et al. 2020, appendix C, take 8 to 13).
@@ -110,6 +110,9 @@ class Options(options.Group):
 
   def steps(self, init_checkpoint: str) -> int:
     """Returns the number of adaptation steps.
+
+    It is --adapt_steps. auto means 1 for a start from statistics; for an
+    initial model 100 if there is an --unlabeled_file, and otherwise 0.
 
     Args:
       init_checkpoint: the initial model; "" means a start from statistics.
@@ -213,7 +216,8 @@ def _write_texts(
   """Writes texts.txt: the training texts, then the unlabelled documents.
 
   Each training text is a separate document, so that pieces of two texts are not
-  counted as neighbours. Words with letters that the tokenizer does not know are
+  counted as neighbours. Unlabelled lines that repeat a validation or held-out
+  text are left out. Words with letters that the tokenizer does not know are
   logged.
   """
   lines = _lines_of(data.train)
@@ -233,7 +237,10 @@ def _write_texts(
 
 
 def _lines_of(rows: Iterable[classifier_data.Row]) -> list[str]:
-  """Returns the texts of rows, one line each; a pair gives two lines."""
+  """Returns the texts of rows, one line each; a pair gives two lines.
+
+  Runs of white space become one space; empty texts are left out.
+  """
   every = (text for row in rows for text in (row.text, row.text_pair))
   return [" ".join(text.split()) for text in every if text.strip()]
 
@@ -241,7 +248,8 @@ def _lines_of(rows: Iterable[classifier_data.Row]) -> list[str]:
 def _documents_in(patterns: str) -> Iterator[list[str]]:
   """Yields the lines of each document in the files that glob patterns name.
 
-  For "" it yields nothing.
+  Runs of white space become one space; empty lines are left out. For "" it
+  yields nothing.
   """
   for path in storage.matching(patterns) if patterns else ():
     for document in texts.read(path, texts.Options()):
@@ -303,8 +311,8 @@ def unknown_words(
 ) -> str:
   """Returns a sentence on the words that the tokenizer cannot encode.
 
-  These are words with a letter that is in no piece. Without such words the
-  result is "".
+  These are words with a letter that is in no piece. The sentence has their
+  number and the five most frequent. Without such words the result is "".
 
   Args:
     tokenizer: the tokenizer.
@@ -333,9 +341,9 @@ def _with_tokenizer_of(
   """Returns the start with a tokenizer that is trained on texts.txt.
 
   The start's config gets the new number of pieces, and keeps its other sizes.
-  The number of pieces follows from the size of texts.txt, by _PIECES. A file
-  that is too small gives `start` unchanged. A tokenizer of the same texts that
-  is there already is used again.
+  The tokenizer has 8,000 pieces for a texts.txt of 4 MB or more, and 16,000 from
+  100 MB on; a smaller file gives `start` unchanged. A tokenizer of the same
+  texts that is there already is used again.
 
   Args:
     folder: the folder of texts.txt; it gets a folder `tokenizer`.
@@ -375,7 +383,7 @@ def _records(
   """Makes the records of texts.txt, unless they exist; returns their folder.
 
   Each text is used so often that the steps are likely to repeat no record, but
-  at most _MOST_USES times. The masks are drawn anew at each step in any case.
+  at most 10 times. The masks are drawn anew at each step in any case.
   """
   source = os.path.join(folder, _TEXTS)
   length = recipe.max_seq_length

@@ -88,8 +88,9 @@ class Evidence:
       temperature: divides the networks' logits if they answer alone.
 
     Returns:
-      the blend; None if there are too few rows, too many labels, or entities:
-        then the network answers alone, and the reason is logged.
+      the blend; None if there are fewer than 10 unseen rows, more than 16,384
+        labels, or entities: then the network answers alone, and the reason is
+        logged.
     """
     if fault := self._fault():
       logging.info("blend: the network answers alone: %s", fault)

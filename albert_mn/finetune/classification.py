@@ -202,7 +202,9 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
   def settled(self) -> "Options":
     """Returns the options with the repository's model if no model is named.
 
-    The value "none" of --init_checkpoint becomes "".
+    That is only so for a training whose flags name no weights, config or
+    tokenizer. With --init_checkpoint=none the repository's config and tokenizer
+    are taken without its weights; the value "none" becomes "".
 
     Raises:
       options.InputError: when a model to train is needed, but none is named and

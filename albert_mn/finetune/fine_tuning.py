@@ -48,12 +48,13 @@ _FEWEST_PARTS = 10
 # The value of an option that `Recipe.settled` replaces by a number.
 _CHOSEN = -1.0
 # BERT's rate and width (Devlin et al. 2019, appendix A.3). Narrower encoders
-# need larger rates: good were 1e-4 to 3e-4 with 256 units, and 5e-4 to 1e-3 with
-# 128 units (docs/log.md, 2026-12-01). Random weights need larger rates too
+# need larger rates: good were 1e-4 to 3e-4 with 256 units, and 5e-4 to 1e-3
+# with 128 units (docs/log.md, 2026-12-01). Random weights need larger rates too
 # (guess).
 _RATE, _WIDTH, _WIDTH_POWER = 5e-5, 768, 1.5
 _RANDOM_RATIO, _LARGEST_RATE = 4.0, 1e-3
-# Small sets need more epochs (Mosbach et al. 2021, arXiv 2006.04884, section 6).
+# Small sets need more epochs (Mosbach et al. 2021, arXiv 2006.04884, section
+# 6).
 _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 400, 3, 20
 
 
@@ -241,7 +242,10 @@ class Recipe(options.Group):
     return bool(self.early_stopping_patience or self.calibrate)
 
   def blends(self, label_type: str) -> bool:
-    """Returns whether the TF-IDF baseline may answer beside the network."""
+    """Returns whether the TF-IDF baseline may answer beside the network.
+
+    That is so with --blend=auto, except for entities.
+    """
     return self.blend == blend.AUTO and label_type != problems.ENTITIES
 
   def settled(self, width: int, rows: int, pretrained: bool) -> "Recipe":
@@ -955,8 +959,8 @@ class _Loop:
   def verdict(self) -> degenerate_runs.Verdict | None:
     """Returns the verdict on a finished training; None if it has learnt.
 
-    A training that is too short to judge, or whose learning rate is 0, also
-    gives None.
+    A training of fewer than 50 steps or of less than an epoch, which is too
+    short to judge, and a training whose learning rate is 0 also give None.
     """
     recipe = self._recipe
     long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)

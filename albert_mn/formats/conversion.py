@@ -490,7 +490,11 @@ def _labels(settings: Options, source: initial_weights.Source) -> Sequence[str]:
 
 
 def _label_type(source: initial_weights.Source) -> str:
-  """Returns the label type of a classifier, by default "class"."""
+  """Returns the label type of a classifier, by default "class".
+
+  Raises:
+    options.InputError: for an unknown problem_type of Hugging Face.
+  """
   folder = initial_weights.folder_of(source.path)
   if source.kind is initial_weights.Format.HUGGING_FACE:
     return huggingface.label_type(folder)
@@ -511,7 +515,7 @@ def _classifier_outputs(source: initial_weights.Source) -> int:
 
   For a source in this project's format it is the number of labels in
   labels.json, 0 without that file. For another project's it is 0 if the model
-  is none, also for a tagger and for heads that this project does not have.
+  is no text classifier but, for instance, a tagger.
   """
   if source.kind is initial_weights.Format.OURS:
     folder = initial_weights.folder_of(source.path)
@@ -741,7 +745,7 @@ def _compare(
     computed, expected: output name → array; only common names are compared.
 
   Raises:
-    options.InputError: when the difference is above TOLERANCE.
+    options.InputError: when the difference is above 1e-4 (TOLERANCE) or NaN.
   """
   names = sorted(computed.keys() & expected.keys())
   assert names, "both sides have the encoder's outputs"

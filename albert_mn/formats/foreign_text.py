@@ -207,6 +207,8 @@ def _of_google(
     family: AlbertConfig, since ALBERT's tokenization.py strips all marks; or
       BertConfig with SentencePiece, as mongolian-bert, where marks are stripped
       if no piece has any.
+
+  For both, `_case` tells whether texts are lower-cased.
   """
   lower, case = _case(bare)
   if family is not configs.AlbertConfig:
@@ -219,10 +221,10 @@ def _of_google(
 
 
 def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
-  """Returns whether texts must be lower-cased before a SentencePiece model.
+  """Returns (whether texts must be lower-cased before `bare`, the reason).
 
-  Returns:
-    whether texts must be lower-cased, and the reason as text.
+  They must be if the vocabulary has no capitals, and the SentencePiece model
+  does not lower-case by itself. The reason is text for a person.
   """
   if _has_capitals(bare):
     return False, "pieces have capital letters"
@@ -252,6 +254,9 @@ def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:
 def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
   """Returns the settings that equal the steps of a normalizer.
 
+  Steps without such a setting, for instance SentencePiece's own rules, do not
+  count.
+
   Args:
     normalizer: the normalizer in a tokenizer.json.
   """
@@ -269,7 +274,7 @@ def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
 
 
 def _lowers_digit_and_comma(model: Mapping[str, Any]) -> bool:
-  """Returns whether all pieces such as `▁22,` have a score below _UNLIKELY.
+  """Returns whether all pieces such as `▁22,` have a score below -50.
 
   The result is False if there are no such pieces, or the model is no Unigram.
   transformers 4 subtracts 100 from their scores, so that its

@@ -190,7 +190,10 @@ def _activation(
 
 
 def _projects(path: str) -> bool:
-  """Returns whether the weights contain a projection of the embeddings."""
+  """Returns whether the weights contain a projection of the embeddings.
+
+  An identity does not count. The result is False if there are no weights.
+  """
   if not (is_weights(path) or has_weights(path)):
     return False
   return f"{_PROJECTION}.weight" in read(path)[0]

@@ -551,7 +551,8 @@ def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:
   """Returns the model of tokenizer.json: a Unigram model, or a BPE model.
 
   A Unigram model lists the pieces with their scores. With split_digit_commas,
-  pieces such as `▁22,` have a score lower by _NEVER, so that no text gives them.
+  pieces such as `▁22,` have a score lower by _NEVER, so that no text gives
+  them.
   """
   fallback = bool(proto.trainer_spec.byte_fallback)
   if _is_bpe(proto):

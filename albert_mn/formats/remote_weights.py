@@ -406,8 +406,8 @@ def _described(cache: fetched.Cache, address: str, path: str) -> str:
     path: local path of the manifest.
 
   Raises:
-    options.InputError: when the manifest is damaged, names more than
-      _MOST_FILES files, or has a name that leads out of the folder.
+    options.InputError: when the manifest is damaged, names more than 1,000
+      files, or has a name that contains a slash.
   """
   try:
     content = manifest.read(path)

@@ -107,7 +107,9 @@ def write(
       written; readers recognise a tagger by this.
 
   Raises:
-    options.InputError: for a model that google-research's code cannot compute.
+    options.InputError: for a model that google-research's code cannot compute:
+      one with the exact gelu, with a layer_norm_eps other than 1e-12, or with a
+      projection of embeddings that are as wide as the layers.
   """
   if config.hidden_act == "gelu_erf":
     raise options.InputError(
@@ -145,7 +147,11 @@ def write(
 
 
 def _upstreams_shape(name: str, array: np.ndarray) -> np.ndarray:
-  """Returns a weight in the shape of google-research's code."""
+  """Returns a weight in the shape of google-research's code.
+
+  Output weights of a head become [labels, hidden]; the heads of attention
+  weights are merged.
+  """
   return array.T if name in _TURNED else encoders.merged_heads(name, array)
 
 

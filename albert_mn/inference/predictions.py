@@ -181,7 +181,8 @@ class _BadRows:
 def _chunks(rows: Iterable[_Read], most: int) -> Iterator[list[_Read]]:
   """Yields all rows, in lists of at most `most` rows.
 
-  A list also ends with the row that takes its texts beyond _LETTERS characters.
+  A list also ends with the row that takes its texts beyond 4,194,304
+  characters.
   """
   chunk: list[_Read] = []
   letters = 0

@@ -265,9 +265,10 @@ class EncoderBlock(layers.TransformerEncoderBlock):
   def attention(self, hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Returns the attention weights, [batch, heads, from, to], before dropout.
 
-    The weights of each `from` position sum to 1. They are computed by a second call, not with the block's output. A block
-    that could return both would need a switch in its state, and two threads
-    that trace it could set the switch differently.
+    The weights of each `from` position sum to 1. They are computed by a second
+    call, not with the block's output. A block that could return both would need
+    a switch in its state, and two threads that trace it could set the switch
+    differently.
 
     Args:
       hidden: [batch, length, hidden_size], the block's input.

@@ -213,8 +213,8 @@ def find(folder: str) -> dict[str, Any] | None:
 def require_replaceable(folder: str) -> None:
   """Raises InputError for a folder with files of a model but without manifest.
 
-  This protects a downloaded checkpoint, which has no manifest. A missing folder,
-  an empty one, and one with other files alone are accepted.
+  This protects a downloaded checkpoint, which has no manifest. A missing or
+  empty folder, and one with other files alone, are accepted.
   """
   parts = list(filter(_is_part, storage.names(folder)))
   if parts and not find(folder):

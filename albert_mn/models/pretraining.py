@@ -158,7 +158,8 @@ def losses(
   Args:
     output: the model's logits.
     features: labels, by the names of data_prep.files.records. A sentence label
-      of −1 means no pair: it adds nothing to loss, correct predictions and count.
+      of −1 means no pair: it adds nothing to loss, correct predictions and
+      count.
     characters: float32 [vocab_size], the number of characters of each piece;
       None if unknown.
   """

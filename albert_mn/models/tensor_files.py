@@ -58,6 +58,7 @@ def read(path: str) -> dict[str, np.ndarray]:
   Raises:
     options.InputError: when the path is a device, pipe or folder, when the file
       is damaged, or when its pickle names a function that no tensor needs.
+    FileNotFoundError: when a local file is missing.
   """
   if storage.is_special(path):
     raise options.InputError(

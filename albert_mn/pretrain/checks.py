@@ -251,7 +251,7 @@ def disk(output_dir: str, config: configs.AlbertConfig, keep: int) -> str:
   """Raises InputError if the disk has no room for the run's models.
 
   Returns the needed and the free space, as text. A bucket is not checked.
-  Needed are `keep` + 2 times the size of a checkpoint, less what the run's
+  Needed is (`keep` + 2) times the size of a checkpoint, less what the run's
   checkpoints take already.
 
   Args:
@@ -342,8 +342,8 @@ def vocabulary(
 def lengths(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
   """Raises InputError if records are too long for the model.
 
-  They are too long if they exceed max_position_embeddings or framing.LONGEST.
-  Returns their length, as text.
+  They are too long if they exceed max_position_embeddings or 4,096 pieces
+  (framing.LONGEST). Returns their length, as text.
   """
   if record_set.shape.max_seq_length > config.max_position_embeddings:
     raise options.InputError(
@@ -455,7 +455,7 @@ def _other_special(
 def values(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
   """Raises InputError for values out of range, at both ends of every file.
 
-  At most _LOOKED_AT records are checked at each end. Some devices compute
+  At most 32 records are checked at each end. Some devices compute
   nonsense for an id out of range, without an error. Returns the number of
   checked records, as text.
   """
@@ -557,7 +557,7 @@ def hashes(folders: Sequence[str]) -> str:
   manifest are skipped.
 
   Raises:
-    options.InputError: when a file differs from its manifest.
+    options.InputError: when a file is missing or differs from its manifest.
   """
   known = [folder for folder in folders if manifest.find(folder)]
   return f"{_size(sum(map(manifest.rehash, known)))} in {len(known)} folders"

@@ -39,8 +39,9 @@ MOST_PIECES = 1 << 26
 _RECORDS_A_STRETCH = 4096
 
 # Mean norm of a word embedding and of a position embedding. Layer norm removes
-# the scale of their sum, so only their ratio matters there. But the output layer
-# uses the word embeddings too, so their norm sets the scale of the logits.
+# the scale of their sum, so only their ratio matters there. But the output
+# layer uses the word embeddings too, so their norm sets the scale of the
+# logits.
 _LENGTH = 0.5
 # The exponent that makes frequent contexts count less (Levy et al. 2015,
 # section 3.1, context distribution smoothing).
@@ -270,7 +271,7 @@ def _waves(length: int, dimensions: int) -> np.ndarray:
   """Returns the angular frequencies of the sinusoids, [dimensions / 2].
 
   They are in radians a position. The wavelengths form a geometric series from
-  _SHORTEST_WAVE to 2 · `length` positions.
+  2.5 to 2 · `length` positions.
   """
   lengths = np.geomspace(_SHORTEST_WAVE, 2 * length, dimensions // 2)
   return 2 * np.pi / lengths

@@ -78,7 +78,8 @@ def examined(
     exam: runs the checks.
 
   Raises:
-    options.InputError: at the first failure, if `exam` does not collect them.
+    options.InputError, OSError: at the first failure, if `exam` does not
+      collect failures.
   """
   tf.config.experimental.enable_op_determinism()
   _check_machine(settings, devices, exam)
@@ -254,7 +255,11 @@ def _check_start(
 
 
 def _paths(settings: run_options.Options) -> dict[str, str]:
-  """Returns flag name → path, for the paths that the devices access."""
+  """Returns flag name → path, for the paths that the devices access.
+
+  These are the flags output_dir and init_checkpoint, input_file in a training
+  and eval_input_file in an evaluation.
+  """
   names = ["output_dir", "init_checkpoint"]
   names += ["input_file"] if settings.do_train else []
   names += ["eval_input_file"] if settings.do_eval else []
@@ -290,7 +295,10 @@ def _one_tokenizer(
   training: inputs.RecordSet | None,
   held_out: inputs.RecordSet | None,
 ) -> None:
-  """Raises InputError if weights and records have different tokenizers."""
+  """Raises InputError if weights and records have different tokenizers.
+
+  Tokenizers are compared by their hashes; one with an unknown hash passes.
+  """
   hashes = {}
   if settings.init_checkpoint:
     hashes[settings.init_checkpoint] = initial_weights.tokenizer_hash(
@@ -498,7 +506,8 @@ def _prepared(
   Its texts are tokenized with the tokenizer of the records.
 
   Raises:
-    options.InputError: when --do_train or the tokenizer is missing.
+    options.InputError: when --do_train or the tokenizer is missing, and as
+      probe.rows does.
   """
   if not probing.probe_file:
     return None

@@ -73,7 +73,8 @@ class Events(orbit.utils.SummaryManagerInterface):
 def curves(folder: str) -> dict[str, Curve]:
   """Returns tag → curve of all scalars in a folder of event files.
 
-  A curve is a list of (step, value), in the order of the steps.
+  A curve is a list of (step, value), in the order of the steps. The result is
+  {} if there are no events.
 
   If the run went back to a checkpoint and took a step again, the new value and
   the steps after it replace the old ones. So the curves equal those of an
@@ -106,7 +107,7 @@ def _numbers(name: str) -> list[tuple[int, str]]:
 
 
 def _scalars(path: str) -> list[tuple[str, int, float]]:
-  """Returns (tag, step, value) of each scalar, up to a truncated record."""
+  """Returns (tag, step, value) of each scalar, up to the first damaged record."""
   scalars = []
   with storage.reading(path) as file:
     try:

@@ -42,7 +42,7 @@ class RecordSet:
   """A set of TFRecord files with one shape, and where they came from.
 
   Attributes:
-    files: the paths, in order.
+    files: the paths, in the order of storage.matching.
     shape: the shape of every row.
     parameters: parameters in the first folder's manifest; {} for records made
       elsewhere.

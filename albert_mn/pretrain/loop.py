@@ -111,6 +111,8 @@ class Loop:
     Raises:
       divergence.Diverged: when a step diverged.
       runs.Stopped: after a signal.
+      options.InputError: when there are no training examples, or a file of the
+        records is damaged.
     """
     work = self._work
     training = work.training
@@ -161,10 +163,12 @@ class Loop:
   def _look(self, step: int) -> dict[str, float]:
     """Probes and evaluates if that is due at `step`; returns held-out metrics.
 
-    The result is {} if no evaluation is due, or without held-out records. An
-    evaluation writes best/ if the loss is the lowest so far, and the training
-    report. A run that resumes at the same step evaluates again, with the same
-    result.
+    An evaluation is due at the multiples of eval_interval above 0 and at the
+    last step; a probe at the multiples of probe_interval, also at 0, and at the
+    last step. The result is {} if no evaluation is due, or without held-out
+    records. An evaluation writes best/ if the loss is the lowest so far, and
+    the training report. A run that resumes at the same step evaluates again,
+    with the same result.
     """
     work, model = self._work, self._parts.model
     evaluated, probed = work.looks()
@@ -181,7 +185,13 @@ class Loop:
     return metrics
 
   def evaluated(self) -> dict[str, float]:
-    """Returns the metrics of the held-out records, and logs them."""
+    """Returns the metrics of the held-out records, and logs them.
+
+    --max_eval_steps limits the number of batches.
+
+    Raises:
+      options.InputError: when a file of the records is damaged.
+    """
     work = self._work
     assert work.held_out is not None
     with _without_orbits_lines(), work.held_out.reading():

@@ -96,7 +96,8 @@ class Result:
 def rows(settings: Options) -> list[classifier_data.Row]:
   """Returns the labelled texts of --probe_file, at most --probe_rows of them.
 
-  More are returned only if FOLDS rows of every label are more.
+  More are returned only if five rows of every label (FOLDS) are more. The rows
+  are in the order of the file.
 
   Raises:
     options.InputError: when a column is missing, a row has no text or label, or
@@ -132,9 +133,9 @@ def _chosen(
 ) -> list[classifier_data.Row]:
   """Returns the first `most` rows by the hash of the text, in the given order.
 
-  Of every label, the FOLDS rows with the lowest hashes are chosen first, even if
-  these are more than `most`; the others follow by their hashes. All rows are
-  returned if they are fewer than `most`.
+  The five rows (FOLDS) of every label with the lowest hashes are chosen first,
+  even if these are more than `most`; the others follow by their hashes. All
+  rows are returned if they are fewer than `most`.
   """
 
   def place(row: classifier_data.Row) -> bytes:

@@ -326,10 +326,10 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
 
     They are loss, and accuracy and loss of masked_lm and sentence_order.
     Without sentence pairs, their accuracy and loss are NaN, and do not count in
-    loss; without masked positions, their accuracy and loss are 0. If the lengths of
-    pieces are known, bits_per_character is −Σ log2 p of the masked pieces
-    divided by the number of characters in these pieces. It can be compared
-    between tokenizers if both mask the same words.
+    loss; without masked positions, their accuracy and loss are 0. If the
+    lengths of pieces are known, bits_per_character is −Σ log2 p of the masked
+    pieces divided by the number of characters in these pieces. It can be
+    compared between tokenizers if both mask the same words.
     """
     total = {name: float(sum_.result()) for name, sum_ in self._totals.items()}
     masked, pairs = total["masked_lm_count"] or 1.0, total["sentence_count"]

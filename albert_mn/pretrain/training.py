@@ -234,7 +234,8 @@ def _initialize(
 def rehearse(work: examination.Run) -> str:
   """Takes two steps on the first records, and writes no files.
 
-  Returns the loss and the gradient norm as text for a person.
+  The weights are those of --init_checkpoint, or random. Returns the loss and
+  the gradient norm as text for a person.
 
   Raises:
     options.InputError: when a step does not fit in memory, or its loss or

@@ -148,9 +148,9 @@ class Checkpoints:
   def save(self) -> None:
     """Writes a checkpoint of the current step, then deletes the oldest ones.
 
-    `keep` checkpoints remain. The new checkpoint is read back before any is
-    deleted, so that a full disk does not cost the older ones. Does nothing if
-    the step is saved already or this process does not write.
+    At most `keep` checkpoints remain. The new checkpoint is read back before
+    any is deleted, so that a full disk does not cost the older ones. Does
+    nothing if the step is saved already or this process does not write.
 
     Raises:
       options.InputError: when the checkpoint cannot be written; the older

@@ -237,8 +237,8 @@ def matrix_speed(clock: Callable[[], float] = time.perf_counter) -> float:
   """Returns the best speed of products of square matrices, in FLOPs a second.
 
   The matrices have the number format of the layers. Their side doubles, from
-  512 to at most 8,192, until a product takes 0.05 s; of three products of a size
-  the fastest counts.
+  512 to at most 8,192, until a product takes 0.05 s. Of three products of a
+  size the fastest counts.
 
   Args:
     clock: returns the time in seconds.

@@ -214,8 +214,12 @@ def verdict(seen: Finding, moved: float, steps: Steps) -> Verdict:
 def _cause(seen: Finding, moved: float, head_only: bool) -> str:
   """Returns TOO_LITTLE, DIVERGED or UNCLEAR, by the change of the weights.
 
-  A loss of more than twice that of the best constant answer also means
-  DIVERGED. With a frozen encoder every other result is TOO_LITTLE.
+  The change `moved` is a share of their norm. Up to 0.02, or below 0.1 while
+  the outputs differ between texts (a spread of 0.01 or more), means TOO_LITTLE;
+  from 0.4 on, or from 0.1 on while the outputs do not differ, DIVERGED;
+  anything between UNCLEAR. A change that is not finite, or a loss of more than
+  twice that of the best constant answer, means DIVERGED before all these. With
+  a frozen encoder every other result is TOO_LITTLE.
   """
   if not math.isfinite(moved) or seen.excess > _WILD:
     return DIVERGED
@@ -228,9 +232,10 @@ def _cause(seen: Finding, moved: float, head_only: bool) -> str:
 def _more(moved: float, steps: Steps) -> str:
   """Returns the advice for too small steps: a higher rate or more epochs.
 
-  The rate is multiplied by 0.1 / `moved`, at least by 2, and is at most the
-  optimizer's rate in _HIGHEST_RATES. With a frozen encoder it is multiplied by
-  10, and is at least 0.01.
+  The rate is multiplied by 0.1 / `moved`, at least by 2, and is at most 0.001
+  for AdamW and 0.005 for LAMB. With a frozen encoder it is multiplied by 10,
+  and is at least 0.01. More epochs alone are advised where the rate is that
+  high already.
   """
   rate, times = steps.learning_rate, max(2.0, _GOOD / max(moved, 1e-6))
   if steps.head_only:  # a head cannot collapse
@@ -253,9 +258,9 @@ def _more(moved: float, steps: Steps) -> str:
 def _less(moved: float, steps: Steps) -> str:
   """Returns the advice after a divergence: a lower rate or a longer warm-up.
 
-  The rate is multiplied by 0.1 / `moved`, at most by 0.5, and is at most the
-  optimizer's rate in _HIGHEST_RATES. With a frozen encoder, or if `moved` is
-  not finite, it is multiplied by 0.1.
+  The rate is multiplied by 0.1 / `moved`, at most by 0.5, and is at most 0.001
+  for AdamW and 0.005 for LAMB. With a frozen encoder, or if `moved` is not
+  finite, it is multiplied by 0.1.
   """
   rate, known = steps.learning_rate, math.isfinite(moved)
   if steps.head_only or not known:

@@ -234,7 +234,8 @@ def _results(
   Two keys have a changed meaning: in google-research, `loss` is the mean over
   batches and `eval_loss` the mean over rows; here both are the mean over rows.
   With a blend and one label a row, network_accuracy and baseline_accuracy are
-  those of each alone, because most exports contain only the network.
+  those of each alone, because most exports contain only the network. For the
+  task tweetmn the scores are a dictionary under that name.
   """
   losses: dict[str, Any] = {"eval_loss": loss, "loss": loss}
   model, scores = voices.model, voices.model.scores()

@@ -102,8 +102,8 @@ class Judgement:
   def mistakes(self, most: int) -> list[Mistake]:
     """Returns the worst mistakes, at most `most`, the worst first.
 
-    Of equally bad ones, the earlier row is first. For labels the result is [] if
-    `sure` is None.
+    Of equally bad ones, the earlier row is first. For labels the result is []
+    if `sure` is None.
     """
     raise NotImplementedError
 

@@ -86,7 +86,7 @@ class NGrams:
     return self.parts[number - len(self.words)].replace(" ", "_")
 
   def _chunk(self, texts: Sequence[str]) -> sparse.csr_matrix:
-    """Returns the TF-IDF vectors of some of the texts, as `matrix`."""
+    """Returns the TF-IDF vectors of texts at once, as `matrix` does in parts."""
     words = _counted([self._ids_of_words(text) for text in texts])
     # Each distinct word is cut into letter n-grams only once.
     places: dict[str, int] = {}
@@ -207,7 +207,7 @@ _Counts = tuple[list[np.ndarray], list[np.ndarray]]
 def _counted(rows: Sequence[Sequence[int]]) -> _Counts:
   """Returns (columns, counts): each row's distinct columns, and their numbers.
 
-  Both are lists with an int64 array for each row.
+  Both are lists with an int64 array for each row; columns are ascending.
   """
   pairs = [
     np.unique(np.array(row, np.int64), return_counts=True) for row in rows

@@ -270,10 +270,10 @@ class TagPredictor(classifier.Predictor):
   ) -> np.ndarray:
     """Returns the logits of the pieces of all texts, float32 [pieces, tags].
 
-    The texts are not cleaned. The pieces of each text follow those of the text before. A piece that is in
-    several windows has the mean of their logits. A piece that the model does
-    not read, because the text is too long, gets the logit 30 for the tag O and
-    0 for all other tags.
+    The texts are not cleaned. The pieces of each text follow those of the text
+    before. A piece that is in several windows has the mean of their logits. A
+    piece that the model does not read, because the text is too long, gets the
+    logit 30 for the tag O and 0 for all other tags.
     """
     framed = self.framer.frame(texts)
     first = np.concatenate(([0], np.cumsum(framed.sizes)))

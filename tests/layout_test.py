@@ -1,4 +1,4 @@
-"""The tree is what BUILD, docs/map.md and the design say it is.
+"""Tests that files, imports, BUILD and docs/map.md follow the design.
 
 Every failure prints what to paste, or which line to move.
 """
@@ -184,7 +184,7 @@ _ABSOLUTE_PATH = re.compile(
 
 @functools.cache
 def _files() -> tuple[str, ...]:
-  """Lists what git tracks or would track, relative to the root."""
+  """Returns the files that git tracks or would track, relative to the root."""
   try:
     listed = subprocess.run(
       ["git", "ls-files", "-z", "-co", "--exclude-standard"],
@@ -213,17 +213,17 @@ def _tree(name: str) -> ast.Module:
 
 
 def _package(name: str) -> str:
-  """Returns the folder of a file, `` for the root."""
+  """Returns the folder of a file; "" for a file in the root."""
   return name.rpartition("/")[0]
 
 
 def _top(name: str) -> str:
-  """Returns the first folder in the path of a file, `` for the root."""
+  """Returns the first folder in the path of a file; "" in the root."""
   return name.partition("/")[0] if "/" in name else ""
 
 
 def _imports(name: str) -> Iterator[tuple[str, int]]:
-  """Yields every imported module of a file, lazy imports too, with its line.
+  """Yields (module, line) of every import of a file, lazy imports too.
 
   `from a import b` is `a.b` where that is a file of this repository, else `a`.
   """
@@ -241,13 +241,13 @@ def _imports(name: str) -> Iterator[tuple[str, int]]:
 
 
 def _source(module: str) -> str | None:
-  """Returns the file of a module of this repository, None for any other."""
+  """Returns the file of a module of this repository; None for any other."""
   name = module.replace(".", "/") + ".py"
   return name if name in _files() else None
 
 
 def _module(name: str) -> str:
-  """Returns the module of a file: albert_mn.models.configs."""
+  """Returns the name of a file's module, such as albert_mn.models.configs."""
   return name.removesuffix(".py").replace("/", ".")
 
 
@@ -296,13 +296,13 @@ def test_imports_go_from_tweets_to_models_to_data_and_never_back() -> None:
 
 
 def _room(name: str) -> str:
-  """Returns the room of a file as `albert_mn.models`, `` for any other file."""
+  """Returns the room of a file, as `albert_mn.models`; "" for other files."""
   room = _package(name).replace("/", ".")
   return room if _top(name) in {r.partition(".")[0] for r in _ROOMS} else ""
 
 
 def _arrows() -> dict[tuple[str, str], list[str]]:
-  """Returns (room, imported room) → the lines that import."""
+  """Returns (room, imported room) → the lines with such an import."""
   arrows: dict[tuple[str, str], list[str]] = {}
   for name in _library_sources():
     for module, line in _imports(name):
@@ -378,7 +378,10 @@ def test_our_modules_are_imported_and_not_their_names_or_rooms() -> None:
 
 
 def _level(room: str) -> int:
-  """Returns 1 for a room that imports no room of its package, 2 above it."""
+  """Returns the level of a room: 1 if it imports no room of its package.
+
+  A room is one level above the highest room that it imports.
+  """
   package = room.partition(".")[0]
   below = [_level(r) for r in _ROOMS[room] if r.partition(".")[0] == package]
   return 1 + max(below, default=0)
@@ -500,7 +503,7 @@ def test_no_module_is_a_drawer_for_everything() -> None:
 
 
 def _bound(node: ast.AST) -> str | None:
-  """Returns the name that a node gives to a value, None where it gives none."""
+  """Returns the name to which a node binds a value; None if it binds none."""
   match node:
     case ast.Name(id=name, ctx=ast.Store()):
       return name
@@ -550,7 +553,7 @@ def test_the_formatter_lays_out_every_line() -> None:
 
 
 def _modules_of(name: str) -> dict[str, str]:
-  """Returns the names under which a file has imported modules -> the module."""
+  """Returns the names under which a file has imported modules → the module."""
   return {
     alias.asname or alias.name: f"{node.module}.{alias.name}"
     for node in ast.walk(_tree(name))
@@ -565,14 +568,14 @@ def _modules_of(name: str) -> dict[str, str]:
 
 
 def _root_of(node: ast.expr) -> str:
-  """Returns `tf` for the expression `tf.nn.softmax`, `` for a call and such."""
+  """Returns `tf` for the expression `tf.nn.softmax`; "" for a call and such."""
   while isinstance(node, ast.Attribute):
     node = node.value
   return node.id if isinstance(node, ast.Name) else ""
 
 
 def _used(name: str) -> Iterator[tuple[str, str]]:
-  """Yields what a file uses: (module, name); module "" where it is not known."""
+  """Yields what a file uses: (module, name); the module is "" if unknown."""
   modules, own = _modules_of(name), _module(name)
   for node in ast.walk(_tree(name)):
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -584,7 +587,7 @@ def _used(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _defined(name: str) -> Iterator[str]:
-  """Yields the functions, classes and constants of a module."""
+  """Yields the names of the functions, classes and constants of a module."""
   for node in _tree(name).body:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
       yield node.name
@@ -616,13 +619,16 @@ def _expected_rule(name: str) -> str:
 
 
 def _target(name: str) -> str:
-  """Names a target after its file; a package's own after the package."""
+  """Returns the name of a file's target: its stem, or the package's name.
+
+  An __init__.py has the name of its package.
+  """
   stem = pathlib.PurePath(name).stem
   return pathlib.PurePath(name).parent.name if stem == "__init__" else stem
 
 
 def _expected_deps(name: str) -> list[str]:
-  """Turns a file's imports into labels, in buildifier's order."""
+  """Returns the labels of a file's imports, in buildifier's order."""
   labels = {
     f"@pypi//{package.replace('-', '_')}" for package in _third_party(name)
   }
@@ -649,7 +655,7 @@ def _stanza(rule: str, name: str, source: str, deps: list[str]) -> str:
 
 
 def _expected_stanzas(folder: str) -> dict[str, str]:
-  """Maps a target's name to the stanza its file's imports ask for."""
+  """Returns target → the stanza that the imports of its file require."""
   return {
     _target(name): _stanza(
       _expected_rule(name),
@@ -663,7 +669,10 @@ def _expected_stanzas(folder: str) -> dict[str, str]:
 
 
 def _build_stanzas(folder: str) -> dict[str, str]:
-  """Reads BUILD's py_ targets; data, size and the like are left free."""
+  """Returns target → stanza, of the py_ rules in a folder's BUILD.
+
+  Attributes such as data and size are left out.
+  """
   path = _ROOT / folder / "BUILD"
   assert path.exists(), f"no BUILD in {folder or 'the root'}"
   stanzas = {}
@@ -736,7 +745,10 @@ def _normal(package: str) -> str:
 
 
 def _requirements(*patterns: str) -> set[str]:
-  """Returns the packages named at the start of the lines of some files."""
+  """Returns the packages named at the start of the lines of some files.
+
+  The files are those that match the globs.
+  """
   return {
     _normal(match.group())
     for pattern in patterns
@@ -880,7 +892,7 @@ _MAP_ENTRY = re.compile(
 
 
 def _map_entries() -> dict[str, str]:
-  """Reads docs/map.md: path -> its sentence.
+  """Returns path → sentence of the entries of docs/map.md.
 
   A line is one or more paths in backticks, a dash and a sentence. A path that
   ends in / stands for a folder of data.
@@ -901,7 +913,7 @@ def _is_covered(name: str, entries: dict[str, str]) -> bool:
 
 
 def _map_line(name: str) -> str:
-  """Proposes a line of the map from the first words of a file."""
+  """Returns a proposed line of the map, made of the first words of a file."""
   about = "…"
   if name.endswith(".py"):
     about = (ast.get_docstring(_tree(name)) or about).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Limits of CPU time: the error comes, and comes again in an outer block."""
+"""Tests of limits of CPU time: the error, and limits inside of limits."""
 
 import contextlib
 import signal

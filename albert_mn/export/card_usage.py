@@ -74,7 +74,7 @@ _OUTPUTS = {
 
 
 def section(model: Model) -> str:
-  """Returns the section as Markdown, without its heading."""
+  """Returns the section for a form of export as Markdown, without its heading."""
   make = {
     "tf1": _tf1,
     "huggingface": _huggingface,

@@ -290,7 +290,10 @@ class Source:
 
 
 def _scaled(head: Any, factor: float, shift: float) -> Any:
-  """Returns a dense layer whose outputs are head(x) · factor + shift."""
+  """Returns a dense layer whose outputs are head(x) · factor + shift.
+
+  It is a new layer, or `head` itself for the factor 1 and the shift 0.
+  """
   if (factor, shift) == (1, 0):
     return head  # equal in every bit
   layer = tf_keras.layers.Dense(head.units, name="classifier")

@@ -160,8 +160,9 @@ class TextEncoder(tf.Module):
   def __call__(self, inputs: Any) -> dict[str, Any]:
     """Returns pooled_output, sequence_output, encoder_outputs and default.
 
-    `default` equals pooled_output; encoder_outputs is a list, an output for
-    each layer.
+    pooled_output is [batch, hidden_size], and so is `default`, which equals it.
+    sequence_output is [batch, length, hidden_size]; encoder_outputs is a list
+    of such outputs, one for each layer.
 
     Args:
       inputs: strings [batch], or name → int32 [batch, length].

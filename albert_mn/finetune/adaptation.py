@@ -341,9 +341,9 @@ def _with_tokenizer_of(
   """Returns the start with a tokenizer that is trained on texts.txt.
 
   The start's config gets the new number of pieces, and keeps its other sizes.
-  The tokenizer has 8,000 pieces for a texts.txt of 4 MB or more, and 16,000 from
-  100 MB on; a smaller file gives `start` unchanged. A tokenizer of the same
-  texts that is there already is used again.
+  The tokenizer has 8,000 pieces for a texts.txt of 4 MB or more, and 16,000
+  from 100 MB on; a smaller file gives `start` unchanged. A tokenizer of the
+  same texts that is there already is used again.
 
   Args:
     folder: the folder of texts.txt; it gets a folder `tokenizer`.

@@ -113,6 +113,9 @@ def of_google(
 ) -> Found:
   """Returns the config in a file of google-research's format.
 
+  The activation's name is read without regard to case. A missing name means
+  "gelu"; an empty name or null means no activation.
+
   Args:
     path: the file.
     family: AlbertConfig or BertConfig.

@@ -130,6 +130,9 @@ def config(
 ) -> foreign_configs.Found:
   """Returns the config of a model of Hugging Face or of PyTorch.
 
+  Keys without effect on the encoder are ignored; missing keys get transformers'
+  defaults.
+
   Args:
     path: a .json file under any name; or the folder, or the weights, beside
       which the config lies.

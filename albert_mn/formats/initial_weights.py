@@ -435,6 +435,9 @@ def identity(path: str) -> str:
 
   For Hugging Face's weights it is the SHA-256 of each file, divided by spaces;
   for a TensorFlow checkpoint see `model_directory.identity`.
+
+  Raises:
+    options.InputError: when there are no weights that can be read.
   """
   if format_of(path) is Format.HUGGING_FACE:
     return " ".join(map(storage.sha256, huggingface.files(path)))

@@ -50,6 +50,11 @@ def origins(
 ) -> Origins:
   """Returns the old pieces from which each new piece starts.
 
+  A piece with equal letters at the same place of a word (at its beginning or
+  inside) starts from that piece alone, as [CLS] and the like start from the old
+  ones. Any other starts from the known pieces into which the old tokenizer
+  divides its letters.
+
   Args:
     old, new: the two tokenizers.
   """

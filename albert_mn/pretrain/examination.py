@@ -52,7 +52,9 @@ class Run:
   def looks(self) -> tuple[int, int]:
     """Returns (eval_interval, probe_interval), in steps.
 
-    An interval is the whole run if there is nothing to evaluate or to probe.
+    --eval_interval=0 means --save_checkpoints_steps, and --probe_interval=0 the
+    interval of evaluations. An interval is the whole run if there is nothing to
+    evaluate or to probe.
     """
     interval = (
       self.settings.eval_interval or self.settings.save_checkpoints_steps

@@ -31,7 +31,8 @@ def assign(
   """Replaces the random weights of a new model by weights from statistics.
 
   Statistics that were stored for the same records are read; otherwise the
-  records are counted and the statistics stored.
+  records are counted and the statistics stored. Records without an identity,
+  which were made elsewhere, are always counted.
 
   Args:
     model: a new model.

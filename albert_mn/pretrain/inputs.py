@@ -277,6 +277,9 @@ class Share:
     replicas: number of devices, over all processes.
     first: number of this process's first device.
     local: number of this process's devices; their numbers are consecutive.
+
+  Raises:
+    options.InputError: when `replicas` does not divide `batch_size`.
   """
 
   batch_size: int
@@ -328,7 +331,7 @@ def train_dataset(
 
   Args:
     source: the records.
-    count: number of examples in them.
+    count: number of examples in them, at least 1.
     share: the rows of each batch that this process computes.
     seed: seed of the file order of each epoch.
     step: number of batches already taken.

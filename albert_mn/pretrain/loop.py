@@ -137,6 +137,8 @@ class Loop:
   def _begin(self, training: inputs.RecordSet, step: int) -> None:
     """Sets the input of the coming steps, and logs their number.
 
+    At the last step no input is set, and the log says that nothing is left.
+
     Raises:
       options.InputError: when the records hold no example.
     """

@@ -95,9 +95,10 @@ class Options(options.Group):
   )
   max_predictions_per_seq: int = options.option(
     0,
-    "Largest number of masked pieces that the records have room for, in each "
-    "record; a packed record holds several examples. Another number is an "
-    "error. 0 accepts any (google-research/albert: 20).",
+    "Number of masked pieces that each record has room for. A packed record "
+    "holds several examples; a record that is masked during training has room "
+    "for none. Another number is an error. 0 accepts any "
+    "(google-research/albert: 20).",
     minimum=0,
   )
   save_checkpoints_steps: int = options.option(

@@ -269,7 +269,11 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._add(sums)
 
   def train_loop_end(self) -> dict[str, float]:
-    """Returns the metrics since `train_loop_begin`; logs the main ones."""
+    """Returns the metrics since `train_loop_begin`; logs the main ones.
+
+    They are those of `_metrics`, learning_rate, gradient_norm (the mean), the
+    speed, and statistics of the trust ratios if the optimizer has any.
+    """
     metrics = self._metrics()
     step = int(self._optimizer.iterations.numpy())
     speed = self.meter.metrics(step)

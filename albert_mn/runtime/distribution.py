@@ -78,7 +78,9 @@ class Options(options.Group):
   def kind(self) -> str:
     """Returns "one_device", "mirrored", "multi_worker" or "tpu".
 
-    The value auto is replaced by the kind that fits flags and machine.
+    auto means tpu with --use_tpu or --tpu_name; else multi_worker if TF_CONFIG
+    names several workers; else mirrored with several GPUs or logical devices;
+    else one_device.
 
     Raises:
       options.InputError: when TF_CONFIG is not JSON with a cluster.

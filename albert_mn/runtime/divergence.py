@@ -292,6 +292,9 @@ class Guard:
     """Restores the newest checkpoint, records the rollback, lowers the rate.
 
     Call it after `answer`, which deletes the later checkpoints.
+
+    Raises:
+      options.InputError: when no checkpoint can be read.
     """
     step = self._saved.restore()
     assert step is not None, "a checkpoint was chosen"

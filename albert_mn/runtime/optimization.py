@@ -142,7 +142,10 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     self._recipe, self._scale = recipe, scale
 
   def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-    """Returns the learning rate at a step, float32 of the shape of `step`."""
+    """Returns the learning rate at a step, float32 of the shape of `step`.
+
+    From step num_train_steps on it is 0, unless poly_power is 0.
+    """
     recipe = self._recipe
     step = tf.cast(step, tf.float32)
     done = tf.minimum(step / recipe.num_train_steps, 1.0)

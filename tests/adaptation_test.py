@@ -233,7 +233,7 @@ def test_an_adaptation_that_is_killed_goes_on_and_ends_with_the_same_weights(
   tokenizer_file: str,
   tmp_path: pathlib.Path,
 ) -> None:
-  """From the model of another adaptation; killed at the first checkpoint."""
+  """The run starts from an adapted model, and is killed at a checkpoint."""
   recipe = dataclasses.asdict(RECIPE)
   command = [
     "run_classifier.py",

@@ -53,7 +53,7 @@ def test_replaced_stretches_belong_to_their_replacements(
 
 
 def test_marks_that_change_places_are_not_told_apart() -> None:
-  """NFD orders marks by their class, 216 before 226."""
+  """NFD sorts marks by their class: class 216 comes before class 226."""
   decompose = alignment.LetterByLetter(
     lambda text: unicodedata.normalize("NFD", text)
   )

@@ -138,7 +138,7 @@ def config_file(
 def test_a_config_that_claims_other_sizes_is_refused_before_anything_is_built(
   config_file: pathlib.Path,
 ) -> None:
-  """Of some 150 generated configs each is refused; the right one is taken."""
+  """Some 150 wrong configs are refused; the right one is accepted."""
   draw = random.Random(str(config_file.name))
   whole = config_file.read_text("utf-8")
   values: dict[str, Any] = json.loads(whole)
@@ -231,7 +231,7 @@ def test_a_checkpoint_that_claims_more_than_its_files_have_is_not_read(
 def test_a_variable_may_claim_no_more_than_there_is(
   tmp_path: pathlib.Path,
 ) -> None:
-  """Two rows, said to be a slice of a million."""
+  """The variable has two rows, and claims to be a slice of a million rows."""
   tf.raw_ops.SaveV2(
     prefix=str(tmp_path / "model.ckpt"),
     tensor_names=["bert/embeddings/word_embeddings"],

@@ -69,7 +69,7 @@ def test_the_newest_are_kept_and_listed_for_tensorflow(
 def test_a_kill_between_any_two_changes_of_the_disk_leaves_whole_checkpoints(
   two: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  """What a killed process leaves is what stood there before its next change."""
+  """The disk is looked at before each change: a kill would leave this state."""
   left: list[pathlib.Path] = []
 
   def leaving(change: Callable[..., None]) -> Callable[..., None]:

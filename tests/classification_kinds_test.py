@@ -252,7 +252,10 @@ def test_a_prediction_that_dies_half_way_leaves_what_was_there(
 def test_labels_named_as_columns_or_apart_by_white_space_have_own_columns(
   folder: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-  """The bug report "Right where it is silently wrong", its labels alike."""
+  """The labels are like those of a bug report.
+
+  It is "Right where it is silently wrong".
+  """
   names = ["text", "label", "цас  их", "цас их", "Цас их", "line", "text (2)"]
   rows = [
     {"text": f"цас орлоо {i}", "label": n} for n in names for i in "12345"

@@ -84,7 +84,7 @@ def test_a_config_has_as_many_parameters_as_were_published(name: str) -> None:
 
 
 def test_every_config_is_read_and_its_heads_are_of_one_width() -> None:
-  """H/64 heads, as both papers have it; tiny's are of 32."""
+  """Both papers have heads of width 64; the tiny config has heads of 32."""
   names = [path.stem for path in CONFIGS.glob("*.json")]
   assert set(PUBLISHED) < set(names)
   widths = {

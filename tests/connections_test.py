@@ -206,7 +206,10 @@ def test_a_new_connection_closes_the_one_that_waited_longest() -> None:
 def test_without_files_the_log_gets_one_line_and_callers_wait(
   caplog: pytest.LogCaptureFixture,
 ) -> None:
-  """The bug report "Nothing lost, no one let in": 277 MB in 43 seconds."""
+  """A bug report had a log of 277 MB in 43 seconds.
+
+  It is "Nothing lost, no one let in".
+  """
   listener = _Full()
   with caplog.at_level("WARNING"), _serving(listener) as address:
     assert _ok(address)

@@ -52,7 +52,7 @@ def _config_of(name: str) -> dict[str, str]:
 def test_a_tf1_checkpoint_gives_google_researchs_numbers_after_conversion(
   name: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-  """The folder is given: its one checkpoint and the optimizer's are found."""
+  """The folder alone is given; its checkpoint has the optimizer's weights."""
   folder = _converted(
     REFERENCE / name, tmp_path / "model", from_="tf1", **_config_of(name)
   )
@@ -81,7 +81,7 @@ def test_a_tf1_checkpoint_gives_google_researchs_numbers_after_conversion(
 def test_the_plain_computation_gives_google_researchs_numbers(
   name: str,
 ) -> None:
-  """What conversions are held against must be right by itself."""
+  """Conversions are compared with this computation: it must be right."""
   source = initial_weights.read(str(REFERENCE / name))
   config = initial_weights.settle_config(path="", **_both(_config_of(name)))
   given = np.load(REFERENCE / "inputs.npz")
@@ -225,7 +225,7 @@ def test_what_classifies_pieces_is_no_classifier_of_texts(
 def test_a_pickle_of_mn_tweet_bert_keeps_its_own_gelu(
   tmp_path: pathlib.Path,
 ) -> None:
-  """google's name of the config, and no model_type; "gelu" is PyTorch's."""
+  """The config has google's name and no model_type; its "gelu" is PyTorch's."""
   theirs = tmp_path / "theirs"
   theirs.mkdir()
   shutil.copy(REFERENCE / "hf_bert/pytorch_model.bin", theirs)
@@ -251,7 +251,7 @@ def test_a_pickle_of_mn_tweet_bert_keeps_its_own_gelu(
 def test_outputs_that_differ_leave_nothing_behind(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  """A table with two names exchanged is what the comparison is for."""
+  """Two names of a table are exchanged, which the comparison must notice."""
   names = dict(huggingface._BERTS_BLOCK)
   names["query"], names["key"] = names["value"], names["query"]
   names["value"] = huggingface._BERTS_BLOCK["key"]

@@ -297,7 +297,7 @@ def test_it_is_drawn_from_stats_and_manifest_and_is_part_of_the_corpus(
 
 
 def test_two_workers_draw_the_same_page(tmp_path: pathlib.Path) -> None:
-  """Of several files, so that there is more than one task."""
+  """The corpus has several files, so that there is more than one task."""
   sample = running.ROOT / "sample/pretrain/wiki_articles.txt"
   articles = sample.read_text("utf-8").split("\n\n")
   for part in range(3):

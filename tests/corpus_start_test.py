@@ -223,7 +223,7 @@ def test_more_dimensions_than_columns_are_filled_with_zeros() -> None:
 
 
 def test_dropout_and_packing_see_the_same_encoder() -> None:
-  """Layers of several examples a row begin their positions anew."""
+  """In packed rows the positions of each example begin anew."""
   model = _started(ALBERT)
   ids = tf.constant([[2, 6, 7, 3, 2, 6, 7, 3]])
   mask = tf.constant([[1, 1, 1, 1, 2, 2, 2, 2]])

@@ -316,7 +316,7 @@ def test_the_program_writes_the_sets_or_says_what_is_wrong(
 def test_labels_that_differ_by_case_alone_are_warned_of_with_their_counts(
   tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, label_type: str
 ) -> None:
-  """The bug report "Right where it is silently wrong": Мэдээ and мэдээ."""
+  """The bug report "Right where it is silently wrong" has Мэдээ and мэдээ."""
   lines = []
   for i in range(40):
     name = "мэдээ" if i % 10 == 0 else "Мэдээ"

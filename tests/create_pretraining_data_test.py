@@ -245,7 +245,7 @@ def test_random_next_sentences_have_balanced_labels_whatever_the_work_is_cut_int
   tmp_path: pathlib.Path,
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-  """NVIDIA/DeepLearningExamples 421: in a range of one document none was 1."""
+  """NVIDIA/DeepLearningExamples 421: a range of one document had no label 1."""
   corpus = tmp_path / "corpus.txt"
   texts = [_sentences(udhr, size, i) for i, size in enumerate(sizes)]
   corpus.write_text("\n\n".join(texts), "utf-8")
@@ -331,7 +331,7 @@ def test_every_piece_of_every_document_reaches_the_records(
   tokenizer_file: str,
   tmp_path: pathlib.Path,
 ) -> None:
-  """facebookresearch/fairseq 1103: of 2,000 words 33 reached the records."""
+  """In facebookresearch/fairseq 1103, 33 of 2,000 words reached the records."""
   corpus = tmp_path / "corpus.txt"
   text = _KINDS_OF_TEXT[kind](udhr)
   corpus.write_text(text, "utf-8")

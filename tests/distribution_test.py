@@ -116,7 +116,7 @@ def test_the_losses_are_those_of_one_device(
 def test_muon_from_counted_weights_has_the_losses_of_one_device(
   folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  """On two devices, and in two processes."""
+  """The run is made on two devices, and in two processes."""
   flags = ("--initialization=corpus", "--optimizer=muon")
   alone, devices, processes = (tmp_path / name for name in "abc")
   running.Programs().succeed(*_flags(folder, alone), *flags)
@@ -252,7 +252,7 @@ def test_devices_and_records_that_do_not_fit_end_in_one_clear_line(
 
 @pytest.mark.parametrize("name", ["lamb", "muon"])
 def test_the_whole_step_compiles_with_static_shapes(name: str) -> None:
-  """What a TPU asks for: forward, backward and the optimizer in one program."""
+  """A TPU needs forward, backward and optimizer in one program."""
   from albert_mn.models import encoders
   from albert_mn.runtime import optimization
 
@@ -332,7 +332,7 @@ def test_auto_takes_what_the_environment_names(
 def test_a_tpus_part_of_the_step_compiles_whole_and_masks_are_made_outside(
   folder: pathlib.Path, parts: int
 ) -> None:
-  """One device's share as TPUStrategy compiles it: counts, sums, optimizer.
+  """TPUStrategy compiles the share of one device: counts, sums, optimizer.
 
   The masks of these records are made in numpy, by the input pipeline of the
   host: the program sees static shapes.

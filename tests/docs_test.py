@@ -250,7 +250,7 @@ def _run_all(page: str, changes: Mapping[str, str]) -> None:
 def test_the_commands_of_your_own_rows_work_one_after_the_other(
   topics: str, tmp_path: pathlib.Path
 ) -> None:
-  """With a small model, one epoch, and the predictions of all rows."""
+  """They run with a small model and one epoch, and predict all rows."""
   changes = {
     "runs/quickstart/pretraining/model": topics,
     "runs/mine": f"{tmp_path}/mine",
@@ -268,7 +268,7 @@ def test_the_commands_of_your_own_rows_work_one_after_the_other(
 def test_the_commands_of_your_own_text_work_one_after_the_other(
   tmp_path: pathlib.Path,
 ) -> None:
-  """With two steps of pretraining, an epoch, and two networks."""
+  """They run with two steps of pretraining, one epoch, and two networks."""
   flags = "albert_mini.flags"
   changes = {
     "runs/words": f"{tmp_path}/words",
@@ -302,7 +302,7 @@ def test_the_python_of_the_readme_tells_labels(
 
 
 def test_the_readme_shows_what_the_quickstart_prints() -> None:
-  """The frame of its summary; the numbers are those of one run."""
+  """The words of the summary are compared; its numbers are those of one run."""
   readme = (running.ROOT / "README.md").read_text("utf-8")
   script = (running.ROOT / "scripts/quickstart.sh").read_text("utf-8")
   summary = script.split("cat <<EOF\n")[1].split("EOF")[0]

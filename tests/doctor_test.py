@@ -491,7 +491,10 @@ def test_the_weights_are_counted_from_the_shape(
 def test_memory_that_is_not_there_is_wrong_and_not_ok(
   folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  """The bug report "Right where it is silently wrong": ok, 144 GB of 25 GB."""
+  """A bug report had the line: ok, 144 GB of 25 GB.
+
+  It is "Right where it is silently wrong".
+  """
   monkeypatch.setattr(memory, "machine_bytes", lambda: 900_000_000)
   said: list[str] = []
   exam = checks.Examination(said.append)

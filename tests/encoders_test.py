@@ -138,9 +138,10 @@ def test_an_example_drops_the_same_units_wherever_it_stands_in_a_part() -> None:
 def test_no_two_places_of_the_largest_attention_share_their_bits(
   shape: tuple[int, int, int],
 ) -> None:
-  """The bug report "Right where it is silently wrong": neighbouring rows did.
+  """In a bug report neighbouring rows shared them.
 
-  The bits are a bijection of a place's number, given the example's seed.
+  It is "Right where it is silently wrong". The bits are a bijection of a
+  place's number, given the example's seed.
   """
   places = encoders._places(tf.constant([1, *shape])).numpy()
   seen = np.sort(places.view(np.uint32))

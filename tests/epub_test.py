@@ -337,7 +337,7 @@ def test_deep_and_broad_pages_take_linear_time() -> None:
 
 
 def test_a_book_damaged_at_any_byte_is_dropped_or_read() -> None:
-  """Never an error: one bad book must not stop a shelf."""
+  """No error is raised: one bad book must not stop a shelf."""
   content = _book({"a.xhtml": f"<p>{LONG}</p>"}).content
   for place in range(0, len(content), 3):
     changed = bytearray(content)

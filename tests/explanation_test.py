@@ -113,7 +113,7 @@ def test_the_second_of_two_equal_blocks_of_a_group_is_shown_too(
 def test_the_parts_of_an_attribution_sum_to_what_they_are_parts_of(
   explainer: explanation.Explainer,
 ) -> None:
-  """Completeness, the paper's proposition 1."""
+  """This is completeness, the paper's proposition 1."""
   answer = explainer.explain(TEXT).answer
   assert answer
   difference = answer.score - answer.baseline_score
@@ -129,7 +129,7 @@ def test_the_parts_of_an_attribution_sum_to_what_they_are_parts_of(
 def test_what_is_in_the_baseline_too_is_part_of_nothing(
   explainer: explanation.Explainer,
 ) -> None:
-  """The paper's axiom of sensitivity (b)."""
+  """This is the paper's axiom of sensitivity (b)."""
   explained = explainer.explain("эрх", "үүрэг")
   assert explained.answer
   same = np.isin(explained.pieces, ["[CLS]", "[SEP]"])
@@ -211,7 +211,7 @@ def test_words_are_apart_where_the_tokenizer_marks_their_ends(
 def test_a_page_shows_what_was_typed_and_not_what_the_model_reads(
   tokenizer_file: str,
 ) -> None:
-  """It once had Саин for Сайн, and letters of other words behind an …."""
+  """An earlier page had Саин for Сайн, and wrong letters behind an …."""
   reader = tokenization.Tokenizer(
     tokenizer_file, do_lower_case=True, strip_accents=True
   )
@@ -228,7 +228,7 @@ def test_a_page_shows_what_was_typed_and_not_what_the_model_reads(
 
 
 def test_a_page_shows_a_tweet_as_it_was_typed(tokenizer_file: str) -> None:
-  """The model reads `@ http` and `баярлалаа`."""
+  """The model reads `@ http` and `баярлалаа` in place of the tweet's words."""
   explainer = _viewer(
     tokenization.Tokenizer(tokenizer_file), clean=tweets.traced
   )
@@ -336,7 +336,7 @@ def test_what_is_too_much_keeps_the_largest_of_each_row() -> None:
 def test_a_page_of_512_pieces_12_layers_and_12_heads_stays_below_6_mb(
   explainer: explanation.Explainer,
 ) -> None:
-  """The worst case: rows without any structure to compress."""
+  """The attention has no structure, which is the worst to compress."""
   explained = explainer.explain(TEXT)
   large = explanation.Explanation(
     ["▁чөлөөтэй"] * 512,

@@ -153,7 +153,7 @@ def test_there_and_back_changes_no_bit(
 def test_tf1_names_and_values_are_google_researchs(
   name: str, tmp_path: pathlib.Path
 ) -> None:
-  """A checkpoint of theirs, taken in and given out again, is the same."""
+  """A checkpoint of google-research that is loaded and exported is the same."""
   theirs = str(REFERENCE / name / "model.ckpt")
   kind = "bert" if name.startswith("bert") else "albert"
   file = str(REFERENCE / name / "config.json")
@@ -385,7 +385,10 @@ def test_a_saved_model_reads_long_texts_as_its_predictor(
 def test_what_leaves_has_the_manifests_numbers_in_its_head(
   kind: str, to: str, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
-  """Softmax, sigmoid or nothing gives our answers, and so it comes back."""
+  """An export that is converted back gives the answers of the model.
+
+  So its head has the temperature and the unit of the manifest.
+  """
   folder = _saved(kind, tmp_path / "model", tokenizer_file)
   before = classifier.Predictor.load(folder).probabilities(_TEXTS)
   out = _export(folder, to, tmp_path / "out")
@@ -536,7 +539,7 @@ def test_a_quantized_model_that_answers_otherwise_is_warned_of(
 def test_an_export_that_gives_other_outputs_leaves_nothing(
   classifier_dir: str, tmp_path: pathlib.Path, monkeypatch: Any
 ) -> None:
-  """Every writer's file is damaged after it was written."""
+  """The file of each kind of export is damaged after it was written."""
   whole = tensor_files.write
 
   def damaged(path: str, tensors: Any) -> None:

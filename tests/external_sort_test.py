@@ -62,7 +62,7 @@ def _peak(folder: pathlib.Path, count: int) -> int:
 def test_one_large_file_takes_no_more_memory_than_a_small_one(
   monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
-  """--num_shards=1 held a tuple for every example of the corpus."""
+  """Earlier, --num_shards=1 held a tuple for every example of the corpus."""
   monkeypatch.setattr(pretraining_data, "_SORT_MEMORY", 1 << 20)
   small, large = (
     _peak(tmp_path / str(count), count) for count in (8_000, 40_000)

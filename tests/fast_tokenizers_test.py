@@ -267,7 +267,7 @@ def _trained(
 def test_letters_are_lowered_and_stripped_as_python_knows_them(
   lower: bool, strip: bool, tmp_path: pathlib.Path
 ) -> None:
-  """Bytes show which letter came: ㋿, and capitals newer than Python's tables."""
+  """A byte piece shows a letter: ㋿, and capitals newer than Python's tables."""
   ours, theirs = _trained(
     tmp_path,
     tokenization.Settings(lower, strip),

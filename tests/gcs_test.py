@@ -131,7 +131,7 @@ def test_a_fault_on_the_way_is_tried_again(
 def test_an_object_that_is_damaged_on_its_way_here_is_not_kept(
   server: gcs_server.Front, tmp_path: pathlib.Path
 ) -> None:
-  """A CRC32C sees each single byte that differs."""
+  """A CRC32C notices each single byte that differs."""
   with storage.writing("gs://bucket/x.bin", "wb") as file:
     file.write(bytes(3000))
   target = tmp_path / "x.bin"
@@ -163,7 +163,7 @@ def test_an_object_that_is_read_to_its_end_is_compared_too(
 def test_an_object_that_is_damaged_on_its_way_there_is_not_left(
   server: gcs_server.Front, numbers: int
 ) -> None:
-  """The larger one goes in several requests."""
+  """The larger object is uploaded by several requests."""
   _write("gs://bucket/y.bin")  # else the client asks for the bucket first
   server.requests = []
   server.faults = ["", "", "damaged"] if numbers > 8 << 20 else ["", "damaged"]

@@ -62,7 +62,7 @@ def _without_effect(program: str) -> dict[str, dataclasses.Field[Any]]:
   ["run_classifier", "run_pretraining", "data_prep.create_pretraining_data"],
 )
 def test_a_flag_without_effect_says_so_and_what_to_use(program: str) -> None:
-  """One line for each flag that is given, be the value the default or not."""
+  """One line is logged for each flag that is given, also with its default."""
   given = _without_effect(program)
   assert given
   command = [f"{program}.py"] if "." not in program else ["-m", program]

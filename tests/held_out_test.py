@@ -55,7 +55,7 @@ def test_numbers_and_choice_do_not_depend_on_order_or_files(
 def test_versions_of_a_document_are_held_out_together(
   tmp_path: pathlib.Path,
 ) -> None:
-  """Each of 60 articles in four versions, which differ in one sentence."""
+  """There are 60 articles in four versions, which differ in one sentence."""
   texts = [
     [f"{version} дахь засвар.", *text]
     for version in range(4)

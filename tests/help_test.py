@@ -161,7 +161,7 @@ def test_the_flags_that_a_text_names_exist(program: str) -> None:
 def test_the_default_of_google_research_is_told_where_another_one_holds() -> (
   None
 ):
-  """Its programs at commit 4ae12a2; 0 and none where we read a manifest."""
+  """The defaults are those of google-research's commit 4ae12a2."""
   theirs: dict[str, dict[str, object]] = {
     "run_pretraining": {
       "do_train": "true",

@@ -145,7 +145,7 @@ def test_shards_without_the_family_in_names_and_with_old_ones_are_read(
 def test_a_pickle_from_before_pytorch_1_6_is_read(
   tmp_path: pathlib.Path,
 ) -> None:
-  """legacy.bin holds the weights of the other file, rounded to bfloat16."""
+  """legacy.bin has the weights of the newer file, rounded to bfloat16."""
   shutil.copy(BERT / "legacy.bin", tmp_path / "pytorch_model.bin")
   whole = tensor_files.read(str(BERT / "pytorch_model.bin"))
   rounded = tensor_files.read(str(tmp_path / "pytorch_model.bin"))
@@ -319,7 +319,7 @@ def test_a_missing_or_unknown_weight_and_a_wrong_shape_are_named(
 def test_a_head_with_an_output_layer_of_its_own_is_left_over(
   tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-  """transformers' `tie_word_embeddings` false: the encoder is as good."""
+  """With transformers' `tie_word_embeddings` false, the encoder is as good."""
   words = _albert()["albert.embeddings.word_embeddings.weight"]
   untied = _albert() | {"predictions.decoder.weight": words + 1}
   values = json.loads((ALBERT / "config.json").read_text())
@@ -336,7 +336,7 @@ def test_a_head_with_an_output_layer_of_its_own_is_left_over(
 def test_a_model_without_pooler_and_sentence_head_keeps_new_ones(
   tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-  """AlbertForMaskedLM has neither."""
+  """AlbertForMaskedLM has neither a pooler nor a sentence head."""
   parts = {
     name: array
     for name, array in _albert().items()

@@ -135,7 +135,7 @@ def test_a_chunk_keeps_its_order_or_is_swapped_and_never_leaves_its_document() -
 
 
 def test_the_rest_of_a_long_example_begins_the_next_one() -> None:
-  """facebookresearch/fairseq 1103, transformers 108: it was truncated away."""
+  """In facebookresearch/fairseq 1103 and transformers 108 it was truncated."""
   spans, ends, begins = _stream([[20, 30, 20]], 5)
   made = _created(spans, ends, begins, 40, short=0.0)
   begin = made.starts.min(1, where=made.lengths > 0, initial=99)
@@ -174,7 +174,7 @@ def test_a_word_of_several_examples_is_cut_into_whole_examples() -> None:
 def test_random_segments_are_anothers_half_the_time_and_as_long(
   documents: list[list[int]],
 ) -> None:
-  """NVIDIA/DeepLearningExamples 421, google-research/bert 125."""
+  """See NVIDIA/DeepLearningExamples 421 and google-research/bert 125."""
   spans, ends, begins = _stream(documents, 3)
   pool = _pool(documents, begins, 61)
   made = _created(spans, ends, begins, 64, 0.1, pool, True)
@@ -203,7 +203,7 @@ def test_without_another_document_no_label_is_constant_but_minus_one() -> None:
 
 
 def test_a_long_document_has_its_share_of_short_examples_and_no_more() -> None:
-  """As google-research/bert draws, a book is short from end to end, or never."""
+  """In google-research/bert, all examples of a book are short, or none is."""
   book = [[10] * 3000]
   for number in range(20):
     spans, ends, begins = _stream(book, 2)

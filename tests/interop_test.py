@@ -164,7 +164,7 @@ def test_ids_of_our_models_are_equal_on_any_text(
 def test_ids_of_foreign_models_are_equal(
   settings: tokenization.Settings, environment: None, tmp_path: pathlib.Path
 ) -> None:
-  """Without repeated letters, but for the few in real lines: 3000, ээээ."""
+  """Texts of repeated letters are left out, but for a few in real lines."""
   del environment
   texts = [text for text in _fuzz() if not text.endswith(" лалала")]
   texts += _real_lines()
@@ -187,7 +187,7 @@ def test_pieces_stand_where_transformers_finds_them(
   environment: None,
   tmp_path: pathlib.Path,
 ) -> None:
-  """But for what we leave open: what shares a letter, marks apart from theirs."""
+  """Pieces that share a letter, and marks apart from theirs, may differ."""
   del environment
   model_file = kind(tmp_path / "spm")
   tokenizer = tokenization.Tokenizer.with_settings(model_file, settings)
@@ -314,7 +314,7 @@ def test_a_model_that_transformers_saved_comes_back(
 def test_the_code_of_a_card_gives_our_answer_and_cuts_long_texts(
   kind: str, tokenizer_file: str, environment: None, tmp_path: pathlib.Path
 ) -> None:
-  """transformers refuses `truncation=True` at a call of fill-mask."""
+  """transformers refuses `truncation=True` in a call of fill-mask."""
   del environment
   folder = card_code.saved(kind, tmp_path / "model", tokenizer_file)
   out = tmp_path / "out"
@@ -528,7 +528,7 @@ def test_models_heads_and_pipelines_give_our_outputs(
 def test_the_pipeline_gives_the_answers_of_each_kind_of_classifier(
   kind: str, tokenizer_file: str, environment: None, tmp_path: pathlib.Path
 ) -> None:
-  """A temperature, and the unit of a number, are in the exported head."""
+  """The exported head contains the temperature, and the unit of a number."""
   del environment
   labels, parameters = exported.KINDS[kind]
   folder = exported.save_classifier(
@@ -553,7 +553,7 @@ def test_the_pipeline_gives_the_answers_of_each_kind_of_classifier(
 def test_the_pipeline_finds_the_entities_that_our_tagger_finds(
   shape: str, environment: None, tmp_path: pathlib.Path
 ) -> None:
-  """As docs/export.md says: "simple", without the space in front."""
+  """The pipeline is called as docs/export.md says, with "simple" aggregation."""
   del environment
   tokenizer_file = tokenizer_kinds.trained(tmp_path / "spm", vocab_size=3000)
   config = dataclasses.replace(exported.SHAPES[shape], vocab_size=3000)
@@ -591,7 +591,7 @@ def test_the_pipeline_finds_the_entities_that_our_tagger_finds(
 def test_a_report_is_the_one_of_transformers_answers(
   tokenizer_file: str, environment: None, tmp_path: pathlib.Path
 ) -> None:
-  """The same model there, scikit-learn's report of its answers: ours."""
+  """Our report is scikit-learn's, of the same model's answers there."""
   del environment
   shape = next(iter(exported.SHAPES.values()))
   folder = exported.save_classifier(tmp_path / "model", shape, tokenizer_file)

@@ -106,7 +106,7 @@ def test_two_halves_of_a_character_are_one(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("content", ["[]", '[["a", 1]]', '"a"', "5", "null"])
 def test_other_json_is_no_object(content: str, tmp_path: pathlib.Path) -> None:
-  """A list of pairs, and an empty list, would make a dictionary."""
+  """Python would make a dictionary of a list of pairs, and of an empty list."""
   path = tmp_path / "run.json"
   path.write_text(content)
   with pytest.raises(options.InputError, match=r"object in .*run\.json; got"):

@@ -182,7 +182,7 @@ def test_a_run_on_gs_killed_at_many_moments_ends_with_the_same_weights(
   bucket: tuple[gcs_server.Front, dict[str, str], pathlib.Path],
   tmp_path: pathlib.Path,
 ) -> None:
-  """From a bucket to a bucket; the server fails now and then."""
+  """The run uses a bucket alone, whose server fails now and then."""
   front, environment, served = bucket
   log, output = tmp_path / "log.txt", served / "run"
 

@@ -515,7 +515,7 @@ def _bound(node: ast.AST) -> str | None:
 
 
 def test_names_say_what_the_value_is() -> None:
-  """Of variables, fields, attributes, parameters and functions."""
+  """Variables, fields, attributes, parameters and functions are checked."""
   vague = [
     f"{name}:{node.lineno}: {_bound(node)}"  # type: ignore[attr-defined]
     for name in _sources()
@@ -720,7 +720,7 @@ _LABEL = re.compile(r'"(//[\w./-]*)?:([\w.-]+)"')
 
 
 def test_every_label_leads_to_a_target() -> None:
-  """Those of data too, which the imports do not state."""
+  """Labels of data, which the imports do not state, are checked too."""
   builds = [name for name in _files() if pathlib.PurePath(name).name == "BUILD"]
   targets, named = set(), set()
   for name in builds:

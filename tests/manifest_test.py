@@ -92,7 +92,7 @@ def test_what_other_versions_name_or_do_not_name_stops_nothing(
 
 
 def test_settings_of_the_text_are_never_guessed_from_another_type() -> None:
-  """Any string would be true, "false" too."""
+  """In Python any string would be true, "false" too."""
   settings = tokenization.Settings.of({"strip_accents": True, "vocab_size": 9})
   assert settings == tokenization.Settings(strip_accents=True)
   with pytest.raises(

@@ -141,7 +141,7 @@ def test_predictions_have_an_upper_bound(
 def test_a_row_of_long_words_has_masks_too(
   tokenizer_file: str,
 ) -> None:
-  """A short row of words above its budget, and a word above any budget."""
+  """A short row's words exceed its budget; a word exceeds max_predictions."""
   settings = dataclasses.replace(SETTINGS, max_predictions=20)
   lines = ["хэрэглэгчийнхээсээ " * 3, "ү" * 120, f"{'ү' * 90} үг байна"]
   batch = _batch(tokenizer_file, lines, settings)

@@ -45,7 +45,7 @@ def _pairs(text: str) -> set[tuple[str, str]]:
 def test_near_copies_are_those_whose_pairs_of_words_say_so(
   threshold: float, words: int
 ) -> None:
-  """At least 98 % 0.05 above the threshold, at most 1 % 0.05 below."""
+  """At least 98 % are copies at threshold + 0.05, at most 1 % at − 0.05."""
   chance = random.Random(f"{threshold} {words}")
   for change in (likeness.tail_changed, likeness.words_changed):
     for limit, at_most in ((threshold + 0.05, False), (threshold - 0.05, True)):
@@ -122,7 +122,7 @@ def test_texts_filled_in_by_machine_are_one_cluster() -> None:
 
 
 def test_texts_filled_in_by_machine_that_differ_too_much_stay_apart() -> None:
-  """Of 13 pairs of words 5 are the same in all, and 9 in a text and its copy."""
+  """All texts share 5 of 13 pairs of words; a text and its copy share 9."""
   texts = [
     f"Долларын ханш өнөөдөр {n} төгрөг {n + 9000} мөнгө {n + 90000} болж байна"
     for n in range(700)

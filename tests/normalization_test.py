@@ -98,7 +98,7 @@ def test_legacy_letters_are_repaired_only_where_it_is_asked_for() -> None:
 
 @pytest.mark.parametrize("mark", ["\u0301", "\u0316\u0301", "\u0344", "\u0f73"])
 def test_a_long_run_of_marks_is_interrupted_by_a_joiner(mark: str) -> None:
-  """Unicode's UAX #15: at most 30 in a row, so that NFC takes linear time."""
+  """Unicode's UAX #15 allows 30 in a row, so that NFC takes linear time."""
   text = f"а{5_000 * mark}б"
   shown = normalization.normalize(text)
   assert normalization.normalize(shown) == shown

@@ -253,7 +253,7 @@ def test_markup_in_a_text_or_a_label_stays_text(
 def test_an_inline_script_of_somebody_else_does_not_run(
   browser: sync_api.Browser, served: serving.Serving
 ) -> None:
-  """The policy itself: without it this test's first half would fail."""
+  """The policy prevents it: without it, the first half would fail."""
   watched = Watched(browser)
   watched.page.goto(served.url)
   watched.page.evaluate(
@@ -370,7 +370,7 @@ def test_200_requests_at_once_leave_the_page_at_work(
 def test_pages_of_other_sites_do_not_get_an_answer(
   browser: sync_api.Browser, served: serving.Serving
 ) -> None:
-  """The bug report "Nothing lost, no one let in": any page could ask."""
+  """In the bug report "Nothing lost, no one let in", any page could ask."""
   page = browser.new_page()
   port = served.url.rpartition(":")[2]
   answer = page.goto(f"http://rebound.example:{port}/")
@@ -466,7 +466,7 @@ def _luminance(colour: str) -> float:
 
 
 def test_every_text_stands_out_from_what_is_behind_it() -> None:
-  """WCAG 2.2, 1.4.3: 4.5 to 1, in light and in dark."""
+  """WCAG 2.2, 1.4.3, asks for a contrast of 4.5 to 1, in light and in dark."""
   style = (WEB / "style.css").read_text("utf-8")
   light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
   for scheme in (light, dark):

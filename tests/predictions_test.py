@@ -114,7 +114,7 @@ def test_a_line_of_exactly_the_limit_is_predicted_wherever_it_stands(
   mark: bytes,
   end: bytes,
 ) -> None:
-  """The line end and the byte order mark are no part of the line."""
+  """The line end and the byte order mark do not count."""
   monkeypatch.setattr(storage, "MAX_LINE_BYTES", 100)
   path = tmp_path / "lines"
   given = predictions.Options(model_dir="x", input_file=str(path))
@@ -148,7 +148,7 @@ def test_two_inputs_are_one_too_many() -> None:
 
 
 def test_a_person_at_the_keyboard_gets_an_answer_a_line(topics: str) -> None:
-  """And what cannot be read has an answer too, while it stays open."""
+  """A line that cannot be read gets an answer too; the input stays open."""
   with subprocess.Popen(
     [sys.executable, "-m", "bert_tweet.predict", f"--model_dir={topics}"],
     cwd=running.ROOT,

@@ -131,7 +131,7 @@ def test_a_run_that_answers_all_alike_is_degenerate(
 
 
 def test_answers_that_vary_by_chance_are_no_learning() -> None:
-  """Of google-research's rate of 2e-5 at a small encoder: 0.279 of three."""
+  """The logits are random, as a small encoder's at google's rate of 2e-5."""
   rng = np.random.default_rng(0)
   problem = problems.SingleLabel(("a", "b", "c"))
   targets = rng.choice(3, 500, p=[0.4, 0.3, 0.3]).astype(np.int32)
@@ -275,7 +275,7 @@ def test_the_temperature_undoes_what_made_a_model_too_sure() -> None:
 def test_answers_of_two_models_are_equal_where_a_reader_sees_no_difference() -> (
   None
 ):
-  """Of labels the name counts; of numbers a tenth of the deviation is allowed."""
+  """Labels must be the same; numbers may differ by a tenth of the deviation."""
   single = problems.SingleLabel(("а", "б"))
   ours, theirs = np.array([[1.0, 0], [0, 1]]), np.array([[9.0, 8], [1, 0]])
   assert single.equal_answers(ours, theirs).tolist() == [True, False]

@@ -205,7 +205,7 @@ def test_tensorboard_finds_the_curves(
 def test_what_is_nobodys_input_ends_with_70_and_a_traceback(
   programs: running.Programs,
 ) -> None:
-  """So that a supervisor tells what may pass from what will not."""
+  """So a supervisor can tell errors that may pass from those that will not."""
   program = """
 from data_prep.base import options
 
@@ -222,7 +222,7 @@ options.run(main)
 def test_ctrl_c_ends_a_program_before_its_objects_are_taken_apart(
   programs: running.Programs,
 ) -> None:
-  """TensorFlow's take seconds; what is registered with atexit still runs."""
+  """TensorFlow's objects take seconds; functions of atexit still run."""
   program = """
 import atexit
 from data_prep.base import options

@@ -473,7 +473,7 @@ def test_a_manifest_may_not_name_files_elsewhere(
 def test_a_config_without_weights_is_no_second_model(
   server: http_server.Server,
 ) -> None:
-  """sentence-transformers put one into 1_Pooling/."""
+  """The config is sentence-transformers' in the folder 1_Pooling/."""
   file = io.BytesIO(_zipped(TOPICS, "one"))
   with zipfile.ZipFile(file, "a") as archive:
     archive.writestr("one/1_Pooling/config.json", "{}")

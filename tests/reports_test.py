@@ -338,9 +338,9 @@ PERFECT: dict[str, list[list[int]]] = {
 def test_several_labels_that_are_all_right_score_1_in_every_line(
   kind: str,
 ) -> None:
-  """The bug report "Right where it is silently wrong": samples avg 0.767.
+  """The bug report "Right where it is silently wrong" had samples avg 0.767.
 
-  scikit-learn 26713: by default a row without labels counts as 0.
+  In scikit-learn 26713, a row without labels counts as 0 by default.
   """
   truth = PERFECT[kind]
   judged = _several_of(truth, truth)

@@ -60,7 +60,7 @@ def _remember(
 def test_a_flag_added_later_does_not_stop_a_begun_run(
   kind: str, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-  """Each setting in turn is one that the version which began did not know."""
+  """Each setting in turn counts as one that the earlier version lacked."""
   settings = _begun(kind)
   for leaf in _leaves(runs.deciding(settings)):
     caplog.clear()
@@ -122,7 +122,7 @@ def test_a_damaged_run_json_is_one_line(
 def test_other_settings_of_the_text_still_stop_a_begun_run(
   tmp_path: pathlib.Path,
 ) -> None:
-  """Earlier versions named them in run.json only where they were unusual."""
+  """Earlier versions named settings in run.json only if they were unusual."""
   begun = _begun("classifier")
   assert "strip_accents" not in begun
   (tmp_path / "run.json").write_text(json.dumps(begun))

@@ -192,7 +192,7 @@ _SPELT = ["unigram", "bpe", "char", "bytes", "suffix", "suffix_and_spaces"]
 def test_words_begin_where_the_text_has_them(
   kind: str, model_file: Callable[[str], str]
 ) -> None:
-  """Of a model that marks the ends of words every sentence was one word."""
+  """Earlier, a model that marks the ends of words had one word per sentence."""
   tokenizer = tokenization.Tokenizer(model_file(kind))
   text = "Улаанбаатар хотын төв, Монголын нийслэл юм. Тэнд очив"
   words = "Улаанбаатар хотын төв , Монголын нийслэл юм . Тэнд очив".split()
@@ -222,7 +222,7 @@ def test_words_begin_where_the_text_has_them(
 def test_each_word_has_the_letters_that_were_typed(
   kind: str, settings: str, words: str, model_file: Callable[[str], str]
 ) -> None:
-  """`Дорж` was laid on `орж г` once, three letters behind an ellipsis."""
+  """Earlier, `Дорж` had the letters `орж г`, three places too late."""
   tokenizer = tokenization.Tokenizer.with_settings(
     model_file(kind), _SETTINGS[settings]
   )
@@ -270,7 +270,7 @@ _BEFORE = (
 def test_entities_come_back_whatever_stands_around_them(
   kind: str, settings: str, model_file: Callable[[str], str]
 ) -> None:
-  """Tags of pieces, and the spans that they spell, in the text as given."""
+  """Entities become tags of pieces, and these the same entities of the text."""
   tokenizer = tokenization.Tokenizer.with_settings(
     model_file(kind), _SETTINGS[settings]
   )

@@ -169,7 +169,7 @@ def test_a_bad_text_has_its_own_error_beside_the_answers_to_the_others(
   name: str,
   place: int,
 ) -> None:
-  """The bug report "Right where it is silently wrong": 400 for all three."""
+  """In the bug report "Right where it is silently wrong", all three got 400."""
   bad, reason = BAD_TEXTS[name]
   good = ["хүн бүр эрхтэй", "үүрэг " * 150]
   texts: list[object] = list(good)
@@ -225,7 +225,7 @@ def test_a_query_that_is_not_utf8_or_empty_is_told_why(
 def test_a_form_or_plain_text_is_refused(
   running_server: serving.Serving, media_type: str
 ) -> None:
-  """The bug report "Nothing lost, no one let in": other pages can send them."""
+  """Pages of other sites can send them ("Nothing lost, no one let in")."""
   for path in ("predict", "attention"):
     answer = requests.post(
       f"{running_server.url}/api/{path}",
@@ -364,7 +364,10 @@ def _usual_seconds(started: serving.Serving) -> float:
 def test_idle_and_slow_callers_hold_nobody_up(
   running_server: serving.Serving,
 ) -> None:
-  """The bug report "Nothing lost, no one let in", with 200 for its 1,000."""
+  """A bug report had 1,000 such callers; here are 200.
+
+  It is "Nothing lost, no one let in".
+  """
   before = _usual_seconds(running_server)
   with _slow_callers(running_server, 200):
     beside = _usual_seconds(running_server)
@@ -376,7 +379,10 @@ def test_idle_and_slow_callers_hold_nobody_up(
 def test_a_server_without_free_files_answers_and_logs_little(
   running_server: serving.Serving,
 ) -> None:
-  """The bug report "Nothing lost, no one let in": 277 MB in 43 seconds."""
+  """A bug report had a log of 277 MB in 43 seconds.
+
+  It is "Nothing lost, no one let in".
+  """
   pid, files = running_server.process.pid, resource.RLIMIT_NOFILE
   usual = resource.prlimit(pid, files)
   fewer = len(os.listdir(f"/proc/{pid}/fd")) + 20
@@ -654,7 +660,10 @@ def test_a_predictor_that_loses_a_text_ends_its_callers_alone() -> None:
 
 
 def test_no_texts_are_answered_at_once_even_while_others_wait() -> None:
-  """The bug report "Right where it is silently wrong": it never returned."""
+  """In a bug report the call never returned.
+
+  It is "Right where it is silently wrong".
+  """
 
   async def run() -> None:
     model = _Slow()

@@ -72,9 +72,9 @@ def test_the_similarity_of_texts_of_any_letters_is_exact() -> None:
 def test_the_similarity_of_long_texts_is_estimated(
   words: int, target: float
 ) -> None:
-  """With the standard deviation of a sample of 1,024 runs, and no bias.
+  """The estimate has a sample's deviation, for 1,024 runs, and no bias.
 
-  Broder 1997: the lowest hashes of two sets are a sample of their union.
+  The lowest hashes of two sets are a sample of their union (Broder 1997).
   """
   chance = random.Random(0)
   texts = [likeness.words(chance, words) for _ in range(100)]

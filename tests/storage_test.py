@@ -106,7 +106,7 @@ def test_a_line_of_exactly_the_limit_is_read_and_a_longer_one_refused(
   pack: Callable[[bytes], bytes],
   end: bytes,
 ) -> None:
-  """The line end and the byte order mark are no part of the line."""
+  """The line end and the byte order mark do not count."""
   most, number = storage.MAX_LINE_BYTES, before.count(b"\n") + 1
   ending = {gzip.compress: ".gz", zstandard.compress: ".zst"}.get(pack, "")
   path = tmp_path / f"a.txt{ending}"

@@ -26,7 +26,7 @@ def test_every_locked_package_has_hashes(lock: pathlib.Path) -> None:
 
 
 def test_what_the_scripts_install_is_held_against_hashes() -> None:
-  """Each pip install checks hashes, but for PyTorch's, which is pinned."""
+  """Each pip install checks hashes, except for PyTorch's, which is pinned."""
   installs = [
     " ".join(match.split())
     for path in sorted((running.ROOT / "scripts").iterdir())
@@ -107,7 +107,7 @@ def test_nothing_is_installed_as_root_unless_somebody_agrees(
 
 
 def test_root_is_asked_for_in_two_known_places() -> None:
-  """In scripts/test.sh behind a question; on a TPU VM that a script made."""
+  """They are scripts/test.sh, after a question, and a script's TPU VM."""
   lines = {
     (path.name, line.strip())
     for path in sorted((running.ROOT / "scripts").iterdir())

@@ -157,7 +157,7 @@ def test_a_row_of_exactly_the_limit_is_read_wherever_it_stands(
   encoding: str,
   end: str,
 ) -> None:
-  """The line end and the byte order mark are no part of the row."""
+  """The line end and the byte order mark do not count."""
   monkeypatch.setattr(tables, "MAX_ROW_BYTES", 500)
   monkeypatch.setattr(tables, "_BLOCK_BYTES", 300)
   sizes = [500, 501, 499, 502, 503, 5, 504]

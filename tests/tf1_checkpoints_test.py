@@ -130,7 +130,7 @@ def test_a_fine_tuned_checkpoint_brings_the_encoder_and_its_head_is_left_over(
 def test_init_from_group0_fills_the_groups_that_the_checkpoint_lacks(
   tmp_path: pathlib.Path,
 ) -> None:
-  """As upstream's get_assignment_map_from_checkpoint: own weights go first."""
+  """As in upstream's get_assignment_map_from_checkpoint, own weights win."""
   arrays = _arrays("albert_g3")
   for name in [n for n in arrays if "/group_2/" in n]:
     del arrays[name]
@@ -254,7 +254,7 @@ def test_a_module_of_tf_hub_gives_google_researchs_numbers(
 def test_the_scope_of_another_program_is_no_other_configuration(
   name: str, tmp_path: pathlib.Path
 ) -> None:
-  """Two checkpoints: names in the scope of a module, and without any scope.
+  """One checkpoint's names begin with a module's scope, one's do not.
 
   The first is of a program that loads a module in its graph.
   """

@@ -339,7 +339,7 @@ def test_a_classifier_of_tf_models_predicts_here_what_it_did_there(
 def test_a_module_that_tf_models_exports_for_tf_hub_comes_in(
   kind: str, tmp_path: pathlib.Path, tokenizer_file: str
 ) -> None:
-  """A SavedModel: its keys are variables/0 and so on, its words are assets."""
+  """The SavedModel has keys such as variables/0, and its words as assets."""
   sizes = {**_sizes(), "max_position_embeddings": LENGTH}
   del sizes["max_sequence_length"], sizes["dict_outputs"]
   if kind == "BertEncoder":
@@ -391,7 +391,7 @@ def test_a_module_that_tf_models_exports_for_tf_hub_comes_in(
 def test_what_tf_models_converted_of_google_gives_googles_numbers(
   name: str, tmp_path: pathlib.Path
 ) -> None:
-  """google's TF 1 checkpoint, by tf-models' own converter, to here."""
+  """google's TF 1 checkpoint goes through tf-models' own converter."""
   family = "bert" if name.startswith("bert") else "albert"
   subprocess.run(
     [

@@ -465,7 +465,7 @@ def _page_commands() -> list[list[str]]:
 def test_gcloud_knows_every_command_and_flag_of_script_and_page(
   tmp_path: pathlib.Path,
 ) -> None:
-  """Without an account it ends with 2 where it does not, with 1 where it does."""
+  """Without an account, gcloud ends with 2 for an unknown flag, else with 1."""
   cloud = Cloud(tmp_path, {"run": ["preempted", 0]})
   cloud.run("watch", "--zone=us-central1-b", "--project=p", "--", OUTPUT)
   queued = ("--queued", "--spot", "--delete_when_done")

@@ -274,10 +274,11 @@ def test_batches_from_a_step_on_are_those_of_an_unbroken_run(
 def test_no_thread_of_tf_data_holds_up_the_end_of_a_run(
   folder: pathlib.Path,
 ) -> None:
-  """The bug report "Right where it is silently wrong": 13 to 19 s of silence.
+  """A bug report had 13 to 19 s of silence at the end.
 
-  Seen with gdb: the iterator's destructor waits for the thread that tunes the
-  dataset, which sleeps for up to a minute.
+  It is "Right where it is silently wrong". Seen with gdb: the iterator's
+  destructor waits for the thread that tunes the dataset, which sleeps for up to
+  a minute.
   """
   record_set = inputs.record_set(_settings(folder).input_file)
   for dataset in (

@@ -114,7 +114,7 @@ def test_moving_to_the_same_tokenizer_changes_nothing(
 def test_bits_are_those_of_the_guessed_words_characters(
   tokenizer_file: str,
 ) -> None:
-  """A model that gives every piece the same probability."""
+  """The model gives every piece the same probability."""
   tokenizer = tokenization.Tokenizer(tokenizer_file)
   model = pretraining.PretrainingModel(CONFIG, 1)
   model.encoder.embedding_table.assign(tf.zeros([400, 8]))

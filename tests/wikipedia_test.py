@@ -649,7 +649,7 @@ _HOLES = {
 
 @pytest.mark.parametrize("name", _HOLES)
 def test_an_unknown_template_leaves_a_hole_that_is_known(name: str) -> None:
-  """WikiExtractor 189; common-voice/cv-sentence-extractor 154, 72."""
+  """See WikiExtractor 189; common-voice/cv-sentence-extractor 154 and 72."""
   text, expected = _HOLES[name]
   assert _said(text) == [expected]
 

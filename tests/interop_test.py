@@ -553,7 +553,7 @@ def test_the_pipeline_gives_the_answers_of_each_kind_of_classifier(
 def test_the_pipeline_finds_the_entities_that_our_tagger_finds(
   shape: str, environment: None, tmp_path: pathlib.Path
 ) -> None:
-  """The pipeline is called as docs/export.md says, with "simple" aggregation."""
+  """The pipeline is called as docs/export.md says: "simple" aggregation."""
   del environment
   tokenizer_file = tokenizer_kinds.trained(tmp_path / "spm", vocab_size=3000)
   config = dataclasses.replace(exported.SHAPES[shape], vocab_size=3000)

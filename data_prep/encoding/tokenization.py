@@ -503,7 +503,11 @@ class _SentencePiece:
     ]
 
   def _traced(self, text: str) -> alignment.Traced:
-    """Returns the text as the model reads it, with each letter's origin."""
+    """Returns the text as SentencePiece reads it, with each letter's origin.
+
+    As the settings say, quotes are replaced, accents removed and letters
+    lower-cased.
+    """
     traced = alignment.Traced.of(text)
     if self._quotes:
       traced = traced.sub(_QUOTES, '"')

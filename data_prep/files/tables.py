@@ -369,10 +369,11 @@ class _Source:
 
 
 def _comma_separated(lines_: Lines) -> Fields:
-  """Yields the fields of CSV rows; a quoted field keeps its line breaks.
+  """Yields the line number and fields of each CSV row, or a `Bad`.
 
-  After a malformed row, the next row begins on the next line. So an open
-  quotation mark costs one row.
+  A quoted field keeps its line breaks. After a malformed row, which gives a
+  `Bad`, the next row begins on the next line: an open quotation mark costs one
+  row.
   """
   csv.field_size_limit(MAX_ROW_BYTES)
   source = _Source(lines_)

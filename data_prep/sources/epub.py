@@ -499,7 +499,11 @@ class _Reader:
 
 
 def _is_silent(element: Any) -> bool:
-  """Returns whether an element has no running text, as a picture or a note."""
+  """Returns whether an element has no running text, as a picture or a note.
+
+  Any of these tells: its tag, the attribute `hidden`, and, but for html and
+  body, a name in its epub:type, role or class.
+  """
   if element.tag in _SILENT or element.get("hidden") is not None:
     return True
   if element.tag in ("html", "body"):

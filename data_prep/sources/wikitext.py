@@ -651,7 +651,10 @@ _LIST_MARKS = frozenset("*#:;")
 
 
 def _tokenized(text: str) -> list[Any]:
-  """Returns mwparserfromhell's flat list of tokens."""
+  """Returns mwparserfromhell's flat list of tokens of wikitext.
+
+  Runs of apostrophes are text: bold and italics are not parsed.
+  """
   # The tokenizer in C is there if use_c is true, but has no declared type.
   reader = (
     parser.CTokenizer()  # type: ignore[attr-defined]

@@ -118,7 +118,7 @@ def _first(given: _Arguments, _named: _Named) -> str:
 
 
 def _second(given: _Arguments, named: _Named) -> str:
-  """Renders a template as its second argument, or its argument `text=`."""
+  """Renders a template as its second argument, else its `text=`, else ""."""
   return given[1] if len(given) > 1 else named.get("text", "")
 
 

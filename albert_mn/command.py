@@ -28,6 +28,10 @@ _PROGRAMS = {
     "data_prep.create_classifier_data",
     "splits labelled rows into frozen files",
   ),
+  "plan": (
+    "albert_mn.plan",
+    "chooses the size and length of a pretraining run",
+  ),
   "doctor": (
     "albert_mn.doctor",
     "checks whether a pretraining run can succeed",

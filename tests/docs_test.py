@@ -16,7 +16,7 @@ import pytest
 from albert_mn.export import exports
 from albert_mn.finetune import adaptation, classification, fine_tuning
 from albert_mn.formats import conversion, remote_weights
-from albert_mn.pretrain import probe, run_options
+from albert_mn.pretrain import planning, probe, run_options
 from albert_mn.runtime import distribution, optimization
 from bert_tweet import attention, predictions, server
 from data_prep.base import options
@@ -93,6 +93,7 @@ OPTIONS: dict[str, list[Any]] = {
   "data_prep.train_tokenizer": [tokenizer_training.Options],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
   "albert_mn.export_model": [exports.Options],
+  "albert_mn.plan": [planning.Options],
   "run_pretraining": [
     run_options.Options,
     optimization.OptimizerOptions,

@@ -54,7 +54,8 @@ def bind(host: str, port: int) -> socket.socket:
   It logs a warning if other machines reach the address.
 
   Raises:
-    options.InputError: when the host is unknown or the port is taken.
+    options.InputError: when the address cannot be bound, as with an unknown host
+      or a port in use.
   """
   try:
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

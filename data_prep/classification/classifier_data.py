@@ -208,7 +208,9 @@ def _shown(cell: Any) -> str:
 
 
 def _name(label: Any) -> str:
-  """Returns the name of a label; a number or true is written as JSON writes it.
+  """Returns the name of a label, without white space around it.
+
+  A number or a boolean is written as JSON writes it.
 
   Raises:
     _CellError: for a value that is no string, number or boolean.

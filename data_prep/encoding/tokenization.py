@@ -155,8 +155,8 @@ def every_letter() -> Iterator[str]:
 def ranges(letters: Iterable[str]) -> str:
   r"""Returns characters as ranges for the [] of an RE2 regex.
 
-  `ranges("abcx")` is `\x{61}-\x{63}\x{78}-\x{78}`. Python's re does not
-  read this form.
+  The characters, which are distinct, may come in any order: `ranges("xabc")`
+  is `\x{61}-\x{63}\x{78}-\x{78}`. Python's re does not read this form.
   """
   bounds: list[list[int]] = []  # first and last of each range
   for point in map(ord, sorted(letters)):

@@ -427,8 +427,9 @@ def decoded_lines(file: IO[bytes], name: str) -> Iterator[str]:
 def read_line(file: IO[bytes], most: int, begun: bytes = b"") -> bytes:
   r"""Returns a line with its line end, or the beginning of a longer line.
 
-  The line is longer than allowed if and only if the result, passed through
-  `without_line_end`, is longer than `most`.
+  At the end of the file the result is `begun`. The line is longer than allowed
+  if and only if the result, passed through `without_line_end`, is longer than
+  `most`.
 
   Args:
     file: the file, at the place where the reading goes on.

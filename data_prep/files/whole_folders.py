@@ -276,7 +276,7 @@ def _clear(folder: str) -> None:
 
 
 def _sync(folder: str) -> None:
-  """Fsyncs all files of a local folder, before the folder gets its name."""
+  """Fsyncs all files below a local folder; leaves one in gs:// alone."""
   if storage.is_remote(folder):
     return
   for name in storage.below(folder):

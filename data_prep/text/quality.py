@@ -399,10 +399,7 @@ def _is_code(line: str) -> bool:
 
 
 def _is_broken(line: str) -> bool:
-  """Returns whether a line has a wrongly decoded letter per ten characters.
-
-  More than a tenth of them is needed; an empty line has none.
-  """
+  """Returns whether over a letter per ten characters of a line is misdecoded."""
   return len(_BROKEN.findall(line)) * 10 > len(line)
 
 

@@ -1,22 +1,23 @@
 """Builds a corpus: reads, normalises, splits, cleans and shards raw text."""
 
 import contextlib
-import dataclasses
-import functools
+import json
 import os
-import time
-from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, TypeVar
 
 from absl import logging
 
 from data_prep.base import options, parallel, shown_text
 from data_prep.corpus import (
+  corpus_identity,
   corpus_options,
   corpus_report,
   corpus_stats,
   deduplication,
   preparation,
+  reading_progress,
+  unfinished,
 )
 from data_prep.files import (
   documents,
@@ -30,22 +31,66 @@ from data_prep.text import cleaning
 
 _STATS, _REPORT = "stats.json", "corpus_report.html"
 _BAD_ROWS = "bad_rows.tsv"  # file, row and reason of each row left out
+T = TypeVar("T")
 
 
 def build(settings: corpus_options.Settings) -> corpus_stats.Stats:
   """Builds the corpus; returns the counts of kept and dropped text.
 
+  A corpus that the same command has made is left as it is; then only the
+  `totals` of the result are filled. A command that was killed goes on from what
+  it has cleaned.
+
   Raises:
     options.InputError: when no document is left, or when another program writes
       into the output folder.
   """
-  with ownership.owning(settings.corpus.output_dir):
-    return _build(settings)
-
-
-def _build(settings: corpus_options.Settings) -> corpus_stats.Stats:
   corpus = settings.corpus
-  files = _files(settings)
+  with ownership.owning(corpus.output_dir):
+    files = _files(settings)
+    whole_folders.finish(corpus.output_dir, _is_ours)
+    begun = unfinished.Begun(
+      corpus.output_dir, corpus_identity.of_cleaning(settings)
+    )
+    if finished := _finished(settings, files):
+      begun.clear()
+      return finished
+    with begun.used():
+      return _build(settings, files, begun)
+
+
+def _finished(
+  settings: corpus_options.Settings, files: Sequence[str]
+) -> corpus_stats.Stats | None:
+  """Returns the counts of the corpus that the same command has made.
+
+  The result is None if there is no such corpus. The options, the hashes of the
+  inputs, the program, and the names and sizes of the outputs are compared.
+  """
+  folder = settings.corpus.output_dir
+  try:
+    made = manifest.check(folder, manifest.CORPUS)
+  except options.InputError:  # there is none, or it is damaged
+    return None
+  parameters = corpus_identity.parameters(settings)
+  if made["parameters"] != json.loads(json.dumps(parameters)):
+    return None
+  if made["inputs"] != corpus_identity.inputs(settings, files):
+    return None
+  logging.info(
+    "%s is finished: the same options, inputs and program made it", folder
+  )
+  stats = corpus_stats.Stats()
+  stats.totals.update(made["counts"])
+  return stats
+
+
+def _build(
+  settings: corpus_options.Settings,
+  files: Sequence[str],
+  begun: unfinished.Begun,
+) -> corpus_stats.Stats:
+  corpus = settings.corpus
   if corpus.decontaminate:  # raises for unreadable sets before any work
     preparation.evaluation(corpus.decontaminate, settings.text.text_field)
   stats = corpus_stats.Stats(
@@ -62,8 +107,9 @@ def _build(settings: corpus_options.Settings) -> corpus_stats.Stats:
         for name in names
       ]
       bad_rows = _BadRows(os.path.join(folder, _BAD_ROWS), stack)
-      _write(settings, files, shards, stats, bad_rows)
+      _write(settings, files, shards, stats, bad_rows, begun)
       if not stats.totals["documents"]:
+        begun.clear()
         raise options.InputError(
           "text with letters",
           f"nothing to keep in {', '.join(files)}: {stats.losses()}",
@@ -140,7 +186,7 @@ def _describe(
     names: the names of the shards, and of the list of bad rows.
     stats: the counts of what was kept and dropped.
   """
-  content, parameters = stats.content(), _parameters(settings)
+  content, parameters = stats.content(), corpus_identity.parameters(settings)
   reports = {
     _STATS: corpus_stats.to_json(content),
     _REPORT: corpus_report.page(content, parameters),
@@ -150,11 +196,11 @@ def _describe(
       file.write(text)
   manifest.write(
     folder,
-    "corpus",
+    manifest.CORPUS,
     parameters=parameters,
     files=[*names, *reports],
     counts=dict(sorted(stats.totals.items())),
-    inputs=manifest.hashes(files),
+    inputs=corpus_identity.inputs(settings, files),
   )
 
 
@@ -171,51 +217,41 @@ def _files(settings: corpus_options.Settings) -> list[str]:
   return inputs.files(settings.corpus.input_file)
 
 
-def _parameters(settings: corpus_options.Settings) -> dict[str, Any]:
-  """Returns option → value, of the options that decide the corpus's content."""
-  parameters: dict[str, Any] = {}
-  for part in (settings.corpus, settings.cleaning, settings.text):
-    parameters |= dataclasses.asdict(part)
-  for name in ("input_file", "output_dir", "num_workers"):
-    del parameters[name]
-  if patterns := settings.corpus.decontaminate:
-    sets = map(os.path.basename, storage.matching(patterns))
-    parameters["decontaminate"] = ",".join(sets)
-  return parameters
-
-
 def _write(
   settings: corpus_options.Settings,
   files: Sequence[str],
   shards: Sequence[IO[str]],
   stats: corpus_stats.Stats,
   bad_rows: _BadRows,
+  begun: unfinished.Begun,
 ) -> None:
   """Cleans the files' documents; writes the kept ones to shards in turn.
 
-  It adds counts to `stats`, and the rows that cannot be read to `bad_rows`.
+  It adds counts to `stats`, the rows that cannot be read to `bad_rows`, and the
+  cleaned documents to `begun`, from which it takes those that are there.
   """
   corpus = settings.corpus
   duplicates = deduplication.Duplicates(corpus.near_duplicates)
-  began = last_logged = time.monotonic()
-  with contextlib.closing(
-    parallel.ordered(
-      functools.partial(preparation.prepared, settings=settings),
-      _tasks(files, settings),
-      corpus.num_workers,
-    )
-  ) as batches:
-    for batch in batches:
+  with (
+    reading_progress.Progress(
+      files, lambda: stats.totals["documents"]
+    ) as progress,
+    contextlib.closing(
+      parallel.ordered(
+        unfinished.Cleaner(settings),
+        _tasks(files, settings, begun, progress),
+        corpus.num_workers,
+      )
+    ) as results,
+  ):
+    for done in results:
+      begun.add(done.place, done.packed)
+      progress.finish(done.read)
+      batch = done.batch
       for document in batch.documents:
         if isinstance(document.result.verdict, rows.BadRow):
           bad_rows.add(batch.file, document.result.verdict)
       _write_batch(batch, duplicates, shards, stats)
-      if time.monotonic() - last_logged > 10:
-        last_logged = time.monotonic()
-        count = stats.totals["documents"]
-        logging.info(
-          "%d documents, %.0f a second", count, count / (last_logged - began)
-        )
 
 
 def _write_batch(
@@ -275,9 +311,38 @@ def _kept(
 
 
 def _tasks(
-  files: Sequence[str], settings: corpus_options.Settings
-) -> Iterator[tuple[str, list[Any]]]:
-  """Yields (name of a file, some raw documents of it), in order."""
+  files: Sequence[str],
+  settings: corpus_options.Settings,
+  begun: unfinished.Begun,
+  progress: reading_progress.Progress,
+) -> Iterator[unfinished.Task]:
+  """Yields the tasks of all files in order, first those that are kept.
+
+  A file is not read if all of its batches are kept.
+  """
   for path, name in zip(files, manifest.labels(files), strict=True):
-    for items in preparation.tasks(path, settings):
-      yield name, items
+    progress.begin(path)
+    file = unfinished.file_hash(path)
+    place = None
+    for place, packed in begun.of_file(file):
+      read = progress.made(place.last, kept=True)
+      yield unfinished.Task(name, place, read, [], packed)
+    if place and place.last:
+      continue
+    first = place.number + 1 if place else 0
+    tasks = preparation.tasks(path, settings)
+    for number, (items, last) in enumerate(_with_last(tasks)):
+      if number >= first:
+        place = unfinished.Place(file, number, last)
+        read = progress.made(last, kept=False)
+        yield unfinished.Task(name, place, read, items)
+
+
+def _with_last(values: Iterable[T]) -> Iterator[tuple[T, bool]]:
+  """Yields (value, whether it is the last one) of each value."""
+  values = iter(values)
+  for value in values:
+    for following in values:
+      yield value, False
+      value = following
+    yield value, True

@@ -219,9 +219,15 @@ def prepared(
     for text in () if isinstance(split, cleaning.Drop) else split:
       read_sentences += len(text.sentences)
       read_words += corpus_stats.count_words(" ".join(text.sentences))
-  if settings.corpus.near_duplicates:
-    made = _signed(made)
-  return Batch(file, (len(made), read_sentences, read_words), made)
+  batch = Batch(file, (len(made), read_sentences, read_words), made)
+  return signed(batch, settings)
+
+
+def signed(batch: Batch, settings: corpus_options.Settings) -> Batch:
+  """Returns the batch, with signatures if near duplicates are looked for."""
+  if not settings.corpus.near_duplicates:
+    return batch
+  return dataclasses.replace(batch, documents=_signed(batch.documents))
 
 
 def _timed(

@@ -22,6 +22,7 @@ from data_prep.base import options
 from data_prep.files import json_files, manifest_fields, storage
 
 NAME = "manifest.json"
+CORPUS = "corpus"  # the kind of a corpus
 FORMAT_VERSION = 1
 
 _ADVICE = "make the artefact again, or copy it again"
@@ -96,7 +97,10 @@ def hashes(paths: Sequence[str]) -> dict[str, str]:
 
   The names are those of `labels`.
   """
-  return dict(zip(labels(paths), map(storage.sha256, paths), strict=True))
+  # Threads: hashing and reading leave the interpreter free.
+  with concurrent.futures.ThreadPoolExecutor() as threads:
+    digests = threads.map(storage.sha256, paths)
+    return dict(zip(labels(paths), digests, strict=True))
 
 
 def find(folder: str) -> dict[str, Any] | None:

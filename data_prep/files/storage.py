@@ -30,7 +30,7 @@ from typing import IO, Any
 import zstandard
 
 from data_prep.base import options
-from data_prep.files import gcs
+from data_prep.files import gcs, open_files
 
 # Longest line in bytes, without the line end. A paragraph or an article is far
 # shorter. A file without line breaks is longer, and must not be read into memory
@@ -334,10 +334,10 @@ def reading(path: str) -> Iterator[IO[bytes]]:
     options.InputError: when an object in a bucket cannot be read.
   """
   if is_remote(path):
-    with gcs.reading(path) as file:
+    with gcs.reading(path) as file, open_files.noted(path, file):
       yield file
   else:
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, open_files.noted(path, file):
       yield file
 
 
@@ -722,6 +722,22 @@ def size(path: str) -> int | None:
   if is_remote(path):
     return gcs.size(path)
   return os.path.getsize(path) if os.path.isfile(path) else None
+
+
+def version(path: str) -> str:
+  """Returns a text that changes when a file changes, without reading the file.
+
+  Of a local file it holds the size and the times of the last changes, of an
+  object its generation.
+
+  Raises:
+    OSError: when a local file is missing.
+    options.InputError: when an object is missing or cannot be read.
+  """
+  if is_remote(path):
+    return gcs.version(path)
+  state = os.stat(path)
+  return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
 
 
 def is_special(path: str) -> bool:

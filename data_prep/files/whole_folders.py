@@ -26,6 +26,7 @@ from data_prep.files import manifest, ownership, storage
 # subfolder. If so, it is removed unless it is among the new files.
 IsOurs = Callable[[str], bool]
 
+_BEGUN = ".begun"
 UNFINISHED = ".unfinished"  # hidden: `unfinished` may be a folder of the user
 # File in a complete `.unfinished`, with the names of all files that move up.
 _MOVES = "moves.json"
@@ -63,7 +64,7 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
       _note_moves(aside)
   except BaseException:
     with contextlib.suppress(Exception):  # the first error is to be reported
-      _clear(aside)
+      clear(aside)
     raise
   if renamed:
     _take_name(aside, os.path.realpath(folder))
@@ -88,12 +89,30 @@ def trial(folder: str) -> Iterator[str]:
     return
   above, name = os.path.split(os.path.realpath(folder))
   place = os.path.join(above, f".{name}.trial")
-  _clear(place)
+  clear(place)
   os.makedirs(place)
   try:
     yield place
   finally:
     shutil.rmtree(place, ignore_errors=True)
+
+
+def begun(folder: str) -> str:
+  """Returns the path of a folder for work from which a killed run goes on.
+
+  The folder is beside a local `folder`, or in it if it is a mount point or
+  nothing can be written beside it. The caller makes the folder and clears it.
+
+  Args:
+    folder: the output folder, local or gs://.
+  """
+  if storage.is_remote(folder):
+    return f"{folder.rstrip('/')}/{_BEGUN}"
+  target = os.path.realpath(folder)
+  above, name = os.path.split(target)
+  if os.path.ismount(target) or not os.access(storage.standing(above), os.W_OK):
+    return os.path.join(target, _BEGUN)
+  return os.path.join(above, f".{name}{_BEGUN}")
 
 
 def finish(folder: str, is_ours: IsOurs) -> None:
@@ -112,7 +131,7 @@ def finish(folder: str, is_ours: IsOurs) -> None:
   if storage.exists(os.path.join(aside, _MOVES)):
     _move_up(folder, is_ours)
   else:
-    _clear(aside)
+    clear(aside)
   if storage.is_remote(folder):
     return
   beside, target = _beside(folder), os.path.realpath(folder)
@@ -120,8 +139,8 @@ def finish(folder: str, is_ours: IsOurs) -> None:
   if os.path.isdir(earlier) and not os.path.exists(target):
     # Between the two renames of `_take_name`: `beside` is complete.
     os.rename(beside if os.path.isdir(beside) else earlier, target)
-  _clear(beside)
-  _clear(earlier)
+  clear(beside)
+  clear(earlier)
 
 
 def _is_left(folder: str, aside: str) -> bool:
@@ -245,7 +264,7 @@ def _move_up(folder: str, is_ours: IsOurs) -> None:
     if name == manifest.NAME:
       _remove_others(folder, set(moves), is_ours)
     storage.move(os.path.join(aside, name), os.path.join(folder, name))
-  _clear(aside)
+  clear(aside)
 
 
 def _remove_others(folder: str, keep: set[str], is_ours: IsOurs) -> None:
@@ -262,7 +281,7 @@ def _remove_others(folder: str, keep: set[str], is_ours: IsOurs) -> None:
       storage.remove(os.path.join(folder, name))
 
 
-def _clear(folder: str) -> None:
+def clear(folder: str) -> None:
   """Removes a folder with all its files, if it exists.
 
   In a bucket the list of moves is removed first.

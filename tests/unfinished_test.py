@@ -306,7 +306,7 @@ def test_the_log_tells_share_and_time_of_text_that_is_dropped(
 def bucket(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[pathlib.Path]:
-  (tmp_path / "served/bucket").mkdir(parents=True)
+  (tmp_path / "served").mkdir()
   with gcs_server.running(tmp_path / "served") as front:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", front.url)
     gcs._client.cache_clear()

@@ -1,10 +1,14 @@
 """Packs cleaned documents into few bytes, and unpacks them.
 
-A packed batch is JSON in a frame of zstandard with a checksum. Signatures are
-left out, since they are many bytes and follow from the sentences.
+A packed batch is a frame of zstandard with a checksum: a line of JSON, and then
+the kept sentences, one on each line. JSON of all the sentences would take twice
+as long. Signatures are left out, since they are many bytes and follow from the
+sentences.
 """
 
+import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import zstandard
@@ -22,11 +26,18 @@ class DamagedError(Exception):
 
 def pack(batch: preparation.Batch) -> bytes:
   """Returns a batch as bytes, without its file's name and the signatures."""
-  content = {
+  about = {
     "read": batch.read,
     "documents": [_packed(document) for document in batch.documents],
   }
-  text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+  verdicts = [document.result.verdict for document in batch.documents]
+  sentences = itertools.chain.from_iterable(
+    verdict.sentences
+    for verdict in verdicts
+    if isinstance(verdict, cleaning.Keep)
+  )
+  line = json.dumps(about, ensure_ascii=False, separators=(",", ":"))
+  text = "\n".join([line, *sentences])
   compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
   return compressor.compress(text.encode("utf-8", "surrogatepass"))
 
@@ -43,24 +54,29 @@ def unpack(file: str, packed: bytes) -> preparation.Batch:
   """
   try:
     text = zstandard.ZstdDecompressor().decompress(packed)
-    content = json.loads(text.decode("utf-8", "surrogatepass"))
-    documents, sentences, words = content["read"]
+    line, *sentences = text.decode("utf-8", "surrogatepass").split("\n")
+    about = json.loads(line)
+    left = iter(sentences)
+    documents, read_sentences, words = about["read"]
     return preparation.Batch(
       file,
-      (documents, sentences, words),
-      list(map(_unpacked, content["documents"])),
+      (documents, read_sentences, words),
+      [_unpacked(document, left) for document in about["documents"]],
     )
   except (zstandard.ZstdError, ValueError, TypeError, KeyError) as error:
     raise DamagedError(str(error)) from error
 
 
-def _packed(document: preparation.Document) -> dict[str, Any]:
-  """Returns a document as JSON holds it; what is empty is left out."""
+def _packed(document: preparation.Document) -> int | dict[str, Any]:
+  """Returns what JSON holds of a document.
+
+  Of a kept document of which nothing was dropped, it is the number of sentences.
+  """
   verdict = document.result.verdict
   packed: dict[str, Any]
   match verdict:
     case cleaning.Keep():
-      packed = {"keep": verdict.sentences}
+      packed = {"keep": len(verdict.sentences)}
     case rows.BadRow():
       packed = {"bad": [verdict.reason, verdict.example, verdict.row]}
     case cleaning.Drop():
@@ -69,14 +85,23 @@ def _packed(document: preparation.Document) -> dict[str, Any]:
     packed["lines"] = document.result.lines
   if document.templates:
     packed["templates"] = document.templates
-  return packed
+  return packed["keep"] if packed.keys() == {"keep"} else packed
 
 
-def _unpacked(packed: dict[str, Any]) -> preparation.Document:
-  """Returns the document that `_packed` was given, without a signature."""
+def _unpacked(
+  packed: int | dict[str, Any], sentences: Iterator[str]
+) -> preparation.Document:
+  """Returns the document that `_packed` was given, without a signature.
+
+  Args:
+    packed: what JSON holds of it.
+    sentences: yields the kept sentences of this and the following documents.
+  """
+  if isinstance(packed, int):
+    packed = {"keep": packed}
   verdict: cleaning.Keep | cleaning.Drop
   if "keep" in packed:
-    verdict = cleaning.Keep(tuple(packed["keep"]))
+    verdict = cleaning.Keep(tuple(itertools.islice(sentences, packed["keep"])))
   elif "bad" in packed:
     verdict = rows.BadRow(*packed["bad"])
   else:

@@ -11,17 +11,22 @@ from collections.abc import Iterator
 import pytest
 
 from data_prep.base import beam_flags, options
-from data_prep.files import documents
-from data_prep.pretraining import beam_runner, examples, held_out
+from data_prep.pretraining import beam_runner
 from data_prep.pretraining import pretraining_data as pretraining
 from tests import running
 
+# Makes records of portions of one file each, which are large in real work.
+_SMALL_PORTIONS = """
+import runpy
+from data_prep.files import documents
+documents._BYTES_A_PORTION = 1
+runpy.run_module("data_prep.create_pretraining_data", run_name="__main__")
+"""
 
-def _flags(corpus: pathlib.Path, model: str, out: pathlib.Path) -> list[str]:
+
+def _flags(folder: pathlib.Path, model: str, out: pathlib.Path) -> list[str]:
   return [
-    "-m",
-    "data_prep.create_pretraining_data",
-    f"--input_file={corpus}",
+    f"--input_file={folder}/*.txt",
     f"--spm_model_file={model}",
     f"--output_dir={out}",
     "--max_seq_length=64",
@@ -33,20 +38,20 @@ def _flags(corpus: pathlib.Path, model: str, out: pathlib.Path) -> list[str]:
   ]
 
 
-def _large(udhr: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
-  """Writes a corpus of several ranges of documents; returns its path.
+def _large(udhr: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+  """Writes a corpus of three files to a new folder; returns the folder.
 
   It has the Declaration 50 times, with the number of the copy in each line.
   """
+  folder.mkdir()
   lines = udhr.read_text("utf-8").splitlines()
-  path.write_text(
-    "\n\n".join(
+  for number in range(3):
+    text = "\n\n".join(
       "\n".join(line and f"{line} ({copy})" for line in lines)
-      for copy in range(50)
-    ),
-    encoding="utf-8",
-  )
-  return path
+      for copy in range(number, 50, 3)
+    )
+    (folder / f"{number}.txt").write_text(text, encoding="utf-8")
+  return folder
 
 
 @contextlib.contextmanager
@@ -80,15 +85,18 @@ def test_beam_with_several_workers_writes_the_local_runners_bytes_offline(
   tmp_path: pathlib.Path,
 ) -> None:
   subprocess.run(["scripts/setup.sh", "--beam"], cwd=running.ROOT, check=True)
-  corpus = _large(udhr, tmp_path / "corpus.txt")
-  parts = documents.weighted(str(corpus))
-  survey = held_out.survey(parts, 0.05, 1)
-  assert len(survey.ids) > 600, "several ranges, so that workers share them"
-  programs.succeed(*_flags(corpus, tokenizer_file, tmp_path / "local"))
+  corpus = _large(udhr, tmp_path / "corpus")
+  programs.succeed(
+    "-m",
+    "data_prep.create_pretraining_data",
+    *_flags(corpus, tokenizer_file, tmp_path / "local"),
+  )
   with _proxy() as (environment, requests):
     done = subprocess.run(
       [
         ".venv-beam/bin/python",
+        "-c",
+        _SMALL_PORTIONS,
         *_flags(corpus, tokenizer_file, tmp_path / "beam"),
         "--runner=beam",
         f"--beam_options=--runner={beam_flags.LOCAL_RUNNER} "
@@ -116,15 +124,10 @@ def test_beam_with_several_workers_writes_the_local_runners_bytes_offline(
 def test_without_beam_its_runner_names_the_environment_to_use(
   tmp_path: pathlib.Path,
 ) -> None:
-  job = pretraining.Job(examples.Recipe(), "model", str(tmp_path), {}, 1)
+  settings = pretraining.Options(
+    input_file="a", spm_model_file="model", output_dir=str(tmp_path)
+  )
   flags = f"--runner={beam_flags.LOCAL_RUNNER}"
   with pytest.raises(options.InputError, match=r"setup\.sh --beam"):
-    beam_runner.run(flags, job, [], pretraining.Forecast(0, 0, 0, 0.0))
+    beam_runner.run(flags, pretraining.Plan(settings, str(tmp_path), []))
   assert not list(tmp_path.iterdir())
-
-
-def test_ranges_survive_the_way_through_a_file(tmp_path: pathlib.Path) -> None:
-  text = examples.Text(2**64 - 1, 3, ("Сайн байна уу?", "Өглөө."), True)
-  task = examples.Range(True, (text,))
-  (path,) = beam_runner._written([task], str(tmp_path))
-  assert beam_runner._read(path) == task

@@ -19,6 +19,9 @@ from data_prep.files import contents, storage
 # held out, or used, as a whole.
 _LINES_A_GROUP = 100
 
+# Bytes of files with which a portion of the corpus is full.
+_BYTES_A_PORTION = 64 << 20
+
 # Larger weights are taken for typing errors.
 _LARGEST_WEIGHT = 1e6
 
@@ -106,6 +109,27 @@ def _weight(pattern: str) -> tuple[str, float]:
       "give another weight, or leave the files out",
     )
   return path, weight
+
+
+def portions(parts: Iterable[Files]) -> list[list[Files]]:
+  """Returns corpus files in portions, which are read as a whole by a worker.
+
+  A portion ends with the file with which it reaches 64 MiB, compressed or not.
+  So the sizes of the files alone decide the portions.
+
+  Args:
+    parts: the corpus.
+  """
+  divided: list[list[Files]] = [[]]
+  size = 0
+  for files in parts:
+    for path in files.paths:
+      if size >= _BYTES_A_PORTION:
+        divided.append([])
+        size = 0
+      size += storage.size(path) or 0
+      divided[-1].append(dataclasses.replace(files, paths=(path,)))
+  return divided
 
 
 def read(parts: Iterable[Files]) -> Iterator[Document]:

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -261,7 +261,7 @@ class Range:
 
 
 def texts(
-  corpus: Iterable[documents.Document], survey: held_out.Survey, recipe: Recipe
+  portion: held_out.Portion, recipe: Recipe
 ) -> Iterator[tuple[bool, documents.Document, Text]]:
   """Yields (whether held out, document, text) in the order of the corpus.
 
@@ -269,13 +269,15 @@ def texts(
   its weight.
 
   Args:
-    corpus: the documents, in the order of the survey.
-    survey: their ids, and which of them are held out.
+    portion: a portion of the corpus.
     recipe: the options, for the dupe_factor.
   """
   # Not .tolist(), which takes ten times the memory.
   for document, number, is_held_out in zip(
-    corpus, map(int, survey.ids), map(bool, survey.held_out), strict=True
+    portion.documents(),
+    map(int, portion.ids),
+    map(bool, portion.held_out),
+    strict=True,
   ):
     uses = 1 if is_held_out else _uses(number, document.weight, recipe)
     yield (

@@ -1,18 +1,20 @@
 """Chooses the held-out documents, and finds training text that repeats them.
 
-`survey` reads the corpus once. It returns every document's id, the held-out
-documents, the amount of text, and a sample from which a forecast is made. It
-needs 12 bytes of memory a document, and about 40 while it chooses. `Likeness`
-holds a hash for each sentence of the held-out text.
+The corpus is read in portions. `measured` reads one of them. From the measures
+of all portions, `survey` makes every document's id, the held-out documents, the
+amount of text, and a sample from which a forecast is made. It needs 12 bytes of
+memory a document, and about 40 while it chooses. `Likeness` holds a hash for
+each sentence of the held-out text.
 """
 
 import array
 import dataclasses
 import hashlib
 import heapq
+import itertools
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -50,39 +52,123 @@ class Sample:
   letters: float
 
 
+# A negated exponential random number whose rate is the document's size; then
+# the document's place (portion, number in it), its size and the document.
+_Lot = tuple[float, tuple[int, int], float, documents.Document]
+
+
 @dataclasses.dataclass(frozen=True)
-class Survey:
-  """The results of one reading of the corpus.
+class Measures:
+  """The results of one reading of a portion of the corpus.
 
   Attributes:
+    number: the number of the portion.
+    files: its files.
+    contents: uint64 [documents], hashes of the documents, in their order.
+    clusters: uint32 [documents]; versions of a document have equal values.
+    lots: the portion's part of the sample.
+    letters: weight → number of letters of the documents with this weight.
+    longest: the most sentences of a document of running text.
+  """
+
+  number: int
+  files: Sequence[documents.Files]
+  contents: np.ndarray
+  clusters: np.ndarray
+  lots: list[_Lot]
+  letters: dict[float, int]
+  longest: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Portion:
+  """A portion of the corpus, and which of its documents are held out.
+
+  Attributes:
+    files: its files.
     ids: uint64 [documents], in corpus order; random keys are made of them.
     held_out: bool [documents], whether a document is held out.
     clustered: whether versions of a document are held out together, so that
       versions in the training text can be left out; False where most documents
       are versions of each other.
-    sample: a sample of the documents, for the forecast.
-    letters: number of letters in the corpus; each document counts once,
-      whatever its weight is.
   """
 
+  files: Sequence[documents.Files]
   ids: np.ndarray
   held_out: np.ndarray
   clustered: bool
+
+  def documents(self) -> Iterator[documents.Document]:
+    """Yields the documents, in the order of `ids`."""
+    return documents.read(self.files)
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+  """The size of the corpus.
+
+  Attributes:
+    sample: a sample of the documents, for the forecast.
+    letters: number of letters in the corpus; each document counts once,
+      whatever its weight is.
+    held_out_share: the share of the documents that is held out.
+  """
+
   sample: Sample
   letters: int
+  held_out_share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+  """The results of one reading of the corpus: its portions and its size."""
+
+  portions: list[Portion]
+  overview: Overview
+
+
+def measured(number: int, files: Sequence[documents.Files]) -> Measures:
+  """Reads a portion of the corpus once; returns its measures.
+
+  Args:
+    number: the number of the portion.
+    files: its files.
+  """
+  contents, clusters = array.array("Q"), array.array("I")
+  lots: list[_Lot] = []
+  letters: dict[float, int] = {}
+  longest = 0
+  for place, document in enumerate(documents.read(files)):
+    contents.append(document.content())
+    clusters.append(_cluster(document.sentences, contents[-1]))
+    own = sum(map(len, document.sentences))
+    letters[document.weight] = letters.get(document.weight, 0) + own
+    longest = max(longest, 0 if document.isolated else len(document.sentences))
+    size = document.weight * own
+    lot = -math.log((contents[-1] + 1) / 2**64) / size
+    _keep_lowest(lots, (-lot, (number, place), size, document))
+  return Measures(
+    number,
+    files,
+    np.array(contents, np.uint64),
+    np.array(clusters, np.uint32),
+    lots,
+    letters,
+    longest,
+  )
 
 
 def survey(
-  parts: Sequence[documents.Files], eval_fraction: float, at_least: int
+  measures: Iterable[Measures], eval_fraction: float, at_least: int
 ) -> Survey:
-  """Reads the corpus once; chooses the held-out documents and a sample.
+  """Chooses the held-out documents and a sample of the corpus.
 
   Held-out documents are chosen by salted hashes. Versions of a document are
   held out together, if they share the sentence with the lowest hash (a MinHash
   of one value).
 
   Args:
-    parts: the corpus.
+    measures: the measures of all portions, in any order.
     eval_fraction: share of the documents to hold out; 0 for none.
     at_least: wanted number of training documents; and wanted number of held-out
       documents, if eval_fraction is above 0. If the corpus has too few for
@@ -92,42 +178,49 @@ def survey(
   Raises:
     options.InputError: for a corpus without a sentence.
   """
-  contents, clusters = array.array("Q"), array.array("I")
-  lowest: list[_Lot] = []
-  letters, weighted, longest = 0, 0.0, 0
-  for number, document in enumerate(documents.read(parts)):
-    contents.append(document.content())
-    clusters.append(_cluster(document.sentences, contents[-1]))
-    own = sum(map(len, document.sentences))
-    size = document.weight * own
-    letters, weighted = letters + own, weighted + size
-    longest = max(longest, 0 if document.isolated else len(document.sentences))
-    lot = -math.log((contents[-1] + 1) / 2**64) / size
-    _keep_lowest(lowest, (-lot, number, size, document))
-  if not contents:
+  parts = sorted(measures, key=lambda part: part.number)
+  contents = np.concatenate([part.contents for part in parts])
+  if not len(contents):
     raise options.InputError(
       "a corpus with sentences", "none in its files", "build the corpus first"
     )
-  if longest < 2:
+  if max(part.longest for part in parts) < 2:
     logging.warning(
       "no document has two sentences: only parts of a sentence longer than an "
       "example make a sentence pair. Documents are parted by blank lines, "
       "sentences by line ends."
     )
-  content = np.frombuffer(contents, np.uint64)
-  held_out, clustered = _choose(
-    content, np.frombuffer(clusters, np.uint32), eval_fraction, at_least
-  )
+  clusters = np.concatenate([part.clusters for part in parts])
+  held_out, clustered = _choose(contents, clusters, eval_fraction, at_least)
+  ends = np.cumsum([len(part.contents) for part in parts])[:-1]
+  numbers = np.split(documents.ids(contents), ends)
+  chosen = np.split(held_out, ends)
   return Survey(
-    ids=documents.ids(content),
-    held_out=held_out,
-    clustered=clustered,
-    sample=Sample(
-      tuple(document for *_, document in lowest),
-      _shares(lowest, weighted),
-      weighted,
+    [
+      Portion(part.files, ids, mask, clustered)
+      for part, ids, mask in zip(parts, numbers, chosen, strict=True)
+    ],
+    Overview(
+      _sample(parts),
+      sum(sum(part.letters.values()) for part in parts),
+      float(held_out.mean()),
     ),
-    letters=letters,
+  )
+
+
+def _sample(parts: Sequence[Measures]) -> Sample:
+  """Returns the sample of a corpus, from the measures of its portions."""
+  lowest: list[_Lot] = []
+  weighted = 0.0
+  for part in parts:
+    weighted += sum(w * letters for w, letters in part.letters.items())
+    for lot in part.lots:
+      _keep_lowest(lowest, lot)
+  lowest.sort(key=lambda lot: lot[:2])
+  return Sample(
+    tuple(document for *_, document in lowest),
+    _shares(lowest, weighted),
+    weighted,
   )
 
 
@@ -146,11 +239,6 @@ def _cluster(sentences: Sequence[str], content: int) -> int:
   return min(checksums, default=content & 0xFFFFFFFF)
 
 
-# A negated exponential random number whose rate is the document's size; then
-# the document's number, its size and the document.
-_Lot = tuple[float, int, float, documents.Document]
-
-
 def _keep_lowest(lowest: list[_Lot], entry: _Lot) -> None:
   """Adds an entry to a weighted sample (Efraimidis and Spirakis 2006).
 
@@ -164,12 +252,12 @@ def _keep_lowest(lowest: list[_Lot], entry: _Lot) -> None:
   full = len(lowest) == _SAMPLE_DOCUMENTS
   if full and entry[:2] < lowest[0][:2]:
     return
-  lot, number, size, document = entry
+  lot, place, size, document = entry
   cut = dataclasses.replace(
     document, sentences=document.sentences[:_SAMPLE_SENTENCES]
   )
   push = heapq.heapreplace if full else heapq.heappush
-  push(lowest, (lot, number, size, cut))
+  push(lowest, (lot, place, size, cut))
 
 
 def _shares(lowest: list[_Lot], letters: float) -> tuple[float, ...]:
@@ -251,23 +339,51 @@ def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
   return np.asarray(chosen[place])
 
 
+@dataclasses.dataclass(frozen=True)
 class Likeness:
   """Recognises text that repeats held-out text, to keep it out of training.
 
-  Args:
-    held_out: the held-out documents.
+  Attributes:
+    checksums: the checksums of held-out sentences of at least 40 letters. A
+      checksum alone rules out nearly every sentence.
+    digests: 64-bit hashes of the same sentences.
   """
 
-  def __init__(self, held_out: Iterable[documents.Document]) -> None:
+  checksums: frozenset[int]
+  digests: frozenset[int]
+
+  @classmethod
+  def of(cls, held_out: Iterable[documents.Document]) -> "Likeness":
+    """Returns what recognises these documents."""
     telling = [
       sentence.encode()
       for document in held_out
       for sentence in document.sentences
       if len(sentence) >= _TELLING_LENGTH
     ]
-    # The checksum alone rules out nearly every sentence.
-    self._checksums = frozenset(map(zlib.crc32, telling))
-    self._digests = frozenset(map(_digest, telling))
+    return cls(
+      frozenset(map(zlib.crc32, telling)), frozenset(map(_digest, telling))
+    )
+
+  @classmethod
+  def of_portion(cls, portion: Portion) -> "Likeness":
+    """Returns what recognises the held-out documents of a portion.
+
+    If versions of a document are not held out together, it recognises nothing.
+    """
+    if not portion.clustered:
+      return cls.of(())
+    return cls.of(itertools.compress(portion.documents(), portion.held_out))
+
+  @classmethod
+  def union(cls, parts: Iterable["Likeness"]) -> "Likeness":
+    """Returns what recognises all that any of the parts recognises."""
+    checksums: set[int] = set()
+    digests: set[int] = set()
+    for part in parts:
+      checksums |= part.checksums
+      digests |= part.digests
+    return cls(frozenset(checksums), frozenset(digests))
 
   def without(self, document: documents.Document) -> documents.Document | None:
     """Returns the part of a document that may be trained on; None if nothing.
@@ -297,11 +413,11 @@ class Likeness:
     if len(sentence) < _TELLING_LENGTH:
       return False
     data = sentence.encode()
-    return zlib.crc32(data) in self._checksums and (
-      _digest(data) in self._digests
+    return zlib.crc32(data) in self.checksums and (
+      _digest(data) in self.digests
     )
 
 
-def _digest(data: bytes) -> bytes:
-  """Returns the 8-byte BLAKE2b of data."""
-  return hashlib.blake2b(data, digest_size=8).digest()
+def _digest(data: bytes) -> int:
+  digest = hashlib.blake2b(data, digest_size=8).digest()
+  return int.from_bytes(digest, "little")

@@ -1,10 +1,10 @@
 """Turns a corpus into TFRecords: the library behind create_pretraining_data.
 
-The corpus is read three times. The first reading chooses the held-out documents
-and measures the text (`held_out`). The second collects the held-out sentences.
-The third passes ranges of documents to the runner. On this machine's cores or
-on Apache Beam, it calls stage one, which makes examples, and stage two, which
-sorts them and writes the files.
+A `Plan` has the steps, and a runner calls them on this machine's cores or on
+Apache Beam. The corpus is read three times, in portions. The first reading
+measures the text, by which held-out documents are chosen (`held_out`). The
+second collects the held-out sentences. The third makes ranges of documents. Of
+these, stage one makes examples. Stage two sorts them and writes the files.
 """
 
 import collections
@@ -245,136 +245,211 @@ class Job:
       records.write(file, external_sort.ordered(entries, scratch, _SORT_MEMORY))
 
 
-Runner = Callable[[Job, Iterable[examples.Range], Forecast], examples.Counts]
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """The steps from a corpus to a data set, for a runner.
+
+  Each step is a function without side effects, except that `pools` and the
+  stages of the job write files.
+
+  Attributes:
+    settings: the input and the recipe.
+    folder: the folder of the files.
+    portions: the corpus, in portions which are read as a whole.
+  """
+
+  settings: Options
+  folder: str
+  portions: Sequence[Sequence[documents.Files]]
+
+  def survey(self, measures: Iterable[held_out.Measures]) -> held_out.Survey:
+    """Returns the survey of a corpus from the measures of all portions."""
+    # A random next sentence takes two documents.
+    at_least = 2 if self.settings.random_next_sentence else 1
+    return held_out.survey(measures, self.settings.eval_fraction, at_least)
+
+  def job(self, overview: held_out.Overview, forecast: "Forecast") -> Job:
+    """Returns the settings of the two stages; logs the forecast."""
+    job = Job(
+      recipe=self.settings,
+      spm_model_file=self.settings.spm_model_file,
+      folder=self.folder,
+      names=_names(self.settings, overview, forecast),
+      num_workers=self.settings.num_workers,
+    )
+    _say_forecast(forecast, job)
+    return job
+
+  def choices(
+    self,
+    portion: held_out.Portion,
+    likeness: held_out.Likeness,
+    overview: held_out.Overview,
+  ) -> "Choices":
+    """Returns a portion's part of the pools of random second segments."""
+    choices = {
+      is_held_out: random_segments.Choice(
+        self.settings.max_seq_length,
+        self.settings.seed(is_held_out),
+        overview.letters,
+      )
+      for is_held_out in (False, True)
+    }
+    for is_held_out, text in used(
+      portion, likeness, self.settings, collections.Counter()
+    ):
+      if not text.isolated:
+        choices[is_held_out].show(text.id, text.sentences)
+    return choices
+
+  def pools(self, choices: "Choices") -> dict[str, str]:
+    """Writes the pools of random second segments; returns role → path.
+
+    The roles are "train" and "eval"; a role with too little text is left out.
+    Training examples draw from training documents alone, and held-out examples
+    from held-out documents alone.
+
+    Args:
+      choices: the result of `choices`, of all portions together.
+    """
+    paths = {}
+    length = self.settings.max_seq_length
+    for is_held_out, choice in choices.items():
+      excerpts, role = choice.excerpts(), "eval" if is_held_out else "train"
+      pool = random_segments.encoded(
+        excerpts, _tokenizer(self.settings), length
+      )
+      if pool:
+        paths[role] = random_segments.save(pool, self.folder, role)
+      if excerpts:
+        logging.info("%s: %s", role, random_segments.described(excerpts, pool))
+    return paths
+
+
+Choices = dict[bool, random_segments.Choice]  # whether held out → its choice
+
+
+def together(parts: Iterable[Choices]) -> Choices:
+  """Returns the pools' text, chosen from several portions; {} for none.
+
+  Args:
+    parts: the results of `Plan.choices`, of which the first is changed.
+  """
+  whole: Choices = {}
+  for part in parts:
+    for is_held_out, choice in part.items():
+      if is_held_out in whole:
+        whole[is_held_out].add(choice)
+      else:
+        whole[is_held_out] = choice
+  return whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What a runner made.
+
+  Attributes:
+    job: the settings of the stages.
+    counts: the counts of the examples, name → number.
+    hashes: path of a corpus file → its SHA-256.
+  """
+
+  job: Job
+  counts: examples.Counts
+  hashes: Mapping[str, str]
+
+
+Runner = Callable[[Plan], Outcome]
 
 
 def create(settings: Options, runner: Runner | None = None) -> examples.Counts:
   """Writes the records, the tokenizer and the manifest; returns the counts.
 
   The counts are name → number, such as "train_examples". The manifest has them
-  too. After an error the earlier files of the output folder are still there.
+  too.
 
   Args:
     settings: the input, the output and the recipe.
-    runner: calls the two stages of a Job; None uses this machine's cores.
+    runner: calls the steps of a Plan; None uses this machine's cores.
 
   Raises:
-    options.InputError: for an empty corpus, a corpus that gives no training
-      example, or an unfit model, and when another program writes into the
-      output folder.
+    options.InputError: for an empty corpus or an unfit model, and when another
+      program writes into the output folder.
   """
   with (
     ownership.owning(settings.folder()),
     parallel.Workers(settings.num_workers) as workers,
   ):
-    return _create(settings, runner, workers)
+    run = runner or functools.partial(_run_on_cores, workers)
+    return _create(settings, run)
 
 
-def _create(
-  settings: Options, runner: Runner | None, workers: parallel.Workers
-) -> examples.Counts:
-  """Does the work of `create` in an output folder that this process owns.
-
-  Args:
-    settings, runner: as in `create`.
-    workers: the processes of the default runner.
-  """
+def _create(settings: Options, runner: Runner) -> examples.Counts:
   parts = documents.weighted(settings.input_file) + documents.weighted(
     settings.isolated_lines_file, isolated=True
   )
-  tokenizer = tokenization.Tokenizer.with_settings(
-    settings.spm_model_file, tokenization.Settings.of(vars(settings))
-  )
-  if runner is None and _is_large(parts):
-    workers.start()  # they start while the survey runs
-  # A random next sentence takes two documents.
-  at_least = 2 if settings.random_next_sentence else 1
-  survey = held_out.survey(parts, settings.eval_fraction, at_least)
-  forecasting = functools.partial(
-    _forecast, settings, float(survey.held_out.mean())
-  )
-  forecast_of = workers.beside(forecasting, survey.sample)
-  likeness = held_out.Likeness(
-    _held_out(parts, survey) if survey.clustered else ()
-  )
-  forecast = forecast_of()
-  names = _names(settings, survey, forecast)
+  tokenizer = _tokenizer(settings)  # raises for an unfit model before any work
+  names = [os.path.basename(path) for path in settings.output_files()]
   with whole_folders.replacing(
     settings.folder(), functools.partial(_is_ours, names)
   ) as folder:
-    used = functools.partial(_used, parts, survey, likeness, settings)
-    job = Job(
-      recipe=settings,
-      spm_model_file=settings.spm_model_file,
-      folder=folder,
-      names=names,
-      num_workers=settings.num_workers,
-      pools=_pools(
-        used(collections.Counter()), survey.letters, settings, tokenizer, folder
-      )
-      if settings.random_next_sentence
-      else {},
-    )
-    _say_forecast(forecast, job)
-    skipped: examples.Counts = collections.Counter()
-    tasks = ranges(used(skipped))
-    runner = runner or functools.partial(_run_on_cores, workers)
-    counts = runner(job, tasks, forecast)
-    counts.update(skipped)
-    for path in job.pools.values():
+    done = runner(Plan(settings, folder, documents.portions(parts)))
+    for path in done.job.pools.values():
       storage.remove(path)
-    _describe(settings, job, parts, counts, tokenizer)
-  return counts
+    _describe(settings, done, parts, tokenizer)
+  return done.counts
 
 
-def _is_ours(names: Mapping[str, Sequence[str]], name: str) -> bool:
+def _tokenizer(settings: Options) -> tokenization.Tokenizer:
+  return tokenization.Tokenizer.with_settings(
+    settings.spm_model_file, tokenization.Settings.of(vars(settings))
+  )
+
+
+def _is_ours(names: Sequence[str], name: str) -> bool:
   """Returns whether a file in the output folder may be replaced.
 
   This holds for names that this program gives to files of a data set. Other
   files, such as train-mine.tfrecord, are kept.
 
   Args:
-    names: role → the names of the files that are written.
+    names: the names of training files in --output_file.
     name: the name of the file.
   """
   listed = (manifest.NAME, tokenization.MODEL_NAME)
   return (
-    name in (*listed, *itertools.chain(*names.values()))
+    name in (*listed, *names)
     or any(storage.is_shard(name, x, ".tfrecord") for x in ("train", "eval"))
     or name.startswith(_SPILL)
   )
 
 
-def _is_large(parts: Sequence[documents.Files]) -> bool:
+def _is_large(plan: Plan) -> bool:
   """Returns whether the files of the corpus have more than 8 MiB together.
 
   Then several processes are surely worth their start.
   """
-  sizes = (storage.size(path) or 0 for files in parts for path in files.paths)
+  sizes = (
+    storage.size(path) or 0
+    for files in itertools.chain(*plan.portions)
+    for path in files.paths
+  )
   return any(
     size > 8 * _LETTERS_A_RANGE for size in itertools.accumulate(sizes)
   )
 
 
-def _held_out(
-  parts: Sequence[documents.Files], survey: held_out.Survey
-) -> Iterator[documents.Document]:
-  """Yields the held-out documents of the corpus, in its order."""
-  return itertools.compress(documents.read(parts), survey.held_out)
-
-
-def _forecast(
-  settings: Options, held_out_share: float, sample: held_out.Sample
-) -> Forecast:
+def forecast_of(overview: held_out.Overview, settings: Options) -> Forecast:
   """Returns a forecast for the corpus, from examples made of a sample.
 
   The numbers of the sample are extrapolated by the letters of the corpus.
 
   Args:
+    overview: the size of the corpus, with a sample of it.
     settings: how examples are made.
-    held_out_share: the share of the documents that is held out.
-    sample: a sample of the corpus.
   """
+  sample, held_out_share = overview.sample, overview.held_out_share
   texts = [
     examples.Text(i, 1, d.sentences, d.isolated)
     for i, d in enumerate(sample.documents)
@@ -433,11 +508,8 @@ def _pool_of_sample(
   for text in texts:
     if not text.isolated:
       choice.show(text.id, text.sentences)
-  tokenizer = tokenization.Tokenizer.with_settings(
-    settings.spm_model_file, tokenization.Settings.of(vars(settings))
-  )
   return random_segments.encoded(
-    choice.excerpts(), tokenizer, settings.max_seq_length
+    choice.excerpts(), _tokenizer(settings), settings.max_seq_length
   )
 
 
@@ -452,7 +524,7 @@ def _make(
 
 
 def _names(
-  settings: Options, survey: held_out.Survey, forecast: Forecast
+  settings: Options, overview: held_out.Overview, forecast: Forecast
 ) -> dict[str, list[str]]:
   """Returns "train" and "eval" → the names of their files.
 
@@ -470,7 +542,7 @@ def _names(
   eval_files = math.ceil(forecast.eval_bytes / _BYTES_A_SHARD) or 1
   return {
     "train": train or numbered("train", wanted),
-    "eval": numbered("eval", eval_files if survey.held_out.any() else 0),
+    "eval": numbered("eval", eval_files if overview.held_out_share else 0),
   }
 
 
@@ -488,9 +560,8 @@ def _say_forecast(forecast: Forecast, job: Job) -> None:
   )
 
 
-def _used(
-  parts: Sequence[documents.Files],
-  survey: held_out.Survey,
+def used(
+  portion: held_out.Portion,
   likeness: held_out.Likeness,
   recipe: examples.Recipe,
   skipped: examples.Counts,
@@ -498,18 +569,15 @@ def _used(
   """Yields (whether held out, text) of the documents that are used.
 
   Documents that are used 0 times, and training documents that are versions of
-  held-out ones, are left out; `skipped` counts them. Isolated training lines
-  that repeat a held-out sentence are left out of their text, uncounted.
+  held-out ones, are left out; `skipped` counts them.
 
   Args:
-    parts: the corpus.
-    survey: the ids and the held-out documents of the corpus.
+    portion: a portion of the corpus.
     likeness: recognises held-out text.
     recipe: how examples are made.
     skipped: the counts to which the left-out documents are added.
   """
-  corpus = documents.read(parts)
-  for is_held_out, document, text in examples.texts(corpus, survey, recipe):
+  for is_held_out, document, text in examples.texts(portion, recipe):
     if not text.uses:
       skipped["train_unused_documents"] += 1
       continue
@@ -532,7 +600,7 @@ def ranges(
   different ranges. In a range the texts keep their order.
 
   Args:
-    texts: (whether held out, text) of the documents.
+    texts: (whether held out, text) of the documents of a portion.
   """
   gathered: dict[bool, list[examples.Text]] = {True: [], False: []}
   letters = {True: 0, False: 0}
@@ -550,58 +618,47 @@ def ranges(
       yield examples.Range(is_held_out, tuple(rest))
 
 
-def _pools(
-  texts: Iterable[tuple[bool, examples.Text]],
-  letters: int,
-  recipe: examples.Recipe,
-  tokenizer: tokenization.Tokenizer,
-  folder: str,
-) -> dict[str, str]:
-  """Writes the pools of random second segments; returns role → path.
-
-  The roles are "train" and "eval"; a role with too little text is left out.
-  Training examples draw from training documents alone, and held-out examples
-  from held-out documents alone.
-
-  Args:
-    texts: (whether held out, text) of the corpus.
-    letters: upper bound of the number of letters in all texts.
-    recipe, tokenizer: the recipe and the tokenizer of the examples.
-    folder: the folder in which the files are written.
-  """
-  choices = {
-    is_held_out: random_segments.Choice(
-      recipe.max_seq_length, recipe.seed(is_held_out), letters
-    )
-    for is_held_out in (False, True)
-  }
-  for is_held_out, text in texts:
-    if not text.isolated:
-      choices[is_held_out].show(text.id, text.sentences)
-  paths = {}
-  for is_held_out, choice in choices.items():
-    excerpts, role = choice.excerpts(), "eval" if is_held_out else "train"
-    pool = random_segments.encoded(excerpts, tokenizer, recipe.max_seq_length)
-    if pool:
-      paths[role] = random_segments.save(pool, folder, role)
-    if excerpts:
-      logging.info("%s: %s", role, random_segments.described(excerpts, pool))
-  return paths
-
-
 # The local runner, whose stage one writes a file for each bucket and process.
 
 
-def _run_on_cores(
+def _run_on_cores(workers: parallel.Workers, plan: Plan) -> Outcome:
+  """Runs all steps on this machine's cores; this is the default runner."""
+  if _is_large(plan):
+    workers.start()  # they start while the survey runs
+  survey = plan.survey(
+    itertools.starmap(held_out.measured, enumerate(plan.portions))
+  )
+  forecasting = functools.partial(forecast_of, settings=plan.settings)
+  forecast_made = workers.beside(forecasting, survey.overview)
+  likeness = held_out.Likeness.union(
+    map(held_out.Likeness.of_portion, survey.portions)
+  )
+  forecast = forecast_made()
+  job = plan.job(survey.overview, forecast)
+  if plan.settings.random_next_sentence:
+    choices = together(
+      plan.choices(portion, likeness, survey.overview)
+      for portion in survey.portions
+    )
+    job = dataclasses.replace(job, pools=plan.pools(choices))
+  skipped: examples.Counts = collections.Counter()
+  tasks = itertools.chain.from_iterable(
+    ranges(used(portion, likeness, plan.settings, skipped))
+    for portion in survey.portions
+  )
+  counts = _both_stages(workers, job, tasks, forecast)
+  counts.update(skipped)  # += would drop counts of zero
+  paths = [p for files in itertools.chain(*plan.portions) for p in files.paths]
+  return Outcome(job, counts, {path: storage.sha256(path) for path in paths})
+
+
+def _both_stages(
   workers: parallel.Workers,
   job: Job,
   tasks: Iterable[examples.Range],
   forecast: Forecast,
 ) -> examples.Counts:
-  """Runs both stages on this machine's cores; returns the examples' counts.
-
-  Stage one makes examples; stage two sorts and writes them. This is the default
-  runner.
+  """Makes the examples, and writes them in order; returns their counts.
 
   Raises:
     options.InputError: for a set without a training example.
@@ -612,7 +669,7 @@ def _run_on_cores(
       workers.ordered(Spill(job, spill), tasks)
     ) as results:
       for made in _watched(results, forecast):
-        counts.update(made)  # += would drop counts of zero
+        counts.update(made)
     require_examples(counts)
     buckets = [
       (r, i) for r, names in job.names.items() for i in range(len(names))
@@ -728,12 +785,12 @@ class Finish:
 
 def _describe(
   settings: Options,
-  job: Job,
+  done: Outcome,
   parts: Sequence[documents.Files],
-  counts: examples.Counts,
   tokenizer: tokenization.Tokenizer,
 ) -> None:
   """Copies the tokenizer to the records, and writes their manifest."""
+  job = done.job
   names = job.names["train"] + job.names["eval"]
   storage.copy(
     settings.spm_model_file, os.path.join(job.folder, tokenization.MODEL_NAME)
@@ -756,22 +813,28 @@ def _describe(
       mask_id=tokenizer.mask_id,
     ),
     files=[*names, tokenization.MODEL_NAME],
-    counts=dict(sorted(counts.items())),
-    inputs=_inputs(parts)
+    counts=dict(sorted(done.counts.items())),
+    inputs=_inputs(parts, done.hashes)
     | {"tokenizer": storage.sha256(settings.spm_model_file)},
   )
 
 
-def _inputs(parts: Sequence[documents.Files]) -> dict[str, str]:
+def _inputs(
+  parts: Sequence[documents.Files], hashes: Mapping[str, str]
+) -> dict[str, str]:
   """Returns name → SHA-256 of the input files.
 
   A weight other than 1 is part of the name, as in `news.txt x2`.
+
+  Args:
+    parts: the corpus.
+    hashes: path of a file → its SHA-256.
   """
   files = [(path, part.weight) for part in parts for path in part.paths]
-  hashes = manifest.hashes([path for path, _ in files])
+  names = manifest.labels([path for path, _ in files])
   return {
-    name if weight == 1 else f"{name} x{weight:g}": digest
-    for (name, digest), (_, weight) in zip(hashes.items(), files, strict=True)
+    name if weight == 1 else f"{name} x{weight:g}": hashes[path]
+    for name, (path, weight) in zip(names, files, strict=True)
   }
 
 

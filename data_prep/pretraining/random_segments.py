@@ -95,11 +95,27 @@ class Choice:
     every = list(_excerpts(number, sentences, self._size, self._chance))
     self._letters += sum(excerpt.letters for excerpt in every)
     for excerpt in _lowest(every, self._most):
-      heapq.heappush(self._kept, (-excerpt.lot, excerpt))
-      self._held += excerpt.letters
-    # Twice as much as will be chosen, since some excerpts may be skipped.
+      self._keep(excerpt)
+    self._trim()
+
+  def _keep(self, excerpt: Excerpt) -> None:
+    heapq.heappush(self._kept, (-excerpt.lot, excerpt))
+    self._held += excerpt.letters
+
+  def _trim(self) -> None:
+    """Drops the excerpts with the highest lots.
+
+    Twice as much as will be chosen stays, since some excerpts may be skipped.
+    """
     while self._held > 2 * self._most:
       self._held -= heapq.heappop(self._kept)[1].letters
+
+  def add(self, other: "Choice") -> None:
+    """Adds the documents that another choice with the same settings got."""
+    self._letters += other._letters
+    for entry in other._kept:
+      self._keep(entry[1])
+    self._trim()
 
   def excerpts(self) -> list[Excerpt]:
     """Returns the chosen excerpts, in the order of documents and places."""

@@ -45,6 +45,7 @@ def write(
   files: Sequence[str],
   counts: Mapping[str, Any],
   inputs: Mapping[str, str],
+  known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
   """Writes the manifest of finished files, whose sizes and hashes it computes.
 
@@ -56,27 +57,31 @@ def write(
     counts: documents, examples, words …
     inputs: name → identity (see `identity`) of each artefact or file that
       `folder` was made from.
+    known: name → description (see `described`) of files that need not be read
+      again.
   """
   names = sorted(files)
-  paths = [os.path.join(folder, name) for name in names]
+  known = known or {}
+  unknown = [name for name in names if name not in known]
+  paths = [os.path.join(folder, name) for name in unknown]
   # Threads: hashing and reading leave the interpreter free.
   with concurrent.futures.ThreadPoolExecutor() as threads:
-    digests = list(threads.map(storage.sha256, paths))
-    sizes = list(threads.map(storage.size, paths))
-  described = {
-    name: {"bytes": size, "sha256": digest}
-    for name, size, digest in zip(names, sizes, digests, strict=True)
-  }
+    read = dict(zip(unknown, threads.map(described, paths), strict=True))
   content = dict(
     format_version=FORMAT_VERSION,
     kind=kind,
     parameters=dict(parameters),
     counts=dict(counts),
-    files=described,
+    files={name: dict(known.get(name) or read[name]) for name in names},
     inputs=dict(sorted(inputs.items())),
   )
   with storage.writing(os.path.join(folder, NAME)) as file:
     file.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+def described(path: str) -> dict[str, Any]:
+  """Returns the description of a file in a manifest: its size and SHA-256."""
+  return {"bytes": storage.size(path), "sha256": storage.sha256(path)}
 
 
 def labels(paths: Iterable[str]) -> list[str]:

@@ -10,27 +10,26 @@ the pipeline reads no more of the corpus than the first bytes of its files.
       ranges → examples → GroupByKey by file → our writer of TFRecords
 
 The bytes are those of the local runner, because the same functions are called.
-
-Beam has an environment of its own (requirements-beam.txt), because it needs
-another version of protobuf than TensorFlow. Its workers need this package, and
-access to the corpus, the tokenizer's file and the output folder.
 """
 
 import collections
-import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from data_prep.base import beam_flags, options
-from data_prep.files import documents, json_files, storage
+from data_prep.files import (
+  beam_pipelines,
+  documents,
+  json_files,
+  manifest,
+  storage,
+)
 from data_prep.pretraining import examples, held_out, pretraining_data
 
 _COUNTS, _OVERVIEW = "counts", "overview"  # names of second outputs
-# Files of the output folder, while the pipeline runs.
-_RESULT, _ERROR = "beam-result.json", "beam-error.json"
+_RESULT = "beam-result.json"  # in the output folder, while the pipeline runs
 
 Keyed = tuple[tuple[str, int], tuple[int, bytes] | None]
 _Numbered = tuple[int, Sequence[documents.Files]]
@@ -50,157 +49,76 @@ def run(
       a program with these flags, when no example was made, or when a worker
       met bad input.
   """
-  flags = beam_flags.checked(beam_options)
-  try:
-    import apache_beam as beam
-    from apache_beam.options import pipeline_options
-  except ImportError as error:
-    raise options.InputError(
-      "Apache Beam for --runner=beam",
-      "none installed",
-      "run scripts/setup.sh --beam and use .venv-beam/bin/python",
-    ) from error
-  try:
-    with beam.Pipeline(
-      options=pipeline_options.PipelineOptions(flags)
-    ) as pipeline:
-      _build(beam, pipeline, plan)
-  except Exception as error:
-    raise _bad_input(plan.folder) or error from error
-  result = json_files.read(os.path.join(plan.folder, _RESULT))
-  for name in (_RESULT, _ERROR):
-    storage.remove(os.path.join(plan.folder, name))
+  with beam_pipelines.running(beam_options, plan.folder) as pipeline:
+    _build(pipeline, plan)
+  path = os.path.join(plan.folder, _RESULT)
+  result = json_files.read(path)
+  storage.remove(path)
   counts: examples.Counts = collections.Counter(result["counts"])
   pretraining_data.require_examples(counts)
   job = pretraining_data.Job(**result["job"], recipe=plan.settings)
-  return pretraining_data.Outcome(job, counts, result["hashes"])
+  return pretraining_data.Outcome(
+    job, counts, result["hashes"], result["files"]
+  )
 
 
-def _build(beam: Any, pipeline: Any, plan: pretraining_data.Plan) -> None:
-  """Adds all steps to a pipeline.
-
-  Args:
-    beam: the module apache_beam.
-    pipeline: the pipeline.
-    plan: the steps.
-  """
-
-  def step(name: str, function: Callable[..., Any], *sides: Any) -> Any:
-    return name >> beam.Map(_Step(function, plan.folder).run, *sides)
-
-  def steps(name: str, function: Callable[..., Any], *sides: Any) -> Any:
-    return name >> beam.FlatMap(_Steps(function, plan.folder).run, *sides)
-
-  single = beam.pvalue.AsSingleton
+def _build(
+  pipeline: beam_pipelines.Pipeline, plan: pretraining_data.Plan
+) -> None:
+  """Adds all steps to a pipeline."""
+  beam = pipeline.beam
   corpus = (
-    pipeline
+    pipeline.root
     | "Corpus" >> beam.Create(list(enumerate(plan.portions)))
     | "Spread corpus" >> beam.Reshuffle()
   )
   surveyed = (
     corpus
-    | step("Measure", _measured)
-    | "To one worker" >> beam.GroupBy(_same)
-    | steps("Survey", _Survey(plan)).with_outputs(_OVERVIEW, main="portions")
+    | pipeline.each("Measure", _measured)
+    | "To one worker" >> beam.GroupBy(beam_pipelines.one_key)
+    | pipeline.tagged("Survey", _Survey(plan))
   )
-  overview = single(surveyed[_OVERVIEW])
-  portions = surveyed.portions | "Spread portions" >> beam.Reshuffle()
-  likeness = single(
+  overview = surveyed[_OVERVIEW]
+  portions = surveyed.main | "Spread portions" >> beam.Reshuffle()
+  likeness = (
     portions
-    | step("Held-out text", held_out.Likeness.of_portion)
+    | pipeline.each("Held-out text", held_out.Likeness.of_portion)
     | "All held-out text" >> beam.CombineGlobally(held_out.Likeness.union)
   )
-  jobs = surveyed[_OVERVIEW] | step("Forecast", _Forecast(plan))
+  jobs = overview | pipeline.each("Forecast", _Forecast(plan))
   if plan.settings.random_next_sentence:
     choices = (
       portions
-      | step("Choose segments", plan.choices, likeness, overview)
-      | beam.CombineGlobally(pretraining_data.together)
+      | pipeline.each("Choose segments", plan.choices, likeness, overview)
+      | "Pool" >> beam.CombineGlobally(pretraining_data.together)
     )
-    jobs = jobs | step("Pools", _Pools(plan), single(choices))
-  job = single(jobs)
-  ranges = portions | steps("Ranges", _Ranges(plan), likeness).with_outputs(
-    _COUNTS, main="ranges"
-  )
-  made = (
-    ranges.ranges
+    jobs = jobs | pipeline.each("Write pools", _Pools(plan), choices)
+  ranges = portions | pipeline.tagged("Ranges", _Ranges(plan), likeness)
+  rows = (
+    ranges.main
     | "Spread ranges" >> beam.Reshuffle()
-    | steps("Examples", _examples, job).with_outputs(_COUNTS, main="examples")
+    | pipeline.tagged("Examples", _examples, jobs)
   )
   # An empty entry for each bucket: a bucket without examples is a file too.
-  buckets = jobs | steps("Buckets", _buckets)
+  buckets = jobs | pipeline.flat("Buckets", _buckets)
   written = (
-    (made.examples, buckets)
+    (rows.main, buckets)
     | "With buckets" >> beam.Flatten()
-    | beam.GroupByKey()
-    | step("Write", _write, job)
+    | "By file" >> beam.GroupByKey()
+    | pipeline.each("Write", _write, jobs)
+    | "Files" >> beam.combiners.ToDict()
   )
   counts = (
-    (ranges[_COUNTS], made[_COUNTS], written)
+    (ranges[_COUNTS], rows[_COUNTS])
     | "All counts" >> beam.Flatten()
     | "Sum" >> beam.CombineGlobally(_sum)
   )
   hashes = (
-    corpus | steps("Hash", _hashes) | "All hashes" >> beam.combiners.ToDict()
+    corpus
+    | pipeline.flat("Hash", _hashes)
+    | "Hashes" >> beam.combiners.ToDict()
   )
-  jobs | step("Result", _Result(plan), single(counts), single(hashes))
-
-
-def _bad_input(folder: str) -> options.InputError | None:
-  """Returns the InputError that a worker noted; None if it noted none."""
-  path = os.path.join(folder, _ERROR)
-  return (
-    options.InputError(*json_files.read(path)) if storage.exists(path) else None
-  )
-
-
-@contextlib.contextmanager
-def _noting(folder: str) -> Iterator[None]:
-  """Notes bad input in a file for the program that waits for the pipeline.
-
-  Beam itself passes on the text of an error, but each runner in other words.
-  """
-  try:
-    yield
-  except options.InputError as error:
-    with storage.writing(os.path.join(folder, _ERROR)) as file:
-      json.dump([error.expected, error.got, error.action], file)
-    raise
-
-
-@dataclasses.dataclass(frozen=True)
-class _Step:
-  """A step that returns one result, and notes bad input in a folder."""
-
-  function: Callable[..., Any]
-  folder: str
-
-  def run(self, *arguments: Any) -> Any:
-    with _noting(self.folder):
-      return self.function(*arguments)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Steps:
-  """A step that yields several results, and notes bad input in a folder."""
-
-  function: Callable[..., Iterator[Any]]
-  folder: str
-
-  def run(self, *arguments: Any) -> Iterator[Any]:
-    with _noting(self.folder):
-      yield from self.function(*arguments)
-
-
-def _tagged(tag: str, value: Any) -> Any:
-  import apache_beam as beam
-
-  return beam.pvalue.TaggedOutput(tag, value)
-
-
-def _same(_: object) -> int:
-  """Returns one key for all, which brings all to one worker."""
-  return 0
+  jobs | pipeline.each("Result", _Result(plan), counts, hashes, written)
 
 
 def _measured(portion: _Numbered) -> held_out.Measures:
@@ -223,7 +141,7 @@ class _Survey:
     self, grouped: tuple[int, Iterable[held_out.Measures]]
   ) -> Iterator[Any]:
     survey = self.plan.survey(grouped[1])
-    yield _tagged(_OVERVIEW, survey.overview)
+    yield beam_pipelines.tag(_OVERVIEW, survey.overview)
     yield from survey.portions
 
 
@@ -263,7 +181,7 @@ class _Ranges:
     yield from pretraining_data.ranges(
       pretraining_data.used(portion, likeness, self.plan.settings, skipped)
     )
-    yield _tagged(_COUNTS, dict(skipped))
+    yield beam_pipelines.tag(_COUNTS, dict(skipped))
 
 
 def _examples(task: examples.Range, job: pretraining_data.Job) -> Iterator[Any]:
@@ -272,7 +190,7 @@ def _examples(task: examples.Range, job: pretraining_data.Job) -> Iterator[Any]:
   The counts are tagged.
   """
   made = job.examples(task)
-  yield _tagged(_COUNTS, dict(made.counts))
+  yield beam_pipelines.tag(_COUNTS, dict(made.counts))
   for bucket, keyed in made.buckets.items():
     for entry in keyed:
       yield (task.role, bucket), entry
@@ -287,8 +205,8 @@ def _buckets(job: pretraining_data.Job) -> Iterator[Keyed]:
 def _write(
   grouped: tuple[tuple[str, int], Iterable[tuple[int, bytes] | None]],
   job: pretraining_data.Job,
-) -> dict[str, int]:
-  """Writes a bucket's file, stage two; returns no counts.
+) -> tuple[str, dict[str, Any]]:
+  """Writes a bucket's file, stage two; returns its name and description.
 
   Args:
     grouped: ((role, bucket), entries), where None entries do not count.
@@ -296,7 +214,8 @@ def _write(
   """
   (role, bucket), entries = grouped
   job.finish(role, bucket, filter(None, entries))
-  return {}
+  name = job.names[role][bucket]
+  return name, manifest.described(os.path.join(job.folder, name))
 
 
 def _sum(parts: Iterable[dict[str, int]]) -> dict[str, int]:
@@ -318,6 +237,7 @@ class _Result:
     job: pretraining_data.Job,
     counts: dict[str, int],
     hashes: dict[str, str],
+    files: dict[str, Any],
   ) -> None:
     kept = {
       field.name: getattr(job, field.name)
@@ -325,4 +245,6 @@ class _Result:
       if field.name != "recipe"
     }
     with storage.writing(os.path.join(self.plan.folder, _RESULT)) as file:
-      json.dump({"job": kept, "counts": counts, "hashes": hashes}, file)
+      json.dump(
+        {"job": kept, "counts": counts, "hashes": hashes, "files": files}, file
+      )

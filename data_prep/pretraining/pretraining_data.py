@@ -20,6 +20,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -353,11 +354,16 @@ class Outcome:
     job: the settings of the stages.
     counts: the counts of the examples, name → number.
     hashes: path of a corpus file → its SHA-256.
+    files: name → description (`manifest.described`) of files of the data set
+      that the runner read again; {} if it read none.
   """
 
   job: Job
   counts: examples.Counts
   hashes: Mapping[str, str]
+  files: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 Runner = Callable[[Plan], Outcome]
@@ -816,6 +822,7 @@ def _describe(
     counts=dict(sorted(done.counts.items())),
     inputs=_inputs(parts, done.hashes)
     | {"tokenizer": storage.sha256(settings.spm_model_file)},
+    known=done.files,
   )
 
 

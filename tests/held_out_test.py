@@ -60,9 +60,9 @@ def test_numbers_and_choice_do_not_depend_on_order_or_files(
   _corpus(tmp_path / "two-2.txt", texts[:30])
   halves = documents.weighted(str(tmp_path / "two-*.txt"))
   first, second = (_survey(p, 0.2) for p in (whole, halves))
-  (one,), (two,) = first.portions, second.portions
-  assert np.array_equal(one.ids, np.roll(two.ids, 30))
-  assert np.array_equal(one.held_out, np.roll(two.held_out, 30))
+  (undivided,), (halved,) = first.portions, second.portions
+  assert np.array_equal(undivided.ids, np.roll(halved.ids, 30))
+  assert np.array_equal(undivided.held_out, np.roll(halved.held_out, 30))
   assert first.overview == second.overview
 
 

@@ -110,10 +110,10 @@ class Choice:
     while self._held > 2 * self._most:
       self._held -= heapq.heappop(self._kept)[1].letters
 
-  def add(self, other: "Choice") -> None:
+  def add(self, further: "Choice") -> None:
     """Adds the documents that another choice with the same settings got."""
-    self._letters += other._letters
-    for entry in other._kept:
+    self._letters += further._letters
+    for entry in further._kept:
       self._keep(entry[1])
     self._trim()
 

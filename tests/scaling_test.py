@@ -64,6 +64,13 @@ def test_the_run_that_no_fit_has_seen_lies_in_its_interval() -> None:
   assert got.low <= scaling.UNSEEN.loss <= got.high
 
 
+def test_a_run_made_after_the_fit_lies_in_its_interval() -> None:
+  """run_pretraining.py by the command of a plan for 0.02 hours, 2026-12-01."""
+  later = scaling.Run("albert_mn_tiny", 60, 0.0, 7.014)
+  got = _predicted(later, scaling.fit())
+  assert got.low <= later.loss <= got.high
+
+
 def test_each_measured_run_is_foreseen_by_the_other_runs() -> None:
   inside = 0
   for left_out in scaling.RUNS:

@@ -302,6 +302,25 @@ def test_the_log_tells_share_and_time_of_text_that_is_dropped(
   assert len({share for share in shares if 1 < share < 99}) > 3, caplog.text
 
 
+def test_the_speed_leaves_out_what_an_earlier_run_has_done(
+  raw: pathlib.Path,
+) -> None:
+  """Of 2 files, the first one was cleaned before the kill."""
+  paths = [str(raw / "a.txt"), str(raw / "c.jsonl")]
+  first, second = map(os.path.getsize, paths)
+  progress = reading_progress.Progress(paths, lambda: 3)
+  progress.begin(paths[0])
+  assert progress.made(last=True, kept=True) == first
+  progress.begin(paths[1])
+  assert progress.made(last=True, kept=False) == first + second
+  assert ", 0.00 MB a second, time left unknown;" in progress._line(0)
+  began, before = progress._start
+  assert before == first
+  progress._start = (began - 10, before)
+  half = f"{second / 2 / 1e6 / 10:.2f} MB a second, 10 s left; 3 documents kept"
+  assert progress._line(first + second // 2).endswith(half)
+
+
 @pytest.fixture
 def bucket(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch

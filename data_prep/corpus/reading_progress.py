@@ -73,10 +73,10 @@ class Progress:
       the bytes of the input up to the end of the task, for `finish`.
     """
     end = self._before + self._sizes[self._path]
-    self._read = end if last else self._bytes()
     if self._paused and not kept:
       self._start = (time.monotonic(), self._read)
     self._paused = kept
+    self._read = end if last else self._bytes()
     return self._read
 
   def finish(self, place: int) -> None:
@@ -111,7 +111,8 @@ class Progress:
       done: the bytes of the input of which the work is done.
     """
     began, before = self._start
-    speed = (done - before) / max(time.monotonic() - began, 1e-3)
+    seconds = max(time.monotonic() - began, 1e-3)
+    speed = max(0, done - before) / seconds  # earlier work may not be done yet
     left = (
       f"{_duration((self._total - done) / speed)} left"
       if speed > 0

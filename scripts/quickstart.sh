@@ -53,13 +53,15 @@ python run_pretraining.py --flagfile=configs/albert_wide.flags \
 
 stage 5 'train a classifier of the SIB-200 topics'
 # Training begins from statistics of all these texts: on so little text, steps of
-# masked LM lose topics (docs/log.md, 2026-12-01).
+# masked LM lose topics (docs/log.md, 2026-12-01). Two networks are linear models
+# of the encoder's vectors, two are fine-tuned.
 python run_classifier.py --task_name=csv --do_train --do_eval \
   --data_dir=sample/sib200 --text_column=text --label_column=category \
   --init_checkpoint=none --albert_config_file=configs/albert_wide.json \
   --spm_model_file="$out/tokenizer/tokenizer.model" \
   --unlabeled_file="$out/corpus/corpus-*.txt,$out/sentences/corpus-*.txt" \
-  --max_seq_length=64 --pooling=mean --word_dropout=0.1 --ensemble=3 \
+  --max_seq_length=64 --pooling=mean --word_dropout=0.1 \
+  --ensemble=4 --frozen_networks=2 \
   --learning_rate=0.0002 --num_train_epochs="$epochs" \
   --output_dir="$out/classifier"
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import tensorflow as tf
 from albert_mn.finetune import adaptation, classification, fine_tuning
 from albert_mn.formats import initial_weights
 from albert_mn.models import configs
+from albert_mn.tasks import ensembles
 from data_prep.base import options
 from data_prep.encoding import tokenization
 from data_prep.files import manifest
@@ -319,3 +321,66 @@ def test_a_tokenizer_is_chosen_where_nothing_names_one(
 ) -> None:
   settings = classification.Options(do_train=True, output_dir="o", **flags)  # type: ignore[arg-type]
   assert settings.chooses_tokenizer() == chooses
+
+
+@pytest.mark.slow
+def test_a_frozen_network_keeps_the_adapted_encoder_and_the_next_does_not(
+  rows: pathlib.Path, tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  classification.run(
+    classification.Options(
+      do_train=True,
+      data_dir=str(rows),
+      spm_model_file=tokenizer_file,
+      albert_config_file=str(rows / "config.json"),
+      output_dir=str(tmp_path / "run"),
+      ensemble=2,
+    ),
+    dataclasses.replace(RECIPE, frozen_networks=1, word_dropout=0.1),
+    adaptation.Options(adapt_steps="auto"),
+  )
+  adapted = tf.train.load_checkpoint(
+    str(tmp_path / "run/adapted/model/model.ckpt")
+  )
+  held = tf.train.load_checkpoint(str(tmp_path / "run/model/model.ckpt"))
+  shapes = adapted.get_variable_to_shape_map()
+  names = [n for n in shapes if re.match("encoder/.*embedding", n)]
+  assert names
+  for name in names:
+    part, slash, rest = name.partition("/")
+    second = held.get_tensor(ensembles.name(part, 1) + slash + rest)
+    value = adapted.get_tensor(name)
+    np.testing.assert_array_equal(value, held.get_tensor(name))
+    assert np.abs(value - second).max() > 0
+  runs = [tmp_path / "run/run.json", tmp_path / "run/network_1/run.json"]
+  settings = [json.loads(path.read_text("utf-8")) for path in runs]
+  assert [made["freeze_encoder"] for made in settings] == [True, False]
+  assert [made["word_dropout"] for made in settings] == [0.0, 0.1]
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ({"frozen_networks": 1}, "--ensemble of at least 2"),
+    ({"freeze_encoder": True}, "whose encoder is to be frozen"),
+  ],
+)
+def test_frozen_encoders_need_weights_and_a_network_that_is_not(
+  rows: pathlib.Path,
+  tokenizer_file: str,
+  tmp_path: pathlib.Path,
+  flags: dict[str, Any],
+  message: str,
+) -> None:
+  with pytest.raises(options.InputError, match=message):
+    classification.run(
+      classification.Options(
+        do_train=True,
+        data_dir=str(rows),
+        spm_model_file=tokenizer_file,
+        albert_config_file=str(rows / "config.json"),
+        output_dir=str(tmp_path / "run"),
+      ),
+      dataclasses.replace(RECIPE, **flags),
+      adaptation.Options(adapt_steps="0"),
+    )

@@ -78,3 +78,8 @@ def test_only_the_most_frequent_pieces_are_columns() -> None:
   assert counts.contexts.tolist() == [2, 3]
   assert counts.near.shape == (VOCAB, 2)
   assert counts.near[4].any()
+
+
+def test_a_small_vocabulary_has_a_column_for_each_piece() -> None:
+  assert cooccurrence.most_contexts(8000) >= 8000
+  assert cooccurrence.most_contexts(30_000) == 4096

@@ -193,7 +193,7 @@ def adapted(
 def _fault(recipe: fine_tuning.Recipe, start: fine_tuning.Start) -> str:
   """Returns why masked-LM steps cannot adapt the model; "" if they can."""
   tokenizer = start.tokenizer
-  if recipe.freeze_encoder:
+  if recipe.freeze_encoder and start.init_checkpoint:
     return "--freeze_encoder leaves the encoder as it is"
   if tokenization.is_wordpiece(start.tokenizer_file):
     return "a WordPiece tokenizer, for which no records can be made"

@@ -406,6 +406,13 @@ def _task(
       "leave --compare_start out",
     )
   _check_recipe(settings, recipe, problem)
+  trained = settings.init_checkpoint or (adapting and adapting.steps(""))
+  if (recipe.freeze_encoder or recipe.frozen_networks) and not trained:
+    raise options.InputError(
+      "--init_checkpoint, whose encoder is to be frozen",
+      "random weights",
+      "give it, or leave --freeze_encoder out",
+    )
   start = _start(settings, recipe.max_seq_length)
   if not pretrained:
     start = dataclasses.replace(start, init_checkpoint="")
@@ -435,14 +442,15 @@ def _check_recipe(
 ) -> None:
   """Raises InputError for training options that contradict each other.
 
-  Contradictions are --freeze_encoder without initial weights, --calibrate for a
+  Contradictions are --frozen_networks of all networks, --calibrate for a
   regression, and --pooling or --long_text=head_tail for entities.
   """
-  if recipe.freeze_encoder and not settings.init_checkpoint:
+  if recipe.frozen_networks and recipe.frozen_networks >= settings.ensemble:
     raise options.InputError(
-      "--init_checkpoint, whose encoder is to be frozen",
-      "none",
-      "give it, or leave --freeze_encoder out",
+      f"--ensemble of at least {recipe.frozen_networks + 1} networks, of which "
+      f"{recipe.frozen_networks} are frozen",
+      f"--ensemble={settings.ensemble}",
+      "give a larger --ensemble, or --freeze_encoder",
     )
   if recipe.calibrate and problem.TYPE == problems.REGRESSION:
     raise options.InputError(

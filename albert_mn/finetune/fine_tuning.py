@@ -53,6 +53,9 @@ _CHOSEN = -1.0
 # (guess).
 _RATE, _WIDTH, _WIDTH_POWER = 5e-5, 768, 1.5
 _RANDOM_RATIO, _LARGEST_RATE = 4.0, 1e-3
+# A head above a frozen encoder is a linear model of a few thousand weights, for
+# which this rate and this number of steps were good (docs/log.md, 2026-12-01).
+_HEAD_RATE, _HEAD_STEPS, _MOST_HEAD_EPOCHS = 1e-2, 4000, 100
 # Small sets need more epochs (Mosbach et al. 2021, arXiv 2006.04884, section
 # 6).
 _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 400, 3, 20
@@ -88,15 +91,17 @@ class Recipe(options.Group):
     _CHOSEN,
     "Peak of the learning rate. -1 chooses the rate by the width of the encoder: "
     "5e-5 for 768 units, 2.6e-4 for 256 units, and four times as much from random "
-    "weights, at most 1e-3 (google-research/albert: 5e-5).",
+    "weights, at most 1e-3; with --freeze_encoder 1e-2 "
+    "(google-research/albert: 5e-5).",
     minimum=_CHOSEN,
   )
   num_train_epochs: float = options.option(
     _CHOSEN,
     "Number of passes through the training rows, if --train_step is 0. -1 "
     f"chooses a number that gives {_FEWEST_STEPS} steps, but from "
-    f"{_FEWEST_EPOCHS} to {_MOST_EPOCHS} passes. google-research/albert counts "
-    "steps, with --train_step.",
+    f"{_FEWEST_EPOCHS} to {_MOST_EPOCHS} passes; with --freeze_encoder "
+    f"{_HEAD_STEPS} steps, in at most {_MOST_HEAD_EPOCHS} passes. "
+    "google-research/albert counts steps, with --train_step.",
     minimum=_CHOSEN,
     maximum=1e6,
   )
@@ -176,8 +181,16 @@ class Recipe(options.Group):
   )
   freeze_encoder: bool = options.option(
     False,
-    "Train the head alone, and leave the encoder as in --init_checkpoint. "
-    "The encoder then reads every text only once.",
+    "Train the head alone, and leave the encoder as in --init_checkpoint, or "
+    "as the statistics of the texts made it. The encoder then reads every text "
+    "only once.",
+  )
+  frozen_networks: int = options.option(
+    0,
+    "Number of networks of the ensemble, the first ones, that are trained as "
+    "with --freeze_encoder. A linear model of the encoder's vectors and a "
+    "fine-tuned network make different mistakes.",
+    minimum=0,
   )
   long_text: str = options.option(
     framing.HEAD,
@@ -261,13 +274,18 @@ class Recipe(options.Group):
       pretrained: whether the encoder begins from the weights of a model.
     """
     rate, epochs = self.learning_rate, self.num_train_epochs
-    if rate == _CHOSEN:
+    steps, most_epochs = _FEWEST_STEPS, _MOST_EPOCHS
+    if self.freeze_encoder:
+      steps, most_epochs = _HEAD_STEPS, _MOST_HEAD_EPOCHS
+    if rate == _CHOSEN and self.freeze_encoder:
+      rate = _HEAD_RATE
+    elif rate == _CHOSEN:
       rate = _RATE * (_WIDTH / width) ** _WIDTH_POWER
       rate *= 1 if pretrained else _RANDOM_RATIO
       rate = float(f"{min(rate, _LARGEST_RATE):.2g}")
     if epochs == _CHOSEN:
-      enough = math.ceil(_FEWEST_STEPS / self.steps_per_epoch(rows))
-      epochs = float(np.clip(enough, _FEWEST_EPOCHS, _MOST_EPOCHS))
+      enough = math.ceil(steps / self.steps_per_epoch(rows))
+      epochs = float(np.clip(enough, _FEWEST_EPOCHS, most_epochs))
     return dataclasses.replace(
       self, learning_rate=rate, num_train_epochs=epochs
     )
@@ -280,6 +298,27 @@ class Recipe(options.Group):
     """
     seed = (self.random_seed + restart * _RESTART) % options.SEEDS
     return dataclasses.replace(self, random_seed=seed)
+
+  def of_network(self, number: int) -> "Recipe":
+    """Returns the recipe of a network of an ensemble.
+
+    The seed is --random_seed plus the number. The first --frozen_networks
+    networks have frozen encoders, with the rate and the epochs of such.
+
+    Args:
+      number: the number of the network, from 0.
+    """
+    seed = (self.random_seed + number) % options.SEEDS
+    if number >= self.frozen_networks:
+      return dataclasses.replace(self, random_seed=seed)
+    return dataclasses.replace(
+      self,
+      random_seed=seed,
+      freeze_encoder=True,
+      word_dropout=0.0,
+      learning_rate=_CHOSEN,
+      num_train_epochs=_CHOSEN,
+    )
 
   def steps_per_epoch(self, inputs: int) -> int:
     """Returns the number of steps in an epoch, the padded last batch included.
@@ -499,15 +538,13 @@ def train(
     options.InputError: when the initial model does not fit, when `output_dir`
       holds a run with other settings, or when the loss is not finite.
   """
-  recipe = recipe.settled(
-    start.config.hidden_size, len(data.train), bool(start.init_checkpoint)
-  )
-  logging.info(
-    "learning rate %g, %g epochs, batches of %d",
-    recipe.learning_rate,
-    recipe.num_train_epochs,
-    recipe.train_batch_size,
-  )
+  recipes = [
+    recipe.of_network(number).settled(
+      start.config.hidden_size, len(data.train), bool(start.init_checkpoint)
+    )
+    for number in range(networks)
+  ]
+  recipe = recipes[-1]
   turns = data.in_turns(problem.TYPE, networks)
   if turns[0] is not data:
     data = data.united()
@@ -524,16 +561,16 @@ def train(
   learnt = [
     _learnt(
       os.path.join(output_dir, *([f"network_{number}"] * bool(number))),
-      dataclasses.replace(
-        recipe, random_seed=(recipe.random_seed + number) % options.SEEDS
-      ),
+      own_recipe,
       start,
       problem,
       rows,
       framer,
       rows.fingerprints() | origin,
     )
-    for number, rows in enumerate(turns)
+    for number, (own_recipe, rows) in enumerate(
+      zip(recipes, turns, strict=True)
+    )
   ]
   loops = [loop for loop, _, _ in learnt]
   verdict = next(filter(None, (verdict for _, _, verdict in learnt)), None)
@@ -553,6 +590,7 @@ def train(
     tokenizer_file=start.tokenizer_file,
     parameters={
       **dataclasses.asdict(recipe),
+      "random_seed": recipes[0].random_seed,
       **({ensembles.PARAMETER: networks} if networks > 1 else {}),
       **start.parameters,
       **start.tokenizer.settings.parameters(),
@@ -626,6 +664,12 @@ def _learnt(
     the last training, the number of restarts, and the verdict on the last
       training, which is None if the model has learnt.
   """
+  logging.info(
+    "learning rate %g, %g epochs, batches of %d",
+    recipe.learning_rate,
+    recipe.num_train_epochs,
+    recipe.train_batch_size,
+  )
   for restart in range(recipe.max_restarts + 1):
     attempt = recipe.restarted(restart)
     folder = os.path.join(output_dir, *([f"restart_{restart}"] * bool(restart)))

@@ -3,7 +3,7 @@
 `count` sums integers over sequences of piece ids. The sums depend neither on
 the order of the sequences nor on the number of processes. The memory depends
 on the vocabulary alone: the tables have a row for each piece, and a column for
-each of the `CONTEXTS` most frequent pieces.
+each of the most frequent pieces (`most_contexts`).
 """
 
 import contextlib
@@ -16,9 +16,9 @@ import scipy.sparse
 
 from data_prep.base import parallel
 
-# Number of columns of the tables. A rarer piece has a row but no column: it
-# tells little about its neighbours, and 30,000 x 4,096 sums take 0.5 GB.
-CONTEXTS = 4096
+# Largest number of cells of a table, 0.5 GB, unless the vocabulary is so large
+# that _FEWEST_CONTEXTS columns take more: 1 GB for 30,000 pieces.
+_MOST_CELLS, _FEWEST_CONTEXTS = 1 << 26, 1 << 12
 
 # The largest distance of two pieces that count as neighbours. Neighbours at
 # distance d add 1 / d, in units of 1 / 60: 60 is the least common multiple of 1
@@ -28,7 +28,7 @@ _UNIT = 60
 
 # Sequences are cut into blocks of this many pieces. Pieces of one block count
 # as being about one subject.
-BLOCK = 32
+BLOCK = 64
 # The largest number of times that a piece counts in a block, so that a refrain
 # does not outweigh a text.
 _MOST_IN_BLOCK = 2
@@ -59,7 +59,7 @@ def count(
   stretches: Iterable[np.ndarray],
   frequencies: np.ndarray,
   workers: int = 0,
-  contexts: int = CONTEXTS,
+  contexts: int = 0,
 ) -> Counts:
   """Returns the counts of pieces, and of pieces that stand near each other.
 
@@ -70,9 +70,10 @@ def count(
       stretches.
     workers: number of processes; 0 starts one for each core. The sums do not
       depend on it.
-    contexts: the largest number of columns.
+    contexts: the largest number of columns; 0 means `most_contexts`.
   """
-  order = np.argsort(-frequencies, kind="stable")[:contexts]
+  most = contexts or most_contexts(len(frequencies))
+  order = np.argsort(-frequencies, kind="stable")[:most]
   columns = np.sort(order[frequencies[order] > 0])
   shape = (len(frequencies), len(columns))
   near, together = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -84,6 +85,15 @@ def count(
       _add(near, part_near)
       _add(together, part_together)
   return Counts(frequencies, columns, near, together)
+
+
+def most_contexts(vocab_size: int) -> int:
+  """Returns the largest number of columns of a table for a vocabulary.
+
+  Up to 8,192 pieces, every piece that occurs has a column. A column less costs
+  little accuracy, so that a larger vocabulary has fewer columns, down to 4,096.
+  """
+  return max(_FEWEST_CONTEXTS, _MOST_CELLS // vocab_size)
 
 
 def frequencies(stretches: Iterable[np.ndarray], vocab_size: int) -> np.ndarray:
@@ -165,7 +175,7 @@ def _together(
 def _blocks(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the pieces with the numbers of their blocks.
 
-  Each sequence is cut into blocks of 32 pieces; its last block may be shorter.
+  Each sequence is cut into blocks of 64 pieces; its last block may be shorter.
 
   Returns:
     The block number and the id of each piece that is not special, int [m] each.

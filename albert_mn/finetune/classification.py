@@ -405,14 +405,7 @@ def _task(
       "a start from nothing",
       "leave --compare_start out",
     )
-  _check_recipe(settings, recipe, problem)
-  trained = settings.init_checkpoint or (adapting and adapting.steps(""))
-  if (recipe.freeze_encoder or recipe.frozen_networks) and not trained:
-    raise options.InputError(
-      "--init_checkpoint, whose encoder is to be frozen",
-      "random weights",
-      "give it, or leave --freeze_encoder out",
-    )
+  _check_recipe(settings, recipe, problem, adapting)
   start = _start(settings, recipe.max_seq_length)
   if not pretrained:
     start = dataclasses.replace(start, init_checkpoint="")
@@ -438,13 +431,24 @@ def _task(
 
 
 def _check_recipe(
-  settings: Options, recipe: fine_tuning.Recipe, problem: problems.Problem
+  settings: Options,
+  recipe: fine_tuning.Recipe,
+  problem: problems.Problem,
+  adapting: adaptation.Options | None,
 ) -> None:
   """Raises InputError for training options that contradict each other.
 
-  Contradictions are --frozen_networks of all networks, --calibrate for a
+  Contradictions are random weights in a frozen encoder, --frozen_networks of
+  all networks, --calibrate for a
   regression, and --pooling or --long_text=head_tail for entities.
   """
+  trained = settings.init_checkpoint or (adapting and adapting.steps(""))
+  if (recipe.freeze_encoder or recipe.frozen_networks) and not trained:
+    raise options.InputError(
+      "--init_checkpoint, whose encoder is to be frozen",
+      "random weights",
+      "give it, or leave --freeze_encoder out",
+    )
   if recipe.frozen_networks and recipe.frozen_networks >= settings.ensemble:
     raise options.InputError(
       f"--ensemble of at least {recipe.frozen_networks + 1} networks, of which "

@@ -182,8 +182,8 @@ class Recipe(options.Group):
   freeze_encoder: bool = options.option(
     False,
     "Train the head alone, and leave the encoder as in --init_checkpoint, or "
-    "as the statistics of the texts made it. The encoder then reads every text "
-    "only once.",
+    "as statistics of the texts initialized the weights. The encoder then reads "
+    "every text only once.",
   )
   frozen_networks: int = options.option(
     0,

@@ -72,6 +72,9 @@ def _finished(
     made = manifest.check(folder, manifest.CORPUS)
   except options.InputError:  # there is none, or it is damaged
     return None
+  listed = {manifest.NAME, *made["files"]}
+  if any(_is_ours(n) and n not in listed for n in storage.names(folder)):
+    return None  # a file of an earlier corpus is there
   parameters = corpus_identity.parameters(settings)
   if made["parameters"] != json.loads(json.dumps(parameters)):
     return None

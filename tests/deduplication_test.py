@@ -5,7 +5,7 @@ import random
 import pytest
 
 from data_prep.base import options
-from data_prep.corpus import corpus_options, deduplication
+from data_prep.corpus import copies_on_disk, corpus_options, deduplication
 from data_prep.text import similarity
 from tests import likeness
 
@@ -15,9 +15,12 @@ FIVE = similarity.Runs(5)
 def _seen_documents(
   threshold: float, documents: list[list[str]]
 ) -> list[str | None]:
-  duplicates = deduplication.Duplicates(threshold)
-  signatures = deduplication.signatures(documents)
-  return list(map(duplicates.seen, documents, signatures))
+  signatures = deduplication.signatures(documents, threshold)
+  verdicts = deduplication.verdicts(signatures, threshold)
+  with copies_on_disk.Duplicates(threshold, None, 1 << 24) as duplicates:
+    duplicates.add(signatures)
+    assert list(duplicates.verdicts()) == verdicts
+  return verdicts
 
 
 def _seen(threshold: float, *texts: str) -> list[str | None]:
@@ -122,13 +125,16 @@ def test_a_signature_does_not_depend_on_the_documents_beside_it() -> None:
     [" ".join(likeness.words(chance, n)) for n in (3, length)]
     for length in (1, 9, 300, 5000, 2)
   ]
-  for document, signature in zip(
-    documents, deduplication.signatures(documents), strict=True
-  ):
-    alone = deduplication.signature(document)
-    assert (alone.runs == signature.runs).all()
-    assert (alone.minima == signature.minima).all()
-  assert deduplication.signatures([]) == []
+  together = deduplication.signatures(documents, 0.8)
+  alone = deduplication.Signatures.concatenated(
+    [deduplication.signatures([document], 0.8) for document in documents]
+  )
+  assert (alone.digests == together.digests).all()
+  assert (alone.keys == together.keys).all()
+  assert (alone.runs.hashes == together.runs.hashes).all()
+  assert (alone.runs.sizes == together.runs.sizes).all()
+  for threshold in (0, 0.8):
+    assert len(deduplication.signatures([], threshold)) == 0
 
 
 @pytest.mark.parametrize("threshold", [-0.5, 1e-9, 0.04, 1.01, float("nan")])

@@ -237,7 +237,8 @@ class _Rows:
     runs = []
     for begin in range(0, len(texts), _TEXTS):
       part = slice(begin, begin + _TEXTS)
-      sketches = similarity.sketches(list(map(text_key, texts[part])), RUNS)
+      keyed = list(map(text_key, texts[part]))
+      sketches = similarity.sketches(keyed, RUNS, grouped.used)
       keys[part] = similarity.band_keys(sketches.minima, grouped)
       runs.append(sketches.runs)
     return cls(similarity.Sets.concatenated(runs), keys)

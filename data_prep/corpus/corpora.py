@@ -3,18 +3,19 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import IO, TypeVar
 
 from absl import logging
 
 from data_prep.base import options, parallel, shown_text
 from data_prep.corpus import (
+  cleaned_batches,
+  copies_on_disk,
   corpus_identity,
   corpus_options,
   corpus_report,
   corpus_stats,
-  deduplication,
   preparation,
   reading_progress,
   unfinished,
@@ -110,7 +111,8 @@ def _build(
         for name in names
       ]
       bad_rows = _BadRows(os.path.join(folder, _BAD_ROWS), stack)
-      _write(settings, files, shards, stats, bad_rows, begun)
+      scratch = None if storage.is_remote(folder) else folder
+      _write(settings, files, shards, stats, bad_rows, begun, scratch)
       if not stats.totals["documents"]:
         begun.clear()
         raise options.InputError(
@@ -227,48 +229,92 @@ def _write(
   stats: corpus_stats.Stats,
   bad_rows: _BadRows,
   begun: unfinished.Begun,
+  scratch: str | None,
 ) -> None:
   """Cleans the files' documents; writes the kept ones to shards in turn.
 
-  It adds counts to `stats`, the rows that cannot be read to `bad_rows`, and the
-  cleaned documents to `begun`, from which it takes those that are there.
+  A copy is only recognised when all documents are known, so that the cleaned
+  documents go through a file. The function adds counts to `stats`, and the rows
+  that cannot be read to `bad_rows`.
+
+  Args:
+    settings: the options of the corpus.
+    files: the paths of the files.
+    shards: the files to write.
+    stats: the counts.
+    bad_rows: the list of rows that cannot be read.
+    begun: see `_clean`.
+    scratch: the folder for temporary files; None for the system's.
   """
   corpus = settings.corpus
-  duplicates = deduplication.Duplicates(corpus.near_duplicates)
   with (
-    reading_progress.Progress(
-      files, lambda: stats.totals["documents"]
-    ) as progress,
+    copies_on_disk.Duplicates(
+      corpus.near_duplicates, scratch, corpus.memory_limit << 20
+    ) as duplicates,
+    cleaned_batches.Spool(scratch) as spool,
+    contextlib.closing(_clean(settings, files, duplicates, begun)) as batches,
+  ):
+    for batch in batches:
+      for document in batch.documents:
+        if isinstance(document.result.verdict, rows.BadRow):
+          bad_rows.add(batch.file, document.result.verdict)
+      spool.append(batch)
+    verdicts = duplicates.verdicts()
+    for batch in spool.read():
+      _write_batch(batch, verdicts, shards, stats)
+
+
+def _clean(
+  settings: corpus_options.Settings,
+  files: Sequence[str],
+  duplicates: copies_on_disk.Duplicates,
+  begun: unfinished.Begun,
+) -> Generator[preparation.Batch, None, None]:
+  """Yields the files' cleaned documents, and adds them to `duplicates`.
+
+  Args:
+    settings: the options of the corpus.
+    files: the paths of the files.
+    duplicates: the search for copies.
+    begun: what earlier runs have cleaned, which is taken from there. All further
+      documents are added.
+  """
+  with (
+    reading_progress.Progress(files, lambda: duplicates.count) as progress,
     contextlib.closing(
       parallel.ordered(
         unfinished.Cleaner(settings),
         _tasks(files, settings, begun, progress),
-        corpus.num_workers,
+        settings.corpus.num_workers,
       )
     ) as results,
   ):
     for done in results:
       begun.add(done.place, done.packed)
+      duplicates.add(done.batch.signatures)
       progress.finish(done.read)
-      batch = done.batch
-      for document in batch.documents:
-        if isinstance(document.result.verdict, rows.BadRow):
-          bad_rows.add(batch.file, document.result.verdict)
-      _write_batch(batch, duplicates, shards, stats)
+      yield done.batch
 
 
 def _write_batch(
   batch: preparation.Batch,
-  duplicates: deduplication.Duplicates,
+  verdicts: Iterator[str | None],
   shards: Sequence[IO[str]],
   stats: corpus_stats.Stats,
 ) -> None:
-  """Writes the kept documents of a batch to shards in turn; adds the counts."""
+  """Writes the kept documents of a batch to shards in turn; adds the counts.
+
+  Args:
+    batch: the cleaned documents.
+    verdicts: the kind of duplicate that each further document is, or None.
+    shards: the files to write.
+    stats: the counts, which this function changes.
+  """
   stats.read(batch.file, *batch.read)
   kept = [
     sentences
     for document in batch.documents
-    if (sentences := _kept(batch.file, document, duplicates, stats))
+    if (sentences := _kept(batch.file, document, verdicts, stats))
   ]
   for number, sentences in enumerate(kept, start=stats.totals["documents"]):
     documents.write(shards[number % len(shards)], sentences)
@@ -278,7 +324,7 @@ def _write_batch(
 def _kept(
   file: str,
   document: preparation.Document,
-  duplicates: deduplication.Duplicates,
+  verdicts: Iterator[str | None],
   stats: corpus_stats.Stats,
 ) -> tuple[str, ...]:
   """Returns a document's sentences; () if it is dropped. Counts the losses.
@@ -286,7 +332,7 @@ def _kept(
   Args:
     file: the name of the file.
     document: the cleaned document.
-    duplicates: the documents that were kept before.
+    verdicts: the kind of duplicate that each further document is, or None.
     stats: the counts, which this function changes.
   """
   verdict = document.result.verdict
@@ -307,7 +353,7 @@ def _kept(
       )
     stats.drop(file, verdict.reason, verdict.example)
     return ()
-  if copied := duplicates.seen(verdict.sentences, document.signature):
+  if copied := next(verdicts):
     stats.drop(file, copied, verdict.sentences[0])
     return ()
   return verdict.sentences

@@ -18,7 +18,7 @@ from data_prep.files import manifest, storage
 # that read web pages, wikis and tables for them.
 _ROOMS = ("base", "files", "text", "sources", "corpus")
 _PACKAGES = ("lxml", "mwparserfromhell", "numpy", "pyarrow", "trafilatura")
-_NOT_CONTENT = ("input_file", "output_dir", "num_workers")
+_NOT_CONTENT = ("input_file", "output_dir", "num_workers", "memory_limit")
 # Options of what is done with cleaned documents. Of --bad_rows the one value ends
 # the work where the other goes on; both clean the same documents alike.
 _AFTER_CLEANING = ("near_duplicates", "num_shards", "bad_rows")

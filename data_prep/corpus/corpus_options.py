@@ -50,7 +50,7 @@ class Options(options.Group):
     "Smallest Jaccard similarity at which a document is dropped as a near "
     "copy of an earlier document in the corpus. The similarity compares "
     "the sets of runs of five words; 0.8 is usual. 0 drops exact copies "
-    "only. Each document of the corpus takes 3 to 9 kB of memory.",
+    "only.",
     minimum=0.0,
     maximum=1.0,
   )
@@ -59,6 +59,14 @@ class Options(options.Group):
     "Evaluation sets (.csv, .tsv, .jsonl or text files), as glob patterns "
     "separated by commas. A sentence that shares eight words in a row "
     "with an evaluation set is dropped from the corpus.",
+  )
+  memory_limit: int = options.option(
+    256,
+    "Megabytes of memory for the search for copies. Larger corpora are "
+    "searched through temporary files, which take some 4 bytes for each word "
+    "and 400 bytes for each document. The output does not depend on this "
+    "number.",
+    minimum=1,
   )
   num_shards: int = options.option(
     1,

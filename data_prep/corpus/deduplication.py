@@ -1,19 +1,39 @@
 """Finds documents that are exact or near copies of earlier documents.
 
 A model memorises duplicates, and an evaluation document that was seen in
-training proves nothing (Lee et al. 2022, arXiv 2107.06499). The first copy
-stays, in the order of the input.
+training proves nothing (Lee et al. 2022, arXiv 2107.06499).
+
+Which documents are dropped follows from the documents in the order of the input
+alone:
+
+- A document is an exact duplicate if an earlier document has the same
+  sentences.
+- Otherwise it is a near duplicate if its similarity (`similarity.jaccard`) to a
+  kept earlier document is at least the threshold, and the two have the same key
+  in some band. Dropped documents do not count: in a chain A, B, C in which only
+  neighbours are similar enough, B is dropped as a copy of A, and C is kept,
+  because B was not.
+
+So the order of the input decides, and neither the number of processes nor of
+machines. A document is only compared with documents that share a key with it:
+the rule can be applied to each connected component of the documents, in which
+an edge is a shared key, by itself (`verdicts`, in the order of the input).
+`copies_on_disk` applies the rule to all documents at once, in bounded memory.
 """
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from data_prep.text import similarity
+
+EXACT, NEAR = "exact duplicate", "near duplicate"
 
 # Runs of five words, as in Lee et al. A word is the text between white space,
 # in lower case.
@@ -21,10 +41,13 @@ _RUNS = similarity.Runs(
   length=5, part_of_word=lambda letter: not letter.isspace()
 )
 # Thousands of documents made from one template agree in many bands without
-# being near duplicates. So the index keeps at most this many documents for the
-# key of a band, and compares a document with at most this many: those that
-# agree with the document in the most bands.
+# being near duplicates. So a document is compared with at most this many kept
+# documents: those that agree with it in the most bands.
 _MOST_ALIKE = 1000
+# For a key, the first kept documents that have it are remembered.
+MOST_KEPT = _MOST_ALIKE + 1
+
+_READ = 4096  # documents whose runs stay in memory: at most 16 MB
 
 _WORD = re.compile(r"\w+")
 # Shorter sentences (Тийм. Баярлалаа.) occur in many texts by chance.
@@ -32,138 +55,168 @@ _FEWEST_WORDS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Signature:
-  """The hashes by which near duplicates of a document are recognised.
+class Signatures:
+  """The hashes by which copies of documents are recognised.
 
   Attributes:
-    runs: uint32 [at most 1,024], the document's hashed runs of five words.
-    minima: uint32 [160], the document's MinHash.
+    digests: uint64 [documents, 2], the first half of each document's SHA-256.
+    keys: int64 [documents, bands], the keys of the bands of each document's
+      MinHash; without a threshold there are no bands.
+    runs: each document's hashed runs of five words; empty without a threshold.
   """
 
-  runs: np.ndarray
-  minima: np.ndarray
+  digests: np.ndarray
+  keys: np.ndarray
+  runs: similarity.Sets
+
+  def __len__(self) -> int:
+    return len(self.digests)
+
+  @classmethod
+  def concatenated(cls, parts: Sequence["Signatures"]) -> "Signatures":
+    """Returns the signatures of all parts, at least one, in their order."""
+    return cls(
+      np.concatenate([part.digests for part in parts]),
+      np.concatenate([part.keys for part in parts]),
+      similarity.Sets.concatenated([part.runs for part in parts]),
+    )
 
 
-def signatures(documents: Sequence[Sequence[str]]) -> list[Signature]:
-  """Returns the signature of each document.
+def signatures(
+  documents: Sequence[Sequence[str]], threshold: float
+) -> Signatures:
+  """Returns the signatures of documents.
 
-  One call for many documents is faster than a call for each.
+  One call for many documents is faster than a call for each. The signature of a
+  document does not depend on the documents beside it.
 
   Args:
     documents: the sentences of each document.
+    threshold: the smallest similarity of near duplicates; 0 for exact
+      duplicates alone.
   """
-  texts = [" ".join(sentences).lower() for sentences in documents]
-  sketches = similarity.sketches(texts, _RUNS)
-  ends = np.cumsum(sketches.runs.sizes)[:-1]
-  runs = np.split(sketches.runs.hashes, ends) if texts else []
-  return list(map(Signature, runs, sketches.minima))
+  digests = b"".join(map(_digest, documents))
+  count = len(documents)
+  keys = np.empty((count, 0), np.int64)
+  runs = similarity.Sets(np.empty(0, np.uint32), np.zeros(count, np.int64))
+  if threshold:
+    texts = [" ".join(sentences).lower() for sentences in documents]
+    bands = similarity.bands(threshold)
+    sketches = similarity.sketches(texts, _RUNS, bands.used)
+    keys, runs = similarity.band_keys(sketches.minima, bands), sketches.runs
+  return Signatures(
+    np.frombuffer(digests, np.uint64).reshape(count, 2), keys, runs
+  )
 
 
-def signature(sentences: Sequence[str]) -> Signature:
-  """Returns the signature of one document."""
-  return signatures([sentences])[0]
+def _digest(sentences: Sequence[str]) -> bytes:
+  return hashlib.sha256("\n".join(sentences).encode()).digest()[:16]
 
 
-class Duplicates:
-  """Remembers the documents that it has seen, and recognises their copies.
+def verdicts(signed: Signatures, threshold: float) -> list[str | None]:
+  """Returns EXACT, NEAR or None, which keeps it, for each document in order.
 
-  A document is a near duplicate if its similarity (`similarity.jaccard`) to a
-  kept document is at least the threshold. Dropped documents do not count: in a
-  chain A, B, C in which only neighbours are similar enough, B is dropped as a
-  copy of A, and C is kept, because B was not.
-
-  Memory of a document, measured on 40,000 documents: 120 bytes for exact
-  duplicates alone. For near duplicates at a threshold of 0.8, 3.3 kB with 250
-  words and 6.6 kB with 1,000 or more; at 0.5 and 0.6, 5.0 kB with 250 words and
-  8.4 kB with 1,000 or more.
+  All signatures are in memory. The documents are all documents of a corpus, or
+  a connected component of them (see the module).
 
   Args:
-    threshold: the smallest similarity of two documents' runs of five words at
-      which they are near duplicates; 0 looks for exact duplicates alone.
+    signed: the signatures of the documents, in the order of the input.
+    threshold: the threshold with which they were made.
+  """
+  ends = np.cumsum(signed.runs.sizes)
+  runs = np.split(signed.runs.hashes, ends[:-1]) if len(signed) else []
+  kept = Kept(threshold, runs.__getitem__, _InMemory())
+  seen: set[bytes] = set()
+  made: list[str | None] = []
+  for number, (digest, keys) in enumerate(
+    zip(map(bytes, signed.digests), signed.keys.tolist(), strict=True)
+  ):
+    if digest in seen:
+      made.append(EXACT)
+    else:
+      seen.add(digest)
+      made.append(None if kept.add(number, keys) else NEAR)
+  return made
+
+
+class Lists(Protocol):
+  """Stores lists of kept documents, each at its place."""
+
+  def read(self, place: int) -> Sequence[int]:
+    """Returns the numbers in a list."""
+
+  def append(self, place: int, size: int, number: int) -> None:
+    """Appends a number to a list, of which `size` is the length."""
+
+
+class _InMemory:
+  """Lists in memory."""
+
+  def __init__(self) -> None:
+    self._lists: dict[int, list[int]] = {}
+
+  def read(self, place: int) -> Sequence[int]:
+    return self._lists.get(place, ())
+
+  def append(self, place: int, size: int, number: int) -> None:
+    self._lists.setdefault(place, []).insert(size, number)
+
+
+class Kept:
+  """The kept documents, with which each new document is compared.
+
+  Args:
+    threshold: the smallest similarity of near duplicates; 0 keeps all.
+    runs: returns the hashed runs of the document with a number.
+    lists: the lists of the kept documents that share a key.
   """
 
-  def __init__(self, threshold: float) -> None:
-    self._seen: set[bytes] = set()
+  def __init__(
+    self, threshold: float, runs: Callable[[int], np.ndarray], lists: Lists
+  ) -> None:
     self._threshold = threshold
-    self._near = _Index(threshold) if threshold else None
+    self._runs = functools.lru_cache(_READ)(runs)
+    self._lists = lists
 
-  def seen(
-    self, sentences: Sequence[str], signature: Signature | None
-  ) -> str | None:
-    """Remembers a document; returns the kind of duplicate that it is.
+  def add(self, number: int, places: Sequence[int]) -> bool:
+    """Keeps a document and returns True, unless it is a near duplicate.
 
     Args:
-      sentences: the document.
-      signature: its signature; needed if there is a threshold.
-
-    Returns:
-      "exact duplicate", "near duplicate", or None for a new document.
+      number: the number of the document.
+      places: the places of the lists of its keys, in the order of the bands.
     """
-    digest = hashlib.sha256("\n".join(sentences).encode()).digest()[:16]
-    if digest in self._seen:
-      return "exact duplicate"
-    self._seen.add(digest)
-    if self._near is None:
-      return None
-    assert signature is not None, "near duplicates are found by signature"
-    return None if self._near.add(signature) else "near duplicate"
-
-
-class _Index:
-  """An index of kept documents, by the band keys of their MinHash."""
-
-  def __init__(self, threshold: float) -> None:
-    self._threshold = threshold
-    self._bands = similarity.bands(threshold)
-    self._runs: list[np.ndarray] = []  # by the number of the document
-    # Key of a band → the first document with this key, and the later ones.
-    # Most keys have one document only.
-    self._first: dict[int, int] = {}
-    self._more: dict[int, list[int]] = {}
-
-  def add(self, new: Signature) -> bool:
-    """Adds a document and returns True, unless it is a near duplicate."""
-    (keys,) = similarity.band_keys(new.minima[None], self._bands).tolist()
-    if self._holds(new.runs, self._proposed(keys)):
+    alike = list(map(self._lists.read, places))
+    if self._holds(number, _most_frequent(alike)):
       return False
-    number = len(self._runs)
-    self._runs.append(new.runs.copy())  # a view would keep a larger array
-    for key in keys:
-      if self._first.setdefault(key, number) == number:
-        continue
-      more = self._more.setdefault(key, [])
-      if len(more) < _MOST_ALIKE:
-        more.append(number)
+    for place, before in zip(places, alike, strict=True):
+      if len(before) < MOST_KEPT:
+        self._lists.append(place, len(before), number)
     return True
 
-  def _proposed(self, keys: Sequence[int]) -> list[int]:
-    """Returns the numbers of kept documents that share a band key.
-
-    They are at most 1,000, those with the most shared keys.
-
-    Args:
-      keys: the band keys of a new document.
-    """
-    agreeing: collections.Counter[int] = collections.Counter()
-    for key in keys:
-      if key in self._first:
-        agreeing[self._first[key]] += 1
-        agreeing.update(self._more.get(key, ()))
-    return [number for number, _ in agreeing.most_common(_MOST_ALIKE)]
-
-  def _holds(self, runs: np.ndarray, proposed: Sequence[int]) -> bool:
+  def _holds(self, number: int, proposed: Sequence[int]) -> bool:
     """Returns whether one of the proposed documents is similar enough.
 
     Args:
-      runs: the hashed runs of a new document.
+      number: the number of a new document.
       proposed: the numbers of kept documents.
     """
     if not proposed:
       return False
-    sets = similarity.Sets.of([runs, *(self._runs[n] for n in proposed)])
+    sets = similarity.Sets.of([*map(self._runs, [number, *proposed])])
     kept = np.arange(1, len(sets.sizes))
     alike = similarity.jaccard(sets, np.zeros_like(kept), kept)
     return bool((alike >= self._threshold).any())
+
+
+def _most_frequent(lists: Sequence[Sequence[int]]) -> list[int]:
+  """Returns the numbers that are in the most lists, at most 1,000.
+
+  Of equally frequent numbers, those that come first are taken.
+  """
+  frequencies: collections.Counter[int] = collections.Counter()
+  for numbers in lists:
+    frequencies.update(numbers)
+  return [number for number, _ in frequencies.most_common(_MOST_ALIKE)]
 
 
 class Evaluation:

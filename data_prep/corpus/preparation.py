@@ -112,14 +112,11 @@ class Document:
   Attributes:
     result: the verdict (Keep, Drop or BadRow), and the sentences that were
       dropped or changed, by reason.
-    signature: the signature of a kept document; None for a dropped document,
-      and without --near_duplicates.
     templates: for each sentence that was dropped for unknown templates, the
       names of these templates.
   """
 
   result: cleaning.Result
-  signature: deduplication.Signature | None = None
   templates: tuple[str, ...] = ()
 
 
@@ -131,11 +128,16 @@ class Batch:
     file: the name of the file that they come from.
     read: the numbers of documents, sentences and words before the rules.
     documents: all documents in order, the dropped ones included.
+    signatures: the signatures of the kept documents, in order, once the batch is
+      signed.
   """
 
   file: str
   read: tuple[int, int, int]
   documents: list[Document]
+  signatures: deduplication.Signatures = dataclasses.field(
+    default_factory=functools.partial(deduplication.signatures, (), 0)
+  )
 
 
 def tasks(path: str, settings: corpus_options.Settings) -> Iterator[list[Any]]:
@@ -224,10 +226,14 @@ def prepared(
 
 
 def signed(batch: Batch, settings: corpus_options.Settings) -> Batch:
-  """Returns the batch, with signatures if near duplicates are looked for."""
-  if not settings.corpus.near_duplicates:
-    return batch
-  return dataclasses.replace(batch, documents=_signed(batch.documents))
+  """Returns the batch with the signatures of its kept documents."""
+  kept = [
+    document.result.verdict.sentences
+    for document in batch.documents
+    if isinstance(document.result.verdict, cleaning.Keep)
+  ]
+  signatures = deduplication.signatures(kept, settings.corpus.near_duplicates)
+  return dataclasses.replace(batch, signatures=signatures)
 
 
 def _timed(
@@ -252,7 +258,7 @@ def _timed(
 def _dropped(drop: cleaning.Drop) -> Document:
   """Returns the record of a raw document that was dropped as a whole.
 
-  The record has no signature, and lists no dropped or changed sentences.
+  The record lists no dropped or changed sentences.
   """
   return Document(cleaning.Result(drop, {}))
 
@@ -329,25 +335,6 @@ def _of_texts(
     _cleaned(passage, settings, text, site_lines, number == 0)
     for text in split
     for number, passage in enumerate(_passages(text.sentences, about))
-  ]
-
-
-def _signed(unsigned: Sequence[Document]) -> list[Document]:
-  """Returns the documents, each kept document with its signature."""
-  signatures = iter(
-    deduplication.signatures(
-      [
-        document.result.verdict.sentences
-        for document in unsigned
-        if isinstance(document.result.verdict, cleaning.Keep)
-      ]
-    )
-  )
-  return [
-    dataclasses.replace(document, signature=next(signatures))
-    if isinstance(document.result.verdict, cleaning.Keep)
-    else document
-    for document in unsigned
   ]
 
 

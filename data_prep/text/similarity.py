@@ -108,8 +108,8 @@ class Sketches:
 
   Attributes:
     runs: their hashed runs, for `jaccard`.
-    minima: uint32 [texts, 160], their MinHash: the lowest value that each of
-      160 hash functions has for a run of the text; for `band_keys`.
+    minima: uint32 [texts, values], their MinHash: the lowest value that each of
+      some hash functions has for a run of the text; for `band_keys`.
   """
 
   runs: Sets
@@ -127,6 +127,11 @@ class Bands:
 
   count: int
   values: int
+
+  @property
+  def used(self) -> int:
+    """The number of MinHash values in all bands."""
+    return self.count * self.values
 
 
 def check(threshold: float) -> None:
@@ -175,14 +180,14 @@ def band_keys(minima: np.ndarray, grouped: Bands) -> np.ndarray:
   """Returns a key for each band; texts that agree in a band have equal keys.
 
   Args:
-    minima: uint32 [texts, 160].
+    minima: uint32 [texts, values], of at least `grouped.used` values.
     grouped: the result of `bands`.
 
   Returns:
     int64 [texts, bands], at least 0 and below 2^60. Different bands, and texts
       that differ in a band, have different keys but for rare collisions.
   """
-  used = minima[:, : grouped.count * grouped.values]
+  used = minima[:, : grouped.used]
   values = used.reshape(len(minima), grouped.count, grouped.values)
   keys = np.arange(1, grouped.count + 1, dtype=np.uint64)
   for number in range(grouped.values):
@@ -252,7 +257,9 @@ def _lowest_of_each(owner: np.ndarray, count: int) -> np.ndarray:
   return np.arange(len(owner)) - starts[owner] < MOST_RUNS
 
 
-def sketches(texts: Sequence[str], runs: Runs) -> Sketches:
+def sketches(
+  texts: Sequence[str], runs: Runs, values: int = _MINIMA
+) -> Sketches:
   """Returns the hashed runs and the MinHash of each text.
 
   A text without a word has a single run, which is equal only for equal texts.
@@ -260,12 +267,15 @@ def sketches(texts: Sequence[str], runs: Runs) -> Sketches:
   Args:
     texts: the texts.
     runs: the definition of the runs.
+    values: the number of MinHash values of a text, at most 160. Most of the
+      work is theirs, so that a caller asks for those that its bands use.
   """
   parts = []
-  minima = np.empty((len(texts), _MINIMA), np.uint32)
+  minima = np.empty((len(texts), values), np.uint32)
   for begin, end in _batches(texts):
     hashed, counts = _hashed_runs(texts[begin:end], runs)
-    minima[begin:end] = _minima(hashed, np.cumsum(counts) - counts)
+    starts = np.cumsum(counts) - counts
+    minima[begin:end] = _minima(hashed, starts, values)
     owner = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
     keys = np.unique(owner << np.uint64(32) | hashed >> np.uint64(32))
     owner = (keys >> np.uint64(32)).astype(np.int64)
@@ -392,7 +402,7 @@ def _table(part_of_word: Callable[[str], bool]) -> np.ndarray:
   )
 
 
-def _minima(hashed: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _minima(hashed: np.ndarray, starts: np.ndarray, count: int) -> np.ndarray:
   """Returns the MinHash of each text.
 
   The hash functions are multiply-shift (Dietzfelbinger et al. 1997): the upper
@@ -402,11 +412,12 @@ def _minima(hashed: np.ndarray, starts: np.ndarray) -> np.ndarray:
     hashed: uint64 [runs], text by text.
     starts: int64 [texts], the index of each text's first run; every text has
       at least one run.
+    count: the number of hash functions.
 
   Returns:
-    uint32 [texts, 160], the lowest value of each hash function.
+    uint32 [texts, count], the lowest value of each hash function.
   """
-  lowest = np.empty((len(starts), _MINIMA), np.uint32)
+  lowest = np.empty((len(starts), count), np.uint32)
   factors, summands = _constants()
   begin = 0
   while begin < len(starts):
@@ -415,11 +426,11 @@ def _minima(hashed: np.ndarray, starts: np.ndarray) -> np.ndarray:
     last = starts[end] if end < len(starts) else len(hashed)
     part, at = hashed[starts[begin] : last], starts[begin:end] - starts[begin]
     values = np.empty_like(part)
-    for number in range(_MINIMA):
+    for number in range(count):
       np.multiply(part, factors[number], out=values)
       values += summands[number]
-      values >>= np.uint64(32)
-      lowest[begin:end, number] = np.minimum.reduceat(values, at)
+      least = np.minimum.reduceat(values, at)
+      lowest[begin:end, number] = least >> np.uint64(32)
     begin = end
   return lowest
 

@@ -19,8 +19,13 @@ def main(
   download: downloads.Options,
 ) -> None:
   """Builds the corpus and logs its counts."""
+  runner = None
+  if settings.runner == "beam":
+    from data_prep.corpus import beam_corpus
+
+    runner = beam_corpus.run
   stats = corpora.build(
-    corpus_options.Settings(settings, rules, text, download)
+    corpus_options.Settings(settings, rules, text, download), runner
   )
   for name, count in sorted(stats.totals.items()):
     logging.info("%s: %s", name, f"{count:,}")

@@ -1,10 +1,19 @@
 """Builds a corpus: reads, normalises, splits, cleans and shards raw text."""
 
 import contextlib
+import dataclasses
+import functools
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import IO, TypeVar
+from collections.abc import (
+  Callable,
+  Generator,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
+from typing import IO, Any, TypeVar
 
 from absl import logging
 
@@ -35,12 +44,48 @@ _BAD_ROWS = "bad_rows.tsv"  # file, row and reason of each row left out
 T = TypeVar("T")
 
 
-def build(settings: corpus_options.Settings) -> corpus_stats.Stats:
+@dataclasses.dataclass(frozen=True)
+class Hashes:
+  """The hashes of files that a runner has read, so that nobody reads them again.
+
+  Attributes:
+    inputs: name → SHA-256 of the input files; None if they were not hashed.
+    shards: name → description (`manifest.described`) of shards.
+  """
+
+  inputs: Mapping[str, str] | None = None
+  shards: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+    default_factory=dict
+  )
+
+
+# Writes the shards of the files' documents to a folder. It adds to the counts,
+# and to the rows that cannot be read.
+Runner = Callable[
+  [
+    corpus_options.Settings,
+    Sequence[str],
+    str,
+    corpus_stats.Stats,
+    "BadRows",
+  ],
+  Hashes,
+]
+
+
+def build(
+  settings: corpus_options.Settings, runner: Runner | None = None
+) -> corpus_stats.Stats:
   """Builds the corpus; returns the counts of kept and dropped text.
 
   A corpus that the same command has made is left as it is; then only the
   `totals` of the result are filled. A command that was killed goes on from what
   it has cleaned.
+
+  Args:
+    settings: the options.
+    runner: does the work, and begins anew after a kill; None uses this machine's
+      cores.
 
   Raises:
     options.InputError: when no document is left, or when another program writes
@@ -57,7 +102,8 @@ def build(settings: corpus_options.Settings) -> corpus_stats.Stats:
       begun.clear()
       return finished
     with begun.used():
-      return _build(settings, files, begun)
+      run = runner or functools.partial(_run_on_cores, begun)
+      return _build(settings, files, run)
 
 
 def _finished(
@@ -90,41 +136,40 @@ def _finished(
 
 
 def _build(
-  settings: corpus_options.Settings,
-  files: Sequence[str],
-  begun: unfinished.Begun,
+  settings: corpus_options.Settings, files: Sequence[str], runner: Runner
 ) -> corpus_stats.Stats:
   corpus = settings.corpus
   if corpus.decontaminate:  # raises for unreadable sets before any work
     preparation.evaluation(corpus.decontaminate, settings.text.text_field)
-  stats = corpus_stats.Stats(
-    cleaning.scrub if settings.cleaning.scrub_personal_data else str
-  )
-  names = [
-    storage.shard("corpus", number, corpus.num_shards, ".txt")
-    for number in range(corpus.num_shards)
-  ]
+  stats = new_stats(settings)
   with whole_folders.replacing(corpus.output_dir, _is_ours) as folder:
     with contextlib.ExitStack() as stack:
-      shards = [
-        stack.enter_context(storage.writing(os.path.join(folder, name)))
-        for name in names
-      ]
-      bad_rows = _BadRows(os.path.join(folder, _BAD_ROWS), stack)
-      scratch = None if storage.is_remote(folder) else folder
-      _write(settings, files, shards, stats, bad_rows, begun, scratch)
-      if not stats.totals["documents"]:
-        begun.clear()
-        raise options.InputError(
-          "text with letters",
-          f"nothing to keep in {', '.join(files)}: {stats.losses()}",
-          "check the files, or lower --min_words",
-        )
-    names += [_BAD_ROWS] if bad_rows.count else []
-    _describe(settings, folder, files, names, stats)
+      bad_rows = BadRows(os.path.join(folder, _BAD_ROWS), stack)
+      hashes = runner(settings, files, folder, stats, bad_rows)
+    if not stats.totals["documents"]:
+      raise options.InputError(
+        "text with letters",
+        f"nothing to keep in {', '.join(files)}: {stats.losses()}",
+        "check the files, or lower --min_words",
+      )
+    names = shard_names(settings) + ([_BAD_ROWS] if bad_rows.count else [])
+    _describe(settings, folder, files, names, stats, hashes)
   if bad_rows.count:
     logging.warning("%s", bad_rows.told(corpus.output_dir))
   return stats
+
+
+def new_stats(settings: corpus_options.Settings) -> corpus_stats.Stats:
+  """Returns counts without any text."""
+  return corpus_stats.Stats(
+    cleaning.scrub if settings.cleaning.scrub_personal_data else str
+  )
+
+
+def shard_names(settings: corpus_options.Settings) -> list[str]:
+  """Returns the names of the shards."""
+  count = settings.corpus.num_shards
+  return [storage.shard("corpus", n, count, ".txt") for n in range(count)]
 
 
 def _is_ours(name: str) -> bool:
@@ -136,7 +181,7 @@ def _is_ours(name: str) -> bool:
   return name in ours or storage.is_shard(name, "corpus", ".txt")
 
 
-class _BadRows:
+class BadRows:
   """Lists the rows that cannot be read, in a file made for the first of them.
 
   Args:
@@ -181,6 +226,7 @@ def _describe(
   files: Sequence[str],
   names: Sequence[str],
   stats: corpus_stats.Stats,
+  hashes: Hashes,
 ) -> None:
   """Writes the reports and the manifest of the shards in `folder`.
 
@@ -190,6 +236,7 @@ def _describe(
     files: the paths of the files that were read.
     names: the names of the shards, and of the list of bad rows.
     stats: the counts of what was kept and dropped.
+    hashes: the hashes of files that need not be read again.
   """
   content, parameters = stats.content(), corpus_identity.parameters(settings)
   reports = {
@@ -205,7 +252,8 @@ def _describe(
     parameters=parameters,
     files=[*names, *reports],
     counts=dict(sorted(stats.totals.items())),
-    inputs=corpus_identity.inputs(settings, files),
+    inputs=corpus_identity.inputs(settings, files, hashes.inputs),
+    known=hashes.shards,
   )
 
 
@@ -222,46 +270,55 @@ def _files(settings: corpus_options.Settings) -> list[str]:
   return inputs.files(settings.corpus.input_file)
 
 
-def _write(
+def _run_on_cores(
+  begun: unfinished.Begun,
   settings: corpus_options.Settings,
   files: Sequence[str],
-  shards: Sequence[IO[str]],
+  folder: str,
   stats: corpus_stats.Stats,
-  bad_rows: _BadRows,
-  begun: unfinished.Begun,
-  scratch: str | None,
-) -> None:
-  """Cleans the files' documents; writes the kept ones to shards in turn.
+  bad_rows: BadRows,
+) -> Hashes:
+  """Cleans the files' documents on this machine; writes the kept ones in turn.
 
   A copy is only recognised when all documents are known, so that the cleaned
-  documents go through a file. The function adds counts to `stats`, and the rows
-  that cannot be read to `bad_rows`.
+  documents go through a file.
 
   Args:
-    settings: the options of the corpus.
-    files: the paths of the files.
-    shards: the files to write.
-    stats: the counts.
-    bad_rows: the list of rows that cannot be read.
     begun: see `_clean`.
-    scratch: the folder for temporary files; None for the system's.
+    settings, files, folder, stats, bad_rows: as in Runner.
   """
   corpus = settings.corpus
-  with (
-    copies_on_disk.Duplicates(
-      corpus.near_duplicates, scratch, corpus.memory_limit << 20
-    ) as duplicates,
-    cleaned_batches.Spool(scratch) as spool,
-    contextlib.closing(_clean(settings, files, duplicates, begun)) as batches,
-  ):
-    for batch in batches:
-      for document in batch.documents:
-        if isinstance(document.result.verdict, rows.BadRow):
-          bad_rows.add(batch.file, document.result.verdict)
+  scratch = None if storage.is_remote(folder) else folder
+  with contextlib.ExitStack() as stack:
+    shards = [
+      stack.enter_context(storage.writing(os.path.join(folder, name)))
+      for name in shard_names(settings)
+    ]
+    duplicates = stack.enter_context(
+      copies_on_disk.Duplicates(
+        corpus.near_duplicates, scratch, corpus.memory_limit << 20
+      )
+    )
+    spool = stack.enter_context(cleaned_batches.Spool(scratch))
+    batches = _clean(settings, files, duplicates, begun)
+    for batch in stack.enter_context(contextlib.closing(batches)):
+      for row in bad_rows_of(batch):
+        bad_rows.add(batch.file, row)
       spool.append(batch)
     verdicts = duplicates.verdicts()
     for batch in spool.read():
-      _write_batch(batch, verdicts, shards, stats)
+      first = stats.totals["documents"]
+      for number, kept in enumerate(counted(batch, verdicts, stats), first):
+        documents.write(shards[number % len(shards)], kept)
+  if not stats.totals["documents"]:  # the same command would fail again
+    begun.clear()
+  return Hashes()
+
+
+def bad_rows_of(batch: preparation.Batch) -> list[rows.BadRow]:
+  """Returns the rows of a batch that cannot be read."""
+  verdicts = (document.result.verdict for document in batch.documents)
+  return [row for row in verdicts if isinstance(row, rows.BadRow)]
 
 
 def _clean(
@@ -296,18 +353,16 @@ def _clean(
       yield done.batch
 
 
-def _write_batch(
+def counted(
   batch: preparation.Batch,
   verdicts: Iterator[str | None],
-  shards: Sequence[IO[str]],
   stats: corpus_stats.Stats,
-) -> None:
-  """Writes the kept documents of a batch to shards in turn; adds the counts.
+) -> list[tuple[str, ...]]:
+  """Returns the kept documents of a batch; adds all of the batch to the counts.
 
   Args:
     batch: the cleaned documents.
     verdicts: the kind of duplicate that each further document is, or None.
-    shards: the files to write.
     stats: the counts, which this function changes.
   """
   stats.read(batch.file, *batch.read)
@@ -316,9 +371,8 @@ def _write_batch(
     for document in batch.documents
     if (sentences := _kept(batch.file, document, verdicts, stats))
   ]
-  for number, sentences in enumerate(kept, start=stats.totals["documents"]):
-    documents.write(shards[number % len(shards)], sentences)
   stats.keep(batch.file, kept)
+  return kept
 
 
 def _kept(

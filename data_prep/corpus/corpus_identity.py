@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -18,7 +18,14 @@ from data_prep.files import manifest, storage
 # that read web pages, wikis and tables for them.
 _ROOMS = ("base", "files", "text", "sources", "corpus")
 _PACKAGES = ("lxml", "mwparserfromhell", "numpy", "pyarrow", "trafilatura")
-_NOT_CONTENT = ("input_file", "output_dir", "num_workers", "memory_limit")
+_NOT_CONTENT = (
+  "runner",
+  "beam_options",
+  "input_file",
+  "output_dir",
+  "num_workers",
+  "memory_limit",
+)
 # Options of what is done with cleaned documents. Of --bad_rows the one value ends
 # the work where the other goes on; both clean the same documents alike.
 _AFTER_CLEANING = ("near_duplicates", "num_shards", "bad_rows")
@@ -38,10 +45,19 @@ def parameters(settings: corpus_options.Settings) -> dict[str, Any]:
 
 
 def inputs(
-  settings: corpus_options.Settings, files: Sequence[str]
+  settings: corpus_options.Settings,
+  files: Sequence[str],
+  known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-  """Returns name → SHA-256 of the input files, and of --decontaminate's files."""
-  return manifest.hashes(files) | _evaluation_sets(settings)
+  """Returns name → SHA-256 of the input files, and of --decontaminate's files.
+
+  Args:
+    settings: the options of the corpus.
+    files: the paths of the input files.
+    known: the hashes of the input files, if they were read before.
+  """
+  read = manifest.hashes(files) if known is None else dict(known)
+  return read | _evaluation_sets(settings)
 
 
 def _evaluation_sets(settings: corpus_options.Settings) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from data_prep.base import options
+from data_prep.base import beam_flags, options
 from data_prep.sources import downloads, texts
 from data_prep.text import cleaning, similarity
 
@@ -81,7 +81,21 @@ class Options(options.Group):
     minimum=0,
   )
 
+  runner: str = options.option(
+    "local",
+    "What computes. local: the cores of this machine. beam: Apache Beam, "
+    "with the options in --beam_options.",
+    choices=("local", "beam"),
+  )
+  beam_options: str = options.option(
+    "",
+    "Options of Apache Beam for --runner=beam, separated by spaces, such "
+    "as '--runner=DataflowRunner --project=P'. A runner must be named.",
+  )
+
   def check(self) -> None:
+    if self.runner == "beam":
+      beam_flags.checked(self.beam_options)
     options.require(self, "output_dir")
     similarity.check(self.near_duplicates)
 

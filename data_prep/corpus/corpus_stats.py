@@ -112,6 +112,20 @@ class Stats:
       entry = self._templates.setdefault(name[:1].upper() + name[1:], [name, 0])
       entry[1] += 1
 
+  def add(self, later: "Stats") -> None:
+    """Adds the counts of text that follows, as if it had been added here."""
+    self.totals.update(later.totals)
+    for file, counts in later.files.items():
+      self.files.setdefault(file, collections.Counter()).update(counts)
+    for reason, texts in later.examples.items():
+      kept = self.examples.setdefault(reason, [])
+      kept += texts[: self._EXAMPLES - len(kept)]
+    for key, (spelling, sentences) in later._templates.items():
+      self._templates.setdefault(key, [spelling, 0])[1] += sentences
+    self._document_sentences.merge(later._document_sentences)
+    self._sentence_words.merge(later._sentence_words)
+    self._letters.merge(later._letters)
+
   def _count(self, file: str, what: str, number: int = 1) -> None:
     """Adds to a count of the totals and of a file; 0 makes no entry."""
     if number:
@@ -125,11 +139,9 @@ class Stats:
     skipped.
     """
     kept = self.examples.setdefault(reason, [])
-    kept += [
-      self._shown(text)[:80]
-      for text in texts[: self._EXAMPLES - len(kept)]
-      if text
-    ]
+    left = self._EXAMPLES - len(kept)
+    shown = itertools.islice(filter(None, texts), left)
+    kept += [self._shown(text)[:80] for text in shown]
 
   def content(self) -> dict[str, Any]:
     """Returns the content of stats.json."""
@@ -194,6 +206,9 @@ class _Lengths:
       map(functools.partial(bisect.bisect_right, self._STARTS), lengths)
     )
 
+  def merge(self, added: "_Lengths") -> None:
+    self._counts.update(added._counts)
+
   def histogram(self) -> dict[str, int]:
     """Returns bin → count, from the shortest to the longest length; {} if empty.
 
@@ -222,6 +237,21 @@ class _Letters:
       part = text[start : start + self._SLICE].encode("utf-32-le")
       counts = np.bincount(np.frombuffer(part, np.uint32))
       self._characters[: len(counts)] += counts
+
+  def merge(self, added: "_Letters") -> None:
+    self._characters += added._characters
+
+  def __getstate__(self) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the characters that occur, and how often, for pickle.
+
+    The whole array has 9 MB.
+    """
+    codes = np.flatnonzero(self._characters)
+    return codes, self._characters[codes]
+
+  def __setstate__(self, state: tuple[np.ndarray, np.ndarray]) -> None:
+    self.__init__()  # type: ignore[misc]
+    self._characters[state[0]] = state[1]
 
   def counts(self) -> dict[str, int]:
     """Returns lower-case letter → count of both cases, largest count first.

@@ -72,6 +72,13 @@ class Signatures:
   def __len__(self) -> int:
     return len(self.digests)
 
+  def take(self, number: int) -> "Signatures":
+    """Returns the signature of one document."""
+    part = slice(number, number + 1)
+    return Signatures(
+      self.digests[part], self.keys[part], self.runs.take(np.array([number]))
+    )
+
   @classmethod
   def concatenated(cls, parts: Sequence["Signatures"]) -> "Signatures":
     """Returns the signatures of all parts, at least one, in their order."""

@@ -35,7 +35,7 @@ class Options(options.Group):
   """Options: the documents, and the memory of the search through files."""
 
   num_documents: int = options.option(
-    200_000, "Number of documents.", minimum=1000
+    200_000, "Number of documents to make and to search.", minimum=1000
   )
   words: int = options.option(
     60, "Average number of words of a document.", minimum=30

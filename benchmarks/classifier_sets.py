@@ -198,7 +198,11 @@ def _authors(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _entities(data: pathlib.Path) -> Iterator[Fold]:
-  """Yields folds of NER_v1.0: a tenth of the rows to judge by, the rest to train."""
+  """Yields five folds, (training rows, rows to judge by), of NER_v1.0.
+
+  Each fold judges by another tenth of the rows, drawn with a fixed seed, and
+  trains on all others. So half of the rows never judge.
+  """
   path = data / "ner_mn/NER_v1.0.json.gz"
   with gzip.open(path, "rt", encoding="utf-8") as file:
     read = map(json.loads, file)

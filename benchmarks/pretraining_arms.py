@@ -71,7 +71,7 @@ class Arm:
 
   Attributes:
     name: the name to print.
-    initialization: "random" or "corpus".
+    initialization: the value of --initialization, "random" or "corpus".
     recipe: optimizer, rates and number of steps.
   """
 

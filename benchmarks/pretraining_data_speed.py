@@ -143,7 +143,7 @@ def _shard(
 ) -> float:
   """Returns the CPU seconds of making, sorting and writing examples.
 
-  All documents go into one file.
+  The records are written to one file in memory.
 
   Args:
     settings: the tokenizer.

@@ -104,8 +104,8 @@ def _classifier(
 def _asked(source: export_source.Source) -> list[framing.Text]:
   """Returns the texts of a comparison, or pairs for a model of pairs.
 
-  One text repeats all others three times, so that most models must cut it. Two
-  of these texts form a pair, and some pairs have no second text.
+  One text repeats all others three times, so that most models must cut it.
+  Among the pairs is one of two such long texts, and some have no second text.
   """
   texts = export_source.texts()
   texts.append(" ".join(texts * 3))

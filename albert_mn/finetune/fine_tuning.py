@@ -804,6 +804,9 @@ class _Judge:
 class _Loop:
   """One training: its epochs, with a checkpoint and a log line after each.
 
+  A new object writes run.json. If `output_dir` holds a checkpoint of the same
+  training, the object restores it, and `run` continues from there.
+
   Args:
     output_dir: the run directory of this training.
     recipe, start, problem, data: as in `train`.
@@ -811,7 +814,8 @@ class _Loop:
     settings: the settings for run.json.
 
   Attributes:
-    model: the model that is trained.
+    model: the model that is trained; after `run` it has the best weights, if
+      these are kept, else the last.
     judge: scores the validation rows, or the held-out rows if there are no
       validation rows.
 

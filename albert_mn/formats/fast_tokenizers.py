@@ -120,7 +120,7 @@ def _digest(steps: Sequence[Mapping[str, Any]]) -> str:
 
 
 def exported_length(folder: str) -> int:
-  """Returns the largest number of pieces of a text that an export reads.
+  """Returns an export's largest number of pieces of a text, [CLS] included.
 
   The result is 0 if the tokenizer.json in `folder` is missing or not of this
   project, or if tokenizer_config.json is missing or states no model_max_length.

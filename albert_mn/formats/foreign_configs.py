@@ -151,12 +151,13 @@ def decided(
 ) -> Found:
   """Returns a config with the form of gelu that --gelu names, and its lines.
 
-  The first line tells the user the form, if the activation is a gelu; any other
-  activation is kept. Each further line names a key that the file lacks, and its
-  default.
+  With "auto", the form in `config` is kept; so is an activation that is no
+  gelu. The first line tells the user the form, if the activation is a gelu.
+  Each further line names a key of _SILENT that the file lacks, and its default;
+  keys that are constants of the programs get no line.
 
   Args:
-    config: the config as read without the flag.
+    config: the config as read without the flag, with the programs' own form.
     values: the keys and values of the file.
     written: the activation's name in the file; None if the file has no name.
     path: the file.

@@ -487,10 +487,11 @@ class Source:
 
   Attributes:
     path, kind: its path and format.
-    arrays: name in the format's `tables` → array; {} for this project's format,
-      which TensorFlow restores itself.
-    skipped: names of entries that are no weights, or counts of such entries,
-      such as "25 x adam_m".
+    arrays: name → array, by the names in the format's `tables`, and of weights
+      that `tables` lacks too; {} for this project's format, which TensorFlow
+      restores itself.
+    skipped: names of the entries that were not taken, such as a head of an
+      unknown kind, or counts of them, such as "25 x adam_m".
   """
 
   path: str

@@ -366,8 +366,9 @@ def _table(graph: _Graph, encoder: int, path: str) -> dict[str, int]:
 def _parts(graph: _Graph, encoder: int) -> dict[str, int]:
   """Returns prefix in google's names → layer, of an encoder without its blocks.
 
-  AlbertEncoder lacks most of these attributes; its layers are recognised by
-  their order.
+  Layers are looked up by the encoder's attributes that _PARTS names. tf-models'
+  AlbertEncoder lacks most of these; its layers are recognised by their
+  variables and their order. A layer that is not there is left out.
   """
   by_place = {
     place: layer

@@ -75,14 +75,17 @@ def of_records(
   config: configs.AlbertConfig,
   workers: int = 0,
 ) -> Statistics:
-  """Counts the pieces of records; returns their frequencies and vectors.
+  """Counts the pieces of records; returns their log frequencies and vectors.
 
-  Counting ends at the block of records that reaches MOST_PIECES.
+  A vector stands for the pieces near which a piece occurs, as in `of_counts`.
+  Counting ends at the block of records that reaches MOST_PIECES. Special pieces
+  are not counted; masked pieces count as what they were.
 
   Args:
     record_set: the training records.
     tokenizer: the tokenizer that made the records.
-    config: the shape of the model to initialize.
+    config: the model to initialize; its `word_dimensions` are the width of the
+      vectors.
     workers: number of processes; 0 means one for each core.
   """
   # Kept in memory, because parsing takes time: 64 million pieces take 0.3 GB,

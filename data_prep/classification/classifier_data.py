@@ -326,11 +326,12 @@ _LABELS: dict[str, Callable[[Any, str, Columns], dict[str, Any]]] = {
 def read_tweets(path: str) -> list[Row]:
   """Returns the rows of a tweet set: columns text and label, labels 0 and 1.
 
-  If the header has neither name, the first column is the text and the second
-  the label.
+  A table must begin with a header. If the header has neither name, the first
+  column is the text and the second the label.
 
   Raises:
-    options.InputError: for a bad row, or a label other than 0 and 1.
+    options.InputError: for a bad row, for a label other than 0 and 1, and for a
+      missing or unclear header, as `tweet_columns` does.
   """
   rows = read_rows(path, tweet_columns(path))
   for row in rows:

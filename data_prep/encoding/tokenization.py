@@ -382,7 +382,11 @@ class Tokenizer:
     return getattr(self._model, "divided", {})
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-    """Returns the text of piece ids: its words with spaces between them."""
+    """Returns the text of piece ids: its words with spaces between them.
+
+    Callers leave special pieces out: SentencePiece drops control pieces and
+    writes ⁇ for the unknown piece; WordPiece writes each, such as [CLS].
+    """
     return self._model.decode([int(i) for i in ids])
 
   def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:

@@ -362,13 +362,16 @@ class _Source:
 def _source(
   drawn: Sample, words: training_words.Words, settings: Options, folder: str
 ) -> _Source:
-  """Returns the input of SentencePiece: sentences, or from many of them words.
+  """Returns SentencePiece's input: sentences, or words with their counts.
+
+  It is words from --count_words_from sentences on.
 
   Args:
     drawn: the sentences.
     words: the words of the sentences.
     settings: the options of the tokenizer.
-    folder: for the rules of normalisation, and the seeds of counted words.
+    folder: gets the rules of normalisation, and the seeds of counted words;
+      training reads these files.
   """
   rules = os.path.join(folder, "rules.tsv")
   with open(rules, "w", encoding="ascii") as file:

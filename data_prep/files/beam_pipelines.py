@@ -129,7 +129,11 @@ def _noting(folder: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class _Step:
-  """A step that returns one result, and notes bad input in a folder."""
+  """A step that returns one result.
+
+  An InputError of `function` is written to a file in `folder`, for the program
+  that waits for the pipeline, and is raised again.
+  """
 
   function: Callable[..., Any]
   folder: str
@@ -141,7 +145,7 @@ class _Step:
 
 @dataclasses.dataclass(frozen=True)
 class _Steps:
-  """A step that yields several results, and notes bad input in a folder."""
+  """A step that yields several results; its errors are those of `_Step`."""
 
   function: Callable[..., Iterator[Any]]
   folder: str

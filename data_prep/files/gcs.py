@@ -252,14 +252,15 @@ def _children(
 def below(folder: str) -> list[str]:
   """Returns the names of the objects under gs://BUCKET/FOLDER/, sorted.
 
-  The names are relative to the folder; objects of subfolders are included. The
-  list is empty if there is no such folder.
+  The names are relative to the folder, or to the bucket if only the bucket is
+  named; objects of subfolders are included. The list is empty if there is no
+  such folder.
 
   Raises:
     options.InputError: when the bucket cannot be listed.
   """
   bucket, name = _parts(folder)
-  prefix = name.rstrip("/") + "/"
+  prefix = f"{name.rstrip('/')}/" if name else ""
   with _explained(folder):
     blobs = _client().list_blobs(bucket, prefix=prefix, retry=_retry())
     return sorted(blob.name.removeprefix(prefix) for blob in blobs)

@@ -575,7 +575,9 @@ def used(
   """Yields (whether held out, text) of the documents that are used.
 
   Documents that are used 0 times, and training documents that are versions of
-  held-out ones, are left out; `skipped` counts them.
+  held-out ones, are left out; `skipped` counts them. A training document of
+  isolated lines comes without the lines that repeat held-out ones, as
+  `Likeness.without` says; these lines are not counted.
 
   Args:
     portion: a portion of the corpus.

@@ -84,10 +84,14 @@ def _text(item: Any) -> str:
 
 
 def _of_telegram(text: Any) -> str:
-  """Returns the words of a Telegram message, without links and mentions.
+  """Returns the words of a Telegram message; "" if `text` is of another type.
+
+  Parts that are no words are left out: links, mentions, e-mail addresses, phone
+  numbers, commands to bots, and custom emoji.
 
   Args:
-    text: a string, or a list of strings and of parts with a type.
+    text: a string, which is returned unchanged, or a list of strings and of
+      parts with a type.
   """
   if isinstance(text, str):
     return text

@@ -63,9 +63,9 @@ class Options(options.Group):
   memory_limit: int = options.option(
     256,
     "Megabytes of memory for the search for copies. Larger corpora are "
-    "searched through temporary files, which take some 4 bytes for each word "
-    "and 400 bytes for each document. The output does not depend on this "
-    "number.",
+    "searched through temporary files: the compressed text, some 4 bytes for "
+    "each word and 400 bytes for each document. The output does not depend on "
+    "this number.",
     minimum=1,
   )
   num_shards: int = options.option(

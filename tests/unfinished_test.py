@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import re
+import signal
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -32,10 +33,10 @@ _FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-  """Makes batches of a few documents, and a part of almost every batch."""
+  """Makes batches of a few documents, and a part of every batch."""
   monkeypatch.setattr(preparation, "_LETTERS_A_TASK", 2_000)
   monkeypatch.setattr(unfinished, "_SECONDS_A_PART", 0.0)
-  monkeypatch.setattr(unfinished, "_TIMES_THE_WRITING", 2.0)
+  monkeypatch.setattr(unfinished, "_TIMES_THE_WRITING", 0.0)
 
 
 @pytest.fixture
@@ -98,16 +99,23 @@ def _kill_after(settings: corpus_options.Settings, seconds: float) -> bool:
 
 
 def _kill_with_parts(settings: corpus_options.Settings, parts: int) -> None:
-  """Builds in another process, which is killed when so many parts are there."""
-  folder = pathlib.Path(settings.corpus.output_dir)
-  place = folder.parent / f".{folder.name}.begun"
-  process = _FORK.Process(target=corpora.build, args=(settings,))
+  """Builds in another process, which kills itself after so many parts."""
+  process = _FORK.Process(target=_build_and_die, args=(settings, parts))
   process.start()
-  while len(list(place.glob("*.part"))) < parts:
-    assert process.is_alive(), "it ended before it could be killed"
-    time.sleep(0.001)
-  process.kill()
   process.join()
+  assert process.exitcode == -signal.SIGKILL
+
+
+def _build_and_die(settings: corpus_options.Settings, parts: int) -> None:
+  write = unfinished.Begun._write
+
+  def counted(begun: unfinished.Begun) -> None:
+    write(begun)
+    if begun._parts == parts:
+      os.kill(os.getpid(), signal.SIGKILL)
+
+  unfinished.Begun._write = counted  # type: ignore[method-assign]
+  corpora.build(settings)
 
 
 def test_a_corpus_killed_at_many_moments_ends_with_the_same_bytes(
@@ -339,13 +347,8 @@ def test_a_corpus_in_a_bucket_goes_on_too(
 ) -> None:
   corpora.build(_settings(raw, tmp_path / "whole"))
   settings = _settings(raw, "gs://bucket/out")
-  process = _FORK.Process(target=corpora.build, args=(settings,))
-  process.start()
-  while len(list(bucket.glob("out/.begun/*"))) < 3:
-    assert process.is_alive()
-    time.sleep(0.01)
-  process.kill()
-  process.join()
+  _kill_with_parts(settings, 3)
+  assert list(bucket.glob("out/.begun/*"))
   corpora.build(settings)
   assert storage.below("gs://bucket/out") == sorted(
     _content(tmp_path / "whole")

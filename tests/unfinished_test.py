@@ -114,7 +114,7 @@ def _build_and_die(settings: corpus_options.Settings, parts: int) -> None:
     if begun._parts == parts:
       os.kill(os.getpid(), signal.SIGKILL)
 
-  unfinished.Begun._write = counted  # type: ignore[method-assign]
+  unfinished.Begun._write = counted  # type: ignore[method-assign, assignment]
   corpora.build(settings)
 
 

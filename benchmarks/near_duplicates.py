@@ -127,7 +127,11 @@ def _peak() -> int:
 
 
 def _through_files(settings: Options) -> bytes:
-  """Returns 1 for each dropped document and 0 for each kept one."""
+  """Searches the documents for copies with files on disk.
+
+  Returns:
+    a byte for each document, in order: 1 if it is dropped as a copy, else 0.
+  """
   with copies_on_disk.Duplicates(
     _THRESHOLD, None, settings.memory_limit << 20
   ) as duplicates:

@@ -232,7 +232,7 @@ def _description(
 
 
 def _cell(value: Any) -> str:
-  """Returns a value as one cell of a Markdown table."""
+  """Returns a value as JSON, escaped for a cell of a Markdown table."""
   text = shown_text.json_escaped(json.dumps(value, ensure_ascii=False))
   return _MARKUP.sub(r"\\\1", text)
 

@@ -83,8 +83,11 @@ def format_of(path: str) -> Format:
 def _format_of_tensorflow(path: str) -> Format:
   """Returns the format of a TensorFlow checkpoint, by its variables.
 
+  A checkpoint that is not object-based is TF1; what it holds is not checked.
+
   Raises:
-    options.InputError: for a checkpoint without an ALBERT or BERT.
+    options.InputError: for an object-based checkpoint without an ALBERT or a
+      BERT.
   """
   names = model_directory.held_names(path)
   if tf_models_checkpoints.OBJECTS not in names:
@@ -276,11 +279,19 @@ def _config_of_tensorflow(
 ) -> foreign_configs.Found:
   """Returns the config in a file of google-research's or transformers' format.
 
+  A file of transformers names its own family, which may differ from `family`:
+  the caller compares them.
+
   Args:
     path: the file.
-    family: the family that the flag names; None finds it by file name or keys.
+    family: the family of a file in google-research's format, as the flag names
+      it; None tells it by file name or keys.
     kind: the format of the checkpoint.
     gelu: the value of --gelu: "auto", "tanh" or "erf".
+
+  Raises:
+    options.InputError: when the file is damaged, or describes an encoder that
+      this project does not have.
   """
   programs = _PROGRAMS[kind]
   if huggingface.is_own_config(path):

@@ -74,7 +74,8 @@ class Loop:
 
     Raises:
       options.InputError: when a divergence ends the run, by the policy or after
-        its last rollback, and when there are no training examples.
+        its last rollback; when there are no training examples; and when a file
+        of the records is damaged.
       SystemExit, KeyboardInterrupt: after a signal, when all is saved.
     """
     with self._parts.steps.stop:

@@ -204,7 +204,10 @@ def _best(plans: list[Plan]) -> Plan:
 
 
 def _batch(sequences: int) -> int:
-  """Returns the sequences of a step: the measured batch, doubled for long runs.
+  """Returns the sequences of a step.
+
+  The measured batch is doubled until the run has at most _MOST_STEPS steps,
+  but not beyond _LARGEST_BATCH; then a long run has more steps.
 
   Args:
     sequences: sequences of the whole run.

@@ -76,9 +76,11 @@ def page(
 
 
 def _results(training: _Curves, held_out: _Curves) -> str:
-  """Returns a table of the newest results and the best held-out results.
+  """Returns a table, as HTML, of the newest and the best results.
 
-  Its columns are training, held out, and held out at the lowest loss.
+  Its columns are training and held out, each at its own newest step, and held
+  out at the lowest loss; its rows are the step and the measures. Unknown values
+  are NaN.
   """
   best = min(held_out.get("loss", []), key=lambda x: x[1], default=(None, 0.0))
   columns = {

@@ -171,15 +171,18 @@ class _Lists:
     self._file.close()
 
   def placed(self, keys: np.ndarray) -> np.ndarray:
-    """Gives places to keys of several documents; returns the documents' facts.
+    """Reserves a list for each key that several documents share.
+
+    Further calls reserve lists behind these. Keys of a single document get no
+    list and no fact.
 
     Args:
       keys: uint64 [keys, 2], sorted: the key; the number of its band above the
-        number of the document.
+        number of the document. All pairs of a key are in the same call.
 
     Returns:
-      uint64 [facts, 2]: the number of a document; the number of the band above
-        the place of the list.
+      uint64 [facts, 2], one for each document of each shared key: the number of
+        the document; the number of the band above the place of the key's list.
     """
     starts = _starts(keys[:, 0])
     sizes = np.diff(starts, append=len(keys))

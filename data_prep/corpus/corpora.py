@@ -281,11 +281,18 @@ def _run_on_cores(
   """Cleans the files' documents on this machine; writes the kept ones in turn.
 
   A copy is only recognised when all documents are known, so that the cleaned
-  documents go through a file.
+  documents go through a file. If no document is kept, `begun` is cleared.
 
   Args:
     begun: see `_clean`.
-    settings, files, folder, stats, bad_rows: as in Runner.
+    settings: the options of the corpus.
+    files: the paths of the input files.
+    folder: the folder to write the shards to.
+    stats: the counts, to which those of the documents are added.
+    bad_rows: the list to which the rows that cannot be read are added.
+
+  Returns:
+    no hashes: the files must be read again for them.
   """
   corpus = settings.corpus
   scratch = None if storage.is_remote(folder) else folder

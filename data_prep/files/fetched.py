@@ -103,18 +103,19 @@ class Cache:
     """Returns the local path of a file, which is fetched unless it is cached.
 
     If no https:// connection can be made, the version in the cache is used,
-    provided that the server gave it an ETag. If another process is fetching the
-    same address, the function waits for it.
+    unless a part of a newer one has been fetched. If another process is
+    fetching the same address, the function waits for it.
 
     Args:
       address: the address of the file.
       sha256: the hash that the file must have. "" accepts any file; the server
         is then asked whether a cached file is still the current version.
-      most: the largest size of the file in bytes; None for any size.
+      most: the largest size in bytes of a file to fetch; None for any size.
 
     Raises:
-      options.InputError: when the file cannot be fetched, or has another hash,
-        or when the cache is not this user's own.
+      options.InputError: when the file cannot be fetched, or has another hash;
+        for a `sha256` that is no hash, or an address that is not safe; or when
+        the cache is not this user's own.
     """
     name = name_of(address)
     if sha256 and not transfers.is_sha256(sha256):

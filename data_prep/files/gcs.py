@@ -546,7 +546,10 @@ def get(path: str) -> tuple[bytes, int] | None:
 
 
 def _generation(path: str) -> int:
-  """Returns the generation of an object; 0 if it does not exist."""
+  """Returns the generation of an object; 0 if it does not exist.
+
+  Other errors of the service are not translated: callers are in `_explained`.
+  """
   blob = _blob(path)
   try:
     blob.reload(retry=_retry())

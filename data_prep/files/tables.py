@@ -343,7 +343,7 @@ def without_surrogates(parsed: Any) -> Any:
 
 
 def _tab_separated(source: Lines) -> Fields:
-  """Yields the fields of TSV rows."""
+  """Yields the line number and fields of each TSV row, or a `Bad`."""
   for number, line in source:
     yield number, line if isinstance(line, Bad) else line.split("\t")
 

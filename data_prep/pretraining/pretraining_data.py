@@ -264,7 +264,17 @@ class Plan:
   portions: Sequence[Sequence[documents.Files]]
 
   def survey(self, measures: Iterable[held_out.Measures]) -> held_out.Survey:
-    """Returns the survey of a corpus from the measures of all portions."""
+    """Chooses the held-out documents and a sample, as `held_out.survey` does.
+
+    At least one training document is wanted, or two with
+    --random_next_sentence.
+
+    Args:
+      measures: the measures of all portions, in any order.
+
+    Raises:
+      options.InputError: for a corpus without a sentence.
+    """
     # A random next sentence takes two documents.
     at_least = 2 if self.settings.random_next_sentence else 1
     return held_out.survey(measures, self.settings.eval_fraction, at_least)

@@ -90,7 +90,10 @@ def _at(arguments: Sequence[str], place: int) -> str:
 def _if(arguments: Sequence[str]) -> str | None:
   """Returns the output of #if: the second argument if the first is not "".
 
-  Otherwise it is the third. An argument that is missing is "".
+  Otherwise the output is the third argument. A missing argument is "".
+
+  Raises:
+    _UnknownError: when the first argument has unknown text.
   """
   return _at(arguments, 1 if _known(arguments[0]) else 2)
 

@@ -25,7 +25,10 @@ def _predicted(run: scaling.Run, fit: scaling.Fit) -> scaling.Prediction:
 
 
 def _settings(
-  hours: float = 2.0, words: int = 1_500_000, size: str = "", pieces: int = 8000
+  hours: float = 2.0,
+  words: int = 1_500_000,
+  size: str = "auto",
+  pieces: int = 8000,
 ) -> planning.Options:
   return planning.Options(
     hours=hours, words=words, size=size, vocab_size=pieces, flops=SPEED

@@ -439,22 +439,22 @@ def _check_recipe(
   """Raises InputError for training options that contradict each other.
 
   Contradictions are random weights in a frozen encoder, --frozen_networks of
-  all networks, --calibrate for a
-  regression, and --pooling or --long_text=head_tail for entities.
+  all networks, --calibrate for a regression, and --pooling or
+  --long_text=head_tail for entities.
   """
-  trained = settings.init_checkpoint or (adapting and adapting.steps(""))
-  if (recipe.freeze_encoder or recipe.frozen_networks) and not trained:
-    raise options.InputError(
-      "--init_checkpoint, whose encoder is to be frozen",
-      "random weights",
-      "give it, or leave --freeze_encoder out",
-    )
   if recipe.frozen_networks and recipe.frozen_networks >= settings.ensemble:
     raise options.InputError(
       f"--ensemble of at least {recipe.frozen_networks + 1} networks, of which "
       f"{recipe.frozen_networks} are frozen",
       f"--ensemble={settings.ensemble}",
       "give a larger --ensemble, or --freeze_encoder",
+    )
+  trained = settings.init_checkpoint or (adapting and adapting.steps(""))
+  if (recipe.freeze_encoder or recipe.frozen_networks) and not trained:
+    raise options.InputError(
+      "--init_checkpoint, whose encoder is to be frozen",
+      "random weights",
+      "give it, or leave --freeze_encoder out",
     )
   if recipe.calibrate and problem.TYPE == problems.REGRESSION:
     raise options.InputError(

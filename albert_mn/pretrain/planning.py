@@ -14,6 +14,7 @@ from albert_mn.runtime import scaling, throughput
 from data_prep.base import options
 from data_prep.files import storage
 
+_CHOSEN = "auto"  # value of --size: the size with the lowest expected loss
 SIZES = (
   "albert_tiny",
   "albert_mn_tiny",
@@ -67,12 +68,11 @@ class Options(options.Group):
     "Floating-point operations a second that the matrix products of the "
     "machine or accelerator reach. 0 measures this machine in a second.",
     minimum=0.0,
-    maximum=1e20,
   )
   size: str = options.option(
-    "",
-    "Config to plan for, in place of the one with the lowest expected loss.",
-    choices=("", *SIZES),
+    _CHOSEN,
+    "Config to plan for. auto: the one with the lowest expected loss.",
+    choices=(_CHOSEN, *SIZES),
   )
   config_file: str = options.option(
     "",
@@ -131,7 +131,7 @@ def planned(settings: Options) -> list[Plan]:
     options.InputError: when the time is too short for any of them.
   """
   speed = settings.flops or throughput.matrix_speed()
-  sizes = (settings.size,) if settings.size else SIZES
+  sizes = SIZES if settings.size == _CHOSEN else (settings.size,)
   plans = [_plan(size, settings, speed) for size in sizes]
   possible = [plan for plan in plans if plan.steps >= _FEWEST_STEPS]
   if not possible:

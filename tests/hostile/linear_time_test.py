@@ -48,16 +48,14 @@ _CLEANERS_SIZE, _CLEANERS_SUSPECT = 4096, 15e-3
 # Twice the text may take so many times longer: linear work doubles, quadratic
 # work takes four times as long, and the rest is room for noise.
 _MOST = 3.0
+_ROUNDS = 6  # of measuring the three sizes
 
 
-def _seconds(work: Callable[[], object], repeats: int) -> float:
-  """Returns the lowest CPU time of some repeats, in seconds."""
-  best = float("inf")
-  for _ in range(repeats):
-    begin = time.process_time()
-    work()
-    best = min(best, time.process_time() - begin)
-  return best
+def _seconds(work: Callable[[str], object], text: str) -> float:
+  """Returns the CPU time of the work on a text, in seconds."""
+  begin = time.process_time()
+  work(text)
+  return time.process_time() - begin
 
 
 def _growth(
@@ -69,6 +67,8 @@ def _growth(
   """Returns the growth of time when a text doubles; 0 if it is fast enough.
 
   It is the smaller growth of two: from n to 2n and from 2n to 4n characters.
+  The three sizes are measured in turn, so that other work slows all of them, and
+  the lowest time of each counts.
 
   Args:
     work: the function to measure.
@@ -77,15 +77,12 @@ def _growth(
     suspect: seconds; if the largest text takes less, the time is linear.
   """
   large = make(size)
-  if _seconds(lambda: work(large), 1) < suspect:
+  if _seconds(work, large) < suspect:
     return 0.0
-  if (whole := _seconds(lambda: work(large), 2)) < suspect:
-    return 0.0
-  middle, small = make(size // 2), make(size // 4)
-  half = _seconds(lambda: work(middle), 3)
-  if whole / half < _MOST:
-    return whole / half
-  return min(whole / half, half / _seconds(lambda: work(small), 3))
+  made = (make(size // 4), make(size // 2), large)
+  rounds = [[_seconds(work, text) for text in made] for _ in range(_ROUNDS)]
+  small, half, whole = (min(times) for times in zip(*rounds, strict=True))
+  return min(whole / half, half / small) if whole >= suspect else 0.0
 
 
 def _modules() -> Iterator[tuple[str, str]]:
@@ -208,15 +205,11 @@ def test_every_regular_expression_takes_linear_time() -> None:
 )
 def test_what_is_quadratic_is_seen(pattern: str, unit: str) -> None:
   begin = "<span " if pattern.startswith("<") else ""
-
-  def growth() -> float:
-    return _growth(
-      lambda text: re.findall(pattern, f"{begin}{text}ь"),
-      lambda size: shapes.text((unit, unit), 2 * size),
-    )
-
-  # Other work beside a measurement may hide the growth from it.
-  assert any(growth() > _MOST for _ in range(10))
+  growth = _growth(
+    lambda text: re.findall(pattern, f"{begin}{text}ь"),
+    lambda size: shapes.text((unit, unit), 2 * size),
+  )
+  assert growth > _MOST
 
 
 def _book(text: str) -> object:

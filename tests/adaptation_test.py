@@ -62,6 +62,23 @@ def rows(
   return folder
 
 
+def _from_nothing(
+  rows: pathlib.Path,
+  tokenizer_file: str,
+  output: pathlib.Path,
+  ensemble: int = 1,
+) -> classification.Options:
+  """Returns the options of a training without an initial model."""
+  return classification.Options(
+    do_train=True,
+    data_dir=str(rows),
+    spm_model_file=tokenizer_file,
+    albert_config_file=str(rows / "config.json"),
+    output_dir=str(output),
+    ensemble=ensemble,
+  )
+
+
 @pytest.fixture(scope="module")
 def run(
   rows: pathlib.Path,
@@ -74,13 +91,7 @@ def run(
   """
   output = tmp_path_factory.mktemp("adaptation") / "run"
   classification.run(
-    classification.Options(
-      do_train=True,
-      data_dir=str(rows),
-      spm_model_file=tokenizer_file,
-      albert_config_file=str(rows / "config.json"),
-      output_dir=str(output),
-    ),
+    _from_nothing(rows, tokenizer_file, output),
     RECIPE,
     adaptation.Options(adapt_steps="2", unlabeled_file=str(rows / "more.txt")),
   )
@@ -328,14 +339,7 @@ def test_a_frozen_network_keeps_the_adapted_encoder_and_the_next_does_not(
   rows: pathlib.Path, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
   classification.run(
-    classification.Options(
-      do_train=True,
-      data_dir=str(rows),
-      spm_model_file=tokenizer_file,
-      albert_config_file=str(rows / "config.json"),
-      output_dir=str(tmp_path / "run"),
-      ensemble=2,
-    ),
+    _from_nothing(rows, tokenizer_file, tmp_path / "run", ensemble=2),
     dataclasses.replace(RECIPE, frozen_networks=1, word_dropout=0.1),
     adaptation.Options(adapt_steps="auto"),
   )
@@ -374,13 +378,7 @@ def test_frozen_encoders_need_weights_and_a_network_that_is_not(
 ) -> None:
   with pytest.raises(options.InputError, match=message):
     classification.run(
-      classification.Options(
-        do_train=True,
-        data_dir=str(rows),
-        spm_model_file=tokenizer_file,
-        albert_config_file=str(rows / "config.json"),
-        output_dir=str(tmp_path / "run"),
-      ),
+      _from_nothing(rows, tokenizer_file, tmp_path / "run"),
       dataclasses.replace(RECIPE, **flags),
       adaptation.Options(adapt_steps="0"),
     )

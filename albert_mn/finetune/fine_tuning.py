@@ -266,26 +266,24 @@ class Recipe(options.Group):
 
     The rate grows as the encoder gets narrower, and is four times as high for
     random weights, at most 1e-3. The epochs are the fewest with 400 steps, but
-    from 3 to 20. Values other than -1 are kept.
+    from 3 to 20. With a frozen encoder, the rate is 1e-2, and the epochs are the
+    fewest with 4,000 steps, but from 3 to 100. Values other than -1 are kept.
 
     Args:
       width: the hidden size of the encoder.
       rows: number of training rows.
       pretrained: whether the encoder begins from the weights of a model.
     """
+    chosen, steps, most = _HEAD_RATE, _HEAD_STEPS, _MOST_HEAD_EPOCHS
+    if not self.freeze_encoder:
+      chosen = _tuning_rate(width, pretrained)
+      steps, most = _FEWEST_STEPS, _MOST_EPOCHS
     rate, epochs = self.learning_rate, self.num_train_epochs
-    steps, most_epochs = _FEWEST_STEPS, _MOST_EPOCHS
-    if self.freeze_encoder:
-      steps, most_epochs = _HEAD_STEPS, _MOST_HEAD_EPOCHS
-    if rate == _CHOSEN and self.freeze_encoder:
-      rate = _HEAD_RATE
-    elif rate == _CHOSEN:
-      rate = _RATE * (_WIDTH / width) ** _WIDTH_POWER
-      rate *= 1 if pretrained else _RANDOM_RATIO
-      rate = float(f"{min(rate, _LARGEST_RATE):.2g}")
+    if rate == _CHOSEN:
+      rate = chosen
     if epochs == _CHOSEN:
       enough = math.ceil(steps / self.steps_per_epoch(rows))
-      epochs = float(np.clip(enough, _FEWEST_EPOCHS, most_epochs))
+      epochs = float(np.clip(enough, _FEWEST_EPOCHS, most))
     return dataclasses.replace(
       self, learning_rate=rate, num_train_epochs=epochs
     )
@@ -296,7 +294,10 @@ class Recipe(options.Group):
     Args:
       restart: number of the restart; 0 keeps the seed.
     """
-    seed = (self.random_seed + restart * _RESTART) % options.SEEDS
+    return self._reseeded(restart * _RESTART)
+
+  def _reseeded(self, difference: int) -> "Recipe":
+    seed = (self.random_seed + difference) % options.SEEDS
     return dataclasses.replace(self, random_seed=seed)
 
   def of_network(self, number: int) -> "Recipe":
@@ -308,12 +309,11 @@ class Recipe(options.Group):
     Args:
       number: the number of the network, from 0.
     """
-    seed = (self.random_seed + number) % options.SEEDS
+    recipe = self._reseeded(number)
     if number >= self.frozen_networks:
-      return dataclasses.replace(self, random_seed=seed)
+      return recipe
     return dataclasses.replace(
-      self,
-      random_seed=seed,
+      recipe,
       freeze_encoder=True,
       word_dropout=0.0,
       learning_rate=_CHOSEN,
@@ -360,6 +360,18 @@ class Recipe(options.Group):
         "give a smaller --warmup_step, or train for longer",
       )
     return self.warmup_step
+
+
+def _tuning_rate(width: int, pretrained: bool) -> float:
+  """Returns the learning rate for an encoder that is trained too.
+
+  Args:
+    width: the hidden size of the encoder.
+    pretrained: whether the encoder begins from the weights of a model.
+  """
+  rate = _RATE * (_WIDTH / width) ** _WIDTH_POWER
+  rate *= 1 if pretrained else _RANDOM_RATIO
+  return float(f"{min(rate, _LARGEST_RATE):.2g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -538,13 +550,12 @@ def train(
     options.InputError: when the initial model does not fit, when `output_dir`
       holds a run with other settings, or when the loss is not finite.
   """
-  recipes = [
-    recipe.of_network(number).settled(
+  recipe, *recipes = (
+    own.settled(
       start.config.hidden_size, len(data.train), bool(start.init_checkpoint)
     )
-    for number in range(networks)
-  ]
-  recipe = recipes[-1]
+    for own in (recipe, *map(recipe.of_network, range(networks)))
+  )
   turns = data.in_turns(problem.TYPE, networks)
   if turns[0] is not data:
     data = data.united()
@@ -590,7 +601,6 @@ def train(
     tokenizer_file=start.tokenizer_file,
     parameters={
       **dataclasses.asdict(recipe),
-      "random_seed": recipes[0].random_seed,
       **({ensembles.PARAMETER: networks} if networks > 1 else {}),
       **start.parameters,
       **start.tokenizer.settings.parameters(),

@@ -194,5 +194,10 @@ def ids(contents: np.ndarray) -> np.ndarray:
 
 
 def write(file: IO[str], sentences: Sequence[str]) -> None:
-  """Writes a document to an open corpus file: its sentences, a blank line."""
-  file.write("\n".join(sentences) + "\n\n")
+  """Writes a document to an open corpus file."""
+  file.write(text_of(sentences))
+
+
+def text_of(sentences: Sequence[str]) -> str:
+  """Returns a document as in a corpus file: its sentences, a blank line."""
+  return "\n".join(sentences) + "\n\n"

@@ -223,9 +223,14 @@ def names(folder: str) -> list[str]:
     options.InputError: when the bucket cannot be listed.
   """
   bucket, name = _parts(folder)
-  prefix = f"{name.rstrip('/')}/" if name else ""
+  prefix = _prefix(name)
   with _explained(folder):
     return _children(bucket, prefix)[0]
+
+
+def _prefix(name: str) -> str:
+  """Returns the beginning of the names in a folder; "" for the whole bucket."""
+  return f"{name.rstrip('/')}/" if name else ""
 
 
 def _children(
@@ -260,7 +265,7 @@ def below(folder: str) -> list[str]:
     options.InputError: when the bucket cannot be listed.
   """
   bucket, name = _parts(folder)
-  prefix = f"{name.rstrip('/')}/" if name else ""
+  prefix = _prefix(name)
   with _explained(folder):
     blobs = _client().list_blobs(bucket, prefix=prefix, retry=_retry())
     return sorted(blob.name.removeprefix(prefix) for blob in blobs)

@@ -7,6 +7,7 @@ Apache Beam.
 """
 
 import argparse
+import dataclasses
 import os
 import shlex
 from typing import NoReturn
@@ -51,6 +52,33 @@ _FILES = (
   "sdk_location",
   "spark_job_server_jar",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(options.Group):
+  """Where the work is done: on this machine, or on Apache Beam."""
+
+  num_workers: int = options.option(
+    0,
+    "Number of processes. 0 starts one process for each core. The output "
+    "does not depend on this number.",
+    minimum=0,
+  )
+  runner: str = options.option(
+    "local",
+    "What computes. local: the cores of this machine. beam: Apache Beam, "
+    "with the options in --beam_options.",
+    choices=("local", "beam"),
+  )
+  beam_options: str = options.option(
+    "",
+    "Options of Apache Beam for --runner=beam, separated by spaces, such "
+    "as '--runner=DataflowRunner --project=P'. A runner must be named.",
+  )
+
+  def check(self) -> None:
+    if self.runner == "beam":
+      checked(self.beam_options)
 
 
 class _Parser(argparse.ArgumentParser):

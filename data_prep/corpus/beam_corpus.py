@@ -30,6 +30,7 @@ from data_prep.corpus import (
 )
 from data_prep.files import (
   beam_pipelines,
+  documents,
   external_sort,
   manifest,
   storage,
@@ -201,9 +202,8 @@ class _Steps:
     bad = corpora.bad_rows_of(batch)
     yield beam_pipelines.tag(_COUNTED, (place, batch.file, stats, bad))
     for number, sentences in enumerate(kept, start=first):
-      text = "\n".join(sentences) + "\n\n"
       shard = number % self.settings.corpus.num_shards
-      yield shard, (number, text.encode())
+      yield shard, (number, documents.text_of(sentences).encode())
 
   def write(
     self, grouped: tuple[int, Iterable[tuple[int, bytes] | None]]

@@ -19,12 +19,12 @@ from absl import logging
 
 from data_prep.base import options, parallel, shown_text
 from data_prep.corpus import (
-  cleaned_batches,
   copies_on_disk,
   corpus_identity,
   corpus_options,
   corpus_report,
   corpus_stats,
+  packed_batches,
   preparation,
   reading_progress,
   unfinished,
@@ -306,14 +306,14 @@ def _run_on_cores(
         corpus.near_duplicates, scratch, corpus.memory_limit << 20
       )
     )
-    spool = stack.enter_context(cleaned_batches.Spool(scratch))
+    spool = stack.enter_context(packed_batches.Spool(scratch))
     batches = _clean(settings, files, duplicates, begun)
-    for batch in stack.enter_context(contextlib.closing(batches)):
-      for row in bad_rows_of(batch):
-        bad_rows.add(batch.file, row)
-      spool.append(batch)
+    for done in stack.enter_context(contextlib.closing(batches)):
+      spool.append(done.name, done.packed)
     verdicts = duplicates.verdicts()
     for batch in spool.read():
+      for row in bad_rows_of(batch):
+        bad_rows.add(batch.file, row)
       first = stats.totals["documents"]
       for number, kept in enumerate(counted(batch, verdicts, stats), first):
         documents.write(shards[number % len(shards)], kept)
@@ -333,7 +333,7 @@ def _clean(
   files: Sequence[str],
   duplicates: copies_on_disk.Duplicates,
   begun: unfinished.Begun,
-) -> Generator[preparation.Batch, None, None]:
+) -> Generator[unfinished.Done, None, None]:
   """Yields the files' cleaned documents, and adds them to `duplicates`.
 
   Args:
@@ -354,10 +354,11 @@ def _clean(
     ) as results,
   ):
     for done in results:
-      begun.add(done.place, done.packed)
-      duplicates.add(done.batch.signatures)
+      if not done.kept:
+        begun.add(done.place, done.packed)
+      duplicates.add(done.signatures)
       progress.finish(done.read)
-      yield done.batch
+      yield done
 
 
 def counted(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from data_prep.base import release
+from data_prep.base import beam_flags, release
 from data_prep.corpus import corpus_options
 from data_prep.files import manifest, storage
 
@@ -19,11 +19,9 @@ from data_prep.files import manifest, storage
 _ROOMS = ("base", "files", "text", "sources", "corpus")
 _PACKAGES = ("lxml", "mwparserfromhell", "numpy", "pyarrow", "trafilatura")
 _NOT_CONTENT = (
-  "runner",
-  "beam_options",
+  *(field.name for field in dataclasses.fields(beam_flags.Options)),
   "input_file",
   "output_dir",
-  "num_workers",
   "memory_limit",
 )
 # Options of what is done with cleaned documents. Of --bad_rows the one value ends

@@ -8,7 +8,7 @@ from data_prep.text import cleaning, similarity
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(options.Group):
+class Options(beam_flags.Options):
   """The input of a corpus, its sentences, copies and output."""
 
   source: str = options.option(
@@ -74,28 +74,9 @@ class Options(options.Group):
     minimum=1,
     maximum=100_000,
   )
-  num_workers: int = options.option(
-    0,
-    "Number of processes. 0 starts one process for each core. The output "
-    "does not depend on this number.",
-    minimum=0,
-  )
-
-  runner: str = options.option(
-    "local",
-    "What computes. local: the cores of this machine. beam: Apache Beam, "
-    "with the options in --beam_options.",
-    choices=("local", "beam"),
-  )
-  beam_options: str = options.option(
-    "",
-    "Options of Apache Beam for --runner=beam, separated by spaces, such "
-    "as '--runner=DataflowRunner --project=P'. A runner must be named.",
-  )
 
   def check(self) -> None:
-    if self.runner == "beam":
-      beam_flags.checked(self.beam_options)
+    super().check()
     options.require(self, "output_dir")
     similarity.check(self.near_duplicates)
 

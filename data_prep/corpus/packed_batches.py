@@ -1,4 +1,4 @@
-"""Packs cleaned documents into few bytes, and unpacks them.
+"""Packs cleaned documents into few bytes, unpacks them, and keeps them in a file.
 
 A packed batch is a frame of zstandard with a checksum: a line of JSON, and then
 the kept sentences, one on each line. JSON of all the sentences would take twice
@@ -8,11 +8,13 @@ sentences.
 
 import itertools
 import json
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import zstandard
 
+from data_prep.base import options
 from data_prep.corpus import preparation
 from data_prep.sources import rows
 from data_prep.text import cleaning
@@ -110,3 +112,41 @@ def _unpacked(
     cleaning.Result(verdict, packed.get("lines", {})),
     templates=tuple(packed.get("templates", ())),
   )
+
+
+class Spool:
+  """A file of packed batches, until all copies are known.
+
+  The file has no name, so that a killed process leaves nothing. A spool is a
+  context manager, which closes the file.
+
+  Args:
+    folder: the local folder of the file; None for the system's.
+  """
+
+  def __init__(self, folder: str | None) -> None:
+    self._place = folder or tempfile.gettempdir()
+    self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- closed by __exit__
+    self._batches: list[tuple[str, int]] = []  # name of the file, bytes
+
+  def __enter__(self) -> "Spool":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._file.close()
+
+  def append(self, file: str, packed: bytes) -> None:
+    """Appends a packed batch of the file with a name."""
+    self._batches.append((file, len(packed)))
+    with options.naming(self._place):
+      self._file.write(packed)
+
+  def read(self) -> Iterator[preparation.Batch]:
+    """Yields the batches in order, with no document signed.
+
+    Nothing can be appended afterwards.
+    """
+    with options.naming(self._place):
+      self._file.seek(0)
+    for file, size in self._batches:
+      yield unpack(file, self._file.read(size))

@@ -27,7 +27,12 @@ from typing import Any
 from absl import logging
 
 from data_prep.base import options
-from data_prep.corpus import corpus_options, packed_batches, preparation
+from data_prep.corpus import (
+  corpus_options,
+  deduplication,
+  packed_batches,
+  preparation,
+)
 from data_prep.files import storage, whole_folders
 
 # A part is written when it has so many bytes, or after some seconds: of the time
@@ -76,15 +81,18 @@ class Done:
   """A cleaned batch.
 
   Attributes:
-    place, read: as in the task.
-    batch: the documents.
-    packed: the documents to keep for the next run; b"" if they are kept.
+    name, place, read: as in the task.
+    packed: the documents.
+    signatures: their signatures.
+    kept: whether an earlier run has kept the documents.
   """
 
+  name: str
   place: Place
   read: int
-  batch: preparation.Batch
   packed: bytes
+  signatures: deduplication.Signatures
+  kept: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +109,16 @@ class Cleaner:
     if task.packed:
       batch = packed_batches.unpack(task.name, task.packed)
       batch = preparation.signed(batch, self.settings)
-      return Done(task.place, task.read, batch, b"")
-    batch = preparation.prepared((task.name, task.items), self.settings)
-    return Done(task.place, task.read, batch, packed_batches.pack(batch))
+    else:
+      batch = preparation.prepared((task.name, task.items), self.settings)
+    return Done(
+      task.name,
+      task.place,
+      task.read,
+      task.packed or packed_batches.pack(batch),
+      batch.signatures,
+      bool(task.packed),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,10 +214,8 @@ class Begun:
 
     Args:
       place: the place of the batch.
-      packed: its documents; b"" if they are kept already.
+      packed: its documents.
     """
-    if not packed:
-      return
     self._new.append((place, packed))
     self._size += len(packed)
     waited = time.monotonic() - self._last_write

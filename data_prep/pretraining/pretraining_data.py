@@ -66,7 +66,7 @@ class GoogleFlags(options.Group):
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(examples.Recipe, GoogleFlags):
+class Options(examples.Recipe, beam_flags.Options, GoogleFlags):
   """The corpus, the tokenizer, the output and the processes."""
 
   input_file: str = options.option(
@@ -111,23 +111,6 @@ class Options(examples.Recipe, GoogleFlags):
     minimum=0,
     maximum=100_000,
   )
-  num_workers: int = options.option(
-    0,
-    "Number of processes. 0 starts one process for each core. The output "
-    "does not depend on this number.",
-    minimum=0,
-  )
-  runner: str = options.option(
-    "local",
-    "What computes. local: the cores of this machine. beam: Apache Beam, "
-    "with the options in --beam_options.",
-    choices=("local", "beam"),
-  )
-  beam_options: str = options.option(
-    "",
-    "Options of Apache Beam for --runner=beam, separated by spaces, such "
-    "as '--runner=DataflowRunner --project=P'. A runner must be named.",
-  )
 
   def check(self) -> None:
     super().check()
@@ -156,8 +139,7 @@ class Options(examples.Recipe, GoogleFlags):
       raise options.InputError(
         "--output_file or --num_shards", "both", "leave one out"
       )
-    if self.runner == "beam":
-      beam_flags.checked(self.beam_options)
+    beam_flags.Options.check(self)
 
   def output_files(self) -> list[str]:
     """Returns the paths in --output_file; [] without that flag."""

@@ -7,11 +7,14 @@
       batch, copies, number → GroupByKey → kept documents, counts ←─────────┘
       kept documents → GroupByKey by shard → shards; counts → reports
 
-The functions are those of the local runner, and so are the bytes. Two documents
-are linked if they share a key. A connected component of the links holds all
-documents with which its documents can be compared (see `deduplication`). The
-components are found by one worker, which gets two numbers for each document
-that shares a key, and no text.
+The steps call the functions that clean, compare and count on one machine too,
+so that the shards have the same bytes. Two documents are linked if they share a
+key (of a MinHash band, see `deduplication`). Only documents in the same
+connected component of the links are compared. One worker finds the components:
+it gets pairs of document numbers, but no text.
+
+In the functions below a Document is (number of the file, number of the batch in
+the file, index in the batch), and a Batch is the first two of these numbers.
 """
 
 import dataclasses
@@ -53,7 +56,18 @@ def run(
   stats: corpus_stats.Stats,
   bad_rows: corpora.BadRows,
 ) -> corpora.Hashes:
-  """Writes the shards of a corpus on Beam; see `corpora.Runner`."""
+  """Writes the shards of a corpus on Beam; see `corpora.Runner`.
+
+  Args:
+    settings: the options of the corpus.
+    files: the paths of the input files.
+    folder: the folder to write the shards to.
+    stats: the counts, to which those of the documents are added.
+    bad_rows: the list to which the rows that cannot be read are added.
+
+  Returns:
+    the SHA-256 of the input files and the descriptions of the shards.
+  """
   with beam_pipelines.running(settings.corpus.beam_options, folder) as pipeline:
     _build(pipeline, _Steps(settings, folder), files)
   path = os.path.join(folder, _RESULT)
@@ -69,7 +83,13 @@ def run(
 def _build(
   pipeline: beam_pipelines.Pipeline, steps: "_Steps", files: Sequence[str]
 ) -> None:
-  """Adds all steps to a pipeline."""
+  """Adds all steps of the diagram above to a Beam pipeline; runs nothing.
+
+  Args:
+    pipeline: the pipeline.
+    steps: the steps that need the options.
+    files: the paths of the input files.
+  """
   beam = pipeline.beam
   names = enumerate(zip(files, manifest.labels(files), strict=True))
   corpus = (
@@ -126,7 +146,17 @@ def _build(
 def _copies(
   pipeline: beam_pipelines.Pipeline, steps: "_Steps", batches: Any
 ) -> Any:
-  """Returns (batch, (number of a document, kind of copy)) of all copies."""
+  """Adds the steps that find copies of documents to the pipeline.
+
+  Args:
+    pipeline: the pipeline.
+    steps: the steps that need the options.
+    batches: PCollection of (batch, its cleaned documents).
+
+  Returns:
+    PCollection with an entry for each copy: (batch, (index of the document in
+    the batch, deduplication.EXACT or NEAR)).
+  """
   beam = pipeline.beam
   signatures = batches | pipeline.each("Signatures", _signatures)
   roots = (
@@ -148,7 +178,7 @@ def _copies(
 
 @dataclasses.dataclass(frozen=True)
 class _Steps:
-  """The steps that need the settings.
+  """The steps of the pipeline that need the options of the corpus.
 
   Attributes:
     settings: the options of the corpus.
@@ -161,7 +191,11 @@ class _Steps:
   def read(
     self, file: tuple[int, str, str]
   ) -> Iterator[tuple[Batch, tuple[str, list[Any]]]]:
-    """Yields (batch, (name of the file, raw documents)) of a file."""
+    """Yields (batch, (name of the file, raw documents)), batch by batch.
+
+    Args:
+      file: (number, path, name) of the file.
+    """
     number, path, name = file
     for batch, items in enumerate(preparation.tasks(path, self.settings)):
       yield (number, batch), (name, items)
@@ -169,7 +203,14 @@ class _Steps:
   def clean(
     self, task: tuple[Batch, tuple[str, list[Any]]]
   ) -> tuple[Batch, preparation.Batch]:
-    """Returns a batch, cleaned and with signatures."""
+    """Cleans the raw documents of a batch, and computes their signatures.
+
+    Args:
+      task: (batch, (name of the file, raw documents)).
+
+    Returns:
+      (batch, the cleaned documents with the signatures of the kept ones).
+    """
     return task[0], preparation.prepared(task[1], self.settings)
 
   def compare(
@@ -178,7 +219,15 @@ class _Steps:
       Document, Iterable[tuple[Document, deduplication.Signatures]]
     ],
   ) -> Iterator[tuple[Batch, tuple[int, str]]]:
-    """Yields the copies of a component as (batch, (number, kind of copy))."""
+    """Compares the documents of a connected component with each other.
+
+    Args:
+      component: (the component's root, (document, signature) of its documents).
+
+    Yields:
+      for each copy: (batch, (index of the document in the batch,
+      deduplication.EXACT or NEAR)).
+    """
     members = sorted(component[1], key=lambda member: member[0])
     kinds = deduplication.verdicts(
       deduplication.Signatures.concatenated([m[1] for m in members]),
@@ -189,9 +238,15 @@ class _Steps:
         yield document[:2], (document[2], kind)
 
   def settle(self, grouped: tuple[Batch, Mapping[str, Any]]) -> Iterator[Any]:
-    """Yields (shard, (number, text)) of the kept documents of a batch.
+    """Yields (shard, (number in the corpus, text)) of a batch's kept documents.
 
-    The counts and the rows that cannot be read are tagged.
+    One more element, with the tag _COUNTED, holds the counts of the batch and
+    its rows that cannot be read.
+
+    Args:
+      grouped: (batch, name → values): "batches", the cleaned documents;
+        "first", the number of its first kept document in the corpus; "copies",
+        (index of the document, kind of copy) of each copy.
     """
     place, parts = grouped
     (batch,), (first,) = parts["batches"], parts["first"]
@@ -208,11 +263,15 @@ class _Steps:
   def write(
     self, grouped: tuple[int, Iterable[tuple[int, bytes] | None]]
   ) -> tuple[str, dict[str, Any]]:
-    """Writes a shard; returns its name and description.
+    """Writes the documents of a shard in the order of their numbers.
 
     Args:
-      grouped: (shard, (number, text) of its documents in any order); None does
-        not count.
+      grouped: (number of the shard, (number in the corpus, text) of its
+        documents in any order). A None among the documents is skipped: it
+        makes a shard that has no document.
+
+    Returns:
+      the name of the shard's file, and its description for the manifest.
     """
     shard, entries = grouped
     name = corpora.shard_names(self.settings)[shard]
@@ -233,7 +292,16 @@ class _Steps:
     files: dict[str, dict[str, Any]],
     hashes: dict[str, str],
   ) -> None:
-    """Adds the counts of all batches in order; writes them to a file."""
+    """Adds up the counts of all batches, and pickles the result of the run.
+
+    The file _RESULT then holds (counts, rows that cannot be read, hashes).
+
+    Args:
+      grouped: (a constant, (batch, name of the file, counts, rows that cannot
+        be read) of all batches in any order).
+      files: name of a shard → its description for the manifest.
+      hashes: name of an input file → its SHA-256.
+    """
     stats = corpora.new_stats(self.settings)
     bad: list[tuple[str, rows.BadRow]] = []
     for _, file, part, bad_rows in sorted(grouped[1], key=lambda x: x[0]):
@@ -246,10 +314,14 @@ class _Steps:
 def _keys(
   signatures: tuple[Batch, deduplication.Signatures],
 ) -> Iterator[tuple[Any, Document]]:
-  """Yields (key, document): the keys of its bands, or else its digest.
+  """Yields (key, document) for each band key of each document of a batch.
 
-  Equal documents have equal keys, so that digests are needed without bands
-  alone.
+  Without bands (near duplicates are not looked for) the key is the digest of
+  the document. With bands the digest is not needed: equal documents have equal
+  band keys.
+
+  Args:
+    signatures: (batch, signatures of its documents).
   """
   (file, number), signed = signatures
   for index, (digest, keys) in enumerate(
@@ -262,7 +334,14 @@ def _keys(
 def _links(
   grouped: tuple[Any, Iterable[Document]],
 ) -> Iterator[tuple[Document, Document]]:
-  """Yields (one document of a key, another one) for each but the one."""
+  """Links the first document of a key to each further document of the key.
+
+  Args:
+    grouped: (key, the documents that have the key).
+
+  Yields:
+    (first document, further document); nothing for a single document.
+  """
   members = iter(grouped[1])
   first = next(members)
   yield from ((first, member) for member in members)
@@ -271,9 +350,15 @@ def _links(
 def _roots(
   grouped: tuple[int, Iterable[tuple[Document, Document]]],
 ) -> Iterator[tuple[Batch, tuple[int, Document]]]:
-  """Yields (batch, (number, root)) for each document that has a link.
+  """Finds the connected components of all links, by union-find.
 
-  Documents of a connected component have the same root.
+  Args:
+    grouped: (a constant, all links as pairs of documents).
+
+  Yields:
+    for each document that has a link: (batch, (index of the document in the
+    batch, root)). The root is a document of the component, the same for all of
+    the component's documents.
   """
   above: dict[Document, Document] = {}
 
@@ -291,7 +376,12 @@ def _roots(
 def _signed(
   grouped: tuple[Batch, Mapping[str, Any]],
 ) -> Iterator[tuple[Document, tuple[Document, deduplication.Signatures]]]:
-  """Yields (root, (document, signature)) of the documents that have links."""
+  """Yields (root, (document, signature)) of a batch's documents with links.
+
+  Args:
+    grouped: (batch, name → values): "signatures", those of all its documents;
+      "roots", (index of the document, root) of each document with a link.
+  """
   (file, number), parts = grouped
   (signatures,) = parts["signatures"]
   for index, root in parts["roots"]:
@@ -308,7 +398,10 @@ def _signatures(
 def _unsigned(
   cleaned: tuple[Batch, preparation.Batch],
 ) -> tuple[Batch, preparation.Batch]:
-  """Returns a batch without its signatures, of which 4 kB are a document's."""
+  """Returns (batch, documents without signatures).
+
+  A signature has about 4 kB, which need not be sent to the next step.
+  """
   nothing = deduplication.signatures([], 0)
   return cleaned[0], dataclasses.replace(cleaned[1], signatures=nothing)
 
@@ -319,7 +412,12 @@ def _size(cleaned: tuple[Batch, preparation.Batch]) -> tuple[Batch, int]:
 
 
 def _kept_count(grouped: tuple[Batch, Mapping[str, Any]]) -> tuple[Batch, int]:
-  """Returns (batch, number of its documents that are no copies)."""
+  """Returns (batch, number of its kept documents that are no copies).
+
+  Args:
+    grouped: (batch, name → values): "sizes", the number of documents that the
+      cleaning kept; "copies", an entry for each copy.
+  """
   (size,) = grouped[1]["sizes"]
   return grouped[0], size - len(list(grouped[1]["copies"]))
 
@@ -327,7 +425,11 @@ def _kept_count(grouped: tuple[Batch, Mapping[str, Any]]) -> tuple[Batch, int]:
 def _numbered(
   grouped: tuple[int, Iterable[tuple[Batch, int]]],
 ) -> Iterator[tuple[Batch, int]]:
-  """Yields (batch, number of its first kept document in the corpus)."""
+  """Yields (batch, number of its first kept document in the corpus, from 0).
+
+  Args:
+    grouped: (a constant, (batch, number of kept documents) of all batches).
+  """
   first = 0
   for batch, count in sorted(grouped[1]):
     yield batch, first
@@ -335,5 +437,9 @@ def _numbered(
 
 
 def _hash(file: tuple[int, str, str]) -> tuple[str, str]:
-  """Returns (name, SHA-256) of a file."""
+  """Returns (name, SHA-256) of a file.
+
+  Args:
+    file: (number, path, name) of the file.
+  """
   return file[2], storage.sha256(file[1])

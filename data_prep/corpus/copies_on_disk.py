@@ -12,10 +12,14 @@ runs of words. Here, all of this is in files:
    brings the documents with the same digest or key together. Most keys belong
    to a single document and are dropped here. Each further key gets a place in a
    file for its list.
-2. What is known of each document (that it is an exact duplicate, or the places
-   of its lists) is sorted by the document's number.
-3. In the order of the input, each document that has places is compared with the
+   A place is the list's offset in that file.
+2. The facts about each document (that it is an exact duplicate, or the places
+   of the lists of its keys) are sorted by the document's number.
+3. In the order of the input, each document that has lists is compared with the
    documents in its lists, whose runs are read from a file.
+
+A fact is a uint64: _IS_COPY for an exact duplicate; otherwise the number of the
+band in the high bits and the place of the key's list in the low bits.
 
 The files have no names, so that nothing is left of a killed process.
 """
@@ -96,9 +100,10 @@ class Duplicates:
       self._runs.append(signed.runs)
 
   def verdicts(self) -> Iterator[str | None]:
-    """Yields EXACT, NEAR or None, which keeps it, for each document in order.
+    """Yields the verdict on each added document, in the order of the input.
 
-    No signature can be added afterwards.
+    A verdict is deduplication.EXACT or NEAR for a copy, or None for a document
+    to keep. No signature can be added afterwards.
     """
     with options.naming(self._place):
       for block in self._digests.blocks():
@@ -118,7 +123,10 @@ class Duplicates:
     yield from itertools.repeat(None, self.count - number)
 
   def _by_document(self) -> Iterator[tuple[int, list[int]]]:
-    """Yields the number and the facts of each document of which any is known."""
+    """Yields (number, facts) of each document about which there is a fact.
+
+    The documents ascend; so do the facts of a document, each an int.
+    """
     for block in self._facts.blocks():
       starts = _starts(block[:, 0])
       documents, facts = block[starts, 0], block[:, 1].tolist()
@@ -130,7 +138,11 @@ class Duplicates:
 
 
 def _starts(numbers: np.ndarray) -> np.ndarray:
-  """Returns the index of the first of each run of equal numbers, int64."""
+  """Returns the int64 indices at which runs of equal numbers begin.
+
+  Args:
+    numbers: [n], in which equal numbers stand next to each other.
+  """
   return np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
 
 
@@ -153,8 +165,9 @@ def _exact_copies(digests: np.ndarray) -> np.ndarray:
 class _Lists:
   """Lists of the numbers of kept documents, in a file.
 
-  A list is the numbers plus one, and a 0 at its end. A place counts numbers of
-  64 bits from the beginning of the file.
+  A list belongs to a key: it holds the kept documents with that key. In the
+  file it is the documents' numbers plus one, as uint64, and a 0 at its end. The
+  place of a list is its offset in the file, counted in uint64.
 
   Args:
     folder: the folder of the file; None for the system's.
@@ -171,18 +184,20 @@ class _Lists:
     self._file.close()
 
   def placed(self, keys: np.ndarray) -> np.ndarray:
-    """Reserves a list for each key that several documents share.
+    """Reserves room in the file for the list of each key of several documents.
 
-    Further calls reserve lists behind these. Keys of a single document get no
-    list and no fact.
+    Lists are reserved from the end of the file on. A key of a single document
+    gets no list.
 
     Args:
-      keys: uint64 [keys, 2], sorted: the key; the number of its band above the
-        number of the document. All pairs of a key are in the same call.
+      keys: uint64 [pairs, 2], sorted, a row for each key of each document: the
+        key; the number of the key's band in the high bits and the number of the
+        document in the low bits. All rows of a key are in the same call.
 
     Returns:
-      uint64 [facts, 2], one for each document of each shared key: the number of
-        the document; the number of the band above the place of the key's list.
+      uint64 [facts, 2], a row for each row of `keys` whose key has a list: the
+        number of the document; the fact (see the module): the number of the
+        band in the high bits and the place of the list in the low bits.
     """
     starts = _starts(keys[:, 0])
     sizes = np.diff(starts, append=len(keys))
@@ -207,7 +222,12 @@ class _Lists:
     return [number - 1 for number in numbers]
 
   def _read(self, place: int, most: int) -> Sequence[int]:
-    """Returns the first numbers of a list, at most `most`, as in the file."""
+    """Returns the first entries of a list, as uint64 document numbers plus one.
+
+    Args:
+      place: the offset of the list in the file, in uint64.
+      most: largest number of entries to return.
+    """
     content = os.pread(self._file.fileno(), 8 * most, 8 * place)
     numbers = array.array("Q", content)
     return numbers[: numbers.index(0)] if 0 in numbers else numbers
@@ -218,7 +238,10 @@ class _Lists:
 
 
 class _Runs:
-  """The hashed runs of documents, in two files: the hashes and their ends.
+  """The hashed word runs of documents, in two files without names.
+
+  One file holds the uint32 hashes of all documents; the other the index in it
+  at which each document's hashes end, as int64, after a 0.
 
   Args:
     folder: the folder of the files; None for the system's.
@@ -242,7 +265,7 @@ class _Runs:
     self._files.close()
 
   def append(self, runs: similarity.Sets) -> None:
-    """Appends the runs of the next documents."""
+    """Appends the hashed runs of the next documents of the input."""
     ends = self._end + np.cumsum(runs.sizes)
     self._end = int(ends[-1]) if len(ends) else self._end
     with options.naming(self._place):
@@ -251,7 +274,11 @@ class _Runs:
         file.flush()
 
   def read(self, number: int) -> np.ndarray:
-    """Returns the runs of the document with a number, uint32 [runs]."""
+    """Returns the hashed runs of a document, uint32 [runs].
+
+    Args:
+      number: the number of the document in the order of the input, from 0.
+    """
     bounds = os.pread(self._ends.fileno(), 16, 8 * number)
     begin, end = np.frombuffer(bounds, np.int64).tolist()
     content = os.pread(self._hashes.fileno(), 4 * (end - begin), 4 * begin)

@@ -46,11 +46,12 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Hashes:
-  """The hashes of files that a runner has read, so that nobody reads them again.
+  """Hashes that a runner computed, so that files need not be read again.
 
   Attributes:
-    inputs: name → SHA-256 of the input files; None if they were not hashed.
-    shards: name → description (`manifest.described`) of shards.
+    inputs: name → SHA-256 of the input files; None if the runner hashed none.
+    shards: name → description (`manifest.described`) of the shards that the
+      runner hashed; empty if it hashed none.
   """
 
   inputs: Mapping[str, str] | None = None
@@ -79,13 +80,14 @@ def build(
   """Builds the corpus; returns the counts of kept and dropped text.
 
   A corpus that the same command has made is left as it is; then only the
-  `totals` of the result are filled. A command that was killed goes on from what
-  it has cleaned.
+  `totals` of the result are filled. A command that was killed and is given
+  again uses the documents that it has cleaned before.
 
   Args:
     settings: the options.
-    runner: does the work, and begins anew after a kill; None uses this machine's
-      cores.
+    runner: the function that cleans the files and writes the shards, on
+      another machine for example; it begins anew after a kill. None uses the
+      cores of this machine.
 
   Raises:
     options.InputError: when no document is left, or when another program writes
@@ -109,10 +111,15 @@ def build(
 def _finished(
   settings: corpus_options.Settings, files: Sequence[str]
 ) -> corpus_stats.Stats | None:
-  """Returns the counts of the corpus that the same command has made.
+  """Returns the counts of a finished corpus in the output folder, else None.
 
-  The result is None if there is no such corpus. The options, the hashes of the
-  inputs, the program, and the names and sizes of the outputs are compared.
+  The corpus counts as finished if its manifest states the same options, hashes
+  of the inputs and program code as this command has, and the names and sizes of
+  the output files. Only the `totals` of the result are filled.
+
+  Args:
+    settings: the options of the corpus.
+    files: the paths of the input files.
   """
   folder = settings.corpus.output_dir
   try:
@@ -160,14 +167,17 @@ def _build(
 
 
 def new_stats(settings: corpus_options.Settings) -> corpus_stats.Stats:
-  """Returns counts without any text."""
+  """Returns empty counts, for text that will be added.
+
+  With --scrub_personal_data the examples of lost text will be scrubbed.
+  """
   return corpus_stats.Stats(
     cleaning.scrub if settings.cleaning.scrub_personal_data else str
   )
 
 
 def shard_names(settings: corpus_options.Settings) -> list[str]:
-  """Returns the names of the shards."""
+  """Returns the file names of the corpus's shards, in order."""
   count = settings.corpus.num_shards
   return [storage.shard("corpus", n, count, ".txt") for n in range(count)]
 
@@ -182,11 +192,13 @@ def _is_ours(name: str) -> bool:
 
 
 class BadRows:
-  """Lists the rows that cannot be read, in a file made for the first of them.
+  """The list of the rows of the input that cannot be read, in a file.
+
+  The file is made when the first row is added.
 
   Args:
-    path: the path of the list.
-    stack: closes the list at its end.
+    path: the path of the file.
+    stack: the context that closes the file when it ends.
 
   Attributes:
     count: the number of rows in the list.
@@ -199,7 +211,12 @@ class BadRows:
     self._first = ""
 
   def add(self, file: str, bad: rows.BadRow) -> None:
-    """Appends a row; `file` is the name of its file."""
+    """Appends a row to the list.
+
+    Args:
+      file: the name of the input file that the row is in.
+      bad: the row, and the reason why it cannot be read.
+    """
     if self._file is None:
       self._file = self._stack.enter_context(storage.writing(self._path))
       self._file.write("file\trow\treason\n")
@@ -278,13 +295,16 @@ def _run_on_cores(
   stats: corpus_stats.Stats,
   bad_rows: BadRows,
 ) -> Hashes:
-  """Cleans the files' documents on this machine; writes the kept ones in turn.
+  """Cleans the files' documents on this machine, and writes the kept ones.
 
-  A copy is only recognised when all documents are known, so that the cleaned
-  documents go through a file. If no document is kept, `begun` is cleared.
+  The kept documents go to the shards in turn: document n to shard n modulo the
+  number of shards. Copies are only recognised when all documents are known, so
+  that the cleaned documents are kept in a temporary file until then. If no
+  document is kept, `begun` is cleared.
 
   Args:
-    begun: see `_clean`.
+    begun: the documents that earlier runs have cleaned; further documents are
+      added.
     settings: the options of the corpus.
     files: the paths of the input files.
     folder: the folder to write the shards to.
@@ -292,7 +312,7 @@ def _run_on_cores(
     bad_rows: the list to which the rows that cannot be read are added.
 
   Returns:
-    no hashes: the files must be read again for them.
+    a Hashes without any hash: this runner computes none.
   """
   corpus = settings.corpus
   scratch = None if storage.is_remote(folder) else folder
@@ -323,7 +343,7 @@ def _run_on_cores(
 
 
 def bad_rows_of(batch: preparation.Batch) -> list[rows.BadRow]:
-  """Returns the rows of a batch that cannot be read."""
+  """Returns the rows in a batch that could not be read, in order."""
   verdicts = (document.result.verdict for document in batch.documents)
   return [row for row in verdicts if isinstance(row, rows.BadRow)]
 
@@ -334,14 +354,15 @@ def _clean(
   duplicates: copies_on_disk.Duplicates,
   begun: unfinished.Begun,
 ) -> Generator[unfinished.Done, None, None]:
-  """Yields the files' cleaned documents, and adds them to `duplicates`.
+  """Yields the files' cleaned documents in batches, in the order of the input.
 
   Args:
     settings: the options of the corpus.
     files: the paths of the files.
-    duplicates: the search for copies.
-    begun: what earlier runs have cleaned, which is taken from there. All further
-      documents are added.
+    duplicates: the search for copies, to which each document's signature is
+      added.
+    begun: the documents that earlier runs have cleaned, which are yielded
+      without cleaning them again. Each document cleaned here is added.
   """
   with (
     reading_progress.Progress(files, lambda: duplicates.count) as progress,
@@ -366,12 +387,16 @@ def counted(
   verdicts: Iterator[str | None],
   stats: corpus_stats.Stats,
 ) -> list[tuple[str, ...]]:
-  """Returns the kept documents of a batch; adds all of the batch to the counts.
+  """Counts the documents of a batch; returns those that are kept.
 
   Args:
     batch: the cleaned documents.
-    verdicts: the kind of duplicate that each further document is, or None.
-    stats: the counts, which this function changes.
+    verdicts: yields a verdict for each document that no rule dropped, in order:
+      deduplication.EXACT or NEAR for a copy, None for a document to keep.
+    stats: the counts, to which all documents of the batch are added.
+
+  Returns:
+    the sentences of each kept document.
   """
   stats.read(batch.file, *batch.read)
   kept = [
@@ -389,13 +414,19 @@ def _kept(
   verdicts: Iterator[str | None],
   stats: corpus_stats.Stats,
 ) -> tuple[str, ...]:
-  """Returns a document's sentences; () if it is dropped. Counts the losses.
+  """Returns the sentences of a document, or () if it is dropped.
+
+  A document is dropped by a rule of the cleaning, or as a copy of an earlier
+  document.
 
   Args:
     file: the name of the file.
     document: the cleaned document.
-    verdicts: the kind of duplicate that each further document is, or None.
-    stats: the counts, which this function changes.
+    verdicts: yields a verdict for each document that no rule dropped:
+      deduplication.EXACT or NEAR for a copy, None for a document to keep. One
+      verdict is taken, but none for a document that a rule dropped.
+    stats: the counts, to which the dropped document or its dropped sentences
+      are added.
   """
   verdict = document.result.verdict
   for reason, lines in document.result.lines.items():
@@ -427,9 +458,17 @@ def _tasks(
   begun: unfinished.Begun,
   progress: reading_progress.Progress,
 ) -> Iterator[unfinished.Task]:
-  """Yields the tasks of all files in order, first those that are kept.
+  """Yields the batches of all files, in order, as tasks for the workers.
 
-  A file is not read if all of its batches are kept.
+  The first batches of a file are those that earlier runs have cleaned; the
+  following ones hold raw documents. A file of which all batches were cleaned
+  earlier is not read.
+
+  Args:
+    files: the paths of the files.
+    settings: the options of the corpus.
+    begun: the batches that earlier runs have cleaned.
+    progress: is told which file is read, and each task.
   """
   for path, name in zip(files, manifest.labels(files), strict=True):
     progress.begin(path)
@@ -450,7 +489,7 @@ def _tasks(
 
 
 def _with_last(values: Iterable[T]) -> Iterator[tuple[T, bool]]:
-  """Yields (value, whether it is the last one) of each value."""
+  """Yields (value, whether the value is the last) for each of the values."""
   values = iter(values)
   for value in values:
     for following in values:

@@ -30,7 +30,11 @@ _AFTER_CLEANING = ("near_duplicates", "num_shards", "bad_rows")
 
 
 def parameters(settings: corpus_options.Settings) -> dict[str, Any]:
-  """Returns option → value, of the options that decide the corpus's content."""
+  """Returns option → value, of the options that decide the corpus's content.
+
+  The key "program" holds the result of `program`. Options such as the output
+  folder or the number of processes are left out.
+  """
   made: dict[str, Any] = {}
   for part in (settings.corpus, settings.cleaning, settings.text):
     made |= dataclasses.asdict(part)
@@ -69,7 +73,11 @@ def _evaluation_sets(settings: corpus_options.Settings) -> dict[str, str]:
 
 
 def of_cleaning(settings: corpus_options.Settings) -> str:
-  """Returns a hash of all that decides how the documents of a file are cleaned."""
+  """Returns a hash of all that decides how the documents of a file are cleaned.
+
+  It is the hexadecimal SHA-256 of the program's code, the options of the
+  cleaning and the contents of the evaluation sets, but not of the input files.
+  """
   made = parameters(settings)
   for name in _AFTER_CLEANING:
     del made[name]
@@ -79,10 +87,10 @@ def of_cleaning(settings: corpus_options.Settings) -> str:
 
 @functools.cache
 def program() -> str:
-  """Returns 16 hexadecimal digits that stand for the program's code.
+  """Returns a hash of the program's code, as 16 hexadecimal digits.
 
-  They are of the source files that decide what a corpus holds, of the version
-  of Unicode, and of the versions of the packages that read input.
+  Hashed are the source files that decide the content of a corpus, the version
+  of Unicode, and the versions of the packages that read input.
   """
   digest = hashlib.sha256(unicodedata.unidata_version.encode())
   for package in _PACKAGES:

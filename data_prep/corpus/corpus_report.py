@@ -63,12 +63,22 @@ def _totals(content: Mapping[str, Any]) -> str:
 
 
 def _kept(counts: Mapping[str, int], measure: str) -> list[int]:
-  """Returns [read, kept]: two numbers of a measure, such as "words"."""
+  """Returns [read, kept]: how much text was read, and how much was kept.
+
+  Args:
+    counts: the counts of stats.json, of the corpus or of one file.
+    measure: the unit of the result: "documents", "sentences" or "words".
+  """
   return [counts.get(f"{measure} read", 0), counts.get(measure, 0)]
 
 
 def _kept_share(counts: Mapping[str, int], measure: str) -> pages.Share:
-  """Returns the share of a measure that was kept."""
+  """Returns a table cell with the percentage of the text that was kept.
+
+  Args:
+    counts: the counts of stats.json, of the corpus or of one file.
+    measure: the unit: "documents", "sentences" or "words".
+  """
   read, kept = _kept(counts, measure)
   return pages.Share(kept, read)
 
@@ -93,10 +103,10 @@ def _files(content: Mapping[str, Any]) -> str:
 
 
 def _first_files(content: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
-  """Returns file → counts, for at most 200 files.
+  """Returns file → counts, for the first 200 files of the corpus.
 
-  They are the first 200. Further files are summed in one more entry, whose name
-  says how many they are.
+  The counts of further files are summed in one more entry, whose name states
+  the number of these files.
   """
   files = iter(content["files"].items())
   by_file = dict(itertools.islice(files, _MOST_FILES))
@@ -108,7 +118,11 @@ def _first_files(content: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
 
 
 def _losses(content: Mapping[str, Any]) -> list[str]:
-  """Returns the tables of losses, by reason and by file: documents, sentences."""
+  """Returns the HTML of the tables of losses.
+
+  The tables show the dropped documents by reason and by file, and then the
+  dropped or changed sentences by reason and by file.
+  """
   return [
     table
     for kind, caption, whole in (
@@ -154,7 +168,15 @@ def _reasons(
 def _reasons_by_file(
   content: Mapping[str, Any], kind: str, caption: str
 ) -> str:
-  """Returns a table of losses by file; "" for a single file or no losses."""
+  """Returns a table of losses: a row for each file, a column for each reason.
+
+  The result is "" for a corpus of a single file or without losses.
+
+  Args:
+    content: the content of stats.json.
+    kind: corpus_stats.DROPPED for documents or LINES for sentences.
+    caption: the caption of the table.
+  """
   reasons = sorted(_of_kind(content, kind))
   if len(content["files"]) < 2 or not reasons:
     return ""
@@ -204,10 +226,15 @@ def _templates(content: Mapping[str, Any]) -> str:
 
 
 def _copies(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-  """Returns a table: how many copies were dropped, and if they were looked for.
+  """Returns a table of the dropped copies, in three rows.
 
-  Its rows are exact duplicates, near duplicates, and sentences of evaluation
-  sets.
+  The rows are exact duplicates, near duplicates, and sentences of evaluation
+  sets. Each row has the number of dropped documents or sentences, and whether
+  such copies were looked for.
+
+  Args:
+    content: the content of stats.json.
+    parameters: option → value.
   """
   near, sets = parameters["near_duplicates"], parameters["decontaminate"]
   counts = collections.Counter(content)
@@ -248,7 +275,14 @@ def _lengths(content: Mapping[str, Any]) -> list[str]:
 def _bars(
   caption: str, head: Sequence[str], counts: Mapping[str, int], total: int
 ) -> str:
-  """Returns a table: name, count, share of `total`, and a bar for the count."""
+  """Returns a table with a row for each count: name, count, percentage, bar.
+
+  Args:
+    caption: the caption of the table.
+    head: the names of the columns.
+    counts: name → count.
+    total: the number of which the percentages are parts.
+  """
   most = max(counts.values(), default=0)
   return pages.table(
     caption,
@@ -268,14 +302,15 @@ def _letters(letters: Mapping[str, int]) -> list[str]:
   caption = "The Mongolian alphabet, in either case"
   return [
     _bars(caption, ["letter", "times"], own, total),
-    _others(foreign, total),
+    _foreign_letters(foreign, total),
   ]
 
 
-def _others(foreign: Mapping[str, int], total: int) -> str:
-  """Returns a table of letters outside the alphabet: all in one row, then each.
+def _foreign_letters(foreign: Mapping[str, int], total: int) -> str:
+  """Returns a table of the letters outside the Mongolian alphabet.
 
-  Only the first 50 letters have a row of their own; the rest shares one.
+  The first row sums all of these letters. Then each of the 50 most frequent
+  letters has a row, and a last row sums the rest.
 
   Args:
     foreign: letter → count, the largest count first.

@@ -31,7 +31,7 @@ DROPPED, LINES = "dropped: ", "lines: "
 
 
 class Stats:
-  """Counts of the text that was read, kept and lost, in all and by file.
+  """Counts of the text that was read, kept and lost: sums, and file by file.
 
   Args:
     shown: returns the part of a text that may be shown as an example, such as
@@ -57,17 +57,22 @@ class Stats:
     self._letters = _Letters()
 
   def read(self, file: str, *numbers: int) -> None:
-    """Adds the documents, sentences and words of a file before any rule.
+    """Counts text that was read, before any rule has dropped a part of it.
 
     Args:
       file: the name of the file.
-      *numbers: one for each of MEASURES.
+      *numbers: the number of documents, of sentences and of words (MEASURES).
     """
     for measure, number in zip(MEASURES, numbers, strict=True):
       self._count(file, f"{measure} read", number)
 
   def keep(self, file: str, documents: Sequence[Sequence[str]]) -> None:
-    """Adds kept documents, each a sequence of its normalised sentences."""
+    """Counts documents that were kept, with their sentences and words.
+
+    Args:
+      file: the name of their file.
+      documents: the normalised sentences of each document.
+    """
     sentences = list(itertools.chain.from_iterable(documents))
     words = list(map(count_words, sentences))
     self._count(file, "documents", len(documents))
@@ -78,32 +83,33 @@ class Stats:
     self._letters.add("".join(sentences))
 
   def drop(self, file: str, reason: str, example: str) -> None:
-    """Adds one dropped document.
+    """Counts one dropped document.
 
     Args:
-      file: the name of its file.
-      reason: why it was dropped.
-      example: its first sentence or its name, which may be shown.
+      file: the name of the document's file.
+      reason: why the document was dropped.
+      example: the first sentence or the name of the document, which the report
+        may show.
     """
     self._count(file, DROPPED + reason)
     self._remember(reason, [example])
 
   def lose(self, file: str, reason: str, lines: Sequence[str]) -> None:
-    """Adds sentences that a rule dropped or changed.
+    """Counts sentences that a rule dropped or changed.
 
     Args:
-      file: the name of their file.
+      file: the name of the file that the sentences are from.
       reason: the name of the rule, such as "boilerplate".
-      lines: the sentences as they were.
+      lines: the sentences before the rule changed them.
     """
     self._count(file, LINES + reason, len(lines))
     self._remember(reason, lines)
 
   def miss(self, templates: Iterable[str]) -> None:
-    """Adds sentences that were dropped for unknown templates.
+    """Counts sentences that were dropped because of an unknown wiki template.
 
-    The case of the first letter does not matter, as in MediaWiki; the first
-    spelling is shown.
+    Names that differ in the case of the first letter are one template, as in
+    MediaWiki; `content` shows the spelling that came first.
 
     Args:
       templates: the name of the template for each sentence.
@@ -113,7 +119,11 @@ class Stats:
       entry[1] += 1
 
   def add(self, later: "Stats") -> None:
-    """Adds the counts of text that follows, as if it had been added here."""
+    """Adds the counts of `later`, as if its text had been counted here.
+
+    Args:
+      later: the counts of text that follows the text counted here.
+    """
     self.totals.update(later.totals)
     for file, counts in later.files.items():
       self.files.setdefault(file, collections.Counter()).update(counts)
@@ -127,16 +137,25 @@ class Stats:
     self._letters.merge(later._letters)
 
   def _count(self, file: str, what: str, number: int = 1) -> None:
-    """Adds to a count of the totals and of a file; 0 makes no entry."""
+    """Adds `number` to a count in `totals` and in the counts of a file.
+
+    Args:
+      file: the name of the file.
+      what: the name of the count, such as "documents read".
+      number: the number to add; 0 makes no entry.
+    """
     if number:
       self.totals[what] += number
       self.files.setdefault(file, collections.Counter())[what] += number
 
   def _remember(self, reason: str, texts: Sequence[str]) -> None:
-    """Keeps the first three texts of a reason, at most 80 letters of each.
+    """Keeps texts as examples of a reason: the first three, without empty ones.
 
-    Kept is what the function `shown` returns for a text. Empty texts are
-    skipped.
+    Of each text, the first 80 letters of shown(text) are kept.
+
+    Args:
+      reason: why the texts were dropped or changed.
+      texts: the texts.
     """
     kept = self.examples.setdefault(reason, [])
     left = self._EXAMPLES - len(kept)
@@ -159,15 +178,19 @@ class Stats:
     }
 
   def _missed(self) -> dict[str, int]:
-    """Returns template → number of sentences, the largest number first."""
+    """Returns unknown template → number of sentences dropped because of it.
+
+    The largest number comes first.
+    """
     entries = sorted(self._templates.values(), key=lambda x: (-x[1], x[0]))
     return dict(entries)
 
   def losses(self) -> str:
-    """Returns the losses in one line: "2 too few words, 3 boilerplate".
+    """Returns all losses in one line, such as "2 too few words, 3 boilerplate".
 
-    Dropped documents come first, then sentences that were dropped or changed.
-    Without losses the result is "no text".
+    Each number is a count of documents that were dropped for a reason, or,
+    further on, of sentences that were dropped or changed for a reason. Without
+    losses the result is "no text".
     """
     reasons = [
       f"{count} {name.removeprefix(kind)}"
@@ -186,8 +209,8 @@ def to_json(content: dict[str, Any]) -> str:
 def count_words(text: str) -> int:
   """Returns the number of words of a normalised text.
 
-  One space separates words there. Counting spaces is about ten times faster
-  than splitting the text.
+  In such a text a single space separates words. Counting the spaces is about
+  ten times faster than splitting the text.
   """
   return text.count(" ") + bool(text)
 
@@ -210,16 +233,17 @@ class _Lengths:
     self._counts.update(added._counts)
 
   def histogram(self) -> dict[str, int]:
-    """Returns bin → count, from the shortest to the longest length; {} if empty.
+    """Returns name of a bin → number of lengths in it, in ascending order.
 
-    Bins without a length between these are included, with 0.
+    All bins from that of the shortest to that of the longest length are
+    included, some with 0. Without any length the result is {}.
     """
     most = max(self._counts, default=-1)
     steps = range(min(self._counts, default=0), most + 1)
     return {self._name(step): self._counts[step] for step in steps}
 
   def _name(self, step: int) -> str:
-    """Returns the name of a bin, such as "4-5"."""
+    """Returns the name of the bin with index `step`, such as "4-5"."""
     first, last = self._STARTS[step - 1], self._STARTS[step] - 1
     return f"{first}-{last}" if first < last else f"{first}"
 
@@ -242,9 +266,9 @@ class _Letters:
     self._characters += added._characters
 
   def __getstate__(self) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the characters that occur, and how often, for pickle.
+    """Returns (codes of the characters that occur, their counts), for pickle.
 
-    The whole array has 9 MB.
+    The whole array, with the characters that do not occur, has 9 MB.
     """
     codes = np.flatnonzero(self._characters)
     return codes, self._characters[codes]

@@ -73,7 +73,11 @@ class Signatures:
     return len(self.digests)
 
   def take(self, number: int) -> "Signatures":
-    """Returns the signature of one document."""
+    """Returns the signature of one document.
+
+    Args:
+      number: the index of the document.
+    """
     part = slice(number, number + 1)
     return Signatures(
       self.digests[part], self.keys[part], self.runs.take(np.array([number]))
@@ -81,7 +85,11 @@ class Signatures:
 
   @classmethod
   def concatenated(cls, parts: Sequence["Signatures"]) -> "Signatures":
-    """Returns the signatures of all parts, at least one, in their order."""
+    """Returns the signatures of several groups of documents as one Signatures.
+
+    Args:
+      parts: the signatures of each group, at least one group, in order.
+    """
     return cls(
       np.concatenate([part.digests for part in parts]),
       np.concatenate([part.keys for part in parts]),
@@ -95,7 +103,7 @@ def signatures(
   """Returns the signatures of documents.
 
   One call for many documents is faster than a call for each. The signature of a
-  document does not depend on the documents beside it.
+  document does not depend on the other documents.
 
   Args:
     documents: the sentences of each document.
@@ -121,14 +129,15 @@ def _digest(sentences: Sequence[str]) -> bytes:
 
 
 def verdicts(signed: Signatures, threshold: float) -> list[str | None]:
-  """Returns EXACT, NEAR or None, which keeps it, for each document in order.
+  """Returns the verdict on each document, in order.
 
-  All signatures are in memory. The documents are all documents of a corpus, or
-  a connected component of them (see the module).
+  A verdict is EXACT or NEAR for a copy of an earlier document, or None for a
+  document to keep. The documents must be all documents of a corpus, or a
+  connected component of them (see the module).
 
   Args:
     signed: the signatures of the documents, in the order of the input.
-    threshold: the threshold with which they were made.
+    threshold: the threshold with which the signatures were made.
   """
   ends = np.cumsum(signed.runs.sizes)
   runs = np.split(signed.runs.hashes, ends[:-1]) if len(signed) else []
@@ -147,17 +156,27 @@ def verdicts(signed: Signatures, threshold: float) -> list[str | None]:
 
 
 class Lists(Protocol):
-  """Stores lists of kept documents, each at its place."""
+  """Storage for the lists of kept documents: one list for each MinHash key.
+
+  A list holds the numbers of the kept documents with its key. It is read and
+  written by its place: an int that the storage or its caller chooses.
+  """
 
   def read(self, place: int) -> Sequence[int]:
-    """Returns the numbers in a list."""
+    """Returns the document numbers in a list; nothing for an unused place."""
 
   def append(self, place: int, size: int, number: int) -> None:
-    """Appends a number to a list, of which `size` is the length."""
+    """Appends the number of a document to a list.
+
+    Args:
+      place: the place of the list.
+      size: the number of documents that are in the list.
+      number: the number to append.
+    """
 
 
 class _InMemory:
-  """Lists in memory."""
+  """`Lists` in memory; the place of a list is its key."""
 
   def __init__(self) -> None:
     self._lists: dict[int, list[int]] = {}
@@ -174,8 +193,9 @@ class Kept:
 
   Args:
     threshold: the smallest similarity of near duplicates; 0 keeps all.
-    runs: returns the hashed runs of the document with a number.
-    lists: the lists of the kept documents that share a key.
+    runs: function from the number of a document to its hashed runs, uint32
+      [runs].
+    lists: the lists of the kept documents that share a key; empty at first.
   """
 
   def __init__(
@@ -186,11 +206,16 @@ class Kept:
     self._lists = lists
 
   def add(self, number: int, places: Sequence[int]) -> bool:
-    """Keeps a document and returns True, unless it is a near duplicate.
+    """Compares a document with the kept documents that share a key with it.
 
     Args:
       number: the number of the document.
-      places: the places of the lists of its keys, in the order of the bands.
+      places: the place of the list of each of the document's keys, in the order
+        of the bands.
+
+    Returns:
+      True if the document is kept: it is then added to its lists. False if it
+      is a near duplicate of a kept document.
     """
     alike = list(map(self._lists.read, places))
     if self._holds(number, _most_frequent(alike)):
@@ -201,11 +226,11 @@ class Kept:
     return True
 
   def _holds(self, number: int, proposed: Sequence[int]) -> bool:
-    """Returns whether one of the proposed documents is similar enough.
+    """Returns whether a document is a near duplicate of a kept document.
 
     Args:
-      number: the number of a new document.
-      proposed: the numbers of kept documents.
+      number: the number of the document.
+      proposed: the numbers of the kept documents to compare it with.
     """
     if not proposed:
       return False
@@ -216,9 +241,9 @@ class Kept:
 
 
 def _most_frequent(lists: Sequence[Sequence[int]]) -> list[int]:
-  """Returns the numbers that are in the most lists, at most 1,000.
+  """Returns the document numbers that occur in the most lists, at most 1,000.
 
-  Of equally frequent numbers, those that come first are taken.
+  Of equally frequent numbers, those that come first in the lists are taken.
   """
   frequencies: collections.Counter[int] = collections.Counter()
   for numbers in lists:
@@ -227,7 +252,7 @@ def _most_frequent(lists: Sequence[Sequence[int]]) -> list[int]:
 
 
 class Evaluation:
-  """The texts of evaluation sets, which training must not see.
+  """The texts of evaluation sets, which a model must not see in training.
 
   A sentence overlaps with a text if both contain the same run of eight words
   (the length by which the PaLM report counts overlap, arXiv 2204.02311, section
@@ -249,9 +274,10 @@ class Evaluation:
     return not self._runs.isdisjoint(self._runs_of(sentence))
 
   def _runs_of(self, text: str) -> list[str]:
-    """Returns the runs of eight words by which a text is compared.
+    """Returns the runs of eight neighbouring words in a text, as strings.
 
-    A text of four to seven words is one run; a shorter one has none.
+    The words are in lower case, without punctuation. The result for a text of
+    four to seven words is one run of all its words; for a shorter text, [].
     """
     words = _WORD.findall(text.lower())
     count = len(words) - self._RUN + 1

@@ -1,9 +1,9 @@
-"""Packs cleaned documents into few bytes, unpacks them, and keeps them in a file.
+"""Packs cleaned documents into few bytes, and unpacks them; a file for them.
 
-A packed batch is a frame of zstandard with a checksum: a line of JSON, and then
-the kept sentences, one on each line. JSON of all the sentences would take twice
-as long. Signatures are left out, since they are many bytes and follow from the
-sentences.
+A packed batch is a zstandard frame with a checksum. The frame holds a line of
+JSON, and then the kept sentences, one on each line: JSON of the sentences too
+would take twice as long. Signatures are left out: they are many bytes, and can
+be computed again from the sentences.
 """
 
 import itertools
@@ -23,11 +23,11 @@ _LEVEL = 1  # the fastest of the usual levels
 
 
 class DamagedError(Exception):
-  """Bytes that `pack` did not make."""
+  """Raised for bytes that are no packed batch, or a damaged one."""
 
 
 def pack(batch: preparation.Batch) -> bytes:
-  """Returns a batch as bytes, without its file's name and the signatures."""
+  """Returns a batch as bytes, without the signatures and the file's name."""
   about = {
     "read": batch.read,
     "documents": [_packed(document) for document in batch.documents],
@@ -45,10 +45,11 @@ def pack(batch: preparation.Batch) -> bytes:
 
 
 def unpack(file: str, packed: bytes) -> preparation.Batch:
-  """Returns a packed batch, with no document signed.
+  """Returns the batch in packed bytes, without the signatures of documents.
 
   Args:
-    file: the name of the file that the documents come from.
+    file: the name of the file that the documents come from, which the bytes do
+      not contain.
     packed: the result of `pack`.
 
   Raises:
@@ -70,9 +71,11 @@ def unpack(file: str, packed: bytes) -> preparation.Batch:
 
 
 def _packed(document: preparation.Document) -> int | dict[str, Any]:
-  """Returns what JSON holds of a document.
+  """Returns a document as a JSON value, without its kept sentences.
 
-  Of a kept document of which nothing was dropped, it is the number of sentences.
+  The value is the number of sentences for a kept document of which nothing was
+  dropped or changed. Otherwise it is a dict: "keep" (the number of sentences),
+  "bad" or "drop" (the reason and an example), "lines" and "templates".
   """
   verdict = document.result.verdict
   packed: dict[str, Any]
@@ -93,11 +96,12 @@ def _packed(document: preparation.Document) -> int | dict[str, Any]:
 def _unpacked(
   packed: int | dict[str, Any], sentences: Iterator[str]
 ) -> preparation.Document:
-  """Returns the document that `_packed` was given, without a signature.
+  """Returns the document that a JSON value describes: the inverse of `_packed`.
 
   Args:
-    packed: what JSON holds of it.
-    sentences: yields the kept sentences of this and the following documents.
+    packed: the result of `_packed` for the document.
+    sentences: yields the kept sentences of this and the following documents;
+      those of this document are taken.
   """
   if isinstance(packed, int):
     packed = {"keep": packed}
@@ -115,10 +119,10 @@ def _unpacked(
 
 
 class Spool:
-  """A file of packed batches, until all copies are known.
+  """A temporary file that holds packed batches until all copies are known.
 
-  The file has no name, so that a killed process leaves nothing. A spool is a
-  context manager, which closes the file.
+  The file has no name, so that a killed process leaves nothing behind. A spool
+  is a context manager; its end closes the file.
 
   Args:
     folder: the local folder of the file; None for the system's.
@@ -136,13 +140,18 @@ class Spool:
     self._file.close()
 
   def append(self, file: str, packed: bytes) -> None:
-    """Appends a packed batch of the file with a name."""
+    """Appends a packed batch.
+
+    Args:
+      file: the name of the input file that the batch comes from.
+      packed: the result of `pack`.
+    """
     self._batches.append((file, len(packed)))
     with options.naming(self._place):
       self._file.write(packed)
 
   def read(self) -> Iterator[preparation.Batch]:
-    """Yields the batches in order, with no document signed.
+    """Yields the unpacked batches in order, without signatures of documents.
 
     Nothing can be appended afterwards.
     """

@@ -1,7 +1,11 @@
 """Turns raw documents into cleaned ones: normalises, splits, cuts and cleans.
 
-All of it is a function of the raw documents and the options, so that it can run
-in any process, and gives the same result there.
+A raw document is one item that a reader in data_prep/sources yields: the
+paragraphs of a text, a page of a wiki, a web page. It becomes one document, or
+several if it is cut into passages (--section_sentences).
+
+The result depends on the raw documents and the options alone, so that every
+process gives the same result.
 """
 
 import dataclasses
@@ -31,11 +35,13 @@ class Source:
   """The functions that read one kind of raw text.
 
   Attributes:
-    items: yields the raw documents of a file, in the main process.
-    documents: returns the paragraphs of each document in a raw document, or a
-      Drop; it has no side effects, because it runs in worker processes.
-    letters: returns the approximate size of a raw document, in letters.
-    name: returns the name of a raw document for a message.
+    items: function that yields the raw documents of a file; it runs in the main
+      process.
+    documents: function from a raw document to the paragraphs of each text in
+      it, or to a Drop; it has no side effects, because it runs in worker
+      processes.
+    letters: function from a raw document to its approximate size in letters.
+    name: function from a raw document to its name in messages.
   """
 
   items: Callable[[str, corpus_options.Settings], Iterator[Any]]
@@ -49,7 +55,7 @@ class Source:
 def _article(
   page: wikipedia.Page,
 ) -> Sequence[wikitext.Rendered] | cleaning.Drop:
-  """Returns the text of a page as the only document, or a Drop."""
+  """Returns [the text of a wiki page], or a Drop for a page to leave out."""
   rendered = wikipedia.rendered(page)
   return rendered if isinstance(rendered, cleaning.Drop) else [rendered]
 
@@ -107,13 +113,13 @@ SOURCES = {
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-  """A cleaned document, as a worker returns it.
+  """A cleaned document, as a worker process returns it.
 
   Attributes:
-    result: the verdict (Keep, Drop or BadRow), and the sentences that were
-      dropped or changed, by reason.
-    templates: for each sentence that was dropped for unknown templates, the
-      names of these templates.
+    result: the verdict (Keep, Drop or BadRow), and reason → the sentences that
+      were dropped or changed for this reason.
+    templates: the names of the unknown templates for which sentences were
+      dropped: for each such sentence, the names of its templates.
   """
 
   result: cleaning.Result
@@ -122,11 +128,12 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """The documents of a task.
+  """The cleaned documents of one task of a worker process.
 
   Attributes:
-    file: the name of the file that they come from.
-    read: the numbers of documents, sentences and words before the rules.
+    file: the name of the file that the documents come from.
+    read: the numbers of documents, sentences and words, before any rule has
+      dropped text.
     documents: all documents in order, the dropped ones included.
     signatures: the signatures of the kept documents, in order, once the batch is
       signed.
@@ -141,9 +148,14 @@ class Batch:
 
 
 def tasks(path: str, settings: corpus_options.Settings) -> Iterator[list[Any]]:
-  """Yields the raw documents of a file, some at a time, in order.
+  """Yields lists of raw documents of a file, in order: one list for each task.
 
-  The last of them reaches 2^18 letters, or is the last of the file.
+  A list ends with the document with which it reaches 2^18 letters, or with the
+  last document of the file.
+
+  Args:
+    path: the path of the file.
+    settings: the options of the corpus.
   """
   source = SOURCES[settings.corpus.source]
   batch: list[Any] = []
@@ -161,7 +173,8 @@ def tasks(path: str, settings: corpus_options.Settings) -> Iterator[list[Any]]:
 def _items(path: str, settings: corpus_options.Settings) -> Iterator[Any]:
   """Yields the raw documents of a file.
 
-  It warns if a text file contains a single document of several lines.
+  A text file without blank lines is a single document. Unless
+  --section_sentences cuts that document, a warning is logged.
   """
   count, item = 0, None
   for item in SOURCES[settings.corpus.source].items(path, settings):
@@ -182,8 +195,9 @@ class _Text:
 
   Attributes:
     sentences: the normalised sentences.
-    holes: placeholder character → the name of the unknown template.
-    marked: the paragraphs whose markup was undone, as they were before.
+    holes: placeholder character in the sentences → the name of the unknown
+      template whose output is missing there.
+    marked: the paragraphs from which markup was removed, before its removal.
   """
 
   sentences: list[str]
@@ -196,11 +210,11 @@ def prepared(
 ) -> Batch:
   """Returns the documents of a task: normalised, split, cut and cleaned.
 
-  Dropped documents are included. A raw document that takes too long becomes a
-  dropped document.
+  Dropped documents are included, and the kept ones are signed. A raw document
+  that takes too much CPU time becomes a dropped document.
 
   Args:
-    task: (file name, raw documents).
+    task: (name of the file, raw documents).
     settings: the options of the corpus.
   """
   file, items = task
@@ -239,11 +253,14 @@ def signed(batch: Batch, settings: corpus_options.Settings) -> Batch:
 def _timed(
   work: Callable[[], T], item: Any, settings: corpus_options.Settings
 ) -> T | cleaning.Drop:
-  """Returns work(), or a Drop if it takes too long.
+  """Returns work(), or a Drop if the call takes too much CPU time.
+
+  The time allowed is a constant plus a time for each letter of the document.
 
   Args:
-    work: the work.
-    item: the raw document, whose size and name are used.
+    work: the function to call.
+    item: the raw document that `work` handles; its size decides the time, and
+      its name stands in the Drop.
     settings: the options of the corpus.
   """
   source = SOURCES[settings.corpus.source]
@@ -256,9 +273,9 @@ def _timed(
 
 
 def _dropped(drop: cleaning.Drop) -> Document:
-  """Returns the record of a raw document that was dropped as a whole.
+  """Returns a Document for a raw document that was dropped as a whole.
 
-  The record lists no dropped or changed sentences.
+  The Document lists no dropped or changed sentences.
   """
   return Document(cleaning.Result(drop, {}))
 
@@ -268,7 +285,11 @@ def _texts(
 ) -> list[_Text] | cleaning.Drop:
   """Returns the texts of a raw document, split into sentences, or a Drop.
 
-  With the rule for markup, paragraphs are freed of their markup first.
+  With the rule quality.MARKUP, markup is removed from the paragraphs first.
+
+  Args:
+    item: the raw document.
+    settings: the options of the corpus.
   """
   texts_or_drop = SOURCES[settings.corpus.source].documents(item)
   if isinstance(texts_or_drop, cleaning.Drop):
@@ -302,9 +323,10 @@ def _site_lines(
   texts_of: Sequence[list[_Text] | cleaning.Drop],
   settings: corpus_options.Settings,
 ) -> frozenset[str]:
-  """Returns the lines that a task's raw documents share as frames of a site.
+  """Returns the lines that frame the pages of a site, such as menus.
 
-  The result is empty without the rule for such lines.
+  Many raw documents of the task share such a line. Without the rule
+  quality.SITE_LINES the result is empty.
 
   Args:
     texts_of: the texts of each raw document, or its Drop.
@@ -324,9 +346,16 @@ def _of_texts(
   settings: corpus_options.Settings,
   site_lines: frozenset[str],
 ) -> list[Document]:
-  """Returns a document for each passage of a raw document's texts, cleaned.
+  """Cuts the texts of a raw document into passages, and cleans each passage.
 
-  Dropped passages are included. For a Drop the result is one dropped document.
+  Args:
+    split: the texts, or the Drop of the whole raw document.
+    settings: the options of the corpus.
+    site_lines: lines to drop: the frame of the site that the document is from.
+
+  Returns:
+    a document for each passage, also for dropped ones; for a Drop, one dropped
+    document.
   """
   if isinstance(split, cleaning.Drop):
     return [_dropped(split)]
@@ -340,7 +369,12 @@ def _of_texts(
 
 @functools.cache
 def evaluation(patterns: str, text_field: str) -> deduplication.Evaluation:
-  """Returns the texts of the evaluation sets; each process reads them once."""
+  """Returns the texts of the evaluation sets; each process reads them once.
+
+  Args:
+    patterns: the glob patterns of the files, in which each line is a text.
+    text_field: the name of the column of the text, for tables and JSON lines.
+  """
   how = texts.Options(documents="line", text_field=text_field)
   return deduplication.Evaluation(
     line
@@ -357,17 +391,17 @@ def _cleaned(
   site_lines: frozenset[str],
   first: bool,
 ) -> Document:
-  """Returns a passage without unknown templates, and cleaned by the rules.
+  """Returns a passage as a document that the rules have cleaned.
 
-  Sentences with a placeholder of an unknown template are dropped.
+  Sentences with a placeholder of an unknown template are dropped first.
 
   Args:
     passage: the sentences.
     settings: the options of the corpus.
     text: the text that the passage comes from.
-    site_lines: see `cleaning.clean`.
-    first: whether this is the first passage of the text, which tells about the
-      markup of the whole text.
+    site_lines: lines to drop: the frame of the site that the document is from.
+    first: whether this is the first passage of the text. Its document lists the
+      paragraphs of the whole text whose markup was removed.
   """
   holes = text.holes
   lost, missing = [], []
@@ -388,7 +422,7 @@ def _cleaned(
 
 
 def _named(character: str, holes: Mapping[str, str]) -> str:
-  """Returns a character, but {{name}} for the placeholder of a template.
+  """Returns {{name}} for a template's placeholder; else the character itself.
 
   Args:
     character: a character of a sentence.
@@ -402,9 +436,17 @@ def _ruled(
   settings: corpus_options.Settings,
   site_lines: frozenset[str],
 ) -> cleaning.Result:
-  """Returns the rules' verdict on a passage, with its dropped sentences.
+  """Applies the rules of cleaning to a passage.
 
-  With --decontaminate, sentences of evaluation sets are dropped first.
+  With --decontaminate, sentences of evaluation sets are dropped before.
+
+  Args:
+    passage: the sentences.
+    settings: the options of the corpus.
+    site_lines: lines to drop: the frame of the site that the document is from.
+
+  Returns:
+    the verdict (Keep or Drop), and reason → dropped or changed sentences.
   """
   held: list[str] = []
   if settings.corpus.decontaminate:
@@ -426,10 +468,11 @@ def _sentences(line: str, settings: corpus_options.Options) -> list[str]:
 
 
 def _passages(document: list[str], about: int) -> Iterator[list[str]]:
-  """Yields a document's sentences in passages of about `about` sentences.
+  """Yields the sentences of a document in passages of nearly the same size.
 
-  The passages of a document have nearly the same size. An `about` of 0 gives
-  the whole document.
+  Args:
+    document: the sentences.
+    about: about how many sentences a passage has; 0 yields the whole document.
   """
   count = max(1, round(len(document) / about)) if about else 1
   for number in range(count):

@@ -3,12 +3,12 @@
     with reading_progress.Progress(paths, count) as progress:
       for path in paths:
         progress.begin(path)
-        place = progress.made(last=True, kept=False)
+        end = progress.made(last=True, kept=False)
         ...  # do the work
-        progress.finish(place)
+        progress.finish(end)
 
-A thread logs, so that a line comes also while all text is dropped, or while a
-long file gives no document.
+A thread logs the lines at regular times, so that they appear also while all
+text is dropped, or while a long file gives no document.
 """
 
 import concurrent.futures
@@ -28,7 +28,8 @@ class Progress:
 
   Args:
     paths: the files of the input, in the order in which they are read.
-    kept: returns the number of documents that were kept.
+    kept: function without arguments that returns the number of documents kept
+      so far.
   """
 
   def __init__(self, paths: Sequence[str], kept: Callable[[], int]) -> None:
@@ -57,20 +58,23 @@ class Progress:
     self._thread.join()
 
   def begin(self, path: str) -> None:
-    """Notes that the reading of a file begins, and that of the last one ended."""
+    """Notes that the reading of the file `path` begins.
+
+    The file before it counts as read.
+    """
     self._before += self._sizes.get(self._path, 0)
     self._path = path
 
   def made(self, last: bool, kept: bool) -> int:
-    """Notes that a task is made of what has been read; returns its place.
+    """Notes that a task was made of the text that was read last.
 
     Args:
       last: whether the task is the last one of the file.
-      kept: whether an earlier run has done the task, so that it says nothing
-        about the speed.
+      kept: whether an earlier run has done the task; such tasks do not count
+        for the speed.
 
     Returns:
-      the bytes of the input up to the end of the task, for `finish`.
+      the number of bytes of the input up to the end of the task, for `finish`.
     """
     end = self._before + self._sizes[self._path]
     if self._paused and not kept:
@@ -79,14 +83,18 @@ class Progress:
     self._read = end if last else self._bytes()
     return self._read
 
-  def finish(self, place: int) -> None:
-    """Notes that the work up to a place is done, which `made` returned."""
-    self._done = place
+  def finish(self, end: int) -> None:
+    """Notes that the work on the input up to the end of a task is done.
+
+    Args:
+      end: the number of bytes of the input up to there, which `made` returned.
+    """
+    self._done = end
 
   def _bytes(self) -> int:
     """Returns how many bytes of the input have been read.
 
-    The bytes of a file count while it is open.
+    The bytes read of the present file count only while the file is open.
     """
     path = self._path
     if not path:
@@ -94,7 +102,7 @@ class Progress:
     return self._before + open_files.bytes_read(path, archives.is_archive(path))
 
   def _watch(self) -> None:
-    """Logs a line now and then, until the work is ended."""
+    """Logs a line at regular times until the work is ended, in a thread."""
     seconds = _FIRST_SECONDS
     while not self._ended.wait(seconds):
       seconds = _SECONDS
@@ -105,7 +113,7 @@ class Progress:
       logging.info("%s", self._line(self._shown))
 
   def _line(self, done: int) -> str:
-    """Returns the line for the log.
+    """Returns the line for the log: share read, speed, time left, documents.
 
     Args:
       done: the bytes of the input of which the work is done.

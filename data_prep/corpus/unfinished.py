@@ -1,18 +1,21 @@
 """Keeps the cleaned documents of a corpus that is not finished.
 
-A run that is killed leaves them in a hidden folder: `.NAME.begun` beside the
-output folder, or `.begun` in it where that folder is in a bucket, a mount
-point, or in a folder that cannot be written. The same command goes on from
-them, and removes the folder when the corpus is complete.
+A run that is killed leaves its cleaned documents in a hidden folder:
+`.NAME.begun` beside the output folder. If the output folder is in a bucket, is
+a mount point, or lies in a folder that cannot be written, the hidden folder is
+`.begun` in the output folder. The same command, given again, uses these
+documents, and removes the hidden folder when the corpus is complete.
 
-The folder holds parts, each of them complete. A part begins with a line of JSON:
+The hidden folder holds files called parts, each written completely. A part
+begins with a line of JSON:
 
     {"made_by": "5a0c…", "batches": [["e1f2…", 0, false, 81234], …]}
 
 `made_by` is the hash of the program and of the options that decide how
-documents are cleaned. A batch has the hash of its file's path, size and times,
-its number in that file, whether it is the last one there, and its size in bytes.
-The batches follow, as `packed_batches` makes them.
+documents are cleaned. `batches` states for each batch of documents: the hash of
+the path, size and times of its input file, the number of the batch in that
+file, whether it is the last batch of that file, and its size in bytes. The
+batches follow the line, as `packed_batches` makes them.
 """
 
 import contextlib
@@ -47,9 +50,9 @@ class Place:
   """The place of a batch in the input.
 
   Attributes:
-    file: the hash of the file's path, size and times.
+    file: the hash of the path, size and times of the batch's file.
     number: the number of the batch in the file, from 0.
-    last: whether it is the last one of the file.
+    last: whether the batch is the last of the file.
   """
 
   file: str
@@ -59,14 +62,15 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """A batch of documents to clean, or one that an earlier run has cleaned.
+  """A batch of documents to clean, or a batch that an earlier run has cleaned.
 
   Attributes:
-    name: the name of the file.
-    place: the place of the batch.
-    read: the bytes of the input up to the end of the batch.
-    items: the raw documents; empty if they were cleaned before.
-    packed: the cleaned documents if they were cleaned before, else b"".
+    name: the name of the batch's file.
+    place: the place of the batch in the input.
+    read: the number of bytes of the input up to the end of the batch.
+    items: the raw documents; empty if an earlier run has cleaned them.
+    packed: the cleaned documents, as `packed_batches.pack` returns them, if an
+      earlier run has cleaned them; else b"".
   """
 
   name: str
@@ -78,13 +82,15 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-  """A cleaned batch.
+  """A batch of cleaned documents.
 
   Attributes:
-    name, place, read: as in the task.
-    packed: the documents.
-    signatures: their signatures.
-    kept: whether an earlier run has kept the documents.
+    name: the name of the batch's file.
+    place: the place of the batch in the input.
+    read: the number of bytes of the input up to the end of the batch.
+    packed: the cleaned documents, as `packed_batches.pack` returns them.
+    signatures: the signatures of the documents that no rule dropped.
+    kept: whether an earlier run has cleaned and kept the batch.
   """
 
   name: str
@@ -97,7 +103,10 @@ class Done:
 
 @dataclasses.dataclass(frozen=True)
 class Cleaner:
-  """Cleans the documents of a task, in a worker process.
+  """Callable that turns a Task into a Done; picklable, for worker processes.
+
+  The raw documents of the task are cleaned, signed and packed. Documents that
+  an earlier run has cleaned are only signed.
 
   Attributes:
     settings: the options of the corpus.
@@ -123,7 +132,14 @@ class Cleaner:
 
 @dataclasses.dataclass(frozen=True)
 class _Kept:
-  """The place of a kept batch: in the input, and in a part."""
+  """A batch that is kept in a part.
+
+  Attributes:
+    place: the place of the batch in the input.
+    part: the path of the part.
+    start, size: where the packed batch begins in the part, and its size, in
+      bytes.
+  """
 
   place: Place
   part: str
@@ -132,12 +148,15 @@ class _Kept:
 
 
 class Begun:
-  """The cleaned documents that earlier runs have left, and those of this run.
+  """The cleaned documents of an unfinished corpus, kept in its hidden folder.
+
+  They are those that earlier runs of the command have left, and those that this
+  run adds.
 
   Args:
     output_dir: the folder of the corpus, which this process owns.
-    made_by: the hash of all that decides how documents are cleaned. Parts with
-      another hash are removed.
+    made_by: the hash of all that decides how documents are cleaned. The folder
+      is emptied if it holds a part with another hash.
   """
 
   def __init__(self, output_dir: str, made_by: str) -> None:
@@ -152,7 +171,11 @@ class Begun:
     self._load()
 
   def _load(self) -> None:
-    """Reads which batches the folder holds."""
+    """Reads the first line of each part, to know which batches are kept.
+
+    A part of another command, or of another version of the program, removes
+    the folder.
+    """
     names = [n for n in storage.below(self._folder) if n.endswith(_ENDING)]
     for name in names:
       if not self._index(name):
@@ -172,7 +195,15 @@ class Begun:
       )
 
   def _index(self, name: str) -> bool:
-    """Notes the batches of a part; returns whether it is of this command."""
+    """Notes the batches of a part.
+
+    Args:
+      name: the name of the part's file.
+
+    Returns:
+      whether the same options and program made the part; False also for a part
+      whose first line is damaged.
+    """
     path = os.path.join(self._folder, name)
     with storage.reading(path) as file:
       line = file.readline()
@@ -190,7 +221,9 @@ class Begun:
     return True
 
   def of_file(self, file: str) -> Iterator[tuple[Place, bytes]]:
-    """Yields the kept batches of a file from the first one, without a gap.
+    """Yields (place, packed batch) of a file's kept batches, from number 0.
+
+    The iterator ends before the first number whose batch is not kept.
 
     Args:
       file: the hash of the file's path, size and times.
@@ -204,17 +237,21 @@ class Begun:
       number += 1
 
   def _content(self, part: str) -> bytes:
-    """Returns the content of a part; that of the last one is remembered."""
+    """Returns the content of a part, from a cache of one part.
+
+    Args:
+      part: the path of the part.
+    """
     if self._read[0] != part:
       self._read = (part, storage.read_bytes(part))
     return self._read[1]
 
   def add(self, place: Place, packed: bytes) -> None:
-    """Keeps a batch for the next run.
+    """Keeps a batch of cleaned documents, for a run after a kill.
 
     Args:
-      place: the place of the batch.
-      packed: its documents.
+      place: the place of the batch in the input.
+      packed: the batch, as `packed_batches.pack` returns it.
     """
     self._new.append((place, packed))
     self._size += len(packed)
@@ -223,7 +260,7 @@ class Begun:
       self._write()
 
   def _write(self) -> None:
-    """Writes a part of all batches that were added since the last one."""
+    """Writes all batches that were added since the last part, as a new part."""
     began = time.monotonic()
     index = {
       "made_by": self._made_by,
@@ -244,12 +281,14 @@ class Begun:
 
   @contextlib.contextmanager
   def used(self) -> Iterator[None]:
-    """Removes the folder after the block; after an error it says where it is.
+    """Context manager around the work that uses the kept documents.
 
-    Batches that cannot be read end in one line.
+    When the block ends, the hidden folder is removed. When the block raises an
+    exception, the folder stays, and a log line says where it is.
 
     Raises:
-      options.InputError: when a kept batch is damaged.
+      options.InputError: when the block raises packed_batches.DamagedError,
+        because a kept batch is damaged; the folder is then removed.
     """
     try:
       yield
@@ -271,13 +310,13 @@ class Begun:
     self.clear()
 
   def clear(self) -> None:
-    """Removes the folder."""
+    """Removes the hidden folder and forgets its batches."""
     whole_folders.clear(self._folder)
     self._kept, self._parts = {}, 0
 
 
 def file_hash(path: str) -> str:
-  """Returns a hash of a file's path, size and times, for `Place`."""
+  """Returns a hash of a file's path, size and times, for `Place.file`."""
   whole = path if storage.is_remote(path) else os.path.abspath(path)
   text = json.dumps([whole, storage.version(path)])
   return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[

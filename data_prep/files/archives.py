@@ -62,10 +62,11 @@ def is_archive(path: str) -> bool:
 def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
   """Yields (name, path of an unpacked copy) of each file with text, in order.
 
-  A copy is gone when the next file is asked for. Other members are skipped:
-  links, hidden files, names whose suffix is not a text's (such as pictures and
-  nested archives), names that lead outside, and in an archive of X all but the
-  tweets. The log says how many were skipped for which reason.
+  A copy is removed when the next file is asked for. All other members of the
+  archive are skipped: links, hidden files, names whose suffix is not a text's
+  (such as pictures and nested archives), names that lead outside the folder,
+  and in an archive that X (Twitter) gives its users all but the tweets. The log
+  says how many members were skipped for which reason.
 
   Args:
     path: the path of the archive.
@@ -99,9 +100,10 @@ def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _x_tweets(path: str) -> set[str]:
-  """Returns the names of the files of tweets in an archive of X.
+  """Returns the names of the files of tweets in an archive of X (Twitter).
 
-  The result is empty for any other archive.
+  X gives such an archive to a user who asks for it. The result is empty for any
+  other archive.
   """
   if storage.kind(path) != ".zip":
     return set()
@@ -136,7 +138,7 @@ def _whole(path: str) -> Iterator[None]:
 
 
 def _problem(name: str) -> str:
-  """Returns why a member of this name is skipped; "" if it is read."""
+  """Returns why a member with the given name is skipped; "" if it is read."""
   parts = _parts(name)
   if _leads_outside(parts):
     return "with a name that leads outside"
@@ -230,9 +232,11 @@ def _are_equal(first: IO[bytes], second: IO[bytes]) -> bool:
 def _of_model(
   path: str,
 ) -> Iterator[tuple[list[str], Callable[[], IO[bytes]]]]:
-  """Yields (parts of the name, opener) of each file in a model's archive.
+  """Yields (parts of the path, opener) of each file in a model's archive.
 
-  Hidden files are skipped.
+  The parts are the names between the slashes. The opener is a function without
+  arguments that returns the unpacked content as an open file. Hidden files are
+  skipped.
 
   Raises:
     options.InputError: for a link, a name that leads outside, and too many
@@ -284,10 +288,11 @@ _UNIX = 3  # of a zip's create_system
 
 
 def _zip(path: str) -> _Members:
-  """Yields (name, problem, opener) of each member of a zip but its folders.
+  """Yields (name, problem, opener) of each member of a .zip, without folders.
 
-  The problem is "" for a regular file, else "a link or a device". The opener
-  takes no argument and returns the unpacked content as a file.
+  The problem is "" for a regular file, else "a link or a device". The opener is
+  a function without arguments that returns the unpacked content as an open
+  file.
   """
   with storage.reading(path) as raw, zipfile.ZipFile(raw) as archive:
     for info in archive.infolist():
@@ -300,7 +305,10 @@ def _zip(path: str) -> _Members:
 
 
 def _rar(path: str) -> _Members:
-  """Yields (name, problem, opener) of each member of a rar, as `_zip` does."""
+  """Yields (name, problem, opener) of each member of a .rar, without folders.
+
+  The three values are those of `_zip`.
+  """
   with contextlib.ExitStack() as stack:
     raw = stack.enter_context(storage.reading(path))
     blocks: list[Any] = []
@@ -343,9 +351,10 @@ def _open(
 
 
 class _TarInfo(tarfile.TarInfo):
-  """A tar header; raises ReadError for a damaged header or a name of megabytes.
+  """A tar header; raises ReadError for a damaged header or a very long name.
 
-  tarfile would take a damaged header for the end of the archive.
+  tarfile itself would take a damaged header for the end of the archive, and
+  would read a name of gigabytes into memory.
   """
 
   @classmethod
@@ -373,7 +382,12 @@ _NAMING = (
 
 
 def _tar(path: str) -> _Members:
-  """Yields (name, problem, opener) of each member of a tar, as `_zip` does."""
+  """Yields (name, problem, opener) of each member of a .tar, without folders.
+
+  The three values are those of `_zip`, but the opener may be called only until
+  the next member is asked for: the file is read once, from its beginning to its
+  end.
+  """
   with contextlib.ExitStack() as stack:
     raw = stack.enter_context(storage.decompressed(path))
     # "r|" reads forward only, as a bucket's objects and .zst can be read.

@@ -20,7 +20,7 @@ _ERROR = "beam-error.json"  # in the output folder, while the pipeline runs
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-  """A pipeline, to which steps are added.
+  """A pipeline of Apache Beam, and methods that make the steps to add to it.
 
   Attributes:
     beam: the module apache_beam.
@@ -33,21 +33,27 @@ class Pipeline:
   folder: str
 
   def each(self, name: str, function: Callable[..., Any], *sides: Any) -> Any:
-    """Returns a step: function(element, *sides) for each element.
+    """Returns a step that replaces each element by function(element, *sides).
+
+    An InputError of `function` ends the pipeline, and `running` raises it.
 
     Args:
-      name: the name of the step, unlike that of any other step.
-      function: a function of a module or a method of a small object.
-      *sides: further arguments; a collection of one value is its value.
+      name: the name of the step; no other step may have it.
+      function: a function of a module or a method of a small object, because it
+        is pickled.
+      *sides: further arguments of each call; in place of a PCollection of one
+        element, the function gets the element.
     """
     run = _Step(function, self.folder).run
     return name >> self.beam.Map(run, *map(self._side, sides))
 
   def flat(self, name: str, function: Callable[..., Any], *sides: Any) -> Any:
-    """Returns a step of which `function` yields several results.
+    """Returns a step that replaces each element by any number of results.
 
     Args:
-      name, function, *sides: as in `each`.
+      name: the name of the step; no other step may have it.
+      function: function(element, *sides) yields the results for an element.
+      *sides: further arguments of each call, as in `each`.
     """
     run = _Steps(function, self.folder).run
     return name >> self.beam.FlatMap(run, *map(self._side, sides))
@@ -57,12 +63,21 @@ class Pipeline:
     return self.beam.pvalue.AsSingleton(value) if is_collection else value
 
   def tagged(self, name: str, function: Callable[..., Any], *sides: Any) -> Any:
-    """Returns a step whose results are in `.main` and in [tag] (see `tag`)."""
+    """Returns a step as `flat` does, but with several outputs.
+
+    Results that `function` passed through `tag` are in the output [name of the
+    tag] of the step, all other results in its output `.main`.
+
+    Args:
+      name: the name of the step; no other step may have it.
+      function: function(element, *sides) yields the results for an element.
+      *sides: further arguments of each call, as in `each`.
+    """
     return self.flat(name, function, *sides).with_outputs(main="main")
 
 
 def tag(name: str, value: Any) -> Any:
-  """Returns a result of a step that goes to another output than the main one.
+  """Returns a result marked for an extra output of a step (`Pipeline.tagged`).
 
   Args:
     name: the name of the output.
@@ -74,7 +89,7 @@ def tag(name: str, value: Any) -> Any:
 
 
 def one_key(_: object) -> int:
-  """Returns the same key for everything, which brings all to one worker."""
+  """Returns 0, as the key of every element, so that one worker gets them all."""
   return 0
 
 
@@ -115,9 +130,10 @@ def running(beam_options: str, folder: str) -> Iterator[Pipeline]:
 
 @contextlib.contextmanager
 def _noting(folder: str) -> Iterator[None]:
-  """Notes bad input in a file for the program that waits for the pipeline.
+  """Writes an InputError of the context to a file in `folder`; raises it again.
 
-  Beam itself passes on the text of an error, but each runner in other words.
+  The program that waits for the pipeline reads the file. Beam itself passes on
+  the text of an error, but each runner in other words.
   """
   try:
     yield
@@ -129,10 +145,11 @@ def _noting(folder: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class _Step:
-  """A step that returns one result.
+  """The function of a step with one result for each element, picklable.
 
-  An InputError of `function` is written to a file in `folder`, for the program
-  that waits for the pipeline, and is raised again.
+  `run` returns function(element, *sides). An InputError of `function` is
+  written to a file in `folder`, for the program that waits for the pipeline,
+  and is raised again.
   """
 
   function: Callable[..., Any]
@@ -145,7 +162,11 @@ class _Step:
 
 @dataclasses.dataclass(frozen=True)
 class _Steps:
-  """A step that yields several results; its errors are those of `_Step`."""
+  """The function of a step with several results for each element, picklable.
+
+  `run` yields the results of function(element, *sides). InputErrors are
+  handled as in `_Step`.
+  """
 
   function: Callable[..., Iterator[Any]]
   folder: str

@@ -102,7 +102,7 @@ _OFFICE = re.compile(rb"\[Content_Types\]\.xml|application/vnd\.oasis")
 
 
 def kind(path: str) -> str:
-  """Returns the kind of a file's unpacked content: TEXT, HTML or a like phrase.
+  """Returns the kind of a file's unpacked content, a constant such as TEXT.
 
   A compressed file that is damaged in its first 64 KB is TEXT: its reader will
   report the damage.
@@ -130,9 +130,10 @@ def of(head: bytes, suffix: str = "") -> str:
 
 
 def _marked(head: bytes) -> str:
-  """Returns the kind of a content that its bytes alone show; "" if none does.
+  """Returns the kind of a content with telling first bytes; "" for a text.
 
-  Content with a zero byte is BINARY, unless it begins as another kind does.
+  Content with a zero byte is BINARY, unless its first bytes are those of
+  another kind.
   """
   for signature, name in _SIGNATURES:
     if head.startswith(signature):
@@ -149,7 +150,12 @@ def _marked(head: bytes) -> str:
 
 
 def _textual(head: bytes, suffix: str) -> str:
-  """Returns the kind of a text, such as HTML; TEXT if no other fits."""
+  """Returns the kind of a text, such as HTML; TEXT if no other kind fits.
+
+  Args:
+    head: the first 64 KB, or all of a shorter text.
+    suffix: the suffix of the file's name, such as `.md`.
+  """
   for pattern, name in _PATTERNS:
     if pattern.match(head):
       return name
@@ -189,7 +195,8 @@ def _zipped(head: bytes) -> str:
 def _json(head: bytes) -> str:
   """Returns JSON_LINES, or JSON_DOCUMENT for an object of several lines.
 
-  The object has several lines if the first of several does not end in "}".
+  An object has several lines if the content has several lines and the first of
+  them does not end in "}".
 
   Args:
     head: the beginning of a content that begins with an object.

@@ -31,7 +31,7 @@ class Document:
   """Sentences that belong together.
 
   Attributes:
-    sentences: its sentences in order, none of them empty.
+    sentences: the sentences of the document in order; no sentence is empty.
     weight: how often the document is used, relative to a weight of 1.
     isolated: whether the lines are unrelated, as headlines are.
   """
@@ -51,7 +51,12 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """Corpus files with the same weight and the same flag `isolated`."""
+  """Corpus files whose documents have the same weight and kind of lines.
+
+  Attributes:
+    paths: the paths of the files.
+    weight, isolated: those of each Document in the files.
+  """
 
   paths: tuple[str, ...]
   weight: float = 1.0
@@ -112,10 +117,10 @@ def _weight(pattern: str) -> tuple[str, float]:
 
 
 def portions(parts: Iterable[Files]) -> list[list[Files]]:
-  """Returns corpus files in portions, which are read as a whole by a worker.
+  """Divides corpus files into portions, each of which one worker reads.
 
-  A portion ends with the file with which it reaches 64 MiB, compressed or not.
-  So the sizes of the files alone decide the portions.
+  The files stay in order. A portion ends with the file with which it reaches 64
+  MiB on the disk. So the sizes of the files alone decide the portions.
 
   Args:
     parts: the corpus.
@@ -147,7 +152,10 @@ def read(parts: Iterable[Files]) -> Iterator[Document]:
 
 
 def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-  """Yields each run of lines that are not blank, stripped, as a tuple."""
+  """Yields the documents in lines: each run of lines that are not blank.
+
+  A document is a tuple of its lines, without white space at their ends.
+  """
   sentences: list[str] = []
   for line in lines:
     if stripped := line.strip():
@@ -160,7 +168,7 @@ def split(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _groups(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-  """Yields lines, stripped, in groups of _LINES_A_GROUP.
+  """Yields lines in groups of _LINES_A_GROUP, without white space at the ends.
 
   Blank lines are skipped. The last group may be smaller.
   """
@@ -194,10 +202,13 @@ def ids(contents: np.ndarray) -> np.ndarray:
 
 
 def write(file: IO[str], sentences: Sequence[str]) -> None:
-  """Writes a document to an open corpus file."""
+  """Writes a document to an open corpus file: the sentences, a blank line."""
   file.write(text_of(sentences))
 
 
 def text_of(sentences: Sequence[str]) -> str:
-  """Returns a document as in a corpus file: its sentences, a blank line."""
+  """Returns the text of a document in a corpus file.
+
+  It is a line for each sentence, and a blank line.
+  """
   return "\n".join(sentences) + "\n\n"

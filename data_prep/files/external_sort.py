@@ -1,8 +1,9 @@
 """Sorts records by key in bounded memory, however many records there are.
 
-The keys are hashes, so the first bits of a key spread the records evenly over
-files. A file that fits in memory is sorted there; a larger one is spread over
-further files by the next bits.
+An entry is (key, record): an int of 64 bits and bytes. The keys are hashes, so
+their first bits spread the entries evenly over files. A file that fits in
+memory is sorted there; a larger file is spread over further files by the next
+bits.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ def append(file: BinaryIO, entries: Iterable[Entry]) -> None:
 
 
 def _framed(entry: Entry) -> bytes:
-  """Returns the bytes of an entry in a file."""
+  """Returns an entry as in a file: key and length as uint64, and the record."""
   key, record = entry
   return _HEADER.pack(key, len(record)) + record
 
@@ -47,10 +48,12 @@ def read(file: BinaryIO) -> Iterator[Entry]:
 def ordered(
   entries: Iterable[Entry], folder: str | None, memory: int
 ) -> Iterator[bytes]:
-  """Yields the records in the order of their keys; equal keys by their bytes.
+  """Yields the records in the order of their keys.
+
+  Records with the same key are in the order of their bytes.
 
   Args:
-    entries: in any order; read once.
+    entries: (key, record) in any order; read once.
     folder: the folder for temporary files; None for the system's.
     memory: the largest size in bytes of the entries in memory, which one entry
       may exceed. More entries go through temporary files. Entries with the same
@@ -62,7 +65,13 @@ def ordered(
 def _ordered(
   entries: Iterator[Entry], folder: str | None, memory: int, bits: int
 ) -> Iterator[bytes]:
-  """Yields as `ordered` does, for keys that differ only in `bits` low bits."""
+  """Yields the records in order, as `ordered`, for keys with equal high bits.
+
+  Args:
+    entries: (key, record) in any order.
+    folder, memory: those of `ordered`.
+    bits: number of low bits in which the keys may differ.
+  """
   held, size = [], 0
   for entry in entries:
     held.append(entry)
@@ -91,12 +100,12 @@ def _emptied(held: list[Entry]) -> Iterator[Entry]:
 def _spread(
   entries: Iterator[Entry], paths: list[pathlib.Path], shift: int
 ) -> None:
-  """Writes each entry to the file that six bits of its key choose.
+  """Writes each entry to one of 64 files, which six bits of its key choose.
 
   Args:
     entries: the entries.
-    paths: the 64 files.
-    shift: the number of lower bits of the key, which do not count.
+    paths: the paths of the 64 files.
+    shift: the number of bits of the key below the six bits.
   """
   with options.naming(str(paths[0].parent)), contextlib.ExitStack() as stack:
     files = [stack.enter_context(path.open("wb")) for path in paths]

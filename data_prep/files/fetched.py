@@ -73,11 +73,13 @@ def _path(url: str) -> str:
 
 
 def beside(address: str, name: str) -> str:
-  """Returns the address of a file in a folder; the folder's query is kept.
+  """Returns the address of the file `name` in a folder.
+
+  The query of the folder's address is kept at the end.
 
   Args:
-    address: the folder's address.
-    name: the name of the file, which is quoted in a URL.
+    address: the address of the folder.
+    name: the unquoted name of the file; in a URL the function quotes it.
   """
   if address.startswith(gcs.SCHEME):
     return f"{address.rstrip('/')}/{name}"
@@ -90,8 +92,8 @@ class Cache:
   """A folder of files fetched from gs:// and https://.
 
   Args:
-    folder: its path; "" for `default_folder`. It is made when needed, for this
-      user alone.
+    folder: the path of the cache; "" for `default_folder`. The folder is made
+      when it is needed, with rights for this user alone.
   """
 
   def __init__(self, folder: str = "") -> None:
@@ -150,10 +152,10 @@ class Cache:
       raise
 
   def together(self, files: Mapping[str, str]) -> str:
-    """Returns the path of a folder in the cache with only the given files.
+    """Returns the path of a folder in the cache with exactly the given files.
 
-    They are hard links, or copies where the disk has no links. If the folder
-    exists but its files were changed, it is made again.
+    The files in the folder are hard links to the given ones, or copies where
+    the disk has no links. A folder whose files were changed is made again.
 
     Args:
       files: name in the folder → path in this cache.
@@ -180,7 +182,12 @@ class Cache:
     return target
 
   def _are_together(self, key: str, files: Mapping[str, str]) -> bool:
-    """Returns whether folders/KEY has these files, unchanged, and no others."""
+    """Returns whether folders/KEY holds exactly the given files, unchanged.
+
+    Args:
+      key: the name of the folder.
+      files: name in the folder → path in this cache.
+    """
     if set(os.listdir(self._inside("folders", key))) != files.keys():
       return False
     places = {n: self._inside("folders", key, n) for n in files}
@@ -191,7 +198,9 @@ class Cache:
     )
 
   def unpacked(self, archive: str, compared: bool = False) -> str:
-    """Unpacks an archive into the cache, unless it has been; returns the folder.
+    """Returns the folder of the cache with the unpacked files of an archive.
+
+    The archive is unpacked if this folder does not exist yet.
 
     Args:
       archive: the path of an archive in this cache, or of any local one, which
@@ -232,9 +241,10 @@ class Cache:
     return target
 
   def _inside(self, *parts: str) -> str:
-    """Returns a path in the cache, which need not exist.
+    """Returns the path of `parts` in the cache, at which nothing need exist.
 
-    The owner and the permissions of all its parts are checked first.
+    The owner and the permissions of the file or folder and of all folders above
+    it in the cache are checked.
 
     Raises:
       options.InputError: for a link, and for a file or folder that other users
@@ -326,7 +336,9 @@ class Cache:
 
   @contextlib.contextmanager
   def _locked(self, key: str, address: str) -> Iterator[None]:
-    """Waits until no other process fetches an address; holds its lock.
+    """Holds the lock of an address in the context, after waiting for it.
+
+    While one process holds the lock, no other process fetches the address.
 
     Args:
       key: the hash of the address.
@@ -345,12 +357,13 @@ class Cache:
 
   @contextlib.contextmanager
   def _appearing(self, *parts: str) -> Iterator[str]:
-    """Yields a temporary folder, which is renamed if the block succeeds.
+    """Yields a temporary folder; if the block succeeds, gives it its path.
 
-    If another process has made the folder meanwhile, that folder is kept.
+    If another process has made a folder with this path meanwhile, that folder
+    is kept, and the temporary one is removed.
 
     Args:
-      *parts: the path that it gets in the cache.
+      *parts: the path of the folder in the cache.
 
     Raises:
       options.InputError: when the folder cannot be written.
@@ -482,14 +495,19 @@ def _require(address: str, digest: str, sha256: str) -> None:
 
 
 def _discard(part: str) -> None:
-  """Removes an unfinished download and its note."""
+  """Removes an unfinished download, and the file that notes its version."""
   for path in (part, f"{part}.json"):
     with contextlib.suppress(FileNotFoundError):
       os.unlink(path)
 
 
 def _link(path: str, target: str) -> None:
-  """Links a file to a second path, or copies it if that is impossible."""
+  """Makes a hard link to a file, or a copy where links are impossible.
+
+  Args:
+    path: the file.
+    target: the path of the link or copy.
+  """
   try:
     os.link(path, target)
   except OSError:  # the file system has no links

@@ -63,14 +63,14 @@ def _client() -> "storage.Client":
 
 
 def _errors() -> Any:
-  """Returns google-api-core's exceptions, which are imported when needed."""
+  """Returns the module google.api_core.exceptions, imported when needed."""
   from google.api_core import exceptions
 
   return exceptions
 
 
 def _corruption() -> Any:
-  """Returns the client's exception for content that was damaged on its way."""
+  """Returns the exception class that the client raises for damaged content."""
   from google.cloud.storage import exceptions
 
   return exceptions.DataCorruption
@@ -78,7 +78,7 @@ def _corruption() -> Any:
 
 @functools.cache
 def _retry() -> Any:
-  """Returns the client's own policy of retries, which here logs each retry."""
+  """Returns the client's default policy of retries, made to log each retry."""
   from google.cloud.storage import retry
 
   def say(error: Exception) -> None:
@@ -90,7 +90,10 @@ def _retry() -> Any:
 
 
 def _short(error: BaseException) -> str:
-  """Returns an exception in one line; those of the service have many."""
+  """Returns the message of an exception as one line.
+
+  The messages of the service have many lines.
+  """
   return f"{type(error).__name__} {str(error)[:120]}".split("\n")[0].strip()
 
 
@@ -180,15 +183,15 @@ def find(pattern: str) -> list[str]:
 def _expanded(
   bucket: str, prefix: str, part: str
 ) -> tuple[list[str], list[str]]:
-  """Returns (objects, folders): the names that match one part of a glob.
+  """Returns (objects, folders): the names in a folder that match a glob.
 
-  A part without wildcards is returned as a folder whether or not there is such
-  a folder.
+  A glob without wildcards is returned as a folder, whether or not there is such
+  a folder; and as an object if there is one.
 
   Args:
     bucket: the name of the bucket.
     prefix: the name of the folder to look in, with a final slash, or "".
-    part: the part of the glob, without slashes.
+    part: the glob for a single name, without slashes.
   """
   start = re.split(r"[*?\[]", part)[0]
   if start == part:
@@ -229,7 +232,12 @@ def names(folder: str) -> list[str]:
 
 
 def _prefix(name: str) -> str:
-  """Returns the beginning of the names in a folder; "" for the whole bucket."""
+  """Returns the prefix that the names of all objects in a folder have.
+
+  Args:
+    name: the name of the folder in its bucket; "" for the whole bucket, whose
+      prefix is "".
+  """
   return f"{name.rstrip('/')}/" if name else ""
 
 
@@ -422,14 +430,15 @@ def _require_room(
 ) -> None:
   """Raises InputError for an object that must not be downloaded.
 
-  It is larger than `most` or than the free disk, or has a Content-Encoding.
+  Such an object is larger than `most`, does not fit on the disk, or has a
+  Content-Encoding.
 
   Args:
     path: the path of the object, for messages.
-    blob: the object's description by the service.
-    have: number of its bytes that are already here.
-    folder: the folder for the file.
-    most: as in `download`.
+    blob: the object as the service describes it: size and Content-Encoding.
+    have: number of the object's bytes that were downloaded earlier.
+    folder: the folder to which the object would be downloaded.
+    most: the largest size of the object in bytes; None for any size.
   """
   if blob.content_encoding:
     raise options.InputError(
@@ -503,7 +512,7 @@ def move(source: str, path: str) -> None:
 
 
 def put(path: str, content: bytes, generation: int) -> int:
-  """Writes a small object if its generation is the given one; returns the new.
+  """Writes a small object, if the present generation is the given one.
 
   Args:
     path: the path of the object.
@@ -573,7 +582,7 @@ def _crc32c(path: str) -> str:
 
 
 def _encoded(checksum: Any) -> str:
-  """Returns a checksum in base64."""
+  """Returns a google_crc32c checksum in base64, as text."""
   return base64.b64encode(checksum.digest()).decode()
 
 

@@ -1,8 +1,8 @@
 """Reads JSON files: those of any version of this project, and foreign ones.
 
-The rule for files of this project, whichever version wrote them: a field that
-is missing has its default; a field that this version does not know is left out
-and named in one log line; a value of another type ends in an InputError.
+The rule for files of this project, whichever version wrote them: a missing
+field has its default; a field that this version does not know is left out and
+named in one log line; a value of a wrong type ends in an InputError.
 """
 
 import dataclasses
@@ -49,9 +49,9 @@ def read(path: str, action: str = "copy it again") -> Any:
     action: what the user should do about a damaged file.
 
   Raises:
-    options.InputError: when it is a device or a pipe, is larger than 256 MB, or
-      is not JSON that `parsed` accepts; for half of a surrogate pair in a
-      string; and when an object in a bucket is missing.
+    options.InputError: when the file is a device or a pipe, is larger than 256
+      MB, or is not JSON that `parsed` accepts; for half of a surrogate pair in
+      a string; and when the path is a missing object in a bucket.
     FileNotFoundError: when a local file is missing.
   """
   return _read(path, f"JSON in {path}", action)
@@ -119,7 +119,10 @@ def parsed(text: str | bytes) -> Any:
 
 
 def _refuse_halves(value: Any) -> None:
-  r"""Raises ValueError for half of a character, \ud800: UTF-8 has no halves."""
+  r"""Raises ValueError for a lone surrogate such as \ud800 in a JSON value.
+
+  UTF-8 cannot encode half of a surrogate pair.
+  """
   try:
     json.dumps(value, ensure_ascii=False).encode("utf-8")
   except UnicodeEncodeError as error:
@@ -139,13 +142,14 @@ def _finite(text: str) -> float:
 
 
 def read_note(path: str, hint: Any) -> Any | None:
-  """Returns the content of a cache's JSON file; None if missing or invalid.
+  """Returns the content of a JSON file that only saves work, such as a cache's.
 
-  Such a file only saves work: without a valid one, the work is done again.
+  The result is None if the file is missing or invalid, or its content has
+  another type than `hint`: the caller then does the work again.
 
   Args:
-    path: a file that may be missing.
-    hint: the expected type, as in `require_type`.
+    path: the path of the file.
+    hint: the expected type of the content, as in `require_type`.
   """
   try:
     content = read(path)
@@ -223,14 +227,16 @@ def shown(value: Any) -> str:
 def made(
   cls: type[T], values: Any, origin: str, action: str = "copy the file again"
 ) -> T:
-  """Returns a dataclass instance of a JSON object that an earlier run wrote.
+  """Returns cls(**values): a dataclass instance made from a JSON object.
 
-  A field that is missing in the object has its default. Names in the object
-  that are no fields of the class are left out and named in one log line.
+  An earlier version of this project may have written the object. A field that
+  is missing in the object has the default of the class. Names in the object
+  that are no fields of the class are left out, and one log line names them.
 
   Args:
-    cls: a dataclass.
-    values: the object, as the json module reads it.
+    cls: the dataclass.
+    values: the object, as the json module reads it: a dict from field names to
+      values. A list becomes a tuple where the field is a tuple.
     origin: the name of the object in messages: `optimizer in runs/a/run.json`.
     action: what the user should do about wrong values.
 

@@ -31,7 +31,7 @@ _ADVICE = "make the artefact again, or copy it again"
 def begin(folder: str) -> None:
   """Makes an artefact's folder, if it is missing, and removes its old manifest.
 
-  Call it before the files of the folder change.
+  This must be called before the files of the folder change.
   """
   storage.make_folder(folder)
   storage.remove(os.path.join(folder, NAME))
@@ -112,7 +112,7 @@ def find(folder: str) -> dict[str, Any] | None:
   """Returns the manifest of a folder; None if it has none.
 
   Raises:
-    options.InputError: when it is damaged, or of another format.
+    options.InputError: when the manifest is damaged, or of another format.
   """
   path = os.path.join(folder, NAME)
   return read(path) if storage.exists(path) else None
@@ -124,8 +124,8 @@ def read(path: str) -> dict[str, Any]:
   Missing parameters, counts and inputs are {}.
 
   Raises:
-    options.InputError: when it is damaged or of another format, has a value of
-      a wrong type, or names a file outside of its folder.
+    options.InputError: when the manifest is damaged or of another format, has a
+      value of a wrong type, or names a file outside of its folder.
     FileNotFoundError: when a local file is missing.
   """
   content = json_files.read_object(path, _ADVICE)
@@ -163,7 +163,7 @@ def _require_inside(name: str, entry: Mapping[str, Any], path: str) -> None:
 
   Args:
     name: the name of a file in the manifest.
-    entry: its entry, with "bytes".
+    entry: the description of this file in the manifest, with its size "bytes".
     path: the path of the manifest, for messages.
   """
   if entry["bytes"] < 0:
@@ -217,8 +217,8 @@ def check(folder: str, *kinds: str) -> dict[str, Any]:
       a wrong kind names the first.
 
   Raises:
-    options.InputError: when it is missing, of another kind, incomplete, or has
-      a link in place of a file.
+    options.InputError: when the artefact is missing, of another kind, or
+      incomplete, or has a link in place of a file.
   """
   content = find(folder)
   if content is None:

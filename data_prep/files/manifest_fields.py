@@ -15,7 +15,10 @@ _NULL = {"null": True}  # the metadata of a field that may be null in a file
 
 @dataclasses.dataclass(frozen=True)
 class _Fields:
-  """The base class of named values in a manifest; None where one is missing."""
+  """The base class of `Parameters` and `Counts`.
+
+  A field is a named value in a manifest; None if the manifest lacks the value.
+  """
 
   @classmethod
   def of(cls, values: Mapping[str, Any]) -> Self:
@@ -28,19 +31,15 @@ class _Fields:
     return cls(**{name: values[name] for name in names if name in values})
 
   def stated(self) -> dict[str, Any]:
-    """Returns name → value of the fields that are not None.
-
-    The order is that of the fields in the class.
-    """
+    """Returns name → value of the fields that are not None, in their order."""
     values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     return {name: value for name, value in values.items() if value is not None}
 
   @classmethod
   def types(cls) -> dict[str, Any]:
-    """Returns, for each field's name, the type of its value in a file.
+    """Returns name of a field → type of its value in a file.
 
-    None, which stands for a missing field, belongs to the type only where a
-    file may contain null.
+    The type includes None only for fields that may be null in a file.
     """
     hints = typing.get_type_hints(cls)
     return {
@@ -52,7 +51,7 @@ class _Fields:
 
 
 def _without_none(hint: Any) -> Any:
-  """Returns `int` for the type `int | None`."""
+  """Returns a type without None: `int` for `int | None`."""
   (kind,) = (arg for arg in typing.get_args(hint) if arg is not types.NoneType)
   return kind
 

@@ -26,10 +26,10 @@ _BYTES_IN_MEMORY = 48
 
 
 class Sorter:
-  """Takes pairs in any order, and returns them in ascending order.
+  """Sorts pairs of numbers: takes them in any order, yields them ascending.
 
-  It is a context manager, which closes its file. The file has no name, so that
-  nothing is left of a killed process.
+  A sorter is a context manager; its end closes the temporary file. The file has
+  no name, so that a killed process leaves nothing behind.
 
   Args:
     folder: the local folder of the file; None for the system's.
@@ -52,7 +52,7 @@ class Sorter:
     self._file.close()
 
   def add(self, pairs: np.ndarray) -> None:
-    """Adds pairs, uint64 [pairs, 2]."""
+    """Adds pairs to sort: uint64 [pairs, 2], in any order."""
     for begin in range(0, len(pairs), self._most):
       part = pairs[begin : begin + self._most]
       if self._held_pairs + len(part) > self._most:
@@ -89,7 +89,11 @@ class Sorter:
     self._ends.append(self._ends[-1] + len(run))
 
   def _merged(self) -> Iterator[np.ndarray]:
-    """Yields all pairs in order, in arrays of at most the memory's size."""
+    """Yields all pairs in order, merged from the sorted runs in the file.
+
+    They come in arrays uint64 [pairs, 2] that fit in the given memory. Pairs
+    with the same first number may be in two arrays.
+    """
     runs = [
       _Run(self._file.fileno(), begin, end)
       for begin, end in itertools.pairwise(self._ends)
@@ -106,12 +110,12 @@ def _in_order(pairs: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass
 class _Run:
-  """The pairs of a sorted run that are not merged yet.
+  """A sorted run of pairs in the file: those that are not merged yet.
 
   Attributes:
-    file: the file descriptor.
-    begin, end: the part of the file that is still to be read, in pairs.
-    head: the pairs that were read and are not merged, uint64 [pairs, 2].
+    file: the descriptor of the file.
+    begin, end: the part of the file that is still to be read: indices of pairs.
+    head: the pairs that were read but not merged yet, uint64 [pairs, 2].
   """
 
   file: int
@@ -123,11 +127,15 @@ class _Run:
 
   @property
   def goes_on(self) -> bool:
-    """Whether the file holds more than the head."""
+    """Whether the file holds pairs of the run that were not read yet."""
     return self.begin < self.end
 
   def fill(self, size: int) -> bool:
-    """Reads `size` pairs if the head is empty; returns whether it has pairs."""
+    """Reads up to `size` pairs into the head if the head is empty.
+
+    Returns:
+      whether the head then holds any pair; False if the run has ended.
+    """
     if not len(self.head) and self.goes_on:
       count = min(size, self.end - self.begin)
       content = os.pread(self.file, count * _BYTES, self.begin * _BYTES)
@@ -136,7 +144,15 @@ class _Run:
     return len(self.head) > 0
 
   def taken(self, last: tuple[int, int] | None) -> np.ndarray:
-    """Removes and returns the pairs of the head up to `last`; None: all."""
+    """Removes pairs from the beginning of the head, and returns them.
+
+    Args:
+      last: the pair up to which, this pair included, pairs are taken; None for
+        all pairs of the head.
+
+    Returns:
+      the pairs, uint64 [pairs, 2].
+    """
     cut = len(self.head)
     if last is not None:
       begin, end = (

@@ -3,9 +3,10 @@
     with open_files.noted(path, file):
       ...  # open_files.bytes_read(path, False) says how far
 
-The files are listed in the order in which they were opened. A file that is
-opened while an archive is read is a copy of a member, so that the member's share
-counts in that of the archive.
+The module keeps a list of the open files, in the order of their opening. If a
+file is opened while an archive is read, it is taken for the unpacked copy of
+the archive's last member: the share of the copy that was read tells which share
+of the member's bytes in the archive was read.
 """
 
 import contextlib
@@ -18,12 +19,12 @@ class _Open:
   """A file that is being read.
 
   Args:
-    path: its path.
+    path: the path of the file.
     file: the open file.
 
   Attributes:
-    member: the places in the file between which the member of an archive lies
-      whose copy was opened last.
+    member: for an archive, (begin, end) of the member whose unpacked copy was
+      opened last, in bytes from the beginning of the archive.
   """
 
   def __init__(self, path: str, file: IO[bytes]) -> None:
@@ -31,21 +32,28 @@ class _Open:
     self.member = (0, 0)
 
   def place(self) -> int:
-    """Returns the number of bytes before the place where the reading goes on."""
+    """Returns the position in the file in bytes; 0 for a pipe or closed file."""
     try:
       return self._file.tell()
     except (OSError, ValueError):  # it is closed, or a pipe
       return 0
 
   def share(self) -> float:
-    """Returns the share of a local file that has been read, from 0 to 1."""
+    """Returns the share of a local file that has been read, from 0 to 1.
+
+    The result is 1 for a file that was removed.
+    """
     try:
       return self.place() / max(1, os.path.getsize(self.path))
     except OSError:  # it is gone
       return 1.0
 
   def begin_member(self) -> None:
-    """Notes that a copy of the bytes before this place is opened."""
+    """Notes that the copy of an archive's member is opened.
+
+    The member ends at the present position in the archive, and begins where the
+    member before it ended.
+    """
     place = self.place()
     if place != self.member[1]:
       self.member = (self.member[1], place)
@@ -56,10 +64,10 @@ _open: list[_Open] = []
 
 @contextlib.contextmanager
 def noted(path: str, file: IO[bytes]) -> Iterator[None]:
-  """Notes that a file is read inside the context.
+  """Lists a file as open inside the context, for `bytes_read`.
 
   Args:
-    path: its path.
+    path: the path of the file.
     file: the open file, whose method `tell` is called.
   """
   entry = _Open(path, file)
@@ -79,8 +87,9 @@ def bytes_read(path: str, in_copies: bool) -> int:
 
   Args:
     path: the path of the file.
-    in_copies: whether it is an archive, of which a member counts as far as its
-      copy has been read, and not as far as it has been unpacked.
+    in_copies: whether the file is an archive whose members are read from
+      unpacked copies. If half of the copy of a member has been read, half of
+      the member's bytes count, though all of them were unpacked.
   """
   entries = list(_open)  # another thread may change it
   for number, entry in enumerate(entries):

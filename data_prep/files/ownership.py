@@ -47,9 +47,9 @@ class _Owner:
   """The process that owns a folder, as its lock describes it.
 
   Attributes:
-    program: its name.
-    pid: its process id.
-    host: the name of its machine.
+    program: the name of the process's program.
+    pid: the id of the process.
+    host: the name of the machine on which the process runs.
     machine: the boot id of the machine and the namespace of its process ids; ""
       if they are unknown.
     token: random text, different for each owner.
@@ -85,9 +85,11 @@ class _Owner:
       return None
 
   def content(self, beat: int = 0) -> bytes:
-    """Returns the content of a lock: the owner as JSON, after `beat` spaces.
+    """Returns the content of a lock: the owner as JSON, after some spaces.
 
-    Because of the spaces, the content differs from one beat to the next.
+    Args:
+      beat: the number of times that the lock was written anew. The number of
+        spaces is `beat` modulo 100, so that the content changes each time.
     """
     return b" " * (beat % 100) + json.dumps(dataclasses.asdict(self)).encode()
 
@@ -108,7 +110,10 @@ class _Owner:
 
 
 def _machine() -> str:
-  """Returns the boot id and the process namespace of this machine, or ""."""
+  """Returns the boot id and the namespace of process ids of this machine.
+
+  The result is "" on a system that does not tell them.
+  """
   try:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
       return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
@@ -117,7 +122,12 @@ def _machine() -> str:
 
 
 def _refused(folder: str, content: bytes) -> options.InputError:
-  """Returns the error for a folder that another program owns."""
+  """Returns the error for a folder that another program owns.
+
+  Args:
+    folder: the folder.
+    content: the content of the folder's lock, which names the program.
+  """
   owner = _Owner.of(content)
   return options.InputError(
     f"{folder} for this program alone",
@@ -226,7 +236,7 @@ def _lock_content(target: str) -> bytes:
 
 
 def _with_those_above(folder: str) -> Iterator[str]:
-  """Yields a folder and all folders above it, the bucket or the root last.
+  """Yields a folder and all folders above the folder; the root or bucket last.
 
   Of a local folder the paths are absolute, with symbolic links resolved.
   """
@@ -245,9 +255,10 @@ def _with_those_above(folder: str) -> Iterator[str]:
 
 
 def _places(target: str) -> tuple[str, str]:
-  """Returns the paths of a folder's lock: beside the folder, and inside it.
+  """Returns the two possible paths of the lock file of a local folder.
 
-  The second path is used if the first cannot be written.
+  The first path is beside the folder. The second path is in the folder; it is
+  used if the first cannot be written.
   """
   above, name = os.path.split(target)
   return os.path.join(above, f".{name}{_NAME}"), os.path.join(target, _NAME)
@@ -299,7 +310,7 @@ def _of_disk(folder: str) -> Iterator[None]:
 def _above(target: str) -> Iterator[None]:
   """Makes the missing folders above a target, if the system allows it.
 
-  After the context it removes those of the new folders that are empty.
+  When the context ends, the new folders that are empty are removed.
   """
   above = os.path.dirname(target)
   made = []
@@ -343,7 +354,8 @@ def _taken(path: str, folder: str) -> IO[bytes]:
   """Opens and locks a file; returns the open file.
 
   Args:
-    path, folder: as in `_locked`.
+    path: the lock file, which is made if it is missing.
+    folder: the folder that the file protects, for messages.
 
   Raises:
     options.InputError: when another process holds the lock in all of _TRIES
@@ -405,7 +417,8 @@ def _of_bucket(folder: str) -> Iterator[None]:
   """Makes this process the owner of a folder in a bucket inside the context.
 
   Raises:
-    options.InputError: when another living process owns it or a folder above.
+    options.InputError: when another living process owns the folder or a folder
+      above it.
   """
   place = folder.rstrip("/")
   path, owner = f"{place}/{_NAME}", _Owner.this()
@@ -426,6 +439,11 @@ def _of_bucket(folder: str) -> Iterator[None]:
 
 def _written(path: str, folder: str, owner: _Owner) -> int:
   """Writes the lock object, unless a living owner has written it already.
+
+  Args:
+    path: the lock object.
+    folder: the folder that the object protects, for messages.
+    owner: this process.
 
   Returns:
     the generation of the new object.
@@ -458,8 +476,9 @@ def _is_dead(path: str, folder: str, content: bytes, generation: int) -> bool:
 
   Args:
     path: the lock object.
-    folder: the folder that it protects, for messages.
-    content, generation: the object when it was last read.
+    folder: the folder that the object protects, for messages.
+    content, generation: content and generation of the object when it was last
+      read.
   """
   owner = _Owner.of(content)
   if owner and owner.is_gone():

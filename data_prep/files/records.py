@@ -34,9 +34,11 @@ NEXT_SENTENCE_POSITIONS = "next_sentence_positions"
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingBatch:
-  """The features of pretraining examples, one a row or packed (`packing`).
+  """The features of pretraining examples: one in each row, or packed rows.
 
-  predictions is the largest number of masked positions in a row.
+  In the shapes, `length` is the number of ids of a row, `predictions` the
+  largest number of masked positions of a row, and `labels` the largest number
+  of examples in a packed row (see `packing`).
 
   Attributes:
     input_ids: int64 [rows, length], padded with the pad id.
@@ -52,8 +54,8 @@ class PretrainingBatch:
     masked_lm_positions, masked_lm_ids: int64 [rows, predictions], the masked
       positions and the ids that were there, padded with 0; None if masks are
       made in training.
-    masked_lm_weights: float32 [rows, predictions], 0 where the two are padding;
-      None if masks are made in training.
+    masked_lm_weights: float32 [rows, predictions], 1 for a masked position, 0
+      for padding; None if masks are made in training.
   """
 
   input_ids: np.ndarray
@@ -115,7 +117,7 @@ def _packed(values: np.ndarray) -> list[bytes]:
 
 
 def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
-  """Returns for each row the bytes of one feature in tf.train.Features.
+  """Returns the serialised bytes of one feature in tf.train.Features, by row.
 
   Args:
     name: the name of the feature.
@@ -125,7 +127,7 @@ def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
 
   @functools.cache
   def start(size: int) -> bytes:
-    """Returns the bytes before a payload, which depend on its length alone."""
+    """Returns the bytes before a payload of `size` bytes: tags and lengths."""
     filler = bytes(size)
     value = _field(kind, _field(1, filler))
     entry = _field(1, _field(1, name.encode()) + _field(2, value))
@@ -135,12 +137,17 @@ def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
 
 
 def _field(number: int, payload: bytes) -> bytes:
-  """Returns a protobuf field of bytes: its tag, its length, its content."""
+  """Returns a protobuf field of type bytes: tag, length and content.
+
+  Args:
+    number: the number of the field.
+    payload: the content.
+  """
   return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
 
 
 def _varint(value: int) -> bytes:
-  """Returns a number as protobuf's varint."""
+  """Returns an integer of at least 0 as a varint of protobuf."""
   digits = bytearray()
   while value > 0x7F:
     digits.append(value & 0x7F | 0x80)
@@ -150,14 +157,18 @@ def _varint(value: int) -> bytes:
 
 
 def write(file: IO[bytes], serialized: Iterable[bytes]) -> None:
-  """Appends records in TFRecord's framing: length, its CRC, data, its CRC."""
+  """Appends records to a TFRecord file.
+
+  Each record becomes its length, the CRC of the length, its bytes, and the CRC
+  of the bytes.
+  """
   for record in serialized:
     file.write(_header(len(record)) + record + _masked_crc(record))
 
 
 @functools.lru_cache  # records of one file are of few lengths
 def _header(length: int) -> bytes:
-  """Returns the 12 bytes before a record: its length and the length's CRC."""
+  """Returns the 12 bytes before a record: its length, and the length's CRC."""
   packed = struct.pack("<Q", length)
   return packed + _masked_crc(packed)
 
@@ -216,7 +227,12 @@ def shape(path: str) -> Shape:
 
 
 def _no_records(path: str, got: str) -> options.InputError:
-  """Returns the error for a file that has no pretraining example."""
+  """Returns the error for a file that has no pretraining example.
+
+  Args:
+    path: the path of the file.
+    got: the content of the file in words.
+  """
   return options.InputError(
     f"pretraining examples in {path}",
     got,
@@ -229,10 +245,10 @@ def parse_pretraining(
 ) -> "dict[str, tf.Tensor]":
   """Returns the features of a batch of serialised pretraining examples.
 
-  This project or google-research/albert has written them.
+  The examples were written by this project or by google-research/albert.
 
   Args:
-    serialized: string [batch].
+    serialized: string [batch], serialised tf.train.Examples.
     of: the shape of all records, as `shape` returns it. If
       max_predictions_per_seq is 0, the result has token_boundary in place of
       masked_lm_positions, masked_lm_ids and masked_lm_weights.
@@ -281,9 +297,9 @@ def ends(file: IO[bytes], size: int, count: int) -> list[bytes]:
 
   Only the two ends of the file are read. The last records are those that begin
   in a stretch at the end of the file. The stretch is as long as the first
-  records together; if no record begins in it, its length is doubled until one
-  does. No record is returned twice. In the stretch, the beginning of a record
-  is recognised by the checksum of its length.
+  records together; it is doubled until a record begins in the stretch. No
+  record is returned twice. In the stretch, the beginning of a record is
+  recognised by the checksum of its length.
 
   Args:
     file: a seekable file of TFRecords.

@@ -44,7 +44,7 @@ _LONGEST_WINDOW = 1 << 31
 
 
 class _Gzip:
-  """zlib's decompressor with the interface of bz2's and lzma's."""
+  """Decompressor of gzip by zlib, with the interface of bz2.BZ2Decompressor."""
 
   def __init__(self) -> None:
     self._inner = zlib.decompressobj(wbits=31)  # gzip's header and checksum
@@ -61,7 +61,7 @@ class _Gzip:
 
 
 class _Zstandard:
-  """zstandard's decompressor with bz2's interface.
+  """Decompressor of zstandard, with the interface of bz2.BZ2Decompressor.
 
   `decompress` ignores the limit `most`: it returns all that can be unpacked.
   """
@@ -114,15 +114,15 @@ def most_unpacked(packed: int) -> int:
 class _Unpacked(io.RawIOBase):
   """A file of the unpacked bytes of one or several compressed streams.
 
-  It replaces the libraries' own files. These take a damaged stream after a
-  whole one for the end (bz2, lzma), a truncated stream for a whole one
-  (zstandard), an empty file for an empty text (gzip), or any amount of memory
-  (lzma).
+  The class replaces the file classes of the libraries, which hide damage: bz2
+  and lzma take a damaged second stream for the end of the file, zstandard takes
+  a truncated stream for a whole one, gzip takes an empty file for an empty
+  text. lzma may also take any amount of memory.
 
   Args:
-    raw: the compressed bytes.
-    path: their file, for messages.
-    start: makes the decompressor of a stream.
+    raw: the open file of compressed bytes.
+    path: the path of this file, for messages.
+    start: function without arguments that makes the decompressor of a stream.
   """
 
   def __init__(
@@ -151,9 +151,10 @@ class _Unpacked(io.RawIOBase):
     return len(part)
 
   def _next(self, most: int) -> bytes:
-    """Returns unpacked bytes; b"" at the end of the last stream.
+    """Returns the next unpacked bytes; b"" at the end of the last stream.
 
-    They are at most `most` bytes, except of zstandard.
+    Args:
+      most: the largest number of bytes to return; zstandard may exceed it.
 
     Raises:
       EOFError: for a truncated stream, and for an empty file.
@@ -181,7 +182,7 @@ class _Unpacked(io.RawIOBase):
     return unpacked
 
   def _beginning(self) -> bytes:
-    """Returns a stream's first bytes, without the zeros before the stream.
+    """Returns the first compressed bytes of the next stream; skips zero bytes.
 
     The result is b"" if the file has no further stream.
     """
@@ -199,7 +200,11 @@ class _Unpacked(io.RawIOBase):
     return packed
 
   def _refused(self, error: Exception) -> options.InputError:
-    """Returns the error for a damaged file."""
+    """Returns the InputError for a damaged file.
+
+    Args:
+      error: the decompressor's exception.
+    """
     return options.InputError(
       f"a whole {_endings(self._path)[1]} file at {self._path}",
       str(error),
@@ -227,10 +232,10 @@ def matching(patterns: str) -> list[str]:
   """Returns the paths of files that match a comma-separated list of globs.
 
   The globs keep their order, and the files of each glob are sorted. `**`
-  matches any number of folders. A file that several globs match is
-  returned once, at its first place. If a part of a glob is itself the name of
-  a file or a folder, that part matches only this name: the folder `e[1]`, if it
-  exists, is never taken for `e1`.
+  matches any number of folders. A file that several globs match is returned
+  once, among the files of the first of these globs. If a part of a glob is
+  itself the name of a file or a folder, that part matches only this name: the
+  folder `e[1]`, if it exists, is never taken for `e1`.
 
   Raises:
     options.InputError: for a pattern that matches nothing, and for an empty
@@ -256,9 +261,10 @@ def matching(patterns: str) -> list[str]:
 
 
 def divided(patterns: str) -> list[str]:
-  """Returns the entries of a comma-separated list, stripped; skips empty ones.
+  """Returns the entries of a comma-separated list, without white space around.
 
-  If the whole list is the path of a local file, it is the only entry.
+  Empty entries are skipped. If the whole text is the path of a local file, the
+  text is the only entry.
   """
   if os.path.isfile(patterns):
     return [patterns]
@@ -290,10 +296,14 @@ def _find_below(pattern: str) -> list[str]:
 
 
 def _is_match(name: Sequence[str], wanted: Sequence[str]) -> bool:
-  """Returns whether the parts of a name match those of a glob with `**`.
+  """Returns whether a path matches a glob with `**`.
 
-  As in a shell, a part of a glob matches a hidden name only if it begins with a
-  dot too.
+  As in a shell, a part of a glob matches a hidden name only if this part begins
+  with a dot too.
+
+  Args:
+    name: the path, divided at the slashes.
+    wanted: the glob, divided at the slashes.
   """
   if not name or not wanted:
     return not name and not wanted
@@ -310,10 +320,14 @@ def _is_match(name: Sequence[str], wanted: Sequence[str]) -> bool:
 
 
 def _expanded(folder: str, part: str) -> list[str]:
-  """Returns the paths in a local folder that match one part of a glob.
+  """Returns the paths of the names in a local folder that match a glob.
 
-  A part without wildcards, or one that is a name in the folder itself, gives
-  its path alone, whether or not the path exists.
+  A glob without wildcards, or one that is itself a name in the folder, gives
+  the path of this name alone, whether or not the path exists.
+
+  Args:
+    folder: the path of the folder; "" for the current folder.
+    part: the glob for a single name, without slashes.
   """
   exact = os.path.join(folder, part)
   if not glob.has_magic(part) or os.path.lexists(exact):
@@ -376,17 +390,18 @@ def compression(head: bytes) -> str:
 
 
 def kind(path: str) -> str:
-  """Returns the suffix of a name in lower case, without that of a compression.
+  """Returns the suffix of a file's name, without the suffix of a compression.
 
-  For `a.TXT.gz` it is ".txt", for `a.tgz` ".tar", for a name without suffix "".
+  The suffix is in lower case: ".txt" for `a.TXT.gz`, ".tar" for `a.tgz`, "" for
+  a name without a suffix.
   """
   return _endings(path)[0]
 
 
 def _endings(path: str) -> tuple[str, str]:
-  """Returns two suffixes in lower case: the file's and the compression's.
+  """Returns (suffix of the file, suffix of its compression), in lower case.
 
-  For `a.tgz` they are ".tar" and ".gz"; a suffix that is missing is "".
+  For `a.tgz` the result is (".tar", ".gz"); a missing suffix is "".
   """
   stem, ending = os.path.splitext(path.lower())
   stem, ending = os.path.splitext(stem + _SHORT.get(ending, ending))
@@ -425,11 +440,11 @@ def decoded_lines(file: IO[bytes], name: str) -> Iterator[str]:
 
 
 def read_line(file: IO[bytes], most: int, begun: bytes = b"") -> bytes:
-  r"""Returns a line with its line end, or the beginning of a longer line.
+  r"""Reads a line of bytes, but of a line that is too long only the beginning.
 
-  At the end of the file the result is `begun`. The line is longer than allowed
-  if and only if the result, passed through `without_line_end`, is longer than
-  `most`.
+  Returns the line with its line end, or the beginning of a line that is too
+  long; such a beginning, passed through `without_line_end`, is longer than
+  `most`. At the end of the file the result is `begun`.
 
   Args:
     file: the file, at the place where the reading goes on.
@@ -446,18 +461,26 @@ def without_line_end(line: bytes) -> bytes:
 
 
 def skip_line(file: IO[bytes], begun: bytes) -> None:
-  """Reads to the end of a line whose beginning `begun` has been read.
+  """Reads the rest of a line, so that the file stands at the next line.
 
-  Nothing is read if `begun` contains the end of the line, or is b"".
+  Args:
+    file: the file.
+    begun: the beginning of the line, which has been read. If it contains the
+      end of the line, or is b"", nothing is read.
   """
   while begun and not begun.endswith(b"\n"):
     begun = file.readline(MAX_LINE_BYTES)
 
 
 def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
-  """Yields lists of lines, as `lines` yields them, of at most about 2 MB each.
+  """Yields the lines of UTF-8 bytes in lists of at most about 2 MB.
 
-  Single lines would take twice as long.
+  The lines are those that `lines` yields. To read single lines would take twice
+  as long.
+
+  Args:
+    file: the open file.
+    name: the name of the file, for messages.
 
   Raises:
     options.InputError: as `lines` does.
@@ -486,10 +509,10 @@ def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
 
 
 def _without_byte_order_mark(raw: bytes, path: str) -> bytes:
-  """Returns the first bytes of a file without the mark of UTF-8.
+  """Returns the first bytes of a file without the byte order mark of UTF-8.
 
   Raises:
-    options.InputError: for the mark of UTF-16.
+    options.InputError: for the byte order mark of UTF-16.
   """
   if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
     raise options.InputError(
@@ -501,12 +524,15 @@ def _without_byte_order_mark(raw: bytes, path: str) -> bytes:
 
 
 def _decoded(raw: bytes, path: str, number: int) -> str:
-  """Returns the text of whole lines.
+  """Decodes UTF-8 bytes that hold one or more whole lines of a file.
 
   Args:
     raw: the bytes.
     path: the path of the file, for messages.
-    number: the number of the first line, for messages.
+    number: the number in the file of the first of the lines, for messages.
+
+  Returns:
+    the text, with its line breaks.
 
   Raises:
     options.InputError: for bytes that are not UTF-8.
@@ -524,10 +550,10 @@ def _decoded(raw: bytes, path: str, number: int) -> str:
 
 @contextlib.contextmanager
 def writing(path: str, mode: str = "w", rights: int = 0o666) -> Iterator[Any]:
-  r"""Yields a file object; `path` appears, complete, if the block succeeds.
+  r"""Yields a file object to write to; `path` appears when the block succeeds.
 
-  An earlier file at `path` is replaced then. If the block fails, it stays as it
-  was.
+  An earlier file at `path` is then replaced; it stays as it was if the block
+  fails.
 
   Args:
     path: the path of the finished file; its folder is made.
@@ -562,11 +588,11 @@ def writing(path: str, mode: str = "w", rights: int = 0o666) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _ending_in_order() -> Iterator[None]:
-  """Turns SIGTERM in the context into SystemExit(143), which removes files.
+  """Makes SIGTERM raise SystemExit(143) in the context.
 
-  Without it a temporary file would be left. A handler that the program has set
-  is kept. In a worker process, which its parent ends, and outside of the main
-  thread nothing changes.
+  So `finally` blocks run and remove temporary files. Nothing changes if the
+  program has set a handler of its own, in a worker process, which its parent
+  ends, and outside of the main thread.
   """
   if (
     threading.current_thread() is not threading.main_thread()
@@ -597,12 +623,13 @@ def copy(source: str, target: str) -> None:
 
 
 def make_folder(path: str) -> None:
-  """Makes a local folder with those above it, unless it exists.
+  """Makes a local folder, and the missing folders above it.
+
+  In a bucket no folder needs to be made: only the access is checked.
 
   Raises:
     OSError: when a local folder cannot be made.
-    options.InputError: for a folder in a bucket that cannot be listed; no
-      folder needs to be made there.
+    options.InputError: for a folder in a bucket that cannot be listed.
   """
   if is_remote(path):
     gcs.check(path)
@@ -614,7 +641,7 @@ def require_writable(folder: str) -> None:
   """Checks that files can be written in a folder, which need not exist yet.
 
   Raises:
-    options.InputError, OSError: when they cannot.
+    options.InputError, OSError: when files cannot be written there.
   """
   if is_remote(folder):
     probe = f"{folder}/.writable"
@@ -642,7 +669,7 @@ def free_bytes(folder: str) -> int | None:
 
 
 def standing(folder: str) -> str:
-  """Returns a local folder, or its nearest parent that exists."""
+  """Returns a local folder if it exists, else the nearest existing parent."""
   place = os.path.abspath(folder)
   while not os.path.exists(place):
     place = os.path.dirname(place)
@@ -650,9 +677,9 @@ def standing(folder: str) -> str:
 
 
 def names(folder: str) -> list[str]:
-  """Returns the names of the files in a folder, sorted, without hidden ones.
+  """Returns the names of the files in a folder, sorted; [] if it is missing.
 
-  Subfolders are left out. A missing folder has no files.
+  Hidden files and subfolders are left out.
   """
   if is_remote(folder):
     entries = gcs.names(folder)
@@ -664,10 +691,10 @@ def names(folder: str) -> list[str]:
 
 
 def below(folder: str) -> list[str]:
-  """Returns the files in a folder and its subfolders, sorted, hidden ones too.
+  """Returns the paths of all files in a folder and its subfolders, sorted.
 
-  Their names are relative to the folder, with slashes. A missing folder has no
-  files.
+  The paths are relative to the folder, with slashes; hidden files are included.
+  The result for a missing folder is [].
   """
   if is_remote(folder):
     return gcs.below(folder)
@@ -682,7 +709,8 @@ def below(folder: str) -> list[str]:
 def move(source: str, target: str) -> None:
   """Moves a file to a path on the same disk or bucket; replaces `target`.
 
-  In a bucket, a process that ends during the move leaves the source, or both.
+  In a bucket, a process that ends during the move leaves the source, or the
+  source and the target.
   """
   if is_remote(target):
     gcs.move(source, target)
@@ -704,7 +732,7 @@ def shard(stem: str, number: int, count: int, ending: str) -> str:
 
 
 def is_shard(name: str, stem: str, ending: str) -> bool:
-  """Returns whether `shard` can have made a name, with any numbers.
+  """Returns whether a name is one that `shard` returns for any two numbers.
 
   Args:
     name: the name.
@@ -727,8 +755,8 @@ def size(path: str) -> int | None:
 def version(path: str) -> str:
   """Returns a text that changes when a file changes, without reading the file.
 
-  Of a local file it holds the size and the times of the last changes, of an
-  object its generation.
+  The text holds the size and the times of the last changes of a local file, or
+  the generation of an object in a bucket.
 
   Raises:
     OSError: when a local file is missing.
@@ -759,9 +787,10 @@ def is_folder(path: str) -> bool:
 
 
 def leads_elsewhere(folder: str, name: str) -> bool:
-  """Returns whether a file below a local folder is a link, or behind one.
+  """Returns whether a file's path in a local folder goes through a link.
 
-  The result is False for a folder in a bucket.
+  The file itself, or a folder between the given folder and the file, is then a
+  symbolic link. The result is False for a folder in a bucket.
 
   Args:
     folder: the folder, which may itself be a link.

@@ -34,7 +34,7 @@ _JSON = (".jsonl", ".ndjson", ".json")
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-  """A row that cannot be read, and the reason.
+  """The reason why a row cannot be read; it stands in the place of the row.
 
   Attributes:
     expected: the correct content.
@@ -48,14 +48,15 @@ class Bad:
 
   @property
   def reason(self) -> str:
-    """The reason in words, without the place."""
+    """The reason in words, without the file and the line."""
     return f"expected {self.expected}, got {self.got}"
 
   def error(self, path: str, line: int) -> options.InputError:
-    """Returns an exception to raise, with the reason and the place.
+    """Returns an exception for this row, to be raised by the caller.
 
     Args:
-      path, line: the path of the file, and the number of the line.
+      path: the path of the file, for the message.
+      line: the number of the row's line, for the message.
     """
     return options.InputError(
       f"{self.expected} at {path}:{line}", self.got, self.action
@@ -78,7 +79,7 @@ class Wanted:
 
   Attributes:
     name: the name of the column, in which white space at the ends does not
-      count; or a key, which must be the same.
+      count; or the key, in which it does.
     flag: the flag that names the column, for messages.
     required: whether the file must have the column.
   """
@@ -172,7 +173,7 @@ def column(header: Sequence[str], name: str, flag: str, path: str) -> int:
 def _columns(
   path: str, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[int, Cells | Bad]]:
-  """Returns the iterator of `cells` for a CSV or TSV file."""
+  """Yields the rows of a CSV or TSV file as `cells` does."""
   rows = table(path)
   names = _names(path, rows)
   rows = _without_blank_lines(rows, len(names))
@@ -226,10 +227,11 @@ def _names(path: str, rows: Fields) -> list[str]:
 
 
 def _without_blank_lines(rows: Fields, width: int) -> Fields:
-  """Yields the rows that are not blank lines.
+  """Yields the rows without the blank lines among them.
 
-  A blank line has one field of white space at most. In a file of one column
-  blank lines are yielded, because they are rows with an empty cell.
+  A blank line is a row with one field, which is empty or white space. In a file
+  of one column blank lines are yielded, because they are rows with an empty
+  cell.
 
   Args:
     rows: (line number, fields).
@@ -245,15 +247,16 @@ def _without_blank_lines(rows: Fields, width: int) -> Fields:
 def _picked(
   rows: Fields, width: int, places: Sequence[int]
 ) -> Iterator[tuple[int, Cells | Bad]]:
-  """Yields (line number, wanted cells) of each row.
+  """Yields (line number, cells of the wanted columns) of each row.
 
-  A row with another number of fields than `width` has a `Bad` in place of the
-  cells; a `Bad` in `rows` is passed on.
+  A row whose number of fields is not `width` has a `Bad` in place of the cells;
+  a `Bad` in `rows` is passed on.
 
   Args:
     rows: (line number, fields).
     width: number of columns.
-    places: index of each wanted column; −1 for a missing one.
+    places: index of each wanted column in the row; −1 for a column that the
+      file lacks, whose cells are None.
   """
   for line, fields in rows:
     if isinstance(fields, Bad):
@@ -274,10 +277,14 @@ def _picked(
 def objects(
   path: str, wanted: Sequence[Wanted]
 ) -> Iterator[tuple[int, Cells | Bad]]:
-  """Returns the iterator of `cells`, for JSON lines in a file of any name.
+  """Returns an iterator over the rows of JSON lines in a file of any name.
 
   Args:
-    path, wanted: as in `cells`.
+    path: the path of the file, compressed or not.
+    wanted: the keys to read.
+
+  Returns:
+    (line number, cells) of each row, as `cells` returns them.
 
   Raises:
     options.InputError: for a file without rows, and for a required key that
@@ -317,7 +324,7 @@ def json_lines(path: str) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
 
 
 def _object(line: str) -> dict[str, Any] | Bad:
-  """Returns the object in a line of JSON; a `Bad` for anything else."""
+  """Returns the object in a line of JSON; a `Bad` if the line has no object."""
   try:
     parsed = json.loads(line)
     if isinstance(parsed, dict):
@@ -343,13 +350,17 @@ def without_surrogates(parsed: Any) -> Any:
 
 
 def _tab_separated(source: Lines) -> Fields:
-  """Yields the line number and fields of each TSV row, or a `Bad`."""
+  """Yields (line number, fields) of each TSV row; a bad row's fields are a Bad.
+
+  Args:
+    source: (line number, text or Bad) of each line.
+  """
   for number, line in source:
     yield number, line if isinstance(line, Bad) else line.split("\t")
 
 
 class _Source:
-  """An iterator over lines, to which lines can be returned."""
+  """An iterator over (line number, text or Bad) with a method to undo reads."""
 
   def __init__(self, source: Lines) -> None:
     self._source = source
@@ -364,12 +375,12 @@ class _Source:
     return self._returned.popleft() if self._returned else next(self._source)
 
   def give_back(self, taken: Sequence[tuple[int, str | Bad]]) -> None:
-    """Puts lines, in their order, before the lines that are yet to come."""
+    """Puts back lines that were taken, so that they come next, in order."""
     self._returned.extendleft(reversed(taken))
 
 
 def _comma_separated(lines_: Lines) -> Fields:
-  """Yields the line number and fields of each CSV row, or a `Bad`.
+  """Yields (line number, fields) of each CSV row; a bad row's fields are a Bad.
 
   A quoted field keeps its line breaks. After a malformed row, which gives a
   `Bad`, the next row begins on the next line: an open quotation mark costs one
@@ -440,10 +451,11 @@ _TOO_LONG = Bad(
 
 
 def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
-  """Yields lists of lines of about 1 MB; a list may end with a longer line.
+  """Yields the lines of UTF-8 bytes in lists of about 1 MB.
 
-  Single lines would take longer. A line that is not UTF-8 or longer than
-  MAX_ROW_BYTES comes as a `Bad`.
+  To read single lines would take longer. The last line of a list may exceed the
+  1 MB. In place of a line that is not UTF-8, or longer than MAX_ROW_BYTES, the
+  list holds a `Bad`.
   """
   first = True
   while raw := file.read(_BLOCK_BYTES):
@@ -462,7 +474,10 @@ def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
 
 
 def _decoded(raw: bytes) -> list[str | Bad]:
-  """Returns the text of whole lines; a `Bad` for a line that is not UTF-8."""
+  """Decodes bytes that hold whole lines; returns a list of the lines.
+
+  In place of a line that is not UTF-8 the list holds a `Bad`.
+  """
   try:
     text_lines: list[str | Bad] = list(raw.decode().split("\n"))
   except UnicodeDecodeError:
@@ -475,7 +490,7 @@ def _decoded(raw: bytes) -> list[str | Bad]:
 
 
 def _one_decoded(raw: bytes) -> str | Bad:
-  """Returns the text of a line; a `Bad` if it is not UTF-8."""
+  """Returns the text of one line of bytes; a `Bad` if they are not UTF-8."""
   try:
     return raw.decode()
   except UnicodeDecodeError as error:
@@ -487,10 +502,10 @@ def _one_decoded(raw: bytes) -> str | Bad:
 
 
 def _utf16_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
-  """Yields lists of one line each; a `Bad` for a line that cannot be read.
+  """Yields each line of UTF-16 bytes in a list of its own.
 
-  Such a line is longer than MAX_ROW_BYTES characters, is not UTF-16, or
-  contains U+FFFD.
+  The list holds a `Bad` for a line that is not UTF-16, contains U+FFFD, or is
+  longer than MAX_ROW_BYTES characters.
   """
   # Undecodable bytes become U+FFFD: half a character, or a truncated file.
   text = io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n")

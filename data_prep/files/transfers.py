@@ -74,7 +74,10 @@ def opened(
 
 
 def _prepared(url: str) -> str:
-  """Returns a URL as requests writes it, so that both see the same host.
+  """Returns a URL as requests will send it.
+
+  `require_safe` then checks the very host that is asked: two parsers may read
+  different hosts in one text.
 
   Raises:
     options.InputError: for a URL that requests cannot read.
@@ -117,15 +120,21 @@ def _redirected(response: requests.Response) -> str:
 def _accepted(
   response: requests.Response, url: str, headers: dict[str, str], advice: str
 ) -> requests.Response:
-  """Returns a response if it answers the request; else raises as `opened`.
+  """Returns the response if its status answers the request.
 
-  The status 200 answers every request, 206 and 416 answer one with the header
-  Range, and 304 one with If-None-Match. A body with a Content-Encoding is
-  refused.
+  The status 200 answers every request, 206 and 416 answer a request with the
+  header Range, and 304 a request with If-None-Match. A body with a
+  Content-Encoding is refused.
 
   Args:
     response: the response.
-    url, headers, advice: as in `opened`.
+    url: the URL that was asked for, for messages.
+    headers: the headers of the request.
+    advice: what the user should do if there is no such file.
+
+  Raises:
+    options.InputError: for another status, or a Content-Encoding.
+    _Busy: for a status after which a retry may succeed.
   """
   status = response.status_code
   expected = {
@@ -223,7 +232,7 @@ def _without_query(url: str) -> str:
 
 
 def _length(response: requests.Response, url: str) -> int | None:
-  """Returns the announced bytes of a body; None for a body in chunks.
+  """Returns the announced size of a body in bytes; None for a body in chunks.
 
   Raises:
     options.InputError: when the answer does not state the end of its body.
@@ -242,13 +251,13 @@ def _length(response: requests.Response, url: str) -> int | None:
 def _body(
   response: requests.Response, url: str, most: int, limit: str
 ) -> Iterator[bytes]:
-  """Yields the parts of a body.
+  """Yields the bytes of a body, part by part.
 
   Args:
     response: an answer whose body is unread.
     url: the address, for messages.
     most: the largest number of bytes.
-    limit: what sets this number, for messages.
+    limit: the reason for this limit in words, for messages.
 
   Raises:
     options.InputError: for more bytes than `most`, announced or not.
@@ -298,7 +307,7 @@ def _too_large(url: str, got: str, most: int, limit: str) -> options.InputError:
     url: the URL of the file.
     got: the size in words.
     most: the largest number of bytes.
-    limit: what sets this number.
+    limit: the reason for this limit in words.
   """
   return options.InputError(
     f"at most {most:,} bytes from {url}, {limit}", got, "check the address"
@@ -312,7 +321,7 @@ def small(url: str, most: int, advice: str, named: str = "") -> bytes:
     url: the URL of the file.
     most: the largest number of bytes.
     advice: what the user should do if there is no such file.
-    named: as in `opened`.
+    named: the address that the user named, if `url` came from elsewhere.
 
   Raises:
     options.InputError: for a larger file, when the server refuses, and when
@@ -365,7 +374,7 @@ class Part:
     advice: what the user should do if there is no such file.
     most: the largest number of bytes that the whole file may have; None if only
       the server knows its size.
-    named: as in `opened`.
+    named: the address that the user named, if `url` came from elsewhere.
 
   Attributes:
     path: the path of the unfinished file.
@@ -386,7 +395,7 @@ class Part:
     self._note = f"{path}.json"
 
   def complete(self, known_tag: str = "") -> bool:
-    """Downloads the missing rest; returns whether the version is a new one.
+    """Downloads the part of the file that is missing.
 
     After a cut connection the download is resumed, until _MOST_TRIES (5) tries
     in a row have brought no byte.
@@ -395,7 +404,8 @@ class Part:
       known_tag: the ETag of a version that need not be fetched again.
 
     Returns:
-      False if the server still has the known version, else True.
+      True if the file is now complete; False if the server still has the known
+      version, so that nothing was downloaded.
 
     Raises:
       options.InputError: when the download fails; a file that is too large is
@@ -473,8 +483,8 @@ class Part:
 
     Args:
       response: an answer of status 200, 206 or 416.
-      have: the number of bytes that are here.
-      tag: the ETag of the answer; "" for none.
+      have: the number of bytes of the unfinished file.
+      tag: the ETag of the answer; "" if it has none.
 
     Raises:
       requests.RequestException: for a part that does not follow the first
@@ -512,7 +522,7 @@ class Part:
 
     Args:
       response: the answer.
-      have: number of bytes to keep.
+      have: number of bytes of the unfinished file, which are kept.
       total: bytes of the whole file; None if unknown.
 
     Raises:
@@ -584,10 +594,15 @@ def _sendable(tag: str) -> str:
 
 
 def _without_links(path: str, flags: int) -> int:
-  """Returns the descriptor of an opened file; raises OSError for a link.
+  """Opens a file, but not through a symbolic link; returns its descriptor.
+
+  An opener for `open`.
 
   Args:
     path: the path of the file.
-    flags: those of os.open.
+    flags: the flags of os.open.
+
+  Raises:
+    OSError: when the file is a link or cannot be opened.
   """
   return os.open(path, flags | os.O_NOFOLLOW, 0o644)

@@ -38,10 +38,10 @@ _FROM_CURRENT_FOLDER, _EXCHANGE = -100, 2
 
 @contextlib.contextmanager
 def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
-  """Yields an empty folder whose files replace those in `folder`.
+  """Yields an empty folder whose files will replace those in `folder`.
 
-  They are put in place after the block. If the block raises an error, they are
-  removed, and the files in `folder` are unchanged.
+  When the block ends, the new files are put in place. If the block raises an
+  error, they are removed, and the files in `folder` are unchanged.
 
   Args:
     folder: local or gs://; it need not exist yet.
@@ -74,10 +74,11 @@ def replacing(folder: str, is_ours: IsOurs) -> Iterator[str]:
 
 @contextlib.contextmanager
 def trial(folder: str) -> Iterator[str]:
-  """Yields an empty local folder for files to check before they are kept.
+  """Yields an empty temporary folder, for files to check before they are kept.
 
-  The folder is beside a local `folder`, where a large model has room, and is
-  removed after the block. The remains of a killed process are removed first.
+  The temporary folder is on the same disk as a local `folder`, where a large
+  model has room, and is removed after the block. Remains of a killed process
+  are removed first.
 
   Args:
     folder: the later place of the files, local or gs://; this process is its
@@ -98,10 +99,11 @@ def trial(folder: str) -> Iterator[str]:
 
 
 def begun(folder: str) -> str:
-  """Returns the path of a folder for work from which a killed run goes on.
+  """Returns the path of a folder for unfinished work on an output folder.
 
-  The folder is beside a local `folder`, or in it if it is a mount point or
-  nothing can be written beside it. The caller makes the folder and clears it.
+  A run after a kill finds the work there. The path is beside a local `folder`,
+  but inside `folder` if that is in a bucket or a mount point, or if nothing can
+  be written beside it. The caller makes the folder and clears it.
 
   Args:
     folder: the output folder, local or gs://.
@@ -148,8 +150,8 @@ def _is_left(folder: str, aside: str) -> bool:
 
   Args:
     folder: the folder that was to be replaced.
-    aside: its temporary subfolder. The two temporary folders beside a local
-      folder are looked for too.
+    aside: the temporary subfolder of `folder`. The two temporary folders beside
+      a local folder are looked for too.
   """
   if storage.is_remote(folder):
     return bool(storage.below(aside))
@@ -158,23 +160,31 @@ def _is_left(folder: str, aside: str) -> bool:
 
 
 def _beside(folder: str) -> str:
-  """Returns the path at which a new local folder is written."""
+  """Returns the path beside a local folder where its new files are written."""
   above, name = os.path.split(os.path.realpath(folder))
   return os.path.join(above, f".{name}{UNFINISHED}")
 
 
 def _earlier(beside: str) -> str:
-  """Returns the path to which the earlier folder is renamed."""
+  """Returns the temporary path of the earlier folder while it is replaced.
+
+  Args:
+    beside: the result of `_beside`.
+  """
   return f"{beside}.earlier"
 
 
 def _can_be_renamed(folder: str, is_ours: IsOurs) -> bool:
   """Returns whether a local folder may be replaced by renaming.
 
-  It may if it does not exist yet, or contains only files of our programs. It
-  may not if it is a mount point, which cannot be renamed, if it is or contains
-  the current folder, in which a shell would stay, or if the folder above cannot
-  be written.
+  A folder may be renamed if it does not exist yet, or contains only files of
+  our programs. It may not if it is a mount point, which the system does not
+  rename, if it is or contains the current folder, since a shell would stay in
+  the old one, or if the folder above it cannot be written.
+
+  Args:
+    folder: the folder.
+    is_ours: function from the name of a file to whether our programs wrote it.
   """
   target = os.path.realpath(folder)
   here = os.path.realpath(os.curdir)
@@ -199,7 +209,8 @@ def _take_name(aside: str, target: str) -> None:
     target: the path of the earlier folder, which need not exist.
 
   Raises:
-    OSError: when it cannot be renamed; the earlier folder is then at `target`.
+    OSError: when `aside` cannot be renamed; the earlier folder is then at
+      `target`.
   """
   if not os.path.lexists(target):
     os.rename(aside, target)
@@ -241,7 +252,10 @@ def _exchange(first: str, second: str) -> None:
 
 
 def _note_moves(aside: str) -> None:
-  """Writes the list of files to move: from now on they are complete."""
+  """Writes the list of the files to move from the temporary folder `aside`.
+
+  The list is the sign that these files are complete.
+  """
   names = storage.below(aside)
   with storage.writing(os.path.join(aside, _MOVES)) as file:
     json.dump(names, file, ensure_ascii=False)
@@ -268,12 +282,12 @@ def _move_up(folder: str, is_ours: IsOurs) -> None:
 
 
 def _remove_others(folder: str, keep: set[str], is_ours: IsOurs) -> None:
-  """Removes the files of our programs in a folder that are not among the new.
+  """Removes the earlier files of our programs in a folder.
 
   Args:
     folder: the folder; its `.unfinished` is left as it is.
-    keep: the names of the new files.
-    is_ours: as in `replacing`.
+    keep: the names of the new files, which stay.
+    is_ours: function from the name of a file to whether our programs wrote it.
   """
   for name in storage.below(folder):
     inside = name.startswith(f"{UNFINISHED}/")
@@ -295,7 +309,7 @@ def clear(folder: str) -> None:
 
 
 def _sync(folder: str) -> None:
-  """Fsyncs all files below a local folder; leaves one in gs:// alone."""
+  """Fsyncs all files below a local folder; does nothing for a gs:// folder."""
   if storage.is_remote(folder):
     return
   for name in storage.below(folder):

@@ -384,7 +384,7 @@ def test_a_tenth_is_spared_where_there_are_rows_enough(
   blends = fine_tuning.Recipe(blend=mode).blends(problems.CLASS)
   files = task_rows.Files(data_dir=str(tmp_path))
   rows_read = task_rows.labelled(files, True, False, blends)
-  assert rows_read.spared == spared
+  assert rows_read.validation_from_train == spared
   assert len(rows_read.train) + len(rows_read.validation) == rows
   assert bool(rows_read.validation) == spared
 

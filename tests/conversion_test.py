@@ -359,7 +359,7 @@ def test_a_folder_in_which_something_is_wrong_is_told_in_one_line(
   assert not (tmp_path / "model").exists()
 
 
-def _text(folder: pathlib.Path, tokenizer: str) -> foreign_text.Found:
+def _text(folder: pathlib.Path, tokenizer: str) -> foreign_text.ReadSettings:
   config = initial_weights.settle_config("", "", str(folder))
   return initial_weights.text_settings(str(folder), tokenizer, config)
 

@@ -119,18 +119,18 @@ def test_rows_that_a_file_names_validate_every_network() -> None:
     for line in range(60)
   ]
   given = fine_tuning.Data(rows[:40], rows[40:])
-  assert given.in_turns("class", 2) == [given, given]
+  assert given.for_networks("class", 2) == [given, given]
   assert given.united() is given
-  spared = fine_tuning.Data(rows[1::2], rows[::2], spared=True)
-  turns = spared.in_turns("class", 2)
+  spared = fine_tuning.Data(rows[1::2], rows[::2], validation_from_train=True)
+  turns = spared.for_networks("class", 2)
   assert spared.united().train == rows
   assert [len(turn.validation) for turn in turns] == [6, 6]
   for turn in turns:
     assert sorted(map(repr, [*turn.train, *turn.validation])) == sorted(
       map(repr, rows)
     )
-  few = fine_tuning.Data(rows[:4], rows[4:6], spared=True)
-  assert few.in_turns("class", 2) == [few, few]
+  few = fine_tuning.Data(rows[:4], rows[4:6], validation_from_train=True)
+  assert few.for_networks("class", 2) == [few, few]
 
 
 def test_the_report_says_how_the_networks_differ(out: pathlib.Path) -> None:

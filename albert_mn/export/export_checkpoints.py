@@ -51,7 +51,7 @@ def weights(
       "model": manifest.identity(source.folder),
     },
     labels=source.labels,
-    beside=source.beside.write if source.beside else None,
+    write_more=source.tfidf_blend.write if source.tfidf_blend else None,
   )
   again = export_source.opened(folder)
   outputs, expected = (

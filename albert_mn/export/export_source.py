@@ -140,7 +140,7 @@ class Source:
     problem: the meaning of a classifier's or tagger's outputs; None for a
       pretrained model.
     parts: name → layer with its weights.
-    beside: the blend with the TF-IDF baseline; None if the network answers
+    tfidf_blend: the blend with the TF-IDF baseline; None if the network answers
       alone.
   """
 
@@ -150,7 +150,7 @@ class Source:
   tokenizer_file: str
   problem: problems.Problem | None
   parts: dict[str, Any]
-  beside: blend.Blend | None = None
+  tfidf_blend: blend.Blend | None = None
 
   @property
   def parameters(self) -> dict[str, Any]:

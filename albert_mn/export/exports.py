@@ -84,19 +84,21 @@ def _run(settings: Options) -> None:
   print(needed(source))
   if source.problem:
     print(long_texts(source, settings))
-  if missing_baseline := alone(source, settings):
+  if missing_baseline := lacking(source, settings):
     print(missing_baseline)
   print(f"written to {settings.output_dir}")
 
 
-def alone(source: export_source.Source, settings: Options) -> str:
+def lacking(source: export_source.Source, settings: Options) -> str:
   """Returns a line if the export lacks the model's TF-IDF baseline.
 
   The result is "" if the export contains the baseline, if the model has none,
   and with --model_card.
   """
   carried = settings.to == "weights" or settings.model_card
-  if carried or not (source.beside and source.beside.factors.baseline):
+  if carried or not (
+    source.tfidf_blend and source.tfidf_blend.factors.baseline
+  ):
     return ""
   return (
     "TF-IDF: the baseline that answers in the model directory (--blend) is not "
@@ -122,7 +124,7 @@ def _card(
     length=length,
     batch_size=settings.batch_size,
     long_texts=long_texts(source, settings) if source.problem else "",
-    alone=alone(source, settings),
+    lacking=lacking(source, settings),
     license_=settings.license,
     data=storage.read_text(settings.data_file) if settings.data_file else "",
     language=settings.language,

@@ -41,7 +41,7 @@ class Export:
     batch_size: texts a batch, for a form with fixed shapes.
     long_texts: a line on the parts of long texts that the export reads; "" for
       a pretrained model.
-    alone: a line on the TF-IDF baseline that the export lacks; "" if it lacks
+    lacking: a line on the TF-IDF baseline that the export lacks; "" if it lacks
       none.
     license_, data: the user's text for these sections; "" if not given.
     language: language code.
@@ -54,7 +54,7 @@ class Export:
   length: int
   batch_size: int
   long_texts: str
-  alone: str
+  lacking: str
   license_: str
   data: str
   language: str
@@ -184,7 +184,7 @@ def _front_matter(
     lines.append(f"license: {json.dumps(export.license_, ensure_ascii=False)}")
   lines.append(f"pipeline_tag: {task}")
   # An export without the TF-IDF baseline has the network's score.
-  name = "network_accuracy" if export.alone else "eval_accuracy"
+  name = "network_accuracy" if export.lacking else "eval_accuracy"
   accuracy = results.get(name)
   if labels and accuracy and _is_of(described, results):
     origin = described["inputs"].get("training_rows", "")[:16] or "unknown"
@@ -335,12 +335,12 @@ def _limits(
   if limit := _words(described, labels).limit:
     lines.append(f"- {limit}")
   if verdict := degenerate_runs.Verdict.of(described["parameters"]):
-    beside = described["parameters"].get(blend.PARAMETER, {}).get("baseline")
-    what = "The network alone is of" if beside else "Of"
+    blended = described["parameters"].get(blend.PARAMETER, {}).get("baseline")
+    what = "The network alone is of" if blended else "Of"
     lines.append(f"- {what} no use: {verdict.summary}")
-  if export.alone:
+  if export.lacking:
     lines.append(
-      f"- {export.alone}. Of the scores above those of the network are its own."
+      f"- {export.lacking}. Of the scores above those of the network are its own."
     )
   elif answers := described["parameters"].get(blend.PARAMETER):
     lines.append(

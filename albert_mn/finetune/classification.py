@@ -414,7 +414,7 @@ def _task(
     rows.validation,
     rows.held_out,
     task_rows.cleaning(settings),
-    rows.spared,
+    rows.validation_from_train,
   )
   if adapting:
     start = adaptation.adapted(

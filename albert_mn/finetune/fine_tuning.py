@@ -407,14 +407,14 @@ class Data:
       validation rows, their score; it does not use them otherwise.
     cleaning: how the texts were cleaned, for the manifest; texts to predict are
       cleaned in the same way.
-    spared: whether the validation rows were taken from the training rows.
+    validation_from_train: whether the validation rows were taken from the training rows.
   """
 
   train: Sequence[classifier_data.Row]
   validation: Sequence[classifier_data.Row] = ()
   held_out: Sequence[classifier_data.Row] = ()
   cleaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  spared: bool = False
+  validation_from_train: bool = False
 
   @property
   def learnable(self) -> list[classifier_data.Row]:
@@ -423,7 +423,7 @@ class Data:
     They are the training rows, and the validation rows if these were taken from
     the training rows.
     """
-    taken = self.validation if self.spared else ()
+    taken = self.validation if self.validation_from_train else ()
     return sorted([*self.train, *taken], key=lambda row: row.line)
 
   def united(self) -> "Data":
@@ -431,11 +431,11 @@ class Data:
 
     Validation rows that came from a file of their own stay validation rows.
     """
-    if not self.spared:
+    if not self.validation_from_train:
       return self
     return dataclasses.replace(self, train=self.learnable, validation=())
 
-  def in_turns(self, label_type: str, networks: int) -> list["Data"]:
+  def for_networks(self, label_type: str, networks: int) -> list["Data"]:
     """Returns the rows of each network of an ensemble.
 
     If the validation rows were taken from the training rows, each network
@@ -449,7 +449,7 @@ class Data:
         each label.
       networks: the number of networks.
     """
-    if networks == 1 or not self.spared:
+    if networks == 1 or not self.validation_from_train:
       return [self] * networks
     rows = self.learnable
     strata = classifier_splits.strata(rows, label_type)
@@ -556,8 +556,8 @@ def train(
     )
     for own in (recipe, *map(recipe.of_network, range(networks)))
   )
-  turns = data.in_turns(problem.TYPE, networks)
-  if turns[0] is not data:
+  datasets = data.for_networks(problem.TYPE, networks)
+  if datasets[0] is not data:
     data = data.united()
   origin = dict(start.inputs)
   if start.init_checkpoint:
@@ -580,19 +580,19 @@ def train(
       rows.fingerprints() | origin,
     )
     for number, (own_recipe, rows) in enumerate(
-      zip(recipes, turns, strict=True)
+      zip(recipes, datasets, strict=True)
     )
   ]
   loops = [loop for loop, _, _ in learnt]
   verdict = next(filter(None, (verdict for _, _, verdict in learnt)), None)
-  evidence = _evidence(problem, turns, loops, recipe)
+  evidence = _evidence(problem, datasets, loops, recipe)
   calibrated = (
     {"temperature": evidence.temperature()} if recipe.calibrate else {}
   )
-  beside = None
+  tfidf_blend = None
   if recipe.blend != blend.OFF:
     temperature = calibrated.get("temperature", 1.0)
-    beside = evidence.blended(data.learnable, temperature)
+    tfidf_blend = evidence.blended(data.learnable, temperature)
   model_directory.save(
     folder,
     predictor_of(problem).KIND,
@@ -610,7 +610,7 @@ def train(
       ).stated(),
       **problem.parameters(),
       **calibrated,
-      **(beside.parameters() if beside else {}),
+      **(tfidf_blend.parameters() if tfidf_blend else {}),
       **(verdict.parameters() if verdict else {}),
     },
     counts={
@@ -622,13 +622,13 @@ def train(
     },
     inputs=data.fingerprints() | origin,
     labels=problem.names,
-    beside=beside.write if beside else None,
+    write_more=tfidf_blend.write if tfidf_blend else None,
   )
 
 
 def _evidence(
   problem: problems.Problem,
-  turns: Sequence[Data],
+  datasets: Sequence[Data],
   loops: Sequence["_Loop"],
   recipe: Recipe,
 ) -> answers.Evidence:
@@ -636,16 +636,18 @@ def _evidence(
 
   Args:
     problem, recipe: as in `train`.
-    turns: the rows of each network.
+    datasets: the rows of each network.
     loops: the trainings of the networks.
   """
   networks = [loop.judge.logits for loop in loops]
-  if all(rows is turns[0] for rows in turns):
-    parts = [answers.Unseen(turns[0].train, turns[0].validation, networks)]
+  if all(rows is datasets[0] for rows in datasets):
+    parts = [
+      answers.Unseen(datasets[0].train, datasets[0].validation, networks)
+    ]
   else:
     parts = [
       answers.Unseen(rows.train, rows.validation, [network])
-      for rows, network in zip(turns, networks, strict=True)
+      for rows, network in zip(datasets, networks, strict=True)
     ]
   return answers.Evidence(problem, parts, recipe.class_weights == "balanced")
 
@@ -877,7 +879,9 @@ class _Loop:
     self._best = None
     # A tenth of the rows is too small to tell good epochs apart: without
     # patience, the last weights are kept (docs/log.md, 2026-12-01).
-    if data.validation and (recipe.early_stopping_patience or not data.spared):
+    if data.validation and (
+      recipe.early_stopping_patience or not data.validation_from_train
+    ):
       self._best = best_weights.Best(
         self.model.trainable_variables, recipe.early_stopping_patience
       )

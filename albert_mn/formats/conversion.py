@@ -184,7 +184,7 @@ class Opened:
   source: initial_weights.Source
   config: configs.AlbertConfig
   tokenizer_file: str
-  text: foreign_text.Found | None
+  text: foreign_text.ReadSettings | None
   labels: tuple[str, ...]
 
   def tokenizer(self) -> tokenization.Tokenizer | None:
@@ -278,7 +278,7 @@ def _moved(
     opened,
     config=dataclasses.replace(opened.config, vocab_size=new.vocab_size),
     tokenizer_file=settings.resize_vocabulary,
-    text=foreign_text.Found(new.settings, "the new tokenizer's own"),
+    text=foreign_text.ReadSettings(new.settings, "the new tokenizer's own"),
   )
   resized = vocabulary.moved(model, moved.config, origins, len(opened.labels))
   print(
@@ -339,7 +339,7 @@ def write(
       ).stated(),
       inputs={"init_checkpoint": initial_weights.identity(opened.source.path)},
       labels=opened.labels,
-      beside=_beside(opened),
+      write_more=_blend_writer(opened),
     )
     again = opened.model()
     held = {name: again.parts()[name] for name in parts}
@@ -348,7 +348,7 @@ def write(
     model_directory.copy(folder, settings.output_dir)
 
 
-def _beside(opened: Opened) -> Callable[[str], None] | None:
+def _blend_writer(opened: Opened) -> Callable[[str], None] | None:
   """Returns the function that writes the source's blend into a folder.
 
   The result is None if the source has no blend, or is another project's.
@@ -357,8 +357,8 @@ def _beside(opened: Opened) -> Callable[[str], None] | None:
     return None
   folder = initial_weights.folder_of(opened.source.path)
   parameters = _known_of(opened.source)
-  beside = blend.read(folder, parameters, len(opened.labels))
-  return beside.write if beside else None
+  tfidf_blend = blend.read(folder, parameters, len(opened.labels))
+  return tfidf_blend.write if tfidf_blend else None
 
 
 def _step(path: str) -> int:
@@ -414,7 +414,7 @@ def _opened(settings: Options) -> Opened:
 
 def _text(
   settings: Options, config: configs.AlbertConfig, tokenizer_file: str
-) -> foreign_text.Found:
+) -> foreign_text.ReadSettings:
   """Returns the text normalisation of the source, changed by the flags.
 
   The flags are --repair_normalization, --do_lower_case and
@@ -427,10 +427,12 @@ def _text(
     text = text.repaired()
   if settings.do_lower_case and not text.settings.do_lower_case:
     lower = dataclasses.replace(text.settings, do_lower_case=True)
-    text = foreign_text.Found(lower, f"--do_lower_case; {text.reason}")
+    text = foreign_text.ReadSettings(lower, f"--do_lower_case; {text.reason}")
   if settings.split_digit_commas and not text.settings.split_digit_commas:
     divided = dataclasses.replace(text.settings, split_digit_commas=True)
-    text = foreign_text.Found(divided, f"--split_digit_commas; {text.reason}")
+    text = foreign_text.ReadSettings(
+      divided, f"--split_digit_commas; {text.reason}"
+    )
   return text
 
 
@@ -555,9 +557,9 @@ def _named_labels(
   if settings.labels_file:
     return read_labels(settings.labels_file)
   folder = initial_weights.folder_of(source.path)
-  beside = os.path.join(folder, model_directory.LABELS)
-  if storage.exists(beside):
-    return read_labels(beside)
+  labels_path = os.path.join(folder, model_directory.LABELS)
+  if storage.exists(labels_path):
+    return read_labels(labels_path)
   if source.kind is initial_weights.Format.HUGGING_FACE:
     # transformers' names of unnamed labels.
     return huggingface.labels(folder) or [f"LABEL_{i}" for i in range(number)]

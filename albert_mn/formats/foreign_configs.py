@@ -47,7 +47,7 @@ _SILENT = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class ReadConfig:
   """A model's config, and the decisions made in it.
 
   Attributes:
@@ -110,7 +110,7 @@ def of_google(
   family: type[configs.AlbertConfig],
   programs: Programs,
   gelu: str = "auto",
-) -> Found:
+) -> ReadConfig:
   """Returns the config in a file of google-research's format.
 
   The activation's name is read without regard to case. A missing name means
@@ -148,7 +148,7 @@ def decided(
   path: str,
   programs: Programs,
   gelu: str,
-) -> Found:
+) -> ReadConfig:
   """Returns a config with the form of gelu that --gelu names, and its lines.
 
   With "auto", the form in `config` is kept; so is an activation that is no
@@ -176,7 +176,9 @@ def decided(
       f"{_WORDS[alternative]}"
     )
     config = dataclasses.replace(config, hidden_act=GELUS[form])
-  return Found(config, (*lines, *_defaults(config, values, name, programs)))
+  return ReadConfig(
+    config, (*lines, *_defaults(config, values, name, programs))
+  )
 
 
 def _reason(

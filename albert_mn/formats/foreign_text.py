@@ -39,7 +39,7 @@ _CYRILLIC = "абвгдежзиклмнопрстухцчшыэюя"
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class ReadSettings:
   """Normalisation settings, and where they were found.
 
   Attributes:
@@ -50,7 +50,7 @@ class Found:
   settings: tokenization.Settings
   reason: str
 
-  def repaired(self) -> "Found":
+  def repaired(self) -> "ReadSettings":
     """Returns the settings for further training on text that keeps й and ё.
 
     They neither strip marks nor replace quotes.
@@ -58,7 +58,9 @@ class Found:
     kept = dataclasses.replace(
       self.settings, strip_accents=False, replace_quotes=False
     )
-    return Found(kept, f"--repair_normalization, instead of {self.reason}")
+    return ReadSettings(
+      kept, f"--repair_normalization, instead of {self.reason}"
+    )
 
   def described(self) -> str:
     """Returns the settings and the reason as one line of text."""
@@ -95,7 +97,7 @@ def read(
   tokenizer_file: str,
   family: type[configs.AlbertConfig],
   transformers: bool,
-) -> Found:
+) -> ReadSettings:
   """Returns the normalisation settings of a model of another project.
 
   They come from tokenizer.json, else from tokenizer_config.json if it names
@@ -137,7 +139,7 @@ def read(
   return _of_google(tokenization.Tokenizer(tokenizer_file), family)
 
 
-def _of_tokenizer_json(path: str, longest: int | None) -> Found:
+def _of_tokenizer_json(path: str, longest: int | None) -> ReadSettings:
   """Returns the settings in tokenizer.json.
 
   Args:
@@ -152,7 +154,7 @@ def _of_tokenizer_json(path: str, longest: int | None) -> Found:
   try:
     if made_from := fast_tokenizers.carried(content):
       reason = f"the export's own, in {huggingface.FAST_TOKENIZER}"
-      return Found(made_from.settings, reason)
+      return ReadSettings(made_from.settings, reason)
     settings = _of_normalizer(content.get("normalizer") or {})
     model = content.get("model") or {}
     if longest is not None:
@@ -166,12 +168,14 @@ def _of_tokenizer_json(path: str, longest: int | None) -> Found:
       f"{type(error).__name__} {error}",
       "copy it again",
     ) from error
-  return Found(settings, f"the normalizer of {huggingface.FAST_TOKENIZER}")
+  return ReadSettings(
+    settings, f"the normalizer of {huggingface.FAST_TOKENIZER}"
+  )
 
 
 def _of_wordpiece(
   config: Mapping[str, Any], vocab_file: str, longest: int
-) -> Found:
+) -> ReadSettings:
   """Returns the settings of a WordPiece model.
 
   They come from do_lower_case and strip_accents in tokenizer_config.json. If it
@@ -194,12 +198,12 @@ def _of_wordpiece(
     if lower:
       reason = f"no {reason}, and BERT's uncased models drop marks"
   settings = tokenization.Settings(lower, strip, longest_word=longest)
-  return Found(settings, reason)
+  return ReadSettings(settings, reason)
 
 
 def _of_google(
   bare: tokenization.Tokenizer, family: type[configs.AlbertConfig]
-) -> Found:
+) -> ReadSettings:
   """Returns the normalisation of google-research's programs.
 
   Args:
@@ -213,11 +217,13 @@ def _of_google(
   lower, case = _case(bare)
   if family is not configs.AlbertConfig:
     settings = tokenization.Settings(lower, not _has_marks(bare))
-    return Found(settings, f"the vocabulary's letters: {case}")
+    return ReadSettings(settings, f"the vocabulary's letters: {case}")
   settings = tokenization.Settings(
     lower, strip_accents=True, split_digit_commas=_joins_digit_and_comma(bare)
   )
-  return Found(settings, f"as google-research/albert's tokenization.py; {case}")
+  return ReadSettings(
+    settings, f"as google-research/albert's tokenization.py; {case}"
+  )
 
 
 def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
@@ -233,7 +239,9 @@ def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
   return True, "no piece has a capital letter"
 
 
-def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:
+def _of_albert_tokenizer(
+  config: Mapping[str, Any], reason: str
+) -> ReadSettings:
   """Returns the settings of transformers' AlbertTokenizer.
 
   It always replaces quotes (`` and '' become ").
@@ -248,7 +256,7 @@ def _of_albert_tokenizer(config: Mapping[str, Any], reason: str) -> Found:
     strip_accents=not config.get("keep_accents", False),
     replace_quotes=True,
   )
-  return Found(settings, reason)
+  return ReadSettings(settings, reason)
 
 
 def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:

@@ -127,7 +127,7 @@ def config(
   path: str,
   gelu: str = "auto",
   programs: foreign_configs.Programs = foreign_configs.PYTORCH,
-) -> foreign_configs.Found:
+) -> foreign_configs.ReadConfig:
   """Returns the config of a model of Hugging Face or of PyTorch.
 
   Keys without effect on the encoder are ignored; missing keys get transformers'

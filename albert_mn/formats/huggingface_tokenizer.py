@@ -496,7 +496,7 @@ def _normalization(
   prefix = {"type": "Prepend", "prepend": _SPACE}  # if the text is not empty
   if spec.add_dummy_prefix and not spec.remove_extra_whitespaces:
     yield prefix
-  yield from rule_steps.in_turn(pieces)
+  yield from rule_steps.longest_first(pieces)
   if spec.precompiled_charsmap:
     yield from rule_steps.of(spec.precompiled_charsmap)
   if spec.remove_extra_whitespaces:
@@ -544,7 +544,7 @@ def _stood_in(
   if stand_ins:
     letters = tokenization.ranges(stand_ins.values())
     yield rule_steps.replace_all(f"[{letters}]", unknown)
-    yield from rule_steps.in_turn(stand_ins)
+    yield from rule_steps.longest_first(stand_ins)
 
 
 def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:

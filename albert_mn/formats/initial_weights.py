@@ -212,14 +212,14 @@ def require_fit(
 
 def _held_config(
   path: str, kind: Format, gelu: str
-) -> foreign_configs.Found | None:
+) -> foreign_configs.ReadConfig | None:
   """Returns the config beside the weights; None if there is none."""
   if kind is Format.HUGGING_FACE:
     file = huggingface.config_file(path)
     return huggingface.config(file, gelu) if file else None
   if kind is Format.OURS:
     config = model_directory.config(path)
-    return foreign_configs.Found(config) if config else None
+    return foreign_configs.ReadConfig(config) if config else None
   if file := _config_file(path):
     return _config_of_tensorflow(file, None, kind, gelu)
   return None
@@ -243,7 +243,7 @@ def _config_file(path: str) -> str:
 
 def _given_config(
   albert_config_file: str, bert_config_file: str, kind: Format, gelu: str
-) -> foreign_configs.Found | None:
+) -> foreign_configs.ReadConfig | None:
   """Returns the config in the file that a flag names; None without a flag.
 
   The program that wrote the weights decides how the file is read: for PyTorch
@@ -257,7 +257,7 @@ def _given_config(
     return None
   family = configs.AlbertConfig if albert_config_file else configs.BertConfig
   if kind is Format.OURS:
-    return foreign_configs.Found(family.from_file(file))
+    return foreign_configs.ReadConfig(family.from_file(file))
   if kind is Format.HUGGING_FACE:
     given = huggingface.config(file, gelu)
   else:
@@ -276,7 +276,7 @@ def _config_of_tensorflow(
   family: type[configs.AlbertConfig] | None,
   kind: Format,
   gelu: str,
-) -> foreign_configs.Found:
+) -> foreign_configs.ReadConfig:
   """Returns the config in a file of google-research's or transformers' format.
 
   A file of transformers names its own family, which may differ from `family`:
@@ -409,7 +409,7 @@ def settle_tokenizer(path: str, *given: str) -> str:
 
 def text_settings(
   path: str, tokenizer: str, config: configs.AlbertConfig
-) -> foreign_text.Found:
+) -> foreign_text.ReadSettings:
   """Returns the normalisation of texts before the tokenizer, with the reason.
 
   A manifest beside the weights is preferred. Weights of this project without a
@@ -425,7 +425,7 @@ def text_settings(
   if kind is Format.OURS or described:  # ours, or an export of ours
     described = described or {"parameters": {}}
     settings = tokenization.Settings.of(described["parameters"])
-    return foreign_text.Found(settings, manifest.NAME)
+    return foreign_text.ReadSettings(settings, manifest.NAME)
   return foreign_text.read(
     folder, tokenizer, type(config), kind is Format.HUGGING_FACE
   )

@@ -86,13 +86,13 @@ def of(table: bytes) -> Iterator[Step]:
   if len(syllables) != len(_SYLLABLES):
     syllables = set()
   held = _taken_again(several, single)
-  turns = {}
+  replacements = {}
   for source in sorted(several.keys() - syllables):
     target = several[source]
-    turns[source] = next(free) if target in held else target
-    if turns[source] != target:
-      late[turns[source]] = target
-  yield from in_turn(turns)
+    replacements[source] = next(free) if target in held else target
+    if replacements[source] != target:
+      late[replacements[source]] = target
+  yield from longest_first(replacements)
   if syllables:
     hidden = {letter: next(free) for letter in _changed_by_nfc(several, early)}
     yield from letter_by_letter(hidden)
@@ -121,10 +121,10 @@ def _free(early: set[str]) -> Iterator[str]:
   """
   yield from sorted(filter(_is_inert, early))
   yield from map(chr, _PRIVATE)
-  raise _other("too few of one letter to hide others behind")
+  raise _inexpressible("too few of one letter to hide others behind")
 
 
-def _other(got: str) -> options.InputError:
+def _inexpressible(got: str) -> options.InputError:
   """Returns the error for rules that tokenizer.json cannot express."""
   return options.InputError(
     "rules of normalisation that tokenizer.json can express",
@@ -133,7 +133,7 @@ def _other(got: str) -> options.InputError:
   )
 
 
-def in_turn(rules: _Rules) -> Iterator[Step]:
+def longest_first(rules: _Rules) -> Iterator[Step]:
   """Yields steps that apply rules, at each position the longest one.
 
   If a rule may begin inside another match (aab in aaab, beside aa), a separator

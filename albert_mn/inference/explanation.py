@@ -118,7 +118,7 @@ class _Framed:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Voice:
+class _TfidfScores:
   """A TF-IDF classifier's scores of a text, which are added to the logits.
 
   Attributes:
@@ -134,7 +134,7 @@ class _Voice:
   weights: np.ndarray
 
   @classmethod
-  def none(cls, labels: int) -> "_Voice":
+  def none(cls, labels: int) -> "_TfidfScores":
     """Returns scores of 0, for a model without a TF-IDF classifier.
 
     Args:
@@ -143,9 +143,9 @@ class _Voice:
     return cls(np.zeros(labels), np.zeros(labels), [], np.zeros((labels, 0)))
 
   @classmethod
-  def of(cls, beside: blend.Blend, text: str) -> "_Voice":
+  def of(cls, tfidf_blend: blend.Blend, text: str) -> "_TfidfScores":
     """Returns the TF-IDF scores of a text, times their factor in the blend."""
-    linear, factor = beside.linear, beside.factors.baseline
+    linear, factor = tfidf_blend.linear, tfidf_blend.factors.baseline
     row = linear.grams.matrix([text])
     weights = factor * row.data * linear.weights[:, row.indices]
     return cls(
@@ -196,7 +196,7 @@ class Explainer:
     problem: the meaning of the head's outputs; required with a head.
     clean: cleans a text before the tokenizer.
     long_text: the part of a long text to read, as in `framing.Framer`.
-    beside: the blend with a TF-IDF classifier; None if the network answers
+    tfidf_blend: the blend with a TF-IDF classifier; None if the network answers
       alone.
     pooled_by: the kind of pooling, one of `pooling.KINDS`.
     further: (encoder, head) of each further network of an ensemble. The answer
@@ -213,13 +213,17 @@ class Explainer:
     problem: problems.Problem | None = None,
     clean: Callable[[str], alignment.Traced] = alignment.Traced.of,
     long_text: str = framing.HEAD,
-    beside: blend.Blend | None = None,
+    tfidf_blend: blend.Blend | None = None,
     pooled_by: str = pooling.CLS,
     further: Sequence[tuple[encoders.AlbertEncoder, _Head]] = (),
   ) -> None:
     self._networks = [(encoder, head), *further] if head else []
     self._pooled_by = pooled_by
-    self._encoder, self._tokenizer, self._beside = encoder, tokenizer, beside
+    self._encoder, self._tokenizer, self._tfidf_blend = (
+      encoder,
+      tokenizer,
+      tfidf_blend,
+    )
     self._framer = framing.Framer(tokenizer, max_seq_length, long_text)
     self._is_frame = tokenizer.special.copy()  # [CLS] and the like
     self._is_frame[tokenizer.unk_id] = False
@@ -234,8 +238,10 @@ class Explainer:
     For a regression the explanations have attention weights, but no answer.
     """
     model, problem = predictor.model, predictor.problem
-    beside = predictor.blend
-    factor = beside.factors.network if beside else 1 / predictor.temperature
+    tfidf_blend = predictor.blend
+    factor = (
+      tfidf_blend.factors.network if tfidf_blend else 1 / predictor.temperature
+    )
 
     def scaled(head: _Head) -> _Head:
       return lambda pooled: head(pooled) * factor
@@ -252,7 +258,7 @@ class Explainer:
       problem,
       predictor.traced,
       predictor.framer.long_text,
-      beside,
+      tfidf_blend,
       model.pooled_by,
       further,
     )
@@ -280,21 +286,21 @@ class Explainer:
       cut=framed.cut,
       windows=framed.windows,
       attention=attention.numpy()[:, 0, :, :length, :length],
-      answer=self._answer(framed, logits, self._voice(text, pair))
+      answer=self._answer(framed, logits, self._tfidf_scores(text, pair))
       if self._head
       else None,
     )
 
-  def _voice(self, text: str, pair: str) -> "_Voice":
+  def _tfidf_scores(self, text: str, pair: str) -> "_TfidfScores":
     """Returns the TF-IDF scores of a text or pair; zeros without a blend.
 
     Only for a model with a head.
     """
     assert self._problem, "a head has one"
-    if not self._beside:
-      return _Voice.none(len(self._problem.names))
+    if not self._tfidf_blend:
+      return _TfidfScores.none(len(self._problem.names))
     texts = [self._clean(part).text for part in filter(None, (text, pair))]
-    return _Voice.of(self._beside, " ".join(texts))
+    return _TfidfScores.of(self._tfidf_blend, " ".join(texts))
 
   def _framed(self, text: str, pair: str) -> _Framed:
     """Returns a text or a pair as ids, with the parts of it that they cover.
@@ -406,7 +412,7 @@ class Explainer:
     return ensembles.mean(logits)
 
   def _answer(
-    self, framed: _Framed, logits: tf.Tensor, voice: "_Voice"
+    self, framed: _Framed, logits: tf.Tensor, tfidf: "_TfidfScores"
   ) -> Answer:
     """Returns the answer with its attribution.
 
@@ -417,10 +423,10 @@ class Explainer:
     Args:
       framed: the text.
       logits: [1, labels], the network's.
-      voice: the TF-IDF scores, which are added to the logits.
+      tfidf: the TF-IDF scores, which are added to the logits.
     """
     assert self._problem, "a head has one"
-    logits = logits + voice.added(1.0)
+    logits = logits + tfidf.added(1.0)
     probabilities = self._problem.probabilities(logits.numpy())[0]
     label = int(tf.argmax(logits[0]))
     kept = self._is_frame[framed.ids]
@@ -429,10 +435,10 @@ class Explainer:
     here = self._padded(framed)
     _, baseline_logits = self._look(*there)
     score = self._log_odds(logits, label)
-    baseline_score = self._log_odds(baseline_logits + voice.added(0.0), label)
+    baseline_score = self._log_odds(baseline_logits + tfidf.added(0.0), label)
     points = _FEWEST_POINTS
     while True:
-      parts, slopes = self._integrated(here, there[0], label, points, voice)
+      parts, slopes = self._integrated(here, there[0], label, points, tfidf)
       answer = Answer(
         list(self._problem.names),
         probabilities,
@@ -440,7 +446,7 @@ class Explainer:
         float(score[0]),
         float(baseline_score[0]),
         points,
-        voice.parts(slopes),
+        tfidf.parts(slopes),
       )
       allowed = _MOST_MISSED * max(
         1.0, abs(answer.score - answer.baseline_score)
@@ -455,7 +461,7 @@ class Explainer:
     baseline: tf.Tensor,
     label: int,
     points: int,
-    voice: "_Voice",
+    tfidf: "_TfidfScores",
   ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the gradients integrated over the path, by Gauss-Legendre.
 
@@ -464,7 +470,7 @@ class Explainer:
       baseline: int32 [1, padded length], the ids of the baseline text.
       label: the number of the label whose score is explained.
       points: number of points of the quadrature.
-      voice: the TF-IDF scores.
+      tfidf: the TF-IDF scores.
 
     Returns:
       the contribution of each piece, float64 [padded length]; and the mean
@@ -472,7 +478,7 @@ class Explainer:
     """
     places, weights = np.polynomial.legendre.leggauss(points)
     places, weights = (places + 1) / 2, weights / 2
-    total, slopes = np.zeros(here[0].shape[1]), np.zeros(voice.scores.shape)
+    total, slopes = np.zeros(here[0].shape[1]), np.zeros(tfidf.scores.shape)
     for start in range(0, points, _AT_ONCE):
       block = slice(start, start + _AT_ONCE)
       added, slope = self._add(
@@ -481,7 +487,7 @@ class Explainer:
         tf.constant(label),
         tf.constant(places[block], tf.float32),
         tf.constant(weights[block], tf.float32),
-        tf.stack([voice.added(place) for place in places[block]]),
+        tf.stack([tfidf.added(place) for place in places[block]]),
       )
       total += added.numpy()
       slopes += slope.numpy()
@@ -496,7 +502,7 @@ class Explainer:
     label: tf.Tensor,
     places: tf.Tensor,
     weights: tf.Tensor,
-    beside: tf.Tensor,
+    tfidf_scores: tf.Tensor,
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the integral's sum over some points of the path.
 
@@ -506,7 +512,7 @@ class Explainer:
       label: the label whose score is explained.
       places: [points], 0 at the baseline and 1 at the text.
       weights: [points], the quadrature weights.
-      beside: [points, labels], the TF-IDF scores, added to the head's logits.
+      tfidf_scores: [points, labels], the TF-IDF scores, added to the head's logits.
 
     Returns:
       the sum for each piece, [length], of weight times gradient times the
@@ -528,7 +534,7 @@ class Explainer:
         encoder(*inputs, words=rows)
         for (encoder, _), rows in zip(self._networks, words, strict=True)
       ]
-      logits = self._scored(outputs, inputs[1]) + beside
+      logits = self._scored(outputs, inputs[1]) + tfidf_scores
       score = self._log_odds(logits, label)
     gradients, slope = tape.gradient(score, [words, logits])
     added = [

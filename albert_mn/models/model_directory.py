@@ -124,7 +124,7 @@ def save(
   counts: Mapping[str, Any],
   inputs: Mapping[str, str],
   labels: Sequence[str] = (),
-  beside: Callable[[str], None] | None = None,
+  write_more: Callable[[str], None] | None = None,
 ) -> None:
   """Writes a model directory; it appears under its name only when it is whole.
 
@@ -139,7 +139,7 @@ def save(
     counts: steps, examples … for the manifest.
     inputs: name → identity of each input, for the manifest.
     labels: a classifier's labels; an empty sequence writes no labels.json.
-    beside: called with the folder that is being written, before its manifest
+    write_more: called with the folder that is being written, before its manifest
       is; writes more files there, such as a blend's.
 
   Raises:
@@ -157,8 +157,8 @@ def save(
       with storage.writing(os.path.join(aside, LABELS)) as file:
         json.dump(list(labels), file, ensure_ascii=False, indent=2)
         file.write("\n")
-    if beside:
-      beside(aside)
+    if write_more:
+      write_more(aside)
     manifest.write(
       aside,
       kind,

@@ -331,10 +331,10 @@ def _one_text(
       way than the text of --init_checkpoint.
   """
   path = settings.init_checkpoint
-  beside = path and initial_weights.tokenizer_file(path)
-  if not beside:
+  tokenizer_file = path and initial_weights.tokenizer_file(path)
+  if not tokenizer_file:
     return ""
-  wanted = initial_weights.text_settings(path, beside, config)
+  wanted = initial_weights.text_settings(path, tokenizer_file, config)
   if settings.repair_normalization:
     wanted = wanted.repaired()
     or_else = ""
@@ -346,7 +346,7 @@ def _one_text(
     if not record_set or not record_set.tokenizer:
       continue  # nothing is known of records made elsewhere
     there = tokenization.Settings.of(record_set.parameters)
-    if not foreign_text.alike(beside, wanted.settings, there):
+    if not foreign_text.alike(tokenizer_file, wanted.settings, there):
       flags = wanted.settings.parameters().items()
       made_with = " ".join(
         f"--{'' if on else 'no'}{name}" for name, on in flags

@@ -23,7 +23,7 @@ from data_prep.pretraining import dynamic_masking, examples, masking
 ROWS = "rows"
 
 # The parameters of a manifest that say how dynamic records are masked.
-_RECIPE = (
+_MASKING = (
   "masked_lm_prob",
   "max_predictions_per_seq",
   "do_whole_word_mask",
@@ -203,7 +203,7 @@ def record_set(
       "make them with the same tokenizer.model",
     )
   if not shapes[first].max_predictions_per_seq:
-    _require_one_recipe(parts)
+    _require_one_masking(parts)
   counts = [part.count() for part in parts]
   filled, positions = map(
     sum, zip(*(part.filled() for part in parts), strict=True)
@@ -240,14 +240,14 @@ def _shape_text(shape: records.Shape) -> str:
   return f"{shape.max_seq_length} pieces, {masked} masked positions{packed}"
 
 
-def _require_one_recipe(parts: Sequence[_Part]) -> None:
+def _require_one_masking(parts: Sequence[_Part]) -> None:
   """Raises InputError unless dynamic records state one way to mask them.
 
   Raises:
     options.InputError: when the manifests of two folders state different
-      parameters of _RECIPE, or a folder has no manifest that states them.
+      parameters of _MASKING, or a folder has no manifest that states them.
   """
-  recipes = []
+  maskings = []
   for part in parts:
     parameters = part.content.get("parameters", {})
     if "masked_lm_prob" not in parameters:
@@ -257,12 +257,12 @@ def _require_one_recipe(parts: Sequence[_Part]) -> None:
         "keep manifest.json and tokenizer.model beside dynamic records",
       )
     # A parameter that an older manifest does not name was off.
-    recipes.append({name: parameters.get(name) or 0 for name in _RECIPE})
-  for part, recipe in zip(parts, recipes, strict=True):
-    for name, value in recipe.items():
-      if value != recipes[0][name]:
+    maskings.append({name: parameters.get(name) or 0 for name in _MASKING})
+  for part, stated in zip(parts, maskings, strict=True):
+    for name, value in stated.items():
+      if value != maskings[0][name]:
         raise options.InputError(
-          f"{name}={recipes[0][name]} in all dynamic records",
+          f"{name}={maskings[0][name]} in all dynamic records",
           f"{value} in {part.folder}",
           "make them alike",
         )
@@ -425,10 +425,12 @@ def _masks(
 
   Both follow from the manifest beside the records.
   """
-  recipe = examples.Recipe.of(source.parameters | {"random_seed": seed})
-  return examples.masks(recipe, False), tokenization.Tokenizer.with_settings(
+  record_recipe = examples.Recipe.of(source.parameters | {"random_seed": seed})
+  return examples.masks(
+    record_recipe, False
+  ), tokenization.Tokenizer.with_settings(
     os.path.join(source.folder, tokenization.MODEL_NAME),
-    tokenization.Settings.of(vars(recipe)),
+    tokenization.Settings.of(vars(record_recipe)),
   )
 
 

@@ -65,7 +65,7 @@ def page(
       pages.section("Results", _results(training, held_out)),
       pages.section(
         "Learning",
-        *(_beside(training, held_out, name) for name in _CURVES),
+        *(_compared_chart(training, held_out, name) for name in _CURVES),
         _probe(held_out),
       ),
       pages.section("Optimizer", *_optimizer(training)),
@@ -118,7 +118,7 @@ def _at(curves: _Curves, step: int | None) -> dict[str, int | float | str]:
   return {"step": step, **known}
 
 
-def _beside(training: _Curves, held_out: _Curves, name: str) -> str:
+def _compared_chart(training: _Curves, held_out: _Curves, name: str) -> str:
   """Returns a chart of one measure, for training and for held-out records."""
   lines = [
     pages.Line("training", training.get(name, [])),
@@ -164,9 +164,11 @@ def _probe(held_out: _Curves) -> str:
 
 def _optimizer(training: _Curves) -> list[str]:
   return [
-    _alone(training, "Learning rate", {"learning_rate": "at the step"}),
-    _alone(training, "Gradient norm", {"gradient_norm": "mean"}),
-    _alone(
+    _training_chart(
+      training, "Learning rate", {"learning_rate": "at the step"}
+    ),
+    _training_chart(training, "Gradient norm", {"gradient_norm": "mean"}),
+    _training_chart(
       training,
       "Trust ratios: a weight's norm over its update's",
       {f"trust_ratio_{x}": x for x in ("greatest", "median", "least")},
@@ -176,9 +178,11 @@ def _optimizer(training: _Curves) -> list[str]:
 
 def _speed(training: _Curves) -> list[str]:
   return [
-    _alone(training, "Tokens a second", {"tokens_per_second": "tokens"}),
-    _alone(training, "Share of the hardware's peak", {"mfu": "share"}),
-    _alone(
+    _training_chart(
+      training, "Tokens a second", {"tokens_per_second": "tokens"}
+    ),
+    _training_chart(training, "Share of the hardware's peak", {"mfu": "share"}),
+    _training_chart(
       training,
       "Input pipeline: its time over the step's",
       {"input_share": "share"},
@@ -186,7 +190,9 @@ def _speed(training: _Curves) -> list[str]:
   ]
 
 
-def _alone(training: _Curves, caption: str, names: Mapping[str, str]) -> str:
+def _training_chart(
+  training: _Curves, caption: str, names: Mapping[str, str]
+) -> str:
   """Returns a chart of training curves.
 
   Args:

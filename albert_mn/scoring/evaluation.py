@@ -159,9 +159,9 @@ def judge(
     texts = [problems.text_of(row) for row in block]
     logits = predictor.logits(texts, batch_size)
     part = [_answers(predictor, block, targets, logits)]
-    if beside := predictor.blend:
-      scores = beside.scores(predictor.cleaned(texts))
-      logits = beside.factors.logits(logits, scores)
+    if tfidf_blend := predictor.blend:
+      scores = tfidf_blend.scores(predictor.cleaned(texts))
+      logits = tfidf_blend.factors.logits(logits, scores)
       part.insert(0, _judgement(predictor, targets, logits))
       # An SVM's distances are no probabilities, so their calibration is not
       # measured.

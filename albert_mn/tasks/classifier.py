@@ -204,7 +204,7 @@ class Predictor:
     framer: makes inputs from texts with the model's tokenizer.
     problem: the meaning of the outputs.
     described: the content of the model directory's manifest; None means {}.
-    beside: the blend with the baseline; None if the network answers alone.
+    tfidf_blend: the blend with the baseline; None if the network answers alone.
 
   Attributes:
     names: the labels, in the order of the scores.
@@ -213,7 +213,7 @@ class Predictor:
     tokenizer, max_seq_length: those of the framer.
     temperature: divides the network's logits before softmax or sigmoid, if
       there is no blend.
-    blend: the argument `beside`.
+    blend: the argument `tfidf_blend`.
 
   Raises:
     options.InputError: when the manifest's temperature is not from 0.001 to
@@ -229,10 +229,10 @@ class Predictor:
     framer: framing.Framer,
     problem: problems.Problem,
     described: dict[str, Any] | None = None,
-    beside: blend.Blend | None = None,
+    tfidf_blend: blend.Blend | None = None,
   ) -> None:
     self.model, self.framer, self.problem = model, framer, problem
-    self.blend = beside
+    self.blend = tfidf_blend
     self.names = list(problem.names)
     self.manifest = described or {}
     self.tokenizer, self.max_seq_length = (
@@ -276,8 +276,10 @@ class Predictor:
     model = members[0] if len(members) == 1 else ensembles.Ensemble(members)
     model_directory.restore(folder, model.parts())
     problem = cls.read_problem(names, parameters)
-    beside = blend.read(folder, parameters, len(names))
-    return cls(model, _framer(directory), problem, directory.described, beside)
+    tfidf_blend = blend.read(folder, parameters, len(names))
+    return cls(
+      model, _framer(directory), problem, directory.described, tfidf_blend
+    )
 
   @staticmethod
   def read_problem(

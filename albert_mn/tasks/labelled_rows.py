@@ -19,7 +19,7 @@ class Rows:
     held_out: the rows to evaluate on.
     copied: line numbers of held-out rows that are near copies of training rows;
       None if this was not checked.
-    spared: whether the validation rows were taken from the training rows.
+    validation_from_train: whether the validation rows were taken from the training rows.
   """
 
   train: list[classifier_data.Row] = dataclasses.field(default_factory=list)
@@ -28,4 +28,4 @@ class Rows:
   )
   held_out: list[classifier_data.Row] = dataclasses.field(default_factory=list)
   copied: set[int] | None = None
-  spared: bool = False
+  validation_from_train: bool = False

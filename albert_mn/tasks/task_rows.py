@@ -185,10 +185,14 @@ def labelled(
   if path:
     validation = _read(files, path)
     _warn_of_copies(train, validation, "validation")
-    spared = False
+    validation_from_train = False
   else:
-    spared = validates or (blends and len(train) >= FEWEST_TO_SPARE)
-    train, validation = _split(files, train, False) if spared else (train, [])
+    validation_from_train = validates or (
+      blends and len(train) >= FEWEST_TO_SPARE
+    )
+    train, validation = (
+      _split(files, train, False) if validation_from_train else (train, [])
+    )
   if files.label_type == "class":
     _warn_of_rare_labels(train)
   label_names.warn_of_alike(
@@ -196,7 +200,9 @@ def labelled(
       [*train, *validation, *held_out], files.label_type
     )
   )
-  return labelled_rows.Rows(train, validation, held_out, copied, spared)
+  return labelled_rows.Rows(
+    train, validation, held_out, copied, validation_from_train
+  )
 
 
 def _copied(

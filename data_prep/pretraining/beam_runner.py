@@ -9,7 +9,11 @@ the pipeline reads no more of the corpus than the first bytes of its files.
       ranges ← portions, likeness ←──────────────────────────┘
       ranges → examples → GroupByKey by file → our writer of TFRecords
 
-The bytes are those of the local runner, because the same functions are called.
+The records have the same bytes as those of the local runner, because the same
+functions are called.
+
+A step with several results has a main output and tagged outputs, to which
+`beam_pipelines.tag` sends single results.
 """
 
 import collections
@@ -65,7 +69,7 @@ def run(
 def _build(
   pipeline: beam_pipelines.Pipeline, plan: pretraining_data.Plan
 ) -> None:
-  """Adds all steps to a pipeline."""
+  """Adds all steps of a plan to a Beam pipeline; runs nothing."""
   beam = pipeline.beam
   corpus = (
     pipeline.root
@@ -126,14 +130,21 @@ def _measured(portion: _Numbered) -> held_out.Measures:
 
 
 def _hashes(portion: _Numbered) -> Iterator[tuple[str, str]]:
-  """Yields (path, SHA-256) of the files of a portion."""
+  """Yields (path, SHA-256) of each file of a numbered portion of the corpus."""
   for files in portion[1]:
     yield from ((path, storage.sha256(path)) for path in files.paths)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Survey:
-  """Yields the surveyed portions of the corpus; the overview is tagged."""
+  """Step that chooses the held-out documents (`pretraining_data.Plan.survey`).
+
+  The input is (a constant, the measures of all portions). The output is each
+  `held_out.Portion`; the `held_out.Overview` goes to the output _OVERVIEW.
+
+  Attributes:
+    plan: the steps from the corpus to the records.
+  """
 
   plan: pretraining_data.Plan
 
@@ -147,7 +158,13 @@ class _Survey:
 
 @dataclasses.dataclass(frozen=True)
 class _Forecast:
-  """Returns the job of the two stages, whose files a forecast decides."""
+  """Step from an overview to the Job: the settings of stages one and two.
+
+  A forecast of the size of the records decides how many files the Job names.
+
+  Attributes:
+    plan: the steps from the corpus to the records.
+  """
 
   plan: pretraining_data.Plan
 
@@ -158,7 +175,14 @@ class _Forecast:
 
 @dataclasses.dataclass(frozen=True)
 class _Pools:
-  """Writes the pools of random second segments; returns the job with them."""
+  """Step that writes the pools of random second segments to files.
+
+  The input is the Job, and the choices of all portions together. The output is
+  the Job with the paths of the files in its attribute `pools`.
+
+  Attributes:
+    plan: the steps from the corpus to the records.
+  """
 
   plan: pretraining_data.Plan
 
@@ -170,7 +194,15 @@ class _Pools:
 
 @dataclasses.dataclass(frozen=True)
 class _Ranges:
-  """Yields the ranges of a portion; the counts of what is left out are tagged."""
+  """Step that divides a portion of the corpus into ranges of documents.
+
+  The input is a portion, and a Likeness that recognises held-out text. The
+  output is each `examples.Range`. The counts of the documents that are left out
+  go to the output _COUNTS.
+
+  Attributes:
+    plan: the steps from the corpus to the records.
+  """
 
   plan: pretraining_data.Plan
 
@@ -185,9 +217,15 @@ class _Ranges:
 
 
 def _examples(task: examples.Range, job: pretraining_data.Job) -> Iterator[Any]:
-  """Yields ((role, bucket), (sort key, example)) of a range: stage one.
+  """Makes the examples of a range of documents: stage one.
 
-  The counts are tagged.
+  Args:
+    task: the range.
+    job: the settings of the stages.
+
+  Yields:
+    ((role, bucket), (sort key, serialised example)) for each example; and the
+    counts of the examples, tagged for the output _COUNTS.
   """
   made = job.examples(task)
   yield beam_pipelines.tag(_COUNTS, dict(made.counts))
@@ -206,11 +244,15 @@ def _write(
   grouped: tuple[tuple[str, int], Iterable[tuple[int, bytes] | None]],
   job: pretraining_data.Job,
 ) -> tuple[str, dict[str, Any]]:
-  """Writes a bucket's file, stage two; returns its name and description.
+  """Sorts the examples of a bucket by key and writes its file: stage two.
 
   Args:
-    grouped: ((role, bucket), entries), where None entries do not count.
-    job: the settings.
+    grouped: ((role, bucket), (sort key, serialised example) of each example); a
+      None among the examples is skipped.
+    job: the settings of the stages.
+
+  Returns:
+    the name of the file, and its description for the manifest.
   """
   (role, bucket), entries = grouped
   job.finish(role, bucket, filter(None, entries))
@@ -219,7 +261,7 @@ def _write(
 
 
 def _sum(parts: Iterable[dict[str, int]]) -> dict[str, int]:
-  """Returns the sums of counts by name."""
+  """Returns name → the sum of the counts with this name."""
   total: examples.Counts = collections.Counter()
   for part in parts:
     total.update(part)
@@ -228,7 +270,14 @@ def _sum(parts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
-  """Writes the result for the program that waits for the pipeline."""
+  """Step that writes a JSON file for the program that waits for the pipeline.
+
+  The file holds the Job without its recipe, the counts, the hashes of the
+  corpus files, and the descriptions of the written files.
+
+  Attributes:
+    plan: the steps from the corpus to the records.
+  """
 
   plan: pretraining_data.Plan
 

@@ -36,17 +36,18 @@ _MOST_IN_BLOCK = 2
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-  """The counts of pieces, summed over all sequences.
+  """The counts of pieces and of pairs of pieces, summed over all sequences.
 
   Attributes:
     frequencies: int64 [vocab_size], occurrences of each piece.
-    contexts: int64 [contexts], the ids of the columns, ascending.
-    near: int64 [vocab_size, contexts], the sum of 60 / distance over all pairs
-      of an occurrence of the row's piece and one of the column's that are at
-      most WINDOW (6) places apart, in either order, in one sequence.
-    together: int64 [vocab_size, contexts], the number of pairs of an occurrence
-      of the row's piece and one of the column's in the same block. A piece
-      counts at most twice in a block; pairs of a piece with itself are 0.
+    contexts: int64 [contexts], the ids of the pieces that have a column,
+      ascending.
+    near: int64 [vocab_size, contexts]: a row is a piece a, a column a piece b.
+      The value is the sum of 60 / distance over all pairs of an a and a b in
+      one sequence that are at most WINDOW (6) positions apart, in either order.
+    together: int64 [vocab_size, contexts]: the number of pairs of an a and a b
+      in the same block of 64 positions. A piece counts at most twice in a
+      block; pairs of a piece with itself are 0.
   """
 
   frequencies: np.ndarray
@@ -90,8 +91,9 @@ def count(
 def most_contexts(vocab_size: int) -> int:
   """Returns the largest number of columns of a table for a vocabulary.
 
-  Up to 8,192 pieces, every piece that occurs has a column. A column less costs
-  little accuracy, so that a larger vocabulary has fewer columns, down to 4,096.
+  In a vocabulary of at most 8,192 pieces, every piece may have a column. A
+  larger vocabulary has fewer columns, but at least 4,096, to save memory: fewer
+  columns cost little accuracy.
   """
   return max(_FEWEST_CONTEXTS, _MOST_CELLS // vocab_size)
 
@@ -100,7 +102,8 @@ def frequencies(stretches: Iterable[np.ndarray], vocab_size: int) -> np.ndarray:
   """Returns how often each piece occurs, int64 [vocab_size].
 
   Args:
-    stretches: as in `count`.
+    stretches: int32 [n] each, concatenated sequences of piece ids, with −1
+      after each sequence and in place of every special piece.
     vocab_size: number of pieces.
   """
   total = np.zeros(vocab_size, np.int64)
@@ -118,9 +121,16 @@ def _add(table: np.ndarray, part: scipy.sparse.csr_matrix) -> None:
 def _pairs(
   ids: np.ndarray, columns: np.ndarray, vocab_size: int
 ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-  """Returns the `near` and the `together` sums of one array of sequences.
+  """Returns the sums `near` and `together` of `Counts` for one stretch.
 
-  Both are int64 [vocab_size, contexts].
+  Args:
+    ids: int32 [n], concatenated sequences of piece ids, with −1 after each
+      sequence and in place of every special piece.
+    columns: int64 [contexts], the ids of the pieces that have a column.
+    vocab_size: number of pieces.
+
+  Returns:
+    two int64 matrices [vocab_size, contexts].
   """
   return (
     _near(ids, vocab_size)[:, columns].tocsr(),
@@ -131,8 +141,12 @@ def _pairs(
 def _near(ids: np.ndarray, vocab_size: int) -> scipy.sparse.csr_matrix:
   """Returns the sum of 60 / distance for each pair of neighbouring pieces.
 
-  Neighbours are at most WINDOW (6) places apart, in one sequence. The result is
-  int64 [vocab_size, vocab_size] and symmetric.
+  Neighbours are at most WINDOW (6) positions apart, in one sequence. The result
+  is int64 [vocab_size, vocab_size] and symmetric.
+
+  Args:
+    ids: int32 [n], concatenated sequences, as in `_pairs`.
+    vocab_size: number of pieces.
   """
   shape = (vocab_size, vocab_size)
   sequence = np.cumsum(ids < 0)
@@ -151,10 +165,16 @@ def _near(ids: np.ndarray, vocab_size: int) -> scipy.sparse.csr_matrix:
 def _together(
   ids: np.ndarray, columns: np.ndarray, vocab_size: int
 ) -> scipy.sparse.csr_matrix:
-  """Returns how many pairs of pieces share a block.
+  """Returns how often two pieces occur in the same block of 64 positions.
 
-  The result is int64 [vocab_size, contexts]. In a block a piece counts at most
-  twice. Pairs of a piece with itself are left out.
+  The result is int64 [vocab_size, contexts]: the number of pairs of occurrences
+  of the two pieces. In a block a piece counts at most twice. Pairs of a piece
+  with itself are 0.
+
+  Args:
+    ids: int32 [n], concatenated sequences, as in `_pairs`.
+    columns: int64 [contexts], the ids of the pieces that have a column.
+    vocab_size: number of pieces.
   """
   block, pieces = _blocks(ids)
   occurrences = scipy.sparse.csr_matrix(
@@ -173,12 +193,14 @@ def _together(
 
 
 def _blocks(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the pieces with the numbers of their blocks.
+  """Cuts each sequence into blocks of 64 pieces; its last block may be shorter.
 
-  Each sequence is cut into blocks of 64 pieces; its last block may be shorter.
+  Args:
+    ids: int32 [n], concatenated sequences, as in `_pairs`.
 
   Returns:
-    The block number and the id of each piece that is not special, int [m] each.
+    two int arrays [m] with an entry for each piece that is not special: the
+    number of its block, and its id.
   """
   real = ids >= 0
   sequence, pieces = np.cumsum(~real)[real], ids[real]

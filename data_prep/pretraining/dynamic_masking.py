@@ -25,9 +25,10 @@ def mask(
   how: masking.Settings,
   tokenizer: tokenization.Tokenizer,
 ) -> masking.Masked:
-  """Returns a batch, or one device's part of a batch, with masks.
+  """Masks a batch of examples, or one device's part of a batch.
 
-  [CLS], [SEP] and padding are never masked. `features` is not changed.
+  [CLS], [SEP] and padding are never masked. `features` is not changed; the
+  masked ids and the targets are in the result.
 
   Args:
     features: input_ids, input_mask, segment_ids and token_boundary, int [rows,
@@ -67,7 +68,8 @@ def masker(
   and shapes of statically masked records.
 
   Args:
-    how, tokenizer: as in `mask`.
+    how: how much is masked, and in which units.
+    tokenizer: the tokenizer of the records, which knows the special ids.
   """
   import tensorflow as tf
 

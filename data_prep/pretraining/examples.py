@@ -1,9 +1,9 @@
 """Turns documents into serialised examples: the first stage of the records.
 
-The bucket and the sort key of each example are functions of the range of
-documents and the options (the recipe). A file holds the examples of a bucket in
-the order of their sort keys. So its bytes depend neither on the number of
-workers nor on the runner.
+Each example has a bucket, which is a file of the data set, and a sort key. Both
+follow from the range of documents and the options (the recipe). A file holds
+the examples of its bucket in the order of their sort keys. So its bytes depend
+neither on the number of workers nor on the runner.
 """
 
 import collections
@@ -184,18 +184,18 @@ class Recipe(TextPreparation):
     )
 
   def slots(self) -> int:
-    """Returns the length of the masked_lm_* features.
+    """Returns the number of values of each masked_lm_* feature of a row.
 
-    It is `predictions`, or twice as much with do_permutation, as in
-    google-research/albert.
+    The number is `predictions`, or twice `predictions` with do_permutation, as
+    in google-research/albert.
     """
     return self.predictions() * (2 if self.do_permutation else 1)
 
   def seed(self, is_held_out: bool) -> int:
-    """Returns the random seed.
+    """Returns the random seed of training or of held-out examples.
 
-    For held-out examples it is a constant, so that another --random_seed does
-    not change them.
+    The seed of held-out examples is a constant, so that another --random_seed
+    does not change them.
     """
     return held_out.SALT if is_held_out else self.random_seed
 
@@ -226,10 +226,10 @@ class Text:
   """A document of which examples are made.
 
   Attributes:
-    id: the number from which its random keys are made.
-    uses: how many times it is cut into examples.
-    sentences: its sentences, none of them empty.
-    isolated: whether its lines are unrelated, and so make no sentence pairs.
+    id: the number from which the random keys of the document are made.
+    uses: how many times the document is cut into examples.
+    sentences: the sentences of the document; no sentence is empty.
+    isolated: whether the lines are unrelated, and so make no sentence pairs.
   """
 
   id: int
@@ -240,10 +240,10 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """Documents, all held out or none, of which one task makes examples.
+  """The documents of one task: either held-out or training documents.
 
   Attributes:
-    held_out: whether all the documents are held out; otherwise none is.
+    held_out: whether the documents are held out.
     texts: the documents.
   """
 
@@ -256,7 +256,7 @@ class Range:
     return "eval" if self.held_out else "train"
 
   def letters(self) -> int:
-    """Returns the number of letters of the sentences, times their uses."""
+    """Returns the number of letters, each document times its number of uses."""
     return sum(sum(map(len, text.sentences)) * text.uses for text in self.texts)
 
 
@@ -265,8 +265,8 @@ def texts(
 ) -> Iterator[tuple[bool, documents.Document, Text]]:
   """Yields (whether held out, document, text) in the order of the corpus.
 
-  A held-out document is used once, a training document about dupe_factor times
-  its weight.
+  The text is the same document as a Text. A held-out document is used once, a
+  training document about dupe_factor × weight times.
 
   Args:
     portion: a portion of the corpus.
@@ -288,14 +288,14 @@ def texts(
 
 
 def _uses(number: int, weight: float, recipe: Recipe) -> int:
-  """Returns how often a training document is used: dupe_factor x weight.
+  """Returns how many times a training document is used: dupe_factor × weight.
 
   A fraction is rounded up or down at random, so that the mean over documents is
-  dupe_factor x weight. The id and the seed decide which.
+  dupe_factor × weight. The id of the document and the seed are the random key.
 
   Args:
-    number: the document's id.
-    weight: the weight of its file.
+    number: the id of the document.
+    weight: the weight of the document's file.
     recipe: the options.
   """
   whole, fraction = divmod(recipe.dupe_factor * weight, 1)
@@ -314,7 +314,7 @@ class Made:
 
   Attributes:
     counts: name → count; each name begins with `train_` or `eval_`.
-    buckets: bucket → its (sort key, serialised example) pairs.
+    buckets: bucket → (sort key, serialised example) of each of its examples.
   """
 
   counts: Counts
@@ -330,16 +330,16 @@ def of_range(
 ) -> Made:
   """Returns the examples of a range of documents, and their counts.
 
-  With recipe.pack_sequences, training examples are packed: an entry of the
-  result is then a row of several examples.
+  With recipe.pack_sequences, training examples are packed: each serialised
+  example of the result is then a row of one or several examples.
 
   Args:
     task: the documents.
     buckets: the number of buckets; a hash assigns each example to a bucket.
     recipe: how examples are made.
-    spm_model_file: the tokenizer.
-    pool: the text of random second segments, for `random_next_sentence`;
-      without a pool no example has a pair then.
+    spm_model_file: the path of the tokenizer.
+    pool: the text of random second segments, for recipe.random_next_sentence.
+      With that option and without a pool, no example has a second segment.
   """
   tokenizer = _tokenizer(spm_model_file, tokenization.Settings.of(vars(recipe)))
   encoded = tokenizer.encode([s for text in task.texts for s in text.sentences])
@@ -389,7 +389,7 @@ def of_range(
 def _tokenizer(
   model_file: str, settings: tokenization.Settings
 ) -> tokenization.Tokenizer:
-  """Returns the tokenizer; each process loads it once."""
+  """Returns the tokenizer of a model file; each process loads it once."""
   return tokenization.Tokenizer.with_settings(model_file, settings)
 
 
@@ -412,16 +412,19 @@ def _instances(
   recipe: Recipe,
   pool: random_segments.Pool | None,
 ) -> tuple[list[instances.Span], instances.Instances]:
-  """Cuts every document of the range into examples, once for each use.
+  """Cuts every document of a range into examples, once for each use.
 
   Args:
-    task: the documents.
-    encoded: the pieces of each sentence.
-    begins: bool [pieces], whether a piece begins a word.
-    recipe, pool: as in `of_range`.
+    task: the range of documents.
+    encoded: int32 ids of the pieces of each sentence, of all documents in
+      order; together they are the stream of pieces.
+    begins: bool [pieces], whether a piece of the stream begins a word.
+    recipe: how examples are made.
+    pool: the text of random second segments; None for none.
 
   Returns:
-    the documents as spans of the pieces, and the examples as spans of segments.
+    the spans of the documents in the stream, and the examples as spans of their
+    segments in the stream.
   """
   ends = np.cumsum(list(map(len, encoded)), dtype=np.int64)
   last = np.cumsum([len(text.sentences) for text in task.texts]) - 1
@@ -441,10 +444,10 @@ def _instances(
 
 
 class _Laid(NamedTuple):
-  """Examples in rows of the records' length.
+  """Examples laid out in rows of the records' length.
 
   Attributes:
-    rows: [rows, length].
+    rows: the ids, masks and segments, [rows, length] each.
     keys: uint64 [rows, 3], the random key of each row.
     order: uint64 [rows], the sort key of each row in the file.
     labels: int64 [rows]; in packed rows [rows, labels].
@@ -460,9 +463,14 @@ class _Laid(NamedTuple):
 
 
 def _packed(laid: _Laid, max_seq_length: int, pad_id: int) -> _Laid:
-  """Returns the examples packed, so that a row holds one or several.
+  """Packs examples, so that a row of the result holds one or several examples.
 
   A row gets the random key and the sort key of its first example.
+
+  Args:
+    laid: the examples, one in each row.
+    max_seq_length: positions of a row.
+    pad_id: the id of padding.
   """
   sequences, mask = laid.rows, laid.rows.mask
   where = packing.places(mask.sum(1), laid.order, max_seq_length)
@@ -489,12 +497,15 @@ def _masked(
   recipe: Recipe,
   is_held_out: bool,
 ) -> records.PretrainingBatch:
-  """Returns the batch to write, with masks unless training makes the masks.
+  """Returns the features to write, with masks unless training makes the masks.
+
+  Held-out examples always get masks.
 
   Args:
-    laid: the examples.
+    laid: the examples in rows.
     starts: bool [rows, length], whether a piece begins a word.
-    tokenizer, recipe: the tokenizer and the recipe of the examples.
+    tokenizer: the tokenizer of the examples.
+    recipe: how examples are made and masked.
     is_held_out: whether the examples are held out.
   """
   rows = laid.rows
@@ -530,16 +541,17 @@ def _masked(
 def _counted_text(
   task: Range, spans: Sequence[instances.Span], pairs: instances.Instances
 ) -> Counts:
-  """Returns counts of the text: name → number, after "train_" or "eval_".
+  """Returns name → number, for counts of the text of a range.
 
-  The names are documents, letters, text_pieces, and cut for pieces in no
-  example. Letters and pieces count once for each use of a document. Random
-  second segments do not count.
+  Each name begins with "train_" or "eval_". Then follows `documents`,
+  `letters`, `text_pieces`, or `cut` (the pieces that are in no example). Letters
+  and pieces count once for each use of a document. Random second segments do
+  not count.
 
   Args:
-    task: the documents.
-    spans: the documents as spans of the pieces.
-    pairs: the examples as spans of segments.
+    task: the range of documents.
+    spans: the spans of the documents in the stream of pieces.
+    pairs: the examples as spans of their segments in the stream.
   """
   begins = [0, *(span.end for span in spans)]
   text = sum(
@@ -564,16 +576,16 @@ def _counted(
   starts: np.ndarray,
   batch: records.PretrainingBatch,
 ) -> Counts:
-  """Returns counts of a batch: name → number, after "train_" or "eval_".
+  """Returns name → number, for counts of a batch of examples.
 
-  They count rows (examples), positions, pieces, padding and labels; in packed
-  rows the examples (packed); and, if there are masks, masked pieces
-  (masked), words with a masked piece (masked_words) and wholly masked words
-  (whole_words).
+  Each name begins with "train_" or "eval_". Counted are rows (`examples`),
+  positions, pieces, padding and labels; in packed rows the examples (`packed`);
+  and, if there are masks, masked pieces (`masked`), words with a masked piece
+  (`masked_words`) and wholly masked words (`whole_words`).
 
   Args:
-    role: "train" or "eval", the prefix of the counts' names.
-    pairs: the examples as spans of segments.
+    role: "train" or "eval", the prefix of the names.
+    pairs: the examples as spans of their segments in the stream.
     rows: the laid-out examples.
     starts: bool [rows, length], whether a piece begins a word.
     batch: the features.

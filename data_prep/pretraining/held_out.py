@@ -1,10 +1,11 @@
 """Chooses the held-out documents, and finds training text that repeats them.
 
-The corpus is read in portions. `measured` reads one of them. From the measures
-of all portions, `survey` makes every document's id, the held-out documents, the
-amount of text, and a sample from which a forecast is made. It needs 12 bytes of
-memory a document, and about 40 while it chooses. `Likeness` holds a hash for
-each sentence of the held-out text.
+The corpus is read in portions. `measured` reads a portion. From the measures of
+all portions, `survey` computes the id of every document, the held-out
+documents, the amount of text, and a sample of the documents, from which the
+size of the records is forecast. `survey` needs 12 bytes of memory for each
+document, and about 40 while it chooses. `Likeness` holds a hash for each
+sentence of the held-out text.
 """
 
 import array
@@ -37,7 +38,7 @@ _SAMPLE_SENTENCES = 100  # a document
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """A sample of the documents, from which a forecast is made.
+  """A sample of the documents, from which the size of the records is forecast.
 
   Attributes:
     documents: the documents, chosen by their content, long ones more often than
@@ -63,12 +64,14 @@ class Measures:
 
   Attributes:
     number: the number of the portion.
-    files: its files.
+    files: the files of the portion.
     contents: uint64 [documents], hashes of the documents, in their order.
     clusters: uint32 [documents]; versions of a document have equal values.
-    lots: the portion's part of the sample.
+    lots: a sample of the portion's documents: for each, minus its random
+      number, (number of the portion, index in the portion), its letters times
+      its weight, and the document.
     letters: weight → number of letters of the documents with this weight.
-    longest: the most sentences of a document of running text.
+    longest: the largest number of sentences of a document of running text.
   """
 
   number: int
@@ -85,7 +88,7 @@ class Portion:
   """A portion of the corpus, and which of its documents are held out.
 
   Attributes:
-    files: its files.
+    files: the files of the portion.
     ids: uint64 [documents], in corpus order; random keys are made of them.
     held_out: bool [documents], whether a document is held out.
     clustered: whether versions of a document are held out together, so that
@@ -121,18 +124,23 @@ class Overview:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-  """The results of one reading of the corpus: its portions and its size."""
+  """The results of the first reading of the corpus.
+
+  Attributes:
+    portions: the portions of the corpus, with their held-out documents.
+    overview: the size of the corpus, and a sample of it.
+  """
 
   portions: list[Portion]
   overview: Overview
 
 
 def measured(number: int, files: Sequence[documents.Files]) -> Measures:
-  """Reads a portion of the corpus once; returns its measures.
+  """Reads a portion of the corpus once, and measures its documents.
 
   Args:
     number: the number of the portion.
-    files: its files.
+    files: the files of the portion.
   """
   contents, clusters = array.array("Q"), array.array("I")
   lots: list[_Lot] = []
@@ -227,8 +235,13 @@ def _sample(parts: Sequence[Measures]) -> Sample:
 def _cluster(sentences: Sequence[str], content: int) -> int:
   """Returns the lowest checksum of a document's long sentences.
 
-  Versions of a document are likely to have the same one. For a document without
-  a long sentence the result is a part of its content's hash.
+  Versions of a document, which share most sentences, are likely to have the
+  same lowest checksum. For a document without a long sentence the result is a
+  part of the hash of its content.
+
+  Args:
+    sentences: the sentences of the document.
+    content: `documents.Document.content` of the document.
   """
   encoded = "\n".join(sentences).encode().split(b"\n")
   checksums = [
@@ -247,7 +260,7 @@ def _keep_lowest(lowest: list[_Lot], entry: _Lot) -> None:
 
   Args:
     lowest: the sample, a heap, which is changed.
-    entry: the entry.
+    entry: a document to add, as in Measures.lots.
   """
   full = len(lowest) == _SAMPLE_DOCUMENTS
   if full and entry[:2] < lowest[0][:2]:
@@ -284,16 +297,22 @@ def _choose(
   eval_fraction: float,
   at_least: int,
 ) -> tuple[np.ndarray, bool]:
-  """Returns whether each document is held out, and whether clusters were used.
+  """Chooses the held-out documents.
 
-  The first result is bool [documents]. Whole clusters are held out if that
-  leaves documents to train on, else single documents, else none; a warning says
-  so in the last two cases. For an eval_fraction of 0 none is held out.
+  Whole clusters are held out if that leaves documents to train on. Otherwise
+  single documents are held out; if that is impossible too, no document is. A
+  warning is logged in both cases.
 
   Args:
     contents: uint64 [documents], hashes of the documents.
     clusters: uint32 [documents]; versions of a document have equal values.
-    eval_fraction, at_least: as in `survey`.
+    eval_fraction: share of the documents to hold out; 0 for none.
+    at_least: wanted number of training and of held-out documents, as in
+      `survey`.
+
+  Returns:
+    bool [documents], whether each document is held out; and whether whole
+    clusters were held out.
   """
   none = np.zeros(len(contents), bool)
   if not eval_fraction:
@@ -319,18 +338,19 @@ def _choose(
 
 
 def _lowest(keys: np.ndarray, wanted: int) -> np.ndarray:
-  """Returns the documents of the keys with the lowest salted hashes.
+  """Chooses about `wanted` documents, by the salted hashes of their keys.
 
-  Keys are chosen until they have `wanted` documents; the last may go beyond. A
-  key of more documents than are wanted is skipped, such as that of a sentence
-  which stands in every article.
+  All documents with the same key are chosen together. Keys are chosen, the
+  lowest hash first, until they have `wanted` documents; the last key may exceed
+  that number. A key of more documents than are wanted is skipped, such as that
+  of a sentence which stands in every article.
 
   Args:
-    keys: unsigned [documents].
-    wanted: number of documents.
+    keys: unsigned [documents], the key of each document.
+    wanted: number of documents to choose.
 
   Returns:
-    bool [documents], whether a document's key was chosen.
+    bool [documents], whether a document was chosen.
   """
   salted = randomness.bits(randomness.Purpose.HELD_OUT, SALT, keys)
   _, place, sizes = np.unique(salted, return_inverse=True, return_counts=True)
@@ -354,7 +374,7 @@ class Likeness:
 
   @classmethod
   def of(cls, held_out: Iterable[documents.Document]) -> "Likeness":
-    """Returns what recognises these documents."""
+    """Returns a Likeness that recognises the text of the given documents."""
     telling = [
       sentence.encode()
       for document in held_out
@@ -367,9 +387,10 @@ class Likeness:
 
   @classmethod
   def of_portion(cls, portion: Portion) -> "Likeness":
-    """Returns what recognises the held-out documents of a portion.
+    """Returns a Likeness that recognises a portion's held-out documents.
 
-    If versions of a document are not held out together, it recognises nothing.
+    If versions of a document are not held out together (portion.clustered is
+    False), the result recognises nothing.
     """
     if not portion.clustered:
       return cls.of(())
@@ -377,7 +398,7 @@ class Likeness:
 
   @classmethod
   def union(cls, parts: Iterable["Likeness"]) -> "Likeness":
-    """Returns what recognises all that any of the parts recognises."""
+    """Returns a Likeness that recognises the text of every given Likeness."""
     checksums: set[int] = set()
     digests: set[int] = set()
     for part in parts:
@@ -386,13 +407,13 @@ class Likeness:
     return cls(frozenset(checksums), frozenset(digests))
 
   def without(self, document: documents.Document) -> documents.Document | None:
-    """Returns the part of a document that may be trained on; None if nothing.
+    """Returns the part of a training document that may be trained on.
 
     A long sentence has 40 letters or more. Running text that shares at least
-    half of its long sentences with held-out documents is a version of one of
-    them: all of it is dropped; other running text is returned whole. Of
-    isolated lines, only the long ones that repeat held-out sentences are
-    dropped.
+    half of its long sentences with held-out documents counts as a version of a
+    held-out document: the result is None. Other running text is returned whole.
+    A document of isolated lines is returned without the long lines that repeat
+    held-out sentences; the result is None if no line is left.
     """
     known = list(map(self._knows, document.sentences))
     if not any(known):

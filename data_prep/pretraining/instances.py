@@ -34,8 +34,8 @@ class Instances:
     keys: uint64 [rows, 3], the random key of the instance: document id, use of
       the document, number in the document.
     starts: int64 [rows, 2], the first positions of segments A and B in the
-      stream. Random segments are in the pool, whose positions follow those of
-      the stream.
+      stream. Random segments are in the pool of random_segments, whose
+      positions follow those of the stream.
     lengths: int64 [rows, 2], pieces of A and B; 0 for B if there is no pair.
     labels: int64 [rows], IN_ORDER, SWAPPED (or random) or NO_PAIR.
   """
@@ -48,13 +48,14 @@ class Instances:
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-  """A document in the stream of pieces; it begins at the previous one's end.
+  """A document in the stream of pieces.
 
   Attributes:
-    id: the number from which its random keys are made.
-    end: its end in the stream.
-    uses: how many times it is cut into instances.
-    isolated: whether its sentences make no pairs.
+    id: the number from which the random keys of the document are made.
+    end: the position in the stream after the document's last piece. The
+      document begins at the `end` of the span before.
+    uses: how many times the document is cut into instances.
+    isolated: whether the sentences are unrelated, and so make no pairs.
   """
 
   id: int
@@ -65,14 +66,14 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class _Drawn:
-  """The random numbers of each document and use, [documents][uses].
+  """The random numbers for each use of each document, as [documents][uses].
+
+  Each is 64 random bits, from which the chunks' own draws are made.
 
   Attributes:
-    shorts: 64 bits, from which each chunk draws whether it is short, and how
-      short.
-    middles: 64 bits, from which each chunk draws the end of its segment A.
-    randoms: 64 bits, from which each chunk draws whether its B is random; None
-      if no B is random.
+    shorts: for the draws whether a chunk is short, and how short.
+    middles: for the draws of the end of segment A.
+    randoms: for the draws whether segment B is random; None if no B is random.
     may_pair: whether chunks have a segment B at all.
   """
 
@@ -88,8 +89,9 @@ class _Cuts(NamedTuple):
   Attributes:
     longest: largest number of pieces of a chunk.
     short_seq_prob: share of the chunks that are shorter.
-    shorts, middles, randoms: as in _Drawn; `middles` is None if no chunk has a
-      segment B, `randoms` if no B is random.
+    shorts, middles, randoms: 64 random bits each, the entries of _Drawn for
+      this use; `middles` is None if no chunk has a segment B, `randoms` if no B
+      is random.
   """
 
   longest: int
@@ -159,16 +161,22 @@ def create(
 
 
 def _uses(spans: Sequence[Span]) -> np.ndarray:
-  """Returns [0, 1, …], one number for each use of the most used document."""
+  """Returns int64 [0, 1, … n − 1], where n is the largest `uses` of a span."""
   return np.arange(max((span.uses for span in spans), default=0))
 
 
 def _states(
   purpose: randomness.Purpose, spans: Sequence[Span], ids: np.ndarray, seed: int
 ) -> list[list[int]]:
-  """Returns 64 random bits for each document and use: [documents][uses].
+  """Returns 64 random bits for each use of each document: [documents][uses].
 
-  All documents have as many entries as the most used one.
+  Every document has as many entries as the document that is used most.
+
+  Args:
+    purpose: the purpose of the draw.
+    spans: the documents.
+    ids: uint64 [documents], the ids of the documents.
+    seed: the seed of the data set.
   """
   draw = (seed, ids[:, None], _uses(spans)[None])
   return randomness.bits(purpose, *draw).tolist()
@@ -183,11 +191,13 @@ def _table(
 ) -> np.ndarray:
   """Cuts the documents; returns int64 [rows, 7], one row for each chunk.
 
-  The columns are the document's index in `spans`, the use, the chunk's number
-  in it, and the four values of a _Chunk.
+  The columns are the index of the document in `spans`, the number of the use,
+  the number of the chunk in this use, and the four values of a _Chunk.
 
   Args:
-    spans, borders, short_seq_prob: as in `create`.
+    spans: the documents.
+    borders: the borders of the stream's segments.
+    short_seq_prob: share of the chunks that are shorter.
     room: largest number of pieces of a chunk with two segments.
     drawn: the random numbers.
   """
@@ -223,14 +233,16 @@ def _chunks(
 ) -> Iterator[_Chunk]:
   """Yields the chunks of a document, in the order of its text.
 
-  A chunk ends with the segment that reaches its `_target`, but between words
-  where that segment would make it too long. After a chunk whose B is random,
-  the next chunk begins where its A ends.
+  A chunk is (start, end of its first part, end, whether segment B is random):
+  positions in the stream and a bool. It ends with the segment with which it has
+  the `_target` number of pieces; if that makes it longer than cuts.longest, it
+  ends earlier, between two words. After a chunk whose segment B is random, the
+  next chunk begins where the first part ends.
 
   Args:
     start, stop: the first position of the document in the stream, and the first
       position after it.
-    ends: `borders.ends`, as a sequence of ints.
+    ends: `borders.ends` as a list of ints, for fast search.
     borders: the borders of the stream.
     cuts: how to cut.
   """
@@ -257,10 +269,10 @@ def _chunks(
 
 
 def _target(cuts: _Cuts, number: int) -> int:
-  """Returns the number of pieces that a chunk must reach.
+  """Returns the number of pieces that a chunk must reach before it ends.
 
-  The chunk ends with the segment that reaches this number. It is cuts.longest,
-  or, for a share short_seq_prob of the chunks, a random number from 2 to that.
+  It is cuts.longest, or, for a share short_seq_prob of the chunks, a random
+  number from 2 to cuts.longest.
 
   Args:
     cuts: how to cut the document.
@@ -284,9 +296,10 @@ def _pairs(
 
   Args:
     keys: uint64 [rows, 3], the random key of each chunk.
-    begin, middle, stop: int64 [rows], the borders of the two parts in the
-      stream; a chunk whose middle is its stop has no second part.
-    swap: bool [rows], whether the second part becomes A.
+    begin, middle, stop: int64 [rows], the positions in the stream of the start
+      of a chunk, the end of its first part, and its end. A chunk whose middle
+      is its stop has no second part, and gives no segment B.
+    swap: bool [rows], whether the second part becomes segment A.
   """
   lone = middle == stop
   swap = swap & ~lone
@@ -313,8 +326,9 @@ def _add_random(
 ) -> None:
   """Replaces segment B of the chosen rows by text of the pool, in place.
 
-  The new B is about as long as the text that it replaces, and ends as that text
-  does, with a segment or between words. So neither gives the label away.
+  The new segment B is about as long as the replaced text, and ends as that text
+  does, with a segment or between words. So neither the length nor the end gives
+  the label away.
 
   Args:
     pairs: the instances; their chosen rows have the replaced text as B.
@@ -349,7 +363,7 @@ class Sequences:
   """Instances laid out in rows of max_seq_length pieces.
 
   Attributes:
-    ids: int64 [rows, length], padded.
+    ids: int64 [rows, length], the piece ids, padded with the pad id.
     mask: bool [rows, length], True on pieces; in packed rows int64, the number
       of the example, from 1.
     segments: int64 [rows, length], 1 in B and its [SEP].

@@ -28,10 +28,11 @@ class Settings:
       1/n; if not, the probabilities are reversed (google-research/albert's
       flag).
     seed: the seed of the data set.
-    slots: number of columns of Masked's positions, targets and weights; 0 for
-      max_predictions, or twice as many with `permutation`.
-    permutation: whether as many further pieces, in words or n-grams, are
-      shuffled and must be predicted (google-research/albert's do_permutation).
+    slots: number of columns of Masked's positions, targets and weights; 0
+      means max_predictions, or twice max_predictions with `permutation`.
+    permutation: whether, besides the masked pieces, about as many further
+      pieces are shuffled and must be predicted (google-research/albert's
+      do_permutation).
   """
 
   masked_lm_prob: float
@@ -46,8 +47,8 @@ class Settings:
   def width(self) -> int:
     """Returns the number of columns of Masked's positions and targets.
 
-    It is `slots`; if that is 0, max_predictions, or twice as many with
-    `permutation`.
+    The result is `slots`. If `slots` is 0, the result is max_predictions, or
+    twice max_predictions with `permutation`.
     """
     needed = self.max_predictions * (2 if self.permutation else 1)
     return self.slots or needed
@@ -72,14 +73,14 @@ class Words:
 
 
 def segments(number: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
-  """Returns a different number for each segment of each example of a row.
+  """Numbers the segments of each row, differently in each example of the row.
 
   Args:
     number: int [rows, length], number of the example; 0 on padding.
     segment_ids: int [rows, length], 0 or 1.
 
   Returns:
-    int64 [rows, length].
+    int64 [rows, length], the number of the segment at each position.
   """
   return 2 * number.astype(np.int64) + segment_ids
 
@@ -134,10 +135,11 @@ def _numbered(
 def _shortest(lengths: np.ndarray) -> np.ndarray:
   """Returns how many pieces each row's shortest word has, int64 [rows].
 
-  It is 0 for a row without words.
+  The result for a row without words is 0.
 
   Args:
-    lengths: as in Words.
+    lengths: int64 [rows, words], pieces of each word; 0 after a row's last
+      word.
   """
   shortest = np.where(lengths > 0, lengths, _ANY_LENGTH).min(1)
   return np.where(shortest < _ANY_LENGTH, shortest, 0)
@@ -161,31 +163,33 @@ def choose(
   batch_words: Words,
   keys: np.ndarray,
   settings: Settings,
-  beside: np.ndarray | None = None,
+  masked: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Returns the words to mask or, with `beside`, the further words to permute.
+  """Chooses words at random: those to mask or, later, those to permute.
 
-  A row's budget is masked_lm_prob of its pieces, rounded, at least 1 and at most
-  max_predictions. The function works in rounds over the batch. In a round, each
-  row offers its next word in a random order, with a random n-gram length. The
-  n-gram is shortened until it fits the row's remaining budget and its segment;
-  it is skipped if even one word does not fit or the word is taken. If no word
-  of a row fits the budget, the budget for masks becomes the length of the first
-  word of at most max_predictions pieces, so that no row is without masks.
+  The number of pieces to choose in a row, its budget, is masked_lm_prob times
+  the row's pieces, rounded, at least 1 and at most max_predictions. The words
+  of a row are visited in random order. At each, an n-gram of random length
+  begins. The n-gram is truncated before a word that exceeds the remaining
+  budget, is in another segment, or was chosen before, and its words are chosen.
+  If no word of a row fits the budget for masks, the budget becomes the length
+  of the first visited word of at most max_predictions pieces, so that every row
+  with text has a mask.
 
   Args:
-    batch_words: the batch's words.
-    keys: uint64 [rows, 3], the instances' random keys.
-    settings: how much and in which units.
-    beside: bool [rows, words], the words that are masked already; None chooses
-      the words to mask.
+    batch_words: the words of the batch.
+    keys: uint64 [rows, 3], the random key of each row.
+    settings: the share to choose, the n-grams and the seed.
+    masked: None to choose the words to mask. bool [rows, words], the words that
+      are masked, to choose further words to permute.
 
   Returns:
-    bool [rows, words], True for the words that this call chose.
+    bool [rows, words], True for the chosen words; never True for the words in
+    `masked`.
   """
   in_order, of_length = (
     (_PURPOSE.WORD_ORDER, _PURPOSE.NGRAM)
-    if beside is None
+    if masked is None
     else (_PURPOSE.PERMUTED_ORDER, _PURPOSE.PERMUTED_NGRAM)
   )
   rows, most_words = batch_words.lengths.shape
@@ -201,7 +205,7 @@ def choose(
   chance = randomness.uniform(in_order, *draw)
   order = np.argsort(np.where(column < count[:, None], chance, 2.0), axis=1)
   none_fits = np.nonzero(_shortest(batch_words.lengths) > budget)[0]
-  if beside is None and len(none_fits):
+  if masked is None and len(none_fits):
     offered = np.take_along_axis(
       batch_words.lengths[none_fits], order[none_fits], 1
     )
@@ -214,8 +218,8 @@ def choose(
   lengths = np.pad(batch_words.lengths, pad)
   segments = np.pad(batch_words.segments, pad, constant_values=-1)
   taken = np.zeros(lengths.shape, bool)
-  if beside is not None:
-    taken[:, :most_words] = beside
+  if masked is not None:
+    taken[:, :most_words] = masked
   active = np.arange(rows)
   for turn in range(most_words):
     active = active[(budget[active] > 0) & (turn < count[active])]
@@ -225,7 +229,7 @@ def choose(
       active, order[active, turn], wanted, lengths, segments, taken, budget
     )
   chosen = taken[:, :most_words]
-  return chosen if beside is None else chosen & ~beside
+  return chosen if masked is None else chosen & ~masked
 
 
 def _offer(
@@ -237,15 +241,17 @@ def _offer(
   taken: np.ndarray,
   budget: np.ndarray,
 ) -> None:
-  """Takes the longest n-gram that fits at word `first` of each active row.
+  """Chooses an n-gram in each active row, as long as drawn or as fits.
 
   Args:
-    active: int [active], the rows.
-    first: int [active], the first word of each row's n-gram.
-    wanted: int [rows, words], the drawn n-gram length of each word.
-    lengths, segments: as in Words.
-    taken: bool [rows, words], which is changed in place.
-    budget: int [rows], the pieces that may still be taken; changed in place.
+    active: int [active], the indices of the rows.
+    first: int [active], the first word of the n-gram in each active row.
+    wanted: int [rows, words], the drawn length of an n-gram that begins at each
+      word.
+    lengths, segments: int [rows, words], pieces and segment of each word.
+    taken: bool [rows, words], the words chosen so far; changed in place.
+    budget: int [rows], the number of pieces that may still be chosen; changed
+      in place.
   """
   left = budget[active].copy()
   n = wanted[active, first]
@@ -299,17 +305,22 @@ def mask(
   mask_id: int,
   ordinary_ids: np.ndarray,
 ) -> "Masked":
-  """Chooses the pieces to predict, and returns the masked batch.
+  """Chooses the pieces to predict (`choose`), and masks them (`replace`).
 
-  `choose` chooses them, `replace` masks them. Static and dynamic masks are both
-  made here. `ids` is not changed.
+  Static and dynamic masks are both made by this function. `ids` is not changed.
 
   Args:
-    ids: int64 [rows, length].
-    text, segments, word_starts: [rows, length], as in `words`.
+    ids: int64 [rows, length], the piece ids.
+    text: bool [rows, length], False on special pieces and padding.
+    segments: int64 [rows, length], the result of `segments`.
+    word_starts: bool [rows, length], whether a piece begins a word.
     keys: uint64 [rows, 3], the random key of each row.
-    settings: how much and in which units.
-    mask_id, ordinary_ids: as in `replace`.
+    settings: the share to mask, the n-grams and the seed.
+    mask_id: the id of [MASK].
+    ordinary_ids: [n], the ids that are not special.
+
+  Returns:
+    the masked ids, with the positions, targets and weights of the predictions.
   """
   batch_words = words(text, segments, word_starts, settings)
   of_piece = np.maximum(batch_words.of_piece, 0)
@@ -335,7 +346,7 @@ class Masked:
   """A masked batch: the ids that the model reads, and those it must predict.
 
   Attributes:
-    ids: int64 [rows, length], with replacements.
+    ids: int64 [rows, length], the ids with the replacements.
     positions: int64 [rows, slots], the columns to predict; 0 where unused.
     targets: int64 [rows, slots], the ids before masking; 0 where unused.
     weights: float32 [rows, slots], 1 where used.
@@ -359,12 +370,14 @@ def replace(
 ) -> Masked:
   """Returns a batch with the chosen pieces masked (BERT paper, section 3.1).
 
-  With probability 0.8 a chosen piece becomes [MASK], with 0.1 it stays, and
-  with 0.1 it becomes a random piece. All must be predicted. The random piece is
-  never a special piece; google-research/bert may draw [PAD] or [CLS].
+  A chosen piece becomes [MASK] with probability 0.8, stays with 0.1, and
+  becomes a random piece with 0.1. The model must predict all chosen pieces. The
+  random piece is never a special piece; google-research/bert may draw [PAD] or
+  [CLS]. The pieces in `moved` are shuffled within their row, and must be
+  predicted too.
 
   Args:
-    ids: int64 [rows, length].
+    ids: int64 [rows, length], the piece ids.
     chosen: bool [rows, length], the pieces to mask.
     keys: uint64 [rows, 3], the random key of each row.
     settings: for the slots and the seed.

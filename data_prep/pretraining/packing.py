@@ -28,13 +28,14 @@ def labels(max_seq_length: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-  """The place of each example in the packed batch.
+  """Where each example stands in a packed batch.
 
   Attributes:
     row: int64 [examples], the row of the example.
     number: int64 [examples], the example's number in its row, from 0.
     start: int64 [examples], the example's first position in its row.
-    shape: rows, positions and labels of the packed batch.
+    shape: (rows, positions of a row, largest number of examples of a row) of
+      the packed batch.
   """
 
   row: np.ndarray
@@ -45,12 +46,15 @@ class Places:
   def lay(
     self, values: np.ndarray, mask: np.ndarray, filler: int
   ) -> np.ndarray:
-    """Returns values at their packed places, [rows, length].
+    """Moves the values of each example to its place in the packed batch.
 
     Args:
-      values: [examples, length], one for each position of each example.
-      mask: [examples, length], true for the values to move.
+      values: [examples, length], a value for each position of each example.
+      mask: [examples, length], True for the values to move.
       filler: the value of padding.
+
+    Returns:
+      [rows, length], of the type of `values`.
     """
     example, column = np.nonzero(mask)
     laid = np.full(self.shape[:2], filler, values.dtype)
@@ -61,17 +65,23 @@ class Places:
   def numbers(self, mask: np.ndarray) -> np.ndarray:
     """Returns the number of the example at each position, [rows, length].
 
-    Numbers begin at 1 in each row; padding has 0.
+    The first example of a row has the number 1; padding has 0.
+
+    Args:
+      mask: [examples, length], True for the positions that hold a piece.
     """
     each = np.broadcast_to(self.number[:, None] + 1, mask.shape)
     return self.lay(each, mask, 0)
 
   def one_each(self, values: np.ndarray, filler: int) -> np.ndarray:
-    """Returns a value for each example at its place, int64 [rows, labels].
+    """Moves one value of each example to the example's row and number.
 
     Args:
-      values: [examples], one value for each example.
-      filler: the value of places without an example.
+      values: [examples], a value for each example, such as its label.
+      filler: the value where a row has fewer examples than others.
+
+    Returns:
+      int64 [rows, labels].
     """
     laid = np.full((self.shape[0], self.shape[2]), filler, np.int64)
     laid[self.row, self.number] = values
@@ -87,15 +97,17 @@ class Places:
 def places(
   lengths: np.ndarray, order: np.ndarray, max_seq_length: int
 ) -> Places:
-  """Returns the place of each example, by best fit, the longest one first.
+  """Packs examples into rows, by best fit, and returns their places.
 
-  Each example goes to the row with the least room in which it fits, or begins a
-  new row. A row takes at most `labels(max_seq_length)` examples.
+  The examples are placed from the longest to the shortest. Each goes to the row
+  with the least free room in which it fits, or begins a new row. A row takes at
+  most `labels(max_seq_length)` examples.
 
   Args:
-    lengths: int64 [examples], pieces with the special ones, at most
+    lengths: int64 [examples], number of pieces, special ones included, at most
       max_seq_length.
-    order: uint64 [examples], the order of examples of one length.
+    order: uint64 [examples]; examples of equal length are placed in ascending
+      order of this number.
     max_seq_length: positions of a row.
   """
   placements = np.zeros((3, len(lengths)), np.int64)

@@ -2,9 +2,10 @@
 
 A `Plan` has the steps, and a runner calls them on this machine's cores or on
 Apache Beam. The corpus is read three times, in portions. The first reading
-measures the text, by which held-out documents are chosen (`held_out`). The
-second collects the held-out sentences. The third makes ranges of documents. Of
-these, stage one makes examples. Stage two sorts them and writes the files.
+measures the text; from the measures, held-out documents are chosen
+(`held_out`). The second reading collects the held-out sentences. The third
+divides the documents into ranges. Stage one makes examples of each range. Stage
+two sorts the examples and writes the files.
 """
 
 import collections
@@ -148,7 +149,7 @@ class Options(examples.Recipe, beam_flags.Options, GoogleFlags):
   def folder(self) -> str:
     """Returns --output_dir, or else the folder of the first --output_file.
 
-    It is "." for a name without a folder.
+    The folder of a name without a folder is ".".
     """
     if self.output_dir:
       return self.output_dir
@@ -157,7 +158,7 @@ class Options(examples.Recipe, beam_flags.Options, GoogleFlags):
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-  """A forecast of the data set, made from a sample of the corpus.
+  """A forecast of the size of the data set, made from a sample of the corpus.
 
   Attributes:
     examples, bytes: number of examples (rows, if they are packed) and of bytes
@@ -197,7 +198,11 @@ class Job:
   pools: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def examples(self, task: examples.Range) -> examples.Made:
-    """Returns the examples of a range of documents, with counts: stage one."""
+    """Runs stage one: makes the examples of a range of documents.
+
+    Returns:
+      the serialised examples with their sort keys, by bucket, and counts.
+    """
     path = self.pools.get(task.role)
     return examples.of_range(
       task,
@@ -219,7 +224,7 @@ class Job:
     Args:
       role: "train" or "eval".
       bucket: the number of the file in names[role].
-      entries: the examples with their keys, in any order.
+      entries: (sort key, serialised example) of each example, in any order.
       scratch: a local folder for temporary files, if memory is too small; None
         for the system's temporary folder.
     """
@@ -230,7 +235,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """The steps from a corpus to a data set, for a runner.
+  """The steps from a corpus to a data set, which a runner calls.
 
   Each step is a function without side effects, except that `pools` and the
   stages of the job write files.
@@ -238,7 +243,7 @@ class Plan:
   Attributes:
     settings: the input and the recipe.
     folder: the folder of the files.
-    portions: the corpus, in portions which are read as a whole.
+    portions: the files of the corpus, in portions; one task reads a portion.
   """
 
   settings: Options
@@ -262,7 +267,13 @@ class Plan:
     return held_out.survey(measures, self.settings.eval_fraction, at_least)
 
   def job(self, overview: held_out.Overview, forecast: "Forecast") -> Job:
-    """Returns the settings of the two stages; logs the forecast."""
+    """Returns the settings of the two stages, and logs the forecast.
+
+    Args:
+      overview: the size of the corpus.
+      forecast: the forecast size of the data set, which decides the number of
+        files.
+    """
     job = Job(
       recipe=self.settings,
       spm_model_file=self.settings.spm_model_file,
@@ -279,7 +290,16 @@ class Plan:
     likeness: held_out.Likeness,
     overview: held_out.Overview,
   ) -> "Choices":
-    """Returns a portion's part of the pools of random second segments."""
+    """Chooses text of a portion for the pools of random second segments.
+
+    Args:
+      portion: the portion of the corpus.
+      likeness: recognises held-out text, which training must not see.
+      overview: the size of the corpus.
+
+    Returns:
+      whether held out → the excerpts chosen from such documents.
+    """
     choices = {
       is_held_out: random_segments.Choice(
         self.settings.max_seq_length,
@@ -303,7 +323,8 @@ class Plan:
     from held-out documents alone.
 
     Args:
-      choices: the result of `choices`, of all portions together.
+      choices: the results of the method `choices` for all portions, combined by
+        `together`.
     """
     paths = {}
     length = self.settings.max_seq_length
@@ -323,10 +344,14 @@ Choices = dict[bool, random_segments.Choice]  # whether held out → its choice
 
 
 def together(parts: Iterable[Choices]) -> Choices:
-  """Returns the pools' text, chosen from several portions; {} for none.
+  """Combines the results of `Plan.choices` for several portions.
 
   Args:
-    parts: the results of `Plan.choices`, of which the first is changed.
+    parts: the results; those of the first portion are changed.
+
+  Returns:
+    whether held out → the excerpts chosen from all portions; {} without any
+    portion.
   """
   whole: Choices = {}
   for part in parts:
@@ -340,7 +365,7 @@ def together(parts: Iterable[Choices]) -> Choices:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What a runner made.
+  """The results of a runner.
 
   Attributes:
     job: the settings of the stages.
@@ -426,7 +451,8 @@ def _is_ours(names: Sequence[str], name: str) -> bool:
 def _is_large(plan: Plan) -> bool:
   """Returns whether the files of the corpus have more than 8 MiB together.
 
-  Then several processes are surely worth their start.
+  In a corpus of this size, several processes save more time than their start
+  takes.
   """
   sizes = (
     storage.size(path) or 0
@@ -478,10 +504,14 @@ def forecast_of(overview: held_out.Overview, settings: Options) -> Forecast:
 
 
 def _rows(counts: examples.Counts, settings: Options) -> float:
-  """Returns the number of training rows.
+  """Returns the number of training rows in counts of examples.
 
-  With pack_sequences it is the number of rows that the pieces would fill
-  without padding, which may be a fraction.
+  With pack_sequences the result is the number of rows that the pieces would
+  fill without padding, which may be a fraction.
+
+  Args:
+    counts: the counts of the examples, name → number.
+    settings: how examples are made.
   """
   if not settings.pack_sequences:
     return counts["train_examples"]
@@ -516,7 +546,16 @@ def _make(
   settings: Options,
   pool: random_segments.Pool | None,
 ) -> examples.Made:
-  """Returns the examples of training texts, all in bucket 0, with counts."""
+  """Makes examples of training texts, for a forecast.
+
+  Args:
+    texts: the documents.
+    settings: how examples are made.
+    pool: the text of random second segments; None for none.
+
+  Returns:
+    the serialised examples, all in bucket 0, and their counts.
+  """
   task = examples.Range(False, tuple(texts))
   return examples.of_range(task, 1, settings, settings.spm_model_file, pool)
 
@@ -524,7 +563,7 @@ def _make(
 def _names(
   settings: Options, overview: held_out.Overview, forecast: Forecast
 ) -> dict[str, list[str]]:
-  """Returns "train" and "eval" → the names of their files.
+  """Returns role → the names of its files, for the roles "train" and "eval".
 
   Without --output_file and --num_shards, the forecast decides how many training
   files there are, at least 4. Without held-out documents, "eval" has no file.
@@ -658,7 +697,16 @@ def _both_stages(
   tasks: Iterable[examples.Range],
   forecast: Forecast,
 ) -> examples.Counts:
-  """Makes the examples, and writes them in order; returns their counts.
+  """Makes the examples and writes them, sorted, to their files.
+
+  Args:
+    workers: the processes.
+    job: the settings of the two stages.
+    tasks: the ranges of documents.
+    forecast: the forecast size of the data set, for the log.
+
+  Returns:
+    the counts of the examples, name → number.
 
   Raises:
     options.InputError: for a set without a training example.
@@ -704,7 +752,12 @@ def require_examples(counts: examples.Counts) -> None:
 def _watched(
   results: Iterable[examples.Counts], forecast: Forecast
 ) -> Iterator[examples.Counts]:
-  """Yields the results unchanged; logs progress at most every ten seconds."""
+  """Yields the results unchanged; logs progress at most every ten seconds.
+
+  Args:
+    results: the counts of each range, name → number.
+    forecast: the forecast number of examples, for the time that is left.
+  """
   began = last_logged = time.monotonic()
   done = 0
   for counts in results:
@@ -735,13 +788,14 @@ def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Spill:
-  """Makes examples in a worker process (stage one).
+  """Callable that makes the examples of a range in a worker process: stage one.
 
-  A call appends the examples of a range to files, and returns the counts.
+  A call with a Range appends its examples to temporary files, a file for each
+  bucket and process, and returns the counts of the examples.
 
   Attributes:
-    job: the settings.
-    folder: the folder of the files, one for each bucket and process.
+    job: the settings of the stages.
+    folder: the folder of the temporary files.
   """
 
   job: Job
@@ -759,14 +813,15 @@ class Spill:
 
 @dataclasses.dataclass(frozen=True)
 class Finish:
-  """Sorts and writes examples in a worker process (stage two).
+  """Callable that writes a file of the data set in a worker process: stage two.
 
   A call with (role, bucket) sorts the examples that all workers wrote for this
-  bucket into its final file, and removes their files.
+  bucket, writes them to the final file of the bucket, and removes the temporary
+  files.
 
   Attributes:
-    job: the settings.
-    folder: the folder of stage one's files.
+    job: the settings of the stages.
+    folder: the folder of the temporary files of stage one.
   """
 
   job: Job
@@ -789,7 +844,14 @@ def _describe(
   parts: Sequence[documents.Files],
   tokenizer: tokenization.Tokenizer,
 ) -> None:
-  """Copies the tokenizer to the records, and writes their manifest."""
+  """Copies the tokenizer to the folder of the records, and writes the manifest.
+
+  Args:
+    settings: the options.
+    done: the results of the runner.
+    parts: the files of the corpus, for the manifest's inputs.
+    tokenizer: the tokenizer, whose special ids the manifest states.
+  """
   job = done.job
   names = job.names["train"] + job.names["eval"]
   storage.copy(
@@ -828,7 +890,7 @@ def _inputs(
   A weight other than 1 is part of the name, as in `news.txt x2`.
 
   Args:
-    parts: the corpus.
+    parts: the files of the corpus.
     hashes: path of a file → its SHA-256.
   """
   files = [(path, part.weight) for part in parts for path in part.paths]

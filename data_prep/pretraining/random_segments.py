@@ -1,9 +1,9 @@
 """The pool of text from which random second segments are drawn (BERT's task).
 
-There is one pool for all training documents, and one for the held-out ones.
-Hashes choose it before the work is divided, so a draw does not depend on which
-other documents are in a worker's task. google-research/bert draws from the
-documents of one input file.
+There is one pool for all training documents, and one for the held-out ones. The
+text of a pool is chosen by hashes before the work is divided, so that a draw
+does not depend on which documents are in a worker's task. google-research/bert
+draws from the documents of one input file.
 """
 
 import collections
@@ -39,7 +39,7 @@ class Excerpt(NamedTuple):
   """Neighbouring sentences of a document.
 
   Attributes:
-    lot: 64 random bits; the pool gets the excerpts with the lowest lots.
+    lot: 64 random bits; the excerpts with the lowest lots get into the pool.
     id: the id of the document.
     number: the number of the excerpt in its document, from 0.
     sentences: the sentences, each of at least one letter.
@@ -54,12 +54,11 @@ class Excerpt(NamedTuple):
 
 
 class Choice:
-  """Chooses excerpts at random, with about an eighth of the documents' text.
+  """Chooses excerpts at random, which hold about an eighth of all text shown.
 
-  No document has more than half of the chosen text.
-
-  The choice does not depend on the order of the documents. Besides the current
-  document, at most two eighths of the text, within the bounds, are in memory.
+  A single document contributes at most half of the chosen text. The choice does
+  not depend on the order of the documents. Besides the current document, at
+  most twice as much text as is wanted is in memory.
 
   Args:
     max_seq_length: pieces of an example, which decides the length of excerpts.
@@ -86,11 +85,11 @@ class Choice:
     self._held = self._letters = 0
 
   def show(self, number: int, sentences: Sequence[str]) -> None:
-    """Adds a document to choose excerpts from.
+    """Adds a document, from which excerpts may be chosen.
 
     Args:
-      number: the document's id.
-      sentences: its sentences.
+      number: the id of the document.
+      sentences: the sentences of the document.
     """
     every = list(_excerpts(number, sentences, self._size, self._chance))
     self._letters += sum(excerpt.letters for excerpt in every)
@@ -105,20 +104,25 @@ class Choice:
   def _trim(self) -> None:
     """Drops the excerpts with the highest lots.
 
-    Twice as much as will be chosen stays, since some excerpts may be skipped.
+    Twice as many letters as will be chosen stay, since the choice skips some
+    excerpts of long documents.
     """
     while self._held > 2 * self._most:
       self._held -= heapq.heappop(self._kept)[1].letters
 
   def add(self, further: "Choice") -> None:
-    """Adds the documents that another choice with the same settings got."""
+    """Adds the documents that were shown to `further`.
+
+    Args:
+      further: a Choice with the same arguments.
+    """
     self._letters += further._letters
     for entry in further._kept:
       self._keep(entry[1])
     self._trim()
 
   def excerpts(self) -> list[Excerpt]:
-    """Returns the chosen excerpts, in the order of documents and places."""
+    """Returns the chosen excerpts, sorted by document id and number."""
     wanted = max(self._letters * _SHARE, self._least)
     budget = round(min(wanted, self._most))
     chosen = _lowest([excerpt for _, excerpt in self._kept], budget)
@@ -128,15 +132,15 @@ class Choice:
 def _excerpts(
   number: int, sentences: Sequence[str], size: int, chance: int
 ) -> Iterator[Excerpt]:
-  """Yields excerpts of at most `size` letters that make up a document.
+  """Cuts a document into excerpts of at most `size` letters, and yields them.
 
   A sentence longer than `size` is divided.
 
   Args:
-    number: the document's id.
-    sentences: its sentences.
-    size: the most letters of an excerpt.
-    chance: random bits of the pool, from which the excerpts' lots follow.
+    number: the id of the document.
+    sentences: the sentences of the document.
+    size: largest number of letters of an excerpt.
+    chance: 64 random bits of the pool, from which the lots are drawn.
   """
   state = randomness.further(chance, number)
   gathered: list[str] = []
@@ -155,10 +159,10 @@ def _excerpts(
 
 
 def _parts(sentence: str, size: int) -> Iterator[str]:
-  """Yields the parts of a sentence, each of at most `size` letters.
+  """Cuts a sentence into parts of at most `size` letters; yields the parts.
 
-  It is cut between words if possible, and the space at the cut is dropped. A
-  short sentence is one part.
+  The sentence is cut between words if possible, and the space at the cut is
+  dropped. A sentence of at most `size` letters is one part.
   """
   while len(sentence) > size:
     place = sentence.rfind(" ", 1, size + 1)
@@ -170,10 +174,10 @@ def _parts(sentence: str, size: int) -> Iterator[str]:
 
 
 def _lowest(excerpts: Sequence[Excerpt], budget: int) -> list[Excerpt]:
-  """Returns excerpts with the lowest lots until they have `budget` letters.
+  """Returns the excerpts with the lowest lots, `budget` letters or a few more.
 
-  The last one may go beyond. An excerpt is skipped if its document would have
-  more than half of the budget.
+  The last excerpt may exceed the budget. An excerpt is skipped if its document
+  would have more than half of the budget.
   """
   chosen: list[Excerpt] = []
   of_document: collections.Counter[int] = collections.Counter()
@@ -213,15 +217,15 @@ class Pool:
   def draw(
     self, documents: np.ndarray, chance: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the places of random segments, each of another document.
+    """Draws a random segment for each given document, from another document.
 
     Args:
       documents: uint64 [draws], the ids of the documents that get a segment.
       chance: float64 [draws], random numbers in [0, 1).
 
     Returns:
-      int64 [draws] each: the start of the segment, and the start and end of the
-        running text around it.
+      three int64 [draws], positions in `pieces`: the start of the segment, and
+        the start and the end of the running text around the segment.
     """
     low, high = (
       np.searchsorted(self.documents, documents, side)
@@ -282,16 +286,17 @@ def described(excerpts: Sequence[Excerpt], pool: Pool | None) -> str:
 def _running(
   excerpts: Sequence[Excerpt], ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the start and the end of the running text around each excerpt.
+  """Finds the running text around each excerpt of a pool.
 
-  The running text is the excerpt with adjacent excerpts of its document.
+  The running text is the longest unbroken row of excerpts of the document that
+  contains the excerpt: their numbers follow each other without a gap.
 
   Args:
-    excerpts: sorted by document and number.
-    ends: int64 [excerpts], the end of each excerpt in the pool.
+    excerpts: the excerpts, sorted by document and number.
+    ends: int64 [excerpts], the position in the pool where each excerpt ends.
 
   Returns:
-    int64 [excerpts] each.
+    two int64 [excerpts]: the start and the end of the running text.
   """
   place = [(excerpt.id, excerpt.number) for excerpt in excerpts]
   after = [(number, count + 1) for number, count in place]
@@ -328,9 +333,9 @@ def save(pool: Pool, folder: str, role: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def load(path: str) -> Pool:
-  """Returns the pool in a file of `save`.
+  """Returns the pool in a file that `save` wrote.
 
-  A process keeps the pools of the last two files, and does not read them again.
+  A process caches the pools of the two files it has read last.
   """
   with np.load(io.BytesIO(storage.read_bytes(path))) as content:
     return Pool(

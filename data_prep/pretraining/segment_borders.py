@@ -11,27 +11,27 @@ _PARTS_AN_EXAMPLE = 4
 
 @dataclasses.dataclass(frozen=True)
 class Borders:
-  """Places in a stream of pieces at which segments and examples may end.
+  """The positions in a stream of pieces where segments and examples may end.
 
   Attributes:
     ends: int64 [segments], ascending: the end of each segment. The first
-      segment begins at 0, every other one at the end of the segment before it.
-    word: int64 [pieces + 1], for each place the last place up to it at which a
-      word or a sentence begins.
+      segment begins at 0, each further segment where the one before it ends.
+    word: int64 [pieces + 1], for each position the last position at or before
+      it where a word or a sentence begins.
   """
 
   ends: np.ndarray
   word: np.ndarray
 
   def cut(self, start: int, length: int) -> int:
-    """Returns the place at which a text of at most `length` pieces ends.
+    """Returns the position where to end a text of at most `length` pieces.
 
-    It is the last place between two words. If the first word is longer than
-    `length`, it is the place inside that word after exactly `length` pieces.
+    It is the last position between two words within that length. If the first
+    word is longer than `length`, it is start + length, inside that word.
 
     Args:
-      start: the first place of the text.
-      length: at least 1; the stream must have so many pieces from `start` on.
+      start: the position where the text begins.
+      length: at least 1; the stream must have as many pieces from `start` on.
     """
     place = int(self.word[start + length])
     return place if place > start else start + length
@@ -40,27 +40,32 @@ class Borders:
     """Returns the results of `cut` for many texts at once, int64 [texts].
 
     Args:
-      start, length: int64 [texts], as in `cut`.
+      start: int64 [texts], the position where each text begins.
+      length: int64 [texts], largest number of pieces of each text.
     """
     place = self.word[start + length]
     return np.where(place > start, place, start + length)
 
   def before(self, place: np.ndarray) -> np.ndarray:
-    """Returns the last border at or before each place, int64 of its shape.
+    """Returns the last border at or before each position.
 
     The borders are the starts of the segments, and the end of the stream.
+
+    Args:
+      place: int64 array of positions; the result has its shape.
     """
     number = np.searchsorted(self.ends, place, "right")
     return np.where(number > 0, self.ends[number - 1], 0)
 
   def nearest(self, place: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Returns the end of a segment after `start` that is nearest to each place.
+    """Returns, for each position, the nearest end of a segment after `start`.
 
-    Of two equally near ends it is the later one.
+    Of two equally near ends, the later is returned.
 
     Args:
-      place: int64, after `start`, and in the stream.
-      start: int64.
+      place: int64 array of positions in the stream, each after its `start`; the
+        result has its shape.
+      start: int64 array of the same shape.
     """
     number = np.searchsorted(self.ends, place)
     after, before = self.ends[number], self.ends[number - 1]
@@ -69,7 +74,7 @@ class Borders:
 
 
 def find(ends: np.ndarray, begins: np.ndarray, longest: int) -> Borders:
-  """Returns the borders of a stream.
+  """Returns the borders of a stream of pieces, from its sentences and words.
 
   Args:
     ends: int64 [sentences], the end of each sentence; a sentence without pieces
@@ -95,8 +100,7 @@ def _divided(ends: np.ndarray, word: np.ndarray, longest: int) -> np.ndarray:
 
   Args:
     ends: int64 [sentences], ascending; no sentence is empty.
-    word: int64 [pieces + 1], for each place the last place up to it at which a
-      word or a sentence begins.
+    word: int64 [pieces + 1], as Borders.word.
     longest: largest number of pieces of a sentence that stays whole.
   """
   starts = np.concatenate([[0], ends[:-1]])

@@ -37,15 +37,16 @@ Row = dict[str, Any] | tables.Bad
 
 
 def fields(path: str, kind: str) -> tuple[list[Place], list[str]]:
-  """Returns the places of all fields, and the columns that hold text.
+  """Returns the fields of a file, and the columns that hold text.
 
   Args:
     path: the path of a file.
     kind: contents.PARQUET or contents.ARROW.
 
   Returns:
-    (places, names of columns of text). The place of a field is the names of the
-      fields around it and its own name, such as ("meta", "lang").
+    (places of all fields, names of the columns of text). The place of a field
+      is a tuple of the names of the fields around it and its own name, such as
+      ("meta", "lang").
 
   Raises:
     options.InputError: for a file that is damaged, or compressed once more.
@@ -233,7 +234,7 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _value(value: Any) -> Any:
-  """Returns a value of a column as JSON would hold it, as in `_values`."""
+  """Returns one value of a column as JSON would hold it; see `_values`."""
   if isinstance(value, bytes):
     try:
       return value.decode()
@@ -249,7 +250,11 @@ def _value(value: Any) -> Any:
 
 
 def _row(columns: Sequence[str], cells: Sequence[Any]) -> Row:
-  """Returns name → cell of a row; a `tables.Bad` for bytes or a long text."""
+  """Returns name of the column → cell of a row.
+
+  The result is a `tables.Bad` if a cell holds bytes that are not UTF-8, or a
+  text of more than tables.MAX_ROW_BYTES characters.
+  """
   for name, cell in zip(columns, cells, strict=True):
     if isinstance(cell, bytes):
       return tables.Bad(
@@ -292,7 +297,7 @@ def _add(
 
 
 def _is_text(kind: pa.DataType) -> bool:
-  """Returns whether a column of this type holds text, or bytes that may be."""
+  """Returns whether a column of the type `kind` holds text or bytes."""
   if pa.types.is_dictionary(kind):
     kind = kind.value_type
   return (

@@ -180,7 +180,7 @@ def _news(settings: Options) -> Located:
   """Returns the address and SHA-256 of the news, from Yandex Disk's public API.
 
   Raises:
-    options.InputError: for an answer without them.
+    options.InputError: for an answer without an address or a SHA-256.
   """
   host = settings.download_host or NEWS_HOST
   key = parse.quote(_NEWS_KEY, safe="")

@@ -102,7 +102,7 @@ class Book:
 
   Attributes:
     name: the name of the file.
-    content: its bytes.
+    content: the bytes of the file.
   """
 
   name: str
@@ -173,12 +173,13 @@ def _chapters(archive: zipfile.ZipFile) -> list[list[str]] | cleaning.Drop:
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-  """A paragraph, or a line of a paragraph.
+  """A block of a page: a paragraph, or a line of a paragraph.
 
   Attributes:
-    text: its text, with line breaks; "" separates paragraphs.
-    is_heading: whether it is h1 to h6.
-    is_link: whether it consists of links only.
+    text: the text of the block, with line breaks; a block with the text ""
+      separates paragraphs.
+    is_heading: whether the block is an element h1 to h6.
+    is_link: whether nearly all of the text is links.
   """
 
   text: str
@@ -210,9 +211,9 @@ class _Section:
     return sum(len(block.text.split()) for block in self.blocks)
 
   def is_matter(self) -> bool:
-    """Returns whether the section has no running text.
+    """Returns whether the section is a list of contents, notes or an imprint.
 
-    Such sections are lists of contents, notes and imprints.
+    Such a section has no running text.
     """
     imprint = sum(_is_imprint(block.text) for block in self.blocks)
     if self.words() < _IMPRINT_WORDS and imprint > bool(self.heading):
@@ -239,7 +240,7 @@ class _Section:
 
 
 def _is_imprint(text: str) -> bool:
-  """Returns whether a text seems to be a line of an imprint, as with an ISBN.
+  """Returns whether a text seems to be a line of an imprint (ISBN, publisher).
 
   For a text of more than _SHORT_WORDS words, only the first 20 characters
   count.
@@ -254,9 +255,12 @@ def _label(text: str) -> str:
 
 
 def _sections(pages: Sequence[Sequence[_Block]]) -> list[_Section]:
-  """Returns the sections of pages, which begin at headings.
+  """Divides pages into sections, at headings and at the top of each page.
 
   Project Gutenberg's text before and after a book is dropped.
+
+  Args:
+    pages: the blocks of each page.
   """
   sections: list[_Section] = []
   for number, blocks in enumerate(pages):
@@ -277,9 +281,9 @@ def _running(sections: Sequence[_Section]) -> list[list[str]] | cleaning.Drop:
   """Returns the paragraphs of each chapter, or a Drop if there is no chapter.
 
   A section of at least 60 words is a chapter, unless it begins within a
-  sentence. Other sections are added to the chapter before them. Such short
-  sections are dropped before the first chapter (front matter), and on pages
-  after the last chapter (advertisements).
+  sentence. A shorter section is added to the chapter before it, but dropped
+  before the first chapter (front matter) and on pages after the last chapter
+  (advertisements).
   """
   half = sum(section.words() for section in sections) / 2
   kept: list[list[str]] = []
@@ -337,10 +341,11 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _reading_order(archive: zipfile.ZipFile) -> Iterator[tuple[str, bool]]:
-  """Yields (name of a page, whether it has no running text) in reading order.
+  """Yields the pages of a book in reading order.
 
-  A page has no running text if the name of its file, or its type in the book's
-  lists, says so: cover, contents, notes.
+  Each is (name of the page's file, whether the page has no running text). That
+  is True if the name of the file, or the type of the page in the book's lists,
+  is that of a cover, contents or notes.
   """
   container = ElementTree.fromstring(_member(archive, "META-INF/container.xml"))
   package = next(
@@ -400,10 +405,11 @@ def _blocks(page: bytes) -> list[_Block]:
 
 
 class _Reader:
-  """Walks through a page and collects the text of its innermost blocks.
+  """Walks through the elements of a page and collects the text of its blocks.
 
   Attributes:
-    blocks: in the order of the page; an empty block separates paragraphs.
+    blocks: the blocks in the order of the page; an empty block separates
+      paragraphs.
   """
 
   def __init__(self) -> None:
@@ -422,7 +428,12 @@ class _Reader:
         walk.skip_subtree()
 
   def _enter(self, element: Any) -> bool:
-    """Reads the start of an element; returns whether to read its content."""
+    """Reads the start of an element, and the text before its first child.
+
+    Returns:
+      whether to read the children; False for an element without running text,
+      such as a picture or the mark of a note.
+    """
     if element.tag in _BLOCKS:
       self._end_block(False)
     self._links += element.tag == "a"
@@ -465,8 +476,9 @@ class _Reader:
   def _is_note_mark(self, element: Any) -> bool:
     """Returns whether an element is the mark of a note, or a superscript.
 
-    Its content is skipped then. The superscript of a number or a unit is added
-    here instead, in superscript characters: 10⁶ and км².
+    The caller skips the content of such an element. The superscript of a number
+    or a unit is added to the text by this function, in superscript characters:
+    10⁶ and км².
     """
     # In deeper nests, the text would be read once for each of its ancestors.
     if element.tag not in ("a", "sup") or self._marks > _DEEPEST_MARK:
@@ -486,7 +498,7 @@ class _Reader:
   def _end_block(self, is_heading: bool) -> None:
     """Ends the current block; appends it to `blocks` unless it is blank.
 
-    At two line breaks in a row the block is divided, except a heading.
+    A block with two line breaks in a row is divided there, but not a heading.
     """
     whole, linked = "".join(self._text), self._linked
     self._text, self._linked = [], 0
@@ -501,8 +513,9 @@ class _Reader:
 def _is_silent(element: Any) -> bool:
   """Returns whether an element has no running text, as a picture or a note.
 
-  Any of these tells: its tag, the attribute `hidden`, and, but for html and
-  body, a name in its epub:type, role or class.
+  Such an element has one of the tags in _SILENT, the attribute `hidden`, or an
+  epub:type, role or class that names a kind of content such as notes. The last
+  three do not count for the elements html and body.
   """
   if element.tag in _SILENT or element.get("hidden") is not None:
     return True

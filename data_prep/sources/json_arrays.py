@@ -21,11 +21,11 @@ _DECODER = json.JSONDecoder()
 
 
 def items(path: str, key: str = "") -> Iterator[tuple[int, Any | tables.Bad]]:
-  """Yields (number, value) of each item; the first item is 1.
+  """Yields (number, value) of each item of the arrays; the first item is 1.
 
-  An item that is not JSON, or is too long for a row, comes as a `tables.Bad`,
-  which is the last one: the end of such an item is unknown. A file without such
-  an array yields nothing.
+  An item that is not JSON, or is too long for a row, comes as a `tables.Bad`.
+  No item follows a `tables.Bad`, because the end of the bad item is unknown. A
+  file without an array to read yields nothing.
 
   Args:
     path: the path of a file, compressed or not.
@@ -53,10 +53,11 @@ def items(path: str, key: str = "") -> Iterator[tuple[int, Any | tables.Bad]]:
 def _array(text: "_Text") -> Iterator[Any | tables.Bad]:
   """Yields the items of an array, and reads up to its closing bracket.
 
-  A malformed item comes as a `tables.Bad`, which is the last one.
+  A malformed item comes as a `tables.Bad`, and ends the iterator.
 
   Args:
-    text: a text, read up to the opening bracket of the array.
+    text: the text of the file, read up to and including the opening bracket of
+      the array.
   """
   while True:
     text.skip_spaces()
@@ -83,10 +84,10 @@ def _array(text: "_Text") -> Iterator[Any | tables.Bad]:
 
 
 class _Text:
-  """The text of a file, of which a part is in memory.
+  """The text of a file with a current position; only a part is in memory.
 
   Args:
-    file: UTF-8 bytes.
+    file: the open file of UTF-8 bytes.
     path: the path of the file, for messages.
   """
 
@@ -97,7 +98,10 @@ class _Text:
     self._ended = False
 
   def _more(self, size: int = _CHUNK) -> bool:
-    """Reads at most `size` more bytes; returns False at the end of the file.
+    """Reads at most `size` more bytes into memory; drops the text before.
+
+    Returns:
+      False at the end of the file, else True.
 
     Raises:
       options.InputError: for bytes that are not UTF-8.
@@ -118,10 +122,13 @@ class _Text:
     return not self._ended
 
   def skip_past(self, pattern: re.Pattern[str]) -> bool:
-    """Goes past the next match of a pattern; returns False if there is none.
+    """Moves the position to the end of the next match of a pattern.
 
     Args:
-      pattern: matches at most 100 characters.
+      pattern: a pattern whose matches have at most 100 characters.
+
+    Returns:
+      whether there was a match.
     """
     while True:
       if match := pattern.search(self._text, self._at):
@@ -133,7 +140,10 @@ class _Text:
         return False
 
   def skip_spaces(self) -> None:
-    """Goes to the next character that is not white space, or to the end."""
+    """Moves the position to the next character that is not white space.
+
+    Without such a character, the position is the end of the file.
+    """
     while True:
       match = _SPACE.match(self._text, self._at)
       assert match is not None, "the pattern matches nothing too"
@@ -142,19 +152,20 @@ class _Text:
         return
 
   def peek(self) -> str:
-    """Returns the next character, "" at the end of the file."""
+    """Returns the character at the position; "" at the end of the file."""
     return self._text[self._at : self._at + 1]
 
   def advance(self) -> None:
-    """Goes one character on."""
+    """Moves the position by one character."""
     self._at += 1
 
   def value(self) -> Any:
-    """Returns the JSON value that begins here, and goes past it.
+    """Returns the JSON value at the position, and moves the position past it.
 
     Raises:
-      ValueError: when no value begins here, or it is too long for a row.
-      RecursionError: when it is nested too deeply.
+      ValueError: when no value begins at the position, or the value is too long
+        for a row.
+      RecursionError: when the value is nested too deeply.
       options.InputError: for bytes that are not UTF-8.
     """
     size = _CHUNK

@@ -21,8 +21,8 @@ def decoded(page: bytes, stated: str = "") -> str:
   """Returns the text of a page, without XML declaration and internal DTD.
 
   A document type without declarations in brackets stays. The encoding is that
-  of the byte order mark, else the stated one, else the one that the page
-  declares, else UTF-8.
+  of the byte order mark; without a mark, the stated encoding; without that, the
+  encoding that the page declares, or else UTF-8.
 
   Args:
     page: the bytes of a page.

@@ -23,7 +23,7 @@ _NO_POST = "no post with text"
 
 
 def is_post(row: Any) -> bool:
-  """Returns whether an item of a JSON array is a post as X or Facebook has it."""
+  """Returns whether an item of a JSON array is a post of X or Facebook."""
   match row:
     case {"tweet": {"full_text": str()}} | {"timestamp": _, "data": [*_]}:
       return True
@@ -70,7 +70,11 @@ def documents(path: str, kind: str, bad_rows: str) -> Iterator[rows.Document]:
 
 
 def _text(item: Any) -> str:
-  """Returns the text of a post; "" if it has no text or is no post."""
+  """Returns the text of a post; "" for a post without text or another value.
+
+  Args:
+    item: an item of an exported JSON array.
+  """
   match item:
     case {"tweet": {"full_text": str(text)}}:
       return _SHORT_LINK.sub("", rows.plain(text))
@@ -105,7 +109,12 @@ def _of_telegram(text: Any) -> str:
 
 
 def _posted(parts: list[Any]) -> Iterator[str]:
-  """Yields the texts of posts and comments among the parts of Facebook's data."""
+  """Yields the texts of posts and comments in Facebook's data about a post.
+
+  Args:
+    parts: the items of the list `data` of a post; items without text are
+      skipped.
+  """
   for part in parts:
     match part:
       case {"post": str(text)} | {"comment": {"comment": str(text)}}:

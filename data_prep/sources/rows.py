@@ -75,7 +75,7 @@ class BadRow(cleaning.Drop):
   """The verdict about a row that cannot be read.
 
   Attributes:
-    row: the number of the line or row in its file, the first is 1.
+    row: the number of the line or row in its file; the first is 1.
   """
 
   row: int = 0
@@ -83,14 +83,15 @@ class BadRow(cleaning.Drop):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Rows of named fields.
+  """The rows of a file, and their fields.
 
   Attributes:
-    fields: the places of all fields that are known.
+    fields: the places of all fields that are known. A place is a tuple of
+      names, such as ("meta", "lang").
     texts: the names of the fields that can hold the text.
-    rows: takes the outermost names of the wanted fields; yields (number of the
-      line or row, row), in which a row has at least the values under these
-      names. The function may be called once.
+    rows: function that takes the outermost names of the wanted fields and
+      yields (number of the line or row, row). A row is a dict that has at least
+      the values of these names. The function may be called once.
   """
 
   fields: Sequence[selections.Place]
@@ -203,7 +204,8 @@ def left_out(bad: tables.Bad, path: str, number: int, bad_rows: str) -> BadRow:
 
   Args:
     bad: the reason.
-    path, number: the file, and the number of the row in it.
+    path: the path of the file.
+    number: the number of the row in the file.
     bad_rows: the value of --bad_rows.
 
   Raises:
@@ -247,12 +249,14 @@ def plain(text: str) -> str:
 
 
 def full_lines(text: str) -> tuple[str, ...]:
-  """Returns the lines of a text that are not blank, stripped."""
+  """Returns the lines of a text, stripped, without blank lines."""
   return tuple(filter(None, map(str.strip, text.split("\n"))))
 
 
 def _guessed(rows: Table, path: str) -> str:
-  """Returns the first name of _TEXT_FIELDS that a table has, and logs it.
+  """Returns the field of the text, for a user who named none, and logs it.
+
+  The field is the first of _TEXT_FIELDS that the table has.
 
   The result is "text" for a table whose fields are unknown, since all its rows
   are bad.
@@ -274,7 +278,7 @@ def _guessed(rows: Table, path: str) -> str:
 
 @functools.cache
 def _say(name: str) -> None:
-  """Logs the field from which the text is read, once for each name."""
+  """Logs from which field the text is read, once for each field."""
   logging.info(
     "the text is read from the field %r; --text_field names another", name
   )
@@ -301,9 +305,14 @@ def _objects(
 
 
 def _cells(path: str, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
-  """Yields (number of the line, row) of a .csv or .tsv, with the columns given.
+  """Yields (number of the line, row) of the rows of a .csv or .tsv.
 
-  An empty cell is None, but that of the first column, which has the text, is "".
+  A row is a dict, name of a column → cell, or a `tables.Bad`. An empty cell is
+  None; in the first column, which holds the text, it is "".
+
+  Args:
+    path: the path of the file.
+    columns: the columns to read.
 
   Raises:
     options.InputError: for a column that the file lacks, and for a file without

@@ -99,11 +99,12 @@ def items(path: str, settings: Options) -> Iterator[Item]:
 
 
 def _of_lines(lines: Iterable[str], kind: str, by: str) -> Iterator[Lines]:
-  """Returns an iterator over the documents of a kind of text.
+  """Returns an iterator over the documents in the lines of a text.
 
   Args:
     lines: the lines of the text.
-    kind: one of the kinds that are read by the line.
+    kind: the kind of the text: subtitles, articles of wikiextractor, numbered
+      sentences or plain text (constants of `contents`).
     by: the value of --documents, for plain text.
   """
   if kind in (contents.SUBRIP, contents.WEBVTT):
@@ -116,11 +117,14 @@ def _of_lines(lines: Iterable[str], kind: str, by: str) -> Iterator[Lines]:
 
 
 def resolved(item: Item) -> rows.Document:
-  """Returns an item of `items`; for a web page, the lines of its main text.
+  """Returns the document of an item: for a web page, its main text.
 
-  The result for a page without main text is a Drop.
+  All other items are documents already, and are returned unchanged. The result
+  for a page without main text is a Drop. Worker processes call this function,
+  because the search for the main text takes most of the time.
 
-  Worker processes call this: the main text of a page takes most of the time.
+  Args:
+    item: an item that `items` yields.
   """
   return web_pages.main_text(item) if isinstance(item, web_pages.Page) else item
 
@@ -140,10 +144,12 @@ def read(path: str, settings: Options) -> Iterator[Lines]:
 
 
 def parted(lines: Iterable[str], by: str) -> Iterator[Lines]:
-  """Yields the documents of plain text: lines, stripped, that are not blank.
+  """Yields the documents of plain text, as tuples of lines.
+
+  Blank lines, and white space around lines, are removed.
 
   Args:
-    lines: the lines.
+    lines: the lines of the text.
     by: the separator of documents: blank_line, line or file, as --documents.
   """
   if by == "blank_line":

@@ -117,8 +117,8 @@ def _page(name: str, content: bytes, media_type: str) -> Item:
 
   Args:
     name: the address of the page.
-    content: its bytes.
-    media_type: its type and its encoding, as HTTP states them.
+    content: the bytes of the page.
+    media_type: the type and the encoding of the page, as HTTP states them.
 
   Raises:
     options.InputError: when trafilatura is not installed.
@@ -153,13 +153,14 @@ def _without_chunks(body: bytes) -> bytes:
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:
-  """Returns an unpacked body, cut to at most LARGEST_PAGE + 1 bytes.
+  """Decompresses the body of an HTTP response.
 
-  A body that was not packed is returned as it is, and not cut.
+  The result has at most LARGEST_PAGE + 1 bytes; further bytes are dropped. A
+  body that is not compressed is returned unchanged.
 
   Args:
     body: the bytes that were sent.
-    encoding: their Content-Encoding.
+    encoding: the Content-Encoding of the body.
 
   Raises:
     ValueError: for an encoding that is not known here.
@@ -180,7 +181,7 @@ def _header(file: IO[bytes], path: str, number: int) -> dict[str, str]:
   """Returns name in lower case → value of the next record; {} at the end.
 
   Args:
-    file: read from the end of the record before.
+    file: the archive, at the end of the record before.
     path: the path of the archive, for messages.
     number: the number of the record, for messages.
 
@@ -208,7 +209,7 @@ def _header(file: IO[bytes], path: str, number: int) -> dict[str, str]:
 def _fields(lines: list[str]) -> dict[str, str]:
   """Returns the fields of a header's lines: name in lower case → value.
 
-  Of several fields with the same name, the last one counts.
+  Of several fields with the same name, the last counts.
   """
   pairs = (line.partition(":") for line in lines)
   return {name.strip().lower(): value.strip() for name, _, value in pairs}

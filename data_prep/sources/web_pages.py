@@ -26,8 +26,8 @@ class Page:
   """A web page as it was fetched.
 
   Attributes:
-    name: its address, or the name of its file.
-    content: its bytes.
+    name: the address of the page, or the name of its file.
+    content: the bytes of the page.
     encoding: the encoding that the server stated, or "".
   """
 
@@ -64,8 +64,9 @@ def page(name: str, content: bytes, encoding: str = "") -> Page | cleaning.Drop:
   """Returns a `Page`, or a Drop if it has more than LARGEST_PAGE bytes.
 
   Args:
-    name: its address, or the name of its file.
-    content: its bytes, or more than LARGEST_PAGE of them.
+    name: the address of the page, or the name of its file.
+    content: the bytes of the page; of a page that is too large, only the first
+      bytes, more than LARGEST_PAGE.
     encoding: the encoding that the server stated, or "".
   """
   if len(content) > LARGEST_PAGE:
@@ -76,8 +77,8 @@ def page(name: str, content: bytes, encoding: str = "") -> Page | cleaning.Drop:
 def main_text(page: Page) -> tuple[str, ...] | cleaning.Drop:
   """Returns the lines of a page's main text, or a Drop.
 
-  A Drop is for a page that cannot be decoded, or has no main text. A line that
-  occurs several times is returned once.
+  The result is a Drop for a page that cannot be decoded or has no main text. A
+  line that occurs several times is returned once.
   """
   try:
     text = markup.decoded(page.content, page.encoding)

@@ -57,10 +57,11 @@ class Page:
   """A page of a dump.
 
   Attributes:
-    title: its name.
-    text: wikitext of its last revision in the dump; "" if it is no article.
-    dropped: the reason why it is no article, by its fields in the dump; "" for
-      an article.
+    title: the name of the page.
+    text: the wikitext of the page's last revision in the dump; "" if the page
+      is no article.
+    dropped: the reason, from the fields of the dump, why the page is no
+      article; "" for an article.
     namespaces: the wiki's names of files, categories and templates.
   """
 
@@ -184,7 +185,7 @@ def _pages(file: _Bounded) -> Iterator[Page]:
 
 
 def _name(element: Any) -> str:
-  """Returns an element's tag without the address of the schema before it."""
+  """Returns the tag of an XML element without the address of its namespace."""
   return str(element.tag).rpartition("}")[2]
 
 
@@ -210,7 +211,7 @@ def _page(
 
 
 def _not_an_article(fields: Mapping[str, str], names: Mapping[str, str]) -> str:
-  """Returns why a page is no article, by its fields; "" for an article.
+  """Returns the reason why a page is no article; "" for an article.
 
   The reasons are another namespace, a redirect, content that is not wikitext,
   and a text of more than LONGEST_TEXT characters.

@@ -15,6 +15,9 @@ There are four passes, each linear in the page.
 
 The tokenizer is used without the tree that the library builds on top of it: the
 tree costs five sixths of the library's time.
+
+A hole is the place of text that is unknown, such as the output of a template. A
+character of Unicode's private planes, the mark of the hole, stands there.
 """
 
 import dataclasses
@@ -121,8 +124,9 @@ class Rendered:
   """The running text of a page.
 
   Attributes:
-    paragraphs: its text. At the place of each template whose output is unknown,
-      there is one character of Unicode's private planes (15 and 16).
+    paragraphs: the paragraphs of the text. In the place of each template whose
+      output is unknown stands a character of Unicode's private planes (15 and
+      16).
     holes: such a character → the name of the template.
   """
 
@@ -131,7 +135,7 @@ class Rendered:
 
 
 class _Holes:
-  """Assigns a character to each template of a page whose output is unknown.
+  """Assigns a character, a mark, to each template with unknown output.
 
   Attributes:
     names: character → name of the template.
@@ -142,11 +146,11 @@ class _Holes:
     self._characters: dict[tuple[str, bool], str] = {}
 
   def mark(self, name: str, box: bool = False) -> str:
-    """Returns the character that marks a template's place.
+    """Returns the character to write in the place of a template.
 
     Args:
       name: the name of the template.
-      box: whether it is a box or has several lines.
+      box: whether the template is a box beside the text or has several lines.
     """
     key = (name, box)
     if key not in self._characters:
@@ -214,10 +218,14 @@ _MARKUP_LETTER = re.compile(r"[\[\]{}|<>'=*#:;_~!&-]")
 
 
 def _opaque(match: re.Match[str], holes: "_Holes") -> str:
-  """Returns the text of an opaque tag or a comment.
+  """Returns the text that replaces an opaque tag or a comment.
 
-  It is the content of <nowiki>, and a formula that fits in a line; any other
-  formula leaves a hole; any other tag gives "".
+  For <nowiki> it is the content, for a formula its form in one line, or the
+  mark of a hole if it has no such form; for all other tags and comments "".
+
+  Args:
+    match: the tag with its content, or the comment.
+    holes: the holes of the page, to which a new one may be added.
   """
   name, body = (match["name"] or "").lower(), match["body"] or ""
   if name in ("math", "chem", "ce"):
@@ -293,7 +301,13 @@ _SINGLE_BRACKET = re.compile(r"\[(?!\[)(?<!\[\[)")
 
 
 def _external_link(match: re.Match[str]) -> str:
-  """Returns the text of an external link in brackets; "" without a text."""
+  """Returns the shown text of an external link, between the marks of a link.
+
+  The result is "" for a link without a text.
+
+  Args:
+    match: the link with its brackets.
+  """
   shown = match["shown"].strip()
   return f"{_LINK_START}{shown}{_LINK_END}" if shown else ""
 
@@ -306,10 +320,10 @@ _APOSTROPHES = re.compile("''+")
 
 
 def _apostrophes(match: re.Match[str]) -> str:
-  """Returns the apostrophes of a run that are no marks of bold and italics.
+  """Returns the apostrophes of a run that do not stand for bold or italics.
 
-  A run of two, three or five has none, a run of four has one, and of a longer
-  run all but five stay.
+  The result is "" for a run of two, three or five apostrophes, one apostrophe
+  for a run of four, and five fewer than the run has for a longer run.
   """
   count = len(match[0])
   return "'" * (count - 5 if count > 5 else count == 4)
@@ -322,7 +336,9 @@ _HEADING_LINE = re.compile(
 
 
 def _heading(match: re.Match[str]) -> str:
-  """Returns a heading in a paragraph of its own: mark, level and title.
+  """Returns the text that replaces a heading: mark, level and title.
+
+  These are a paragraph of their own.
 
   If a line only begins with "=", the match is these characters alone. The
   result is then a paragraph break, or "" for a single "=".
@@ -344,16 +360,22 @@ _BRACES = re.compile(r"\{\{\{+")
 
 
 def _argument(match: re.Match[str], holes: _Holes) -> str:
-  """Returns the default value of a template argument; a hole without one."""
+  """Returns the default of a template argument {{{name|default}}}.
+
+  Without a default, the result is the mark of a hole.
+  """
   value: str | None = match["value"]
   return holes.mark(match[0]) if value is None else value
 
 
 def _braces(match: re.Match[str]) -> str:
-  """Returns the pairs of a run of three or more braces, with spaces between.
+  """Returns a run of opening braces as pairs with spaces between: "{{ {{".
 
-  An odd brace is dropped. Without the spaces, the tokenizer takes seconds for a
-  page of {{{a|{{{a| … }}}}}}.
+  Of an odd number of braces, one is dropped. Without the spaces, the tokenizer
+  takes seconds for a page of {{{a|{{{a| … }}}}}}.
+
+  Args:
+    match: three or more braces.
   """
   return " ".join(["{{"] * (len(match[0]) // 2))
 
@@ -419,9 +441,9 @@ def _cut(text: str, bracket: str, start: int) -> tuple[int, int]:
 
 
 def _without(text: str, cuts: Sequence[tuple[int, int]], holes: _Holes) -> str:
-  """Returns a text with a mark in place of each cut range.
+  """Returns a text with the mark _CUT in the place of each cut range.
 
-  A cut template leaves a hole too.
+  In the place of a cut template, the mark of a hole follows.
 
   Args:
     text: the text.
@@ -514,14 +536,15 @@ class _Renderer:
     return self._text(iter(_tokenized(text)), frozenset())[0]
 
   def _text(self, stream: _Stream, stops: frozenset[type]) -> tuple[str, type]:
-    """Consumes tokens up to one of the stops; returns their text and the stop.
+    """Consumes tokens up to and including a token of given types.
 
     Args:
       stream: the tokens.
-      stops: types of tokens.
+      stops: the types at which to stop.
 
     Returns:
-      (text, type of the stop); tokens.Text stands for the end of the stream.
+      (text of the tokens before the stop, type of the stop). At the end of the
+      stream the type is tokens.Text.
     """
     parts = []
     for token in stream:
@@ -536,7 +559,12 @@ class _Renderer:
     return "".join(parts), tokens.Text
 
   def _template(self, _token: Any, stream: _Stream) -> str:
-    """Returns the text of a template, or the mark of a hole."""
+    """Returns the text of a template; the mark of a hole if it is unknown.
+
+    Args:
+      _token: the token that opens the template.
+      stream: the tokens after it; those of the template are consumed.
+    """
     raw, stop = self._text(stream, _NAME_STOPS)
     arguments = self._arguments(stream, stop)
     word, colon, first = raw.strip().partition(":")
@@ -564,7 +592,14 @@ class _Renderer:
   def _function(
     self, name: str, first: str, arguments: Sequence[tuple[str | None, str]]
   ) -> str:
-    """Returns the text of a parser function, or the mark of a hole."""
+    """Returns the output of a parser function; the mark of a hole if unknown.
+
+    Args:
+      name: the name of the function, such as "#if".
+      first: the text after the colon.
+      arguments: (name, value) of each further argument; the name is None
+        without "=".
+    """
     values = [
       value if key is None else f"{key}={value}" for key, value in arguments
     ]
@@ -599,9 +634,10 @@ class _Renderer:
     return arguments
 
   def _link(self, _token: Any, stream: _Stream) -> str:
-    """Returns the text of a link between marks; "" if it shows nothing.
+    """Returns the shown text of a [[link]], between the marks of a link.
 
-    Links to files, categories and other languages show nothing.
+    The result is "" for links to files, categories and other languages, which
+    show nothing.
     """
     target, stop = self._text(stream, _LINK_STOPS)
     space, colon, _ = target.partition(":")
@@ -618,9 +654,10 @@ class _Renderer:
     return f"{_LINK_START}{_without_links(shown)}{_LINK_END}"
 
   def _url(self, token: Any, stream: _Stream) -> str:
-    """Returns the text of an external link, or its address without a text.
+    """Returns the shown text of an external link.
 
-    An address in brackets without a text gives "", where MediaWiki shows a
+    It is the text in the brackets, or the address if the link has no brackets.
+    The result for brackets without a text is "", where MediaWiki shows a
     number: [1].
     """
     address, stop = self._text(stream, _URL_STOPS)
@@ -642,7 +679,10 @@ class _Renderer:
     return "".join([*written, ";"])
 
   def _tag(self, token: Any, stream: _Stream) -> str:
-    """Skips a table or a rule; returns the mark of a list item, or a break."""
+    """Returns the mark of a list item; for a table or a rule, skips it whole.
+
+    The result for a table or a rule is a paragraph break.
+    """
     _skip(stream, _TAG_DEPTH)
     mark = token["wiki_markup"]
     return mark if mark in _LIST_MARKS else _BREAK
@@ -672,11 +712,12 @@ def _nothing(_token: Any, _stream: _Stream) -> str:
 
 
 def _skip(stream: _Stream, depths: Mapping[type, int]) -> None:
-  """Consumes tokens up to the one that closes the current element.
+  """Consumes tokens up to the token that closes the current element.
 
   Args:
     stream: the tokens.
-    depths: type of token → +1 if it opens such an element, −1 if it closes one.
+    depths: type of a token → +1 if the token opens an element of this kind, −1
+      if it closes one.
   """
   depth = 1
   for token in stream:
@@ -720,8 +761,9 @@ def _is_lost(
   empty.
 
   Args:
-    shown: the template's text.
-    given, named: the parameters of the call.
+    shown: the text of the template.
+    given: the values of the numbered parameters of the call.
+    named: name → value of the named parameters of the call.
   """
   if named and not given:
     return not shown.strip()
@@ -748,10 +790,11 @@ _TABLE_LINE = re.compile(r"\||!(?=\s)|!.*!!|\}|\{\||.*\|\|")
 
 
 def _sorted_lines(text: str, holes: _Holes) -> Iterator[str]:
-  """Yields the paragraphs of a page, finished: running text, list sentences.
+  """Yields the paragraphs of a page, in their final form.
 
-  Adjacent lines of running text become one paragraph. Labels, headings, tables
-  and the sections of links and sources are left out.
+  Adjacent lines of running text become one paragraph, and a list item that is a
+  sentence is a paragraph. Labels, headings, tables and the sections of links
+  and sources are left out.
   """
   text = _TWO_BREAKS.sub(_BREAK, text).replace(_LINE_BREAK, " ")
   for block in _blocks(text):
@@ -789,11 +832,11 @@ def _blocks(text: str) -> list[list[str]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-  """Yields the lines of a page, stripped; "" for a box beside the text.
+  """Yields the lines of a page without boxes, and without white space around.
 
-  A line with only a template belongs to a sentence if the line before it ends
-  within a sentence, without a colon, and the line after it begins with a
-  letter.
+  A line with only templates is taken for a box, and becomes "". It stays if it
+  belongs to a sentence: if the line before it ends within a sentence, without a
+  colon, and the line after it begins with a letter.
   """
   before = ""
   lines = list(map(str.strip, text.split("\n")))
@@ -819,12 +862,17 @@ def _without_boxes(line: str) -> str:
 
 
 def _skipped_level(level: int, title: str, skipped: int) -> int:
-  """Returns the level of the heading whose section is skipped; 0 for none.
+  """Decides at a heading whether the text after it is skipped.
+
+  Skipped are sections with titles such as "links", and their subsections.
 
   Args:
-    level: the level of a new heading.
-    title: the title of the new heading.
-    skipped: the result for the heading before.
+    level: the level of the heading.
+    title: the title of the heading.
+    skipped: the result of this function for the heading before.
+
+  Returns:
+    the level of the section that is skipped; 0 if the text is not skipped.
   """
   if skipped and level > skipped:
     return skipped
@@ -911,7 +959,7 @@ def _tidy(text: str, holes: _Holes) -> str:
 
 
 def _character(entity: re.Match[str]) -> str:
-  """Returns the character of an entity; "" for a character that marks holes."""
+  """Returns the character of an HTML entity; "" for the characters of marks."""
   return _ANY_HOLE.sub("", html.unescape(entity[0]))
 
 

@@ -83,7 +83,7 @@ def depends(name: str) -> bool:
 
 
 def _at(arguments: Sequence[str], place: int) -> str:
-  """Returns an argument; "" if there is none at this index."""
+  """Returns the argument with the index `place`; "" if there are too few."""
   return arguments[place] if place < len(arguments) else ""
 
 
@@ -101,7 +101,7 @@ def _if(arguments: Sequence[str]) -> str | None:
 def _ifeq(arguments: Sequence[str]) -> str | None:
   """Returns the output of #ifeq: the third argument if the first two are equal.
 
-  Otherwise it is the fourth. Numbers are compared by value.
+  Otherwise the output is the fourth argument. Numbers are compared by value.
   """
   equal = _comparable(arguments[0]) == _comparable(_at(arguments, 1))
   return _at(arguments, 2 if equal else 3)
@@ -230,11 +230,16 @@ def _number(node: ast.expr) -> float:
 
 
 def _applied(sign: ast.AST, left: ast.expr, right: ast.expr) -> float:
-  """Returns the value of `left` and `right` with the operator `sign`.
+  """Returns the value of the expression `left sign right`.
+
+  Args:
+    sign: the operator, a node of Python's ast.
+    left, right: the operands.
 
   Raises:
-    ValueError, ArithmeticError: as `_number` does, and a ValueError for another
-      operator than those of _OPERATORS.
+    ValueError: for an operator that is not in _OPERATORS, and for operands that
+      are not arithmetic.
+    ArithmeticError: for a division by zero, or a number that is too large.
   """
   if type(sign) not in _OPERATORS:
     raise ValueError("no arithmetic")

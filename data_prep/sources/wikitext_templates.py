@@ -41,7 +41,12 @@ def lowered(text: str) -> str:
 
 
 def _all_in(text: str, table: Mapping[int, int]) -> bool:
-  """Returns whether a table translates every character of a text."""
+  """Returns whether every character of a text is a key of a table.
+
+  Args:
+    text: the text.
+    table: code point → code point.
+  """
   return all(ord(letter) in table for letter in text)
 
 
@@ -140,22 +145,22 @@ def _spaced(given: _Arguments, _named: _Named) -> str:
 def _quotation(given: _Arguments, named: _Named) -> str:
   """Renders a quotation as a separate paragraph.
 
-  The text is the argument `text=`, `quote=` or the first one.
+  The text is the argument `text=`, else `quote=`, else the first argument.
   """
   shown = named.get("text") or named.get("quote") or _first(given, named)
   return f"{BREAK}{shown}{BREAK}"
 
 
 def _link_to_other_wiki(given: _Arguments, named: _Named) -> str:
-  """Renders a link to another wiki as the argument `lt=`, or its first one."""
+  """Renders a link to another wiki as its argument `lt=`, else its first."""
   return named.get("lt") or _first(given, named)
 
 
 def _date(given: _Arguments, _named: _Named) -> str:
   """Renders {{date|2020|5|3}} as 2020-05-03.
 
-  Only the first three arguments count; fewer give a shorter date. If one of
-  them is not a number, they are joined by spaces.
+  Only the first three arguments count; fewer arguments give a shorter date. If
+  an argument is not a number, the arguments are joined by spaces.
   """
   parts = [part.strip() for part in given[:3] if part.strip()]
   if not all(map(str.isdecimal, parts)):
@@ -255,17 +260,17 @@ def _chem_part(part: str) -> str:
 
 
 def _prefix(sign: str) -> Template:
-  """Returns the rendering of a template as a sign before its first argument."""
+  """Returns the function that renders a template as sign + first argument."""
   return lambda given, named: sign + _first(given, named)
 
 
 def _sign(sign: str) -> Template:
-  """Returns the rendering of a template as a sign."""
+  """Returns the function that renders a template as the given sign alone."""
   return lambda _given, _named: sign
 
 
 def _under(names: str, template: Template) -> dict[str, Template]:
-  """Returns name → rendering, for several names separated by commas."""
+  """Returns name of a template → `template`, for names separated by commas."""
   return {name.strip(): template for name in names.split(",")}
 
 

@@ -122,7 +122,8 @@ def _paragraphs(file: IO[bytes]) -> Iterator[str]:
 def _elements(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
   """Yields ("start" or "end", element), without text boxes in a fallback.
 
-  The other content of a fallback, such as an emoji, stands only there.
+  A fallback is content for old versions of Word. Its text boxes stand outside
+  of it too; its other content, such as an emoji, stands only in it.
 
   Raises:
     ElementTree.ParseError: for XML that is malformed.
@@ -142,7 +143,12 @@ def _elements(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
 
 
 def _text(name: str, element: Any) -> str:
-  """Returns the text that an element of this name adds to its paragraph."""
+  """Returns the text that an element adds to its paragraph.
+
+  Args:
+    name: the name of the element, without its namespace.
+    element: the element.
+  """
   return element.text or "" if name == "t" else _MARKS.get(name, "")
 
 

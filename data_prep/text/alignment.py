@@ -39,10 +39,9 @@ class Traced(NamedTuple):
     return cls(text, text, range(len(text)))
 
   def each(self, function: "LetterByLetter") -> "Traced":
-    """Returns the `Traced` after a function that changes single characters.
+    """Returns the `Traced` after a function changes each character of `text`.
 
-    Each character of the result starts where the character began from which the
-    function made it.
+    A new character has the start of the character from which it was made.
     """
     text = function(self.text)
     if text == self.text:
@@ -66,9 +65,9 @@ class Traced(NamedTuple):
   def edited(self, edits: Iterable[Edit]) -> "Traced":
     """Returns the `Traced` after parts of `text` are replaced.
 
-    A part and its replacement may begin or end with the same characters: these
-    keep their starts. The other characters of the replacement are spread evenly
-    over the rest of the part.
+    Characters with which both a part and its replacement begin or end keep
+    their starts. The starts of all other characters of a replacement are spread
+    evenly over the rest of the part.
 
     Args:
       edits: (start, exclusive end, replacement) of each part as indices of
@@ -151,8 +150,8 @@ def _shared(left: str, right: str, most: int) -> int:
 class LetterByLetter:
   """A function of texts that changes each character by itself.
 
-  In two cases the function may take account of the characters beside it:
-  whether Σ becomes σ or ς, and the order of combining marks.
+  In two cases the result for a character may depend on its neighbours: whether
+  Σ becomes σ or ς, and the order of combining marks.
 
   Args:
     function: maps a text to a text, such as `str.lower`.
@@ -203,8 +202,8 @@ def _with_exchanges(
 ) -> Sequence[int]:
   """Returns the start of each character of `after`, int [characters].
 
-  The function may have exchanged neighbouring characters. Two exchanged
-  characters both get the start of the first one.
+  The function may have exchanged neighbouring characters. Both characters then
+  get the start of the first.
 
   Args:
     starts: the start of each character.

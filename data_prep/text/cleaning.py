@@ -83,7 +83,11 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-  """The verdict that a document is kept, with these sentences."""
+  """The verdict that a document is kept.
+
+  Attributes:
+    sentences: the sentences of the document that remain.
+  """
 
   sentences: tuple[str, ...]
 
@@ -107,8 +111,8 @@ class Result:
 
   Attributes:
     verdict: a `Keep` with the remaining sentences, or a `Drop`.
-    lines: reason → the sentences that were dropped or changed for this reason,
-      as they were before.
+    lines: reason → the sentences that were dropped or changed for this reason;
+      of a changed sentence, the form before the change.
   """
 
   verdict: Keep | Drop
@@ -125,15 +129,15 @@ def clean(
 ) -> Result:
   """Applies the rules to one document; returns the verdict and changed lines.
 
-  Lines of a site's frame are dropped first. Then apply the quality rules for
-  whole documents as they were read, the rules for lines, the smallest sizes
-  with the language, and the quality rules for cleaned documents. The first rule
-  that drops the document gives the reason.
+  The steps are: lines of a site's frame are dropped; quality rules judge the
+  whole document; rules drop or change lines; the rest must be long enough and in
+  the wanted language; quality rules judge the rest. The first step that drops
+  the document gives the reason.
 
   Args:
     sentences: the normalised sentences, in order.
     settings: which rules apply.
-    site_lines: sentences that are dropped since they are the frame of a site.
+    site_lines: sentences to drop: the frame of the site, such as menus.
   """
   lines: dict[str, list[str]] = collections.defaultdict(list)
   judge = quality.chosen(settings.quality_rules)
@@ -188,10 +192,11 @@ def _applied(
   sentences: Sequence[str],
   lines: dict[str, list[str]],
 ) -> list[str]:
-  """Returns the sentences that a rule keeps.
+  """Applies a rule for sentences; returns the sentences that remain.
 
   Args:
-    rule: the rule.
+    rule: function that yields for each sentence (its new form, the reason of a
+      change); the form of a dropped sentence is "".
     sentences: the sentences.
     lines: reason → sentences; the sentences that the rule drops or changes are
       added to it.
@@ -310,7 +315,10 @@ def scrub(text: str) -> str:
 
 
 def _personal(sentences: Sequence[str]) -> Sentences:
-  """Yields each sentence after `scrub`, and the reason if that changed it."""
+  """Yields (sentence without personal data, reason) for each sentence.
+
+  The reason is "" for a sentence without personal data.
+  """
   for sentence in sentences:
     scrubbed = scrub(sentence)
     changed = scrubbed != sentence

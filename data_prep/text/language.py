@@ -62,9 +62,9 @@ def identify(text: str, fewest_letters: int = _FEWEST_LETTERS) -> str:
     fewest_letters: a text of fewer letters is "unknown".
 
   Returns:
-    mn, ru, uk, bg, kk, ky, tt or bxr (Buryat); "other" for Cyrillic text with
-      letters that Mongolian does not have, in none of these languages; "latin"
-      if fewer than half of the letters are Cyrillic and any is from a to z;
+    mn, ru, uk, bg, kk, ky, tt or bxr (Buryat); "other" for Cyrillic text in
+      another language, with letters that Mongolian does not have; "latin" if
+      fewer than half of the letters are Cyrillic and some are from a to z;
       "mojibake" for wrongly decoded text; "unknown" for a text that is too
       short, in another script, or without evidence.
   """

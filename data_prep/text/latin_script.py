@@ -177,8 +177,8 @@ def _is_front(word: str) -> bool:
   """Returns whether a word in Latin letters seems to have front vowels (э ө ү).
 
   By vowel harmony a word has either these vowels or the back vowels а, о and у.
-  The result is True for a word in _FRONT, and for one that has e, ö, ü, 6, or v
-  not after a vowel, but no a.
+  The result is True for a word in _FRONT, and for a word without a that has e,
+  ö, ü, 6, or a v that does not follow a vowel.
 
   Args:
     word: in lower case.

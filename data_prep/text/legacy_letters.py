@@ -41,9 +41,10 @@ _FRONT = re.compile("(?=.*[өү])[б-нп-тф-юөү]{3,}")
 def repair(text: str) -> str:
   """Returns a line or paragraph with legacy letters replaced by ө and ү.
 
-  A word is changed if it has evidence of Mongolian, or if another word of the
-  line has and the line has no Ukrainian spelling. Words with letters of another
-  alphabet and Roman numerals are never changed.
+  A word with such letters is changed if its spelling is evidence of Mongolian.
+  It is also changed if another word of the line is such evidence and the line
+  has no Ukrainian spelling. Words with letters of another alphabet and Roman
+  numerals are never changed.
   """
   if not _LEGACY.search(text):
     return text
@@ -59,7 +60,8 @@ def repair(text: str) -> str:
 def _may_be_ours(word: str) -> bool:
   """Returns whether a word has legacy letters (є ї ѳ v Y) and may be Mongolian.
 
-  A word with letters of another alphabet and a Roman numeral may not.
+  The result is False for a word with letters of another alphabet, and for a
+  Roman numeral.
   """
   return bool(
     _LEGACY.search(word)
@@ -72,9 +74,10 @@ def _may_be_ours(word: str) -> bool:
 def _is_ours(word: str) -> bool:
   """Returns whether a lower-case word alone is evidence of Mongolian.
 
-  It is not if it has a Ukrainian spelling. Otherwise it is if its spelling
-  occurs in no other Cyrillic language; or if, with ө and ү restored, it has no
-  back vowel and only runs of three letters that the table has.
+  The result is False for a word with a Ukrainian spelling. Otherwise the result
+  is True if the spelling occurs in no other Cyrillic language, or if the word,
+  with ө and ү restored, has no back vowel and only runs of three letters that
+  the table lists.
   """
   if _FOREIGN.search(word):
     return False
@@ -85,14 +88,14 @@ def _is_ours(word: str) -> bool:
 
 
 def _runs(word: str) -> set[str]:
-  """Returns a word's runs of three letters; "^" is its start, "$" its end."""
+  """Returns the runs of three letters in "^" + word + "$"."""
   marked = f"^{word}$"
   return {marked[start : start + 3] for start in range(len(word))}
 
 
 @functools.cache
 def _known_runs() -> frozenset[str]:
-  """Returns the runs of three letters in the table."""
+  """Returns the runs of three letters in the table of Mongolian words."""
   rows = (line.split("\t") for line in storage.lines(TABLE))
   return frozenset(two + third for two, thirds in rows for third in thirds)
 

@@ -80,9 +80,12 @@ def read(path: str) -> Gold:
 def _aligned(
   words: Sequence[str], segmented: Sequence[Sequence[str]]
 ) -> Iterator[tuple[str, Sequence[str]]]:
-  """Yields words and their morphemes; words without a letter are skipped.
+  """Yields (word, its morphemes) for each word with a letter.
 
-  If the numbers of words and of groups differ, all morphemes are ().
+  Args:
+    words: the words of a text.
+    segmented: the morphemes of each word. If there are not as many groups as
+      words, the morphemes of every word are ().
   """
   if len(words) != len(segmented):
     segmented = [()] * len(words)
@@ -106,10 +109,10 @@ def laid_on(word: str, morphemes: Sequence[str]) -> Parts | None:
   """Returns a word, as it is written, divided into its morphemes.
 
   `байна` with the morphemes байх and на gives бай and на. The letters of word
-  and morphemes are matched with the fewest changes (Levenshtein 1966). If
-  several ways need as few, a boundary goes as far left as it can, so that
-  suffixes stay whole: усан, of ус and н, is ус|ан. A morpheme without a letter
-  in the word gives no part.
+  and morphemes are aligned with the fewest changes (Levenshtein 1966). Among
+  alignments with equally few changes, each boundary is as far left as possible,
+  so that suffixes stay whole: усан, of ус and н, is ус|ан. A morpheme without a
+  letter in the word gives no part.
 
   Returns:
     the parts; None if half of the letters or more belong to no morpheme, which
@@ -128,7 +131,7 @@ def laid_on(word: str, morphemes: Sequence[str]) -> Parts | None:
 
 
 def _matched(canonical: str, word: str) -> tuple[list[int], int]:
-  """Aligns two spellings of a word; returns places and the number of matches.
+  """Aligns two spellings of a word with the fewest changes.
 
   Args:
     canonical: the concatenated morphemes, as in a dictionary.
@@ -155,11 +158,10 @@ def _matched(canonical: str, word: str) -> tuple[list[int], int]:
 
 
 def _changes(canonical: str, word: str) -> list[list[int]]:
-  """Returns [i][j], the edit distance of the first i and first j letters.
+  """Returns the table of edit distances between the beginnings of two texts.
 
-  Args:
-    canonical: the text of which i letters are taken.
-    word: the text of which j letters are taken.
+  Entry [i][j] is the distance between the first i letters of `canonical` and
+  the first j letters of `word`.
   """
   rows = [list(range(len(word) + 1))]
   for letter in canonical:
@@ -179,7 +181,8 @@ def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
 
   Args:
     gold: the words.
-    segmented: the same words in other parts, in the order of `gold.words`.
+    segmented: the parts of each word in the segmentation to judge, in the order
+      of `gold.words`.
 
   Returns:
     words and left_out, numbers of words; precision, recall, f1, and exact_share

@@ -34,7 +34,7 @@ _NO_LETTERS = re.compile(rf"[^\w\s]{{{_MOST_MARKS + 1},}}")
 
 
 def _interrupted(run: re.Match[str]) -> str:
-  """Returns the text of a match with a joiner after each 30 marks in a row."""
+  """Returns the text of a match with U+034F after each 30 marks in a row."""
   parts, marks = [], 0
   for letter in run[0]:
     decomposed = unicodedata.normalize("NFD", letter)
@@ -85,10 +85,10 @@ def traced(text: alignment.Traced) -> alignment.Traced:
 
 
 def _compositions(text: str) -> Iterator[alignment.Edit]:
-  """Yields edits that together compose a text (NFC) and cover all of it.
+  """Yields edits that replace a text by its composed form (NFC).
 
-  An edit (begin, end, composed) is as short as possible: a letter and its
-  marks.
+  An edit is (begin, end, composed text). It is as short as possible: a letter
+  and its marks. Together the edits cover the whole text.
   """
   begin = 0
   for end in range(1, len(text) + 1):

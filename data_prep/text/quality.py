@@ -34,15 +34,16 @@ class Rule:
   """A rule for documents.
 
   Attributes:
-    name: its name, which begins with the paper's.
+    name: the name of the rule, which begins with the name of the paper.
     paper: the paper and its section.
-    what: what is measured, for people.
-    measure: returns the number of a document.
-    least, most: a document is dropped whose number is below or above these.
-    words, lines: the smallest numbers of words and of lines of a document that the
-      rule judges.
+    what: the measured quantity in words, for people.
+    measure: function from a document to the measured number.
+    least, most: the limits: a document whose number is below `least` or above
+      `most` is dropped.
+    words, lines: the smallest numbers of words and of lines of a document that
+      the rule judges.
     raw: whether the document is judged before lines are dropped from it.
-    web: whether `web` includes the rule.
+    web: whether the set of rules "web" includes the rule.
   """
 
   name: str
@@ -71,9 +72,9 @@ class LineRule:
   """A rule for lines.
 
   Attributes:
-    name, paper, what: see Rule.
-    drops: returns whether a line is dropped.
-    web: whether `web` includes the rule.
+    name, paper, what: those of a Rule.
+    drops: function from a line to whether the line is dropped.
+    web: whether the set of rules "web" includes the rule.
   """
 
   name: str
@@ -84,7 +85,7 @@ class LineRule:
 
 
 class Text:
-  """A document and its counts, each of which is computed once, on demand.
+  """A document and its counts; each count is computed once, when it is needed.
 
   Args:
     lines: the lines (sentences) of the document.
@@ -101,7 +102,7 @@ class Text:
 
   @functools.cached_property
   def repeats(self) -> list[str]:
-    """The lines that occurred earlier in the document, once for each repeat."""
+    """The lines that repeat an earlier line, an entry for each repetition."""
     seen: set[str] = set()
     repeats = []
     for line in self.lines:
@@ -113,7 +114,7 @@ class Text:
   def share(self, holds: Callable[[str], object]) -> float:
     """Returns the share of lines for which `holds` returns something true.
 
-    It is from 0 to 1, and 0 without lines.
+    The share is from 0 to 1; it is 0 for a document without lines.
     """
     return sum(map(bool, map(holds, self.lines))) / max(1, len(self.lines))
 
@@ -156,7 +157,10 @@ class Text:
 
 
 def _runs(words: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:
-  """Returns all runs of `size` words in a row, in order; none if too few."""
+  """Returns all runs of `size` neighbouring words, in order.
+
+  The result is empty for fewer words than `size`.
+  """
   return zip(
     *(itertools.islice(words, i, None) for i in range(size)), strict=False
   )
@@ -212,7 +216,10 @@ def _is_menu_line(line: str) -> bool:
 
 
 def _small_words(text: Text) -> float:
-  """Returns how many different words of _SMALL_WORDS occur, in any case."""
+  """Returns how many of the words in _SMALL_WORDS occur in a document.
+
+  Upper and lower case make no difference.
+  """
   return len(_SMALL_WORDS.intersection(map(str.lower, text.words)))
 
 
@@ -361,10 +368,10 @@ _BROKEN = re.compile(r"\ufffd|[ÐÑÒÓ][\u0080-\u00bf‚-™]|Ã[\u0080-\u00bf]
 
 
 def _is_policy(line: str) -> bool:
-  """Returns whether a line of fewer than 80 characters is about a page's terms.
+  """Returns whether a line of fewer than 80 characters is about terms of use.
 
-  C4 drops every line with such words. A sentence about a law has them too, so that
-  the line must be short.
+  C4 drops every line with words such as "cookies". A sentence about a law has
+  such words too; so only short lines count here.
   """
   return len(line) < 80 and bool(_POLICY.search(line))
 
@@ -372,10 +379,11 @@ def _is_policy(line: str) -> bool:
 def _is_foreign(line: str) -> bool:
   """Returns whether a line is in another language than Mongolian.
 
-  The result is False for fewer than three words or twelve letters. A line without
-  Cyrillic letters is foreign if all its letters are ASCII. Of other lines one is foreign
-  if more than a twentieth of its letters do not exist in Mongolian. Else it is not if it
-  has ө, ү or a double vowel; `language.identify` decides about the rest.
+  The result is False for fewer than three words or twelve letters. A line
+  without Cyrillic letters is foreign if all its letters are ASCII. A line with
+  Cyrillic letters is foreign if more than a twentieth of its letters do not
+  exist in Mongolian. If not, it is Mongolian if it has ө, ү or a double vowel;
+  otherwise `language.identify` decides.
   """
   foreign = language.FOREIGN.search(line)
   if not foreign and language.MONGOLIAN.search(line):
@@ -399,7 +407,7 @@ def _is_code(line: str) -> bool:
 
 
 def _is_broken(line: str) -> bool:
-  """Returns whether over a letter per ten characters of a line is misdecoded."""
+  """Returns whether more than a tenth of a line's characters are misdecoded."""
   return len(_BROKEN.findall(line)) * 10 > len(line)
 
 
@@ -522,9 +530,9 @@ class Judge:
 
     Args:
       lines: the lines of the document.
-      raw: True applies the rules with `raw`, for which `lines` are all that
-        were read; False applies the other rules, for which they are those that
-        remain after cleaning.
+      raw: True: `lines` are all lines that were read, and the rules with `raw`
+        apply. False: `lines` are the lines that remain after cleaning, and the
+        rules without `raw` apply.
     """
     text = Text(lines)
     rules = (rule for rule in self._rules if rule.raw == raw)
@@ -538,8 +546,8 @@ class Judge:
 def site_lines(documents: Iterable[Iterable[str]]) -> frozenset[str]:
   """Returns the lines that are the frame of a site: Нүүр, Мэдээ, Холбоо барих.
 
-  They have at most six words, do not end in punctuation, and stand in at least
-  three documents, however often in each.
+  Such a line has at most six words, does not end in punctuation, and stands in
+  at least three documents.
 
   Args:
     documents: the lines of the documents of a task, which stand near each other in

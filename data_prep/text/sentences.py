@@ -96,7 +96,8 @@ def _ends_sentence(paragraph: str, start: int, stop: re.Match[str]) -> bool:
 def _goes_on(following: str) -> bool:
   """Returns whether a sentence goes on, because a lower-case letter follows.
 
-  "а) Ном" and "iPhone" do not count.
+  The result is False for "а) Ном" and "iPhone": such beginnings start a
+  sentence.
   """
   return following[0].islower() and not (
     following[1:2] == ")" or following[1:2].isupper()

@@ -48,8 +48,8 @@ class Runs:
 
   Attributes:
     length: the number of words in a run. A text of fewer words is one run.
-    part_of_word: returns whether a character belongs to a word. Every other
-      character only separates words.
+    part_of_word: function from a character to whether it belongs to a word. All
+      other characters only separate words.
     with_end: whether the last `length` - 1 words of a text, together with its
       end, are one more run.
   """
@@ -84,7 +84,7 @@ class Sets:
 
   @classmethod
   def concatenated(cls, parts: Sequence["Sets"]) -> "Sets":
-    """Returns one `Sets` with the texts of all parts, in their order."""
+    """Joins several `Sets`; returns a `Sets` with all their texts in order."""
     return cls(
       np.concatenate([np.empty(0, np.uint32), *(x.hashes for x in parts)]),
       np.concatenate([np.empty(0, np.int64), *(x.sizes for x in parts)]),
@@ -95,7 +95,11 @@ class Sets:
     return np.cumsum(self.sizes) - self.sizes
 
   def take(self, texts: np.ndarray) -> "Sets":
-    """Returns the sets of the texts with these indices, in this order."""
+    """Returns a `Sets` of some texts.
+
+    Args:
+      texts: int [n], the indices of the texts, in the order of the result.
+    """
     sizes = self.sizes[texts]
     shift = self._starts[texts] - (np.cumsum(sizes) - sizes)
     places = np.arange(sizes.sum()) + np.repeat(shift, sizes)
@@ -107,9 +111,9 @@ class Sketches:
   """The hashes by which texts are compared.
 
   Attributes:
-    runs: their hashed runs, for `jaccard`.
-    minima: uint32 [texts, values], their MinHash: the lowest value that each of
-      some hash functions has for a run of the text; for `band_keys`.
+    runs: the hashed runs of the texts, for `jaccard`.
+    minima: uint32 [texts, values], the MinHash of the texts, for `band_keys`: a
+      value is the lowest hash of the text's runs by one hash function.
   """
 
   runs: Sets
@@ -148,7 +152,9 @@ def check(threshold: float) -> None:
 
 
 def bands(threshold: float) -> Bands:
-  """Returns bands that propose at least 99.5 % of pairs as similar as asked.
+  """Returns bands that propose at least 99.5 % of the pairs to be found.
+
+  These are the pairs of texts whose similarity is at least the threshold.
 
   Two texts of similarity s agree in a MinHash value with probability s, and in
   at least one of b bands of r values with probability 1 - (1 - s^r)^b. The
@@ -156,7 +162,7 @@ def bands(threshold: float) -> Bands:
   below the threshold are proposed.
 
   Args:
-    threshold: the similarity of the pairs, from LOWEST_THRESHOLD to 1.
+    threshold: the smallest similarity, from LOWEST_THRESHOLD to 1.
   """
   for values in range(_MOST_VALUES, 1, -1):
     count = _bands_needed(threshold**values)
@@ -180,7 +186,7 @@ def band_keys(minima: np.ndarray, grouped: Bands) -> np.ndarray:
   """Returns a key for each band; texts that agree in a band have equal keys.
 
   Args:
-    minima: uint32 [texts, values], of at least `grouped.used` values.
+    minima: uint32 [texts, values], with at least `grouped.used` values.
     grouped: the result of `bands`.
 
   Returns:
@@ -243,14 +249,15 @@ def _jaccard(left: Sets, right: Sets) -> np.ndarray:
 
 
 def _lowest_of_each(owner: np.ndarray, count: int) -> np.ndarray:
-  """Returns whether each entry is one of its owner's first MOST_RUNS entries.
-
-  The result is bool [entries].
+  """Marks the first MOST_RUNS entries of each owner.
 
   Args:
-    owner: int64 [entries], the number of each entry's owner, from 0 to `count`
-      - 1, ascending.
+    owner: int64 [entries], the number of the owner of each entry, from 0 to
+      `count` - 1, ascending.
     count: the number of owners.
+
+  Returns:
+    bool [entries], True for the marked entries.
   """
   sizes = np.bincount(owner, minlength=count)
   starts = np.cumsum(sizes) - sizes
@@ -267,8 +274,8 @@ def sketches(
   Args:
     texts: the texts.
     runs: the definition of the runs.
-    values: the number of MinHash values of a text, at most 160. Most of the
-      work is theirs, so that a caller asks for those that its bands use.
+    values: the number of MinHash values of a text, at most 160. They take most
+      of the time, so that a caller asks for as many as its bands use.
   """
   parts = []
   minima = np.empty((len(texts), values), np.uint32)
@@ -286,10 +293,10 @@ def sketches(
 
 
 def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-  """Yields (start, end) of runs of texts, as indices; `end` is exclusive.
+  """Divides texts into batches; yields (start, exclusive end) of each.
 
-  The texts of a run have at most _LETTERS characters together; a longer text is
-  a run by itself.
+  The texts of a batch have at most _LETTERS characters together; a longer text
+  is a batch by itself.
   """
   begin = letters = 0
   for end, text in enumerate(texts):
@@ -311,8 +318,8 @@ def _hashed_runs(
     runs: the definition of the runs.
 
   Returns:
-    uint64 [runs of all texts], text by text, equal runs repeated; and int64
-      [texts].
+    the hashes, uint64 [runs of all texts], text by text, repeated for equal
+      runs; and the numbers of runs, int64 [texts].
   """
   words, counts = _hashed_words(texts, runs.part_of_word)
   place = np.arange(len(words)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -332,12 +339,16 @@ def _hashed_words(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the hash of each word, and the number of words of each text.
 
-  The shapes are uint64 [words], text by text, and int64 [texts]. A text without
-  words counts as one word, which is made from a hash of the text.
+  A text without words counts as one word, which is made from a hash of the
+  text.
 
   Args:
     texts: the texts.
-    part_of_word: as in Runs.
+    part_of_word: function from a character to whether it belongs to a word.
+
+  Returns:
+    the hashes, uint64 [words of all texts], text by text; and the numbers of
+      words, int64 [texts].
   """
   texts = [x if any(map(part_of_word, x)) else _stand_in(x) for x in texts]
   ends = np.cumsum([len(text) + 1 for text in texts])
@@ -354,7 +365,7 @@ def _hashed_words(
 
 
 def _stand_in(text: str) -> str:
-  """Returns a text's hexadecimal SHA-256, the word of a text without words."""
+  """Returns the only word of a text without words: its SHA-256 in hex."""
   return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -403,7 +414,7 @@ def _table(part_of_word: Callable[[str], bool]) -> np.ndarray:
 
 
 def _minima(hashed: np.ndarray, starts: np.ndarray, count: int) -> np.ndarray:
-  """Returns the MinHash of each text.
+  """Returns the MinHash of each text, from the hashes of its runs.
 
   The hash functions are multiply-shift (Dietzfelbinger et al. 1997): the upper
   half of a x + b.

@@ -25,7 +25,7 @@ def words(texts: Iterable[str]) -> frozenset[str]:
 
   Parts with hyphens between are one word; numbers are no words.
 
-  `paragraphs` looks them up to decide whether a hyphen at the end of a line
+  `paragraphs` uses these words to decide whether a hyphen at the end of a line
   belongs to the word.
   """
   return frozenset(
@@ -36,10 +36,10 @@ def words(texts: Iterable[str]) -> frozenset[str]:
 
 
 def paragraphs(blocks: Sequence[str], known: Set[str]) -> list[str]:
-  """Joins the blocks of a chapter; returns its paragraphs, each as `mended`.
+  """Joins the blocks of a chapter into paragraphs, and repairs their text.
 
   Page numbers are dropped. Other blocks without letters are dropped too, and
-  end a paragraph.
+  end a paragraph. The result is each paragraph as `mended` returns it.
 
   Args:
     blocks: paragraphs or printed lines, in order. A line break in a block is
@@ -63,13 +63,12 @@ def paragraphs(blocks: Sequence[str], known: Set[str]) -> list[str]:
 
 
 def _width(blocks: Sequence[str]) -> float:
-  """Returns the smallest length of a full line, in characters.
+  """Returns the smallest length of a full printed line, in characters.
 
-  The result is infinity if the blocks are whole paragraphs.
-
-  Blocks are taken for lines of print if nearly all have the same length and
-  many begin with a lower-case letter; the lines of a verse begin with capitals.
-  The bounds are guesses.
+  The result is infinity if the blocks are whole paragraphs. Blocks are taken
+  for printed lines if nearly all have the same length and many begin with a
+  lower-case letter; the lines of a verse begin with capitals. The bounds are
+  guesses.
   """
   lengths = sorted(map(len, blocks))
   width = lengths[len(lengths) * 9 // 10] if len(lengths) > 3 else 0
@@ -82,15 +81,14 @@ def _width(blocks: Sequence[str]) -> float:
 def _goes_on(line: str, following: str, width: float) -> bool:
   """Returns whether a paragraph goes on after a line.
 
-  It does after an initial, such as "Ц."; after a line without a final stop, if
-  the line is full or a lower-case letter follows; and after a full line with a
-  final stop, unless direct speech follows.
+  The result is True after an initial, such as "Ц."; after a line without a
+  final stop, if the line is full or a lower-case letter follows; and after a
+  full line with a final stop, unless direct speech follows.
 
   Args:
     line: the line.
     following: the next line.
-    width: the result of `_width`: a line of at least so many characters is
-      full.
+    width: the smallest length of a full line, in characters.
   """
   if _INITIAL.search(line[-9:]):
     return True
@@ -117,9 +115,9 @@ def _unbroken(match: re.Match[str], known: Set[str]) -> str:
   """Returns a word that was broken at the end of a line, in one piece.
 
   хэл-/ний becomes хэлний; УИХ-/ын, Улаан-/Үд and 2019-/он keep the hyphen. The
-  book's spelling elsewhere decides, or else the letters beside the hyphen. If
-  the book has neither spelling and no line ended at the hyphen, the match is
-  returned unchanged.
+  spelling of the word elsewhere in the book decides; if the word is not there,
+  the letters beside the hyphen decide. If the word is not there and no line
+  ended at the hyphen, the match is returned unchanged.
 
   Args:
     match: a match of _BROKEN.

@@ -54,10 +54,11 @@ _PROGRAMS = {
 
 
 def main() -> None:
-  """Runs the program that the first argument names, with the further arguments.
+  """Runs the program that the first argument names, with the other arguments.
 
-  For configs, --version and --help it prints a text instead. It exits with code
-  2 for an unknown name.
+  For `configs` it prints the path of the folder of configs, for --version the
+  version, and for --help or without arguments the help text. For an unknown
+  name it prints an error to stderr and exits with code 2.
   """
   name = sys.argv[1] if len(sys.argv) > 1 else "--help"
   if name in _PROGRAMS:

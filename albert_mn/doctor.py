@@ -20,7 +20,7 @@ from data_prep.files import storage
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: checks beyond those of run_pretraining.py."""
+  """Options of the doctor that run_pretraining.py does not have."""
 
   full: bool = options.option(
     False,
@@ -30,12 +30,12 @@ class Options(options.Group):
 
 
 def _rehashed(settings: run_options.Options) -> str:
-  """Returns a line for the report, after comparing hashes of files.
+  """Compares record files and the initial model with the hashes in manifests.
 
-  The files are those of the records and of the initial model.
+  Returns a line for the report: how many bytes in how many folders agree.
 
   Raises:
-    options.InputError: when a file differs from its manifest.
+    options.InputError: when a file is missing or differs from its manifest.
   """
   patterns = f"{settings.input_file},{settings.eval_input_file}"
   folders = {
@@ -56,7 +56,7 @@ def main(
 
   Args:
     settings, optimizer, devices, probing: the options of run_pretraining.py.
-    more: the further checks.
+    more: the options that only the doctor has.
   """
   exam = checks.Examination(lambda line: print(shown_text.printable(line)))
   recipe = exam.check(

@@ -18,18 +18,19 @@ _MASKED_TEXT = "Монгол Улсын [MASK]."
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """The facts on which the use of a model depends.
+  """The facts about an exported model that its section "How to use" depends on.
 
   Attributes:
-    to: the form of the export; "" for the model directory itself.
-    task: Hugging Face's name of the task.
+    to: the form of the export, a value of --to; "" for the model directory
+      itself.
+    task: Hugging Face's name of the task, such as text-classification.
     label_type: a classifier's label type; "" for a pretrained model.
     pairs: whether an input is a pair of texts.
     family: "ALBERT" or "BERT".
     tokenizer_name: name of the tokenizer's file in the export; "" if none.
-    text: the normalisation of a text before the tokenizer.
+    text: the settings by which a text is normalised before the tokenizer.
     length: largest number of pieces of an input.
-    batch_size: texts a batch of a TFLite file.
+    batch_size: number of texts in a batch of a TFLite file.
   """
 
   to: str
@@ -49,11 +50,11 @@ class Model:
 
 
 class _Outputs(NamedTuple):
-  """The outputs of a kind of classifier, as text.
+  """Phrases of the section that describe the outputs of a classifier.
 
   Attributes:
-    names: names of a SavedModel's outputs.
-    meaning: meaning of a TFLite file's output.
+    names: the names of a SavedModel's outputs, separated by commas.
+    meaning: a sentence on the meaning of a TFLite file's output.
   """
 
   names: str
@@ -74,7 +75,7 @@ _OUTPUTS = {
 
 
 def section(model: Model) -> str:
-  """Returns the section for a form of export as Markdown, without its heading."""
+  """Returns the Markdown of "How to use" for an export, without the heading."""
   make = {
     "tf1": _tf1,
     "huggingface": _huggingface,
@@ -92,9 +93,9 @@ def _code(language: str, *lines: str) -> str:
 
 
 def _model_directory(model: Model) -> str:
-  """Returns a command of run_classifier.py, as Markdown.
+  """Returns Markdown: a command of run_classifier.py, and the columns it reads.
 
-  It fine-tunes a pretrained model, or predicts with a classifier.
+  For a pretrained model the command fine-tunes; for a classifier it predicts.
   """
   if not model.label_type:
     short = (
@@ -121,7 +122,11 @@ def _model_directory(model: Model) -> str:
 
 
 def _tf1(model: Model) -> str:
-  """Returns the flags with which google-research's programs read the export."""
+  """Returns Markdown: the flags with which google-research's programs read it.
+
+  Args:
+    model: the facts about the export, a TF 1 checkpoint.
+  """
   config = "bert" if model.family == "BERT" else "albert"
   sentences = [
     f"`THIS_FOLDER/model.ckpt` is the `--init_checkpoint` of "
@@ -184,7 +189,7 @@ def _huggingface(model: Model) -> str:
 
 
 def _quoted(text: str) -> str:
-  """Returns a text as a literal of Python."""
+  """Returns a text as a string literal of Python, with its quotes."""
   return json.dumps(text, ensure_ascii=False)
 
 

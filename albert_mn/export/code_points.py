@@ -43,11 +43,11 @@ class Points(NamedTuple):
     return cls(decoded.values, decoded.value_rowids())
 
   def strings(self, texts: tf.Tensor) -> tf.Tensor:
-    """Returns the texts as UTF-8 strings, [texts].
+    """Returns the texts as UTF-8 strings, string [texts].
 
     Args:
-      texts: the strings from which the points were made. Only their number is
-        used: a text without characters has no points.
+      texts: the strings from which the points were made. The function uses only
+        their number, because an empty text has no points.
     """
     letters = tf.RaggedTensor.from_value_rowids(
       self.values, self.rows, nrows=tf.size(texts, tf.int64)
@@ -56,10 +56,11 @@ class Points(NamedTuple):
 
 
 def _sigma_sees(letter: str) -> int:
-  """Returns a letter's kind in the rule for Σ at the end of a word.
+  """Returns how a letter affects the lower case of Σ after it.
 
-  The kind is _OTHER, _IGNORED or _CASED. It is found by calling str.lower on
-  words with the letter.
+  Python lower-cases Σ to ς at the end of a word: after a _CASED letter, with
+  any number of _IGNORED characters between the two. Every further character is
+  _OTHER. The kind is learnt from str.lower on short strings with the letter.
   """
   if f"{letter}Σ".lower()[-1] == "ς":
     return _CASED
@@ -89,11 +90,12 @@ def runs(
 
 
 def run_of(points: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
-  """Returns the index of the run that contains each code point.
+  """Returns the index of the run that contains each code point, [characters].
 
   Args:
-    points: int32 [characters].
-    starts: the first result of `runs`.
+    points: int32 [characters], code points.
+    starts: int32 [runs], the first code point of each run, as `runs` returns
+      it.
   """
   return tf.searchsorted(starts, points, side="right") - 1
 
@@ -102,11 +104,17 @@ def run_of(points: tf.Tensor, starts: np.ndarray) -> tf.Tensor:
 def _replacement(
   function: Callable[[str], str],
 ) -> tuple[np.ndarray, list[Hashable]]:
-  """Returns the `runs` of each character's replacement, as tuples of values.
+  """Returns the runs of characters that `function` replaces in the same way.
 
-  A value below 0 is relative: the new code point is that of the character plus
-  the value plus _RELATIVE. For `str.lower`, А to Я are one run with (32 -
-  _RELATIVE,): а to я follow 32 code points later.
+  As `runs` does, it returns the first code point of each run, int32 [runs], and
+  a value for each run: the replacement, as a tuple of numbers. A number of 0 or
+  more is a code point of the replacement. A negative number is relative: the
+  new code point is the character's own code point plus the number plus
+  _RELATIVE. For `str.lower`, А to Я are one run with the value (32 -
+  _RELATIVE,), because а to я follow 32 code points later.
+
+  Args:
+    function: from a character to a string of any length.
   """
 
   def items(letter: str) -> tuple[int, ...]:

@@ -30,12 +30,12 @@ from data_prep.files import manifest, storage
 def weights(
   folder: str, source: export_source.Source, settings: export_source.Options
 ) -> list[str]:
-  """Writes a model directory without the parts that only training needs.
+  """Writes a model directory without the parts that only pretraining needs.
 
-  Returns a line on the comparison, in a list.
+  Returns a line on the comparison of the outputs, in a list.
 
   Raises:
-    options.InputError: when the outputs differ.
+    options.InputError: when the outputs of the written model differ.
   """
   del settings
   model_directory.save(
@@ -189,9 +189,13 @@ def _same_ids(folder: str, source: export_source.Source) -> list[str]:
 def _plain(
   arrays: Mapping[str, np.ndarray], source: export_source.Source
 ) -> str:
-  """Returns a line on the outputs that numpy computes from written arrays.
+  """Compares the model with a computation in numpy from the written arrays.
 
-  They are compared with the model's.
+  Returns a line with the largest difference of the outputs on test sentences.
+
+  Args:
+    arrays: name → the array that the export contains.
+    source: the model.
 
   Raises:
     options.InputError: when the outputs differ.
@@ -207,10 +211,15 @@ def _plain(
 def _outputs(
   source: export_source.Source, parts: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-  """Returns output name → array, on test sentences.
+  """Returns output name → array: what a model computes for the test sentences.
 
-  The names are those of conversion.outputs. For an ensemble the outputs of each
-  network are included: sequence, sequence_1, sequence_2 and so on.
+  The names are those of conversion.outputs, such as "sequence" and "pooled".
+  For an ensemble the outputs of each network are included: sequence,
+  sequence_1, sequence_2 and so on.
+
+  Args:
+    source: the opened model directory.
+    parts: name → layer, of all networks.
   """
   networks = ensembles.divided(parts)
   every = [{**parts, **network} for network in networks or [{}]]

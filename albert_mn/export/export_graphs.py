@@ -102,10 +102,11 @@ def _classifier(
 
 
 def _asked(source: export_source.Source) -> list[framing.Text]:
-  """Returns the texts of a comparison, or pairs for a model of pairs.
+  """Returns the texts, or pairs of texts, on which an export is compared.
 
-  One text repeats all others three times, so that most models must cut it.
-  Among the pairs is one of two such long texts, and some have no second text.
+  The last text is so long that most models must cut it: it repeats all others
+  three times. The pairs include a pair of two such texts, and some pairs whose
+  second text is empty.
   """
   texts = export_source.texts()
   texts.append(" ".join(texts * 3))
@@ -229,7 +230,7 @@ def warn_of_disagreement(
 ) -> None:
   """Logs a warning if under 90 % of a quantized model's answers are unchanged.
 
-  Which answers are equal, `Problem.equal_answers` tells.
+  `Problem.equal_answers` defines which answers are equal.
 
   Args:
     problem: the kind of prediction.
@@ -250,7 +251,7 @@ _Forward = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _original(source: export_source.Source, framer: framing.Framer) -> _Forward:
-  """Returns the function from (ids, segments) to the model's own logits."""
+  """Returns a function from (ids, segments) to the original model's logits."""
   forward = serving.logits_of(source.exported_parts, source.pooled_by)
 
   def logits(ids: np.ndarray, segments: np.ndarray) -> np.ndarray:

@@ -130,11 +130,11 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """An opened model directory.
+  """An opened model directory: the model that is exported.
 
   Attributes:
-    folder: its path.
-    described: its manifest.
+    folder: the path of the model directory.
+    described: the content of its manifest.
     config: the model's shape.
     tokenizer_file: path of the tokenizer; "" if there is none.
     problem: the meaning of a classifier's or tagger's outputs; None for a
@@ -164,7 +164,7 @@ class Source:
 
   @property
   def of_pieces(self) -> bool:
-    """Whether the head reads every position, as a tagger."""
+    """Whether the head reads every position, as a tagger's head does."""
     return isinstance(self.problem, tagging.Tagging)
 
   @property
@@ -290,9 +290,9 @@ class Source:
 
 
 def _scaled(head: Any, factor: float, shift: float) -> Any:
-  """Returns a dense layer whose outputs are head(x) · factor + shift.
+  """Returns a dense layer that computes head(x) · factor + shift.
 
-  It is a new layer, or `head` itself for the factor 1 and the shift 0.
+  The result is a new layer, or `head` itself if factor is 1 and shift is 0.
   """
   if (factor, shift) == (1, 0):
     return head  # equal in every bit

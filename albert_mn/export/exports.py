@@ -90,7 +90,7 @@ def _run(settings: Options) -> None:
 
 
 def lacking(source: export_source.Source, settings: Options) -> str:
-  """Returns a line if the export lacks the model's TF-IDF baseline.
+  """Returns a line for the user if an export lacks the model's TF-IDF baseline.
 
   The result is "" if the export contains the baseline, if the model has none,
   and with --model_card.
@@ -109,7 +109,7 @@ def lacking(source: export_source.Source, settings: Options) -> str:
 def _card(
   settings: Options, source: export_source.Source, checked: Sequence[str]
 ) -> str:
-  """Returns the text of the model card."""
+  """Returns the text of the export's model card, as Markdown."""
   results = settings.results_dir or os.path.dirname(
     os.path.abspath(source.folder.rstrip("/"))
   )
@@ -135,10 +135,10 @@ def _card(
 
 
 def needed(source: export_source.Source) -> str:
-  """Returns a line on the tokenizer that an export needs.
+  """Returns a line for the user on the tokenizer that an export needs.
 
-  The line names the file's kind and hash, and the normalisation of a text
-  before the tokenizer.
+  The line names the tokenizer file's kind and hash, and how a text is
+  normalised before the tokenizer.
   """
   if not source.tokenizer_file:
     return "tokenizer: not known: the model directory has none"
@@ -164,7 +164,7 @@ def needed(source: export_source.Source) -> str:
 
 
 def long_texts(source: export_source.Source, settings: Options) -> str:
-  """Returns a line on the parts of long texts that an export reads."""
+  """Returns a line: which parts of a long text the exported model reads."""
   length = source.length(settings)
   if source.of_pairs:
     return (
@@ -221,7 +221,14 @@ def _describe(
   settings: Options,
   checked: Sequence[str],
 ) -> None:
-  """Writes the manifest of an export."""
+  """Writes manifest.json into the folder of an export.
+
+  Args:
+    folder: the folder of the finished export.
+    source: the exported model.
+    settings: the options of the export.
+    checked: lines on the comparison with the model, for the manifest.
+  """
   text = tokenization.Settings.of(source.parameters)
   parameters: dict[str, Any] = {
     "to": settings.to,

@@ -89,7 +89,7 @@ class LiteClassifier:
     """Returns logits [rows, labels] for any number of rows.
 
     Args:
-      ids: [rows, length], `[CLS] text [SEP]`, padded.
+      ids: int [rows, length], `[CLS] text [SEP]`, padded.
       segments: segment ids of a classifier of pairs, of the same shape.
     """
     batch = self._inputs[0]["shape"][0]

@@ -38,7 +38,7 @@ class Export:
     tokenizer_name: name of the tokenizer's file; "" if there is none.
     checked: lines on the comparison with the model.
     length: largest number of pieces of an input.
-    batch_size: texts a batch, for a form with fixed shapes.
+    batch_size: number of texts in a batch, for a form with fixed shapes.
     long_texts: a line on the parts of long texts that the export reads; "" for
       a pretrained model.
     lacking: a line on the TF-IDF baseline that the export lacks; "" if it lacks
@@ -61,12 +61,12 @@ class Export:
 
 
 class _Words(NamedTuple):
-  """The card's words for a kind of model.
+  """Phrases of the card that depend on the kind of model.
 
   Attributes:
     task: Hugging Face's name of the task.
-    what: a description, with {n} for the number of outputs.
-    limit: a sentence on a limit of its answers; "" for none.
+    what: a description of the model, with {n} for the number of outputs.
+    limit: a sentence on a limit of the model's answers; "" for none.
   """
 
   task: str
@@ -100,11 +100,11 @@ _KINDS = {
 
 
 def _words(described: Mapping[str, Any], labels: Sequence[str]) -> _Words:
-  """Returns the card's words for a model.
+  """Returns the phrases of the card for a model.
 
   Args:
-    described: the model's manifest.
-    labels: its labels; () for a pretrained model.
+    described: the content of the model's manifest.
+    labels: the model's labels; () for a pretrained model.
   """
   if not labels:
     return _PRETRAINED
@@ -172,9 +172,10 @@ def _front_matter(
   results: Mapping[str, str],
   export: Export,
 ) -> str:
-  """Returns Hugging Face's metadata as YAML; JSON's strings are valid YAML.
+  """Returns Hugging Face's metadata for the head of the card, as YAML.
 
-  A classifier's accuracy is included if the results are of the model's step.
+  Strings are written as JSON, which is valid YAML. A classifier's accuracy is
+  included if eval_results.txt is of the step at which the model was saved.
   """
   task = _words(described, labels).task
   lines = ["---", f"language: {export.language}"]
@@ -209,7 +210,7 @@ def _description(
   config: configs.AlbertConfig,
   labels: Sequence[str],
 ) -> str:
-  """Returns the section on the model's shape and settings, as Markdown."""
+  """Returns the section on a model's task, shape and settings, as Markdown."""
   step = manifest_fields.Counts.of(described["counts"]).global_step
   what = _words(described, labels).what.format(n=len(labels))
   lines = [
@@ -249,7 +250,12 @@ def _origin(described: Mapping[str, Any]) -> str:
 
 
 def _is_of(described: Mapping[str, Any], results: Mapping[str, str]) -> bool:
-  """Returns whether results belong to the step at which the model was saved."""
+  """Returns whether eval_results.txt is of the step of the saved model.
+
+  Args:
+    described: the content of the model's manifest.
+    results: name → value of eval_results.txt.
+  """
   return results.get("global_step") == str(
     manifest_fields.Counts.of(described["counts"]).global_step
   )
@@ -260,8 +266,8 @@ def _evaluation(
 ) -> str:
   """Returns the section with the scores of eval_results.txt, as Markdown.
 
-  Without results, or with those of another step, it says that they are not
-  known.
+  Without results, or with results of another step than the model's, the section
+  says that the scores are not known.
   """
   if not results:
     return _MISSING
@@ -363,7 +369,7 @@ def _limits(
 
 
 def _citation(config: configs.AlbertConfig) -> str:
-  """Returns the section that cites the paper of the architecture."""
+  """Returns the section that cites the architecture's paper, as Markdown."""
   paper = {
     "ALBERT": "Zhenzhong Lan and others: ALBERT: A Lite BERT for "
     "Self-supervised Learning of Language Representations. ICLR 2020. "

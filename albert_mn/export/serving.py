@@ -118,8 +118,12 @@ def save_classifier(
 
   Args:
     folder: the folder to write.
-    parts, text_to_ids, problem, pooled_by: as in TextClassifier.
-    pairs: whether it takes pairs.
+    parts: encoder and classifier, of each network of an ensemble; the logits of
+      a classifier are already scaled as `Problem.affine` says.
+    text_to_ids: the tokenizer as a graph.
+    problem: the meaning of the outputs.
+    pairs: whether the signature takes pairs of strings.
+    pooled_by: the kind of pooling, one of `pooling.KINDS`.
   """
   kind = PairClassifier if pairs else TextClassifier
   module = kind(parts, text_to_ids, problem, pooled_by)
@@ -219,7 +223,9 @@ def save_encoder(
 
   Args:
     folder: the folder to write.
-    encoder, length, text_to_ids: as in TextEncoder.
+    encoder: the encoder layer.
+    length: number of ids of an input.
+    text_to_ids: the tokenizer as a graph; None accepts ids only.
   """
   module = TextEncoder(encoder, length, text_to_ids)
   tf.saved_model.save(module, folder, signatures=module.signatures())

@@ -116,13 +116,17 @@ class TextToIds(tf.Module):
     skipped: tf.Tensor,
     head: int,
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns ids, mask and segments, [inputs, length].
+    """Returns ids, mask and segments of single texts, int32 [inputs, length].
+
+    An input is `[CLS] pieces [SEP]`, padded. Its pieces are the first `head`
+    pieces of its text, then the pieces after the skipped ones, as many as there
+    is room for.
 
     Args:
-      pieces: the pieces of the texts.
-      owners: [inputs], the text of each input.
-      skipped: [inputs], number of pieces of the text to skip.
-      head: number of pieces to read before the skipped ones.
+      pieces: ragged [texts, pieces], the piece ids of the texts.
+      owners: [inputs], the index of each input's text.
+      skipped: [inputs], number of pieces of the text that the input leaves out.
+      head: number of pieces before the skipped ones.
     """
     place = tf.range(self._length - 1, dtype=tf.int64)[None]
     size = tf.minimum(
@@ -148,15 +152,18 @@ def _beginnings(rows: tf.RaggedTensor, sizes: tf.Tensor) -> tf.RaggedTensor:
 
 
 def _windows(over: tf.Tensor, room: int) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns the index of each window's text, and the pieces before the window.
+  """Returns the windows of texts, some of which are too long for one input.
+
+  A text that fits has one window. The windows of a longer text overlap by half;
+  its last window ends with the text.
 
   Args:
-    over: [texts], number of a text's pieces beyond `room`.
-    room: pieces of a window; neighbouring windows overlap by half.
+    over: int64 [texts], number of a text's pieces minus `room`, at least 0.
+    room: number of pieces in a window.
 
   Returns:
-    two int64 tensors [windows]: the index of the text, and the number of pieces
-      of the text before the window.
+    two int64 tensors [windows]: the index of each window's text, and the number
+      of pieces of the text before the window.
   """
   step = framing.window_step(room)
   counts = 1 + (over + step - 1) // step

@@ -51,9 +51,16 @@ class WordPiece(tf.Module):
     return words.with_values(pieces).merge_dims(1, 2)
 
   def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
-    """Returns words as code points, ragged [batch, words, characters].
+    """Returns the words of strings as code points, before they become pieces.
 
-    The words are those of wordpiece.words.
+    The words are those that wordpiece.words finds in Python: lower-cased and
+    without marks as the settings say, and divided at spaces and punctuation.
+
+    Args:
+      texts: string [batch].
+
+    Returns:
+      ragged int32 [batch, words, characters].
     """
     points = code_points.replaced(
       code_points.Points.of(texts), wordpiece.cleaned
@@ -79,13 +86,14 @@ def _spaced(letter: str) -> str:
 
 
 def _divided(points: code_points.Points, texts: tf.Tensor) -> tf.RaggedTensor:
-  """Returns the words of texts, which white space separates.
-
-  The result is ragged int32 [texts, words, characters], the code points.
+  """Returns the words of texts, divided at white space, as code points.
 
   Args:
     points: the characters of the texts.
-    texts: int64, the number of texts.
+    texts: int64 scalar, the number of texts.
+
+  Returns:
+    ragged int32 [texts, words, characters].
   """
   starts, blank = code_points.runs(str.isspace)
   kept = ~tf.gather(np.array(blank), code_points.run_of(points.values, starts))

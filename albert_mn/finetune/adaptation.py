@@ -65,7 +65,7 @@ _STEPS_A_LOOP, _STEPS_A_CHECKPOINT = 50, 100
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Adaptation of the encoder to the texts of the task, before fine-tuning."""
+  """Options: adaptation of the encoder to the texts of the task."""
 
   adapt_steps: str = options.option(
     AUTO,
@@ -111,11 +111,12 @@ class Options(options.Group):
   def steps(self, init_checkpoint: str) -> int:
     """Returns the number of adaptation steps.
 
-    It is --adapt_steps. auto means 1 for a start from statistics; for an
-    initial model 100 if there is an --unlabeled_file, and otherwise 0.
+    The number is --adapt_steps. The value auto means 1 step for weights from
+    statistics of the texts; for an initial model it means 100 steps if there is
+    an --unlabeled_file, and otherwise 0.
 
     Args:
-      init_checkpoint: the initial model; "" means a start from statistics.
+      init_checkpoint: the initial model; "" for weights from statistics.
     """
     if self.adapt_steps != AUTO:
       return int(self.adapt_steps)
@@ -135,9 +136,10 @@ def adapted(
 ) -> fine_tuning.Start:
   """Adapts the encoder to a task; returns the start of the fine-tuning.
 
-  A finished adaptation to the same texts is used again; one that was killed
-  goes on from its last checkpoint. With 0 steps, `start` is returned. It is
-  also returned for a model that cannot be adapted, unless steps were asked for.
+  A finished adaptation to the same texts is used again; a killed adaptation
+  goes on from its last checkpoint. `start` is returned unchanged with 0 steps,
+  and for a model that cannot be adapted, unless the user gave a number of steps
+  or --unlabeled_file.
 
   Args:
     output_dir: the run directory, which gets the folder `adapted`.
@@ -145,7 +147,8 @@ def adapted(
     recipe: the options of the fine-tuning, for seed, lengths and batches.
     start: the model to adapt.
     data: the rows of the task.
-    repair_normalization: as in run_options.Options.
+    repair_normalization: whether the model goes on with text that keeps й and
+      ё, although it was pretrained on text without their marks.
     own_tokenizer: whether a tokenizer is trained on the texts, if they have
       4 MB or more, and takes the place of that of `start`.
 
@@ -191,7 +194,7 @@ def adapted(
 
 
 def _fault(recipe: fine_tuning.Recipe, start: fine_tuning.Start) -> str:
-  """Returns why masked-LM steps cannot adapt the model; "" if they can."""
+  """Returns the reason why masked-LM steps cannot adapt a model, or ""."""
   tokenizer = start.tokenizer
   if recipe.freeze_encoder and start.init_checkpoint:
     return "--freeze_encoder leaves the encoder as it is"
@@ -338,15 +341,16 @@ def unknown_words(
 def _with_tokenizer_of(
   folder: str, start: fine_tuning.Start
 ) -> fine_tuning.Start:
-  """Returns the start with a tokenizer that is trained on texts.txt.
+  """Trains a tokenizer on texts.txt; returns the start with this tokenizer.
 
-  The start's config gets the new number of pieces, and keeps its other sizes.
-  The tokenizer has 8,000 pieces for a texts.txt of 4 MB or more, and 16,000
-  from 100 MB on; a smaller file gives `start` unchanged. A tokenizer of the
-  same texts that is there already is used again.
+  The config in the result has the new number of pieces and otherwise the same
+  sizes. The tokenizer has 8,000 pieces for a texts.txt of 4 MB or more, and
+  16,000 from 100 MB on. For a smaller texts.txt, `start` is returned unchanged.
+  A tokenizer that an earlier call trained on the same texts is used again.
 
   Args:
-    folder: the folder of texts.txt; it gets a folder `tokenizer`.
+    folder: the folder of texts.txt; the function makes a folder `tokenizer` in
+      it.
     start: a start without pretrained weights.
   """
   source, output = (os.path.join(folder, n) for n in (_TEXTS, _TOKENIZER))
@@ -438,9 +442,17 @@ def _run_options(
   start: fine_tuning.Start,
   repair_normalization: bool,
 ) -> run_options.Options:
-  """Returns the options of the masked-LM training.
+  """Returns the options of the masked-LM training that adapts the encoder.
 
-  For a start from statistics, it also writes the config file that they name.
+  For a start from statistics, it also writes the config file that the options
+  name.
+
+  Args:
+    folder: the folder of the adaptation.
+    records: the folder of the records.
+    recipe: the options of the fine-tuning.
+    start: the model to adapt.
+    repair_normalization: the value of --repair_normalization.
   """
   run_settings = run_options.Options(
     do_train=True,

@@ -1,4 +1,4 @@
-"""Fits how a model answers: its temperature and its blend with the baseline.
+"""Fits a model's temperature, and its blend with the TF-IDF baseline.
 
 Both are fitted on rows from which the networks did not learn.
 """
@@ -22,7 +22,7 @@ class Unseen:
   """Rows from which some networks did not learn.
 
   Attributes:
-    train: the rows from which the networks learnt.
+    train: the rows from which these networks learnt.
     rows: the unseen rows.
     networks: one function for each network that did not learn from `rows`; it
       returns the network's logits of `rows`, [rows, outputs].
@@ -120,7 +120,7 @@ class Evidence:
     return blend.Blend(linear, factors)
 
   def _fault(self) -> str:
-    """Returns the reason why no blend can be chosen; "" if one can."""
+    """Returns the reason why no blend can be chosen, or "" if there is none."""
     if self._problem.TYPE == problems.ENTITIES:
       return "the baseline of entities has no probabilities"
     if self.size < blend.FEWEST_ROWS:
@@ -132,7 +132,10 @@ class Evidence:
     return ""
 
   def _fitted(self, rows: Rows) -> baseline.Linear | None:
-    """Returns the TF-IDF baseline fitted to rows; None for too many labels."""
+    """Returns the TF-IDF baseline fitted to rows; None for too many labels.
+
+    Too many are more than 16,384 labels.
+    """
     targets = self._problem.targets(rows)
     return baseline.fitted(self._problem, _texts(rows), targets, self._balanced)
 

@@ -39,15 +39,15 @@ class Best(tf.Module):
     )
 
   def take(self, score: float, loss: float) -> bool:
-    """Records an epoch, and copies the weights if it is the best so far.
+    """Records an epoch, and copies the weights if the epoch is the best so far.
 
-    The first epoch always is. Of epochs with equal score and loss, the earlier
-    one is better.
+    An epoch is better than another if its score is higher, or if the scores are
+    equal and its loss is lower. The first epoch is the best so far; of epochs
+    with equal score and loss, the earlier one is better.
 
     Args:
       score: the score on the validation rows; higher is better.
-      loss: the loss on the validation rows; of two epochs with equal scores,
-        the epoch with the lower loss is better.
+      loss: the loss on the validation rows.
 
     Returns:
       whether the epoch is the best so far.
@@ -71,6 +71,6 @@ class Best(tf.Module):
     return bool(self._patience) and int(self.since) >= self._patience
 
   def restore(self) -> None:
-    """Sets the variables to the best weights."""
+    """Sets the variables to the copies that `take` made of the best weights."""
     for copy, source in zip(self.copies, self._sources, strict=True):
       source.assign(copy)

@@ -39,7 +39,7 @@ NOTHING = "none"
 
 @dataclasses.dataclass(frozen=True)
 class Options(task_rows.Files, google_flags.ClassifierFlags):
-  """Options: the actions, the model, and the folder of the results.
+  """Options: what to do, the model, and the folder of the results.
 
   The names are those of google-research/albert's run_classifier.
   """
@@ -182,7 +182,7 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
       )
 
   def _named(self) -> bool:
-    """Returns whether flags name a model, a config or a tokenizer."""
+    """Returns whether a flag names weights, a config or a tokenizer."""
     return bool(
       self.init_checkpoint not in ("", NOTHING)
       or self.albert_config_file
@@ -192,23 +192,24 @@ class Options(task_rows.Files, google_flags.ClassifierFlags):
     )
 
   def chooses_tokenizer(self) -> bool:
-    """Returns whether --init_checkpoint is "none" and no flag names a model.
+    """Returns whether a training may make its own tokenizer from the texts.
 
-    Such a flag names a config, a tokenizer or weights. Then the training may
-    make a tokenizer from the texts.
+    That is so with --init_checkpoint=none, if no flag names a config or a
+    tokenizer.
     """
     return self.init_checkpoint == NOTHING and not self._named()
 
   def settled(self) -> "Options":
-    """Returns the options with the repository's model if no model is named.
+    """Returns the options, with the model of this repository if none is named.
 
-    That is only so for a training whose flags name no weights, config or
-    tokenizer. With --init_checkpoint=none the repository's config and tokenizer
-    are taken without its weights; the value "none" becomes "".
+    The options are returned unchanged for a run that does not train, and if a
+    flag names weights, a config or a tokenizer. With --init_checkpoint=none the
+    repository's config and tokenizer are taken without its weights; the value
+    "none" becomes "".
 
     Raises:
-      options.InputError: when a model to train is needed, but none is named and
-        the repository's model is missing.
+      options.InputError: when a model to train is needed, but no flag names one
+        and the repository's model is missing.
     """
     given = "" if self.init_checkpoint == NOTHING else self.init_checkpoint
     settings = dataclasses.replace(self, init_checkpoint=given)
@@ -240,9 +241,9 @@ def run(
 
   Args:
     settings: the actions, the rows and the model.
-    recipe: how to train.
-    adapting: how to adapt the encoder before training; None leaves it
-      unchanged.
+    recipe: the options of the training.
+    adapting: the options of the encoder's adaptation to the texts before
+      training; None leaves the encoder unchanged.
 
   Returns:
     the content of eval_results.txt; {} without --do_eval.
@@ -260,7 +261,16 @@ def _run(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options | None,
 ) -> dict[str, object]:
-  """Does the work of `run`, in an output folder that this process owns."""
+  """Trains, evaluates and predicts in an output folder that is locked already.
+
+  Args:
+    settings: the actions, the rows and the model.
+    recipe: the options of the training.
+    adapting: the options of the encoder's adaptation; None for no adaptation.
+
+  Returns:
+    the content of eval_results.txt; {} without --do_eval.
+  """
   tf.config.experimental.enable_op_determinism()
   number_format.use(recipe.precision)
   own_tokenizer = settings.chooses_tokenizer()
@@ -343,7 +353,7 @@ def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-  """The values that all trainings of a run share.
+  """The problem, the initial model and the rows that all trainings share.
 
   Attributes:
     problem: the kind of prediction.
@@ -362,9 +372,10 @@ def _from_nothing(
   rows: labelled_rows.Rows,
   adapting: adaptation.Options | None,
 ) -> classifier.Predictor:
-  """Trains without pretrained weights in the folder `from_nothing`.
+  """Trains the same task without pretrained weights, in `from_nothing`.
 
-  Returns the predictor of the trained model.
+  Returns the predictor of the trained model, to compare with the model that
+  began with pretrained weights.
   """
   run_folder = os.path.join(settings.output_dir, "from_nothing")
   folder = os.path.join(run_folder, "model")
@@ -388,7 +399,10 @@ def _task(
   encoder adapted to the texts.
 
   Args:
-    settings, recipe, rows, adapting: as in `run`.
+    settings: the actions, the rows and the model.
+    recipe: the options of the training.
+    rows: the labelled rows.
+    adapting: the options of the encoder's adaptation; None for no adaptation.
     pretrained: whether to start from the weights of --init_checkpoint.
       Otherwise only its shape and its tokenizer are used.
     own_tokenizer: whether the adaptation trains a tokenizer on the texts, if
@@ -475,10 +489,10 @@ def _check_recipe(
 def _other_seeds(
   settings: Options, recipe: fine_tuning.Recipe, task: _Task
 ) -> list[classifier.Predictor]:
-  """Trains once more for each further seed of --num_seeds.
+  """Repeats the training with the further seeds that --num_seeds asks for.
 
   The training with the seed N writes into the folder seed_N. Returns the
-  predictors, in the order of the seeds; [] for one seed.
+  predictors, in the order of the seeds; [] if --num_seeds is 1.
   """
   predictors = []
   for number in range(1, settings.num_seeds):
@@ -513,9 +527,10 @@ def _train(
 
 
 def _trained(settings: Options) -> str:
-  """Returns the path of the model to read in a run that does not train.
+  """Returns the path of the model that a run without --do_train reads.
 
-  It is --init_checkpoint, or else `model` in the output folder.
+  The path is --init_checkpoint, or without that flag `model` in the output
+  folder.
   """
   return settings.init_checkpoint or os.path.join(settings.output_dir, "model")
 
@@ -523,8 +538,8 @@ def _trained(settings: Options) -> str:
 def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
   """Returns the config, tokenizer and initial weights of the training.
 
-  The config and the tokenizer come from the options, or if these name none,
-  from --init_checkpoint.
+  The config and the tokenizer come from the flags that name them, or without
+  such flags from --init_checkpoint.
 
   Raises:
     options.InputError: when config or tokenizer is missing, or they do not fit
@@ -562,12 +577,12 @@ def _start(settings: Options, max_seq_length: int) -> fine_tuning.Start:
 def _text(
   settings: Options, config: configs.AlbertConfig, tokenizer_file: str
 ) -> tokenization.Settings:
-  """Returns how a text is normalised before the tokenizer.
+  """Returns the settings by which a text is normalised before the tokenizer.
 
-  With --init_checkpoint it is the normalisation of the text on which the model
-  was pretrained, changed by --do_lower_case and --repair_normalization, and is
-  logged. Without it, --do_lower_case alone decides: it lower-cases texts, and
-  for WordPiece also strips marks.
+  With --init_checkpoint they are the settings with which the model was
+  pretrained, changed by --do_lower_case and --repair_normalization; a line is
+  logged on them. Without --init_checkpoint, --do_lower_case alone decides: it
+  lower-cases texts, and for WordPiece also strips marks.
   """
   given = tokenization.Settings(settings.do_lower_case)
   if not settings.init_checkpoint:

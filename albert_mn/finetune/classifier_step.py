@@ -30,14 +30,13 @@ class Step:
     optimizer: updates the weights; its `iterations` is the global step.
     problem: defines the loss.
     seed: dropout is a function of the seed and the step.
-    parts: number of gradient accumulation steps, which divides the batch size.
-      The sums of their gradients equal the gradients of the whole batch up to
-      rounding.
+    parts: number of parts of a batch whose gradients are computed one after the
+      other and added up (gradient accumulation); it divides the batch size.
     head_only: whether only the head is trained.
     features: [inputs, hidden], the pooled vectors of a frozen encoder; None
       computes the encoder in every step.
-    fit: whether padding is cut off on a CPU; the gradients are equal up to
-      rounding.
+    fit: whether padding is cut off on a CPU, which changes the gradients only
+      by rounding.
   """
 
   def __init__(
@@ -60,7 +59,10 @@ class Step:
     self._apply = tf.function(self._applied)
 
   def _compiled(self) -> Any:
-    """Returns `_of_inputs`, compiled; for a frozen encoder, `_of_features`."""
+    """Returns the compiled function of a part's loss and gradients.
+
+    The function is `_of_inputs`; with a frozen encoder it is `_of_features`.
+    """
     problem = self._problem
     targets = tf.TensorSpec([None] * problem.RANK, tf.as_dtype(problem.DTYPE))
     common = (
@@ -110,9 +112,14 @@ class Step:
   def _inputs(
     self, batch: length_buckets.Batch, rows: np.ndarray
   ) -> list[np.ndarray]:
-    """Returns the last arguments of the gradient function, for a part of rows.
+    """Returns what the encoder or the head reads for a part of a batch.
 
-    They are ids, mask and segments; with a frozen encoder, the pooled vectors.
+    For `_of_inputs` these are ids, mask and segments, each [rows, length]; for
+    `_of_features`, the pooled vectors of the rows, [rows, hidden].
+
+    Args:
+      batch: the part.
+      rows: indices of the part's inputs among all inputs of the training.
     """
     if self._features is not None:
       return [self._features[rows]]
@@ -121,10 +128,10 @@ class Step:
   def _cut(
     self, batch: length_buckets.Batch
   ) -> Iterator[tuple[int, length_buckets.Batch]]:
-    """Yields (first row, part) for each part of a batch.
+    """Yields (index of the first row, part) for each part of a batch.
 
-    A part is a gradient accumulation step. With the argument `fit` of Step it
-    may be divided further, so that padding can be cut off on a CPU.
+    The number of parts is the argument `parts` of Step. With the argument `fit`
+    a part may be divided further, so that padding can be cut off on a CPU.
     """
     size = len(batch.weights) // self._parts
     for first in range(0, len(batch.weights), size):
@@ -142,7 +149,11 @@ class Step:
     input_mask: tf.Tensor,
     segment_ids: tf.Tensor,
   ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Returns a part's share of the batch's loss, and its gradients.
+    """Returns the loss and the gradients of a part of a batch.
+
+    The loss is the sum of the part's weighted losses, divided by `total`; the
+    losses of all parts add up to the batch's mean loss. A gradient is given for
+    each trained variable.
 
     Args:
       targets, weights: targets and weights of the part's rows.
@@ -164,12 +175,15 @@ class Step:
     first: tf.Tensor,
     features: tf.Tensor,
   ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Returns a part's share of the batch's loss, and the head's gradients.
+    """Returns the loss and the head's gradients of a part, by pooled vectors.
 
-    It takes the place of `_of_inputs` when the encoder is frozen.
+    It takes the place of `_of_inputs` when the encoder is frozen. The loss is
+    the sum of the part's weighted losses, divided by `total`.
 
     Args:
-      targets, weights, total, first: as in `_of_inputs`.
+      targets, weights: targets and weights of the part's rows.
+      total: sum of the weights of the whole batch.
+      first: index of the part's first row in the batch, for dropout.
       features: float32 [rows, hidden], the pooled vectors.
     """
     seeds = self._seeds(weights, first)
@@ -179,7 +193,12 @@ class Step:
     return loss, self._dense(tape.gradient(loss, self._variables))
 
   def _seeds(self, weights: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    """Returns the dropout seeds of a part's rows at this step, [rows, 2]."""
+    """Returns the dropout seeds of a part's rows at this step, [rows, 2].
+
+    Args:
+      weights: [rows], the weights of the part's rows, for their number.
+      first: index of the part's first row in the batch.
+    """
     step = tf.cast(self._optimizer.iterations, tf.int32)
     rows = tf.range(tf.shape(weights)[0]) + first
     return encoders.example_seeds(self._seed, step, rows)
@@ -191,12 +210,22 @@ class Step:
     weights: tf.Tensor,
     total: tf.Tensor,
   ) -> tf.Tensor:
-    """Returns the sum of the rows' weighted losses, divided by `total`."""
+    """Returns the sum of rows' weighted losses divided by `total`, a scalar.
+
+    Args:
+      logits: [rows, outputs].
+      targets, weights: the targets and the weights of the rows.
+      total: sum of the weights of the whole batch.
+    """
     losses = self._problem.losses(logits, targets)
     return tf.reduce_sum(losses * weights) / total
 
   def _dense(self, gradients: list[Any]) -> list[tf.Tensor]:
-    """Returns the gradients as dense tensors; 0 for a variable without one."""
+    """Returns the gradients as dense tensors, zeros for a gradient of None.
+
+    Args:
+      gradients: a tensor, IndexedSlices or None for each trained variable.
+    """
     return [
       tf.zeros_like(variable)  # such as the pooler of a tagger
       if gradient is None

@@ -65,8 +65,8 @@ _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 400, 3, 20
 class Recipe(options.Group):
   """Options: how to train a classifier.
 
-  The names are those of google-research/albert's run_classifier. If a default
-  differs from theirs, the help text states theirs.
+  The names are those of google-research/albert's run_classifier. Where a
+  default differs from google-research's, the help text states both.
   """
 
   max_seq_length: int = options.option(
@@ -255,9 +255,12 @@ class Recipe(options.Group):
     return bool(self.early_stopping_patience or self.calibrate)
 
   def blends(self, label_type: str) -> bool:
-    """Returns whether the TF-IDF baseline may answer beside the network.
+    """Returns whether the TF-IDF baseline may be blended with the network.
 
     That is so with --blend=auto, except for entities.
+
+    Args:
+      label_type: the kind of the labels.
     """
     return self.blend == blend.AUTO and label_type != problems.ENTITIES
 
@@ -266,8 +269,9 @@ class Recipe(options.Group):
 
     The rate grows as the encoder gets narrower, and is four times as high for
     random weights, at most 1e-3. The epochs are the fewest with 400 steps, but
-    from 3 to 20. With a frozen encoder, the rate is 1e-2, and the epochs are the
-    fewest with 4,000 steps, but from 3 to 100. Values other than -1 are kept.
+    from 3 to 20. With a frozen encoder, the rate is 1e-2, and the epochs are
+    the fewest with 4,000 steps, but from 3 to 100. A rate or a number of epochs
+    other than -1 is kept.
 
     Args:
       width: the hidden size of the encoder.
@@ -289,7 +293,7 @@ class Recipe(options.Group):
     )
 
   def restarted(self, restart: int) -> "Recipe":
-    """Returns the recipe with the seed of a restart.
+    """Returns the same options with the seed of a restart.
 
     Args:
       restart: number of the restart; 0 keeps the seed.
@@ -301,10 +305,11 @@ class Recipe(options.Group):
     return dataclasses.replace(self, random_seed=seed)
 
   def of_network(self, number: int) -> "Recipe":
-    """Returns the recipe of a network of an ensemble.
+    """Returns the options with which one network of an ensemble is trained.
 
-    The seed is --random_seed plus the number. The first --frozen_networks
-    networks have frozen encoders, with the rate and the epochs of such.
+    The seed is --random_seed plus the network's number. The first
+    --frozen_networks networks have frozen encoders, and the learning rate and
+    the epochs of a training with a frozen encoder.
 
     Args:
       number: the number of the network, from 0.
@@ -329,12 +334,13 @@ class Recipe(options.Group):
     return math.ceil(inputs / self.train_batch_size)
 
   def total_steps(self, inputs: int) -> int:
-    """Returns the number of training steps, at least one.
+    """Returns the number of training steps, at least 1.
 
-    It is --train_step, or, if that is 0, the steps of all epochs, rounded.
+    The number is --train_step; if that is 0, it is the number of steps in all
+    epochs, rounded.
 
     Args:
-      inputs: number of training inputs.
+      inputs: number of training inputs; a text in windows is several inputs.
     """
     by_epochs = round(self.steps_per_epoch(inputs) * self.num_train_epochs)
     return self.train_step or max(1, by_epochs)
@@ -342,8 +348,8 @@ class Recipe(options.Group):
   def warmup_steps(self, total: int) -> int:
     """Returns the number of steps in which the learning rate rises.
 
-    It is --warmup_step, or, if that is -1, the proportion of `total`, rounded
-    down.
+    The number is --warmup_step; if that is -1, it is --warmup_proportion of
+    `total`, rounded down.
 
     Args:
       total: the number of training steps.
@@ -363,7 +369,7 @@ class Recipe(options.Group):
 
 
 def _tuning_rate(width: int, pretrained: bool) -> float:
-  """Returns the learning rate for an encoder that is trained too.
+  """Returns the learning rate for a training that changes the encoder too.
 
   Args:
     width: the hidden size of the encoder.
@@ -420,8 +426,8 @@ class Data:
   def learnable(self) -> list[classifier_data.Row]:
     """All rows from which a model may learn, in the order of their file.
 
-    They are the training rows, and the validation rows if these were taken from
-    the training rows.
+    These are the training rows, and also the validation rows if they were taken
+    from the training rows.
     """
     taken = self.validation if self.validation_from_train else ()
     return sorted([*self.train, *taken], key=lambda row: row.line)
@@ -429,20 +435,21 @@ class Data:
   def united(self) -> "Data":
     """Returns the data with all learnable rows as training rows.
 
-    Validation rows that came from a file of their own stay validation rows.
+    Validation rows from a separate file remain validation rows.
     """
     if not self.validation_from_train:
       return self
     return dataclasses.replace(self, train=self.learnable, validation=())
 
   def for_networks(self, label_type: str, networks: int) -> list["Data"]:
-    """Returns the rows of each network of an ensemble.
+    """Returns the rows on which each network of an ensemble is trained.
 
-    If the validation rows were taken from the training rows, each network
-    validates on another part of all these rows, a tenth or less, and trains on
-    the rest. So most networks learn from each row, and the blend is chosen on
-    more rows. Copies of a text stay in one part. In other cases, and if there
-    are too few texts, all networks have the same rows.
+    If the validation rows were taken from the training rows, the networks share
+    all these rows, and each network validates on another part of them, a tenth
+    or less, and trains on the rest. So most networks learn from each row, and
+    the blend is chosen on more rows. Copies of a text are all in one part. In
+    other cases, and if there are too few texts, each network gets the same
+    rows.
 
     Args:
       label_type: the kind of the labels; each part gets about the same share of
@@ -513,7 +520,7 @@ def without_words(
     ids: int32 [rows, length]; special pieces are kept.
     share: the probability that a word is replaced.
     tokenizer: the tokenizer of the ids.
-    draw: chooses the words.
+    draw: random generator that chooses the words.
   """
   special = tokenizer.special.copy()
   special[tokenizer.unk_id] = False
@@ -543,8 +550,8 @@ def train(
     problem: the kind of prediction, made from the training rows.
     data: the rows.
     networks: number of networks to train, with consecutive seeds; the model
-      directory answers with the mean of their logits. Each network after the
-      first has its run in the folder `network_N` of `output_dir`.
+      directory answers with the mean of their logits. The run directory of each
+      network after the first is `network_N` in `output_dir`.
 
   Raises:
     options.InputError: when the initial model does not fit, when `output_dir`
@@ -632,12 +639,16 @@ def _evidence(
   loops: Sequence["_Loop"],
   recipe: Recipe,
 ) -> answers.Evidence:
-  """Returns the rows from which networks did not learn, each row once.
+  """Returns the validation rows of all networks, to fit temperature and blend.
+
+  No network is asked about rows from which it learnt, and each row is used
+  once.
 
   Args:
-    problem, recipe: as in `train`.
+    problem: the kind of prediction.
     datasets: the rows of each network.
-    loops: the trainings of the networks.
+    loops: the finished training of each network.
+    recipe: the options of the training.
   """
   networks = [loop.judge.logits for loop in loops]
   if all(rows is datasets[0] for rows in datasets):
@@ -661,14 +672,18 @@ def _learnt(
   framer: framing.Framer,
   origin: Mapping[str, str],
 ) -> tuple["_Loop", int, degenerate_runs.Verdict | None]:
-  """Returns a finished training, after restarts while the model learns nothing.
+  """Trains a network, and restarts with other seeds while it learns nothing.
 
-  A restart has another seed; there are at most --max_restarts. Whether a model
-  has learnt depends only on the initial and final weights of a training, so a
-  run that was killed restarts in the same way.
+  There are at most --max_restarts restarts. Whether a model has learnt depends
+  only on the initial and final weights of a training, so a run that was killed
+  restarts in the same way.
 
   Args:
-    output_dir, recipe, start, problem, data: as in `train`.
+    output_dir: the run directory, for `checkpoints/` and `run.json`.
+    recipe: the options of the training.
+    start: the initial model.
+    problem: the kind of prediction.
+    data: the rows.
     framer: makes inputs from texts.
     origin: entries for run.json that identify the rows and the initial weights.
 
@@ -709,8 +724,8 @@ def _settings(
 ) -> dict[str, Any]:
   """Returns the settings on which the final weights depend, for run.json.
 
-  The caller adds the rows and the initial weights. None stands for a setting
-  that does not apply.
+  The caller adds hashes of the rows and the initial weights. A setting without
+  effect in this run is None.
   """
   return {
     "init_checkpoint": None,
@@ -731,8 +746,8 @@ def _examples(
 ) -> tuple[framing.Framed, problems.Examples]:
   """Returns (framed inputs of training rows, their Examples).
 
-  It logs how many texts are longer than the model reads, and multiplies the
-  weights by those of --class_weights.
+  The weights in Examples are multiplied by the weights of --class_weights. The
+  number of texts that are longer than the model reads is logged.
   """
   framed, examples = problem.examples(framer, rows)
   length = recipe.max_seq_length
@@ -765,15 +780,15 @@ def predictor_of(problem: problems.Problem) -> type[classifier.Predictor]:
 
 
 class _Judge:
-  """Scores the same rows with the current weights of a model in training.
+  """Scores a fixed set of rows with the current weights of a model in training.
 
   Args:
-    predictor: the predictor with the model that is trained.
+    predictor: the predictor of the model in training.
     rows: the rows to score.
     frozen: whether the encoder is frozen; then its outputs are computed once
       and stored.
-    balanced: whether the score weighs each label the same, as the loss does.
-      Accuracy would prefer weights that ignore rare labels.
+    balanced: whether the score gives each label the same weight, as the loss
+      does. Accuracy would prefer weights that ignore rare labels.
 
   Attributes:
     targets: the targets of the rows.
@@ -816,12 +831,15 @@ class _Judge:
 class _Loop:
   """One training: its epochs, with a checkpoint and a log line after each.
 
-  A new object writes run.json. If `output_dir` holds a checkpoint of the same
-  training, the object restores it, and `run` continues from there.
+  The constructor writes run.json. If `output_dir` holds a checkpoint of the
+  same training, the object restores it, and `run` continues from there.
 
   Args:
     output_dir: the run directory of this training.
-    recipe, start, problem, data: as in `train`.
+    recipe: the options of the training.
+    start: the initial model.
+    problem: the kind of prediction.
+    data: the rows.
     framer: makes inputs from texts.
     settings: the settings for run.json.
 
@@ -893,7 +911,11 @@ class _Loop:
     self._checkpoints.restore()
 
   def _begun(self) -> classifier.Classifier:
-    """Returns a new model with the initial weights of this training."""
+    """Returns a new classifier with the initial weights of this training.
+
+    The encoder's weights are those of the initial model, if there is one; all
+    other weights are random.
+    """
     model = predictor_of(self._problem).MODEL(
       self._start.config,
       len(self._problem.names),
@@ -970,7 +992,7 @@ class _Loop:
   def _hidden(
     self, batch: length_buckets.Batch, step: int
   ) -> length_buckets.Batch:
-    """Returns the batch with random words replaced by [MASK].
+    """Returns the batch with the pieces of random words replaced by [MASK].
 
     The words are a function of (seed, step).
     """
@@ -1046,11 +1068,10 @@ class _Loop:
     return degenerate_runs.verdict(seen, self._moved(), steps)
 
   def _moved(self) -> float:
-    """Returns `degenerate_runs.movement` of the weights over the training.
+    """Returns the relative change of the weights: ‖last − initial‖ / ‖initial‖.
 
-    The change is that of the last weights, not of the best. The initial weights
-    are made anew, so that a run that was killed and restarted can compare with
-    them too.
+    The last weights are compared, not the best. The initial weights are
+    computed again, so that a resumed run can compare with them too.
     """
     if self._best:
       self._checkpoints.restore()
@@ -1071,10 +1092,11 @@ class _Loop:
 def _optimizer_options(
   recipe: Recipe, total_steps: int
 ) -> optimization.OptimizerOptions:
-  """Returns the options of the optimizer for a recipe.
+  """Returns the optimizer's options that follow from a fine-tuning recipe.
 
   Args:
-    recipe: a settled recipe.
+    recipe: the options of the training, without a value of -1 for rate or
+      epochs.
     total_steps: number of training steps.
   """
   return optimization.OptimizerOptions(

@@ -12,12 +12,13 @@ from albert_mn.tasks import classifier
 
 
 def factors(model: classifier.Classifier, decay: float) -> Mapping[Any, float]:
-  """Returns `ref()` of each variable → the factor of its learning rate.
+  """Returns `variable.ref()` → factor of the learning rate, of each variable.
 
-  The head and the pooler have the factor 1, the last group of layers has decay,
-  the group before it decay², and so on. The embeddings and their projection
-  have the smallest factor, one more power than the first group. In BERT each
-  layer is a group. In ALBERT with one group the factors are 1, decay, decay².
+  The head and the pooler have the factor 1, the last group of layers has
+  `decay`, the group before it decay², and so on. The embeddings and their
+  projection have the smallest factor, decay times that of the first group. In
+  BERT each layer is a group. In an ALBERT with one group the factors are 1,
+  decay, decay².
 
   Args:
     model: a model whose variables exist.

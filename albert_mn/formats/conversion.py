@@ -61,7 +61,7 @@ _FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to convert, and the folder for the result."""
+  """Options: the checkpoint to convert, and the folder for the result."""
 
   init_checkpoint: str = options.option(
     "",
@@ -170,14 +170,14 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-  """A checkpoint, its config, its tokenizer and its labels.
+  """A checkpoint that is converted, with its config, tokenizer and labels.
 
   Attributes:
     source: the weights.
     config: the model's shape.
     tokenizer_file: path of the tokenizer; "" if there is none.
-    text: normalisation of a text before the tokenizer; None without a
-      tokenizer.
+    text: the settings by which a text is normalised before the tokenizer; None
+      without a tokenizer.
     labels: a classifier's labels; () for a pretrained model.
   """
 
@@ -251,10 +251,11 @@ def _run(settings: Options) -> None:
 def _moved(
   settings: Options, opened: Opened, model: Any, parts: Mapping[str, Any]
 ) -> tuple[Opened, Any]:
-  """Moves a model to --resize_vocabulary; prints its loss before and after.
+  """Converts a model to the tokenizer of --resize_vocabulary.
 
-  Returns `opened` with the new tokenizer and its config, and the new model.
-  Without a masked-LM head among `parts` there is no loss, and a line says so.
+  Prints the masked-LM loss before and after, or, without a masked-LM head among
+  `parts`, that there is no loss. Returns `opened` with the new tokenizer and
+  its config, and the new model.
 
   Args:
     settings: the options.
@@ -314,7 +315,10 @@ def write(
   inputs: tuple[np.ndarray, np.ndarray],
   expected: Mapping[str, np.ndarray],
 ) -> None:
-  """Writes a model directory aside, verifies it, and moves it into place.
+  """Writes the model directory of a conversion, after checking its outputs.
+
+  The directory is written in a temporary folder, read back and compared, and
+  then moved to --output_dir.
 
   Args:
     settings: the options.
@@ -349,7 +353,7 @@ def write(
 
 
 def _blend_writer(opened: Opened) -> Callable[[str], None] | None:
-  """Returns the function that writes the source's blend into a folder.
+  """Returns a function that writes the source's TF-IDF blend into a folder.
 
   The result is None if the source has no blend, or is another project's.
   """
@@ -362,14 +366,17 @@ def _blend_writer(opened: Opened) -> Callable[[str], None] | None:
 
 
 def _step(path: str) -> int:
-  """Returns the step in the manifest or the checkpoint's name; 0 if unknown."""
+  """Returns the training step of a model directory or checkpoint; 0 if unknown.
+
+  The step comes from the manifest or from the checkpoint's name.
+  """
   return model_directory.step(path) or model_directory.step(
     "" if huggingface.is_weights(path) else model_directory.find_weights(path)
   )
 
 
 def _opened(settings: Options) -> Opened:
-  """Returns the source: its weights, config, tokenizer and labels.
+  """Opens the checkpoint to convert: its weights, config, tokenizer and labels.
 
   Raises:
     options.InputError: when a part is missing, does not fit the others or
@@ -415,10 +422,10 @@ def _opened(settings: Options) -> Opened:
 def _text(
   settings: Options, config: configs.AlbertConfig, tokenizer_file: str
 ) -> foreign_text.ReadSettings:
-  """Returns the text normalisation of the source, changed by the flags.
+  """Returns the settings by which the source's texts are normalised.
 
-  The flags are --repair_normalization, --do_lower_case and
-  --split_digit_commas.
+  They are the settings of the source, changed by the flags
+  --repair_normalization, --do_lower_case and --split_digit_commas.
   """
   text = initial_weights.text_settings(
     settings.init_checkpoint, tokenizer_file, config
@@ -507,7 +514,7 @@ def _label_type(source: initial_weights.Source) -> str:
 
 
 def _known_of(source: initial_weights.Source) -> dict[str, Any]:
-  """Returns the parameters in the manifest beside the weights; {} if none."""
+  """Returns the parameters in the source's manifest; {} without a manifest."""
   content = manifest.find(initial_weights.folder_of(source.path)) or {}
   return dict(content.get("parameters", {}))
 
@@ -624,10 +631,10 @@ def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
 
 
 def described(opened: Opened, loaded: initial_weights.Loaded) -> list[str]:
-  """Returns lines for the user on the source and on what was loaded.
+  """Returns lines for the user on the source and on the weights that were read.
 
-  They tell the shape, the tokenizer, the labels, the model's parts that the
-  source lacks, and the source's weights that are not used.
+  The lines tell the shape, the tokenizer, the labels, the model's parts that
+  the source lacks, and the source's weights that are not used.
   """
   config, source = opened.config, opened.source
   lines = [
@@ -650,7 +657,11 @@ def described(opened: Opened, loaded: initial_weights.Loaded) -> list[str]:
 
 
 def why(name: str) -> str:
-  """Returns the reason why a weight of the source is not used."""
+  """Returns a phrase: why the conversion does not use a weight of the source.
+
+  Args:
+    name: the weight's name in the source, or a count such as "25 x adam_m".
+  """
   if name in huggingface.BUFFERS:
     return "counts positions, which needs no weight"
   last = name.split()[-1]

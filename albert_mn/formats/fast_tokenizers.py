@@ -60,12 +60,12 @@ def carrier(
   settings: tokenization.Settings,
   steps: Sequence[rule_steps.Step],
 ) -> rule_steps.Step:
-  """Returns a normalizer step that contains a tokenizer's file and settings.
+  """Returns a step for tokenizer.json that contains a tokenizer's own file.
 
-  The file cannot be derived from the other steps. transformers drops unknown
-  keys when it rewrites tokenizer.json, but keeps every step; so the file is
-  stored in a step. The step replaces a string that no text contains, so it
-  changes no text.
+  The step also contains the settings. The file cannot be derived from the other
+  steps. transformers drops unknown keys when it rewrites tokenizer.json, but
+  keeps every step; so the file is stored in a step. The step replaces a string
+  that no text contains, so it changes no text.
 
   Args:
     tokenizer_file: a SentencePiece model or a vocab.txt.
@@ -128,7 +128,8 @@ def exported_length(folder: str) -> int:
   Raises:
     options.InputError: when a file is no JSON object, or model_max_length is no
       whole number.
-    AttributeError, KeyError, TypeError, ValueError: as `carried` does.
+    AttributeError, KeyError, TypeError, ValueError: when the step of `carrier`
+      in tokenizer.json is damaged.
   """
   fast, config = (
     os.path.join(folder, name)
@@ -231,13 +232,13 @@ def _model_with_added(data: bytes, content: Mapping[str, Any]) -> bytes:
 
 
 def _require_same(pieces: Sequence[str], content: Mapping[str, Any]) -> None:
-  """Raises ValueError if tokenizer.json has other pieces than its original.
+  """Raises ValueError if tokenizer.json has other pieces than the original.
 
   The number of pieces and the ids of equal pieces are compared. User-defined
   pieces of a BPE model have other names in tokenizer.json, and are accepted.
 
   Args:
-    pieces: the pieces of the original, in id order.
+    pieces: the pieces of the original file, in id order.
     content: the content of tokenizer.json.
   """
   held = content["model"]["vocab"]
@@ -251,7 +252,12 @@ def _require_same(pieces: Sequence[str], content: Mapping[str, Any]) -> None:
 
 
 def _vocabulary(content: Mapping[str, Any]) -> bytes:
-  """Returns a vocab.txt with the pieces in the order of their ids.
+  """Returns the bytes of a vocab.txt with the pieces of a tokenizer.json.
+
+  The pieces are in the order of their ids.
+
+  Args:
+    content: the content of a tokenizer.json of type WordPiece.
 
   Raises:
     ValueError: when there are gaps between the ids.
@@ -264,9 +270,11 @@ def _vocabulary(content: Mapping[str, Any]) -> bytes:
 
 
 def _added(content: Mapping[str, Any]) -> dict[str, int]:
-  """Returns token → id, of the tokens in the list `added_tokens`.
+  """Returns token → id, for the tokens in the list `added_tokens`.
 
-  Some of these tokens may be missing in the model's own vocabulary.
+  Args:
+    content: the content of tokenizer.json. Some tokens of the list may be
+      missing in the model's own vocabulary.
   """
   return {t["content"]: int(t["id"]) for t in content.get("added_tokens") or []}
 
@@ -274,10 +282,16 @@ def _added(content: Mapping[str, Any]) -> dict[str, int]:
 def _added_behind(size: int, content: Mapping[str, Any]) -> list[str]:
   """Returns the added tokens with ids of at least `size`, in id order.
 
-  Logs a warning on each that is not special, since no text gives its id.
+  Logs a warning on each of these tokens that is not special, since no text
+  gives its id.
+
+  Args:
+    size: number of pieces of the original vocabulary.
+    content: the content of tokenizer.json.
 
   Raises:
-    ValueError: when their ids do not begin with `size` or have gaps.
+    ValueError: when the ids of these tokens do not begin with `size` or have
+      gaps.
   """
   ids = {n: i for n, i in _added(content).items() if i >= size}
   names = sorted(ids, key=lambda name: ids[name])
@@ -330,15 +344,22 @@ def _sentencepiece(content: Mapping[str, Any]) -> bytes:
 
 
 def _steps(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-  """Returns the steps of the normalizer, those of nested sequences included.
+  """Returns the steps of a tokenizer.json's normalizer, as a flat list.
 
-  Without a normalizer it is one step, whose type is None.
+  Without a normalizer the list has one step, whose type is None.
+
+  Args:
+    content: the content of tokenizer.json.
   """
   return list(_flat(content.get("normalizer") or {"type": None}))
 
 
 def _flat(normalizer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-  """Yields a step, or the steps of a sequence, in their order."""
+  """Yields the steps of a normalizer in order, with nested sequences flattened.
+
+  Args:
+    normalizer: a step, or a step of type "Sequence" that contains steps.
+  """
   if normalizer.get("type") != "Sequence":
     yield normalizer
     return
@@ -347,9 +368,12 @@ def _flat(normalizer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _table(steps: list[Mapping[str, Any]]) -> bytes:
-  """Returns SentencePiece's compiled rule table: the first among the steps.
+  """Returns SentencePiece's compiled rule table from the steps of a normalizer.
 
-  The result is b"" if there is none.
+  The table is that of the first step that has one; b"" if no step has one.
+
+  Args:
+    steps: the result of `_steps`.
 
   Raises:
     ValueError: when the table is not base64.

@@ -48,11 +48,12 @@ _SILENT = (
 
 @dataclasses.dataclass(frozen=True)
 class ReadConfig:
-  """A model's config, and the decisions made in it.
+  """The config of another project's model, with remarks on how it was read.
 
   Attributes:
     config: the model's shape.
-    lines: a line for the user on each decision.
+    lines: a line for the user on each setting that the file leaves open, such
+      as the form of gelu.
   """
 
   config: configs.AlbertConfig
@@ -68,8 +69,8 @@ class Programs:
     gelu: the function that they call "gelu": "tanh" or "erf".
     constants: keys of the config that these programs do not write, because the
       values are constants in their code.
-    doubts: family → remark on programs that look alike but compute another
-      "gelu".
+    doubts: "ALBERT" or "BERT" → a remark on similar programs that compute
+      another "gelu".
   """
 
   name: str
@@ -149,12 +150,13 @@ def decided(
   programs: Programs,
   gelu: str,
 ) -> ReadConfig:
-  """Returns a config with the form of gelu that --gelu names, and its lines.
+  """Returns a config with the form of gelu that --gelu names, and its remarks.
 
-  With "auto", the form in `config` is kept; so is an activation that is no
-  gelu. The first line tells the user the form, if the activation is a gelu.
-  Each further line names a key of _SILENT that the file lacks, and its default;
-  keys that are constants of the programs get no line.
+  With "auto", the form in `config` is kept; an activation that is no gelu is
+  always kept. If the activation is a gelu, the first line of the result tells
+  its form. Each further line names a key that the file should have but lacks,
+  and the default in use; the keys are those of _SILENT without the constants of
+  the programs.
 
   Args:
     config: the config as read without the flag, with the programs' own form.
@@ -162,7 +164,7 @@ def decided(
     written: the activation's name in the file; None if the file has no name.
     path: the file.
     programs: the programs that wrote the weights.
-    gelu: the value of --gelu.
+    gelu: the value of --gelu: "auto", "tanh" or "erf".
   """
   name = path.rsplit("/", 1)[-1]
   lines = []
@@ -188,14 +190,14 @@ def _reason(
   programs: Programs,
   gelu: str,
 ) -> str:
-  """Returns why a form of gelu was chosen, as part of a sentence.
+  """Returns the reason for the chosen form of gelu, as part of a sentence.
 
   Args:
     config: the config as read without the flag.
     written: the activation's name in the file; None if the file has no name.
     name: the file's name, without folder.
     programs: the programs that wrote the weights.
-    gelu: the value of --gelu.
+    gelu: the value of --gelu: "auto", "tanh" or "erf".
   """
   if gelu != "auto":
     words = (
@@ -217,9 +219,16 @@ def _defaults(
   name: str,
   programs: Programs,
 ) -> Sequence[str]:
-  """Returns a line on each key of _SILENT that is missing in the file.
+  """Returns a line on each setting that the file should state but does not.
 
-  Keys that are constants of the programs are not reported.
+  A line names the key and the default in use. The keys are those of _SILENT
+  without the constants of the programs.
+
+  Args:
+    config: the config with the defaults.
+    values: the keys and values of the file.
+    name: the file's name, without folder.
+    programs: the programs that wrote the weights.
   """
   own = {field.name for field in dataclasses.fields(config) if field.init}
   missing = [

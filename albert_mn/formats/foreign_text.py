@@ -3,9 +3,9 @@
 Published models were trained on text that their programs changed first:
 google-research/albert strips the marks of letters with any flags (сайн → саин),
 transformers' AlbertTokenizer does so by default, and mongolian-bert's uncased
-model lower-cases text outside of its SentencePiece model. Their scores hold
-only with the same normalisation, which this module finds in the files beside
-the weights.
+model lower-cases text outside of its SentencePiece model. Their published
+scores hold only with the same normalisation, which this module reads from the
+files beside the weights.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ _CYRILLIC = "абвгдежзиклмнопрстухцчшыэюя"
 
 @dataclasses.dataclass(frozen=True)
 class ReadSettings:
-  """Normalisation settings, and where they were found.
+  """The text normalisation of another project's model, and how it was known.
 
   Attributes:
     settings: the settings with which the model was trained.
@@ -53,7 +53,8 @@ class ReadSettings:
   def repaired(self) -> "ReadSettings":
     """Returns the settings for further training on text that keeps й and ё.
 
-    They neither strip marks nor replace quotes.
+    These settings neither strip marks nor replace quotes, and are otherwise
+    unchanged.
     """
     kept = dataclasses.replace(
       self.settings, strip_accents=False, replace_quotes=False
@@ -176,15 +177,15 @@ def _of_tokenizer_json(path: str, longest: int | None) -> ReadSettings:
 def _of_wordpiece(
   config: Mapping[str, Any], vocab_file: str, longest: int
 ) -> ReadSettings:
-  """Returns the settings of a WordPiece model.
+  """Returns the settings of another project's WordPiece model.
 
-  They come from do_lower_case and strip_accents in tokenizer_config.json. If it
-  has no do_lower_case, texts are lower-cased if the vocabulary has no capitals.
-  Unless strip_accents is given, marks are stripped if texts are lower-cased.
+  The settings are do_lower_case and strip_accents in tokenizer_config.json. If
+  the file has no do_lower_case, texts are lower-cased if the vocabulary has no
+  capitals. Without strip_accents, marks are stripped if texts are lower-cased.
 
   Args:
     config: the content of tokenizer_config.json.
-    vocab_file: vocab.txt.
+    vocab_file: path of vocab.txt.
     longest: the longest word, in characters.
   """
   if "do_lower_case" in config:
@@ -204,15 +205,16 @@ def _of_wordpiece(
 def _of_google(
   bare: tokenization.Tokenizer, family: type[configs.AlbertConfig]
 ) -> ReadSettings:
-  """Returns the normalisation of google-research's programs.
+  """Returns the settings of google-research's programs for SentencePiece.
+
+  Texts are lower-cased as `_case` says. Whether marks are stripped depends on
+  the family.
 
   Args:
     bare: the SentencePiece model without settings.
     family: AlbertConfig, since ALBERT's tokenization.py strips all marks; or
       BertConfig with SentencePiece, as mongolian-bert, where marks are stripped
       if no piece has any.
-
-  For both, `_case` tells whether texts are lower-cased.
   """
   lower, case = _case(bare)
   if family is not configs.AlbertConfig:
@@ -229,8 +231,9 @@ def _of_google(
 def _case(bare: tokenization.Tokenizer) -> tuple[bool, str]:
   """Returns (whether texts must be lower-cased before `bare`, the reason).
 
-  They must be if the vocabulary has no capitals, and the SentencePiece model
-  does not lower-case by itself. The reason is text for a person.
+  Texts must be lower-cased if the vocabulary has no capitals and the
+  SentencePiece model does not lower-case by itself. The reason is text for a
+  person.
   """
   if _has_capitals(bare):
     return False, "pieces have capital letters"
@@ -244,7 +247,7 @@ def _of_albert_tokenizer(
 ) -> ReadSettings:
   """Returns the settings of transformers' AlbertTokenizer.
 
-  It always replaces quotes (`` and '' become ").
+  The tokenizer always replaces quotes (`` and '' become ").
 
   Args:
     config: the content of tokenizer_config.json; missing keys have
@@ -260,10 +263,10 @@ def _of_albert_tokenizer(
 
 
 def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
-  """Returns the settings that equal the steps of a normalizer.
+  """Returns the settings that have the effect of a tokenizer.json's normalizer.
 
-  Steps without such a setting, for instance SentencePiece's own rules, do not
-  count.
+  Steps without a corresponding setting, for instance SentencePiece's own rules,
+  are ignored.
 
   Args:
     normalizer: the normalizer in a tokenizer.json.

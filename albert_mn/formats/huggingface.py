@@ -195,7 +195,11 @@ def _activation(
 def _projects(path: str) -> bool:
   """Returns whether the weights contain a projection of the embeddings.
 
-  An identity does not count. The result is False if there are no weights.
+  A projection that is the identity does not count. The result is False if there
+  are no weights.
+
+  Args:
+    path: a folder, or a file of weights.
   """
   if not (is_weights(path) or has_weights(path)):
     return False
@@ -285,11 +289,11 @@ def label_type(folder: str) -> str:
 
 
 def other_head(folder: str) -> str:
-  """Returns the name of a model's class if it does not classify whole texts.
+  """Returns the class of a model that does not classify whole texts, or "".
 
-  Such a class in config.json is for pieces, choices, or answers to questions:
-  an example is BertForTokenClassification. The result is "" for any other
-  model.
+  config.json names the class. Such a class is for pieces, choices, or answers
+  to questions: an example is BertForTokenClassification. The result is "" for
+  any other model.
   """
   path = os.path.join(folder, CONFIG)
   kinds = (
@@ -362,13 +366,13 @@ def shards(index: str) -> list[str]:
 
 
 def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
-  """Returns the weights of a model, and the names of skipped entries.
+  """Reads a model's weights; returns them, and the names of skipped entries.
 
-  The weights are a dict by the names that `tables` gives, and names unknown to
-  `tables` as they are in the file, without prefix. Kernels are transposed to
-  [in, out]. Skipped are position numbers, and a masked-LM head that is not tied
-  to the word embeddings; an identity projection of the embeddings is left out
-  without a name.
+  The weights are name → array. The names are those of `tables`; a weight that
+  `tables` does not know has its name in the file, without prefix. Kernels are
+  transposed to [in, out]. Two kinds of entries are skipped: position numbers,
+  and a masked-LM head that is not tied to the word embeddings. An identity
+  projection of the embeddings is left out, and its name is not returned.
 
   Args:
     folder: a folder, or a file of weights.
@@ -411,13 +415,12 @@ def _turned(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _untie(arrays: dict[str, np.ndarray], place: str) -> list[str]:
-  """Removes a masked-LM head's copies of weights that exist under other names.
+  """Removes a masked-LM head's copies of weights from `arrays`.
 
   The copies are decoder.weight, which repeats the word embeddings, and
-  decoder.bias, which repeats the head's bias.
-
-  If a copy differs from the other weight, the head is not tied to the
-  embeddings as it is in this project; then the whole head is removed.
+  decoder.bias, which repeats the head's bias. If a copy differs from the weight
+  that it should repeat, the head is not tied to the embeddings as it is in this
+  project; then all weights of the head are removed.
 
   Args:
     arrays: name → weight, which this function changes.
@@ -467,7 +470,8 @@ def write(
 
   Args:
     folder: the folder.
-    parts: as for `tables`.
+    parts: part → layer; the encoder, and any of the heads "masked_lm",
+      "sentence" and "classifier".
     config: the model's shape.
     problem: the meaning of a classifier's or tagger's outputs; None for another
       model. A tagger is written without pooler, as in transformers.
@@ -505,7 +509,7 @@ def _kind_of(config: configs.AlbertConfig) -> str:
 
 
 def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
-  """Returns the keys and values of transformers' config for a model's shape."""
+  """Returns a model's shape as keys and values of transformers' config."""
   values = json.loads(config.to_json())
   values = {name: value for name, value in values.items() if name in _SHAPE}
   values["layer_norm_eps"] = config.layer_norm_eps
@@ -522,9 +526,15 @@ _SHAPE = {f.name for f in dataclasses.fields(configs.AlbertConfig)} - {
 
 
 def _head(parts: Mapping[str, Any], problem: problems.Problem | None) -> str:
-  """Returns the suffix of transformers' class for a model with these parts.
+  """Returns the end of the name of transformers' class for a model.
 
-  Examples are "ForPreTraining" and "ForTokenClassification".
+  Examples are "ForPreTraining" and "ForTokenClassification"; a model without
+  heads is "Model".
+
+  Args:
+    parts: part → layer; the encoder and any heads.
+    problem: the meaning of a classifier's or tagger's outputs; None for a model
+      without such a head.
   """
   if problem:
     return _HEADS[problem.TYPE][0]
@@ -536,10 +546,10 @@ def _head(parts: Mapping[str, Any], problem: problems.Problem | None) -> str:
 def _arrays(
   parts: Mapping[str, Any], config: configs.AlbertConfig
 ) -> dict[str, np.ndarray]:
-  """Returns transformers' name → weight, with kernels [out, in].
+  """Returns name in transformers → array of a model's weights.
 
-  The names have no prefix of the family. An ALBERT without a projection of the
-  embeddings gets an identity.
+  Kernels are [out, in]. The names have no prefix such as "bert.". An ALBERT
+  without a projection of the embeddings gets an identity.
   """
   arrays = {
     name: _turned(name, encoders.merged_heads(name, variable.numpy()))
@@ -556,10 +566,13 @@ def _arrays(
 
 
 def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """Returns part → name → variable, for encoder, pooler and the given heads.
+  """Returns part → name in transformers → variable, of a model's parts.
+
+  The parts are "encoder", "pooler", and those heads that `parts` has.
 
   Args:
-    parts: as PretrainingModel.parts(); heads may be missing.
+    parts: part → layer; the encoder, and any of the heads "masked_lm",
+      "sentence" and "classifier".
   """
   encoder = parts["encoder"]
   bert = isinstance(encoder.config, configs.BertConfig)
@@ -585,7 +598,12 @@ def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _encoder(encoder: Any, bert: bool) -> Iterator[tuple[str, Any]]:
-  """Yields (transformers' name, variable) of an encoder without its pooler."""
+  """Yields (name in transformers, variable) of an encoder without its pooler.
+
+  Args:
+    encoder: the encoder layer, or its blueprint.
+    bert: whether the names are BERT's; otherwise they are ALBERT's.
+  """
   yield "embeddings.word_embeddings.weight", encoder.embedding_table
   embeddings = encoder.embedding_variables()
   for name in ("position_embeddings", "token_type_embeddings"):
@@ -630,7 +648,12 @@ _BERTS_BLOCK = {
 
 
 def _layer(place: str, layer: Any) -> Iterator[tuple[str, Any]]:
-  """Yields (name, variable) for the weights of a dense layer or layer norm."""
+  """Yields (name, variable) for the weights of a dense layer or layer norm.
+
+  Args:
+    place: prefix of the names.
+    layer: the layer.
+  """
   is_norm = hasattr(layer, "gamma")
   yield f"{place}.weight", layer.gamma if is_norm else layer.kernel
   yield f"{place}.bias", layer.beta if is_norm else layer.bias

@@ -182,7 +182,7 @@ def _split(expression: str, behavior: str) -> rule_steps.Step:
 def _bert_normalization(
   tokenizer: tokenization.Tokenizer,
 ) -> Iterator[rule_steps.Step]:
-  """Yields the steps that wordpiece.words applies before it splits a text.
+  """Yields the steps by which tokenizers normalises as wordpiece.words does.
 
   The rest of a word after [MASK] gets the prefix ##. The pre-tokenizer does not
   split this ##; by then every # of the text itself stands between spaces.
@@ -219,14 +219,15 @@ def _as_python(
   python: Callable[[tokenization.Settings, str], str],
   settings: tokenization.Settings,
 ) -> Iterator[rule_steps.Step]:
-  """Yields `steps`, corrected so that each letter is changed as by Python.
+  """Yields `steps`, corrected so that each letter is changed as in Python.
 
-  tokenizers and Python know different versions of Unicode: 55 capitals have a
-  small letter in only one of the two. Such letters are replaced by private
-  letters before `steps`, and these by Python's results after `steps`.
+  The package tokenizers and Python know different versions of Unicode: 55
+  capitals have a small letter in only one of the two. Before `steps`, such
+  letters are replaced by private letters; after `steps`, these are replaced by
+  Python's results.
 
   Args:
-    steps: the steps of tokenizers, for text without SEPARATOR.
+    steps: steps of a normalizer, for text without SEPARATOR.
     python: returns Python's result for a letter.
     settings: the first argument of `python`.
   """
@@ -247,8 +248,9 @@ def _unlike(
   """Returns letter → Python's result, where the steps give another result.
 
   Args:
-    steps: the steps of tokenizers, as JSON, so that results can be cached.
-    python, settings: as in `_as_python`.
+    steps: steps of a normalizer, as JSON, so that results can be cached.
+    python: returns Python's result for a letter.
+    settings: the first argument of `python`.
   """
   normalizer = tokenizers.Tokenizer.from_str(
     json.dumps(
@@ -297,10 +299,10 @@ def _spaces() -> str:
 
 @functools.cache
 def _words_of_their_own() -> str:
-  """Returns the characters each of which is a word by itself.
+  """Returns the characters that are words by themselves, such as punctuation.
 
-  They are ranges for the inside of a regular expression's []. The character #
-  is left out.
+  The result is ranges for the inside of a regular expression's []. The
+  character # is left out.
   """
   return tokenization.ranges(
     c
@@ -451,12 +453,11 @@ def _user_pieces(proto: Any) -> list[str]:
 
 
 def _stand_ins(proto: Any) -> dict[str, str]:
-  """Returns user-defined piece → the letter that replaces it in a BPE model.
+  """Returns user-defined piece → a private letter that replaces it, for BPE.
 
-  The result is {} for a Unigram model.
-
-  SentencePiece never merges such pieces. tokenizers' BPE cannot exclude pieces
-  from merges, but never divides a single letter.
+  SentencePiece never merges user-defined pieces with others. The BPE of
+  tokenizers cannot exclude pieces from merges, but never divides a single
+  letter. The result is {} for a Unigram model.
   """
   pieces = _user_pieces(proto) if _is_bpe(proto) else []
   return {p: chr(_STAND_INS + place) for place, p in enumerate(pieces)}
@@ -483,7 +484,14 @@ def _decoder(stand_ins: Mapping[str, str]) -> rule_steps.Step:
 def _normalization(
   proto: Any, tokenizer: tokenization.Tokenizer
 ) -> Iterator[rule_steps.Step]:
-  """Yields the steps that the settings and SentencePiece apply to a text."""
+  """Yields all steps of the normalizer for a SentencePiece model.
+
+  They are the steps 1 to 4 of the module's docstring.
+
+  Args:
+    proto: the SentencePiece model.
+    tokenizer: the tokenizer of the model, with its settings.
+  """
   spec, settings = proto.normalizer_spec, tokenizer.settings
   codes = (_ESCAPE + chr(place) for place in itertools.count(_STANDS_FOR))
   letters = dict(zip((_ESCAPE, rule_steps.SEPARATOR), codes, strict=False))
@@ -517,7 +525,13 @@ def _normalization(
 def _before_the_model(
   settings: tokenization.Settings,
 ) -> Iterator[rule_steps.Step]:
-  """Yields the steps of `Settings.apply`, for text without SEPARATOR."""
+  """Yields the steps that normalise a text as `Settings.apply` does.
+
+  They are for text without SEPARATOR.
+
+  Args:
+    settings: the settings before the SentencePiece model.
+  """
   if settings.replace_quotes:
     yield rule_steps.replace("``", '"')
     yield rule_steps.replace("''", '"')
@@ -539,7 +553,8 @@ def _stood_in(
 
   Args:
     stand_ins: piece → letter; {} unless the model is BPE.
-    unknown: replaces such a letter where the text itself contains it.
+    unknown: the text in place of such a letter if the input text contains the
+      letter itself.
   """
   if stand_ins:
     letters = tokenization.ranges(stand_ins.values())
@@ -583,8 +598,9 @@ def _unknown(proto: Any) -> int:
 def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
   """Returns the BPE model of tokenizer.json.
 
-  Its merges are sorted by the score of the piece that they make, highest first;
-  equal ones by that piece, then by the length of its first part.
+  Its merges are sorted by the score of the resulting piece, highest first;
+  merges with equal scores by the resulting piece, then by the length of the
+  first part.
 
   Args:
     proto: the SentencePiece model.

@@ -1,9 +1,9 @@
 """Initial weights for --init_checkpoint: one interface for four formats.
 
-It reads a model directory or a checkpoint of this project; a TF 1 checkpoint of
-google-research/albert or google-research/bert, or a TF Hub module; a TF 2
-checkpoint of tf-models, or a SavedModel; a Hugging Face directory, or a file of
-PyTorch weights.
+It reads weights of four kinds: a model directory or a checkpoint of this
+project; a TF 1 checkpoint of google-research/albert or google-research/bert, or
+a TF Hub module; a TF 2 checkpoint of tf-models, or a SavedModel; a Hugging Face
+directory, or a file of PyTorch weights.
 
 Weights are copied by name, with a table of names in the format's own module.
 Every weight of the model's encoder must be present in the checkpoint; each
@@ -114,7 +114,7 @@ def folder_of(path: str) -> str:
 
 
 def _log(line: str) -> None:
-  """Logs a line."""
+  """Writes a line to the log, at the level INFO."""
   logging.info("%s", line)
 
 
@@ -131,16 +131,16 @@ def settle_config(
   Args:
     albert_config_file, bert_config_file: paths, at most one of them; or "".
     path: the weights; "" for none.
-    init_from_group0: whether the flag's config and the one beside the weights
-      may differ in num_hidden_groups.
-    gelu: the value of --gelu.
+    init_from_group0: whether the flag's config and the config beside the
+      weights may differ in num_hidden_groups.
+    gelu: the value of --gelu: "auto", "tanh" or "erf".
     say: receives a line on each setting that no file states for certain.
 
   Raises:
-    options.InputError: when both flags are given, when there is no config or
-      the flag's differs from that beside the weights, when the weights have
-      other shapes, when --gelu is given for weights of this project or without
-      weights, and for a BERT with init_from_group0.
+    options.InputError: when both flags are given; when there is no config; when
+      the flag's config differs from the config beside the weights; when the
+      weights have other shapes; when --gelu is given for weights of this
+      project or without weights; and for a BERT with init_from_group0.
   """
   flags = "--albert_config_file or --bert_config_file"
   if albert_config_file and bert_config_file:
@@ -191,7 +191,8 @@ def require_fit(
   Args:
     path, kind: the weights and their format.
     config: the config that should describe the weights.
-    init_from_group0: as in `load`.
+    init_from_group0: whether the checkpoint may lack all hidden groups but the
+      first.
 
   Raises:
     options.InputError: when an encoder weight is missing, unused or of another
@@ -213,7 +214,12 @@ def require_fit(
 def _held_config(
   path: str, kind: Format, gelu: str
 ) -> foreign_configs.ReadConfig | None:
-  """Returns the config beside the weights; None if there is none."""
+  """Returns the config in the files beside the weights; None if none is there.
+
+  Args:
+    path, kind: the weights and their format.
+    gelu: the value of --gelu: "auto", "tanh" or "erf".
+  """
   if kind is Format.HUGGING_FACE:
     file = huggingface.config_file(path)
     return huggingface.config(file, gelu) if file else None
@@ -311,7 +317,7 @@ def _same(
 
   Args:
     given, held: the configs.
-    init_from_group0: whether they may differ in num_hidden_groups.
+    init_from_group0: whether num_hidden_groups may differ.
   """
   free = {"inert"} | ({"num_hidden_groups"} if init_from_group0 else set())
   given_values, held_values = (
@@ -328,13 +334,14 @@ def _same(
 def tokenizer_file(path: str) -> str:
   """Returns the path of the SentencePiece model or vocab.txt beside weights.
 
-  Names that are known are preferred to another *.model, and this to vocab.txt.
-  If there is only a tokenizer.json, the file is extracted from it. The result
-  is "" if there is no tokenizer.
+  A file with a known name is taken first, then any other *.model, then
+  vocab.txt. If there is only a tokenizer.json, a SentencePiece model or
+  vocab.txt is extracted from it. The result is "" if there is no tokenizer.
 
   Raises:
-    options.InputError: when there are several models with unknown names, and as
-      fast_tokenizers.extracted does.
+    options.InputError: when there are several models with unknown names, or
+      when no SentencePiece model and no vocab.txt has the ids of
+      tokenizer.json.
   """
   files = _tokenizer_files(path)
   if len(files) > 1:
@@ -364,7 +371,8 @@ def _folders(path: str) -> list[str]:
 def _tokenizer_files(path: str) -> list[str]:
   """Returns the paths of the tokenizer files beside the weights.
 
-  This is one file of a known name, or else all files that may be tokenizers.
+  The result is one file of a known name, or else all files that may be
+  tokenizers; [] if there are none.
   """
   for folder in _folders(path):
     if files := _tokenizers_in(folder):
@@ -384,10 +392,10 @@ def _tokenizers_in(folder: str) -> list[str]:
 
 
 def settle_tokenizer(path: str, *given: str) -> str:
-  """Returns the path of the tokenizer of a flag, or of that beside the weights.
+  """Returns a tokenizer's path: a flag's, or else that beside the weights.
 
-  A flag goes before a file beside the weights. The result is "" without either.
-  The two are compared by `tokenizer_hash`, if that is known.
+  The result is "" without either. A flag's tokenizer is compared with the
+  tokenizer beside the weights by `tokenizer_hash`, if that is known.
 
   Args:
     path: the weights, or "".
@@ -410,10 +418,11 @@ def settle_tokenizer(path: str, *given: str) -> str:
 def text_settings(
   path: str, tokenizer: str, config: configs.AlbertConfig
 ) -> foreign_text.ReadSettings:
-  """Returns the normalisation of texts before the tokenizer, with the reason.
+  """Returns the settings by which texts are normalised before the tokenizer.
 
-  A manifest beside the weights is preferred. Weights of this project without a
-  manifest have the default settings; for others see foreign_text.read.
+  If a manifest lies beside the weights, its settings are returned. Weights of
+  this project without a manifest have the default settings; for other weights
+  see foreign_text.read.
 
   Args:
     path: the weights.
@@ -444,8 +453,8 @@ def tokenizer_hash(path: str) -> str:
 def identity(path: str) -> str:
   """Returns a string that identifies the weights in manifests and run.json.
 
-  For Hugging Face's weights it is the SHA-256 of each file, divided by spaces;
-  for a TensorFlow checkpoint see `model_directory.identity`.
+  For Hugging Face's weights the string is the SHA-256 of each file, separated
+  by spaces; for a TensorFlow checkpoint see `model_directory.identity`.
 
   Raises:
     options.InputError: when there are no weights that can be read.
@@ -497,10 +506,11 @@ class Source:
   """An opened checkpoint.
 
   Attributes:
-    path, kind: its path and format.
-    arrays: name → array, by the names in the format's `tables`, and of weights
-      that `tables` lacks too; {} for this project's format, which TensorFlow
-      restores itself.
+    path: the path of the checkpoint.
+    kind: the format of the checkpoint.
+    arrays: name → array of every weight. The names are those of the format's
+      `tables`; weights that `tables` lacks are included. {} for this project's
+      format, which TensorFlow restores itself.
     skipped: names of the entries that were not taken, such as a head of an
       unknown kind, or counts of them, such as "25 x adam_m".
   """
@@ -534,14 +544,22 @@ def read(path: str) -> Source:
 def fill(
   source: Source, parts: Mapping[str, Any], init_from_group0: bool = False
 ) -> Loaded:
-  """Copies the weights of an opened checkpoint, as `load` does.
+  """Copies the weights of an opened checkpoint into a model; logs the result.
 
   Args:
     source: the result of `read`.
-    parts, init_from_group0: as in `load`.
+    parts: the parts of a PretrainingModel, or its encoder alone. All weights of
+      the encoder must be in the checkpoint; pooler and heads that the
+      checkpoint lacks keep their values.
+    init_from_group0: whether hidden groups that the checkpoint lacks get the
+      weights of its group 0.
+
+  Returns:
+    the new parts and the unused weights.
 
   Raises:
-    options.InputError: when the weights do not fit, as in `load`.
+    options.InputError: when an encoder weight is missing or unused, when a head
+      lacks some of its weights, or when a weight has another shape.
   """
   path, kind = source.path, source.kind
   if kind is Format.OURS:
@@ -571,8 +589,14 @@ def _load_ours(
 ) -> tuple[list[str], list[str]]:
   """Restores a checkpoint of this project; returns (new parts, unused parts).
 
-  New parts are those of the model that the checkpoint lacks; unused parts are
-  those of the checkpoint that the model lacks. Both are sorted names.
+  New parts are the parts of the model that the checkpoint lacks; unused parts
+  are the parts of the checkpoint that the model lacks. Both are sorted names.
+
+  Args:
+    path: the checkpoint.
+    parts: name → layer.
+    init_from_group0: whether hidden groups that the checkpoint lacks get the
+      weights of its group 0.
   """
   names = model_directory.held_names(path)
   held = {name.split("/")[0] for name in names if "/" in name}
@@ -588,6 +612,11 @@ def _spread_groups(path: str, names: Sequence[str], encoder: Any) -> None:
   """Fills an encoder from a checkpoint of this project with fewer groups.
 
   Groups that the checkpoint lacks get the weights of group 0.
+
+  Args:
+    path: the checkpoint.
+    names: the names of all variables in the checkpoint.
+    encoder: the encoder layer.
   """
   matches = (re.match(r"encoder/groups/(\d+)/", name) for name in names)
   groups = 1 + max((int(match[1]) for match in matches if match), default=0)
@@ -610,18 +639,23 @@ def _assign(
   init_from_group0: bool,
   has_groups: bool,
 ) -> tuple[list[str], list[str]]:
-  """Copies arrays into variables by name.
+  """Copies the arrays of a checkpoint into variables of the same names.
 
   Args:
     tables: part → name → variable.
     arrays: name → array.
-    encoder_begins, init_from_group0, has_groups: as in `_matched`.
+    encoder_begins: prefixes of the encoder's names; arrays with these prefixes
+      must all be used.
+    init_from_group0: whether variables of missing hidden groups get the arrays
+      of group 0.
+    has_groups: whether the model is an ALBERT.
 
   Returns:
     the parts without arrays, and the names of unused arrays.
 
   Raises:
-    options.InputError: as `_matched` does; then no variable is changed.
+    options.InputError: when names or shapes do not match; then no variable is
+      changed.
   """
   matched = _matched(
     tables, arrays, encoder_begins, init_from_group0, has_groups
@@ -652,9 +686,10 @@ def _matched(
   init_from_group0: bool,
   has_groups: bool,
 ) -> _Matched:
-  """Returns the array of each weight, after a comparison of the shapes.
+  """Finds the array of each weight by its name, and compares their shapes.
 
-  A part none of whose weights has an array is new; the encoder never is.
+  A part is new if none of its weights has an array; the encoder must have its
+  arrays.
 
   Args:
     tables: part → name → variable, or blueprints.Weight.
@@ -707,7 +742,7 @@ def _advice(
   table: Mapping[str, Any],
   has_groups: bool,
 ) -> str:
-  """Returns the advice of the error for names that do not match.
+  """Returns the advice at the end of the error for names that do not match.
 
   Args:
     missing: the names of weights that the checkpoint lacks.
@@ -737,7 +772,7 @@ def _advice(
 
 
 def _numberless(name: str) -> str:
-  """Returns a weight's name with every number replaced by 0."""
+  """Returns a weight's name with every number in the name replaced by 0."""
   return re.sub(r"\d+", "0", name)
 
 

@@ -35,7 +35,7 @@ class Mask:
   end: str
 
   def hidden(self) -> Iterator[rule_steps.Step]:
-    """Yields steps that replace every [MASK] of a text by the codes."""
+    """Yields steps that replace every [MASK] of a text by `begin` and `end`."""
     first, rest = (
       rule_steps.escaped(self.piece[0]),
       rule_steps.escaped(self.piece[1:]),
@@ -45,7 +45,10 @@ class Mask:
     yield rule_steps.replace_all(f"(?<={behind}){rest}", self.end)
 
   def without_before(self, letter: str) -> rule_steps.Step:
-    """Returns a step that removes `letter` directly before [MASK]."""
+    """Returns a step that removes `letter` where [MASK] follows directly.
+
+    The step works while `begin` and `end` are in place of [MASK].
+    """
     mask = rule_steps.escaped(self.begin)
     return rule_steps.replace_all(f"{rule_steps.escaped(letter)}(?={mask})", "")
 
@@ -61,6 +64,6 @@ class Mask:
     return rule_steps.replace_all(f"(?<={mask})(?=[{class_}])", added)
 
   def shown(self) -> Iterator[rule_steps.Step]:
-    """Yields steps that replace the codes by [MASK]."""
+    """Yields steps that replace `begin` and `end` by [MASK] again."""
     yield rule_steps.replace(self.begin, self.piece[0])
     yield rule_steps.replace(self.end, self.piece[1:])

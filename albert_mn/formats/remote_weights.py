@@ -52,7 +52,7 @@ _SAVED_WEIGHTS = f"{model_directory.VARIABLES}/{model_directory.VARIABLES}"
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """What to download, and the folder for it."""
+  """Options: the weights to download, and the folder for them."""
 
   init_checkpoint: str = options.option(
     "",
@@ -109,7 +109,7 @@ def fetch(settings: Options) -> None:
 
 
 def _copied(path: str, folder: str) -> str:
-  """Copies the folder of the weights; returns their path in the copy.
+  """Copies the folder of downloaded weights; returns the weights' path there.
 
   Args:
     path: local path of the weights.
@@ -168,7 +168,7 @@ def _model_in(folder: str, origin: str) -> str:
     origin: the archive's path or address, for messages.
 
   Raises:
-    options.InputError: when it contains no model, or several.
+    options.InputError: when the archive contains no model, or several.
   """
   places = []
   for place, _, _ in sorted(os.walk(folder)):
@@ -192,9 +192,14 @@ def _model_in(folder: str, origin: str) -> str:
 
 
 def _with_companions(cache: fetched.Cache, address: str, sha256: str) -> str:
-  """Downloads a file of weights, and config and tokenizer beside it.
+  """Downloads a file of weights, with the config and the tokenizer beside it.
 
   Returns the local path of the weights.
+
+  Args:
+    cache: the cache.
+    address: address of the file.
+    sha256: the hash that the file must have; "" for any.
   """
   name = fetched.name_of(address.split("?")[0])
   files = {name: cache.file(address, sha256)}
@@ -207,7 +212,13 @@ def _with_companions(cache: fetched.Cache, address: str, sha256: str) -> str:
 def _there(
   cache: fetched.Cache, address: str, names: tuple[str, ...]
 ) -> dict[str, str]:
-  """Downloads the named files that exist; returns name → local path."""
+  """Downloads those of the named files that exist; returns name → local path.
+
+  Args:
+    cache: the cache.
+    address: address of the folder.
+    names: the file names to try.
+  """
   local_paths = {}
   for name in names:
     if path := cache.find(fetched.beside(address, name), _LARGEST_COMPANION):
@@ -310,7 +321,10 @@ def _is_companion(name: str) -> bool:
 
 
 def _is_part(name: str) -> bool:
-  """Returns whether a file may belong to a model; records do not."""
+  """Returns whether a file name may be that of a file of a model.
+
+  Weights, configs, tokenizers and the like are accepted; records are not.
+  """
   return (
     _is_companion(name)
     or huggingface.is_weights(name)
@@ -320,7 +334,13 @@ def _is_part(name: str) -> bool:
 
 
 def _together(cache: fetched.Cache, folder: str, names: list[str]) -> str:
-  """Downloads the named files of a folder; returns their local folder."""
+  """Downloads files of one folder into one local folder; returns its path.
+
+  Args:
+    cache: the cache.
+    folder: address of the folder.
+    names: the names of the files.
+  """
   return cache.together(
     {name: cache.file(fetched.beside(folder, name)) for name in names}
   )
@@ -329,8 +349,8 @@ def _together(cache: fetched.Cache, folder: str, names: list[str]) -> str:
 def _of_server(cache: fetched.Cache, address: str, sha256: str) -> str:
   """Downloads weights behind https://; returns their local path.
 
-  Such a folder cannot be listed, so names are tried: manifest.json, Hugging
-  Face's weights, and the address as a checkpoint's prefix.
+  Folders behind https:// cannot be listed, so names are tried: manifest.json,
+  Hugging Face's weights, and the address as a checkpoint's prefix.
   """
   if path := _manifest(cache, address, sha256):
     return _described(cache, address, path)

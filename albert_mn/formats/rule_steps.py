@@ -61,9 +61,9 @@ def replace_all(expression: str, target: str) -> Step:
 
 
 def of(table: bytes) -> Iterator[Step]:
-  """Yields the steps that equal a compiled rule table.
+  """Yields the steps of tokenizer.json that equal SentencePiece's rule table.
 
-  The text that they normalise must not contain SEPARATOR.
+  The text that the steps normalise must not contain SEPARATOR.
 
   Args:
     table: SentencePiece's precompiled_charsmap.
@@ -102,7 +102,11 @@ def of(table: bytes) -> Iterator[Step]:
 
 
 def _read(table: bytes) -> dict[str, str]:
-  """Returns string → its replacement, of SentencePiece's compiled rules."""
+  """Returns the rules of a compiled table: string → its replacement.
+
+  Args:
+    table: SentencePiece's precompiled_charsmap.
+  """
   spec = sentencepiece.sentencepiece_model_pb2.NormalizerSpec(
     precompiled_charsmap=table
   )
@@ -111,13 +115,15 @@ def _read(table: bytes) -> dict[str, str]:
 
 
 def _free(early: set[str]) -> Iterator[str]:
-  """Yields letters for use as placeholders: after step 1 no text has them.
+  """Yields letters that no text contains after step 1, for use as placeholders.
+
+  They are harmless letters of `early`, then private characters of Unicode.
 
   Args:
     early: the letters that step 1 removes from the text.
 
   Raises:
-    options.InputError: when there are no more.
+    options.InputError: when there are no more such letters.
   """
   yield from sorted(filter(_is_inert, early))
   yield from map(chr, _PRIVATE)
@@ -125,7 +131,11 @@ def _free(early: set[str]) -> Iterator[str]:
 
 
 def _inexpressible(got: str) -> options.InputError:
-  """Returns the error for rules that tokenizer.json cannot express."""
+  """Returns the InputError for rules that tokenizer.json cannot express.
+
+  Args:
+    got: a phrase that describes the rules.
+  """
   return options.InputError(
     "rules of normalisation that tokenizer.json can express",
     got,
@@ -134,10 +144,10 @@ def _inexpressible(got: str) -> options.InputError:
 
 
 def longest_first(rules: _Rules) -> Iterator[Step]:
-  """Yields steps that apply rules, at each position the longest one.
+  """Yields steps that apply rules, at each position the longest matching rule.
 
-  If a rule may begin inside another match (aab in aaab, beside aa), a separator
-  first marks the matches from left to right.
+  If a rule may begin inside another rule's match (as aa and aab in aaab), a
+  separator first marks the matches from left to right.
 
   Args:
     rules: string → its replacement.
@@ -185,7 +195,7 @@ def letter_by_letter(rules: _Rules) -> Iterator[Step]:
 
 
 def _early(rules: _Rules, single: _Rules) -> set[str]:
-  """Returns the letters that may be replaced before all other rules apply.
+  """Returns the letters that step 1 may replace, before all other rules.
 
   A letter may be replaced if no longer rule contains its target, or if each
   such rule also exists with the letter in place of the target.
@@ -211,14 +221,14 @@ def _early(rules: _Rules, single: _Rules) -> set[str]:
 def _unlike(
   several: _Rules, bare: _Rules, early: set[str], single: _Rules
 ) -> set[str]:
-  """Returns the letters of `early` that cannot be replaced early.
+  """Returns the letters of `early` that step 1 must not replace after all.
 
-  For such a letter a longer rule gives another result with the letter than
-  with the letter's target, or only one of the two rules exists.
+  For such a letter a longer rule gives another result with the letter than with
+  the letter's target, or only one of the two rules exists.
 
   Args:
     several: the rules of more than one letter.
-    bare: those of them without a letter of `early`.
+    bare: those rules of `several` that contain no letter of `early`.
     early: the letters to check.
     single: letter → its target.
   """
@@ -244,7 +254,10 @@ def _unlike(
 
 
 def _taken_again(several: _Rules, single: _Rules) -> set[str]:
-  """Returns the targets that a later step would change again.
+  """Returns the results of longer rules that a step after step 2 would change.
+
+  SentencePiece never changes the result of a rule again, so these results need
+  protection.
 
   Args:
     several: the rules of more than one letter.

@@ -101,7 +101,8 @@ def write(
 
   Args:
     path: the checkpoint's prefix.
-    parts: as for `tables`.
+    parts: part → layer; the encoder, and any of the heads "masked_lm",
+      "sentence" and "classifier".
     config: the model's shape.
     of_pieces: whether the classifier reads every position. If so, no pooler is
       written; readers recognise a tagger by this.
@@ -163,13 +164,15 @@ def _last(name: str) -> str:
 def tables(
   parts: Mapping[str, Any], by_group: bool = False
 ) -> dict[str, dict[str, Any]]:
-  """Returns part → name → variable, for encoder, pooler and the given heads.
+  """Returns part → google's name → variable, of a model's parts.
 
-  The names are those of google-research's modeling.py, run_pretraining.py and
+  The parts are "encoder", "pooler", and those heads that `parts` has. The names
+  are those of google-research's modeling.py, run_pretraining.py and
   run_classifier.py.
 
   Args:
-    parts: as PretrainingModel.parts(); heads may be missing.
+    parts: part → layer; the encoder, and any of the heads "masked_lm",
+      "sentence" and "classifier".
     by_group: whether BERT's layers have names of ALBERT's groups.
   """
   encoder = parts["encoder"]
@@ -198,7 +201,12 @@ def tables(
 
 
 def _encoder(encoder: Any, bert: bool) -> Iterator[tuple[str, Any]]:
-  """Yields (google's name, variable) of an encoder without its pooler."""
+  """Yields (google's name, variable) of an encoder without its pooler.
+
+  Args:
+    encoder: the encoder layer, or its blueprint.
+    bert: whether the names are BERT's; otherwise they are ALBERT's.
+  """
   yield "bert/embeddings/word_embeddings", encoder.embedding_table
   yield from _named("bert/embeddings", encoder.embedding_variables())
   if encoder.projection:

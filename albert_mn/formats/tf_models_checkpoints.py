@@ -81,9 +81,9 @@ class _Graph:
     reader: reader of the checkpoint.
 
   Attributes:
-    keys: number of a variable → its key in the checkpoint.
-    names: number of a variable → its own name.
-    shapes: number of a variable → its shape.
+    keys: number of a variable's object → the variable's key in the checkpoint.
+    names: number of a variable's object → the variable's name.
+    shapes: number of a variable's object → the variable's shape.
 
   Raises:
     ValueError, LookupError: for a graph that is damaged, or too large.
@@ -113,13 +113,21 @@ class _Graph:
     return len(self._edges)
 
   def attributes(self, number: int | None) -> Mapping[str, int]:
-    """Returns attribute name → object, of the object `number`; {} for None."""
+    """Returns attribute name → object number, of an object; {} for None.
+
+    Args:
+      number: the number of the object, or None.
+    """
     return {} if number is None else self._edges[number]
 
   def at(self, start: int, *attributes: str) -> int | None:
-    """Returns the object at the end of a path of attributes from an object.
+    """Follows a path of attributes from an object; returns the last object.
 
-    The result is None if an attribute is missing.
+    The result is the object's number, or None if an attribute is missing.
+
+    Args:
+      start: the number of the first object.
+      *attributes: the names of the attributes, in order.
     """
     number: int | None = start
     for name in attributes:
@@ -140,11 +148,11 @@ class _Graph:
     return below
 
   def weights(self, place: str, layer: int) -> Iterator[tuple[str, int]]:
-    """Yields (google's name, variable) for the weights of a layer.
+    """Yields (google's name, variable's number) for the weights of a layer.
 
     Args:
       place: prefix of the names.
-      layer: the layer's object.
+      layer: the number of the layer's object.
     """
     for name in ("kernel", "bias", "gamma", "beta"):
       if (key := self.at(layer, name)) in self.keys:
@@ -155,7 +163,13 @@ class _Graph:
         return
 
   def layers(self, model: int) -> list[int]:
-    """Returns the layers with weights of a Keras functional model, in order."""
+    """Returns the layers with weights of a Keras functional model, in order.
+
+    Both the argument and the result are numbers of objects.
+
+    Args:
+      model: the model.
+    """
     numbered = {
       int(match[1]): layer
       for name, layer in self._edges[model].items()
@@ -164,7 +178,11 @@ class _Graph:
     return [numbered[place] for place in sorted(numbered)]
 
   def blocks(self, encoder: int) -> list[int]:
-    """Returns an encoder's blocks in the order of use; [] if it has none."""
+    """Returns an encoder's transformer blocks in the order of use, or [].
+
+    Args:
+      encoder: the number of the encoder's object.
+    """
     for name in _LISTS:
       if ordered := self._in_list(self.at(encoder, name)):
         return ordered
@@ -183,10 +201,14 @@ class _Graph:
     return self._listed[number]
 
   def block(self, number: int) -> dict[str, int]:
-    """Returns the layers of a transformer block; {} for another object.
+    """Returns the layers of a transformer block; {} if the object is no block.
+
+    Args:
+      number: the number of the object.
 
     Returns:
-      prefix of the layer's weights in google's names → the layer's object.
+      prefix of a layer's weights in google's names → number of the layer's
+        object.
     """
     layers = {
       place: layer
@@ -234,7 +256,7 @@ def _opened(path: str) -> tuple[Any, _Graph]:
   """Opens an object-based checkpoint; returns its reader and its graph.
 
   Raises:
-    options.InputError: when it is damaged.
+    options.InputError: when the checkpoint is damaged.
   """
   with _naming_damage(path):
     prefix = plain_paths.plain(model_directory.weights_prefix(path))
@@ -263,7 +285,7 @@ def holds_encoder(path: str) -> bool:
   """Returns whether an object-based checkpoint has an encoder of tf-models.
 
   Raises:
-    options.InputError: when it is damaged.
+    options.InputError: when the checkpoint is damaged.
   """
   graph = _opened(path)[1]
   with _naming_damage(path):
@@ -273,8 +295,8 @@ def holds_encoder(path: str) -> bool:
 def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
   """Returns the weights of a checkpoint, and lines on skipped entries.
 
-  The weights are a dict by the names that `tables` gives. A line is the name of
-  a variable, or a count such as "25 x optimizer".
+  The weights are name → array, with the names of `tables`. A line is the name
+  of a variable, or a count such as "25 x optimizer".
 
   Attention kernels stay [hidden, heads, width], so that a config with another
   number of heads is an error.
@@ -293,7 +315,17 @@ def read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
 def _read(
   reader: Any, graph: _Graph, encoder: int, path: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-  """Returns the weights and skipped entries, as `read` does."""
+  """Reads the weights of one encoder and the heads; lists the skipped entries.
+
+  Args:
+    reader: reader of the checkpoint.
+    graph: the object graph.
+    encoder: the number of the encoder's object.
+    path: the checkpoint, for messages.
+
+  Returns:
+    google's name → array, and lines such as "25 x optimizer".
+  """
   table = _table(graph, encoder, path)
   kinds = reader.get_variable_to_dtype_map()
   inside = set(graph.variables(encoder)) - set(table.values())
@@ -311,22 +343,28 @@ def _read(
 
 
 def tables(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """Returns part → name → variable, for encoder, pooler and the given heads.
+  """Returns part → google's name → variable, of a model's parts.
 
-  The names are google-research/albert's, for a BERT too: its layer N is
+  The parts are "encoder", "pooler", and those heads that `parts` has. The names
+  are google-research/albert's, for a BERT too: its layer N is
   `group_N/inner_group_0`.
 
   Args:
-    parts: as PretrainingModel.parts(); heads may be missing.
+    parts: part → layer; the encoder, and any of the heads "masked_lm",
+      "sentence" and "classifier".
   """
   return tf1_checkpoints.tables(parts, by_group=True)
 
 
 def _encoder(graph: _Graph, path: str) -> int:
-  """Returns the only encoder.
+  """Returns the number of the only encoder's object in a checkpoint.
+
+  Args:
+    graph: the object graph.
+    path: the checkpoint, for the message.
 
   Raises:
-    options.InputError: when there is another number of encoders.
+    options.InputError: when there is no encoder, or more than one.
   """
   candidates = graph.encoders()
   if len(candidates) != 1:
@@ -340,7 +378,16 @@ def _encoder(graph: _Graph, path: str) -> int:
 
 
 def _table(graph: _Graph, encoder: int, path: str) -> dict[str, int]:
-  """Returns google's name → variable, of the encoder and of the known heads."""
+  """Returns google's name → variable, for the encoder and the known heads.
+
+  Args:
+    graph: the object graph.
+    encoder: the number of the encoder's object.
+    path: the checkpoint, for messages.
+
+  Returns:
+    google's name → number of the variable's object.
+  """
   table = {
     name: variable
     for place, layer in _parts(graph, encoder).items()
@@ -364,11 +411,19 @@ def _table(graph: _Graph, encoder: int, path: str) -> dict[str, int]:
 
 
 def _parts(graph: _Graph, encoder: int) -> dict[str, int]:
-  """Returns prefix in google's names → layer, of an encoder without its blocks.
+  """Finds the embeddings, norm, projection and pooler of an encoder.
 
-  Layers are looked up by the encoder's attributes that _PARTS names. tf-models'
-  AlbertEncoder lacks most of these; its layers are recognised by their
-  variables and their order. A layer that is not there is left out.
+  The encoder's attributes name these layers (_PARTS). tf-models' AlbertEncoder
+  has only few of the attributes; there the layers are recognised by their
+  variables and their order. A layer that the encoder lacks is left out.
+
+  Args:
+    graph: the object graph.
+    encoder: the number of the encoder's object.
+
+  Returns:
+    prefix of a layer's weights in google's names → number of the layer's
+      object.
   """
   by_place = {
     place: layer
@@ -397,7 +452,7 @@ def _distinct(blocks: Sequence[int], path: str) -> list[int]:
   """Returns each distinct block once, in the order of use.
 
   Args:
-    blocks: the block of each layer.
+    blocks: the number of each layer's block, in the order of use.
     path: the checkpoint, for messages.
 
   Raises:
@@ -424,14 +479,14 @@ def _distinct(blocks: Sequence[int], path: str) -> list[int]:
 
 
 def _masked_lm(graph: _Graph, words: int) -> dict[str, int]:
-  """Returns google's name → variable, of the masked-LM head.
+  """Returns google's name → number of the variable, for the masked-LM head.
 
   The head must be tied to the embeddings. The result is {} unless there is
   exactly one such head.
 
   Args:
     graph: the object graph.
-    words: the variable of the word embeddings.
+    words: the number of the word embeddings' variable.
   """
   heads = [
     number
@@ -453,12 +508,14 @@ def _masked_lm(graph: _Graph, words: int) -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class _Head:
-  """A head that reads the first position.
+  """A head of a checkpoint that reads the first position.
 
   Attributes:
-    place: prefix of its weights in google's names.
-    output: its output layer; None if the checkpoint lacks it.
-    pooler: its own pooler; None if it uses the encoder's pooler.
+    place: prefix of the head's weights in google's names.
+    output: number of the output layer's object; None if the checkpoint lacks
+      it.
+    pooler: number of the head's own pooler; None if the head uses the encoder's
+      pooler.
   """
 
   place: str
@@ -467,10 +524,11 @@ class _Head:
 
 
 def _head(graph: _Graph, width: int) -> _Head:
-  """Returns a classifier's head, or else the sentence-order head.
+  """Returns the classifier's head; without one, the sentence-order head.
 
-  If there is neither, the result has no output layer, and the pooler of a head
-  that was saved without its output layer, if there is exactly one.
+  Without either the result has no output layer. It then has the pooler of a
+  head that was saved without its output layer, if there is exactly one such
+  pooler.
 
   Args:
     graph: the object graph.
@@ -498,7 +556,15 @@ def _head(graph: _Graph, width: int) -> _Head:
 
 
 def _candidates(graph: _Graph) -> Iterator[tuple[str, int]]:
-  """Yields (prefix in google's names, head) of all heads."""
+  """Yields the classification and sentence heads in a checkpoint.
+
+  Args:
+    graph: the object graph.
+
+  Yields:
+    (prefix of the head's weights in google's names, number of its object). The
+      prefix is "" for a classifier.
+  """
   sentence = "cls/seq_relationship/"
   lists: set[int | None] = set()
   for number in range(len(graph)):
@@ -515,9 +581,13 @@ def _candidates(graph: _Graph) -> Iterator[tuple[str, int]]:
 
 
 def _output(graph: _Graph, head: int) -> int | None:
-  """Returns the output layer of a ClassificationHead or a Classification.
+  """Returns the output layer of a head; None if the object is no head.
 
-  The result is None if the head is neither.
+  The classes of heads are tf-models' ClassificationHead and Classification.
+
+  Args:
+    graph: the object graph.
+    head: the number of the head's object.
   """
   projection = graph.at(head, "out_proj")
   layers = graph.layers(head)
@@ -525,12 +595,15 @@ def _output(graph: _Graph, head: int) -> int | None:
 
 
 def _left(graph: _Graph, used: set[int], idle: set[int]) -> list[str]:
-  """Returns the names of unused variables, and counts of skipped ones.
+  """Returns the names of the variables that are not read.
+
+  Variables of optimizers and of an unused pooler are not named but counted,
+  such as "25 x optimizer".
 
   Args:
     graph: the object graph.
-    used: the variables that were read.
-    idle: the variables of a pooler that no head uses.
+    used: numbers of the variables that were read.
+    idle: numbers of the variables of a pooler that no head uses.
   """
   rest = {n: key for n, key in graph.keys.items() if n not in used | idle}
   of_optimizers = {n for n, key in rest.items() if "optimizer" in key.lower()}

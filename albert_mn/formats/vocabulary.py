@@ -29,14 +29,16 @@ _SEED = 12345
 
 @dataclasses.dataclass(frozen=True)
 class Origins:
-  """The old pieces from which each new piece starts.
+  """For each piece of a new vocabulary, the old pieces from which it starts.
 
   Attributes:
-    old: for each new id, the old ids whose mean it starts with.
+    old: for each new id, the old ids; the new piece starts with the mean of
+      their embeddings.
     kept: number of pieces in both vocabularies, special pieces included.
     divided: number of new pieces that consist of old pieces.
     without: number of new pieces that the old tokenizer does not know; they
-      start with its unknown piece. The three numbers add up to all new pieces.
+      start with its unknown piece. The three numbers add up to the number of
+      new pieces.
   """
 
   old: tuple[tuple[int, ...], ...]
@@ -48,12 +50,12 @@ class Origins:
 def origins(
   old: tokenization.Tokenizer, new: tokenization.Tokenizer
 ) -> Origins:
-  """Returns the old pieces from which each new piece starts.
+  """Returns the old pieces from which each piece of a new vocabulary starts.
 
-  A piece with equal letters at the same place of a word (at its beginning or
-  inside) starts from that piece alone, as [CLS] and the like start from the old
-  ones. Any other starts from the known pieces into which the old tokenizer
-  divides its letters.
+  A new piece starts from the old piece with the same letters at the same place
+  of a word (at its beginning or inside); [CLS] and other special pieces start
+  from the old special pieces. Any other new piece starts from the known pieces
+  into which the old tokenizer divides its letters.
 
   Args:
     old, new: the two tokenizers.
@@ -91,7 +93,7 @@ def moved(
   Args:
     model: a PretrainingModel or a Classifier.
     config: the config of the new model.
-    sources: the origins of its pieces.
+    sources: the old pieces from which each new piece starts.
     labels: number of a classifier's labels; 0 for a PretrainingModel.
   """
   new: Any = (
@@ -113,7 +115,7 @@ def means(rows: np.ndarray, sources: Origins) -> np.ndarray:
 
   Args:
     rows: [old pieces] or [old pieces, width].
-    sources: the origins of the new pieces.
+    sources: the old pieces from which each new piece starts.
   """
   sizes = np.array([len(old) for old in sources.old])
   flat = np.concatenate([np.array(old) for old in sources.old])
@@ -125,7 +127,7 @@ def means(rows: np.ndarray, sources: Origins) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """A sequence of words from held-out text.
+  """A sequence of words from held-out text, some of which are masked.
 
   Attributes:
     words: the words.
@@ -143,11 +145,12 @@ def contexts(
 ) -> list[Context]:
   """Returns contexts in which the same words are masked for all tokenizers.
 
-  There are at most 2,000, the first of the text. Each has up to 16 consecutive
-  words of one line, fewer if `longest` is below 96. About 15 % of the words are
-  masked, at least one; the choice is the same at each call. Words that a
-  tokenizer does not know are not masked. Contexts that are too long for a
-  tokenizer, or have no word that all tokenizers know, are skipped.
+  At most 2,000 contexts are returned, from the beginning of the text. A context
+  has up to 16 consecutive words of one line, fewer if `longest` is below 96.
+  About 15 % of the words are masked, at least one; the choice is the same at
+  each call. Words that a tokenizer does not know are not masked. Contexts that
+  are too long for a tokenizer, or have no word that all tokenizers know, are
+  skipped.
 
   Args:
     lines: lines of text.

@@ -107,7 +107,8 @@ class _Framed:
     surfaces: [length], the part of the given text that each piece covers; the
       name of a special piece.
     segments: int32 [length], 1 in the second text of a pair.
-    cut, windows: as in Explanation.
+    cut: number of the text's pieces that are not among `ids`.
+    windows: number of windows in which a classifier reads the text.
   """
 
   ids: np.ndarray
@@ -119,7 +120,9 @@ class _Framed:
 
 @dataclasses.dataclass(frozen=True)
 class _TfidfScores:
-  """A TF-IDF classifier's scores of a text, which are added to the logits.
+  """A TF-IDF classifier's scores of one text, which are added to the logits.
+
+  The scores are multiplied by the baseline's factor in the blend already.
 
   Attributes:
     scores: float64 [labels], the sum of `weights` over the text's n-grams.
@@ -135,7 +138,7 @@ class _TfidfScores:
 
   @classmethod
   def none(cls, labels: int) -> "_TfidfScores":
-    """Returns scores of 0, for a model without a TF-IDF classifier.
+    """Returns an object whose scores are all 0, for a model without a blend.
 
     Args:
       labels: number of labels.
@@ -156,21 +159,21 @@ class _TfidfScores:
     )
 
   def added(self, place: float) -> tf.Tensor:
-    """Returns the TF-IDF scores at a point of the path, float32 [labels].
+    """Returns the TF-IDF scores at one point of the integration path, [labels].
 
     Args:
-      place: from 0, without n-grams, to 1, with all n-grams.
+      place: the point, from 0 (without n-grams) to 1 (with all n-grams).
     """
     return tf.constant(self.shift + place * self.scores, tf.float32)
 
   def parts(self, slopes: np.ndarray) -> dict[str, float]:
-    """Returns n-gram → contribution to a label's score.
+    """Returns n-gram → contribution to the score that is explained.
 
-    Sorted by absolute value, largest first. A word and a letter n-gram of the
-    same name share an entry, the sum of both.
+    The n-grams are sorted by absolute contribution, largest first. A word and a
+    letter n-gram of the same name share an entry, the sum of both.
 
     Args:
-      slopes: [labels], the gradient of that score with respect to the logits.
+      slopes: [labels], the gradient of the score with respect to the logits.
     """
     added = slopes @ self.weights
     order = np.argsort(-np.abs(added), kind="stable").tolist()
@@ -195,7 +198,7 @@ class Explainer:
       a pretrained model or a regression, whose explanations have no answer.
     problem: the meaning of the head's outputs; required with a head.
     clean: cleans a text before the tokenizer.
-    long_text: the part of a long text to read, as in `framing.Framer`.
+    long_text: the part of a long text to read, one of framing.LONG_TEXTS.
     tfidf_blend: the blend with a TF-IDF classifier; None if the network answers
       alone.
     pooled_by: the kind of pooling, one of `pooling.KINDS`.
@@ -294,7 +297,7 @@ class Explainer:
   def _tfidf_scores(self, text: str, pair: str) -> "_TfidfScores":
     """Returns the TF-IDF scores of a text or pair; zeros without a blend.
 
-    Only for a model with a head.
+    The model must have a head.
     """
     assert self._problem, "a head has one"
     if not self._tfidf_blend:
@@ -303,7 +306,7 @@ class Explainer:
     return _TfidfScores.of(self._tfidf_blend, " ".join(texts))
 
   def _framed(self, text: str, pair: str) -> _Framed:
-    """Returns a text or a pair as ids, with the parts of it that they cover.
+    """Returns the pieces of a text or pair, and the letters that each covers.
 
     A text that is too long for the model is cut. For a text in several windows,
     the result is the first window.
@@ -381,7 +384,10 @@ class Explainer:
   def _looked(
     self, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the attention weights and the logits.
+    """Computes the model; returns its attention weights and its logits.
+
+    Args:
+      ids, mask, segments: int32 [batch, length].
 
     Returns:
       the weights of the first network, [layers, batch, heads, from, to]; and
@@ -414,7 +420,7 @@ class Explainer:
   def _answer(
     self, framed: _Framed, logits: tf.Tensor, tfidf: "_TfidfScores"
   ) -> Answer:
-    """Returns the answer with its attribution.
+    """Returns the model's answer to a text, and the contribution of each piece.
 
     The number of points is doubled, from 32 up to 256, until the error is at
     most 1 % of the difference of the scores, or 0.01 if the difference is below
@@ -422,8 +428,8 @@ class Explainer:
 
     Args:
       framed: the text.
-      logits: [1, labels], the network's.
-      tfidf: the TF-IDF scores, which are added to the logits.
+      logits: [1, labels], the logits of the network.
+      tfidf: the TF-IDF scores of the text, which are added to the logits.
     """
     assert self._problem, "a head has one"
     logits = logits + tfidf.added(1.0)
@@ -463,14 +469,17 @@ class Explainer:
     points: int,
     tfidf: "_TfidfScores",
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the gradients integrated over the path, by Gauss-Legendre.
+    """Returns the contributions of pieces: gradients integrated over a path.
+
+    The path leads from the baseline text to the text. The integral is computed
+    by Gauss-Legendre quadrature.
 
     Args:
       here: ids, mask and segments of the text, as `_padded` returns them.
       baseline: int32 [1, padded length], the ids of the baseline text.
       label: the number of the label whose score is explained.
       points: number of points of the quadrature.
-      tfidf: the TF-IDF scores.
+      tfidf: the TF-IDF scores of the text.
 
     Returns:
       the contribution of each piece, float64 [padded length]; and the mean
@@ -504,7 +513,7 @@ class Explainer:
     weights: tf.Tensor,
     tfidf_scores: tf.Tensor,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the integral's sum over some points of the path.
+    """Returns the integral's sum over a block of points of the path.
 
     Args:
       ids, mask, segments: int32 [1, length].
@@ -512,7 +521,8 @@ class Explainer:
       label: the label whose score is explained.
       places: [points], 0 at the baseline and 1 at the text.
       weights: [points], the quadrature weights.
-      tfidf_scores: [points, labels], the TF-IDF scores, added to the head's logits.
+      tfidf_scores: [points, labels], the TF-IDF scores, added to the head's
+        logits.
 
     Returns:
       the sum for each piece, [length], of weight times gradient times the
@@ -544,7 +554,12 @@ class Explainer:
     return tf.add_n(added), tf.linalg.matvec(slope, weights, transpose_a=True)
 
   def _log_odds(self, logits: tf.Tensor, label: tf.Tensor | int) -> tf.Tensor:
-    """Returns log(p / (1 - p)) of a label, [batch], from [batch, labels]."""
+    """Returns log(p / (1 - p)), with p the probability of a label: [batch].
+
+    Args:
+      logits: [batch, labels].
+      label: the number of the label.
+    """
     logit = tf.gather(logits, label, axis=1)
     if self._problem and self._problem.TYPE == problems.MULTI_LABEL:
       return logit  # the logit of a sigmoid is the log-odds

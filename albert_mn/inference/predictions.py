@@ -204,9 +204,16 @@ def _write_chunk(
   batch_size: int,
   columns: _Columns,
 ) -> None:
-  """Predicts rows; writes a line for each of them, in order.
+  """Predicts a chunk of rows; writes a line for each row, in order.
 
-  The line of an unreadable row has its number and otherwise empty cells.
+  The line of an unreadable row has its line number and otherwise empty cells.
+
+  Args:
+    file: the open predictions.tsv.
+    predictor: the model.
+    chunk: (line number, row), with a tables.Bad for an unreadable row.
+    batch_size: number of texts that the model reads at once.
+    columns: the label columns.
   """
   good = [row for _, row in chunk if isinstance(row, classifier_data.Row)]
   texts = [problems.text_of(row) for row in good]
@@ -289,7 +296,7 @@ _LOST = re.compile(r"(?<=\s)\s|[^\S ]")
 
 
 def tab_separated(file: IO[str], fields: Sequence[str]) -> None:
-  """Writes fields as one line, divided by tabs.
+  """Writes fields as one line, separated by tabs.
 
   Each field is escaped by `shown_text.cell`.
   """

@@ -35,7 +35,7 @@ _MOST_GRAMS = 30  # a text of 20 words has about 400 n-grams
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """The model, the text, and the page to write."""
+  """Options: the model, the text, and the page to write."""
 
   model_dir: str = options.option(
     "",
@@ -85,14 +85,14 @@ class Packed:
 
 
 def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
-  """Returns attention, whose rows sum to 1, in few bytes.
+  """Compresses attention weights, whose rows sum to 1.
 
   All entries are kept if `levels` then has at most `limit` bytes.
 
   Args:
     attention: the attention weights, [layers, heads, from, to].
-    limit: wanted largest number of bytes of `levels`. Rows keep fewer entries
-      until it is met, but at least one entry each.
+    limit: the wanted largest number of bytes of `levels`. Rows keep fewer
+      entries until this is met, but at least one entry each.
   """
   largest = attention.max(-1, keepdims=True)
   scales = np.maximum(np.rint(largest * _SCALES), 1).astype("<u2")
@@ -119,13 +119,14 @@ def pack(attention: np.ndarray, limit: int = PAGE_LIMIT) -> Packed:
 def _largest(
   attention: np.ndarray, levels: np.ndarray, kept: int
 ) -> np.ndarray:
-  """Returns the levels, with 0 in place of all but the largest of each row.
+  """Returns the levels with 0 in place of all but the largest entries of a row.
 
-  Entries that equal the smallest kept one are kept too.
+  Entries that equal the smallest kept entry are kept too.
 
   Args:
-    attention: [layers, heads, from, to].
-    levels: the same, in levels.
+    attention: [layers, heads, from, to], the weights by which entries are
+      chosen.
+    levels: uint8 of the same shape, the scaled weights.
     kept: number of entries of a row to keep; 0 keeps all.
   """
   if not kept or kept >= attention.shape[-1]:
@@ -139,12 +140,13 @@ def view(
 ) -> dict[str, Any]:
   """Returns the data that web/view.js shows, as values for JSON.
 
-  They are the pieces and words of the text, the packed attention in base64, and
-  the model's answer with its attributions; "answer" is None without an answer.
+  The data are the pieces and words of the text, the packed attention in base64,
+  and the model's answer with its attributions; "answer" is None for a model
+  without answers.
 
   Args:
     explained: the explanation.
-    limit: wanted largest number of bytes of the levels, as in `pack`.
+    limit: wanted largest number of bytes of the packed attention.
   """
   packed = pack(explained.attention, limit)
   layers, heads, length, _ = explained.attention.shape
@@ -190,7 +192,8 @@ def page(explained: explanation.Explanation, limit: int = PAGE_LIMIT) -> str:
   """Returns a self-contained HTML page of an explanation.
 
   Args:
-    explained, limit: as in `view`.
+    explained: the explanation.
+    limit: wanted largest number of bytes of the packed attention.
   """
   return web_pages.document(
     "file.html",

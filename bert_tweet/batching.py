@@ -22,13 +22,13 @@ class QueueFullError(Exception):
 
 
 class _Request:
-  """The texts of one caller, and the future of their scores.
+  """The texts of one caller, and the future with which the caller waits.
 
   Args:
     texts: the texts.
 
   Attributes:
-    future: its result is the scores, [texts, labels].
+    future: an asyncio future whose result is the scores, [texts, labels].
   """
 
   def __init__(self, texts: Sequence[str]) -> None:
@@ -38,7 +38,14 @@ class _Request:
     self.future: asyncio.Future[np.ndarray] = self._loop.create_future()
 
   def deliver(self, place: int, row: np.ndarray) -> None:
-    """Stores the scores of one text; called in the worker's thread."""
+    """Stores the scores of one text; called in the worker's thread.
+
+    With the last text's scores the future gets its result.
+
+    Args:
+      place: the index of the text in the request.
+      row: [labels], the scores.
+    """
     self._rows[place] = row
     self._missing -= 1
     if not self._missing:
@@ -52,7 +59,11 @@ class _Request:
     self._end(lambda: self.future.set_exception(error))
 
   def _end(self, settle: Callable[[], None]) -> None:
-    """Settles the future in the caller's event loop, unless it is settled."""
+    """Calls `settle` in the caller's event loop, unless the future is done.
+
+    Args:
+      settle: sets the future's result or error.
+    """
 
     def unless_done() -> None:
       if not self.future.done():  # failed before, or its caller is gone
@@ -66,9 +77,9 @@ class _Waiting(NamedTuple):
 
   Attributes:
     text: the text.
-    place: its index in the request.
+    place: the index of the text in the request.
     request: the request.
-    since: the time at which it was queued, in seconds.
+    since: the time at which the text was queued, in seconds.
   """
 
   text: str
@@ -162,7 +173,10 @@ class Batcher:
           waiting.request.fail(error)
 
   def _next(self) -> list[_Waiting]:
-    """Waits for a batch and returns it; [] after `close`, if none is queued."""
+    """Waits for a batch of queued texts; returns it.
+
+    The result is [] after `close`, if no text is queued.
+    """
     with self._changed:
       self._changed.wait_for(lambda: self._queue or self._closed)
       if not self._queue:

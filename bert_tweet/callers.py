@@ -1,9 +1,9 @@
 """Refuses requests that pages of other sites make in a visitor's browser.
 
-Any page that is open in a browser can make it send requests to a server on the
-loopback, and a site may give that server a name of its own (DNS rebinding).
-Three headers, which a page cannot set, reveal both: Host, Origin and
-Sec-Fetch-Site.
+Any page that is open in a browser can make the browser send requests to a
+server on the loopback address, and a site may point a host name of its own to
+that server (DNS rebinding). Three headers, which a page cannot set, reveal
+both: Host, Origin and Sec-Fetch-Site.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ _MOST_SHOWN = 80  # letters of a header
 
 
 class Guard:
-  """Knows the names of a server, and refuses requests from other sites.
+  """Refuses HTTP requests that pages of other sites make.
 
   Args:
     host: the name or address that the server is bound to.
@@ -89,10 +89,10 @@ class Guard:
     return address is not None and address == _address(reached)
 
   def _is_own(self, origin: str, host: str) -> bool:
-    """Returns whether an Origin header is that of this server's page.
+    """Returns whether an Origin header is that of this server's own page.
 
     Args:
-      origin: the header, such as "http://localhost:8000".
+      origin: the Origin header, such as "http://localhost:8000".
       host: the Host header; "" if the request has none.
     """
     scheme, _, place = origin.lower().partition("://")
@@ -105,7 +105,7 @@ class Guard:
 def _follows_link(request: requests.Request) -> bool:
   """Returns whether a browser opens the page "/" by this request.
 
-  This is judged by method, path and Sec-Fetch headers.
+  The result follows from the method, the path and the Sec-Fetch headers.
   """
   return (
     request.method in ("GET", "HEAD")
@@ -141,10 +141,11 @@ def _name_of_place(place: str) -> str:
 
 
 def _name(host: str) -> str:
-  """Returns a host as browsers write it: жишээ.мн is xn--f1ae2cuaa.xn--l1ac.
+  """Returns a host name as browsers write it, with international names encoded.
 
-  An IPv6 address loses its brackets. The result is "" for a text that IDNA
-  cannot encode. The text need not be a host: "a b" is returned unchanged.
+  жишээ.мн becomes xn--f1ae2cuaa.xn--l1ac. An IPv6 address loses its brackets.
+  The result is "" for a text that IDNA cannot encode. The text need not be a
+  host: "a b" is returned unchanged.
   """
   if address := _address(host.strip("[]")):
     return str(address)
@@ -159,7 +160,7 @@ def _address(
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
   """Returns the IP address in a text; None for any other text.
 
-  An IPv6 address that stands for an IPv4 address becomes the IPv4 address.
+  An IPv4-mapped IPv6 address becomes the IPv4 address.
   """
   try:
     address = ipaddress.ip_address(text)

@@ -34,13 +34,14 @@ class Limits:
   """The largest number of connections, and the longest waits for callers.
 
   Each wait is lengthened at random, by up to a tenth. Otherwise connections
-  that began together would be closed together, which would delay the others.
+  that began together would be closed together, which would delay all other
+  connections.
 
   Attributes:
     connections: the largest number of open connections.
-    header_seconds: time for the whole header of a request, from the start of
+    header_seconds: seconds for the whole header of a request, from the start of
       the connection or from the end of the previous answer.
-    answer_seconds: time in which a caller must have read a whole answer.
+    answer_seconds: seconds in which a caller must have read a whole answer.
   """
 
   connections: int
@@ -95,7 +96,11 @@ class Server(uvicorn.Server):
     self._connecting: set[asyncio.Task[None]] = set()
 
   async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-    """Starts the application, and accepts connections to the bound sockets."""
+    """Starts the application, and begins to accept connections.
+
+    Args:
+      sockets: the bound sockets at which connections arrive.
+    """
     await super().startup(sockets=[])
     for listener in sockets or []:
       listener.setblocking(False)
@@ -103,21 +108,25 @@ class Server(uvicorn.Server):
       self._listen(listener)
 
   async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-    """Accepts no more connections; returns when all requests are answered."""
+    """Stops accepting connections; waits until all requests are answered."""
     for listener in sockets or []:
       asyncio.get_running_loop().remove_reader(listener)
     await super().shutdown(sockets)
 
   def _listen(self, listener: socket.socket) -> None:
-    """Starts to accept connections to a socket, unless the server ends."""
+    """Begins to accept the connections that arrive at a socket.
+
+    Nothing is done if the server is about to end.
+    """
     if not self.should_exit:
       loop = asyncio.get_running_loop()
       loop.add_reader(listener, self._accept, listener)
 
   def _accept(self, listener: socket.socket) -> None:
-    """Accepts at most 32 connections, so that requests do not wait long.
+    """Accepts up to 32 waiting connections; called when a socket has some.
 
-    A connection for which there is no room is closed.
+    The number is small so that requests do not wait long meanwhile. A
+    connection for which there is no room is closed.
     """
     for _ in range(_AT_ONCE):
       try:
@@ -138,11 +147,14 @@ class Server(uvicorn.Server):
         accepted.close()
 
   def _pause(self, listener: socket.socket, error: OSError) -> None:
-    """Closes the longest waiting connection, and accepts none for 0.02 s.
+    """Closes the longest waiting connection; accepts none for 0.02 s.
+
+    It is called when the system cannot give a connection, for example without
+    free file descriptors.
 
     Args:
       listener: the socket that has connections to accept.
-      error: why the system gave no connection, for the log.
+      error: the error of the system, for the log.
     """
     logging.log_every_n_seconds(
       logging.WARNING, "cannot accept a connection: %s", _QUIET, error
@@ -153,7 +165,7 @@ class Server(uvicorn.Server):
     loop.call_later(_PAUSE, self._listen, listener)
 
   async def _connect(self, accepted: socket.socket) -> None:
-    """Gives an accepted connection to uvicorn; closes it on an OSError."""
+    """Hands an accepted connection to uvicorn; closes it after an OSError."""
     loop = asyncio.get_running_loop()
     try:
       await loop.connect_accepted_socket(self._connection, accepted)
@@ -161,10 +173,11 @@ class Server(uvicorn.Server):
       accepted.close()
 
   def _has_room(self) -> bool:
-    """Returns whether one more connection is allowed, and makes room for it.
+    """Returns whether one more connection may be opened.
 
-    At the limit, the connection that has waited longest is closed. The result
-    is False if none waits.
+    At the largest number of connections, the connection that has waited longest
+    for its caller is closed to make room. The result is False if no connection
+    waits.
     """
     count = len(self.server_state.connections) + len(self._connecting)
     if count < self._limits.connections:
@@ -190,7 +203,7 @@ class Server(uvicorn.Server):
     return True
 
   def _connection(self) -> "_Connection":
-    """Returns a new connection, which no socket has yet."""
+    """Returns a new protocol object for a connection that is not open yet."""
     return _Connection(
       self._limits,
       self._waiting,
@@ -204,10 +217,10 @@ class _Connection(h11_impl.H11Protocol):
   """uvicorn's connection, which is closed when its caller is too slow.
 
   Args:
-    limits: the times that a caller may take.
+    limits: the longest waits for a caller.
     waiting: the connections that wait for their callers, in the order in which
       the waits began; each connection adds and removes itself.
-    of_uvicorn: arguments of uvicorn's connection.
+    of_uvicorn: the arguments of uvicorn's H11Protocol.
   """
 
   def __init__(
@@ -253,10 +266,10 @@ class _Connection(h11_impl.H11Protocol):
     self.transport.abort()
 
   def _note_wait(self) -> None:
-    """Restarts the timer if the connection now waits for something else.
+    """Restarts the timer if the connection now waits for another action.
 
-    After header_seconds or answer_seconds, lengthened at random by at most a
-    tenth, the timer closes the connection.
+    The timer closes the connection after header_seconds or answer_seconds,
+    lengthened at random by at most a tenth.
     """
     wait = self._awaited()
     if wait == self._wait:
@@ -286,7 +299,7 @@ class _Connection(h11_impl.H11Protocol):
     return ("body" if self.cycle.more_body else ""), self.cycle
 
   def _end_wait(self) -> None:
-    """Stops the timer; the connection no longer counts as a waiting one."""
+    """Stops the timer; removes this connection from those that wait."""
     self._waiting.pop(self, None)
     if self._timer:
       self._timer.cancel()
@@ -296,7 +309,7 @@ class _Connection(h11_impl.H11Protocol):
 def _possible(connections: int) -> int:
   """Returns how many connections the limit of open files allows.
 
-  The process's own limit is raised as far as the system allows.
+  The process's own limit of open files is raised as far as the system allows.
 
   Args:
     connections: the wanted number, which is never exceeded.

@@ -10,7 +10,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class _Histogram:
-  """Counts for each limit how many values were at most as large.
+  """A Prometheus histogram: for each limit, the number of values up to it.
 
   Args:
     limits: the limits, ascending.
@@ -22,12 +22,15 @@ class _Histogram:
     self._sum = 0.0
 
   def add(self, value: float) -> None:
-    """Counts a value."""
+    """Adds a value to the histogram."""
     self._counts[bisect.bisect_left(self._limits, value)] += 1
     self._sum += value
 
   def lines(self, name: str) -> list[str]:
-    """Returns the counts, their sum and number in Prometheus's text format.
+    """Returns the histogram as lines in Prometheus's text format.
+
+    The lines are the counts of the limits, the sum of all values and their
+    number.
 
     Args:
       name: the name of the metric.
@@ -54,7 +57,7 @@ class Metrics:
     """Counts an answered request.
 
     Args:
-      path: the route; never a path that a caller sent.
+      path: the route of the application; not the path that a caller sent.
       status: the answer's HTTP status.
       seconds: the time from the request to the answer.
     """

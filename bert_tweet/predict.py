@@ -20,7 +20,8 @@ from data_prep.base import options
 def main(settings: predictions.Options) -> None:
   """Loads the model; prints a JSON line for each line of the input, in order.
 
-  For a line that cannot be read it is the reason. The counts are logged.
+  For a line that cannot be read, the JSON line states the reason. The numbers
+  of lines are logged.
   """
   predictor = classifier.Predictor.load(settings.model_dir)
   predictions.require_single_texts(predictor)

@@ -23,7 +23,7 @@ _AHEAD = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Classifier and texts."""
+  """Options: the classifier and the texts."""
 
   model_dir: str = options.option(
     "",
@@ -56,7 +56,7 @@ class Options(options.Group):
 def require_single_texts(predictor: classifier.Predictor) -> None:
   """Raises InputError for a classifier of pairs of texts.
 
-  A line would be only half of its input.
+  A line of the input has one text, which is only half of a pair.
   """
   if manifest_fields.Parameters.of(
     predictor.manifest.get("parameters", {})
@@ -86,7 +86,7 @@ class Line:
 def lines(settings: Options) -> Iterator[Line]:
   """Yields the lines of --input_text, --input_file or the standard input.
 
-  --input_text is one line.
+  --input_text counts as one line.
 
   Raises:
     options.InputError: at the first line, for a missing file, or a file whose
@@ -127,12 +127,12 @@ def _require_lines(path: str) -> None:
 def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:
   """Yields the lines of an open file; a line that cannot be read has an error.
 
-  Such a line is blank, not UTF-8, or longer than 1 MiB. A byte order mark is
-  left out.
+  A line cannot be read if it is blank, not UTF-8, or longer than 1 MiB. A byte
+  order mark is left out.
 
   Args:
     file: the file.
-    place: the entries of Line.place besides the line number.
+    place: the entries of Line.place apart from the line number.
   """
   number, most = 0, storage.MAX_LINE_BYTES
   mark = storage.BYTE_ORDER_MARK
@@ -150,7 +150,12 @@ def _lines_of(file: IO[bytes], place: dict[str, Any]) -> Iterator[Line]:
 
 
 def _line(raw: bytes, place: dict[str, Any]) -> Line:
-  """Returns the Line of some bytes; with an error if blank or not UTF-8."""
+  """Decodes a line; the result has an error if it is blank or not UTF-8.
+
+  Args:
+    raw: the bytes of the line.
+    place: the value of Line.place.
+  """
   try:
     text = raw.decode("utf-8")
   except UnicodeDecodeError as error:
@@ -162,9 +167,9 @@ def _line(raw: bytes, place: dict[str, Any]) -> Line:
 def gathered(incoming: Iterable[Line], most: int) -> Iterator[list[Line]]:
   """Yields batches of the lines that have come, without waiting for more.
 
-  It waits only for the first line of a batch. So a person at the keyboard gets
-  each answer at once, and the model always works on the lines that are there.
-  An error of `incoming` is raised after the lines before it.
+  The function waits only for the first line of a batch. So a person at the
+  keyboard gets each answer at once, and the model always works on the lines
+  that are there. An error of `incoming` is raised after the lines before it.
 
   Args:
     incoming: lines, which a separate thread reads.

@@ -65,7 +65,7 @@ _EXAMPLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Classifier, address and limits of the server."""
+  """Options: classifier, address and limits of the server."""
 
   model_dir: str = options.option(
     "",
@@ -194,9 +194,10 @@ class Server:
     self._page_policy = web_pages.policy_of(self._page) + _NO_FRAMES
 
   def warm_up(self) -> None:
-    """Traces the model for batches of short texts, so that no caller waits.
+    """Predicts short texts once, so that no caller waits for TensorFlow.
 
-    It predicts 1, 2, 4, … texts at once, up to max_batch_size.
+    TensorFlow traces a graph for each new shape. The batches have 1, 2, 4, …
+    texts, up to max_batch_size.
     """
     size = 1
     while size < self._settings.max_batch_size:
@@ -252,7 +253,7 @@ class Server:
     return _Watched(inner, self._guard, paths, self._metrics)
 
   async def _get_page(self, _request: requests.Request) -> responses.Response:
-    """Answers GET / with the page."""
+    """Answers GET / with the HTML page of the server."""
     return responses.HTMLResponse(
       self._page, headers={"Content-Security-Policy": self._page_policy}
     )
@@ -262,8 +263,9 @@ class Server:
   ) -> responses.Response:
     """Answers POST /api/predict with the prediction of one or several texts.
 
-    A body with "text" is answered by one prediction, a body with "texts" by
-    {"predictions": […]}, in which a bad text has {"error": reason}.
+    The answer to a body with "text" is one prediction. The answer to a body
+    with "texts" is {"predictions": […]}, in which {"error": reason} stands in
+    place of the prediction of a bad text.
 
     Raises:
       RefusedError: for a wrong request, too many texts or a full queue.
@@ -286,7 +288,10 @@ class Server:
     return _json({"predictions": await self._answers(texts)})
 
   async def _answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
-    """Returns the prediction of each text; {"error": reason} for a bad one.
+    """Returns the prediction of each text, or {"error": reason} for a bad text.
+
+    Args:
+      texts: the values in the request, which should be strings.
 
     Raises:
       RefusedError: when the queue is full.
@@ -309,7 +314,7 @@ class Server:
   async def _post_attention(
     self, request: requests.Request
   ) -> responses.Response:
-    """Answers POST /api/attention with the explanation of a text.
+    """Answers POST /api/attention with the explanation of a text, as JSON.
 
     Raises:
       RefusedError: for a wrong request, or when too many explanations wait.
@@ -330,7 +335,7 @@ class Server:
   def _view(self, text: str) -> bytes:
     """Returns the explanation of a text as JSON in UTF-8, for web/view.js.
 
-    Its answer has the name that the page shows for the label.
+    The label of the answer has its name of --username, if that flag is given.
     """
     explained = self._explainer.explain(text)
     view = attention.view(explained, _ATTENTION_LIMIT)
@@ -364,7 +369,10 @@ class Server:
     )
 
   async def _get_health(self, _request: requests.Request) -> responses.Response:
-    """Answers GET /healthz: 200 while the model's thread runs, else 503."""
+    """Answers GET /healthz, for health checks.
+
+    The status is 200 while the model's thread runs, and otherwise 503.
+    """
     alive = self._batcher.alive
     return _json(
       {"status": "ok" if alive else "the model's thread has ended"},
@@ -407,7 +415,7 @@ class Server:
     """Returns the prediction of a text, as values for JSON.
 
     Args:
-      scores: [labels].
+      scores: [labels], the probabilities.
     """
     return predictions.answer_of(self._problem, scores)
 
@@ -415,8 +423,8 @@ class Server:
     """Returns the JSON object in a request's body.
 
     Raises:
-      RefusedError: for a body that is not a JSON object, or has another type
-        declared.
+      RefusedError: for a body that is not a JSON object, or a Content-Type that
+        is not JSON.
     """
     # A page of another site may send a form or plain text without asking.
     media_type = request.headers.get("content-type", "").partition(";")[0]
@@ -440,21 +448,25 @@ class Server:
     return content
 
   def _text(self, content: dict[str, Any], name: str) -> str:
-    """Returns the text in a request.
+    """Returns the text that a request contains, after checks.
+
+    Args:
+      content: the JSON object of the request.
+      name: the key of the text.
 
     Raises:
-      RefusedError: when it is missing or not accepted.
+      RefusedError: when the text is missing or not accepted.
     """
     if name not in content:
       raise RefusedError(400, 'expected {"text": "…"}; got no text')
     return self._checked(content[name], name)
 
   def _checked(self, text: Any, name: str) -> str:
-    """Returns a text that the server accepts.
+    """Returns a value of a request if it is a text that the server accepts.
 
     Args:
       text: the value in the request.
-      name: its name in the request, for the reason.
+      name: the name of the value in the request, for the reason.
 
     Raises:
       RefusedError: for a value that is no string, is blank, too long, or
@@ -480,7 +492,7 @@ class Server:
 
 
 def _named(problem: problems.Problem, username: str) -> problems.Problem:
-  """Returns a problem with other names for its labels.
+  """Returns a problem whose labels have the names of --username.
 
   Args:
     problem: the model's problem.
@@ -513,9 +525,13 @@ def _named(problem: problems.Problem, username: str) -> problems.Problem:
 
 
 def _examples(path: str) -> list[str]:
-  """Returns the example texts of the page: the file's lines that are not blank.
+  """Returns the example texts of the page: the lines of a file.
 
-  Without a path they are examples of this project.
+  Blank lines are left out. Without a path the result is this project's
+  examples.
+
+  Args:
+    path: path of the file, or "".
   """
   if not path:
     return list(_EXAMPLES)
@@ -523,7 +539,7 @@ def _examples(path: str) -> list[str]:
 
 
 async def _body(request: requests.Request, most: int) -> bytes:
-  """Returns a request's body; at most `most` bytes are in memory.
+  """Reads the body of a request; never holds more than `most` bytes.
 
   Raises:
     RefusedError: for a body that is longer than `most`, not whole after 15 s,
@@ -550,7 +566,11 @@ async def _body(request: requests.Request, most: int) -> bytes:
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
-  """Returns the reason of a refusal for bytes that are not UTF-8."""
+  """Returns the reason that a caller is told for bytes that are not UTF-8.
+
+  Args:
+    error: the error of the decoder.
+  """
   byte = error.object[error.start]
   return f"expected UTF-8; got byte 0x{byte:02x} at {error.start}"
 
@@ -567,14 +587,24 @@ def _escaped(content: Any) -> bytes:
 
 
 def _json(content: Any, status: int = 200) -> responses.Response:
-  """Returns a response with a value as JSON, and with an HTTP status."""
+  """Returns a response with a value as JSON.
+
+  Args:
+    content: the value.
+    status: the HTTP status.
+  """
   return responses.Response(_escaped(content), status, media_type=_JSON)
 
 
 def _refusal(
   _request: requests.Request, error: Exception
 ) -> responses.Response:
-  """Returns the response to a refused request: its reason, as JSON."""
+  """Returns the response to a refused request, with its reason as JSON.
+
+  Args:
+    _request: not used.
+    error: the HTTPException with status and reason.
+  """
   assert isinstance(error, exceptions.HTTPException), "it is mapped to these"
   response = _json({"error": error.detail}, error.status_code)
   response.headers.update(error.headers or {})
@@ -582,17 +612,20 @@ def _refusal(
 
 
 def _crash(_request: requests.Request, _error: Exception) -> responses.Response:
-  """Returns the response 500, for an error of this program."""
+  """Returns the response to a request that failed by an error of this program.
+
+  Its status is 500, and its JSON refers to the log.
+  """
   return _json({"error": "something went wrong here: see the log"}, 500)
 
 
 class _Watched:
-  """An ASGI application that guards another, adds headers, counts and logs.
+  """An ASGI application around another: guards, adds headers, counts, logs.
 
   Args:
-    inner: the application.
-    guard: refuses requests before the application gets them.
-    paths: the application's routes.
+    inner: the application inside.
+    guard: refuses requests before the inner application gets them.
+    paths: the routes of the inner application.
     counts: the metrics that count the answers.
   """
 
@@ -631,9 +664,10 @@ class _Watched:
       )
 
   def _app_for(self, request: requests.Request) -> Any:
-    """Returns the application, or for a foreign request its refusal.
+    """Returns the ASGI application that is to answer a request.
 
-    Both are called alike, as ASGI applications.
+    It is the inner application; for a request that the guard refuses, it is the
+    response with the refusal.
     """
     try:
       self._guard.check(request)

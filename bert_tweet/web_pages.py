@@ -29,7 +29,7 @@ def document(
       {{script}}, {{data}}, {{policy}} and one for each of `words`.
     scripts: names in web/, in order; they share one scope.
     data: JSON, which the scripts find under the id "data".
-    words: name of a placeholder → its text.
+    words: name of a placeholder → the text in its place.
     connect: the addresses that the page may fetch from, in CSP's syntax.
   """
   style = _read("style.css")
@@ -68,7 +68,11 @@ def policy(scripts: Sequence[str], styles: Sequence[str], connect: str) -> str:
 
 
 def policy_of(page: str) -> str:
-  """Returns the Content-Security-Policy that a page of `document` states."""
+  """Returns the Content-Security-Policy that an HTML page states.
+
+  Args:
+    page: a result of `document`.
+  """
   match = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
   assert match, "document() put it there"
   return match[1]
@@ -81,5 +85,5 @@ def _hash(content: str) -> str:
 
 
 def _read(name: str) -> str:
-  """Returns the text of a file in web/."""
+  """Returns the content of a file in the folder web/."""
   return (_FOLDER / name).read_text(encoding="utf-8")

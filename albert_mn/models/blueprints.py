@@ -56,7 +56,7 @@ class Block:
     }
 
   def parts(self) -> dict[str, types.SimpleNamespace]:
-    """Returns layer name → object whose attributes are the layer's `Weight`s.
+    """Returns layer name → object with the layer's `Weight`s as attributes.
 
     The names are those of EncoderBlock.parts.
     """
@@ -70,9 +70,10 @@ class Encoder:
     config: the model's shape.
 
   Attributes:
-    config, embedding_table, projection, groups, pooler: as AlbertEncoder's,
-      with a `Weight` in place of each variable. `projection` is None for a
-      model without one; all entries of `groups` are the same `Block`.
+    config, embedding_table, projection, groups, pooler: as the attributes of
+      AlbertEncoder, with a `Weight` in place of each variable. `projection` is
+      None for a model without a projection; all entries of `groups` are the
+      same `Block`.
   """
 
   def __init__(self, config: configs.AlbertConfig) -> None:

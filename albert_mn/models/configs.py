@@ -34,10 +34,10 @@ class AlbertConfig:
     hidden_size: width of the layers.
     num_hidden_layers: number of layers, each of which applies the blocks of its
       group one after the other.
-    num_hidden_groups: number of groups; the layers of a group share weights.
-      It must divide num_hidden_layers.
+    num_hidden_groups: number of groups, a divisor of num_hidden_layers; the
+      layers of a group share weights.
     inner_group_num: number of blocks inside a group.
-    num_attention_heads: must divide hidden_size.
+    num_attention_heads: number of attention heads, a divisor of hidden_size.
     intermediate_size: width of the feed-forward layer.
     hidden_act: activation function. "gelu" is the tanh approximation, as in
       google's code; "gelu_erf" is the exact function, Hugging Face's "gelu".
@@ -141,8 +141,8 @@ class AlbertConfig:
     """Returns the config in a JSON file.
 
     Raises:
-      options.InputError: when the file is missing or is not JSON, and as
-        `from_dict` does.
+      options.InputError: when the file is missing or is not JSON, or when its
+        content is not a config that `from_dict` accepts.
     """
     if not storage.exists(path):
       raise options.InputError(
@@ -268,8 +268,8 @@ _MOST_WEIGHTS = 1 << 35
 def _check_type(name: str, value: Any, kind: Any, origin: str) -> None:
   """Raises InputError if a value is not of a config key's type and range.
 
-  An int must be from 1 to the key's largest size; a float may be written as a
-  whole number, and must be at least 0 and below 1.
+  An int must be from 1 to the key's largest size. A float must be at least 0
+  and below 1; the file may have a whole number in its place.
 
   Args:
     name, value: the key and its value.

@@ -48,10 +48,11 @@ AFTER_ATTENTION, AFTER_FEED_FORWARD, ON_ATTENTION, ON_EMBEDDINGS = range(4)
 
 
 class StatelessDropout(tf_keras.layers.Layer):
-  """Dropout by the seeds that the last `set_seed` gave; none before it.
+  """A dropout layer whose random numbers come from seeds that are set before.
 
-  tf_keras' Dropout uses a generator that no checkpoint holds: a resumed run
-  would drop other units than an uninterrupted one.
+  `set_seed` gives the seeds for the following calls; before its first call
+  nothing is dropped. tf_keras' Dropout uses a generator that no checkpoint
+  holds: a resumed run would drop other units than an uninterrupted one.
 
   Args:
     rate: share of units to drop.
@@ -65,10 +66,11 @@ class StatelessDropout(tf_keras.layers.Layer):
     self._seeds: tf.Tensor | None = None
 
   def set_seed(self, seeds: tf.Tensor | None) -> None:
-    """Sets the seeds of the calls from now on.
+    """Sets the dropout seeds for all calls of this layer from now on.
 
     Args:
-      seeds: the result of `example_seeds`; None turns dropout off.
+      seeds: uint32 [batch, 2], the result of `example_seeds`; None turns
+        dropout off.
     """
     self._seeds = seeds
 
@@ -78,7 +80,8 @@ class StatelessDropout(tf_keras.layers.Layer):
     tf_keras passes `training`, which is ignored.
 
     Raises:
-      options.InputError: as `random_bits` does.
+      options.InputError: when there are more than 256 heads or framing.LONGEST
+        positions.
     """
     del training  # the seeds tell whether there is dropout
     return dropout(inputs, self._seeds, self._site, self._rate)
@@ -105,7 +108,8 @@ def dropout(
     rate: share of units to drop.
 
   Raises:
-    options.InputError: as `random_bits` does, when there is dropout.
+    options.InputError: when there are more than 256 heads or framing.LONGEST
+      positions, unless nothing is dropped.
   """
   if seeds is None or not rate:
     return inputs
@@ -175,14 +179,16 @@ def random_bits(shape: tf.Tensor, seeds: tf.Tensor, site: int) -> tf.Tensor:
 def _places(shape: tf.Tensor) -> tf.Tensor:
   """Returns a distinct int32 for each position of one example, [positions].
 
-  The order is that of the flattened tensor. From the 129th head on the numbers
-  are negative: the caller casts them to uint32.
+  The numbers are in the order of the flattened tensor. From the 129th head on
+  they are negative: the caller casts them to uint32.
 
   Args:
-    shape: as in `random_bits`.
+    shape: shape of a tensor: [batch, units], [batch, length, units], or [batch,
+      heads, length, length].
 
   Raises:
-    options.InputError: as `random_bits` does.
+    options.InputError: when there are more than 256 heads or framing.LONGEST
+      positions.
   """
   if shape.shape[0] < 4:
     return tf.range(tf.reduce_prod(shape[1:]))
@@ -265,10 +271,10 @@ class EncoderBlock(layers.TransformerEncoderBlock):
   def attention(self, hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Returns the attention weights, [batch, heads, from, to], before dropout.
 
-    The weights of each `from` position sum to 1. They are computed by a second
-    call, not with the block's output. A block that could return both would need
-    a switch in its state, and two threads that trace it could set the switch
-    differently.
+    The weights of each `from` position sum to 1. This method computes the
+    attention again, apart from the block's output: a block that returned both
+    would need a switch in its state, and two threads that trace the block could
+    set the switch differently.
 
     Args:
       hidden: [batch, length, hidden_size], the block's input.
@@ -283,7 +289,7 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     return shares
 
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
-    """Returns name → layer of the block.
+    """Returns name → layer, for all layers with weights in the block.
 
     The tables of weight names in other formats use these names.
     """
@@ -308,8 +314,9 @@ class AlbertEncoder(tf_keras.layers.Layer):
   Args:
     config: the model's shape.
     seed: seed of the initial weights.
-    rematerialize: whether the backward pass computes the insides of the layers
-      again (Chen et al. 2016). This takes less memory, and a third more time.
+    rematerialize: whether the backward pass computes the activations inside the
+      layers again in place of storing them (Chen et al. 2016). This takes less
+      memory, and a third more time.
 
   Attributes:
     config: the model's shape.
@@ -432,10 +439,13 @@ class AlbertEncoder(tf_keras.layers.Layer):
   def applications(
     self, dropout_seeds: tf.Tensor | None
   ) -> Iterator[tuple[EncoderBlock, tf.Tensor | None]]:
-    """Yields (block, dropout seeds) for each application, in the order of use.
+    """Yields (block, dropout seeds) for each use of a block, in their order.
 
-    All layers of a group share its blocks, but have different dropout seeds.
-    The seeds are None if `dropout_seeds` is None.
+    All layers of a group share the group's blocks, but have different dropout
+    seeds. The seeds are None if `dropout_seeds` is None.
+
+    Args:
+      dropout_seeds: result of `example_seeds`; None turns dropout off.
     """
     config = self.config
     a_group = config.num_hidden_layers // config.num_hidden_groups
@@ -489,7 +499,10 @@ def positions(
 
   Args:
     table: [max_position_embeddings, embedding_size].
-    input_mask, firsts: as in AlbertEncoder.call.
+    input_mask: int32 [batch, length], 0 on padding; in packed rows the number
+      of the position's example, from 1.
+    firsts: int32 [batch, labels], the first position of each example in a
+      packed row; None for records with one example a row.
 
   Returns:
     [length, embedding_size]; for packed rows [batch, length, embedding_size].
@@ -503,12 +516,15 @@ def positions(
 
 
 def at(hidden: tf.Tensor, firsts: tf.Tensor | None) -> tf.Tensor:
-  """Returns the vector at the first position, [CLS]: [batch, hidden_size].
+  """Returns the vectors at the first position of each text, where [CLS] stands.
 
   Args:
     hidden: [batch, length, hidden_size].
-    firsts: as in AlbertEncoder.call; if given, the result is [batch, labels,
-      hidden_size].
+    firsts: int32 [batch, labels], the first position of each example in a
+      packed row; None if a row is one text.
+
+  Returns:
+    [batch, hidden_size]; with `firsts` [batch, labels, hidden_size].
   """
   if firsts is None:
     return hidden[:, 0]

@@ -1,4 +1,4 @@
-"""A faster training step on CPUs that computes the numbers of the layers.
+"""A faster training step on CPUs, with the same results as the layers.
 
 One layer of tf-models, and the same layer here. `[…]` is one fused function: it
 reads its input once and writes its output once.
@@ -102,15 +102,16 @@ class _Weights(NamedTuple):
 
 
 class LeanEncoder:
-  """Computes an AlbertEncoder's last layer faster on CPUs, with its variables.
+  """Computes the last layer of an AlbertEncoder, faster on CPUs than its call.
 
-  Batch size and length may be unknown when TensorFlow traces the encoder. One
-  trace then serves all shapes; XLA compiles only the fused functions for each
-  new shape.
+  The variables are those of the AlbertEncoder. Batch size and length may be
+  unknown when TensorFlow traces the encoder. One trace then serves all shapes;
+  XLA compiles only the fused functions for each new shape.
 
   Args:
     encoder: an encoder whose layers compute in float32.
-    jit_compile: whether XLA compiles what lies between the matrix products.
+    jit_compile: whether XLA compiles the operations between the matrix
+      products.
   """
 
   def __init__(
@@ -186,7 +187,10 @@ class LeanEncoder:
     seeds: tf.Tensor | None,
     firsts: tf.Tensor | None,
   ) -> tf.Tensor:
-    """Returns the first layer's input, [batch, length, hidden_size]."""
+    """Returns the embeddings of a batch, [batch, length, hidden_size].
+
+    They are summed, normalised and projected: the input of the first layer.
+    """
     encoder = self._encoder
     of = encoder.embedding_variables()
     types = of["token_type_embeddings"]
@@ -206,9 +210,10 @@ class LeanEncoder:
   def _layer(
     self, hidden: tf.Tensor, weights: _Weights, shared: bool
   ) -> tuple[tf.Tensor, _Weights, _Weights]:
-    """Returns (hidden, this layer's weights, the weights for later layers).
+    """Copies a layer's input and weights, to order the backward pass.
 
-    All three are copies with the gradient of `_ordered_copies`.
+    Returns the copies (input, weights of this layer, weights for later layers),
+    with the gradient of `_ordered_copies`.
 
     Args:
       hidden: the layer's input, [batch, length, hidden_size].
@@ -265,11 +270,14 @@ class LeanEncoder:
 
 
 class Lean:
-  """Computes a PretrainingModel's outputs faster on CPUs, with its variables.
+  """Computes the outputs of a PretrainingModel, faster on CPUs than its call.
+
+  The variables are those of the model.
 
   Args:
     model: a model whose layers compute in float32.
-    jit_compile: whether XLA compiles what lies between the matrix products.
+    jit_compile: whether XLA compiles the operations between the matrix
+      products.
   """
 
   def __init__(
@@ -333,9 +341,10 @@ class Lean:
 
 
 def _length(x: tf.Tensor) -> tf.Tensor | int:
-  """Returns the length of [batch, length, …].
+  """Returns the length of a tensor [batch, length, …].
 
-  The result is an int, or a tensor if the length is unknown while tracing.
+  The result is an int, or a scalar tensor if the length is unknown while
+  TensorFlow traces a graph.
   """
   return tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
 

@@ -4,9 +4,9 @@ albert_config.json   the shape, in google-research's format; or bert_config.json
 model.ckpt.*         the weights, without optimizer slots
 tokenizer.model      SentencePiece model with its normalisation; a WordPiece
                      model from elsewhere has vocab.txt
-labels.json          a classifier's labels, in the order of its outputs
-ngrams.*             the TF-IDF baseline that answers beside the network
-manifest.json        written last: its presence means that all files are whole
+labels.json a classifier's labels, in the order of its outputs ngrams.* the
+TF-IDF baseline that is blended with the network manifest.json written last: its
+presence means that all files are whole
 
 A model directory is replaced as a whole (data_prep.files.whole_folders).
 """
@@ -60,8 +60,8 @@ class ModelDirectory:
   """A complete model directory, whose small files have been read.
 
   Attributes:
-    folder: its path.
-    described: the content of its manifest.
+    folder: the path of the directory.
+    described: the content of the manifest.
     config: the encoder's shape.
     labels: the names of the outputs; () for a pretrained model.
     tokenizer_file: the path of the tokenizer; "" if the directory has none.
@@ -93,13 +93,14 @@ def opened(folder: str, *kinds: str) -> ModelDirectory:
   """Returns the model directory at a path, with its small files read.
 
   Args:
-    folder: its path.
+    folder: the path of the model directory.
     *kinds: the kinds of model that are accepted, at least one; a message about
       a wrong kind names the first.
 
   Raises:
-    options.InputError: when it is missing, incomplete or of another kind, when
-      it has no config or a damaged one, or when its labels are damaged.
+    options.InputError: when the directory is missing, incomplete or of another
+      kind, when its config is missing or damaged, or when its labels are
+      damaged.
   """
   described = manifest.check(folder, *kinds)
   names = () if described["kind"] == PRETRAINED else tuple(labels(folder))
@@ -129,8 +130,8 @@ def save(
   """Writes a model directory; it appears under its name only when it is whole.
 
   Args:
-    folder: its path. An earlier model directory there is replaced in one step,
-      or kept if writing fails.
+    folder: the path of the model directory. An earlier model directory there is
+      replaced in one step, or kept if writing fails.
     kind: PRETRAINED, "classifier" or "tagger".
     config: the encoder's shape.
     parts: name → trackable layer, as for `restore`.
@@ -139,8 +140,9 @@ def save(
     counts: steps, examples … for the manifest.
     inputs: name → identity of each input, for the manifest.
     labels: a classifier's labels; an empty sequence writes no labels.json.
-    write_more: called with the folder that is being written, before its manifest
-      is; writes more files there, such as a blend's.
+    write_more: a function that writes further files, such as a blend's; it is
+      called with the folder that is being written, before the manifest is
+      written.
 
   Raises:
     options.InputError, OSError: when the directory cannot be written.
@@ -184,7 +186,7 @@ def _write_weights(prefix: str, parts: Mapping[str, Any]) -> None:
 def copy(folder: str, target: str) -> None:
   """Copies a model directory; a model directory at `target` is replaced.
 
-  The files that are copied are the manifest and those that it names.
+  The manifest is copied, and each file that the manifest names.
 
   Args:
     folder: a complete model directory; any other is an AssertionError.
@@ -198,7 +200,7 @@ def copy(folder: str, target: str) -> None:
 
 
 def find(folder: str) -> dict[str, Any] | None:
-  """Returns the manifest of a folder; None if the folder has no manifest.
+  """Returns the content of a folder's manifest; None without a manifest.
 
   The kind of the folder is not checked. If a process was killed while it
   replaced a model directory at `folder`, the replacement is completed first.
@@ -270,7 +272,7 @@ def held_names(path: str) -> list[str]:
   """Returns the sorted names of all variables in a checkpoint of any project.
 
   Raises:
-    options.InputError: as in `held_shapes`.
+    options.InputError: when the checkpoint is missing or damaged.
   """
   return sorted(held_shapes(path))
 
@@ -342,13 +344,13 @@ def require_fit(
 
   Args:
     path: a model directory or a checkpoint of this project.
-    config: its config.
+    config: the config that should describe the checkpoint.
     init_from_group0: whether the checkpoint may lack all groups but the first.
     encoders: the names of the encoders in the checkpoint.
 
   Raises:
-    options.InputError: when a block is missing or not wanted, when a weight has
-      another shape, and as `held_shapes` does.
+    options.InputError: when a block is missing or not in the config, when a
+      weight has another shape, or when the checkpoint is missing or damaged.
   """
   held = held_shapes(path)
   for encoder in encoders:
@@ -375,10 +377,12 @@ def _require_blocks(
   """Raises InputError unless an encoder has exactly the blocks of its config.
 
   Args:
-    path, config, init_from_group0: as in `require_fit`.
-    encoder: its name in the checkpoint.
+    path: a model directory or a checkpoint of this project.
+    encoder: the encoder's name in the checkpoint.
     shapes: weight name → shape. The names begin with encoder/, whatever the
       encoder's own name is.
+    config: the config that should describe the encoder.
+    init_from_group0: whether the checkpoint may lack all groups but the first.
   """
   there = {match[0] for name in shapes if (match := _BLOCK.match(name))}
   wanted = {
@@ -403,11 +407,12 @@ def _unfit(path: str, got: str) -> options.InputError:
 
 
 def _shapes(config: configs.AlbertConfig) -> dict[str, tuple[int, ...]]:
-  """Returns name in a checkpoint → shape, of the weights of a config's encoder.
+  """Returns weight name → shape, for the encoder that a config describes.
 
-  Of the blocks only the first is listed, because all have the same shapes. The
-  word embeddings are listed twice: checkpoints with the masked-LM head give
-  them another name than checkpoints without it.
+  The names are those in checkpoints of this project. Of the blocks only the
+  first is listed, because all have the same shapes. The word embeddings are
+  listed twice: checkpoints with the masked-LM head give them another name than
+  checkpoints without it.
   """
   encoder = blueprints.Encoder(config)
   embeddings = encoder.embedding_variables()
@@ -438,8 +443,8 @@ def _shapes(config: configs.AlbertConfig) -> dict[str, tuple[int, ...]]:
 def folder_of(path: str) -> str:
   """Returns the folder that holds a model's config and tokenizer.
 
-  For a checkpoint prefix or an existing file it is the folder that contains it;
-  any other path is returned unchanged.
+  If `path` is a checkpoint prefix or an existing file, the result is the folder
+  that contains it; any other path is returned unchanged.
   """
   prefix = FILE_OF_CHECKPOINT.sub("", path)
   is_file = storage.exists(f"{prefix}.index") or storage.exists(path)
@@ -462,12 +467,13 @@ def config(path: str) -> configs.AlbertConfig | None:
 
 
 def require_one_tokenizer(hashes: Mapping[str, str], action: str) -> None:
-  """Raises InputError if two known hashes of tokenizers differ.
+  """Raises InputError if weights or records have different tokenizers.
 
   With another tokenizer, the ids mean other pieces.
 
   Args:
-    hashes: name of the user of a tokenizer → its SHA-256; "" if unknown.
+    hashes: path of the weights, records or file → SHA-256 of the tokenizer; a
+      hash of "" is unknown and not compared.
     action: the advice of the message.
   """
   known = [(name, value) for name, value in hashes.items() if value]
@@ -483,8 +489,8 @@ def require_one_tokenizer(hashes: Mapping[str, str], action: str) -> None:
 def step(path: str) -> int:
   """Returns the training step of a model directory or checkpoint prefix.
 
-  It is the number after ckpt- at the end of the path, else the manifest's
-  global_step, else 0.
+  The step is the number after ckpt- at the end of the path; without such a
+  number it is the manifest's global_step, or 0 without a manifest.
   """
   content = manifest.find(path) or {}
   if named := re.search(r"ckpt-(\d+)$", path):
@@ -495,11 +501,11 @@ def step(path: str) -> int:
 def identity(path: str) -> str:
   """Returns a hash that identifies a model directory or a checkpoint.
 
-  For a model directory it is a hash of its manifest, else of the checkpoint's
-  index file.
+  It is a hash of the model directory's manifest, or of the checkpoint's index
+  file if there is no manifest.
 
   Raises:
-    options.InputError: when there is neither.
+    options.InputError: when there is neither a manifest nor a checkpoint.
   """
   if manifest.find(path):
     return manifest.identity(path)
@@ -538,10 +544,10 @@ def labels(folder: str) -> list[str]:
 
 
 def find_weights(path: str) -> str:
-  """Returns the checkpoint prefix for a user's path; "" if there is none.
+  """Returns the checkpoint prefix for a path from a flag; "" if there is none.
 
   A prefix is the path of a checkpoint's files without their extensions. The
-  user's path may be a prefix; one of a checkpoint's files; a folder with
+  given path may be a prefix; one of a checkpoint's files; a folder with
   model.ckpt, or with a single checkpoint of any name, as google-research
   publishes it; or a SavedModel.
 
@@ -569,7 +575,9 @@ def find_weights(path: str) -> str:
 
 
 def weights_prefix(path: str) -> str:
-  """Returns the checkpoint prefix for a user's path, as `find_weights` does.
+  """Returns the checkpoint prefix for a path from a flag.
+
+  The path may have any of the forms that `find_weights` accepts.
 
   Raises:
     options.InputError: when there is no checkpoint, or there are several.
@@ -584,6 +592,11 @@ def weights_prefix(path: str) -> str:
 
 
 def adjacent(path: str, name: str) -> str:
-  """Returns the path of the file `name` in a folder; "" if there is none."""
+  """Returns the path of a file in a folder; "" if the folder lacks the file.
+
+  Args:
+    path: the folder.
+    name: the name of the file.
+  """
   file = os.path.join(path, name)
   return file if storage.exists(file) else ""

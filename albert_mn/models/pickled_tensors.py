@@ -90,10 +90,11 @@ class Tensor(NamedTuple):
     """Returns the tensor as a new array of the type of `flat`.
 
     Args:
-      flat: all elements of its storage, one-dimensional.
+      flat: all elements of the tensor's storage, one-dimensional.
 
     Raises:
-      ValueError: when the tensor exceeds the storage, or has more elements.
+      ValueError: when the tensor reaches beyond the end of the storage, or has
+        more elements than the storage.
     """
     shape, strides = self.shape, self.strides
     ends = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
@@ -110,7 +111,7 @@ class Tensor(NamedTuple):
 
 
 class _Word(enum.Enum):
-  """The functions that a pickle may name: (module, name) of each."""
+  """The functions that a pickle may name; a value is (module, name)."""
 
   DICTIONARY = ("collections", "OrderedDict")
   TENSOR = ("torch._utils", "_rebuild_tensor")
@@ -119,7 +120,7 @@ class _Word(enum.Enum):
 
 
 class _Kind(NamedTuple):
-  """A storage type that a pickle names; `name` is a key of TYPES."""
+  """The type of a storage, as a pickle names it; `name` is a key of TYPES."""
 
   name: str
 
@@ -134,11 +135,11 @@ def load(raw: bytes, begin: int = 0) -> tuple[Any, int]:
 
   Args:
     raw: bytes that contain the pickle.
-    begin: the index of its first byte.
+    begin: the index of the pickle's first byte.
 
   Raises:
-    ValueError, LookupError, TypeError: for a damaged pickle, one that names
-      more than tensors, and one that exceeds a limit.
+    ValueError, LookupError, TypeError: for a damaged pickle, a pickle that
+      names functions that no tensor needs, and a pickle that exceeds a limit.
   """
   file = io.BytesIO(raw[begin : begin + MOST_BYTES])
   machine = _Machine()
@@ -152,11 +153,11 @@ def load(raw: bytes, begin: int = 0) -> tuple[Any, int]:
 
 
 class _Machine:
-  """The stack, the marks in it, and the memory of a pickle's program.
+  """The stack machine that runs a pickle: stack, marks in the stack, memory.
 
-  A container must be filled before it is put into another one, as Python's
-  pickle does it. So no container can contain itself, and its depth is known
-  when it is put into another one.
+  A container must be filled before it is put into another container, as
+  Python's pickle does it. So no container can contain itself, and a container's
+  depth is known when it is put into another.
   """
 
   def __init__(self) -> None:
@@ -226,12 +227,16 @@ class _Machine:
     """Pushes the value that the memory holds under the number `place`.
 
     Raises:
-      KeyError: when there is none.
+      KeyError: when the memory holds no value under this number.
     """
     self.stack.append(self.memory[place])
 
   def new(self, container: Any) -> None:
-    """Pushes `container`, an empty list or dictionary that is not known yet."""
+    """Pushes an empty list or dictionary, which later opcodes may fill.
+
+    Args:
+      container: a new list or dictionary.
+    """
     self._containers.append(container)
     self._depths[id(container)] = 1
     self.stack.append(container)
@@ -240,7 +245,7 @@ class _Machine:
     """Pushes a tuple of the values.
 
     Raises:
-      ValueError: when it would be nested more than 32 levels deep.
+      ValueError: when the tuple would be nested more than 32 levels deep.
     """
     container = tuple(values)
     if container:
@@ -301,7 +306,8 @@ class _Machine:
   def _deeper(self, values: Iterable[Any]) -> int:
     """Returns the nesting depth of a container that holds `values`, at least 1.
 
-    From now on the containers among the values may not be filled any more.
+    Lists and dictionaries among the values may not be filled any more after
+    this call.
 
     Raises:
       ValueError: when the depth would exceed 32.
@@ -316,7 +322,7 @@ class _Machine:
     return deepest + 1
 
   def name(self, module: Any, name: Any) -> None:
-    """Pushes what a name in the pickle stands for: a `_Kind` or a `_Word`.
+    """Pushes the meaning of a name in the pickle: a `_Kind` or a `_Word`.
 
     Args:
       module, name: such as "torch" and "FloatStorage".
@@ -333,9 +339,10 @@ class _Machine:
       raise ValueError(f"{module}.{name}, which no tensor needs") from error
 
   def refer(self) -> None:
-    """Replaces ("storage", kind, key, device, numbers) by a Storage.
+    """Replaces the tuple on top of the stack by the Storage that it describes.
 
-    Before PyTorch 1.6 the tuple ends with a view, which must be None.
+    The tuple is ("storage", kind, key, device, numbers). Before PyTorch 1.6 it
+    ends with a view, which must be None.
 
     Raises:
       ValueError, TypeError: when the top of the stack is not such a tuple.
@@ -409,10 +416,11 @@ def _key(value: Any) -> str:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
-  """Returns a tensor of a pickle, whose arguments are checked here.
+  """Returns a tensor of a pickle, after checks of its arguments.
 
   Args:
-    storage, offset, shape, strides: as in `Tensor`, but of any type.
+    storage, offset, shape, strides: the attributes of `Tensor`, but of any
+      type.
 
   Raises:
     ValueError: when shape, strides, offset or storage is not what PyTorch

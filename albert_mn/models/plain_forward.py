@@ -127,7 +127,12 @@ class PlainModel:
     return value @ self._of(f"{place}.weight") + self._of(f"{place}.bias")
 
   def _norm(self, place: str, value: np.ndarray) -> np.ndarray:
-    """Returns the layer norm of `value` (Ba et al. 2016)."""
+    """Returns the layer norm of `value` (Ba et al. 2016).
+
+    Args:
+      place: prefix of the names of the weights.
+      value: [..., hidden].
+    """
     centred = value - value.mean(-1, keepdims=True)
     variance = (centred**2).mean(-1, keepdims=True)
     scaled = centred / np.sqrt(variance + self._config.layer_norm_eps)
@@ -136,7 +141,7 @@ class PlainModel:
   def _activated(self, value: np.ndarray) -> np.ndarray:
     """Returns the config's activation function of `value`.
 
-    The gelu is Hendrycks and Gimpel 2016, equation 2 and the one before it.
+    The two forms of gelu are those of Hendrycks and Gimpel 2016.
     """
     kind = self._config.hidden_act
     if kind == "gelu":
@@ -184,7 +189,7 @@ class PlainModel:
     Args:
       place: prefix of the names of the weights.
       value: [batch, length, hidden], like the result.
-      away: [batch, 1, 1, length], 0 or, on padding, -inf.
+      away: [batch, 1, 1, length], added to the scores: 0, or -inf on padding.
     """
     batch, length, width = value.shape
     heads = self._config.num_attention_heads

@@ -61,9 +61,10 @@ def _refused(path: str) -> options.InputError:
 
 @functools.cache
 def _link(folder: str) -> str:
-  r"""Returns the path of a symbolic link to a folder, without [ and \.
+  r"""Returns the path of a symbolic link to a folder.
 
-  The first call for a folder makes the link.
+  The path of the link contains neither [ nor \. The first call for a folder
+  makes the link, and later calls return the same path.
   """
   link = os.path.join(_place().name, str(_link.cache_info().currsize))
   os.symlink(folder, link)

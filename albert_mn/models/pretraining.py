@@ -26,7 +26,9 @@ class PretrainingOutput(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """Sums over a batch or a part of one; means are quotients of added sums.
+  """Sums over a batch or a part of a batch, from which means are computed.
+
+  The sums of two parts can be added.
 
   Attributes:
     masked_lm_loss_sum, masked_lm_correct, masked_lm_count: over the masked
@@ -46,10 +48,11 @@ class Sums(NamedTuple):
   sentence_count: tf.Tensor
 
   def loss(self, counts: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-    """Returns these sums' share of the whole batch's loss, a float32 scalar.
+    """Returns what these sums contribute to the whole batch's loss, a scalar.
 
-    The loss is the mean over masked positions plus that over sentence pairs; a
-    mean over no position or no pair is 0.
+    The loss of a batch is the mean over its masked positions plus the mean over
+    its sentence pairs; a mean over no position or no pair is 0. The
+    contributions of all parts of a batch add up to its loss.
 
     Args:
       counts: masked positions and sentence pairs of the whole batch (`counts`).
@@ -66,7 +69,8 @@ class PretrainingModel(tf_keras.layers.Layer):
   Args:
     config: the model's shape.
     seed: seed of the initial weights.
-    rematerialize: as in AlbertEncoder.
+    rematerialize: whether the backward pass computes the activations inside the
+      layers again in place of storing them.
 
   Attributes:
     encoder: albert_mn.models.encoders.AlbertEncoder.
@@ -128,7 +132,10 @@ class PretrainingModel(tf_keras.layers.Layer):
     )
 
   def parts(self) -> dict[str, tf_keras.layers.Layer]:
-    """Returns name → layer, by the names under which checkpoints save them."""
+    """Returns name → layer of the encoder and the heads.
+
+    Checkpoints save the layers under these names.
+    """
     return {
       "encoder": self.encoder,
       "masked_lm": self.masked_lm,

@@ -1,4 +1,4 @@
-"""The pretrained model in this repository, for programs that are given none.
+"""The pretrained model in this repository, for programs without another model.
 
 `scripts/make_pretrained.sh` makes the model from the sample's text. Its model
 card, README.md in its folder, names the text and the licences.

@@ -50,8 +50,8 @@ _DAMAGE = (
 def read(path: str) -> dict[str, np.ndarray]:
   """Returns name → tensor of a .safetensors or PyTorch file.
 
-  A file whose name ends in .safetensors is read as such, any other as
-  PyTorch's. Floating-point tensors become float32; other types stay.
+  A file whose name ends in .safetensors is read as safetensors, any other file
+  as PyTorch's. Floating-point tensors become float32; other types stay.
 
   Values of a PyTorch file that are no tensors are left out.
 
@@ -91,9 +91,10 @@ def _naming_damage(path: str) -> Iterator[None]:
 
 
 def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
-  """Returns name → tensor of the bytes of a safetensors file.
+  """Parses the bytes of a safetensors file; returns name → tensor.
 
   The format is that of huggingface.co/docs/safetensors, "Format".
+  Floating-point tensors become float32.
 
   Raises:
     ValueError and others of _DAMAGE: when the bytes are damaged.
@@ -123,6 +124,11 @@ def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   """Returns a JSON object's (name, value) pairs as a dictionary.
+
+  It is the object_pairs_hook of the JSON parser.
+
+  Args:
+    pairs: the pairs, in the order of the file.
 
   Raises:
     ValueError: when a name occurs twice.
@@ -175,7 +181,7 @@ def _flat(raw: bytes, kind: str) -> np.ndarray:
 
 
 def _zipped(raw: bytes) -> dict[str, np.ndarray]:
-  """Returns name → tensor of the bytes of a PyTorch file since version 1.6.
+  """Parses the bytes of a PyTorch file since version 1.6: name → tensor.
 
   Raises:
     ValueError and others of _DAMAGE: when the bytes are damaged.
@@ -211,7 +217,8 @@ def _require_plain(entries: list[zipfile.ZipInfo], size: int) -> None:
 
   Args:
     entries: the files of the archive.
-    size: bytes of the archive. Files that share bytes could claim any multiple.
+    size: number of bytes of the archive. Files that share bytes could claim
+      many times as many.
   """
   if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
     raise ValueError("compressed, which PyTorch's files are not")
@@ -224,7 +231,7 @@ def _require_plain(entries: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _legacy(raw: bytes) -> dict[str, np.ndarray]:
-  """Returns name → tensor of the bytes of a PyTorch file before version 1.6.
+  """Parses the bytes of a PyTorch file before version 1.6: name → tensor.
 
   Raises:
     ValueError and others of _DAMAGE: when the bytes are damaged.
@@ -258,10 +265,10 @@ def _legacy(raw: bytes) -> dict[str, np.ndarray]:
 
 
 def _unwrapped(content: Any) -> dict[str, Any]:
-  """Returns the dictionary with the tensors by name from an unpickled file.
+  """Returns the dictionary of an unpickled file that has the tensors by name.
 
-  It is the file's dictionary, or the one in it under a key such as state_dict
-  (_NESTED). Values that are no tensors are still in it.
+  That is the file's own dictionary, or a dictionary in it under a key such as
+  state_dict (_NESTED). Values that are no tensors are left in.
 
   Raises:
     ValueError: when there is no dictionary.
@@ -286,8 +293,8 @@ def _taken(
       for one storage would exhaust memory.
 
   Raises:
-    ValueError: when there are more elements, when a storage is not as it was
-      described, or when a tensor exceeds its storage.
+    ValueError: when there are more than `most` elements, when a storage is not
+      as its description in the pickle, or when a tensor exceeds its storage.
   """
   tensors = {
     name: tensor

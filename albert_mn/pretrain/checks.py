@@ -50,7 +50,7 @@ class UnknownError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Checked(Generic[T]):
-  """The result of a check; it is unknown if the check failed.
+  """The result of a check, or the fact that the check failed.
 
   Attributes:
     known: (result,); () if the check failed.
@@ -94,8 +94,9 @@ class Examination:
   def check(self, name: str, function: Callable[[], T]) -> Checked[T]:
     """Runs a check; returns its result.
 
-    The result is unknown if the check failed, or if it needs the unknown result
-    of an earlier check; the latter does not count as failed.
+    The result is unknown if the check fails. It is also unknown, but not
+    counted as a failure, if the check needs the unknown result of an earlier
+    check.
 
     Raises:
       options.InputError, OSError: when the check fails and `say` is None.
@@ -115,9 +116,14 @@ class Examination:
     return Checked((result,))
 
   def advise(self, name: str, function: Callable[[], object]) -> None:
-    """Runs a check; if `say` is None, an InputError is only logged.
+    """Runs a check whose failure is only a warning in a run.
 
-    With `say`, a failure is reported and counted as in `check`.
+    If `say` is None, an InputError is logged as a warning and not raised. With
+    `say`, a failure is reported and counted as in `check`.
+
+    Args:
+      name: the name of the check.
+      function: the check.
 
     Raises:
       OSError: when the check cannot read a file and `say` is None.
@@ -128,7 +134,7 @@ class Examination:
       logging.warning("%s", " ".join(str(error).split("\n")))
 
   def _tell(self, outcome: str, name: str, more: str) -> None:
-    """Reports a check in one line, if there is a `say`.
+    """Passes a line on the outcome of a check to `say`, if `say` is not None.
 
     Args:
       outcome: "ok", "WRONG", or "-" for a check that was not made.
@@ -170,8 +176,8 @@ def pinned(tpu: bool) -> dict[str, str]:
 def one_tensorflow(present: Mapping[str, str]) -> None:
   """Raises InputError if both tensorflow and tensorflow-tpu are installed.
 
-  They own the same folder: pip accepts both, and the files in the folder are
-  those of the package installed last.
+  The two packages write the same folder: pip accepts both, and the files in the
+  folder are those of the package installed last.
 
   Args:
     present: package → version of the installed packages.
@@ -237,6 +243,10 @@ def shards(record_set: inputs.RecordSet, processes: int) -> str:
   """Raises InputError if there are fewer files than processes to read them.
 
   Returns the number of files, as text.
+
+  Args:
+    record_set: the records.
+    processes: number of processes that read different files.
   """
   if len(record_set.files) < processes:
     raise options.InputError(
@@ -342,8 +352,8 @@ def vocabulary(
 def lengths(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
   """Raises InputError if records are too long for the model.
 
-  They are too long if they exceed max_position_embeddings or 4,096 pieces
-  (framing.LONGEST). Returns their length, as text.
+  Records may have at most max_position_embeddings and at most 4,096 pieces
+  (framing.LONGEST). Returns the length of the records, as text.
   """
   if record_set.shape.max_seq_length > config.max_position_embeddings:
     raise options.InputError(
@@ -362,9 +372,10 @@ def lengths(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
 
 
 def masks_written(record_set: inputs.RecordSet) -> None:
-  """Raises InputError for evaluation records without written masks.
+  """Raises InputError for evaluation records whose masks are not written.
 
-  Their masks would be different in each evaluation.
+  Such records are masked anew when they are read, so each evaluation would have
+  other masks.
   """
   if not record_set.shape.max_predictions_per_seq:
     raise options.InputError(
@@ -394,7 +405,7 @@ def masks_reachable(
 def tokenizer(
   config: configs.AlbertConfig, record_set: inputs.RecordSet
 ) -> str:
-  """Raises InputError if the tokenizer beside the records did not make them.
+  """Raises InputError if records were not made with the tokenizer beside them.
 
   The check compares the file's hash with the manifest, and the vocabulary with
   the config. In records at both ends of the first file it looks for the special
@@ -455,7 +466,7 @@ def _other_special(
 def values(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
   """Raises InputError for values out of range, at both ends of every file.
 
-  At most 32 records are checked at each end. Some devices compute
+  At most 32 records are checked at each end of a file. Some devices compute
   nonsense for an id out of range, without an error. Returns the number of
   checked records, as text.
   """
@@ -468,7 +479,12 @@ def values(config: configs.AlbertConfig, record_set: inputs.RecordSet) -> str:
 def _look(
   config: configs.AlbertConfig, record_set: inputs.RecordSet, path: str
 ) -> int:
-  """Returns the number of records at both ends of a file, after a check.
+  """Checks the records at both ends of a file; returns their number.
+
+  Args:
+    config: the model's shape.
+    record_set: the records.
+    path: the file, one of the records' files.
 
   Raises:
     options.InputError: for a value out of range.
@@ -551,10 +567,13 @@ def _batch(record_set: inputs.RecordSet, path: str) -> dict[str, np.ndarray]:
 
 
 def hashes(folders: Sequence[str]) -> str:
-  """Returns how much agrees with the manifests, as text: 1.9 GB in 2 folders.
+  """Compares every file that a manifest lists with the hash in the manifest.
 
-  Every file that a manifest lists is compared with its hash. Folders without a
+  Returns how much agrees, as text: 1.9 GB in 2 folders. Folders without a
   manifest are skipped.
+
+  Args:
+    folders: the folders to check.
 
   Raises:
     options.InputError: when a file is missing or differs from its manifest.

@@ -56,13 +56,14 @@ _NOISE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-  """Frequencies and vectors of pieces, computed from the counts.
+  """Log frequencies and vectors of the pieces of a vocabulary.
 
   Attributes:
     log_frequencies: float32 [vocab_size], log(count + 0.5) minus its mean over
       the pieces.
-    vectors: float32 [vocab_size, width], with a mean norm of about 1; zeros for
-      pieces that do not occur.
+    vectors: float32 [vocab_size, width], similar for pieces with similar
+      neighbours, with a mean norm of about 1; zeros for pieces that do not
+      occur.
   """
 
   log_frequencies: np.ndarray
@@ -77,9 +78,9 @@ def of_records(
 ) -> Statistics:
   """Counts the pieces of records; returns their log frequencies and vectors.
 
-  A vector stands for the pieces near which a piece occurs, as in `of_counts`.
-  Counting ends at the block of records that reaches MOST_PIECES. Special pieces
-  are not counted; masked pieces count as what they were.
+  Pieces with similar neighbours get similar vectors, as `of_counts` computes
+  them. Counting ends at the block of records that reaches MOST_PIECES. Special
+  pieces are not counted; masked pieces count as the pieces that they replaced.
 
   Args:
     record_set: the training records.
@@ -105,11 +106,11 @@ def of_records(
 def _stretches(
   record_set: inputs.RecordSet, special: np.ndarray
 ) -> Iterator[np.ndarray]:
-  """Yields the ids of 4,096 records at a time, one array int32 [n] for each.
+  """Yields the piece ids of 4,096 records at a time, as one array int32 [n].
 
-  It ends after MOST_PIECES pieces, with the array that reaches this number, or
-  after the last record. Masked pieces have their true ids. A −1 stands where a
-  text ends: for special pieces, for padding, and for the end of a record.
+  The function ends after the array that reaches MOST_PIECES pieces, or after
+  the last record. Masked pieces have their true ids. A −1 marks the end of a
+  text: special pieces, padding, and the end of a record.
   """
   dataset = tf.data.TFRecordDataset(list(record_set.files))
   left = MOST_PIECES
@@ -128,7 +129,12 @@ def _stretches(
 
 
 def _unmasked(features: dict[str, np.ndarray]) -> np.ndarray:
-  """Returns the ids before masking, int32 [rows, length]."""
+  """Returns the piece ids before masking, int32 [rows, length].
+
+  Args:
+    features: name → array of records, with the names in
+      data_prep.files.records.
+  """
   ids = features[records.INPUT_IDS].copy()
   if records.MASKED_LM_IDS in features:
     rows, slots = np.nonzero(features[records.MASKED_LM_WEIGHTS])
@@ -138,10 +144,11 @@ def _unmasked(features: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def of_counts(counts: cooccurrence.Counts, width: int) -> Statistics:
-  """Returns frequencies and vectors of pieces, by factorising counts.
+  """Returns log frequencies and vectors, computed from co-occurrence counts.
 
-  Half of the dimensions come from neighbouring pieces, which reflect grammar;
-  the other half from pieces of the same block, which reflect the topic.
+  The vectors are factors of the counts. Half of the dimensions come from
+  neighbouring pieces, which reflect grammar; the other half from pieces of the
+  same block of text, which reflect the topic.
 
   Args:
     counts: counts of the training text.
@@ -198,15 +205,18 @@ def _factors(table: np.ndarray, width: int) -> np.ndarray:
 def position_dimensions(config: configs.AlbertConfig) -> int:
   """Returns the number of embedding dimensions used for positions.
 
-  It is even, and at most a quarter of the embedding, 32, and the width of an
-  attention head.
+  The number is even, and at most each of these: a quarter of the embedding, 32,
+  and the width of an attention head.
   """
   head = config.hidden_size // config.num_attention_heads
   return min(config.embedding_size // 4, head, 32) // 2 * 2
 
 
 def word_dimensions(config: configs.AlbertConfig) -> int:
-  """Returns the number of embedding dimensions that are not for positions."""
+  """Returns the number of embedding dimensions used for words.
+
+  These are all dimensions but those of `position_dimensions`.
+  """
   return config.embedding_size - position_dimensions(config)
 
 
@@ -216,11 +226,11 @@ def assign(
   special: np.ndarray,
   seed: int,
 ) -> None:
-  """Replaces the random weights of a new model by the counted ones.
+  """Replaces random weights of a new model by weights from statistics.
 
   Args:
     model: a new model.
-    statistics: its vectors have `word_dimensions` dimensions.
+    statistics: statistics whose vectors have `word_dimensions` dimensions.
     special: bool [vocab_size], whether a piece is special, such as [CLS].
     seed: seed of the special pieces' vectors, of the projection and of the
       noise.
@@ -273,8 +283,12 @@ def _word_table(
 def _waves(length: int, dimensions: int) -> np.ndarray:
   """Returns the angular frequencies of the sinusoids, [dimensions / 2].
 
-  They are in radians a position. The wavelengths form a geometric series from
+  The unit is radians per position. The wavelengths form a geometric series from
   2.5 to 2 · `length` positions.
+
+  Args:
+    length: largest number of positions.
+    dimensions: number of dimensions for positions.
   """
   lengths = np.geomspace(_SHORTEST_WAVE, 2 * length, dimensions // 2)
   return 2 * np.pi / lengths
@@ -285,7 +299,7 @@ def _sinusoids(positions: np.ndarray, waves: np.ndarray) -> np.ndarray:
 
   Args:
     positions: [positions].
-    waves: [waves], the angular frequencies in radians a position.
+    waves: [waves], the angular frequencies in radians per position.
   """
   angles = positions[:, None] * waves
   return np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(waves))
@@ -306,9 +320,9 @@ def _look_at_neighbours(
 
   Args:
     block: the block to change.
-    to_hidden: [places, hidden_size], the map from position dimensions to the
-      layers' inputs.
-    waves: [places / 2], angular frequencies.
+    to_hidden: [position dimensions, hidden_size], the map from these dimensions
+      of the embeddings to the layers' inputs.
+    waves: [position dimensions / 2], angular frequencies.
     random: generator of the noise.
   """
   query, key = (block.parts()[name].kernel for name in ("query", "key"))
@@ -328,9 +342,9 @@ def _look_at_neighbours(
 def _add_the_mean(block: encoders.EncoderBlock, to_hidden: np.ndarray) -> None:
   """Sets the last head so that it adds the mean of the text's word vectors.
 
-  Its queries and keys are close to 0, so its attention is uniform. Its values
-  are the leading dimensions of both halves of the vectors (`of_counts`); the
-  output projection puts them back in the same dimensions.
+  The head's queries and keys are close to 0, so its attention is uniform. Its
+  values are the leading dimensions of both halves of the vectors (`of_counts`);
+  the output projection puts these values back in the same dimensions.
 
   Args:
     block: the block to change.
@@ -357,19 +371,26 @@ def _add_the_mean(block: encoders.EncoderBlock, to_hidden: np.ndarray) -> None:
 
 
 def _offsets(heads: int) -> Sequence[int]:
-  """Returns the offsets of the first heads: head k looks at the k-th offset.
+  """Returns the relative positions at which the first attention heads look.
 
-  There are at most six. The last heads, at least a quarter of all, have none.
+  Head k looks at the k-th offset. There are at most six offsets; the last
+  heads, at least a quarter of all, have none.
+
+  Args:
+    heads: number of attention heads.
   """
   return _OFFSETS[: 3 * heads // 4]
 
 
 def _turn(offset: int, waves: np.ndarray) -> np.ndarray:
-  """Returns the matrix that rotates sinusoids by an offset, [places, places].
+  """Returns the rotation matrix that shifts sinusoids by an offset.
 
   Args:
     offset: number of positions.
-    waves: the angular frequencies, [places / 2].
+    waves: the angular frequencies, [position dimensions / 2].
+
+  Returns:
+    [position dimensions, position dimensions].
   """
   cosines = np.diag(np.cos(offset * waves))
   sines = np.diag(np.sin(offset * waves))

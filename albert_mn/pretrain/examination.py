@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A run whose options and files have been checked.
+  """A pretraining run whose options and files have been checked.
 
   Attributes:
     settings: the options of pretraining.
@@ -73,15 +73,15 @@ def examined(
 ) -> Run | None:
   """Runs all checks that need no training step; returns the checked run.
 
-  The result is None if a check failed and `exam` collects failures.
+  The result is None if a check failed and `exam` goes on after failures.
 
   Args:
     settings, recipe, devices, probing: the options of the run.
     exam: runs the checks.
 
   Raises:
-    options.InputError, OSError: at the first failure, if `exam` does not
-      collect failures.
+    options.InputError, OSError: at the first failure, if `exam` does not go on
+      after failures.
   """
   tf.config.experimental.enable_op_determinism()
   _check_machine(settings, devices, exam)
@@ -133,9 +133,14 @@ def _check_machine(
   devices: distribution.Options,
   exam: checks.Examination,
 ) -> None:
-  """Runs the checks of the packages, and whether the devices reach the paths.
+  """Checks the installed packages, and that the devices can reach the paths.
 
-  Versions that are not the locked ones are only a warning in a run.
+  In a run, a version that is not the locked one is only a warning.
+
+  Args:
+    settings: the options of pretraining.
+    devices: the options of the devices.
+    exam: runs the checks.
   """
   installed = checks.installed()
   exam.check("one TensorFlow", lambda: checks.one_tensorflow(installed))
@@ -153,8 +158,13 @@ def _checked_records(
 ]:
   """Returns the training and the held-out records, checked against the config.
 
-  The value is None for records that the run does not use, and unknown for
-  records that cannot be read.
+  The value of a result is None if the run does not use the records, and unknown
+  if the records cannot be read.
+
+  Args:
+    settings: the options of pretraining.
+    config: the result of the config's check.
+    exam: runs the checks.
   """
   training: checks.Checked[inputs.RecordSet | None] = checks.Checked((None,))
   held_out: checks.Checked[inputs.RecordSet | None] = checks.Checked((None,))
@@ -179,13 +189,12 @@ def _check_records(
   records: checks.Checked[inputs.RecordSet | None],
   exam: checks.Examination,
 ) -> None:
-  """Runs the checks whether records fit the model, through `exam`.
-
-  They concern the vocabulary, the lengths, the tokenizer and the values.
+  """Checks vocabulary, lengths, tokenizer and values of records.
 
   Args:
     name: "training" or "held-out", for the names of the checks.
-    config, records: results of earlier checks.
+    config: the result of the config's check.
+    records: the result of the records' check.
     exam: runs the checks.
   """
   for what, check in (
@@ -205,11 +214,16 @@ def _fits(
   config: checks.Checked[configs.AlbertConfig],
   records: checks.Checked[inputs.RecordSet | None],
 ) -> T:
-  """Returns the result of a check of records against the config.
+  """Applies a check to the config and the records; returns the check's result.
+
+  Args:
+    check: a function of (config, records), one of those in checks.py.
+    config: the result of the config's check.
+    records: the result of the records' check.
 
   Raises:
     checks.UnknownError: when the check of the config or the records failed.
-    options.InputError: when this check fails.
+    options.InputError: when `check` fails.
   """
   return check(config.value, _given(records))
 
@@ -217,12 +231,13 @@ def _fits(
 def _given(
   records: checks.Checked[inputs.RecordSet | None],
 ) -> inputs.RecordSet:
-  """Returns the record set in the result of a check.
+  """Returns the record set that a check has read.
 
-  Only for records that the run's flags name.
+  Args:
+    records: the result of the check, for records that the run's flags name.
 
   Raises:
-    checks.UnknownError: when the check of the records failed.
+    checks.UnknownError: when the check failed.
   """
   record_set = records.value
   assert record_set is not None, "only called where the flags name records"
@@ -237,10 +252,16 @@ def _check_start(
   training: checks.Checked[inputs.RecordSet | None],
   exam: checks.Examination,
 ) -> None:
-  """Runs the checks that only training needs, through `exam`.
+  """Makes the checks that only training needs.
 
-  They concern masks, shards, initial weights, disk space and memory. Too little
-  memory is only a warning in a run.
+  They concern masks, shards, initial weights, disk space and memory. In a run,
+  too little memory is only a warning.
+
+  Args:
+    settings: the options of pretraining.
+    devices: the options of the devices.
+    config, strategy, training: the results of earlier checks.
+    exam: runs the checks.
   """
   exam.check(
     "training masks", lambda: checks.masks_reachable(devices, _given(training))
@@ -271,9 +292,9 @@ def _paths(settings: run_options.Options) -> dict[str, str]:
 def _writable(
   settings: run_options.Options, strategy: tf.distribute.Strategy
 ) -> None:
-  """Raises InputError if the chief cannot write its output folders.
+  """Raises InputError if --output_dir or --export_dir cannot be written.
 
-  They are --output_dir and --export_dir. Other processes check nothing.
+  Only the chief checks; in other processes nothing is done.
   """
   if distribution.is_chief(strategy):
     for folder in filter(None, (settings.output_dir, settings.export_dir)):
@@ -299,7 +320,8 @@ def _one_tokenizer(
 ) -> None:
   """Raises InputError if weights and records have different tokenizers.
 
-  Tokenizers are compared by their hashes; one with an unknown hash passes.
+  Tokenizers are compared by their hashes; a tokenizer with an unknown hash
+  passes.
   """
   hashes = {}
   if settings.init_checkpoint:
@@ -322,9 +344,15 @@ def _one_text(
   config: configs.AlbertConfig,
   *record_sets: inputs.RecordSet | None,
 ) -> str:
-  """Returns how the text of --init_checkpoint was normalised, as text.
+  """Raises InputError unless weights and records have one text normalisation.
 
-  The result is "" if this is unknown.
+  The weights are those of --init_checkpoint. Returns their settings as text; ""
+  without --init_checkpoint or if they are unknown.
+
+  Args:
+    settings: the options of pretraining.
+    config: the model's shape.
+    *record_sets: the records of the run; None for records that it does not use.
 
   Raises:
     options.InputError: when the text of the records was normalised in another
@@ -383,7 +411,7 @@ def _batches(
 def _startable(
   settings: run_options.Options, training: inputs.RecordSet
 ) -> str:
-  """Returns the source of the initial weights, as text.
+  """Returns the source of the initial weights, as text for a person.
 
   Raises:
     options.InputError: when --initialization=corpus lacks a tokenizer.
@@ -397,7 +425,7 @@ def _startable(
 def _shards(
   training: inputs.RecordSet, strategy: tf.distribute.Strategy
 ) -> str:
-  """Returns the number of files, as text.
+  """Returns the number of record files, as text.
 
   Raises:
     options.InputError: when there are fewer files than processes.
@@ -412,7 +440,8 @@ def _disk(
 ) -> str:
   """Returns the needed and the free disk space, as text.
 
-  Only the process that writes checks it; in the others the text says so.
+  Only the process that writes files makes the check; in other processes the
+  text says so.
 
   Raises:
     options.InputError: when the disk has no room for the run's models.
@@ -453,9 +482,9 @@ def _memory(
 def is_lean(
   settings: run_options.Options, strategy: tf.distribute.Strategy
 ) -> bool:
-  """Returns whether `lean.Lean` computes the steps, which is faster on CPUs.
+  """Returns whether lean.Lean computes the training steps, faster on CPUs.
 
-  It needs --lean_step, a CPU, float32, and no --rematerialize.
+  That is so with --lean_step, on CPUs, in float32 and without --rematerialize.
   """
   return (
     settings.lean_step
@@ -465,7 +494,11 @@ def is_lean(
 
 
 def _tokenizer_file(*record_sets: inputs.RecordSet | None) -> str:
-  """Returns the path of the first tokenizer beside record sets; "" for none."""
+  """Returns the path of the first tokenizer beside the records; "" for none.
+
+  Args:
+    *record_sets: the records, in the order of the search; None is skipped.
+  """
   paths = (
     record_set.tokenizer_file() for record_set in record_sets if record_set
   )
@@ -505,11 +538,17 @@ def _prepared(
 ) -> probe.Probe | None:
   """Returns the labelled set of --probe_file; None without that flag.
 
-  Its texts are tokenized with the tokenizer of the records.
+  Its texts are encoded with the tokenizer of the records.
+
+  Args:
+    probing: the options of the probe.
+    training, held_out: the records of the run; None for records that it does
+      not use.
+    seed: seed of the folds.
 
   Raises:
-    options.InputError: when --do_train or the tokenizer is missing, and as
-      probe.rows does.
+    options.InputError: when --do_train or the tokenizer is missing, or when the
+      rows of --probe_file are bad or too few.
   """
   if not probing.probe_file:
     return None

@@ -23,13 +23,13 @@ Curve = list[tuple[int, float]]
 class Events(orbit.utils.SummaryManagerInterface):
   """Writes the TensorBoard events of a run, all scalars of a step at once.
 
-  orbit calls it. orbit's own manager flushes after each scalar, and in a bucket
-  each flush uploads the whole file again. A run that resumes evaluates and
-  probes its step again: a scalar that repeats the newest event of its tag from
-  an earlier start is left out.
+  orbit calls this manager. orbit's own manager flushes after each scalar, and
+  in a bucket each flush uploads the whole file again. A resumed run evaluates
+  and probes its first step again; a scalar that only repeats the newest event
+  of its tag from an earlier start is not written.
 
   Args:
-    folder: folder of the event files; None in a process that writes none.
+    folder: folder of the event files; None in a process that writes no events.
     step: the run's global step.
   """
 
@@ -44,9 +44,10 @@ class Events(orbit.utils.SummaryManagerInterface):
 
   @functools.cached_property
   def _earlier(self) -> dict[str, tuple[int, float]]:
-    """Tag → (step, value), its newest event of earlier starts.
+    """Tag → (step, value), the newest event of each tag from earlier starts.
 
-    A tag is taken out when this start first writes it.
+    A tag is removed from this dictionary when the current start first writes
+    it.
     """
     known = {} if self._folder is None else curves(self._folder)
     return {tag: curve[-1] for tag, curve in known.items()}
@@ -91,17 +92,17 @@ def curves(folder: str) -> dict[str, Curve]:
 
 
 def _files(folder: str) -> list[str]:
-  """Returns the event files in the order in which they were begun.
+  """Returns the paths of event files in the order in which they were begun.
 
-  The order is by the numbers in the names: second, process, file number.
-  Numbers are compared as numbers: a process's tenth file comes after its ninth.
+  The order is by the numbers in the names: second, process, file number. They
+  are compared as numbers: a process's tenth file comes after its ninth.
   """
   names = [name for name in storage.names(folder) if ".tfevents." in name]
   return [os.path.join(folder, name) for name in sorted(names, key=_numbers)]
 
 
 def _numbers(name: str) -> list[tuple[int, str]]:
-  """Returns a name as a sort key in which digits compare as numbers."""
+  """Returns a sort key for a file name, in which digits compare as numbers."""
   parts = re.split(r"(\d+)", name)
   return [(int(p), "") if p.isdecimal() else (0, p) for p in parts]
 

@@ -30,9 +30,9 @@ def assign(
 ) -> None:
   """Replaces the random weights of a new model by weights from statistics.
 
-  Statistics that were stored for the same records are read; otherwise the
-  records are counted and the statistics stored. Records without an identity,
-  which were made elsewhere, are always counted.
+  If statistics of the same records are stored, they are read; otherwise the
+  records are counted and the statistics are stored. Records that were made
+  elsewhere have no identity and are always counted.
 
   Args:
     model: a new model.
@@ -86,8 +86,8 @@ def saved(
 ) -> corpus_start.Statistics | None:
   """Returns the statistics that `save` wrote; None if they are missing.
 
-  They count as missing too if they were counted on other records or have
-  another width.
+  Statistics that were counted on other records, or whose vectors have another
+  width, count as missing.
 
   Args:
     folder: the folder.

@@ -48,9 +48,9 @@ class RecordSet:
       elsewhere.
     folder: the folder of the first file.
     tokenizer: SHA-256 of the tokenizer file; "" for records made elsewhere.
-    known: number of examples by the manifests; None if unknown.
-    filled: share of positions that are not padding, by the counts of training
-      records in the manifests; None if unknown.
+    known: number of examples that the manifests state; None if unknown.
+    filled: share of positions that are not padding, from 0 to 1, by the
+      manifests' counts of training records; None if unknown.
     identity: text that identifies the set in other manifests; None for records
       made elsewhere.
   """
@@ -79,12 +79,13 @@ class RecordSet:
     return path if storage.exists(path) else ""
 
   def count(self) -> int:
-    """Returns the number of examples; counts them if no manifest states it.
+    """Returns the number of examples, from the manifests or by counting.
 
-    In packed records a row, which is one TFRecord, counts as one example.
+    All records are read if a manifest does not state the number. In packed
+    records a row, which is one TFRecord, counts as one example.
 
     Raises:
-      options.InputError: when a file is damaged and had to be counted.
+      options.InputError: when a file that had to be read is damaged.
     """
     if self.known is not None:
       return self.known
@@ -94,9 +95,10 @@ class RecordSet:
 
   @contextlib.contextmanager
   def reading(self) -> Iterator[None]:
-    """Context: raises InputError in place of TensorFlow's DataLossError.
+    """Context manager that reports damaged files of the records.
 
-    TensorFlow raises that for a truncated or damaged TFRecord file.
+    Inside the context, TensorFlow's DataLossError, which means a truncated or
+    damaged TFRecord file, becomes an InputError.
     """
     try:
       yield
@@ -123,10 +125,10 @@ class _Part:
   content: dict[str, Any]
 
   def shapes(self) -> dict[str, records.Shape]:
-    """Returns path → shape of records, for as few files as needed.
+    """Returns path → shape of records, read from as few files as needed.
 
-    All files that the manifest lists have the same shape, so one of them is
-    read, and every file that the manifest does not list.
+    All files that the manifest lists have the same shape. So one of these files
+    is read, and every file that the manifest does not list.
     """
     listed = self.content.get("files", {})
     known = [f for f in self.files if os.path.basename(f) in listed]
@@ -134,10 +136,10 @@ class _Part:
     return {path: records.shape(path) for path in known[:1] + rest}
 
   def count(self) -> int | None:
-    """Returns the manifest's count of examples.
+    """Returns the number of examples that the manifest states, or None.
 
-    The result is None unless exactly all training files or all held-out files
-    of the folder are selected.
+    The result is None without a manifest, and unless exactly all training files
+    or all held-out files of the folder are selected.
     """
     chosen = {os.path.basename(path) for path in self.files}
     listed = self.content.get("files", {}).keys() - {tokenization.MODEL_NAME}
@@ -234,18 +236,22 @@ def _part(folder: str, files: list[str]) -> _Part:
 
 
 def _shape_text(shape: records.Shape) -> str:
-  """Returns a shape as text for a message."""
+  """Returns the shape of records as text for a message."""
   masked = shape.max_predictions_per_seq or "no"
   packed = f", {shape.labels} examples packed" if shape.labels else ""
   return f"{shape.max_seq_length} pieces, {masked} masked positions{packed}"
 
 
 def _require_one_masking(parts: Sequence[_Part]) -> None:
-  """Raises InputError unless dynamic records state one way to mask them.
+  """Raises InputError unless all dynamic records are masked in the same way.
+
+  Args:
+    parts: the folders of the records.
 
   Raises:
     options.InputError: when the manifests of two folders state different
-      parameters of _MASKING, or a folder has no manifest that states them.
+      masking parameters (_MASKING), or a folder has no manifest that states
+      them.
   """
   maskings = []
   for part in parts:
@@ -270,7 +276,7 @@ def _require_one_masking(parts: Sequence[_Part]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """The rows of each whole batch that this process computes.
+  """The rows of each batch that this process computes, for each of its devices.
 
   Attributes:
     batch_size: rows of the whole batch.
@@ -297,7 +303,12 @@ class Share:
 
   @classmethod
   def of(cls, batch_size: int, context: tf.distribute.InputContext) -> "Share":
-    """Returns the share of the worker that `context` describes."""
+    """Returns the share of the process that `context` describes.
+
+    Args:
+      batch_size: rows of the whole batch.
+      context: tf.distribute's description of this process's input pipeline.
+    """
     local = context.num_replicas_in_sync // context.num_input_pipelines
     return cls(
       batch_size,
@@ -323,7 +334,7 @@ class Share:
 def train_dataset(
   source: RecordSet, count: int, share: Share, seed: int, step: int
 ) -> tf.data.Dataset:
-  """Returns the batches from number `step` on.
+  """Returns an endless dataset of the batches from number `step` on.
 
   Batch k is a function of (seed, k). Records were shuffled when they were
   written; each epoch shuffles the files. A batch may span two epochs, so that
@@ -379,7 +390,7 @@ def train_dataset(
 
 
 def _threads() -> int:
-  """Returns the number of parallel parsers: one a core, at most 16."""
+  """Returns the number of parallel parsers: one for each core, at most 16."""
   return min(16, os.cpu_count() or 1)
 
 
@@ -395,14 +406,14 @@ def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def masked_anew(source: RecordSet, budget: float) -> RecordSet:
-  """Returns a copy of the record set that masks the share `budget` of pieces.
+  """Returns a copy of the records in which another share of pieces is masked.
 
-  A row has as many masked positions as the share allows.
+  The number of masked positions of a row follows from the share.
   google-research/albert's masked_lm_budget did the same.
 
   Args:
     source: dynamic records.
-    budget: from 0 to 1.
+    budget: the share of pieces to mask, from 0 to 1.
 
   Raises:
     options.InputError: when the records have their masks written in them.
@@ -423,7 +434,11 @@ def _masks(
 ) -> tuple[masking.Settings, tokenization.Tokenizer]:
   """Returns the masking settings and the tokenizer of dynamic records.
 
-  Both follow from the manifest beside the records.
+  Both come from the folder of the records: the manifest and the tokenizer file.
+
+  Args:
+    source: the records.
+    seed: seed of the masks.
   """
   record_recipe = examples.Recipe.of(source.parameters | {"random_seed": seed})
   return examples.masks(
@@ -461,7 +476,7 @@ def eval_dataset(source: RecordSet, share: Share) -> tf.data.Dataset:
 
 
 def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
-  """Returns [rows, …] padded with `filler` to [batch_size, …]."""
+  """Returns a tensor [rows, …] padded with `filler` to [batch_size, …]."""
   missing = batch_size - tf.shape(value)[0]
   padding = [[0, missing]] + [[0, 0]] * (value.shape.rank - 1)
   filled = tf.pad(value, padding, constant_values=filler)
@@ -469,7 +484,12 @@ def _fill_up(value: tf.Tensor, batch_size: int, filler: int) -> tf.Tensor:
 
 
 def _parsed(batches: tf.data.Dataset, source: RecordSet) -> tf.data.Dataset:
-  """Returns batches of features, parsed from batches of serialized records."""
+  """Returns a dataset of features, parsed from batches of serialized records.
+
+  Args:
+    batches: a dataset of string tensors [rows].
+    source: the records, which state the shape.
+  """
   parsed = batches.map(
     lambda serialized: records.parse_pretraining(serialized, source.shape),
     num_parallel_calls=2,

@@ -40,8 +40,10 @@ class Parts(trainer.Learner):
   """The model that a run trains, and the objects that train it.
 
   Attributes:
-    model, optimizer, watch: as in trainer.Learner.
-    steps: the training step and the evaluation.
+    model: computes logits from features.
+    optimizer: updates the weights; its `iterations` is the global step.
+    watch: detects divergences.
+    steps: computes the training steps and the evaluations.
   """
 
   steps: trainer.Trainer
@@ -52,12 +54,12 @@ class Parts(trainer.Learner):
 
 
 class Loop:
-  """Trains a run to its last step, and evaluates and probes it on the way.
+  """Trains a run to its last step, with evaluations and probes on the way.
 
   Args:
     work: the run, whose weights have been set.
     parts: the model to train and the objects that train it.
-    guard: saves checkpoints, and goes back to them after a divergence.
+    guard: saves checkpoints, and restores them after a divergence.
   """
 
   def __init__(
@@ -136,9 +138,13 @@ class Loop:
     return metrics
 
   def _begin(self, training: inputs.RecordSet, step: int) -> None:
-    """Sets the input of the coming steps, and logs their number.
+    """Sets the input pipeline from a step on; logs the number of steps to come.
 
     At the last step no input is set, and the log says that nothing is left.
+
+    Args:
+      training: the training records.
+      step: the number of steps taken.
 
     Raises:
       options.InputError: when the records hold no example.
@@ -164,7 +170,7 @@ class Loop:
     feed(work, self._parts.steps, count, step + self._guard.skipped)
 
   def _look(self, step: int) -> dict[str, float]:
-    """Probes and evaluates if that is due at `step`; returns held-out metrics.
+    """Probes and evaluates when due at `step`; returns the held-out metrics.
 
     An evaluation is due at the multiples of eval_interval above 0 and at the
     last step; a probe at the multiples of probe_interval, also at 0, and at the
@@ -232,9 +238,9 @@ def _controller(work: examination.Run, parts: Parts) -> orbit.Controller:
   settings, global_step = work.settings, parts.optimizer.iterations
 
   def steps_per_loop(step: int) -> int:
-    """Returns the number of steps to the next log line.
+    """Returns the number of steps from `step` to the next log line.
 
-    All numbers run the same compiled loop.
+    One compiled loop serves all numbers of steps.
     """
     return settings.iterations_per_loop - step % settings.iterations_per_loop
 
@@ -258,13 +264,17 @@ def _controller(work: examination.Run, parts: Parts) -> orbit.Controller:
 
 
 class _NotOrbits(io.TextIOBase):
-  """Standard output without the lines that orbit prints."""
+  """A standard output that drops the lines which orbit prints."""
 
   def __init__(self, stdout: TextIO) -> None:
     self._stdout = stdout
 
   def write(self, text: str) -> int:
-    """Writes a text, unless a module of orbit prints it; returns its length."""
+    """Writes a text, unless a module of orbit prints it; returns its length.
+
+    Args:
+      text: the text.
+    """
     printing = sys._getframe(1).f_globals.get("__name__", "")
     if printing.partition(".")[0] == "orbit":
       return len(text)
@@ -282,7 +292,7 @@ class _NotOrbits(io.TextIOBase):
 
 @contextlib.contextmanager
 def _without_orbits_lines() -> Iterator[None]:
-  """Drops the lines that orbit prints inside the context.
+  """Context manager that drops the lines which orbit prints to standard output.
 
   The log of this project says the same.
   """
@@ -293,7 +303,7 @@ def _without_orbits_lines() -> Iterator[None]:
 def feed(
   work: examination.Run, steps: trainer.Trainer, count: int, first: int
 ) -> None:
-  """Sets the trainer's input and its speed meter.
+  """Gives the trainer its input pipeline and the meter of its speed.
 
   Args:
     work: the run.
@@ -322,15 +332,17 @@ def _step_work(
   count: int,
   batches: Callable[[inputs.Share, int], tf.data.Dataset],
 ) -> throughput.Work:
-  """Returns what a step computes, for the meter of the run's speed.
+  """Returns the work of a training step, for the meter of the run's speed.
 
-  The peak of the devices and the time of the input are measured here.
+  The peak speed of the devices and the time of the input pipeline are measured
+  here.
 
   Args:
     work: the run.
     training: the training records.
     count: number of training examples.
-    batches: returns a process's batches from a step on.
+    batches: a function from (share, step) to a process's batches from this step
+      on.
   """
   batch, length = work.settings.train_batch_size, training.shape.max_seq_length
   replicas = work.strategy.num_replicas_in_sync
@@ -360,8 +372,8 @@ def _leave(stopped: runs.Stopped, step: int, processes: int) -> NoReturn:
 
   Raises:
     SystemExit: after SIGTERM, and after SIGINT where several processes train:
-      it lets TensorFlow take leave of the other workers, for which
-      KeyboardInterrupt does not wait.
+      with SystemExit, but not with KeyboardInterrupt, TensorFlow disconnects
+      from the other workers first.
     KeyboardInterrupt: after SIGINT in a single process.
   """
   logging.warning(

@@ -28,8 +28,8 @@ def remember(
   Args:
     work: the run.
     devices: the options of the devices.
-    flags: all flags, for a person to look up.
-    begun: whether the run already has a checkpoint, and so resumes.
+    flags: flag → value, stored for a person to look up.
+    begun: whether the run already has a checkpoint, and so is resumed.
 
   Raises:
     options.InputError: when the run was begun with other settings.
@@ -79,8 +79,8 @@ def keep_best(
 ) -> None:
   """Saves the model as best/ if its held-out loss is the lowest so far.
 
-  Losses of later steps do not count: a resumed run may find a best/ of a step
-  that it has not reached again.
+  A best/ of a later step does not count: a resumed run may not have reached
+  that step again.
 
   Args:
     work: the run; a process that is not its chief writes nothing.

@@ -86,19 +86,21 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """A run that fits the time.
+  """A pretraining run of one size that fits into the given hours.
 
   Attributes:
     size: name of the config.
-    config: its shape, with the vocabulary size of the text's tokenizer.
-    pace: sequences a second.
-    batch: sequences of a step.
+    config: the model's shape, with the vocabulary size of the text's tokenizer.
+    pace: sequences per second.
+    batch: sequences per step.
     steps: number of steps.
     rate: peak learning rate.
     epochs: passes over the text.
-    worth: sequences that it reads, repeated ones at their worth.
-    expected: the loss that the fit predicts.
-    beyond: in which respects the run is outside of the measured ones.
+    worth: the number of new sequences that are worth as much as all sequences
+      that the run reads: a repeated sequence counts less than a new one.
+    expected: the predicted loss.
+    beyond: sentences on the ways in which the run differs from the measured
+      runs.
   """
 
   size: str
@@ -119,16 +121,19 @@ class Plan:
 
   @property
   def pieces_a_weight(self) -> float:
-    """Pieces read, repeated ones at their worth, for a weight of the layers."""
+    """The pieces that the run reads, per weight of the layers.
+
+    A repeated sequence counts less than a new one.
+    """
     weights = scaling.applied_weights(self.config)
     return self.worth * scaling.LENGTH / weights
 
 
 def planned(settings: Options) -> list[Plan]:
-  """Returns a plan for each size that --size allows, the best one first.
+  """Returns a plan for each size that --size allows, the best plan first.
 
   Raises:
-    options.InputError: when the time is too short for any of them.
+    options.InputError: when the time is too short for all of these sizes.
   """
   speed = settings.flops or throughput.matrix_speed()
   sizes = SIZES if settings.size == _CHOSEN else (settings.size,)
@@ -151,7 +156,7 @@ def _plan(size: str, settings: Options, speed: float) -> Plan:
   Args:
     size: name of the config.
     settings: the time and the text.
-    speed: FLOPs a second of the machine's matrix products.
+    speed: speed of the machine's matrix products, in FLOPs per second.
   """
   config = scaling.shape(size, settings.vocab_size)
   pace = speed * scaling.share_of_peak(size) / scaling.flops(config, 1)
@@ -176,13 +181,14 @@ def _plan(size: str, settings: Options, speed: float) -> Plan:
 
 
 def _expected(config: configs.AlbertConfig, worth: float) -> scaling.Prediction:
-  """Returns the loss to expect.
+  """Returns the loss that the fit predicts for a model.
 
-  The loss of a word is taken not to depend on the vocabulary.
+  The loss of a word is assumed not to depend on the vocabulary.
 
   Args:
-    config: the model.
-    worth: sequences that it reads, repeated ones at their worth.
+    config: the model's shape.
+    worth: the number of new sequences that are worth as much as those that the
+      model reads.
   """
   measured = scaling.pieces_per_word(scaling.VOCAB_SIZE)
   scale = measured / scaling.pieces_per_word(config.vocab_size)
@@ -190,11 +196,14 @@ def _expected(config: configs.AlbertConfig, worth: float) -> scaling.Prediction:
 
 
 def _best(plans: list[Plan]) -> Plan:
-  """Returns the plan to follow.
+  """Returns the plan to recommend.
 
-  It is the one with the lowest expected loss, or a larger one that reads enough
-  pieces for its weights: the measured runs were too short to see that depth
-  gains.
+  This is the plan with the lowest expected loss, or a plan of a larger size
+  that reads enough pieces for its weights: the measured runs were too short to
+  show the gain from depth.
+
+  Args:
+    plans: the plans of all sizes.
   """
   fitted = min(plans, key=lambda plan: plan.expected.loss)
   enough = [plan for plan in plans if plan.pieces_a_weight >= _PIECES_A_WEIGHT]
@@ -204,13 +213,13 @@ def _best(plans: list[Plan]) -> Plan:
 
 
 def _batch(sequences: int) -> int:
-  """Returns the sequences of a step.
+  """Returns the number of sequences per step.
 
-  The measured batch is doubled until the run has at most _MOST_STEPS steps,
-  but not beyond _LARGEST_BATCH; then a long run has more steps.
+  The measured batch is doubled until the run has at most _MOST_STEPS steps, but
+  not beyond _LARGEST_BATCH; then a long run has more steps.
 
   Args:
-    sequences: sequences of the whole run.
+    sequences: number of sequences of the whole run.
   """
   batch = scaling.BATCH
   while sequences > batch * _MOST_STEPS and batch < _LARGEST_BATCH:
@@ -219,7 +228,13 @@ def _batch(sequences: int) -> int:
 
 
 def _beyond(size: str, settings: Options, sequences: int) -> list[str]:
-  """Returns in which respects a run is outside of the measured ones."""
+  """Returns phrases on the ways in which a run differs from the measured runs.
+
+  Args:
+    size: name of the config.
+    settings: the time and the text.
+    sequences: number of sequences that the run reads.
+  """
   reasons = []
   runs = (*scaling.RUNS, scaling.UNSEEN)
   everything = [run.sequences for run in runs]
@@ -301,12 +316,15 @@ def page(settings: Options, plans: list[Plan]) -> str:
 
 
 def _place(plan: Plan) -> int:
-  """Returns the place of a plan's size among SIZES."""
+  """Returns the index of a plan's size in SIZES."""
   return SIZES.index(plan.size)
 
 
 def _row(plan: Plan) -> str:
-  """Returns a plan as a row of the table; * marks an extrapolation."""
+  """Returns a plan as a row of the table; * marks an extrapolation.
+
+  A plan is an extrapolation if it is beyond the measured runs in some respect.
+  """
   star = " *" if plan.beyond else ""
   return (
     f"{plan.size:14}{plan.pace:>9,.1f}{plan.batch:>7}{plan.steps:>11,}"
@@ -316,7 +334,13 @@ def _row(plan: Plan) -> str:
 
 
 def _reason(plans: list[Plan]) -> list[str]:
-  """Returns why the best plan is not the one with the lowest expected loss."""
+  """Returns lines that explain why the best plan has not the lowest loss.
+
+  The result is [] if it has.
+
+  Args:
+    plans: the plans, the best plan first.
+  """
   best = plans[0]
   lowest = min(plans, key=lambda plan: plan.expected.loss)
   if best == lowest:
@@ -329,7 +353,10 @@ def _reason(plans: list[Plan]) -> list[str]:
 
 
 def _checked() -> str:
-  """Returns the prediction for the run that the fit has not seen."""
+  """Returns a sentence that compares the fit's prediction with a measured run.
+
+  The measured run is UNSEEN, which is not in the fit.
+  """
   run = scaling.UNSEEN
   expected = scaling.fit().predict(scaling.shape(run.config), run.sequences)
   return (
@@ -340,7 +367,12 @@ def _checked() -> str:
 
 
 def _warnings(plan: Plan, settings: Options) -> list[str]:
-  """Returns what a user should do about text and config."""
+  """Returns advice to the user on the amount of text and the vocabulary.
+
+  Args:
+    plan: the best plan.
+    settings: the time and the text.
+  """
   lines = []
   if plan.epochs > _GOOD_EPOCHS:
     lines.append(
@@ -357,6 +389,11 @@ def _warnings(plan: Plan, settings: Options) -> list[str]:
 
 
 def write_config(plan: Plan, path: str) -> None:
-  """Writes the config of a plan."""
+  """Writes the config of a plan as JSON.
+
+  Args:
+    plan: the plan.
+    path: path of the file.
+  """
   with storage.writing(path) as file:
     file.write(plan.config.to_json())

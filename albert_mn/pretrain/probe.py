@@ -31,7 +31,7 @@ _C = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Probe: how well a linear classifier works on the features of the encoder."""
+  """Options: the labelled set on which the encoder's features are probed."""
 
   probe_file: str = options.option(
     "",
@@ -78,7 +78,7 @@ class Result:
   rows: int
 
   def metrics(self) -> dict[str, float]:
-    """Returns the result by metric name, for TensorBoard."""
+    """Returns metric name → value of the result, for TensorBoard."""
     return {
       "probe_accuracy": self.accuracy,
       "probe_deviation": self.deviation,
@@ -96,8 +96,8 @@ class Result:
 def rows(settings: Options) -> list[classifier_data.Row]:
   """Returns the labelled texts of --probe_file, at most --probe_rows of them.
 
-  More are returned only if five rows of every label (FOLDS) are more. The rows
-  are in the order of the file.
+  If five rows of every label (FOLDS) are more than --probe_rows, these are
+  returned. The rows are in the order of the file.
 
   Raises:
     options.InputError: when a column is missing, a row has no text or label, or
@@ -131,11 +131,15 @@ def rows(settings: Options) -> list[classifier_data.Row]:
 def _chosen(
   labelled_rows: Sequence[classifier_data.Row], most: int
 ) -> list[classifier_data.Row]:
-  """Returns the first `most` rows by the hash of the text, in the given order.
+  """Chooses rows by the hashes of their texts; returns them in the given order.
 
-  The five rows (FOLDS) of every label with the lowest hashes are chosen first,
-  even if these are more than `most`; the others follow by their hashes. All
-  rows are returned if they are fewer than `most`.
+  First the five rows (FOLDS) of every label with the lowest hashes are chosen,
+  even if these are more than `most`; then further rows with the lowest hashes,
+  until there are `most`. If there are fewer rows than `most`, all are returned.
+
+  Args:
+    labelled_rows: the rows to choose from.
+    most: the wanted number of rows.
   """
 
   def place(row: classifier_data.Row) -> bytes:
@@ -153,7 +157,7 @@ def _chosen(
 
 
 class Probe:
-  """Computes features of one labelled set, and the accuracy that they reach.
+  """The labelled set of a probe, and the computation of features and accuracy.
 
   Args:
     labelled_rows: the labelled texts.

@@ -215,9 +215,9 @@ class Options(options.Group):
   )
 
   def lengths(self) -> tuple[int, int]:
-    """Returns the expected (max_seq_length, max_predictions_per_seq).
+    """Returns the lengths of records that the flags demand.
 
-    A 0 accepts any number.
+    They are (max_seq_length, max_predictions_per_seq); 0 accepts any number.
     """
     return self.max_seq_length, self.max_predictions_per_seq
 
@@ -254,11 +254,15 @@ def localized(settings: Options, devices: distribution.Options) -> Options:
 def settled(
   settings: Options, recipe: optimization.OptimizerOptions
 ) -> optimization.OptimizerOptions:
-  """Returns the optimizer options to use.
+  """Returns the optimizer options that the run uses.
 
   For training these are `recipe`, with the learning rate scaled to the batch if
   --scale_learning_rate is given. For an evaluation alone they are the options
-  that run.json records, or `recipe` if there is no record.
+  in run.json, or `recipe` if run.json has none.
+
+  Args:
+    settings: the options of pretraining.
+    recipe: the optimizer options from the flags.
 
   Raises:
     options.InputError: when run.json is damaged.
@@ -275,7 +279,7 @@ def settled(
 
 
 def policy(settings: Options) -> divergence.Policy:
-  """Returns how the run answers a divergence, as the options say."""
+  """Returns how the run reacts to a divergence, by the options."""
   return divergence.Policy(
     rolls_back=settings.on_divergence == "rollback",
     factor=settings.rollback_factor,

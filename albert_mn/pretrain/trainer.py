@@ -55,7 +55,8 @@ class Steps:
 
   Attributes:
     total: the last step of the run, for the log.
-    parts: number of gradient accumulation steps on a device.
+    parts: number of parts of a device's rows whose gradients are computed one
+      after the other and added up (gradient accumulation).
     seed: the seed of dropout.
     jit_compile: whether XLA compiles the forward and backward pass.
     lean: whether lean.Lean computes the step.
@@ -137,7 +138,7 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def _sums(
     self, features: dict[str, tf.Tensor], seeds: tf.Tensor | None = None
   ) -> pretraining.Sums:
-    """Returns the sums of losses and correct predictions over rows.
+    """Computes the model; returns sums of losses and correct predictions.
 
     Args:
       features: name → feature of the rows, [rows, …].
@@ -152,7 +153,9 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     seeds: tf.Tensor,
     counts: tuple[tf.Tensor, tf.Tensor],
   ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
-    """Returns sums and gradients of one device's rows, with accumulation.
+    """Returns the sums and the gradients of one device's rows.
+
+    The rows are computed in `Steps.parts` parts, whose results are added up.
 
     Args:
       features: name → feature of the device's rows, [rows, …].
@@ -188,10 +191,10 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     seeds: tf.Tensor,
     counts: tuple[tf.Tensor, tf.Tensor],
   ) -> tuple[pretraining.Sums, list[tf.Tensor]]:
-    """Returns sums and gradients of rows that are computed at once.
+    """Returns the sums and the gradients of a part of one device's rows.
 
     Args:
-      features: name → feature, [rows, …].
+      features: name → feature of the part's rows, [rows, …].
       seeds: dropout seeds, uint32 [rows, 2].
       counts: masked positions and sentence pairs of the whole batch.
     """
@@ -243,10 +246,13 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
     self._strategy.run(self._replica_step, args=(next(iterator),))
 
   def _replica_step(self, features: dict[str, tf.Tensor]) -> None:
-    """Takes a step on one device.
+    """Takes a training step on one device.
 
-    It computes the gradients of the device's rows, adds those of all devices,
-    and updates the weights.
+    The function computes the gradients of the device's rows, adds the gradients
+    of all devices, and updates the weights.
+
+    Args:
+      features: name → feature of the device's rows.
     """
     context = tf.distribute.get_replica_context()
     step = tf.cast(self._optimizer.iterations, tf.int32)
@@ -271,8 +277,9 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def train_loop_end(self) -> dict[str, float]:
     """Returns the metrics since `train_loop_begin`; logs the main ones.
 
-    They are those of `_metrics`, learning_rate, gradient_norm (the mean), the
-    speed, and statistics of the trust ratios if the optimizer has any.
+    The metrics are those of `_metrics`, learning_rate, gradient_norm (the
+    mean), the speed, and statistics of the trust ratios if the optimizer has
+    any.
     """
     metrics = self._metrics()
     step = int(self._optimizer.iterations.numpy())
@@ -303,8 +310,9 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
   def eval_end(self) -> dict[str, float]:
     """Returns the metrics, with a 95 % interval for sentence_order_accuracy.
 
-    Its ends are sentence_order_accuracy_low and …_high; both are missing
-    without sentence pairs. The interval is Wilson's, which suits few pairs.
+    The ends of the interval are sentence_order_accuracy_low and
+    sentence_order_accuracy_high; both are missing without sentence pairs. The
+    interval is Wilson's, which suits few pairs.
     """
     metrics = self._metrics()
     right, pairs = (
@@ -326,14 +334,15 @@ class Trainer(orbit.StandardTrainer, orbit.StandardEvaluator):
       self._totals[name].update_state(value)
 
   def _metrics(self) -> dict[str, float]:
-    """Returns the metrics since the last reset, by name.
+    """Returns metric name → value, over all batches since the last reset.
 
-    They are loss, and accuracy and loss of masked_lm and sentence_order.
-    Without sentence pairs, their accuracy and loss are NaN, and do not count in
-    loss; without masked positions, their accuracy and loss are 0. If the
-    lengths of pieces are known, bits_per_character is −Σ log2 p of the masked
-    pieces divided by the number of characters in these pieces. It can be
-    compared between tokenizers if both mask the same words.
+    The names are loss, and accuracy and loss of masked_lm and sentence_order.
+    Without sentence pairs, sentence_order_accuracy and sentence_order_loss are
+    NaN, and loss is the masked-LM loss alone; without masked positions,
+    masked_lm_accuracy and masked_lm_loss are 0. If the lengths of pieces are
+    known, bits_per_character is −Σ log2 p of the masked pieces divided by the
+    number of characters in these pieces; models with different tokenizers can
+    be compared by this metric if both mask the same words.
     """
     total = {name: float(sum_.result()) for name, sum_ in self._totals.items()}
     masked, pairs = total["masked_lm_count"] or 1.0, total["sentence_count"]

@@ -44,8 +44,9 @@ def run(
 ) -> dict[str, float]:
   """Pretrains and evaluates as the options say; returns the held-out metrics.
 
-  They are those of the last evaluation; {} without held-out records, or with
-  --print_schedule, which only prints.
+  The metrics are those of the last evaluation. The result is {} without
+  held-out records, and with --print_schedule, which only prints the learning
+  rates.
 
   Raises:
     options.InputError: for wrong options or files, and when another program
@@ -72,9 +73,14 @@ def _run(
   devices: distribution.Options,
   probing: probe.Options,
 ) -> dict[str, float]:
-  """Trains, evaluates and writes results; returns the last held-out metrics.
+  """Trains, evaluates and writes results, after all checks have passed.
 
-  All checks have passed. The result is {} without held-out records.
+  Returns the last held-out metrics; {} without held-out records.
+
+  Args:
+    work: the checked run.
+    devices: the options of the devices.
+    probing: the options of the probe.
 
   Raises:
     options.InputError: when there is nothing to evaluate, when the run was
@@ -182,7 +188,10 @@ def _checkpoints(
 def _guard(
   work: examination.Run, parts: loop.Parts, saved: checkpoints.Checkpoints
 ) -> divergence.Guard:
-  """Returns the guard that answers divergences as the options say."""
+  """Returns the guard, which handles the divergences of the run.
+
+  It stops the run or rolls it back, as the options say.
+  """
   return divergence.Guard(
     parts.watch,
     saved,
@@ -199,7 +208,14 @@ def _start(
   saved: checkpoints.Checkpoints,
   guard: divergence.Guard,
 ) -> None:
-  """Restores the last checkpoint; if there is none, sets initial weights."""
+  """Restores the last checkpoint, or else sets the initial weights.
+
+  Args:
+    work: the run.
+    parts: the model, and the objects that train it.
+    saved: the checkpoints of the run.
+    guard: handles divergences.
+  """
   with work.strategy.scope():
     begun = saved.restore()
     if begun is None:
@@ -211,9 +227,9 @@ def _start(
 def _initialize(
   work: examination.Run, model: pretraining.PretrainingModel
 ) -> None:
-  """Sets the initial weights by --init_checkpoint or --initialization=corpus.
+  """Sets a new model's weights by --init_checkpoint or --initialization=corpus.
 
-  Without either the model keeps its random weights.
+  Without either flag the model keeps its random weights.
   """
   settings = work.settings
   if settings.init_checkpoint:
@@ -232,10 +248,10 @@ def _initialize(
 
 
 def rehearse(work: examination.Run) -> str:
-  """Takes two steps on the first records, and writes no files.
+  """Takes two training steps on the first records, and writes no files.
 
-  The weights are those of --init_checkpoint, or random. Returns the loss and
-  the gradient norm as text for a person.
+  The initial weights are those of --init_checkpoint, or random. Returns the
+  loss and the gradient norm as text for a person.
 
   Raises:
     options.InputError: when a step does not fit in memory, or its loss or

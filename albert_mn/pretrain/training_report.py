@@ -76,11 +76,14 @@ def page(
 
 
 def _results(training: _Curves, held_out: _Curves) -> str:
-  """Returns a table, as HTML, of the newest and the best results.
+  """Returns an HTML table of the newest and the best results.
 
-  Its columns are training and held out, each at its own newest step, and held
-  out at the lowest loss; its rows are the step and the measures. Unknown values
-  are NaN.
+  The columns are the newest results of training, the newest held-out results,
+  and the held-out results at the lowest loss. The rows are the step and the
+  measures. Unknown values are NaN.
+
+  Args:
+    training, held_out: tag → curve.
   """
   best = min(held_out.get("loss", []), key=lambda x: x[1], default=(None, 0.0))
   columns = {
@@ -99,15 +102,23 @@ def _results(training: _Curves, held_out: _Curves) -> str:
 
 
 def _newest(curves: _Curves) -> int | None:
-  """Returns the last step that has a loss; None if no step has one."""
+  """Returns the last step whose loss is known; None if no loss is known.
+
+  Args:
+    curves: tag → curve.
+  """
   loss = curves.get("loss")
   return loss[-1][0] if loss else None
 
 
 def _at(curves: _Curves, step: int | None) -> dict[str, int | float | str]:
-  """Returns name → value of "step" and of each measure at a step.
+  """Returns {"step": step, name of each measure: value at this step}.
 
-  Unknown values are NaN; all are, if `step` is None.
+  Unknown values are NaN; if `step` is None, all values are NaN.
+
+  Args:
+    curves: tag → curve.
+    step: the step, or None.
   """
   if step is None:
     return dict.fromkeys(["step", *_MEASURES], float("nan"))
@@ -119,7 +130,12 @@ def _at(curves: _Curves, step: int | None) -> dict[str, int | float | str]:
 
 
 def _compared_chart(training: _Curves, held_out: _Curves, name: str) -> str:
-  """Returns a chart of one measure, for training and for held-out records."""
+  """Returns an HTML chart of one measure, for training and held-out records.
+
+  Args:
+    training, held_out: tag → curve.
+    name: the tag of the measure.
+  """
   lines = [
     pages.Line("training", training.get(name, [])),
     pages.Line("held out", held_out.get(name, []), "few"),
@@ -130,11 +146,13 @@ def _compared_chart(training: _Curves, held_out: _Curves, name: str) -> str:
 
 
 def _level(name: str, lines: list[pages.Line], height: float) -> pages.Line:
-  """Returns a horizontal line from the first to the last step of other lines.
+  """Returns a horizontal line for a chart, such as the accuracy by chance.
+
+  The line leads from the first to the last step of the chart's curves.
 
   Args:
     name: the name in the legend.
-    lines: the other lines.
+    lines: the chart's curves.
     height: the value of the line.
   """
   steps = [step for line in lines for step, _ in line.points]
@@ -143,7 +161,11 @@ def _level(name: str, lines: list[pages.Line], height: float) -> pages.Line:
 
 
 def _probe(held_out: _Curves) -> str:
-  """Returns a chart of the probe's accuracy."""
+  """Returns an HTML chart of the probe's accuracy over the steps.
+
+  Args:
+    held_out: tag → curve, of the evaluation's events.
+  """
   spread = dict(held_out.get("probe_deviation", []))
   accuracy = held_out.get("probe_accuracy", [])
   return pages.chart(
@@ -193,12 +215,12 @@ def _speed(training: _Curves) -> list[str]:
 def _training_chart(
   training: _Curves, caption: str, names: Mapping[str, str]
 ) -> str:
-  """Returns a chart of training curves.
+  """Returns an HTML chart of some curves of the training.
 
   Args:
     training: tag → curve.
     caption: the caption of the chart.
-    names: tag → the curve's name in the legend.
+    names: tag of each curve to draw → the curve's name in the legend.
   """
   return pages.chart(
     caption,
@@ -220,7 +242,12 @@ def _settings(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
-  """Returns the leaves of nested settings by dotted names: optimizer.beta_1."""
+  """Returns nested settings as a flat dictionary: optimizer.beta_1 → value.
+
+  Args:
+    settings: settings, some of which are dictionaries of settings.
+    within: prefix of the names in the result, such as "optimizer.".
+  """
   leaves: dict[str, Any] = {}
   for name, value in settings.items():
     if isinstance(value, dict):

@@ -5,7 +5,7 @@ The files in `checkpoints/` of the run directory:
   model.ckpt-N.*   weights, optimizer slots and step N
   checkpoint       TensorFlow's list of checkpoints (tf.train.latest_checkpoint)
   unfinished/      a checkpoint that is being written or deleted
-  damaged-*        files of checkpoints that could not be read, for a person
+  damaged-* files of checkpoints that could not be read, for inspection
 
 The states of one checkpoint:
 
@@ -99,14 +99,14 @@ class Checkpoints:
     return int(self._step.numpy())
 
   def restore(self) -> int | None:
-    """Restores the newest readable checkpoint; returns its step, or None.
+    """Restores the newest readable checkpoint; returns its step.
 
     The result is None if there is no checkpoint. Newer checkpoints that are
     damaged are renamed to damaged-*, with a warning.
 
     Raises:
       options.InputError: when there are checkpoints but all are damaged, or
-        when the newest readable one has another configuration.
+        when the newest readable checkpoint has another configuration.
     """
     if self._writes:
       self._remove_unfinished()
@@ -148,9 +148,9 @@ class Checkpoints:
   def save(self) -> None:
     """Writes a checkpoint of the current step, then deletes the oldest ones.
 
-    At most `keep` checkpoints remain. The new checkpoint is read back before
-    any is deleted, so that a full disk does not cost the older ones. Does
-    nothing if the step is saved already or this process does not write.
+    At most `keep` checkpoints remain. The new checkpoint is read back before an
+    old one is deleted, so that no checkpoint is lost on a full disk. Nothing is
+    done if the step is saved already or this process does not write.
 
     Raises:
       options.InputError: when the checkpoint cannot be written; the older
@@ -181,9 +181,12 @@ class Checkpoints:
     logging.info("saved %s", self.prefix(step))
 
   def _write(self, step: int) -> str:
-    """Writes, verifies and publishes a checkpoint; returns the error.
+    """Writes a checkpoint, verifies it, and moves it into place.
 
-    The result is "" if there was none.
+    Returns the error as text; "" without an error.
+
+    Args:
+      step: the current step.
     """
     aside = os.path.join(self.folder, _UNFINISHED, f"{_NAME}-{step}")
     try:
@@ -226,10 +229,10 @@ class Checkpoints:
         file.write(f'all_model_checkpoint_paths: "{name}"\n')
 
   def _remove_unfinished(self) -> None:
-    """Removes what a killed process left of unfinished checkpoints.
+    """Removes the unfinished checkpoints of a process that was killed.
 
-    This is the folder unfinished/, and the files of a checkpoint whose index is
-    still in it.
+    They are the folder unfinished/, and any checkpoint whose index is still in
+    that folder.
     """
     folder = os.path.join(self.folder, _UNFINISHED)
     here = _names(self.folder)
@@ -249,7 +252,7 @@ class Checkpoints:
 
     Args:
       step: the checkpoint's step.
-      why: the damage, for the log.
+      why: a description of the damage, for the log.
     """
     logging.warning("%s is damaged: %s", self.prefix(step), why)
     if not self._writes:
@@ -265,10 +268,11 @@ class Checkpoints:
       )
 
   def _delete(self, step: int) -> None:
-    """Deletes a step's checkpoint.
+    """Deletes the checkpoint of a step.
 
-    Its index is first moved back to unfinished/. If a kill interrupts the
-    deletion, the index there tells the next start to delete the other files.
+    The index is first moved back to unfinished/. If the process is killed
+    during the deletion, this index tells the next start to delete the other
+    files.
     """
     folder = os.path.join(self.folder, _UNFINISHED)
     tf.io.gfile.makedirs(folder)
@@ -283,7 +287,7 @@ class Checkpoints:
       tf.io.gfile.remove(back)
 
   def _files(self, step: int, folder: str = "") -> list[str]:
-    """Returns the names of a step's files.
+    """Returns the names of the files of a step's checkpoint.
 
     Args:
       step: the step.
@@ -293,7 +297,7 @@ class Checkpoints:
     return [name for name in names if name.startswith(f"{_NAME}-{step}.")]
 
   def prefix(self, step: int) -> str:
-    """Returns the path of a step's checkpoint without the file extensions."""
+    """Returns the path of a step's checkpoint, without file extensions."""
     return os.path.join(self.folder, f"{_NAME}-{step}")
 
 
@@ -305,9 +309,10 @@ def _names(folder: str) -> list[str]:
 
 
 def _index_last(names: list[str]) -> list[str]:
-  """Returns the file names of a checkpoint with the .index file last.
+  """Returns the file names of a checkpoint in the order in which to move them.
 
-  Without its index a checkpoint does not exist for TensorFlow.
+  The .index file is last: without its index a checkpoint does not exist for
+  TensorFlow.
   """
   return sorted(names, key=lambda name: name.endswith(".index"))
 
@@ -319,9 +324,9 @@ def _sync(path: str) -> None:
 
 
 def _fault(prefix: str) -> str:
-  """Reads a whole checkpoint and verifies its checksums; returns the error.
+  """Reads a whole checkpoint and verifies its checksums.
 
-  The result is "" for a checkpoint without damage.
+  Returns the error as text; "" for a checkpoint without damage.
 
   Args:
     prefix: the checkpoint's path without file extensions.
@@ -373,5 +378,8 @@ def _portions(
 
 
 def _first_line(error: BaseException) -> str:
-  """Returns the first line of an error, without the op names of TensorFlow."""
+  """Returns the first line of an error's message, without op names.
+
+  The op names are those that TensorFlow adds to the message.
+  """
   return str(error).split("\n", maxsplit=1)[0].rsplit("}} ", 1)[-1]

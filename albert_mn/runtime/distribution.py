@@ -1,8 +1,8 @@
 """The devices of a run: one device, several GPUs, several workers, TPUs.
 
 All other code sees only a tf.distribute strategy. The results do not depend on
-it: batches are divided by rows, losses and gradients are summed over all parts
-and divided once, and the row is part of the dropout seed.
+the devices: batches are divided by rows, losses and gradients are summed over
+all rows and divided once, and the row is part of the dropout seed.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from data_prep.files import json_files
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Devices and precision."""
+  """Options: devices and precision."""
 
   distribution: str = options.option(
     "auto",
@@ -76,11 +76,12 @@ class Options(options.Group):
   )
 
   def kind(self) -> str:
-    """Returns "one_device", "mirrored", "multi_worker" or "tpu".
+    """Returns the kind of strategy that --distribution_strategy names.
 
-    auto means tpu with --use_tpu or --tpu_name; else multi_worker if TF_CONFIG
-    names several workers; else mirrored with several GPUs or logical devices;
-    else one_device.
+    The result is "one_device", "mirrored", "multi_worker" or "tpu". auto means
+    tpu with --use_tpu or --tpu_name; else multi_worker if TF_CONFIG names
+    several workers; else mirrored with several GPUs or logical devices; else
+    one_device.
 
     Raises:
       options.InputError: when TF_CONFIG is not JSON with a cluster.
@@ -97,7 +98,7 @@ class Options(options.Group):
 
 
 def _cluster() -> dict[str, Any]:
-  """Returns job → addresses, the cluster in TF_CONFIG; {} if there is none.
+  """Returns the cluster in TF_CONFIG, job → addresses; {} without a cluster.
 
   Raises:
     options.InputError: when TF_CONFIG is not JSON with a cluster.
@@ -118,8 +119,8 @@ def strategy(settings: Options) -> tf.distribute.Strategy:
   else uses a device.
 
   Raises:
-    options.InputError: when the TPU is not there or has another number of
-      cores, or when TF_CONFIG is damaged.
+    options.InputError: when the TPU is missing or has another number of cores
+      than --num_tpu_cores, or when TF_CONFIG is damaged.
   """
   kind = settings.kind()
   if settings.logical_devices > 1:
@@ -141,9 +142,9 @@ def strategy(settings: Options) -> tf.distribute.Strategy:
 
 
 def _devices(settings: Options) -> list[str] | None:
-  """Returns the names of the logical CPUs, such as CPU:0.
+  """Returns the devices of --logical_devices, such as CPU:0 and CPU:1.
 
-  The result is None if there is one, so that the strategy chooses devices.
+  The result is None for one device: then the strategy chooses devices.
   """
   if settings.logical_devices == 1:
     return None
@@ -156,7 +157,7 @@ def is_elsewhere(settings: Options) -> bool:
 
 
 def _tpu_name(settings: Options) -> str:
-  """Returns the TPU's name: the flag's, else $TPU_NAME, else "local"."""
+  """Returns the TPU's name: --tpu_name, else $TPU_NAME, else "local"."""
   return settings.tpu_name or os.environ.get("TPU_NAME") or "local"
 
 
@@ -202,8 +203,8 @@ def is_plain_cpu(devices: tf.distribute.Strategy) -> bool:
 def is_chief(devices: tf.distribute.Strategy) -> bool:
   """Returns whether this process writes the files of the run.
 
-  Of several workers this is the chief, or worker 0 if no worker is called
-  chief. A process without other workers always is.
+  Of several workers this is the worker called chief, or worker 0 if no worker
+  is called chief. Without other workers the result is True.
   """
   resolver = devices.cluster_resolver
   if not isinstance(devices, tf.distribute.MultiWorkerMirroredStrategy):
@@ -228,11 +229,15 @@ def processes(devices: tf.distribute.Strategy) -> int:
 
 
 def mean(devices: tf.distribute.Strategy, *values: float) -> list[float]:
-  """Returns the mean of each value over all workers, in their order.
+  """Returns the mean of each value over all workers, in the order of `values`.
 
-  Every worker must call it with the same number of values, or the others wait.
-  With one process the result is `values`; with several it is rounded to
-  float32.
+  Every worker must call the function with the same number of values; until then
+  the other workers wait. With one process the result is `values`; with several
+  it is rounded to float32.
+
+  Args:
+    devices: the strategy.
+    *values: this worker's values.
   """
   if not isinstance(devices, tf.distribute.MultiWorkerMirroredStrategy):
     return list(values)

@@ -39,7 +39,7 @@ _FILE = "rollbacks.json"
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """The reaction of a run to a divergence.
+  """How a run reacts to a divergence.
 
   Attributes:
     rolls_back: whether the run rolls back; if not, it stops.
@@ -55,11 +55,12 @@ class Policy:
 
 
 class Diverged(Exception):  # noqa: N818  not always an error, like Stopped
-  """Raised when training diverged at a step; it must not continue from there.
+  """Raised when training diverged at a step and must not continue from there.
 
   Args:
-    at: number of that step, from 1: the number of batches taken until then.
-    expected, got: as in options.InputError.
+    at: number of the step that diverged, from 1.
+    expected: the finite or usual values, as text for the error message.
+    got: the values of the step, as text for the error message.
   """
 
   def __init__(self, at: int, expected: str, got: str) -> None:
@@ -70,9 +71,9 @@ class Diverged(Exception):  # noqa: N818  not always an error, like Stopped
 class Watch(tf.Module):
   """The state of the divergence detection, on the devices and in checkpoints.
 
-  Make it in the strategy's scope. A step does not wait for the host: the host
-  calls `heed` later, and learns the step that diverged even if more steps have
-  run since.
+  A Watch must be made in the strategy's scope. A step does not wait for the
+  host: the host calls `heed` later, and learns the step that diverged even if
+  more steps have run since.
 
   Attributes:
     scale: factor of the learning rate; 0 after a divergence.
@@ -91,10 +92,10 @@ class Watch(tf.Module):
   ) -> tf.Tensor:
     """Returns whether a step may change the weights, a bool scalar.
 
-    It is False from the first loss or norm that is not finite, or the first
-    spike, on. A spike (see `_usual`) is detected only at the end of an interval
-    of 50 steps, after the first 250. Each replica must call the function once a
-    step, with the same values.
+    The result is False at the first loss or norm that is not finite or at the
+    first spike, and at all steps after it. A spike (see `_usual`) is detected
+    only at the end of an interval of 50 steps, after the first 250. Each
+    replica must call the function once per step, with the same values.
 
     Args:
       step: int64 scalar, the number of steps before this one.
@@ -123,8 +124,8 @@ class Watch(tf.Module):
     """Returns (usual loss, threshold of a spike), float32 scalars.
 
     The usual loss is the mean over the last 20 intervals of 50 steps, or over
-    fewer at the start. The threshold is above it by the larger of 6 standard
-    deviations and a fifth of it.
+    fewer at the start. The threshold is the usual loss plus the larger of 6
+    standard deviations and a fifth of the usual loss.
 
     Args:
       step: int64 scalar, the number of steps before this one.
@@ -139,7 +140,7 @@ class Watch(tf.Module):
     return mean, mean + tf.maximum(_DEVIATIONS * deviation, _RISE * mean)
 
   def heed(self) -> None:
-    """Raises Diverged, with the first bad step, if `look` refused a step."""
+    """Raises Diverged for the first step that `look` refused, if any."""
     step = int(self._halted.numpy())
     if step < 0:
       return
@@ -157,9 +158,12 @@ class Watch(tf.Module):
 
 
 def _variable(initial: object) -> tf.Variable:
-  """Returns a variable of which each replica updates its own copy.
+  """Returns a variable whose copies each replica updates by itself.
 
   A checkpoint holds the copy of the first replica.
+
+  Args:
+    initial: the initial value.
   """
   return tf.Variable(
     initial,
@@ -174,10 +178,10 @@ class Rollback:
   """One rollback of a run.
 
   Attributes:
-    at: the step that diverged, from 1: the number of batches taken until then.
+    at: number of the step that diverged, from 1.
     to: the step of the restored checkpoint.
-    factor: factor of the learning rate from there on.
-    why: the reason, as text for a person.
+    factor: factor of the learning rate after this rollback.
+    why: the divergence, as text for a person.
   """
 
   at: int
@@ -187,7 +191,7 @@ class Rollback:
 
 
 class Guard:
-  """Saves checkpoints, decides about divergences, and performs rollbacks.
+  """Saves checkpoints, and stops or rolls back the run after a divergence.
 
   Args:
     watch: detects divergences.
@@ -195,7 +199,7 @@ class Guard:
     weights: the weights; if any is not finite, no checkpoint is saved.
     policy: the reaction to a divergence.
     output_dir: the run directory.
-    writes: whether this process writes there.
+    writes: whether this process writes files in the run directory.
   """
 
   def __init__(
@@ -242,8 +246,8 @@ class Guard:
     """Saves a checkpoint.
 
     Raises:
-      Diverged: when a weight is not finite. The next step's loss would show it
-        too, but there may be no next step.
+      Diverged: when a weight is not finite. The next step's loss would also
+        show this, but there may be no next step.
       options.InputError: when the checkpoint cannot be written.
     """
     finite = [tf.reduce_all(tf.math.is_finite(w)) for w in self._weights]
@@ -253,9 +257,10 @@ class Guard:
     self._saved.save()
 
   def leave(self) -> int:
-    """Saves if the weights are finite; returns the newest checkpoint's step.
+    """Saves a checkpoint at the end, unless a weight is not finite.
 
-    Otherwise it logs a warning. The result is 0 if there is no checkpoint.
+    In that case it logs a warning. Returns the step of the newest checkpoint; 0
+    without a checkpoint.
 
     Raises:
       options.InputError: when the checkpoint cannot be written.
@@ -317,12 +322,15 @@ class Guard:
     )
 
   def _set_rate(self) -> None:
-    """Sets the learning rate's factor to the product of all rollbacks'."""
+    """Sets the learning rate's factor to the product of all rollbacks' factors.
+
+    The factor is Watch.scale.
+    """
     factors = [r.factor for r in self._rollbacks]
     self._watch.scale.assign(math.prod(factors, start=1.0))
 
   def _advice(self, to: int | None) -> str:
-    """Returns the advice of the error message.
+    """Returns the advice of the error message that ends the run.
 
     Args:
       to: step of the last good checkpoint; None if there is none.
@@ -349,13 +357,14 @@ class Guard:
 
 
 def _target(steps: Sequence[int], at: int, every: int) -> int:
-  """Returns the step to roll back to: the newest safe regular checkpoint's.
+  """Returns the step to roll back to, of the newest safe regular checkpoint.
 
-  A checkpoint is safe if it is at least 50 steps before `at`: a later one may
-  have been saved while the loss already rose. If all are later, the oldest is
-  taken. A checkpoint is regular if its step is a multiple of `every`: one that
-  a signal caused is not, because a run without the signal lacks it. Without a
-  regular checkpoint all count.
+  A checkpoint is safe if its step is at least 50 before `at`: a later
+  checkpoint may have been saved while the loss already rose. If no checkpoint
+  is safe, the oldest is taken. A checkpoint is regular if its step is a
+  multiple of `every`; other checkpoints are made when a signal stops the run,
+  and a run without the signal would lack them. Without a regular checkpoint all
+  checkpoints count.
 
   Args:
     steps: the steps of the checkpoints; at least one.

@@ -19,15 +19,16 @@ _ROWS, _WIDTH = 20, 60  # rows of the table, characters of the line of bars
 def for_batch(
   recipe: optimization.OptimizerOptions, batch_size: int, scale: bool
 ) -> optimization.OptimizerOptions:
-  """Returns the recipe with the learning rate to use, and logs that rate.
+  """Returns the optimizer options with the learning rate for a batch size.
 
   The scaled rate is proportional to the square root of the batch size (You et
-  al. 2020, arXiv 1904.00962).
+  al. 2020, arXiv 1904.00962). The rate in use is logged.
 
   Args:
-    recipe: if `scale` is set, its rate is meant for batches of 4,096 sequences.
-    batch_size: sequences a step.
-    scale: whether to scale the rate. If not, the recipe is returned unchanged,
+    recipe: the optimizer options; if `scale` is set, their rate is meant for
+      batches of 4,096 sequences.
+    batch_size: sequences per step.
+    scale: whether to scale the rate. If not, `recipe` is returned unchanged,
       and the default rate with a smaller batch logs a warning.
   """
   rate = recipe.learning_rate

@@ -48,9 +48,9 @@ def parameters(config: configs.AlbertConfig) -> int:
 
 
 def checkpoint_bytes(config: configs.AlbertConfig) -> int:
-  """Returns about the bytes of a checkpoint: 12 for each weight.
+  """Returns the approximate size of a checkpoint in bytes: 12 for each weight.
 
-  Four are for the weight and eight for its two moments.
+  Four bytes are for the weight and eight for its two moments.
   """
   return 12 * parameters(config)
 
@@ -66,7 +66,9 @@ def step_bytes(
   rematerialize: bool,
   activation_bytes: int,
 ) -> int:
-  """Returns the bytes of a training step on a device, without PROGRAM.
+  """Returns the estimated memory of a training step on a device, in bytes.
+
+  The memory of the program itself (PROGRAM) is not included.
 
   Args:
     config: the model's shape.
@@ -75,7 +77,8 @@ def step_bytes(
     predictions: masked positions of a sequence.
     in_parts: whether gradients are accumulated.
     lean: whether lean.Lean computes the step.
-    rematerialize: as in AlbertEncoder.
+    rematerialize: whether the backward pass computes the activations inside the
+      layers again in place of storing them.
     activation_bytes: bytes of an activation, 4 or 2.
   """
   hidden, inner = config.hidden_size, config.intermediate_size
@@ -93,9 +96,9 @@ def step_bytes(
 
 
 def machine_bytes() -> int:
-  """Returns the smaller of this machine's memory and its container's limit.
+  """Returns the memory of this machine or its container's limit, in bytes.
 
-  Both are in bytes.
+  The smaller of the two counts.
   """
   pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
   limit = _CONTAINER.read_text().strip() if _CONTAINER.exists() else ""

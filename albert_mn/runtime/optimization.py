@@ -22,7 +22,7 @@ EXCLUDED = ("LayerNorm", "layer_norm", "bias")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions(options.Group):
-  """Optimizer and learning rate."""
+  """Options: optimizer and learning rate."""
 
   optimizer: str = options.option(
     "lamb",
@@ -132,7 +132,7 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
   increases the loss.
 
   Args:
-    recipe: peak rate and numbers of steps.
+    recipe: the optimizer options, with peak rate and numbers of steps.
     scale: factor of the rate; a variable may change during the run.
   """
 
@@ -144,7 +144,7 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
   def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
     """Returns the learning rate at a step, float32 of the shape of `step`.
 
-    From step num_train_steps on it is 0, unless poly_power is 0.
+    From step num_train_steps on the rate is 0, unless poly_power is 0.
     """
     recipe = self._recipe
     step = tf.cast(step, tf.float32)
@@ -173,12 +173,22 @@ def adam_direction(
   correction_1: tf.Tensor | float,
   correction_2: tf.Tensor | float,
 ) -> tf.Tensor:
-  """Returns the update m̂ / (√v̂ + ε) (Adam, arXiv 1412.6980, algorithm 1)."""
+  """Returns the update m̂ / (√v̂ + ε) (Adam, arXiv 1412.6980, algorithm 1).
+
+  Args:
+    m, v: the first and the second moment.
+    epsilon: ε.
+    correction_1, correction_2: the divisors of m and v that correct their bias:
+      m̂ = m / correction_1.
+  """
   return (m / correction_1) / (tf.sqrt(v / correction_2) + epsilon)
 
 
 def trust_ratio(weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
-  """Returns ‖x‖ / ‖u‖, 1 where either is 0 (LAMB, arXiv 1904.00962, alg. 2)."""
+  """Returns ‖weights‖ / ‖update‖, a scalar; 1 if either norm is 0.
+
+  The ratio is that of LAMB (arXiv 1904.00962, algorithm 2).
+  """
   x, u = tf.norm(weights), tf.norm(update)
   # tf.where computes both branches; divide_no_nan keeps them finite.
   return tf.where((x > 0) & (u > 0), tf.math.divide_no_nan(x, u), 1.0)
@@ -187,19 +197,20 @@ def trust_ratio(weights: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
 class AdamW(tf_keras.optimizers.Optimizer):
   """Adam with decoupled weight decay (arXiv 1711.05101, algorithm 2).
 
-  Under tf.distribute, make it in the strategy's scope. `apply_gradients` sums
-  the gradients of all replicas and clips the sum, so each replica passes its
-  share of the gradient of the whole batch's loss. For gradients that are
-  already summed pass `skip_gradients_aggregation=True`.
+  Under tf.distribute, the optimizer must be made in the strategy's scope.
+  `apply_gradients` sums the gradients of all replicas and clips the sum, so
+  each replica passes the part of the whole batch's gradient that its rows
+  contribute. For gradients that are already summed pass
+  `skip_gradients_aggregation=True`.
 
   Args:
-    recipe: all numbers of the optimizer.
+    recipe: the options of the optimizer, such as learning rate and betas.
     excluded: regular expressions; a variable whose name contains a match gets
       neither weight decay nor a trust ratio.
     name: name of the optimizer; by default the class name.
     fused: whether XLA compiles the update of a variable to one operation, which
       reads and writes less memory. Not needed if XLA compiles the whole step.
-    scale: factor of the learning rate, as in Schedule.
+    scale: factor of the learning rate; a variable may change during the run.
     factors: `ref()` of a variable → factor of its learning rate; 1 for all
       other variables.
   """
@@ -233,7 +244,10 @@ class AdamW(tf_keras.optimizers.Optimizer):
   def build(self, var_list: list[tf.Variable]) -> None:
     """Creates the moments of the variables, so that they can be restored.
 
-    Later calls do not create them again.
+    Later calls do not create the moments again.
+
+    Args:
+      var_list: the variables to train.
     """
     super().build(var_list)
     if getattr(self, "_built", False):
@@ -275,14 +289,17 @@ class AdamW(tf_keras.optimizers.Optimizer):
     correction_2: tf.Tensor | float,
     left_alone: bool,
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the next weights, the next m and v, and the trust ratio.
+    """Computes the update of one variable.
 
     Args:
-      weights, gradient: a variable's values and its gradient.
-      m, v: its first and second moment.
-      rate: its learning rate.
+      weights, gradient: the variable's values and gradient.
+      m, v: the variable's first and second moment.
+      rate: the variable's learning rate.
       correction_1, correction_2: the result of `_corrections`.
-      left_alone: whether it gets no weight decay and no trust ratio.
+      left_alone: whether the variable gets no weight decay and no trust ratio.
+
+    Returns:
+      the next weights, the next m and v, and the trust ratio.
     """
     recipe = self.recipe
     m = recipe.beta_1 * m + (1 - recipe.beta_1) * gradient
@@ -297,18 +314,24 @@ class AdamW(tf_keras.optimizers.Optimizer):
   def _corrections(
     self, dtype: tf.DType
   ) -> tuple[tf.Tensor | float, tf.Tensor | float]:
-    """Returns the divisors of m and v that correct their bias; 1 without it."""
+    """Returns the divisors of m and v that correct their bias.
+
+    Without bias correction both are 1.
+    """
     if not self.recipe.bias_correction:
       return 1.0, 1.0
     step = tf.cast(self.iterations + 1, dtype)
     return 1 - self.recipe.beta_1**step, 1 - self.recipe.beta_2**step
 
   def _ratio(self, weights: tf.Tensor, _update: tf.Tensor) -> tf.Tensor:
-    """Returns the factor of an update: 1 here, the trust ratio in Lamb."""
+    """Returns the factor of an update: 1 here; Lamb overrides it.
+
+    Lamb returns the trust ratio.
+    """
     return tf.ones([], weights.dtype)
 
   def _note(self, index: int, ratio: tf.Tensor) -> None:
-    """Does nothing; in Lamb it stores a variable's trust ratio.
+    """Does nothing; Lamb overrides it to store a variable's trust ratio.
 
     Args:
       index: the variable's index in the list given to `build`.
@@ -504,8 +527,11 @@ def create(
   """Returns the optimizer that --optimizer names.
 
   Args:
-    recipe: all numbers of the optimizer.
-    fused, scale, factors: as in AdamW.
+    recipe: the options of the optimizer.
+    fused: whether XLA compiles the update of a variable to one operation.
+    scale: factor of the learning rate.
+    factors: `ref()` of a variable → factor of its learning rate; 1 for all
+      other variables.
   """
   kind = {"lamb": Lamb, "adamw": AdamW, "muon": Muon}[recipe.optimizer]
   return kind(recipe, fused=fused, scale=scale, factors=factors)

@@ -42,16 +42,16 @@ def remember(
 ) -> None:
   """Writes run.json, after checking that a resumed run has the same settings.
 
-  The version of TensorFlow is one of them.
+  The version of TensorFlow counts as a setting.
 
   Args:
     output_dir: the run directory.
     settings: all settings on which the final weights depend, as JSON values;
       None for a setting that does not apply, so that all runs have the same
       keys.
-    flags: all flags, given or default; for a person to look up.
+    flags: flag → value, given or default; stored for a person to look up.
     begun: whether the run already has a checkpoint, and so resumes.
-    writes: whether this process writes; of several workers, one does.
+    writes: whether this process writes the file; of several workers, one does.
     implied: settings that earlier versions left out of run.json when they had
       these values.
 
@@ -74,9 +74,14 @@ def remember(
 def _require_same(
   before: Mapping[str, Any], now: Mapping[str, Any], output_dir: str
 ) -> None:
-  """Raises InputError if a setting's value differs from the one in run.json.
+  """Raises InputError if a setting has another value than in run.json.
 
-  Logs the settings that only one of the two versions knows.
+  Settings that only one of the two versions of this project knows are logged.
+
+  Args:
+    before: the settings in run.json.
+    now: the settings of this start.
+    output_dir: the run directory, for messages.
   """
   path = os.path.join(output_dir, _SETTINGS)
   compared = _compared(deciding(before), deciding(now))
@@ -97,9 +102,12 @@ def _require_same(
 
 
 def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the settings without "flags" and "versions".
+  """Returns the settings on which the final weights depend.
 
-  The final weights depend on all that remain.
+  These are all settings but "flags" and "versions".
+
+  Args:
+    settings: the content of run.json.
   """
   return {n: value for n, value in settings.items() if n not in _BESIDE}
 
@@ -141,7 +149,8 @@ def _compared(
   """Returns the differences between two runs' settings.
 
   A setting that is None on one side and missing on the other is no difference.
-  None and a value differ: the setting is in `changed`.
+  A setting that is None on one side and has a value on the other is in
+  `changed`.
 
   Args:
     before, after: settings, which may be nested.
@@ -243,11 +252,14 @@ class Stop:
     self._number = number
 
   def came(self) -> bool:
-    """Returns whether this process got a signal."""
+    """Returns whether this process has received one of the two signals."""
     return bool(self._number)
 
   def leave(self) -> NoReturn:
-    """Raises Stopped with this process's signal, or SIGTERM if it got none."""
+    """Raises Stopped with the signal of this process.
+
+    Without a signal, because another worker got one, the signal is SIGTERM.
+    """
     raise Stopped(self._number or signal.SIGTERM)
 
 

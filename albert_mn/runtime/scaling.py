@@ -33,12 +33,12 @@ WORDS, SEQUENCES = 1_498_425, 37_740
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A run that was measured.
+  """A pretraining run that was measured.
 
   Attributes:
     config: name of a file in the folder configs, without its ending.
     steps: steps of BATCH sequences.
-    seconds: CPU-seconds of these steps on one core.
+    seconds: CPU-seconds of all steps on one core.
     loss: masked_lm_loss on held-out records at the end.
   """
 
@@ -98,40 +98,49 @@ def shape(name: str, vocab_size: int = VOCAB_SIZE) -> configs.AlbertConfig:
 
 
 def flops(config: configs.AlbertConfig, sequences: int) -> float:
-  """Returns the operations of training on a number of sequences."""
+  """Returns the floating-point operations of training on some sequences.
+
+  Args:
+    config: the model's shape.
+    sequences: number of sequences.
+  """
   return throughput.step_flops(config, 1, LENGTH, PREDICTIONS) * sequences
 
 
 def pieces_per_word(vocab_size: int) -> float:
-  """Returns about how many pieces a word has, for a tokenizer's size.
+  """Returns the approximate number of pieces of a word, by vocabulary size.
 
-  Between the measured sizes the number is interpolated; outside of them it is
-  that of the nearest one.
+  Between the measured vocabulary sizes the number is interpolated; outside of
+  them it is that of the nearest size.
+
+  Args:
+    vocab_size: number of pieces of the tokenizer.
   """
   sizes = np.log(list(_PIECES))
   return float(np.interp(math.log(vocab_size), sizes, list(_PIECES.values())))
 
 
 def sequences_of(words: int, vocab_size: int) -> int:
-  """Returns about how many sequences of LENGTH pieces a text makes.
+  """Returns the approximate number of sequences of LENGTH pieces in a text.
 
   Args:
     words: words of the text.
-    vocab_size: number of pieces of its tokenizer.
+    vocab_size: number of pieces of the tokenizer.
   """
   per_word = SEQUENCES / WORDS * pieces_per_word(vocab_size)
   return max(1, round(words * per_word / pieces_per_word(VOCAB_SIZE)))
 
 
 def effective(sequences: int, unique: int) -> float:
-  """Returns the number of new sequences that repeated ones are worth.
+  """Returns the number of new sequences that are worth as much as a run reads.
 
-  Muennighoff et al. 2023: U + U·R*·(1 − exp(−R / R*)), of U unique
-  sequences that are read R more times.
+  A sequence that is read again is worth less than a new one. Muennighoff et al.
+  2023: U + U·R*·(1 − exp(−R / R*)), of U unique sequences that are read R more
+  times.
 
   Args:
-    sequences: sequences that a run reads.
-    unique: sequences of the text.
+    sequences: number of sequences that the run reads.
+    unique: number of sequences in the text.
   """
   repeated = max(0.0, sequences / unique - 1)
   first = min(sequences, unique)
@@ -139,9 +148,12 @@ def effective(sequences: int, unique: int) -> float:
 
 
 def share_of_peak(name: str) -> float:
-  """Returns the share of PEAK at which a config trained.
+  """Returns the speed at which a config trained, as a share of PEAK.
 
-  A size without a run has the share of all runs together.
+  For a size without a measured run it is the share of all runs together.
+
+  Args:
+    name: name of the config.
   """
   runs = [run for run in (*RUNS, UNSEEN) if run.config == name] or RUNS
   work = sum(flops(shape(run.config), run.sequences) for run in runs)
@@ -171,9 +183,9 @@ class Prediction:
 
 
 def applied_weights(config: configs.AlbertConfig) -> int:
-  """Returns the weights of the layers' matrices, once for each application.
+  """Returns the number of weights in the matrices of all layers.
 
-  Weights that several layers share count in each of these layers.
+  A weight that several layers share counts once for each of these layers.
   """
   hidden = config.hidden_size
   block = 4 * hidden * hidden + 2 * hidden * config.intermediate_size
@@ -183,18 +195,19 @@ def applied_weights(config: configs.AlbertConfig) -> int:
 def expected_loss(
   numbers: np.ndarray, config: configs.AlbertConfig, sequences: float
 ) -> float:
-  """Returns the loss that the form of the fit gives.
+  """Returns the loss of a run by the formula that `Fit` fits.
 
-  The loss begins at a, that of the counted weights, and falls to a floor F like
-  1 / (1 + n / h), with n the steps of BATCH sequences. The floor depends on the
-  width E of the embeddings, F = b - c ln(E / 64): what is counted stands in
-  them. The steps h to half of the way depend on the weights N of the layers,
-  ln h = d + e ln(N / 10^6).
+  The loss begins at a, the loss of weights from statistics, and falls to a
+  floor F like F + (a − F) / (1 + n / h), with n the number of steps of BATCH
+  sequences. The floor depends on the width E of the embeddings: F = b - c ln(E
+  / 64). The number h of steps to half of the way depends on the number N of
+  weights of the layers: ln h = d + e ln(N / 10^6).
 
   Args:
     numbers: a, b, c, d, e.
-    config: the model.
-    sequences: sequences that it reads, repeated ones at their worth.
+    config: the model's shape.
+    sequences: the number of new sequences that are worth as much as those that
+      the run reads.
   """
   start, floor, width, half, size = numbers
   floor = floor - width * math.log(config.embedding_size / 64)
@@ -203,7 +216,7 @@ def expected_loss(
 
 
 class Fit:
-  """The form of `expected_loss`, fitted by least squares.
+  """The formula of `expected_loss`, fitted to measured runs by least squares.
 
   The interval is that of nonlinear regression for a new observation: Student's
   t times s·√(1 + g (JᵀJ)⁻¹ gᵀ), with s the deviation of the residuals, J their
@@ -211,7 +224,7 @@ class Fit:
   section 5.1).
 
   Args:
-    runs: more runs than the form has numbers.
+    runs: the measured runs, more than the formula has numbers.
   """
 
   def __init__(self, runs: Sequence[Run]) -> None:
@@ -230,11 +243,12 @@ class Fit:
   def predict(
     self, config: configs.AlbertConfig, sequences: float
   ) -> Prediction:
-    """Returns the loss of a run that is not in the fit, with its interval.
+    """Predicts the loss of a run that is not in the fit, with its interval.
 
     Args:
-      config: the model.
-      sequences: sequences that it reads, repeated ones at their worth.
+      config: the model's shape.
+      sequences: the number of new sequences that are worth as much as those
+        that the run reads.
     """
     loss = expected_loss(self.numbers, config, sequences)
     slopes = optimize.approx_fprime(

@@ -45,13 +45,13 @@ class Work:
 
   Attributes:
     steps: steps of the whole run.
-    sequences: sequences of a step.
-    positions: positions of a sequence.
+    sequences: sequences per step.
+    positions: positions per sequence.
     filled: share of the positions that are not padding, from 0 to 1; None if
       unknown.
-    examples: sequences of an epoch.
-    flops: floating-point operations of a step.
-    peak: peak FLOPs a second of all devices; 0 if unknown.
+    examples: sequences per epoch.
+    flops: floating-point operations per step.
+    peak: peak FLOPs per second of all devices; 0 if unknown.
     input_seconds: seconds that the input pipeline alone takes for a batch.
   """
 
@@ -89,16 +89,23 @@ class Meter:
     self._began, self._first = 0.0, 0
 
   def begin(self, step: int) -> None:
-    """Starts to measure; `step` is the number of steps done."""
+    """Starts to measure.
+
+    Args:
+      step: the number of steps taken.
+    """
     self._began, self._first = self._clock(), step
 
   def metrics(self, step: int) -> dict[str, float]:
-    """Returns the speed since `begin`, under the names for TensorBoard.
+    """Returns metric name → value for TensorBoard: progress and speed.
 
     epochs and tokens count from the start of the run. sequences_per_second and
     tokens_per_second are means since `begin`. input_share is the input
-    pipeline's time as a share of a step; mfu is the share of the peak speed,
-    and is missing if the peak is unknown.
+    pipeline's time as a share of a step. mfu is the share of the peak speed; it
+    is missing if the peak is unknown.
+
+    Args:
+      step: the number of steps taken.
     """
     work = self._work
     seconds = self._clock() - self._began
@@ -115,12 +122,14 @@ class Meter:
     return metrics
 
   def text(self, step: int, metrics: dict[str, float]) -> str:
-    """Returns the metrics as text for the log, with the remaining time.
+    """Returns metrics as text for the log, with the remaining time.
 
-    `step` is the number of steps done; `metrics` is the result of `metrics`.
+    An example is `0.67 epochs, 179,431 tokens; 77 sequences/s, 4,322 tokens/s,
+    31 % of the peak, input 0.4 % of a step; 1h05m left`.
 
-    `0.67 epochs, 179,431 tokens; 77 sequences/s, 4,322 tokens/s, 31 % of the
-    peak, input 0.4 % of a step; 1h05m left`.
+    Args:
+      step: the number of steps taken.
+      metrics: the result of the method `metrics`.
     """
     unit = "positions" if self._work.filled is None else "tokens"
     peak = f"{metrics['mfu']:.0%} of the peak, " if "mfu" in metrics else ""
@@ -180,16 +189,17 @@ def input_seconds(
   seconds: float = 0.5,
   clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-  """Times the input pipeline alone; returns seconds a batch.
+  """Times the input pipeline alone; returns seconds per batch.
 
-  If this is below a step's time, an accelerator never waits for input, and a
-  CPU spends at most that share of its time on input. The wait inside a step
-  cannot be measured: operations that read the clock are refused under op
-  determinism, and with several devices the loop fetches batches in advance.
+  If the result is below the time of a step, an accelerator never waits for
+  input, and a CPU spends at most this time of each step on input. The wait
+  inside a step cannot be measured: operations that read the clock are refused
+  under op determinism, and with several devices the loop fetches batches in
+  advance.
 
   Args:
-    dataset: this process's share of the batches, without end; nothing was read
-      from it yet.
+    dataset: an endless dataset of this process's rows of the batches, from
+      which nothing was read yet.
     parts: elements of the dataset that make one batch.
     seconds: least duration of the last, longest pass. Each pass takes twice as
       many elements as the pass before.
@@ -213,10 +223,10 @@ def input_seconds(
 
 
 def peak(strategy: tf.distribute.Strategy) -> float:
-  """Returns the peak speed of all devices in FLOPs a second; 0 if unknown.
+  """Returns the peak speed of all devices, in FLOPs per second; 0 if unknown.
 
   The peak of a TPU follows from its type. On other devices a matrix product in
-  the precision of the layers is timed.
+  the number format of the layers is timed.
   """
   if isinstance(strategy, tf.distribute.TPUStrategy):
     kind = accelerator_type()
@@ -259,9 +269,9 @@ def matrix_speed(clock: Callable[[], float] = time.perf_counter) -> float:
 
 
 def tpu_peak(accelerator: str) -> float:
-  """Returns the peak bfloat16 FLOPs a second of a TPU such as v3-8.
+  """Returns the peak bfloat16 speed of a TPU such as v3-8, in FLOPs per second.
 
-  It is that of all its chips together; 0 if the type is unknown.
+  The speed is that of all chips of the TPU together; 0 if the type is unknown.
   """
   name, _, cores = accelerator.partition("-")
   chip, counted = _TPUS.get(name, (0.0, 1))
@@ -271,7 +281,8 @@ def tpu_peak(accelerator: str) -> float:
 def accelerator_type() -> str:
   """Returns the accelerator type of this TPU VM, such as v3-8; "" if unknown.
 
-  It is read from TPU_ACCELERATOR_TYPE, else from the metadata server
+  The type is read from the environment variable TPU_ACCELERATOR_TYPE, else from
+  the metadata server
   (cloud.google.com/compute/docs/metadata/querying-metadata).
   """
   if named := os.environ.get("TPU_ACCELERATOR_TYPE"):

@@ -21,8 +21,8 @@ class Bin(NamedTuple):
     low, high: the bounds of the interval. A probability equal to `low` is in
       the interval below; 0 is in the first.
     rows: number of answers; at least 1.
-    confidence: their mean probability.
-    accuracy: the share of correct answers, from 0 to 1.
+    confidence: mean probability of the answers.
+    accuracy: share of the answers that are correct, from 0 to 1.
   """
 
   low: float

@@ -3,8 +3,8 @@
 With some seeds fine-tuning ends where it began: the model gives the same answer
 for every text, and its loss is the entropy of the labels (Mosbach et al. 2021,
 arXiv 2006.04884). Another seed usually helps. If the learning rate is too
-small, no seed helps: the answers differ, but are no more often right than the
-same answer for every text.
+small, no seed helps: the answers to different texts differ, but are correct no
+more often than one constant answer.
 """
 
 import dataclasses
@@ -83,7 +83,10 @@ class Verdict:
 
   @property
   def another_seed_may_do(self) -> bool:
-    """Whether another seed may help; False if the cause is TOO_LITTLE."""
+    """Whether a training with another seed may help.
+
+    The value is False if the cause is TOO_LITTLE.
+    """
     return self.cause != TOO_LITTLE
 
   @property
@@ -92,7 +95,10 @@ class Verdict:
     return f"{self.fault}. {self.advice}."
 
   def parameters(self) -> dict[str, Any]:
-    """Returns the entry that records this verdict in the model's manifest."""
+    """Returns the entry that records this verdict in a model's manifest.
+
+    The entry is {name of the parameter: fault, cause and advice}.
+    """
     return {_NAME: dataclasses.asdict(self)}
 
   @classmethod
@@ -115,11 +121,11 @@ def finding(
 ) -> Finding | None:
   """Returns the evidence that a run has learnt nothing; None if it has learnt.
 
-  A run has learnt nothing if two conditions hold. Its loss is at least 95 % of
-  the loss of the best constant answer, which ignores the text. And its answers
-  are all the same, are not finite, or are right more often than the constant
-  answer by at most two standard errors. The result is also None if the constant
-  answer has a loss of 0, because all rows have the same target.
+  A run has learnt nothing if two conditions hold at once. Its loss is at least
+  95 % of the loss of the best constant answer, which ignores the text. And its
+  answers are all the same, are not finite, or are right more often than the
+  constant answer by at most two standard errors. The result is also None if the
+  constant answer has a loss of 0, because all rows have the same target.
 
   Args:
     problem: the kind of prediction.
@@ -173,13 +179,13 @@ def _square(values: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-  """The settings of a training by which `verdict` finds cause and advice.
+  """The settings of a training from which `verdict` infers cause and advice.
 
   Attributes:
     learning_rate: the peak of the learning rate.
     optimizer: "adamw" or "lamb".
     head_only: whether the encoder is frozen. Then a large change of the weights
-      is no sign of a collapse: a head's small random weights change much in
+      is no sign of a divergence: a head's small random weights change much in
       good runs too, and its loss is convex.
   """
 
@@ -193,7 +199,8 @@ def verdict(seen: Finding, moved: float, steps: Steps) -> Verdict:
 
   Args:
     seen: the evidence, from `finding`.
-    moved: `movement` of the trained weights from the start to the last step.
+    moved: relative change of the trained weights from the start to the last
+      step, the result of `movement`.
     steps: the settings of the training.
   """
   cause = _cause(seen, moved, steps.head_only)
@@ -214,12 +221,17 @@ def verdict(seen: Finding, moved: float, steps: Steps) -> Verdict:
 def _cause(seen: Finding, moved: float, head_only: bool) -> str:
   """Returns TOO_LITTLE, DIVERGED or UNCLEAR, by the change of the weights.
 
-  The change `moved` is a share of their norm. Up to 0.02, or below 0.1 while
-  the outputs differ between texts (a spread of 0.01 or more), means TOO_LITTLE;
-  from 0.4 on, or from 0.1 on while the outputs do not differ, DIVERGED;
-  anything between UNCLEAR. A change that is not finite, or a loss of more than
-  twice that of the best constant answer, means DIVERGED before all these. With
-  a frozen encoder every other result is TOO_LITTLE.
+  DIVERGED is the result for a change that is not finite, and for a loss of more
+  than twice that of the best constant answer. Otherwise a frozen encoder gives
+  TOO_LITTLE. Otherwise the change decides: TOO_LITTLE up to 0.02, and below 0.1
+  while the outputs differ between texts (a spread of 0.01 or more); DIVERGED
+  from 0.4 on, and from 0.1 on while the outputs do not differ; UNCLEAR between
+  these.
+
+  Args:
+    seen: the evidence that the run has learnt nothing.
+    moved: relative change of the trained weights: ‖end − start‖ / ‖start‖.
+    head_only: whether the encoder is frozen.
   """
   if not math.isfinite(moved) or seen.excess > _WILD:
     return DIVERGED
@@ -230,12 +242,16 @@ def _cause(seen: Finding, moved: float, head_only: bool) -> str:
 
 
 def _more(moved: float, steps: Steps) -> str:
-  """Returns the advice for too small steps: a higher rate or more epochs.
+  """Returns the advice for weights that changed too little.
 
-  The rate is multiplied by 0.1 / `moved`, at least by 2, and is at most 0.001
-  for AdamW and 0.005 for LAMB. With a frozen encoder it is multiplied by 10,
-  and is at least 0.01. More epochs alone are advised where the rate is that
-  high already.
+  It is a higher rate or, where the rate is that high already, more epochs
+  alone. The rate is multiplied by 0.1 / `moved`, at least by 2, and is at most
+  0.001 for AdamW and 0.005 for LAMB. With a frozen encoder it is multiplied by
+  10, and is at least 0.01.
+
+  Args:
+    moved: relative change of the trained weights.
+    steps: the settings of the training.
   """
   rate, times = steps.learning_rate, max(2.0, _GOOD / max(moved, 1e-6))
   if steps.head_only:  # a head cannot collapse
@@ -261,6 +277,10 @@ def _less(moved: float, steps: Steps) -> str:
   The rate is multiplied by 0.1 / `moved`, at most by 0.5, and is at most 0.001
   for AdamW and 0.005 for LAMB. With a frozen encoder, or if `moved` is not
   finite, it is multiplied by 0.1.
+
+  Args:
+    moved: relative change of the trained weights.
+    steps: the settings of the training.
   """
   rate, known = steps.learning_rate, math.isfinite(moved)
   if steps.head_only or not known:

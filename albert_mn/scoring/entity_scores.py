@@ -20,11 +20,12 @@ class Entities(judgements.Judgement):
   AVERAGES = ("micro", "macro", "weighted")
 
   def scores(self) -> dict[str, float]:
-    """Returns precision, recall and F1 averages, and exact_rows, by name.
+    """Returns score name → value: averages, and the share of right texts.
 
-    The names of the averages are micro_precision, macro_f1 and so on.
-    exact_rows is the share of texts whose entities are all right;
-    exact_rows_low and exact_rows_high are its 95 % interval.
+    The averages are precision, recall and F1, with names such as
+    micro_precision and macro_f1. exact_rows is the share of texts whose
+    entities are all right; exact_rows_low and exact_rows_high are its 95 %
+    interval.
     """
     return {**self._averages(), **self.share_right("exact_rows")}
 
@@ -54,7 +55,10 @@ class Entities(judgements.Judgement):
     ]
 
   def table(self) -> str:
-    """Returns each type's scores and the averages, in seqeval's text format."""
+    """Returns a text table of each type's scores and the averages.
+
+    The format is that of seqeval.
+    """
     rows = self.per_label()
     total = sum(row[-1] for row in rows)
     rows += [
@@ -87,10 +91,12 @@ class Entities(judgements.Judgement):
     """Returns (precision, recall, F1), averaged over types as seqeval does.
 
     A type that has neither a true nor a predicted entity is left out. If no
-    text has a true entity, all kinds are the micro average.
+    text has a true entity, the micro average is returned for each kind.
 
     Args:
-      kind: "micro", "macro" or "weighted", as in Judgement.average.
+      kind: "micro" counts the entities of all types together; "macro" is the
+        mean over types; "weighted" is the mean weighted by the number of true
+        entities.
     """
     counts = self.counts()
     present = counts[counts.any(axis=1)]

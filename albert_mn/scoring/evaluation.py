@@ -54,8 +54,9 @@ def evaluate(
     rows: the model is evaluated on `rows.held_out`. If it has no blend, a
       baseline for comparison is trained on `rows.train`, if there are any.
     batch_size: texts a batch, at most.
-    reseeded: models of the same training with other seeds.
-    from_nothing: the model of the same training without pretrained weights.
+    reseeded: models from the same training with other seeds, if any.
+    from_nothing: a model from the same training without pretrained weights, or
+      None.
 
   Returns:
     the content of eval_results.txt.
@@ -114,7 +115,14 @@ def evaluate(
 
 
 def rival_name(predictor: classifier.Predictor) -> str:
-  """Returns the name of the baseline for reports, by the kind of prediction."""
+  """Returns the name of the baseline for the reports.
+
+  The baseline is an SVM or a ridge regression on TF-IDF vectors; for a tagger,
+  the entities of the training rows.
+
+  Args:
+    predictor: the model, which defines the kind of prediction.
+  """
   if predictor.problem.TYPE == problems.ENTITIES:
     return "the training rows' entities, found again by their words"
   if predictor.problem.TYPE == problems.REGRESSION:
@@ -123,13 +131,13 @@ def rival_name(predictor: classifier.Predictor) -> str:
 
 
 class Judged(NamedTuple):
-  """The judgement of a predictor's answers, and their loss.
+  """The judgements of a predictor's answers to rows, and their loss.
 
   Attributes:
-    voices: the judgement of the predictor's answers; with a blend, also those
-      of the network alone and of the baseline alone.
-    loss: mean loss over the rows, for a tagger over the pieces; without a
-      blend, that of the network at temperature 1.
+    voices: the judgement of the predictor's answers; with a blend, also the
+      judgements of the network alone and of the baseline alone.
+    loss: mean loss over the rows, for a tagger over the pieces. Without a blend
+      it is the loss of the network at temperature 1.
   """
 
   voices: reports.Voices
@@ -141,12 +149,12 @@ def judge(
   rows: Sequence[classifier_data.Row],
   batch_size: int,
 ) -> Judged:
-  """Predicts rows; returns the judgement of the answers, and the loss.
+  """Predicts rows; compares the answers with the labels; returns both results.
 
   Args:
     predictor: the model.
     rows: rows with labels, at least one.
-    batch_size: texts a batch, at most.
+    batch_size: number of texts that the model reads at once.
 
   Raises:
     options.InputError: for a row with a label that was not trained.
@@ -184,7 +192,7 @@ def _answers(
   targets: np.ndarray,
   logits: np.ndarray,
 ) -> judgements.Judgement:
-  """Returns the judgement of the network's answers at its temperature.
+  """Judges the answers that the network gives at its temperature.
 
   Args:
     predictor: the model.
@@ -202,7 +210,13 @@ def _answers(
 def _judgement(
   predictor: classifier.Predictor, targets: np.ndarray, logits: np.ndarray
 ) -> judgements.Judgement:
-  """Returns the judgement of the answers that logits give; not for a tagger."""
+  """Judges the answers that logits give; not for a tagger.
+
+  Args:
+    predictor: the model.
+    targets: the targets of the rows.
+    logits: [rows, outputs].
+  """
   shares = predictor.problem.probabilities(logits)
   return judgements.of(predictor.problem, targets, shares)
 
@@ -212,7 +226,7 @@ def _entities(
   rows: Sequence[classifier_data.Row],
   spans: Sequence[Sequence[baseline.Span]],
 ) -> entity_scores.Entities:
-  """Returns the judgement of a tagger's entities, or of its baseline's.
+  """Judges the entities that a tagger, or its baseline, predicts.
 
   Args:
     predictor: the tagger.
@@ -233,9 +247,10 @@ def _results(
 
   Two keys have a changed meaning: in google-research, `loss` is the mean over
   batches and `eval_loss` the mean over rows; here both are the mean over rows.
-  With a blend and one label a row, network_accuracy and baseline_accuracy are
-  those of each alone, because most exports contain only the network. For the
-  task tweetmn the scores are a dictionary under that name.
+  With a blend and one label per row, network_accuracy and baseline_accuracy are
+  the accuracies of the network alone and of the baseline alone, because most
+  exports contain only the network. For the task tweetmn the scores are a
+  dictionary under the key tweetmn.
   """
   losses: dict[str, Any] = {"eval_loss": loss, "loss": loss}
   model, scores = voices.model, voices.model.scores()
@@ -256,6 +271,9 @@ def _without_copies(rows: labelled_rows.Rows) -> np.ndarray | None:
   """Returns which held-out rows are no near copies of training rows.
 
   The result is bool [rows]; None if near copies were not searched for.
+
+  Args:
+    rows: the labelled rows of the run.
   """
   if rows.copied is None:
     return None
@@ -268,11 +286,11 @@ def _notes(
   seeds: Sequence[Mapping[str, float]],
   networks: Sequence[Mapping[str, float]] = (),
 ) -> list[str]:
-  """Returns the report's notes on scores, seeds and the blend; may be [].
+  """Returns the paragraphs of the report on scores, seeds and the blend.
 
   Args:
     predictor: the model.
-    model: the judgement of its answers.
+    model: the judgement of the model's answers.
     seeds: name → score, for each trained seed.
     networks: name → score, for each network of an ensemble; otherwise empty.
   """
@@ -296,7 +314,11 @@ def _notes(
 
 
 def _faults(predictors: Sequence[classifier.Predictor]) -> list[str]:
-  """Returns a sentence with advice for each predictor that learnt nothing."""
+  """Returns a sentence with advice for each model that has learnt nothing.
+
+  Args:
+    predictors: the models of all seeds.
+  """
   sentences = []
   for predictor in predictors:
     parameters = predictor.manifest["parameters"]
@@ -313,9 +335,14 @@ def _networks(
   rows: Sequence[classifier_data.Row],
   batch_size: int,
 ) -> list[dict[str, float]]:
-  """Returns name → score, for each network of an ensemble alone.
+  """Evaluates each network of an ensemble alone; returns name → score for each.
 
   The result is [] for a model of one network.
+
+  Args:
+    predictor: the model.
+    rows: rows with labels.
+    batch_size: number of texts that the model reads at once.
   """
   networks = ensembles.members(predictor.model)
   if len(networks) == 1:
@@ -336,7 +363,7 @@ def _of_seeds(seeds: Sequence[Mapping[str, float]], what: str = "seeds") -> str:
 
   Args:
     seeds: name → score, of each seed or network; at least two.
-    what: what the sentence calls them.
+    what: the noun for the seeds or networks in the sentence.
   """
   scores = []
   for name in seeds[0]:
@@ -352,12 +379,12 @@ def _of_seeds(seeds: Sequence[Mapping[str, float]], what: str = "seeds") -> str:
 def _of_start(voices: reports.Voices, without: reports.Voices) -> str:
   """Returns a sentence on how much the pretrained weights helped.
 
-  It compares the networks alone, without the baselines of their blends, by the
-  first of their scores.
+  The sentence compares the networks alone, without the baselines of their
+  blends, by their first score, such as the accuracy.
 
   Args:
-    voices: answers of the model that began with pretrained weights.
-    without: answers of the model that began without pretrained weights.
+    voices: judgements of the model that began with pretrained weights.
+    without: judgements of the model that began without pretrained weights.
   """
   ours, theirs = (voice.network or voice.model for voice in (voices, without))
   name, score = next(iter(ours.scores().items()))
@@ -427,16 +454,20 @@ def _write_json(
 
 
 def _as_json(scores: Mapping[str, float]) -> dict[str, float | None]:
-  """Returns the scores with None for NaN, because JSON has no NaN."""
+  """Returns name → score with None in place of NaN, because JSON has no NaN."""
   return {n: None if math.isnan(v) else v for n, v in scores.items()}
 
 
 def _rival(
   predictor: classifier.Predictor, rows: labelled_rows.Rows
 ) -> judgements.Judgement | None:
-  """Trains the baseline on the training rows; returns its judgement.
+  """Trains the baseline on the training rows; judges its held-out answers.
 
   The result is None without training rows, or with more than 16,384 labels.
+
+  Args:
+    predictor: the model, which defines the kind of prediction.
+    rows: the labelled rows of the run.
   """
   if not rows.train:
     logging.warning("no training rows given: the report has no baseline")

@@ -59,16 +59,16 @@ class Mistake(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-  """The answers to rows, and the true answers.
+  """The true answers to rows and the answers of a model; computes scores.
 
   Attributes:
-    MUCH: what `Mistake.much` measures, such as "probability"; the largest
-      values come first.
+    MUCH: the quantity in `Mistake.much`, such as "probability"; the largest
+      mistakes come first.
     AVERAGES: the averages over labels that the scores include.
     names: the labels, by label number.
     truth, answers: the true and the given answers: [rows] of label numbers; for
-      several labels a row, [rows, labels] of 0 and 1; for a regression, [rows]
-      of numbers; for a tagger, [rows] of sets of entities.
+      several labels per row, [rows, labels] of 0 and 1; for a regression,
+      [rows] of numbers; for a tagger, [rows] of sets of entities.
     sure: the probability of each answer, [rows] or [rows, labels]; None if only
       answers are known, as for the baseline.
   """
@@ -82,33 +82,37 @@ class Judgement:
   sure: np.ndarray | None = None
 
   def scores(self) -> dict[str, float]:
-    """Returns name → score over all rows.
+    """Returns score name → value over all rows; there must be at least one row.
 
-    With labels or entities these are a share of right rows (accuracy or
-    exact_rows) with its interval, the AVERAGES, and, if `sure` is known, the
-    expected calibration error. There must be a row.
+    For labels or entities the scores are the share of right rows (accuracy or
+    exact_rows) with its 95 % interval, the AVERAGES, and, if `sure` is known,
+    the expected calibration error.
     """
     raise NotImplementedError
 
   def right(self) -> np.ndarray:
     """Returns the quality of each row's answer, [rows]; higher is better.
 
-    For labels and entities it is bool, whether the whole answer is right; for a
-    regression it is minus the absolute error. `sign_test` compares the results
-    of two judgements.
+    For labels and entities the quality is bool, whether the whole answer is
+    right; for a regression it is minus the absolute error. `sign_test` compares
+    the qualities of two judgements.
     """
     raise NotImplementedError
 
   def mistakes(self, most: int) -> list[Mistake]:
-    """Returns the worst mistakes, at most `most`, the worst first.
+    """Returns at most `most` mistakes, the worst first.
 
-    Of equally bad ones, the earlier row is first. For labels the result is []
-    if `sure` is None.
+    Of equally bad mistakes, that of the earlier row is first. For labels the
+    result is [] if `sure` is None.
     """
     raise NotImplementedError
 
   def part(self, rows: np.ndarray) -> "Judgement":
-    """Returns the judgement of some rows; `rows` is bool [rows]."""
+    """Returns the judgement of a subset of the rows.
+
+    Args:
+      rows: bool [rows], which rows to take.
+    """
     return dataclasses.replace(
       self,
       truth=self.truth[rows],
@@ -133,18 +137,21 @@ class Judgement:
     )
 
   def counts(self) -> np.ndarray:
-    """Returns int [labels, 3], numbers of rows for each label.
+    """Returns for each label the numbers from which its scores follow.
 
-    The columns are the rows that have the label and got it, the rows that got
-    it, and the rows that have it. A regression raises NotImplementedError.
+    They are int [labels, 3]: the rows that have the label and got it, the rows
+    that got the label as answer, and the rows that truly have the label.
+
+    Raises:
+      NotImplementedError: for a regression.
     """
     raise NotImplementedError
 
   def table(self) -> str:
     """Returns a text table of the scores, in scikit-learn's format.
 
-    It has a line for each label, then those of `whole_rows`. For a regression
-    it is only a line for each score.
+    The table has a line for each label, then the lines of `whole_rows`. For a
+    regression it has only a line for each score.
     """
     rows: list[tuple[Any, ...]] = [
       # A line break in a label would break the table.
@@ -165,16 +172,17 @@ class Judgement:
     return "\n\n".join([f"{'':>{width}} {head}", *parts]) + "\n"
 
   def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-    """Returns (name, (precision, recall, F1)) of the lines below the labels.
+    """Returns the lines below the labels in `table`, such as the averages.
 
-    A score of None is a blank cell.
+    A line is (name, (precision, recall, F1)); a score of None is a blank cell.
     """
     return [(f"{kind} avg", self.average(kind)) for kind in self.AVERAGES]
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
     """Returns (name, precision, recall, F1, support) of each label.
 
-    The support is the number of true rows. A regression returns [].
+    The support is the number of rows that truly have the label. For a
+    regression the result is [].
     """
     counts = self.counts()
     columns = [*measures(counts), counts[:, 2]]
@@ -211,16 +219,20 @@ class Judgement:
     )
 
   def bins(self) -> list[calibration.Bin]:
-    """Returns the non-empty calibration bins; [] if `sure` is None.
+    """Returns the calibration bins that are not empty; [] if `sure` is None.
 
-    A regression and a tagger return [].
+    For a regression and a tagger the result is [].
     """
     return []
 
   def share_right(self, name: str) -> dict[str, float]:
     """Returns the share of correct rows and the bounds of its 95 % interval.
 
-    The keys are `name`, `name`_low and `name`_high. There must be a row.
+    The keys of the result are `name`, `name`_low and `name`_high. There must be
+    at least one row.
+
+    Args:
+      name: name of the share, such as "accuracy".
     """
     right, total = int(self.right().sum()), len(self.truth)
     low, high = wilson_interval(right, total)
@@ -279,7 +291,12 @@ def averaged(
 
 
 def _line(width: int, row: Sequence[Any]) -> str:
-  """Returns a line of `Judgement.table`; a score of None is a blank cell."""
+  """Returns a line of `Judgement.table`; a score of None is a blank cell.
+
+  Args:
+    width: number of characters of the first column.
+    row: the name, then the scores.
+  """
   name, *scores, support = row
   shown = ("" if score is None else f"{score:.3f}" for score in scores)
   cells = "".join(f" {cell:>9}" for cell in (*shown, support))
@@ -364,7 +381,10 @@ class SeveralLabels(Judgement):
     )
 
   def whole_rows(self) -> list[tuple[str, tuple[float | None, ...]]]:
-    """Returns the averages over labels, then "samples avg", that over rows."""
+    """Returns the lines of the averages over labels, then of "samples avg".
+
+    "samples avg" is the average over rows.
+    """
     return [
       *super().whole_rows(),
       ("samples avg", averaged(self._counts(axis=1))),
@@ -422,8 +442,8 @@ class Numbers(Judgement):
   def scores(self) -> dict[str, float]:
     """Returns mean_squared_error, mean_absolute_error, pearson and spearman.
 
-    The correlations are NaN if all answers or all true numbers are equal, as
-    with one row.
+    pearson and spearman are correlations; they are NaN if all answers or all
+    true numbers are equal, as with one row.
     """
     error = self.answers - self.truth
     varied = self.answers.std() > 0 and self.truth.std() > 0
@@ -483,9 +503,9 @@ _KINDS: Mapping[str, type[Judgement]] = {
 def of(
   problem: problems.Problem, targets: np.ndarray, probabilities: np.ndarray
 ) -> Judgement:
-  """Returns the judgement of the answers that a model's probabilities mean.
+  """Judges the answers that a model's probabilities give.
 
-  The answer is the most probable label; for several labels a row, all labels
+  The answer is the most probable label; for several labels per row, all labels
   above 0.5; for a regression, the number itself.
 
   Args:

@@ -30,7 +30,7 @@ class Findings:
     seeds: name → score, for each trained seed; at least one.
     notes: paragraphs below the scores.
     faults: paragraphs at the top of the page.
-    settings: parameters in the model's manifest.
+    settings: the parameters in the model's manifest.
   """
 
   rival_name: str
@@ -192,7 +192,7 @@ def _mistakes(findings: Findings) -> str:
 
 
 def _shortened(row: classifier_data.Row) -> str:
-  """Returns a row's text or texts, of which at most 400 characters.
+  """Returns a row's text or texts, cut to 400 characters in all.
 
   A vertical bar separates the texts of a pair; " …" marks a cut.
   """

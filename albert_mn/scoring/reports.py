@@ -43,9 +43,10 @@ class Voices(NamedTuple):
   network: judgements.Judgement | None = None
 
   def alone(self) -> dict[str, judgements.Judgement]:
-    """Returns "network" and "baseline" → judgement, or {}.
+    """Returns the judgements of the network alone and the baseline alone.
 
-    The result is {} if `network` or `rival` is None.
+    They are under the keys "network" and "baseline". The result is {} if
+    `network` or `rival` is None.
     """
     if self.network is None or self.rival is None:
       return {}
@@ -93,9 +94,13 @@ def write(
 
 
 def _scores(title: str, judged: judgements.Judgement) -> str:
-  """Returns a section of the report: title, table of labels, main score.
+  """Returns a section of the text report: title, table of labels, main score.
 
-  It ends with the calibration, if there are probabilities.
+  If probabilities are known, a line on the calibration follows.
+
+  Args:
+    title: the title of the section.
+    judged: the judgement to show.
   """
   lines = [title, judged.table(), headline(judged)]
   if bins := judged.bins():
@@ -146,10 +151,11 @@ _MODEL, _BASELINE, _NETWORK = "this model", "the baseline", "its network alone"
 
 
 def verdict(voices: Voices) -> list[str]:
-  """Returns paragraphs: which answers win, and how significantly.
+  """Returns paragraphs on which answers are better, with significance tests.
 
-  With a blend they compare model, network and baseline in pairs. Without one,
-  if a baseline beats a model of one label a row, a paragraph of advice follows.
+  With a blend, model, network and baseline are compared in pairs. Without a
+  blend, model and baseline are compared; if the baseline beats a model of one
+  label per row, a paragraph of advice follows.
 
   Args:
     voices: the judgements; `voices.rival` must not be None.
@@ -172,10 +178,11 @@ _Named = tuple[str, judgements.Judgement]
 
 
 def _verdict(first: _Named, second: _Named) -> str:
-  """Returns a sentence: which of two judgements wins, and the sign test's p.
+  """Returns a sentence: which of two judgements is better, with a p-value.
 
-  The winner is right on more of the rows on which only one is right, or, for a
-  regression, closer on more rows. The sentence may also state a tie.
+  The better judgement is right on more of those rows on which only one of the
+  two is right; for a regression, it is closer on more rows. The sentence may
+  also state a tie. The p-value is that of the sign test.
 
   Args:
     first, second: (name, judgement) of the same rows.
@@ -202,10 +209,11 @@ def _of_the_rest(
   rival: judgements.Judgement | None,
   rows: np.ndarray,
 ) -> str:
-  """Returns a sentence with the score on rows without near copies.
+  """Returns a sentence with the score on rows that are no near copies.
 
   Args:
-    model, rival: the judgements of all rows; `rival` may be None.
+    model: the judgement of the model, on all rows.
+    rival: the judgement of the baseline, on all rows; None without a baseline.
     rows: bool [rows], which rows are no near copies of training rows.
   """
   copies, total = int((~rows).sum()), len(rows)
@@ -225,10 +233,10 @@ def _paragraphs(*texts: str) -> str:
 
 
 def rare(judged: judgements.Judgement) -> list[str]:
-  """Returns a paragraph on labels with fewer than 10 rows, in a list.
+  """Returns a paragraph that names the labels with fewer than 10 rows.
 
-  It names at most 30 of them, with their numbers of rows. The list is empty if
-  there are no such labels.
+  It names at most 30 of these labels, with their numbers of rows. The result is
+  a list of one string; [] if there are no such labels.
   """
   rows = [(name, row[-1]) for name, *row in judged.per_label() if row[-1] < 10]
   if not rows:
@@ -244,8 +252,8 @@ def confusions(
 ) -> list[tuple[tuple[int, int], int]]:
   """Returns ((true, answered), rows) of wrong answers, most frequent first.
 
-  Both labels are label numbers. Equally frequent pairs are in the order in
-  which they first occur.
+  `true` and `answered` are label numbers. Equally frequent pairs are in the
+  order in which they first occur.
   """
   wrong = ~model.right()
   pairs = zip(

@@ -69,11 +69,11 @@ def fitted(
 ) -> Linear | None:
   """Returns a linear model fitted to training rows.
 
-  For labels it is a linear SVM for each label against all others, with C = 1;
-  for numbers it is ridge regression. The result is deterministic: the SVM's
-  seed is fixed. Of more than 100,000 rows, only every n-th is used, so that at
-  most 100,000 are left. With more than 16,384 labels, the function logs a
-  warning and returns None.
+  For labels the model is a linear SVM for each label against all others, with C
+  = 1; for numbers it is ridge regression. The result is deterministic: the
+  SVM's seed is fixed. Of more than 100,000 rows, only every n-th is used, so
+  that at most 100,000 are left. With more than 16,384 labels, the function logs
+  a warning and returns None.
 
   Args:
     problem: the kind of prediction; not entities.
@@ -105,10 +105,11 @@ def fitted(
 def _of_each(
   problem: problems.Problem, matrix: Any, targets: np.ndarray, balanced: bool
 ) -> Iterator[tuple[np.ndarray | float, float]]:
-  """Fits each output; yields (weights, constant) of each, in their order.
+  """Fits a linear model for each output; yields (weights, constant) of each.
 
-  Weights are [n-grams]. A label that all rows have gets the weights 0.0 and the
-  constant 1; a label that no row has gets 0.0 and -1.
+  The order is that of the outputs. Weights are [n-grams]. A label that all rows
+  have gets the weights 0.0 and the constant 1; a label that no row has gets the
+  weights 0.0 and the constant -1.
 
   Args:
     problem: the kind of prediction.
@@ -187,10 +188,10 @@ def entities(
 
 
 def _stretches(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-  """Yields (start, end, words) of each sequence of up to eight words.
+  """Yields (start, end, words) of each sequence of up to eight words in a text.
 
-  Sequences are in the order of their first words; among those with the same
-  first word, the longest is first.
+  `start` and `end` are character offsets. Sequences are in the order of their
+  first words; among those with the same first word, the longest is first.
   """
   words = list(_WORD.finditer(text))
   for first in range(len(words)):
@@ -202,8 +203,8 @@ def _stretches(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
 def _matches(text: str, known: Mapping[tuple[str, ...], str]) -> list[Span]:
   """Returns (start, end, type) of each known entity in a text, left to right.
 
-  Entities do not overlap: the first one wins, and the longest of those that
-  start at the same word.
+  `start` and `end` are character offsets. Entities do not overlap: the first
+  entity wins, and the longest of the entities that start at the same word.
 
   Args:
     text: the text to search.

@@ -45,8 +45,8 @@ class Factors:
   Attributes:
     network, baseline: the factors, at least 0; not both are 0.
     rows: number of validation rows used.
-    losses: NETWORK, BASELINE and BOTH → mean validation loss, each with the
-      factors that are best for it.
+    losses: NETWORK, BASELINE and BOTH → the mean validation loss if this model,
+      or both, answer with their best factors.
 
   Raises:
     options.InputError: when a factor is below 0, or both are 0.
@@ -75,9 +75,9 @@ class Factors:
     return NETWORK if self.network else BASELINE
 
   def summary(self) -> str:
-    """Returns words for a sentence: the model that answers, and the losses.
+    """Returns a clause on the model that answers, and on the validation losses.
 
-    They begin with "what answers in the model directory is".
+    The clause begins with "what answers in the model directory is".
     """
     who = {
       NETWORK: "the network alone, without the TF-IDF baseline",
@@ -114,8 +114,8 @@ def chosen(
   Both models are used only if this lowers the sum of the losses of all rows by
   more than 1, which is Akaike's criterion for one more parameter. Otherwise the
   better model answers alone, and the other factor is 0. A network that answers
-  alone has the factor 1 / `temperature`, whatever its size. The network answers
-  alone too if neither model helps, so that its best factors are 0.
+  alone has the factor 1 / `temperature`. The network also answers alone if
+  neither model helps, so that both of the best factors are 0.
 
   Args:
     problem: the kind of prediction.
@@ -134,10 +134,10 @@ def chosen(
     return problem.mean_loss(logits, targets, weights)
 
   def least(which: Sequence[bool]) -> tuple[tuple[float, float], float]:
-    """Returns the factors with the lowest loss, and that loss.
+    """Returns (factors with the lowest loss, that loss).
 
     Args:
-      which: which factors are free; the others are 0.
+      which: for network and baseline, whether the factor may differ from 0.
     """
     least_loss = optimize.minimize(
       loss,

@@ -43,7 +43,7 @@ class Classifier(tf_keras.layers.Layer):
     seed: seed of the initial weights.
     lean_step: whether lean.LeanEncoder computes the encoder; None means yes on
       a CPU in float32, otherwise no.
-    pooled_by: how the vectors of all positions become one, one of
+    pooled_by: how the vectors of all positions become one vector: a value of
       `pooling.KINDS`.
 
   Attributes:
@@ -109,7 +109,11 @@ class Classifier(tf_keras.layers.Layer):
   ) -> tf.Tensor:
     """Returns the pooled vectors that the head reads, [batch, hidden].
 
-    The arguments are those of `call`, except that segment_ids must be given.
+    Args:
+      input_ids: int32 [batch, length].
+      input_mask: int32 [batch, length], 1 on pieces, 0 on padding.
+      segment_ids: int32 [batch, length], 1 on the second text of a pair.
+      dropout_seeds: result of `encoders.example_seeds`; None turns dropout off.
     """
     hidden = self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
     return pooling.vector(
@@ -125,7 +129,11 @@ class Classifier(tf_keras.layers.Layer):
   ) -> tf.Tensor:
     """Returns the output of the encoder's last layer, [batch, length, hidden].
 
-    The arguments are those of `call`, except that segment_ids must be given.
+    Args:
+      input_ids: int32 [batch, length].
+      input_mask: int32 [batch, length], 1 on pieces, 0 on padding.
+      segment_ids: int32 [batch, length], 1 on the second text of a pair.
+      dropout_seeds: result of `encoders.example_seeds`; None turns dropout off.
     """
     given = (input_ids, input_mask, segment_ids, dropout_seeds)
     if self._lean:
@@ -135,11 +143,11 @@ class Classifier(tf_keras.layers.Layer):
   def head(
     self, features: tf.Tensor, dropout_seeds: tf.Tensor | None = None
   ) -> tf.Tensor:
-    """Returns the logits for pooled vectors, in float32 under any policy.
+    """Returns the logits for pooled vectors, float32 [batch, num_labels].
 
     Args:
-      features: the result of `features`.
-      dropout_seeds: as in `call`; None turns dropout off.
+      features: [batch, hidden], the result of `features`.
+      dropout_seeds: result of `encoders.example_seeds`; None turns dropout off.
     """
     self._dropout.set_seed(dropout_seeds)
     return tf.cast(self.classifier(self._dropout(features)), tf.float32)
@@ -152,17 +160,16 @@ class Classifier(tf_keras.layers.Layer):
 def compiled(
   function: Callable[..., Any], signature: Sequence[tf.TensorSpec]
 ) -> Any:
-  """Returns `function` compiled by TensorFlow.
+  """Returns a function compiled by TensorFlow, for batches of any shape.
 
-  On a CPU it is traced once for all shapes, and on other devices once for each.
-
-  On a CPU a trace takes seconds and XLA gains nothing (docs/log.md). On other
-  devices XLA compiles the function for each static shape; length_buckets makes
-  few shapes.
+  On a CPU the function is traced once for all shapes, because a trace takes
+  seconds and XLA gains nothing (docs/log.md). On other devices it is traced for
+  each shape, and XLA compiles it; length_buckets makes few shapes.
 
   Args:
-    function: the function.
-    signature: the tensors that it takes, with any number of rows and positions.
+    function: the function of tensors.
+    signature: the tensors that `function` takes, with any number of rows and
+      positions.
   """
   if number_format.is_plain_cpu():
     return tf.function(function, input_signature=list(signature))
@@ -172,12 +179,16 @@ def compiled(
 def fitted(
   batch: length_buckets.Batch,
 ) -> Iterator[tuple[int, length_buckets.Batch]]:
-  """Yields (first row, part of the batch), in order; the parts make the batch.
+  """Divides a batch into parts without needless padding, on a CPU in float32.
 
-  On a CPU in float32 the parts are without needless padding, and there may be
-  several; `first row` is the row of the whole batch at which the part starts.
-  On other devices (0, batch) alone is yielded, because each new shape would be
-  compiled.
+  On other devices the batch stays whole, because each new shape would be
+  compiled there.
+
+  Args:
+    batch: the batch.
+
+  Yields:
+    (index of the part's first row in the batch, part), in order.
   """
   if number_format.is_plain_cpu():
     yield from length_buckets.fitted(batch)
@@ -210,7 +221,8 @@ class Predictor:
     names: the labels, in the order of the scores.
     manifest: the manifest of the model directory.
     model, framer, problem: the arguments of the constructor.
-    tokenizer, max_seq_length: those of the framer.
+    tokenizer, max_seq_length: the framer's tokenizer and largest number of
+      pieces of an input.
     temperature: divides the network's logits before softmax or sigmoid, if
       there is no blend.
     blend: the argument `tfidf_blend`.
@@ -338,10 +350,10 @@ class Predictor:
     return (self._clean or alignment.Traced.of)(text)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
-    """Returns the targets of rows, [rows] or [rows, labels].
+    """Returns the targets of rows for the loss, [rows] or [rows, labels].
 
-    They are label numbers, 0 and 1 for each label, or standardised numbers, as
-    `Problem.targets` returns them.
+    The targets are label numbers; for several labels per row, 0 or 1 for each
+    label; for a regression, standardised numbers.
 
     Raises:
       options.InputError: for a row with a label that was not trained.
@@ -353,7 +365,8 @@ class Predictor:
   ) -> float:
     """Returns the score by which a training chooses weights; higher is better.
 
-    It is the accuracy, micro F1 or R², by the kind of prediction.
+    The score is the accuracy for one label per row, micro F1 for several
+    labels, and R² for a regression.
 
     Args:
       logits: the result of `logits` for the texts of the rows.
@@ -395,11 +408,13 @@ class Predictor:
     return input_features
 
   def best(self, texts: Sequence[Text], batch_size: int = 32) -> list[str]:
-    """Returns the most probable label of each text, even with several labels.
+    """Returns the most probable label of each text.
+
+    For several labels per text, too, one label is returned.
 
     Args:
       texts: texts or pairs, not cleaned.
-      batch_size: inputs a batch, at most.
+      batch_size: inputs per batch, at most.
     """
     scores = self.probabilities(texts, batch_size)
     return [self.names[index] for index in scores.argmax(axis=1)]
@@ -407,8 +422,8 @@ class Predictor:
   def answered(self, network: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
     """Returns the logits of the answer, [texts, labels].
 
-    They are the blend's logits, or without a blend the network's logits divided
-    by the temperature.
+    The logits of the answer are the blend's logits; without a blend they are
+    the network's logits divided by the temperature.
 
     Args:
       network: the result of `logits`.
@@ -439,7 +454,7 @@ class Predictor:
 
 
 def _framer(directory: model_directory.ModelDirectory) -> framing.Framer:
-  """Returns the framer of a model directory's model.
+  """Returns the framer, which makes inputs from texts, of a model directory.
 
   Without max_seq_length in the manifest, inputs have 128 pieces, or the model's
   max_position_embeddings if that is less.
@@ -471,12 +486,13 @@ def _framer(directory: model_directory.ModelDirectory) -> framing.Framer:
 
 
 def long_text(parameters: Mapping[str, Any]) -> str:
-  """Returns the manifest's way of reading a text longer than max_seq_length.
+  """Returns how a model reads a text longer than max_seq_length.
 
-  The result is `framing.HEAD` if the manifest states none.
+  The result is the manifest's long_text, or `framing.HEAD` if the manifest
+  states none.
 
   Raises:
-    options.InputError: when it is not one of `framing.LONG_TEXTS`.
+    options.InputError: when the value is not one of `framing.LONG_TEXTS`.
   """
   return _choice(parameters, "long_text", framing.LONG_TEXTS, framing.HEAD)
 
@@ -485,7 +501,7 @@ def pooled_by(parameters: Mapping[str, Any]) -> str:
   """Returns the kind of pooling that a manifest states; CLS if it states none.
 
   Raises:
-    options.InputError: when it is not one of `pooling.KINDS`.
+    options.InputError: when the value is not one of `pooling.KINDS`.
   """
   return _choice(parameters, "pooling", pooling.KINDS, pooling.CLS)
 
@@ -493,9 +509,13 @@ def pooled_by(parameters: Mapping[str, Any]) -> str:
 def _choice(
   parameters: Mapping[str, Any], name: str, choices: Sequence[str], default: str
 ) -> str:
-  """Returns a parameter of a manifest whose value must be one of `choices`.
+  """Returns the value of a manifest's parameter that has a fixed set of values.
 
-  A missing parameter has the value `default`.
+  Args:
+    parameters: the parameters in the manifest.
+    name: the name of the parameter.
+    choices: the allowed values.
+    default: the result if the parameter is missing.
 
   Raises:
     options.InputError: when the value is not one of `choices`.
@@ -517,10 +537,7 @@ def outputs(
   framed: framing.Framed,
   batch_size: int,
 ) -> Iterator[tuple[length_buckets.Batch, np.ndarray]]:
-  """Yields (batch, model's output), for batches of inputs of similar lengths.
-
-  `batch.rows` are the numbers of its inputs in `framed`. The output may have
-  more rows than that, for padding.
+  """Computes a model's outputs for inputs, in batches of similar lengths.
 
   Args:
     forward: computes outputs from input_ids, input_mask and segment_ids.
@@ -528,6 +545,11 @@ def outputs(
     framed: the inputs.
     batch_size: inputs per batch, at most. With fewer inputs, it is their number
       rounded up to a power of two.
+
+  Yields:
+    (batch, output of the model). `batch.rows` are the indices of the batch's
+      inputs in `framed`. The output may have more rows than `batch.rows`, for
+      padding.
   """
   # A single text does not need a whole batch; powers of two keep the shapes
   # few.

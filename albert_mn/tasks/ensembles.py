@@ -26,7 +26,7 @@ def size(parameters: Mapping[str, Any]) -> int:
     parameters: the parameters in the manifest of a model directory.
 
   Raises:
-    options.InputError: when it is not a whole number from 1 to MOST.
+    options.InputError: when the number is not a whole number from 1 to MOST.
   """
   number = parameters.get(PARAMETER, 1)
   if type(number) is not int or not 1 <= number <= MOST:
@@ -51,7 +51,13 @@ def name(part: str, number: int) -> str:
 
 
 def names(networks: int) -> list[str]:
-  """Returns the names of the encoders in a checkpoint of so many networks."""
+  """Returns the names of the encoders of an ensemble in its checkpoint.
+
+  For 2 networks they are encoder and encoder_1.
+
+  Args:
+    networks: number of networks.
+  """
   return [name("encoder", number) for number in range(networks)]
 
 
@@ -89,7 +95,8 @@ class Ensemble:
 
   Attributes:
     members: the argument of the constructor.
-    encoder, pooled_by: those of the first network.
+    encoder, pooled_by: the encoder and the kind of pooling of the first
+      network.
   """
 
   def __init__(self, members: Sequence[Any]) -> None:
@@ -97,10 +104,13 @@ class Ensemble:
     self.encoder, self.pooled_by = members[0].encoder, members[0].pooled_by
 
   def call(self, *inputs: tf.Tensor | None) -> tf.Tensor:
-    """Returns the mean of the networks' logits, of the shape of each.
+    """Returns the mean of the networks' logits.
 
     Args:
-      *inputs: as in the `call` of the networks' class.
+      *inputs: the arguments of the networks' own `call`.
+
+    Returns:
+      a tensor of the shape of one network's logits.
     """
     return mean([member.call(*inputs) for member in self.members])
 

@@ -2,8 +2,9 @@
 
 N-grams and weights are those of scikit-learn's TfidfVectorizer with
 sublinear_tf: once for n-grams of 1 to 2 words, once for n-grams of 2 to 5
-letters inside words. Both vectors have length 1. The same code runs when a
-baseline is fitted and when a model answers, without scikit-learn.
+letters inside words. A text has two vectors, of words and of letters, each of
+length 1. The same code runs when a baseline is fitted and when a model answers,
+without scikit-learn.
 """
 
 import collections
@@ -86,7 +87,10 @@ class NGrams:
     return self.parts[number - len(self.words)].replace(" ", "_")
 
   def _chunk(self, texts: Sequence[str]) -> sparse.csr_matrix:
-    """Returns the TF-IDF vectors of texts at once, as `matrix` does in parts."""
+    """Returns the TF-IDF vectors of a few texts, sparse [texts, n-grams].
+
+    `matrix` calls this method for one block of texts after the other.
+    """
     words = _counted([self._ids_of_words(text) for text in texts])
     # Each distinct word is cut into letter n-grams only once.
     places: dict[str, int] = {}
@@ -110,7 +114,10 @@ class NGrams:
     )
 
   def _ids_of_words(self, text: str) -> list[int]:
-    """Returns the columns of a text's known word n-grams, with repetitions."""
+    """Returns the columns in `matrix` of a text's known word n-grams.
+
+    A column occurs as often as its n-gram.
+    """
     numbers = self._numbers_of_words
     return [numbers[gram] for gram in _of_words(text) if gram in numbers]
 
@@ -121,7 +128,7 @@ class NGrams:
 
   @functools.cached_property
   def _ids_of_parts(self) -> Callable[[str], list[int]]:
-    """Function: a word → the numbers of its known letter n-grams in `parts`."""
+    """A function: word → indices in `parts` of its known letter n-grams."""
     numbers = {gram: number for number, gram in enumerate(self.parts)}
 
     @functools.lru_cache(_REMEMBERED)
@@ -147,7 +154,10 @@ def _composed(text: str) -> str:
 
 
 def _of_words(text: str) -> list[str]:
-  """Returns the words of a text, then its pairs of neighbouring words."""
+  """Returns the word n-grams of a text: its words, then pairs of neighbours.
+
+  A pair is two neighbouring words with a space between them.
+  """
   alone = words(text)
   return alone + [" ".join(pair) for pair in itertools.pairwise(alone)]
 
@@ -155,8 +165,8 @@ def _of_words(text: str) -> list[str]:
 def _of_letters(word: str) -> list[str]:
   """Returns the letter n-grams of a word, with a blank at both ends.
 
-  The n-grams have 2 to 5 characters, the blanks included. Of a word with its
-  blanks that is shorter than 5, the longest n-gram is all of it.
+  The n-grams have 2 to 5 characters, the blanks included. If a word with its
+  blanks is shorter than 5 characters, its longest n-gram is the whole of it.
   """
   padded = f" {word} "
   grams = []
@@ -171,7 +181,8 @@ def _of_letters(word: str) -> list[str]:
 def _parts_of_texts(texts: Iterable[str]) -> Iterator[set[str]]:
   """Yields the set of letter n-grams of each text, in lower case.
 
-  The words of a text are divided at white space, so they include punctuation.
+  The words of a text are divided at white space only, so a word includes its
+  punctuation.
   """
   grams = functools.lru_cache(_REMEMBERED)(
     lambda word: frozenset(_of_letters(word))
@@ -181,7 +192,7 @@ def _parts_of_texts(texts: Iterable[str]) -> Iterator[set[str]]:
 
 
 def _frequencies(rows: Iterable[Iterable[str]], most: int) -> dict[str, int]:
-  """Returns n-gram → number of rows that contain it, sorted by n-gram.
+  """Returns n-gram → number of rows that contain the n-gram, sorted by n-gram.
 
   At most the `most` most frequent n-grams are returned. If more than 4,194,304
   distinct n-grams occur, the rarest are dropped while counting, so the numbers
@@ -205,9 +216,14 @@ _Counts = tuple[list[np.ndarray], list[np.ndarray]]
 
 
 def _counted(rows: Sequence[Sequence[int]]) -> _Counts:
-  """Returns (columns, counts): each row's distinct columns, and their numbers.
+  """Counts the columns in each row.
 
-  Both are lists with an int64 array for each row; columns are ascending.
+  Args:
+    rows: the columns of each row's n-grams, with repetitions.
+
+  Returns:
+    two lists with an int64 array for each row: the distinct columns, ascending,
+      and how often each of them occurs.
   """
   pairs = [
     np.unique(np.array(row, np.int64), return_counts=True) for row in rows
@@ -216,7 +232,12 @@ def _counted(rows: Sequence[Sequence[int]]) -> _Counts:
 
 
 def _sparse(counts: _Counts, width: int) -> sparse.csr_matrix:
-  """Returns counts as a sparse float64 matrix [rows, width]."""
+  """Returns the counts of `_counted` as a sparse float64 matrix [rows, width].
+
+  Args:
+    counts: the result of `_counted`.
+    width: number of columns.
+  """
   columns, times = counts
   ends = np.cumsum([0, *map(len, columns)])
   nothing = [np.zeros(0, np.int64)]
@@ -231,11 +252,11 @@ def _sparse(counts: _Counts, width: int) -> sparse.csr_matrix:
 
 
 def _weighted(counts: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:
-  """Returns (1 + log count) · idf, each row divided by its Euclidean length.
+  """Returns TF-IDF vectors: (1 + log count) · idf, scaled to length 1.
 
   Args:
     counts: [rows, n-grams]; rows without an n-gram stay empty.
-    idf: [n-grams].
+    idf: [n-grams], the inverse document frequencies.
   """
   weighted = counts.astype(np.float64)
   weighted.data = (1 + np.log(weighted.data)) * idf.astype(np.float64)[

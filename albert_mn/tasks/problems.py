@@ -53,7 +53,7 @@ class Problem:
   """A kind of prediction; subclasses define targets, loss, score and answers.
 
   In this class the outputs of the model are called logits, also for a
-  regression. A method without a meaning for the kind of prediction raises
+  regression. If a method has no meaning for a kind of prediction, it raises
   NotImplementedError.
 
   Attributes:
@@ -82,10 +82,10 @@ class Problem:
     raise NotImplementedError
 
   def parameters(self) -> dict[str, Any]:
-    """Returns the parameters for a model's manifest, without the names.
+    """Returns the problem as parameters for a model's manifest.
 
-    They are the label type and, for a regression, mean and deviation;
-    `of_model` reads them back.
+    The parameters are the label type and, for a regression, mean and deviation,
+    but not the names. `of_model` reads them back.
     """
     return manifest_fields.Parameters(label_type=self.TYPE).stated()
 
@@ -96,9 +96,9 @@ class Problem:
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
     """Returns the targets of rows, for `losses`.
 
-    They are int32 [rows], indices in `names`; for several labels a row, float32
-    [rows, labels] of 0 and 1; for a regression, float32 [rows], (number - mean)
-    / deviation.
+    The targets are int32 [rows], indices in `names`; for several labels per
+    row, float32 [rows, labels] of 0 and 1; for a regression, float32 [rows],
+    (number - mean) / deviation.
 
     Raises:
       options.InputError: for a row with a label that is not in `names`.
@@ -108,7 +108,7 @@ class Problem:
   def examples(
     self, framer: framing.Framer, rows: Sequence[classifier_data.Row]
   ) -> tuple[framing.Framed, Examples]:
-    """Returns (framed inputs of training rows, their Examples).
+    """Returns (framed inputs of training rows, inputs as Examples).
 
     The inputs of one row that is cut into windows share its weight, 1.
 
@@ -130,7 +130,8 @@ class Problem:
   ) -> np.ndarray:
     """Returns the targets of the inputs in one batch.
 
-    For tagging.Tagging they are padded with -1 to the batch's length.
+    For a tagger (tagging.Tagging) the tags of each input are padded with -1 to
+    the length of the batch.
 
     Args:
       targets: the targets of all inputs.
@@ -191,14 +192,14 @@ class Problem:
     raise NotImplementedError
 
   def affine(self, temperature: float) -> tuple[float, float]:
-    """Returns (factor, shift): an export's outputs are logits · factor + shift.
+    """Returns (factor, shift) of exports, which output logits · factor + shift.
 
     These are (1 / temperature, 0), or for a regression (deviation, mean).
 
     The exporters fold both numbers into the weights of the head. Softmax or
     sigmoid of an exported model's outputs then gives the `probabilities`, and
-    the outputs of a regression are the predicted numbers. No program needs the
-    manifest for this.
+    the outputs of a regression are the predicted numbers. So a program that
+    reads an export does not need the manifest.
 
     Args:
       temperature: the number by which calibration divides the logits.
@@ -206,9 +207,9 @@ class Problem:
     return 1 / temperature, 0.0
 
   def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns the named output tensors of an exported model, a row per text.
+    """Returns the outputs of an exported model: name → tensor [rows, …].
 
-    They are labels, probabilities and logits, or values for a regression.
+    The names are labels, probabilities and logits, or values for a regression.
 
     Args:
       logits: [rows, outputs], logits after `affine`.
@@ -232,21 +233,23 @@ class Problem:
   def equal_answers(
     self, outputs: np.ndarray, expected: np.ndarray
   ) -> np.ndarray:
-    """Returns which answers of two models are equal, bool.
+    """Returns whether two models give the same answers, bool [rows].
 
-    They are [rows]; for several labels a row, [rows, labels]; for a regression,
-    [rows], whether the numbers differ by at most a tenth of the training rows'
-    deviation.
+    For several labels per row the result is bool [rows, labels]. For a
+    regression, answers are the same if the numbers differ by at most a tenth of
+    the standard deviation of the training rows' numbers.
 
     Args:
-      outputs, expected: as in `agreement`.
+      outputs: [rows, outputs], logits of the first model after `affine`.
+      expected: [rows, outputs], those of the second model for the same texts.
     """
     raise NotImplementedError
 
   def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the measure SCORE of logits; higher is better.
+    """Returns the score of logits by the measure that SCORE names.
 
-    A training keeps the weights with the highest score on validation rows.
+    A higher score is better. A training keeps the weights with the highest
+    score on validation rows.
 
     Args:
       logits: [rows, outputs].
@@ -255,21 +258,28 @@ class Problem:
     raise NotImplementedError
 
   def mean_recall(self, logits: np.ndarray, targets: np.ndarray) -> float:
-    """Returns the mean recall: of each label, the share of its rows that is right.
+    """Returns the mean over labels of the recall.
 
-    The mean is over the labels that occur in `targets`. Only a problem with one
-    label per row has it; others raise NotImplementedError.
+    The recall of a label is the share of its rows that are predicted correctly.
+    The mean is over the labels that occur in `targets`.
 
     Args:
       logits: [rows, outputs].
-      targets: [rows].
+      targets: [rows], label numbers.
+
+    Raises:
+      NotImplementedError: for a problem that has not one label per row.
     """
     raise NotImplementedError
 
   def weights(self, targets: np.ndarray) -> np.ndarray:
-    """Returns row weights, float32 [rows]; each label has the same total.
+    """Returns weights of rows by which each label has the same total weight.
 
-    Their mean is 1. Labels that do not occur in `targets` do not count.
+    The weights are float32 [rows] with a mean of 1. Labels that do not occur in
+    `targets` do not count.
+
+    Args:
+      targets: [rows], label numbers.
 
     Raises:
       options.InputError: for a problem whose rows do not have exactly one
@@ -290,7 +300,7 @@ class Problem:
 
     Args:
       targets: [rows, …].
-      weights: [rows], as in `mean_loss`.
+      weights: [rows] with a mean of 1; None gives every row the weight 1.
     """
     raise NotImplementedError
 
@@ -300,23 +310,24 @@ class Problem:
     targets: np.ndarray,
     weights: np.ndarray | None = None,
   ) -> tuple[float, float]:
-    """Returns (share of correct answers, share with one answer for all texts).
+    """Returns the share of correct answers, and that of a constant answer.
 
-    The second share is that of the best constant answer. With several labels a
-    row, each label of each row is an answer. For a regression both numbers are
-    values of R²; the second one is 0.
+    The constant answer is the best answer that is the same for all texts. With
+    several labels per row, each label of each row is an answer. For a
+    regression both numbers are values of R²; the second is 0.
 
     Args:
       logits: [rows, outputs].
       targets: [rows, …].
-      weights: [rows], as in `mean_loss`.
+      weights: [rows] with a mean of 1; None gives every row the weight 1.
     """
     raise NotImplementedError
 
   def is_constant(self, logits: np.ndarray) -> bool:
-    """Returns whether all rows get the same answer (a failed training).
+    """Returns whether all rows get the same answer, as after a failed training.
 
-    For a regression: whether the logits' standard deviation is below 0.05.
+    For a regression the result is whether the logits' standard deviation is
+    below 0.05.
     """
     raise NotImplementedError
 
@@ -614,8 +625,8 @@ def rows_at_once(outputs: int) -> int:
   """Returns the number of rows to compute at a time, from 32 to 2,048.
 
   2,048 rows are enough to group texts of similar length. With more than 2,048
-  outputs the rows are fewer, so that a float64 for each row and output takes at
-  most 32 MiB, up to the point where 32 rows take more.
+  outputs the result is smaller, so that a float64 for each row and output takes
+  at most 32 MiB; but it is never below 32.
 
   Args:
     outputs: number of outputs of the model.
@@ -624,9 +635,9 @@ def rows_at_once(outputs: int) -> int:
 
 
 def known(names: Sequence[str]) -> str:
-  """Returns the first 20 names, quoted, for a message.
+  """Returns the first 20 names, quoted, for an error message.
 
-  If there are more, the count of all follows.
+  If there are more than 20 names, their number follows.
   """
   shown = ", ".join(json.dumps(name, ensure_ascii=False) for name in names[:20])
   return shown + (f" … {len(names)} in all" if len(names) > 20 else "")
@@ -635,7 +646,7 @@ def known(names: Sequence[str]) -> str:
 def untrained(
   names: Sequence[str], label: str, line: int, noun: str = "label"
 ) -> options.InputError:
-  """Returns the error for a label that the model was not trained on.
+  """Returns the InputError for a label that the model was not trained on.
 
   Args:
     names: the trained labels.

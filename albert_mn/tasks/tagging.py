@@ -51,15 +51,16 @@ def places(
   surfaces: Sequence[str],
   is_blank: Callable[[str], bool] = alignment.is_invisible,
 ) -> list[tuple[int, int]]:
-  """Returns (start, end) of each piece, as character offsets in its text.
+  """Returns (start, end) of each piece, as character offsets in a text.
 
   `end` is the offset after the last character. Blank characters at the ends of
-  a piece are left out. For a piece of only blank characters, both offsets are
-  the end of the piece.
+  a piece are not counted. For a piece of only blank characters, both offsets
+  are the end of the piece.
 
   Args:
     text: such as `Д.Цогтбаатар  ирлээ`.
-    surfaces: result of `Tokenizer.segment`; concatenated, they are the text.
+    surfaces: result of `Tokenizer.segment`: the part of the text for each
+      piece; concatenated, they are the text.
     is_blank: returns whether a character is blank; `Tokenizer.is_blank`
       includes the characters that the tokenizer drops.
   """
@@ -100,9 +101,9 @@ def tags_of(
 def stretches(tags: Sequence[str]) -> list[Span]:
   """Returns (first, last, type) of each entity in a sequence of tags.
 
-  `first` and `last` are indices of pieces; the last piece belongs to the
-  entity. As in seqeval's get_entities, an I- tag of another type than the piece
-  before, or after O, begins an entity too.
+  `first` and `last` are the indices of the entity's first and last piece. As in
+  seqeval's get_entities, an I- tag begins an entity if the tag before is O or
+  has another type.
   """
   spans: list[Span] = []
   before = _OUTSIDE
@@ -127,7 +128,10 @@ class Tagger(classifier.Classifier):
     segment_ids: tf.Tensor,
     dropout_seeds: tf.Tensor | None = None,
   ) -> tf.Tensor:
-    """Returns the vectors that the head reads, [batch, length, hidden]."""
+    """Returns the vector of each position, which the head reads.
+
+    The result is [batch, length, hidden].
+    """
     return self.hidden(input_ids, input_mask, segment_ids, dropout_seeds)
 
 
@@ -365,7 +369,9 @@ class TagPredictor(classifier.Predictor):
   def _of_text(
     self, pieces: Sequence[tuple[int, int]], best: np.ndarray, sure: np.ndarray
   ) -> Iterator[Entity]:
-    """Yields the entities of one text, without those of only blank characters.
+    """Yields the entities of one text, from the tags of its pieces.
+
+    An entity of only blank characters is left out.
 
     Args:
       pieces: (start, end) of each piece.
@@ -379,7 +385,9 @@ class TagPredictor(classifier.Predictor):
 
 
 def check(long_text: str) -> None:
-  """Raises InputError for head_tail, which leaves out the middle of a text.
+  """Raises InputError for --long_text=head_tail, which a tagger cannot have.
+
+  head_tail leaves out the middle of a text.
 
   Args:
     long_text: the value of --long_text.
@@ -403,7 +411,8 @@ def unalignable(
 
   Args:
     rows: rows with their entities.
-    segment, is_blank: the tokenizer's methods.
+    segment: Tokenizer.segment of the model's tokenizer.
+    is_blank: returns whether a character is blank.
   """
   texts, count = [row.text for row in rows], 0
   for row, surfaces in zip(rows, segment(texts), strict=True):

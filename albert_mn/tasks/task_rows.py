@@ -78,12 +78,16 @@ F = TypeVar("F", bound=Files)
 
 
 def settle(files: F, output_dir: str) -> F:
-  """Returns the options with the columns of the task or the set filled in.
+  """Returns the options with the columns of the task or the data set filled in.
 
   A set is a folder that create_classifier_data wrote. If --data_dir is a set,
-  its files are filled in too. The published file of a task (eduge, ner) in
-  --train_file is first split into a set in `output_dir`/rows, unless
-  --eval_file is given.
+  the options of its files are filled in too. The published file of a task
+  (eduge, ner) in --train_file is first split into a set in `output_dir`/rows,
+  unless --eval_file is given.
+
+  Args:
+    files: the options from the flags.
+    output_dir: the output folder of the run.
 
   Raises:
     options.InputError: when the published file is missing or bad.
@@ -100,7 +104,7 @@ def settle(files: F, output_dir: str) -> F:
 
 
 def cleaning(files: Files) -> dict[str, Any]:
-  """Returns option → value of the cleaning of the set in --data_dir.
+  """Returns option → value: how the set in --data_dir was cleaned.
 
   The result is {} if its texts were not cleaned, and if --data_dir is not a set
   of create_classifier_data.
@@ -118,7 +122,10 @@ def _is_set(folder: str) -> bool:
 
 
 def _frozen(files: F, folder: str) -> F:
-  """Splits --train_file into a set in `folder`; returns the set's options."""
+  """Splits --train_file into a set in `folder`; returns options for this set.
+
+  In these options --data_dir is the folder, and --train_file is "".
+  """
   classifier_sets.build(
     classifier_sets.Options(
       input_file=files.train_file, output_dir=folder, source=files.task_name
@@ -131,9 +138,9 @@ def _frozen(files: F, folder: str) -> F:
 def _settled_set(files: F) -> F:
   """Returns the options, completed from the set in --data_dir.
 
-  label_type becomes the set's. Three options are filled only if they are empty:
-  text_pair_column, eval_file (the set's test part) and validation_file (its dev
-  part). A file stays "" if the set lacks the part.
+  label_type becomes the label type of the set. Three options are filled only if
+  they are empty: text_pair_column, eval_file (the set's test part) and
+  validation_file (its dev part). A file stays "" if the set lacks the part.
   """
   columns = classifier_sets.columns_of(files.data_dir)
   return dataclasses.replace(
@@ -148,7 +155,7 @@ def _settled_set(files: F) -> F:
 def labelled(
   files: Files, trains: bool, validates: bool, blends: bool = False
 ) -> labelled_rows.Rows:
-  """Returns the rows for training, validation and evaluation, checked.
+  """Reads and checks the rows for training, validation and evaluation.
 
   Without a file of evaluation rows, a tenth of the training rows is held out;
   without a file of validation rows, a tenth of the rest is taken for them if
@@ -159,8 +166,8 @@ def labelled(
     files: the options, as `settle` returns them.
     trains: whether training rows are required.
     validates: whether validation rows are required.
-    blends: whether validation rows are useful. They are then taken from the
-      training rows if there are at least 200 of these.
+    blends: whether validation rows are wanted to fit a blend. Without a file
+      they are then taken from the training rows, if there are at least 200.
 
   Raises:
     options.InputError: for rows that are bad or missing.
@@ -213,8 +220,8 @@ def _copied(
 ) -> set[int] | None:
   """Returns the line numbers of held-out rows that nearly copy training rows.
 
-  A set of create_classifier_data lists these lines. For other files they are
-  computed; the result is then None without training rows.
+  A set of create_classifier_data lists these lines. For other files the near
+  copies are searched for; the result is None if there are no training rows.
   """
   if files.data_dir and _is_set(files.data_dir):
     for part in ("dev", "test"):
@@ -229,14 +236,14 @@ def _copied(
 def _split(
   files: Files, rows: list[classifier_data.Row], every_label: bool
 ) -> tuple[list[classifier_data.Row], list[classifier_data.Row]]:
-  """Returns the rows in two parts of about nine tenths and one tenth.
+  """Divides rows into two parts of about nine tenths and one tenth.
 
   Copies of a text are in the same part.
 
   Args:
     files: the options, for the kind of labels.
     rows: the rows to split.
-    every_label: whether every label must be on both sides.
+    every_label: whether every label must occur in both parts.
 
   Returns:
     the larger and the smaller part.
@@ -286,9 +293,9 @@ def _read(files: Files, path: str) -> list[classifier_data.Row]:
 
 
 def _columns(files: Files, path: str) -> classifier_data.Columns:
-  """Returns a file's columns: those of its set, else those of the options.
+  """Returns the columns of a file: those of its set, else those of the options.
 
-  Only a file in --data_dir is part of a set.
+  Only a file in --data_dir can belong to a set.
   """
   folder = os.path.normpath(os.path.dirname(path))
   own = files.data_dir and folder == os.path.normpath(files.data_dir)
@@ -315,7 +322,9 @@ def _warn_of_copies(
   evaluated: Sequence[classifier_data.Row],
   purpose: str,
 ) -> None:
-  """Logs a warning with the number of evaluated texts that are training texts.
+  """Logs a warning on evaluation or validation texts that are training texts.
+
+  The warning has their number. Nothing is logged if there are none.
 
   Args:
     train: the training rows.

@@ -12,10 +12,12 @@ Clean = Callable[[str], alignment.Traced]
 
 
 def of_model(parameters: Mapping[str, Any]) -> Clean | None:
-  """Returns the cleaning function of a model; None if the manifest states none.
+  """Returns the function that cleans a model's input texts, or None.
 
-  The function returns the cleaned text with the origin of each character. A
-  text that starts with tweets.MARK and a space is not cleaned again.
+  The function returns the cleaned text, with the position in the given text
+  from which each character comes. The result is None if the manifest states no
+  cleaning. A text that starts with tweets.MARK and a space is not cleaned
+  again.
 
   Args:
     parameters: the parameters in the manifest of a model directory.

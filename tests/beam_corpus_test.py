@@ -1,5 +1,6 @@
 """Tests that Apache Beam builds the same corpus as the local runner."""
 
+import gzip
 import json
 import pathlib
 import pickle
@@ -16,7 +17,8 @@ def _raw(udhr: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
   """Writes raw text to a new folder; returns the folder.
 
   Of the documents, some are exact and near copies of documents in other files,
-  some are not Mongolian, and a row of the JSON lines cannot be read.
+  some are not Mongolian, and a row of the JSON lines cannot be read. A file is
+  cut off.
   """
   folder.mkdir()
   lines = udhr.read_text("utf-8").split("\n")
@@ -33,6 +35,7 @@ def _raw(udhr: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
   rows = [*articles, None, *articles[::-1]]
   text = "\n".join(json.dumps({"text": row}) for row in rows)
   (folder / "rows.jsonl").write_text(text, encoding="utf-8")
+  (folder / "cut.jsonl.gz").write_bytes(gzip.compress(text.encode())[:-200])
   return folder
 
 
@@ -86,7 +89,8 @@ def test_beam_with_several_workers_writes_the_local_runners_corpus(
   assert stats["dropped: near duplicate"] > 20
   assert stats["dropped: exact duplicate"] > 20
   assert stats["lines: in an evaluation set"]
-  assert (tmp_path / "local/bad_rows.tsv").exists()
+  bad = (tmp_path / "local/bad_rows.tsv").read_text("utf-8")
+  assert "cut.jsonl.gz" in bad
   made = [_content(tmp_path / name) for name in ("local", "beam")]
   assert made[0] == made[1]
 

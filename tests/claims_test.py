@@ -69,15 +69,16 @@ def _trees() -> tuple[ast.Module, ...]:
 
 
 def _messages() -> Iterator[str]:
-  """Yields the messages of InputErrors, and all other texts in the code.
+  """Yields the messages of errors of input, and all other texts in the code.
 
   Variable parts are …
   """
   for tree in _trees():
     for node in ast.walk(tree):
-      if isinstance(node, ast.Call) and len(node.args) == 3:
-        if ast.unparse(node.func).rpartition(".")[2] == "InputError":
-          expected, got, action = map(_shown, node.args)
+      if isinstance(node, ast.Call) and len(node.args) >= 3:
+        name = ast.unparse(node.func).rpartition(".")[2]
+        if name in ("InputError", "DamagedFileError"):
+          expected, got, action = map(_shown, node.args[:3])
           yield f"expected {expected}; got {got}: {action}"
       elif isinstance(node, ast.JoinedStr | ast.Constant):
         yield _shown(node)

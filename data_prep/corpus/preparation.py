@@ -18,7 +18,14 @@ from absl import logging
 from data_prep.base import time_limits
 from data_prep.corpus import corpus_options, corpus_stats, deduplication
 from data_prep.files import storage
-from data_prep.sources import epub, texts, web_pages, wikipedia, wikitext
+from data_prep.sources import (
+  epub,
+  rows,
+  texts,
+  web_pages,
+  wikipedia,
+  wikitext,
+)
 from data_prep.text import cleaning, normalization, quality, sentences
 
 _LETTERS_A_TASK = 1 << 18  # guess: some tenths of a second of work
@@ -35,8 +42,8 @@ class Source:
   """The functions that read one kind of raw text.
 
   Attributes:
-    items: function that yields the raw documents of a file; it runs in the main
-      process.
+    items: function that yields the raw documents of a file, or Drops; it runs in
+      the main process.
     documents: function from a raw document to the paragraphs of each text in
       it, or to a Drop; it has no side effects, because it runs in worker
       processes.
@@ -53,11 +60,23 @@ class Source:
 
 
 def _article(
-  page: wikipedia.Page,
+  page: wikipedia.Page | cleaning.Drop,
 ) -> Sequence[wikitext.Rendered] | cleaning.Drop:
   """Returns [the text of a wiki page], or a Drop for a page to leave out."""
+  if isinstance(page, cleaning.Drop):
+    return page
   rendered = wikipedia.rendered(page)
   return rendered if isinstance(rendered, cleaning.Drop) else [rendered]
+
+
+def _article_letters(page: wikipedia.Page | cleaning.Drop) -> int:
+  if isinstance(page, cleaning.Drop):
+    return 1 + len(page.example)
+  return len(page.title) + len(page.text)
+
+
+def _article_name(page: wikipedia.Page | cleaning.Drop) -> str:
+  return page.example if isinstance(page, cleaning.Drop) else page.title
 
 
 def _text(item: texts.Item) -> Sequence[Sequence[str]] | cleaning.Drop:
@@ -97,10 +116,12 @@ SOURCES = {
   "text": _TEXT,
   "news": _TEXT,  # a name of its own for --download
   "wikipedia": Source(
-    lambda path, _settings: wikipedia.items(path),
+    lambda path, settings: rows.until_damage(
+      lambda: wikipedia.items(path), settings.text.bad_rows
+    ),
     _article,
-    lambda page: len(page.title) + len(page.text),
-    lambda page: page.title,
+    _article_letters,
+    _article_name,
   ),
   "epub": Source(
     lambda path, _settings: epub.items(path),

@@ -40,6 +40,7 @@ _OTHER_KIND = "of another kind"
 _X_TWEETS = re.compile(r"(?:.*/)?data/tweets?(?:-part\d+)?\.js")
 _MOST_FILES = 10_000  # in the archive of a model (guess)
 _CHUNK = 1 << 20
+_FEW_BYTES = 1 << 13  # that damage may cost
 _MAX_NAME_BYTES = 1 << 20  # guess: largest extension header of a tar
 _DAMAGED = (
   zipfile.BadZipFile,
@@ -59,11 +60,15 @@ def is_archive(path: str) -> bool:
   return storage.kind(path) in _READERS
 
 
-def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
-  """Yields (name, path of an unpacked copy) of each file with text, in order.
+Damage = storage.DamagedFileError | None
 
-  A copy is removed when the next file is asked for. All other members of the
-  archive are skipped: links, hidden files, names whose suffix is not a text's
+
+def members(path: str, folder: str) -> Iterator[tuple[str, str, Damage]]:
+  """Yields each file with text in an archive, in order.
+
+  A copy is removed when the next file is asked for. The copy of a file that is
+  damaged ends with the last whole line before the damage. All other members of
+  the archive are skipped: links, hidden files, names whose suffix is not a text's
   (such as pictures and nested archives), names that lead outside the folder,
   and in an archive that X (Twitter) gives its users all but the tweets. The log
   says how many members were skipped for which reason.
@@ -72,10 +77,13 @@ def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
     path: the path of the archive.
     folder: an empty folder for the copies.
 
+  Yields:
+    (name, path of an unpacked copy, the damage of the file or None).
+
   Raises:
-    options.InputError: when the archive is damaged, encrypted or suspiciously
-      compressed, when a copy has no room on the disk, and when no installed
-      program can unpack a .rar.
+    storage.DamagedFileError: when the archive itself is damaged.
+    options.InputError: when the archive is suspiciously compressed, when a copy
+      has no room on the disk, and when no installed program can unpack a .rar.
   """
   passed_over: collections.Counter[str] = collections.Counter()
   x_tweets = _x_tweets(path)
@@ -88,15 +96,50 @@ def members(path: str, folder: str) -> Iterator[tuple[str, str]]:
         passed_over[problem] += 1
         continue
       copy = os.path.join(folder, f"member{storage.kind(name)}")
-      with _content(opened) as file, open(copy, "wb") as write:
-        _copied(file, write, storage.free_bytes(folder) or sys.maxsize, path)
+      damage = _unpacked(path, opened, copy)
       try:
-        yield name, copy
+        yield name, copy, damage
       finally:
         os.unlink(copy)
   if passed_over:
     reasons = ", ".join(f"{n} {reason}" for reason, n in passed_over.items())
     logging.info("%s: passed over: %s", path, reasons)
+
+
+def _unpacked(
+  path: str, opened: Callable[[], IO[bytes] | None], copy: str
+) -> Damage:
+  """Unpacks a file of an archive; returns its damage, None for a whole file.
+
+  Of a damaged file the whole lines before the damage are written.
+
+  Args:
+    path: the path of the archive.
+    opened: returns the file in the archive.
+    copy: the path to write.
+  """
+  room = storage.free_bytes(os.path.dirname(copy)) or sys.maxsize
+  try:
+    with open(copy, "wb") as write, _whole(path), _content(opened) as file:
+      _copied(file, write, room, path)
+  except storage.DamagedFileError as damage:
+    _cut_behind_last_line(copy)
+    return damage
+  return None
+
+
+def _cut_behind_last_line(path: str) -> None:
+  """Cuts off what stands behind the last line break of a file."""
+  with open(path, "rb+") as file:
+    end = file.seek(0, os.SEEK_END)
+    behind = 0  # the place behind the last line break
+    while end and not behind:
+      start = max(0, end - _CHUNK)
+      file.seek(start)
+      if within := file.read(end - start).rfind(b"\n") + 1:
+        behind = start + within
+      end = start
+    file.truncate(behind)
 
 
 def _x_tweets(path: str) -> set[str]:
@@ -130,7 +173,7 @@ def _whole(path: str) -> Iterator[None]:
     # bz2's OSErrors have no errno; EINVAL means an offset before the file.
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
       raise
-    raise options.InputError(
+    raise storage.DamagedFileError(
       f"a whole, open archive at {path}",
       str(error) or type(error).__name__,
       "copy it again",
@@ -272,7 +315,8 @@ def _copied(file: IO[bytes], write: IO[bytes], room: int, path: str) -> int:
     options.InputError: when the file has more than `room` bytes.
   """
   size = 0
-  while chunk := file.read(_CHUNK):
+  read = getattr(file, "read1", file.read)  # gives what stands before damage
+  while chunk := read(_FEW_BYTES):
     size += len(chunk)
     if size > room:
       raise options.InputError(

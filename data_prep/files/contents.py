@@ -5,6 +5,7 @@ by its name, because any text is valid Markdown. Whether a file is a table is
 judged by its name elsewhere (`tables.is_table`): a comma makes no table.
 """
 
+import contextlib
 import itertools
 import re
 from collections.abc import Sequence
@@ -104,16 +105,21 @@ _OFFICE = re.compile(rb"\[Content_Types\]\.xml|application/vnd\.oasis")
 def kind(path: str) -> str:
   """Returns the kind of a file's unpacked content, a constant such as TEXT.
 
-  A compressed file that is damaged in its first 64 KB is TEXT: its reader will
-  report the damage.
+  A compressed file that is damaged in its first 64 KB is judged by what stands
+  before the damage, and is TEXT if nothing does: its reader will report the
+  damage.
 
   Raises:
     OSError, options.InputError: when the file cannot be opened.
   """
-  with storage.decompressed(path) as file:
+  head = b""
+  with (
+    contextlib.suppress(storage.DamagedFileError),
+    storage.decompressed(path) as file,
+  ):
     try:
       head = file.read(_HEAD_BYTES)
-    except options.InputError:
+    except options.InputError:  # a decompression bomb
       return TEXT
   return of(head, storage.kind(path))
 
@@ -175,11 +181,14 @@ def require(path: str, kinds: Sequence[str], wanted: str) -> str:
     wanted: these kinds in words, for the message.
 
   Raises:
-    options.InputError: for a file of another kind.
+    options.InputError: for a file of another kind; for binary data, of which
+      damage may have made the file, a storage.DamagedFileError.
   """
   actual = kind(path)
   if actual not in kinds:
-    raise options.InputError(
+    damaged = actual == BINARY
+    error = storage.DamagedFileError if damaged else options.InputError
+    raise error(
       f"{wanted} in {path}", actual, _ACTIONS.get(actual, _DEFAULT_ACTION)
     )
   return actual

@@ -43,21 +43,67 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 _LONGEST_WINDOW = 1 << 31
 
 
+class DamagedFileError(options.InputError):
+  """Raised where a file is damaged; what was read before is whole.
+
+  Args:
+    expected, got, action: as of `options.InputError`.
+    row: the number of the line, row or record that cannot be read, from 1; 0 if
+      it is unknown.
+
+  Attributes:
+    start: the place, in the unpacked file, where the damaged stream of a
+      compressed file begins.
+  """
+
+  def __init__(
+    self, expected: str, got: str, action: str, row: int = 0
+  ) -> None:
+    super().__init__(expected, got, action)
+    self.row = row
+    self.start = 0
+
+
 class _Gzip:
-  """Decompressor of gzip by zlib, with the interface of bz2.BZ2Decompressor."""
+  """Decompressor of gzip by zlib, with the interface of bz2.BZ2Decompressor.
+
+  At damage `decompress` returns what stands before it, and raises when it is
+  called again. The bytes behind the damage are then in `behind`.
+  """
 
   def __init__(self) -> None:
     self._inner = zlib.decompressobj(wbits=31)  # gzip's header and checksum
+    self._error: zlib.error | None = None
+    self.behind = b""
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._inner, name)
 
   @property
   def needs_input(self) -> bool:
-    return not self._inner.unconsumed_tail
+    return not self._inner.unconsumed_tail and self._error is None
 
   def decompress(self, packed: bytes, most: int) -> bytes:
-    return self._inner.decompress(self._inner.unconsumed_tail + packed, most)
+    if self._error is not None:
+      raise self._error
+    packed = self._inner.unconsumed_tail + packed
+    before = self._inner.copy()
+    try:
+      return self._inner.decompress(packed, most)
+    except zlib.error:
+      self._inner = before
+      return self._before_damage(packed)
+
+  def _before_damage(self, packed: bytes) -> bytes:
+    """Returns what the bytes before the damaged one unpack to."""
+    unpacked = bytearray()
+    for at in range(len(packed)):
+      try:
+        unpacked += self._inner.decompress(packed[at : at + 1])
+      except zlib.error as error:
+        self._error, self.behind = error, packed[at:]
+        break
+    return bytes(unpacked)
 
 
 class _Zstandard:
@@ -119,10 +165,16 @@ class _Unpacked(io.RawIOBase):
   a truncated stream for a whole one, gzip takes an empty file for an empty
   text. lzma may also take any amount of memory.
 
+  The file ends where it is damaged, so that a buffered reader gives all that
+  stands before the damage. Who has read to the end looks at `damage`.
+
   Args:
     raw: the open file of compressed bytes.
     path: the path of this file, for messages.
     start: function without arguments that makes the decompressor of a stream.
+
+  Attributes:
+    damage: the damage at which the file ends; None before, and for a whole file.
   """
 
   def __init__(
@@ -131,24 +183,55 @@ class _Unpacked(io.RawIOBase):
     self._raw, self._path, self._start = raw, path, start
     self._stream: Any = None
     self._left = memoryview(b"")
+    self._behind = b""  # read from the file, for the next stream
     self._taken = self._given = 0
+    self._passed = self._stream_start = 0  # unpacked bytes
+    self._ended = False
+    self.damage: DamagedFileError | None = None
 
   def readable(self) -> bool:
     return True
 
   def readinto(self, buffer: Any) -> int:
+    if self._ended:
+      return 0
     try:
       self._left = self._left or memoryview(self._next(len(buffer)))
     except _DAMAGED as error:
-      raise self._refused(error) from error
+      return self._end(error)
     except OSError as error:
       # bz2 raises OSErrors without an errno for a file that is not bz2.
       if error.errno is not None:
         raise
-      raise self._refused(error) from error
+      return self._end(error)
     part = self._left[: len(buffer)]
     buffer[: len(part)], self._left = part, self._left[len(part) :]
+    self._passed += len(part)
     return len(part)
+
+  def tell(self) -> int:
+    return self._passed
+
+  def _end(self, error: Exception) -> int:
+    """Ends the file at damage; returns 0, the number of bytes that follow."""
+    self._ended, self.damage = True, self._refused(error)
+    self.damage.start = self._stream_start
+    return 0
+
+  def go_on(self) -> bool:
+    """Goes on at the next gzip stream behind the damage, and forgets the damage.
+
+    Returns False, and ends the file, if no further stream begins.
+    """
+    self.damage = None
+    behind = getattr(self._stream, "behind", b"")
+    while (at := behind.find(_GZIP_STREAM)) < 0:
+      read = self._read()
+      if not read:
+        return False
+      behind = behind[1 - len(_GZIP_STREAM) :] + read
+    self._stream, self._behind, self._ended = None, behind[at:], False
+    return True
 
   def _next(self, most: int) -> bytes:
     """Returns the next unpacked bytes; b"" at the end of the last stream.
@@ -165,8 +248,9 @@ class _Unpacked(io.RawIOBase):
       if self._stream is None or self._stream.eof:
         packed = self._beginning()
         if not packed and self._stream:
+          self._ended = True
           return b""
-        self._stream = self._start()
+        self._stream, self._stream_start = self._start(), self._passed
       else:
         packed = self._read() if self._stream.needs_input else b""
         if not packed and self._stream.needs_input:
@@ -186,7 +270,8 @@ class _Unpacked(io.RawIOBase):
 
     The result is b"" if the file has no further stream.
     """
-    packed = self._stream.unused_data if self._stream else b""
+    packed = self._stream.unused_data if self._stream else self._behind
+    self._behind = b""
     while not (packed := packed.lstrip(b"\0")):
       packed = self._read()
       if not packed:
@@ -199,19 +284,20 @@ class _Unpacked(io.RawIOBase):
     self._taken += len(packed)
     return packed
 
-  def _refused(self, error: Exception) -> options.InputError:
-    """Returns the InputError for a damaged file.
+  def _refused(self, error: Exception) -> DamagedFileError:
+    """Returns the DamagedFileError for a damaged file.
 
     Args:
       error: the decompressor's exception.
     """
-    return options.InputError(
+    return DamagedFileError(
       f"a whole {_endings(self._path)[1]} file at {self._path}",
       str(error),
       "copy or compress it again",
     )
 
 
+_GZIP_STREAM = b"\x1f\x8b\x08"
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
@@ -360,21 +446,46 @@ def decompressed(path: str) -> Iterator[IO[bytes]]:
   """Yields a file object of a file's content, unpacked if it is compressed.
 
   A file is compressed if its suffix is .gz, .bz2, .xz or .zst, or if its first
-  bytes are those of such a file.
+  bytes are those of such a file. A damaged one ends where the damage begins.
 
   Raises:
     OSError, options.InputError: as `reading` does.
-    options.InputError: from the reads, when the file is damaged, truncated or a
-      decompression bomb.
+    options.InputError: from the reads, for a decompression bomb.
+    DamagedFileError: at the end of the block, also in place of an error of the
+      block, if the damage of a file was reached.
   """
   with reading(path) as raw:
     assert isinstance(raw, io.BufferedReader), "as `reading` opens files"
     suffix = _endings(path)[1] or compression(raw.peek(_MOST_PEEKED))
     start = COMPRESSIONS.get(suffix)
-    # _Unpacked raises the file's errors; those of the caller's block pass.
-    yield (
-      io.BufferedReader(_Unpacked(raw, path, start), 1 << 16) if start else raw
-    )
+    if start is None:
+      yield raw
+      return
+    unpacked = _Unpacked(raw, path, start)
+    try:
+      yield io.BufferedReader(unpacked, 1 << 16)
+    except Exception as error:
+      if unpacked.damage and unpacked.damage is not error:
+        raise unpacked.damage from error
+      raise
+    if unpacked.damage:
+      raise unpacked.damage
+
+
+def damage(file: IO[bytes]) -> DamagedFileError | None:
+  """Returns the damage at which a file of `decompressed` ended, if it did."""
+  raw = getattr(file, "raw", None)
+  return raw.damage if isinstance(raw, _Unpacked) else None
+
+
+def go_on(file: IO[bytes]) -> bool:
+  """Goes on behind the damage at which a file of `decompressed` ended.
+
+  The damage counts as told: `decompressed` does not raise it. Returns False if
+  there is no damage, or no further gzip stream behind it.
+  """
+  raw = getattr(file, "raw", None)
+  return isinstance(raw, _Unpacked) and bool(raw.damage) and raw.go_on()
 
 
 def compression(head: bytes) -> str:
@@ -455,6 +566,11 @@ def read_line(file: IO[bytes], most: int, begun: bytes = b"") -> bytes:
   return begun + file.readline(max(0, most - len(begun)) + len(b"\r\n"))
 
 
+def is_cut(file: IO[bytes], line: bytes) -> bool:
+  """Returns whether the damage of a file cut off a line that was read."""
+  return not line.endswith(b"\n") and damage(file) is not None
+
+
 def without_line_end(line: bytes) -> bytes:
   r"""Returns a line without its final "\n", "\r\n" or "\r"."""
   return line.removesuffix(b"\n").removesuffix(b"\r")
@@ -498,7 +614,7 @@ def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
         f"a longer one at {name}:{line}",
         "put one sentence, paragraph or article on a line",
       )
-    raw = raw[:begun] + last
+    raw = raw[:begun] + (b"" if is_cut(file, last) else last)
     text_lines = _decoded(raw, name, number).split("\n")
     if not text_lines[-1]:
       del text_lines[-1]  # what follows the last line break is no line

@@ -426,12 +426,16 @@ def _quoted(line: str, source: _Source) -> list[str] | Bad:
     )
 
 
-def lines(path: str) -> Lines:
+def lines(path: str, longest: int | None = None) -> Lines:
   """Yields the number and the text of every line; the first line is 1.
 
   Line breaks are removed, also those of Windows. A line that is neither UTF-8
-  nor, in a file of UTF-16, UTF-16, or that is longer than MAX_ROW_BYTES, is
-  yielded as a `Bad`.
+  nor, in a file of UTF-16, UTF-16, or that is longer than `longest` bytes
+  (MAX_ROW_BYTES for None), is yielded as a `Bad`.
+
+  Raises:
+    storage.DamagedFileError: behind the last whole line of a damaged compressed
+      file.
   """
   with storage.decompressed(path) as file:
     start = file.read(2)
@@ -439,38 +443,45 @@ def lines(path: str) -> Lines:
     if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
       blocks = _utf16_blocks(file)
     else:
-      blocks = _utf8_blocks(file)
-    yield from enumerate(itertools.chain.from_iterable(blocks), start=1)
+      blocks = _utf8_blocks(file, longest or MAX_ROW_BYTES)
+    number = 0
+    for line in itertools.chain.from_iterable(blocks):
+      number += 1
+      yield number, line
+    if damage := storage.damage(file):
+      damage.row = number + 1
 
 
-_TOO_LONG = Bad(
-  f"a row of at most {MAX_ROW_BYTES:,} bytes",
-  "a longer one",
-  "cut the text, or put its line breaks back",
-)
+def _too_long(longest: int) -> Bad:
+  """Returns the verdict about a line of more than `longest` bytes."""
+  return Bad(
+    f"a row of at most {longest:,} bytes",
+    "a longer one",
+    "cut the text, or put its line breaks back",
+  )
 
 
-def _utf8_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
+def _utf8_blocks(file: IO[bytes], longest: int) -> Iterator[list[str | Bad]]:
   """Yields the lines of UTF-8 bytes in lists of about 1 MB.
 
   To read single lines would take longer. The last line of a list may exceed the
-  1 MB. In place of a line that is not UTF-8, or longer than MAX_ROW_BYTES, the
-  list holds a `Bad`.
+  1 MB. In place of a line that is not UTF-8, or longer than `longest` bytes, the
+  list holds a `Bad`. A line that damage cuts off is left out.
   """
   first = True
   while raw := file.read(_BLOCK_BYTES):
     if first:
       raw, first = raw.removeprefix(storage.BYTE_ORDER_MARK), False
     begun = raw.rfind(b"\n") + 1
-    last = storage.read_line(file, MAX_ROW_BYTES, raw[begun:])
+    last = storage.read_line(file, longest, raw[begun:])
     raw = raw[:begun]
-    too_long = len(storage.without_line_end(last)) > MAX_ROW_BYTES
+    too_long = len(storage.without_line_end(last)) > longest
     if too_long:
       storage.skip_line(file, last)
-    else:
+    elif not storage.is_cut(file, last):
       raw += last
     text_lines = _decoded(raw)
-    yield [*text_lines, _TOO_LONG] if too_long else text_lines
+    yield [*text_lines, _too_long(longest)] if too_long else text_lines
 
 
 def _decoded(raw: bytes) -> list[str | Bad]:
@@ -516,7 +527,9 @@ def _utf16_blocks(file: IO[bytes]) -> Iterator[list[str | Bad]]:
       while line and not line.endswith("\n") and too_long:
         line = text.readline(MAX_ROW_BYTES)
       if too_long:
-        yield [_TOO_LONG]
+        yield [_too_long(MAX_ROW_BYTES)]
+      elif storage.is_cut(file, line.encode()):
+        return
       elif "\ufffd" in line:
         yield [Bad("UTF-16 text", "half a character", "convert it to UTF-8")]
       else:

@@ -10,6 +10,7 @@ so.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import decimal
 from collections.abc import Iterator, Sequence
@@ -66,7 +67,8 @@ def rows(
   """Yields (row number, values by column) of each row; the first row is 1.
 
   A row with text that is not UTF-8, or is longer than tables.MAX_ROW_BYTES
-  characters, comes as a `tables.Bad`.
+  characters, comes as a `tables.Bad`. So do all rows from the first that is
+  damaged to the end of its row group or record batch, as one.
 
   Args:
     path: the path of a file.
@@ -86,6 +88,10 @@ def rows(
       else _arrow(file, columns, path)
     )
     for batch in batches:
+      if isinstance(batch, _Lost):
+        yield number + 1, batch.bad(kind)
+        number += batch.rows
+        continue
       cells = [_values(column) for column in batch]
       for row in zip(*cells, strict=True):
         number += 1
@@ -122,6 +128,7 @@ def _opened(path: str, kind: str) -> Iterator[Any]:
         file = pq.ParquetFile(
           source,
           pre_buffer=False,
+          page_checksum_verification=True,
           buffer_size=_BUFFER_BYTES,
           thrift_string_size_limit=64 << 20,
           thrift_container_size_limit=1 << 20,
@@ -142,21 +149,50 @@ def _whole(path: str, kind: str) -> Iterator[None]:
   try:
     yield
   except _ERRORS as error:
-    # An OSError with a number is the system's: no file, or no permission.
-    if isinstance(error, OSError) and error.errno is not None:
-      raise
-    reason = str(error).strip().partition("\n")[0]
-    raise options.InputError(
-      f"a whole {kind} file at {path}",
-      reason or type(error).__name__,
-      "copy it again",
+    _reraise_of_system(error)
+    raise storage.DamagedFileError(
+      f"a whole {kind} file at {path}", _reason(error), "copy it again"
     ) from error
+
+
+def _reason(error: BaseException) -> str:
+  """Returns the first line of an error's message, or else its type."""
+  return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lost:
+  """Rows that are damaged, to the end of a row group or record batch.
+
+  Attributes:
+    rows: the number of the rows; 0 if it is unknown.
+    reason: the damage in words.
+  """
+
+  rows: int
+  reason: str
+
+  def bad(self, kind: str) -> tables.Bad:
+    """Returns the verdict about the rows of a file of this kind."""
+    rows = f"{self.rows:,} rows" if self.rows else "rows"
+    return tables.Bad(
+      f"whole {kind}", f"{rows} with damage: {self.reason}", "copy it again"
+    )
+
+
+def _reraise_of_system(error: BaseException) -> None:
+  """Raises an error again that is the system's, such as a missing file."""
+  # An OSError with a number: no file, or no permission.
+  if isinstance(error, OSError) and error.errno is not None:
+    raise error
 
 
 def _parquet(
   file: pq.ParquetFile, columns: Sequence[str], path: str
-) -> Iterator[list[pa.Array]]:
+) -> Iterator[list[pa.Array] | _Lost]:
   """Yields the wanted columns of at most _ROWS rows at a time.
+
+  A damaged row group ends in a `_Lost`.
 
   Raises:
     options.InputError: for a row group that states to unpack to hundreds of
@@ -171,26 +207,37 @@ def _parquet(
         f"a row group of {size >> 20} MB in {storage.size(path):,} bytes",
         "leave it out: it is made to fill memory",
       )
-  for batch in file.iter_batches(
-    batch_size=_ROWS, columns=list(columns), use_threads=False
-  ):
-    yield [batch.column(name) for name in columns]
+  for group in range(file.num_row_groups):
+    read = 0
+    try:
+      for batch in file.iter_batches(
+        batch_size=_ROWS,
+        row_groups=[group],
+        columns=list(columns),
+        use_threads=False,
+      ):
+        yield [batch.column(name) for name in columns]
+        read += batch.num_rows
+    except _ERRORS as error:
+      _reraise_of_system(error)
+      rows = file.metadata.row_group(group).num_rows
+      yield _Lost(max(0, rows - read), _reason(error))
 
 
 def _arrow(
   file: Any, columns: Sequence[str], path: str
-) -> Iterator[list[pa.Array]]:
+) -> Iterator[list[pa.Array] | _Lost]:
   """Yields the wanted columns of at most _ROWS rows at a time.
+
+  In place of a damaged record batch comes a `_Lost`.
 
   Raises:
     options.InputError: for a record batch of more than _LARGEST_BATCH bytes.
   """
-  batches = (
-    iter(file)
-    if isinstance(file, pa.RecordBatchStreamReader)
-    else map(file.get_batch, range(file.num_record_batches))
-  )
-  for batch in batches:
+  for batch in _record_batches(file):
+    if isinstance(batch, _Lost):
+      yield batch
+      continue
     size = batch.get_total_buffer_size()
     if size > _LARGEST_BATCH:
       raise options.InputError(
@@ -198,9 +245,33 @@ def _arrow(
         f"{size >> 20} MB",
         "write it as Parquet",
       )
-    whole = [_checked(batch.column(name)) for name in columns]
+    try:
+      whole = [_checked(batch.column(name)) for name in columns]
+    except _ERRORS as error:
+      yield _Lost(batch.num_rows, _reason(error))
+      continue
     for start in range(0, batch.num_rows, _ROWS):
       yield [column.slice(start, _ROWS) for column in whole]
+
+
+def _record_batches(file: Any) -> Iterator[pa.RecordBatch | _Lost]:
+  """Yields the record batches of an Arrow file or stream.
+
+  In place of a damaged one comes a `_Lost`, which ends a stream.
+  """
+  is_stream = isinstance(file, pa.RecordBatchStreamReader)
+  number = 0
+  while is_stream or number < file.num_record_batches:
+    try:
+      yield file.read_next_batch() if is_stream else file.get_batch(number)
+    except StopIteration:
+      return
+    except _ERRORS as error:
+      _reraise_of_system(error)
+      yield _Lost(0, _reason(error))
+      if is_stream:
+        return
+    number += 1
 
 
 def _checked(column: pa.Array) -> pa.Array:

@@ -12,20 +12,20 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any
 
-from data_prep.base import options
 from data_prep.files import storage, tables
 
 _CHUNK = 1 << 20  # bytes
 _SPACE = re.compile(r"[\s\ufeff]*")
 _DECODER = json.JSONDecoder()
+_NO_UTF8 = re.compile(r"[\udc80-\udcff]")  # bytes, as surrogateescape has them
 
 
 def items(path: str, key: str = "") -> Iterator[tuple[int, Any | tables.Bad]]:
   """Yields (number, value) of each item of the arrays; the first item is 1.
 
-  An item that is not JSON, or is too long for a row, comes as a `tables.Bad`.
-  No item follows a `tables.Bad`, because the end of the bad item is unknown. A
-  file without an array to read yields nothing.
+  An item that is not UTF-8 comes as a `tables.Bad`. So does an item that is not
+  JSON, or is too long for a row; no item follows that one, because its end is
+  unknown. A file without an array to read yields nothing.
 
   Args:
     path: the path of a file, compressed or not.
@@ -34,20 +34,23 @@ def items(path: str, key: str = "") -> Iterator[tuple[int, Any | tables.Bad]]:
       variable.
 
   Raises:
-    options.InputError: for a file that is not UTF-8.
+    storage.DamagedFileError: behind the last whole item of a damaged compressed
+      file.
   """
   begin = re.compile(rf'(?<!\\)"{key}"\s*:\s*\[' if key else r"\[")
   with storage.decompressed(path) as file:
-    text = _Text(file, path)
+    text = _Text(file)
     number = 0
-    while text.skip_past(begin):
-      for item in _array(text):
-        number += 1
-        yield number, item
-        if isinstance(item, tables.Bad):
+    try:
+      while text.skip_past(begin):
+        for item in _array(text):
+          number += 1
+          yield number, item
+        if text.lost or not key:
           return
-      if not key:
-        return
+    except storage.DamagedFileError as error:
+      error.row = number + 1
+      raise
 
 
 def _array(text: "_Text") -> Iterator[Any | tables.Bad]:
@@ -77,10 +80,24 @@ def _array(text: "_Text") -> Iterator[Any | tables.Bad]:
         f"{error or type(error).__name__}"[:200],
         "mend the file; behind this item nothing can be read",
       )
+      text.lost = True
       return
     yield value
     if end == ",":
       text.advance()
+
+
+def _not_utf8(escaped: str) -> tables.Bad:
+  """Returns the verdict about an item with a byte that is not UTF-8.
+
+  Args:
+    escaped: the byte, as surrogateescape has it.
+  """
+  return tables.Bad(
+    "UTF-8 text",
+    f"byte 0x{ord(escaped) & 0xFF:02x}",
+    "convert the file, for example: iconv -f CP1251 -t UTF-8",
+  )
 
 
 class _Text:
@@ -88,12 +105,16 @@ class _Text:
 
   Args:
     file: the open file of UTF-8 bytes.
-    path: the path of the file, for messages.
+
+  Attributes:
+    lost: whether an item's end is unknown, so that no further one can be read.
   """
 
-  def __init__(self, file: IO[bytes], path: str) -> None:
-    self._file, self._path = file, path
-    self._decoder = codecs.getincrementaldecoder("utf-8")()
+  def __init__(self, file: IO[bytes]) -> None:
+    self._file = file
+    self.lost = False
+    decoder = codecs.getincrementaldecoder("utf-8")
+    self._decoder = decoder(errors="surrogateescape")
     self._text, self._at = "", 0
     self._ended = False
 
@@ -104,20 +125,15 @@ class _Text:
       False at the end of the file, else True.
 
     Raises:
-      options.InputError: for bytes that are not UTF-8.
+      storage.DamagedFileError: at the end of a damaged file.
     """
     if self._ended:
       return False
     raw = self._file.read(size)
     self._ended = not raw
-    try:
-      read = self._decoder.decode(raw, final=self._ended)
-    except UnicodeDecodeError as error:
-      raise options.InputError(
-        f"UTF-8 text in {self._path}",
-        f"byte 0x{error.object[error.start]:02x}",
-        "convert the file, for example: iconv -f CP1251 -t UTF-8",
-      ) from error
+    if self._ended and (damage := storage.damage(self._file)):
+      raise damage
+    read = self._decoder.decode(raw, final=self._ended)
     self._text, self._at = self._text[self._at :] + read, 0
     return not self._ended
 
@@ -162,11 +178,13 @@ class _Text:
   def value(self) -> Any:
     """Returns the JSON value at the position, and moves the position past it.
 
+    The result is a `tables.Bad` for a value that is not UTF-8.
+
     Raises:
       ValueError: when no value begins at the position, or the value is too long
         for a row.
       RecursionError: when the value is nested too deeply.
-      options.InputError: for bytes that are not UTF-8.
+      storage.DamagedFileError: when damage cuts the value off.
     """
     size = _CHUNK
     while True:
@@ -181,6 +199,8 @@ class _Text:
       if end < len(self._text) or self._ended:
         whole = self._text[self._at : end]
         self._at = end
+        if byte := _NO_UTF8.search(whole):
+          return _not_utf8(byte[0])
         return tables.without_surrogates(value) if "\\ud" in whole else value
       if len(self._text) - self._at > tables.MAX_ROW_BYTES:
         raise ValueError(f"an item of more than {tables.MAX_ROW_BYTES:,} bytes")

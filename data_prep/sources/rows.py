@@ -10,18 +10,20 @@ import html
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import logging
 
 from data_prep.base import options
-from data_prep.files import contents, tables
+from data_prep.files import contents, storage, tables
 from data_prep.sources import json_arrays, selections
 from data_prep.text import cleaning
 
 _BAD_ROW = "bad row"
+_DAMAGED = "damaged file"
 _BLANK = "row with blank text"
 
+T = TypeVar("T")
 Row = dict[str, Any] | tables.Bad
 Document = tuple[str, ...] | cleaning.Drop
 
@@ -72,10 +74,11 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class BadRow(cleaning.Drop):
-  """The verdict about a row that cannot be read.
+  """The verdict about a row that cannot be read, or about a damaged file.
 
   Attributes:
-    row: the number of the line or row in its file; the first is 1.
+    row: the number of the line or row in its file, the first is 1. Of a damaged
+      file it is the first that cannot be read.
   """
 
   row: int = 0
@@ -145,7 +148,7 @@ def of_objects(source: Iterator[tuple[int, Row]], path: str) -> Table:
   """
   first = list(itertools.islice(source, _FIRST_ROWS))
   if not first:
-    raise options.InputError(
+    raise storage.DamagedFileError(
       f"at least one JSON object in {path}", "none", "give a file with rows"
     )
   places: dict[selections.Place, None] = {}  # a set that keeps the order
@@ -214,6 +217,39 @@ def left_out(bad: tables.Bad, path: str, number: int, bad_rows: str) -> BadRow:
   if bad_rows == "stop":
     raise bad.error(path, number)
   return BadRow(_BAD_ROW, bad.reason, number)
+
+
+def until_damage(
+  read: Callable[[], Iterator[T]], bad_rows: str
+) -> Iterator[T | BadRow]:
+  """Yields what a reader yields; last a `BadRow` if the file is damaged.
+
+  Args:
+    read: returns the iterator of the reader.
+    bad_rows: the value of --bad_rows.
+
+  Raises:
+    storage.DamagedFileError: for a damaged file, if bad_rows is "stop".
+  """
+  count = 0
+  try:
+    for item in read():
+      count += 1
+      yield item
+  except storage.DamagedFileError as error:
+    if bad_rows == "stop":
+      raise
+    yield damaged(error.got, error.row or count + 1)
+
+
+def damaged(reason: str, row: int) -> BadRow:
+  """Returns the verdict about the damage of a file, or of a part of one.
+
+  Args:
+    reason: the fault in words.
+    row: the number of the first line, row or record that cannot be read.
+  """
+  return BadRow(_DAMAGED, f"damaged: {reason}", row)
 
 
 def _document(row: Row, place: selections.Place) -> str | tables.Bad:

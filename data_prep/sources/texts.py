@@ -33,7 +33,6 @@ _ROWS = (
 _WHOLE: dict[str, Callable[[str], Iterator[Item]]] = {
   contents.OFFICE: word_documents.paragraphs,
   contents.HTML: web_pages.items,
-  contents.WEB_ARCHIVE: web_archives.items,
 }
 _BY_LINE = (contents.TEXT, contents.NUMBERED)
 _POSTS = (contents.JAVASCRIPT, contents.JSON_DOCUMENT)
@@ -42,12 +41,15 @@ _READ = (
   *_POSTS,
   contents.SUBRIP,
   contents.WEBVTT,
+  contents.WEB_ARCHIVE,
   *_WHOLE,
   *_BY_LINE,
   contents.WIKIEXTRACTOR,
 )
 # A damaged archive is named by its reader.
 _ARCHIVES = (*contents.ARCHIVES, contents.TEXT, contents.BINARY)
+# Bad lines in a row that are listed one by one; with more a file is no text.
+_MOST_BAD_LINES = 10_000
 _DOC = re.compile(r'<doc id="[^"]*" url="[^"]*" title="(.*)">')
 
 
@@ -82,8 +84,19 @@ def items(path: str, settings: Options) -> Iterator[Item]:
     settings: how documents are separated, and which rows are kept.
 
   Raises:
-    options.InputError: when the content is of another kind or damaged, and with
-      --bad_rows=stop at a bad row; the message names the kind or the line.
+    options.InputError: when the content is of another kind, and with
+      --bad_rows=stop when it is damaged or a row is bad; the message names the
+      kind or the line. With --bad_rows=leave_out a `rows.BadRow` comes in the
+      place of what is damaged.
+  """
+  return rows.until_damage(lambda: _items(path, settings), settings.bad_rows)
+
+
+def _items(path: str, settings: Options) -> Iterator[Item]:
+  """Returns the iterator of `items`; all damage raises an error.
+
+  Raises:
+    storage.DamagedFileError: where a file cannot be read further.
   """
   if archives.is_archive(path):
     contents.require(path, _ARCHIVES, "an archive of text files")
@@ -93,9 +106,59 @@ def items(path: str, settings: Options) -> Iterator[Item]:
     return posts.documents(path, kind, settings.bad_rows)
   if kind in _ROWS or (kind in _BY_LINE and tables.is_table(path)):
     return rows.documents(rows.table(path, kind), path, settings)
+  if kind == contents.WEB_ARCHIVE:
+    return web_archives.items(path, settings.bad_rows)
   if kind in _WHOLE:
     return _WHOLE[kind](path)
-  return _of_lines(storage.lines(path), kind, settings.documents)
+  if settings.bad_rows == "stop":
+    return _of_lines(storage.lines(path), kind, settings.documents)
+  return _of_good_lines(path, kind, settings)
+
+
+def _of_good_lines(path: str, kind: str, settings: Options) -> Iterator[Item]:
+  """Yields the documents of a text without its bad lines, and a BadRow for each.
+
+  Args:
+    path: the path of the file.
+    kind: one of the kinds that are read by the line.
+    settings: how documents are separated; bad rows are left out.
+
+  Raises:
+    storage.DamagedFileError: for a damaged file, and for so many bad lines in
+      a row that the file is no text.
+  """
+  bad: list[rows.BadRow] = []
+  damage: list[storage.DamagedFileError] = []
+
+  def good() -> Iterator[str]:
+    try:
+      for number, line in tables.lines(path, storage.MAX_LINE_BYTES):
+        if not isinstance(line, tables.Bad):
+          yield line
+          continue
+        bad.append(rows.left_out(line, path, number, settings.bad_rows))
+        if len(bad) > _MOST_BAD_LINES:
+          raise _no_text(path, number)
+    except storage.DamagedFileError as error:
+      damage.append(error)  # the document that it cuts off ends here
+
+  for document in _of_lines(good(), kind, settings.documents):
+    yield from bad
+    bad.clear()
+    yield document
+  yield from bad
+  if damage:
+    raise damage[0]
+
+
+def _no_text(path: str, row: int) -> storage.DamagedFileError:
+  """Returns the error for too many bad lines in a row, at the line `row`."""
+  return storage.DamagedFileError(
+    f"UTF-8 text in {path}",
+    f"{_MOST_BAD_LINES:,} bad lines before a document",
+    "convert the file, for example: iconv -f CP1251 -t UTF-8",
+    row,
+  )
 
 
 def _of_lines(lines: Iterable[str], kind: str, by: str) -> Iterator[Lines]:
@@ -190,18 +253,34 @@ def _members(path: str, settings: Options) -> Iterator[Item]:
       archive.
   """
   with tempfile.TemporaryDirectory() as folder:
-    for name, copy in archives.members(path, folder):
+    for name, copy, damage in archives.members(path, folder):
+      if damage and settings.bad_rows == "stop":
+        raise damage
       try:
-        for item in items(copy, settings):
-          if isinstance(item, web_pages.Page):
-            yield dataclasses.replace(item, name=name)
-          else:
-            yield item
+        for item in items(copy, settings) if storage.size(copy) else ():
+          yield _named(item, name)
       except options.InputError as error:
         parts = (error.expected, error.got, error.action)
         raise options.InputError(
           *(part.replace(copy, f"{path}:{name}") for part in parts)
         ) from error
+      if damage:
+        yield _named(rows.damaged(damage.got, 1), name)
+
+
+def _named(item: Item, name: str) -> Item:
+  """Returns an item of a file in an archive; a page or a bad row names the file.
+
+  Args:
+    item: the item.
+    name: the name of the file.
+  """
+  match item:
+    case web_pages.Page():
+      return dataclasses.replace(item, name=name)
+    case rows.BadRow():
+      return dataclasses.replace(item, example=f"{name}: {item.example}")
+  return item
 
 
 def _is_export(path: str) -> bool:

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO
 
-from data_prep.base import options
 from data_prep.files import storage
 from data_prep.sources import rows, web_pages
 from data_prep.text import cleaning
@@ -18,6 +17,7 @@ from data_prep.text import cleaning
 _MOST_HEADER_LINES = 1000
 _LONGEST_HEADER_LINE = 1 << 16
 _CHUNK = 1 << 20
+_RECORD = re.compile(rb"WARC/\d")
 _HTML = ("text/html", "application/xhtml+xml")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _NO_PAGE = "web record that is no page"
@@ -26,7 +26,7 @@ _BROKEN = "web record with a broken answer"
 Item = tuple[str, ...] | web_pages.Page | cleaning.Drop
 
 
-def items(path: str) -> Iterator[Item]:
+def items(path: str, bad_rows: str) -> Iterator[Item]:
   """Yields the lines of each text of a WET file, and each `Page` of a WARC.
 
   Requests, metadata, empty texts and answers without a page (redirects, errors)
@@ -35,28 +35,144 @@ def items(path: str) -> Iterator[Item]:
 
   Args:
     path: the path of an archive, compressed or not.
+    bad_rows: the value of --bad_rows. With "leave_out" a `rows.BadRow` comes for
+      a damaged record, and the next whole record follows.
 
   Raises:
-    options.InputError: for an archive that is damaged or truncated, and at the
-      first page if trafilatura is not installed.
+    storage.DamagedFileError: for an archive that is damaged or truncated, with
+      "stop" alone.
+    options.InputError: at the first page if trafilatura is not installed.
   """
   with storage.decompressed(path) as file:
-    number = 0
-    while header := _header(file, path, number + 1):
-      number += 1
-      kind = header.get("warc-type", "").lower()
-      length = _length(header, path, number)
-      wanted = kind in ("conversion", "response", "resource")
-      most = web_pages.LARGEST_PAGE + _LONGEST_HEADER_LINE if wanted else 0
-      content = file.read(min(length, most))
-      left = length - len(content)
-      while left and (skipped := file.read(min(left, _CHUNK))):
-        left -= len(skipped)
-      if left:
-        raise _damaged(path, number, "a record that is cut off")
-      item = _item(kind, header, content) if wanted else None
+    archive = _Archive(file, path)
+    while True:
+      try:
+        yield from archive.items()
+        return
+      except storage.DamagedFileError as error:
+        if bad_rows == "stop":
+          raise
+        yield rows.damaged(error.got, archive.number)
+      if not archive.go_on():
+        return
+
+
+class _Archive:
+  """Reads the records of an archive one by one.
+
+  Args:
+    file: the unpacked archive.
+    path: its path, for messages.
+
+  Attributes:
+    number: the number of the record that was read last, from 1.
+  """
+
+  def __init__(self, file: IO[bytes], path: str) -> None:
+    self._file, self._path = file, path
+    self._line = b""  # the first line of the next record, if it was read
+    self.number = 0
+
+  def items(self) -> Iterator[Item]:
+    """Yields the items of the records from here on.
+
+    Raises:
+      storage.DamagedFileError: for a damaged record.
+    """
+    while self._first_line():
+      self.number += 1
+      start = self._file.tell() - len(self._line)
+      item = self._item()
+      end = self._file.tell()
+      # Of a gzip stream the checksum is only compared at its end.
+      damage = None if self._first_line() else storage.damage(self._file)
+      if damage and start <= damage.start < end:
+        raise damage
       if item is not None:
         yield item
+      if damage:
+        self.number += 1
+        raise damage
+
+  def _first_line(self) -> bytes:
+    """Returns the first line of the next record; b"" at the end."""
+    while not self._line.strip():
+      self._line = self._file.readline(_LONGEST_HEADER_LINE)
+      if not self._line or storage.is_cut(self._file, self._line):
+        self._line = b""
+        break
+    return self._line
+
+  def _item(self) -> Item | None:
+    """Reads a record; returns its item, or None for a record without one.
+
+    Raises:
+      storage.DamagedFileError: for a damaged record.
+    """
+    header = self._header()
+    kind = header.get("warc-type", "").lower()
+    length = self._length(header)
+    wanted = kind in ("conversion", "response", "resource")
+    most = web_pages.LARGEST_PAGE + _LONGEST_HEADER_LINE if wanted else 0
+    content = self._file.read(min(length, most))
+    left = length - len(content)
+    while left and (skipped := self._file.read(min(left, _CHUNK))):
+      left -= len(skipped)
+    if left:
+      raise self._damaged("a record that is cut off")
+    return _item(kind, header, content) if wanted else None
+
+  def _header(self) -> dict[str, str]:
+    """Reads a header; returns name in lower case → value.
+
+    Raises:
+      storage.DamagedFileError: for bytes that are not the header of a record.
+    """
+    first, self._line = self._line, b""
+    if not _RECORD.match(first):
+      raise self._damaged(repr(first[:40]))
+    lines: list[str] = []
+    for _ in range(_MOST_HEADER_LINES):
+      line = self._file.readline(_LONGEST_HEADER_LINE)
+      if line in (b"\r\n", b"\n"):
+        return _fields(lines)
+      if not line.endswith(b"\n"):
+        break
+      lines.append(line.decode("utf-8", "replace"))
+    raise self._damaged("a header without an end")
+
+  def _length(self, header: Mapping[str, str]) -> int:
+    """Returns the length of a record in bytes.
+
+    Raises:
+      storage.DamagedFileError: for a record without a length.
+    """
+    stated = header.get("content-length", "")
+    if not re.fullmatch(r"\d{1,15}", stated):
+      raise self._damaged(f"Content-Length {stated!r}")
+    return int(stated)
+
+  def _damaged(self, got: str) -> storage.DamagedFileError:
+    """Returns the error for the record that was read last.
+
+    Args:
+      got: the fault in words.
+    """
+    damage = storage.damage(self._file)
+    return damage or storage.DamagedFileError(
+      f"a whole record at {self._path}:{self.number}",
+      got,
+      "copy the archive again",
+    )
+
+  def go_on(self) -> bool:
+    """Goes to the next record behind damage; returns False if there is none."""
+    self._line = b""
+    while not _RECORD.match(self._line):
+      self._line = self._file.readline(_LONGEST_HEADER_LINE)
+      if not self._line and not storage.go_on(self._file):
+        return False
+    return True
 
 
 def _item(kind: str, header: Mapping[str, str], content: bytes) -> Item | None:
@@ -177,35 +293,6 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
   return unpacker.decompress(body, web_pages.LARGEST_PAGE + 1)
 
 
-def _header(file: IO[bytes], path: str, number: int) -> dict[str, str]:
-  """Returns name in lower case → value of the next record; {} at the end.
-
-  Args:
-    file: the archive, at the end of the record before.
-    path: the path of the archive, for messages.
-    number: the number of the record, for messages.
-
-  Raises:
-    options.InputError: for bytes that are not the header of a record.
-  """
-  first = file.readline(_LONGEST_HEADER_LINE)
-  while first in (b"\r\n", b"\n"):
-    first = file.readline(_LONGEST_HEADER_LINE)
-  if not first:
-    return {}
-  if not re.match(rb"WARC/\d", first):
-    raise _damaged(path, number, repr(first[:40]))
-  lines: list[str] = []
-  for _ in range(_MOST_HEADER_LINES):
-    line = file.readline(_LONGEST_HEADER_LINE)
-    if line in (b"\r\n", b"\n"):
-      return _fields(lines)
-    if not line.endswith(b"\n"):
-      break
-    lines.append(line.decode("utf-8", "replace"))
-  raise _damaged(path, number, "a header without an end")
-
-
 def _fields(lines: list[str]) -> dict[str, str]:
   """Returns the fields of a header's lines: name in lower case → value.
 
@@ -213,28 +300,3 @@ def _fields(lines: list[str]) -> dict[str, str]:
   """
   pairs = (line.partition(":") for line in lines)
   return {name.strip().lower(): value.strip() for name, _, value in pairs}
-
-
-def _length(header: Mapping[str, str], path: str, number: int) -> int:
-  """Returns the length of a record in bytes.
-
-  Raises:
-    options.InputError: for a record without a length.
-  """
-  stated = header.get("content-length", "")
-  if not re.fullmatch(r"\d{1,15}", stated):
-    raise _damaged(path, number, f"Content-Length {stated!r}")
-  return int(stated)
-
-
-def _damaged(path: str, number: int, got: str) -> options.InputError:
-  """Returns the error for a damaged record.
-
-  Args:
-    path: the path of the archive.
-    number: the number of the record, from 1.
-    got: the fault in words.
-  """
-  return options.InputError(
-    f"a whole record at {path}:{number}", got, "copy the archive again"
-  )

@@ -16,7 +16,6 @@ from xml.etree import ElementTree
 
 from defusedxml import ElementTree as DefusedElementTree
 
-from data_prep.base import options
 from data_prep.files import storage
 from data_prep.sources import wikitext
 from data_prep.text import cleaning
@@ -118,7 +117,7 @@ def items(path: str) -> Iterator[Page]:
     # LookupError: an encoding that is unknown, or that no XML parser reads.
     # ValueError: from defusedxml and _Bounded.
     except (ElementTree.ParseError, LookupError, ValueError) as error:
-      raise options.InputError(
+      raise storage.DamagedFileError(
         f"a whole MediaWiki dump (pages-articles XML) at {path}",
         str(error),
         "download it again",

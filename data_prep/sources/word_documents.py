@@ -79,7 +79,7 @@ def paragraphs(path: str) -> Iterator[tuple[str, ...]]:
       with archive.open(_TEXT) as file:
         lines = tuple(_paragraphs(file))
   except _ERRORS as error:
-    raise options.InputError(
+    raise storage.DamagedFileError(
       f"a whole .docx document at {path}",
       str(error) or type(error).__name__,
       "save or copy it again",

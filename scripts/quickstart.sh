@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/quickstart}
 steps=${PRETRAINING_STEPS:-200}
-epochs=${EPOCHS:-8}
+epochs=${EPOCHS:-5}
 
 isolated="$out/sentences/corpus-*.txt,$out/task_texts/corpus-*.txt"
 
@@ -53,16 +53,14 @@ python run_pretraining.py --flagfile=configs/albert_wide.flags \
 
 stage 5 'train a classifier of the SIB-200 topics'
 # Training begins from statistics of all these texts: on so little text, steps of
-# masked LM lose topics (docs/log.md, 2026-12-01). Two networks are linear models
-# of the encoder's vectors, two are fine-tuned.
+# masked LM lose topics (docs/log.md, 2026-12-01).
 python run_classifier.py --task_name=csv --do_train --do_eval \
   --data_dir=sample/sib200 --text_column=text --label_column=category \
   --init_checkpoint=none --albert_config_file=configs/albert_wide.json \
   --spm_model_file="$out/tokenizer/tokenizer.model" \
   --unlabeled_file="$out/corpus/corpus-*.txt,$out/sentences/corpus-*.txt" \
   --max_seq_length=64 --pooling=mean --word_dropout=0.1 \
-  --ensemble=4 --frozen_networks=2 \
-  --learning_rate=0.0002 --num_train_epochs="$epochs" \
+  --ensemble=4 --learning_rate=0.0002 --num_train_epochs="$epochs" \
   --output_dir="$out/classifier"
 
 stage 6 'summary'

@@ -5,11 +5,11 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -334,51 +334,69 @@ def test_a_tokenizer_is_chosen_where_nothing_names_one(
   assert settings.chooses_tokenizer() == chooses
 
 
+def _kernel(folder: pathlib.Path) -> np.ndarray:
+  """Returns the kernel of the head in a model directory, [hidden, labels]."""
+  return ensembles.members(classification.load(str(folder)).model)[
+    0
+  ].classifier.kernel.numpy()
+
+
 @pytest.mark.slow
-def test_a_frozen_network_keeps_the_adapted_encoder_and_the_next_does_not(
+def test_a_frozen_encoder_stays_and_its_head_is_fitted_again_to_the_same(
   rows: pathlib.Path, tokenizer_file: str, tmp_path: pathlib.Path
 ) -> None:
-  classification.run(
-    _from_nothing(rows, tokenizer_file, tmp_path / "run", ensemble=2),
-    dataclasses.replace(RECIPE, frozen_networks=1, word_dropout=0.1),
-    adaptation.Options(adapt_steps="auto"),
+  recipe = dataclasses.replace(
+    RECIPE, freeze_encoder=True, num_train_epochs=-1.0, pooling="mean"
   )
-  adapted = tf.train.load_checkpoint(
-    str(tmp_path / "run/adapted/model/model.ckpt")
-  )
-  held = tf.train.load_checkpoint(str(tmp_path / "run/model/model.ckpt"))
-  shapes = adapted.get_variable_to_shape_map()
-  names = [n for n in shapes if re.match("encoder/.*embedding", n)]
-  assert names
-  for name in names:
-    part, slash, rest = name.partition("/")
-    second = held.get_tensor(ensembles.name(part, 1) + slash + rest)
-    value = adapted.get_tensor(name)
-    np.testing.assert_array_equal(value, held.get_tensor(name))
-    assert np.abs(value - second).max() > 0
-  runs = [tmp_path / "run/run.json", tmp_path / "run/network_1/run.json"]
-  settings = [json.loads(path.read_text("utf-8")) for path in runs]
-  assert [made["freeze_encoder"] for made in settings] == [True, False]
-  assert [made["word_dropout"] for made in settings] == [0.0, 0.1]
-
-
-@pytest.mark.parametrize(
-  ("flags", "message"),
-  [
-    ({"frozen_networks": 1}, "--ensemble of at least 2"),
-    ({"freeze_encoder": True}, "whose encoder is to be frozen"),
-  ],
-)
-def test_frozen_encoders_need_weights_and_a_network_that_is_not(
-  rows: pathlib.Path,
-  tokenizer_file: str,
-  tmp_path: pathlib.Path,
-  flags: dict[str, Any],
-  message: str,
-) -> None:
-  with pytest.raises(options.InputError, match=message):
+  heads = []
+  for _ in range(2):  # the second time over the first
     classification.run(
       _from_nothing(rows, tokenizer_file, tmp_path / "run"),
-      dataclasses.replace(RECIPE, **flags),
+      recipe,
+      adaptation.Options(adapt_steps="auto"),
+    )
+    adapted, model = (
+      tf.train.load_checkpoint(str(tmp_path / "run" / folder / "model.ckpt"))
+      for folder in ("adapted/model", "model")
+    )
+    shapes = adapted.get_variable_to_shape_map()
+    names = [name for name in shapes if name.startswith("encoder/")]
+    assert names
+    for name in names:
+      value = adapted.get_tensor(name)
+      np.testing.assert_array_equal(value, model.get_tensor(name))
+    heads.append(_kernel(tmp_path / "run/model"))
+    shutil.rmtree(tmp_path / "run/model")
+  np.testing.assert_array_equal(heads[0], heads[1])
+  # From many passes over few rows, far from the random weights of a new head.
+  assert np.abs(heads[0]).max() > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["fitted", "random"])
+def test_a_head_begins_as_a_linear_model_of_the_encoders_vectors(
+  rows: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path, start: str
+) -> None:
+  classification.run(
+    classification.Options(
+      do_train=True,
+      data_dir=str(rows),
+      init_checkpoint=str(run / "adapted/model"),
+      output_dir=str(tmp_path / "run"),
+    ),
+    dataclasses.replace(RECIPE, learning_rate=0.0, head_start=start),
+  )
+  largest = np.abs(_kernel(tmp_path / "run/model")).max()
+  # Random weights are cut off at two deviations of 0.02.
+  assert (largest > 0.1) if start == "fitted" else (largest < 0.041)
+
+
+def test_a_frozen_encoder_needs_weights(
+  rows: pathlib.Path, tokenizer_file: str, tmp_path: pathlib.Path
+) -> None:
+  with pytest.raises(options.InputError, match="whose encoder is to be frozen"):
+    classification.run(
+      _from_nothing(rows, tokenizer_file, tmp_path / "run"),
+      dataclasses.replace(RECIPE, freeze_encoder=True),
       adaptation.Options(adapt_steps="0"),
     )

@@ -274,8 +274,7 @@ def test_the_commands_of_your_own_text_work_one_after_the_other(
   changes = {
     "runs/words": f"{tmp_path}/words",
     flags: f"{flags} --num_train_steps=2 --num_warmup_steps=1",
-    "--ensemble=4 --frozen_networks=2": "--ensemble=2 --frozen_networks=1 "
-    "--train_step=20",
+    "--ensemble=4": "--ensemble=2 --train_step=20",
   }
   _run_all(PRETRAINING, changes)
   folder = tmp_path / "words"

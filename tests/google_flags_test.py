@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from albert_mn.finetune import classification, fine_tuning
+from albert_mn.tasks import problems
 from data_prep.base import options
 from tests import classification_test, option_classes, running
 
@@ -126,11 +127,12 @@ def test_a_classifier_trains_for_as_many_steps_as_train_step_says(
 def test_rate_and_epochs_follow_from_the_encoder_and_the_rows(
   width: int, rows: int, pretrained: bool, rate: float, epochs: float
 ) -> None:
-  recipe = fine_tuning.Recipe().settled(width, rows, pretrained)
+  circumstances = (width, rows, pretrained, problems.CLASS)
+  recipe = fine_tuning.Recipe().settled(*circumstances)
   assert recipe.learning_rate == pytest.approx(rate)
   assert recipe.num_train_epochs == epochs
   given = fine_tuning.Recipe(learning_rate=0.0, num_train_epochs=0.0)
-  assert given.settled(width, rows, pretrained) == given
+  assert given.settled(*circumstances) == given
 
 
 def test_other_numbers_below_0_are_refused() -> None:

@@ -452,19 +452,11 @@ def _check_recipe(
 ) -> None:
   """Raises InputError for training options that contradict each other.
 
-  Contradictions are random weights in a frozen encoder, --frozen_networks of
-  all networks, --calibrate for a regression, and --pooling or
-  --long_text=head_tail for entities.
+  Contradictions are random weights in a frozen encoder, --calibrate for a
+  regression, and --pooling or --long_text=head_tail for entities.
   """
-  if recipe.frozen_networks and recipe.frozen_networks >= settings.ensemble:
-    raise options.InputError(
-      f"--ensemble of at least {recipe.frozen_networks + 1} networks, of which "
-      f"{recipe.frozen_networks} are frozen",
-      f"--ensemble={settings.ensemble}",
-      "give a larger --ensemble, or --freeze_encoder",
-    )
   trained = settings.init_checkpoint or (adapting and adapting.steps(""))
-  if (recipe.freeze_encoder or recipe.frozen_networks) and not trained:
+  if recipe.freeze_encoder and not trained:
     raise options.InputError(
       "--init_checkpoint, whose encoder is to be frozen",
       "random weights",

@@ -21,6 +21,7 @@ from albert_mn.finetune import (
   best_weights,
   classifier_step,
   layer_rates,
+  linear_heads,
 )
 from albert_mn.formats import initial_weights
 from albert_mn.models import configs, model_directory, number_format, pooling
@@ -45,6 +46,7 @@ _RESTART = 1_000_003
 # ensemble validates on one part.
 _FEWEST_PARTS = 10
 
+FITTED, RANDOM = "fitted", "random"  # what a head begins with
 # The value of an option that `Recipe.settled` replaces by a number.
 _CHOSEN = -1.0
 # BERT's rate and width (Devlin et al. 2019, appendix A.3). Narrower encoders
@@ -183,14 +185,17 @@ class Recipe(options.Group):
     False,
     "Train the head alone, and leave the encoder as in --init_checkpoint, or "
     "as statistics of the texts initialized the weights. The encoder then reads "
-    "every text only once.",
+    "every text only once. Unless a rate or a number of epochs is named, or the "
+    "labels are entities, L-BFGS finds the best head.",
   )
-  frozen_networks: int = options.option(
-    0,
-    "Number of networks of the ensemble, the first ones, that are trained as "
-    "with --freeze_encoder. A linear model of the encoder's vectors and a "
-    "fine-tuned network make different mistakes.",
-    minimum=0,
+  head_start: str = options.option(
+    FITTED,
+    "Weights with which the head begins, if the encoder is trained and does not "
+    "begin from random weights. fitted: a linear model, fitted by L-BFGS to the "
+    "encoder's vectors of the training rows (Kumar et al. 2022). random: small "
+    "random numbers (google-research/albert). The head for entities begins from "
+    "random numbers.",
+    choices=(FITTED, RANDOM),
   )
   long_text: str = options.option(
     framing.HEAD,
@@ -264,20 +269,39 @@ class Recipe(options.Group):
     """
     return self.blend == blend.AUTO and label_type != problems.ENTITIES
 
-  def settled(self, width: int, rows: int, pretrained: bool) -> "Recipe":
+  def fits_head(self, label_type: str) -> bool:
+    """Returns whether the head is fitted by L-BFGS, and not trained in steps.
+
+    That is so with a frozen encoder if neither a rate nor epochs nor steps are
+    named, except for entities, whose head reads the vectors of all positions.
+    """
+    return (
+      self.freeze_encoder
+      and label_type != problems.ENTITIES
+      and self.learning_rate == self.num_train_epochs == _CHOSEN
+      and not self.train_step
+    )
+
+  def settled(
+    self, width: int, rows: int, pretrained: bool, label_type: str
+  ) -> "Recipe":
     """Returns the recipe with a learning rate and epochs in place of -1.
 
     The rate grows as the encoder gets narrower, and is four times as high for
     random weights, at most 1e-3. The epochs are the fewest with 400 steps, but
     from 3 to 20. With a frozen encoder, the rate is 1e-2, and the epochs are
     the fewest with 4,000 steps, but from 3 to 100. A rate or a number of epochs
-    other than -1 is kept.
+    other than -1 is kept. A recipe by which the head is fitted has neither, and is
+    returned unchanged.
 
     Args:
       width: the hidden size of the encoder.
       rows: number of training rows.
       pretrained: whether the encoder begins from the weights of a model.
+      label_type: the kind of the labels.
     """
+    if self.fits_head(label_type):
+      return self
     chosen, steps, most = _HEAD_RATE, _HEAD_STEPS, _MOST_HEAD_EPOCHS
     if not self.freeze_encoder:
       chosen = _tuning_rate(width, pretrained)
@@ -298,32 +322,16 @@ class Recipe(options.Group):
     Args:
       restart: number of the restart; 0 keeps the seed.
     """
-    return self._reseeded(restart * _RESTART)
-
-  def _reseeded(self, difference: int) -> "Recipe":
-    seed = (self.random_seed + difference) % options.SEEDS
-    return dataclasses.replace(self, random_seed=seed)
+    return self.of_network(restart * _RESTART)
 
   def of_network(self, number: int) -> "Recipe":
-    """Returns the options with which one network of an ensemble is trained.
-
-    The seed is --random_seed plus the network's number. The first
-    --frozen_networks networks have frozen encoders, and the learning rate and
-    the epochs of a training with a frozen encoder.
+    """Returns the recipe of a network of an ensemble, which differs by its seed.
 
     Args:
-      number: the number of the network, from 0.
+      number: the number of the network, from 0; 0 keeps the seed.
     """
-    recipe = self._reseeded(number)
-    if number >= self.frozen_networks:
-      return recipe
-    return dataclasses.replace(
-      recipe,
-      freeze_encoder=True,
-      word_dropout=0.0,
-      learning_rate=_CHOSEN,
-      num_train_epochs=_CHOSEN,
-    )
+    seed = (self.random_seed + number) % options.SEEDS
+    return dataclasses.replace(self, random_seed=seed)
 
   def steps_per_epoch(self, inputs: int) -> int:
     """Returns the number of steps in an epoch, the padded last batch included.
@@ -557,11 +565,11 @@ def train(
     options.InputError: when the initial model does not fit, when `output_dir`
       holds a run with other settings, or when the loss is not finite.
   """
-  recipe, *recipes = (
-    own.settled(
-      start.config.hidden_size, len(data.train), bool(start.init_checkpoint)
-    )
-    for own in (recipe, *map(recipe.of_network, range(networks)))
+  recipe = recipe.settled(
+    start.config.hidden_size,
+    len(data.train),
+    bool(start.init_checkpoint),
+    problem.TYPE,
   )
   datasets = data.for_networks(problem.TYPE, networks)
   if datasets[0] is not data:
@@ -579,16 +587,14 @@ def train(
   learnt = [
     _learnt(
       os.path.join(output_dir, *([f"network_{number}"] * bool(number))),
-      own_recipe,
+      recipe.of_network(number),
       start,
       problem,
       rows,
       framer,
       rows.fingerprints() | origin,
     )
-    for number, (own_recipe, rows) in enumerate(
-      zip(recipes, datasets, strict=True)
-    )
+    for number, rows in enumerate(datasets)
   ]
   loops = [loop for loop, _, _ in learnt]
   verdict = next(filter(None, (verdict for _, _, verdict in learnt)), None)
@@ -636,7 +642,7 @@ def train(
 def _evidence(
   problem: problems.Problem,
   datasets: Sequence[Data],
-  loops: Sequence["_Loop"],
+  loops: Sequence["_Loop | _FittedHead"],
   recipe: Recipe,
 ) -> answers.Evidence:
   """Returns the validation rows of all networks, to fit temperature and blend.
@@ -671,7 +677,7 @@ def _learnt(
   data: Data,
   framer: framing.Framer,
   origin: Mapping[str, str],
-) -> tuple["_Loop", int, degenerate_runs.Verdict | None]:
+) -> tuple["_Loop | _FittedHead", int, degenerate_runs.Verdict | None]:
   """Trains a network, and restarts with other seeds while it learns nothing.
 
   There are at most --max_restarts restarts. Whether a model has learnt depends
@@ -691,17 +697,12 @@ def _learnt(
     the last training, the number of restarts, and the verdict on the last
       training, which is None if the model has learnt.
   """
-  logging.info(
-    "learning rate %g, %g epochs, batches of %d",
-    recipe.learning_rate,
-    recipe.num_train_epochs,
-    recipe.train_batch_size,
-  )
   for restart in range(recipe.max_restarts + 1):
     attempt = recipe.restarted(restart)
     folder = os.path.join(output_dir, *([f"restart_{restart}"] * bool(restart)))
     settings = _settings(attempt, start, problem) | dict(origin)
-    loop = _Loop(folder, attempt, start, problem, data, framer, settings)
+    kind = _FittedHead if attempt.fits_head(problem.TYPE) else _Loop
+    loop = kind(folder, attempt, start, problem, data, framer, settings)
     loop.run()
     verdict = loop.verdict()
     if not verdict:
@@ -828,6 +829,126 @@ class _Judge:
     return self._predictor.score(logits, self._rows), loss
 
 
+def _initial_model(
+  recipe: Recipe, start: Start, problem: problems.Problem
+) -> classifier.Classifier:
+  """Returns a new classifier with the initial weights of a training.
+
+  The encoder's weights are those of the initial model, if there is one; all
+  other weights are random.
+
+  Args:
+    recipe: its seed gives the random weights, its pooling the head's input.
+    start: the initial model.
+    problem: its outputs are the head's.
+  """
+  model = predictor_of(problem).MODEL(
+    start.config,
+    len(problem.names),
+    recipe.random_seed,
+    pooled_by=recipe.pooling,
+  )
+  if start.init_checkpoint:
+    initial_weights.load(start.init_checkpoint, {"encoder": model.encoder})
+  return model
+
+
+def _fit_head(
+  model: classifier.Classifier,
+  problem: problems.Problem,
+  vectors: np.ndarray,
+  examples: problems.Examples,
+) -> None:
+  """Assigns the head that fits the vectors of the training inputs.
+
+  Args:
+    model: the model whose head is changed.
+    problem: defines the loss.
+    vectors: float32 [inputs, hidden], the pooled vectors of the model's encoder.
+    examples: the same inputs, with their targets and weights.
+  """
+  kernel, bias = linear_heads.fitted(
+    problem, vectors, examples.targets, examples.weights
+  )
+  model.classifier.kernel.assign(kernel)
+  model.classifier.bias.assign(bias)
+
+
+class _FittedHead:
+  """A training without steps: the encoder stays, and the head is fitted.
+
+  It has the methods and attributes of `_Loop` that `train` uses. There is no
+  checkpoint: a fit that was killed begins again, and takes seconds.
+
+  Args:
+    output_dir: the run directory, for run.json.
+    recipe: the options of the training.
+    start: the initial model.
+    problem: the kind of prediction.
+    data: the rows.
+    framer: makes inputs from texts.
+    settings: the settings for run.json.
+
+  Attributes:
+    model: the model; `run` gives it its head.
+    judge: scores the validation rows, or the held-out rows if there are no
+      validation rows.
+
+  Raises:
+    options.InputError: when `output_dir` holds a run with other settings, or
+      the initial weights do not fit.
+  """
+
+  def __init__(
+    self,
+    output_dir: str,
+    recipe: Recipe,
+    start: Start,
+    problem: problems.Problem,
+    data: Data,
+    framer: framing.Framer,
+    settings: Mapping[str, Any],
+  ) -> None:
+    self._problem = problem
+    self.model = _initial_model(recipe, start, problem)
+    self._predictor = predictor_of(problem)(self.model, framer, problem)
+    self._framed, self._examples = _examples(
+      framer, recipe, problem, data.train
+    )
+    self.judge = _Judge(
+      self._predictor,
+      data.validation or data.held_out,
+      frozen=True,
+      balanced=recipe.class_weights == "balanced",
+    )
+    usual = dataclasses.asdict(tokenization.Settings())
+    runs.remember(output_dir, settings, begun=True, implied=usual)
+
+  def step(self) -> int:
+    """Returns 0, the number of training steps."""
+    return 0
+
+  def run(self) -> None:
+    """Fits the head to the vectors of the training rows."""
+    _fit_head(
+      self.model,
+      self._problem,
+      self._predictor.features_of(self._framed),
+      self._examples,
+    )
+    score, loss = self.judge.score_and_loss()
+    logging.info(
+      "the head is fitted to %d inputs; on rows to judge by: loss %.3f, %s %.3f",
+      len(self._examples.weights),
+      loss,
+      self.judge.score_name,
+      score,
+    )
+
+  def verdict(self) -> None:
+    """Returns None: a fit to the optimum needs neither a rate nor luck."""
+
+
 class _Loop:
   """One training: its epochs, with a checkpoint and a log line after each.
 
@@ -866,7 +987,7 @@ class _Loop:
   ) -> None:
     self._recipe, self._problem, self._data = recipe, problem, data
     self._start = start
-    self.model = self._begun()
+    self.model = _initial_model(recipe, start, problem)
     framed, self._examples = _examples(framer, recipe, problem, data.train)
     self._predictor = predictor_of(problem)(self.model, framer, problem)
     # A tagger's head reads all positions, which take too much memory to store.
@@ -906,27 +1027,22 @@ class _Loop:
       parts["best"] = self._best
     self._checkpoints = checkpoints.Checkpoints(output_dir, parts, keep=2)
     begun = bool(self._checkpoints.steps())
+    if not begun and self._fits_head_first():
+      _fit_head(
+        self.model, problem, self._predictor.features_of(framed), self._examples
+      )
     usual = dataclasses.asdict(tokenization.Settings())
     runs.remember(output_dir, settings, begun=begun, implied=usual)
     self._checkpoints.restore()
 
-  def _begun(self) -> classifier.Classifier:
-    """Returns a new classifier with the initial weights of this training.
-
-    The encoder's weights are those of the initial model, if there is one; all
-    other weights are random.
-    """
-    model = predictor_of(self._problem).MODEL(
-      self._start.config,
-      len(self._problem.names),
-      self._recipe.random_seed,
-      pooled_by=self._recipe.pooling,
+  def _fits_head_first(self) -> bool:
+    """Returns whether the head begins as a linear model of the first vectors."""
+    return (
+      self._recipe.head_start == FITTED
+      and not self._recipe.freeze_encoder
+      and bool(self._start.init_checkpoint)
+      and self._problem.TYPE != problems.ENTITIES
     )
-    if self._start.init_checkpoint:
-      initial_weights.load(
-        self._start.init_checkpoint, {"encoder": model.encoder}
-      )
-    return model
 
   def step(self) -> int:
     """Returns the number of steps taken so far."""
@@ -956,6 +1072,12 @@ class _Loop:
 
   def _train(self, first: int) -> None:
     """Trains from step `first` to the last step, or until early stopping."""
+    logging.info(
+      "learning rate %g, %g epochs, batches of %d",
+      self._recipe.learning_rate,
+      self._recipe.num_train_epochs,
+      self._recipe.train_batch_size,
+    )
     logging.info(
       "training on %d rows, %d for validation, %d held out: steps %d to %d, "
       "%d an epoch",
@@ -1082,7 +1204,10 @@ class _Loop:
           model, self._recipe.freeze_encoder
         )
       ]
-      for model in (self._begun(), self.model)
+      for model in (
+        _initial_model(self._recipe, self._start, self._problem),
+        self.model,
+      )
     )
     if self._best:
       self._best.restore()

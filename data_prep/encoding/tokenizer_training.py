@@ -281,12 +281,14 @@ def _train(settings: Options) -> dict[str, Any]:
   )
   models, by_size = {}, {}
   with tempfile.TemporaryDirectory() as folder:
-    source = _source(drawn, words, settings, folder)
+    kept = words.kept(os.path.join(folder, "words.tsv"))
+    source = _source(drawn, words, kept, settings, folder)
+    del words  # else it would take memory beside SentencePiece's
     # The largest first: the corpus may be too small for it.
     for size in reversed(settings.vocab_sizes()):
       logging.info("training %d pieces", size)
       models[size] = _trained(source, settings, size)
-      by_size[size] = _figures(models[size], words.counts, gold)
+      by_size[size] = _figures(models[size], kept.counts(), gold)
   chosen = settings.vocab_size
   figures = dict(sentences=drawn.size, **by_size.pop(chosen))
   if by_size:
@@ -360,7 +362,11 @@ class _Source:
 
 
 def _source(
-  drawn: Sample, words: training_words.Words, settings: Options, folder: str
+  drawn: Sample,
+  words: training_words.Words,
+  kept: training_words.KeptCounts,
+  settings: Options,
+  folder: str,
 ) -> _Source:
   """Returns SentencePiece's input: sentences, or words with their counts.
 
@@ -369,6 +375,7 @@ def _source(
   Args:
     drawn: the sentences.
     words: the words of the sentences.
+    kept: their counts in a file, which training reads.
     settings: the options of the tokenizer.
     folder: gets the rules of normalisation, and the seeds of counted words;
       training reads these files.
@@ -380,7 +387,7 @@ def _source(
   if drawn.size < settings.count_words_from:
     return _Source(lambda: iter(drawn), parameters)
   counted = _counted(words, settings, parameters, folder)
-  return _Source(words.lines, parameters | counted)
+  return _Source(kept.lines, parameters | counted)
 
 
 def _trained(source: _Source, settings: Options, size: int) -> bytes:

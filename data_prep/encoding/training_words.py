@@ -35,10 +35,12 @@ class Words:
     counts.pop("", None)  # between two spaces
     return cls(counts, last)
 
-  def lines(self) -> Iterator[str]:
-    """Yields "word<TAB>count" for each word, for SentencePiece's input."""
-    for word, count in self.counts.items():
-      yield f"{word}\t{count}"
+  def kept(self, path: str) -> "KeptCounts":
+    """Writes the counts to a new file; returns them as this file keeps them."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+      for word, count in self.counts.items():
+        file.write(f"{word}\t{count}\n")
+    return KeptCounts(path)
 
   def normalized(
     self, normalize: Callable[[str], str]
@@ -63,3 +65,27 @@ class Words:
       word, count = inside.popitem()
       if word != "▁":
         yield seed_pieces.Word(word, count, last.pop(word, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptCounts:
+  """The distinct words of sentences and their counts, in a file.
+
+  So they take no memory while SentencePiece trains.
+
+  Attributes:
+    path: the path of the file.
+  """
+
+  path: str
+
+  def lines(self) -> Iterator[str]:
+    """Yields "word<TAB>count" for each word, for SentencePiece's input."""
+    with open(self.path, encoding="utf-8", newline="\n") as file:
+      for line in file:
+        yield line.removesuffix("\n")
+
+  def counts(self) -> dict[str, int]:
+    """Returns word → how often it occurs."""
+    pairs = (line.rpartition("\t") for line in self.lines())
+    return {word: int(count) for word, _, count in pairs}
